@@ -1,0 +1,82 @@
+"""Which cgroup controllers this host has, and in which hierarchy: v1, v2, or both (hybrid)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+
+from runtime.errors import PrerequisiteError
+
+# What the testbed limits or measures with. cpuacct and devices exist as controllers on v1 only.
+WANTED = ("memory", "cpu", "cpuacct", "pids", "devices")
+REQUIRED = ("memory", "cpu", "pids")
+
+
+@dataclass(frozen=True)
+class Hierarchies:
+    """Mount points: ``v1`` by controller, ``unified`` the v2 mount (or None) and its ``v2`` controllers."""
+
+    v1: Mapping[str, Path]
+    unified: Path | None
+    v2: frozenset[str]
+
+    @property
+    def mode(self) -> str:
+        """``v2``, ``hybrid`` (v1 with a v2 mount beside it), ``v1``, or ``none``."""
+        if not self.v1:
+            return "v2" if self.unified else "none"
+        return "hybrid" if self.unified else "v1"
+
+    def mount_of(self, controller: str) -> Path | None:
+        """The mount point of the hierarchy that has ``controller``, or None."""
+        if controller in self.v1:
+            return self.v1[controller]
+        return self.unified if controller in self.v2 else None
+
+    def missing(self) -> tuple[str, ...]:
+        """The required controllers that this host does not offer."""
+        return tuple(name for name in REQUIRED if self.mount_of(name) is None)
+
+    def used(self) -> tuple[Path, ...]:
+        """The mount points of all wanted controllers, each once, the memory controller's first."""
+        mounts = [mount for name in WANTED if (mount := self.mount_of(name)) is not None]
+        return tuple(dict.fromkeys(mounts))
+
+
+def parse(mountinfo: str) -> tuple[dict[str, Path], Path | None]:
+    """The v1 mounts by controller and the v2 mount, from /proc/self/mountinfo (proc(5)); named ones are left out."""
+    v1: dict[str, Path] = {}
+    unified: Path | None = None
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        fields, tail = before.split(), after.split()
+        if len(fields) < 5 or not tail:
+            continue
+        mount = Path(fields[4].encode().decode("unicode_escape"))
+        if tail[0] == "cgroup2" and unified is None:
+            unified = mount
+        elif tail[0] == "cgroup":
+            for option in tail[-1].split(","):
+                if option in WANTED:
+                    v1.setdefault(option, mount)
+    return v1, unified
+
+
+@cache
+def hierarchies() -> Hierarchies:
+    """The host's hierarchies, read once."""
+    v1, unified = parse(Path("/proc/self/mountinfo").read_text())
+    v2 = frozenset((unified / "cgroup.controllers").read_text().split()) if unified else frozenset()
+    return Hierarchies(MappingProxyType(v1), unified, v2)
+
+
+def require(found: Hierarchies) -> None:
+    """Raise PrerequisiteError when a controller that limits rest on is missing."""
+    if missing := found.missing():
+        raise PrerequisiteError(
+            f"cgroup controllers {', '.join(missing)} are not available (cgroup mode: {found.mode})",
+            "mount cgroup v2 at /sys/fs/cgroup, or boot with these controllers enabled",
+        )

@@ -1,0 +1,93 @@
+"""Resource limits as plan steps: the files to write, for cgroup v1 and v2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from runtime.cgroups.hierarchy import Hierarchies
+from runtime.plan.steps import Mkdir, Step, Write
+from runtime.spec import Resources
+
+CPU_PERIOD_USEC = 100_000
+
+# What a container may open: the runtime-spec's default devices, ptys, and mknod of anything
+# (config-linux.md, "Default Devices"; runc and crun allow the same).
+_DEVICE_RULES = (
+    "c *:* m",
+    "b *:* m",
+    "c 1:3 rwm",
+    "c 1:5 rwm",
+    "c 1:7 rwm",
+    "c 1:8 rwm",
+    "c 1:9 rwm",
+    "c 5:0 rwm",
+    "c 5:2 rwm",
+    "c 136:* rwm",
+)
+
+
+def cpu_quota_usec(cpus: float) -> int:
+    """The share of each period that ``cpus`` processors are; at least 1 ms, the kernel's minimum."""
+    return max(1000, round(cpus * CPU_PERIOD_USEC))
+
+
+def _v1_files(resources: Resources) -> dict[str, list[tuple[str, str]]]:
+    files: dict[str, list[tuple[str, str]]] = {}
+    if resources.memory_bytes is not None:
+        files["memory"] = [("memory.limit_in_bytes", str(resources.memory_bytes))]
+    if resources.cpus is not None:
+        files["cpu"] = [
+            ("cpu.cfs_period_us", str(CPU_PERIOD_USEC)),
+            ("cpu.cfs_quota_us", str(cpu_quota_usec(resources.cpus))),
+        ]
+    if resources.pids is not None:
+        files["pids"] = [("pids.max", str(resources.pids))]
+    return files
+
+
+def _v2_files(resources: Resources) -> dict[str, list[tuple[str, str]]]:
+    files: dict[str, list[tuple[str, str]]] = {}
+    if resources.memory_bytes is not None:
+        files["memory"] = [("memory.max", str(resources.memory_bytes))]
+    if resources.cpus is not None:
+        files["cpu"] = [("cpu.max", f"{cpu_quota_usec(resources.cpus)} {CPU_PERIOD_USEC}")]
+    if resources.pids is not None:
+        files["pids"] = [("pids.max", str(resources.pids))]
+    return files
+
+
+def create_steps(found: Hierarchies, name: str, resources: Resources, *, confine_devices: bool) -> tuple[Step, ...]:
+    """Make the cgroup ``name`` in every hierarchy in use and write its limits.
+
+    ``confine_devices`` adds the device rules (v1 only: v2 has no device files, there the capability to make
+    nodes is withheld instead).
+    """
+    steps: list[Step] = [Mkdir(str(mount / name)) for mount in found.used()]
+    for controller, mount in ((c, found.mount_of(c)) for c in ("memory", "cpu", "pids")):
+        if mount is not None:
+            files = _v1_files(resources) if controller in found.v1 else _v2_files(resources)
+            steps += [Write(str(mount / name / file), value) for file, value in files.get(controller, [])]
+    if confine_devices and "devices" in found.v1:
+        directory = found.v1["devices"] / name
+        steps.append(Write(str(directory / "devices.deny"), "a"))
+        steps += [Write(str(directory / "devices.allow"), rule) for rule in _DEVICE_RULES]
+    return tuple(steps)
+
+
+def join_steps(found: Hierarchies, name: str) -> tuple[Step, ...]:
+    """Move the calling process, which has one thread, into the cgroup ``name`` of every v1 hierarchy.
+
+    On v1 the thread writes itself to ``tasks``: a single thread moves without the kernel's global
+    thread-group lock (kernel/cgroup/cgroup.c, cgroup_procs_write_start), whose grace period can cost
+    milliseconds. On v2 the whole process is written to ``cgroup.procs``.
+    """
+    return tuple(
+        Write(str(mount / name / ("cgroup.procs" if mount == found.unified else "tasks")), "0")
+        for mount in found.used()
+    )
+
+
+def delegation_steps(unified: Path, name: str) -> tuple[tuple[Path, str], ...]:
+    """The (file, controllers) writes that let the cgroups above ``name`` pass controllers down, on v2."""
+    parents = [unified, *(unified / part for part in list(Path(name).parents)[-2::-1])]
+    return tuple((parent / "cgroup.subtree_control", "+memory +cpu +pids") for parent in parents)

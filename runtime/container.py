@@ -1,0 +1,128 @@
+"""The life of one container: start a plan, signal it, wait for it, remove what is left."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runtime.cgroups import Cgroup, hierarchies, require
+from runtime.errors import PrerequisiteError, UsageError
+from runtime.launcher import Spawned, launch
+from runtime.plan.container import Attachment, container_plan
+from runtime.spec import Spec
+from runtime.unionfs.overlay import WritableLayer
+
+
+@dataclass
+class Container:
+    """A started container.
+
+    ``requested_ns`` is when the start was asked for; with ``process.cloned_ns`` and ``process.executed_ns``
+    it gives the phases of the start, all CLOCK_MONOTONIC.
+    """
+
+    name: str
+    cgroup: Cgroup
+    process: Spawned
+    requested_ns: int
+    exit_status: int | None = field(default=None, init=False)
+
+    def wait(self, timeout_s: float | None = None) -> int | None:
+        """The first process's exit status, 128 + n when signal n ended it; None when the time is over."""
+        if self.exit_status is None:
+            if timeout_s is not None and not select.select([self.process.pidfd], [], [], timeout_s)[0]:
+                return None
+            self.exit_status = _reap(self.process.pid)
+        return self.exit_status
+
+    def alive(self) -> bool:
+        """Whether the first process is still running."""
+        return self.wait(0) is None
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Signal the first process; one that has ended is left alone."""
+        if self.alive():
+            signal.pidfd_send_signal(self.process.pidfd, number)
+
+    def delete(self) -> None:
+        """Kill what still runs and remove the cgroup. The rest (mounts, namespaces, veth) goes with the processes."""
+        if self.exit_status is None:
+            signal.pidfd_send_signal(self.process.pidfd, signal.SIGKILL)
+            self.wait()
+        os.close(self.process.pidfd)
+        self.cgroup.kill()
+        self.cgroup.remove()
+
+
+def _reap(pid: int) -> int:
+    try:
+        _, status = os.waitpid(pid, 0)
+    except ChildProcessError:
+        return 128 + signal.SIGKILL  # the cgroup's killer reaped it
+    return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+
+
+def start(
+    spec: Spec,
+    *,
+    name: str,
+    stdout: int,
+    stdin: int | None = None,
+    attachment: Attachment | None = None,
+    writable: WritableLayer | None = None,
+) -> Container:
+    """Start ``spec`` as a container whose cgroup is ``name``; return once its command has been executed.
+
+    ``stdout`` also takes standard error; ``stdin`` None is /dev/null. Raises StepError when the kernel
+    refuses a step, UsageError when the name is taken; nothing is left behind then.
+    """
+    requested_ns = time.monotonic_ns()
+    found = hierarchies()
+    if os.geteuid() != 0:
+        raise PrerequisiteError(f"start container {name}: needs root", "run as root, or through sudo")
+    require(found)
+    cgroup = Cgroup(name, found)
+    if any(directory.exists() for directory in cgroup.directories()):
+        raise UsageError(f"start container {name}: a cgroup of this name exists", "run `invoke clean`")
+    resolver = Path("/etc/resolv.conf").read_text() if spec.host_network else None
+    plan = container_plan(spec, found, name, attachment=attachment, writable=writable, resolver=resolver)
+    with ExitStack() as undo:
+        undo.callback(cgroup.remove)
+        cgroup.make_parent()
+        if stdin is None:
+            null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+            with ExitStack() as opened:
+                opened.callback(os.close, null)
+                process = launch(plan, stdin=null, stdout=stdout, stderr=stdout)
+        else:
+            process = launch(plan, stdin=stdin, stdout=stdout, stderr=stdout)
+        undo.pop_all()
+    return Container(name, cgroup, process, requested_ns)
+
+
+def run(
+    spec: Spec,
+    *,
+    name: str,
+    log: int | None = None,
+    upper: Path | None = None,
+    work: Path | None = None,
+) -> int:
+    """Run ``spec`` as a container to its end and return its exit status (128 + n for signal n).
+
+    ``log`` is the descriptor for its output, None for our own standard output. ``upper`` and ``work``, both or
+    neither, keep the changes to the root file system there: an image build.
+    """
+    writable = WritableLayer(str(upper), str(work)) if upper is not None and work is not None else None
+    container = start(spec, name=name, stdout=1 if log is None else log, writable=writable)
+    try:
+        status = container.wait()
+    finally:
+        container.delete()
+    assert status is not None  # waited without a limit
+    return status

@@ -1,0 +1,54 @@
+"""What an image is, as frozen data: an OCI image configuration and the layers it names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """The ``config`` object of an OCI image configuration.
+
+    ``env`` holds ``NAME=value`` strings, ``exposed_ports`` ``8080/tcp``, ``labels`` pairs.
+    """
+
+    env: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] = ()
+    working_dir: str = "/"
+    user: str = ""
+    exposed_ports: tuple[str, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer in the store.
+
+    ``diff_id`` is ``sha256:`` and the hex digest of the layer's canonical, uncompressed tar;
+    ``path`` is the layer extracted, usable as an overlay lowerdir (whiteouts are 0/0 character
+    devices, opaque directories carry ``trusted.overlay.opaque=y``).
+    """
+
+    diff_id: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class History:
+    """One step of an image's making: what created it, and whether it left no layer (metadata only)."""
+
+    created_by: str
+    empty_layer: bool
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image in the store: ``id`` is the sha256 of its configuration, ``layers`` run bottom first."""
+
+    reference: str
+    id: str
+    config: ImageConfig
+    layers: tuple[Layer, ...]
+    history: tuple[History, ...] = ()

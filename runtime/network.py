@@ -1,0 +1,116 @@
+"""Requests to the kernel's network configuration (rtnetlink(7)), as bytes.
+
+Pure: plans carry these messages and the launcher sends them; ``request`` sends one from Python. Only what
+a lab needs: bridge, veth, addresses, routes, neighbours. Numbers: include/uapi/linux/rtnetlink.h, if_link.h.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from ipaddress import IPv4Address, IPv4Interface
+
+from runtime.errors import TestbedError
+
+_HEADER = struct.Struct("=IHHII")
+_LINK = struct.Struct("=BxHiII")
+_ADDRESS = struct.Struct("=BBBBI")
+_ROUTE = struct.Struct("=BBBBBBBBI")
+_NEIGHBOUR = struct.Struct("=BxxxiHBB")
+
+_NEWLINK, _NEWADDR, _NEWROUTE, _NEWNEIGH = 16, 20, 24, 28
+_REQUEST, _ACK, _REPLACE, _EXCL, _CREATE = 1, 4, 0x100, 0x200, 0x400
+_IFF_UP = 1
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 10, 18, 28
+_INFO_KIND, _INFO_DATA = 1, 2
+_VETH_INFO_PEER = 1
+_NLA_F_NESTED = 0x8000
+_NUD_PERMANENT = 0x80
+
+LOOPBACK_INDEX = 1
+
+
+def _attribute(kind: int, payload: bytes) -> bytes:
+    length = 4 + len(payload)
+    return struct.pack("=HH", length, kind) + payload + bytes(-length % 4)
+
+
+def _name(kind: int, name: str) -> bytes:
+    if not 0 < len(name.encode()) < 16:
+        raise ValueError(f"interface name {name!r}: 1 to 15 bytes are allowed")
+    return _attribute(kind, name.encode() + b"\0")
+
+
+def _number(kind: int, value: int) -> bytes:
+    return _attribute(kind, struct.pack("=I", value))
+
+
+def _message(kind: int, body: bytes, flags: int = 0) -> bytes:
+    return _HEADER.pack(_HEADER.size + len(body), kind, _REQUEST | _ACK | flags, 0, 0) + body
+
+
+def _mac(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
+
+
+def link_up(name: str) -> bytes:
+    """Bring the interface ``name`` up."""
+    return _message(_NEWLINK, _LINK.pack(0, 0, 0, _IFF_UP, _IFF_UP) + _name(_IFLA_IFNAME, name))
+
+
+def loopback_up() -> bytes:
+    """Bring the loopback interface up; it is the first of every network namespace."""
+    return _message(_NEWLINK, _LINK.pack(0, 0, LOOPBACK_INDEX, _IFF_UP, _IFF_UP))
+
+
+def create_bridge(name: str, mac: str) -> bytes:
+    """Create a bridge and bring it up."""
+    info = _attribute(_IFLA_LINKINFO, _attribute(_INFO_KIND, b"bridge"))
+    body = _LINK.pack(0, 0, 0, _IFF_UP, _IFF_UP) + _name(_IFLA_IFNAME, name)
+    return _message(_NEWLINK, body + _attribute(_IFLA_ADDRESS, _mac(mac)) + info, _CREATE | _EXCL)
+
+
+def create_veth(
+    name: str, bridge_index: int, peer: str, peer_mac: str, peer_namespace_fd: int, peer_index: int
+) -> bytes:
+    """Create a veth pair: ``name`` here, up and a port of the bridge; ``peer`` in the other namespace."""
+    peer_body = (
+        _LINK.pack(0, 0, peer_index, 0, 0)
+        + _name(_IFLA_IFNAME, peer)
+        + _attribute(_IFLA_ADDRESS, _mac(peer_mac))
+        + _number(_IFLA_NET_NS_FD, peer_namespace_fd)
+    )
+    data = _attribute(_INFO_DATA | _NLA_F_NESTED, _attribute(_VETH_INFO_PEER | _NLA_F_NESTED, peer_body))
+    info = _attribute(_IFLA_LINKINFO | _NLA_F_NESTED, _attribute(_INFO_KIND, b"veth") + data)
+    body = _LINK.pack(0, 0, 0, _IFF_UP, _IFF_UP) + _name(_IFLA_IFNAME, name)
+    return _message(_NEWLINK, body + _number(_IFLA_MASTER, bridge_index) + info, _CREATE | _EXCL)
+
+
+def add_address(index: int, interface: IPv4Interface) -> bytes:
+    """Give the interface with this ``index`` an address; the connected route comes with it."""
+    packed = interface.ip.packed
+    body = _ADDRESS.pack(socket.AF_INET, interface.network.prefixlen, 0, 0, index)
+    return _message(_NEWADDR, body + _attribute(2, packed) + _attribute(1, packed), _CREATE | _REPLACE)
+
+
+def add_default_route(gateway: IPv4Address) -> bytes:
+    """Route everything else through ``gateway``: main table, static, universe scope, unicast."""
+    body = _ROUTE.pack(socket.AF_INET, 0, 0, 0, 254, 4, 0, 1, 0) + _attribute(5, gateway.packed)
+    return _message(_NEWROUTE, body, _CREATE)
+
+
+def add_neighbour(index: int, address: IPv4Address, mac: str) -> bytes:
+    """A permanent neighbour entry, so that a peer that is not up yet costs no ARP timeout."""
+    body = _NEIGHBOUR.pack(socket.AF_INET, index, _NUD_PERMANENT, 0, 1)
+    return _message(_NEWNEIGH, body + _attribute(1, address.packed) + _attribute(2, _mac(mac)), _CREATE | _REPLACE)
+
+
+def request(message: bytes, what: str) -> None:
+    """Send one request in the caller's network namespace. Raises TestbedError with what the kernel said."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as route:
+        route.send(message)
+        answer = route.recv(4096)
+    (error,) = struct.unpack_from("=i", answer, _HEADER.size)
+    if error:
+        raise TestbedError(f"{what}: {os.strerror(-error)}")

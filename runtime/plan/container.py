@@ -1,0 +1,153 @@
+"""A container as a plan: namespaces, an overlay root, a network interface, then the workload."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from errno import EEXIST
+
+from runtime import network
+from runtime.cgroups import Hierarchies, create_steps, join_steps
+from runtime.plan.constants import (
+    CLONE_NEWCGROUP,
+    CLONE_NEWIPC,
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUTS,
+    MNT_DETACH,
+    MS_BIND,
+    MS_PRIVATE,
+    MS_REC,
+)
+from runtime.plan.process import exec_step, process_steps
+from runtime.plan.root import filesystem_steps, identity_steps, protection_steps
+from runtime.plan.steps import (
+    Chdir,
+    CloseOnExec,
+    Mkdir,
+    Mount,
+    Netlink,
+    NetlinkSocket,
+    Open,
+    PivotRoot,
+    Plan,
+    Step,
+    Unmount,
+    Unshare,
+    Write,
+)
+from runtime.spec import Link, Spec
+from runtime.unionfs.overlay import WritableLayer, mount_steps, volatile_steps
+
+# A directory that every host has. The tmpfs lies over it in the container's own mount namespace only.
+_VOLATILE = "/tmp"
+# The interface's index inside, far above what a new network namespace may hold by itself (tunnels).
+_INTERFACE_INDEX = 100
+# Descriptors that live until exec: sockets in the lab's and in the own namespace, the own namespace.
+_LAB_SOCKET, _OWN_SOCKET, _OWN_NAMESPACE = 100, 101, 102
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """The lab's end of a container's network: the bridge's index and the name of the veth that joins it."""
+
+    bridge_index: int
+    veth: str
+
+
+def _network_steps(link: Link, attachment: Attachment) -> tuple[Step, ...]:
+    veth = network.create_veth(
+        attachment.veth, attachment.bridge_index, "eth0", link.mac, _OWN_NAMESPACE, _INTERFACE_INDEX
+    )
+    steps: list[Step] = [
+        NetlinkSocket(_LAB_SOCKET),
+        Unshare(CLONE_NEWNET),
+        Open("/proc/self/ns/net", _OWN_NAMESPACE),
+        Netlink(_LAB_SOCKET, veth, f"create veth {attachment.veth} on the bridge, its peer eth0 here"),
+        NetlinkSocket(_OWN_SOCKET),
+        Netlink(_OWN_SOCKET, network.loopback_up(), "bring lo up"),
+        Netlink(_OWN_SOCKET, network.add_address(_INTERFACE_INDEX, link.address), f"eth0 is {link.address}"),
+        Netlink(_OWN_SOCKET, network.link_up("eth0"), "bring eth0 up"),
+    ]
+    if link.gateway:
+        route = network.add_default_route(link.gateway)
+        steps.append(Netlink(_OWN_SOCKET, route, f"default route by {link.gateway}"))
+    return tuple(steps)
+
+
+def _loopback_steps() -> tuple[Step, ...]:
+    return (NetlinkSocket(_OWN_SOCKET), Netlink(_OWN_SOCKET, network.loopback_up(), "bring lo up"))
+
+
+def _root_steps(spec: Spec, writable: WritableLayer | None) -> tuple[Step, ...]:
+    """The overlay, mounted and entered. On disk it covers the layers' own directory, else it is in a tmpfs."""
+    common = os.path.dirname(spec.layers[0]) if spec.layers else "/"
+    private = Mount("", "/", "", MS_REC | MS_PRIVATE)
+    if writable is not None:
+        return (private, *mount_steps(spec.layers, writable, common), Chdir(common))
+    volatile, layer = volatile_steps(_VOLATILE)
+    target = f"{_VOLATILE}/root"
+    enter, overlay = mount_steps(spec.layers, layer, target)
+    return (private, enter, *volatile, Mkdir(target), overlay, Chdir(target))
+
+
+def _resolver_steps(resolver: str) -> tuple[Step, ...]:
+    """Bind the host's resolver configuration over the image's without writing to the image."""
+    return (
+        Mkdir("/etc", tolerate=(EEXIST,)),
+        Write("/dev/resolv.conf", resolver, create=True),
+        Open("/etc/resolv.conf", _OWN_NAMESPACE, os.O_CREAT | os.O_NOFOLLOW),
+        Mount("/dev/resolv.conf", "/etc/resolv.conf", "", MS_BIND),
+    )
+
+
+def container_plan(
+    spec: Spec,
+    found: Hierarchies,
+    cgroup: str,
+    *,
+    attachment: Attachment | None = None,
+    writable: WritableLayer | None = None,
+    resolver: str | None = None,
+) -> Plan:
+    """The plan that starts ``spec`` as a container in the cgroup ``cgroup``.
+
+    ``attachment`` is required by a spec with a link. ``writable`` puts the changes on disk instead of in a
+    tmpfs; ``resolver`` is the text of /etc/resolv.conf for a container that shares the host's network.
+    """
+    unified_only = not found.v1
+    flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC
+    networking: tuple[Step, ...] = ()
+    if spec.link is not None and attachment is not None:
+        networking = _network_steps(spec.link, attachment)
+    elif not spec.host_network:
+        flags |= CLONE_NEWNET
+        networking = _loopback_steps()
+    process = spec.process
+    if unified_only:
+        # Without device files in v2 nothing would stop a node from being used once it is made.
+        kept = tuple(name for name in process.capabilities if name != "CAP_MKNOD")
+        process = replace(process, capabilities=kept)
+    child: tuple[Step, ...] = (
+        *(() if unified_only else join_steps(found, cgroup)),
+        Unshare(CLONE_NEWCGROUP),
+        *networking,
+        *_root_steps(spec, writable),
+        *filesystem_steps(),
+        PivotRoot(".", "."),
+        Unmount(".", MNT_DETACH),
+        Chdir("/"),
+        *(_resolver_steps(resolver) if resolver is not None else ()),
+        *identity_steps(spec, files=writable is None),
+        *protection_steps(spec),
+        CloseOnExec(),
+        *process_steps(process),
+        exec_step(process),
+    )
+    return Plan(
+        parent=create_steps(found, cgroup, spec.resources, confine_devices=True),
+        clone_flags=flags,
+        child=child,
+        into_cgroup=str(found.unified / cgroup) if unified_only and found.unified else "",
+    )

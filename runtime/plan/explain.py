@@ -1,0 +1,106 @@
+"""Plans as text: what a reader sees with ``--explain``, and how an error names a step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from errno import errorcode
+
+from runtime.plan import steps as s
+from runtime.plan.constants import CAPABILITIES, CLONE_FLAGS, MOUNT_FLAGS
+
+
+def flag_names(flags: int, names: Mapping[int, str]) -> str:
+    """The set bits by name, unknown ones in hexadecimal, joined with ``|``; ``0`` for none."""
+    known = [name for bit, name in names.items() if flags & bit]
+    rest = flags & ~sum(bit for bit in names if flags & bit)
+    return "|".join([*known, *([hex(rest)] if rest else [])]) or "0"
+
+
+def capability_names(mask: int) -> str:
+    """The capabilities of a mask by name, joined with ``|``; ``none`` for the empty set."""
+    return "|".join(name for bit, name in enumerate(CAPABILITIES) if mask >> bit & 1) or "none"
+
+
+def _mount(step: s.Mount) -> str:
+    kind = f"{step.fstype} " if step.fstype else ""
+    source = f"{step.source} " if step.source and step.source != step.fstype else ""
+    data = f" ({step.data})" if step.data else ""
+    return f"mount {kind}{source}on {step.target} {flag_names(step.flags, MOUNT_FLAGS)}{data}"
+
+
+def _text(data: str, limit: int = 60) -> str:
+    return repr(data if len(data) <= limit else f"{data[: limit - 1]}…")
+
+
+def describe(step: s.Step) -> str:
+    """One step in words: the system call, what it acts on, and its arguments."""
+    match step:
+        case s.Mount():
+            return _mount(step)
+        case s.Mkdir():
+            return f"mkdir {step.path} {step.mode:04o}"
+        case s.PivotRoot():
+            return f"pivot_root {step.new_root} {step.put_old}"
+        case s.Symlink():
+            return f"symlink {step.path} -> {step.target}"
+        case s.Mknod():
+            return f"mknod {step.path} c {step.major}:{step.minor} {step.mode:04o}"
+        case s.Write():
+            return f"write {_text(step.data)} to {step.path}"
+        case s.SetRlimit():
+            return f"setrlimit {step.resource} soft={step.soft} hard={step.hard}"
+        case s.Unshare():
+            return f"unshare {flag_names(step.flags, CLONE_FLAGS)}"
+        case s.BoundingSet():
+            return f"prctl PR_CAPBSET_DROP all but {capability_names(step.mask)}"
+        case s.Capabilities():
+            return f"capset permitted={capability_names(step.permitted)} effective={capability_names(step.effective)}"
+        case s.NoNewPrivileges():
+            return "prctl PR_SET_NO_NEW_PRIVS"
+        case s.SetUser():
+            return f"setgroups {list(step.groups)}, setresgid {step.gid}, setresuid {step.uid}"
+        case s.Umask():
+            return f"umask {step.mask:04o}"
+        case s.Open():
+            return f"open {step.path} as descriptor {step.fd}"
+        case s.CloseOnExec():
+            return f"close_range from {step.first}: close on exec"
+        case s.NetlinkSocket():
+            return f"open a route netlink socket as descriptor {step.fd}"
+        case s.Netlink():
+            return f"netlink on descriptor {step.fd}: {step.what}"
+        case s.WaitPath():
+            return f"wait for {step.path}, at most {step.timeout_ms} ms"
+        case s.Message():
+            return f"write {_text(step.text)} to the console"
+        case s.Exec():
+            return f"execve {' '.join(step.args)}"
+        case _:
+            return _by_name(step)
+
+
+def _by_name(step: s.Step) -> str:
+    words = {
+        s.Unmount: "umount",
+        s.Chroot: "chroot",
+        s.Chdir: "chdir",
+        s.SetHostname: "sethostname",
+        s.Setsid: "setsid",
+        s.LoadModule: "finit_module",
+        s.MaskPath: "mask",
+        s.ReadonlyPath: "make read-only",
+    }
+    subject = step.strings()[0].decode() if step.strings() else ""
+    return f"{words[type(step)]} {subject}".rstrip()
+
+
+def explain(plan: s.Plan) -> str:
+    """The whole plan, a line a step, with the clone between the parent's and the child's steps."""
+    lines = []
+    for index, step in enumerate(plan.steps()):
+        if index == len(plan.parent) and plan.clone_flags:
+            into = f" into {plan.into_cgroup}" if plan.into_cgroup else ""
+            lines.append(f"     clone3 {flag_names(plan.clone_flags, CLONE_FLAGS)}{into}")
+        tolerated = ", ".join(errorcode[number] for number in step.tolerate)
+        lines.append(f"{index:3}  {describe(step)}" + (f"  [{tolerated} is fine]" if tolerated else ""))
+    return "\n".join(lines)

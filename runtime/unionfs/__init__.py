@@ -1,0 +1,1 @@
+"""Union mounts: one root file system out of an image's layers."""

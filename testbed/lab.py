@@ -1,0 +1,100 @@
+"""The lab: a private network namespace with a bridge, which the measuring process itself enters.
+
+What the process starts is born in the namespace, so containers, QEMU and the load generator share one
+network that the host does not see, and nothing of it outlives its last process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+from contextlib import ExitStack
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from pathlib import Path
+from types import TracebackType
+
+from runtime import network
+from runtime.errors import PrerequisiteError, TestbedError
+from runtime.plan.constants import CLONE_NEWNET
+from runtime.spec import Link
+
+BRIDGE = "tb0"
+NETWORK = IPv4Network("10.77.0.0/16")
+# A bridge takes 1,023 ports (include/uapi: BR_PORT_BITS 10), one a service.
+PORTS_LIMIT = 1023
+_SERVICES_LIMIT = 200
+
+
+def mac_of(address: IPv4Address) -> str:
+    """A locally administered MAC that says the address: 02:00 and its four bytes."""
+    return ":".join(f"{byte:02x}" for byte in b"\x02\x00" + address.packed)
+
+
+def link_of(application: int, service: int) -> Link:
+    """The interface of a service (counted from 0) of a copy of the application (counted from 0)."""
+    if not 0 <= service < _SERVICES_LIMIT or not 0 <= application < 255:
+        raise TestbedError(f"no address left for service {service} of application {application}")
+    address = NETWORK.network_address + 256 * (application + 1) + 10 + service
+    return Link(IPv4Interface(f"{address}/{NETWORK.prefixlen}"), mac_of(address))
+
+
+def _libc(function: str, *arguments: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if getattr(libc, function)(*arguments) != 0:
+        number = ctypes.get_errno()
+        raise PrerequisiteError(f"{function} a network namespace: {os.strerror(number)}", "run as root")
+
+
+class Lab:
+    """A context manager: enter the namespace and build the bridge; leave it and let the kernel take it apart.
+
+    It is the calling thread that moves, and threads that it starts later; enter before starting any.
+    ``bridge_index`` is the bridge's interface index while inside.
+    """
+
+    def __init__(self) -> None:
+        self.bridge_index = 0
+        self._undo = ExitStack()
+        self._neighbours: set[str] = set()
+
+    def __enter__(self) -> Lab:
+        with ExitStack() as undo:
+            home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            undo.callback(os.close, home)
+            _libc("unshare", CLONE_NEWNET)
+            undo.callback(_libc, "setns", home, CLONE_NEWNET)
+            self._build()
+            self._undo = undo.pop_all()
+        return self
+
+    def _build(self) -> None:
+        for scope in ("all", "default"):
+            # Duplicate address detection would put multicast on the bridge at every start.
+            setting = Path(f"/proc/sys/net/ipv6/conf/{scope}/disable_ipv6")
+            if setting.exists():
+                setting.write_text("1")
+        gateway = NETWORK.network_address + 1
+        network.request(network.loopback_up(), "bring lo up in the lab")
+        network.request(network.create_bridge(BRIDGE, mac_of(gateway)), f"create bridge {BRIDGE}")
+        self.bridge_index = socket.if_nametoindex(BRIDGE)
+        address = IPv4Interface(f"{gateway}/{NETWORK.prefixlen}")
+        network.request(network.add_address(self.bridge_index, address), f"give {BRIDGE} {address}")
+
+    def link(self, application: int, service: int) -> Link:
+        """``link_of``, with the lab's own neighbour entry for it set.
+
+        A probe of an address that is not up yet would otherwise wait for ARP, whose retries are a second
+        apart, and see the workload late.
+        """
+        link = link_of(application, service)
+        if link.mac not in self._neighbours:
+            message = network.add_neighbour(self.bridge_index, link.address.ip, link.mac)
+            network.request(message, f"set neighbour {link.address.ip}")
+            self._neighbours.add(link.mac)
+        return link
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._undo.close()

@@ -1,0 +1,52 @@
+"""Fixtures that more than one folder of tests uses."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from runtime.cgroups import Cgroup
+
+_BUSYBOX = Path("/bin/busybox")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that need root say so when they cannot have it."""
+    if os.geteuid() == 0:
+        return
+    for item in items:
+        if item.get_closest_marker("root"):
+            item.add_marker(pytest.mark.skip(reason="needs root: namespaces, mounts and cgroups are real here"))
+
+
+@pytest.fixture
+def busybox_layer(tmp_path: Path) -> Path:
+    """A layer directory with a static busybox and links for the commands that tests run."""
+    layer = tmp_path / "layers" / "busybox"
+    (layer / "bin").mkdir(parents=True)
+    shutil.copy2(_BUSYBOX, layer / "bin" / "busybox")
+    for command in ("sh", "true", "false", "cat", "id", "sleep", "mount", "ls", "grep", "ip", "hostname", "dd", "stat"):
+        (layer / "bin" / command).symlink_to("busybox")
+    return layer
+
+
+@pytest.fixture
+def run_name() -> str:
+    """A run id that nothing else uses; what a test puts below it must be gone when the test ends."""
+    return f"test-{uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def cgroup_parent(run_name: str) -> Iterator[str]:
+    """The name of a parent cgroup that is removed at the end, and must be empty then."""
+    parent = Cgroup(f"testbed/{run_name}")
+    yield parent.name
+    for directory in parent.directories():
+        if directory.exists():
+            assert [path for path in directory.iterdir() if path.is_dir()] == [], "a test left a cgroup"
+    parent.remove()

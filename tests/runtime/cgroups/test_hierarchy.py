@@ -1,0 +1,52 @@
+"""Which controllers a host has, read from mountinfo of the three kinds of host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runtime.cgroups import Hierarchies, require
+from runtime.cgroups.hierarchy import parse
+from runtime.errors import PrerequisiteError
+
+V1 = """\
+30 1 0:26 / /sys/fs/cgroup/memory rw shared:1 - cgroup cgroup rw,memory
+31 1 0:27 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct
+32 1 0:28 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd
+33 1 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
+"""
+
+
+def test_controllers_that_share_a_mount() -> None:
+    v1, unified = parse(V1)
+    assert v1 == {
+        "memory": Path("/sys/fs/cgroup/memory"),
+        "cpu": Path("/sys/fs/cgroup/cpu,cpuacct"),
+        "cpuacct": Path("/sys/fs/cgroup/cpu,cpuacct"),
+    }
+    assert unified == Path("/sys/fs/cgroup/unified")
+
+
+def test_a_shared_mount_is_used_once() -> None:
+    v1, unified = parse(V1)
+    assert len(Hierarchies(v1, unified, frozenset()).used()) == 2
+
+
+@pytest.mark.parametrize(
+    ("found", "mode"),
+    [
+        (Hierarchies({}, Path("/u"), frozenset({"memory"})), "v2"),
+        (Hierarchies({"memory": Path("/m")}, Path("/u"), frozenset()), "hybrid"),
+        (Hierarchies({"memory": Path("/m")}, None, frozenset()), "v1"),
+        (Hierarchies({}, None, frozenset()), "none"),
+    ],
+)
+def test_mode(found: Hierarchies, mode: str) -> None:
+    assert found.mode == mode
+
+
+def test_a_missing_controller_is_named() -> None:
+    with pytest.raises(PrerequisiteError, match="pids") as caught:
+        require(Hierarchies({}, Path("/u"), frozenset({"memory", "cpu"})))
+    assert caught.value.exit_code == 5

@@ -1,0 +1,114 @@
+"""The container's plan is pure: it is decided without root and without touching the host."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Interface
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from runtime.cgroups import Hierarchies
+from runtime.errors import UsageError
+from runtime.plan import steps as s
+from runtime.plan.constants import CLONE_NEWCGROUP, CLONE_NEWNET
+from runtime.plan.container import Attachment, container_plan
+from runtime.plan.explain import explain
+from runtime.plan.process import capability_mask
+from runtime.spec import Link, Process, Resources, Spec, User
+
+V1 = Hierarchies(
+    {name: Path("/cg") / name for name in ("memory", "cpu", "cpuacct", "pids", "devices")}, None, frozenset()
+)
+V2 = Hierarchies({}, Path("/cg"), frozenset({"memory", "cpu", "pids"}))
+T = TypeVar("T", bound=s.Step)
+LINK = Link(IPv4Interface("10.0.0.2/24"), "02:00:0a:00:00:02")
+
+
+def spec(**changes: object) -> Spec:
+    values: dict[str, object] = {
+        "process": Process(args=("server",), user=User(1000, 1000, (4, 5))),
+        "layers": ("/store/layers/a", "/store/layers/b"),
+        "hostname": "web",
+        "resources": Resources(64 << 20, 0.5, 32),
+    }
+    return Spec(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def of_type(steps: tuple[s.Step, ...], kind: type[T]) -> list[T]:
+    return [step for step in steps if isinstance(step, kind)]
+
+
+def test_lower_directories_are_relative_and_the_top_layer_comes_first() -> None:
+    plan = container_plan(spec(), V1, "testbed/r/i")
+    overlay = next(step for step in of_type(plan.child, s.Mount) if step.fstype == "overlay")
+    assert overlay.data.startswith("lowerdir=b:a,upperdir=/")
+    assert s.Chdir("/store/layers") in plan.child
+
+
+def test_limits_are_written_before_the_clone_and_joined_after_it() -> None:
+    plan = container_plan(spec(), V1, "testbed/r/i")
+    written = {step.path: step.data for step in of_type(plan.parent, s.Write)}
+    assert written["/cg/memory/testbed/r/i/memory.limit_in_bytes"] == str(64 << 20)
+    assert written["/cg/cpu/testbed/r/i/cpu.cfs_quota_us"] == "50000"
+    assert written["/cg/pids/testbed/r/i/pids.max"] == "32"
+    assert plan.child[0] == s.Write("/cg/memory/testbed/r/i/tasks", "0")
+
+
+def test_the_cgroup_namespace_is_made_after_joining() -> None:
+    plan = container_plan(spec(), V1, "testbed/r/i")
+    assert not plan.clone_flags & CLONE_NEWCGROUP
+    joined = max(i for i, step in enumerate(plan.child) if isinstance(step, s.Write) and step.path.endswith("tasks"))
+    assert plan.child.index(s.Unshare(CLONE_NEWCGROUP)) > joined
+
+
+def test_version_two_clones_into_the_cgroup_and_withholds_mknod() -> None:
+    plan = container_plan(spec(), V2, "testbed/r/i")
+    assert plan.into_cgroup == "/cg/testbed/r/i"
+    assert {step.path: step.data for step in of_type(plan.parent, s.Write)}["/cg/testbed/r/i/cpu.max"] == "50000 100000"
+    (bounding,) = of_type(plan.child, s.BoundingSet)
+    assert bounding.mask & capability_mask(("CAP_MKNOD",)) == 0
+
+
+def test_privileges_are_dropped_last_and_in_order() -> None:
+    kinds = [type(step) for step in container_plan(spec(), V1, "testbed/r/i").child]
+    order = [s.PivotRoot, s.MaskPath, s.BoundingSet, s.SetUser, s.NoNewPrivileges, s.Exec]
+    assert [kinds.index(kind) for kind in order] == sorted(kinds.index(kind) for kind in order)
+    assert kinds[-1] is s.Exec
+
+
+def test_without_a_link_there_is_only_loopback() -> None:
+    plan = container_plan(spec(), V1, "testbed/r/i")
+    assert plan.clone_flags & CLONE_NEWNET
+    assert [step.what for step in of_type(plan.child, s.Netlink)] == ["bring lo up"]
+
+
+def test_a_link_is_made_from_the_labs_socket() -> None:
+    plan = container_plan(spec(link=LINK), V1, "testbed/r/i", attachment=Attachment(2, "v1"))
+    first, *_ = of_type(plan.child, s.Netlink)
+    assert "veth v1" in first.what
+    assert s.Unshare(CLONE_NEWNET) in plan.child
+
+
+def test_host_network_makes_no_namespace() -> None:
+    plan = container_plan(spec(host_network=True), V1, "testbed/r/i", resolver="nameserver ::1\n")
+    assert not plan.clone_flags & CLONE_NEWNET
+    assert of_type(plan.child, s.Netlink) == []
+
+
+def test_an_empty_command_is_refused() -> None:
+    with pytest.raises(UsageError, match="no command"):
+        container_plan(spec(process=Process(args=())), V1, "testbed/r/i")
+
+
+def test_an_unknown_capability_is_named() -> None:
+    with pytest.raises(UsageError, match="CAP_FLY"):
+        container_plan(spec(process=Process(args=("a",), capabilities=("CAP_FLY",))), V1, "testbed/r/i")
+
+
+def test_explain_prints_every_step_with_its_index() -> None:
+    plan = container_plan(spec(link=LINK), V1, "testbed/r/i", attachment=Attachment(2, "v1"))
+    text = explain(plan)
+    assert len(text.splitlines()) == len(list(plan.steps())) + 1
+    assert "clone3 CLONE_NEWNS|CLONE_NEWUTS|CLONE_NEWIPC|CLONE_NEWPID" in text
+    assert f"{len(list(plan.steps())) - 1:3}  execve server" in text

@@ -1,0 +1,72 @@
+"""The binary plan and the launcher that reads it agree, and damage is refused."""
+
+from __future__ import annotations
+
+import os
+import random
+import struct
+
+import pytest
+
+from runtime.errors import UsageError
+from runtime.launcher import _launcher
+from runtime.plan import steps as s
+from runtime.plan.encode import MAGIC, encode
+from runtime.plan.steps import Plan
+
+PLAN = Plan(
+    parent=(s.Write("/dev/null", "x"),),
+    child=(s.SetUser(0, 0, (1, 2)), s.Exec(("/bin/true", "a"), ("A=b",), "/bin")),
+)
+
+
+def launch(data: bytes) -> tuple[int, int, int, int, int]:
+    null = os.open("/dev/null", os.O_RDWR)
+    try:
+        return _launcher.launch(data, null, null, null)
+    finally:
+        os.close(null)
+
+
+def test_a_string_with_a_nul_byte_is_refused() -> None:
+    with pytest.raises(UsageError, match="NUL"):
+        encode(Plan(child=(s.Chdir("/a\0b"),)))
+
+
+def test_the_header_carries_the_sizes() -> None:
+    data = encode(PLAN)
+    magic, total, parents, children, reserved, flags = struct.unpack_from("<8sIIIIQ", data)
+    assert (magic, total, parents, children, reserved, flags) == (MAGIC, len(data), 1, 2, 0, 0)
+
+
+@pytest.mark.parametrize("size", range(0, len(encode(PLAN)), 3))
+def test_a_plan_cut_short_is_refused(size: int) -> None:
+    with pytest.raises(ValueError, match="malformed plan"):
+        launch(encode(PLAN)[:size])
+
+
+def test_every_operation_is_numbered_as_in_the_launcher() -> None:
+    kinds = [kind for kind in vars(s).values() if isinstance(kind, type) and issubclass(kind, s.Step)]
+    numbers = sorted(kind.op for kind in kinds if kind is not s.Step)
+    assert numbers == list(range(1, len(numbers) + 1))
+    header = (s.__file__ or "").replace("plan/steps.py", "launcher/plan.h")
+    body = open(header).read().split("enum operation {")[1].split("OP_END")[0]
+    assert body.count("OP_") == len(numbers)
+
+
+def test_random_damage_is_refused_or_harmless() -> None:
+    """The reader checks every length; what it lets through is a well-formed plan without an exec step."""
+    harmless = encode(Plan(child=(s.Umask(0o22), s.Message("")), parent=(s.Umask(0o22),)))
+    source = random.Random(1)
+    refused = 0
+    for _ in range(2000):
+        data = bytearray(harmless)
+        position = source.randrange(12, 32 + 8)  # counts and the cgroup's name: not what is performed
+        data[position] ^= 1 << source.randrange(8)
+        struct.pack_into("<I", data, 20, 0)
+        struct.pack_into("<Q", data, 24, 0)
+        try:
+            assert launch(bytes(data))[0] == -1
+        except ValueError:
+            refused += 1
+    assert refused > 500

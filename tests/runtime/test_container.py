@@ -1,0 +1,188 @@
+"""Containers for real: what the workload sees, what it cannot do, and that nothing stays behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from runtime import container
+from runtime.cgroups import Cgroup
+from runtime.errors import UsageError
+from runtime.launcher import StepError
+from runtime.spec import Process, Resources, Spec, User
+
+pytestmark = pytest.mark.root
+
+
+def shell(layer: Path, script: str, **process: object) -> Spec:
+    return Spec(
+        Process(args=("sh", "-c", script), **process),  # type: ignore[arg-type]
+        (str(layer),),
+        "boxed",
+        Resources(64 << 20, 1.0, 32),
+    )
+
+
+def output(spec: Spec, name: str, tmp_path: Path) -> tuple[int, str]:
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        status = container.run(spec, name=name, log=file.fileno())
+    return status, log.read_text()
+
+
+def mounts() -> str:
+    return Path("/proc/self/mountinfo").read_text()
+
+
+def test_it_is_alone_in_its_namespaces(busybox_layer: Path, cgroup_parent: str, tmp_path: Path) -> None:
+    script = "echo $$; hostname; ls /sys/class/net; cat /proc/self/cgroup; ls /proc | grep -c '^[0-9]'"
+    status, text = output(shell(busybox_layer, script), f"{cgroup_parent}/a", tmp_path)
+    lines = text.splitlines()
+    assert status == 0
+    assert lines[:3] == ["1", "boxed", "lo"]
+    assert any(line.endswith("memory:/") or line == "0::/" for line in lines)
+    assert int(lines[-1]) <= 4
+
+
+def test_namespaces_differ_from_the_hosts(busybox_layer: Path, cgroup_parent: str, tmp_path: Path) -> None:
+    names = ("pid", "mnt", "uts", "ipc", "net", "cgroup")
+    script = "; ".join(f"busybox readlink /proc/self/ns/{name}" for name in names)
+    _, text = output(shell(busybox_layer, script), f"{cgroup_parent}/a", tmp_path)
+    inside = text.split()
+    assert len(inside) == len(names)
+    assert not set(inside) & {os.readlink(f"/proc/self/ns/{name}") for name in names}
+
+
+def test_writes_stay_inside(busybox_layer: Path, cgroup_parent: str, tmp_path: Path) -> None:
+    before = mounts()
+    status, text = output(
+        shell(busybox_layer, "echo changed > /bin/new && cat /bin/new /etc/hostname"), f"{cgroup_parent}/a", tmp_path
+    )
+    assert (status, text) == (0, "changed\nboxed\n")
+    assert not (busybox_layer / "bin" / "new").exists()
+    assert mounts() == before
+
+
+def test_the_workload_is_the_user_it_was_told_to_be(busybox_layer: Path, cgroup_parent: str, tmp_path: Path) -> None:
+    spec = shell(
+        busybox_layer, "id -u; id -g; id -G; grep -E 'CapPrm|CapBnd|NoNew' /proc/self/status", user=User(12, 34, (56,))
+    )
+    _, text = output(spec, f"{cgroup_parent}/a", tmp_path)
+    assert text.split()[:4] == ["12", "34", "34", "56"]
+    assert "CapPrm:\t0000000000000000" in text
+    assert "CapBnd:\t00000000a80425fb" in text  # docker's default set
+    assert "NoNewPrivs:\t1" in text
+
+
+def test_root_keeps_the_default_capabilities_only(busybox_layer: Path, cgroup_parent: str, tmp_path: Path) -> None:
+    _, text = output(shell(busybox_layer, "grep CapEff /proc/self/status"), f"{cgroup_parent}/a", tmp_path)
+    assert text == "CapEff:\t00000000a80425fb\n"
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "mount -t tmpfs none /bin",
+        "echo 1 > /proc/sys/kernel/panic",
+        "echo c > /proc/sysrq-trigger",
+        "busybox mkdir /sys/kernel/x",
+        "test -s /proc/kcore",
+        "busybox mknod /d b 254 0 && dd if=/d of=/dev/null count=1",
+    ],
+)
+def test_it_may_not(attempt: str, busybox_layer: Path, cgroup_parent: str, tmp_path: Path) -> None:
+    status, text = output(shell(busybox_layer, f"{attempt} 2>&1"), f"{cgroup_parent}/a", tmp_path)
+    assert status != 0, text
+
+
+def test_devices_work(busybox_layer: Path, cgroup_parent: str, tmp_path: Path) -> None:
+    script = "echo x > /dev/null && dd if=/dev/urandom of=/dev/shm/a bs=8 count=1 2>/dev/null && stat -c %s /dev/shm/a"
+    assert output(shell(busybox_layer, script), f"{cgroup_parent}/a", tmp_path) == (0, "8\n")
+
+
+def test_memory_beyond_the_limit_is_killed(busybox_layer: Path, cgroup_parent: str, tmp_path: Path) -> None:
+    spec = shell(busybox_layer, "dd if=/dev/zero of=/big bs=1M count=256 2>&1")
+    status, _ = output(replace(spec, resources=Resources(32 << 20)), f"{cgroup_parent}/a", tmp_path)
+    assert status != 0
+
+
+def test_processes_beyond_the_limit_are_refused(busybox_layer: Path, cgroup_parent: str, tmp_path: Path) -> None:
+    spec = shell(busybox_layer, "for i in 1 2 3 4 5 6 7 8; do sleep 5 & done; echo all")
+    status, text = output(replace(spec, resources=Resources(pids=4)), f"{cgroup_parent}/a", tmp_path)
+    assert "fork" in text and status != 0
+
+
+@pytest.mark.parametrize(("script", "expected"), [("exit 7", 7), ("kill -9 $$; exit 0", 0), ("true", 0)])
+def test_exit_status(script: str, expected: int, busybox_layer: Path, cgroup_parent: str, tmp_path: Path) -> None:
+    # A pid namespace's init ignores signals it sends itself, SIGKILL included (pid_namespaces(7)).
+    assert output(shell(busybox_layer, script), f"{cgroup_parent}/a", tmp_path)[0] == expected
+
+
+def test_a_command_that_is_not_there(busybox_layer: Path, cgroup_parent: str) -> None:
+    spec = replace(shell(busybox_layer, ""), process=Process(args=("nonsense",)))
+    with pytest.raises(StepError, match=r"execve nonsense: No such file or directory"):
+        container.run(spec, name=f"{cgroup_parent}/a")
+    assert not any(path.exists() for path in Cgroup(f"{cgroup_parent}/a").directories())
+
+
+def test_a_missing_layer_names_step_and_path(tmp_path: Path, cgroup_parent: str, busybox_layer: Path) -> None:
+    spec = replace(shell(busybox_layer, ""), layers=(str(busybox_layer), str(busybox_layer.parent / "gone")))
+    with pytest.raises(StepError, match=r"step \d+: mount overlay .*gone.*: No such file or directory"):
+        container.run(spec, name=f"{cgroup_parent}/a")
+
+
+def test_a_taken_name_is_refused_and_left_alone(busybox_layer: Path, cgroup_parent: str) -> None:
+    first = container.start(shell(busybox_layer, "sleep 30"), name=f"{cgroup_parent}/a", stdout=1)
+    try:
+        with pytest.raises(UsageError, match="a cgroup of this name exists"):
+            container.start(shell(busybox_layer, "true"), name=f"{cgroup_parent}/a", stdout=1)
+        assert first.alive()
+    finally:
+        first.delete()
+
+
+def test_delete_ends_every_process(busybox_layer: Path, cgroup_parent: str) -> None:
+    started = container.start(shell(busybox_layer, "sleep 30 & sleep 30"), name=f"{cgroup_parent}/a", stdout=1)
+    time.sleep(0.1)
+    pids = started.cgroup.pids()
+    started.delete()
+    assert len(pids) >= 2
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert started.exit_status == 128 + signal.SIGKILL
+
+
+def test_phases_are_in_order(busybox_layer: Path, cgroup_parent: str) -> None:
+    before = time.monotonic_ns()
+    started = container.start(shell(busybox_layer, "true"), name=f"{cgroup_parent}/a", stdout=1)
+    after = time.monotonic_ns()
+    started.delete()
+    times = [before, started.requested_ns, started.process.cloned_ns, started.process.executed_ns, after]
+    assert times == sorted(times)
+
+
+def test_descriptors_do_not_grow(busybox_layer: Path, cgroup_parent: str) -> None:
+    spec = shell(busybox_layer, "true")
+    container.run(spec, name=f"{cgroup_parent}/a")
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        container.run(spec, name=f"{cgroup_parent}/a")
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_build_writes_to_disk_and_only_what_it_changed(
+    busybox_layer: Path, cgroup_parent: str, tmp_path: Path
+) -> None:
+    upper, work = tmp_path / "upper", tmp_path / "work"
+    upper.mkdir()
+    work.mkdir()
+    spec = replace(shell(busybox_layer, "echo built > /made; busybox wc -c < /etc/resolv.conf"), host_network=True)
+    with (tmp_path / "log").open("wb") as log:
+        assert container.run(spec, name=f"{cgroup_parent}/a", upper=upper, work=work, log=log.fileno()) == 0
+    assert (upper / "made").read_text() == "built\n"
+    assert int((tmp_path / "log").read_text()) == Path("/etc/resolv.conf").stat().st_size
+    assert not (upper / "etc" / "hosts").exists()
