@@ -50,12 +50,15 @@ class Container:
             signal.pidfd_send_signal(self.process.pidfd, number)
 
     def delete(self) -> None:
-        """Kill what still runs and remove the cgroup. The rest (mounts, namespaces, veth) goes with the processes."""
+        """Kill what still runs and remove the cgroup.
+
+        With the first process of its pid namespace the kernel ends all others before that one counts as
+        dead; mounts, namespaces and veth go with them.
+        """
         if self.exit_status is None:
             signal.pidfd_send_signal(self.process.pidfd, signal.SIGKILL)
             self.wait()
         os.close(self.process.pidfd)
-        self.cgroup.kill()
         self.cgroup.remove()
 
 
@@ -87,7 +90,7 @@ def start(
         raise PrerequisiteError(f"start container {name}: needs root", "run as root, or through sudo")
     require(found)
     cgroup = Cgroup(name, found)
-    if any(directory.exists() for directory in cgroup.directories()):
+    if cgroup.exists():
         raise UsageError(f"start container {name}: a cgroup of this name exists", "run `invoke clean`")
     resolver = Path("/etc/resolv.conf").read_text() if spec.host_network else None
     plan = container_plan(spec, found, name, attachment=attachment, writable=writable, resolver=resolver)

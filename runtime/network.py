@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
 
 from runtime.errors import TestbedError
@@ -71,19 +72,25 @@ def create_bridge(name: str, mac: str) -> bytes:
     return _message(_NEWLINK, body + _attribute(_IFLA_ADDRESS, _mac(mac)) + info, _CREATE | _EXCL)
 
 
-def create_veth(
-    name: str, bridge_index: int, peer: str, peer_mac: str, peer_namespace_fd: int, peer_index: int
-) -> bytes:
-    """Create a veth pair: ``name`` here, up and a port of the bridge; ``peer`` in the other namespace."""
+@dataclass(frozen=True)
+class VethEnd:
+    """One end of a veth pair: its name and its interface index, which the kernel takes for both ends or neither."""
+
+    name: str
+    index: int
+
+
+def create_veth(here: VethEnd, bridge_index: int, peer: VethEnd, peer_mac: str, peer_namespace_fd: int) -> bytes:
+    """Create a veth pair: one end here, up and a port of the bridge; its peer in another namespace."""
     peer_body = (
-        _LINK.pack(0, 0, peer_index, 0, 0)
-        + _name(_IFLA_IFNAME, peer)
+        _LINK.pack(0, 0, peer.index, 0, 0)
+        + _name(_IFLA_IFNAME, peer.name)
         + _attribute(_IFLA_ADDRESS, _mac(peer_mac))
         + _number(_IFLA_NET_NS_FD, peer_namespace_fd)
     )
     data = _attribute(_INFO_DATA | _NLA_F_NESTED, _attribute(_VETH_INFO_PEER | _NLA_F_NESTED, peer_body))
     info = _attribute(_IFLA_LINKINFO | _NLA_F_NESTED, _attribute(_INFO_KIND, b"veth") + data)
-    body = _LINK.pack(0, 0, 0, _IFF_UP, _IFF_UP) + _name(_IFLA_IFNAME, name)
+    body = _LINK.pack(0, 0, here.index, _IFF_UP, _IFF_UP) + _name(_IFLA_IFNAME, here.name)
     return _message(_NEWLINK, body + _number(_IFLA_MASTER, bridge_index) + info, _CREATE | _EXCL)
 
 

@@ -30,6 +30,10 @@ class Cgroup:
         """Its directories, one a hierarchy in use, whether they exist or not."""
         return tuple(mount / self.name for mount in self.found.used())
 
+    def exists(self) -> bool:
+        """Whether it is there; it is made in every hierarchy or in none."""
+        return self.directories()[0].is_dir()
+
     def _file(self, controller: str, v1: str, v2: str) -> Path:
         mount = self.found.mount_of(controller)
         if mount is None:
@@ -61,7 +65,10 @@ class Cgroup:
 
     def make_parent(self) -> None:
         """Make the cgroups above it, and on v2 let them pass the controllers down."""
-        for directory in self.directories():
+        directories = self.directories()
+        if directories[0].parent.is_dir():
+            return
+        for directory in directories:
             directory.parent.mkdir(parents=True, exist_ok=True)
         if self.found.unified and self.found.v2 & set(WANTED):
             for file, controllers in delegation_steps(self.found.unified, self.name):

@@ -66,11 +66,13 @@ def create_steps(found: Hierarchies, name: str, resources: Resources, *, confine
     for controller, mount in ((c, found.mount_of(c)) for c in ("memory", "cpu", "pids")):
         if mount is not None:
             files = _v1_files(resources) if controller in found.v1 else _v2_files(resources)
-            steps += [Write(str(mount / name / file), value) for file, value in files.get(controller, [])]
+            steps += [Write(str(mount / name / file), (value,)) for file, value in files.get(controller, [])]
     if confine_devices and "devices" in found.v1:
         directory = found.v1["devices"] / name
-        steps.append(Write(str(directory / "devices.deny"), "a"))
-        steps += [Write(str(directory / "devices.allow"), rule) for rule in _DEVICE_RULES]
+        steps += [
+            Write(str(directory / "devices.deny"), ("a",)),
+            Write(str(directory / "devices.allow"), _DEVICE_RULES),
+        ]
     return tuple(steps)
 
 
@@ -82,7 +84,7 @@ def join_steps(found: Hierarchies, name: str) -> tuple[Step, ...]:
     milliseconds. On v2 the whole process is written to ``cgroup.procs``.
     """
     return tuple(
-        Write(str(mount / name / ("cgroup.procs" if mount == found.unified else "tasks")), "0")
+        Write(str(mount / name / ("cgroup.procs" if mount == found.unified else "tasks")), ("0",))
         for mount in found.used()
     )
 

@@ -12,6 +12,8 @@ static uint32_t u32(const uint8_t *p) { uint32_t v; memcpy(&v, p, sizeof v); ret
 static uint64_t u64(const uint8_t *p) { uint64_t v; memcpy(&v, p, sizeof v); return v; }
 static size_t padded(size_t n) { return (n + 7) & ~(size_t)7; }
 
+const uint8_t *plan_next_string(const uint8_t *string) { return string + padded(4 + (size_t)u32(string) + 1); }
+
 /* The size of the encoded string at `offset`, or 0 when it does not fit or is not terminated. */
 static size_t string_size(const uint8_t *bytes, size_t size, size_t offset) {
   if (offset > size || size - offset < 8) return 0;
@@ -63,11 +65,11 @@ static const char *fill_exec(struct plan *plan, const struct step *step, char **
   plan->argv = calloc(args + more + 1 + env + kept + 1, sizeof *plan->argv);
   if (!plan->argv) return "out of memory";
   plan->envp = plan->argv + args + more + 1;
-  const uint8_t *at = step->strings + padded(4 + u32(step->strings) + 1);
+  const uint8_t *at = plan_next_string(step->strings);
   for (uint64_t i = 0; i < args + env; i++) {
     char *value = (char *)(uintptr_t)(at + 4);
     if (i < args) plan->argv[i] = value; else plan->envp[i - args] = value;
-    at += padded(4 + u32(at) + 1);
+    at = plan_next_string(at);
   }
   for (size_t i = 0; i < more; i++) plan->argv[args + i] = extra[i];
   for (size_t i = 0; i < kept; i++) plan->envp[env + i] = environment[i];
@@ -125,7 +127,7 @@ void plan_step(const struct plan *plan, size_t *offset, struct step *step) {
       step->string[i] = (const char *)p + 4;
       step->length[i] = u32(p);
     }
-    p += padded(4 + (size_t)u32(p) + 1);
+    p = plan_next_string(p);
   }
   *offset = (size_t)(p - plan->bytes);
 }

@@ -72,6 +72,9 @@ void plan_free(struct plan *plan);
 /* Decode the step at *offset of a checked plan and move *offset to the next. */
 void plan_step(const struct plan *plan, size_t *offset, struct step *step);
 
+/* The encoded string after the one at `string`. */
+const uint8_t *plan_next_string(const uint8_t *string);
+
 const char *operation_name(unsigned operation);
 
 #endif

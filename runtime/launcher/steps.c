@@ -29,8 +29,14 @@ static int write_file(const struct step *s) {
   int flags = O_WRONLY | O_CLOEXEC | (s->number[0] ? O_CREAT | O_TRUNC : 0);
   int fd = open(s->string[0], flags, 0644);
   if (fd < 0) return -1;
-  ssize_t n = write(fd, s->string[1], s->length[1]);
-  int error = n < 0 ? errno : (size_t)n == s->length[1] ? 0 : EIO;
+  int error = 0;
+  const uint8_t *record = s->strings;
+  for (uint32_t i = 0, length = 0; i < s->string_count && !error; i++, record = plan_next_string(record)) {
+    memcpy(&length, record, sizeof length);
+    if (i == 0) continue; /* the path */
+    ssize_t n = write(fd, record + 4, length);
+    error = n < 0 ? errno : (size_t)n == length ? 0 : EIO;
+  }
   close(fd);
   errno = error;
   return error ? -1 : 0;

@@ -43,32 +43,37 @@ from runtime.unionfs.overlay import WritableLayer, mount_steps, volatile_steps
 # A directory that every host has. The tmpfs lies over it in the container's own mount namespace only.
 _VOLATILE = "/tmp"
 # The interface's index inside, far above what a new network namespace may hold by itself (tunnels).
-_INTERFACE_INDEX = 100
+_INTERFACE = network.VethEnd("eth0", 100)
+# Ports have indexes of their own, above those that the kernel hands out by itself in a lab.
+_FIRST_PORT_INDEX = 100_000
 # Descriptors that live until exec: sockets in the lab's and in the own namespace, the own namespace.
 _LAB_SOCKET, _OWN_SOCKET, _OWN_NAMESPACE = 100, 101, 102
 
 
 @dataclass(frozen=True)
 class Attachment:
-    """The lab's end of a container's network: the bridge's index and the name of the veth that joins it."""
+    """The lab's end of a container's network: the bridge's index, and a number for the port that no other has."""
 
     bridge_index: int
-    veth: str
+    port: int
+
+    def veth(self) -> network.VethEnd:
+        """The interface that is the port."""
+        return network.VethEnd(f"v{self.port}", _FIRST_PORT_INDEX + self.port)
 
 
 def _network_steps(link: Link, attachment: Attachment) -> tuple[Step, ...]:
-    veth = network.create_veth(
-        attachment.veth, attachment.bridge_index, "eth0", link.mac, _OWN_NAMESPACE, _INTERFACE_INDEX
-    )
+    port = attachment.veth()
+    veth = network.create_veth(port, attachment.bridge_index, _INTERFACE, link.mac, _OWN_NAMESPACE)
     steps: list[Step] = [
         NetlinkSocket(_LAB_SOCKET),
         Unshare(CLONE_NEWNET),
         Open("/proc/self/ns/net", _OWN_NAMESPACE),
-        Netlink(_LAB_SOCKET, veth, f"create veth {attachment.veth} on the bridge, its peer eth0 here"),
+        Netlink(_LAB_SOCKET, veth, f"create veth {port.name} on the bridge, its peer eth0 here"),
         NetlinkSocket(_OWN_SOCKET),
         Netlink(_OWN_SOCKET, network.loopback_up(), "bring lo up"),
-        Netlink(_OWN_SOCKET, network.add_address(_INTERFACE_INDEX, link.address), f"eth0 is {link.address}"),
-        Netlink(_OWN_SOCKET, network.link_up("eth0"), "bring eth0 up"),
+        Netlink(_OWN_SOCKET, network.add_address(_INTERFACE.index, link.address), f"eth0 is {link.address}"),
+        Netlink(_OWN_SOCKET, network.link_up(_INTERFACE.name), "bring eth0 up"),
     ]
     if link.gateway:
         route = network.add_default_route(link.gateway)
@@ -96,7 +101,7 @@ def _resolver_steps(resolver: str) -> tuple[Step, ...]:
     """Bind the host's resolver configuration over the image's without writing to the image."""
     return (
         Mkdir("/etc", tolerate=(EEXIST,)),
-        Write("/dev/resolv.conf", resolver, create=True),
+        Write("/dev/resolv.conf", (resolver,), create=True),
         Open("/etc/resolv.conf", _OWN_NAMESPACE, os.O_CREAT | os.O_NOFOLLOW),
         Mount("/dev/resolv.conf", "/etc/resolv.conf", "", MS_BIND),
     )

@@ -10,6 +10,7 @@ Records and strings are padded with zeros to a multiple of 8 bytes (errnos: as o
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 
 from runtime.errors import UsageError
 from runtime.plan.steps import Netlink, Plan, SetUser, Step
@@ -28,6 +29,7 @@ def _string(value: bytes) -> bytes:
     return _padded(_LENGTH.pack(len(value)) + value + b"\0")
 
 
+@lru_cache(maxsize=4096)
 def _step(step: Step) -> bytes:
     numbers = (*step.numbers(), 0, 0, 0)[:3]
     strings = step.strings()
@@ -41,7 +43,10 @@ def _step(step: Step) -> bytes:
 
 
 def encode(plan: Plan) -> bytes:
-    """The plan as bytes. Raises UsageError when a string that becomes a C string holds a NUL byte."""
+    """The plan as bytes; most steps are the same from start to start and are remembered.
+
+    Raises UsageError when a string that becomes a C string holds a NUL byte.
+    """
     body = _string(plan.into_cgroup.encode()) + b"".join(_step(step) for step in plan.steps())
     total = _HEADER.size + len(body)
     header = _HEADER.pack(MAGIC, total, len(plan.parent), len(plan.child), 0, plan.clone_flags)

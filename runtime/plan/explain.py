@@ -46,7 +46,7 @@ def describe(step: s.Step) -> str:
         case s.Mknod():
             return f"mknod {step.path} c {step.major}:{step.minor} {step.mode:04o}"
         case s.Write():
-            return f"write {_text(step.data)} to {step.path}"
+            return f"write {', '.join(_text(record) for record in step.data)} to {step.path}"
         case s.SetRlimit():
             return f"setrlimit {step.resource} soft={step.soft} hard={step.hard}"
         case s.Unshare():

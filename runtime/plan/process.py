@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 from errno import EPERM
+from functools import lru_cache
 
 from runtime.errors import UsageError
 from runtime.plan.constants import CAPABILITIES
@@ -43,6 +44,7 @@ def search_path(env: tuple[str, ...]) -> str:
     return paths[-1] if paths else DEFAULT_PATH
 
 
+@lru_cache(maxsize=64)
 def process_steps(process: Process) -> tuple[Step, ...]:
     """Session, limits, directory, privileges, user.
 

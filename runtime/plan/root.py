@@ -8,6 +8,7 @@ systems and devices are the runtime-spec's (config-linux.md, "Default Filesystem
 from __future__ import annotations
 
 from errno import EEXIST
+from functools import cache
 
 from runtime.plan.constants import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_STRICTATIME
 from runtime.plan.steps import MaskPath, Mkdir, Mknod, Mount, ReadonlyPath, SetHostname, Step, Symlink, Write
@@ -28,6 +29,7 @@ def _directory(path: str) -> Mkdir:
     return Mkdir(path, tolerate=(EEXIST,))
 
 
+@cache
 def filesystem_steps() -> tuple[Step, ...]:
     """Mount /proc, /dev and /sys below the working directory, which is the new root."""
     return (
@@ -64,8 +66,8 @@ def identity_steps(spec: Spec, *, files: bool = True) -> tuple[Step, ...]:
     return (
         SetHostname(spec.hostname),
         _directory("/etc"),
-        Write("/etc/hostname", f"{spec.hostname}\n", create=True),
-        Write("/etc/hosts", hosts_file(spec), create=True),
+        Write("/etc/hostname", (f"{spec.hostname}\n",), create=True),
+        Write("/etc/hosts", (hosts_file(spec),), create=True),
     )
 
 

@@ -128,18 +128,21 @@ class Mknod(Step):
 
 @dataclass(frozen=True)
 class Write(Step):
-    """Write ``data`` in one write(2); ``create`` makes the file (mode 0644) or truncates it."""
+    """Open ``path`` and write each of ``data`` in a write(2) of its own, as the kernel's control files need.
+
+    ``create`` makes the file (mode 0644) or truncates it.
+    """
 
     op: ClassVar[int] = 9
     path: str
-    data: str
+    data: tuple[str, ...]
     create: bool = False
 
     def numbers(self) -> tuple[int, ...]:
         return (int(self.create),)
 
     def strings(self) -> tuple[bytes, ...]:
-        return (self.path.encode(), self.data.encode())
+        return (self.path.encode(), *(record.encode() for record in self.data))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 from runtime.errors import UsageError
@@ -36,6 +37,7 @@ def options(lowerdirs: tuple[str, ...], writable: WritableLayer) -> str:
     return text
 
 
+@lru_cache(maxsize=64)
 def mount_steps(layers: tuple[str, ...], writable: WritableLayer, target: str) -> tuple[Step, ...]:
     """Mount the layers with a writable layer at ``target``, from within their common directory.
 

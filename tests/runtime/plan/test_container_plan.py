@@ -48,11 +48,11 @@ def test_lower_directories_are_relative_and_the_top_layer_comes_first() -> None:
 
 def test_limits_are_written_before_the_clone_and_joined_after_it() -> None:
     plan = container_plan(spec(), V1, "testbed/r/i")
-    written = {step.path: step.data for step in of_type(plan.parent, s.Write)}
+    written = {step.path: step.data[0] for step in of_type(plan.parent, s.Write)}
     assert written["/cg/memory/testbed/r/i/memory.limit_in_bytes"] == str(64 << 20)
     assert written["/cg/cpu/testbed/r/i/cpu.cfs_quota_us"] == "50000"
     assert written["/cg/pids/testbed/r/i/pids.max"] == "32"
-    assert plan.child[0] == s.Write("/cg/memory/testbed/r/i/tasks", "0")
+    assert plan.child[0] == s.Write("/cg/memory/testbed/r/i/tasks", ("0",))
 
 
 def test_the_cgroup_namespace_is_made_after_joining() -> None:
@@ -65,7 +65,9 @@ def test_the_cgroup_namespace_is_made_after_joining() -> None:
 def test_version_two_clones_into_the_cgroup_and_withholds_mknod() -> None:
     plan = container_plan(spec(), V2, "testbed/r/i")
     assert plan.into_cgroup == "/cg/testbed/r/i"
-    assert {step.path: step.data for step in of_type(plan.parent, s.Write)}["/cg/testbed/r/i/cpu.max"] == "50000 100000"
+    assert {step.path: step.data[0] for step in of_type(plan.parent, s.Write)}[
+        "/cg/testbed/r/i/cpu.max"
+    ] == "50000 100000"
     (bounding,) = of_type(plan.child, s.BoundingSet)
     assert bounding.mask & capability_mask(("CAP_MKNOD",)) == 0
 
@@ -84,7 +86,7 @@ def test_without_a_link_there_is_only_loopback() -> None:
 
 
 def test_a_link_is_made_from_the_labs_socket() -> None:
-    plan = container_plan(spec(link=LINK), V1, "testbed/r/i", attachment=Attachment(2, "v1"))
+    plan = container_plan(spec(link=LINK), V1, "testbed/r/i", attachment=Attachment(2, 1))
     first, *_ = of_type(plan.child, s.Netlink)
     assert "veth v1" in first.what
     assert s.Unshare(CLONE_NEWNET) in plan.child
@@ -107,7 +109,7 @@ def test_an_unknown_capability_is_named() -> None:
 
 
 def test_explain_prints_every_step_with_its_index() -> None:
-    plan = container_plan(spec(link=LINK), V1, "testbed/r/i", attachment=Attachment(2, "v1"))
+    plan = container_plan(spec(link=LINK), V1, "testbed/r/i", attachment=Attachment(2, 1))
     text = explain(plan)
     assert len(text.splitlines()) == len(list(plan.steps())) + 1
     assert "clone3 CLONE_NEWNS|CLONE_NEWUTS|CLONE_NEWIPC|CLONE_NEWPID" in text

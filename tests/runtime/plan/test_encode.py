@@ -15,7 +15,7 @@ from runtime.plan.encode import MAGIC, encode
 from runtime.plan.steps import Plan
 
 PLAN = Plan(
-    parent=(s.Write("/dev/null", "x"),),
+    parent=(s.Write("/dev/null", ("x",)),),
     child=(s.SetUser(0, 0, (1, 2)), s.Exec(("/bin/true", "a"), ("A=b",), "/bin")),
 )
 

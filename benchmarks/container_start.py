@@ -1,0 +1,138 @@
+"""Container start of /bin/true to its end, beside the floor and the peers, in one run.
+
+    .venv/bin/python benchmarks/container_start.py [--rounds 60] [--json]
+
+The floor is the last row of reference/start_floor.c: the fewest system calls for a process with namespaces, an
+overlay root and a pids cgroup. It is compiled and run before and after, and the two runs' mean is used. crun and
+runc run the same root directory from a bundle of their own `spec` command, without limits; our runtime starts
+through its Python API with all namespaces, overlay, cgroup limits, /dev and masked paths. All of them are
+interleaved round by round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from runtime import container  # noqa: E402
+from runtime.lease import cgroup_name, lease  # noqa: E402
+from runtime.plan.constants import CLONE_NEWNS, MS_PRIVATE, MS_REC  # noqa: E402
+from runtime.spec import Process, Resources, Spec  # noqa: E402
+
+
+def make_rootfs(directory: Path) -> Path:
+    """A root directory with a static busybox as /bin/true."""
+    rootfs = directory / "rootfs"
+    for name in ("bin", "proc", "dev", "sys", "etc"):
+        (rootfs / name).mkdir(parents=True)
+    shutil.copy2("/bin/busybox", rootfs / "bin" / "true")
+    return rootfs
+
+
+def floor_usec(directory: Path, rootfs: Path) -> float:
+    """The median of the last row of start_floor.c, in microseconds."""
+    binary = directory / "start_floor"
+    if not binary.exists():
+        source = ROOT / "benchmarks" / "reference" / "start_floor.c"
+        subprocess.run(["gcc", "-O2", "-w", "-o", str(binary), str(source)], check=True)
+    with tempfile.TemporaryDirectory(dir=directory) as work:
+        output = subprocess.run([str(binary), str(rootfs), work], check=True, capture_output=True, text=True).stdout
+    return float(re.findall(r"median\s+(\d+) us", output)[-1])
+
+
+def enter_mount_namespace(directory: Path) -> None:
+    """A mount namespace of our own with hugetlb as cgroup v1, without which crun 1.8 refuses a v1 host."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNS) or libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None):
+        raise OSError(ctypes.get_errno(), "make a mount namespace")
+    if not Path("/sys/fs/cgroup/cgroup.controllers").exists():
+        hugetlb = directory / "hugetlb"
+        hugetlb.mkdir()
+        libc.mount(b"cgroup", str(hugetlb).encode(), b"cgroup", 0, b"hugetlb")
+
+
+def peer(name: str, directory: Path, rootfs: Path) -> Callable[[], None] | None:
+    """One run of /bin/true with an OCI runtime's command line, or None when it is not here."""
+    if shutil.which(name) is None:
+        return None
+    bundle = directory / name
+    bundle.mkdir()
+    subprocess.run([name, "spec"], cwd=bundle, check=True)
+    config = json.loads((bundle / "config.json").read_text())
+    config["process"].update(args=["/bin/true"], terminal=False)
+    config["process"].pop("rlimits", None)  # hard limits cannot be raised without CAP_SYS_RESOURCE
+    config["root"] = {"path": str(rootfs), "readonly": False}
+    (bundle / "config.json").write_text(json.dumps(config))
+
+    def run() -> None:
+        identity = f"testbed-benchmark-{os.getpid()}"
+        subprocess.run([name, "run", "--bundle", str(bundle), identity], check=True, stdin=subprocess.DEVNULL)
+
+    return run
+
+
+def ours(rootfs: Path, lease_name: str) -> Callable[[], None]:
+    """One run of /bin/true through our API: start, wait, delete."""
+    spec = Spec(Process(args=("/bin/true",)), (str(rootfs),), "benchmark", Resources(64 << 20, 1.0, 64))
+    name = cgroup_name(lease_name, "true")
+
+    def run() -> None:
+        if container.run(spec, name=name) != 0:
+            raise RuntimeError("/bin/true failed")
+
+    return run
+
+
+def measure(rounds: int) -> dict[str, float]:
+    """Medians in microseconds, by what was run."""
+    name = f"benchmark-{os.getpid()}"
+    with lease(name), tempfile.TemporaryDirectory() as temporary:
+        directory = Path(temporary)
+        directory.chmod(0o755)
+        rootfs = make_rootfs(directory)
+        before = floor_usec(directory, rootfs)
+        enter_mount_namespace(directory)
+        candidates = {"testbed API": ours(rootfs, name)}
+        candidates |= {peer_name: run for peer_name in ("crun", "runc") if (run := peer(peer_name, directory, rootfs))}
+        times: dict[str, list[float]] = {candidate: [] for candidate in candidates}
+        for _ in range(rounds):
+            for candidate, run in candidates.items():
+                started = time.perf_counter()
+                run()
+                times[candidate].append((time.perf_counter() - started) * 1e6)
+        after = floor_usec(directory, rootfs)
+        subprocess.run(["umount", str(directory / "hugetlb")], check=False, stderr=subprocess.DEVNULL)
+    medians = {candidate: statistics.median(values) for candidate, values in times.items()}
+    return {"floor (start_floor.c, last row)": (before + after) / 2, **medians}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    medians = measure(options.rounds)
+    if options.json:
+        print(json.dumps(medians))
+        return
+    floor = next(iter(medians.values()))
+    for name, value in medians.items():
+        print(f"{name:34} {value / 1000:8.2f} ms {value / floor:7.2f} x floor")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""Ctrl-C and SIGTERM as one exception, and peace while cleaning up."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupted(BaseException):
+    """Someone wants the run to end. Not an Exception: nothing that handles failures may swallow it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.signal = signal.Signals(number)
+
+
+def _raise_once(number: int, frame: FrameType | None) -> None:
+    """From the first signal on, what runs is the undoing; a second one must not cut that short."""
+    for other in _SIGNALS:
+        signal.signal(other, signal.SIG_IGN)
+    raise Interrupted(number)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Within, the first SIGINT, SIGTERM or SIGHUP raises Interrupted and later ones are ignored.
+
+    To be used in the main thread; the previous handlers come back at the end.
+    """
+    before = {number: signal.signal(number, _raise_once) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

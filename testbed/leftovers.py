@@ -1,0 +1,102 @@
+"""What dead runs left on the host, and its removal. What belongs to a living run, or to others, is not seen.
+
+A run puts everything below its lease: processes only inside its cgroups, files only in its scratch directory,
+and its network in a namespace that ends with its processes. So three places tell all.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.cgroups import Cgroup, hierarchies
+from runtime.errors import TestbedError
+from runtime.home import store_root
+from runtime.lease import CGROUP_ROOT, STATE_ROOT, is_held
+
+# How every writer of the store names a file or directory that is not complete yet.
+PARTIAL_PATTERN = ".partial-*"
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """One thing that a dead run left: its ``kind`` (process, cgroup, directory, partial) and ``what`` it is."""
+
+    kind: str
+    what: str
+    run: str
+
+    def __str__(self) -> str:
+        return f"{self.kind:9} {self.what}"
+
+
+def _cgroup_directories() -> set[Path]:
+    """Every cgroup directory below ours, in every hierarchy, of leases that nobody holds."""
+    found: set[Path] = set()
+    for mount in hierarchies().used():
+        root = mount / CGROUP_ROOT
+        for run in root.iterdir() if root.is_dir() else ():
+            if run.is_dir() and not is_held(run.name):
+                found.update(path for path in (run, *run.rglob("*")) if path.is_dir())
+    return found
+
+
+def _run_of(directory: Path) -> str:
+    parts = directory.parts
+    return parts[parts.index(CGROUP_ROOT) + 1]
+
+
+def _command(pid: int) -> str:
+    with suppress(OSError):
+        text = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        return text[:80]
+    return "?"
+
+
+def _partials() -> list[Path]:
+    """Half-written files and directories of the store whose writer, named at the end, is dead."""
+    root = store_root()
+    paths = list(root.rglob(PARTIAL_PATTERN)) if root.is_dir() else []
+    return [path for path in paths if not Path(f"/proc/{path.name.rpartition('-')[2]}").exists()]
+
+
+def find() -> tuple[Leftover, ...]:
+    """All leftovers: processes first, for they hold the rest."""
+    processes: dict[int, str] = {}
+    groups: set[tuple[str, str]] = set()
+    for directory in sorted(_cgroup_directories()):
+        run = _run_of(directory)
+        name = "/".join(directory.parts[directory.parts.index(CGROUP_ROOT) :])
+        groups.add((name, run))
+        with suppress(FileNotFoundError):
+            for pid in map(int, (directory / "cgroup.procs").read_text().split()):
+                processes[pid] = run
+    scratch = [path for path in STATE_ROOT.iterdir() if not is_held(path.name)] if STATE_ROOT.is_dir() else []
+    return (
+        *(Leftover("process", f"{pid} {_command(pid)}", run) for pid, run in sorted(processes.items()) if pid),
+        *(Leftover("cgroup", name, run) for name, run in sorted(groups, reverse=True)),
+        *(Leftover("directory", str(path), path.name) for path in sorted(scratch)),
+        *(Leftover("partial", str(path), "") for path in sorted(_partials())),
+    )
+
+
+def remove(leftovers: tuple[Leftover, ...]) -> None:
+    """Remove what ``find`` found. Raises TestbedError for what would not go, after trying all."""
+    problems: list[str] = []
+    for leftover in leftovers:
+        try:
+            if leftover.kind == "cgroup":
+                cgroup = Cgroup(leftover.what)
+                cgroup.kill()
+                cgroup.remove()
+            elif leftover.kind in ("directory", "partial"):
+                path = Path(leftover.what)
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+        except (OSError, TestbedError) as error:
+            problems.append(f"{leftover}: {error}")
+    if problems:
+        hint = "run as root" if os.geteuid() != 0 else "see what still uses them"
+        raise TestbedError("remove leftovers:\n  " + "\n  ".join(problems), hint)

@@ -1,0 +1,93 @@
+"""The static launcher: a plan from a file, in place as a wrapper, and under the sanitizers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from runtime.launcher import STATIC_BINARY
+from runtime.launcher.build import HERE, SHARED_SOURCES, WARNINGS
+from runtime.plan import steps as s
+from runtime.plan.encode import encode
+from runtime.plan.steps import Plan
+
+
+def write_plan(path: Path, *child: s.Step) -> Path:
+    path.write_bytes(encode(Plan(child=child)))
+    return path
+
+
+def test_it_runs_a_plan_and_passes_the_exit_status(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path / "p", s.Exec(("sh", "-c", "echo $A; exit 3"), ("A=b",), "/bin:/usr/bin"))
+    done = subprocess.run([STATIC_BINARY, plan], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (3, "b\n")
+
+
+def test_an_error_names_step_operation_path_and_reason(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path / "p", s.Umask(0), s.Chdir("/nowhere"), s.Exec(("true",)))
+    done = subprocess.run([STATIC_BINARY, plan], capture_output=True, text=True)
+    assert done.returncode == 125
+    assert done.stderr == "testbed: step 1: chdir /nowhere: No such file or directory\n"
+
+
+def test_a_tolerated_error_does_not_stop_the_plan(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path / "p", s.Chdir("/nowhere", tolerate=(2,)), s.Exec(("/bin/true",)))
+    assert subprocess.run([STATIC_BINARY, plan]).returncode == 0
+
+
+def test_a_wrapper_passes_its_arguments_and_environment_on(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path / "p", s.Exec(("/bin/sh", "-c", 'echo "$0 $B"'), append_arguments=True))
+    environment = {"TESTBED_PLAN": str(plan), "B": "kept"}
+    done = subprocess.run([STATIC_BINARY, "argument"], env=environment, capture_output=True, text=True)
+    assert done.stdout == "argument kept\n"
+
+
+def test_a_plan_beside_the_binary_is_performed_in_place(tmp_path: Path) -> None:
+    wrapper = tmp_path / "wrapper"
+    os.link(STATIC_BINARY, wrapper) if os.stat(STATIC_BINARY).st_dev == tmp_path.stat().st_dev else wrapper.write_bytes(
+        STATIC_BINARY.read_bytes()
+    )
+    wrapper.chmod(0o755)
+    write_plan(tmp_path / "wrapper.plan", s.Exec(("/bin/echo", "first"), append_arguments=True))
+    done = subprocess.run([wrapper, "second"], capture_output=True, text=True)
+    assert done.stdout == "first second\n"
+
+
+def test_a_file_that_is_no_plan_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "p").write_text("#!/bin/sh\n" * 20)
+    done = subprocess.run([STATIC_BINARY, tmp_path / "p"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (125, f"testbed: {tmp_path}/p: not a plan\n")
+
+
+@pytest.fixture(scope="session")
+def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The launcher with the address and undefined-behaviour sanitizers."""
+    binary = tmp_path_factory.mktemp("sanitized") / "launcher"
+    sources = [str(HERE / name) for name in ("main.c", *SHARED_SOURCES)]
+    flags = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    subprocess.run(["gcc", *WARNINGS, *flags, "-o", str(binary), *sources], check=True)
+    return binary
+
+
+def test_reading_is_clean_under_the_sanitizers(sanitized: Path, tmp_path: Path) -> None:
+    """Every truncation, and a flip of every bit of the structure, is read without a fault."""
+    # A parent's step that always fails comes first, so that nothing that survives the reader is performed.
+    fails = s.Chdir("/nowhere/at/all")
+    good = encode(
+        Plan(
+            parent=(fails,),
+            child=(s.SetUser(0, 0, (1,)), s.Write("/x", ("a", "b")), s.Exec(("a", "b"), ("c=d",), "/e")),
+        )
+    )
+    damaged = [good[:size] for size in range(0, len(good), 5)]
+    damaged += [good[:i] + bytes([good[i] ^ 0x81]) + good[i + 1 :] for i in range(8, len(good), 3)]
+    environment = {"ASAN_OPTIONS": "detect_leaks=0"}  # the plan lives as long as the process
+    for number, data in enumerate(damaged):
+        path = tmp_path / str(number)
+        path.write_bytes(data)
+        done = subprocess.run([sanitized, path], capture_output=True, text=True, env=environment)
+        assert "Sanitizer" not in done.stderr and "runtime error" not in done.stderr, done.stderr
+        path.unlink()

@@ -1,0 +1,55 @@
+"""A lease tells what a living process has from what a dead one left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runtime.errors import PrerequisiteError, UsageError
+from runtime.lease import is_held, lease
+
+pytestmark = pytest.mark.root
+
+
+def test_it_is_held_while_inside_and_gone_afterwards(tmp_path: Path, run_name: str) -> None:
+    with lease(run_name, tmp_path) as scratch:
+        assert scratch.is_dir() and is_held(run_name, tmp_path)
+    assert not scratch.exists() and not is_held(run_name, tmp_path)
+
+
+def test_it_goes_with_an_error(tmp_path: Path, run_name: str) -> None:
+    with pytest.raises(RuntimeError), lease(run_name, tmp_path) as scratch:
+        (scratch / "file").write_text("x")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_taken_name_is_refused(tmp_path: Path, run_name: str) -> None:
+    with lease(run_name, tmp_path), pytest.raises(UsageError, match="taken"), lease(run_name, tmp_path):
+        raise AssertionError("entered twice")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_cannot_be_made(tmp_path: Path, run_name: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises((PrerequisiteError, UsageError)), lease(run_name, tmp_path / "file"):
+        raise AssertionError("entered")
+
+
+def test_a_killed_owner_holds_nothing(tmp_path: Path, run_name: str) -> None:
+    script = (
+        "import time; from pathlib import Path; from runtime.lease import lease\n"
+        f"with lease({run_name!r}, Path({str(tmp_path)!r})): print('in', flush=True); time.sleep(60)"
+    )
+    owner = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
+    assert owner.stdout and owner.stdout.readline() == b"in\n"
+    assert is_held(run_name, tmp_path)
+    os.kill(owner.pid, signal.SIGKILL)
+    owner.wait()
+    assert not is_held(run_name, tmp_path)
+    assert (tmp_path / run_name).is_dir()

@@ -1,0 +1,28 @@
+"""The first signal ends the run; the second does not end the undoing."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from testbed.interruption import Interrupted, interruptible
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_becomes_an_exception_and_the_next_is_ignored(number: signal.Signals) -> None:
+    undone = []
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted, match=number.name), interruptible():
+        try:
+            os.kill(os.getpid(), number)
+        finally:
+            os.kill(os.getpid(), number)
+            undone.append(True)
+    assert undone == [True]
+    assert signal.getsignal(number) is before
+
+
+def test_it_is_no_exception_that_failure_handling_catches() -> None:
+    assert not issubclass(Interrupted, Exception)

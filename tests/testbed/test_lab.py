@@ -1,0 +1,94 @@
+"""The lab: a namespace of its own, with a bridge that the host does not see."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from dataclasses import replace
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from runtime import container
+from runtime.errors import TestbedError
+from runtime.plan.container import Attachment
+from runtime.spec import Process, Spec
+from testbed.lab import BRIDGE, Lab, link_of, mac_of
+
+
+def ip(*arguments: str) -> str:
+    return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.root
+def test_it_has_a_bridge_and_the_host_does_not() -> None:
+    home = os.readlink("/proc/thread-self/ns/net")
+    with Lab() as lab:
+        assert os.readlink("/proc/thread-self/ns/net") != home
+        assert lab.bridge_index == socket.if_nametoindex(BRIDGE)
+        shown = ip("address", "show", BRIDGE)
+        assert "10.77.0.1/16" in shown and ",UP>" in shown
+    assert os.readlink("/proc/thread-self/ns/net") == home
+    assert BRIDGE not in [name for _, name in socket.if_nameindex()]
+
+
+@pytest.mark.root
+def test_its_end_gives_the_home_namespace_back_after_an_error() -> None:
+    home = os.readlink("/proc/thread-self/ns/net")
+    with pytest.raises(RuntimeError), Lab():
+        raise RuntimeError
+    assert os.readlink("/proc/thread-self/ns/net") == home
+
+
+@pytest.mark.root
+def test_neighbours_are_permanent() -> None:
+    with Lab() as lab:
+        link = lab.link(0, 1)
+        assert f"{link.address.ip} dev {BRIDGE} lladdr {link.mac} PERMANENT" in ip("neighbour", "show")
+
+
+@pytest.mark.root
+def test_two_containers_reach_each_other_by_name(busybox_layer: Path, cgroup_parent: str, tmp_path: Path) -> None:
+    with Lab() as lab:
+        links = [lab.link(0, service) for service in (0, 1)]
+        hosts = tuple((f"s{i}", str(link.address.ip)) for i, link in enumerate(links))
+        server = Process(args=("sh", "-c", "while true; do echo hello | busybox nc -l -p 80; done"))
+        client = Process(args=("sh", "-c", "until busybox nc s0 80 </dev/null; do sleep 0.05; done"))
+        spec = Spec(server, (str(busybox_layer),), "s0", hosts=hosts, link=links[0])
+        with (tmp_path / "log").open("wb") as log:
+            first = container.start(
+                spec, name=f"{cgroup_parent}/s0", stdout=log.fileno(), attachment=Attachment(lab.bridge_index, 0)
+            )
+            second = container.start(
+                replace(spec, process=client, hostname="s1", link=links[1]),
+                name=f"{cgroup_parent}/s1",
+                stdout=log.fileno(),
+                attachment=Attachment(lab.bridge_index, 1),
+            )
+            status = second.wait(10)
+            second.delete()
+            first.delete()
+        assert status == 0
+        assert "hello" in (tmp_path / "log").read_text()
+        deadline = time.monotonic() + 5
+        while len(socket.if_nameindex()) > 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert sorted(name for _, name in socket.if_nameindex()) == ["lo", BRIDGE]
+
+
+def test_links_differ_by_application_and_service() -> None:
+    links = {link_of(application, service) for application in range(20) for service in range(5)}
+    assert len({link.mac for link in links}) == len({link.address for link in links}) == 100
+
+
+def test_the_mac_says_the_address() -> None:
+    assert mac_of(IPv4Address("10.77.1.10")) == "02:00:0a:4d:01:0a"
+
+
+@pytest.mark.parametrize(("application", "service"), [(255, 0), (0, 200), (-1, 0)])
+def test_addresses_run_out_with_an_error(application: int, service: int) -> None:
+    with pytest.raises(TestbedError, match="no address left"):
+        link_of(application, service)
