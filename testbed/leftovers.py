@@ -36,7 +36,7 @@ class Leftover:
 def _cgroup_directories() -> set[Path]:
     """Every cgroup directory below ours, in every hierarchy, of leases that nobody holds."""
     found: set[Path] = set()
-    for mount in hierarchies().used():
+    for mount in hierarchies().used:
         root = mount / CGROUP_ROOT
         for run in root.iterdir() if root.is_dir() else ():
             if run.is_dir() and not is_held(run.name):

@@ -28,7 +28,7 @@ class Cgroup:
 
     def directories(self) -> tuple[Path, ...]:
         """Its directories, one a hierarchy in use, whether they exist or not."""
-        return tuple(mount / self.name for mount in self.found.used())
+        return tuple(mount / self.name for mount in self.found.used)
 
     def exists(self) -> bool:
         """Whether it is there; it is made in every hierarchy or in none."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType
 
@@ -40,6 +40,7 @@ class Hierarchies:
         """The required controllers that this host does not offer."""
         return tuple(name for name in REQUIRED if self.mount_of(name) is None)
 
+    @cached_property
     def used(self) -> tuple[Path, ...]:
         """The mount points of all wanted controllers, each once, the memory controller's first."""
         mounts = [mount for name in WANTED if (mount := self.mount_of(name)) is not None]

@@ -62,16 +62,16 @@ def create_steps(found: Hierarchies, name: str, resources: Resources, *, confine
     ``confine_devices`` adds the device rules (v1 only: v2 has no device files, there the capability to make
     nodes is withheld instead).
     """
-    steps: list[Step] = [Mkdir(str(mount / name)) for mount in found.used()]
+    steps: list[Step] = [Mkdir(f"{mount}/{name}") for mount in found.used]
     for controller, mount in ((c, found.mount_of(c)) for c in ("memory", "cpu", "pids")):
         if mount is not None:
             files = _v1_files(resources) if controller in found.v1 else _v2_files(resources)
-            steps += [Write(str(mount / name / file), (value,)) for file, value in files.get(controller, [])]
+            steps += [Write(f"{mount}/{name}/{file}", (value,)) for file, value in files.get(controller, [])]
     if confine_devices and "devices" in found.v1:
-        directory = found.v1["devices"] / name
+        directory = f"{found.v1['devices']}/{name}"
         steps += [
-            Write(str(directory / "devices.deny"), ("a",)),
-            Write(str(directory / "devices.allow"), _DEVICE_RULES),
+            Write(f"{directory}/devices.deny", ("a",)),
+            Write(f"{directory}/devices.allow", _DEVICE_RULES),
         ]
     return tuple(steps)
 
@@ -84,8 +84,7 @@ def join_steps(found: Hierarchies, name: str) -> tuple[Step, ...]:
     milliseconds. On v2 the whole process is written to ``cgroup.procs``.
     """
     return tuple(
-        Write(str(mount / name / ("cgroup.procs" if mount == found.unified else "tasks")), ("0",))
-        for mount in found.used()
+        Write(f"{mount}/{name}/{'cgroup.procs' if mount == found.unified else 'tasks'}", ("0",)) for mount in found.used
     )
 
 

@@ -30,7 +30,7 @@ def test_controllers_that_share_a_mount() -> None:
 
 def test_a_shared_mount_is_used_once() -> None:
     v1, unified = parse(V1)
-    assert len(Hierarchies(v1, unified, frozenset()).used()) == 2
+    assert len(Hierarchies(v1, unified, frozenset()).used) == 2
 
 
 @pytest.mark.parametrize(
