@@ -6,10 +6,7 @@ import pytest
 
 from testbed.http1 import MalformedResponse, ResponseReader
 
-CHUNKED = (
-    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-    b"5\r\nhello\r\nA;name=value\r\n0123456789\r\n0\r\n\r\n"
-)
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nA;name=value\r\n0123456789\r\n0\r\n\r\n"
 RESPONSES = {
     "length": b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello\r\n\r\nab",
     "empty": b"HTTP/1.1 503 Service Unavailable\r\ncontent-length:0\r\n\r\n",

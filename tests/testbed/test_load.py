@@ -123,9 +123,7 @@ def test_other_statuses_refusals_and_closed_connections_are_failures() -> None:
 def test_requests_time_out_counted_from_when_they_were_due() -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         began = time.monotonic()
-        result = run_load(
-            Target("127.0.0.1", mute.getsockname()[1]), 100, 0.5, connections=2, seed=4, timeout_s=0.3
-        )
+        result = run_load(Target("127.0.0.1", mute.getsockname()[1]), 100, 0.5, connections=2, seed=4, timeout_s=0.3)
         took_s = time.monotonic() - began
     assert result.failures == {"timeout": 50}
     assert took_s < 3

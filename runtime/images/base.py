@@ -1,0 +1,281 @@
+"""The base image: a minimal Debian of the host's own release, made by mmdebstrap.
+
+Packages come from the sources that the host is configured with, and those sources are what ``apt-get``
+inside the image uses. The layer is cached by the hash of all that goes into it. What differs from one
+making to the next (logs, caches, the machine id, today's date) is removed or set to a fixed time, so the
+same packages give the same layer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.errors import PrerequisiteError
+from runtime.images.layers import settle
+from runtime.images.model import History, Image, ImageConfig, Layer
+from runtime.images.oci import EPOCH_S
+from runtime.images.sources import Source, host_sources, to_deb822
+from runtime.images.space import MIB, require_space
+from runtime.images.store import Store
+from runtime.spec import DEFAULT_PATH
+
+REFERENCE = "testbed/base"
+# Counts up when this module changes what the layer holds.
+RECIPE = 1
+# Essential packages and apt, nothing else: what a Dockerfile needs in order to install the rest.
+VARIANT = "apt"
+NEEDED_BYTES = 1500 * MIB
+# Starts from a merged /usr. Without it the release's packages install perl (55 MB) to merge it themselves.
+HOOKS = "/usr/share/mmdebstrap/hooks/maybe-merged-usr"
+
+# Documentation and translations are never read by a workload; licences stay.
+_DPKG_OPTIONS = (
+    "path-exclude=/usr/share/man/*",
+    "path-exclude=/usr/share/info/*",
+    "path-exclude=/usr/share/locale/*",
+    "path-include=/usr/share/locale/locale.alias",
+    "path-exclude=/usr/share/doc/*",
+    "path-include=/usr/share/doc/*/copyright",
+)
+# How this host reaches and trusts its archive; the same must hold for apt inside the image.
+_APT_OPTIONS = (
+    "Acquire::Check-Valid-Until",
+    "Acquire::Check-Date",
+    "Acquire::Retries",
+    "Acquire::http::Proxy",
+    "Acquire::https::Proxy",
+)
+PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+
+_EMPTIED = ("dev", "proc", "sys", "run", "tmp", "var/tmp", "var/lib/apt/lists", "var/cache/apt")
+_REMOVED = (
+    "etc/machine-id",
+    "var/lib/dbus/machine-id",
+    "var/cache/ldconfig/aux-cache",
+    "var/log/bootstrap.log",
+    "var/log/dpkg.log",
+    "var/log/alternatives.log",
+    "var/log/apt",
+)
+# Empty, so that a runtime can lay its own over them without a change to the image.
+_PLACEHOLDERS = ("etc/hostname", "etc/hosts", "etc/resolv.conf")
+# Packages must not start services while they are installed (invoke-rc.d(8): 101, forbidden by policy).
+_POLICY = "#!/bin/sh\nexit 101\n"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All that decides what the base layer holds, keys as sha256 by path."""
+
+    architecture: str
+    codename: str
+    sources: tuple[Source, ...]
+    packages: tuple[str, ...]
+    apt_options: tuple[str, ...]
+    keyrings: tuple[tuple[str, str], ...]
+    mmdebstrap: str
+
+    def key(self) -> str:
+        """The cache key: sha256 over every input, this module's own version among them."""
+        document = [
+            RECIPE, VARIANT, HOOKS, _DPKG_OPTIONS, self.architecture, self.codename, to_deb822(self.sources),
+            self.packages, self.apt_options, self.keyrings, self.mmdebstrap,
+        ]  # fmt: skip
+        return hashlib.sha256(json.dumps(document).encode()).hexdigest()
+
+
+def ensure_base(store: Store, progress: Callable[[str], None]) -> Image:
+    """The image ``testbed/base``, made now if its inputs are new (about 20 s and 100 MB of packages).
+
+    Raises PrerequisiteError: mmdebstrap is missing, no root, no package source or none that answers, no space.
+    """
+    inputs = host_inputs()
+    layer = store.cached(inputs.key())
+    image = store.find(REFERENCE)
+    if layer is not None and image is not None and image.layers == (layer,):
+        return image
+    return make_base(store, inputs, progress)
+
+
+def make_base(store: Store, inputs: Inputs, progress: Callable[[str], None]) -> Image:
+    """Make the base image of ``inputs``, unless its layer is there, and name it; errors as ``ensure_base``."""
+    with store.building(progress):
+        layer = store.cached(inputs.key()) or _make(store, inputs, progress)
+        config = ImageConfig(env=(f"PATH={DEFAULT_PATH}",), cmd=("/bin/sh",))
+        return store.tag(REFERENCE, config, (layer,), (History(_created_by(inputs), False),))
+
+
+def host_inputs(apt_folder: Path = Path("/etc/apt"), os_release: Path = Path("/etc/os-release")) -> Inputs:
+    """What this host would make a base image of; PrerequisiteError when it cannot."""
+    codename = read_codename(os_release.read_text())
+    sources = host_sources(apt_folder, codename)
+    encrypted = any(uri.startswith("https:") for source in sources for uri in source.uris)
+    keyrings = sorted({source.keyring for source in sources if source.keyring})
+    return Inputs(
+        architecture=platform.machine(),
+        codename=codename,
+        sources=sources,
+        packages=("ca-certificates",) if encrypted else (),
+        apt_options=_host_apt_options(),
+        keyrings=tuple((path, hashlib.sha256(Path(path).read_bytes()).hexdigest()) for path in keyrings),
+        mmdebstrap=_mmdebstrap_version(),
+    )
+
+
+def read_codename(os_release: str) -> str:
+    """VERSION_CODENAME of the text of os-release(5); PrerequisiteError when the host is no Debian release."""
+    fields = dict(line.partition("=")[::2] for line in os_release.splitlines())
+    codename = fields.get("VERSION_CODENAME", "").strip('"')
+    if fields.get("ID", "").strip('"') != "debian" or not codename:
+        raise PrerequisiteError("/etc/os-release names no Debian release", "base images are made on Debian hosts")
+    return codename
+
+
+def _make(store: Store, inputs: Inputs, progress: Callable[[str], None]) -> Layer:
+    if os.geteuid() != 0:
+        raise PrerequisiteError("making the base image needs root", "run as root, or through sudo")
+    require_space(store.root, NEEDED_BYTES, "making the base image")
+    progress(f"base: mmdebstrap {inputs.codename}")
+    began = time.monotonic()
+    with store.scratch() as scratch:
+        tree, began_s = scratch / "root", time.time() - 1
+        tree.mkdir(mode=0o755)
+        _run_mmdebstrap(inputs, scratch, tree)
+        _clean(tree, inputs)
+        settle(tree, began_s)
+        layer = store.add_layer(tree, _created_by(inputs))
+    store.remember(inputs.key(), layer)
+    progress(f"base: done in {time.monotonic() - began:.1f} s")
+    return layer
+
+
+def _run_mmdebstrap(inputs: Inputs, scratch: Path, tree: Path) -> None:
+    sources = scratch / "base.sources"
+    sources.write_text(to_deb822(inputs.sources))
+    command = [
+        "mmdebstrap",
+        f"--variant={VARIANT}",
+        "--mode=root",
+        "--format=directory",
+        f"--hook-dir={HOOKS}",
+        *([f"--include={','.join(inputs.packages)}"] if inputs.packages else []),
+        *(f"--aptopt={option}" for option in (*inputs.apt_options, 'Acquire::Languages "none"')),
+        *(f"--dpkgopt={option}" for option in _DPKG_OPTIONS),
+        inputs.codename,
+        str(tree),
+        str(sources),
+    ]
+    environment = {
+        "PATH": DEFAULT_PATH,
+        "LC_ALL": "C.UTF-8",
+        "SOURCE_DATE_EPOCH": str(EPOCH_S),
+        **proxy_environment(os.environ),
+    }
+    log = scratch / "log"
+    with open(log, "wb") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
+        )
+        try:
+            status = process.wait()
+        except BaseException:
+            _interrupt(process)
+            raise
+    if status != 0:
+        raise _failure(inputs, status, log.read_text(errors="replace"))
+
+
+def _interrupt(process: subprocess.Popen[bytes]) -> None:
+    """mmdebstrap ends apt and dpkg itself when told to; killed at once, they would go on writing."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _failure(inputs: Inputs, status: int, output: str) -> PrerequisiteError:
+    last = "\n    ".join(output.strip().splitlines()[-8:])
+    if "No space left on device" in output:
+        return PrerequisiteError(
+            f"mmdebstrap {inputs.codename}: no space left on device\n    {last}",
+            "free some space, or set TESTBED_HOME to a directory on a larger file system",
+        )
+    where = ", ".join(sorted({uri for source in inputs.sources for uri in source.uris}))
+    return PrerequisiteError(
+        f"mmdebstrap {inputs.codename} from {where}: exit status {status}\n    {last}",
+        "check that `apt-get update` works on this host",
+    )
+
+
+def _clean(tree: Path, inputs: Inputs) -> None:
+    """Bring the new tree into the state that the layer has: our sources, no logs, caches or identity."""
+    for name in _EMPTIED:
+        for path in (tree / name).glob("*"):
+            _remove(path)
+    for name in _REMOVED:
+        _remove(tree / name)
+    for name in _PLACEHOLDERS:
+        _remove(tree / name)
+        _write(tree / name, "", 0o644)
+    apt = tree / "etc/apt"
+    for path in (apt / "sources.list", *(apt / "sources.list.d").glob("*")):
+        _remove(path)
+    _write(apt / "sources.list.d/base.sources", to_deb822(inputs.sources), 0o644)
+    for keyring, _ in inputs.keyrings:
+        target = tree / keyring.lstrip("/")
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(Path(keyring).read_bytes())
+            target.chmod(0o644)
+    _write(tree / "usr/sbin/policy-rc.d", _POLICY, 0o755)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _write(path: Path, text: str, mode: int) -> None:
+    path.write_text(text)
+    path.chmod(mode)
+
+
+def _created_by(inputs: Inputs) -> str:
+    return f"mmdebstrap --variant={VARIANT} {inputs.codename}"
+
+
+def proxy_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The proxy settings in ``environment``, which fetching packages needs and no image keeps."""
+    return {name: environment[name] for name in PROXY_VARIABLES if name in environment}
+
+
+def _mmdebstrap_version() -> str:
+    try:
+        answer = subprocess.run(["mmdebstrap", "--version"], capture_output=True, text=True, check=True)
+    except FileNotFoundError as error:
+        raise PrerequisiteError("mmdebstrap is not installed", "apt-get install mmdebstrap") from error
+    except subprocess.CalledProcessError as error:
+        raise PrerequisiteError(f"mmdebstrap --version: {error.stderr.strip()}", "reinstall mmdebstrap") from error
+    return answer.stdout.strip()
+
+
+def _host_apt_options() -> tuple[str, ...]:
+    answer = subprocess.run(
+        ["apt-config", "dump", "--no-empty", "--format", '%f "%v";%n', *_APT_OPTIONS],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return tuple(line for line in answer.stdout.splitlines() if line.startswith("Acquire::"))

@@ -1,0 +1,279 @@
+"""Executes a Dockerfile: every instruction that changes files is a layer, found again by its inputs.
+
+Supported are FROM (one), ARG, RUN, COPY (--chown, --chmod), ENV, WORKDIR, USER, EXPOSE, CMD, ENTRYPOINT and
+LABEL, with the meaning of Docker's reference. RUN is a container of this runtime on the host's network.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from runtime.errors import UsageError
+from runtime.images import words
+from runtime.images.base import REFERENCE, ensure_base
+from runtime.images.context import Context, Entry, content_digest
+from runtime.images.copying import Tree, destination
+from runtime.images.dockerfile import Dockerfile, Instruction, read
+from runtime.images.layers import settle
+from runtime.images.model import Image, Layer
+from runtime.images.rootfs import is_directory
+from runtime.images.running import run_command, run_environment
+from runtime.images.stage import Stage, cache_key
+from runtime.images.store import Store
+from runtime.images.user import resolve_user
+
+SHOWN_COLUMNS = 60
+
+
+def build(
+    store: Store,
+    *,
+    context: Path,
+    dockerfile: Path,
+    reference: str,
+    progress: Callable[[str], None],
+    arguments: Mapping[str, str] | None = None,
+) -> Image:
+    """Build ``dockerfile`` with the files of ``context`` and name the image ``reference``.
+
+    ``progress`` gets a line for each step: made or found, and how long it took. ``arguments`` are values for
+    ARG. Raises UsageError (``file:line: what``) for a Dockerfile that cannot be understood, WorkloadError when
+    a RUN fails, PrerequisiteError when the host lacks something; the store then is as before, but for
+    the layers of the steps that succeeded, which the next build finds.
+    """
+    file = read(dockerfile)
+    steps = _Steps(store, file, Context.at(context), reference.rpartition("/")[2], progress, dict(arguments or {}))
+    stage, rest = steps.start()
+    with store.building(progress):
+        for instruction in rest:
+            stage = steps.execute(stage, instruction)
+        return store.tag(reference, stage.config, stage.layers, stage.history)
+
+
+@dataclass
+class _Steps:
+    """One build: what its instructions need besides the stage that they change."""
+
+    store: Store
+    file: Dockerfile
+    context: Context
+    name: str
+    progress: Callable[[str], None]
+    arguments: Mapping[str, str]
+    done: int = field(default=0, init=False)
+
+    def start(self) -> tuple[Stage, tuple[Instruction, ...]]:
+        """The stage that FROM begins with, and the instructions after it."""
+        before: dict[str, str] = {}
+        for index, instruction in enumerate(self.file.instructions):
+            self.done = index + 1
+            if instruction.name == "FROM":
+                reference = self.expand(instruction, instruction.words[0], before)
+                return Stage.on(self.parent(instruction, reference)), self.file.instructions[index + 1 :]
+            before |= self.argument_values(instruction, before)
+        raise self.file.error(1, "no FROM instruction")
+
+    def parent(self, instruction: Instruction, reference: str) -> Image:
+        """The image that FROM names; the base image is made when it is missing."""
+        if reference == REFERENCE:
+            return ensure_base(self.store, self.progress)
+        image = self.store.find(reference)
+        if image is None:
+            known = ", ".join(sorted({REFERENCE, *self.store.references()}))
+            raise self.file.error(instruction.line, f"FROM {reference}: no such image", f"known images: {known}")
+        return image
+
+    def execute(self, stage: Stage, instruction: Instruction) -> Stage:
+        """The stage after ``instruction``; errors without a place in the file get it here."""
+        self.done += 1
+        try:
+            return _EXECUTE[instruction.name](self, stage, instruction)
+        except ValueError as error:
+            raise self.file.error(instruction.line, f"{instruction.name}: {error}") from error
+        except UsageError as error:
+            if error.message.startswith(f"{self.file.path}:"):
+                raise
+            raise self.file.error(instruction.line, error.message, error.hint) from error
+
+    def expand(self, instruction: Instruction, text: str, variables: Mapping[str, str]) -> str:
+        """``text`` with its variables replaced; a malformed one is an error at the instruction's line."""
+        try:
+            return words.expand(text, variables)
+        except ValueError as error:
+            raise self.file.error(instruction.line, f"{instruction.name}: {error}") from error
+
+    def argument_values(self, instruction: Instruction, variables: Mapping[str, str]) -> dict[str, str]:
+        """The values that an ARG gives: the caller's, else the default; none for a name without either."""
+        values: dict[str, str] = {}
+        for name, default in instruction.pairs:
+            if name in self.arguments:
+                values[name] = self.arguments[name]
+            elif default is not None:
+                values[name] = self.expand(instruction, default, variables)
+        return values
+
+    def layer(self, instruction: Instruction, key: str, make: Callable[[Path], Path]) -> Layer:
+        """The layer of a step: the one made before by the same inputs, or what ``make`` leaves in a directory."""
+        cached = self.store.cached(key)
+        if cached is not None:
+            self.report(instruction, "(cached)")
+            return cached
+        self.report(instruction)
+        began, began_s = time.monotonic(), time.time() - 1
+        with self.store.scratch() as scratch:
+            tree = make(scratch)
+            settle(tree, began_s)
+            layer = self.store.add_layer(tree, str(instruction))
+        self.store.remember(key, layer)
+        self.progress(f"{self._step()} done in {time.monotonic() - began:.1f} s")
+        return layer
+
+    def report(self, instruction: Instruction, outcome: str = "") -> None:
+        """Tell which step is under way."""
+        text = " ".join(str(instruction).split())
+        shown = text if len(text) <= SHOWN_COLUMNS else text[: SHOWN_COLUMNS - 3] + "..."
+        self.progress(f"{self._step()} {shown} {outcome}".rstrip())
+
+    def _step(self) -> str:
+        return f"{self.name} {self.done}/{len(self.file.instructions)}"
+
+
+def _run(steps: _Steps, stage: Stage, instruction: Instruction) -> Stage:
+    user = resolve_user(stage.config.user, stage.layers)
+    where = f"{steps.file.path}:{instruction.line}"
+    key = cache_key(
+        stage.layers, "RUN", instruction.words, run_environment(stage), stage.config.user, stage.config.working_dir
+    )
+    layer = steps.layer(
+        instruction, key, lambda scratch: run_command(stage, instruction.words, user, scratch, where)
+    )
+    return stage.with_layer(layer, str(instruction))
+
+
+def _copy(steps: _Steps, stage: Stage, instruction: Instruction) -> Stage:
+    *patterns, target = (words.expand(word, stage.variables) for word in instruction.words)
+    flags = {name: words.expand(value, stage.variables) for name, value in instruction.flags}
+    chown = flags.get("chown", "")
+    user = resolve_user(chown, stage.layers)
+    mode = int(flags["chmod"], 8) if "chmod" in flags else None
+    sources = [path for pattern in patterns for path in steps.context.sources(pattern)]
+    copied = [(path, list(steps.context.entries(path))) for path in sources]
+    # A trailing slash says "a directory", and normalising would lose it.
+    absolute = stage.absolute(target) + ("/" if target.endswith(("/", "/.")) or target == "." else "")
+    any_directory = any(path.is_dir() for path in sources)
+    place, into = destination(absolute, any_directory, len(sources), stage.layers)
+
+    def make(scratch: Path) -> Path:
+        root = scratch / "root"
+        root.mkdir()
+        tree = Tree(root, stage.layers)
+        if into:
+            tree.directory(place, user.uid, user.gid)
+        for source, entries in copied:
+            for entry in entries:
+                tree.copy(entry, _target(place, into, source, entry), (user.uid, user.gid), mode)
+        return root
+
+    digests = [["" if path.is_dir() else path.name, content_digest(entries)] for path, entries in copied]
+    key = cache_key(stage.layers, "COPY", digests, place, into, user.uid, user.gid, mode)
+    return stage.with_layer(steps.layer(instruction, key, make), str(instruction))
+
+
+def _target(place: str, into: bool, source: Path, entry: Entry) -> str:
+    """The content of a directory goes into the destination, a file under its own name or as it."""
+    if not into:
+        return place
+    prefix = "" if place == "/" else place
+    return f"{prefix}/{entry.name or source.name}"
+
+
+def _workdir(steps: _Steps, stage: Stage, instruction: Instruction) -> Stage:
+    path = stage.absolute(words.expand(instruction.words[0], stage.variables))
+    config = replace(stage.config, working_dir=path)
+    if is_directory(path, stage.layers):
+        steps.report(instruction)
+        return stage.with_config(config, str(instruction))
+
+    def make(scratch: Path) -> Path:
+        root = scratch / "root"
+        root.mkdir()
+        Tree(root, stage.layers).directory(path)
+        return root
+
+    layer = steps.layer(instruction, cache_key(stage.layers, "WORKDIR", path), make)
+    return replace(stage.with_layer(layer, str(instruction)), config=config)
+
+
+def _expanded(stage: Stage, instruction: Instruction) -> dict[str, str]:
+    """The pairs of an instruction, names and values expanded with the variables from before it."""
+    variables = stage.variables
+    return {words.expand(name, variables): words.expand(value or "", variables) for name, value in instruction.pairs}
+
+
+def _env(steps: _Steps, stage: Stage, instruction: Instruction) -> Stage:
+    steps.report(instruction)
+    variables = dict(entry.partition("=")[::2] for entry in stage.config.env)
+    variables |= _expanded(stage, instruction)
+    env = tuple(f"{name}={value}" for name, value in variables.items())
+    return stage.with_config(replace(stage.config, env=env), str(instruction))
+
+
+def _arg(steps: _Steps, stage: Stage, instruction: Instruction) -> Stage:
+    steps.report(instruction)
+    values = dict(stage.arguments) | steps.argument_values(instruction, stage.variables)
+    return replace(stage.with_config(stage.config, str(instruction)), arguments=tuple(values.items()))
+
+
+def _label(steps: _Steps, stage: Stage, instruction: Instruction) -> Stage:
+    steps.report(instruction)
+    labels = tuple(sorted((dict(stage.config.labels) | _expanded(stage, instruction)).items()))
+    return stage.with_config(replace(stage.config, labels=labels), str(instruction))
+
+
+def _user(steps: _Steps, stage: Stage, instruction: Instruction) -> Stage:
+    steps.report(instruction)
+    user = words.expand(instruction.words[0], stage.variables)
+    resolve_user(user, stage.layers)  # an unknown user is an error here rather than at the first start
+    return stage.with_config(replace(stage.config, user=user), str(instruction))
+
+
+def _expose(steps: _Steps, stage: Stage, instruction: Instruction) -> Stage:
+    steps.report(instruction)
+    ports = set(stage.config.exposed_ports)
+    for word in instruction.words:
+        number, _, protocol = words.expand(word, stage.variables).partition("/")
+        if not number.isdecimal() or not 0 < int(number) < 65536 or protocol not in ("", "tcp", "udp"):
+            raise ValueError(f"{word!r} is not a port from 1 to 65535, or port/tcp, port/udp")
+        ports.add(f"{number}/{protocol or 'tcp'}")
+    return stage.with_config(replace(stage.config, exposed_ports=tuple(sorted(ports))), str(instruction))
+
+
+def _cmd(steps: _Steps, stage: Stage, instruction: Instruction) -> Stage:
+    steps.report(instruction)
+    config = replace(stage.config, cmd=instruction.words)
+    return replace(stage.with_config(config, str(instruction)), own_command=True)
+
+
+def _entrypoint(steps: _Steps, stage: Stage, instruction: Instruction) -> Stage:
+    steps.report(instruction)
+    # A command inherited from the parent image was meant for the parent's entry point.
+    cmd = stage.config.cmd if stage.own_command else ()
+    config = replace(stage.config, entrypoint=instruction.words, cmd=cmd)
+    return stage.with_config(config, str(instruction))
+
+
+_EXECUTE: dict[str, Callable[[_Steps, Stage, Instruction], Stage]] = {
+    "ARG": _arg,
+    "CMD": _cmd,
+    "COPY": _copy,
+    "ENTRYPOINT": _entrypoint,
+    "ENV": _env,
+    "EXPOSE": _expose,
+    "LABEL": _label,
+    "RUN": _run,
+    "USER": _user,
+    "WORKDIR": _workdir,
+}

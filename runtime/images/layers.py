@@ -1,0 +1,200 @@
+"""One layer: its canonical tar, its digest, and the two ways of saying "deleted".
+
+On disk a layer is an overlay lowerdir: a deleted name is a character device 0/0, a directory that hides
+the one below carries ``trusted.overlay.opaque=y`` (Documentation/filesystems/overlayfs.rst). In a tar it
+follows the OCI image-spec (layer.md): ``.wh.<name>`` and ``.wh..wh..opq``.
+
+The canonical tar, whose sha256 is the layer's diff_id: pax format, entries depth first and sorted by the
+bytes of their names, the root itself left out, numeric owners only, whole seconds, further names of a
+file as hard links to the first, extended attributes as ``SCHILY.xattr`` records, sockets left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol, cast
+
+from runtime.errors import UsageError
+from runtime.images.oci import EPOCH_S
+
+WHITEOUT_PREFIX = ".wh."
+OPAQUE_MARKER = ".wh..wh..opq"
+OPAQUE_XATTR = "trusted.overlay.opaque"
+OVERLAY_XATTRS = "trusted.overlay."
+# These make a directory or file depend on the layers of the mount that wrote it, so a layer that has
+# them means something else in any other place; the runtime mounts with both features off.
+FOREIGN_XATTRS = ("trusted.overlay.redirect", "trusted.overlay.metacopy")
+
+COPY_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Digest:
+    """A layer's identity: ``diff_id`` of its canonical tar, and ``size_bytes`` of that tar."""
+
+    diff_id: str
+    size_bytes: int
+
+
+class _Sink(Protocol):
+    def write(self, data: bytes, /) -> object: ...
+
+
+class _HashingSink:
+    """A writable that keeps only the digest and the length of what was written."""
+
+    def __init__(self) -> None:
+        self.sha256 = hashlib.sha256()
+        self.size_bytes = 0
+
+    def write(self, data: bytes, /) -> int:
+        self.sha256.update(data)
+        self.size_bytes += len(data)
+        return len(data)
+
+
+def is_whiteout(status: os.stat_result) -> bool:
+    """Whether an entry of an overlay directory stands for a deleted name."""
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+
+
+def is_opaque(directory: str | Path) -> bool:
+    """Whether a directory of an overlay layer hides the one of the same name below it."""
+    return OPAQUE_XATTR in os.listxattr(directory, follow_symlinks=False)
+
+
+def digest(tree: Path) -> Digest:
+    """The identity of the layer extracted at ``tree``."""
+    sink = _HashingSink()
+    write_tar(tree, sink)
+    return Digest("sha256:" + sink.sha256.hexdigest(), sink.size_bytes)
+
+
+def write_tar(tree: Path, sink: _Sink) -> None:
+    """Write the canonical OCI layer tar of the overlay directory ``tree``."""
+    first_names: dict[tuple[int, int], str] = {}
+    with tarfile.open(
+        fileobj=cast(IO[bytes], sink), mode="w|", format=tarfile.PAX_FORMAT, bufsize=COPY_BYTES
+    ) as archive:
+        for info, source in _entries(str(tree), "", first_names):
+            if source is None:
+                archive.addfile(info)
+                continue
+            with open(source, "rb") as content:
+                archive.addfile(info, content)
+
+
+def settle(tree: Path, since_s: float) -> None:
+    """Make what a build step wrote under ``tree`` independent of when and how it was written.
+
+    Times at or after ``since_s`` (seconds since 1970, when the step began) are accidents of the build and
+    become ``EPOCH_S``; earlier ones came with a package or file and are kept, in whole seconds, because
+    byte-compiled code records them. The attributes in which overlay keeps its own books are removed.
+
+    Raises UsageError when overlay used a feature whose layers cannot be read apart from their mount.
+    """
+    for folder, _, files in os.walk(tree, topdown=False):
+        for name in files:
+            _settle_entry(os.path.join(folder, name), since_s)
+        for name in _links_to_directories(folder):
+            _settle_entry(name, since_s)
+        if folder != str(tree):
+            _settle_entry(folder, since_s)
+    _remove_overlay_attributes(str(tree), keep=())
+    os.chown(tree, 0, 0)
+    os.chmod(tree, 0o755)
+    os.utime(tree, (EPOCH_S, EPOCH_S))
+
+
+def _entries(
+    folder: str, prefix: str, first_names: dict[tuple[int, int], str]
+) -> Iterator[tuple[tarfile.TarInfo, str | None]]:
+    """The tar entries below ``folder``, each with the file its content comes from, if it has any."""
+    for name in sorted(os.listdir(folder), key=os.fsencode):
+        path = os.path.join(folder, name)
+        status = os.lstat(path)
+        if is_whiteout(status):
+            yield _marker(prefix + WHITEOUT_PREFIX + name), None
+            continue
+        if stat.S_ISSOCK(status.st_mode):
+            continue
+        info = _describe(path, prefix + name, status)
+        if not info.isdir() and status.st_nlink > 1:
+            first = first_names.setdefault((status.st_dev, status.st_ino), info.name)
+            if first != info.name:
+                info.type, info.linkname, info.size = tarfile.LNKTYPE, first, 0
+                info.pax_headers = {}
+        yield info, path if info.isreg() else None
+        if info.isdir():
+            if is_opaque(path):
+                yield _marker(f"{prefix}{name}/{OPAQUE_MARKER}"), None
+            yield from _entries(path, f"{prefix}{name}/", first_names)
+
+
+def _marker(name: str) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.mode, info.mtime = 0, EPOCH_S
+    return info
+
+
+def _describe(path: str, name: str, status: os.stat_result) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.mode = stat.S_IMODE(status.st_mode)
+    info.uid, info.gid = status.st_uid, status.st_gid
+    info.mtime = int(status.st_mtime)
+    kind = stat.S_IFMT(status.st_mode)
+    if kind == stat.S_IFREG:
+        info.size = status.st_size
+    elif kind == stat.S_IFLNK:
+        info.linkname = os.readlink(path)
+    elif kind in (stat.S_IFCHR, stat.S_IFBLK):
+        info.devmajor, info.devminor = os.major(status.st_rdev), os.minor(status.st_rdev)
+    info.type = {
+        stat.S_IFREG: tarfile.REGTYPE,
+        stat.S_IFDIR: tarfile.DIRTYPE,
+        stat.S_IFLNK: tarfile.SYMTYPE,
+        stat.S_IFCHR: tarfile.CHRTYPE,
+        stat.S_IFBLK: tarfile.BLKTYPE,
+        stat.S_IFIFO: tarfile.FIFOTYPE,
+    }[kind]
+    info.pax_headers = _xattr_records(path)
+    return info
+
+
+def _xattr_records(path: str) -> dict[str, str]:
+    """Extended attributes as pax records, bytes that are not UTF-8 as surrogates, which tarfile writes raw."""
+    return {
+        f"SCHILY.xattr.{name}": os.getxattr(path, name, follow_symlinks=False).decode("utf-8", "surrogateescape")
+        for name in sorted(os.listxattr(path, follow_symlinks=False))
+        if not name.startswith(OVERLAY_XATTRS)
+    }
+
+
+def _links_to_directories(folder: str) -> list[str]:
+    """os.walk counts links to directories among the directories, yet never visits them."""
+    return [entry.path for entry in os.scandir(folder) if entry.is_symlink() and entry.is_dir()]
+
+
+def _settle_entry(path: str, since_s: float) -> None:
+    status = os.lstat(path)
+    directory = stat.S_ISDIR(status.st_mode)
+    _remove_overlay_attributes(path, keep=(OPAQUE_XATTR,) if directory else ())
+    mtime_s = EPOCH_S if status.st_mtime >= since_s or is_whiteout(status) else int(status.st_mtime)
+    os.utime(path, (mtime_s, mtime_s), follow_symlinks=False)
+
+
+def _remove_overlay_attributes(path: str, keep: tuple[str, ...]) -> None:
+    for name in os.listxattr(path, follow_symlinks=False):
+        if name in FOREIGN_XATTRS:
+            raise UsageError(
+                f"overlay left {name} on {path}, which only its own mount can read",
+                "mount the build's overlay with redirect_dir=off,metacopy=off",
+            )
+        if name.startswith(OVERLAY_XATTRS) and name not in keep:
+            os.removexattr(path, name, follow_symlinks=False)

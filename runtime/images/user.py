@@ -1,0 +1,102 @@
+"""Who runs: names of an image's USER to numbers, by the image's own /etc/passwd and /etc/group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from runtime.errors import UsageError
+from runtime.images.model import Layer
+from runtime.images.rootfs import read_text
+from runtime.spec import User
+
+
+@dataclass(frozen=True)
+class Account:
+    """A line of passwd(5), as far as it matters here."""
+
+    name: str
+    uid: int
+    gid: int
+    home: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """A line of group(5)."""
+
+    name: str
+    gid: int
+    members: tuple[str, ...]
+
+
+def resolve_user(user: str, layers: Sequence[Layer]) -> User:
+    """The identity that ``user`` means in the image: "" (root), "1000", "name", "name:group", "uid:gid".
+
+    As in the image-spec: without a group the account's own group and its supplementary groups are used
+    (group 0 for a number without an account). Raises UsageError for a name that the image does not have.
+    """
+    name, _, group = user.partition(":")
+    accounts = parse_passwd(read_text("/etc/passwd", layers))
+    groups = parse_group(read_text("/etc/group", layers))
+    account = _account(name or "0", accounts)
+    if account is None and not (name or "0").isdecimal():
+        raise UsageError(f"user {name!r} is not in the image's /etc/passwd", _known([a.name for a in accounts]))
+    uid = account.uid if account else int(name or "0")
+    if group:
+        return User(uid, _group_id(group, groups))
+    if account is None:
+        return User(uid, 0)
+    supplementary = {g.gid for g in groups if account.name in g.members and g.gid != account.gid}
+    return User(uid, account.gid, tuple(sorted(supplementary)))
+
+
+def home_directory(uid: int, layers: Sequence[Layer]) -> str:
+    """The home directory of ``uid`` in the image, ``/`` when it has no account there."""
+    for account in parse_passwd(read_text("/etc/passwd", layers)):
+        if account.uid == uid:
+            return account.home or "/"
+    return "/"
+
+
+def parse_passwd(text: str) -> tuple[Account, ...]:
+    """The accounts in the text of passwd(5); lines that are not accounts are left out, as in glibc."""
+    fields = (line.split(":") for line in text.splitlines())
+    return tuple(
+        Account(f[0], int(f[2]), int(f[3]), f[5])
+        for f in fields
+        if len(f) >= 7 and f[2].isdecimal() and f[3].isdecimal()
+    )
+
+
+def parse_group(text: str) -> tuple[Group, ...]:
+    """The groups in the text of group(5); lines that are not groups are left out, as in glibc."""
+    fields = (line.split(":") for line in text.splitlines())
+    return tuple(
+        Group(f[0], int(f[2]), tuple(member for member in f[3].split(",") if member))
+        for f in fields
+        if len(f) >= 4 and f[2].isdecimal()
+    )
+
+
+def _account(name: str, accounts: Sequence[Account]) -> Account | None:
+    for account in accounts:
+        if account.name == name:
+            return account
+    for account in accounts:
+        if name.isdecimal() and account.uid == int(name):
+            return account
+    return None
+
+
+def _group_id(group: str, groups: Sequence[Group]) -> int:
+    for known in groups:
+        if known.name == group:
+            return known.gid
+    if group.isdecimal():
+        return int(group)
+    raise UsageError(f"group {group!r} is not in the image's /etc/group", _known([g.name for g in groups]))
+
+
+def _known(names: Sequence[str]) -> str:
+    return f"known: {', '.join(names)}" if names else "the image has no such file"

@@ -1,0 +1,217 @@
+"""The services of a compose.yaml: the subset of the Compose specification that both platforms can honour alike.
+
+Anything else in the file is an error that names it, for a setting that one side ignores spoils the comparison.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.errors import UsageError
+from runtime.spec import Resources
+from testbed.yamltree import Value, required
+
+# Compose specification, "Services top-level elements"; and a service's name is also its host name.
+_SERVICE_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}")
+_VARIABLE_NAME = re.compile(r"[^=\0]+")
+_BYTES = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?) ?(?:([kmgt])i?)?b?", re.IGNORECASE)
+_PORT = re.compile(r"(?:(?:\[[0-9a-fA-F:]+\]:|[0-9.]+:)?[0-9]*:)?([0-9]{1,5})(?:/([a-z]+))?")
+
+_SERVICE_KEYS = ("build", "command", "depends_on", "deploy", "entrypoint", "environment", "expose", "ports")
+_LIMITS = "limits under deploy.resources.limits: cpus, memory, pids"
+_SERVICE_INSTEAD = {
+    "image": "build: the image is built from a Dockerfile on testbed/base",
+    "cpus": _LIMITS,
+    "mem_limit": _LIMITS,
+    "pids_limit": _LIMITS,
+    "env_file": "environment, with the values in this file",
+    "container_name": "the service's own name",
+    "hostname": "the service's own name",
+    "healthcheck": "x-testbed.ready",
+    "volumes": "files in the image: both platforms run from the same layers",
+    "user": "USER in the Dockerfile",
+    "working_dir": "WORKDIR in the Dockerfile",
+}
+
+
+@dataclass(frozen=True)
+class Service:
+    """One service: how its image is built and how it is run.
+
+    ``command`` and ``entrypoint`` replace the image's own unless None; ``ports`` are those it listens on.
+    """
+
+    name: str
+    context: Path
+    dockerfile: Path
+    resources: Resources
+    environment: tuple[tuple[str, str], ...] = ()
+    depends_on: tuple[str, ...] = ()
+    command: tuple[str, ...] | None = None
+    entrypoint: tuple[str, ...] | None = None
+    ports: tuple[int, ...] = ()
+
+
+def read_services(value: Value) -> tuple[Service, ...]:
+    """The services below ``services:``, each after those it depends on, otherwise in the file's order.
+
+    Raises UsageError for anything malformed, unsupported, missing, unknown or cyclic.
+    """
+    entries = {key: entry for key, entry in value.entries().items() if not key.startswith("x-")}
+    if not entries:
+        raise value.error("has no service", "at least one")
+    for name, entry in entries.items():
+        if not _SERVICE_NAME.fullmatch(name):
+            raise entry.error(f"{name!r} is no service name", "letters, digits, '.', '_', '-', at most 63")
+    services = {name: _service(name, entry) for name, entry in entries.items()}
+    return _ordered(services, entries)
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes from Compose's notation (``256M``, ``1.5gb``, ``64kib``, ``1024``). Raises ValueError.
+
+    Units are powers of 1024 with or without the ``i``, as in Compose's own reader (docker/go-units, RAMInBytes).
+    """
+    match = _BYTES.fullmatch(text)
+    if match is None:
+        raise ValueError(text)
+    power = " kmgt".index((match[2] or " ").lower())
+    return int(float(match[1]) * 1024**power)
+
+
+def _service(name: str, value: Value) -> Service:
+    fields = value.fields(_SERVICE_KEYS, _SERVICE_INSTEAD)
+    context, dockerfile = _build(required(fields, "build", value, "the folder that holds the service's Dockerfile"))
+    ports = [_port(item) for key in ("ports", "expose") if key in fields for item in fields[key].items()]
+    return Service(
+        name=name,
+        context=context,
+        dockerfile=dockerfile,
+        resources=_resources(required(fields, "deploy", value, _LIMITS)),
+        environment=_environment(fields["environment"]) if "environment" in fields else (),
+        depends_on=_depends_on(fields["depends_on"]) if "depends_on" in fields else (),
+        command=_words(fields.get("command")),
+        entrypoint=_words(fields.get("entrypoint")),
+        ports=tuple(dict.fromkeys(ports)),
+    )
+
+
+def _build(value: Value) -> tuple[Path, Path]:
+    """The absolute paths of the build context and of the Dockerfile in it."""
+    place, name = value, "Dockerfile"
+    if value.is_text:
+        folder = value.text()
+    else:
+        fields = value.fields(("context", "dockerfile"))
+        place = fields.get("context", value)
+        folder = place.text() if "context" in fields else "."
+        name = fields["dockerfile"].text() if "dockerfile" in fields else name
+        value = fields.get("dockerfile", place)
+    context = (place.file.parent / folder).resolve()
+    if not context.is_dir():
+        raise place.error(f"there is no folder {folder!r} beside this file", "the folder to build from")
+    dockerfile = context / name
+    if not dockerfile.is_file():
+        raise value.error(f"there is no {name!r} in {context}", "a Dockerfile")
+    return context, dockerfile
+
+
+def _resources(deploy: Value) -> Resources:
+    """The limits. Memory and cpus must be given: a virtual machine has a size, and the other side gets the same."""
+    resources = required(deploy.fields(("resources",)), "resources", deploy, _LIMITS)
+    limits = required(resources.fields(("limits",)), "limits", resources, _LIMITS)
+    fields = limits.fields(("cpus", "memory", "pids"))
+    memory = required(fields, "memory", limits, "a size such as 256M; a virtual machine cannot be without")
+    cpus = required(fields, "cpus", limits, "a number such as 1.0; a virtual machine cannot be without")
+    written = memory.text("a size such as 256M")
+    try:
+        memory_bytes = parse_bytes(written)
+    except ValueError:
+        raise memory.error(f"is {written!r}", "a size such as 256M, 1.5G or 1048576") from None
+    if memory_bytes < 1:
+        raise memory.error("is no memory at all", "a size such as 256M")
+    return Resources(
+        memory_bytes=memory_bytes,
+        cpus=cpus.number(above=0, high=4096),
+        pids=fields["pids"].integer(1, 4194304) if "pids" in fields else None,
+    )
+
+
+def _environment(value: Value) -> tuple[tuple[str, str], ...]:
+    """Names and values, written as a mapping or as a list of ``NAME=value``."""
+    pairs: list[tuple[str, str, Value]] = []
+    if value.is_list:
+        for item in value.items():
+            name, equals, text = item.text("NAME=value").partition("=")
+            if not equals:
+                raise item.error(f"{name} has no value", "NAME=value (a run must not depend on the environment)")
+            pairs.append((name, text, item))
+    else:
+        for name, entry in value.entries().items():
+            pairs.append((name, entry.text("text or a number (a run must not depend on the environment)"), entry))
+    for name, _, place in pairs:
+        if not _VARIABLE_NAME.fullmatch(name):
+            raise place.error(f"{name!r} is no variable name", "NAME=value")
+    return tuple((name, text) for name, text, _ in pairs)
+
+
+def _depends_on(value: Value) -> tuple[str, ...]:
+    if value.is_list:
+        return tuple(item.text("a service's name") for item in value.items())
+    for entry in value.entries().values():
+        fields = entry.fields(("condition",))
+        condition = required(fields, "condition", entry, "service_started")
+        if condition.text() != "service_started":
+            raise condition.error(f"{condition.text()!r} is not supported by the testbed", "service_started")
+    return tuple(value.entries())
+
+
+def _words(value: Value | None) -> tuple[str, ...] | None:
+    """A command: a list, or a line split as a shell would split it, but not run by one; null is the image's own."""
+    if value is None or value.is_null:
+        return None
+    if value.is_list:
+        return tuple(item.text("a word of the command") for item in value.items())
+    try:
+        return tuple(shlex.split(value.text("a list of words")))
+    except ValueError as error:
+        raise value.error(f"cannot be split into words: {error}", "a list of words") from None
+
+
+def _port(value: Value) -> int:
+    """The port inside the instance. A published port is read over: the load goes to the instance's own address."""
+    expected = "a TCP port such as 8080"
+    match = _PORT.fullmatch(value.text(expected))
+    if match is None or match[2] not in (None, "tcp") or not 1 <= int(match[1]) <= 65535:
+        raise value.error(f"is {value.text()!r}", expected)
+    return int(match[1])
+
+
+def _ordered(services: Mapping[str, Service], entries: Mapping[str, Value]) -> tuple[Service, ...]:
+    """Depth first, so that dependencies come first; a cycle is an error that shows it."""
+    done: dict[str, Service] = {}
+
+    def visit(name: str, chain: Sequence[str]) -> None:
+        if name in chain:
+            cycle = " -> ".join((*chain[chain.index(name) :], name))
+            raise _depends_error(entries[chain[-1]], f"is a cycle: {cycle}", "services that can be started in order")
+        if name in done:
+            return
+        for needed in services[name].depends_on:
+            if needed not in services:
+                known = f"one of {', '.join(services)}"
+                raise _depends_error(entries[name], f"{needed!r} is no service of this file", known)
+            visit(needed, (*chain, name))
+        done[name] = services[name]
+
+    for name in services:
+        visit(name, ())
+    return tuple(done.values())
+
+
+def _depends_error(service: Value, problem: str, expected: str) -> UsageError:
+    return service.entries()["depends_on"].error(problem, expected)

@@ -1,0 +1,106 @@
+"""Reads HTTP/1.1 responses as they arrive (RFC 9112): enough to know the status and where one ends."""
+
+from __future__ import annotations
+
+MAXIMUM_HEAD_BYTES = 65536
+
+
+class MalformedResponse(ValueError):
+    """The server's bytes are not an HTTP/1.x response."""
+
+
+class ResponseReader:
+    """Takes the bytes of one response in pieces; ``status`` and ``keep_alive`` are set once it is complete.
+
+    ``bodiless`` is for answers to HEAD, which carry the headers of a body and none of it.
+    """
+
+    __slots__ = ("_buffer", "_body_at", "_length", "_chunked", "_bodiless", "status", "keep_alive")
+
+    def __init__(self, bodiless: bool = False) -> None:
+        self._bodiless = bodiless
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all, ready for the connection's next response."""
+        self._buffer = b""
+        self._body_at = -1
+        self._length: int | None = 0
+        self._chunked = False
+        self.status = 0
+        self.keep_alive = True
+
+    def feed(self, data: bytes) -> bool:
+        """Take ``data`` in; whether the response is complete now. Raises MalformedResponse."""
+        self._buffer = self._buffer + data if self._buffer else data
+        while self._body_at < 0:
+            end = self._buffer.find(b"\r\n\r\n")
+            if end < 0:
+                if len(self._buffer) > MAXIMUM_HEAD_BYTES:
+                    raise MalformedResponse("the headers do not end")
+                return False
+            self._read_head(self._buffer[:end].lower())
+            if 100 <= self.status < 200:
+                self._buffer = self._buffer[end + 4 :]
+                continue
+            self._body_at = end + 4
+        if self._chunked:
+            return self._is_last_chunk_in()
+        if self._length is None:
+            return False
+        surplus = len(self._buffer) - self._body_at - self._length
+        if surplus > 0:
+            self.keep_alive = False
+        return surplus >= 0
+
+    def close(self) -> bool:
+        """The server closed the connection; whether that is how this response ends (RFC 9112, 6.3)."""
+        self.keep_alive = False
+        return self._body_at >= 0 and not self._chunked and self._length is None
+
+    @property
+    def untouched(self) -> bool:
+        """Whether no byte of a response has arrived yet."""
+        return not self._buffer
+
+    def _read_head(self, head: bytes) -> None:
+        lines = head.split(b"\r\n")
+        version, _, rest = lines[0].partition(b" ")
+        if version not in (b"http/1.1", b"http/1.0") or not rest[:3].isdigit():
+            raise MalformedResponse(f"not a status line: {lines[0][:80]!r}")
+        self.status = int(rest[:3])
+        headers = {
+            name.rstrip(): value.strip() for name, _, value in (line.partition(b":") for line in lines[1:])
+        }
+        connection = headers.get(b"connection", b"")
+        self.keep_alive = (
+            b"keep-alive" in connection if version == b"http/1.0" else b"close" not in connection
+        )
+        self._chunked = False
+        if self._bodiless or self.status in (204, 304) or self.status < 200:
+            self._length = 0
+        elif b"chunked" in headers.get(b"transfer-encoding", b""):
+            self._chunked = True
+        elif b"content-length" in headers:
+            if not headers[b"content-length"].isdigit():
+                raise MalformedResponse(f"Content-Length: {headers[b'content-length']!r}")
+            self._length = int(headers[b"content-length"])
+        else:
+            self._length = None
+
+    def _is_last_chunk_in(self) -> bool:
+        """Step over the chunks that are wholly here, keeping the next one's position in ``_body_at``."""
+        while True:
+            end = self._buffer.find(b"\r\n", self._body_at)
+            if end < 0:
+                return False
+            try:
+                size = int(self._buffer[self._body_at : end].partition(b";")[0], 16)
+            except ValueError:
+                raise MalformedResponse(f"chunk size: {self._buffer[self._body_at : end][:20]!r}") from None
+            if size == 0:
+                # Trailers, if there are any, end with an empty line as the headers do.
+                return self._buffer.find(b"\r\n\r\n", end) >= 0
+            if len(self._buffer) < end + 2 + size + 2:
+                return False
+            self._body_at = end + 2 + size + 2

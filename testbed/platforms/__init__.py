@@ -1,0 +1,30 @@
+"""The platforms that a workload can run on, by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from runtime.errors import UsageError
+from testbed.lab import BRIDGE, Lab
+from testbed.platforms.protocol import Platform
+
+NAMES = ("container", "vm")
+
+
+def known(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names as given. Raises UsageError for one that is no platform."""
+    unknown = [name for name in names if name not in NAMES]
+    if unknown or not names:
+        raise UsageError(f"unknown platform {', '.join(unknown) or '(none)'}", f"known platforms: {', '.join(NAMES)}")
+    return tuple(dict.fromkeys(names))
+
+
+def create(name: str, run_id: str, scratch: Path, lab: Lab) -> Platform:
+    """The platform ``name`` for one run, importing only what it needs."""
+    if name == "vm":
+        from testbed.platforms.vm import VmPlatform
+
+        return VmPlatform(scratch, BRIDGE, run_id)
+    from testbed.platforms.container import ContainerPlatform
+
+    return ContainerPlatform(run_id, lab)

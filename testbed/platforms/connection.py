@@ -1,0 +1,99 @@
+"""libvirt's QEMU driver inside our own process: ``qemu:///embed``, no daemon, its files below one directory."""
+
+from __future__ import annotations
+
+import pwd
+import threading
+from pathlib import Path
+from typing import Any
+
+from runtime.errors import PrerequisiteError, TestbedError
+
+# The driver leaves cgroups, security labels and namespaces to us; files are root's, and stay so.
+_QEMU_CONF = """\
+stdio_handler = "file"
+security_driver = "none"
+namespaces = []
+cgroup_controllers = []
+user = "root"
+group = "root"
+dynamic_ownership = 0
+remember_owner = 0
+"""
+_LIBVIRT_USER = "libvirt-qemu"
+_event_loop_lock = threading.Lock()
+_event_loop: threading.Thread | None = None
+
+
+def _silent(_context: object, _error: object) -> None:
+    """libvirt prints every error on stderr unless it is given a function; its exceptions say it all."""
+
+
+def load_libvirt() -> Any:
+    """The libvirt module. Raises PrerequisiteError when the library is missing."""
+    try:
+        import libvirt
+    except ImportError as error:
+        raise PrerequisiteError(f"load libvirt: {error}", "install libvirt0 and libvirt-python") from error
+    return libvirt
+
+
+def _run_event_loop(libvirt: Any) -> None:
+    while True:
+        try:
+            libvirt.virEventRunDefaultImpl()
+        except libvirt.libvirtError:
+            continue  # its handlers report what went wrong to whoever waits for them
+
+
+def _ensure_event_loop(libvirt: Any) -> None:
+    """Start the loop that the driver's monitors need; it is the process's only one and lives as long."""
+    global _event_loop
+    with _event_loop_lock:
+        if _event_loop is None:
+            libvirt.registerErrorHandler(_silent, None)
+            libvirt.virEventRegisterDefaultImpl()
+            _event_loop = threading.Thread(target=_run_event_loop, args=(libvirt,), name="libvirt", daemon=True)
+            _event_loop.start()
+
+
+def open_embedded(root: Path) -> Any:
+    """A connection (virConnect) to the driver with its state below ``root``.
+
+    Raises PrerequisiteError when the driver does not open. Domains start in the network namespace of the
+    thread that starts them.
+    """
+    try:
+        pwd.getpwnam(_LIBVIRT_USER)
+    except KeyError as error:
+        # The driver looks it up before it reads its configuration, and gives up without it.
+        raise PrerequisiteError(f"no user {_LIBVIRT_USER}", "install libvirt-daemon-system, which makes it") from error
+    libvirt = load_libvirt()
+    folder = root / "etc"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "qemu.conf").write_text(_QEMU_CONF)
+    _ensure_event_loop(libvirt)
+    try:
+        return libvirt.open(f"qemu:///embed?root={root}")
+    except libvirt.libvirtError as error:
+        hint = "install libvirt-daemon-system and libvirt-daemon-driver-qemu"
+        raise PrerequisiteError(f"open libvirt's embedded QEMU driver at {root}: {error}", hint) from error
+
+
+def start_domain(connection: Any, xml: str, name: str) -> Any:
+    """Create and start a transient domain (virDomain); it is gone with its QEMU. Raises TestbedError."""
+    libvirt = load_libvirt()
+    try:
+        return connection.createXML(xml, 0)
+    except libvirt.libvirtError as error:
+        raise TestbedError(f"start virtual machine {name}: {error}") from error
+
+
+def destroy_domain(domain: Any) -> None:
+    """End a domain's QEMU; one that has ended by itself is fine. Raises TestbedError for any other failure."""
+    libvirt = load_libvirt()
+    try:
+        domain.destroy()
+    except libvirt.libvirtError as error:
+        if error.get_error_code() not in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID):
+            raise TestbedError(f"stop virtual machine {domain.name()}: {error}") from error

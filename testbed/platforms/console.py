@@ -1,0 +1,196 @@
+"""Guests' consoles, read by one thread that stamps every line with the host's clock as it arrives.
+
+QEMU connects to a socket that is listening before it starts, so no byte is lost and the guest's phases are seen
+from outside, never by the guest's own clock.
+"""
+
+from __future__ import annotations
+
+import re
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from runtime.errors import TestbedError
+from runtime.plan.guest import EXECUTING, FIRST_USERSPACE
+
+_MARKS = {"kernel_entry": "Linux version ", "first_userspace": FIRST_USERSPACE, "first_process": EXECUTING}
+_STEP_FAILED = re.compile(r"testbed: (?:step|clone|/plan).*")
+_INIT_ENDED = re.compile(r"Attempted to kill init! exitcode=0x([0-9a-f]{8})")
+_TAIL_LINES = 40
+_CHUNK_BYTES = 1 << 16
+
+
+def phase_of(line: str) -> str | None:
+    """The phase that a console line shows to be reached, if any."""
+    return next((phase for phase, mark in _MARKS.items() if mark in line), None)
+
+
+def exit_status_of(line: str) -> int | None:
+    """The status of a PID 1 that ended, from the kernel's panic line: 128 + n for signal n (wait(2) encoding)."""
+    if (found := _INIT_ENDED.search(line)) is None:
+        return None
+    status = int(found.group(1), 16)
+    return 128 + (status & 0x7F) if status & 0x7F else status >> 8 & 0xFF
+
+
+class Console:
+    """One guest's console: its ``phases`` as they are reached, and its last lines.
+
+    Log lines are ``[seconds of CLOCK_MONOTONIC] text``. The reader's thread feeds it, any thread may wait.
+    """
+
+    def __init__(self, log: IO[str]) -> None:
+        self._log = log
+        self._pending = b""
+        self._changed = threading.Condition()
+        self._phases: dict[str, int] = {}
+        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._ended = False
+        self.failure = ""
+        self.exit_status: int | None = None
+
+    def feed(self, data: bytes, now_ns: int) -> None:
+        """Take what arrived at ``now_ns``; empty data is the end of the console."""
+        *lines, self._pending = (self._pending + data).split(b"\n")
+        if not data and self._pending:
+            lines, self._pending = [*lines, self._pending], b""
+        with self._changed:
+            for line in lines:
+                self._take(line.decode(errors="replace").rstrip("\r"), now_ns)
+            self._ended = self._ended or not data
+            try:
+                self._log.flush()
+                if not data:
+                    self._log.close()
+            except OSError as error:  # a full disk: the guest goes on, the loss is said
+                self.failure = f"write the console's log: {error}"
+            self._changed.notify_all()
+
+    def _take(self, line: str, now_ns: int) -> None:
+        self._log.write(f"[{now_ns / 1e9:.6f}] {line}\n")
+        self._tail.append(line)
+        if (phase := phase_of(line)) is not None:
+            self._phases.setdefault(phase, now_ns)
+        if _STEP_FAILED.match(line):
+            self.failure = line
+        if (status := exit_status_of(line)) is not None:
+            self.exit_status = status
+
+    @property
+    def ended(self) -> bool:
+        """Whether QEMU has closed its end."""
+        return self._ended
+
+    def phases(self) -> Mapping[str, int]:
+        """The phases reached so far, in nanoseconds of CLOCK_MONOTONIC."""
+        with self._changed:
+            return dict(self._phases)
+
+    def tail(self, lines: int = 15) -> str:
+        """The last lines."""
+        with self._changed:
+            return "\n".join(list(self._tail)[-lines:])
+
+    def wait_for(self, phase: str, timeout_s: float) -> bool:
+        """Wait until ``phase`` is reached (True), or the console ends or the time is over (False)."""
+        with self._changed:
+            self._changed.wait_for(lambda: phase in self._phases or self._ended, timeout_s)
+            return phase in self._phases
+
+    def wait_for_end(self, timeout_s: float) -> bool:
+        """Wait until QEMU has closed its end; False when it has not in time."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._ended, timeout_s)
+
+
+class ConsoleReader:
+    """The thread that reads all consoles. ``close`` ends it; consoles still open end with it."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._wake_read, self._wake_write = socket.socketpair()
+        self._lock = threading.Lock()
+        self._new: list[tuple[socket.socket, Console, Path]] = []
+        self._stop = False
+        self._selector.register(self._wake_read, selectors.EVENT_READ)
+        self._thread = threading.Thread(target=self._run, name="consoles", daemon=True)
+        self._thread.start()
+
+    def listen(self, path: Path, log: Path) -> Console:
+        """Listen for one connection at ``path``, and log to ``log``. The socket's file goes with its connection."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listener.bind(str(path))
+            listener.listen(1)
+            console = Console(log.open("a", buffering=1 << 16))
+        except OSError as error:
+            listener.close()
+            raise TestbedError(f"listen for a console at {path}: {error}", "use a shorter run directory") from error
+        with self._lock:
+            self._new.append((listener, console, path))
+        self._wake_write.send(b"\0")
+        return console
+
+    def _run(self) -> None:
+        while not self._stop:
+            for key, _ in self._selector.select():
+                if key.fileobj is self._wake_read:
+                    self._wake_read.recv(4096)
+                    self._register_new()
+                else:
+                    self._read(key)
+        for key in list(self._selector.get_map().values()):
+            if key.data is not None and isinstance(key.fileobj, socket.socket):
+                self._end(key.fileobj, key.data[0])
+
+    def _register_new(self) -> None:
+        with self._lock:
+            new, self._new = self._new, []
+        for listener, console, path in new:
+            self._selector.register(listener, selectors.EVENT_READ, (console, path))
+
+    def _read(self, key: selectors.SelectorKey) -> None:
+        connection, (console, path) = key.fileobj, key.data
+        assert isinstance(connection, socket.socket)
+        if path is not None:  # the listener: exchange it for its one connection
+            accepted, _ = connection.accept()
+            self._selector.unregister(connection)
+            connection.close()
+            path.unlink(missing_ok=True)
+            self._selector.register(accepted, selectors.EVENT_READ, (console, None))
+            return
+        now_ns = time.monotonic_ns()
+        try:
+            data = connection.recv(_CHUNK_BYTES)
+        except ConnectionError:
+            data = b""
+        if data:
+            console.feed(data, now_ns)
+        else:
+            self._end(connection, console)
+
+    def _end(self, connection: socket.socket, console: Console) -> None:
+        self._selector.unregister(connection)
+        connection.close()
+        console.feed(b"", time.monotonic_ns())
+
+    def abandon(self, path: Path) -> None:
+        """End the console that nobody has connected to at ``path``, by being the one who does; else do nothing."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as nobody, suppress(OSError):
+            nobody.connect(str(path))
+
+    def close(self) -> None:
+        """End the thread and every console."""
+        self._stop = True
+        self._wake_write.send(b"\0")
+        self._thread.join()
+        self._selector.close()
+        self._wake_read.close()
+        self._wake_write.close()

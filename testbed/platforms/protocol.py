@@ -1,0 +1,74 @@
+"""What every platform offers, and the data that crosses the boundary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from runtime.cgroups import Cgroup
+from runtime.images.model import Image
+from runtime.spec import Spec
+from testbed.scenario import Scenario
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One service of one copy of the application: ``name`` is unique in the run, ``spec`` is what it runs."""
+
+    name: str
+    application: int
+    service: str
+    spec: Spec
+    log: Path
+
+
+@dataclass(frozen=True)
+class Started:
+    """When each phase of a start ended: phase name to nanoseconds of the host's CLOCK_MONOTONIC.
+
+    Every platform reports ``request`` (the call), ``created`` (the instance exists: the cloned process
+    or the running QEMU) and ``first_process`` (the workload's command has been executed). A platform may
+    add phases of its own in between (a VM: ``kernel_entry``, ``first_userspace``).
+    """
+
+    phases: Mapping[str, int]
+
+
+class Platform(Protocol):
+    """One way to run a service. Adding a platform is one module and one registration."""
+
+    name: str
+
+    @property
+    def emulated(self) -> bool:
+        """Whether its processors are emulated in software, so that its figures say nothing of virtualisation."""
+
+    @property
+    def label(self) -> str:
+        """How figures and tables call it, with what must be said: ``container``, ``vm (TCG, emulated)``."""
+
+    def facts(self) -> Mapping[str, object]:
+        """What the manifest records about the platform: accelerator, kernel, versions."""
+
+    def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
+        """Do all that must not be timed: disks, kernels, the accelerator's probe. May use the real network."""
+
+    def start(self, instance: Instance) -> None:
+        """Start and return as soon as the instance exists; raise a TestbedError and leave nothing if it cannot."""
+
+    def started(self, instance: Instance, timeout_s: float) -> Started:
+        """The phases of an instance's start, waiting at most ``timeout_s`` for its first process."""
+
+    def alive(self, instance: Instance) -> bool:
+        """Whether the instance's first process is still there."""
+
+    def stop(self, instance: Instance) -> None:
+        """End it and remove all that belongs to it; harmless when it has ended already."""
+
+    def cgroup(self, instance: Instance) -> Cgroup:
+        """The cgroup that all of the instance's processes (a container's, or QEMU) are in."""
+
+    def close(self) -> None:
+        """Release what ``prepare`` took: connections, run-time directories."""

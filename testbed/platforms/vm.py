@@ -1,0 +1,268 @@
+"""The virtual machine platform: services as guests of QEMU, one each, through libvirt."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runtime.cgroups import Cgroup, create_steps, hierarchies, join_steps, require
+from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
+from runtime.home import store_root
+from runtime.images.model import Image
+from runtime.launcher import STATIC_BINARY
+from runtime.plan.encode import encode
+from runtime.plan.guest import guest_plan
+from runtime.plan.steps import Exec, Plan
+from runtime.spec import Resources
+from testbed.platforms.accelerator import Verdict, verdict
+from testbed.platforms.connection import destroy_domain, open_embedded, start_domain
+from testbed.platforms.console import Console, ConsoleReader
+from testbed.platforms.domain import Domain, domain_xml, guest_memory_bytes, vcpu_count
+from testbed.platforms.protocol import Instance, Started
+from testbed.scenario import Scenario
+from vm_images.disk import ensure_disk
+from vm_images.guest import COMMAND_LINE, Guest, ensure_guest
+
+_QEMU = "qemu-system-x86_64"
+_END_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class _Running:
+    """A started guest: its libvirt domain, console and files, and the phases that the host itself saw."""
+
+    domain: Any
+    console: Console
+    folder: Path
+    requested_ns: int
+    created_ns: int
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What all starts share. ``disks`` are by the paths of the layers that they hold."""
+
+    guest: Guest
+    disks: Mapping[tuple[str, ...], Path]
+    verdict: Verdict
+    qemu: Path
+    emulator: Path
+    connection: Any
+    reader: ConsoleReader
+
+
+def find_qemu() -> Path:
+    """QEMU's path. Raises PrerequisiteError when it is not installed."""
+    found = shutil.which(_QEMU)
+    if found is None:
+        raise PrerequisiteError(f"{_QEMU} is not on the PATH", "install qemu-system-x86")
+    return Path(found)
+
+
+def emulator_plan(qemu: Path, cgroup: str, resources: Resources) -> Plan:
+    """What the launcher does that libvirt starts in QEMU's place: make and enter the cgroup, become QEMU.
+
+    So QEMU is charged to its cgroup from its first page on, with all its threads. The cgroup holds the CPU
+    quota only: RAM is limited by the machine's size, tasks within the guest, and what QEMU needs on top of the
+    guest's RAM is a cost to be measured, not to be cut.
+    """
+    found = hierarchies()
+    limits = Resources(cpus=resources.cpus)
+    return Plan(
+        (
+            *create_steps(found, cgroup, limits, confine_devices=False),
+            *join_steps(found, cgroup),
+            Exec((str(qemu),), append_arguments=True),
+        )
+    )
+
+
+def write_emulator(folder: Path, qemu: Path) -> Path:
+    """The launcher as libvirt's emulator, with a plan beside it for when libvirt only asks what QEMU can do."""
+    emulator = folder / "emulator"
+    shutil.copy2(STATIC_BINARY, emulator)
+    plan = Plan((Exec((str(qemu),), append_arguments=True),))
+    emulator.with_name(f"{emulator.name}.plan").write_bytes(encode(plan))
+    return emulator
+
+
+def _version(number: int) -> str:
+    """libvirt's version numbers: major * 1,000,000 + minor * 1,000 + release."""
+    return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
+
+
+class VmPlatform:
+    """Guests with the distribution's kernel and our launcher as PID 1, on disks of the images' layers.
+
+    ``scratch`` is the run's own directory, ``bridge`` the lab's bridge. ``start`` is to be called in the lab's
+    network namespace: libvirt works in the calling thread, so that taps and QEMU are born there.
+    """
+
+    name = "vm"
+
+    def __init__(self, scratch: Path, bridge: str, run_id: str) -> None:
+        self._scratch = scratch / "vm"
+        self._bridge = bridge
+        self._run_id = run_id
+        self._undo = ExitStack()
+        self._prepared: _Prepared | None = None
+        self._running: dict[str, _Running] = {}
+        self._started = 0
+
+    def _ready(self) -> _Prepared:
+        if self._prepared is None:
+            raise TestbedError("the virtual machine platform is used before it is prepared")
+        return self._prepared
+
+    @property
+    def emulated(self) -> bool:
+        return self._ready().verdict.accelerator == "tcg"
+
+    @property
+    def label(self) -> str:
+        return self._ready().verdict.label
+
+    def facts(self) -> Mapping[str, object]:
+        prepared = self._ready()
+        kernel = prepared.guest.kernel
+        return {
+            "accelerator": prepared.verdict.accelerator,
+            "accelerator_reason": prepared.verdict.reason,
+            "kernel": kernel.release,
+            "kernel_package": f"{kernel.package} {kernel.version}",
+            "command_line": COMMAND_LINE,
+            "direct_boot": "PVH" if kernel.pvh else "bzImage",
+            "machine": "q35",
+            "root": "overlay on tmpfs, over erofs",
+            "qemu": _version(prepared.connection.getVersion()),
+            "libvirt": _version(prepared.connection.getLibVersion()),
+        }
+
+    def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
+        """Kernel, disks, the accelerator's probe, and libvirt with its knowledge of QEMU."""
+        for service in scenario.services:
+            guest_memory_bytes(service.resources, service.name)
+        self.prepare_images(images.values())
+
+    def prepare_images(self, images: Iterable[Image]) -> None:
+        """``prepare``, for images alone. Raises PrerequisiteError for whatever the host lacks."""
+        require(hierarchies())
+        qemu = find_qemu()
+        root = store_root() / "guest"
+        guest = ensure_guest(root)
+        disks = {tuple(str(layer.path) for layer in image.layers): ensure_disk(root / "disks", image) for image in images}
+        found = verdict(root, qemu, guest)
+        with ExitStack() as undo:
+            self._scratch.mkdir(parents=True)
+            undo.callback(shutil.rmtree, self._scratch, ignore_errors=True)
+            emulator = write_emulator(self._scratch, qemu)
+            connection = open_embedded(self._scratch / "libvirt")
+            undo.callback(connection.close)
+            # Libvirt starts QEMU to learn what it can do. Asked for now, that is not in the first timed start.
+            kind = "kvm" if found.accelerator == "kvm" else "qemu"
+            connection.getDomainCapabilities(str(emulator), "x86_64", "q35", kind, 0)
+            reader = ConsoleReader()
+            undo.callback(reader.close)
+            self._prepared = _Prepared(guest, disks, found, qemu, emulator, connection, reader)
+            self._undo = undo.pop_all()
+
+    def start(self, instance: Instance) -> None:
+        requested_ns = time.monotonic_ns()
+        prepared = self._ready()
+        cgroup = self.cgroup(instance)
+        if instance.name in self._running or any(path.exists() for path in cgroup.directories()):
+            raise UsageError(f"start virtual machine {instance.name}: the name is in use", "run `invoke clean`")
+        self._started += 1
+        folder = self._scratch / str(self._started)
+        domain = self._domain(instance, folder)
+        with ExitStack() as undo:
+            undo.callback(shutil.rmtree, folder, ignore_errors=True)
+            folder.mkdir()
+            domain.initrd.write_bytes(prepared.guest.initrd(guest_plan(instance.spec, prepared.guest.module_paths)))
+            plan = emulator_plan(prepared.qemu, cgroup.name, instance.spec.resources)
+            domain.emulator_plan.write_bytes(encode(plan))
+            undo.callback(cgroup.remove)
+            undo.callback(cgroup.kill)
+            cgroup.make_parent()
+            console = prepared.reader.listen(domain.console_socket, instance.log)
+            undo.callback(prepared.reader.abandon, domain.console_socket)
+            started = start_domain(prepared.connection, domain_xml(domain), instance.name)
+            self._running[instance.name] = _Running(started, console, folder, requested_ns, time.monotonic_ns())
+            undo.pop_all()
+
+    def _domain(self, instance: Instance, folder: Path) -> Domain:
+        prepared, spec = self._ready(), instance.spec
+        disk = prepared.disks.get(spec.layers)
+        if disk is None:
+            raise UsageError(f"start virtual machine {instance.name}: its image was not prepared")
+        return Domain(
+            name=instance.name,
+            accelerator=prepared.verdict.accelerator,
+            memory_bytes=guest_memory_bytes(spec.resources, instance.service),
+            vcpus=vcpu_count(spec.resources, os.cpu_count() or 1),
+            emulator=prepared.emulator,
+            emulator_plan=folder / "plan",
+            kernel=prepared.guest.kernel.image,
+            initrd=folder / "initrd",
+            command_line=COMMAND_LINE,
+            disk=disk,
+            console_socket=folder / "console",
+            bridge=self._bridge,
+            mac=spec.link.mac if spec.link else None,
+        )
+
+    def started(self, instance: Instance, timeout_s: float) -> Started:
+        """The phases, once the console shows the workload's execve. Raises WorkloadError when it never does."""
+        running = self._running[instance.name]
+        console = running.console
+        if not console.wait_for("first_process", timeout_s):
+            end = "ended" if console.ended else f"took longer than {timeout_s:g} s"
+            reason = console.failure or f"its start {end} before its first process"
+            raise WorkloadError(
+                f"virtual machine {instance.name}: {reason}; its console's last lines:\n{console.tail()}",
+                f"the whole console is in {instance.log}",
+            )
+        seen = console.phases()
+        # Libvirt's call returns a moment after QEMU runs, and a fast guest may be ahead of it.
+        created_ns = min(running.created_ns, *seen.values())
+        return Started({"request": running.requested_ns, "created": created_ns, **seen})
+
+    def alive(self, instance: Instance) -> bool:
+        """Whether QEMU still holds the console: it ends with the workload, which is the guest's PID 1."""
+        running = self._running.get(instance.name)
+        return running is not None and not running.console.ended
+
+    def exit_status(self, instance: Instance, timeout_s: float) -> int | None:
+        """The workload's exit status once the guest has ended; None if it has not, or was stopped."""
+        console = self._running[instance.name].console
+        return console.exit_status if console.wait_for_end(timeout_s) else None
+
+    def stop(self, instance: Instance) -> None:
+        running = self._running.pop(instance.name, None)
+        if running is None:
+            return
+        cgroup = self.cgroup(instance)
+        with ExitStack() as undo:  # every one of these is tried, in reverse
+            undo.callback(shutil.rmtree, running.folder, ignore_errors=True)
+            undo.callback(cgroup.remove)
+            undo.callback(running.console.wait_for_end, _END_TIMEOUT_S)
+            undo.callback(cgroup.kill)
+            undo.callback(destroy_domain, running.domain)
+
+    def cgroup(self, instance: Instance) -> Cgroup:
+        return Cgroup(f"testbed/{self._run_id}/{instance.name}")
+
+    def close(self) -> None:
+        """End what still runs, then libvirt and the consoles' reader; remove the run's files."""
+        with ExitStack() as undo:
+            undo.push(self._undo)
+            self._undo = ExitStack()
+            for name in list(self._running):
+                undo.callback(self._stop_by_name, name)
+            self._prepared = None

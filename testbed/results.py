@@ -1,0 +1,261 @@
+"""The run folder: what a run was, and every trial of it, in a form that survives a kill at any byte.
+
+``manifest.json`` is replaced as a whole; ``trials.jsonl`` only grows, one line a trial, and a line counts from its
+newline on; all else can be made again from these two and ``samples/``.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+from runtime.errors import PrerequisiteError, UsageError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+MANIFEST = "manifest.json"
+TRIALS = "trials.jsonl"
+METRICS = "metrics.csv"
+METRIC_COLUMNS = (
+    "run", "trial", "block", "scenario", "platform", "measure", "metric", "value", "unit", "outcome",
+)  # fmt: skip
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+Outcome = Literal["ok", "failed", "void", "interrupted"]
+Status = Literal["running", "finished", "interrupted", "failed"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure of a trial: ``value`` is finite, in ``unit`` (``s``, ``bytes``, ``1/s``, ``1``)."""
+
+    metric: str
+    value: float
+    unit: str
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial that ended.
+
+    ``outcome`` is ``ok``; ``failed`` (the workload or platform did not do its part); ``void`` (the measurement
+    itself was bad: a late load generator); or ``interrupted``. ``reason`` says why it is not ok, or why a ramp ended.
+    ``samples`` is the name of its time series below ``samples/``.
+    """
+
+    trial: int
+    block: int
+    platform: str
+    measure: str
+    outcome: Outcome
+    reason: str = ""
+    parameters: Mapping[str, float | str] = field(default_factory=dict)
+    metrics: tuple[Metric, ...] = ()
+    samples: str | None = None
+
+    def value(self, metric: str) -> float | None:
+        """The value of a metric, None when the trial has no such metric."""
+        return next((found.value for found in self.metrics if found.metric == metric), None)
+
+
+@cache
+def _trial_adapter() -> TypeAdapter[Trial]:
+    from pydantic import TypeAdapter  # only readers of a run folder pay for it
+
+    return TypeAdapter(Trial)
+
+
+class RunFolder:
+    """A run's folder, opened by ``create`` (to write) or ``open`` (to read)."""
+
+    def __init__(self, path: Path, manifest: Mapping[str, Any]) -> None:
+        self.path = path
+        self.manifest = dict(manifest)
+
+    @classmethod
+    def create(cls, base: Path, run_id: str, manifest: Mapping[str, Any]) -> RunFolder:
+        """Make ``base/run_id`` with a manifest that says ``running``. Raises UsageError when it exists already."""
+        if not _NAME.fullmatch(run_id):
+            raise ValueError(f"{run_id!r} is no name for a folder")
+        path = base / run_id
+        try:
+            base.mkdir(parents=True, exist_ok=True)
+            path.mkdir()
+            for below in ("samples", "logs"):
+                (path / below).mkdir()
+        except FileExistsError as error:
+            raise UsageError(
+                f"cannot make the run folder {path}: {error.filename} exists", "use another --out"
+            ) from error
+        except OSError as error:
+            raise _write_error(path, error) from error
+        folder = cls(path, {**manifest, "finished": None, "status": "running"})
+        folder._write_manifest()
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """An existing run folder. Raises UsageError when it is none, or its manifest is damaged."""
+        file = path / MANIFEST
+        try:
+            manifest = json.loads(file.read_bytes())
+        except FileNotFoundError as error:
+            what = f"has no {MANIFEST}" if path.is_dir() else "does not exist"
+            raise UsageError(f"{path} is no run folder: it {what}", "give a folder below results/") from error
+        except OSError as error:
+            raise UsageError(f"cannot read {file}: {error.strerror}") from error
+        except ValueError as error:
+            raise UsageError(f"{file} is damaged: {error}", "restore it; the trials beside it are intact") from error
+        if not isinstance(manifest, dict) or not isinstance(manifest.get("run"), str):
+            raise UsageError(f"{file} is damaged: it names no run", "restore it; the trials beside it are intact")
+        return cls(path, manifest)
+
+    @property
+    def run_id(self) -> str:
+        return str(self.manifest.get("run", self.path.name))
+
+    @property
+    def scenario(self) -> str:
+        return str(self.manifest.get("scenario", ""))
+
+    def append(self, trial: Trial) -> None:
+        """Add a trial, durably. A torn last line that a kill left is cut off first.
+
+        Raises ValueError for a value that is not finite, PrerequisiteError when the disk is full (nothing is torn).
+        """
+        line = json.dumps(asdict(trial), allow_nan=False, ensure_ascii=False).encode() + b"\n"
+        file = self.path / TRIALS
+        try:
+            with file.open("a+b", buffering=0) as stream:
+                stream.seek(0)
+                whole = stream.readall().rfind(b"\n") + 1
+                stream.truncate(whole)
+                try:
+                    if stream.write(line) < len(line):
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    os.fsync(stream.fileno())
+                except OSError:
+                    stream.truncate(whole)
+                    raise
+        except OSError as error:
+            raise _write_error(file, error) from error
+
+    def trials(self) -> tuple[Trial, ...]:
+        """Every trial that was written as a whole, in order; a torn last line is not one.
+
+        Raises UsageError, with the line's number, when a line is damaged otherwise.
+        """
+        file = self.path / TRIALS
+        try:
+            text = file.read_bytes()
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise UsageError(f"cannot read {file}: {error.strerror}") from error
+        lines = text.split(b"\n")[:-1]
+        return tuple(self._parse(file, number, line) for number, line in enumerate(lines, 1))
+
+    @staticmethod
+    def _parse(file: Path, number: int, line: bytes) -> Trial:
+        try:
+            return _trial_adapter().validate_json(line)
+        except ValueError as error:
+            what = str(error).splitlines()[1:3] if "\n" in str(error) else [str(error)]
+            reason = " ".join(part.strip() for part in what)
+            raise UsageError(f"{file}:{number}: not a trial: {reason}", "remove or restore this line") from error
+
+    def write_samples(self, name: str, header: Sequence[str], rows: Iterable[Sequence[float | str]]) -> str:
+        """Write a time series as CSV and return its name below ``samples/``."""
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no name for a file")
+        file_name = f"{name}.csv"
+        replace_file(self.path / "samples" / file_name, _csv(header, rows))
+        return file_name
+
+    def samples_path(self, trial: Trial) -> Path | None:
+        """The file of a trial's time series, None when it has none or the file is gone."""
+        path = self.path / "samples" / trial.samples if trial.samples else None
+        return path if path and path.is_file() else None
+
+    def log_path(self, instance: str) -> Path:
+        """Where an instance's console is written."""
+        if not _NAME.fullmatch(instance):
+            raise ValueError(f"{instance!r} is no name for a file")
+        return self.path / "logs" / f"{instance}.log"
+
+    def write_metrics(self) -> None:
+        """Make metrics.csv from the trials: one row a metric; a trial without any has one row with these empty."""
+        rows: list[tuple[object, ...]] = []
+        for trial in self.trials():
+            head = (self.run_id, trial.trial, trial.block, self.scenario, trial.platform, trial.measure)
+            figures = [(found.metric, found.value, found.unit) for found in trial.metrics]
+            rows += [(*head, *figure, trial.outcome) for figure in figures or [("", "", "")]]
+        replace_file(self.path / METRICS, _csv(METRIC_COLUMNS, rows))
+
+    def finish(self, status: Status) -> None:
+        """Write metrics.csv and put the end's time (UTC) and how the run ended in the manifest."""
+        self.write_metrics()
+        self.manifest |= {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "status": status}
+        self._write_manifest()
+
+    def conclude(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        """``finish`` with the status that an exception (or none) means; for ``ExitStack.push``."""
+        if kind is None:
+            self.finish("finished")
+        else:
+            self.finish("failed" if issubclass(kind, Exception) else "interrupted")
+        return False
+
+    def _write_manifest(self) -> None:
+        replace_file(self.path / MANIFEST, json.dumps(self.manifest, indent=2, default=str).encode() + b"\n")
+
+
+def newest(base: Path) -> Path:
+    """The newest run folder below ``base``: run ids begin with their time. Raises UsageError when there is none."""
+    runs = sorted(file.parent for file in base.glob(f"*/{MANIFEST}"))
+    if not runs:
+        raise UsageError(f"there is no run in {base}", "make one: ./invoke bench --scenario clickme")
+    return runs[-1]
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old one or the new one, whole, also after a kill."""
+    temporary = path.with_name(f".partial-{path.name}-{os.getpid()}")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise _write_error(path, error) from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _write_error(path: Path, error: OSError) -> PrerequisiteError:
+    return PrerequisiteError(f"cannot write {path}: {error.strerror}", "make room there, or choose another --out")

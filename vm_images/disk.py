@@ -1,0 +1,70 @@
+"""The guest's disk: an image's layers as one read-only erofs file system, the same bits for the same image.
+
+Nothing is mounted. The file system is uncompressed: a container does not decompress its files on every cold
+read either, and under emulation that would be dear.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from runtime.errors import PrerequisiteError
+from runtime.images.model import Image
+from vm_images.atomic import partial, scratch
+from vm_images.flatten import merge, stage
+
+# Part of the file's name: to be raised when equal layers should give other bits.
+_FORMAT = 1
+_NAMESPACE = uuid.UUID("6f1f1c44-6b5e-4a55-9d0c-5a1b7d0a7e1e")
+
+
+def disk_path(disks: Path, image: Image) -> Path:
+    """Where the disk of an image is kept below ``disks``."""
+    return disks / f"{image.id.removeprefix('sha256:')}-{_FORMAT}.erofs"
+
+
+def _mkfs(target: Path, tree: Path, identity: str, newest_ns: int) -> None:
+    """Make the directory ``tree`` the file system ``target``.
+
+    erofs-utils puts SOURCE_DATE_EPOCH, in seconds, into the superblock and cuts later modification times down to
+    it; just above the newest one it leaves all as they are. (-T would set every file's.)
+    """
+    volume = uuid.uuid5(_NAMESPACE, identity)
+    command = ["mkfs.erofs", "--quiet", f"-U{volume}", str(target), str(tree)]
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": str(newest_ns // 10**9 + 1)}
+    try:
+        subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    except FileNotFoundError as error:
+        raise PrerequisiteError(f"build disk {target}: {error}", "install erofs-utils") from error
+    except subprocess.CalledProcessError as error:
+        said = (error.stderr + error.stdout).strip()
+        raise PrerequisiteError(f"build disk {target}: mkfs.erofs: {said}", "check the free space") from error
+
+
+def build_disk(layers: Sequence[Path], identity: str, target: Path) -> None:
+    """Write the layers, bottom first, as a disk to ``target``, whole or not at all.
+
+    ``identity`` tells the file system's UUID. Raises PrerequisiteError without erofs-utils or without space.
+    """
+    with scratch(target.with_suffix(".tree")) as tree, partial(target) as unfinished:
+        staged = stage(merge(layers), tree)
+        free_bytes = shutil.disk_usage(target.parent).free
+        if free_bytes < staged.total_bytes:
+            raise PrerequisiteError(
+                f"build disk {target}: {staged.total_bytes >> 20} MiB are needed, {free_bytes >> 20} MiB are free",
+                "make space, or set TESTBED_HOME to another file system",
+            )
+        _mkfs(unfinished, tree, identity, staged.newest_ns)
+
+
+def ensure_disk(disks: Path, image: Image) -> Path:
+    """The disk of an image below ``disks``, built unless it is there."""
+    path = disk_path(disks, image)
+    if not path.exists():
+        build_disk([layer.path for layer in image.layers], image.id, path)
+    return path

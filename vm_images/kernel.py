@@ -1,0 +1,183 @@
+"""The guest's kernel: the distribution's own cloud kernel, taken from its package without installing it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from runtime.errors import PrerequisiteError
+from vm_images.atomic import partial
+from vm_images.bzimage import has_pvh_entry, vmlinux
+from vm_images.modules import GUEST_MODULES, ModuleTree
+
+# Debian's and Ubuntu's kernels for virtual machines; the first that the package sources have is taken.
+META_PACKAGES = ("linux-image-cloud-amd64", "linux-image-virtual")
+# Part of the directory's name: to be raised when what is kept of a package changes.
+_FORMAT = 1
+_DESCRIPTION = "kernel.json"
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package as the package lists have it; ``sha256`` is that of its .deb file."""
+
+    name: str
+    version: str
+    depends: tuple[str, ...]
+    sha256: str
+
+
+@dataclass(frozen=True)
+class GuestKernel:
+    """A kernel ready to boot.
+
+    ``image`` is an ELF file with a PVH entry when ``pvh``, else a bzImage; ``modules`` are plain .ko files in
+    the order of loading.
+    """
+
+    folder: Path
+    release: str
+    package: str
+    version: str
+    pvh: bool
+    module_names: tuple[str, ...]
+
+    @property
+    def image(self) -> Path:
+        return self.folder / ("vmlinux" if self.pvh else "vmlinuz")
+
+    @property
+    def modules(self) -> tuple[Path, ...]:
+        return tuple(self.folder / "modules" / name for name in self.module_names)
+
+
+def parse_package(stanza: str) -> Package:
+    """The first stanza of ``apt-cache show``'s output; alternatives and versions of dependencies are dropped."""
+    fields = dict(re.findall(r"^([A-Za-z0-9-]+): (.*)$", stanza.split("\n\n", 1)[0], re.MULTILINE))
+    depends = (entry.split("|")[0].split("(")[0].strip() for entry in fields.get("Depends", "").split(","))
+    return Package(
+        fields["Package"], fields["Version"], tuple(name for name in depends if name), fields.get("SHA256", "")
+    )
+
+
+def _show(name: str) -> Package | None:
+    try:
+        done = subprocess.run(
+            ["apt-cache", "show", "--no-all-versions", name], capture_output=True, text=True, check=False
+        )
+    except OSError as error:
+        raise PrerequisiteError(f"look up package {name}: {error}", "the guest kernel comes from apt") from error
+    return parse_package(done.stdout) if done.returncode == 0 and done.stdout else None
+
+
+def resolve() -> tuple[Package, ...]:
+    """The packages that hold the guest kernel and its modules, the kernel's own first.
+
+    Raises PrerequisiteError when the package lists have none.
+    """
+    for meta in META_PACKAGES:
+        pending = list(found.depends) if (found := _show(meta)) else []
+        packages: dict[str, Package] = {}
+        while pending:
+            name = pending.pop(0)
+            if name in packages or not name.startswith(("linux-image-", "linux-modules-")):
+                continue
+            if package := _show(name):
+                packages[name] = package
+                pending += package.depends
+        if packages:
+            return tuple(packages.values())
+    raise PrerequisiteError(
+        f"no guest kernel: apt knows none of {', '.join(META_PACKAGES)}",
+        "run `apt-get update`, and check that the host's package sources offer one of them",
+    )
+
+
+def _run(command: list[str], folder: Path, what: str, hint: str) -> None:
+    try:
+        subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+    except FileNotFoundError as error:
+        raise PrerequisiteError(f"{what}: {error}", hint) from error
+    except subprocess.CalledProcessError as error:
+        raise PrerequisiteError(f"{what}: {error.stderr.strip() or error.stdout.strip()}", hint) from error
+
+
+def _download(packages: tuple[Package, ...], folder: Path) -> Path:
+    """Download and unpack into ``folder``/root, which is returned. Nothing is installed on the host."""
+    names = [f"{package.name}={package.version}" for package in packages]
+    # The sandbox user of apt cannot write to a directory of root's, and says so on every call.
+    command = ["apt-get", "-o", "APT::Sandbox::User=root", "download", *names]
+    hint = "run `apt-get update` and check that the host's package sources can be reached"
+    _run(command, folder, f"download the guest kernel ({' '.join(names)})", hint)
+    root = folder / "root"
+    for archive in sorted(folder.glob("*.deb")):
+        hint = f"check the free space of {folder}"
+        _run(["dpkg-deb", "-x", str(archive), str(root)], folder, f"unpack {archive.name}", hint)
+    return root
+
+
+def _release(root: Path) -> str:
+    images = sorted((root / "boot").glob("vmlinuz-*"))
+    if len(images) != 1:
+        raise PrerequisiteError(f"expected one kernel in the package, found {len(images)}", "report this kernel")
+    return images[0].name.removeprefix("vmlinuz-")
+
+
+def _modules_folder(root: Path, release: str) -> Path:
+    merged = root / "usr" / "lib" / "modules" / release
+    return merged if merged.is_dir() else root / "lib" / "modules" / release
+
+
+def _keep(root: Path, package: Package, target: Path) -> None:
+    """Write what a guest needs of the unpacked packages to the new directory ``target``."""
+    release = _release(root)
+    bzimage = (root / "boot" / f"vmlinuz-{release}").read_bytes()
+    elf = vmlinux(bzimage)
+    pvh = has_pvh_entry(elf)
+    modules = ModuleTree.read(_modules_folder(root, release)).load(GUEST_MODULES)
+    (target / "modules").mkdir()
+    (target / ("vmlinux" if pvh else "vmlinuz")).write_bytes(elf if pvh else bzimage)
+    for name, data in modules.items():
+        (target / "modules" / name).write_bytes(data)
+    kernel = GuestKernel(target, release, package.name, package.version, pvh, tuple(modules))
+    described = {key: value for key, value in asdict(kernel).items() if key != "folder"}
+    (target / _DESCRIPTION).write_text(json.dumps(described, indent=1) + "\n")
+
+
+def read_kernel(folder: Path) -> GuestKernel:
+    """The kernel kept in ``folder``."""
+    described = json.loads((folder / _DESCRIPTION).read_text())
+    described["module_names"] = tuple(described["module_names"])
+    return GuestKernel(folder=folder, **described)
+
+
+def _kept(guest_root: Path) -> GuestKernel | None:
+    """The kernel that was kept last, if any."""
+    descriptions = sorted(guest_root.glob(f"kernel-*-{_FORMAT}/{_DESCRIPTION}"), key=lambda path: path.stat().st_mtime)
+    return read_kernel(descriptions[-1].parent) if descriptions else None
+
+
+def ensure_kernel(guest_root: Path, progress: Callable[[str], None]) -> GuestKernel:
+    """The guest kernel below ``guest_root``: the one that is there, else the newest, downloaded.
+
+    A kernel that was kept stays until it is removed, so that figures of different days can be compared, and
+    the network is needed only once. Raises PrerequisiteError when there is none and it cannot be had.
+    """
+    if (kernel := _kept(guest_root)) is not None:
+        return kernel
+    packages = resolve()
+    digest = hashlib.sha256("\n".join([*(package.sha256 for package in packages), *GUEST_MODULES]).encode())
+    folder = guest_root / f"kernel-{packages[0].version}-{digest.hexdigest()[:12]}-{_FORMAT}"
+    progress(f"downloading the guest kernel {packages[0].version}")
+    with partial(folder) as target:
+        scratch = target / "download"
+        scratch.mkdir(parents=True)
+        _keep(_download(packages, scratch), packages[0], target)
+        shutil.rmtree(scratch)
+    return read_kernel(folder)

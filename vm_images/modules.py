@@ -1,0 +1,89 @@
+"""Which kernel modules a guest needs, and in which order: read from the modules themselves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from runtime.errors import PrerequisiteError
+from vm_images.compression import decompress
+
+# Bus, disk, its file system, the writable layer's file system, network card.
+GUEST_MODULES = ("virtio_pci", "virtio_blk", "erofs", "overlay", "virtio_net")
+
+
+def module_name(path: str) -> str:
+    """The module's name as the kernel knows it: ``kernel/drivers/hw/virtio-rng.ko.xz`` is ``virtio_rng``."""
+    return PurePosixPath(path).name.split(".ko", 1)[0].replace("-", "_")
+
+
+def needed_modules(module: bytes) -> tuple[str, ...]:
+    """The names of the modules that one needs, from the ``depends=`` string of its .modinfo section.
+
+    Packages ship no modules.dep (depmod writes it at installation), so the modules themselves are asked.
+    """
+    found = re.search(rb"\0depends=([^\0]*)\0", module)
+    names = found.group(1).decode().split(",") if found else []
+    return tuple(name.replace("-", "_") for name in names if name)
+
+
+def load_order(
+    wanted: Iterable[str], depends: Callable[[str], Iterable[str]], builtin: Collection[str]
+) -> tuple[str, ...]:
+    """The names of the modules to load, each after all it needs; those built into the kernel are left out."""
+    order: dict[str, None] = {}
+
+    def visit(name: str) -> None:
+        if name in order or name in builtin:
+            return
+        for needed in depends(name):
+            visit(needed)
+        order[name] = None
+
+    for name in wanted:
+        visit(name)
+    return tuple(order)
+
+
+@dataclass(frozen=True)
+class ModuleTree:
+    """The modules of an unpacked kernel package: ``files`` by module name, and the names of the built-in ones."""
+
+    files: Mapping[str, Path]
+    builtin: frozenset[str]
+
+    @classmethod
+    def read(cls, folder: Path) -> ModuleTree:
+        """Read ``lib/modules/<release>``."""
+        files = {module_name(str(path)): path for path in sorted(folder.rglob("*.ko*"))}
+        builtin = folder / "modules.builtin"
+        names = builtin.read_text().split() if builtin.exists() else []
+        return cls(files, frozenset(module_name(name) for name in names))
+
+    def load(self, wanted: Iterable[str]) -> dict[str, bytes]:
+        """The plain files to load for the wanted modules, by file name, in order of loading.
+
+        Raises PrerequisiteError for a module that the kernel does not have at all.
+        """
+        data: dict[str, bytes] = {}
+
+        def depends(name: str) -> tuple[str, ...]:
+            if name not in self.files:
+                raise PrerequisiteError(
+                    f"the guest kernel has no module {name}", "choose another kernel package"
+                )
+            data[name] = plain_module(self.files[name])
+            return needed_modules(data[name])
+
+        order = load_order(wanted, depends, self.builtin)
+        return {f"{name}.ko": data[name] for name in order}
+
+
+def plain_module(path: Path) -> bytes:
+    """The module's ELF file, uncompressed: a guest under emulation should not pay for xz or zstd."""
+    data = decompress(path.read_bytes(), str(path))
+    if not data.startswith(b"\x7fELF"):
+        raise PrerequisiteError(f"{path} is not a kernel module: it starts with {data[:4].hex()}")
+    return data
