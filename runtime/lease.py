@@ -11,7 +11,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from runtime.cgroups import Cgroup
@@ -57,9 +57,19 @@ def lease(name: str, root: Path = STATE_ROOT) -> Iterator[Path]:
     except OSError as error:
         raise PrerequisiteError(f"make {directory}: {error.strerror}", "run as root, or through sudo") from error
     with ExitStack() as undo:
+        undo.callback(_remove_root, root)
         undo.callback(shutil.rmtree, directory, ignore_errors=True)
         descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         undo.callback(os.close, descriptor)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        undo.callback(Cgroup(f"{CGROUP_ROOT}/{name}").remove)
+        cgroup = Cgroup(f"{CGROUP_ROOT}/{name}")
+        undo.callback(cgroup.remove)
+        cgroup.make()
         yield directory
+
+
+def _remove_root(root: Path) -> None:
+    """Take away what all leases share, unless another lease is there."""
+    for shared in (*Cgroup(CGROUP_ROOT).directories(), root):
+        with suppress(OSError):
+            shared.rmdir()

@@ -44,6 +44,10 @@ def _cgroup_directories() -> set[Path]:
     return found
 
 
+def _held() -> bool:
+    return STATE_ROOT.is_dir() and any(is_held(path.name) for path in STATE_ROOT.iterdir())
+
+
 def _run_of(directory: Path) -> str:
     parts = directory.parts
     return parts[parts.index(CGROUP_ROOT) + 1]
@@ -74,6 +78,9 @@ def find() -> tuple[Leftover, ...]:
         with suppress(FileNotFoundError):
             for pid in map(int, (directory / "cgroup.procs").read_text().split()):
                 processes[pid] = run
+    shared = [] if groups or _held() else [mount / CGROUP_ROOT for mount in hierarchies().used]
+    if any(path.is_dir() for path in shared):
+        groups.add((CGROUP_ROOT, ""))
     scratch = [path for path in STATE_ROOT.iterdir() if not is_held(path.name)] if STATE_ROOT.is_dir() else []
     return (
         *(Leftover("process", f"{pid} {_command(pid)}", run) for pid, run in sorted(processes.items()) if pid),

@@ -135,7 +135,7 @@ class RunFolder:
 
         Raises ValueError for a value that is not finite, PrerequisiteError when the disk is full (nothing is torn).
         """
-        line = json.dumps(asdict(trial), allow_nan=False, ensure_ascii=False).encode() + b"\n"
+        line = json.dumps(asdict(trial), allow_nan=False, ensure_ascii=False).encode(errors="replace") + b"\n"
         file = self.path / TRIALS
         try:
             with file.open("a+b", buffering=0) as stream:
@@ -169,11 +169,14 @@ class RunFolder:
 
     @staticmethod
     def _parse(file: Path, number: int, line: bytes) -> Trial:
+        from pydantic import ValidationError
+
         try:
             return _trial_adapter().validate_json(line)
-        except ValueError as error:
-            what = str(error).splitlines()[1:3] if "\n" in str(error) else [str(error)]
-            reason = " ".join(part.strip() for part in what)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            reason = f"{where}: {first['msg']}" if where else str(first["msg"])
             raise UsageError(f"{file}:{number}: not a trial: {reason}", "remove or restore this line") from error
 
     def write_samples(self, name: str, header: Sequence[str], rows: Iterable[Sequence[float | str]]) -> str:
@@ -200,7 +203,7 @@ class RunFolder:
         rows: list[tuple[object, ...]] = []
         for trial in self.trials():
             head = (self.run_id, trial.trial, trial.block, self.scenario, trial.platform, trial.measure)
-            figures = [(found.metric, found.value, found.unit) for found in trial.metrics]
+            figures: list[tuple[object, ...]] = [(found.metric, found.value, found.unit) for found in trial.metrics]
             rows += [(*head, *figure, trial.outcome) for figure in figures or [("", "", "")]]
         replace_file(self.path / METRICS, _csv(METRIC_COLUMNS, rows))
 

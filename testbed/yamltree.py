@@ -187,7 +187,8 @@ def read_tree(file: Path) -> Value:
 def _problem(error: yaml.MarkedYAMLError) -> str:
     if "'\\t'" in (error.problem or ""):
         return "a tab; indent with blanks"
-    return " ".join(filter(None, (error.context, error.problem)))
+    begun = f" that begins on line {error.context_mark.line + 1}," if error.context and error.context_mark else ""
+    return " ".join(filter(None, (f"{error.context or ''}{begun}", error.problem)))
 
 
 def _error(file: Path, line: int, path: str, problem: str, expected: str) -> UsageError:

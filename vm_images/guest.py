@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +47,6 @@ def guest_of(kernel: GuestKernel, launcher: Path = STATIC_BINARY) -> Guest:
     return Guest(kernel, base, tuple(f"/{MODULES_PATH}/{name}" for name in kernel.module_names), digest)
 
 
-def ensure_guest(guest_root: Path, progress: Callable[[str], None]) -> Guest:
+def ensure_guest(guest_root: Path) -> Guest:
     """The guest, its kernel downloaded if there is none below ``guest_root``."""
-    return guest_of(ensure_kernel(guest_root, progress))
+    return guest_of(ensure_kernel(guest_root))

@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -163,7 +162,7 @@ def _kept(guest_root: Path) -> GuestKernel | None:
     return read_kernel(descriptions[-1].parent) if descriptions else None
 
 
-def ensure_kernel(guest_root: Path, progress: Callable[[str], None]) -> GuestKernel:
+def ensure_kernel(guest_root: Path) -> GuestKernel:
     """The guest kernel below ``guest_root``: the one that is there, else the newest, downloaded.
 
     A kernel that was kept stays until it is removed, so that figures of different days can be compared, and
@@ -174,7 +173,6 @@ def ensure_kernel(guest_root: Path, progress: Callable[[str], None]) -> GuestKer
     packages = resolve()
     digest = hashlib.sha256("\n".join([*(package.sha256 for package in packages), *GUEST_MODULES]).encode())
     folder = guest_root / f"kernel-{packages[0].version}-{digest.hexdigest()[:12]}-{_FORMAT}"
-    progress(f"downloading the guest kernel {packages[0].version}")
     with partial(folder) as target:
         scratch = target / "download"
         scratch.mkdir(parents=True)

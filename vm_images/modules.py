@@ -71,9 +71,7 @@ class ModuleTree:
 
         def depends(name: str) -> tuple[str, ...]:
             if name not in self.files:
-                raise PrerequisiteError(
-                    f"the guest kernel has no module {name}", "choose another kernel package"
-                )
+                raise PrerequisiteError(f"the guest kernel has no module {name}", "choose another kernel package")
             data[name] = plain_module(self.files[name])
             return needed_modules(data[name])
 

@@ -74,6 +74,13 @@ class Cgroup:
             for file, controllers in delegation_steps(self.found.unified, self.name):
                 file.write_text(controllers)
 
+    def make(self) -> None:
+        """Make it, without limits. Another lease's end may take an empty parent away in between: try again."""
+        for directory in self.directories():
+            while not directory.is_dir():
+                with suppress(FileExistsError, FileNotFoundError):
+                    directory.mkdir(parents=True)
+
     def kill(self, timeout_s: float = 10.0) -> None:
         """Kill its processes and wait until none is left. Raises TestbedError when some will not die."""
         deadline = time.monotonic() + timeout_s

@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -56,6 +55,12 @@ _APT_OPTIONS = (
     "Acquire::https::Proxy",
 )
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+
+# All of mmdebstrap's processes and mounts are in namespaces that end with our child, and it ends with us.
+_CONTAINED = (
+    *("setpriv", "--pdeathsig", "KILL"),
+    *("unshare", "--pid", "--fork", "--kill-child=KILL", "--mount", "--mount-proc"),
+)
 
 _EMPTIED = ("dev", "proc", "sys", "run", "tmp", "var/tmp", "var/lib/apt/lists", "var/cache/apt")
 _REMOVED = (
@@ -163,6 +168,7 @@ def _run_mmdebstrap(inputs: Inputs, scratch: Path, tree: Path) -> None:
     sources = scratch / "base.sources"
     sources.write_text(to_deb822(inputs.sources))
     command = [
+        *_CONTAINED,
         "mmdebstrap",
         f"--variant={VARIANT}",
         "--mode=root",
@@ -183,26 +189,12 @@ def _run_mmdebstrap(inputs: Inputs, scratch: Path, tree: Path) -> None:
     }
     log = scratch / "log"
     with open(log, "wb") as output:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
+        # When we are interrupted, run() kills the child.
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment, check=False
         )
-        try:
-            status = process.wait()
-        except BaseException:
-            _interrupt(process)
-            raise
-    if status != 0:
-        raise _failure(inputs, status, log.read_text(errors="replace"))
-
-
-def _interrupt(process: subprocess.Popen[bytes]) -> None:
-    """mmdebstrap ends apt and dpkg itself when told to; killed at once, they would go on writing."""
-    process.send_signal(signal.SIGINT)
-    try:
-        process.wait(20)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    if done.returncode != 0:
+        raise _failure(inputs, done.returncode, log.read_text(errors="replace"))
 
 
 def _failure(inputs: Inputs, status: int, output: str) -> PrerequisiteError:

@@ -147,9 +147,7 @@ def _run(steps: _Steps, stage: Stage, instruction: Instruction) -> Stage:
     key = cache_key(
         stage.layers, "RUN", instruction.words, run_environment(stage), stage.config.user, stage.config.working_dir
     )
-    layer = steps.layer(
-        instruction, key, lambda scratch: run_command(stage, instruction.words, user, scratch, where)
-    )
+    layer = steps.layer(instruction, key, lambda scratch: run_command(stage, instruction.words, user, scratch, where))
     return stage.with_layer(layer, str(instruction))
 
 

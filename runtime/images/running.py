@@ -16,6 +16,7 @@ from runtime.images.rootfs import lookup
 from runtime.images.space import MIB, free_bytes
 from runtime.images.stage import Stage
 from runtime.images.user import home_directory
+from runtime.lease import cgroup_name, lease
 from runtime.spec import DEFAULT_PATH, Process, Spec, User
 
 # Where the runtime mounts or binds over the image; with none in the image, it makes these to mount on.
@@ -54,10 +55,9 @@ def run_command(stage: Stage, args: Sequence[str], user: User, scratch: Path, wh
         no_new_privileges=False,  # as other builders: set-user-id programs are part of installing software
     )
     spec = Spec(process, tuple(str(layer.path) for layer in stage.layers), hostname="build", host_network=True)
-    with open(log, "wb") as output:
-        status = container.run(
-            spec, upper=upper, work=work, log=output.fileno(), name=f"testbed/build-{os.getpid()}"
-        )
+    owner = f"build-{os.getpid()}"
+    with open(log, "wb") as output, lease(owner):
+        status = container.run(spec, upper=upper, work=work, log=output.fileno(), name=cgroup_name(owner, "run"))
     if status != 0:
         raise _failure(where, args, status, log, scratch)
     remove_mount_points(upper, stage.layers)

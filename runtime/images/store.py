@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from runtime.errors import UsageError
+from runtime.errors import PrerequisiteError, UsageError
 from runtime.images import layers as layer_format
 from runtime.images import oci
 from runtime.images.model import History, Image, ImageConfig, Layer
@@ -33,6 +33,8 @@ from runtime.images.space import full_disk_reported
 # Overlay's lowerdir list must fit in one page of mount options. 104 bits do not collide by accident, and
 # the full digest is checked all the same.
 NAME_DIGITS = 26
+# Unfinished work is named so, with its process id at the end: `invoke clean` tells by it what a dead one left.
+PARTIAL = ".partial-"
 
 
 class Store:
@@ -81,12 +83,10 @@ class Store:
     def building(self, progress: Callable[[str], None]) -> Iterator[None]:
         """Hold the store's lock, waiting for another builder; what a killed one left is removed first.
 
-        A full disk within is reported as PrerequisiteError.
+        A full disk within, and a store that may not be written, are reported as PrerequisiteError.
         """
         with full_disk_reported(self.root, "write to the image store"):
-            self.root.mkdir(parents=True, exist_ok=True)
-            for name in ("layers", "images", "cache", "tmp"):
-                (self.root / name).mkdir(exist_ok=True)
+            self._make_folders()
             with open(self.root / "lock", "w") as lock:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -99,7 +99,7 @@ class Store:
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """An empty directory on the store's file system, removed at the end. The lock must be held."""
-        path = Path(tempfile.mkdtemp(prefix="build-", dir=self.root / "tmp"))
+        path = Path(tempfile.mkdtemp(prefix=PARTIAL, suffix=f"-{os.getpid()}", dir=self.root / "tmp"))
         path.chmod(0o755)
         try:
             yield path
@@ -159,6 +159,14 @@ class Store:
     def _cache_path(self, key: str) -> Path:
         return self.root / "cache" / f"{key}.json"
 
+    def _make_folders(self) -> None:
+        try:
+            for name in ("layers", "images", "cache", "tmp"):
+                (self.root / name).mkdir(parents=True, exist_ok=True)
+        except PermissionError as error:
+            what = f"make {error.filename}: {error.strerror}"
+            raise PrerequisiteError(what, "run as root, or through sudo") from error
+
     def _sweep(self) -> None:
         for path in self.leftovers():
             if path.is_dir():
@@ -171,7 +179,10 @@ class Store:
 
     def _write(self, path: Path, text: str) -> None:
         """Write a file so that readers see the old one or the new one, whole."""
-        with tempfile.NamedTemporaryFile("w", dir=self.root / "tmp", delete=False) as file:
+        suffix = f"-{os.getpid()}"
+        with tempfile.NamedTemporaryFile(
+            "w", prefix=PARTIAL, suffix=suffix, dir=self.root / "tmp", delete=False
+        ) as file:
             temporary = Path(file.name)
             try:
                 file.write(text)

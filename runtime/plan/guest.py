@@ -49,7 +49,7 @@ FIRST_USERSPACE = "testbed: first userspace"
 EXECUTING = "testbed: exec"
 
 DISK = "/dev/vda"
-_LOWER, _VOLATILE, _ROOT, _CGROUP = "/lower", "/volatile", "/root", "/cgroup"
+_LOWER, _VOLATILE, _ROOT, _CGROUP = "/lower", "/volatile", "/merged", "/cgroup"
 _SOCKET = 100
 # The guest's only network card; index 1 is the loopback interface.
 _INTERFACE_INDEX = 2

@@ -92,8 +92,11 @@ def probe_kvm(qemu: Path, guest: Guest, time_limit_s: float = TIME_LIMIT_S) -> V
         return Verdict("kvm", f"the guest kernel reached its first process under KVM in {took_s:.2f} s", took_s)
     if exited:
         return Verdict("tcg", f"QEMU ended under KVM before the guest's first process: {_last_line(output)}")
-    return Verdict("tcg", f"{KVM_DEVICE} opens, but under KVM the guest kernel did not reach its first process in "
-                   f"{time_limit_s:g} s (last console line: {_last_line(output)})")
+    return Verdict(
+        "tcg",
+        f"{KVM_DEVICE} opens, but under KVM the guest kernel did not reach its first process in "
+        f"{time_limit_s:g} s (last console line: {_last_line(output)})",
+    )
 
 
 def _identity(qemu: Path, guest: Guest) -> str:

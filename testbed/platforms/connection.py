@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pwd
 import threading
 from pathlib import Path
@@ -31,6 +32,8 @@ def _silent(_context: object, _error: object) -> None:
 
 def load_libvirt() -> Any:
     """The libvirt module. Raises PrerequisiteError when the library is missing."""
+    # Read when the library initialises. By itself it warns on stderr about every domain that is root's.
+    os.environ.setdefault("LIBVIRT_DEBUG", "4")
     try:
         import libvirt
     except ImportError as error:

@@ -23,6 +23,7 @@ from runtime.plan.guest import EXECUTING, FIRST_USERSPACE
 _MARKS = {"kernel_entry": "Linux version ", "first_userspace": FIRST_USERSPACE, "first_process": EXECUTING}
 _STEP_FAILED = re.compile(r"testbed: (?:step|clone|/plan).*")
 _INIT_ENDED = re.compile(r"Attempted to kill init! exitcode=0x([0-9a-f]{8})")
+_PANIC = "Kernel panic - not syncing"
 _TAIL_LINES = 40
 _CHUNK_BYTES = 1 << 16
 
@@ -53,6 +54,7 @@ class Console:
         self._phases: dict[str, int] = {}
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._ended = False
+        self._panicked = False
         self.failure = ""
         self.exit_status: int | None = None
 
@@ -75,7 +77,9 @@ class Console:
 
     def _take(self, line: str, now_ns: int) -> None:
         self._log.write(f"[{now_ns / 1e9:.6f}] {line}\n")
-        self._tail.append(line)
+        self._panicked = self._panicked or _PANIC in line
+        if not self._panicked:  # the registers that a panic prints say nothing of the workload
+            self._tail.append(line)
         if (phase := phase_of(line)) is not None:
             self._phases.setdefault(phase, now_ns)
         if _STEP_FAILED.match(line):
@@ -94,7 +98,7 @@ class Console:
             return dict(self._phases)
 
     def tail(self, lines: int = 15) -> str:
-        """The last lines."""
+        """The last lines, a panic and what follows it left out."""
         with self._changed:
             return "\n".join(list(self._tail)[-lines:])
 

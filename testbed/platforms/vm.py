@@ -39,9 +39,19 @@ class _Running:
 
     domain: Any
     console: Console
+    cgroup: Cgroup
     folder: Path
     requested_ns: int
     created_ns: int
+
+    def end(self) -> None:
+        """End QEMU and remove cgroup and files; each of these is tried, whatever becomes of the one before."""
+        with ExitStack() as undo:  # runs in reverse
+            undo.callback(shutil.rmtree, self.folder, ignore_errors=True)
+            undo.callback(self.cgroup.remove)
+            undo.callback(self.console.wait_for_end, _END_TIMEOUT_S)
+            undo.callback(self.cgroup.kill)
+            undo.callback(destroy_domain, self.domain)
 
 
 @dataclass(frozen=True)
@@ -156,7 +166,9 @@ class VmPlatform:
         qemu = find_qemu()
         root = store_root() / "guest"
         guest = ensure_guest(root)
-        disks = {tuple(str(layer.path) for layer in image.layers): ensure_disk(root / "disks", image) for image in images}
+        disks = {
+            tuple(str(layer.path) for layer in image.layers): ensure_disk(root / "disks", image) for image in images
+        }
         found = verdict(root, qemu, guest)
         with ExitStack() as undo:
             self._scratch.mkdir(parents=True)
@@ -193,7 +205,8 @@ class VmPlatform:
             console = prepared.reader.listen(domain.console_socket, instance.log)
             undo.callback(prepared.reader.abandon, domain.console_socket)
             started = start_domain(prepared.connection, domain_xml(domain), instance.name)
-            self._running[instance.name] = _Running(started, console, folder, requested_ns, time.monotonic_ns())
+            created_ns = time.monotonic_ns()
+            self._running[instance.name] = _Running(started, console, cgroup, folder, requested_ns, created_ns)
             undo.pop_all()
 
     def _domain(self, instance: Instance, folder: Path) -> Domain:
@@ -245,15 +258,8 @@ class VmPlatform:
 
     def stop(self, instance: Instance) -> None:
         running = self._running.pop(instance.name, None)
-        if running is None:
-            return
-        cgroup = self.cgroup(instance)
-        with ExitStack() as undo:  # every one of these is tried, in reverse
-            undo.callback(shutil.rmtree, running.folder, ignore_errors=True)
-            undo.callback(cgroup.remove)
-            undo.callback(running.console.wait_for_end, _END_TIMEOUT_S)
-            undo.callback(cgroup.kill)
-            undo.callback(destroy_domain, running.domain)
+        if running is not None:
+            running.end()
 
     def cgroup(self, instance: Instance) -> Cgroup:
         return Cgroup(f"testbed/{self._run_id}/{instance.name}")
@@ -261,8 +267,7 @@ class VmPlatform:
     def close(self) -> None:
         """End what still runs, then libvirt and the consoles' reader; remove the run's files."""
         with ExitStack() as undo:
-            undo.push(self._undo)
-            self._undo = ExitStack()
-            for name in list(self._running):
-                undo.callback(self._stop_by_name, name)
+            undo.callback(self._undo.close)
+            while self._running:
+                undo.callback(self._running.popitem()[1].end)
             self._prepared = None

@@ -1,0 +1,68 @@
+"""Fixtures for the image tests: a store of their own, a tiny image in it, and a build with a few words."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from runtime.images.build import build
+from runtime.images.layers import settle
+from runtime.images.model import Image, ImageConfig
+from runtime.images.store import Store
+
+Build = Callable[[str], Image]
+
+COMMANDS = ("sh", "cat", "chmod", "chown", "cp", "date", "dd", "echo", "id", "ls", "mkdir", "mv", "pwd", "rm", "sleep")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty store, on the same file system as the rest of the test."""
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def tiny(store: Store) -> Image:
+    """The image ``tiny``: busybox, two users, and the links that Debian's root has."""
+    with store.building(print), store.scratch() as scratch:
+        root = scratch / "root"
+        for name in ("usr/bin", "etc", "dev", "proc", "sys", "tmp", "srv"):
+            (root / name).mkdir(parents=True)
+        (root / "bin").symlink_to("usr/bin")
+        shutil.copy("/bin/busybox", root / "usr/bin/busybox")
+        for command in COMMANDS:
+            (root / "usr/bin" / command).symlink_to("busybox")
+        (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nalice:x:1000:100:Alice:/home/alice:/bin/sh\n")
+        (root / "etc/group").write_text("root:x:0:\nusers:x:100:\naudio:x:29:alice,bob\n")
+        settle(root, 0)
+        layer = store.add_layer(root, "busybox")
+        return store.tag("tiny", ImageConfig(env=("PATH=/bin",), cmd=("sh",)), (layer,))
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    """An empty build context."""
+    folder = tmp_path / "context"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def progress() -> list[str]:
+    """The lines that the builds of a test have reported."""
+    return []
+
+
+@pytest.fixture
+def build_text(store: Store, tiny: Image, context: Path, progress: list[str]) -> Build:
+    """Build a Dockerfile given as text on top of ``tiny``, as the image ``test/app``."""
+
+    def build_it(text: str) -> Image:
+        dockerfile = context.parent / "Dockerfile"
+        dockerfile.write_text(text)
+        return build(store, context=context, dockerfile=dockerfile, reference="test/app", progress=progress.append)
+
+    return build_it

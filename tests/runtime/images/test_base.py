@@ -1,0 +1,148 @@
+"""The base image: what decides it, what it holds, and what is said when it cannot be made."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from runtime.errors import PrerequisiteError
+from runtime.home import store_root
+from runtime.images import base
+from runtime.images.model import Image
+from runtime.images.sources import parse_deb822
+from runtime.images.store import Store
+
+
+@pytest.fixture(scope="module")
+def image() -> Iterator[Image]:
+    """The real base image from the store that everything shares: mmdebstrap runs once a machine."""
+    yield base.ensure_base(Store(store_root() / "images"), print)
+
+
+def test_the_codename() -> None:
+    assert base.read_codename('ID=debian\nVERSION_CODENAME="bookworm"\n') == "bookworm"
+    for text in ("ID=fedora\nVERSION_CODENAME=x\n", "ID=debian\n"):
+        with pytest.raises(PrerequisiteError, match="no Debian release"):
+            base.read_codename(text)
+
+
+def test_every_input_is_in_the_key() -> None:
+    inputs = base.Inputs("x86_64", "bookworm", (), (), (), (), "mmdebstrap 1")
+    changed = [
+        replace(inputs, architecture="aarch64"),
+        replace(inputs, codename="trixie"),
+        replace(inputs, sources=tuple(parse_deb822("Types: deb\nURIs: u\nSuites: s\nComponents: main\n"))),
+        replace(inputs, packages=("ca-certificates",)),
+        replace(inputs, apt_options=('Acquire::Retries "3";',)),
+        replace(inputs, keyrings=(("/k", "00"),)),
+        replace(inputs, mmdebstrap="mmdebstrap 2"),
+    ]
+    assert len({each.key() for each in (inputs, *changed)}) == len(changed) + 1
+    assert replace(inputs).key() == inputs.key()
+
+
+def test_only_proxies_are_taken_from_the_environment() -> None:
+    assert base.proxy_environment({"http_proxy": "p", "SECRET": "s"}) == {"http_proxy": "p"}
+
+
+@pytest.mark.root
+def test_a_missing_mmdebstrap_is_named(store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/apt-config").symlink_to("/usr/bin/apt-config")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    with pytest.raises(PrerequisiteError, match="mmdebstrap is not installed") as caught:
+        base.ensure_base(store, print)
+    assert "apt-get install mmdebstrap" in caught.value.hint
+
+
+@pytest.mark.root
+def test_an_unreachable_source_is_named_and_leaves_nothing(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "sources.list").write_text("deb http://127.0.0.1:9/debian bookworm main\n")
+    inputs = replace(base.host_inputs(tmp_path), apt_options=('Acquire::Retries "0";',))
+    with pytest.raises(PrerequisiteError) as caught:
+        base.make_base(store, inputs, print)
+    assert "from http://127.0.0.1:9/debian: exit status" in caught.value.message
+    assert "apt-get update" in caught.value.hint
+    assert store.leftovers() == ()
+    assert store.cached(inputs.key()) is None
+    assert list((store.root / "layers").iterdir()) == []
+
+
+@pytest.mark.root
+@pytest.mark.network
+def test_the_image_is_a_clean_debian(image: Image) -> None:
+    (layer,) = image.layers
+    root = layer.path
+    for name in ("etc/machine-id", "var/log/dpkg.log", "var/log/apt", "var/cache/ldconfig/aux-cache"):
+        assert not (root / name).exists(), name
+    for name in ("dev", "proc", "sys", "run", "tmp", "var/lib/apt/lists", "var/cache/apt"):
+        assert list((root / name).iterdir()) == [], name
+    assert (root / "etc/resolv.conf").read_text() == ""
+    assert (root / "bin").is_symlink()
+    assert (root / "usr/bin/apt-get").is_file()
+    assert (root / "usr/sbin/policy-rc.d").stat().st_mode & 0o777 == 0o755
+    assert root.stat().st_mode & 0o7777 == 0o755
+
+
+@pytest.mark.root
+@pytest.mark.network
+def test_the_image_installs_from_the_hosts_sources_for_its_release(image: Image) -> None:
+    root = image.layers[0].path
+    codename = base.read_codename(Path("/etc/os-release").read_text())
+    files = sorted(path.name for path in (root / "etc/apt/sources.list.d").iterdir())
+    assert files == ["base.sources"]
+    assert not (root / "etc/apt/sources.list").exists()
+    sources = parse_deb822((root / "etc/apt/sources.list.d/base.sources").read_text())
+    assert sources == base.host_inputs().sources
+    assert all(suite.startswith(codename) for source in sources for suite in source.suites)
+    for source in sources:
+        assert source.keyring is None or (root / source.keyring.lstrip("/")).is_file()
+
+
+@pytest.mark.root
+@pytest.mark.network
+def test_a_second_call_finds_it(image: Image) -> None:
+    said: list[str] = []
+    assert base.ensure_base(Store(store_root() / "images"), said.append) == image
+    assert said == []
+
+
+def processes_below(folder: Path) -> list[int]:
+    """Processes whose command line or root directory names ``folder``."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if str(folder) in (path / "cmdline").read_bytes().decode() + os.readlink(path / "root"):
+                found.append(int(path.name))
+    return found
+
+
+@pytest.mark.root
+@pytest.mark.network
+def test_nothing_of_mmdebstrap_outlives_a_killed_build(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from runtime.images import base; from runtime.images.store import Store\n"
+        "base.ensure_base(Store(Path(sys.argv[1])), print)\n"
+    )
+    folder = tmp_path / "store"
+    builder = subprocess.Popen([sys.executable, "-c", script, str(folder)], cwd=Path(__file__).parents[3])
+    deadline = time.monotonic() + 20
+    # The builder, unshare, mmdebstrap, and what it has started by then.
+    while len(processes_below(folder)) < 5 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(processes_below(folder)) >= 5, "mmdebstrap did not start"
+    builder.kill()
+    builder.wait()
+    while processes_below(folder) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert processes_below(folder) == []
+    assert str(folder) not in Path("/proc/self/mountinfo").read_text()

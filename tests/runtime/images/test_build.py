@@ -1,0 +1,295 @@
+"""Dockerfiles built for real: RUN in containers of this runtime, layers in a store, and what failure leaves."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from runtime import container
+from runtime.cgroups import Cgroup
+from runtime.errors import PrerequisiteError, UsageError, WorkloadError
+from runtime.images.layers import OPAQUE_XATTR
+from runtime.images.model import Image
+from runtime.images.process import image_process
+from runtime.images.rootfs import lookup, read_text
+from runtime.images.store import Store
+from runtime.lease import STATE_ROOT, is_held
+from runtime.spec import Spec, User
+
+pytestmark = pytest.mark.root
+
+Build = Callable[[str], Image]
+
+
+def files(image: Image, layer: int = -1) -> set[str]:
+    root = image.layers[layer].path
+    return {str(path.relative_to(root)) for path in root.rglob("*")}
+
+
+def output(image: Image, run_name: str, folder: Path) -> str:
+    spec = Spec(image_process(image, environment={}), tuple(str(layer.path) for layer in image.layers), "test")
+    log = folder / "output"
+    with log.open("wb") as file:
+        status = container.run(spec, name=f"testbed/{run_name}", log=file.fileno())
+    assert status == 0, log.read_text()
+    return log.read_text()
+
+
+def test_an_image_runs_as_its_dockerfile_says(
+    build_text: Build, context: Path, cgroup_parent: str, run_name: str, tmp_path: Path
+) -> None:
+    (context / "hello.txt").write_text("hello from the context\n")
+    image = build_text(
+        "FROM tiny\nENV GREETING=hello\nRUN mkdir /made && echo run > /made/file\nWORKDIR /app\n"
+        "COPY hello.txt .\nUSER alice\n"
+        'CMD ["sh", "-c", "pwd; id -u; id -G; echo $GREETING; cat hello.txt /made/file"]\n'
+    )
+    assert output(image, f"{run_name}/a", tmp_path).splitlines() == [
+        "/app", "1000", "100 29", "hello", "hello from the context", "run",
+    ]  # fmt: skip
+
+
+def test_configuration_of_all_the_metadata_instructions(build_text: Build) -> None:
+    image = build_text(
+        'ARG BASE=tiny\nFROM $BASE\nARG MODE=fast\nENV A=1 B=$A-$MODE\nENV B="${B} and ${MODE:+more}" C=$B\n'
+        'WORKDIR srv\nWORKDIR ../tmp\nUSER alice:audio\nEXPOSE 8080 53/udp\nLABEL a.b="c d" $MODE=x\n'
+        'ENTRYPOINT ["serve"]\nCMD now\n'
+    )
+    config = image.config
+    assert config.env == ("PATH=/bin", "A=1", "B=-fast and more", "C=-fast")
+    assert (config.working_dir, config.user) == ("/tmp", "alice:audio")
+    assert config.exposed_ports == ("53/udp", "8080/tcp")
+    assert config.labels == (("a.b", "c d"), ("fast", "x"))
+    assert (config.entrypoint, config.cmd) == (("serve",), ("/bin/sh", "-c", "now"))
+    assert len(image.layers) == 1
+    assert [entry.empty_layer for entry in image.history] == [True] * 10
+
+
+def test_an_entrypoint_drops_the_parents_command(build_text: Build) -> None:
+    assert build_text('FROM tiny\nENTRYPOINT ["x"]').config.cmd == ()
+    assert build_text('FROM tiny\nCMD ["y"]\nENTRYPOINT ["x"]').config.cmd == ("y",)
+
+
+def test_run_keeps_changes_and_nothing_of_the_runtimes(build_text: Build) -> None:
+    image = build_text("FROM tiny\nRUN rm /bin/date && mkdir /srv/new && echo x > /tmp/x && cat /etc/resolv.conf\n")
+    assert files(image) == {"usr", "usr/bin", "usr/bin/date", "srv", "srv/new", "tmp", "tmp/x"}
+    assert stat.S_ISCHR((image.layers[1].path / "usr/bin/date").lstat().st_mode)
+    assert lookup("/bin/date", image.layers) is None
+
+
+def test_run_that_changes_nothing_is_an_empty_layer(build_text: Build) -> None:
+    assert files(build_text("FROM tiny\nRUN true || exit 0\n")) == set()
+
+
+def test_a_replaced_directory_hides_the_one_below(build_text: Build) -> None:
+    image = build_text("FROM tiny\nRUN echo x > /srv/old\nRUN rm -r /srv && mkdir /srv && echo y > /srv/new\n")
+    assert os.getxattr(image.layers[2].path / "srv", OPAQUE_XATTR) == b"y"
+    assert lookup("/srv/old", image.layers) is None
+    assert read_text("/srv/new", image.layers) == "y\n"
+
+
+def test_run_sees_arg_and_env_and_the_user(build_text: Build) -> None:
+    image = build_text(
+        "FROM tiny\nARG WHO=arg\nARG BOTH=arg\nENV BOTH=env\nRUN chmod 777 /srv\nUSER alice\nWORKDIR /srv\n"
+        'RUN echo "$WHO $BOTH $HOME $(id -u) $(pwd)" > seen\nRUN ["sh", "-c", "echo exec > form"]\n'
+    )
+    assert read_text("/srv/seen", image.layers) == "arg env /home/alice 1000 /srv\n"
+    assert read_text("/srv/form", image.layers) == "exec\n"
+    assert "WHO" not in "".join(image.config.env)
+    assert (image.layers[2].path / "srv/seen").stat().st_uid == 1000
+
+
+def test_copy_places_owns_and_merges(build_text: Build, context: Path) -> None:
+    (context / "dir/sub").mkdir(parents=True)
+    (context / "dir/a").write_text("a")
+    (context / "dir/sub/b").write_text("b")
+    (context / "dir/link").symlink_to("a")
+    (context / "tool").write_text("tool")
+    (context / "tool").chmod(0o755)
+    image = build_text(
+        "FROM tiny\nCOPY --chown=alice dir /app\nCOPY tool /bin/\n"
+        "COPY --chmod=600 tool dir/a /etc/conf/\nCOPY tool /one\n"
+    )
+    assert files(image, 1) == {"app", "app/a", "app/sub", "app/sub/b", "app/link"}
+    assert {(image.layers[1].path / name).lstat().st_uid for name in files(image, 1)} == {1000}
+    # /bin is a link in the image: the file goes where it points, and the link stays.
+    assert files(image, 2) == {"usr", "usr/bin", "usr/bin/tool"}
+    assert (image.layers[2].path / "usr/bin/tool").stat().st_mode & 0o777 == 0o755
+    assert files(image, 3) == {"etc", "etc/conf", "etc/conf/tool", "etc/conf/a"}
+    assert (image.layers[3].path / "etc/conf/a").stat().st_mode & 0o777 == 0o600
+    assert files(image, 4) == {"one"}
+
+
+def test_copied_directories_on_the_way_stay_as_they_are(build_text: Build, context: Path) -> None:
+    (context / "file").write_text("x")
+    image = build_text("FROM tiny\nRUN chmod 1777 /srv && chown 1000:100 /srv\nCOPY file /srv/deep/file\n")
+    status = (image.layers[2].path / "srv").stat()
+    assert (status.st_mode & 0o7777, status.st_uid, status.st_gid) == (0o1777, 1000, 100)
+
+
+def test_the_second_build_finds_every_layer(build_text: Build, context: Path, progress: list[str]) -> None:
+    (context / "file").write_text("1")
+    text = "FROM tiny\nRUN echo x > /x\nCOPY file /file\nWORKDIR /new\nRUN echo y > /y\nCMD x\n"
+    first = build_text(text)
+    progress.clear()
+    assert build_text(text) == first
+    assert [line for line in progress if line.endswith("(cached)")] == [
+        "app 2/6 RUN echo x > /x (cached)",
+        "app 3/6 COPY file /file (cached)",
+        "app 4/6 WORKDIR /new (cached)",
+        "app 5/6 RUN echo y > /y (cached)",
+    ]
+
+
+def test_what_changed_and_what_follows_is_made_again(build_text: Build, context: Path, progress: list[str]) -> None:
+    (context / "file").write_text("1")
+    text = "FROM tiny\nRUN echo x > /x\nCOPY file /file\nRUN cat /file > /copy\n"
+    first = build_text(text)
+    progress.clear()
+    (context / "file").write_text("2")
+    second = build_text(text)
+    assert [line.rpartition(" ")[2] == "(cached)" for line in progress if "done" not in line] == [True, False, False]
+    assert first.layers[:2] == second.layers[:2]
+    assert read_text("/copy", second.layers) == "2"
+    progress.clear()
+    build_text("FROM tiny\nENV OTHER=1\nRUN echo x > /x\n")
+    assert not any("(cached)" in line for line in progress)
+
+
+def test_the_same_dockerfile_gives_the_same_image_anywhere(build_text: Build, store: Store) -> None:
+    text = "FROM tiny\nRUN mkdir /d && echo x > /d/x && echo y > /d/y\n"
+    first = build_text(text)
+    for entry in (store.root / "cache").iterdir():
+        entry.unlink()
+    assert build_text(text).id == first.id
+
+
+def test_a_failing_run_says_where_and_why_and_leaves_nothing(build_text: Build, store: Store, tmp_path: Path) -> None:
+    before = sorted(store.root.rglob("*"))
+    mounts = Path("/proc/self/mountinfo").read_text()
+    with pytest.raises(WorkloadError) as caught:
+        build_text("FROM tiny\n\nRUN echo working && \\\n    echo 'it broke' && exit 3\n")
+    assert f"{tmp_path}/Dockerfile:3: RUN echo working" in caught.value.message
+    assert "exit status 3\n    working\n    it broke" in caught.value.message
+    assert caught.value.exit_code == 6
+    assert sorted(store.root.rglob("*")) == before
+    assert Path("/proc/self/mountinfo").read_text() == mounts
+    assert not Cgroup(f"testbed/build-{os.getpid()}").exists()
+    assert store.find("test/app") is None
+
+
+def test_a_failing_rebuild_keeps_the_image_of_before(build_text: Build, store: Store) -> None:
+    first = build_text("FROM tiny\nRUN echo x > /x\n")
+    with pytest.raises(WorkloadError):
+        build_text("FROM tiny\nRUN echo x > /x\nRUN exit 1\n")
+    assert store.get("test/app") == first
+
+
+def start_build(store: Store, context: Path, dockerfile: Path, number: signal.Signals) -> subprocess.Popen[str]:
+    """A build in a process of its own that sends itself a signal half a second after its start."""
+    script = (
+        "import os, sys, threading; from pathlib import Path\n"
+        "from runtime.images.build import build; from runtime.images.store import Store\n"
+        "root, context, dockerfile = map(Path, sys.argv[1:4])\n"
+        "threading.Timer(0.5, os.kill, (os.getpid(), int(sys.argv[4]))).start()\n"
+        "build(Store(root), context=context, dockerfile=dockerfile, reference='x', progress=print)\n"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", script, str(store.root), str(context), str(dockerfile), str(int(number))],
+        cwd=Path(__file__).parents[3],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_an_interrupted_run_leaves_nothing(store: Store, tiny: Image, context: Path, tmp_path: Path) -> None:
+    dockerfile = tmp_path / "Dockerfile"
+    dockerfile.write_text("FROM tiny\nRUN sleep 60\n")
+    process = start_build(store, context, dockerfile, signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == -2, errors
+    assert "KeyboardInterrupt" in errors
+    assert store.leftovers() == ()
+    assert not Cgroup(f"testbed/build-{process.pid}").exists()
+    assert not (STATE_ROOT / f"build-{process.pid}").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("USER nobody-here", "user 'nobody-here' is not in the image's /etc/passwd"),
+        ("COPY nothing /x", "COPY nothing: no such file"),
+        ("COPY --chown=nobody-here file /x", "user 'nobody-here'"),
+        ("COPY --chmod=rwx file /x", "COPY: invalid literal"),
+        ("COPY file /etc/passwd/x", "/etc/passwd is a file"),
+        ("COPY file file /x", "must end with a slash"),
+        ("EXPOSE 70000", "'70000' is not a port"),
+        ("ENV A=${B", "not closed"),
+    ],
+)
+def test_errors_point_at_their_line(build_text: Build, context: Path, line: str, message: str) -> None:
+    (context / "file").write_text("x")
+    with pytest.raises(UsageError) as caught:
+        build_text(f"FROM tiny\n\n{line}\n")
+    assert "Dockerfile:3: " in caught.value.message
+    assert message in caught.value.message
+
+
+def test_an_unknown_parent_image(build_text: Build) -> None:
+    with pytest.raises(UsageError, match=r"Dockerfile:1: FROM tinny: no such image") as caught:
+        build_text("FROM tinny\n")
+    assert caught.value.hint == "known images: testbed/base, tiny"
+
+
+def test_a_full_disk_is_reported_as_such_and_leaves_no_layer(
+    tmp_path: Path, context: Path, tiny: Image, store: Store
+) -> None:
+    script = Path(__file__).with_name("full_disk.py")
+    small = tmp_path / "small"
+    small.mkdir()
+    # The mount lives in the child's own mount namespace and is gone with it.
+    done = subprocess.run(
+        ["unshare", "--mount", sys.executable, str(script), str(small), str(tiny.layers[0].path)],
+        cwd=Path(__file__).parents[3],
+        env={**os.environ, "PYTHONPATH": "."},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == PrerequisiteError.exit_code, done.stderr
+    assert "no space left" in done.stdout
+    assert "layers: 1, leftovers: 0" in done.stdout
+
+
+def test_users_of_the_image_decide_not_those_of_the_host(build_text: Build) -> None:
+    image = build_text("FROM tiny\nRUN echo 'www-data:x:7:7::/w:/bin/sh' >> /etc/passwd\nUSER www-data\n")
+    assert image_process(image, environment={}).user == User(7, 7)
+
+
+def test_what_a_killed_build_left_is_found_by_its_name(
+    store: Store, tiny: Image, context: Path, tmp_path: Path
+) -> None:
+    dockerfile = tmp_path / "Dockerfile"
+    dockerfile.write_text("FROM tiny\nRUN sleep 60\n")
+    process = start_build(store, context, dockerfile, signal.SIGKILL)
+    process.communicate(timeout=20)
+    assert process.returncode == -9
+    cgroup = Cgroup(f"testbed/build-{process.pid}/run")
+    try:
+        assert cgroup.pids()
+        assert not is_held(f"build-{process.pid}")
+        assert [path.name.rpartition("-")[2] for path in store.leftovers()] == [str(process.pid)]
+    finally:
+        cgroup.kill()
+        cgroup.remove()
+        Cgroup(f"testbed/build-{process.pid}").remove()
+        shutil.rmtree(STATE_ROOT / f"build-{process.pid}")

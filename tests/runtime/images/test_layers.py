@@ -1,0 +1,122 @@
+"""The canonical tar: equal for equal content, different for different content, and true to the OCI format."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import tarfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from runtime.images.layers import OPAQUE_XATTR, digest, settle, write_tar
+from runtime.images.oci import EPOCH_S
+
+pytestmark = pytest.mark.root
+
+# A file capability as setcap writes it: revision 2, CAP_NET_BIND_SERVICE, effective (linux/capability.h).
+CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")
+
+
+def make_tree(root: Path, *, backwards: bool = False) -> Path:
+    names = ["a.txt", "b.txt", "sub/c.txt", "sub/d.txt"]
+    for name in reversed(names) if backwards else names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"content of {name}")
+    os.link(root / "a.txt", root / "hard")
+    (root / "soft").symlink_to("sub")
+    os.mknod(root / "deleted", stat.S_IFCHR, os.makedev(0, 0))
+    os.mkfifo(root / "fifo")
+    (root / "opaque").mkdir()
+    os.setxattr(root / "opaque", OPAQUE_XATTR, b"y")
+    os.setxattr(root / "b.txt", "security.capability", CAPABILITY)
+    os.chown(root / "sub", 1000, 100)
+    settle(root, 0)
+    return root
+
+
+def tar_of(tree: Path) -> io.BytesIO:
+    stream = io.BytesIO()
+    write_tar(tree, stream)
+    stream.seek(0)
+    return stream
+
+
+def test_same_content_has_the_same_digest(tmp_path: Path) -> None:
+    first = digest(make_tree(tmp_path / "one"))
+    time.sleep(0.02)
+    assert digest(make_tree(tmp_path / "two", backwards=True)) == first
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda root: (root / "a.txt").write_text("other"), id="content"),
+        pytest.param(lambda root: (root / "a.txt").chmod(0o600), id="mode"),
+        pytest.param(lambda root: os.chown(root / "a.txt", 7, 7), id="owner"),
+        pytest.param(lambda root: os.utime(root / "a.txt", (5, 5)), id="time"),
+        pytest.param(lambda root: (root / "a.txt").rename(root / "e.txt"), id="name"),
+        pytest.param(lambda root: (root / "deleted").unlink(), id="whiteout"),
+        pytest.param(lambda root: os.removexattr(root / "opaque", OPAQUE_XATTR), id="opaque"),
+        pytest.param(lambda root: os.removexattr(root / "b.txt", "security.capability"), id="capability"),
+        pytest.param(lambda root: ((root / "soft").unlink(), (root / "soft").symlink_to("a.txt")), id="link"),
+    ],
+)
+def test_any_change_changes_the_digest(tmp_path: Path, change: Callable[[Path], object]) -> None:
+    tree = make_tree(tmp_path / "tree")
+    before = digest(tree).diff_id
+    change(tree)
+    assert digest(tree).diff_id != before
+
+
+def test_whiteouts_take_their_oci_names(tmp_path: Path) -> None:
+    with tarfile.open(fileobj=tar_of(make_tree(tmp_path / "tree"))) as archive:
+        names = archive.getnames()
+        assert archive.getmember(".wh.deleted").isreg()
+    assert "deleted" not in names
+    assert names.index("opaque/.wh..wh..opq") == names.index("opaque") + 1
+
+
+def test_the_tar_has_numeric_owners_hard_links_and_attributes(tmp_path: Path) -> None:
+    with tarfile.open(fileobj=tar_of(make_tree(tmp_path / "tree"))) as archive:
+        members = {member.name: member for member in archive}
+    assert (members["sub"].uid, members["sub"].gid, members["sub"].uname) == (1000, 100, "")
+    assert (members["hard"].islnk(), members["hard"].linkname) == (True, "a.txt")
+    capability = members["b.txt"].pax_headers["SCHILY.xattr.security.capability"]
+    assert capability.encode("utf-8", "surrogateescape") == CAPABILITY
+    assert not any("trusted.overlay" in key for member in members.values() for key in member.pax_headers)
+
+
+def test_settling_keeps_times_from_before_the_step_only(tmp_path: Path) -> None:
+    (tmp_path / "root" / "sub").mkdir(parents=True)
+    old, new = tmp_path / "root" / "old", tmp_path / "root" / "sub" / "new"
+    old.write_text("from a package")
+    os.utime(old, ns=(10**18 + 5, 10**18 + 5))
+    new.write_text("made by the step")
+    settle(tmp_path / "root", time.time() - 1)
+    assert old.stat().st_mtime_ns == 10**18
+    assert new.stat().st_mtime == EPOCH_S
+    assert new.parent.stat().st_mtime == EPOCH_S
+
+
+def test_settling_removes_overlays_own_attributes(tmp_path: Path) -> None:
+    tree = tmp_path / "root"
+    (tree / "opaque").mkdir(parents=True)
+    os.setxattr(tree / "opaque", OPAQUE_XATTR, b"y")
+    for name in ("trusted.overlay.impure", "trusted.overlay.origin"):
+        os.setxattr(tree / "opaque", name, b"y")
+    os.setxattr(tree, "trusted.overlay.impure", b"y")
+    settle(tree, 0)
+    assert os.listxattr(tree / "opaque") == [OPAQUE_XATTR]
+    assert os.listxattr(tree) == []
+
+
+def test_a_socket_has_no_place_in_a_tar(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path / "tree")
+    before = digest(tree)
+    os.mknod(tree / "socket", stat.S_IFSOCK | 0o600)
+    assert digest(tree) == before

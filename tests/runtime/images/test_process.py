@@ -1,0 +1,43 @@
+"""From an image's configuration to the process that both platforms execute."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from runtime.errors import UsageError
+from runtime.images.model import Image, ImageConfig
+from runtime.images.process import image_process
+from runtime.spec import User
+
+pytestmark = pytest.mark.root
+
+CONFIG = ImageConfig(
+    env=("PATH=/bin", "MODE=image"), cmd=("serve",), entrypoint=("run",), working_dir="/srv", user="alice"
+)
+
+
+@pytest.fixture
+def image(tiny: Image) -> Image:
+    return replace(tiny, config=CONFIG)
+
+
+def test_the_configuration_is_what_runs(image: Image) -> None:
+    process = image_process(image, environment={})
+    assert process.args == ("run", "serve")
+    assert process.env == ("PATH=/bin", "MODE=image", "HOME=/home/alice")
+    assert (process.cwd, process.user) == ("/srv", User(1000, 100, (29,)))
+
+
+def test_overrides(image: Image) -> None:
+    assert image_process(image, command=("test",), environment={}).args == ("run", "test")
+    assert image_process(image, entrypoint=("sh",), environment={}).args == ("sh",)
+    process = image_process(image, command=("-c",), entrypoint=("sh",), environment={"MODE": "test", "HOME": "/x"})
+    assert process.args == ("sh", "-c")
+    assert process.env == ("PATH=/bin", "MODE=test", "HOME=/x")
+
+
+def test_nothing_to_execute(tiny: Image) -> None:
+    with pytest.raises(UsageError, match="no CMD or ENTRYPOINT"):
+        image_process(replace(tiny, config=ImageConfig()), environment={})

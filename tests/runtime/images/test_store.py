@@ -1,0 +1,130 @@
+"""The store finds by content, keeps nothing half-written, and lets one builder in at a time."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from runtime.errors import UsageError
+from runtime.images.layers import settle
+from runtime.images.model import History, Image, ImageConfig, Layer
+from runtime.images.store import Store
+
+pytestmark = pytest.mark.root
+
+
+def add(store: Store, text: str) -> Layer:
+    with store.building(print), store.scratch() as scratch:
+        tree = scratch / "root"
+        tree.mkdir()
+        (tree / "file").write_text(text)
+        settle(tree, 0)
+        return store.add_layer(tree, "test")
+
+
+def test_equal_layers_are_one(store: Store) -> None:
+    one, two, other = add(store, "a"), add(store, "a"), add(store, "b")
+    assert one == two != other
+    assert len([path for path in (store.root / "layers").iterdir() if path.is_dir()]) == 2
+    assert (one.path.name, (one.path / "file").read_text()) == (one.diff_id[7:33], "a")
+    assert one.path.stat().st_mode & 0o777 == 0o755
+
+
+def test_an_image_reads_back_as_it_was_written(store: Store) -> None:
+    layers = (add(store, "a"), add(store, "b"))
+    config = ImageConfig(("A=1",), ("x",), ("y",), "/w", "u", ("80/tcp",), (("k", "v"),))
+    with store.building(print):
+        written = store.tag("some/name", config, layers, (History("made", False), History("ENV", True)))
+    assert store.get("some/name") == written
+    document = json.loads((store.root / "images" / f"{written.id[7:]}.json").read_text())
+    assert document["rootfs"] == {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]}
+    assert (document["os"], document["config"]["ExposedPorts"]) == ("linux", {"80/tcp": {}})
+
+
+def test_the_same_image_has_the_same_id(store: Store, tmp_path: Path) -> None:
+    other = Store(tmp_path / "other")
+    ids = []
+    for each in (store, other):
+        layer = add(each, "a")
+        with each.building(print):
+            ids.append(each.tag("x", ImageConfig(), (layer,)).id)
+    assert ids[0] == ids[1]
+
+
+def test_an_unknown_reference_lists_the_known(store: Store, tiny: Image) -> None:
+    with pytest.raises(UsageError, match="no image 'nope'") as caught:
+        store.get("nope")
+    assert caught.value.hint == "known images: tiny"
+    assert Store(store.root.parent / "empty").find("nope") is None
+
+
+def test_an_image_without_all_its_layers_is_not_there(store: Store, tiny: Image) -> None:
+    tiny.layers[0].path.rename(store.root / "tmp" / "away")
+    assert store.find("tiny") is None
+
+
+def test_verify_names_a_layer_that_was_changed(store: Store, tiny: Image) -> None:
+    assert store.verify(tiny) == ()
+    (tiny.layers[0].path / "etc/passwd").write_text("root::0:0::/:\n")
+    assert store.verify(tiny) == tiny.layers
+
+
+def test_the_cache_forgets_layers_that_are_gone(store: Store) -> None:
+    layer = add(store, "a")
+    with store.building(print):
+        store.remember("key", layer)
+    assert store.cached("key") == layer
+    assert store.cached("other") is None
+    layer.path.with_name(layer.path.name + ".json").unlink()
+    assert store.cached("key") is None
+
+
+def test_what_a_killed_builder_left_is_removed_by_the_next(store: Store) -> None:
+    script = (
+        "import os, sys; from pathlib import Path; from runtime.images.store import Store\n"
+        "store = Store(Path(sys.argv[1]))\n"
+        "with store.building(print), store.scratch() as scratch:\n"
+        "    (scratch / 'half').write_text('x'); os.kill(os.getpid(), 9)\n"
+    )
+    repository = Path(__file__).parents[3]
+    killed = subprocess.run([sys.executable, "-c", script, str(store.root)], cwd=repository, check=False)
+    assert killed.returncode == -9
+    assert len(store.leftovers()) == 1
+    with store.building(print):
+        assert store.leftovers() == ()
+
+
+def test_a_layer_that_a_killed_builder_did_not_finish_is_made_again(store: Store) -> None:
+    layer = add(store, "a")
+    metadata = layer.path.with_name(layer.path.name + ".json")
+    metadata.unlink()
+    (layer.path / "file").write_text("half")
+    assert add(store, "a") == layer
+    assert metadata.is_file()
+    assert (layer.path / "file").read_text() == "a"
+
+
+def test_builders_wait_for_each_other(store: Store) -> None:
+    said: list[str] = []
+    order: list[str] = []
+
+    def second() -> None:
+        with store.building(said.append):
+            order.append("second")
+
+    with store.building(print):
+        thread = threading.Thread(target=second)
+        thread.start()
+        deadline = time.monotonic() + 5
+        while not said and time.monotonic() < deadline:
+            time.sleep(0.01)
+        order.append("first")
+    thread.join(5)
+    assert order == ["first", "second"]
+    assert said == [f"waiting for another build in {store.root}"]

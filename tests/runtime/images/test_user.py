@@ -1,0 +1,47 @@
+"""Names to numbers, by the image's own files."""
+
+from __future__ import annotations
+
+import pytest
+
+from runtime.errors import UsageError
+from runtime.images.model import Image
+from runtime.images.user import home_directory, parse_group, parse_passwd, resolve_user
+from runtime.spec import User
+
+pytestmark = pytest.mark.root
+
+
+@pytest.mark.parametrize(
+    ("user", "expected"),
+    [
+        ("", User(0, 0)),
+        ("root", User(0, 0)),
+        ("alice", User(1000, 100, (29,))),
+        ("1000", User(1000, 100, (29,))),
+        ("4711", User(4711, 0)),
+        ("alice:audio", User(1000, 29)),
+        ("alice:12", User(1000, 12)),
+        ("4711:users", User(4711, 100)),
+        (":audio", User(0, 29)),
+    ],
+)
+def test_resolve(tiny: Image, user: str, expected: User) -> None:
+    assert resolve_user(user, tiny.layers) == expected
+
+
+@pytest.mark.parametrize(("user", "message"), [("bob", "user 'bob'"), ("alice:staff", "group 'staff'")])
+def test_unknown_names_are_errors_that_list_the_known(tiny: Image, user: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        resolve_user(user, tiny.layers)
+    assert caught.value.hint.startswith("known: root, ")
+
+
+def test_home(tiny: Image) -> None:
+    assert home_directory(1000, tiny.layers) == "/home/alice"
+    assert home_directory(4711, tiny.layers) == "/"
+
+
+def test_lines_that_are_no_accounts_are_left_out() -> None:
+    assert [a.name for a in parse_passwd("+nis::::::\nshort:x:1\n\na:x:1:2::/:/bin/sh\n")] == ["a"]
+    assert [g.name for g in parse_group("b:x:many:\na:x:1:\n")] == ["a"]

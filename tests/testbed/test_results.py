@@ -1,0 +1,222 @@
+"""The run folder survives a kill at any byte, and says clearly what is damaged."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runtime.errors import PrerequisiteError, UsageError
+from testbed.results import METRIC_COLUMNS, Metric, RunFolder, Trial, newest
+
+MANIFEST = {"run": "20260101T000000Z-clickme-0001", "scenario": "clickme", "seed": 1}
+
+
+def _folder(base: Path) -> RunFolder:
+    return RunFolder.create(base, str(MANIFEST["run"]), MANIFEST)
+
+
+def _trial(number: int, reason: str = "") -> Trial:
+    return Trial(
+        trial=number,
+        block=number // 2,
+        platform="container",
+        measure="utilisation",
+        outcome="ok",
+        reason=reason,
+        parameters={"rate_per_s": 25.0, "note": "naïve – “quoted”\nsecond line"},
+        metrics=(Metric("ready", 0.5 + number, "s"), Metric("memory_cgroup", 1e6, "bytes")),
+        samples=None,
+    )
+
+
+def test_trials_come_back_as_they_were_written(tmp_path: Path) -> None:
+    folder = _folder(tmp_path)
+    written = tuple(_trial(number) for number in range(3))
+    for trial in written:
+        folder.append(trial)
+    assert RunFolder.open(folder.path).trials() == written
+
+
+def test_a_kill_at_any_byte_loses_at_most_the_trial_being_written(tmp_path: Path) -> None:
+    folder = _folder(tmp_path)
+    assert folder.trials() == ()
+    trials = [_trial(number) for number in range(3)]
+    for trial in trials:
+        folder.append(trial)
+    file = folder.path / "trials.jsonl"
+    whole = file.read_bytes()
+    for size in range(len(whole) + 1):
+        file.write_bytes(whole[:size])
+        complete = whole[:size].count(b"\n")
+        opened = RunFolder.open(folder.path)
+        assert opened.trials() == tuple(trials[:complete])
+        opened.append(_trial(99))
+        assert opened.trials() == (*trials[:complete], _trial(99))
+
+
+def test_every_prefix_of_a_real_writer_that_is_killed_can_be_read(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from testbed.results import *\n"
+        "folder = RunFolder.create(Path(sys.argv[1]), 'killed', {'run': 'killed'})\n"
+        "print('go', flush=True)\n"
+        "number = 0\n"
+        "while True:\n"
+        "    folder.append(Trial(number, 0, 'container', 'start', 'ok', 'x' * 5000)); number += 1\n"
+    )
+    writer = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "go\n"
+        while len(RunFolder.open(tmp_path / "killed").trials()) < 5:
+            assert writer.poll() is None
+    finally:
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        assert writer.stdout is not None
+        writer.stdout.close()
+    trials = RunFolder.open(tmp_path / "killed").trials()
+    assert [trial.trial for trial in trials] == list(range(len(trials)))
+    assert len(trials) >= 5
+
+
+def test_a_damaged_line_is_named(tmp_path: Path) -> None:
+    folder = _folder(tmp_path)
+    folder.append(_trial(0))
+    with (folder.path / "trials.jsonl").open("ab") as stream:
+        stream.write(b'{"trial": "one"}\n')
+    folder.append(_trial(2))
+    with pytest.raises(UsageError, match=r"trials\.jsonl:2: not a trial"):
+        folder.trials()
+
+
+def test_a_value_that_is_no_number_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    folder = _folder(tmp_path)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        folder.append(Trial(0, 0, "vm", "start", "ok", metrics=(Metric("ready", float("nan"), "s"),)))
+    assert folder.trials() == ()
+
+
+def test_a_full_disk_is_a_clear_error_and_leaves_only_whole_lines(tmp_path: Path) -> None:
+    folder = _folder(tmp_path)
+    folder.append(_trial(0))
+    size = (folder.path / "trials.jsonl").stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, hard))  # writes beyond it fail, the first in part
+    try:
+        with pytest.raises(PrerequisiteError, match="cannot write"):
+            folder.append(_trial(1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert (folder.path / "trials.jsonl").stat().st_size == size
+    assert folder.trials() == (_trial(0),)
+
+
+def test_an_occupied_name_is_an_error_that_touches_nothing(tmp_path: Path) -> None:
+    folder = _folder(tmp_path)
+    folder.append(_trial(0))
+    with pytest.raises(UsageError, match="exists"):
+        _folder(tmp_path)
+    assert folder.trials() == (_trial(0),)
+
+
+def test_an_output_path_that_is_a_file_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "occupied").write_text("")
+    with pytest.raises((UsageError, PrerequisiteError), match="occupied"):
+        _folder(tmp_path / "occupied")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", r"manifest\.json is damaged"),
+        ("[]", "names no run"),
+        ('{"scenario": "clickme"}', "names no run"),
+    ],
+)
+def test_a_damaged_manifest_is_named(tmp_path: Path, content: str, message: str) -> None:
+    folder = _folder(tmp_path)
+    (folder.path / "manifest.json").write_text(content)
+    with pytest.raises(UsageError, match=message):
+        RunFolder.open(folder.path)
+
+
+def test_a_folder_that_is_none_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"has no manifest\.json"):
+        RunFolder.open(tmp_path)
+    with pytest.raises(UsageError, match="does not exist"):
+        RunFolder.open(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(None, "finished"), (ValueError("a fault"), "failed"), (KeyboardInterrupt(), "interrupted")],
+)
+def test_the_manifest_says_how_the_run_ended(tmp_path: Path, error: BaseException | None, status: str) -> None:
+    folder = _folder(tmp_path)
+    assert RunFolder.open(folder.path).manifest["status"] == "running"
+    assert folder.conclude(type(error) if error else None, error, None) is False
+    manifest = RunFolder.open(folder.path).manifest
+    assert manifest["status"] == status
+    assert manifest["finished"].endswith("+00:00")
+    assert manifest["seed"] == 1
+
+
+def test_metrics_are_tidy_and_show_trials_without_figures(tmp_path: Path) -> None:
+    folder = _folder(tmp_path)
+    folder.append(_trial(0))
+    folder.append(Trial(1, 0, "vm", "start", "failed", "never ready"))
+    folder.write_metrics()
+    with (folder.path / "metrics.csv").open(newline="") as stream:
+        rows = list(csv.reader(stream))
+    run = str(MANIFEST["run"])
+    assert tuple(rows[0]) == METRIC_COLUMNS
+    assert rows[1:] == [
+        [run, "0", "0", "clickme", "container", "utilisation", "ready", "0.5", "s", "ok"],
+        [run, "0", "0", "clickme", "container", "utilisation", "memory_cgroup", "1000000.0", "bytes", "ok"],
+        [run, "1", "0", "clickme", "vm", "start", "", "", "", "failed"],
+    ]
+
+
+def test_samples_and_logs_stay_in_the_folder(tmp_path: Path) -> None:
+    folder = _folder(tmp_path)
+    name = folder.write_samples("density-0-vm", ("applications", "cgroup_bytes"), [(1, 2.5), (2, 5.0)])
+    trial = Trial(0, 0, "vm", "density", "ok", samples=name)
+    path = folder.samples_path(trial)
+    assert path is not None
+    assert path.read_text() == "applications,cgroup_bytes\n1,2.5\n2,5.0\n"
+    assert folder.log_path("web-0").parent.is_dir()
+    for bad in ("../evil", "", ".", "a/b"):
+        with pytest.raises(ValueError, match="no name for a file"):
+            folder.write_samples(bad, (), [])
+        with pytest.raises(ValueError, match="no name for a file"):
+            folder.log_path(bad)
+
+
+def test_text_that_is_not_unicode_does_not_lose_a_trial(tmp_path: Path) -> None:
+    folder = _folder(tmp_path)
+    folder.append(Trial(0, 0, "vm", "start", "failed", os.fsdecode(b"console: \xff")))
+    assert folder.trials()[0].reason == "console: ?"
+
+
+def test_the_newest_run_is_the_last_by_name(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no run"):
+        newest(tmp_path)
+    for name in ("20260102T000000Z-b-1", "20260103T000000Z-a-1", "20260101T000000Z-c-1"):
+        RunFolder.create(tmp_path, name, {"run": name})
+    (tmp_path / "20990101T000000Z-broken").mkdir()
+    assert newest(tmp_path).name == "20260103T000000Z-a-1"
+
+
+def test_the_manifest_can_hold_what_json_cannot(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "paths", {"run": "paths", "where": Path("/x")})
+    assert json.loads((folder.path / "manifest.json").read_text())["where"] == "/x"
