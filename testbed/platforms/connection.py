@@ -60,10 +60,10 @@ def _ensure_event_loop(libvirt: Any) -> None:
             _event_loop.start()
 
 
-def open_embedded(root: Path) -> Any:
+def open_embedded(root: Path, cache: Path) -> Any:
     """A connection (virConnect) to the driver with its state below ``root``.
 
-    Raises PrerequisiteError when the driver does not open. Domains start in the network namespace of the
+    What it learns of emulators is kept in ``cache``, a directory that outlives it. Raises PrerequisiteError when the driver does not open. Domains start in the network namespace of the
     thread that starts them.
     """
     try:
@@ -75,12 +75,26 @@ def open_embedded(root: Path) -> Any:
     folder = root / "etc"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "qemu.conf").write_text(_QEMU_CONF)
+    cache.mkdir(parents=True, exist_ok=True)
+    (root / "cache").symlink_to(cache)
     _ensure_event_loop(libvirt)
     try:
         return libvirt.open(f"qemu:///embed?root={root}")
     except libvirt.libvirtError as error:
         hint = "install libvirt-daemon-system and libvirt-daemon-driver-qemu"
         raise PrerequisiteError(f"open libvirt's embedded QEMU driver at {root}: {error}", hint) from error
+
+
+def learn_emulator(connection: Any, emulator: Path, kind: str) -> None:
+    """Let the driver find out what ``emulator`` can do, which takes seconds when it is not in its cache.
+
+    ``kind`` is the domain type, ``kvm`` or ``qemu``. Raises PrerequisiteError when the emulator does not answer.
+    """
+    libvirt = load_libvirt()
+    try:
+        connection.getDomainCapabilities(str(emulator), "x86_64", "q35", kind, 0)
+    except libvirt.libvirtError as error:
+        raise PrerequisiteError(f"ask {emulator} what it can do: {error}", "reinstall qemu-system-x86") from error
 
 
 def start_domain(connection: Any, xml: str, name: str) -> Any:

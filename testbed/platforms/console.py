@@ -1,23 +1,13 @@
-"""Guests' consoles, read by one thread that stamps every line with the host's clock as it arrives.
-
-QEMU connects to a socket that is listening before it starts, so no byte is lost and the guest's phases are seen
-from outside, never by the guest's own clock.
-"""
+"""One guest's console: its log, its last lines, and the phases that its lines show."""
 
 from __future__ import annotations
 
 import re
-import selectors
-import socket
 import threading
-import time
 from collections import deque
 from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path
 from typing import IO
 
-from runtime.errors import TestbedError
 from runtime.plan.guest import EXECUTING, FIRST_USERSPACE
 
 _MARKS = {"kernel_entry": "Linux version ", "first_userspace": FIRST_USERSPACE, "first_process": EXECUTING}
@@ -25,7 +15,6 @@ _STEP_FAILED = re.compile(r"testbed: (?:step|clone|/plan).*")
 _INIT_ENDED = re.compile(r"Attempted to kill init! exitcode=0x([0-9a-f]{8})")
 _PANIC = "Kernel panic - not syncing"
 _TAIL_LINES = 40
-_CHUNK_BYTES = 1 << 16
 
 
 def phase_of(line: str) -> str | None:
@@ -112,89 +101,3 @@ class Console:
         """Wait until QEMU has closed its end; False when it has not in time."""
         with self._changed:
             return self._changed.wait_for(lambda: self._ended, timeout_s)
-
-
-class ConsoleReader:
-    """The thread that reads all consoles. ``close`` ends it; consoles still open end with it."""
-
-    def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
-        self._wake_read, self._wake_write = socket.socketpair()
-        self._lock = threading.Lock()
-        self._new: list[tuple[socket.socket, Console, Path]] = []
-        self._stop = False
-        self._selector.register(self._wake_read, selectors.EVENT_READ)
-        self._thread = threading.Thread(target=self._run, name="consoles", daemon=True)
-        self._thread.start()
-
-    def listen(self, path: Path, log: Path) -> Console:
-        """Listen for one connection at ``path``, and log to ``log``. The socket's file goes with its connection."""
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            listener.bind(str(path))
-            listener.listen(1)
-            console = Console(log.open("a", buffering=1 << 16))
-        except OSError as error:
-            listener.close()
-            raise TestbedError(f"listen for a console at {path}: {error}", "use a shorter run directory") from error
-        with self._lock:
-            self._new.append((listener, console, path))
-        self._wake_write.send(b"\0")
-        return console
-
-    def _run(self) -> None:
-        while not self._stop:
-            for key, _ in self._selector.select():
-                if key.fileobj is self._wake_read:
-                    self._wake_read.recv(4096)
-                    self._register_new()
-                else:
-                    self._read(key)
-        for key in list(self._selector.get_map().values()):
-            if key.data is not None and isinstance(key.fileobj, socket.socket):
-                self._end(key.fileobj, key.data[0])
-
-    def _register_new(self) -> None:
-        with self._lock:
-            new, self._new = self._new, []
-        for listener, console, path in new:
-            self._selector.register(listener, selectors.EVENT_READ, (console, path))
-
-    def _read(self, key: selectors.SelectorKey) -> None:
-        connection, (console, path) = key.fileobj, key.data
-        assert isinstance(connection, socket.socket)
-        if path is not None:  # the listener: exchange it for its one connection
-            accepted, _ = connection.accept()
-            self._selector.unregister(connection)
-            connection.close()
-            path.unlink(missing_ok=True)
-            self._selector.register(accepted, selectors.EVENT_READ, (console, None))
-            return
-        now_ns = time.monotonic_ns()
-        try:
-            data = connection.recv(_CHUNK_BYTES)
-        except ConnectionError:
-            data = b""
-        if data:
-            console.feed(data, now_ns)
-        else:
-            self._end(connection, console)
-
-    def _end(self, connection: socket.socket, console: Console) -> None:
-        self._selector.unregister(connection)
-        connection.close()
-        console.feed(b"", time.monotonic_ns())
-
-    def abandon(self, path: Path) -> None:
-        """End the console that nobody has connected to at ``path``, by being the one who does; else do nothing."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as nobody, suppress(OSError):
-            nobody.connect(str(path))
-
-    def close(self) -> None:
-        """End the thread and every console."""
-        self._stop = True
-        self._wake_write.send(b"\0")
-        self._thread.join()
-        self._selector.close()
-        self._wake_read.close()
-        self._wake_write.close()

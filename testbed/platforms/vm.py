@@ -11,25 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runtime.cgroups import Cgroup, create_steps, hierarchies, join_steps, require
-from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
+from runtime.cgroups import Cgroup, hierarchies, require
+from runtime.errors import TestbedError, UsageError, WorkloadError
 from runtime.home import store_root
 from runtime.images.model import Image
-from runtime.launcher import STATIC_BINARY
 from runtime.plan.encode import encode
 from runtime.plan.guest import guest_plan
-from runtime.plan.steps import Exec, Plan
-from runtime.spec import Resources
 from testbed.platforms.accelerator import Verdict, verdict
-from testbed.platforms.connection import destroy_domain, open_embedded, start_domain
-from testbed.platforms.console import Console, ConsoleReader
+from testbed.platforms.connection import destroy_domain, learn_emulator, open_embedded, start_domain
+from testbed.platforms.console import Console
 from testbed.platforms.domain import Domain, domain_xml, guest_memory_bytes, vcpu_count
+from testbed.platforms.emulator import emulator_plan, ensure_emulator, find_qemu, qemu_version
 from testbed.platforms.protocol import Instance, Started
+from testbed.platforms.reader import ConsoleReader, adopting
 from testbed.scenario import Scenario
 from vm_images.disk import ensure_disk
 from vm_images.guest import COMMAND_LINE, Guest, ensure_guest
 
-_QEMU = "qemu-system-x86_64"
 _END_TIMEOUT_S = 5.0
 
 
@@ -50,8 +48,8 @@ class _Running:
             undo.callback(shutil.rmtree, self.folder, ignore_errors=True)
             undo.callback(self.cgroup.remove)
             undo.callback(self.console.wait_for_end, _END_TIMEOUT_S)
-            undo.callback(self.cgroup.kill)
             undo.callback(destroy_domain, self.domain)
+            undo.callback(self.cgroup.kill)
 
 
 @dataclass(frozen=True)
@@ -65,41 +63,6 @@ class _Prepared:
     emulator: Path
     connection: Any
     reader: ConsoleReader
-
-
-def find_qemu() -> Path:
-    """QEMU's path. Raises PrerequisiteError when it is not installed."""
-    found = shutil.which(_QEMU)
-    if found is None:
-        raise PrerequisiteError(f"{_QEMU} is not on the PATH", "install qemu-system-x86")
-    return Path(found)
-
-
-def emulator_plan(qemu: Path, cgroup: str, resources: Resources) -> Plan:
-    """What the launcher does that libvirt starts in QEMU's place: make and enter the cgroup, become QEMU.
-
-    So QEMU is charged to its cgroup from its first page on, with all its threads. The cgroup holds the CPU
-    quota only: RAM is limited by the machine's size, tasks within the guest, and what QEMU needs on top of the
-    guest's RAM is a cost to be measured, not to be cut.
-    """
-    found = hierarchies()
-    limits = Resources(cpus=resources.cpus)
-    return Plan(
-        (
-            *create_steps(found, cgroup, limits, confine_devices=False),
-            *join_steps(found, cgroup),
-            Exec((str(qemu),), append_arguments=True),
-        )
-    )
-
-
-def write_emulator(folder: Path, qemu: Path) -> Path:
-    """The launcher as libvirt's emulator, with a plan beside it for when libvirt only asks what QEMU can do."""
-    emulator = folder / "emulator"
-    shutil.copy2(STATIC_BINARY, emulator)
-    plan = Plan((Exec((str(qemu),), append_arguments=True),))
-    emulator.with_name(f"{emulator.name}.plan").write_bytes(encode(plan))
-    return emulator
 
 
 def _version(number: int) -> str:
@@ -150,7 +113,7 @@ class VmPlatform:
             "direct_boot": "PVH" if kernel.pvh else "bzImage",
             "machine": "q35",
             "root": "overlay on tmpfs, over erofs",
-            "qemu": _version(prepared.connection.getVersion()),
+            "qemu": qemu_version(prepared.qemu),
             "libvirt": _version(prepared.connection.getLibVersion()),
         }
 
@@ -173,12 +136,11 @@ class VmPlatform:
         with ExitStack() as undo:
             self._scratch.mkdir(parents=True)
             undo.callback(shutil.rmtree, self._scratch, ignore_errors=True)
-            emulator = write_emulator(self._scratch, qemu)
-            connection = open_embedded(self._scratch / "libvirt")
+            emulator = ensure_emulator(root, qemu)
+            connection = open_embedded(self._scratch / "libvirt", emulator.parent / "cache")
             undo.callback(connection.close)
-            # Libvirt starts QEMU to learn what it can do. Asked for now, that is not in the first timed start.
-            kind = "kvm" if found.accelerator == "kvm" else "qemu"
-            connection.getDomainCapabilities(str(emulator), "x86_64", "q35", kind, 0)
+            # Else it would be part of the first timed start.
+            learn_emulator(connection, emulator, "kvm" if found.accelerator == "kvm" else "qemu")
             reader = ConsoleReader()
             undo.callback(reader.close)
             self._prepared = _Prepared(guest, disks, found, qemu, emulator, connection, reader)
@@ -197,14 +159,15 @@ class VmPlatform:
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
             folder.mkdir()
             domain.initrd.write_bytes(prepared.guest.initrd(guest_plan(instance.spec, prepared.guest.module_paths)))
-            plan = emulator_plan(prepared.qemu, cgroup.name, instance.spec.resources)
+            plan = emulator_plan(prepared.qemu, cgroup.found, cgroup.name, instance.spec.resources)
             domain.emulator_plan.write_bytes(encode(plan))
             undo.callback(cgroup.remove)
             undo.callback(cgroup.kill)
             cgroup.make_parent()
             console = prepared.reader.listen(domain.console_socket, instance.log)
             undo.callback(prepared.reader.abandon, domain.console_socket)
-            started = start_domain(prepared.connection, domain_xml(domain), instance.name)
+            with adopting():
+                started = start_domain(prepared.connection, domain_xml(domain), instance.name)
             created_ns = time.monotonic_ns()
             self._running[instance.name] = _Running(started, console, cgroup, folder, requested_ns, created_ns)
             undo.pop_all()

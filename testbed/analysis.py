@@ -1,0 +1,234 @@
+"""From a run folder to tidy frames and estimates. Trials that are not ``ok`` are counted, never averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from testbed.intervals import Estimate, Slope, median_estimate, median_ratio, slope
+from testbed.results import RunFolder, Trial
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Estimate", "Slope", "median_estimate", "median_ratio", "slope"]
+
+# The phases of an application's start, in order; every one is seconds since the request.
+START_PHASES = ("created", "first_process", "port_open", "ready")
+RULERS = ("memory_cgroup", "memory_pss", "memory_available")
+
+
+@dataclass(frozen=True)
+class Platform:
+    """A platform as the manifest records it: its name, the label it carries everywhere, whether it is emulated."""
+
+    name: str
+    label: str
+    emulated: bool
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How the trials of one measure on one platform ended; ``reasons`` are those of the trials that are not ok."""
+
+    platform: str
+    measure: str
+    ok: int
+    failed: int
+    void: int
+    interrupted: int
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """One density trial: slopes in bytes per application by ruler, how far it went, and why it stopped."""
+
+    trial: int
+    platform: str
+    applications: int
+    slopes: Mapping[str, Slope]
+    reason: str
+    points: Mapping[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class MemorySlope:
+    """Bytes per application from ``ramps`` ramps; ``is_interval`` tells a 95 % interval from a mere range."""
+
+    value: float
+    low: float | None
+    high: float | None
+    ramps: int
+    is_interval: bool
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder's content, read once."""
+
+    folder: RunFolder
+    manifest: Mapping[str, Any]
+    trials: tuple[Trial, ...]
+    platforms: tuple[Platform, ...]
+
+    @property
+    def emulated(self) -> tuple[Platform, ...]:
+        return tuple(platform for platform in self.platforms if platform.emulated)
+
+
+def read_run(folder: RunFolder) -> Run:
+    """The whole of a run folder. Platforms that only trials mention come after those of the manifest."""
+    trials = folder.trials()
+    recorded = folder.manifest.get("platforms")
+    known: dict[str, Platform] = {}
+    for name, facts in (recorded if isinstance(recorded, dict) else {}).items():
+        rest = {key: value for key, value in facts.items() if key not in ("label", "emulated")}
+        known[name] = Platform(name, str(facts.get("label") or name), bool(facts.get("emulated")), rest)
+    for trial in trials:
+        known.setdefault(trial.platform, Platform(trial.platform, trial.platform, False, {}))
+    return Run(folder, folder.manifest, trials, tuple(known.values()))
+
+
+def frame(trials: Iterable[Trial]) -> pd.DataFrame:
+    """The tidy frame: a row for every metric of every trial, with its parameters as columns beside."""
+    import pandas as pd
+
+    rows = [
+        {
+            "trial": trial.trial,
+            "block": trial.block,
+            "platform": trial.platform,
+            "measure": trial.measure,
+            "outcome": trial.outcome,
+            **{key: value for key, value in trial.parameters.items() if key == "rate_per_s"},
+            "metric": found.metric,
+            "value": found.value,
+            "unit": found.unit,
+        }
+        for trial in trials
+        for found in trial.metrics
+    ]
+    columns = ["trial", "block", "platform", "measure", "outcome", "rate_per_s", "metric", "value", "unit"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def tallies(run: Run) -> tuple[Tally, ...]:
+    """The outcomes of all trials, by measure and platform, in the order they first appear."""
+    groups: dict[tuple[str, str], list[Trial]] = {}
+    for trial in run.trials:
+        groups.setdefault((trial.measure, trial.platform), []).append(trial)
+    return tuple(_tally(platform, measure, group) for (measure, platform), group in groups.items())
+
+
+def _tally(platform: str, measure: str, trials: list[Trial]) -> Tally:
+    outcomes = [trial.outcome for trial in trials]
+    reasons = dict.fromkeys(
+        f"{trial.outcome}: {trial.reason or 'no reason given'}" for trial in trials if not _ok(trial)
+    )
+    counts = {name: outcomes.count(name) for name in ("ok", "failed", "void", "interrupted")}
+    return Tally(platform, measure, **counts, reasons=tuple(reasons))
+
+
+def _ok(trial: Trial) -> bool:
+    return trial.outcome == "ok"
+
+
+def values(run: Run, measure: str, platform: str, metric: str) -> tuple[float, ...]:
+    """A metric's value in every ok trial that has it."""
+    found = (
+        trial.value(metric)
+        for trial in run.trials
+        if _ok(trial) and (trial.measure, trial.platform) == (measure, platform)
+    )
+    return tuple(value for value in found if value is not None)
+
+
+def start_phases(run: Run, platform: str) -> dict[str, Estimate]:
+    """The median of each phase of the application's start, seconds since the request, in order."""
+    found = {phase: values(run, "start", platform, phase) for phase in START_PHASES}
+    return {phase: median_estimate(seconds) for phase, seconds in found.items() if seconds}
+
+
+def service_phases(run: Run, platform: str) -> dict[tuple[str, str], Estimate]:
+    """The median of each phase of each service, seconds since the application's request, by (service, phase)."""
+    trials = [trial for trial in run.trials if _ok(trial) and (trial.measure, trial.platform) == ("start", platform)]
+    pairs = dict.fromkeys(
+        (service, phase)
+        for trial in trials
+        for metric in trial.metrics
+        for service, dot, phase in [metric.metric.rpartition(".")]
+        if dot
+    )
+    estimates = {
+        pair: median_estimate(found) for pair in pairs if (found := values(run, "start", platform, ".".join(pair)))
+    }
+    return dict(sorted(estimates.items(), key=lambda item: (item[0][0], item[1].value)))
+
+
+def ramps(run: Run, platform: str) -> tuple[Ramp, ...]:
+    """The density trials that are ok, with the points that their slopes came from."""
+    return tuple(
+        _ramp(run, trial)
+        for trial in run.trials
+        if _ok(trial) and (trial.measure, trial.platform) == ("density", platform)
+    )
+
+
+def _ramp(run: Run, trial: Trial) -> Ramp:
+    slopes = {
+        ruler: Slope(value, trial.value(f"{ruler}_low"), trial.value(f"{ruler}_high"))
+        for ruler in RULERS
+        if (value := trial.value(ruler)) is not None
+    }
+    applications = int(trial.value("applications") or 0)
+    return Ramp(trial.trial, trial.platform, applications, slopes, trial.reason, _points(run, trial))
+
+
+def _points(run: Run, trial: Trial) -> dict[str, tuple[float, ...]]:
+    """The columns of a trial's samples; none when the file is gone or is not as it was written."""
+    import pandas as pd
+
+    path = run.folder.samples_path(trial)
+    if path is None:
+        return {}
+    try:
+        table = pd.read_csv(path).apply(pd.to_numeric, errors="coerce")
+    except (ValueError, UnicodeDecodeError):  # EmptyDataError and ParserError are ValueErrors
+        return {}
+    return {str(name): tuple(float(value) for value in table[name]) for name in table.columns}
+
+
+def memory_slope(ramps: Iterable[Ramp], ruler: str) -> MemorySlope | None:
+    """Bytes per application over all ramps, None without any.
+
+    One ramp: its own regression interval. Several: the median of their slopes, with the interval of the median.
+    """
+    slopes = [ramp.slopes[ruler] for ramp in ramps if ruler in ramp.slopes]
+    if not slopes:
+        return None
+    if len(slopes) == 1:
+        return MemorySlope(slopes[0].value, slopes[0].low, slopes[0].high, 1, slopes[0].low is not None)
+    estimate = median_estimate([found.value for found in slopes])
+    return MemorySlope(estimate.value, estimate.low, estimate.high, estimate.n, estimate.is_interval)
+
+
+def rates(run: Run) -> tuple[float, ...]:
+    """Every rate that was offered, in requests per second, ascending."""
+    offered = {trial.parameters.get("rate_per_s") for trial in run.trials if trial.measure == "utilisation"}
+    return tuple(sorted(float(rate) for rate in offered if isinstance(rate, int | float)))
+
+
+def utilisation(run: Run, platform: str) -> dict[float, dict[str, Estimate]]:
+    """The median of every metric of the ok trials, by offered rate (requests per second)."""
+    table = frame(trial for trial in run.trials if _ok(trial) and trial.measure == "utilisation")
+    table = table[table["platform"] == platform].dropna(subset=["rate_per_s"])
+    found: dict[float, dict[str, Estimate]] = {}
+    for rate, at_rate in table.groupby("rate_per_s"):
+        found[float(str(rate))] = {
+            str(metric): median_estimate([float(value) for value in group["value"]])
+            for metric, group in at_rate.groupby("metric", sort=False)
+        }
+    return found

@@ -1,0 +1,191 @@
+"""One running copy of the scenario's application on one platform: all its services, from request to ready."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+
+from runtime.cgroups import Cgroup
+from runtime.errors import WorkloadError
+from runtime.images.process import image_process
+from runtime.spec import Spec
+from testbed.measures.context import RunContext
+from testbed.measures.probe import NotReady, Question, ask
+from testbed.platforms.protocol import Instance, Platform
+from testbed.scenario import Ready, Scenario
+
+TAIL_LINES = 20
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """When a start reached what, in nanoseconds of CLOCK_MONOTONIC.
+
+    ``services`` has each service's phases by name, in the order of the scenario: those of the platform (see
+    testbed.platforms.protocol.Started) and ``port_open`` when a port of it is known. ``port_open_ns`` and
+    ``ready_ns`` are the application's: the ready check's port, and its first right answer.
+    """
+
+    requested_ns: int
+    services: Mapping[str, Mapping[str, int]]
+    port_open_ns: int
+    ready_ns: int
+
+
+def ready_timeout_s(ready: Ready, platform: str) -> float:
+    """How long an application on that platform may take to be ready, seconds since the request."""
+    return ready.timeout_vm_s if platform == "vm" else ready.timeout_s
+
+
+def instances(context: RunContext, number: int, label: str) -> tuple[Instance, ...]:
+    """What to start for copy ``number`` (from 0) of the application, in dependency order.
+
+    Nothing here depends on the platform: it is the fairness of the comparison. ``label`` makes names unique.
+    """
+    services = context.scenario.services
+    links = [context.addresses.link(number, index) for index in range(len(services))]
+    hosts = tuple((service.name, str(link.address.ip)) for service, link in zip(services, links, strict=True))
+    found = []
+    for service, link in zip(services, links, strict=True):
+        image = context.images[service.name]
+        process = image_process(
+            image, command=service.command, entrypoint=service.entrypoint, environment=dict(service.environment)
+        )
+        layers = tuple(str(layer.path) for layer in image.layers)
+        spec = Spec(process, layers, service.name, resources=service.resources, link=link, hosts=hosts)
+        name = f"{label}-{service.name}"
+        found.append(Instance(name, number, service.name, spec, context.folder.log_path(name)))
+    return tuple(found)
+
+
+def questions(scenario: Scenario, ready: Ready, addresses: Mapping[str, str]) -> tuple[Question, ...]:
+    """What to ask of a starting application: the ready check first, then every other port that is known."""
+    check = Question(ready.service, addresses[ready.service], ready.port, ready.path, ready.status, ready.body)
+    ports = [(service.name, port) for service in scenario.services for port in service.ports]
+    others = [(name, port) for name, port in ports if (name, port) != (ready.service, ready.port)]
+    return (check, *(Question(name, addresses[name], port) for name, port in others))
+
+
+def last_lines(instance: Instance) -> str:
+    """The last lines of an instance's console, indented below its name."""
+    try:
+        with instance.log.open(errors="replace") as log:
+            lines = [line.rstrip() for line in deque(log, maxlen=TAIL_LINES)]
+    except FileNotFoundError:
+        lines = []
+    return "\n    ".join([f"{instance.name}, last lines of {instance.log}:", *(lines or ["(it wrote nothing)"])])
+
+
+class _FirstProcesses:
+    """Waits for the first process of every instance at once: one thread each, for a platform waits for one."""
+
+    def __init__(self, platform: Platform, started: tuple[Instance, ...], timeout_s: float) -> None:
+        self.phases: dict[str, Mapping[str, int]] = {}
+        self.errors: list[Exception] = []
+        for instance in started:
+            # A daemon: when the start is given up nobody waits for it, and stopping the instance ends it.
+            threading.Thread(target=self._await, args=(platform, instance, timeout_s), daemon=True).start()
+
+    def _await(self, platform: Platform, instance: Instance, timeout_s: float) -> None:
+        try:
+            self.phases[instance.service] = platform.started(instance, timeout_s).phases
+        except Exception as error:  # raised again in the thread that can undo
+            self.errors.append(error)
+
+    def seen(self, service: str) -> bool:
+        """Whether the first process of ``service`` runs."""
+        return service in self.phases
+
+
+class Application:
+    """A context manager: within it the application runs and has been ready; ``timeline`` says since when.
+
+    Entering starts the services in dependency order and waits; leaving stops them in reverse, as does an error
+    or an interruption in the middle of a start. Raises WorkloadError, with the last lines of every console, when
+    the application is not ready in time or one of its processes ends. ``addresses`` are by service.
+    """
+
+    def __init__(self, context: RunContext, platform: Platform, number: int, label: str) -> None:
+        self._context = context
+        self._platform = platform
+        self._undo = ExitStack()
+        self._timeline: Timeline | None = None
+        self.instances = instances(context, number, label)
+        self.addresses = dict(self.instances[0].spec.hosts)
+
+    @property
+    def timeline(self) -> Timeline:
+        """The phases of the start; only within the context."""
+        assert self._timeline is not None
+        return self._timeline
+
+    def __enter__(self) -> Application:
+        with ExitStack() as undo:
+            requested_ns = time.monotonic_ns()
+            for instance in self.instances:
+                undo.callback(self._platform.stop, instance)
+                self._platform.start(instance)
+            self._timeline = self._wait(requested_ns)
+            self._undo = undo.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._undo.close()
+
+    def _wait(self, requested_ns: int) -> Timeline:
+        ready = self._context.settings.ready
+        timeout_s = ready_timeout_s(ready, self._platform.name)
+        asked = questions(self._context.scenario, ready, self.addresses)
+        first_processes = _FirstProcesses(self._platform, self.instances, timeout_s)
+
+        def watch() -> None:
+            for error in first_processes.errors:
+                if isinstance(error, WorkloadError):
+                    raise self.failure(error.message.splitlines()[0]) from error
+                raise error
+            self.check_alive()
+
+        try:
+            answers = ask(
+                asked, requested_ns=requested_ns, timeout_s=timeout_s, may_ask=first_processes.seen, watch=watch
+            )
+        except NotReady as error:
+            raise self.failure(f"not ready after {timeout_s:g} s: {error}") from error
+        while len(first_processes.phases) < len(self.instances):  # services that have no port to ask
+            watch()
+            time.sleep(0.001)
+        opened: dict[str, int] = {}
+        for question, answer in zip(asked, answers, strict=True):
+            opened[question.service] = max(opened.get(question.service, 0), answer.open_ns)
+        services = {
+            instance.service: _phases(first_processes.phases[instance.service], opened.get(instance.service))
+            for instance in self.instances
+        }
+        return Timeline(requested_ns, services, answers[0].open_ns, answers[0].ready_ns)
+
+    def check_alive(self) -> None:
+        """Raise WorkloadError when the first process of a service has ended."""
+        for instance in self.instances:
+            if not self._platform.alive(instance):
+                raise self.failure(f"the first process of {instance.service} has ended")
+
+    def failure(self, what: str) -> WorkloadError:
+        """The error that says what happened to this application, with the last lines of its consoles."""
+        message = f"{self._context.scenario.name} on {self._platform.name}: {what}"
+        return WorkloadError(message, "\n  ".join(last_lines(instance) for instance in self.instances))
+
+    def cgroups(self) -> dict[str, Cgroup]:
+        """The cgroup of each instance, by the instance's name."""
+        return {instance.name: self._platform.cgroup(instance) for instance in self.instances}
+
+
+def _phases(platform_phases: Mapping[str, int], open_ns: int | None) -> dict[str, int]:
+    """A service's phases: the platform's and, when a port of it was asked, when its last one opened."""
+    return {**platform_phases, **({} if open_ns is None else {"port_open": open_ns})}

@@ -1,0 +1,38 @@
+"""What every measure works with: the scenario, the platforms and the run folder of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from runtime.images.model import Image
+from runtime.spec import Link
+from testbed.platforms.protocol import Platform
+from testbed.results import RunFolder
+from testbed.scenario import Scenario, Settings
+
+
+class Addresses(Protocol):
+    """Where instances get their interfaces from: the lab."""
+
+    def link(self, application: int, service: int) -> Link:
+        """The interface of a service of a copy of the application, both counted from 0."""
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """One run: ``images`` by service, ``platforms`` by name, ``progress`` tells a person what happens."""
+
+    scenario: Scenario
+    settings: Settings
+    images: Mapping[str, Image]
+    platforms: Mapping[str, Platform]
+    addresses: Addresses
+    folder: RunFolder
+    seed: int
+    progress: Callable[[str], None]
+
+    def arrival_seed(self, block: int, index: int) -> int:
+        """The seed of a load's arrivals: the platform has no part in it, so all get the same load in a block."""
+        return (self.seed * 1_000_003 + block) * 1_009 + index

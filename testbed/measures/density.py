@@ -1,0 +1,217 @@
+"""Density: how many copies of the application fit, and what memory each one takes.
+
+Applications are added one at a time, all of them under a low load, until the service level breaks, the host's
+memory runs short, or a stated cap is reached. Memory is read three ways (see testbed.sample) after each step;
+the slope over the number of applications is the memory of one, free of what is paid only once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack
+from dataclasses import astuple, dataclass, fields
+from time import sleep
+
+from runtime.errors import WorkloadError
+from testbed.lab import PORTS_LIMIT
+from testbed.load import LoadResult, OfferedLoad, Target, merge, run_loads
+from testbed.measures.application import Application
+from testbed.measures.context import RunContext
+from testbed.measures.schedule import PlannedTrial
+from testbed.results import Metric, Outcome, Trial
+from testbed.sample import HostReading, host_reading, reading, utilisation
+from testbed.scenario import Scenario, Settings, Slo
+
+# What the host itself must keep, whatever is measured.
+RESERVE_BYTES = 512 << 20
+# What a service may take that has no memory limit: unknown, so careful.
+UNLIMITED_BYTES = 1 << 30
+# A step whose load generator was late is measured once more before the whole trial is void.
+ATTEMPTS = 2
+
+
+@dataclass(frozen=True)
+class Point:
+    """One step of the ramp, and a row of the samples: so many applications, after a window of load.
+
+    ``available_bytes`` is the host's MemAvailable; ``host_utilisation`` a fraction (0 to 1) over the window.
+    """
+
+    applications: int
+    cgroup_bytes: int
+    pss_bytes: int
+    available_bytes: int
+    p99_ms: float
+    error_fraction: float
+    host_utilisation: float
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Why the ramp ended, and what that makes of the trial."""
+
+    reason: str
+    outcome: Outcome = "ok"
+
+
+def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None, None]:
+    """Add applications until one of the limits. Raises WorkloadError when not even the first one starts."""
+    with ExitStack() as applications:
+        ramp = _Ramp(context, planned, applications)
+        stop = ramp.run()
+    context.progress(f"  {ramp.within_slo} applications ({stop.reason})")
+    header = [field.name for field in fields(Point)]
+    yield Trial(
+        planned.trial,
+        planned.block,
+        planned.platform,
+        planned.measure,
+        stop.outcome,
+        stop.reason,
+        {"rate_per_s": context.settings.density.rate_per_s, "cap": ramp.cap},
+        metrics(ramp.within_slo, ramp.points),
+        context.folder.write_samples(f"t{planned.trial:03}", header, [astuple(point) for point in ramp.points]),
+    )
+
+
+class _Ramp:
+    """The ramp under way: ``applications`` holds what runs, ``points`` what was seen at each step."""
+
+    def __init__(self, context: RunContext, planned: PlannedTrial, applications: ExitStack) -> None:
+        self._context = context
+        self._planned = planned
+        self._undo = applications
+        self._running: list[Application] = []
+        self.points: list[Point] = []
+        self.within_slo = 0
+        self.cap = most_applications(context.settings, context.scenario)
+
+    def run(self) -> Stop:
+        """Add applications until something says stop."""
+        sleep(self._context.settings.density.settle_s)  # the host gives back what the trial before had taken
+        before = host_reading()
+        self.points.append(Point(0, 0, 0, before.available_bytes, 0.0, 0.0, 0.0))
+        need_bytes = application_bytes(self._context.scenario)
+        while True:
+            if stop := limit(len(self._running), self.cap, host_reading().available_bytes, need_bytes):
+                return stop
+            try:
+                self._add()
+            except WorkloadError as error:
+                if not self._running:
+                    raise
+                return Stop(f"start: {error.message}")
+            if stop := self._step():
+                return stop
+            self.within_slo = len(self._running)
+
+    def _add(self) -> None:
+        number = len(self._running)
+        platform = self._context.platforms[self._planned.platform]
+        application = Application(self._context, platform, number, f"t{self._planned.trial:03}-a{number}")
+        self._running.append(self._undo.enter_context(application))
+
+    def _step(self) -> Stop | None:
+        """Load all applications, read their memory, and judge the service level."""
+        for _ in range(ATTEMPTS):
+            result, before, after = self._load()
+            if not result.late:
+                break
+        else:
+            return Stop(result.reason, "void")
+        point = self._point(result, utilisation(before, after))
+        self.points.append(point)
+        shown = f"p99 {point.p99_ms:.1f} ms, errors {point.error_fraction:.1%}"
+        self._context.progress(f"  {point.applications} running: {shown}")
+        if reason := broken(point, self._context.settings.slo):
+            return Stop(reason)
+        return None
+
+    def _load(self) -> tuple[LoadResult, HostReading, HostReading]:
+        """The load on all applications at once; its warm-up is the time for the newest to settle."""
+        settings = self._context.settings
+        load, density = settings.load, settings.density
+        before: list[HostReading] = []
+        results = run_loads(
+            [
+                OfferedLoad(
+                    Target(application.addresses[load.service], load.port, load.method, load.path),
+                    density.rate_per_s,
+                    density.window_s,
+                    load.connections,
+                    self._context.arrival_seed(self._planned.block, len(self._running) * 1000 + number),
+                    warmup_s=density.settle_s,
+                )
+                for number, application in enumerate(self._running)
+            ],
+            started=lambda: before.append(host_reading()),
+        )
+        return merge(results), before[0], host_reading()
+
+    def _point(self, result: LoadResult, busy: float) -> Point:
+        readings = [reading(cgroup) for application in self._running for cgroup in application.cgroups().values()]
+        return Point(
+            applications=len(self._running),
+            cgroup_bytes=sum(found.cgroup_bytes for found in readings),
+            pss_bytes=sum(found.pss_bytes for found in readings),
+            available_bytes=host_reading().available_bytes,
+            p99_ms=result.p99_s * 1e3,
+            error_fraction=result.error_fraction,
+            host_utilisation=busy,
+        )
+
+
+def most_applications(settings: Settings, scenario: Scenario) -> int:
+    """The scenario's cap, or fewer when the lab's bridge has no port for each of their services."""
+    return min(settings.density.cap, PORTS_LIMIT // len(scenario.services))
+
+
+def application_bytes(scenario: Scenario) -> int:
+    """The most memory that one application may take: the sum of its services' limits."""
+    limits = [service.resources.memory_bytes for service in scenario.services]
+    return sum(UNLIMITED_BYTES if limit is None else limit for limit in limits)
+
+
+def limit(running: int, cap: int, available_bytes: int, need_bytes: int) -> Stop | None:
+    """Why no further application may be added, if so: the cap, or the host's memory."""
+    if running >= cap:
+        return Stop(f"cap: {cap} applications")
+    if available_bytes < need_bytes + RESERVE_BYTES:
+        wanted = f"{need_bytes >> 20} MiB for the next application and {RESERVE_BYTES >> 20} MiB in reserve"
+        reason = f"memory: {available_bytes >> 20} MiB available, less than {wanted}"
+        return Stop(reason, "ok" if running else "failed")
+    return None
+
+
+def broken(point: Point, slo: Slo) -> str:
+    """How the service level was broken; empty when it held."""
+    if point.error_fraction > slo.error_fraction:
+        return f"slo: {point.error_fraction:.1%} of requests failed, more than {slo.error_fraction:.1%}"
+    if point.p99_ms > slo.p99_ms:
+        return f"slo: p99 {point.p99_ms:.0f} ms, more than {slo.p99_ms:g} ms"
+    return ""
+
+
+def metrics(within_slo: int, points: Sequence[Point]) -> tuple[Metric, ...]:
+    """``applications`` that ran within the service level, and the memory of one as a slope, in bytes, by ruler.
+
+    The slope has its 95 % interval from three points on (``_low``, ``_high``), the empty host being one. The step
+    that broke the service level counts for the slope: its memory is as real.
+    """
+    from testbed.intervals import slope
+
+    figures = [Metric("applications", within_slo, "1")]
+    if len(points) < 2:
+        return tuple(figures)
+    counts = [point.applications for point in points]
+    rulers = {
+        "memory_cgroup": [point.cgroup_bytes for point in points],
+        "memory_pss": [point.pss_bytes for point in points],
+        "memory_available": [points[0].available_bytes - point.available_bytes for point in points],
+    }
+    for name, taken_bytes in rulers.items():
+        found = slope(counts, taken_bytes)
+        figures.append(Metric(name, found.value, "bytes"))
+        if found.low is not None and found.high is not None:
+            figures += [Metric(f"{name}_low", found.low, "bytes"), Metric(f"{name}_high", found.high, "bytes")]
+    return tuple(figures)

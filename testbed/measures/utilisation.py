@@ -1,0 +1,135 @@
+"""Utilisation: what a request costs at several rates, in processor time and memory, and how long it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from runtime.cgroups import Cgroup
+from testbed.load import LoadResult, Target, run_load
+from testbed.measures.application import Application
+from testbed.measures.context import RunContext
+from testbed.measures.schedule import PlannedTrial
+from testbed.results import Metric, Outcome, Trial
+from testbed.sample import HostReading, HostRow, Row, Sampler, Usage, host_reading, usage, utilisation
+
+SAMPLE_INTERVAL_S = 0.25
+SAMPLE_COLUMNS = ("t_s", "name", "cpu_ns", "cgroup_bytes", "pss_bytes", "busy", "available_bytes")
+
+
+@dataclass(frozen=True)
+class Window:
+    """What was seen from the end of the warm-up to the last answer. ``used`` has one entry an instance."""
+
+    load: LoadResult
+    used: tuple[Usage, ...]
+    before: HostReading
+    after: HostReading
+
+
+def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None, None]:
+    """Start one application and offer it each rate of the plan; one trial a rate.
+
+    Raises WorkloadError when the application does not start; when it ends later, that trial and the rest fail.
+    """
+    platform = context.platforms[planned.platform]
+    with Application(context, platform, 0, f"t{planned.trial:03}") as application:
+        for index in range(len(planned.rates_per_s)):
+            trial = _offer(context, planned, application, index)
+            application.check_alive()
+            yield trial
+
+
+def _offer(context: RunContext, planned: PlannedTrial, application: Application, index: int) -> Trial:
+    """One rate: load, samples and what they say."""
+    load, rate_per_s, number = context.settings.load, planned.rates_per_s[index], planned.trial + index
+    target = Target(application.addresses[load.service], load.port, load.method, load.path)
+    cgroups = application.cgroups()
+    with ExitStack() as undo:
+        begun: list[tuple[Sampler, HostReading]] = []
+        result = run_load(
+            target,
+            rate_per_s,
+            load.duration_s,
+            load.connections,
+            context.arrival_seed(planned.block, index),
+            warmup_s=load.warmup_s,
+            started=lambda: begun.append(_begin(undo, cgroups)),
+        )
+        after = host_reading()
+    sampler, before = begun[0]
+    window = Window(result, tuple(usage(sampler.rows, name) for name in cgroups), before, after)
+    outcome, reason = verdict(result)
+    context.progress(
+        f"  {rate_per_s:g}/s: p99 {result.p99_s * 1e3:.1f} ms{f' ({outcome}: {reason})' if reason else ''}"
+    )
+    return Trial(
+        number,
+        planned.block,
+        planned.platform,
+        planned.measure,
+        outcome,
+        reason,
+        {"rate_per_s": rate_per_s},
+        metrics(rate_per_s, window),
+        context.folder.write_samples(f"t{number:03}", SAMPLE_COLUMNS, sample_rows(sampler.rows, sampler.host_rows)),
+    )
+
+
+def _begin(undo: ExitStack, cgroups: dict[str, Cgroup]) -> tuple[Sampler, HostReading]:
+    return undo.enter_context(Sampler(cgroups, SAMPLE_INTERVAL_S)), host_reading()
+
+
+def verdict(result: LoadResult) -> tuple[Outcome, str]:
+    """A late generator voids the trial; an application that answers nothing has failed."""
+    if result.late:
+        return "void", result.reason
+    if not result.ok:
+        return "failed", f"no request succeeded: {failures(result)}"
+    return "ok", ""
+
+
+def failures(result: LoadResult) -> str:
+    """Why requests failed, and how many for each reason."""
+    return ", ".join(f"{count} x {reason}" for reason, count in result.failures.items())
+
+
+def metrics(rate_per_s: float, window: Window) -> tuple[Metric, ...]:
+    """The figures of one rate.
+
+    ``cpu_per_request`` is all processor time of the application's cgroups over the successful requests, so it
+    holds what the application (and an emulator's or hypervisor's process) uses when idle; ``memory_per_request``
+    is the mean cgroup charge over the successful requests per second: the memory that is held for a
+    second to answer one request. Neither exists when nothing succeeded.
+    """
+    load = window.load
+    cgroup_bytes = sum(used.cgroup_bytes for used in window.used)
+    figures = [
+        Metric("rate", rate_per_s, "1/s"),
+        Metric("achieved_rate", load.achieved_rate_per_s, "1/s"),
+        Metric("requests_ok", load.ok, "1"),
+        Metric("requests_failed", load.failed, "1"),
+        Metric("memory_cgroup", cgroup_bytes, "bytes"),
+        Metric("memory_pss", sum(used.pss_bytes for used in window.used), "bytes"),
+        Metric("host_utilisation", utilisation(window.before, window.after), "1"),
+        Metric("generator_lag_p99", load.lag_p99_s, "s"),
+        Metric("generator_cpu", load.generator_cpu_s, "s"),
+    ]
+    if load.ok:
+        figures += [
+            Metric("cpu_per_request", sum(used.cpu_s for used in window.used) / load.ok, "s"),
+            Metric("memory_per_request", cgroup_bytes / load.achieved_rate_per_s, "bytes s"),
+            Metric("latency_p50", load.p50_s, "s"),
+            Metric("latency_p99", load.p99_s, "s"),
+        ]
+    return tuple(figures)
+
+
+def sample_rows(rows: Sequence[Row], host_rows: Sequence[HostRow]) -> list[tuple[float | str, ...]]:
+    """The samples of all instances and, named ``host``, of the host, in the order of time."""
+    found: list[tuple[float | str, ...]] = [
+        (round(row.t_s, 4), row.name, row.cpu_ns, row.cgroup_bytes, row.pss_bytes, "", "") for row in rows
+    ]
+    found += [(round(row.t_s, 4), "host", "", "", "", round(row.busy, 4), row.available_bytes) for row in host_rows]
+    return sorted(found, key=lambda row: row[0])
