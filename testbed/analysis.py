@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from testbed.intervals import Estimate, Slope, median_estimate, median_ratio, slope
@@ -26,7 +26,7 @@ class Platform:
     name: str
     label: str
     emulated: bool
-    facts: Mapping[str, Any]
+    facts: Mapping[str, Any] = field(compare=False)
 
 
 @dataclass(frozen=True)

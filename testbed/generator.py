@@ -86,9 +86,7 @@ class Stream:
         self.timeout_ns = round(load["timeout_s"] * 1e9)
         self.warmup_ns = round(load["warmup_s"] * 1e9)
         self.limit: int = load["connections"]
-        self.arrivals = poisson_arrivals(
-            load["rate_per_s"], load["warmup_s"] + load["duration_s"], load["seed"]
-        )
+        self.arrivals = poisson_arrivals(load["rate_per_s"], load["warmup_s"] + load["duration_s"], load["seed"])
         self.open = 0
         self.opened = 0
         self.idle: list[Connection] = []

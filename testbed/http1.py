@@ -69,13 +69,9 @@ class ResponseReader:
         if version not in (b"http/1.1", b"http/1.0") or not rest[:3].isdigit():
             raise MalformedResponse(f"not a status line: {lines[0][:80]!r}")
         self.status = int(rest[:3])
-        headers = {
-            name.rstrip(): value.strip() for name, _, value in (line.partition(b":") for line in lines[1:])
-        }
+        headers = {name.rstrip(): value.strip() for name, _, value in (line.partition(b":") for line in lines[1:])}
         connection = headers.get(b"connection", b"")
-        self.keep_alive = (
-            b"keep-alive" in connection if version == b"http/1.0" else b"close" not in connection
-        )
+        self.keep_alive = b"keep-alive" in connection if version == b"http/1.0" else b"close" not in connection
         self._chunked = False
         if self._bodiless or self.status in (204, 304) or self.status < 200:
             self._length = 0

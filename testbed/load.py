@@ -133,9 +133,7 @@ def run_load(
     return run_loads([load], started=started)[0]
 
 
-def run_loads(
-    loads: Sequence[OfferedLoad], *, started: Callable[[], None] | None = None
-) -> tuple[LoadResult, ...]:
+def run_loads(loads: Sequence[OfferedLoad], *, started: Callable[[], None] | None = None) -> tuple[LoadResult, ...]:
     """Offer several loads at once from one generator and wait for their end: one result each, in order.
 
     ``started`` is called when the (longest) warm-up is over and counting begins. Raises UsageError for a

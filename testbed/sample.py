@@ -78,9 +78,7 @@ class Usage:
 
 def reading(cgroup: Cgroup) -> Reading:
     """Read a cgroup now. Raises OSError when it is gone."""
-    return Reading(
-        time.monotonic_ns(), cgroup.cpu_usage_ns(), cgroup.memory_bytes(), pss_bytes(cgroup.pids())
-    )
+    return Reading(time.monotonic_ns(), cgroup.cpu_usage_ns(), cgroup.memory_bytes(), pss_bytes(cgroup.pids()))
 
 
 def pss_bytes(pids: Iterable[int]) -> int:
@@ -117,12 +115,8 @@ def parse_host(t_ns: int, stat: str, meminfo: str) -> HostReading:
     # user nice system idle iowait irq softirq steal; guest and guest_nice follow and are in user and nice.
     ticks = [int(field) for field in stat.splitlines()[0].split()[1:9]]
     total_ticks, idle_ticks, steal_ticks = sum(ticks), ticks[3] + ticks[4], ticks[7]
-    available_kib = next(
-        int(line.split()[1]) for line in meminfo.splitlines() if line.startswith("MemAvailable:")
-    )
-    return HostReading(
-        t_ns, total_ticks - idle_ticks - steal_ticks, steal_ticks, total_ticks, available_kib * 1024
-    )
+    available_kib = next(int(line.split()[1]) for line in meminfo.splitlines() if line.startswith("MemAvailable:"))
+    return HostReading(t_ns, total_ticks - idle_ticks - steal_ticks, steal_ticks, total_ticks, available_kib * 1024)
 
 
 def utilisation(before: HostReading, after: HostReading) -> float:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
 
 from runtime.cgroups import Cgroup
 from runtime.errors import WorkloadError
+from runtime.images.model import Image
 from runtime.images.process import image_process
-from runtime.spec import Spec
+from runtime.spec import Link, Spec
 from testbed.measures.context import RunContext
 from testbed.measures.probe import NotReady, Question, ask
 from testbed.platforms.protocol import Instance, Platform
@@ -42,25 +43,33 @@ def ready_timeout_s(ready: Ready, platform: str) -> float:
     return ready.timeout_vm_s if platform == "vm" else ready.timeout_s
 
 
-def instances(context: RunContext, number: int, label: str) -> tuple[Instance, ...]:
-    """What to start for copy ``number`` (from 0) of the application, in dependency order.
+def specs(scenario: Scenario, images: Mapping[str, Image], links: Sequence[Link]) -> tuple[Spec, ...]:
+    """What each service of a copy of the application runs, in dependency order; ``links`` in the same order.
 
-    Nothing here depends on the platform: it is the fairness of the comparison. ``label`` makes names unique.
+    Nothing here depends on the platform: it is the fairness of the comparison.
     """
-    services = context.scenario.services
-    links = [context.addresses.link(number, index) for index in range(len(services))]
+    services = scenario.services
     hosts = tuple((service.name, str(link.address.ip)) for service, link in zip(services, links, strict=True))
     found = []
     for service, link in zip(services, links, strict=True):
-        image = context.images[service.name]
+        image = images[service.name]
         process = image_process(
             image, command=service.command, entrypoint=service.entrypoint, environment=dict(service.environment)
         )
         layers = tuple(str(layer.path) for layer in image.layers)
-        spec = Spec(process, layers, service.name, resources=service.resources, link=link, hosts=hosts)
-        name = f"{label}-{service.name}"
-        found.append(Instance(name, number, service.name, spec, context.folder.log_path(name)))
+        found.append(Spec(process, layers, service.name, resources=service.resources, link=link, hosts=hosts))
     return tuple(found)
+
+
+def instances(context: RunContext, number: int, label: str) -> tuple[Instance, ...]:
+    """What to start for copy ``number`` (from 0) of the application; ``label`` makes names unique."""
+    services = context.scenario.services
+    links = [context.addresses.link(number, index) for index in range(len(services))]
+    names = [f"{label}-{service.name}" for service in services]
+    return tuple(
+        Instance(name, number, service.name, spec, context.folder.log_path(name))
+        for name, service, spec in zip(names, services, specs(context.scenario, context.images, links), strict=True)
+    )
 
 
 def questions(scenario: Scenario, ready: Ready, addresses: Mapping[str, str]) -> tuple[Question, ...]:

@@ -12,6 +12,10 @@ from testbed.platforms.protocol import Platform
 from testbed.results import RunFolder
 from testbed.scenario import Scenario, Settings
 
+# How often a load is offered in all when its generator was late, before the trial is void. A void window says
+# nothing of the workload, so one that is not void may take its place; the trial records that it did.
+LOAD_ATTEMPTS = 3
+
 
 class Addresses(Protocol):
     """Where instances get their interfaces from: the lab."""

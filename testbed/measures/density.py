@@ -16,7 +16,7 @@ from runtime.errors import WorkloadError
 from testbed.lab import PORTS_LIMIT
 from testbed.load import LoadResult, OfferedLoad, Target, merge, run_loads
 from testbed.measures.application import Application
-from testbed.measures.context import RunContext
+from testbed.measures.context import LOAD_ATTEMPTS, RunContext
 from testbed.measures.schedule import PlannedTrial
 from testbed.results import Metric, Outcome, Trial
 from testbed.sample import HostReading, host_reading, reading, utilisation
@@ -26,8 +26,6 @@ from testbed.scenario import Scenario, Settings, Slo
 RESERVE_BYTES = 512 << 20
 # What a service may take that has no memory limit: unknown, so careful.
 UNLIMITED_BYTES = 1 << 30
-# A step whose load generator was late is measured once more before the whole trial is void.
-ATTEMPTS = 2
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ class _Ramp:
 
     def _step(self) -> Stop | None:
         """Load all applications, read their memory, and judge the service level."""
-        for _ in range(ATTEMPTS):
+        for _ in range(LOAD_ATTEMPTS):
             result, before, after = self._load()
             if not result.late:
                 break

@@ -6,10 +6,9 @@ from collections.abc import Generator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from runtime.cgroups import Cgroup
 from testbed.load import LoadResult, Target, run_load
 from testbed.measures.application import Application
-from testbed.measures.context import RunContext
+from testbed.measures.context import LOAD_ATTEMPTS, RunContext
 from testbed.measures.schedule import PlannedTrial
 from testbed.results import Metric, Outcome, Trial
 from testbed.sample import HostReading, HostRow, Row, Sampler, Usage, host_reading, usage, utilisation
@@ -26,6 +25,8 @@ class Window:
     used: tuple[Usage, ...]
     before: HostReading
     after: HostReading
+    rows: tuple[Row, ...] = ()
+    host_rows: tuple[HostRow, ...] = ()
 
 
 def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None, None]:
@@ -36,34 +37,22 @@ def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None
     platform = context.platforms[planned.platform]
     with Application(context, platform, 0, f"t{planned.trial:03}") as application:
         for index in range(len(planned.rates_per_s)):
-            trial = _offer(context, planned, application, index)
+            trial = _trial(context, planned, application, index)
             application.check_alive()
             yield trial
 
 
-def _offer(context: RunContext, planned: PlannedTrial, application: Application, index: int) -> Trial:
-    """One rate: load, samples and what they say."""
-    load, rate_per_s, number = context.settings.load, planned.rates_per_s[index], planned.trial + index
-    target = Target(application.addresses[load.service], load.port, load.method, load.path)
-    cgroups = application.cgroups()
-    with ExitStack() as undo:
-        begun: list[tuple[Sampler, HostReading]] = []
-        result = run_load(
-            target,
-            rate_per_s,
-            load.duration_s,
-            load.connections,
-            context.arrival_seed(planned.block, index),
-            warmup_s=load.warmup_s,
-            started=lambda: begun.append(_begin(undo, cgroups)),
-        )
-        after = host_reading()
-    sampler, before = begun[0]
-    window = Window(result, tuple(usage(sampler.rows, name) for name in cgroups), before, after)
-    outcome, reason = verdict(result)
-    context.progress(
-        f"  {rate_per_s:g}/s: p99 {result.p99_s * 1e3:.1f} ms{f' ({outcome}: {reason})' if reason else ''}"
-    )
+def _trial(context: RunContext, planned: PlannedTrial, application: Application, index: int) -> Trial:
+    """One rate: the first window whose generator was not late, or the last one."""
+    rate_per_s, number = planned.rates_per_s[index], planned.trial + index
+    attempts = 0
+    outcome: Outcome = "void"
+    while outcome == "void" and attempts < LOAD_ATTEMPTS:
+        attempts += 1
+        window = _offer(context, rate_per_s, application, context.arrival_seed(planned.block, index))
+        outcome, reason = verdict(window.load)
+        p99_ms = window.load.p99_s * 1e3
+        context.progress(f"  {rate_per_s:g}/s: p99 {p99_ms:.1f} ms{f' ({outcome}: {reason})' if reason else ''}")
     return Trial(
         number,
         planned.block,
@@ -71,23 +60,39 @@ def _offer(context: RunContext, planned: PlannedTrial, application: Application,
         planned.measure,
         outcome,
         reason,
-        {"rate_per_s": rate_per_s},
+        {"rate_per_s": rate_per_s, "attempts": attempts},
         metrics(rate_per_s, window),
-        context.folder.write_samples(f"t{number:03}", SAMPLE_COLUMNS, sample_rows(sampler.rows, sampler.host_rows)),
+        context.folder.write_samples(f"t{number:03}", SAMPLE_COLUMNS, sample_rows(window.rows, window.host_rows)),
     )
 
 
-def _begin(undo: ExitStack, cgroups: dict[str, Cgroup]) -> tuple[Sampler, HostReading]:
-    return undo.enter_context(Sampler(cgroups, SAMPLE_INTERVAL_S)), host_reading()
+def _offer(context: RunContext, rate_per_s: float, application: Application, seed: int) -> Window:
+    """Offer one rate, sampling from the end of the warm-up on."""
+    load = context.settings.load
+    target = Target(application.addresses[load.service], load.port, load.method, load.path)
+    cgroups = application.cgroups()
+    begun: list[tuple[Sampler, HostReading]] = []
+    with ExitStack() as undo:
+        result = run_load(
+            target,
+            rate_per_s,
+            load.duration_s,
+            load.connections,
+            seed,
+            warmup_s=load.warmup_s,
+            started=lambda: begun.append((undo.enter_context(Sampler(cgroups, SAMPLE_INTERVAL_S)), host_reading())),
+        )
+        after = host_reading()
+    sampler, before = begun[0]
+    used = tuple(usage(sampler.rows, name) for name in cgroups)
+    return Window(result, used, before, after, tuple(sampler.rows), tuple(sampler.host_rows))
 
 
 def verdict(result: LoadResult) -> tuple[Outcome, str]:
-    """A late generator voids the trial; an application that answers nothing has failed."""
-    if result.late:
-        return "void", result.reason
+    """An application that answers nothing has failed; otherwise a late generator voids the trial."""
     if not result.ok:
         return "failed", f"no request succeeded: {failures(result)}"
-    return "ok", ""
+    return ("void", result.reason) if result.late else ("ok", "")
 
 
 def failures(result: LoadResult) -> str:

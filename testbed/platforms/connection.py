@@ -63,8 +63,8 @@ def _ensure_event_loop(libvirt: Any) -> None:
 def open_embedded(root: Path, cache: Path) -> Any:
     """A connection (virConnect) to the driver with its state below ``root``.
 
-    What it learns of emulators is kept in ``cache``, a directory that outlives it. Raises PrerequisiteError when the driver does not open. Domains start in the network namespace of the
-    thread that starts them.
+    What it learns of emulators is kept in ``cache``, a directory that outlives it. Domains start in the network
+    namespace of the thread that starts them. Raises PrerequisiteError when the driver does not open.
     """
     try:
         pwd.getpwnam(_LIBVIRT_USER)

@@ -1,0 +1,175 @@
+"""The tasks of the command line: parse, call the testbed, print. `./invoke --list` shows them."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from invoke import Context, task
+from invoke.exceptions import Exit
+
+from runtime.errors import TestbedError
+
+ROOT = Path(__file__).resolve().parent
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def reporting(body: Callable[..., int]) -> Callable[..., None]:
+    """Turn a body that returns an exit code into a task body: errors become one message and their exit code."""
+
+    @functools.wraps(body)
+    def run(*arguments: Any, **keywords: Any) -> None:
+        from testbed.interruption import Interrupted, interruptible
+
+        try:
+            with interruptible():
+                code = body(*arguments, **keywords)
+        except TestbedError as error:
+            raise Exit(f"error: {error}", code=error.exit_code) from error
+        except Interrupted as interrupted:
+            raise Exit(f"interrupted ({interrupted}); all that was started has been removed", code=130) from interrupted
+        except Exception as error:
+            traceback.print_exc()
+            raise Exit(f"internal error: {error}", code=1) from error
+        if code:
+            raise Exit(code=code)
+
+    return run
+
+
+@task(
+    help={
+        "scenario": "name of a folder below scenarios/, or a path to one",
+        "platforms": "comma-separated: container,vm",
+        "measures": "comma-separated: start,density,utilisation",
+        "trials": "start trials on each platform, instead of the scenario's",
+        "quick": "the scenario's quick settings: at most 3 minutes",
+        "seed": "decides the order of trials and the arrival of requests",
+        "out": "where run folders are made (default: results/)",
+        "json": "print the answer as JSON on standard output",
+    }
+)
+@reporting
+def bench(
+    context: Context,
+    scenario: str,
+    platforms: str = "container,vm",
+    measures: str = "start,density,utilisation",
+    trials: int = 0,
+    quick: bool = False,
+    seed: int = 1,
+    out: str = "",
+    json: bool = False,
+) -> int:
+    """Measure a scenario on every platform, then print the answer and the report's path."""
+    from testbed.bench import Options, bench
+
+    options = Options(
+        scenario=scenario,
+        platforms=_words(platforms),
+        measures=_words(measures),
+        trials=trials,
+        quick=quick,
+        seed=seed,
+        out=Path(out) if out else ROOT / "results",
+        scenarios=ROOT / "scenarios",
+        command=tuple(sys.argv),
+    )
+    run = bench(options, _tell)
+    return _conclude(run.path, json) or run.exit_code
+
+
+def _conclude(run: Path, as_json: bool) -> int:
+    """Render the report and print the answer; the JSON is all that goes to standard output when asked for."""
+    import json
+
+    import reports
+    from reports import summary
+
+    report = reports.render(run)
+    if as_json:
+        print(json.dumps(summary.as_json(run), indent=2))
+    else:
+        summary.print_answer(run)
+        print(f"report: {report}")
+    return 0
+
+
+@task(help={"run": "a run folder (default: the newest below results/)"})
+@reporting
+def report(context: Context, run: str = "") -> int:
+    """Render a run's report again, byte for byte the same, and print its answer."""
+    from testbed.results import newest
+
+    return _conclude(Path(run) if run else newest(ROOT / "results"), False)
+
+
+@task(help={"json": "print as JSON"})
+@reporting
+def doctor(context: Context, json: bool = False) -> int:
+    """Say what this host can do, what it cannot, and how to mend that."""
+    from testbed.doctor import checks, print_checks
+
+    return print_checks(checks(), as_json=json)
+
+
+@task(help={"check": "only list; exit 1 when there is something", "store": "also remove images, kernels and disks"})
+@reporting
+def clean(context: Context, check: bool = False, store: bool = False) -> int:
+    """Remove everything that dead runs left on this host, and only that."""
+    from testbed import leftovers
+
+    found = leftovers.find()
+    for leftover in found:
+        print(leftover)
+    if check:
+        return 1 if found else 0
+    leftovers.remove(found)
+    print(f"removed {len(found)} leftovers" if found else "nothing was left behind")
+    if store:
+        print(f"removed {leftovers.remove_store()}")
+    return 0
+
+
+@task(
+    help={
+        "scenario": "name of a folder below scenarios/, or a path to one",
+        "service": "the service to explain (default: the first)",
+        "platform": "container or vm",
+    }
+)
+@reporting
+def explain(context: Context, scenario: str, service: str = "", platform: str = "container") -> int:
+    """Print the plan that starts a service: each step with its system call and arguments."""
+    from testbed.explain import explain_service
+
+    print(explain_service(ROOT / "scenarios", scenario, service, platform, _tell))
+    return 0
+
+
+@task(help={"select": "only tests whose names match (pytest -k)"})
+def test(context: Context, select: str = "") -> None:
+    """Lint, types and all tests."""
+    checks = [
+        "ruff check .",
+        "ruff format --check .",
+        "mypy",
+        "shellcheck invoke .ci/run",
+        "python -m pytest --durations=10" + (f" -k '{select}'" if select else ""),
+    ]
+    with context.cd(str(ROOT)), context.prefix(f"PATH='{Path(sys.executable).parent}':\"$PATH\""):
+        for check in checks:
+            print(f"$ {check}", flush=True)
+            if not context.run(check, warn=True, pty=False).ok:
+                raise Exit(f"failed: {check}", code=1)

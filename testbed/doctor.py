@@ -1,0 +1,265 @@
+"""What this host can do, tried and not guessed; what it cannot, and how to mend it.
+
+What needs a namespace is tried in a child process, so nothing of it stays.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import grp
+import json
+import os
+import pwd
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from runtime import network
+from runtime.cgroups import hierarchies
+from runtime.errors import PrerequisiteError, TestbedError
+from runtime.home import store_root
+from runtime.images.sources import host_sources
+from runtime.images.space import free_bytes
+from runtime.plan.constants import CLONE_NEWNS
+from testbed.host import libvirt_version, output, parse_key_values, parse_kib, read
+from testbed.lab import Lab, mac_of
+
+GIB = 1 << 30
+NEEDED_FREE_BYTES = 3 * GIB
+NEEDED_MEMORY_BYTES = 2 * GIB
+CLONE_NEWUSER = 0x10000000
+MS_REC_PRIVATE = (1 << 14) | (1 << 18)
+SYS_CLONE3 = 435
+SET_UP = "run ./invoke, which installs it"
+EXIT_PREREQUISITE = PrerequisiteError.exit_code
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question to the host: ``ok``, what was found, and, when not ok, what to do. Some are not ``required``."""
+
+    name: str
+    ok: bool
+    detail: str
+    fix: str = ""
+    required: bool = True
+
+
+def checks() -> list[Check]:
+    """Ask everything. Without root the questions that need it are answered with what the kernel says."""
+    return [
+        root(),
+        cgroups(),
+        overlay(),
+        lab(),
+        user_namespaces(),
+        clone3(),
+        kvm(),
+        accelerator(),
+        command("qemu", "qemu-system-x86_64", "--version"),
+        libvirt(),
+        command("mmdebstrap", "mmdebstrap", "--version"),
+        command("mkfs.erofs", "mkfs.erofs", "-V"),
+        package_sources(),
+        space(),
+        memory(),
+    ]
+
+
+def print_checks(found: Sequence[Check], as_json: bool = False) -> int:
+    """Print the checks, as a table or as JSON; the exit code: 5 when a required one is not ok."""
+    if as_json:
+        print(json.dumps([asdict(check) for check in found], indent=2))
+    else:
+        width = max((len(check.name) for check in found), default=0)
+        for check in found:
+            state = "ok" if check.ok else "MISSING" if check.required else "no"
+            print(f"{state:8}{check.name:{width}}  {check.detail}")
+            if check.fix and not check.ok:
+                print(f"{'':8}{'':{width}}  -> {check.fix}")
+    return 0 if all(check.ok or not check.required for check in found) else EXIT_PREREQUISITE
+
+
+def attempt(action: Callable[[], None]) -> str:
+    """Do something in a child process that ends with it: what went wrong, or nothing."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        problem = b""
+        try:
+            action()
+        except BaseException as error:
+            problem = (str(error).partition("\n")[0] or repr(error)).encode()
+        finally:
+            os.write(writer, problem)
+            os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as answer:
+        said = answer.read().decode(errors="replace")
+    _, status = os.waitpid(pid, 0)
+    return said or (f"the child ended with status {status}" if status else "")
+
+
+def system_call(name: str, *arguments: object) -> None:
+    """Call a function of the C library that returns 0 for success. Raises OSError that names it."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if getattr(libc, name)(*arguments) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{name}: {os.strerror(number)}")
+
+
+def root() -> Check:
+    """Namespaces, mounts and cgroups are root's."""
+    uid = os.geteuid()
+    return Check("root", uid == 0, f"user id {uid}", "run it as root, for example with sudo")
+
+
+def cgroups() -> Check:
+    """The controllers that limits and meters rest on."""
+    found = hierarchies()
+    where = ", ".join(sorted(found.v1)) if found.v1 else ", ".join(sorted(found.v2))
+    missing = found.missing()
+    return Check(
+        "cgroups",
+        not missing,
+        f"{found.mode}: {where}" + (f"; missing: {', '.join(missing)}" if missing else ""),
+        "mount cgroup v2 at /sys/fs/cgroup, or boot with these controllers enabled",
+    )
+
+
+def overlay() -> Check:
+    """An overlay in a mount namespace of its own."""
+    with tempfile.TemporaryDirectory(prefix="testbed-doctor-") as scratch:
+
+        def mount_one() -> None:
+            system_call("unshare", CLONE_NEWNS)
+            system_call("mount", b"none", b"/", None, ctypes.c_ulong(MS_REC_PRIVATE), None)
+            system_call("mount", b"tmpfs", scratch.encode(), b"tmpfs", ctypes.c_ulong(0), None)
+            for name in ("lower", "upper", "work", "merged"):
+                os.mkdir(f"{scratch}/{name}")
+            options = f"lowerdir={scratch}/lower,upperdir={scratch}/upper,workdir={scratch}/work"
+            target = f"{scratch}/merged".encode()
+            system_call("mount", b"overlay", target, b"overlay", ctypes.c_ulong(0), options.encode())
+            Path(scratch, "merged", "file").write_text("written through the overlay")
+
+        problem = attempt(mount_one)
+    return Check("overlay", not problem, problem or "mounted and written to", _root_or("load the module overlay"))
+
+
+def lab() -> Check:
+    """A network namespace with a bridge and a veth pair on it, as every run builds one."""
+
+    def build() -> None:
+        with Lab() as inside, open("/proc/self/ns/net") as here:
+            pair = network.VethEnd("doctor0", 101), network.VethEnd("doctor1", 102)
+            address = inside.link(0, 0).address.ip
+            message = network.create_veth(pair[0], inside.bridge_index, pair[1], mac_of(address), here.fileno())
+            network.request(message, "create a veth pair")
+
+    problem = attempt(build)
+    return Check(
+        "network", not problem, problem or "namespace, bridge and veth", _root_or("load the modules bridge and veth")
+    )
+
+
+def user_namespaces() -> Check:
+    """For a rootless runtime; no measure needs them."""
+    problem = attempt(lambda: system_call("unshare", CLONE_NEWUSER))
+    fix = "sysctl kernel.unprivileged_userns_clone=1, or user.max_user_namespaces above 0"
+    return Check("user namespaces", not problem, problem or "can be made", fix, required=False)
+
+
+def clone3() -> Check:
+    """The system call that starts a process in its namespaces; without arguments it says EINVAL, or ENOSYS."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall(SYS_CLONE3, None, 0)
+    known = ctypes.get_errno() == errno.EINVAL
+    detail = "known to the kernel" if known else f"refused: {os.strerror(ctypes.get_errno())}"
+    return Check("clone3", known, detail, "use Linux 5.3 or later, outside a sandbox that forbids it")
+
+
+def kvm() -> Check:
+    """Only whether the device is there and opens; whether guests run on it is the accelerator's question."""
+    try:
+        os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        detail = f"/dev/kvm: {error.strerror}"
+        return Check("kvm device", False, detail, "guests will be emulated (TCG); load kvm_intel or kvm_amd", False)
+    return Check("kvm device", True, "/dev/kvm opens", required=False)
+
+
+def accelerator() -> Check:
+    """The newest verdict of the probe that boots a guest, if one has been made."""
+    return parse_verdict([text for path in _verdicts() if (text := read(path)) is not None])
+
+
+def _verdicts() -> list[Path]:
+    found = (store_root() / "guest").glob("accelerator-*.json")
+    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def parse_verdict(texts: Sequence[str]) -> Check:
+    """The check of the accelerator from the cached verdicts' JSON, newest first."""
+    if not texts:
+        detail = "not tried yet: the first benchmark with VMs boots a guest to find out"
+        return Check("accelerator", True, detail, required=False)
+    verdict = json.loads(texts[0])
+    detail = f"{verdict['accelerator']}: {verdict['reason']}"
+    fix = "without hardware virtualisation VM figures are of an emulator; use a host with a working KVM"
+    return Check("accelerator", verdict["accelerator"] == "kvm", detail, fix, required=False)
+
+
+def command(name: str, *call: str) -> Check:
+    """A program that answers with its version."""
+    if shutil.which(call[0]) is None:
+        return Check(name, False, f"{call[0]} is not on the PATH", SET_UP)
+    version = output(*call)
+    return Check(name, version is not None, version or f"{' '.join(call)} prints nothing", SET_UP)
+
+
+def libvirt() -> Check:
+    """The library, its QEMU driver's account, and the driver."""
+    version = libvirt_version()
+    if version is None:
+        return Check("libvirt", False, "the Python binding cannot be loaded", SET_UP)
+    try:
+        pwd.getpwnam("libvirt-qemu")
+        grp.getgrnam("libvirt-qemu")
+    except KeyError:
+        return Check("libvirt", False, f"{version}, without the account libvirt-qemu", SET_UP)
+    drivers = list(Path("/usr/lib").glob("*/libvirt/connection-driver/libvirt_driver_qemu.so"))
+    if not drivers:
+        return Check("libvirt", False, f"{version}, without its QEMU driver", SET_UP)
+    return Check("libvirt", True, f"{version}, with its QEMU driver and the account libvirt-qemu")
+
+
+def package_sources() -> Check:
+    """Sources for the base image are configured; whether they can be reached shows when it is built."""
+    release = parse_key_values(read(Path("/etc/os-release")) or "", "=")
+    try:
+        found = host_sources(Path("/etc/apt"), release.get("VERSION_CODENAME", ""))
+    except TestbedError as error:
+        return Check("package sources", False, error.message, error.hint)
+    return Check("package sources", True, ", ".join(sorted({uri for source in found for uri in source.uris})))
+
+
+def space() -> Check:
+    """Room for images, guest kernels and disks."""
+    where = store_root()
+    free = free_bytes(where)
+    detail = f"{free / GIB:.1f} GiB free for {where}"
+    return Check("disk space", free >= NEEDED_FREE_BYTES, detail, "free 3 GiB, or set TESTBED_HOME to a larger disk")
+
+
+def memory() -> Check:
+    """Room for the smallest run."""
+    available = parse_kib(read(Path("/proc/meminfo")) or "", "MemAvailable")
+    detail = f"{available / GIB:.1f} GiB available"
+    return Check("memory", available >= NEEDED_MEMORY_BYTES, detail, "2 GiB are needed: end other programs")
+
+
+def _root_or(fix: str) -> str:
+    return fix if os.geteuid() == 0 else "run it as root"

@@ -1,0 +1,157 @@
+"""The command line end to end: real runs, their exit codes, and what is left when they are cut short."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from testbed import leftovers
+
+ROOT = Path(__file__).resolve().parents[1]
+INVOKE = Path(sys.executable).parent / "invoke"
+
+pytestmark = pytest.mark.root
+
+
+def command(*arguments: str) -> list[str]:
+    return [str(INVOKE), *arguments]
+
+
+def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True, **options)
+
+
+def assert_nothing_left() -> None:
+    assert leftovers.find() == ()
+
+
+def test_a_run_on_both_platforms_answers_as_json(tmp_path: Path) -> None:
+    done = run(
+        "bench", "--scenario", "clickme", "--measures", "start", "--trials", "1", "--out", str(tmp_path), "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    (folder,) = tmp_path.iterdir()
+    assert answer["run"] == folder.name
+    assert {"manifest.json", "trials.jsonl", "metrics.csv", "samples", "logs", "report.html"} <= set(os.listdir(folder))
+    trials = [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines()]
+    assert {trial["platform"]: trial["outcome"] for trial in trials} == {"container": "ok", "vm": "ok"}
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["status"] == "finished"
+    assert set(manifest["images"]) == {"web", "redis"}
+    assert_nothing_left()
+
+    before = (folder / "report.html").read_bytes()
+    assert run("report", "--run", str(folder)).returncode == 0
+    assert (folder / "report.html").read_bytes() == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("platform", ["container", "vm"])
+def test_an_interrupted_run_leaves_nothing(number: signal.Signals, platform: str, tmp_path: Path) -> None:
+    arguments = ("bench", "--scenario", "clickme", "--measures", "utilisation", "--platforms", platform)
+    process = start_and_wait_for_trial(*arguments, "--out", str(tmp_path))
+    time.sleep(1.5)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130, errors
+    assert "interrupted" in errors
+    assert_nothing_left()
+    (folder,) = tmp_path.iterdir()
+    assert json.loads((folder / "manifest.json").read_text())["status"] == "interrupted"
+
+
+def start_and_wait_for_trial(*arguments: str) -> subprocess.Popen[str]:
+    """A run that has begun its first trial; its standard error stays open."""
+    process = subprocess.Popen(command(*arguments), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr
+    for line in process.stderr:
+        if line.startswith("trial "):
+            return process
+    raise AssertionError(f"the run ended with {process.wait()} before its first trial")
+
+
+def test_a_killed_run_is_cleaned_up(tmp_path: Path) -> None:
+    arguments = ("bench", "--scenario", "clickme", "--measures", "utilisation", "--platforms", "vm")
+    process = start_and_wait_for_trial(*arguments, "--out", str(tmp_path))
+    assert run("clean", "--check").returncode == 0, "a living run is not a leftover"
+    time.sleep(2)
+    process.kill()
+    process.communicate()
+    checked = run("clean", "--check")
+    assert checked.returncode == 1
+    assert re.search(r"process +\d+ .*qemu", checked.stdout)
+    cleaned = run("clean")
+    assert cleaned.returncode == 0, cleaned.stderr
+    assert run("clean", "--check").stdout == ""
+    assert_nothing_left()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("--scenario", "nonsense"), 1, "clickme"),
+        (("--scenario", "clickme", "--platforms", "container,moon"), 1, "known platforms: container, vm"),
+        (("--scenario", "clickme", "--measures", "speed"), 1, "known measures: start, density, utilisation"),
+        (("--scenario", "clickme", "--trials", "-1"), 1, "at least 1"),
+    ],
+)
+def test_a_wrong_request_is_refused(arguments: tuple[str, ...], code: int, message: str, tmp_path: Path) -> None:
+    done = run("bench", *arguments, "--out", str(tmp_path / "results"))
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def changed_scenario(tmp_path: Path, file: str, old: str, new: str) -> Path:
+    """A copy of clickme with one text replaced."""
+    folder = tmp_path / "changed"
+    shutil.copytree(ROOT / "scenarios" / "clickme", folder)
+    text = (folder / file).read_text()
+    assert old in text
+    (folder / file).write_text(text.replace(old, new))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "code", "message"),
+    [
+        ("compose.yaml", "memory: 256M", "memory: lots", 1, r"compose\.yaml:\d+: .*memory"),
+        ("redis/Dockerfile", "USER redis", "USERS redis", 1, r"redis/Dockerfile:\d+: .*USERS"),
+        ("compose.yaml", "path: /health", "path: /wealth", 6, r"last lines of .*web"),
+    ],
+)
+def test_a_broken_scenario(file: str, old: str, new: str, code: int, message: str, tmp_path: Path) -> None:
+    folder = changed_scenario(tmp_path, file, old, new)
+    compose = folder / "compose.yaml"
+    compose.write_text(compose.read_text().replace("timeout_s: 20", "timeout_s: 2"))
+    arguments = ("--scenario", str(folder), "--platforms", "container", "--measures", "start", "--trials", "1")
+    done = run("bench", *arguments, "--out", str(tmp_path / "results"))
+    assert done.returncode == code, done.stderr
+    assert re.search(message, done.stderr), done.stderr
+    assert "Traceback" not in done.stderr
+    assert_nothing_left()
+
+
+def test_explain_prints_both_plans() -> None:
+    container = run("explain", "--scenario", "clickme", "--service", "web")
+    guest = run("explain", "--scenario", "clickme", "--service", "web", "--platform", "vm")
+    assert "clone3 CLONE_NEWNS" in container.stdout and "execve puma" in container.stdout
+    assert "finit_module" in guest.stdout and "execve puma" in guest.stdout
+
+
+def test_doctor_says_what_works() -> None:
+    done = run("doctor", "--json")
+    checks = json.loads(done.stdout)
+    assert {check["name"] for check in checks} and all({"name", "ok", "detail", "fix"} <= set(c) for c in checks)

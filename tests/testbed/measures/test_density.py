@@ -1,0 +1,164 @@
+"""Density ramps with real processes in real cgroups: what stops them, and what the slope says."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from testbed import measures
+from testbed.interruption import Interrupted, interruptible
+from testbed.measures.context import RunContext
+from testbed.measures.density import (
+    Point,
+    application_bytes,
+    broken,
+    limit,
+    metrics,
+    most_applications,
+)
+from testbed.measures.schedule import PlannedTrial
+from testbed.results import Trial
+from testbed.scenario import Slo
+
+MakeContext = Callable[..., RunContext]
+MIB = 1 << 20
+FAULTS = [("SLOW_FROM", " ms, more than 150 ms"), ("FAIL_FROM", "% of requests failed, more than 1.0%")]
+PLANNED = PlannedTrial(3, 2, "local", "density")
+
+
+def run(context: RunContext) -> Trial:
+    measures.run(context, PLANNED)
+    (trial,) = context.folder.trials()
+    return trial
+
+
+def samples(context: RunContext, trial: Trial) -> list[dict[str, str]]:
+    assert trial.samples is not None
+    with (context.folder.path / "samples" / trial.samples).open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.root
+def test_the_cap_stops_the_ramp_and_the_slope_is_the_memory_of_one(make_context: MakeContext, platform: Any) -> None:
+    context = make_context(web={"HOLD_MIB": "24"})
+    trial = run(context)
+    assert (trial.outcome, trial.reason) == ("ok", "cap: 3 applications")
+    assert trial.value("applications") == 3
+    for ruler, most_mib in (("memory_cgroup", 60), ("memory_pss", 60), ("memory_available", 300)):
+        value, low, high = (trial.value(f"{ruler}{end}") for end in ("", "_low", "_high"))
+        assert value is not None and low is not None and high is not None
+        assert low <= value <= high
+        assert value < most_mib * MIB
+    for ruler in ("memory_cgroup", "memory_pss"):
+        assert (trial.value(ruler) or 0) > 24 * MIB, "each application holds 24 MiB"
+    rows = samples(context, trial)
+    assert [row["applications"] for row in rows] == ["0", "1", "2", "3"]
+    assert [float(row["cgroup_bytes"]) for row in rows] == sorted(float(row["cgroup_bytes"]) for row in rows)
+    assert all(0 < float(row["p99_ms"]) < 150 for row in rows[1:])
+    assert platform.pids() == []
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("fault", "reason"), [("SLOW_FROM", " ms, more than 150 ms"), ("FAIL_FROM", "% of requests failed, more than 1.0%")]
+)
+def test_a_broken_service_level_stops_the_ramp(make_context: MakeContext, fault: str, reason: str) -> None:
+    context = make_context(web={fault: "2"})
+    trial = run(context)
+    assert trial.outcome == "ok"
+    assert trial.reason.startswith("slo: ") and trial.reason.endswith(reason)
+    assert trial.value("applications") == 1
+    assert len(samples(context, trial)) == 3, "the broken step is recorded, too"
+
+
+@pytest.mark.root
+def test_an_application_that_does_not_start_any_more_ends_the_ramp(make_context: MakeContext, platform: Any) -> None:
+    context = make_context()
+    start = platform.start
+
+    def start_two_applications(instance: Any) -> None:
+        if instance.application == 2:
+            nothing = replace(instance.spec.process, args=("false",))
+            instance = replace(instance, spec=replace(instance.spec, process=nothing))
+        start(instance)
+
+    platform.start = start_two_applications
+    trial = run(context)
+    assert trial.outcome == "ok"
+    assert trial.reason.startswith("start: small on local: the first process of store has ended")
+    assert trial.value("applications") == 2
+
+
+@pytest.mark.root
+def test_a_first_application_that_does_not_start_fails_the_trial(make_context: MakeContext) -> None:
+    trial = run(make_context(web={"EXIT_AFTER_S": "0.01", "OPEN_AFTER_S": "9"}))
+    assert (trial.outcome, trial.metrics) == ("failed", ())
+    assert "the first process of web has ended" in trial.reason
+
+
+@pytest.mark.root
+def test_an_interruption_in_the_ramp_leaves_nothing(make_context: MakeContext, platform: Any) -> None:
+    context = make_context()
+    context = replace(
+        context, settings=replace(context.settings, density=replace(context.settings.density, window_s=30))
+    )
+    running: list[int] = []
+
+    def interrupt() -> None:
+        running.extend(platform.pids())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted), interruptible():
+        threading.Timer(1.0, interrupt).start()
+        measures.run(context, PLANNED)
+    (trial,) = context.folder.trials()
+    assert (trial.trial, trial.outcome, trial.reason) == (3, "interrupted", "Interrupted SIGINT")
+    assert len(running) == 2 and platform.pids() == []
+
+
+def test_memory_for_the_next_application_and_the_host_must_be_there() -> None:
+    need = 384 * MIB
+    assert limit(4, cap=12, available_bytes=896 * MIB, need_bytes=need) is None
+    short = limit(4, cap=12, available_bytes=895 * MIB, need_bytes=need)
+    assert short is not None and short.outcome == "ok"
+    assert short.reason == (
+        "memory: 895 MiB available, less than 384 MiB for the next application and 512 MiB in reserve"
+    )
+    none_at_all = limit(0, cap=12, available_bytes=100 * MIB, need_bytes=need)
+    assert none_at_all is not None and none_at_all.outcome == "failed"
+    capped = limit(12, cap=12, available_bytes=10_000 * MIB, need_bytes=need)
+    assert capped is not None and capped.reason == "cap: 12 applications"
+
+
+def test_the_service_level_holds_up_to_its_limits() -> None:
+    slo = Slo(p99_ms=250, error_fraction=0.01)
+    point = Point(3, 1, 1, 1, p99_ms=250.0, error_fraction=0.01, host_utilisation=0.5)
+    assert broken(point, slo) == ""
+    assert broken(replace(point, p99_ms=250.6), slo) == "slo: p99 251 ms, more than 250 ms"
+    assert broken(replace(point, error_fraction=0.02), slo) == "slo: 2.0% of requests failed, more than 1.0%"
+
+
+def test_slopes_leave_out_what_is_paid_once() -> None:
+    points = [Point(n, 5 * MIB + n * 40 * MIB, n * 30 * MIB, 9000 * MIB - n * 50 * MIB, 1, 0, 0) for n in range(1, 5)]
+    figures = {metric.metric: metric.value for metric in metrics(4, points)}
+    assert figures["memory_cgroup"] == pytest.approx(40 * MIB)
+    assert figures["memory_pss"] == pytest.approx(30 * MIB)
+    assert figures["memory_available"] == pytest.approx(50 * MIB)
+    assert figures["memory_available_low"] == pytest.approx(figures["memory_available_high"])
+    assert [metric.metric for metric in metrics(0, points[:1])] == ["applications"]
+    assert "memory_pss_low" not in {metric.metric for metric in metrics(1, points[:2])}
+
+
+def test_the_bridge_limits_the_cap(make_context: MakeContext) -> None:
+    context = make_context()
+    many = replace(context.settings, density=replace(context.settings.density, cap=10_000))
+    assert most_applications(context.settings, context.scenario) == 3
+    assert most_applications(many, context.scenario) == 511
+    assert application_bytes(context.scenario) == 128 * MIB

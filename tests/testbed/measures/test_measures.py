@@ -1,0 +1,77 @@
+"""The registry of measures, and the decisions that the outcomes of trials lead to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from runtime.errors import PrerequisiteError, UsageError
+from testbed import measures
+from testbed.measures.context import RunContext
+from testbed.measures.schedule import PlannedTrial
+from testbed.results import Outcome, Trial
+
+MakeContext = Callable[..., RunContext]
+
+
+def trial(block: int, platform: str, outcome: Outcome) -> Trial:
+    return Trial(block, block, platform, "start", outcome)
+
+
+def test_unknown_measures_are_refused_and_the_known_ones_listed() -> None:
+    assert measures.known(("density", "start", "density")) == ("density", "start")
+    with pytest.raises(UsageError, match="unknown measure speed") as raised:
+        measures.known(("start", "speed"))
+    assert "start, density, utilisation" in raised.value.hint
+    with pytest.raises(UsageError, match="none"):
+        measures.known(())
+
+
+def test_a_platform_is_given_up_after_two_failed_blocks_and_no_success() -> None:
+    failed_twice = [trial(1, "vm", "failed"), trial(2, "vm", "failed"), trial(2, "container", "ok")]
+    assert measures.given_up(failed_twice, "vm") == "not tried: vm failed in its first 2 blocks"
+    assert measures.given_up(failed_twice, "container") == ""
+    assert measures.given_up(failed_twice[:1], "vm") == ""
+    assert measures.given_up([trial(1, "vm", "ok"), *failed_twice], "vm") == ""
+    assert measures.given_up([trial(1, "vm", "failed"), trial(1, "vm", "failed")], "vm") == "", "rates of one block"
+
+
+def test_a_platform_that_never_worked_is_exit_code_6() -> None:
+    assert measures.exit_code([trial(1, "vm", "failed"), trial(2, "vm", "ok")]) == 0
+    assert measures.exit_code([trial(1, "vm", "failed"), trial(1, "container", "ok")]) == 6
+    assert measures.exit_code([trial(1, "vm", "void")]) == 0
+    assert measures.exit_code([]) == 0
+
+
+def test_what_is_given_up_is_recorded_without_being_started(make_context: MakeContext, platform: Any) -> None:
+    context = make_context()
+    for block in (1, 2):
+        context.folder.append(trial(block, "local", "failed"))
+    measures.run(context, PlannedTrial(3, 3, "local", "utilisation", (20.0, 40.0)))
+    skipped = context.folder.trials()[2:]
+    assert [(found.trial, found.outcome, found.parameters) for found in skipped] == [
+        (3, "failed", {"rate_per_s": 20.0}),
+        (4, "failed", {"rate_per_s": 40.0}),
+    ]
+    assert platform.events == []
+
+
+def test_a_missing_prerequisite_ends_the_run(make_context: MakeContext, platform: Any) -> None:
+    context = make_context()
+
+    def start(instance: Any) -> None:
+        raise PrerequisiteError("no space left")
+
+    platform.start = start
+    with pytest.raises(PrerequisiteError):
+        measures.run(context, PlannedTrial(1, 1, "local", "start"))
+    assert context.folder.trials() == ()
+
+
+def test_platforms_get_the_same_arrivals_in_a_block(make_context: MakeContext) -> None:
+    context = make_context()
+    seeds = {context.arrival_seed(block, index) for block in range(5) for index in range(5)}
+    assert len(seeds) == 25
+    assert context.arrival_seed(1, 2) == context.arrival_seed(1, 2)

@@ -1,0 +1,63 @@
+"""Start trials with real processes, and the figures made of a timeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from testbed import measures
+from testbed.measures.application import Timeline
+from testbed.measures.context import RunContext
+from testbed.measures.schedule import PlannedTrial
+from testbed.measures.start import metrics
+
+MakeContext = Callable[..., RunContext]
+
+
+def test_a_trial_records_every_phase(make_context: MakeContext, platform: Any) -> None:
+    context = make_context(web={"OPEN_AFTER_S": "0.1", "READY_AFTER_S": "0.2"})
+    measures.run(context, PlannedTrial(7, 4, "local", "start"))
+    (trial,) = context.folder.trials()
+    assert (trial.trial, trial.block, trial.platform, trial.measure, trial.outcome) == (7, 4, "local", "start", "ok")
+    figures = {metric.metric: metric.value for metric in trial.metrics}
+    assert 0 < figures["created"] <= figures["first_process"] < figures["port_open"] < figures["ready"] < 2
+    assert figures["ready"] > 0.2
+    for phase in ("request", "created", "first_process", "port_open"):
+        assert 0 <= figures[f"store.{phase}"] <= figures[f"web.{phase}"]
+    assert {metric.unit for metric in trial.metrics} == {"s"}
+    assert (context.folder.path / "logs" / "t007-web.log").read_text().endswith("listening\n")
+    assert platform.pids() == []
+
+
+def test_a_start_that_fails_is_a_failed_trial_and_the_next_one_is_tried(
+    make_context: MakeContext, platform: Any
+) -> None:
+    context = make_context()
+    platform.refused.add("web")
+    measures.run(context, PlannedTrial(1, 1, "local", "start"))
+    platform.refused.clear()
+    measures.run(context, PlannedTrial(2, 2, "local", "start"))
+    first, second = context.folder.trials()
+    assert (first.outcome, first.reason, first.metrics) == ("failed", "start t001-web: refused", ())
+    assert second.outcome == "ok"
+
+
+def test_phases_are_seconds_since_the_application_was_requested() -> None:
+    base = 5_000_000_000
+    services = {
+        "store": {"request": base + 1_000, "created": base + 10**6, "first_process": base + 9 * 10**6},
+        "web": {
+            "request": base + 2 * 10**6,
+            "created": base + 3 * 10**6,
+            "kernel_entry": base + 4 * 10**6,
+            "first_process": base + 8 * 10**6,
+        },
+    }
+    figures = {metric.metric: metric.value for metric in metrics(Timeline(base, services, base + 10**7, base + 10**8))}
+    assert figures["created"] == pytest.approx(0.003), "when the last service exists"
+    assert figures["first_process"] == pytest.approx(0.009)
+    assert (figures["port_open"], figures["ready"]) == (pytest.approx(0.01), pytest.approx(0.1))
+    assert figures["web.kernel_entry"] == pytest.approx(0.004)
+    assert figures["web.request"] == pytest.approx(0.002)

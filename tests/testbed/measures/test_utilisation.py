@@ -1,0 +1,110 @@
+"""Utilisation trials with real processes in real cgroups, under the real load generator."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from testbed import measures
+from testbed.load import LoadResult, histogram
+from testbed.measures.context import RunContext
+from testbed.measures.schedule import PlannedTrial
+from testbed.measures.utilisation import Window, metrics, verdict
+from testbed.sample import HostReading, Usage
+
+MakeContext = Callable[..., RunContext]
+MIB = 1 << 20
+PLANNED = PlannedTrial(5, 2, "local", "utilisation", (40.0, 20.0))
+
+
+def load_result(**changes: Any) -> LoadResult:
+    result = LoadResult(
+        ok=100,
+        failed=2,
+        failures={"timeout": 2},
+        latencies=histogram([10_000] * 100),
+        elapsed_s=5.0,
+        began_ns=0,
+        ended_ns=5_000_000_000,
+        connections_opened=1,
+        lag_p99_s=0.0003,
+        generator_cpu_s=0.1,
+        late=False,
+        reason="",
+    )
+    return replace(result, **changes)
+
+
+@pytest.mark.root
+def test_each_rate_is_a_trial_with_the_cost_of_a_request(make_context: MakeContext, platform: Any) -> None:
+    context = make_context(web={"BURN_S": "0.004", "HOLD_MIB": "24"})
+    measures.run(context, PLANNED)
+    trials = context.folder.trials()
+    assert [(trial.trial, trial.parameters["rate_per_s"]) for trial in trials] == [(5, 40.0), (6, 20.0)]
+    assert not any(trial.outcome == "failed" for trial in trials), "void, on a busy host, has its figures, too"
+    for trial, requests in zip(trials, (20, 10), strict=True):
+        figures = {metric.metric: metric.value for metric in trial.metrics}
+        assert figures["requests_ok"] == pytest.approx(requests, rel=0.5)
+        assert figures["requests_failed"] == 0
+        assert 0.004 <= figures["cpu_per_request"] < 0.012, "each request uses 4 ms"
+        assert 0.004 <= figures["latency_p50"] <= figures["latency_p99"] < 0.5
+        assert 24 * MIB < figures["memory_pss"] < 60 * MIB
+        assert figures["memory_cgroup"] > 24 * MIB
+        assert figures["memory_per_request"] == pytest.approx(figures["memory_cgroup"] / figures["achieved_rate"])
+        assert 0 < figures["host_utilisation"] <= 1
+        assert trial.samples is not None
+        with (context.folder.path / "samples" / trial.samples).open() as file:
+            rows = list(csv.DictReader(file))
+        assert {row["name"] for row in rows} == {"t005-web", "t005-store", "host"}
+    assert platform.events.count(("start", "web")) == 1, "one application serves all rates"
+    assert platform.pids() == []
+
+
+@pytest.mark.root
+def test_errors_are_counted_and_a_load_without_a_success_fails(make_context: MakeContext) -> None:
+    context = make_context(web={"FAIL_FROM": "1"})
+    measures.run(context, PLANNED)
+    for trial in context.folder.trials():
+        assert trial.outcome == "failed"
+        assert trial.reason.startswith("no request succeeded: ") and "status 500" in trial.reason
+        assert (trial.value("requests_ok"), (trial.value("requests_failed") or 0) > 2) == (0, True)
+        assert trial.value("cpu_per_request") is None
+
+
+@pytest.mark.root
+def test_an_application_that_dies_under_load_fails_this_rate_and_the_rest(
+    make_context: MakeContext, platform: Any
+) -> None:
+    context = make_context(web={"CRASH_ON_POST": "1"})
+    measures.run(context, PLANNED)
+    trials = context.folder.trials()
+    assert [(trial.trial, trial.outcome) for trial in trials] == [(5, "failed"), (6, "failed")]
+    assert all("the first process of web has ended" in trial.reason for trial in trials)
+    assert [trial.parameters["rate_per_s"] for trial in trials] == [40.0, 20.0]
+    assert platform.pids() == []
+
+
+def test_a_late_generator_voids_the_trial() -> None:
+    assert verdict(load_result()) == ("ok", "")
+    assert verdict(load_result(late=True, reason="generator late: p99 lag 9 ms")) == (
+        "void",
+        "generator late: p99 lag 9 ms",
+    )
+    nothing_succeeded = verdict(load_result(ok=0, late=True, reason="generator late"))
+    assert nothing_succeeded == ("failed", "no request succeeded: 2 x timeout")
+
+
+def test_figures_are_summed_over_instances_and_divided_by_successes() -> None:
+    used = (Usage(1.5, 200.0, 150.0, 20), Usage(0.5, 40.0, 30.0, 20))
+    window = Window(load_result(), used, HostReading(0, 0, 0, 0, 0), HostReading(1, 30, 0, 120, 0))
+    figures = {metric.metric: metric.value for metric in metrics(20.0, window)}
+    assert figures["cpu_per_request"] == pytest.approx(0.02)
+    assert (figures["memory_cgroup"], figures["memory_pss"]) == (240.0, 180.0)
+    assert figures["achieved_rate"] == pytest.approx(20.0)
+    assert figures["memory_per_request"] == pytest.approx(12.0)
+    assert figures["host_utilisation"] == pytest.approx(0.25)
+    assert figures["latency_p99"] == pytest.approx(0.01, rel=1e-2)

@@ -1,0 +1,96 @@
+"""The checks: on this host, and as a user without privileges sees it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from testbed.doctor import Check, attempt, checks, command, parse_verdict, print_checks, space
+
+PREREQUISITE_MISSING = 5
+
+
+def namespaces() -> set[str]:
+    return {f"{path.name} {os.readlink(path)}" for path in Path("/proc/self/ns").iterdir()}
+
+
+@pytest.mark.root
+def test_this_host_can_do_what_the_tests_beside_this_one_need() -> None:
+    before = namespaces(), Path("/proc/self/mountinfo").read_text()
+    found = {check.name: check for check in checks()}
+    assert [name for name, check in found.items() if check.required and not check.ok] == []
+    assert (namespaces(), Path("/proc/self/mountinfo").read_text()) == before, "a check left something"
+
+
+@pytest.mark.root
+def test_without_privileges_the_checks_say_what_the_kernel_refused() -> None:
+    reader, writer = os.pipe()
+
+    def as_nobody() -> None:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        refused = {check.name: [check.detail, check.fix] for check in checks() if not check.ok}
+        os.write(writer, json.dumps(refused).encode())
+
+    assert attempt(as_nobody) == ""
+    os.close(writer)
+    with open(reader) as answer:
+        refused = json.load(answer)
+    assert {"root", "overlay", "network"} <= set(refused)
+    assert "Operation not permitted" in refused["overlay"][0]
+    assert "root" in refused["overlay"][1]
+
+
+def test_an_attempt_tells_why_it_failed_and_leaves_the_caller_alone() -> None:
+    def fail() -> None:
+        os.chdir("/proc")
+        raise OSError("mount: Invalid argument\nand more")
+
+    here = os.getcwd()
+    assert attempt(fail) == "mount: Invalid argument"
+    assert attempt(lambda: None) == ""
+    assert os.getcwd() == here
+
+
+def test_the_exit_code_depends_on_required_checks_only(capsys: pytest.CaptureFixture[str]) -> None:
+    fine = Check("root", True, "user id 0", "run it as root")
+    nice = Check("kvm", False, "/dev/kvm: no such file", "guests will be emulated", required=False)
+    absent = Check("qemu", False, "qemu is not on the PATH", "install it")
+    assert print_checks([fine, nice]) == 0
+    assert print_checks([fine, nice, absent]) == PREREQUISITE_MISSING
+    text = capsys.readouterr().out
+    assert "-> install it" in text and "-> guests will be emulated" in text
+    assert "-> run it as root" not in text
+
+    print_checks([nice], as_json=True)
+    assert json.loads(capsys.readouterr().out)[0] == {
+        "name": "kvm",
+        "ok": False,
+        "detail": "/dev/kvm: no such file",
+        "fix": "guests will be emulated",
+        "required": False,
+    }
+
+
+def test_the_accelerators_newest_verdict_counts() -> None:
+    assert parse_verdict([]).ok
+    tcg = parse_verdict(['{"accelerator": "tcg", "reason": "no /dev/kvm"}', '{"accelerator": "kvm", "reason": ""}'])
+    assert (tcg.ok, tcg.required, tcg.detail) == (False, False, "tcg: no /dev/kvm")
+    assert parse_verdict(['{"accelerator": "kvm", "reason": "booted in 0.8 s"}']).ok
+
+
+def test_an_absent_command_is_named() -> None:
+    check = command("qemu", "qemu-system-none", "--version")
+    assert not check.ok
+    assert "qemu-system-none" in check.detail
+
+
+def test_space_is_asked_for_where_the_store_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TESTBED_HOME", "/proc/testbed")
+    check = space()
+    assert not check.ok
+    assert "/proc/testbed" in check.detail and "TESTBED_HOME" in check.fix

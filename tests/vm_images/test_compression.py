@@ -1,0 +1,64 @@
+"""Each format that kernels and modules come in, packed as their own tools pack them."""
+
+from __future__ import annotations
+
+import ctypes
+import gzip
+import lzma
+import struct
+
+import pytest
+
+from runtime.errors import PrerequisiteError
+from vm_images.compression import decompress
+
+BLOCK_BYTES = 8 << 20
+DATA = bytes(range(256)) * 50_000  # above one LZ4 block
+
+
+def lz4_legacy(data: bytes) -> bytes:
+    """The frame that the kernel's build makes (``lz4 -l``), by the library."""
+    library = ctypes.CDLL("liblz4.so.1")
+    packed = bytearray(b"\x02\x21\x4c\x18")
+    for at in range(0, len(data), BLOCK_BYTES):
+        block = data[at : at + BLOCK_BYTES]
+        target = ctypes.create_string_buffer(library.LZ4_compressBound(len(block)))
+        done = library.LZ4_compress_default(block, target, len(block), len(target))
+        packed += struct.pack("<I", done) + target.raw[:done]
+    return bytes(packed)
+
+
+def zstd(data: bytes) -> bytes:
+    library = ctypes.CDLL("libzstd.so.1")
+    library.ZSTD_compress.restype = ctypes.c_size_t
+    target = ctypes.create_string_buffer(len(data) + 1000)
+    done = library.ZSTD_compress(target, ctypes.c_size_t(len(target)), data, ctypes.c_size_t(len(data)), 3)
+    return target.raw[:done]
+
+
+def test_gzip_and_xz() -> None:
+    assert decompress(gzip.compress(DATA), "test") == DATA
+    assert decompress(lzma.compress(DATA, check=lzma.CHECK_CRC32), "test") == DATA
+
+
+def test_lz4_legacy() -> None:
+    assert decompress(lz4_legacy(DATA), "test") == DATA
+
+
+def test_zstd_with_its_size_in_the_frame() -> None:
+    assert decompress(zstd(DATA) + b"trailing size", "test") == DATA
+
+
+def test_what_is_not_packed_is_left_alone() -> None:
+    assert decompress(b"\x7fELF...", "test") == b"\x7fELF..."
+
+
+@pytest.mark.parametrize("packed", [gzip.compress(DATA), lzma.compress(DATA)])
+def test_damage_names_the_file(packed: bytes) -> None:
+    with pytest.raises(PrerequisiteError, match="unpack the guest kernel"):
+        decompress(packed[:40] + b"\0" * 20, "the guest kernel")
+
+
+def test_a_cut_lz4_block_is_noticed() -> None:
+    with pytest.raises(PrerequisiteError, match="damaged"):
+        decompress(lz4_legacy(DATA)[:-10], "test")

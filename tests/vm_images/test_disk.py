@@ -1,0 +1,85 @@
+"""The disk: the same bits for the same layers, and in it what the layers hold."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from runtime.errors import PrerequisiteError
+from runtime.images.model import Image, ImageConfig, Layer
+from vm_images.disk import build_disk, disk_path, ensure_disk
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def layers(tmp_path: Path) -> list[Path]:
+    low, top = tmp_path / "low", tmp_path / "top"
+    for layer in (low, top):
+        layer.mkdir()
+    for name in range(200):
+        (low / f"file{name}").write_bytes(os.urandom(name * 50))
+    (low / "secret").write_text("mine")
+    (low / "secret").chmod(0o4700)
+    os.chown(low / "secret", 1000, 70000)
+    os.utime(low / "secret", ns=(1, 1_000_000_000_123_456_789))
+    (top / "file7").write_text("top")
+    return [low, top]
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_two_builds_give_the_same_bits(layers: list[Path], tmp_path: Path) -> None:
+    first, second = tmp_path / "one.erofs", tmp_path / "elsewhere" / "deeper" / "two.erofs"
+    build_disk(layers, "sha256:1", first)
+    build_disk(layers, "sha256:1", second)
+    assert sha256(first) == sha256(second)
+    assert os.listdir(second.parent) == ["two.erofs"]
+
+
+def test_other_layers_give_other_bits(layers: list[Path], tmp_path: Path) -> None:
+    build_disk(layers, "sha256:1", tmp_path / "one.erofs")
+    os.utime(layers[1] / "file7", (5, 5))
+    build_disk(layers, "sha256:1", tmp_path / "two.erofs")
+    assert sha256(tmp_path / "one.erofs") != sha256(tmp_path / "two.erofs")
+
+
+def test_the_files_come_out_as_they_went_in(layers: list[Path], tmp_path: Path) -> None:
+    build_disk(layers, "sha256:1", tmp_path / "disk.erofs")
+    out = tmp_path / "out"
+    subprocess.run(["fsck.erofs", f"--extract={out}", str(tmp_path / "disk.erofs")], check=True, capture_output=True)
+    status, expected = (out / "secret").stat(), (layers[0] / "secret").stat()
+    assert (status.st_mode, status.st_uid, status.st_gid) == (expected.st_mode, 1000, 70000)
+    assert status.st_mtime_ns == expected.st_mtime_ns
+    assert (out / "file7").read_text() == "top"
+    assert (out / "file199").read_bytes() == (layers[0] / "file199").read_bytes()
+
+
+def test_a_disk_is_built_once_an_image(layers: list[Path], tmp_path: Path) -> None:
+    image = Image("a/b", "sha256:abc", ImageConfig(), tuple(Layer(f"sha256:{p.name}", p) for p in layers))
+    path = ensure_disk(tmp_path / "disks", image)
+    before = path.stat()
+    assert ensure_disk(tmp_path / "disks", image) == path == disk_path(tmp_path / "disks", image)
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_layers_of_another_file_system_are_refused(tmp_path: Path) -> None:
+    shm = Path("/dev/shm")
+    if shm.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("the temporary directory and /dev/shm are one file system")
+    layer = shm / f"testbed-test-{os.getpid()}"
+    layer.mkdir()
+    try:
+        (layer / "file").touch()
+        with pytest.raises(PrerequisiteError, match="link .*file"):
+            build_disk([layer], "sha256:1", tmp_path / "disk.erofs")
+    finally:
+        (layer / "file").unlink()
+        layer.rmdir()
+    assert os.listdir(tmp_path) == []
