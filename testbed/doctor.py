@@ -92,15 +92,16 @@ def attempt(action: Callable[[], None]) -> str:
         try:
             action()
         except BaseException as error:
-            problem = (str(error).partition("\n")[0] or repr(error)).encode()
+            said = error.strerror if isinstance(error, OSError) else None
+            problem = ((said or str(error)).partition("\n")[0] or repr(error)).encode()
         finally:
             os.write(writer, problem)
             os._exit(0)
     os.close(writer)
     with open(reader, "rb") as answer:
-        said = answer.read().decode(errors="replace")
+        told = answer.read().decode(errors="replace")
     _, status = os.waitpid(pid, 0)
-    return said or (f"the child ended with status {status}" if status else "")
+    return told or (f"the child ended with status {status}" if status else "")
 
 
 def system_call(name: str, *arguments: object) -> None:

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # A trial is void when the generator's own lag could pass for the server's latency: when its p99 is more than
 # a tenth of the p99 that is reported, unless it is below 2 ms. On two processors kept busy by others it stays
-# below 0.5 ms (it runs at nice -20), so a void trial means that something went wrong on the host.
+# below 0.5 ms (it runs as a real-time task), so a void trial means that something went wrong on the host.
 LAG_LIMIT_S = 0.002
 LAG_LIMIT_FRACTION = 0.1
 

@@ -114,6 +114,17 @@ def test_a_wrong_request_is_refused(arguments: tuple[str, ...], code: int, messa
     assert not (tmp_path / "results").exists()
 
 
+def test_without_root_it_says_so(tmp_path: Path) -> None:
+    if not all(path.stat().st_mode & 0o001 for path in (ROOT, *ROOT.parents)):
+        pytest.skip(f"another user cannot enter {ROOT}, so what it is told cannot be tested here")
+    environment = {**os.environ, "HOME": "/nonexistent"}
+    done = run(
+        "bench", "--scenario", "clickme", "--out", str(tmp_path / "r"), user=65534, group=65534, env=environment
+    )
+    assert done.returncode == 5
+    assert "needs root" in done.stderr and "Traceback" not in done.stderr
+
+
 def changed_scenario(tmp_path: Path, file: str, old: str, new: str) -> Path:
     """A copy of clickme with one text replaced."""
     folder = tmp_path / "changed"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ remember_owner = 0
 _LIBVIRT_USER = "libvirt-qemu"
 _event_loop_lock = threading.Lock()
 _event_loop: threading.Thread | None = None
+_root: Path | None = None
 
 
 def _silent(_context: object, _error: object) -> None:
@@ -60,29 +64,51 @@ def _ensure_event_loop(libvirt: Any) -> None:
             _event_loop.start()
 
 
-def open_embedded(root: Path, cache: Path) -> Any:
-    """A connection (virConnect) to the driver with its state below ``root``.
-
-    What it learns of emulators is kept in ``cache``, a directory that outlives it. Domains start in the network
-    namespace of the thread that starts them. Raises PrerequisiteError when the driver does not open.
-    """
+def _require_user() -> None:
+    """The driver looks the user up before it reads its configuration, and gives up without it."""
     try:
         pwd.getpwnam(_LIBVIRT_USER)
     except KeyError as error:
-        # The driver looks it up before it reads its configuration, and gives up without it.
         raise PrerequisiteError(f"no user {_LIBVIRT_USER}", "install libvirt-daemon-system, which makes it") from error
-    libvirt = load_libvirt()
-    folder = root / "etc"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "qemu.conf").write_text(_QEMU_CONF)
+
+
+def _lay_out(root: Path, cache: Path) -> Path:
+    """Make the driver's directories; return the topmost directory that had to be made."""
+    missing = [path for path in (root, *root.parents) if not path.exists()]
+    for name in ("etc", "run/qemu", "lib/qemu", "log/qemu"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    (root / "etc" / "qemu.conf").write_text(_QEMU_CONF)
     cache.mkdir(parents=True, exist_ok=True)
     (root / "cache").symlink_to(cache)
-    _ensure_event_loop(libvirt)
+    return missing[-1]
+
+
+@contextmanager
+def embedded(folder: Path, cache: Path) -> Iterator[Any]:
+    """A connection (virConnect) to the driver, with its state in the new directory ``folder``, removed at the end.
+
+    What it learns of emulators is kept in ``cache``, which stays. Domains start in the network namespace of the
+    thread that starts them. The driver knows one directory for as long as the process lives: a second
+    connection, after the first, has its state where the first had it. Raises PrerequisiteError.
+    """
+    global _root
+    _require_user()
+    libvirt = load_libvirt()
+    root = _root = _root or folder
+    topmost = _lay_out(root, cache)
     try:
-        return libvirt.open(f"qemu:///embed?root={root}")
-    except libvirt.libvirtError as error:
-        hint = "install libvirt-daemon-system and libvirt-daemon-driver-qemu"
-        raise PrerequisiteError(f"open libvirt's embedded QEMU driver at {root}: {error}", hint) from error
+        _ensure_event_loop(libvirt)
+        try:
+            connection = libvirt.open(f"qemu:///embed?root={root}")
+        except libvirt.libvirtError as error:
+            hint = "install libvirt-daemon-system and libvirt-daemon-driver-qemu"
+            raise PrerequisiteError(f"open libvirt's embedded QEMU driver at {root}: {error}", hint) from error
+        try:
+            yield connection
+        finally:
+            connection.close()
+    finally:
+        shutil.rmtree(topmost, ignore_errors=True)
 
 
 def learn_emulator(connection: Any, emulator: Path, kind: str) -> None:

@@ -68,4 +68,4 @@ def ensure_emulator(guest_root: Path, qemu: Path) -> Path:
             unfinished.mkdir()
             shutil.copy2(STATIC_BINARY, unfinished / "emulator")
             (unfinished / "emulator.plan").write_bytes(encode(Plan((_become(qemu),))))
-    return folder / "emulator"
+    return (folder / "emulator").resolve()  # libvirt remembers it by this name

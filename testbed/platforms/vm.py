@@ -18,7 +18,7 @@ from runtime.images.model import Image
 from runtime.plan.encode import encode
 from runtime.plan.guest import guest_plan
 from testbed.platforms.accelerator import Verdict, verdict
-from testbed.platforms.connection import destroy_domain, learn_emulator, open_embedded, start_domain
+from testbed.platforms.connection import destroy_domain, embedded, learn_emulator, start_domain
 from testbed.platforms.console import Console
 from testbed.platforms.domain import Domain, domain_xml, guest_memory_bytes, vcpu_count
 from testbed.platforms.emulator import emulator_plan, ensure_emulator, find_qemu, qemu_version
@@ -137,8 +137,7 @@ class VmPlatform:
             self._scratch.mkdir(parents=True)
             undo.callback(shutil.rmtree, self._scratch, ignore_errors=True)
             emulator = ensure_emulator(root, qemu)
-            connection = open_embedded(self._scratch / "libvirt", emulator.parent / "cache")
-            undo.callback(connection.close)
+            connection = undo.enter_context(embedded(self._scratch / "libvirt", emulator.parent / "cache"))
             # Else it would be part of the first timed start.
             learn_emulator(connection, emulator, "kvm" if found.accelerator == "kvm" else "qemu")
             reader = ConsoleReader()

@@ -1,0 +1,247 @@
+"""The figures of a run: start, density, utilisation. A trial that is not ``ok`` is in none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import linear_regression, median
+
+from matplotlib.axes import Axes
+
+from reports.drawing import HEIGHT_IN, INK, MUTED, Look, drawn, label_ends, log_scale, looks, wrapped
+from reports.quantities import LOAD, MEBIBYTE, RULERS, Quantity, number, phase
+from testbed.analysis import Platform, Ramp, Run, memory_slope, ramps, start_phases, utilisation
+from testbed.intervals import Estimate
+from testbed.results import Trial
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure: its SVG document, what it shows in words (for who cannot see it), and the line below it."""
+
+    svg: str
+    alt: str
+    caption: str
+
+
+def start(run: Run) -> list[Picture]:
+    """One waterfall of phases a platform; on one scale unless an emulated platform would dwarf the others."""
+    found = [(one, _stages(run, one)) for one in run.platforms if start_phases(run, one.name)]
+    ends = [max(max(seconds) for _, seconds in stages) for _, stages in found]
+    shared = 0.0 if any(one.emulated for one, _ in found) else max(ends, default=0.0)
+    pictures = [_waterfall(run, one, stages, shared or end) for (one, stages), end in zip(found, ends, strict=True)]
+    if shared or len(pictures) < 2:
+        return pictures
+    return [replace(picture, caption=f"{picture.caption} The figures have different scales.") for picture in pictures]
+
+
+def _stages(run: Run, platform: Platform) -> list[tuple[str, list[float]]]:
+    """Every phase's seconds in all ok trials, in the order of their medians, the application's last."""
+    trials = [
+        trial
+        for trial in run.trials
+        if (trial.outcome, trial.measure, trial.platform) == ("ok", "start", platform.name)
+    ]
+    names = dict.fromkeys(metric.metric for trial in trials for metric in trial.metrics)
+    services = [name for name in names if "." in name]
+    own = ["port_open", "ready"] if services else ["created", "first_process", "port_open", "ready"]
+    stages = [(name, _seconds(trials, name)) for name in (*services, *(name for name in own if name in names))]
+    return [stage for stage in stages if stage[1]]
+
+
+def _seconds(trials: Sequence[Trial], name: str) -> list[float]:
+    return [value for trial in trials if (value := trial.value(name)) is not None]
+
+
+def _waterfall(run: Run, platform: Platform, stages: list[tuple[str, list[float]]], end_s: float) -> Picture:
+    look, svg = looks(run)[platform.name], list[str]()
+    medians = {name: median(seconds) for name, seconds in stages}
+    with drawn(1.3 + 0.3 * len(stages), svg) as axes:
+        for row, (name, seconds) in enumerate(stages):
+            begin = _begin(name, medians)
+            axes.barh(row, medians[name] - begin, left=begin, height=0.62, color=look.colour, alpha=0.22, linewidth=0)
+            axes.plot([medians[name]] * 2, [row - 0.31, row + 0.31], color=look.colour, linewidth=2)
+            axes.plot(
+                seconds, [row] * len(seconds), look.marker, color=look.colour, markerfacecolor=look.face,
+                markersize=4, alpha=0.75, linestyle="none",
+            )  # fmt: skip
+            axes.annotate(
+                f"{number(medians[name])} s", (max(seconds), row), xytext=(7, 0), textcoords="offset points",
+                va="center", fontsize=9, color=INK,
+            )  # fmt: skip
+        axes.set_yticks(range(len(stages)), [_stage_title(name) for name, _ in stages])
+        axes.set_ylim(len(stages) - 0.4, -0.6)
+        axes.set_xlim(0, end_s * 1.16)
+        axes.grid(axis="y", visible=False)
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel("seconds since the application was requested")
+        axes.set_title(f"Start: {platform.label}", color=look.colour)
+    count = max(len(seconds) for _, seconds in stages)
+    told = ", ".join(f"{_stage_title(name)} {number(median)} s" for name, median in medians.items())
+    return Picture(
+        svg[0],
+        f"Phases of the start of {platform.label}, medians of {count} trials: {told}.",
+        f"{platform.label}: each mark is one of {count} trials, each line the median; a bar is the time since the"
+        " phase before.",
+    )
+
+
+def _begin(name: str, medians: Mapping[str, float]) -> float:
+    """Where a phase's bar begins: at the latest phase before it of the same service; for the application, of any."""
+    service, dot, _ = name.rpartition(".")
+    earlier = [
+        at for other, at in medians.items() if at < medians[name] and (not dot or other.startswith(f"{service}."))
+    ]
+    return max(earlier, default=0.0)
+
+
+def _stage_title(name: str) -> str:
+    service, dot, own = name.rpartition(".")
+    return f"{service}: {phase(own).title}" if dot else phase(own).title
+
+
+def density(run: Run) -> list[Picture]:
+    """Memory against the number of copies, by each ruler, and the latency while the number grew."""
+    found = {one.name: [ramp for ramp in ramps(run, one.name) if ramp.points] for one in run.platforms}
+    found = {name: of for name, of in found.items() if of}
+    if not found:
+        return []
+    pictures = [_memory(run, found, ruler, quantity) for ruler, quantity in RULERS.items()]
+    return [*pictures, _ramp_latency(run, found)]
+
+
+def _taken(ramp: Ramp, ruler: str) -> list[tuple[float, float]]:
+    """Number of copies and MiB taken, from a ramp's samples. MemAvailable counts down from the empty host."""
+    column = {"memory_cgroup": "cgroup_bytes", "memory_pss": "pss_bytes", "memory_available": "available_bytes"}[ruler]
+    copies, taken = ramp.points.get("applications", ()), ramp.points.get(column, ())
+    if ruler == "memory_available" and taken:
+        taken = tuple(taken[0] - value for value in taken)
+    return [(count, value * MEBIBYTE) for count, value in zip(copies, taken, strict=False)]
+
+
+def _memory(run: Run, found: Mapping[str, Sequence[Ramp]], ruler: str, quantity: Quantity) -> Picture:
+    svg, told, ends = list[str](), [], list[tuple[float, float, str, str]]()
+    with drawn(HEIGHT_IN, svg) as axes:
+        for name, of in found.items():
+            look, slope = looks(run)[name], memory_slope(of, ruler)
+            points = [point for ramp in of for point in _taken(ramp, ruler)]
+            if not points or slope is None:
+                continue
+            x, y = zip(*points, strict=True)
+            axes.plot(x, y, look.marker, color=look.colour, markerfacecolor=look.face, markersize=5, linestyle="none")
+            last = max(x)
+            if len(set(x)) > 1:
+                line = linear_regression(x, y)
+                ys = [line.intercept + line.slope * at for at in (min(x), last)]
+                axes.plot([min(x), last], ys, look.line, color=look.colour, linewidth=1.6)
+                ends.append((last, ys[1], f"{wrapped(look.label)}\n{quantity.show(slope.value)} each", look.colour))
+            told.append(f"{look.label} {quantity.show(slope.value)} for each copy")
+        _whole_copies(axes, found)
+        axes.set_ylabel("memory taken (MiB)")
+        axes.set_title(f"Memory: {quantity.title}")
+        label_ends(axes, ends)
+    alt = f"Memory taken against the number of copies of the application, {quantity.title}: {'; '.join(told)}."
+    return Picture(svg[0], alt, f"{quantity.title[0].upper()}{quantity.title[1:]}: one mark a step of the ramp.")
+
+
+def _whole_copies(axes: Axes, found: Mapping[str, Sequence[Ramp]]) -> None:
+    most = max((max(ramp.points.get("applications", (0,))) for of in found.values() for ramp in of), default=0)
+    step = max(1, round(most / 8))
+    axes.set_xticks(range(0, int(most) + 1, step))
+    axes.set_xlabel("copies of the application running")
+
+
+def _ramp_latency(run: Run, found: Mapping[str, Sequence[Ramp]]) -> Picture:
+    svg, told, ends = list[str](), [], list[tuple[float, float, str, str]]()
+    settings = run.manifest.get("settings") or {}
+    limit = (settings.get("slo") or {}).get("p99_ms")
+    with drawn(HEIGHT_IN, svg) as axes:
+        for name, of in found.items():
+            look = looks(run)[name]
+            for ramp in of:
+                pairs = zip(ramp.points.get("applications", ()), ramp.points.get("p99_ms", ()), strict=False)
+                points = [(count, p99) for count, p99 in pairs if count > 0 and p99 > 0]
+                if points:
+                    x, y = zip(*points, strict=True)
+                    axes.plot(
+                        x, y, look.line, marker=look.marker, color=look.colour, markerfacecolor=look.face,
+                        markersize=5, linewidth=1.4,
+                    )  # fmt: skip
+                    told.append(f"{look.label} {number(y[-1])} ms with {x[-1]:g}")
+                    if ramp is of[-1]:
+                        ends.append((x[-1], y[-1], wrapped(look.label), look.colour))
+        log_scale(axes)
+        if isinstance(limit, int | float):
+            axes.axhline(limit, color=MUTED, linewidth=1, linestyle=":")
+            ends.append((0, limit, f"service level\n{limit:g} ms", MUTED))
+        _whole_copies(axes, found)
+        axes.set_ylabel("latency p99 (ms, log scale)")
+        axes.set_title("Latency while the ramp grew")
+        label_ends(axes, ends)
+    alt = f"99th percentile of latency against the number of copies, service level {limit} ms: {'; '.join(told)}."
+    return Picture(svg[0], alt, "Latency over all copies at each step; beyond the dotted line the ramp stops.")
+
+
+def load(run: Run) -> list[Picture]:
+    """Latency, processor time, memory and the host's utilisation against the offered rate."""
+    found = {one.name: utilisation(run, one.name) for one in run.platforms}
+    found = {name: rates for name, rates in found.items() if rates}
+    if not found:
+        return []
+    return [
+        _against_rate(run, found, ("latency_p50", "latency_p99"), "Latency", "latency (ms, log scale)", log=True),
+        _against_rate(
+            run, found, ("cpu_per_request",), "Processor time", "CPU time per request (ms, log scale)", log=True
+        ),
+        _against_rate(run, found, ("memory_cgroup",), "Memory under load", "cgroup charge (MiB)"),
+        _against_rate(run, found, ("host_utilisation",), "Host utilisation", "busy part of the host's processors (%)"),
+    ]
+
+
+def _against_rate(
+    run: Run,
+    found: Mapping[str, Mapping[float, Mapping[str, Estimate]]],
+    metrics: Sequence[str],
+    title: str,
+    unit: str,
+    log: bool = False,
+) -> Picture:
+    svg, told, ends = list[str](), [], list[tuple[float, float, str, str]]()
+    with drawn(HEIGHT_IN, svg) as axes:
+        for name, rates in found.items():
+            look = looks(run)[name]
+            for metric in metrics:
+                points = [(rate, figures[metric]) for rate, figures in rates.items() if metric in figures]
+                if not points:
+                    continue
+                end = _series(axes, look, LOAD[metric], points, faint=metric == "latency_p50")
+                shown = wrapped(look.label) + (f"\n{metric[-3:]}" if len(metrics) > 1 else "")
+                ends.append((*end, shown.replace("\np", " p") if "\n(" not in shown else shown, look.colour))
+                told.append(f"{look.label} {LOAD[metric].title} {LOAD[metric].show(points[-1][1].value)}")
+        if log:
+            log_scale(axes)
+        else:
+            axes.set_ylim(bottom=0)
+        axes.set_xlim(left=0)
+        axes.set_xlabel("requests offered per second")
+        axes.set_ylabel(unit)
+        axes.set_title(title)
+        label_ends(axes, ends)
+    alt = f"{title} against the offered rate; at the highest rate: {'; '.join(told)}."
+    return Picture(svg[0], alt, f"{title}: medians; bars are 95 % intervals, or the range of fewer than six trials.")
+
+
+def _series(
+    axes: Axes, look: Look, quantity: Quantity, points: Sequence[tuple[float, Estimate]], faint: bool
+) -> tuple[float, float]:
+    """One platform's line with its intervals; returns its right end."""
+    x = [rate for rate, _ in points]
+    y = [estimate.value * quantity.scale for _, estimate in points]
+    down = [(estimate.value - estimate.low) * quantity.scale for _, estimate in points]
+    up = [(estimate.high - estimate.value) * quantity.scale for _, estimate in points]
+    axes.errorbar(
+        x, y, yerr=[down, up], fmt=look.marker, linestyle=look.line, color=look.colour, markerfacecolor=look.face,
+        markersize=4 if faint else 5.5, linewidth=1.0 if faint else 1.7, elinewidth=1, capsize=2.5,
+        alpha=0.65 if faint else 1.0,
+    )  # fmt: skip
+    return x[-1], y[-1]

@@ -1,0 +1,257 @@
+"""The report as one HTML page that needs nothing else: figures, tables, facts, and what they mean."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from reports import figures
+from reports.quantities import LOAD, RULERS, START, Quantity, number, phase
+from reports.summary import compose, copies
+from testbed.analysis import Run, memory_slope, ramps, service_phases, start_phases, tallies, utilisation
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_BEFORE_UNIT = re.compile(r"(?<=[0-9]) (?=(?:s|ms|MiB|requests/s)\b|%|/s)")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell: the figure, and in small print below it its interval."""
+
+    text: str
+    below: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: the first cell of a row is its heading."""
+
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One measure: its pictures (as data URIs), its tables, and what its trials came to."""
+
+    pictures: tuple[tuple[str, figures.Picture], ...]
+    tables: tuple[Table, ...]
+    measured: bool
+
+
+def page(run: Run) -> str:
+    """The whole page."""
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["unbroken"] = unbroken
+    asked = run.manifest.get("measures")
+    return environment.get_template("report.html.j2").render(
+        run=run,
+        manifest=run.manifest,
+        answer=compose(run),
+        when=_when(run.manifest),
+        asked=asked if isinstance(asked, list) else ["start", "density", "utilisation"],
+        start=_section(run, "start", figures.start(run), _start_tables(run)),
+        density=_section(run, "density", figures.density(run), _density_tables(run)),
+        utilisation=_section(run, "utilisation", figures.load(run), _load_tables(run)),
+        settings=_settings(run.manifest),
+        outcomes=_outcomes(run),
+        unsuccessful=[(one, reason) for one in tallies(run) for reason in one.reasons],
+        labels={one.name: one.label for one in run.platforms},
+        platforms=[(one, facts(one.facts)) for one in run.platforms],
+        host=facts(_mapping(run.manifest.get("host"))),
+        versions=facts(_mapping(run.manifest.get("versions"))),
+        images=_images(run.manifest),
+        noise=[str(line) for line in run.manifest.get("noise") or ()],
+    )
+
+
+def unbroken(text: str) -> str:
+    """A text in which no line ends between a number and its unit."""
+    return _BEFORE_UNIT.sub("\N{NO-BREAK SPACE}", text)
+
+
+def facts(nested: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested facts as pairs of a readable name and a text, in their order; what is empty is left out."""
+    found: list[tuple[str, str]] = []
+    for key, value in nested.items():
+        name = f"{prefix}{key}".replace("_", " ")
+        if isinstance(value, Mapping):
+            found += facts(value, f"{name}: ")
+        elif isinstance(value, list | tuple):
+            found.append((name, ", ".join(str(item) for item in value)))
+        elif isinstance(value, bool):
+            found.append((name, "yes" if value else "no"))
+        else:
+            found.append(_sized(name, value))
+    return [(name, text) for name, text in found if text not in ("", "None")]
+
+
+def _sized(name: str, value: object) -> tuple[str, str]:
+    """A fact in bytes reads better in MiB."""
+    if name.endswith(" bytes") and isinstance(value, int):
+        return name.removesuffix(" bytes"), f"{number(value / 2**20)} MiB"
+    return name, str(value)
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _when(manifest: Mapping[str, Any]) -> str:
+    """When the run was, and how long it took."""
+    try:
+        began = datetime.fromisoformat(str(manifest.get("started")))
+    except ValueError:
+        return "at an unknown time"
+    shown = f"{began.day} {began:%B %Y, %H:%M} UTC"
+    try:
+        took_s = (datetime.fromisoformat(str(manifest.get("finished"))) - began).total_seconds()
+    except (ValueError, TypeError):
+        return shown
+    return f"{shown}, took {took_s / 60:.0f} min" if took_s >= 90 else f"{shown}, took {took_s:.0f} s"
+
+
+def _section(run: Run, measure: str, pictures: Iterable[figures.Picture], tables: Iterable[Table]) -> Section:
+    shown = tuple((_data_uri(picture.svg), picture) for picture in pictures)
+    measured = any(one.ok for one in tallies(run) if one.measure == measure)
+    return Section(shown, tuple(table for table in tables if table.rows), measured)
+
+
+def _data_uri(svg: str) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+
+
+def _cell(quantity: Quantity, estimate: Any) -> Cell:
+    """An estimate (or none) with its interval."""
+    return Cell(quantity.show(estimate.value), quantity.beside(estimate)) if estimate else Cell("–")
+
+
+def _start_tables(run: Run) -> list[Table]:
+    """The application's phases, then each service's."""
+    ends = {one.name: start_phases(run, one.name) for one in run.platforms}
+    labels = tuple(
+        f"{one.label} (n = {max(e.n for e in ends[one.name].values())})" for one in run.platforms if ends[one.name]
+    )
+    having = [one for one in run.platforms if ends[one.name]]
+    phases = tuple(
+        (Cell(quantity.title), *(_cell(quantity, ends[one.name].get(name)) for one in having))
+        for name, quantity in START.items()
+        if any(name in ends[one.name] for one in having)
+    )
+    services = {one.name: service_phases(run, one.name) for one in having}
+    slowest = max(services.values(), key=len, default={})
+    pairs = dict.fromkeys((*slowest, *(pair for found in services.values() for pair in found)))
+    by_service = tuple(
+        (
+            Cell(f"{service}: {phase(name).title}"),
+            *(_cell(phase(name), services[one.name].get((service, name))) for one in having),
+        )
+        for service, name in pairs
+    )
+    head = ("phase", *labels)
+    caption = "Seconds since the application was requested"
+    return [
+        Table(
+            f"{caption}: the application. Medians, with 95 % intervals (or the range of fewer than six trials).",
+            head,
+            phases,
+        ),
+        Table(
+            f"{caption}: each service. Services start one after the other, in the order of their dependencies.",
+            head,
+            by_service,
+        ),
+    ]
+
+
+def _density_tables(run: Run) -> list[Table]:
+    """What one more application takes; how far each ramp went and why it ended."""
+    found = {one: of for one in run.platforms if (of := ramps(run, one.name))}
+    rows = [
+        (
+            Cell(f"memory of a copy, {quantity.title}"),
+            *(_cell(quantity, memory_slope(of, name)) for of in found.values()),
+        )
+        for name, quantity in RULERS.items()
+        if any(memory_slope(of, name) for of in found.values())
+    ]
+    rows.append((Cell("copies within the service level"), *(Cell(*copies(of)) for of in found.values())))
+    ends = tuple(
+        (Cell(f"trial {ramp.trial}: {one.label}"), Cell(str(ramp.applications)), Cell(ramp.reason or "no reason given"))
+        for one, of in found.items()
+        for ramp in of
+    )
+    caption = "Memory that each further copy takes: the slope over the ramp, with its 95 % interval."
+    return [
+        Table(caption, ("figure", *(one.label for one in found)), tuple(rows) if found else ()),
+        Table("Why each ramp ended.", ("ramp", "copies", "reason"), ends),
+    ]
+
+
+def _load_tables(run: Run) -> list[Table]:
+    """One table a platform: a row for each rate."""
+    found = [(one, utilisation(run, one.name)) for one in run.platforms]
+    shown = [name for name in LOAD if any(name in figures for _, rates in found for figures in rates.values())]
+    return [
+        Table(
+            f"{one.label}: medians by offered rate, with 95 % intervals (or the range of fewer than six trials).",
+            ("offered", *(LOAD[name].title for name in shown)),
+            tuple(
+                (Cell(f"{rate:g} /s"), *(_cell(LOAD[name], figures.get(name)) for name in shown))
+                for rate, figures in rates.items()
+            ),
+        )
+        for one, rates in found
+    ]
+
+
+def _outcomes(run: Run) -> Table:
+    rows = tuple(
+        (
+            Cell(f"{one.measure}: {next((p.label for p in run.platforms if p.name == one.platform), one.platform)}"),
+            *(Cell(str(count)) for count in (one.ok, one.failed, one.void, one.interrupted)),
+        )
+        for one in tallies(run)
+    )
+    return Table(
+        "Trials by outcome. Only those that are ok are in the figures.",
+        ("trials", "ok", "failed", "void", "interrupted"),
+        rows,
+    )
+
+
+def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that the text of the page speaks of, each empty when the manifest has it not."""
+    settings = _mapping(manifest.get("settings"))
+    sections = {name: _mapping(settings.get(name)) for name in ("ready", "load", "slo", "density")}
+    return {"flat": facts(settings), **sections}
+
+
+def _images(manifest: Mapping[str, Any]) -> Sequence[tuple[str, str, str, list[str]]]:
+    """Service, reference, id and layers of every image."""
+    images = _mapping(manifest.get("images"))
+    return [
+        (
+            str(name),
+            str(image.get("reference", "")),
+            str(image.get("id", "")),
+            [str(one) for one in image.get("layers", ())],
+        )
+        for name, image in images.items()
+        if isinstance(image, Mapping)
+    ]

@@ -1,0 +1,92 @@
+"""How figures are called and written: title, unit, number of digits, and the interval beside."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from testbed.analysis import MemorySlope
+from testbed.intervals import Estimate
+
+MEBIBYTE = 1 / 2**20
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A measured quantity as it is shown: the value in its base unit, times ``scale``, is in ``unit``."""
+
+    title: str
+    unit: str
+    scale: float = 1.0
+
+    def show(self, value: float) -> str:
+        """The number with its unit."""
+        return f"{number(value * self.scale)} {self.unit}".rstrip()
+
+    def span(self, low: float, high: float, value: float) -> str:
+        """An interval without unit, to as many decimals as its estimate ``value`` is shown with."""
+        decimals = _decimals(value * self.scale)
+        between = "–" if low >= 0 else " to "
+        return f"{_fixed(low * self.scale, decimals)}{between}{_fixed(high * self.scale, decimals)}"
+
+    def beside(self, estimate: Estimate | MemorySlope) -> str:
+        """What stands beside a figure: its interval, or the range of too few trials; empty when there is neither."""
+        if estimate.low is None or estimate.high is None or (isinstance(estimate, Estimate) and estimate.n < 2):
+            return ""
+        if estimate.low == estimate.high == 0:
+            return ""  # a time that is zero by definition
+        span = self.span(estimate.low, estimate.high, estimate.value)
+        return span if estimate.is_interval else f"range {span}"
+
+    def basis(self, estimate: Estimate | MemorySlope) -> str:
+        """What a figure rests on, for a sentence: the number of trials and its interval or range, in brackets."""
+        beside = self.beside(estimate)
+        shown = f"{'95 % interval ' if estimate.is_interval else ''}{beside} {self.unit}"
+        if isinstance(estimate, MemorySlope):
+            return f" ({shown})" if beside else ""
+        return f" (median of {estimate.n}; {shown})" if beside else " (one trial)"
+
+
+START = {
+    "request": Quantity("requested", "s"),
+    "created": Quantity("instance created", "s"),
+    "kernel_entry": Quantity("guest kernel entered", "s"),
+    "first_userspace": Quantity("guest's first process", "s"),
+    "first_process": Quantity("command running", "s"),
+    "port_open": Quantity("port open", "s"),
+    "ready": Quantity("first correct answer", "s"),
+}
+RULERS = {
+    "memory_cgroup": Quantity("cgroup charge", "MiB", MEBIBYTE),
+    "memory_pss": Quantity("sum of PSS", "MiB", MEBIBYTE),
+    "memory_available": Quantity("drop of MemAvailable", "MiB", MEBIBYTE),
+}
+LOAD = {
+    "achieved_rate": Quantity("answered", "/s"),
+    "latency_p50": Quantity("latency p50", "ms", 1e3),
+    "latency_p99": Quantity("latency p99", "ms", 1e3),
+    "cpu_per_request": Quantity("CPU time per request", "ms", 1e3),
+    "memory_cgroup": Quantity("memory, cgroup charge", "MiB", MEBIBYTE),
+    "memory_pss": Quantity("memory, sum of PSS", "MiB", MEBIBYTE),
+    "memory_per_request": Quantity("memory per request/s", "MiB", MEBIBYTE),
+    "host_utilisation": Quantity("host utilisation", "%", 100.0),
+}
+
+
+def phase(name: str) -> Quantity:
+    """A phase of a start; one that only some platform has goes by its own name."""
+    return START.get(name) or Quantity(name.replace("_", " "), "s")
+
+
+def number(value: float) -> str:
+    """A number to three significant digits, written out."""
+    return _fixed(value, _decimals(value))
+
+
+def _decimals(value: float) -> int:
+    return 0 if value == 0 else min(9, max(0, 2 - math.floor(math.log10(abs(value)))))
+
+
+def _fixed(value: float, decimals: int) -> str:
+    text = f"{value:,.{decimals}f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    return text.replace("-", "\N{MINUS SIGN}") if float(f"{value:.{decimals}f}") else text.lstrip("-")

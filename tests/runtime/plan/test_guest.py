@@ -1,0 +1,115 @@
+"""The guest's plan is pure, and from the root file system on it is the container's."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from runtime.cgroups import Hierarchies
+from runtime.errors import UsageError
+from runtime.plan import steps as s
+from runtime.plan.constants import MS_MOVE, MS_RDONLY
+from runtime.plan.container import container_plan
+from runtime.plan.encode import encode
+from runtime.plan.explain import explain
+from runtime.plan.guest import EXECUTING, FIRST_USERSPACE, guest_plan
+from runtime.spec import Link, Process, Resources, Spec, User
+
+MODULES = ("/modules/virtio.ko", "/modules/virtio_blk.ko")
+V1 = Hierarchies(
+    {name: Path("/cg") / name for name in ("memory", "cpu", "cpuacct", "pids", "devices")}, None, frozenset()
+)
+LINK = Link(IPv4Interface("10.0.0.2/24"), "02:00:0a:00:00:02", IPv4Address("10.0.0.1"))
+T = TypeVar("T", bound=s.Step)
+
+
+def spec(*, args: tuple[str, ...] = ("server", "--port", "1"), link: Link | None = LINK, pids: int | None = 32) -> Spec:
+    process = Process(args=args, env=("PATH=/bin", "A=1"), cwd="/srv", user=User(1000, 1000, (4,), 0o027))
+    hosts = (("redis", "10.0.0.3"),)
+    return Spec(process, ("/store/a", "/store/b"), "web", Resources(64 << 20, 0.5, pids), link, hosts)
+
+
+def of_type(plan: s.Plan, kind: type[T]) -> list[T]:
+    return [step for step in plan.steps() if isinstance(step, kind)]
+
+
+def from_the_host_name_on(plan: s.Plan) -> list[s.Step]:
+    return list(plan.child[plan.child.index(s.SetHostname("web")) :])
+
+
+def test_the_last_steps_are_the_containers_own() -> None:
+    container = from_the_host_name_on(container_plan(spec(link=None), V1, "testbed/r/i"))
+    guest = from_the_host_name_on(guest_plan(spec(), MODULES))
+    guests_own = [step for step in guest if step not in container]
+    assert [step for step in guest if step in container] == container
+    # A container's standard input is opened by whoever starts it, and its phases are seen without a console.
+    assert guests_own == [s.Open("/dev/null", 0), s.Message(EXECUTING)]
+
+
+def test_proc_dev_and_sys_are_mounted_as_in_a_container() -> None:
+    def mounted(plan: s.Plan) -> list[s.Mount]:
+        return [step for step in of_type(plan, s.Mount) if not step.target.startswith(("/", "."))]
+
+    guest = mounted(guest_plan(spec(), MODULES))
+    assert guest == mounted(container_plan(spec(link=None), V1, "testbed/r/i"))
+    assert {"proc", "dev", "sys"} <= {step.target for step in guest}
+
+
+def test_the_host_hears_of_the_first_and_the_last_step() -> None:
+    steps = list(guest_plan(spec(), MODULES).steps())
+    assert steps[0] == s.Message(FIRST_USERSPACE)
+    assert steps[-2] == s.Message(EXECUTING)
+    assert steps[-1] == s.Exec(("server", "--port", "1"), ("PATH=/bin", "A=1"), "/bin")
+
+
+def test_modules_are_loaded_in_order_before_the_disk_is_waited_for() -> None:
+    steps = list(guest_plan(spec(), MODULES).steps())
+    places = [steps.index(s.LoadModule(path)) for path in MODULES]
+    assert places == sorted(places)
+    assert places[-1] < steps.index(s.WaitPath("/dev/vda"))
+
+
+def test_the_disk_is_read_only_below_a_volatile_overlay() -> None:
+    mounts = {step.fstype: step for step in of_type(guest_plan(spec(), MODULES), s.Mount) if step.fstype}
+    assert mounts["erofs"].source == "/dev/vda"
+    assert mounts["erofs"].flags & MS_RDONLY
+    assert mounts["overlay"].data.startswith("lowerdir=lower,upperdir=/volatile/")
+
+
+def test_the_root_is_moved_and_entered() -> None:
+    plan = guest_plan(spec(), MODULES)
+    moves = [step for step in of_type(plan, s.Mount) if step.flags == MS_MOVE]
+    assert [(step.source, step.target) for step in moves] == [(".", "/")]
+    assert of_type(plan, s.Chroot) == [s.Chroot(".")]
+    assert of_type(plan, s.PivotRoot) == []
+
+
+def test_the_network_is_lo_address_up_route() -> None:
+    assert [step.what for step in of_type(guest_plan(spec(), MODULES), s.Netlink)] == [
+        "bring lo up",
+        "eth0 is 10.0.0.2/24",
+        "bring eth0 up",
+        "default route by 10.0.0.1",
+    ]
+    assert len(of_type(guest_plan(spec(link=None), MODULES), s.Netlink)) == 1
+
+
+def test_the_task_limit_is_the_containers() -> None:
+    plan = guest_plan(spec(pids=32), MODULES)
+    limits = [step for step in of_type(plan, s.Write) if step.path.endswith("pids.max")]
+    assert [step.data for step in limits] == [("32",)]
+    assert not any(step.fstype == "cgroup2" for step in of_type(guest_plan(spec(pids=None), MODULES), s.Mount))
+
+
+def test_it_is_encodable_and_can_be_explained() -> None:
+    plan = guest_plan(spec(), MODULES)
+    assert encode(plan).startswith(b"TBPLAN")
+    assert "erofs" in explain(plan)
+
+
+def test_a_guest_needs_a_command() -> None:
+    with pytest.raises(UsageError, match="no command"):
+        guest_plan(spec(args=()), MODULES)

@@ -1,0 +1,217 @@
+"""Virtual machines for real: they boot, serve, see what a container sees, and leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from runtime import container
+from runtime.cgroups import Cgroup
+from runtime.errors import PrerequisiteError, UsageError, WorkloadError
+from runtime.home import store_root
+from runtime.images.model import Image, ImageConfig, Layer
+from runtime.spec import Process, Resources, Spec, User
+from testbed.lab import BRIDGE, Lab
+from testbed.platforms.emulator import ensure_emulator, find_qemu
+from testbed.platforms.protocol import Instance
+from testbed.platforms.vm import VmPlatform
+from vm_images.kernel import ensure_kernel
+
+pytestmark = [pytest.mark.root, pytest.mark.vm]
+
+# Boots take 3 s on an idle host; this is for a busy one.
+TIMEOUT_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A store of the tests' own, on the file system of their layers, that shares the real one's kernel."""
+    guest = store_root() / "guest"
+    try:
+        ensure_kernel(guest)
+        ensure_emulator(guest, find_qemu())
+    except PrerequisiteError as error:
+        pytest.skip(f"no guest kernel: {error}")
+    home = tmp_path_factory.mktemp("home")
+    (home / "guest").mkdir()
+    for kept in [*guest.glob("kernel-*"), *guest.glob("emulator-*")]:
+        (home / "guest" / kept.name).symlink_to(kept)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TESTBED_HOME", str(home))
+        yield home
+
+
+@pytest.fixture
+def layer(busybox_layer: Path) -> Path:
+    """A layer with a page to serve and a directory to work in."""
+    (busybox_layer / "srv").mkdir()
+    (busybox_layer / "srv" / "index.html").write_text("from the layer")
+    return busybox_layer
+
+
+@pytest.fixture
+def platform(home: Path, run_name: str, cgroup_parent: str, layer: Path) -> Iterator[VmPlatform]:
+    """A platform in a lab of its own, with the busybox layer's disk. Its scratch path is short, as sockets need."""
+    scratch = Path("/run") / f"testbed-{run_name}"
+    platform = VmPlatform(scratch, BRIDGE, run_name)
+    # The image's name is its content's: the disk is built for each temporary directory anew.
+    image = Image("test/busybox", f"sha256:{run_name}", ImageConfig(), (Layer("sha256:busybox", layer),))
+    scratch.mkdir()
+    try:
+        platform.prepare_images([image])
+        yield platform
+        platform.close()
+        assert os.listdir(scratch) == []
+    finally:
+        platform.close()
+        shutil.rmtree(scratch)
+
+
+def shell(layer: Path, script: str, **process: object) -> Spec:
+    return Spec(
+        Process(args=("sh", "-c", script), **process),  # type: ignore[arg-type]
+        (str(layer),),
+        "boxed",
+        Resources(128 << 20, 1.0, 24),
+        hosts=(("redis", "10.0.0.3"),),
+    )
+
+
+def instance(spec: Spec, tmp_path: Path, name: str = "a0-web") -> Instance:
+    return Instance(name, 0, "web", spec, tmp_path / f"{name}.log")
+
+
+def printed(log: Path) -> list[str]:
+    """What the workload wrote: the console's lines after the exec, without stamps, up to the panic of its end."""
+    text = re.sub(r"^\[\d+\.\d+\] ", "", log.read_text(), flags=re.MULTILINE)
+    lines = text.split("testbed: exec\n", 1)[1].splitlines()
+    return [line for line in lines if not re.match(r"\[ +\d+\.\d+\]", line)]
+
+
+def traces() -> dict[str, object]:
+    """What a guest could leave on the host."""
+    return {
+        "qemu": [p.parent.name for p in Path("/proc").glob("[0-9]*/comm") if "qemu" in p.read_text()],
+        "interfaces": _interfaces(),
+        "mounts": Path("/proc/self/mountinfo").read_text(),
+    }
+
+
+def test_it_serves_and_leaves_nothing(platform: VmPlatform, layer: Path, tmp_path: Path, cgroup_parent: str) -> None:
+    before = traces()
+    with Lab() as lab:
+        link = lab.link(0, 0)
+        interfaces = _interfaces()
+        served = replace(shell(layer, "exec busybox httpd -f -p 80 -h /srv"), link=link)
+        one = instance(served, tmp_path)
+        platform.start(one)
+        phases = platform.started(one, TIMEOUT_S).phases
+        assert list(sorted(phases, key=lambda name: phases[name])) == [
+            "request",
+            "created",
+            "kernel_entry",
+            "first_userspace",
+            "first_process",
+        ]
+        assert _get(f"http://{link.address.ip}/index.html") == "from the layer"
+        assert platform.alive(one)
+        cgroup = platform.cgroup(one)
+        assert len(cgroup.pids()) == 1
+        assert Path(f"/proc/{cgroup.pids()[0]}/comm").read_text().startswith("qemu")
+        assert cgroup.memory_bytes() > 64 << 20
+        assert cgroup.cpu_usage_ns() > 100_000_000
+        with pytest.raises(UsageError, match="in use"):
+            platform.start(one)
+        platform.stop(one)
+        platform.stop(one)
+        assert not platform.alive(one)
+        assert _interfaces() == interfaces
+        assert not any(directory.exists() for directory in Cgroup(f"{cgroup_parent}/{one.name}").directories())
+    assert "Linux version" in one.log.read_text()
+    assert traces() == before
+
+
+def _interfaces() -> list[str]:
+    return sorted(name for _, name in socket.if_nameindex())
+
+
+def _get(url: str) -> str:
+    deadline_s = time.monotonic() + 10
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=1) as answer:
+                text: str = answer.read().decode()
+                return text
+        except OSError:
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(0.01)
+
+
+# What is still in the guest's serial port when PID 1 ends is lost, hence the sleep.
+SEEN = """
+id; pwd; umask; hostname; env | grep -v -e SHLVL -e _= | sort; ulimit -n; echo $$
+grep -E '^(Cap|NoNewPrivs|Groups)' /proc/self/status
+cat /etc/hosts /etc/hostname
+mount | grep -v -e ' on / ' -e /proc/ -e /sys/ | sed 's/,size=[0-9]*k.*//; s/,inode64//' | sort
+ls -l /dev | grep -v '^total' | sed 's/  */ /g' | cut -d' ' -f1,3-6,10-
+head -c 1 /proc/interrupts | wc -c; ls /sys/firmware | wc -l
+touch /proc/sys/kernel/hostname /writable 2>&1
+i=0; while [ $i -lt 40 ]; do sleep 1 & i=$((i+1)); done 2>&1 | tail -1
+sleep 2
+exit 7
+"""
+
+
+def test_the_workload_sees_what_a_containers_does(
+    platform: VmPlatform, layer: Path, tmp_path: Path, cgroup_parent: str
+) -> None:
+    user = User(1000, 1001, (5, 6), 0o027)
+    spec = shell(layer, SEEN, env=("PATH=/bin", "GREETING=hello world"), cwd="/srv", user=user)
+    log = tmp_path / "container.log"
+    with log.open("wb") as file:
+        assert container.run(spec, name=f"{cgroup_parent}/container", log=file.fileno()) == 7
+    with Lab():
+        one = instance(spec, tmp_path)
+        platform.start(one)
+        platform.started(one, TIMEOUT_S)
+        assert platform.exit_status(one, TIMEOUT_S) == 7
+        assert not platform.alive(one)
+        platform.stop(one)
+    expected = log.read_text().splitlines()
+    assert printed(one.log) == expected
+    assert expected[0].startswith("uid=1000 gid=1001")
+    assert any("fork" in line for line in expected), "the task limit was not reached"
+
+
+def test_a_guest_that_fails_says_where(platform: VmPlatform, layer: Path, tmp_path: Path) -> None:
+    with Lab():
+        one = instance(replace(shell(layer, "true", cwd="/not/there")), tmp_path)
+        platform.start(one)
+        with pytest.raises(WorkloadError, match="chdir /not/there: No such file or directory"):
+            platform.started(one, TIMEOUT_S)
+        platform.stop(one)
+        assert not platform.alive(one)
+
+
+def test_close_ends_what_runs(platform: VmPlatform, layer: Path, tmp_path: Path, cgroup_parent: str) -> None:
+    with Lab():
+        for name in ("a0-web", "a1-web"):
+            platform.start(instance(shell(layer, "exec sleep 600"), tmp_path, name))
+        platform.close()
+    for name in ("a0-web", "a1-web"):
+        assert not any(directory.exists() for directory in Cgroup(f"{cgroup_parent}/{name}").directories())
+
+
+def test_an_image_that_was_not_prepared_is_refused(platform: VmPlatform, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="was not prepared"):
+        platform.start(instance(shell(tmp_path, "true"), tmp_path))
