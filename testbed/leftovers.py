@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.cgroups import Cgroup, hierarchies
-from runtime.errors import TestbedError
+from runtime.errors import TestbedError, UsageError
 from runtime.home import store_root
 from runtime.lease import CGROUP_ROOT, STATE_ROOT, is_held
 
@@ -107,3 +107,17 @@ def remove(leftovers: tuple[Leftover, ...]) -> None:
     if problems:
         hint = "run as root" if os.geteuid() != 0 else "see what still uses them"
         raise TestbedError("remove leftovers:\n  " + "\n  ".join(problems), hint)
+
+
+def remove_store() -> Path:
+    """Remove images, guest kernels, disks and verdicts; the next run makes them again. Returns where they were.
+
+    Raises UsageError while a run or a build is alive.
+    """
+    if _held():
+        raise UsageError("a run or a build is using the store", "wait for its end, or end it")
+    root = store_root()
+    for folder in ("images", "guest"):
+        if (root / folder).exists():
+            shutil.rmtree(root / folder)
+    return root

@@ -15,6 +15,7 @@ from runtime.cgroups import Cgroup, hierarchies, require
 from runtime.errors import TestbedError, UsageError, WorkloadError
 from runtime.home import store_root
 from runtime.images.model import Image
+from runtime.lease import cgroup_name
 from runtime.plan.encode import encode
 from runtime.plan.guest import guest_plan
 from testbed.platforms.accelerator import Verdict, verdict
@@ -224,7 +225,7 @@ class VmPlatform:
             running.end()
 
     def cgroup(self, instance: Instance) -> Cgroup:
-        return Cgroup(f"testbed/{self._run_id}/{instance.name}")
+        return Cgroup(cgroup_name(self._run_id, instance.name))
 
     def close(self) -> None:
         """End what still runs, then libvirt and the consoles' reader; remove the run's files."""

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from runtime.cgroups import Cgroup, hierarchies
-from runtime.lease import STATE_ROOT
+from runtime.errors import UsageError
+from runtime.lease import STATE_ROOT, lease
 from testbed import leftovers
 from testbed.leftovers import Leftover
 
@@ -84,3 +85,15 @@ def test_a_cgroup_of_someone_else_is_left_alone(run_name: str) -> None:
         assert not [leftover for leftover in leftovers.find() if run_name in leftover.what]
     finally:
         directory.rmdir()
+
+
+def test_the_store_is_removed_with_what_it_holds_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_name: str
+) -> None:
+    monkeypatch.setenv("TESTBED_HOME", str(tmp_path))
+    (tmp_path / "images" / "layers").mkdir(parents=True)
+    (tmp_path / "mine").write_text("not the testbed's")
+    with lease(run_name), pytest.raises(UsageError, match="using the store"):
+        leftovers.remove_store()
+    assert leftovers.remove_store() == tmp_path
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
