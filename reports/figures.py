@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from reports.drawing import HEIGHT_IN, INK, MUTED, Look, drawn, label_ends, log_scale, looks, wrapped
 from reports.quantities import LOAD, MEBIBYTE, RULERS, Quantity, number, phase
-from testbed.analysis import Platform, Ramp, Run, memory_slope, ramps, start_phases, utilisation
+from testbed.analysis import START_PHASES, Platform, Ramp, Run, memory_slope, ramps, start_phases, utilisation
 from testbed.intervals import Estimate
 from testbed.results import Trial
 
@@ -42,11 +42,13 @@ def _stages(run: Run, platform: Platform) -> list[tuple[str, list[float]]]:
         for trial in run.trials
         if (trial.outcome, trial.measure, trial.platform) == ("ok", "start", platform.name)
     ]
-    names = dict.fromkeys(metric.metric for trial in trials for metric in trial.metrics)
-    services = [name for name in names if "." in name]
-    own = ["port_open", "ready"] if services else ["created", "first_process", "port_open", "ready"]
-    stages = [(name, _seconds(trials, name)) for name in (*services, *(name for name in own if name in names))]
-    return [stage for stage in stages if stage[1]]
+    found = {name: _seconds(trials, name) for trial in trials for name in (one.metric for one in trial.metrics)}
+    services = {name: seconds for name, seconds in found.items() if "." in name}
+    own = {name: found[name] for name in START_PHASES if name in found}
+    if services:  # which say when what the application consists of got there, and whose port it is that opens
+        own = {name: own[name] for name in ("port_open", "ready") if name in own}
+        own = {name: seconds for name, seconds in own.items() if seconds not in services.values()}
+    return [*services.items(), *own.items()]
 
 
 def _seconds(trials: Sequence[Trial], name: str) -> list[float]:
@@ -66,7 +68,7 @@ def _waterfall(run: Run, platform: Platform, stages: list[tuple[str, list[float]
                 markersize=4, alpha=0.75, linestyle="none",
             )  # fmt: skip
             axes.annotate(
-                f"{number(medians[name])} s", (max(seconds), row), xytext=(7, 0), textcoords="offset points",
+                phase(name).show(medians[name]), (max(seconds), row), xytext=(7, 0), textcoords="offset points",
                 va="center", fontsize=9, color=INK,
             )  # fmt: skip
         axes.set_yticks(range(len(stages)), [_stage_title(name) for name, _ in stages])
@@ -77,7 +79,7 @@ def _waterfall(run: Run, platform: Platform, stages: list[tuple[str, list[float]
         axes.set_xlabel("seconds since the application was requested")
         axes.set_title(f"Start: {platform.label}", color=look.colour)
     count = max(len(seconds) for _, seconds in stages)
-    told = ", ".join(f"{_stage_title(name)} {number(median)} s" for name, median in medians.items())
+    told = ", ".join(f"{_stage_title(name)} {phase(name).show(median)}" for name, median in medians.items())
     return Picture(
         svg[0],
         f"Phases of the start of {platform.label}, medians of {count} trials: {told}.",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from reports import figures
 from reports.quantities import LOAD, RULERS, START, Quantity, number, phase
@@ -18,6 +19,7 @@ from reports.summary import compose, copies
 from testbed.analysis import Run, memory_slope, ramps, service_phases, start_phases, tallies, utilisation
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_BASIS = re.compile(r"\((?:median of|one trial|95.%.interval|range)[^()]*\)")
 _BEFORE_UNIT = re.compile(r"(?<=[0-9]) (?=(?:s|ms|MiB|requests/s)\b|%|/s)")
 
 
@@ -57,7 +59,7 @@ def page(run: Run) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["unbroken"] = unbroken
+    environment.filters |= {"unbroken": unbroken, "lighter": lighter}
     asked = run.manifest.get("measures")
     return environment.get_template("report.html.j2").render(
         run=run,
@@ -85,6 +87,11 @@ def unbroken(text: str) -> str:
     return _BEFORE_UNIT.sub("\N{NO-BREAK SPACE}", text)
 
 
+def lighter(text: str) -> Markup:
+    """A text as markup in which what a figure rests on, in brackets after it, stands back."""
+    return Markup(_BASIS.sub(r'<span class="basis">\g<0></span>', str(escape(text))))
+
+
 def facts(nested: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Nested facts as pairs of a readable name and a text, in their order; what is empty is left out."""
     found: list[tuple[str, str]] = []
@@ -93,7 +100,7 @@ def facts(nested: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         if isinstance(value, Mapping):
             found += facts(value, f"{name}: ")
         elif isinstance(value, list | tuple):
-            found.append((name, ", ".join(str(item) for item in value)))
+            found.append((name, ", ".join(_sized("", item)[1] for item in value)))
         elif isinstance(value, bool):
             found.append((name, "yes" if value else "no"))
         else:
@@ -102,10 +109,11 @@ def facts(nested: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 
 def _sized(name: str, value: object) -> tuple[str, str]:
-    """A fact in bytes reads better in MiB."""
+    """A fact in bytes reads better in MiB or GiB, a fraction with few digits."""
     if name.endswith(" bytes") and isinstance(value, int):
-        return name.removesuffix(" bytes"), f"{number(value / 2**20)} MiB"
-    return name, str(value)
+        unit, size = ("GiB", 2**30) if value >= 10 * 2**30 else ("MiB", 2**20)
+        return name.removesuffix(" bytes"), f"{number(value / size)} {unit}"
+    return name, number(value) if isinstance(value, float) else str(value)
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

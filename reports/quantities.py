@@ -13,19 +13,24 @@ MEBIBYTE = 1 / 2**20
 
 @dataclass(frozen=True)
 class Quantity:
-    """A measured quantity as it is shown: the value in its base unit, times ``scale``, is in ``unit``."""
+    """A measured quantity as it is shown: the value in its base unit, times ``scale``, is in ``unit``.
+
+    A number has three significant digits, but no more than ``most_decimals``: beyond is below what can be measured.
+    """
 
     title: str
     unit: str
     scale: float = 1.0
+    most_decimals: int = 6
 
     def show(self, value: float) -> str:
         """The number with its unit."""
-        return f"{number(value * self.scale)} {self.unit}".rstrip()
+        scaled = value * self.scale
+        return f"{_fixed(scaled, self._decimals(scaled))} {self.unit}".rstrip()
 
     def span(self, low: float, high: float, value: float) -> str:
         """An interval without unit, to as many decimals as its estimate ``value`` is shown with."""
-        decimals = _decimals(value * self.scale)
+        decimals = self._decimals(value * self.scale)
         between = "–" if low >= 0 else " to "
         return f"{_fixed(low * self.scale, decimals)}{between}{_fixed(high * self.scale, decimals)}"
 
@@ -46,15 +51,22 @@ class Quantity:
             return f" ({shown})" if beside else ""
         return f" (median of {estimate.n}; {shown})" if beside else " (one trial)"
 
+    def _decimals(self, scaled: float) -> int:
+        return min(self.most_decimals, _decimals(scaled))
+
+
+def _seconds(title: str) -> Quantity:
+    return Quantity(title, "s", most_decimals=4)
+
 
 START = {
-    "request": Quantity("requested", "s"),
-    "created": Quantity("instance created", "s"),
-    "kernel_entry": Quantity("guest kernel entered", "s"),
-    "first_userspace": Quantity("guest's first process", "s"),
-    "first_process": Quantity("command running", "s"),
-    "port_open": Quantity("port open", "s"),
-    "ready": Quantity("first correct answer", "s"),
+    "request": _seconds("requested"),
+    "created": _seconds("instance created"),
+    "kernel_entry": _seconds("guest kernel entered"),
+    "first_userspace": _seconds("guest's first process"),
+    "first_process": _seconds("command running"),
+    "port_open": _seconds("port open"),
+    "ready": _seconds("first correct answer"),
 }
 RULERS = {
     "memory_cgroup": Quantity("cgroup charge", "MiB", MEBIBYTE),
@@ -75,16 +87,16 @@ LOAD = {
 
 def phase(name: str) -> Quantity:
     """A phase of a start; one that only some platform has goes by its own name."""
-    return START.get(name) or Quantity(name.replace("_", " "), "s")
+    return START.get(name) or _seconds(name.replace("_", " "))
 
 
 def number(value: float) -> str:
     """A number to three significant digits, written out."""
-    return _fixed(value, _decimals(value))
+    return _fixed(value, min(9, _decimals(value)))
 
 
 def _decimals(value: float) -> int:
-    return 0 if value == 0 else min(9, max(0, 2 - math.floor(math.log10(abs(value)))))
+    return 0 if value == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
 
 
 def _fixed(value: float, decimals: int) -> str:

@@ -18,11 +18,34 @@ class Interrupted(BaseException):
         self.signal = signal.Signals(number)
 
 
+class _Deferral:
+    """How deep we are in ``deferred``, and the signal that came meanwhile."""
+
+    depth = 0
+    pending: int | None = None
+
+
 def _raise_once(number: int, frame: FrameType | None) -> None:
     """From the first signal on, what runs is the undoing; a second one must not cut that short."""
     for other in _SIGNALS:
         signal.signal(other, signal.SIG_IGN)
-    raise Interrupted(number)
+    if _Deferral.depth:
+        _Deferral.pending = number
+    else:
+        raise Interrupted(number)
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Within, an interruption waits for the end: for short stretches that start something and then note it."""
+    _Deferral.depth += 1
+    try:
+        yield
+    finally:
+        _Deferral.depth -= 1
+        pending, _Deferral.pending = _Deferral.pending, None
+        if pending is not None:
+            raise Interrupted(pending)
 
 
 @contextmanager

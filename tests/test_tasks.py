@@ -118,9 +118,7 @@ def test_without_root_it_says_so(tmp_path: Path) -> None:
     if not all(path.stat().st_mode & 0o001 for path in (ROOT, *ROOT.parents)):
         pytest.skip(f"another user cannot enter {ROOT}, so what it is told cannot be tested here")
     environment = {**os.environ, "HOME": "/nonexistent"}
-    done = run(
-        "bench", "--scenario", "clickme", "--out", str(tmp_path / "r"), user=65534, group=65534, env=environment
-    )
+    done = run("bench", "--scenario", "clickme", "--out", str(tmp_path / "r"), user=65534, group=65534, env=environment)
     assert done.returncode == 5
     assert "needs root" in done.stderr and "Traceback" not in done.stderr
 

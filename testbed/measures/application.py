@@ -15,6 +15,7 @@ from runtime.errors import WorkloadError
 from runtime.images.model import Image
 from runtime.images.process import image_process
 from runtime.spec import Link, Spec
+from testbed.interruption import deferred
 from testbed.measures.context import RunContext
 from testbed.measures.probe import NotReady, Question, ask
 from testbed.platforms.protocol import Instance, Platform
@@ -138,7 +139,8 @@ class Application:
             requested_ns = time.monotonic_ns()
             for instance in self.instances:
                 undo.callback(self._platform.stop, instance)
-                self._platform.start(instance)
+                with deferred():
+                    self._platform.start(instance)
             self._timeline = self._wait(requested_ns)
             self._undo = undo.pop_all()
         return self

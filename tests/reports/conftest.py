@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 from collections.abc import Callable, Sequence
@@ -10,8 +11,9 @@ from typing import Any
 
 import pytest
 
+import reports
 from testbed.intervals import slope
-from testbed.results import Metric, RunFolder, Trial
+from testbed.results import Metric, RunFolder, Status, Trial
 
 MIB = 2**20
 WriteRun = Callable[..., Path]
@@ -118,38 +120,47 @@ def load_trial(number: int, platform: str, rate_per_s: float, chance: random.Ran
     return Trial(number, number, platform, "utilisation", "ok", "", {"rate_per_s": rate_per_s}, metrics)
 
 
+def _write(
+    base: Path,
+    platforms: Sequence[str] = ("container", "vm"),
+    starts: int = 10,
+    ramps: int = 1,
+    blocks: int = 3,
+    extra: Sequence[Trial] = (),
+    status: Status = "finished",
+    name: str = "20260301T120000Z-clickme-ab12",
+    **changes: Any,
+) -> Path:
+    """A run folder with so many ok trials on each platform, then ``extra``; ``changes`` are of its manifest."""
+    chance = random.Random(5)
+    folder = RunFolder.create(base, name, _manifest(name, platforms))
+    number = 0
+    for platform in platforms:
+        for _ in range(starts):
+            folder.append(start_trial(number := number + 1, platform, chance))
+        for _ in range(ramps):
+            most = 12 if platform == "container" else 5
+            folder.append(density_trial(folder, number := number + 1, platform, most, chance))
+        for _ in range(blocks):
+            for rate_per_s in (10.0, 25.0, 50.0, 100.0, 200.0)[: 4 if platform == "vm" else 5]:
+                folder.append(load_trial(number := number + 1, platform, rate_per_s, chance))
+    for trial in extra:
+        folder.append(trial)
+    folder.finish(status)
+    manifest = {**folder.manifest, "finished": "2026-03-01T12:21:00+00:00", **changes}
+    (folder.path / "manifest.json").write_text(json.dumps(manifest))
+    return folder.path
+
+
 @pytest.fixture
 def write_run(tmp_path: Path) -> WriteRun:
-    """Write a run folder: ``write_run(platforms=..., starts=..., ramps=..., blocks=..., extra=..., status=...)``."""
+    """Write a run folder below the test's own directory."""
+    return functools.partial(_write, tmp_path)
 
-    def write(
-        platforms: Sequence[str] = ("container", "vm"),
-        starts: int = 10,
-        ramps: int = 1,
-        blocks: int = 3,
-        extra: Sequence[Trial] = (),
-        status: str = "finished",
-        name: str = "20260301T120000Z-clickme-ab12",
-        **changes: Any,
-    ) -> Path:
-        chance = random.Random(5)
-        folder = RunFolder.create(tmp_path, name, {**_manifest(name, platforms), **changes})
-        number = 0
-        for platform in platforms:
-            for _ in range(starts):
-                folder.append(start_trial(number := number + 1, platform, chance))
-            for _ in range(ramps):
-                most = 12 if platform == "container" else 5
-                folder.append(density_trial(folder, number := number + 1, platform, most, chance))
-            for _ in range(blocks):
-                for rate_per_s in (10.0, 25.0, 50.0, 100.0, 200.0)[: 5 if platform != "vm" else 4]:
-                    folder.append(load_trial(number := number + 1, platform, rate_per_s, chance))
-        for trial in extra:
-            folder.append(trial)
-        folder.finish(status)  # type: ignore[arg-type]
-        folder.manifest["finished"] = "2026-03-01T12:21:00+00:00"
-        folder.manifest |= changes
-        (folder.path / "manifest.json").write_text(json.dumps(folder.manifest))
-        return folder.path
 
-    return write
+@pytest.fixture(scope="session")
+def full_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole run of containers and emulated virtual machines, rendered; only to be read."""
+    path = _write(tmp_path_factory.mktemp("full"))
+    reports.render(path)
+    return path

@@ -75,10 +75,10 @@ def test_offers_the_rate_it_was_asked_for() -> None:
     with http_server(answer) as target:
         result = run_load(target, rate_per_s=200, duration_s=1.5, connections=32, seed=1)
     assert (result.ok, result.failed) == (300, 0)
-    assert 180 < len(arrivals) / (arrivals[-1] - arrivals[0]) < 220
-    assert 0 < result.p50_s <= result.p99_s < 0.5
+    assert 160 < len(arrivals) / (max(arrivals) - min(arrivals)) < 240
+    assert 0 < result.p50_s <= result.p99_s < 1
     assert result.generator_cpu_s > 0
-    assert result.connections_opened < 100
+    assert result.connections_opened <= 32
 
 
 def test_a_stalled_server_delays_every_request_that_falls_due_meanwhile() -> None:

@@ -1,0 +1,192 @@
+"""The page: needs nothing else, is always the same, and can be drawn from any run folder."""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as etree
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import reports
+from runtime.errors import UsageError
+from testbed.results import Trial
+
+WriteRun = Any
+
+
+class Page(HTMLParser):
+    """A page's elements, pictures and visible text; every element that must be closed is."""
+
+    _VOID = ("meta", "img", "br")
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.text = path.read_text()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.words: list[str] = []
+        self._open: list[str] = []
+        self.feed(self.text)
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in self._VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self._open and self._open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def shown(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def all(self, tag: str) -> Iterator[dict[str, str]]:
+        return (attributes for name, attributes in self.elements if name == tag)
+
+    def pictures(self) -> list[tuple[str, str]]:
+        """SVG documents and alternative texts."""
+        prefix = "data:image/svg+xml;base64,"
+        found = [(image["src"].removeprefix(prefix), image["alt"]) for image in self.all("img")]
+        return [(base64.b64decode(source, validate=True).decode(), alt) for source, alt in found]
+
+
+def test_the_page_needs_nothing_else(full_run: Path) -> None:
+    page = Page(full_run / "report.html")
+    identifiers = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(identifiers) == len(set(identifiers))
+    for _, attributes in page.elements:
+        assert attributes.get("src", "data:").startswith("data:")
+        href = attributes.get("href", "#start")
+        assert href.startswith("#")
+        assert href[1:] in identifiers
+    assert "url(" not in page.text
+    assert "<script" not in page.text
+
+
+def test_the_page_can_be_read_without_seeing_the_pictures(full_run: Path) -> None:
+    page = Page(full_run / "report.html")
+    pictures = page.pictures()
+    assert len(pictures) == 10
+    assert all(len(alt) > 40 for _, alt in pictures)
+    assert len(list(page.all("caption"))) == len(list(page.all("table"))) >= 6
+    assert all(header["scope"] in ("row", "col") for header in page.all("th"))
+
+
+def test_pictures_are_well_formed_and_label_the_emulated_platform(full_run: Path) -> None:
+    pictures = Page(full_run / "report.html").pictures()
+    labelled = 0
+    for svg, alt in pictures:
+        words = "".join(str(text) for text in etree.fromstring(svg).itertext())
+        assert ("emulated" in alt) == ("emulated" in words)
+        labelled += "emulated" in words
+    assert labelled == len(pictures) - 1  # all but the waterfall of the containers' start
+
+
+def test_the_same_folder_gives_the_same_bytes_elsewhere(full_run: Path, tmp_path: Path) -> None:
+    first = (full_run / "report.html").read_bytes()
+    run = tmp_path / full_run.name
+    shutil.copytree(full_run, run, ignore=shutil.ignore_patterns("report.html"))
+    program = f"import pathlib, reports; reports.render(pathlib.Path({str(run)!r}))"
+    subprocess.run(
+        [sys.executable, "-c", program], check=True, env={**os.environ, "PYTHONHASHSEED": "77", "TZ": "Asia/Tokyo"}
+    )
+    assert (run / "report.html").read_bytes() == first
+    assert sorted(path.name for path in run.iterdir()) == [
+        "logs", "manifest.json", "metrics.csv", "report.html", "samples", "trials.jsonl",
+    ]  # fmt: skip
+
+
+def test_the_page_opens_with_the_warning_and_the_answer(full_run: Path, write_run: WriteRun) -> None:
+    shown = Page(full_run / "report.html").shown
+    warning, headline, start = (
+        shown.index(part) for part in ("Emulated, no hardware", "clickme took 0.6", "Every time is")
+    )
+    assert warning < headline < start
+    assert "times as long" not in shown
+    hardware = Page(reports.render(write_run(platforms=("container", "kvm"), name="hardware"))).shown
+    assert "emulated" not in hardware.lower()
+    assert "times as long" in hardware
+
+
+def test_the_page_tells_how_to_repeat_the_run_and_what_went_wrong(write_run: WriteRun) -> None:
+    late = Trial(900, 90, "container", "utilisation", "void", "the generator was late", {"rate_per_s": 200.0})
+    shown = Page(reports.render(write_run(extra=[late], noise=["load average 3.1"]))).shown
+    for part in (
+        "./invoke bench --scenario clickme --seed 7",
+        "sha256:" + "1a" * 32,
+        "Seed 7",
+        "void: the generator was late",
+        "This host was not quiet: load average 3.1",
+        "slo: p99 312 ms, more than 250 ms",
+        "24.0 GiB",
+        "1 March 2026, 12:00 UTC, took 21 min",
+    ):
+        assert part in shown
+
+
+@pytest.mark.parametrize(
+    ("options", "pictures", "said"),
+    [
+        ({"platforms": ()}, 0, "no trial has ended"),
+        ({"platforms": ("container",), "starts": 0, "ramps": 0}, 4, "At 200 requests/s a request took"),
+        ({"platforms": ("container",), "ramps": 0, "blocks": 0, "measures": ["start"]}, 1, "was not part of the run"),
+        ({"platforms": ("container",), "starts": 1, "ramps": 0, "blocks": 0}, 1, "No trial of this measure succeeded"),
+        ({"platforms": ("container",), "starts": 0, "blocks": 0, "ramps": 2}, 4, "Each further copy"),
+        ({"platforms": ("vm",), "starts": 2, "blocks": 1}, 9, "only emulated ones"),
+        ({"starts": 0, "ramps": 0, "blocks": 0, "extra": [Trial(1, 1, "vm", "start", "failed", "x" * 3000)]}, 0, "xxx"),
+        ({"status": "interrupted", "starts": 1, "ramps": 0, "blocks": 0}, 2, "was interrupted"),
+        ({"platforms": ("container", "vm", "kvm")}, 11, "vm (KVM)"),
+    ],
+)
+def test_a_part_of_a_run_is_shown_as_far_as_it_goes(
+    write_run: WriteRun, options: dict[str, Any], pictures: int, said: str
+) -> None:
+    page = Page(reports.render(write_run(**options)))
+    assert len(page.pictures()) == pictures
+    assert said in page.shown
+
+
+def test_a_manifest_with_nothing_in_it_is_enough(write_run: WriteRun) -> None:
+    run = write_run()
+    (run / "manifest.json").write_text('{"run": "bare"}')
+    shown = Page(reports.render(run)).shown
+    assert "the application took 0.6" in shown
+    assert "at an unknown time" in shown
+
+
+def test_damaged_samples_leave_the_tables(write_run: WriteRun) -> None:
+    run = write_run()
+    for path in (run / "samples").iterdir():
+        path.write_bytes(b"\xff\x00")
+    page = Page(reports.render(run))
+    assert len(page.pictures()) == 6
+    assert "copies within the service level" in page.shown
+
+
+def test_names_from_outside_stay_text(write_run: WriteRun) -> None:
+    label = {"label": "<b>$x$ & co</b>", "emulated": False}
+    run = write_run(platforms=("container",), scenario="<script>alert(1)</script>")
+    manifest = (run / "manifest.json").read_text().replace('"label": "container"', f'"label": "{label["label"]}"')
+    (run / "manifest.json").write_text(manifest)
+    page = Page(reports.render(run))
+    assert "<script" not in page.text
+    assert "<script>alert(1)</script>" in page.shown
+    svg = page.pictures()[0][0]
+    assert "$x$ & co" in "".join(str(text) for text in etree.fromstring(svg).itertext())
+
+
+def test_a_folder_that_is_no_run_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is no run folder"):
+        reports.render(tmp_path)

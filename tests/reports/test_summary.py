@@ -1,0 +1,127 @@
+"""The answer says what was measured, and never sets emulation against hardware."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports import summary
+from reports.quantities import Quantity, number
+from testbed.analysis import read_run
+from testbed.results import RunFolder, Trial
+
+WriteRun = Any
+FAILED = Trial(900, 90, "vm", "start", "failed", "not ready within 120 s")
+
+
+def test_an_emulated_platform_is_labelled_and_never_compared(write_run: WriteRun) -> None:
+    run = write_run()
+    found = summary.compose(read_run(RunFolder.open(run)))
+    assert found.headline.startswith("From request to first correct answer, clickme took 0.6")
+    assert "as containers (median of 10; 95 % interval" in found.headline
+    assert "virtual machine" not in found.headline
+    assert "TCG" not in found.headline
+    assert "no hardware virtualisation" in found.warnings[0]
+    assert "times as long" not in summary.answer(run)
+    emulated = [sentence for sentence in found.details if "13." in sentence]
+    assert len(emulated) == 1
+    assert emulated[0].startswith("vm (TCG, emulated): first correct answer after")
+    for sentence in found.details:
+        assert "virtual machines" not in sentence
+
+
+def test_hardware_platforms_are_compared_with_an_interval(write_run: WriteRun) -> None:
+    run = write_run(platforms=("container", "kvm"))
+    found = summary.compose(read_run(RunFolder.open(run)))
+    assert found.warnings == ()
+    assert "as containers" in found.headline
+    assert "as vm (KVM)" in found.headline
+    assert "times as long (95 % interval" in found.headline
+    text = "\n".join(found.details)
+    assert "Each further copy of it took 44" in text
+    assert "12 as containers (the cap) and 5 as vm (KVM) (then the service level broke)" in text
+    assert "At 200 requests/s a request took 0.5" in text
+
+
+def test_few_trials_have_a_range_and_one_says_so(write_run: WriteRun) -> None:
+    assert "(median of 3; range " in summary.answer(write_run(starts=3, name="three"))
+    assert "as containers (one trial)" in summary.answer(write_run(starts=1, name="one"))
+
+
+def test_only_emulation_is_no_answer(write_run: WriteRun) -> None:
+    text = summary.answer(write_run(platforms=("vm",)))
+    assert "This run has no figure of clickme on hardware, only emulated ones." in text
+
+
+def test_without_starts_the_next_measure_is_the_headline(write_run: WriteRun) -> None:
+    run = write_run(platforms=("container",), starts=0)
+    assert summary.compose(read_run(RunFolder.open(run))).headline.startswith("Each further copy of it took")
+
+
+def test_a_run_without_success_says_why(write_run: WriteRun) -> None:
+    run = write_run(starts=0, ramps=0, blocks=0, extra=[FAILED])
+    assert "none of 1 trials succeeded. First reason: not ready within 120 s" in summary.answer(run)
+    assert "no trial has ended" in summary.answer(write_run(platforms=(), name="empty"))
+
+
+@pytest.mark.parametrize(("status", "said"), [("interrupted", "was interrupted"), ("failed", "ended by an error")])
+def test_a_run_that_did_not_finish_says_so(write_run: WriteRun, status: str, said: str) -> None:
+    assert said in summary.answer(write_run(platforms=("container",), starts=2, status=status))
+
+
+def test_the_table_has_a_cell_for_each_figure_that_there_is(write_run: WriteRun) -> None:
+    rows = {(row.measure, row.figure): row.cells for row in summary.table(write_run(extra=[FAILED]))}
+    assert set(rows["start", "first correct answer"]) == {"container", "vm"}
+    assert set(rows["at 200/s", "latency p99"]) == {"container"}
+    assert rows["trials", "ok / failed / void"] == {"container": "26 / 0 / 0", "vm": "23 / 1 / 0"}
+    assert rows["density", "copies within the SLO"]["container"] == "12 (the cap)"
+
+
+def test_the_printed_answer_goes_to_standard_output(write_run: WriteRun, capsys: pytest.CaptureFixture[str]) -> None:
+    summary.print_answer(write_run(noise=["[red]loud[/red]"]))
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert "Note: Emulated, no hardware virtualisation" in printed.out
+    assert "first correct answer" in printed.out
+    assert "vm (TCG, emulated)" in printed.out
+    assert all(len(line) <= 100 for line in printed.out.splitlines())
+
+
+def test_the_json_has_every_estimate_in_base_units(write_run: WriteRun, tmp_path: Path) -> None:
+    run = write_run()
+    found = json.loads(json.dumps(summary.as_json(run), allow_nan=False))
+    container = found["platforms"]["container"]
+    assert found["run"] == run.name
+    assert container["start"]["ready"]["n"] == 10
+    assert container["start"]["ready"]["low"] < container["start"]["ready"]["value"] < 1
+    assert container["start_services"]["web"]["first_process"]["value"] > 0
+    assert container["density"]["applications"] == [12]
+    assert container["density"]["bytes_per_application"]["memory_cgroup"]["value"] > 2**20
+    assert [entry["rate_per_s"] for entry in container["utilisation"]] == [10, 25, 50, 100, 200]
+    assert found["platforms"]["vm"]["emulated"] is True
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (0.012345, "0.0123"),
+        (0.5, "0.500"),
+        (13.06, "13.1"),
+        (442.4, "442"),
+        (25165.8, "25 166"),
+        (-2.5, "−2.50"),
+    ],
+)
+def test_numbers_have_three_significant_digits(value: float, text: str) -> None:
+    assert number(value) == text.replace("25 166", "25\N{NARROW NO-BREAK SPACE}166")
+
+
+def test_an_interval_has_the_decimals_of_its_estimate() -> None:
+    quantity = Quantity("latency", "ms", 1e3)
+    assert quantity.show(0.01234) == "12.3 ms"
+    assert quantity.span(0.0119, 0.01306, 0.01234) == "11.9–13.1"
+    assert quantity.span(-0.001, 0.002, 0.0005) == "−1.000 to 2.000"
