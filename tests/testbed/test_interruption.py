@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from testbed.interruption import Interrupted, interruptible
+from testbed.interruption import Interrupted, deferred, interruptible
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -26,3 +26,20 @@ def test_a_signal_becomes_an_exception_and_the_next_is_ignored(number: signal.Si
 
 def test_it_is_no_exception_that_failure_handling_catches() -> None:
     assert not issubclass(Interrupted, Exception)
+
+
+def test_a_deferred_interruption_comes_at_the_end() -> None:
+    noted = []
+    with pytest.raises(Interrupted, match="SIGTERM"), interruptible():
+        with deferred():
+            os.kill(os.getpid(), signal.SIGTERM)
+            noted.append("started")
+        noted.append("never")
+    assert noted == ["started"]
+
+
+def test_without_a_signal_deferring_changes_nothing() -> None:
+    with interruptible(), deferred():
+        pass
+    with pytest.raises(Interrupted), interruptible():
+        os.kill(os.getpid(), signal.SIGINT)
