@@ -67,13 +67,11 @@ def _waterfall(run: Run, platform: Platform, stages: list[tuple[str, list[float]
                 seconds, [row] * len(seconds), look.marker, color=look.colour, markerfacecolor=look.face,
                 markersize=4, alpha=0.75, linestyle="none",
             )  # fmt: skip
-            axes.annotate(
-                phase(name).show(medians[name]), (max(seconds), row), xytext=(7, 0), textcoords="offset points",
-                va="center", fontsize=9, color=INK,
-            )  # fmt: skip
+            _beside(axes, row, phase(name).show(medians[name]))
+        _beside(axes, -0.9, "median")
         axes.set_yticks(range(len(stages)), [_stage_title(name) for name, _ in stages])
         axes.set_ylim(len(stages) - 0.4, -0.6)
-        axes.set_xlim(0, end_s * 1.16)
+        axes.set_xlim(0, end_s * 1.04)
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("seconds since the application was requested")
@@ -86,6 +84,14 @@ def _waterfall(run: Run, platform: Platform, stages: list[tuple[str, list[float]
         f"{platform.label}: each mark is one of {count} trials, each line the median; a bar is the time since the"
         " phase before.",
     )
+
+
+def _beside(axes: Axes, row: float, text: str) -> None:
+    """Write a text in the column to the right of a row, ending at the same place as all others."""
+    axes.annotate(
+        text, (1.0, row), xycoords=("axes fraction", "data"), xytext=(52, 0), textcoords="offset points",
+        ha="right", va="center", fontsize=9, color=INK, annotation_clip=False,
+    )  # fmt: skip
 
 
 def _begin(name: str, medians: Mapping[str, float]) -> float:

@@ -100,5 +100,7 @@ def _decimals(value: float) -> int:
 
 
 def _fixed(value: float, decimals: int) -> str:
-    text = f"{value:,.{decimals}f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
-    return text.replace("-", "\N{MINUS SIGN}") if float(f"{value:.{decimals}f}") else text.lstrip("-")
+    text = f"{value:,.{decimals}f}"
+    if float(text.replace(",", "")) == 0:
+        return "0"
+    return text.replace(",", "\N{NARROW NO-BREAK SPACE}").replace("-", "\N{MINUS SIGN}")

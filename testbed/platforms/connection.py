@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import pwd
 import shutil
@@ -30,10 +31,6 @@ _event_loop: threading.Thread | None = None
 _root: Path | None = None
 
 
-def _silent(_context: object, _error: object) -> None:
-    """libvirt prints every error on stderr unless it is given a function; its exceptions say it all."""
-
-
 def load_libvirt() -> Any:
     """The libvirt module. Raises PrerequisiteError when the library is missing."""
     # Read when the library initialises. By itself it warns on stderr about every domain that is root's.
@@ -58,7 +55,10 @@ def _ensure_event_loop(libvirt: Any) -> None:
     global _event_loop
     with _event_loop_lock:
         if _event_loop is None:
-            libvirt.registerErrorHandler(_silent, None)
+            # Without a handler libvirt prints every error on stderr; its exceptions say it all. This one, which
+            # takes two arguments and does nothing, is not Python code: in a Python function, called from within
+            # the library, Ctrl-C would be raised where the library cannot pass it on.
+            libvirt.registerErrorHandler(operator.is_, None)
             libvirt.virEventRegisterDefaultImpl()
             _event_loop = threading.Thread(target=_run_event_loop, args=(libvirt,), name="libvirt", daemon=True)
             _event_loop.start()

@@ -17,7 +17,7 @@ import pytest
 
 import reports
 from runtime.errors import UsageError
-from testbed.results import Trial
+from testbed.results import Metric, Trial
 
 WriteRun = Any
 
@@ -190,3 +190,11 @@ def test_names_from_outside_stay_text(write_run: WriteRun) -> None:
 def test_a_folder_that_is_no_run_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is no run folder"):
         reports.render(tmp_path)
+
+
+def test_a_phase_of_the_application_that_is_a_services_own_is_drawn_once(write_run: WriteRun) -> None:
+    figures = (("web.created", 0.1), ("web.port_open", 0.4), ("port_open", 0.4), ("ready", 0.5))
+    trial = Trial(1, 1, "container", "start", "ok", metrics=tuple(Metric(name, value, "s") for name, value in figures))
+    run = write_run(platforms=("container",), starts=0, ramps=0, blocks=0, extra=[trial])
+    ((_, alt),) = Page(reports.render(run)).pictures()
+    assert alt.endswith("web: instance created 0.100 s, web: port open 0.400 s, first correct answer 0.500 s.")

@@ -6,9 +6,11 @@ import os
 import re
 import shutil
 import socket
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,17 +99,24 @@ def printed(log: Path) -> list[str]:
     return [line for line in lines if not re.match(r"\[ +\d+\.\d+\]", line)]
 
 
-def traces() -> dict[str, object]:
-    """What a guest could leave on the host."""
+def traces(run_name: str) -> dict[str, object]:
+    """What a guest of this run could leave on the host; other runs may go on beside."""
+    processes = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            processes += [file] if run_name.encode() in file.read_bytes() else []
     return {
-        "qemu": [p.parent.name for p in Path("/proc").glob("[0-9]*/comm") if "qemu" in p.read_text()],
+        "processes": processes,
         "interfaces": _interfaces(),
         "mounts": Path("/proc/self/mountinfo").read_text(),
+        "temporary": sorted(path.name for path in Path(tempfile.gettempdir()).glob("testbed-*")),
     }
 
 
-def test_it_serves_and_leaves_nothing(platform: VmPlatform, layer: Path, tmp_path: Path, cgroup_parent: str) -> None:
-    before = traces()
+def test_it_serves_and_leaves_nothing(
+    platform: VmPlatform, layer: Path, tmp_path: Path, cgroup_parent: str, run_name: str
+) -> None:
+    before = traces(run_name)
     with Lab() as lab:
         link = lab.link(0, 0)
         interfaces = _interfaces()
@@ -137,7 +146,7 @@ def test_it_serves_and_leaves_nothing(platform: VmPlatform, layer: Path, tmp_pat
         assert _interfaces() == interfaces
         assert not any(directory.exists() for directory in Cgroup(f"{cgroup_parent}/{one.name}").directories())
     assert "Linux version" in one.log.read_text()
-    assert traces() == before
+    assert traces(run_name) == before
 
 
 def _interfaces() -> list[str]:

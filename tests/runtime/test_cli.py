@@ -1,0 +1,47 @@
+"""testbed-runtime: an image of the store, run or explained."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from runtime import cli
+from runtime.images.model import ImageConfig
+from runtime.images.store import Store
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def image(busybox_layer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A store of its own with one image, ``busybox``, whose command prints its host name."""
+    monkeypatch.setenv("TESTBED_HOME", str(tmp_path / "home"))
+    store = Store(tmp_path / "home" / "images")
+    with store.building(lambda line: None), store.scratch() as scratch:
+        shutil.copytree(busybox_layer, scratch / "tree", symlinks=True)
+        layer = store.add_layer(scratch / "tree", "test")
+        store.tag("busybox", ImageConfig(cmd=("hostname",)), [layer])
+    return "busybox"
+
+
+def test_it_runs_the_images_command(image: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", image]) == 0
+    assert capfd.readouterr().out == "container\n"
+
+
+def test_it_runs_another_command_and_passes_its_status(image: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", image, "sh", "-c", "exit 9"]) == 9
+
+
+def test_explain_prints_the_plan_and_starts_nothing(image: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--explain", "run", image, "false"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert any("clone3 CLONE_NEWNS" in line for line in lines)
+    assert lines[-1].endswith("execve false")
+
+
+def test_an_unknown_image_is_an_error_that_names_the_known(image: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", "nonsense"]) == 1
+    assert "known images: busybox" in capfd.readouterr().err
