@@ -45,7 +45,7 @@ def _cgroup_directories() -> set[Path]:
 
 
 def _held() -> bool:
-    return STATE_ROOT.is_dir() and any(is_held(path.name) for path in STATE_ROOT.iterdir())
+    return STATE_ROOT.is_dir() and any(is_held(path.name, STATE_ROOT) for path in STATE_ROOT.iterdir())
 
 
 def _run_of(directory: Path) -> str:

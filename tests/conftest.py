@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 
 from runtime.cgroups import Cgroup
+from runtime.lease import CGROUP_ROOT, lease
 
 _BUSYBOX = Path("/bin/busybox")
 
@@ -43,10 +44,8 @@ def run_name() -> str:
 
 @pytest.fixture
 def cgroup_parent(run_name: str) -> Iterator[str]:
-    """The name of a parent cgroup that is removed at the end, and must be empty then."""
-    parent = Cgroup(f"testbed/{run_name}")
-    yield parent.name
-    for directory in parent.directories():
-        if directory.exists():
+    """The name of a cgroup, held by a lease, below which a test makes its own; they must be gone at the end."""
+    with lease(run_name):
+        yield f"{CGROUP_ROOT}/{run_name}"
+        for directory in Cgroup(f"{CGROUP_ROOT}/{run_name}").directories():
             assert [path for path in directory.iterdir() if path.is_dir()] == [], "a test left a cgroup"
-    parent.remove()

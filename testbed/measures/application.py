@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import takewhile
 from types import TracebackType
 
 from runtime.cgroups import Cgroup
@@ -18,6 +19,7 @@ from runtime.spec import Link, Spec
 from testbed.interruption import deferred
 from testbed.measures.context import RunContext
 from testbed.measures.probe import NotReady, Question, ask
+from testbed.platforms.console import KERNEL_PANIC
 from testbed.platforms.protocol import Instance, Platform
 from testbed.scenario import Ready, Scenario
 
@@ -82,10 +84,11 @@ def questions(scenario: Scenario, ready: Ready, addresses: Mapping[str, str]) ->
 
 
 def last_lines(instance: Instance) -> str:
-    """The last lines of an instance's console, indented below its name."""
+    """The last lines of an instance's console, indented below its name, without the registers of a guest's panic."""
     try:
         with instance.log.open(errors="replace") as log:
-            lines = [line.rstrip() for line in deque(log, maxlen=TAIL_LINES)]
+            told = takewhile(lambda line: KERNEL_PANIC not in line, log)
+            lines = [line.rstrip() for line in deque(told, maxlen=TAIL_LINES)]
     except FileNotFoundError:
         lines = []
     return "\n    ".join([f"{instance.name}, last lines of {instance.log}:", *(lines or ["(it wrote nothing)"])])

@@ -13,7 +13,7 @@ from runtime.plan.guest import EXECUTING, FIRST_USERSPACE
 _MARKS = {"kernel_entry": "Linux version ", "first_userspace": FIRST_USERSPACE, "first_process": EXECUTING}
 _STEP_FAILED = re.compile(r"testbed: (?:step|clone|/plan).*")
 _INIT_ENDED = re.compile(r"Attempted to kill init! exitcode=0x([0-9a-f]{8})")
-_PANIC = "Kernel panic - not syncing"
+KERNEL_PANIC = "Kernel panic - not syncing"
 _TAIL_LINES = 40
 
 
@@ -66,7 +66,7 @@ class Console:
 
     def _take(self, line: str, now_ns: int) -> None:
         self._log.write(f"[{now_ns / 1e9:.6f}] {line}\n")
-        self._panicked = self._panicked or _PANIC in line
+        self._panicked = self._panicked or KERNEL_PANIC in line
         if not self._panicked:  # the registers that a panic prints say nothing of the workload
             self._tail.append(line)
         if (phase := phase_of(line)) is not None:

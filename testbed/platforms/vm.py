@@ -201,8 +201,8 @@ class VmPlatform:
             end = "ended" if console.ended else f"took longer than {timeout_s:g} s"
             reason = console.failure or f"its start {end} before its first process"
             raise WorkloadError(
-                f"virtual machine {instance.name}: {reason}; its console's last lines:\n{console.tail()}",
-                f"the whole console is in {instance.log}",
+                f"virtual machine {instance.name}: {reason}",
+                f"the whole console is in {instance.log}; its last lines:\n{console.tail()}",
             )
         seen = console.phases()
         # Libvirt's call returns a moment after QEMU runs, and a fast guest may be ahead of it.

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from runtime.cgroups import Cgroup
 from runtime.errors import PrerequisiteError, UsageError
-from runtime.lease import is_held, lease
+from runtime.lease import CGROUP_ROOT, is_held, lease
 
 pytestmark = pytest.mark.root
 
@@ -53,3 +54,5 @@ def test_a_killed_owner_holds_nothing(tmp_path: Path, run_name: str) -> None:
     owner.wait()
     assert not is_held(run_name, tmp_path)
     assert (tmp_path / run_name).is_dir()
+    Cgroup(f"{CGROUP_ROOT}/{run_name}").remove()
+    Cgroup(CGROUP_ROOT).remove()

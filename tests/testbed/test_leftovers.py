@@ -90,10 +90,12 @@ def test_a_cgroup_of_someone_else_is_left_alone(run_name: str) -> None:
 def test_the_store_is_removed_with_what_it_holds_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_name: str
 ) -> None:
-    monkeypatch.setenv("TESTBED_HOME", str(tmp_path))
-    (tmp_path / "images" / "layers").mkdir(parents=True)
-    (tmp_path / "mine").write_text("not the testbed's")
-    with lease(run_name), pytest.raises(UsageError, match="using the store"):
+    home, state = tmp_path / "home", tmp_path / "state"
+    monkeypatch.setenv("TESTBED_HOME", str(home))
+    monkeypatch.setattr(leftovers, "STATE_ROOT", state)
+    (home / "images" / "layers").mkdir(parents=True)
+    (home / "mine").write_text("not the testbed's")
+    with lease(run_name, state), pytest.raises(UsageError, match="using the store"):
         leftovers.remove_store()
-    assert leftovers.remove_store() == tmp_path
-    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    assert leftovers.remove_store() == home
+    assert [path.name for path in home.iterdir()] == ["mine"]

@@ -66,3 +66,8 @@ def test_ram_is_exactly_the_limit_and_has_to_be_given() -> None:
     assert guest_memory_bytes(Resources(memory_bytes=123 << 20), "web") == 123 << 20
     with pytest.raises(UsageError, match="service web has no memory limit"):
         guest_memory_bytes(Resources(), "web")
+
+
+def test_too_little_memory_for_a_kernel_is_refused() -> None:
+    with pytest.raises(UsageError, match="64 MiB of memory are too little"):
+        guest_memory_bytes(Resources(memory_bytes=64 << 20), "web")
