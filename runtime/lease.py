@@ -57,7 +57,7 @@ def lease(name: str, root: Path = STATE_ROOT) -> Iterator[Path]:
     except OSError as error:
         raise PrerequisiteError(f"make {directory}: {error.strerror}", "run as root, or through sudo") from error
     with ExitStack() as undo:
-        undo.callback(_remove_root, root)
+        undo.callback(remove_shared, root)
         undo.callback(shutil.rmtree, directory, ignore_errors=True)
         descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         undo.callback(os.close, descriptor)
@@ -68,8 +68,8 @@ def lease(name: str, root: Path = STATE_ROOT) -> Iterator[Path]:
         yield directory
 
 
-def _remove_root(root: Path) -> None:
-    """Take away what all leases share, unless another lease is there."""
+def remove_shared(root: Path = STATE_ROOT) -> None:
+    """Take away what all leases share, the cgroup and the directory above them, unless a lease is there."""
     for shared in (*Cgroup(CGROUP_ROOT).directories(), root):
         with suppress(OSError):
             shared.rmdir()

@@ -15,7 +15,7 @@ from pathlib import Path
 from runtime.cgroups import Cgroup, hierarchies
 from runtime.errors import TestbedError, UsageError
 from runtime.home import store_root
-from runtime.lease import CGROUP_ROOT, STATE_ROOT, is_held
+from runtime.lease import CGROUP_ROOT, STATE_ROOT, is_held, remove_shared
 
 # How every writer of the store names a file or directory that is not complete yet.
 PARTIAL_PATTERN = ".partial-*"
@@ -104,6 +104,7 @@ def remove(leftovers: tuple[Leftover, ...]) -> None:
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
         except (OSError, TestbedError) as error:
             problems.append(f"{leftover}: {error}")
+    remove_shared()
     if problems:
         hint = "run as root" if os.geteuid() != 0 else "see what still uses them"
         raise TestbedError("remove leftovers:\n  " + "\n  ".join(problems), hint)
