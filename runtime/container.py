@@ -6,7 +6,7 @@ import os
 import select
 import signal
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,7 +56,8 @@ class Container:
         dead; mounts, namespaces and veth go with them.
         """
         if self.exit_status is None:
-            signal.pidfd_send_signal(self.process.pidfd, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.process.pidfd, signal.SIGKILL)
             self.wait()
         os.close(self.process.pidfd)
         self.cgroup.remove()
@@ -94,16 +95,13 @@ def start(
         raise UsageError(f"start container {name}: a cgroup of this name exists", "run `invoke clean`")
     resolver = Path("/etc/resolv.conf").read_text() if spec.host_network else None
     plan = container_plan(spec, found, name, attachment=attachment, writable=writable, resolver=resolver)
-    with ExitStack() as undo:
+    with ExitStack() as opened, ExitStack() as undo:
+        if stdin is None:
+            stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+            opened.callback(os.close, stdin)
         undo.callback(cgroup.remove)
         cgroup.make_parent()
-        if stdin is None:
-            null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-            with ExitStack() as opened:
-                opened.callback(os.close, null)
-                process = launch(plan, stdin=null, stdout=stdout, stderr=stdout)
-        else:
-            process = launch(plan, stdin=stdin, stdout=stdout, stderr=stdout)
+        process = launch(plan, stdin=stdin, stdout=stdout, stderr=stdout)
         undo.pop_all()
     return Container(name, cgroup, process, requested_ns)
 

@@ -12,13 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from runtime import atomic
+from runtime.atomic import PARTIAL, writer_of
 from runtime.cgroups import Cgroup, hierarchies
 from runtime.errors import TestbedError, UsageError
 from runtime.home import store_root
 from runtime.lease import CGROUP_ROOT, STATE_ROOT, is_held, remove_shared
-
-# How every writer of the store names a file or directory that is not complete yet.
-PARTIAL_PATTERN = ".partial-*"
 
 
 @dataclass(frozen=True)
@@ -61,10 +60,9 @@ def _command(pid: int) -> str:
 
 
 def _partials() -> list[Path]:
-    """Half-written files and directories of the store whose writer, named at the end, is dead."""
-    root = store_root()
-    paths = list(root.rglob(PARTIAL_PATTERN)) if root.is_dir() else []
-    return [path for path in paths if not Path(f"/proc/{path.name.rpartition('-')[2]}").exists()]
+    """Half-written files and directories of the store whose writer is dead; layers' own files are not looked at."""
+    paths = [path for depth in ("*", "*/*") for path in store_root().glob(f"{depth}/{PARTIAL}*")]
+    return [path for path in paths if not Path(f"/proc/{writer_of(path)}").exists()]
 
 
 def find() -> tuple[Leftover, ...]:
@@ -100,8 +98,7 @@ def remove(leftovers: tuple[Leftover, ...]) -> None:
                 cgroup.kill()
                 cgroup.remove()
             elif leftover.kind in ("directory", "partial"):
-                path = Path(leftover.what)
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+                atomic.remove(Path(leftover.what))
         except (OSError, TestbedError) as error:
             problems.append(f"{leftover}: {error}")
     remove_shared()

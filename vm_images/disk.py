@@ -13,9 +13,9 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
+from runtime.atomic import partial, scratch
 from runtime.errors import PrerequisiteError
 from runtime.images.model import Image
-from vm_images.atomic import partial, scratch
 from vm_images.flatten import merge, stage
 
 # Part of the file's name: to be raised when equal layers should give other bits.

@@ -10,8 +10,8 @@ import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from runtime.atomic import partial
 from runtime.errors import PrerequisiteError
-from vm_images.atomic import partial
 from vm_images.bzimage import has_pvh_entry, vmlinux
 from vm_images.modules import GUEST_MODULES, ModuleTree
 

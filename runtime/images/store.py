@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from runtime.atomic import PARTIAL, remove, replace_file
 from runtime.errors import PrerequisiteError, UsageError
 from runtime.images import layers as layer_format
 from runtime.images import oci
@@ -33,8 +34,6 @@ from runtime.images.space import full_disk_reported
 # Overlay's lowerdir list must fit in one page of mount options. 104 bits do not collide by accident, and
 # the full digest is checked all the same.
 NAME_DIGITS = 26
-# Unfinished work is named so, with its process id at the end: `invoke clean` tells by it what a dead one left.
-PARTIAL = ".partial-"
 
 
 class Store:
@@ -107,9 +106,8 @@ class Store:
             shutil.rmtree(path, ignore_errors=True)
 
     def leftovers(self) -> tuple[Path, ...]:
-        """What builds left in ``tmp/``; empty while none runs, unless one was killed."""
-        folder = self.root / "tmp"
-        return tuple(sorted(folder.iterdir())) if folder.is_dir() else ()
+        """What builds have not completed; empty while none runs, unless one was killed."""
+        return tuple(sorted((*self.root.glob(f"{PARTIAL}*"), *self.root.glob(f"*/{PARTIAL}*"))))
 
     def add_layer(self, tree: Path, created_by: str) -> Layer:
         """Take over the settled directory ``tree`` (in a scratch directory) as a layer; it is moved."""
@@ -141,7 +139,7 @@ class Store:
         """Write the image of ``config`` over ``layers`` (bottom first) and name it. The lock must be held."""
         text = oci.to_json(config, [layer.diff_id for layer in layers], history)
         image_id = "sha256:" + hashlib.sha256(text.encode()).hexdigest()
-        self._write(self._image_path(image_id), text)
+        replace_file(self._image_path(image_id), text.encode())
         references = self._references()
         if references.get(reference) != image_id:
             self._write_json(self.root / "references.json", {**references, reference: image_id})
@@ -169,30 +167,10 @@ class Store:
 
     def _sweep(self) -> None:
         for path in self.leftovers():
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+            remove(path)
 
     def _write_json(self, path: Path, document: dict[str, Any]) -> None:
-        self._write(path, json.dumps(document, sort_keys=True, indent=1))
-
-    def _write(self, path: Path, text: str) -> None:
-        """Write a file so that readers see the old one or the new one, whole."""
-        suffix = f"-{os.getpid()}"
-        with tempfile.NamedTemporaryFile(
-            "w", prefix=PARTIAL, suffix=suffix, dir=self.root / "tmp", delete=False
-        ) as file:
-            temporary = Path(file.name)
-            try:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-                os.chmod(temporary, 0o644)
-                os.rename(temporary, path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
+        replace_file(path, json.dumps(document, sort_keys=True, indent=1).encode())
 
 
 def _read_json(path: Path) -> Any:

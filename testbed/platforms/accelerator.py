@@ -13,10 +13,10 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from runtime.atomic import partial
 from runtime.errors import PrerequisiteError
 from runtime.plan.guest import FIRST_USERSPACE
 from runtime.plan.steps import Message, Plan
-from vm_images.atomic import partial
 from vm_images.guest import COMMAND_LINE, Guest
 
 KVM_DEVICE = Path("/dev/kvm")

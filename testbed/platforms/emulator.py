@@ -10,13 +10,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from runtime.atomic import partial
 from runtime.cgroups import Hierarchies, create_steps, join_steps
 from runtime.errors import PrerequisiteError
 from runtime.launcher import STATIC_BINARY
 from runtime.plan.encode import encode
 from runtime.plan.steps import Exec, Plan
 from runtime.spec import Resources
-from vm_images.atomic import partial
 
 _QEMU = "qemu-system-x86_64"
 

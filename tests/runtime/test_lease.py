@@ -12,7 +12,7 @@ import pytest
 
 from runtime.cgroups import Cgroup
 from runtime.errors import PrerequisiteError, UsageError
-from runtime.lease import CGROUP_ROOT, is_held, lease
+from runtime.lease import CGROUP_ROOT, is_held, lease, remove_shared
 
 pytestmark = pytest.mark.root
 
@@ -55,4 +55,4 @@ def test_a_killed_owner_holds_nothing(tmp_path: Path, run_name: str) -> None:
     assert not is_held(run_name, tmp_path)
     assert (tmp_path / run_name).is_dir()
     Cgroup(f"{CGROUP_ROOT}/{run_name}").remove()
-    Cgroup(CGROUP_ROOT).remove()
+    remove_shared(tmp_path)

@@ -76,7 +76,6 @@ def test_a_killed_run_is_found_and_removed(owner: tuple[subprocess.Popen[bytes],
     assert not is_running(pid)
     assert not (STATE_ROOT / run_name).exists()
     assert not any(path.exists() for path in Cgroup(f"testbed/{run_name}").directories())
-    assert leftovers.find() == (), "not even the empty cgroup above it"
 
 
 def test_a_cgroup_of_someone_else_is_left_alone(run_name: str) -> None:

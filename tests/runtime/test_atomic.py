@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vm_images.atomic import partial, scratch
+from runtime.atomic import partial, scratch
 
 
 def test_a_file_appears_when_it_is_finished(tmp_path: Path) -> None:

@@ -1,0 +1,61 @@
+"""Files and directories that appear whole or not at all.
+
+What is not complete yet has a name that begins with PARTIAL and ends with its writer's process id, from which
+``invoke clean`` tells a dead writer's remains.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PARTIAL = ".partial-"
+
+
+@contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """A path beside ``path`` for something temporary, removed at the end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{PARTIAL}{path.name}-{os.getpid()}")
+    remove(temporary)
+    try:
+        yield temporary
+    finally:
+        remove(temporary)
+
+
+@contextmanager
+def partial(path: Path) -> Iterator[Path]:
+    """A path beside ``path`` to build it at; renamed to ``path`` on success, removed on failure.
+
+    When another process finished the same directory first, its result stays and ours is removed.
+    """
+    with scratch(path) as temporary:
+        yield temporary
+        if not (temporary.is_dir() and path.exists()):
+            temporary.rename(path)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old one or the new one, whole, also after a kill. Raises OSError."""
+    with partial(path) as temporary, temporary.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a whole directory; an absent one is fine."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def writer_of(path: Path) -> int:
+    """The process id of the writer of something incomplete; 0 for a name that has none."""
+    number = path.name.rpartition("-")[2]
+    return int(number) if number.isdigit() else 0
