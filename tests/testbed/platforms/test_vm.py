@@ -17,10 +17,15 @@ from pathlib import Path
 import pytest
 
 from runtime import container
-from runtime.cgroups import Cgroup
+from runtime.cgroups import Cgroup, Hierarchies
+from runtime.cgroups.limits import delegation_steps
 from runtime.errors import PrerequisiteError, UsageError, WorkloadError
 from runtime.home import store_root
 from runtime.images.model import Image, ImageConfig, Layer
+from runtime.launcher import STATIC_BINARY
+from runtime.plan.constants import CAPABILITIES
+from runtime.plan.container import container_plan
+from runtime.plan.encode import encode
 from runtime.spec import Process, Resources, Spec, User
 from testbed.lab import BRIDGE, Lab
 from testbed.platforms.emulator import ensure_emulator, find_qemu
@@ -224,3 +229,41 @@ def test_close_ends_what_runs(platform: VmPlatform, layer: Path, tmp_path: Path,
 def test_an_image_that_was_not_prepared_is_refused(platform: VmPlatform, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="was not prepared"):
         platform.start(instance(shell(tmp_path, "true"), tmp_path))
+
+
+@pytest.fixture
+def nesting(layer: Path) -> Spec:
+    """A workload that is a host with cgroup v2 itself and starts a container of ours; all it needs is in the layer."""
+    unified = Path("/sys/fs/cgroup")
+    found = Hierarchies({}, unified, frozenset({"memory", "cpu", "pids"}))
+    name = "testbed/run/nested"
+    script = "cat /proc/self/cgroup; for i in 1 2 3 4 5 6 7 8; do sleep 1 & done 2>&1 | tail -1; exit 4"
+    shutil.copytree(layer / "bin", layer / "inner" / "bin", symlinks=True)
+    (layer / "tmp").mkdir()
+    nested = replace(shell(layer, script), layers=("/inner",), resources=Resources(32 << 20, 0.25, 6), hosts=())
+    (layer / "plan").write_bytes(encode(container_plan(nested, found, name)))
+    shutil.copy2(STATIC_BINARY, layer / "launcher")
+    files = [f"{unified}/{name}/{file}" for file in ("memory.max", "cpu.max", "pids.max")]
+    outer = [
+        f"mount -t cgroup2 none {unified}",
+        f"busybox mkdir -p {unified}/{Path(name).parent}",
+        *(f"echo {controllers} > {file}" for file, controllers in delegation_steps(unified, name)),
+        f"/launcher /plan; echo status $?; cat {' '.join(files)}; sleep 2",
+    ]
+    spec = shell(layer, "; ".join(outer), capabilities=CAPABILITIES)
+    # Without a task limit the guest makes no cgroup, and what runs in the root may make all of them.
+    return replace(spec, resources=Resources(128 << 20, 1.0), masked_paths=(), readonly_paths=())
+
+
+def test_a_container_on_a_host_with_cgroup_v2(nesting: Spec, platform: VmPlatform, tmp_path: Path) -> None:
+    """``nesting`` comes before ``platform``, which makes a disk of the layer as it is then."""
+    with Lab():
+        one = instance(nesting, tmp_path)
+        platform.start(one)
+        platform.started(one, TIMEOUT_S)
+        platform.exit_status(one, TIMEOUT_S)
+        platform.stop(one)
+    cgroup, refused, *rest = printed(one.log)
+    assert cgroup == "0::/", "it is in a cgroup namespace of its own"
+    assert "fork" in refused, "the task limit was not reached"
+    assert rest == ["status 4", str(32 << 20), "25000 100000", "6"]
