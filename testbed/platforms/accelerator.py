@@ -8,13 +8,13 @@ import os
 import re
 import select
 import subprocess
-import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from runtime.atomic import partial
 from runtime.errors import PrerequisiteError
+from runtime.lease import lease
 from runtime.plan.guest import FIRST_USERSPACE
 from runtime.plan.steps import Message, Plan
 from vm_images.guest import COMMAND_LINE, Guest
@@ -36,6 +36,10 @@ class Verdict:
     def label(self) -> str:
         """How figures call a guest under this accelerator."""
         return "vm (KVM)" if self.accelerator == "kvm" else "vm (TCG, emulated)"
+
+
+# The probe's QEMU is in no cgroup of ours by which it could be found after us.
+_ENDS_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 
 
 def probe_command(qemu: Path, kernel: Path, initrd: Path) -> list[str]:
@@ -69,12 +73,12 @@ def probe_kvm(qemu: Path, guest: Guest, time_limit_s: float = TIME_LIMIT_S) -> V
     """Boot the guest's kernel under KVM as far as PID 1's first message. Takes at most ``time_limit_s``."""
     if not os.access(KVM_DEVICE, os.R_OK | os.W_OK):
         return Verdict("tcg", f"no {KVM_DEVICE}" if not KVM_DEVICE.exists() else f"no access to {KVM_DEVICE}")
-    with tempfile.NamedTemporaryFile(prefix="testbed-probe-") as initrd:
-        initrd.write(guest.initrd(Plan((Message(FIRST_USERSPACE),))))
-        initrd.flush()
+    with lease(f"probe-{os.getpid()}") as scratch:
+        initrd = scratch / "initrd"
+        initrd.write_bytes(guest.initrd(Plan((Message(FIRST_USERSPACE),))))
         began_s = time.monotonic()
         process = subprocess.Popen(
-            probe_command(qemu, guest.kernel.image, Path(initrd.name)),
+            [*_ENDS_WITH_US, *probe_command(qemu, guest.kernel.image, initrd)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
