@@ -12,6 +12,7 @@ from testbed.platforms.accelerator import KVM_DEVICE, Verdict, probe_command, pr
 from vm_images.guest import Guest
 from vm_images.kernel import GuestKernel
 
+pytestmark = pytest.mark.root
 needs_device = pytest.mark.skipif(
     not os.access(KVM_DEVICE, os.R_OK | os.W_OK), reason=f"{KVM_DEVICE} cannot be opened, so nothing is probed"
 )
