@@ -106,13 +106,13 @@ def _conclude(run: Path, as_json: bool) -> int:
     return 0
 
 
-@task(help={"run": "a run folder (default: the newest below results/)"})
+@task(help={"run": "a run folder, or the id of a run in results/ (default: the newest there)"})
 @reporting
 def report(context: Context, run: str = "") -> int:
     """Render a run's report again, byte for byte the same, and print its answer."""
-    from testbed.results import newest
+    from testbed.results import locate
 
-    return _conclude(Path(run) if run else newest(ROOT / "results"), False)
+    return _conclude(locate(run, ROOT / "results"), False)
 
 
 @task(help={"json": "print as JSON"})

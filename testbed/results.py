@@ -236,6 +236,13 @@ def newest(base: Path) -> Path:
     return runs[-1]
 
 
+def locate(run: str, base: Path) -> Path:
+    """The run folder that ``run`` means: a path, the id of a run below ``base``, or (empty) the newest there."""
+    if not run:
+        return newest(base)
+    return base / run if not Path(run).exists() and (base / run).exists() else Path(run)
+
+
 def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")

@@ -8,6 +8,7 @@ from errno import EEXIST
 
 from runtime import network
 from runtime.cgroups import Hierarchies, create_steps, join_steps
+from runtime.errors import UsageError
 from runtime.plan.constants import (
     CLONE_NEWCGROUP,
     CLONE_NEWIPC,
@@ -118,9 +119,11 @@ def container_plan(
 ) -> Plan:
     """The plan that starts ``spec`` as a container in the cgroup ``cgroup``.
 
-    ``attachment`` is required by a spec with a link. ``writable`` puts the changes on disk instead of in a
-    tmpfs; ``resolver`` is the text of /etc/resolv.conf for a container that shares the host's network.
+    ``writable`` puts the changes on disk instead of in a tmpfs; ``resolver`` is the text of /etc/resolv.conf for a
+    container that shares the host's network. Raises UsageError for a spec with a link and no ``attachment``.
     """
+    if spec.link is not None and attachment is None:
+        raise UsageError(f"container {cgroup}: {spec.link.address} needs a bridge to be attached to")
     unified_only = not found.v1
     flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC
     networking: tuple[Step, ...] = ()

@@ -92,6 +92,11 @@ def test_a_link_is_made_from_the_labs_socket() -> None:
     assert s.Unshare(CLONE_NEWNET) in plan.child
 
 
+def test_a_link_without_a_bridge_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"10\.0\.0\.2/24 needs a bridge"):
+        container_plan(spec(link=LINK), V1, "testbed/r/i")
+
+
 def test_host_network_makes_no_namespace() -> None:
     plan = container_plan(spec(host_network=True), V1, "testbed/r/i", resolver="nameserver ::1\n")
     assert not plan.clone_flags & CLONE_NEWNET
