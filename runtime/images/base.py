@@ -165,6 +165,10 @@ def _make(store: Store, inputs: Inputs, progress: Callable[[str], None]) -> Laye
 
 
 def _run_mmdebstrap(inputs: Inputs, scratch: Path, tree: Path) -> None:
+    # When it is killed, its temporary files are ours to remove: let them be with the rest. apt's own user writes, too.
+    temporary = scratch / "tmp"
+    temporary.mkdir()
+    temporary.chmod(0o1777)
     sources = scratch / "base.sources"
     sources.write_text(to_deb822(inputs.sources))
     command = [
@@ -185,6 +189,7 @@ def _run_mmdebstrap(inputs: Inputs, scratch: Path, tree: Path) -> None:
         "PATH": DEFAULT_PATH,
         "LC_ALL": "C.UTF-8",
         "SOURCE_DATE_EPOCH": str(EPOCH_S),
+        "TMPDIR": str(temporary),
         **proxy_environment(os.environ),
     }
     log = scratch / "log"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -125,6 +126,11 @@ def processes_below(folder: Path) -> list[int]:
     return found
 
 
+def temporary_files() -> set[str]:
+    """What mmdebstrap has outside the store."""
+    return {path.name for path in Path(tempfile.gettempdir()).glob("mmdebstrap*")}
+
+
 @pytest.mark.root
 @pytest.mark.network
 def test_nothing_of_mmdebstrap_outlives_a_killed_build(tmp_path: Path) -> None:
@@ -134,6 +140,7 @@ def test_nothing_of_mmdebstrap_outlives_a_killed_build(tmp_path: Path) -> None:
         "base.ensure_base(Store(Path(sys.argv[1])), print)\n"
     )
     folder = tmp_path / "store"
+    temporary = temporary_files()
     builder = subprocess.Popen([sys.executable, "-c", script, str(folder)], cwd=Path(__file__).parents[3])
     deadline = time.monotonic() + 20
     # The builder, unshare, mmdebstrap, and what it has started by then.
@@ -146,3 +153,4 @@ def test_nothing_of_mmdebstrap_outlives_a_killed_build(tmp_path: Path) -> None:
         time.sleep(0.01)
     assert processes_below(folder) == []
     assert str(folder) not in Path("/proc/self/mountinfo").read_text()
+    assert temporary_files() == temporary
