@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime.cgroups.hierarchy import WANTED, Hierarchies, hierarchies
-from runtime.cgroups.limits import delegation_steps
+from runtime.cgroups.limits import delegations
 from runtime.errors import TestbedError
 
 
@@ -63,23 +63,24 @@ class Cgroup:
         found.discard(0)  # a process of another pid namespace
         return tuple(sorted(found))
 
-    def make_parent(self) -> None:
-        """Make the cgroups above it, and on v2 let them pass the controllers down."""
-        directories = self.directories()
-        if directories[0].parent.is_dir():
-            return
-        for directory in directories:
-            directory.parent.mkdir(parents=True, exist_ok=True)
-        if self.found.unified and self.found.v2 & set(WANTED):
-            for file, controllers in delegation_steps(self.found.unified, self.name):
-                file.write_text(controllers)
-
     def make(self) -> None:
-        """Make it, without limits. Another lease's end may take an empty parent away in between: try again."""
+        """Make it, without limits; on v2 it passes the controllers down to those below it.
+
+        Another lease's end may take an empty parent away in between: then it is tried again.
+        """
         for directory in self.directories():
             while not directory.is_dir():
                 with suppress(FileExistsError, FileNotFoundError):
                     directory.mkdir(parents=True)
+        if self.found.unified and self.found.v2 & set(WANTED):
+            for file, controllers in delegations(self.found.unified, self.name):
+                file.write_text(controllers)
+
+    def make_parent(self) -> None:
+        """Make the cgroup above it, unless it is there: a lease has made its own."""
+        parent = Cgroup(self.name.rpartition("/")[0], self.found)
+        if not parent.exists():
+            parent.make()
 
     def kill(self, timeout_s: float = 10.0) -> None:
         """Kill its processes and wait until none is left. Raises TestbedError when some will not die."""

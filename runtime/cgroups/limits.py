@@ -88,7 +88,8 @@ def join_steps(found: Hierarchies, name: str) -> tuple[Step, ...]:
     )
 
 
-def delegation_steps(unified: Path, name: str) -> tuple[tuple[Path, str], ...]:
-    """The (file, controllers) writes that let the cgroups above ``name`` pass controllers down, on v2."""
-    parents = [unified, *(unified / part for part in list(Path(name).parents)[-2::-1])]
-    return tuple((parent / "cgroup.subtree_control", "+memory +cpu +pids") for parent in parents)
+def delegations(unified: Path, name: str) -> tuple[tuple[Path, str], ...]:
+    """The (file, controllers) writes that give the cgroups below ``name`` their controllers, on v2, from the top."""
+    path = Path(name)
+    delegating = [unified, *(unified / part for part in (*list(path.parents)[-2::-1], path))]
+    return tuple((cgroup / "cgroup.subtree_control", "+memory +cpu +pids") for cgroup in delegating)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.cgroups import Hierarchies, require
+from runtime.cgroups import Cgroup, Hierarchies, require
 from runtime.cgroups.hierarchy import parse
 from runtime.errors import PrerequisiteError
 
@@ -50,3 +50,19 @@ def test_a_missing_controller_is_named() -> None:
     with pytest.raises(PrerequisiteError, match="pids") as caught:
         require(Hierarchies({}, Path("/u"), frozenset({"memory", "cpu"})))
     assert caught.value.exit_code == 5
+
+
+def test_on_version_two_a_lease_passes_controllers_down_to_its_instances(tmp_path: Path) -> None:
+    """A cgroup that exists already is not made again: whoever makes it must be the one to delegate."""
+    found = Hierarchies({}, tmp_path, frozenset({"memory", "cpu", "pids"}))
+    Cgroup("testbed/run", found).make()
+    Cgroup("testbed/run/instance", found).make_parent()
+    for above in ("", "testbed", "testbed/run"):
+        assert (tmp_path / above / "cgroup.subtree_control").read_text() == "+memory +cpu +pids"
+    assert not (tmp_path / "testbed/run/instance").exists()
+
+
+def test_without_a_lease_the_instance_makes_what_is_above_it(tmp_path: Path) -> None:
+    found = Hierarchies({}, tmp_path, frozenset({"memory", "cpu", "pids"}))
+    Cgroup("testbed/run/instance", found).make_parent()
+    assert (tmp_path / "testbed/run/cgroup.subtree_control").exists()

@@ -18,7 +18,7 @@ import pytest
 
 from runtime import container
 from runtime.cgroups import Cgroup, Hierarchies
-from runtime.cgroups.limits import delegation_steps
+from runtime.cgroups.limits import delegations
 from runtime.errors import PrerequisiteError, UsageError, WorkloadError
 from runtime.home import store_root
 from runtime.images.model import Image, ImageConfig, Layer
@@ -247,7 +247,7 @@ def nesting(layer: Path) -> Spec:
     outer = [
         f"mount -t cgroup2 none {unified}",
         f"busybox mkdir -p {unified}/{Path(name).parent}",
-        *(f"echo {controllers} > {file}" for file, controllers in delegation_steps(unified, name)),
+        *(f"echo {controllers} > {file}" for file, controllers in delegations(unified, str(Path(name).parent))),
         f"/launcher /plan; echo status $?; cat {' '.join(files)}; sleep 2",
     ]
     spec = shell(layer, "; ".join(outer), capabilities=CAPABILITIES)
