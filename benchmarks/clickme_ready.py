@@ -38,6 +38,7 @@ from runtime.plan.steps import Chroot, CloseOnExec, Plan  # noqa: E402
 from runtime.spec import Process, Spec  # noqa: E402
 from testbed.images import build_images  # noqa: E402
 from testbed.lab import Lab  # noqa: E402
+from testbed.measures.application import specs  # noqa: E402
 from testbed.scenario import Scenario, Service, load  # noqa: E402
 
 Start = Callable[[], ExitStack]
@@ -81,18 +82,12 @@ def end(pid: int, pidfd: int) -> None:
 def container_start(scenario: Scenario, images: dict[str, Image], lab: Lab, lease_name: str, log: int) -> Start:
     """Start each service as a container on the lab's bridge, with the scenario's limits."""
     links = [lab.link(0, index) for index in range(len(scenario.services))]
-    hosts = tuple((s.name, str(link.address.ip)) for s, link in zip(scenario.services, links, strict=True))
-    specs = []
-    for service, link in zip(scenario.services, links, strict=True):
-        image = images[service.name]
-        layers = tuple(str(layer.path) for layer in image.layers)
-        process = service_process(service, image, {})
-        specs.append(Spec(process, layers, service.name, service.resources, link, hosts))
+    workloads = specs(scenario, images, links)
     ports = iter(range(1, 1 << 20))
 
     def start() -> ExitStack:
         undo = ExitStack()
-        for spec in specs:
+        for spec in workloads:
             started = container.start(
                 spec,
                 name=cgroup_name(lease_name, spec.hostname),

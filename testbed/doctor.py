@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from runtime import network
+from runtime import libc, network
 from runtime.cgroups import hierarchies
 from runtime.errors import PrerequisiteError, TestbedError
 from runtime.home import store_root
@@ -104,14 +104,6 @@ def attempt(action: Callable[[], None]) -> str:
     return told or (f"the child ended with status {status}" if status else "")
 
 
-def system_call(name: str, *arguments: object) -> None:
-    """Call a function of the C library that returns 0 for success. Raises OSError that names it."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if getattr(libc, name)(*arguments) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{name}: {os.strerror(number)}")
-
-
 def root() -> Check:
     """Namespaces, mounts and cgroups are root's."""
     uid = os.geteuid()
@@ -136,14 +128,14 @@ def overlay() -> Check:
     with tempfile.TemporaryDirectory(prefix="testbed-doctor-") as scratch:
 
         def mount_one() -> None:
-            system_call("unshare", CLONE_NEWNS)
-            system_call("mount", b"none", b"/", None, ctypes.c_ulong(MS_REC_PRIVATE), None)
-            system_call("mount", b"tmpfs", scratch.encode(), b"tmpfs", ctypes.c_ulong(0), None)
+            libc.call("unshare", CLONE_NEWNS)
+            libc.call("mount", b"none", b"/", None, ctypes.c_ulong(MS_REC_PRIVATE), None)
+            libc.call("mount", b"tmpfs", scratch.encode(), b"tmpfs", ctypes.c_ulong(0), None)
             for name in ("lower", "upper", "work", "merged"):
                 os.mkdir(f"{scratch}/{name}")
             options = f"lowerdir={scratch}/lower,upperdir={scratch}/upper,workdir={scratch}/work"
             target = f"{scratch}/merged".encode()
-            system_call("mount", b"overlay", target, b"overlay", ctypes.c_ulong(0), options.encode())
+            libc.call("mount", b"overlay", target, b"overlay", ctypes.c_ulong(0), options.encode())
             Path(scratch, "merged", "file").write_text("written through the overlay")
 
         problem = attempt(mount_one)
@@ -168,15 +160,14 @@ def lab() -> Check:
 
 def user_namespaces() -> Check:
     """For a rootless runtime; no measure needs them."""
-    problem = attempt(lambda: system_call("unshare", CLONE_NEWUSER))
+    problem = attempt(lambda: libc.call("unshare", CLONE_NEWUSER))
     fix = "sysctl kernel.unprivileged_userns_clone=1, or user.max_user_namespaces above 0"
     return Check("user namespaces", not problem, problem or "can be made", fix, required=False)
 
 
 def clone3() -> Check:
     """The system call that starts a process in its namespaces; without arguments it says EINVAL, or ENOSYS."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.syscall(SYS_CLONE3, None, 0)
+    ctypes.CDLL(None, use_errno=True).syscall(SYS_CLONE3, None, 0)
     known = ctypes.get_errno() == errno.EINVAL
     detail = "known to the kernel" if known else f"refused: {os.strerror(ctypes.get_errno())}"
     return Check("clone3", known, detail, "use Linux 5.3 or later, outside a sandbox that forbids it")

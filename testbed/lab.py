@@ -6,7 +6,6 @@ network that the host does not see, and nothing of it outlives its last process.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import socket
 from contextlib import ExitStack
@@ -14,7 +13,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from types import TracebackType
 
-from runtime import network
+from runtime import libc, network
 from runtime.errors import PrerequisiteError, TestbedError
 from runtime.plan.constants import CLONE_NEWNET
 from runtime.spec import Link
@@ -39,11 +38,11 @@ def link_of(application: int, service: int) -> Link:
     return Link(IPv4Interface(f"{address}/{NETWORK.prefixlen}"), mac_of(address))
 
 
-def _libc(function: str, *arguments: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if getattr(libc, function)(*arguments) != 0:
-        number = ctypes.get_errno()
-        raise PrerequisiteError(f"{function} a network namespace: {os.strerror(number)}", "run as root")
+def _move(function: str, *arguments: int) -> None:
+    try:
+        libc.call(function, *arguments)
+    except OSError as error:
+        raise PrerequisiteError(f"move to another network namespace: {error.strerror}", "run as root") from error
 
 
 class Lab:
@@ -62,8 +61,8 @@ class Lab:
         with ExitStack() as undo:
             home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
             undo.callback(os.close, home)
-            _libc("unshare", CLONE_NEWNET)
-            undo.callback(_libc, "setns", home, CLONE_NEWNET)
+            _move("unshare", CLONE_NEWNET)
+            undo.callback(_move, "setns", home, CLONE_NEWNET)
             self._build()
             self._undo = undo.pop_all()
         return self

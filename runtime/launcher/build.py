@@ -11,6 +11,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
+from runtime.atomic import partial
 from runtime.errors import PrerequisiteError, TestbedError
 
 HERE = Path(__file__).resolve().parent
@@ -43,16 +44,13 @@ def build() -> None:
     for output, command in commands().items():
         if is_current(output):
             continue
-        temporary = output.with_name(f".{output.name}.{os.getpid()}")
         try:
-            subprocess.run([*command, "-o", str(temporary)], check=True)
-            temporary.replace(output)
+            with partial(output) as unfinished:
+                subprocess.run([*command, "-o", str(unfinished)], check=True)
         except FileNotFoundError as error:
             raise PrerequisiteError(f"compile {output.name}: {error}", "install gcc") from error
         except subprocess.CalledProcessError as error:
             raise TestbedError(f"compile {output.name}: {command[0]} exited with {error.returncode}") from error
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from runtime import container
 from runtime.cgroups import Cgroup, hierarchies, require
 from runtime.container import Container
 from runtime.images.model import Image
+from runtime.lease import cgroup_name
 from runtime.plan.container import Attachment
 from testbed.lab import Lab
 from testbed.platforms.protocol import Instance, Started
@@ -77,4 +78,4 @@ class ContainerPlatform:
             self._running.pop(name).delete()
 
     def _cgroup_name(self, instance: Instance) -> str:
-        return f"testbed/{self._run_id}/{instance.name}"
+        return cgroup_name(self._run_id, instance.name)
