@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Mapping
 from errno import errorcode
 
 from runtime.plan import steps as s
 from runtime.plan.constants import CAPABILITIES, CLONE_FLAGS, MOUNT_FLAGS
+from runtime.plan.reasons import CLONE_PURPOSE, reason
 
 
 def flag_names(flags: int, names: Mapping[int, str]) -> str:
@@ -32,6 +34,11 @@ def _text(data: str, limit: int = 60) -> str:
     return repr(data if len(data) <= limit else f"{data[: limit - 1]}…")
 
 
+def _rlimit_name(number: int) -> str:
+    names = [name for name in dir(resource) if name.startswith("RLIMIT_") and getattr(resource, name) == number]
+    return names[0] if names else str(number)
+
+
 def describe(step: s.Step) -> str:
     """One step in words: the system call, what it acts on, and its arguments."""
     match step:
@@ -48,7 +55,7 @@ def describe(step: s.Step) -> str:
         case s.Write():
             return f"write {', '.join(_text(record) for record in step.data)} to {step.path}"
         case s.SetRlimit():
-            return f"setrlimit {step.resource} soft={step.soft} hard={step.hard}"
+            return f"setrlimit {_rlimit_name(step.resource)} soft={step.soft} hard={step.hard}"
         case s.Unshare():
             return f"unshare {flag_names(step.flags, CLONE_FLAGS)}"
         case s.BoundingSet():
@@ -95,12 +102,18 @@ def _by_name(step: s.Step) -> str:
 
 
 def explain(plan: s.Plan) -> str:
-    """The whole plan, a line a step, with the clone between the parent's and the child's steps."""
-    lines = []
+    """The whole plan, a line a step, under the purposes that they serve, and the clone where the child begins."""
+    lines: list[str] = []
+    purpose = ""
     for index, step in enumerate(plan.steps()):
         if index == len(plan.parent) and plan.clone_flags:
             into = f" into {plan.into_cgroup}" if plan.into_cgroup else ""
-            lines.append(f"     clone3 {flag_names(plan.clone_flags, CLONE_FLAGS)}{into}")
+            lines += [f"# {CLONE_PURPOSE}", f"     clone3 {flag_names(plan.clone_flags, CLONE_FLAGS)}{into}"]
+            purpose = CLONE_PURPOSE
+        found = purpose if step == s.Chdir("/") else reason(step)  # it goes on with whatever went before
+        if found != purpose:
+            purpose = found
+            lines.append(f"# {purpose}")
         tolerated = ", ".join(errorcode[number] for number in step.tolerate)
         lines.append(f"{index:3}  {describe(step)}" + (f"  [{tolerated} is fine]" if tolerated else ""))
     return "\n".join(lines)

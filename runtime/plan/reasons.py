@@ -1,0 +1,98 @@
+"""Why a plan holds its steps: one sentence for each purpose that steps serve.
+
+``explain`` prints a purpose once above the steps that share it, so that a plan reads as an argument and not as a
+list. A purpose follows from the step alone: its type, and where it acts.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from posixpath import basename
+
+from runtime.plan import constants
+from runtime.plan import steps as s
+
+_CONTROL_FILE = re.compile(r"(memory|cpu|cpuacct|cpuset|pids|blkio|io|devices|hugetlb|cgroup)\.")
+
+CLONE_PURPOSE = "A process that starts in namespaces of its own: it sees no other process, mount or name of the host."
+_ACCOUNT = "A cgroup: the kernel charges and limits what is below it together."
+_JOIN = "Enter the cgroup before anything is used, so that all of it is charged."
+_NAMESPACE = "A namespace of its own: what the kernel names by number or path is looked up here from now on."
+_NETWORK = "A network of its own: its interfaces, addresses, routes and ports are seen by nobody else."
+_PRIVATE = "Mounts from here on stay in this mount namespace and do not show on the host."
+_ROOT = "The root file system: the image's layers, read-only, under a writable one; a copy is made of what changes."
+_KERNEL = "The kernel's own file systems, showing this container's processes and namespaces."
+_DEV = "A /dev of its own with the few devices that every program expects and none that reaches the host."
+_PIVOT = "The new root becomes /, and the host's tree is let go: no path leads back to it."
+_IDENTITY = "Its name, and the names of its neighbours."
+_PROTECT = "Parts of /proc and /sys that belong to the whole kernel: read-only, or hidden."
+_DESCRIPTORS = "No descriptor of the caller's gets inside: one to a host directory would be a way out."
+_SESSION = "The process's own surroundings: session, limits, directory, file mode mask."
+_PRIVILEGE = "Root's power is cut down to a list, for this process and for all that it will ever execute."
+_USER = "From here on as this user."
+_GUEST = "A kernel has just booted: bring up what a host's kernel has up already."
+_EXEC = "The workload takes the process over; nothing of the launcher remains."
+_PHASE = "Tell whoever times the start how far it has come."
+
+
+def _of_path(path: str) -> str:
+    """The purpose of making, mounting or writing ``path``."""
+    name, inside = basename(path), path.lstrip("/")
+    if name in ("tasks", "cgroup.procs"):
+        return _JOIN
+    if _CONTROL_FILE.match(name) or "cgroup" in inside.split("/"):
+        return _ACCOUNT
+    first = inside.split("/")[0]
+    if first == "etc" or inside == "dev/resolv.conf":
+        return _IDENTITY
+    return {"dev": _DEV, "proc": _KERNEL, "sys": _KERNEL}.get(first, _ROOT)
+
+
+@cache
+def _of_type() -> dict[type[s.Step], str]:
+    return {
+        s.PivotRoot: _PIVOT,
+        s.Chroot: _PIVOT,
+        s.Unmount: _PIVOT,
+        s.Symlink: _DEV,
+        s.Mknod: _DEV,
+        s.SetHostname: _IDENTITY,
+        s.SetRlimit: _SESSION,
+        s.Setsid: _SESSION,
+        s.Umask: _SESSION,
+        s.BoundingSet: _PRIVILEGE,
+        s.Capabilities: _PRIVILEGE,
+        s.NoNewPrivileges: _PRIVILEGE,
+        s.SetUser: _USER,
+        s.CloseOnExec: _DESCRIPTORS,
+        s.NetlinkSocket: _NETWORK,
+        s.Netlink: _NETWORK,
+        s.LoadModule: _GUEST,
+        s.WaitPath: _GUEST,
+        s.Message: _PHASE,
+        s.MaskPath: _PROTECT,
+        s.ReadonlyPath: _PROTECT,
+        s.Exec: _EXEC,
+    }
+
+
+def reason(step: s.Step) -> str:
+    """Why ``step`` is in a plan, as one sentence; never empty."""
+    match step:
+        case s.Mount() if not step.fstype and step.target == "/":
+            return _PIVOT if step.source else _PRIVATE
+        case s.Mount() if step.fstype == "devtmpfs":
+            return _GUEST
+        case s.Mount():
+            return _of_path(step.target)
+        case s.Mkdir() | s.Write():
+            return _of_path(step.path)
+        case s.Open():
+            return _NETWORK if step.path.endswith("ns/net") else _IDENTITY if "/etc/" in step.path else _SESSION
+        case s.Unshare():
+            return _NETWORK if step.flags == constants.CLONE_NEWNET else _NAMESPACE
+        case s.Chdir():
+            return _SESSION if step.path == "/" else _ROOT
+        case _:
+            return _of_type()[type(step)]

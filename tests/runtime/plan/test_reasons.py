@@ -1,0 +1,37 @@
+"""Every step of every plan has a purpose that a reader is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from runtime.cgroups import Hierarchies
+from runtime.plan import steps as s
+from runtime.plan.container import container_plan
+from runtime.plan.explain import explain
+from runtime.plan.guest import guest_plan
+from runtime.plan.reasons import reason
+from runtime.spec import Process, Resources, Spec
+
+V1 = Hierarchies({name: Path("/cg") / name for name in ("memory", "cpu", "pids", "devices")}, None, frozenset())
+SPEC = Spec(Process(args=("true",)), ("/store/a",), "one", Resources(pids=9))
+
+
+def test_every_step_of_both_platforms_has_a_reason() -> None:
+    for plan in (container_plan(SPEC, V1, "testbed/r/i"), guest_plan(SPEC, ["/m.ko"])):
+        assert all(reason(step).endswith(".") for step in plan.steps())
+
+
+def test_a_cgroup_is_told_from_the_root_file_system() -> None:
+    assert "charges and limits" in reason(s.Mkdir("/sys/fs/cgroup/pids/testbed/r"))
+    assert "charges and limits" in reason(s.Write("/cg/testbed/r/memory.max", ("1",)))
+    assert "Enter the cgroup" in reason(s.Write("/cg/testbed/r/tasks", ("0",)))
+    assert "/dev" in reason(s.Mkdir("dev/pts"))
+    assert "layers" in reason(s.Mkdir("/tmp/upper"))
+
+
+def test_a_purpose_stands_once_above_the_steps_that_share_it() -> None:
+    lines = explain(container_plan(SPEC, V1, "testbed/r/i")).splitlines()
+    purposes = [line for line in lines if line.startswith("# ")]
+    assert lines[0] == purposes[0]
+    assert all(first != second for first, second in zip(purposes, purposes[1:], strict=False))
+    assert len(purposes) < len(lines) / 3
