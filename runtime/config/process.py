@@ -1,0 +1,94 @@
+"""What is executed, and as whom: the ``process`` object (runtime-spec 1.2, config.md, "Process")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class User:
+    """Numeric identity of the first process: ``uid``, ``gid``, the supplementary groups and the file mode mask."""
+
+    uid: int = 0
+    gid: int = 0
+    umask: int | None = None
+    additional_gids: tuple[int, ...] = ()
+    username: str = ""
+
+
+@dataclass(frozen=True)
+class Rlimit:
+    """A resource limit by its setrlimit(2) name, such as ``RLIMIT_NOFILE``."""
+
+    type: str
+    soft: int
+    hard: int
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """The five sets of capabilities(7), by name."""
+
+    bounding: tuple[str, ...] = ()
+    effective: tuple[str, ...] = ()
+    inheritable: tuple[str, ...] = ()
+    permitted: tuple[str, ...] = ()
+    ambient: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ConsoleSize:
+    """A terminal's size in characters."""
+
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Scheduler:
+    """sched_setattr(2): ``policy`` and ``flags`` by name; ``runtime``, ``deadline``, ``period`` in nanoseconds."""
+
+    policy: str
+    nice: int = 0
+    priority: int = 0
+    flags: tuple[str, ...] = ()
+    runtime: int = 0
+    deadline: int = 0
+    period: int = 0
+
+
+@dataclass(frozen=True)
+class IOPriority:
+    """ioprio_set(2): the class by its IOPRIO_CLASS_ name, and the priority, 0 to 7."""
+
+    class_: str = field(metadata={"json": "class"})
+    priority: int = 0
+
+
+@dataclass(frozen=True)
+class ExecCPUAffinity:
+    """Processors for ``exec``, as lists such as ``0-3,7``: when it joins, and when it executes."""
+
+    initial: str = ""
+    final: str = ""
+
+
+@dataclass(frozen=True)
+class Process:
+    """What is executed: ``args`` (argv), ``env`` (``NAME=value``), ``cwd`` (absolute), and as whom."""
+
+    cwd: str
+    args: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    user: User = User()
+    terminal: bool = False
+    console_size: ConsoleSize | None = None
+    capabilities: Capabilities | None = None
+    rlimits: tuple[Rlimit, ...] = ()
+    no_new_privileges: bool = False
+    apparmor_profile: str = ""
+    selinux_label: str = ""
+    oom_score_adj: int | None = None
+    scheduler: Scheduler | None = None
+    io_priority: IOPriority | None = None
+    exec_cpu_affinity: ExecCPUAffinity | None = field(default=None, metadata={"json": "execCPUAffinity"})

@@ -1,0 +1,38 @@
+"""System call filters: the ``linux.seccomp`` object (runtime-spec 1.2, config-linux.md, "Seccomp")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SyscallArgument:
+    """A comparison of argument ``index`` (0 to 5) by ``op`` (SCMP_CMP_...); ``value_two`` serves MASKED_EQ."""
+
+    index: int
+    value: int
+    op: str
+    value_two: int = 0
+
+
+@dataclass(frozen=True)
+class SyscallRule:
+    """``action`` (SCMP_ACT_...) for the system calls in ``names`` when all of ``args`` hold."""
+
+    names: tuple[str, ...]
+    action: str
+    errno_ret: int | None = None
+    args: tuple[SyscallArgument, ...] = ()
+
+
+@dataclass(frozen=True)
+class Seccomp:
+    """A filter: rules, the action for other calls, architectures (SCMP_ARCH_...), flags (SECCOMP_FILTER_...)."""
+
+    default_action: str
+    default_errno_ret: int | None = None
+    architectures: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    listener_path: str = ""
+    listener_metadata: str = ""
+    syscalls: tuple[SyscallRule, ...] = ()

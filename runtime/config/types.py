@@ -1,0 +1,145 @@
+"""The configuration as a whole, its mounts, hooks, namespaces and devices (runtime-spec 1.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from runtime.config.process import Process
+from runtime.config.resources import Resources
+from runtime.config.seccomp import Seccomp
+
+
+@dataclass(frozen=True)
+class IDMapping:
+    """``size`` ids from ``container_id`` on inside are those from ``host_id`` on outside."""
+
+    container_id: int = field(metadata={"json": "containerID"})
+    host_id: int = field(metadata={"json": "hostID"})
+    size: int
+
+
+@dataclass(frozen=True)
+class Root:
+    """The root file system's directory, absolute or relative to the bundle."""
+
+    path: str
+    readonly: bool = False
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A mount; ``options`` as in fstab(5) and the specification's table. ``destination`` is below the root."""
+
+    destination: str
+    type: str = ""
+    source: str = ""
+    options: tuple[str, ...] = ()
+    uid_mappings: tuple[IDMapping, ...] = ()
+    gid_mappings: tuple[IDMapping, ...] = ()
+
+
+@dataclass(frozen=True)
+class Hook:
+    """A program to run at a point of the container's life; ``timeout`` in seconds."""
+
+    path: str
+    args: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    timeout: int | None = None
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Hooks by the point of the life that they run at."""
+
+    prestart: tuple[Hook, ...] = ()
+    create_runtime: tuple[Hook, ...] = ()
+    create_container: tuple[Hook, ...] = ()
+    start_container: tuple[Hook, ...] = ()
+    poststart: tuple[Hook, ...] = ()
+    poststop: tuple[Hook, ...] = ()
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """A namespace by type (pid, network, mount, ipc, uts, user, cgroup, time): new, or the one at ``path``."""
+
+    type: str
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device node to make: ``type`` c, b, u or p; ``file_mode`` with permission bits."""
+
+    path: str
+    type: str
+    major: int = 0
+    minor: int = 0
+    file_mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+
+
+@dataclass(frozen=True)
+class TimeOffset:
+    """An offset of a clock of a time namespace."""
+
+    secs: int = 0
+    nanosecs: int = 0
+
+
+@dataclass(frozen=True)
+class Personality:
+    """personality(2): ``domain`` LINUX or LINUX32; no flags are defined yet."""
+
+    domain: str
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class IntelRdt:
+    """Intel's resource director technology."""
+
+    clos_id: str = field(default="", metadata={"json": "closID"})
+    l3_cache_schema: str = ""
+    mem_bw_schema: str = ""
+    enable_cmt: bool = field(default=False, metadata={"json": "enableCMT"})
+    enable_mbm: bool = field(default=False, metadata={"json": "enableMBM"})
+
+
+@dataclass(frozen=True)
+class Linux:
+    """Everything that only Linux has."""
+
+    uid_mappings: tuple[IDMapping, ...] = ()
+    gid_mappings: tuple[IDMapping, ...] = ()
+    sysctl: Mapping[str, str] = field(default_factory=dict)
+    resources: Resources | None = None
+    cgroups_path: str = ""
+    namespaces: tuple[Namespace, ...] = ()
+    devices: tuple[Device, ...] = ()
+    seccomp: Seccomp | None = None
+    rootfs_propagation: str = ""
+    masked_paths: tuple[str, ...] = ()
+    readonly_paths: tuple[str, ...] = ()
+    mount_label: str = ""
+    intel_rdt: IntelRdt | None = None
+    personality: Personality | None = None
+    time_offsets: Mapping[str, TimeOffset] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Config:
+    """A bundle's config.json."""
+
+    oci_version: str
+    root: Root
+    process: Process | None = None
+    hostname: str = ""
+    domainname: str = ""
+    mounts: tuple[Mount, ...] = ()
+    hooks: Hooks = Hooks()
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    linux: Linux = field(default_factory=Linux)

@@ -1,0 +1,124 @@
+"""Processes by number, told apart from others that had or will have the same number: pid and start time, pidfds."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+
+from runtime.errors import UsageError
+
+# Fields of /proc/PID/stat, proc_pid_stat(5), counted after the command's closing parenthesis (which is field 2).
+_STATE = 3 - 3
+_START_TIME = 22 - 3
+_DEAD = "ZXx"  # zombie; dead, in the two spellings the kernel has had
+
+
+class ProcessGone(UsageError):
+    """The process is no more: it ended, or its number is another's now."""
+
+
+@dataclass(frozen=True)
+class _Stat:
+    state: str
+    start_time: int
+
+
+def _parse_stat(line: bytes) -> _Stat:
+    """The command is in parentheses and may itself hold spaces and parentheses: count from the last one."""
+    fields = line.rpartition(b")")[2].split()
+    return _Stat(fields[_STATE].decode(), int(fields[_START_TIME]))
+
+
+def _stat(pid: int) -> _Stat | None:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stream:
+            return _parse_stat(stream.read())
+    except (FileNotFoundError, ProcessLookupError):  # the latter when it ends between open and read
+        return None
+
+
+def start_time(pid: int) -> int:
+    """When the process was started, in clock ticks after boot. Raises ProcessGone."""
+    stat = _stat(pid)
+    if stat is None:
+        raise ProcessGone(f"no process has the number {pid}")
+    return stat.start_time
+
+
+def alive(pid: int, start_time: int) -> bool:
+    """Whether the process that had this number at this start time still runs; a zombie does not."""
+    stat = _stat(pid) if pid > 0 else None
+    return stat is not None and stat.start_time == start_time and stat.state not in _DEAD
+
+
+def open_pidfd(pid: int, start_time: int) -> int:
+    """A pidfd of that very process, the caller's to close. Raises ProcessGone for one that ended, zombies included.
+
+    The start time is compared after the pidfd is open: the number cannot then pass to another unnoticed.
+    """
+    gone = ProcessGone(f"process {pid}, started {start_time} ticks after boot, has ended")
+    if pid <= 0:
+        raise gone
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError as error:
+        raise gone from error
+    if not alive(pid, start_time):
+        os.close(pidfd)
+        raise gone
+    return pidfd
+
+
+def send_signal(pidfd: int, number: int) -> None:
+    """Send a signal to the process of a pidfd. Raises ProcessGone when it has ended and was reaped."""
+    try:
+        signal.pidfd_send_signal(pidfd, number)
+    except ProcessLookupError as error:
+        raise ProcessGone(f"send signal {number}: the process has ended") from error
+
+
+def wait_exit(pidfd: int, timeout_s: float | None = None) -> bool:
+    """Wait until the process has ended, whoever its parent is; False when ``timeout_s`` passed before (None: never)."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    if timeout_s is None:
+        return bool(poll.poll())
+    # poll takes a 32-bit number of milliseconds, 24 days
+    until = time.monotonic() + max(timeout_s, 0)
+    while True:
+        left_ms = max(until - time.monotonic(), 0) * 1000
+        if poll.poll(min(left_ms, 1e9)):
+            return True
+        if time.monotonic() >= until:
+            return False
+
+
+def parse_signal(text: str) -> int:
+    """A signal's number from what kill(1) takes: ``TERM``, ``SIGTERM``, ``term``, ``15``, ``RTMIN+3``, ``RTMAX-1``.
+
+    0, which only asks whether the process is there, is taken as well. Raises UsageError.
+    """
+    number = _signal_number(text.strip().upper())
+    if number is None or not 0 <= number <= signal.SIGRTMAX:
+        raise UsageError(
+            f"{text!r} is not a signal", f"give a name such as TERM, or a number up to {signal.SIGRTMAX:d}"
+        )
+    return number
+
+
+def _signal_number(text: str) -> int | None:
+    if text.isascii() and text.isdigit():
+        return int(text) if len(text) < 4 else None
+    name = text.removeprefix("SIG")
+    for base, sign in (("RTMIN", "+"), ("RTMAX", "-")):
+        offset = name.removeprefix(f"{base}{sign}")
+        if offset != name and offset.isascii() and offset.isdigit() and len(offset) < 4:
+            number = int(signal.Signals[f"SIG{base}"]) + int(f"{sign}{offset}")
+            return number if signal.SIGRTMIN <= number <= signal.SIGRTMAX else None
+    with suppress(KeyError):
+        return int(signal.Signals[f"SIG{name}"])
+    return None

@@ -1,0 +1,137 @@
+"""Hooks are run as configured, and what they do wrong names them."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from runtime.errors import UsageError, WorkloadError
+from runtime.hooks import run_hook, run_hooks
+
+STATE: dict[str, object] = {"ociVersion": "1.2.0", "id": "one", "status": "created", "pid": 7, "bundle": "/b"}
+
+
+@dataclass(frozen=True)
+class Configured:
+    path: str
+    args: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    timeout: float | None = None
+
+
+def shell(script: str, *arguments: str, env: tuple[str, ...] = (), timeout: float | None = None) -> Configured:
+    return Configured("/bin/sh", ("sh", "-c", script, *arguments), env, timeout)
+
+
+def test_state_arguments_and_environment_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INHERITED", "no")
+    cat, env = f"cat > {tmp_path}/state", f"/usr/bin/env > {tmp_path}/env"
+    script = f'{cat}; {env}; printf "%s\\n" "$0" "$@" > {tmp_path}/args'
+    run_hooks("prestart", [shell(script, "zero", "a b", "", env=("A=1=2", "B=", "A=3"))], STATE)
+    assert json.loads((tmp_path / "state").read_text()) == STATE
+    given = set((tmp_path / "env").read_text().splitlines())
+    # what dash itself adds
+    assert {line for line in given if not line.startswith(("PWD=", "OLDPWD=", "_=", "SHLVL="))} == {"A=1=2", "B="}
+    assert (tmp_path / "args").read_text() == "zero\na b\n\n"
+
+
+def test_the_first_argument_is_the_programs_name(tmp_path: Path) -> None:
+    copy = f"cp /proc/self/cmdline {tmp_path}/cmdline"
+    run_hook("prestart", 0, Configured("/bin/sh", ("other-name", "-c", f"exec {copy}")), STATE)
+    run_hook("prestart", 0, Configured("/bin/true"), STATE)
+    with pytest.raises(WorkloadError, match="exit status 1"):
+        run_hook("prestart", 0, Configured("/bin/false"), STATE)
+
+
+def test_in_order_until_the_first_failure(tmp_path: Path) -> None:
+    hooks = [shell(f"echo {n} >> {tmp_path}/order; exit {int(n == 1)}") for n in range(3)]
+    with pytest.raises(WorkloadError, match=r"createRuntime hook 1 \(/bin/sh\): exit status 1"):
+        run_hooks("createRuntime", hooks, STATE)
+    assert (tmp_path / "order").read_text().split() == ["0", "1"]
+
+
+@pytest.mark.parametrize("kind", ["poststart", "poststop"])
+def test_afterwards_failures_are_warnings_and_the_rest_runs(kind: str, tmp_path: Path) -> None:
+    hooks = [Configured("/nonexistent"), shell("exit 3"), Configured("relative"), shell(f"touch {tmp_path}/last")]
+    warnings: list[str] = []
+    run_hooks(kind, hooks, STATE, warn=warnings.append)
+    assert (tmp_path / "last").exists()
+    assert [text.partition(" (")[0] for text in warnings] == [f"{kind} hook {n}" for n in range(3)]
+
+
+def test_the_error_ends_with_the_last_lines_of_both_outputs() -> None:
+    script = "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done; echo why >&2; exit 4"
+    with pytest.raises(WorkloadError) as raised:
+        run_hook("prestart", 0, shell(script), STATE)
+    lines = str(raised.value).splitlines()
+    assert "exit status 4" in lines[0]
+    assert lines[1:] == [*(f"  | line {n}" for n in range(1991, 2000)), "  | why"]
+
+
+@pytest.mark.parametrize(("signal", "named"), [("KILL", "SIGKILL"), ("40", "signal 40")])
+def test_a_signal_is_named(signal: str, named: str) -> None:
+    with pytest.raises(WorkloadError, match=f"killed by {named}"):
+        run_hook("prestart", 0, shell(f"kill -{signal} $$"), STATE)
+
+
+def test_a_timeout_kills_the_whole_group(tmp_path: Path) -> None:
+    script = f"echo begun; sleep 60 & echo $! > {tmp_path}/pid; wait"
+    began = time.monotonic()
+    with pytest.raises(WorkloadError, match="not done after 0.5 s, killed\n  [|] begun"):
+        run_hook("prestart", 0, shell(script, timeout=0.5), STATE)
+    assert time.monotonic() - began < 10
+    pid = int((tmp_path / "pid").read_text())
+    assert gone_soon(pid)
+
+
+def gone_soon(pid: int) -> bool:
+    """Whether a process that is not our child ends, or becomes a zombie of its new parent."""
+    for _ in range(200):
+        try:
+            if b") Z " in Path(f"/proc/{pid}/stat").read_bytes():
+                return True
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_a_daemon_left_behind_does_not_hold_us_up(tmp_path: Path) -> None:
+    began = time.monotonic()
+    run_hook("prestart", 0, shell(f"sleep 60 & echo $! > {tmp_path}/pid", timeout=30), STATE)
+    assert time.monotonic() - began < 10
+    daemon = int((tmp_path / "pid").read_text())
+    os.kill(daemon, 9)  # fails when success killed it already
+
+
+def test_what_cannot_be_started(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("text")
+    with pytest.raises(WorkloadError, match="No such file"):
+        run_hook("prestart", 0, Configured("/nonexistent"), STATE)
+    with pytest.raises(WorkloadError, match="Permission denied"):
+        run_hook("prestart", 0, Configured(str(tmp_path / "plain")), STATE)
+    with pytest.raises(WorkloadError, match="null byte"):
+        run_hook("prestart", 0, Configured("/bin/true", ("true", "\0")), STATE)
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [Configured("bin/true"), Configured("/bin/true", timeout=0), Configured("/bin/true", env=("A",))],
+    ids=["relative", "timeout", "environment"],
+)
+def test_what_is_malformed(hook: Configured) -> None:
+    with pytest.raises(UsageError, match="prestart hook 2"):
+        run_hook("prestart", 2, hook, STATE)
+
+
+def test_no_descriptor_is_left() -> None:
+    before = sorted(os.listdir("/proc/self/fd"))
+    run_hook("prestart", 0, Configured("/bin/true"), STATE)
+    with pytest.raises(WorkloadError):
+        run_hook("prestart", 0, Configured("/bin/false"), STATE)
+    assert sorted(os.listdir("/proc/self/fd")) == before
