@@ -30,7 +30,7 @@ def checkout(tmp_path: Path) -> Iterator[Path]:
     shutil.copy2(SCRIPT, root)
     (root / "requirements.lock").write_text("invoke==3.0.3\n")
     (root / "pyproject.toml").write_text("[project]\n")
-    for name in ("main.c", "build.py", "_launcher.x.so"):
+    for name in ("main.c", "build.py"):
         (root / "runtime" / "launcher" / name).touch()
     executable(root / "runtime" / "launcher" / "testbed-launcher", "")
     executable(root / ".venv" / "bin" / "python", '#!/bin/sh\necho python "$@" >&2\n')

@@ -1,17 +1,40 @@
-"""Starts plans: a typed door to the C launcher."""
+"""Starts plans: a typed door to the launcher.
+
+The launcher is executed from a sealed copy in memory: what a container finds behind /proc/PID/exe while it is
+being made can then neither be written to nor is it a file of the host (CVE-2019-5736). The plan goes in another such
+file. What happens is told through a socket, which closes when the workload has been executed.
+"""
 
 from __future__ import annotations
 
+import array
+import errno
+import fcntl
 import os
-from dataclasses import dataclass
+import socket
+import struct
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from types import TracebackType
 
 from runtime.errors import TestbedError
 from runtime.plan.encode import encode
 from runtime.plan.explain import describe
-from runtime.plan.steps import Plan
+from runtime.plan.steps import PLAN_FD, SYNC_FD, Plan
 
 STATIC_BINARY = Path(__file__).resolve().parent / "testbed-launcher"
+
+# enum message_kind of steps.h
+PID, FAILED, SYNC, READY, CONSOLE, LISTENER, GO = range(1, 8)
+_MESSAGE = struct.Struct("=Iiq")
+_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+# Above every descriptor that a plan uses: sources are moved here when they lie where a target will be.
+_ABOVE_TARGETS = 128
+# Ignored signals outlive an exec; the kernel's first 31, without those that cannot be ignored.
+_SIGNALS = tuple(number for number in range(1, 32) if number not in (9, 19))
 
 
 @dataclass(frozen=True)
@@ -30,8 +53,153 @@ class StepError(TestbedError):
     def __init__(self, plan: Plan, step: int, errno: int) -> None:
         self.step = step
         self.errno = errno
-        what = describe(list(plan.steps())[step]) if step >= 0 else "clone the first process"
-        super().__init__(f"step {step}: {what}: {os.strerror(errno)}" if step >= 0 else f"{what}: {os.strerror(errno)}")
+        self.failed = list(plan.steps())[step] if step >= 0 else None
+        what = f"step {step}: {describe(self.failed)}" if self.failed else "clone the first process"
+        super().__init__(f"{what}: {os.strerror(errno)}")
+
+
+@dataclass(frozen=True)
+class Message:
+    """What the launcher said: its ``kind``, a ``number``, a ``value``, and a descriptor that came with it, or -1."""
+
+    kind: int
+    number: int
+    value: int
+    descriptor: int = -1
+
+
+def _sealed(name: str, content: bytes, seals: int) -> int:
+    descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.write(descriptor, content)
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+    return descriptor
+
+
+@cache
+def _launcher() -> int:
+    """The sealed copy, made once a process."""
+    return _sealed("testbed-launcher", STATIC_BINARY.read_bytes(), _SEALS)
+
+
+def receive(channel: socket.socket) -> Message | None:
+    """The next message, or None when the other side has closed."""
+    try:
+        data, control, _, _ = channel.recvmsg(_MESSAGE.size, 32)
+    except ConnectionResetError:
+        return None
+    if len(data) < _MESSAGE.size:
+        return None
+    descriptor = -1
+    for level, what, payload in control:
+        if level == socket.SOL_SOCKET and what == socket.SCM_RIGHTS:
+            descriptor = array.array("i", payload[:4])[0]
+            os.set_inheritable(descriptor, False)
+    kind, number, value = _MESSAGE.unpack(data)
+    return Message(kind, number, value, descriptor)
+
+
+def send_go(channel: socket.socket) -> None:
+    """Give the word that a Sync or AwaitStart step waits for. Raises TestbedError when the process is gone."""
+    try:
+        channel.send(_MESSAGE.pack(GO, 0, 0))
+    except (BrokenPipeError, ConnectionResetError) as error:
+        raise TestbedError("the container's first process has ended before it was started") from error
+
+
+@dataclass
+class Launch:
+    """A plan that is being performed; a context manager, at whose end the socket is closed and the launcher reaped.
+
+    ``descriptors`` maps numbers that the plan expects (0, 1 and 2 among them) to descriptors of ours. ``pid`` is the
+    child's, 0 until it is known.
+    """
+
+    plan: Plan
+    descriptors: Mapping[int, int]
+    pid: int = field(default=0, init=False)
+    cloned_ns: int = field(default=0, init=False)
+    _failure: Message | None = field(default=None, init=False)
+
+    def __enter__(self) -> Launch:
+        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            plan = _sealed("testbed-plan", encode(self.plan), 0)
+            try:
+                self._launcher_pid = self._spawn({**self.descriptors, SYNC_FD: theirs.fileno(), PLAN_FD: plan})
+            finally:
+                os.close(plan)
+        except BaseException:
+            self.channel.close()
+            raise
+        finally:
+            theirs.close()
+        return self
+
+    def _spawn(self, descriptors: Mapping[int, int]) -> int:
+        moved: list[int] = []
+        actions: list[tuple[int, int, int]] = []
+        try:
+            for target, source in descriptors.items():
+                if source != target and source in descriptors:
+                    source = fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, _ABOVE_TARGETS)
+                    moved.append(source)
+                actions.append((os.POSIX_SPAWN_DUP2, source, target))
+            return os.posix_spawn(
+                f"/proc/self/fd/{_launcher()}",
+                ("testbed-launcher", "--start"),
+                {},
+                file_actions=actions,
+                setsigmask=(),
+                setsigdef=_SIGNALS,
+            )
+        finally:
+            for descriptor in moved:
+                os.close(descriptor)
+
+    def next(self) -> Message | None:
+        """The next message that is for the caller; None once the workload has been executed.
+
+        Raises StepError when a step failed; no child is left then.
+        """
+        while (message := receive(self.channel)) is not None:
+            if message.kind == PID:
+                self.pid, self.cloned_ns = message.number, message.value
+            elif message.kind == FAILED:
+                self._failure = message
+            else:
+                return message
+        if self._failure is not None or not self.pid:
+            self._reap(self.pid)
+            failure = self._failure or Message(FAILED, -1, errno.ECANCELED)
+            raise StepError(self.plan, failure.number, failure.value)
+        return None
+
+    def known_pid(self) -> int:
+        """The child's pid, for whoever answers its first message: the launcher tells it as soon as it has cloned."""
+        if not self.pid:
+            message = receive(self.channel)
+            if message is None or message.kind != PID:
+                raise TestbedError("the launcher did not say which process it had started")
+            self.pid, self.cloned_ns = message.number, message.value
+        return self.pid
+
+    def go(self) -> None:
+        """Answer a Sync step."""
+        send_go(self.channel)
+
+    @staticmethod
+    def _reap(pid: int) -> None:
+        if pid:
+            try:
+                os.waitpid(pid, 0)
+            except ChildProcessError:
+                return
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.channel.close()
+        self._reap(self._launcher_pid)
 
 
 def launch(plan: Plan, *, stdin: int, stdout: int, stderr: int) -> Spawned:
@@ -40,9 +208,9 @@ def launch(plan: Plan, *, stdin: int, stdout: int, stderr: int) -> Spawned:
     The three descriptors become the child's standard ones. Raises StepError when a step fails; then no
     child is left, but what the parent's steps made is for the caller to undo.
     """
-    from runtime.launcher import _launcher
-
-    pid, second, third, cloned_ns, executed_ns = _launcher.launch(encode(plan), stdin, stdout, stderr)
-    if pid < 0:
-        raise StepError(plan, second, third)
-    return Spawned(pid, second, cloned_ns, executed_ns)
+    with Launch(plan, {0: stdin, 1: stdout, 2: stderr}) as starting:
+        message = starting.next()
+        executed_ns = time.monotonic_ns()
+        if message is not None:
+            raise TestbedError(f"the launcher asked for an answer ({message.kind}) that this plan's starter has not")
+        return Spawned(starting.pid, os.pidfd_open(starting.pid), starting.cloned_ns, executed_ns)

@@ -1,48 +1,113 @@
-/* The static launcher. As PID 1 of a guest it performs /plan in place; as a wrapper it performs the plan
- * named by TESTBED_PLAN, or lying beside it as <its own name>.plan, in place; otherwise it starts the plan
- * named on its command line and waits for it. */
-#define _GNU_SOURCE
-#include "spawn.h"
-
+/* The launcher. `launcher --start` is what the runtime starts: the plan is at PLAN_FD, what happens is told through
+ * SYNC_FD. As PID 1 of a guest it performs /plan in place; as a wrapper it performs the plan named by TESTBED_PLAN, or
+ * lying beside it as <its own name>.plan, in place; otherwise it starts the plan named on its command line and waits
+ * for it. */
+#include <sys/mman.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#include <linux/sched.h>
+#include <linux/stat.h>
+#include <linux/time_types.h>
+#include <linux/wait.h>
 
-extern char **environ;
+#include "steps.h"
+#include "sys.h"
 
-static uint8_t *read_whole(const char *path, size_t *size) {
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
-  struct stat status;
-  if (fd < 0 || fstat(fd, &status) != 0) return NULL;
-  uint8_t *bytes = malloc((size_t)status.st_size + 1);
-  size_t have = 0;
-  while (bytes && have < (size_t)status.st_size) {
-    ssize_t n = read(fd, bytes + have, (size_t)status.st_size - have);
-    if (n <= 0) break;
-    have += (size_t)n;
-  }
-  close(fd);
-  *size = have;
-  return bytes;
+enum { FAILED = 125, SIGCHLD_ = 17, CLOCK_MONOTONIC_ = 1 };
+
+int main(int argc, char **argv, char **environment);
+
+static int64_t now_ns(void) {
+  struct __kernel_timespec t = {0, 0};
+  SYS(clock_gettime, CLOCK_MONOTONIC_, ADDRESS(&t));
+  return t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+
+static void *map(int fd, size_t size) {
+  long address = SYS(mmap, 0, size, fd < 0 ? PROT_READ | PROT_WRITE : PROT_READ,
+                     fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_PRIVATE, fd, 0);
+  return address < 0 && address > -4096 ? NULL : (void *)address;
+}
+
+static int same(const char *a, const char *b) { return memcmp(a, b, strlen(b) + 1) == 0; }
+
+/* A plan's file, whole: the descriptor is closed. */
+static const char *load(int fd, struct plan *plan, const char **extra, const char **environment) {
+  struct statx status;
+  if (SYS(statx, fd, ADDRESS(""), AT_EMPTY_PATH, STATX_SIZE, ADDRESS(&status)) < 0) return "it cannot be looked at";
+  const uint8_t *bytes = status.stx_size ? map(fd, status.stx_size) : NULL;
+  SYS(close, fd);
+  if (!bytes) return "it cannot be mapped";
+  const char *wrong = plan_read(plan, bytes, status.stx_size);
+  if (wrong) return wrong;
+  const char **pointers = map(-1, plan_pointers(plan, extra, environment) * sizeof *pointers);
+  if (!pointers) return "out of memory";
+  plan_arguments(plan, pointers, extra, environment);
+  return NULL;
+}
+
+/* --- words on standard error, for a person ---------------------------------------------------------------- */
+
+struct line { char text[1024]; size_t n; };
+
+static void say(struct line *line, const char *text) {
+  for (; *text && line->n < sizeof line->text; text++) line->text[line->n++] = *text;
+}
+
+static void say_number(struct line *line, long value) {
+  char digits[24];
+  int at = sizeof digits - 1;
+  digits[at] = 0;
+  unsigned long rest = value < 0 ? -(unsigned long)value : (unsigned long)value;
+  do digits[--at] = (char)('0' + rest % 10); while (rest /= 10);
+  if (value < 0) digits[--at] = '-';
+  say(line, digits + at);
+}
+
+static const char *error_name(int error) {
+  static const char names[][16] = {
+    "errno", "EPERM", "ENOENT", "ESRCH", "EINTR", "EIO", "ENXIO", "E2BIG", "ENOEXEC", "EBADF", "ECHILD", "EAGAIN",
+    "ENOMEM", "EACCES", "EFAULT", "ENOTBLK", "EBUSY", "EEXIST", "EXDEV", "ENODEV", "ENOTDIR", "EISDIR", "EINVAL",
+    "ENFILE", "EMFILE", "ENOTTY", "ETXTBSY", "EFBIG", "ENOSPC", "ESPIPE", "EROFS", "EMLINK", "EPIPE", "EDOM", "ERANGE",
+    "EDEADLK", "ENAMETOOLONG", "ENOLCK", "ENOSYS", "ENOTEMPTY", "ELOOP"};
+  return names[error > 0 && error < (int)(sizeof names / sizeof *names) ? error : 0];
+}
+
+static int complain(const char *what, const char *why) {
+  struct line line = {.n = 0};
+  say(&line, "testbed: ");
+  say(&line, what);
+  say(&line, ": ");
+  say(&line, why);
+  say(&line, "\n");
+  SYS(write, 2, ADDRESS(line.text), line.n);
+  return FAILED;
 }
 
 static int report(const struct plan *plan, const struct failure *failure) {
   size_t offset = plan->first_step;
-  struct step step = {0};
+  struct step step = {.string = {"", "", "", ""}};
   for (int32_t i = 0; i <= failure->step; i++) plan_step(plan, &offset, &step);
-  const char *name = failure->step < 0 ? "clone" : operation_name(step.operation);
-  const char *what = failure->step < 0 || step.operation == OP_NETLINK || !step.string[0] ? "" : step.string[0];
-  if (step.operation == OP_MOUNT && failure->step >= 0) what = step.string[1];
-  if (step.operation == OP_EXEC && failure->step >= 0) what = plan->argv[0];
-  fprintf(stderr, "testbed: step %d: %s %s: %s\n", failure->step, name, what, strerror(failure->error));
-  return 125;
+  const char *what = step.operation == OP_NETLINK ? "" : step.string[0];
+  if (step.operation == OP_MOUNT || step.operation == OP_BIND || step.operation == OP_SYMLINK) what = step.string[1];
+  if (step.operation == OP_EXEC) what = plan->argv[0];
+  struct line line = {.n = 0};
+  say(&line, "testbed: step ");
+  say_number(&line, failure->step);
+  say(&line, ": ");
+  say(&line, failure->step < 0 ? "clone" : operation_name(step.operation));
+  say(&line, " ");
+  say(&line, what);
+  say(&line, ": ");
+  say(&line, error_name(failure->error));
+  say(&line, " (");
+  say_number(&line, failure->error);
+  say(&line, ")\n");
+  SYS(write, 2, ADDRESS(line.text), line.n);
+  return FAILED;
 }
+
+/* --- the ways to perform a plan --------------------------------------------------------------------------- */
 
 static int in_place(const struct plan *plan) {
   struct failure failure;
@@ -51,39 +116,77 @@ static int in_place(const struct plan *plan) {
   return report(plan, &failure);
 }
 
-static int start_and_wait(const struct plan *plan) {
-  static const int stdio[3] = {0, 1, 2};
-  struct spawned spawned;
-  struct failure failure;
-  if (spawn(plan, stdio, &spawned, &failure) != 0) return report(plan, &failure);
-  int status;
-  while (waitpid(spawned.pid, &status, 0) < 0)
-    if (errno != EINTR) return 125;
-  return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+/* The parent's steps and the clone. Returns the child's pid, 0 in the child, or -1 with `failure` filled. */
+static long begin(const struct plan *plan, uint64_t flags, uint64_t exit_signal, struct failure *failure) {
+  if (perform(plan, plan->first_step, 0, plan->parent_count, failure) != 0) return -1;
+  long cgroup = -1;
+  if (*plan->into_cgroup) {
+    cgroup = SYS(openat, AT_FDCWD, ADDRESS(plan->into_cgroup), O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (cgroup < 0) { *failure = (struct failure){-1, (int32_t)-cgroup}; return -1; }
+  }
+  struct clone_args args = {
+    .flags = plan->clone_flags | flags | (cgroup >= 0 ? CLONE_INTO_CGROUP : 0),
+    .exit_signal = exit_signal,
+    .cgroup = cgroup >= 0 ? (uint64_t)cgroup : 0,
+  };
+  long pid = SYS(clone3, ADDRESS(&args), sizeof args);
+  if (pid < 0) { *failure = (struct failure){-1, (int32_t)-pid}; return -1; }
+  if (pid > 0 && cgroup >= 0) SYS(close, cgroup);
+  return pid;
 }
 
-int main(int argc, char **argv) {
-  char beside[4096];
-  snprintf(beside, sizeof beside, "%s.plan", argv[0]);
-  const char *path = getpid() == 1 ? "/plan" : getenv("TESTBED_PLAN");
-  if (!path && access(beside, R_OK) == 0) path = beside;
+static int child(const struct plan *plan, struct failure *failure) {
+  if (perform(plan, plan->first_child_step, plan->parent_count, plan->child_count, failure) == 0)
+    *failure = (struct failure){-1, ENOEXEC}; /* a plan with no exec step */
+  return FAILED;
+}
+
+/* The container's first process is a child of whoever started us (CLONE_PARENT): we are gone when it runs. */
+static int start_plan(void) {
+  struct plan plan;
+  struct failure failure = {-1, EINVAL};
+  SYS(umask, 0);
+  long pid = load(PLAN_FD, &plan, NULL, NULL) ? -1 : begin(&plan, CLONE_PARENT, 0, &failure);
+  if (pid == 0) child(&plan, &failure);
+  else if (pid > 0) return send_message(MESSAGE_PID, (int32_t)pid, now_ns(), -1) < 0;
+  send_message(MESSAGE_FAILED, failure.step, failure.error, -1);
+  return FAILED;
+}
+
+static int start_and_wait(const struct plan *plan) {
+  struct failure failure;
+  long pid = begin(plan, 0, SIGCHLD_, &failure);
+  if (pid == 0) child(plan, &failure);
+  if (pid <= 0) return report(plan, &failure);
+  int status = 0;
+  while (SYS(wait4, pid, ADDRESS(&status), 0, 0) == -EINTR) continue;
+  return status & 0x7f ? 128 + (status & 0x7f) : status >> 8 & 0xff;
+}
+
+static const char *variable(const char **environment, const char *name) {
+  size_t n = strlen(name);
+  for (; *environment; environment++)
+    if (strlen(*environment) > n && memcmp(*environment, name, n) == 0 && (*environment)[n] == '=') return *environment + n + 1;
+  return NULL;
+}
+
+int main(int argc, char **argv, char **environment) {
+  if (argc == 2 && strlen(argv[1]) == 7 && same(argv[1], "--start")) return start_plan();
+  const char **extra = (const char **)argv + 1, **kept = (const char **)environment;
+  struct line beside = {.n = 0};
+  say(&beside, argc ? argv[0] : "");
+  say(&beside, ".plan");
+  if (beside.n == sizeof beside.text) return complain("my own name", "too long");
+  const char *path = SYS(getpid) == 1 ? "/plan" : variable(kept, "TESTBED_PLAN");
+  if (!path && SYS(faccessat, AT_FDCWD, ADDRESS(beside.text), 4) == 0) path = beside.text;
   int wrapper = path != NULL;
   if (!path && argc == 2) path = argv[1];
-  if (!path) {
-    fprintf(stderr, "usage: %s PLAN\n", argv[0]);
-    return 125;
-  }
-  size_t size = 0;
-  uint8_t *bytes = read_whole(path, &size);
-  if (!bytes) {
-    fprintf(stderr, "testbed: open %s: %s\n", path, strerror(errno));
-    return 125;
-  }
+  if (!path) return complain("usage", "testbed-launcher PLAN");
+  int fd = (int)SYS(openat, AT_FDCWD, ADDRESS(path), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return complain(path, error_name(-fd));
   struct plan plan;
-  const char *wrong = plan_read(&plan, bytes, size, wrapper ? argv + 1 : NULL, environ);
-  if (wrong) {
-    fprintf(stderr, "testbed: %s: %s\n", path, wrong);
-    return 125;
-  }
+  const char *wrong = load(fd, &plan, wrapper ? extra : NULL, wrapper ? kept : NULL);
+  if (wrong) return complain(path, wrong);
+  if (SYS(getpid) == 1) SYS(umask, 0); /* steps give modes as they are to be */
   return wrapper ? in_place(&plan) : start_and_wait(&plan);
 }

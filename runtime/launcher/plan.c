@@ -1,17 +1,17 @@
 /* Reading a plan: all that could be malformed is rejected here, so that the executor can trust it. */
 #include "plan.h"
 
-#include <stdlib.h>
-#include <string.h>
+#include "sys.h"
 
-static const char MAGIC[8] = "TBPLAN\x01\n";
-enum { HEADER_SIZE = 32, STEP_SIZE = 32, MAX_STEPS = 4096, MAX_SIZE = 16 << 20 };
+static const char MAGIC[8] = "TBPLAN\x02\n";
+enum { HEADER_SIZE = 32, STEP_SIZE = 56, MAX_STEPS = 4096, MAX_SIZE = 16 << 20 };
 
 static uint16_t u16(const uint8_t *p) { uint16_t v; memcpy(&v, p, sizeof v); return v; }
 static uint32_t u32(const uint8_t *p) { uint32_t v; memcpy(&v, p, sizeof v); return v; }
 static uint64_t u64(const uint8_t *p) { uint64_t v; memcpy(&v, p, sizeof v); return v; }
 static size_t padded(size_t n) { return (n + 7) & ~(size_t)7; }
 
+uint32_t plan_string_length(const uint8_t *string) { return u32(string); }
 const uint8_t *plan_next_string(const uint8_t *string) { return string + padded(4 + (size_t)u32(string) + 1); }
 
 /* The size of the encoded string at `offset`, or 0 when it does not fit or is not terminated. */
@@ -26,10 +26,13 @@ static size_t string_size(const uint8_t *bytes, size_t size, size_t offset) {
 static unsigned strings_needed(unsigned operation) {
   switch (operation) {
   case OP_MOUNT: return 4;
-  case OP_PIVOT_ROOT: case OP_SYMLINK: case OP_WRITE: case OP_EXEC: return 2;
+  case OP_PIVOT_ROOT: case OP_SYMLINK: case OP_WRITE: case OP_EXEC: case OP_BIND: case OP_LOOK_UP:
+  case OP_DEVICE_FILTER: return 2;
   case OP_MKDIR: case OP_UNMOUNT: case OP_CHROOT: case OP_CHDIR: case OP_MKNOD: case OP_SET_HOSTNAME:
   case OP_SET_USER: case OP_OPEN: case OP_NETLINK: case OP_LOAD_MODULE: case OP_WAIT_PATH:
-  case OP_MESSAGE: case OP_MASK_PATH: case OP_READONLY_PATH: return 1;
+  case OP_MESSAGE: case OP_MASK_PATH: case OP_READONLY_PATH: case OP_MOUNT_ATTRIBUTES:
+  case OP_WRITE_DESCRIPTOR: case OP_JOIN_NAMESPACE: case OP_AFFINITY: case OP_SESSION_KEYRING:
+  case OP_SET_DOMAINNAME: case OP_SECCOMP: return 1;
   default: return 0;
   }
 }
@@ -49,34 +52,15 @@ static size_t step_size(const uint8_t *bytes, size_t size, size_t offset) {
   return at > size ? 0 : at - offset;
 }
 
-static size_t count(char **list) {
-  size_t n = 0;
-  while (list && list[n]) n++;
-  return n;
-}
-
-/* Point argv and envp at the strings of an exec step: search path, then arguments, then environment. */
-static const char *fill_exec(struct plan *plan, const struct step *step, char **extra, char **environment) {
+/* An exec step's strings: the search path, then its arguments, then its environment. */
+static const char *check_exec(const struct plan *plan, const struct step *step) {
   uint64_t args = step->number[1], env = step->number[2];
-  int wrapper = step->number[0] == 1;
-  if (plan->argv) return "two exec steps";
+  if (plan->exec_step) return "two exec steps";
   if (args == 0 || args > step->string_count || env != step->string_count - args - 1) return "exec counts do not match";
-  size_t more = wrapper ? count(extra) : 0, kept = wrapper ? count(environment) : 0;
-  plan->argv = calloc(args + more + 1 + env + kept + 1, sizeof *plan->argv);
-  if (!plan->argv) return "out of memory";
-  plan->envp = plan->argv + args + more + 1;
-  const uint8_t *at = plan_next_string(step->strings);
-  for (uint64_t i = 0; i < args + env; i++) {
-    char *value = (char *)(uintptr_t)(at + 4);
-    if (i < args) plan->argv[i] = value; else plan->envp[i - args] = value;
-    at = plan_next_string(at);
-  }
-  for (size_t i = 0; i < more; i++) plan->argv[args + i] = extra[i];
-  for (size_t i = 0; i < kept; i++) plan->envp[env + i] = environment[i];
   return NULL;
 }
 
-const char *plan_read(struct plan *plan, const uint8_t *bytes, size_t size, char **extra, char **environment) {
+const char *plan_read(struct plan *plan, const uint8_t *bytes, size_t size) {
   memset(plan, 0, sizeof *plan);
   if (size < HEADER_SIZE || size > MAX_SIZE || memcmp(bytes, MAGIC, sizeof MAGIC) != 0) return "not a plan";
   if (u32(bytes + 8) != size) return "the plan is cut short";
@@ -90,37 +74,70 @@ const char *plan_read(struct plan *plan, const uint8_t *bytes, size_t size, char
   if (n == 0) return "malformed cgroup name";
   plan->into_cgroup = (const char *)bytes + at + 4;
   at += n;
-  plan->first_step = at;
+  plan->first_step = plan->first_child_step = at;
   for (uint32_t i = 0; i < plan->parent_count + plan->child_count; i++) {
-    if (i == plan->parent_count) plan->first_child_step = at;
     n = step_size(bytes, size, at);
-    if (n == 0) { plan_free(plan); return "malformed step"; }
+    if (n == 0) return "malformed step";
     struct step step;
     size_t next = at;
     plan_step(plan, &next, &step);
     if (step.operation == OP_EXEC) {
-      const char *wrong = fill_exec(plan, &step, extra, environment);
-      if (wrong) { plan_free(plan); return wrong; }
+      const char *wrong = check_exec(plan, &step);
+      if (wrong) return wrong;
+      plan->exec_step = at;
     }
     at += n;
+    if (i + 1 == plan->parent_count) plan->first_child_step = at;
   }
-  if (at != size) { plan_free(plan); return "bytes after the last step"; }
-  return NULL;
+  return at == size ? NULL : "bytes after the last step";
 }
 
-void plan_free(struct plan *plan) {
-  free(plan->argv);
-  plan->argv = plan->envp = NULL;
+static size_t count(const char **list) {
+  size_t n = 0;
+  while (list && list[n]) n++;
+  return n;
+}
+
+static void exec_step(const struct plan *plan, struct step *step) {
+  size_t offset = plan->exec_step;
+  memset(step, 0, sizeof *step);
+  if (offset) plan_step(plan, &offset, step);
+}
+
+size_t plan_pointers(const struct plan *plan, const char **extra, const char **environment) {
+  struct step step;
+  exec_step(plan, &step);
+  size_t own = (size_t)(step.number[1] + step.number[2]) + 2;
+  return step.number[0] == 1 ? own + count(extra) + count(environment) : own;
+}
+
+void plan_arguments(struct plan *plan, const char **pointers, const char **extra, const char **environment) {
+  struct step step;
+  exec_step(plan, &step);
+  if (!plan->exec_step) return;
+  int wrapper = step.number[0] == 1;
+  const uint8_t *at = plan_next_string(step.strings);
+  plan->argv = pointers;
+  for (uint64_t i = 0; i < step.number[1]; i++, at = plan_next_string(at)) *pointers++ = (const char *)at + 4;
+  for (size_t i = 0; wrapper && i < count(extra); i++) *pointers++ = extra[i];
+  *pointers++ = NULL;
+  plan->envp = pointers;
+  for (uint64_t i = 0; i < step.number[2]; i++, at = plan_next_string(at)) *pointers++ = (const char *)at + 4;
+  for (size_t i = 0; wrapper && i < count(environment); i++) *pointers++ = environment[i];
+  *pointers = NULL;
 }
 
 void plan_step(const struct plan *plan, size_t *offset, struct step *step) {
   const uint8_t *p = plan->bytes + *offset;
-  memset(step, 0, sizeof *step);
   step->operation = u16(p);
   step->tolerated_count = u16(p + 2);
   step->string_count = u32(p + 4);
-  for (int i = 0; i < 3; i++) step->number[i] = u64(p + 8 + 8 * i);
+  for (int i = 0; i < STEP_NUMBERS; i++) step->number[i] = u64(p + 8 + 8 * i);
   step->tolerated = p + STEP_SIZE;
+  for (int i = 0; i < STEP_STRINGS; i++) {
+    step->string[i] = "";
+    step->length[i] = 0;
+  }
   p = step->strings = p + STEP_SIZE + padded(4 * (size_t)step->tolerated_count);
   for (uint32_t i = 0; i < step->string_count; i++) {
     if (i < STEP_STRINGS) {
@@ -133,11 +150,15 @@ void plan_step(const struct plan *plan, size_t *offset, struct step *step) {
 }
 
 const char *operation_name(unsigned operation) {
-  static const char *const names[OP_END] = {
+  /* rows, not pointers: the binary then needs no relocation */
+  static const char names[OP_END][20] = {
     "?", "mkdir", "mount", "umount", "pivot_root", "chroot", "chdir", "symlink", "mknod", "write",
     "sethostname", "setrlimit", "unshare", "bounding set", "capset", "no_new_privs",
     "set user", "umask", "setsid", "open", "close on exec", "netlink socket", "netlink", "load module",
-    "wait for", "message", "mask", "make read-only", "exec",
+    "wait for", "message", "mask", "make read-only", "exec", "bind", "mount attributes", "write descriptor",
+    "join namespace", "ambient set", "keep capabilities", "scheduler", "affinity", "io priority", "personality",
+    "session keyring", "setdomainname", "seccomp", "terminal", "sync", "await start", "look up", "device filter",
+    "undumpable", "own streams",
   };
-  return operation < OP_END ? names[operation] : names[0];
+  return names[operation < OP_END ? operation : 0];
 }

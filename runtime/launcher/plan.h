@@ -34,24 +34,44 @@ enum operation {
   OP_MASK_PATH,
   OP_READONLY_PATH,
   OP_EXEC,
+  OP_BIND,
+  OP_MOUNT_ATTRIBUTES,
+  OP_WRITE_DESCRIPTOR,
+  OP_JOIN_NAMESPACE,
+  OP_AMBIENT,
+  OP_KEEP_CAPABILITIES,
+  OP_SCHEDULER,
+  OP_AFFINITY,
+  OP_IO_PRIORITY,
+  OP_PERSONALITY,
+  OP_SESSION_KEYRING,
+  OP_SET_DOMAINNAME,
+  OP_SECCOMP,
+  OP_TERMINAL,
+  OP_SYNC,
+  OP_AWAIT_START,
+  OP_LOOK_UP,
+  OP_DEVICE_FILTER,
+  OP_UNDUMPABLE,
+  OP_OWN_STREAMS,
   OP_END
 };
 
-enum { STEP_STRINGS = 4 };
+enum { STEP_STRINGS = 4, STEP_NUMBERS = 6 };
 
 /* A step as the executor sees it; every pointer points into the plan's own bytes. */
 struct step {
   uint16_t operation;
   uint16_t tolerated_count;
   uint32_t string_count;
-  uint64_t number[3];
+  uint64_t number[STEP_NUMBERS];
   const uint8_t *tolerated;           /* tolerated_count little-endian u32 */
-  const char *string[STEP_STRINGS];   /* the first strings, NUL-terminated */
+  const char *string[STEP_STRINGS];   /* the first strings, NUL-terminated; an empty one where there is none */
   uint32_t length[STEP_STRINGS];
   const uint8_t *strings;             /* all of them, as encoded */
 };
 
-/* A checked plan. argv and envp are filled for its exec step before anything is cloned. */
+/* A checked plan. argv and envp belong to its exec step. */
 struct plan {
   const uint8_t *bytes;
   size_t size;
@@ -60,20 +80,25 @@ struct plan {
   const char *into_cgroup;
   size_t first_step;                  /* offset of the first step */
   size_t first_child_step;
-  char **argv, **envp;                /* one allocation, at argv */
+  size_t exec_step;                   /* offset of the exec step, 0 without one */
+  const char **argv, **envp;          /* filled by plan_arguments */
 };
 
-/* Check every length and offset of `bytes` and fill `plan`. Returns NULL, or what is wrong.
- * `extra` are further arguments (NULL: none) for an exec step that asks for the launcher's own, and
- * `environment` what such a step keeps. */
-const char *plan_read(struct plan *plan, const uint8_t *bytes, size_t size, char **extra, char **environment);
-void plan_free(struct plan *plan);
+/* Check every length and offset of `bytes` and fill `plan`. Returns NULL, or what is wrong. */
+const char *plan_read(struct plan *plan, const uint8_t *bytes, size_t size);
+
+/* How many pointers plan_arguments needs; `extra` and `environment` (NULL: none) are what an exec step that asks for
+ * the launcher's own arguments and environment adds. */
+size_t plan_pointers(const struct plan *plan, const char **extra, const char **environment);
+/* Point argv and envp, in `pointers`, at the exec step's strings. */
+void plan_arguments(struct plan *plan, const char **pointers, const char **extra, const char **environment);
 
 /* Decode the step at *offset of a checked plan and move *offset to the next. */
 void plan_step(const struct plan *plan, size_t *offset, struct step *step);
 
-/* The encoded string after the one at `string`. */
+/* The encoded string after the one at `string`, and a string's length. */
 const uint8_t *plan_next_string(const uint8_t *string);
+uint32_t plan_string_length(const uint8_t *string);
 
 const char *operation_name(unsigned operation);
 

@@ -1,227 +1,189 @@
-/* One function a step, each a system call or a few. Nothing in here allocates memory or takes a lock: it
- * runs between clone and exec, in memory that a suspended parent still owns. For the same reason the calls
- * that glibc would broadcast to other threads (setuid and its kin) are made raw. */
-#define _GNU_SOURCE
+/* One line or one function a step: each is a system call or a few. */
 #include "steps.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/capability.h>
-#include <linux/netlink.h>
-#include <sched.h>
-#include <signal.h>
-#include <string.h>
-#include <sys/mount.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/sysmacros.h>
-#include <time.h>
-#include <unistd.h>
+#include <linux/module.h>
+#include <linux/prctl.h>
+#include <linux/stat.h>
+#include <linux/time_types.h>
 
-#ifndef MODULE_INIT_COMPRESSED_FILE
-#define MODULE_INIT_COMPRESSED_FILE 4
-#endif
+#include "sys.h"
 
+enum { IOPRIO_WHO_PROCESS = 1, KEYCTL_JOIN_SESSION = 1, DEVICE_NAME_BITS = 0xff };
+
+int place(int fd, int wanted) {
+  if (fd < 0 || fd == wanted) return fd < 0 ? fd : 0;
+  int result = (int)SYS(dup3, fd, wanted, wanted > 2 ? O_CLOEXEC : 0);
+  return close_with(fd, result < 0 ? result : 0);
+}
+
+static int write_record(int fd, const uint8_t *string) {
+  long length = plan_string_length(string), n = SYS(write, fd, ADDRESS(string + 4), length);
+  return n < 0 ? (int)n : n == length ? 0 : -EIO;
+}
+
+/* Numbers: create, inside. Each string after the path is written by a call of its own. */
 static int write_file(const struct step *s) {
   int flags = O_WRONLY | O_CLOEXEC | (s->number[0] ? O_CREAT | O_TRUNC : 0);
-  int fd = open(s->string[0], flags, 0644);
-  if (fd < 0) return -1;
-  int error = 0;
+  int fd = s->number[1] ? below(s->string[0], (uint64_t)flags, 0644)
+                        : (int)SYS(openat, AT_FDCWD, ADDRESS(s->string[0]), flags, 0644);
+  if (fd < 0) return fd;
+  int result = 0;
   const uint8_t *record = s->strings;
-  for (uint32_t i = 0, length = 0; i < s->string_count && !error; i++, record = plan_next_string(record)) {
-    memcpy(&length, record, sizeof length);
-    if (i == 0) continue; /* the path */
-    ssize_t n = write(fd, record + 4, length);
-    error = n < 0 ? errno : (size_t)n == length ? 0 : EIO;
-  }
-  close(fd);
-  errno = error;
-  return error ? -1 : 0;
+  for (uint32_t i = 0; i < s->string_count && result == 0; i++, record = plan_next_string(record))
+    if (i > 0) result = write_record(fd, record);
+  return close_with(fd, result);
 }
 
-/* Put `fd` at descriptor `wanted`, close-on-exec unless it is one of the standard three. */
-static int place(int fd, int wanted) {
-  if (fd < 0 || fd == wanted) return fd < 0 ? -1 : 0;
-  int result = dup3(fd, wanted, wanted > 2 ? O_CLOEXEC : 0), error = errno;
-  close(fd);
-  errno = error;
-  return result < 0 ? -1 : 0;
+/* The directory that a step's path is relative to, and the rest of the path. `fd` is to be closed when it is not AT_FDCWD. */
+static int relative(const char *path, int inside, const char **name) {
+  *name = path;
+  return inside ? below_parent(path, name) : AT_FDCWD;
 }
 
-static int netlink_request(const struct step *s) {
-  int fd = (int)s->number[0];
-  char answer[1024];
-  if (send(fd, s->string[0], s->length[0], 0) < 0) return -1;
-  ssize_t n = recv(fd, answer, sizeof answer, 0);
-  if (n < 0) return -1;
-  struct nlmsghdr header;
-  struct nlmsgerr result;
-  if ((size_t)n < sizeof header + sizeof result.error) { errno = EPROTO; return -1; }
-  memcpy(&header, answer, sizeof header);
-  memcpy(&result.error, answer + NLMSG_HDRLEN, sizeof result.error);
-  if (header.nlmsg_type != NLMSG_ERROR) { errno = EPROTO; return -1; }
-  errno = -result.error;
-  return result.error ? -1 : 0;
+static int done(int directory, int result) { return directory == AT_FDCWD ? result : close_with(directory, result); }
+
+static int make_directory(const struct step *s) {
+  const char *name;
+  int directory = relative(s->string[0], s->number[1] != 0, &name);
+  if (directory < 0 && directory != AT_FDCWD) return directory;
+  return done(directory, (int)SYS(mkdirat, directory, ADDRESS(name), s->number[0]));
 }
 
-static int ends_with(const char *text, size_t length, const char *suffix) {
-  size_t n = strlen(suffix);
-  return length >= n && memcmp(text + length - n, suffix, n) == 0;
+static int make_symlink(const struct step *s) {
+  const char *name;
+  int directory = relative(s->string[1], s->number[0] != 0, &name);
+  if (directory < 0 && directory != AT_FDCWD) return directory;
+  return done(directory, (int)SYS(symlinkat, ADDRESS(s->string[0]), directory, ADDRESS(name)));
+}
+
+/* Numbers: mode with the file type, major, minor, uid, gid, inside. */
+static int make_node(const struct step *s) {
+  const char *name;
+  uint64_t minor = s->number[2], device = (minor & DEVICE_NAME_BITS) | s->number[1] << 8 | (minor & ~0xffULL) << 12;
+  int directory = relative(s->string[0], s->number[5] != 0, &name);
+  if (directory < 0 && directory != AT_FDCWD) return directory;
+  int result = (int)SYS(mknodat, directory, ADDRESS(name), s->number[0], device);
+  if (result == 0 && (s->number[3] || s->number[4]))
+    result = (int)SYS(fchownat, directory, ADDRESS(name), s->number[3], s->number[4], AT_SYMLINK_NOFOLLOW);
+  return done(directory, result);
+}
+
+static int open_step(const struct step *s) {
+  uint64_t flags = s->number[1] | O_CLOEXEC;
+  int fd = s->number[2] ? below(s->string[0], flags, 0644) : (int)SYS(openat, AT_FDCWD, ADDRESS(s->string[0]), flags, 0644);
+  return place(fd, (int)s->number[0]);
+}
+
+/* A directory outside of the root has a path that begins with "(unreachable)": a way out, so it is refused. */
+static int change_directory(const struct step *s) {
+  int result = s->number[0] ? (int)SYS(fchdir, ROOT_FD) : (int)SYS(chdir, ADDRESS(s->string[0]));
+  if (result < 0 || !s->number[1]) return result;
+  char path[4096];
+  result = (int)SYS(getcwd, ADDRESS(path), sizeof path);
+  return result < 0 ? result : path[0] == '/' ? 0 : -EXDEV;
 }
 
 static int load_module(const struct step *s) {
-  int fd = open(s->string[0], O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return -1;
-  int flags = ends_with(s->string[0], s->length[0], ".ko") ? 0 : MODULE_INIT_COMPRESSED_FILE;
-  int result = (int)syscall(SYS_finit_module, fd, "", flags), error = errno;
-  close(fd);
-  errno = error;
-  return result;
+  int fd = (int)SYS(openat, AT_FDCWD, ADDRESS(s->string[0]), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return fd;
+  size_t n = s->length[0];
+  int plain = n >= 3 && memcmp(s->string[0] + n - 3, ".ko", 3) == 0;
+  return close_with(fd, (int)SYS(finit_module, fd, ADDRESS(""), plain ? 0 : 4 /* MODULE_INIT_COMPRESSED_FILE */));
 }
 
 static int wait_path(const struct step *s) {
-  struct timespec pause = {0, 1000000};
-  for (uint64_t waited = 0; access(s->string[0], F_OK) != 0; waited++) {
-    if (waited >= s->number[0]) { errno = ETIMEDOUT; return -1; }
-    nanosleep(&pause, NULL);
+  struct __kernel_timespec pause = {0, 1000000};
+  for (uint64_t waited = 0; SYS(faccessat, AT_FDCWD, ADDRESS(s->string[0]), 0) < 0; waited++) {
+    if (waited >= s->number[0]) return -ETIMEDOUT;
+    SYS(nanosleep, ADDRESS(&pause), 0);
   }
   return 0;
 }
 
-/* As the runtime-spec's maskedPaths: a file is hidden by /dev/null, a directory by an empty tmpfs. */
-static int mask_path(const char *path) {
-  if (mount("/dev/null", path, NULL, MS_BIND, NULL) == 0 || errno == ENOENT) return 0;
-  if (errno != ENOTDIR) return -1;
-  return mount("tmpfs", path, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=0k");
+static int join_namespace(const struct step *s) {
+  int fd = (int)SYS(openat, AT_FDCWD, ADDRESS(s->string[0]), O_RDONLY | O_CLOEXEC);
+  return fd < 0 ? fd : close_with(fd, (int)SYS(setns, fd, s->number[0]));
 }
 
-/* As the runtime-spec's readonlyPaths. A cloned tree keeps the flags it had (nosuid, noexec). */
-static int readonly_path(const char *path) {
-  int tree = (int)syscall(SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
-  if (tree < 0) return errno == ENOENT ? 0 : -1;
-  struct mount_attr attributes = {.attr_set = MOUNT_ATTR_RDONLY};
-  int result = (int)syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attributes, sizeof attributes);
-  if (result == 0) result = (int)syscall(SYS_move_mount, tree, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH);
-  int error = errno;
-  close(tree);
-  errno = error;
-  return result;
+static int session_keyring(const struct step *s) {
+  long result = SYS(keyctl, KEYCTL_JOIN_SESSION, ADDRESS(s->string[0]));
+  return result < 0 ? (int)result : 0;
 }
 
-static int bounding_set(uint64_t keep) {
-  for (unsigned capability = 0; capability < 64; capability++) {
-    if (keep & (1ULL << capability)) continue;
-    if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0) return errno == EINVAL ? 0 : -1; /* past the last one */
-  }
-  return 0;
+static int personality(const struct step *s) {
+  long result = SYS(personality, s->number[0]);
+  return result < 0 ? (int)result : 0;
 }
 
-static int capabilities(const struct step *s) {
-  struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
-  struct __user_cap_data_struct data[2];
-  for (int i = 0; i < 2; i++) {
-    data[i].effective = (uint32_t)(s->number[0] >> (32 * i));
-    data[i].permitted = (uint32_t)(s->number[1] >> (32 * i));
-    data[i].inheritable = (uint32_t)(s->number[2] >> (32 * i));
-  }
-  return (int)syscall(SYS_capset, &header, data);
+static int affinity(const struct step *s) {
+  return (int)SYS(sched_setaffinity, 0, s->length[0], ADDRESS(s->string[0]));
 }
 
-static int set_user(const struct step *s) {
-  unsigned uid = (unsigned)s->number[0], gid = (unsigned)s->number[1];
-  if (syscall(SYS_setgroups, s->length[0] / 4, s->string[0]) != 0) return -1;
-  if (syscall(SYS_setresgid, gid, gid, gid) != 0) return -1;
-  return (int)syscall(SYS_setresuid, uid, uid, uid);
-}
-
-static int open_at(const struct step *s) {
-  return place(open(s->string[0], (int)s->number[1] | O_CLOEXEC, 0644), (int)s->number[0]);
-}
-
-static int netlink_socket(const struct step *s) {
-  return place(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE), (int)s->number[0]);
-}
-
-/* execvpe without its allocation: try each directory of the search path, EACCES is remembered. */
-static int execute(const struct plan *plan, const struct step *s) {
-  const char *name = plan->argv[0], *search = s->string[0];
-  sigset_t none;
-  sigemptyset(&none);
-  sigprocmask(SIG_SETMASK, &none, NULL);
-  if (strchr(name, '/') || !*search) return execve(name, plan->argv, plan->envp);
-  char path[4096];
-  int error = ENOENT;
-  size_t name_size = strlen(name) + 1;
-  for (const char *at = search; at; at = *at ? at + 1 : NULL) {
-    size_t n = strcspn(at, ":");
-    if (n > 0 && n + 1 + name_size <= sizeof path) {
-      memcpy(path, at, n);
-      path[n] = '/';
-      memcpy(path + n + 1, name, name_size);
-      execve(path, plan->argv, plan->envp);
-      if (errno == EACCES) error = EACCES;
-      else if (errno != ENOENT && errno != ENOTDIR) return -1;
-    }
-    at += n;
-    if (!*at) break;
-  }
-  errno = error;
-  return -1;
-}
-
-static const char *or_null(const char *text) { return *text ? text : NULL; }
-
-static int set_rlimit(const struct step *s) {
-  struct rlimit limit = {s->number[1], s->number[2]};
-  return setrlimit((int)s->number[0], &limit);
-}
-
-/* File systems: what changes the tree that the workload will see. */
 static int perform_file(const struct step *s) {
   switch (s->operation) {
-  case OP_MKDIR: return mkdir(s->string[0], (mode_t)s->number[0]);
-  case OP_MOUNT:
-    return mount(or_null(s->string[0]), s->string[1], or_null(s->string[2]), s->number[0], or_null(s->string[3]));
-  case OP_UNMOUNT: return umount2(s->string[0], (int)s->number[0]);
-  case OP_PIVOT_ROOT: return (int)syscall(SYS_pivot_root, s->string[0], s->string[1]);
-  case OP_CHROOT: return chroot(s->string[0]);
-  case OP_CHDIR: return chdir(s->string[0]);
-  case OP_SYMLINK: return symlink(s->string[0], s->string[1]);
-  case OP_MKNOD: {
-    if (mknod(s->string[0], S_IFCHR, makedev((unsigned)s->number[1], (unsigned)s->number[2])) != 0) return -1;
-    return chmod(s->string[0], (mode_t)s->number[0]); /* past the umask */
-  }
+  case OP_MKDIR: return make_directory(s);
+  case OP_MOUNT: return mount_step(s);
+  case OP_UNMOUNT: return (int)SYS(umount2, ADDRESS(s->string[0]), s->number[0]);
+  case OP_PIVOT_ROOT: return (int)SYS(pivot_root, ADDRESS(s->string[0]), ADDRESS(s->string[1]));
+  case OP_CHROOT: return (int)SYS(chroot, ADDRESS(s->string[0]));
+  case OP_CHDIR: return change_directory(s);
+  case OP_SYMLINK: return make_symlink(s);
+  case OP_MKNOD: return make_node(s);
   case OP_WRITE: return write_file(s);
-  case OP_OPEN: return open_at(s);
+  case OP_OPEN: return open_step(s);
   case OP_WAIT_PATH: return wait_path(s);
   case OP_MASK_PATH: return mask_path(s->string[0]);
   case OP_READONLY_PATH: return readonly_path(s->string[0]);
-  default: errno = ENOSYS; return -1;
+  case OP_BIND: return bind_step(s);
+  case OP_MOUNT_ATTRIBUTES: return mount_attributes(s);
+  case OP_WRITE_DESCRIPTOR: return write_record((int)s->number[0], s->strings);
+  case OP_LOAD_MODULE: return load_module(s);
+  case OP_MESSAGE: return write_record(2, s->strings);
+  default: return -ENOSYS;
   }
 }
 
-/* Everything else: the process's own attributes, namespaces, the network, the kernel. */
-static int perform_one(const struct plan *plan, const struct step *s) {
+static int perform_process(const struct step *s) {
   switch (s->operation) {
-  case OP_SET_HOSTNAME: return sethostname(s->string[0], s->length[0]);
+  case OP_SET_HOSTNAME: return (int)SYS(sethostname, ADDRESS(s->string[0]), s->length[0]);
+  case OP_SET_DOMAINNAME: return (int)SYS(setdomainname, ADDRESS(s->string[0]), s->length[0]);
   case OP_SET_RLIMIT: return set_rlimit(s);
-  case OP_UNSHARE: return unshare((int)s->number[0]);
+  case OP_UNSHARE: return (int)SYS(unshare, s->number[0]);
+  case OP_JOIN_NAMESPACE: return join_namespace(s);
   case OP_BOUNDING_SET: return bounding_set(s->number[0]);
   case OP_CAPABILITIES: return capabilities(s);
-  case OP_NO_NEW_PRIVILEGES: return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  case OP_AMBIENT: return ambient(s->number[0]);
+  case OP_KEEP_CAPABILITIES: return (int)SYS(prctl, PR_SET_KEEPCAPS, s->number[0], 0, 0, 0);
+  case OP_NO_NEW_PRIVILEGES: return (int)SYS(prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  case OP_UNDUMPABLE: return (int)SYS(prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
   case OP_SET_USER: return set_user(s);
-  case OP_UMASK: umask((mode_t)s->number[0]); return 0;
-  case OP_SETSID: return setsid() < 0 ? -1 : 0;
-  case OP_CLOSE_ON_EXEC: return (int)syscall(SYS_close_range, (unsigned)s->number[0], ~0U, 4 /* CLOSE_RANGE_CLOEXEC */);
+  case OP_UMASK: SYS(umask, s->number[0]); return 0;
+  case OP_SETSID: { int result = (int)SYS(setsid); return result < 0 ? result : 0; }
+  case OP_SCHEDULER: return scheduler(s);
+  case OP_AFFINITY: return affinity(s);
+  case OP_IO_PRIORITY: return (int)SYS(ioprio_set, IOPRIO_WHO_PROCESS, 0, s->number[0]);
+  case OP_PERSONALITY: return personality(s);
+  case OP_SESSION_KEYRING: return session_keyring(s);
+  case OP_SECCOMP: return seccomp_filter(s);
+  case OP_DEVICE_FILTER: return device_filter(s);
+  case OP_OWN_STREAMS: return own_streams(s);
+  default: return perform_file(s);
+  }
+}
+
+static int perform_one(const struct plan *plan, const struct step *s) {
+  switch (s->operation) {
+  case OP_CLOSE_ON_EXEC: return (int)SYS(close_range, s->number[0], ~0U, 4 /* CLOSE_RANGE_CLOEXEC */);
   case OP_NETLINK_SOCKET: return netlink_socket(s);
   case OP_NETLINK: return netlink_request(s);
-  case OP_LOAD_MODULE: return load_module(s);
-  case OP_MESSAGE: return write(2, s->string[0], s->length[0]) < 0 ? -1 : 0;
+  case OP_SYNC: return sync_with_starter(s);
+  case OP_AWAIT_START: return await_start();
+  case OP_TERMINAL: return terminal(s);
+  case OP_LOOK_UP: return look_up(s);
   case OP_EXEC: return execute(plan, s);
-  default: return perform_file(s);
+  default: return perform_process(s);
   }
 }
 
@@ -238,9 +200,9 @@ int perform(const struct plan *plan, size_t offset, uint32_t index, uint32_t n, 
   for (uint32_t i = 0; i < n; i++) {
     struct step step;
     plan_step(plan, &offset, &step);
-    if (perform_one(plan, &step) == 0 || tolerated(&step, errno)) continue;
-    failure->step = (int32_t)(index + i);
-    failure->error = errno;
+    int result = perform_one(plan, &step);
+    if (result >= 0 || tolerated(&step, -result)) continue;
+    *failure = (struct failure){(int32_t)(index + i), -result};
     return -1;
   }
   return 0;

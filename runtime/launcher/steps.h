@@ -1,16 +1,72 @@
-/* Executing the steps of a checked plan. */
+/* Performing the steps of a plan. Every function here returns 0, or a negative errno. */
 #ifndef TESTBED_STEPS_H
 #define TESTBED_STEPS_H
 
 #include "plan.h"
 
-/* Where execution stopped. */
-struct failure {
-  int32_t step;   /* index over the parent's, then the child's steps; -1: the clone itself; -2: none */
-  int32_t error;  /* errno */
+/* Descriptors that the launcher is started with, or that steps leave for later ones (runtime/plan/steps.py). */
+enum { SYNC_FD = 100, PLAN_FD = 101, ROOT_FD = 102, LISTEN_FD = 103 };
+
+/* What goes through SYNC_FD, a SOCK_SEQPACKET socket (runtime/launcher/__init__.py reads it). */
+enum message_kind { MESSAGE_PID = 1, MESSAGE_FAILED, MESSAGE_SYNC, MESSAGE_READY, MESSAGE_CONSOLE, MESSAGE_LISTENER, MESSAGE_GO };
+struct message {
+  uint32_t kind;
+  int32_t number;
+  int64_t value;
 };
 
-/* Perform `n` steps from *offset; returns 0, or -1 with `failure` filled. `index` is the first one's. */
+struct failure {
+  int32_t step; /* its index; -1: the clone */
+  int32_t error;
+};
+
+/* Perform n steps from `offset`; the first has this index. Returns 0, or -1 with `failure` filled. */
 int perform(const struct plan *plan, size_t offset, uint32_t index, uint32_t n, struct failure *failure);
+
+/* session.c */
+int send_message(uint32_t kind, int32_t number, int64_t value, int descriptor);
+int sync_with_starter(const struct step *s);
+int await_start(void);
+int terminal(const struct step *s);
+
+/* below.c: paths that never leave the directory at ROOT_FD */
+int below(const char *path, uint64_t flags, uint64_t mode);
+int below_parent(const char *path, const char **name);
+int below_made(const char *path, int directory);
+int is_directory(int fd);
+int close_with(int fd, int result);
+
+/* mounts.c */
+int mount_step(const struct step *s);
+int bind_step(const struct step *s);
+int mount_attributes(const struct step *s);
+int mask_path(const char *path);
+int readonly_path(const char *path);
+int attach(int tree, int target);
+
+/* copyup.c */
+int copy_tree(int from, int to, unsigned depth);
+
+/* privileges.c */
+int set_rlimit(const struct step *s);
+int bounding_set(uint64_t keep);
+int capabilities(const struct step *s);
+int ambient(uint64_t mask);
+int set_user(const struct step *s);
+int scheduler(const struct step *s);
+int seccomp_filter(const struct step *s);
+int device_filter(const struct step *s);
+int own_streams(const struct step *s);
+
+/* network.c */
+int netlink_socket(const struct step *s);
+int netlink_request(const struct step *s);
+
+/* execute.c */
+int execute(const struct plan *plan, const struct step *s);
+int look_up(const struct step *s);
+
+/* Put `fd` at descriptor `wanted`, close-on-exec unless it is one of the standard three. */
+int place(int fd, int wanted);
 
 #endif

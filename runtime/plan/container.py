@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from errno import EEXIST
 
 from runtime import network
 from runtime.cgroups import Hierarchies, create_steps, join_steps
@@ -17,13 +16,13 @@ from runtime.plan.constants import (
     CLONE_NEWPID,
     CLONE_NEWUTS,
     MNT_DETACH,
-    MS_BIND,
     MS_PRIVATE,
     MS_REC,
 )
 from runtime.plan.process import exec_step, process_steps
-from runtime.plan.root import filesystem_steps, identity_steps, protection_steps
+from runtime.plan.root import HOLD_ROOT, filesystem_steps, identity_steps, protection_steps
 from runtime.plan.steps import (
+    Bind,
     Chdir,
     CloseOnExec,
     Mkdir,
@@ -34,6 +33,7 @@ from runtime.plan.steps import (
     PivotRoot,
     Plan,
     Step,
+    Undumpable,
     Unmount,
     Unshare,
     Write,
@@ -48,7 +48,7 @@ _INTERFACE = network.VethEnd("eth0", 100)
 # Ports have indexes of their own, above those that the kernel hands out by itself in a lab.
 _FIRST_PORT_INDEX = 100_000
 # Descriptors that live until exec: sockets in the lab's and in the own namespace, the own namespace.
-_LAB_SOCKET, _OWN_SOCKET, _OWN_NAMESPACE = 100, 101, 102
+_LAB_SOCKET, _OWN_SOCKET, _OWN_NAMESPACE = 110, 111, 112
 
 
 @dataclass(frozen=True)
@@ -91,20 +91,18 @@ def _root_steps(spec: Spec, writable: WritableLayer | None) -> tuple[Step, ...]:
     common = os.path.dirname(spec.layers[0]) if spec.layers else "/"
     private = Mount("", "/", "", MS_REC | MS_PRIVATE)
     if writable is not None:
-        return (private, *mount_steps(spec.layers, writable, common), Chdir(common))
+        return (private, *mount_steps(spec.layers, writable, common), Chdir(common), HOLD_ROOT)
     volatile, layer = volatile_steps(_VOLATILE)
     target = f"{_VOLATILE}/root"
     enter, overlay = mount_steps(spec.layers, layer, target)
-    return (private, enter, *volatile, Mkdir(target), overlay, Chdir(target))
+    return (private, enter, *volatile, Mkdir(target), overlay, Chdir(target), HOLD_ROOT)
 
 
 def _resolver_steps(resolver: str) -> tuple[Step, ...]:
     """Bind the host's resolver configuration over the image's without writing to the image."""
     return (
-        Mkdir("/etc", tolerate=(EEXIST,)),
-        Write("/dev/resolv.conf", (resolver,), create=True),
-        Open("/etc/resolv.conf", _OWN_NAMESPACE, os.O_CREAT | os.O_NOFOLLOW),
-        Mount("/dev/resolv.conf", "/etc/resolv.conf", "", MS_BIND),
+        Write("dev/resolv.conf", (resolver,), create=True, inside=True),
+        Bind("/dev/resolv.conf", "etc/resolv.conf"),
     )
 
 
@@ -126,6 +124,8 @@ def container_plan(
         raise UsageError(f"container {cgroup}: {spec.link.address} needs a bridge to be attached to")
     unified_only = not found.v1
     flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC
+    if not unified_only:
+        flags |= CLONE_NEWCGROUP  # the launcher is in the cgroup by then, and the clone is born there
     networking: tuple[Step, ...] = ()
     if spec.link is not None and attachment is not None:
         networking = _network_steps(spec.link, attachment)
@@ -138,8 +138,8 @@ def container_plan(
         kept = tuple(name for name in process.capabilities if name != "CAP_MKNOD")
         process = replace(process, capabilities=kept)
     child: tuple[Step, ...] = (
-        *(() if unified_only else join_steps(found, cgroup)),
-        Unshare(CLONE_NEWCGROUP),
+        Undumpable(),
+        *((Unshare(CLONE_NEWCGROUP),) if unified_only else ()),
         *networking,
         *_root_steps(spec, writable),
         *filesystem_steps(),
@@ -154,7 +154,10 @@ def container_plan(
         exec_step(process),
     )
     return Plan(
-        parent=create_steps(found, cgroup, spec.resources, confine_devices=True),
+        parent=(
+            *create_steps(found, cgroup, spec.resources, confine_devices=True),
+            *(() if unified_only else join_steps(found, cgroup)),
+        ),
         clone_flags=flags,
         child=child,
         into_cgroup=str(found.unified / cgroup) if unified_only and found.unified else "",

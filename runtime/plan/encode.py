@@ -2,7 +2,7 @@
 
 All integers are little-endian. Header: magic (8 bytes), total size (u32), number of the parent's steps
 (u32), of the child's (u32), a reserved zero (u32), clone flags (u64), then one string, ``into_cgroup``.
-A step: op (u16), number of tolerated errnos (u16), number of strings (u32), three u64 numbers, the errnos
+A step: op (u16), number of tolerated errnos (u16), number of strings (u32), six u64 numbers, the errnos
 (u32 each), then the strings. A string: length (u32), bytes, one NUL that the length does not count.
 Records and strings are padded with zeros to a multiple of 8 bytes (errnos: as one group).
 """
@@ -13,12 +13,13 @@ import struct
 from functools import lru_cache
 
 from runtime.errors import UsageError
-from runtime.plan.steps import Netlink, Plan, SetUser, Step
+from runtime.plan.steps import Affinity, DeviceFilter, Netlink, Plan, SeccompFilter, SetUser, Step
 
-MAGIC = b"TBPLAN\x01\n"
+MAGIC = b"TBPLAN\x02\n"
 _HEADER = struct.Struct("<8sIIIIQ")
-_STEP = struct.Struct("<HHIQQQ")
+_STEP = struct.Struct("<HHIQQQQQQ")
 _LENGTH = struct.Struct("<I")
+_RAW = (Netlink, SetUser, SeccompFilter, DeviceFilter, Affinity)  # their strings are bytes, not C strings
 
 
 def _padded(data: bytes) -> bytes:
@@ -31,9 +32,9 @@ def _string(value: bytes) -> bytes:
 
 @lru_cache(maxsize=4096)
 def _step(step: Step) -> bytes:
-    numbers = (*step.numbers(), 0, 0, 0)[:3]
+    numbers = (*step.numbers(), 0, 0, 0, 0, 0, 0)[:6]
     strings = step.strings()
-    if not isinstance(step, (Netlink, SetUser)):
+    if not isinstance(step, _RAW):
         for value in strings:
             if b"\0" in value:
                 raise UsageError(f"plan step {type(step).__name__}: {value!r} holds a NUL byte")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from errno import errorcode
 
 from runtime.plan import steps as s
-from runtime.plan.constants import CAPABILITIES, CLONE_FLAGS, MOUNT_FLAGS
+from runtime.plan.constants import CAPABILITIES, CLONE_FLAGS, MOUNT_ATTRIBUTES, MOUNT_FLAGS
 from runtime.plan.reasons import CLONE_PURPOSE, reason
 
 
@@ -28,6 +28,21 @@ def _mount(step: s.Mount) -> str:
     source = f"{step.source} " if step.source and step.source != step.fstype else ""
     data = f" ({step.data})" if step.data else ""
     return f"mount {kind}{source}on {step.target} {flag_names(step.flags, MOUNT_FLAGS)}{data}"
+
+
+def _attributes(added: int, removed: int, propagation: int, recursive: bool) -> str:
+    words = [f"+{flag_names(added, MOUNT_ATTRIBUTES)}"] if added else []
+    words += [f"-{flag_names(removed, MOUNT_ATTRIBUTES)}"] if removed else []
+    words += [flag_names(propagation, MOUNT_FLAGS)] if propagation else []
+    return " ".join([*words, *(["AT_RECURSIVE"] if recursive and words else [])])
+
+
+def _bind(step: s.Bind) -> str:
+    words = [f"open_tree {step.source}{' AT_RECURSIVE' if step.recursive else ''}, move_mount to {step.target}"]
+    words += [text for text in (_attributes(step.set, step.clear, step.propagation, False),) if text]
+    words += [text for text in (_attributes(step.set_all, step.clear_all, 0, True),) if text]
+    words += [f"ids as in {step.userns}"] if step.userns else []
+    return ", ".join(words)
 
 
 def _text(data: str, limit: int = 60) -> str:
@@ -80,6 +95,43 @@ def describe(step: s.Step) -> str:
             return f"wait for {step.path}, at most {step.timeout_ms} ms"
         case s.Message():
             return f"write {_text(step.text)} to the console"
+        case s.Bind():
+            return _bind(step)
+        case s.MountAttributes():
+            return f"mount_setattr {step.path} {_attributes(step.set, step.clear, step.propagation, step.recursive)}"
+        case s.WriteDescriptor():
+            return f"write {_text(step.data)} to descriptor {step.fd}"
+        case s.JoinNamespace():
+            return f"setns {step.path} {flag_names(step.flag, CLONE_FLAGS)}"
+        case s.Ambient():
+            return f"prctl PR_CAP_AMBIENT {capability_names(step.mask)}"
+        case s.KeepCapabilities():
+            return f"prctl PR_SET_KEEPCAPS {int(step.keep)}"
+        case s.SetScheduler():
+            return f"sched_setattr policy={step.policy} nice={step.nice} priority={step.priority} flags={step.flags:#x}"
+        case s.Affinity():
+            return f"sched_setaffinity {','.join(map(str, step.processors))}"
+        case s.IOPriority():
+            return f"ioprio_set class={step.value >> 13} priority={step.value & 0x1FFF}"
+        case s.Personality():
+            return f"personality {step.persona:#x}"
+        case s.SeccompFilter():
+            size = f"{len(step.program) // 8} instructions"
+            return f"seccomp SECCOMP_SET_MODE_FILTER flags={step.flags:#x}, {size} {step.what}".rstrip()
+        case s.Terminal():
+            return f"open dev/pts/ptmx, ioctl TIOCGPTPEER for user {step.uid}, send the master to the starter"
+        case s.Sync():
+            return f"tell the starter: {step.what}; wait for its word"
+        case s.AwaitStart():
+            return f"accept on descriptor {s.LISTEN_FD}: wait until it is started"
+        case s.LookUp():
+            return f"faccessat {step.program} X_OK" + (f" along {step.search}" if step.search else "")
+        case s.DeviceFilter():
+            return f"bpf BPF_PROG_ATTACH {step.what} ({len(step.program) // 8} instructions) to {step.directory}"
+        case s.Undumpable():
+            return "prctl PR_SET_DUMPABLE 0"
+        case s.OwnStreams():
+            return f"fchown the standard streams that are pipes to {step.uid}"
         case s.Exec():
             return f"execve {' '.join(step.args)}"
         case _:
@@ -94,6 +146,8 @@ def _by_name(step: s.Step) -> str:
         s.SetHostname: "sethostname",
         s.Setsid: "setsid",
         s.LoadModule: "finit_module",
+        s.SetDomainname: "setdomainname",
+        s.SessionKeyring: "keyctl KEYCTL_JOIN_SESSION_KEYRING",
         s.MaskPath: "mask",
         s.ReadonlyPath: "make read-only",
     }

@@ -22,7 +22,7 @@ from runtime import network
 from runtime.cgroups import Hierarchies, create_steps, join_steps
 from runtime.plan.constants import CLONE_NEWCGROUP, MS_MOVE, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
 from runtime.plan.process import exec_step, process_steps
-from runtime.plan.root import filesystem_steps, identity_steps, protection_steps
+from runtime.plan.root import HOLD_ROOT, filesystem_steps, identity_steps, protection_steps
 from runtime.plan.steps import (
     Chdir,
     Chroot,
@@ -50,7 +50,7 @@ EXECUTING = "testbed: exec"
 
 DISK = "/dev/vda"
 _LOWER, _VOLATILE, _ROOT, _CGROUP = "/lower", "/volatile", "/merged", "/cgroup"
-_SOCKET = 100
+_SOCKET = 110
 # The guest's only network card; index 1 is the loopback interface.
 _INTERFACE_INDEX = 2
 
@@ -101,6 +101,7 @@ def _root_steps() -> tuple[Step, ...]:
         Mkdir(_ROOT),
         *mount_steps((_LOWER,), writable, _ROOT),
         Chdir(_ROOT),
+        HOLD_ROOT,
     )
 
 

@@ -33,6 +33,9 @@ _PRIVILEGE = "Root's power is cut down to a list, for this process and for all t
 _USER = "From here on as this user."
 _GUEST = "A kernel has just booted: bring up what a host's kernel has up already."
 _EXEC = "The workload takes the process over; nothing of the launcher remains."
+_SECCOMP = "The system calls that it never needs are taken away: fewer doors into the kernel."
+_SYNC = "A point of the container's life at which others act: maps of ids, hooks, the word to start."
+_HIDDEN = "While it is being made, no process inside may look at it: it still holds what is the host's."
 _PHASE = "Tell whoever times the start how far it has come."
 
 
@@ -71,6 +74,26 @@ def _of_type() -> dict[type[s.Step], str]:
         s.LoadModule: _GUEST,
         s.WaitPath: _GUEST,
         s.Message: _PHASE,
+        s.Bind: _ROOT,
+        s.MountAttributes: _ROOT,
+        s.WriteDescriptor: _PRIVILEGE,
+        s.JoinNamespace: _NAMESPACE,
+        s.Ambient: _PRIVILEGE,
+        s.KeepCapabilities: _PRIVILEGE,
+        s.SetScheduler: _SESSION,
+        s.Affinity: _SESSION,
+        s.IOPriority: _SESSION,
+        s.Personality: _SESSION,
+        s.SessionKeyring: _SESSION,
+        s.SetDomainname: _IDENTITY,
+        s.SeccompFilter: _SECCOMP,
+        s.Terminal: _SESSION,
+        s.Sync: _SYNC,
+        s.AwaitStart: _SYNC,
+        s.LookUp: _SESSION,
+        s.DeviceFilter: _ACCOUNT,
+        s.Undumpable: _HIDDEN,
+        s.OwnStreams: _SESSION,
         s.MaskPath: _PROTECT,
         s.ReadonlyPath: _PROTECT,
         s.Exec: _EXEC,
@@ -89,7 +112,7 @@ def reason(step: s.Step) -> str:
         case s.Mkdir() | s.Write():
             return _of_path(step.path)
         case s.Open():
-            return _NETWORK if step.path.endswith("ns/net") else _IDENTITY if "/etc/" in step.path else _SESSION
+            return _NETWORK if step.path.endswith("ns/net") else _ROOT if step.fd == s.ROOT_FD else _SESSION
         case s.Unshare():
             return _NETWORK if step.flags == constants.CLONE_NEWNET else _NAMESPACE
         case s.Chdir():

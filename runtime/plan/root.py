@@ -7,11 +7,24 @@ systems and devices are the runtime-spec's (config-linux.md, "Default Filesystem
 
 from __future__ import annotations
 
+import os
 from errno import EEXIST
 from functools import cache
 
 from runtime.plan.constants import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_STRICTATIME
-from runtime.plan.steps import MaskPath, Mkdir, Mknod, Mount, ReadonlyPath, SetHostname, Step, Symlink, Write
+from runtime.plan.steps import (
+    ROOT_FD,
+    MaskPath,
+    Mkdir,
+    Mknod,
+    Mount,
+    Open,
+    ReadonlyPath,
+    SetHostname,
+    Step,
+    Symlink,
+    Write,
+)
 from runtime.spec import Spec
 
 _DEVICES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
@@ -22,31 +35,31 @@ _LINKS = (
     ("/proc/self/fd/1", "stdout"),
     ("/proc/self/fd/2", "stderr"),
 )
+# The root's descriptor, from the working directory: what later steps do inside, they do below it.
+HOLD_ROOT = Open(".", ROOT_FD, os.O_PATH | os.O_DIRECTORY)
 _TIGHT = MS_NOSUID | MS_NODEV | MS_NOEXEC
 
 
 def _directory(path: str) -> Mkdir:
-    return Mkdir(path, tolerate=(EEXIST,))
+    return Mkdir(path, tolerate=(EEXIST,), inside=True)
+
+
+def _mount(fstype: str, target: str, flags: int, data: str = "", source: str = "") -> Mount:
+    return Mount(source or fstype, target, fstype, flags, data, inside=True)
 
 
 @cache
 def filesystem_steps() -> tuple[Step, ...]:
-    """Mount /proc, /dev and /sys below the working directory, which is the new root."""
+    """Mount /proc, /dev and /sys below the root; the working directory is the root then."""
     return (
-        _directory("proc"),
-        Mount("proc", "proc", "proc", _TIGHT),
-        _directory("dev"),
-        Mount("tmpfs", "dev", "tmpfs", MS_NOSUID | MS_STRICTATIME, "mode=755,size=65536k"),
-        *(Mknod(f"dev/{name}", major, minor) for name, major, minor in _DEVICES),
-        *(Symlink(target, f"dev/{name}") for target, name in _LINKS),
-        Mkdir("dev/pts"),
-        Mount("devpts", "dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5"),
-        Mkdir("dev/shm"),
-        Mount("shm", "dev/shm", "tmpfs", _TIGHT, "mode=1777,size=65536k"),
-        Mkdir("dev/mqueue"),
-        Mount("mqueue", "dev/mqueue", "mqueue", _TIGHT),
-        _directory("sys"),
-        Mount("sysfs", "sys", "sysfs", _TIGHT | MS_RDONLY),
+        _mount("proc", "proc", _TIGHT),
+        _mount("tmpfs", "dev", MS_NOSUID | MS_STRICTATIME, "mode=755,size=65536k"),
+        *(Mknod(f"dev/{name}", major, minor, inside=True) for name, major, minor in _DEVICES),
+        *(Symlink(target, f"dev/{name}", inside=True) for target, name in _LINKS),
+        _mount("devpts", "dev/pts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5"),
+        _mount("tmpfs", "dev/shm", _TIGHT, "mode=1777,size=65536k", "shm"),
+        _mount("mqueue", "dev/mqueue", _TIGHT),
+        _mount("sysfs", "sys", _TIGHT | MS_RDONLY),
     )
 
 
@@ -65,9 +78,9 @@ def identity_steps(spec: Spec, *, files: bool = True) -> tuple[Step, ...]:
         return (SetHostname(spec.hostname),)
     return (
         SetHostname(spec.hostname),
-        _directory("/etc"),
-        Write("/etc/hostname", (f"{spec.hostname}\n",), create=True),
-        Write("/etc/hosts", (hosts_file(spec),), create=True),
+        _directory("etc"),
+        Write("etc/hostname", (f"{spec.hostname}\n",), create=True, inside=True),
+        Write("etc/hosts", (hosts_file(spec),), create=True, inside=True),
     )
 
 

@@ -46,20 +46,20 @@ def test_lower_directories_are_relative_and_the_top_layer_comes_first() -> None:
     assert s.Chdir("/store/layers") in plan.child
 
 
-def test_limits_are_written_before_the_clone_and_joined_after_it() -> None:
+def test_limits_are_written_and_the_cgroup_joined_before_the_clone() -> None:
     plan = container_plan(spec(), V1, "testbed/r/i")
     written = {step.path: step.data[0] for step in of_type(plan.parent, s.Write)}
     assert written["/cg/memory/testbed/r/i/memory.limit_in_bytes"] == str(64 << 20)
     assert written["/cg/cpu/testbed/r/i/cpu.cfs_quota_us"] == "50000"
     assert written["/cg/pids/testbed/r/i/pids.max"] == "32"
-    assert plan.child[0] == s.Write("/cg/memory/testbed/r/i/tasks", ("0",))
+    assert s.Write("/cg/memory/testbed/r/i/tasks", ("0",)) in plan.parent
 
 
 def test_the_cgroup_namespace_is_made_after_joining() -> None:
-    plan = container_plan(spec(), V1, "testbed/r/i")
-    assert not plan.clone_flags & CLONE_NEWCGROUP
-    joined = max(i for i, step in enumerate(plan.child) if isinstance(step, s.Write) and step.path.endswith("tasks"))
-    assert plan.child.index(s.Unshare(CLONE_NEWCGROUP)) > joined
+    """Its root is the cgroup that the process is in when the namespace is made."""
+    assert container_plan(spec(), V1, "testbed/r/i").clone_flags & CLONE_NEWCGROUP
+    unified = container_plan(spec(), V2, "testbed/r/i")  # there the child is in it only once it is cloned
+    assert not unified.clone_flags & CLONE_NEWCGROUP and s.Unshare(CLONE_NEWCGROUP) in unified.child
 
 
 def test_version_two_clones_into_the_cgroup_and_withholds_mknod() -> None:
@@ -118,5 +118,5 @@ def test_explain_prints_every_step_with_its_index() -> None:
     text = explain(plan)
     numbered = [line for line in text.splitlines() if line[:3].strip().isdigit()]
     assert [int(line[:3]) for line in numbered] == list(range(len(list(plan.steps()))))
-    assert "clone3 CLONE_NEWNS|CLONE_NEWUTS|CLONE_NEWIPC|CLONE_NEWPID" in text
+    assert "clone3 CLONE_NEWNS|CLONE_NEWCGROUP|CLONE_NEWUTS|CLONE_NEWIPC|CLONE_NEWPID" in text
     assert f"{len(list(plan.steps())) - 1:3}  execve server" in text

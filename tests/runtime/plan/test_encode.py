@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import random
 import struct
+import subprocess
+from pathlib import Path
 
 import pytest
 
 from runtime.errors import UsageError
-from runtime.launcher import _launcher
+from runtime.launcher import STATIC_BINARY
 from runtime.plan import steps as s
 from runtime.plan.encode import MAGIC, encode
 from runtime.plan.steps import Plan
@@ -20,12 +21,12 @@ PLAN = Plan(
 )
 
 
-def launch(data: bytes) -> tuple[int, int, int, int, int]:
-    null = os.open("/dev/null", os.O_RDWR)
-    try:
-        return _launcher.launch(data, null, null, null)
-    finally:
-        os.close(null)
+def read(data: bytes, path: Path) -> str:
+    """What the launcher says of a plan."""
+    path.write_bytes(data)
+    done = subprocess.run([STATIC_BINARY, path], capture_output=True, text=True, timeout=10)
+    assert done.returncode in (0, 125)  # and not the status of a crash
+    return done.stderr
 
 
 def test_a_string_with_a_nul_byte_is_refused() -> None:
@@ -40,9 +41,9 @@ def test_the_header_carries_the_sizes() -> None:
 
 
 @pytest.mark.parametrize("size", range(0, len(encode(PLAN)), 3))
-def test_a_plan_cut_short_is_refused(size: int) -> None:
-    with pytest.raises(ValueError, match="malformed plan"):
-        launch(encode(PLAN)[:size])
+def test_a_plan_cut_short_is_refused(size: int, tmp_path: Path) -> None:
+    said = read(encode(PLAN)[:size], tmp_path / "plan")
+    assert "not a plan" in said or "cut short" in said or "cannot be mapped" in said
 
 
 def test_every_operation_is_numbered_as_in_the_launcher() -> None:
@@ -54,19 +55,16 @@ def test_every_operation_is_numbered_as_in_the_launcher() -> None:
     assert body.count("OP_") == len(numbers)
 
 
-def test_random_damage_is_refused_or_harmless() -> None:
+def test_random_damage_is_refused_or_harmless(tmp_path: Path) -> None:
     """The reader checks every length; what it lets through is a well-formed plan without an exec step."""
     harmless = encode(Plan(child=(s.Umask(0o22), s.Message("")), parent=(s.Umask(0o22),)))
     source = random.Random(1)
     refused = 0
-    for _ in range(2000):
+    for _ in range(500):
         data = bytearray(harmless)
         position = source.randrange(12, 32 + 8)  # counts and the cgroup's name: not what is performed
         data[position] ^= 1 << source.randrange(8)
         struct.pack_into("<I", data, 20, 0)
         struct.pack_into("<Q", data, 24, 0)
-        try:
-            assert launch(bytes(data))[0] == -1
-        except ValueError:
-            refused += 1
-    assert refused > 500
+        refused += "step" not in read(bytes(data), tmp_path / "plan")
+    assert refused > 50

@@ -211,7 +211,7 @@ def test_a_guest_that_fails_says_where(platform: VmPlatform, layer: Path, tmp_pa
     with Lab():
         one = instance(replace(shell(layer, "true", cwd="/not/there")), tmp_path)
         platform.start(one)
-        with pytest.raises(WorkloadError, match="chdir /not/there: No such file or directory"):
+        with pytest.raises(WorkloadError, match="chdir /not/there: ENOENT"):
             platform.started(one, TIMEOUT_S)
         platform.stop(one)
         assert not platform.alive(one)

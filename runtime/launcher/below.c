@@ -1,0 +1,77 @@
+/* Paths below the container's root. The image decides what lies there, symbolic links included, so a path is never
+ * handed to the kernel as text relative to the host: openat2 resolves it as if ROOT_FD were /. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <linux/stat.h>
+
+
+#include "steps.h"
+#include "sys.h"
+
+enum { PATH_SIZE = 4096, RETRIES = 128 };
+
+int close_with(int fd, int result) {
+  SYS(close, fd);
+  return result;
+}
+
+/* Open `path` below the root. A rename elsewhere makes the kernel unsure (EAGAIN): then it is asked again. */
+int below(const char *path, uint64_t flags, uint64_t mode) {
+  struct open_how how = {
+    .flags = flags | O_CLOEXEC, .mode = flags & O_CREAT ? mode : 0, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
+  int fd = -EAGAIN;
+  for (int i = 0; i < RETRIES && fd == -EAGAIN; i++) fd = (int)SYS(openat2, ROOT_FD, ADDRESS(path), ADDRESS(&how), sizeof how);
+  return fd;
+}
+
+/* The directory that holds `path`, and the name of the last component. */
+int below_parent(const char *path, const char **name) {
+  char directory[PATH_SIZE];
+  size_t n = strlen(path), cut = n;
+  while (cut > 0 && path[cut - 1] != '/') cut--;
+  *name = path + cut;
+  if (cut == n || cut >= sizeof directory) return cut == n ? -EINVAL : -ENAMETOOLONG;
+  memcpy(directory, path, cut);
+  directory[cut] = 0;
+  return below(cut ? directory : ".", O_PATH | O_DIRECTORY, 0);
+}
+
+static int make(int parent, const char *name, int directory) {
+  if (directory) return (int)SYS(mkdirat, parent, ADDRESS(name), 0755);
+  int fd = (int)SYS(openat, parent, ADDRESS(name), O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_WRONLY, 0644);
+  return fd < 0 ? fd : close_with(fd, 0);
+}
+
+/* Open `path` below the root for a mount on it; what is missing of it is made, the last component as asked. */
+int below_made(const char *path, int directory) {
+  char prefix[PATH_SIZE];
+  size_t n = strlen(path);
+  if (n >= sizeof prefix) return -ENAMETOOLONG;
+  int fd = below(path, O_PATH, 0);
+  if (fd != -ENOENT) return fd;
+  int parent = below(".", O_PATH | O_DIRECTORY, 0);
+  for (size_t at = 0; parent >= 0 && at < n;) {
+    size_t begin = at;
+    while (path[begin] == '/') begin++;
+    size_t end = begin;
+    while (path[end] && path[end] != '/') end++;
+    if (begin == end) break;
+    memcpy(prefix, path, end);
+    prefix[end] = 0;
+    fd = below(prefix, O_PATH, 0);
+    if (fd == -ENOENT) {
+      int result = make(parent, prefix + begin, directory || path[end] == '/');
+      fd = result < 0 && result != -EEXIST ? result : below(prefix, O_PATH, 0);
+    }
+    parent = close_with(parent, fd);
+    at = end;
+  }
+  return parent;
+}
+
+int is_directory(int fd) {
+  struct statx status;
+  int result = (int)SYS(statx, fd, ADDRESS(""), AT_EMPTY_PATH, STATX_TYPE, ADDRESS(&status));
+  return result < 0 ? result : (status.stx_mode & S_IFMT) == S_IFDIR;
+}

@@ -1,0 +1,53 @@
+/* The end of a plan: finding the program and becoming it. */
+#include <errno.h>
+#include <fcntl.h>
+
+#include "steps.h"
+#include "sys.h"
+
+enum { PATH_SIZE = 4096, X_OK_ = 1 };
+
+/* Try `name` in each directory of `search`, as execvpe(3): EACCES is remembered, other errors than absence end it. */
+static int in_search(const char *name, const char *search, int (*try)(const char *path, const struct plan *), const struct plan *plan) {
+  size_t name_size = strlen(name) + 1;
+  for (size_t i = 0; name[i]; i++)
+    if (name[i] == '/') return try(name, plan);
+  if (!*search) return try(name, plan);
+  char path[PATH_SIZE];
+  int error = -ENOENT;
+  for (const char *at = search; ; at++) {
+    size_t n = 0;
+    while (at[n] && at[n] != ':') n++;
+    if (n > 0 && n + 1 + name_size <= sizeof path) {
+      memcpy(path, at, n);
+      path[n] = '/';
+      memcpy(path + n + 1, name, name_size);
+      int result = try(path, plan);
+      if (result >= 0) return result;
+      if (result == -EACCES) error = result;
+      else if (result != -ENOENT && result != -ENOTDIR) return result;
+    }
+    at += n;
+    if (!*at) return error;
+  }
+}
+
+static int become(const char *path, const struct plan *plan) {
+  return (int)SYS(execve, ADDRESS(path), ADDRESS(plan->argv), ADDRESS(plan->envp));
+}
+
+static int executable(const char *path, const struct plan *plan) {
+  (void)plan;
+  int fd = (int)SYS(openat, AT_FDCWD, ADDRESS(path), O_PATH | O_CLOEXEC);
+  if (fd < 0) return fd;
+  int directory = is_directory(fd);
+  SYS(close, fd);
+  if (directory) return directory < 0 ? directory : -EACCES;
+  return (int)SYS(faccessat, AT_FDCWD, ADDRESS(path), X_OK_);
+}
+
+int execute(const struct plan *plan, const struct step *s) {
+  return in_search(plan->argv[0], s->string[0], become, plan);
+}
+
+int look_up(const struct step *s) { return in_search(s->string[1], s->string[0], executable, NULL); }

@@ -1,0 +1,130 @@
+/* Mounts. A target below the root is reached by descriptor: the working directory is moved to it and "." is mounted
+ * on, or a mount is attached to the descriptor itself. Afterwards the working directory is the root. */
+#include <asm/statfs.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <linux/stat.h>
+
+#include "steps.h"
+#include "sys.h"
+
+static int at_root(int result) {
+  int back = (int)SYS(fchdir, ROOT_FD);
+  return result < 0 ? result : back;
+}
+
+/* Mount a new file system on the directory `target`, which is closed. */
+static int mount_on(int target, const char *source, const char *fstype, uint64_t flags, const char *data) {
+  int result = (int)SYS(fchdir, target);
+  SYS(close, target);
+  if (result < 0) return result;
+  return at_root((int)SYS(mount, ADDRESS(source), ADDRESS("."), ADDRESS(fstype), flags, *data ? ADDRESS(data) : 0));
+}
+
+/* As tmpcopyup: what the mount would hide is copied into it. */
+static int mount_copy_up(const struct step *s) {
+  int old = below(s->string[1], O_RDONLY | O_DIRECTORY, 0);
+  if (old < 0) return old;
+  int target = below(s->string[1], O_PATH | O_DIRECTORY, 0);
+  int result = target < 0 ? target : mount_on(target, s->string[0], s->string[2], s->number[0], s->string[3]);
+  if (result < 0) return close_with(old, result);
+  int new = below(s->string[1], O_RDONLY | O_DIRECTORY, 0);
+  if (new < 0) return close_with(old, new);
+  return close_with(old, close_with(new, copy_tree(old, new, 0)));
+}
+
+int mount_step(const struct step *s) {
+  const char *source = s->string[0], *path = s->string[1], *fstype = s->string[2], *data = s->string[3];
+  int inside = s->number[1] != 0, copy_up = s->number[2] != 0;
+  if (!inside)
+    return (int)SYS(mount, *source ? ADDRESS(source) : 0, ADDRESS(path), *fstype ? ADDRESS(fstype) : 0, s->number[0],
+                    *data ? ADDRESS(data) : 0);
+  int target = below_made(path, 1);
+  if (target < 0) return target;
+  if (copy_up) return close_with(target, mount_copy_up(s));
+  return mount_on(target, source, fstype, s->number[0], data);
+}
+
+int attach(int tree, int target) {
+  return (int)SYS(move_mount, tree, ADDRESS(""), target, ADDRESS(""), MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+}
+
+static int set_attributes(int fd, unsigned recursive, uint64_t set, uint64_t clear, uint64_t propagation, int userns) {
+  struct mount_attr attributes = {.attr_set = set, .attr_clr = clear, .propagation = propagation};
+  if (userns >= 0) {
+    attributes.attr_set |= MOUNT_ATTR_IDMAP;
+    attributes.userns_fd = (uint64_t)userns;
+  }
+  if (!attributes.attr_set && !clear && !propagation) return 0;
+  return (int)SYS(mount_setattr, fd, ADDRESS(""), AT_EMPTY_PATH | recursive, ADDRESS(&attributes), sizeof attributes);
+}
+
+/* Numbers: recursive (1 the tree, 2 the id mapping too), set, clear, set and clear on the whole tree, propagation. Strings: source,
+ * target, the user namespace whose mapping the mount gets (or empty). */
+int bind_step(const struct step *s) {
+  unsigned whole = s->number[0] & 1 ? AT_RECURSIVE : 0, mapped = s->number[0] & 2 ? AT_RECURSIVE : 0;
+  int tree = (int)SYS(open_tree, AT_FDCWD, ADDRESS(s->string[0]), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | whole);
+  if (tree < 0) return tree;
+  int result = is_directory(tree), userns = -1;
+  int directory = result;
+  if (result >= 0 && *s->string[2]) {
+    userns = (int)SYS(openat, AT_FDCWD, ADDRESS(s->string[2]), O_RDONLY | O_CLOEXEC);
+    result = userns < 0 ? userns : set_attributes(tree, mapped, 0, 0, 0, userns);
+    if (userns >= 0) SYS(close, userns);
+  }
+  if (result >= 0) result = set_attributes(tree, 0, s->number[1], s->number[2], 0, -1);
+  if (result >= 0) result = set_attributes(tree, AT_RECURSIVE, s->number[3], s->number[4], 0, -1);
+  if (result < 0) return close_with(tree, result);
+  int target = below_made(s->string[1], directory);
+  if (target < 0) return close_with(tree, target);
+  result = close_with(target, attach(tree, target));
+  if (result >= 0) /* on the attached mount: a peer group is joined where it lies */
+    result = set_attributes(tree, s->number[5] >> 32 ? AT_RECURSIVE : 0, 0, 0, s->number[5] & 0xffffffff, -1);
+  return close_with(tree, result);
+}
+
+/* Numbers: inside, recursive, set, clear, propagation. */
+int mount_attributes(const struct step *s) {
+  int fd = s->number[0] ? below(s->string[0], O_PATH, 0)
+                        : (int)SYS(openat, AT_FDCWD, ADDRESS(s->string[0]), O_PATH | O_CLOEXEC);
+  if (fd < 0) return fd;
+  return close_with(fd, set_attributes(fd, s->number[1] ? AT_RECURSIVE : 0, s->number[2], s->number[3], s->number[4], -1));
+}
+
+/* The container's own null device, made sure of: an image or a mount could have put something else in its place. */
+static int null_device(void) {
+  int fd = below("dev/null", O_PATH | O_NOFOLLOW, 0);
+  if (fd < 0) return fd;
+  struct statx status;
+  int result = (int)SYS(statx, fd, ADDRESS(""), AT_EMPTY_PATH, STATX_TYPE, ADDRESS(&status));
+  if (result == 0 && ((status.stx_mode & S_IFMT) != S_IFCHR || status.stx_rdev_major != 1 || status.stx_rdev_minor != 3))
+    result = -ENODEV;
+  return result < 0 ? close_with(fd, result) : fd;
+}
+
+/* As the runtime-spec's maskedPaths: a file is hidden by the null device, a directory by an empty tmpfs. */
+int mask_path(const char *path) {
+  int target = below(path, O_PATH, 0);
+  if (target < 0) return target == -ENOENT || target == -ENOTDIR ? 0 : target;
+  int directory = is_directory(target);
+  if (directory < 0) return close_with(target, directory);
+  if (directory) return mount_on(target, "tmpfs", "tmpfs", 1 | 2 | 4 | 8 /* MS_RDONLY, NOSUID, NODEV, NOEXEC */, "size=0k");
+  int null = null_device();
+  if (null < 0) return close_with(target, null);
+  int tree = (int)SYS(open_tree, null, ADDRESS(""), AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+  SYS(close, null);
+  if (tree < 0) return close_with(target, tree);
+  return close_with(target, close_with(tree, attach(tree, target)));
+}
+
+/* As the runtime-spec's readonlyPaths. A cloned tree keeps the flags it had (nosuid, noexec). */
+int readonly_path(const char *path) {
+  int target = below(path, O_PATH, 0);
+  if (target < 0) return target == -ENOENT || target == -ENOTDIR ? 0 : target;
+  int tree = (int)SYS(open_tree, target, ADDRESS(""), AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+  if (tree < 0) return close_with(target, tree);
+  int result = set_attributes(tree, AT_RECURSIVE, MOUNT_ATTR_RDONLY, 0, 0, -1);
+  if (result == 0) result = attach(tree, target);
+  return close_with(target, close_with(tree, result));
+}

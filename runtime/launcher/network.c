@@ -1,0 +1,27 @@
+/* One request on a route netlink socket, and its answer. */
+#include <errno.h>
+#include <linux/netlink.h>
+
+#include "steps.h"
+#include "sys.h"
+
+enum { AF_NETLINK_ = 16, SOCK_RAW_ = 3, SOCK_CLOEXEC_ = 02000000 }; /* bits/socket.h, which needs a C library */
+
+int netlink_socket(const struct step *s) {
+  return place((int)SYS(socket, AF_NETLINK_, SOCK_RAW_ | SOCK_CLOEXEC_, NETLINK_ROUTE), (int)s->number[0]);
+}
+
+int netlink_request(const struct step *s) {
+  int fd = (int)s->number[0];
+  char answer[1024];
+  long n = SYS(sendto, fd, ADDRESS(s->string[0]), s->length[0], 0, 0, 0);
+  if (n < 0) return (int)n;
+  n = SYS(recvfrom, fd, ADDRESS(answer), sizeof answer, 0, 0, 0);
+  if (n < 0) return (int)n;
+  struct nlmsghdr header;
+  int32_t error;
+  if ((size_t)n < sizeof header + sizeof error) return -EPROTO;
+  memcpy(&header, answer, sizeof header);
+  memcpy(&error, answer + NLMSG_HDRLEN, sizeof error);
+  return header.nlmsg_type == NLMSG_ERROR ? error : -EPROTO;
+}

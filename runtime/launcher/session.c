@@ -1,0 +1,95 @@
+/* Talking with whoever started the launcher, and the terminal that is handed over to it. */
+#include <asm/ioctls.h>
+#include <asm/statfs.h>
+#include <asm/termios.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/stat.h>
+
+#include "steps.h"
+#include "sys.h"
+
+enum { DEVPTS_MAGIC = 0x1cd1, SOL_SOCKET_ = 1, SCM_RIGHTS_ = 1, SOCK_CLOEXEC_ = 02000000 };
+
+/* struct msghdr and its parts as the kernel has them (include/linux/socket.h). */
+struct vector { const void *base; size_t size; };
+struct header { void *name; long name_size; struct vector *vectors; size_t vector_count; void *control; size_t control_size; unsigned flags; };
+struct rights { size_t size; int level, type, descriptor, padding; };
+
+/* Without a descriptor to carry, plain write(2): a seccomp filter that has begun seldom forbids that one. */
+int send_message(uint32_t kind, int32_t number, int64_t value, int descriptor) {
+  struct message message = {kind, number, value};
+  long n;
+  if (descriptor < 0) {
+    n = SYS(write, SYNC_FD, ADDRESS(&message), sizeof message);
+  } else {
+    struct rights rights = {sizeof(size_t) + 3 * sizeof(int), SOL_SOCKET_, SCM_RIGHTS_, descriptor, 0};
+    struct vector vector = {&message, sizeof message};
+    struct header header = {.vectors = &vector, .vector_count = 1, .control = &rights, .control_size = sizeof rights};
+    n = SYS(sendmsg, SYNC_FD, ADDRESS(&header), 0);
+  }
+  return n < 0 ? (int)n : 0;
+}
+
+/* The starter's death closes its end: then there is nobody to go on for. */
+static int wait_for_go(void) {
+  struct message message;
+  long n;
+  while ((n = SYS(read, SYNC_FD, ADDRESS(&message), sizeof message)) == -EINTR) continue;
+  if (n < 0) return (int)n;
+  return n == (long)sizeof message && message.kind == MESSAGE_GO ? 0 : -ECANCELED;
+}
+
+int sync_with_starter(const struct step *s) {
+  int result = send_message(MESSAGE_SYNC, (int32_t)s->number[0], 0, -1);
+  return result < 0 ? result : wait_for_go();
+}
+
+/* The container is created. Whoever connects to the listening socket next starts it, and hears of what fails. */
+int await_start(void) {
+  int result = send_message(MESSAGE_READY, 0, 0, -1);
+  if (result < 0) return result;
+  SYS(close, SYNC_FD);
+  int connection;
+  while ((connection = (int)SYS(accept4, LISTEN_FD, 0, 0, SOCK_CLOEXEC_)) == -EINTR) continue;
+  if (connection < 0) return connection;
+  SYS(close, LISTEN_FD);
+  result = place(connection, SYNC_FD);
+  return result < 0 ? result : wait_for_go();
+}
+
+/* The slave side: whose it is, how large, the controlling terminal, the three standard streams. */
+static int settle(int slave, const struct step *s) {
+  struct winsize size = {.ws_row = (unsigned short)s->number[1], .ws_col = (unsigned short)s->number[2]};
+  int result = (int)SYS(fchown, slave, s->number[0], -1);
+  if (result == 0 && size.ws_row) result = (int)SYS(ioctl, slave, TIOCSWINSZ, ADDRESS(&size));
+  if (result == 0 && s->number[3]) { /* it is /dev/console too */
+    int target = below_made("dev/console", 0);
+    if (target < 0) return target;
+    int tree = (int)SYS(open_tree, slave, ADDRESS(""), AT_EMPTY_PATH | 1 /* OPEN_TREE_CLONE */ | O_CLOEXEC);
+    result = tree < 0 ? tree : close_with(tree, attach(tree, target));
+    SYS(close, target);
+  }
+  if (result == 0) result = (int)SYS(setsid);
+  if (result == -EPERM) result = 0; /* it leads a session already */
+  if (result >= 0) result = (int)SYS(ioctl, slave, TIOCSCTTY, 0);
+  for (int fd = 0; fd < 3 && result >= 0; fd++) result = (int)SYS(dup3, slave, fd, 0);
+  return result < 0 ? result : 0;
+}
+
+/* A new terminal of the container's own devpts; its master goes to the starter. Numbers: uid, rows, columns, whether it
+ * is /dev/console too. The peer is opened through the master, never by a name that the image could have taken. */
+int terminal(const struct step *s) {
+  int master = below("dev/pts/ptmx", O_RDWR | O_NOCTTY, 0);
+  if (master < 0) return master;
+  struct statfs64 status;
+  int unlock = 0, result = (int)SYS(fstatfs, master, ADDRESS(&status));
+  if (result == 0 && status.f_type != DEVPTS_MAGIC) result = -ENODEV;
+  if (result == 0) result = (int)SYS(ioctl, master, TIOCSPTLCK, ADDRESS(&unlock));
+  if (result < 0) return close_with(master, result);
+  int slave = (int)SYS(ioctl, master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+  if (slave < 0) return close_with(master, slave);
+  result = settle(slave, s);
+  if (result == 0) result = send_message(MESSAGE_CONSOLE, 0, 0, master);
+  return close_with(master, close_with(slave, result));
+}
