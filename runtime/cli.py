@@ -1,62 +1,410 @@
-"""testbed-runtime: the runtime on the command line.
+"""testbed-runtime: an OCI runtime on the command line, with runc's and crun's flags.
 
-    testbed-runtime [--explain] run IMAGE [COMMAND ...]
-
-``run`` starts an image of the store as a container with a loopback network and waits for it. With
-``--explain`` nothing is started: the plan is printed, each step with its system call and arguments.
+With ``--explain``, create and run start nothing: the plan is printed, each step with its system call, its arguments
+and why it is there.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import socket
+import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from runtime import container
-from runtime.cgroups import hierarchies
-from runtime.errors import TestbedError
-from runtime.home import store_root
-from runtime.images.process import image_process
-from runtime.images.store import Store
-from runtime.lease import cgroup_name, lease
-from runtime.plan.container import container_plan
-from runtime.plan.explain import explain
-from runtime.spec import Spec
-
-
-def image_spec(reference: str, command: tuple[str, ...]) -> Spec:
-    """The image's own process, or ``command`` in its place, as a workload with no limits."""
-    image = Store(store_root() / "images").get(reference)
-    process = image_process(image, command=command or None, environment={})
-    return Spec(process, tuple(str(layer.path) for layer in image.layers), hostname="container")
+from runtime.errors import TestbedError, UsageError
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="testbed-runtime", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="testbed-runtime",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
+    parser.add_argument("--root", help="where the state is kept (default: below /run, or XDG_RUNTIME_DIR)")
+    parser.add_argument("--log", help="write errors to this file too")
+    parser.add_argument("--log-format", choices=("text", "json"), default="text")
+    parser.add_argument("--debug", action="store_true", help="also log what is done")
+    parser.add_argument("--cgroup-manager", choices=("cgroupfs", "systemd", "disabled"), default="cgroupfs")
+    parser.add_argument("--systemd-cgroup", action="store_true", help="cgroupsPath is slice:prefix:name")
+    parser.add_argument("--rootless", help="accepted as runc does; what is possible is found out")
     parser.add_argument("--explain", action="store_true", help="print the plan instead of performing it")
-    commands = parser.add_subparsers(dest="subcommand", required=True)
-    run = commands.add_parser("run", help="start an image as a container and wait for it")
-    run.add_argument("image", help="a reference in the store, such as testbed/base")
-    run.add_argument("command", nargs=argparse.REMAINDER, help="instead of the image's own command")
+    parser.add_argument("--version", "-v", action="version", version=_version())
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, words: str, container: bool = True) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=words, allow_abbrev=False)
+        if container:
+            command.add_argument("id", help="the container's id")
+        return command
+
+    for name, words in (("create", "make a container"), ("run", "make a container, start it and wait for it")):
+        command = add(name, words)
+        command.add_argument("--bundle", "-b", type=Path, default=Path("."))
+        command.add_argument("--console-socket", default="")
+        command.add_argument("--pid-file", default="")
+        command.add_argument("--preserve-fds", type=int, default=0)
+        command.add_argument("--no-pivot", action="store_true")
+        command.add_argument("--no-new-keyring", action="store_true")
+        if name == "run":
+            command.add_argument("--detach", "-d", action="store_true")
+            command.add_argument("--keep", action="store_true", help="do not delete it when it has ended")
+    add("start", "start a created container")
+    add("state", "print a container's state")
+    command = add("kill", "send a signal")
+    command.add_argument("signal", nargs="?", default="TERM")
+    command.add_argument("--all", "-a", action="store_true")
+    command = add("delete", "remove a container")
+    command.add_argument("--force", "-f", action="store_true")
+    _add_exec(add("exec", "start a process in a running container"))
+    command = add("list", "list the containers", container=False)
+    command.add_argument("--format", "-f", choices=("table", "json"), default="table")
+    command.add_argument("--quiet", "-q", action="store_true")
+    command = add("ps", "list a container's processes")
+    command.add_argument("--format", "-f", choices=("table", "json"), default="table")
+    add("pause", "freeze a container")
+    add("resume", "let a frozen container go on")
+    _add_update(add("update", "change limits"))
+    command = add("spec", "write a config.json to start from", container=False)
+    command.add_argument("--bundle", "-b", type=Path, default=Path("."))
+    command.add_argument("--rootless", action="store_true")
+    add("features", "print what this runtime can do", container=False)
+    command = add("events", "print resource usage")
+    command.add_argument("--stats", action="store_true", help="once")
+    command.add_argument("--interval", type=float, default=5.0, help="seconds between two lines")
+    command = add("image-run", "start an image of the testbed's store and wait for it", container=False)
+    command.add_argument("image", help="a reference in the store, such as testbed/base")
+    command.add_argument("arguments", nargs=argparse.REMAINDER, help="instead of the image's own command")
     return parser
+
+
+def _add_exec(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--process", "-p", type=Path, help="a file with the process object")
+    command.add_argument("--console-socket", default="")
+    command.add_argument("--pid-file", default="")
+    command.add_argument("--preserve-fds", type=int, default=0)
+    command.add_argument("--detach", "-d", action="store_true")
+    command.add_argument("--tty", "-t", action="store_true")
+    command.add_argument("--cwd", default="")
+    command.add_argument("--env", "-e", action="append", default=[])
+    command.add_argument("--user", "-u", default="", help="UID or UID:GID")
+    command.add_argument("--additional-gids", "-g", type=int, action="append", default=[])
+    command.add_argument("--cap", "-c", action="append", default=[])
+    command.add_argument("--no-new-privs", action="store_true")
+    command.add_argument("arguments", nargs=argparse.REMAINDER, metavar="COMMAND")
+
+
+def _add_update(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--resources", "-r", help="a file with a resources object, or - for standard input")
+    for name in ("memory", "memory-reservation", "memory-swap", "cpu-period", "cpu-quota", "cpu-share", "pids-limit"):
+        command.add_argument(f"--{name}", type=int)
+    command.add_argument("--blkio-weight", type=int)
+    command.add_argument("--cpuset-cpus")
+    command.add_argument("--cpuset-mems")
+
+
+def _version() -> str:
+    return "testbed-runtime 0.1\nspec: 1.2.0"
+
+
+def _place(options: argparse.Namespace) -> Any:
+    from runtime.state import Place, default_root
+
+    return Place(Path(options.root) if options.root else default_root(), options.id)
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)
+
+
+def _create(options: argparse.Namespace, console_socket: str = "") -> Any:
+    from runtime import lifecycle
+
+    creation = lifecycle.Creation(
+        options.bundle,
+        options.console_socket or console_socket,
+        options.pid_file,
+        options.preserve_fds,
+        not options.no_pivot,
+        not options.no_new_keyring,
+    )
+    systemd = options.systemd_cgroup or options.cgroup_manager == "systemd"
+    if options.explain:
+        from runtime.plan.explain import explain
+
+        config, record = lifecycle.prepared(_place(options), replace(creation, console_socket="-"), systemd)
+        print(explain(lifecycle.plan_of(config, record)))
+        return None
+    return lifecycle.create(_place(options), creation, systemd=systemd, warn=_warn)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from runtime import lifecycle
+    from runtime.config import bundle
+    from runtime.console import relay
+
+    place = _place(options)
+    master = -1
+    with tempfile.TemporaryDirectory(prefix="testbed-runtime-") as directory:
+        terminal = ""
+        process = bundle.load(options.bundle).process
+        if process and process.terminal and not options.console_socket and not options.explain:
+            if options.detach:
+                raise UsageError("run --detach: a terminal needs --console-socket")
+            terminal = f"{directory}/console"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+            if terminal:
+                listening.bind(terminal)
+                listening.listen(1)
+            record = _create(options, terminal)
+            if terminal:
+                with listening.accept()[0] as channel:
+                    master = socket.recv_fds(channel, 256, 1)[1][0]
+    if record is None:
+        return 0
+    try:
+        lifecycle.start(place, warn=_warn)
+    except BaseException:
+        lifecycle.delete(place, force=True, warn=_warn)
+        raise
+    if options.detach:
+        return 0
+    try:
+        if master >= 0:
+            relay(master)
+        return lifecycle.waited(record.pid)
+    finally:
+        if not options.keep:
+            lifecycle.delete(place, force=True, warn=_warn)
+
+
+def _process(options: argparse.Namespace) -> Any:
+    from runtime import lifecycle
+    from runtime.config.bundle import load_process
+    from runtime.config.process import Capabilities, User
+
+    if options.process:
+        return load_process(options.process)
+    arguments = options.arguments[1:] if options.arguments[:1] == ["--"] else options.arguments
+    process = lifecycle.config_of(_place(options).read()).process
+    assert process is not None
+    user = process.user
+    if options.user:
+        uid, _, gid = options.user.partition(":")
+        if not uid.isdigit() or gid and not gid.isdigit():
+            raise UsageError(f"--user {options.user}: give numbers, UID or UID:GID")
+        user = User(int(uid), int(gid or 0))
+    if options.additional_gids:
+        user = replace(user, additional_gids=tuple(options.additional_gids))
+    sets = process.capabilities or Capabilities()
+    if options.cap:
+        more = tuple(options.cap)
+        bounding, effective, permitted = (
+            tuple(dict.fromkeys((*own, *more))) for own in (sets.bounding, sets.effective, sets.permitted)
+        )
+        sets = Capabilities(bounding, effective, sets.inheritable, permitted, sets.ambient)
+    return replace(
+        process,
+        args=tuple(arguments),
+        cwd=options.cwd or process.cwd,
+        env=(*process.env, *options.env),
+        user=user,
+        capabilities=sets,
+        terminal=options.tty,
+        no_new_privileges=process.no_new_privileges or options.no_new_privs,
+    )
+
+
+def _exec(options: argparse.Namespace) -> int:
+    from runtime import lifecycle
+    from runtime.console import relay
+
+    execution = lifecycle.Execution(
+        _process(options), options.console_socket, options.pid_file, options.preserve_fds, options.detach
+    )
+    return lifecycle.execute(_place(options), execution, relay)
+
+
+def _state(options: argparse.Namespace) -> int:
+    from runtime import lifecycle, state
+
+    place = _place(options)
+    record = place.read()
+    word = state.status(place, record, lifecycle.all_hierarchies())
+    print(json.dumps(state.cli_state(record, word), indent=2))
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    from runtime import lifecycle, state
+
+    found = lifecycle.all_hierarchies()
+    rows = []
+    for place in state.listing(Path(options.root) if options.root else state.default_root()):
+        with suppress(UsageError):
+            record = place.read()
+            rows.append(state.cli_state(record, state.status(place, record, found)))
+    if options.quiet:
+        print("".join(f"{row['id']}\n" for row in rows), end="")
+    elif options.format == "json":
+        print(json.dumps(rows))
+    else:
+        line = "{:<24} {:<8} {:<10} {:<40} {:<22} {}"
+        print(line.format("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"))
+        for row in rows:
+            print(line.format(*(str(row[key]) for key in ("id", "pid", "status", "bundle", "created", "owner"))))
+    return 0
+
+
+def _ps(options: argparse.Namespace) -> int:
+    from runtime.cgroups import Cgroup
+    from runtime.lifecycle import all_hierarchies
+
+    pids = Cgroup(_place(options).read().cgroup, all_hierarchies()).pids()
+    if options.format == "json":
+        print(json.dumps(pids))
+        return 0
+    return subprocess.run(["ps", "-f", "-p", ",".join(map(str, pids)) or "0"]).returncode
+
+
+def _update(options: argparse.Namespace) -> int:
+    from runtime import lifecycle
+    from runtime.config.bundle import read_json
+    from runtime.config.decode import decode
+    from runtime.config.resources import BlockIO, Cpu, Memory, Pids, Resources
+
+    if options.resources:
+        path = Path("/dev/stdin" if options.resources == "-" else options.resources)
+        resources = decode(Resources, read_json(path), "resources")
+    else:
+        resources = Resources(
+            memory=Memory(options.memory, options.memory_reservation, options.memory_swap),
+            cpu=Cpu(options.cpu_share, options.cpu_quota, None, options.cpu_period,
+                    cpus=options.cpuset_cpus, mems=options.cpuset_mems),
+            pids=Pids(options.pids_limit) if options.pids_limit is not None else None,
+            block_io=BlockIO(options.blkio_weight) if options.blkio_weight else None,
+        )  # fmt: skip
+    lifecycle.update(_place(options), resources)
+    return 0
+
+
+def _spec(options: argparse.Namespace) -> int:
+    from runtime.config.decode import encode
+    from runtime.config.default import default_config, rootless_config
+
+    path = options.bundle / "config.json"
+    if path.exists():
+        raise UsageError(f"write {path}: it is there already", "remove it first")
+    config = rootless_config(os.geteuid(), os.getegid()) if options.rootless else default_config()
+    path.write_text(json.dumps(encode(config), indent=2) + "\n")
+    return 0
+
+
+def _events(options: argparse.Namespace) -> int:
+    from runtime import lifecycle
+
+    while True:
+        print(json.dumps(lifecycle.stats(_place(options))), flush=True)
+        if options.stats:
+            return 0
+        time.sleep(options.interval)
+
+
+def _features(_: argparse.Namespace) -> int:
+    from runtime.config.features import features
+
+    print(json.dumps(features(), indent=2))
+    return 0
+
+
+def _image_run(options: argparse.Namespace) -> int:
+    from runtime import container
+    from runtime.cgroups import hierarchies
+    from runtime.home import store_root
+    from runtime.images.process import image_process
+    from runtime.images.store import Store
+    from runtime.lease import cgroup_name, lease
+    from runtime.plan.container import container_plan
+    from runtime.plan.explain import explain
+    from runtime.spec import Spec
+
+    image = Store(store_root() / "images").get(options.image)
+    process = image_process(image, command=tuple(options.arguments) or None, environment={})
+    spec = Spec(process, tuple(str(layer.path) for layer in image.layers), hostname="container")
+    name = f"cli-{os.getpid()}"
+    if options.explain:
+        print(explain(container_plan(spec, hierarchies(), cgroup_name(name, "container"))))
+        return 0
+    with lease(name):
+        return container.run(spec, name=cgroup_name(name, "container"))
+
+
+def _simple(options: argparse.Namespace) -> int:
+    from runtime import lifecycle
+    from runtime.processes import parse_signal
+
+    match options.command:
+        case "create":
+            _create(options)
+        case "start":
+            lifecycle.start(_place(options), warn=_warn)
+        case "kill":
+            lifecycle.kill(_place(options), parse_signal(options.signal), everything=options.all)
+        case "delete":
+            try:
+                lifecycle.delete(_place(options), force=options.force, warn=_warn)
+            except UsageError as error:
+                from runtime.state import UnknownContainer
+
+                if not (options.force and isinstance(error, UnknownContainer)):
+                    raise
+        case "pause" | "resume":
+            lifecycle.pause(_place(options), options.command == "pause")
+    return 0
+
+
+_COMMANDS = {
+    "run": _run,
+    "exec": _exec,
+    "state": _state,
+    "list": _list,
+    "ps": _ps,
+    "update": _update,
+    "spec": _spec,
+    "events": _events,
+    "features": _features,
+    "image-run": _image_run,
+}
+
+
+def _report(options: argparse.Namespace, message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    if not options.log:
+        return
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    line = json.dumps({"level": "error", "msg": message, "time": stamp})
+    if options.log_format == "text":
+        line = f'time="{stamp}" level=error msg={json.dumps(message)}'
+    with suppress(OSError), open(options.log, "a") as log:
+        log.write(line + "\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the workload's exit status, or the error's exit code."""
     options = _parser().parse_args(arguments)
-    name = f"cli-{os.getpid()}"
     try:
-        spec = image_spec(options.image, tuple(options.command))
-        if options.explain:
-            print(explain(container_plan(spec, hierarchies(), cgroup_name(name, "container"))))
-            return 0
-        with lease(name):
-            return container.run(spec, name=cgroup_name(name, "container"))
+        return _COMMANDS.get(options.command, _simple)(options)
     except TestbedError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _report(options, str(error))
         return error.exit_code
     except KeyboardInterrupt:
         return 130

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runtime.cgroups.hierarchy import WANTED, Hierarchies, hierarchies
+from runtime.cgroups.hierarchy import Hierarchies, hierarchies
 from runtime.cgroups.limits import delegations
 from runtime.errors import TestbedError
 
@@ -63,8 +63,8 @@ class Cgroup:
         found.discard(0)  # a process of another pid namespace
         return tuple(sorted(found))
 
-    def make(self) -> None:
-        """Make it, without limits; on v2 it passes the controllers down to those below it.
+    def make(self, *, delegate: bool = True) -> None:
+        """Make it, without limits; on v2 it passes the controllers down to those below it if they are to ``delegate``.
 
         Another lease's end may take an empty parent away in between: then it is tried again.
         """
@@ -72,15 +72,52 @@ class Cgroup:
             while not directory.is_dir():
                 with suppress(FileExistsError, FileNotFoundError):
                     directory.mkdir(parents=True)
-        if self.found.unified and self.found.v2 & set(WANTED):
-            for file, controllers in delegations(self.found.unified, self.name):
-                file.write_text(controllers)
+        if self.found.unified and (controllers := self.found.v2 & set(self.found.wanted)):
+            parent = self.name if delegate else self.name.rpartition("/")[0]
+            for file, words in delegations(self.found.unified, parent, controllers):
+                file.write_text(words)
+        if "cpuset" in self.found.wanted and (cpuset := self.found.v1.get("cpuset")):
+            self._inherit_cpuset(cpuset)
+
+    def _inherit_cpuset(self, directory: Path) -> None:
+        """A new v1 cpuset has no processors and takes no process: it gets its parent's, from the top."""
+        for part in self.name.split("/"):
+            directory /= part
+            for file in ("cpuset.cpus", "cpuset.mems"):
+                if not (directory / file).read_text().strip():
+                    (directory / file).write_text((directory.parent / file).read_text())
 
     def make_parent(self) -> None:
         """Make the cgroup above it, unless it is there: a lease has made its own."""
         parent = Cgroup(self.name.rpartition("/")[0], self.found)
         if not parent.exists():
             parent.make()
+
+    def freeze(self, frozen: bool = True, timeout_s: float = 5.0) -> None:
+        """Stop all its processes where they are, or let them go on. Raises TestbedError when they do not stop."""
+        if "freezer" in self.found.v1:
+            file, word = self.found.v1["freezer"] / self.name / "freezer.state", "FROZEN" if frozen else "THAWED"
+        elif self.found.unified:
+            file, word = self.found.unified / self.name / "cgroup.freeze", str(int(frozen))
+        else:
+            raise TestbedError(f"freeze cgroup {self.name}: the host has no freezer")
+        deadline = time.monotonic() + timeout_s
+        file.write_text(word)
+        while self.frozen() != frozen:
+            if time.monotonic() > deadline:
+                raise TestbedError(f"freeze cgroup {self.name}: not all processes stopped within {timeout_s} s")
+            time.sleep(0.001)
+            file.write_text(word)
+
+    def frozen(self) -> bool:
+        """Whether all its processes are frozen."""
+        if "freezer" in self.found.v1:
+            with suppress(FileNotFoundError):
+                return (self.found.v1["freezer"] / self.name / "freezer.state").read_text().strip() == "FROZEN"
+        elif self.found.unified:
+            with suppress(FileNotFoundError):
+                return "frozen 1" in (self.found.unified / self.name / "cgroup.events").read_text()
+        return False
 
     def kill(self, timeout_s: float = 10.0) -> None:
         """Kill its processes and wait until none is left. Raises TestbedError when some will not die."""

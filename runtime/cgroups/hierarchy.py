@@ -13,6 +13,8 @@ from runtime.errors import PrerequisiteError
 # What the testbed limits or measures with. cpuacct and devices exist as controllers on v1 only.
 WANTED = ("memory", "cpu", "cpuacct", "pids", "devices")
 REQUIRED = ("memory", "cpu", "pids")
+# What an OCI configuration can set or a command of the runtime needs.
+ALL = (*WANTED, "cpuset", "blkio", "io", "hugetlb", "freezer", "net_cls", "net_prio", "rdma")
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Hierarchies:
     v1: Mapping[str, Path]
     unified: Path | None
     v2: frozenset[str]
+    wanted: tuple[str, ...] = WANTED
 
     @property
     def mode(self) -> str:
@@ -42,8 +45,8 @@ class Hierarchies:
 
     @cached_property
     def used(self) -> tuple[Path, ...]:
-        """The mount points of all wanted controllers, each once, the memory controller's first."""
-        mounts = [mount for name in WANTED if (mount := self.mount_of(name)) is not None]
+        """The mount points of the ``wanted`` controllers, each once, the memory controller's first."""
+        mounts = [mount for name in self.wanted if (mount := self.mount_of(name)) is not None]
         return tuple(dict.fromkeys(mounts))
 
 
@@ -61,7 +64,7 @@ def parse(mountinfo: str) -> tuple[dict[str, Path], Path | None]:
             unified = mount
         elif tail[0] == "cgroup":
             for option in tail[-1].split(","):
-                if option in WANTED:
+                if option in ALL:
                     v1.setdefault(option, mount)
     return v1, unified
 

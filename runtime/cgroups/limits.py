@@ -88,8 +88,9 @@ def join_steps(found: Hierarchies, name: str) -> tuple[Step, ...]:
     )
 
 
-def delegations(unified: Path, name: str) -> tuple[tuple[Path, str], ...]:
+def delegations(unified: Path, name: str, controllers: frozenset[str]) -> tuple[tuple[Path, str], ...]:
     """The (file, controllers) writes that give the cgroups below ``name`` their controllers, on v2, from the top."""
     path = Path(name)
-    delegating = [unified, *(unified / part for part in (*list(path.parents)[-2::-1], path))]
-    return tuple((cgroup / "cgroup.subtree_control", "+memory +cpu +pids") for cgroup in delegating)
+    delegating = [unified, *(unified / part for part in (*list(path.parents)[-2::-1], path) if str(part) != ".")]
+    words = " ".join(f"+{controller}" for controller in sorted(controllers))
+    return tuple((cgroup / "cgroup.subtree_control", words) for cgroup in delegating)

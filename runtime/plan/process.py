@@ -6,19 +6,25 @@ import resource
 from errno import EPERM
 from functools import lru_cache
 
+from runtime.config import process as config
 from runtime.errors import UsageError
 from runtime.plan.constants import CAPABILITIES
 from runtime.plan.steps import (
+    Ambient,
     BoundingSet,
     Capabilities,
     Chdir,
     Exec,
+    IOPriority,
+    KeepCapabilities,
     NoNewPrivileges,
     SetRlimit,
+    SetScheduler,
     Setsid,
     SetUser,
     Step,
     Umask,
+    Write,
 )
 from runtime.spec import DEFAULT_PATH, Process, Rlimit
 
@@ -63,6 +69,54 @@ def process_steps(process: Process) -> tuple[Step, ...]:
         Umask(user.umask),
         *((NoNewPrivileges(),) if process.no_new_privileges else ()),
     )
+
+
+_POLICIES = {"SCHED_OTHER": 0, "SCHED_FIFO": 1, "SCHED_RR": 2, "SCHED_BATCH": 3, "SCHED_IDLE": 5, "SCHED_DEADLINE": 6}
+_POLICY_FLAGS = {
+    "SCHED_FLAG_RESET_ON_FORK": 1,
+    "SCHED_FLAG_RECLAIM": 2,
+    "SCHED_FLAG_DL_OVERRUN": 4,
+    "SCHED_FLAG_KEEP_POLICY": 8,
+    "SCHED_FLAG_KEEP_PARAMS": 16,
+    "SCHED_FLAG_UTIL_CLAMP_MIN": 32,
+    "SCHED_FLAG_UTIL_CLAMP_MAX": 64,
+}
+_IO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
+
+
+def _number(names: dict[str, int], name: str, place: str) -> int:
+    if name not in names:
+        raise UsageError(f"config.json: process.{place}: {name!r}", f"one of {', '.join(names)}")
+    return names[name]
+
+
+def credential_steps(process: config.Process, *, keep_groups: bool) -> tuple[Step, ...]:
+    """An OCI process's limits, scheduling, security labels, the five sets of capabilities, and its user.
+
+    Raises UsageError for a name that the kernel does not have.
+    """
+    user, sets = process.user, process.capabilities or config.Capabilities()
+    steps: list[Step] = [_rlimit(Rlimit(limit.type, limit.soft, limit.hard)) for limit in process.rlimits]
+    if scheduler := process.scheduler:
+        flags = sum(_number(_POLICY_FLAGS, name, "scheduler.flags") for name in set(scheduler.flags))
+        policy = _number(_POLICIES, scheduler.policy, "scheduler.policy")
+        times = (scheduler.runtime, scheduler.deadline, scheduler.period)
+        steps.append(SetScheduler(policy, flags, scheduler.nice, scheduler.priority, *times))
+    if process.io_priority:
+        level = _number(_IO_CLASSES, process.io_priority.class_, "ioPriority.class")
+        steps.append(IOPriority(level << 13 | process.io_priority.priority))
+    if label := process.apparmor_profile or process.selinux_label:
+        text = f"exec {label}" if process.apparmor_profile else label
+        steps.append(Write("/proc/self/attr/exec", (text,)))
+    steps += [
+        BoundingSet(capability_mask(sets.bounding)),
+        KeepCapabilities(),
+        SetUser(user.uid, user.gid, user.additional_gids, keep_groups),
+        Capabilities(*(capability_mask(names) for names in (sets.effective, sets.permitted, sets.inheritable))),
+        Ambient(capability_mask(sets.ambient)),
+        Umask(0o022 if user.umask is None else user.umask),
+    ]
+    return tuple(steps)
 
 
 def exec_step(process: Process) -> Exec:

@@ -27,21 +27,21 @@ def image(busybox_layer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_it_runs_the_images_command(image: str, capfd: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["run", image]) == 0
+    assert cli.main(["image-run", image]) == 0
     assert capfd.readouterr().out == "container\n"
 
 
 def test_it_runs_another_command_and_passes_its_status(image: str, capfd: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["run", image, "sh", "-c", "exit 9"]) == 9
+    assert cli.main(["image-run", image, "sh", "-c", "exit 9"]) == 9
 
 
 def test_explain_prints_the_plan_and_starts_nothing(image: str, capfd: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["--explain", "run", image, "false"]) == 0
+    assert cli.main(["--explain", "image-run", image, "false"]) == 0
     lines = capfd.readouterr().out.splitlines()
     assert any("clone3 CLONE_NEWNS" in line for line in lines)
     assert lines[-1].endswith("execve false")
 
 
 def test_an_unknown_image_is_an_error_that_names_the_known(image: str, capfd: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["run", "nonsense"]) == 1
+    assert cli.main(["image-run", "nonsense"]) == 1
     assert "known images: busybox" in capfd.readouterr().err

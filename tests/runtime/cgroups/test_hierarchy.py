@@ -58,7 +58,7 @@ def test_on_version_two_a_lease_passes_controllers_down_to_its_instances(tmp_pat
     Cgroup("testbed/run", found).make()
     Cgroup("testbed/run/instance", found).make_parent()
     for above in ("", "testbed", "testbed/run"):
-        assert (tmp_path / above / "cgroup.subtree_control").read_text() == "+memory +cpu +pids"
+        assert (tmp_path / above / "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
     assert not (tmp_path / "testbed/run/instance").exists()
 
 

@@ -247,7 +247,10 @@ def nesting(layer: Path) -> Spec:
     outer = [
         f"mount -t cgroup2 none {unified}",
         f"busybox mkdir -p {unified}/{Path(name).parent}",
-        *(f"echo {controllers} > {file}" for file, controllers in delegations(unified, str(Path(name).parent))),
+        *(
+            f"echo {controllers} > {file}"
+            for file, controllers in delegations(unified, str(Path(name).parent), frozenset({"memory", "cpu", "pids"}))
+        ),
         f"/launcher /plan; echo status $?; cat {' '.join(files)}; sleep 2",
     ]
     spec = shell(layer, "; ".join(outer), capabilities=CAPABILITIES)

@@ -1,0 +1,179 @@
+"""An OCI configuration's linux.resources as writes to control files, for cgroup v1 and v2 (config-linux.md).
+
+The conversions to v2 are those that the runtime-spec's implementers agreed on (crun.1, "cgroup v2").
+"""
+
+from __future__ import annotations
+
+from runtime.cgroups.hierarchy import Hierarchies
+from runtime.config.resources import BlockIO, DeviceRule, Resources
+from runtime.errors import PrerequisiteError, UsageError
+from runtime.plan.steps import Step, Write
+
+Setting = tuple[str, str, str]  # controller, file, value
+
+# Every container has these, whatever its rules say (config-linux.md, "Default Devices"), and may make any node.
+_DEFAULT_RULES = (
+    *(DeviceRule(True, kind, None, None, "m") for kind in ("c", "b")),
+    *(DeviceRule(True, "c", *numbers) for numbers in ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2))),
+    DeviceRule(True, "c", 136, None),
+)
+
+
+def _numbers(*pairs: tuple[str, str, int | str | None]) -> list[Setting]:
+    return [(controller, file, str(value)) for controller, file, value in pairs if value is not None]
+
+
+def _v1(resources: Resources) -> list[Setting]:
+    memory, cpu = resources.memory, resources.cpu
+    found: list[Setting] = []
+    if memory:
+        found += _numbers(
+            ("memory", "memory.limit_in_bytes", memory.limit),
+            ("memory", "memory.memsw.limit_in_bytes", memory.swap),
+            ("memory", "memory.soft_limit_in_bytes", memory.reservation),
+            ("memory", "memory.kmem.limit_in_bytes", memory.kernel),
+            ("memory", "memory.kmem.tcp.limit_in_bytes", memory.kernel_tcp),
+            ("memory", "memory.swappiness", memory.swappiness),
+            ("memory", "memory.oom_control", 1 if memory.disable_oom_killer else None),
+        )
+    if cpu:
+        found += _numbers(
+            ("cpu", "cpu.shares", cpu.shares or None),
+            ("cpu", "cpu.cfs_period_us", cpu.period or None),
+            ("cpu", "cpu.cfs_quota_us", cpu.quota or None),
+            ("cpu", "cpu.cfs_burst_us", cpu.burst),
+            ("cpu", "cpu.rt_period_us", cpu.realtime_period or None),
+            ("cpu", "cpu.rt_runtime_us", cpu.realtime_runtime or None),
+            ("cpu", "cpu.idle", cpu.idle),
+            ("cpuset", "cpuset.cpus", cpu.cpus or None),
+            ("cpuset", "cpuset.mems", cpu.mems or None),
+        )
+    if resources.block_io:
+        found += _v1_block(resources.block_io)
+    if resources.network:
+        found += _numbers(("net_cls", "net_cls.classid", resources.network.class_id))
+        found += [("net_prio", "net_prio.ifpriomap", f"{p.name} {p.priority}") for p in resources.network.priorities]
+    if resources.unified:
+        raise UsageError("config.json: linux.resources.unified: this host has its controllers on cgroup v1")
+    return found
+
+
+def _v1_block(block: BlockIO) -> list[Setting]:
+    found = _numbers(("blkio", "blkio.weight", block.weight), ("blkio", "blkio.leaf_weight", block.leaf_weight))
+    for device in block.weight_device:
+        numbers = f"{device.major}:{device.minor}"
+        found += _numbers(
+            ("blkio", "blkio.weight_device", device.weight and f"{numbers} {device.weight}"),
+            ("blkio", "blkio.leaf_weight_device", device.leaf_weight and f"{numbers} {device.leaf_weight}"),
+        )
+    for name, devices in _throttles(block):
+        file = f"blkio.throttle.{name}_device"
+        found += [("blkio", file, f"{d.major}:{d.minor} {d.rate}") for d in devices]
+    return found
+
+
+def _throttles(block: BlockIO):  # type: ignore[no-untyped-def]  # pairs of a name and its devices
+    return (
+        ("read_bps", block.throttle_read_bps_device),
+        ("write_bps", block.throttle_write_bps_device),
+        ("read_iops", block.throttle_read_iops_device),
+        ("write_iops", block.throttle_write_iops_device),
+    )
+
+
+def _limit(value: int | None) -> str | None:
+    return None if value is None else "max" if value == -1 else str(value)
+
+
+def cpu_weight(shares: int) -> int:
+    """cgroup v2's weight (1 to 10,000) for v1's shares (2 to 262,144), linearly."""
+    return 1 + (shares - 2) * 9999 // 262142
+
+
+def _v2(resources: Resources) -> list[Setting]:
+    memory, cpu = resources.memory, resources.cpu
+    found: list[Setting] = []
+    if memory:
+        for name in ("kernel", "kernel_tcp", "swappiness", "disable_oom_killer"):
+            if getattr(memory, name):
+                raise UsageError(f"config.json: linux.resources.memory.{name}: cgroup v2 has no such setting")
+        swap = memory.swap
+        if swap not in (None, -1) and memory.limit not in (None, -1):
+            swap = max(0, (swap or 0) - (memory.limit or 0))
+        found += _numbers(
+            ("memory", "memory.max", _limit(memory.limit)),
+            ("memory", "memory.swap.max", _limit(swap)),
+            ("memory", "memory.low", _limit(memory.reservation)),
+        )
+    if cpu:
+        if cpu.realtime_period or cpu.realtime_runtime:
+            raise UsageError("config.json: linux.resources.cpu.realtimeRuntime: cgroup v2 has no such setting")
+        quota = "max" if not cpu.quota or cpu.quota < 0 else str(cpu.quota)
+        found += _numbers(
+            ("cpu", "cpu.weight", cpu_weight(cpu.shares) if cpu.shares else None),
+            ("cpu", "cpu.max", f"{quota} {cpu.period or 100_000}" if cpu.quota or cpu.period else None),
+            ("cpu", "cpu.max.burst", cpu.burst),
+            ("cpu", "cpu.idle", cpu.idle),
+            ("cpuset", "cpuset.cpus", cpu.cpus or None),
+            ("cpuset", "cpuset.mems", cpu.mems or None),
+        )
+    if resources.block_io:
+        found += _v2_block(resources.block_io)
+    if resources.network and (resources.network.class_id or resources.network.priorities):
+        raise UsageError("config.json: linux.resources.network: cgroup v2 has neither net_cls nor net_prio")
+    for file, value in resources.unified.items():
+        if "/" in file or "." not in file:
+            raise UsageError(f"config.json: linux.resources.unified: {file!r} is not a control file's name")
+        found += [(file.split(".")[0], file, line) for line in value.splitlines()]
+    return found
+
+
+def _v2_block(block: BlockIO) -> list[Setting]:
+    if block.leaf_weight:
+        raise UsageError("config.json: linux.resources.blockIO.leafWeight: cgroup v2 has no such setting")
+    found = _numbers(("io", "io.bfq.weight", block.weight))
+    found += [("io", "io.bfq.weight", f"{d.major}:{d.minor} {d.weight}") for d in block.weight_device if d.weight]
+    for name, devices in _throttles(block):
+        key = {"read_bps": "rbps", "write_bps": "wbps", "read_iops": "riops", "write_iops": "wiops"}[name]
+        found += [("io", "io.max", f"{d.major}:{d.minor} {key}={d.rate}") for d in devices]
+    return found
+
+
+def settings(found: Hierarchies, resources: Resources) -> tuple[Setting, ...]:
+    """What to write where, for this host. Raises UsageError naming a field that its cgroup version does not have."""
+    unified_only = "memory" in found.v2 or not found.v1
+    wanted = _v2(resources) if unified_only else _v1(resources)
+    if resources.pids is not None:
+        wanted.append(("pids", "pids.max", str(resources.pids.limit) if resources.pids.limit > 0 else "max"))
+    for huge in resources.hugepage_limits:
+        suffix = "limit_in_bytes" if "hugetlb" in found.v1 else "max"
+        wanted.append(("hugetlb", f"hugetlb.{huge.page_size}.{suffix}", str(huge.limit)))
+    for device, rdma in resources.rdma.items():
+        words = [f"hca_handle={rdma.hca_handles}"] if rdma.hca_handles is not None else []
+        words += [f"hca_object={rdma.hca_objects}"] if rdma.hca_objects is not None else []
+        wanted.append(("rdma", "rdma.max", " ".join([device, *words])))
+    return tuple(wanted)
+
+
+def rule_text(rule: DeviceRule) -> str:
+    """A rule as cgroup v1's devices.allow and devices.deny take it."""
+    if rule.type == "a" and rule.major is None and rule.minor is None:
+        return "a"
+    numbers = ("*" if number is None or number < 0 else str(number) for number in (rule.major, rule.minor))
+    return f"{rule.type} {':'.join(numbers)} {rule.access}"
+
+
+def limit_steps(found: Hierarchies, name: str, resources: Resources) -> tuple[Step, ...]:
+    """Write the limits into the cgroup ``name``, which exists. Raises PrerequisiteError without the controller."""
+    steps: list[Step] = []
+    for controller, file, value in settings(found, resources):
+        mount = found.mount_of(controller)
+        if mount is None:
+            raise PrerequisiteError(f"{file} = {value}: this host has no {controller} controller")
+        steps.append(Write(f"{mount}/{name}/{file}", (value,)))
+    if resources.devices and (mount := found.v1.get("devices")):
+        for rule in (*resources.devices, *_DEFAULT_RULES):
+            file = "devices.allow" if rule.allow else "devices.deny"
+            steps.append(Write(f"{mount}/{name}/{file}", (rule_text(rule),)))
+    return tuple(steps)

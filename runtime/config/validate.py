@@ -1,0 +1,198 @@
+"""What a configuration's types cannot say: values that exclude each other, unknown names, what this host lacks."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.config import mount_options
+from runtime.config.process import Process
+from runtime.config.types import Config, Hook, Mount
+from runtime.errors import UsageError
+from runtime.plan.constants import CAPABILITIES
+
+NAMESPACES = ("pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time")
+_ID = re.compile(r"[A-Za-z0-9_+.-]{1,1024}")
+# Files of /proc that lxcfs and engines put a container's own view over (runc, libcontainer/rootfs_linux.go).
+_PROC_FILES = ("cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo", "net/dev",
+               "sys/kernel/ns_last_pid", "sys/crypto/fips_enabled")  # fmt: skip
+_SYSCTL_NAMESPACE = (
+    (re.compile(r"kernel\.(msg|sem$|shm)|fs\.mqueue\."), "ipc"),
+    (re.compile(r"net\."), "network"),
+    (re.compile(r"kernel\.domainname$"), "uts"),
+)
+
+
+@dataclass(frozen=True)
+class Host:
+    """What of security modules this host has."""
+
+    apparmor: bool
+    selinux: bool
+    resctrl: bool
+
+    @classmethod
+    def read(cls) -> Host:
+        """Ask the kernel."""
+        return cls(
+            Path("/sys/module/apparmor/parameters/enabled").exists()
+            and Path("/sys/module/apparmor/parameters/enabled").read_text().startswith("Y"),
+            Path("/sys/fs/selinux/enforce").exists(),
+            os.path.ismount("/sys/fs/resctrl"),
+        )
+
+
+def check_id(container_id: str) -> None:
+    """Raise UsageError unless it can name a container: it becomes a directory's and a cgroup's name."""
+    if not _ID.fullmatch(container_id) or container_id in (".", ".."):
+        raise UsageError(
+            f"container id {container_id!r}: not a name", "use letters, digits and _ + . -, at most 1024 of them"
+        )
+
+
+def _fail(place: str, why: str, hint: str = "") -> None:
+    raise UsageError(f"config.json: {place}: {why}", hint)
+
+
+def validate(config: Config, host: Host) -> None:
+    """Raise UsageError naming the first field that cannot be carried out."""
+    _namespaces(config)
+    _identity(config)
+    for index, mount in enumerate(config.mounts):
+        _mount(f"mounts[{index}]", mount)
+    _hooks(config)
+    _linux(config, host)
+    if config.process is not None:
+        validate_process(config.process, host)
+
+
+def _namespaces(config: Config) -> None:
+    seen = set()
+    for index, namespace in enumerate(config.linux.namespaces):
+        place = f"linux.namespaces[{index}]"
+        if namespace.type not in NAMESPACES:
+            _fail(f"{place}.type", f"no namespace is called {namespace.type!r}", f"one of {', '.join(NAMESPACES)}")
+        if namespace.type in seen:
+            _fail(f"{place}.type", f"{namespace.type} is there twice")
+        if namespace.path and not namespace.path.startswith("/"):
+            _fail(f"{place}.path", f"{namespace.path!r} is not absolute")
+        seen.add(namespace.type)
+    if "mount" not in seen:
+        _fail(
+            "linux.namespaces", "there is no mount namespace, and the host's mounts are not this container's to change"
+        )
+
+
+def _identity(config: Config) -> None:
+    kinds = {namespace.type: namespace.path for namespace in config.linux.namespaces}
+    for name, value in (("hostname", config.hostname), ("domainname", config.domainname)):
+        if value and "uts" not in kinds:
+            _fail(name, "set without a uts namespace, it would become the host's")
+        if len(value.encode()) > 64:
+            _fail(name, "longer than 64 bytes, the kernel's limit")
+    mappings = (config.linux.uid_mappings, config.linux.gid_mappings)
+    if any(mappings) and kinds.get("user", "absent"):
+        _fail("linux.uidMappings", "mappings are for a new user namespace, and there is none")
+    if kinds.get("user") == "" and not all(mappings):
+        _fail("linux.uidMappings", "a new user namespace needs a mapping of user ids and one of group ids")
+    for mapping in (*mappings[0], *mappings[1]):
+        if mapping.size < 1:
+            _fail("linux.uidMappings", f"a mapping of {mapping.size} ids")
+    if config.linux.time_offsets and kinds.get("time", "absent"):
+        _fail("linux.timeOffsets", "offsets are for a new time namespace, and there is none")
+    for clock in config.linux.time_offsets:
+        if clock not in ("monotonic", "boottime"):
+            _fail(f"linux.timeOffsets.{clock}", "only monotonic and boottime have offsets")
+    for name in config.linux.sysctl:
+        needed = next((kind for pattern, kind in _SYSCTL_NAMESPACE if pattern.match(name.replace("/", "."))), "")
+        if not needed or ".." in name:
+            _fail(f"linux.sysctl.{name}", "belongs to the whole kernel, not to a namespace")
+        if needed not in kinds:
+            _fail(f"linux.sysctl.{name}", f"needs a {needed} namespace, or it would change the host")
+
+
+def _mount(place: str, mount: Mount) -> None:
+    target = posixpath.normpath("/" + mount.destination)
+    if ".." in mount.destination.split("/"):
+        _fail(f"{place}.destination", f"{mount.destination!r} has a part that leads up")
+    options = mount_options.parse(mount.options, f"config.json: {place}.options")
+    if target == "/":
+        _fail(f"{place}.destination", "the root itself is not a place to mount on")
+    if target == "/proc" and mount.type != "proc" and not (options.bind and os.path.ismount(mount.source)):
+        _fail(
+            f"{place}.destination",
+            "on /proc only a proc file system may be mounted: others would fake what is read there",
+        )
+    if target.startswith("/proc/") and target.removeprefix("/proc/") not in _PROC_FILES:
+        _fail(f"{place}.destination", f"{target} is inside /proc, where a mount would deceive")
+    if bool(mount.uid_mappings) != bool(mount.gid_mappings):
+        _fail(f"{place}.uidMappings", "uidMappings and gidMappings come together")
+    if (mount.uid_mappings or options.idmap) and not options.bind:
+        _fail(f"{place}.uidMappings", "ids are mapped on bind mounts only")
+
+
+def _hooks(config: Config) -> None:
+    for kind in ("prestart", "create_runtime", "create_container", "start_container", "poststart", "poststop"):
+        hooks: tuple[Hook, ...] = getattr(config.hooks, kind)
+        for index, hook in enumerate(hooks):
+            if not hook.path.startswith("/"):
+                _fail(f"hooks.{kind}[{index}].path", f"{hook.path!r} is not absolute")
+            if hook.timeout is not None and hook.timeout < 1:
+                _fail(f"hooks.{kind}[{index}].timeout", "a hook needs more than 0 seconds")
+
+
+def _linux(config: Config, host: Host) -> None:
+    linux = config.linux
+    for name, paths in (("maskedPaths", linux.masked_paths), ("readonlyPaths", linux.readonly_paths)):
+        for path in paths:
+            if not path.startswith("/"):
+                _fail(f"linux.{name}", f"{path!r} is not absolute")
+    for index, device in enumerate(linux.devices):
+        if device.type not in ("c", "b", "u", "p") or not device.path.startswith("/"):
+            _fail(
+                f"linux.devices[{index}]", f"type {device.type!r} at {device.path!r}: c, b, u or p at an absolute path"
+            )
+    propagation = linux.rootfs_propagation
+    if propagation and propagation.removeprefix("r") not in mount_options.PROPAGATION:
+        _fail(
+            "linux.rootfsPropagation",
+            f"{propagation!r}: shared, slave, private or unbindable, or those with an r before",
+        )
+    if linux.personality and (linux.personality.domain not in ("LINUX", "LINUX32") or linux.personality.flags):
+        _fail("linux.personality", "LINUX or LINUX32, without flags")
+    if linux.intel_rdt and not host.resctrl:
+        _fail("linux.intelRdt", "this host has no resctrl file system mounted at /sys/fs/resctrl")
+    if linux.intel_rdt:
+        _fail("linux.intelRdt", "this runtime does not write resctrl schemata")
+    if linux.mount_label and not host.selinux:
+        _fail("linux.mountLabel", "the host's kernel runs without SELinux")
+
+
+def validate_process(process: Process, host: Host) -> None:
+    """As ``validate``, for a process alone."""
+    if not process.args or not process.args[0]:
+        _fail("process.args", "empty: there is no command")
+    if not process.cwd.startswith("/"):
+        _fail("process.cwd", f"{process.cwd!r} is not absolute")
+    if process.capabilities:
+        for kind in ("bounding", "effective", "inheritable", "permitted", "ambient"):
+            for name in getattr(process.capabilities, kind):
+                if name not in CAPABILITIES:
+                    _fail(f"process.capabilities.{kind}", f"no capability is called {name!r}")
+    kinds = [limit.type for limit in process.rlimits]
+    for limit in process.rlimits:
+        if kinds.count(limit.type) > 1:
+            _fail("process.rlimits", f"{limit.type} is there twice")
+        if limit.soft > limit.hard:
+            _fail("process.rlimits", f"{limit.type}: the soft limit is above the hard one")
+    if process.apparmor_profile and not host.apparmor:
+        _fail("process.apparmorProfile", "the host's kernel runs without AppArmor", "leave the field out on this host")
+    if process.selinux_label and not host.selinux:
+        _fail("process.selinuxLabel", "the host's kernel runs without SELinux", "leave the field out on this host")
+    if process.oom_score_adj is not None and not -1000 <= process.oom_score_adj <= 1000:
+        _fail("process.oomScoreAdj", f"{process.oom_score_adj} is outside -1000 to 1000")
+    if process.io_priority and not 0 <= process.io_priority.priority <= 7:
+        _fail("process.ioPriority.priority", f"{process.io_priority.priority} is outside 0 to 7")

@@ -1,0 +1,461 @@
+"""The operations of the OCI runtime-spec on containers that outlive the command that made them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from runtime.cgroups import Cgroup, Hierarchies, hierarchies
+from runtime.cgroups.hierarchy import ALL
+from runtime.cgroups.resources import settings
+from runtime.config import bundle as bundles
+from runtime.config.decode import decode
+from runtime.config.process import Process
+from runtime.config.resources import Resources
+from runtime.config.types import Config, Hook, IDMapping
+from runtime.config.validate import Host, validate, validate_process
+from runtime.console import hand_over
+from runtime.errors import PrerequisiteError, TestbedError, UsageError
+from runtime.hooks import run_hooks
+from runtime.launcher import CONSOLE, FAILED, LISTENER, READY, SYNC, Launch, StepError, receive, send_go
+from runtime.plan import steps as s
+from runtime.plan.bundle import (
+    CREATED,
+    NAMESPACE_FILES,
+    NAMESPACE_FLAGS,
+    RECORDED,
+    Choices,
+    bundle_plan,
+    exec_plan,
+)
+from runtime.processes import ProcessGone, open_pidfd, send_signal, start_time, wait_exit
+from runtime.state import Place, Record, now, oci_state, status, with_process
+
+Warn = Callable[[str], None]
+_MAX_PRESERVED = 90  # above them are the plan's own descriptors
+
+
+@dataclass(frozen=True)
+class Creation:
+    """How ``create`` is asked for: its bundle, and the flags of the command line."""
+
+    bundle: Path
+    console_socket: str = ""
+    pid_file: str = ""
+    preserve_fds: int = 0
+    pivot: bool = True
+    keyring: bool = True
+
+
+def all_hierarchies() -> Hierarchies:
+    """The host's hierarchies, of which a container joins all."""
+    return replace(hierarchies(), wanted=ALL)
+
+
+def cgroup_of(config: Config, container_id: str, systemd: bool = False) -> str:
+    """The cgroup's name below each hierarchy's root. With ``systemd``, ``slice:prefix:name`` gives the directories that
+    systemd would make; we make them ourselves. Raises UsageError for a path that leads up."""
+    path = config.linux.cgroups_path
+    if systemd and path.count(":") == 2:
+        slice_, prefix, name = path.split(":")
+        parts = slice_.removesuffix(".slice").split("-") if slice_ else ["system"]
+        slices = ["-".join(parts[: depth + 1]) + ".slice" for depth in range(len(parts))]
+        path = "/" + "/".join([*slices, f"{prefix}-{name}.scope"])
+    if ".." in path.split("/"):
+        raise UsageError(f"config.json: linux.cgroupsPath: {path!r} has a part that leads up")
+    if path.startswith("/"):
+        return path.strip("/") or f"testbed-runtime/{container_id}"
+    return f"testbed-runtime/{path or container_id}"
+
+
+def prepared(place: Place, creation: Creation, systemd: bool) -> tuple[Config, Record]:
+    """The bundle's configuration, checked, and the record of a container that is not there yet."""
+    bundle = creation.bundle.resolve()
+    config = bundles.load(bundle)
+    validate(config, Host.read())
+    if not 0 <= creation.preserve_fds <= _MAX_PRESERVED:
+        raise UsageError(f"--preserve-fds {creation.preserve_fds}: at most {_MAX_PRESERVED} are passed on")
+    rootfs = (bundle / config.root.path).resolve()
+    if not rootfs.is_dir():
+        raise UsageError(f"config.json: root.path: {rootfs} is not a directory")
+    if config.process and config.process.terminal and not creation.console_socket:
+        raise UsageError("config.json: process.terminal: needs --console-socket, where the terminal goes")
+    if config.process and not config.process.terminal and creation.console_socket:
+        raise UsageError("--console-socket: the process wants no terminal (process.terminal is not true)")
+    rootless = os.geteuid() != 0
+    cgroup = "" if rootless else cgroup_of(config, place.id, systemd)
+    if rootless and config.linux.resources not in (None, Resources()):
+        limits = replace(config.linux.resources or Resources(), devices=())
+        if limits != Resources():
+            raise PrerequisiteError("linux.resources: this user may not write to the host's cgroups", "run as root")
+    choices = Choices(
+        str(rootfs),
+        cgroup,
+        creation.preserve_fds,
+        creation.pivot,
+        f"_ses.{place.id}" if creation.keyring else "",
+        keep_groups=rootless,
+    )
+    text = (bundle / "config.json").read_text()
+    record = Record(
+        place.id, str(bundle), str(rootfs), cgroup, text, now(), str(os.geteuid()),
+        choices=asdict(choices), annotations=dict(config.annotations),
+    )  # fmt: skip
+    return config, record
+
+
+def plan_of(config: Config, record: Record) -> s.Plan:
+    """The plan that creates the container of a record."""
+    choices: Any = record.choices
+    return bundle_plan(config, all_hierarchies(), record.bundle, Choices(**choices))
+
+
+def config_of(record: Record) -> Config:
+    """The configuration that a container was made from."""
+    return decode(Config, json.loads(record.config), "")
+
+
+def create(place: Place, creation: Creation, *, systemd: bool, warn: Warn) -> Record:
+    """Make the container up to the point where its process waits to be started.
+
+    Raises TestbedError; nothing of it is left then.
+    """
+    config, record = prepared(place, creation, systemd)
+    plan = plan_of(config, record)
+    place.claim()
+    with ExitStack() as undo:
+        undo.callback(place.remove)
+        with place.locked():
+            place.write(record)
+            cgroup = Cgroup(record.cgroup, all_hierarchies())
+            if record.cgroup:
+                if cgroup.exists() and cgroup.pids():
+                    raise UsageError(f"cgroup {record.cgroup}: there are processes in it", "take another cgroupsPath")
+                undo.callback(_remove_cgroup, cgroup)
+                cgroup.make(delegate=False)
+            with place.listen() as listening:
+                record = _create(place, record, config, plan, creation, listening.fileno(), warn)
+        undo.pop_all()
+    return record
+
+
+def _create(
+    place: Place, record: Record, config: Config, plan: s.Plan, creation: Creation, listening: int, warn: Warn
+) -> Record:
+    kept = {number: number for number in range(3 + creation.preserve_fds)}
+    with Launch(plan, {**kept, s.LISTEN_FD: listening}) as launch:
+        try:
+            while (message := launch.next()) is not None and message.kind != READY:
+                if message.kind == SYNC and message.number == RECORDED:
+                    pid = launch.known_pid()
+                    write_maps(pid, config)
+                    record = with_process(record, pid, start_time(pid))
+                    place.write(record)
+                    launch.go()
+                elif message.kind == SYNC and message.number == CREATED:
+                    state = oci_state(record, "creating")
+                    for kind, hooks in (
+                        ("prestart", config.hooks.prestart),
+                        ("createRuntime", config.hooks.create_runtime),
+                    ):
+                        run_hooks(kind, hooks, state, warn=warn)
+                    run_inside("createContainer", config.hooks.create_container, state, record.pid, config)
+                    launch.go()
+                elif message.kind == CONSOLE:
+                    _pass_on(message.descriptor, creation.console_socket, "terminal")
+                elif message.kind == LISTENER:
+                    _pass_listener(message.descriptor, config, record)
+            if creation.pid_file:
+                Path(creation.pid_file).write_text(str(record.pid))
+        except StepError as error:
+            raise explained(error, config.process) from error
+        except BaseException:
+            if launch.pid:
+                with suppress(ProcessLookupError):
+                    os.kill(launch.pid, signal.SIGKILL)
+                with suppress(ChildProcessError):
+                    os.waitpid(launch.pid, 0)
+            raise
+    return record
+
+
+def explained(error: StepError, process: Process | None) -> TestbedError:
+    """A failed exec in the words that engines look for."""
+    if isinstance(error.failed, (s.LookUp, s.Exec)) and process is not None:
+        name, why = process.args[0], os.strerror(error.errno)
+        if "/" in name:
+            return UsageError(f"exec: {name!r}: {why.lower() if error.errno in (2, 13) else why}")
+        return UsageError(f"executable file `{name}` not found in $PATH: {why}")
+    return error
+
+
+def _pass_on(descriptor: int, path: str, name: str) -> None:
+    try:
+        hand_over(descriptor, path, name)
+    finally:
+        os.close(descriptor)
+
+
+def _pass_listener(descriptor: int, config: Config, record: Record) -> None:
+    """Send a seccomp listener with the state that the runtime-spec describes ("Container Process State")."""
+    assert config.linux.seccomp is not None
+    state = {
+        "ociVersion": config.oci_version,
+        "fds": ["seccompFd"],
+        "pid": record.pid,
+        "metadata": config.linux.seccomp.listener_metadata,
+        "state": oci_state(record, "creating"),
+    }
+    _pass_on(descriptor, config.linux.seccomp.listener_path, json.dumps(state))
+
+
+def write_maps(pid: int, config: Config) -> None:
+    """Write the maps of ids of a new user namespace: ourselves, or through newuidmap for an ordinary user's ranges."""
+    linux = config.linux
+    for file, mappings in (("uid_map", linux.uid_mappings), ("gid_map", linux.gid_mappings)):
+        if not mappings:
+            continue
+        if os.geteuid() == 0:
+            Path(f"/proc/{pid}/{file}").write_text("".join(f"{_line(m)}\n" for m in mappings))
+        elif len(mappings) == 1 and mappings[0].size == 1:
+            if file == "gid_map":
+                Path(f"/proc/{pid}/setgroups").write_text("deny")
+            Path(f"/proc/{pid}/{file}").write_text(_line(mappings[0]))
+        else:
+            command = [f"new{file.replace('_', '')}", str(pid), *" ".join(_line(m) for m in mappings).split()]
+            try:
+                subprocess.run(command, check=True, capture_output=True, text=True)
+            except FileNotFoundError as error:
+                raise PrerequisiteError(f"{command[0]}: not found", "install the package uidmap") from error
+            except subprocess.CalledProcessError as error:
+                raise UsageError(f"{' '.join(command)}: {error.stderr.strip()}", "see /etc/subuid") from error
+
+
+def _line(mapping: IDMapping) -> str:
+    return f"{mapping.container_id} {mapping.host_id} {mapping.size}"
+
+
+def run_inside(kind: str, hooks: Sequence[Hook], state: dict[str, object], pid: int, config: Config) -> None:
+    """Run hooks in the namespaces of the process ``pid``. Raises UsageError when one fails."""
+    joins = [
+        s.JoinNamespace(f"/proc/{pid}/ns/{NAMESPACE_FILES[name]}", flag)
+        for name, flag in NAMESPACE_FLAGS.items()
+        if name in {namespace.type for namespace in config.linux.namespaces}
+    ]
+    for index, hook in enumerate(hooks):
+        name = f"{kind} hook {index} ({hook.path})"
+        run = s.Exec((hook.path, *hook.args[1:]), hook.env)
+        plan = s.Plan((s.CloseOnExec(3), run), (s.Undumpable(), *joins))
+        with ExitStack() as opened:
+            stdin = os.memfd_create("state", os.MFD_CLOEXEC)
+            opened.callback(os.close, stdin)
+            os.write(stdin, json.dumps(state).encode())
+            os.lseek(stdin, 0, os.SEEK_SET)
+            with Launch(plan, {0: stdin, 1: 2, 2: 2}) as launch:
+                launch.next()
+            pidfd = os.pidfd_open(launch.pid)
+            opened.callback(os.close, pidfd)
+            if not wait_exit(pidfd, hook.timeout):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                os.waitpid(launch.pid, 0)
+                raise UsageError(f"{name}: not done after {hook.timeout} s, killed")
+            code = os.waitstatus_to_exitcode(os.waitpid(launch.pid, 0)[1])
+            if code != 0:
+                raise UsageError(f"{name}: exit status {code}")
+
+
+def start(place: Place, *, warn: Warn) -> None:
+    """Let the process of a created container execute its program. Raises TestbedError when it cannot."""
+    with place.locked():
+        record = place.read()
+        config = config_of(record)
+        word = status(place, record, all_hierarchies())
+        if word != "created":
+            raise UsageError(f"start container {place.id}: it is {word}, not created")
+        with place.connect() as channel:
+            send_go(channel)
+            _follow(channel, record, config)
+        run_hooks("poststart", config.hooks.poststart, oci_state(record, "running"), warn=warn)
+
+
+def _follow(channel: socket.socket, record: Record, config: Config) -> None:
+    while (message := receive(channel)) is not None:
+        if message.kind == SYNC:
+            run_inside("startContainer", config.hooks.start_container, oci_state(record, "created"), record.pid, config)
+            send_go(channel)
+        elif message.kind == LISTENER:
+            _pass_listener(message.descriptor, config, record)
+        elif message.kind == FAILED:
+            raise explained(StepError(plan_of(config, record), message.number, message.value), config.process)
+
+
+def kill(place: Place, number: int, *, everything: bool) -> None:
+    """Signal the first process, or all. Raises UsageError for one that has ended."""
+    record = place.read()
+    if everything and record.cgroup:
+        for pid in Cgroup(record.cgroup, all_hierarchies()).pids():
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        return
+    try:
+        pidfd = open_pidfd(record.pid, record.start_time)
+    except ProcessGone as error:
+        raise UsageError(f"kill container {place.id}: container not running") from error
+    try:
+        send_signal(pidfd, number)
+    finally:
+        os.close(pidfd)
+
+
+def _remove_cgroup(cgroup: Cgroup) -> None:
+    if cgroup.exists():
+        with suppress(TestbedError, OSError):
+            cgroup.freeze(False)
+        cgroup.kill()
+    cgroup.remove()
+
+
+def delete(place: Place, *, force: bool, warn: Warn) -> None:
+    """Remove a stopped container, or with ``force`` any: its processes, cgroup and state, then run poststop hooks."""
+    with place.locked():
+        try:
+            record = place.read()
+        except UsageError:
+            if not force:
+                raise
+            place.remove()  # it was killed before there was anything to record
+            return
+        found = all_hierarchies()
+        word = status(place, record, found)
+        if word not in ("stopped",) and not force:
+            raise UsageError(f"delete container {place.id}: it is {word}", "kill it first, or use --force")
+        if word != "stopped":
+            with suppress(ProcessGone):
+                pidfd = open_pidfd(record.pid, record.start_time)
+                if record.cgroup:
+                    with suppress(TestbedError, OSError):
+                        Cgroup(record.cgroup, found).freeze(False)
+                send_signal(pidfd, signal.SIGKILL)
+                with suppress(ChildProcessError):
+                    os.waitpid(record.pid, 0)
+                wait_exit(pidfd, 10)
+                os.close(pidfd)
+        if record.cgroup:
+            _remove_cgroup(Cgroup(record.cgroup, found))
+        with suppress(UsageError, ValueError):
+            run_hooks("poststop", config_of(record).hooks.poststop, oci_state(record, "stopped"), warn=warn)
+        place.remove()
+
+
+def pause(place: Place, frozen: bool) -> None:
+    """Freeze all processes of a running container, or thaw them."""
+    with place.locked():
+        record = place.read()
+        word = status(place, record, all_hierarchies())
+        if word not in (("running", "created") if frozen else ("paused",)):
+            raise UsageError(f"{'pause' if frozen else 'resume'} container {place.id}: it is {word}")
+        if not record.cgroup:
+            raise PrerequisiteError(f"pause container {place.id}: it has no cgroup", "run as root")
+        Cgroup(record.cgroup, all_hierarchies()).freeze(frozen)
+
+
+def update(place: Place, resources: Resources) -> None:
+    """Change the limits of a container."""
+    with place.locked():
+        record = place.read()
+        found = all_hierarchies()
+        for controller, file, value in settings(found, resources):
+            mount = found.mount_of(controller)
+            if mount is None:
+                raise PrerequisiteError(f"{file} = {value}: this host has no {controller} controller")
+            path = mount / record.cgroup / file
+            try:
+                path.write_text(value)
+            except OSError as error:
+                raise UsageError(f"write {value} to {path}: {error.strerror}") from error
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How ``exec`` is asked for: what to start, where its terminal goes, and whether to wait for it."""
+
+    process: Process
+    console_socket: str = ""
+    pid_file: str = ""
+    preserve_fds: int = 0
+    detach: bool = False
+
+
+def execute(place: Place, execution: Execution, relay: Callable[[int], None]) -> int:
+    """Start a further process in a running container; its exit status, or 0 when detached."""
+    with place.locked():
+        record = place.read()
+        word = status(place, record, all_hierarchies())
+        if word != "running":
+            raise UsageError(f"exec in container {place.id}: it is {word}, not running")
+        config = config_of(record)
+        validate_process(execution.process, Host.read())
+        plan = exec_plan(
+            execution.process, config, all_hierarchies(), record.pid, record.cgroup,
+            execution.preserve_fds, bool(record.choices.get("keep_groups")),
+        )  # fmt: skip
+        master = -1
+        with Launch(plan, {number: number for number in range(3 + execution.preserve_fds)}) as launch:
+            try:
+                while (message := launch.next()) is not None:
+                    if message.kind == CONSOLE and execution.console_socket:
+                        _pass_on(message.descriptor, execution.console_socket, "terminal")
+                    elif message.kind == CONSOLE:
+                        master = message.descriptor
+                    elif message.kind == LISTENER:
+                        _pass_listener(message.descriptor, config, record)
+            except StepError as error:
+                raise explained(error, execution.process) from error
+        if execution.pid_file:
+            Path(execution.pid_file).write_text(str(launch.pid))
+    if execution.detach:
+        return 0
+    if master >= 0:
+        relay(master)
+    return waited(launch.pid)
+
+
+def waited(pid: int) -> int:
+    """Wait for a child of ours and pass signals on to it; its exit status, 128 + n for signal n."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, lambda received, _: os.kill(pid, received))
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return code if code >= 0 else 128 - code
+
+
+def stats(place: Place) -> dict[str, object]:
+    """One line of ``events --stats``, in runc's shape: CPU time in nanoseconds, memory in bytes, tasks."""
+    record = place.read()
+    cgroup = Cgroup(record.cgroup, all_hierarchies())
+    data = {
+        "cpu": {"usage": {"total": cgroup.cpu_usage_ns()}},
+        "memory": {"usage": {"usage": cgroup.memory_bytes()}, "raw": cgroup.memory_stat()},
+        "pids": {"current": len(cgroup.pids())},
+    }
+    return {"type": "stats", "id": place.id, "data": data}
+
+
+def wait_until_stopped(record: Record, timeout_s: float = 10.0) -> bool:
+    """Whether a container's first process has ended within the time."""
+    deadline = time.monotonic() + timeout_s
+    with suppress(ProcessGone):
+        pidfd = open_pidfd(record.pid, record.start_time)
+        try:
+            return wait_exit(pidfd, deadline - time.monotonic())
+        finally:
+            os.close(pidfd)
+    return True

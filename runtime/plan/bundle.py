@@ -1,0 +1,354 @@
+"""An OCI bundle as a plan: its configuration's namespaces, mounts, devices, limits and process (runtime-spec 1.2)."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import stat
+from dataclasses import dataclass
+from errno import EEXIST, ENOENT, EPERM, EROFS
+
+from runtime import network
+from runtime.cgroups import Hierarchies, join_steps
+from runtime.cgroups.resources import limit_steps
+from runtime.config import mount_options
+from runtime.config.process import Process
+from runtime.config.types import Config, Device, Mount
+from runtime.errors import UsageError
+from runtime.plan import constants as k
+from runtime.plan import steps as s
+from runtime.plan.process import credential_steps, search_path
+from runtime.plan.root import HOLD_ROOT
+from runtime.seccomp.filter import compile_filter
+
+NAMESPACE_FLAGS = {
+    "user": k.CLONE_NEWUSER,
+    "ipc": k.CLONE_NEWIPC,
+    "uts": k.CLONE_NEWUTS,
+    "network": k.CLONE_NEWNET,
+    "pid": k.CLONE_NEWPID,
+    "cgroup": k.CLONE_NEWCGROUP,
+    "time": k.CLONE_NEWTIME,
+    "mount": k.CLONE_NEWNS,
+}
+NAMESPACE_FILES = {**{kind: kind for kind in NAMESPACE_FLAGS}, "network": "net", "mount": "mnt"}
+# Points at which the first process waits for the runtime.
+RECORDED, CREATED, STARTING = 0, 1, 2
+_DEVICES = tuple(
+    Device(f"/dev/{name}", "c", major, minor, 0o666)
+    for name, major, minor in (
+        ("null", 1, 3),
+        ("zero", 1, 5),
+        ("full", 1, 7),
+        ("random", 1, 8),
+        ("urandom", 1, 9),
+        ("tty", 5, 0),
+    )
+)
+_LINKS = (
+    ("pts/ptmx", "dev/ptmx"),
+    ("/proc/self/fd", "dev/fd"),
+    ("/proc/self/fd/0", "dev/stdin"),
+    ("/proc/self/fd/1", "dev/stdout"),
+    ("/proc/self/fd/2", "dev/stderr"),
+)
+_SOCKET = 110
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the command line adds: ``rootfs`` absolute, the cgroup's name (empty: none), and the flags of create."""
+
+    rootfs: str
+    cgroup: str
+    preserve_fds: int = 0
+    pivot: bool = True
+    keyring: str = ""
+    keep_groups: bool = False
+
+
+def _kinds(config: Config) -> dict[str, str]:
+    return {namespace.type: namespace.path for namespace in config.linux.namespaces}
+
+
+def _parent_steps(config: Config, found: Hierarchies, choices: Choices) -> list[s.Step]:
+    steps: list[s.Step] = []
+    kinds = _kinds(config)
+    if choices.cgroup:
+        if config.linux.resources is not None:
+            steps += limit_steps(found, choices.cgroup, config.linux.resources)
+        steps += join_steps(found, choices.cgroup)
+    if config.process is not None and config.process.oom_score_adj is not None:
+        steps.append(s.Write("/proc/self/oom_score_adj", (str(config.process.oom_score_adj),)))
+    steps += [s.JoinNamespace(kinds[kind], flag) for kind, flag in NAMESPACE_FLAGS.items() if kinds.get(kind)]
+    if kinds.get("time") == "":
+        steps.append(s.Unshare(k.CLONE_NEWTIME))
+        offsets = tuple(f"{name} {o.secs} {o.nanosecs}" for name, o in config.linux.time_offsets.items())
+        if offsets:
+            steps.append(s.Write("/proc/self/timens_offsets", offsets))
+    return steps
+
+
+def _namespace_steps(config: Config, choices: Choices) -> list[s.Step]:
+    kinds = _kinds(config)
+    steps: list[s.Step] = [s.Sync(RECORDED, "the process is there; its maps of ids and its record are to be written")]
+    if "user" in kinds:
+        steps.append(s.SetUser(0, 0, keep_groups=choices.keep_groups))
+    steps.append(s.Undumpable())
+    if choices.keyring:
+        steps.append(s.SessionKeyring(choices.keyring))
+    if kinds.get("network") == "":
+        steps += [s.NetlinkSocket(_SOCKET), s.Netlink(_SOCKET, network.loopback_up(), "bring lo up")]
+    if config.hostname:
+        steps.append(s.SetHostname(config.hostname))
+    if config.domainname:
+        steps.append(s.SetDomainname(config.domainname))
+    for name, value in config.linux.sysctl.items():
+        steps.append(s.Write(f"/proc/sys/{name.replace('.', '/')}", (value,)))
+    return steps
+
+
+def _propagation(name: str) -> int:
+    kind = mount_options.PROPAGATION[name.removeprefix("r") if name not in mount_options.PROPAGATION else name]
+    return kind | (k.MS_REC if name not in mount_options.PROPAGATION else 0)
+
+
+def _root_steps(config: Config, choices: Choices) -> list[s.Step]:
+    shared = config.linux.rootfs_propagation
+    root = choices.rootfs
+    return [
+        s.Mount("", "/", "", _propagation(shared) if shared else k.MS_REC | k.MS_SLAVE),
+        s.Mount(root, root, "", k.MS_BIND | k.MS_REC),
+        s.Mount("", root, "", k.MS_PRIVATE),  # what pivot_root asks of the new root and of where it lies
+        s.Chdir(root),
+        HOLD_ROOT,
+    ]
+
+
+def _inside(path: str) -> str:
+    return posixpath.normpath("/" + path).lstrip("/") or "."
+
+
+def mount_steps(mount: Mount, found: Hierarchies, cgroup: str, bundle: str, userns: str = "") -> list[s.Step]:
+    """One entry of ``mounts``."""
+    options = mount_options.parse(mount.options)
+    target = _inside(mount.destination)
+    if mount.type in ("cgroup", "cgroup2"):
+        return _cgroup_mount(target, options, found, cgroup)
+    if options.bind or mount.type == "bind":
+        mapped = bool(options.idmap or mount.uid_mappings)
+        source = mount.source if mount.source.startswith("/") else os.path.join(bundle, mount.source)
+        return [
+            s.Bind(
+                source,
+                target,
+                options.recursive,
+                options.set,
+                options.clear,
+                options.set_all,
+                options.clear_all,
+                options.propagation,
+                options.propagate_all,
+                userns if mapped else "",
+                options.idmap == "ridmap",
+            )
+        ]
+    steps: list[s.Step] = [
+        s.Mount(
+            mount.source or mount.type,
+            target,
+            mount.type,
+            options.flags,
+            options.data,
+            inside=True,
+            copy_up=options.copy_up,
+        )
+    ]
+    if options.propagation or options.set_all or options.clear_all:
+        steps.append(
+            s.MountAttributes(target, options.set_all, options.clear_all, options.propagation, True, inside=True)
+        )
+    return steps
+
+
+def _cgroup_mount(target: str, options: mount_options.MountOptions, found: Hierarchies, cgroup: str) -> list[s.Step]:
+    """The container's own cgroup in each hierarchy, as the root of what it sees, whatever its namespace."""
+    tight = k.MOUNT_ATTR_NOSUID | k.MOUNT_ATTR_NODEV | k.MOUNT_ATTR_NOEXEC
+    attributes = options.set | tight
+    if not cgroup:
+        return [s.Mount("tmpfs", target, "tmpfs", options.flags, "mode=755", inside=True)]
+    if not found.v1 and found.unified:
+        return [s.Bind(f"{found.unified}/{cgroup}", target, set=attributes)]
+    steps: list[s.Step] = [
+        s.Mount("tmpfs", target, "tmpfs", k.MS_NOSUID | k.MS_NODEV | k.MS_NOEXEC, "mode=755", inside=True)
+    ]
+    steps += [s.Bind(f"{mount}/{cgroup}", f"{target}/{mount.name}", set=attributes) for mount in found.used]
+    if options.set & k.MOUNT_ATTR_RDONLY:
+        steps.append(s.MountAttributes(target, k.MOUNT_ATTR_RDONLY, inside=True))
+    return steps
+
+
+def _device_steps(config: Config) -> list[s.Step]:
+    steps: list[s.Step] = []
+    bind = "user" in _kinds(config)  # a user namespace's root may not make nodes
+    own = {device.path for device in config.linux.devices}
+    for device in (*(d for d in _DEVICES if d.path not in own), *config.linux.devices):
+        target = _inside(device.path)
+        if bind:
+            steps.append(s.Bind(device.path, target))
+            continue
+        kind = stat.S_IFBLK if device.type == "b" else stat.S_IFIFO if device.type == "p" else stat.S_IFCHR
+        mode = kind | (0o666 if device.file_mode is None else device.file_mode & 0o7777)
+        parents = target.split("/")[:-1]
+        for depth in range(1, len(parents) + 1):
+            made = s.Mkdir("/".join(parents[:depth]), tolerate=(EEXIST, EROFS), inside=True)
+            if made not in steps:
+                steps.append(made)
+        steps.append(
+            s.Mknod(
+                target, device.major, device.minor, mode, device.uid or 0, device.gid or 0,
+                inside=True, tolerate=(EEXIST, EROFS),
+            )
+        )  # fmt: skip
+    steps += [s.Symlink(text, path, inside=True, tolerate=(EEXIST, EROFS)) for text, path in _LINKS]
+    return steps
+
+
+def _enter_steps(config: Config, choices: Choices) -> list[s.Step]:
+    if choices.pivot:
+        enter: list[s.Step] = [s.PivotRoot(".", "."), s.Unmount(".", k.MNT_DETACH), s.Chdir("/")]
+    else:
+        enter = [s.Mount(".", "/", "", k.MS_MOVE), s.Chroot("."), s.Chdir("/")]
+    if config.root.readonly:
+        enter.append(s.MountAttributes("/", k.MOUNT_ATTR_RDONLY))
+    return enter
+
+
+def process_end(
+    process: Process, *, preserve_fds: int, keep_groups: bool, seccomp: s.Step | None, wait: tuple[s.Step, ...]
+) -> list[s.Step]:
+    """From the finished root to execve. ``wait`` stands where everything else that can fail has been done.
+
+    Without no_new_privs a filter needs CAP_SYS_ADMIN, so it comes before the privileges go; with it, last.
+    """
+    parts = [part for part in _inside(process.cwd).split("/") if part != "."]
+    directories = [
+        s.Mkdir("/".join(parts[:depth]), tolerate=(EEXIST, EROFS, ENOENT, EPERM), inside=True)
+        for depth in range(1, len(parts) + 1)
+    ]
+    credentials = credential_steps(process, keep_groups=keep_groups)
+    look = s.LookUp(process.args[0], search_path(process.env))
+    filters = (seccomp,) if seccomp else ()
+    if process.no_new_privileges:
+        end: tuple[s.Step, ...] = (*credentials, s.NoNewPrivileges(), look, *wait, *filters)
+    else:
+        end = (look, *wait, *filters, *credentials)
+    return [
+        *directories,
+        s.CloseOnExec(3 + preserve_fds),
+        s.Chdir(process.cwd, confined=True),
+        *end,
+        s.Exec(process.args, process.env, search_path(process.env)),
+    ]
+
+
+def seccomp_step(config: Config) -> s.Step | None:
+    """The configuration's filter, compiled."""
+    if config.linux.seccomp is None:
+        return None
+    compiled = compile_filter(config.linux.seccomp)
+    what = f"default {config.linux.seccomp.default_action}, {len(config.linux.seccomp.syscalls)} rules"
+    return s.SeccompFilter(compiled.program, compiled.flags, what)
+
+
+def bundle_plan(config: Config, found: Hierarchies, bundle: str, choices: Choices) -> s.Plan:
+    """The plan that creates the container: it stops at Sync steps, and at AwaitStart until it is started.
+
+    Raises UsageError naming what this host or this runtime cannot do.
+    """
+    process = config.process
+    if process is None:
+        raise UsageError("config.json: process: missing, and there is nothing else to start")
+    kinds = _kinds(config)
+    flags = sum(flag for kind, flag in NAMESPACE_FLAGS.items() if kinds.get(kind) == "" and kind != "time")
+    mounts = [step for m in config.mounts for step in mount_steps(m, found, choices.cgroup, bundle)]
+    size = process.console_size
+    terminal = s.Terminal(process.user.uid, size.height if size else 0, size.width if size else 0)
+    hooks = config.hooks
+    created: tuple[s.Step, ...] = ()
+    if hooks.prestart or hooks.create_runtime or hooks.create_container:
+        created = (s.Sync(CREATED, "the mounts are made; hooks run before the root is entered"),)
+    starting: tuple[s.Step, ...] = (s.AwaitStart(),)
+    if hooks.start_container:
+        starting += (s.Sync(STARTING, "it is being started; hooks run inside"),)
+    child: list[s.Step] = [
+        *_namespace_steps(config, choices),
+        *_root_steps(config, choices),
+        *mounts,
+        *_device_steps(config),
+        *((terminal,) if process.terminal else (s.Setsid(tolerate=(EPERM,)), s.OwnStreams(process.user.uid))),
+        *(s.ReadonlyPath(path) for path in config.linux.readonly_paths),
+        *(s.MaskPath(path) for path in config.linux.masked_paths),
+        *created,
+        *_enter_steps(config, choices),
+        *_personality(config),
+        *process_end(
+            process,
+            preserve_fds=choices.preserve_fds,
+            keep_groups=choices.keep_groups,
+            seccomp=seccomp_step(config),
+            wait=starting,
+        ),
+    ]
+    return s.Plan(tuple(child), tuple(_parent_steps(config, found, choices)), flags)
+
+
+def _personality(config: Config) -> list[s.Step]:
+    if config.linux.personality is None:
+        return []
+    return [s.Personality({"LINUX": 0, "LINUX32": 8}[config.linux.personality.domain])]
+
+
+def exec_plan(
+    process: Process, config: Config, found: Hierarchies, pid: int, cgroup: str, preserve_fds: int, keep_groups: bool
+) -> s.Plan:
+    """The plan that starts ``process`` in the namespaces of the container's first process ``pid``."""
+    kinds = _kinds(config)
+    parent: list[s.Step] = [s.Undumpable(), *(join_steps(found, cgroup) if cgroup else ())]
+    if process.oom_score_adj is not None:
+        parent.insert(0, s.Write("/proc/self/oom_score_adj", (str(process.oom_score_adj),)))
+    affinity = process.exec_cpu_affinity
+    if affinity and affinity.initial:
+        parent.insert(0, s.Affinity(processors(affinity.initial)))
+    for kind, flag in NAMESPACE_FLAGS.items():
+        if kind in kinds:
+            parent.append(s.JoinNamespace(f"/proc/{pid}/ns/{NAMESPACE_FILES[kind]}", flag))
+    size = process.console_size
+    child: list[s.Step] = [
+        *((s.SetUser(0, 0, keep_groups=keep_groups),) if "user" in kinds else ()),
+        s.Undumpable(),
+        s.Chdir("/"),
+        HOLD_ROOT,
+    ]
+    if process.terminal:
+        rows, columns = (size.height, size.width) if size else (0, 0)
+        child.append(s.Terminal(process.user.uid, rows, columns, console=False))
+    else:
+        child += [s.Setsid(tolerate=(EPERM,)), s.OwnStreams(process.user.uid)]
+    if affinity and affinity.final:
+        child.append(s.Affinity(processors(affinity.final)))
+    child += process_end(
+        process, preserve_fds=preserve_fds, keep_groups=keep_groups, seccomp=seccomp_step(config), wait=()
+    )
+    return s.Plan(tuple(child), tuple(parent), 0)
+
+
+def processors(text: str) -> tuple[int, ...]:
+    """The numbers of a list such as ``0-3,7`` (cpuset(7), "List format"). Raises UsageError."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdigit() or dash and not last.isdigit() or int(last or first) > 8191:
+            raise UsageError(f"config.json: process.execCPUAffinity: {text!r} is not a list of processors")
+        found.update(range(int(first), int(last or first) + 1))
+    return tuple(sorted(found))

@@ -1,0 +1,1 @@
+"""System call filters: from an OCI configuration to the kernel's classic BPF, through libseccomp."""

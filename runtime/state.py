@@ -1,0 +1,182 @@
+"""What is known of the containers that the command line made: a directory each, with its record and its lock."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from runtime.atomic import replace_file
+from runtime.cgroups import Cgroup, Hierarchies
+from runtime.config.default import OCI_VERSION
+from runtime.config.validate import check_id
+from runtime.errors import UsageError
+from runtime.processes import alive
+
+_RECORD, _LOCK, _SOCKET = "record.json", "lock", "start"
+
+
+class UnknownContainer(UsageError):
+    """No container has this id."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A container as it was made. ``pid`` is 0 until its process is there; ``cgroup`` empty without one; ``config`` is
+    the text of its config.json, ``choices`` what the command line added."""
+
+    id: str
+    bundle: str
+    rootfs: str
+    cgroup: str
+    config: str
+    created: str
+    owner: str
+    pid: int = 0
+    start_time: int = 0
+    choices: dict[str, object] = field(default_factory=dict)
+    annotations: dict[str, str] = field(default_factory=dict)
+
+
+def default_root() -> Path:
+    """Where state is kept: below /run for root, else below the user's own runtime directory."""
+    if os.geteuid() == 0:
+        return Path("/run/testbed-runtime")
+    return Path(os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/testbed-runtime-{os.geteuid()}") / "testbed-runtime"
+
+
+@dataclass(frozen=True)
+class Place:
+    """One container's directory below the state's root."""
+
+    root: Path
+    id: str
+
+    def __post_init__(self) -> None:
+        check_id(self.id)
+
+    @property
+    def directory(self) -> Path:
+        return self.root / self.id
+
+    def claim(self) -> None:
+        """Make the directory. Raises UsageError when the id is taken."""
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self.directory.mkdir(mode=0o700)
+        except FileExistsError as error:
+            raise UsageError(f"container {self.id}: it exists already", "delete it, or take another id") from error
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else works on the container meanwhile. Raises UnknownContainer when there is none (any more)."""
+        try:
+            lock = os.open(self.directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError as error:
+            raise UnknownContainer(f"container {self.id} does not exist") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (self.directory / _LOCK).exists():  # whoever had the lock has deleted it
+                raise UnknownContainer(f"container {self.id} does not exist")
+            yield
+        finally:
+            os.close(lock)
+
+    def read(self) -> Record:
+        """The record. Raises UnknownContainer."""
+        try:
+            value = json.loads((self.directory / _RECORD).read_text())
+        except FileNotFoundError as error:
+            raise UnknownContainer(f"container {self.id} does not exist") from error
+        return Record(**value)
+
+    def write(self, record: Record) -> None:
+        """Replace the record, whole."""
+        replace_file(self.directory / _RECORD, json.dumps(asdict(record)).encode())
+
+    def remove(self) -> None:
+        """Forget the container."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    @contextmanager
+    def _short(self) -> Iterator[str]:
+        """The start socket's name, short enough for a socket address wherever the state lies."""
+        directory = os.open(self.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield f"/proc/self/fd/{directory}/{_SOCKET}"
+        finally:
+            os.close(directory)
+
+    def listen(self) -> socket.socket:
+        """The socket at which the first process waits to be started."""
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with self._short() as name:
+            listening.bind(name)
+        listening.listen(1)
+        return listening
+
+    def connect(self) -> socket.socket:
+        """Reach the waiting first process; nobody can after that. Raises UsageError when it does not wait."""
+        channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            with self._short() as name:
+                channel.connect(name)
+            (self.directory / _SOCKET).unlink()
+        except OSError as error:
+            channel.close()
+            raise UsageError(f"start container {self.id}: it does not wait to be started") from error
+        return channel
+
+    def waiting(self) -> bool:
+        """Whether it has not been started yet."""
+        return (self.directory / _SOCKET).exists()
+
+
+def status(place: Place, record: Record, found: Hierarchies) -> str:
+    """creating, created, running, paused or stopped (runtime-spec, runtime.md, "State")."""
+    if not record.pid:
+        return "creating"
+    if not alive(record.pid, record.start_time):
+        return "stopped"
+    if place.waiting():
+        return "created"
+    return "paused" if record.cgroup and Cgroup(record.cgroup, found).frozen() else "running"
+
+
+def oci_state(record: Record, word: str) -> dict[str, object]:
+    """The state as the specification wants it printed, and given to hooks."""
+    state: dict[str, object] = {"ociVersion": OCI_VERSION, "id": record.id, "status": word}
+    state["pid"] = record.pid if word != "stopped" else 0
+    state["bundle"] = record.bundle
+    if record.annotations:
+        state["annotations"] = record.annotations
+    return state
+
+
+def cli_state(record: Record, word: str) -> dict[str, object]:
+    """The state with what runc's and crun's add: the root, when it was created, and whose it is."""
+    return {**oci_state(record, word), "rootfs": record.rootfs, "created": record.created, "owner": record.owner}
+
+
+def listing(root: Path) -> tuple[Place, ...]:
+    """All containers of a state root, by id."""
+    with suppress(FileNotFoundError):
+        return tuple(Place(root, name) for name in sorted(os.listdir(root)) if (root / name / _RECORD).exists())
+    return ()
+
+
+def now() -> str:
+    """The time, as RFC 3339 has it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def with_process(record: Record, pid: int, start: int) -> Record:
+    """The record of a container whose first process is there."""
+    return replace(record, pid=pid, start_time=start)
