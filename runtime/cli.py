@@ -141,7 +141,7 @@ def _create(options: argparse.Namespace, console_socket: str = "") -> Any:
     if options.explain:
         from runtime.plan.explain import explain
 
-        config, record = lifecycle.prepared(_place(options), replace(creation, console_socket="-"), systemd)
+        config, record = lifecycle.prepared(_place(options), replace(creation, console_socket=None), systemd)
         print(explain(lifecycle.plan_of(config, record)))
         return None
     return lifecycle.create(_place(options), creation, systemd=systemd, warn=_warn)

@@ -46,10 +46,10 @@ _MAX_PRESERVED = 90  # above them are the plan's own descriptors
 
 @dataclass(frozen=True)
 class Creation:
-    """How ``create`` is asked for: its bundle, and the flags of the command line."""
+    """How ``create`` is asked for: its bundle and its flags; ``console_socket`` None is one that is not known yet."""
 
     bundle: Path
-    console_socket: str = ""
+    console_socket: str | None = ""
     pid_file: str = ""
     preserve_fds: int = 0
     pivot: bool = True
@@ -87,7 +87,7 @@ def prepared(place: Place, creation: Creation, systemd: bool) -> tuple[Config, R
     rootfs = (bundle / config.root.path).resolve()
     if not rootfs.is_dir():
         raise UsageError(f"config.json: root.path: {rootfs} is not a directory")
-    if config.process and config.process.terminal and not creation.console_socket:
+    if config.process and config.process.terminal and creation.console_socket == "":
         raise UsageError("config.json: process.terminal: needs --console-socket, where the terminal goes")
     if config.process and not config.process.terminal and creation.console_socket:
         raise UsageError("--console-socket: the process wants no terminal (process.terminal is not true)")
@@ -103,7 +103,7 @@ def prepared(place: Place, creation: Creation, systemd: bool) -> tuple[Config, R
         creation.preserve_fds,
         creation.pivot,
         f"_ses.{place.id}" if creation.keyring else "",
-        keep_groups=rootless,
+        rootless=rootless,
     )
     text = (bundle / "config.json").read_text()
     record = Record(
@@ -151,8 +151,7 @@ def create(place: Place, creation: Creation, *, systemd: bool, warn: Warn) -> Re
 def _create(
     place: Place, record: Record, config: Config, plan: s.Plan, creation: Creation, listening: int, warn: Warn
 ) -> Record:
-    kept = {number: number for number in range(3 + creation.preserve_fds)}
-    with Launch(plan, {**kept, s.LISTEN_FD: listening}) as launch:
+    with Launch(plan, {**_kept(creation.preserve_fds), s.LISTEN_FD: listening}) as launch:
         try:
             while (message := launch.next()) is not None and message.kind != READY:
                 if message.kind == SYNC and message.number == RECORDED:
@@ -171,7 +170,7 @@ def _create(
                     run_inside("createContainer", config.hooks.create_container, state, record.pid, config)
                     launch.go()
                 elif message.kind == CONSOLE:
-                    _pass_on(message.descriptor, creation.console_socket, "terminal")
+                    _pass_on(message.descriptor, creation.console_socket or "", "terminal")
                 elif message.kind == LISTENER:
                     _pass_listener(message.descriptor, config, record)
             if creation.pid_file:
@@ -186,6 +185,19 @@ def _create(
                     os.waitpid(launch.pid, 0)
             raise
     return record
+
+
+def _kept(preserve_fds: int) -> dict[int, int]:
+    """The standard streams, and of the descriptors above them those that the caller left open for us to pass on."""
+    open_ones = {int(name) for name in os.listdir("/proc/self/fd")}
+    return {n: n for n in range(3 + preserve_fds) if n < 3 or n in open_ones and _inherited(n)}
+
+
+def _inherited(descriptor: int) -> bool:
+    try:
+        return os.get_inheritable(descriptor)
+    except OSError:  # the one that listed the directory
+        return False
 
 
 def explained(error: StepError, process: Process | None) -> TestbedError:
@@ -406,10 +418,10 @@ def execute(place: Place, execution: Execution, relay: Callable[[int], None]) ->
         validate_process(execution.process, Host.read())
         plan = exec_plan(
             execution.process, config, all_hierarchies(), record.pid, record.cgroup,
-            execution.preserve_fds, bool(record.choices.get("keep_groups")),
+            execution.preserve_fds, bool(record.choices.get("rootless")),
         )  # fmt: skip
         master = -1
-        with Launch(plan, {number: number for number in range(3 + execution.preserve_fds)}) as launch:
+        with Launch(plan, _kept(execution.preserve_fds)) as launch:
             try:
                 while (message := launch.next()) is not None:
                     if message.kind == CONSOLE and execution.console_socket:

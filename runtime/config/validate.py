@@ -115,7 +115,7 @@ def _identity(config: Config) -> None:
 
 
 def _mount(place: str, mount: Mount) -> None:
-    target = posixpath.normpath("/" + mount.destination)
+    target = posixpath.normpath("/" + mount.destination.lstrip("/"))  # two slashes would stay
     if ".." in mount.destination.split("/"):
         _fail(f"{place}.destination", f"{mount.destination!r} has a part that leads up")
     options = mount_options.parse(mount.options, f"config.json: {place}.options")

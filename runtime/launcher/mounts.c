@@ -60,19 +60,29 @@ static int set_attributes(int fd, unsigned recursive, uint64_t set, uint64_t cle
   return (int)SYS(mount_setattr, fd, ADDRESS(""), AT_EMPTY_PATH | recursive, ADDRESS(&attributes), sizeof attributes);
 }
 
-/* Numbers: recursive (1 the tree, 2 the id mapping too), set, clear, set and clear on the whole tree, propagation. Strings: source,
- * target, the user namespace whose mapping the mount gets (or empty). */
+/* A copy of the mount at `source`, not attached anywhere; with `userns`, its ids mapped as that namespace's are. */
+static int copy_mount(const char *source, int recursive, const char *userns, int map_all) {
+  unsigned whole = recursive ? AT_RECURSIVE : 0;
+  int tree = (int)SYS(open_tree, AT_FDCWD, ADDRESS(source), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | whole);
+  if (tree < 0 || !*userns) return tree;
+  int map = (int)SYS(openat, AT_FDCWD, ADDRESS(userns), O_RDONLY | O_CLOEXEC);
+  if (map < 0) return close_with(tree, map);
+  int result = close_with(map, set_attributes(tree, map_all ? AT_RECURSIVE : 0, 0, 0, 0, map));
+  return result < 0 ? close_with(tree, result) : tree;
+}
+
+/* Numbers: descriptor, recursive, map all. Strings: source, user namespace. */
+int hold_tree(const struct step *s) {
+  return place(copy_mount(s->string[0], s->number[1] != 0, s->string[1], s->number[2] != 0), (int)s->number[0]);
+}
+
+/* Numbers: bits (1 the whole tree, 2 map all) with the descriptor of a held tree from bit 8 up, set, clear, set and
+ * clear on the whole tree, propagation. Strings: source, target, user namespace. */
 int bind_step(const struct step *s) {
-  unsigned whole = s->number[0] & 1 ? AT_RECURSIVE : 0, mapped = s->number[0] & 2 ? AT_RECURSIVE : 0;
-  int tree = (int)SYS(open_tree, AT_FDCWD, ADDRESS(s->string[0]), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | whole);
+  int held = (int)(s->number[0] >> 8);
+  int tree = held ? held : copy_mount(s->string[0], s->number[0] & 1, s->string[2], s->number[0] & 2);
   if (tree < 0) return tree;
-  int result = is_directory(tree), userns = -1;
-  int directory = result;
-  if (result >= 0 && *s->string[2]) {
-    userns = (int)SYS(openat, AT_FDCWD, ADDRESS(s->string[2]), O_RDONLY | O_CLOEXEC);
-    result = userns < 0 ? userns : set_attributes(tree, mapped, 0, 0, 0, userns);
-    if (userns >= 0) SYS(close, userns);
-  }
+  int directory = is_directory(tree), result = directory;
   if (result >= 0) result = set_attributes(tree, 0, s->number[1], s->number[2], 0, -1);
   if (result >= 0) result = set_attributes(tree, AT_RECURSIVE, s->number[3], s->number[4], 0, -1);
   if (result < 0) return close_with(tree, result);

@@ -54,6 +54,7 @@ enum operation {
   OP_DEVICE_FILTER,
   OP_UNDUMPABLE,
   OP_OWN_STREAMS,
+  OP_HOLD_TREE,
   OP_END
 };
 

@@ -136,6 +136,7 @@ static int perform_file(const struct step *s) {
   case OP_WAIT_PATH: return wait_path(s);
   case OP_MASK_PATH: return mask_path(s->string[0]);
   case OP_READONLY_PATH: return readonly_path(s->string[0]);
+  case OP_HOLD_TREE: return hold_tree(s);
   case OP_BIND: return bind_step(s);
   case OP_MOUNT_ATTRIBUTES: return mount_attributes(s);
   case OP_WRITE_DESCRIPTOR: return write_record((int)s->number[0], s->strings);

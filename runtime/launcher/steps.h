@@ -38,6 +38,7 @@ int close_with(int fd, int result);
 
 /* mounts.c */
 int mount_step(const struct step *s);
+int hold_tree(const struct step *s);
 int bind_step(const struct step *s);
 int mount_attributes(const struct step *s);
 int mask_path(const char *path);

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from errno import EEXIST, ENOENT, EPERM, EROFS
 
 from runtime import network
@@ -53,6 +53,7 @@ _LINKS = (
     ("/proc/self/fd/2", "dev/stderr"),
 )
 _SOCKET = 110
+_FIRST_HELD = 128
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Choices:
     preserve_fds: int = 0
     pivot: bool = True
     keyring: str = ""
-    keep_groups: bool = False
+    rootless: bool = False
 
 
 def _kinds(config: Config) -> dict[str, str]:
@@ -93,7 +94,7 @@ def _namespace_steps(config: Config, choices: Choices) -> list[s.Step]:
     kinds = _kinds(config)
     steps: list[s.Step] = [s.Sync(RECORDED, "the process is there; its maps of ids and its record are to be written")]
     if "user" in kinds:
-        steps.append(s.SetUser(0, 0, keep_groups=choices.keep_groups))
+        steps.append(s.SetUser(0, 0, keep_groups=choices.rootless))
     steps.append(s.Undumpable())
     if choices.keyring:
         steps.append(s.SessionKeyring(choices.keyring))
@@ -224,6 +225,20 @@ def _enter_steps(config: Config, choices: Choices) -> list[s.Step]:
     return enter
 
 
+def _held(mounts: list[s.Step]) -> tuple[list[s.Step], list[s.Step]]:
+    """Split binds in two: their sources may lie where the root of a user namespace may not look, so they are copied
+    before it is entered."""
+    held: list[s.Step] = []
+    attached: list[s.Step] = []
+    for step in mounts:
+        if isinstance(step, s.Bind):
+            fd = _FIRST_HELD + len(held)
+            held.append(s.HoldTree(step.source, fd, step.recursive, step.userns, step.map_all))
+            step = replace(step, held=fd, userns="")
+        attached.append(step)
+    return held, attached
+
+
 def process_end(
     process: Process, *, preserve_fds: int, keep_groups: bool, seccomp: s.Step | None, wait: tuple[s.Step, ...]
 ) -> list[s.Step]:
@@ -272,6 +287,10 @@ def bundle_plan(config: Config, found: Hierarchies, bundle: str, choices: Choice
     kinds = _kinds(config)
     flags = sum(flag for kind, flag in NAMESPACE_FLAGS.items() if kinds.get(kind) == "" and kind != "time")
     mounts = [step for m in config.mounts for step in mount_steps(m, found, choices.cgroup, bundle)]
+    mounts += _device_steps(config)
+    held: list[s.Step] = []
+    if "user" in kinds and not choices.rootless:  # an ordinary user can copy no mount out here
+        held, mounts = _held(mounts)
     size = process.console_size
     terminal = s.Terminal(process.user.uid, size.height if size else 0, size.width if size else 0)
     hooks = config.hooks
@@ -285,7 +304,6 @@ def bundle_plan(config: Config, found: Hierarchies, bundle: str, choices: Choice
         *_namespace_steps(config, choices),
         *_root_steps(config, choices),
         *mounts,
-        *_device_steps(config),
         *((terminal,) if process.terminal else (s.Setsid(tolerate=(EPERM,)), s.OwnStreams(process.user.uid))),
         *(s.ReadonlyPath(path) for path in config.linux.readonly_paths),
         *(s.MaskPath(path) for path in config.linux.masked_paths),
@@ -295,12 +313,12 @@ def bundle_plan(config: Config, found: Hierarchies, bundle: str, choices: Choice
         *process_end(
             process,
             preserve_fds=choices.preserve_fds,
-            keep_groups=choices.keep_groups,
+            keep_groups=choices.rootless,
             seccomp=seccomp_step(config),
             wait=starting,
         ),
     ]
-    return s.Plan(tuple(child), tuple(_parent_steps(config, found, choices)), flags)
+    return s.Plan(tuple(child), (*held, *_parent_steps(config, found, choices)), flags)
 
 
 def _personality(config: Config) -> list[s.Step]:

@@ -97,6 +97,8 @@ def describe(step: s.Step) -> str:
             return f"write {_text(step.text)} to the console"
         case s.Bind():
             return _bind(step)
+        case s.HoldTree():
+            return f"open_tree {step.source}{' AT_RECURSIVE' if step.recursive else ''} as descriptor {step.fd}"
         case s.MountAttributes():
             return f"mount_setattr {step.path} {_attributes(step.set, step.clear, step.propagation, step.recursive)}"
         case s.WriteDescriptor():

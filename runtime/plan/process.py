@@ -113,7 +113,8 @@ def credential_steps(process: config.Process, *, keep_groups: bool) -> tuple[Ste
         KeepCapabilities(),
         SetUser(user.uid, user.gid, user.additional_gids, keep_groups),
         Capabilities(*(capability_mask(names) for names in (sets.effective, sets.permitted, sets.inheritable))),
-        Ambient(capability_mask(sets.ambient)),
+        # The kernel keeps ambient within permitted and inheritable (capabilities(7)); engines list more than that.
+        Ambient(capability_mask(tuple({*sets.ambient} & {*sets.permitted} & {*sets.inheritable}))),
         Umask(0o022 if user.umask is None else user.umask),
     ]
     return tuple(steps)

@@ -404,7 +404,8 @@ class Bind(Step):
     """Attach a copy of the mount at ``source``, on the host, at ``target`` below the root, made when absent.
 
     ``set`` and ``clear`` are MOUNT_ATTR_* bits for the topmost mount, ``set_all`` and ``clear_all`` for every mount of
-    the tree; ``userns`` is the path of the user namespace whose mapping of ids the mount gets, or empty.
+    the tree; ``userns`` is the path of the user namespace whose mapping of ids the mount gets, or empty. ``held`` is
+    the descriptor of a copy that HoldTree made, or 0.
     """
 
     op: ClassVar[int] = 29
@@ -419,10 +420,12 @@ class Bind(Step):
     propagate_all: bool = False
     userns: str = ""
     map_all: bool = False
+    held: int = 0
 
     def numbers(self) -> tuple[int, ...]:
         propagation = self.propagation | self.propagate_all << 32
-        return (self.recursive | self.map_all << 1, self.set, self.clear, self.set_all, self.clear_all, propagation)
+        bits = self.recursive | self.map_all << 1 | self.held << 8
+        return (bits, self.set, self.clear, self.set_all, self.clear_all, propagation)
 
     def strings(self) -> tuple[bytes, ...]:
         return (self.source.encode(), self.target.encode(), self.userns.encode())
@@ -659,6 +662,24 @@ class OwnStreams(Step):
 
     def numbers(self) -> tuple[int, ...]:
         return (self.uid,)
+
+
+@dataclass(frozen=True)
+class HoldTree(Step):
+    """Copy the mount at ``source`` to descriptor ``fd``, attached nowhere: while the caller's rights reach it."""
+
+    op: ClassVar[int] = 49
+    source: str
+    fd: int
+    recursive: bool = False
+    userns: str = ""
+    map_all: bool = False
+
+    def numbers(self) -> tuple[int, ...]:
+        return (self.fd, self.recursive, self.map_all)
+
+    def strings(self) -> tuple[bytes, ...]:
+        return (self.source.encode(), self.userns.encode())
 
 
 @dataclass(frozen=True)

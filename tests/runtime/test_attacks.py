@@ -1,0 +1,231 @@
+"""Known ways out of containers, each tried for real: none leads anywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from runtime.launcher import STATIC_BINARY, Launch
+from runtime.plan import steps as s
+from tests.runtime.oci import Runtime
+from tests.runtime.test_lifecycle import oci
+
+__all__ = ["oci"]
+pytestmark = pytest.mark.root
+
+
+def test_the_runtime_cannot_be_overwritten_through_its_own_exe(oci: Runtime) -> None:
+    """CVE-2019-5736: the image's program is /proc/self/exe, so the launcher would be executed again inside."""
+    before = STATIC_BINARY.read_bytes()
+    attack = oci.bundle / "rootfs" / "attack"
+    attack.write_text("#!/proc/self/exe\n")
+    attack.chmod(0o755)
+    config = oci.config()
+    config["process"]["args"] = ["/attack"]
+    oci.configure(config)
+    assert oci("run", "a", check=False).returncode != 0
+    assert STATIC_BINARY.read_bytes() == before
+
+
+def test_what_runs_before_the_workload_is_a_sealed_copy(oci: Runtime) -> None:
+    oci("create", "a")
+    exe = f"/proc/{oci.state('a')['pid']}/exe"
+    assert "memfd:" in os.readlink(exe)
+    with pytest.raises(OSError):
+        os.open(exe, os.O_WRONLY)
+    oci("delete", "--force", "a")
+
+
+@pytest.mark.parametrize("number", [0, 3, 7, 8, 9, 100, 101, 102, 103])
+def test_a_working_directory_behind_a_leaked_descriptor(oci: Runtime, number: int) -> None:
+    """CVE-2024-21626: the working directory is a descriptor that the runtime, or who called it, holds open."""
+    host = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+    config = oci.config()
+    config["process"]["cwd"] = f"/proc/self/fd/{number or host}"
+    oci.configure(config)
+    oci.shell("pwd; ls ../../../../../../var/lib/dpkg")
+    done = oci("run", "a", check=False, pass_fds=(host,))
+    os.close(host)
+    assert "status" not in done.stdout
+    assert number or "Invalid cross-device link" in done.stderr
+
+
+def test_no_descriptor_of_ours_is_left_inside(oci: Runtime) -> None:
+    host = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+    oci.shell("ls /proc/self/fd")
+    found = oci("run", "a", pass_fds=(host,)).stdout.split()
+    os.close(host)
+    assert {int(number) for number in found} <= {0, 1, 2, 3}  # 3: the directory that ls reads
+
+
+def test_mounts_over_links_stay_inside(oci: Runtime, tmp_path: Path) -> None:
+    """The image has links to the host's paths where mounts, devices and files are made."""
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    rootfs = oci.bundle / "rootfs"
+    for name in ("proc", "sys", "dev", "data"):
+        path = rootfs / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        path.symlink_to("../" * 20 + str(victim).lstrip("/"))
+    config = oci.config()
+    config["mounts"].append({"destination": "/data/x", "type": "tmpfs", "source": "tmpfs"})
+    oci.configure(config)
+    oci("run", "a", check=False)
+    assert not list(victim.iterdir())
+
+
+def test_a_link_that_is_swapped_while_mounts_are_made(oci: Runtime, tmp_path: Path) -> None:
+    """CVE-2021-30465: another process swaps a directory for a link to the host, again and again."""
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    rootfs = oci.bundle / "rootfs"
+    (rootfs / "swap").mkdir()
+    (rootfs / "real").mkdir()
+    (rootfs / "link").symlink_to("../" * 20 + str(victim).lstrip("/"))
+    config = oci.config()
+    for number in range(20):
+        config["mounts"].append({"destination": f"/swap/{number}", "type": "tmpfs", "source": "tmpfs"})
+    oci.configure(config)
+    stop = threading.Event()
+
+    def swap() -> None:
+        while not stop.is_set():
+            for source in ("link", "real"):
+                try:
+                    os.rename(rootfs / "swap", rootfs / "aside")
+                    os.rename(rootfs / source, rootfs / "swap")
+                    os.rename(rootfs / "swap", rootfs / source)
+                    os.rename(rootfs / "aside", rootfs / "swap")
+                except OSError:
+                    continue
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    try:
+        for _ in range(10):
+            oci("run", "a", check=False)
+    finally:
+        stop.set()
+        thread.join()
+    assert not list(victim.iterdir())
+    assert str(victim) not in Path("/proc/self/mountinfo").read_text()
+
+
+def test_a_masked_path_that_is_a_link_is_masked_where_it_leads(oci: Runtime) -> None:
+    (oci.bundle / "rootfs" / "link").symlink_to("/proc/timer_list")
+    config = oci.config()
+    config["linux"]["maskedPaths"] = ["/link"]
+    oci.configure(config)
+    oci.shell("cat /proc/timer_list | wc -c")
+    assert oci("run", "a").stdout == "0\n"
+
+
+def test_masking_with_something_else_than_the_null_device_is_refused(oci: Runtime) -> None:
+    """CVE-2025-31133: a mount puts a file of the attacker's in the place of /dev/null."""
+    (oci.bundle / "evil").write_text("evil")
+    config = oci.config()
+    config["mounts"].append(
+        {"destination": "/dev/null", "type": "bind", "source": str(oci.bundle / "evil"), "options": ["bind"]}
+    )
+    config["linux"]["maskedPaths"] = ["/proc/timer_list"]
+    oci.configure(config)
+    done = oci("run", "a", check=False)
+    assert done.returncode == 1 and "mask /proc/timer_list: No such device" in done.stderr
+
+
+def test_a_process_that_joins_cannot_be_looked_into(oci: Runtime) -> None:
+    """Before it executes, an exec's process is in the pid namespace: it may not be traced, nor have its files read."""
+    oci.shell(
+        "while :; do for p in /proc/[0-9]*; do ls -l $p/fd 2>/dev/null | grep memfd && echo seen; done; done",
+        capabilities={kind: ["CAP_DAC_OVERRIDE"] for kind in ("bounding", "effective", "permitted")},
+    )
+    with open(oci.bundle / "said", "wb") as said, open(os.devnull, "rb") as null:
+        command = oci.command("run", "-d", "a")
+        subprocess.run(command, cwd=oci.bundle, stdin=null, stdout=said, stderr=said, check=True)
+    for _ in range(10):
+        oci("exec", "a", "true")
+    oci("delete", "--force", "a")
+    assert "seen" not in (oci.bundle / "said").read_text()
+
+
+def test_the_launcher_is_undumpable_while_it_makes_a_container(run_name: str) -> None:
+    plan = s.Plan((s.Undumpable(), s.Sync(1), s.Exec(("/bin/true",))))
+    with open(os.devnull, "r+b") as null, Launch(plan, {fd: null.fileno() for fd in range(3)}) as launch:
+        assert launch.next() is not None
+        pid = launch.known_pid()
+        done = subprocess.run(["ls", f"/proc/{pid}/fd"], capture_output=True, user=65534, group=65534)
+        assert done.returncode != 0
+        launch.go()
+        assert launch.next() is None
+        os.waitpid(pid, 0)
+
+
+def test_device_nodes_of_the_host_cannot_be_opened(oci: Runtime) -> None:
+    names = ["CAP_MKNOD", "CAP_SYS_ADMIN"]
+    oci.shell(
+        "mknod /disk b $(sed 's/:/ /' /sys/dev/block/$(ls /sys/dev/block | head -1)/dev); "
+        "head -c1 /disk >/dev/null 2>&1 || echo no",
+        capabilities={kind: names for kind in ("bounding", "effective", "permitted")},
+    )
+    assert "no" in oci("run", "a").stdout
+
+
+def test_no_capability_is_gained_by_executing_set_user_id_files(oci: Runtime) -> None:
+    rootfs = oci.bundle / "rootfs"
+    (rootfs / "setuid").mkdir()
+    shutil.copy2(rootfs / "bin" / "busybox", rootfs / "setuid" / "grep")
+    (rootfs / "setuid" / "grep").chmod(0o4755)
+    names = ["CAP_NET_ADMIN", "CAP_KILL"]
+    sets = {"bounding": names, "effective": names, "permitted": names, "inheritable": [], "ambient": names}
+    oci.shell("/setuid/grep CapEff /proc/self/status", user={"uid": 1000, "gid": 1000}, capabilities=sets)
+    assert oci("run", "a").stdout.split() == ["CapEff:", "0" * 16]
+
+
+def test_ambient_capabilities_are_those_asked_for_and_no_more(oci: Runtime) -> None:
+    names = ["CAP_KILL"]
+    sets = {kind: names for kind in ("bounding", "effective", "permitted", "inheritable", "ambient")}
+    oci.shell("grep -E 'CapEff|CapAmb' /proc/self/status", user={"uid": 1000, "gid": 1000}, capabilities=sets)
+    assert oci("run", "a").stdout.split() == ["CapEff:", f"{1 << 5:016x}", "CapAmb:", f"{1 << 5:016x}"]
+
+
+def test_a_fork_bomb_stops_at_the_limit(oci: Runtime) -> None:
+    config = oci.config()
+    config["linux"]["resources"]["pids"] = {"limit": 20}
+    oci.configure(config)
+    oci.shell("for i in $(seq 100); do sleep 5 & done 2>/dev/null; for p in /proc/[0-9]*; do echo $p; done")
+    found = oci("run", "a", check=False).stdout.split()
+    assert len(found) <= 20
+
+
+def test_a_memory_bomb_dies_alone(oci: Runtime) -> None:
+    config = oci.config()
+    config["linux"]["resources"]["memory"] = {"limit": 16 << 20}
+    oci.configure(config)
+    oci.shell("dd if=/dev/zero of=/dev/null bs=256M count=1 2>/dev/null; echo status $?")
+    assert oci("run", "a").stdout == "status 137\n"
+
+
+def test_a_container_id_cannot_lead_elsewhere(oci: Runtime) -> None:
+    for name in ("../escape", "..", "/etc"):
+        assert "not a name" in oci("create", name, check=False).stderr
+    assert not (oci.root.parent / "escape").exists()
+
+
+def test_two_operations_at_once_are_one_after_the_other(oci: Runtime) -> None:
+    oci.shell("sleep 100")
+    oci("create", "a")
+    processes = [
+        subprocess.Popen(oci.command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for arguments in (("start", "a"), ("start", "a"), ("delete", "--force", "a"), ("delete", "--force", "a"))
+    ]
+    for process in processes:
+        assert process.wait(30) in (0, 1)
+    oci("delete", "--force", "a")
+    assert json.loads(oci("list", "--format", "json").stdout) == []
