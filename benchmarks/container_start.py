@@ -5,7 +5,7 @@
 The floor is the last row of reference/start_floor.c: the fewest system calls for a process with namespaces, an
 overlay root and a pids cgroup, 200 times in a row. crun and runc run the same root directory from a bundle of
 their own `spec` command, without limits; our runtime starts through its Python API with all namespaces, overlay,
-cgroup limits, /dev and masked paths. As the floor is taken in a row, so are all: each block holds the floor's
+cgroup limits, seccomp, /dev and masked paths. As the floor is taken in a row, so are all: each block holds the floor's
 program and 50 runs of every runtime one after another, and the median is taken over all blocks.
 """
 
@@ -73,7 +73,7 @@ def peer(name: str, directory: Path, rootfs: Path) -> Callable[[], None] | None:
     """One run of /bin/true with an OCI runtime's command line, or None when it is not here."""
     if shutil.which(name) is None:
         return None
-    bundle = directory / name
+    bundle = directory / Path(name).name
     bundle.mkdir()
     subprocess.run([name, "spec"], cwd=bundle, check=True)
     config = json.loads((bundle / "config.json").read_text())
@@ -111,7 +111,9 @@ def measure(blocks: int) -> dict[str, float]:
         enter_mount_namespace(directory)
         floors: list[float] = []
         candidates = {"testbed API": ours(rootfs, name)}
-        candidates |= {peer_name: run for peer_name in ("crun", "runc") if (run := peer(peer_name, directory, rootfs))}
+        for peer_name in ("crun", "runc", str(ROOT / ".venv" / "bin" / "testbed-runtime")):
+            if run := peer(peer_name, directory, rootfs):
+                candidates[f"{Path(peer_name).name} run"] = run
         times: dict[str, list[float]] = {candidate: [] for candidate in candidates}
         for _ in range(blocks):
             time.sleep(SETTLE_S)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from functools import cache
 
 from runtime import network
 from runtime.cgroups import Hierarchies, create_steps, join_steps
@@ -32,12 +33,15 @@ from runtime.plan.steps import (
     Open,
     PivotRoot,
     Plan,
+    SeccompFilter,
     Step,
     Undumpable,
     Unmount,
     Unshare,
     Write,
 )
+from runtime.seccomp.default import default_profile
+from runtime.seccomp.filter import compile_filter
 from runtime.spec import Link, Spec
 from runtime.unionfs.overlay import WritableLayer, mount_steps, volatile_steps
 
@@ -106,6 +110,12 @@ def _resolver_steps(resolver: str) -> tuple[Step, ...]:
     )
 
 
+@cache
+def _seccomp_step(capabilities: tuple[str, ...]) -> Step:
+    compiled = compile_filter(default_profile(capabilities))
+    return SeccompFilter(compiled.program, compiled.flags, "(the default profile)")
+
+
 def container_plan(
     spec: Spec,
     found: Hierarchies,
@@ -151,6 +161,7 @@ def container_plan(
         *protection_steps(spec),
         CloseOnExec(),
         *process_steps(process),
+        *((_seccomp_step(process.capabilities),) if process.no_new_privileges else ()),
         exec_step(process),
     )
     return Plan(

@@ -118,8 +118,7 @@ def describe(step: s.Step) -> str:
         case s.Personality():
             return f"personality {step.persona:#x}"
         case s.SeccompFilter():
-            size = f"{len(step.program) // 8} instructions"
-            return f"seccomp SECCOMP_SET_MODE_FILTER flags={step.flags:#x}, {size} {step.what}".rstrip()
+            return f"seccomp SECCOMP_SET_MODE_FILTER flags={step.flags:#x} {step.what}".rstrip()
         case s.Terminal():
             return f"open dev/pts/ptmx, ioctl TIOCGPTPEER for user {step.uid}, send the master to the starter"
         case s.Sync():
