@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
@@ -459,15 +458,3 @@ def stats(place: Place) -> dict[str, object]:
         "pids": {"current": len(cgroup.pids())},
     }
     return {"type": "stats", "id": place.id, "data": data}
-
-
-def wait_until_stopped(record: Record, timeout_s: float = 10.0) -> bool:
-    """Whether a container's first process has ended within the time."""
-    deadline = time.monotonic() + timeout_s
-    with suppress(ProcessGone):
-        pidfd = open_pidfd(record.pid, record.start_time)
-        try:
-            return wait_exit(pidfd, deadline - time.monotonic())
-        finally:
-            os.close(pidfd)
-    return True

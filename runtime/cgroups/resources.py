@@ -6,7 +6,7 @@ The conversions to v2 are those that the runtime-spec's implementers agreed on (
 from __future__ import annotations
 
 from runtime.cgroups.hierarchy import Hierarchies
-from runtime.config.resources import BlockIO, DeviceRule, Resources
+from runtime.config.resources import BlockIO, DeviceRule, Resources, ThrottleDevice
 from runtime.errors import PrerequisiteError, UsageError
 from runtime.plan.steps import Step, Write
 
@@ -73,7 +73,7 @@ def _v1_block(block: BlockIO) -> list[Setting]:
     return found
 
 
-def _throttles(block: BlockIO):  # type: ignore[no-untyped-def]  # pairs of a name and its devices
+def _throttles(block: BlockIO) -> tuple[tuple[str, tuple[ThrottleDevice, ...]], ...]:
     return (
         ("read_bps", block.throttle_read_bps_device),
         ("write_bps", block.throttle_write_bps_device),

@@ -1,0 +1,33 @@
+/* libFuzzer's door to the plan reader: whatever the bytes are, reading and walking them must stay within them. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "plan.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+  uint8_t *bytes = malloc(size ? size : 1); /* a block of its own, so that the sanitizer sees its end */
+  memcpy(bytes, data, size);
+  if (size >= 12) { /* the length that the header must have, or hardly any input would get past it */
+    uint32_t length = (uint32_t)size;
+    memcpy(bytes + 8, &length, sizeof length);
+  }
+  struct plan plan;
+  if (plan_read(&plan, bytes, size) == NULL) {
+    size_t offset = plan.first_step, total = 0;
+    for (uint32_t i = 0; i < plan.parent_count + plan.child_count; i++) {
+      struct step step;
+      plan_step(&plan, &offset, &step);
+      for (int n = 0; n < STEP_STRINGS; n++) total += strlen(step.string[n]);
+    }
+    const char *extra[] = {"x", NULL}, **pointers = calloc(plan_pointers(&plan, extra, extra), sizeof *pointers);
+    plan_arguments(&plan, pointers, extra, extra);
+    for (size_t i = 0; plan.argv && plan.argv[i]; i++) total += strlen(plan.argv[i]);
+    for (size_t i = 0; plan.envp && plan.envp[i]; i++) total += strlen(plan.envp[i]);
+    free(pointers);
+    if (total > (size_t)1 << 40) abort();
+  }
+  free(bytes);
+  return 0;
+}

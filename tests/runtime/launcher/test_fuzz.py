@@ -1,0 +1,40 @@
+"""The plan reader under libFuzzer with the sanitizers, for a stated number of executions."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from runtime.launcher.build import HERE
+from runtime.plan import steps as s
+from runtime.plan.encode import encode
+
+EXECUTIONS = 400_000
+SEEDS = (
+    s.Plan((s.Exec(("/bin/true", "a"), ("A=b",), "/bin"),), (s.Write("/x", ("a", "b"), tolerate=(1, 2)),)),
+    s.Plan((s.Mount("a", "b", "c", 1, "d"), s.SetUser(1, 2, (3, 4)), s.Chdir("/")), into_cgroup="/c"),
+)
+
+
+def test_no_plan_makes_the_reader_leave_its_bytes(tmp_path: Path) -> None:
+    binary, corpus = tmp_path / "fuzz", tmp_path / "corpus"
+    flags = ["-g", "-O1", "-D_GNU_SOURCE", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"]
+    sources = [str(Path(__file__).with_name("fuzz_plan.c")), str(HERE / "plan.c")]
+    try:
+        built = subprocess.run(
+            ["clang", *flags, f"-I{HERE}", "-o", str(binary), *sources], capture_output=True, text=True
+        )
+    except FileNotFoundError:
+        pytest.skip("clang is not installed, and libFuzzer comes with it")
+    if built.returncode != 0 and "cannot find" in built.stderr:
+        pytest.skip("clang has no libFuzzer here: install its libclang-rt package")
+    assert built.returncode == 0, built.stderr
+    corpus.mkdir()
+    for number, plan in enumerate(SEEDS):
+        (corpus / str(number)).write_bytes(encode(plan))
+    command = [str(binary), f"-runs={EXECUTIONS}", "-seed=1", "-max_len=4096", "-print_final_stats=1", str(corpus)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert f"stat::number_of_executed_units: {EXECUTIONS}" in done.stderr
