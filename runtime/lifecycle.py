@@ -40,6 +40,8 @@ from runtime.processes import ProcessGone, open_pidfd, send_signal, start_time, 
 from runtime.state import Place, Record, now, oci_state, status, with_process
 
 Warn = Callable[[str], None]
+# Where cgroups go that no cgroupsPath places; it goes with the last of them.
+_CGROUP_PARENT = "testbed-runtime"
 _MAX_PRESERVED = 90  # above them are the plan's own descriptors
 
 
@@ -72,8 +74,8 @@ def cgroup_of(config: Config, container_id: str, systemd: bool = False) -> str:
     if ".." in path.split("/"):
         raise UsageError(f"config.json: linux.cgroupsPath: {path!r} has a part that leads up")
     if path.startswith("/"):
-        return path.strip("/") or f"testbed-runtime/{container_id}"
-    return f"testbed-runtime/{path or container_id}"
+        return path.strip("/") or f"{_CGROUP_PARENT}/{container_id}"
+    return f"{_CGROUP_PARENT}/{path or container_id}"
 
 
 def prepared(place: Place, creation: Creation, systemd: bool) -> tuple[Config, Record]:
@@ -333,6 +335,10 @@ def _remove_cgroup(cgroup: Cgroup) -> None:
             cgroup.freeze(False)
         cgroup.kill()
     cgroup.remove()
+    if cgroup.name.startswith(f"{_CGROUP_PARENT}/"):
+        for directory in cgroup.directories():
+            with suppress(OSError):  # another container's cgroup is in it, or it is gone
+                directory.parent.rmdir()
 
 
 def delete(place: Place, *, force: bool, warn: Warn) -> None:

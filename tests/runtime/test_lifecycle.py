@@ -295,3 +295,12 @@ def test_spec_and_features(oci: Runtime, tmp_path: Path) -> None:
 def test_explain_prints_a_bundles_plan_and_starts_nothing(oci: Runtime) -> None:
     listing = oci("--explain", "create", "a").stdout
     assert "clone3 CLONE_NEWNS" in listing and listing.rstrip().endswith("execve sh -c true")
+
+
+def test_the_cgroup_of_a_bundle_that_names_none_goes_with_its_parent(oci: Runtime) -> None:
+    config = oci.config()
+    config["linux"]["cgroupsPath"] = ""
+    oci.configure(config)
+    oci("run", "a")
+    found = all_hierarchies()
+    assert not Cgroup("testbed-runtime/a", found).exists() and not Cgroup("testbed-runtime", found).exists()
