@@ -165,7 +165,7 @@ def rule_text(rule: DeviceRule) -> str:
 
 
 def limit_steps(found: Hierarchies, name: str, resources: Resources) -> tuple[Step, ...]:
-    """Write the limits into the cgroup ``name``, which exists. Raises PrerequisiteError without the controller."""
+    """Write the limits into the cgroup ``name``, which exists. Raises PrerequisiteError without a controller."""
     steps: list[Step] = []
     for controller, file, value in settings(found, resources):
         mount = found.mount_of(controller)
@@ -176,4 +176,10 @@ def limit_steps(found: Hierarchies, name: str, resources: Resources) -> tuple[St
         for rule in (*resources.devices, *_DEFAULT_RULES):
             file = "devices.allow" if rule.allow else "devices.deny"
             steps.append(Write(f"{mount}/{name}/{file}", (rule_text(rule),)))
+    elif resources.devices:
+        raise PrerequisiteError(
+            "config.json: linux.resources.devices: this host has no v1 devices controller, and rules are not made into "
+            "BPF programs yet",
+            "leave the rules out, and with them CAP_MKNOD",
+        )
     return tuple(steps)

@@ -130,8 +130,8 @@ def _mount(place: str, mount: Mount) -> None:
         _fail(f"{place}.destination", f"{target} is inside /proc, where a mount would deceive")
     if bool(mount.uid_mappings) != bool(mount.gid_mappings):
         _fail(f"{place}.uidMappings", "uidMappings and gidMappings come together")
-    if (mount.uid_mappings or options.idmap) and not options.bind:
-        _fail(f"{place}.uidMappings", "ids are mapped on bind mounts only")
+    if mount.uid_mappings or options.idmap:
+        _fail(f"{place}.uidMappings", "this runtime does not map the ids of mounts yet")
 
 
 def _hooks(config: Config) -> None:

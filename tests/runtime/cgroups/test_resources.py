@@ -106,3 +106,8 @@ def test_device_rules_are_written_in_order_and_the_default_ones_last() -> None:
     written = [(step.path.rpartition("/")[2], step.data[0]) for step in steps if isinstance(step, Write)]
     assert written[:2] == [("devices.deny", "a"), ("devices.allow", "b 8:* r")]
     assert ("devices.allow", "c 1:3 rwm") in written[2:]
+
+
+def test_device_rules_that_nothing_would_hold_to_are_refused() -> None:
+    with pytest.raises(PrerequisiteError, match="linux.resources.devices"):
+        limit_steps(V2, "x", Resources(devices=(DeviceRule(False),)))
