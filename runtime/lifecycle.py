@@ -20,7 +20,7 @@ from runtime.config import bundle as bundles
 from runtime.config.decode import decode
 from runtime.config.process import Process
 from runtime.config.resources import Resources
-from runtime.config.types import Config, Hook, IDMapping
+from runtime.config.types import Config, Hook
 from runtime.config.validate import Host, validate, validate_process
 from runtime.console import hand_over
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
@@ -35,6 +35,7 @@ from runtime.plan.bundle import (
     Choices,
     bundle_plan,
     exec_plan,
+    map_lines,
 )
 from runtime.processes import ProcessGone, open_pidfd, send_signal, start_time, wait_exit
 from runtime.state import Place, Record, now, oci_state, status, with_process
@@ -238,23 +239,19 @@ def write_maps(pid: int, config: Config) -> None:
         if not mappings:
             continue
         if os.geteuid() == 0:
-            Path(f"/proc/{pid}/{file}").write_text("".join(f"{_line(m)}\n" for m in mappings))
+            Path(f"/proc/{pid}/{file}").write_text(map_lines(mappings))
         elif len(mappings) == 1 and mappings[0].size == 1:
             if file == "gid_map":
                 Path(f"/proc/{pid}/setgroups").write_text("deny")
-            Path(f"/proc/{pid}/{file}").write_text(_line(mappings[0]))
+            Path(f"/proc/{pid}/{file}").write_text(map_lines(mappings))
         else:
-            command = [f"new{file.replace('_', '')}", str(pid), *" ".join(_line(m) for m in mappings).split()]
+            command = [f"new{file.replace('_', '')}", str(pid), *map_lines(mappings).split()]
             try:
                 subprocess.run(command, check=True, capture_output=True, text=True)
             except FileNotFoundError as error:
                 raise PrerequisiteError(f"{command[0]}: not found", "install the package uidmap") from error
             except subprocess.CalledProcessError as error:
                 raise UsageError(f"{' '.join(command)}: {error.stderr.strip()}", "see /etc/subuid") from error
-
-
-def _line(mapping: IDMapping) -> str:
-    return f"{mapping.container_id} {mapping.host_id} {mapping.size}"
 
 
 def run_inside(kind: str, hooks: Sequence[Hook], state: dict[str, object], pid: int, config: Config) -> None:

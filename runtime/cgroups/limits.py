@@ -4,26 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from runtime.cgroups.devices import CONFINED, device_steps
 from runtime.cgroups.hierarchy import Hierarchies
 from runtime.plan.steps import Mkdir, Step, Write
 from runtime.spec import Resources
 
 CPU_PERIOD_USEC = 100_000
-
-# What a container may open: the runtime-spec's default devices, ptys, and mknod of anything
-# (config-linux.md, "Default Devices"; runc and crun allow the same).
-_DEVICE_RULES = (
-    "c *:* m",
-    "b *:* m",
-    "c 1:3 rwm",
-    "c 1:5 rwm",
-    "c 1:7 rwm",
-    "c 1:8 rwm",
-    "c 1:9 rwm",
-    "c 5:0 rwm",
-    "c 5:2 rwm",
-    "c 136:* rwm",
-)
 
 
 def cpu_quota_usec(cpus: float) -> int:
@@ -59,20 +45,15 @@ def _v2_files(resources: Resources) -> dict[str, list[tuple[str, str]]]:
 def create_steps(found: Hierarchies, name: str, resources: Resources, *, confine_devices: bool) -> tuple[Step, ...]:
     """Make the cgroup ``name`` in every hierarchy in use and write its limits.
 
-    ``confine_devices`` adds the device rules (v1 only: v2 has no device files, there the capability to make
-    nodes is withheld instead).
+    ``confine_devices`` holds it to the devices that every container has.
     """
     steps: list[Step] = [Mkdir(f"{mount}/{name}") for mount in found.used]
     for controller, mount in ((c, found.mount_of(c)) for c in ("memory", "cpu", "pids")):
         if mount is not None:
             files = _v1_files(resources) if controller in found.v1 else _v2_files(resources)
             steps += [Write(f"{mount}/{name}/{file}", (value,)) for file, value in files.get(controller, [])]
-    if confine_devices and "devices" in found.v1:
-        directory = f"{found.v1['devices']}/{name}"
-        steps += [
-            Write(f"{directory}/devices.deny", ("a",)),
-            Write(f"{directory}/devices.allow", _DEVICE_RULES),
-        ]
+    if confine_devices:
+        steps += device_steps(found, name, CONFINED)
     return tuple(steps)
 
 

@@ -5,19 +5,13 @@ The conversions to v2 are those that the runtime-spec's implementers agreed on (
 
 from __future__ import annotations
 
+from runtime.cgroups.devices import DEFAULT_RULES, device_steps
 from runtime.cgroups.hierarchy import Hierarchies
-from runtime.config.resources import BlockIO, DeviceRule, Resources, ThrottleDevice
+from runtime.config.resources import BlockIO, Resources, ThrottleDevice
 from runtime.errors import PrerequisiteError, UsageError
 from runtime.plan.steps import Step, Write
 
 Setting = tuple[str, str, str]  # controller, file, value
-
-# Every container has these, whatever its rules say (config-linux.md, "Default Devices"), and may make any node.
-_DEFAULT_RULES = (
-    *(DeviceRule(True, kind, None, None, "m") for kind in ("c", "b")),
-    *(DeviceRule(True, "c", *numbers) for numbers in ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2))),
-    DeviceRule(True, "c", 136, None),
-)
 
 
 def _numbers(*pairs: tuple[str, str, int | str | None]) -> list[Setting]:
@@ -156,14 +150,6 @@ def settings(found: Hierarchies, resources: Resources) -> tuple[Setting, ...]:
     return tuple(wanted)
 
 
-def rule_text(rule: DeviceRule) -> str:
-    """A rule as cgroup v1's devices.allow and devices.deny take it."""
-    if rule.type == "a" and rule.major is None and rule.minor is None:
-        return "a"
-    numbers = ("*" if number is None or number < 0 else str(number) for number in (rule.major, rule.minor))
-    return f"{rule.type} {':'.join(numbers)} {rule.access}"
-
-
 def limit_steps(found: Hierarchies, name: str, resources: Resources) -> tuple[Step, ...]:
     """Write the limits into the cgroup ``name``, which exists. Raises PrerequisiteError without a controller."""
     steps: list[Step] = []
@@ -172,14 +158,6 @@ def limit_steps(found: Hierarchies, name: str, resources: Resources) -> tuple[St
         if mount is None:
             raise PrerequisiteError(f"{file} = {value}: this host has no {controller} controller")
         steps.append(Write(f"{mount}/{name}/{file}", (value,)))
-    if resources.devices and (mount := found.v1.get("devices")):
-        for rule in (*resources.devices, *_DEFAULT_RULES):
-            file = "devices.allow" if rule.allow else "devices.deny"
-            steps.append(Write(f"{mount}/{name}/{file}", (rule_text(rule),)))
-    elif resources.devices:
-        raise PrerequisiteError(
-            "config.json: linux.resources.devices: this host has no v1 devices controller, and rules are not made into "
-            "BPF programs yet",
-            "leave the rules out, and with them CAP_MKNOD",
-        )
+    if resources.devices:
+        steps += device_steps(found, name, (*resources.devices, *DEFAULT_RULES))
     return tuple(steps)

@@ -31,6 +31,6 @@ def features() -> dict[str, object]:
             "apparmor": {"enabled": host.apparmor},
             "selinux": {"enabled": host.selinux},
             "intelRdt": {"enabled": False},
-            "mountExtensions": {"idmap": {"enabled": False}},
+            "mountExtensions": {"idmap": {"enabled": True}},
         },
     }

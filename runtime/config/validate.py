@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import posixpath
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.config import mount_options
 from runtime.config.process import Process
-from runtime.config.types import Config, Hook, Mount
+from runtime.config.types import Config, Hook, IDMapping, Mount
 from runtime.errors import UsageError
 from runtime.plan.constants import CAPABILITIES
 
@@ -62,7 +63,7 @@ def validate(config: Config, host: Host) -> None:
     _namespaces(config)
     _identity(config)
     for index, mount in enumerate(config.mounts):
-        _mount(f"mounts[{index}]", mount)
+        _mount(f"mounts[{index}]", mount, bool(config.linux.uid_mappings))
     _hooks(config)
     _linux(config, host)
     if config.process is not None:
@@ -98,9 +99,7 @@ def _identity(config: Config) -> None:
         _fail("linux.uidMappings", "mappings are for a new user namespace, and there is none")
     if kinds.get("user") == "" and not all(mappings):
         _fail("linux.uidMappings", "a new user namespace needs a mapping of user ids and one of group ids")
-    for mapping in (*mappings[0], *mappings[1]):
-        if mapping.size < 1:
-            _fail("linux.uidMappings", f"a mapping of {mapping.size} ids")
+    _mappings("linux.uidMappings", (*mappings[0], *mappings[1]))
     if config.linux.time_offsets and kinds.get("time", "absent"):
         _fail("linux.timeOffsets", "offsets are for a new time namespace, and there is none")
     for clock in config.linux.time_offsets:
@@ -114,7 +113,13 @@ def _identity(config: Config) -> None:
             _fail(f"linux.sysctl.{name}", f"needs a {needed} namespace, or it would change the host")
 
 
-def _mount(place: str, mount: Mount) -> None:
+def _mappings(place: str, mappings: Sequence[IDMapping]) -> None:
+    for mapping in mappings:
+        if mapping.size < 1:
+            _fail(place, f"a mapping of {mapping.size} ids")
+
+
+def _mount(place: str, mount: Mount, mapped: bool) -> None:
     target = posixpath.normpath("/" + mount.destination.lstrip("/"))  # two slashes would stay
     if ".." in mount.destination.split("/"):
         _fail(f"{place}.destination", f"{mount.destination!r} has a part that leads up")
@@ -130,8 +135,11 @@ def _mount(place: str, mount: Mount) -> None:
         _fail(f"{place}.destination", f"{target} is inside /proc, where a mount would deceive")
     if bool(mount.uid_mappings) != bool(mount.gid_mappings):
         _fail(f"{place}.uidMappings", "uidMappings and gidMappings come together")
-    if mount.uid_mappings or options.idmap:
-        _fail(f"{place}.uidMappings", "this runtime does not map the ids of mounts yet")
+    if (mount.uid_mappings or options.idmap) and not (options.bind or mount.type == "bind"):
+        _fail(f"{place}.uidMappings", "ids are mapped on bind mounts only, and this is a new file system")
+    if options.idmap and not mount.uid_mappings and not mapped:
+        _fail(f"{place}.options", f"{options.idmap} without uidMappings, and the container has no mapping of its own")
+    _mappings(f"{place}.uidMappings", (*mount.uid_mappings, *mount.gid_mappings))
 
 
 def _hooks(config: Config) -> None:

@@ -55,6 +55,7 @@ enum operation {
   OP_UNDUMPABLE,
   OP_OWN_STREAMS,
   OP_HOLD_TREE,
+  OP_NEW_USER_NAMESPACE,
   OP_END
 };
 

@@ -102,11 +102,6 @@ static int wait_path(const struct step *s) {
   return 0;
 }
 
-static int join_namespace(const struct step *s) {
-  int fd = (int)SYS(openat, AT_FDCWD, ADDRESS(s->string[0]), O_RDONLY | O_CLOEXEC);
-  return fd < 0 ? fd : close_with(fd, (int)SYS(setns, fd, s->number[0]));
-}
-
 static int session_keyring(const struct step *s) {
   long result = SYS(keyctl, KEYCTL_JOIN_SESSION, ADDRESS(s->string[0]));
   return result < 0 ? (int)result : 0;
@@ -153,6 +148,7 @@ static int perform_process(const struct step *s) {
   case OP_SET_RLIMIT: return set_rlimit(s);
   case OP_UNSHARE: return (int)SYS(unshare, s->number[0]);
   case OP_JOIN_NAMESPACE: return join_namespace(s);
+  case OP_NEW_USER_NAMESPACE: return new_user_namespace(s);
   case OP_BOUNDING_SET: return bounding_set(s->number[0]);
   case OP_CAPABILITIES: return capabilities(s);
   case OP_AMBIENT: return ambient(s->number[0]);

@@ -59,6 +59,10 @@ int seccomp_filter(const struct step *s);
 int device_filter(const struct step *s);
 int own_streams(const struct step *s);
 
+/* namespaces.c */
+int join_namespace(const struct step *s);
+int new_user_namespace(const struct step *s);
+
 /* network.c */
 int netlink_socket(const struct step *s);
 int netlink_request(const struct step *s);

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from errno import EEXIST, ENOENT, EPERM, EROFS
 
 from runtime import network
@@ -13,7 +14,7 @@ from runtime.cgroups import Hierarchies, join_steps
 from runtime.cgroups.resources import limit_steps
 from runtime.config import mount_options
 from runtime.config.process import Process
-from runtime.config.types import Config, Device, Mount
+from runtime.config.types import Config, Device, IDMapping, Linux, Mount
 from runtime.errors import UsageError
 from runtime.plan import constants as k
 from runtime.plan import steps as s
@@ -53,7 +54,7 @@ _LINKS = (
     ("/proc/self/fd/2", "dev/stderr"),
 )
 _SOCKET = 110
-_FIRST_HELD = 128
+_FIRST_MAP, _FIRST_HELD = 112, 128
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,30 @@ def _inside(path: str) -> str:
     return posixpath.normpath("/" + path).lstrip("/") or "."
 
 
-def mount_steps(mount: Mount, found: Hierarchies, cgroup: str, bundle: str, userns: str = "") -> list[s.Step]:
+def map_lines(mappings: Sequence[IDMapping]) -> str:
+    """Mappings as the lines of /proc/PID/uid_map and gid_map, user_namespaces(7)."""
+    return "".join(f"{m.container_id} {m.host_id} {m.size}\n" for m in mappings)
+
+
+@dataclass
+class _MountMaps:
+    """The user namespaces from which mounts get their mapping of ids, one for each mapping there is."""
+
+    linux: Linux
+    steps: dict[tuple[str, str], s.NewUserNamespace] = field(default_factory=dict)
+
+    def path(self, mount: Mount) -> str:
+        """The namespace for a mount; without mappings of its own it has the container's. Raises UsageError."""
+        own = mount if mount.uid_mappings else self.linux
+        maps = (map_lines(own.uid_mappings), map_lines(own.gid_mappings))
+        fd = _FIRST_MAP + len(self.steps)
+        step = self.steps.setdefault(maps, s.NewUserNamespace(fd, *maps))
+        if step.fd >= _FIRST_HELD:
+            raise UsageError(f"config.json: mounts: more than {_FIRST_HELD - _FIRST_MAP} different mappings of ids")
+        return f"/proc/self/fd/{step.fd}"
+
+
+def _mount_steps(mount: Mount, found: Hierarchies, cgroup: str, bundle: str, maps: _MountMaps) -> list[s.Step]:
     """One entry of ``mounts``."""
     options = mount_options.parse(mount.options)
     target = _inside(mount.destination)
@@ -150,7 +174,7 @@ def mount_steps(mount: Mount, found: Hierarchies, cgroup: str, bundle: str, user
                 options.clear_all,
                 options.propagation,
                 options.propagate_all,
-                userns if mapped else "",
+                maps.path(mount) if mapped else "",
                 options.idmap == "ridmap",
             )
         ]
@@ -286,7 +310,8 @@ def bundle_plan(config: Config, found: Hierarchies, bundle: str, choices: Choice
         raise UsageError("config.json: process: missing, and there is nothing else to start")
     kinds = _kinds(config)
     flags = sum(flag for kind, flag in NAMESPACE_FLAGS.items() if kinds.get(kind) == "" and kind != "time")
-    mounts = [step for m in config.mounts for step in mount_steps(m, found, choices.cgroup, bundle)]
+    maps = _MountMaps(config.linux)
+    mounts = [step for m in config.mounts for step in _mount_steps(m, found, choices.cgroup, bundle, maps)]
     mounts += _device_steps(config)
     held: list[s.Step] = []
     if "user" in kinds and not choices.rootless:  # an ordinary user can copy no mount out here
@@ -318,7 +343,7 @@ def bundle_plan(config: Config, found: Hierarchies, bundle: str, choices: Choice
             wait=starting,
         ),
     ]
-    return s.Plan(tuple(child), (*held, *_parent_steps(config, found, choices)), flags)
+    return s.Plan(tuple(child), (*maps.steps.values(), *held, *_parent_steps(config, found, choices)), flags)
 
 
 def _personality(config: Config) -> list[s.Step]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 from runtime import network
@@ -143,10 +143,6 @@ def container_plan(
         flags |= CLONE_NEWNET
         networking = _loopback_steps()
     process = spec.process
-    if unified_only:
-        # Without device files in v2 nothing would stop a node from being used once it is made.
-        kept = tuple(name for name in process.capabilities if name != "CAP_MKNOD")
-        process = replace(process, capabilities=kept)
     child: tuple[Step, ...] = (
         Undumpable(),
         *((Unshare(CLONE_NEWCGROUP),) if unified_only else ()),

@@ -73,6 +73,9 @@ def describe(step: s.Step) -> str:
             return f"setrlimit {_rlimit_name(step.resource)} soft={step.soft} hard={step.hard}"
         case s.Unshare():
             return f"unshare {flag_names(step.flags, CLONE_FLAGS)}"
+        case s.NewUserNamespace():
+            maps = f"uids {step.uid_map.strip()!r}, gids {step.gid_map.strip()!r}"
+            return f"clone3 CLONE_NEWUSER with {maps}, held as descriptor {step.fd}"
         case s.BoundingSet():
             return f"prctl PR_CAPBSET_DROP all but {capability_names(step.mask)}"
         case s.Capabilities():

@@ -76,6 +76,7 @@ def _of_type() -> dict[type[s.Step], str]:
         s.Message: _PHASE,
         s.Bind: _ROOT,
         s.HoldTree: _ROOT,
+        s.NewUserNamespace: _ROOT,
         s.MountAttributes: _ROOT,
         s.WriteDescriptor: _PRIVILEGE,
         s.JoinNamespace: _NAMESPACE,

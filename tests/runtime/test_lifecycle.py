@@ -304,3 +304,42 @@ def test_the_cgroup_of_a_bundle_that_names_none_goes_with_its_parent(oci: Runtim
     oci("run", "a")
     found = all_hierarchies()
     assert not Cgroup("testbed-runtime/a", found).exists() and not Cgroup("testbed-runtime", found).exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "mapping"), [(["rbind", "ridmap"], {}), (["bind"], {"containerID": 0, "hostID": 1234, "size": 1})]
+)
+def test_ids_of_a_bind_mount_are_mapped(
+    oci: Runtime, tmp_path: Path, options: list[str], mapping: dict[str, int]
+) -> None:
+    (tmp_path / "file").touch()
+    tmp_path.chmod(0o755)
+    (oci.bundle / "rootfs" / "mapped").mkdir()
+    config = oci.config()
+    mount: dict[str, Any] = {"destination": "/mapped", "type": "bind", "source": str(tmp_path), "options": options}
+    if mapping:
+        mount |= {"uidMappings": [mapping], "gidMappings": [mapping]}
+    else:  # the container's own mapping: what is root's on disk is root's inside
+        config["linux"]["namespaces"].append({"type": "user"})
+        config["linux"]["uidMappings"] = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+        config["linux"]["gidMappings"] = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    config["mounts"].append(mount)
+    oci.configure(config)
+    oci.shell("stat -c %u:%g /mapped/file; stat -c %u /bin/sh")
+    assert oci("run", "a").stdout.split() == (["1234:1234", "0"] if mapping else ["0:0", "65534"])
+
+
+@pytest.mark.parametrize(
+    ("mount", "words"),
+    [
+        ({"type": "tmpfs", "options": ["idmap"]}, "bind mounts only"),
+        ({"type": "bind", "source": "/", "options": ["bind", "idmap"]}, "no mapping of its own"),
+        ({"type": "bind", "source": "/", "uidMappings": [{"containerID": 0, "hostID": 0, "size": 0}],
+          "gidMappings": [{"containerID": 0, "hostID": 0, "size": 1}]}, "a mapping of 0 ids"),
+    ],
+)  # fmt: skip
+def test_mappings_that_cannot_be_are_refused(oci: Runtime, mount: dict[str, Any], words: str) -> None:
+    config = oci.config()
+    config["mounts"].append({"destination": "/mapped", **mount})
+    oci.configure(config)
+    assert words in oci("create", "a", check=False).stderr

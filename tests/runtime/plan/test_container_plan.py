@@ -14,7 +14,6 @@ from runtime.plan import steps as s
 from runtime.plan.constants import CLONE_NEWCGROUP, CLONE_NEWNET
 from runtime.plan.container import Attachment, container_plan
 from runtime.plan.explain import explain
-from runtime.plan.process import capability_mask
 from runtime.spec import Link, Process, Resources, Spec, User
 
 V1 = Hierarchies(
@@ -62,14 +61,14 @@ def test_the_cgroup_namespace_is_made_after_joining() -> None:
     assert not unified.clone_flags & CLONE_NEWCGROUP and s.Unshare(CLONE_NEWCGROUP) in unified.child
 
 
-def test_version_two_clones_into_the_cgroup_and_withholds_mknod() -> None:
+def test_version_two_clones_into_the_cgroup_and_filters_devices() -> None:
     plan = container_plan(spec(), V2, "testbed/r/i")
     assert plan.into_cgroup == "/cg/testbed/r/i"
     assert {step.path: step.data[0] for step in of_type(plan.parent, s.Write)}[
         "/cg/testbed/r/i/cpu.max"
     ] == "50000 100000"
-    (bounding,) = of_type(plan.child, s.BoundingSet)
-    assert bounding.mask & capability_mask(("CAP_MKNOD",)) == 0
+    (filtering,) = of_type(plan.parent, s.DeviceFilter)
+    assert filtering.directory == "/cg/testbed/r/i"
 
 
 def test_privileges_are_dropped_last_and_in_order() -> None:

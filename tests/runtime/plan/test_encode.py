@@ -11,6 +11,7 @@ import pytest
 
 from runtime.errors import UsageError
 from runtime.launcher import STATIC_BINARY
+from runtime.launcher.build import HERE
 from runtime.plan import steps as s
 from runtime.plan.encode import MAGIC, encode
 from runtime.plan.steps import Plan
@@ -50,8 +51,7 @@ def test_every_operation_is_numbered_as_in_the_launcher() -> None:
     kinds = [kind for kind in vars(s).values() if isinstance(kind, type) and issubclass(kind, s.Step)]
     numbers = sorted(kind.op for kind in kinds if kind is not s.Step)
     assert numbers == list(range(1, len(numbers) + 1))
-    header = (s.__file__ or "").replace("plan/steps.py", "launcher/plan.h")
-    body = open(header).read().split("enum operation {")[1].split("OP_END")[0]
+    body = (HERE / "plan.h").read_text().split("enum operation {")[1].split("OP_END")[0]
     assert body.count("OP_") == len(numbers)
 
 

@@ -1,0 +1,120 @@
+"""Which devices a cgroup may use: rules as cgroup v1's files take them, and as a BPF program for cgroup v2.
+
+The program is asked about every device that is opened or made (bpf-cgroup, struct bpf_cgroup_dev_ctx of linux/bpf.h).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from itertools import groupby
+
+from runtime.cgroups.hierarchy import Hierarchies
+from runtime.config.resources import DeviceRule
+from runtime.errors import PrerequisiteError
+from runtime.plan.steps import DeviceFilter, Step, Write
+
+# Every container has these, whatever its rules say (config-linux.md, "Default Devices"; runc and crun allow the
+# same), and may make any node.
+DEFAULT_RULES = (
+    *(DeviceRule(True, kind, None, None, "m") for kind in ("c", "b")),
+    *(DeviceRule(True, "c", *numbers) for numbers in ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2))),
+    DeviceRule(True, "c", 136, None),
+)
+CONFINED = (DeviceRule(False), *DEFAULT_RULES)
+
+# enum of linux/bpf.h: BPF_DEVCG_DEV_*, BPF_DEVCG_ACC_*
+_TYPES = {"b": 1, "c": 2}
+_ACCESS = {"m": 1, "r": 2, "w": 4}
+# Operation codes of eBPF instructions (Documentation/bpf/standardization/instruction-set.rst)
+_LOAD_WORD, _MOVE, _RETURN = 0x61, 0xB7, 0x95
+_COPY, _AND, _SHIFT_RIGHT = 0xBC, 0x54, 0x74  # on 32 bits
+_JUMP_EQUAL, _JUMP_UNEQUAL = 0x16, 0x56  # on 32 bits
+_CONTEXT, _RESULT, _KIND, _WANTED, _MAJOR, _MINOR, _DENIED = 1, 0, 2, 3, 4, 5, 6  # registers
+_INSTRUCTION = struct.Struct("<BBhi")
+
+
+def _instruction(code: int, target: int, value: int = 0, *, source: int = 0, offset: int = 0) -> bytes:
+    return _INSTRUCTION.pack(code, source << 4 | target, offset, value - (1 << 32) if value >> 31 else value)
+
+
+def _answer(allow: bool) -> list[bytes]:
+    return [_instruction(_MOVE, _RESULT, int(allow)), _instruction(_RETURN, 0)]
+
+
+def _number(value: int | None) -> int | None:
+    return None if value is None or value < 0 else value
+
+
+def _rule(rule: DeviceRule) -> list[bytes]:
+    """One rule: it decides about those of the wanted kinds of access that no later rule has decided about."""
+    access = sum(_ACCESS[letter] for letter in set(rule.access))
+    if rule.allow:
+        decided = [
+            _instruction(_AND, _WANTED, 7 & ~access),
+            _instruction(_JUMP_UNEQUAL, _WANTED, 0, offset=2),
+            *_answer(True),
+        ]
+    else:
+        decided = [
+            _instruction(_COPY, _DENIED, source=_WANTED),
+            _instruction(_AND, _DENIED, access),
+            _instruction(_JUMP_EQUAL, _DENIED, 0, offset=2),
+            *_answer(False),
+        ]
+    for register, value in (
+        (_MINOR, _number(rule.minor)),
+        (_MAJOR, _number(rule.major)),
+        (_KIND, _TYPES.get(rule.type)),
+    ):
+        if value is not None:
+            decided.insert(0, _instruction(_JUMP_UNEQUAL, register, value, offset=len(decided)))
+    return decided
+
+
+def _decides_all(rule: DeviceRule) -> bool:
+    numbers = (_number(rule.major), _number(rule.minor))
+    return rule.type not in _TYPES and numbers == (None, None) and set(rule.access) == set(_ACCESS)
+
+
+def device_program(rules: Sequence[DeviceRule]) -> bytes:
+    """The rules as an eBPF program, 8 bytes an instruction: for each kind of access the last rule that matches
+    decides, and what none matches is allowed, as in a cgroup v1 that has just been made."""
+    program = [
+        _instruction(_LOAD_WORD, _KIND, source=_CONTEXT),
+        _instruction(_COPY, _WANTED, source=_KIND),
+        _instruction(_AND, _KIND, 0xFFFF),
+        _instruction(_SHIFT_RIGHT, _WANTED, 16),
+        _instruction(_LOAD_WORD, _MAJOR, source=_CONTEXT, offset=4),
+        _instruction(_LOAD_WORD, _MINOR, source=_CONTEXT, offset=8),
+    ]
+    for rule in reversed(rules):
+        if _decides_all(rule):  # what came after it would never be reached, which the kernel's verifier refuses
+            return b"".join([*program, *_answer(rule.allow)])
+        program += _rule(rule)
+    return b"".join([*program, *_answer(True)])
+
+
+def rule_text(rule: DeviceRule) -> str:
+    """A rule as cgroup v1's devices.allow and devices.deny take it."""
+    numbers = tuple("*" if _number(number) is None else str(number) for number in (rule.major, rule.minor))
+    if rule.type == "a" and numbers == ("*", "*"):
+        return "a"
+    return f"{rule.type} {':'.join(numbers)} {rule.access}"
+
+
+def device_steps(found: Hierarchies, name: str, rules: Sequence[DeviceRule]) -> tuple[Step, ...]:
+    """Hold the cgroup ``name``, which exists, to the rules. Raises PrerequisiteError on a host that has no way to."""
+    if not rules:
+        return ()
+    if mount := found.v1.get("devices"):
+        return tuple(
+            Write(f"{mount}/{name}/devices.{'allow' if allow else 'deny'}", tuple(map(rule_text, group)))
+            for allow, group in groupby(rules, lambda rule: rule.allow)
+        )
+    if found.unified is None:
+        raise PrerequisiteError(
+            "device rules: this host has neither cgroup v1's devices controller nor cgroup v2",
+            "mount cgroup v2 at /sys/fs/cgroup",
+        )
+    return (DeviceFilter(f"{found.unified}/{name}", device_program(rules), f"{len(rules)} device rules"),)

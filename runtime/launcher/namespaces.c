@@ -1,0 +1,51 @@
+/* Namespaces that others made, and user namespaces that nobody is in. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+
+#include "steps.h"
+#include "sys.h"
+
+enum { SIGKILL_ = 9, SIGCHLD_ = 17 };
+
+int join_namespace(const struct step *s) {
+  int fd = (int)SYS(openat, AT_FDCWD, ADDRESS(s->string[0]), O_RDONLY | O_CLOEXEC);
+  return fd < 0 ? fd : close_with(fd, (int)SYS(setns, fd, s->number[0]));
+}
+
+/* /proc/PID/<rest>, in `path`, which is large enough. */
+static const char *of_process(char *path, long pid, const char *rest) {
+  char *end = path + 6 + 20, *at = end;
+  do *--at = (char)('0' + pid % 10); while (pid /= 10);
+  memcpy(path, "/proc/", 6);
+  size_t digits = (size_t)(end - at);
+  for (size_t i = 0; i < digits; i++) path[6 + i] = at[i];
+  memcpy(path + 6 + digits, rest, strlen(rest) + 1);
+  return path;
+}
+
+static int write_map(const char *path, const char *map, size_t length) {
+  int fd = (int)SYS(openat, AT_FDCWD, ADDRESS(path), O_WRONLY | O_CLOEXEC);
+  if (fd < 0) return fd;
+  long n = SYS(write, fd, ADDRESS(map), length);
+  return close_with(fd, n < 0 ? (int)n : n == (long)length ? 0 : -EIO);
+}
+
+/* The namespace lives as long as a process in it, or a descriptor: a process is started for as long as it takes to
+ * write the maps. Number: the descriptor. Strings: the maps of user and of group ids. */
+int new_user_namespace(const struct step *s) {
+  struct clone_args args = {.flags = CLONE_NEWUSER, .exit_signal = SIGCHLD_};
+  long pid = SYS(clone3, ADDRESS(&args), sizeof args);
+  if (pid < 0) return (int)pid;
+  while (pid == 0) SYS(ppoll, 0, 0, 0, 0, 0);
+  char path[64];
+  int result = write_map(of_process(path, pid, "/uid_map"), s->string[0], s->length[0]);
+  if (result == 0) result = write_map(of_process(path, pid, "/gid_map"), s->string[1], s->length[1]);
+  if (result == 0) {
+    int fd = (int)SYS(openat, AT_FDCWD, ADDRESS(of_process(path, pid, "/ns/user")), O_RDONLY | O_CLOEXEC);
+    result = place(fd, (int)s->number[0]);
+  }
+  SYS(kill, pid, SIGKILL_);
+  while (SYS(wait4, pid, 0, 0, 0) == -EINTR) continue;
+  return result;
+}

@@ -1,0 +1,45 @@
+"""What all steps have, and the plan that holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+# Descriptors that outlive steps: the starter's socket, the plan, the container's root, and where start connects.
+SYNC_FD, PLAN_FD, ROOT_FD, LISTEN_FD = 100, 101, 102, 103
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation. ``op`` is its code in the launcher."""
+
+    op: ClassVar[int] = 0
+    tolerate: tuple[int, ...] = field(default=(), kw_only=True)
+
+    def numbers(self) -> tuple[int, ...]:
+        """At most six unsigned integers, below 2**64."""
+        return ()
+
+    def strings(self) -> tuple[bytes, ...]:
+        """The step's strings; none may hold a NUL byte unless the operation takes raw bytes."""
+        return ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the launcher does: ``parent`` steps, clone3 with ``clone_flags``, then ``child`` steps.
+
+    ``into_cgroup`` is a cgroup v2 directory the child is cloned into (CLONE_INTO_CGROUP), or empty.
+    A launcher that is PID 1, or a wrapper, performs the parent's and the child's steps in place.
+    """
+
+    child: tuple[Step, ...]
+    parent: tuple[Step, ...] = ()
+    clone_flags: int = 0
+    into_cgroup: str = ""
+
+    def steps(self) -> Iterator[Step]:
+        """All steps in the order of their indexes in error reports: the parent's, then the child's."""
+        yield from self.parent
+        yield from self.child

@@ -1,0 +1,208 @@
+"""The process's surroundings, and the program that it becomes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from runtime.plan.steps.base import Step
+
+
+@dataclass(frozen=True)
+class Unshare(Step):
+    op: ClassVar[int] = 12
+    flags: int
+
+    def numbers(self) -> tuple[int, ...]:
+        return (self.flags,)
+
+
+@dataclass(frozen=True)
+class JoinNamespace(Step):
+    """setns(2) to the namespace at ``path``, which must be of the type ``flag`` (CLONE_NEW...)."""
+
+    op: ClassVar[int] = 32
+    path: str
+    flag: int
+
+    def numbers(self) -> tuple[int, ...]:
+        return (self.flag,)
+
+    def strings(self) -> tuple[bytes, ...]:
+        return (self.path.encode(),)
+
+
+@dataclass(frozen=True)
+class SetHostname(Step):
+    op: ClassVar[int] = 10
+    hostname: str
+
+    def strings(self) -> tuple[bytes, ...]:
+        return (self.hostname.encode(),)
+
+
+@dataclass(frozen=True)
+class SetDomainname(Step):
+    op: ClassVar[int] = 40
+    domainname: str
+
+    def strings(self) -> tuple[bytes, ...]:
+        return (self.domainname.encode(),)
+
+
+@dataclass(frozen=True)
+class SetRlimit(Step):
+    op: ClassVar[int] = 11
+    resource: int
+    soft: int
+    hard: int
+
+    def numbers(self) -> tuple[int, ...]:
+        return (self.resource, self.soft, self.hard)
+
+
+@dataclass(frozen=True)
+class Umask(Step):
+    op: ClassVar[int] = 17
+    mask: int
+
+    def numbers(self) -> tuple[int, ...]:
+        return (self.mask,)
+
+
+@dataclass(frozen=True)
+class Setsid(Step):
+    op: ClassVar[int] = 18
+
+
+@dataclass(frozen=True)
+class CloseOnExec(Step):
+    """Mark every descriptor from ``first`` up close-on-exec."""
+
+    op: ClassVar[int] = 20
+    first: int = 3
+
+    def numbers(self) -> tuple[int, ...]:
+        return (self.first,)
+
+
+@dataclass(frozen=True)
+class SetScheduler(Step):
+    """sched_setattr(2); times in nanoseconds."""
+
+    op: ClassVar[int] = 35
+    policy: int
+    flags: int = 0
+    nice: int = 0
+    priority: int = 0
+    runtime: int = 0
+    deadline: int = 0
+    period: int = 0
+
+    def numbers(self) -> tuple[int, ...]:
+        nice = self.nice & (1 << 64) - 1
+        return (self.policy | self.flags << 32, nice, self.priority, self.runtime, self.deadline, self.period)
+
+
+@dataclass(frozen=True)
+class Affinity(Step):
+    """sched_setaffinity(2): the processors it may run on."""
+
+    op: ClassVar[int] = 36
+    processors: tuple[int, ...]
+
+    def strings(self) -> tuple[bytes, ...]:
+        mask = sum(1 << number for number in set(self.processors))
+        return (mask.to_bytes((mask.bit_length() + 63) // 64 * 8, "little"),)
+
+
+@dataclass(frozen=True)
+class IOPriority(Step):
+    """ioprio_set(2): the class in the bits from 13 up, the level below."""
+
+    op: ClassVar[int] = 37
+    value: int
+
+    def numbers(self) -> tuple[int, ...]:
+        return (self.value,)
+
+
+@dataclass(frozen=True)
+class Personality(Step):
+    op: ClassVar[int] = 38
+    persona: int
+
+    def numbers(self) -> tuple[int, ...]:
+        return (self.persona,)
+
+
+@dataclass(frozen=True)
+class SessionKeyring(Step):
+    """keyctl(2) KEYCTL_JOIN_SESSION_KEYRING: a new session keyring, so that the caller's keys stay the caller's."""
+
+    op: ClassVar[int] = 39
+    name: str
+
+    def strings(self) -> tuple[bytes, ...]:
+        return (self.name.encode(),)
+
+
+@dataclass(frozen=True)
+class OwnStreams(Step):
+    """fchown(2) pipes among the standard streams to ``uid``, which can then open /dev/stdin and its like."""
+
+    op: ClassVar[int] = 48
+    uid: int
+
+    def numbers(self) -> tuple[int, ...]:
+        return (self.uid,)
+
+
+@dataclass(frozen=True)
+class LookUp(Step):
+    """Fail as Exec would when the program is absent or not executable."""
+
+    op: ClassVar[int] = 45
+    program: str
+    search: str = ""
+
+    def strings(self) -> tuple[bytes, ...]:
+        return (self.search.encode(), self.program.encode())
+
+
+@dataclass(frozen=True)
+class Exec(Step):
+    """execve(2). A name without a slash is looked up in ``search``, a PATH, as execvpe would.
+
+    ``append_arguments`` adds the launcher's own command-line arguments and keeps its environment: the
+    launcher then is a wrapper around the program.
+    """
+
+    op: ClassVar[int] = 28
+    args: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    search: str = ""
+    append_arguments: bool = False
+
+    def numbers(self) -> tuple[int, ...]:
+        return (int(self.append_arguments), len(self.args), len(self.env))
+
+    def strings(self) -> tuple[bytes, ...]:
+        return tuple(s.encode() for s in (self.search, *self.args, *self.env))
+
+
+@dataclass(frozen=True)
+class NewUserNamespace(Step):
+    """Make a user namespace that nobody is in, with these maps of ids (lines as in uid_map), and hold it open as
+    descriptor ``fd``: mounts can take their mapping from it."""
+
+    op: ClassVar[int] = 50
+    fd: int
+    uid_map: str
+    gid_map: str
+
+    def numbers(self) -> tuple[int, ...]:
+        return (self.fd,)
+
+    def strings(self) -> tuple[bytes, ...]:
+        return (self.uid_map.encode(), self.gid_map.encode())

@@ -1,0 +1,79 @@
+"""Talking: with the starter, the kernel's network, and whoever reads the console."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from runtime.plan.steps.base import Step
+
+
+@dataclass(frozen=True)
+class Sync(Step):
+    """Tell the starter that point ``number`` is reached and wait for its word to go on."""
+
+    op: ClassVar[int] = 43
+    number: int
+    what: str = ""
+
+    def numbers(self) -> tuple[int, ...]:
+        return (self.number,)
+
+
+@dataclass(frozen=True)
+class AwaitStart(Step):
+    """The container is created: wait until somebody connects to LISTEN_FD and gives the word."""
+
+    op: ClassVar[int] = 44
+
+
+@dataclass(frozen=True)
+class Terminal(Step):
+    """A new terminal of the devpts at dev/pts becomes the standard streams; its master goes to the starter."""
+
+    op: ClassVar[int] = 42
+    uid: int
+    rows: int = 0
+    columns: int = 0
+    console: bool = True
+
+    def numbers(self) -> tuple[int, ...]:
+        return (self.uid, self.rows, self.columns, self.console)
+
+
+@dataclass(frozen=True)
+class Message(Step):
+    """Write one line to descriptor 2 (in a guest: the console), for whoever times the phases."""
+
+    op: ClassVar[int] = 25
+    text: str
+
+    def strings(self) -> tuple[bytes, ...]:
+        return (self.text.encode() + b"\n",)
+
+
+@dataclass(frozen=True)
+class NetlinkSocket(Step):
+    """Open a route netlink socket in the current network namespace, at descriptor ``fd``."""
+
+    op: ClassVar[int] = 21
+    fd: int
+
+    def numbers(self) -> tuple[int, ...]:
+        return (self.fd,)
+
+
+@dataclass(frozen=True)
+class Netlink(Step):
+    """Send one rtnetlink request on ``fd`` and take the kernel's answer; ``what`` is for the reader."""
+
+    op: ClassVar[int] = 22
+    fd: int
+    message: bytes
+    what: str = ""
+
+    def numbers(self) -> tuple[int, ...]:
+        return (self.fd,)
+
+    def strings(self) -> tuple[bytes, ...]:
+        return (self.message,)
