@@ -141,7 +141,7 @@ def _create(options: argparse.Namespace, console_socket: str = "") -> Any:
     if options.explain:
         from runtime.plan.explain import explain
 
-        config, record = lifecycle.prepared(_place(options), replace(creation, console_socket=None), systemd)
+        config, record = lifecycle.checked(_place(options), replace(creation, console_socket=None), systemd)
         print(explain(lifecycle.plan_of(config, record)))
         return None
     return lifecycle.create(_place(options), creation, systemd=systemd, warn=_warn)
@@ -178,6 +178,7 @@ def _run(options: argparse.Namespace) -> int:
         raise
     if options.detach:
         return 0
+    _prepare_next(options, place, record)
     try:
         if master >= 0:
             relay(master)
@@ -185,6 +186,19 @@ def _run(options: argparse.Namespace) -> int:
     finally:
         if not options.keep:
             lifecycle.delete(place, force=True, warn=_warn)
+
+
+def _prepare_next(options: argparse.Namespace, place: Any, record: Any) -> None:
+    """Keep what this run was, for the launcher to do the next one of the bundle by itself."""
+    from runtime import lifecycle, prepared
+
+    flags = (options.preserve_fds, options.no_pivot, options.no_new_keyring, options.systemd_cgroup)
+    if any(flags) or options.cgroup_manager != "cgroupfs" or os.geteuid() != 0:
+        return
+    config = lifecycle.config_of(record)
+    if prepared.is_plain(config, record, lifecycle.CGROUP_PARENT):
+        with suppress(OSError):  # the next one is slower, and that is all
+            prepared.save(place.root, config, record, lifecycle.all_hierarchies())
 
 
 def _process(options: argparse.Namespace) -> Any:
@@ -240,7 +254,7 @@ def _state(options: argparse.Namespace) -> int:
     place = _place(options)
     record = place.read()
     word = state.status(place, record, lifecycle.all_hierarchies())
-    print(json.dumps(state.cli_state(record, word), indent=2))
+    print(json.dumps(state.cli_state(place, record, word), indent=2))
     return 0
 
 
@@ -252,7 +266,7 @@ def _list(options: argparse.Namespace) -> int:
     for place in state.listing(Path(options.root) if options.root else state.default_root()):
         with suppress(UsageError):
             record = place.read()
-            rows.append(state.cli_state(record, state.status(place, record, found)))
+            rows.append(state.cli_state(place, record, state.status(place, record, found)))
     if options.quiet:
         print("".join(f"{row['id']}\n" for row in rows), end="")
     elif options.format == "json":

@@ -37,12 +37,12 @@ from runtime.plan.bundle import (
     exec_plan,
     map_lines,
 )
-from runtime.processes import ProcessGone, open_pidfd, send_signal, start_time, wait_exit
-from runtime.state import Place, Record, now, oci_state, status, with_process
+from runtime.processes import ProcessGone, open_pidfd, send_signal, wait_exit
+from runtime.state import Place, Record, oci_state, status
 
 Warn = Callable[[str], None]
 # Where cgroups go that no cgroupsPath places; it goes with the last of them.
-_CGROUP_PARENT = "testbed-runtime"
+CGROUP_PARENT = "testbed-runtime"
 _MAX_PRESERVED = 90  # above them are the plan's own descriptors
 
 
@@ -75,11 +75,11 @@ def cgroup_of(config: Config, container_id: str, systemd: bool = False) -> str:
     if ".." in path.split("/"):
         raise UsageError(f"config.json: linux.cgroupsPath: {path!r} has a part that leads up")
     if path.startswith("/"):
-        return path.strip("/") or f"{_CGROUP_PARENT}/{container_id}"
-    return f"{_CGROUP_PARENT}/{path or container_id}"
+        return path.strip("/") or f"{CGROUP_PARENT}/{container_id}"
+    return f"{CGROUP_PARENT}/{path or container_id}"
 
 
-def prepared(place: Place, creation: Creation, systemd: bool) -> tuple[Config, Record]:
+def checked(place: Place, creation: Creation, systemd: bool) -> tuple[Config, Record]:
     """The bundle's configuration, checked, and the record of a container that is not there yet."""
     bundle = creation.bundle.resolve()
     config = bundles.load(bundle)
@@ -109,7 +109,7 @@ def prepared(place: Place, creation: Creation, systemd: bool) -> tuple[Config, R
     )
     text = (bundle / "config.json").read_text()
     record = Record(
-        place.id, str(bundle), str(rootfs), cgroup, text, now(), str(os.geteuid()),
+        place.id, str(bundle), str(rootfs), cgroup, text, str(os.geteuid()),
         choices=asdict(choices), annotations=dict(config.annotations),
     )  # fmt: skip
     return config, record
@@ -131,7 +131,7 @@ def create(place: Place, creation: Creation, *, systemd: bool, warn: Warn) -> Re
 
     Raises TestbedError; nothing of it is left then.
     """
-    config, record = prepared(place, creation, systemd)
+    config, record = checked(place, creation, systemd)
     plan = plan_of(config, record)
     place.claim()
     with ExitStack() as undo:
@@ -159,8 +159,7 @@ def _create(
                 if message.kind == SYNC and message.number == RECORDED:
                     pid = launch.known_pid()
                     write_maps(pid, config)
-                    record = with_process(record, pid, start_time(pid))
-                    place.write(record)
+                    record = place.write_process(record, pid)
                     launch.go()
                 elif message.kind == SYNC and message.number == CREATED:
                     state = oci_state(record, "creating")
@@ -332,7 +331,7 @@ def _remove_cgroup(cgroup: Cgroup) -> None:
             cgroup.freeze(False)
         cgroup.kill()
     cgroup.remove()
-    if cgroup.name.startswith(f"{_CGROUP_PARENT}/"):
+    if cgroup.name.startswith(f"{CGROUP_PARENT}/"):
         for directory in cgroup.directories():
             with suppress(OSError):  # another container's cgroup is in it, or it is gone
                 directory.parent.rmdir()

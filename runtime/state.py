@@ -18,9 +18,10 @@ from runtime.cgroups import Cgroup, Hierarchies
 from runtime.config.default import OCI_VERSION
 from runtime.config.validate import check_id
 from runtime.errors import UsageError
-from runtime.processes import alive
+from runtime.processes import alive, start_time
 
-_RECORD, _LOCK, _SOCKET = "record.json", "lock", "start"
+# What launcher/front.c makes too: what it was made as, which process it is, who works on it, where it waits.
+_RECORD, _PROCESS, _LOCK, _SOCKET = "record.json", "process", "lock", "start"
 
 
 class UnknownContainer(UsageError):
@@ -37,12 +38,15 @@ class Record:
     rootfs: str
     cgroup: str
     config: str
-    created: str
     owner: str
     pid: int = 0
     start_time: int = 0
     choices: dict[str, object] = field(default_factory=dict)
     annotations: dict[str, str] = field(default_factory=dict)
+
+    def made_as(self) -> dict[str, object]:
+        """What does not change while the container is there."""
+        return {name: value for name, value in asdict(self).items() if name not in ("pid", "start_time")}
 
 
 def default_root() -> Path:
@@ -95,11 +99,26 @@ class Place:
             value = json.loads((self.directory / _RECORD).read_text())
         except FileNotFoundError as error:
             raise UnknownContainer(f"container {self.id} does not exist") from error
-        return Record(**value)
+        record = Record(**value)
+        with suppress(FileNotFoundError):
+            pid, start = (self.directory / _PROCESS).read_text().split()
+            record = replace(record, pid=int(pid), start_time=int(start))
+        return record
 
     def write(self, record: Record) -> None:
-        """Replace the record, whole."""
-        replace_file(self.directory / _RECORD, json.dumps(asdict(record)).encode())
+        """Record a container that has no process yet."""
+        replace_file(self.directory / _RECORD, json.dumps(record.made_as()).encode())
+
+    def write_process(self, record: Record, pid: int) -> Record:
+        """Record the container's first process."""
+        start = start_time(pid)
+        replace_file(self.directory / _PROCESS, f"{pid} {start}\n".encode())
+        return replace(record, pid=pid, start_time=start)
+
+    def created(self) -> str:
+        """When the container was made, as RFC 3339 has it."""
+        made = (self.directory / _LOCK).stat().st_mtime
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(made))
 
     def remove(self) -> None:
         """Forget the container."""
@@ -160,9 +179,9 @@ def oci_state(record: Record, word: str) -> dict[str, object]:
     return state
 
 
-def cli_state(record: Record, word: str) -> dict[str, object]:
+def cli_state(place: Place, record: Record, word: str) -> dict[str, object]:
     """The state with what runc's and crun's add: the root, when it was created, and whose it is."""
-    return {**oci_state(record, word), "rootfs": record.rootfs, "created": record.created, "owner": record.owner}
+    return {**oci_state(record, word), "rootfs": record.rootfs, "created": place.created(), "owner": record.owner}
 
 
 def listing(root: Path) -> tuple[Place, ...]:
@@ -170,13 +189,3 @@ def listing(root: Path) -> tuple[Place, ...]:
     with suppress(FileNotFoundError):
         return tuple(Place(root, name) for name in sorted(os.listdir(root)) if (root / name / _RECORD).exists())
     return ()
-
-
-def now() -> str:
-    """The time, as RFC 3339 has it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-def with_process(record: Record, pid: int, start: int) -> Record:
-    """The record of a container whose first process is there."""
-    return replace(record, pid=pid, start_time=start)

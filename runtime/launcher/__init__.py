@@ -33,8 +33,6 @@ _MESSAGE = struct.Struct("=Iiq")
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 # Above every descriptor that a plan uses: sources are moved here when they lie where a target will be.
 _ABOVE_TARGETS = 128
-# Ignored signals outlive an exec; the kernel's first 31, without those that cannot be ignored.
-_SIGNALS = tuple(number for number in range(1, 32) if number not in (9, 19))
 
 
 @dataclass(frozen=True)
@@ -149,8 +147,6 @@ class Launch:
                 ("testbed-launcher", "--start"),
                 {},
                 file_actions=actions,
-                setsigmask=(),
-                setsigdef=_SIGNALS,
             )
         finally:
             for descriptor in moved:

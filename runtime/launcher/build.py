@@ -15,6 +15,8 @@ from runtime.errors import PrerequisiteError, TestbedError
 
 HERE = Path(__file__).resolve().parent
 BINARY = HERE / "testbed-launcher"
+# The command line: the launcher under another name (front.c), where the interpreter that it hands over to is.
+COMMAND = Path(sys.executable).with_name("testbed-runtime")
 WARNINGS = ("-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-Wshadow")
 # A position-independent binary with no writable code, no lazy binding, no executable stack, and a checked stack whose
 # secret start.c draws. Freestanding: fortified functions are a C library's and there is none.
@@ -40,7 +42,8 @@ FREESTANDING = (
 def command() -> list[str]:
     """The compiler's command line, without its output."""
     sources = [str(path) for path in sorted(HERE.glob("*.c"))]
-    return [os.environ.get("CC", "gcc"), *WARNINGS, *HARDENING, *FREESTANDING, *sources]
+    python = f'-DPYTHON="{sys.executable}"'
+    return [os.environ.get("CC", "gcc"), python, *WARNINGS, *HARDENING, *FREESTANDING, *sources]
 
 
 def is_current(output: Path) -> bool:
@@ -50,9 +53,18 @@ def is_current(output: Path) -> bool:
 
 
 def build() -> None:
-    """Compile what is out of date. Raises PrerequisiteError without a compiler, TestbedError when it fails."""
-    if is_current(BINARY):
-        return
+    """Compile what is out of date, and in a virtual environment install the command line.
+
+    Raises PrerequisiteError without a compiler, TestbedError when it fails.
+    """
+    if not is_current(BINARY):
+        _compile()
+    if sys.prefix != sys.base_prefix and not (COMMAND.is_symlink() and COMMAND.resolve() == BINARY):
+        COMMAND.unlink(missing_ok=True)
+        COMMAND.symlink_to(BINARY)
+
+
+def _compile() -> None:
     try:
         with partial(BINARY) as unfinished:
             subprocess.run([*command(), "-o", str(unfinished)], check=True)

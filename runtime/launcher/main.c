@@ -1,7 +1,7 @@
 /* The launcher. `launcher --start` is what the runtime starts: the plan is at PLAN_FD, what happens is told through
  * SYNC_FD. As PID 1 of a guest it performs /plan in place; as a wrapper it performs the plan named by TESTBED_PLAN, or
- * lying beside it as <its own name>.plan, in place; otherwise it starts the plan named on its command line and waits
- * for it. */
+ * lying beside it as <its own name>.plan, in place; under the name testbed-runtime it is the command line (front.c);
+ * otherwise it starts the plan named on its command line and waits for it. */
 #include <sys/mman.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -10,8 +10,10 @@
 #include <linux/time_types.h>
 #include <linux/wait.h>
 
+#include "front.h"
 #include "steps.h"
 #include "sys.h"
+#include "text.h"
 
 enum { FAILED = 125, SIGCHLD_ = 17, CLOCK_MONOTONIC_ = 1 };
 
@@ -23,13 +25,16 @@ static int64_t now_ns(void) {
   return t.tv_sec * 1000000000LL + t.tv_nsec;
 }
 
-static void *map(int fd, size_t size) {
+void *map(int fd, size_t size) {
   long address = SYS(mmap, 0, size, fd < 0 ? PROT_READ | PROT_WRITE : PROT_READ,
                      fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_PRIVATE, fd, 0);
   return address < 0 && address > -4096 ? NULL : (void *)address;
 }
 
-static int same(const char *a, const char *b) { return memcmp(a, b, strlen(b) + 1) == 0; }
+int same(const char *a, const char *b) {
+  size_t n = strlen(b) + 1;
+  return strlen(a) + 1 == n && memcmp(a, b, n) == 0;
+}
 
 /* A plan's file, whole: the descriptor is closed. */
 static const char *load(int fd, struct plan *plan, const char **extra, const char **environment) {
@@ -48,22 +53,6 @@ static const char *load(int fd, struct plan *plan, const char **extra, const cha
 
 /* --- words on standard error, for a person ---------------------------------------------------------------- */
 
-struct line { char text[1024]; size_t n; };
-
-static void say(struct line *line, const char *text) {
-  for (; *text && line->n < sizeof line->text; text++) line->text[line->n++] = *text;
-}
-
-static void say_number(struct line *line, long value) {
-  char digits[24];
-  int at = sizeof digits - 1;
-  digits[at] = 0;
-  unsigned long rest = value < 0 ? -(unsigned long)value : (unsigned long)value;
-  do digits[--at] = (char)('0' + rest % 10); while (rest /= 10);
-  if (value < 0) digits[--at] = '-';
-  say(line, digits + at);
-}
-
 static const char *error_name(int error) {
   static const char names[][16] = {
     "errno", "EPERM", "ENOENT", "ESRCH", "EINTR", "EIO", "ENXIO", "E2BIG", "ENOEXEC", "EBADF", "ECHILD", "EAGAIN",
@@ -74,13 +63,13 @@ static const char *error_name(int error) {
 }
 
 static int complain(const char *what, const char *why) {
-  struct line line = {.n = 0};
-  say(&line, "testbed: ");
-  say(&line, what);
-  say(&line, ": ");
-  say(&line, why);
-  say(&line, "\n");
-  SYS(write, 2, ADDRESS(line.text), line.n);
+  struct text line = {.n = 0};
+  add(&line, "testbed: ");
+  add(&line, what);
+  add(&line, ": ");
+  add(&line, why);
+  add(&line, "\n");
+  SYS(write, 2, ADDRESS(line.bytes), line.n);
   return FAILED;
 }
 
@@ -91,19 +80,19 @@ static int report(const struct plan *plan, const struct failure *failure) {
   const char *what = step.operation == OP_NETLINK ? "" : step.string[0];
   if (step.operation == OP_MOUNT || step.operation == OP_BIND || step.operation == OP_SYMLINK) what = step.string[1];
   if (step.operation == OP_EXEC) what = plan->argv[0];
-  struct line line = {.n = 0};
-  say(&line, "testbed: step ");
-  say_number(&line, failure->step);
-  say(&line, ": ");
-  say(&line, failure->step < 0 ? "clone" : operation_name(step.operation));
-  say(&line, " ");
-  say(&line, what);
-  say(&line, ": ");
-  say(&line, error_name(failure->error));
-  say(&line, " (");
-  say_number(&line, failure->error);
-  say(&line, ")\n");
-  SYS(write, 2, ADDRESS(line.text), line.n);
+  struct text line = {.n = 0};
+  add(&line, "testbed: step ");
+  add_number(&line, failure->step);
+  add(&line, ": ");
+  add(&line, failure->step < 0 ? "clone" : operation_name(step.operation));
+  add(&line, " ");
+  add(&line, what);
+  add(&line, ": ");
+  add(&line, error_name(failure->error));
+  add(&line, " (");
+  add_number(&line, failure->error);
+  add(&line, ")\n");
+  SYS(write, 2, ADDRESS(line.bytes), line.n);
   return FAILED;
 }
 
@@ -141,10 +130,18 @@ static int child(const struct plan *plan, struct failure *failure) {
   return FAILED;
 }
 
+/* Ignored signals outlive an exec, and so does the mask. */
+void default_signals(void) {
+  struct { uint64_t handler, flags, restorer, mask; } action = {0, 0, 0, 0};
+  for (int number = 1; number <= 64; number++) SYS(rt_sigaction, number, ADDRESS(&action), 0, sizeof action.mask);
+  SYS(rt_sigprocmask, 2 /* SIG_SETMASK */, ADDRESS(&action.mask), 0, sizeof action.mask);
+}
+
 /* The container's first process is a child of whoever started us (CLONE_PARENT): we are gone when it runs. */
 static int start_plan(void) {
   struct plan plan;
   struct failure failure = {-1, EINVAL};
+  default_signals();
   SYS(umask, 0);
   long pid = load(PLAN_FD, &plan, NULL, NULL) ? -1 : begin(&plan, CLONE_PARENT, 0, &failure);
   if (pid == 0) child(&plan, &failure);
@@ -170,15 +167,23 @@ static const char *variable(const char **environment, const char *name) {
   return NULL;
 }
 
+static const char *last_part(const char *path) {
+  const char *part = path;
+  for (; *path; path++)
+    if (*path == '/') part = path + 1;
+  return part;
+}
+
 int main(int argc, char **argv, char **environment) {
-  if (argc == 2 && strlen(argv[1]) == 7 && same(argv[1], "--start")) return start_plan();
+  if (argc == 2 && same(argv[1], "--start")) return start_plan();
+  if (argc && same(last_part(argv[0]), "testbed-runtime")) return command_line(argc, (const char **)argv, (const char **)environment);
   const char **extra = (const char **)argv + 1, **kept = (const char **)environment;
-  struct line beside = {.n = 0};
-  say(&beside, argc ? argv[0] : "");
-  say(&beside, ".plan");
-  if (beside.n == sizeof beside.text) return complain("my own name", "too long");
+  struct text beside = {.n = 0};
+  add(&beside, argc ? argv[0] : "");
+  add(&beside, ".plan");
+  if (beside.cut) return complain("my own name", "too long");
   const char *path = SYS(getpid) == 1 ? "/plan" : variable(kept, "TESTBED_PLAN");
-  if (!path && SYS(faccessat, AT_FDCWD, ADDRESS(beside.text), 4) == 0) path = beside.text;
+  if (!path && SYS(faccessat, AT_FDCWD, ADDRESS(beside.bytes), 4) == 0) path = beside.bytes;
   int wrapper = path != NULL;
   if (!path && argc == 2) path = argv[1];
   if (!path) return complain("usage", "testbed-launcher PLAN");

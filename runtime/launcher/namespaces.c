@@ -5,6 +5,7 @@
 
 #include "steps.h"
 #include "sys.h"
+#include "text.h"
 
 enum { SIGKILL_ = 9, SIGCHLD_ = 17 };
 
@@ -13,14 +14,11 @@ int join_namespace(const struct step *s) {
   return fd < 0 ? fd : close_with(fd, (int)SYS(setns, fd, s->number[0]));
 }
 
-/* /proc/PID/<rest>, in `path`, which is large enough. */
-static const char *of_process(char *path, long pid, const char *rest) {
-  char *end = path + 6 + 20, *at = end;
-  do *--at = (char)('0' + pid % 10); while (pid /= 10);
-  memcpy(path, "/proc/", 6);
-  size_t digits = (size_t)(end - at);
-  for (size_t i = 0; i < digits; i++) path[6 + i] = at[i];
-  memcpy(path + 6 + digits, rest, strlen(rest) + 1);
+static struct text of_process(long pid, const char *rest) {
+  struct text path = {.n = 0};
+  add(&path, "/proc/");
+  add_number(&path, pid);
+  add(&path, rest);
   return path;
 }
 
@@ -38,11 +36,10 @@ int new_user_namespace(const struct step *s) {
   long pid = SYS(clone3, ADDRESS(&args), sizeof args);
   if (pid < 0) return (int)pid;
   while (pid == 0) SYS(ppoll, 0, 0, 0, 0, 0);
-  char path[64];
-  int result = write_map(of_process(path, pid, "/uid_map"), s->string[0], s->length[0]);
-  if (result == 0) result = write_map(of_process(path, pid, "/gid_map"), s->string[1], s->length[1]);
+  int result = write_map(of_process(pid, "/uid_map").bytes, s->string[0], s->length[0]);
+  if (result == 0) result = write_map(of_process(pid, "/gid_map").bytes, s->string[1], s->length[1]);
   if (result == 0) {
-    int fd = (int)SYS(openat, AT_FDCWD, ADDRESS(of_process(path, pid, "/ns/user")), O_RDONLY | O_CLOEXEC);
+    int fd = (int)SYS(openat, AT_FDCWD, ADDRESS(of_process(pid, "/ns/user").bytes), O_RDONLY | O_CLOEXEC);
     result = place(fd, (int)s->number[0]);
   }
   SYS(kill, pid, SIGKILL_);

@@ -14,8 +14,7 @@ static size_t padded(size_t n) { return (n + 7) & ~(size_t)7; }
 uint32_t plan_string_length(const uint8_t *string) { return u32(string); }
 const uint8_t *plan_next_string(const uint8_t *string) { return string + padded(4 + (size_t)u32(string) + 1); }
 
-/* The size of the encoded string at `offset`, or 0 when it does not fit or is not terminated. */
-static size_t string_size(const uint8_t *bytes, size_t size, size_t offset) {
+size_t plan_string_size(const uint8_t *bytes, size_t size, size_t offset) {
   if (offset > size || size - offset < 8) return 0;
   size_t length = u32(bytes + offset), all = padded(4 + length + 1);
   if (all > size - offset || bytes[offset + 4 + length] != 0) return 0;
@@ -45,7 +44,7 @@ static size_t step_size(const uint8_t *bytes, size_t size, size_t offset) {
   if (operation == 0 || operation >= OP_END || strings < strings_needed(operation)) return 0;
   size_t at = offset + STEP_SIZE + padded(4 * (size_t)u16(bytes + offset + 2));
   for (uint32_t i = 0; i < strings; i++) {
-    size_t n = string_size(bytes, size, at);
+    size_t n = plan_string_size(bytes, size, at);
     if (n == 0) return 0;
     at += n;
   }
@@ -70,7 +69,7 @@ const char *plan_read(struct plan *plan, const uint8_t *bytes, size_t size) {
   plan->child_count = u32(bytes + 16);
   plan->clone_flags = u64(bytes + 24);
   if (plan->parent_count > MAX_STEPS || plan->child_count > MAX_STEPS) return "too many steps";
-  size_t at = HEADER_SIZE, n = string_size(bytes, size, at);
+  size_t at = HEADER_SIZE, n = plan_string_size(bytes, size, at);
   if (n == 0) return "malformed cgroup name";
   plan->into_cgroup = (const char *)bytes + at + 4;
   at += n;

@@ -98,6 +98,8 @@ void plan_arguments(struct plan *plan, const char **pointers, const char **extra
 /* Decode the step at *offset of a checked plan and move *offset to the next. */
 void plan_step(const struct plan *plan, size_t *offset, struct step *step);
 
+/* The size of the encoded string at `offset`, or 0 when it does not fit or is not terminated. */
+size_t plan_string_size(const uint8_t *bytes, size_t size, size_t offset);
 /* The encoded string after the one at `string`, and a string's length. */
 const uint8_t *plan_next_string(const uint8_t *string);
 uint32_t plan_string_length(const uint8_t *string);

@@ -59,7 +59,11 @@ _FIRST_MAP, _FIRST_HELD = 112, 128
 
 @dataclass(frozen=True)
 class Choices:
-    """What the command line adds: ``rootfs`` absolute, the cgroup's name (empty: none), and the flags of create."""
+    """What the command line adds: ``rootfs`` absolute, the cgroup's name (empty: none), and the flags of create.
+
+    ``at_once``: the process is executed without waiting for anybody; only a container with nothing to do in between
+    can be started so.
+    """
 
     rootfs: str
     cgroup: str
@@ -67,6 +71,7 @@ class Choices:
     pivot: bool = True
     keyring: str = ""
     rootless: bool = False
+    at_once: bool = False
 
 
 def _kinds(config: Config) -> dict[str, str]:
@@ -93,7 +98,8 @@ def _parent_steps(config: Config, found: Hierarchies, choices: Choices) -> list[
 
 def _namespace_steps(config: Config, choices: Choices) -> list[s.Step]:
     kinds = _kinds(config)
-    steps: list[s.Step] = [s.Sync(RECORDED, "the process is there; its maps of ids and its record are to be written")]
+    recorded = s.Sync(RECORDED, "the process is there; its maps of ids and its record are to be written")
+    steps: list[s.Step] = [] if choices.at_once else [recorded]
     if "user" in kinds:
         steps.append(s.SetUser(0, 0, keep_groups=choices.rootless))
     steps.append(s.Undumpable())
@@ -322,7 +328,7 @@ def bundle_plan(config: Config, found: Hierarchies, bundle: str, choices: Choice
     created: tuple[s.Step, ...] = ()
     if hooks.prestart or hooks.create_runtime or hooks.create_container:
         created = (s.Sync(CREATED, "the mounts are made; hooks run before the root is entered"),)
-    starting: tuple[s.Step, ...] = (s.AwaitStart(),)
+    starting: tuple[s.Step, ...] = () if choices.at_once else (s.AwaitStart(),)
     if hooks.start_container:
         starting += (s.Sync(STARTING, "it is being started; hooks run inside"),)
     child: list[s.Step] = [

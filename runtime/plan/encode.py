@@ -19,14 +19,15 @@ MAGIC = b"TBPLAN\x02\n"
 _HEADER = struct.Struct("<8sIIIIQ")
 _STEP = struct.Struct("<HHIQQQQQQ")
 _LENGTH = struct.Struct("<I")
-_RAW = (Netlink, SetUser, SeccompFilter, DeviceFilter, Affinity)  # their strings are bytes, not C strings
+RAW = (Netlink, SetUser, SeccompFilter, DeviceFilter, Affinity)  # their strings are bytes, not C strings
 
 
 def _padded(data: bytes) -> bytes:
     return data + bytes(-len(data) % 8)
 
 
-def _string(value: bytes) -> bytes:
+def encode_string(value: bytes) -> bytes:
+    """A string as plans have them."""
     return _padded(_LENGTH.pack(len(value)) + value + b"\0")
 
 
@@ -34,13 +35,13 @@ def _string(value: bytes) -> bytes:
 def _step(step: Step) -> bytes:
     numbers = (*step.numbers(), 0, 0, 0, 0, 0, 0)[:6]
     strings = step.strings()
-    if not isinstance(step, _RAW):
+    if not isinstance(step, RAW):
         for value in strings:
             if b"\0" in value:
                 raise UsageError(f"plan step {type(step).__name__}: {value!r} holds a NUL byte")
     errnos = b"".join(errno.to_bytes(4, "little") for errno in step.tolerate)
     head = _STEP.pack(step.op, len(step.tolerate), len(strings), *numbers)
-    return head + _padded(errnos) + b"".join(_string(value) for value in strings)
+    return head + _padded(errnos) + b"".join(encode_string(value) for value in strings)
 
 
 def encode(plan: Plan) -> bytes:
@@ -48,7 +49,7 @@ def encode(plan: Plan) -> bytes:
 
     Raises UsageError when a string that becomes a C string holds a NUL byte.
     """
-    body = _string(plan.into_cgroup.encode()) + b"".join(_step(step) for step in plan.steps())
+    body = encode_string(plan.into_cgroup.encode()) + b"".join(_step(step) for step in plan.steps())
     total = _HEADER.size + len(body)
     header = _HEADER.pack(MAGIC, total, len(plan.parent), len(plan.child), 0, plan.clone_flags)
     return header + body

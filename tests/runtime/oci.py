@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 import tempfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from runtime.config.decode import encode
 from runtime.config.default import default_config
+from runtime.launcher.build import COMMAND
 
 
 @dataclass
@@ -23,7 +24,7 @@ class Runtime:
     bundle: Path
 
     def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "runtime.cli", "--root", str(self.root), *arguments]
+        return [str(COMMAND), "--root", str(self.root), *arguments]
 
     def __call__(self, *arguments: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:  # a container may keep them open
@@ -41,6 +42,39 @@ class Runtime:
             done = subprocess.CompletedProcess(arguments, code, out.read(), err.read())
         assert not check or done.returncode == 0, done.stderr
         return done
+
+    def calls(self, *arguments: str, of_children: bool = False) -> list[tuple[str, int]]:
+        """The system calls that a command makes, in order, each with how often it has been made by then; or those that
+        only the processes make that it starts."""
+        with tempfile.NamedTemporaryFile("r") as trace:
+            command = ["strace", "-f", "-qq", "-o", trace.name, *self.command(*arguments)]
+            subprocess.run(command, cwd=self.bundle, stdin=subprocess.DEVNULL, check=True, timeout=60)
+            lines = [line.split(maxsplit=1) for line in trace.read().splitlines() if "(" in line]
+        first = lines[0][0]
+        own = [rest.partition("(")[0] for pid, rest in lines if pid == first]
+        others = [rest.partition("(")[0] for pid, rest in lines if pid != first]
+        seen: Counter[str] = Counter()
+        found = []
+        for call in [call for call in others if call not in own] if of_children else own:
+            seen[call] += 1
+            if call.isidentifier() and call not in ("execve", "exit_group"):
+                found.append((call, seen[call]))
+        return found
+
+    def killed_at(self, call: str, number: int, *arguments: str, children: bool = False) -> bool:
+        """Run a command, whose process, or one that it starts, is killed at its call of this number; whether it was."""
+        inject = [
+            "strace",
+            *(["-f"] if children else []),
+            "-qq",
+            "-o/dev/null",
+            f"-einject={call}:signal=KILL:when={number}",
+        ]
+        null = subprocess.DEVNULL
+        command = [*inject, *self.command(*arguments)]
+        return (
+            subprocess.run(command, cwd=self.bundle, stdin=null, stdout=null, stderr=null, timeout=60).returncode != 0
+        )
 
     def state(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self("state", name).stdout)

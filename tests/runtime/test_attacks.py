@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from runtime.config.decode import encode
 from runtime.launcher import STATIC_BINARY, Launch
 from runtime.plan import steps as s
+from runtime.seccomp.default import default_profile
 from tests.runtime.oci import Runtime
 from tests.runtime.test_lifecycle import oci
 
@@ -229,3 +232,52 @@ def test_two_operations_at_once_are_one_after_the_other(oci: Runtime) -> None:
         assert process.wait(30) in (0, 1)
     oci("delete", "--force", "a")
     assert json.loads(oci("list", "--format", "json").stdout) == []
+
+
+CALLS = """
+#include <errno.h>
+#include <linux/bpf.h>
+#include <sched.h>
+#include <stdio.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#define TRY(name, call) printf("%s %d\\n", name, (call) < 0 ? errno : 0)
+int main(void) {
+  union bpf_attr attribute = {.map_type = BPF_MAP_TYPE_ARRAY, .key_size = 4, .value_size = 4, .max_entries = 1};
+  TRY("getpid", syscall(SYS_getpid));
+  TRY("keyctl", syscall(SYS_keyctl, 0, -3, 1));
+  TRY("add_key", syscall(SYS_add_key, "user", "x", "y", 1, -3));
+  TRY("bpf", syscall(SYS_bpf, BPF_MAP_CREATE, &attribute, sizeof attribute));
+  TRY("userfaultfd", syscall(SYS_userfaultfd, 0));
+  TRY("unshare", unshare(CLONE_NEWUSER));
+  TRY("clone", syscall(SYS_clone, CLONE_NEWUSER | 17, 0, 0, 0, 0));
+  TRY("clone3", syscall(SYS_clone3, &attribute, 64));
+  TRY("mount", mount("none", "/proc", "tmpfs", 0, 0));
+  TRY("setns", syscall(SYS_setns, 0, 0));
+  TRY("open_by_handle_at", syscall(SYS_open_by_handle_at, 0, 0, 0));
+  TRY("kexec_load", syscall(SYS_kexec_load, 0, 0, 0, 0));
+  TRY("init_module", syscall(SYS_init_module, 0, 0, 0));
+  TRY("ptrace", syscall(SYS_ptrace, 16, 1, 0, 0));
+  TRY("perf_event_open", syscall(SYS_perf_event_open, 0, 0, 0, 0, 0));
+  return 0;
+}
+"""
+
+
+def test_doors_into_the_kernel_are_shut_by_the_default_seccomp_profile(oci: Runtime, tmp_path: Path) -> None:
+    """From inside a container of the command line, by a program of an attacker's own."""
+    (tmp_path / "calls.c").write_text(CALLS)
+    program = oci.bundle / "rootfs" / "calls"
+    subprocess.run(["gcc", "-static", "-w", "-o", str(program), str(tmp_path / "calls.c")], check=True)
+    config = oci.config()
+    names = tuple(config["process"]["capabilities"]["bounding"])
+    config["linux"]["seccomp"] = encode(default_profile(names))
+    oci.configure(config)
+    oci.shell("/calls")
+    found = dict(line.split() for line in oci("run", "a").stdout.splitlines())
+    assert found.pop("getpid") == "0" and len(found) == 14
+    assert found.pop("clone3") == str(errno.ENOSYS)  # so that C libraries take clone, whose flags a filter can see
+    ptrace = found.pop("ptrace")
+    assert ptrace in (str(errno.EPERM), str(errno.ESRCH)), "its own container's processes it may trace"
+    assert set(found.values()) == {str(errno.EPERM)}, found

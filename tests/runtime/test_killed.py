@@ -1,10 +1,9 @@
-"""The command line killed at any moment: delete --force brings back a clean host, and the state is never torn."""
+"""The command line killed at any step: delete --force brings back a clean host, and the state is never torn."""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
 import time
 from pathlib import Path
 
@@ -17,23 +16,6 @@ from tests.runtime.test_lifecycle import oci
 
 __all__ = ["oci"]
 pytestmark = pytest.mark.root
-
-MOMENTS = 24
-
-
-def kill_after(runtime: Runtime, seconds: float, *arguments: str) -> bool:
-    """Start a command and kill it after a time; whether it was still running."""
-    with open(os.devnull, "r+b") as null:
-        process = subprocess.Popen(
-            runtime.command(*arguments), cwd=runtime.bundle, stdin=null, stdout=null, stderr=null
-        )
-        try:
-            process.wait(seconds)
-            return False
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            return True
 
 
 def clean(runtime: Runtime, marker: str) -> None:
@@ -62,24 +44,45 @@ def running(marker: str) -> bool:
     return False
 
 
-@pytest.mark.parametrize("operation", ["create", "start", "delete"])
-def test_killed_at_every_moment(oci: Runtime, operation: str) -> None:
-    """The moments divide the time that the command takes; every one is followed by the clean-up."""
+OPERATIONS = {"create": ["create", "a"], "start": ["start", "a"], "delete": ["delete", "--force", "a"]}
+# What an interpreter does to itself while it starts is no step of ours; what others can see is.
+_STEPS = (
+    "mkdir rename unlink unlinkat rmdir write bind listen connect sendto sendmsg recvmsg flock vfork clone clone3 wait4 "
+    "waitid kill pidfd_open pidfd_send_signal memfd_create socket socketpair fsync"
+).split()
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_killed_at_every_step(oci: Runtime, operation: str) -> None:
+    """At each system call of the command that others can see."""
     marker = f"testbed-{os.getpid()}-{operation}"
     oci.shell(f"sleep 1000; : {marker}")
-    arguments = {"create": ["create", "a"], "start": ["start", "a"], "delete": ["delete", "--force", "a"]}[operation]
     if operation != "create":
         oci("create", "a")
-    began = time.monotonic()
-    oci(*arguments)
-    whole = time.monotonic() - began
+    points = [point for point in oci.calls(*OPERATIONS[operation]) if point[0] in _STEPS]
     clean(oci, marker)
     killed = 0
-    for moment in range(MOMENTS):
+    for call, number in points:
         if operation != "create":
             oci("create", "a")
-        killed += kill_after(oci, whole * (moment + 1) / MOMENTS, *arguments)
+        killed += oci.killed_at(call, number, *OPERATIONS[operation])
         for record in oci.root.glob("*/record.json"):
             json.loads(record.read_text())
         clean(oci, marker)
-    assert killed > MOMENTS // 4
+    assert killed > len(points) * 0.8 and len(points) > 10
+
+
+def test_the_launcher_killed_at_every_step(oci: Runtime) -> None:
+    """At each system call that the launcher and the container's process alone make: create fails, and nothing is left
+    even before delete."""
+    marker = f"testbed-{os.getpid()}-launcher"
+    oci.shell(f"sleep 1000; : {marker}")
+    points = oci.calls("create", "a", of_children=True)
+    clean(oci, marker)
+    killed = 0
+    for call, number in points:
+        failed = oci.killed_at(call, number, "create", "a", children=True)
+        killed += failed
+        assert failed != (oci.root / "a").exists(), (call, number)
+        clean(oci, marker)
+    assert killed > len(points) * 0.8 and len(points) > 40

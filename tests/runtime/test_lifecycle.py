@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import pty
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 import time
@@ -343,3 +346,55 @@ def test_mappings_that_cannot_be_are_refused(oci: Runtime, mount: dict[str, Any]
     config["mounts"].append({"destination": "/mapped", **mount})
     oci.configure(config)
     assert words in oci("create", "a", check=False).stderr
+
+
+NOTIFICATION_RECEIVE, NOTIFICATION_SEND = 0xC0502100, 0xC0182101  # SECCOMP_IOCTL_NOTIF_*, linux/seccomp.h
+
+
+@pytest.mark.parametrize("when", ["run", "exec"])
+def test_a_seccomp_listener_decides(oci: Runtime, tmp_path: Path, when: str) -> None:
+    """It gets the descriptor with the state, and the container the answer that it gives."""
+    path = tmp_path / "listener"
+    config = oci.config()
+    config["linux"]["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "listenerPath": str(path),
+        "listenerMetadata": "for the test",
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}],
+    }
+    oci.configure(config)
+    oci.shell("sleep 1000" if when == "exec" else "mkdir /made; echo $?")
+    (oci.bundle / "rootfs" / "bin" / "mkdir").symlink_to("busybox")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        listening.bind(str(path))
+        listening.listen(2)
+        command = oci.command("run", "a")
+        process = subprocess.Popen(command, cwd=oci.bundle, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        message, descriptor = accepted(listening)
+        first = process
+        if when == "exec":
+            os.close(descriptor)
+            command = oci.command("exec", "a", "sh", "-c", "mkdir /made; echo $?")
+            process = subprocess.Popen(
+                command, cwd=oci.bundle, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+            message, descriptor = accepted(listening)
+        assert (message["fds"], message["metadata"]) == (["seccompFd"], "for the test")
+        assert message["state"]["id"] == "a" and message["pid"] > 0
+        request = bytearray(80)
+        fcntl.ioctl(descriptor, NOTIFICATION_RECEIVE, request)
+        (cookie,) = struct.unpack_from("=Q", request)
+        fcntl.ioctl(descriptor, NOTIFICATION_SEND, struct.pack("=QqiI", cookie, 0, -errno.EDQUOT, 0))
+        output, errors = process.communicate(timeout=30)
+        assert (output, "quota" in errors.lower()) == ("1\n", True), errors
+        os.close(descriptor)
+    if when == "exec":
+        oci("kill", "a", "KILL")
+        first.communicate(timeout=30)
+
+
+def accepted(listening: socket.socket) -> tuple[dict[str, Any], int]:
+    listening.settimeout(30)
+    with listening.accept()[0] as channel:
+        data, descriptors, _, _ = socket.recv_fds(channel, 1 << 16, 1)
+    return json.loads(data), descriptors[0]

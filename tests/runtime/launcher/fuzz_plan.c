@@ -1,10 +1,38 @@
-/* libFuzzer's door to the plan reader: whatever the bytes are, reading and walking them must stay within them. */
+/* libFuzzer's door to the readers of plans and of prepared runs: whatever the bytes are, reading, walking and filling
+ * them in must stay within them. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "plan.h"
+#include "prepared.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void fill_exactly(const uint8_t *string, const char *id) {
+  uint8_t *to = malloc(filled_size(string + 4, plan_string_length(string), id));
+  fill(to, string, id);
+  free(to);
+}
+
+static void fill_a_plan(const struct plan *plan, const char *id) {
+  uint8_t *to = malloc(filled_size(plan->bytes, plan->size, id));
+  struct plan filled;
+  size_t size = fill_plan(to, plan, id);
+  if (plan_read(&filled, to, size)) abort(); /* what was a plan is one afterwards */
+  free(to);
+}
+
+static void read_prepared(const uint8_t *bytes, size_t size) {
+  static const char id[] = "a-longer-id";
+  struct prepared prepared;
+  if (prepared_read(&prepared, bytes, size)) return;
+  fill_exactly(prepared.record, id);
+  const uint8_t *string = prepared.directories;
+  for (uint32_t i = 0; i < prepared.directory_count + prepared.parent_count; i++, string = plan_next_string(string))
+    fill_exactly(string, id);
+  fill_a_plan(&prepared.host, id);
+  fill_a_plan(&prepared.container, id);
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   uint8_t *bytes = malloc(size ? size : 1); /* a block of its own, so that the sanitizer sees its end */
@@ -13,6 +41,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     uint32_t length = (uint32_t)size;
     memcpy(bytes + 8, &length, sizeof length);
   }
+  read_prepared(bytes, size);
   struct plan plan;
   if (plan_read(&plan, bytes, size) == NULL) {
     size_t offset = plan.first_step, total = 0;

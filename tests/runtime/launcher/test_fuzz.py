@@ -10,8 +10,11 @@ import pytest
 from runtime.launcher.build import HERE
 from runtime.plan import steps as s
 from runtime.plan.encode import encode
+from runtime.prepared import MARK, assemble
 
 EXECUTIONS = 400_000
+RECORD = f'{{"id": "{MARK}"}}'
+INPUTS = [("h/config.json", b"{}"), ("s/code.py", bytes(24))]
 SEEDS = (
     s.Plan((s.Exec(("/bin/true", "a"), ("A=b",), "/bin"),), (s.Write("/x", ("a", "b"), tolerate=(1, 2)),)),
     s.Plan((s.Mount("a", "b", "c", 1, "d"), s.SetUser(1, 2, (3, 4)), s.Chdir("/")), into_cgroup="/c"),
@@ -21,7 +24,7 @@ SEEDS = (
 def test_no_plan_makes_the_reader_leave_its_bytes(tmp_path: Path) -> None:
     binary, corpus = tmp_path / "fuzz", tmp_path / "corpus"
     flags = ["-g", "-O1", "-D_GNU_SOURCE", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"]
-    sources = [str(Path(__file__).with_name("fuzz_plan.c")), str(HERE / "plan.c")]
+    sources = [str(Path(__file__).with_name("fuzz_plan.c")), str(HERE / "plan.c"), str(HERE / "prepared.c")]
     try:
         built = subprocess.run(
             ["clang", *flags, f"-I{HERE}", "-o", str(binary), *sources], capture_output=True, text=True
@@ -34,6 +37,7 @@ def test_no_plan_makes_the_reader_leave_its_bytes(tmp_path: Path) -> None:
     corpus.mkdir()
     for number, plan in enumerate(SEEDS):
         (corpus / str(number)).write_bytes(encode(plan))
+    (corpus / "prepared").write_bytes(assemble(RECORD, INPUTS, ["/cg/x/" + MARK], ["/cg/x"], 0, SEEDS[0], SEEDS[1]))
     command = [str(binary), f"-runs={EXECUTIONS}", "-seed=1", "-max_len=4096", "-print_final_stats=1", str(corpus)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]

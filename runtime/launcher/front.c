@@ -1,0 +1,421 @@
+/* `testbed-runtime run ID`, without an interpreter: what it does with a bundle was worked out by the interpreter the
+ * first time (runtime/prepared.py), with all that this rests on. Where that is as it was, it is done again here, for
+ * another id; everything else, and whatever fails, is the interpreter's, which does it anew and explains. */
+#include "front.h"
+
+#include <asm/signal.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <linux/stat.h>
+
+#include "prepared.h"
+#include "steps.h"
+#include "sys.h"
+#include "text.h"
+
+#ifndef PYTHON
+#define PYTHON "/usr/bin/python3"
+#endif
+
+enum { UNPREPARED = -1, SEQPACKET = 5 | O_CLOEXEC, UNIX = 1, ADD_SEALS = 1033, ALL_SEALS = 15, EXCLUSIVE = 2, REMOVE_DIRECTORY = 0x200 };
+enum { BUSY_TRIES = 200 };
+
+struct run {
+  const char *root, *bundle, *id;
+  struct prepared prepared;
+  struct text place; /* the container's state */
+  int lock;
+};
+
+/* --- what a prepared run rests on ------------------------------------------------------------------------- */
+
+/* At most `size` bytes of a file; their number, or a negative errno. */
+static long read_file(const char *path, uint8_t *to, size_t size) {
+  int fd = (int)SYS(openat, AT_FDCWD, ADDRESS(path), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return fd;
+  long n, all = 0;
+  while ((size_t)all < size && (n = SYS(read, fd, ADDRESS(to + all), size - (size_t)all)) > 0) all += n;
+  SYS(close, fd);
+  return all;
+}
+
+static int holds(const char *path, const uint8_t *expected, size_t n) {
+  uint8_t *found = map(-1, n + 1);
+  return found && read_file(path, found, n + 1) == (long)n && memcmp(found, expected, n) == 0;
+}
+
+/* Size and time of the last change, as three little-endian u64. */
+static int looks_as(const char *path, const uint8_t *expected, size_t n) {
+  struct statx s;
+  if (SYS(statx, AT_FDCWD, ADDRESS(path), 0, STATX_SIZE | STATX_MTIME, ADDRESS(&s)) < 0) return 0;
+  uint64_t found[3] = {s.stx_size, (uint64_t)s.stx_mtime.tv_sec, s.stx_mtime.tv_nsec};
+  return n == sizeof found && memcmp(found, expected, n) == 0;
+}
+
+/* Where a path leads, symbolic links followed. */
+static struct text resolved(const char *path) {
+  struct text link = {.n = 0}, found = {.n = 0};
+  int fd = (int)SYS(openat, AT_FDCWD, ADDRESS(path), O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return found;
+  add(&link, "/proc/self/fd/");
+  add_number(&link, fd);
+  long n = SYS(readlinkat, AT_FDCWD, ADDRESS(link.bytes), ADDRESS(found.bytes), sizeof found.bytes - 1);
+  SYS(close, fd);
+  found.n = n > 0 ? (size_t)n : 0;
+  found.bytes[found.n] = 0;
+  return found;
+}
+
+static int leads_to(const char *path, const uint8_t *expected, size_t n) {
+  struct text found = resolved(path);
+  return found.n == n && memcmp(found.bytes, expected, n) == 0;
+}
+
+static int has_cgroup(const uint8_t *line, size_t n) {
+  static const char words[] = " - cgroup";
+  for (size_t i = 0; i + sizeof words - 1 <= n; i++)
+    if (memcmp(line + i, words, sizeof words - 1) == 0) return 1;
+  return 0;
+}
+
+/* The lines of /proc/self/mountinfo that are about cgroups. */
+static int mounts_are(const char *path, const uint8_t *expected, size_t n) {
+  enum { LARGEST = 1 << 20 };
+  uint8_t *found = map(-1, LARGEST);
+  long size = found ? read_file(path, found, LARGEST) : 0;
+  if (size <= 0 || size == LARGEST) return 0;
+  size_t seen = 0;
+  for (long begin = 0, end; begin < size; begin = end) {
+    for (end = begin; end < size && found[end] != '\n'; end++) continue;
+    end += end < size;
+    size_t length = (size_t)(end - begin);
+    if (!has_cgroup(found + begin, length)) continue;
+    if (seen + length > n || memcmp(expected + seen, found + begin, length) != 0) return 0;
+    seen += length;
+  }
+  return seen == n;
+}
+
+static int as_it_was(const struct prepared *prepared) {
+  const uint8_t *input = prepared->inputs;
+  for (uint32_t i = 0; i < prepared->input_count; i++) {
+    const char *path = (const char *)input + 4;
+    const uint8_t *expected = plan_next_string(input);
+    size_t n = plan_string_length(expected);
+    int same_as_then = 0;
+    switch (*path) {
+    case 'h': same_as_then = holds(path + 1, expected + 4, n); break;
+    case 's': same_as_then = looks_as(path + 1, expected + 4, n); break;
+    case 'l': same_as_then = leads_to(path + 1, expected + 4, n); break;
+    case 'm': same_as_then = mounts_are(path + 1, expected + 4, n); break;
+    }
+    if (!same_as_then) return 0;
+    input = plan_next_string(expected);
+  }
+  return 1;
+}
+
+/* The bundle's prepared run is found by the FNV-1a hash of where the bundle is; its inputs then say it for sure. */
+static int find(struct run *run) {
+  struct text bundle = resolved(run->bundle), path = {.n = 0};
+  uint64_t hash = 0xcbf29ce484222325;
+  for (size_t i = 0; i < bundle.n; i++) hash = (hash ^ (uint8_t)bundle.bytes[i]) * 0x100000001b3;
+  add(&path, run->root);
+  add(&path, "/@prepared/");
+  for (int shift = 60; shift >= 0; shift -= 4) add(&path, (char[]){"0123456789abcdef"[hash >> shift & 15], 0});
+  int fd = (int)SYS(openat, AT_FDCWD, ADDRESS(path.bytes), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+  struct statx status;
+  if (path.cut || fd < 0 || SYS(statx, fd, ADDRESS(""), AT_EMPTY_PATH, STATX_SIZE | STATX_UID, ADDRESS(&status)) < 0) return 0;
+  const uint8_t *bytes = status.stx_size && status.stx_uid == 0 ? map(fd, status.stx_size) : NULL;
+  SYS(close, fd);
+  return bytes && !prepared_read(&run->prepared, bytes, status.stx_size) && as_it_was(&run->prepared);
+}
+
+/* --- the container's state, as runtime/state.py has it ---------------------------------------------------- */
+
+static struct text state_file(const struct run *run, const char *name) {
+  struct text path = run->place;
+  add(&path, name);
+  return path;
+}
+
+static int replace(const struct run *run, const char *name, const uint8_t *bytes, size_t n) {
+  struct text path = state_file(run, name), new = state_file(run, "/new");
+  int fd = (int)SYS(openat, AT_FDCWD, ADDRESS(new.bytes), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  if (fd < 0) return fd;
+  long written = SYS(write, fd, ADDRESS(bytes), n);
+  SYS(close, fd);
+  if (written != (long)n) return -EIO;
+  return (int)SYS(renameat2, AT_FDCWD, ADDRESS(new.bytes), AT_FDCWD, ADDRESS(path.bytes), 0);
+}
+
+static int lock(struct run *run) {
+  run->lock = (int)SYS(openat, AT_FDCWD, ADDRESS(state_file(run, "/lock").bytes), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  return run->lock < 0 ? run->lock : (int)SYS(flock, run->lock, EXCLUSIVE);
+}
+
+/* The 22nd field of /proc/PID/stat, counted from behind the command, which may hold anything. */
+static long start_time(long pid) {
+  struct text path = {.n = 0};
+  add(&path, "/proc/");
+  add_number(&path, pid);
+  add(&path, "/stat");
+  uint8_t line[2048];
+  long n = read_file(path.bytes, line, sizeof line), at = n - 1, value = 0;
+  while (at > 0 && line[at] != ')') at--;
+  for (int spaces = 0; at < n && spaces < 20; at++) spaces += line[at] == ' ';
+  for (; at < n && line[at] >= '0' && line[at] <= '9'; at++) value = value * 10 + line[at] - '0';
+  return value;
+}
+
+static int record_process(const struct run *run, long pid) {
+  struct text words = {.n = 0};
+  add_number(&words, pid);
+  add(&words, " ");
+  add_number(&words, start_time(pid));
+  add(&words, "\n");
+  return replace(run, "/process", (const uint8_t *)words.bytes, words.n);
+}
+
+static int record(const struct run *run) {
+  const uint8_t *text = run->prepared.record;
+  uint8_t *filled = map(-1, filled_size(text + 4, plan_string_length(text), run->id));
+  return filled ? replace(run, "/record.json", filled, fill(filled, text, run->id)) : -ENOMEM;
+}
+
+static int remove_directory(const char *path, int tries) {
+  struct __kernel_timespec { long long s, ns; } pause = {0, 1000000};
+  int result;
+  while ((result = (int)SYS(unlinkat, AT_FDCWD, ADDRESS(path), REMOVE_DIRECTORY)) == -EBUSY && --tries > 0)
+    SYS(nanosleep, ADDRESS(&pause), 0);
+  return result == -ENOENT ? 0 : result;
+}
+
+static int remove_cgroups(const struct run *run) {
+  const uint8_t *string = run->prepared.directories;
+  uint32_t own = run->prepared.directory_count;
+  for (uint32_t i = 0; i < own + run->prepared.parent_count; i++, string = plan_next_string(string)) {
+    uint8_t path[4096];
+    if (filled_size(string + 4, plan_string_length(string), run->id) > sizeof path) return -ENAMETOOLONG;
+    fill(path, string, run->id);
+    int result = remove_directory((const char *)path, i < own ? BUSY_TRIES : 1);
+    if (result < 0 && i < own) return result; /* those above may be others' too */
+  }
+  return 0;
+}
+
+static void forget(const struct run *run) {
+  static const char names[][16] = {"/new", "/process", "/record.json", "/lock"};
+  for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
+    SYS(unlinkat, AT_FDCWD, ADDRESS(state_file(run, names[i]).bytes), 0);
+  remove_directory(run->place.bytes, 1);
+}
+
+/* --- processes -------------------------------------------------------------------------------------------- */
+
+static const uint64_t PASSED_ON = 1 << (SIGTERM - 1) | 1 << (SIGINT - 1) | 1 << (SIGHUP - 1) | 1 << (SIGQUIT - 1) |
+                                  1 << (SIGUSR1 - 1) | 1 << (SIGUSR2 - 1) | 1 << (SIGCHLD - 1);
+
+static void set_mask(uint64_t mask) { SYS(rt_sigprocmask, SIG_SETMASK, ADDRESS(&mask), 0, sizeof mask); }
+
+static int in_memory(const char *name, const void *bytes, size_t n) {
+  int fd = (int)SYS(memfd_create, ADDRESS(name), 3 /* MFD_CLOEXEC | MFD_ALLOW_SEALING */);
+  if (fd < 0 || !bytes) return fd;
+  return SYS(write, fd, ADDRESS(bytes), n) == (long)n ? fd : close_with(fd, -EIO);
+}
+
+/* What a container finds behind /proc/PID/exe while it is being made must be no file of the host, nor be writable. */
+static int sealed_launcher(void) {
+  struct statx status;
+  int fd = (int)SYS(openat, AT_FDCWD, ADDRESS("/proc/self/exe"), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return fd;
+  int copy = in_memory("testbed-launcher", NULL, 0);
+  long n = SYS(statx, fd, ADDRESS(""), AT_EMPTY_PATH, STATX_SIZE, ADDRESS(&status));
+  if (copy >= 0 && n == 0) n = SYS(sendfile, copy, fd, 0, status.stx_size);
+  SYS(close, fd);
+  if (copy < 0 || n != (long)status.stx_size) return copy < 0 ? copy : close_with(copy, -EIO);
+  return SYS(fcntl, copy, ADD_SEALS, ALL_SEALS) < 0 ? close_with(copy, -EIO) : copy;
+}
+
+static long fork_process(void) {
+  struct clone_args args = {.exit_signal = SIGCHLD};
+  return SYS(clone3, ADDRESS(&args), sizeof args);
+}
+
+static __attribute__((noreturn)) void be_launcher(int launcher, int plan, int channel) {
+  const char *argv[3], *none[1]; /* filled here: the binary holds no pointers, for nothing would relocate them */
+  argv[0] = "testbed-launcher";
+  argv[1] = "--start";
+  argv[2] = none[0] = NULL;
+  if (SYS(dup3, channel, SYNC_FD, 0) == SYNC_FD && SYS(dup3, plan, PLAN_FD, 0) == PLAN_FD)
+    SYS(execveat, launcher, ADDRESS(""), ADDRESS(argv), ADDRESS(none), AT_EMPTY_PATH);
+  for (;;) SYS(exit_group, 125);
+}
+
+/* Start the launcher with the container's plan. Returns our end of the socket; `pid` is the launcher's. */
+static int start_launcher(const struct run *run, long *pid) {
+  const struct plan *template = &run->prepared.container;
+  uint8_t *bytes = map(-1, filled_size(template->bytes, template->size, run->id));
+  int ends[2] = {-1, -1}, launcher = sealed_launcher();
+  int plan = bytes ? in_memory("testbed-plan", bytes, fill_plan(bytes, template, run->id)) : -ENOMEM;
+  int result = launcher < 0 || plan < 0 ? -ENOMEM : (int)SYS(socketpair, UNIX, SEQPACKET, 0, ADDRESS(ends));
+  if (result == 0 && (ends[1] >= SYNC_FD || plan >= SYNC_FD || launcher >= SYNC_FD)) result = -EMFILE;
+  if (result == 0) {
+    *pid = fork_process();
+    if (*pid == 0) be_launcher(launcher, plan, ends[1]);
+    result = *pid < 0 ? (int)*pid : 0;
+  }
+  if (launcher >= 0) SYS(close, launcher);
+  if (plan >= 0) SYS(close, plan);
+  if (ends[1] >= 0) SYS(close, ends[1]);
+  return result < 0 ? result : ends[0];
+}
+
+static int wait_for(long pid) {
+  int status = 0;
+  while (SYS(wait4, pid, ADDRESS(&status), 0, 0) == -EINTR) continue;
+  return status & 0x7f ? 128 + (status & 0x7f) : status >> 8 & 0xff;
+}
+
+/* Start the container's process; its pid once it has executed its program, or a negative errno and no process left. */
+static long start(const struct run *run) {
+  long launcher = 0, pid = 0, n;
+  int channel = start_launcher(run, &launcher), failed = 0;
+  if (channel < 0) return channel;
+  struct message message;
+  while ((n = SYS(read, channel, ADDRESS(&message), sizeof message)) == (long)sizeof message || n == -EINTR) {
+    if (n < 0) continue;
+    if (message.kind == MESSAGE_PID) pid = message.number;
+    if (message.kind == MESSAGE_PID && record_process(run, pid) < 0) failed = 1;
+    if (message.kind != MESSAGE_PID) failed = 1;
+  }
+  SYS(close, channel);
+  wait_for(launcher);
+  if (pid && !failed) return pid;
+  if (pid) {
+    SYS(kill, pid, SIGKILL);
+    wait_for(pid);
+  }
+  return -ECANCELED;
+}
+
+/* Wait for the container's process and pass signals on to it. */
+static int accompany(long pid) {
+  int signals = (int)SYS(signalfd4, -1, ADDRESS(&PASSED_ON), sizeof PASSED_ON, O_CLOEXEC);
+  for (;;) {
+    uint32_t info[32]; /* struct signalfd_siginfo, of which the first is the number */
+    int status = 0;
+    if (SYS(wait4, pid, ADDRESS(&status), 1 /* WNOHANG */, 0) == pid)
+      return status & 0x7f ? 128 + (status & 0x7f) : status >> 8 & 0xff;
+    if (SYS(read, signals, ADDRESS(info), sizeof info) != (long)sizeof info) return wait_for(pid);
+    if (info[0] != SIGCHLD) SYS(kill, pid, info[0]);
+  }
+}
+
+static __attribute__((noreturn)) void interpreter(const char **arguments, size_t count, const char **environment) {
+  const char **argv = map(-1, (4 + count + 1) * sizeof *argv);
+  if (argv) {
+    argv[0] = PYTHON;
+    argv[1] = "-P"; /* the working directory is a bundle's, and no place to import from */
+    argv[2] = "-m";
+    argv[3] = "runtime.cli";
+    memcpy(argv + 4, arguments, count * sizeof *argv);
+    SYS(execve, ADDRESS(PYTHON), ADDRESS(argv), ADDRESS(environment));
+  }
+  static const char words[] = "error: testbed-runtime: " PYTHON " cannot be executed; run ./invoke to set it up\n";
+  SYS(write, 2, ADDRESS(words), sizeof words - 1);
+  for (;;) SYS(exit_group, 5);
+}
+
+/* --- a run ------------------------------------------------------------------------------------------------ */
+
+/* The container's cgroups and state go. What is not simple is the interpreter's. */
+static void end(struct run *run, const char **environment) {
+  int result = lock(run);
+  if (result >= 0) result = remove_cgroups(run);
+  if (result >= 0) {
+    forget(run);
+    return;
+  }
+  if (run->lock >= 0) SYS(close, run->lock);
+  const char *arguments[] = {"--root", run->root, "delete", "--force", run->id};
+  long pid = fork_process();
+  if (pid == 0) {
+    default_signals();
+    interpreter(arguments, sizeof arguments / sizeof *arguments, environment);
+  }
+  if (pid > 0) wait_for(pid);
+}
+
+/* The cgroups, from the host's plan. Whoever else has a cgroup of this name keeps it. */
+static int make_cgroups(const struct run *run) {
+  const struct plan *template = &run->prepared.host;
+  uint8_t *bytes = map(-1, filled_size(template->bytes, template->size, run->id));
+  struct plan plan;
+  struct failure failure;
+  if (!bytes || plan_read(&plan, bytes, fill_plan(bytes, template, run->id))) return -EINVAL;
+  if (perform(&plan, plan.first_step, 0, plan.parent_count, &failure) == 0) return 0;
+  if (failure.step > (int32_t)run->prepared.claim) remove_cgroups(run);
+  return -failure.error;
+}
+
+/* The exit status, or UNPREPARED when nothing was done. */
+static int perform_run(struct run *run, const char **environment) {
+  add(&run->place, run->root);
+  add(&run->place, "/");
+  add(&run->place, run->id);
+  if (run->place.n + 16 > sizeof run->place.bytes || !find(run)) return UNPREPARED;
+  if (SYS(mkdirat, AT_FDCWD, ADDRESS(run->place.bytes), 0700) < 0) return UNPREPARED;
+  long pid = lock(run);
+  if (pid >= 0) pid = record(run);
+  if (pid >= 0) pid = make_cgroups(run);
+  if (pid < 0) {
+    forget(run);
+    return UNPREPARED;
+  }
+  pid = start(run);
+  SYS(close, run->lock);
+  int status = pid < 0 ? UNPREPARED : accompany(pid);
+  end(run, environment);
+  return status;
+}
+
+/* As check_id of runtime/config/validate.py, and not longer than a file's name. */
+static int is_id(const char *text) {
+  size_t n = 0;
+  for (; text[n]; n++) {
+    char c = text[n], lower = (char)(c | 32);
+    if (!((lower >= 'a' && lower <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '+' || c == '-' || c == '.')) return 0;
+  }
+  return n > 0 && n < 200 && !same(text, ".") && !same(text, "..") && *text != '-';
+}
+
+/* [--root DIRECTORY] run [--bundle DIRECTORY] ID; anything else is for the interpreter. */
+static int is_plain_run(int argc, const char **argv, struct run *run) {
+  int i = 1;
+  if (i + 1 < argc && same(argv[i], "--root")) {
+    run->root = argv[i + 1];
+    i += 2;
+  }
+  if (i >= argc || !same(argv[i++], "run")) return 0;
+  if (i + 1 < argc && (same(argv[i], "--bundle") || same(argv[i], "-b"))) {
+    run->bundle = argv[i + 1];
+    i += 2;
+  }
+  if (i + 1 != argc || !is_id(argv[i])) return 0;
+  run->id = argv[i];
+  return SYS(geteuid) == 0;
+}
+
+int command_line(int argc, const char **argv, const char **environment) {
+  struct run run = {.root = "/run/testbed-runtime", .bundle = ".", .lock = -1};
+  if (is_plain_run(argc, argv, &run)) {
+    uint64_t mask = 0;
+    SYS(rt_sigprocmask, SIG_BLOCK, ADDRESS(&PASSED_ON), ADDRESS(&mask), sizeof mask);
+    int status = perform_run(&run, environment);
+    if (status != UNPREPARED) return status;
+    set_mask(mask);
+  }
+  interpreter(argv + 1, (size_t)argc - 1, environment);
+}

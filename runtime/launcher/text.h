@@ -1,0 +1,12 @@
+/* Text of bounded length: paths, and words for a person. */
+#ifndef TESTBED_TEXT_H
+#define TESTBED_TEXT_H
+
+#include <stddef.h>
+
+struct text { char bytes[4096]; size_t n; int cut; }; /* NUL-terminated; `cut` when something did not fit */
+
+void add(struct text *text, const char *more);
+void add_number(struct text *text, long value);
+
+#endif
