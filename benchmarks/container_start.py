@@ -5,9 +5,9 @@
 The floor is the last row of reference/start_floor.c: the fewest system calls for a process with namespaces, an
 overlay root and a pids cgroup, 200 times in a row. crun and runc run the same root directory from a bundle of
 their own `spec` command, without limits, and so does our command line, whose first run of a bundle is the
-interpreter's and whose next ones are not (a row each); our runtime starts through its Python API with all namespaces, overlay,
-cgroup limits, seccomp, /dev and masked paths. As the floor is taken in a row, so are all: each block holds the floor's
-program and 50 runs of every runtime one after another, and the median is taken over all blocks.
+interpreter's and whose next ones are not (a row each). Through its Python API our runtime starts a container with all
+namespaces, overlay, cgroup limits, seccomp, /dev and masked paths. As the floor is taken in a row, so are all: each
+block holds the floor's program and 50 runs of every runtime one after another, and the median is taken over all blocks.
 """
 
 from __future__ import annotations

@@ -174,6 +174,9 @@ def _create(
                     _pass_on(message.descriptor, creation.console_socket or "", "terminal")
                 elif message.kind == LISTENER:
                     _pass_listener(message.descriptor, config, record)
+            if message is None:
+                hint = "its memory limit may be too low for the kernel's own part of it"
+                raise TestbedError(f"create container {place.id}: its process was killed while it was made", hint)
             if creation.pid_file:
                 Path(creation.pid_file).write_text(str(record.pid))
         except StepError as error:

@@ -15,6 +15,7 @@ import socket
 import struct
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -171,12 +172,19 @@ class Launch:
         return None
 
     def known_pid(self) -> int:
-        """The child's pid, for whoever answers its first message: the launcher tells it as soon as it has cloned."""
+        """The child's pid, for whoever answers its first message. The launcher tells it once it has cloned, and ends;
+        raises TestbedError when it ended, killed, without a word."""
         if not self.pid:
-            message = receive(self.channel)
-            if message is None or message.kind != PID:
-                raise TestbedError("the launcher did not say which process it had started")
-            self.pid, self.cloned_ns = message.number, message.value
+            self._reap(self._launcher_pid)
+            self._launcher_pid = 0
+            self.channel.setblocking(False)
+            with suppress(BlockingIOError):
+                message = receive(self.channel)
+                if message is not None and message.kind == PID:
+                    self.pid, self.cloned_ns = message.number, message.value
+            self.channel.setblocking(True)
+            if not self.pid:
+                raise TestbedError("the launcher ended before it said which process it had started")
         return self.pid
 
     def go(self) -> None:

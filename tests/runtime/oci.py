@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +21,15 @@ from runtime.launcher.build import COMMAND
 
 @dataclass
 class Runtime:
-    """The command line with a state root of its own, and the bundle that its containers are made from."""
+    """The command line with a state root of its own, and the bundle that its containers are made from; ``inside`` is
+    what leads a command into the namespaces where it is to run."""
 
     root: Path
     bundle: Path
+    inside: tuple[str, ...] = ()
 
     def command(self, *arguments: str) -> list[str]:
-        return [str(COMMAND), "--root", str(self.root), *arguments]
+        return [*self.inside, str(COMMAND), "--root", str(self.root), *arguments]
 
     def __call__(self, *arguments: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:  # a container may keep them open
@@ -43,38 +48,42 @@ class Runtime:
         assert not check or done.returncode == 0, done.stderr
         return done
 
+    def traced(self, options: Sequence[str], *arguments: str) -> list[tuple[str, str]]:
+        """Run a command under strace: pairs of a pid and what it did. The first pid is the command's, after whose end
+        nobody is traced any more."""
+        null = subprocess.DEVNULL
+        with tempfile.NamedTemporaryFile("r") as trace:
+            command = ["strace", "-I2", "-f", "-q", "-o", trace.name, *options, *self.command(*arguments)]
+            strace = subprocess.Popen(command, cwd=self.bundle, stdin=null, stdout=null, stderr=null)
+            deadline = time.monotonic() + 60
+            ended = re.compile(r"(\d+) .*^\1 +\+\+\+ ", re.MULTILINE | re.DOTALL)
+            while strace.poll() is None and not ended.match(Path(trace.name).read_text()):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            strace.terminate()  # it lets go of a container that goes on
+            strace.wait(30)
+            lines = (line.split(maxsplit=1) for line in trace.read().splitlines())
+            return [(pid, rest) for pid, rest in lines]
+
     def calls(self, *arguments: str, of_children: bool = False) -> list[tuple[str, int]]:
         """The system calls that a command makes, in order, each with how often it has been made by then; or those that
         only the processes make that it starts."""
-        with tempfile.NamedTemporaryFile("r") as trace:
-            command = ["strace", "-f", "-qq", "-o", trace.name, *self.command(*arguments)]
-            subprocess.run(command, cwd=self.bundle, stdin=subprocess.DEVNULL, check=True, timeout=60)
-            lines = [line.split(maxsplit=1) for line in trace.read().splitlines() if "(" in line]
-        first = lines[0][0]
-        own = [rest.partition("(")[0] for pid, rest in lines if pid == first]
-        others = [rest.partition("(")[0] for pid, rest in lines if pid != first]
+        lines = [(pid, rest.partition("(")[0]) for pid, rest in self.traced([], *arguments) if "(" in rest]
+        own = [call for pid, call in lines if pid == lines[0][0]]
+        others = [call for pid, call in lines if pid != lines[0][0]]
         seen: Counter[str] = Counter()
         found = []
         for call in [call for call in others if call not in own] if of_children else own:
             seen[call] += 1
-            if call.isidentifier() and call not in ("execve", "exit_group"):
+            if call.isidentifier() and call not in ("execve", "execveat", "exit_group"):
                 found.append((call, seen[call]))
         return found
 
-    def killed_at(self, call: str, number: int, *arguments: str, children: bool = False) -> bool:
-        """Run a command, whose process, or one that it starts, is killed at its call of this number; whether it was."""
-        inject = [
-            "strace",
-            *(["-f"] if children else []),
-            "-qq",
-            "-o/dev/null",
-            f"-einject={call}:signal=KILL:when={number}",
-        ]
-        null = subprocess.DEVNULL
-        command = [*inject, *self.command(*arguments)]
-        return (
-            subprocess.run(command, cwd=self.bundle, stdin=null, stdout=null, stderr=null, timeout=60).returncode != 0
-        )
+    def killed_at(self, call: str, number: int, *arguments: str) -> bool:
+        """Run a command that is killed, or one of the processes that it starts is, at the call of this number; whether
+        the command failed."""
+        lines = self.traced([f"-einject={call}:signal=KILL:when={number}"], *arguments)
+        return (lines[0][0], "+++ exited with 0 +++") not in lines
 
     def state(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self("state", name).stdout)

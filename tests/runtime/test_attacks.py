@@ -269,7 +269,7 @@ def test_doors_into_the_kernel_are_shut_by_the_default_seccomp_profile(oci: Runt
     """From inside a container of the command line, by a program of an attacker's own."""
     (tmp_path / "calls.c").write_text(CALLS)
     program = oci.bundle / "rootfs" / "calls"
-    subprocess.run(["gcc", "-static", "-w", "-o", str(program), str(tmp_path / "calls.c")], check=True)
+    subprocess.run(["gcc", "-static", "-w", "-D_GNU_SOURCE", "-o", str(program), str(tmp_path / "calls.c")], check=True)
     config = oci.config()
     names = tuple(config["process"]["capabilities"]["bounding"])
     config["linux"]["seccomp"] = encode(default_profile(names))

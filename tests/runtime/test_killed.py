@@ -47,8 +47,8 @@ def running(marker: str) -> bool:
 OPERATIONS = {"create": ["create", "a"], "start": ["start", "a"], "delete": ["delete", "--force", "a"]}
 # What an interpreter does to itself while it starts is no step of ours; what others can see is.
 _STEPS = (
-    "mkdir rename unlink unlinkat rmdir write bind listen connect sendto sendmsg recvmsg flock vfork clone clone3 wait4 "
-    "waitid kill pidfd_open pidfd_send_signal memfd_create socket socketpair fsync"
+    "mkdir rename unlink unlinkat rmdir write bind listen connect sendto sendmsg recvmsg flock vfork clone clone3 "
+    "wait4 waitid kill pidfd_open pidfd_send_signal memfd_create socket socketpair fsync"
 ).split()
 
 
@@ -57,8 +57,9 @@ def test_killed_at_every_step(oci: Runtime, operation: str) -> None:
     """At each system call of the command that others can see."""
     marker = f"testbed-{os.getpid()}-{operation}"
     oci.shell(f"sleep 1000; : {marker}")
-    if operation != "create":
-        oci("create", "a")
+    oci("create", "a")
+    if operation == "create":
+        clean(oci, marker)  # the parent of its cgroup is there from now on
     points = [point for point in oci.calls(*OPERATIONS[operation]) if point[0] in _STEPS]
     clean(oci, marker)
     killed = 0
@@ -69,7 +70,7 @@ def test_killed_at_every_step(oci: Runtime, operation: str) -> None:
         for record in oci.root.glob("*/record.json"):
             json.loads(record.read_text())
         clean(oci, marker)
-    assert killed > len(points) * 0.8 and len(points) > 10
+    assert killed > len(points) * 0.9 and len(points) > 4
 
 
 def test_the_launcher_killed_at_every_step(oci: Runtime) -> None:
@@ -81,7 +82,7 @@ def test_the_launcher_killed_at_every_step(oci: Runtime) -> None:
     clean(oci, marker)
     killed = 0
     for call, number in points:
-        failed = oci.killed_at(call, number, "create", "a", children=True)
+        failed = oci.killed_at(call, number, "create", "a")
         killed += failed
         assert failed != (oci.root / "a").exists(), (call, number)
         clean(oci, marker)
