@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="also log what is done")
     parser.add_argument("--cgroup-manager", choices=("cgroupfs", "systemd", "disabled"), default="cgroupfs")
     parser.add_argument("--systemd-cgroup", action="store_true", help="cgroupsPath is slice:prefix:name")
-    parser.add_argument("--rootless", help="accepted as runc does; what is possible is found out")
+    parser.add_argument("--rootless", choices=("true", "false", "auto"), help="accepted: who calls decides")
     parser.add_argument("--explain", action="store_true", help="print the plan instead of performing it")
     parser.add_argument("--version", "-v", action="version", version=_version())
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -253,7 +253,7 @@ def _state(options: argparse.Namespace) -> int:
 
     place = _place(options)
     record = place.read()
-    word = state.status(place, record, lifecycle.all_hierarchies())
+    word = state.status(place, record, lifecycle.hierarchies_for(record.cgroup))
     print(json.dumps(state.cli_state(place, record, word), indent=2))
     return 0
 
@@ -261,12 +261,12 @@ def _state(options: argparse.Namespace) -> int:
 def _list(options: argparse.Namespace) -> int:
     from runtime import lifecycle, state
 
-    found = lifecycle.all_hierarchies()
     rows = []
     for place in state.listing(Path(options.root) if options.root else state.default_root()):
         with suppress(UsageError):
             record = place.read()
-            rows.append(state.cli_state(place, record, state.status(place, record, found)))
+            word = state.status(place, record, lifecycle.hierarchies_for(record.cgroup))
+            rows.append(state.cli_state(place, record, word))
     if options.quiet:
         print("".join(f"{row['id']}\n" for row in rows), end="")
     elif options.format == "json":
@@ -281,9 +281,10 @@ def _list(options: argparse.Namespace) -> int:
 
 def _ps(options: argparse.Namespace) -> int:
     from runtime.cgroups import Cgroup
-    from runtime.lifecycle import all_hierarchies
+    from runtime.lifecycle import hierarchies_for
 
-    pids = Cgroup(_place(options).read().cgroup, all_hierarchies()).pids()
+    cgroup = _place(options).read().cgroup
+    pids = Cgroup(cgroup, hierarchies_for(cgroup)).pids() if cgroup else ()
     if options.format == "json":
         print(json.dumps(pids))
         return 0
@@ -400,28 +401,38 @@ _COMMANDS = {
 }
 
 
-def _report(options: argparse.Namespace, message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
+def _log(options: argparse.Namespace, level: str, message: str) -> None:
+    """Write a line to the log, if there is one."""
     if not options.log:
         return
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    line = json.dumps({"level": "error", "msg": message, "time": stamp})
+    line = json.dumps({"level": level, "msg": message, "time": stamp})
     if options.log_format == "text":
-        line = f'time="{stamp}" level=error msg={json.dumps(message)}'
+        line = f'time="{stamp}" level={level} msg={json.dumps(message)}'
     with suppress(OSError), open(options.log, "a") as log:
         log.write(line + "\n")
+
+
+def _debug(options: argparse.Namespace, message: str) -> None:
+    if options.debug:
+        _log(options, "debug", message) if options.log else print(f"debug: {message}", file=sys.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the workload's exit status, or the error's exit code."""
     options = _parser().parse_args(arguments)
+    began = time.monotonic()
+    _debug(options, f"{' '.join(sys.argv[1:] if arguments is None else arguments)}, as user {os.geteuid()}")
     try:
-        return _COMMANDS.get(options.command, _simple)(options)
+        status = _COMMANDS.get(options.command, _simple)(options)
     except TestbedError as error:
-        _report(options, str(error))
-        return error.exit_code
+        print(f"error: {error}", file=sys.stderr)
+        _log(options, "error", str(error))
+        status = error.exit_code
     except KeyboardInterrupt:
-        return 130
+        status = 130
+    _debug(options, f"{options.command}: exit status {status} after {time.monotonic() - began:.3f} s")
+    return status
 
 
 if __name__ == "__main__":

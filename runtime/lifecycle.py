@@ -16,6 +16,7 @@ from typing import Any
 from runtime.cgroups import Cgroup, Hierarchies, hierarchies
 from runtime.cgroups.hierarchy import ALL
 from runtime.cgroups.resources import settings
+from runtime.cgroups.stats import usage
 from runtime.config import bundle as bundles
 from runtime.config.decode import decode
 from runtime.config.process import Process
@@ -63,6 +64,21 @@ def all_hierarchies() -> Hierarchies:
     return replace(hierarchies(), wanted=ALL)
 
 
+def hierarchies_for(cgroup: str) -> Hierarchies:
+    """The hierarchies in which this user may make the cgroup: for root all, else where it has been delegated."""
+    found = all_hierarchies()
+    if os.geteuid() == 0:
+        return found
+
+    def delegated(mount: Path) -> bool:
+        above = next(path for path in (mount / cgroup).parents if path.is_dir())
+        return above.is_relative_to(mount) and os.access(above, os.W_OK)
+
+    v1 = {controller: mount for controller, mount in found.v1.items() if delegated(mount)}
+    unified = found.unified if found.unified and delegated(found.unified) else None
+    return replace(found, v1=v1, unified=unified, v2=found.v2 if unified else frozenset())
+
+
 def cgroup_of(config: Config, container_id: str, systemd: bool = False) -> str:
     """The cgroup's name below each hierarchy's root. With ``systemd``, ``slice:prefix:name`` gives the directories that
     systemd would make; we make them ourselves. Raises UsageError for a path that leads up."""
@@ -94,11 +110,15 @@ def checked(place: Place, creation: Creation, systemd: bool) -> tuple[Config, Re
     if config.process and not config.process.terminal and creation.console_socket:
         raise UsageError("--console-socket: the process wants no terminal (process.terminal is not true)")
     rootless = os.geteuid() != 0
-    cgroup = "" if rootless else cgroup_of(config, place.id, systemd)
-    if rootless and config.linux.resources not in (None, Resources()):
+    cgroup = cgroup_of(config, place.id, systemd)
+    if rootless and not hierarchies_for(cgroup).used:
         limits = replace(config.linux.resources or Resources(), devices=())
         if limits != Resources():
-            raise PrerequisiteError("linux.resources: this user may not write to the host's cgroups", "run as root")
+            raise PrerequisiteError(
+                f"linux.resources: this user may not write to the host's cgroups (tried {cgroup})",
+                "run as root, or let linux.cgroupsPath name a place below a cgroup that belongs to this user",
+            )
+        cgroup = ""
     choices = Choices(
         str(rootfs),
         cgroup,
@@ -118,7 +138,7 @@ def checked(place: Place, creation: Creation, systemd: bool) -> tuple[Config, Re
 def plan_of(config: Config, record: Record) -> s.Plan:
     """The plan that creates the container of a record."""
     choices: Any = record.choices
-    return bundle_plan(config, all_hierarchies(), record.bundle, Choices(**choices))
+    return bundle_plan(config, hierarchies_for(record.cgroup), record.bundle, Choices(**choices))
 
 
 def config_of(record: Record) -> Config:
@@ -138,7 +158,7 @@ def create(place: Place, creation: Creation, *, systemd: bool, warn: Warn) -> Re
         undo.callback(place.remove)
         with place.locked():
             place.write(record)
-            cgroup = Cgroup(record.cgroup, all_hierarchies())
+            cgroup = Cgroup(record.cgroup, hierarchies_for(record.cgroup))
             if record.cgroup:
                 if cgroup.exists() and cgroup.pids():
                     raise UsageError(f"cgroup {record.cgroup}: there are processes in it", "take another cgroupsPath")
@@ -290,7 +310,7 @@ def start(place: Place, *, warn: Warn) -> None:
     with place.locked():
         record = place.read()
         config = config_of(record)
-        word = status(place, record, all_hierarchies())
+        word = status(place, record, hierarchies_for(record.cgroup))
         if word != "created":
             raise UsageError(f"start container {place.id}: it is {word}, not created")
         with place.connect() as channel:
@@ -314,7 +334,7 @@ def kill(place: Place, number: int, *, everything: bool) -> None:
     """Signal the first process, or all. Raises UsageError for one that has ended."""
     record = place.read()
     if everything and record.cgroup:
-        for pid in Cgroup(record.cgroup, all_hierarchies()).pids():
+        for pid in Cgroup(record.cgroup, hierarchies_for(record.cgroup)).pids():
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
         return
@@ -350,7 +370,7 @@ def delete(place: Place, *, force: bool, warn: Warn) -> None:
                 raise
             place.remove()  # it was killed before there was anything to record
             return
-        found = all_hierarchies()
+        found = hierarchies_for(record.cgroup)
         word = status(place, record, found)
         if word not in ("stopped",) and not force:
             raise UsageError(f"delete container {place.id}: it is {word}", "kill it first, or use --force")
@@ -376,24 +396,33 @@ def pause(place: Place, frozen: bool) -> None:
     """Freeze all processes of a running container, or thaw them."""
     with place.locked():
         record = place.read()
-        word = status(place, record, all_hierarchies())
+        word = status(place, record, hierarchies_for(record.cgroup))
         if word not in (("running", "created") if frozen else ("paused",)):
             raise UsageError(f"{'pause' if frozen else 'resume'} container {place.id}: it is {word}")
         if not record.cgroup:
             raise PrerequisiteError(f"pause container {place.id}: it has no cgroup", "run as root")
-        Cgroup(record.cgroup, all_hierarchies()).freeze(frozen)
+        Cgroup(record.cgroup, hierarchies_for(record.cgroup)).freeze(frozen)
 
 
 def update(place: Place, resources: Resources) -> None:
-    """Change the limits of a container."""
+    """Change the limits of a container. Raises UsageError for one that the kernel refuses; those before it are set."""
+    if resources.devices:
+        raise UsageError("update: resources.devices: device rules do not change while a container is there")
     with place.locked():
         record = place.read()
-        found = all_hierarchies()
+        found = hierarchies_for(record.cgroup)
+        refused: list[tuple[Path, str]] = []
         for controller, file, value in settings(found, resources):
             mount = found.mount_of(controller)
             if mount is None:
                 raise PrerequisiteError(f"{file} = {value}: this host has no {controller} controller")
             path = mount / record.cgroup / file
+            try:
+                path.write_text(value)
+            except OSError:
+                refused.append((path, value))
+        # cgroup v1 holds memory below memory and swap at every moment: what was too early fits once the other is set
+        for path, value in refused:
             try:
                 path.write_text(value)
             except OSError as error:
@@ -415,13 +444,13 @@ def execute(place: Place, execution: Execution, relay: Callable[[int], None]) ->
     """Start a further process in a running container; its exit status, or 0 when detached."""
     with place.locked():
         record = place.read()
-        word = status(place, record, all_hierarchies())
+        word = status(place, record, hierarchies_for(record.cgroup))
         if word != "running":
             raise UsageError(f"exec in container {place.id}: it is {word}, not running")
         config = config_of(record)
         validate_process(execution.process, Host.read())
         plan = exec_plan(
-            execution.process, config, all_hierarchies(), record.pid, record.cgroup,
+            execution.process, config, hierarchies_for(record.cgroup), record.pid, record.cgroup,
             execution.preserve_fds, bool(record.choices.get("rootless")),
         )  # fmt: skip
         master = -1
@@ -454,12 +483,6 @@ def waited(pid: int) -> int:
 
 
 def stats(place: Place) -> dict[str, object]:
-    """One line of ``events --stats``, in runc's shape: CPU time in nanoseconds, memory in bytes, tasks."""
-    record = place.read()
-    cgroup = Cgroup(record.cgroup, all_hierarchies())
-    data = {
-        "cpu": {"usage": {"total": cgroup.cpu_usage_ns()}},
-        "memory": {"usage": {"usage": cgroup.memory_bytes()}, "raw": cgroup.memory_stat()},
-        "pids": {"current": len(cgroup.pids())},
-    }
-    return {"type": "stats", "id": place.id, "data": data}
+    """One line of ``events --stats``, in runc's shape."""
+    cgroup = place.read().cgroup
+    return {"type": "stats", "id": place.id, "data": usage(Cgroup(cgroup, hierarchies_for(cgroup)))}

@@ -34,7 +34,8 @@ class Cgroup:
         """Whether it is there; it is made in every hierarchy or in none."""
         return self.directories()[0].is_dir()
 
-    def _file(self, controller: str, v1: str, v2: str) -> Path:
+    def file(self, controller: str, v1: str, v2: str) -> Path:
+        """A controller's file, which each version names in its own way. Raises TestbedError without the controller."""
         mount = self.found.mount_of(controller)
         if mount is None:
             raise TestbedError(f"cgroup {self.name}: the host has no {controller} controller")
@@ -43,16 +44,16 @@ class Cgroup:
     def cpu_usage_ns(self) -> int:
         """CPU time that its processes have used, in nanoseconds (v2 counts microseconds)."""
         if "cpuacct" in self.found.v1:
-            return int(self._file("cpuacct", "cpuacct.usage", "").read_text())
-        return _flat_keyed(self._file("cpu", "", "cpu.stat").read_text())["usage_usec"] * 1000
+            return int(self.file("cpuacct", "cpuacct.usage", "").read_text())
+        return _flat_keyed(self.file("cpu", "", "cpu.stat").read_text())["usage_usec"] * 1000
 
     def memory_bytes(self) -> int:
         """What is charged to it: anonymous memory, page cache, kernel memory."""
-        return int(self._file("memory", "memory.usage_in_bytes", "memory.current").read_text())
+        return int(self.file("memory", "memory.usage_in_bytes", "memory.current").read_text())
 
     def memory_stat(self) -> dict[str, int]:
         """The kernel's memory.stat, names as on this host's cgroup version, in bytes."""
-        return _flat_keyed(self._file("memory", "memory.stat", "memory.stat").read_text())
+        return _flat_keyed(self.file("memory", "memory.stat", "memory.stat").read_text())
 
     def pids(self) -> tuple[int, ...]:
         """The processes in it, in any hierarchy."""

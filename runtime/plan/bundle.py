@@ -83,7 +83,10 @@ def _parent_steps(config: Config, found: Hierarchies, choices: Choices) -> list[
     kinds = _kinds(config)
     if choices.cgroup:
         if config.linux.resources is not None:
-            steps += limit_steps(found, choices.cgroup, config.linux.resources)
+            limits = config.linux.resources
+            if choices.rootless:  # no node that it could make would work in its user namespace
+                limits = replace(limits, devices=())
+            steps += limit_steps(found, choices.cgroup, limits)
         steps += join_steps(found, choices.cgroup)
     if config.process is not None and config.process.oom_score_adj is not None:
         steps.append(s.Write("/proc/self/oom_score_adj", (str(config.process.oom_score_adj),)))

@@ -348,6 +348,51 @@ def test_mappings_that_cannot_be_are_refused(oci: Runtime, mount: dict[str, Any]
     assert words in oci("create", "a", check=False).stderr
 
 
+def test_events_count_what_it_uses(oci: Runtime) -> None:
+    oci.shell("i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; sleep 1000")
+    config = oci.config()
+    config["linux"]["resources"] = {"memory": {"limit": 1 << 26}, "pids": {"limit": 9}}
+    oci.configure(config)
+    oci("run", "--detach", "a")
+    time.sleep(0.5)
+    data = json.loads(oci("events", "--stats", "a").stdout)["data"]
+    assert data["cpu"]["usage"]["total"] > 1_000_000 and "throttledTime" in data["cpu"]["throttling"]
+    assert 0 < data["memory"]["usage"]["usage"] < data["memory"]["usage"]["limit"] == 1 << 26
+    assert data["memory"]["usage"]["failcnt"] == 0 and data["memory"]["raw"]
+    assert data["pids"] == {"current": 2, "limit": 9} or data["pids"] == {"current": 1, "limit": 9}
+    assert "ioServiceBytesRecursive" in data["blkio"]
+    oci("delete", "--force", "a")
+
+
+def test_limits_change_in_an_order_that_the_kernel_takes(oci: Runtime) -> None:
+    """Memory may at no moment be above memory and swap: up and down again."""
+    found = all_hierarchies()
+    mount = found.mount_of("memory")
+    assert mount is not None
+    swap = "memory.memsw.limit_in_bytes" if "memory" in found.v1 else "memory.swap.max"
+    oci.shell("sleep 1000")
+    oci("run", "--detach", "a")
+    cgroup = mount / oci.config()["linux"]["cgroupsPath"].strip("/")
+    if not (cgroup / swap).exists():
+        oci("delete", "--force", "a")
+        pytest.skip(f"this kernel does not count swap: there is no {swap}")
+    for megabytes in (64, 256, 32):
+        oci("update", "--memory", str(megabytes << 20), "--memory-swap", str(megabytes << 20), "a")
+        (limit,) = [
+            (cgroup / name).read_text() for name in ("memory.limit_in_bytes", "memory.max") if (cgroup / name).exists()
+        ]
+        assert int(limit) == megabytes << 20
+    oci("delete", "--force", "a")
+
+
+def test_debug_says_what_is_done(oci: Runtime, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    oci("--debug", "--log", str(log), "--log-format", "json", "state", "nobody", check=False)
+    first, second, third = (json.loads(line) for line in log.read_text().splitlines())
+    assert (first["level"], second["level"], third["level"]) == ("debug", "error", "debug")
+    assert "state nobody" in first["msg"] and "exit status 1" in third["msg"]
+
+
 NOTIFICATION_RECEIVE, NOTIFICATION_SEND = 0xC0502100, 0xC0182101  # SECCOMP_IOCTL_NOTIF_*, linux/seccomp.h
 
 

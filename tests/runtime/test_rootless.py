@@ -17,6 +17,7 @@ import pytest
 
 from runtime.config.decode import encode
 from runtime.config.default import rootless_config
+from runtime.lifecycle import all_hierarchies
 
 pytestmark = pytest.mark.root
 
@@ -41,6 +42,7 @@ def run(bundle: Path, script: str, **linux: Any) -> subprocess.CompletedProcess[
     """Run a script in a container as that user."""
     config = encode(rootless_config(_user().pw_uid, _user().pw_gid))
     config["process"].update({"args": ["sh", "-c", script], "terminal": False})
+    config["mounts"] += linux.pop("mounts", [])
     config["linux"].update(linux)
     config["root"]["readonly"] = False
     (bundle / "config.json").write_text(json.dumps(config))
@@ -72,6 +74,47 @@ def test_an_ordinary_user_is_root_inside(bundle: Path) -> None:
 def test_a_limit_that_needs_a_cgroup_is_refused_in_words(bundle: Path) -> None:
     done = run(bundle, "true", resources={"memory": {"limit": 1 << 25}})
     assert done.returncode == 5 and "may not write to the host's cgroups" in done.stderr
+
+
+def test_limits_where_a_cgroup_is_delegated(bundle: Path, run_name: str) -> None:
+    """As an administrator or systemd gives a user a cgroup of its own."""
+    user, found = _user(), all_hierarchies()
+    mounts = {found.mount_of(name) for name in ("pids", "memory", "freezer")} - {None}
+    directories = [mount / run_name for mount in mounts if mount]
+    for directory in directories:
+        directory.mkdir()
+        for path in (directory, *directory.glob("cgroup.*"), *directory.glob("tasks")):
+            os.chown(path, user.pw_uid, user.pw_gid)
+    try:
+        script = "for i in 1 2 3 4 5 6 7 8; do sleep 1 & done; wait"
+        limits = {"pids": {"limit": 4}, "memory": {"limit": 1 << 25}}
+        done = run(bundle, script, cgroupsPath=f"/{run_name}/c", resources=limits)
+        assert "can't fork" in done.stderr
+        assert list((bundle / "state").iterdir()) == []
+        refused = run(bundle, "true", cgroupsPath=f"/{run_name}/c", resources={"cpu": {"shares": 3}})
+        assert found.mode == "v2" or "no cpu controller" in refused.stderr
+        assert all(not list(directory.glob("*/")) for directory in directories)
+    finally:
+        for directory in directories:
+            directory.rmdir()
+
+
+def test_an_overlay_of_its_own(bundle: Path) -> None:
+    """Mounted in the user namespace, with attributes that an ordinary user may write (userxattr)."""
+    for name in ("lower", "upper", "work"):
+        (bundle / name).mkdir()
+        os.chown(bundle / name, _user().pw_uid, _user().pw_gid)
+    (bundle / "lower" / "file").write_text("below\n")
+    os.chown(bundle / "lower" / "file", _user().pw_uid, _user().pw_gid)
+    overlay = {
+        "destination": "/merged",
+        "type": "overlay",
+        "source": "overlay",
+        "options": [*(f"{name}dir={bundle}/{name}" for name in ("lower", "upper", "work")), "userxattr"],
+    }
+    done = run(bundle, "cat /merged/file; echo above > /merged/file; cat /merged/file", mounts=[overlay])
+    assert done.stdout.split() == ["below", "above"], done.stderr
+    assert (bundle / "lower" / "file").read_text() == "below\n"
 
 
 def test_a_range_that_the_user_does_not_own_is_refused(bundle: Path) -> None:
