@@ -45,7 +45,10 @@ class Hierarchies:
 
     @cached_property
     def used(self) -> tuple[Path, ...]:
-        """The mount points of the ``wanted`` controllers, each once, the memory controller's first."""
+        """The mount points of the ``wanted`` controllers, each once, the memory controller's first; without v1 always
+        that of v2, in which every process is whatever controllers there are."""
+        if not self.v1:
+            return (self.unified,) if self.unified else ()
         mounts = [mount for name in self.wanted if (mount := self.mount_of(name)) is not None]
         return tuple(dict.fromkeys(mounts))
 

@@ -50,6 +50,7 @@ _STEPS = (
     "mkdir rename unlink unlinkat rmdir write bind listen connect sendto sendmsg recvmsg flock vfork clone clone3 "
     "wait4 waitid kill pidfd_open pidfd_send_signal memfd_create socket socketpair fsync"
 ).split()
+_LOOKS = ("openat2", "statx", "fchdir", "open_tree")
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -74,11 +75,11 @@ def test_killed_at_every_step(oci: Runtime, operation: str) -> None:
 
 
 def test_the_launcher_killed_at_every_step(oci: Runtime) -> None:
-    """At each system call that the launcher and the container's process alone make: create fails, and nothing is left
-    even before delete."""
+    """At each system call that changes something and that the launcher and the container's process alone make: create
+    fails, and nothing is left even before delete."""
     marker = f"testbed-{os.getpid()}-launcher"
     oci.shell(f"sleep 1000; : {marker}")
-    points = oci.calls("create", "a", of_children=True)
+    points = [point for point in oci.calls("create", "a", of_children=True) if point[0] not in _LOOKS]
     clean(oci, marker)
     killed = 0
     for call, number in points:
@@ -86,4 +87,4 @@ def test_the_launcher_killed_at_every_step(oci: Runtime) -> None:
         killed += failed
         assert failed != (oci.root / "a").exists(), (call, number)
         clean(oci, marker)
-    assert killed > len(points) * 0.8 and len(points) > 40
+    assert killed > len(points) * 0.8 and len(points) > 30
