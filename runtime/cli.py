@@ -20,100 +20,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from runtime.arguments import parser
 from runtime.errors import TestbedError, UsageError
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="testbed-runtime",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--root", help="where the state is kept (default: below /run, or XDG_RUNTIME_DIR)")
-    parser.add_argument("--log", help="write errors to this file too")
-    parser.add_argument("--log-format", choices=("text", "json"), default="text")
-    parser.add_argument("--debug", action="store_true", help="also log what is done")
-    parser.add_argument("--cgroup-manager", choices=("cgroupfs", "systemd", "disabled"), default="cgroupfs")
-    parser.add_argument("--systemd-cgroup", action="store_true", help="cgroupsPath is slice:prefix:name")
-    parser.add_argument("--rootless", choices=("true", "false", "auto"), help="accepted: who calls decides")
-    parser.add_argument("--explain", action="store_true", help="print the plan instead of performing it")
-    parser.add_argument("--version", "-v", action="version", version=_version())
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    def add(name: str, words: str, container: bool = True) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=words, allow_abbrev=False)
-        if container:
-            command.add_argument("id", help="the container's id")
-        return command
-
-    for name, words in (("create", "make a container"), ("run", "make a container, start it and wait for it")):
-        command = add(name, words)
-        command.add_argument("--bundle", "-b", type=Path, default=Path("."))
-        command.add_argument("--console-socket", default="")
-        command.add_argument("--pid-file", default="")
-        command.add_argument("--preserve-fds", type=int, default=0)
-        command.add_argument("--no-pivot", action="store_true")
-        command.add_argument("--no-new-keyring", action="store_true")
-        if name == "run":
-            command.add_argument("--detach", "-d", action="store_true")
-            command.add_argument("--keep", action="store_true", help="do not delete it when it has ended")
-    add("start", "start a created container")
-    add("state", "print a container's state")
-    command = add("kill", "send a signal")
-    command.add_argument("signal", nargs="?", default="TERM")
-    command.add_argument("--all", "-a", action="store_true")
-    command = add("delete", "remove a container")
-    command.add_argument("--force", "-f", action="store_true")
-    _add_exec(add("exec", "start a process in a running container"))
-    command = add("list", "list the containers", container=False)
-    command.add_argument("--format", "-f", choices=("table", "json"), default="table")
-    command.add_argument("--quiet", "-q", action="store_true")
-    command = add("ps", "list a container's processes")
-    command.add_argument("--format", "-f", choices=("table", "json"), default="table")
-    add("pause", "freeze a container")
-    add("resume", "let a frozen container go on")
-    _add_update(add("update", "change limits"))
-    command = add("spec", "write a config.json to start from", container=False)
-    command.add_argument("--bundle", "-b", type=Path, default=Path("."))
-    command.add_argument("--rootless", action="store_true")
-    add("features", "print what this runtime can do", container=False)
-    command = add("events", "print resource usage")
-    command.add_argument("--stats", action="store_true", help="once")
-    command.add_argument("--interval", type=float, default=5.0, help="seconds between two lines")
-    command = add("image-run", "start an image of the testbed's store and wait for it", container=False)
-    command.add_argument("image", help="a reference in the store, such as testbed/base")
-    command.add_argument("arguments", nargs=argparse.REMAINDER, help="instead of the image's own command")
-    return parser
-
-
-def _add_exec(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--process", "-p", type=Path, help="a file with the process object")
-    command.add_argument("--console-socket", default="")
-    command.add_argument("--pid-file", default="")
-    command.add_argument("--preserve-fds", type=int, default=0)
-    command.add_argument("--detach", "-d", action="store_true")
-    command.add_argument("--tty", "-t", action="store_true")
-    command.add_argument("--cwd", default="")
-    command.add_argument("--env", "-e", action="append", default=[])
-    command.add_argument("--user", "-u", default="", help="UID or UID:GID")
-    command.add_argument("--additional-gids", "-g", type=int, action="append", default=[])
-    command.add_argument("--cap", "-c", action="append", default=[])
-    command.add_argument("--no-new-privs", action="store_true")
-    command.add_argument("arguments", nargs=argparse.REMAINDER, metavar="COMMAND")
-
-
-def _add_update(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--resources", "-r", help="a file with a resources object, or - for standard input")
-    for name in ("memory", "memory-reservation", "memory-swap", "cpu-period", "cpu-quota", "cpu-share", "pids-limit"):
-        command.add_argument(f"--{name}", type=int)
-    command.add_argument("--blkio-weight", type=int)
-    command.add_argument("--cpuset-cpus")
-    command.add_argument("--cpuset-mems")
-
-
-def _version() -> str:
-    return "testbed-runtime 0.1\nspec: 1.2.0"
 
 
 def _place(options: argparse.Namespace) -> Any:
@@ -151,6 +59,7 @@ def _run(options: argparse.Namespace) -> int:
     from runtime import lifecycle
     from runtime.config import bundle
     from runtime.console import relay
+    from runtime.processes import pass_signals_on, waited
 
     place = _place(options)
     master = -1
@@ -171,6 +80,9 @@ def _run(options: argparse.Namespace) -> int:
                     master = socket.recv_fds(channel, 256, 1)[1][0]
     if record is None:
         return 0
+    if not options.detach:
+        _prepare_next(options, place, record)
+        pass_signals_on(record.pid)
     try:
         lifecycle.start(place, warn=_warn)
     except BaseException:
@@ -178,11 +90,10 @@ def _run(options: argparse.Namespace) -> int:
         raise
     if options.detach:
         return 0
-    _prepare_next(options, place, record)
     try:
         if master >= 0:
             relay(master)
-        return lifecycle.waited(record.pid)
+        return waited(record.pid)
     finally:
         if not options.keep:
             lifecycle.delete(place, force=True, warn=_warn)
@@ -191,14 +102,15 @@ def _run(options: argparse.Namespace) -> int:
 def _prepare_next(options: argparse.Namespace, place: Any, record: Any) -> None:
     """Keep what this run was, for the launcher to do the next one of the bundle by itself."""
     from runtime import lifecycle, prepared
+    from runtime.cgroups.placing import CGROUP_PARENT, all_hierarchies
 
     flags = (options.preserve_fds, options.no_pivot, options.no_new_keyring, options.systemd_cgroup)
     if any(flags) or options.cgroup_manager != "cgroupfs" or os.geteuid() != 0:
         return
     config = lifecycle.config_of(record)
-    if prepared.is_plain(config, record, lifecycle.CGROUP_PARENT):
+    if prepared.is_plain(config, record, CGROUP_PARENT):
         with suppress(OSError):  # the next one is slower, and that is all
-            prepared.save(place.root, config, record, lifecycle.all_hierarchies())
+            prepared.save(place.root, config, record, all_hierarchies())
 
 
 def _process(options: argparse.Namespace) -> Any:
@@ -239,33 +151,35 @@ def _process(options: argparse.Namespace) -> Any:
 
 
 def _exec(options: argparse.Namespace) -> int:
-    from runtime import lifecycle
+    from runtime import execution
     from runtime.console import relay
 
-    execution = lifecycle.Execution(
+    further = execution.Execution(
         _process(options), options.console_socket, options.pid_file, options.preserve_fds, options.detach
     )
-    return lifecycle.execute(_place(options), execution, relay)
+    return execution.execute(_place(options), further, relay)
 
 
 def _state(options: argparse.Namespace) -> int:
-    from runtime import lifecycle, state
+    from runtime import state
+    from runtime.cgroups.placing import hierarchies_for
 
     place = _place(options)
     record = place.read()
-    word = state.status(place, record, lifecycle.hierarchies_for(record.cgroup))
+    word = state.status(place, record, hierarchies_for(record.cgroup))
     print(json.dumps(state.cli_state(place, record, word), indent=2))
     return 0
 
 
 def _list(options: argparse.Namespace) -> int:
-    from runtime import lifecycle, state
+    from runtime import state
+    from runtime.cgroups.placing import hierarchies_for
 
     rows = []
     for place in state.listing(Path(options.root) if options.root else state.default_root()):
         with suppress(UsageError):
             record = place.read()
-            word = state.status(place, record, lifecycle.hierarchies_for(record.cgroup))
+            word = state.status(place, record, hierarchies_for(record.cgroup))
             rows.append(state.cli_state(place, record, word))
     if options.quiet:
         print("".join(f"{row['id']}\n" for row in rows), end="")
@@ -281,7 +195,7 @@ def _list(options: argparse.Namespace) -> int:
 
 def _ps(options: argparse.Namespace) -> int:
     from runtime.cgroups import Cgroup
-    from runtime.lifecycle import hierarchies_for
+    from runtime.cgroups.placing import hierarchies_for
 
     cgroup = _place(options).read().cgroup
     pids = Cgroup(cgroup, hierarchies_for(cgroup)).pids() if cgroup else ()
@@ -420,7 +334,7 @@ def _debug(options: argparse.Namespace, message: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the workload's exit status, or the error's exit code."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     began = time.monotonic()
     _debug(options, f"{' '.join(sys.argv[1:] if arguments is None else arguments)}, as user {os.geteuid()}")
     try:

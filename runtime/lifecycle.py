@@ -6,15 +6,14 @@ import json
 import os
 import signal
 import socket
-import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from runtime.cgroups import Cgroup, Hierarchies, hierarchies
-from runtime.cgroups.hierarchy import ALL
+from runtime.cgroups import Cgroup
+from runtime.cgroups.placing import cgroup_of, hierarchies_for, remove_cgroup
 from runtime.cgroups.resources import settings
 from runtime.cgroups.stats import usage
 from runtime.config import bundle as bundles
@@ -22,11 +21,12 @@ from runtime.config.decode import decode
 from runtime.config.process import Process
 from runtime.config.resources import Resources
 from runtime.config.types import Config, Hook
-from runtime.config.validate import Host, validate, validate_process
+from runtime.config.validate import Host, validate
 from runtime.console import hand_over
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from runtime.hooks import run_hooks
 from runtime.launcher import CONSOLE, FAILED, LISTENER, READY, SYNC, Launch, StepError, receive, send_go
+from runtime.mappings import write_maps
 from runtime.plan import steps as s
 from runtime.plan.bundle import (
     CREATED,
@@ -35,15 +35,11 @@ from runtime.plan.bundle import (
     RECORDED,
     Choices,
     bundle_plan,
-    exec_plan,
-    map_lines,
 )
 from runtime.processes import ProcessGone, open_pidfd, send_signal, wait_exit
 from runtime.state import Place, Record, oci_state, status
 
 Warn = Callable[[str], None]
-# Where cgroups go that no cgroupsPath places; it goes with the last of them.
-CGROUP_PARENT = "testbed-runtime"
 _MAX_PRESERVED = 90  # above them are the plan's own descriptors
 
 
@@ -57,42 +53,6 @@ class Creation:
     preserve_fds: int = 0
     pivot: bool = True
     keyring: bool = True
-
-
-def all_hierarchies() -> Hierarchies:
-    """The host's hierarchies, of which a container joins all."""
-    return replace(hierarchies(), wanted=ALL)
-
-
-def hierarchies_for(cgroup: str) -> Hierarchies:
-    """The hierarchies in which this user may make the cgroup: for root all, else where it has been delegated."""
-    found = all_hierarchies()
-    if os.geteuid() == 0:
-        return found
-
-    def delegated(mount: Path) -> bool:
-        above = next(path for path in (mount / cgroup).parents if path.is_dir())
-        return above.is_relative_to(mount) and os.access(above, os.W_OK)
-
-    v1 = {controller: mount for controller, mount in found.v1.items() if delegated(mount)}
-    unified = found.unified if found.unified and delegated(found.unified) else None
-    return replace(found, v1=v1, unified=unified, v2=found.v2 if unified else frozenset())
-
-
-def cgroup_of(config: Config, container_id: str, systemd: bool = False) -> str:
-    """The cgroup's name below each hierarchy's root. With ``systemd``, ``slice:prefix:name`` gives the directories that
-    systemd would make; we make them ourselves. Raises UsageError for a path that leads up."""
-    path = config.linux.cgroups_path
-    if systemd and path.count(":") == 2:
-        slice_, prefix, name = path.split(":")
-        parts = slice_.removesuffix(".slice").split("-") if slice_ else ["system"]
-        slices = ["-".join(parts[: depth + 1]) + ".slice" for depth in range(len(parts))]
-        path = "/" + "/".join([*slices, f"{prefix}-{name}.scope"])
-    if ".." in path.split("/"):
-        raise UsageError(f"config.json: linux.cgroupsPath: {path!r} has a part that leads up")
-    if path.startswith("/"):
-        return path.strip("/") or f"{CGROUP_PARENT}/{container_id}"
-    return f"{CGROUP_PARENT}/{path or container_id}"
 
 
 def checked(place: Place, creation: Creation, systemd: bool) -> tuple[Config, Record]:
@@ -162,7 +122,7 @@ def create(place: Place, creation: Creation, *, systemd: bool, warn: Warn) -> Re
             if record.cgroup:
                 if cgroup.exists() and cgroup.pids():
                     raise UsageError(f"cgroup {record.cgroup}: there are processes in it", "take another cgroupsPath")
-                undo.callback(_remove_cgroup, cgroup)
+                undo.callback(remove_cgroup, cgroup)
                 cgroup.make(delegate=False)
             with place.listen() as listening:
                 record = _create(place, record, config, plan, creation, listening.fileno(), warn)
@@ -173,7 +133,7 @@ def create(place: Place, creation: Creation, *, systemd: bool, warn: Warn) -> Re
 def _create(
     place: Place, record: Record, config: Config, plan: s.Plan, creation: Creation, listening: int, warn: Warn
 ) -> Record:
-    with Launch(plan, {**_kept(creation.preserve_fds), s.LISTEN_FD: listening}) as launch:
+    with Launch(plan, {**kept(creation.preserve_fds), s.LISTEN_FD: listening}) as launch:
         try:
             while (message := launch.next()) is not None and message.kind != READY:
                 if message.kind == SYNC and message.number == RECORDED:
@@ -191,9 +151,9 @@ def _create(
                     run_inside("createContainer", config.hooks.create_container, state, record.pid, config)
                     launch.go()
                 elif message.kind == CONSOLE:
-                    _pass_on(message.descriptor, creation.console_socket or "", "terminal")
+                    pass_on(message.descriptor, creation.console_socket or "", "terminal")
                 elif message.kind == LISTENER:
-                    _pass_listener(message.descriptor, config, record)
+                    pass_listener(message.descriptor, config, record)
             if message is None:
                 hint = "its memory limit may be too low for the kernel's own part of it"
                 raise TestbedError(f"create container {place.id}: its process was killed while it was made", hint)
@@ -211,7 +171,7 @@ def _create(
     return record
 
 
-def _kept(preserve_fds: int) -> dict[int, int]:
+def kept(preserve_fds: int) -> dict[int, int]:
     """The standard streams, and of the descriptors above them those that the caller left open for us to pass on."""
     open_ones = {int(name) for name in os.listdir("/proc/self/fd")}
     return {n: n for n in range(3 + preserve_fds) if n < 3 or n in open_ones and _inherited(n)}
@@ -234,14 +194,14 @@ def explained(error: StepError, process: Process | None) -> TestbedError:
     return error
 
 
-def _pass_on(descriptor: int, path: str, name: str) -> None:
+def pass_on(descriptor: int, path: str, name: str) -> None:
     try:
         hand_over(descriptor, path, name)
     finally:
         os.close(descriptor)
 
 
-def _pass_listener(descriptor: int, config: Config, record: Record) -> None:
+def pass_listener(descriptor: int, config: Config, record: Record) -> None:
     """Send a seccomp listener with the state that the runtime-spec describes ("Container Process State")."""
     assert config.linux.seccomp is not None
     state = {
@@ -251,29 +211,7 @@ def _pass_listener(descriptor: int, config: Config, record: Record) -> None:
         "metadata": config.linux.seccomp.listener_metadata,
         "state": oci_state(record, "creating"),
     }
-    _pass_on(descriptor, config.linux.seccomp.listener_path, json.dumps(state))
-
-
-def write_maps(pid: int, config: Config) -> None:
-    """Write the maps of ids of a new user namespace: ourselves, or through newuidmap for an ordinary user's ranges."""
-    linux = config.linux
-    for file, mappings in (("uid_map", linux.uid_mappings), ("gid_map", linux.gid_mappings)):
-        if not mappings:
-            continue
-        if os.geteuid() == 0:
-            Path(f"/proc/{pid}/{file}").write_text(map_lines(mappings))
-        elif len(mappings) == 1 and mappings[0].size == 1:
-            if file == "gid_map":
-                Path(f"/proc/{pid}/setgroups").write_text("deny")
-            Path(f"/proc/{pid}/{file}").write_text(map_lines(mappings))
-        else:
-            command = [f"new{file.replace('_', '')}", str(pid), *map_lines(mappings).split()]
-            try:
-                subprocess.run(command, check=True, capture_output=True, text=True)
-            except FileNotFoundError as error:
-                raise PrerequisiteError(f"{command[0]}: not found", "install the package uidmap") from error
-            except subprocess.CalledProcessError as error:
-                raise UsageError(f"{' '.join(command)}: {error.stderr.strip()}", "see /etc/subuid") from error
+    pass_on(descriptor, config.linux.seccomp.listener_path, json.dumps(state))
 
 
 def run_inside(kind: str, hooks: Sequence[Hook], state: dict[str, object], pid: int, config: Config) -> None:
@@ -325,7 +263,7 @@ def _follow(channel: socket.socket, record: Record, config: Config) -> None:
             run_inside("startContainer", config.hooks.start_container, oci_state(record, "created"), record.pid, config)
             send_go(channel)
         elif message.kind == LISTENER:
-            _pass_listener(message.descriptor, config, record)
+            pass_listener(message.descriptor, config, record)
         elif message.kind == FAILED:
             raise explained(StepError(plan_of(config, record), message.number, message.value), config.process)
 
@@ -346,18 +284,6 @@ def kill(place: Place, number: int, *, everything: bool) -> None:
         send_signal(pidfd, number)
     finally:
         os.close(pidfd)
-
-
-def _remove_cgroup(cgroup: Cgroup) -> None:
-    if cgroup.exists():
-        with suppress(TestbedError, OSError):
-            cgroup.freeze(False)
-        cgroup.kill()
-    cgroup.remove()
-    if cgroup.name.startswith(f"{CGROUP_PARENT}/"):
-        for directory in cgroup.directories():
-            with suppress(OSError):  # another container's cgroup is in it, or it is gone
-                directory.parent.rmdir()
 
 
 def delete(place: Place, *, force: bool, warn: Warn) -> None:
@@ -386,7 +312,7 @@ def delete(place: Place, *, force: bool, warn: Warn) -> None:
                 wait_exit(pidfd, 10)
                 os.close(pidfd)
         if record.cgroup:
-            _remove_cgroup(Cgroup(record.cgroup, found))
+            remove_cgroup(Cgroup(record.cgroup, found))
         with suppress(UsageError, ValueError):
             run_hooks("poststop", config_of(record).hooks.poststop, oci_state(record, "stopped"), warn=warn)
         place.remove()
@@ -427,59 +353,6 @@ def update(place: Place, resources: Resources) -> None:
                 path.write_text(value)
             except OSError as error:
                 raise UsageError(f"write {value} to {path}: {error.strerror}") from error
-
-
-@dataclass(frozen=True)
-class Execution:
-    """How ``exec`` is asked for: what to start, where its terminal goes, and whether to wait for it."""
-
-    process: Process
-    console_socket: str = ""
-    pid_file: str = ""
-    preserve_fds: int = 0
-    detach: bool = False
-
-
-def execute(place: Place, execution: Execution, relay: Callable[[int], None]) -> int:
-    """Start a further process in a running container; its exit status, or 0 when detached."""
-    with place.locked():
-        record = place.read()
-        word = status(place, record, hierarchies_for(record.cgroup))
-        if word != "running":
-            raise UsageError(f"exec in container {place.id}: it is {word}, not running")
-        config = config_of(record)
-        validate_process(execution.process, Host.read())
-        plan = exec_plan(
-            execution.process, config, hierarchies_for(record.cgroup), record.pid, record.cgroup,
-            execution.preserve_fds, bool(record.choices.get("rootless")),
-        )  # fmt: skip
-        master = -1
-        with Launch(plan, _kept(execution.preserve_fds)) as launch:
-            try:
-                while (message := launch.next()) is not None:
-                    if message.kind == CONSOLE and execution.console_socket:
-                        _pass_on(message.descriptor, execution.console_socket, "terminal")
-                    elif message.kind == CONSOLE:
-                        master = message.descriptor
-                    elif message.kind == LISTENER:
-                        _pass_listener(message.descriptor, config, record)
-            except StepError as error:
-                raise explained(error, execution.process) from error
-        if execution.pid_file:
-            Path(execution.pid_file).write_text(str(launch.pid))
-    if execution.detach:
-        return 0
-    if master >= 0:
-        relay(master)
-    return waited(launch.pid)
-
-
-def waited(pid: int) -> int:
-    """Wait for a child of ours and pass signals on to it; its exit status, 128 + n for signal n."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, lambda received, _: os.kill(pid, received))
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return code if code >= 0 else 128 - code
 
 
 def stats(place: Place) -> dict[str, object]:

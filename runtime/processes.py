@@ -97,6 +97,18 @@ def wait_exit(pidfd: int, timeout_s: float | None = None) -> bool:
             return False
 
 
+def pass_signals_on(pid: int) -> None:
+    """From now on pass the signals that a user or an engine sends us on to a child of ours."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, lambda received, _: os.kill(pid, received))
+
+
+def waited(pid: int) -> int:
+    """Wait for a child of ours; its exit status, 128 + n for signal n."""
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return code if code >= 0 else 128 - code
+
+
 def parse_signal(text: str) -> int:
     """A signal's number from what kill(1) takes: ``TERM``, ``SIGTERM``, ``term``, ``15``, ``RTMIN+3``, ``RTMAX-1``.
 

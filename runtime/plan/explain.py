@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import stat
 from collections.abc import Mapping
 from errno import errorcode
 
@@ -66,7 +67,8 @@ def describe(step: s.Step) -> str:
         case s.Symlink():
             return f"symlink {step.path} -> {step.target}"
         case s.Mknod():
-            return f"mknod {step.path} c {step.major}:{step.minor} {step.mode:04o}"
+            kind = {stat.S_IFBLK: "b", stat.S_IFIFO: "p"}.get(stat.S_IFMT(step.mode), "c")
+            return f"mknod {step.path} {kind} {step.major}:{step.minor} {stat.S_IMODE(step.mode):04o}"
         case s.Write():
             return f"write {', '.join(_text(record) for record in step.data)} to {step.path}"
         case s.SetRlimit():

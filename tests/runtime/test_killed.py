@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runtime.cgroups import Cgroup
-from runtime.lifecycle import all_hierarchies
+from runtime.cgroups.placing import all_hierarchies
 from tests.runtime.oci import Runtime
 from tests.runtime.test_lifecycle import oci
 

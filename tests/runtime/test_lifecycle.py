@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from runtime.cgroups import Cgroup
-from runtime.lifecycle import all_hierarchies
+from runtime.cgroups.placing import all_hierarchies
 from tests.runtime.oci import Runtime, make_runtime
 
 pytestmark = pytest.mark.root

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from runtime.cgroups import Cgroup
+from runtime.cgroups.placing import all_hierarchies
 from runtime.launcher import STATIC_BINARY
-from runtime.lifecycle import all_hierarchies
 from runtime.prepared import MAGIC, file_name
 from tests.runtime.oci import Runtime
 from tests.runtime.test_lifecycle import oci

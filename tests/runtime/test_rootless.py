@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
+from runtime.cgroups.placing import all_hierarchies
 from runtime.config.decode import encode
 from runtime.config.default import rootless_config
-from runtime.lifecycle import all_hierarchies
 
 pytestmark = pytest.mark.root
 

@@ -82,7 +82,7 @@ def test_what_does_not_fit_is_named(path: str, value: object, named: str) -> Non
         ("mounts", [{"destination": "/proc/sysrq-trigger", "type": "tmpfs"}], "inside /proc"),
         ("mounts", [{"destination": "/../../etc", "type": "tmpfs"}], "leads up"),
         ("mounts", [{"destination": "/", "type": "tmpfs"}], "the root itself"),
-        ("mounts", [{"destination": "/d", "source": "/", "options": ["bind", "idmap"]}], "does not map the ids"),
+        ("mounts", [{"destination": "/d", "source": "/", "options": ["bind", "idmap"]}], "no mapping of its own"),
         ("hooks", {"prestart": [{"path": "relative"}]}, "not absolute"),
     ],
 )

@@ -1,0 +1,106 @@
+"""The arguments of testbed-runtime: runc's and crun's."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+_DESCRIPTION = """testbed-runtime: an OCI runtime on the command line, with runc's and crun's flags.
+
+With ``--explain``, create and run start nothing: the plan is printed, each step with its system call, its arguments
+and why it is there.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's parser; ``command`` is the subcommand's name."""
+    top = argparse.ArgumentParser(
+        prog="testbed-runtime",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    top.add_argument("--root", help="where the state is kept (default: below /run, or XDG_RUNTIME_DIR)")
+    top.add_argument("--log", help="write errors to this file too")
+    top.add_argument("--log-format", choices=("text", "json"), default="text")
+    top.add_argument("--debug", action="store_true", help="also log what is done")
+    top.add_argument("--cgroup-manager", choices=("cgroupfs", "systemd", "disabled"), default="cgroupfs")
+    top.add_argument("--systemd-cgroup", action="store_true", help="cgroupsPath is slice:prefix:name")
+    top.add_argument("--rootless", choices=("true", "false", "auto"), help="accepted: who calls decides")
+    top.add_argument("--explain", action="store_true", help="print the plan instead of performing it")
+    top.add_argument("--version", "-v", action="version", version=_version())
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, words: str, container: bool = True) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=words, allow_abbrev=False)
+        if container:
+            command.add_argument("id", help="the container's id")
+        return command
+
+    for name, words in (("create", "make a container"), ("run", "make a container, start it and wait for it")):
+        command = add(name, words)
+        command.add_argument("--bundle", "-b", type=Path, default=Path("."))
+        command.add_argument("--console-socket", default="")
+        command.add_argument("--pid-file", default="")
+        command.add_argument("--preserve-fds", type=int, default=0)
+        command.add_argument("--no-pivot", action="store_true")
+        command.add_argument("--no-new-keyring", action="store_true")
+        if name == "run":
+            command.add_argument("--detach", "-d", action="store_true")
+            command.add_argument("--keep", action="store_true", help="do not delete it when it has ended")
+    add("start", "start a created container")
+    add("state", "print a container's state")
+    command = add("kill", "send a signal")
+    command.add_argument("signal", nargs="?", default="TERM")
+    command.add_argument("--all", "-a", action="store_true")
+    command = add("delete", "remove a container")
+    command.add_argument("--force", "-f", action="store_true")
+    _add_exec(add("exec", "start a process in a running container"))
+    command = add("list", "list the containers", container=False)
+    command.add_argument("--format", "-f", choices=("table", "json"), default="table")
+    command.add_argument("--quiet", "-q", action="store_true")
+    command = add("ps", "list a container's processes")
+    command.add_argument("--format", "-f", choices=("table", "json"), default="table")
+    add("pause", "freeze a container")
+    add("resume", "let a frozen container go on")
+    _add_update(add("update", "change limits"))
+    command = add("spec", "write a config.json to start from", container=False)
+    command.add_argument("--bundle", "-b", type=Path, default=Path("."))
+    command.add_argument("--rootless", action="store_true")
+    add("features", "print what this runtime can do", container=False)
+    command = add("events", "print resource usage")
+    command.add_argument("--stats", action="store_true", help="once")
+    command.add_argument("--interval", type=float, default=5.0, help="seconds between two lines")
+    command = add("image-run", "start an image of the testbed's store and wait for it", container=False)
+    command.add_argument("image", help="a reference in the store, such as testbed/base")
+    command.add_argument("arguments", nargs=argparse.REMAINDER, help="instead of the image's own command")
+    return top
+
+
+def _add_exec(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--process", "-p", type=Path, help="a file with the process object")
+    command.add_argument("--console-socket", default="")
+    command.add_argument("--pid-file", default="")
+    command.add_argument("--preserve-fds", type=int, default=0)
+    command.add_argument("--detach", "-d", action="store_true")
+    command.add_argument("--tty", "-t", action="store_true")
+    command.add_argument("--cwd", default="")
+    command.add_argument("--env", "-e", action="append", default=[])
+    command.add_argument("--user", "-u", default="", help="UID or UID:GID")
+    command.add_argument("--additional-gids", "-g", type=int, action="append", default=[])
+    command.add_argument("--cap", "-c", action="append", default=[])
+    command.add_argument("--no-new-privs", action="store_true")
+    command.add_argument("arguments", nargs=argparse.REMAINDER, metavar="COMMAND")
+
+
+def _add_update(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--resources", "-r", help="a file with a resources object, or - for standard input")
+    for name in ("memory", "memory-reservation", "memory-swap", "cpu-period", "cpu-quota", "cpu-share", "pids-limit"):
+        command.add_argument(f"--{name}", type=int)
+    command.add_argument("--blkio-weight", type=int)
+    command.add_argument("--cpuset-cpus")
+    command.add_argument("--cpuset-mems")
+
+
+def _version() -> str:
+    return "testbed-runtime 0.1\nspec: 1.2.0"

@@ -1,0 +1,63 @@
+"""A further process in a running container."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.cgroups.placing import hierarchies_for
+from runtime.config.process import Process
+from runtime.config.validate import Host, validate_process
+from runtime.errors import UsageError
+from runtime.launcher import CONSOLE, LISTENER, Launch, StepError
+from runtime.lifecycle import config_of, explained, kept, pass_listener, pass_on
+from runtime.plan.bundle import exec_plan
+from runtime.processes import pass_signals_on, waited
+from runtime.state import Place, status
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How ``exec`` is asked for: what to start, where its terminal goes, and whether to wait for it."""
+
+    process: Process
+    console_socket: str = ""
+    pid_file: str = ""
+    preserve_fds: int = 0
+    detach: bool = False
+
+
+def execute(place: Place, execution: Execution, relay: Callable[[int], None]) -> int:
+    """Start a further process in a running container; its exit status, or 0 when detached."""
+    with place.locked():
+        record = place.read()
+        word = status(place, record, hierarchies_for(record.cgroup))
+        if word != "running":
+            raise UsageError(f"exec in container {place.id}: it is {word}, not running")
+        config = config_of(record)
+        validate_process(execution.process, Host.read())
+        plan = exec_plan(
+            execution.process, config, hierarchies_for(record.cgroup), record.pid, record.cgroup,
+            execution.preserve_fds, bool(record.choices.get("rootless")),
+        )  # fmt: skip
+        master = -1
+        with Launch(plan, kept(execution.preserve_fds)) as launch:
+            try:
+                while (message := launch.next()) is not None:
+                    if message.kind == CONSOLE and execution.console_socket:
+                        pass_on(message.descriptor, execution.console_socket, "terminal")
+                    elif message.kind == CONSOLE:
+                        master = message.descriptor
+                    elif message.kind == LISTENER:
+                        pass_listener(message.descriptor, config, record)
+            except StepError as error:
+                raise explained(error, execution.process) from error
+        if execution.pid_file:
+            Path(execution.pid_file).write_text(str(launch.pid))
+    if execution.detach:
+        return 0
+    pass_signals_on(launch.pid)
+    if master >= 0:
+        relay(master)
+    return waited(launch.pid)

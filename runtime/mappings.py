@@ -1,0 +1,33 @@
+"""Maps of ids of a new user namespace."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from runtime.config.types import Config
+from runtime.errors import PrerequisiteError, UsageError
+from runtime.plan.bundle import map_lines
+
+
+def write_maps(pid: int, config: Config) -> None:
+    """Write the maps of ids of a new user namespace: ourselves, or through newuidmap for an ordinary user's ranges."""
+    linux = config.linux
+    for file, mappings in (("uid_map", linux.uid_mappings), ("gid_map", linux.gid_mappings)):
+        if not mappings:
+            continue
+        if os.geteuid() == 0:
+            Path(f"/proc/{pid}/{file}").write_text(map_lines(mappings))
+        elif len(mappings) == 1 and mappings[0].size == 1:
+            if file == "gid_map":
+                Path(f"/proc/{pid}/setgroups").write_text("deny")
+            Path(f"/proc/{pid}/{file}").write_text(map_lines(mappings))
+        else:
+            command = [f"new{file.replace('_', '')}", str(pid), *map_lines(mappings).split()]
+            try:
+                subprocess.run(command, check=True, capture_output=True, text=True)
+            except FileNotFoundError as error:
+                raise PrerequisiteError(f"{command[0]}: not found", "install the package uidmap") from error
+            except subprocess.CalledProcessError as error:
+                raise UsageError(f"{' '.join(command)}: {error.stderr.strip()}", "see /etc/subuid") from error
