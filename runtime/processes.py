@@ -100,7 +100,12 @@ def wait_exit(pidfd: int, timeout_s: float | None = None) -> bool:
 def pass_signals_on(pid: int) -> None:
     """From now on pass the signals that a user or an engine sends us on to a child of ours."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, lambda received, _: os.kill(pid, received))
+        signal.signal(number, lambda received, _: _signal(pid, received))
+
+
+def _signal(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError):  # it has ended, and we are about to
+        os.kill(pid, number)
 
 
 def waited(pid: int) -> int:

@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from runtime.cgroups import Cgroup, hierarchies
 from runtime.launcher import STATIC_BINARY
 from runtime.launcher.build import HERE, WARNINGS
 from runtime.plan import steps as s
+from runtime.plan.container import container_plan
 from runtime.plan.encode import encode
 from runtime.plan.steps import Plan
+from runtime.spec import Process, Resources, Spec
+from tests.runtime.oci import make_runtime
 
 
 def write_plan(path: Path, *child: s.Step) -> Path:
@@ -102,3 +106,41 @@ def test_reading_is_clean_under_the_sanitizers(sanitized: Path, tmp_path: Path) 
         done = subprocess.run([sanitized, path], capture_output=True, text=True, errors="replace", env=environment)
         assert "Sanitizer" not in done.stderr and "runtime error" not in done.stderr, done.stderr
         path.unlink()
+
+
+def clean(stderr: str) -> bool:
+    return "Sanitizer" not in stderr and "runtime error" not in stderr
+
+
+@pytest.mark.root
+def test_a_whole_container_is_clean_under_the_sanitizers(
+    sanitized: Path, tmp_path: Path, busybox_layer: Path, cgroup_parent: str
+) -> None:
+    """Every step of a default container's plan is performed, not only read."""
+    spec = Spec(Process(args=("/bin/sh", "-c", "echo inside; exit 3")), (str(busybox_layer),), "one", Resources(pids=9))
+    name = f"{cgroup_parent}/c"
+    (tmp_path / "p").write_bytes(encode(container_plan(spec, hierarchies(), name)))
+    environment = {"ASAN_OPTIONS": "detect_leaks=0"}
+    done = subprocess.run([sanitized, tmp_path / "p"], capture_output=True, text=True, env=environment)
+    Cgroup(name).remove()
+    assert clean(done.stderr) and (done.returncode, done.stdout) == (3, "inside\n"), done.stderr
+
+
+@pytest.mark.root
+def test_a_prepared_run_is_clean_under_the_sanitizers(
+    sanitized: Path, tmp_path: Path, busybox_layer: Path, run_name: str
+) -> None:
+    """The command line's front, from its arguments to the last directory that it removes."""
+    runtime = make_runtime(tmp_path, busybox_layer, run_name)
+    config = runtime.config()
+    del config["linux"]["cgroupsPath"]
+    runtime.configure(config)
+    runtime.shell("echo inside; exit 3")
+    assert runtime("run", "first", check=False).returncode == 3
+    front = tmp_path / "testbed-runtime"
+    front.symlink_to(sanitized)
+    command = [str(front), "--root", str(runtime.root), "run", "--bundle", str(runtime.bundle), "second"]
+    environment = {"ASAN_OPTIONS": "detect_leaks=0", "PATH": "/nowhere"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert clean(done.stderr) and (done.returncode, done.stdout) == (3, "inside\n"), done.stderr
+    assert [path.name for path in runtime.root.iterdir()] == ["@prepared"]
