@@ -34,6 +34,7 @@ def checkout(tmp_path: Path) -> Iterator[Path]:
         (root / "runtime" / "launcher" / name).touch()
     executable(root / "runtime" / "launcher" / "testbed-launcher", "")
     executable(root / ".venv" / "bin" / "python", '#!/bin/sh\necho python "$@" >&2\n')
+    executable(root / ".venv" / "bin" / "testbed-runtime", "")
     executable(root / ".venv" / "bin" / "invoke", '#!/bin/sh\nfor word; do echo "$word"; done\n')
     lock_sum, project_sum = (
         subprocess.run(["sha256sum", root / name], capture_output=True, text=True, check=True).stdout.split()[0]
