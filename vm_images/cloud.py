@@ -46,6 +46,8 @@ _GRUB_MODULES = ("biosdisk", "part_msdos", "ext2", "normal", "linux", "echo")
 _DISK_BYTES = 2048 * MIB
 _NEEDED_BYTES = 2500 * MIB
 _SERVICES = ("systemd-networkd.service", "systemd-resolved.service")
+# Where an instance is told what it is, and what is not there to be set up: neither locales nor an SSH server.
+_CLOUD_CONFIGURATION = "datasource_list: [NoCloud, None]\nlocale: false\nssh_genkeytypes: []\n"
 _NAMESPACE = uuid.UUID("c0a3a5ce-5c0b-4cf9-8d3e-6b1f62a8f1d1")
 _DESCRIPTION = "cloud.json"
 
@@ -87,8 +89,7 @@ def system_files(root: uuid.UUID) -> dict[str, str]:
         "etc/hosts": "127.0.0.1\tlocalhost\n",
         # Empty, not absent: systemd makes a new one at boot, but does not take it for the first boot of a new system.
         "etc/machine-id": "",
-        # Where an instance is told what it is; Debian's images list all clouds, of which cloud-init finds the one.
-        "etc/cloud/cloud.cfg.d/90_testbed.cfg": "datasource_list: [NoCloud, None]\n",
+        "etc/cloud/cloud.cfg.d/90_testbed.cfg": _CLOUD_CONFIGURATION,
         "boot/grub/grub.cfg": grub_configuration(root),
     }
 

@@ -74,8 +74,14 @@ def network_config(link: Link | None) -> str:
     ethernets: dict[str, object] = {}
     if link is not None:
         gateway = {"routes": [{"to": "default", "via": str(link.gateway)}]} if link.gateway else {}
-        card = {"match": {"macaddress": link.mac}, "set-name": "eth0", "addresses": [str(link.address)], **gateway}
-        ethernets["eth0"] = card
+        ethernets["eth0"] = {
+            "match": {"macaddress": link.mac},
+            "set-name": "eth0",
+            "addresses": [str(link.address)],
+            # A lab has no router that advertises itself; systemd-networkd-wait-online would wait 12 s for one.
+            "accept-ra": False,
+            **gateway,
+        }
     return json.dumps({"version": 2, "ethernets": ethernets}, indent=1) + "\n"
 
 
