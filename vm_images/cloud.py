@@ -19,7 +19,7 @@ import re
 import subprocess
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -46,8 +46,10 @@ _GRUB_MODULES = ("biosdisk", "part_msdos", "ext2", "normal", "linux", "echo")
 _DISK_BYTES = 2048 * MIB
 _NEEDED_BYTES = 2500 * MIB
 _SERVICES = ("systemd-networkd.service", "systemd-resolved.service")
-# Where an instance is told what it is, and what is not there to be set up: neither locales nor an SSH server.
-_CLOUD_CONFIGURATION = "datasource_list: [NoCloud, None]\nlocale: false\nssh_genkeytypes: []\n"
+# Where an instance is told what it is; Debian's images list all clouds, of which cloud-init finds the one.
+_CLOUD_CONFIGURATION = "datasource_list: [NoCloud, None]\n"
+# What cloud-init's default configuration would set up, and complain about: neither locales nor SSH are installed.
+_UNUSED_MODULES = ("locale", "ssh", "ssh-import-id", "set-passwords", "ssh-authkey-fingerprints", "keys-to-console")
 _NAMESPACE = uuid.UUID("c0a3a5ce-5c0b-4cf9-8d3e-6b1f62a8f1d1")
 _DESCRIPTION = "cloud.json"
 
@@ -94,6 +96,12 @@ def system_files(root: uuid.UUID) -> dict[str, str]:
     }
 
 
+def without_modules(configuration: str, modules: Collection[str]) -> str:
+    """cloud-init's configuration without the lines that list ``modules``."""
+    lines = configuration.splitlines(keepends=True)
+    return "".join(line for line in lines if line.strip().removeprefix("- ") not in modules)
+
+
 def cloud_inputs() -> Inputs:
     """What this host would make the disk of. Raises PrerequisiteError as ``host_inputs``."""
     return replace(host_inputs(), packages=PACKAGES)
@@ -102,7 +110,7 @@ def cloud_inputs() -> Inputs:
 def disk_key(inputs: Inputs) -> str:
     """The cache key: every input, and all that this module adds."""
     files = system_files(_NAMESPACE)
-    document = [_RECIPE, inputs.key(), files, _GRUB_MODULES, _DISK_BYTES, _SERVICES]
+    document = [_RECIPE, inputs.key(), files, _UNUSED_MODULES, _GRUB_MODULES, _DISK_BYTES, _SERVICES]
     return hashlib.sha256(json.dumps(document).encode()).hexdigest()
 
 
@@ -154,6 +162,8 @@ def _configure(tree: Path, identity: uuid.UUID) -> bytes:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         path.chmod(0o644)
+    configuration = tree / "etc/cloud/cloud.cfg"
+    configuration.write_text(without_modules(configuration.read_text(), _UNUSED_MODULES))
     resolver = tree / "etc/resolv.conf"
     resolver.unlink(missing_ok=True)
     resolver.symlink_to("../run/systemd/resolve/stub-resolv.conf")
@@ -177,7 +187,8 @@ def _run(command: list[str], environment: dict[str, str], what: str) -> None:
         raise PrerequisiteError(f"{what}: {error}", f"install the package that has {command[0]}") from error
     except subprocess.CalledProcessError as error:
         said = (error.stderr + error.stdout).strip()
-        raise PrerequisiteError(f"{what}: {said}", "check the free space, and that the packages are the release's own")
+        hint = "check the free space, and that the packages are the release's own"
+        raise PrerequisiteError(f"{what}: {said}", hint) from error
 
 
 def _describe(tree: Path) -> tuple[str, str, int, int]:
@@ -200,8 +211,8 @@ def _write_disk(path: Path, tree: Path, identity: uuid.UUID, area: bytes) -> Non
     offset = FIRST_PARTITION_SECTOR * SECTOR_BYTES
     extended = f"offset={offset},hash_seed={identity},lazy_itable_init=0,lazy_journal_init=0"
     size = f"{(_DISK_BYTES - offset) // 1024}k"
-    command = ["mke2fs", "-q", "-F", "-t", "ext4", "-U", str(identity), "-E", extended, "-d", str(tree), str(path), size]
+    options = ["-q", "-F", "-t", "ext4", "-U", str(identity), "-E", extended, "-d", str(tree)]
     environment = {"PATH": DEFAULT_PATH, "E2FSPROGS_FAKE_TIME": str(EPOCH_S), "SOURCE_DATE_EPOCH": str(EPOCH_S)}
-    _run(command, environment, "make the cloud image's file system")
+    _run(["mke2fs", *options, str(path), size], environment, "make the cloud image's file system")
     with path.open("r+b") as disk:
         disk.write(area)

@@ -10,15 +10,12 @@ from __future__ import annotations
 import json
 
 from runtime.plan.encode import encode
-from runtime.plan.service import service_plan
+from runtime.plan.unit import EXITED, unit_plan
 from runtime.spec import Link, Spec
 from vm_images.iso9660 import volume
 
 LABEL = "CIDATA"
 UNIT = "workload.service"
-# systemd says the status to the console when the workload has ended, and turns the machine off. What QEMU's serial
-# port still holds then is written out by the kernel before.
-EXITED = "testbed: exit status "
 _SEED = "/run/seed"
 
 
@@ -86,12 +83,12 @@ def network_config(link: Link | None) -> str:
 
 
 def seed(spec: Spec, instance_id: str, launcher: bytes) -> bytes:
-    """The seed volume of one instance; ``launcher`` is the static binary. Raises UsageError as ``service_plan``."""
+    """The seed volume of one instance; ``launcher`` is the static binary. Raises UsageError as ``unit_plan``."""
     files = {
         "meta-data": meta_data(instance_id, spec.hostname).encode(),
         "user-data": user_data(spec).encode(),
         "network-config": network_config(spec.link).encode(),
         "launcher": launcher,
-        "plan": encode(service_plan(spec)),
+        "plan": encode(unit_plan(spec)),
     }
     return volume(LABEL, files)

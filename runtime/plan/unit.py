@@ -26,14 +26,18 @@ from runtime.plan.steps import (
 from runtime.spec import Spec
 from runtime.unionfs.overlay import mount_steps, volatile_steps
 
-# The disk with the layers is the second: the first is the system's.
-DISK = "/dev/vdb"
+# The serial number of the disk with the layers, and the link that udev makes of it (60-persistent-storage.rules): a
+# system with several disks promises no order.
+SERIAL = "layers"
+DISK = f"/dev/disk/by-id/virtio-{SERIAL}"
+# What the unit says to the console, followed by the status, when the workload has ended.
+EXITED = "testbed: exit status "
 # A directory that every system has. What is mounted on it is seen in the service's mount namespace only.
 _PLACE = "/mnt"
 _LOWER, _VOLATILE, _ROOT = f"{_PLACE}/lower", f"{_PLACE}/volatile", f"{_PLACE}/merged"
 
 
-def service_plan(spec: Spec) -> Plan:
+def unit_plan(spec: Spec) -> Plan:
     """The plan of the unit that runs ``spec`` in a stock guest from a disk with the spec's layers.
 
     Raises UsageError for an empty command or an unknown capability or limit.
