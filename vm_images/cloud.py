@@ -43,7 +43,7 @@ PACKAGES = (
 KERNEL_ARGUMENTS = "console=tty0 console=ttyS0,115200 earlyprintk=ttyS0,115200 consoleblank=0"
 # What GRUB's core needs to find its configuration and a kernel on the disk; more would only be read at every boot.
 _GRUB_MODULES = ("biosdisk", "part_msdos", "ext2", "normal", "linux", "echo")
-_DISK_BYTES = 2048 * MIB
+DISK_BYTES = 2048 * MIB
 _NEEDED_BYTES = 2500 * MIB
 _SERVICES = ("systemd-networkd.service", "systemd-resolved.service")
 # Where an instance is told what it is; Debian's images list all clouds, of which cloud-init finds the one.
@@ -110,7 +110,7 @@ def cloud_inputs() -> Inputs:
 def disk_key(inputs: Inputs) -> str:
     """The cache key: every input, and all that this module adds."""
     files = system_files(_NAMESPACE)
-    document = [_RECIPE, inputs.key(), files, _UNUSED_MODULES, _GRUB_MODULES, _DISK_BYTES, _SERVICES]
+    document = [_RECIPE, inputs.key(), files, _UNUSED_MODULES, _GRUB_MODULES, DISK_BYTES, _SERVICES]
     return hashlib.sha256(json.dumps(document).encode()).hexdigest()
 
 
@@ -149,7 +149,7 @@ def _make(inputs: Inputs, key: str, folder: Path, progress: Callable[[str], None
         settle(tree, began_s)
         disk = CloudDisk(unfinished, inputs.codename, *_describe(tree))
         boot = (tree / "usr/lib/grub/i386-pc/boot.img").read_bytes()
-        _write_disk(disk.path, tree, identity, boot_area(boot, core, _DISK_BYTES, identity.fields[0]))
+        write_disk(disk.path, tree, identity, boot_area(boot, core, DISK_BYTES, identity.fields[0]))
         described = {name: value for name, value in asdict(disk).items() if name != "folder"}
         (unfinished / _DESCRIPTION).write_text(json.dumps(described, indent=1) + "\n")
     progress(f"cloud image: done in {time.monotonic() - began:.1f} s")
@@ -203,14 +203,14 @@ def _describe(tree: Path) -> tuple[str, str, int, int]:
     return kernels[0].name.removeprefix("vmlinuz-"), cloud_init.group(1), packages, used_bytes
 
 
-def _write_disk(path: Path, tree: Path, identity: uuid.UUID, area: bytes) -> None:
+def write_disk(path: Path, tree: Path, identity: uuid.UUID, area: bytes, size_bytes: int = DISK_BYTES) -> None:
     """The disk: the boot area, and behind it an ext4 file system with the tree, complete, so that no guest has to
     initialise its tables in the background."""
     path.touch()
-    os.truncate(path, _DISK_BYTES)
+    os.truncate(path, size_bytes)
     offset = FIRST_PARTITION_SECTOR * SECTOR_BYTES
     extended = f"offset={offset},hash_seed={identity},lazy_itable_init=0,lazy_journal_init=0"
-    size = f"{(_DISK_BYTES - offset) // 1024}k"
+    size = f"{(size_bytes - offset) // 1024}k"
     options = ["-q", "-F", "-t", "ext4", "-U", str(identity), "-E", extended, "-d", str(tree)]
     environment = {"PATH": DEFAULT_PATH, "E2FSPROGS_FAKE_TIME": str(EPOCH_S), "SOURCE_DATE_EPOCH": str(EPOCH_S)}
     _run(["mke2fs", *options, str(path), size], environment, "make the cloud image's file system")
