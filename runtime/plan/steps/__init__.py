@@ -19,6 +19,7 @@ from runtime.plan.steps.files import (
     Mknod,
     Mount,
     MountAttributes,
+    NewTree,
     Open,
     PivotRoot,
     ReadonlyPath,
@@ -58,7 +59,16 @@ from runtime.plan.steps.process import (
     Umask,
     Unshare,
 )
-from runtime.plan.steps.talk import AwaitStart, Message, Netlink, NetlinkSocket, Sync, Terminal
+from runtime.plan.steps.talk import (
+    AwaitStart,
+    HandOver,
+    Message,
+    Netlink,
+    NetlinkSocket,
+    Sync,
+    TakeOver,
+    Terminal,
+)
 
 __all__ = [
     "Affinity",
@@ -72,6 +82,7 @@ __all__ = [
     "CloseOnExec",
     "DeviceFilter",
     "Exec",
+    "HandOver",
     "HoldTree",
     "IOPriority",
     "JoinNamespace",
@@ -87,6 +98,7 @@ __all__ = [
     "MountAttributes",
     "Netlink",
     "NetlinkSocket",
+    "NewTree",
     "NewUserNamespace",
     "NoNewPrivileges",
     "Open",
@@ -109,6 +121,7 @@ __all__ = [
     "Step",
     "Symlink",
     "Sync",
+    "TakeOver",
     "Terminal",
     "Umask",
     "Undumpable",

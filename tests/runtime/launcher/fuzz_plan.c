@@ -45,7 +45,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   struct plan plan;
   if (plan_read(&plan, bytes, size) == NULL) {
     size_t offset = plan.first_step, total = 0;
-    for (uint32_t i = 0; i < plan.parent_count + plan.child_count; i++) {
+    for (uint32_t i = 0; i < plan_steps(&plan); i++) {
       struct step step;
       plan_step(&plan, &offset, &step);
       for (int n = 0; n < STEP_STRINGS; n++) total += strlen(step.string[n]);
