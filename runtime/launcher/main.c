@@ -80,7 +80,7 @@ static int report(const struct plan *plan, const struct failure *failure) {
   if (step.operation == OP_TAKE_OVER && failure->error == ECANCELED) return FAILED; /* the other side has told why */
   const char *what = step.operation == OP_NETLINK ? "" : step.string[0];
   if (step.operation == OP_MOUNT || step.operation == OP_BIND || step.operation == OP_SYMLINK) what = step.string[1];
-  if (step.operation == OP_EXEC) what = plan->argv[0];
+  if (step.operation == OP_EXEC) what = plan_argv(plan, &step, NULL)[0];
   struct text line = {.n = 0};
   add(&line, "testbed: step ");
   add_number(&line, failure->step);

@@ -44,6 +44,7 @@ from runtime.plan.steps.process import (
     Affinity,
     CloseOnExec,
     Exec,
+    Fork,
     IOPriority,
     JoinNamespace,
     LookUp,
@@ -58,6 +59,7 @@ from runtime.plan.steps.process import (
     Setsid,
     Umask,
     Unshare,
+    forked,
 )
 from runtime.plan.steps.talk import (
     AwaitStart,
@@ -82,6 +84,7 @@ __all__ = [
     "CloseOnExec",
     "DeviceFilter",
     "Exec",
+    "Fork",
     "HandOver",
     "HoldTree",
     "IOPriority",
@@ -130,4 +133,5 @@ __all__ = [
     "WaitPath",
     "Write",
     "WriteDescriptor",
+    "forked",
 ]

@@ -236,7 +236,7 @@ class NewTree(Step):
     """A new file system of the caller's namespaces at descriptor ``fd``, attached nowhere: fsopen(2), fsmount(2) with
     MOUNT_ATTR_* ``attributes``."""
 
-    op: ClassVar[int] = 51
+    op: ClassVar[int] = 52
     fstype: str
     fd: int
     attributes: int = 0

@@ -24,7 +24,7 @@ class Sync(Step):
 class HandOver(Step):
     """Of the launcher, beside: give the child the descriptor ``fd``, for its TakeOver of the same number."""
 
-    op: ClassVar[int] = 52
+    op: ClassVar[int] = 53
     fd: int
 
     def numbers(self) -> tuple[int, ...]:
@@ -36,7 +36,7 @@ class TakeOver(Step):
     """Of the child: wait for the descriptor ``fd`` that the launcher hands over; it is kept, or, with ``namespace``
     (CLONE_NEW...), the namespace that it stands for is entered."""
 
-    op: ClassVar[int] = 53
+    op: ClassVar[int] = 54
     fd: int
     namespace: int = 0
 
