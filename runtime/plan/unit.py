@@ -10,7 +10,7 @@ from __future__ import annotations
 from runtime.plan.constants import CLONE_NEWNS, MNT_DETACH, MS_PRIVATE, MS_RDONLY, MS_REC
 from runtime.plan.guest import EXECUTING
 from runtime.plan.process import exec_step, process_steps
-from runtime.plan.root import HOLD_ROOT, filesystem_steps, identity_steps, protection_steps
+from runtime.plan.root import HOLD_ROOT, filesystem_steps, identity_steps, protection_steps, sysfs_step
 from runtime.plan.steps import (
     Chdir,
     CloseOnExec,
@@ -58,11 +58,12 @@ def unit_plan(spec: Spec) -> Plan:
             Chdir(_ROOT),
             HOLD_ROOT,
             *filesystem_steps(),
+            sysfs_step(),
             PivotRoot(".", "."),
             Unmount(".", MNT_DETACH),
             Chdir("/"),
             *identity_steps(spec),
-            *protection_steps(spec),
+            *protection_steps(spec.readonly_paths, spec.masked_paths),
             CloseOnExec(),
             *process_steps(spec.process),
             Message(EXECUTING),
