@@ -13,6 +13,7 @@ from runtime.plan.container import Attachment, container_plan
 from runtime.plan.explain import explain
 from runtime.plan.guest import guest_plan
 from runtime.plan.steps import Plan
+from runtime.plan.unit import unit_plan
 from runtime.spec import Spec
 from testbed.images import build_images
 from testbed.lab import link_of
@@ -25,6 +26,8 @@ from vm_images.guest import ensure_guest
 
 def service_plan(spec: Spec, platform: str) -> Plan:
     """The plan of ``spec`` in a run called ``example``; a guest's kernel is fetched when it is not there yet."""
+    if platform in VARIANTS and VARIANTS[platform].boot == "cloud":
+        return unit_plan(spec)
     if platform in VARIANTS:
         return guest_plan(spec, ensure_guest(store_root() / "guest").module_paths)
     return container_plan(spec, hierarchies(), cgroup_name("example", spec.hostname), attachment=Attachment(2, 1))

@@ -154,14 +154,24 @@ def _make(store: Store, inputs: Inputs, progress: Callable[[str], None]) -> Laye
     began = time.monotonic()
     with store.scratch() as scratch:
         tree, began_s = scratch / "root", time.time() - 1
-        tree.mkdir(mode=0o755)
-        _run_mmdebstrap(inputs, scratch, tree)
-        _clean(tree, inputs)
+        bootstrap(inputs, scratch, tree)
+        _write(tree / "usr/sbin/policy-rc.d", _POLICY, 0o755)
         settle(tree, began_s)
         layer = store.add_layer(tree, _created_by(inputs))
     store.remember(inputs.key(), layer)
     progress(f"base: done in {time.monotonic() - began:.1f} s")
     return layer
+
+
+def bootstrap(inputs: Inputs, scratch: Path, tree: Path) -> None:
+    """Install the release with ``inputs.packages`` into the new directory ``tree``, without logs, caches or identity.
+
+    ``scratch`` is a directory for temporary files. Needs root. Raises PrerequisiteError, with the last lines of
+    mmdebstrap's output, when it fails.
+    """
+    tree.mkdir(mode=0o755)
+    _run_mmdebstrap(inputs, scratch, tree)
+    _clean(tree, inputs)
 
 
 def _run_mmdebstrap(inputs: Inputs, scratch: Path, tree: Path) -> None:
@@ -236,7 +246,6 @@ def _clean(tree: Path, inputs: Inputs) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(Path(keyring).read_bytes())
             target.chmod(0o644)
-    _write(tree / "usr/sbin/policy-rc.d", _POLICY, 0o755)
 
 
 def _remove(path: Path) -> None:

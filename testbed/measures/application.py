@@ -43,7 +43,7 @@ class Timeline:
 
 def ready_timeout_s(ready: Ready, platform: Platform) -> float:
     """How long an application on that platform may take to be ready, seconds since the request."""
-    return ready.timeout_vm_s if platform.virtual else ready.timeout_s
+    return platform.patience * (ready.timeout_vm_s if platform.virtual else ready.timeout_s)
 
 
 def specs(scenario: Scenario, images: Mapping[str, Image], links: Sequence[Link]) -> tuple[Spec, ...]:

@@ -9,11 +9,26 @@ from collections.abc import Mapping
 from typing import IO
 
 from runtime.plan.guest import EXECUTING, FIRST_USERSPACE
+from runtime.plan.unit import EXITED
 
-_MARKS = {"kernel_entry": "Linux version ", "first_userspace": FIRST_USERSPACE, "first_process": EXECUTING}
+_MARKS = {
+    "kernel_entry": "Linux version ",
+    "first_userspace": FIRST_USERSPACE,
+    "first_process": EXECUTING,
+    # What a stock system says of itself: SeaBIOS, GRUB, the initial RAM disk's script, systemd, cloud-init's stages.
+    "firmware": "SeaBIOS (version ",
+    "boot_loader": "GRUB loading",
+    "initial_ramdisk": "Loading, please wait...",
+    "init": "systemd[1]: ",
+    "cloud_local": "running 'init-local' at",
+    "cloud_network": "running 'init' at",
+    "cloud_config": "running 'modules:config' at",
+    "cloud_final": "running 'modules:final' at",
+}
 _STEP_FAILED = re.compile(r"testbed: (?:step|clone|/plan).*")
 _INIT_ENDED = re.compile(r"Attempted to kill init! exitcode=0x([0-9a-f]{8})")
 KERNEL_PANIC = "Kernel panic - not syncing"
+_EXITED = re.compile(rf"{EXITED}(\d+)")
 _TAIL_LINES = 40
 
 
@@ -23,7 +38,12 @@ def phase_of(line: str) -> str | None:
 
 
 def exit_status_of(line: str) -> int | None:
-    """The status of a PID 1 that ended, from the kernel's panic line: 128 + n for signal n (wait(2) encoding)."""
+    """The workload's status, 128 + n for signal n.
+
+    Where it was PID 1, from the kernel's panic line (wait(2) encoding); where it was a unit, from what that says last.
+    """
+    if (said := _EXITED.search(line)) is not None:
+        return int(said.group(1))
     if (found := _INIT_ENDED.search(line)) is None:
         return None
     status = int(found.group(1), 16)
@@ -71,8 +91,8 @@ class Console:
             self._tail.append(line)
         if (phase := phase_of(line)) is not None:
             self._phases.setdefault(phase, now_ns)
-        if _STEP_FAILED.match(line):
-            self.failure = line
+        if (failed := _STEP_FAILED.search(line)) is not None:  # a login prompt may stand before it
+            self.failure = failed.group()
         if (status := exit_status_of(line)) is not None:
             self.exit_status = status
 

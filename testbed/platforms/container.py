@@ -24,6 +24,7 @@ class ContainerPlatform:
     label = "container"
     emulated = False
     virtual = False
+    patience = 1.0
     shared = False
 
     def __init__(self, run_id: str, lab: Lab) -> None:

@@ -11,7 +11,7 @@ from xml.etree.ElementTree import Element, SubElement
 from runtime.errors import UsageError
 from runtime.spec import Resources
 
-_QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
+QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 # The environment variable by which the launcher, in QEMU's place, finds its plan.
 PLAN_VARIABLE = "TESTBED_PLAN"
 # Below, Debian 12's kernel ends before its first process (measured: 64 MiB does not boot, 80 MiB does): its
@@ -102,7 +102,7 @@ def domain_xml(domain: Domain) -> str:
 
     The guest's end, whatever it is, ends QEMU.
     """
-    root = Element("domain", {"type": "kvm" if domain.accelerator == "kvm" else "qemu", "xmlns:qemu": _QEMU_NAMESPACE})
+    root = Element("domain", {"type": "kvm" if domain.accelerator == "kvm" else "qemu", "xmlns:qemu": QEMU_NAMESPACE})
     _child(root, "name", domain.name)
     _child(root, "memory", str(domain.memory_bytes), unit="b")
     _child(root, "vcpu", str(domain.vcpus))

@@ -69,6 +69,10 @@ class Platform(Protocol):
         """Whether a kernel boots for every instance, so that a start is given the time that takes."""
 
     @property
+    def patience(self) -> float:
+        """How many times the scenario's time to be ready it is given: 1, more where a whole distribution boots."""
+
+    @property
     def shared(self) -> bool:
         """Whether all services of a copy of the application run in one instance, at one address, instead of one each.
 

@@ -81,6 +81,7 @@ class VmPlatform:
     """
 
     virtual = True
+    patience = 1.0
 
     def __init__(self, scratch: Path, bridge: str, run_id: str, variant: Variant = VARIANTS["vm"]) -> None:
         self._variant = variant
@@ -170,7 +171,7 @@ class VmPlatform:
         with ExitStack() as undo:
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
             folder.mkdir()
-            domain.initrd.write_bytes(prepared.guest.initrd(guest_plan(instance.spec, prepared.guest.module_paths)))
+            self._write_boot_files(instance, domain)
             plan = emulator_plan(prepared.qemu, cgroup.found, cgroup.name, instance.spec.resources)
             domain.emulator_plan.write_bytes(encode(plan))
             undo.callback(cgroup.remove)
@@ -179,10 +180,18 @@ class VmPlatform:
             console = prepared.reader.listen(domain.console_socket, instance.log)
             undo.callback(prepared.reader.abandon, domain.console_socket)
             with adopting():
-                started = start_domain(prepared.connection, domain_xml(domain), instance.name)
+                started = start_domain(prepared.connection, self._xml(domain), instance.name)
             created_ns = time.monotonic_ns()
             self._running[instance.name] = _Running(started, console, cgroup, folder, requested_ns, created_ns)
             undo.pop_all()
+
+    def _write_boot_files(self, instance: Instance, domain: Domain) -> None:
+        """What the machine boots from, and no other does."""
+        guest = self._ready().guest
+        domain.initrd.write_bytes(guest.initrd(guest_plan(instance.spec, guest.module_paths)))
+
+    def _xml(self, domain: Domain) -> str:
+        return domain_xml(domain)
 
     def _domain(self, instance: Instance, folder: Path) -> Domain:
         prepared, spec = self._ready(), instance.spec

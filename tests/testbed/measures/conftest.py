@@ -91,6 +91,7 @@ class LocalPlatform:
     label = "local processes"
     emulated = False
     virtual = False
+    patience = 1.0
 
     def __init__(self, cgroup_parent: str) -> None:
         self.shared = False

@@ -29,6 +29,21 @@ def reader() -> Iterator[ConsoleReader]:
     reader.close()
 
 
+def test_a_stock_system_tells_its_own_phases() -> None:
+    told = {
+        "\x1bc\x1b[?7lSeaBIOS (version 1.16.2-debian-1.16.2-1)": "firmware",
+        "GRUB loading...": "boot_loader",
+        "[    9.513346] systemd[1]: Inserted module 'autofs4'": "init",
+        "[   48.3] cloud-init[308]: Cloud-init v. 22.4.2 running 'init-local' at Tue, 24 Nov": "cloud_local",
+        "redis login: [   94.0] cloud-init[445]: Cloud-init v. 22.4.2 running 'modules:final' at Tue": "cloud_final",
+    }
+    assert {line: phase_of(line) for line in told} == told
+
+
+def test_the_status_of_a_unit_is_what_it_says_last() -> None:
+    assert exit_status_of("redis login: testbed: exit status 7") == 7
+
+
 def test_lines_tell_phases() -> None:
     assert phase_of("Booting from ROM..[    0.000000] Linux version 6.1.0 (gcc)") == "kernel_entry"
     assert phase_of("testbed: first userspace") == "first_userspace"

@@ -1,0 +1,137 @@
+"""Virtual machines as most people have them: a stock Debian that boots from its disk and is set up by cloud-init.
+
+All else is ``vm``'s: libvirt, QEMU's machine and cgroup, the disk of the image's layers, the console. What runs a
+service in the guest is the same launcher, as a systemd unit's command.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from runtime import atomic
+from runtime.errors import TestbedError
+from runtime.home import store_root
+from runtime.images.model import Image
+from runtime.launcher import STATIC_BINARY
+from testbed.platforms.cloud_domain import LEAST_MEMORY_BYTES, boot_from_disk, cloud_memory_bytes
+from testbed.platforms.connection import destroy_domain, learn_emulator, start_domain
+from testbed.platforms.domain import Domain, domain_xml
+from testbed.platforms.protocol import Instance
+from testbed.platforms.vm import VmPlatform
+from vm_images.cloud import KERNEL_ARGUMENTS, CloudDisk, ensure_cloud
+from vm_images.qcow2 import clone
+from vm_images.seed import seed
+
+
+@dataclass(frozen=True)
+class _Stock:
+    """What all guests start from: the stock system's disk, and a clone of it that nobody has written to."""
+
+    disk: CloudDisk
+    clones: Path
+    launcher: bytes
+
+    @property
+    def fresh(self) -> Path:
+        return self.clones / "fresh"
+
+    def clone_of(self, name: str) -> Path:
+        """Where the guest ``name`` has its own clone."""
+        return self.clones / f"{name}.qcow2"
+
+
+def _load_storage_driver(connection: Any, kind: str, emulator: Path, absent: Path) -> None:
+    """Make libvirt load its driver for disks on others, by asking for a machine with one that does not exist.
+
+    By itself it does so at the first start of such a machine, holds what it knows of QEMU for outdated from then on,
+    and finds it out again in the middle of the second start.
+    """
+    xml = (
+        f"<domain type='{kind}'><name>{absent.parent.name}</name><memory>65536</memory>"
+        f"<os><type arch='x86_64' machine='q35'>hvm</type></os><devices><emulator>{emulator}</emulator>"
+        f"<disk type='file'><driver name='qemu' type='qcow2'/><source file='{absent}'/><target dev='vda'/></disk>"
+        "</devices></domain>"
+    )
+    with suppress(TestbedError):
+        destroy_domain(start_domain(connection, xml, absent.parent.name))
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+class CloudPlatform(VmPlatform):
+    """Guests with a stock system; parameters and use as VmPlatform's."""
+
+    # A distribution's whole boot is many times our own guest's: measured, 9 times to clickme's first answer.
+    patience = 4.0
+    _stock: _Stock | None = None
+
+    def _stocked(self) -> _Stock:
+        if self._stock is None:
+            raise TestbedError("the virtual machine platform is used before it is prepared")
+        return self._stock
+
+    def facts(self) -> Mapping[str, object]:
+        """As VmPlatform's, for the stock system; ``memory`` says when a guest has more RAM than its limit."""
+        disk = self._stocked().disk
+        return {
+            **super().facts(),
+            "kernel": disk.kernel,
+            "kernel_package": f"linux-image-cloud-amd64 of Debian {disk.codename}",
+            "command_line": KERNEL_ARGUMENTS,
+            "direct_boot": "none: SeaBIOS, GRUB",
+            "system": {name: value for name, value in asdict(disk).items() if name != "folder"},
+            "memory": f"the limit, but at least {LEAST_MEMORY_BYTES >> 20} MiB; the unit's MemoryMax is the limit",
+        }
+
+    def prepare_images(self, images: Iterable[Image]) -> None:
+        with ExitStack() as undo:
+            disk = ensure_cloud(store_root() / "guest", _tell)
+            # In the store, not in the run's scratch directory, which is memory on most hosts.
+            clones = undo.enter_context(atomic.scratch(disk.folder.parent / f"{self._run_id}-{self.name}"))
+            clones.mkdir()
+            stock = _Stock(disk, clones, STATIC_BINARY.read_bytes())
+            clone(disk.path, "raw", stock.fresh)
+            super().prepare_images(images)
+            prepared = self._ready()
+            kind = "kvm" if prepared.verdict.accelerator == "kvm" else "qemu"
+            _load_storage_driver(prepared.connection, kind, prepared.emulator, clones / "absent")
+            learn_emulator(prepared.connection, prepared.emulator, kind)
+            self._stock = stock
+            self._clones = undo.pop_all()
+
+    def _domain(self, instance: Instance, folder: Path) -> Domain:
+        domain = super()._domain(instance, folder)
+        return replace(domain, memory_bytes=cloud_memory_bytes(domain.memory_bytes))
+
+    def _write_boot_files(self, instance: Instance, domain: Domain) -> None:
+        stock = self._stocked()
+        # A clone that nobody has written to is 200 KB and names what it stands on: copied faster than made.
+        shutil.copyfile(stock.fresh, stock.clone_of(instance.name))
+        identity = f"{self._run_id}-{instance.name}"
+        self._seed(domain).write_bytes(seed(instance.spec, identity, stock.launcher))
+
+    def _xml(self, domain: Domain) -> str:
+        return boot_from_disk(domain_xml(domain), self._stocked().clone_of(domain.name), self._seed(domain))
+
+    def _seed(self, domain: Domain) -> Path:
+        return domain.initrd.with_name("seed")
+
+    def stop(self, instance: Instance) -> None:
+        super().stop(instance)
+        if self._stock is not None:
+            self._stock.clone_of(instance.name).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        with ExitStack() as undo:
+            if self._stock is not None:
+                undo.push(self._clones)
+                self._stock = None
+            undo.callback(super().close)
