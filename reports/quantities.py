@@ -61,10 +61,14 @@ def _seconds(title: str) -> Quantity:
 
 START = {
     "request": _seconds("requested"),
+    "defined": _seconds("machine described"),
+    "spawned": _seconds("QEMU running"),
     "created": _seconds("instance created"),
+    "restored": _seconds("saved state loaded"),
     "kernel_entry": _seconds("guest kernel entered"),
     "first_userspace": _seconds("guest's first process"),
     "first_process": _seconds("command running"),
+    "identity": _seconds("identity its own"),
     "port_open": _seconds("port open"),
     "ready": _seconds("first correct answer"),
 }

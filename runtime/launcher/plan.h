@@ -57,6 +57,9 @@ enum operation {
   OP_HOLD_TREE,
   OP_NEW_USER_NAMESPACE,
   OP_FORK,
+  OP_SERVE,
+  OP_SET_CLOCK,
+  OP_ADD_ENTROPY,
   OP_END
 };
 

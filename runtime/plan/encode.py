@@ -13,13 +13,13 @@ import struct
 from functools import lru_cache
 
 from runtime.errors import UsageError
-from runtime.plan.steps import Affinity, DeviceFilter, Netlink, Plan, SeccompFilter, SetUser, Step
+from runtime.plan.steps import AddEntropy, Affinity, DeviceFilter, Netlink, Plan, SeccompFilter, SetUser, Step
 
 MAGIC = b"TBPLAN\x02\n"
 _HEADER = struct.Struct("<8sIIIIQ")
 _STEP = struct.Struct("<HHIQQQQQQ")
 _LENGTH = struct.Struct("<I")
-RAW = (Netlink, SetUser, SeccompFilter, DeviceFilter, Affinity)  # their strings are bytes, not C strings
+RAW = (Netlink, SetUser, SeccompFilter, DeviceFilter, Affinity, AddEntropy)  # their strings are bytes, not C strings
 
 
 def _padded(data: bytes) -> bytes:

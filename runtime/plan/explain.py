@@ -138,6 +138,12 @@ def describe(step: s.Step) -> str:
             return "prctl PR_SET_DUMPABLE 0"
         case s.OwnStreams():
             return f"fchown the standard streams that are pipes to {step.uid}"
+        case s.Serve():
+            return f"perform the plans that come through descriptor {step.fd}"
+        case s.SetClock():
+            return f"clock_settime CLOCK_REALTIME to {step.realtime_ns / 1e9:.9f} s since 1970"
+        case s.AddEntropy():
+            return f"ioctl {step.device} RNDADDENTROPY with {len(step.entropy)} fresh bytes, then RNDRESEEDCRNG"
         case s.Fork():
             own = f" in {flag_names(step.flags, CLONE_FLAGS)}" if step.flags else ""
             return f"clone3{own}: the next {step.count} steps are a process of its own"

@@ -23,8 +23,11 @@ def known(names: tuple[str, ...]) -> tuple[str, ...]:
 def create(name: str, run_id: str, scratch: Path, lab: Lab) -> Platform:
     """The platform ``name`` for one run, importing only what it needs."""
     if name in VARIANTS:
+        from testbed.platforms.restored import RestoredPlatform
         from testbed.platforms.vm import VmPlatform
 
+        if VARIANTS[name].start == "restored":
+            return RestoredPlatform(scratch, BRIDGE, run_id, VARIANTS[name])
         return VmPlatform(scratch, BRIDGE, run_id, VARIANTS[name])
     from testbed.platforms.container import ContainerPlatform
 

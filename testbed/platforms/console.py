@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping
 from typing import IO
 
 from runtime.plan.guest import EXECUTING, FIRST_USERSPACE
+from runtime.plan.restored import ASLEEP, IDENTIFIED
 
-_MARKS = {"kernel_entry": "Linux version ", "first_userspace": FIRST_USERSPACE, "first_process": EXECUTING}
+_MARKS = {
+    "kernel_entry": "Linux version ",
+    "first_userspace": FIRST_USERSPACE,
+    "first_process": EXECUTING,
+    "asleep": ASLEEP,
+    "identity": IDENTIFIED,
+}
 _STEP_FAILED = re.compile(r"testbed: (?:step|clone|/plan).*")
 _INIT_ENDED = re.compile(r"Attempted to kill init! exitcode=0x([0-9a-f]{8})")
 KERNEL_PANIC = "Kernel panic - not syncing"
@@ -44,6 +52,7 @@ class Console:
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._ended = False
         self._panicked = False
+        self._step_failed = False
         self.failure = ""
         self.exit_status: int | None = None
 
@@ -73,8 +82,16 @@ class Console:
             self._phases.setdefault(phase, now_ns)
         if _STEP_FAILED.match(line):
             self.failure = line
+            self._step_failed = True
         if (status := exit_status_of(line)) is not None:
             self.exit_status = status
+
+    def stamp(self, phase: str) -> None:
+        """A phase that the host sees by itself is reached now; the first time counts."""
+        now_ns = time.monotonic_ns()
+        with self._changed:
+            self._phases.setdefault(phase, now_ns)
+            self._changed.notify_all()
 
     @property
     def ended(self) -> bool:
@@ -92,9 +109,9 @@ class Console:
             return "\n".join(list(self._tail)[-lines:])
 
     def wait_for(self, phase: str, timeout_s: float) -> bool:
-        """Wait until ``phase`` is reached (True), or the console ends or the time is over (False)."""
+        """Wait until ``phase`` is reached (True), or a step fails, the console ends or the time is over (False)."""
         with self._changed:
-            self._changed.wait_for(lambda: phase in self._phases or self._ended, timeout_s)
+            self._changed.wait_for(lambda: phase in self._phases or self._ended or self._step_failed, timeout_s)
             return phase in self._phases
 
     def wait_for_end(self, timeout_s: float) -> bool:

@@ -20,10 +20,23 @@ _LEAST_MEMORY_BYTES = 80 << 20
 
 
 @dataclass(frozen=True)
+class Ram:
+    """A file that is a guest's RAM.
+
+    What the guest writes goes into the file when it is ``shared``; else into pages of the guest's own, and the file
+    stays as it is, for others to begin with.
+    """
+
+    file: Path
+    shared: bool
+
+
+@dataclass(frozen=True)
 class Domain:
     """What a guest's virtual hardware is.
 
-    ``machine`` is libvirt's machine type, ``accelerator`` is ``kvm`` or ``tcg``; ``mac`` None: no network card.
+    ``machine`` is libvirt's machine type, ``accelerator`` is ``kvm`` or ``tcg``; ``mac`` None: no network card. A
+    guest without ``kernel`` boots nothing: QEMU waits for the ``incoming`` state of a saved one.
     """
 
     name: str
@@ -33,13 +46,18 @@ class Domain:
     vcpus: int
     emulator: Path
     emulator_plan: Path
-    kernel: Path
+    kernel: Path | None
     initrd: Path
     command_line: str
     disk: Path
     console_socket: Path
     bridge: str
     mac: str | None
+    ram: Ram | None = None
+
+    @property
+    def incoming(self) -> bool:
+        return self.kernel is None
 
 
 def vcpu_count(resources: Resources, host_cpus: int) -> int:
@@ -97,6 +115,25 @@ def _on_root_bus(device: Element, slot: int) -> None:
     _child(device, "address", type="pci", domain="0", bus="0", slot=str(slot), function="0")
 
 
+def _arguments(domain: Domain) -> list[str]:
+    """What libvirt has no elements for. By itself it puts a RAM file where it likes, under a name of its own; of two
+    -machine options QEMU takes each setting from the last that has it."""
+    arguments = []
+    if domain.ram is not None:
+        path = str(domain.ram.file).replace(",", ",,")  # QEMU's own quoting
+        shared = "on" if domain.ram.shared else "off"
+        backend = f"memory-backend-file,id=ram,size={domain.memory_bytes},mem-path={path},share={shared}"
+        arguments += ["-object", backend, "-machine", "memory-backend=ram"]
+    return [*arguments, "-incoming", "defer"] if domain.incoming else arguments
+
+
+def _add_kernel(system: Element, domain: Domain) -> None:
+    if domain.kernel is not None:
+        _child(system, "kernel", str(domain.kernel))
+        _child(system, "initrd", str(domain.initrd))
+        _child(system, "cmdline", domain.command_line)
+
+
 def domain_xml(domain: Domain) -> str:
     """The domain's XML: a q35 machine with a disk, a network card, a serial console, and nothing else.
 
@@ -108,9 +145,7 @@ def domain_xml(domain: Domain) -> str:
     _child(root, "vcpu", str(domain.vcpus))
     system = _child(root, "os")
     _child(system, "type", "hvm", arch="x86_64", machine=domain.machine)
-    _child(system, "kernel", str(domain.kernel))
-    _child(system, "initrd", str(domain.initrd))
-    _child(system, "cmdline", domain.command_line)
+    _add_kernel(system, domain)
     features = _child(root, "features")
     _child(features, "acpi")
     _child(features, "apic")
@@ -127,6 +162,8 @@ def domain_xml(domain: Domain) -> str:
     _child(serial, "target", type="isa-serial", port="0")
     _child(devices, "memballoon", model="none")
     extra = _child(root, "qemu:commandline")
+    for argument in _arguments(domain):
+        _child(extra, "qemu:arg", value=argument)
     _child(extra, "qemu:env", name=PLAN_VARIABLE, value=str(domain.emulator_plan))
     # With this libvirt asks a started QEMU about each CPU feature by itself, four hundred questions in 0.3 s.
     capabilities = _child(root, "qemu:capabilities")

@@ -18,6 +18,7 @@ from runtime.images.model import Image
 from runtime.lease import cgroup_name
 from runtime.plan.encode import encode
 from runtime.plan.guest import guest_plan
+from runtime.plan.steps import Plan
 from testbed.platforms.accelerator import Verdict, verdict
 from testbed.platforms.connection import destroy_domain, embedded, learn_emulator, start_domain
 from testbed.platforms.console import Console
@@ -31,10 +32,12 @@ from vm_images.disk import ensure_disk
 from vm_images.guest import COMMAND_LINE, Guest, ensure_guest
 
 _END_TIMEOUT_S = 5.0
+# The host's own work: the machine is described, and QEMU has run so far that it connected to its console.
+_BEFORE_CREATED = ("defined", "spawned")
 
 
 @dataclass(frozen=True)
-class _Running:
+class Running:
     """A started guest: its libvirt domain, console and files, and the phases that the host itself saw."""
 
     domain: Any
@@ -81,6 +84,7 @@ class VmPlatform:
     """
 
     virtual = True
+    last_phase = "first_process"  # of a start, before its port opens
 
     def __init__(self, scratch: Path, bridge: str, run_id: str, variant: Variant = VARIANTS["vm"]) -> None:
         self._variant = variant
@@ -90,7 +94,7 @@ class VmPlatform:
         self._run_id = run_id
         self._undo = ExitStack()
         self._prepared: _Prepared | None = None
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, Running] = {}
         self._started = 0
 
     def _ready(self) -> _Prepared:
@@ -170,7 +174,8 @@ class VmPlatform:
         with ExitStack() as undo:
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
             folder.mkdir()
-            domain.initrd.write_bytes(prepared.guest.initrd(guest_plan(instance.spec, prepared.guest.module_paths)))
+            if not domain.incoming:
+                domain.initrd.write_bytes(prepared.guest.initrd(self._guest_plan(instance)))
             plan = emulator_plan(prepared.qemu, cgroup.found, cgroup.name, instance.spec.resources)
             domain.emulator_plan.write_bytes(encode(plan))
             undo.callback(cgroup.remove)
@@ -178,11 +183,21 @@ class VmPlatform:
             cgroup.make_parent()
             console = prepared.reader.listen(domain.console_socket, instance.log)
             undo.callback(prepared.reader.abandon, domain.console_socket)
+            console.stamp("defined")
             with adopting():
-                started = start_domain(prepared.connection, domain_xml(domain), instance.name)
+                started = start_domain(prepared.connection, domain_xml(domain), instance.name, paused=domain.incoming)
             created_ns = time.monotonic_ns()
-            self._running[instance.name] = _Running(started, console, cgroup, folder, requested_ns, created_ns)
+            running = Running(started, console, cgroup, folder, requested_ns, created_ns)
+            undo.push(lambda *_: running.end())
+            self._go_on(instance, running)
+            self._running[instance.name] = running
             undo.pop_all()
+
+    def _guest_plan(self, instance: Instance) -> Plan:
+        return guest_plan(instance.spec, self._ready().guest.module_paths)
+
+    def _go_on(self, instance: Instance, running: Running) -> None:
+        """What is to be done once QEMU exists; its guest runs already, unless it waits for a saved one's state."""
 
     def _domain(self, instance: Instance, folder: Path) -> Domain:
         prepared, spec = self._ready(), instance.spec
@@ -210,17 +225,19 @@ class VmPlatform:
         """The phases, once the console shows the workload's execve. Raises WorkloadError when it never does."""
         running = self._running[instance.name]
         console = running.console
-        if not console.wait_for("first_process", timeout_s):
+        if not console.wait_for(self.last_phase, timeout_s):
             end = "ended" if console.ended else f"took longer than {timeout_s:g} s"
             reason = console.failure or f"its start {end} before its first process"
             raise WorkloadError(
                 f"virtual machine {instance.name}: {reason}",
                 f"the whole console is in {instance.log}; its last lines:\n{console.tail()}",
             )
-        seen = console.phases()
+        seen = dict(console.phases())
+        before = {phase: seen.pop(phase) for phase in _BEFORE_CREATED}
         # Libvirt's call returns a moment after QEMU runs, and a fast guest may be ahead of it.
         created_ns = min(running.created_ns, *seen.values())
-        return Started({"request": running.requested_ns, "created": created_ns, **seen})
+        before = {phase: min(at_ns, created_ns) for phase, at_ns in before.items()}
+        return Started({"request": running.requested_ns, **before, "created": created_ns, **seen})
 
     def alive(self, instance: Instance) -> bool:
         """Whether QEMU still holds the console: it ends with the workload, which is the guest's PID 1."""

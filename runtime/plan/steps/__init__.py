@@ -40,6 +40,7 @@ from runtime.plan.steps.privileges import (
     Undumpable,
 )
 from runtime.plan.steps.process import (
+    AddEntropy,
     Affinity,
     CloseOnExec,
     Exec,
@@ -51,6 +52,7 @@ from runtime.plan.steps.process import (
     OwnStreams,
     Personality,
     SessionKeyring,
+    SetClock,
     SetDomainname,
     SetHostname,
     SetRlimit,
@@ -60,9 +62,10 @@ from runtime.plan.steps.process import (
     Unshare,
     forked,
 )
-from runtime.plan.steps.talk import AwaitStart, Message, Netlink, NetlinkSocket, Sync, Terminal
+from runtime.plan.steps.talk import AwaitStart, Message, Netlink, NetlinkSocket, Serve, Sync, Terminal
 
 __all__ = [
+    "AddEntropy",
     "Affinity",
     "Ambient",
     "AwaitStart",
@@ -103,6 +106,8 @@ __all__ = [
     "SYNC_FD",
     "SeccompFilter",
     "SessionKeyring",
+    "Serve",
+    "SetClock",
     "SetDomainname",
     "SetHostname",
     "SetRlimit",

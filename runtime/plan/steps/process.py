@@ -225,3 +225,26 @@ class NewUserNamespace(Step):
 
     def strings(self) -> tuple[bytes, ...]:
         return (self.uid_map.encode(), self.gid_map.encode())
+
+
+@dataclass(frozen=True)
+class SetClock(Step):
+    """clock_settime(2) CLOCK_REALTIME, in nanoseconds since 1970."""
+
+    op: ClassVar[int] = 53
+    realtime_ns: int
+
+    def numbers(self) -> tuple[int, ...]:
+        return divmod(self.realtime_ns, 10**9)
+
+
+@dataclass(frozen=True)
+class AddEntropy(Step):
+    """random(4) RNDADDENTROPY on ``device``, credited in full, then RNDRESEEDCRNG: at most 512 bytes, all secret."""
+
+    op: ClassVar[int] = 54
+    entropy: bytes
+    device: str = "/dev/urandom"
+
+    def strings(self) -> tuple[bytes, ...]:
+        return (self.device.encode(), self.entropy)
