@@ -36,12 +36,16 @@ static int read_all(int fd, uint8_t *to, size_t n) {
   return 1;
 }
 
-/* A plan of steps only: what would execute a program has no arguments here. One that fails is reported and ends there. */
+/* A plan of steps only: what would execute a program has no arguments here. One that fails is reported and ends there,
+ * and with it a process that it has forked. */
 static int serve_plan(const uint8_t *bytes, size_t size) {
   struct plan plan;
   struct failure failure;
+  long server = SYS(getpid);
   if (plan_read(&plan, bytes, size) != NULL || plan.exec_count) return -EINVAL;
-  if (perform(&plan, plan.first_step, 0, plan.parent_count + plan.child_count, &failure) != 0) report(&plan, &failure);
+  if (perform(&plan, plan.first_step, 0, plan.parent_count + plan.child_count, &failure) == 0) return 0;
+  int status = report(&plan, &failure);
+  while (SYS(getpid) != server) SYS(exit_group, status);
   return 0;
 }
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+import termios
+import time
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,59 @@ def test_a_forked_process_can_have_namespaces_of_its_own(tmp_path: Path) -> None
 def test_forks_that_do_not_fit_are_refused(tmp_path: Path, steps: tuple[s.Step, ...], reason: str) -> None:
     done = subprocess.run([STATIC_BINARY, write_plan(tmp_path / "p", *steps)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (125, f"testbed: {tmp_path}/p: {reason}\n")
+
+
+def serve(tmp_path: Path, data: bytes) -> subprocess.CompletedProcess[bytes]:
+    """A launcher that serves the plans in ``data``."""
+    plan = write_plan(tmp_path / "p", s.Serve(0), s.Exec(("/bin/true",)))
+    return subprocess.run([STATIC_BINARY, plan], input=data, capture_output=True, timeout=10)
+
+
+def test_plans_that_come_later_are_performed_one_by_one(tmp_path: Path) -> None:
+    """One that fails does not keep the next from being performed; the plan goes on when no more come."""
+    first, second = (s.Write(str(tmp_path / name), (name,), create=True) for name in ("first", "second"))
+    plans = [Plan((first,)), Plan((s.Umask(0), s.Chdir("/nowhere"))), Plan((second,))]
+    done = serve(tmp_path, b"".join(map(encode, plans)))
+    assert (done.returncode, done.stderr) == (0, b"testbed: step 1: chdir /nowhere: ENOENT (2)\n")
+    assert [(tmp_path / name).read_text() for name in ("first", "second")] == ["first", "second"]
+
+
+@pytest.mark.parametrize(
+    "data, error",
+    [
+        (b"no plan at all", b"(71)"),
+        (encode(Plan((s.Umask(0),)))[:8] + b"\xff" * 24, b"(71)"),
+        (encode(Plan((s.Exec(("/bin/true",)),))), b"EINVAL (22)"),
+        (encode(Plan((s.Umask(0),))).replace(b"TBPLAN", b"tbplan"), b"EINVAL (22)"),
+    ],
+)
+def test_what_is_no_plan_to_serve_ends_it(tmp_path: Path, data: bytes, error: bytes) -> None:
+    done = serve(tmp_path, data)
+    assert done.returncode == 125
+    assert done.stderr.startswith(b"testbed: step 0: serve") and error in done.stderr, done.stderr
+
+
+def test_a_served_plan_may_fork(tmp_path: Path) -> None:
+    path = tmp_path / "forked"
+    fails = s.forked(s.Write(str(path), ("x",), create=True), s.Chdir("/nowhere"))
+    done = serve(tmp_path, encode(Plan((*fails, s.WaitPath(str(path))))))
+    assert (done.returncode, path.read_text()) == (0, "x")
+
+
+def test_plans_pass_through_a_terminal_unchanged(tmp_path: Path) -> None:
+    """Whatever its bytes mean to a terminal: interrupt, end of file, carriage return."""
+    path, text = tmp_path / "bytes", "\x03\x04\r\x11\x13\x1a\x7f\n"
+    ours, theirs = os.openpty()
+    plan = write_plan(tmp_path / "p", s.Serve(0))
+    with subprocess.Popen([STATIC_BINARY, plan], stdin=theirs, stderr=subprocess.PIPE) as process:
+        while termios.tcgetattr(theirs)[3] & termios.ICANON:
+            time.sleep(0.001)
+        os.write(ours, encode(Plan((s.Write(str(path), (text,), create=True), s.Message("done")))))
+        assert process.stderr and process.stderr.readline() == b"done\n"
+        process.kill()
+    os.close(ours)
+    os.close(theirs)
+    assert path.read_bytes() == text.encode()
 
 
 def test_a_wrapper_passes_its_arguments_and_environment_on(tmp_path: Path) -> None:

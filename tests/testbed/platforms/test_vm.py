@@ -131,6 +131,8 @@ def test_it_serves_and_leaves_nothing(
         phases = platform.started(one, TIMEOUT_S).phases
         assert list(sorted(phases, key=lambda name: phases[name])) == [
             "request",
+            "defined",
+            "spawned",
             "created",
             "kernel_entry",
             "first_userspace",
