@@ -26,7 +26,8 @@ from vm_images.guest import ensure_guest
 def service_plan(spec: Spec, platform: str) -> Plan:
     """The plan of ``spec`` in a run called ``example``; a guest's kernel is fetched when it is not there yet."""
     if platform in VARIANTS:
-        return guest_plan(spec, ensure_guest(store_root() / "guest").module_paths)
+        served = VARIANTS[platform].start == "restored"
+        return guest_plan(spec, ensure_guest(store_root() / "guest").module_paths, served=served)
     return container_plan(spec, hierarchies(), cgroup_name("example", spec.hostname), attachment=Attachment(2, 1))
 
 
