@@ -41,6 +41,7 @@ from runtime.plan.steps.privileges import (
 )
 from runtime.plan.steps.process import (
     Affinity,
+    AwaitEnd,
     CloseOnExec,
     Exec,
     Fork,
@@ -65,6 +66,7 @@ from runtime.plan.steps.talk import AwaitStart, Message, Netlink, NetlinkSocket,
 __all__ = [
     "Affinity",
     "Ambient",
+    "AwaitEnd",
     "AwaitStart",
     "Bind",
     "BoundingSet",

@@ -211,6 +211,20 @@ def forked(*steps: Step, flags: int = 0) -> tuple[Step, ...]:
 
 
 @dataclass(frozen=True)
+class AwaitEnd(Step):
+    """Wait for the first forked process to end, say ``testbed: NAME: ended: STATUS`` on descriptor 2, and end with its
+    status, 128 + n for signal n. ``names`` are the forked processes' in the order of their forks; the end of one
+    without a name is nobody's concern.
+    """
+
+    op: ClassVar[int] = 52
+    names: tuple[str, ...]
+
+    def strings(self) -> tuple[bytes, ...]:
+        return tuple(name.encode() for name in self.names)
+
+
+@dataclass(frozen=True)
 class NewUserNamespace(Step):
     """Make a user namespace that nobody is in, with these maps of ids (lines as in uid_map), and hold it open as
     descriptor ``fd``: mounts can take their mapping from it."""
