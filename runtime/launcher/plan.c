@@ -207,8 +207,8 @@ const char *operation_name(unsigned operation) {
     "wait for", "message", "mask", "make read-only", "exec", "bind", "mount attributes", "write descriptor",
     "join namespace", "ambient set", "keep capabilities", "scheduler", "affinity", "io priority", "personality",
     "session keyring", "setdomainname", "seccomp", "terminal", "sync", "await start", "look up", "device filter",
-    "undumpable", "own streams", "hold tree", "user namespace", "fork", "serve",
-    "set clock", "add entropy",
+    "undumpable", "own streams", "hold tree", "user namespace", "fork", "await end",
+    "serve", "set clock", "add entropy",
   };
   return names[operation < OP_END ? operation : 0];
 }

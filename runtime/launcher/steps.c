@@ -180,6 +180,7 @@ static int perform_one(const struct plan *plan, const struct step *s) {
   case OP_SYNC: return sync_with_starter(s);
   case OP_AWAIT_START: return await_start();
   case OP_TERMINAL: return terminal(s);
+  case OP_AWAIT_END: return await_end(s);
   case OP_SERVE: return serve(s);
   case OP_LOOK_UP: return look_up(s);
   case OP_EXEC: return execute(plan, s);

@@ -57,14 +57,16 @@ _SOCKET = 110
 INTERFACE_INDEX = 2
 
 
-def _device_steps(modules: Sequence[str]) -> tuple[Step, ...]:
+def device_steps(modules: Sequence[str]) -> tuple[Step, ...]:
+    """The device nodes, and the modules that bring the devices."""
     return (
         Mount("devtmpfs", "/dev", "devtmpfs", MS_NOSUID | MS_NOEXEC),
         *(LoadModule(path) for path in modules),
     )
 
 
-def _network_steps(link: Link | None) -> tuple[Step, ...]:
+def network_steps(link: Link | None) -> tuple[Step, ...]:
+    """The loopback interface and, with a link, the network card with its address."""
     steps: list[Step] = [NetlinkSocket(_SOCKET), Netlink(_SOCKET, network.loopback_up(), "bring lo up")]
     if link is not None:
         address = network.add_address(INTERFACE_INDEX, link.address)
@@ -123,8 +125,8 @@ def guest_plan(spec: Spec, modules: Sequence[str], *, served: bool = False) -> P
     return Plan(
         child=(
             Message(FIRST_USERSPACE),
-            *_device_steps(modules),
-            *_network_steps(spec.link),
+            *device_steps(modules),
+            *network_steps(spec.link),
             *_task_limit_steps(spec.resources.pids),
             *_root_steps(),
             *filesystem_steps(),

@@ -19,14 +19,18 @@ _MARKS = {
     "asleep": ASLEEP,
     "identity": IDENTIFIED,
 }
-_STEP_FAILED = re.compile(r"testbed: (?:step|clone|/plan).*")
+# What a guest with several services says of one of them.
+_SERVICE = re.compile(r"testbed: ([^:\s]+): exec$")
+_STEP_FAILED = re.compile(r"testbed: (?:step -?\d|/plan).*")
 _INIT_ENDED = re.compile(r"Attempted to kill init! exitcode=0x([0-9a-f]{8})")
 KERNEL_PANIC = "Kernel panic - not syncing"
 _TAIL_LINES = 40
 
 
 def phase_of(line: str) -> str | None:
-    """The phase that a console line shows to be reached, if any."""
+    """The phase that a console line shows to be reached, if any; that of a single service is ``service.phase``."""
+    if (found := _SERVICE.search(line)) is not None:
+        return f"{found.group(1)}.first_process"
     return next((phase for phase, mark in _MARKS.items() if mark in line), None)
 
 

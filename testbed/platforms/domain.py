@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -49,7 +50,7 @@ class Domain:
     kernel: Path | None
     initrd: Path
     command_line: str
-    disk: Path
+    disks: tuple[Path, ...]
     console_socket: Path
     bridge: str
     mac: str | None
@@ -82,6 +83,19 @@ def guest_memory_bytes(resources: Resources, service: str) -> int:
     return resources.memory_bytes
 
 
+def total_resources(resources: Sequence[Resources]) -> Resources:
+    """What services that share a machine need together: sums of memory and processors, without a limit if one is.
+
+    Their limits of tasks are the guest's to hold, each by itself.
+    """
+    memory = [one.memory_bytes for one in resources]
+    cpus = [one.cpus for one in resources]
+    return Resources(
+        memory_bytes=None if None in memory else sum(filter(None, memory)),
+        cpus=None if None in cpus else sum(filter(None, cpus)),
+    )
+
+
 def _child(parent: Element, tag: str, text: str = "", **attributes: str) -> Element:
     element = SubElement(parent, tag, attributes)
     if text:
@@ -89,14 +103,20 @@ def _child(parent: Element, tag: str, text: str = "", **attributes: str) -> Elem
     return element
 
 
-def _add_disk(devices: Element, domain: Domain) -> None:
-    disk = _child(devices, "disk", type="file", device="disk")
-    _child(disk, "driver", name="qemu", type="raw")
-    _child(disk, "source", file=str(domain.disk))
-    _child(disk, "target", dev="vda", bus="virtio")
-    _child(disk, "readonly")
-    _child(disk, "shareable")
-    _on_root_bus(disk, 1)
+def disk_name(index: int) -> str:
+    """What the guest calls its disk number ``index``, from 0."""
+    return f"vd{chr(ord('a') + index)}"
+
+
+def _add_disks(devices: Element, domain: Domain) -> None:
+    for index, path in enumerate(domain.disks):
+        disk = _child(devices, "disk", type="file", device="disk")
+        _child(disk, "driver", name="qemu", type="raw")
+        _child(disk, "source", file=str(path))
+        _child(disk, "target", dev=disk_name(index), bus="virtio")
+        _child(disk, "readonly")
+        _child(disk, "shareable")
+        _on_root_bus(disk, 1 + index)
 
 
 def _add_interface(devices: Element, domain: Domain) -> None:
@@ -107,7 +127,7 @@ def _add_interface(devices: Element, domain: Domain) -> None:
     _child(interface, "source", bridge=domain.bridge)
     _child(interface, "model", type="virtio")
     _child(interface, "rom", enabled="no")
-    _on_root_bus(interface, 2)
+    _on_root_bus(interface, 1 + len(domain.disks))
 
 
 def _on_root_bus(device: Element, slot: int) -> None:
@@ -135,7 +155,7 @@ def _add_kernel(system: Element, domain: Domain) -> None:
 
 
 def domain_xml(domain: Domain) -> str:
-    """The domain's XML: a q35 machine with a disk, a network card, a serial console, and nothing else.
+    """The domain's XML: a machine with its disks, a network card, a serial console, and nothing else.
 
     The guest's end, whatever it is, ends QEMU.
     """
@@ -155,7 +175,7 @@ def domain_xml(domain: Domain) -> str:
     devices = _child(root, "devices")
     _child(devices, "emulator", str(domain.emulator))
     _child(devices, "controller", type="usb", model="none")
-    _add_disk(devices, domain)
+    _add_disks(devices, domain)
     _add_interface(devices, domain)
     serial = _child(devices, "serial", type="unix")
     _child(serial, "source", mode="connect", path=str(domain.console_socket))

@@ -18,11 +18,20 @@ from runtime.images.model import Image
 from runtime.lease import cgroup_name
 from runtime.plan.encode import encode
 from runtime.plan.guest import guest_plan
+from runtime.plan.pod import pod_plan
 from runtime.plan.steps import Plan
+from runtime.spec import Resources
 from testbed.platforms.accelerator import Verdict, verdict
 from testbed.platforms.connection import destroy_domain, embedded, learn_emulator, start_domain
 from testbed.platforms.console import Console
-from testbed.platforms.domain import Domain, domain_xml, guest_memory_bytes, vcpu_count
+from testbed.platforms.domain import (
+    Domain,
+    disk_name,
+    domain_xml,
+    guest_memory_bytes,
+    total_resources,
+    vcpu_count,
+)
 from testbed.platforms.emulator import emulator_plan, ensure_emulator, find_qemu, qemu_version
 from testbed.platforms.protocol import Instance, Started
 from testbed.platforms.reader import ConsoleReader, adopting
@@ -68,6 +77,23 @@ class _Prepared:
     emulator: Path
     connection: Any
     reader: ConsoleReader
+
+
+def _resources(instance: Instance) -> Resources:
+    """What the instance's machine has to have."""
+    return total_resources([spec.resources for spec in instance.specs.values()])
+
+
+def _started(seen: Mapping[str, int], before: Mapping[str, int]) -> Started:
+    """The phases that a console showed; those of single services are named ``service.phase``."""
+    phases = {**before, **{phase: at_ns for phase, at_ns in seen.items() if "." not in phase}}
+    services: dict[str, dict[str, int]] = {}
+    for name, at_ns in seen.items():
+        service, dot, phase = name.rpartition(".")
+        if dot:
+            services.setdefault(service, {})[phase] = at_ns
+            phases[phase] = max(phases.get(phase, at_ns), at_ns)
+    return Started(phases, services)
 
 
 def _version(number: int) -> str:
@@ -136,8 +162,10 @@ class VmPlatform:
 
     def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
         """Kernel, disks, the accelerator's probe, and libvirt with its knowledge of QEMU."""
-        for service in scenario.services:
-            guest_memory_bytes(service.resources, service.name)
+        groups = [scenario.services] if self.shared else [(service,) for service in scenario.services]
+        for group in groups:
+            needed = total_resources([service.resources for service in group])
+            guest_memory_bytes(needed, " and ".join(service.name for service in group))
         self.prepare_images(images.values())
 
     def prepare_images(self, images: Iterable[Image]) -> None:
@@ -176,7 +204,7 @@ class VmPlatform:
             folder.mkdir()
             if not domain.incoming:
                 domain.initrd.write_bytes(prepared.guest.initrd(self._guest_plan(instance)))
-            plan = emulator_plan(prepared.qemu, cgroup.found, cgroup.name, instance.spec.resources)
+            plan = emulator_plan(prepared.qemu, cgroup.found, cgroup.name, _resources(instance))
             domain.emulator_plan.write_bytes(encode(plan))
             undo.callback(cgroup.remove)
             undo.callback(cgroup.kill)
@@ -193,39 +221,55 @@ class VmPlatform:
             self._running[instance.name] = running
             undo.pop_all()
 
-    def _guest_plan(self, instance: Instance) -> Plan:
-        return guest_plan(instance.spec, self._ready().guest.module_paths)
-
     def _go_on(self, instance: Instance, running: Running) -> None:
         """What is to be done once QEMU exists; its guest runs already, unless it waits for a saved one's state."""
 
     def _domain(self, instance: Instance, folder: Path) -> Domain:
-        prepared, spec = self._ready(), instance.spec
-        disk = prepared.disks.get(spec.layers)
-        if disk is None:
-            raise UsageError(f"start virtual machine {instance.name}: its image was not prepared")
+        prepared, resources = self._ready(), _resources(instance)
+        link = next(iter(instance.specs.values())).link
         return Domain(
             name=instance.name,
             machine=self._variant.machine,
             accelerator=prepared.verdict.accelerator,
-            memory_bytes=guest_memory_bytes(spec.resources, instance.service),
-            vcpus=vcpu_count(spec.resources, os.cpu_count() or 1),
+            memory_bytes=guest_memory_bytes(resources, " and ".join(instance.specs)),
+            vcpus=vcpu_count(resources, os.cpu_count() or 1),
             emulator=prepared.emulator,
             emulator_plan=folder / "plan",
             kernel=prepared.guest.kernel.image,
             initrd=folder / "initrd",
             command_line=COMMAND_LINE,
-            disk=disk,
+            disks=self._disks(instance),
             console_socket=folder / "console",
             bridge=self._bridge,
-            mac=spec.link.mac if spec.link else None,
+            mac=link.mac if link else None,
         )
+
+    def _disks(self, instance: Instance) -> tuple[Path, ...]:
+        """The disks of the instance's services in their order; services of one image share theirs."""
+        disks = self._ready().disks
+        if any(spec.layers not in disks for spec in instance.specs.values()):
+            raise UsageError(f"start virtual machine {instance.name}: its image was not prepared")
+        return tuple(dict.fromkeys(disks[spec.layers] for spec in instance.specs.values()))
+
+    def _guest_plan(self, instance: Instance) -> Plan:
+        prepared = self._ready()
+        if not self.shared:
+            return guest_plan(instance.spec, prepared.guest.module_paths)
+        disks = self._disks(instance)
+        names = {
+            service: f"/dev/{disk_name(disks.index(prepared.disks[spec.layers]))}"
+            for service, spec in instance.specs.items()
+        }
+        link = next(iter(instance.specs.values())).link
+        return pod_plan(instance.specs, names, link, prepared.guest.module_paths)
 
     def started(self, instance: Instance, timeout_s: float) -> Started:
         """The phases, once the console shows the workload's execve. Raises WorkloadError when it never does."""
         running = self._running[instance.name]
         console = running.console
-        if not console.wait_for(self.last_phase, timeout_s):
+        own = [f"{service}.first_process" for service in instance.specs] if self.shared else [self.last_phase]
+        deadline_s = time.monotonic() + timeout_s
+        if not all(console.wait_for(phase, deadline_s - time.monotonic()) for phase in own):
             end = "ended" if console.ended else f"took longer than {timeout_s:g} s"
             reason = console.failure or f"its start {end} before its first process"
             raise WorkloadError(
@@ -237,10 +281,10 @@ class VmPlatform:
         # Libvirt's call returns a moment after QEMU runs, and a fast guest may be ahead of it.
         created_ns = min(running.created_ns, *seen.values())
         before = {phase: min(at_ns, created_ns) for phase, at_ns in before.items()}
-        return Started({"request": running.requested_ns, **before, "created": created_ns, **seen})
+        return _started(seen, {"request": running.requested_ns, **before, "created": created_ns})
 
     def alive(self, instance: Instance) -> bool:
-        """Whether QEMU still holds the console: it ends with the workload, which is the guest's PID 1."""
+        """Whether QEMU still holds the console: it ends with the workload, or with the first service that ends."""
         running = self._running.get(instance.name)
         return running is not None and not running.console.ended
 

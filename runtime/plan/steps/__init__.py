@@ -42,6 +42,7 @@ from runtime.plan.steps.privileges import (
 from runtime.plan.steps.process import (
     AddEntropy,
     Affinity,
+    AwaitEnd,
     CloseOnExec,
     Exec,
     Fork,
@@ -68,6 +69,7 @@ __all__ = [
     "AddEntropy",
     "Affinity",
     "Ambient",
+    "AwaitEnd",
     "AwaitStart",
     "Bind",
     "BoundingSet",

@@ -59,7 +59,7 @@ class Serve(Step):
     They hold no Exec. One of which a step fails is reported as ever, on standard error, and the next is awaited.
     """
 
-    op: ClassVar[int] = 52
+    op: ClassVar[int] = 53
     fd: int
 
     def numbers(self) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import termios
 import time
@@ -47,6 +48,22 @@ def test_a_tolerated_error_does_not_stop_the_plan(tmp_path: Path) -> None:
 
 def say(text: str) -> s.Exec:
     return s.Exec(("/bin/sh", "-c", text), ("A=b",), "/bin")
+
+
+@pytest.mark.parametrize(("end", "status"), [("exit 3", 3), ("kill -9 $$", 137)])
+def test_the_first_named_process_to_end_ends_the_plan(tmp_path: Path, end: str, status: int) -> None:
+    """An end without a name is nobody's concern, nor is that of a process which another one left behind."""
+    stays, goes = tmp_path / "stays", say("exit 1")
+    plan = write_plan(
+        tmp_path / "p",
+        *s.forked(say(f"echo $$ > {stays}; exec sleep 60 >&- 2>&-")),
+        *s.forked(goes),
+        *s.forked(say(f"while ! [ -s {stays} ]; do :; done; {end}")),
+        s.AwaitEnd(("store", "", "web")),
+    )
+    done = subprocess.run([STATIC_BINARY, plan], capture_output=True, text=True, timeout=10)
+    os.kill(int(stays.read_text()), signal.SIGKILL)
+    assert (done.stderr, done.returncode) == (f"testbed: web: ended: {status}\n", status)
 
 
 def test_forked_steps_are_a_process_of_their_own(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def domain(accelerator: str = "tcg", mac: str | None = "02:00:0a:4d:01:0a") -> D
         kernel=Path("/store/vmlinux"),
         initrd=run / "1" / "initrd",
         command_line="console=ttyS0 quiet",
-        disk=Path("/store/a.erofs"),
+        disks=(Path("/store/a.erofs"),),
         console_socket=run / "1" / "console",
         bridge="tb0",
         mac=mac,
