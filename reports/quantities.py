@@ -68,7 +68,7 @@ START = {
     "kernel_entry": _seconds("guest kernel entered"),
     "first_userspace": _seconds("guest's first process"),
     "first_process": _seconds("command running"),
-    "identity": _seconds("identity its own"),
+    "identity": _seconds("own identity set"),
     "port_open": _seconds("port open"),
     "ready": _seconds("first correct answer"),
 }

@@ -13,6 +13,7 @@ from runtime.plan.container import Attachment, container_plan
 from runtime.plan.explain import explain
 from runtime.plan.guest import guest_plan
 from runtime.plan.pod import pod_plan
+from runtime.plan.restored import ENTROPY_BYTES, restored_plan
 from runtime.plan.steps import Plan
 from runtime.spec import Spec
 from testbed.images import build_images
@@ -40,6 +41,16 @@ def application_plan(wanted: Mapping[str, Spec]) -> Plan:
     return pod_plan(wanted, disks, link, ensure_guest(store_root() / "guest").module_paths)
 
 
+def service_text(spec: Spec, platform: str) -> str:
+    """The plan of ``spec``, and where its guest is saved and copied, what each copy is told: names and numbers of an
+    example."""
+    text = explain(service_plan(spec, platform))
+    if platform not in VARIANTS or VARIANTS[platform].start != "restored":
+        return text
+    told = restored_plan(spec, "0" * 32, 0, bytes(ENTROPY_BYTES))
+    return f"{text}\n\nThe guest is saved. What each copy of it performs when it is restored:\n{explain(told)}"
+
+
 def explain_service(
     scenarios: Path, scenario_name: str, service: str, platform: str, progress: Callable[[str], None]
 ) -> str:
@@ -56,4 +67,4 @@ def explain_service(
     shared = platform in VARIANTS and VARIANTS[platform].guest_per == "application"
     links = [link_of(0, 0 if shared else index) for index in range(len(names))]
     wanted = dict(zip(names, specs(scenario, images, links), strict=True))
-    return explain(application_plan(wanted) if shared else service_plan(wanted[service or names[0]], platform))
+    return explain(application_plan(wanted)) if shared else service_text(wanted[service or names[0]], platform)

@@ -3,7 +3,11 @@
 When the platform is prepared, every service is booted once, in a lab of its own, until its port is open and its
 processors are idle; nobody has asked it anything yet, so it holds no connection. Then it gives up its address and
 is saved (``saved``). A start maps its RAM, loads its devices' state and tells it through its console who it is now
-(``runtime.plan.restored``).
+(``runtime.plan.restored``): Debian's kernel has no driver for a generation counter (vmgenid) by which it could see
+for itself that it is a copy.
+
+The saved guests belong to the run that made them, with its kernel, its QEMU and its machines, so none can be stale. A
+service that connects to others before anyone asks it anything would be saved with connections that no copy has.
 """
 
 from __future__ import annotations
@@ -132,6 +136,7 @@ class RestoredPlatform(VmPlatform):
         return {
             **super().facts(),
             "start": "copies of a saved guest: RAM mapped privately from a file that all share, device state loaded",
+            "start_memory": "pages that a copy has not changed are charged to none of the copies; PSS divides them",
             "saved_guests": len(self._saved),
             "saved_bytes": kept_bytes,
         }

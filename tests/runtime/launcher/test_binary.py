@@ -232,6 +232,18 @@ def test_reading_is_clean_under_the_sanitizers(sanitized: Path, tmp_path: Path) 
         path.unlink()
 
 
+def test_serving_is_clean_under_the_sanitizers(sanitized: Path, tmp_path: Path) -> None:
+    """Plans of every length up to the largest, one after the other in the same bytes, and then something else."""
+    plan = write_plan(tmp_path / "p", s.Serve(0), s.Exec(("/bin/true",)))
+    served = [s.Write(str(tmp_path / "x"), ("y" * size,), create=True) for size in (0, 7, 60_000, 3)]
+    data = b"".join(encode(Plan((*s.forked(s.Chdir("/nowhere")), step))) for step in served) + b"\xff" * 40
+    environment = {"ASAN_OPTIONS": "detect_leaks=0"}
+    done = subprocess.run([sanitized, plan], input=data, capture_output=True, env=environment, timeout=30)
+    assert clean(done.stderr.decode()) and done.returncode == 125, done.stderr
+    assert (tmp_path / "x").read_text() == "yyy"
+    assert done.stderr.count(b"chdir /nowhere: ENOENT") == len(served)
+
+
 def clean(stderr: str) -> bool:
     return "Sanitizer" not in stderr and "runtime error" not in stderr
 
