@@ -43,7 +43,7 @@ static int serve_plan(const uint8_t *bytes, size_t size) {
   struct failure failure;
   long server = SYS(getpid);
   if (plan_read(&plan, bytes, size) != NULL || plan.exec_count) return -EINVAL;
-  if (perform(&plan, plan.first_step, 0, plan.parent_count + plan.child_count, &failure) == 0) return 0;
+  if (perform(&plan, plan.first_step, 0, plan_steps(&plan), &failure) == 0) return 0;
   int status = report(&plan, &failure);
   while (SYS(getpid) != server) SYS(exit_group, status);
   return 0;

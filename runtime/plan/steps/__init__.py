@@ -19,6 +19,7 @@ from runtime.plan.steps.files import (
     Mknod,
     Mount,
     MountAttributes,
+    NewTree,
     Open,
     PivotRoot,
     ReadonlyPath,
@@ -63,7 +64,17 @@ from runtime.plan.steps.process import (
     Unshare,
     forked,
 )
-from runtime.plan.steps.talk import AwaitStart, Message, Netlink, NetlinkSocket, Serve, Sync, Terminal
+from runtime.plan.steps.talk import (
+    AwaitStart,
+    HandOver,
+    Message,
+    Netlink,
+    NetlinkSocket,
+    Serve,
+    Sync,
+    TakeOver,
+    Terminal,
+)
 
 __all__ = [
     "AddEntropy",
@@ -80,6 +91,7 @@ __all__ = [
     "DeviceFilter",
     "Exec",
     "Fork",
+    "HandOver",
     "HoldTree",
     "IOPriority",
     "JoinNamespace",
@@ -95,6 +107,7 @@ __all__ = [
     "MountAttributes",
     "Netlink",
     "NetlinkSocket",
+    "NewTree",
     "NewUserNamespace",
     "NoNewPrivileges",
     "Open",
@@ -119,6 +132,7 @@ __all__ = [
     "Step",
     "Symlink",
     "Sync",
+    "TakeOver",
     "Terminal",
     "Umask",
     "Undumpable",

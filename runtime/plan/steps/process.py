@@ -217,7 +217,7 @@ class AwaitEnd(Step):
     without a name is nobody's concern.
     """
 
-    op: ClassVar[int] = 52
+    op: ClassVar[int] = 55
     names: tuple[str, ...]
 
     def strings(self) -> tuple[bytes, ...]:
@@ -245,7 +245,7 @@ class NewUserNamespace(Step):
 class SetClock(Step):
     """clock_settime(2) CLOCK_REALTIME, in nanoseconds since 1970."""
 
-    op: ClassVar[int] = 54
+    op: ClassVar[int] = 57
     realtime_ns: int
 
     def numbers(self) -> tuple[int, ...]:
@@ -256,7 +256,7 @@ class SetClock(Step):
 class AddEntropy(Step):
     """random(4) RNDADDENTROPY on ``device``, credited in full, then RNDRESEEDCRNG: at most 512 bytes, all secret."""
 
-    op: ClassVar[int] = 55
+    op: ClassVar[int] = 58
     entropy: bytes
     device: str = "/dev/urandom"
 
