@@ -61,9 +61,12 @@ def _seconds(title: str) -> Quantity:
 
 START = {
     "request": _seconds("requested"),
+    "defined": _seconds("machine described"),
+    "spawned": _seconds("QEMU running"),
     "created": _seconds("instance created"),
     "firmware": _seconds("firmware started"),
     "boot_loader": _seconds("boot loader started"),
+    "restored": _seconds("saved state loaded"),
     "kernel_entry": _seconds("guest kernel entered"),
     "first_userspace": _seconds("guest's first process"),
     "initial_ramdisk": _seconds("initial RAM disk's script running"),
@@ -73,6 +76,7 @@ START = {
     "cloud_config": _seconds("cloud-init: configuring"),
     "cloud_final": _seconds("cloud-init: last stage"),
     "first_process": _seconds("command running"),
+    "identity": _seconds("own identity set"),
     "port_open": _seconds("port open"),
     "ready": _seconds("first correct answer"),
 }

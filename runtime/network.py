@@ -20,7 +20,7 @@ _ADDRESS = struct.Struct("=BBBBI")
 _ROUTE = struct.Struct("=BBBBBBBBI")
 _NEIGHBOUR = struct.Struct("=BxxxiHBB")
 
-_NEWLINK, _NEWADDR, _NEWROUTE, _NEWNEIGH = 16, 20, 24, 28
+_NEWLINK, _NEWADDR, _DELADDR, _NEWROUTE, _NEWNEIGH = 16, 20, 21, 24, 28
 _REQUEST, _ACK, _REPLACE, _EXCL, _CREATE = 1, 4, 0x100, 0x200, 0x400
 _IFF_UP = 1
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 10, 18, 28
@@ -58,6 +58,11 @@ def _mac(mac: str) -> bytes:
 def link_up(name: str) -> bytes:
     """Bring the interface ``name`` up."""
     return _message(_NEWLINK, _LINK.pack(0, 0, 0, _IFF_UP, _IFF_UP) + _name(_IFLA_IFNAME, name))
+
+
+def link_down(name: str) -> bytes:
+    """Take the interface ``name`` down; IPv6 addresses of its go with that."""
+    return _message(_NEWLINK, _LINK.pack(0, 0, 0, 0, _IFF_UP) + _name(_IFLA_IFNAME, name))
 
 
 def loopback_up() -> bytes:
@@ -99,6 +104,17 @@ def add_address(index: int, interface: IPv4Interface) -> bytes:
     packed = interface.ip.packed
     body = _ADDRESS.pack(socket.AF_INET, interface.network.prefixlen, 0, 0, index)
     return _message(_NEWADDR, body + _attribute(2, packed) + _attribute(1, packed), _CREATE | _REPLACE)
+
+
+def delete_address(index: int, interface: IPv4Interface) -> bytes:
+    """Take an address away again, and the routes that lead from it."""
+    body = _ADDRESS.pack(socket.AF_INET, interface.network.prefixlen, 0, 0, index)
+    return _message(_DELADDR, body + _attribute(2, interface.ip.packed))
+
+
+def set_mac(index: int, mac: str) -> bytes:
+    """Give the interface with this ``index`` another MAC; what it knew of its neighbours is forgotten."""
+    return _message(_NEWLINK, _LINK.pack(0, 0, index, 0, 0) + _attribute(_IFLA_ADDRESS, _mac(mac)))
 
 
 def add_default_route(gateway: IPv4Address) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from runtime.cgroups import hierarchies
@@ -12,6 +12,8 @@ from runtime.lease import cgroup_name
 from runtime.plan.container import Attachment, container_plan
 from runtime.plan.explain import explain
 from runtime.plan.guest import guest_plan
+from runtime.plan.pod import pod_plan
+from runtime.plan.restored import ENTROPY_BYTES, restored_plan
 from runtime.plan.steps import Plan
 from runtime.plan.unit import unit_plan
 from runtime.spec import Spec
@@ -19,6 +21,7 @@ from testbed.images import build_images
 from testbed.lab import link_of
 from testbed.measures.application import specs
 from testbed.platforms import known
+from testbed.platforms.domain import disk_name
 from testbed.platforms.variants import VARIANTS
 from testbed.scenario import load
 from vm_images.guest import ensure_guest
@@ -29,20 +32,42 @@ def service_plan(spec: Spec, platform: str) -> Plan:
     if platform in VARIANTS and VARIANTS[platform].boot == "cloud":
         return unit_plan(spec)
     if platform in VARIANTS:
-        return guest_plan(spec, ensure_guest(store_root() / "guest").module_paths)
+        served = VARIANTS[platform].start == "restored"
+        return guest_plan(spec, ensure_guest(store_root() / "guest").module_paths, served=served)
     return container_plan(spec, hierarchies(), cgroup_name("example", spec.hostname), attachment=Attachment(2, 1))
+
+
+def application_plan(wanted: Mapping[str, Spec]) -> Plan:
+    """The plan of the one guest that runs all services, each from a disk of its own."""
+    disks = {service: f"/dev/{disk_name(index)}" for index, service in enumerate(wanted)}
+    link = next(iter(wanted.values())).link
+    return pod_plan(wanted, disks, link, ensure_guest(store_root() / "guest").module_paths)
+
+
+def service_text(spec: Spec, platform: str) -> str:
+    """The plan of ``spec``, and where its guest is saved and copied, what each copy is told: names and numbers of an
+    example."""
+    text = explain(service_plan(spec, platform))
+    if platform not in VARIANTS or VARIANTS[platform].start != "restored":
+        return text
+    told = restored_plan(spec, "0" * 32, 0, bytes(ENTROPY_BYTES))
+    return f"{text}\n\nThe guest is saved. What each copy of it performs when it is restored:\n{explain(told)}"
 
 
 def explain_service(
     scenarios: Path, scenario_name: str, service: str, platform: str, progress: Callable[[str], None]
 ) -> str:
-    """The plan of ``service`` (empty: the first). Raises UsageError for an unknown name."""
+    """The plan of ``service`` (empty: the first), or of all on a platform where they share an instance.
+
+    Raises UsageError for an unknown name.
+    """
     scenario = load(scenario_name, scenarios)
     known((platform,))
     names = [found.name for found in scenario.services]
     if service and service not in names:
         raise UsageError(f"unknown service {service}", f"services of {scenario.name}: {', '.join(names)}")
     images = build_images(scenario, progress)
-    links = [link_of(0, index) for index in range(len(names))]
-    chosen = dict(zip(names, specs(scenario, images, links), strict=True))[service or names[0]]
-    return explain(service_plan(chosen, platform))
+    shared = platform in VARIANTS and VARIANTS[platform].guest_per == "application"
+    links = [link_of(0, 0 if shared else index) for index in range(len(names))]
+    wanted = dict(zip(names, specs(scenario, images, links), strict=True))
+    return explain(application_plan(wanted)) if shared else service_text(wanted[service or names[0]], platform)

@@ -155,6 +155,13 @@ def test_a_broken_scenario(file: str, old: str, new: str, code: int, message: st
     assert_nothing_left()
 
 
+def test_explain_prints_what_a_restored_copy_is_told() -> None:
+    text = run("explain", "--scenario", "clickme", "--service", "web", "--platform", "vm-restored").stdout
+    booted, _, told = text.partition("What each copy of it performs")
+    assert "execve puma" in booted and "perform the plans that come" in booted
+    assert "RNDRESEEDCRNG" in told and "etc/machine-id" in told and "execve" not in told
+
+
 def test_explain_prints_both_plans() -> None:
     container = run("explain", "--scenario", "clickme", "--service", "web")
     guest = run("explain", "--scenario", "clickme", "--service", "web", "--platform", "vm")

@@ -73,7 +73,7 @@ static int complain(const char *what, const char *why) {
   return FAILED;
 }
 
-static int report(const struct plan *plan, const struct failure *failure) {
+int report(const struct plan *plan, const struct failure *failure) {
   size_t offset = plan->first_step;
   struct step step = {.string = {"", "", "", ""}};
   for (int32_t i = 0; i <= failure->step; i++) plan_step(plan, &offset, &step);

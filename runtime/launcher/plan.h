@@ -60,6 +60,10 @@ enum operation {
   OP_NEW_TREE,
   OP_HAND_OVER,
   OP_TAKE_OVER,
+  OP_AWAIT_END,
+  OP_SERVE,
+  OP_SET_CLOCK,
+  OP_ADD_ENTROPY,
   OP_END
 };
 

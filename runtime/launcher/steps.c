@@ -167,6 +167,8 @@ static int perform_process(const struct step *s) {
   case OP_SECCOMP: return seccomp_filter(s);
   case OP_DEVICE_FILTER: return device_filter(s);
   case OP_OWN_STREAMS: return own_streams(s);
+  case OP_SET_CLOCK: return set_clock(s);
+  case OP_ADD_ENTROPY: return add_entropy(s);
   default: return perform_file(s);
   }
 }
@@ -181,6 +183,8 @@ static int perform_one(const struct plan *plan, const struct step *s) {
   case OP_TAKE_OVER: return take_over(s);
   case OP_AWAIT_START: return await_start();
   case OP_TERMINAL: return terminal(s);
+  case OP_AWAIT_END: return await_end(s);
+  case OP_SERVE: return serve(s);
   case OP_LOOK_UP: return look_up(s);
   case OP_EXEC: return execute(plan, s);
   default: return perform_process(s);

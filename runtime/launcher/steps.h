@@ -70,6 +70,15 @@ int new_user_namespace(const struct step *s);
  * one of which a step failed. */
 enum { FORK_FAILED = -4096 };
 int fork_steps(const struct plan *plan, size_t *offset, uint32_t index, const struct step *s, struct failure *failure);
+int await_end(const struct step *s);
+
+/* serve.c */
+int serve(const struct step *s);
+int set_clock(const struct step *s);
+int add_entropy(const struct step *s);
+
+/* main.c: say on standard error which step failed */
+int report(const struct plan *plan, const struct failure *failure);
 
 /* network.c */
 int netlink_socket(const struct step *s);

@@ -139,6 +139,12 @@ def describe(step: s.Step) -> str:
             return "prctl PR_SET_DUMPABLE 0"
         case s.OwnStreams():
             return f"fchown the standard streams that are pipes to {step.uid}"
+        case s.Serve():
+            return f"perform the plans that come through descriptor {step.fd}"
+        case s.SetClock():
+            return f"clock_settime CLOCK_REALTIME to {step.realtime_ns / 1e9:.9f} s since 1970"
+        case s.AddEntropy():
+            return f"ioctl {step.device} RNDADDENTROPY with {len(step.entropy)} fresh bytes, then RNDRESEEDCRNG"
         case s.Fork():
             own = f" in {flag_names(step.flags, CLONE_FLAGS)}" if step.flags else ""
             return f"clone3{own}: the next {step.count} steps are a process of its own"
@@ -149,6 +155,8 @@ def describe(step: s.Step) -> str:
         case s.TakeOver():
             enter = f"setns {flag_names(step.namespace, CLONE_FLAGS)}" if step.namespace else "keep it"
             return f"receive descriptor {step.fd} from the launcher, {enter}"
+        case s.AwaitEnd():
+            return f"wait4 for the first of {', '.join(filter(None, step.names))} to end, exit_group with its status"
         case s.Exec():
             return f"execve {' '.join(step.args)}"
         case _:

@@ -35,10 +35,12 @@ from runtime.plan.steps import (
     NetlinkSocket,
     Open,
     Plan,
+    Serve,
     Step,
     Unshare,
     WaitPath,
     Write,
+    forked,
 )
 from runtime.spec import Link, Resources, Spec
 from runtime.unionfs.overlay import mount_steps, volatile_steps
@@ -52,20 +54,22 @@ DISK = "/dev/vda"
 _LOWER, _VOLATILE, _ROOT, _CGROUP = "/lower", "/volatile", "/merged", "/cgroup"
 _SOCKET = 110
 # The guest's only network card; index 1 is the loopback interface.
-_INTERFACE_INDEX = 2
+INTERFACE_INDEX = 2
 
 
-def _device_steps(modules: Sequence[str]) -> tuple[Step, ...]:
+def device_steps(modules: Sequence[str]) -> tuple[Step, ...]:
+    """The device nodes, and the modules that bring the devices."""
     return (
         Mount("devtmpfs", "/dev", "devtmpfs", MS_NOSUID | MS_NOEXEC),
         *(LoadModule(path) for path in modules),
     )
 
 
-def _network_steps(link: Link | None) -> tuple[Step, ...]:
+def network_steps(link: Link | None) -> tuple[Step, ...]:
+    """The loopback interface and, with a link, the network card with its address."""
     steps: list[Step] = [NetlinkSocket(_SOCKET), Netlink(_SOCKET, network.loopback_up(), "bring lo up")]
     if link is not None:
-        address = network.add_address(_INTERFACE_INDEX, link.address)
+        address = network.add_address(INTERFACE_INDEX, link.address)
         steps += [
             Netlink(_SOCKET, address, f"eth0 is {link.address}"),
             Netlink(_SOCKET, network.link_up("eth0"), "bring eth0 up"),
@@ -105,21 +109,29 @@ def _root_steps() -> tuple[Step, ...]:
     )
 
 
-def guest_plan(spec: Spec, modules: Sequence[str]) -> Plan:
+def _served_steps(pids: int | None) -> tuple[Step, ...]:
+    """A process beside the workload, outside its task limit and its root, that takes plans from the console."""
+    leave = () if pids is None else (Write(f"{_CGROUP}/cgroup.procs", ("0",)),)
+    return forked(*leave, Serve(0))
+
+
+def guest_plan(spec: Spec, modules: Sequence[str], *, served: bool = False) -> Plan:
     """The plan of the guest that runs ``spec`` from a disk with the spec's layers.
 
-    ``modules`` are the files to load, in order, by their paths in the initial RAM disk. Raises UsageError for
-    an empty command or an unknown capability or limit.
+    ``modules`` are the files to load, in order, by their paths in the initial RAM disk. A ``served`` guest performs
+    further plans that come through its console (``restored``). Raises UsageError for an empty command or an unknown
+    capability or limit.
     """
     return Plan(
         child=(
             Message(FIRST_USERSPACE),
-            *_device_steps(modules),
-            *_network_steps(spec.link),
+            *device_steps(modules),
+            *network_steps(spec.link),
             *_task_limit_steps(spec.resources.pids),
             *_root_steps(),
             *filesystem_steps(),
             sysfs_step(),
+            *(_served_steps(spec.resources.pids) if served else ()),
             Mount(".", "/", "", MS_MOVE),
             Chroot("."),
             Chdir("/"),

@@ -38,6 +38,9 @@ _SYNC = "A point of the container's life at which others act: maps of ids, hooks
 _BESIDE = "What the launcher has made meanwhile changes hands."
 _HIDDEN = "While it is being made, no process inside may look at it: it still holds what is the host's."
 _BESIDE = "A process beside the plan's own, from here to the end of its steps."
+_TOGETHER = "The services belong together: when one ends, all do."
+_AFRESH = "What copies of one saved guest must not share: the time is now, and no two draw the same random numbers."
+_SERVE = "A guest that is saved asleep here is told, once a copy of it is restored, who it is now."
 _PHASE = "Tell whoever times the start how far it has come."
 
 
@@ -103,6 +106,10 @@ def _of_type() -> dict[type[s.Step], str]:
         s.MaskPath: _PROTECT,
         s.ReadonlyPath: _PROTECT,
         s.Fork: _BESIDE,
+        s.AwaitEnd: _TOGETHER,
+        s.Serve: _SERVE,
+        s.SetClock: _AFRESH,
+        s.AddEntropy: _AFRESH,
         s.Exec: _EXEC,
     }
 

@@ -27,8 +27,11 @@ def create(name: str, run_id: str, scratch: Path, lab: Lab) -> Platform:
 
         return CloudPlatform(scratch, BRIDGE, run_id, VARIANTS[name])
     if name in VARIANTS:
+        from testbed.platforms.restored import RestoredPlatform
         from testbed.platforms.vm import VmPlatform
 
+        if VARIANTS[name].start == "restored":
+            return RestoredPlatform(scratch, BRIDGE, run_id, VARIANTS[name])
         return VmPlatform(scratch, BRIDGE, run_id, VARIANTS[name])
     from testbed.platforms.container import ContainerPlatform
 

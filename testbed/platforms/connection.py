@@ -146,11 +146,14 @@ def learn_emulator(connection: Any, emulator: Path, kind: str) -> None:
         raise PrerequisiteError(f"ask {emulator} what it can do: {error}", "reinstall qemu-system-x86") from error
 
 
-def start_domain(connection: Any, xml: str, name: str) -> Any:
-    """Create and start a transient domain (virDomain); it is gone with its QEMU. Raises TestbedError."""
+def start_domain(connection: Any, xml: str, name: str, *, paused: bool = False) -> Any:
+    """Create and start a transient domain (virDomain); it is gone with its QEMU. Raises TestbedError.
+
+    A ``paused`` one has a QEMU whose processors stand still.
+    """
     libvirt = load_libvirt()
     try:
-        return connection.createXML(xml, 0)
+        return connection.createXML(xml, libvirt.VIR_DOMAIN_START_PAUSED if paused else 0)
     except libvirt.libvirtError as error:
         raise TestbedError(f"start virtual machine {name}: {error}") from error
 

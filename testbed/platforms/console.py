@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping
 from typing import IO
 
 from runtime.plan.guest import EXECUTING, FIRST_USERSPACE
+from runtime.plan.restored import ASLEEP, IDENTIFIED
 from runtime.plan.unit import EXITED
 
 _MARKS = {
     "kernel_entry": "Linux version ",
     "first_userspace": FIRST_USERSPACE,
     "first_process": EXECUTING,
+    "asleep": ASLEEP,
+    "identity": IDENTIFIED,
     # What a stock system says of itself: SeaBIOS, GRUB, the initial RAM disk's script, systemd, cloud-init's stages.
     "firmware": "SeaBIOS (version ",
     "boot_loader": "GRUB loading",
@@ -25,7 +29,9 @@ _MARKS = {
     "cloud_config": "running 'modules:config' at",
     "cloud_final": "running 'modules:final' at",
 }
-_STEP_FAILED = re.compile(r"testbed: (?:step|clone|/plan).*")
+# What a guest with several services says of one of them.
+_SERVICE = re.compile(r"testbed: ([^:\s]+): exec$")
+_STEP_FAILED = re.compile(r"testbed: (?:step -?\d|/plan).*")
 _INIT_ENDED = re.compile(r"Attempted to kill init! exitcode=0x([0-9a-f]{8})")
 KERNEL_PANIC = "Kernel panic - not syncing"
 _EXITED = re.compile(rf"{EXITED}(\d+)")
@@ -33,7 +39,9 @@ _TAIL_LINES = 40
 
 
 def phase_of(line: str) -> str | None:
-    """The phase that a console line shows to be reached, if any."""
+    """The phase that a console line shows to be reached, if any; that of a single service is ``service.phase``."""
+    if (found := _SERVICE.search(line)) is not None:
+        return f"{found.group(1)}.first_process"
     return next((phase for phase, mark in _MARKS.items() if mark in line), None)
 
 
@@ -64,6 +72,7 @@ class Console:
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._ended = False
         self._panicked = False
+        self._step_failed = False
         self.failure = ""
         self.exit_status: int | None = None
 
@@ -93,8 +102,16 @@ class Console:
             self._phases.setdefault(phase, now_ns)
         if (failed := _STEP_FAILED.search(line)) is not None:  # a login prompt may stand before it
             self.failure = failed.group()
+            self._step_failed = True
         if (status := exit_status_of(line)) is not None:
             self.exit_status = status
+
+    def stamp(self, phase: str) -> None:
+        """A phase that the host sees by itself is reached now; the first time counts."""
+        now_ns = time.monotonic_ns()
+        with self._changed:
+            self._phases.setdefault(phase, now_ns)
+            self._changed.notify_all()
 
     @property
     def ended(self) -> bool:
@@ -112,9 +129,9 @@ class Console:
             return "\n".join(list(self._tail)[-lines:])
 
     def wait_for(self, phase: str, timeout_s: float) -> bool:
-        """Wait until ``phase`` is reached (True), or the console ends or the time is over (False)."""
+        """Wait until ``phase`` is reached (True), or a step fails, the console ends or the time is over (False)."""
         with self._changed:
-            self._changed.wait_for(lambda: phase in self._phases or self._ended, timeout_s)
+            self._changed.wait_for(lambda: phase in self._phases or self._ended or self._step_failed, timeout_s)
             return phase in self._phases
 
     def wait_for_end(self, timeout_s: float) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -20,10 +21,23 @@ _LEAST_MEMORY_BYTES = 80 << 20
 
 
 @dataclass(frozen=True)
+class Ram:
+    """A file that is a guest's RAM.
+
+    What the guest writes goes into the file when it is ``shared``; else into pages of the guest's own, and the file
+    stays as it is, for others to begin with.
+    """
+
+    file: Path
+    shared: bool
+
+
+@dataclass(frozen=True)
 class Domain:
     """What a guest's virtual hardware is.
 
-    ``machine`` is libvirt's machine type, ``accelerator`` is ``kvm`` or ``tcg``; ``mac`` None: no network card.
+    ``machine`` is libvirt's machine type, ``accelerator`` is ``kvm`` or ``tcg``; ``mac`` None: no network card. A
+    guest without ``kernel`` boots nothing: QEMU waits for the ``incoming`` state of a saved one.
     """
 
     name: str
@@ -33,13 +47,18 @@ class Domain:
     vcpus: int
     emulator: Path
     emulator_plan: Path
-    kernel: Path
+    kernel: Path | None
     initrd: Path
     command_line: str
-    disk: Path
+    disks: tuple[Path, ...]
     console_socket: Path
     bridge: str
     mac: str | None
+    ram: Ram | None = None
+
+    @property
+    def incoming(self) -> bool:
+        return self.kernel is None
 
 
 def vcpu_count(resources: Resources, host_cpus: int) -> int:
@@ -64,6 +83,19 @@ def guest_memory_bytes(resources: Resources, service: str) -> int:
     return resources.memory_bytes
 
 
+def total_resources(resources: Sequence[Resources]) -> Resources:
+    """What services that share a machine need together: sums of memory and processors, without a limit if one is.
+
+    Their limits of tasks are the guest's to hold, each by itself.
+    """
+    memory = [one.memory_bytes for one in resources]
+    cpus = [one.cpus for one in resources]
+    return Resources(
+        memory_bytes=None if None in memory else sum(filter(None, memory)),
+        cpus=None if None in cpus else sum(filter(None, cpus)),
+    )
+
+
 def _child(parent: Element, tag: str, text: str = "", **attributes: str) -> Element:
     element = SubElement(parent, tag, attributes)
     if text:
@@ -71,14 +103,20 @@ def _child(parent: Element, tag: str, text: str = "", **attributes: str) -> Elem
     return element
 
 
-def _add_disk(devices: Element, domain: Domain) -> None:
-    disk = _child(devices, "disk", type="file", device="disk")
-    _child(disk, "driver", name="qemu", type="raw")
-    _child(disk, "source", file=str(domain.disk))
-    _child(disk, "target", dev="vda", bus="virtio")
-    _child(disk, "readonly")
-    _child(disk, "shareable")
-    _on_root_bus(disk, 1)
+def disk_name(index: int) -> str:
+    """What the guest calls its disk number ``index``, from 0."""
+    return f"vd{chr(ord('a') + index)}"
+
+
+def _add_disks(devices: Element, domain: Domain) -> None:
+    for index, path in enumerate(domain.disks):
+        disk = _child(devices, "disk", type="file", device="disk")
+        _child(disk, "driver", name="qemu", type="raw")
+        _child(disk, "source", file=str(path))
+        _child(disk, "target", dev=disk_name(index), bus="virtio")
+        _child(disk, "readonly")
+        _child(disk, "shareable")
+        _on_root_bus(disk, 1 + index)
 
 
 def _add_interface(devices: Element, domain: Domain) -> None:
@@ -89,7 +127,7 @@ def _add_interface(devices: Element, domain: Domain) -> None:
     _child(interface, "source", bridge=domain.bridge)
     _child(interface, "model", type="virtio")
     _child(interface, "rom", enabled="no")
-    _on_root_bus(interface, 2)
+    _on_root_bus(interface, 1 + len(domain.disks))
 
 
 def _on_root_bus(device: Element, slot: int) -> None:
@@ -97,8 +135,27 @@ def _on_root_bus(device: Element, slot: int) -> None:
     _child(device, "address", type="pci", domain="0", bus="0", slot=str(slot), function="0")
 
 
+def _arguments(domain: Domain) -> list[str]:
+    """What libvirt has no elements for. By itself it puts a RAM file where it likes, under a name of its own; of two
+    -machine options QEMU takes each setting from the last that has it."""
+    arguments = []
+    if domain.ram is not None:
+        path = str(domain.ram.file).replace(",", ",,")  # QEMU's own quoting
+        shared = "on" if domain.ram.shared else "off"
+        backend = f"memory-backend-file,id=ram,size={domain.memory_bytes},mem-path={path},share={shared}"
+        arguments += ["-object", backend, "-machine", "memory-backend=ram"]
+    return [*arguments, "-incoming", "defer"] if domain.incoming else arguments
+
+
+def _add_kernel(system: Element, domain: Domain) -> None:
+    if domain.kernel is not None:
+        _child(system, "kernel", str(domain.kernel))
+        _child(system, "initrd", str(domain.initrd))
+        _child(system, "cmdline", domain.command_line)
+
+
 def domain_xml(domain: Domain) -> str:
-    """The domain's XML: a q35 machine with a disk, a network card, a serial console, and nothing else.
+    """The domain's XML: a machine with its disks, a network card, a serial console, and nothing else.
 
     The guest's end, whatever it is, ends QEMU.
     """
@@ -108,9 +165,7 @@ def domain_xml(domain: Domain) -> str:
     _child(root, "vcpu", str(domain.vcpus))
     system = _child(root, "os")
     _child(system, "type", "hvm", arch="x86_64", machine=domain.machine)
-    _child(system, "kernel", str(domain.kernel))
-    _child(system, "initrd", str(domain.initrd))
-    _child(system, "cmdline", domain.command_line)
+    _add_kernel(system, domain)
     features = _child(root, "features")
     _child(features, "acpi")
     _child(features, "apic")
@@ -120,13 +175,15 @@ def domain_xml(domain: Domain) -> str:
     devices = _child(root, "devices")
     _child(devices, "emulator", str(domain.emulator))
     _child(devices, "controller", type="usb", model="none")
-    _add_disk(devices, domain)
+    _add_disks(devices, domain)
     _add_interface(devices, domain)
     serial = _child(devices, "serial", type="unix")
     _child(serial, "source", mode="connect", path=str(domain.console_socket))
     _child(serial, "target", type="isa-serial", port="0")
     _child(devices, "memballoon", model="none")
     extra = _child(root, "qemu:commandline")
+    for argument in _arguments(domain):
+        _child(extra, "qemu:arg", value=argument)
     _child(extra, "qemu:env", name=PLAN_VARIABLE, value=str(domain.emulator_plan))
     # With this libvirt asks a started QEMU about each CPU feature by itself, four hundred questions in 0.3 s.
     capabilities = _child(root, "qemu:capabilities")

@@ -68,6 +68,17 @@ class ConsoleReader:
         self._order(lambda: self._register(listener, lambda: self._accept(listener, console, path)))
         return console
 
+    def send(self, console: Console, data: bytes) -> None:
+        """Send to the guest's end of a console that is connected; nothing when it has ended meanwhile."""
+
+        def send() -> None:
+            for connection, connected in self._consoles.items():
+                if connected is console:
+                    with suppress(ConnectionError):  # the end of QEMU, which reading will see
+                        connection.sendall(data)
+
+        self._order(send)
+
     def abandon(self, path: Path) -> None:
         """End the console that nobody has connected to at ``path``, by being the one who does; else do nothing."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as nobody, suppress(OSError):
@@ -117,6 +128,7 @@ class ConsoleReader:
         self._close_file(self._selector.get_key(listener))
         path.unlink(missing_ok=True)
         self._consoles[connection] = console
+        console.stamp("spawned")
         self._register(connection, lambda: self._read(connection))
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
         pid = _PEER_CREDENTIALS.unpack(credentials)[0]

@@ -70,4 +70,11 @@ def by_name(variants: Iterable[Variant]) -> Mapping[str, Variant]:
     return MappingProxyType(found)
 
 
-VARIANTS = by_name((Variant("vm"), Variant("vm-cloud", boot="cloud")))
+VARIANTS = by_name(
+    (
+        Variant("vm"),
+        Variant("vm-restored", start="restored"),
+        Variant("vm-pod", guest_per="application"),
+        Variant("vm-cloud", boot="cloud"),
+    )
+)

@@ -18,10 +18,20 @@ from runtime.images.model import Image
 from runtime.lease import cgroup_name
 from runtime.plan.encode import encode
 from runtime.plan.guest import guest_plan
+from runtime.plan.pod import pod_plan
+from runtime.plan.steps import Plan
+from runtime.spec import Resources
 from testbed.platforms.accelerator import Verdict, verdict
 from testbed.platforms.connection import destroy_domain, embedded, learn_emulator, start_domain
 from testbed.platforms.console import Console
-from testbed.platforms.domain import Domain, domain_xml, guest_memory_bytes, vcpu_count
+from testbed.platforms.domain import (
+    Domain,
+    disk_name,
+    domain_xml,
+    guest_memory_bytes,
+    total_resources,
+    vcpu_count,
+)
 from testbed.platforms.emulator import emulator_plan, ensure_emulator, find_qemu, qemu_version
 from testbed.platforms.protocol import Instance, Started
 from testbed.platforms.reader import ConsoleReader, adopting
@@ -31,10 +41,12 @@ from vm_images.disk import ensure_disk
 from vm_images.guest import COMMAND_LINE, Guest, ensure_guest
 
 _END_TIMEOUT_S = 5.0
+# The host's own work: the machine is described, and QEMU has run so far that it connected to its console.
+_BEFORE_CREATED = ("defined", "spawned")
 
 
 @dataclass(frozen=True)
-class _Running:
+class Running:
     """A started guest: its libvirt domain, console and files, and the phases that the host itself saw."""
 
     domain: Any
@@ -67,6 +79,23 @@ class _Prepared:
     reader: ConsoleReader
 
 
+def _resources(instance: Instance) -> Resources:
+    """What the instance's machine has to have."""
+    return total_resources([spec.resources for spec in instance.specs.values()])
+
+
+def _started(seen: Mapping[str, int], before: Mapping[str, int]) -> Started:
+    """The phases that a console showed; those of single services are named ``service.phase``."""
+    phases = {**before, **{phase: at_ns for phase, at_ns in seen.items() if "." not in phase}}
+    services: dict[str, dict[str, int]] = {}
+    for name, at_ns in seen.items():
+        service, dot, phase = name.rpartition(".")
+        if dot:
+            services.setdefault(service, {})[phase] = at_ns
+            phases[phase] = max(phases.get(phase, at_ns), at_ns)
+    return Started(phases, services)
+
+
 def _version(number: int) -> str:
     """libvirt's version numbers: major * 1,000,000 + minor * 1,000 + release."""
     return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
@@ -82,6 +111,7 @@ class VmPlatform:
 
     virtual = True
     patience = 1.0
+    last_phase = "first_process"  # of a start, before its port opens
 
     def __init__(self, scratch: Path, bridge: str, run_id: str, variant: Variant = VARIANTS["vm"]) -> None:
         self._variant = variant
@@ -91,7 +121,7 @@ class VmPlatform:
         self._run_id = run_id
         self._undo = ExitStack()
         self._prepared: _Prepared | None = None
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, Running] = {}
         self._started = 0
 
     def _ready(self) -> _Prepared:
@@ -133,8 +163,10 @@ class VmPlatform:
 
     def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
         """Kernel, disks, the accelerator's probe, and libvirt with its knowledge of QEMU."""
-        for service in scenario.services:
-            guest_memory_bytes(service.resources, service.name)
+        groups = [scenario.services] if self.shared else [(service,) for service in scenario.services]
+        for group in groups:
+            needed = total_resources([service.resources for service in group])
+            guest_memory_bytes(needed, " and ".join(service.name for service in group))
         self.prepare_images(images.values())
 
     def prepare_images(self, images: Iterable[Image]) -> None:
@@ -171,68 +203,96 @@ class VmPlatform:
         with ExitStack() as undo:
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
             folder.mkdir()
-            self._write_boot_files(instance, domain)
-            plan = emulator_plan(prepared.qemu, cgroup.found, cgroup.name, instance.spec.resources)
+            if not domain.incoming:
+                self._write_boot_files(instance, domain)
+            plan = emulator_plan(prepared.qemu, cgroup.found, cgroup.name, _resources(instance))
             domain.emulator_plan.write_bytes(encode(plan))
             undo.callback(cgroup.remove)
             undo.callback(cgroup.kill)
             cgroup.make_parent()
             console = prepared.reader.listen(domain.console_socket, instance.log)
             undo.callback(prepared.reader.abandon, domain.console_socket)
+            console.stamp("defined")
             with adopting():
-                started = start_domain(prepared.connection, self._xml(domain), instance.name)
+                started = start_domain(prepared.connection, self._xml(domain), instance.name, paused=domain.incoming)
             created_ns = time.monotonic_ns()
-            self._running[instance.name] = _Running(started, console, cgroup, folder, requested_ns, created_ns)
+            running = Running(started, console, cgroup, folder, requested_ns, created_ns)
+            undo.push(lambda *_: running.end())
+            self._go_on(instance, running)
+            self._running[instance.name] = running
             undo.pop_all()
 
     def _write_boot_files(self, instance: Instance, domain: Domain) -> None:
         """What the machine boots from, and no other does."""
-        guest = self._ready().guest
-        domain.initrd.write_bytes(guest.initrd(guest_plan(instance.spec, guest.module_paths)))
+        domain.initrd.write_bytes(self._ready().guest.initrd(self._guest_plan(instance)))
 
     def _xml(self, domain: Domain) -> str:
         return domain_xml(domain)
 
+    def _go_on(self, instance: Instance, running: Running) -> None:
+        """What is to be done once QEMU exists; its guest runs already, unless it waits for a saved one's state."""
+
     def _domain(self, instance: Instance, folder: Path) -> Domain:
-        prepared, spec = self._ready(), instance.spec
-        disk = prepared.disks.get(spec.layers)
-        if disk is None:
-            raise UsageError(f"start virtual machine {instance.name}: its image was not prepared")
+        prepared, resources = self._ready(), _resources(instance)
+        link = next(iter(instance.specs.values())).link
         return Domain(
             name=instance.name,
             machine=self._variant.machine,
             accelerator=prepared.verdict.accelerator,
-            memory_bytes=guest_memory_bytes(spec.resources, instance.service),
-            vcpus=vcpu_count(spec.resources, os.cpu_count() or 1),
+            memory_bytes=guest_memory_bytes(resources, " and ".join(instance.specs)),
+            vcpus=vcpu_count(resources, os.cpu_count() or 1),
             emulator=prepared.emulator,
             emulator_plan=folder / "plan",
             kernel=prepared.guest.kernel.image,
             initrd=folder / "initrd",
             command_line=COMMAND_LINE,
-            disk=disk,
+            disks=self._disks(instance),
             console_socket=folder / "console",
             bridge=self._bridge,
-            mac=spec.link.mac if spec.link else None,
+            mac=link.mac if link else None,
         )
+
+    def _disks(self, instance: Instance) -> tuple[Path, ...]:
+        """The disks of the instance's services in their order; services of one image share theirs."""
+        disks = self._ready().disks
+        if any(spec.layers not in disks for spec in instance.specs.values()):
+            raise UsageError(f"start virtual machine {instance.name}: its image was not prepared")
+        return tuple(dict.fromkeys(disks[spec.layers] for spec in instance.specs.values()))
+
+    def _guest_plan(self, instance: Instance) -> Plan:
+        prepared = self._ready()
+        if not self.shared:
+            return guest_plan(instance.spec, prepared.guest.module_paths)
+        disks = self._disks(instance)
+        names = {
+            service: f"/dev/{disk_name(disks.index(prepared.disks[spec.layers]))}"
+            for service, spec in instance.specs.items()
+        }
+        link = next(iter(instance.specs.values())).link
+        return pod_plan(instance.specs, names, link, prepared.guest.module_paths)
 
     def started(self, instance: Instance, timeout_s: float) -> Started:
         """The phases, once the console shows the workload's execve. Raises WorkloadError when it never does."""
         running = self._running[instance.name]
         console = running.console
-        if not console.wait_for("first_process", timeout_s):
+        own = [f"{service}.first_process" for service in instance.specs] if self.shared else [self.last_phase]
+        deadline_s = time.monotonic() + timeout_s
+        if not all(console.wait_for(phase, deadline_s - time.monotonic()) for phase in own):
             end = "ended" if console.ended else f"took longer than {timeout_s:g} s"
             reason = console.failure or f"its start {end} before its first process"
             raise WorkloadError(
                 f"virtual machine {instance.name}: {reason}",
                 f"the whole console is in {instance.log}; its last lines:\n{console.tail()}",
             )
-        seen = console.phases()
+        seen = dict(console.phases())
+        before = {phase: seen.pop(phase) for phase in _BEFORE_CREATED}
         # Libvirt's call returns a moment after QEMU runs, and a fast guest may be ahead of it.
         created_ns = min(running.created_ns, *seen.values())
-        return Started({"request": running.requested_ns, "created": created_ns, **seen})
+        before = {phase: min(at_ns, created_ns) for phase, at_ns in before.items()}
+        return _started(seen, {"request": running.requested_ns, **before, "created": created_ns})
 
     def alive(self, instance: Instance) -> bool:
-        """Whether QEMU still holds the console: it ends with the workload, which is the guest's PID 1."""
+        """Whether QEMU still holds the console: it ends with the workload, or with the first service that ends."""
         running = self._running.get(instance.name)
         return running is not None and not running.console.ended
 

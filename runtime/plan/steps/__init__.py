@@ -41,7 +41,9 @@ from runtime.plan.steps.privileges import (
     Undumpable,
 )
 from runtime.plan.steps.process import (
+    AddEntropy,
     Affinity,
+    AwaitEnd,
     CloseOnExec,
     Exec,
     Fork,
@@ -52,6 +54,7 @@ from runtime.plan.steps.process import (
     OwnStreams,
     Personality,
     SessionKeyring,
+    SetClock,
     SetDomainname,
     SetHostname,
     SetRlimit,
@@ -67,14 +70,17 @@ from runtime.plan.steps.talk import (
     Message,
     Netlink,
     NetlinkSocket,
+    Serve,
     Sync,
     TakeOver,
     Terminal,
 )
 
 __all__ = [
+    "AddEntropy",
     "Affinity",
     "Ambient",
+    "AwaitEnd",
     "AwaitStart",
     "Bind",
     "BoundingSet",
@@ -115,6 +121,8 @@ __all__ = [
     "SYNC_FD",
     "SeccompFilter",
     "SessionKeyring",
+    "Serve",
+    "SetClock",
     "SetDomainname",
     "SetHostname",
     "SetRlimit",

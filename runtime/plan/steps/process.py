@@ -211,6 +211,20 @@ def forked(*steps: Step, flags: int = 0) -> tuple[Step, ...]:
 
 
 @dataclass(frozen=True)
+class AwaitEnd(Step):
+    """Wait for the first forked process to end, say ``testbed: NAME: ended: STATUS`` on descriptor 2, and end with its
+    status, 128 + n for signal n. ``names`` are the forked processes' in the order of their forks; the end of one
+    without a name is nobody's concern.
+    """
+
+    op: ClassVar[int] = 55
+    names: tuple[str, ...]
+
+    def strings(self) -> tuple[bytes, ...]:
+        return tuple(name.encode() for name in self.names)
+
+
+@dataclass(frozen=True)
 class NewUserNamespace(Step):
     """Make a user namespace that nobody is in, with these maps of ids (lines as in uid_map), and hold it open as
     descriptor ``fd``: mounts can take their mapping from it."""
@@ -225,3 +239,26 @@ class NewUserNamespace(Step):
 
     def strings(self) -> tuple[bytes, ...]:
         return (self.uid_map.encode(), self.gid_map.encode())
+
+
+@dataclass(frozen=True)
+class SetClock(Step):
+    """clock_settime(2) CLOCK_REALTIME, in nanoseconds since 1970."""
+
+    op: ClassVar[int] = 57
+    realtime_ns: int
+
+    def numbers(self) -> tuple[int, ...]:
+        return divmod(self.realtime_ns, 10**9)
+
+
+@dataclass(frozen=True)
+class AddEntropy(Step):
+    """random(4) RNDADDENTROPY on ``device``, credited in full, then RNDRESEEDCRNG: at most 512 bytes, all secret."""
+
+    op: ClassVar[int] = 58
+    entropy: bytes
+    device: str = "/dev/urandom"
+
+    def strings(self) -> tuple[bytes, ...]:
+        return (self.device.encode(), self.entropy)

@@ -77,6 +77,20 @@ class Message(Step):
 
 
 @dataclass(frozen=True)
+class Serve(Step):
+    """Read encoded plans from descriptor ``fd``, a terminal, and perform each as it comes, until its end.
+
+    They hold no Exec. One of which a step fails is reported as ever, on standard error, and the next is awaited.
+    """
+
+    op: ClassVar[int] = 56
+    fd: int
+
+    def numbers(self) -> tuple[int, ...]:
+        return (self.fd,)
+
+
+@dataclass(frozen=True)
 class NetlinkSocket(Step):
     """Open a route netlink socket in the current network namespace, at descriptor ``fd``."""
 

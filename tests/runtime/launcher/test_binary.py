@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import termios
+import time
 from errno import ETIMEDOUT
 from pathlib import Path
 
@@ -73,6 +76,22 @@ def say(text: str) -> s.Exec:
     return s.Exec(("/bin/sh", "-c", text), ("A=b",), "/bin")
 
 
+@pytest.mark.parametrize(("end", "status"), [("exit 3", 3), ("kill -9 $$", 137)])
+def test_the_first_named_process_to_end_ends_the_plan(tmp_path: Path, end: str, status: int) -> None:
+    """An end without a name is nobody's concern, nor is that of a process which another one left behind."""
+    stays, goes = tmp_path / "stays", say("exit 1")
+    plan = write_plan(
+        tmp_path / "p",
+        *s.forked(say(f"echo $$ > {stays}; exec sleep 60 >&- 2>&-")),
+        *s.forked(goes),
+        *s.forked(say(f"while ! [ -s {stays} ]; do :; done; {end}")),
+        s.AwaitEnd(("store", "", "web")),
+    )
+    done = subprocess.run([STATIC_BINARY, plan], capture_output=True, text=True, timeout=10)
+    os.kill(int(stays.read_text()), signal.SIGKILL)
+    assert (done.stderr, done.returncode) == (f"testbed: web: ended: {status}\n", status)
+
+
 def test_forked_steps_are_a_process_of_their_own(tmp_path: Path) -> None:
     """Each executes its own program with its own arguments; only the last one's status is the plan's."""
     first, second = tmp_path / "first", tmp_path / "second"
@@ -114,6 +133,59 @@ def test_a_forked_process_can_have_namespaces_of_its_own(tmp_path: Path) -> None
 def test_forks_that_do_not_fit_are_refused(tmp_path: Path, steps: tuple[s.Step, ...], reason: str) -> None:
     done = subprocess.run([STATIC_BINARY, write_plan(tmp_path / "p", *steps)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (125, f"testbed: {tmp_path}/p: {reason}\n")
+
+
+def serve(tmp_path: Path, data: bytes) -> subprocess.CompletedProcess[bytes]:
+    """A launcher that serves the plans in ``data``."""
+    plan = write_plan(tmp_path / "p", s.Serve(0), s.Exec(("/bin/true",)))
+    return subprocess.run([STATIC_BINARY, plan], input=data, capture_output=True, timeout=10)
+
+
+def test_plans_that_come_later_are_performed_one_by_one(tmp_path: Path) -> None:
+    """One that fails does not keep the next from being performed; the plan goes on when no more come."""
+    first, second = (s.Write(str(tmp_path / name), (name,), create=True) for name in ("first", "second"))
+    plans = [Plan((first,)), Plan((s.Umask(0), s.Chdir("/nowhere"))), Plan((second,))]
+    done = serve(tmp_path, b"".join(map(encode, plans)))
+    assert (done.returncode, done.stderr) == (0, b"testbed: step 1: chdir /nowhere: ENOENT (2)\n")
+    assert [(tmp_path / name).read_text() for name in ("first", "second")] == ["first", "second"]
+
+
+@pytest.mark.parametrize(
+    "data, error",
+    [
+        (b"no plan at all", b"(71)"),
+        (encode(Plan((s.Umask(0),)))[:8] + b"\xff" * 24, b"(71)"),
+        (encode(Plan((s.Exec(("/bin/true",)),))), b"EINVAL (22)"),
+        (encode(Plan((s.Umask(0),))).replace(b"TBPLAN", b"tbplan"), b"EINVAL (22)"),
+    ],
+)
+def test_what_is_no_plan_to_serve_ends_it(tmp_path: Path, data: bytes, error: bytes) -> None:
+    done = serve(tmp_path, data)
+    assert done.returncode == 125
+    assert done.stderr.startswith(b"testbed: step 0: serve") and error in done.stderr, done.stderr
+
+
+def test_a_served_plan_may_fork(tmp_path: Path) -> None:
+    path = tmp_path / "forked"
+    fails = s.forked(s.Write(str(path), ("x",), create=True), s.Chdir("/nowhere"))
+    done = serve(tmp_path, encode(Plan((*fails, s.WaitPath(str(path))))))
+    assert (done.returncode, path.read_text()) == (0, "x")
+
+
+def test_plans_pass_through_a_terminal_unchanged(tmp_path: Path) -> None:
+    """Whatever its bytes mean to a terminal: interrupt, end of file, carriage return."""
+    path, text = tmp_path / "bytes", "\x03\x04\r\x11\x13\x1a\x7f\n"
+    ours, theirs = os.openpty()
+    plan = write_plan(tmp_path / "p", s.Serve(0))
+    with subprocess.Popen([STATIC_BINARY, plan], stdin=theirs, stderr=subprocess.PIPE) as process:
+        while termios.tcgetattr(theirs)[3] & termios.ICANON:
+            time.sleep(0.001)
+        os.write(ours, encode(Plan((s.Write(str(path), (text,), create=True), s.Message("done")))))
+        assert process.stderr and process.stderr.readline() == b"done\n"
+        process.kill()
+    os.close(ours)
+    os.close(theirs)
+    assert path.read_bytes() == text.encode()
 
 
 def test_a_wrapper_passes_its_arguments_and_environment_on(tmp_path: Path) -> None:
@@ -184,6 +256,18 @@ def test_reading_is_clean_under_the_sanitizers(sanitized: Path, tmp_path: Path) 
         done = subprocess.run([sanitized, path], capture_output=True, text=True, errors="replace", env=environment)
         assert "Sanitizer" not in done.stderr and "runtime error" not in done.stderr, done.stderr
         path.unlink()
+
+
+def test_serving_is_clean_under_the_sanitizers(sanitized: Path, tmp_path: Path) -> None:
+    """Plans of every length up to the largest, one after the other in the same bytes, and then something else."""
+    plan = write_plan(tmp_path / "p", s.Serve(0), s.Exec(("/bin/true",)))
+    served = [s.Write(str(tmp_path / "x"), ("y" * size,), create=True) for size in (0, 7, 60_000, 3)]
+    data = b"".join(encode(Plan((*s.forked(s.Chdir("/nowhere")), step))) for step in served) + b"\xff" * 40
+    environment = {"ASAN_OPTIONS": "detect_leaks=0"}
+    done = subprocess.run([sanitized, plan], input=data, capture_output=True, env=environment, timeout=30)
+    assert clean(done.stderr.decode()) and done.returncode == 125, done.stderr
+    assert (tmp_path / "x").read_text() == "yyy"
+    assert done.stderr.count(b"chdir /nowhere: ENOENT") == len(served)
 
 
 def clean(stderr: str) -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import socket
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,19 +18,15 @@ import pytest
 from runtime import container
 from runtime.cgroups import Cgroup, Hierarchies
 from runtime.cgroups.limits import delegations
-from runtime.errors import PrerequisiteError, UsageError, WorkloadError
-from runtime.home import store_root
-from runtime.images.model import Image, ImageConfig, Layer
+from runtime.errors import UsageError, WorkloadError
 from runtime.launcher import STATIC_BINARY
 from runtime.plan.constants import CAPABILITIES
 from runtime.plan.container import container_plan
 from runtime.plan.encode import encode
 from runtime.spec import Process, Resources, Spec, User
-from testbed.lab import BRIDGE, Lab
-from testbed.platforms.emulator import ensure_emulator, find_qemu
+from testbed.lab import Lab
 from testbed.platforms.protocol import Instance
 from testbed.platforms.vm import VmPlatform
-from vm_images.kernel import ensure_kernel
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]
 
@@ -39,48 +34,10 @@ pytestmark = [pytest.mark.root, pytest.mark.vm]
 TIMEOUT_S = 60.0
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A store of the tests' own, on the file system of their layers, that shares the real one's kernel."""
-    guest = store_root() / "guest"
-    try:
-        ensure_kernel(guest)
-        ensure_emulator(guest, find_qemu())
-    except PrerequisiteError as error:
-        pytest.skip(f"no guest kernel: {error}")
-    home = tmp_path_factory.mktemp("home")
-    (home / "guest").mkdir()
-    for kept in [*guest.glob("kernel-*"), *guest.glob("emulator-*")]:
-        (home / "guest" / kept.name).symlink_to(kept)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TESTBED_HOME", str(home))
-        yield home
-
-
 @pytest.fixture
-def layer(busybox_layer: Path) -> Path:
-    """A layer with a page to serve and a directory to work in."""
-    (busybox_layer / "srv").mkdir()
-    (busybox_layer / "srv" / "index.html").write_text("from the layer")
-    return busybox_layer
-
-
-@pytest.fixture
-def platform(home: Path, run_name: str, cgroup_parent: str, layer: Path) -> Iterator[VmPlatform]:
-    """A platform in a lab of its own, with the busybox layer's disk. Its scratch path is short, as sockets need."""
-    scratch = Path("/run") / f"testbed-{run_name}"
-    platform = VmPlatform(scratch, BRIDGE, run_name)
-    # The image's name is its content's: the disk is built for each temporary directory anew.
-    image = Image("test/busybox", f"sha256:{run_name}", ImageConfig(), (Layer("sha256:busybox", layer),))
-    scratch.mkdir()
-    try:
-        platform.prepare_images([image])
-        yield platform
-        platform.close()
-        assert os.listdir(scratch) == []
-    finally:
-        platform.close()
-        shutil.rmtree(scratch)
+def platform(make_vm: Callable[[str], VmPlatform]) -> VmPlatform:
+    """The platform ``vm``, in a lab of its own."""
+    return make_vm("vm")
 
 
 def shell(layer: Path, script: str, **process: object) -> Spec:
@@ -131,6 +88,8 @@ def test_it_serves_and_leaves_nothing(
         phases = platform.started(one, TIMEOUT_S).phases
         assert list(sorted(phases, key=lambda name: phases[name])) == [
             "request",
+            "defined",
+            "spawned",
             "created",
             "kernel_entry",
             "first_userspace",

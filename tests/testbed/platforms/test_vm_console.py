@@ -71,6 +71,34 @@ def test_the_first_of_equal_lines_is_the_phase(console: Console) -> None:
     assert console.phases()["first_process"] == 5
 
 
+def test_what_the_host_sees_by_itself_is_a_phase_too(console: Console) -> None:
+    before_ns = time.monotonic_ns()
+    console.stamp("spawned")
+    first = console.phases()["spawned"]
+    console.stamp("spawned")
+    assert before_ns <= first == console.phases()["spawned"] <= time.monotonic_ns()
+    assert console.wait_for("spawned", 0)
+
+
+def test_a_step_that_fails_ends_the_wait(console: Console) -> None:
+    """The guest may live on: one that was restored does, and its launcher waits for another plan."""
+    console.feed(b"testbed: step 3: sethostname x: EINVAL (22)\n", 5)
+    assert not console.wait_for("identity", 60)
+    assert "sethostname" in console.failure and not console.ended
+
+
+def test_what_is_sent_arrives_at_the_other_end(reader: ConsoleReader, tmp_path: Path) -> None:
+    path = tmp_path / "console"
+    console = reader.listen(path, tmp_path / "log")
+    with socket.socket(socket.AF_UNIX) as guest:
+        guest.connect(str(path))
+        assert console.wait_for("spawned", 5)
+        reader.send(console, b"a plan")
+        assert guest.recv(64) == b"a plan"
+    assert console.wait_for_end(5)
+    reader.send(console, b"nobody there")
+
+
 def test_an_unfinished_last_line_is_not_lost(console: Console) -> None:
     console.feed(b"no newline", 1)
     console.feed(b"", 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -9,7 +10,7 @@ import pytest
 
 from runtime.errors import UsageError
 from runtime.spec import Resources
-from testbed.platforms.domain import Domain, domain_xml, guest_memory_bytes, vcpu_count
+from testbed.platforms.domain import Domain, Ram, domain_xml, guest_memory_bytes, vcpu_count
 
 
 def domain(accelerator: str = "tcg", mac: str | None = "02:00:0a:4d:01:0a") -> Domain:
@@ -25,7 +26,7 @@ def domain(accelerator: str = "tcg", mac: str | None = "02:00:0a:4d:01:0a") -> D
         kernel=Path("/store/vmlinux"),
         initrd=run / "1" / "initrd",
         command_line="console=ttyS0 quiet",
-        disk=Path("/store/a.erofs"),
+        disks=(Path("/store/a.erofs"),),
         console_socket=run / "1" / "console",
         bridge="tb0",
         mac=mac,
@@ -51,6 +52,30 @@ def test_the_disk_is_shared_and_read_only() -> None:
 
 def test_without_a_link_there_is_no_network_card() -> None:
     assert ElementTree.fromstring(domain_xml(domain(mac=None))).find("devices/interface") is None
+
+
+def test_ram_can_be_a_file_that_copies_share() -> None:
+    ram = Ram(Path("/run/a,b/ram"), shared=True)
+    for expected, one in (("share=on", ram), ("share=off", replace(ram, shared=False))):
+        arguments = _arguments(replace(domain(), ram=one))
+        backend = arguments[arguments.index("-object") + 1]
+        assert backend == f"memory-backend-file,id=ram,size={256 << 20},mem-path=/run/a,,b/ram,{expected}"
+        assert arguments[arguments.index("-machine") + 1] == "memory-backend=ram"
+        assert "-incoming" not in arguments
+    assert not _arguments(domain())
+
+
+def test_a_machine_without_a_kernel_waits_for_a_saved_state() -> None:
+    one = replace(domain(), kernel=None)
+    root = ElementTree.fromstring(domain_xml(one))
+    assert one.incoming and not domain().incoming
+    assert root.find("os/kernel") is None and root.find("os/initrd") is None
+    assert _arguments(one) == ["-incoming", "defer"]
+
+
+def _arguments(one: Domain) -> list[str]:
+    found = ElementTree.fromstring(domain_xml(one)).iter("{http://libvirt.org/schemas/domain/qemu/1.0}arg")
+    return [argument.get("value", "") for argument in found]
 
 
 def test_whatever_ends_the_guest_ends_qemu() -> None:

@@ -1,0 +1,84 @@
+/* Plans that come while the launcher runs, through a terminal: how a guest is told who it is after it was restored. */
+#include <asm/ioctls.h>
+#include <asm/termbits.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/random.h>
+#include <linux/time_types.h>
+
+#include "front.h"
+#include "steps.h"
+#include "sys.h"
+
+enum { LARGEST_PLAN = 1 << 16, PREFIX = 12, MOST_ENTROPY = 512, CLOCK_REALTIME_ = 0 };
+
+/* Bytes pass as they are, none is echoed and none has a meaning; what is written stays text. */
+static int raw_input(int fd) {
+  struct termios terminal;
+  int result = (int)SYS(ioctl, fd, TCGETS, ADDRESS(&terminal));
+  if (result < 0) return result == -ENOTTY ? 0 : result;
+  terminal.c_iflag = 0;
+  terminal.c_lflag = 0;
+  terminal.c_cc[VMIN] = 1;
+  terminal.c_cc[VTIME] = 0;
+  return (int)SYS(ioctl, fd, TCSETS, ADDRESS(&terminal));
+}
+
+/* Read n bytes: 1, or 0 at the end of the file, or a negative errno. */
+static int read_all(int fd, uint8_t *to, size_t n) {
+  while (n > 0) {
+    long got = SYS(read, fd, ADDRESS(to), n);
+    if (got == -EINTR) continue;
+    if (got <= 0) return (int)got;
+    to += got;
+    n -= (size_t)got;
+  }
+  return 1;
+}
+
+/* A plan of steps only: what would execute a program has no arguments here. One that fails is reported and ends there,
+ * and with it a process that it has forked. */
+static int serve_plan(const uint8_t *bytes, size_t size) {
+  struct plan plan;
+  struct failure failure;
+  long server = SYS(getpid);
+  if (plan_read(&plan, bytes, size) != NULL || plan.exec_count) return -EINVAL;
+  if (perform(&plan, plan.first_step, 0, plan_steps(&plan), &failure) == 0) return 0;
+  int status = report(&plan, &failure);
+  while (SYS(getpid) != server) SYS(exit_group, status);
+  return 0;
+}
+
+/* Number: the descriptor. Ends with the file, or with bytes that are no plan: after those nothing can be made out. */
+int serve(const struct step *s) {
+  int fd = (int)s->number[0], result = raw_input(fd);
+  uint8_t *bytes = map(-1, LARGEST_PLAN);
+  if (!bytes) return -ENOMEM;
+  while (result >= 0 && (result = read_all(fd, bytes, PREFIX)) > 0) {
+    uint32_t size;
+    memcpy(&size, bytes + 8, sizeof size); /* the header's second field, after the magic */
+    if (size < PREFIX || size > LARGEST_PLAN) return -EPROTO;
+    result = read_all(fd, bytes + PREFIX, size - PREFIX);
+    if (result > 0) result = serve_plan(bytes, size);
+  }
+  return result;
+}
+
+/* Numbers: seconds and nanoseconds since 1970. */
+int set_clock(const struct step *s) {
+  struct __kernel_timespec time = {(int64_t)s->number[0], (int64_t)s->number[1]};
+  return (int)SYS(clock_settime, CLOCK_REALTIME_, ADDRESS(&time));
+}
+
+/* Strings: the device, the bytes. They are credited in full and the generator is made to draw from them at once: what a
+ * copy of the kernel's state would have given out next is given out by none of the copies. */
+int add_entropy(const struct step *s) {
+  struct { int bits, size; uint8_t bytes[MOST_ENTROPY]; } entropy = {(int)s->length[1] * 8, (int)s->length[1], {0}};
+  if (s->length[1] > MOST_ENTROPY) return -E2BIG;
+  memcpy(entropy.bytes, s->string[1], s->length[1]);
+  int fd = (int)SYS(openat, AT_FDCWD, ADDRESS(s->string[0]), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return fd;
+  int result = (int)SYS(ioctl, fd, RNDADDENTROPY, ADDRESS(&entropy));
+  if (result >= 0) result = (int)SYS(ioctl, fd, RNDRESEEDCRNG, 0);
+  return close_with(fd, result);
+}

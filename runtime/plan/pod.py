@@ -1,0 +1,100 @@
+"""A guest that runs all services of an application, as a plan: one kernel, one address, a container for each service.
+
+PID 1 brings the machine up as for a single workload (``guest``), but stays: it makes a root of its own on a tmpfs,
+since no process can pivot_root away from the initial RAM file system, and forks a process for every service. Its steps
+are those that start the service as a container on a host (``container``), with three differences: the network is
+the machine's, so all services have one address and share their ports; the layers come merged on a disk; and
+no seccomp filter stands before the kernel, which is the application's own, as that of a single workload's guest is.
+Their limits hold within the guest by its own cgroup v2, as the host's cgroups hold a container's; the machine's RAM
+and processors are the sums of them. The first service that ends takes the guest with it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from runtime.cgroups import Hierarchies, join_steps
+from runtime.plan.constants import MS_MOVE, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
+from runtime.plan.container import container_plan
+from runtime.plan.guest import FIRST_USERSPACE, device_steps, network_steps
+from runtime.plan.steps import (
+    AwaitEnd,
+    Chdir,
+    Chroot,
+    Message,
+    Mkdir,
+    Mount,
+    Open,
+    Plan,
+    SeccompFilter,
+    Step,
+    WaitPath,
+    Write,
+    forked,
+)
+from runtime.spec import Link, Spec
+
+_POD, _CGROUP, _LOWER = "/pod", "/cgroup", "/lower"
+_CONTROLLERS = ("cpu", "memory", "pids")
+# cgroup v2 with what the services' limits rest on; found so in every guest, for it is mounted here.
+_FOUND = Hierarchies({}, Path(_CGROUP), frozenset(_CONTROLLERS))
+
+
+def executing(service: str) -> str:
+    """The line on the console right before the execve of a service's command."""
+    return f"testbed: {service}: exec"
+
+
+def _root_steps(disks: Sequence[str]) -> tuple[Step, ...]:
+    """A root for PID 1 with the disks, the cgroups, and a directory for the services to mount their tmpfs on."""
+    steps: list[Step] = [Mkdir(_POD), Mount("tmpfs", _POD, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")]
+    steps += [Mkdir(f"{_POD}{path}") for path in ("/tmp", _LOWER, _CGROUP)]
+    for disk in disks:
+        lower = f"{_POD}{_lower(disk)}"
+        steps += [WaitPath(disk), Mkdir(lower), Mount(disk, lower, "erofs", MS_RDONLY)]
+    return (
+        *steps,
+        Mount("cgroup2", f"{_POD}{_CGROUP}", "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC),
+        Write(f"{_POD}{_CGROUP}/cgroup.subtree_control", (" ".join(f"+{name}" for name in _CONTROLLERS),)),
+        Open("/dev/null", 0, os.O_RDONLY),
+        Chdir(_POD),
+        Mount(".", "/", "", MS_MOVE),
+        Chroot("."),
+        Chdir("/"),
+    )
+
+
+def _lower(disk: str) -> str:
+    return f"{_LOWER}/{os.path.basename(disk)}"
+
+
+def _service_steps(service: str, spec: Spec, disk: str) -> tuple[Step, ...]:
+    """The cgroup with the service's limits, and the process in it that becomes the service."""
+    inside = replace(spec, layers=(_lower(disk),), link=None, host_network=True)
+    plan = container_plan(inside, _FOUND, service)
+    *child, execution = (step for step in plan.child if not isinstance(step, SeccompFilter))
+    return (
+        *plan.parent,
+        *forked(*join_steps(_FOUND, service), *child, Message(executing(service)), execution, flags=plan.clone_flags),
+    )
+
+
+def pod_plan(specs: Mapping[str, Spec], disks: Mapping[str, str], link: Link | None, modules: Sequence[str]) -> Plan:
+    """The plan of the guest that runs all ``specs``, by service, started in their order, at the address of ``link``.
+
+    ``disks`` is each service's disk, by the device's path: several may share one. ``modules`` are the files to load,
+    in order, by their paths in the initial RAM disk. Raises UsageError as ``container_plan`` does.
+    """
+    return Plan(
+        child=(
+            Message(FIRST_USERSPACE),
+            *device_steps(modules),
+            *network_steps(link),
+            *_root_steps(tuple(dict.fromkeys(disks[service] for service in specs))),
+            *(step for service, spec in specs.items() for step in _service_steps(service, spec, disks[service])),
+            AwaitEnd(tuple(specs)),
+        )
+    )

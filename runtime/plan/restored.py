@@ -1,0 +1,74 @@
+"""A saved guest as plans: what it forgets before it is saved, and who each copy of it becomes once it is restored.
+
+Both are performed by the guest's own launcher, beside the workload (``Serve``). A copy has all that the saved
+guest's memory held, so whatever must differ between copies is set anew: address, MAC, names, machine-id, the
+clock and the kernel's random numbers. What the workload itself keeps in its memory, such as the state of a random
+number generator of its own, is the same in all copies; no kernel can mend that.
+"""
+
+from __future__ import annotations
+
+from runtime import network
+from runtime.plan.guest import INTERFACE_INDEX
+from runtime.plan.root import identity_steps
+from runtime.plan.steps import AddEntropy, Message, Netlink, NetlinkSocket, Plan, SetClock, Step, Write
+from runtime.spec import Link, Spec
+
+# Lines on the console, as those of runtime.plan.guest.
+ASLEEP = "testbed: ready to be saved"
+IDENTIFIED = "testbed: identity"
+# The kernel's generator takes 256 bits (drivers/char/random.c: BLAKE2S_HASH_SIZE).
+ENTROPY_BYTES = 32
+
+_SOCKET = 110
+
+
+def sleep_plan(link: Link | None) -> Plan:
+    """The plan of a guest that is about to be saved: it gives its address back, so that no copy ever answers to it.
+
+    With the interface down, what the kernel made of its MAC by itself goes too: the link-local IPv6 address.
+    """
+    if link is None:
+        return Plan((Message(ASLEEP),))
+    address = network.delete_address(INTERFACE_INDEX, link.address)
+    return Plan(
+        (
+            NetlinkSocket(_SOCKET),
+            Netlink(_SOCKET, address, f"eth0 is {link.address} no more"),
+            Netlink(_SOCKET, network.link_down("eth0"), "take eth0 down"),
+            Message(ASLEEP),
+        )
+    )
+
+
+def _network_steps(link: Link | None) -> tuple[Step, ...]:
+    if link is None:
+        return ()
+    steps = [
+        NetlinkSocket(_SOCKET),
+        Netlink(_SOCKET, network.set_mac(INTERFACE_INDEX, link.mac), f"eth0's MAC is {link.mac}"),
+        Netlink(_SOCKET, network.add_address(INTERFACE_INDEX, link.address), f"eth0 is {link.address}"),
+        Netlink(_SOCKET, network.link_up("eth0"), "bring eth0 up"),
+    ]
+    if link.gateway:
+        route = network.add_default_route(link.gateway)
+        steps.append(Netlink(_SOCKET, route, f"default route by {link.gateway}"))
+    return tuple(steps)
+
+
+def restored_plan(spec: Spec, machine_id: str, realtime_ns: int, entropy: bytes) -> Plan:
+    """The plan by which a restored copy becomes ``spec``'s guest.
+
+    ``machine_id`` is 32 hexadecimal digits (machine-id(5)), ``realtime_ns`` the host's clock, in nanoseconds since
+    1970, and ``entropy`` bytes that no other copy gets. The network comes last: once it answers, all else is true.
+    """
+    return Plan(
+        (
+            SetClock(realtime_ns),
+            AddEntropy(entropy),
+            *identity_steps(spec),
+            Write("etc/machine-id", (f"{machine_id}\n",), create=True, inside=True),
+            *_network_steps(spec.link),
+            Message(IDENTIFIED),
+        )
+    )

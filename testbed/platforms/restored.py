@@ -1,0 +1,202 @@
+"""Virtual machines that do not boot: each is a copy of a guest that was booted, warmed up and saved beforehand.
+
+When the platform is prepared, every service is booted once, in a lab of its own, until its port is open and its
+processors are idle; nobody has asked it anything yet, so it holds no connection. Then it gives up its address and
+is saved (``saved``). A start maps its RAM, loads its devices' state and tells it through its console who it is now
+(``runtime.plan.restored``): Debian's kernel has no driver for a generation counter (vmgenid) by which it could see
+for itself that it is a copy.
+
+The saved guests belong to the run that made them, with its kernel, its QEMU and its machines, so none can be stale. A
+service that connects to others before anyone asks it anything would be saved with connections that no copy has.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from runtime.cgroups import Cgroup
+from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
+from runtime.images.model import Image
+from runtime.plan.encode import encode
+from runtime.plan.guest import guest_plan
+from runtime.plan.restored import ENTROPY_BYTES, restored_plan, sleep_plan
+from runtime.plan.steps import Plan
+from runtime.spec import Spec
+from testbed.lab import BRIDGE, Lab
+from testbed.platforms.domain import Domain, Ram, guest_memory_bytes
+from testbed.platforms.protocol import Instance
+from testbed.platforms.saved import SavedGuest, load, resume, save
+from testbed.platforms.variants import Variant
+from testbed.platforms.vm import Running, VmPlatform
+from testbed.scenario import Scenario
+
+_BOOT_TIMEOUT_S = 120.0
+_SLEEP_TIMEOUT_S = 10.0
+_SPAWN_TIMEOUT_S = 10.0
+# A guest is idle when its QEMU used less than a tenth of a processor for so long.
+_IDLE_NS, _IDLE_FRACTION = 200_000_000, 0.1
+
+
+@dataclass(frozen=True)
+class Warmed:
+    """What is to be saved: a service's ``spec``, and the ``ports`` that it listens on once it is warm."""
+
+    spec: Spec
+    ports: tuple[int, ...] = ()
+
+
+def _essence(spec: Spec) -> tuple[Spec, bool]:
+    """What a copy cannot change: all but its names and addresses, and whether it has a network card."""
+    return replace(spec, hostname="", hosts=(), link=None), spec.link is not None
+
+
+def _await_idle(cgroup: Cgroup, timeout_s: float) -> None:
+    """Wait until what the guest began at its start is done, or else every copy would do the rest of it."""
+    deadline_ns = time.monotonic_ns() + round(timeout_s * 1e9)
+    used_ns, since_ns = cgroup.cpu_usage_ns(), time.monotonic_ns()
+    while since_ns < deadline_ns:
+        time.sleep(_IDLE_NS / 1e9)
+        now_used_ns, now_ns = cgroup.cpu_usage_ns(), time.monotonic_ns()
+        if now_used_ns - used_ns < _IDLE_FRACTION * (now_ns - since_ns):
+            return
+        used_ns, since_ns = now_used_ns, now_ns
+
+
+class _Originals(VmPlatform):
+    """The guests that are saved: cold ones, whose RAM is a file and whose launcher takes further plans."""
+
+    def __init__(self, scratch: Path, run_id: str, variant: Variant, kept: Path) -> None:
+        super().__init__(scratch, BRIDGE, run_id, replace(variant, name=f"{variant.name}-originals"))
+        self._kept = kept
+
+    def saved(self, instance: Instance) -> SavedGuest:
+        return SavedGuest(self._kept / f"{instance.name}.ram", self._kept / f"{instance.name}.state")
+
+    def _guest_plan(self, instance: Instance) -> Plan:
+        return guest_plan(instance.spec, self._ready().guest.module_paths, served=True)
+
+    def _domain(self, instance: Instance, folder: Path) -> Domain:
+        return replace(super()._domain(instance, folder), ram=Ram(self.saved(instance).ram, shared=True))
+
+    def warm(self, instance: Instance, ports: Sequence[int]) -> None:
+        """Wait until a started guest listens on its ports and is idle. Raises WorkloadError when it never does."""
+        from testbed.measures.probe import NotReady, Question, ask
+
+        deadline_s = time.monotonic() + _BOOT_TIMEOUT_S
+        self.started(instance, _BOOT_TIMEOUT_S)
+        link = instance.spec.link
+        asked = [Question(instance.name, str(link.address.ip), port) for port in ports] if link else []
+
+        def watch() -> None:
+            if not self.alive(instance):
+                raise WorkloadError(f"save {instance.name}: its first process has ended", f"see {instance.log}")
+
+        try:
+            ask(
+                asked,
+                requested_ns=time.monotonic_ns(),
+                timeout_s=deadline_s - time.monotonic(),
+                may_ask=lambda name: True,
+                watch=watch,
+            )
+        except NotReady as error:
+            raise WorkloadError(f"save {instance.name}: {error}", f"see {instance.log}") from error
+        _await_idle(self.cgroup(instance), deadline_s - time.monotonic())
+
+    def save(self, instance: Instance) -> SavedGuest:
+        """Save a warm guest and end it. Raises WorkloadError when it does not answer, TestbedError for QEMU."""
+        running, saved = self._running[instance.name], self.saved(instance)
+        self._ready().reader.send(running.console, encode(sleep_plan(instance.spec.link)))
+        if not running.console.wait_for("asleep", _SLEEP_TIMEOUT_S):
+            reason = running.console.failure or f"it did not answer within {_SLEEP_TIMEOUT_S:g} s"
+            raise WorkloadError(f"save {instance.name}: {reason}", f"see {instance.log}")
+        save(running.domain, saved)
+        self.stop(instance)
+        return saved
+
+
+class RestoredPlatform(VmPlatform):
+    """Copies of saved guests. The saved ones are kept below the run's scratch directory and go with it."""
+
+    last_phase = "identity"
+
+    def __init__(self, scratch: Path, bridge: str, run_id: str, variant: Variant) -> None:
+        super().__init__(scratch, bridge, run_id, variant)
+        self._run_scratch = scratch
+        self._saved: dict[tuple[Spec, bool], SavedGuest] = {}
+
+    def facts(self) -> Mapping[str, object]:
+        kept_bytes = sum(saved.kept_bytes() for saved in self._saved.values())
+        return {
+            **super().facts(),
+            "start": "copies of a saved guest: RAM mapped privately from a file that all share, device state loaded",
+            "start_memory": "pages that a copy has not changed are charged to none of the copies; PSS divides them",
+            "saved_guests": len(self._saved),
+            "saved_bytes": kept_bytes,
+        }
+
+    def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
+        """What every guest needs, and one guest of each service, booted and saved."""
+        from testbed.measures.application import specs
+
+        super().prepare(scenario, images)
+        with Lab() as lab:
+            links = [lab.link(0, index) for index in range(len(scenario.services))]
+            services = zip(scenario.services, specs(scenario, images, links), strict=True)
+            self.save({service.name: Warmed(spec, service.ports) for service, spec in services}, images)
+
+    def save(self, warmed: Mapping[str, Warmed], images: Mapping[str, Image]) -> None:
+        """Boot, warm and save what starts will be copies of, by service. To be called in a lab's network namespace.
+
+        Raises WorkloadError when one does not get warm, PrerequisiteError without space for its RAM.
+        """
+        kept = self._scratch / "saved"
+        kept.mkdir()
+        needed_bytes = sum(guest_memory_bytes(one.spec.resources, name) for name, one in warmed.items())
+        if (free_bytes := shutil.disk_usage(kept).free) < needed_bytes:
+            raise PrerequisiteError(
+                f"save guests below {kept}: {needed_bytes >> 20} MiB are needed, {free_bytes >> 20} MiB are free",
+                "make space there",
+            )
+        originals = _Originals(self._run_scratch, self._run_id, self._variant, kept)
+        with ExitStack() as undo:
+            undo.callback(originals.close)
+            originals.prepare_images(images.values())
+            started = []
+            for service, one in warmed.items():
+                name = f"saved-{service}"
+                instance = Instance(name, 0, {service: one.spec}, kept / f"{name}.log")
+                originals.start(instance)
+                started.append((instance, one.ports))
+            for instance, ports in started:
+                originals.warm(instance, ports)
+            for instance, _ in started:
+                self._saved[_essence(instance.spec)] = originals.save(instance)
+
+    def _domain(self, instance: Instance, folder: Path) -> Domain:
+        saved = self._saved.get(_essence(instance.spec))
+        if saved is None:
+            raise UsageError(f"start virtual machine {instance.name}: no guest that it could be a copy of was saved")
+        return replace(super()._domain(instance, folder), kernel=None, ram=Ram(saved.ram, shared=False))
+
+    def _go_on(self, instance: Instance, running: Running) -> None:
+        """Load the saved state, let the processors go, and tell the guest who it is."""
+        load(running.domain, self._saved[_essence(instance.spec)])
+        running.console.stamp("restored")
+        resume(running.domain)
+        running.console.stamp("first_process")
+        if not running.console.wait_for("spawned", _SPAWN_TIMEOUT_S):
+            raise TestbedError(f"start virtual machine {instance.name}: QEMU did not connect to its console")
+        machine_id = running.domain.UUIDString().replace("-", "")
+        plan = restored_plan(instance.spec, machine_id, time.time_ns(), os.urandom(ENTROPY_BYTES))
+        self._ready().reader.send(running.console, encode(plan))
+
+    def close(self) -> None:
+        super().close()
+        self._saved.clear()

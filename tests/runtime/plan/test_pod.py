@@ -1,0 +1,85 @@
+"""A pod's plan is pure: the containers' own steps, forked, in a machine that is brought up as any guest."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Interface
+from pathlib import Path
+
+from runtime.cgroups import Hierarchies
+from runtime.plan import steps as s
+from runtime.plan.container import container_plan
+from runtime.plan.encode import encode
+from runtime.plan.guest import FIRST_USERSPACE, guest_plan
+from runtime.plan.pod import executing, pod_plan
+from runtime.spec import Link, Process, Resources, Spec
+
+LINK = Link(IPv4Interface("10.0.0.2/24"), "02:00:0a:00:00:02")
+MODULES = ("/modules/virtio.ko",)
+V2 = Hierarchies({}, Path("/cgroup"), frozenset({"cpu", "memory", "pids"}))
+
+
+def spec(name: str) -> Spec:
+    return Spec(Process((name,)), ("/store/a", "/store/b"), name, Resources(64 << 20, 0.5, 32), LINK)
+
+
+def plan() -> s.Plan:
+    names = ("redis", "web", "log")
+    disks = {"redis": "/dev/vda", "web": "/dev/vdb", "log": "/dev/vda"}
+    return pod_plan({name: spec(name) for name in names}, disks, LINK, MODULES)
+
+
+def forks() -> dict[str, list[s.Step]]:
+    """The steps of each service's process, by the program that it becomes."""
+    steps = plan().child
+    found = {}
+    for index, step in enumerate(steps):
+        if isinstance(step, s.Fork):
+            own = list(steps[index + 1 : index + 1 + step.count])
+            assert isinstance(own[-1], s.Exec)
+            found[own[-1].args[0]] = own
+    return found
+
+
+def test_the_machine_is_brought_up_as_any_guest() -> None:
+    pod, guest = plan().child, guest_plan(spec("web"), MODULES).child
+    same = guest[: next(index for index, step in enumerate(guest) if isinstance(step, s.Netlink)) + 3]
+    assert pod[: len(same)] == same
+    assert same[0] == s.Message(FIRST_USERSPACE)
+    assert pod[-1] == s.AwaitEnd(("redis", "web", "log"))
+
+
+def test_a_service_is_started_by_a_containers_steps_in_its_own_cgroup() -> None:
+    for name, own in forks().items():
+        hosts = dict.fromkeys(("/lower/vda", "/lower/vdb"))
+        alone = [container_plan(Spec(Process((name,)), (lower,), name, host_network=True), V2, name) for lower in hosts]
+        wanted = next(list(plan.child) for plan in alone if all(mount in own for mount in mounts(plan.child)))
+        added = [s.Write(f"/cgroup/{name}/cgroup.procs", ("0",)), s.Message(executing(name))]
+        assert [step for step in own if step not in added] == [
+            step for step in wanted if not isinstance(step, s.SeccompFilter)
+        ]
+        assert [own[0], own[-2]] == added
+        assert s.Write(f"/cgroup/{name}/memory.max", (str(64 << 20),)) in plan().child
+
+
+def mounts(steps: tuple[s.Step, ...]) -> list[s.Step]:
+    return [step for step in steps if isinstance(step, s.Mount)]
+
+
+def test_services_of_one_image_share_its_disk() -> None:
+    mounts = [step for step in plan().child if isinstance(step, s.Mount) and step.fstype == "erofs"]
+    assert [(mount.source, mount.target) for mount in mounts] == [
+        ("/dev/vda", "/pod/lower/vda"),
+        ("/dev/vdb", "/pod/lower/vdb"),
+    ]
+    overlays = {
+        name: next(step.data for step in own if isinstance(step, s.Mount) and step.fstype == "overlay")
+        for name, own in forks().items()
+    }
+    assert overlays["redis"].startswith("lowerdir=vda,") and overlays["web"].startswith("lowerdir=vdb,")
+    assert overlays["log"] == overlays["redis"]
+
+
+def test_a_service_has_the_machines_network() -> None:
+    for own in forks().values():
+        assert not [step for step in own if isinstance(step, s.Netlink | s.NetlinkSocket)]
+    assert encode(plan())
