@@ -80,8 +80,7 @@ def kernel_log() -> list[tuple[float, str]]:
     with lease(f"benchmark-{os.getpid()}") as scratch:
         initrd = scratch / "initrd"
         initrd.write_bytes(guest.initrd(Plan((Message(FIRST_USERSPACE),))))
-        command = probe_command(qemu, guest.kernel.image, initrd)
-        command[command.index("-accel") + 1] = accelerator
+        command = probe_command(qemu, guest.kernel.image, initrd, accelerator)
         at = command.index("-append") + 1
         command[at] = command[at].replace("quiet", "initcall_debug ignore_loglevel log_buf_len=4M")
         began = time.monotonic()

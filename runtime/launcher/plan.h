@@ -58,6 +58,7 @@ enum operation {
   OP_NEW_USER_NAMESPACE,
   OP_FORK,
   OP_AWAIT_END,
+  OP_ADMISSION,
   OP_END
 };
 

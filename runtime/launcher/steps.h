@@ -27,6 +27,7 @@ int perform(const struct plan *plan, size_t offset, uint32_t index, uint32_t n, 
 int send_message(uint32_t kind, int32_t number, int64_t value, int descriptor);
 int sync_with_starter(const struct step *s);
 int await_start(void);
+int admission(const struct step *s);
 int terminal(const struct step *s);
 
 /* below.c: paths that never leave the directory at ROOT_FD */

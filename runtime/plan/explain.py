@@ -141,6 +141,8 @@ def describe(step: s.Step) -> str:
         case s.Fork():
             own = f" in {flag_names(step.flags, CLONE_FLAGS)}" if step.flags else ""
             return f"clone3{own}: the next {step.count} steps are a process of its own"
+        case s.Admission():
+            return f"connect to {step.path} and wait for the word to go on"
         case s.AwaitEnd():
             return f"wait4 for the first of {', '.join(filter(None, step.names))} to end, exit_group with its status"
         case s.Exec():

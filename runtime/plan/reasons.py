@@ -102,6 +102,7 @@ def _of_type() -> dict[type[s.Step], str]:
         s.ReadonlyPath: _PROTECT,
         s.Fork: _BESIDE,
         s.AwaitEnd: _TOGETHER,
+        s.Admission: _SYNC,
         s.Exec: _EXEC,
     }
 

@@ -20,12 +20,12 @@ def known(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def create(name: str, run_id: str, scratch: Path, lab: Lab) -> Platform:
-    """The platform ``name`` for one run, importing only what it needs."""
+def create(name: str, run_id: str, scratch: Path, lab: Lab, accelerator: str = "auto") -> Platform:
+    """The platform ``name`` for one run, importing only what it needs; ``accelerator`` is for virtual machines."""
     if name in VARIANTS:
         from testbed.platforms.vm import VmPlatform
 
-        return VmPlatform(scratch, BRIDGE, run_id, VARIANTS[name])
+        return VmPlatform(scratch, BRIDGE, run_id, VARIANTS[name], accelerator)
     from testbed.platforms.container import ContainerPlatform
 
     return ContainerPlatform(run_id, lab)

@@ -24,12 +24,14 @@ _LEAST_MEMORY_BYTES = 80 << 20
 class Domain:
     """What a guest's virtual hardware is.
 
-    ``machine`` is libvirt's machine type, ``accelerator`` is ``kvm`` or ``tcg``; ``mac`` None: no network card.
+    ``machine`` is libvirt's machine type, ``accelerator`` is ``kvm``, ``tcg`` or ``tcg-single``, ``cpu``
+    its CPU mode; ``mac`` None: no network card.
     """
 
     name: str
     machine: str
     accelerator: str
+    cpu: str
     memory_bytes: int
     vcpus: int
     emulator: Path
@@ -134,7 +136,7 @@ def domain_xml(domain: Domain) -> str:
     features = _child(root, "features")
     _child(features, "acpi")
     _child(features, "apic")
-    _child(root, "cpu", mode="maximum")
+    _child(root, "cpu", mode=domain.cpu)
     for event in ("on_poweroff", "on_reboot", "on_crash"):
         _child(root, event, "destroy")
     devices = _child(root, "devices")

@@ -61,9 +61,10 @@ from runtime.plan.steps.process import (
     Unshare,
     forked,
 )
-from runtime.plan.steps.talk import AwaitStart, Message, Netlink, NetlinkSocket, Sync, Terminal
+from runtime.plan.steps.talk import Admission, AwaitStart, Message, Netlink, NetlinkSocket, Sync, Terminal
 
 __all__ = [
+    "Admission",
     "Affinity",
     "Ambient",
     "AwaitEnd",

@@ -18,6 +18,7 @@ def domain(accelerator: str = "tcg", mac: str | None = "02:00:0a:4d:01:0a") -> D
         name="a0-web",
         machine="q35",
         accelerator=accelerator,
+        cpu="maximum",
         memory_bytes=256 << 20,
         vcpus=2,
         emulator=Path("/store/emulator"),
