@@ -28,7 +28,7 @@ from vm_images.guest import ensure_guest
 def service_plan(spec: Spec, platform: str) -> Plan:
     """The plan of ``spec`` in a run called ``example``; a guest's kernel is fetched when it is not there yet."""
     if platform in VARIANTS:
-        return guest_plan(spec, ensure_guest(store_root() / "guest").module_paths)
+        return guest_plan(spec, ensure_guest(store_root() / "guest").modules(VARIANTS[platform].bus))
     return container_plan(spec, hierarchies(), cgroup_name("example", spec.hostname), attachment=Attachment(2, 1))
 
 
@@ -36,7 +36,7 @@ def application_plan(wanted: Mapping[str, Spec]) -> Plan:
     """The plan of the one guest that runs all services, each from a disk of its own."""
     disks = {service: f"/dev/{disk_name(index)}" for index, service in enumerate(wanted)}
     link = next(iter(wanted.values())).link
-    return pod_plan(wanted, disks, link, ensure_guest(store_root() / "guest").module_paths)
+    return pod_plan(wanted, disks, link, ensure_guest(store_root() / "guest").modules("pci"))
 
 
 def explain_service(

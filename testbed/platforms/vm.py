@@ -24,6 +24,7 @@ from runtime.plan.steps import Plan
 from runtime.spec import Resources
 from testbed.platforms.accelerator import AUTO, CANDIDATES, Verdict, verdict
 from testbed.platforms.account import Account, emulator_account, require_reach
+from testbed.platforms.clock import clock_options
 from testbed.platforms.connection import destroy_domain, embedded, learn_emulator, start_domain
 from testbed.platforms.console import Console
 from testbed.platforms.domain import (
@@ -164,7 +165,7 @@ class VmPlatform:
             "cpu": prepared.verdict.cpu,
             "kernel": kernel.release,
             "kernel_package": f"{kernel.package} {kernel.version}",
-            "command_line": COMMAND_LINE,
+            "command_line": self._command_line(),
             "direct_boot": "PVH" if kernel.pvh else "bzImage",
             "machine": self._variant.machine,
             "root": "overlay on tmpfs, over erofs",
@@ -240,6 +241,7 @@ class VmPlatform:
         return Domain(
             name=instance.name,
             machine=self._variant.machine,
+            bus=self._variant.bus,
             accelerator=prepared.verdict.accelerator,
             cpu=prepared.verdict.cpu,
             memory_bytes=guest_memory_bytes(resources, " and ".join(instance.specs)),
@@ -248,12 +250,15 @@ class VmPlatform:
             emulator_plan=folder / "plan",
             kernel=prepared.guest.kernel.image,
             initrd=folder / "initrd",
-            command_line=COMMAND_LINE,
+            command_line=self._command_line(),
             disks=self._disks(instance),
             console_socket=folder / "console",
             bridge=self._bridge,
             mac=link.mac if link else None,
         )
+
+    def _command_line(self) -> str:
+        return COMMAND_LINE + (clock_options() if self._variant.machine == "microvm" else "")
 
     def _qemu_arguments(self) -> tuple[str, ...]:
         accelerator = self._ready().verdict.accelerator
@@ -269,14 +274,14 @@ class VmPlatform:
     def _guest_plan(self, instance: Instance) -> Plan:
         prepared = self._ready()
         if not self.shared:
-            return guest_plan(instance.spec, prepared.guest.module_paths)
+            return guest_plan(instance.spec, prepared.guest.modules(self._variant.bus))
         disks = self._disks(instance)
         names = {
             service: f"/dev/{disk_name(disks.index(prepared.disks[spec.layers]))}"
             for service, spec in instance.specs.items()
         }
         link = next(iter(instance.specs.values())).link
-        return pod_plan(instance.specs, names, link, prepared.guest.module_paths)
+        return pod_plan(instance.specs, names, link, prepared.guest.modules(self._variant.bus))
 
     def started(self, instance: Instance, timeout_s: float) -> Started:
         """The phases, once the console shows the workload's execve. Raises WorkloadError when it never does."""

@@ -17,6 +17,7 @@ def domain(accelerator: str = "tcg", mac: str | None = "02:00:0a:4d:01:0a") -> D
     return Domain(
         name="a0-web",
         machine="q35",
+        bus="pci",
         accelerator=accelerator,
         cpu="maximum",
         memory_bytes=256 << 20,
