@@ -33,16 +33,18 @@ TIME_LIMIT_S = 10.0
 # The candidates, the best first, with QEMU's -accel for each.
 CANDIDATES = {"kvm": "kvm", "tcg": "tcg,thread=multi", "tcg-single": "tcg,thread=single"}
 AUTO = "auto"
+# What a guest under KVM gets for a processor, the best first: libvirt's mode or model, and QEMU's -cpu for it.
+KVM_CPUS = {"host-passthrough": "host", "maximum": "max", "qemu64": "qemu64"}
 _NAMES = {"kvm": "KVM", "tcg": "TCG, emulated", "tcg-single": "TCG with one thread, emulated"}
 # Part of what a kept verdict is known by: to be raised when its form changes.
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True)
 class Attempt:
     """A boot of the guest under one accelerator: ``boot_s`` to its first process, None when it did not get there.
 
-    ``cpu`` is libvirt's CPU mode: the host's own model where the accelerator takes it, else all it can offer.
+    ``cpu`` is libvirt's CPU mode, or a model: the host's own where the accelerator takes it, else all it can offer.
     """
 
     accelerator: str
@@ -130,12 +132,12 @@ def _boot(command: list[str], time_limit_s: float) -> tuple[float | None, bool, 
 def attempt(qemu: Path, guest: Guest, accelerator: str, time_limit_s: float = TIME_LIMIT_S) -> Attempt:
     """Boot the guest's kernel under one accelerator as far as PID 1's first message; at most ``time_limit_s`` a boot.
 
-    KVM is given the host's processor first; where QEMU ends over that, it is tried again with all that KVM offers.
+    KVM is given the host's processor first; where QEMU ends over that, it is tried again with less.
     """
     name = _NAMES[accelerator].partition(",")[0]
     if accelerator == "kvm" and not os.access(KVM_DEVICE, os.R_OK | os.W_OK):
         return Attempt(accelerator, f"no {KVM_DEVICE}" if not KVM_DEVICE.exists() else f"no access to {KVM_DEVICE}")
-    modes = {"host-passthrough": "host", "maximum": "max"} if accelerator == "kvm" else {"maximum": "max"}
+    modes = KVM_CPUS if accelerator == "kvm" else {"maximum": "max"}
     with lease(f"probe-{os.getpid()}") as scratch:
         initrd = scratch / "initrd"
         initrd.write_bytes(guest.initrd(Plan((Message(FIRST_USERSPACE),))))

@@ -25,7 +25,7 @@ class Domain:
     """What a guest's virtual hardware is.
 
     ``machine`` is libvirt's machine type, ``bus`` that of its devices, ``accelerator`` is ``kvm``, ``tcg`` or
-    ``tcg-single``, ``cpu`` its CPU mode; ``mac`` None: no network card.
+    ``tcg-single``, ``cpu`` its CPU mode or model; ``mac`` None: no network card.
     """
 
     name: str
@@ -141,7 +141,10 @@ def domain_xml(domain: Domain) -> str:
     features = _child(root, "features")
     _child(features, "acpi")
     _child(features, "apic")
-    _child(root, "cpu", mode=domain.cpu)
+    named = domain.cpu not in ("host-passthrough", "maximum")
+    cpu = _child(root, "cpu", mode="custom" if named else domain.cpu)
+    if named:
+        _child(cpu, "model", domain.cpu)
     for event in ("on_poweroff", "on_reboot", "on_crash"):
         _child(root, event, "destroy")
     devices = _child(root, "devices")
