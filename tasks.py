@@ -52,6 +52,7 @@ def reporting(body: Callable[..., int]) -> Callable[..., None]:
     help={
         "scenario": "name of a folder below scenarios/, or a path to one",
         "platforms": "comma-separated: container, vm or another kind of vm (a wrong name lists them all)",
+        "accel": "what runs virtual machines: kvm, tcg, tcg-single, or auto for the best that works",
         "measures": "comma-separated: start,density,utilisation",
         "trials": "start trials on each platform, instead of the scenario's",
         "quick": "the scenario's quick settings: at most 3 minutes",
@@ -66,6 +67,7 @@ def bench(
     scenario: str,
     platforms: str = "container,vm",
     measures: str = "start,density,utilisation",
+    accel: str = "auto",
     trials: int = 0,
     quick: bool = False,
     seed: int = 1,
@@ -78,6 +80,7 @@ def bench(
     options = Options(
         scenario=scenario,
         platforms=_words(platforms),
+        accelerator=accel,
         measures=_words(measures),
         trials=trials,
         quick=quick,

@@ -19,6 +19,7 @@ from testbed.images import build_images
 from testbed.lab import Lab
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import schedule
+from testbed.platforms.accelerator import known_accelerator
 from testbed.platforms.protocol import Platform
 from testbed.results import RunFolder
 from testbed.scenario import Scenario, Settings
@@ -33,6 +34,7 @@ class Options:
 
     scenario: str
     platforms: tuple[str, ...]
+    accelerator: str
     measures: tuple[str, ...]
     trials: int
     quick: bool
@@ -62,6 +64,7 @@ def _manifest(
         "run": run_id,
         "scenario": scenario.name,
         "quick": options.quick,
+        "accelerator_asked_for": options.accelerator,
         "seed": options.seed,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(options.command),
@@ -101,6 +104,7 @@ def bench(options: Options, progress: Progress) -> Finished:
     settings = chosen_settings(scenario, options)
     names = platforms.known(options.platforms)
     wanted = measures.known(options.measures)
+    known_accelerator(options.accelerator)
     if os.geteuid() != 0:
         raise PrerequisiteError("bench needs root: namespaces, cgroups and QEMU", "run it with sudo")
     run_id = new_run_id(scenario.name)
@@ -110,7 +114,7 @@ def bench(options: Options, progress: Progress) -> Finished:
         lab = Lab()
         chosen: dict[str, Platform] = {}
         for name in names:
-            chosen[name] = platforms.create(name, run_id, scratch, lab)
+            chosen[name] = platforms.create(name, run_id, scratch, lab, options.accelerator)
             undo.callback(chosen[name].close)
             chosen[name].prepare(scenario, images)
         manifest = _manifest(run_id, options, settings, scenario, images)

@@ -26,6 +26,7 @@ from runtime.images.space import free_bytes
 from runtime.plan.constants import CLONE_NEWNS
 from testbed.host import libvirt_version, output, parse_key_values, parse_kib, read
 from testbed.lab import Lab, mac_of
+from testbed.platforms.accelerator import closed_to_account, decide, read_attempts
 
 GIB = 1 << 30
 NEEDED_FREE_BYTES = 3 * GIB
@@ -58,7 +59,7 @@ def checks() -> list[Check]:
         user_namespaces(),
         clone3(),
         kvm(),
-        accelerator(),
+        *accelerators(),
         command("qemu", "qemu-system-x86_64", "--version"),
         libvirt(),
         command("mmdebstrap", "mmdebstrap", "--version"),
@@ -183,25 +184,46 @@ def kvm() -> Check:
     return Check("kvm device", True, "/dev/kvm opens", required=False)
 
 
-def accelerator() -> Check:
-    """The newest verdict of the probe that boots a guest, if one has been made."""
-    return parse_verdict([text for path in _verdicts() if (text := read(path)) is not None])
+def accelerators() -> list[Check]:
+    """What the probe that boots a guest found the last time, accelerator by accelerator."""
+    kept = sorted((store_root() / "guest").glob("accelerators-*.json"), key=lambda path: path.stat().st_mtime)
+    return parse_attempts(read(kept[-1]) if kept else None, kept_closed())
 
 
-def _verdicts() -> list[Path]:
-    found = (store_root() / "guest").glob("accelerator-*.json")
-    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+def kept_closed() -> str:
+    """Why QEMU's account cannot open KVM, as far as there is such an account."""
+    try:
+        return closed_to_account()
+    except PrerequisiteError:
+        return ""
 
 
-def parse_verdict(texts: Sequence[str]) -> Check:
-    """The check of the accelerator from the cached verdicts' JSON, newest first."""
-    if not texts:
+def parse_attempts(text: str | None, closed: str) -> list[Check]:
+    """A check for each accelerator, the one that guests get marked, from the kept attempts' JSON."""
+    if text is None:
         detail = "not tried yet: the first benchmark with VMs boots a guest to find out"
-        return Check("accelerator", True, detail, required=False)
-    verdict = json.loads(texts[0])
-    detail = f"{verdict['accelerator']}: {verdict['reason']}"
+        return [Check("accelerator", True, detail, required=False)]
+    tried = read_attempts(text)
+    try:
+        chosen = decide(tried, closed)
+    except PrerequisiteError as error:
+        return [Check("accelerator", False, error.message, error.hint, required=False)]
     fix = "without hardware virtualisation VM figures are of an emulator; use a host with a working KVM"
-    return Check("accelerator", verdict["accelerator"] == "kvm", detail, fix, required=False)
+    return [
+        Check(
+            f"accelerator {one.accelerator}",
+            one.boot_s is not None and (one.accelerator != "kvm" or chosen.hardware),
+            (chosen.reason if one.accelerator == "kvm" else one.reason) + taken(one.accelerator, chosen.accelerator),
+            fix if one.accelerator == "kvm" else "",
+            required=False,
+        )
+        for one in tried
+    ]
+
+
+def taken(name: str, chosen: str) -> str:
+    """The words that mark the accelerator that guests get."""
+    return "; guests get this one" if name == chosen else ""
 
 
 def command(name: str, *call: str) -> Check:

@@ -32,8 +32,8 @@ def service_plan(spec: Spec, platform: str) -> Plan:
     if platform in VARIANTS and VARIANTS[platform].boot == "cloud":
         return unit_plan(spec)
     if platform in VARIANTS:
-        served = VARIANTS[platform].start == "restored"
-        return guest_plan(spec, ensure_guest(store_root() / "guest").module_paths, served=served)
+        modules = ensure_guest(store_root() / "guest").modules(VARIANTS[platform].bus)
+        return guest_plan(spec, modules, served=VARIANTS[platform].start == "restored")
     return container_plan(spec, hierarchies(), cgroup_name("example", spec.hostname), attachment=Attachment(2, 1))
 
 
@@ -41,7 +41,7 @@ def application_plan(wanted: Mapping[str, Spec]) -> Plan:
     """The plan of the one guest that runs all services, each from a disk of its own."""
     disks = {service: f"/dev/{disk_name(index)}" for index, service in enumerate(wanted)}
     link = next(iter(wanted.values())).link
-    return pod_plan(wanted, disks, link, ensure_guest(store_root() / "guest").module_paths)
+    return pod_plan(wanted, disks, link, ensure_guest(store_root() / "guest").modules("pci"))
 
 
 def service_text(spec: Spec, platform: str) -> str:

@@ -12,6 +12,7 @@ from runtime.plan.encode import encode
 from runtime.plan.steps import Plan
 from vm_images.initramfs import MODULES_PATH, base_archive, plan_archive
 from vm_images.kernel import GuestKernel, ensure_kernel
+from vm_images.modules import bus_modules
 
 # earlyprintk comes before quiet on purpose: the kernel takes options in turn, so its banner, by which the host
 # times the kernel's entry, is printed, and hardly anything after it (on an emulated serial line each byte is
@@ -29,6 +30,10 @@ class Guest:
     base: bytes
     module_paths: tuple[str, ...]
     digest: str
+
+    def modules(self, bus: str) -> tuple[str, ...]:
+        """The paths in the initial RAM disk of the modules to load, in order, with devices on ``bus``."""
+        return tuple(f"/{MODULES_PATH}/{name}" for name in bus_modules(self.kernel.module_names, bus))
 
     def initrd(self, plan: Plan) -> bytes:
         """The initial RAM disk of one guest: the shared archive, then the one with its plan."""

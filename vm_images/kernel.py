@@ -18,7 +18,7 @@ from vm_images.modules import GUEST_MODULES, ModuleTree
 # Debian's and Ubuntu's kernels for virtual machines; the first that the package sources have is taken.
 META_PACKAGES = ("linux-image-cloud-amd64", "linux-image-virtual")
 # Part of the directory's name: to be raised when what is kept of a package changes.
-_FORMAT = 1
+_FORMAT = 8
 _DESCRIPTION = "kernel.json"
 
 

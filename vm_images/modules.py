@@ -10,8 +10,14 @@ from pathlib import Path, PurePosixPath
 from runtime.errors import PrerequisiteError
 from vm_images.compression import decompress
 
-# Bus, disk, its file system, the writable layer's file system, network card.
-GUEST_MODULES = ("virtio_pci", "virtio_blk", "erofs", "overlay", "virtio_net")
+# Buses, disk, its file system, the writable layer's file system, network card.
+GUEST_MODULES = ("virtio_pci", "virtio_mmio", "virtio_blk", "erofs", "overlay", "virtio_net")
+
+
+def bus_modules(names: Iterable[str], bus: str) -> tuple[str, ...]:
+    """Of a guest's modules, those for a machine whose devices are on ``bus``, ``pci`` or ``mmio``: one has not both."""
+    others = {"pci": "virtio_mmio", "mmio": "virtio_pci"}[bus]
+    return tuple(name for name in names if not name.startswith(others))
 
 
 def module_name(path: str) -> str:

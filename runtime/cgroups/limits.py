@@ -56,7 +56,7 @@ def create_steps(found: Hierarchies, name: str, resources: Resources, *, confine
     return tuple(steps)
 
 
-def join_steps(found: Hierarchies, name: str) -> tuple[Step, ...]:
+def join_steps(found: Hierarchies, name: str) -> tuple[Write, ...]:
     """Move the calling process, which has one thread, into the cgroup ``name`` of every v1 hierarchy.
 
     On v1 the thread writes itself to ``tasks``: a single thread moves without the kernel's global

@@ -64,6 +64,7 @@ enum operation {
   OP_SERVE,
   OP_SET_CLOCK,
   OP_ADD_ENTROPY,
+  OP_ADMISSION,
   OP_END
 };
 

@@ -74,6 +74,21 @@ int await_start(void) {
   return result < 0 ? result : wait_for_go();
 }
 
+/* Whoever listens at the path knows from the socket who asks, does what it wants to be done first, and says one byte. A
+ * socket that is closed instead is a refusal. */
+int admission(const struct step *s) {
+  struct { unsigned short family; char path[108]; } address = {.family = 1 /* AF_UNIX */};
+  size_t size = s->length[0] + 1;
+  if (size > sizeof address.path) return -ENAMETOOLONG;
+  memcpy(address.path, s->string[0], size);
+  int connection = (int)SYS(socket, address.family, 1 /* SOCK_STREAM */ | SOCK_CLOEXEC_, 0);
+  if (connection < 0) return connection;
+  long n = SYS(connect, connection, ADDRESS(&address), sizeof address.family + size);
+  char word;
+  while (n >= 0 && (n = SYS(read, connection, ADDRESS(&word), 1)) == -EINTR) n = 0;
+  return close_with(connection, n < 0 ? (int)n : n == 1 ? 0 : -EACCES);
+}
+
 /* The slave side: whose it is, how large, the controlling terminal, the three standard streams. */
 static int settle(int slave, const struct step *s) {
   struct winsize size = {.ws_row = (unsigned short)s->number[1], .ws_col = (unsigned short)s->number[2]};

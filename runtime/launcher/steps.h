@@ -29,6 +29,7 @@ int send_message(int channel, uint32_t kind, int32_t number, int64_t value, int 
 int take_over(const struct step *s);
 int sync_with_starter(const struct step *s);
 int await_start(void);
+int admission(const struct step *s);
 int terminal(const struct step *s);
 
 /* below.c: paths that never leave the directory at ROOT_FD */

@@ -155,6 +155,8 @@ def describe(step: s.Step) -> str:
         case s.TakeOver():
             enter = f"setns {flag_names(step.namespace, CLONE_FLAGS)}" if step.namespace else "keep it"
             return f"receive descriptor {step.fd} from the launcher, {enter}"
+        case s.Admission():
+            return f"connect to {step.path} and wait for the word to go on"
         case s.AwaitEnd():
             return f"wait4 for the first of {', '.join(filter(None, step.names))} to end, exit_group with its status"
         case s.Exec():

@@ -110,6 +110,7 @@ def _of_type() -> dict[type[s.Step], str]:
         s.Serve: _SERVE,
         s.SetClock: _AFRESH,
         s.AddEntropy: _AFRESH,
+        s.Admission: _SYNC,
         s.Exec: _EXEC,
     }
 

@@ -20,19 +20,19 @@ def known(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def create(name: str, run_id: str, scratch: Path, lab: Lab) -> Platform:
-    """The platform ``name`` for one run, importing only what it needs."""
+def create(name: str, run_id: str, scratch: Path, lab: Lab, accelerator: str = "auto") -> Platform:
+    """The platform ``name`` for one run, importing only what it needs; ``accelerator`` is for virtual machines."""
     if name in VARIANTS and VARIANTS[name].boot == "cloud":
         from testbed.platforms.cloud import CloudPlatform
 
-        return CloudPlatform(scratch, BRIDGE, run_id, VARIANTS[name])
+        return CloudPlatform(scratch, BRIDGE, run_id, VARIANTS[name], accelerator)
     if name in VARIANTS:
         from testbed.platforms.restored import RestoredPlatform
         from testbed.platforms.vm import VmPlatform
 
         if VARIANTS[name].start == "restored":
-            return RestoredPlatform(scratch, BRIDGE, run_id, VARIANTS[name])
-        return VmPlatform(scratch, BRIDGE, run_id, VARIANTS[name])
+            return RestoredPlatform(scratch, BRIDGE, run_id, VARIANTS[name], accelerator)
+        return VmPlatform(scratch, BRIDGE, run_id, VARIANTS[name], accelerator)
     from testbed.platforms.container import ContainerPlatform
 
     return ContainerPlatform(run_id, lab)

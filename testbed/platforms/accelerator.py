@@ -1,4 +1,9 @@
-"""Which accelerator guests get: KVM if our own guest boots under it, else TCG. A /dev/kvm alone proves nothing."""
+"""Which accelerator guests get: found out by booting our own guest under each, for a /dev/kvm alone proves nothing.
+
+The candidates are KVM and QEMU's translator (TCG) with a thread for each virtual processor or with one for all. KVM
+is taken when the guest boots under it, and not slower than under the translator: a KVM that is itself emulated, on a
+host without virtualisation, opens and works, but runs instruction by instruction.
+"""
 
 from __future__ import annotations
 
@@ -7,45 +12,83 @@ import json
 import os
 import re
 import select
+import stat
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from runtime.atomic import partial
-from runtime.errors import PrerequisiteError
+from runtime.errors import PrerequisiteError, UsageError
 from runtime.lease import lease
 from runtime.plan.guest import FIRST_USERSPACE
 from runtime.plan.steps import Message, Plan
+from testbed.platforms.account import NAME, emulator_account
 from vm_images.guest import COMMAND_LINE, Guest
 
 KVM_DEVICE = Path("/dev/kvm")
 # Under a KVM that works the message comes within a second, under the emulator within three.
 TIME_LIMIT_S = 10.0
+# The candidates, the best first, with QEMU's -accel for each.
+CANDIDATES = {"kvm": "kvm", "tcg": "tcg,thread=multi", "tcg-single": "tcg,thread=single"}
+AUTO = "auto"
+# What a guest under KVM gets for a processor, the best first: libvirt's mode or model, and QEMU's -cpu for it.
+KVM_CPUS = {"host-passthrough": "host", "maximum": "max", "qemu64": "qemu64"}
+_NAMES = {"kvm": "KVM", "tcg": "TCG, emulated", "tcg-single": "TCG with one thread, emulated"}
+# Part of what a kept verdict is known by: to be raised when its form changes.
+_FORMAT = 3
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """The accelerator, ``kvm`` or ``tcg``, and the ``reason`` for it; ``boot_s`` is what KVM took, if it booted."""
+class Attempt:
+    """A boot of the guest under one accelerator: ``boot_s`` to its first process, None when it did not get there.
+
+    ``cpu`` is libvirt's CPU mode, or a model: the host's own where the accelerator takes it, else all it can offer.
+    """
 
     accelerator: str
     reason: str
     boot_s: float | None = None
+    cpu: str = "maximum"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The accelerator and the ``reason`` for it; ``boot_s`` and ``cpu`` as in its attempt, ``attempts`` are all.
+
+    ``hardware`` tells whether guests run at the processor's own speed.
+    """
+
+    accelerator: str
+    reason: str
+    boot_s: float | None = None
+    cpu: str = "maximum"
+    hardware: bool = False
+    attempts: tuple[Attempt, ...] = ()
 
     def label(self, platform: str) -> str:
         """How figures call the guests of ``platform`` under this accelerator."""
-        return f"{platform} ({'KVM' if self.accelerator == 'kvm' else 'TCG, emulated'})"
+        slow = self.accelerator == "kvm" and not self.hardware
+        return f"{platform} ({_NAMES[self.accelerator]}{' without hardware, emulated' if slow else ''})"
 
 
 # The probe's QEMU is in no cgroup of ours by which it could be found after us.
 _ENDS_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 
 
-def probe_command(qemu: Path, kernel: Path, initrd: Path) -> list[str]:
-    """QEMU under KVM with a machine like a guest's, but neither disk nor network; the console is its output."""
+def known_accelerator(name: str) -> str:
+    """The name as given. Raises UsageError for one that is no accelerator."""
+    if name not in (AUTO, *CANDIDATES):
+        raise UsageError(f"unknown accelerator {name}", f"known accelerators: {', '.join((AUTO, *CANDIDATES))}")
+    return name
+
+
+def probe_command(qemu: Path, kernel: Path, initrd: Path, accelerator: str = "kvm", cpu: str = "max") -> list[str]:
+    """QEMU with a machine like a guest's, but neither disk nor network; the console is its output."""
     return [
         *(str(qemu), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
-        *("-accel", "kvm", "-machine", "q35", "-cpu", "max", "-m", "256M", "-smp", "1"),
+        *("-accel", CANDIDATES[accelerator], "-machine", "q35", "-cpu", cpu, "-m", "256M", "-smp", "1"),
         *("-kernel", str(kernel), "-initrd", str(initrd), "-append", COMMAND_LINE, "-serial", "stdio"),
     ]
 
@@ -68,38 +111,98 @@ def _last_line(output: bytes) -> str:
     return lines[-1] if lines else "nothing"
 
 
-def probe_kvm(qemu: Path, guest: Guest, time_limit_s: float = TIME_LIMIT_S) -> Verdict:
-    """Boot the guest's kernel under KVM as far as PID 1's first message. Takes at most ``time_limit_s``."""
-    if not os.access(KVM_DEVICE, os.R_OK | os.W_OK):
-        return Verdict("tcg", f"no {KVM_DEVICE}" if not KVM_DEVICE.exists() else f"no access to {KVM_DEVICE}")
+def _boot(command: list[str], time_limit_s: float) -> tuple[float | None, bool, bytes]:
+    """Run QEMU as far as the guest's first process: seconds it took (None: never), whether QEMU ended, its output."""
+    began_s = time.monotonic()
+    process = subprocess.Popen(
+        [*_ENDS_WITH_US, *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    try:
+        booted, output = _read_until(process, FIRST_USERSPACE.encode(), began_s + time_limit_s)
+        took_s = time.monotonic() - began_s
+        exited = process.poll() is not None or (not booted and took_s < time_limit_s)
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+    return took_s if booted else None, exited, output
+
+
+def attempt(qemu: Path, guest: Guest, accelerator: str, time_limit_s: float = TIME_LIMIT_S) -> Attempt:
+    """Boot the guest's kernel under one accelerator as far as PID 1's first message; at most ``time_limit_s`` a boot.
+
+    KVM is given the host's processor first; where QEMU ends over that, it is tried again with less.
+    """
+    name = _NAMES[accelerator].partition(",")[0]
+    if accelerator == "kvm" and not os.access(KVM_DEVICE, os.R_OK | os.W_OK):
+        return Attempt(accelerator, f"no {KVM_DEVICE}" if not KVM_DEVICE.exists() else f"no access to {KVM_DEVICE}")
+    modes = KVM_CPUS if accelerator == "kvm" else {"maximum": "max"}
     with lease(f"probe-{os.getpid()}") as scratch:
         initrd = scratch / "initrd"
         initrd.write_bytes(guest.initrd(Plan((Message(FIRST_USERSPACE),))))
-        began_s = time.monotonic()
-        process = subprocess.Popen(
-            [*_ENDS_WITH_US, *probe_command(qemu, guest.kernel.image, initrd)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            booted, output = _read_until(process, FIRST_USERSPACE.encode(), began_s + time_limit_s)
-            took_s = time.monotonic() - began_s
-            exited = process.poll() is not None or (not booted and took_s < time_limit_s)
-        finally:
-            process.kill()
-            process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
-    if booted:
-        return Verdict("kvm", f"the guest kernel reached its first process under KVM in {took_s:.2f} s", took_s)
+        for mode, cpu in modes.items():
+            command = probe_command(qemu, guest.kernel.image, initrd, accelerator, cpu)
+            boot_s, exited, output = _boot(command, time_limit_s)
+            if boot_s is not None:
+                reason = f"the guest kernel reached its first process under {name} in {boot_s:.2f} s"
+                return Attempt(accelerator, reason, boot_s, mode)
+            if not exited:
+                break
     if exited:
-        return Verdict("tcg", f"QEMU ended under KVM before the guest's first process: {_last_line(output)}")
-    return Verdict(
-        "tcg",
-        f"{KVM_DEVICE} opens, but under KVM the guest kernel did not reach its first process in "
-        f"{time_limit_s:g} s (last console line: {_last_line(output)})",
+        reason = f"QEMU ended under {name} before the guest's first process: {_last_line(output)}"
+        return Attempt(accelerator, reason)
+    opens = f"{KVM_DEVICE} opens, but under" if accelerator == "kvm" else "under"
+    return Attempt(
+        accelerator,
+        f"{opens} {name} the guest kernel did not reach its first process in {time_limit_s:g} s "
+        f"(last console line: {_last_line(output)})",
     )
+
+
+def at_hardware_speed(kvm: Attempt, attempts: Sequence[Attempt]) -> bool:
+    """Whether KVM boots the guest no slower than QEMU translates it, which on hardware takes a fraction of that."""
+    translated_s = min((one.boot_s for one in attempts if one.accelerator != "kvm" and one.boot_s), default=None)
+    return kvm.boot_s is not None and (translated_s is None or kvm.boot_s <= translated_s)
+
+
+def decide(attempts: Sequence[Attempt], closed: str, wanted: str = AUTO) -> Verdict:
+    """The accelerator from what was tried: ``wanted``, or the best that runs as fast as it should.
+
+    ``closed`` says why QEMU's account cannot open KVM; empty when it can. Raises PrerequisiteError for a wanted one
+    that does not work.
+    """
+    found = {one.accelerator: one for one in attempts}
+    kvm = found["kvm"]
+    hardware = at_hardware_speed(kvm, attempts)
+    reason = kvm.reason
+    if kvm.boot_s is not None and not hardware:
+        reason = f"KVM without hardware: {reason}, later than QEMU's translator"
+    if kvm.boot_s is not None and closed:
+        reason = f"{reason}; {closed}"
+    if wanted == "kvm" and (kvm.boot_s is None or closed):
+        raise PrerequisiteError(f"no guest can run under KVM: {reason}", "leave --accel away, or see `invoke doctor`")
+    if wanted == "kvm" or (wanted == AUTO and hardware and not closed):
+        return Verdict("kvm", reason, kvm.boot_s, kvm.cpu, hardware, tuple(attempts))
+    for name in ("tcg", "tcg-single") if wanted == AUTO else (wanted,):
+        chosen = found[name]
+        if chosen.boot_s is not None:
+            why = reason if wanted == AUTO else f"asked for; {chosen.reason}"
+            return Verdict(name, why, chosen.boot_s, chosen.cpu, False, tuple(attempts))
+    tried = "; ".join(one.reason for one in attempts)
+    raise PrerequisiteError(f"no guest boots: {tried}", "reinstall qemu-system-x86")
+
+
+def closed_to_account() -> str:
+    """Why QEMU's account cannot open KVM; empty when it can, or when there is none."""
+    try:
+        status = KVM_DEVICE.stat()
+    except FileNotFoundError:
+        return ""
+    if emulator_account().may(status, 6):
+        return ""
+    mode = stat.filemode(status.st_mode)
+    return f"{NAME}, as which QEMU runs, may not open {KVM_DEVICE} ({mode}): chgrp kvm {KVM_DEVICE}; chmod 660 it"
 
 
 def _identity(qemu: Path, guest: Guest) -> str:
@@ -109,18 +212,28 @@ def _identity(qemu: Path, guest: Guest) -> str:
     parts = (str(qemu), status.st_mtime_ns, status.st_size, guest.digest, os.uname().release, cpu and cpu.group())
     device = KVM_DEVICE.stat().st_rdev if KVM_DEVICE.exists() else None
     access = os.access(KVM_DEVICE, os.R_OK | os.W_OK)
-    return hashlib.sha256(repr((*parts, device, access)).encode()).hexdigest()
+    return hashlib.sha256(repr((_FORMAT, *parts, device, access)).encode()).hexdigest()
 
 
-def verdict(guest_root: Path, qemu: Path, guest: Guest) -> Verdict:
-    """The accelerator for this host, probed once and kept below ``guest_root``."""
+def read_attempts(text: str) -> tuple[Attempt, ...]:
+    """What a kept file says was tried."""
+    return tuple(Attempt(**one) for one in json.loads(text))
+
+
+def attempts(guest_root: Path, qemu: Path, guest: Guest) -> tuple[Attempt, ...]:
+    """Every candidate tried on this host, once, and kept below ``guest_root``."""
     try:
-        path = guest_root / f"accelerator-{_identity(qemu, guest)[:24]}.json"
+        path = guest_root / f"accelerators-{_identity(qemu, guest)[:24]}.json"
     except OSError as error:
         raise PrerequisiteError(f"look at {qemu}: {error.strerror}", "install qemu-system-x86") from error
     if path.exists():
-        return Verdict(**json.loads(path.read_text()))
-    found = probe_kvm(qemu, guest)
+        return read_attempts(path.read_text())
+    found = tuple(attempt(qemu, guest, name) for name in CANDIDATES)
     with partial(path) as unfinished:
-        unfinished.write_text(json.dumps(asdict(found)) + "\n")
+        unfinished.write_text(json.dumps([asdict(one) for one in found]) + "\n")
     return found
+
+
+def verdict(guest_root: Path, qemu: Path, guest: Guest, wanted: str = AUTO) -> Verdict:
+    """The accelerator for this host. Raises PrerequisiteError when the ``wanted`` one, or none, works."""
+    return decide(attempts(guest_root, qemu, guest), closed_to_account(), wanted)

@@ -111,12 +111,13 @@ class CloudPlatform(VmPlatform):
         domain = super()._domain(instance, folder)
         return replace(domain, memory_bytes=cloud_memory_bytes(domain.memory_bytes))
 
-    def _write_boot_files(self, instance: Instance, domain: Domain) -> None:
+    def _write_boot_files(self, instance: Instance, domain: Domain) -> list[Path]:
         stock = self._stocked()
         # A clone that nobody has written to is 200 KB and names what it stands on: copied faster than made.
         shutil.copyfile(stock.fresh, stock.clone_of(instance.name))
         identity = f"{self._run_id}-{instance.name}"
         self._seed(domain).write_bytes(seed(instance.spec, identity, stock.launcher))
+        return [stock.clone_of(instance.name), self._seed(domain)]
 
     def _xml(self, domain: Domain) -> str:
         return boot_from_disk(domain_xml(domain), self._stocked().clone_of(domain.name), self._seed(domain))

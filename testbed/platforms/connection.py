@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 import os
-import pwd
 import shutil
 import threading
 from collections.abc import Iterator
@@ -13,19 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import PrerequisiteError, TestbedError
+from testbed.platforms.account import Account, emulator_account
 
-# The driver leaves cgroups, security labels and namespaces to us; files are root's, and stay so.
+# The driver leaves cgroups, security labels and namespaces to us. QEMU runs as an account that has no rights, shut in
+# by its own seccomp filter (no set-user-ID, no new processes, no change of its resources); whose the files are that
+# it is given is for us to say, too.
 _QEMU_CONF = """\
 stdio_handler = "file"
 security_driver = "none"
 namespaces = []
 cgroup_controllers = []
-user = "root"
-group = "root"
+user = "+{uid}"
+group = "+{gid}"
+seccomp_sandbox = 1
 dynamic_ownership = 0
 remember_owner = 0
 """
-_LIBVIRT_USER = "libvirt-qemu"
 _event_loop_lock = threading.Lock()
 _event_loop: threading.Thread | None = None
 _root: Path | None = None
@@ -69,20 +71,12 @@ def _ensure_event_loop(libvirt: Any) -> None:
             _event_loop.start()
 
 
-def _require_user() -> None:
-    """The driver looks the user up before it reads its configuration, and gives up without it."""
-    try:
-        pwd.getpwnam(_LIBVIRT_USER)
-    except KeyError as error:
-        raise PrerequisiteError(f"no user {_LIBVIRT_USER}", "install libvirt-daemon-system, which makes it") from error
-
-
-def _lay_out(root: Path, cache: Path) -> Path:
+def _lay_out(root: Path, cache: Path, account: Account) -> Path:
     """Make the driver's directories; return the topmost directory that had to be made."""
     missing = [path for path in (root, *root.parents) if not path.exists()]
     for name in ("etc", "run/qemu", "lib/qemu", "log/qemu"):
         (root / name).mkdir(parents=True, exist_ok=True)
-    (root / "etc" / "qemu.conf").write_text(_QEMU_CONF)
+    (root / "etc" / "qemu.conf").write_text(_QEMU_CONF.format(uid=account.uid, gid=account.gids[0]))
     cache.mkdir(parents=True, exist_ok=True)
     (root / "cache").symlink_to(cache)
     return missing[-1]
@@ -115,10 +109,10 @@ def embedded(folder: Path, cache: Path) -> Iterator[Any]:
 def _opened(folder: Path, cache: Path) -> Iterator[Any]:
     """The process's one connection."""
     global _root
-    _require_user()
+    account = emulator_account()  # the driver looks it up, too, and gives up without it
     libvirt = load_libvirt()
     root = _root = _root or folder
-    topmost = _lay_out(root, cache)
+    topmost = _lay_out(root, cache, account)
     try:
         _ensure_event_loop(libvirt)
         try:

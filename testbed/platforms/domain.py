@@ -36,13 +36,16 @@ class Ram:
 class Domain:
     """What a guest's virtual hardware is.
 
-    ``machine`` is libvirt's machine type, ``accelerator`` is ``kvm`` or ``tcg``; ``mac`` None: no network card. A
-    guest without ``kernel`` boots nothing: QEMU waits for the ``incoming`` state of a saved one.
+    ``machine`` is libvirt's machine type, ``bus`` that of its devices, ``accelerator`` is ``kvm``, ``tcg`` or
+    ``tcg-single``, ``cpu`` its CPU mode or model; ``mac`` None: no network card. A guest without ``kernel`` boots
+    nothing: QEMU waits for the ``incoming`` state of a saved one.
     """
 
     name: str
     machine: str
+    bus: str
     accelerator: str
+    cpu: str
     memory_bytes: int
     vcpus: int
     emulator: Path
@@ -116,7 +119,7 @@ def _add_disks(devices: Element, domain: Domain) -> None:
         _child(disk, "target", dev=disk_name(index), bus="virtio")
         _child(disk, "readonly")
         _child(disk, "shareable")
-        _on_root_bus(disk, 1 + index)
+        _place(disk, domain.bus, 1 + index)
 
 
 def _add_interface(devices: Element, domain: Domain) -> None:
@@ -126,12 +129,16 @@ def _add_interface(devices: Element, domain: Domain) -> None:
     _child(interface, "mac", address=domain.mac)
     _child(interface, "source", bridge=domain.bridge)
     _child(interface, "model", type="virtio")
-    _child(interface, "rom", enabled="no")
-    _on_root_bus(interface, 1 + len(domain.disks))
+    if domain.bus == "pci":
+        _child(interface, "rom", enabled="no")
+    _place(interface, domain.bus, 1 + len(domain.disks))
 
 
-def _on_root_bus(device: Element, slot: int) -> None:
+def _place(device: Element, bus: str, slot: int) -> None:
     """Straight on the root bus: by itself libvirt puts a hot-plug port before each device, for the guest to probe."""
+    if bus == "mmio":
+        _child(device, "address", type="virtio-mmio")
+        return
     _child(device, "address", type="pci", domain="0", bus="0", slot=str(slot), function="0")
 
 
@@ -169,7 +176,10 @@ def domain_xml(domain: Domain) -> str:
     features = _child(root, "features")
     _child(features, "acpi")
     _child(features, "apic")
-    _child(root, "cpu", mode="maximum")
+    named = domain.cpu not in ("host-passthrough", "maximum")
+    cpu = _child(root, "cpu", mode="custom" if named else domain.cpu)
+    if named:
+        _child(cpu, "model", domain.cpu)
     for event in ("on_poweroff", "on_reboot", "on_crash"):
         _child(root, event, "destroy")
     devices = _child(root, "devices")

@@ -1,6 +1,8 @@
-"""What libvirt takes for QEMU: our launcher, which enters a cgroup and then becomes QEMU.
+"""What libvirt takes for QEMU: our launcher, which has itself put into a cgroup and then becomes QEMU.
 
-So QEMU is charged to its cgroup from its first page on, with all its threads.
+So QEMU is charged to its cgroup from its first page on, with all its threads. It runs as an account without
+rights, and libvirt starts the launcher as that account, too: entering a cgroup is not for it to do. It asks at a
+socket, where we learn from the kernel who it is, put it in, and give the word.
 """
 
 from __future__ import annotations
@@ -11,11 +13,11 @@ import subprocess
 from pathlib import Path
 
 from runtime.atomic import partial
-from runtime.cgroups import Hierarchies, create_steps, join_steps
-from runtime.errors import PrerequisiteError
+from runtime.cgroups import Cgroup, create_steps, join_steps
+from runtime.errors import PrerequisiteError, TestbedError
 from runtime.launcher import STATIC_BINARY
 from runtime.plan.encode import encode
-from runtime.plan.steps import Exec, Plan
+from runtime.plan.steps import Admission, Ambient, Capabilities, Exec, Plan, Write
 from runtime.spec import Resources
 
 _QEMU = "qemu-system-x86_64"
@@ -35,23 +37,44 @@ def qemu_version(qemu: Path) -> str:
     return done.stdout.partition("\n")[0]
 
 
+# Libvirt gives an emulator that it only asks what it can do power over files, as if its account could open more than
+# it can. It then learns of a KVM that is out of reach, sees that it is, and asks again, for ever.
+_WITHOUT_POWER = (Ambient(0), Capabilities(0, 0))
+
+
 def _become(qemu: Path) -> Exec:
     return Exec((str(qemu),), append_arguments=True)
 
 
-def emulator_plan(qemu: Path, found: Hierarchies, cgroup: str, resources: Resources) -> Plan:
-    """The plan for one instance: make the cgroup with its limits, join it, become QEMU.
+def emulator_plan(qemu: Path, admission: Path, arguments: tuple[str, ...] = ()) -> Plan:
+    """The plan for one instance: ask to be put into its cgroup, become QEMU.
 
-    Of the limits, the cgroup holds the CPU quota only. RAM is limited by the machine's size and tasks within the
-    guest; what QEMU needs beside the guest's RAM is a cost to be measured, not to be cut.
+    ``arguments`` come before libvirt's. QEMU takes the first accelerator that it is given, so one that libvirt
+    has no word for can be named here.
     """
-    return Plan(
-        (
-            *create_steps(found, cgroup, Resources(cpus=resources.cpus), confine_devices=False),
-            *join_steps(found, cgroup),
-            _become(qemu),
-        )
-    )
+    return Plan((Admission(str(admission)), Exec((str(qemu), *arguments), append_arguments=True)))
+
+
+def make_cgroup(cgroup: Cgroup, resources: Resources) -> None:
+    """Make an instance's cgroup with its limits. Raises TestbedError when the kernel refuses.
+
+    Of the limits, it holds the CPU quota only. RAM is limited by the machine's size and tasks within the guest;
+    what QEMU needs beside the guest's RAM is a cost to be measured, not to be cut.
+    """
+    steps = create_steps(cgroup.found, cgroup.name, Resources(cpus=resources.cpus), confine_devices=False)
+    try:
+        cgroup.make(delegate=False)
+        for step in steps:
+            if isinstance(step, Write):
+                Path(step.path).write_text(*step.data)
+    except OSError as error:
+        raise TestbedError(f"make cgroup {cgroup.name}: {error}", "run `invoke doctor`") from error
+
+
+def enter_cgroup(cgroup: Cgroup, pid: int) -> None:
+    """Put a process that has one thread into the cgroup, in every hierarchy in use. Raises OSError."""
+    for step in join_steps(cgroup.found, cgroup.name):
+        Path(step.path).write_text(str(pid))
 
 
 def ensure_emulator(guest_root: Path, qemu: Path) -> Path:
@@ -61,11 +84,12 @@ def ensure_emulator(guest_root: Path, qemu: Path) -> Path:
     launcher's and QEMU's identity, is kept below ``guest_root`` and serves as libvirt's ``cache`` too.
     """
     status = qemu.stat()
-    identity = f"{qemu} {status.st_mtime_ns} {status.st_size}".encode() + STATIC_BINARY.read_bytes()
+    asked = encode(Plan((*_WITHOUT_POWER, _become(qemu))))
+    identity = f"{qemu} {status.st_mtime_ns} {status.st_size}".encode() + STATIC_BINARY.read_bytes() + asked
     folder = guest_root / f"emulator-{hashlib.sha256(identity).hexdigest()[:12]}"
     if not folder.exists():
         with partial(folder) as unfinished:
             unfinished.mkdir()
             shutil.copy2(STATIC_BINARY, unfinished / "emulator")
-            (unfinished / "emulator.plan").write_bytes(encode(Plan((_become(qemu),))))
+            (unfinished / "emulator.plan").write_bytes(asked)
     return (folder / "emulator").resolve()  # libvirt remembers it by this name

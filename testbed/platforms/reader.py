@@ -41,8 +41,25 @@ def adopting() -> Iterator[None]:
         libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
+def _listener(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(str(path))
+        listener.listen(1)
+    except OSError as error:
+        listener.close()
+        raise TestbedError(f"listen for QEMU at {path}: {error}") from error
+    return listener
+
+
+def _peer(connection: socket.socket) -> int:
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
+    pid: int = _PEER_CREDENTIALS.unpack(credentials)[0]
+    return pid
+
+
 class ConsoleReader:
-    """Reads consoles until ``close``, which ends those that are still open."""
+    """Reads consoles, and admits those who start, until ``close``, which ends those that are still open."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
@@ -57,14 +74,12 @@ class ConsoleReader:
 
     def listen(self, path: Path, log: Path) -> Console:
         """A console for whoever connects to ``path`` first, logged to ``log``. Raises TestbedError."""
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener = _listener(path)
         try:
-            listener.bind(str(path))
-            listener.listen(1)
             console = Console(log.open("a", buffering=_CHUNK_BYTES))
         except OSError as error:
             listener.close()
-            raise TestbedError(f"listen for a console at {path}, to log to {log}: {error}") from error
+            raise TestbedError(f"log a console to {log}: {error}") from error
         self._order(lambda: self._register(listener, lambda: self._accept(listener, console, path)))
         return console
 
@@ -79,8 +94,16 @@ class ConsoleReader:
 
         self._order(send)
 
+    def admit(self, path: Path, enter: Callable[[int], None]) -> None:
+        """Whoever connects to ``path`` first gets the word to go on once ``enter``, given its pid, has returned.
+
+        An OSError of ``enter``'s is a refusal: the connection is closed without a word. Raises TestbedError.
+        """
+        listener = _listener(path)
+        self._order(lambda: self._register(listener, lambda: self._admit(listener, enter, path)))
+
     def abandon(self, path: Path) -> None:
-        """End the console that nobody has connected to at ``path``, by being the one who does; else do nothing."""
+        """End the wait for whoever was to connect to ``path``, by being the one who does; else do nothing."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as nobody, suppress(OSError):
             nobody.connect(str(path))
 
@@ -122,6 +145,16 @@ class ConsoleReader:
         else:
             os.close(key.fd)
 
+    def _admit(self, listener: socket.socket, enter: Callable[[int], None], path: Path) -> None:
+        connection, _ = listener.accept()
+        self._close_file(self._selector.get_key(listener))
+        path.unlink(missing_ok=True)
+        with connection, suppress(OSError):
+            pid = _peer(connection)
+            if pid != os.getpid():
+                enter(pid)
+                connection.send(b"\0")
+
     def _accept(self, listener: socket.socket, console: Console, path: Path) -> None:
         """Exchange the listener for its one connection, and watch the process at the other end."""
         connection, _ = listener.accept()
@@ -130,8 +163,7 @@ class ConsoleReader:
         self._consoles[connection] = console
         console.stamp("spawned")
         self._register(connection, lambda: self._read(connection))
-        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
-        pid = _PEER_CREDENTIALS.unpack(credentials)[0]
+        pid = _peer(connection)
         if pid != os.getpid():
             pidfd = os.pidfd_open(pid)
             self._register(pidfd, lambda: self._reap(pidfd, pid))

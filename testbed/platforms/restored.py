@@ -29,6 +29,7 @@ from runtime.plan.restored import ENTROPY_BYTES, restored_plan, sleep_plan
 from runtime.plan.steps import Plan
 from runtime.spec import Spec
 from testbed.lab import BRIDGE, Lab
+from testbed.platforms.accelerator import AUTO
 from testbed.platforms.domain import Domain, Ram, guest_memory_bytes
 from testbed.platforms.protocol import Instance
 from testbed.platforms.saved import SavedGuest, load, resume, save
@@ -71,15 +72,22 @@ def _await_idle(cgroup: Cgroup, timeout_s: float) -> None:
 class _Originals(VmPlatform):
     """The guests that are saved: cold ones, whose RAM is a file and whose launcher takes further plans."""
 
-    def __init__(self, scratch: Path, run_id: str, variant: Variant, kept: Path) -> None:
-        super().__init__(scratch, BRIDGE, run_id, replace(variant, name=f"{variant.name}-originals"))
+    def __init__(self, scratch: Path, run_id: str, variant: Variant, accelerator: str, kept: Path) -> None:
+        super().__init__(scratch, BRIDGE, run_id, replace(variant, name=f"{variant.name}-originals"), accelerator)
         self._kept = kept
 
     def saved(self, instance: Instance) -> SavedGuest:
         return SavedGuest(self._kept / f"{instance.name}.ram", self._kept / f"{instance.name}.state")
 
     def _guest_plan(self, instance: Instance) -> Plan:
-        return guest_plan(instance.spec, self._ready().guest.module_paths, served=True)
+        return guest_plan(instance.spec, self._ready().guest.modules(self._variant.bus), served=True)
+
+    def _write_boot_files(self, instance: Instance, domain: Domain) -> list[Path]:
+        """QEMU's account may write to the file for the RAM, but not make it."""
+        assert domain.ram is not None
+        with domain.ram.file.open("wb") as ram:
+            ram.truncate(domain.memory_bytes)
+        return [*super()._write_boot_files(instance, domain), domain.ram.file]
 
     def _domain(self, instance: Instance, folder: Path) -> Domain:
         return replace(super()._domain(instance, folder), ram=Ram(self.saved(instance).ram, shared=True))
@@ -126,8 +134,8 @@ class RestoredPlatform(VmPlatform):
 
     last_phase = "identity"
 
-    def __init__(self, scratch: Path, bridge: str, run_id: str, variant: Variant) -> None:
-        super().__init__(scratch, bridge, run_id, variant)
+    def __init__(self, scratch: Path, bridge: str, run_id: str, variant: Variant, accelerator: str = AUTO) -> None:
+        super().__init__(scratch, bridge, run_id, variant, accelerator)
         self._run_scratch = scratch
         self._saved: dict[tuple[Spec, bool], SavedGuest] = {}
 
@@ -164,7 +172,7 @@ class RestoredPlatform(VmPlatform):
                 f"save guests below {kept}: {needed_bytes >> 20} MiB are needed, {free_bytes >> 20} MiB are free",
                 "make space there",
             )
-        originals = _Originals(self._run_scratch, self._run_id, self._variant, kept)
+        originals = _Originals(self._run_scratch, self._run_id, self._variant, self._wanted, kept)
         with ExitStack() as undo:
             undo.callback(originals.close)
             originals.prepare_images(images.values())

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from runtime.plan.guest import guest_plan
 from runtime.plan.pod import pod_plan
 from runtime.plan.steps import Plan
 from runtime.spec import Resources
-from testbed.platforms.accelerator import Verdict, verdict
+from testbed.platforms.accelerator import AUTO, CANDIDATES, Verdict, verdict
+from testbed.platforms.account import Account, emulator_account, require_reach
+from testbed.platforms.clock import clock_options
 from testbed.platforms.connection import destroy_domain, embedded, learn_emulator, start_domain
 from testbed.platforms.console import Console
 from testbed.platforms.domain import (
@@ -32,7 +35,14 @@ from testbed.platforms.domain import (
     total_resources,
     vcpu_count,
 )
-from testbed.platforms.emulator import emulator_plan, ensure_emulator, find_qemu, qemu_version
+from testbed.platforms.emulator import (
+    emulator_plan,
+    ensure_emulator,
+    enter_cgroup,
+    find_qemu,
+    make_cgroup,
+    qemu_version,
+)
 from testbed.platforms.protocol import Instance, Started
 from testbed.platforms.reader import ConsoleReader, adopting
 from testbed.platforms.variants import VARIANTS, Variant
@@ -77,6 +87,7 @@ class _Prepared:
     emulator: Path
     connection: Any
     reader: ConsoleReader
+    account: Account
 
 
 def _resources(instance: Instance) -> Resources:
@@ -104,20 +115,23 @@ def _version(number: int) -> str:
 class VmPlatform:
     """Guests with the distribution's kernel and our launcher as PID 1, on disks of the images' layers.
 
-    ``scratch`` is the run's own directory, ``bridge`` the lab's bridge, ``variant`` the kind of machine. ``start``
-    is to be called in the lab's network namespace: libvirt works in the calling thread, so that taps and QEMU are
-    born there.
+    ``scratch`` is the run's own directory, ``bridge`` the lab's bridge, ``variant`` the kind of machine,
+    ``accelerator`` a candidate's name, or AUTO for the best that works. ``start`` is to be called in the lab's
+    network namespace: libvirt works in the calling thread, so that taps and QEMU are born there.
     """
 
     virtual = True
     patience = 1.0
     last_phase = "first_process"  # of a start, before its port opens
 
-    def __init__(self, scratch: Path, bridge: str, run_id: str, variant: Variant = VARIANTS["vm"]) -> None:
+    def __init__(
+        self, scratch: Path, bridge: str, run_id: str, variant: Variant = VARIANTS["vm"], accelerator: str = AUTO
+    ) -> None:
         self._variant = variant
         self._driver = scratch / "libvirt"
         self._scratch = scratch / variant.name
         self._bridge = bridge
+        self._wanted = accelerator
         self._run_id = run_id
         self._undo = ExitStack()
         self._prepared: _Prepared | None = None
@@ -139,7 +153,7 @@ class VmPlatform:
 
     @property
     def emulated(self) -> bool:
-        return self._ready().verdict.accelerator == "tcg"
+        return not self._ready().verdict.hardware
 
     @property
     def label(self) -> str:
@@ -151,9 +165,11 @@ class VmPlatform:
         return {
             "accelerator": prepared.verdict.accelerator,
             "accelerator_reason": prepared.verdict.reason,
+            "accelerators_tried": {one.accelerator: one.reason for one in prepared.verdict.attempts},
+            "cpu": prepared.verdict.cpu,
             "kernel": kernel.release,
             "kernel_package": f"{kernel.package} {kernel.version}",
-            "command_line": COMMAND_LINE,
+            "command_line": self._command_line(),
             "direct_boot": "PVH" if kernel.pvh else "bzImage",
             "machine": self._variant.machine,
             "root": "overlay on tmpfs, over erofs",
@@ -178,7 +194,9 @@ class VmPlatform:
         disks = {
             tuple(str(layer.path) for layer in image.layers): ensure_disk(root / "disks", image) for image in images
         }
-        found = verdict(root, qemu, guest)
+        found = verdict(root, qemu, guest, self._wanted)
+        account = emulator_account()
+        require_reach(account, guest.kernel.image, *disks.values())
         with ExitStack() as undo:
             self._scratch.mkdir(parents=True)
             undo.callback(shutil.rmtree, self._scratch, ignore_errors=True)
@@ -188,7 +206,7 @@ class VmPlatform:
             learn_emulator(connection, emulator, "kvm" if found.accelerator == "kvm" else "qemu")
             reader = ConsoleReader()
             undo.callback(reader.close)
-            self._prepared = _Prepared(guest, disks, found, qemu, emulator, connection, reader)
+            self._prepared = _Prepared(guest, disks, found, qemu, emulator, connection, reader, account)
             self._undo = undo.pop_all()
 
     def start(self, instance: Instance) -> None:
@@ -203,15 +221,20 @@ class VmPlatform:
         with ExitStack() as undo:
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
             folder.mkdir()
+            given = [domain.emulator_plan, domain.console_socket]
             if not domain.incoming:
-                self._write_boot_files(instance, domain)
-            plan = emulator_plan(prepared.qemu, cgroup.found, cgroup.name, _resources(instance))
-            domain.emulator_plan.write_bytes(encode(plan))
+                given += self._write_boot_files(instance, domain)
+            admission = folder / "admission"
+            domain.emulator_plan.write_bytes(encode(emulator_plan(prepared.qemu, admission, self._qemu_arguments())))
             undo.callback(cgroup.remove)
             undo.callback(cgroup.kill)
             cgroup.make_parent()
+            make_cgroup(cgroup, _resources(instance))
             console = prepared.reader.listen(domain.console_socket, instance.log)
             undo.callback(prepared.reader.abandon, domain.console_socket)
+            prepared.reader.admit(admission, partial(enter_cgroup, cgroup))
+            undo.callback(prepared.reader.abandon, admission)
+            prepared.account.give(*given, admission)
             console.stamp("defined")
             with adopting():
                 started = start_domain(prepared.connection, self._xml(domain), instance.name, paused=domain.incoming)
@@ -222,9 +245,10 @@ class VmPlatform:
             self._running[instance.name] = running
             undo.pop_all()
 
-    def _write_boot_files(self, instance: Instance, domain: Domain) -> None:
-        """What the machine boots from, and no other does."""
+    def _write_boot_files(self, instance: Instance, domain: Domain) -> list[Path]:
+        """Write what the machine boots from, and no other does; the files, for QEMU's account."""
         domain.initrd.write_bytes(self._ready().guest.initrd(self._guest_plan(instance)))
+        return [domain.initrd]
 
     def _xml(self, domain: Domain) -> str:
         return domain_xml(domain)
@@ -238,19 +262,28 @@ class VmPlatform:
         return Domain(
             name=instance.name,
             machine=self._variant.machine,
+            bus=self._variant.bus,
             accelerator=prepared.verdict.accelerator,
+            cpu=prepared.verdict.cpu,
             memory_bytes=guest_memory_bytes(resources, " and ".join(instance.specs)),
             vcpus=vcpu_count(resources, os.cpu_count() or 1),
             emulator=prepared.emulator,
             emulator_plan=folder / "plan",
             kernel=prepared.guest.kernel.image,
             initrd=folder / "initrd",
-            command_line=COMMAND_LINE,
+            command_line=self._command_line(),
             disks=self._disks(instance),
             console_socket=folder / "console",
             bridge=self._bridge,
             mac=link.mac if link else None,
         )
+
+    def _command_line(self) -> str:
+        return COMMAND_LINE + (clock_options() if self._variant.machine == "microvm" else "")
+
+    def _qemu_arguments(self) -> tuple[str, ...]:
+        accelerator = self._ready().verdict.accelerator
+        return ("-accel", CANDIDATES[accelerator]) if accelerator == "tcg-single" else ()
 
     def _disks(self, instance: Instance) -> tuple[Path, ...]:
         """The disks of the instance's services in their order; services of one image share theirs."""
@@ -262,14 +295,14 @@ class VmPlatform:
     def _guest_plan(self, instance: Instance) -> Plan:
         prepared = self._ready()
         if not self.shared:
-            return guest_plan(instance.spec, prepared.guest.module_paths)
+            return guest_plan(instance.spec, prepared.guest.modules(self._variant.bus))
         disks = self._disks(instance)
         names = {
             service: f"/dev/{disk_name(disks.index(prepared.disks[spec.layers]))}"
             for service, spec in instance.specs.items()
         }
         link = next(iter(instance.specs.values())).link
-        return pod_plan(instance.specs, names, link, prepared.guest.module_paths)
+        return pod_plan(instance.specs, names, link, prepared.guest.modules(self._variant.bus))
 
     def started(self, instance: Instance, timeout_s: float) -> Started:
         """The phases, once the console shows the workload's execve. Raises WorkloadError when it never does."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed.doctor import Check, attempt, checks, command, parse_verdict, print_checks, space
+from testbed.doctor import Check, attempt, checks, command, parse_attempts, print_checks, space
 
 PREREQUISITE_MISSING = 5
 
@@ -76,11 +76,18 @@ def test_the_exit_code_depends_on_required_checks_only(capsys: pytest.CaptureFix
     }
 
 
-def test_the_accelerators_newest_verdict_counts() -> None:
-    assert parse_verdict([]).ok
-    tcg = parse_verdict(['{"accelerator": "tcg", "reason": "no /dev/kvm"}', '{"accelerator": "kvm", "reason": ""}'])
-    assert (tcg.ok, tcg.required, tcg.detail) == (False, False, "tcg: no /dev/kvm")
-    assert parse_verdict(['{"accelerator": "kvm", "reason": "booted in 0.8 s"}']).ok
+def test_every_accelerator_that_was_tried_is_shown() -> None:
+    (untried,) = parse_attempts(None, "")
+    assert untried.ok and not untried.required
+    tried = [("kvm", "it hangs", None), ("tcg", "booted in 2 s", 2.0), ("tcg-single", "booted in 3 s", 3.0)]
+    text = json.dumps([{"accelerator": name, "reason": why, "boot_s": boot_s} for name, why, boot_s in tried])
+    kvm, tcg, single = parse_attempts(text, "")
+    assert (kvm.ok, kvm.required, kvm.detail) == (False, False, "it hangs")
+    assert (tcg.ok, tcg.detail) == (True, "booted in 2 s; guests get this one")
+    assert (single.ok, single.detail) == (True, "booted in 3 s")
+    fast = text.replace('"it hangs", "boot_s": null', '"booted in 0.8 s", "boot_s": 0.8')
+    assert parse_attempts(fast, "")[0].detail == "booted in 0.8 s; guests get this one"
+    assert not parse_attempts(fast, "it may not open it")[0].ok
 
 
 def test_an_absent_command_is_named() -> None:

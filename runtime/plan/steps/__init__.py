@@ -65,6 +65,7 @@ from runtime.plan.steps.process import (
     forked,
 )
 from runtime.plan.steps.talk import (
+    Admission,
     AwaitStart,
     HandOver,
     Message,
@@ -78,6 +79,7 @@ from runtime.plan.steps.talk import (
 
 __all__ = [
     "AddEntropy",
+    "Admission",
     "Affinity",
     "Ambient",
     "AwaitEnd",

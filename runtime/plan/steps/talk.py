@@ -52,6 +52,18 @@ class AwaitStart(Step):
 
 
 @dataclass(frozen=True)
+class Admission(Step):
+    """Connect to the Unix socket at ``path`` and wait for the word of who listens there: it knows who asks, and may put
+    the process into cgroups or grant it other things that it has no right to take. EACCES when it is refused."""
+
+    op: ClassVar[int] = 59
+    path: str
+
+    def strings(self) -> tuple[bytes, ...]:
+        return (self.path.encode(),)
+
+
+@dataclass(frozen=True)
 class Terminal(Step):
     """A new terminal of the devpts at dev/pts becomes the standard streams; its master goes to the starter."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pwd
 import re
 import shutil
 import socket
@@ -102,6 +103,7 @@ def test_it_serves_and_leaves_nothing(
         assert Path(f"/proc/{cgroup.pids()[0]}/comm").read_text().startswith("qemu")
         assert cgroup.memory_bytes() > 64 << 20
         assert cgroup.cpu_usage_ns() > 100_000_000
+        assert_without_rights(cgroup.pids()[0], cgroup)
         with pytest.raises(UsageError, match="in use"):
             platform.start(one)
         platform.stop(one)
@@ -111,6 +113,20 @@ def test_it_serves_and_leaves_nothing(
         assert not any(directory.exists() for directory in Cgroup(f"{cgroup_parent}/{one.name}").directories())
     assert "Linux version" in one.log.read_text()
     assert traces(run_name) == before
+
+
+def assert_without_rights(qemu: int, cgroup: Cgroup) -> None:
+    """QEMU is an ordinary account's, filtered by seccomp, in its cgroup with all threads and all pages."""
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{qemu}/status").read_text().splitlines())
+    assert status["Uid"].split() == [str(pwd.getpwnam("libvirt-qemu").pw_uid)] * 4
+    assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == int(status["CapAmb"], 16) == 0
+    assert (status["Seccomp"], status["NoNewPrivs"]) == ("2", "1")
+    resident_bytes = int(status["RssAnon"].split()[0]) * 1024
+    assert cgroup.memory_bytes() > 0.98 * resident_bytes, "pages of before it joined are charged elsewhere"
+    threads = {int(path.name) for path in Path(f"/proc/{qemu}/task").iterdir()}
+    for directory in cgroup.directories():
+        members = next(path for name in ("tasks", "cgroup.threads") if (path := directory / name).exists())
+        assert {int(thread) for thread in members.read_text().split()} == threads
 
 
 def _interfaces() -> list[str]:

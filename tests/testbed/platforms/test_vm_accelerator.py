@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from testbed.platforms.accelerator import KVM_DEVICE, Verdict, probe_command, probe_kvm, verdict
+from runtime.errors import PrerequisiteError, UsageError
+from testbed.platforms.accelerator import (
+    CANDIDATES,
+    KVM_DEVICE,
+    Attempt,
+    Verdict,
+    attempt,
+    attempts,
+    decide,
+    known_accelerator,
+    probe_command,
+)
 from vm_images.guest import Guest
 from vm_images.kernel import GuestKernel
 
@@ -31,39 +42,96 @@ def program(folder: Path, script: str) -> Path:
     return path
 
 
-@needs_device
-def test_a_guest_that_gets_to_its_first_process_means_kvm(guest: Guest, tmp_path: Path) -> None:
-    qemu = program(tmp_path, "echo 'Linux version'; echo 'testbed: first userspace'; sleep 60")
-    found = probe_kvm(qemu, guest)
-    assert (found.accelerator, found.label("vm")) == ("kvm", "vm (KVM)")
-    assert found.boot_s is not None and found.boot_s < 10
+def booting(folder: Path, seconds: float, first: str = "") -> Path:
+    """A QEMU that boots, ``first`` doing something else before."""
+    return program(folder, f"{first}\nsleep {seconds}; echo 'testbed: first userspace'; exec sleep 60")
+
+
+def kvm(boot_s: float | None, reason: str = "why") -> Attempt:
+    return Attempt("kvm", reason, boot_s, "host-passthrough")
+
+
+TRANSLATED = (Attempt("tcg", "multi", 2.0), Attempt("tcg-single", "single", 2.5))
 
 
 @needs_device
-def test_qemu_that_aborts_means_tcg_and_says_why(guest: Guest, tmp_path: Path) -> None:
-    found = probe_kvm(program(tmp_path, "echo 'kvm_buf_set_msrs: Assertion failed.' >&2; exit 134"), guest)
-    assert (found.accelerator, found.label("vm")) == ("tcg", "vm (TCG, emulated)")
+def test_a_guest_that_gets_to_its_first_process_means_it_works(guest: Guest, tmp_path: Path) -> None:
+    found = attempt(booting(tmp_path, 0.1), guest, "kvm")
+    assert found.boot_s is not None and 0.1 < found.boot_s < 10
+    assert found.cpu == "host-passthrough"
+
+
+@needs_device
+def test_a_processor_that_kvm_refuses_is_replaced_by_all_it_offers(guest: Guest, tmp_path: Path) -> None:
+    refuses = 'case "$*" in *"-cpu host"*) echo "kvm_buf_set_msrs: Assertion failed." >&2; exit 134;; esac'
+    found = attempt(booting(tmp_path, 0, refuses), guest, "kvm")
+    assert (found.cpu, found.boot_s is not None) == ("maximum", True)
+
+
+@needs_device
+def test_qemu_that_aborts_says_why(guest: Guest, tmp_path: Path) -> None:
+    found = attempt(program(tmp_path, "echo 'kvm_buf_set_msrs: Assertion failed.' >&2; exit 134"), guest, "kvm")
+    assert found.boot_s is None
     assert "kvm_buf_set_msrs: Assertion failed." in found.reason
 
 
 @needs_device
-def test_a_guest_that_hangs_means_tcg_after_the_time_limit(guest: Guest, tmp_path: Path) -> None:
+def test_a_guest_that_hangs_is_given_up_after_the_time_limit(guest: Guest, tmp_path: Path) -> None:
     began_s = time.monotonic()
-    found = probe_kvm(program(tmp_path, "echo 'Linux version 6.1'; exec sleep 60"), guest, time_limit_s=0.3)
+    hangs = program(tmp_path, "echo 'Linux version 6.1'; exec sleep 60")
+    found = attempt(hangs, guest, "kvm", time_limit_s=0.3)
     assert time.monotonic() - began_s < 5
-    assert found.accelerator == "tcg"
-    assert "0.3 s" in found.reason and "Linux version 6.1" in found.reason
+    assert found.boot_s is None
+    assert "/dev/kvm opens" in found.reason and "0.3 s" in found.reason and "Linux version 6.1" in found.reason
 
 
-@needs_device
-def test_the_verdict_is_kept_until_qemu_changes(guest: Guest, tmp_path: Path) -> None:
-    first = verdict(tmp_path / "store", program(tmp_path, "echo one; exit 1"), guest)
+def test_attempts_are_kept_until_qemu_changes(guest: Guest, tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    first = attempts(tmp_path / "store", program(tmp_path, "echo one; exit 1"), guest)
+    assert [one.accelerator for one in first] == list(CANDIDATES)
     qemu = tmp_path / "qemu"
     status = qemu.stat()
-    assert verdict(tmp_path / "store", qemu, guest) == first
-    os.utime(qemu, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    assert attempts(tmp_path / "store", qemu, guest) == first
     qemu.write_text("#!/bin/sh\necho two; exit 1\n")
-    assert "two" in verdict(tmp_path / "store", qemu, guest).reason
+    os.utime(qemu, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    assert "two" in attempts(tmp_path / "store", qemu, guest)[1].reason
+
+
+def test_kvm_at_the_processors_speed_is_taken() -> None:
+    found = decide((kvm(0.6), *TRANSLATED), "")
+    assert (found.accelerator, found.hardware, found.cpu) == ("kvm", True, "host-passthrough")
+    assert found.label("vm-pod") == "vm-pod (KVM)"
+
+
+def test_a_kvm_without_hardware_is_recognised() -> None:
+    """It boots, as an emulated KVM does, but later than under the translator."""
+    found = decide((kvm(9.0), *TRANSLATED), "")
+    assert (found.accelerator, found.hardware) == ("tcg", False)
+    assert found.reason.startswith("KVM without hardware")
+    forced = decide((kvm(9.0), *TRANSLATED), "", "kvm")
+    assert (forced.accelerator, forced.hardware) == ("kvm", False)
+    assert forced.label("vm") == "vm (KVM without hardware, emulated)"
+
+
+def test_a_kvm_that_qemus_account_cannot_open_is_not_taken() -> None:
+    found = decide((kvm(0.6), *TRANSLATED), "libvirt-qemu may not open it")
+    assert found.accelerator == "tcg" and "may not open it" in found.reason
+    with pytest.raises(PrerequisiteError, match="may not open it"):
+        decide((kvm(0.6), *TRANSLATED), "libvirt-qemu may not open it", "kvm")
+
+
+def test_what_was_asked_for_is_taken_or_refused_with_the_reason() -> None:
+    tried = (kvm(None, "it hangs"), *TRANSLATED)
+    assert decide(tried, "").accelerator == "tcg"
+    single = decide(tried, "", "tcg-single")
+    assert single.label("vm") == "vm (TCG with one thread, emulated)"
+    with pytest.raises(PrerequisiteError, match="it hangs") as raised:
+        decide(tried, "", "kvm")
+    assert raised.value.exit_code == 5
+    with pytest.raises(PrerequisiteError, match="no guest boots"):
+        decide((kvm(None), Attempt("tcg", "a"), Attempt("tcg-single", "b")), "")
+    with pytest.raises(UsageError, match="unknown accelerator hvf"):
+        known_accelerator("hvf")
 
 
 def test_the_probe_has_the_guests_machine_and_command_line(tmp_path: Path) -> None:

@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import TestbedError
+from runtime.launcher import STATIC_BINARY
+from runtime.plan.encode import encode
+from runtime.plan.steps import Admission, Exec, Plan
 from testbed.platforms.console import Console, exit_status_of, phase_of
 from testbed.platforms.reader import ConsoleReader, adopting
 
@@ -158,7 +161,7 @@ def test_closing_the_reader_ends_what_is_open(tmp_path: Path) -> None:
 
 
 def test_a_path_that_cannot_be_listened_at_is_named(reader: ConsoleReader, tmp_path: Path) -> None:
-    with pytest.raises(TestbedError, match="listen for a console at /nowhere/socket"):
+    with pytest.raises(TestbedError, match="listen for QEMU at /nowhere/socket"):
         reader.listen(Path("/nowhere/socket"), tmp_path / "log")
 
 
@@ -174,3 +177,29 @@ def test_a_daemon_that_connects_is_reaped_at_its_end(reader: ConsoleReader, tmp_
     while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline_s:
         time.sleep(0.005)
     assert not Path(f"/proc/{pid}").exists()
+
+
+def launcher(plan: Plan, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    (tmp_path / "plan").write_bytes(encode(plan))
+    return subprocess.run([STATIC_BINARY, tmp_path / "plan"], capture_output=True, text=True, timeout=10)
+
+
+def test_who_asks_is_admitted_before_it_goes_on(reader: ConsoleReader, tmp_path: Path) -> None:
+    door, admitted = tmp_path / "door", []
+    reader.admit(door, lambda pid: admitted.append(Path(f"/proc/{pid}/exe").resolve()))
+    done = launcher(Plan((Admission(str(door)), Exec(("/bin/echo", "in")))), tmp_path)
+    assert (done.stdout, done.returncode) == ("in\n", 0)
+    assert admitted == [STATIC_BINARY.resolve()]
+    assert not door.exists(), "it is for one"
+
+
+def test_who_is_refused_does_not_go_on(reader: ConsoleReader, tmp_path: Path) -> None:
+    def refuse(pid: int) -> None:
+        raise PermissionError(f"no cgroup for {pid}")
+
+    reader.admit(tmp_path / "door", refuse)
+    done = launcher(Plan((Admission(str(tmp_path / "door")), Exec(("/bin/echo", "in")))), tmp_path)
+    assert done.stdout == ""
+    assert "EACCES" in done.stderr and done.returncode != 0
+    reader.admit(tmp_path / "next", lambda pid: None)
+    assert launcher(Plan((Admission(str(tmp_path / "next")), Exec(("/bin/true",)))), tmp_path).returncode == 0

@@ -18,7 +18,9 @@ def domain(accelerator: str = "tcg", mac: str | None = "02:00:0a:4d:01:0a") -> D
     return Domain(
         name="a0-web",
         machine="q35",
+        bus="pci",
         accelerator=accelerator,
+        cpu="maximum",
         memory_bytes=256 << 20,
         vcpus=2,
         emulator=Path("/store/emulator"),

@@ -8,25 +8,32 @@ from pathlib import Path
 
 import pytest
 
-from runtime.cgroups import Hierarchies
+from runtime.cgroups import Cgroup
 from runtime.errors import PrerequisiteError
 from runtime.plan import steps as s
 from runtime.spec import Resources
-from testbed.platforms.emulator import emulator_plan, ensure_emulator, find_qemu
-
-V1 = Hierarchies({name: Path("/cg") / name for name in ("memory", "cpu", "cpuacct", "pids")}, None, frozenset())
+from testbed.platforms.emulator import emulator_plan, ensure_emulator, enter_cgroup, find_qemu, make_cgroup
 
 
-def test_qemu_has_the_cpu_quota_and_no_memory_limit() -> None:
-    plan = emulator_plan(Path("/usr/bin/qemu"), V1, "testbed/r/i", Resources(64 << 20, 0.5, 32))
-    written = {step.path: step.data for step in plan.child if isinstance(step, s.Write)}
-    assert written["/cg/cpu/testbed/r/i/cpu.cfs_quota_us"] == ("50000",)
-    assert not any("memory.limit" in path or "pids.max" in path for path in written)
-    assert written["/cg/memory/testbed/r/i/tasks"] == ("0",)
+@pytest.mark.root
+def test_qemu_has_the_cpu_quota_and_no_memory_limit(cgroup_parent: str) -> None:
+    cgroup = Cgroup(f"{cgroup_parent}/vm")
+    with subprocess.Popen(["sleep", "60"]) as process:
+        try:
+            make_cgroup(cgroup, Resources(64 << 20, 0.5, 32))
+            enter_cgroup(cgroup, process.pid)
+            assert cgroup.pids() == (process.pid,)
+            assert cgroup.file("cpu", "cpu.cfs_quota_us", "cpu.max").read_text().split()[0] == "50000"
+            limit = cgroup.file("memory", "memory.limit_in_bytes", "memory.max").read_text().strip()
+            assert limit == "max" or int(limit) > 1 << 60
+        finally:
+            cgroup.kill()
+            cgroup.remove()
 
 
 def test_libvirts_arguments_go_to_qemu() -> None:
-    plan = emulator_plan(Path("/usr/bin/qemu"), V1, "testbed/r/i", Resources())
+    plan = emulator_plan(Path("/usr/bin/qemu"), Path("/run/admission"))
+    assert plan.child[0] == s.Admission("/run/admission")
     assert plan.child[-1] == s.Exec(("/usr/bin/qemu",), append_arguments=True)
 
 

@@ -36,15 +36,15 @@ def lines(log: Path, mark: str) -> list[str]:
     return [line for line in text.splitlines() if mark in line]
 
 
-def pod(layer: Path, lab: Lab, tmp_path: Path, **commands: str) -> Instance:
+def pod(layer: Path, lab: Lab, tmp_path: Path, web_bytes: int = 64 * MIB, **commands: str) -> Instance:
     link = lab.link(0, 0)
     hosts = tuple((name, str(link.address.ip)) for name in commands)
-    limits = Resources(64 * MIB, 0.5, 8)
+    limits = {"store": Resources(96 * MIB, 0.5, 8), "web": Resources(web_bytes, 0.5, 8)}
     return Instance(
         "a0-pod",
         0,
         {
-            name: Spec(Process(("sh", "-c", command)), (str(layer),), name, limits, link, hosts)
+            name: Spec(Process(("sh", "-c", command)), (str(layer),), name, limits[name], link, hosts)
             for name, command in commands.items()
         },
         tmp_path / "pod.log",
@@ -76,10 +76,10 @@ def test_services_share_one_machine(make_vm: Callable[[str], VmPlatform], layer:
 def test_the_memory_limit_of_one_service_does_not_end_the_other(
     make_vm: Callable[[str], VmPlatform], layer: Path, tmp_path: Path
 ) -> None:
-    greedy = "sleep 1; dd if=/dev/zero of=/dev/null bs=90M count=1; echo dd gave $?; sleep 1; exit 3"
+    greedy = "sleep 1; dd if=/dev/zero of=/dev/null bs=60M count=1; echo dd gave $?; sleep 1; exit 3"
     platform = make_vm("vm-pod")
     with Lab() as lab:
-        one = pod(layer, lab, tmp_path, store="exec sleep 600", web=greedy)
+        one = pod(layer, lab, tmp_path, 40 * MIB, store="exec sleep 600", web=greedy)
         platform.start(one)
         platform.started(one, TIMEOUT_S)
         assert platform.exit_status(one, TIMEOUT_S) == 3

@@ -16,8 +16,7 @@ from pathlib import Path
 import pytest
 
 from runtime.cgroups import Cgroup
-from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
-from runtime.home import store_root
+from runtime.errors import TestbedError, UsageError, WorkloadError
 from runtime.images.model import Image, ImageConfig, Layer
 from runtime.lease import cgroup_name, lease
 from runtime.plan.restored import restored_plan, sleep_plan
@@ -25,12 +24,10 @@ from runtime.plan.steps import AddEntropy, Plan
 from runtime.spec import Link, Process, Resources, Spec
 from testbed.lab import BRIDGE, Lab
 from testbed.platforms import restored
-from testbed.platforms.emulator import ensure_emulator, find_qemu
 from testbed.platforms.protocol import Instance
 from testbed.platforms.restored import RestoredPlatform, Warmed
 from testbed.platforms.variants import VARIANTS
 from tests.testbed.platforms.test_vm import traces
-from vm_images.kernel import ensure_kernel
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]
 
@@ -104,16 +101,10 @@ def tell(address: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Saved]:
+def saved(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Saved]:
     """One guest, booted once for all tests here, on a layer of busybox."""
-    guest = store_root() / "guest"
-    try:
-        ensure_kernel(guest)
-        ensure_emulator(guest, find_qemu())
-    except PrerequisiteError as error:
-        pytest.skip(f"no guest kernel: {error}")
     folder = tmp_path_factory.mktemp("restored")
-    layer = folder / "layer"
+    layer = home / "layers" / "restored"
     (layer / "bin").mkdir(parents=True)
     (layer / "srv" / "cgi-bin").mkdir(parents=True)
     shutil.copy2("/bin/busybox", layer / "bin" / "busybox")
@@ -121,13 +112,9 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Saved]:
         (layer / "bin" / command).symlink_to("busybox")
     (layer / "srv" / "cgi-bin" / "tell").write_text(TELL)
     (layer / "srv" / "cgi-bin" / "tell").chmod(0o755)
-    (folder / "guest").mkdir()
-    for kept in [*guest.glob("kernel-*"), *guest.glob("emulator-*"), *guest.glob("accelerator-*")]:
-        (folder / "guest" / kept.name).symlink_to(kept)
     run = f"test-restored-{folder.name}"
     image = Image("test/busybox", "sha256:restored", ImageConfig(), (Layer("sha256:busybox", layer),))
     with pytest.MonkeyPatch.context() as patch, lease(run) as scratch, ExitStack() as undo:
-        patch.setenv("TESTBED_HOME", str(folder))
         patch.setattr(restored, "sleep_plan", reseeded_sleep_plan)
         platform = RestoredPlatform(scratch, BRIDGE, run, VARIANTS["vm-restored"])
         undo.callback(platform.close)
