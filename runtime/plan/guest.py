@@ -90,12 +90,14 @@ def _task_limit_steps(pids: int | None) -> tuple[Step, ...]:
     )
 
 
-def _root_steps() -> tuple[Step, ...]:
+def _root_steps(file_system: str, writable_disk: bool) -> tuple[Step, ...]:
+    if writable_disk:
+        return (WaitPath(DISK), Mkdir(_ROOT), Mount(DISK, _ROOT, file_system, 0), Chdir(_ROOT), HOLD_ROOT)
     volatile, writable = volatile_steps(_VOLATILE)
     return (
         WaitPath(DISK),
         Mkdir(_LOWER),
-        Mount(DISK, _LOWER, "erofs", MS_RDONLY),
+        Mount(DISK, _LOWER, file_system, MS_RDONLY),
         Mkdir(_VOLATILE),
         *volatile,
         Mkdir(_ROOT),
@@ -105,11 +107,14 @@ def _root_steps() -> tuple[Step, ...]:
     )
 
 
-def guest_plan(spec: Spec, modules: Sequence[str]) -> Plan:
+def guest_plan(
+    spec: Spec, modules: Sequence[str], *, file_system: str = "erofs", writable_disk: bool = False
+) -> Plan:
     """The plan of the guest that runs ``spec`` from a disk with the spec's layers.
 
-    ``modules`` are the files to load, in order, by their paths in the initial RAM disk. Raises UsageError for
-    an empty command or an unknown capability or limit.
+    ``modules`` are the files to load, in order, by their paths in the initial RAM disk. What the workload writes
+    goes to memory, above the disk with its ``file_system``, or onto the disk when it is the guest's own,
+    ``writable_disk``. Raises UsageError for an empty command or an unknown capability or limit.
     """
     return Plan(
         child=(
@@ -117,7 +122,7 @@ def guest_plan(spec: Spec, modules: Sequence[str]) -> Plan:
             *_device_steps(modules),
             *_network_steps(spec.link),
             *_task_limit_steps(spec.resources.pids),
-            *_root_steps(),
+            *_root_steps(file_system, writable_disk),
             *filesystem_steps(),
             Mount(".", "/", "", MS_MOVE),
             Chroot("."),

@@ -10,10 +10,13 @@ from xml.etree.ElementTree import Element, SubElement
 
 from runtime.errors import UsageError
 from runtime.spec import Resources
+from vm_images.page_cache import CacheMode, io_mode
 
 _QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 # The environment variable by which the launcher, in QEMU's place, finds its plan.
 PLAN_VARIABLE = "TESTBED_PLAN"
+# What libvirt calls the guest's disk.
+DISK_TARGET = "vda"
 # Below, Debian 12's kernel ends before its first process (measured: 64 MiB does not boot, 80 MiB does): its
 # image alone takes 50 MiB while it starts.
 _LEAST_MEMORY_BYTES = 80 << 20
@@ -23,7 +26,9 @@ _LEAST_MEMORY_BYTES = 80 << 20
 class Domain:
     """What a guest's virtual hardware is.
 
-    ``machine`` is libvirt's machine type, ``accelerator`` is ``kvm`` or ``tcg``; ``mac`` None: no network card.
+    ``machine`` is libvirt's machine type, ``accelerator`` is ``kvm`` or ``tcg``; ``mac`` None: no network card. A
+    ``raw`` disk is shared by guests and read-only, a ``qcow2`` one the guest's own. ``cache`` is how QEMU uses the
+    host's page cache for it.
     """
 
     name: str
@@ -40,6 +45,8 @@ class Domain:
     console_socket: Path
     bridge: str
     mac: str | None
+    disk_format: str = "raw"
+    cache: CacheMode = "writeback"
 
 
 def vcpu_count(resources: Resources, host_cpus: int) -> int:
@@ -73,11 +80,12 @@ def _child(parent: Element, tag: str, text: str = "", **attributes: str) -> Elem
 
 def _add_disk(devices: Element, domain: Domain) -> None:
     disk = _child(devices, "disk", type="file", device="disk")
-    _child(disk, "driver", name="qemu", type="raw")
+    _child(disk, "driver", name="qemu", type=domain.disk_format, cache=domain.cache, io=io_mode(domain.cache))
     _child(disk, "source", file=str(domain.disk))
-    _child(disk, "target", dev="vda", bus="virtio")
-    _child(disk, "readonly")
-    _child(disk, "shareable")
+    _child(disk, "target", dev=DISK_TARGET, bus="virtio")
+    if domain.disk_format == "raw":
+        _child(disk, "readonly")
+        _child(disk, "shareable")
     _on_root_bus(disk, 1)
 
 
