@@ -26,7 +26,10 @@ from vm_images.guest import ensure_guest
 def service_plan(spec: Spec, platform: str) -> Plan:
     """The plan of ``spec`` in a run called ``example``; a guest's kernel is fetched when it is not there yet."""
     if platform in VARIANTS:
-        return guest_plan(spec, ensure_guest(store_root() / "guest").module_paths)
+        variant = VARIANTS[platform]
+        modules = ensure_guest(store_root() / "guest", variant.kernel).module_paths
+        own = variant.disk.format == "qcow2"
+        return guest_plan(spec, modules, file_system=variant.disk.file_system, writable_disk=own)
     return container_plan(spec, hierarchies(), cgroup_name("example", spec.hostname), attachment=Attachment(2, 1))
 
 

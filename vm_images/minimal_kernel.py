@@ -34,7 +34,7 @@ _SHOWN_LINES = 20
 _FIXED = {
     "KBUILD_BUILD_USER": "testbed",
     "KBUILD_BUILD_HOST": "testbed",
-    "KBUILD_BUILD_TIMESTAMP": "@0",
+    "KBUILD_BUILD_TIMESTAMP": "Thu Jan 1 00:00:00 UTC 1970",
     "KBUILD_BUILD_VERSION": "1",
     "LC_ALL": "C",
 }
@@ -134,7 +134,9 @@ def _run(command: list[str], what: str, **environment: str) -> str:
             raise
     if process.returncode:
         said = "\n".join(output.splitlines()[-_SHOWN_LINES:])
-        raise PrerequisiteError(f"{what}: {command[0]} exited with {process.returncode}:\n{said}", "see its last lines")
+        raise PrerequisiteError(
+            f"{what}: {command[0]} exited with {process.returncode}:\n{said}", "look for the first error above"
+        )
     return output
 
 

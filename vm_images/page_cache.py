@@ -31,6 +31,6 @@ def require_cache_mode(cache: CacheMode, path: Path) -> None:
         if error.errno != errno.EINVAL:
             raise
         raise PrerequisiteError(
-            f"page cache mode {cache} for {path}: its file system refuses O_DIRECT, by which QEMU avoids the page cache",
+            f"page cache mode {cache} for {path}: its file system refuses O_DIRECT, QEMU's way past the cache",
             "set TESTBED_HOME to a directory on a disk's file system (ext4, xfs, btrfs), or choose another mode",
         ) from error

@@ -24,7 +24,11 @@ def _qemu_img(what: str, *arguments: str) -> str:
         raise PrerequisiteError(f"{what}: run qemu-img: {error.strerror}", "install qemu-utils") from error
     if done.returncode:
         said = done.stderr.strip().removeprefix("qemu-img: ")
-        hint = "stop the guest that runs from it first" if "lock" in said else "check that the disk is there, and free space"
+        hint = (
+            "stop the guest that runs from it first"
+            if "lock" in said
+            else "check that the disk is there, and free space"
+        )
         raise TestbedError(f"{what}: qemu-img: {said}", hint)
     return done.stdout
 
@@ -60,7 +64,9 @@ def snapshot_names(disk: Path) -> tuple[str, ...]:
 def take_snapshot(disk: Path, name: str) -> None:
     """Remember the disk's state within it as ``name``. Raises TestbedError when a guest runs from it."""
     if name in snapshot_names(disk):  # qemu-img would make a second of that name, and revert to either
-        raise TestbedError(f"take snapshot {name} of {disk}: it has one of that name", "drop it, or choose another name")
+        raise TestbedError(
+            f"take snapshot {name} of {disk}: it has one of that name", "drop it, or choose another name"
+        )
     _qemu_img(f"take snapshot {name} of {disk}", "snapshot", "-c", name, str(disk))
 
 

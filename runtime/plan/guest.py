@@ -107,9 +107,7 @@ def _root_steps(file_system: str, writable_disk: bool) -> tuple[Step, ...]:
     )
 
 
-def guest_plan(
-    spec: Spec, modules: Sequence[str], *, file_system: str = "erofs", writable_disk: bool = False
-) -> Plan:
+def guest_plan(spec: Spec, modules: Sequence[str], *, file_system: str = "erofs", writable_disk: bool = False) -> Plan:
     """The plan of the guest that runs ``spec`` from a disk with the spec's layers.
 
     ``modules`` are the files to load, in order, by their paths in the initial RAM disk. What the workload writes

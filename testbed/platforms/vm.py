@@ -18,16 +18,18 @@ from runtime.images.model import Image
 from runtime.lease import cgroup_name
 from runtime.plan.encode import encode
 from runtime.plan.guest import guest_plan
+from runtime.plan.steps import Plan
+from runtime.spec import Spec
 from testbed.platforms.accelerator import Verdict, verdict
 from testbed.platforms.connection import destroy_domain, embedded, learn_emulator, start_domain
 from testbed.platforms.console import Console
+from testbed.platforms.disks import Disks
 from testbed.platforms.domain import Domain, domain_xml, guest_memory_bytes, vcpu_count
 from testbed.platforms.emulator import emulator_plan, ensure_emulator, find_qemu, qemu_version
 from testbed.platforms.protocol import Instance, Started
 from testbed.platforms.reader import ConsoleReader, adopting
 from testbed.platforms.variants import VARIANTS, Variant
 from testbed.scenario import Scenario
-from vm_images.disk import ensure_disk
 from vm_images.guest import COMMAND_LINE, Guest, ensure_guest
 
 _END_TIMEOUT_S = 5.0
@@ -41,6 +43,8 @@ class _Running:
     console: Console
     cgroup: Cgroup
     folder: Path
+    disks: Disks
+    disk: Path
     requested_ns: int
     created_ns: int
 
@@ -48,6 +52,7 @@ class _Running:
         """End QEMU and remove cgroup and files; each of these is tried, whatever becomes of the one before."""
         with ExitStack() as undo:  # runs in reverse
             undo.callback(shutil.rmtree, self.folder, ignore_errors=True)
+            undo.callback(self.disks.take_back, self.disk)
             undo.callback(self.cgroup.remove)
             undo.callback(self.console.wait_for_end, _END_TIMEOUT_S)
             undo.callback(destroy_domain, self.domain)
@@ -56,10 +61,10 @@ class _Running:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """What all starts share. ``disks`` are by the paths of the layers that they hold."""
+    """What all starts share."""
 
     guest: Guest
-    disks: Mapping[tuple[str, ...], Path]
+    disks: Disks
     verdict: Verdict
     qemu: Path
     emulator: Path
@@ -125,7 +130,7 @@ class VmPlatform:
             "command_line": COMMAND_LINE,
             "direct_boot": "PVH" if kernel.pvh else "bzImage",
             "machine": self._variant.machine,
-            "root": "overlay on tmpfs, over erofs",
+            **prepared.disks.facts(),
             "qemu": qemu_version(prepared.qemu),
             "libvirt": _version(prepared.connection.getLibVersion()),
         }
@@ -141,12 +146,12 @@ class VmPlatform:
         require(hierarchies())
         qemu = find_qemu()
         root = store_root() / "guest"
-        guest = ensure_guest(root)
-        disks = {
-            tuple(str(layer.path) for layer in image.layers): ensure_disk(root / "disks", image) for image in images
-        }
-        found = verdict(root, qemu, guest)
+        guest = ensure_guest(root, self._variant.kernel)
         with ExitStack() as undo:
+            disks = Disks(root, self._variant.disk, f"{self._run_id}-{self.name}")
+            undo.callback(disks.close)
+            disks.prepare(images)
+            found = verdict(root, qemu, guest)
             self._scratch.mkdir(parents=True)
             undo.callback(shutil.rmtree, self._scratch, ignore_errors=True)
             emulator = ensure_emulator(root, qemu)
@@ -170,7 +175,8 @@ class VmPlatform:
         with ExitStack() as undo:
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
             folder.mkdir()
-            domain.initrd.write_bytes(prepared.guest.initrd(guest_plan(instance.spec, prepared.guest.module_paths)))
+            undo.callback(prepared.disks.take_back, domain.disk)
+            domain.initrd.write_bytes(prepared.guest.initrd(self._plan(instance.spec)))
             plan = emulator_plan(prepared.qemu, cgroup.found, cgroup.name, instance.spec.resources)
             domain.emulator_plan.write_bytes(encode(plan))
             undo.callback(cgroup.remove)
@@ -181,14 +187,18 @@ class VmPlatform:
             with adopting():
                 started = start_domain(prepared.connection, domain_xml(domain), instance.name)
             created_ns = time.monotonic_ns()
-            self._running[instance.name] = _Running(started, console, cgroup, folder, requested_ns, created_ns)
+            self._running[instance.name] = _Running(
+                started, console, cgroup, folder, prepared.disks, domain.disk, requested_ns, created_ns
+            )
             undo.pop_all()
 
+    def _plan(self, spec: Spec) -> Plan:
+        prepared, disk = self._ready(), self._variant.disk
+        modules = prepared.guest.module_paths
+        return guest_plan(spec, modules, file_system=disk.file_system, writable_disk=prepared.disks.own)
+
     def _domain(self, instance: Instance, folder: Path) -> Domain:
-        prepared, spec = self._ready(), instance.spec
-        disk = prepared.disks.get(spec.layers)
-        if disk is None:
-            raise UsageError(f"start virtual machine {instance.name}: its image was not prepared")
+        prepared, spec, disk = self._ready(), instance.spec, self._variant.disk
         return Domain(
             name=instance.name,
             machine=self._variant.machine,
@@ -200,7 +210,9 @@ class VmPlatform:
             kernel=prepared.guest.kernel.image,
             initrd=folder / "initrd",
             command_line=COMMAND_LINE,
-            disk=disk,
+            disk=prepared.disks.give(spec.layers, instance.name),
+            disk_format=disk.format,
+            cache=disk.cache,
             console_socket=folder / "console",
             bridge=self._bridge,
             mac=spec.link.mac if spec.link else None,
