@@ -29,6 +29,8 @@ class Disks:
         self._disk = disk
         self._shared = guest_root / "disks"
         self._paths: dict[tuple[str, ...], Path] = {}
+        self._reserved: dict[str, Path] = {}
+        self._made = 0
         self._undo = ExitStack()
         self._clones = self._undo.enter_context(atomic.scratch(guest_root / owner))
 
@@ -51,14 +53,28 @@ class Disks:
             self._paths[tuple(str(layer.path) for layer in image.layers)] = path
 
     def give(self, layers: tuple[str, ...], name: str) -> Path:
-        """The disk with these layers for the guest ``name``. Raises UsageError when their image was not prepared."""
+        """The disk with these layers for the guest ``name``, or the one that is reserved for it.
+
+        Raises UsageError when the layers' image was not prepared.
+        """
+        if name in self._reserved:
+            return self._reserved.pop(name)
         path = self._paths.get(layers)
         if path is None:
             raise UsageError(f"start virtual machine {name}: its image was not prepared")
         if not self.own:
             return path
         # A clone that nobody has written to is 200 KB and names what it stands on: copied faster than made.
-        return shutil.copyfile(path, self._clones / f"{name}.qcow2")
+        return shutil.copyfile(path, self.new_path(name))
+
+    def new_path(self, name: str) -> Path:
+        """Where a further disk of the guest ``name`` can be made. It stays until ``take_back`` or ``close``."""
+        self._made += 1
+        return self._clones / f"{self._made}-{name}.qcow2"
+
+    def reserve(self, name: str, path: Path) -> None:
+        """Have ``give`` hand out this disk to the guest ``name`` when it is started."""
+        self._reserved[name] = path
 
     def take_back(self, path: Path) -> None:
         """The guest has ended: a disk of its own is removed."""

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from runtime.plan.encode import encode
 from runtime.plan.guest import guest_plan
 from runtime.plan.steps import Plan
 from runtime.spec import Spec
+from testbed.platforms import snapshots
 from testbed.platforms.accelerator import Verdict, verdict
 from testbed.platforms.connection import destroy_domain, embedded, learn_emulator, start_domain
 from testbed.platforms.console import Console
@@ -248,6 +249,23 @@ class VmPlatform:
         running = self._running.pop(instance.name, None)
         if running is not None:
             running.end()
+
+    def take_snapshot(self, instance: Instance, name: str) -> None:
+        """Remember a running guest's memory and disk, which must be its own; see ``snapshots``."""
+        snapshots.take_snapshot(self._running[instance.name].domain, name)
+
+    def revert(self, instance: Instance, name: str) -> None:
+        """Put a running guest back to what ``name`` remembers."""
+        snapshots.revert(self._running[instance.name].domain, name)
+
+    def clone(self, source: Instance, instance: Instance) -> None:
+        """Start ``instance`` from what the disk of the running guest ``source`` holds now."""
+        running, disks = self._running[source.name], self._ready().disks
+        continued, target = disks.new_path(source.name), disks.new_path(instance.name)
+        snapshots.clone_disk(running.domain, running.disk, continued, target)
+        self._running[source.name] = replace(running, disk=continued)
+        disks.reserve(instance.name, target)
+        self.start(instance)
 
     def cgroup(self, instance: Instance) -> Cgroup:
         return Cgroup(cgroup_name(self._run_id, instance.name))
