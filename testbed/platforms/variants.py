@@ -83,4 +83,10 @@ def by_name(variants: Iterable[Variant]) -> Mapping[str, Variant]:
     return MappingProxyType(found)
 
 
-VARIANTS = by_name((Variant("vm"),))
+VARIANTS = by_name(
+    (
+        Variant("vm"),
+        Variant("vm-disk", disk=Disk("qcow2", file_system="ext4")),
+        Variant("vm-minimal", kernel="minimal"),
+    )
+)
