@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import PrerequisiteError, TestbedError
+from testbed.platforms.libvirt_modules import note_storage_module
 
 # The driver leaves cgroups, security labels and namespaces to us; files are root's, and stay so.
 _QEMU_CONF = """\
@@ -126,6 +127,7 @@ def _opened(folder: Path, cache: Path) -> Iterator[Any]:
         except libvirt.libvirtError as error:
             hint = "install libvirt-daemon-system and libvirt-daemon-driver-qemu"
             raise PrerequisiteError(f"open libvirt's embedded QEMU driver at {root}: {error}", hint) from error
+        note_storage_module()
         try:
             yield connection
         finally:
