@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from invoke import Context, task
+from invoke import Collection, Context, task
 from invoke.exceptions import Exit
 
 from runtime.errors import TestbedError
@@ -176,3 +176,21 @@ def test(context: Context, select: str = "") -> None:
             print(f"$ {check}", flush=True)
             if not context.run(check, warn=True, pty=False).ok:
                 raise Exit(f"failed: {check}", code=1)
+
+
+# The tasks so far stand by themselves; those of a group come after it.
+namespace = Collection.from_module(sys.modules[__name__])
+
+
+@task
+@reporting
+def kernel(context: Context) -> int:
+    """Build the minimal guest kernel from the distribution's kernel source; takes minutes."""
+    from testbed.images import build_guest_kernel
+
+    built = build_guest_kernel(_tell)
+    print(f"{built.release} from {built.package} {built.version}: {built.image}")
+    return 0
+
+
+namespace.add_collection(Collection("images", kernel))

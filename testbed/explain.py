@@ -32,8 +32,15 @@ def service_plan(spec: Spec, platform: str) -> Plan:
     if platform in VARIANTS and VARIANTS[platform].boot == "cloud":
         return unit_plan(spec)
     if platform in VARIANTS:
-        modules = ensure_guest(store_root() / "guest").modules(VARIANTS[platform].bus)
-        return guest_plan(spec, modules, served=VARIANTS[platform].start == "restored")
+        variant = VARIANTS[platform]
+        modules = ensure_guest(store_root() / "guest", variant.kernel).modules(variant.bus)
+        return guest_plan(
+            spec,
+            modules,
+            file_system=variant.disk.file_system,
+            writable_disk=variant.disk.format == "qcow2",
+            served=variant.start == "restored",
+        )
     return container_plan(spec, hierarchies(), cgroup_name("example", spec.hostname), attachment=Attachment(2, 1))
 
 

@@ -1,4 +1,4 @@
-"""The images of a scenario's services, built from their Dockerfiles."""
+"""What is built before a run: the images of a scenario's services, from their Dockerfiles, and a guest kernel."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from runtime.images.build import build
 from runtime.images.model import Image
 from runtime.images.store import Store
 from testbed.scenario import Scenario
+from vm_images.kernel import GuestKernel
+from vm_images.minimal_kernel import build_minimal_kernel
 
 
 def build_images(scenario: Scenario, progress: Callable[[str], None]) -> dict[str, Image]:
@@ -24,3 +26,8 @@ def build_images(scenario: Scenario, progress: Callable[[str], None]) -> dict[st
         )
         for service in scenario.services
     }
+
+
+def build_guest_kernel(progress: Callable[[str], None]) -> GuestKernel:
+    """The minimal guest kernel, built unless the store has that of these sources and options. Takes minutes."""
+    return build_minimal_kernel(store_root() / "guest", progress)

@@ -1,7 +1,8 @@
-"""The guest's disk: an image's layers as one read-only erofs file system, the same bits for the same image.
+"""The guest's disk: an image's layers as one file system, erofs or ext4, the same bits for the same image.
 
 Nothing is mounted. The file system is uncompressed: a container does not decompress its files on every cold
-read either, and under emulation that would be dear.
+read either, and under emulation that would be dear. All guests share the disk, which nobody writes to; one that
+is to write has a clone of it (``qcow2``).
 """
 
 from __future__ import annotations
@@ -12,31 +13,34 @@ import subprocess
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from runtime.atomic import partial, scratch
 from runtime.errors import PrerequisiteError
 from runtime.images.model import Image
+from vm_images.ext4 import make_ext4
 from vm_images.flatten import merge, stage
+
+FileSystem = Literal["erofs", "ext4"]
 
 # Part of the file's name: to be raised when equal layers should give other bits.
 _FORMAT = 1
 _NAMESPACE = uuid.UUID("6f1f1c44-6b5e-4a55-9d0c-5a1b7d0a7e1e")
 
 
-def disk_path(disks: Path, image: Image) -> Path:
+def disk_path(disks: Path, image: Image, file_system: FileSystem = "erofs") -> Path:
     """Where the disk of an image is kept below ``disks``."""
-    return disks / f"{image.id.removeprefix('sha256:')}-{_FORMAT}.erofs"
+    return disks / f"{image.id.removeprefix('sha256:')}-{_FORMAT}.{file_system}"
 
 
-def _mkfs(target: Path, tree: Path, identity: str, newest_ns: int) -> None:
+def _make_erofs(target: Path, tree: Path, volume: uuid.UUID, epoch_s: int) -> None:
     """Make the directory ``tree`` the file system ``target``.
 
     erofs-utils puts SOURCE_DATE_EPOCH, in seconds, into the superblock and cuts later modification times down to
-    it; just above the newest one it leaves all as they are. (-T would set every file's.)
+    it. (-T would set every file's.)
     """
-    volume = uuid.uuid5(_NAMESPACE, identity)
     command = ["mkfs.erofs", "--quiet", f"-U{volume}", str(target), str(tree)]
-    environment = {**os.environ, "SOURCE_DATE_EPOCH": str(newest_ns // 10**9 + 1)}
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": str(epoch_s)}
     try:
         subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
     except FileNotFoundError as error:
@@ -46,10 +50,11 @@ def _mkfs(target: Path, tree: Path, identity: str, newest_ns: int) -> None:
         raise PrerequisiteError(f"build disk {target}: mkfs.erofs: {said}", "check the free space") from error
 
 
-def build_disk(layers: Sequence[Path], identity: str, target: Path) -> None:
+def build_disk(layers: Sequence[Path], identity: str, target: Path, file_system: FileSystem = "erofs") -> None:
     """Write the layers, bottom first, as a disk to ``target``, whole or not at all.
 
-    ``identity`` tells the file system's UUID. Raises PrerequisiteError without erofs-utils or without space.
+    ``identity`` tells the file system's UUID. Raises PrerequisiteError without erofs-utils (for erofs), e2fsprogs
+    (for ext4) or space.
     """
     with scratch(target.with_suffix(".tree")) as tree, partial(target) as unfinished:
         staged = stage(merge(layers), tree)
@@ -59,12 +64,14 @@ def build_disk(layers: Sequence[Path], identity: str, target: Path) -> None:
                 f"build disk {target}: {staged.total_bytes >> 20} MiB are needed, {free_bytes >> 20} MiB are free",
                 "make space, or set TESTBED_HOME to another file system",
             )
-        _mkfs(unfinished, tree, identity, staged.newest_ns)
+        make = make_ext4 if file_system == "ext4" else _make_erofs
+        # Just above the newest file: it was made after all that it holds, and their times are left as they are.
+        make(unfinished, tree, uuid.uuid5(_NAMESPACE, identity), staged.newest_ns // 10**9 + 1)
 
 
-def ensure_disk(disks: Path, image: Image) -> Path:
+def ensure_disk(disks: Path, image: Image, file_system: FileSystem = "erofs") -> Path:
     """The disk of an image below ``disks``, built unless it is there."""
-    path = disk_path(disks, image)
+    path = disk_path(disks, image, file_system)
     if not path.exists():
-        build_disk([layer.path for layer in image.layers], image.id, path)
+        build_disk([layer.path for layer in image.layers], image.id, path, file_system)
     return path

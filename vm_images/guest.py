@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from runtime.errors import PrerequisiteError
 from runtime.launcher import STATIC_BINARY
@@ -12,6 +13,7 @@ from runtime.plan.encode import encode
 from runtime.plan.steps import Plan
 from vm_images.initramfs import MODULES_PATH, base_archive, plan_archive
 from vm_images.kernel import GuestKernel, ensure_kernel
+from vm_images.minimal_kernel import kept_minimal_kernel
 from vm_images.modules import bus_modules
 
 # earlyprintk comes before quiet on purpose: the kernel takes options in turn, so its banner, by which the host
@@ -20,6 +22,9 @@ from vm_images.modules import bus_modules
 # self-tests are 0.3 s of an emulated start, a second UART port that does not exist costs probes.
 # Mitigations, security modules and IPv6 are left as the distribution has them.
 COMMAND_LINE = "earlyprintk=serial console=ttyS0 quiet panic=-1 cryptomgr.notests 8250.nr_uarts=1"
+
+# The distribution's kernel for virtual machines, or ours, built from its source with vm_images/kernel.config.
+KernelName = Literal["debian", "minimal"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,9 @@ def guest_of(kernel: GuestKernel, launcher: Path = STATIC_BINARY) -> Guest:
     return Guest(kernel, base, tuple(f"/{MODULES_PATH}/{name}" for name in kernel.module_names), digest)
 
 
-def ensure_guest(guest_root: Path) -> Guest:
-    """The guest, its kernel downloaded if there is none below ``guest_root``."""
-    return guest_of(ensure_kernel(guest_root))
+def ensure_guest(guest_root: Path, kernel: KernelName = "debian") -> Guest:
+    """The guest with one of the kernels below ``guest_root``.
+
+    The distribution's is downloaded if there is none; PrerequisiteError when the minimal one has not been built.
+    """
+    return guest_of(kept_minimal_kernel(guest_root) if kernel == "minimal" else ensure_kernel(guest_root))

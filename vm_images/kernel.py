@@ -65,7 +65,8 @@ def parse_package(stanza: str) -> Package:
     )
 
 
-def _show(name: str) -> Package | None:
+def show(name: str) -> Package | None:
+    """What the package lists say of a package, None if nothing. Raises PrerequisiteError without apt."""
     try:
         done = subprocess.run(
             ["apt-cache", "show", "--no-all-versions", name], capture_output=True, text=True, check=False
@@ -81,13 +82,13 @@ def resolve() -> tuple[Package, ...]:
     Raises PrerequisiteError when the package lists have none.
     """
     for meta in META_PACKAGES:
-        pending = list(found.depends) if (found := _show(meta)) else []
+        pending = list(found.depends) if (found := show(meta)) else []
         packages: dict[str, Package] = {}
         while pending:
             name = pending.pop(0)
             if name in packages or not name.startswith(("linux-image-", "linux-modules-")):
                 continue
-            if package := _show(name):
+            if package := show(name):
                 packages[name] = package
                 pending += package.depends
         if packages:
@@ -107,8 +108,11 @@ def _run(command: list[str], folder: Path, what: str, hint: str) -> None:
         raise PrerequisiteError(f"{what}: {error.stderr.strip() or error.stdout.strip()}", hint) from error
 
 
-def _download(packages: tuple[Package, ...], folder: Path) -> Path:
-    """Download and unpack into ``folder``/root, which is returned. Nothing is installed on the host."""
+def download(packages: tuple[Package, ...], folder: Path) -> Path:
+    """Download and unpack into ``folder``/root, which is returned. Nothing is installed on the host.
+
+    Raises PrerequisiteError with apt's or dpkg's own words.
+    """
     names = [f"{package.name}={package.version}" for package in packages]
     # The sandbox user of apt cannot write to a directory of root's, and says so on every call.
     command = ["apt-get", "-o", "APT::Sandbox::User=root", "download", *names]
@@ -144,9 +148,13 @@ def _keep(root: Path, package: Package, target: Path) -> None:
     (target / ("vmlinux" if pvh else "vmlinuz")).write_bytes(elf if pvh else bzimage)
     for name, data in modules.items():
         (target / "modules" / name).write_bytes(data)
-    kernel = GuestKernel(target, release, package.name, package.version, pvh, tuple(modules))
+    describe(GuestKernel(target, release, package.name, package.version, pvh, tuple(modules)))
+
+
+def describe(kernel: GuestKernel) -> None:
+    """Write down in the kernel's folder what it is, for ``read_kernel``."""
     described = {key: value for key, value in asdict(kernel).items() if key != "folder"}
-    (target / _DESCRIPTION).write_text(json.dumps(described, indent=1) + "\n")
+    (kernel.folder / _DESCRIPTION).write_text(json.dumps(described, indent=1) + "\n")
 
 
 def read_kernel(folder: Path) -> GuestKernel:
@@ -156,9 +164,9 @@ def read_kernel(folder: Path) -> GuestKernel:
     return GuestKernel(folder=folder, **described)
 
 
-def _kept(guest_root: Path) -> GuestKernel | None:
-    """The kernel that was kept last, if any."""
-    descriptions = sorted(guest_root.glob(f"kernel-*-{_FORMAT}/{_DESCRIPTION}"), key=lambda path: path.stat().st_mtime)
+def kept_kernel(guest_root: Path, folders: str) -> GuestKernel | None:
+    """The kernel that was kept last in a folder whose name matches the pattern, if any."""
+    descriptions = sorted(guest_root.glob(f"{folders}/{_DESCRIPTION}"), key=lambda path: path.stat().st_mtime)
     return read_kernel(descriptions[-1].parent) if descriptions else None
 
 
@@ -168,7 +176,7 @@ def ensure_kernel(guest_root: Path) -> GuestKernel:
     A kernel that was kept stays until it is removed, so that figures of different days can be compared, and
     the network is needed only once. Raises PrerequisiteError when there is none and it cannot be had.
     """
-    if (kernel := _kept(guest_root)) is not None:
+    if (kernel := kept_kernel(guest_root, f"kernel-*-{_FORMAT}")) is not None:
         return kernel
     packages = resolve()
     digest = hashlib.sha256("\n".join([*(package.sha256 for package in packages), *GUEST_MODULES]).encode())
@@ -176,6 +184,6 @@ def ensure_kernel(guest_root: Path) -> GuestKernel:
     with partial(folder) as target:
         scratch = target / "download"
         scratch.mkdir(parents=True)
-        _keep(_download(packages, scratch), packages[0], target)
+        _keep(download(packages, scratch), packages[0], target)
         shutil.rmtree(scratch)
     return read_kernel(folder)

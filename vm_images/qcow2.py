@@ -33,16 +33,23 @@ def _qemu_img(what: str, *arguments: str) -> str:
     return done.stdout
 
 
-def clone(backing: Path, backing_format: DiskFormat, target: Path, *, relative: bool = False) -> None:
+def clone(
+    backing: Path, backing_format: DiskFormat, target: Path, *, relative: bool = False, size_bytes: int | None = None
+) -> None:
     """Make ``target``, a new disk that holds what ``backing`` holds, at the price of a table.
 
     From then on ``backing`` must not change. It is named by its absolute path, or ``relative`` to the directory of
-    ``target``, so that both can be moved together. Raises TestbedError with QEMU's words.
+    ``target``, so that both can be moved together. A guest that runs from it locks it: then its ``size_bytes`` has to
+    be said, and it is not looked into. Raises TestbedError with QEMU's words.
     """
     name = os.path.relpath(backing, target.parent) if relative else str(backing.absolute())
     with partial(target) as unfinished:  # beside the target, so a relative name means the same
         what = f"clone {backing} as {target}"
-        _qemu_img(what, "create", "-q", "-f", "qcow2", "-b", name, "-F", backing_format, str(unfinished))
+        unseen = ("-u",) if size_bytes is not None else ()
+        size = (str(size_bytes),) if size_bytes is not None else ()
+        _qemu_img(
+            what, "create", "-q", *unseen, "-f", "qcow2", "-b", name, "-F", backing_format, str(unfinished), *size
+        )
 
 
 def _info(disk: Path) -> list[dict[str, Any]]:

@@ -94,12 +94,14 @@ def _task_limit_steps(pids: int | None) -> tuple[Step, ...]:
     )
 
 
-def _root_steps() -> tuple[Step, ...]:
+def _root_steps(file_system: str, writable_disk: bool) -> tuple[Step, ...]:
+    if writable_disk:
+        return (WaitPath(DISK), Mkdir(_ROOT), Mount(DISK, _ROOT, file_system, 0), Chdir(_ROOT), HOLD_ROOT)
     volatile, writable = volatile_steps(_VOLATILE)
     return (
         WaitPath(DISK),
         Mkdir(_LOWER),
-        Mount(DISK, _LOWER, "erofs", MS_RDONLY),
+        Mount(DISK, _LOWER, file_system, MS_RDONLY),
         Mkdir(_VOLATILE),
         *volatile,
         Mkdir(_ROOT),
@@ -115,12 +117,20 @@ def _served_steps(pids: int | None) -> tuple[Step, ...]:
     return forked(*leave, Serve(0))
 
 
-def guest_plan(spec: Spec, modules: Sequence[str], *, served: bool = False) -> Plan:
+def guest_plan(
+    spec: Spec,
+    modules: Sequence[str],
+    *,
+    file_system: str = "erofs",
+    writable_disk: bool = False,
+    served: bool = False,
+) -> Plan:
     """The plan of the guest that runs ``spec`` from a disk with the spec's layers.
 
-    ``modules`` are the files to load, in order, by their paths in the initial RAM disk. A ``served`` guest performs
-    further plans that come through its console (``restored``). Raises UsageError for an empty command or an unknown
-    capability or limit.
+    ``modules`` are the files to load, in order, by their paths in the initial RAM disk. What the workload writes
+    goes to memory, above the disk with its ``file_system``, or onto the disk when it is the guest's own,
+    ``writable_disk``. A ``served`` guest performs further plans that come through its console (``restored``). Raises
+    UsageError for an empty command or an unknown capability or limit.
     """
     return Plan(
         child=(
@@ -128,7 +138,7 @@ def guest_plan(spec: Spec, modules: Sequence[str], *, served: bool = False) -> P
             *device_steps(modules),
             *network_steps(spec.link),
             *_task_limit_steps(spec.resources.pids),
-            *_root_steps(),
+            *_root_steps(file_system, writable_disk),
             *filesystem_steps(),
             sysfs_step(),
             *(_served_steps(spec.resources.pids) if served else ()),

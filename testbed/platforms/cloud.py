@@ -9,10 +9,9 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from runtime import atomic
 from runtime.errors import TestbedError
@@ -20,7 +19,6 @@ from runtime.home import store_root
 from runtime.images.model import Image
 from runtime.launcher import STATIC_BINARY
 from testbed.platforms.cloud_domain import LEAST_MEMORY_BYTES, boot_from_disk, cloud_memory_bytes
-from testbed.platforms.connection import destroy_domain, learn_emulator, start_domain
 from testbed.platforms.domain import Domain, domain_xml
 from testbed.platforms.protocol import Instance
 from testbed.platforms.vm import VmPlatform
@@ -44,22 +42,6 @@ class _Stock:
     def clone_of(self, name: str) -> Path:
         """Where the guest ``name`` has its own clone."""
         return self.clones / f"{name}.qcow2"
-
-
-def _load_storage_driver(connection: Any, kind: str, emulator: Path, absent: Path) -> None:
-    """Make libvirt load its driver for disks on others, by asking for a machine with one that does not exist.
-
-    By itself it does so at the first start of such a machine, holds what it knows of QEMU for outdated from then on,
-    and finds it out again in the middle of the second start.
-    """
-    xml = (
-        f"<domain type='{kind}'><name>{absent.parent.name}</name><memory>65536</memory>"
-        f"<os><type arch='x86_64' machine='q35'>hvm</type></os><devices><emulator>{emulator}</emulator>"
-        f"<disk type='file'><driver name='qemu' type='qcow2'/><source file='{absent}'/><target dev='vda'/></disk>"
-        "</devices></domain>"
-    )
-    with suppress(TestbedError):
-        destroy_domain(start_domain(connection, xml, absent.parent.name))
 
 
 def _tell(text: str) -> None:
@@ -100,10 +82,6 @@ class CloudPlatform(VmPlatform):
             stock = _Stock(disk, clones, STATIC_BINARY.read_bytes())
             clone(disk.path, "raw", stock.fresh)
             super().prepare_images(images)
-            prepared = self._ready()
-            kind = "kvm" if prepared.verdict.accelerator == "kvm" else "qemu"
-            _load_storage_driver(prepared.connection, kind, prepared.emulator, clones / "absent")
-            learn_emulator(prepared.connection, prepared.emulator, kind)
             self._stock = stock
             self._clones = undo.pop_all()
 

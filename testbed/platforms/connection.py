@@ -13,6 +13,7 @@ from typing import Any
 
 from runtime.errors import PrerequisiteError, TestbedError
 from testbed.platforms.account import Account, emulator_account
+from testbed.platforms.libvirt_modules import note_storage_module
 
 # The driver leaves cgroups, security labels and namespaces to us. QEMU runs as an account that has no rights, shut in
 # by its own seccomp filter (no set-user-ID, no new processes, no change of its resources); whose the files are that
@@ -120,6 +121,7 @@ def _opened(folder: Path, cache: Path) -> Iterator[Any]:
         except libvirt.libvirtError as error:
             hint = "install libvirt-daemon-system and libvirt-daemon-driver-qemu"
             raise PrerequisiteError(f"open libvirt's embedded QEMU driver at {root}: {error}", hint) from error
+        note_storage_module()
         try:
             yield connection
         finally:

@@ -11,6 +11,7 @@ from xml.etree.ElementTree import Element, SubElement
 
 from runtime.errors import UsageError
 from runtime.spec import Resources
+from vm_images.page_cache import CacheMode, io_mode
 
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 # The environment variable by which the launcher, in QEMU's place, finds its plan.
@@ -37,8 +38,9 @@ class Domain:
     """What a guest's virtual hardware is.
 
     ``machine`` is libvirt's machine type, ``bus`` that of its devices, ``accelerator`` is ``kvm``, ``tcg`` or
-    ``tcg-single``, ``cpu`` its CPU mode or model; ``mac`` None: no network card. A guest without ``kernel`` boots
-    nothing: QEMU waits for the ``incoming`` state of a saved one.
+    ``tcg-single``, ``cpu`` its CPU mode or model; ``mac`` None: no network card. ``raw`` disks are shared by guests
+    and read-only, ``qcow2`` ones the guest's own; ``cache`` is how QEMU uses the host's page cache for them. A guest
+    without ``kernel`` boots nothing: QEMU waits for the ``incoming`` state of a saved one.
     """
 
     name: str
@@ -58,6 +60,8 @@ class Domain:
     bridge: str
     mac: str | None
     ram: Ram | None = None
+    disk_format: str = "raw"
+    cache: CacheMode = "writeback"
 
     @property
     def incoming(self) -> bool:
@@ -107,18 +111,19 @@ def _child(parent: Element, tag: str, text: str = "", **attributes: str) -> Elem
 
 
 def disk_name(index: int) -> str:
-    """What the guest calls its disk number ``index``, from 0."""
+    """What the guest and libvirt call its disk number ``index``, from 0."""
     return f"vd{chr(ord('a') + index)}"
 
 
 def _add_disks(devices: Element, domain: Domain) -> None:
     for index, path in enumerate(domain.disks):
         disk = _child(devices, "disk", type="file", device="disk")
-        _child(disk, "driver", name="qemu", type="raw")
+        _child(disk, "driver", name="qemu", type=domain.disk_format, cache=domain.cache, io=io_mode(domain.cache))
         _child(disk, "source", file=str(path))
         _child(disk, "target", dev=disk_name(index), bus="virtio")
-        _child(disk, "readonly")
-        _child(disk, "shareable")
+        if domain.disk_format == "raw":
+            _child(disk, "readonly")
+            _child(disk, "shareable")
         _place(disk, domain.bus, 1 + index)
 
 

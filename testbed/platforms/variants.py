@@ -7,6 +7,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
+from runtime.errors import UsageError
+from vm_images.disk import FileSystem
+from vm_images.guest import KernelName
+from vm_images.page_cache import CacheMode
+from vm_images.qcow2 import DiskFormat
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -29,12 +35,17 @@ class Disk:
 
     ``format``: ``raw`` is the image's file system itself, shared by all guests and read-only, with what the guest
     writes on a tmpfs of its own; ``qcow2`` is a copy-on-write overlay of the guest's own above it. ``cache`` is
-    the mode of QEMU's page cache use (``writeback`` is QEMU's default, ``none`` bypasses the host's cache).
+    the mode of QEMU's page cache use (``writeback`` is QEMU's default, ``none`` bypasses the host's cache). Raises
+    UsageError for a writable disk with a file system that cannot be written.
     """
 
-    format: Literal["raw", "qcow2"] = "raw"
-    cache: Literal["none", "writeback", "unsafe"] = "writeback"
-    file_system: Literal["erofs", "ext4"] = "erofs"
+    format: DiskFormat = "raw"
+    cache: CacheMode = "writeback"
+    file_system: FileSystem = "erofs"
+
+    def __post_init__(self) -> None:
+        if self.format == "qcow2" and self.file_system == "erofs":
+            raise UsageError("a guest cannot write to erofs, which a qcow2 disk is for", "choose ext4 for it")
 
 
 @dataclass(frozen=True)
@@ -46,7 +57,8 @@ class Variant:
     devices are. ``boot``: ``direct`` loads our
     kernel and initial RAM disk, ``cloud`` a stock distribution from its disk. ``inside``: what runs a service in
     the guest, a plain ``process`` or ``containers`` of our own runtime. ``start``: ``cold``, or ``restored`` from
-    the saved state of a guest that has booted before. ``uri`` is libvirt's connection.
+    the saved state of a guest that has booted before. ``uri`` is libvirt's connection. ``kernel`` is the
+    distribution's or our minimal one.
     """
 
     name: str
@@ -60,6 +72,7 @@ class Variant:
     memory: Memory = Memory()
     disk: Disk = Disk()
     uri: str = "qemu:///embed"
+    kernel: KernelName = "debian"
 
 
 def by_name(variants: Iterable[Variant]) -> Mapping[str, Variant]:
@@ -83,5 +96,7 @@ VARIANTS = by_name(
         Variant("vm-micro", machine="microvm", bus="mmio"),
         Variant("vm-pod", guest_per="application"),
         Variant("vm-cloud", boot="cloud"),
+        Variant("vm-disk", disk=Disk("qcow2", file_system="ext4")),
+        Variant("vm-minimal", kernel="minimal"),
     )
 )

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,13 @@ from runtime.plan.guest import guest_plan
 from runtime.plan.pod import pod_plan
 from runtime.plan.steps import Plan
 from runtime.spec import Resources
+from testbed.platforms import snapshots
 from testbed.platforms.accelerator import AUTO, CANDIDATES, Verdict, verdict
 from testbed.platforms.account import Account, emulator_account, require_reach
 from testbed.platforms.clock import clock_options
 from testbed.platforms.connection import destroy_domain, embedded, learn_emulator, start_domain
 from testbed.platforms.console import Console
+from testbed.platforms.disks import Disks
 from testbed.platforms.domain import (
     Domain,
     disk_name,
@@ -47,7 +49,6 @@ from testbed.platforms.protocol import Instance, Started
 from testbed.platforms.reader import ConsoleReader, adopting
 from testbed.platforms.variants import VARIANTS, Variant
 from testbed.scenario import Scenario
-from vm_images.disk import ensure_disk
 from vm_images.guest import COMMAND_LINE, Guest, ensure_guest
 
 _END_TIMEOUT_S = 5.0
@@ -57,12 +58,14 @@ _BEFORE_CREATED = ("defined", "spawned")
 
 @dataclass(frozen=True)
 class Running:
-    """A started guest: its libvirt domain, console and files, and the phases that the host itself saw."""
+    """A started guest: its libvirt domain, console, files, ``paths`` of disks, and when it was asked for and made."""
 
     domain: Any
     console: Console
     cgroup: Cgroup
     folder: Path
+    disks: Disks
+    paths: tuple[Path, ...]
     requested_ns: int
     created_ns: int
 
@@ -70,6 +73,8 @@ class Running:
         """End QEMU and remove cgroup and files; each of these is tried, whatever becomes of the one before."""
         with ExitStack() as undo:  # runs in reverse
             undo.callback(shutil.rmtree, self.folder, ignore_errors=True)
+            for path in self.paths:
+                undo.callback(self.disks.take_back, path)
             undo.callback(self.cgroup.remove)
             undo.callback(self.console.wait_for_end, _END_TIMEOUT_S)
             undo.callback(destroy_domain, self.domain)
@@ -78,10 +83,10 @@ class Running:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """What all starts share. ``disks`` are by the paths of the layers that they hold."""
+    """What all starts share."""
 
     guest: Guest
-    disks: Mapping[tuple[str, ...], Path]
+    disks: Disks
     verdict: Verdict
     qemu: Path
     emulator: Path
@@ -93,6 +98,11 @@ class _Prepared:
 def _resources(instance: Instance) -> Resources:
     """What the instance's machine has to have."""
     return total_resources([spec.resources for spec in instance.specs.values()])
+
+
+def _images(instance: Instance) -> tuple[tuple[str, ...], ...]:
+    """The layers of each image that the instance's services run, in their order: services of one image share a disk."""
+    return tuple(dict.fromkeys(spec.layers for spec in instance.specs.values()))
 
 
 def _started(seen: Mapping[str, int], before: Mapping[str, int]) -> Started:
@@ -172,7 +182,7 @@ class VmPlatform:
             "command_line": self._command_line(),
             "direct_boot": "PVH" if kernel.pvh else "bzImage",
             "machine": self._variant.machine,
-            "root": "overlay on tmpfs, over erofs",
+            **prepared.disks.facts(),
             "qemu": qemu_version(prepared.qemu),
             "libvirt": _version(prepared.connection.getLibVersion()),
         }
@@ -190,14 +200,14 @@ class VmPlatform:
         require(hierarchies())
         qemu = find_qemu()
         root = store_root() / "guest"
-        guest = ensure_guest(root)
-        disks = {
-            tuple(str(layer.path) for layer in image.layers): ensure_disk(root / "disks", image) for image in images
-        }
-        found = verdict(root, qemu, guest, self._wanted)
+        guest = ensure_guest(root, self._variant.kernel)
         account = emulator_account()
-        require_reach(account, guest.kernel.image, *disks.values())
         with ExitStack() as undo:
+            disks = Disks(root, self._variant.disk, f"{self._run_id}-{self.name}")
+            undo.callback(disks.close)
+            disks.prepare(images)
+            require_reach(account, guest.kernel.image, *disks.paths())
+            found = verdict(root, qemu, guest, self._wanted)
             self._scratch.mkdir(parents=True)
             undo.callback(shutil.rmtree, self._scratch, ignore_errors=True)
             emulator = ensure_emulator(root, qemu)
@@ -222,6 +232,10 @@ class VmPlatform:
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
             folder.mkdir()
             given = [domain.emulator_plan, domain.console_socket]
+            for disk in domain.disks:
+                undo.callback(prepared.disks.take_back, disk)
+            if prepared.disks.own:
+                given += domain.disks
             if not domain.incoming:
                 given += self._write_boot_files(instance, domain)
             admission = folder / "admission"
@@ -239,7 +253,7 @@ class VmPlatform:
             with adopting():
                 started = start_domain(prepared.connection, self._xml(domain), instance.name, paused=domain.incoming)
             created_ns = time.monotonic_ns()
-            running = Running(started, console, cgroup, folder, requested_ns, created_ns)
+            running = Running(started, console, cgroup, folder, prepared.disks, domain.disks, requested_ns, created_ns)
             undo.push(lambda *_: running.end())
             self._go_on(instance, running)
             self._running[instance.name] = running
@@ -257,7 +271,7 @@ class VmPlatform:
         """What is to be done once QEMU exists; its guest runs already, unless it waits for a saved one's state."""
 
     def _domain(self, instance: Instance, folder: Path) -> Domain:
-        prepared, resources = self._ready(), _resources(instance)
+        prepared, resources, disk = self._ready(), _resources(instance), self._variant.disk
         link = next(iter(instance.specs.values())).link
         return Domain(
             name=instance.name,
@@ -272,7 +286,9 @@ class VmPlatform:
             kernel=prepared.guest.kernel.image,
             initrd=folder / "initrd",
             command_line=self._command_line(),
-            disks=self._disks(instance),
+            disks=tuple(prepared.disks.give(layers, instance.name) for layers in _images(instance)),
+            disk_format=disk.format,
+            cache=disk.cache,
             console_socket=folder / "console",
             bridge=self._bridge,
             mac=link.mac if link else None,
@@ -285,24 +301,15 @@ class VmPlatform:
         accelerator = self._ready().verdict.accelerator
         return ("-accel", CANDIDATES[accelerator]) if accelerator == "tcg-single" else ()
 
-    def _disks(self, instance: Instance) -> tuple[Path, ...]:
-        """The disks of the instance's services in their order; services of one image share theirs."""
-        disks = self._ready().disks
-        if any(spec.layers not in disks for spec in instance.specs.values()):
-            raise UsageError(f"start virtual machine {instance.name}: its image was not prepared")
-        return tuple(dict.fromkeys(disks[spec.layers] for spec in instance.specs.values()))
-
     def _guest_plan(self, instance: Instance) -> Plan:
         prepared = self._ready()
+        modules = prepared.guest.modules(self._variant.bus)
         if not self.shared:
-            return guest_plan(instance.spec, prepared.guest.modules(self._variant.bus))
-        disks = self._disks(instance)
-        names = {
-            service: f"/dev/{disk_name(disks.index(prepared.disks[spec.layers]))}"
-            for service, spec in instance.specs.items()
-        }
-        link = next(iter(instance.specs.values())).link
-        return pod_plan(instance.specs, names, link, prepared.guest.modules(self._variant.bus))
+            disk, own = self._variant.disk, prepared.disks.own
+            return guest_plan(instance.spec, modules, file_system=disk.file_system, writable_disk=own)
+        disks = {layers: f"/dev/{disk_name(index)}" for index, layers in enumerate(_images(instance))}
+        names = {service: disks[spec.layers] for service, spec in instance.specs.items()}
+        return pod_plan(instance.specs, names, next(iter(instance.specs.values())).link, modules)
 
     def started(self, instance: Instance, timeout_s: float) -> Started:
         """The phases, once the console shows the workload's execve. Raises WorkloadError when it never does."""
@@ -338,6 +345,27 @@ class VmPlatform:
         running = self._running.pop(instance.name, None)
         if running is not None:
             running.end()
+
+    def take_snapshot(self, instance: Instance, name: str) -> None:
+        """Remember a running guest's memory and disk, which must be its own; see ``snapshots``."""
+        snapshots.take_snapshot(self._running[instance.name].domain, name)
+
+    def revert(self, instance: Instance, name: str) -> None:
+        """Put a running guest back to what ``name`` remembers."""
+        snapshots.revert(self._running[instance.name].domain, name)
+
+    def clone(self, source: Instance, instance: Instance) -> None:
+        """Start ``instance`` from what the disk of the running guest ``source`` holds now."""
+        prepared, running = self._ready(), self._running[source.name]
+        disks = prepared.disks
+        if not disks.own:
+            hint = "only a guest with a qcow2 disk of its own can be cloned"
+            raise UsageError(f"clone the disk of {source.name}: it is shared and holds nothing of its own", hint)
+        continued, target = disks.new_path(source.name), disks.new_path(instance.name)
+        snapshots.clone_disk(running.domain, running.paths[0], continued, target, prepared.account)
+        self._running[source.name] = replace(running, paths=(continued,))
+        disks.reserve(instance.name, target)
+        self.start(instance)
 
     def cgroup(self, instance: Instance) -> Cgroup:
         return Cgroup(cgroup_name(self._run_id, instance.name))

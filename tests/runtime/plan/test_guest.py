@@ -86,6 +86,22 @@ def test_the_disk_is_read_only_below_a_volatile_overlay() -> None:
     assert mounts["overlay"].data.startswith("lowerdir=lower,upperdir=/volatile/")
 
 
+def test_a_disk_of_its_own_is_the_root() -> None:
+    plan = guest_plan(spec(), MODULES, file_system="ext4", writable_disk=True)
+    (root,) = (step for step in of_type(plan, s.Mount) if step.source == "/dev/vda")
+    assert (root.fstype, root.flags & MS_RDONLY) == ("ext4", 0)
+    assert not any(step.fstype == "overlay" for step in of_type(plan, s.Mount))
+    shared = from_the_host_name_on(guest_plan(spec(), MODULES))
+    assert from_the_host_name_on(plan) == shared, "from there on nothing differs"
+
+
+def test_the_shared_disk_has_the_file_system_that_is_named() -> None:
+    mounts = [step for step in of_type(guest_plan(spec(), MODULES, file_system="ext4"), s.Mount)]
+    (disk,) = (step for step in mounts if step.source == "/dev/vda")
+    assert (disk.fstype, disk.flags & MS_RDONLY) == ("ext4", MS_RDONLY)
+    assert any(step.fstype == "overlay" for step in mounts)
+
+
 def test_the_root_is_moved_and_entered() -> None:
     plan = guest_plan(spec(), MODULES)
     moves = [step for step in of_type(plan, s.Mount) if step.flags == MS_MOVE]

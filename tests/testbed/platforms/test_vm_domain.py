@@ -52,6 +52,16 @@ def test_the_disk_is_shared_and_read_only() -> None:
     assert disk.find("shareable") is not None
 
 
+def test_a_disk_of_its_own_is_written_in_the_cache_mode_that_is_named() -> None:
+    own = replace(domain(), disks=(Path("/store/1-a0.qcow2"),), disk_format="qcow2", cache="none")
+    disk = ElementTree.fromstring(domain_xml(own)).find("devices/disk")
+    assert disk is not None
+    driver = disk.find("driver")
+    assert driver is not None
+    assert driver.attrib == {"name": "qemu", "type": "qcow2", "cache": "none", "io": "native"}
+    assert (disk.find("readonly"), disk.find("shareable")) == (None, None)
+
+
 def test_without_a_link_there_is_no_network_card() -> None:
     assert ElementTree.fromstring(domain_xml(domain(mac=None))).find("devices/interface") is None
 

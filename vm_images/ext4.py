@@ -1,0 +1,125 @@
+"""An ext4 file system of a directory tree, made without mounting anything: the same bits for the same tree.
+
+mke2fs lays the files out in the order of their names. It would take over when they were last read and changed
+here, cut modification times to seconds and leave the root directory its own, so debugfs puts these right.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.atomic import scratch
+from runtime.errors import PrerequisiteError
+
+# Named one by one, so that /etc/mke2fs.conf decides nothing. With a journal: a disk that is copied while its guest
+# runs must be consistent once that has been replayed.
+_FEATURES = (
+    "none,has_journal,ext_attr,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,huge_file,dir_nlink,"
+    "extra_isize,metadata_csum"
+)
+_BLOCK_BYTES = 4096
+_INODE_BYTES = 256
+_JOURNAL_BYTES = 16 << 20
+# What a guest may write on its clone of the disk: as much again, and this.
+_ROOM_BYTES = 1 << 30
+_SPARE_INODES = 65536
+_LOST_AND_FOUND = "lost+found"
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A name below the root of the file system, which is ``/``, and its source's attributes."""
+
+    path: str
+    status: os.stat_result
+
+
+def _entries(tree: Path) -> Iterator[_Entry]:
+    yield _Entry("/", tree.lstat())
+    for folder, directories, files in os.walk(tree):
+        directories.sort()
+        below = Path(folder).relative_to(tree)
+        for name in sorted([*directories, *files]):
+            yield _Entry(f"/{below / name}", Path(folder, name).lstat())
+
+
+def extra_time(time_ns: int) -> int:
+    """The upper half of a time stamp: nanoseconds above two bits that extend the seconds of the lower half.
+
+    Source: Documentation/filesystems/ext4/inodes.rst, "Inode Timestamps".
+    """
+    seconds, nanoseconds = divmod(time_ns, 10**9)
+    signed = (seconds + (1 << 31)) % (1 << 32) - (1 << 31)
+    return nanoseconds << 2 | (seconds - signed) >> 32 & 3
+
+
+def _quoted(path: str) -> str:
+    doubled = path.replace('"', '""')
+    return f'"{doubled}"'
+
+
+def correction(entries: Sequence[_Entry], epoch_s: int) -> str:
+    """The commands for debugfs: each file was last read and changed when it was modified, down to the nanosecond.
+
+    The root gets its permissions too, and ``lost+found``, which the layers do not have, goes: fsck makes it when
+    there is something to keep in it.
+    """
+    commands = [f"set_inode_field / mode 0{entries[0].status.st_mode:o}"]
+    if all(entry.path != f"/{_LOST_AND_FOUND}" for entry in entries):
+        commands.append(f"rmdir {_LOST_AND_FOUND}")
+    for entry in entries:
+        name, time_ns = _quoted(entry.path), entry.status.st_mtime_ns
+        for field in ("atime", "ctime", "mtime"):
+            commands.append(f"set_inode_field {name} {field} @{time_ns // 10**9 % (1 << 32)}")
+            commands.append(f"set_inode_field {name} {field}_extra {extra_time(time_ns)}")
+        commands.append(f"set_inode_field {name} crtime @{epoch_s}")
+    return "\n".join(commands) + "\n"
+
+
+def size_bytes(entries: Sequence[_Entry]) -> int:
+    """How large the file system is to be: twice what the files take, and room for a guest's own."""
+    blocks = sum(-(-entry.status.st_size // _BLOCK_BYTES) + 1 for entry in entries)
+    inodes_bytes = (len(entries) + _SPARE_INODES) * _INODE_BYTES
+    return 2 * blocks * _BLOCK_BYTES + inodes_bytes + _JOURNAL_BYTES + _ROOM_BYTES
+
+
+def _run(command: list[str], environment: dict[str, str], target: Path) -> str:
+    try:
+        done = subprocess.run(
+            command, env={**os.environ, **environment}, check=True, capture_output=True, text=True, errors="replace"
+        )
+    except FileNotFoundError as error:
+        raise PrerequisiteError(f"build disk {target}: {error}", "install e2fsprogs") from error
+    except subprocess.CalledProcessError as error:
+        said = (error.stderr + error.stdout).strip()
+        raise PrerequisiteError(f"build disk {target}: {command[0]}: {said}", "check the free space") from error
+    return done.stderr
+
+
+def make_ext4(target: Path, tree: Path, volume: uuid.UUID, epoch_s: int) -> None:
+    """Make the directory ``tree`` the ext4 file system ``target``, a new file, with room for more files.
+
+    ``epoch_s``, in seconds since 1970, is when it was made. Raises PrerequisiteError without e2fsprogs or space.
+    """
+    entries = list(_entries(tree))
+    root = entries[0].status
+    options = f"hash_seed={volume},lazy_itable_init=0,lazy_journal_init=0,root_owner={root.st_uid}:{root.st_gid}"
+    command = [
+        *("mke2fs", "-q", "-t", "ext4", "-O", _FEATURES, "-b", str(_BLOCK_BYTES), "-I", str(_INODE_BYTES)),
+        *("-m", "0", "-N", str(len(entries) + _SPARE_INODES), "-J", f"size={_JOURNAL_BYTES >> 20}"),
+        *("-U", str(volume), "-E", options, "-d", str(tree), str(target), f"{size_bytes(entries) >> 10}k"),
+    ]
+    # By the first its libraries tell the time, by the second, which is newer, the tools of later releases.
+    environment = {"E2FSPROGS_FAKE_TIME": str(epoch_s), "SOURCE_DATE_EPOCH": str(epoch_s), "LC_ALL": "C"}
+    _run(command, environment, target)
+    with scratch(target.with_suffix(".debugfs")) as commands:
+        commands.write_text(correction(entries, epoch_s), errors="surrogateescape")
+        # It goes on after a command that failed and ends well: the words on stderr, after its own name, tell.
+        said = _run(["debugfs", "-w", "-f", str(commands), str(target)], environment, target)
+    if complaints := said.splitlines()[1:]:
+        raise PrerequisiteError(f"build disk {target}: debugfs: {complaints[0]}", "report this version of e2fsprogs")
