@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runtime.errors import PrerequisiteError
 from runtime.launcher import STATIC_BINARY
 from runtime.plan.encode import encode
 from runtime.plan.steps import Plan
-from vm_images.initramfs import MODULES_PATH, base_archive, plan_archive
+from vm_images.initramfs import MODULES_PATH, base_archive, modules_archive, plan_archive
 from vm_images.kernel import GuestKernel, ensure_kernel
 
 # earlyprintk comes before quiet on purpose: the kernel takes options in turn, so its banner, by which the host
@@ -34,6 +35,22 @@ class Guest:
         """The initial RAM disk of one guest: the shared archive, then the one with its plan."""
         return self.base + plan_archive(encode(plan))
 
+    def with_modules(self, modules: Sequence[Path]) -> Guest:
+        """The guest with further modules, loaded after those that it has."""
+        if not modules:
+            return self
+        base = self.base + modules_archive({path.name: path.read_bytes() for path in modules})
+        paths = (*self.module_paths, *_paths(path.name for path in modules))
+        return replace(self, base=base, module_paths=paths, digest=_digest(self.kernel, base))
+
+
+def _paths(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(f"/{MODULES_PATH}/{name}" for name in names)
+
+
+def _digest(kernel: GuestKernel, base: bytes) -> str:
+    return hashlib.sha256(kernel.folder.name.encode() + COMMAND_LINE.encode() + base).hexdigest()
+
 
 def guest_of(kernel: GuestKernel, launcher: Path = STATIC_BINARY) -> Guest:
     """The guest for a kernel, with ``launcher``, a static binary, as PID 1. PrerequisiteError if it is missing."""
@@ -43,8 +60,7 @@ def guest_of(kernel: GuestKernel, launcher: Path = STATIC_BINARY) -> Guest:
         hint = "run `python -m runtime.launcher.build`"
         raise PrerequisiteError(f"read the launcher {launcher}: {error.strerror}", hint) from error
     base = base_archive(init, {path.name: path.read_bytes() for path in kernel.modules})
-    digest = hashlib.sha256(kernel.folder.name.encode() + COMMAND_LINE.encode() + base).hexdigest()
-    return Guest(kernel, base, tuple(f"/{MODULES_PATH}/{name}" for name in kernel.module_names), digest)
+    return Guest(kernel, base, _paths(kernel.module_names), _digest(kernel, base))
 
 
 def ensure_guest(guest_root: Path) -> Guest:

@@ -57,6 +57,7 @@ enum operation {
   OP_HOLD_TREE,
   OP_NEW_USER_NAMESPACE,
   OP_FORK,
+  OP_ANSWER,
   OP_END
 };
 

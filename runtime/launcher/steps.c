@@ -179,6 +179,7 @@ static int perform_one(const struct plan *plan, const struct step *s) {
   case OP_AWAIT_START: return await_start();
   case OP_TERMINAL: return terminal(s);
   case OP_LOOK_UP: return look_up(s);
+  case OP_ANSWER: return answer(s);
   case OP_EXEC: return execute(plan, s);
   default: return perform_process(s);
   }

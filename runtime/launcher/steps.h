@@ -68,6 +68,9 @@ int new_user_namespace(const struct step *s);
 enum { FORK_FAILED = -4096 };
 int fork_steps(const struct plan *plan, size_t *offset, uint32_t index, const struct step *s, struct failure *failure);
 
+/* answer.c */
+int answer(const struct step *s);
+
 /* network.c */
 int netlink_socket(const struct step *s);
 int netlink_request(const struct step *s);

@@ -24,6 +24,7 @@ from runtime.plan.constants import CLONE_NEWCGROUP, MS_MOVE, MS_NODEV, MS_NOEXEC
 from runtime.plan.process import exec_step, process_steps
 from runtime.plan.root import HOLD_ROOT, filesystem_steps, identity_steps, protection_steps
 from runtime.plan.steps import (
+    Answer,
     Chdir,
     Chroot,
     CloseOnExec,
@@ -39,6 +40,7 @@ from runtime.plan.steps import (
     Unshare,
     WaitPath,
     Write,
+    forked,
 )
 from runtime.spec import Link, Resources, Spec
 from runtime.unionfs.overlay import mount_steps, volatile_steps
@@ -47,10 +49,14 @@ from runtime.unionfs.overlay import mount_steps, volatile_steps
 # before the workload's execve.
 FIRST_USERSPACE = "testbed: first userspace"
 EXECUTING = "testbed: exec"
+# Where the guest keeps account of its memory, and the line that ends what it tells of it.
+MEMORY = "/proc/meminfo"
+MEMORY_TOLD = "testbed: memory told"
 
 DISK = "/dev/vda"
 _LOWER, _VOLATILE, _ROOT, _CGROUP = "/lower", "/volatile", "/merged", "/cgroup"
 _SOCKET = 110
+_CONSOLE = 0  # the kernel opens it for PID 1
 # The guest's only network card; index 1 is the loopback interface.
 _INTERFACE_INDEX = 2
 
@@ -74,6 +80,14 @@ def _network_steps(link: Link | None) -> tuple[Step, ...]:
             route = network.add_default_route(link.gateway)
             steps.append(Netlink(_SOCKET, route, f"default route by {link.gateway}"))
     return tuple(steps)
+
+
+def _memory_steps() -> tuple[Step, ...]:
+    """A process beside the workload, outside its root and its task limit, which tells what the memory holds."""
+    return (
+        Mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC),
+        *forked(Answer(MEMORY, _CONSOLE, MEMORY_TOLD)),
+    )
 
 
 def _task_limit_steps(pids: int | None) -> tuple[Step, ...]:
@@ -116,6 +130,7 @@ def guest_plan(spec: Spec, modules: Sequence[str]) -> Plan:
             Message(FIRST_USERSPACE),
             *_device_steps(modules),
             *_network_steps(spec.link),
+            *_memory_steps(),
             *_task_limit_steps(spec.resources.pids),
             *_root_steps(),
             *filesystem_steps(),

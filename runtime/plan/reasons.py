@@ -37,6 +37,7 @@ _SECCOMP = "The system calls that it never needs are taken away: fewer doors int
 _SYNC = "A point of the container's life at which others act: maps of ids, hooks, the word to start."
 _HIDDEN = "While it is being made, no process inside may look at it: it still holds what is the host's."
 _BESIDE = "A process beside the plan's own, from here to the end of its steps."
+_TELL = "Nobody outside can see what a guest's memory holds: it tells whoever asks on its console."
 _PHASE = "Tell whoever times the start how far it has come."
 
 
@@ -75,6 +76,7 @@ def _of_type() -> dict[type[s.Step], str]:
         s.LoadModule: _GUEST,
         s.WaitPath: _GUEST,
         s.Message: _PHASE,
+        s.Answer: _TELL,
         s.Bind: _ROOT,
         s.HoldTree: _ROOT,
         s.NewUserNamespace: _ROOT,

@@ -117,6 +117,7 @@ class ConsoleReader:
         self._close_file(self._selector.get_key(listener))
         path.unlink(missing_ok=True)
         self._consoles[connection] = console
+        console.send = connection.sendall
         self._register(connection, lambda: self._read(connection))
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
         pid = _PEER_CREDENTIALS.unpack(credentials)[0]

@@ -13,14 +13,19 @@ class Memory:
     """How the host manages a guest's RAM. All off: what the guest has once touched stays its own.
 
     ``balloon``: the host can ask the guest to give pages back. ``free_page_reporting``: the guest tells by itself
-    which pages are free (needs the balloon device). ``ksm``: the host merges equal pages. ``hugepages``: the RAM is
-    backed by the host's reserved huge pages.
+    which pages are free, through the balloon device. ``ksm``: the host merges equal pages while such a guest runs.
+    ``hugepages``: the RAM is made of huge pages, which are the guest's from its start on.
     """
 
     balloon: bool = False
     free_page_reporting: bool = False
     ksm: bool = False
     hugepages: bool = False
+
+    @property
+    def has_balloon(self) -> bool:
+        """Whether the machine has the balloon device; free pages are reported through it."""
+        return self.balloon or self.free_page_reporting
 
 
 @dataclass(frozen=True)
@@ -70,4 +75,12 @@ def by_name(variants: Iterable[Variant]) -> Mapping[str, Variant]:
     return MappingProxyType(found)
 
 
-VARIANTS = by_name((Variant("vm"),))
+VARIANTS = by_name(
+    (
+        Variant("vm"),
+        Variant("vm-balloon", memory=Memory(balloon=True)),
+        Variant("vm-reporting", memory=Memory(free_page_reporting=True)),
+        Variant("vm-ksm", memory=Memory(ksm=True)),
+        Variant("vm-hugepages", memory=Memory(hugepages=True)),
+    )
+)

@@ -18,6 +18,8 @@ from runtime.images.model import Image
 from runtime.lease import cgroup_name
 from runtime.plan.encode import encode
 from runtime.plan.guest import guest_plan
+from testbed import breakdown
+from testbed.platforms import memory
 from testbed.platforms.accelerator import Verdict, verdict
 from testbed.platforms.connection import destroy_domain, embedded, learn_emulator, start_domain
 from testbed.platforms.console import Console
@@ -31,6 +33,9 @@ from vm_images.disk import ensure_disk
 from vm_images.guest import COMMAND_LINE, Guest, ensure_guest
 
 _END_TIMEOUT_S = 5.0
+# A guest that is busy, on a host that is, may need a moment to tell of its memory or to give it back.
+_TELL_TIMEOUT_S = 5.0
+_RECLAIM_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class _Running:
     console: Console
     cgroup: Cgroup
     folder: Path
+    ram_bytes: int
     requested_ns: int
     created_ns: int
 
@@ -84,6 +90,7 @@ class VmPlatform:
 
     def __init__(self, scratch: Path, bridge: str, run_id: str, variant: Variant = VARIANTS["vm"]) -> None:
         self._variant = variant
+        self._lease = scratch
         self._driver = scratch / "libvirt"
         self._scratch = scratch / variant.name
         self._bridge = bridge
@@ -91,6 +98,7 @@ class VmPlatform:
         self._undo = ExitStack()
         self._prepared: _Prepared | None = None
         self._running: dict[str, _Running] = {}
+        self._while_running = ExitStack()
         self._started = 0
 
     def _ready(self) -> _Prepared:
@@ -125,6 +133,7 @@ class VmPlatform:
             "command_line": COMMAND_LINE,
             "direct_boot": "PVH" if kernel.pvh else "bzImage",
             "machine": self._variant.machine,
+            "memory": memory.described(self._variant.memory),
             "root": "overlay on tmpfs, over erofs",
             "qemu": qemu_version(prepared.qemu),
             "libvirt": _version(prepared.connection.getLibVersion()),
@@ -133,7 +142,8 @@ class VmPlatform:
     def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
         """Kernel, disks, the accelerator's probe, and libvirt with its knowledge of QEMU."""
         for service in scenario.services:
-            guest_memory_bytes(service.resources, service.name)
+            ram_bytes = guest_memory_bytes(service.resources, service.name)
+            memory.require_whole_pages(self._variant.memory, ram_bytes, service.name)
         self.prepare_images(images.values())
 
     def prepare_images(self, images: Iterable[Image]) -> None:
@@ -149,12 +159,15 @@ class VmPlatform:
         with ExitStack() as undo:
             self._scratch.mkdir(parents=True)
             undo.callback(shutil.rmtree, self._scratch, ignore_errors=True)
+            undo.enter_context(memory.while_prepared(self._variant.memory, self._lease))
             emulator = ensure_emulator(root, qemu)
             connection = undo.enter_context(embedded(self._driver, emulator.parent / "cache"))
             # Else it would be part of the first timed start.
             learn_emulator(connection, emulator, "kvm" if found.accelerator == "kvm" else "qemu")
             reader = ConsoleReader()
             undo.callback(reader.close)
+            if self._variant.memory.has_balloon:
+                guest = guest.with_modules(guest.kernel.balloon_modules)
             self._prepared = _Prepared(guest, disks, found, qemu, emulator, connection, reader)
             self._undo = undo.pop_all()
 
@@ -168,6 +181,9 @@ class VmPlatform:
         folder = self._scratch / str(self._started)
         domain = self._domain(instance, folder)
         with ExitStack() as undo:
+            if not self._running:
+                undo.callback(self._while_running.close)
+                self._while_running.enter_context(memory.while_running(self._variant.memory, self._lease))
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
             folder.mkdir()
             domain.initrd.write_bytes(prepared.guest.initrd(guest_plan(instance.spec, prepared.guest.module_paths)))
@@ -181,7 +197,9 @@ class VmPlatform:
             with adopting():
                 started = start_domain(prepared.connection, domain_xml(domain), instance.name)
             created_ns = time.monotonic_ns()
-            self._running[instance.name] = _Running(started, console, cgroup, folder, requested_ns, created_ns)
+            self._running[instance.name] = _Running(
+                started, console, cgroup, folder, domain.memory_bytes, requested_ns, created_ns
+            )
             undo.pop_all()
 
     def _domain(self, instance: Instance, folder: Path) -> Domain:
@@ -204,6 +222,7 @@ class VmPlatform:
             console_socket=folder / "console",
             bridge=self._bridge,
             mac=spec.link.mac if spec.link else None,
+            memory=self._variant.memory,
         )
 
     def started(self, instance: Instance, timeout_s: float) -> Started:
@@ -235,15 +254,44 @@ class VmPlatform:
     def stop(self, instance: Instance) -> None:
         running = self._running.pop(instance.name, None)
         if running is not None:
-            running.end()
+            with ExitStack() as undo:
+                if not self._running:
+                    undo.callback(self._while_running.close)
+                undo.callback(running.end)
 
     def cgroup(self, instance: Instance) -> Cgroup:
         return Cgroup(cgroup_name(self._run_id, instance.name))
+
+    def _told(self, running: _Running) -> str | None:
+        return running.console.ask_memory(_TELL_TIMEOUT_S)
+
+    def reclaim(self, instance: Instance) -> None:
+        """Have the balloon take what the guest says is available, but for a reserve. WorkloadError when it does not."""
+        running = self._running[instance.name]
+        if not self._variant.memory.balloon or (told := self._told(running)) is None:
+            return
+        spare_bytes = breakdown.available_bytes(told) - memory.KEEP_BYTES
+        if spare_bytes > 0:
+            taken_bytes = memory.ballooned_bytes(running.domain, running.ram_bytes)
+            memory.inflate(running.domain, running.ram_bytes - taken_bytes - spare_bytes, _RECLAIM_TIMEOUT_S)
+
+    def memory_parts(self, instance: Instance) -> Mapping[str, int]:
+        running = self._running[instance.name]
+        told = self._told(running)
+        has_balloon = self._variant.memory.has_balloon
+        return breakdown.virtual_parts(
+            breakdown.read_mappings(running.cgroup.pids()),
+            breakdown.read_charge(running.cgroup),
+            running.ram_bytes,
+            breakdown.parse_guest(told) if told else None,
+            memory.ballooned_bytes(running.domain, running.ram_bytes) if has_balloon else 0,
+        )
 
     def close(self) -> None:
         """End what still runs, then libvirt and the consoles' reader; remove the run's files."""
         with ExitStack() as undo:
             undo.callback(self._undo.close)
+            undo.callback(self._while_running.close)
             while self._running:
                 undo.callback(self._running.popitem()[1].end)
             self._prepared = None

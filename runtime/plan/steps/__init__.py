@@ -60,11 +60,12 @@ from runtime.plan.steps.process import (
     Unshare,
     forked,
 )
-from runtime.plan.steps.talk import AwaitStart, Message, Netlink, NetlinkSocket, Sync, Terminal
+from runtime.plan.steps.talk import Answer, AwaitStart, Message, Netlink, NetlinkSocket, Sync, Terminal
 
 __all__ = [
     "Affinity",
     "Ambient",
+    "Answer",
     "AwaitStart",
     "Bind",
     "BoundingSet",
