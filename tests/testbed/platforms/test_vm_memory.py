@@ -1,0 +1,194 @@
+"""Where real guests' memory goes, and what balloon, free page reporting, KSM and huge pages do about it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from runtime.errors import PrerequisiteError
+from runtime.home import store_root
+from runtime.images.model import Image, ImageConfig, Layer
+from runtime.spec import Process, Resources, Spec
+from testbed import ksm
+from testbed.breakdown import EMULATOR_PARTS, GUEST_PARTS, available_bytes
+from testbed.lab import BRIDGE, Lab
+from testbed.platforms.emulator import ensure_emulator, find_qemu
+from testbed.platforms.memory import KEEP_BYTES, OVERCOMMIT
+from testbed.platforms.protocol import Instance
+from testbed.platforms.variants import VARIANTS
+from testbed.platforms.vm import VmPlatform
+from vm_images.kernel import ensure_kernel
+
+pytestmark = [pytest.mark.root, pytest.mark.vm]
+
+MIB = 1 << 20
+RAM = 128 * MIB
+TIMEOUT_S = 60.0
+# Holds 24 MiB, then gives 8 of them back to the guest's kernel, and stays.
+HOLD = """
+busybox dd if=/dev/zero of=/tmp/kept bs=1M count=16 2>/dev/null
+busybox dd if=/dev/zero of=/tmp/freed bs=1M count=24 2>/dev/null; busybox rm /tmp/freed
+echo holding; exec sleep 600
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A store of the tests' own, on the file system of their layers, that shares the real one's kernel."""
+    guest = store_root() / "guest"
+    try:
+        ensure_kernel(guest)
+        ensure_emulator(guest, find_qemu())
+    except PrerequisiteError as error:
+        pytest.skip(f"no guest kernel: {error}")
+    home = tmp_path_factory.mktemp("home")
+    (home / "guest").mkdir()
+    for kept in [*guest.glob("kernel-*"), *guest.glob("emulator-*")]:
+        (home / "guest" / kept.name).symlink_to(kept)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TESTBED_HOME", str(home))
+        yield home
+
+
+@pytest.fixture
+def make_vm(
+    home: Path, run_name: str, cgroup_parent: str, busybox_layer: Path
+) -> Iterator[Callable[[str], VmPlatform]]:
+    """Makes the platform of a variant with the busybox layer's disk; it leaves nothing in its scratch directory."""
+    (busybox_layer / "tmp").mkdir()
+    scratch = Path("/run") / f"testbed-{run_name}"  # short, as sockets need
+    image = Image("test/busybox", f"sha256:{run_name}", ImageConfig(), (Layer("sha256:busybox", busybox_layer),))
+    scratch.mkdir()
+    try:
+        with ExitStack() as undo:
+
+            def make(name: str) -> VmPlatform:
+                platform = VmPlatform(scratch, BRIDGE, run_name, VARIANTS[name])
+                undo.callback(platform.close)
+                platform.prepare_images([image])
+                return platform
+
+            yield make
+        assert os.listdir(scratch) == []
+    finally:
+        shutil.rmtree(scratch)
+
+
+def holding(platform: VmPlatform, layer: Path, tmp_path: Path, count: int = 1) -> list[Instance]:
+    """So many guests that hold something, once all do."""
+    spec = Spec(Process(args=("sh", "-c", HOLD)), (str(layer),), "boxed", Resources(RAM, 1.0, 24))
+    found = [Instance(f"a{n}-web", n, {"web": spec}, tmp_path / f"{platform.name}-{n}.log") for n in range(count)]
+    for one in found:
+        platform.start(one)
+    for one in found:
+        platform.started(one, TIMEOUT_S)
+        deadline_s = time.monotonic() + TIMEOUT_S
+        while "holding" not in one.log.read_text():
+            assert time.monotonic() < deadline_s, one.log.read_text()
+            time.sleep(0.05)
+    return found
+
+
+def size(parts: Mapping[str, int], *names: str) -> int:
+    return sum(parts.get(name, 0) for name in names)
+
+
+def test_the_parts_of_a_guest_add_up_to_what_the_host_sees(
+    make_vm: Callable[[str], VmPlatform], busybox_layer: Path, tmp_path: Path
+) -> None:
+    platform = make_vm("vm")
+    with Lab():
+        (one,) = holding(platform, busybox_layer, tmp_path)
+        parts = platform.memory_parts(one)
+        charged = platform.cgroup(one).memory_bytes()
+        assert "MemTotal" not in one.log.read_text(), "what the guest tells is in no log"
+        platform.stop(one)
+    # The charge comes in batches of pages for each processor; nothing else may stay unexplained.
+    assert abs(parts.get("unexplained", 0)) < 2 * MIB, parts
+    assert 16 * MIB <= parts["files"] < 20 * MIB, "the layer above is a tmpfs, and 16 MiB of a file are in it"
+    assert parts["guest_free"] > 8 * MIB, "what was removed stays with the guest"
+    assert parts["guest_kernel"] > 30 * MIB
+    assert 0 < size(parts, *GUEST_PARTS) <= RAM
+    assert size(parts, *EMULATOR_PARTS) > 10 * MIB
+    assert "guest_ram" not in parts
+    private = size(parts, *GUEST_PARTS, "translated_code", "emulator_heap", "emulator_stacks", "firmware")
+    assert private < charged + 2 * MIB, "nothing is counted twice"
+
+
+def test_equal_pages_of_two_guests_are_merged_and_ksm_is_as_before(
+    make_vm: Callable[[str], VmPlatform], busybox_layer: Path, tmp_path: Path
+) -> None:
+    before = {path: path.read_text() for path in (ksm.KSM / "run", ksm.KSM / "pages_to_scan")}
+    platform = make_vm("vm-ksm")
+    assert {path: path.read_text() for path in before} == before
+    with Lab():
+        first, second = holding(platform, busybox_layer, tmp_path, count=2)
+        assert (ksm.KSM / "run").read_text().strip() == "1"
+        found = ksm.wait_for_scans(2, 60)
+        assert found.saved_bytes > 20 * MIB
+        assert all(platform.memory_parts(one)["merged"] < -10 * MIB for one in (first, second))
+        platform.stop(first)
+        assert (ksm.KSM / "run").read_text().strip() == "1"
+        platform.stop(second)
+    assert {path: path.read_text() for path in before} == before
+
+
+def test_without_ksm_a_guests_pages_are_not_offered_to_it(
+    make_vm: Callable[[str], VmPlatform], busybox_layer: Path, tmp_path: Path
+) -> None:
+    platform = make_vm("vm-balloon")
+    with Lab():
+        (one,) = holding(platform, busybox_layer, tmp_path)
+        smaps = Path(f"/proc/{platform.cgroup(one).pids()[0]}/smaps").read_text()
+        assert not any("mg" in line.split() for line in smaps.splitlines() if line.startswith("VmFlags"))
+        before = platform.memory_parts(one)
+        platform.reclaim(one)
+        after = platform.memory_parts(one)
+        told = platform._told(platform._running[one.name])
+        platform.stop(one)
+    assert told is not None and available_bytes(told) < 2 * KEEP_BYTES
+    assert size(after, "guest_free", "guest_cache") < size(before, "guest_free", "guest_cache") - 4 * MIB
+    assert after["files"] == pytest.approx(before["files"], abs=MIB)
+    assert after["guest_kernel"] == pytest.approx(before["guest_kernel"], abs=4 * MIB)
+
+
+def test_reported_pages_go_back_by_themselves(
+    make_vm: Callable[[str], VmPlatform], busybox_layer: Path, tmp_path: Path
+) -> None:
+    kept = {}
+    with Lab():
+        for name in ("vm", "vm-reporting"):
+            platform = make_vm(name)
+            (one,) = holding(platform, busybox_layer, tmp_path)
+            deadline_s = time.monotonic() + 15  # the guest's kernel reports 2 s after pages have become free
+            while (parts := platform.memory_parts(one)) and name != "vm" and time.monotonic() < deadline_s:
+                if parts["guest_free"] < kept["vm"] - 8 * MIB:
+                    break
+                time.sleep(0.5)
+            kept[name] = parts["guest_free"]
+            platform.stop(one)
+    assert kept["vm-reporting"] < kept["vm"] - 8 * MIB, kept
+
+
+def test_huge_pages_are_the_guests_from_the_start_and_go_back_at_its_end(
+    make_vm: Callable[[str], VmPlatform], busybox_layer: Path, tmp_path: Path
+) -> None:
+    before = OVERCOMMIT.read_text()
+    platform = make_vm("vm-hugepages")
+    with Lab():
+        (one,) = holding(platform, busybox_layer, tmp_path)
+        parts = platform.memory_parts(one)
+        assert size(parts, *GUEST_PARTS) == RAM
+        assert abs(parts.get("unexplained", 0)) < 2 * MIB
+        assert platform.cgroup(one).memory_bytes() < sum(parts.values()) - 100 * MIB, "the cgroup does not see them"
+        platform.stop(one)
+    platform.close()
+    assert OVERCOMMIT.read_text() == before
+    huge = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("Huge"))
+    assert int(huge["HugePages_Total"]) == 0 or int(huge["HugePages_Free"]) == int(huge["HugePages_Total"])
