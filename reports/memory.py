@@ -12,7 +12,7 @@ from reports.quantities import MEBIBYTE, Quantity
 from testbed.analysis import EMULATOR_PARTS, PARTS, Platform, Run, memory_parts
 from testbed.intervals import Estimate
 
-_OTHER = "the rest"
+_OTHER = "merged, or unexplained"
 # What the bar tells apart, with its colour: parts of a kind are one. Colours as in reports.drawing.
 _GROUPS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "application": ("#0072b2", ("application", "files")),
