@@ -12,6 +12,10 @@ from typing import Literal
 class Memory:
     """How the host manages a guest's RAM. All off: what the guest has once touched stays its own.
 
+    What is given back page by page may stay charged for all that: the host keeps a huge page (it backs guests with
+    them, transparently) until all of it is free or memory is short. A guest's kernel reports free blocks of 2 MiB, and
+    only while it has 64 MiB free (Linux, mm/page_reporting.c).
+
     ``balloon``: the host can ask the guest to give pages back. ``free_page_reporting``: the guest tells by itself
     which pages are free, through the balloon device. ``ksm``: the host merges equal pages while such a guest runs.
     ``hugepages``: the RAM is made of huge pages, which are the guest's from its start on.
