@@ -4,9 +4,10 @@
 
 For each kind of virtual machine so many idle guests (one processor, 128 MiB, a process that sleeps), then so many
 copies of clickme, run at once; after a while to settle, and full scans of KSM where it is on, each part is the mean
-of a copy. Beside them stand containers, and what the host's MemAvailable lost for a copy: an independent ruler, which
-counts page cache as available. Last, what QEMU needs besides the guest's RAM, beside Firecracker's 5 MiB (its
-SPECIFICATION.md, for one processor and 128 MiB) and with what the rest is for.
+of a copy. KSM merges pages of everybody on the host who offers them, and its counters are of all: nothing else with
+guests should run. Beside them stand containers, and what the host's MemAvailable lost for a copy: an independent
+ruler, which counts page cache as available. Last, what QEMU needs besides the guest's RAM, beside Firecracker's 5 MiB
+(its SPECIFICATION.md, for one processor and 128 MiB) and with what the rest is for.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ _GROUPS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "guest: free, but kept": (MUTED, ("guest_free",)),
     "QEMU": ("#d55e00", EMULATOR_PARTS),
     "host: page cache, kernel": ("#cc79a7", ("host_cache", "host_kernel")),
-    _OTHER: ("#d9dee4", ("unexplained", "merged")),
+    _OTHER: ("#d9dee4", ("unexplained", "absent", "merged")),
 }
 # Narrower than this part of the figure there is no room for a number.
 _LEAST_SHARE = 0.07

@@ -39,11 +39,12 @@ PARTS: Mapping[str, str] = {
     "boot_files": "host: kernel and initrd files",
     "host_cache": "host: page cache",
     "host_kernel": "host: kernel",
+    "absent": "guest: counted, but zero or untouched",
     "merged": "merged by KSM",
     "unexplained": "unexplained",
 }
 # The parts that are the guest's own RAM, and those that QEMU needs besides.
-GUEST_PARTS = ("application", "files", "guest_cache", "guest_kernel", "guest_free", "guest_ram", "merged")
+GUEST_PARTS = ("application", "files", "guest_cache", "guest_kernel", "guest_free", "guest_ram", "absent", "merged")
 EMULATOR_PARTS = ("translated_code", "emulator_program", "emulator_heap", "emulator_stacks", "firmware", "boot_files")
 
 
@@ -189,13 +190,13 @@ def guest_parts(guest: GuestMemory, ram_bytes: int, ballooned_bytes: int, reside
     """The guest's RAM by its own account; ``resident_bytes`` is how much of it the host really holds.
 
     Whatever is neither free nor cache nor an application's is the kernel's, with what it never hands out. What the
-    balloon holds is out of the guest's total, and is nobody's. Where the guest counts pages as its own that it has
-    never touched, ``unexplained`` is negative.
+    balloon holds is out of the guest's total, and is nobody's. ``absent``, at most 0, is what the guest counts and the
+    host does not hold: pages that were never touched, or are zero (the kernel drops those from huge pages it splits).
     """
     used = {"application": guest.application_bytes, "files": guest.files_bytes, "guest_cache": guest.cache_bytes}
     used["guest_kernel"] = ram_bytes - ballooned_bytes - guest.free_bytes - sum(used.values())
     rest_bytes = resident_bytes - sum(used.values())
-    return {**used, "guest_free": max(rest_bytes, 0), "unexplained": min(rest_bytes, 0)}
+    return {**used, "guest_free": max(rest_bytes, 0), "absent": min(rest_bytes, 0)}
 
 
 def beyond(value: int, low: int, high: int) -> int:
@@ -220,14 +221,14 @@ def virtual_parts(
     resident_bytes = sum(one.rss_bytes for one in groups.get("guest_ram", ()))
     merged_bytes = resident_bytes - parts.pop("guest_ram", 0)
     if guest is None:
-        parts |= {"guest_ram": resident_bytes, "unexplained": 0}
+        parts["guest_ram"] = resident_bytes
     else:
         parts |= guest_parts(guest, ram_bytes, ballooned_bytes, resident_bytes)
     private_bytes = sum(one.anonymous_bytes for one in mappings)
     parts["merged"] = -merged_bytes
     parts["host_cache"] = max(charge.cache_bytes - charge.mapped_bytes, 0)
     parts["host_kernel"] = charge.kernel_bytes
-    parts["unexplained"] += beyond(
+    parts["unexplained"] = beyond(
         charge.total_bytes - charge.cache_bytes - charge.kernel_bytes,
         private_bytes - sum(one.ksm_bytes for one in mappings),
         private_bytes,

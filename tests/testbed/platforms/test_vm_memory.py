@@ -111,6 +111,7 @@ def test_the_parts_of_a_guest_add_up_to_what_the_host_sees(
         platform.stop(one)
     # The charge comes in batches of pages for each processor; nothing else may stay unexplained.
     assert abs(parts.get("unexplained", 0)) < 2 * MIB, parts
+    assert parts.get("absent", 0) > -2 * MIB, "the host holds all that the guest says it uses"
     assert 16 * MIB <= parts["files"] < 20 * MIB, "the layer above is a tmpfs, and 16 MiB of a file are in it"
     assert parts["guest_free"] > 8 * MIB, "what was removed stays with the guest"
     assert parts["guest_kernel"] > 30 * MIB
