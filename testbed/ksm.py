@@ -46,6 +46,13 @@ def counters() -> Counters:
         raise PrerequisiteError(f"read {KSM}: {error.strerror}", "the kernel needs CONFIG_KSM") from error
 
 
+def require() -> None:
+    """Raise PrerequisiteError when KSM is not there, or not to be changed."""
+    if not os.access(KSM / "run", os.R_OK | os.W_OK):
+        why = "the kernel has no KSM" if not KSM.is_dir() else "it cannot be written to"
+        raise PrerequisiteError(f"turn KSM on by {KSM / 'run'}: {why}", "run as root, on a kernel with CONFIG_KSM")
+
+
 @contextmanager
 def merging(lease: Path) -> Iterator[None]:
     """Within, the kernel merges pages of processes that allow it; ``lease`` is the run's directory.

@@ -13,7 +13,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import astuple, dataclass, fields
 from time import sleep
 
-from runtime.errors import WorkloadError
+from runtime.errors import TestbedError, WorkloadError
 from testbed import breakdown
 from testbed.lab import PORTS_LIMIT
 from testbed.load import LoadResult, OfferedLoad, Target, merge, run_loads
@@ -91,7 +91,7 @@ class _Ramp:
     def run(self) -> Stop:
         """Add applications until something says stop, and see what all of them hold then."""
         stop = self._grow()
-        with suppress(OSError):  # a cgroup is gone: what broke the service level was an application's end
+        with suppress(OSError, TestbedError):  # an instance has ended, which may be what ended the ramp
             self.parts = breakdown.total(
                 self._platform.memory_parts(instance)
                 for application in self._running[: len(self.points) - 1]

@@ -12,6 +12,7 @@ from typing import Any
 from runtime.errors import UsageError, WorkloadError
 from testbed import ksm
 from testbed.host_settings import changed
+from testbed.platforms.connection import load_libvirt
 from testbed.platforms.variants import Memory
 
 # Huge pages that are taken from the host's free memory when a guest starts, and go back there when it ends:
@@ -46,6 +47,8 @@ def require_whole_pages(memory: Memory, ram_bytes: int, service: str) -> None:
 @contextmanager
 def while_prepared(memory: Memory, lease: Path) -> Iterator[None]:
     """The host as the variant needs it throughout a run. Raises what ``changed`` raises."""
+    if memory.ksm:
+        ksm.require()
     if not memory.hugepages:
         yield
         return
@@ -65,8 +68,16 @@ def while_running(memory: Memory, lease: Path) -> Iterator[None]:
 
 
 def ballooned_bytes(domain: Any, ram_bytes: int) -> int:
-    """How much of its RAM the guest has given to the balloon."""
-    return ram_bytes - int(domain.memoryStats()["actual"]) * 1024
+    """How much of its RAM the guest has given to the balloon. Raises WorkloadError when it has ended."""
+    return ram_bytes - _actual_bytes(domain)
+
+
+def _actual_bytes(domain: Any) -> int:
+    libvirt = load_libvirt()
+    try:
+        return int(domain.memoryStats()["actual"]) * 1024
+    except libvirt.libvirtError as error:
+        raise WorkloadError(f"ask virtual machine {domain.name()} for the size of its balloon: {error}") from error
 
 
 def inflate(domain: Any, target_bytes: int, timeout_s: float) -> int:
@@ -74,15 +85,16 @@ def inflate(domain: Any, target_bytes: int, timeout_s: float) -> int:
 
     Raises WorkloadError when it gives back nothing in that time; a part is fine, for it may need the rest.
     """
-    from testbed.platforms.connection import load_libvirt
-
     libvirt = load_libvirt()
-    before = actual = int(domain.memoryStats()["actual"]) * 1024
-    domain.setMemoryFlags(target_bytes // 1024, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    before = actual = _actual_bytes(domain)
+    try:
+        domain.setMemoryFlags(target_bytes // 1024, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    except libvirt.libvirtError as error:
+        raise WorkloadError(f"inflate the balloon of virtual machine {domain.name()}: {error}") from error
     deadline_s = time.monotonic() + timeout_s
     while actual > target_bytes and time.monotonic() < deadline_s:
         time.sleep(_POLL_S)
-        actual = int(domain.memoryStats()["actual"]) * 1024
+        actual = _actual_bytes(domain)
     if actual >= before > target_bytes:
         raise WorkloadError(
             f"virtual machine {domain.name()}: its balloon did not grow within {timeout_s:g} s",

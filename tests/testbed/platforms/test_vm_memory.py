@@ -190,3 +190,11 @@ def test_huge_pages_are_the_guests_from_the_start_and_go_back_at_its_end(
     assert OVERCOMMIT.read_text() == before
     huge = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("Huge"))
     assert int(huge["HugePages_Total"]) == 0 or int(huge["HugePages_Free"]) == int(huge["HugePages_Total"])
+
+
+def test_a_host_without_ksm_is_refused_before_anything_starts(
+    make_vm: Callable[[str], VmPlatform], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ksm, "KSM", tmp_path / "absent")
+    with pytest.raises(PrerequisiteError, match="no KSM"):
+        make_vm("vm-ksm")
