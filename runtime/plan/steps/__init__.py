@@ -19,6 +19,7 @@ from runtime.plan.steps.files import (
     Mknod,
     Mount,
     MountAttributes,
+    NewTree,
     Open,
     PivotRoot,
     ReadonlyPath,
@@ -60,7 +61,17 @@ from runtime.plan.steps.process import (
     Unshare,
     forked,
 )
-from runtime.plan.steps.talk import Answer, AwaitStart, Message, Netlink, NetlinkSocket, Sync, Terminal
+from runtime.plan.steps.talk import (
+    Answer,
+    AwaitStart,
+    HandOver,
+    Message,
+    Netlink,
+    NetlinkSocket,
+    Sync,
+    TakeOver,
+    Terminal,
+)
 
 __all__ = [
     "Affinity",
@@ -76,6 +87,7 @@ __all__ = [
     "DeviceFilter",
     "Exec",
     "Fork",
+    "HandOver",
     "HoldTree",
     "IOPriority",
     "JoinNamespace",
@@ -91,6 +103,7 @@ __all__ = [
     "MountAttributes",
     "Netlink",
     "NetlinkSocket",
+    "NewTree",
     "NewUserNamespace",
     "NoNewPrivileges",
     "Open",
@@ -113,6 +126,7 @@ __all__ = [
     "Step",
     "Symlink",
     "Sync",
+    "TakeOver",
     "Terminal",
     "Umask",
     "Undumpable",
