@@ -46,7 +46,7 @@ def initrd(guest: Guest) -> bytes:
         (
             Message(FIRST_USERSPACE),
             Mount("devtmpfs", "/dev", "devtmpfs", 0),
-            *(LoadModule(path) for path in guest.module_paths),
+            *(LoadModule(path) for path in guest.modules("pci")),
             Mount("proc", "/proc", "proc", 0),
             Exec(("/busybox", "cat", "/proc/meminfo"), (), "/"),
         )

@@ -13,10 +13,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from reports import figures
+from reports import figures, memory
 from reports.quantities import LOAD, RULERS, START, Quantity, number, phase
 from reports.summary import compose, copies
-from testbed.analysis import Run, memory_slope, ramps, service_phases, start_phases, tallies, utilisation
+from testbed.analysis import PARTS, Run, memory_slope, ramps, service_phases, start_phases, tallies, utilisation
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _BASIS = re.compile(r"\((?:median of|one trial|95.%.interval|range)[^()]*\)")
@@ -68,7 +68,7 @@ def page(run: Run) -> str:
         when=_when(run.manifest),
         asked=asked if isinstance(asked, list) else ["start", "density", "utilisation"],
         start=_section(run, "start", figures.start(run), _start_tables(run)),
-        density=_section(run, "density", figures.density(run), _density_tables(run)),
+        density=_section(run, "density", (*figures.density(run), *memory.pictures(run)), _density_tables(run)),
         utilisation=_section(run, "utilisation", figures.load(run), _load_tables(run)),
         settings=_settings(run.manifest),
         outcomes=_outcomes(run),
@@ -207,8 +207,26 @@ def _density_tables(run: Run) -> list[Table]:
     caption = "Memory that each further copy takes: the slope over the ramp, with its 95 % interval."
     return [
         Table(caption, ("figure", *(one.label for one in found)), tuple(rows) if found else ()),
+        _part_table(run),
         Table("Why each ramp ended.", ("ramp", "copies", "reason"), ends),
     ]
+
+
+def _part_table(run: Run) -> Table:
+    """Every part of a copy's memory, and their sum."""
+    found = memory.measured(run)
+    rows = [
+        (Cell(memory.part(name).title), *(_cell(memory.part(name), parts.get(name)) for parts in found.values()))
+        for name in PARTS
+        if any(name in parts for parts in found.values())
+    ]
+    sums = (sum(one.value for one in parts.values()) for parts in found.values())
+    rows.append((Cell("sum"), *(Cell(memory.part("").show(size)) for size in sums)))
+    return Table(
+        "Where a copy's memory goes, at the end of the ramp: a page that several map is divided among them.",
+        ("part", *(one.label for one in found)),
+        tuple(rows) if found else (),
+    )
 
 
 def _load_tables(run: Run) -> list[Table]:

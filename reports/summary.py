@@ -17,6 +17,7 @@ from testbed.analysis import (
     Platform,
     Ramp,
     Run,
+    memory_parts,
     memory_slope,
     ramps,
     read_run,
@@ -284,6 +285,7 @@ def _platform_json(run: Run, platform: Platform) -> dict[str, Any]:
         "trials": [asdict(tally) for tally in tallies(run) if tally.platform == platform.name],
         "start": _estimates_json(start_phases(run, platform.name)),
         "start_services": services,
+        "memory_parts": _estimates_json(memory_parts(run, platform.name)),
         "density": {
             "applications": [ramp.applications for ramp in found],
             "stopped": [ramp.reason for ramp in found],

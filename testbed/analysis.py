@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from testbed.breakdown import EMULATOR_PARTS, PARTS
 from testbed.intervals import Estimate, Slope, median_estimate, median_ratio, slope
 from testbed.results import RunFolder, Trial
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Estimate", "Slope", "median_estimate", "median_ratio", "slope"]
+__all__ = ["EMULATOR_PARTS", "PARTS", "Estimate", "Slope", "median_estimate", "median_ratio", "slope"]
 
 # The phases of an application's start, in order; every one is seconds since the request.
 START_PHASES = ("created", "first_process", "port_open", "ready")
@@ -185,6 +186,12 @@ def _ramp(run: Run, trial: Trial) -> Ramp:
     }
     applications = int(trial.value("applications") or 0)
     return Ramp(trial.trial, trial.platform, applications, slopes, trial.reason, _points(run, trial))
+
+
+def memory_parts(run: Run, platform: str) -> dict[str, Estimate]:
+    """What a copy of the application holds in each part (see testbed.breakdown), bytes, at the ends of the ramps."""
+    found = {name: values(run, "density", platform, f"part_{name}") for name in PARTS}
+    return {name: median_estimate(held) for name, held in found.items() if held}
 
 
 def _points(run: Run, trial: Trial) -> dict[str, tuple[float, ...]]:

@@ -1,7 +1,8 @@
 """What dead runs left on the host, and its removal. What belongs to a living run, or to others, is not seen.
 
 A run puts everything below its lease: processes only inside its cgroups, files only in its scratch directory,
-and its network in a namespace that ends with its processes. So three places tell all.
+and its network in a namespace that ends with its processes. So three places tell all; settings of the host that
+it changed are noted among its files.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from runtime.cgroups import Cgroup, hierarchies
 from runtime.errors import TestbedError, UsageError
 from runtime.home import store_root
 from runtime.lease import CGROUP_ROOT, STATE_ROOT, is_held, remove_shared
+from testbed import host_settings
 
 
 @dataclass(frozen=True)
 class Leftover:
-    """One thing that a dead run left: its ``kind`` (process, cgroup, directory, partial) and ``what`` it is."""
+    """One thing that a dead run left: ``kind`` is process, cgroup, setting, directory or partial, ``what`` is which."""
 
     kind: str
     what: str
@@ -83,6 +85,11 @@ def find() -> tuple[Leftover, ...]:
     return (
         *(Leftover("process", f"{pid} {_command(pid)}", run) for pid, run in sorted(processes.items()) if pid),
         *(Leftover("cgroup", name, run) for name, run in sorted(groups, reverse=True)),
+        *(
+            Leftover("setting", f"{setting} (was {value})", path.name)
+            for path in sorted(scratch)
+            for setting, value in host_settings.recorded(path).items()
+        ),
         *(Leftover("directory", str(path), path.name) for path in sorted(scratch)),
         *(Leftover("partial", str(path), "") for path in sorted(_partials())),
     )
@@ -97,7 +104,10 @@ def remove(leftovers: tuple[Leftover, ...]) -> None:
                 cgroup = Cgroup(leftover.what)
                 cgroup.kill()
                 cgroup.remove()
-            elif leftover.kind in ("directory", "partial"):
+            elif leftover.kind == "directory":
+                host_settings.put_back(Path(leftover.what))
+                atomic.remove(Path(leftover.what))
+            elif leftover.kind == "partial":
                 atomic.remove(Path(leftover.what))
         except (OSError, TestbedError) as error:
             problems.append(f"{leftover}: {error}")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +12,7 @@ from runtime.errors import PrerequisiteError
 from runtime.launcher import STATIC_BINARY
 from runtime.plan.encode import encode
 from runtime.plan.steps import Plan
-from vm_images.initramfs import MODULES_PATH, base_archive, plan_archive
+from vm_images.initramfs import MODULES_PATH, base_archive, modules_archive, plan_archive
 from vm_images.kernel import GuestKernel, ensure_kernel
 from vm_images.minimal_kernel import kept_minimal_kernel
 from vm_images.modules import bus_modules
@@ -33,16 +34,28 @@ class Guest:
 
     kernel: GuestKernel
     base: bytes
-    module_paths: tuple[str, ...]
+    module_names: tuple[str, ...]
     digest: str
 
     def modules(self, bus: str) -> tuple[str, ...]:
         """The paths in the initial RAM disk of the modules to load, in order, with devices on ``bus``."""
-        return tuple(f"/{MODULES_PATH}/{name}" for name in bus_modules(self.kernel.module_names, bus))
+        return tuple(f"/{MODULES_PATH}/{name}" for name in bus_modules(self.module_names, bus))
 
     def initrd(self, plan: Plan) -> bytes:
         """The initial RAM disk of one guest: the shared archive, then the one with its plan."""
         return self.base + plan_archive(encode(plan))
+
+    def with_modules(self, modules: Sequence[Path]) -> Guest:
+        """The guest with further modules, loaded after those that it has."""
+        if not modules:
+            return self
+        base = self.base + modules_archive({path.name: path.read_bytes() for path in modules})
+        names = (*self.module_names, *(path.name for path in modules))
+        return replace(self, base=base, module_names=names, digest=_digest(self.kernel, base))
+
+
+def _digest(kernel: GuestKernel, base: bytes) -> str:
+    return hashlib.sha256(kernel.folder.name.encode() + COMMAND_LINE.encode() + base).hexdigest()
 
 
 def guest_of(kernel: GuestKernel, launcher: Path = STATIC_BINARY) -> Guest:
@@ -53,8 +66,7 @@ def guest_of(kernel: GuestKernel, launcher: Path = STATIC_BINARY) -> Guest:
         hint = "run `python -m runtime.launcher.build`"
         raise PrerequisiteError(f"read the launcher {launcher}: {error.strerror}", hint) from error
     base = base_archive(init, {path.name: path.read_bytes() for path in kernel.modules})
-    digest = hashlib.sha256(kernel.folder.name.encode() + COMMAND_LINE.encode() + base).hexdigest()
-    return Guest(kernel, base, tuple(f"/{MODULES_PATH}/{name}" for name in kernel.module_names), digest)
+    return Guest(kernel, base, kernel.module_names, _digest(kernel, base))
 
 
 def ensure_guest(guest_root: Path, kernel: KernelName = "debian") -> Guest:

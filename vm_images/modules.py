@@ -12,6 +12,8 @@ from vm_images.compression import decompress
 
 # Buses, disk, its file system, the writable layer's file system, network card.
 GUEST_MODULES = ("virtio_pci", "virtio_mmio", "virtio_blk", "erofs", "overlay", "virtio_net")
+# What a guest needs besides to give memory back: the balloon, free page reporting.
+BALLOON_MODULES = ("virtio_balloon",)
 
 
 def bus_modules(names: Iterable[str], bus: str) -> tuple[str, ...]:

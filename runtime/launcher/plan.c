@@ -26,7 +26,7 @@ static unsigned strings_needed(unsigned operation) {
   switch (operation) {
   case OP_MOUNT: return 4;
   case OP_PIVOT_ROOT: case OP_SYMLINK: case OP_WRITE: case OP_EXEC: case OP_BIND: case OP_LOOK_UP:
-  case OP_DEVICE_FILTER: case OP_HOLD_TREE: case OP_NEW_USER_NAMESPACE: case OP_ADD_ENTROPY: return 2;
+  case OP_DEVICE_FILTER: case OP_HOLD_TREE: case OP_NEW_USER_NAMESPACE: case OP_ADD_ENTROPY: case OP_ANSWER: return 2;
   case OP_MKDIR: case OP_UNMOUNT: case OP_CHROOT: case OP_CHDIR: case OP_MKNOD: case OP_SET_HOSTNAME:
   case OP_SET_USER: case OP_OPEN: case OP_NETLINK: case OP_LOAD_MODULE: case OP_WAIT_PATH:
   case OP_MESSAGE: case OP_MASK_PATH: case OP_READONLY_PATH: case OP_MOUNT_ATTRIBUTES:
@@ -213,7 +213,7 @@ const char *operation_name(unsigned operation) {
     "join namespace", "ambient set", "keep capabilities", "scheduler", "affinity", "io priority", "personality",
     "session keyring", "setdomainname", "seccomp", "terminal", "sync", "await start", "look up", "device filter",
     "undumpable", "own streams", "hold tree", "user namespace", "fork", "new tree", "hand over", "take over",
-    "await end", "serve", "set clock", "add entropy", "ask at",
+    "await end", "serve", "set clock", "add entropy", "ask at", "answer",
   };
   return names[operation < OP_END ? operation : 0];
 }

@@ -65,6 +65,7 @@ enum operation {
   OP_SET_CLOCK,
   OP_ADD_ENTROPY,
   OP_ADMISSION,
+  OP_ANSWER,
   OP_END
 };
 

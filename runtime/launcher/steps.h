@@ -81,6 +81,9 @@ int add_entropy(const struct step *s);
 /* main.c: say on standard error which step failed */
 int report(const struct plan *plan, const struct failure *failure);
 
+/* answer.c */
+int answer(const struct step *s);
+
 /* network.c */
 int netlink_socket(const struct step *s);
 int netlink_request(const struct step *s);

@@ -101,6 +101,8 @@ def describe(step: s.Step) -> str:
             return f"wait for {step.path}, at most {step.timeout_ms} ms"
         case s.Message():
             return f"write {_text(step.text)} to the console"
+        case s.Answer():
+            return f"read descriptor {step.fd}, each time write {step.path} there"
         case s.Bind():
             return _bind(step)
         case s.HoldTree():

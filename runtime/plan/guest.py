@@ -24,6 +24,7 @@ from runtime.plan.constants import CLONE_NEWCGROUP, MS_MOVE, MS_NODEV, MS_NOEXEC
 from runtime.plan.process import exec_step, process_steps
 from runtime.plan.root import HOLD_ROOT, filesystem_steps, identity_steps, protection_steps, sysfs_step
 from runtime.plan.steps import (
+    Answer,
     Chdir,
     Chroot,
     CloseOnExec,
@@ -49,10 +50,14 @@ from runtime.unionfs.overlay import mount_steps, volatile_steps
 # before the workload's execve.
 FIRST_USERSPACE = "testbed: first userspace"
 EXECUTING = "testbed: exec"
+# Where the guest keeps account of its memory, and the line that ends what it tells of it.
+MEMORY = "/proc/meminfo"
+MEMORY_TOLD = "testbed: memory told"
 
 DISK = "/dev/vda"
 _LOWER, _VOLATILE, _ROOT, _CGROUP = "/lower", "/volatile", "/merged", "/cgroup"
 _SOCKET = 110
+_CONSOLE = 0  # the kernel opens it for PID 1
 # The guest's only network card; index 1 is the loopback interface.
 INTERFACE_INDEX = 2
 
@@ -78,6 +83,14 @@ def network_steps(link: Link | None) -> tuple[Step, ...]:
             route = network.add_default_route(link.gateway)
             steps.append(Netlink(_SOCKET, route, f"default route by {link.gateway}"))
     return tuple(steps)
+
+
+def memory_steps() -> tuple[Step, ...]:
+    """A process beside the workload, outside its root and its task limit, which tells what the memory holds."""
+    return (
+        Mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC),
+        *forked(Answer(MEMORY, _CONSOLE, MEMORY_TOLD)),
+    )
 
 
 def _task_limit_steps(pids: int | None) -> tuple[Step, ...]:
@@ -137,6 +150,7 @@ def guest_plan(
             Message(FIRST_USERSPACE),
             *device_steps(modules),
             *network_steps(spec.link),
+            *(() if served else memory_steps()),  # two processes cannot read one console
             *_task_limit_steps(spec.resources.pids),
             *_root_steps(file_system, writable_disk),
             *filesystem_steps(),

@@ -19,7 +19,7 @@ from pathlib import Path
 from runtime.cgroups import Hierarchies, join_steps
 from runtime.plan.constants import MS_MOVE, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
 from runtime.plan.container import container_plan
-from runtime.plan.guest import FIRST_USERSPACE, device_steps, network_steps
+from runtime.plan.guest import FIRST_USERSPACE, device_steps, memory_steps, network_steps
 from runtime.plan.steps import (
     AwaitEnd,
     Chdir,
@@ -93,8 +93,9 @@ def pod_plan(specs: Mapping[str, Spec], disks: Mapping[str, str], link: Link | N
             Message(FIRST_USERSPACE),
             *device_steps(modules),
             *network_steps(link),
+            *memory_steps(),
             *_root_steps(tuple(dict.fromkeys(disks[service] for service in specs))),
             *(step for service, spec in specs.items() for step in _service_steps(service, spec, disks[service])),
-            AwaitEnd(tuple(specs)),
+            AwaitEnd(("", *specs)),  # the first process tells of the memory
         )
     )

@@ -35,12 +35,13 @@ _GUEST = "A kernel has just booted: bring up what a host's kernel has up already
 _EXEC = "The workload takes the process over; nothing of the launcher remains."
 _SECCOMP = "The system calls that it never needs are taken away: fewer doors into the kernel."
 _SYNC = "A point of the container's life at which others act: maps of ids, hooks, the word to start."
-_BESIDE = "What the launcher has made meanwhile changes hands."
+_HANDED = "What the launcher has made meanwhile changes hands."
 _HIDDEN = "While it is being made, no process inside may look at it: it still holds what is the host's."
 _BESIDE = "A process beside the plan's own, from here to the end of its steps."
 _TOGETHER = "The services belong together: when one ends, all do."
 _AFRESH = "What copies of one saved guest must not share: the time is now, and no two draw the same random numbers."
 _SERVE = "A guest that is saved asleep here is told, once a copy of it is restored, who it is now."
+_TELL = "Nobody outside can see what a guest's memory holds: it tells whoever asks on its console."
 _PHASE = "Tell whoever times the start how far it has come."
 
 
@@ -79,6 +80,7 @@ def _of_type() -> dict[type[s.Step], str]:
         s.LoadModule: _GUEST,
         s.WaitPath: _GUEST,
         s.Message: _PHASE,
+        s.Answer: _TELL,
         s.HoldTree: _ROOT,
         s.NewUserNamespace: _ROOT,
         s.MountAttributes: _ROOT,
@@ -96,8 +98,8 @@ def _of_type() -> dict[type[s.Step], str]:
         s.Terminal: _SESSION,
         s.Sync: _SYNC,
         s.NewTree: _KERNEL,
-        s.HandOver: _BESIDE,
-        s.TakeOver: _BESIDE,
+        s.HandOver: _HANDED,
+        s.TakeOver: _HANDED,
         s.AwaitStart: _SYNC,
         s.LookUp: _SESSION,
         s.DeviceFilter: _ACCOUNT,

@@ -2,17 +2,19 @@
 
 Applications are added one at a time, all of them under a low load, until the service level breaks, the host's
 memory runs short, or a stated cap is reached. Memory is read three ways (see testbed.sample) after each step;
-the slope over the number of applications is the memory of one, free of what is paid only once.
+the slope over the number of applications is the memory of one, free of what is paid only once. At the end of the
+ramp, while all run, it is told apart by what it is used for (see testbed.breakdown).
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import astuple, dataclass, fields
 from time import sleep
 
-from runtime.errors import WorkloadError
+from runtime.errors import TestbedError, WorkloadError
+from testbed import breakdown
 from testbed.lab import PORTS_LIMIT
 from testbed.load import LoadResult, OfferedLoad, Target, merge, run_loads
 from testbed.measures.application import Application
@@ -67,7 +69,7 @@ def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None
         stop.outcome,
         stop.reason,
         {"rate_per_s": context.settings.density.rate_per_s, "cap": ramp.cap},
-        metrics(ramp.within_slo, ramp.points),
+        (*metrics(ramp.within_slo, ramp.points), *part_metrics(ramp.parts, len(ramp.points) - 1)),
         context.folder.write_samples(f"t{planned.trial:03}", header, [astuple(point) for point in ramp.points]),
     )
 
@@ -81,12 +83,23 @@ class _Ramp:
         self._undo = applications
         self._running: list[Application] = []
         self.points: list[Point] = []
+        self.parts: Mapping[str, int] = {}
         self.within_slo = 0
-        platform = context.platforms[planned.platform]
-        self.cap = most_applications(context.settings, 1 if platform.shared else len(context.scenario.services))
+        self._platform = context.platforms[planned.platform]
+        self.cap = most_applications(context.settings, 1 if self._platform.shared else len(context.scenario.services))
 
     def run(self) -> Stop:
-        """Add applications until something says stop."""
+        """Add applications until something says stop, and see what all of them hold then."""
+        stop = self._grow()
+        with suppress(OSError, TestbedError):  # an instance has ended, which may be what ended the ramp
+            self.parts = breakdown.total(
+                self._platform.memory_parts(instance)
+                for application in self._running[: len(self.points) - 1]
+                for instance in application.instances
+            )
+        return stop
+
+    def _grow(self) -> Stop:
         sleep(self._context.settings.density.settle_s)  # the host gives back what the trial before had taken
         before = host_reading()
         self.points.append(Point(0, 0, 0, before.available_bytes, 0.0, 0.0, 0.0))
@@ -106,9 +119,10 @@ class _Ramp:
 
     def _add(self) -> None:
         number = len(self._running)
-        platform = self._context.platforms[self._planned.platform]
-        application = Application(self._context, platform, number, f"t{self._planned.trial:03}-a{number}")
+        application = Application(self._context, self._platform, number, f"t{self._planned.trial:03}-a{number}")
         self._running.append(self._undo.enter_context(application))
+        for instance in application.instances:
+            self._platform.reclaim(instance)
 
     def _step(self) -> Stop | None:
         """Load all applications, read their memory, and judge the service level."""
@@ -189,6 +203,11 @@ def broken(point: Point, slo: Slo) -> str:
     if point.p99_ms > slo.p99_ms:
         return f"slo: p99 {point.p99_ms:.0f} ms, more than {slo.p99_ms:g} ms"
     return ""
+
+
+def part_metrics(parts: Mapping[str, int], applications: int) -> tuple[Metric, ...]:
+    """What one of so many applications holds on average, ``part_<name>`` in bytes."""
+    return tuple(Metric(f"part_{name}", held_bytes / applications, "bytes") for name, held_bytes in parts.items())
 
 
 def metrics(within_slo: int, points: Sequence[Point]) -> tuple[Metric, ...]:

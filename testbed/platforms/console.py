@@ -6,10 +6,11 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import IO
 
-from runtime.plan.guest import EXECUTING, FIRST_USERSPACE
+from runtime.plan.guest import EXECUTING, FIRST_USERSPACE, MEMORY_TOLD
 from runtime.plan.restored import ASLEEP, IDENTIFIED
 from runtime.plan.unit import EXITED
 
@@ -33,6 +34,7 @@ _MARKS = {
 _SERVICE = re.compile(r"testbed: ([^:\s]+): exec$")
 _STEP_FAILED = re.compile(r"testbed: (?:step -?\d|/plan).*")
 _INIT_ENDED = re.compile(r"Attempted to kill init! exitcode=0x([0-9a-f]{8})")
+_MEMORY = re.compile(r"[A-Za-z0-9_()]+: +\d+(?: kB)?")
 KERNEL_PANIC = "Kernel panic - not syncing"
 _EXITED = re.compile(rf"{EXITED}(\d+)")
 _TAIL_LINES = 40
@@ -61,7 +63,8 @@ def exit_status_of(line: str) -> int | None:
 class Console:
     """One guest's console: its ``phases`` as they are reached, and its last lines.
 
-    Log lines are ``[seconds of CLOCK_MONOTONIC] text``. The reader's thread feeds it, any thread may wait.
+    Log lines are ``[seconds of CLOCK_MONOTONIC] text``. The reader's thread feeds it, any thread may wait. ``send``
+    is how to write to the guest, once it is connected.
     """
 
     def __init__(self, log: IO[str]) -> None:
@@ -73,6 +76,10 @@ class Console:
         self._ended = False
         self._panicked = False
         self._step_failed = False
+        self._asked = False
+        self._memory: list[str] = []
+        self._told: str | None = None
+        self.send: Callable[[bytes], None] | None = None
         self.failure = ""
         self.exit_status: int | None = None
 
@@ -94,6 +101,8 @@ class Console:
             self._changed.notify_all()
 
     def _take(self, line: str, now_ns: int) -> None:
+        if self._asked and self._is_answer(line):
+            return
         self._log.write(f"[{now_ns / 1e9:.6f}] {line}\n")
         self._panicked = self._panicked or KERNEL_PANIC in line
         if not self._panicked:  # the registers that a panic prints say nothing of the workload
@@ -112,6 +121,36 @@ class Console:
         with self._changed:
             self._phases.setdefault(phase, now_ns)
             self._changed.notify_all()
+
+    def tell(self, data: bytes) -> None:
+        """Send to the guest's end; nothing when it has ended meanwhile."""
+        if self.send is not None:
+            with suppress(OSError):
+                self.send(data)
+
+    def _is_answer(self, line: str) -> bool:
+        """Take a line that the guest tells of its memory; it is in no log, as it is not the workload's."""
+        if line == MEMORY_TOLD:
+            self._told, self._asked = "\n".join(self._memory), False
+        elif _MEMORY.fullmatch(line):
+            self._memory.append(line)
+        else:
+            return not line  # the empty line is the echo of the question
+        return True
+
+    def ask_memory(self, timeout_s: float) -> str | None:
+        """The guest's /proc/meminfo as of now; None when it does not answer in time, or cannot."""
+        with self._changed:
+            if self.send is None or self._ended:
+                return None
+            self._memory, self._told, self._asked = [], None, True
+            try:
+                self.send(b"\n")
+            except OSError:
+                return None
+            self._changed.wait_for(lambda: self._told is not None or self._ended, timeout_s)
+            self._asked = False
+            return self._told
 
     @property
     def ended(self) -> bool:

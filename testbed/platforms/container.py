@@ -12,6 +12,7 @@ from runtime.container import Container
 from runtime.images.model import Image
 from runtime.lease import cgroup_name
 from runtime.plan.container import Attachment
+from testbed import breakdown
 from testbed.lab import Lab
 from testbed.platforms.protocol import Instance, Started
 from testbed.scenario import Scenario
@@ -74,6 +75,13 @@ class ContainerPlatform:
 
     def cgroup(self, instance: Instance) -> Cgroup:
         return Cgroup(self._cgroup_name(instance))
+
+    def reclaim(self, instance: Instance) -> None:
+        """A container's free memory is the host's already."""
+
+    def memory_parts(self, instance: Instance) -> Mapping[str, int]:
+        cgroup = self.cgroup(instance)
+        return breakdown.container_parts(breakdown.read_mappings(cgroup.pids()), breakdown.read_charge(cgroup))
 
     def close(self) -> None:
         """End what is still running."""

@@ -11,6 +11,7 @@ from xml.etree.ElementTree import Element, SubElement
 
 from runtime.errors import UsageError
 from runtime.spec import Resources
+from testbed.platforms.variants import Memory
 from vm_images.page_cache import CacheMode, io_mode
 
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
@@ -19,6 +20,8 @@ PLAN_VARIABLE = "TESTBED_PLAN"
 # Below, Debian 12's kernel ends before its first process (measured: 64 MiB does not boot, 80 MiB does): its
 # image alone takes 50 MiB while it starts.
 _LEAST_MEMORY_BYTES = 80 << 20
+# Behind all that every guest has.
+_BALLOON_SLOT = 16
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Domain:
     bridge: str
     mac: str | None
     ram: Ram | None = None
+    memory: Memory = Memory()
     disk_format: str = "raw"
     cache: CacheMode = "writeback"
 
@@ -139,6 +143,26 @@ def _add_interface(devices: Element, domain: Domain) -> None:
     _place(interface, domain.bus, 1 + len(domain.disks))
 
 
+def _add_memory_backing(root: Element, memory: Memory) -> None:
+    """By itself QEMU lets KSM merge all guests' pages. A memfd needs no hugetlbfs to be mounted."""
+    backing = SubElement(root, "memoryBacking")
+    if memory.hugepages:
+        _child(_child(backing, "hugepages"), "page", size="2", unit="M")
+        _child(backing, "source", type="memfd")
+    if not memory.ksm:
+        _child(backing, "nosharepages")
+    if not len(backing):
+        root.remove(backing)
+
+
+def _add_balloon(devices: Element, memory: Memory) -> None:
+    if not memory.has_balloon:
+        _child(devices, "memballoon", model="none")
+        return
+    reporting = "on" if memory.free_page_reporting else "off"
+    _place(_child(devices, "memballoon", model="virtio", freePageReporting=reporting), "pci", _BALLOON_SLOT)
+
+
 def _place(device: Element, bus: str, slot: int) -> None:
     """Straight on the root bus: by itself libvirt puts a hot-plug port before each device, for the guest to probe."""
     if bus == "mmio":
@@ -174,6 +198,7 @@ def domain_xml(domain: Domain) -> str:
     root = Element("domain", {"type": "kvm" if domain.accelerator == "kvm" else "qemu", "xmlns:qemu": QEMU_NAMESPACE})
     _child(root, "name", domain.name)
     _child(root, "memory", str(domain.memory_bytes), unit="b")
+    _add_memory_backing(root, domain.memory)
     _child(root, "vcpu", str(domain.vcpus))
     system = _child(root, "os")
     _child(system, "type", "hvm", arch="x86_64", machine=domain.machine)
@@ -195,7 +220,7 @@ def domain_xml(domain: Domain) -> str:
     serial = _child(devices, "serial", type="unix")
     _child(serial, "source", mode="connect", path=str(domain.console_socket))
     _child(serial, "target", type="isa-serial", port="0")
-    _child(devices, "memballoon", model="none")
+    _add_balloon(devices, domain.memory)
     extra = _child(root, "qemu:commandline")
     for argument in _arguments(domain):
         _child(extra, "qemu:arg", value=argument)

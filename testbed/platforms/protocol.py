@@ -108,5 +108,11 @@ class Platform(Protocol):
     def cgroup(self, instance: Instance) -> Cgroup:
         """The cgroup that all of the instance's processes (a container's, or QEMU) are in."""
 
+    def reclaim(self, instance: Instance) -> None:
+        """Let the host have what the running instance can do without; nothing where there is no way to ask for it."""
+
+    def memory_parts(self, instance: Instance) -> Mapping[str, int]:
+        """Where its memory goes, in bytes by part (testbed.breakdown)."""
+
     def close(self) -> None:
         """Release what ``prepare`` took: connections, run-time directories."""

@@ -83,17 +83,6 @@ class ConsoleReader:
         self._order(lambda: self._register(listener, lambda: self._accept(listener, console, path)))
         return console
 
-    def send(self, console: Console, data: bytes) -> None:
-        """Send to the guest's end of a console that is connected; nothing when it has ended meanwhile."""
-
-        def send() -> None:
-            for connection, connected in self._consoles.items():
-                if connected is console:
-                    with suppress(ConnectionError):  # the end of QEMU, which reading will see
-                        connection.sendall(data)
-
-        self._order(send)
-
     def admit(self, path: Path, enter: Callable[[int], None]) -> None:
         """Whoever connects to ``path`` first gets the word to go on once ``enter``, given its pid, has returned.
 
@@ -161,6 +150,7 @@ class ConsoleReader:
         self._close_file(self._selector.get_key(listener))
         path.unlink(missing_ok=True)
         self._consoles[connection] = console
+        console.send = connection.sendall
         console.stamp("spawned")
         self._register(connection, lambda: self._read(connection))
         pid = _peer(connection)

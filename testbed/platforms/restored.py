@@ -120,7 +120,7 @@ class _Originals(VmPlatform):
     def save(self, instance: Instance) -> SavedGuest:
         """Save a warm guest and end it. Raises WorkloadError when it does not answer, TestbedError for QEMU."""
         running, saved = self._running[instance.name], self.saved(instance)
-        self._ready().reader.send(running.console, encode(sleep_plan(instance.spec.link)))
+        running.console.tell(encode(sleep_plan(instance.spec.link)))
         if not running.console.wait_for("asleep", _SLEEP_TIMEOUT_S):
             reason = running.console.failure or f"it did not answer within {_SLEEP_TIMEOUT_S:g} s"
             raise WorkloadError(f"save {instance.name}: {reason}", f"see {instance.log}")
@@ -203,7 +203,7 @@ class RestoredPlatform(VmPlatform):
             raise TestbedError(f"start virtual machine {instance.name}: QEMU did not connect to its console")
         machine_id = running.domain.UUIDString().replace("-", "")
         plan = restored_plan(instance.spec, machine_id, time.time_ns(), os.urandom(ENTROPY_BYTES))
-        self._ready().reader.send(running.console, encode(plan))
+        running.console.tell(encode(plan))
 
     def close(self) -> None:
         super().close()

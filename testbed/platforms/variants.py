@@ -18,15 +18,24 @@ from vm_images.qcow2 import DiskFormat
 class Memory:
     """How the host manages a guest's RAM. All off: what the guest has once touched stays its own.
 
+    What is given back page by page may stay charged for all that: the host keeps a huge page (it backs guests with
+    them, transparently) until all of it is free or memory is short. A guest's kernel reports free blocks of 2 MiB, and
+    only while it has 64 MiB free (Linux, mm/page_reporting.c).
+
     ``balloon``: the host can ask the guest to give pages back. ``free_page_reporting``: the guest tells by itself
-    which pages are free (needs the balloon device). ``ksm``: the host merges equal pages. ``hugepages``: the RAM is
-    backed by the host's reserved huge pages.
+    which pages are free, through the balloon device. ``ksm``: the host merges equal pages while such a guest runs.
+    ``hugepages``: the RAM is made of huge pages, which are the guest's from its start on.
     """
 
     balloon: bool = False
     free_page_reporting: bool = False
     ksm: bool = False
     hugepages: bool = False
+
+    @property
+    def has_balloon(self) -> bool:
+        """Whether the machine has the balloon device; free pages are reported through it."""
+        return self.balloon or self.free_page_reporting
 
 
 @dataclass(frozen=True)
@@ -98,5 +107,9 @@ VARIANTS = by_name(
         Variant("vm-cloud", boot="cloud"),
         Variant("vm-disk", disk=Disk("qcow2", file_system="ext4")),
         Variant("vm-minimal", kernel="minimal"),
+        Variant("vm-balloon", memory=Memory(balloon=True)),
+        Variant("vm-reporting", memory=Memory(free_page_reporting=True)),
+        Variant("vm-ksm", memory=Memory(ksm=True)),
+        Variant("vm-hugepages", memory=Memory(hugepages=True)),
     )
 )

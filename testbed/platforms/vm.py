@@ -22,7 +22,8 @@ from runtime.plan.guest import guest_plan
 from runtime.plan.pod import pod_plan
 from runtime.plan.steps import Plan
 from runtime.spec import Resources
-from testbed.platforms import snapshots
+from testbed import breakdown
+from testbed.platforms import memory, snapshots
 from testbed.platforms.accelerator import AUTO, CANDIDATES, Verdict, verdict
 from testbed.platforms.account import Account, emulator_account, require_reach
 from testbed.platforms.clock import clock_options
@@ -54,6 +55,9 @@ from vm_images.guest import COMMAND_LINE, Guest, ensure_guest
 _END_TIMEOUT_S = 5.0
 # The host's own work: the machine is described, and QEMU has run so far that it connected to its console.
 _BEFORE_CREATED = ("defined", "spawned")
+# A guest that is busy, on a host that is, may need a moment to tell of its memory or to give it back.
+_TELL_TIMEOUT_S = 5.0
+_RECLAIM_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class Running:
     folder: Path
     disks: Disks
     paths: tuple[Path, ...]
+    ram_bytes: int
     requested_ns: int
     created_ns: int
 
@@ -138,6 +143,7 @@ class VmPlatform:
         self, scratch: Path, bridge: str, run_id: str, variant: Variant = VARIANTS["vm"], accelerator: str = AUTO
     ) -> None:
         self._variant = variant
+        self._lease = scratch
         self._driver = scratch / "libvirt"
         self._scratch = scratch / variant.name
         self._bridge = bridge
@@ -146,6 +152,7 @@ class VmPlatform:
         self._undo = ExitStack()
         self._prepared: _Prepared | None = None
         self._running: dict[str, Running] = {}
+        self._while_running = ExitStack()
         self._started = 0
 
     def _ready(self) -> _Prepared:
@@ -183,6 +190,7 @@ class VmPlatform:
             "direct_boot": "PVH" if kernel.pvh else "bzImage",
             "machine": self._variant.machine,
             **prepared.disks.facts(),
+            "memory": memory.described(self._variant.memory),
             "qemu": qemu_version(prepared.qemu),
             "libvirt": _version(prepared.connection.getLibVersion()),
         }
@@ -191,8 +199,11 @@ class VmPlatform:
         """Kernel, disks, the accelerator's probe, and libvirt with its knowledge of QEMU."""
         groups = [scenario.services] if self.shared else [(service,) for service in scenario.services]
         for group in groups:
-            needed = total_resources([service.resources for service in group])
-            guest_memory_bytes(needed, " and ".join(service.name for service in group))
+            needed, names = (
+                total_resources([service.resources for service in group]),
+                " and ".join(s.name for s in group),
+            )
+            memory.require_whole_pages(self._variant.memory, guest_memory_bytes(needed, names), names)
         self.prepare_images(images.values())
 
     def prepare_images(self, images: Iterable[Image]) -> None:
@@ -210,12 +221,15 @@ class VmPlatform:
             found = verdict(root, qemu, guest, self._wanted)
             self._scratch.mkdir(parents=True)
             undo.callback(shutil.rmtree, self._scratch, ignore_errors=True)
+            undo.enter_context(memory.while_prepared(self._variant.memory, self._lease))
             emulator = ensure_emulator(root, qemu)
             connection = undo.enter_context(embedded(self._driver, emulator.parent / "cache"))
             # Else it would be part of the first timed start.
             learn_emulator(connection, emulator, "kvm" if found.accelerator == "kvm" else "qemu")
             reader = ConsoleReader()
             undo.callback(reader.close)
+            if self._variant.memory.has_balloon:
+                guest = guest.with_modules(guest.kernel.balloon_modules)
             self._prepared = _Prepared(guest, disks, found, qemu, emulator, connection, reader, account)
             self._undo = undo.pop_all()
 
@@ -229,6 +243,9 @@ class VmPlatform:
         folder = self._scratch / str(self._started)
         domain = self._domain(instance, folder)
         with ExitStack() as undo:
+            if not self._running:
+                undo.callback(self._while_running.close)
+                self._while_running.enter_context(memory.while_running(self._variant.memory, self._lease))
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
             folder.mkdir()
             given = [domain.emulator_plan, domain.console_socket]
@@ -253,7 +270,17 @@ class VmPlatform:
             with adopting():
                 started = start_domain(prepared.connection, self._xml(domain), instance.name, paused=domain.incoming)
             created_ns = time.monotonic_ns()
-            running = Running(started, console, cgroup, folder, prepared.disks, domain.disks, requested_ns, created_ns)
+            running = Running(
+                started,
+                console,
+                cgroup,
+                folder,
+                prepared.disks,
+                domain.disks,
+                domain.memory_bytes,
+                requested_ns,
+                created_ns,
+            )
             undo.push(lambda *_: running.end())
             self._go_on(instance, running)
             self._running[instance.name] = running
@@ -292,6 +319,7 @@ class VmPlatform:
             console_socket=folder / "console",
             bridge=self._bridge,
             mac=link.mac if link else None,
+            memory=self._variant.memory,
         )
 
     def _command_line(self) -> str:
@@ -344,7 +372,10 @@ class VmPlatform:
     def stop(self, instance: Instance) -> None:
         running = self._running.pop(instance.name, None)
         if running is not None:
-            running.end()
+            with ExitStack() as undo:
+                if not self._running:
+                    undo.callback(self._while_running.close)
+                undo.callback(running.end)
 
     def take_snapshot(self, instance: Instance, name: str) -> None:
         """Remember a running guest's memory and disk, which must be its own; see ``snapshots``."""
@@ -370,10 +401,36 @@ class VmPlatform:
     def cgroup(self, instance: Instance) -> Cgroup:
         return Cgroup(cgroup_name(self._run_id, instance.name))
 
+    def _told(self, running: Running) -> str | None:
+        return running.console.ask_memory(_TELL_TIMEOUT_S)
+
+    def reclaim(self, instance: Instance) -> None:
+        """Have the balloon take what the guest says is available, but for a reserve. WorkloadError when it does not."""
+        running = self._running[instance.name]
+        if not self._variant.memory.balloon or (told := self._told(running)) is None:
+            return
+        spare_bytes = breakdown.available_bytes(told) - memory.KEEP_BYTES
+        if spare_bytes > 0:
+            taken_bytes = memory.ballooned_bytes(running.domain, running.ram_bytes)
+            memory.inflate(running.domain, running.ram_bytes - taken_bytes - spare_bytes, _RECLAIM_TIMEOUT_S)
+
+    def memory_parts(self, instance: Instance) -> Mapping[str, int]:
+        running = self._running[instance.name]
+        told = self._told(running)
+        has_balloon = self._variant.memory.has_balloon
+        return breakdown.virtual_parts(
+            breakdown.read_mappings(running.cgroup.pids()),
+            breakdown.read_charge(running.cgroup),
+            running.ram_bytes,
+            breakdown.parse_guest(told) if told else None,
+            memory.ballooned_bytes(running.domain, running.ram_bytes) if has_balloon else 0,
+        )
+
     def close(self) -> None:
         """End what still runs, then libvirt and the consoles' reader; remove the run's files."""
         with ExitStack() as undo:
             undo.callback(self._undo.close)
+            undo.callback(self._while_running.close)
             while self._running:
                 undo.callback(self._running.popitem()[1].end)
             self._prepared = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from runtime.cgroups import Cgroup, hierarchies
 from runtime.errors import UsageError
 from runtime.lease import STATE_ROOT, lease
 from testbed import leftovers
+from testbed.host_settings import RECORD
 from testbed.leftovers import Leftover
 
 pytestmark = pytest.mark.root
@@ -76,6 +78,22 @@ def test_a_killed_run_is_found_and_removed(owner: tuple[subprocess.Popen[bytes],
     assert not is_running(pid)
     assert not (STATE_ROOT / run_name).exists()
     assert not any(path.exists() for path in Cgroup(f"testbed/{run_name}").directories())
+
+
+def test_a_killed_runs_settings_are_put_back(
+    owner: tuple[subprocess.Popen[bytes], int], run_name: str, tmp_path: Path
+) -> None:
+    process, _ = owner
+    setting = tmp_path / "setting"
+    setting.write_text("1")
+    (STATE_ROOT / run_name / RECORD).write_text(json.dumps({str(setting): "0"}))
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    found = of_run(run_name)
+    assert f"setting   {setting} (was 0)" in [str(leftover) for leftover in found]
+    leftovers.remove(found)
+    assert setting.read_text() == "0"
+    assert of_run(run_name) == ()
 
 
 def test_a_cgroup_of_someone_else_is_left_alone(run_name: str) -> None:

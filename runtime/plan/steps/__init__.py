@@ -66,6 +66,7 @@ from runtime.plan.steps.process import (
 )
 from runtime.plan.steps.talk import (
     Admission,
+    Answer,
     AwaitStart,
     HandOver,
     Message,
@@ -82,6 +83,7 @@ __all__ = [
     "Admission",
     "Affinity",
     "Ambient",
+    "Answer",
     "AwaitEnd",
     "AwaitStart",
     "Bind",

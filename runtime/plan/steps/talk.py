@@ -103,6 +103,25 @@ class Serve(Step):
 
 
 @dataclass(frozen=True)
+class Answer(Step):
+    """Whenever something comes in on descriptor ``fd``, write there what the file ``path`` says now, then ``end``.
+
+    It goes on for as long as the other side is there: a step of a forked process.
+    """
+
+    op: ClassVar[int] = 60
+    path: str
+    fd: int
+    end: str
+
+    def numbers(self) -> tuple[int, ...]:
+        return (self.fd,)
+
+    def strings(self) -> tuple[bytes, ...]:
+        return (self.path.encode(), self.end.encode() + b"\n")
+
+
+@dataclass(frozen=True)
 class NetlinkSocket(Step):
     """Open a route netlink socket in the current network namespace, at descriptor ``fd``."""
 

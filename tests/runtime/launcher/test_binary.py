@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import termios
 import time
@@ -111,6 +112,29 @@ def test_a_forked_process_that_fails_says_so_and_the_others_go_on(tmp_path: Path
     plan = write_plan(tmp_path / "p", *s.forked(s.Umask(0), s.Chdir("/nowhere")), say("sleep 0.3; exit 5"))
     done = subprocess.run([STATIC_BINARY, plan], capture_output=True, text=True, timeout=10)
     assert (done.returncode, done.stderr) == (5, "testbed: step 2: chdir /nowhere: ENOENT (2)\n")
+
+
+def test_a_forked_process_answers_each_time_it_is_asked(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    told.write_text("first\n")
+    ours, theirs = socket.socketpair()
+    answering = s.forked(s.Answer(str(told), 0, "that is all"))
+    plan = write_plan(tmp_path / "p", *answering, say("exec sleep 10"))
+    with ours, subprocess.Popen([STATIC_BINARY, plan], stdin=theirs.fileno()) as process:
+        theirs.close()
+        ours.settimeout(10)
+        answers = ours.makefile()
+        for text in ("first\n", "second, and longer\n"):
+            told.write_text(text)
+            ours.sendall(b"?")
+            assert answers.readline() + answers.readline() == text + "that is all\n"
+        process.kill()
+
+
+def test_what_cannot_be_told_is_an_error(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path / "p", s.Answer("/nowhere", 0, ""), say("true"))
+    done = subprocess.run([STATIC_BINARY, plan], input="?", capture_output=True, text=True, timeout=10)
+    assert (done.returncode, done.stderr) == (125, "testbed: step 0: answer /nowhere: ENOENT (2)\n")
 
 
 @pytest.mark.root

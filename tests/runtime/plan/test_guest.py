@@ -15,7 +15,7 @@ from runtime.plan.constants import MS_MOVE, MS_RDONLY
 from runtime.plan.container import container_plan
 from runtime.plan.encode import encode
 from runtime.plan.explain import explain
-from runtime.plan.guest import EXECUTING, FIRST_USERSPACE, guest_plan
+from runtime.plan.guest import EXECUTING, FIRST_USERSPACE, MEMORY_TOLD, guest_plan
 from runtime.spec import Link, Process, Resources, Spec, User
 
 MODULES = ("/modules/virtio.ko", "/modules/virtio_blk.ko")
@@ -125,6 +125,14 @@ def test_the_task_limit_is_the_containers() -> None:
     limits = [step for step in of_type(plan, s.Write) if step.path.endswith("pids.max")]
     assert [step.data for step in limits] == [("32",)]
     assert not any(step.fstype == "cgroup2" for step in of_type(guest_plan(spec(pids=None), MODULES), s.Mount))
+
+
+def test_what_tells_of_the_memory_is_outside_the_workloads_root_and_limit() -> None:
+    steps = list(guest_plan(spec(), MODULES).steps())
+    answer = steps.index(s.Answer("/proc/meminfo", 0, MEMORY_TOLD))
+    assert steps[answer - 1] == s.Fork(1)
+    assert answer < min(index for index, step in enumerate(steps) if "pids.max" in getattr(step, "path", ""))
+    assert answer < steps.index(s.Chroot("."))
 
 
 def test_it_is_encodable_and_can_be_explained() -> None:

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv4Interface
 from runtime.plan import steps as s
 from runtime.plan.encode import encode
 from runtime.plan.explain import explain
-from runtime.plan.guest import guest_plan
+from runtime.plan.guest import guest_plan, memory_steps
 from runtime.plan.reasons import reason
 from runtime.plan.restored import ASLEEP, IDENTIFIED, restored_plan, sleep_plan
 from runtime.spec import Link, Process, Resources, Spec
@@ -51,11 +51,13 @@ def test_who_is_to_be_saved_gives_its_address_back() -> None:
     assert sleep_plan(LINK).child[-1] == s.Message(ASLEEP)
 
 
-def test_a_served_guest_has_one_process_more_outside_the_task_limit() -> None:
+def test_a_served_guest_has_a_process_outside_the_task_limit_that_has_the_console_for_itself() -> None:
     cold, served = guest_plan(SPEC, ["/m.ko"]), guest_plan(SPEC, ["/m.ko"], served=True)
     added = [step for step in served.child if step not in cold.child]
     assert added == [s.Fork(2), s.Write("/cgroup/cgroup.procs", ("0",)), s.Serve(0)]
-    assert [step for step in served.child if step not in added] == list(cold.child)
+    telling = memory_steps()
+    assert [step for step in cold.child if step not in telling] == [step for step in served.child if step not in added]
+    assert not [step for step in served.child if isinstance(step, s.Answer)]
     assert not [step for step in guest_plan(Spec(SPEC.process, (), "x"), [], served=True).child if step == added[1]]
 
 

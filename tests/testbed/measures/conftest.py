@@ -21,6 +21,7 @@ from runtime.cgroups import Cgroup
 from runtime.errors import TestbedError
 from runtime.images.model import Image, ImageConfig
 from runtime.spec import Link, Resources
+from testbed.breakdown import container_parts, read_charge, read_mappings
 from testbed.lab import mac_of
 from testbed.measures.context import RunContext
 from testbed.platforms.protocol import Instance, Started
@@ -153,6 +154,13 @@ class LocalPlatform:
 
     def cgroup(self, instance: Instance) -> Cgroup:
         return Cgroup(f"{self._parent}/{instance.name}")
+
+    def reclaim(self, instance: Instance) -> None:
+        pass
+
+    def memory_parts(self, instance: Instance) -> dict[str, int]:
+        cgroup = self.cgroup(instance)
+        return container_parts(read_mappings(cgroup.pids()), read_charge(cgroup))
 
     def close(self) -> None:
         """Nothing was taken."""

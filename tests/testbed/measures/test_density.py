@@ -58,6 +58,8 @@ def test_the_cap_stops_the_ramp_and_the_slope_is_the_memory_of_one(make_context:
         assert value < most_mib * MIB
     for ruler in ("memory_cgroup", "memory_pss"):
         assert (trial.value(ruler) or 0) > 24 * MIB, "each application holds 24 MiB"
+    assert (trial.value("part_application") or 0) > 24 * MIB
+    assert sum(metric.value for metric in trial.metrics if metric.metric.startswith("part_")) < 64 * MIB
     rows = samples(context, trial)
     assert [row["applications"] for row in rows] == ["0", "1", "2", "3"]
     assert [float(row["cgroup_bytes"]) for row in rows] == sorted(float(row["cgroup_bytes"]) for row in rows)

@@ -50,6 +50,7 @@ def layer(busybox_layer: Path, home: Path, run_name: str) -> Path:
     layer = home / "layers" / run_name
     shutil.copytree(busybox_layer, layer, symlinks=True)
     (layer / "srv").mkdir()
+    (layer / "tmp").mkdir()
     (layer / "srv" / "index.html").write_text("from the layer")
     return layer
 

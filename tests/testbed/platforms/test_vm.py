@@ -214,7 +214,6 @@ def nesting(layer: Path) -> Spec:
     name = "testbed/run/nested"
     script = "cat /proc/self/cgroup; for i in 1 2 3 4 5 6 7 8; do sleep 1 & done 2>&1 | tail -1; exit 4"
     shutil.copytree(layer / "bin", layer / "inner" / "bin", symlinks=True)
-    (layer / "tmp").mkdir()
     nested = replace(shell(layer, script), layers=("/inner",), resources=Resources(32 << 20, 0.25, 6), hosts=())
     (layer / "plan").write_bytes(encode(container_plan(nested, found, name)))
     shutil.copy2(STATIC_BINARY, layer / "launcher")

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from runtime.errors import TestbedError
 from runtime.launcher import STATIC_BINARY
 from runtime.plan.encode import encode
+from runtime.plan.guest import MEMORY_TOLD
 from runtime.plan.steps import Admission, Exec, Plan
 from testbed.platforms.console import Console, exit_status_of, phase_of
 from testbed.platforms.reader import ConsoleReader, adopting
@@ -96,10 +98,10 @@ def test_what_is_sent_arrives_at_the_other_end(reader: ConsoleReader, tmp_path: 
     with socket.socket(socket.AF_UNIX) as guest:
         guest.connect(str(path))
         assert console.wait_for("spawned", 5)
-        reader.send(console, b"a plan")
+        console.tell(b"a plan")
         assert guest.recv(64) == b"a plan"
     assert console.wait_for_end(5)
-    reader.send(console, b"nobody there")
+    console.tell(b"nobody there")
 
 
 def test_an_unfinished_last_line_is_not_lost(console: Console) -> None:
@@ -132,6 +134,29 @@ def test_a_console_is_stamped_between_sending_and_seeing(reader: ConsoleReader, 
         assert not console.ended
     assert console.wait_for_end(5.0)
     assert os.listdir(tmp_path) == ["log"]
+
+
+def test_what_a_guest_tells_of_its_memory_is_in_no_log(reader: ConsoleReader, tmp_path: Path) -> None:
+    console = reader.listen(tmp_path / "socket", tmp_path / "log")
+    assert console.ask_memory(0.01) is None, "nobody is there to be asked"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as guest:
+        guest.connect(str(tmp_path / "socket"))
+        guest.sendall(b"Before: 1 kB\n")
+        while not console.tail():
+            time.sleep(0.001)
+        assert console.ask_memory(0.05) is None, "it does not answer"
+
+        def answer() -> None:
+            assert guest.recv(1) == guest.recv(1) == b"\n", "also of the question that had no answer"
+            guest.sendall(b"\r\nMemTotal:       94788 kB\r\nan aside\r\nHugePages_Total:       0\r\n")
+            guest.sendall(MEMORY_TOLD.encode() + b"\r\nAfter: 2 kB\r\n")
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        assert console.ask_memory(10) == "MemTotal:       94788 kB\nHugePages_Total:       0"
+        answering.join()
+    assert console.wait_for_end(5.0)
+    assert console.tail().splitlines() == ["Before: 1 kB", "an aside", "After: 2 kB"]
 
 
 def test_waiting_ends_with_the_console_or_the_time(reader: ConsoleReader, tmp_path: Path) -> None:

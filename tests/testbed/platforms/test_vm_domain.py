@@ -11,6 +11,7 @@ import pytest
 from runtime.errors import UsageError
 from runtime.spec import Resources
 from testbed.platforms.domain import Domain, Ram, domain_xml, guest_memory_bytes, vcpu_count
+from testbed.platforms.variants import Memory
 
 
 def domain(accelerator: str = "tcg", mac: str | None = "02:00:0a:4d:01:0a") -> Domain:
@@ -88,6 +89,32 @@ def test_a_machine_without_a_kernel_waits_for_a_saved_state() -> None:
 def _arguments(one: Domain) -> list[str]:
     found = ElementTree.fromstring(domain_xml(one)).iter("{http://libvirt.org/schemas/domain/qemu/1.0}arg")
     return [argument.get("value", "") for argument in found]
+
+
+def test_ram_is_kept_from_ksm_unless_it_is_to_be_merged() -> None:
+    assert memory_of(Memory()) == ([], ["nosharepages"], {"model": "none"})
+    assert memory_of(Memory(ksm=True)) == ([], [], {"model": "none"})
+
+
+def test_huge_pages_need_no_file_system_to_be_mounted() -> None:
+    sizes, backing, _ = memory_of(Memory(hugepages=True))
+    assert sizes == [{"size": "2", "unit": "M"}]
+    assert backing == ["hugepages", "source", "nosharepages"]
+
+
+@pytest.mark.parametrize(("reporting", "shown"), [(False, "off"), (True, "on")])
+def test_a_balloon_is_there_for_whoever_needs_it(reporting: bool, shown: str) -> None:
+    _, _, balloon = memory_of(Memory(balloon=not reporting, free_page_reporting=reporting))
+    assert balloon == {"model": "virtio", "freePageReporting": shown}
+
+
+def memory_of(memory: Memory) -> tuple[list[dict[str, str]], list[str], dict[str, str]]:
+    """Page sizes, kinds of backing, and the balloon, of a domain's XML."""
+    root = ElementTree.fromstring(domain_xml(replace(domain(), memory=memory)))
+    balloon = root.find("devices/memballoon")
+    assert balloon is not None
+    pages = [page.attrib for page in root.iterfind("memoryBacking/hugepages/page")]
+    return pages, [element.tag for element in root.iterfind("memoryBacking/*")], balloon.attrib
 
 
 def test_whatever_ends_the_guest_ends_qemu() -> None:

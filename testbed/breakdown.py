@@ -1,0 +1,294 @@
+"""Where an instance's memory goes, part by part.
+
+A guest is told apart by what it says itself (its /proc/meminfo), QEMU by its mappings (/proc/PID/smaps), the rest by
+what the cgroup is charged for. The three know nothing of each other, and what they do not agree on is a part of its
+own, ``unexplained``.
+
+A page that several processes map is divided among them, as PSS does it; page cache that nobody maps counts in full
+for the cgroup that is charged for it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runtime.cgroups import Cgroup
+
+PROC = Path("/proc")
+_HEAD = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (\S{4}) \S+ \S+ \d+ *(.*)")
+_GUARD_BYTES = 4096
+# glibc's stacks of threads (the default of RLIMIT_STACK), QEMU's of coroutines (COROUTINE_STACK_SIZE).
+_STACK_BYTES = (8 << 20, 1 << 20)
+
+# The parts in the order in which they are shown, and how they are called.
+PARTS: Mapping[str, str] = {
+    "application": "application",
+    "files": "files in RAM",
+    "guest_cache": "guest: page cache",
+    "guest_kernel": "guest: kernel",
+    "guest_free": "guest: free, but kept",
+    "guest_ram": "guest: RAM, not told apart",
+    "translated_code": "QEMU: translated code",
+    "emulator_program": "QEMU: program, libraries",
+    "emulator_heap": "QEMU: heap",
+    "emulator_stacks": "QEMU: stacks",
+    "firmware": "QEMU: firmware",
+    "boot_files": "host: kernel and initrd files",
+    "host_cache": "host: page cache",
+    "host_kernel": "host: kernel",
+    "absent": "guest: counted, but zero or untouched",
+    "merged": "merged by KSM",
+    "unexplained": "unexplained",
+}
+# The parts that are the guest's own RAM, and those that QEMU needs besides.
+GUEST_PARTS = ("application", "files", "guest_cache", "guest_kernel", "guest_free", "guest_ram", "absent", "merged")
+EMULATOR_PARTS = ("translated_code", "emulator_program", "emulator_heap", "emulator_stacks", "firmware", "boot_files")
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """One mapping of a process, an entry of its smaps (proc(5)); sizes in bytes.
+
+    ``rss_bytes`` has huge pages of hugetlbfs too, which the kernel counts apart; ``ksm_bytes`` are merged pages.
+    ``flags`` are VmFlags: ``dc`` is MADV_DONTFORK, which QEMU gives to RAM and ROMs of the guest and to nothing else.
+    """
+
+    start: int
+    end: int
+    permissions: str
+    path: str
+    rss_bytes: int = 0
+    pss_bytes: int = 0
+    anonymous_bytes: int = 0
+    ksm_bytes: int = 0
+    huge_bytes: int = 0
+    flags: frozenset[str] = field(default_factory=frozenset)
+
+    @property
+    def size_bytes(self) -> int:
+        return self.end - self.start
+
+
+@dataclass(frozen=True)
+class Charge:
+    """What a cgroup is charged for, in bytes: ``mapped`` and ``shared`` (tmpfs) are parts of ``cache``."""
+
+    total_bytes: int
+    cache_bytes: int
+    mapped_bytes: int
+    shared_bytes: int
+    kernel_bytes: int
+
+
+@dataclass(frozen=True)
+class GuestMemory:
+    """What a guest's kernel tells of its memory, in bytes; ``cache_bytes`` is without ``files_bytes`` (tmpfs)."""
+
+    total_bytes: int
+    free_bytes: int
+    cache_bytes: int
+    files_bytes: int
+    application_bytes: int
+
+
+def parse_smaps(text: str) -> tuple[Mapped, ...]:
+    """The mappings in the order of their addresses."""
+    found: list[Mapped] = []
+    entry: dict[str, str] = {}
+    head: re.Match[str] | None = None
+    for line in [*text.splitlines(), "0-0 ---- 0 0:0 0"]:
+        if (begin := _HEAD.fullmatch(line)) is None:
+            key, _, value = line.partition(":")
+            entry[key] = value
+            continue
+        if head is not None:
+            found.append(_mapped(head, entry))
+        head, entry = begin, {}
+    return tuple(found)
+
+
+def _mapped(head: re.Match[str], entry: Mapping[str, str]) -> Mapped:
+    def size_bytes(*keys: str) -> int:
+        return sum(int(entry.get(key, "0").split()[0]) for key in keys) * 1024
+
+    hugetlb_bytes = size_bytes("Shared_Hugetlb", "Private_Hugetlb")
+    return Mapped(
+        int(head[1], 16),
+        int(head[2], 16),
+        head[3],
+        head[4],
+        size_bytes("Rss") + hugetlb_bytes,
+        size_bytes("Pss") + hugetlb_bytes,
+        size_bytes("Anonymous"),
+        size_bytes("KSM"),
+        size_bytes("AnonHugePages") + hugetlb_bytes,
+        frozenset(entry.get("VmFlags", "").split()),
+    )
+
+
+def _meminfo(text: str) -> dict[str, int]:
+    lines = (line.partition(":") for line in text.splitlines())
+    return {key: int(value.split()[0]) * 1024 for key, _, value in lines}
+
+
+def available_bytes(meminfo: str) -> int:
+    """What a guest could hand out without swapping, by its own estimate."""
+    return _meminfo(meminfo)["MemAvailable"]
+
+
+def parse_guest(meminfo: str) -> GuestMemory:
+    """A guest's account of its memory from its /proc/meminfo. Raises KeyError when a line is missing."""
+    told = _meminfo(meminfo)
+    return GuestMemory(
+        told["MemTotal"],
+        told["MemFree"],
+        told["Cached"] + told["Buffers"] - told["Shmem"],
+        told["Shmem"],
+        told["AnonPages"],
+    )
+
+
+def kind(mapped: Mapped, before: Mapped | None, programs: Iterable[str], ram_bytes: int) -> str:
+    """The part that a mapping of QEMU belongs to.
+
+    ``before`` is the mapping below it, ``programs`` are the paths that QEMU runs code from, ``ram_bytes`` is the
+    size of the guest's RAM.
+    """
+    if "dc" in mapped.flags:
+        return "guest_ram" if mapped.size_bytes == ram_bytes else "firmware"
+    if mapped.path.startswith("/"):
+        return "emulator_program" if mapped.path in programs else "boot_files"
+    if "x" in mapped.permissions and "w" in mapped.permissions:
+        return "translated_code"
+    if "x" in mapped.permissions or mapped.path == "[vvar]":
+        return "emulator_program"
+    if mapped.path == "[stack]" or (
+        mapped.size_bytes in _STACK_BYTES and before is not None and _guards(before, mapped)
+    ):
+        return "emulator_stacks"
+    return "emulator_heap"
+
+
+def _guards(before: Mapped, mapped: Mapped) -> bool:
+    """Whether ``before`` is the page without access below a stack."""
+    return before.end == mapped.start and before.size_bytes == _GUARD_BYTES and before.permissions.startswith("---")
+
+
+def by_kind(mappings: Sequence[Mapped], ram_bytes: int) -> dict[str, list[Mapped]]:
+    """QEMU's mappings by the part that they belong to."""
+    programs = {one.path for one in mappings if one.path.startswith("/") and "x" in one.permissions}
+    found: dict[str, list[Mapped]] = {}
+    for before, mapped in zip([None, *mappings], mappings, strict=False):
+        found.setdefault(kind(mapped, before, programs, ram_bytes), []).append(mapped)
+    return found
+
+
+def guest_parts(guest: GuestMemory, ram_bytes: int, ballooned_bytes: int, resident_bytes: int) -> dict[str, int]:
+    """The guest's RAM by its own account; ``resident_bytes`` is how much of it the host really holds.
+
+    Whatever is neither free nor cache nor an application's is the kernel's, with what it never hands out. What the
+    balloon holds is out of the guest's total, and is nobody's. ``absent``, at most 0, is what the guest counts and the
+    host does not hold: pages that were never touched, or are zero (the kernel drops those from huge pages it splits).
+    """
+    used = {"application": guest.application_bytes, "files": guest.files_bytes, "guest_cache": guest.cache_bytes}
+    used["guest_kernel"] = ram_bytes - ballooned_bytes - guest.free_bytes - sum(used.values())
+    rest_bytes = resident_bytes - sum(used.values())
+    return {**used, "guest_free": max(rest_bytes, 0), "absent": min(rest_bytes, 0)}
+
+
+def beyond(value: int, low: int, high: int) -> int:
+    """How far ``value`` is outside of an interval: negative below it."""
+    return min(value - low, 0) + max(value - high, 0)
+
+
+def virtual_parts(
+    mappings: Sequence[Mapped],
+    charge: Charge,
+    ram_bytes: int,
+    guest: GuestMemory | None = None,
+    ballooned_bytes: int = 0,
+) -> dict[str, int]:
+    """The parts of a virtual machine's memory, in bytes. Without word from the guest its RAM is one part.
+
+    QEMU's private pages must be what its cgroup is charged for besides page cache and kernel memory. Of pages that
+    KSM has merged the charge may be any other cgroup's.
+    """
+    groups = by_kind(mappings, ram_bytes)
+    parts = {name: sum(one.pss_bytes for one in group) for name, group in groups.items()}
+    resident_bytes = sum(one.rss_bytes for one in groups.get("guest_ram", ()))
+    merged_bytes = resident_bytes - parts.pop("guest_ram", 0)
+    if guest is None:
+        parts["guest_ram"] = resident_bytes
+    else:
+        parts |= guest_parts(guest, ram_bytes, ballooned_bytes, resident_bytes)
+    private_bytes = sum(one.anonymous_bytes for one in mappings)
+    parts["merged"] = -merged_bytes
+    parts["host_cache"] = max(charge.cache_bytes - charge.mapped_bytes, 0)
+    parts["host_kernel"] = charge.kernel_bytes
+    parts["unexplained"] = beyond(
+        charge.total_bytes - charge.cache_bytes - charge.kernel_bytes,
+        private_bytes - sum(one.ksm_bytes for one in mappings),
+        private_bytes,
+    )
+    return in_order(parts)
+
+
+def container_parts(mappings: Sequence[Mapped], charge: Charge) -> dict[str, int]:
+    """The parts of a container's memory, in bytes; ``mappings`` are those of all its processes."""
+    private_bytes = sum(one.anonymous_bytes for one in mappings)
+    application_bytes = sum(one.pss_bytes for one in mappings if not one.path.startswith("/"))
+    shared_bytes = sum(one.pss_bytes for one in mappings) - application_bytes
+    return in_order(
+        {
+            "application": application_bytes,
+            "files": charge.shared_bytes,
+            "host_cache": shared_bytes + max(charge.cache_bytes - charge.shared_bytes - charge.mapped_bytes, 0),
+            "host_kernel": charge.kernel_bytes,
+            "unexplained": beyond(
+                charge.total_bytes - charge.cache_bytes - charge.kernel_bytes, application_bytes, private_bytes
+            ),
+        }
+    )
+
+
+def in_order(parts: Mapping[str, int]) -> dict[str, int]:
+    """The parts in the order of PARTS, without those that are empty."""
+    return {name: parts[name] for name in PARTS if parts.get(name)}
+
+
+def total(all_parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Part by part, the sum over instances."""
+    sums: dict[str, int] = {}
+    for parts in all_parts:
+        for name, value in parts.items():
+            sums[name] = sums.get(name, 0) + value
+    return in_order(sums)
+
+
+def read_mappings(pids: Iterable[int]) -> tuple[Mapped, ...]:
+    """The mappings of processes, one process after the other; those that have ended by now have none."""
+    found: list[Mapped] = []
+    for pid in pids:
+        try:
+            found += parse_smaps((PROC / str(pid) / "smaps").read_text(errors="replace"))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return tuple(found)
+
+
+def read_charge(cgroup: Cgroup) -> Charge:
+    """What the cgroup is charged for now. Raises OSError when it is gone."""
+    stat = cgroup.memory_stat()
+    if "memory" in cgroup.found.v1:
+        kernel_bytes = int(cgroup.file("memory", "memory.kmem.usage_in_bytes", "").read_text())
+        names = ("total_cache", "total_mapped_file", "total_shmem")
+    else:
+        # "kernel" is their sum from Linux 5.18 on.
+        parts = ("kernel_stack", "pagetables", "percpu", "sock", "slab")
+        kernel_bytes = stat.get("kernel", sum(stat.get(part, 0) for part in parts))
+        names = ("file", "file_mapped", "shmem")
+    cache_bytes, mapped_bytes, shared_bytes = (stat.get(name, 0) for name in names)
+    return Charge(cgroup.memory_bytes(), cache_bytes, mapped_bytes, shared_bytes, kernel_bytes)
