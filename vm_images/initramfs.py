@@ -56,10 +56,18 @@ def base_archive(init: bytes, modules: Mapping[str, bytes]) -> bytes:
     entries = [_directory(name) for name in ("dev", "proc", "sys", MODULES_PATH)]
     entries.append(Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)))
     entries.append(Entry(INIT_PATH, stat.S_IFREG | 0o755, init))
-    for name, data in modules.items():
-        path = str(PurePosixPath(MODULES_PATH, name))
-        entries.append(Entry(path, stat.S_IFREG | 0o644, data))
-    return archive(entries)
+    return archive([*entries, *_modules(modules)])
+
+
+def _modules(modules: Mapping[str, bytes]) -> list[Entry]:
+    return [
+        Entry(str(PurePosixPath(MODULES_PATH, name)), stat.S_IFREG | 0o644, data) for name, data in modules.items()
+    ]
+
+
+def modules_archive(modules: Mapping[str, bytes]) -> bytes:
+    """An archive with further modules, to come behind the base archive."""
+    return archive(_modules(modules))
 
 
 def plan_archive(plan: bytes) -> bytes:

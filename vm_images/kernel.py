@@ -13,12 +13,12 @@ from pathlib import Path
 from runtime.atomic import partial
 from runtime.errors import PrerequisiteError
 from vm_images.bzimage import has_pvh_entry, vmlinux
-from vm_images.modules import GUEST_MODULES, ModuleTree
+from vm_images.modules import GUEST_MODULES, HOST_MODULES, ModuleTree
 
 # Debian's and Ubuntu's kernels for virtual machines; the first that the package sources have is taken.
 META_PACKAGES = ("linux-image-cloud-amd64", "linux-image-virtual")
 # Part of the directory's name: to be raised when what is kept of a package changes.
-_FORMAT = 1
+_FORMAT = 2
 _DESCRIPTION = "kernel.json"
 
 
@@ -37,7 +37,7 @@ class GuestKernel:
     """A kernel ready to boot.
 
     ``image`` is an ELF file with a PVH entry when ``pvh``, else a bzImage; ``modules`` are plain .ko files in
-    the order of loading.
+    the order of loading, and ``host_modules`` those that a host of containers loads after them.
     """
 
     folder: Path
@@ -46,6 +46,7 @@ class GuestKernel:
     version: str
     pvh: bool
     module_names: tuple[str, ...]
+    host_module_names: tuple[str, ...] = ()
 
     @property
     def image(self) -> Path:
@@ -54,6 +55,10 @@ class GuestKernel:
     @property
     def modules(self) -> tuple[Path, ...]:
         return tuple(self.folder / "modules" / name for name in self.module_names)
+
+    @property
+    def host_modules(self) -> tuple[Path, ...]:
+        return tuple(self.folder / "modules" / name for name in self.host_module_names)
 
 
 def parse_package(stanza: str) -> Package:
@@ -139,12 +144,15 @@ def _keep(root: Path, package: Package, target: Path) -> None:
     bzimage = (root / "boot" / f"vmlinuz-{release}").read_bytes()
     elf = vmlinux(bzimage)
     pvh = has_pvh_entry(elf)
-    modules = ModuleTree.read(_modules_folder(root, release)).load(GUEST_MODULES)
+    tree = ModuleTree.read(_modules_folder(root, release))
+    guest = tuple(tree.load(GUEST_MODULES))
+    modules = tree.load((*GUEST_MODULES, *HOST_MODULES))
+    host = tuple(name for name in modules if name not in guest)
     (target / "modules").mkdir()
     (target / ("vmlinux" if pvh else "vmlinuz")).write_bytes(elf if pvh else bzimage)
     for name, data in modules.items():
         (target / "modules" / name).write_bytes(data)
-    kernel = GuestKernel(target, release, package.name, package.version, pvh, tuple(modules))
+    kernel = GuestKernel(target, release, package.name, package.version, pvh, guest, host)
     described = {key: value for key, value in asdict(kernel).items() if key != "folder"}
     (target / _DESCRIPTION).write_text(json.dumps(described, indent=1) + "\n")
 
@@ -152,7 +160,8 @@ def _keep(root: Path, package: Package, target: Path) -> None:
 def read_kernel(folder: Path) -> GuestKernel:
     """The kernel kept in ``folder``."""
     described = json.loads((folder / _DESCRIPTION).read_text())
-    described["module_names"] = tuple(described["module_names"])
+    for names in ("module_names", "host_module_names"):
+        described[names] = tuple(described[names])
     return GuestKernel(folder=folder, **described)
 
 
@@ -171,7 +180,8 @@ def ensure_kernel(guest_root: Path) -> GuestKernel:
     if (kernel := _kept(guest_root)) is not None:
         return kernel
     packages = resolve()
-    digest = hashlib.sha256("\n".join([*(package.sha256 for package in packages), *GUEST_MODULES]).encode())
+    inputs = [*(package.sha256 for package in packages), *GUEST_MODULES, *HOST_MODULES]
+    digest = hashlib.sha256("\n".join(inputs).encode())
     folder = guest_root / f"kernel-{packages[0].version}-{digest.hexdigest()[:12]}-{_FORMAT}"
     with partial(folder) as target:
         scratch = target / "download"

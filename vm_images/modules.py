@@ -12,6 +12,8 @@ from vm_images.compression import decompress
 
 # Bus, disk, its file system, the writable layer's file system, network card.
 GUEST_MODULES = ("virtio_pci", "virtio_blk", "erofs", "overlay", "virtio_net")
+# What a guest needs besides when it is a host of containers: their network.
+HOST_MODULES = ("bridge", "veth")
 
 
 def module_name(path: str) -> str:

@@ -55,7 +55,8 @@ _SOCKET = 110
 _INTERFACE_INDEX = 2
 
 
-def _device_steps(modules: Sequence[str]) -> tuple[Step, ...]:
+def device_steps(modules: Sequence[str]) -> tuple[Step, ...]:
+    """The device nodes, and the modules that bring the devices."""
     return (
         Mount("devtmpfs", "/dev", "devtmpfs", MS_NOSUID | MS_NOEXEC),
         *(LoadModule(path) for path in modules),
@@ -114,7 +115,7 @@ def guest_plan(spec: Spec, modules: Sequence[str]) -> Plan:
     return Plan(
         child=(
             Message(FIRST_USERSPACE),
-            *_device_steps(modules),
+            *device_steps(modules),
             *_network_steps(spec.link),
             *_task_limit_steps(spec.resources.pids),
             *_root_steps(),
