@@ -51,7 +51,7 @@ def reporting(body: Callable[..., int]) -> Callable[..., None]:
 @task(
     help={
         "scenario": "name of a folder below scenarios/, or a path to one",
-        "platforms": "comma-separated: container,vm",
+        "platforms": "comma-separated: container, vm or another kind of vm (a wrong name lists them all)",
         "measures": "comma-separated: start,density,utilisation",
         "trials": "start trials on each platform, instead of the scenario's",
         "quick": "the scenario's quick settings: at most 3 minutes",
@@ -146,7 +146,7 @@ def clean(context: Context, check: bool = False, store: bool = False) -> int:
     help={
         "scenario": "name of a folder below scenarios/, or a path to one",
         "service": "the service to explain (default: the first)",
-        "platform": "container or vm",
+        "platform": "container, vm or another kind of vm",
     }
 )
 @reporting

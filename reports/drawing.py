@@ -1,7 +1,8 @@
 """How figures are drawn: one style, one colour and marker a platform, SVG text that is always the same.
 
-Colours are Okabe and Ito's palette (Color Universal Design, 2008), which colour-blind readers can tell apart. What is
-emulated is drawn dashed and hollow.
+Colours are Okabe and Ito's palette (Color Universal Design, 2008), which colour-blind readers can tell apart, and
+where that is used up the darkest of Paul Tol's "muted" scheme (2021). Colours and markers repeat with different
+periods, so no two of fifty platforms look the same. What is emulated is drawn dashed and hollow.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from testbed.analysis import Run
 
 INK, MUTED, _RULE = "#1d2733", "#5b6673", "#d9dee4"
 _FIXED_COLOURS = {"container": "#0072b2", "vm": "#d55e00"}
-_OTHER_COLOURS = ("#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_OTHER_COLOURS = ("#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255", "#332288", "#999933")
 _MARKERS = {"container": "o", "vm": "D"}
-_OTHER_MARKERS = ("s", "^", "v", "P")
+_OTHER_MARKERS = ("s", "^", "v", "P", "X", "p", "<", ">")
 # What text is measured with (it comes with matplotlib, so it is the same everywhere), and what it is shown in.
 _MEASURED_FONT = "DejaVu Sans"
 _SHOWN_FONTS = "system-ui, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
@@ -81,9 +82,9 @@ def looks(run: Run) -> dict[str, Look]:
     others = [one.name for one in run.platforms if one.name not in _FIXED_COLOURS]
     found = {}
     for one in run.platforms:
-        index = others.index(one.name) % len(_OTHER_COLOURS) if one.name in others else 0
-        colour = _FIXED_COLOURS.get(one.name, _OTHER_COLOURS[index])
-        marker = _MARKERS.get(one.name, _OTHER_MARKERS[index])
+        index = others.index(one.name) if one.name in others else 0
+        colour = _FIXED_COLOURS.get(one.name, _OTHER_COLOURS[index % len(_OTHER_COLOURS)])
+        marker = _MARKERS.get(one.name, _OTHER_MARKERS[index % len(_OTHER_MARKERS)])
         found[one.name] = Look(colour, marker, one.emulated, one.label)
     return found
 

@@ -18,13 +18,14 @@ from testbed.images import build_images
 from testbed.lab import link_of
 from testbed.measures.application import specs
 from testbed.platforms import known
+from testbed.platforms.variants import VARIANTS
 from testbed.scenario import load
 from vm_images.guest import ensure_guest
 
 
 def service_plan(spec: Spec, platform: str) -> Plan:
     """The plan of ``spec`` in a run called ``example``; a guest's kernel is fetched when it is not there yet."""
-    if platform == "vm":
+    if platform in VARIANTS:
         return guest_plan(spec, ensure_guest(store_root() / "guest").module_paths)
     return container_plan(spec, hierarchies(), cgroup_name("example", spec.hostname), attachment=Attachment(2, 1))
 

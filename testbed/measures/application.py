@@ -41,9 +41,9 @@ class Timeline:
     ready_ns: int
 
 
-def ready_timeout_s(ready: Ready, platform: str) -> float:
+def ready_timeout_s(ready: Ready, platform: Platform) -> float:
     """How long an application on that platform may take to be ready, seconds since the request."""
-    return ready.timeout_vm_s if platform == "vm" else ready.timeout_s
+    return ready.timeout_vm_s if platform.virtual else ready.timeout_s
 
 
 def specs(scenario: Scenario, images: Mapping[str, Image], links: Sequence[Link]) -> tuple[Spec, ...]:
@@ -64,15 +64,19 @@ def specs(scenario: Scenario, images: Mapping[str, Image], links: Sequence[Link]
     return tuple(found)
 
 
-def instances(context: RunContext, number: int, label: str) -> tuple[Instance, ...]:
-    """What to start for copy ``number`` (from 0) of the application; ``label`` makes names unique."""
-    services = context.scenario.services
-    links = [context.addresses.link(number, index) for index in range(len(services))]
-    names = [f"{label}-{service.name}" for service in services]
-    return tuple(
-        Instance(name, number, service.name, spec, context.folder.log_path(name))
-        for name, service, spec in zip(names, services, specs(context.scenario, context.images, links), strict=True)
-    )
+def instances(context: RunContext, number: int, label: str, *, shared: bool = False) -> tuple[Instance, ...]:
+    """What to start for copy ``number`` (from 0) of the application; ``label`` makes names unique.
+
+    One instance for each service or, ``shared``, one for all of them: they have one interface then.
+    """
+    names = [service.name for service in context.scenario.services]
+    links = [context.addresses.link(number, 0 if shared else index) for index in range(len(names))]
+    wanted = dict(zip(names, specs(context.scenario, context.images, links), strict=True))
+    if shared:
+        groups = {f"{label}-{context.scenario.name}": wanted}
+    else:
+        groups = {f"{label}-{service}": {service: spec} for service, spec in wanted.items()}
+    return tuple(Instance(name, number, group, context.folder.log_path(name)) for name, group in groups.items())
 
 
 def questions(scenario: Scenario, ready: Ready, addresses: Mapping[str, str]) -> tuple[Question, ...]:
@@ -106,7 +110,9 @@ class _FirstProcesses:
 
     def _await(self, platform: Platform, instance: Instance, timeout_s: float) -> None:
         try:
-            self.phases[instance.service] = platform.started(instance, timeout_s).phases
+            found = platform.started(instance, timeout_s)
+            for service in instance.specs:
+                self.phases[service] = found.of(service)
         except Exception as error:  # raised again in the thread that can undo
             self.errors.append(error)
 
@@ -128,8 +134,8 @@ class Application:
         self._platform = platform
         self._undo = ExitStack()
         self._timeline: Timeline | None = None
-        self.instances = instances(context, number, label)
-        self.addresses = dict(self.instances[0].spec.hosts)
+        self.instances = instances(context, number, label, shared=platform.shared)
+        self.addresses = dict(next(iter(self.instances[0].specs.values())).hosts)
 
     @property
     def timeline(self) -> Timeline:
@@ -155,7 +161,7 @@ class Application:
 
     def _wait(self, requested_ns: int) -> Timeline:
         ready = self._context.settings.ready
-        timeout_s = ready_timeout_s(ready, self._platform.name)
+        timeout_s = ready_timeout_s(ready, self._platform)
         asked = questions(self._context.scenario, ready, self.addresses)
         first_processes = _FirstProcesses(self._platform, self.instances, timeout_s)
 
@@ -172,15 +178,16 @@ class Application:
             )
         except NotReady as error:
             raise self.failure(f"not ready after {timeout_s:g} s: {error}") from error
-        while len(first_processes.phases) < len(self.instances):  # services that have no port to ask
+        while len(first_processes.phases) < len(self.addresses):  # services that have no port to ask
             watch()
             time.sleep(0.001)
         opened: dict[str, int] = {}
         for question, answer in zip(asked, answers, strict=True):
             opened[question.service] = max(opened.get(question.service, 0), answer.open_ns)
         services = {
-            instance.service: _phases(first_processes.phases[instance.service], opened.get(instance.service))
+            service: _phases(first_processes.phases[service], opened.get(service))
             for instance in self.instances
+            for service in instance.specs
         }
         return Timeline(requested_ns, services, answers[0].open_ns, answers[0].ready_ns)
 
@@ -188,7 +195,7 @@ class Application:
         """Raise WorkloadError when the first process of a service has ended."""
         for instance in self.instances:
             if not self._platform.alive(instance):
-                raise self.failure(f"the first process of {instance.service} has ended")
+                raise self.failure(f"the first process of {' or '.join(instance.specs)} has ended")
 
     def failure(self, what: str) -> WorkloadError:
         """The error that says what happened to this application, with the last lines of its consoles."""

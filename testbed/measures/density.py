@@ -82,7 +82,8 @@ class _Ramp:
         self._running: list[Application] = []
         self.points: list[Point] = []
         self.within_slo = 0
-        self.cap = most_applications(context.settings, context.scenario)
+        platform = context.platforms[planned.platform]
+        self.cap = most_applications(context.settings, 1 if platform.shared else len(context.scenario.services))
 
     def run(self) -> Stop:
         """Add applications until something says stop."""
@@ -159,9 +160,9 @@ class _Ramp:
         )
 
 
-def most_applications(settings: Settings, scenario: Scenario) -> int:
-    """The scenario's cap, or fewer when the lab's bridge has no port for each of their services."""
-    return min(settings.density.cap, PORTS_LIMIT // len(scenario.services))
+def most_applications(settings: Settings, ports: int) -> int:
+    """The scenario's cap, or fewer when the lab's bridge has not ``ports`` ports for each of them."""
+    return min(settings.density.cap, PORTS_LIMIT // ports)
 
 
 def application_bytes(scenario: Scenario) -> int:

@@ -1,4 +1,4 @@
-"""The platforms that a workload can run on, by name."""
+"""The platforms that a workload can run on, by name: containers, and every kind of virtual machine."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 from runtime.errors import UsageError
 from testbed.lab import BRIDGE, Lab
 from testbed.platforms.protocol import Platform
+from testbed.platforms.variants import VARIANTS
 
-NAMES = ("container", "vm")
+NAMES = ("container", *VARIANTS)
 
 
 def known(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -21,10 +22,10 @@ def known(names: tuple[str, ...]) -> tuple[str, ...]:
 
 def create(name: str, run_id: str, scratch: Path, lab: Lab) -> Platform:
     """The platform ``name`` for one run, importing only what it needs."""
-    if name == "vm":
+    if name in VARIANTS:
         from testbed.platforms.vm import VmPlatform
 
-        return VmPlatform(scratch, BRIDGE, run_id)
+        return VmPlatform(scratch, BRIDGE, run_id, VARIANTS[name])
     from testbed.platforms.container import ContainerPlatform
 
     return ContainerPlatform(run_id, lab)

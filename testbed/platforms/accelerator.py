@@ -32,10 +32,9 @@ class Verdict:
     reason: str
     boot_s: float | None = None
 
-    @property
-    def label(self) -> str:
-        """How figures call a guest under this accelerator."""
-        return "vm (KVM)" if self.accelerator == "kvm" else "vm (TCG, emulated)"
+    def label(self, platform: str) -> str:
+        """How figures call the guests of ``platform`` under this accelerator."""
+        return f"{platform} ({'KVM' if self.accelerator == 'kvm' else 'TCG, emulated'})"
 
 
 # The probe's QEMU is in no cgroup of ours by which it could be found after us.

@@ -8,7 +8,7 @@ import pwd
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,11 @@ _LIBVIRT_USER = "libvirt-qemu"
 _event_loop_lock = threading.Lock()
 _event_loop: threading.Thread | None = None
 _root: Path | None = None
+# The connection while somebody uses it, and what closes it after the last of them.
+_sharing = threading.Lock()
+_users = 0
+_connection: Any = None
+_closing = ExitStack()
 
 
 def load_libvirt() -> Any:
@@ -89,8 +94,26 @@ def embedded(folder: Path, cache: Path) -> Iterator[Any]:
 
     What it learns of emulators is kept in ``cache``, which stays. Domains start in the network namespace of the
     thread that starts them. The driver knows one directory for as long as the process lives: a second
-    connection, after the first, has its state where the first had it. Raises PrerequisiteError.
+    connection, after the first, has its state where the first had it; one that is asked for while another is
+    open is the same connection, and the last to leave closes it. Raises PrerequisiteError.
     """
+    global _users, _connection
+    with _sharing:
+        if not _users:
+            _connection = _closing.enter_context(_opened(folder, cache))
+        _users += 1
+    try:
+        yield _connection
+    finally:
+        with _sharing:
+            _users -= 1
+            if not _users:
+                _closing.close()
+
+
+@contextmanager
+def _opened(folder: Path, cache: Path) -> Iterator[Any]:
+    """The process's one connection."""
     global _root
     _require_user()
     libvirt = load_libvirt()

@@ -23,6 +23,8 @@ class ContainerPlatform:
     name = "container"
     label = "container"
     emulated = False
+    virtual = False
+    shared = False
 
     def __init__(self, run_id: str, lab: Lab) -> None:
         self._run_id = run_id

@@ -21,9 +21,13 @@ _LEAST_MEMORY_BYTES = 80 << 20
 
 @dataclass(frozen=True)
 class Domain:
-    """What a guest's virtual hardware is. ``accelerator`` is ``kvm`` or ``tcg``; ``mac`` None: no network card."""
+    """What a guest's virtual hardware is.
+
+    ``machine`` is libvirt's machine type, ``accelerator`` is ``kvm`` or ``tcg``; ``mac`` None: no network card.
+    """
 
     name: str
+    machine: str
     accelerator: str
     memory_bytes: int
     vcpus: int
@@ -103,7 +107,7 @@ def domain_xml(domain: Domain) -> str:
     _child(root, "memory", str(domain.memory_bytes), unit="b")
     _child(root, "vcpu", str(domain.vcpus))
     system = _child(root, "os")
-    _child(system, "type", "hvm", arch="x86_64", machine="q35")
+    _child(system, "type", "hvm", arch="x86_64", machine=domain.machine)
     _child(system, "kernel", str(domain.kernel))
     _child(system, "initrd", str(domain.initrd))
     _child(system, "cmdline", domain.command_line)

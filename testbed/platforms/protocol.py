@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -15,13 +15,28 @@ from testbed.scenario import Scenario
 
 @dataclass(frozen=True)
 class Instance:
-    """One service of one copy of the application: ``name`` is unique in the run, ``spec`` is what it runs."""
+    """What is started and stopped as one: a service of one copy of the application or, on a shared platform, all.
+
+    ``name`` is unique in the run; ``specs`` is what it runs, by service, in the order of dependence. ``log`` takes
+    all that its services write.
+    """
 
     name: str
     application: int
-    service: str
-    spec: Spec
+    specs: Mapping[str, Spec]
     log: Path
+
+    @property
+    def service(self) -> str:
+        """The name of its service; only for an instance of one."""
+        (service,) = self.specs
+        return service
+
+    @property
+    def spec(self) -> Spec:
+        """What its service runs; only for an instance of one."""
+        (spec,) = self.specs.values()
+        return spec
 
 
 @dataclass(frozen=True)
@@ -30,16 +45,35 @@ class Started:
 
     Every platform reports ``request`` (the call), ``created`` (the instance exists: the cloned process
     or the running QEMU) and ``first_process`` (the workload's command has been executed). A platform may
-    add phases of its own in between (a VM: ``kernel_entry``, ``first_userspace``).
+    add phases of its own in between (a VM: ``kernel_entry``, ``first_userspace``). ``services`` has those phases
+    that the services of a shared instance reach by themselves, by service.
     """
 
     phases: Mapping[str, int]
+    services: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    def of(self, service: str) -> Mapping[str, int]:
+        """The phases of one of the instance's services."""
+        return {**self.phases, **self.services.get(service, {})}
 
 
 class Platform(Protocol):
-    """One way to run a service. Adding a platform is one module and one registration."""
+    """One way to run an application. Adding a platform is one module and one registration."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """By which it is asked for; the manifest and every trial carry it."""
+
+    @property
+    def virtual(self) -> bool:
+        """Whether a kernel boots for every instance, so that a start is given the time that takes."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether all services of a copy of the application run in one instance, at one address, instead of one each.
+
+        They are metered by one cgroup then, and end together.
+        """
 
     @property
     def emulated(self) -> bool:

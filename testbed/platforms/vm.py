@@ -1,4 +1,4 @@
-"""The virtual machine platform: services as guests of QEMU, one each, through libvirt."""
+"""The virtual machine platforms: services as guests of QEMU, through libvirt, each kind as its variant says."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from testbed.platforms.domain import Domain, domain_xml, guest_memory_bytes, vcp
 from testbed.platforms.emulator import emulator_plan, ensure_emulator, find_qemu, qemu_version
 from testbed.platforms.protocol import Instance, Started
 from testbed.platforms.reader import ConsoleReader, adopting
+from testbed.platforms.variants import VARIANTS, Variant
 from testbed.scenario import Scenario
 from vm_images.disk import ensure_disk
 from vm_images.guest import COMMAND_LINE, Guest, ensure_guest
@@ -74,14 +75,17 @@ def _version(number: int) -> str:
 class VmPlatform:
     """Guests with the distribution's kernel and our launcher as PID 1, on disks of the images' layers.
 
-    ``scratch`` is the run's own directory, ``bridge`` the lab's bridge. ``start`` is to be called in the lab's
-    network namespace: libvirt works in the calling thread, so that taps and QEMU are born there.
+    ``scratch`` is the run's own directory, ``bridge`` the lab's bridge, ``variant`` the kind of machine. ``start``
+    is to be called in the lab's network namespace: libvirt works in the calling thread, so that taps and QEMU are
+    born there.
     """
 
-    name = "vm"
+    virtual = True
 
-    def __init__(self, scratch: Path, bridge: str, run_id: str) -> None:
-        self._scratch = scratch / "vm"
+    def __init__(self, scratch: Path, bridge: str, run_id: str, variant: Variant = VARIANTS["vm"]) -> None:
+        self._variant = variant
+        self._driver = scratch / "libvirt"
+        self._scratch = scratch / variant.name
         self._bridge = bridge
         self._run_id = run_id
         self._undo = ExitStack()
@@ -95,12 +99,20 @@ class VmPlatform:
         return self._prepared
 
     @property
+    def name(self) -> str:
+        return self._variant.name
+
+    @property
+    def shared(self) -> bool:
+        return self._variant.guest_per == "application"
+
+    @property
     def emulated(self) -> bool:
         return self._ready().verdict.accelerator == "tcg"
 
     @property
     def label(self) -> str:
-        return self._ready().verdict.label
+        return self._ready().verdict.label(self.name)
 
     def facts(self) -> Mapping[str, object]:
         prepared = self._ready()
@@ -112,7 +124,7 @@ class VmPlatform:
             "kernel_package": f"{kernel.package} {kernel.version}",
             "command_line": COMMAND_LINE,
             "direct_boot": "PVH" if kernel.pvh else "bzImage",
-            "machine": "q35",
+            "machine": self._variant.machine,
             "root": "overlay on tmpfs, over erofs",
             "qemu": qemu_version(prepared.qemu),
             "libvirt": _version(prepared.connection.getLibVersion()),
@@ -138,7 +150,7 @@ class VmPlatform:
             self._scratch.mkdir(parents=True)
             undo.callback(shutil.rmtree, self._scratch, ignore_errors=True)
             emulator = ensure_emulator(root, qemu)
-            connection = undo.enter_context(embedded(self._scratch / "libvirt", emulator.parent / "cache"))
+            connection = undo.enter_context(embedded(self._driver, emulator.parent / "cache"))
             # Else it would be part of the first timed start.
             learn_emulator(connection, emulator, "kvm" if found.accelerator == "kvm" else "qemu")
             reader = ConsoleReader()
@@ -179,6 +191,7 @@ class VmPlatform:
             raise UsageError(f"start virtual machine {instance.name}: its image was not prepared")
         return Domain(
             name=instance.name,
+            machine=self._variant.machine,
             accelerator=prepared.verdict.accelerator,
             memory_bytes=guest_memory_bytes(spec.resources, instance.service),
             vcpus=vcpu_count(spec.resources, os.cpu_count() or 1),

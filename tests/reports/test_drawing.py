@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 
-from reports.drawing import spread
+from reports.drawing import looks, spread
+from testbed.analysis import Platform, Run
+from testbed.results import RunFolder
 
 
 def test_labels_with_room_stay_where_they_are_wanted() -> None:
@@ -27,3 +30,12 @@ def test_labels_never_overlap(seed: int) -> None:
     assert all(above[0] >= below[1] - 1e-9 for below, above in zip(edges, edges[1:], strict=False))
     assert edges[0][0] >= -1e-9
     assert edges[-1][1] <= max(100.0, sum(heights)) + 1e-9
+
+
+def test_no_two_of_many_platforms_look_the_same() -> None:
+    names = ("container", "vm", *(f"kind-{number}" for number in range(50)))
+    platforms = tuple(Platform(name, name, False, {}) for name in names)
+    found = looks(Run(RunFolder(Path(), {}), {}, (), platforms))
+    assert list(found) == list(names)
+    assert len({(look.colour, look.marker) for look in found.values()}) == len(names)
+    assert len({found[name].colour for name in names[:9]}) == 9

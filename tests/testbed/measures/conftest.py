@@ -90,8 +90,10 @@ class LocalPlatform:
     name = "local"
     label = "local processes"
     emulated = False
+    virtual = False
 
     def __init__(self, cgroup_parent: str) -> None:
+        self.shared = False
         self._parent = cgroup_parent
         self._running: dict[str, tuple[subprocess.Popen[bytes], dict[str, int]]] = {}
         self.events: list[tuple[str, str]] = []

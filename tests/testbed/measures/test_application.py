@@ -17,6 +17,7 @@ from runtime.errors import TestbedError, WorkloadError
 from testbed.interruption import Interrupted, interruptible
 from testbed.measures.application import Application, instances, questions, ready_timeout_s
 from testbed.measures.context import RunContext
+from testbed.platforms.protocol import Started
 
 MakeContext = Callable[..., RunContext]
 
@@ -131,6 +132,24 @@ def test_instances_know_each_other_by_name_and_no_platform(make_context: MakeCon
     assert not {address for _, address in web.spec.hosts} & {address for _, address in other[0].spec.hosts}
 
 
+def test_a_shared_instance_runs_all_services_at_one_address(make_context: MakeContext) -> None:
+    context = make_context()
+    (both,) = instances(context, 2, "t001", shared=True)
+    alone = instances(context, 2, "t001")
+    assert (both.name, list(both.specs)) == ("t001-small", ["store", "web"])
+    store, web = both.specs.values()
+    assert store.link == web.link == alone[0].spec.link
+    assert store.link is not None
+    assert dict(web.hosts) == dict.fromkeys(("store", "web"), str(store.link.address.ip))
+    assert [spec.process for spec in both.specs.values()] == [one.spec.process for one in alone]
+
+
+def test_the_services_of_a_shared_instance_have_phases_of_their_own() -> None:
+    started = Started({"request": 1, "created": 2, "first_process": 5}, {"store": {"first_process": 4}})
+    assert started.of("store") == {"request": 1, "created": 2, "first_process": 4}
+    assert started.of("web")["first_process"] == 5
+
+
 def test_the_ready_check_comes_first_and_its_port_is_asked_once(make_context: MakeContext) -> None:
     context = make_context()
     asked = questions(context.scenario, context.settings.ready, {"web": "127.0.0.2", "store": "127.0.0.3"})
@@ -140,7 +159,8 @@ def test_the_ready_check_comes_first_and_its_port_is_asked_once(make_context: Ma
     ]
 
 
-def test_virtual_machines_get_their_own_time_to_be_ready(make_context: MakeContext) -> None:
+def test_virtual_machines_get_their_own_time_to_be_ready(make_context: MakeContext, platform: Any) -> None:
     settings = make_context().settings
-    assert ready_timeout_s(settings.ready, "vm") == 10
-    assert ready_timeout_s(settings.ready, "container") == 5
+    assert ready_timeout_s(settings.ready, platform) == 5
+    platform.virtual = True
+    assert ready_timeout_s(settings.ready, platform) == 10

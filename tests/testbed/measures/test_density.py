@@ -86,7 +86,7 @@ def test_an_application_that_does_not_start_any_more_ends_the_ramp(make_context:
     def start_two_applications(instance: Any) -> None:
         if instance.application == 2:
             nothing = replace(instance.spec.process, args=("false",))
-            instance = replace(instance, spec=replace(instance.spec, process=nothing))
+            instance = replace(instance, specs={instance.service: replace(instance.spec, process=nothing)})
         start(instance)
 
     platform.start = start_two_applications
@@ -159,6 +159,7 @@ def test_slopes_leave_out_what_is_paid_once() -> None:
 def test_the_bridge_limits_the_cap(make_context: MakeContext) -> None:
     context = make_context()
     many = replace(context.settings, density=replace(context.settings.density, cap=10_000))
-    assert most_applications(context.settings, context.scenario) == 3
-    assert most_applications(many, context.scenario) == 511
+    assert most_applications(context.settings, 2) == 3
+    assert most_applications(many, 2) == 511
+    assert most_applications(many, 1) == 1023, "a shared instance needs one port"
     assert application_bytes(context.scenario) == 128 * MIB

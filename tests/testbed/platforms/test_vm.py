@@ -94,7 +94,7 @@ def shell(layer: Path, script: str, **process: object) -> Spec:
 
 
 def instance(spec: Spec, tmp_path: Path, name: str = "a0-web") -> Instance:
-    return Instance(name, 0, "web", spec, tmp_path / f"{name}.log")
+    return Instance(name, 0, {"web": spec}, tmp_path / f"{name}.log")
 
 
 def printed(log: Path) -> list[str]:

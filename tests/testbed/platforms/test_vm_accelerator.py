@@ -35,14 +35,14 @@ def program(folder: Path, script: str) -> Path:
 def test_a_guest_that_gets_to_its_first_process_means_kvm(guest: Guest, tmp_path: Path) -> None:
     qemu = program(tmp_path, "echo 'Linux version'; echo 'testbed: first userspace'; sleep 60")
     found = probe_kvm(qemu, guest)
-    assert (found.accelerator, found.label) == ("kvm", "vm (KVM)")
+    assert (found.accelerator, found.label("vm")) == ("kvm", "vm (KVM)")
     assert found.boot_s is not None and found.boot_s < 10
 
 
 @needs_device
 def test_qemu_that_aborts_means_tcg_and_says_why(guest: Guest, tmp_path: Path) -> None:
     found = probe_kvm(program(tmp_path, "echo 'kvm_buf_set_msrs: Assertion failed.' >&2; exit 134"), guest)
-    assert (found.accelerator, found.label) == ("tcg", "vm (TCG, emulated)")
+    assert (found.accelerator, found.label("vm")) == ("tcg", "vm (TCG, emulated)")
     assert "kvm_buf_set_msrs: Assertion failed." in found.reason
 
 
@@ -73,4 +73,4 @@ def test_the_probe_has_the_guests_machine_and_command_line(tmp_path: Path) -> No
 
 
 def test_an_emulated_guest_is_always_called_so() -> None:
-    assert Verdict("tcg", "no /dev/kvm").label == "vm (TCG, emulated)"
+    assert Verdict("tcg", "no /dev/kvm").label("vm") == "vm (TCG, emulated)"

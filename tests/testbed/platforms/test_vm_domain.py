@@ -16,6 +16,7 @@ def domain(accelerator: str = "tcg", mac: str | None = "02:00:0a:4d:01:0a") -> D
     run = Path("/run/testbed/r/vm")
     return Domain(
         name="a0-web",
+        machine="q35",
         accelerator=accelerator,
         memory_bytes=256 << 20,
         vcpus=2,
