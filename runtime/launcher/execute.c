@@ -7,12 +7,15 @@
 
 enum { PATH_SIZE = 4096, X_OK_ = 1 };
 
+/* What a program is given. */
+struct given { const char **argv, **envp; };
+
 /* Try `name` in each directory of `search`, as execvpe(3): EACCES is remembered, other errors than absence end it. */
-static int in_search(const char *name, const char *search, int (*try)(const char *path, const struct plan *), const struct plan *plan) {
+static int in_search(const char *name, const char *search, int (*try)(const char *path, const struct given *), const struct given *given) {
   size_t name_size = strlen(name) + 1;
   for (size_t i = 0; name[i]; i++)
-    if (name[i] == '/') return try(name, plan);
-  if (!*search) return try(name, plan);
+    if (name[i] == '/') return try(name, given);
+  if (!*search) return try(name, given);
   char path[PATH_SIZE];
   int error = -ENOENT;
   for (const char *at = search; ; at++) {
@@ -22,7 +25,7 @@ static int in_search(const char *name, const char *search, int (*try)(const char
       memcpy(path, at, n);
       path[n] = '/';
       memcpy(path + n + 1, name, name_size);
-      int result = try(path, plan);
+      int result = try(path, given);
       if (result >= 0) return result;
       if (result == -EACCES) error = result;
       else if (result != -ENOENT && result != -ENOTDIR) return result;
@@ -32,12 +35,12 @@ static int in_search(const char *name, const char *search, int (*try)(const char
   }
 }
 
-static int become(const char *path, const struct plan *plan) {
-  return (int)SYS(execve, ADDRESS(path), ADDRESS(plan->argv), ADDRESS(plan->envp));
+static int become(const char *path, const struct given *given) {
+  return (int)SYS(execve, ADDRESS(path), ADDRESS(given->argv), ADDRESS(given->envp));
 }
 
-static int executable(const char *path, const struct plan *plan) {
-  (void)plan;
+static int executable(const char *path, const struct given *given) {
+  (void)given;
   int fd = (int)SYS(openat, AT_FDCWD, ADDRESS(path), O_PATH | O_CLOEXEC);
   if (fd < 0) return fd;
   int directory = is_directory(fd);
@@ -47,7 +50,9 @@ static int executable(const char *path, const struct plan *plan) {
 }
 
 int execute(const struct plan *plan, const struct step *s) {
-  return in_search(plan->argv[0], s->string[0], become, plan);
+  struct given given = {.envp = NULL};
+  given.argv = plan_argv(plan, s, &given.envp);
+  return in_search(given.argv[0], s->string[0], become, &given);
 }
 
 int look_up(const struct step *s) { return in_search(s->string[1], s->string[0], executable, NULL); }

@@ -79,7 +79,7 @@ static int report(const struct plan *plan, const struct failure *failure) {
   for (int32_t i = 0; i <= failure->step; i++) plan_step(plan, &offset, &step);
   const char *what = step.operation == OP_NETLINK ? "" : step.string[0];
   if (step.operation == OP_MOUNT || step.operation == OP_BIND || step.operation == OP_SYMLINK) what = step.string[1];
-  if (step.operation == OP_EXEC) what = plan->argv[0];
+  if (step.operation == OP_EXEC) what = plan_argv(plan, &step, NULL)[0];
   struct text line = {.n = 0};
   add(&line, "testbed: step ");
   add_number(&line, failure->step);

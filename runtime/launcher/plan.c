@@ -51,12 +51,41 @@ static size_t step_size(const uint8_t *bytes, size_t size, size_t offset) {
   return at > size ? 0 : at - offset;
 }
 
+/* What holds between steps: where a forked process's end, and that each process executes one program. */
+struct reading {
+  uint32_t end;                /* of the parent's or the child's steps */
+  uint32_t forked_end;         /* of the last forked process's steps */
+  int main_executes, fork_executes;
+};
+
 /* An exec step's strings: the search path, then its arguments, then its environment. */
-static const char *check_exec(const struct plan *plan, const struct step *step) {
+static const char *check_exec(const struct step *step, uint32_t index, struct reading *reading) {
   uint64_t args = step->number[1], env = step->number[2];
-  if (plan->exec_step) return "two exec steps";
+  int *executes = index < reading->forked_end ? &reading->fork_executes : &reading->main_executes;
+  if ((*executes)++) return "two exec steps in one process";
   if (args == 0 || args > step->string_count || env != step->string_count - args - 1) return "exec counts do not match";
   return NULL;
+}
+
+/* A forked process is made of the steps that follow, all in the same part of the plan, and forks no further. */
+static const char *check_fork(const struct step *step, uint32_t index, struct reading *reading) {
+  if (index < reading->forked_end) return "a fork within a fork";
+  if (step->number[0] == 0 || step->number[0] > reading->end - index - 1) return "a fork's steps are not all there";
+  reading->forked_end = index + 1 + (uint32_t)step->number[0];
+  reading->fork_executes = 0;
+  return NULL;
+}
+
+/* The step at `offset`, whose own bytes are well-formed. */
+static const char *check_step(struct plan *plan, size_t offset, uint32_t index, struct reading *reading) {
+  struct step step;
+  size_t next = offset;
+  plan_step(plan, &next, &step);
+  if (index == plan->parent_count) reading->end = plan->parent_count + plan->child_count;
+  if (step.operation == OP_FORK) return check_fork(&step, index, reading);
+  if (step.operation != OP_EXEC) return NULL;
+  if (plan->exec_count++ == 0) plan->exec_step = offset;
+  return check_exec(&step, index, reading);
 }
 
 const char *plan_read(struct plan *plan, const uint8_t *bytes, size_t size) {
@@ -74,17 +103,12 @@ const char *plan_read(struct plan *plan, const uint8_t *bytes, size_t size) {
   plan->into_cgroup = (const char *)bytes + at + 4;
   at += n;
   plan->first_step = plan->first_child_step = at;
+  struct reading reading = {.end = plan->parent_count};
   for (uint32_t i = 0; i < plan->parent_count + plan->child_count; i++) {
     n = step_size(bytes, size, at);
     if (n == 0) return "malformed step";
-    struct step step;
-    size_t next = at;
-    plan_step(plan, &next, &step);
-    if (step.operation == OP_EXEC) {
-      const char *wrong = check_exec(plan, &step);
-      if (wrong) return wrong;
-      plan->exec_step = at;
-    }
+    const char *wrong = check_step(plan, at, i, &reading);
+    if (wrong) return wrong;
     at += n;
     if (i + 1 == plan->parent_count) plan->first_child_step = at;
   }
@@ -97,33 +121,59 @@ static size_t count(const char **list) {
   return n;
 }
 
-static void exec_step(const struct plan *plan, struct step *step) {
-  size_t offset = plan->exec_step;
-  memset(step, 0, sizeof *step);
-  if (offset) plan_step(plan, &offset, step);
+/* Move *offset to after the next exec step, which is filled in. */
+static void next_exec(const struct plan *plan, size_t *offset, struct step *step) {
+  do plan_step(plan, offset, step);
+  while (step->operation != OP_EXEC);
+}
+
+/* argv and envp of one exec step, each ended by NULL. */
+static size_t pointers_of(const struct step *step, size_t extra_count) {
+  return (size_t)(step->number[1] + step->number[2]) + 2 + (step->number[0] == 1 ? extra_count : 0);
 }
 
 size_t plan_pointers(const struct plan *plan, const char **extra, const char **environment) {
+  size_t offset = plan->exec_step, all = 2;
   struct step step;
-  exec_step(plan, &step);
-  size_t own = (size_t)(step.number[1] + step.number[2]) + 2;
-  return step.number[0] == 1 ? own + count(extra) + count(environment) : own;
+  for (uint32_t i = 0; i < plan->exec_count; i++) {
+    next_exec(plan, &offset, &step);
+    all += pointers_of(&step, count(extra) + count(environment));
+  }
+  return all;
+}
+
+static const char **point(const char **pointers, const struct step *step, const char **extra, const char **environment) {
+  int wrapper = step->number[0] == 1;
+  const uint8_t *at = plan_next_string(step->strings);
+  for (uint64_t i = 0; i < step->number[1]; i++, at = plan_next_string(at)) *pointers++ = (const char *)at + 4;
+  for (size_t i = 0; wrapper && i < count(extra); i++) *pointers++ = extra[i];
+  *pointers++ = NULL;
+  for (uint64_t i = 0; i < step->number[2]; i++, at = plan_next_string(at)) *pointers++ = (const char *)at + 4;
+  for (size_t i = 0; wrapper && i < count(environment); i++) *pointers++ = environment[i];
+  *pointers++ = NULL;
+  return pointers;
 }
 
 void plan_arguments(struct plan *plan, const char **pointers, const char **extra, const char **environment) {
+  size_t offset = plan->exec_step;
   struct step step;
-  exec_step(plan, &step);
-  if (!plan->exec_step) return;
-  int wrapper = step.number[0] == 1;
-  const uint8_t *at = plan_next_string(step.strings);
-  plan->argv = pointers;
-  for (uint64_t i = 0; i < step.number[1]; i++, at = plan_next_string(at)) *pointers++ = (const char *)at + 4;
-  for (size_t i = 0; wrapper && i < count(extra); i++) *pointers++ = extra[i];
-  *pointers++ = NULL;
-  plan->envp = pointers;
-  for (uint64_t i = 0; i < step.number[2]; i++, at = plan_next_string(at)) *pointers++ = (const char *)at + 4;
-  for (size_t i = 0; wrapper && i < count(environment); i++) *pointers++ = environment[i];
-  *pointers = NULL;
+  plan->pointers = pointers;
+  plan->extra_count = count(extra) + count(environment);
+  for (uint32_t i = 0; i < plan->exec_count; i++) {
+    next_exec(plan, &offset, &step);
+    pointers = point(pointers, &step, extra, environment);
+  }
+}
+
+const char **plan_argv(const struct plan *plan, const struct step *step, const char ***envp) {
+  size_t offset = plan->exec_step;
+  const char **argv = plan->pointers;
+  struct step other;
+  for (next_exec(plan, &offset, &other); other.strings != step->strings; next_exec(plan, &offset, &other))
+    argv += pointers_of(&other, plan->extra_count);
+  if (envp) *envp = argv;
+  while (envp && *(*envp)++) continue;
+  return argv;
 }
 
 void plan_step(const struct plan *plan, size_t *offset, struct step *step) {
@@ -157,7 +207,7 @@ const char *operation_name(unsigned operation) {
     "wait for", "message", "mask", "make read-only", "exec", "bind", "mount attributes", "write descriptor",
     "join namespace", "ambient set", "keep capabilities", "scheduler", "affinity", "io priority", "personality",
     "session keyring", "setdomainname", "seccomp", "terminal", "sync", "await start", "look up", "device filter",
-    "undumpable", "own streams", "hold tree", "user namespace",
+    "undumpable", "own streams", "hold tree", "user namespace", "fork",
   };
   return names[operation < OP_END ? operation : 0];
 }

@@ -56,6 +56,7 @@ enum operation {
   OP_OWN_STREAMS,
   OP_HOLD_TREE,
   OP_NEW_USER_NAMESPACE,
+  OP_FORK,
   OP_END
 };
 
@@ -73,7 +74,7 @@ struct step {
   const uint8_t *strings;             /* all of them, as encoded */
 };
 
-/* A checked plan. argv and envp belong to its exec step. */
+/* A checked plan. */
 struct plan {
   const uint8_t *bytes;
   size_t size;
@@ -82,8 +83,10 @@ struct plan {
   const char *into_cgroup;
   size_t first_step;                  /* offset of the first step */
   size_t first_child_step;
-  size_t exec_step;                   /* offset of the exec step, 0 without one */
-  const char **argv, **envp;          /* filled by plan_arguments */
+  size_t exec_step;                   /* offset of the first exec step, 0 without one */
+  uint32_t exec_count;
+  const char **pointers;              /* filled by plan_arguments: argv and envp of each exec step, in turn */
+  size_t extra_count;                 /* of them, how many a wrapper's exec step adds to its own */
 };
 
 /* Check every length and offset of `bytes` and fill `plan`. Returns NULL, or what is wrong. */
@@ -92,8 +95,10 @@ const char *plan_read(struct plan *plan, const uint8_t *bytes, size_t size);
 /* How many pointers plan_arguments needs; `extra` and `environment` (NULL: none) are what an exec step that asks for
  * the launcher's own arguments and environment adds. */
 size_t plan_pointers(const struct plan *plan, const char **extra, const char **environment);
-/* Point argv and envp, in `pointers`, at the exec step's strings. */
+/* Point argv and envp of each exec step, in `pointers`, at its strings. */
 void plan_arguments(struct plan *plan, const char **pointers, const char **extra, const char **environment);
+/* The argv and, when asked for, the envp of an exec step of the plan. */
+const char **plan_argv(const struct plan *plan, const struct step *step, const char ***envp);
 
 /* Decode the step at *offset of a checked plan and move *offset to the next. */
 void plan_step(const struct plan *plan, size_t *offset, struct step *step);

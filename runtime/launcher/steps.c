@@ -197,9 +197,12 @@ int perform(const struct plan *plan, size_t offset, uint32_t index, uint32_t n, 
   for (uint32_t i = 0; i < n; i++) {
     struct step step;
     plan_step(plan, &offset, &step);
-    int result = perform_one(plan, &step);
+    uint32_t at = index + i;
+    int result = step.operation == OP_FORK ? fork_steps(plan, &offset, at, &step, failure) : perform_one(plan, &step);
+    if (result == FORK_FAILED) return -1;
+    if (step.operation == OP_FORK) i += (uint32_t)step.number[0];
     if (result >= 0 || tolerated(&step, -result)) continue;
-    *failure = (struct failure){(int32_t)(index + i), -result};
+    *failure = (struct failure){(int32_t)at, -result};
     return -1;
   }
   return 0;

@@ -63,6 +63,11 @@ int own_streams(const struct step *s);
 int join_namespace(const struct step *s);
 int new_user_namespace(const struct step *s);
 
+/* fork.c: 0 in the process that goes on, after the forked one's steps; FORK_FAILED, with `failure` filled, in a forked
+ * one of which a step failed. */
+enum { FORK_FAILED = -4096 };
+int fork_steps(const struct plan *plan, size_t *offset, uint32_t index, const struct step *s, struct failure *failure);
+
 /* network.c */
 int netlink_socket(const struct step *s);
 int netlink_request(const struct step *s);

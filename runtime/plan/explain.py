@@ -138,6 +138,9 @@ def describe(step: s.Step) -> str:
             return "prctl PR_SET_DUMPABLE 0"
         case s.OwnStreams():
             return f"fchown the standard streams that are pipes to {step.uid}"
+        case s.Fork():
+            own = f" in {flag_names(step.flags, CLONE_FLAGS)}" if step.flags else ""
+            return f"clone3{own}: the next {step.count} steps are a process of its own"
         case s.Exec():
             return f"execve {' '.join(step.args)}"
         case _:

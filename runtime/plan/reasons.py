@@ -36,6 +36,7 @@ _EXEC = "The workload takes the process over; nothing of the launcher remains."
 _SECCOMP = "The system calls that it never needs are taken away: fewer doors into the kernel."
 _SYNC = "A point of the container's life at which others act: maps of ids, hooks, the word to start."
 _HIDDEN = "While it is being made, no process inside may look at it: it still holds what is the host's."
+_BESIDE = "A process beside the plan's own, from here to the end of its steps."
 _PHASE = "Tell whoever times the start how far it has come."
 
 
@@ -98,6 +99,7 @@ def _of_type() -> dict[type[s.Step], str]:
         s.OwnStreams: _SESSION,
         s.MaskPath: _PROTECT,
         s.ReadonlyPath: _PROTECT,
+        s.Fork: _BESIDE,
         s.Exec: _EXEC,
     }
 

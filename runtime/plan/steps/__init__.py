@@ -43,6 +43,7 @@ from runtime.plan.steps.process import (
     Affinity,
     CloseOnExec,
     Exec,
+    Fork,
     IOPriority,
     JoinNamespace,
     LookUp,
@@ -57,6 +58,7 @@ from runtime.plan.steps.process import (
     Setsid,
     Umask,
     Unshare,
+    forked,
 )
 from runtime.plan.steps.talk import AwaitStart, Message, Netlink, NetlinkSocket, Sync, Terminal
 
@@ -72,6 +74,7 @@ __all__ = [
     "CloseOnExec",
     "DeviceFilter",
     "Exec",
+    "Fork",
     "HoldTree",
     "IOPriority",
     "JoinNamespace",
@@ -117,4 +120,5 @@ __all__ = [
     "WaitPath",
     "Write",
     "WriteDescriptor",
+    "forked",
 ]

@@ -192,6 +192,25 @@ class Exec(Step):
 
 
 @dataclass(frozen=True)
+class Fork(Step):
+    """clone3(2) with ``flags``: the next ``count`` steps are those of a process of its own, which ends with them unless
+    one of them is Exec. The plan goes on after them without waiting. A forked process forks no further.
+    """
+
+    op: ClassVar[int] = 51
+    count: int
+    flags: int = 0
+
+    def numbers(self) -> tuple[int, ...]:
+        return (self.count, self.flags)
+
+
+def forked(*steps: Step, flags: int = 0) -> tuple[Step, ...]:
+    """The steps as a process of its own beside the one whose plan they stand in."""
+    return (Fork(len(steps), flags), *steps)
+
+
+@dataclass(frozen=True)
 class NewUserNamespace(Step):
     """Make a user namespace that nobody is in, with these maps of ids (lines as in uid_map), and hold it open as
     descriptor ``fd``: mounts can take their mapping from it."""

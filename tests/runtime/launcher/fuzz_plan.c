@@ -45,15 +45,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   struct plan plan;
   if (plan_read(&plan, bytes, size) == NULL) {
     size_t offset = plan.first_step, total = 0;
+    const char *extra[] = {"x", NULL}, **pointers = calloc(plan_pointers(&plan, extra, extra), sizeof *pointers);
+    plan_arguments(&plan, pointers, extra, extra);
     for (uint32_t i = 0; i < plan.parent_count + plan.child_count; i++) {
       struct step step;
       plan_step(&plan, &offset, &step);
       for (int n = 0; n < STEP_STRINGS; n++) total += strlen(step.string[n]);
+      if (step.operation != OP_EXEC) continue;
+      const char **envp, **argv = plan_argv(&plan, &step, &envp);
+      for (; *argv; argv++) total += strlen(*argv);
+      for (; *envp; envp++) total += strlen(*envp);
     }
-    const char *extra[] = {"x", NULL}, **pointers = calloc(plan_pointers(&plan, extra, extra), sizeof *pointers);
-    plan_arguments(&plan, pointers, extra, extra);
-    for (size_t i = 0; plan.argv && plan.argv[i]; i++) total += strlen(plan.argv[i]);
-    for (size_t i = 0; plan.envp && plan.envp[i]; i++) total += strlen(plan.envp[i]);
     free(pointers);
     if (total > (size_t)1 << 40) abort();
   }

@@ -12,6 +12,7 @@ from runtime.cgroups import Cgroup, hierarchies
 from runtime.launcher import STATIC_BINARY
 from runtime.launcher.build import HERE, WARNINGS
 from runtime.plan import steps as s
+from runtime.plan.constants import CLONE_NEWPID
 from runtime.plan.container import container_plan
 from runtime.plan.encode import encode
 from runtime.plan.steps import Plan
@@ -40,6 +41,53 @@ def test_an_error_names_step_operation_path_and_reason(tmp_path: Path) -> None:
 def test_a_tolerated_error_does_not_stop_the_plan(tmp_path: Path) -> None:
     plan = write_plan(tmp_path / "p", s.Chdir("/nowhere", tolerate=(2,)), s.Exec(("/bin/true",)))
     assert subprocess.run([STATIC_BINARY, plan]).returncode == 0
+
+
+def say(text: str) -> s.Exec:
+    return s.Exec(("/bin/sh", "-c", text), ("A=b",), "/bin")
+
+
+def test_forked_steps_are_a_process_of_their_own(tmp_path: Path) -> None:
+    """Each executes its own program with its own arguments; only the last one's status is the plan's."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    plan = write_plan(
+        tmp_path / "p",
+        *s.forked(s.Chdir("/usr"), say(f"echo $PWD $A > {first}; exit 9")),
+        *s.forked(s.Umask(0o77), s.Write(str(second), ("no exec",), create=True)),
+        say(f"while ! [ -s {first} ] || ! [ -s {second} ]; do :; done; pwd; exit 4"),
+    )
+    done = subprocess.run([STATIC_BINARY, plan], capture_output=True, text=True, cwd="/", timeout=10)
+    assert (done.returncode, done.stdout) == (4, "/\n")
+    assert (first.read_text(), second.read_text()) == ("/usr b\n", "no exec")
+    assert second.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_forked_process_that_fails_says_so_and_the_others_go_on(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path / "p", *s.forked(s.Umask(0), s.Chdir("/nowhere")), say("sleep 0.3; exit 5"))
+    done = subprocess.run([STATIC_BINARY, plan], capture_output=True, text=True, timeout=10)
+    assert (done.returncode, done.stderr) == (5, "testbed: step 2: chdir /nowhere: ENOENT (2)\n")
+
+
+@pytest.mark.root
+def test_a_forked_process_can_have_namespaces_of_its_own(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path / "p", *s.forked(say("echo $$"), flags=CLONE_NEWPID), say("sleep 0.3"))
+    done = subprocess.run([STATIC_BINARY, plan], capture_output=True, text=True, timeout=10)
+    assert done.stdout == "1\n"
+
+
+@pytest.mark.parametrize(
+    "steps, reason",
+    [
+        ((s.Fork(2), s.Umask(0)), "a fork's steps are not all there"),
+        ((s.Fork(0), s.Umask(0)), "a fork's steps are not all there"),
+        ((s.Fork(2), s.Fork(1), s.Umask(0)), "a fork within a fork"),
+        ((*s.forked(s.Exec(("a",)), s.Exec(("b",))), s.Exec(("c",))), "two exec steps in one process"),
+        ((*s.forked(s.Exec(("a",))), s.Exec(("b",)), s.Exec(("c",))), "two exec steps in one process"),
+    ],
+)
+def test_forks_that_do_not_fit_are_refused(tmp_path: Path, steps: tuple[s.Step, ...], reason: str) -> None:
+    done = subprocess.run([STATIC_BINARY, write_plan(tmp_path / "p", *steps)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (125, f"testbed: {tmp_path}/p: {reason}\n")
 
 
 def test_a_wrapper_passes_its_arguments_and_environment_on(tmp_path: Path) -> None:
@@ -94,7 +142,11 @@ def test_reading_is_clean_under_the_sanitizers(sanitized: Path, tmp_path: Path) 
     good = encode(
         Plan(
             parent=(fails,),
-            child=(s.SetUser(0, 0, (1,)), s.Write("/x", ("a", "b")), s.Exec(("a", "b"), ("c=d",), "/e")),
+            child=(
+                s.SetUser(0, 0, (1,)),
+                *s.forked(s.Write("/x", ("a", "b")), s.Exec(("f",))),
+                s.Exec(("a", "b"), ("c=d",), "/e"),
+            ),
         )
     )
     damaged = [good[:size] for size in range(0, len(good), 5)]

@@ -18,6 +18,7 @@ INPUTS = [("h/config.json", b"{}"), ("s/code.py", bytes(24))]
 SEEDS = (
     s.Plan((s.Exec(("/bin/true", "a"), ("A=b",), "/bin"),), (s.Write("/x", ("a", "b"), tolerate=(1, 2)),)),
     s.Plan((s.Mount("a", "b", "c", 1, "d"), s.SetUser(1, 2, (3, 4)), s.Chdir("/")), into_cgroup="/c"),
+    s.Plan((*s.forked(s.Umask(0), s.Exec(("a",), append_arguments=True)), s.Exec(("b", "c"), ("D=e",)))),
 )
 
 
