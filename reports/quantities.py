@@ -64,6 +64,7 @@ START = {
     "created": _seconds("instance created"),
     "kernel_entry": _seconds("guest kernel entered"),
     "first_userspace": _seconds("guest's first process"),
+    "container_created": _seconds("container in the guest created"),
     "first_process": _seconds("command running"),
     "port_open": _seconds("port open"),
     "ready": _seconds("first correct answer"),

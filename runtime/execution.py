@@ -31,8 +31,8 @@ class Execution:
 
 def _cgroup_for(record: Record, found: Hierarchies) -> str:
     """The cgroup that a further process goes into: the container's, or, where that has cgroups of its own below it, the
-    first process's. On v2 a cgroup that passes controllers on takes no process (Documentation/admin-guide/cgroup-v2.rst,
-    "No Internal Process Constraint").
+    first process's. On v2 a cgroup that passes controllers on takes no process (admin-guide/cgroup-v2.rst, "No Internal
+    Process Constraint").
     """
     if found.v1 or found.unified is None or not record.cgroup:
         return record.cgroup

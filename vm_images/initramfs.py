@@ -60,9 +60,7 @@ def base_archive(init: bytes, modules: Mapping[str, bytes]) -> bytes:
 
 
 def _modules(modules: Mapping[str, bytes]) -> list[Entry]:
-    return [
-        Entry(str(PurePosixPath(MODULES_PATH, name)), stat.S_IFREG | 0o644, data) for name, data in modules.items()
-    ]
+    return [Entry(str(PurePosixPath(MODULES_PATH, name)), stat.S_IFREG | 0o644, data) for name, data in modules.items()]
 
 
 def modules_archive(modules: Mapping[str, bytes]) -> bytes:

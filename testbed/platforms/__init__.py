@@ -22,6 +22,10 @@ def known(names: tuple[str, ...]) -> tuple[str, ...]:
 
 def create(name: str, run_id: str, scratch: Path, lab: Lab) -> Platform:
     """The platform ``name`` for one run, importing only what it needs."""
+    if name in VARIANTS and VARIANTS[name].inside == "containers":
+        from testbed.platforms.nested import ContainersInVmPlatform
+
+        return ContainersInVmPlatform(scratch, BRIDGE, run_id, VARIANTS[name])
     if name in VARIANTS:
         from testbed.platforms.vm import VmPlatform
 

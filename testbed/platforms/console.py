@@ -5,13 +5,18 @@ from __future__ import annotations
 import re
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import IO
 
 from runtime.plan.guest import EXECUTING, FIRST_USERSPACE
+from runtime.supervisor import CREATED
+from runtime.supervisor import EXECUTING as CONTAINER_EXECUTING
 
 _MARKS = {"kernel_entry": "Linux version ", "first_userspace": FIRST_USERSPACE, "first_process": EXECUTING}
 _STEP_FAILED = re.compile(r"testbed: (?:step|clone|/plan).*")
+# What a guest's supervisor tells of its containers, at the beginning of a line; what they write comes after their name.
+_OF_SERVICE = re.compile(r"testbed: ([^: ]+): (created|exec|ended: \d+|failed: .*)$")
+_SERVICE_PHASES = {CREATED: "container_created", CONTAINER_EXECUTING: "first_process"}
 _INIT_ENDED = re.compile(r"Attempted to kill init! exitcode=0x([0-9a-f]{8})")
 KERNEL_PANIC = "Kernel panic - not syncing"
 _TAIL_LINES = 40
@@ -41,6 +46,7 @@ class Console:
         self._pending = b""
         self._changed = threading.Condition()
         self._phases: dict[str, int] = {}
+        self._services: dict[str, dict[str, int]] = {}
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._ended = False
         self._panicked = False
@@ -73,8 +79,16 @@ class Console:
             self._phases.setdefault(phase, now_ns)
         if _STEP_FAILED.match(line):
             self.failure = line
+        if (told := _OF_SERVICE.match(line)) is not None:
+            self._take_of_service(told[1], told[2], now_ns)
         if (status := exit_status_of(line)) is not None:
             self.exit_status = status
+
+    def _take_of_service(self, service: str, what: str, now_ns: int) -> None:
+        if (phase := _SERVICE_PHASES.get(what)) is not None:
+            self._services.setdefault(service, {}).setdefault(phase, now_ns)
+        else:
+            self.failure = f"{service}: {what}"
 
     @property
     def ended(self) -> bool:
@@ -85,6 +99,21 @@ class Console:
         """The phases reached so far, in nanoseconds of CLOCK_MONOTONIC."""
         with self._changed:
             return dict(self._phases)
+
+    def services(self) -> Mapping[str, Mapping[str, int]]:
+        """The phases that containers in the guest have reached so far, by service."""
+        with self._changed:
+            return {name: dict(phases) for name, phases in self._services.items()}
+
+    def wait_for_services(self, names: Collection[str], timeout_s: float) -> bool:
+        """``wait_for`` the first processes of all these services, each a container in the guest."""
+        with self._changed:
+
+            def reached() -> bool:
+                return all("first_process" in self._services.get(name, {}) for name in names)
+
+            self._changed.wait_for(lambda: reached() or self._ended, timeout_s)
+            return reached()
 
     def tail(self, lines: int = 15) -> str:
         """The last lines, a panic and what follows it left out."""

@@ -25,6 +25,7 @@ class ContainerPlatform:
     emulated = False
     virtual = False
     shared = False
+    one_address = False
 
     def __init__(self, run_id: str, lab: Lab) -> None:
         self._run_id = run_id

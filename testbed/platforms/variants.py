@@ -70,4 +70,9 @@ def by_name(variants: Iterable[Variant]) -> Mapping[str, Variant]:
     return MappingProxyType(found)
 
 
-VARIANTS = by_name((Variant("vm"),))
+VARIANTS = by_name(
+    (
+        Variant("vm"),
+        Variant("vm-containers", guest_per="application", inside="containers"),
+    )
+)

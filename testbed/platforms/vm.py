@@ -18,6 +18,7 @@ from runtime.images.model import Image
 from runtime.lease import cgroup_name
 from runtime.plan.encode import encode
 from runtime.plan.guest import guest_plan
+from runtime.spec import Resources
 from testbed.platforms.accelerator import Verdict, verdict
 from testbed.platforms.connection import destroy_domain, embedded, learn_emulator, start_domain
 from testbed.platforms.console import Console
@@ -107,6 +108,10 @@ class VmPlatform:
         return self._variant.guest_per == "application"
 
     @property
+    def one_address(self) -> bool:
+        return self.shared
+
+    @property
     def emulated(self) -> bool:
         return self._ready().verdict.accelerator == "tcg"
 
@@ -142,9 +147,7 @@ class VmPlatform:
         qemu = find_qemu()
         root = store_root() / "guest"
         guest = ensure_guest(root)
-        disks = {
-            tuple(str(layer.path) for layer in image.layers): ensure_disk(root / "disks", image) for image in images
-        }
+        disks = self._disks(root, images)
         found = verdict(root, qemu, guest)
         with ExitStack() as undo:
             self._scratch.mkdir(parents=True)
@@ -170,8 +173,8 @@ class VmPlatform:
         with ExitStack() as undo:
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
             folder.mkdir()
-            domain.initrd.write_bytes(prepared.guest.initrd(guest_plan(instance.spec, prepared.guest.module_paths)))
-            plan = emulator_plan(prepared.qemu, cgroup.found, cgroup.name, instance.spec.resources)
+            domain.initrd.write_bytes(self._initrd(instance))
+            plan = emulator_plan(prepared.qemu, cgroup.found, cgroup.name, self._resources(instance))
             domain.emulator_plan.write_bytes(encode(plan))
             undo.callback(cgroup.remove)
             undo.callback(cgroup.kill)
@@ -184,26 +187,50 @@ class VmPlatform:
             self._running[instance.name] = _Running(started, console, cgroup, folder, requested_ns, created_ns)
             undo.pop_all()
 
-    def _domain(self, instance: Instance, folder: Path) -> Domain:
-        prepared, spec = self._ready(), instance.spec
-        disk = prepared.disks.get(spec.layers)
+    def _disks(self, root: Path, images: Iterable[Image]) -> Mapping[tuple[str, ...], Path]:
+        """The disks of the images, built unless they are there."""
+        return {
+            tuple(str(layer.path) for layer in image.layers): ensure_disk(root / "disks", image) for image in images
+        }
+
+    def _disk(self, instance: Instance) -> Path:
+        disk = self._ready().disks.get(instance.spec.layers)
         if disk is None:
-            raise UsageError(f"start virtual machine {instance.name}: its image was not prepared")
+            raise self._unprepared(instance)
+        return disk
+
+    @staticmethod
+    def _unprepared(instance: Instance) -> UsageError:
+        return UsageError(f"start virtual machine {instance.name}: its image was not prepared")
+
+    def _initrd(self, instance: Instance) -> bytes:
+        guest = self._ready().guest
+        return guest.initrd(guest_plan(instance.spec, guest.module_paths))
+
+    def _resources(self, instance: Instance) -> Resources:
+        """What the machine has: RAM, and processors."""
+        return instance.spec.resources
+
+    def _mac(self, instance: Instance) -> str | None:
+        return instance.spec.link.mac if instance.spec.link else None
+
+    def _domain(self, instance: Instance, folder: Path) -> Domain:
+        prepared, resources = self._ready(), self._resources(instance)
         return Domain(
             name=instance.name,
             machine=self._variant.machine,
             accelerator=prepared.verdict.accelerator,
-            memory_bytes=guest_memory_bytes(spec.resources, instance.service),
-            vcpus=vcpu_count(spec.resources, os.cpu_count() or 1),
+            memory_bytes=guest_memory_bytes(resources, instance.name),
+            vcpus=vcpu_count(resources, os.cpu_count() or 1),
             emulator=prepared.emulator,
             emulator_plan=folder / "plan",
             kernel=prepared.guest.kernel.image,
             initrd=folder / "initrd",
             command_line=COMMAND_LINE,
-            disk=disk,
+            disk=self._disk(instance),
             console_socket=folder / "console",
             bridge=self._bridge,
-            mac=spec.link.mac if spec.link else None,
+            mac=self._mac(instance),
         )
 
     def started(self, instance: Instance, timeout_s: float) -> Started:
@@ -211,16 +238,25 @@ class VmPlatform:
         running = self._running[instance.name]
         console = running.console
         if not console.wait_for("first_process", timeout_s):
-            end = "ended" if console.ended else f"took longer than {timeout_s:g} s"
-            reason = console.failure or f"its start {end} before its first process"
-            raise WorkloadError(
-                f"virtual machine {instance.name}: {reason}",
-                f"the whole console is in {instance.log}; its last lines:\n{console.tail()}",
-            )
-        seen = console.phases()
+            raise self._not_started(instance, timeout_s)
+        return Started(self._phases(running))
+
+    @staticmethod
+    def _phases(running: _Running) -> dict[str, int]:
+        seen = running.console.phases()
         # Libvirt's call returns a moment after QEMU runs, and a fast guest may be ahead of it.
         created_ns = min(running.created_ns, *seen.values())
-        return Started({"request": running.requested_ns, "created": created_ns, **seen})
+        return {"request": running.requested_ns, "created": created_ns, **seen}
+
+    def _not_started(self, instance: Instance, timeout_s: float) -> WorkloadError:
+        """What to say of a guest that did not get as far as its first process."""
+        console = self._running[instance.name].console
+        end = "ended" if console.ended else f"took longer than {timeout_s:g} s"
+        reason = console.failure or f"its start {end} before its first process"
+        return WorkloadError(
+            f"virtual machine {instance.name}: {reason}",
+            f"the whole console is in {instance.log}; its last lines:\n{console.tail()}",
+        )
 
     def alive(self, instance: Instance) -> bool:
         """Whether QEMU still holds the console: it ends with the workload, which is the guest's PID 1."""

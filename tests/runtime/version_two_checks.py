@@ -249,7 +249,9 @@ def a_life_by_the_command_line() -> None:
     oci("resume", "a")
     assert state() == "running" and keyed(directory / "cgroup.events")["frozen"] == 0
     oci("update", "--memory", str(40 << 20), "--pids-limit", "21", "--cpu-quota", "50000", "--cpu-share", "512", "a")
-    read = {name: (directory / name).read_text().strip() for name in ("memory.max", "pids.max", "cpu.max", "cpu.weight")}
+    read = {
+        name: (directory / name).read_text().strip() for name in ("memory.max", "pids.max", "cpu.max", "cpu.weight")
+    }
     assert read == {"memory.max": str(40 << 20), "pids.max": "21", "cpu.max": "50000 100000", "cpu.weight": "20"}, read
     stats = json.loads(oci("events", "--stats", "a").stdout)["data"]
     assert stats["memory"]["usage"]["limit"] == 40 << 20 and 0 < stats["memory"]["usage"]["usage"] < 40 << 20, stats
@@ -295,7 +297,10 @@ def out_of_memory_is_counted() -> None:
 
 def devices_of_a_configuration_are_held_to() -> None:
     major, minor = disk_numbers()
-    rules = [{"allow": False, "access": "rwm"}, {"allow": True, "type": "b", "major": major, "minor": minor, "access": "r"}]
+    rules = [
+        {"allow": False, "access": "rwm"},
+        {"allow": True, "type": "b", "major": major, "minor": minor, "access": "r"},
+    ]
     bundle("cat /dev/null; head -c 1 /disk > /dev/null && echo read; echo a > /disk", devices=rules)
     node = BUNDLE / "rootfs" / "disk"
     os.mknod(node, 0o060666, os.makedev(major, minor))
@@ -312,7 +317,9 @@ def cgroups_of_a_containers_own_go_with_it() -> None:
     bundle(f"{own} && echo +pids > /sys/fs/cgroup/cgroup.subtree_control && exec sleep 100")
     config = json.loads((BUNDLE / "config.json").read_text())
     for mount in config["mounts"]:
-        mount["options"] = [option for option in mount.get("options", []) if option != "ro" or mount["type"] != "cgroup"]
+        mount["options"] = [
+            option for option in mount.get("options", []) if option != "ro" or mount["type"] != "cgroup"
+        ]
     (BUNDLE / "config.json").write_text(json.dumps(config))
     oci("run", "--detach", "a")
     directory = OCI_CGROUP / "a"
