@@ -106,8 +106,13 @@ class ContainersInVmPlatform(VmPlatform):
             raise TestbedError("the virtual machine platform is used before it is prepared")
         return self._inside
 
-    def _disk(self, instance: Instance) -> Path:
+    @property
+    def disk(self) -> Path:
+        """The one disk that all its guests have."""
         return self._prepared_inside().disk
+
+    def _disk(self, instance: Instance) -> Path:
+        return self.disk
 
     def _resources(self, instance: Instance) -> Resources:
         return machine_resources(instance.specs)

@@ -56,6 +56,20 @@ def test_the_first_of_equal_lines_is_the_phase(console: Console) -> None:
     assert console.phases()["first_process"] == 5
 
 
+def test_containers_in_a_guest_have_phases_of_their_own(console: Console) -> None:
+    console.feed(b"testbed: redis: created\ntestbed: redis: exec\n", 5)
+    assert not console.wait_for_services(("redis", "web"), 0)
+    console.feed(b"redis: testbed: web: exec\n", 6)  # what a container writes says nothing of another
+    assert not console.wait_for_services(("redis", "web"), 0)
+    console.feed(b"testbed: web: created\n", 7)
+    console.feed(b"testbed: web: exec\n", 8)
+    assert console.wait_for_services(("redis", "web"), 0)
+    assert console.services()["redis"] == {"container_created": 5, "first_process": 5}
+    assert console.services()["web"] == {"container_created": 7, "first_process": 8}
+    console.feed(b"testbed: web: ended: 3\n", 9)
+    assert console.failure == "web: ended: 3"
+
+
 def test_an_unfinished_last_line_is_not_lost(console: Console) -> None:
     console.feed(b"no newline", 1)
     console.feed(b"", 2)
