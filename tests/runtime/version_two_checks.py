@@ -166,8 +166,7 @@ def bundle(script: str, **resources: object) -> None:
 
 
 def oci(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """A command of its own process. Forked from this one, which has the runtime imported already: one interpreter's
-    start under emulation is seconds."""
+    """A command in a process forked from this one, which has the runtime imported: seconds, under emulation."""
     with tempfile.TemporaryFile("w+") as output:
         pid = os.fork()
         if pid == 0:
