@@ -112,7 +112,9 @@ def supervise(specs: Mapping[str, Spec], bridge_index: int) -> int:
 def _watch(running: Mapping[str, Container], outputs: list[Output]) -> int:
     poll = select.poll()
     open_pipes = {output.pipe: output for output in outputs}
-    for descriptor in (*open_pipes, *(started.process.pidfd for started in running.values())):
+    # Readable when the process ends; they go when we do.
+    ends = [os.pidfd_open(started.process.pid) for started in running.values()]
+    for descriptor in (*open_pipes, *ends):
         poll.register(descriptor, select.POLLIN)
     while True:
         for descriptor, _ in poll.poll():
