@@ -17,7 +17,7 @@ from runtime import network
 from runtime.plan.constants import MS_BIND, MS_MOVE, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
 from runtime.plan.guest import DISK, FIRST_USERSPACE, device_steps
 from runtime.plan.process import search_path
-from runtime.plan.root import HOLD_ROOT, filesystem_steps
+from runtime.plan.root import HOLD_ROOT, filesystem_steps, sysfs_step
 from runtime.plan.steps import (
     Chdir,
     Chroot,
@@ -120,6 +120,7 @@ def container_host_plan(host: ContainerHost, modules: Sequence[str]) -> Plan:
             *_network_steps(host.mac),
             *_root_steps(host.layers),
             *filesystem_steps(),
+            sysfs_step(),
             *_cgroup_steps(),
             Mount(".", "/", "", MS_MOVE),
             Chroot("."),
