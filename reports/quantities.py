@@ -75,6 +75,7 @@ START = {
     "cloud_network": _seconds("cloud-init: network is up"),
     "cloud_config": _seconds("cloud-init: configuring"),
     "cloud_final": _seconds("cloud-init: last stage"),
+    "container_created": _seconds("container in the guest created"),
     "first_process": _seconds("command running"),
     "identity": _seconds("own identity set"),
     "port_open": _seconds("port open"),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from runtime.cgroups import Hierarchies
 from runtime.cgroups.placing import hierarchies_for
 from runtime.config.process import Process
 from runtime.config.validate import Host, validate_process
@@ -14,7 +15,7 @@ from runtime.launcher import CONSOLE, LISTENER, Launch, StepError
 from runtime.lifecycle import config_of, explained, kept, pass_listener, pass_on
 from runtime.plan.bundle import exec_plan
 from runtime.processes import pass_signals_on, waited
-from runtime.state import Place, status
+from runtime.state import Place, Record, status
 
 
 @dataclass(frozen=True)
@@ -28,17 +29,31 @@ class Execution:
     detach: bool = False
 
 
+def _cgroup_for(record: Record, found: Hierarchies) -> str:
+    """The cgroup that a further process goes into: the container's, or, where that has cgroups of its own below it, the
+    first process's. On v2 a cgroup that passes controllers on takes no process (admin-guide/cgroup-v2.rst, "No Internal
+    Process Constraint").
+    """
+    if found.v1 or found.unified is None or not record.cgroup:
+        return record.cgroup
+    if not (found.unified / record.cgroup / "cgroup.subtree_control").read_text().strip():
+        return record.cgroup
+    (line,) = [line for line in Path(f"/proc/{record.pid}/cgroup").read_text().splitlines() if line.startswith("0::")]
+    return line.removeprefix("0::/")
+
+
 def execute(place: Place, execution: Execution, relay: Callable[[int], None]) -> int:
     """Start a further process in a running container; its exit status, or 0 when detached."""
     with place.locked():
         record = place.read()
-        word = status(place, record, hierarchies_for(record.cgroup))
+        found = hierarchies_for(record.cgroup)
+        word = status(place, record, found)
         if word != "running":
             raise UsageError(f"exec in container {place.id}: it is {word}, not running")
         config = config_of(record)
         validate_process(execution.process, Host.read())
         plan = exec_plan(
-            execution.process, config, hierarchies_for(record.cgroup), record.pid, record.cgroup,
+            execution.process, config, found, record.pid, _cgroup_for(record, found),
             execution.preserve_fds, bool(record.choices.get("rootless")),
         )  # fmt: skip
         master = -1

@@ -272,7 +272,10 @@ def kill(place: Place, number: int, *, everything: bool) -> None:
     """Signal the first process, or all. Raises UsageError for one that has ended."""
     record = place.read()
     if everything and record.cgroup:
-        for pid in Cgroup(record.cgroup, hierarchies_for(record.cgroup)).pids():
+        cgroup = Cgroup(record.cgroup, hierarchies_for(record.cgroup))
+        if number == signal.SIGKILL and cgroup.kill_at_once():
+            return
+        for pid in cgroup.pids():
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
         return

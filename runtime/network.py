@@ -70,11 +70,17 @@ def loopback_up() -> bytes:
     return _message(_NEWLINK, _LINK.pack(0, 0, LOOPBACK_INDEX, _IFF_UP, _IFF_UP))
 
 
-def create_bridge(name: str, mac: str) -> bytes:
-    """Create a bridge and bring it up."""
+def create_bridge(name: str, mac: str, index: int = 0) -> bytes:
+    """Create a bridge and bring it up; with ``index`` 0 the kernel chooses its interface index."""
     info = _attribute(_IFLA_LINKINFO, _attribute(_INFO_KIND, b"bridge"))
-    body = _LINK.pack(0, 0, 0, _IFF_UP, _IFF_UP) + _name(_IFLA_IFNAME, name)
+    body = _LINK.pack(0, 0, index, _IFF_UP, _IFF_UP) + _name(_IFLA_IFNAME, name)
     return _message(_NEWLINK, body + _attribute(_IFLA_ADDRESS, _mac(mac)) + info, _CREATE | _EXCL)
+
+
+def make_port(name: str, bridge_index: int) -> bytes:
+    """Make the interface ``name`` a port of the bridge, and bring it up."""
+    body = _LINK.pack(0, 0, 0, _IFF_UP, _IFF_UP) + _name(_IFLA_IFNAME, name)
+    return _message(_NEWLINK, body + _number(_IFLA_MASTER, bridge_index))
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from runtime.cgroups import hierarchies
+from runtime.cgroups import Hierarchies, hierarchies
 from runtime.errors import UsageError
 from runtime.home import store_root
 from runtime.lease import cgroup_name
 from runtime.plan.container import Attachment, container_plan
+from runtime.plan.container_host import BRIDGE_INDEX, CONTROLLERS
 from runtime.plan.explain import explain
 from runtime.plan.guest import guest_plan
 from runtime.plan.pod import pod_plan
@@ -26,11 +27,17 @@ from testbed.platforms.variants import VARIANTS
 from testbed.scenario import load
 from vm_images.guest import ensure_guest
 
+# cgroup v2 as it is in a guest that is a host of containers.
+_IN_GUEST = Hierarchies({}, Path("/sys/fs/cgroup"), frozenset(CONTROLLERS))
+
 
 def service_plan(spec: Spec, platform: str) -> Plan:
-    """The plan of ``spec`` in a run called ``example``; a guest's kernel is fetched when it is not there yet."""
+    """The plan of ``spec`` in a run called ``example``; a guest's kernel is fetched when it is not there yet. Of
+    containers in a guest it is the plan by which the runtime in the guest starts them."""
     if platform in VARIANTS and VARIANTS[platform].boot == "cloud":
         return unit_plan(spec)
+    if platform in VARIANTS and VARIANTS[platform].inside == "containers":
+        return container_plan(spec, _IN_GUEST, f"testbed/{spec.hostname}", attachment=Attachment(BRIDGE_INDEX, 1))
     if platform in VARIANTS:
         variant = VARIANTS[platform]
         modules = ensure_guest(store_root() / "guest", variant.kernel).modules(variant.bus)

@@ -7,19 +7,21 @@ is to write has a clone of it (``qcow2``).
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
 from runtime.atomic import partial, scratch
 from runtime.errors import PrerequisiteError
-from runtime.images.model import Image
+from runtime.images.model import Image, Layer
+from runtime.images.store import NAME_DIGITS
 from vm_images.ext4 import make_ext4
-from vm_images.flatten import merge, stage
+from vm_images.flatten import Node, merge, side_by_side, stage
 
 FileSystem = Literal["erofs", "ext4"]
 
@@ -56,8 +58,12 @@ def build_disk(layers: Sequence[Path], identity: str, target: Path, file_system:
     ``identity`` tells the file system's UUID. Raises PrerequisiteError without erofs-utils (for erofs), e2fsprogs
     (for ext4) or space.
     """
+    _build(merge(layers), identity, target, file_system)
+
+
+def _build(root: Node, identity: str, target: Path, file_system: FileSystem, *, as_layers: bool = False) -> None:
     with scratch(target.with_suffix(".tree")) as tree, partial(target) as unfinished:
-        staged = stage(merge(layers), tree)
+        staged = stage(root, tree, as_layers=as_layers)
         free_bytes = shutil.disk_usage(target.parent).free
         if free_bytes < staged.total_bytes:
             raise PrerequisiteError(
@@ -74,4 +80,21 @@ def ensure_disk(disks: Path, image: Image, file_system: FileSystem = "erofs") ->
     path = disk_path(disks, image, file_system)
     if not path.exists():
         build_disk([layer.path for layer in image.layers], image.id, path, file_system)
+    return path
+
+
+def layer_name(layer: Layer) -> str:
+    """What a layer is called on a disk of layers."""
+    return layer.diff_id.removeprefix("sha256:")[:NAME_DIGITS]
+
+
+def ensure_layer_disk(disks: Path, images: Iterable[Image]) -> Path:
+    """A disk on which every layer of the images is a directory, whiteouts and all: lowerdirs for overlays that are
+    mounted by whoever has the disk. A layer that images share is there once."""
+    layers = {layer_name(layer): layer.path for image in images for layer in image.layers}
+    identity = hashlib.sha256("\n".join(sorted(layers)).encode()).hexdigest()
+    path = disks / f"{identity}-layers-{_FORMAT}.erofs"
+    if not path.exists():
+        root = side_by_side(layers, next(iter(layers.values())))
+        _build(root, identity, path, "erofs", as_layers=True)
     return path

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,18 +84,30 @@ def merge(layers: Sequence[Path]) -> Node:
     return Node(layers[-1], children)
 
 
-def _copy_directory_attributes(source: Path, target: Path) -> None:
+def side_by_side(layers: Mapping[str, Path], folder: Path) -> Node:
+    """A root directory, with the attributes of ``folder``, in which each layer lies as it is under its name."""
+
+    def lay(directory: Path) -> Node:
+        with os.scandir(directory) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+        below = {e.name: lay(Path(e.path)) if e.is_dir(follow_symlinks=False) else Node(Path(e.path)) for e in entries}
+        return Node(directory, below)
+
+    return Node(folder, {name: lay(layer) for name, layer in layers.items()})
+
+
+def _copy_directory_attributes(source: Path, target: Path, *, as_layer: bool) -> None:
     status = source.lstat()
     os.chown(target, status.st_uid, status.st_gid)
     os.chmod(target, stat.S_IMODE(status.st_mode))
     for name in os.listxattr(source):
-        if not name.startswith(_OVERLAY_XATTRS):
+        if as_layer or not name.startswith(_OVERLAY_XATTRS):
             os.setxattr(target, name, os.getxattr(source, name))
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def stage(root: Node, target: Path) -> Staged:
-    """Lay the tree out at ``target``, a new directory.
+def stage(root: Node, target: Path, *, as_layers: bool = False) -> Staged:
+    """Lay the tree out at ``target``, a new directory. ``as_layers`` keeps what says that a directory is opaque.
 
     Directories are made anew with the attributes of their source. Everything else is a hard link, so no data is
     copied; of the layers only link counts and ctimes change, the first until the staging tree is
@@ -120,5 +132,5 @@ def stage(root: Node, target: Path) -> Staged:
             raise PrerequisiteError(f"link {node.source} to {path}: {error.strerror}", hint) from error
         total_bytes += status.st_size
     for source, path in reversed(directories):  # children first: making them changes the parent's mtime
-        _copy_directory_attributes(source, path)
+        _copy_directory_attributes(source, path, as_layer=as_layers)
     return Staged(total_bytes, newest_ns)

@@ -13,12 +13,12 @@ from pathlib import Path
 from runtime.atomic import partial
 from runtime.errors import PrerequisiteError
 from vm_images.bzimage import has_pvh_entry, vmlinux
-from vm_images.modules import BALLOON_MODULES, GUEST_MODULES, ModuleTree
+from vm_images.modules import BALLOON_MODULES, GUEST_MODULES, HOST_MODULES, ModuleTree
 
 # Debian's and Ubuntu's kernels for virtual machines; the first that the package sources have is taken.
 META_PACKAGES = ("linux-image-cloud-amd64", "linux-image-virtual")
 # Part of the directory's name: to be raised when what is kept of a package changes.
-_FORMAT = 9
+_FORMAT = 10
 _DESCRIPTION = "kernel.json"
 
 
@@ -37,7 +37,8 @@ class GuestKernel:
     """A kernel ready to boot.
 
     ``image`` is an ELF file with a PVH entry when ``pvh``, else a bzImage; ``modules`` are plain .ko files in
-    the order of loading, and ``balloon_modules`` those that a guest with a balloon loads after them.
+    the order of loading; after them a guest with a balloon loads ``balloon_modules``, a host of containers
+    ``host_modules``.
     """
 
     folder: Path
@@ -47,6 +48,7 @@ class GuestKernel:
     pvh: bool
     module_names: tuple[str, ...]
     balloon_module_names: tuple[str, ...] = ()
+    host_module_names: tuple[str, ...] = ()
 
     @property
     def image(self) -> Path:
@@ -59,6 +61,10 @@ class GuestKernel:
     @property
     def balloon_modules(self) -> tuple[Path, ...]:
         return tuple(self.folder / "modules" / name for name in self.balloon_module_names)
+
+    @property
+    def host_modules(self) -> tuple[Path, ...]:
+        return tuple(self.folder / "modules" / name for name in self.host_module_names)
 
 
 def parse_package(stanza: str) -> Package:
@@ -150,13 +156,17 @@ def _keep(root: Path, package: Package, target: Path) -> None:
     pvh = has_pvh_entry(elf)
     tree = ModuleTree.read(_modules_folder(root, release))
     guest = tuple(tree.load(GUEST_MODULES))
-    modules = tree.load((*GUEST_MODULES, *BALLOON_MODULES))
-    balloon = tuple(name for name in modules if name not in guest)
+    modules, further = tree.load(GUEST_MODULES), []
+    guest = tuple(modules)
+    for wanted in (BALLOON_MODULES, HOST_MODULES):
+        loaded = tree.load((*GUEST_MODULES, *wanted))
+        further.append(tuple(name for name in loaded if name not in guest))
+        modules |= loaded
     (target / "modules").mkdir()
     (target / ("vmlinux" if pvh else "vmlinuz")).write_bytes(elf if pvh else bzimage)
     for name, data in modules.items():
         (target / "modules" / name).write_bytes(data)
-    describe(GuestKernel(target, release, package.name, package.version, pvh, guest, balloon))
+    describe(GuestKernel(target, release, package.name, package.version, pvh, guest, *further))
 
 
 def describe(kernel: GuestKernel) -> None:
@@ -168,7 +178,7 @@ def describe(kernel: GuestKernel) -> None:
 def read_kernel(folder: Path) -> GuestKernel:
     """The kernel kept in ``folder``."""
     described = json.loads((folder / _DESCRIPTION).read_text())
-    for names in ("module_names", "balloon_module_names"):
+    for names in ("module_names", "balloon_module_names", "host_module_names"):
         described[names] = tuple(described.get(names, ()))
     return GuestKernel(folder=folder, **described)
 
@@ -188,7 +198,7 @@ def ensure_kernel(guest_root: Path) -> GuestKernel:
     if (kernel := kept_kernel(guest_root, f"kernel-*-{_FORMAT}")) is not None:
         return kernel
     packages = resolve()
-    inputs = [*(package.sha256 for package in packages), *GUEST_MODULES, *BALLOON_MODULES]
+    inputs = [*(package.sha256 for package in packages), *GUEST_MODULES, *BALLOON_MODULES, *HOST_MODULES]
     digest = hashlib.sha256("\n".join(inputs).encode())
     folder = guest_root / f"kernel-{packages[0].version}-{digest.hexdigest()[:12]}-{_FORMAT}"
     with partial(folder) as target:

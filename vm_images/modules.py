@@ -14,6 +14,8 @@ from vm_images.compression import decompress
 GUEST_MODULES = ("virtio_pci", "virtio_mmio", "virtio_blk", "erofs", "overlay", "virtio_net")
 # What a guest needs besides to give memory back: the balloon, free page reporting.
 BALLOON_MODULES = ("virtio_balloon",)
+# What a guest needs besides when it is a host of containers: their network.
+HOST_MODULES = ("bridge", "veth")
 
 
 def bus_modules(names: Iterable[str], bus: str) -> tuple[str, ...]:

@@ -15,6 +15,8 @@ from runtime.errors import PrerequisiteError, TestbedError
 
 HERE = Path(__file__).resolve().parent
 BINARY = HERE / "testbed-launcher"
+# The same with another interpreter behind it, for images of hosts.
+IMAGE_BINARY = HERE / "testbed-launcher-image"
 # The command line: the launcher under another name (front.c), where the interpreter that it hands over to is.
 COMMAND = Path(sys.executable).with_name("testbed-runtime")
 WARNINGS = ("-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-Wshadow")
@@ -39,11 +41,10 @@ FREESTANDING = (
 )
 
 
-def command() -> list[str]:
-    """The compiler's command line, without its output."""
+def command(python: str = sys.executable) -> list[str]:
+    """The compiler's command line, without its output; ``python`` is the interpreter behind the command line."""
     sources = [str(path) for path in sorted(HERE.glob("*.c"))]
-    python = f'-DPYTHON="{sys.executable}"'
-    return [os.environ.get("CC", "gcc"), python, *WARNINGS, *HARDENING, *FREESTANDING, *sources]
+    return [os.environ.get("CC", "gcc"), f'-DPYTHON="{python}"', *WARNINGS, *HARDENING, *FREESTANDING, *sources]
 
 
 def is_current(output: Path) -> bool:
@@ -57,21 +58,23 @@ def build() -> None:
 
     Raises PrerequisiteError without a compiler, TestbedError when it fails.
     """
-    if not is_current(BINARY):
-        _compile()
+    build_for(sys.executable, BINARY)
     if sys.prefix != sys.base_prefix and not (COMMAND.is_symlink() and COMMAND.resolve() == BINARY):
         COMMAND.unlink(missing_ok=True)
         COMMAND.symlink_to(BINARY)
 
 
-def _compile() -> None:
+def build_for(python: str, binary: Path) -> None:
+    """Compile ``binary``, whose interpreter is ``python``, if it is out of date; errors as ``build``."""
+    if is_current(binary):
+        return
     try:
-        with partial(BINARY) as unfinished:
-            subprocess.run([*command(), "-o", str(unfinished)], check=True)
+        with partial(binary) as unfinished:
+            subprocess.run([*command(python), "-o", str(unfinished)], check=True)
     except FileNotFoundError as error:
-        raise PrerequisiteError(f"compile {BINARY.name}: {error}", "install gcc") from error
+        raise PrerequisiteError(f"compile {binary.name}: {error}", "install gcc") from error
     except subprocess.CalledProcessError as error:
-        raise TestbedError(f"compile {BINARY.name}: gcc exited with {error.returncode}") from error
+        raise TestbedError(f"compile {binary.name}: gcc exited with {error.returncode}") from error
 
 
 if __name__ == "__main__":

@@ -64,13 +64,15 @@ def specs(scenario: Scenario, images: Mapping[str, Image], links: Sequence[Link]
     return tuple(found)
 
 
-def instances(context: RunContext, number: int, label: str, *, shared: bool = False) -> tuple[Instance, ...]:
+def instances(
+    context: RunContext, number: int, label: str, *, shared: bool = False, one_address: bool = False
+) -> tuple[Instance, ...]:
     """What to start for copy ``number`` (from 0) of the application; ``label`` makes names unique.
 
-    One instance for each service or, ``shared``, one for all of them: they have one interface then.
+    One instance for each service or, ``shared``, one for all of them; ``one_address``: they have one interface.
     """
     names = [service.name for service in context.scenario.services]
-    links = [context.addresses.link(number, 0 if shared else index) for index in range(len(names))]
+    links = [context.addresses.link(number, 0 if one_address else index) for index in range(len(names))]
     wanted = dict(zip(names, specs(context.scenario, context.images, links), strict=True))
     if shared:
         groups = {f"{label}-{context.scenario.name}": wanted}
@@ -134,7 +136,7 @@ class Application:
         self._platform = platform
         self._undo = ExitStack()
         self._timeline: Timeline | None = None
-        self.instances = instances(context, number, label, shared=platform.shared)
+        self.instances = instances(context, number, label, shared=platform.shared, one_address=platform.one_address)
         self.addresses = dict(next(iter(self.instances[0].specs.values())).hosts)
 
     @property

@@ -26,6 +26,10 @@ def create(name: str, run_id: str, scratch: Path, lab: Lab, accelerator: str = "
         from testbed.platforms.cloud import CloudPlatform
 
         return CloudPlatform(scratch, BRIDGE, run_id, VARIANTS[name], accelerator)
+    if name in VARIANTS and VARIANTS[name].inside == "containers":
+        from testbed.platforms.nested import ContainersInVmPlatform
+
+        return ContainersInVmPlatform(scratch, BRIDGE, run_id, VARIANTS[name], accelerator)
     if name in VARIANTS:
         from testbed.platforms.restored import RestoredPlatform
         from testbed.platforms.vm import VmPlatform

@@ -30,8 +30,10 @@ _MARKS = {
     "cloud_config": "running 'modules:config' at",
     "cloud_final": "running 'modules:final' at",
 }
-# What a guest with several services says of one of them.
-_SERVICE = re.compile(r"testbed: ([^:\s]+): exec$")
+# What a guest with several services tells of one of them, at the beginning of a line; what a container in a guest
+# writes comes after its name.
+_SERVICE = re.compile(r"testbed: ([^:\s]+): (created|exec|ended: \d+|failed: .*)$")
+_SERVICE_PHASES = {"created": "container_created", "exec": "first_process"}
 _STEP_FAILED = re.compile(r"testbed: (?:step -?\d|/plan).*")
 _INIT_ENDED = re.compile(r"Attempted to kill init! exitcode=0x([0-9a-f]{8})")
 _MEMORY = re.compile(r"[A-Za-z0-9_()]+: +\d+(?: kB)?")
@@ -42,8 +44,9 @@ _TAIL_LINES = 40
 
 def phase_of(line: str) -> str | None:
     """The phase that a console line shows to be reached, if any; that of a single service is ``service.phase``."""
-    if (found := _SERVICE.search(line)) is not None:
-        return f"{found.group(1)}.first_process"
+    if (found := _SERVICE.match(line)) is not None:
+        phase = _SERVICE_PHASES.get(found[2])
+        return f"{found[1]}.{phase}" if phase else None
     return next((phase for phase, mark in _MARKS.items() if mark in line), None)
 
 
@@ -112,6 +115,8 @@ class Console:
         if (failed := _STEP_FAILED.search(line)) is not None:  # a login prompt may stand before it
             self.failure = failed.group()
             self._step_failed = True
+        if (found := _SERVICE.match(line)) is not None and found[2] not in _SERVICE_PHASES:
+            self.failure = f"{found[1]}: {found[2]}"
         if (status := exit_status_of(line)) is not None:
             self.exit_status = status
 

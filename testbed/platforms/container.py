@@ -27,6 +27,7 @@ class ContainerPlatform:
     virtual = False
     patience = 1.0
     shared = False
+    one_address = False
 
     def __init__(self, run_id: str, lab: Lab) -> None:
         self._run_id = run_id

@@ -74,10 +74,14 @@ class Platform(Protocol):
 
     @property
     def shared(self) -> bool:
-        """Whether all services of a copy of the application run in one instance, at one address, instead of one each.
+        """Whether all services of a copy of the application run in one instance, instead of one each.
 
         They are metered by one cgroup then, and end together.
         """
+
+    @property
+    def one_address(self) -> bool:
+        """Whether all services of a copy of the application have one network interface, instead of one each."""
 
     @property
     def emulated(self) -> bool:

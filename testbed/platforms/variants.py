@@ -111,5 +111,6 @@ VARIANTS = by_name(
         Variant("vm-reporting", memory=Memory(free_page_reporting=True)),
         Variant("vm-ksm", memory=Memory(ksm=True)),
         Variant("vm-hugepages", memory=Memory(hugepages=True)),
+        Variant("vm-containers", guest_per="application", inside="containers"),
     )
 )

@@ -100,11 +100,6 @@ class _Prepared:
     account: Account
 
 
-def _resources(instance: Instance) -> Resources:
-    """What the instance's machine has to have."""
-    return total_resources([spec.resources for spec in instance.specs.values()])
-
-
 def _images(instance: Instance) -> tuple[tuple[str, ...], ...]:
     """The layers of each image that the instance's services run, in their order: services of one image share a disk."""
     return tuple(dict.fromkeys(spec.layers for spec in instance.specs.values()))
@@ -169,6 +164,10 @@ class VmPlatform:
         return self._variant.guest_per == "application"
 
     @property
+    def one_address(self) -> bool:
+        return self.shared
+
+    @property
     def emulated(self) -> bool:
         return not self._ready().verdict.hardware
 
@@ -214,7 +213,7 @@ class VmPlatform:
         guest = ensure_guest(root, self._variant.kernel)
         account = emulator_account()
         with ExitStack() as undo:
-            disks = Disks(root, self._variant.disk, f"{self._run_id}-{self.name}")
+            disks = self._kept_disks(root, f"{self._run_id}-{self.name}")
             undo.callback(disks.close)
             disks.prepare(images)
             require_reach(account, guest.kernel.image, *disks.paths())
@@ -232,6 +231,9 @@ class VmPlatform:
                 guest = guest.with_modules(guest.kernel.balloon_modules)
             self._prepared = _Prepared(guest, disks, found, qemu, emulator, connection, reader, account)
             self._undo = undo.pop_all()
+
+    def _kept_disks(self, root: Path, owner: str) -> Disks:
+        return Disks(root, self._variant.disk, owner)
 
     def start(self, instance: Instance) -> None:
         requested_ns = time.monotonic_ns()
@@ -260,7 +262,7 @@ class VmPlatform:
             undo.callback(cgroup.remove)
             undo.callback(cgroup.kill)
             cgroup.make_parent()
-            make_cgroup(cgroup, _resources(instance))
+            make_cgroup(cgroup, self._resources(instance))
             console = prepared.reader.listen(domain.console_socket, instance.log)
             undo.callback(prepared.reader.abandon, domain.console_socket)
             prepared.reader.admit(admission, partial(enter_cgroup, cgroup))
@@ -288,8 +290,11 @@ class VmPlatform:
 
     def _write_boot_files(self, instance: Instance, domain: Domain) -> list[Path]:
         """Write what the machine boots from, and no other does; the files, for QEMU's account."""
-        domain.initrd.write_bytes(self._ready().guest.initrd(self._guest_plan(instance)))
+        domain.initrd.write_bytes(self._initrd(instance))
         return [domain.initrd]
+
+    def _initrd(self, instance: Instance) -> bytes:
+        return self._ready().guest.initrd(self._guest_plan(instance))
 
     def _xml(self, domain: Domain) -> str:
         return domain_xml(domain)
@@ -297,9 +302,20 @@ class VmPlatform:
     def _go_on(self, instance: Instance, running: Running) -> None:
         """What is to be done once QEMU exists; its guest runs already, unless it waits for a saved one's state."""
 
-    def _domain(self, instance: Instance, folder: Path) -> Domain:
-        prepared, resources, disk = self._ready(), _resources(instance), self._variant.disk
+    def _disks(self, instance: Instance) -> tuple[Path, ...]:
+        disks = self._ready().disks
+        return tuple(disks.give(layers, instance.name) for layers in _images(instance))
+
+    def _resources(self, instance: Instance) -> Resources:
+        """What the machine has: RAM, and processors."""
+        return total_resources([spec.resources for spec in instance.specs.values()])
+
+    def _mac(self, instance: Instance) -> str | None:
         link = next(iter(instance.specs.values())).link
+        return link.mac if link else None
+
+    def _domain(self, instance: Instance, folder: Path) -> Domain:
+        prepared, resources, disk = self._ready(), self._resources(instance), self._variant.disk
         return Domain(
             name=instance.name,
             machine=self._variant.machine,
@@ -313,12 +329,12 @@ class VmPlatform:
             kernel=prepared.guest.kernel.image,
             initrd=folder / "initrd",
             command_line=self._command_line(),
-            disks=tuple(prepared.disks.give(layers, instance.name) for layers in _images(instance)),
+            disks=self._disks(instance),
             disk_format=disk.format,
             cache=disk.cache,
             console_socket=folder / "console",
             bridge=self._bridge,
-            mac=link.mac if link else None,
+            mac=self._mac(instance),
             memory=self._variant.memory,
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from runtime import network
@@ -25,3 +27,13 @@ def test_a_message_says_its_own_length() -> None:
 def test_the_kernels_refusal_is_reported() -> None:
     with Lab(), pytest.raises(TestbedError, match="again: File exists"):
         network.request(network.create_bridge("tb0", "02:00:00:00:00:01"), "again")
+
+
+@pytest.mark.root
+def test_an_interface_becomes_a_port_of_a_bridge_with_a_chosen_index() -> None:
+    with Lab():
+        network.request(network.create_bridge("inner", "02:00:00:00:00:01", 77), "create inner")
+        network.request(network.create_bridge("other", "02:00:00:00:00:02"), "create other")
+        assert socket.if_nametoindex("inner") == 77
+        with pytest.raises(TestbedError, match="port"):  # the kernel takes no bridge as a port
+            network.request(network.make_port("other", 77), "make other a port of inner")

@@ -11,7 +11,7 @@ import pytest
 
 from runtime.errors import PrerequisiteError
 from runtime.images.model import Image, ImageConfig, Layer
-from vm_images.disk import build_disk, disk_path, ensure_disk
+from vm_images.disk import build_disk, disk_path, ensure_disk, ensure_layer_disk
 
 pytestmark = pytest.mark.root
 
@@ -67,6 +67,29 @@ def test_a_disk_is_built_once_an_image(layers: list[Path], tmp_path: Path) -> No
     before = path.stat()
     assert ensure_disk(tmp_path / "disks", image) == path == disk_path(tmp_path / "disks", image)
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_layers_lie_side_by_side_as_they_are(layers: list[Path], tmp_path: Path) -> None:
+    low, top = layers
+    os.mknod(top / "file8", 0o020000, os.makedev(0, 0))
+    (top / "hidden").mkdir()
+    os.setxattr(top / "hidden", "trusted.overlay.opaque", b"y")
+    images = [
+        Image("a", "sha256:a", ImageConfig(), (Layer("sha256:low", low), Layer("sha256:top", top))),
+        Image("b", "sha256:b", ImageConfig(), (Layer("sha256:low", low),)),
+    ]
+    disk = ensure_layer_disk(tmp_path / "disks", images)
+    before = disk.stat()
+    again = ensure_layer_disk(tmp_path / "disks", images[::-1])
+    assert (again, again.stat().st_mtime_ns) == (disk, before.st_mtime_ns), "the order of images is no matter"
+    out = tmp_path / "out"
+    subprocess.run(["fsck.erofs", f"--extract={out}", str(disk)], check=True, capture_output=True)
+    assert sorted(os.listdir(out)) == ["low", "top"]
+    assert (out / "low" / "file8").is_file() and (out / "top" / "file8").is_char_device()
+    assert (out / "top" / "file8").stat().st_rdev == 0
+    shown = subprocess.run(["dump.erofs", "--path=/top/hidden", str(disk)], check=True, capture_output=True, text=True)
+    assert "Xattr size: 0" not in shown.stdout
+    assert ensure_layer_disk(tmp_path / "disks", images[1:]) != disk
 
 
 def test_layers_of_another_file_system_are_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vm_images.initramfs import Entry, archive, base_archive, plan_archive
+from vm_images.initramfs import Entry, archive, base_archive, modules_archive, plan_archive
 
 
 def listing(data: bytes) -> dict[str, str]:
@@ -39,6 +39,10 @@ def test_a_second_archive_can_follow() -> None:
     assert len(base) % 512 == 0
     assert listing(plan) == {"plan": "-rw-------"}
     assert (base + plan).index(b"070701", base.rindex(b"TRAILER!!!")) == len(base)
+
+
+def test_further_modules_lie_beside_the_others() -> None:
+    assert listing(modules_archive({"bridge.ko": b"a module"})) == {"modules/bridge.ko": "-rw-r--r--"}
 
 
 def test_equal_inputs_give_equal_bytes() -> None:

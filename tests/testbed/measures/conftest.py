@@ -96,6 +96,7 @@ class LocalPlatform:
 
     def __init__(self, cgroup_parent: str) -> None:
         self.shared = False
+        self.one_address = False
         self._parent = cgroup_parent
         self._running: dict[str, tuple[subprocess.Popen[bytes], dict[str, int]]] = {}
         self.events: list[tuple[str, str]] = []

@@ -134,7 +134,7 @@ def test_instances_know_each_other_by_name_and_no_platform(make_context: MakeCon
 
 def test_a_shared_instance_runs_all_services_at_one_address(make_context: MakeContext) -> None:
     context = make_context()
-    (both,) = instances(context, 2, "t001", shared=True)
+    (both,) = instances(context, 2, "t001", shared=True, one_address=True)
     alone = instances(context, 2, "t001")
     assert (both.name, list(both.specs)) == ("t001-small", ["store", "web"])
     store, web = both.specs.values()

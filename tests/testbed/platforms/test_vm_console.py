@@ -104,6 +104,22 @@ def test_what_is_sent_arrives_at_the_other_end(reader: ConsoleReader, tmp_path: 
     console.tell(b"nobody there")
 
 
+def test_containers_in_a_guest_have_phases_of_their_own(console: Console) -> None:
+    console.feed(b"testbed: redis: created\ntestbed: redis: exec\n", 5)
+    console.feed(b"redis: testbed: web: exec\n", 6)  # what a container writes says nothing of another
+    assert not console.wait_for("web.first_process", 0)
+    console.feed(b"testbed: web: created\n", 7)
+    console.feed(b"testbed: web: exec\n", 8)
+    assert console.phases() == {
+        "redis.container_created": 5,
+        "redis.first_process": 5,
+        "web.container_created": 7,
+        "web.first_process": 8,
+    }
+    console.feed(b"testbed: web: ended: 3\n", 9)
+    assert console.failure == "web: ended: 3"
+
+
 def test_an_unfinished_last_line_is_not_lost(console: Console) -> None:
     console.feed(b"no newline", 1)
     console.feed(b"", 2)

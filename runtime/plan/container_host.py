@@ -1,0 +1,136 @@
+"""A guest that is a host of containers, as a plan: what its PID 1 does before it becomes the supervisor.
+
+The guest has one disk, in which every layer is a directory: the host's own, of which it makes its root, and the
+images' that its containers mount. The guest's network card is a port of a bridge, so each container has its own
+address on the lab's bridge, as it has without a guest around it. cgroup v2 is where a host has it, and all
+controllers go to whoever runs there: ``runtime.supervisor``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from errno import EINVAL
+
+from runtime import network
+from runtime.plan.constants import MS_BIND, MS_MOVE, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
+from runtime.plan.guest import DISK, FIRST_USERSPACE, device_steps
+from runtime.plan.process import search_path
+from runtime.plan.root import HOLD_ROOT, filesystem_steps, sysfs_step
+from runtime.plan.steps import (
+    Chdir,
+    Chroot,
+    CloseOnExec,
+    Exec,
+    Message,
+    Mkdir,
+    Mount,
+    Netlink,
+    NetlinkSocket,
+    Open,
+    Plan,
+    SetHostname,
+    Step,
+    Umask,
+    WaitPath,
+    Write,
+)
+from runtime.spec import DEFAULT_PATH
+from runtime.unionfs.overlay import mount_steps, volatile_steps
+
+# Where a container host has the layers, each under its name on the disk.
+LAYERS = "/layers"
+# What the supervisor is to do, as text; it is in memory.
+DESCRIPTION = "/run/supervisor.json"
+BRIDGE = "br0"
+BRIDGE_INDEX = 100
+# All that a v2 hierarchy can pass on; a kernel without one of them goes without.
+CONTROLLERS = ("cpu", "memory", "pids", "io", "cpuset")
+
+_LOWER, _VOLATILE, _ROOT = "/lower", "/volatile", "/merged"
+_SOCKET = 110
+_ENVIRONMENT = (f"PATH={DEFAULT_PATH}", "LC_ALL=C.UTF-8")
+
+
+@dataclass(frozen=True)
+class ContainerHost:
+    """One guest: its ``layers`` by their names on the disk, bottom first; ``args`` is what PID 1 becomes, in ``cwd``.
+
+    ``mac`` is the bridge's, which no other interface of the lab may have; None: the guest has no network card.
+    ``description`` is for the program and will be at DESCRIPTION.
+    """
+
+    layers: tuple[str, ...]
+    args: tuple[str, ...]
+    cwd: str
+    hostname: str
+    mac: str | None
+    description: str
+
+
+def _network_steps(mac: str | None) -> tuple[Step, ...]:
+    """A bridge, and on it the network card, which has no address of its own."""
+    steps: list[Step] = [NetlinkSocket(_SOCKET), Netlink(_SOCKET, network.loopback_up(), "bring lo up")]
+    if mac is not None:
+        bridge = network.create_bridge(BRIDGE, mac, BRIDGE_INDEX)
+        port = network.make_port("eth0", BRIDGE_INDEX)
+        steps += [
+            Netlink(_SOCKET, bridge, f"create bridge {BRIDGE}"),
+            Netlink(_SOCKET, port, f"eth0 is a port of {BRIDGE}"),
+        ]
+    return tuple(steps)
+
+
+def _root_steps(layers: tuple[str, ...]) -> tuple[Step, ...]:
+    """The host's own overlay, and in it the disk with all layers."""
+    volatile, writable = volatile_steps(_VOLATILE)
+    return (
+        WaitPath(DISK),
+        Mkdir(_LOWER),
+        Mount(DISK, _LOWER, "erofs", MS_RDONLY),
+        Mkdir(_VOLATILE),
+        *volatile,
+        Mkdir(_ROOT),
+        *mount_steps(tuple(f"{_LOWER}/{layer}" for layer in layers), writable, _ROOT),
+        Mkdir(f"{_ROOT}{LAYERS}"),
+        Mount(_LOWER, f"{_ROOT}{LAYERS}", "", MS_BIND),
+        Chdir(_ROOT),
+        HOLD_ROOT,
+    )
+
+
+def _cgroup_steps() -> tuple[Step, ...]:
+    directory = "sys/fs/cgroup"
+    return (
+        Mount("cgroup2", directory, "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, inside=True),
+        *(
+            Write(f"{directory}/cgroup.subtree_control", (f"+{name}",), inside=True, tolerate=(EINVAL,))
+            for name in CONTROLLERS
+        ),
+    )
+
+
+def container_host_plan(host: ContainerHost, modules: Sequence[str]) -> Plan:
+    """The plan of the guest; ``modules`` are the files to load, in order, by their paths in the initial RAM disk."""
+    return Plan(
+        child=(
+            Message(FIRST_USERSPACE),
+            *device_steps(modules),
+            *_network_steps(host.mac),
+            *_root_steps(host.layers),
+            *filesystem_steps(),
+            sysfs_step(),
+            *_cgroup_steps(),
+            Mount(".", "/", "", MS_MOVE),
+            Chroot("."),
+            Chdir("/"),
+            SetHostname(host.hostname),
+            Write(DESCRIPTION, (host.description,), create=True),
+            Open("/dev/null", 0, os.O_RDONLY),
+            CloseOnExec(),
+            Chdir(host.cwd),
+            Umask(0o022),
+            Exec(host.args, _ENVIRONMENT, search_path(_ENVIRONMENT)),
+        )
+    )

@@ -1,0 +1,145 @@
+"""The program of a host of containers: start them, pass on what they print, end with the first that ends.
+
+    python3 -m runtime.supervisor DESCRIPTION
+
+It is PID 1 of a guest, and its standard output is the console, where the host outside reads, by lines:
+
+    testbed: NAME: created        the first process of container NAME has been cloned
+    testbed: NAME: exec           it has executed its command
+    NAME: TEXT                    what it wrote
+    testbed: NAME: ended: 3       its exit status, which is the supervisor's own, too
+    testbed: NAME: failed: TEXT   it could not be started
+
+Imports are few on purpose: under emulation each is a part of the start that one can see.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import sys
+from collections.abc import Callable, Mapping
+
+from runtime import container
+from runtime.container import Container
+from runtime.description import from_json
+from runtime.errors import TestbedError
+from runtime.plan.container import Attachment
+from runtime.spec import Spec
+
+CREATED, EXECUTING, ENDED, FAILED = "created", "exec", "ended: ", "failed: "
+_CHUNK_BYTES = 1 << 16
+# ioctl_tty(2): TCSBRK with an argument other than 0 waits until all output has been sent.
+_DRAIN = 0x5409
+
+
+def mark(name: str, what: str) -> str:
+    """The line by which the supervisor tells something of container ``name``."""
+    return f"testbed: {name}: {what}"
+
+
+class Output:
+    """One container's output: whole lines go to ``write``, with its name before each."""
+
+    def __init__(self, name: str, pipe: int, write: Callable[[bytes], None]) -> None:
+        self.pipe = pipe
+        self._prefix = f"{name}: ".encode()
+        self._write = write
+        self._pending = b""
+
+    def take(self) -> bool:
+        """Pass on what is there; False at its end."""
+        try:
+            data = os.read(self.pipe, _CHUNK_BYTES)
+        except BlockingIOError:
+            return True
+        *lines, self._pending = (self._pending + data).split(b"\n")
+        if not data and self._pending:
+            lines, self._pending = [self._pending], b""
+        if lines:
+            self._write(b"".join(self._prefix + line + b"\n" for line in lines))
+        return bool(data)
+
+    def rest(self) -> None:
+        """Pass on what is still there, without waiting for more: a process that lives on may hold the pipe."""
+        os.set_blocking(self.pipe, False)
+        while select.select([self.pipe], [], [], 0)[0] and self.take():
+            continue
+
+
+def _write(data: bytes) -> None:
+    while data:
+        data = data[os.write(1, data) :]
+
+
+def _say(name: str, what: str) -> None:
+    _write(f"{mark(name, what)}\n".encode())
+
+
+def _start(name: str, spec: Spec, attachment: Attachment | None) -> tuple[Container, Output]:
+    read, write = os.pipe2(os.O_CLOEXEC)
+    try:
+        started = container.start(spec, name=f"testbed/{name}", stdout=write, attachment=attachment)
+    finally:
+        os.close(write)
+    _write(f"{mark(name, CREATED)}\n{mark(name, EXECUTING)}\n".encode())
+    return started, Output(name, read, _write)
+
+
+def supervise(specs: Mapping[str, Spec], bridge_index: int) -> int:
+    """Run the containers, started in their order, until one ends; its exit status, 128 + n for signal n.
+
+    The others are ended, too. One that cannot be started is said, and gives 1.
+    """
+    running: dict[str, Container] = {}
+    outputs: list[Output] = []
+    try:
+        for port, (name, spec) in enumerate(specs.items(), start=1):
+            attachment = Attachment(bridge_index, port) if spec.link else None
+            try:
+                running[name], output = _start(name, spec, attachment)
+            except TestbedError as error:
+                _say(name, FAILED + str(error).replace("\n", " "))
+                return 1
+            outputs.append(output)
+        return _watch(running, outputs)
+    finally:
+        for started in running.values():
+            started.delete()
+
+
+def _watch(running: Mapping[str, Container], outputs: list[Output]) -> int:
+    poll = select.poll()
+    open_pipes = {output.pipe: output for output in outputs}
+    # Readable when the process ends; they go when we do.
+    ends = [os.pidfd_open(started.process.pid) for started in running.values()]
+    for descriptor in (*open_pipes, *ends):
+        poll.register(descriptor, select.POLLIN)
+    while True:
+        for descriptor, _ in poll.poll():
+            output = open_pipes.get(descriptor)
+            if output is not None and not output.take():
+                poll.unregister(descriptor)
+                del open_pipes[descriptor]
+        for name, started in running.items():
+            status = started.wait(0)
+            if status is not None:
+                for output in open_pipes.values():
+                    output.rest()
+                _say(name, f"{ENDED}{status}")
+                return status
+
+
+def main(arguments: list[str]) -> int:
+    """Supervise what the named file describes."""
+    with open(arguments[0]) as file:
+        specs, rest = from_json(file.read())
+    status = supervise(specs, rest.get("bridge_index", 0))
+    if os.isatty(1):
+        fcntl.ioctl(1, _DRAIN, 1)  # what is in the serial port when PID 1 ends is lost
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,154 @@
+"""``vm-containers``: a guest for each copy of the application, in which our runtime runs its services as containers.
+
+The guest is the ``vm`` platform's, with another inside: ``runtime.plan.container_host`` brings it up, and
+``runtime.supervisor`` starts each service as the container platform does, from the same Spec: namespaces, an overlay
+of the image's layers, limits by cgroup v2, seccomp, an address of its own on the lab's bridge.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from runtime.description import to_json
+from runtime.errors import UsageError
+from runtime.home import store_root
+from runtime.images.model import Image
+from runtime.images.store import Store
+from runtime.plan.container_host import BRIDGE_INDEX, DESCRIPTION, LAYERS, ContainerHost
+from runtime.spec import Resources, Spec
+from testbed.platforms.disks import Disks
+from testbed.platforms.protocol import Instance
+from testbed.platforms.vm import VmPlatform
+from testbed.scenario import Scenario
+from vm_images.container_host import INTERPRETER, PACKAGES, ensure_host_image, host_initrd
+from vm_images.disk import ensure_layer_disk, layer_name
+
+# What the system inside needs beside its containers. Measured in a guest of 512 MiB before the first of them, as RAM
+# less MemAvailable: 72 MiB, of which the kernel keeps 43 from the start, 9 are the interpreter's own; the rest is room
+# for what the kernel does not charge to them.
+HOST_MEMORY_BYTES = 96 << 20
+# A struct page for each 4 KiB (Documentation/mm/memory-model.rst): 64 bytes.
+_RAM_PER_PAGE_TABLE = 64
+_MEMORY_HINT = "set deploy.resources.limits.memory in compose.yaml"
+# In place of the first two bytes of the first container's MAC, so that no two interfaces of a lab have the same.
+_CARD, _BRIDGE = "02:01", "02:02"
+# No site packages, no environment: every module that is not read is a start that is faster.
+_SUPERVISOR = "import sys; from runtime.supervisor import main; sys.exit(main(sys.argv[1:]))"
+
+
+@dataclass(frozen=True)
+class _Inside:
+    """The host system's layers, the disk with all layers, and where on it a layer of the store is."""
+
+    host_layers: tuple[str, ...]
+    disk: Path
+    places: Mapping[str, str]
+
+
+class _LayerDisk(Disks):
+    """The one disk that all guests have: the layers of the system inside and of the services' images, side by side."""
+
+    inside: _Inside | None = None
+
+    def prepare(self, images: Iterable[Image]) -> None:
+        found = tuple(images)
+        host = ensure_host_image(Store(store_root() / "images"), _tell)
+        disk = ensure_layer_disk(self._shared, (host, *found))
+        places = {str(layer.path): f"{LAYERS}/{layer_name(layer)}" for image in found for layer in image.layers}
+        self.inside = _Inside(tuple(map(layer_name, host.layers)), disk, places)
+        self._built.append(disk)
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def machine_resources(specs: Mapping[str, Spec]) -> Resources:
+    """What the machine needs so that each container can have all that its limits allow. Raises UsageError when one has
+    no limit of memory."""
+    memory_bytes = 0
+    for name, spec in specs.items():
+        if spec.resources.memory_bytes is None:
+            raise UsageError(f"service {name} has no memory limit, and a virtual machine needs one", _MEMORY_HINT)
+        memory_bytes += spec.resources.memory_bytes
+    cpus = [spec.resources.cpus for spec in specs.values() if spec.resources.cpus is not None]
+    total = HOST_MEMORY_BYTES + memory_bytes + memory_bytes // _RAM_PER_PAGE_TABLE
+    whole_mib = -(-total // (1 << 20)) << 20
+    return Resources(whole_mib, sum(cpus) if len(cpus) == len(specs) else None)
+
+
+def _beside(specs: Mapping[str, Spec], first_bytes: str) -> str | None:
+    """A MAC for an interface that the machine has beside its containers'; None when they have none."""
+    link = next(iter(specs.values())).link
+    return f"{first_bytes}{link.mac[5:]}" if link else None
+
+
+class ContainersInVmPlatform(VmPlatform):
+    """One guest a copy of the application; each of its containers has the limits and the address of its Spec."""
+
+    @property
+    def one_address(self) -> bool:
+        return False
+
+    def facts(self) -> Mapping[str, object]:
+        return {
+            **super().facts(),
+            "inside": "containers of our own runtime, on cgroup v2",
+            "root": "overlays on tmpfs, over the images' layers on erofs",
+            "memory": "the services' limits, and what the system inside needs",
+            "host_memory_bytes": HOST_MEMORY_BYTES,
+        }
+
+    def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
+        """As for other guests, and the image of the system inside."""
+        for service in scenario.services:
+            if service.resources.memory_bytes is None:
+                raise UsageError(
+                    f"service {service.name} has no memory limit, and a virtual machine needs one", _MEMORY_HINT
+                )
+        self.prepare_images(images.values())
+
+    def _kept_disks(self, root: Path, owner: str) -> Disks:
+        return _LayerDisk(root, self._variant.disk, owner)
+
+    @property
+    def _inside(self) -> _Inside:
+        disks = self._ready().disks
+        assert isinstance(disks, _LayerDisk) and disks.inside is not None  # prepared with the platform
+        return disks.inside
+
+    @property
+    def disk(self) -> Path:
+        """The one disk that all its guests have."""
+        return self._inside.disk
+
+    def _disks(self, instance: Instance) -> tuple[Path, ...]:
+        return (self.disk,)
+
+    def _resources(self, instance: Instance) -> Resources:
+        return machine_resources(instance.specs)
+
+    def _mac(self, instance: Instance) -> str | None:
+        return _beside(instance.specs, _CARD)
+
+    def _initrd(self, instance: Instance) -> bytes:
+        inside = self._inside
+        try:
+            specs = {
+                name: replace(spec, layers=tuple(inside.places[layer] for layer in spec.layers))
+                for name, spec in instance.specs.items()
+            }
+        except KeyError as error:
+            raise UsageError(f"start virtual machine {instance.name}: its image was not prepared") from error
+        host = ContainerHost(
+            layers=inside.host_layers,
+            args=(INTERPRETER, "-S", "-E", "-c", _SUPERVISOR, DESCRIPTION),
+            cwd=PACKAGES,
+            hostname="host",
+            mac=_beside(specs, _BRIDGE),
+            description=to_json(specs, bridge_index=BRIDGE_INDEX),
+        )
+        return host_initrd(self._ready().guest, host)

@@ -1,0 +1,17 @@
+# The host system inside a guest that is a host of containers: the minimal Debian that the application's images
+# stand on too, an interpreter, and this checkout's container runtime.
+FROM testbed/base
+
+ARG DEBIAN_FRONTEND=noninteractive
+
+# What apt fetched and logged goes in the same layer that made it, or the image would carry it.
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends python3 \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/ldconfig/aux-cache \
+           /var/log/apt /var/log/dpkg.log /var/log/alternatives.log
+
+COPY runtime /usr/lib/python3/dist-packages/runtime
+
+# Compiled now, and never looked at whether a source is newer: the guest's root is made anew at every start.
+RUN python3 -m compileall -q --invalidation-mode unchecked-hash /usr/lib/python3/dist-packages/runtime \
+ && ln -s ../lib/python3/dist-packages/runtime/launcher/testbed-launcher /usr/bin/testbed-runtime

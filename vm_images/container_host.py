@@ -1,0 +1,50 @@
+"""The guest that is a host of containers: its image, made of this checkout's runtime, and its initial RAM disk."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from runtime.images.build import build
+from runtime.images.model import Image
+from runtime.images.store import Store
+from runtime.launcher.build import IMAGE_BINARY, build_for
+from runtime.plan.container_host import ContainerHost, container_host_plan
+from vm_images.guest import Guest
+
+REFERENCE = "testbed/container-host"
+DOCKERFILE = Path(__file__).with_suffix(".dockerfile")
+# Where the image has the runtime; the interpreter searches it, with -S only as the working directory.
+PACKAGES = "/usr/lib/python3/dist-packages"
+INTERPRETER = "/usr/bin/python3"
+
+_RUNTIME = Path(__file__).resolve().parent.parent / "runtime"
+_LAUNCHER = Path("launcher", "testbed-launcher")
+
+
+def _stage(folder: Path) -> None:
+    """The build context: the runtime's modules, and a launcher that knows the image's interpreter."""
+    for source in sorted(_RUNTIME.rglob("*.py")):
+        target = folder / "runtime" / source.relative_to(_RUNTIME)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+    build_for(INTERPRETER, IMAGE_BINARY)
+    shutil.copy2(IMAGE_BINARY, folder / "runtime" / _LAUNCHER)
+
+
+def ensure_host_image(store: Store, progress: Callable[[str], None]) -> Image:
+    """The host system's image, built unless the store has its layers.
+
+    Raises PrerequisiteError and WorkloadError as ``runtime.images.build.build`` does.
+    """
+    with tempfile.TemporaryDirectory(prefix="testbed-") as context:
+        _stage(Path(context))
+        return build(store, context=Path(context), dockerfile=DOCKERFILE, reference=REFERENCE, progress=progress)
+
+
+def host_initrd(guest: Guest, host: ContainerHost) -> bytes:
+    """The initial RAM disk of one such guest: what all guests share, the modules of a host of containers, its plan."""
+    host_guest = guest.with_modules(guest.kernel.host_modules)
+    return host_guest.initrd(container_host_plan(host, host_guest.modules("pci")))
