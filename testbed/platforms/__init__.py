@@ -1,4 +1,4 @@
-"""The platforms that a workload can run on, by name: containers, and every kind of virtual machine."""
+"""The platforms that a workload can run on, by name: two kinds of container, and every kind of virtual machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from testbed.lab import BRIDGE, Lab
 from testbed.platforms.protocol import Platform
 from testbed.platforms.variants import VARIANTS
 
-NAMES = ("container", *VARIANTS)
+NAMES = ("container", *VARIANTS, "libvirt-lxc")
 
 
 def known(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -26,6 +26,10 @@ def create(name: str, run_id: str, scratch: Path, lab: Lab) -> Platform:
         from testbed.platforms.vm import VmPlatform
 
         return VmPlatform(scratch, BRIDGE, run_id, VARIANTS[name])
+    if name == "libvirt-lxc":
+        from testbed.platforms.libvirt_lxc import LibvirtLxcPlatform
+
+        return LibvirtLxcPlatform(scratch, BRIDGE, run_id, lab)
     from testbed.platforms.container import ContainerPlatform
 
     return ContainerPlatform(run_id, lab)

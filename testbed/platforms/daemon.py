@@ -50,6 +50,21 @@ def find_libvirtd() -> Path:
     return Path(found)
 
 
+def _hierarchy_names(found: Hierarchies) -> dict[Path, str]:
+    """The names of the v1 hierarchies in use, by mount point: their controllers, as systemd names them."""
+    names: dict[Path, str] = {}
+    for name in found.wanted:
+        if (mount := found.v1.get(name)) is not None:
+            names[mount] = f"{names[mount]},{name}" if mount in names else name
+    return names
+
+
+def seen_at(root: Cgroup, cgroup: Cgroup, controller: str) -> Path:
+    """The v1 directory of ``cgroup`` as a daemon sees it whose root of all cgroups is ``root``."""
+    hierarchy = _hierarchy_names(root.found)[root.found.v1[controller]]
+    return Path(_CGROUPS, hierarchy, Path(cgroup.name).relative_to(root.name))
+
+
 def _cgroup_steps(found: Hierarchies) -> tuple[Step, ...]:
     """The cgroup file systems as seen from the cgroup that is the root now.
 
@@ -63,15 +78,11 @@ def _cgroup_steps(found: Hierarchies) -> tuple[Step, ...]:
             Mkdir(leaf),
             Write(f"{leaf}/cgroup.procs", ("0",)),
         )
-    names = [(name, mount) for name in found.wanted if (mount := found.v1.get(name)) is not None]
-    controllers: dict[Path, list[str]] = {}
-    for name, mount in names:
-        controllers.setdefault(mount, []).append(name)
     # libvirt goes by the list of mounts, in which those that are covered are still seen.
     steps: list[Step] = [Unmount(_CGROUPS, MNT_DETACH), Mount("tmpfs", _CGROUPS, "tmpfs", 0, "mode=755")]
-    for mounted in controllers.values():
-        joined = ",".join(mounted)
-        steps += [Mkdir(f"{_CGROUPS}/{joined}"), Mount("cgroup", f"{_CGROUPS}/{joined}", "cgroup", 0, joined)]
+    for controllers in _hierarchy_names(found).values():
+        target = f"{_CGROUPS}/{controllers}"
+        steps += [Mkdir(target), Mount("cgroup", target, "cgroup", 0, controllers)]
     return tuple(steps)
 
 
