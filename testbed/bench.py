@@ -19,6 +19,7 @@ from testbed.images import build_images
 from testbed.lab import Lab
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import schedule
+from testbed.platforms.connection import checked_uri
 from testbed.platforms.protocol import Platform
 from testbed.results import RunFolder
 from testbed.scenario import Scenario, Settings
@@ -29,7 +30,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Options:
-    """What was asked for. ``trials`` 0 means the scenario's own number."""
+    """What was asked for. ``trials`` 0 means the scenario's own number, ``connect`` "" libvirt in our own process."""
 
     scenario: str
     platforms: tuple[str, ...]
@@ -40,6 +41,7 @@ class Options:
     out: Path
     scenarios: Path
     command: tuple[str, ...]
+    connect: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ def bench(options: Options, progress: Progress) -> Finished:
     settings = chosen_settings(scenario, options)
     names = platforms.known(options.platforms)
     wanted = measures.known(options.measures)
+    connect = checked_uri(options.connect) if options.connect else ""
     if os.geteuid() != 0:
         raise PrerequisiteError("bench needs root: namespaces, cgroups and QEMU", "run it with sudo")
     run_id = new_run_id(scenario.name)
@@ -110,7 +113,7 @@ def bench(options: Options, progress: Progress) -> Finished:
         lab = Lab()
         chosen: dict[str, Platform] = {}
         for name in names:
-            chosen[name] = platforms.create(name, run_id, scratch, lab)
+            chosen[name] = platforms.create(name, run_id, scratch, lab, connect)
             undo.callback(chosen[name].close)
             chosen[name].prepare(scenario, images)
         manifest = _manifest(run_id, options, settings, scenario, images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from runtime.errors import UsageError
@@ -20,12 +21,16 @@ def known(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def create(name: str, run_id: str, scratch: Path, lab: Lab) -> Platform:
-    """The platform ``name`` for one run, importing only what it needs."""
+def create(name: str, run_id: str, scratch: Path, lab: Lab, connect: str = "") -> Platform:
+    """The platform ``name`` for one run, importing only what it needs.
+
+    ``connect`` is the libvirt URI for its virtual machines, empty for their own.
+    """
     if name in VARIANTS:
         from testbed.platforms.vm import VmPlatform
 
-        return VmPlatform(scratch, BRIDGE, run_id, VARIANTS[name])
+        variant = VARIANTS[name]
+        return VmPlatform(scratch, BRIDGE, run_id, replace(variant, uri=connect) if connect else variant)
     if name == "libvirt-lxc":
         from testbed.platforms.libvirt_lxc import LibvirtLxcPlatform
 

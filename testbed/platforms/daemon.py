@@ -20,7 +20,7 @@ from runtime.errors import PrerequisiteError, TestbedError
 from runtime.launcher import Spawned, launch
 from runtime.plan.constants import CLONE_NEWCGROUP, CLONE_NEWNS, MNT_DETACH, MS_BIND, MS_PRIVATE, MS_REC
 from runtime.plan.steps import CloseOnExec, Exec, Mkdir, Mount, Plan, Setsid, Step, Unmount, Unshare, Write
-from testbed.platforms.connection import load_libvirt
+from testbed.platforms.connection import ensure_event_loop
 
 LIBVIRTD = "libvirtd"
 _SEARCH = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -28,10 +28,13 @@ _CGROUPS = "/sys/fs/cgroup"
 # A daemon of root's looks for its files below these and nowhere else, its sockets excepted.
 _SHADOWED = (Path("/run"), Path("/var/lib"), Path("/var/cache"), Path("/var/log"))
 _LIMIT_S = 20.0
-# No virtlogd is there to hand logs to. The rest is as the distribution has it: QEMU unprivileged and in its sandbox.
+# No virtlogd is there to hand logs to. For a user to whom /dev/kvm is closed while it opens for the daemon, libvirt
+# asks QEMU what it can do before every start. The rest is as the distribution has it, QEMU's sandbox included.
 _QEMU_CONF = """\
 stdio_handler = "file"
 security_driver = "none"
+user = "root"
+group = "root"
 """
 _LIBVIRTD_CONF = """\
 unix_sock_dir = "{sockets}"
@@ -86,28 +89,36 @@ def _cgroup_steps(found: Hierarchies) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def daemon_plan(libvirtd: Path, folder: Path, shown: tuple[Path, ...], found: Hierarchies, cgroup: str) -> Plan:
+def daemon_plan(libvirtd: Path, folder: Path, shown: tuple[Path, ...], cgroup: Cgroup, *, reroot: bool) -> Plan:
     """The plan that becomes ``libvirtd`` with its directories below ``folder``, where ``lay_out`` has made them.
 
-    ``shown`` are directories of the host that are to be seen as they are although one above them is hidden.
+    ``shown`` are directories of the host that are to be seen as they are although one above them is hidden. With
+    ``reroot`` the daemon sees ``cgroup``, which it is in, as the root of all cgroups.
     """
-    steps: list[Step] = [Unshare(CLONE_NEWCGROUP)] if not found.v1 else []
-    steps.append(Mount("", "/", "", MS_REC | MS_PRIVATE))
-    steps += _cgroup_steps(found)
+    found, flags = cgroup.found, CLONE_NEWNS
+    steps: list[Step] = [Mount("", "/", "", MS_REC | MS_PRIVATE)]
+    if reroot and found.v1:
+        flags |= CLONE_NEWCGROUP  # the launcher is in the cgroup by then
+    elif reroot:
+        steps.append(Unshare(CLONE_NEWCGROUP))
+    if reroot:
+        steps += _cgroup_steps(found)
     for path in shown:
         if any(path.is_relative_to(top) for top in _SHADOWED):
             steps.append(Mount(str(path), str(_below(folder, path)), "", MS_BIND))
     configuration = folder / "etc"
     layers = f"lowerdir=/etc,upperdir={configuration / 'upper'},workdir={configuration / 'work'}"
     steps.append(Mount("overlay", "/etc", "overlay", 0, layers))
-    steps += [Mount(str(_below(folder, top)), str(top), "", MS_BIND | MS_REC) for top in _SHADOWED]
+    # What is mounted below ``folder`` is no longer seen there once that is shadowed itself, so it comes last.
+    tops = sorted(_SHADOWED, key=folder.is_relative_to)
+    steps += [Mount(str(_below(folder, top)), str(top), "", MS_BIND | MS_REC) for top in tops]
     arguments = (str(libvirtd), "--config", str(folder / "libvirtd.conf"), "--pid-file", str(folder / "pid"))
     steps += [CloseOnExec(), Setsid(), Exec(arguments, (f"PATH={_SEARCH}",))]
     return Plan(
-        parent=() if not found.v1 else join_steps(found, cgroup),
-        clone_flags=CLONE_NEWNS | (CLONE_NEWCGROUP if found.v1 else 0),
+        parent=join_steps(found, cgroup.name) if found.v1 else (),
+        clone_flags=flags,
         child=tuple(steps),
-        into_cgroup=str(found.unified / cgroup) if not found.v1 and found.unified else "",
+        into_cgroup=str(found.unified / cgroup.name) if not found.v1 and found.unified else "",
     )
 
 
@@ -115,13 +126,13 @@ def _below(folder: Path, path: Path) -> Path:
     return folder / "root" / path.relative_to("/")
 
 
-def lay_out(folder: Path, shown: tuple[Path, ...]) -> None:
-    """Make the daemon's directories and configuration below ``folder``."""
+def lay_out(folder: Path, shown: tuple[Path, ...], *, reroot: bool) -> None:
+    """Make the daemon's directories and configuration below ``folder``; without ``reroot`` it makes no cgroups."""
     for path in (*_SHADOWED, *(path for path in shown if any(path.is_relative_to(top) for top in _SHADOWED))):
         _below(folder, path).mkdir(parents=True, exist_ok=True)
     for name in ("sockets", "etc/upper/libvirt", "etc/work"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    (folder / "etc/upper/libvirt/qemu.conf").write_text(_QEMU_CONF)
+    (folder / "etc/upper/libvirt/qemu.conf").write_text(_QEMU_CONF + ("" if reroot else "cgroup_controllers = []\n"))
     configuration = _LIBVIRTD_CONF.format(sockets=folder / "sockets", log=folder / "log")
     (folder / "libvirtd.conf").write_text(configuration)
 
@@ -129,10 +140,12 @@ def lay_out(folder: Path, shown: tuple[Path, ...]) -> None:
 class Daemon:
     """A libvirtd with all its files in the directory ``folder`` and all its cgroups below ``cgroup``.
 
-    Directories that it must see as the host has them, such as the store, are ``shown``.
+    Directories that it must see as the host has them, such as the store, are ``shown``. Without ``reroot`` it sees
+    the host's cgroups, as a host's own libvirtd does, but makes none.
     """
 
-    def __init__(self, folder: Path, cgroup: Cgroup, shown: tuple[Path, ...]) -> None:
+    def __init__(self, folder: Path, cgroup: Cgroup, shown: tuple[Path, ...], *, reroot: bool = True) -> None:
+        self._reroot = reroot
         self._folder = folder
         self._cgroup = cgroup
         self._shown = tuple(dict.fromkeys((*shown, folder)))
@@ -151,8 +164,8 @@ class Daemon:
 
     def start(self) -> None:
         """Start it, also after ``stop`` or ``kill``, and return once it answers. Raises PrerequisiteError."""
-        plan = daemon_plan(find_libvirtd(), self._folder, self._shown, self._cgroup.found, self._cgroup.name)
-        lay_out(self._folder, self._shown)
+        plan = daemon_plan(find_libvirtd(), self._folder, self._shown, self._cgroup, reroot=self._reroot)
+        lay_out(self._folder, self._shown, reroot=self._reroot)
         self._cgroup.make()
         with ExitStack() as undo:
             null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
@@ -163,7 +176,7 @@ class Daemon:
         self._await_answer(self._process)
 
     def _await_answer(self, process: Spawned) -> None:
-        libvirt = load_libvirt()
+        libvirt = ensure_event_loop()
         deadline_s = time.monotonic() + _LIMIT_S
         while True:
             try:

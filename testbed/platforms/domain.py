@@ -40,6 +40,8 @@ class Domain:
     console_socket: Path
     bridge: str
     mac: str | None
+    daemon: bool = False
+    tap: str | None = None
 
 
 def vcpu_count(resources: Resources, host_cpus: int) -> int:
@@ -82,7 +84,7 @@ def _add_disk(devices: Element, domain: Domain) -> None:
 
 
 def _add_interface(devices: Element, domain: Domain) -> None:
-    if domain.mac is None:
+    if domain.mac is None or domain.tap is not None:
         return
     interface = _child(devices, "interface", type="bridge")
     _child(interface, "mac", address=domain.mac)
@@ -90,6 +92,24 @@ def _add_interface(devices: Element, domain: Domain) -> None:
     _child(interface, "model", type="virtio")
     _child(interface, "rom", enabled="no")
     _on_root_bus(interface, 2)
+
+
+def _add_own_tap(extra: Element, domain: Domain) -> None:
+    """The same network card without libvirt, which would look for its tap in its daemon's network namespace."""
+    if domain.mac is None or domain.tap is None:
+        return
+    card = f"virtio-net-pci,netdev=lab,mac={domain.mac},bus=pcie.0,addr=0x2,romfile="
+    for argument in (
+        *("-netdev", f"tap,id=lab,ifname={domain.tap},script=no,downscript=no"),
+        *("-device", card),
+    ):
+        _child(extra, "qemu:arg", value=argument)
+
+
+def _run_as_root(root: Element) -> None:
+    """Of a daemon's, whose own choice of user would keep our launcher out of cgroups and namespaces."""
+    label = _child(root, "seclabel", type="static", model="dac", relabel="no")
+    _child(label, "label", "+0:+0")
 
 
 def _on_root_bus(device: Element, slot: int) -> None:
@@ -126,7 +146,10 @@ def domain_xml(domain: Domain) -> str:
     _child(serial, "source", mode="connect", path=str(domain.console_socket))
     _child(serial, "target", type="isa-serial", port="0")
     _child(devices, "memballoon", model="none")
+    if domain.daemon:
+        _run_as_root(root)
     extra = _child(root, "qemu:commandline")
+    _add_own_tap(extra, domain)
     _child(extra, "qemu:env", name=PLAN_VARIABLE, value=str(domain.emulator_plan))
     # With this libvirt asks a started QEMU about each CPU feature by itself, four hundred questions in 0.3 s.
     capabilities = _child(root, "qemu:capabilities")

@@ -8,15 +8,18 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
+from errno import EEXIST
 from pathlib import Path
 
 from runtime.atomic import partial
 from runtime.cgroups import Hierarchies, create_steps, join_steps
 from runtime.errors import PrerequisiteError
 from runtime.launcher import STATIC_BINARY
+from runtime.plan.constants import CLONE_NEWNET
 from runtime.plan.encode import encode
-from runtime.plan.steps import Exec, Plan
+from runtime.plan.steps import Exec, JoinNamespace, Mkdir, Mknod, Plan, Step
 from runtime.spec import Resources
+from testbed.platforms import tap
 
 _QEMU = "qemu-system-x86_64"
 
@@ -39,16 +42,32 @@ def _become(qemu: Path) -> Exec:
     return Exec((str(qemu),), append_arguments=True)
 
 
-def emulator_plan(qemu: Path, found: Hierarchies, cgroup: str, resources: Resources) -> Plan:
+def _abroad(namespace: str) -> tuple[Step, ...]:
+    """From a daemon's into our network namespace, with the device that a tap is opened by.
+
+    A daemon gives QEMU a /dev with nothing in it but what the domain is known to need.
+    """
+    return (
+        Mkdir("/dev/net", tolerate=(EEXIST,)),
+        Mknod(tap.DEVICE, *tap.DEVICE_NUMBER, tolerate=(EEXIST,)),
+        JoinNamespace(namespace, CLONE_NEWNET),
+    )
+
+
+def emulator_plan(
+    qemu: Path, found: Hierarchies, cgroup: str, resources: Resources, *, namespace: str | None = None
+) -> Plan:
     """The plan for one instance: make the cgroup with its limits, join it, become QEMU.
 
     Of the limits, the cgroup holds the CPU quota only. RAM is limited by the machine's size and tasks within the
-    guest; what QEMU needs beside the guest's RAM is a cost to be measured, not to be cut.
+    guest; what QEMU needs beside the guest's RAM is a cost to be measured, not to be cut. ``namespace`` is the path
+    of the network namespace to enter when a daemon, which is in another, starts QEMU.
     """
     return Plan(
         (
             *create_steps(found, cgroup, Resources(cpus=resources.cpus), confine_devices=False),
             *join_steps(found, cgroup),
+            *(() if namespace is None else _abroad(namespace)),
             _become(qemu),
         )
     )

@@ -36,7 +36,7 @@ from runtime.plan.steps import Chdir, CloseOnExec, Exec, Message, Mount, Open, P
 from runtime.spec import Spec
 from runtime.unionfs.overlay import mount_steps, volatile_steps
 from testbed.lab import Lab
-from testbed.platforms.connection import load_libvirt
+from testbed.platforms.connection import ensure_event_loop, load_libvirt, version_text
 from testbed.platforms.console import Console
 from testbed.platforms.daemon import Daemon, find_libvirtd, seen_at
 from testbed.platforms.domain import PLAN_VARIABLE
@@ -238,12 +238,11 @@ class LibvirtLxcPlatform:
         lab.when_entered(self._enter)
 
     def facts(self) -> Mapping[str, object]:
-        number = load_libvirt().getVersion()
         return {
             "kernel": platform.release(),
             "cgroups": hierarchies().mode,
             "root": "overlay on tmpfs",
-            "libvirt": f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}",
+            "libvirt": version_text(load_libvirt().getVersion()),
             "system calls": "not filtered: the driver has no words for it",
             "task limit": "kept" if "pids" in hierarchies().v1 else "none: the driver has no words for it",
         }
@@ -261,7 +260,7 @@ class LibvirtLxcPlatform:
             daemon = Daemon(self._scratch / "libvirtd", self._place, (self._scratch, store_root()))
             undo.callback(daemon.close)
             daemon.start()
-            libvirt = load_libvirt()
+            libvirt = ensure_event_loop()
             try:
                 self._connection = libvirt.open(daemon.uri(_URI))
             except libvirt.libvirtError as error:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from threading import get_native_id
 from typing import Any
 
 from runtime.cgroups import Cgroup, hierarchies, require
@@ -19,12 +21,13 @@ from runtime.lease import cgroup_name
 from runtime.plan.encode import encode
 from runtime.plan.guest import guest_plan
 from testbed.platforms.accelerator import Verdict, verdict
-from testbed.platforms.connection import destroy_domain, embedded, learn_emulator, start_domain
+from testbed.platforms.connection import Connection, connected, destroy_domain, learn_emulator, start_domain
 from testbed.platforms.console import Console
 from testbed.platforms.domain import Domain, domain_xml, guest_memory_bytes, vcpu_count
 from testbed.platforms.emulator import emulator_plan, ensure_emulator, find_qemu, qemu_version
 from testbed.platforms.protocol import Instance, Started
 from testbed.platforms.reader import ConsoleReader, adopting
+from testbed.platforms.tap import create_tap, remove_tap
 from testbed.platforms.variants import VARIANTS, Variant
 from testbed.scenario import Scenario
 from vm_images.disk import ensure_disk
@@ -41,6 +44,7 @@ class _Running:
     console: Console
     cgroup: Cgroup
     folder: Path
+    tap: str | None
     requested_ns: int
     created_ns: int
 
@@ -48,6 +52,8 @@ class _Running:
         """End QEMU and remove cgroup and files; each of these is tried, whatever becomes of the one before."""
         with ExitStack() as undo:  # runs in reverse
             undo.callback(shutil.rmtree, self.folder, ignore_errors=True)
+            if self.tap is not None:
+                undo.callback(remove_tap, self.tap)
             undo.callback(self.cgroup.remove)
             undo.callback(self.console.wait_for_end, _END_TIMEOUT_S)
             undo.callback(destroy_domain, self.domain)
@@ -63,8 +69,13 @@ class _Prepared:
     verdict: Verdict
     qemu: Path
     emulator: Path
-    connection: Any
+    libvirt: Connection
     reader: ConsoleReader
+
+    @property
+    def connection(self) -> Any:
+        """libvirt's own connection (virConnect). Raises TestbedError when it is lost."""
+        return self.libvirt.current()
 
 
 def _version(number: int) -> str:
@@ -128,6 +139,7 @@ class VmPlatform:
             "root": "overlay on tmpfs, over erofs",
             "qemu": qemu_version(prepared.qemu),
             "libvirt": _version(prepared.connection.getLibVersion()),
+            "connection": prepared.libvirt.uri,
         }
 
     def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
@@ -150,9 +162,10 @@ class VmPlatform:
             self._scratch.mkdir(parents=True)
             undo.callback(shutil.rmtree, self._scratch, ignore_errors=True)
             emulator = ensure_emulator(root, qemu)
-            connection = undo.enter_context(embedded(self._driver, emulator.parent / "cache"))
+            cache = emulator.parent / "cache"
+            connection = undo.enter_context(connected(self._variant.uri, self._driver, cache))
             # Else it would be part of the first timed start.
-            learn_emulator(connection, emulator, "kvm" if found.accelerator == "kvm" else "qemu")
+            learn_emulator(connection.current(), emulator, "kvm" if found.accelerator == "kvm" else "qemu")
             reader = ConsoleReader()
             undo.callback(reader.close)
             self._prepared = _Prepared(guest, disks, found, qemu, emulator, connection, reader)
@@ -167,21 +180,27 @@ class VmPlatform:
         self._started += 1
         folder = self._scratch / str(self._started)
         domain = self._domain(instance, folder)
+        here = None if prepared.libvirt.embedded else f"/proc/{os.getpid()}/task/{get_native_id()}/ns/net"
         with ExitStack() as undo:
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
             folder.mkdir()
             domain.initrd.write_bytes(prepared.guest.initrd(guest_plan(instance.spec, prepared.guest.module_paths)))
-            plan = emulator_plan(prepared.qemu, cgroup.found, cgroup.name, instance.spec.resources)
+            plan = emulator_plan(prepared.qemu, cgroup.found, cgroup.name, instance.spec.resources, namespace=here)
             domain.emulator_plan.write_bytes(encode(plan))
             undo.callback(cgroup.remove)
             undo.callback(cgroup.kill)
             cgroup.make_parent()
             console = prepared.reader.listen(domain.console_socket, instance.log)
             undo.callback(prepared.reader.abandon, domain.console_socket)
+            if domain.tap is not None:
+                undo.callback(remove_tap, domain.tap)
+                create_tap(domain.tap, socket.if_nametoindex(self._bridge))
             with adopting():
                 started = start_domain(prepared.connection, domain_xml(domain), instance.name)
             created_ns = time.monotonic_ns()
-            self._running[instance.name] = _Running(started, console, cgroup, folder, requested_ns, created_ns)
+            self._running[instance.name] = _Running(
+                started, console, cgroup, folder, domain.tap, requested_ns, created_ns
+            )
             undo.pop_all()
 
     def _domain(self, instance: Instance, folder: Path) -> Domain:
@@ -204,6 +223,8 @@ class VmPlatform:
             console_socket=folder / "console",
             bridge=self._bridge,
             mac=spec.link.mac if spec.link else None,
+            daemon=not prepared.libvirt.embedded,
+            tap=None if prepared.libvirt.embedded or spec.link is None else f"tap{self._started}",
         )
 
     def started(self, instance: Instance, timeout_s: float) -> Started:
@@ -225,6 +246,11 @@ class VmPlatform:
     def alive(self, instance: Instance) -> bool:
         """Whether QEMU still holds the console: it ends with the workload, which is the guest's PID 1."""
         running = self._running.get(instance.name)
+        if running is not None and running.domain.connect().isAlive() != 1:
+            raise WorkloadError(
+                f"virtual machine {instance.name}: the connection to libvirt at {self._ready().libvirt.uri} was lost",
+                f"the whole console is in {instance.log}; its last lines:\n{running.console.tail()}",
+            )
         return running is not None and not running.console.ended
 
     def exit_status(self, instance: Instance, timeout_s: float) -> int | None:
@@ -235,7 +261,9 @@ class VmPlatform:
     def stop(self, instance: Instance) -> None:
         running = self._running.pop(instance.name, None)
         if running is not None:
-            running.end()
+            with ExitStack() as undo:
+                undo.callback(self._ready().libvirt.reopen)
+                undo.callback(running.end)
 
     def cgroup(self, instance: Instance) -> Cgroup:
         return Cgroup(cgroup_name(self._run_id, instance.name))
