@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import IO
 
 from runtime.plan.guest import EXECUTING, FIRST_USERSPACE
@@ -43,8 +45,10 @@ class Console:
         self._phases: dict[str, int] = {}
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._ended = False
-        self._panicked = False
+        self.panic = ""
         self.failure = ""
+        self.log_failure = ""
+        self.emulator_status: int | None = None
         self.exit_status: int | None = None
 
     def feed(self, data: bytes, now_ns: int) -> None:
@@ -56,18 +60,26 @@ class Console:
             for line in lines:
                 self._take(line.decode(errors="replace").rstrip("\r"), now_ns)
             self._ended = self._ended or not data
-            try:
-                self._log.flush()
-                if not data:
-                    self._log.close()
-            except OSError as error:  # a full disk: the guest goes on, the loss is said
-                self.failure = f"write the console's log: {error}"
+            self._flush(last=not data)
             self._changed.notify_all()
 
+    def _flush(self, last: bool) -> None:
+        """Write what was logged; a full disk loses it, which is said, while the guest goes on."""
+        try:
+            self._log.flush()
+        except OSError as error:
+            self.log_failure = f"write the log {self._log.name}: {error.strerror}"
+        if last or self.log_failure:
+            with suppress(OSError):  # what could not be written, again
+                self._log.close()
+
     def _take(self, line: str, now_ns: int) -> None:
-        self._log.write(f"[{now_ns / 1e9:.6f}] {line}\n")
-        self._panicked = self._panicked or KERNEL_PANIC in line
-        if not self._panicked:  # the registers that a panic prints say nothing of the workload
+        if not self.log_failure:
+            with suppress(OSError):  # the disk is full: the flush that follows says so
+                self._log.write(f"[{now_ns / 1e9:.6f}] {line}\n")
+        if not self.panic and KERNEL_PANIC in line:
+            self.panic = line[line.index(KERNEL_PANIC) :]
+        if not self.panic:  # the registers that a panic prints say nothing of the workload
             self._tail.append(line)
         if (phase := phase_of(line)) is not None:
             self._phases.setdefault(phase, now_ns)
@@ -75,6 +87,18 @@ class Console:
             self.failure = line
         if (status := exit_status_of(line)) is not None:
             self.exit_status = status
+
+    def ending(self) -> str:
+        """Why it ended, as far as is known: the workload's status, the kernel's panic, QEMU's own end; or nothing."""
+        if self.exit_status is not None:
+            return f"exit status {self.exit_status}"
+        if self.panic:
+            return f"its kernel panicked: {self.panic}"
+        if (status := self.emulator_status) is not None and os.WIFSIGNALED(status):
+            return f"QEMU was killed by signal {os.WTERMSIG(status)}"
+        return (
+            "" if self.emulator_status is None else f"QEMU ended with status {os.waitstatus_to_exitcode(status or 0)}"
+        )
 
     @property
     def ended(self) -> bool:

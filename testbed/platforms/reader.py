@@ -137,12 +137,13 @@ class ConsoleReader:
         pid = _PEER_CREDENTIALS.unpack(credentials)[0]
         if pid != os.getpid():
             pidfd = os.pidfd_open(pid)
-            self._register(pidfd, lambda: self._reap(pidfd, pid))
+            self._register(pidfd, lambda: self._reap(pidfd, pid, console))
 
-    def _reap(self, pidfd: int, pid: int) -> None:
+    def _reap(self, pidfd: int, pid: int, console: Console) -> None:
         self._close_file(self._selector.get_key(pidfd))
-        with suppress(ChildProcessError):  # init's child, or reaped by whoever killed it
-            os.waitpid(pid, os.WNOHANG)
+        with suppress(ChildProcessError):  # init's or a daemon's child, or reaped by whoever killed it
+            found, status = os.waitpid(pid, os.WNOHANG)
+            console.emulator_status = status if found else None
 
     def _read(self, connection: socket.socket) -> None:
         now_ns = time.monotonic_ns()

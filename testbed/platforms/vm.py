@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import threading
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import get_native_id
 from typing import Any
 
 from runtime.cgroups import Cgroup, hierarchies, require
@@ -34,6 +34,9 @@ from vm_images.disk import ensure_disk
 from vm_images.guest import COMMAND_LINE, Guest, ensure_guest
 
 _END_TIMEOUT_S = 5.0
+_STATUS_TIMEOUT_S = 0.5
+# Between QEMU's start and its last answer to libvirt pass 0.3 s; this is for a host that is very busy.
+START_LIMIT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,38 @@ class _Prepared:
     def connection(self) -> Any:
         """libvirt's own connection (virConnect). Raises TestbedError when it is lost."""
         return self.libvirt.current()
+
+
+@contextmanager
+def _limited(cgroup: Cgroup, name: str) -> Iterator[None]:
+    """End a QEMU that does not answer libvirt, which itself would wait for ever. Raises TestbedError then."""
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        cgroup.kill()
+
+    timer = threading.Timer(START_LIMIT_S, end)
+    timer.start()
+    try:
+        yield
+    except TestbedError as error:
+        if late.is_set():
+            message = f"start virtual machine {name}: QEMU did not answer libvirt within {START_LIMIT_S:g} s"
+            raise TestbedError(message) from error
+        raise
+    finally:
+        timer.cancel()
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    """What the host refuses to a machine that starts, a full disk for example, is that start's failure."""
+    try:
+        yield
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise TestbedError(f"start virtual machine {name}: {where}{error.strerror}") from error
 
 
 def _version(number: int) -> str:
@@ -180,8 +215,8 @@ class VmPlatform:
         self._started += 1
         folder = self._scratch / str(self._started)
         domain = self._domain(instance, folder)
-        here = None if prepared.libvirt.embedded else f"/proc/{os.getpid()}/task/{get_native_id()}/ns/net"
-        with ExitStack() as undo:
+        here = None if prepared.libvirt.embedded else f"/proc/{os.getpid()}/task/{threading.get_native_id()}/ns/net"
+        with _told(instance.name), ExitStack() as undo:
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
             folder.mkdir()
             domain.initrd.write_bytes(prepared.guest.initrd(guest_plan(instance.spec, prepared.guest.module_paths)))
@@ -195,7 +230,7 @@ class VmPlatform:
             if domain.tap is not None:
                 undo.callback(remove_tap, domain.tap)
                 create_tap(domain.tap, socket.if_nametoindex(self._bridge))
-            with adopting():
+            with adopting(), _limited(cgroup, instance.name):
                 started = start_domain(prepared.connection, domain_xml(domain), instance.name)
             created_ns = time.monotonic_ns()
             self._running[instance.name] = _Running(
@@ -246,12 +281,27 @@ class VmPlatform:
     def alive(self, instance: Instance) -> bool:
         """Whether QEMU still holds the console: it ends with the workload, which is the guest's PID 1."""
         running = self._running.get(instance.name)
-        if running is not None and running.domain.connect().isAlive() != 1:
+        if running is not None and (lost := self._lost(running)):
             raise WorkloadError(
-                f"virtual machine {instance.name}: the connection to libvirt at {self._ready().libvirt.uri} was lost",
+                f"virtual machine {instance.name}: {lost}",
                 f"the whole console is in {instance.log}; its last lines:\n{running.console.tail()}",
             )
         return running is not None and not running.console.ended
+
+    def _lost(self, running: _Running) -> str:
+        """What of a guest has been lost while it ran: then it says nothing whether it goes on."""
+        if running.domain.connect().isAlive() != 1:
+            return f"the connection to libvirt at {self._ready().libvirt.uri} was lost"
+        return running.console.log_failure
+
+    def ending(self, instance: Instance) -> str:
+        running = self._running.get(instance.name)
+        if running is None:
+            return ""
+        deadline_s = time.monotonic() + _STATUS_TIMEOUT_S  # QEMU's status comes a moment after its console's end
+        while not running.console.ending() and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+        return running.console.ending()
 
     def exit_status(self, instance: Instance, timeout_s: float) -> int | None:
         """The workload's exit status once the guest has ended; None if it has not, or was stopped."""
