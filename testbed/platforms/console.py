@@ -65,6 +65,8 @@ class Console:
 
     def _flush(self, last: bool) -> None:
         """Write what was logged; a full disk loses it, which is said, while the guest goes on."""
+        if self._log.closed:
+            return
         try:
             self._log.flush()
         except OSError as error:

@@ -1,4 +1,4 @@
-"""A store of guests' own, for tests of virtual machines that are not only the platform's."""
+"""What tests of virtual machines share: a store of guests' own, and a libvirtd of a test's own."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from runtime import libc
+from runtime.cgroups import Cgroup
 from runtime.errors import PrerequisiteError
 from runtime.home import store_root
+from runtime.plan.constants import CLONE_NEWNET
+from testbed.platforms.daemon import Daemon, find_libvirtd
 from testbed.platforms.emulator import ensure_emulator, find_qemu
 from vm_images.kernel import ensure_kernel
 
@@ -28,3 +32,26 @@ def guest_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
         (home / "guest" / kept.name).symlink_to(kept)
     monkeypatch.setenv("TESTBED_HOME", str(home))
     yield home
+
+
+@pytest.fixture
+def libvirt_daemon(run_name: str, cgroup_parent: str) -> Iterator[Daemon]:
+    """A libvirtd in a network namespace that is neither the host's nor a lab's."""
+    try:
+        find_libvirtd()
+        emulator = ensure_emulator(store_root() / "guest", find_qemu())
+    except PrerequisiteError as error:
+        pytest.skip(f"{error.message}: {error.hint}")
+    scratch = Path("/run/testbed") / run_name
+    shown = (scratch, store_root(), emulator.parent)
+    made = Daemon(scratch / "libvirtd", Cgroup(f"{cgroup_parent}/libvirtd"), shown, reroot=False)
+    with open("/proc/thread-self/ns/net") as home:
+        libc.call("unshare", CLONE_NEWNET)
+        try:
+            made.start()
+        finally:
+            libc.call("setns", home.fileno(), CLONE_NEWNET)
+    try:
+        yield made
+    finally:
+        made.close()

@@ -12,16 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from runtime import libc
-from runtime.cgroups import Cgroup
 from runtime.errors import PrerequisiteError, TestbedError, WorkloadError
 from runtime.home import store_root
 from runtime.images.model import Image, ImageConfig, Layer
-from runtime.plan.constants import CLONE_NEWNET
 from runtime.spec import Process, Resources, Spec
 from testbed.lab import BRIDGE, Lab
-from testbed.platforms.daemon import Daemon, find_libvirtd
-from testbed.platforms.emulator import ensure_emulator, find_qemu
+from testbed.platforms.daemon import Daemon
 from testbed.platforms.protocol import Instance
 from testbed.platforms.variants import VARIANTS
 from testbed.platforms.vm import VmPlatform
@@ -32,37 +28,14 @@ TIMEOUT_S = 60.0
 
 
 @pytest.fixture
-def daemon(run_name: str, cgroup_parent: str) -> Iterator[Daemon]:
-    """A libvirtd in a network namespace that is neither the host's nor the lab's."""
-    try:
-        find_libvirtd()
-        emulator = ensure_emulator(store_root() / "guest", find_qemu())
-    except PrerequisiteError as error:
-        pytest.skip(f"{error.message}: {error.hint}")
-    scratch = Path("/run/testbed") / run_name
-    shown = (scratch, store_root(), emulator.parent)
-    made = Daemon(scratch / "libvirtd", Cgroup(f"{cgroup_parent}/libvirtd"), shown, reroot=False)
-    with open("/proc/thread-self/ns/net") as home:
-        libc.call("unshare", CLONE_NEWNET)
-        try:
-            made.start()
-        finally:
-            libc.call("setns", home.fileno(), CLONE_NEWNET)
-    try:
-        yield made
-    finally:
-        made.close()
-
-
-@pytest.fixture
-def platform(daemon: Daemon, busybox_layer: Path, run_name: str) -> Iterator[VmPlatform]:
+def platform(libvirt_daemon: Daemon, busybox_layer: Path, run_name: str) -> Iterator[VmPlatform]:
     scratch = Path("/run/testbed") / run_name
     try:
         ensure_kernel(store_root() / "guest")
     except PrerequisiteError as error:
         pytest.skip(f"no guest kernel: {error}")
     (busybox_layer / "page").write_text("from the layer")
-    made = VmPlatform(scratch, BRIDGE, run_name, replace(VARIANTS["vm"], uri=daemon.uri("qemu:///system")))
+    made = VmPlatform(scratch, BRIDGE, run_name, replace(VARIANTS["vm"], uri=libvirt_daemon.uri("qemu:///system")))
     image = Image("test/busybox", f"sha256:{run_name}", ImageConfig(), (Layer("sha256:busybox", busybox_layer),))
     disks = set((store_root() / "guest" / "disks").glob("*"))
     made.prepare_images([image])
@@ -93,7 +66,7 @@ def _answer(address: str) -> bytes:
 
 
 def test_it_serves_in_the_lab_and_leaves_nothing(
-    platform: VmPlatform, daemon: Daemon, busybox_layer: Path, tmp_path: Path
+    platform: VmPlatform, libvirt_daemon: Daemon, busybox_layer: Path, tmp_path: Path
 ) -> None:
     with Lab() as lab:
         one = instance(busybox_layer, "exec busybox nc -ll -p 80 -e cat /page", tmp_path, lab)
@@ -104,9 +77,9 @@ def test_it_serves_in_the_lab_and_leaves_nothing(
         (pid,) = platform.cgroup(one).pids()
         assert Path(f"/proc/{pid}/comm").read_text().startswith("qemu")
         assert Path(f"/proc/{pid}/ns/net").samefile("/proc/thread-self/ns/net")
-        assert not Path(f"/proc/{daemon.pid}/ns/net").samefile("/proc/thread-self/ns/net")
+        assert not Path(f"/proc/{libvirt_daemon.pid}/ns/net").samefile("/proc/thread-self/ns/net")
         assert platform.alive(one)
-        assert str(daemon.socket) in str(platform.facts()["connection"])
+        assert str(libvirt_daemon.socket) in str(platform.facts()["connection"])
         platform.stop(one)
         assert sorted(name for _, name in socket.if_nameindex()) == before
         assert not Path(f"/proc/{pid}").exists()
@@ -114,19 +87,19 @@ def test_it_serves_in_the_lab_and_leaves_nothing(
 
 
 def test_a_daemon_that_goes_fails_the_trial_and_not_the_next(
-    platform: VmPlatform, daemon: Daemon, busybox_layer: Path, tmp_path: Path
+    platform: VmPlatform, libvirt_daemon: Daemon, busybox_layer: Path, tmp_path: Path
 ) -> None:
     with Lab():
         one = instance(busybox_layer, "echo the last line; exec sleep 600", tmp_path)
         platform.start(one)
         platform.started(one, TIMEOUT_S)
         (pid,) = platform.cgroup(one).pids()
-        daemon.kill()
+        libvirt_daemon.kill()
         with pytest.raises(WorkloadError, match="the connection to libvirt at .* was lost") as caught:
             while platform.alive(one):
                 time.sleep(0.01)
         assert re.search(r"the last line|testbed: exec", caught.value.hint)
-        daemon.start()
+        libvirt_daemon.start()
         platform.stop(one)
         assert not Path(f"/proc/{pid}").exists()
         assert not any(directory.exists() for directory in platform.cgroup(one).directories())
@@ -135,7 +108,7 @@ def test_a_daemon_that_goes_fails_the_trial_and_not_the_next(
         platform.started(two, TIMEOUT_S)
         assert platform.alive(two)
         platform.stop(two)
-        daemon.kill()
+        libvirt_daemon.kill()
         three = instance(busybox_layer, "exec sleep 600", tmp_path, name="a2-web")
         with pytest.raises(TestbedError, match="libvirt"):
             platform.start(three)
