@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,11 @@ def _limited(cgroup: Cgroup, name: str) -> Iterator[None]:
 
     def end() -> None:
         late.set()
+        processes = cgroup.pids()
         cgroup.kill()
+        for pid in processes:  # libvirt goes on waiting for one that nobody reaps
+            with suppress(ChildProcessError):
+                os.waitpid(pid, 0)
 
     timer = threading.Timer(START_LIMIT_S, end)
     timer.start()
