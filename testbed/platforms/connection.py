@@ -250,10 +250,9 @@ def _opened(folder: Path, cache: Path) -> Iterator[Any]:
     global _root
     _require_user()
     root = _root = _root or folder
-    if "," in str(root):
-        raise UsageError(
-            f"libvirt's files cannot be at {root}: it does not escape commas when it asks QEMU what it can do"
-        )
+    if set(str(root)) & set(",="):
+        said = "it does not escape commas and equals signs when it asks QEMU what it can do"
+        raise UsageError(f"libvirt's own files cannot be at {root}: {said}")
     topmost = _lay_out(root, cache)
     try:
         hint = "install libvirt-daemon-driver-qemu; run ./invoke, which makes the account that it asks for"

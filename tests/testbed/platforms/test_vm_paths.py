@@ -34,7 +34,7 @@ def platform(
     for kernel in kernels:
         shutil.copytree(kernel, home / "guest" / kernel.name, symlinks=True)
     monkeypatch.setenv("TESTBED_HOME", str(home))
-    scratch = Path("/run") / f"{run_name} {HOSTILE.replace(',', '')}"  # libvirt itself cannot have commas there
+    scratch = Path("/run") / f"{run_name} {HOSTILE.translate({44: None, 61: None})}"  # see connection
     scratch.mkdir()
     made = VmPlatform(scratch, BRIDGE, run_name)
     try:
