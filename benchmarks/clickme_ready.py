@@ -65,18 +65,16 @@ def bare_start(scenario: Scenario, images: dict[str, Image], roots: dict[str, Pa
         undo = ExitStack()
         for plan in plans:
             spawned = launch(plan, stdin=log, stdout=log, stderr=log)
-            undo.callback(end, spawned.pid, spawned.pidfd)
+            undo.callback(end, spawned.pid)
         return undo
 
     return start
 
 
-def end(pid: int, pidfd: int) -> None:
-    """Kill a process that we started and wait for it."""
-    with suppress(ProcessLookupError):
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+def end(pid: int) -> None:
+    """Kill a child of ours and wait for it."""
+    os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    os.close(pidfd)
 
 
 def container_start(scenario: Scenario, images: dict[str, Image], lab: Lab, lease_name: str, log: int) -> Start:

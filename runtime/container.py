@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import time
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from runtime.cgroups import Cgroup, hierarchies, require
 from runtime.errors import PrerequisiteError, UsageError
 from runtime.launcher import Spawned, launch
 from runtime.plan.container import Attachment, container_plan
+from runtime.processes import wait_exit
 from runtime.spec import Spec
 from runtime.unionfs.overlay import WritableLayer
 
@@ -23,7 +24,8 @@ class Container:
     """A started container.
 
     ``requested_ns`` is when the start was asked for; with ``process.cloned_ns`` and ``process.executed_ns``
-    it gives the phases of the start, all CLOCK_MONOTONIC.
+    it gives the phases of the start, all CLOCK_MONOTONIC. No descriptor is held for it: the process is our child, and
+    its number passes to no other before it is reaped.
     """
 
     name: str
@@ -34,10 +36,11 @@ class Container:
 
     def wait(self, timeout_s: float | None = None) -> int | None:
         """The first process's exit status, 128 + n when signal n ended it; None when the time is over."""
+        if self.exit_status is None and timeout_s:
+            with suppress(ProcessLookupError), _pidfd(self.process.pid) as pidfd:
+                wait_exit(pidfd, timeout_s)
         if self.exit_status is None:
-            if timeout_s is not None and not select.select([self.process.pidfd], [], [], timeout_s)[0]:
-                return None
-            self.exit_status = _reap(self.process.pid)
+            self.exit_status = _reap(self.process.pid, 0 if timeout_s is None else os.WNOHANG)
         return self.exit_status
 
     def alive(self) -> bool:
@@ -47,7 +50,7 @@ class Container:
     def send_signal(self, number: signal.Signals) -> None:
         """Signal the first process; one that has ended is left alone."""
         if self.alive():
-            signal.pidfd_send_signal(self.process.pidfd, number)
+            os.kill(self.process.pid, number)
 
     def delete(self) -> None:
         """Kill what still runs and remove the cgroup.
@@ -55,19 +58,27 @@ class Container:
         With the first process of its pid namespace the kernel ends all others before that one counts as
         dead; mounts, namespaces and veth go with them.
         """
-        if self.exit_status is None:
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.process.pidfd, signal.SIGKILL)
-            self.wait()
-        os.close(self.process.pidfd)
+        self.send_signal(signal.SIGKILL)
+        self.wait()
         self.cgroup.remove()
 
 
-def _reap(pid: int) -> int:
+@contextmanager
+def _pidfd(pid: int) -> Iterator[int]:
+    descriptor = os.pidfd_open(pid)
     try:
-        _, status = os.waitpid(pid, 0)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _reap(pid: int, options: int) -> int | None:
+    try:
+        reaped, status = os.waitpid(pid, options)
     except ChildProcessError:
         return 128 + signal.SIGKILL  # the cgroup's killer reaped it
+    if not reaped:
+        return None
     return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
 
 

@@ -32,7 +32,7 @@ class Cgroup:
 
     def exists(self) -> bool:
         """Whether it is there; it is made in every hierarchy or in none."""
-        return self.directories()[0].is_dir()
+        return os.path.isdir(f"{self.found.used[0]}/{self.name}")
 
     def file(self, controller: str, v1: str, v2: str) -> Path:
         """A controller's file, which each version names in its own way. Raises TestbedError without the controller."""

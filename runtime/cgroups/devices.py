@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import groupby
 
 from runtime.cgroups.hierarchy import Hierarchies
@@ -103,15 +104,21 @@ def rule_text(rule: DeviceRule) -> str:
     return f"{rule.type} {':'.join(numbers)} {rule.access}"
 
 
+@lru_cache(maxsize=64)
+def _texts(rules: tuple[DeviceRule, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """What is to be written to which of cgroup v1's files, in turn."""
+    return tuple(
+        (f"devices.{'allow' if allow else 'deny'}", tuple(map(rule_text, group)))
+        for allow, group in groupby(rules, lambda rule: rule.allow)
+    )
+
+
 def device_steps(found: Hierarchies, name: str, rules: Sequence[DeviceRule]) -> tuple[Step, ...]:
     """Hold the cgroup ``name``, which exists, to the rules. Raises PrerequisiteError on a host that has no way to."""
     if not rules:
         return ()
     if mount := found.v1.get("devices"):
-        return tuple(
-            Write(f"{mount}/{name}/devices.{'allow' if allow else 'deny'}", tuple(map(rule_text, group)))
-            for allow, group in groupby(rules, lambda rule: rule.allow)
-        )
+        return tuple(Write(f"{mount}/{name}/{file}", texts) for file, texts in _texts(tuple(rules)))
     if found.unified is None:
         raise PrerequisiteError(
             "device rules: this host has neither cgroup v1's devices controller nor cgroup v2",

@@ -9,6 +9,8 @@ from runtime.cgroups.hierarchy import Hierarchies
 from runtime.plan.steps import Mkdir, Step, Write
 from runtime.spec import Resources
 
+# What the kernel gives a new cgroup (kernel/sched/fair.c, default_cfs_period), so v1 need not be told: each write there
+# makes it walk all cgroups of the host.
 CPU_PERIOD_USEC = 100_000
 
 
@@ -22,10 +24,7 @@ def _v1_files(resources: Resources) -> dict[str, list[tuple[str, str]]]:
     if resources.memory_bytes is not None:
         files["memory"] = [("memory.limit_in_bytes", str(resources.memory_bytes))]
     if resources.cpus is not None:
-        files["cpu"] = [
-            ("cpu.cfs_period_us", str(CPU_PERIOD_USEC)),
-            ("cpu.cfs_quota_us", str(cpu_quota_usec(resources.cpus))),
-        ]
+        files["cpu"] = [("cpu.cfs_quota_us", str(cpu_quota_usec(resources.cpus)))]
     if resources.pids is not None:
         files["pids"] = [("pids.max", str(resources.pids))]
     return files

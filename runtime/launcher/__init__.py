@@ -38,10 +38,10 @@ _ABOVE_TARGETS = 128
 
 @dataclass(frozen=True)
 class Spawned:
-    """A started child: ``pid``, an open ``pidfd``, and when it was cloned and had executed (CLOCK_MONOTONIC)."""
+    """A started child: ``pid``, which is the child's until it is reaped, and when it was cloned and had executed
+    (CLOCK_MONOTONIC)."""
 
     pid: int
-    pidfd: int
     cloned_ns: int
     executed_ns: int
 
@@ -162,7 +162,7 @@ class Launch:
             if message.kind == PID:
                 self.pid, self.cloned_ns = message.number, message.value
             elif message.kind == FAILED:
-                self._failure = message
+                self._failure = self._failure or message  # what fails on the other side follows from it
             else:
                 return message
         if self._failure is not None or not self.pid:
@@ -217,4 +217,4 @@ def launch(plan: Plan, *, stdin: int, stdout: int, stderr: int) -> Spawned:
         executed_ns = time.monotonic_ns()
         if message is not None:
             raise TestbedError(f"the launcher asked for an answer ({message.kind}) that this plan's starter has not")
-        return Spawned(starting.pid, os.pidfd_open(starting.pid), starting.cloned_ns, executed_ns)
+        return Spawned(starting.pid, starting.cloned_ns, executed_ns)

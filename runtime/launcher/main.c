@@ -15,7 +15,7 @@
 #include "sys.h"
 #include "text.h"
 
-enum { FAILED = 125, SIGCHLD_ = 17, CLOCK_MONOTONIC_ = 1 };
+enum { FAILED = 125, SIGCHLD_ = 17, CLOCK_MONOTONIC_ = 1, UNIX = 1, SEQPACKET = 5 | O_CLOEXEC };
 
 int main(int argc, char **argv, char **environment);
 
@@ -77,6 +77,7 @@ static int report(const struct plan *plan, const struct failure *failure) {
   size_t offset = plan->first_step;
   struct step step = {.string = {"", "", "", ""}};
   for (int32_t i = 0; i <= failure->step; i++) plan_step(plan, &offset, &step);
+  if (step.operation == OP_TAKE_OVER && failure->error == ECANCELED) return FAILED; /* the other side has told why */
   const char *what = step.operation == OP_NETLINK ? "" : step.string[0];
   if (step.operation == OP_MOUNT || step.operation == OP_BIND || step.operation == OP_SYMLINK) what = step.string[1];
   if (step.operation == OP_EXEC) what = plan_argv(plan, &step, NULL)[0];
@@ -100,18 +101,23 @@ static int report(const struct plan *plan, const struct failure *failure) {
 
 static int in_place(const struct plan *plan) {
   struct failure failure;
-  if (perform(plan, plan->first_step, 0, plan->parent_count + plan->child_count, &failure) == 0)
+  if (perform(plan, plan->first_step, 0, plan_steps(plan), &failure) == 0)
     failure = (struct failure){-1, ENOEXEC};
   return report(plan, &failure);
 }
 
-/* The parent's steps and the clone. Returns the child's pid, 0 in the child, or -1 with `failure` filled. */
+/* The parent's steps and the clone, after which both sides have their end at BESIDE_FD. Returns the child's pid, 0 in the child, or -1 with `failure` filled. */
 static long begin(const struct plan *plan, uint64_t flags, uint64_t exit_signal, struct failure *failure) {
   if (perform(plan, plan->first_step, 0, plan->parent_count, failure) != 0) return -1;
   long cgroup = -1;
   if (*plan->into_cgroup) {
     cgroup = SYS(openat, AT_FDCWD, ADDRESS(plan->into_cgroup), O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (cgroup < 0) { *failure = (struct failure){-1, (int32_t)-cgroup}; return -1; }
+  }
+  int ends[2] = {-1, -1};
+  if (plan->beside_count) {
+    int result = (int)SYS(socketpair, UNIX, SEQPACKET, 0, ADDRESS(ends));
+    if (result < 0) { *failure = (struct failure){-1, -result}; return -1; }
   }
   struct clone_args args = {
     .flags = plan->clone_flags | flags | (cgroup >= 0 ? CLONE_INTO_CGROUP : 0),
@@ -121,11 +127,20 @@ static long begin(const struct plan *plan, uint64_t flags, uint64_t exit_signal,
   long pid = SYS(clone3, ADDRESS(&args), sizeof args);
   if (pid < 0) { *failure = (struct failure){-1, (int32_t)-pid}; return -1; }
   if (pid > 0 && cgroup >= 0) SYS(close, cgroup);
+  if (plan->beside_count) {
+    SYS(close, ends[pid == 0]);
+    place(ends[pid != 0], BESIDE_FD);
+  }
   return pid;
 }
 
+/* What the launcher does while the child goes on: it may use another processor. */
+static int beside(const struct plan *plan, struct failure *failure) {
+  return perform(plan, plan->first_beside_step, plan->parent_count, plan->beside_count, failure);
+}
+
 static int child(const struct plan *plan, struct failure *failure) {
-  if (perform(plan, plan->first_child_step, plan->parent_count, plan->child_count, failure) == 0)
+  if (perform(plan, plan->first_child_step, plan->parent_count + plan->beside_count, plan->child_count, failure) == 0)
     *failure = (struct failure){-1, ENOEXEC}; /* a plan with no exec step */
   return FAILED;
 }
@@ -145,8 +160,9 @@ static int start_plan(void) {
   SYS(umask, 0);
   long pid = load(PLAN_FD, &plan, NULL, NULL) ? -1 : begin(&plan, CLONE_PARENT, 0, &failure);
   if (pid == 0) child(&plan, &failure);
-  else if (pid > 0) return send_message(MESSAGE_PID, (int32_t)pid, now_ns(), -1) < 0;
-  send_message(MESSAGE_FAILED, failure.step, failure.error, -1);
+  else if (pid > 0 && send_message(SYNC_FD, MESSAGE_PID, (int32_t)pid, now_ns(), -1) < 0) return FAILED;
+  else if (pid > 0 && beside(&plan, &failure) == 0) return 0;
+  send_message(SYNC_FD, MESSAGE_FAILED, failure.step, failure.error, -1);
   return FAILED;
 }
 
@@ -155,6 +171,8 @@ static int start_and_wait(const struct plan *plan) {
   long pid = begin(plan, 0, SIGCHLD_, &failure);
   if (pid == 0) child(plan, &failure);
   if (pid <= 0) return report(plan, &failure);
+  if (beside(plan, &failure) < 0 && failure.error != EPIPE) report(plan, &failure); /* EPIPE: the child tells why */
+  if (plan->beside_count) SYS(close, BESIDE_FD);
   int status = 0;
   while (SYS(wait4, pid, ADDRESS(&status), 0, 0) == -EINTR) continue;
   return status & 0x7f ? 128 + (status & 0x7f) : status >> 8 & 0xff;

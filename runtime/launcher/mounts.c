@@ -76,6 +76,18 @@ int hold_tree(const struct step *s) {
   return place(copy_mount(s->string[0], s->number[1] != 0, s->string[1], s->number[2] != 0), (int)s->number[0]);
 }
 
+/* A file system of this process's own namespaces, attached nowhere. Numbers: descriptor, attributes. */
+int new_tree(const struct step *s) {
+  int context = (int)SYS(fsopen, ADDRESS(s->string[0]), FSOPEN_CLOEXEC);
+  if (context < 0) return context;
+  long result = SYS(fsconfig, context, FSCONFIG_SET_STRING, ADDRESS("source"), ADDRESS(s->string[0]), 0);
+  if (result == 0 && s->number[1] & MOUNT_ATTR_RDONLY) result = SYS(fsconfig, context, FSCONFIG_SET_FLAG, ADDRESS("ro"), 0, 0);
+  if (result == 0) result = SYS(fsconfig, context, FSCONFIG_CMD_CREATE, 0, 0, 0);
+  if (result == 0) result = SYS(fsmount, context, FSMOUNT_CLOEXEC, s->number[1]);
+  SYS(close, context);
+  return place((int)result, (int)s->number[0]);
+}
+
 /* Numbers: bits (1 the whole tree, 2 map all) with the descriptor of a held tree from bit 8 up, set, clear, set and
  * clear on the whole tree, propagation. Strings: source, target, user namespace. */
 int bind_step(const struct step *s) {
@@ -113,17 +125,23 @@ static int null_device(void) {
   return result < 0 ? close_with(fd, result) : fd;
 }
 
-/* As the runtime-spec's maskedPaths: a file is hidden by the null device, a directory by an empty tmpfs. */
+/* As the runtime-spec's maskedPaths: a file is hidden by the null device, a directory by an empty tmpfs, which is the
+ * same one for all of them: a superblock is dear where there are many containers (runtime/plan/root.py). */
 int mask_path(const char *path) {
+  static int empty = -1;
   int target = below(path, O_PATH, 0);
   if (target < 0) return target == -ENOENT || target == -ENOTDIR ? 0 : target;
   int directory = is_directory(target);
   if (directory < 0) return close_with(target, directory);
-  if (directory) return mount_on(target, "tmpfs", "tmpfs", 1 | 2 | 4 | 8 /* MS_RDONLY, NOSUID, NODEV, NOEXEC */, "size=0k");
-  int null = null_device();
-  if (null < 0) return close_with(target, null);
-  int tree = (int)SYS(open_tree, null, ADDRESS(""), AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-  SYS(close, null);
+  if (directory && empty < 0) {
+    int result = mount_on(target, "tmpfs", "tmpfs", 1 | 2 | 4 | 8 /* MS_RDONLY, NOSUID, NODEV, NOEXEC */, "size=0k");
+    if (result == 0) empty = below(path, O_PATH | O_DIRECTORY, 0);
+    return result;
+  }
+  int cover = directory ? empty : null_device();
+  if (cover < 0) return close_with(target, cover);
+  int tree = (int)SYS(open_tree, cover, ADDRESS(""), AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+  if (!directory) SYS(close, cover);
   if (tree < 0) return close_with(target, tree);
   return close_with(target, close_with(tree, attach(tree, target)));
 }

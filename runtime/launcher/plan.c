@@ -3,7 +3,7 @@
 
 #include "sys.h"
 
-static const char MAGIC[8] = "TBPLAN\x02\n";
+static const char MAGIC[8] = "TBPLAN\x03\n";
 enum { HEADER_SIZE = 32, STEP_SIZE = 56, MAX_STEPS = 4096, MAX_SIZE = 16 << 20 };
 
 static uint16_t u16(const uint8_t *p) { uint16_t v; memcpy(&v, p, sizeof v); return v; }
@@ -31,7 +31,7 @@ static unsigned strings_needed(unsigned operation) {
   case OP_SET_USER: case OP_OPEN: case OP_NETLINK: case OP_LOAD_MODULE: case OP_WAIT_PATH:
   case OP_MESSAGE: case OP_MASK_PATH: case OP_READONLY_PATH: case OP_MOUNT_ATTRIBUTES:
   case OP_WRITE_DESCRIPTOR: case OP_JOIN_NAMESPACE: case OP_AFFINITY: case OP_SESSION_KEYRING:
-  case OP_SET_DOMAINNAME: case OP_SECCOMP: return 1;
+  case OP_SET_DOMAINNAME: case OP_SECCOMP: case OP_NEW_TREE: return 1;
   default: return 0;
   }
 }
@@ -81,7 +81,8 @@ static const char *check_step(struct plan *plan, size_t offset, uint32_t index, 
   struct step step;
   size_t next = offset;
   plan_step(plan, &next, &step);
-  if (index == plan->parent_count) reading->end = plan->parent_count + plan->child_count;
+  if (index == plan->parent_count) reading->end += plan->beside_count;
+  if (index == plan->parent_count + plan->beside_count) reading->end += plan->child_count;
   if (step.operation == OP_FORK) return check_fork(&step, index, reading);
   if (step.operation != OP_EXEC) return NULL;
   if (plan->exec_count++ == 0) plan->exec_step = offset;
@@ -96,24 +97,28 @@ const char *plan_read(struct plan *plan, const uint8_t *bytes, size_t size) {
   plan->size = size;
   plan->parent_count = u32(bytes + 12);
   plan->child_count = u32(bytes + 16);
+  plan->beside_count = u32(bytes + 20);
   plan->clone_flags = u64(bytes + 24);
-  if (plan->parent_count > MAX_STEPS || plan->child_count > MAX_STEPS) return "too many steps";
+  if (plan->parent_count > MAX_STEPS || plan->beside_count > MAX_STEPS || plan->child_count > MAX_STEPS) return "too many steps";
   size_t at = HEADER_SIZE, n = plan_string_size(bytes, size, at);
   if (n == 0) return "malformed cgroup name";
   plan->into_cgroup = (const char *)bytes + at + 4;
   at += n;
-  plan->first_step = plan->first_child_step = at;
+  plan->first_step = at;
   struct reading reading = {.end = plan->parent_count};
-  for (uint32_t i = 0; i < plan->parent_count + plan->child_count; i++) {
+  for (uint32_t i = 0; i < plan_steps(plan); i++) {
+    if (i == plan->parent_count) plan->first_beside_step = at;
+    if (i == plan->parent_count + plan->beside_count) plan->first_child_step = at;
     n = step_size(bytes, size, at);
     if (n == 0) return "malformed step";
     const char *wrong = check_step(plan, at, i, &reading);
     if (wrong) return wrong;
     at += n;
-    if (i + 1 == plan->parent_count) plan->first_child_step = at;
   }
   return at == size ? NULL : "bytes after the last step";
 }
+
+uint32_t plan_steps(const struct plan *plan) { return plan->parent_count + plan->beside_count + plan->child_count; }
 
 static size_t count(const char **list) {
   size_t n = 0;
@@ -207,7 +212,7 @@ const char *operation_name(unsigned operation) {
     "wait for", "message", "mask", "make read-only", "exec", "bind", "mount attributes", "write descriptor",
     "join namespace", "ambient set", "keep capabilities", "scheduler", "affinity", "io priority", "personality",
     "session keyring", "setdomainname", "seccomp", "terminal", "sync", "await start", "look up", "device filter",
-    "undumpable", "own streams", "hold tree", "user namespace", "fork",
+    "undumpable", "own streams", "hold tree", "user namespace", "fork", "new tree", "hand over", "take over",
   };
   return names[operation < OP_END ? operation : 0];
 }

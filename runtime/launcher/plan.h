@@ -57,6 +57,9 @@ enum operation {
   OP_HOLD_TREE,
   OP_NEW_USER_NAMESPACE,
   OP_FORK,
+  OP_NEW_TREE,
+  OP_HAND_OVER,
+  OP_TAKE_OVER,
   OP_END
 };
 
@@ -78,11 +81,11 @@ struct step {
 struct plan {
   const uint8_t *bytes;
   size_t size;
-  uint32_t parent_count, child_count;
+  uint32_t parent_count, beside_count, child_count;
   uint64_t clone_flags;
   const char *into_cgroup;
   size_t first_step;                  /* offset of the first step */
-  size_t first_child_step;
+  size_t first_beside_step, first_child_step;
   size_t exec_step;                   /* offset of the first exec step, 0 without one */
   uint32_t exec_count;
   const char **pointers;              /* filled by plan_arguments: argv and envp of each exec step, in turn */
@@ -91,6 +94,9 @@ struct plan {
 
 /* Check every length and offset of `bytes` and fill `plan`. Returns NULL, or what is wrong. */
 const char *plan_read(struct plan *plan, const uint8_t *bytes, size_t size);
+
+/* How many steps there are in all. */
+uint32_t plan_steps(const struct plan *plan);
 
 /* How many pointers plan_arguments needs; `extra` and `environment` (NULL: none) are what an exec step that asks for
  * the launcher's own arguments and environment adds. */

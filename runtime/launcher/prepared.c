@@ -73,7 +73,7 @@ size_t fill_plan(uint8_t *to, const struct plan *plan, const char *id) {
   size_t header = (size_t)(into_cgroup - plan->bytes), offset = plan->first_step;
   memcpy(to, plan->bytes, header);
   uint8_t *at = fill_string(to + header, into_cgroup, id);
-  for (uint32_t i = 0; i < plan->parent_count + plan->child_count; i++) {
+  for (uint32_t i = 0; i < plan_steps(plan); i++) {
     struct step step;
     const uint8_t *begin = plan->bytes + offset;
     plan_step(plan, &offset, &step);

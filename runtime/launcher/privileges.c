@@ -77,7 +77,7 @@ int seccomp_filter(const struct step *s) {
   if (s->length[0] / sizeof(struct sock_filter) > BPF_MAXINSNS) return -E2BIG;
   int result = (int)SYS(seccomp, SECCOMP_SET_MODE_FILTER, s->number[0], ADDRESS(&program));
   if (result < 0 || !(s->number[0] & SECCOMP_FILTER_FLAG_NEW_LISTENER)) return result;
-  return close_with(result, send_message(MESSAGE_LISTENER, 0, 0, result));
+  return close_with(result, send_message(SYNC_FD, MESSAGE_LISTENER, 0, 0, result));
 }
 
 /* Strings: the cgroup's directory, the program. The kernel asks it about every device that is opened or made. */

@@ -9,24 +9,24 @@
 #include "steps.h"
 #include "sys.h"
 
-enum { DEVPTS_MAGIC = 0x1cd1, SOL_SOCKET_ = 1, SCM_RIGHTS_ = 1, SOCK_CLOEXEC_ = 02000000 };
+enum { DEVPTS_MAGIC = 0x1cd1, SOL_SOCKET_ = 1, SCM_RIGHTS_ = 1, SOCK_CLOEXEC_ = 02000000, MSG_CMSG_CLOEXEC_ = 0x40000000, MSG_NOSIGNAL_ = 0x4000 };
 
 /* struct msghdr and its parts as the kernel has them (include/linux/socket.h). */
-struct vector { const void *base; size_t size; };
+struct vector { void *base; size_t size; };
 struct header { void *name; long name_size; struct vector *vectors; size_t vector_count; void *control; size_t control_size; unsigned flags; };
 struct rights { size_t size; int level, type, descriptor, padding; };
 
 /* Without a descriptor to carry, plain write(2): a seccomp filter that has begun seldom forbids that one. */
-int send_message(uint32_t kind, int32_t number, int64_t value, int descriptor) {
+int send_message(int channel, uint32_t kind, int32_t number, int64_t value, int descriptor) {
   struct message message = {kind, number, value};
   long n;
   if (descriptor < 0) {
-    n = SYS(write, SYNC_FD, ADDRESS(&message), sizeof message);
+    n = SYS(write, channel, ADDRESS(&message), sizeof message);
   } else {
     struct rights rights = {sizeof(size_t) + 3 * sizeof(int), SOL_SOCKET_, SCM_RIGHTS_, descriptor, 0};
     struct vector vector = {&message, sizeof message};
     struct header header = {.vectors = &vector, .vector_count = 1, .control = &rights, .control_size = sizeof rights};
-    n = SYS(sendmsg, SYNC_FD, ADDRESS(&header), 0);
+    n = SYS(sendmsg, channel, ADDRESS(&header), MSG_NOSIGNAL_);
   }
   return n < 0 ? (int)n : 0;
 }
@@ -41,13 +41,29 @@ static int wait_for_go(void) {
 }
 
 int sync_with_starter(const struct step *s) {
-  int result = send_message(MESSAGE_SYNC, (int32_t)s->number[0], 0, -1);
+  int result = send_message(SYNC_FD, MESSAGE_SYNC, (int32_t)s->number[0], 0, -1);
   return result < 0 ? result : wait_for_go();
+}
+
+/* Wait for what the launcher made beside us and hands over, and enter it (a namespace) or keep it. Its death, or its
+ * failure, which it tells the starter by itself, closes its end. Numbers: descriptor, CLONE_NEW... or 0. */
+int take_over(const struct step *s) {
+  struct message message;
+  struct rights rights = {.size = sizeof rights, .descriptor = -1};
+  struct vector vector = {&message, sizeof message};
+  struct header header = {.vectors = &vector, .vector_count = 1, .control = &rights, .control_size = sizeof rights};
+  long n;
+  while ((n = SYS(recvmsg, BESIDE_FD, ADDRESS(&header), MSG_CMSG_CLOEXEC_)) == -EINTR) continue;
+  if (n < 0) return (int)n;
+  if (n != (long)sizeof message || header.control_size < rights.size || rights.type != SCM_RIGHTS_) return -ECANCELED;
+  if (message.kind != MESSAGE_HANDED || message.number != (int32_t)s->number[0]) return close_with(rights.descriptor, -EPROTO);
+  if (!s->number[1]) return place(rights.descriptor, (int)s->number[0]);
+  return close_with(rights.descriptor, (int)SYS(setns, rights.descriptor, s->number[1]));
 }
 
 /* The container is created. Whoever connects to the listening socket next starts it, and hears of what fails. */
 int await_start(void) {
-  int result = send_message(MESSAGE_READY, 0, 0, -1);
+  int result = send_message(SYNC_FD, MESSAGE_READY, 0, 0, -1);
   if (result < 0) return result;
   SYS(close, SYNC_FD);
   int connection;
@@ -90,6 +106,6 @@ int terminal(const struct step *s) {
   int slave = (int)SYS(ioctl, master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
   if (slave < 0) return close_with(master, slave);
   result = settle(slave, s);
-  if (result == 0) result = send_message(MESSAGE_CONSOLE, 0, 0, master);
+  if (result == 0) result = send_message(SYNC_FD, MESSAGE_CONSOLE, 0, 0, master);
   return close_with(master, close_with(slave, result));
 }

@@ -132,6 +132,7 @@ static int perform_file(const struct step *s) {
   case OP_MASK_PATH: return mask_path(s->string[0]);
   case OP_READONLY_PATH: return readonly_path(s->string[0]);
   case OP_HOLD_TREE: return hold_tree(s);
+  case OP_NEW_TREE: return new_tree(s);
   case OP_BIND: return bind_step(s);
   case OP_MOUNT_ATTRIBUTES: return mount_attributes(s);
   case OP_WRITE_DESCRIPTOR: return write_record((int)s->number[0], s->strings);
@@ -176,6 +177,8 @@ static int perform_one(const struct plan *plan, const struct step *s) {
   case OP_NETLINK_SOCKET: return netlink_socket(s);
   case OP_NETLINK: return netlink_request(s);
   case OP_SYNC: return sync_with_starter(s);
+  case OP_HAND_OVER: return send_message(BESIDE_FD, MESSAGE_HANDED, (int32_t)s->number[0], 0, (int)s->number[0]);
+  case OP_TAKE_OVER: return take_over(s);
   case OP_AWAIT_START: return await_start();
   case OP_TERMINAL: return terminal(s);
   case OP_LOOK_UP: return look_up(s);

@@ -4,11 +4,12 @@
 
 #include "plan.h"
 
-/* Descriptors that the launcher is started with, or that steps leave for later ones (runtime/plan/steps.py). */
-enum { SYNC_FD = 100, PLAN_FD = 101, ROOT_FD = 102, LISTEN_FD = 103 };
+/* Descriptors that the launcher is started with, or that steps leave for later ones (runtime/plan/steps.py). BESIDE_FD
+ * is how the launcher and the process that it has cloned talk: each holds its end there. */
+enum { SYNC_FD = 100, PLAN_FD = 101, ROOT_FD = 102, LISTEN_FD = 103, BESIDE_FD = 104 };
 
 /* What goes through SYNC_FD, a SOCK_SEQPACKET socket (runtime/launcher/__init__.py reads it). */
-enum message_kind { MESSAGE_PID = 1, MESSAGE_FAILED, MESSAGE_SYNC, MESSAGE_READY, MESSAGE_CONSOLE, MESSAGE_LISTENER, MESSAGE_GO };
+enum message_kind { MESSAGE_PID = 1, MESSAGE_FAILED, MESSAGE_SYNC, MESSAGE_READY, MESSAGE_CONSOLE, MESSAGE_LISTENER, MESSAGE_GO, MESSAGE_HANDED };
 struct message {
   uint32_t kind;
   int32_t number;
@@ -24,7 +25,8 @@ struct failure {
 int perform(const struct plan *plan, size_t offset, uint32_t index, uint32_t n, struct failure *failure);
 
 /* session.c */
-int send_message(uint32_t kind, int32_t number, int64_t value, int descriptor);
+int send_message(int channel, uint32_t kind, int32_t number, int64_t value, int descriptor);
+int take_over(const struct step *s);
 int sync_with_starter(const struct step *s);
 int await_start(void);
 int terminal(const struct step *s);
@@ -39,6 +41,7 @@ int close_with(int fd, int result);
 /* mounts.c */
 int mount_step(const struct step *s);
 int hold_tree(const struct step *s);
+int new_tree(const struct step *s);
 int bind_step(const struct step *s);
 int mount_attributes(const struct step *s);
 int mask_path(const char *path);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from runtime import network
 from runtime.cgroups import Hierarchies, create_steps, join_steps
@@ -21,11 +21,19 @@ from runtime.plan.constants import (
     MS_REC,
 )
 from runtime.plan.process import exec_step, process_steps
-from runtime.plan.root import HOLD_ROOT, filesystem_steps, identity_steps, protection_steps
+from runtime.plan.root import (
+    HOLD_ROOT,
+    filesystem_steps,
+    identity_steps,
+    protection_steps,
+    sysfs_step,
+    sysfs_tree,
+)
 from runtime.plan.steps import (
     Bind,
     Chdir,
     CloseOnExec,
+    HandOver,
     Mkdir,
     Mount,
     Netlink,
@@ -35,6 +43,7 @@ from runtime.plan.steps import (
     Plan,
     SeccompFilter,
     Step,
+    TakeOver,
     Undumpable,
     Unmount,
     Unshare,
@@ -51,8 +60,8 @@ _VOLATILE = "/tmp"
 _INTERFACE = network.VethEnd("eth0", 100)
 # Ports have indexes of their own, above those that the kernel hands out by itself in a lab.
 _FIRST_PORT_INDEX = 100_000
-# Descriptors that live until exec: sockets in the lab's and in the own namespace, the own namespace.
-_LAB_SOCKET, _OWN_SOCKET, _OWN_NAMESPACE = 110, 111, 112
+# Descriptors that live until exec: sockets in the lab's and in the own namespace, the own namespace, its /sys.
+_LAB_SOCKET, _OWN_SOCKET, _OWN_NAMESPACE, _SYSFS = 110, 111, 112, 113
 
 
 @dataclass(frozen=True)
@@ -67,16 +76,19 @@ class Attachment:
         return network.VethEnd(f"v{self.port}", _FIRST_PORT_INDEX + self.port)
 
 
-def _network_steps(link: Link, attachment: Attachment) -> tuple[Step, ...]:
+def _network_steps(link: Link | None, attachment: Attachment | None) -> tuple[Step, ...]:
+    """A network namespace with its loopback interface up and, for a link, one end of a veth pair."""
+    own = (Unshare(CLONE_NEWNET), Open("/proc/thread-self/ns/net", _OWN_NAMESPACE))
+    loopback = (NetlinkSocket(_OWN_SOCKET), Netlink(_OWN_SOCKET, network.loopback_up(), "bring lo up"))
+    if link is None or attachment is None:
+        return (*own, *loopback)
     port = attachment.veth()
     veth = network.create_veth(port, attachment.bridge_index, _INTERFACE, link.mac, _OWN_NAMESPACE)
     steps: list[Step] = [
         NetlinkSocket(_LAB_SOCKET),
-        Unshare(CLONE_NEWNET),
-        Open("/proc/self/ns/net", _OWN_NAMESPACE),
+        *own,
         Netlink(_LAB_SOCKET, veth, f"create veth {port.name} on the bridge, its peer eth0 here"),
-        NetlinkSocket(_OWN_SOCKET),
-        Netlink(_OWN_SOCKET, network.loopback_up(), "bring lo up"),
+        *loopback,
         Netlink(_OWN_SOCKET, network.add_address(_INTERFACE.index, link.address), f"eth0 is {link.address}"),
         Netlink(_OWN_SOCKET, network.link_up(_INTERFACE.name), "bring eth0 up"),
     ]
@@ -84,10 +96,6 @@ def _network_steps(link: Link, attachment: Attachment) -> tuple[Step, ...]:
         route = network.add_default_route(link.gateway)
         steps.append(Netlink(_OWN_SOCKET, route, f"default route by {link.gateway}"))
     return tuple(steps)
-
-
-def _loopback_steps() -> tuple[Step, ...]:
-    return (NetlinkSocket(_OWN_SOCKET), Netlink(_OWN_SOCKET, network.loopback_up(), "bring lo up"))
 
 
 def _root_steps(spec: Spec, writable: WritableLayer | None) -> tuple[Step, ...]:
@@ -116,6 +124,49 @@ def _seccomp_step(capabilities: tuple[str, ...]) -> Step:
     return SeccompFilter(compiled.program, compiled.flags, "(the default profile)")
 
 
+@lru_cache(maxsize=64)
+def _processes(
+    spec: Spec,
+    unified_only: bool,
+    attachment: Attachment | None,
+    writable: WritableLayer | None,
+    resolver: str | None,
+) -> tuple[int, tuple[Step, ...], tuple[Step, ...]]:
+    """The clone's flags, the launcher's steps beside the child, and the child's: all that the cgroup has no part in."""
+    flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC
+    if not unified_only:
+        flags |= CLONE_NEWCGROUP  # the launcher is in the cgroup by then, and the clone is born there
+    networking: tuple[Step, ...] = () if spec.host_network else _network_steps(spec.link, attachment)
+    # A network namespace takes as long as all the rest, so the launcher makes it beside, on another processor; on v2
+    # the launcher is not in the cgroup that the namespace is to be charged to.
+    beside: tuple[Step, ...] = ()
+    taken: tuple[Step, ...] = (sysfs_step(),)
+    if networking and not unified_only:
+        beside = (*networking, sysfs_tree(_SYSFS), HandOver(_OWN_NAMESPACE), HandOver(_SYSFS))
+        taken = (TakeOver(_OWN_NAMESPACE, CLONE_NEWNET), TakeOver(_SYSFS), Bind("", "sys", held=_SYSFS))
+        networking = ()
+    process = spec.process
+    child: tuple[Step, ...] = (
+        Undumpable(),
+        *((Unshare(CLONE_NEWCGROUP),) if unified_only else ()),
+        *networking,
+        *_root_steps(spec, writable),
+        *filesystem_steps(),
+        PivotRoot(".", "."),
+        Unmount(".", MNT_DETACH),
+        Chdir("/"),
+        *(_resolver_steps(resolver) if resolver is not None else ()),
+        *identity_steps(spec, files=writable is None),
+        *taken,
+        *protection_steps(spec.readonly_paths, spec.masked_paths),
+        CloseOnExec(),
+        *process_steps(process),
+        *((_seccomp_step(process.capabilities),) if process.no_new_privileges else ()),
+        exec_step(process),
+    )
+    return flags, beside, child
+
+
 def container_plan(
     spec: Spec,
     found: Hierarchies,
@@ -133,33 +184,7 @@ def container_plan(
     if spec.link is not None and attachment is None:
         raise UsageError(f"container {cgroup}: {spec.link.address} needs a bridge to be attached to")
     unified_only = not found.v1
-    flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC
-    if not unified_only:
-        flags |= CLONE_NEWCGROUP  # the launcher is in the cgroup by then, and the clone is born there
-    networking: tuple[Step, ...] = ()
-    if spec.link is not None and attachment is not None:
-        networking = _network_steps(spec.link, attachment)
-    elif not spec.host_network:
-        flags |= CLONE_NEWNET
-        networking = _loopback_steps()
-    process = spec.process
-    child: tuple[Step, ...] = (
-        Undumpable(),
-        *((Unshare(CLONE_NEWCGROUP),) if unified_only else ()),
-        *networking,
-        *_root_steps(spec, writable),
-        *filesystem_steps(),
-        PivotRoot(".", "."),
-        Unmount(".", MNT_DETACH),
-        Chdir("/"),
-        *(_resolver_steps(resolver) if resolver is not None else ()),
-        *identity_steps(spec, files=writable is None),
-        *protection_steps(spec),
-        CloseOnExec(),
-        *process_steps(process),
-        *((_seccomp_step(process.capabilities),) if process.no_new_privileges else ()),
-        exec_step(process),
-    )
+    flags, beside, child = _processes(spec, unified_only, attachment, writable, resolver)
     return Plan(
         parent=(
             *create_steps(found, cgroup, spec.resources, confine_devices=True),
@@ -168,4 +193,5 @@ def container_plan(
         clone_flags=flags,
         child=child,
         into_cgroup=str(found.unified / cgroup) if unified_only and found.unified else "",
+        beside=beside,
     )

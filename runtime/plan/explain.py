@@ -39,7 +39,8 @@ def _attributes(added: int, removed: int, propagation: int, recursive: bool) -> 
 
 
 def _bind(step: s.Bind) -> str:
-    words = [f"open_tree {step.source}{' AT_RECURSIVE' if step.recursive else ''}, move_mount to {step.target}"]
+    tree = f"open_tree {step.source}{' AT_RECURSIVE' if step.recursive else ''}, move_mount"
+    words = [f"{f'move_mount descriptor {step.held}' if step.held else tree} to {step.target}"]
     words += [text for text in (_attributes(step.set, step.clear, step.propagation, False),) if text]
     words += [text for text in (_attributes(step.set_all, step.clear_all, 0, True),) if text]
     words += [f"ids as in {step.userns}"] if step.userns else []
@@ -141,6 +142,13 @@ def describe(step: s.Step) -> str:
         case s.Fork():
             own = f" in {flag_names(step.flags, CLONE_FLAGS)}" if step.flags else ""
             return f"clone3{own}: the next {step.count} steps are a process of its own"
+        case s.NewTree():
+            return f"fsmount {step.fstype} {flag_names(step.attributes, MOUNT_ATTRIBUTES)} as descriptor {step.fd}"
+        case s.HandOver():
+            return f"send descriptor {step.fd} to the new process"
+        case s.TakeOver():
+            enter = f"setns {flag_names(step.namespace, CLONE_FLAGS)}" if step.namespace else "keep it"
+            return f"receive descriptor {step.fd} from the launcher, {enter}"
         case s.Exec():
             return f"execve {' '.join(step.args)}"
         case _:
@@ -165,7 +173,8 @@ def _by_name(step: s.Step) -> str:
 
 
 def explain(plan: s.Plan) -> str:
-    """The whole plan, a line a step, under the purposes that they serve, and the clone where the child begins."""
+    """The whole plan, a line a step, under the purposes that they serve, and the clone where the child begins; what the
+    launcher does beside the child comes before the child's steps."""
     lines: list[str] = []
     purpose = ""
     for index, step in enumerate(plan.steps()):
@@ -173,6 +182,11 @@ def explain(plan: s.Plan) -> str:
             into = f" into {plan.into_cgroup}" if plan.into_cgroup else ""
             lines += [f"# {CLONE_PURPOSE}", f"     clone3 {flag_names(plan.clone_flags, CLONE_FLAGS)}{into}"]
             purpose = CLONE_PURPOSE
+        if plan.beside and index == len(plan.parent):
+            lines.append("# -- Beside it, in the launcher, which may have a processor of its own:")
+        if plan.beside and index == len(plan.parent) + len(plan.beside):
+            lines.append("# -- In the new process, at the same time:")
+            purpose = ""
         found = purpose if step == s.Chdir("/") else reason(step)  # it goes on with whatever went before
         if found != purpose:
             purpose = found

@@ -22,7 +22,7 @@ from runtime import network
 from runtime.cgroups import Hierarchies, create_steps, join_steps
 from runtime.plan.constants import CLONE_NEWCGROUP, MS_MOVE, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
 from runtime.plan.process import exec_step, process_steps
-from runtime.plan.root import HOLD_ROOT, filesystem_steps, identity_steps, protection_steps
+from runtime.plan.root import HOLD_ROOT, filesystem_steps, identity_steps, protection_steps, sysfs_step
 from runtime.plan.steps import (
     Chdir,
     Chroot,
@@ -119,11 +119,12 @@ def guest_plan(spec: Spec, modules: Sequence[str]) -> Plan:
             *_task_limit_steps(spec.resources.pids),
             *_root_steps(),
             *filesystem_steps(),
+            sysfs_step(),
             Mount(".", "/", "", MS_MOVE),
             Chroot("."),
             Chdir("/"),
             *identity_steps(spec),
-            *protection_steps(spec),
+            *protection_steps(spec.readonly_paths, spec.masked_paths),
             Open("/dev/null", 0, os.O_RDONLY),
             CloseOnExec(),
             *process_steps(spec.process),

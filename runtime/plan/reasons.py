@@ -35,6 +35,7 @@ _GUEST = "A kernel has just booted: bring up what a host's kernel has up already
 _EXEC = "The workload takes the process over; nothing of the launcher remains."
 _SECCOMP = "The system calls that it never needs are taken away: fewer doors into the kernel."
 _SYNC = "A point of the container's life at which others act: maps of ids, hooks, the word to start."
+_BESIDE = "What the launcher has made meanwhile changes hands."
 _HIDDEN = "While it is being made, no process inside may look at it: it still holds what is the host's."
 _BESIDE = "A process beside the plan's own, from here to the end of its steps."
 _PHASE = "Tell whoever times the start how far it has come."
@@ -75,7 +76,6 @@ def _of_type() -> dict[type[s.Step], str]:
         s.LoadModule: _GUEST,
         s.WaitPath: _GUEST,
         s.Message: _PHASE,
-        s.Bind: _ROOT,
         s.HoldTree: _ROOT,
         s.NewUserNamespace: _ROOT,
         s.MountAttributes: _ROOT,
@@ -92,6 +92,9 @@ def _of_type() -> dict[type[s.Step], str]:
         s.SeccompFilter: _SECCOMP,
         s.Terminal: _SESSION,
         s.Sync: _SYNC,
+        s.NewTree: _KERNEL,
+        s.HandOver: _BESIDE,
+        s.TakeOver: _BESIDE,
         s.AwaitStart: _SYNC,
         s.LookUp: _SESSION,
         s.DeviceFilter: _ACCOUNT,
@@ -111,7 +114,7 @@ def reason(step: s.Step) -> str:
             return _PIVOT if step.source else _PRIVATE
         case s.Mount() if step.fstype == "devtmpfs":
             return _GUEST
-        case s.Mount():
+        case s.Mount() | s.Bind():
             return _of_path(step.target)
         case s.Mkdir() | s.Write():
             return _of_path(step.path)

@@ -9,15 +9,27 @@ from __future__ import annotations
 
 import os
 from errno import EEXIST
-from functools import cache
+from functools import cache, lru_cache
 
-from runtime.plan.constants import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_STRICTATIME
+from runtime.plan.constants import (
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_RDONLY,
+    MS_STRICTATIME,
+)
 from runtime.plan.steps import (
     ROOT_FD,
+    Bind,
     MaskPath,
     Mkdir,
     Mknod,
     Mount,
+    NewTree,
     Open,
     ReadonlyPath,
     SetHostname,
@@ -50,17 +62,32 @@ def _mount(fstype: str, target: str, flags: int, data: str = "", source: str = "
 
 @cache
 def filesystem_steps() -> tuple[Step, ...]:
-    """Mount /proc, /dev and /sys below the root; the working directory is the root then."""
+    """Mount /proc and /dev below the root; the working directory is the root then.
+
+    /dev/shm is a directory of /dev's file system, to be bound on itself by ``protection_steps``: for every superblock
+    the kernel keeps 16 bytes in each memory cgroup of the host (mm/shrinker.c), so that what one superblock more in
+    each of N containers takes grows as N squared.
+    """
     return (
         _mount("proc", "proc", _TIGHT),
         _mount("tmpfs", "dev", MS_NOSUID | MS_STRICTATIME, "mode=755,size=65536k"),
         *(Mknod(f"dev/{name}", major, minor, inside=True) for name, major, minor in _DEVICES),
         *(Symlink(target, f"dev/{name}", inside=True) for target, name in _LINKS),
         _mount("devpts", "dev/pts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5"),
-        _mount("tmpfs", "dev/shm", _TIGHT, "mode=1777,size=65536k", "shm"),
+        Mkdir("dev/shm", 0o1777, inside=True),
         _mount("mqueue", "dev/mqueue", _TIGHT),
-        _mount("sysfs", "sys", _TIGHT | MS_RDONLY),
     )
+
+
+def sysfs_step() -> Step:
+    """Mount /sys, which shows the network namespace that the process is in by then."""
+    return _mount("sysfs", "sys", _TIGHT | MS_RDONLY)
+
+
+def sysfs_tree(fd: int) -> Step:
+    """The same, by the launcher in that namespace, attached nowhere yet."""
+    attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_RDONLY
+    return NewTree("sysfs", fd, attributes)
 
 
 def hosts_file(spec: Spec) -> str:
@@ -84,9 +111,12 @@ def identity_steps(spec: Spec, *, files: bool = True) -> tuple[Step, ...]:
     )
 
 
-def protection_steps(spec: Spec) -> tuple[Step, ...]:
-    """Hide and write-protect what the runtime-spec's maskedPaths and readonlyPaths name."""
+@lru_cache(maxsize=64)
+def protection_steps(readonly_paths: tuple[str, ...], masked_paths: tuple[str, ...]) -> tuple[Step, ...]:
+    """Take devices and programs from /dev/shm, then hide and write-protect what the runtime-spec's maskedPaths and
+    readonlyPaths name; the root has been entered."""
     return (
-        *(ReadonlyPath(path) for path in spec.readonly_paths),
-        *(MaskPath(path) for path in spec.masked_paths),
+        Bind("/dev/shm", "dev/shm", set=MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC),
+        *(ReadonlyPath(path) for path in readonly_paths),
+        *(MaskPath(path) for path in masked_paths),
     )

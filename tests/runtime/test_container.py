@@ -174,6 +174,37 @@ def test_descriptors_do_not_grow(busybox_layer: Path, cgroup_parent: str) -> Non
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_a_running_container_holds_no_descriptor(busybox_layer: Path, cgroup_parent: str) -> None:
+    """Thousands may run, and a process may have but 4,096 open files."""
+    before = len(os.listdir("/proc/self/fd"))
+    running = [
+        container.start(shell(busybox_layer, "sleep 30"), name=f"{cgroup_parent}/{n}", stdout=1) for n in range(3)
+    ]
+    held = len(os.listdir("/proc/self/fd")) - before
+    for each in running:
+        each.delete()
+    assert held == 0
+
+
+def test_waiting_has_a_limit(busybox_layer: Path, cgroup_parent: str) -> None:
+    started = container.start(shell(busybox_layer, "sleep 0.3; exit 3"), name=f"{cgroup_parent}/a", stdout=1)
+    assert started.wait(0) is None and started.wait(0.01) is None
+    assert started.wait(10) == 3
+    started.delete()
+    assert started.exit_status == 3
+
+
+def test_it_has_no_more_file_systems_than_it_needs(busybox_layer: Path, cgroup_parent: str, tmp_path: Path) -> None:
+    """Each costs every memory cgroup of the host; masked directories share one, and /dev/shm is a part of /dev."""
+    _, text = output(shell(busybox_layer, "cat /proc/self/mountinfo"), f"{cgroup_parent}/a", tmp_path)
+    mounted = {line.split()[4]: line.split()[2] for line in text.splitlines()}
+    assert mounted["/dev/shm"] == mounted["/dev"]
+    assert mounted["/proc/acpi"] == mounted["/sys/firmware"] not in (mounted["/proc"], mounted["/sys"])
+    # the upper layer's tmpfs is not seen: /, /proc, /sys, /dev, /dev/pts, /dev/mqueue, and the masks'
+    assert len(set(mounted.values())) == 7
+    assert "nosuid,nodev,noexec" in next(line for line in text.splitlines() if line.split()[4] == "/dev/shm")
+
+
 def test_a_build_writes_to_disk_and_only_what_it_changed(
     busybox_layer: Path, cgroup_parent: str, tmp_path: Path
 ) -> None:

@@ -19,6 +19,7 @@ from runtime.plan.steps.files import (
     Mknod,
     Mount,
     MountAttributes,
+    NewTree,
     Open,
     PivotRoot,
     ReadonlyPath,
@@ -60,7 +61,16 @@ from runtime.plan.steps.process import (
     Unshare,
     forked,
 )
-from runtime.plan.steps.talk import AwaitStart, Message, Netlink, NetlinkSocket, Sync, Terminal
+from runtime.plan.steps.talk import (
+    AwaitStart,
+    HandOver,
+    Message,
+    Netlink,
+    NetlinkSocket,
+    Sync,
+    TakeOver,
+    Terminal,
+)
 
 __all__ = [
     "Affinity",
@@ -75,6 +85,7 @@ __all__ = [
     "DeviceFilter",
     "Exec",
     "Fork",
+    "HandOver",
     "HoldTree",
     "IOPriority",
     "JoinNamespace",
@@ -90,6 +101,7 @@ __all__ = [
     "MountAttributes",
     "Netlink",
     "NetlinkSocket",
+    "NewTree",
     "NewUserNamespace",
     "NoNewPrivileges",
     "Open",
@@ -112,6 +124,7 @@ __all__ = [
     "Step",
     "Symlink",
     "Sync",
+    "TakeOver",
     "Terminal",
     "Umask",
     "Undumpable",

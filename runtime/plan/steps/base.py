@@ -28,18 +28,21 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """What the launcher does: ``parent`` steps, clone3 with ``clone_flags``, then ``child`` steps.
+    """What the launcher does: ``parent`` steps, clone3 with ``clone_flags``, then, at the same time, its own steps
+    ``beside`` and the new process's ``child`` steps.
 
     ``into_cgroup`` is a cgroup v2 directory the child is cloned into (CLONE_INTO_CGROUP), or empty.
-    A launcher that is PID 1, or a wrapper, performs the parent's and the child's steps in place.
+    A launcher that is PID 1, or a wrapper, performs all of them in place, one after the other.
     """
 
     child: tuple[Step, ...]
     parent: tuple[Step, ...] = ()
     clone_flags: int = 0
     into_cgroup: str = ""
+    beside: tuple[Step, ...] = ()
 
     def steps(self) -> Iterator[Step]:
-        """All steps in the order of their indexes in error reports: the parent's, then the child's."""
+        """All steps in the order of their indexes in error reports: the parent's, those beside, the child's."""
         yield from self.parent
+        yield from self.beside
         yield from self.child

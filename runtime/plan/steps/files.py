@@ -232,6 +232,23 @@ class HoldTree(Step):
 
 
 @dataclass(frozen=True)
+class NewTree(Step):
+    """A new file system of the caller's namespaces at descriptor ``fd``, attached nowhere: fsopen(2), fsmount(2) with
+    MOUNT_ATTR_* ``attributes``."""
+
+    op: ClassVar[int] = 52
+    fstype: str
+    fd: int
+    attributes: int = 0
+
+    def numbers(self) -> tuple[int, ...]:
+        return (self.fd, self.attributes)
+
+    def strings(self) -> tuple[bytes, ...]:
+        return (self.fstype.encode(),)
+
+
+@dataclass(frozen=True)
 class MountAttributes(Step):
     """mount_setattr(2): set and clear MOUNT_ATTR_* bits and set the propagation (MS_SHARED and its kin, or 0)."""
 

@@ -21,6 +21,30 @@ class Sync(Step):
 
 
 @dataclass(frozen=True)
+class HandOver(Step):
+    """Of the launcher, beside: give the child the descriptor ``fd``, for its TakeOver of the same number."""
+
+    op: ClassVar[int] = 53
+    fd: int
+
+    def numbers(self) -> tuple[int, ...]:
+        return (self.fd,)
+
+
+@dataclass(frozen=True)
+class TakeOver(Step):
+    """Of the child: wait for the descriptor ``fd`` that the launcher hands over; it is kept, or, with ``namespace``
+    (CLONE_NEW...), the namespace that it stands for is entered."""
+
+    op: ClassVar[int] = 54
+    fd: int
+    namespace: int = 0
+
+    def numbers(self) -> tuple[int, ...]:
+        return (self.fd, self.namespace)
+
+
+@dataclass(frozen=True)
 class AwaitStart(Step):
     """The container is created: wait until somebody connects to LISTEN_FD and gives the word."""
 

@@ -47,7 +47,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     size_t offset = plan.first_step, total = 0;
     const char *extra[] = {"x", NULL}, **pointers = calloc(plan_pointers(&plan, extra, extra), sizeof *pointers);
     plan_arguments(&plan, pointers, extra, extra);
-    for (uint32_t i = 0; i < plan.parent_count + plan.child_count; i++) {
+    for (uint32_t i = 0; i < plan_steps(&plan); i++) {
       struct step step;
       plan_step(&plan, &offset, &step);
       for (int n = 0; n < STEP_STRINGS; n++) total += strlen(step.string[n]);

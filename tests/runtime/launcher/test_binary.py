@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
+from errno import ETIMEDOUT
 from pathlib import Path
 
 import pytest
 
 from runtime.cgroups import Cgroup, hierarchies
-from runtime.launcher import STATIC_BINARY
+from runtime.launcher import STATIC_BINARY, StepError, launch
 from runtime.launcher.build import HERE, WARNINGS
 from runtime.plan import steps as s
-from runtime.plan.constants import CLONE_NEWPID
+from runtime.plan.constants import CLONE_NEWPID, CLONE_NEWUTS
 from runtime.plan.container import container_plan
 from runtime.plan.encode import encode
 from runtime.plan.steps import Plan
@@ -36,6 +37,31 @@ def test_an_error_names_step_operation_path_and_reason(tmp_path: Path) -> None:
     done = subprocess.run([STATIC_BINARY, plan], capture_output=True, text=True)
     assert done.returncode == 125
     assert done.stderr == "testbed: step 1: chdir /nowhere: ENOENT (2)\n"
+
+
+@pytest.mark.root
+def test_what_is_made_beside_is_handed_over(tmp_path: Path) -> None:
+    beside = (s.Unshare(CLONE_NEWUTS), s.SetHostname("beside"), s.Open("/proc/self/ns/uts", 112), s.HandOver(112))
+    plan = Plan(beside=beside, child=(s.TakeOver(112, CLONE_NEWUTS), s.Exec(("/bin/uname", "-n"))))
+    (tmp_path / "p").write_bytes(encode(plan))
+    done = subprocess.run([STATIC_BINARY, tmp_path / "p"], capture_output=True, text=True, timeout=10)
+    assert (done.returncode, done.stdout) == (0, "beside\n")
+
+
+def test_what_fails_beside_is_told_and_ends_the_child(tmp_path: Path) -> None:
+    plan = Plan(beside=(s.Open("/nowhere", 112), s.HandOver(112)), child=(s.TakeOver(112), s.Exec(("/bin/true",))))
+    (tmp_path / "p").write_bytes(encode(plan))
+    done = subprocess.run([STATIC_BINARY, tmp_path / "p"], capture_output=True, text=True, timeout=10)
+    assert (done.returncode, done.stderr) == (125, "testbed: step 0: open /nowhere: ENOENT (2)\n")
+    with pytest.raises(StepError, match="step 0: open /nowhere"):
+        launch(plan, stdin=0, stdout=1, stderr=2)
+
+
+def test_a_child_that_fails_first_is_whose_error_is_told(tmp_path: Path) -> None:
+    beside = (s.WaitPath(str(tmp_path / "never"), 200, tolerate=(ETIMEDOUT,)), s.Open("/", 112), s.HandOver(112))
+    plan = Plan(beside=beside, child=(s.Chdir("/nowhere"), s.TakeOver(112), s.Exec(("/bin/true",))))
+    with pytest.raises(StepError, match="step 3: chdir /nowhere"):
+        launch(plan, stdin=0, stdout=1, stderr=2)
 
 
 def test_a_tolerated_error_does_not_stop_the_plan(tmp_path: Path) -> None:

@@ -80,15 +80,27 @@ def test_privileges_are_dropped_last_and_in_order() -> None:
 
 def test_without_a_link_there_is_only_loopback() -> None:
     plan = container_plan(spec(), V1, "testbed/r/i")
-    assert plan.clone_flags & CLONE_NEWNET
-    assert [step.what for step in of_type(plan.child, s.Netlink)] == ["bring lo up"]
+    assert s.Unshare(CLONE_NEWNET) in plan.beside
+    assert [step.what for step in of_type(plan.beside, s.Netlink)] == ["bring lo up"]
+
+
+def test_the_network_is_made_beside_and_taken_over_before_sys_is_seen() -> None:
+    """Only on v1: there the launcher is in the cgroup to which the namespace is charged."""
+    plan = container_plan(spec(), V1, "testbed/r/i")
+    handed = [step.fd for step in of_type(plan.beside, s.HandOver)]
+    taken = of_type(plan.child, s.TakeOver)
+    assert handed == [step.fd for step in taken] and taken[0].namespace == CLONE_NEWNET
+    sys = next(step for step in of_type(plan.child, s.Bind) if step.target == "sys")
+    assert sys.held == handed[-1] and plan.child.index(taken[-1]) < plan.child.index(sys)
+    unified = container_plan(spec(), V2, "testbed/r/i")
+    assert not unified.beside and s.Unshare(CLONE_NEWNET) in unified.child
 
 
 def test_a_link_is_made_from_the_labs_socket() -> None:
     plan = container_plan(spec(link=LINK), V1, "testbed/r/i", attachment=Attachment(2, 1))
-    first, *_ = of_type(plan.child, s.Netlink)
+    first, *_ = of_type(plan.beside, s.Netlink)
     assert "veth v1" in first.what
-    assert s.Unshare(CLONE_NEWNET) in plan.child
+    assert s.Unshare(CLONE_NEWNET) in plan.beside
 
 
 def test_a_link_without_a_bridge_is_refused() -> None:
@@ -98,8 +110,8 @@ def test_a_link_without_a_bridge_is_refused() -> None:
 
 def test_host_network_makes_no_namespace() -> None:
     plan = container_plan(spec(host_network=True), V1, "testbed/r/i", resolver="nameserver ::1\n")
-    assert not plan.clone_flags & CLONE_NEWNET
-    assert of_type(plan.child, s.Netlink) == []
+    assert s.Unshare(CLONE_NEWNET) not in plan.steps() and not plan.clone_flags & CLONE_NEWNET
+    assert of_type(tuple(plan.steps()), s.Netlink) == []
 
 
 def test_an_empty_command_is_refused() -> None:

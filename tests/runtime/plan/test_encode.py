@@ -19,6 +19,7 @@ from runtime.plan.steps import Plan
 PLAN = Plan(
     parent=(s.Write("/dev/null", ("x",)),),
     child=(s.SetUser(0, 0, (1, 2)), s.Exec(("/bin/true", "a"), ("A=b",), "/bin")),
+    beside=(s.Umask(0o22),),
 )
 
 
@@ -37,8 +38,8 @@ def test_a_string_with_a_nul_byte_is_refused() -> None:
 
 def test_the_header_carries_the_sizes() -> None:
     data = encode(PLAN)
-    magic, total, parents, children, reserved, flags = struct.unpack_from("<8sIIIIQ", data)
-    assert (magic, total, parents, children, reserved, flags) == (MAGIC, len(data), 1, 2, 0, 0)
+    magic, total, parents, children, beside, flags = struct.unpack_from("<8sIIIIQ", data)
+    assert (magic, total, parents, children, beside, flags) == (MAGIC, len(data), 1, 2, 1, 0)
 
 
 @pytest.mark.parametrize("size", range(0, len(encode(PLAN)), 3))

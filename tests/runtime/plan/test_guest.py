@@ -44,8 +44,10 @@ def test_the_last_steps_are_the_containers_own() -> None:
     container = from_the_host_name_on(container_plan(spec(link=None), V1, "testbed/r/i"))
     guest = from_the_host_name_on(guest_plan(spec(), MODULES))
     guests_own = [step for step in guest if step not in container]
-    # The filter keeps a container from what it shares with the host; a guest has its own kernel.
-    shared = [step for step in container if not isinstance(step, s.SeccompFilter)]
+    # The filter keeps a container from what it shares with the host; a guest has its own kernel. A container's network
+    # and its /sys are made beside.
+    others = (s.SeccompFilter, s.TakeOver)
+    shared = [step for step in container if not isinstance(step, others) and step != s.Bind("", "sys", held=113)]
     assert [step for step in guest if step in container] == shared
     # A container's standard input is opened by whoever starts it, and its phases are seen without a console.
     assert guests_own == [s.Open("/dev/null", 0), s.Message(EXECUTING)]
@@ -56,7 +58,10 @@ def test_proc_dev_and_sys_are_mounted_as_in_a_container() -> None:
         return [step for step in of_type(plan, s.Mount) if not step.target.startswith(("/", "."))]
 
     guest = mounted(guest_plan(spec(), MODULES))
-    assert guest == mounted(container_plan(spec(link=None), V1, "testbed/r/i"))
+    container = container_plan(spec(link=None), V1, "testbed/r/i")
+    (sys,) = of_type(container, s.NewTree)  # made beside
+    assert [step for step in guest if step.target != "sys"] == mounted(container)
+    assert sys.fstype == "sysfs" and [step.fstype for step in guest if step.target == "sys"] == ["sysfs"]
     assert {"proc", "dev", "sys"} <= {step.target for step in guest}
 
 
