@@ -150,6 +150,7 @@ class Daemon:
         self._cgroup = cgroup
         self._shown = tuple(dict.fromkeys((*shown, folder)))
         self._process: Spawned | None = None
+        self._pidfd = -1
         self.socket = folder / "sockets" / "libvirt-sock"
 
     def uri(self, driver: str) -> str:
@@ -173,9 +174,10 @@ class Daemon:
             said = os.open(self._folder / "stderr", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
             undo.callback(os.close, said)
             self._process = launch(plan, stdin=null, stdout=said, stderr=said)
-        self._await_answer(self._process)
+            self._pidfd = os.pidfd_open(self._process.pid)
+        self._await_answer()
 
-    def _await_answer(self, process: Spawned) -> None:
+    def _await_answer(self) -> None:
         libvirt = ensure_event_loop()
         deadline_s = time.monotonic() + _LIMIT_S
         while True:
@@ -183,7 +185,7 @@ class Daemon:
                 libvirt.open(self.uri("qemu:///system")).close()
                 return
             except libvirt.libvirtError as error:
-                ended = bool(select.select([process.pidfd], [], [], 0.01)[0])
+                ended = bool(select.select([self._pidfd], [], [], 0.01)[0])
                 if ended or time.monotonic() > deadline_s:
                     what = "ended at once" if ended else f"does not answer within {_LIMIT_S:g} s"
                     said = (self._folder / "stderr").read_text(errors="replace").strip().splitlines()
@@ -205,14 +207,14 @@ class Daemon:
         if process is None:
             return
         try:
-            signal.pidfd_send_signal(process.pidfd, how)
-            if not select.select([process.pidfd], [], [], _LIMIT_S)[0]:
-                signal.pidfd_send_signal(process.pidfd, signal.SIGKILL)
+            signal.pidfd_send_signal(self._pidfd, how)
+            if not select.select([self._pidfd], [], [], _LIMIT_S)[0]:
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             os.waitpid(process.pid, 0)
         except (ProcessLookupError, ChildProcessError):
             pass  # it has ended and was reaped
         finally:
-            os.close(process.pidfd)
+            os.close(self._pidfd)
 
     def close(self) -> None:
         """End it with everything that it has started, and remove its cgroups and files. Raises TestbedError."""
