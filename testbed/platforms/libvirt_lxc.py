@@ -31,8 +31,21 @@ from runtime.plan.constants import CLONE_NEWNS, MNT_DETACH, MS_PRIVATE, MS_REC
 from runtime.plan.encode import encode
 from runtime.plan.guest import EXECUTING, FIRST_USERSPACE
 from runtime.plan.process import exec_step, process_steps
-from runtime.plan.root import HOLD_ROOT, identity_steps, protection_steps
-from runtime.plan.steps import Chdir, CloseOnExec, Exec, Message, Mount, Open, Plan, Step, Unmount, Unshare
+from runtime.plan.root import HOLD_ROOT, identity_steps
+from runtime.plan.steps import (
+    Chdir,
+    CloseOnExec,
+    Exec,
+    MaskPath,
+    Message,
+    Mount,
+    Open,
+    Plan,
+    ReadonlyPath,
+    Step,
+    Unmount,
+    Unshare,
+)
 from runtime.spec import Spec
 from runtime.unionfs.overlay import mount_steps, volatile_steps
 from testbed.lab import Lab
@@ -108,7 +121,9 @@ def init_plan(spec: Spec) -> Plan:
             Chdir("/"),
             HOLD_ROOT,
             *identity_steps(spec),
-            *protection_steps(spec),
+            # libvirt has no /dev/shm, which the containers' own steps begin with.
+            *(ReadonlyPath(path) for path in spec.readonly_paths),
+            *(MaskPath(path) for path in spec.masked_paths),
             CloseOnExec(),
             *process_steps(spec.process),
             Message(EXECUTING),
