@@ -45,13 +45,13 @@ def libvirt_daemon(run_name: str, cgroup_parent: str) -> Iterator[Daemon]:
     scratch = Path("/run/testbed") / run_name
     shown = (scratch, store_root(), emulator.parent)
     made = Daemon(scratch / "libvirtd", Cgroup(f"{cgroup_parent}/libvirtd"), shown, reroot=False)
-    with open("/proc/thread-self/ns/net") as home:
-        libc.call("unshare", CLONE_NEWNET)
-        try:
-            made.start()
-        finally:
-            libc.call("setns", home.fileno(), CLONE_NEWNET)
     try:
+        with open("/proc/thread-self/ns/net") as home:
+            libc.call("unshare", CLONE_NEWNET)
+            try:
+                made.start()
+            finally:
+                libc.call("setns", home.fileno(), CLONE_NEWNET)
         yield made
     finally:
         made.close()
