@@ -57,6 +57,7 @@ def reporting(body: Callable[..., int]) -> Callable[..., None]:
         "trials": "start trials on each platform, instead of the scenario's",
         "quick": "the scenario's quick settings: at most 3 minutes",
         "seed": "decides the order of trials and the arrival of requests",
+        "connect": "libvirt's URI for virtual machines: qemu:///system, qemu+ssh://... (default: no daemon)",
         "out": "where run folders are made (default: results/)",
         "json": "print the answer as JSON on standard output",
     }
@@ -71,6 +72,7 @@ def bench(
     trials: int = 0,
     quick: bool = False,
     seed: int = 1,
+    connect: str = "",
     out: str = "",
     json: bool = False,
 ) -> int:
@@ -88,6 +90,7 @@ def bench(
         out=Path(out) if out else ROOT / "results",
         scenarios=ROOT / "scenarios",
         command=tuple(sys.argv),
+        connect=connect,
     )
     run = bench(options, _tell)
     return _conclude(run.path, json) or run.exit_code
@@ -118,13 +121,13 @@ def report(context: Context, run: str = "") -> int:
     return _conclude(locate(run, ROOT / "results"), False)
 
 
-@task(help={"json": "print as JSON"})
+@task(help={"json": "print as JSON", "connect": "also try this libvirt URI, as bench --connect would"})
 @reporting
-def doctor(context: Context, json: bool = False) -> int:
+def doctor(context: Context, json: bool = False, connect: str = "") -> int:
     """Say what this host can do, what it cannot, and how to mend that."""
     from testbed.doctor import checks, print_checks
 
-    return print_checks(checks(), as_json=json)
+    return print_checks(checks(connect), as_json=json)
 
 
 @task(help={"check": "only list; exit 1 when there is something", "store": "also remove images, kernels and disks"})

@@ -20,7 +20,7 @@ _ADDRESS = struct.Struct("=BBBBI")
 _ROUTE = struct.Struct("=BBBBBBBBI")
 _NEIGHBOUR = struct.Struct("=BxxxiHBB")
 
-_NEWLINK, _NEWADDR, _DELADDR, _NEWROUTE, _NEWNEIGH = 16, 20, 21, 24, 28
+_NEWLINK, _DELLINK, _NEWADDR, _DELADDR, _NEWROUTE, _NEWNEIGH = 16, 17, 20, 21, 24, 28
 _REQUEST, _ACK, _REPLACE, _EXCL, _CREATE = 1, 4, 0x100, 0x200, 0x400
 _IFF_UP = 1
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 10, 18, 28
@@ -103,6 +103,16 @@ def create_veth(here: VethEnd, bridge_index: int, peer: VethEnd, peer_mac: str, 
     info = _attribute(_IFLA_LINKINFO | _NLA_F_NESTED, _attribute(_INFO_KIND, b"veth") + data)
     body = _LINK.pack(0, 0, here.index, _IFF_UP, _IFF_UP) + _name(_IFLA_IFNAME, here.name)
     return _message(_NEWLINK, body + _number(_IFLA_MASTER, bridge_index) + info, _CREATE | _EXCL)
+
+
+def join_bridge(index: int, bridge_index: int) -> bytes:
+    """Make the interface a port of the bridge and bring it up."""
+    return _message(_NEWLINK, _LINK.pack(0, 0, index, _IFF_UP, _IFF_UP) + _number(_IFLA_MASTER, bridge_index))
+
+
+def delete_link(index: int) -> bytes:
+    """Remove the interface."""
+    return _message(_DELLINK, _LINK.pack(0, 0, index, 0, 0))
 
 
 def add_address(index: int, interface: IPv4Interface) -> bytes:

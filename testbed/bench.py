@@ -20,6 +20,7 @@ from testbed.lab import Lab
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import schedule
 from testbed.platforms.accelerator import known_accelerator
+from testbed.platforms.connection import checked_uri
 from testbed.platforms.protocol import Platform
 from testbed.results import RunFolder
 from testbed.scenario import Scenario, Settings
@@ -30,7 +31,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Options:
-    """What was asked for. ``trials`` 0 means the scenario's own number."""
+    """What was asked for. ``trials`` 0 means the scenario's own number, ``connect`` "" libvirt in our own process."""
 
     scenario: str
     platforms: tuple[str, ...]
@@ -42,6 +43,7 @@ class Options:
     out: Path
     scenarios: Path
     command: tuple[str, ...]
+    connect: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ def bench(options: Options, progress: Progress) -> Finished:
     names = platforms.known(options.platforms)
     wanted = measures.known(options.measures)
     known_accelerator(options.accelerator)
+    connect = checked_uri(options.connect) if options.connect else ""
     if os.geteuid() != 0:
         raise PrerequisiteError("bench needs root: namespaces, cgroups and QEMU", "run it with sudo")
     run_id = new_run_id(scenario.name)
@@ -114,7 +117,7 @@ def bench(options: Options, progress: Progress) -> Finished:
         lab = Lab()
         chosen: dict[str, Platform] = {}
         for name in names:
-            chosen[name] = platforms.create(name, run_id, scratch, lab, options.accelerator)
+            chosen[name] = platforms.create(name, run_id, scratch, lab, options.accelerator, connect)
             undo.callback(chosen[name].close)
             chosen[name].prepare(scenario, images)
         manifest = _manifest(run_id, options, settings, scenario, images)

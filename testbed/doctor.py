@@ -27,6 +27,8 @@ from runtime.plan.constants import CLONE_NEWNS
 from testbed.host import libvirt_version, output, parse_key_values, parse_kib, read
 from testbed.lab import Lab, mac_of
 from testbed.platforms.accelerator import closed_to_account, decide, read_attempts
+from testbed.platforms.connection import EMBEDDED, checked_uri, connected, version_text
+from testbed.platforms.libvirt_lxc import find_driver
 
 GIB = 1 << 30
 NEEDED_FREE_BYTES = 3 * GIB
@@ -49,8 +51,11 @@ class Check:
     required: bool = True
 
 
-def checks() -> list[Check]:
-    """Ask everything. Without root the questions that need it are answered with what the kernel says."""
+def checks(connect: str = "") -> list[Check]:
+    """Ask everything. Without root the questions that need it are answered with what the kernel says.
+
+    ``connect`` is a libvirt URI to be tried, too.
+    """
     return [
         root(),
         cgroups(),
@@ -62,6 +67,8 @@ def checks() -> list[Check]:
         *accelerators(),
         command("qemu", "qemu-system-x86_64", "--version"),
         libvirt(),
+        *([connection(connect)] if connect else []),
+        libvirt_lxc(),
         command("mmdebstrap", "mmdebstrap", "--version"),
         command("mkfs.erofs", "mkfs.erofs", "-V"),
         package_sources(),
@@ -248,6 +255,27 @@ def libvirt() -> Check:
     if not drivers:
         return Check("libvirt", False, f"{version}, without its QEMU driver", SET_UP)
     return Check("libvirt", True, f"{version}, with its QEMU driver and the account libvirt-qemu")
+
+
+def connection(uri: str) -> Check:
+    """A libvirt daemon that was asked for: tried, as a run would. Raises UsageError for a URI that no run takes."""
+    if checked_uri(uri) == EMBEDDED:
+        return libvirt()
+    try:
+        with connected(uri, Path("/nonexistent"), Path("/nonexistent")) as found:
+            version = found.current().getLibVersion()
+    except PrerequisiteError as error:
+        return Check("connection", False, error.message, error.hint)
+    return Check("connection", True, f"{uri}: libvirt {version_text(version)}")
+
+
+def libvirt_lxc() -> Check:
+    """What the platform libvirt-lxc needs, which no other does."""
+    try:
+        find_driver()
+    except PrerequisiteError as error:
+        return Check("libvirt-lxc", False, error.message, error.hint, required=False)
+    return Check("libvirt-lxc", True, "libvirtd and its LXC driver, for a daemon of the run's own", required=False)
 
 
 def package_sources() -> Check:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
@@ -56,6 +57,11 @@ class Lab:
         self.bridge_index = 0
         self._undo = ExitStack()
         self._neighbours: set[str] = set()
+        self._when_entered: list[Callable[[], None]] = []
+
+    def when_entered(self, act: Callable[[], None]) -> None:
+        """Have ``act`` called as soon as the namespace and the bridge are there."""
+        self._when_entered.append(act)
 
     def __enter__(self) -> Lab:
         with ExitStack() as undo:
@@ -64,6 +70,8 @@ class Lab:
             _move("unshare", CLONE_NEWNET)
             undo.callback(_move, "setns", home, CLONE_NEWNET)
             self._build()
+            for act in self._when_entered:
+                act()
             self._undo = undo.pop_all()
         return self
 

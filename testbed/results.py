@@ -52,7 +52,8 @@ class Trial:
     """One trial that ended.
 
     ``outcome`` is ``ok``; ``failed`` (the workload or platform did not do its part); ``void`` (the measurement
-    itself was bad: a late load generator); or ``interrupted``. ``reason`` says why it is not ok, or why a ramp ended.
+    itself was bad: a late load generator); or ``interrupted``. ``reason`` says why it is not ok, or why a ramp ended,
+    ``details`` what else was said then: the last lines of every console.
     ``samples`` is the name of its time series below ``samples/``.
     """
 
@@ -65,6 +66,7 @@ class Trial:
     parameters: Mapping[str, float | str] = field(default_factory=dict)
     metrics: tuple[Metric, ...] = ()
     samples: str | None = None
+    details: str = ""
 
     def value(self, metric: str) -> float | None:
         """The value of a metric, None when the trial has no such metric."""

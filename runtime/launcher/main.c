@@ -1,6 +1,6 @@
 /* The launcher. `launcher --start` is what the runtime starts: the plan is at PLAN_FD, what happens is told through
- * SYNC_FD. As PID 1 of a guest it performs /plan in place; as a wrapper it performs the plan named by TESTBED_PLAN, or
- * lying beside it as <its own name>.plan, in place; under the name testbed-runtime it is the command line (front.c);
+ * SYNC_FD. As a wrapper, or as PID 1 of a container that libvirt makes, it performs the plan named by TESTBED_PLAN in
+ * place; as PID 1 of a guest /plan; as a wrapper without that variable the one beside it, <its own name>.plan; under the name testbed-runtime it is the command line (front.c);
  * otherwise it starts the plan named on its command line and waits for it. */
 #include <sys/mman.h>
 #include <errno.h>
@@ -200,7 +200,8 @@ int main(int argc, char **argv, char **environment) {
   add(&beside, argc ? argv[0] : "");
   add(&beside, ".plan");
   if (beside.cut) return complain("my own name", "too long");
-  const char *path = SYS(getpid) == 1 ? "/plan" : variable(kept, "TESTBED_PLAN");
+  const char *path = variable(kept, "TESTBED_PLAN");
+  if (!path && SYS(getpid) == 1) path = "/plan";
   if (!path && SYS(faccessat, AT_FDCWD, ADDRESS(beside.bytes), 4) == 0) path = beside.bytes;
   int wrapper = path != NULL;
   if (!path && argc == 2) path = argv[1];

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from types import MappingProxyType
 
 from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
@@ -54,17 +55,19 @@ def run(context: RunContext, planned: PlannedTrial) -> None:
         raise
     except TestbedError as error:
         context.progress(f"  failed: {error}")
-        _record_rest(context, planned, done, "failed", error.message.splitlines()[0])
+        _record_rest(context, planned, done, "failed", error.message.splitlines()[0], error.hint)
     except (KeyboardInterrupt, SystemExit, Interrupted) as interruption:
         reason = f"{type(interruption).__name__} {interruption}".rstrip()
         context.folder.append(_unmeasured(planned, done, "interrupted", reason))
         raise
 
 
-def _record_rest(context: RunContext, planned: PlannedTrial, done: int, outcome: Outcome, reason: str) -> None:
+def _record_rest(
+    context: RunContext, planned: PlannedTrial, done: int, outcome: Outcome, reason: str, details: str = ""
+) -> None:
     """Record the trials of ``planned`` from the ``done``-th on as ended without figures."""
     for index in range(done, len(planned.rates_per_s) or 1):
-        context.folder.append(_unmeasured(planned, index, outcome, reason))
+        context.folder.append(replace(_unmeasured(planned, index, outcome, reason), details=details))
 
 
 def _unmeasured(planned: PlannedTrial, index: int, outcome: Outcome, reason: str) -> Trial:

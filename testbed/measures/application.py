@@ -197,7 +197,9 @@ class Application:
         """Raise WorkloadError when the first process of a service has ended."""
         for instance in self.instances:
             if not self._platform.alive(instance):
-                raise self.failure(f"the first process of {' or '.join(instance.specs)} has ended")
+                ending = self._platform.ending(instance)
+                what = f"the first process of {' or '.join(instance.specs)} has ended"
+                raise self.failure(f"{what}: {ending}" if ending else what)
 
     def failure(self, what: str) -> WorkloadError:
         """The error that says what happened to this application, with the last lines of its consoles."""

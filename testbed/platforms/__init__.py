@@ -1,15 +1,20 @@
-"""The platforms that a workload can run on, by name: containers, and every kind of virtual machine."""
+"""The platforms that a workload can run on, by name: two kinds of container, and every kind of virtual machine."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runtime.errors import UsageError
 from testbed.lab import BRIDGE, Lab
 from testbed.platforms.protocol import Platform
-from testbed.platforms.variants import VARIANTS
+from testbed.platforms.variants import VARIANTS, Variant
 
-NAMES = ("container", *VARIANTS)
+if TYPE_CHECKING:
+    from testbed.platforms.vm import VmPlatform
+
+NAMES = ("container", *VARIANTS, "libvirt-lxc")
 
 
 def known(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -20,23 +25,37 @@ def known(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def create(name: str, run_id: str, scratch: Path, lab: Lab, accelerator: str = "auto") -> Platform:
-    """The platform ``name`` for one run, importing only what it needs; ``accelerator`` is for virtual machines."""
-    if name in VARIANTS and VARIANTS[name].boot == "cloud":
-        from testbed.platforms.cloud import CloudPlatform
+def create(name: str, run_id: str, scratch: Path, lab: Lab, accelerator: str = "auto", connect: str = "") -> Platform:
+    """The platform ``name`` for one run, importing only what it needs.
 
-        return CloudPlatform(scratch, BRIDGE, run_id, VARIANTS[name], accelerator)
-    if name in VARIANTS and VARIANTS[name].inside == "containers":
-        from testbed.platforms.nested import ContainersInVmPlatform
-
-        return ContainersInVmPlatform(scratch, BRIDGE, run_id, VARIANTS[name], accelerator)
+    For virtual machines, ``accelerator`` is a candidate's name, and ``connect`` the libvirt URI, empty for their own.
+    """
     if name in VARIANTS:
-        from testbed.platforms.restored import RestoredPlatform
-        from testbed.platforms.vm import VmPlatform
+        variant = replace(VARIANTS[name], uri=connect) if connect else VARIANTS[name]
+        return _vm_platform(variant)(scratch, BRIDGE, run_id, variant, accelerator)
+    if name == "libvirt-lxc":
+        from testbed.platforms.libvirt_lxc import LibvirtLxcPlatform
 
-        if VARIANTS[name].start == "restored":
-            return RestoredPlatform(scratch, BRIDGE, run_id, VARIANTS[name], accelerator)
-        return VmPlatform(scratch, BRIDGE, run_id, VARIANTS[name], accelerator)
+        return LibvirtLxcPlatform(scratch, BRIDGE, run_id, lab)
     from testbed.platforms.container import ContainerPlatform
 
     return ContainerPlatform(run_id, lab)
+
+
+def _vm_platform(variant: Variant) -> type[VmPlatform]:
+    """What starts machines of the variant."""
+    if variant.boot == "cloud":
+        from testbed.platforms.cloud import CloudPlatform
+
+        return CloudPlatform
+    if variant.inside == "containers":
+        from testbed.platforms.nested import ContainersInVmPlatform
+
+        return ContainersInVmPlatform
+    if variant.start == "restored":
+        from testbed.platforms.restored import RestoredPlatform
+
+        return RestoredPlatform
+    from testbed.platforms.vm import VmPlatform
+
+    return VmPlatform

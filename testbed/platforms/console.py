@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
@@ -77,13 +78,15 @@ class Console:
         self._phases: dict[str, int] = {}
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._ended = False
-        self._panicked = False
+        self.panic = ""
         self._step_failed = False
         self._asked = False
         self._memory: list[str] = []
         self._told: str | None = None
         self.send: Callable[[bytes], None] | None = None
         self.failure = ""
+        self.log_failure = ""
+        self.emulator_status: int | None = None
         self.exit_status: int | None = None
 
     def feed(self, data: bytes, now_ns: int) -> None:
@@ -95,20 +98,30 @@ class Console:
             for line in lines:
                 self._take(line.decode(errors="replace").rstrip("\r"), now_ns)
             self._ended = self._ended or not data
-            try:
-                self._log.flush()
-                if not data:
-                    self._log.close()
-            except OSError as error:  # a full disk: the guest goes on, the loss is said
-                self.failure = f"write the console's log: {error}"
+            self._flush(last=not data)
             self._changed.notify_all()
+
+    def _flush(self, last: bool) -> None:
+        """Write what was logged; a full disk loses it, which is said, while the guest goes on."""
+        if self._log.closed:
+            return
+        try:
+            self._log.flush()
+        except OSError as error:
+            self.log_failure = f"write the log {self._log.name}: {error.strerror}"
+        if last or self.log_failure:
+            with suppress(OSError):  # what could not be written, again
+                self._log.close()
 
     def _take(self, line: str, now_ns: int) -> None:
         if self._asked and self._is_answer(line):
             return
-        self._log.write(f"[{now_ns / 1e9:.6f}] {line}\n")
-        self._panicked = self._panicked or KERNEL_PANIC in line
-        if not self._panicked:  # the registers that a panic prints say nothing of the workload
+        if not self.log_failure:
+            with suppress(OSError):  # the disk is full: the flush that follows says so
+                self._log.write(f"[{now_ns / 1e9:.6f}] {line}\n")
+        if not self.panic and KERNEL_PANIC in line:
+            self.panic = line[line.index(KERNEL_PANIC) :]
+        if not self.panic:  # the registers that a panic prints say nothing of the workload
             self._tail.append(line)
         if (phase := phase_of(line)) is not None:
             self._phases.setdefault(phase, now_ns)
@@ -156,6 +169,18 @@ class Console:
             self._changed.wait_for(lambda: self._told is not None or self._ended, timeout_s)
             self._asked = False
             return self._told
+
+    def ending(self) -> str:
+        """Why it ended, as far as is known: the workload's status, the kernel's panic, QEMU's own end; or nothing."""
+        if self.exit_status is not None:
+            return f"exit status {self.exit_status}"
+        if self.panic:
+            return f"its kernel panicked: {self.panic}"
+        if (status := self.emulator_status) is not None and os.WIFSIGNALED(status):
+            return f"QEMU was killed by signal {os.WTERMSIG(status)}"
+        return (
+            "" if self.emulator_status is None else f"QEMU ended with status {os.waitstatus_to_exitcode(status or 0)}"
+        )
 
     @property
     def ended(self) -> bool:

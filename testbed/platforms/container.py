@@ -69,6 +69,11 @@ class ContainerPlatform:
         running = self._running.get(instance.name)
         return running is not None and running.alive()
 
+    def ending(self, instance: Instance) -> str:
+        running = self._running.get(instance.name)
+        status = running.wait(0) if running is not None else None
+        return "" if status is None else f"exit status {status}"
+
     def stop(self, instance: Instance) -> None:
         running = self._running.pop(instance.name, None)
         if running is not None:

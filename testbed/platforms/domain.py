@@ -66,6 +66,8 @@ class Domain:
     memory: Memory = Memory()
     disk_format: str = "raw"
     cache: CacheMode = "writeback"
+    daemon: bool = False
+    tap: str | None = None
 
     @property
     def incoming(self) -> bool:
@@ -132,7 +134,7 @@ def _add_disks(devices: Element, domain: Domain) -> None:
 
 
 def _add_interface(devices: Element, domain: Domain) -> None:
-    if domain.mac is None:
+    if domain.mac is None or domain.tap is not None:
         return
     interface = _child(devices, "interface", type="bridge")
     _child(interface, "mac", address=domain.mac)
@@ -161,6 +163,29 @@ def _add_balloon(devices: Element, memory: Memory) -> None:
         return
     reporting = "on" if memory.free_page_reporting else "off"
     _place(_child(devices, "memballoon", model="virtio", freePageReporting=reporting), "pci", _BALLOON_SLOT)
+
+
+def _add_own_tap(extra: Element, domain: Domain) -> None:
+    """The same network card without libvirt, which would look for its tap in its daemon's network namespace."""
+    if domain.mac is None or domain.tap is None:
+        return
+    place = (
+        f"pci,netdev=lab,bus=pcie.0,addr={1 + len(domain.disks):#x},romfile="
+        if domain.bus == "pci"
+        else "device,netdev=lab"
+    )
+    card = f"virtio-net-{place},mac={domain.mac}"
+    for argument in (
+        *("-netdev", f"tap,id=lab,ifname={domain.tap},script=no,downscript=no"),
+        *("-device", card),
+    ):
+        _child(extra, "qemu:arg", value=argument)
+
+
+def _run_as_root(root: Element) -> None:
+    """Of a daemon's, whose own choice of user would keep our launcher out of cgroups and namespaces."""
+    label = _child(root, "seclabel", type="static", model="dac", relabel="no")
+    _child(label, "label", "+0:+0")
 
 
 def _place(device: Element, bus: str, slot: int) -> None:
@@ -221,7 +246,10 @@ def domain_xml(domain: Domain) -> str:
     _child(serial, "source", mode="connect", path=str(domain.console_socket))
     _child(serial, "target", type="isa-serial", port="0")
     _add_balloon(devices, domain.memory)
+    if domain.daemon:
+        _run_as_root(root)
     extra = _child(root, "qemu:commandline")
+    _add_own_tap(extra, domain)
     for argument in _arguments(domain):
         _child(extra, "qemu:arg", value=argument)
     _child(extra, "qemu:env", name=PLAN_VARIABLE, value=str(domain.emulator_plan))

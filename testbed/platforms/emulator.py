@@ -10,15 +10,18 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
+from errno import EEXIST
 from pathlib import Path
 
 from runtime.atomic import partial
 from runtime.cgroups import Cgroup, create_steps, join_steps
 from runtime.errors import PrerequisiteError, TestbedError
 from runtime.launcher import STATIC_BINARY
+from runtime.plan.constants import CLONE_NEWNET
 from runtime.plan.encode import encode
-from runtime.plan.steps import Admission, Ambient, Capabilities, Exec, Plan, Write
+from runtime.plan.steps import Admission, Ambient, Capabilities, Exec, JoinNamespace, Mkdir, Mknod, Plan, Step, Write
 from runtime.spec import Resources
+from testbed.platforms import tap
 
 _QEMU = "qemu-system-x86_64"
 
@@ -46,13 +49,29 @@ def _become(qemu: Path) -> Exec:
     return Exec((str(qemu),), append_arguments=True)
 
 
-def emulator_plan(qemu: Path, admission: Path, arguments: tuple[str, ...] = ()) -> Plan:
+def _abroad(namespace: str) -> tuple[Step, ...]:
+    """From a daemon's into our network namespace, with the device that a tap is opened by.
+
+    A daemon gives QEMU a /dev with nothing in it but what the domain is known to need.
+    """
+    return (
+        Mkdir("/dev/net", tolerate=(EEXIST,)),
+        Mknod(tap.DEVICE, *tap.DEVICE_NUMBER, tolerate=(EEXIST,)),
+        JoinNamespace(namespace, CLONE_NEWNET),
+    )
+
+
+def emulator_plan(
+    qemu: Path, admission: Path, arguments: tuple[str, ...] = (), *, namespace: str | None = None
+) -> Plan:
     """The plan for one instance: ask to be put into its cgroup, become QEMU.
 
     ``arguments`` come before libvirt's. QEMU takes the first accelerator that it is given, so one that libvirt
-    has no word for can be named here.
+    has no word for can be named here. ``namespace`` is the path of the network namespace to enter when a daemon,
+    which is in another, starts QEMU.
     """
-    return Plan((Admission(str(admission)), Exec((str(qemu), *arguments), append_arguments=True)))
+    abroad = () if namespace is None else _abroad(namespace)
+    return Plan((Admission(str(admission)), *abroad, Exec((str(qemu), *arguments), append_arguments=True)))
 
 
 def make_cgroup(cgroup: Cgroup, resources: Resources) -> None:

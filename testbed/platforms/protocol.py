@@ -106,6 +106,9 @@ class Platform(Protocol):
     def alive(self, instance: Instance) -> bool:
         """Whether the instance's first process is still there."""
 
+    def ending(self, instance: Instance) -> str:
+        """Why an instance that is not alive any more has ended, in a few words; empty when nothing tells."""
+
     def stop(self, instance: Instance) -> None:
         """End it and remove all that belongs to it; harmless when it has ended already."""
 

@@ -91,6 +91,21 @@ class ConsoleReader:
         listener = _listener(path)
         self._order(lambda: self._register(listener, lambda: self._admit(listener, enter, path)))
 
+    def follow(self, path: Path, log: Path) -> Console:
+        """A console for what is written to the named pipe ``path``, which is made; it ends with its last writer."""
+        try:
+            os.mkfifo(path, 0o600)
+            pipe = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise TestbedError(f"make the named pipe {path}: {error.strerror}") from error
+        try:
+            console = Console(log.open("a", buffering=_CHUNK_BYTES))
+        except OSError as error:
+            os.close(pipe)
+            raise TestbedError(f"log to {log}: {error.strerror}") from error
+        self._order(lambda: self._register(pipe, lambda: self._read_pipe(pipe, console)))
+        return console
+
     def abandon(self, path: Path) -> None:
         """End the wait for whoever was to connect to ``path``, by being the one who does; else do nothing."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as nobody, suppress(OSError):
@@ -156,12 +171,13 @@ class ConsoleReader:
         pid = _peer(connection)
         if pid != os.getpid():
             pidfd = os.pidfd_open(pid)
-            self._register(pidfd, lambda: self._reap(pidfd, pid))
+            self._register(pidfd, lambda: self._reap(pidfd, pid, console))
 
-    def _reap(self, pidfd: int, pid: int) -> None:
+    def _reap(self, pidfd: int, pid: int, console: Console) -> None:
         self._close_file(self._selector.get_key(pidfd))
-        with suppress(ChildProcessError):  # init's child, or reaped by whoever killed it
-            os.waitpid(pid, os.WNOHANG)
+        with suppress(ChildProcessError):  # init's or a daemon's child, or reaped by whoever killed it
+            found, status = os.waitpid(pid, os.WNOHANG)
+            console.emulator_status = status if found else None
 
     def _read(self, connection: socket.socket) -> None:
         now_ns = time.monotonic_ns()
@@ -173,6 +189,12 @@ class ConsoleReader:
             self._consoles[connection].feed(data, now_ns)
         else:
             self._end(connection)
+
+    def _read_pipe(self, pipe: int, console: Console) -> None:
+        data = os.read(pipe, _CHUNK_BYTES)
+        if not data:
+            self._close_file(self._selector.get_key(pipe))
+        console.feed(data, time.monotonic_ns())
 
     def _end(self, connection: socket.socket) -> None:
         self._close_file(self._selector.get_key(connection))

@@ -32,9 +32,10 @@ from testbed.lab import BRIDGE, Lab
 from testbed.platforms.accelerator import AUTO
 from testbed.platforms.domain import Domain, Ram, guest_memory_bytes
 from testbed.platforms.protocol import Instance
+from testbed.platforms.running import Running
 from testbed.platforms.saved import SavedGuest, load, resume, save
 from testbed.platforms.variants import Variant
-from testbed.platforms.vm import Running, VmPlatform
+from testbed.platforms.vm import VmPlatform
 from testbed.scenario import Scenario
 
 _BOOT_TIMEOUT_S = 120.0

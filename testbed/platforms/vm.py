@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
@@ -22,13 +24,11 @@ from runtime.plan.guest import guest_plan
 from runtime.plan.pod import pod_plan
 from runtime.plan.steps import Plan
 from runtime.spec import Resources
-from testbed import breakdown
 from testbed.platforms import memory, snapshots
 from testbed.platforms.accelerator import AUTO, CANDIDATES, Verdict, verdict
 from testbed.platforms.account import Account, emulator_account, require_reach
 from testbed.platforms.clock import clock_options
-from testbed.platforms.connection import destroy_domain, embedded, learn_emulator, start_domain
-from testbed.platforms.console import Console
+from testbed.platforms.connection import Connection, connected, learn_emulator, start_domain, version_text
 from testbed.platforms.disks import Disks
 from testbed.platforms.domain import (
     Domain,
@@ -48,42 +48,14 @@ from testbed.platforms.emulator import (
 )
 from testbed.platforms.protocol import Instance, Started
 from testbed.platforms.reader import ConsoleReader, adopting
+from testbed.platforms.running import Running, limited, told
+from testbed.platforms.tap import create_tap, remove_tap
 from testbed.platforms.variants import VARIANTS, Variant
 from testbed.scenario import Scenario
 from vm_images.guest import COMMAND_LINE, Guest, ensure_guest
 
-_END_TIMEOUT_S = 5.0
 # The host's own work: the machine is described, and QEMU has run so far that it connected to its console.
 _BEFORE_CREATED = ("defined", "spawned")
-# A guest that is busy, on a host that is, may need a moment to tell of its memory or to give it back.
-_TELL_TIMEOUT_S = 5.0
-_RECLAIM_TIMEOUT_S = 10.0
-
-
-@dataclass(frozen=True)
-class Running:
-    """A started guest: its libvirt domain, console, files, ``paths`` of disks, and when it was asked for and made."""
-
-    domain: Any
-    console: Console
-    cgroup: Cgroup
-    folder: Path
-    disks: Disks
-    paths: tuple[Path, ...]
-    ram_bytes: int
-    requested_ns: int
-    created_ns: int
-
-    def end(self) -> None:
-        """End QEMU and remove cgroup and files; each of these is tried, whatever becomes of the one before."""
-        with ExitStack() as undo:  # runs in reverse
-            undo.callback(shutil.rmtree, self.folder, ignore_errors=True)
-            for path in self.paths:
-                undo.callback(self.disks.take_back, path)
-            undo.callback(self.cgroup.remove)
-            undo.callback(self.console.wait_for_end, _END_TIMEOUT_S)
-            undo.callback(destroy_domain, self.domain)
-            undo.callback(self.cgroup.kill)
 
 
 @dataclass(frozen=True)
@@ -95,9 +67,14 @@ class _Prepared:
     verdict: Verdict
     qemu: Path
     emulator: Path
-    connection: Any
+    libvirt: Connection
     reader: ConsoleReader
     account: Account
+
+    @property
+    def connection(self) -> Any:
+        """libvirt's own connection (virConnect). Raises TestbedError when it is lost."""
+        return self.libvirt.current()
 
 
 def _images(instance: Instance) -> tuple[tuple[str, ...], ...]:
@@ -115,11 +92,6 @@ def _started(seen: Mapping[str, int], before: Mapping[str, int]) -> Started:
             services.setdefault(service, {})[phase] = at_ns
             phases[phase] = max(phases.get(phase, at_ns), at_ns)
     return Started(phases, services)
-
-
-def _version(number: int) -> str:
-    """libvirt's version numbers: major * 1,000,000 + minor * 1,000 + release."""
-    return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
 
 
 class VmPlatform:
@@ -191,7 +163,8 @@ class VmPlatform:
             **prepared.disks.facts(),
             "memory": memory.described(self._variant.memory),
             "qemu": qemu_version(prepared.qemu),
-            "libvirt": _version(prepared.connection.getLibVersion()),
+            "libvirt": version_text(prepared.connection.getLibVersion()),
+            "connection": prepared.libvirt.uri,
         }
 
     def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
@@ -222,9 +195,9 @@ class VmPlatform:
             undo.callback(shutil.rmtree, self._scratch, ignore_errors=True)
             undo.enter_context(memory.while_prepared(self._variant.memory, self._lease))
             emulator = ensure_emulator(root, qemu)
-            connection = undo.enter_context(embedded(self._driver, emulator.parent / "cache"))
+            connection = undo.enter_context(connected(self._variant.uri, self._driver, emulator.parent / "cache"))
             # Else it would be part of the first timed start.
-            learn_emulator(connection, emulator, "kvm" if found.accelerator == "kvm" else "qemu")
+            learn_emulator(connection.current(), emulator, "kvm" if found.accelerator == "kvm" else "qemu")
             reader = ConsoleReader()
             undo.callback(reader.close)
             if self._variant.memory.has_balloon:
@@ -244,7 +217,8 @@ class VmPlatform:
         self._started += 1
         folder = self._scratch / str(self._started)
         domain = self._domain(instance, folder)
-        with ExitStack() as undo:
+        here = None if prepared.libvirt.embedded else f"/proc/{os.getpid()}/task/{threading.get_native_id()}/ns/net"
+        with told(instance.name), ExitStack() as undo:
             if not self._running:
                 undo.callback(self._while_running.close)
                 self._while_running.enter_context(memory.while_running(self._variant.memory, self._lease))
@@ -258,7 +232,8 @@ class VmPlatform:
             if not domain.incoming:
                 given += self._write_boot_files(instance, domain)
             admission = folder / "admission"
-            domain.emulator_plan.write_bytes(encode(emulator_plan(prepared.qemu, admission, self._qemu_arguments())))
+            plan = emulator_plan(prepared.qemu, admission, self._qemu_arguments(), namespace=here)
+            domain.emulator_plan.write_bytes(encode(plan))
             undo.callback(cgroup.remove)
             undo.callback(cgroup.kill)
             cgroup.make_parent()
@@ -268,8 +243,11 @@ class VmPlatform:
             prepared.reader.admit(admission, partial(enter_cgroup, cgroup))
             undo.callback(prepared.reader.abandon, admission)
             prepared.account.give(*given, admission)
+            if domain.tap is not None:
+                undo.callback(remove_tap, domain.tap)
+                create_tap(domain.tap, socket.if_nametoindex(self._bridge))
             console.stamp("defined")
-            with adopting():
+            with adopting(), limited(cgroup, instance.name):
                 started = start_domain(prepared.connection, self._xml(domain), instance.name, paused=domain.incoming)
             created_ns = time.monotonic_ns()
             running = Running(
@@ -279,6 +257,7 @@ class VmPlatform:
                 folder,
                 prepared.disks,
                 domain.disks,
+                domain.tap,
                 domain.memory_bytes,
                 requested_ns,
                 created_ns,
@@ -334,8 +313,10 @@ class VmPlatform:
             cache=disk.cache,
             console_socket=folder / "console",
             bridge=self._bridge,
-            mac=self._mac(instance),
+            mac=(mac := self._mac(instance)),
             memory=self._variant.memory,
+            daemon=not prepared.libvirt.embedded,
+            tap=None if prepared.libvirt.embedded or mac is None else f"tap{self._started}",
         )
 
     def _command_line(self) -> str:
@@ -378,7 +359,16 @@ class VmPlatform:
     def alive(self, instance: Instance) -> bool:
         """Whether QEMU still holds the console: it ends with the workload, or with the first service that ends."""
         running = self._running.get(instance.name)
+        if running is not None and (lost := running.lost(self._ready().libvirt.uri)):
+            raise WorkloadError(
+                f"virtual machine {instance.name}: {lost}",
+                f"the whole console is in {instance.log}; its last lines:\n{running.console.tail()}",
+            )
         return running is not None and not running.console.ended
+
+    def ending(self, instance: Instance) -> str:
+        running = self._running.get(instance.name)
+        return running.ending() if running is not None else ""
 
     def exit_status(self, instance: Instance, timeout_s: float) -> int | None:
         """The workload's exit status once the guest has ended; None if it has not, or was stopped."""
@@ -391,6 +381,7 @@ class VmPlatform:
             with ExitStack() as undo:
                 if not self._running:
                     undo.callback(self._while_running.close)
+                undo.callback(self._ready().libvirt.reopen)
                 undo.callback(running.end)
 
     def take_snapshot(self, instance: Instance, name: str) -> None:
@@ -417,30 +408,13 @@ class VmPlatform:
     def cgroup(self, instance: Instance) -> Cgroup:
         return Cgroup(cgroup_name(self._run_id, instance.name))
 
-    def _told(self, running: Running) -> str | None:
-        return running.console.ask_memory(_TELL_TIMEOUT_S)
-
     def reclaim(self, instance: Instance) -> None:
-        """Have the balloon take what the guest says is available, but for a reserve. WorkloadError when it does not."""
-        running = self._running[instance.name]
-        if not self._variant.memory.balloon or (told := self._told(running)) is None:
-            return
-        spare_bytes = breakdown.available_bytes(told) - memory.KEEP_BYTES
-        if spare_bytes > 0:
-            taken_bytes = memory.ballooned_bytes(running.domain, running.ram_bytes)
-            memory.inflate(running.domain, running.ram_bytes - taken_bytes - spare_bytes, _RECLAIM_TIMEOUT_S)
+        """Have the balloon, if there is one for that, take what the guest can do without."""
+        if self._variant.memory.balloon:
+            self._running[instance.name].reclaim()
 
     def memory_parts(self, instance: Instance) -> Mapping[str, int]:
-        running = self._running[instance.name]
-        told = self._told(running)
-        has_balloon = self._variant.memory.has_balloon
-        return breakdown.virtual_parts(
-            breakdown.read_mappings(running.cgroup.pids()),
-            breakdown.read_charge(running.cgroup),
-            running.ram_bytes,
-            breakdown.parse_guest(told) if told else None,
-            memory.ballooned_bytes(running.domain, running.ram_bytes) if has_balloon else 0,
-        )
+        return self._running[instance.name].memory_parts(ballooned=self._variant.memory.has_balloon)
 
     def close(self) -> None:
         """End what still runs, then libvirt and the consoles' reader; remove the run's files."""

@@ -143,6 +143,9 @@ class LocalPlatform:
     def alive(self, instance: Instance) -> bool:
         return instance.name in self._running and self._running[instance.name][0].poll() is None
 
+    def ending(self, instance: Instance) -> str:
+        return f"exit status {self._running[instance.name][0].poll()}"
+
     def stop(self, instance: Instance) -> None:
         running = self._running.pop(instance.name, None)
         if running is None:

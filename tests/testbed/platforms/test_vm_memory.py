@@ -101,7 +101,7 @@ def test_without_ksm_a_guests_pages_are_not_offered_to_it(
         before = platform.memory_parts(one)
         platform.reclaim(one)
         after = platform.memory_parts(one)
-        told = platform._told(platform._running[one.name])
+        told = platform._running[one.name].meminfo()
         platform.stop(one)
     assert told is not None and available_bytes(told) < 2 * KEEP_BYTES
     assert size(after, "guest_free", "guest_cache") < size(before, "guest_free", "guest_cache") - 4 * MIB

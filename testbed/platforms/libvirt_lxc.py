@@ -1,0 +1,387 @@
+"""A container platform beside our own: libvirt's LXC driver, in a libvirtd of our own (see ``daemon``).
+
+libvirt makes the namespaces, the cgroup with its limits, the network interface, /proc, /dev and /sys. The root is
+mounted by our launcher, which libvirt takes for its controller; our launcher is also what libvirt takes for init: it
+does what libvirt has no words for (user, capabilities, masked paths, the task limit) and becomes the workload.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from errno import EINVAL, ENOENT
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement
+
+from runtime.cgroups import Cgroup, Hierarchies, hierarchies, join_steps, require
+from runtime.cgroups.limits import CPU_PERIOD_USEC, cpu_quota_usec
+from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
+from runtime.home import store_root
+from runtime.images.model import Image
+from runtime.launcher import STATIC_BINARY
+from runtime.lease import cgroup_name
+from runtime.plan.constants import CLONE_NEWNS, MNT_DETACH, MS_PRIVATE, MS_REC
+from runtime.plan.encode import encode
+from runtime.plan.guest import EXECUTING, FIRST_USERSPACE
+from runtime.plan.process import exec_step, process_steps
+from runtime.plan.root import HOLD_ROOT, identity_steps
+from runtime.plan.steps import (
+    Chdir,
+    CloseOnExec,
+    Exec,
+    MaskPath,
+    Message,
+    Mount,
+    Open,
+    Plan,
+    ReadonlyPath,
+    Step,
+    Unmount,
+    Unshare,
+)
+from runtime.spec import Spec
+from runtime.unionfs.overlay import mount_steps, volatile_steps
+from testbed import breakdown
+from testbed.lab import Lab
+from testbed.platforms.connection import ensure_event_loop, load_libvirt, version_text
+from testbed.platforms.console import Console
+from testbed.platforms.daemon import Daemon, find_libvirtd, seen_at
+from testbed.platforms.domain import PLAN_VARIABLE
+from testbed.platforms.protocol import Instance, Started
+from testbed.platforms.reader import ConsoleReader
+from testbed.scenario import Scenario
+
+CONTROLLER = Path("/usr/lib/libvirt/libvirt_lxc")
+_DRIVERS = "*/libvirt/connection-driver/libvirt_driver_lxc.so"
+_URI = "lxc:///system"
+# Where the container finds what starts it; unmounted before the workload runs, an empty directory stays.
+_OURS, _TASKS = "/.testbed", "/.testbed/tasks"
+_END_TIMEOUT_S = 5.0
+
+
+def find_driver() -> None:
+    """Raises PrerequisiteError without libvirtd, its LXC driver, or that driver's controller."""
+    find_libvirtd()
+    if not CONTROLLER.exists() or not list(Path("/usr/lib").glob(_DRIVERS)):
+        raise PrerequisiteError("libvirt has no LXC driver here", "install libvirt-daemon-driver-lxc")
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What libvirt makes of one container. ``tasks`` is the cgroup directory of its task limit, or None."""
+
+    name: str
+    spec: Spec
+    controller: Path
+    root: Path
+    ours: Path
+    bridge: str
+    tasks: Path | None
+
+
+def controller_plan(spec: Spec, folder: Path, root: Path) -> Plan:
+    """The plan that mounts the layers, with a writable tmpfs above them, at ``root``, and becomes the controller.
+
+    The mounts are in a namespace of its own and end with it.
+    """
+    volatile, writable = volatile_steps(str(folder / "volatile"))
+    return Plan(
+        (
+            Unshare(CLONE_NEWNS),
+            Mount("", "/", "", MS_REC | MS_PRIVATE),
+            *volatile,
+            *mount_steps(spec.layers, writable, str(root)),
+            Chdir("/"),
+            Exec((str(CONTROLLER),), append_arguments=True),
+        )
+    )
+
+
+def init_plan(spec: Spec) -> Plan:
+    """The plan of the container's first process, from the root as libvirt leaves it to the workload."""
+    limit: tuple[Step, ...] = ()
+    if spec.resources.pids is not None:
+        # The bind mount of one cgroup directory: the container sees it as a hierarchy with nothing but itself.
+        here = Hierarchies({"pids": Path(_TASKS)}, None, frozenset())
+        limit = (*join_steps(here, "."), Unmount(_TASKS, MNT_DETACH))
+    return Plan(
+        (
+            Open(f"{_OURS}/console", 1, os.O_WRONLY),
+            Open(f"{_OURS}/console", 2, os.O_WRONLY),
+            Message(FIRST_USERSPACE),
+            *limit,
+            Unmount(_OURS, MNT_DETACH),
+            Unmount("/sys/fs/cgroup", MNT_DETACH, tolerate=(EINVAL, ENOENT)),
+            Chdir("/"),
+            HOLD_ROOT,
+            *identity_steps(spec),
+            # libvirt has no /dev/shm, which the containers' own steps begin with.
+            *(ReadonlyPath(path) for path in spec.readonly_paths),
+            *(MaskPath(path) for path in spec.masked_paths),
+            CloseOnExec(),
+            *process_steps(spec.process),
+            Message(EXECUTING),
+            exec_step(spec.process),
+        )
+    )
+
+
+def _child(parent: Element, tag: str, text: str = "", **attributes: str) -> Element:
+    element = SubElement(parent, tag, attributes)
+    if text:
+        element.text = text
+    return element
+
+
+def _mounted(devices: Element, source: Path, target: str) -> None:
+    filesystem = _child(devices, "filesystem", type="mount")
+    _child(filesystem, "source", dir=str(source))
+    _child(filesystem, "target", dir=target)
+
+
+def domain_xml(domain: Domain, host_memory_bytes: int) -> str:
+    """The domain's XML (formatdomain.html, drvlxc.html). ``host_memory_bytes`` is the limit of one without a limit."""
+    resources = domain.spec.resources
+    root = Element("domain", type="lxc")
+    _child(root, "name", domain.name)
+    _child(root, "memory", str(resources.memory_bytes or host_memory_bytes), unit="b")
+    _child(root, "vcpu", "1")  # tells nothing: a container sees all processors, and the quota holds it
+    if resources.cpus is not None:
+        tune = _child(root, "cputune")
+        _child(tune, "period", str(CPU_PERIOD_USEC))
+        _child(tune, "quota", str(cpu_quota_usec(resources.cpus)))
+    system = _child(root, "os")
+    _child(system, "type", "exe", arch="x86_64")
+    _child(system, "init", f"{_OURS}/launcher")
+    _child(system, "initenv", f"{_OURS}/plan", name=PLAN_VARIABLE)
+    features = _child(root, "features")
+    _child(features, "capabilities", policy="allow")  # the plan takes away all that the spec does not have
+    _child(features, "privnet")
+    devices = _child(root, "devices")
+    _child(devices, "emulator", str(domain.controller))
+    _mounted(devices, domain.root, "/")
+    _mounted(devices, domain.ours, _OURS)
+    if domain.tasks is not None:
+        _mounted(devices, domain.tasks, _TASKS)
+    if (link := domain.spec.link) is not None:
+        interface = _child(devices, "interface", type="bridge")
+        _child(interface, "mac", address=link.mac)
+        _child(interface, "source", bridge=domain.bridge)
+        _child(interface, "ip", address=str(link.address.ip), family="ipv4", prefix=str(link.address.network.prefixlen))
+        if link.gateway:
+            _child(interface, "route", family="ipv4", address="0.0.0.0", prefix="0", gateway=str(link.gateway))
+        _child(interface, "guest", dev="eth0")
+    _child(devices, "console", type="pty")
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+@dataclass(frozen=True)
+class _Running:
+    """A started container: its libvirt domain, console, cgroups and files."""
+
+    domain: Any
+    console: Console
+    cgroup: Cgroup
+    tasks: Cgroup
+    folder: Path
+    requested_ns: int
+    created_ns: int
+
+    def end(self) -> None:
+        """End it and remove cgroups and files; each of these is tried, whatever becomes of the one before."""
+        with ExitStack() as undo:  # runs in reverse
+            undo.callback(shutil.rmtree, self.folder, ignore_errors=True)
+            undo.callback(self.tasks.remove)
+            undo.callback(self.cgroup.remove)
+            undo.callback(self.console.wait_for_end, _END_TIMEOUT_S)
+            undo.callback(self.cgroup.kill)
+            undo.callback(destroy, self.domain)
+
+
+def destroy(domain: Any) -> None:
+    """End a container by libvirt; one that has ended by itself is fine, a libvirtd that has ended too."""
+    libvirt = load_libvirt()
+    try:
+        domain.destroy()
+    except libvirt.libvirtError as error:
+        gone = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID)
+        if domain.connect().isAlive() == 1 and error.get_error_code() not in gone:
+            raise TestbedError(f"stop container {domain.name()}: {error}") from error
+
+
+def _only(found: Hierarchies, controllers: tuple[str, ...]) -> Hierarchies:
+    """The hierarchies as far as they have one of ``controllers``."""
+    v1 = {name: mount for name, mount in found.v1.items() if name in controllers}
+    return Hierarchies(v1, None if found.v1 else found.unified, found.v2 & set(controllers), controllers)
+
+
+def cgroup_of(pid: int) -> str:
+    """The name of the cgroup that holds ``pid``: the memory controller's on v1, that of v2 otherwise."""
+    lines = [line.split(":", 2) for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()]
+    names = {controllers: path for _, controllers, path in lines}
+    of_memory = [path for controllers, path in names.items() if "memory" in controllers.split(",")]
+    return (of_memory or [names[""]])[0].lstrip("/")
+
+
+class LibvirtLxcPlatform:
+    """Containers of libvirt's LXC driver, on the lab's bridge, from the same layers as all others.
+
+    The libvirtd starts when the lab is entered, in its network namespace, so that it makes its interfaces there.
+    """
+
+    name = "libvirt-lxc"
+    label = "libvirt-lxc"
+    emulated = False
+    virtual = False
+    patience = 1.0
+    shared = False
+    one_address = False
+
+    def __init__(self, scratch: Path, bridge: str, run_id: str, lab: Lab) -> None:
+        self._scratch = scratch / self.name
+        self._bridge = bridge
+        self._place = Cgroup(cgroup_name(run_id, "libvirtd"))
+        self._undo = ExitStack()
+        self._running: dict[str, _Running] = {}
+        self._started = 0
+        self._connection: Any = None
+        self._reader: ConsoleReader | None = None
+        lab.when_entered(self._enter)
+
+    def facts(self) -> Mapping[str, object]:
+        return {
+            "kernel": platform.release(),
+            "cgroups": hierarchies().mode,
+            "root": "overlay on tmpfs",
+            "libvirt": version_text(load_libvirt().getVersion()),
+            "system calls": "not filtered: the driver has no words for it",
+            "task limit": "kept" if "pids" in hierarchies().v1 else "none: the driver has no words for it",
+        }
+
+    def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
+        """Nothing to convert; raises PrerequisiteError for what the host lacks."""
+        require(hierarchies())
+        find_driver()
+
+    def _enter(self) -> None:
+        """Start libvirtd in the lab."""
+        with ExitStack() as undo:
+            self._scratch.mkdir(parents=True)
+            undo.callback(shutil.rmtree, self._scratch, ignore_errors=True)
+            daemon = Daemon(self._scratch / "libvirtd", self._place, (self._scratch, store_root()))
+            undo.callback(daemon.close)
+            daemon.start()
+            libvirt = ensure_event_loop()
+            try:
+                self._connection = libvirt.open(daemon.uri(_URI))
+            except libvirt.libvirtError as error:
+                raise PrerequisiteError(f"open {_URI}: {error}", "install libvirt-daemon-driver-lxc") from error
+            undo.callback(self._connection.close)
+            self._reader = ConsoleReader()
+            undo.callback(self._reader.close)
+            self._undo = undo.pop_all()
+
+    def start(self, instance: Instance) -> None:
+        requested_ns = time.monotonic_ns()
+        if self._reader is None:
+            raise TestbedError(f"the platform {self.name} is used outside the lab")
+        if instance.name in self._running:
+            raise UsageError(f"start container {instance.name}: the name is in use")
+        self._started += 1
+        folder = self._scratch / str(self._started)
+        tasks = Cgroup(f"{self._place.name}/{instance.name}", _only(hierarchies(), ("pids",)))
+        with ExitStack() as undo:
+            undo.callback(shutil.rmtree, folder, ignore_errors=True)
+            domain = self._lay_out(instance, folder, tasks)
+            undo.callback(tasks.remove)
+            console = self._reader.follow(domain.ours / "console", instance.log)
+            undo.callback(_let_go, domain.ours / "console")
+            made = self._create(domain)
+            undo.callback(destroy, made)
+            created_ns = time.monotonic_ns()
+            cgroup = Cgroup(cgroup_of(made.ID()), _only(hierarchies(), ("memory", "cpu", "cpuacct", "devices")))
+            running = _Running(made, console, cgroup, tasks, folder, requested_ns, created_ns)
+            self._running[instance.name] = running
+            undo.pop_all()
+
+    def _lay_out(self, instance: Instance, folder: Path, tasks: Cgroup) -> Domain:
+        """Write the plans and the copies of the launcher that find them, and make the cgroup of the task limit."""
+        spec, ours, root = instance.spec, folder / "ours", folder / "root"
+        for directory in (ours, root, folder / "volatile"):
+            directory.mkdir(parents=True)
+        controller = folder / "controller"
+        shutil.copy2(STATIC_BINARY, controller)
+        shutil.copy2(STATIC_BINARY, ours / "launcher")
+        (folder / "controller.plan").write_bytes(encode(controller_plan(spec, folder, root)))
+        (ours / "plan").write_bytes(encode(init_plan(spec)))
+        if spec.resources.pids is None or "pids" not in tasks.found.v1:
+            return Domain(instance.name, spec, controller, root, ours, self._bridge, None)
+        tasks.make()
+        (tasks.directories()[0] / "pids.max").write_text(str(spec.resources.pids))
+        within = seen_at(self._place, tasks, "pids")
+        return Domain(instance.name, spec, controller, root, ours, self._bridge, within)
+
+    def _create(self, domain: Domain) -> Any:
+        libvirt = load_libvirt()
+        memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        try:
+            return self._connection.createXML(domain_xml(domain, memory_bytes), 0)
+        except libvirt.libvirtError as error:
+            raise TestbedError(f"start container {domain.name} by libvirt: {error}") from error
+
+    def started(self, instance: Instance, timeout_s: float) -> Started:
+        """The phases, once the workload has been executed. Raises WorkloadError when it never is."""
+        running = self._running[instance.name]
+        console = running.console
+        if not console.wait_for("first_process", timeout_s):
+            end = "ended" if console.ended else f"took longer than {timeout_s:g} s"
+            raise WorkloadError(
+                f"container {instance.name}: {console.failure or f'its start {end} before its first process'}",
+                f"what it printed is in {instance.log}; its last lines:\n{console.tail()}",
+            )
+        seen = console.phases()
+        created_ns = min(running.created_ns, *seen.values())
+        return Started({"request": running.requested_ns, "created": created_ns, **seen})
+
+    def alive(self, instance: Instance) -> bool:
+        """Whether anything still holds the container's output: its first process, or what that has started."""
+        running = self._running.get(instance.name)
+        return running is not None and not running.console.ended
+
+    def ending(self, instance: Instance) -> str:
+        return ""  # libvirt knows the status and has no call that tells it
+
+    def stop(self, instance: Instance) -> None:
+        running = self._running.pop(instance.name, None)
+        if running is not None:
+            running.end()
+
+    def cgroup(self, instance: Instance) -> Cgroup:
+        return self._running[instance.name].cgroup
+
+    def reclaim(self, instance: Instance) -> None:
+        """A container's free memory is the host's already."""
+
+    def memory_parts(self, instance: Instance) -> Mapping[str, int]:
+        cgroup = self.cgroup(instance)
+        return breakdown.container_parts(breakdown.read_mappings(cgroup.pids()), breakdown.read_charge(cgroup))
+
+    def close(self) -> None:
+        """End what still runs, then libvirtd; remove the run's files."""
+        with ExitStack() as undo:
+            undo.callback(self._undo.close)
+            while self._running:
+                undo.callback(self._running.popitem()[1].end)
+            self._reader = None
+
+
+def _let_go(pipe: Path) -> None:
+    """End the console of a named pipe that nobody has written to, by opening and closing it."""
+    os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))

@@ -1,0 +1,76 @@
+"""What tests of virtual machines share: a store that has the real one's kernel, a layer, a libvirtd of a test's own."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runtime import libc
+from runtime.cgroups import Cgroup
+from runtime.errors import PrerequisiteError
+from runtime.home import store_root
+from runtime.plan.constants import CLONE_NEWNET
+from testbed.platforms.daemon import Daemon, find_libvirtd
+from testbed.platforms.emulator import ensure_emulator, find_qemu
+from vm_images.kernel import ensure_kernel
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Path]:
+    """A store of the tests' own that shares the real one's kernel, where QEMU's account can get to (pytest keeps its
+    directories to itself)."""
+    guest = store_root() / "guest"
+    try:
+        ensure_kernel(guest)
+        ensure_emulator(guest, find_qemu())
+    except PrerequisiteError as error:
+        pytest.skip(f"no guest kernel: {error}")
+    home = Path(tempfile.mkdtemp(prefix="testbed-home-", dir="/var/tmp"))
+    try:
+        home.chmod(0o755)
+        (home / "guest").mkdir()
+        for kept in [*guest.glob("kernel-*"), *guest.glob("emulator-*"), *guest.glob("accelerators-*")]:
+            (home / "guest" / kept.name).symlink_to(kept)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("TESTBED_HOME", str(home))
+            yield home
+    finally:
+        shutil.rmtree(home)
+
+
+@pytest.fixture
+def layer(busybox_layer: Path, home: Path, run_name: str) -> Path:
+    """A layer with a page to serve and a directory to work in, on the file system of the store."""
+    layer = home / "layers" / run_name
+    shutil.copytree(busybox_layer, layer, symlinks=True)
+    (layer / "srv").mkdir()
+    (layer / "tmp").mkdir()
+    (layer / "srv" / "index.html").write_text("from the layer")
+    return layer
+
+
+@pytest.fixture
+def libvirt_daemon(run_name: str, cgroup_parent: str) -> Iterator[Daemon]:
+    """A libvirtd in a network namespace that is neither the host's nor a lab's."""
+    try:
+        find_libvirtd()
+        emulator = ensure_emulator(store_root() / "guest", find_qemu())
+    except PrerequisiteError as error:
+        pytest.skip(f"{error.message}: {error.hint}")
+    scratch = Path("/run/testbed") / run_name
+    shown = (scratch, store_root(), emulator.parent)
+    made = Daemon(scratch / "libvirtd", Cgroup(f"{cgroup_parent}/libvirtd"), shown, reroot=False)
+    try:
+        with open("/proc/thread-self/ns/net") as home:
+            libc.call("unshare", CLONE_NEWNET)
+            try:
+                made.start()
+            finally:
+                libc.call("setns", home.fileno(), CLONE_NEWNET)
+        yield made
+    finally:
+        made.close()
