@@ -297,4 +297,4 @@ def destroy_domain(domain: Any) -> None:
     except libvirt.libvirtError as error:
         gone = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID)
         if domain.connect().isAlive() == 1 and error.get_error_code() not in gone:
-            raise TestbedError(f"stop virtual machine {domain.name()}: {error}") from error
+            raise TestbedError(f"end domain {domain.name()}: {error}") from error

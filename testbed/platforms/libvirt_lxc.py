@@ -50,7 +50,7 @@ from runtime.spec import Spec
 from runtime.unionfs.overlay import mount_steps, volatile_steps
 from testbed import breakdown
 from testbed.lab import Lab
-from testbed.platforms.connection import ensure_event_loop, load_libvirt, version_text
+from testbed.platforms.connection import destroy_domain, ensure_event_loop, load_libvirt, version_text
 from testbed.platforms.console import Console
 from testbed.platforms.daemon import Daemon, find_libvirtd, seen_at
 from testbed.platforms.domain import PLAN_VARIABLE
@@ -202,18 +202,7 @@ class _Running:
             undo.callback(self.cgroup.remove)
             undo.callback(self.console.wait_for_end, _END_TIMEOUT_S)
             undo.callback(self.cgroup.kill)
-            undo.callback(destroy, self.domain)
-
-
-def destroy(domain: Any) -> None:
-    """End a container by libvirt; one that has ended by itself is fine, a libvirtd that has ended too."""
-    libvirt = load_libvirt()
-    try:
-        domain.destroy()
-    except libvirt.libvirtError as error:
-        gone = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID)
-        if domain.connect().isAlive() == 1 and error.get_error_code() not in gone:
-            raise TestbedError(f"stop container {domain.name()}: {error}") from error
+            undo.callback(destroy_domain, self.domain)
 
 
 def _only(found: Hierarchies, controllers: tuple[str, ...]) -> Hierarchies:
@@ -304,7 +293,7 @@ class LibvirtLxcPlatform:
             console = self._reader.follow(domain.ours / "console", instance.log)
             undo.callback(_let_go, domain.ours / "console")
             made = self._create(domain)
-            undo.callback(destroy, made)
+            undo.callback(destroy_domain, made)
             created_ns = time.monotonic_ns()
             cgroup = Cgroup(cgroup_of(made.ID()), _only(hierarchies(), ("memory", "cpu", "cpuacct", "devices")))
             running = _Running(made, console, cgroup, tasks, folder, requested_ns, created_ns)

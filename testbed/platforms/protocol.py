@@ -33,6 +33,11 @@ class Instance:
         return service
 
     @property
+    def images(self) -> tuple[tuple[str, ...], ...]:
+        """The layers of each image that its services run, in their order, each once."""
+        return tuple(dict.fromkeys(spec.layers for spec in self.specs.values()))
+
+    @property
     def spec(self) -> Spec:
         """What its service runs; only for an instance of one."""
         (spec,) = self.specs.values()

@@ -24,7 +24,7 @@ from runtime.plan.guest import guest_plan
 from runtime.plan.pod import pod_plan
 from runtime.plan.steps import Plan
 from runtime.spec import Resources
-from testbed.platforms import memory, snapshots
+from testbed.platforms import memory, phases, snapshots
 from testbed.platforms.accelerator import AUTO, CANDIDATES, Verdict, verdict
 from testbed.platforms.account import Account, emulator_account, require_reach
 from testbed.platforms.clock import clock_options
@@ -54,9 +54,6 @@ from testbed.platforms.variants import VARIANTS, Variant
 from testbed.scenario import Scenario
 from vm_images.guest import COMMAND_LINE, Guest, ensure_guest
 
-# The host's own work: the machine is described, and QEMU has run so far that it connected to its console.
-_BEFORE_CREATED = ("defined", "spawned")
-
 
 @dataclass(frozen=True)
 class _Prepared:
@@ -75,23 +72,6 @@ class _Prepared:
     def connection(self) -> Any:
         """libvirt's own connection (virConnect). Raises TestbedError when it is lost."""
         return self.libvirt.current()
-
-
-def _images(instance: Instance) -> tuple[tuple[str, ...], ...]:
-    """The layers of each image that the instance's services run, in their order: services of one image share a disk."""
-    return tuple(dict.fromkeys(spec.layers for spec in instance.specs.values()))
-
-
-def _started(seen: Mapping[str, int], before: Mapping[str, int]) -> Started:
-    """The phases that a console showed; those of single services are named ``service.phase``."""
-    phases = {**before, **{phase: at_ns for phase, at_ns in seen.items() if "." not in phase}}
-    services: dict[str, dict[str, int]] = {}
-    for name, at_ns in seen.items():
-        service, dot, phase = name.rpartition(".")
-        if dot:
-            services.setdefault(service, {})[phase] = at_ns
-            phases[phase] = max(phases.get(phase, at_ns), at_ns)
-    return Started(phases, services)
 
 
 class VmPlatform:
@@ -248,20 +228,10 @@ class VmPlatform:
                 create_tap(domain.tap, socket.if_nametoindex(self._bridge))
             console.stamp("defined")
             with adopting(), limited(cgroup, instance.name):
-                started = start_domain(prepared.connection, self._xml(domain), instance.name, paused=domain.incoming)
+                machine = start_domain(prepared.connection, self._xml(domain), instance.name, paused=domain.incoming)
             created_ns = time.monotonic_ns()
-            running = Running(
-                started,
-                console,
-                cgroup,
-                folder,
-                prepared.disks,
-                domain.disks,
-                domain.tap,
-                domain.memory_bytes,
-                requested_ns,
-                created_ns,
-            )
+            what = (domain.disks, domain.tap, domain.memory_bytes)
+            running = Running(machine, console, cgroup, folder, prepared.disks, *what, requested_ns, created_ns)
             undo.push(lambda *_: running.end())
             self._go_on(instance, running)
             self._running[instance.name] = running
@@ -283,7 +253,7 @@ class VmPlatform:
 
     def _disks(self, instance: Instance) -> tuple[Path, ...]:
         disks = self._ready().disks
-        return tuple(disks.give(layers, instance.name) for layers in _images(instance))
+        return tuple(disks.give(layers, instance.name) for layers in instance.images)
 
     def _resources(self, instance: Instance) -> Resources:
         """What the machine has: RAM, and processors."""
@@ -332,7 +302,7 @@ class VmPlatform:
         if not self.shared:
             disk, own = self._variant.disk, prepared.disks.own
             return guest_plan(instance.spec, modules, file_system=disk.file_system, writable_disk=own)
-        disks = {layers: f"/dev/{disk_name(index)}" for index, layers in enumerate(_images(instance))}
+        disks = {layers: f"/dev/{disk_name(index)}" for index, layers in enumerate(instance.images)}
         names = {service: disks[spec.layers] for service, spec in instance.specs.items()}
         return pod_plan(instance.specs, names, next(iter(instance.specs.values())).link, modules)
 
@@ -349,12 +319,7 @@ class VmPlatform:
                 f"virtual machine {instance.name}: {reason}",
                 f"the whole console is in {instance.log}; its last lines:\n{console.tail()}",
             )
-        seen = dict(console.phases())
-        before = {phase: seen.pop(phase) for phase in _BEFORE_CREATED}
-        # Libvirt's call returns a moment after QEMU runs, and a fast guest may be ahead of it.
-        created_ns = min(running.created_ns, *seen.values())
-        before = {phase: min(at_ns, created_ns) for phase, at_ns in before.items()}
-        return _started(seen, {"request": running.requested_ns, **before, "created": created_ns})
+        return phases.started(console.phases(), running.requested_ns, running.created_ns)
 
     def alive(self, instance: Instance) -> bool:
         """Whether QEMU still holds the console: it ends with the workload, or with the first service that ends."""
