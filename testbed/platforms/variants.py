@@ -65,7 +65,8 @@ class Variant:
     a copy of the application gets: one a service, or one for all of them. ``boot``: ``direct`` loads our kernel and
     initial RAM disk, ``cloud`` a stock distribution from its disk. ``inside``: what runs a service in the guest, a
     plain ``process`` or ``containers`` of our own runtime. ``start``: ``cold``, or ``restored`` from the saved state of
-    a guest that has booted before. ``uri`` is libvirt's connection. ``kernel`` is the distribution's or our minimal one.
+    a guest that has booted before. ``uri`` is libvirt's connection. ``kernel`` is the distribution's or our minimal
+    one.
     """
 
     name: str
@@ -93,7 +94,8 @@ def by_name(variants: Iterable[Variant]) -> Mapping[str, Variant]:
 
 VARIANTS = by_name(
     (
-        # SeaBIOS enters the kernel by PVH. Measured with q35, qboot is there 20 ms earlier, of 1.5 s, and no guest sooner.
+        # SeaBIOS enters the kernel by PVH. Measured with q35, qboot is there 20 ms earlier, of 1.5 s, and no guest runs
+        # sooner.
         Variant("vm"),
         Variant("vm-restored", start="restored"),
         # QEMU's smallest machine, made after Firecracker's: no PCI, so none to probe, and virtio devices at fixed
