@@ -77,7 +77,7 @@ class CloudPlatform(VmPlatform):
         with ExitStack() as undo:
             disk = ensure_cloud(store_root() / "guest", _tell)
             # In the store, not in the run's scratch directory, which is memory on most hosts.
-            clones = undo.enter_context(atomic.scratch(disk.folder.parent / f"{self._run_id}-{self.name}"))
+            clones = undo.enter_context(atomic.scratch(disk.folder.parent / f"{self._run_id}-{self.name}-systems"))
             clones.mkdir()
             stock = _Stock(disk, clones, STATIC_BINARY.read_bytes())
             clone(disk.path, "raw", stock.fresh)

@@ -45,6 +45,7 @@ remember_owner = 0
 _event_loop_lock = threading.Lock()
 _event_loop: threading.Thread | None = None
 _root: Path | None = None
+_driver: Any = None
 # The connection while somebody uses it, and what closes it after the last of them.
 _sharing = threading.Lock()
 _users = 0
@@ -222,9 +223,9 @@ def embedded(folder: Path, cache: Path) -> Iterator[Any]:
     """A connection (virConnect) to the driver, with its state in the new directory ``folder``, removed at the end.
 
     What it learns of emulators is kept in ``cache``, which stays. Domains start in the network namespace of the
-    thread that starts them. The driver knows one directory for as long as the process lives: a second
-    connection, after the first, has its state where the first had it; one that is asked for while another is
-    open is the same connection, and the last to leave closes it. Raises PrerequisiteError.
+    thread that starts them. There is one connection, which stays open for as long as the process lives: libvirt
+    registers its drivers anew each time that one is opened, and has room for twenty; and its driver knows one
+    directory, which whoever comes later uses, too. It is emptied when nobody is left. Raises PrerequisiteError.
     """
     global _users, _connection
     with _sharing:
@@ -242,8 +243,8 @@ def embedded(folder: Path, cache: Path) -> Iterator[Any]:
 
 @contextmanager
 def _opened(folder: Path, cache: Path) -> Iterator[Any]:
-    """The process's one connection."""
-    global _root
+    """The process's one connection, with its directories."""
+    global _root, _driver
     account = emulator_account()  # the driver looks it up, too, and gives up without it
     root = _root = _root or folder
     if set(str(root)) & set(",="):
@@ -251,13 +252,11 @@ def _opened(folder: Path, cache: Path) -> Iterator[Any]:
         raise UsageError(f"libvirt's own files cannot be at {root}: {said}")
     topmost = _lay_out(root, cache, account)
     try:
-        hint = "install libvirt-daemon-driver-qemu; run ./invoke, which makes the account that it asks for"
-        connection = _open(embedded_uri(root), f"libvirt's embedded QEMU driver at {root}", hint)
-        note_storage_module()
-        try:
-            yield connection
-        finally:
-            connection.close()
+        if _driver is None:
+            hint = "install libvirt-daemon-driver-qemu; run ./invoke, which makes the account that it asks for"
+            _driver = _open(embedded_uri(root), f"libvirt's embedded QEMU driver at {root}", hint)
+            note_storage_module()
+        yield _driver
     finally:
         shutil.rmtree(topmost, ignore_errors=True)
 

@@ -16,7 +16,6 @@ import pytest
 
 from runtime import container
 from runtime.errors import PrerequisiteError
-from runtime.home import store_root
 from runtime.images.model import Image, ImageConfig, Layer
 from runtime.spec import Process, Resources, Spec, User
 from testbed import platforms
@@ -24,12 +23,10 @@ from testbed.lab import BRIDGE, Lab
 from testbed.platforms.cloud import CloudPlatform
 from testbed.platforms.cloud_domain import LEAST_MEMORY_BYTES, boot_from_disk, cloud_memory_bytes
 from testbed.platforms.domain import domain_xml
-from testbed.platforms.emulator import ensure_emulator, find_qemu
 from testbed.platforms.protocol import Instance
 from testbed.platforms.variants import VARIANTS
 from tests.testbed.platforms.test_vm_domain import domain
 from vm_images.cloud import ensure_cloud
-from vm_images.kernel import ensure_kernel
 
 # Such a boot takes 40 s under emulation on an idle host; this is for a busy one.
 TIMEOUT_S = 400.0
@@ -97,35 +94,27 @@ def test_it_is_given_more_time_and_is_not_asked_for_by_default(tmp_path: Path) -
     assert made.patience > platforms.create("vm", "run", tmp_path, Lab()).patience == 1
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A store of the test's own, on the file system of its layer, that shares what is dear in the real one."""
-    guest = store_root() / "guest"
+@pytest.fixture(scope="module")
+def home(home: Path) -> Path:
+    """With the stock disk of the real store, where it is built unless it is there."""
+    real = next((home / "guest").glob("kernel-*")).resolve().parent
     try:
-        kept = [
-            ensure_kernel(guest).folder,
-            ensure_emulator(guest, find_qemu()).parent,
-            ensure_cloud(guest, print).folder,
-        ]
+        disk = ensure_cloud(real, print)
     except PrerequisiteError as error:
         pytest.skip(f"no guest to boot: {error}")
-    (tmp_path / "home" / "guest").mkdir(parents=True)
-    for folder in [*kept, *guest.glob("accelerator-*")]:
-        (tmp_path / "home" / "guest" / folder.name).symlink_to(folder)
-    monkeypatch.setenv("TESTBED_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
+    (home / "guest" / disk.folder.name).symlink_to(disk.folder)
+    return home
 
 
 @pytest.fixture
-def layer(busybox_layer: Path) -> Path:
+def layer(layer: Path) -> Path:
     """A layer with a page, and one that ends the workload when it is asked for."""
-    served = busybox_layer / "srv"
-    (served / "cgi-bin").mkdir(parents=True)
-    (served / "index.html").write_text("from the layer")
+    served = layer / "srv"
+    (served / "cgi-bin").mkdir()
     (served / "cgi-bin" / "end").write_text("#!/bin/sh\necho; echo > /srv/end\n")
     (served / "cgi-bin" / "end").chmod(0o755)
     served.chmod(0o777)
-    return busybox_layer
+    return layer
 
 
 @pytest.fixture
