@@ -66,7 +66,7 @@ def reporting(body: Callable[..., int]) -> Callable[..., None]:
 def bench(
     context: Context,
     scenario: str,
-    platforms: str = "container,vm",
+    platforms: str = "container,vm,vm-containers",
     measures: str = "start,density,utilisation",
     accel: str = "auto",
     trials: int = 0,

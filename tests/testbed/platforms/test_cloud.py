@@ -31,7 +31,7 @@ from vm_images.cloud import ensure_cloud
 # Such a boot takes 40 s under emulation on an idle host; this is for a busy one.
 TIMEOUT_S = 400.0
 PHASES = [
-    *("request", "created", "firmware", "boot_loader", "kernel_entry", "initial_ramdisk", "init"),
+    *("request", "defined", "spawned", "created", "firmware", "boot_loader", "kernel_entry", "initial_ramdisk", "init"),
     *("cloud_local", "cloud_network", "cloud_config", "cloud_final", "first_process"),
 ]
 # The page is served before the rest is printed, so that whoever has fetched it has seen all there is to see. The last
