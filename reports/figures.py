@@ -75,7 +75,7 @@ def _waterfall(run: Run, platform: Platform, stages: list[tuple[str, list[float]
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("seconds since the application was requested")
-        axes.set_title(f"Start: {platform.label}", color=look.colour)
+        axes.set_title(f"Start: {wrapped(platform.label)}", color=look.colour)
     count = max(len(seconds) for _, seconds in stages)
     told = ", ".join(f"{_stage_title(name)} {phase(name).show(median)}" for name, median in medians.items())
     return Picture(

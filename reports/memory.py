@@ -17,7 +17,8 @@ _OTHER = "merged, or unexplained"
 _GROUPS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "application": ("#0072b2", ("application", "files")),
     "guest: page cache": ("#56b4e9", ("guest_cache",)),
-    "guest: kernel": ("#009e73", ("guest_kernel", "guest_ram")),
+    "guest: kernel": ("#009e73", ("guest_kernel",)),
+    "guest: RAM, not told apart": ("#8a7fb0", ("guest_ram",)),
     "guest: free, but kept": (MUTED, ("guest_free",)),
     "QEMU": ("#d55e00", EMULATOR_PARTS),
     "host: page cache, kernel": ("#cc79a7", ("host_cache", "host_kernel")),

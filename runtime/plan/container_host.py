@@ -15,7 +15,7 @@ from errno import EINVAL
 
 from runtime import network
 from runtime.plan.constants import MS_BIND, MS_MOVE, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
-from runtime.plan.guest import DISK, FIRST_USERSPACE, device_steps
+from runtime.plan.guest import DISK, FIRST_USERSPACE, device_steps, memory_steps
 from runtime.plan.process import search_path
 from runtime.plan.root import HOLD_ROOT, filesystem_steps, sysfs_step
 from runtime.plan.steps import (
@@ -118,6 +118,7 @@ def container_host_plan(host: ContainerHost, modules: Sequence[str]) -> Plan:
             Message(FIRST_USERSPACE),
             *device_steps(modules),
             *_network_steps(host.mac),
+            *memory_steps(),
             *_root_steps(host.layers),
             *filesystem_steps(),
             sysfs_step(),

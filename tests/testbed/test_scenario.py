@@ -65,7 +65,7 @@ def test_clickme_is_read_in_dependency_order() -> None:
 def test_quick_overrides_key_by_key() -> None:
     scenario = load(str(CLICKME), CLICKME.parent)
     full, quick = scenario.chosen(False), scenario.chosen(True)
-    assert quick.trials >= 3
+    assert 2 <= quick.trials < full.trials
     assert len(quick.load.rates_per_s) < len(full.load.rates_per_s)
     assert quick.load.duration_s < full.load.duration_s
     assert (quick.ready, quick.slo, quick.load.path) == (full.ready, full.slo, full.load.path)
