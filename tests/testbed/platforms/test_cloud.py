@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -25,6 +23,7 @@ from testbed.platforms.cloud_domain import LEAST_MEMORY_BYTES, boot_from_disk, c
 from testbed.platforms.domain import domain_xml
 from testbed.platforms.protocol import Instance
 from testbed.platforms.variants import VARIANTS
+from tests.testbed.platforms.answers import fetch
 from tests.testbed.platforms.test_vm_domain import domain
 from vm_images.cloud import ensure_cloud
 
@@ -140,19 +139,6 @@ def spec(layer: Path, script: str) -> Spec:
     return Spec(process, (str(layer),), "boxed", resources, hosts=(("redis", "10.0.0.3"),))
 
 
-def fetch(url: str) -> str:
-    deadline_s = time.monotonic() + 30
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                text: str = answer.read().decode()
-                return text
-        except OSError:
-            if time.monotonic() > deadline_s:
-                raise
-            time.sleep(0.1)
-
-
 def printed(log: Path) -> list[str]:
     """What the workload wrote: the console's lines from the exec to the exit, less the system's own."""
     text = re.sub(r"^\[\d+\.\d+\] ", "", log.read_text(), flags=re.MULTILINE)
@@ -179,11 +165,11 @@ def test_a_stock_system_boots_serves_and_ends(
         platform.start(one)
         phases = platform.started(one, TIMEOUT_S).phases
         assert sorted(phases, key=lambda name: phases[name]) == PHASES
-        assert fetch(f"http://{link.address.ip}:8080/index.html") == "from the layer"
+        assert fetch(f"http://{link.address.ip}:8080/index.html", 30) == "from the layer"
         assert platform.alive(one)
         assert len(platform.cgroup(one).pids()) == 1
         with suppress(OSError):  # the answer may not get out any more
-            fetch(f"http://{link.address.ip}:8080/cgi-bin/end")
+            fetch(f"http://{link.address.ip}:8080/cgi-bin/end", 30)
         assert platform.exit_status(one, TIMEOUT_S) == 7
         assert not platform.alive(one)
         platform.stop(one)

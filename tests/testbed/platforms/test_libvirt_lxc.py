@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import socket
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from runtime.spec import Process, Resources, Spec, User
 from testbed.lab import BRIDGE, Lab
 from testbed.platforms.libvirt_lxc import LibvirtLxcPlatform, find_driver
 from testbed.platforms.protocol import Instance
+from tests.testbed.platforms.answers import greeting
 
 pytestmark = pytest.mark.root
 TIMEOUT_S = 20.0
@@ -115,7 +115,7 @@ def test_it_serves_within_its_limits_and_leaves_nothing(
         platform.started(one, TIMEOUT_S)
         with pytest.raises(UsageError, match="in use"):
             platform.start(one)
-        assert _answer(str(link.address.ip)) == b"from the layer"
+        assert greeting(str(link.address.ip), 80, TIMEOUT_S) == b"from the layer"
         cgroup = platform.cgroup(one)
         names = [Path(f"/proc/{pid}/comm").read_text().strip() for pid in cgroup.pids()]
         assert "libvirt_lxc" in names and len(names) >= 2, "its controller is part of what it costs"
@@ -127,17 +127,6 @@ def test_it_serves_within_its_limits_and_leaves_nothing(
         assert not any(directory.exists() for directory in cgroup.directories())
         assert sorted(name for _, name in socket.if_nameindex()) == before
     assert not (busybox_layer / ".testbed").exists()
-
-
-def _answer(address: str) -> bytes:
-    deadline_s = time.monotonic() + TIMEOUT_S
-    while time.monotonic() < deadline_s:
-        try:
-            with socket.create_connection((address, 80), timeout=5) as connection:
-                return connection.recv(100)
-        except ConnectionRefusedError:
-            time.sleep(0.01)
-    raise AssertionError("nobody listens")
 
 
 def test_a_start_that_fails_says_where(

@@ -7,8 +7,6 @@ import re
 import shutil
 import socket
 import tempfile
-import time
-import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -28,6 +26,7 @@ from runtime.spec import Process, Resources, Spec, User
 from testbed.lab import Lab
 from testbed.platforms.protocol import Instance
 from testbed.platforms.vm import VmPlatform
+from tests.testbed.platforms.answers import fetch
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]
 
@@ -96,7 +95,7 @@ def test_it_serves_and_leaves_nothing(
             "first_userspace",
             "first_process",
         ]
-        assert _get(f"http://{link.address.ip}/index.html") == "from the layer"
+        assert fetch(f"http://{link.address.ip}/index.html", 10) == "from the layer"
         assert platform.alive(one)
         cgroup = platform.cgroup(one)
         assert len(cgroup.pids()) == 1
@@ -131,19 +130,6 @@ def assert_without_rights(qemu: int, cgroup: Cgroup) -> None:
 
 def _interfaces() -> list[str]:
     return sorted(name for _, name in socket.if_nameindex())
-
-
-def _get(url: str) -> str:
-    deadline_s = time.monotonic() + 10
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=1) as answer:
-                text: str = answer.read().decode()
-                return text
-        except OSError:
-            if time.monotonic() > deadline_s:
-                raise
-            time.sleep(0.01)
 
 
 # What is still in the guest's serial port when PID 1 ends is lost, hence the sleep.

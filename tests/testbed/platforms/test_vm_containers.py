@@ -5,11 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping
-from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
@@ -23,6 +20,7 @@ from testbed.lab import BRIDGE, Lab
 from testbed.platforms.nested import HOST_MEMORY_BYTES, ContainersInVmPlatform, machine_resources
 from testbed.platforms.protocol import Instance
 from testbed.platforms.variants import VARIANTS
+from tests.testbed.platforms.answers import fetch, knock
 
 TIMEOUT_S = 120.0
 MIB = 1 << 20
@@ -128,17 +126,6 @@ def wait_for(log: Path, line: str) -> None:
         time.sleep(0.05)
 
 
-def knock(address: IPv4Address, port: int) -> None:
-    deadline_s = time.monotonic() + TIMEOUT_S
-    while True:
-        try:
-            socket.create_connection((str(address), port), 1).close()
-            return
-        except OSError:
-            assert time.monotonic() < deadline_s
-            time.sleep(0.05)
-
-
 @pytest.mark.root
 @pytest.mark.vm
 def test_services_are_containers_in_one_guest(
@@ -158,11 +145,10 @@ def test_services_are_containers_in_one_guest(
         link = one.specs["store"].link
         assert link is not None
         wait_for(one.log, "web: ready")
-        with urllib.request.urlopen(f"http://{link.address.ip}/index.html", timeout=10) as answer:
-            assert answer.read() == b"from the layer"
+        assert fetch(f"http://{link.address.ip}/index.html", 0) == "from the layer"
         assert platform.alive(one)
         assert len(platform.cgroup(one).pids()) == 1, "QEMU, and nothing else"
-        knock(link.address.ip, 81)
+        knock(str(link.address.ip), 81, TIMEOUT_S)
         assert platform.exit_status(one, TIMEOUT_S) == 5, "the guest ends with the first container, as that did"
         assert not platform.alive(one)
         platform.stop(one)

@@ -21,6 +21,7 @@ from testbed.platforms.daemon import Daemon
 from testbed.platforms.protocol import Instance
 from testbed.platforms.variants import VARIANTS
 from testbed.platforms.vm import VmPlatform
+from tests.testbed.platforms.answers import greeting
 from vm_images.kernel import ensure_kernel
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]
@@ -54,17 +55,6 @@ def instance(layer: Path, script: str, tmp_path: Path, lab: Lab | None = None, n
     return Instance(name, 0, {"web": spec}, tmp_path / f"{name}.log")
 
 
-def _answer(address: str) -> bytes:
-    deadline_s = time.monotonic() + TIMEOUT_S
-    while time.monotonic() < deadline_s:
-        try:
-            with socket.create_connection((address, 80), timeout=5) as connection:
-                return connection.recv(100)
-        except OSError:
-            time.sleep(0.05)
-    raise AssertionError("nobody listens")
-
-
 def test_it_serves_in_the_lab_and_leaves_nothing(
     platform: VmPlatform, libvirt_daemon: Daemon, busybox_layer: Path, tmp_path: Path
 ) -> None:
@@ -73,7 +63,7 @@ def test_it_serves_in_the_lab_and_leaves_nothing(
         before = sorted(name for _, name in socket.if_nameindex())
         platform.start(one)
         platform.started(one, TIMEOUT_S)
-        assert _answer(str(one.spec.link.address.ip)) == b"from the layer"  # type: ignore[union-attr]
+        assert greeting(str(one.spec.link.address.ip), 80, TIMEOUT_S) == b"from the layer"  # type: ignore[union-attr]
         (pid,) = platform.cgroup(one).pids()
         assert Path(f"/proc/{pid}/comm").read_text().startswith("qemu")
         assert Path(f"/proc/{pid}/ns/net").samefile("/proc/thread-self/ns/net")

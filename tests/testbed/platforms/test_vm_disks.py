@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,6 +19,7 @@ from testbed.platforms import snapshots
 from testbed.platforms.protocol import Instance
 from testbed.platforms.variants import Disk, Variant
 from testbed.platforms.vm import VmPlatform
+from tests.testbed.platforms.answers import fetch
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]
 
@@ -85,17 +83,7 @@ def instance(layer: Path, link: Link, tmp_path: Path, name: str) -> Instance:
 
 def note(link: Link, text: str = "") -> list[str]:
     """Have the guest note ``text``, if any; what disk and memory hold then, and the line of its root's mount."""
-    url = f"http://{link.address.ip}/cgi-bin/note?{text}"
-    deadline_s = time.monotonic() + TIMEOUT_S
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                found: str = answer.read().decode()
-                return found.splitlines()
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            if time.monotonic() > deadline_s:
-                raise
-            time.sleep(0.05)
+    return fetch(f"http://{link.address.ip}/cgi-bin/note?{text}", TIMEOUT_S).splitlines()
 
 
 @contextmanager

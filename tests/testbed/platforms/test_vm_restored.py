@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -27,6 +26,7 @@ from testbed.platforms import restored
 from testbed.platforms.protocol import Instance
 from testbed.platforms.restored import RestoredPlatform, Warmed
 from testbed.platforms.variants import VARIANTS
+from tests.testbed.platforms.answers import fetch
 from tests.testbed.platforms.test_vm import traces
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]
@@ -88,16 +88,8 @@ def reseeded_sleep_plan(link: Link | None) -> Plan:
 
 
 def tell(address: str) -> dict[str, str]:
-    deadline_s = time.monotonic() + 20
-    while True:
-        try:
-            with urllib.request.urlopen(f"http://{address}/cgi-bin/tell", timeout=5) as answer:
-                told: dict[str, str] = json.load(answer)
-                return {what: text.strip() for what, text in told.items()}
-        except OSError:
-            if time.monotonic() > deadline_s:
-                raise
-            time.sleep(0.01)
+    told: dict[str, str] = json.loads(fetch(f"http://{address}/cgi-bin/tell", 20))
+    return {what: text.strip() for what, text in told.items()}
 
 
 @pytest.fixture(scope="module")
