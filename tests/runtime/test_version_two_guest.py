@@ -18,7 +18,7 @@ from runtime.images.store import Store
 from runtime.plan.container_host import LAYERS, ContainerHost
 from testbed.platforms.emulator import find_qemu
 from tests.runtime.version_two_checks import CHECKS
-from vm_images.container_host import INTERPRETER, PACKAGES, ensure_host_image, host_initrd
+from vm_images.container_host import INTERPRETER, ensure_host_image, host_initrd
 from vm_images.disk import ensure_layer_disk, layer_name
 from vm_images.guest import COMMAND_LINE, ensure_guest
 
@@ -26,7 +26,8 @@ pytestmark = [pytest.mark.root, pytest.mark.vm]
 
 # On an idle host the checks take 25 s; this is for a busy one.
 TIMEOUT_S = 240.0
-_CHECKS = Path(__file__).with_name("version_two_checks.py")
+_PROGRAM = "tests.runtime.version_two_checks"
+_CHECKS = f"{LAYERS}/checks"
 
 
 def busybox(layers: Path) -> Image:
@@ -36,8 +37,10 @@ def busybox(layers: Path) -> Image:
     for command in ("sh", "true", "cat", "sleep", "dd", "mknod", "head", "wc", "setsid"):
         (layers / "busybox" / "bin" / command).symlink_to("busybox")
     (layers / "busybox" / "tmp").mkdir()
-    (layers / "checks").mkdir()
-    shutil.copy2(_CHECKS, layers / "checks")
+    checks = layers / "checks" / "tests" / "runtime"
+    checks.mkdir(parents=True)
+    for source in Path(__file__).parent.glob("version_two_*.py"):
+        shutil.copy2(source, checks)
     found = tuple(Layer(f"sha256:{name}", layers / name) for name in ("busybox", "checks"))
     return Image("test/checks", "sha256:checks", ImageConfig(), found)
 
@@ -56,8 +59,8 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     work.mkdir()
     try:
         disk = ensure_layer_disk(work / "disks", [host, busybox(work / "layers")])
-        args = (INTERPRETER, f"{LAYERS}/checks/{_CHECKS.name}")
-        machine = ContainerHost(tuple(map(layer_name, host.layers)), args, PACKAGES, "host", None, "")
+        args = (INTERPRETER, "-m", _PROGRAM)
+        machine = ContainerHost(tuple(map(layer_name, host.layers)), args, _CHECKS, "host", None, "")
         (work / "initrd").write_bytes(host_initrd(guest, machine))
         return boot(qemu, guest.kernel.image, work / "initrd", disk)
     finally:
