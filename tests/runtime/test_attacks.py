@@ -17,9 +17,7 @@ from runtime.launcher import STATIC_BINARY, Launch
 from runtime.plan import steps as s
 from runtime.seccomp.default import default_profile
 from tests.runtime.oci import Runtime
-from tests.runtime.test_lifecycle import oci
 
-__all__ = ["oci"]
 pytestmark = pytest.mark.root
 
 

@@ -12,9 +12,7 @@ import pytest
 from runtime.cgroups import Cgroup
 from runtime.cgroups.placing import all_hierarchies
 from tests.runtime.oci import Runtime
-from tests.runtime.test_lifecycle import oci
 
-__all__ = ["oci"]
 pytestmark = pytest.mark.root
 
 

@@ -17,9 +17,7 @@ from runtime.cgroups.placing import all_hierarchies
 from runtime.launcher import STATIC_BINARY
 from runtime.prepared import MAGIC, file_name
 from tests.runtime.oci import Runtime
-from tests.runtime.test_lifecycle import oci
 
-__all__ = ["oci"]
 pytestmark = pytest.mark.root
 
 BY_ITSELF = "run by the launcher"

@@ -10,9 +10,7 @@ import pytest
 
 from runtime.cgroups import hierarchies
 from tests.runtime.oci import Runtime
-from tests.runtime.test_lifecycle import oci
 
-__all__ = ["oci"]
 pytestmark = pytest.mark.root
 
 MOUNT = "umount -l /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && echo ready && exec sleep 1000"
