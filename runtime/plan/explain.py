@@ -56,93 +56,116 @@ def _rlimit_name(number: int) -> str:
     return names[0] if names else str(number)
 
 
+# Steps whose words are their fields' values.
+_WORDS: Mapping[type[s.Step], str] = {
+    s.Mkdir: "mkdir {path} {mode:04o}",
+    s.PivotRoot: "pivot_root {new_root} {put_old}",
+    s.Symlink: "symlink {path} -> {target}",
+    s.NoNewPrivileges: "prctl PR_SET_NO_NEW_PRIVS",
+    s.KeepCapabilities: "prctl PR_SET_KEEPCAPS {keep:d}",
+    s.Undumpable: "prctl PR_SET_DUMPABLE 0",
+    s.Umask: "umask {mask:04o}",
+    s.Personality: "personality {persona:#x}",
+    s.SetScheduler: "sched_setattr policy={policy} nice={nice} priority={priority} flags={flags:#x}",
+    s.Open: "open {path} as descriptor {fd}",
+    s.CloseOnExec: "close_range from {first}: close on exec",
+    s.OwnStreams: "fchown the standard streams that are pipes to {uid}",
+    s.NetlinkSocket: "open a route netlink socket as descriptor {fd}",
+    s.Netlink: "netlink on descriptor {fd}: {what}",
+    s.WaitPath: "wait for {path}, at most {timeout_ms} ms",
+    s.Answer: "read descriptor {fd}, each time write {path} there",
+    s.Terminal: "open dev/pts/ptmx, ioctl TIOCGPTPEER for user {uid}, send the master to the starter",
+    s.Sync: "tell the starter: {what}; wait for its word",
+    s.AwaitStart: f"accept on descriptor {s.LISTEN_FD}: wait until it is started",
+    s.Serve: "perform the plans that come through descriptor {fd}",
+    s.HandOver: "send descriptor {fd} to the new process",
+    s.Admission: "connect to {path} and wait for the word to go on",
+}
+# Steps that are one system call with one argument, or none.
+_CALLS: Mapping[type[s.Step], str] = {
+    s.Unmount: "umount",
+    s.Chroot: "chroot",
+    s.Chdir: "chdir",
+    s.SetHostname: "sethostname",
+    s.Setsid: "setsid",
+    s.LoadModule: "finit_module",
+    s.SetDomainname: "setdomainname",
+    s.SessionKeyring: "keyctl KEYCTL_JOIN_SESSION_KEYRING",
+    s.MaskPath: "mask",
+    s.ReadonlyPath: "make read-only",
+}
+
+
 def describe(step: s.Step) -> str:
     """One step in words: the system call, what it acts on, and its arguments."""
+    if template := _WORDS.get(type(step)):
+        return template.format_map(vars(step))
+    if call := _CALLS.get(type(step)):
+        return " ".join([call, *(text.decode() for text in step.strings())]).rstrip()
+    return _of_files(step) or _of_privileges(step) or _of_processes(step)
+
+
+def _of_files(step: s.Step) -> str:
     match step:
         case s.Mount():
             return _mount(step)
-        case s.Mkdir():
-            return f"mkdir {step.path} {step.mode:04o}"
-        case s.PivotRoot():
-            return f"pivot_root {step.new_root} {step.put_old}"
-        case s.Symlink():
-            return f"symlink {step.path} -> {step.target}"
+        case s.Bind():
+            return _bind(step)
+        case s.HoldTree():
+            return f"open_tree {step.source}{' AT_RECURSIVE' if step.recursive else ''} as descriptor {step.fd}"
+        case s.NewTree():
+            return f"fsmount {step.fstype} {flag_names(step.attributes, MOUNT_ATTRIBUTES)} as descriptor {step.fd}"
+        case s.MountAttributes():
+            return f"mount_setattr {step.path} {_attributes(step.set, step.clear, step.propagation, step.recursive)}"
         case s.Mknod():
             kind = {stat.S_IFBLK: "b", stat.S_IFIFO: "p"}.get(stat.S_IFMT(step.mode), "c")
             return f"mknod {step.path} {kind} {step.major}:{step.minor} {stat.S_IMODE(step.mode):04o}"
         case s.Write():
             return f"write {', '.join(_text(record) for record in step.data)} to {step.path}"
-        case s.SetRlimit():
-            return f"setrlimit {_rlimit_name(step.resource)} soft={step.soft} hard={step.hard}"
-        case s.Unshare():
-            return f"unshare {flag_names(step.flags, CLONE_FLAGS)}"
+        case s.WriteDescriptor():
+            return f"write {_text(step.data)} to descriptor {step.fd}"
+        case s.Message():
+            return f"write {_text(step.text)} to the console"
+        case _:
+            return ""
+
+
+def _of_privileges(step: s.Step) -> str:
+    match step:
+        case s.SetUser():
+            return f"setgroups {list(step.groups)}, setresgid {step.gid}, setresuid {step.uid}"
+        case s.BoundingSet():
+            return f"prctl PR_CAPBSET_DROP all but {capability_names(step.mask)}"
+        case s.Ambient():
+            return f"prctl PR_CAP_AMBIENT {capability_names(step.mask)}"
+        case s.Capabilities():
+            return f"capset permitted={capability_names(step.permitted)} effective={capability_names(step.effective)}"
         case s.NewUserNamespace():
             maps = f"uids {step.uid_map.strip()!r}, gids {step.gid_map.strip()!r}"
             return f"clone3 CLONE_NEWUSER with {maps}, held as descriptor {step.fd}"
-        case s.BoundingSet():
-            return f"prctl PR_CAPBSET_DROP all but {capability_names(step.mask)}"
-        case s.Capabilities():
-            return f"capset permitted={capability_names(step.permitted)} effective={capability_names(step.effective)}"
-        case s.NoNewPrivileges():
-            return "prctl PR_SET_NO_NEW_PRIVS"
-        case s.SetUser():
-            return f"setgroups {list(step.groups)}, setresgid {step.gid}, setresuid {step.uid}"
-        case s.Umask():
-            return f"umask {step.mask:04o}"
-        case s.Open():
-            return f"open {step.path} as descriptor {step.fd}"
-        case s.CloseOnExec():
-            return f"close_range from {step.first}: close on exec"
-        case s.NetlinkSocket():
-            return f"open a route netlink socket as descriptor {step.fd}"
-        case s.Netlink():
-            return f"netlink on descriptor {step.fd}: {step.what}"
-        case s.WaitPath():
-            return f"wait for {step.path}, at most {step.timeout_ms} ms"
-        case s.Message():
-            return f"write {_text(step.text)} to the console"
-        case s.Answer():
-            return f"read descriptor {step.fd}, each time write {step.path} there"
-        case s.Bind():
-            return _bind(step)
-        case s.HoldTree():
-            return f"open_tree {step.source}{' AT_RECURSIVE' if step.recursive else ''} as descriptor {step.fd}"
-        case s.MountAttributes():
-            return f"mount_setattr {step.path} {_attributes(step.set, step.clear, step.propagation, step.recursive)}"
-        case s.WriteDescriptor():
-            return f"write {_text(step.data)} to descriptor {step.fd}"
+        case s.SeccompFilter():
+            return f"seccomp SECCOMP_SET_MODE_FILTER flags={step.flags:#x} {step.what}".rstrip()
+        case s.DeviceFilter():
+            return f"bpf BPF_PROG_ATTACH {step.what} ({len(step.program) // 8} instructions) to {step.directory}"
+        case s.SetRlimit():
+            return f"setrlimit {_rlimit_name(step.resource)} soft={step.soft} hard={step.hard}"
+        case _:
+            return ""
+
+
+def _of_processes(step: s.Step) -> str:
+    match step:
+        case s.Unshare():
+            return f"unshare {flag_names(step.flags, CLONE_FLAGS)}"
         case s.JoinNamespace():
             return f"setns {step.path} {flag_names(step.flag, CLONE_FLAGS)}"
-        case s.Ambient():
-            return f"prctl PR_CAP_AMBIENT {capability_names(step.mask)}"
-        case s.KeepCapabilities():
-            return f"prctl PR_SET_KEEPCAPS {int(step.keep)}"
-        case s.SetScheduler():
-            return f"sched_setattr policy={step.policy} nice={step.nice} priority={step.priority} flags={step.flags:#x}"
+        case s.TakeOver():
+            enter = f"setns {flag_names(step.namespace, CLONE_FLAGS)}" if step.namespace else "keep it"
+            return f"receive descriptor {step.fd} from the launcher, {enter}"
         case s.Affinity():
             return f"sched_setaffinity {','.join(map(str, step.processors))}"
         case s.IOPriority():
             return f"ioprio_set class={step.value >> 13} priority={step.value & 0x1FFF}"
-        case s.Personality():
-            return f"personality {step.persona:#x}"
-        case s.SeccompFilter():
-            return f"seccomp SECCOMP_SET_MODE_FILTER flags={step.flags:#x} {step.what}".rstrip()
-        case s.Terminal():
-            return f"open dev/pts/ptmx, ioctl TIOCGPTPEER for user {step.uid}, send the master to the starter"
-        case s.Sync():
-            return f"tell the starter: {step.what}; wait for its word"
-        case s.AwaitStart():
-            return f"accept on descriptor {s.LISTEN_FD}: wait until it is started"
-        case s.LookUp():
-            return f"faccessat {step.program} X_OK" + (f" along {step.search}" if step.search else "")
-        case s.DeviceFilter():
-            return f"bpf BPF_PROG_ATTACH {step.what} ({len(step.program) // 8} instructions) to {step.directory}"
-        case s.Undumpable():
-            return "prctl PR_SET_DUMPABLE 0"
-        case s.OwnStreams():
-            return f"fchown the standard streams that are pipes to {step.uid}"
-        case s.Serve():
-            return f"perform the plans that come through descriptor {step.fd}"
         case s.SetClock():
             return f"clock_settime CLOCK_REALTIME to {step.realtime_ns / 1e9:.9f} s since 1970"
         case s.AddEntropy():
@@ -150,38 +173,14 @@ def describe(step: s.Step) -> str:
         case s.Fork():
             own = f" in {flag_names(step.flags, CLONE_FLAGS)}" if step.flags else ""
             return f"clone3{own}: the next {step.count} steps are a process of its own"
-        case s.NewTree():
-            return f"fsmount {step.fstype} {flag_names(step.attributes, MOUNT_ATTRIBUTES)} as descriptor {step.fd}"
-        case s.HandOver():
-            return f"send descriptor {step.fd} to the new process"
-        case s.TakeOver():
-            enter = f"setns {flag_names(step.namespace, CLONE_FLAGS)}" if step.namespace else "keep it"
-            return f"receive descriptor {step.fd} from the launcher, {enter}"
-        case s.Admission():
-            return f"connect to {step.path} and wait for the word to go on"
         case s.AwaitEnd():
             return f"wait4 for the first of {', '.join(filter(None, step.names))} to end, exit_group with its status"
+        case s.LookUp():
+            return f"faccessat {step.program} X_OK" + (f" along {step.search}" if step.search else "")
         case s.Exec():
             return f"execve {' '.join(step.args)}"
         case _:
-            return _by_name(step)
-
-
-def _by_name(step: s.Step) -> str:
-    words = {
-        s.Unmount: "umount",
-        s.Chroot: "chroot",
-        s.Chdir: "chdir",
-        s.SetHostname: "sethostname",
-        s.Setsid: "setsid",
-        s.LoadModule: "finit_module",
-        s.SetDomainname: "setdomainname",
-        s.SessionKeyring: "keyctl KEYCTL_JOIN_SESSION_KEYRING",
-        s.MaskPath: "mask",
-        s.ReadonlyPath: "make read-only",
-    }
-    subject = step.strings()[0].decode() if step.strings() else ""
-    return f"{words[type(step)]} {subject}".rstrip()
+            raise KeyError(f"no words for {type(step).__name__}")
 
 
 def explain(plan: s.Plan) -> str:
