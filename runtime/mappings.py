@@ -8,7 +8,7 @@ from pathlib import Path
 
 from runtime.config.types import Config
 from runtime.errors import PrerequisiteError, UsageError
-from runtime.plan.bundle import map_lines
+from runtime.plan.mounts import map_lines
 
 
 def write_maps(pid: int, config: Config) -> None:

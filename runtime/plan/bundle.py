@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import posixpath
-import stat
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from errno import EEXIST, ENOENT, EPERM, EROFS
 
 from runtime import network
@@ -14,10 +10,11 @@ from runtime.cgroups import Hierarchies, join_steps
 from runtime.cgroups.resources import limit_steps
 from runtime.config import mount_options
 from runtime.config.process import Process
-from runtime.config.types import Config, Device, IDMapping, Linux, Mount
+from runtime.config.types import Config
 from runtime.errors import UsageError
 from runtime.plan import constants as k
 from runtime.plan import steps as s
+from runtime.plan.mounts import MountMaps, device_steps, held_first, inside, mount_steps
 from runtime.plan.process import credential_steps, search_path
 from runtime.plan.root import HOLD_ROOT
 from runtime.seccomp.filter import compile_filter
@@ -35,26 +32,7 @@ NAMESPACE_FLAGS = {
 NAMESPACE_FILES = {**{kind: kind for kind in NAMESPACE_FLAGS}, "network": "net", "mount": "mnt"}
 # Points at which the first process waits for the runtime.
 RECORDED, CREATED, STARTING = 0, 1, 2
-_DEVICES = tuple(
-    Device(f"/dev/{name}", "c", major, minor, 0o666)
-    for name, major, minor in (
-        ("null", 1, 3),
-        ("zero", 1, 5),
-        ("full", 1, 7),
-        ("random", 1, 8),
-        ("urandom", 1, 9),
-        ("tty", 5, 0),
-    )
-)
-_LINKS = (
-    ("pts/ptmx", "dev/ptmx"),
-    ("/proc/self/fd", "dev/fd"),
-    ("/proc/self/fd/0", "dev/stdin"),
-    ("/proc/self/fd/1", "dev/stdout"),
-    ("/proc/self/fd/2", "dev/stderr"),
-)
 _SOCKET = 110
-_FIRST_MAP, _FIRST_HELD = 112, 128
 
 
 @dataclass(frozen=True)
@@ -136,118 +114,6 @@ def _root_steps(config: Config, choices: Choices) -> list[s.Step]:
     ]
 
 
-def _inside(path: str) -> str:
-    return posixpath.normpath("/" + path).lstrip("/") or "."
-
-
-def map_lines(mappings: Sequence[IDMapping]) -> str:
-    """Mappings as the lines of /proc/PID/uid_map and gid_map, user_namespaces(7)."""
-    return "".join(f"{m.container_id} {m.host_id} {m.size}\n" for m in mappings)
-
-
-@dataclass
-class _MountMaps:
-    """The user namespaces from which mounts get their mapping of ids, one for each mapping there is."""
-
-    linux: Linux
-    steps: dict[tuple[str, str], s.NewUserNamespace] = field(default_factory=dict)
-
-    def path(self, mount: Mount) -> str:
-        """The namespace for a mount; without mappings of its own it has the container's. Raises UsageError."""
-        own = mount if mount.uid_mappings else self.linux
-        maps = (map_lines(own.uid_mappings), map_lines(own.gid_mappings))
-        fd = _FIRST_MAP + len(self.steps)
-        step = self.steps.setdefault(maps, s.NewUserNamespace(fd, *maps))
-        if step.fd >= _FIRST_HELD:
-            raise UsageError(f"config.json: mounts: more than {_FIRST_HELD - _FIRST_MAP} different mappings of ids")
-        return f"/proc/self/fd/{step.fd}"
-
-
-def _mount_steps(mount: Mount, found: Hierarchies, cgroup: str, bundle: str, maps: _MountMaps) -> list[s.Step]:
-    """One entry of ``mounts``."""
-    options = mount_options.parse(mount.options)
-    target = _inside(mount.destination)
-    if mount.type in ("cgroup", "cgroup2"):
-        return _cgroup_mount(target, options, found, cgroup)
-    if options.bind or mount.type == "bind":
-        mapped = bool(options.idmap or mount.uid_mappings)
-        source = mount.source if mount.source.startswith("/") else os.path.join(bundle, mount.source)
-        return [
-            s.Bind(
-                source,
-                target,
-                options.recursive,
-                options.set,
-                options.clear,
-                options.set_all,
-                options.clear_all,
-                options.propagation,
-                options.propagate_all,
-                maps.path(mount) if mapped else "",
-                options.idmap == "ridmap",
-            )
-        ]
-    steps: list[s.Step] = [
-        s.Mount(
-            mount.source or mount.type,
-            target,
-            mount.type,
-            options.flags,
-            options.data,
-            inside=True,
-            copy_up=options.copy_up,
-        )
-    ]
-    if options.propagation or options.set_all or options.clear_all:
-        steps.append(
-            s.MountAttributes(target, options.set_all, options.clear_all, options.propagation, True, inside=True)
-        )
-    return steps
-
-
-def _cgroup_mount(target: str, options: mount_options.MountOptions, found: Hierarchies, cgroup: str) -> list[s.Step]:
-    """The container's own cgroup in each hierarchy, as the root of what it sees, whatever its namespace."""
-    tight = k.MOUNT_ATTR_NOSUID | k.MOUNT_ATTR_NODEV | k.MOUNT_ATTR_NOEXEC
-    attributes = options.set | tight
-    if not cgroup:
-        return [s.Mount("tmpfs", target, "tmpfs", options.flags, "mode=755", inside=True)]
-    if not found.v1 and found.unified:
-        return [s.Bind(f"{found.unified}/{cgroup}", target, set=attributes)]
-    steps: list[s.Step] = [
-        s.Mount("tmpfs", target, "tmpfs", k.MS_NOSUID | k.MS_NODEV | k.MS_NOEXEC, "mode=755", inside=True)
-    ]
-    steps += [s.Bind(f"{mount}/{cgroup}", f"{target}/{mount.name}", set=attributes) for mount in found.used]
-    if options.set & k.MOUNT_ATTR_RDONLY:
-        steps.append(s.MountAttributes(target, k.MOUNT_ATTR_RDONLY, inside=True))
-    return steps
-
-
-def _device_steps(config: Config) -> list[s.Step]:
-    steps: list[s.Step] = []
-    bind = "user" in _kinds(config)  # a user namespace's root may not make nodes
-    own = {device.path for device in config.linux.devices}
-    for device in (*(d for d in _DEVICES if d.path not in own), *config.linux.devices):
-        target = _inside(device.path)
-        if bind:
-            steps.append(s.Bind(device.path, target))
-            continue
-        kind = stat.S_IFBLK if device.type == "b" else stat.S_IFIFO if device.type == "p" else stat.S_IFCHR
-        mode = kind | (0o666 if device.file_mode is None else device.file_mode & 0o7777)
-        parents = target.split("/")[:-1]
-        for depth in range(1, len(parents) + 1):
-            made = s.Mkdir("/".join(parents[:depth]), tolerate=(EEXIST, EROFS), inside=True)
-            if made not in steps:
-                steps.append(made)
-        steps.append(
-            s.Mknod(
-                target, device.major, device.minor, mode, device.uid or 0, device.gid or 0,
-                inside=True, tolerate=(EEXIST, EROFS),
-            )
-        )  # fmt: skip
-    steps += [s.Symlink(text, path, inside=True, tolerate=(EEXIST, EROFS)) for text, path in _LINKS]
-    return steps
-
-
 def _enter_steps(config: Config, choices: Choices) -> list[s.Step]:
     if choices.pivot:
         enter: list[s.Step] = [s.PivotRoot(".", "."), s.Unmount(".", k.MNT_DETACH), s.Chdir("/")]
@@ -258,20 +124,6 @@ def _enter_steps(config: Config, choices: Choices) -> list[s.Step]:
     return enter
 
 
-def _held(mounts: list[s.Step]) -> tuple[list[s.Step], list[s.Step]]:
-    """Split binds in two: their sources may lie where the root of a user namespace may not look, so they are copied
-    before it is entered."""
-    held: list[s.Step] = []
-    attached: list[s.Step] = []
-    for step in mounts:
-        if isinstance(step, s.Bind):
-            fd = _FIRST_HELD + len(held)
-            held.append(s.HoldTree(step.source, fd, step.recursive, step.userns, step.map_all))
-            step = replace(step, held=fd, userns="")
-        attached.append(step)
-    return held, attached
-
-
 def process_end(
     process: Process, *, preserve_fds: int, keep_groups: bool, seccomp: s.Step | None, wait: tuple[s.Step, ...]
 ) -> list[s.Step]:
@@ -279,7 +131,7 @@ def process_end(
 
     Without no_new_privs a filter needs CAP_SYS_ADMIN, so it comes before the privileges go; with it, last.
     """
-    parts = [part for part in _inside(process.cwd).split("/") if part != "."]
+    parts = [part for part in inside(process.cwd).split("/") if part != "."]
     directories = [
         s.Mkdir("/".join(parts[:depth]), tolerate=(EEXIST, EROFS, ENOENT, EPERM), inside=True)
         for depth in range(1, len(parts) + 1)
@@ -319,12 +171,12 @@ def bundle_plan(config: Config, found: Hierarchies, bundle: str, choices: Choice
         raise UsageError("config.json: process: missing, and there is nothing else to start")
     kinds = _kinds(config)
     flags = sum(flag for kind, flag in NAMESPACE_FLAGS.items() if kinds.get(kind) == "" and kind != "time")
-    maps = _MountMaps(config.linux)
-    mounts = [step for m in config.mounts for step in _mount_steps(m, found, choices.cgroup, bundle, maps)]
-    mounts += _device_steps(config)
+    maps = MountMaps(config.linux)
+    mounts = [step for m in config.mounts for step in mount_steps(m, found, choices.cgroup, bundle, maps)]
+    mounts += device_steps(config.linux.devices, bind="user" in kinds)  # there, root may not make nodes
     held: list[s.Step] = []
     if "user" in kinds and not choices.rootless:  # an ordinary user can copy no mount out here
-        held, mounts = _held(mounts)
+        held, mounts = held_first(mounts)
     size = process.console_size
     terminal = s.Terminal(process.user.uid, size.height if size else 0, size.width if size else 0)
     hooks = config.hooks
