@@ -8,36 +8,29 @@ controllers go to whoever runs there: ``runtime.supervisor``.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from errno import EINVAL
 
 from runtime import network
-from runtime.plan.constants import MS_BIND, MS_MOVE, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
-from runtime.plan.guest import DISK, FIRST_USERSPACE, device_steps, memory_steps
+from runtime.plan.constants import MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID
+from runtime.plan.guest import DISK, LOWER, MOVE_IN, NO_INPUT, ROOT, boot_steps, overlay_steps, root_steps
 from runtime.plan.process import search_path
-from runtime.plan.root import HOLD_ROOT, filesystem_steps, sysfs_step
 from runtime.plan.steps import (
     Chdir,
-    Chroot,
     CloseOnExec,
     Exec,
-    Message,
     Mkdir,
     Mount,
     Netlink,
     NetlinkSocket,
-    Open,
     Plan,
     SetHostname,
     Step,
     Umask,
-    WaitPath,
     Write,
 )
 from runtime.spec import DEFAULT_PATH
-from runtime.unionfs.overlay import mount_steps, volatile_steps
 
 # Where a container host has the layers, each under its name on the disk.
 LAYERS = "/layers"
@@ -48,7 +41,6 @@ BRIDGE_INDEX = 100
 # All that a v2 hierarchy can pass on; a kernel without one of them goes without.
 CONTROLLERS = ("cpu", "memory", "pids", "io", "cpuset")
 
-_LOWER, _VOLATILE, _ROOT = "/lower", "/volatile", "/merged"
 _SOCKET = 110
 _ENVIRONMENT = (f"PATH={DEFAULT_PATH}", "LC_ALL=C.UTF-8")
 
@@ -82,24 +74,6 @@ def _network_steps(mac: str | None) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def _root_steps(layers: tuple[str, ...]) -> tuple[Step, ...]:
-    """The host's own overlay, and in it the disk with all layers."""
-    volatile, writable = volatile_steps(_VOLATILE)
-    return (
-        WaitPath(DISK),
-        Mkdir(_LOWER),
-        Mount(DISK, _LOWER, "erofs", MS_RDONLY),
-        Mkdir(_VOLATILE),
-        *volatile,
-        Mkdir(_ROOT),
-        *mount_steps(tuple(f"{_LOWER}/{layer}" for layer in layers), writable, _ROOT),
-        Mkdir(f"{_ROOT}{LAYERS}"),
-        Mount(_LOWER, f"{_ROOT}{LAYERS}", "", MS_BIND),
-        Chdir(_ROOT),
-        HOLD_ROOT,
-    )
-
-
 def _cgroup_steps() -> tuple[Step, ...]:
     directory = "sys/fs/cgroup"
     return (
@@ -115,20 +89,16 @@ def container_host_plan(host: ContainerHost, modules: Sequence[str]) -> Plan:
     """The plan of the guest; ``modules`` are the files to load, in order, by their paths in the initial RAM disk."""
     return Plan(
         child=(
-            Message(FIRST_USERSPACE),
-            *device_steps(modules),
-            *_network_steps(host.mac),
-            *memory_steps(),
-            *_root_steps(host.layers),
-            *filesystem_steps(),
-            sysfs_step(),
+            *boot_steps(modules, _network_steps(host.mac)),
+            *overlay_steps(DISK, layers=host.layers),
+            Mkdir(f"{ROOT}{LAYERS}"),
+            Mount(LOWER, f"{ROOT}{LAYERS}", "", MS_BIND),
+            *root_steps(),
             *_cgroup_steps(),
-            Mount(".", "/", "", MS_MOVE),
-            Chroot("."),
-            Chdir("/"),
+            *MOVE_IN,
             SetHostname(host.hostname),
             Write(DESCRIPTION, (host.description,), create=True),
-            Open("/dev/null", 0, os.O_RDONLY),
+            NO_INPUT,
             CloseOnExec(),
             Chdir(host.cwd),
             Umask(0o022),

@@ -10,6 +10,9 @@ Memory is limited by the guest's RAM, processors by their number and by the quot
 Only the number of tasks has no limit from outside, so a cgroup v2 in the guest sets it, made by the same
 steps as on a v2 host. It is mounted outside the workload's root; a container's root holds no cgroup file
 system either.
+
+The other plans in a virtual machine take what they share with this one from here: how a machine comes up, a root on a
+disk of layers, how it is entered, and how a workload begins.
 """
 
 from __future__ import annotations
@@ -55,19 +58,16 @@ MEMORY = "/proc/meminfo"
 MEMORY_TOLD = "testbed: memory told"
 
 DISK = "/dev/vda"
-_LOWER, _VOLATILE, _ROOT, _CGROUP = "/lower", "/volatile", "/merged", "/cgroup"
+# Where a root on a disk of layers is made: the disk, what is written, and both together.
+LOWER, VOLATILE, ROOT = "/lower", "/volatile", "/merged"
+# Into the new root without pivot_root.
+MOVE_IN: tuple[Step, ...] = (Mount(".", "/", "", MS_MOVE), Chroot("."), Chdir("/"))
+NO_INPUT = Open("/dev/null", 0, os.O_RDONLY)
+_CGROUP = "/cgroup"
 _SOCKET = 110
 _CONSOLE = 0  # the kernel opens it for PID 1
 # The guest's only network card; index 1 is the loopback interface.
 INTERFACE_INDEX = 2
-
-
-def device_steps(modules: Sequence[str]) -> tuple[Step, ...]:
-    """The device nodes, and the modules that bring the devices."""
-    return (
-        Mount("devtmpfs", "/dev", "devtmpfs", MS_NOSUID | MS_NOEXEC),
-        *(LoadModule(path) for path in modules),
-    )
 
 
 def network_steps(link: Link | None) -> tuple[Step, ...]:
@@ -93,6 +93,55 @@ def memory_steps() -> tuple[Step, ...]:
     )
 
 
+def boot_steps(modules: Sequence[str], network: Sequence[Step], *, tells: bool = True) -> tuple[Step, ...]:
+    """From the kernel to a machine with devices, a network and, with ``tells``, somebody who tells of its memory."""
+    return (
+        Message(FIRST_USERSPACE),
+        Mount("devtmpfs", "/dev", "devtmpfs", MS_NOSUID | MS_NOEXEC),
+        *(LoadModule(path) for path in modules),
+        *network,
+        *(memory_steps() if tells else ()),
+    )
+
+
+def overlay_steps(
+    disk: str, file_system: str = "erofs", *, place: str = "", layers: Sequence[str] = ()
+) -> tuple[Step, ...]:
+    """A root at ROOT below ``place``: the disk, read-only, and above it what is written, in memory.
+
+    ``layers`` are directories of the disk, bottom first; without any the disk is the one layer.
+    """
+    lower, above, root = f"{place}{LOWER}", f"{place}{VOLATILE}", f"{place}{ROOT}"
+    volatile, writable = volatile_steps(above)
+    return (
+        WaitPath(disk),
+        Mkdir(lower),
+        Mount(disk, lower, file_system, MS_RDONLY),
+        Mkdir(above),
+        *volatile,
+        Mkdir(root),
+        *mount_steps(tuple(f"{lower}/{layer}" for layer in layers) or (lower,), writable, root),
+    )
+
+
+def root_steps(root: str = ROOT) -> tuple[Step, ...]:
+    """Go to the new root, hold it, and mount the kernel's own file systems in it."""
+    return (Chdir(root), HOLD_ROOT, *filesystem_steps(), sysfs_step())
+
+
+def workload_steps(spec: Spec, *streams: Step) -> tuple[Step, ...]:
+    """From inside the root to the workload's execve; ``streams`` open those that it does not have already."""
+    return (
+        *identity_steps(spec),
+        *protection_steps(spec.readonly_paths, spec.masked_paths),
+        *streams,
+        CloseOnExec(),
+        *process_steps(spec.process),
+        Message(EXECUTING),
+        exec_step(spec.process),
+    )
+
+
 def _task_limit_steps(pids: int | None) -> tuple[Step, ...]:
     if pids is None:
         return ()
@@ -104,23 +153,6 @@ def _task_limit_steps(pids: int | None) -> tuple[Step, ...]:
         *create_steps(found, "workload", Resources(pids=pids), confine_devices=False),
         *join_steps(found, "workload"),
         Unshare(CLONE_NEWCGROUP),
-    )
-
-
-def _root_steps(file_system: str, writable_disk: bool) -> tuple[Step, ...]:
-    if writable_disk:
-        return (WaitPath(DISK), Mkdir(_ROOT), Mount(DISK, _ROOT, file_system, 0), Chdir(_ROOT), HOLD_ROOT)
-    volatile, writable = volatile_steps(_VOLATILE)
-    return (
-        WaitPath(DISK),
-        Mkdir(_LOWER),
-        Mount(DISK, _LOWER, file_system, MS_RDONLY),
-        Mkdir(_VOLATILE),
-        *volatile,
-        Mkdir(_ROOT),
-        *mount_steps((_LOWER,), writable, _ROOT),
-        Chdir(_ROOT),
-        HOLD_ROOT,
     )
 
 
@@ -145,26 +177,15 @@ def guest_plan(
     ``writable_disk``. A ``served`` guest performs further plans that come through its console (``restored``). Raises
     UsageError for an empty command or an unknown capability or limit.
     """
+    own = (WaitPath(DISK), Mkdir(ROOT), Mount(DISK, ROOT, file_system, 0))
     return Plan(
         child=(
-            Message(FIRST_USERSPACE),
-            *device_steps(modules),
-            *network_steps(spec.link),
-            *(() if served else memory_steps()),  # two processes cannot read one console
+            *boot_steps(modules, network_steps(spec.link), tells=not served),  # two processes cannot read one console
             *_task_limit_steps(spec.resources.pids),
-            *_root_steps(file_system, writable_disk),
-            *filesystem_steps(),
-            sysfs_step(),
+            *(own if writable_disk else overlay_steps(DISK, file_system)),
+            *root_steps(),
             *(_served_steps(spec.resources.pids) if served else ()),
-            Mount(".", "/", "", MS_MOVE),
-            Chroot("."),
-            Chdir("/"),
-            *identity_steps(spec),
-            *protection_steps(spec.readonly_paths, spec.masked_paths),
-            Open("/dev/null", 0, os.O_RDONLY),
-            CloseOnExec(),
-            *process_steps(spec.process),
-            Message(EXECUTING),
-            exec_step(spec.process),
+            *MOVE_IN,
+            *workload_steps(spec, NO_INPUT),
         )
     )

@@ -17,17 +17,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from runtime.cgroups import Hierarchies, join_steps
-from runtime.plan.constants import MS_MOVE, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
+from runtime.plan.constants import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
 from runtime.plan.container import container_plan
-from runtime.plan.guest import FIRST_USERSPACE, device_steps, memory_steps, network_steps
+from runtime.plan.guest import MOVE_IN, NO_INPUT, boot_steps, network_steps
 from runtime.plan.steps import (
     AwaitEnd,
     Chdir,
-    Chroot,
     Message,
     Mkdir,
     Mount,
-    Open,
     Plan,
     SeccompFilter,
     Step,
@@ -59,11 +57,9 @@ def _root_steps(disks: Sequence[str]) -> tuple[Step, ...]:
         *steps,
         Mount("cgroup2", f"{_POD}{_CGROUP}", "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC),
         Write(f"{_POD}{_CGROUP}/cgroup.subtree_control", (" ".join(f"+{name}" for name in _CONTROLLERS),)),
-        Open("/dev/null", 0, os.O_RDONLY),
+        NO_INPUT,
         Chdir(_POD),
-        Mount(".", "/", "", MS_MOVE),
-        Chroot("."),
-        Chdir("/"),
+        *MOVE_IN,
     )
 
 
@@ -90,10 +86,7 @@ def pod_plan(specs: Mapping[str, Spec], disks: Mapping[str, str], link: Link | N
     """
     return Plan(
         child=(
-            Message(FIRST_USERSPACE),
-            *device_steps(modules),
-            *network_steps(link),
-            *memory_steps(),
+            *boot_steps(modules, network_steps(link)),
             *_root_steps(tuple(dict.fromkeys(disks[service] for service in specs))),
             *(step for service, spec in specs.items() for step in _service_steps(service, spec, disks[service])),
             AwaitEnd(("", *specs)),  # the first process tells of the memory

@@ -7,24 +7,10 @@ system. The limits of memory and tasks are its unit's; RAM and processors are th
 
 from __future__ import annotations
 
-from runtime.plan.constants import CLONE_NEWNS, MNT_DETACH, MS_PRIVATE, MS_RDONLY, MS_REC
-from runtime.plan.guest import EXECUTING
-from runtime.plan.process import exec_step, process_steps
-from runtime.plan.root import HOLD_ROOT, filesystem_steps, identity_steps, protection_steps, sysfs_step
-from runtime.plan.steps import (
-    Chdir,
-    CloseOnExec,
-    Message,
-    Mkdir,
-    Mount,
-    PivotRoot,
-    Plan,
-    Unmount,
-    Unshare,
-    WaitPath,
-)
+from runtime.plan.constants import CLONE_NEWNS, MNT_DETACH, MS_PRIVATE, MS_REC
+from runtime.plan.guest import ROOT, overlay_steps, root_steps, workload_steps
+from runtime.plan.steps import Chdir, Mount, PivotRoot, Plan, Unmount, Unshare
 from runtime.spec import Spec
-from runtime.unionfs.overlay import mount_steps, volatile_steps
 
 # The serial number of the disk with the layers, and the link that udev makes of it (60-persistent-storage.rules): a
 # system with several disks promises no order.
@@ -34,7 +20,6 @@ DISK = f"/dev/disk/by-id/virtio-{SERIAL}"
 EXITED = "testbed: exit status "
 # A directory that every system has. What is mounted on it is seen in the service's mount namespace only.
 _PLACE = "/mnt"
-_LOWER, _VOLATILE, _ROOT = f"{_PLACE}/lower", f"{_PLACE}/volatile", f"{_PLACE}/merged"
 
 
 def unit_plan(spec: Spec) -> Plan:
@@ -42,31 +27,16 @@ def unit_plan(spec: Spec) -> Plan:
 
     Raises UsageError for an empty command or an unknown capability or limit.
     """
-    volatile, writable = volatile_steps(_VOLATILE)
     return Plan(
         child=(
             Unshare(CLONE_NEWNS),
             Mount("", "/", "", MS_REC | MS_PRIVATE),
             Mount("tmpfs", _PLACE, "tmpfs", 0, "mode=0755"),
-            WaitPath(DISK),
-            Mkdir(_LOWER),
-            Mount(DISK, _LOWER, "erofs", MS_RDONLY),
-            Mkdir(_VOLATILE),
-            *volatile,
-            Mkdir(_ROOT),
-            *mount_steps((_LOWER,), writable, _ROOT),
-            Chdir(_ROOT),
-            HOLD_ROOT,
-            *filesystem_steps(),
-            sysfs_step(),
+            *overlay_steps(DISK, place=_PLACE),
+            *root_steps(f"{_PLACE}{ROOT}"),
             PivotRoot(".", "."),
             Unmount(".", MNT_DETACH),
             Chdir("/"),
-            *identity_steps(spec),
-            *protection_steps(spec.readonly_paths, spec.masked_paths),
-            CloseOnExec(),
-            *process_steps(spec.process),
-            Message(EXECUTING),
-            exec_step(spec.process),
+            *workload_steps(spec),
         )
     )
