@@ -13,12 +13,9 @@ from invoke import Collection, Context, task
 from invoke.exceptions import Exit
 
 from runtime.errors import TestbedError
+from testbed.progress import tell
 
 ROOT = Path(__file__).resolve().parent
-
-
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -92,7 +89,7 @@ def bench(
         command=tuple(sys.argv),
         connect=connect,
     )
-    run = bench(options, _tell)
+    run = bench(options, tell)
     return _conclude(run.path, json) or run.exit_code
 
 
@@ -160,7 +157,7 @@ def explain(context: Context, scenario: str, service: str = "", platform: str = 
     """Print the plan that starts a service: each step with its system call and arguments."""
     from testbed.explain import explain_service
 
-    print(explain_service(ROOT / "scenarios", scenario, service, platform, _tell))
+    print(explain_service(ROOT / "scenarios", scenario, service, platform, tell))
     return 0
 
 
@@ -191,7 +188,7 @@ def kernel(context: Context) -> int:
     """Build the minimal guest kernel from the distribution's kernel source; takes minutes."""
     from testbed.images import build_guest_kernel
 
-    built = build_guest_kernel(_tell)
+    built = build_guest_kernel(tell)
     print(f"{built.release} from {built.package} {built.version}: {built.image}")
     return 0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from testbed.images import build_images
 from testbed.lab import Lab
 from testbed.measures.context import RunContext
 from testbed.platforms.vm import VmPlatform
+from testbed.progress import tell
 from testbed.results import RunFolder
 from testbed.scenario import load
 
@@ -26,7 +26,7 @@ def prepared(names: Sequence[str], scenarios: Path, more: Sequence[Image] = ()) 
     scenario = load("clickme", scenarios)
     with ExitStack() as undo:
         scratch = undo.enter_context(lease(name))
-        images = build_images(scenario, lambda line: print(line, file=sys.stderr))
+        images = build_images(scenario, tell)
         lab = Lab()
         chosen = {}
         for platform in names:

@@ -40,6 +40,7 @@ from testbed.platforms.emulator import find_qemu  # noqa: E402
 from testbed.platforms.protocol import Instance  # noqa: E402
 from testbed.platforms.variants import VARIANTS  # noqa: E402
 from testbed.platforms.vm import VmPlatform  # noqa: E402
+from testbed.progress import tell  # noqa: E402
 from testbed.results import RunFolder  # noqa: E402
 from testbed.scenario import load  # noqa: E402
 from vm_images.guest import ensure_guest  # noqa: E402
@@ -55,7 +56,7 @@ def application_phases(name_of_platform: str, rounds: int) -> tuple[str, Times]:
     name = f"benchmark-{os.getpid()}"
     times: Times = {}
     with lease(name) as scratch:
-        images = build_images(scenario, lambda line: print(line, file=sys.stderr))
+        images = build_images(scenario, tell)
         platform = VmPlatform(scratch, BRIDGE, name, VARIANTS[name_of_platform])
         platform.prepare(scenario, images)
         try:
@@ -96,7 +97,7 @@ def first_userspace(rounds: int) -> Times:
     name = f"benchmark-{os.getpid()}"
     times: Times = {}
     with lease(name) as scratch:
-        images = build_images(scenario, lambda line: print(line, file=sys.stderr))
+        images = build_images(scenario, tell)
         platform = VmPlatform(scratch, BRIDGE, name)
         platform.prepare(scenario, images)
         guest_root = store_root() / "guest"

@@ -31,6 +31,7 @@ from testbed.lab import Lab  # noqa: E402
 from testbed.measures.application import Application, Timeline  # noqa: E402
 from testbed.measures.context import RunContext  # noqa: E402
 from testbed.platforms.protocol import Platform  # noqa: E402
+from testbed.progress import tell  # noqa: E402
 from testbed.results import RunFolder  # noqa: E402
 from testbed.scenario import load  # noqa: E402
 
@@ -63,7 +64,7 @@ def measure(rounds: int) -> Measured:
     name = f"benchmark-{os.getpid()}"
     measured, order = Measured(), random.Random(1)
     with lease(name) as scratch, ExitStack() as undo:
-        images = build_images(scenario, lambda line: print(line, file=sys.stderr))
+        images = build_images(scenario, tell)
         lab = Lab()
         chosen: dict[str, Platform] = {}
         for side in (COLD, RESTORED):

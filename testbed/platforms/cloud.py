@@ -7,7 +7,6 @@ service in the guest is the same launcher, as a systemd unit's command.
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +21,7 @@ from testbed.platforms.cloud_domain import LEAST_MEMORY_BYTES, boot_from_disk, c
 from testbed.platforms.domain import Domain, domain_xml
 from testbed.platforms.protocol import Instance
 from testbed.platforms.vm import VmPlatform
+from testbed.progress import tell
 from vm_images.cloud import KERNEL_ARGUMENTS, CloudDisk, ensure_cloud
 from vm_images.qcow2 import clone
 from vm_images.seed import seed
@@ -42,10 +42,6 @@ class _Stock:
     def clone_of(self, name: str) -> Path:
         """Where the guest ``name`` has its own clone."""
         return self.clones / f"{name}.qcow2"
-
-
-def _tell(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 class CloudPlatform(VmPlatform):
@@ -75,7 +71,7 @@ class CloudPlatform(VmPlatform):
 
     def prepare_images(self, images: Iterable[Image]) -> None:
         with ExitStack() as undo:
-            disk = ensure_cloud(store_root() / "guest", _tell)
+            disk = ensure_cloud(store_root() / "guest", tell)
             # In the store, not in the run's scratch directory, which is memory on most hosts.
             clones = undo.enter_context(atomic.scratch(disk.folder.parent / f"{self._run_id}-{self.name}-systems"))
             clones.mkdir()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -20,6 +20,7 @@ PLAN_VARIABLE = "TESTBED_PLAN"
 # Below, Debian 12's kernel ends before its first process (measured: 64 MiB does not boot, 80 MiB does): its
 # image alone takes 50 MiB while it starts.
 _LEAST_MEMORY_BYTES = 80 << 20
+_MEMORY_HINT = "set deploy.resources.limits.memory in compose.yaml"
 # Behind all that every guest has.
 _BALLOON_SLOT = 16
 
@@ -79,32 +80,32 @@ def vcpu_count(resources: Resources, host_cpus: int) -> int:
     return max(1, math.ceil(resources.cpus)) if resources.cpus is not None else host_cpus
 
 
-def guest_memory_bytes(resources: Resources, service: str) -> int:
-    """The guest's RAM: exactly the limit. Raises UsageError without one, or with too little for a kernel."""
-    hint = "set deploy.resources.limits.memory in compose.yaml"
+def _memory_limit_bytes(resources: Resources, service: str) -> int:
     if resources.memory_bytes is None:
-        raise UsageError(
-            f"service {service} has no memory limit, and a virtual machine needs one",
-            hint,
-        )
-    if resources.memory_bytes < _LEAST_MEMORY_BYTES:
-        raise UsageError(
-            f"service {service}: {resources.memory_bytes >> 20} MiB of memory are too little for a virtual machine, "
-            f"which needs {_LEAST_MEMORY_BYTES >> 20} MiB",
-            hint,
-        )
+        raise UsageError(f"service {service} has no memory limit, and a virtual machine needs one", _MEMORY_HINT)
     return resources.memory_bytes
 
 
-def total_resources(resources: Sequence[Resources]) -> Resources:
-    """What services that share a machine need together: sums of memory and processors, without a limit if one is.
+def guest_memory_bytes(resources: Resources, service: str) -> int:
+    """The guest's RAM: exactly the limit. Raises UsageError without one, or with too little for a kernel."""
+    limit_bytes = _memory_limit_bytes(resources, service)
+    if limit_bytes < _LEAST_MEMORY_BYTES:
+        raise UsageError(
+            f"service {service}: {limit_bytes >> 20} MiB of memory are too little for a virtual machine, "
+            f"which needs {_LEAST_MEMORY_BYTES >> 20} MiB",
+            _MEMORY_HINT,
+        )
+    return limit_bytes
 
-    Their limits of tasks are the guest's to hold, each by itself.
+
+def total_resources(services: Mapping[str, Resources]) -> Resources:
+    """What services that share a machine need together: the sum of memory, and of processors unless one has no limit.
+
+    Their limits of tasks are the guest's to hold, each by itself. Raises UsageError for one without a limit of memory.
     """
-    memory = [one.memory_bytes for one in resources]
-    cpus = [one.cpus for one in resources]
+    cpus = [one.cpus for one in services.values()]
     return Resources(
-        memory_bytes=None if None in memory else sum(filter(None, memory)),
+        memory_bytes=sum(_memory_limit_bytes(one, service) for service, one in services.items()),
         cpus=None if None in cpus else sum(filter(None, cpus)),
     )
 

@@ -7,7 +7,6 @@ of the image's layers, limits by cgroup v2, seccomp, an address of its own on th
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,8 +19,10 @@ from runtime.images.store import Store
 from runtime.plan.container_host import BRIDGE_INDEX, DESCRIPTION, LAYERS, ContainerHost
 from runtime.spec import Resources, Spec
 from testbed.platforms.disks import Disks
+from testbed.platforms.domain import total_resources
 from testbed.platforms.protocol import Instance
 from testbed.platforms.vm import VmPlatform
+from testbed.progress import tell
 from testbed.scenario import Scenario
 from vm_images.container_host import INTERPRETER, PACKAGES, ensure_host_image, host_initrd
 from vm_images.disk import ensure_layer_disk, layer_name
@@ -32,7 +33,6 @@ from vm_images.disk import ensure_layer_disk, layer_name
 HOST_MEMORY_BYTES = 96 << 20
 # A struct page for each 4 KiB (Documentation/mm/memory-model.rst): 64 bytes.
 _RAM_PER_PAGE_TABLE = 64
-_MEMORY_HINT = "set deploy.resources.limits.memory in compose.yaml"
 # In place of the first two bytes of the first container's MAC, so that no two interfaces of a lab have the same.
 _CARD, _BRIDGE = "02:01", "02:02"
 # No site packages, no environment: every module that is not read is a start that is faster.
@@ -55,29 +55,21 @@ class _LayerDisk(Disks):
 
     def prepare(self, images: Iterable[Image]) -> None:
         found = tuple(images)
-        host = ensure_host_image(Store(store_root() / "images"), _tell)
+        host = ensure_host_image(Store(store_root() / "images"), tell)
         disk = ensure_layer_disk(self._shared, (host, *found))
         places = {str(layer.path): f"{LAYERS}/{layer_name(layer)}" for image in found for layer in image.layers}
         self.inside = _Inside(tuple(map(layer_name, host.layers)), disk, places)
         self._built.append(disk)
 
 
-def _tell(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def machine_resources(specs: Mapping[str, Spec]) -> Resources:
     """What the machine needs so that each container can have all that its limits allow. Raises UsageError when one has
     no limit of memory."""
-    memory_bytes = 0
-    for name, spec in specs.items():
-        if spec.resources.memory_bytes is None:
-            raise UsageError(f"service {name} has no memory limit, and a virtual machine needs one", _MEMORY_HINT)
-        memory_bytes += spec.resources.memory_bytes
-    cpus = [spec.resources.cpus for spec in specs.values() if spec.resources.cpus is not None]
-    total = HOST_MEMORY_BYTES + memory_bytes + memory_bytes // _RAM_PER_PAGE_TABLE
+    services = total_resources({name: spec.resources for name, spec in specs.items()})
+    assert services.memory_bytes is not None  # all have a limit
+    total = HOST_MEMORY_BYTES + services.memory_bytes + services.memory_bytes // _RAM_PER_PAGE_TABLE
     whole_mib = -(-total // (1 << 20)) << 20
-    return Resources(whole_mib, sum(cpus) if len(cpus) == len(specs) else None)
+    return replace(services, memory_bytes=whole_mib)
 
 
 def _beside(specs: Mapping[str, Spec], first_bytes: str) -> str | None:
@@ -104,11 +96,7 @@ class ContainersInVmPlatform(VmPlatform):
 
     def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
         """As for other guests, and the image of the system inside."""
-        for service in scenario.services:
-            if service.resources.memory_bytes is None:
-                raise UsageError(
-                    f"service {service.name} has no memory limit, and a virtual machine needs one", _MEMORY_HINT
-                )
+        total_resources({service.name: service.resources for service in scenario.services})  # all have a limit
         self.prepare_images(images.values())
 
     def _kept_disks(self, root: Path, owner: str) -> Disks:

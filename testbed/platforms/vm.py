@@ -151,10 +151,8 @@ class VmPlatform:
         """Kernel, disks, the accelerator's probe, and libvirt with its knowledge of QEMU."""
         groups = [scenario.services] if self.shared else [(service,) for service in scenario.services]
         for group in groups:
-            needed, names = (
-                total_resources([service.resources for service in group]),
-                " and ".join(s.name for s in group),
-            )
+            needed = total_resources({service.name: service.resources for service in group})
+            names = " and ".join(service.name for service in group)
             memory.require_whole_pages(self._variant.memory, guest_memory_bytes(needed, names), names)
         self.prepare_images(images.values())
 
@@ -257,7 +255,7 @@ class VmPlatform:
 
     def _resources(self, instance: Instance) -> Resources:
         """What the machine has: RAM, and processors."""
-        return total_resources([spec.resources for spec in instance.specs.values()])
+        return total_resources({service: spec.resources for service, spec in instance.specs.items()})
 
     def _mac(self, instance: Instance) -> str | None:
         link = next(iter(instance.specs.values())).link

@@ -10,7 +10,7 @@ import pytest
 
 from runtime.errors import UsageError
 from runtime.spec import Resources
-from testbed.platforms.domain import Domain, Ram, domain_xml, guest_memory_bytes, vcpu_count
+from testbed.platforms.domain import Domain, Ram, domain_xml, guest_memory_bytes, total_resources, vcpu_count
 from testbed.platforms.variants import Memory
 
 
@@ -136,3 +136,11 @@ def test_ram_is_exactly_the_limit_and_has_to_be_given() -> None:
 def test_too_little_memory_for_a_kernel_is_refused() -> None:
     with pytest.raises(UsageError, match="64 MiB of memory are too little"):
         guest_memory_bytes(Resources(memory_bytes=64 << 20), "web")
+
+
+def test_services_that_share_a_machine_need_what_they_need_together() -> None:
+    both = {"a": Resources(100 << 20, 0.5, 9), "b": Resources(50 << 20, 1.0)}
+    assert total_resources(both) == Resources(150 << 20, 1.5)
+    assert total_resources({**both, "c": Resources(1 << 20)}).cpus is None, "one has no limit"
+    with pytest.raises(UsageError, match="service c has no memory limit"):
+        total_resources({**both, "c": Resources(cpus=1.0)})
