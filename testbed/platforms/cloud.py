@@ -81,8 +81,8 @@ class CloudPlatform(VmPlatform):
             self._stock = stock
             self._clones = undo.pop_all()
 
-    def _domain(self, instance: Instance, folder: Path) -> Domain:
-        domain = super()._domain(instance, folder)
+    def _domain(self, instance: Instance, folder: Path, undo: ExitStack) -> Domain:
+        domain = super()._domain(instance, folder, undo)
         return replace(domain, memory_bytes=cloud_memory_bytes(domain.memory_bytes))
 
     def _write_boot_files(self, instance: Instance, domain: Domain) -> list[Path]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -58,29 +58,39 @@ class Disks:
         """What QEMU reads of them, or what it writes to stands on."""
         return tuple(self._built)
 
-    def give(self, layers: tuple[str, ...], name: str) -> Path:
-        """The disk with these layers for the guest ``name``, or the one that is reserved for it.
+    def give(self, layers: tuple[str, ...], name: str, undo: ExitStack) -> Path:
+        """The disk with these layers for the guest ``name``, or the one reserved for it; ``undo`` takes it back.
 
         Raises UsageError when the layers' image was not prepared.
         """
         if name in self._reserved:
-            return self._reserved.pop(name)
+            reserved = self._reserved.pop(name)
+            undo.callback(self.take_back, reserved)
+            return reserved
         path = self._paths.get(layers)
         if path is None:
             raise UsageError(f"start virtual machine {name}: its image was not prepared")
         if not self.own:
             return path
         # A clone that nobody has written to is 200 KB and names what it stands on: copied faster than made.
-        return shutil.copyfile(path, self.new_path(name))
+        copy = self.new_path(name)
+        undo.callback(self.take_back, copy)
+        return shutil.copyfile(path, copy)
 
     def new_path(self, name: str) -> Path:
         """Where a further disk of the guest ``name`` can be made. It stays until ``take_back`` or ``close``."""
         self._made += 1
         return self._clones / f"{self._made}-{name}.qcow2"
 
-    def reserve(self, name: str, path: Path) -> None:
-        """Have ``give`` hand out this disk to the guest ``name`` when it is started."""
+    @contextmanager
+    def reserved(self, name: str, path: Path) -> Iterator[None]:
+        """Have ``give`` hand out this disk to the guest ``name``, which is started meanwhile; or remove it."""
         self._reserved[name] = path
+        try:
+            yield
+        finally:
+            if self._reserved.pop(name, None):
+                self.take_back(path)
 
     def take_back(self, path: Path) -> None:
         """The guest has ended: a disk of its own is removed."""

@@ -8,6 +8,7 @@ of the image's layers, limits by cgroup v2, seccomp, an address of its own on th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -113,7 +114,7 @@ class ContainersInVmPlatform(VmPlatform):
         """The one disk that all its guests have."""
         return self._inside.disk
 
-    def _disks(self, instance: Instance) -> tuple[Path, ...]:
+    def _disks(self, instance: Instance, undo: ExitStack) -> tuple[Path, ...]:
         return (self.disk,)
 
     def _resources(self, instance: Instance) -> Resources:

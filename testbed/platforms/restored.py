@@ -90,8 +90,8 @@ class _Originals(VmPlatform):
             ram.truncate(domain.memory_bytes)
         return [*super()._write_boot_files(instance, domain), domain.ram.file]
 
-    def _domain(self, instance: Instance, folder: Path) -> Domain:
-        return replace(super()._domain(instance, folder), ram=Ram(self.saved(instance).ram, shared=True))
+    def _domain(self, instance: Instance, folder: Path, undo: ExitStack) -> Domain:
+        return replace(super()._domain(instance, folder, undo), ram=Ram(self.saved(instance).ram, shared=True))
 
     def warm(self, instance: Instance, ports: Sequence[int]) -> None:
         """Wait until a started guest listens on its ports and is idle. Raises WorkloadError when it never does."""
@@ -188,11 +188,11 @@ class RestoredPlatform(VmPlatform):
             for instance, _ in started:
                 self._saved[_essence(instance.spec)] = originals.save(instance)
 
-    def _domain(self, instance: Instance, folder: Path) -> Domain:
+    def _domain(self, instance: Instance, folder: Path, undo: ExitStack) -> Domain:
         saved = self._saved.get(_essence(instance.spec))
         if saved is None:
             raise UsageError(f"start virtual machine {instance.name}: no guest that it could be a copy of was saved")
-        return replace(super()._domain(instance, folder), kernel=None, ram=Ram(saved.ram, shared=False))
+        return replace(super()._domain(instance, folder, undo), kernel=None, ram=Ram(saved.ram, shared=False))
 
     def _go_on(self, instance: Instance, running: Running) -> None:
         """Load the saved state, let the processors go, and tell the guest who it is."""

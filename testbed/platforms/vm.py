@@ -194,17 +194,15 @@ class VmPlatform:
             raise UsageError(f"start virtual machine {instance.name}: the name is in use", "run `invoke clean`")
         self._started += 1
         folder = self._scratch / str(self._started)
-        domain = self._domain(instance, folder)
         here = None if prepared.libvirt.embedded else f"/proc/{os.getpid()}/task/{threading.get_native_id()}/ns/net"
         with told(instance.name), ExitStack() as undo:
+            domain = self._domain(instance, folder, undo)
             if not self._running:
                 undo.callback(self._while_running.close)
                 self._while_running.enter_context(memory.while_running(self._variant.memory, self._lease))
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
             folder.mkdir()
             given = [domain.emulator_plan, domain.console_socket]
-            for disk in domain.disks:
-                undo.callback(prepared.disks.take_back, disk)
             if prepared.disks.own:
                 given += domain.disks
             if not domain.incoming:
@@ -249,9 +247,9 @@ class VmPlatform:
     def _go_on(self, instance: Instance, running: Running) -> None:
         """What is to be done once QEMU exists; its guest runs already, unless it waits for a saved one's state."""
 
-    def _disks(self, instance: Instance) -> tuple[Path, ...]:
+    def _disks(self, instance: Instance, undo: ExitStack) -> tuple[Path, ...]:
         disks = self._ready().disks
-        return tuple(disks.give(layers, instance.name) for layers in instance.images)
+        return tuple(disks.give(layers, instance.name, undo) for layers in instance.images)
 
     def _resources(self, instance: Instance) -> Resources:
         """What the machine has: RAM, and processors."""
@@ -261,7 +259,8 @@ class VmPlatform:
         link = next(iter(instance.specs.values())).link
         return link.mac if link else None
 
-    def _domain(self, instance: Instance, folder: Path) -> Domain:
+    def _domain(self, instance: Instance, folder: Path, undo: ExitStack) -> Domain:
+        """The machine, with its files in ``folder``; ``undo`` takes back the disks that it is given."""
         prepared, resources, disk = self._ready(), self._resources(instance), self._variant.disk
         return Domain(
             name=instance.name,
@@ -276,7 +275,7 @@ class VmPlatform:
             kernel=prepared.guest.kernel.image,
             initrd=folder / "initrd",
             command_line=self._command_line(),
-            disks=self._disks(instance),
+            disks=self._disks(instance, undo),
             disk_format=disk.format,
             cache=disk.cache,
             console_socket=folder / "console",
@@ -365,8 +364,8 @@ class VmPlatform:
         continued, target = disks.new_path(source.name), disks.new_path(instance.name)
         snapshots.clone_disk(running.domain, running.paths[0], continued, target, prepared.account)
         self._running[source.name] = replace(running, paths=(continued,))
-        disks.reserve(instance.name, target)
-        self.start(instance)
+        with disks.reserved(instance.name, target):
+            self.start(instance)
 
     def cgroup(self, instance: Instance) -> Cgroup:
         return Cgroup(cgroup_name(self._run_id, instance.name))

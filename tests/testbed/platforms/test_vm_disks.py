@@ -167,6 +167,12 @@ def test_a_disk_of_its_own_goes_back_and_is_cloned(
             assert note(links[0])[0] == "source", "what the clone writes is its own"
             platform.stop(clone)
             assert note(links[0])[0] == "source", "the source goes on when the clone has gone"
+
+            made = own_disks(home, "a0")
+            with pytest.raises(UsageError, match="the name is in use"):
+                platform.clone(source, source)
+            assert len(own_disks(home, "a0") - made) == 1, "what the source goes on in, and no clone"
+            assert note(links[0])[0] == "source"
     assert base_of(home, run_name) == before
 
 
@@ -175,6 +181,21 @@ def cold_note(link: Link) -> str:
     disk, mount = note(link)
     assert " / " in mount
     return disk
+
+
+def own_disks(home: Path, name: str) -> set[Path]:
+    """All that was made as a disk of the guest's own, and is there."""
+    return set((home / "guest").glob(f".partial-*/*-{name}.qcow2"))
+
+
+def test_a_start_that_fails_early_leaves_no_disk(
+    platforms: Platforms, home: Path, layer: Path, tmp_path: Path, run_name: str
+) -> None:
+    platform = platforms(Disk("qcow2", file_system="ext4"))
+    (Path("/run") / f"testbed-{run_name}" / "vm-disk" / "1").touch()  # where its first start has its files
+    with Lab() as lab, pytest.raises(TestbedError, match="start virtual machine a0: .*File exists"):
+        platform.start(instance(layer, lab.link(0, 0), tmp_path, "a0"))
+    assert own_disks(home, "a0") == set()
 
 
 def test_a_shared_disk_cannot_be_snapshot_or_cloned(platforms: Platforms, layer: Path, tmp_path: Path) -> None:
