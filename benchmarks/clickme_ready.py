@@ -27,6 +27,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.command import perform  # noqa: E402
 from runtime import container  # noqa: E402
 from runtime.images.model import Image  # noqa: E402
 from runtime.images.process import image_process  # noqa: E402
@@ -176,4 +177,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    perform(main)

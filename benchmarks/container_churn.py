@@ -20,9 +20,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.command import perform  # noqa: E402
 from benchmarks.container_start import make_rootfs  # noqa: E402
 from runtime import container  # noqa: E402
 from runtime.cgroups import hierarchies  # noqa: E402
+from runtime.errors import WorkloadError  # noqa: E402
 from runtime.lease import cgroup_name, lease  # noqa: E402
 from runtime.spec import Process, Resources, Spec  # noqa: E402
 
@@ -55,7 +57,7 @@ def measure(count: int) -> dict[str, dict[str, int]]:
         for label, rounds in (("before", WARM_UP), ("after", count)):
             for _ in range(rounds):
                 if container.run(spec, name=cgroup_name(name, "c")) != 0:
-                    raise RuntimeError("/bin/true failed")
+                    raise WorkloadError("run /bin/true as a container: it failed")
             time.sleep(SETTLE_S)
             found[label] = census()
     return found
@@ -75,4 +77,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    perform(main)

@@ -21,11 +21,14 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.command import perform  # noqa: E402
 from benchmarks.container_start import make_rootfs  # noqa: E402
 from runtime import container  # noqa: E402
 from runtime.launcher import Launch  # noqa: E402
@@ -59,33 +62,34 @@ def ours(rootfs: Path, name: str, count: int) -> dict[str, float]:
     spec = Spec(Process(args=("/bin/sleep", "1000")), (str(rootfs),), "benchmark", Resources(64 << 20, 1.0, 64))
     null = os.open("/dev/null", os.O_RDWR)
 
-    def start(number: int) -> tuple[container.Container, float]:
+    def start(undo: ExitStack, number: int) -> float:
         began = time.perf_counter()
         started = container.start(spec, name=cgroup_name(name, f"c{number}"), stdout=null, stdin=null)
-        return started, (time.perf_counter() - began) * 1e6
+        took_usec = (time.perf_counter() - began) * 1e6
+        undo.callback(started.delete)
+        return took_usec
 
-    start(count)[0].delete()  # what is made once is not charged to the first
+    with ExitStack() as undo:
+        start(undo, count)  # what is made once is not charged to the first
     time.sleep(SETTLE_S)
     before = available_kib()
-    running, times = zip(*(start(number) for number in range(count)), strict=True)
-    time.sleep(1)
-    memory = (before - available_kib()) / count
-    for each in running:
-        each.delete()
+    with ExitStack() as undo:
+        times = [start(undo, number) for number in range(count)]
+        time.sleep(1)
+        memory = (before - available_kib()) / count
     time.sleep(SETTLE_S)
-    began = time.perf_counter()
-    with ThreadPoolExecutor(100) as pool:
-        together = list(pool.map(start, range(100)))
-    concurrent = (time.perf_counter() - began) * 1e6
-    for each, _ in together:
-        each.delete()
+    with ExitStack() as undo, ThreadPoolExecutor(100) as pool:
+        began = time.perf_counter()
+        list(pool.map(partial(start, undo), range(100)))
+        concurrent = (time.perf_counter() - began) * 1e6
+    peak_kib = launcher_peak_kib(null)
     os.close(null)
     return {
         "memory_kib": memory,
         "first_usec": statistics.median(times[:WINDOW]),
         "last_usec": statistics.median(times[-WINDOW:]),
         "concurrent_100_usec": concurrent,
-        "launcher_peak_kib": launcher_peak_kib(null),
+        "launcher_peak_kib": peak_kib,
     }
 
 
@@ -140,4 +144,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    perform(main)

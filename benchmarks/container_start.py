@@ -23,15 +23,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.command import perform  # noqa: E402
 from runtime import container  # noqa: E402
+from runtime.errors import WorkloadError  # noqa: E402
 from runtime.lease import cgroup_name, lease  # noqa: E402
-from runtime.plan.constants import CLONE_NEWNS, MS_PRIVATE, MS_REC  # noqa: E402
+from runtime.plan.constants import CLONE_NEWNS, MNT_DETACH, MS_PRIVATE, MS_REC  # noqa: E402
 from runtime.spec import Process, Resources, Spec  # noqa: E402
 from runtime.state import default_root  # noqa: E402
 
@@ -60,15 +63,20 @@ def floor_usec(directory: Path, rootfs: Path) -> float:
     return float(re.findall(r"median\s+(\d+) us", output)[-1])
 
 
-def enter_mount_namespace(directory: Path) -> None:
+@contextmanager
+def mount_namespace(directory: Path) -> Iterator[None]:
     """A mount namespace of our own with hugetlb as cgroup v1, without which crun 1.8 refuses a v1 host."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWNS) or libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None):
         raise OSError(ctypes.get_errno(), "make a mount namespace")
+    hugetlb = directory / "hugetlb"
+    hugetlb.mkdir()
     if not Path("/sys/fs/cgroup/cgroup.controllers").exists():
-        hugetlb = directory / "hugetlb"
-        hugetlb.mkdir()
         libc.mount(b"cgroup", str(hugetlb).encode(), b"cgroup", 0, b"hugetlb")
+    try:
+        yield
+    finally:
+        libc.umount2(str(hugetlb).encode(), MNT_DETACH)  # EINVAL: nothing was mounted
 
 
 def peer(name: str, directory: Path, rootfs: Path) -> Callable[[], None] | None:
@@ -86,7 +94,9 @@ def peer(name: str, directory: Path, rootfs: Path) -> Callable[[], None] | None:
 
     def run() -> None:
         identity = f"testbed-benchmark-{os.getpid()}"
-        subprocess.run([name, "run", "--bundle", str(bundle), identity], check=True, stdin=subprocess.DEVNULL)
+        command = [name, "run", "--bundle", str(bundle), identity]
+        if code := subprocess.run(command, stdin=subprocess.DEVNULL).returncode:
+            raise WorkloadError(f"{' '.join(command)}: exit status {code}", "what it said stands above")
 
     return run
 
@@ -108,7 +118,7 @@ def ours(rootfs: Path, lease_name: str) -> Callable[[], None]:
 
     def run() -> None:
         if container.run(spec, name=name) != 0:
-            raise RuntimeError("/bin/true failed")
+            raise WorkloadError("run /bin/true as a container: it failed")
 
     return run
 
@@ -116,11 +126,12 @@ def ours(rootfs: Path, lease_name: str) -> Callable[[], None]:
 def measure(blocks: int) -> dict[str, float]:
     """Medians in microseconds, by what was run, the floor first."""
     name = f"benchmark-{os.getpid()}"
-    with lease(name), tempfile.TemporaryDirectory() as temporary:
-        directory = Path(temporary)
+    with ExitStack() as undo:
+        undo.enter_context(lease(name))
+        directory = Path(undo.enter_context(tempfile.TemporaryDirectory()))
         directory.chmod(0o755)
         rootfs = make_rootfs(directory)
-        enter_mount_namespace(directory)
+        undo.enter_context(mount_namespace(directory))
         floors: list[float] = []
         candidates = {"testbed API": ours(rootfs, name)}
         for peer_name in ("crun", "runc", str(ROOT / ".venv" / "bin" / "testbed-runtime")):
@@ -137,7 +148,6 @@ def measure(blocks: int) -> dict[str, float]:
                     started = time.perf_counter()
                     run()
                     times[candidate].append((time.perf_counter() - started) * 1e6)
-        subprocess.run(["umount", str(directory / "hugetlb")], check=False, stderr=subprocess.DEVNULL)
     medians = {candidate: statistics.median(values) for candidate, values in times.items()}
     return {"floor (start_floor.c, last row)": statistics.median(floors), **medians}
 
@@ -157,4 +167,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    perform(main)

@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.applications import prepared  # noqa: E402
+from benchmarks.command import perform  # noqa: E402
 from benchmarks.container_start import make_rootfs  # noqa: E402
 from runtime.images.model import Image, ImageConfig, Layer  # noqa: E402
 from runtime.spec import Process, Resources, Spec  # noqa: E402
@@ -154,4 +155,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    perform(main)

@@ -24,6 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.command import perform  # noqa: E402
 from runtime.lease import lease  # noqa: E402
 from testbed import platforms  # noqa: E402
 from testbed.images import build_images  # noqa: E402
@@ -108,4 +109,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    perform(main)
