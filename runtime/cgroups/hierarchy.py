@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -51,6 +51,14 @@ class Hierarchies:
             return (self.unified,) if self.unified else ()
         mounts = [mount for name in self.wanted if (mount := self.mount_of(name)) is not None]
         return tuple(dict.fromkeys(mounts))
+
+    @cached_property
+    def split(self) -> tuple[Hierarchies, Hierarchies]:
+        """The first of the ``used`` hierarchies alone, and the others."""
+        first = self.used[0]
+        of_first = tuple(name for name in self.wanted if self.mount_of(name) == first)
+        others = tuple(name for name in self.wanted if name not in of_first)
+        return replace(self, wanted=of_first), replace(self, wanted=others)
 
 
 def parse(mountinfo: str) -> tuple[dict[str, Path], Path | None]:

@@ -41,19 +41,24 @@ def _v2_files(resources: Resources) -> dict[str, list[tuple[str, str]]]:
     return files
 
 
+def limit_steps(found: Hierarchies, name: str, resources: Resources) -> tuple[Step, ...]:
+    """Write the limits of the cgroup ``name`` that ``resources`` has, of the controllers that are wanted."""
+    steps: list[Step] = []
+    for controller, mount in ((c, found.mount_of(c)) for c in ("memory", "cpu", "pids")):
+        if mount is not None and controller in found.wanted:
+            files = _v1_files(resources) if controller in found.v1 else _v2_files(resources)
+            steps += [Write(f"{mount}/{name}/{file}", (value,)) for file, value in files.get(controller, [])]
+    return tuple(steps)
+
+
 def create_steps(found: Hierarchies, name: str, resources: Resources, *, confine_devices: bool) -> tuple[Step, ...]:
     """Make the cgroup ``name`` in every hierarchy in use and write its limits.
 
     ``confine_devices`` holds it to the devices that every container has.
     """
-    steps: list[Step] = [Mkdir(f"{mount}/{name}") for mount in found.used]
-    for controller, mount in ((c, found.mount_of(c)) for c in ("memory", "cpu", "pids")):
-        if mount is not None:
-            files = _v1_files(resources) if controller in found.v1 else _v2_files(resources)
-            steps += [Write(f"{mount}/{name}/{file}", (value,)) for file, value in files.get(controller, [])]
-    if confine_devices:
-        steps += device_steps(found, name, CONFINED)
-    return tuple(steps)
+    directories = [Mkdir(f"{mount}/{name}") for mount in found.used]
+    devices = device_steps(found, name, CONFINED) if confine_devices else ()
+    return (*directories, *limit_steps(found, name, resources), *devices)
 
 
 def join_steps(found: Hierarchies, name: str) -> tuple[Write, ...]:

@@ -77,7 +77,8 @@ int report(const struct plan *plan, const struct failure *failure) {
   size_t offset = plan->first_step;
   struct step step = {.string = {"", "", "", ""}};
   for (int32_t i = 0; i <= failure->step; i++) plan_step(plan, &offset, &step);
-  if (step.operation == OP_TAKE_OVER && failure->error == ECANCELED) return FAILED; /* the other side has told why */
+  int waits = step.operation == OP_TAKE_OVER || step.operation == OP_AWAIT_ANNOUNCED;
+  if (waits && failure->error == ECANCELED) return FAILED; /* the other side has told why */
   const char *what = step.operation == OP_NETLINK ? "" : step.string[0];
   if (step.operation == OP_MOUNT || step.operation == OP_BIND || step.operation == OP_SYMLINK) what = step.string[1];
   if (step.operation == OP_EXEC) what = plan_argv(plan, &step, NULL)[0];
@@ -106,6 +107,18 @@ static int in_place(const struct plan *plan) {
   return report(plan, &failure);
 }
 
+/* Have the child, which is not running yet, start on another processor than ours, if there is one. A scheduler may leave
+ * a new process waiting behind its parent, and here both have work for a while. */
+static void spread(long pid) {
+  uint64_t all[16] = {0}, others[16];
+  unsigned processor = 0;
+  long size = SYS(sched_getaffinity, 0, sizeof all, ADDRESS(all));
+  if (size <= 0 || SYS(getcpu, ADDRESS(&processor), 0, 0) < 0 || processor >= 8 * sizeof all) return;
+  memcpy(others, all, sizeof all);
+  others[processor / 64] &= ~(1ULL << processor % 64);
+  if (SYS(sched_setaffinity, pid, size, ADDRESS(others)) == 0) SYS(sched_setaffinity, pid, size, ADDRESS(all));
+}
+
 /* The parent's steps and the clone, after which both sides have their end at BESIDE_FD. Returns the child's pid, 0 in the child, or -1 with `failure` filled. */
 static long begin(const struct plan *plan, uint64_t flags, uint64_t exit_signal, struct failure *failure) {
   if (perform(plan, plan->first_step, 0, plan->parent_count, failure) != 0) return -1;
@@ -128,6 +141,7 @@ static long begin(const struct plan *plan, uint64_t flags, uint64_t exit_signal,
   if (pid < 0) { *failure = (struct failure){-1, (int32_t)-pid}; return -1; }
   if (pid > 0 && cgroup >= 0) SYS(close, cgroup);
   if (plan->beside_count) {
+    if (pid > 0) spread(pid);
     SYS(close, ends[pid == 0]);
     place(ends[pid != 0], BESIDE_FD);
   }

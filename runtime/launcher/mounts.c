@@ -125,16 +125,26 @@ static int null_device(void) {
   return result < 0 ? close_with(fd, result) : fd;
 }
 
-/* As the runtime-spec's maskedPaths: a file is hidden by the null device, a directory by an empty tmpfs, which is the
- * same one for all of them: a superblock is dear where there are many containers (runtime/plan/root.py). */
-int mask_path(const char *path) {
+/* The first directory that is hidden: behind the tree at `held`, or behind a tmpfs without one. `target` is closed. */
+static int mask_first(int held, int target) {
+  uint64_t attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+  if (!held) return mount_on(target, "tmpfs", "tmpfs", 1 | 2 | 4 | 8 /* MS_RDONLY, NOSUID, NODEV, NOEXEC */, "size=0k");
+  int result = set_attributes(held, 0, attributes, 0, 0, -1);
+  return close_with(target, result < 0 ? result : attach(held, target));
+}
+
+/* As the runtime-spec's maskedPaths: a file is hidden by the null device, a directory by an empty one, which is the
+ * same for all of them: a superblock is dear where there are many containers (runtime/plan/root.py). Numbers: the
+ * descriptor of a held tree, or 0. */
+int mask_path(const struct step *s) {
   static int empty = -1;
+  const char *path = s->string[0];
   int target = below(path, O_PATH, 0);
   if (target < 0) return target == -ENOENT || target == -ENOTDIR ? 0 : target;
   int directory = is_directory(target);
   if (directory < 0) return close_with(target, directory);
   if (directory && empty < 0) {
-    int result = mount_on(target, "tmpfs", "tmpfs", 1 | 2 | 4 | 8 /* MS_RDONLY, NOSUID, NODEV, NOEXEC */, "size=0k");
+    int result = mask_first((int)s->number[0], target);
     if (result == 0) empty = below(path, O_PATH | O_DIRECTORY, 0);
     return result;
   }

@@ -66,6 +66,8 @@ enum operation {
   OP_ADD_ENTROPY,
   OP_ADMISSION,
   OP_ANSWER,
+  OP_ANNOUNCE,
+  OP_AWAIT_ANNOUNCED,
   OP_END
 };
 

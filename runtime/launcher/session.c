@@ -61,6 +61,21 @@ int take_over(const struct step *s) {
   return close_with(rights.descriptor, (int)SYS(setns, rights.descriptor, s->number[1]));
 }
 
+int announce(void) {
+  struct message message = {.kind = MESSAGE_ANNOUNCED};
+  long n = SYS(sendto, BESIDE_FD, ADDRESS(&message), sizeof message, MSG_NOSIGNAL_, 0, 0);
+  return n < 0 ? (int)n : 0;
+}
+
+/* As with what is handed over: a launcher that has failed closes its end. */
+int await_announced(void) {
+  struct message message;
+  long n;
+  while ((n = SYS(read, BESIDE_FD, ADDRESS(&message), sizeof message)) == -EINTR) continue;
+  if (n < 0) return (int)n;
+  return n == (long)sizeof message && message.kind == MESSAGE_ANNOUNCED ? 0 : -ECANCELED;
+}
+
 /* The container is created. Whoever connects to the listening socket next starts it, and hears of what fails. */
 int await_start(void) {
   int result = send_message(SYNC_FD, MESSAGE_READY, 0, 0, -1);

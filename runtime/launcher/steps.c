@@ -129,7 +129,7 @@ static int perform_file(const struct step *s) {
   case OP_WRITE: return write_file(s);
   case OP_OPEN: return open_step(s);
   case OP_WAIT_PATH: return wait_path(s);
-  case OP_MASK_PATH: return mask_path(s->string[0]);
+  case OP_MASK_PATH: return mask_path(s);
   case OP_READONLY_PATH: return readonly_path(s->string[0]);
   case OP_HOLD_TREE: return hold_tree(s);
   case OP_NEW_TREE: return new_tree(s);
@@ -181,6 +181,8 @@ static int perform_one(const struct plan *plan, const struct step *s) {
   case OP_SYNC: return sync_with_starter(s);
   case OP_HAND_OVER: return send_message(BESIDE_FD, MESSAGE_HANDED, (int32_t)s->number[0], 0, (int)s->number[0]);
   case OP_TAKE_OVER: return take_over(s);
+  case OP_ANNOUNCE: return announce();
+  case OP_AWAIT_ANNOUNCED: return await_announced();
   case OP_AWAIT_START: return await_start();
   case OP_TERMINAL: return terminal(s);
   case OP_AWAIT_END: return await_end(s);

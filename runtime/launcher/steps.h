@@ -9,7 +9,7 @@
 enum { SYNC_FD = 100, PLAN_FD = 101, ROOT_FD = 102, LISTEN_FD = 103, BESIDE_FD = 104 };
 
 /* What goes through SYNC_FD, a SOCK_SEQPACKET socket (runtime/launcher/__init__.py reads it). */
-enum message_kind { MESSAGE_PID = 1, MESSAGE_FAILED, MESSAGE_SYNC, MESSAGE_READY, MESSAGE_CONSOLE, MESSAGE_LISTENER, MESSAGE_GO, MESSAGE_HANDED };
+enum message_kind { MESSAGE_PID = 1, MESSAGE_FAILED, MESSAGE_SYNC, MESSAGE_READY, MESSAGE_CONSOLE, MESSAGE_LISTENER, MESSAGE_GO, MESSAGE_HANDED, MESSAGE_ANNOUNCED };
 struct message {
   uint32_t kind;
   int32_t number;
@@ -27,6 +27,8 @@ int perform(const struct plan *plan, size_t offset, uint32_t index, uint32_t n, 
 /* session.c */
 int send_message(int channel, uint32_t kind, int32_t number, int64_t value, int descriptor);
 int take_over(const struct step *s);
+int announce(void);
+int await_announced(void);
 int sync_with_starter(const struct step *s);
 int await_start(void);
 int admission(const struct step *s);
@@ -45,7 +47,7 @@ int hold_tree(const struct step *s);
 int new_tree(const struct step *s);
 int bind_step(const struct step *s);
 int mount_attributes(const struct step *s);
-int mask_path(const char *path);
+int mask_path(const struct step *s);
 int readonly_path(const char *path);
 int attach(int tree, int target);
 

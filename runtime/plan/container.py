@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 
 from runtime import network
-from runtime.cgroups import Hierarchies, create_steps, join_steps
+from runtime.cgroups import Hierarchies, create_steps, join_steps, limit_steps
 from runtime.errors import UsageError
 from runtime.plan.constants import (
     CLONE_NEWCGROUP,
@@ -24,16 +24,20 @@ from runtime.plan.process import exec_step, process_steps
 from runtime.plan.root import (
     HOLD_ROOT,
     filesystem_steps,
+    hiding_steps,
     identity_steps,
-    protection_steps,
+    shared_memory_step,
     sysfs_step,
     sysfs_tree,
 )
 from runtime.plan.steps import (
+    Announce,
+    AwaitAnnounced,
     Bind,
     Chdir,
     CloseOnExec,
     HandOver,
+    HoldTree,
     Mkdir,
     Mount,
     Netlink,
@@ -51,8 +55,8 @@ from runtime.plan.steps import (
 )
 from runtime.seccomp.default import default_profile
 from runtime.seccomp.filter import compile_filter
-from runtime.spec import Link, Spec
-from runtime.unionfs.overlay import WritableLayer, mount_steps, volatile_steps
+from runtime.spec import Link, Resources, Spec
+from runtime.unionfs.overlay import DEV, WritableLayer, mount_steps, volatile_steps
 
 # A directory that every host has. The tmpfs lies over it in the container's own mount namespace only.
 _VOLATILE = "/tmp"
@@ -60,8 +64,13 @@ _VOLATILE = "/tmp"
 _INTERFACE = network.VethEnd("eth0", 100)
 # Ports have indexes of their own, above those that the kernel hands out by itself in a lab.
 _FIRST_PORT_INDEX = 100_000
-# Descriptors that live until exec: sockets in the lab's and in the own namespace, the own namespace, its /sys.
-_LAB_SOCKET, _OWN_SOCKET, _OWN_NAMESPACE, _SYSFS = 110, 111, 112, 113
+# Descriptors that live until exec: sockets in the lab's and in the own namespace, the own namespace, its /sys, an empty
+# directory.
+_LAB_SOCKET, _OWN_SOCKET, _OWN_NAMESPACE, _SYSFS, _EMPTY = 110, 111, 112, 113, 114
+
+
+_NAMESPACES = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC
+_CGROUPS_MADE = "the other cgroups are made"
 
 
 @dataclass(frozen=True)
@@ -99,15 +108,45 @@ def _network_steps(link: Link | None, attachment: Attachment | None) -> tuple[St
 
 
 def _root_steps(spec: Spec, writable: WritableLayer | None) -> tuple[Step, ...]:
-    """The overlay, mounted and entered. On disk it covers the layers' own directory, else it is in a tmpfs."""
+    """The overlay, mounted and entered, and /proc and /dev in it.
+
+    On disk it covers the layers' own directory. Else it is in a tmpfs that also has what becomes /dev and an empty
+    directory to hide others behind: one superblock for all (``root.filesystem_steps``).
+    """
     common = os.path.dirname(spec.layers[0]) if spec.layers else "/"
     private = Mount("", "/", "", MS_REC | MS_PRIVATE)
     if writable is not None:
-        return (private, *mount_steps(spec.layers, writable, common), Chdir(common), HOLD_ROOT)
+        mounted = mount_steps(spec.layers, writable, common)
+        return (private, *mounted, Chdir(common), HOLD_ROOT, *filesystem_steps())
     volatile, layer = volatile_steps(_VOLATILE)
     target = f"{_VOLATILE}/root"
     enter, overlay = mount_steps(spec.layers, layer, target)
-    return (private, enter, *volatile, Mkdir(target), overlay, Chdir(target), HOLD_ROOT)
+    empty = f"{_VOLATILE}/empty"
+    return (
+        private,
+        enter,
+        *volatile,
+        Mkdir(target),
+        Mkdir(empty),
+        HoldTree(empty, _EMPTY),
+        overlay,
+        Chdir(target),
+        HOLD_ROOT,
+        *filesystem_steps(f"{_VOLATILE}/{DEV}"),
+    )
+
+
+def _is_of_sysfs(path: str) -> bool:
+    return path == "/sys" or path.startswith("/sys/")
+
+
+def _hiding_steps(spec: Spec, writable: WritableLayer | None, *, of_sysfs: bool) -> tuple[Step, ...]:
+    """What is hidden or write-protected below /sys, or everywhere else."""
+    readonly, masked = (
+        tuple(path for path in paths if _is_of_sysfs(path) == of_sysfs)
+        for paths in (spec.readonly_paths, spec.masked_paths)
+    )
+    return hiding_steps(readonly, masked, 0 if writable else _EMPTY)
 
 
 def _resolver_steps(resolver: str) -> tuple[Step, ...]:
@@ -127,44 +166,38 @@ def _seccomp_step(capabilities: tuple[str, ...]) -> Step:
 @lru_cache(maxsize=64)
 def _processes(
     spec: Spec,
-    unified_only: bool,
+    alone: bool,
     attachment: Attachment | None,
     writable: WritableLayer | None,
     resolver: str | None,
-) -> tuple[int, tuple[Step, ...], tuple[Step, ...]]:
-    """The clone's flags, the launcher's steps beside the child, and the child's: all that the cgroup has no part in."""
-    flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC
-    if not unified_only:
-        flags |= CLONE_NEWCGROUP  # the launcher is in the cgroup by then, and the clone is born there
+) -> tuple[tuple[Step, ...], tuple[Step, ...], tuple[Step, ...]]:
+    """All that the cgroup has no part in: what the launcher makes beside the child, and the child's steps while it has
+    the host's root and once it has its own; ``alone``, the child does everything."""
     networking: tuple[Step, ...] = () if spec.host_network else _network_steps(spec.link, attachment)
-    # A network namespace takes as long as all the rest, so the launcher makes it beside, on another processor; on v2
-    # the launcher is not in the cgroup that the namespace is to be charged to.
     beside: tuple[Step, ...] = ()
     taken: tuple[Step, ...] = (sysfs_step(),)
-    if networking and not unified_only:
-        beside = (*networking, sysfs_tree(_SYSFS), HandOver(_OWN_NAMESPACE), HandOver(_SYSFS))
+    if networking and not alone:
+        beside = (*networking, sysfs_tree(_SYSFS))
         taken = (TakeOver(_OWN_NAMESPACE, CLONE_NEWNET), TakeOver(_SYSFS), Bind("", "sys", held=_SYSFS))
         networking = ()
     process = spec.process
-    child: tuple[Step, ...] = (
-        Undumpable(),
-        *((Unshare(CLONE_NEWCGROUP),) if unified_only else ()),
-        *networking,
-        *_root_steps(spec, writable),
-        *filesystem_steps(),
+    outside: tuple[Step, ...] = (Undumpable(), *networking, *_root_steps(spec, writable))
+    inside: tuple[Step, ...] = (
         PivotRoot(".", "."),
         Unmount(".", MNT_DETACH),
         Chdir("/"),
         *(_resolver_steps(resolver) if resolver is not None else ()),
         *identity_steps(spec, files=writable is None),
-        *taken,
-        *protection_steps(spec.readonly_paths, spec.masked_paths),
+        shared_memory_step(),
+        *_hiding_steps(spec, writable, of_sysfs=False),
+        *taken,  # late: it takes the launcher as long as all the above
+        *_hiding_steps(spec, writable, of_sysfs=True),
         CloseOnExec(),
         *process_steps(process),
         *((_seccomp_step(process.capabilities),) if process.no_new_privileges else ()),
         exec_step(process),
     )
-    return flags, beside, child
+    return beside, outside, inside
 
 
 def container_plan(
@@ -183,15 +216,27 @@ def container_plan(
     """
     if spec.link is not None and attachment is None:
         raise UsageError(f"container {cgroup}: {spec.link.address} needs a bridge to be attached to")
-    unified_only = not found.v1
-    flags, beside, child = _processes(spec, unified_only, attachment, writable, resolver)
+    beside, outside, inside = _processes(spec, not found.v1, attachment, writable, resolver)
+    own_cgroup = Unshare(CLONE_NEWCGROUP)  # its root is the cgroup that the child is in by then
+    if not found.v1:
+        return Plan(
+            parent=create_steps(found, cgroup, spec.resources, confine_devices=True),
+            clone_flags=_NAMESPACES,
+            child=(*outside, own_cgroup, *inside),
+            into_cgroup=str(found.unified / cgroup) if found.unified else "",
+        )
+    # Launcher and child enter the memory controller's cgroup before anything is made, so that all of it is charged.
+    # The other cgroups and the network namespace, which take as long as all the rest, the launcher makes beside, on
+    # another processor; last the share of the processors, for which the kernel looks at every cgroup of the host.
+    first, others = found.split
+    early, late = spec.resources, Resources()
+    if beside:
+        early, late = replace(early, cpus=None), Resources(cpus=early.cpus)
+        beside = (*beside, *limit_steps(others, cgroup, late), HandOver(_OWN_NAMESPACE), HandOver(_SYSFS))
+    made = (*create_steps(others, cgroup, early, confine_devices=True), Announce(_CGROUPS_MADE))
     return Plan(
-        parent=(
-            *create_steps(found, cgroup, spec.resources, confine_devices=True),
-            *(() if unified_only else join_steps(found, cgroup)),
-        ),
-        clone_flags=flags,
-        child=child,
-        into_cgroup=str(found.unified / cgroup) if unified_only and found.unified else "",
-        beside=beside,
+        parent=(*create_steps(first, cgroup, early, confine_devices=False), *join_steps(first, cgroup)),
+        clone_flags=_NAMESPACES,
+        beside=(*made, *beside),
+        child=(*outside, AwaitAnnounced(_CGROUPS_MADE), *join_steps(others, cgroup), own_cgroup, *inside),
     )

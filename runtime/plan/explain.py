@@ -79,6 +79,8 @@ _WORDS: Mapping[type[s.Step], str] = {
     s.AwaitStart: f"accept on descriptor {s.LISTEN_FD}: wait until it is started",
     s.Serve: "perform the plans that come through descriptor {fd}",
     s.HandOver: "send descriptor {fd} to the new process",
+    s.Announce: "tell the new process: {what}",
+    s.AwaitAnnounced: "wait until the launcher tells: {what}",
     s.Admission: "connect to {path} and wait for the word to go on",
 }
 # Steps that are one system call with one argument, or none.

@@ -47,7 +47,7 @@ from runtime.plan.steps import (
     forked,
 )
 from runtime.spec import Link, Resources, Spec
-from runtime.unionfs.overlay import mount_steps, volatile_steps
+from runtime.unionfs.overlay import DEV, mount_steps, volatile_steps
 
 # Lines on the console that the host times. The first is written before anything is done, the second right
 # before the workload's execve.
@@ -124,9 +124,11 @@ def overlay_steps(
     )
 
 
-def root_steps(root: str = ROOT) -> tuple[Step, ...]:
-    """Go to the new root, hold it, and mount the kernel's own file systems in it."""
-    return (Chdir(root), HOLD_ROOT, *filesystem_steps(), sysfs_step())
+def root_steps(place: str = "", *, volatile: bool = True) -> tuple[Step, ...]:
+    """Go to the new root, hold it, and mount the kernel's own file systems in it; /dev is in the ``volatile`` one of
+    ``overlay_steps``, if there is that."""
+    dev = f"{place}{VOLATILE}/{DEV}" if volatile else ""
+    return (Chdir(f"{place}{ROOT}"), HOLD_ROOT, *filesystem_steps(dev), sysfs_step())
 
 
 def workload_steps(spec: Spec, *streams: Step) -> tuple[Step, ...]:
@@ -183,7 +185,7 @@ def guest_plan(
             *boot_steps(modules, network_steps(spec.link), tells=not served),  # two processes cannot read one console
             *_task_limit_steps(spec.resources.pids),
             *(own if writable_disk else overlay_steps(DISK, file_system)),
-            *root_steps(),
+            *root_steps(volatile=not writable_disk),
             *(_served_steps(spec.resources.pids) if served else ()),
             *MOVE_IN,
             *workload_steps(spec, NO_INPUT),

@@ -100,6 +100,8 @@ def _of_type() -> dict[type[s.Step], str]:
         s.NewTree: _KERNEL,
         s.HandOver: _HANDED,
         s.TakeOver: _HANDED,
+        s.Announce: _HANDED,
+        s.AwaitAnnounced: _HANDED,
         s.AwaitStart: _SYNC,
         s.LookUp: _SESSION,
         s.DeviceFilter: _ACCOUNT,

@@ -8,6 +8,7 @@ systems and devices are the runtime-spec's (config-linux.md, "Default Filesystem
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from errno import EEXIST
 from functools import cache, lru_cache
 
@@ -61,16 +62,18 @@ def _mount(fstype: str, target: str, flags: int, data: str = "", source: str = "
 
 
 @cache
-def filesystem_steps() -> tuple[Step, ...]:
+def filesystem_steps(dev: str = "") -> tuple[Step, ...]:
     """Mount /proc and /dev below the root; the working directory is the root then.
 
+    ``dev`` is a directory of a tmpfs of the container's own that becomes /dev; without one /dev is a tmpfs by itself.
     /dev/shm is a directory of /dev's file system, to be bound on itself by ``protection_steps``: for every superblock
     the kernel keeps 16 bytes in each memory cgroup of the host (mm/shrinker.c), so that what one superblock more in
     each of N containers takes grows as N squared.
     """
+    own = _mount("tmpfs", "dev", MS_NOSUID | MS_STRICTATIME, "mode=755,size=65536k")
     return (
         _mount("proc", "proc", _TIGHT),
-        _mount("tmpfs", "dev", MS_NOSUID | MS_STRICTATIME, "mode=755,size=65536k"),
+        Bind(dev, "dev", clear=MOUNT_ATTR_NODEV) if dev else own,
         *(Mknod(f"dev/{name}", major, minor, inside=True) for name, major, minor in _DEVICES),
         *(Symlink(target, f"dev/{name}", inside=True) for target, name in _LINKS),
         _mount("devpts", "dev/pts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5"),
@@ -111,12 +114,18 @@ def identity_steps(spec: Spec, *, files: bool = True) -> tuple[Step, ...]:
     )
 
 
+def shared_memory_step() -> Step:
+    """Take devices and programs from /dev/shm; the root has been entered."""
+    return Bind("/dev/shm", "dev/shm", set=MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
+
+
+def hiding_steps(readonly_paths: Sequence[str], masked_paths: Sequence[str], empty: int = 0) -> tuple[Step, ...]:
+    """Write-protect and hide what the runtime-spec's readonlyPaths and maskedPaths name; ``empty`` is the descriptor of
+    a held empty directory to hide directories behind."""
+    return (*(ReadonlyPath(path) for path in readonly_paths), *(MaskPath(path, empty) for path in masked_paths))
+
+
 @lru_cache(maxsize=64)
 def protection_steps(readonly_paths: tuple[str, ...], masked_paths: tuple[str, ...]) -> tuple[Step, ...]:
-    """Take devices and programs from /dev/shm, then hide and write-protect what the runtime-spec's maskedPaths and
-    readonlyPaths name; the root has been entered."""
-    return (
-        Bind("/dev/shm", "dev/shm", set=MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC),
-        *(ReadonlyPath(path) for path in readonly_paths),
-        *(MaskPath(path) for path in masked_paths),
-    )
+    """All that keeps a workload from what is the whole kernel's, in a system that is the workload's alone."""
+    return (shared_memory_step(), *hiding_steps(readonly_paths, masked_paths))

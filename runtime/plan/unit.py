@@ -8,7 +8,7 @@ system. The limits of memory and tasks are its unit's; RAM and processors are th
 from __future__ import annotations
 
 from runtime.plan.constants import CLONE_NEWNS, MNT_DETACH, MS_PRIVATE, MS_REC
-from runtime.plan.guest import ROOT, overlay_steps, root_steps, workload_steps
+from runtime.plan.guest import overlay_steps, root_steps, workload_steps
 from runtime.plan.steps import Chdir, Mount, PivotRoot, Plan, Unmount, Unshare
 from runtime.spec import Spec
 
@@ -33,7 +33,7 @@ def unit_plan(spec: Spec) -> Plan:
             Mount("", "/", "", MS_REC | MS_PRIVATE),
             Mount("tmpfs", _PLACE, "tmpfs", 0, "mode=0755"),
             *overlay_steps(DISK, place=_PLACE),
-            *root_steps(f"{_PLACE}{ROOT}"),
+            *root_steps(_PLACE),
             PivotRoot(".", "."),
             Unmount(".", MNT_DETACH),
             Chdir("/"),

@@ -66,7 +66,9 @@ from runtime.plan.steps.process import (
 )
 from runtime.plan.steps.talk import (
     Admission,
+    Announce,
     Answer,
+    AwaitAnnounced,
     AwaitStart,
     HandOver,
     Message,
@@ -79,6 +81,8 @@ from runtime.plan.steps.talk import (
 )
 
 __all__ = [
+    "Announce",
+    "AwaitAnnounced",
     "AddEntropy",
     "Admission",
     "Affinity",

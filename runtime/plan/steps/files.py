@@ -270,10 +270,15 @@ class MountAttributes(Step):
 @dataclass(frozen=True)
 class MaskPath(Step):
     """Hide ``path``, below the root: a file behind the container's null device, which is checked to be that, a
-    directory behind an empty read-only tmpfs; absent is fine."""
+    directory behind an empty read-only one; absent is fine. ``held`` is the descriptor of a tree that HoldTree made of
+    an empty directory, or 0: then it is a tmpfs. All directories that a plan hides share one."""
 
     op: ClassVar[int] = 26
     path: str
+    held: int = 0
+
+    def numbers(self) -> tuple[int, ...]:
+        return (self.held,)
 
     def strings(self) -> tuple[bytes, ...]:
         return (self.path.encode(),)

@@ -45,6 +45,22 @@ class TakeOver(Step):
 
 
 @dataclass(frozen=True)
+class Announce(Step):
+    """Of the launcher, beside: tell the child that ``what`` is done, for its AwaitAnnounced."""
+
+    op: ClassVar[int] = 61
+    what: str
+
+
+@dataclass(frozen=True)
+class AwaitAnnounced(Step):
+    """Of the child: wait for the launcher's Announce."""
+
+    op: ClassVar[int] = 62
+    what: str
+
+
+@dataclass(frozen=True)
 class AwaitStart(Step):
     """The container is created: wait until somebody connects to LISTEN_FD and gives the word."""
 

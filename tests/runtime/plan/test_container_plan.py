@@ -45,20 +45,43 @@ def test_lower_directories_are_relative_and_the_top_layer_comes_first() -> None:
     assert s.Chdir("/store/layers") in plan.child
 
 
-def test_limits_are_written_and_the_cgroup_joined_before_the_clone() -> None:
+def test_the_memory_limit_is_written_and_its_cgroup_joined_before_the_clone() -> None:
     plan = container_plan(spec(), V1, "testbed/r/i")
-    written = {step.path: step.data[0] for step in of_type(plan.parent, s.Write)}
-    assert written["/cg/memory/testbed/r/i/memory.limit_in_bytes"] == str(64 << 20)
+    assert plan.parent == (
+        s.Mkdir("/cg/memory/testbed/r/i"),
+        s.Write("/cg/memory/testbed/r/i/memory.limit_in_bytes", (str(64 << 20),)),
+        s.Write("/cg/memory/testbed/r/i/tasks", ("0",)),
+    )
+
+
+@pytest.mark.parametrize("host_network", [False, True])
+def test_the_other_cgroups_are_made_beside_and_joined_while_the_hosts_root_is_there(host_network: bool) -> None:
+    plan = container_plan(spec(host_network=host_network), V1, "testbed/r/i", resolver="")
+    written = {step.path: step.data[0] for step in of_type(plan.beside, s.Write)}
     assert written["/cg/cpu/testbed/r/i/cpu.cfs_quota_us"] == "50000"
     assert written["/cg/pids/testbed/r/i/pids.max"] == "32"
-    assert s.Write("/cg/memory/testbed/r/i/tasks", ("0",)) in plan.parent
+    made = [step.path for step in of_type(plan.beside, s.Mkdir)]
+    (announcing,), (awaiting,) = of_type(plan.beside, s.Announce), of_type(plan.child, s.AwaitAnnounced)
+    announced, awaited = plan.beside.index(announcing), plan.child.index(awaiting)
+    assert all(plan.beside.index(s.Mkdir(path)) < announced for path in made)
+    joins = [plan.child.index(s.Write(f"{path}/tasks", ("0",))) for path in made]
+    assert awaited < min(joins) and max(joins) < plan.child.index(s.PivotRoot(".", "."))
 
 
-def test_the_cgroup_namespace_is_made_after_joining() -> None:
+def test_a_limit_that_is_written_late_holds_before_the_workload_runs() -> None:
+    """What is handed over last is waited for."""
+    plan = container_plan(spec(), V1, "testbed/r/i")
+    last = plan.beside[-1]
+    assert isinstance(last, s.HandOver) and last.fd == of_type(plan.child, s.TakeOver)[-1].fd
+
+
+@pytest.mark.parametrize("found", [V1, V2])
+def test_the_cgroup_namespace_is_made_after_joining(found: Hierarchies) -> None:
     """Its root is the cgroup that the process is in when the namespace is made."""
-    assert container_plan(spec(), V1, "testbed/r/i").clone_flags & CLONE_NEWCGROUP
-    unified = container_plan(spec(), V2, "testbed/r/i")  # there the child is in it only once it is cloned
-    assert not unified.clone_flags & CLONE_NEWCGROUP and s.Unshare(CLONE_NEWCGROUP) in unified.child
+    plan = container_plan(spec(), found, "testbed/r/i")
+    joins = [plan.child.index(step) for step in of_type(plan.child, s.Write) if step.path.endswith("/tasks")]
+    assert not plan.clone_flags & CLONE_NEWCGROUP
+    assert max(joins, default=-1) < plan.child.index(s.Unshare(CLONE_NEWCGROUP))
 
 
 def test_version_two_clones_into_the_cgroup_and_filters_devices() -> None:
@@ -76,6 +99,14 @@ def test_privileges_are_dropped_last_and_in_order() -> None:
     order = [s.PivotRoot, s.MaskPath, s.BoundingSet, s.SetUser, s.NoNewPrivileges, s.Exec]
     assert [kinds.index(kind) for kind in order] == sorted(kinds.index(kind) for kind in order)
     assert kinds[-1] is s.Exec
+
+
+def test_dev_and_what_hides_directories_share_the_file_system_of_the_writable_layer() -> None:
+    """A superblock is dear where there are many containers."""
+    plan = container_plan(spec(masked_paths=("/proc/acpi", "/sys/firmware")), V1, "testbed/r/i")
+    assert [step.target for step in of_type(plan.child, s.Mount) if step.fstype == "tmpfs"] == ["/tmp"]
+    (held,) = of_type(plan.child, s.HoldTree)
+    assert {step.held for step in of_type(plan.child, s.MaskPath)} == {held.fd}
 
 
 def test_without_a_link_there_is_only_loopback() -> None:
@@ -129,5 +160,5 @@ def test_explain_prints_every_step_with_its_index() -> None:
     text = explain(plan)
     numbered = [line for line in text.splitlines() if line[:3].strip().isdigit()]
     assert [int(line[:3]) for line in numbered] == list(range(len(list(plan.steps()))))
-    assert "clone3 CLONE_NEWNS|CLONE_NEWCGROUP|CLONE_NEWUTS|CLONE_NEWIPC|CLONE_NEWPID" in text
+    assert "clone3 CLONE_NEWNS|CLONE_NEWUTS|CLONE_NEWIPC|CLONE_NEWPID" in text
     assert f"{len(list(plan.steps())) - 1:3}  execve server" in text
