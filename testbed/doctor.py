@@ -23,7 +23,7 @@ from runtime.errors import PrerequisiteError, TestbedError
 from runtime.home import store_root
 from runtime.images.sources import host_sources
 from runtime.images.space import free_bytes
-from runtime.plan.constants import CLONE_NEWNS
+from runtime.plan.constants import CLONE_NEWNS, CLONE_NEWUSER, MS_PRIVATE, MS_REC
 from testbed.host import libvirt_version, output, parse_key_values, parse_kib, read
 from testbed.lab import Lab, mac_of
 from testbed.platforms.accelerator import closed_to_account, decide, read_attempts
@@ -33,8 +33,6 @@ from testbed.platforms.libvirt_lxc import find_driver
 GIB = 1 << 30
 NEEDED_FREE_BYTES = 3 * GIB
 NEEDED_MEMORY_BYTES = 2 * GIB
-CLONE_NEWUSER = 0x10000000
-MS_REC_PRIVATE = (1 << 14) | (1 << 18)
 SYS_CLONE3 = 435
 SET_UP = "run ./invoke, which installs it"
 EXIT_PREREQUISITE = PrerequisiteError.exit_code
@@ -137,7 +135,7 @@ def overlay() -> Check:
 
         def mount_one() -> None:
             libc.call("unshare", CLONE_NEWNS)
-            libc.call("mount", b"none", b"/", None, ctypes.c_ulong(MS_REC_PRIVATE), None)
+            libc.call("mount", b"none", b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None)
             libc.call("mount", b"tmpfs", scratch.encode(), b"tmpfs", ctypes.c_ulong(0), None)
             for name in ("lower", "upper", "work", "merged"):
                 os.mkdir(f"{scratch}/{name}")

@@ -158,8 +158,9 @@ def libvirt_version() -> str | None:
         import libvirt
     except ImportError:
         return None
-    number = int(libvirt.getVersion())
-    return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
+    from testbed.platforms.connection import version_text
+
+    return version_text(int(libvirt.getVersion()))
 
 
 def noise(window_s: float = 0.3) -> tuple[str, ...]:

@@ -110,7 +110,8 @@ def total_resources(services: Mapping[str, Resources]) -> Resources:
     )
 
 
-def _child(parent: Element, tag: str, text: str = "", **attributes: str) -> Element:
+def child(parent: Element, tag: str, text: str = "", **attributes: str) -> Element:
+    """Add an element to ``parent``."""
     element = SubElement(parent, tag, attributes)
     if text:
         element.text = text
@@ -124,25 +125,25 @@ def disk_name(index: int) -> str:
 
 def _add_disks(devices: Element, domain: Domain) -> None:
     for index, path in enumerate(domain.disks):
-        disk = _child(devices, "disk", type="file", device="disk")
-        _child(disk, "driver", name="qemu", type=domain.disk_format, cache=domain.cache, io=io_mode(domain.cache))
-        _child(disk, "source", file=str(path))
-        _child(disk, "target", dev=disk_name(index), bus="virtio")
+        disk = child(devices, "disk", type="file", device="disk")
+        child(disk, "driver", name="qemu", type=domain.disk_format, cache=domain.cache, io=io_mode(domain.cache))
+        child(disk, "source", file=str(path))
+        child(disk, "target", dev=disk_name(index), bus="virtio")
         if domain.disk_format == "raw":
-            _child(disk, "readonly")
-            _child(disk, "shareable")
+            child(disk, "readonly")
+            child(disk, "shareable")
         _place(disk, domain.bus, 1 + index)
 
 
 def _add_interface(devices: Element, domain: Domain) -> None:
     if domain.mac is None or domain.tap is not None:
         return
-    interface = _child(devices, "interface", type="bridge")
-    _child(interface, "mac", address=domain.mac)
-    _child(interface, "source", bridge=domain.bridge)
-    _child(interface, "model", type="virtio")
+    interface = child(devices, "interface", type="bridge")
+    child(interface, "mac", address=domain.mac)
+    child(interface, "source", bridge=domain.bridge)
+    child(interface, "model", type="virtio")
     if domain.bus == "pci":
-        _child(interface, "rom", enabled="no")
+        child(interface, "rom", enabled="no")
     _place(interface, domain.bus, 1 + len(domain.disks))
 
 
@@ -150,20 +151,20 @@ def _add_memory_backing(root: Element, memory: Memory) -> None:
     """By itself QEMU lets KSM merge all guests' pages. A memfd needs no hugetlbfs to be mounted."""
     backing = SubElement(root, "memoryBacking")
     if memory.hugepages:
-        _child(_child(backing, "hugepages"), "page", size="2", unit="M")
-        _child(backing, "source", type="memfd")
+        child(child(backing, "hugepages"), "page", size="2", unit="M")
+        child(backing, "source", type="memfd")
     if not memory.ksm:
-        _child(backing, "nosharepages")
+        child(backing, "nosharepages")
     if not len(backing):
         root.remove(backing)
 
 
 def _add_balloon(devices: Element, memory: Memory) -> None:
     if not memory.has_balloon:
-        _child(devices, "memballoon", model="none")
+        child(devices, "memballoon", model="none")
         return
     reporting = "on" if memory.free_page_reporting else "off"
-    _place(_child(devices, "memballoon", model="virtio", freePageReporting=reporting), "pci", _BALLOON_SLOT)
+    _place(child(devices, "memballoon", model="virtio", freePageReporting=reporting), "pci", _BALLOON_SLOT)
 
 
 def _add_own_tap(extra: Element, domain: Domain) -> None:
@@ -180,21 +181,21 @@ def _add_own_tap(extra: Element, domain: Domain) -> None:
         *("-netdev", f"tap,id=lab,ifname={domain.tap},script=no,downscript=no"),
         *("-device", card),
     ):
-        _child(extra, "qemu:arg", value=argument)
+        child(extra, "qemu:arg", value=argument)
 
 
 def _run_as_root(root: Element) -> None:
     """Of a daemon's, whose own choice of user would keep our launcher out of cgroups and namespaces."""
-    label = _child(root, "seclabel", type="static", model="dac", relabel="no")
-    _child(label, "label", "+0:+0")
+    label = child(root, "seclabel", type="static", model="dac", relabel="no")
+    child(label, "label", "+0:+0")
 
 
 def _place(device: Element, bus: str, slot: int) -> None:
     """Straight on the root bus: by itself libvirt puts a hot-plug port before each device, for the guest to probe."""
     if bus == "mmio":
-        _child(device, "address", type="virtio-mmio")
+        child(device, "address", type="virtio-mmio")
         return
-    _child(device, "address", type="pci", domain="0", bus="0", slot=str(slot), function="0")
+    child(device, "address", type="pci", domain="0", bus="0", slot=str(slot), function="0")
 
 
 def _arguments(domain: Domain) -> list[str]:
@@ -211,9 +212,9 @@ def _arguments(domain: Domain) -> list[str]:
 
 def _add_kernel(system: Element, domain: Domain) -> None:
     if domain.kernel is not None:
-        _child(system, "kernel", str(domain.kernel))
-        _child(system, "initrd", str(domain.initrd))
-        _child(system, "cmdline", domain.command_line)
+        child(system, "kernel", str(domain.kernel))
+        child(system, "initrd", str(domain.initrd))
+        child(system, "cmdline", domain.command_line)
 
 
 def domain_xml(domain: Domain) -> str:
@@ -222,39 +223,39 @@ def domain_xml(domain: Domain) -> str:
     The guest's end, whatever it is, ends QEMU.
     """
     root = Element("domain", {"type": "kvm" if domain.accelerator == "kvm" else "qemu", "xmlns:qemu": QEMU_NAMESPACE})
-    _child(root, "name", domain.name)
-    _child(root, "memory", str(domain.memory_bytes), unit="b")
+    child(root, "name", domain.name)
+    child(root, "memory", str(domain.memory_bytes), unit="b")
     _add_memory_backing(root, domain.memory)
-    _child(root, "vcpu", str(domain.vcpus))
-    system = _child(root, "os")
-    _child(system, "type", "hvm", arch="x86_64", machine=domain.machine)
+    child(root, "vcpu", str(domain.vcpus))
+    system = child(root, "os")
+    child(system, "type", "hvm", arch="x86_64", machine=domain.machine)
     _add_kernel(system, domain)
-    features = _child(root, "features")
-    _child(features, "acpi")
-    _child(features, "apic")
+    features = child(root, "features")
+    child(features, "acpi")
+    child(features, "apic")
     named = domain.cpu not in ("host-passthrough", "maximum")
-    cpu = _child(root, "cpu", mode="custom" if named else domain.cpu)
+    cpu = child(root, "cpu", mode="custom" if named else domain.cpu)
     if named:
-        _child(cpu, "model", domain.cpu)
+        child(cpu, "model", domain.cpu)
     for event in ("on_poweroff", "on_reboot", "on_crash"):
-        _child(root, event, "destroy")
-    devices = _child(root, "devices")
-    _child(devices, "emulator", str(domain.emulator))
-    _child(devices, "controller", type="usb", model="none")
+        child(root, event, "destroy")
+    devices = child(root, "devices")
+    child(devices, "emulator", str(domain.emulator))
+    child(devices, "controller", type="usb", model="none")
     _add_disks(devices, domain)
     _add_interface(devices, domain)
-    serial = _child(devices, "serial", type="unix")
-    _child(serial, "source", mode="connect", path=str(domain.console_socket))
-    _child(serial, "target", type="isa-serial", port="0")
+    serial = child(devices, "serial", type="unix")
+    child(serial, "source", mode="connect", path=str(domain.console_socket))
+    child(serial, "target", type="isa-serial", port="0")
     _add_balloon(devices, domain.memory)
     if domain.daemon:
         _run_as_root(root)
-    extra = _child(root, "qemu:commandline")
+    extra = child(root, "qemu:commandline")
     _add_own_tap(extra, domain)
     for argument in _arguments(domain):
-        _child(extra, "qemu:arg", value=argument)
-    _child(extra, "qemu:env", name=PLAN_VARIABLE, value=str(domain.emulator_plan))
+        child(extra, "qemu:arg", value=argument)
+    child(extra, "qemu:env", name=PLAN_VARIABLE, value=str(domain.emulator_plan))
     # With this libvirt asks a started QEMU about each CPU feature by itself, four hundred questions in 0.3 s.
-    capabilities = _child(root, "qemu:capabilities")
-    _child(capabilities, "qemu:del", capability="cpu-unavailable-features")
+    capabilities = child(root, "qemu:capabilities")
+    child(capabilities, "qemu:del", capability="cpu-unavailable-features")
     return ElementTree.tostring(root, encoding="unicode")

@@ -18,7 +18,7 @@ from errno import EINVAL, ENOENT
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
-from xml.etree.ElementTree import Element, SubElement
+from xml.etree.ElementTree import Element
 
 from runtime.cgroups import Cgroup, Hierarchies, hierarchies, join_steps, require
 from runtime.cgroups.limits import CPU_PERIOD_USEC, cpu_quota_usec
@@ -53,7 +53,7 @@ from testbed.lab import Lab
 from testbed.platforms.connection import destroy_domain, ensure_event_loop, load_libvirt, version_text
 from testbed.platforms.console import Console
 from testbed.platforms.daemon import Daemon, find_libvirtd, seen_at
-from testbed.platforms.domain import PLAN_VARIABLE
+from testbed.platforms.domain import PLAN_VARIABLE, child
 from testbed.platforms.protocol import Instance, Started
 from testbed.platforms.reader import ConsoleReader
 from testbed.scenario import Scenario
@@ -133,52 +133,45 @@ def init_plan(spec: Spec) -> Plan:
     )
 
 
-def _child(parent: Element, tag: str, text: str = "", **attributes: str) -> Element:
-    element = SubElement(parent, tag, attributes)
-    if text:
-        element.text = text
-    return element
-
-
 def _mounted(devices: Element, source: Path, target: str) -> None:
-    filesystem = _child(devices, "filesystem", type="mount")
-    _child(filesystem, "source", dir=str(source))
-    _child(filesystem, "target", dir=target)
+    filesystem = child(devices, "filesystem", type="mount")
+    child(filesystem, "source", dir=str(source))
+    child(filesystem, "target", dir=target)
 
 
 def domain_xml(domain: Domain, host_memory_bytes: int) -> str:
     """The domain's XML (formatdomain.html, drvlxc.html). ``host_memory_bytes`` is the limit of one without a limit."""
     resources = domain.spec.resources
     root = Element("domain", type="lxc")
-    _child(root, "name", domain.name)
-    _child(root, "memory", str(resources.memory_bytes or host_memory_bytes), unit="b")
-    _child(root, "vcpu", "1")  # tells nothing: a container sees all processors, and the quota holds it
+    child(root, "name", domain.name)
+    child(root, "memory", str(resources.memory_bytes or host_memory_bytes), unit="b")
+    child(root, "vcpu", "1")  # tells nothing: a container sees all processors, and the quota holds it
     if resources.cpus is not None:
-        tune = _child(root, "cputune")
-        _child(tune, "period", str(CPU_PERIOD_USEC))
-        _child(tune, "quota", str(cpu_quota_usec(resources.cpus)))
-    system = _child(root, "os")
-    _child(system, "type", "exe", arch="x86_64")
-    _child(system, "init", f"{_OURS}/launcher")
-    _child(system, "initenv", f"{_OURS}/plan", name=PLAN_VARIABLE)
-    features = _child(root, "features")
-    _child(features, "capabilities", policy="allow")  # the plan takes away all that the spec does not have
-    _child(features, "privnet")
-    devices = _child(root, "devices")
-    _child(devices, "emulator", str(domain.controller))
+        tune = child(root, "cputune")
+        child(tune, "period", str(CPU_PERIOD_USEC))
+        child(tune, "quota", str(cpu_quota_usec(resources.cpus)))
+    system = child(root, "os")
+    child(system, "type", "exe", arch="x86_64")
+    child(system, "init", f"{_OURS}/launcher")
+    child(system, "initenv", f"{_OURS}/plan", name=PLAN_VARIABLE)
+    features = child(root, "features")
+    child(features, "capabilities", policy="allow")  # the plan takes away all that the spec does not have
+    child(features, "privnet")
+    devices = child(root, "devices")
+    child(devices, "emulator", str(domain.controller))
     _mounted(devices, domain.root, "/")
     _mounted(devices, domain.ours, _OURS)
     if domain.tasks is not None:
         _mounted(devices, domain.tasks, _TASKS)
     if (link := domain.spec.link) is not None:
-        interface = _child(devices, "interface", type="bridge")
-        _child(interface, "mac", address=link.mac)
-        _child(interface, "source", bridge=domain.bridge)
-        _child(interface, "ip", address=str(link.address.ip), family="ipv4", prefix=str(link.address.network.prefixlen))
+        interface = child(devices, "interface", type="bridge")
+        child(interface, "mac", address=link.mac)
+        child(interface, "source", bridge=domain.bridge)
+        child(interface, "ip", address=str(link.address.ip), family="ipv4", prefix=str(link.address.network.prefixlen))
         if link.gateway:
-            _child(interface, "route", family="ipv4", address="0.0.0.0", prefix="0", gateway=str(link.gateway))
-        _child(interface, "guest", dev="eth0")
-    _child(devices, "console", type="pty")
+            child(interface, "route", family="ipv4", address="0.0.0.0", prefix="0", gateway=str(link.gateway))
+        child(interface, "guest", dev="eth0")
+    child(devices, "console", type="pty")
     return ElementTree.tostring(root, encoding="unicode")
 
 

@@ -74,6 +74,11 @@ class _Prepared:
         return self.libvirt.current()
 
 
+def _failed(instance: Instance, running: Running, reason: str) -> WorkloadError:
+    hint = f"the whole console is in {instance.log}; its last lines:\n{running.console.tail()}"
+    return WorkloadError(f"virtual machine {instance.name}: {reason}", hint)
+
+
 class VmPlatform:
     """Guests with the distribution's kernel and our launcher as PID 1, on disks of the images' layers.
 
@@ -312,20 +317,14 @@ class VmPlatform:
         if not all(console.wait_for(phase, deadline_s - time.monotonic()) for phase in own):
             end = "ended" if console.ended else f"took longer than {timeout_s:g} s"
             reason = console.failure or f"its start {end} before its first process"
-            raise WorkloadError(
-                f"virtual machine {instance.name}: {reason}",
-                f"the whole console is in {instance.log}; its last lines:\n{console.tail()}",
-            )
+            raise _failed(instance, running, reason)
         return phases.started(console.phases(), running.requested_ns, running.created_ns)
 
     def alive(self, instance: Instance) -> bool:
         """Whether QEMU still holds the console: it ends with the workload, or with the first service that ends."""
         running = self._running.get(instance.name)
         if running is not None and (lost := running.lost(self._ready().libvirt.uri)):
-            raise WorkloadError(
-                f"virtual machine {instance.name}: {lost}",
-                f"the whole console is in {instance.log}; its last lines:\n{running.console.tail()}",
-            )
+            raise _failed(instance, running, lost)
         return running is not None and not running.console.ended
 
     def ending(self, instance: Instance) -> str:

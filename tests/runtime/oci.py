@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -117,3 +118,15 @@ def make_runtime(directory: Path, layer: Path, cgroup: str) -> Runtime:
     runtime.configure(config)
     runtime.shell("true")
     return runtime
+
+
+def said_on(master: int) -> bytes:
+    """All that is written to a terminal, until nobody has its other side open; its master is closed then."""
+    said = b""
+    try:
+        while data := os.read(master, 1000):
+            said += data
+    except OSError:  # EIO: the other side is closed
+        pass
+    os.close(master)
+    return said

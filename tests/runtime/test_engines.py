@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from runtime.cgroups import hierarchies
+from tests.runtime.oci import said_on
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(not shutil.which("podman"), reason="podman is not installed")]
 
@@ -152,13 +153,7 @@ def test_a_terminal(podman: Podman) -> None:
     pid, master = pty.fork()
     if pid == 0:
         os.execvpe("podman", ["podman", *podman.options(), *command], podman.environment())
-    said = b""
-    try:
-        while data := os.read(master, 1000):
-            said += data
-    except OSError:  # EIO: the other side is closed
-        pass
-    os.close(master)
+    said = said_on(master)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3 and b"/dev/pts/0" in said
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from runtime.cgroups import Cgroup
 from runtime.cgroups.placing import all_hierarchies
-from tests.runtime.oci import Runtime
+from tests.runtime.oci import Runtime, said_on
 
 pytestmark = pytest.mark.root
 
@@ -114,14 +114,7 @@ def test_a_terminal_is_handed_over(oci: Runtime, tmp_path: Path) -> None:
         with listening.accept()[0] as channel:
             (master,) = socket.recv_fds(channel, 100, 1)[1]
     oci("start", "a")
-    said = b""
-    try:
-        while data := os.read(master, 1000):
-            said += data
-    except OSError:  # EIO: the other side is closed
-        pass
-    os.close(master)
-    assert said.split() == [b"/dev/pts/0", b"30", b"90"]
+    assert said_on(master).split() == [b"/dev/pts/0", b"30", b"90"]
     oci("delete", "--force", "a")
 
 
@@ -131,14 +124,8 @@ def test_run_relays_a_terminal(oci: Runtime) -> None:
     if pid == 0:
         os.chdir(oci.bundle)
         os.execv(oci.command("run", "a")[0], oci.command("run", "a"))
-    said = b""
-    try:
-        while data := os.read(master, 1000):
-            said += data
-    except OSError:
-        pass
+    said = said_on(master)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 4 and b"yes" in said
-    os.close(master)
 
 
 def test_run_passes_signals_on(oci: Runtime) -> None:
