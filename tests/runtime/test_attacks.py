@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,30 @@ def test_the_runtime_cannot_be_overwritten_through_its_own_exe(oci: Runtime) -> 
     config["process"]["args"] = ["/attack"]
     oci.configure(config)
     assert oci("run", "a", check=False).returncode != 0
+    assert STATIC_BINARY.read_bytes() == before
+
+
+def test_a_runtime_that_joins_cannot_be_overwritten(oci: Runtime) -> None:
+    """CVE-2019-5736 as it was carried out: what is seen of the runtime while it joins is held open, and written to when
+    nothing executes it any more."""
+    before = STATIC_BINARY.read_bytes()
+    oci.shell(
+        """while :; do for p in /proc/[0-9]*; do
+        case "$(readlink $p/exe)" in "" | /bin/busybox) continue ;; esac
+        (exec 3<$p/exe && echo seen && sleep 0.5 && echo overwritten >/proc/self/fd/3 && echo written)
+        done; done 2>&1""",
+        capabilities={kind: ["CAP_DAC_OVERRIDE", "CAP_SYS_PTRACE"] for kind in ("bounding", "effective", "permitted")},
+    )
+    with open(oci.bundle / "said", "wb") as said, open(os.devnull, "rb") as null:
+        command = oci.command("run", "-d", "a")
+        subprocess.run(command, cwd=oci.bundle, stdin=null, stdout=said, stderr=said, check=True)
+    for _ in range(5):
+        oci("exec", "a", "true")
+    time.sleep(1)
+    oci("delete", "--force", "a")
+    text = (oci.bundle / "said").read_text()
+    print(text)
+    assert "written" not in text.split()
     assert STATIC_BINARY.read_bytes() == before
 
 
@@ -180,15 +205,40 @@ def test_device_nodes_of_the_host_cannot_be_opened(oci: Runtime) -> None:
     assert "no" in oci("run", "a").stdout
 
 
-def test_no_capability_is_gained_by_executing_set_user_id_files(oci: Runtime) -> None:
-    rootfs = oci.bundle / "rootfs"
-    (rootfs / "setuid").mkdir()
-    shutil.copy2(rootfs / "bin" / "busybox", rootfs / "setuid" / "grep")
-    (rootfs / "setuid" / "grep").chmod(0o4755)
+def compiled(source: str, program: Path) -> None:
+    """An attacker's own program, as it would come with an image."""
+    command = ["gcc", "-static", "-w", "-D_GNU_SOURCE", "-x", "c", "-o", str(program), "-"]
+    subprocess.run(command, input=source, text=True, check=True)
+
+
+# busybox would not do: where it has a set-user-ID bit, it gives the rights away again by itself.
+EFFECTIVE = """
+#include <stdio.h>
+#include <string.h>
+int main(void) {
+  char line[256];
+  FILE *status = fopen("/proc/self/status", "r");
+  while (fgets(line, sizeof line, status))
+    if (!strncmp(line, "CapEff:", 7)) fputs(line, stdout);
+  return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("no_new_privileges", [True, False])
+def test_no_capability_is_gained_by_executing_set_user_id_files(oci: Runtime, no_new_privileges: bool) -> None:
+    """None at all by default; where the configuration lets such files work, no more than the bounding set has."""
+    program = oci.bundle / "rootfs" / "effective"
+    compiled(EFFECTIVE, program)
+    program.chmod(0o4755)
     names = ["CAP_NET_ADMIN", "CAP_KILL"]
     sets = {"bounding": names, "effective": names, "permitted": names, "inheritable": [], "ambient": names}
-    oci.shell("/setuid/grep CapEff /proc/self/status", user={"uid": 1000, "gid": 1000}, capabilities=sets)
-    assert oci("run", "a").stdout.split() == ["CapEff:", "0" * 16]
+    config = oci.config()
+    config["process"]["noNewPrivileges"] = no_new_privileges
+    oci.configure(config)
+    oci.shell("/effective", user={"uid": 1000, "gid": 1000}, capabilities=sets)
+    allowed = 0 if no_new_privileges else 1 << 12 | 1 << 5
+    assert oci("run", "a").stdout.split() == ["CapEff:", f"{allowed:016x}"]
 
 
 def test_ambient_capabilities_are_those_asked_for_and_no_more(oci: Runtime) -> None:
@@ -244,39 +294,51 @@ CALLS = """
 #include <unistd.h>
 #define TRY(name, call) printf("%s %d\\n", name, (call) < 0 ? errno : 0)
 int main(void) {
+  setbuf(stdout, NULL);
   union bpf_attr attribute = {.map_type = BPF_MAP_TYPE_ARRAY, .key_size = 4, .value_size = 4, .max_entries = 1};
   TRY("getpid", syscall(SYS_getpid));
   TRY("keyctl", syscall(SYS_keyctl, 0, -3, 1));
   TRY("add_key", syscall(SYS_add_key, "user", "x", "y", 1, -3));
   TRY("bpf", syscall(SYS_bpf, BPF_MAP_CREATE, &attribute, sizeof attribute));
   TRY("userfaultfd", syscall(SYS_userfaultfd, 0));
-  TRY("unshare", unshare(CLONE_NEWUSER));
-  TRY("clone", syscall(SYS_clone, CLONE_NEWUSER | 17, 0, 0, 0, 0));
+  long child = syscall(SYS_clone, CLONE_NEWUSER | 17, 0, 0, 0, 0);
+  if (child == 0) _exit(0);
+  TRY("clone", child);
   TRY("clone3", syscall(SYS_clone3, &attribute, 64));
-  TRY("mount", mount("none", "/proc", "tmpfs", 0, 0));
+  TRY("mount", mount("none", "/etc", "tmpfs", 0, 0));
   TRY("setns", syscall(SYS_setns, 0, 0));
   TRY("open_by_handle_at", syscall(SYS_open_by_handle_at, 0, 0, 0));
   TRY("kexec_load", syscall(SYS_kexec_load, 0, 0, 0, 0));
   TRY("init_module", syscall(SYS_init_module, 0, 0, 0));
   TRY("ptrace", syscall(SYS_ptrace, 16, 1, 0, 0));
   TRY("perf_event_open", syscall(SYS_perf_event_open, 0, 0, 0, 0, 0));
+  TRY("unshare", unshare(CLONE_NEWUSER));  // last: after it much is refused to whom it let in
   return 0;
 }
 """
 
 
-def test_doors_into_the_kernel_are_shut_by_the_default_seccomp_profile(oci: Runtime, tmp_path: Path) -> None:
-    """From inside a container of the command line, by a program of an attacker's own."""
-    (tmp_path / "calls.c").write_text(CALLS)
-    program = oci.bundle / "rootfs" / "calls"
-    subprocess.run(["gcc", "-static", "-w", "-D_GNU_SOURCE", "-o", str(program), str(tmp_path / "calls.c")], check=True)
+# With these the kernel would let in whoever calls, so that it is the filter that does not.
+KEYS = ["CAP_SYS_ADMIN", "CAP_SYS_MODULE", "CAP_SYS_BOOT", "CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"]
+
+
+def test_doors_into_the_kernel_are_shut_by_the_default_seccomp_profile(oci: Runtime) -> None:
+    """From inside a container of the command line, by a program of an attacker's own, whose capabilities would open
+    them: without the filter next to none answers as with it."""
+    compiled(CALLS, oci.bundle / "rootfs" / "calls")
     config = oci.config()
-    names = tuple(config["process"]["capabilities"]["bounding"])
-    config["linux"]["seccomp"] = encode(default_profile(names))
+    names = config["process"]["capabilities"]["bounding"]
+    oci.shell("/calls", capabilities={kind: [*names, *KEYS] for kind in ("bounding", "effective", "permitted")})
+    config = oci.config()
+    config["linux"].pop("seccomp", None)
     oci.configure(config)
-    oci.shell("/calls")
+    open_doors = dict(line.split() for line in oci("run", "a").stdout.splitlines())
+    config["linux"]["seccomp"] = encode(default_profile(tuple(names)))
+    oci.configure(config)
     found = dict(line.split() for line in oci("run", "a").stdout.splitlines())
     assert found.pop("getpid") == "0" and len(found) == 14
+    alike = {name for name, answer in found.items() if open_doors[name] == answer}
+    assert alike <= {"ptrace"}, open_doors
     assert found.pop("clone3") == str(errno.ENOSYS)  # so that C libraries take clone, whose flags a filter can see
     ptrace = found.pop("ptrace")
     assert ptrace in (str(errno.EPERM), str(errno.ESRCH)), "its own container's processes it may trace"
