@@ -44,7 +44,7 @@ def test_a_runtime_that_joins_cannot_be_overwritten(oci: Runtime) -> None:
     oci.shell(
         """while :; do for p in /proc/[0-9]*; do
         case "$(readlink $p/exe)" in "" | /bin/busybox) continue ;; esac
-        (exec 3<$p/exe && echo seen && sleep 0.5 && echo overwritten >/proc/self/fd/3 && echo written)
+        (exec 3<$p/exe && for i in 1 2 3 4 5 6 7 8; do sleep 0.2; echo x >/proc/self/fd/3 && echo written; done) &
         done; done 2>&1""",
         capabilities={kind: ["CAP_DAC_OVERRIDE", "CAP_SYS_PTRACE"] for kind in ("bounding", "effective", "permitted")},
     )
@@ -53,7 +53,7 @@ def test_a_runtime_that_joins_cannot_be_overwritten(oci: Runtime) -> None:
         subprocess.run(command, cwd=oci.bundle, stdin=null, stdout=said, stderr=said, check=True)
     for _ in range(5):
         oci("exec", "a", "true")
-    time.sleep(1)
+    time.sleep(2)
     oci("delete", "--force", "a")
     text = (oci.bundle / "said").read_text()
     print(text)
@@ -168,11 +168,23 @@ def test_masking_with_something_else_than_the_null_device_is_refused(oci: Runtim
     assert done.returncode == 1 and "mask /proc/timer_list: No such device" in done.stderr
 
 
-def test_a_process_that_joins_cannot_be_looked_into(oci: Runtime) -> None:
-    """Before it executes, an exec's process is in the pid namespace: it may not be traced, nor have its files read."""
+@pytest.mark.parametrize("own_users", [False, True])
+def test_a_process_that_joins_cannot_be_looked_into(oci: Runtime, own_users: bool) -> None:
+    """Before it executes, an exec's process is in the pid namespace: it may not be traced, nor have its files read,
+    not by the root of a user namespace either, who may trace what is his own."""
+    names = ["CAP_DAC_OVERRIDE"]
+    if own_users:
+        config = oci.config()
+        config["linux"]["namespaces"].append({"type": "user"})
+        for kind in ("uidMappings", "gidMappings"):
+            config["linux"][kind] = [{"containerID": 0, "hostID": 200_000, "size": 65_536}]
+        oci.configure(config)
+        names = [*config["process"]["capabilities"]["bounding"], "CAP_SYS_PTRACE"]
     oci.shell(
-        "while :; do for p in /proc/[0-9]*; do ls -l $p/fd 2>/dev/null | grep memfd && echo seen; done; done",
-        capabilities={kind: ["CAP_DAC_OVERRIDE"] for kind in ("bounding", "effective", "permitted")},
+        """while :; do for p in /proc/[0-9]*; do
+        case "$(readlink $p/exe)" in "" | /bin/busybox) ;; *) echo seen ;; esac
+        done; done 2>/dev/null""",
+        capabilities={kind: names for kind in ("bounding", "effective", "permitted")},
     )
     with open(oci.bundle / "said", "wb") as said, open(os.devnull, "rb") as null:
         command = oci.command("run", "-d", "a")
@@ -183,13 +195,17 @@ def test_a_process_that_joins_cannot_be_looked_into(oci: Runtime) -> None:
     assert "seen" not in (oci.bundle / "said").read_text()
 
 
-def test_the_launcher_is_undumpable_while_it_makes_a_container(run_name: str) -> None:
-    plan = s.Plan((s.Undumpable(), s.Sync(1), s.Exec(("/bin/true",))))
+@pytest.mark.parametrize("hidden", [True, False])
+def test_the_launcher_is_undumpable_while_it_makes_a_container(hidden: bool) -> None:
+    """To a process of the same user that has as few capabilities; it is this step that hides it."""
+    first = [s.Capabilities(0, 0), *([s.Undumpable()] if hidden else [])]
+    plan = s.Plan((*first, s.Sync(1), s.Exec(("/bin/true",))))
     with open(os.devnull, "r+b") as null, Launch(plan, {fd: null.fileno() for fd in range(3)}) as launch:
         assert launch.next() is not None
         pid = launch.known_pid()
-        done = subprocess.run(["ls", f"/proc/{pid}/fd"], capture_output=True, user=65534, group=65534)
-        assert done.returncode != 0
+        look = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "readlink", f"/proc/{pid}/exe"]
+        found = subprocess.run(look, capture_output=True, text=True).stdout
+        assert found == "" if hidden else "testbed-launcher" in found
         launch.go()
         assert launch.next() is None
         os.waitpid(pid, 0)
