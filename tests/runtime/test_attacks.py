@@ -51,13 +51,11 @@ def test_a_runtime_that_joins_cannot_be_overwritten(oci: Runtime) -> None:
     with open(oci.bundle / "said", "wb") as said, open(os.devnull, "rb") as null:
         command = oci.command("run", "-d", "a")
         subprocess.run(command, cwd=oci.bundle, stdin=null, stdout=said, stderr=said, check=True)
-    for _ in range(5):
+    for _ in range(12):
         oci("exec", "a", "true")
-    time.sleep(2)
+    time.sleep(1.8)  # as long as the attack tries
     oci("delete", "--force", "a")
-    text = (oci.bundle / "said").read_text()
-    print(text)
-    assert "written" not in text.split()
+    assert "written" not in (oci.bundle / "said").read_text().split()
     assert STATIC_BINARY.read_bytes() == before
 
 
@@ -171,7 +169,8 @@ def test_masking_with_something_else_than_the_null_device_is_refused(oci: Runtim
 @pytest.mark.parametrize("own_users", [False, True])
 def test_a_process_that_joins_cannot_be_looked_into(oci: Runtime, own_users: bool) -> None:
     """Before it executes, an exec's process is in the pid namespace: it may not be traced, nor have its files read,
-    not by the root of a user namespace either, who may trace what is his own."""
+    not by the root of a user namespace either, who may trace what is his own. The kernel sees to most of it by itself;
+    what the launcher adds is tested next."""
     names = ["CAP_DAC_OVERRIDE"]
     if own_users:
         config = oci.config()
