@@ -19,6 +19,28 @@ from runtime.config.decode import encode
 from runtime.config.default import default_config
 from runtime.launcher.build import COMMAND
 
+SUCCESS = "+++ exited with 0 +++"
+# What a process only sees, and what it changes of itself alone: its memory, descriptors, directory, signals, rights.
+_LOOKS = """
+    access arch_prctl brk capget capset chdir clock_gettime close close_range dup dup2 dup3 epoll_create1
+    execve execveat exit_group faccessat faccessat2 fchdir fcntl futex getcwd getdents64 getegid geteuid
+    getgid getpid getrandom getsockname getsockopt gettid getuid ioctl lseek madvise mmap mprotect mremap
+    munmap newfstatat openat2 pipe2 poll prctl pread64 prlimit64 read readlink readlinkat rseq rt_sigaction
+    rt_sigprocmask rt_sigreturn seccomp set_robust_list set_tid_address setgroups setresgid setresuid setsid
+    sigaltstack statfs statx sysinfo umask uname
+""".split()
+
+
+@dataclass(frozen=True)
+class Point:
+    """The ``number``-th time that a process makes this ``call``; ``own``: the command's first process does. A kill is
+    told by call and number and hits who comes there first; ``hit``: this process does."""
+
+    call: str
+    number: int
+    own: bool
+    hit: bool
+
 
 @dataclass
 class Runtime:
@@ -66,25 +88,43 @@ class Runtime:
             lines = (line.split(maxsplit=1) for line in trace.read().splitlines())
             return [(pid, rest) for pid, rest in lines]
 
-    def calls(self, *arguments: str, of_children: bool = False) -> list[tuple[str, int]]:
-        """The system calls that a command makes, in order, each with how often it has been made by then; or those that
-        only the processes make that it starts."""
-        lines = [(pid, rest.partition("(")[0]) for pid, rest in self.traced([], *arguments) if "(" in rest]
-        own = [call for pid, call in lines if pid == lines[0][0]]
-        others = [call for pid, call in lines if pid != lines[0][0]]
+    def changes(self, *arguments: str) -> list[Point]:
+        """The system calls with which a command and the processes that it starts change something that outlives the
+        process that makes them, in order. Every call counts that is not known only to look."""
+        lines = [(pid, rest) for pid, rest in self.traced([], *arguments) if re.match(r"\w+\(", rest)]
+        made: Counter[tuple[str, str]] = Counter()
+        first: dict[tuple[str, int], str] = {}
+        found = []
+        for pid, rest in lines:
+            call = rest.partition("(")[0]
+            made[pid, call] += 1
+            victim = first.setdefault((call, made[pid, call]), pid)
+            if call not in _LOOKS and (call != "openat" or "O_CREAT" in rest or "O_TRUNC" in rest):
+                found.append(Point(call, made[pid, call], pid == lines[0][0], pid == victim))
+        return found
+
+    def calls(self, *arguments: str) -> list[tuple[str, int]]:
+        """The system calls that a command's own process makes, in order, each with how often it has been made by then;
+        without those that start and end it."""
+        lines = self.traced([], *arguments)
+        own = [rest.partition("(")[0] for pid, rest in lines if pid == lines[0][0] and re.match(r"\w+\(", rest)]
         seen: Counter[str] = Counter()
         found = []
-        for call in [call for call in others if call not in own] if of_children else own:
+        for call in own:
             seen[call] += 1
-            if call.isidentifier() and call not in ("execve", "execveat", "exit_group"):
+            if call not in ("execve", "execveat", "exit_group"):
                 found.append((call, seen[call]))
         return found
 
-    def killed_at(self, call: str, number: int, *arguments: str) -> bool:
-        """Run a command that is killed, or one of the processes that it starts is, at the call of this number; whether
-        the command failed."""
+    def ended_at(self, call: str, number: int, *arguments: str) -> str:
+        """Run a command of which each process is killed that comes to make this call for that time: how the command's
+        own ended, in strace's words."""
         lines = self.traced([f"-einject={call}:signal=KILL:when={number}"], *arguments)
-        return (lines[0][0], "+++ exited with 0 +++") not in lines
+        return next((rest for pid, rest in reversed(lines) if pid == lines[0][0] and rest.startswith("+++")), "")
+
+    def killed_at(self, call: str, number: int, *arguments: str) -> bool:
+        """The same: whether the command failed."""
+        return self.ended_at(call, number, *arguments) != SUCCESS
 
     def state(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self("state", name).stdout)

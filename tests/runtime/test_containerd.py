@@ -3,6 +3,7 @@ because its package starts a daemon on the host. A private one is started here."
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import tempfile
@@ -82,6 +83,10 @@ def test_a_life(ctr: Ctr) -> None:
     assert ctr("run", "--detach", "--memory-limit", str(1 << 26), "ROOTFS", "two", "sleep", "1000").returncode == 0
     inside = ctr("task", "exec", "--exec-id", "x", "two", "sh", "-c", "echo in; exit 3")
     assert (inside.returncode, inside.stdout) == (3, "in\n")
+    metrics = json.loads(ctr("task", "metrics", "--format", "json", "two").stdout)
+    memory = metrics["memory"]
+    assert (memory.get("usage_limit") or memory["usage"]["limit"]) == 1 << 26  # cgroup v2's name for it, and v1's
+    assert metrics["pids"]["current"] == 1 and metrics["cpu"]
     assert ctr("task", "pause", "two").returncode == 0 and "PAUSED" in ctr("task", "ls").stdout
     assert ctr("task", "resume", "two").returncode == 0 and "RUNNING" in ctr("task", "ls").stdout
     assert len(ctr("task", "ps", "two").stdout.splitlines()) == 2
