@@ -107,16 +107,23 @@ static int in_place(const struct plan *plan) {
   return report(plan, &failure);
 }
 
-/* Have the child, which is not running yet, start on another processor than ours, if there is one. A scheduler may leave
- * a new process waiting behind its parent, and here both have work for a while. */
+/* The processors that the child may run on, once it is no longer kept off ours; size 0: it has not been. */
+static struct { uint64_t mask[16]; long size; } processors;
+
+/* Keep the child, which is not running yet, off our processor, if there is another. A scheduler may leave a process
+ * waiting behind the one that made or woke it, and here both have work for a while. */
 static void spread(long pid) {
-  uint64_t all[16] = {0}, others[16];
-  unsigned processor = 0;
-  long size = SYS(sched_getaffinity, 0, sizeof all, ADDRESS(all));
-  if (size <= 0 || SYS(getcpu, ADDRESS(&processor), 0, 0) < 0 || processor >= 8 * sizeof all) return;
-  memcpy(others, all, sizeof all);
-  others[processor / 64] &= ~(1ULL << processor % 64);
-  if (SYS(sched_setaffinity, pid, size, ADDRESS(others)) == 0) SYS(sched_setaffinity, pid, size, ADDRESS(all));
+  uint64_t others[16];
+  unsigned ours = 0;
+  long size = SYS(sched_getaffinity, 0, sizeof processors.mask, ADDRESS(processors.mask));
+  if (size <= 0 || SYS(getcpu, ADDRESS(&ours), 0, 0) < 0 || ours >= 8 * sizeof others) return;
+  memcpy(others, processors.mask, sizeof others);
+  others[ours / 64] &= ~(1ULL << ours % 64);
+  if (SYS(sched_setaffinity, pid, size, ADDRESS(others)) == 0) processors.size = size;
+}
+
+static void gather(long pid) {
+  if (processors.size) SYS(sched_setaffinity, pid, processors.size, ADDRESS(processors.mask));
 }
 
 /* The parent's steps and the clone, after which both sides have their end at BESIDE_FD. Returns the child's pid, 0 in the child, or -1 with `failure` filled. */
@@ -148,9 +155,18 @@ static long begin(const struct plan *plan, uint64_t flags, uint64_t exit_signal,
   return pid;
 }
 
-/* What the launcher does while the child goes on: it may use another processor. */
-static int beside(const struct plan *plan, struct failure *failure) {
-  return perform(plan, plan->first_beside_step, plan->parent_count, plan->beside_count, failure);
+/* What the launcher does while the child goes on, on another processor. The child waits for the last step, and may run
+ * anywhere by then. */
+static int beside(const struct plan *plan, long pid, struct failure *failure) {
+  if (!plan->beside_count) return 0;
+  uint32_t first = plan->parent_count, last = first + plan->beside_count - 1;
+  int result = perform(plan, plan->first_beside_step, first, last - first, failure);
+  gather(pid);
+  if (result != 0) return result;
+  size_t offset = plan->first_beside_step;
+  struct step passed;
+  for (uint32_t i = first; i < last; i++) plan_step(plan, &offset, &passed);
+  return perform(plan, offset, last, 1, failure);
 }
 
 static int child(const struct plan *plan, struct failure *failure) {
@@ -175,7 +191,7 @@ static int start_plan(void) {
   long pid = load(PLAN_FD, &plan, NULL, NULL) ? -1 : begin(&plan, CLONE_PARENT, 0, &failure);
   if (pid == 0) child(&plan, &failure);
   else if (pid > 0 && send_message(SYNC_FD, MESSAGE_PID, (int32_t)pid, now_ns(), -1) < 0) return FAILED;
-  else if (pid > 0 && beside(&plan, &failure) == 0) return 0;
+  else if (pid > 0 && beside(&plan, pid, &failure) == 0) return 0;
   send_message(SYNC_FD, MESSAGE_FAILED, failure.step, failure.error, -1);
   return FAILED;
 }
@@ -185,7 +201,7 @@ static int start_and_wait(const struct plan *plan) {
   long pid = begin(plan, 0, SIGCHLD_, &failure);
   if (pid == 0) child(plan, &failure);
   if (pid <= 0) return report(plan, &failure);
-  if (beside(plan, &failure) < 0 && failure.error != EPIPE) report(plan, &failure); /* EPIPE: the child tells why */
+  if (beside(plan, pid, &failure) < 0 && failure.error != EPIPE) report(plan, &failure); /* EPIPE: the child tells why */
   if (plan->beside_count) SYS(close, BESIDE_FD);
   int status = 0;
   while (SYS(wait4, pid, ADDRESS(&status), 0, 0) == -EINTR) continue;
