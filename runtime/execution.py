@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.cgroups import Hierarchies
@@ -11,6 +10,7 @@ from runtime.cgroups.placing import hierarchies_for
 from runtime.config.process import Process
 from runtime.config.validate import Host, validate_process
 from runtime.errors import UsageError
+from runtime.frozen import dataclass
 from runtime.launcher import CONSOLE, LISTENER, Launch, StepError
 from runtime.lifecycle import config_of, explained, kept, pass_listener, pass_on
 from runtime.plan.bundle import exec_plan

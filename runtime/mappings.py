@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 
 from runtime.config.types import Config
@@ -13,6 +12,8 @@ from runtime.plan.bundle import map_lines
 
 def write_maps(pid: int, config: Config) -> None:
     """Write the maps of ids of a new user namespace: ourselves, or through newuidmap for an ordinary user's ranges."""
+    import subprocess
+
     linux = config.linux
     for file, mappings in (("uid_map", linux.uid_mappings), ("gid_map", linux.gid_mappings)):
         if not mappings:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface
 
 from runtime.errors import TestbedError
+from runtime.frozen import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ipaddress import IPv4Address, IPv4Interface
 
 _HEADER = struct.Struct("=IHHII")
 _LINK = struct.Struct("=BxHiII")

@@ -19,7 +19,6 @@ import os
 import struct
 import sys
 from contextlib import suppress
-from dataclasses import replace
 from errno import EEXIST
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from runtime.atomic import replace_file
 from runtime.cgroups import Hierarchies
 from runtime.cgroups.limits import delegations
 from runtime.config.types import Config
+from runtime.frozen import replace
 from runtime.plan import steps as s
 from runtime.plan.bundle import Choices, bundle_plan
 from runtime.plan.encode import RAW, encode, encode_string

@@ -7,9 +7,9 @@ import select
 import signal
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 
 from runtime.errors import UsageError
+from runtime.frozen import dataclass
 
 # Fields of /proc/PID/stat, proc_pid_stat(5), counted after the command's closing parenthesis (which is field 2).
 _STATE = 3 - 3

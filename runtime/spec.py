@@ -6,8 +6,9 @@ and a virtual machine are two ways of executing it, so nothing in here says whic
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
+
+from runtime.frozen import dataclass
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

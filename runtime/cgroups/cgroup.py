@@ -8,12 +8,12 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime.cgroups.hierarchy import Hierarchies, hierarchies
 from runtime.cgroups.limits import delegations
 from runtime.errors import TestbedError
+from runtime.frozen import dataclass, field
 
 
 def _flat_keyed(text: str) -> dict[str, int]:

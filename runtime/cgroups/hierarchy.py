@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType
 
 from runtime.errors import PrerequisiteError
+from runtime.frozen import dataclass
 
 # What the testbed limits or measures with. cpuacct and devices exist as controllers on v1 only.
 WANTED = ("memory", "cpu", "cpuacct", "pids", "devices")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from runtime.cgroups.cgroup import Cgroup
 from runtime.cgroups.hierarchy import ALL, Hierarchies, hierarchies
 from runtime.config.types import Config
 from runtime.errors import TestbedError, UsageError
+from runtime.frozen import replace
 
 # Where cgroups go that no cgroupsPath places; it goes with the last of them.
 CGROUP_PARENT = "testbed-runtime"

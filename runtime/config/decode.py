@@ -2,52 +2,56 @@
 
 from __future__ import annotations
 
+import sys
 import types
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin
 
 from runtime.errors import UsageError
+from runtime.frozen import MISSING, Field, fields, is_frozen
 
 T = TypeVar("T")
 _INTEGERS = range(-(1 << 63), 1 << 64)  # what the specification's int64 and uint64 hold together
 _KINDS = {str: "a string", int: "an integer", bool: "true or false", float: "a number"}
 
 
-def json_name(field: Field[Any]) -> str:
+def json_name(field: Field) -> str:
     """The name of a dataclass's field in JSON: camel case, or what its metadata says."""
     if "json" in field.metadata:
-        return str(field.metadata["json"])
+        return field.metadata["json"]
     first, *rest = field.name.split("_")
     return first + "".join(word.capitalize() for word in rest)
 
 
 @cache
-def _plan_of(kind: type) -> tuple[tuple[str, str, Any, bool], ...]:
-    """For each field: its JSON name, its own name, its type, and whether it must be there."""
-    hints = get_type_hints(kind)
-    return tuple(
-        (json_name(f), f.name, hints[f.name], f.default is MISSING and f.default_factory is MISSING)
-        for f in fields(kind)
-    )
+def _fields_of(kind: type) -> dict[str, Field]:
+    """The fields by their JSON names."""
+    return {json_name(field): field for field in fields(kind)}
+
+
+@cache
+def _hint(module: str, annotation: str) -> Any:
+    """The type that an annotation means in its module, as typing.get_type_hints finds it."""
+    return eval(annotation, sys.modules[module].__dict__)
 
 
 def decode(kind: type[T], value: object, path: str) -> T:
     """``value``, parsed JSON, as a ``kind``. Raises UsageError that names the place for anything that does not fit."""
     if not isinstance(value, dict):
         raise UsageError(f"{path or 'config.json'}: {_word(value)}, where an object is expected")
-    known = _plan_of(kind)  # type: ignore[arg-type]  # a class is hashable
-    unknown = set(value) - {name for name, *_ in known}
+    known = _fields_of(kind)  # type: ignore[arg-type]  # a class is hashable
+    unknown = value.keys() - known.keys()
     if unknown:
         raise UsageError(
             f"{_join(path, min(unknown))}: unknown field", "the runtime-spec 1.2 for Linux has no such field"
         )
     found: dict[str, Any] = {}
-    for name, attribute, hint, required in known:
+    for name, field in known.items():
         if value.get(name) is not None:
-            found[attribute] = _value(hint, value[name], _join(path, name))
-        elif required:
+            hint = _hint(kind.__module__, field.annotation)
+            found[field.name] = _value(hint, value[name], _join(path, name))
+        elif field.required:
             raise UsageError(f"{_join(path, name)}: missing")
     return kind(**found)
 
@@ -76,7 +80,7 @@ def _value(hint: Any, value: object, path: str) -> Any:
         return {
             _value(str, key, path): _value(get_args(hint)[1], item, _join(path, key)) for key, item in value.items()
         }
-    if is_dataclass(hint) and isinstance(hint, type):
+    if is_frozen(hint):
         return decode(hint, value, path)
     return _scalar(hint, value, path)
 
@@ -95,9 +99,9 @@ def _scalar(hint: type, value: object, path: str) -> object:
 
 def encode(value: Any) -> Any:
     """A dataclass as JSON values, without the fields that have their defaults."""
-    if is_dataclass(value) and not isinstance(value, type):
+    if is_frozen(type(value)):
         found = {}
-        for field in fields(value):
+        for field in fields(type(value)):
             item = getattr(value, field.name)
             default = field.default_factory() if field.default_factory is not MISSING else field.default
             if item != default:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from runtime.config.process import Capabilities, Process, Rlimit
 from runtime.config.resources import DeviceRule, Resources
 from runtime.config.types import Config, IDMapping, Linux, Mount, Namespace, Root
+from runtime.frozen import replace
 from runtime.spec import DEFAULT_MASKED_PATHS, DEFAULT_PATH, DEFAULT_READONLY_PATHS
 
 OCI_VERSION = "1.2.0"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from runtime.errors import UsageError
+from runtime.frozen import dataclass
 from runtime.plan import constants as k
 
 # name: (MS_ bit for mount(2), MOUNT_ATTR_ bit for mount_setattr(2), whether it is set)

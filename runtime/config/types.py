@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from runtime.config.process import Process
 from runtime.config.resources import Resources
 from runtime.config.seccomp import Seccomp
+from runtime.frozen import dataclass, field
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ import os
 import posixpath
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.config import mount_options
 from runtime.config.process import Process
 from runtime.config.types import Config, Hook, IDMapping, Mount
 from runtime.errors import UsageError
+from runtime.frozen import dataclass
 from runtime.plan.constants import CAPABILITIES
 
 NAMESPACES = ("pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time")

@@ -6,7 +6,6 @@ import os
 import posixpath
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from errno import EEXIST, ENOENT, EPERM, EROFS
 
 from runtime import network
@@ -16,6 +15,7 @@ from runtime.config import mount_options
 from runtime.config.process import Process
 from runtime.config.types import Config, Device, IDMapping, Linux, Mount
 from runtime.errors import UsageError
+from runtime.frozen import dataclass, field, replace
 from runtime.plan import constants as k
 from runtime.plan import steps as s
 from runtime.plan.process import credential_steps, search_path
@@ -145,7 +145,7 @@ def map_lines(mappings: Sequence[IDMapping]) -> str:
     return "".join(f"{m.container_id} {m.host_id} {m.size}\n" for m in mappings)
 
 
-@dataclass
+@dataclass(frozen=True)
 class _MountMaps:
     """The user namespaces from which mounts get their mapping of ids, one for each mapping there is."""
 

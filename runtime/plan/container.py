@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from functools import cache, lru_cache
 
 from runtime import network
 from runtime.cgroups import Hierarchies, create_steps, join_steps
 from runtime.errors import UsageError
+from runtime.frozen import dataclass
 from runtime.plan.constants import (
     CLONE_NEWCGROUP,
     CLONE_NEWIPC,

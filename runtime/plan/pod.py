@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from runtime.cgroups import Hierarchies, join_steps
+from runtime.frozen import replace
 from runtime.plan.constants import MS_MOVE, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
 from runtime.plan.container import container_plan
 from runtime.plan.guest import FIRST_USERSPACE, device_steps, memory_steps, network_steps

@@ -5,12 +5,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from runtime.config.seccomp import Seccomp, SyscallRule
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
+from runtime.frozen import dataclass
 
 # include/seccomp.h of libseccomp
 ACTIONS = {

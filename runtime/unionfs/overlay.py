@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath
 
 from runtime.errors import UsageError
+from runtime.frozen import dataclass
 from runtime.plan.constants import MS_NODEV, MS_NOSUID
 from runtime.plan.steps import Chdir, Mkdir, Mount, Step
 

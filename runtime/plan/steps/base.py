@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import ClassVar
+
+from runtime.frozen import dataclass, field
 
 # Descriptors that outlive steps: the starter's socket, the plan, the container's root, and where start connects.
 SYNC_FD, PLAN_FD, ROOT_FD, LISTEN_FD = 100, 101, 102, 103

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass
 from typing import ClassVar
 
+from runtime.frozen import dataclass
 from runtime.plan.steps.base import Step
 
 

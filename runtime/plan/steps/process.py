@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
+from runtime.frozen import dataclass
 from runtime.plan.steps.base import Step
 
 
