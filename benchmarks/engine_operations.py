@@ -4,8 +4,8 @@
 
 A round is the life of one container of each runtime, one after the other: create, state (of the created one), start,
 exec of /bin/true (detached, with a process file, as podman has it), kill, delete. Each command is timed from its start
-to its end; the bundles are those of each runtime's own `spec` command with the same root directory, without limits. With
---podman N, `podman run --rm` of /bin/true as well, N times each. Medians.
+to its end; the bundles are those of each runtime's own `spec` command with the same root directory, without limits.
+With --podman N, `podman run --rm` of /bin/true as well, N times each. Medians.
 """
 
 from __future__ import annotations

@@ -36,6 +36,7 @@ from runtime.plan.bundle import (
     bundle_plan,
 )
 from runtime.processes import ProcessGone, open_pidfd, send_signal, wait_exit
+from runtime.seccomp.kept import KEPT_FILTERS, recall
 from runtime.state import Place, Record, oci_state, status
 
 Warn = Callable[[str], None]
@@ -111,6 +112,7 @@ def create(place: Place, creation: Creation, *, systemd: bool, warn: Warn) -> Re
     Raises TestbedError; nothing of it is left then.
     """
     config, record = checked(place, creation, systemd)
+    recall(config.linux.seccomp, place.root / KEPT_FILTERS)
     plan = plan_of(config, record)
     place.claim()
     with ExitStack() as undo:

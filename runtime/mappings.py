@@ -12,8 +12,6 @@ from runtime.plan.bundle import map_lines
 
 def write_maps(pid: int, config: Config) -> None:
     """Write the maps of ids of a new user namespace: ourselves, or through newuidmap for an ordinary user's ranges."""
-    import subprocess
-
     linux = config.linux
     for file, mappings in (("uid_map", linux.uid_mappings), ("gid_map", linux.gid_mappings)):
         if not mappings:
@@ -25,6 +23,8 @@ def write_maps(pid: int, config: Config) -> None:
                 Path(f"/proc/{pid}/setgroups").write_text("deny")
             Path(f"/proc/{pid}/{file}").write_text(map_lines(mappings))
         else:
+            import subprocess
+
             command = [f"new{file.replace('_', '')}", str(pid), *map_lines(mappings).split()]
             try:
                 subprocess.run(command, check=True, capture_output=True, text=True)
