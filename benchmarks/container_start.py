@@ -65,14 +65,18 @@ def floor_usec(directory: Path, rootfs: Path) -> float:
 
 @contextmanager
 def mount_namespace(directory: Path) -> Iterator[None]:
-    """A mount namespace of our own with hugetlb as cgroup v1, without which crun 1.8 refuses a v1 host."""
+    """A mount namespace of our own with hugetlb as cgroup v1, without which crun 1.8 refuses a v1 host.
+
+    While a cgroup of v2 uses that controller, v2 keeps it; then v1 alone is seen here.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWNS) or libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None):
         raise OSError(ctypes.get_errno(), "make a mount namespace")
     hugetlb = directory / "hugetlb"
     hugetlb.mkdir()
     if not Path("/sys/fs/cgroup/cgroup.controllers").exists():
-        libc.mount(b"cgroup", str(hugetlb).encode(), b"cgroup", 0, b"hugetlb")
+        if libc.mount(b"cgroup", str(hugetlb).encode(), b"cgroup", 0, b"hugetlb"):
+            libc.umount2(b"/sys/fs/cgroup/unified", MNT_DETACH)
     try:
         yield
     finally:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Sequence
 from pathlib import Path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any
 
 _DESCRIPTION = """testbed-runtime: an OCI runtime on the command line, with runc's and crun's flags.
 
@@ -12,8 +17,106 @@ and why it is there.
 """
 
 
+# What engines pass: flags with the type of their value, with the values there are, or, without one, None.
+_GLOBAL: dict[str, Any] = {
+    "--root": str,
+    "--log": str,
+    "--log-format": ("text", "json"),
+    "--cgroup-manager": ("cgroupfs", "systemd", "disabled"),
+    "--systemd-cgroup": None,
+    "--rootless": ("true", "false", "auto"),
+}
+_OF_COMMAND: dict[str, dict[str, Any]] = {
+    "create": {
+        "--bundle": Path,
+        "--console-socket": str,
+        "--pid-file": str,
+        "--preserve-fds": int,
+        "--no-pivot": None,
+        "--no-new-keyring": None,
+    },
+    "exec": {
+        "--process": Path,
+        "--console-socket": str,
+        "--pid-file": str,
+        "--preserve-fds": int,
+        "--detach": None,
+        "--tty": None,
+        "--cwd": str,
+        "--user": str,
+        "--no-new-privs": None,
+    },
+}
+_SHORT = {
+    "create": {"-b": "--bundle"},
+    "exec": {"-p": "--process", "-d": "--detach", "-t": "--tty", "-u": "--user"},
+}
+_DEFAULTS: dict[str, Any] = {"--log-format": "text", "--cgroup-manager": "cgroupfs", "--bundle": Path(".")}
+
+
+class Plain:
+    """The options of a plain command line, as argparse's namespace has them."""
+
+    def __init__(self, command: str, values: dict[str, Any]) -> None:
+        known = {**_GLOBAL, **_OF_COMMAND[command]}
+        without = {None: False, int: 0, str: "", Path: None}
+        for flag, kind in known.items():
+            absent = None if flag in _GLOBAL and kind is not None else without.get(kind)
+            setattr(self, flag[2:].replace("-", "_"), values.get(flag, _DEFAULTS.get(flag, absent)))
+        self.command, self.debug, self.explain = command, False, False
+        self.id: str = values[""]
+        if command == "exec":
+            self.arguments: list[str] = values["arguments"]
+            self.env: list[str] = []
+            self.additional_gids: list[int] = []
+            self.cap: list[str] = []
+
+
+def _take(flags: dict[str, Any], short: dict[str, str], words: list[str], values: dict[str, Any]) -> bool:
+    """Take flags off the reversed words; False when one is not plain."""
+    while words and words[-1].startswith("-"):
+        flag, equals, value = words.pop().partition("=")
+        flag = short.get(flag, flag)
+        kind = flags.get(flag, False)
+        if kind is False or kind is None and equals:
+            return False
+        if kind is None:
+            values[flag] = True
+            continue
+        if not equals:
+            value = words.pop() if words else ""
+        if not value or not equals and value.startswith("-"):
+            return False
+        if isinstance(kind, tuple) and value not in kind or kind is int and not (value.isascii() and value.isdigit()):
+            return False
+        values[flag] = value if isinstance(kind, tuple) else kind(value)
+    return bool(words)
+
+
+def plain(arguments: Sequence[str]) -> Plain | None:
+    """The options of a ``create`` or an ``exec`` as engines write it; None for what argparse must read or refuse."""
+    words, values = list(reversed(arguments)), dict[str, object]()
+    if not _take(_GLOBAL, {}, words, values) or (command := words.pop()) not in _OF_COMMAND:
+        return None
+    if not _take(_OF_COMMAND[command], _SHORT[command], words, values):
+        return None
+    values[""] = words.pop()
+    values["arguments"] = words[::-1]
+    return Plain(command, values) if command == "exec" and "--" not in words or not words else None
+
+
+def parsed(arguments: Sequence[str]) -> Any:
+    """The options, what engines call often without argparse: that takes longer to set up than a container does.
+
+    Exits as argparse does.
+    """
+    return plain(arguments) or parser().parse_args(arguments)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line's parser; ``command`` is the subcommand's name."""
+    import argparse
+
     top = argparse.ArgumentParser(
         prog="testbed-runtime",
         description=_DESCRIPTION,
@@ -48,7 +151,8 @@ def parser() -> argparse.ArgumentParser:
         if name == "run":
             command.add_argument("--detach", "-d", action="store_true")
             command.add_argument("--keep", action="store_true", help="do not delete it when it has ended")
-    add("start", "start a created container")
+    command = add("start", "start a created container")
+    command.add_argument("--failed", help=argparse.SUPPRESS)  # STEP:ERRNO, from launcher/front.c: only to explain it
     add("state", "print a container's state")
     command = add("kill", "send a signal")
     command.add_argument("signal", nargs="?", default="TERM")
@@ -78,6 +182,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_exec(command: argparse.ArgumentParser) -> None:
+    import argparse
+
     command.add_argument("--process", "-p", type=Path, help="a file with the process object")
     command.add_argument("--console-socket", default="")
     command.add_argument("--pid-file", default="")

@@ -7,7 +7,6 @@ What is not complete yet has a name that begins with PARTIAL and ends with its w
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +49,8 @@ def replace_file(path: Path, content: bytes) -> None:
 def remove(path: Path) -> None:
     """Remove a file or a whole directory; an absent one is fine."""
     if path.is_dir() and not path.is_symlink():
+        import shutil
+
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

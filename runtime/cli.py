@@ -6,22 +6,22 @@ and why it is there.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import socket
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from runtime.arguments import parser
+from runtime.arguments import parsed
 from runtime.errors import TestbedError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any
 
 
 def _place(options: argparse.Namespace) -> Any:
@@ -56,6 +56,9 @@ def _create(options: argparse.Namespace, console_socket: str = "") -> Any:
 
 
 def _run(options: argparse.Namespace) -> int:
+    import socket
+    import tempfile
+
     from runtime import lifecycle
     from runtime.config import bundle
     from runtime.console import relay
@@ -194,6 +197,8 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _ps(options: argparse.Namespace) -> int:
+    import subprocess
+
     from runtime.cgroups import Cgroup
     from runtime.cgroups.placing import hierarchies_for
 
@@ -239,8 +244,11 @@ def _spec(options: argparse.Namespace) -> int:
 
 
 def _events(options: argparse.Namespace) -> int:
+    import gc
+
     from runtime import lifecycle
 
+    gc.enable()  # it may go on for long
     while True:
         print(json.dumps(lifecycle.stats(_place(options))), flush=True)
         if options.stats:
@@ -285,6 +293,9 @@ def _simple(options: argparse.Namespace) -> int:
         case "create":
             _create(options)
         case "start":
+            if options.failed:
+                step, _, errno = options.failed.partition(":")
+                lifecycle.explain_start(_place(options), int(step), int(errno))
             lifecycle.start(_place(options), warn=_warn)
         case "kill":
             lifecycle.kill(_place(options), parse_signal(options.signal), everything=options.all)
@@ -334,7 +345,7 @@ def _debug(options: argparse.Namespace, message: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the workload's exit status, or the error's exit code."""
-    options = parser().parse_args(arguments)
+    options = parsed(sys.argv[1:] if arguments is None else arguments)
     began = time.monotonic()
     _debug(options, f"{' '.join(sys.argv[1:] if arguments is None else arguments)}, as user {os.geteuid()}")
     try:

@@ -15,6 +15,7 @@ from runtime.launcher import CONSOLE, LISTENER, Launch, StepError
 from runtime.lifecycle import config_of, explained, kept, pass_listener, pass_on
 from runtime.plan.bundle import exec_plan
 from runtime.processes import pass_signals_on, waited
+from runtime.seccomp.kept import KEPT_FILTERS, recall
 from runtime.state import Place, Record, status
 
 
@@ -52,6 +53,7 @@ def execute(place: Place, execution: Execution, relay: Callable[[int], None]) ->
             raise UsageError(f"exec in container {place.id}: it is {word}, not running")
         config = config_of(record)
         validate_process(execution.process, Host.read())
+        recall(config.linux.seccomp, place.root / KEPT_FILTERS)
         plan = exec_plan(
             execution.process, config, found, record.pid, _cgroup_for(record, found),
             execution.preserve_fds, bool(record.choices.get("rootless")),

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Protocol
@@ -60,6 +59,8 @@ def run_hook(kind: str, index: int, hook: Hook, state: Mapping[str, object]) -> 
     Its environment is ``hook.env`` and nothing else. Raises UsageError for a malformed hook, WorkloadError when it
     cannot be started, fails, or is not done in time; its process group is then killed.
     """
+    import subprocess
+
     name = f"{kind} hook {index} ({hook.path})"
     if not os.path.isabs(hook.path):
         raise UsageError(f"{name}: the path is not absolute")

@@ -15,16 +15,15 @@ from typing import Any
 from runtime.cgroups import Cgroup
 from runtime.cgroups.placing import cgroup_of, hierarchies_for, remove_cgroup
 from runtime.cgroups.resources import settings
-from runtime.cgroups.stats import usage
 from runtime.config import bundle as bundles
 from runtime.config.decode import decode
 from runtime.config.process import Process
 from runtime.config.resources import Resources
 from runtime.config.types import Config, Hook
 from runtime.config.validate import Host, validate
-from runtime.console import hand_over
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from runtime.hooks import run_hooks
+from runtime.known import leave
 from runtime.launcher import CONSOLE, FAILED, LISTENER, READY, SYNC, Launch, StepError, receive, send_go
 from runtime.mappings import write_maps
 from runtime.plan import steps as s
@@ -37,6 +36,7 @@ from runtime.plan.bundle import (
     bundle_plan,
 )
 from runtime.processes import ProcessGone, open_pidfd, send_signal, wait_exit
+from runtime.seccomp.kept import KEPT_FILTERS, recall
 from runtime.state import Place, Record, oci_state, status
 
 Warn = Callable[[str], None]
@@ -112,6 +112,7 @@ def create(place: Place, creation: Creation, *, systemd: bool, warn: Warn) -> Re
     Raises TestbedError; nothing of it is left then.
     """
     config, record = checked(place, creation, systemd)
+    recall(config.linux.seccomp, place.root / KEPT_FILTERS)
     plan = plan_of(config, record)
     place.claim()
     with ExitStack() as undo:
@@ -119,6 +120,7 @@ def create(place: Place, creation: Creation, *, systemd: bool, warn: Warn) -> Re
         with place.locked():
             place.write(record)
             cgroup = Cgroup(record.cgroup, hierarchies_for(record.cgroup))
+            leave(place, config, record, cgroup.found)
             if record.cgroup:
                 if cgroup.exists() and cgroup.pids():
                     raise UsageError(f"cgroup {record.cgroup}: there are processes in it", "take another cgroupsPath")
@@ -195,6 +197,8 @@ def explained(error: StepError, process: Process | None) -> TestbedError:
 
 
 def pass_on(descriptor: int, path: str, name: str) -> None:
+    from runtime.console import hand_over
+
     try:
         hand_over(descriptor, path, name)
     finally:
@@ -266,6 +270,13 @@ def _follow(channel: socket.socket, record: Record, config: Config) -> None:
             pass_listener(message.descriptor, config, record)
         elif message.kind == FAILED:
             raise explained(StepError(plan_of(config, record), message.number, message.value), config.process)
+
+
+def explain_start(place: Place, step: int, errno: int) -> None:
+    """Raise what ``start`` would have raised, had it not been the launcher that was told of the step that failed."""
+    record = place.read()
+    config = config_of(record)
+    raise explained(StepError(plan_of(config, record), step, errno), config.process)
 
 
 def kill(place: Place, number: int, *, everything: bool) -> None:
@@ -360,5 +371,7 @@ def update(place: Place, resources: Resources) -> None:
 
 def stats(place: Place) -> dict[str, object]:
     """One line of ``events --stats``, in runc's shape."""
+    from runtime.cgroups.stats import usage
+
     cgroup = place.read().cgroup
     return {"type": "stats", "id": place.id, "data": usage(Cgroup(cgroup, hierarchies_for(cgroup)))}

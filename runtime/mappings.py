@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 
 from runtime.config.types import Config
@@ -24,6 +23,8 @@ def write_maps(pid: int, config: Config) -> None:
                 Path(f"/proc/{pid}/setgroups").write_text("deny")
             Path(f"/proc/{pid}/{file}").write_text(map_lines(mappings))
         else:
+            import subprocess
+
             command = [f"new{file.replace('_', '')}", str(pid), *map_lines(mappings).split()]
             try:
                 subprocess.run(command, check=True, capture_output=True, text=True)

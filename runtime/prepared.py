@@ -31,6 +31,7 @@ from runtime.config.types import Config
 from runtime.plan import steps as s
 from runtime.plan.bundle import Choices, bundle_plan
 from runtime.plan.encode import RAW, encode, encode_string
+from runtime.seccomp.kept import relied_on
 from runtime.state import Record
 
 MAGIC = b"TBRUN\x01\n\0"
@@ -114,7 +115,7 @@ def _code() -> list[str]:
     """The files that the plan came out of: our modules, and the library that compiles filters."""
     files = {getattr(module, "__file__", None) or "" for module in sys.modules.values()}
     mapped = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "libseccomp" in line}
-    return sorted({file for file in files if Path(file).is_relative_to(_PACKAGE)} | mapped)
+    return sorted({file for file in files if Path(file).is_relative_to(_PACKAGE)} | mapped | relied_on())
 
 
 def assemble(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -20,8 +19,9 @@ from runtime.config.validate import check_id
 from runtime.errors import UsageError
 from runtime.processes import alive, start_time
 
-# What launcher/front.c makes too: what it was made as, which process it is, who works on it, where it waits.
-_RECORD, _PROCESS, _LOCK, _SOCKET = "record.json", "process", "lock", "start"
+# What launcher/front.c makes too: what it was made as, which process it is, who works on it, where it waits; and what
+# launcher/operations.c needs.
+_RECORD, _PROCESS, _LOCK, _SOCKET, _KNOWN = "record.json", "process", "lock", "start", "known"
 
 
 class UnknownContainer(UsageError):
@@ -87,11 +87,17 @@ class Place:
             raise UnknownContainer(f"container {self.id} does not exist") from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not (self.directory / _LOCK).exists():  # whoever had the lock has deleted it
+            if not self._is_lock(lock):
                 raise UnknownContainer(f"container {self.id} does not exist")
             yield
         finally:
             os.close(lock)
+
+    def _is_lock(self, lock: int) -> bool:
+        """Whoever had the lock may have deleted it, and another may have made one of the same name."""
+        with suppress(FileNotFoundError):
+            return os.path.samestat(os.fstat(lock), os.stat(self.directory / _LOCK))
+        return False
 
     def read(self) -> Record:
         """The record. Raises UnknownContainer."""
@@ -109,6 +115,10 @@ class Place:
         """Record a container that has no process yet."""
         replace_file(self.directory / _RECORD, json.dumps(record.made_as()).encode())
 
+    def write_known(self, content: bytes) -> None:
+        """Leave what the launcher serves the container by; a torn one has another size than it says."""
+        (self.directory / _KNOWN).write_bytes(content)
+
     def write_process(self, record: Record, pid: int) -> Record:
         """Record the container's first process."""
         start = start_time(pid)
@@ -122,6 +132,8 @@ class Place:
 
     def remove(self) -> None:
         """Forget the container."""
+        import shutil
+
         shutil.rmtree(self.directory, ignore_errors=True)
 
     @contextmanager

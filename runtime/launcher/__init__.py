@@ -16,14 +16,13 @@ import struct
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import TracebackType
 
 from runtime.errors import TestbedError
 from runtime.plan.encode import encode
-from runtime.plan.explain import describe
 from runtime.plan.steps import PLAN_FD, SYNC_FD, Plan
 
 STATIC_BINARY = Path(__file__).resolve().parent / "testbed-launcher"
@@ -50,6 +49,8 @@ class StepError(TestbedError):
     """A step of a plan failed: its ``step`` (index; -1 the clone itself), and the kernel's ``errno``."""
 
     def __init__(self, plan: Plan, step: int, errno: int) -> None:
+        from runtime.plan.explain import describe
+
         self.step = step
         self.errno = errno
         self.failed = list(plan.steps())[step] if step >= 0 else None
@@ -105,7 +106,6 @@ def send_go(channel: socket.socket) -> None:
         raise TestbedError("the container's first process has ended before it was started") from error
 
 
-@dataclass
 class Launch:
     """A plan that is being performed; a context manager, at whose end the socket is closed and the launcher reaped.
 
@@ -113,11 +113,10 @@ class Launch:
     child's, 0 until it is known.
     """
 
-    plan: Plan
-    descriptors: Mapping[int, int]
-    pid: int = field(default=0, init=False)
-    cloned_ns: int = field(default=0, init=False)
-    _failure: Message | None = field(default=None, init=False)
+    def __init__(self, plan: Plan, descriptors: Mapping[int, int]) -> None:
+        self.plan, self.descriptors = plan, descriptors
+        self.pid = self.cloned_ns = 0
+        self._failure: Message | None = None
 
     def __enter__(self) -> Launch:
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -1,6 +1,7 @@
-/* `testbed-runtime run ID`, without an interpreter: what it does with a bundle was worked out by the interpreter the
- * first time (runtime/prepared.py), with all that this rests on. Where that is as it was, it is done again here, for
- * another id; everything else, and whatever fails, is the interpreter's, which does it anew and explains. */
+/* The command line without an interpreter. What `testbed-runtime run ID` does with a bundle was worked out by the
+ * interpreter the first time (runtime/prepared.py), with all that this rests on. Where that is as it was, it is done
+ * again here, for another id; operations on a container that is there are operations.c's. Everything else, and whatever
+ * fails, is the interpreter's, which does it anew and explains. */
 #include "front.h"
 
 #include <asm/signal.h>
@@ -13,11 +14,7 @@
 #include "sys.h"
 #include "text.h"
 
-#ifndef PYTHON
-#define PYTHON "/usr/bin/python3"
-#endif
-
-enum { UNPREPARED = -1, SEQPACKET = 5 | O_CLOEXEC, UNIX = 1, ADD_SEALS = 1033, ALL_SEALS = 15, EXCLUSIVE = 2, REMOVE_DIRECTORY = 0x200 };
+enum { UNPREPARED = HAND_OVER, SEQPACKET = 5 | O_CLOEXEC, UNIX = 1, ADD_SEALS = 1033, ALL_SEALS = 15, EXCLUSIVE = 2, REMOVE_DIRECTORY = 0x200 };
 enum { BUSY_TRIES = 200 };
 
 struct run {
@@ -50,25 +47,11 @@ static int lock(struct run *run) {
   return run->lock < 0 ? run->lock : (int)SYS(flock, run->lock, EXCLUSIVE);
 }
 
-/* The 22nd field of /proc/PID/stat, counted from behind the command, which may hold anything. */
-static long start_time(long pid) {
-  struct text path = {.n = 0};
-  add(&path, "/proc/");
-  add_number(&path, pid);
-  add(&path, "/stat");
-  uint8_t line[2048];
-  long n = read_file(path.bytes, line, sizeof line), at = n - 1, value = 0;
-  while (at > 0 && line[at] != ')') at--;
-  for (int spaces = 0; at < n && spaces < 20; at++) spaces += line[at] == ' ';
-  for (; at < n && line[at] >= '0' && line[at] <= '9'; at++) value = value * 10 + line[at] - '0';
-  return value;
-}
-
 static int record_process(const struct run *run, long pid) {
   struct text words = {.n = 0};
   add_number(&words, pid);
   add(&words, " ");
-  add_number(&words, start_time(pid));
+  add_number(&words, start_time(pid, NULL));
   add(&words, "\n");
   return replace(run, "/process", (const uint8_t *)words.bytes, words.n);
 }
@@ -133,11 +116,6 @@ static int sealed_launcher(void) {
   return SYS(fcntl, copy, ADD_SEALS, ALL_SEALS) < 0 ? close_with(copy, -EIO) : copy;
 }
 
-static long fork_process(void) {
-  struct clone_args args = {.exit_signal = SIGCHLD};
-  return SYS(clone3, ADDRESS(&args), sizeof args);
-}
-
 static __attribute__((noreturn)) void be_launcher(int launcher, int plan, int channel) {
   const char *argv[3], *none[1]; /* filled here: the binary holds no pointers, for nothing would relocate them */
   argv[0] = "testbed-launcher";
@@ -165,12 +143,6 @@ static int start_launcher(const struct run *run, long *pid) {
   if (plan >= 0) SYS(close, plan);
   if (ends[1] >= 0) SYS(close, ends[1]);
   return result < 0 ? result : ends[0];
-}
-
-static int wait_for(long pid) {
-  int status = 0;
-  while (SYS(wait4, pid, ADDRESS(&status), 0, 0) == -EINTR) continue;
-  return status & 0x7f ? 128 + (status & 0x7f) : status >> 8 & 0xff;
 }
 
 /* Start the container's process; its pid once it has executed its program, or a negative errno and no process left. */
@@ -206,21 +178,6 @@ static int accompany(long pid) {
     if (SYS(read, signals, ADDRESS(info), sizeof info) != (long)sizeof info) return wait_for(pid);
     if (info[0] != SIGCHLD) SYS(kill, pid, info[0]);
   }
-}
-
-static __attribute__((noreturn)) void interpreter(const char **arguments, size_t count, const char **environment) {
-  const char **argv = map(-1, (4 + count + 1) * sizeof *argv);
-  if (argv) {
-    argv[0] = PYTHON;
-    argv[1] = "-P"; /* the working directory is a bundle's, and no place to import from */
-    argv[2] = "-m";
-    argv[3] = "runtime.cli";
-    memcpy(argv + 4, arguments, count * sizeof *argv);
-    SYS(execve, ADDRESS(PYTHON), ADDRESS(argv), ADDRESS(environment));
-  }
-  static const char words[] = "error: testbed-runtime: " PYTHON " cannot be executed; run ./invoke to set it up\n";
-  SYS(write, 2, ADDRESS(words), sizeof words - 1);
-  for (;;) SYS(exit_group, 5);
 }
 
 /* --- a run ------------------------------------------------------------------------------------------------ */
@@ -276,41 +233,40 @@ static int perform_run(struct run *run, const char **environment) {
   return status;
 }
 
-/* As check_id of runtime/config/validate.py, and not longer than a file's name. */
-static int is_id(const char *text) {
-  size_t n = 0;
-  for (; text[n]; n++) {
-    char c = text[n], lower = (char)(c | 32);
-    if (!((lower >= 'a' && lower <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '+' || c == '-' || c == '.')) return 0;
-  }
-  return n > 0 && n < 200 && !same(text, ".") && !same(text, "..") && *text != '-';
+/* [...] run [--bundle DIRECTORY] ID, of which nothing says how to make a container; as root. */
+static int perform_prepared(const struct request *request, const char **environment) {
+  struct run run = {.root = request->root, .bundle = request->bundle ? request->bundle : ".", .id = request->id, .lock = -1};
+  uint64_t mask = 0;
+  SYS(rt_sigprocmask, SIG_BLOCK, ADDRESS(&PASSED_ON), ADDRESS(&mask), sizeof mask);
+  int status = perform_run(&run, environment);
+  if (status == UNPREPARED) set_mask(mask);
+  return status;
 }
 
-/* [--root DIRECTORY] run [--bundle DIRECTORY] ID; anything else is for the interpreter. */
-static int is_plain_run(int argc, const char **argv, struct run *run) {
-  int i = 1;
-  if (i + 1 < argc && same(argv[i], "--root")) {
-    run->root = argv[i + 1];
-    i += 2;
+/* The interpreter, with one more argument: what the launcher said of a start that failed. */
+static __attribute__((noreturn)) void explain(int argc, const char **argv, const struct failure *failure, const char **environment) {
+  struct text words = {.n = 0};
+  const char **more = map(-1, ((size_t)argc + 1) * sizeof *more);
+  add(&words, "--failed=");
+  add_number(&words, failure->step);
+  add(&words, ":");
+  add_number(&words, failure->error);
+  if (more) {
+    memcpy(more, argv + 1, ((size_t)argc - 1) * sizeof *more);
+    more[argc - 1] = words.bytes;
   }
-  if (i >= argc || !same(argv[i++], "run")) return 0;
-  if (i + 1 < argc && (same(argv[i], "--bundle") || same(argv[i], "-b"))) {
-    run->bundle = argv[i + 1];
-    i += 2;
-  }
-  if (i + 1 != argc || !is_id(argv[i])) return 0;
-  run->id = argv[i];
-  return SYS(geteuid) == 0;
+  interpreter(more, more ? (size_t)argc : 0, environment);
 }
 
 int command_line(int argc, const char **argv, const char **environment) {
-  struct run run = {.root = "/run/testbed-runtime", .bundle = ".", .lock = -1};
-  if (is_plain_run(argc, argv, &run)) {
-    uint64_t mask = 0;
-    SYS(rt_sigprocmask, SIG_BLOCK, ADDRESS(&PASSED_ON), ADDRESS(&mask), sizeof mask);
-    int status = perform_run(&run, environment);
-    if (status != UNPREPARED) return status;
-    set_mask(mask);
+  struct request request;
+  struct failure failure;
+  int status = HAND_OVER;
+  if (read_request(&request, argc, argv) && SYS(geteuid) == 0) {
+    if (request.command != COMMAND_RUN) status = operate(&request, &failure);
+    else if (request.by_default) status = perform_prepared(&request, environment);
+    if (status >= 0) return status;
   }
+  if (status == EXPLAIN) explain(argc, argv, &failure, environment);
   interpreter(argv + 1, (size_t)argc - 1, environment);
 }

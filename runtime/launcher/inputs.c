@@ -7,14 +7,16 @@
 #include "sys.h"
 #include "text.h"
 
-long read_file(const char *path, uint8_t *to, size_t size) {
-  int fd = (int)SYS(openat, AT_FDCWD, ADDRESS(path), O_RDONLY | O_CLOEXEC);
+long read_below(int directory, const char *path, uint8_t *to, size_t size) {
+  int fd = (int)SYS(openat, directory, ADDRESS(path), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return fd;
   long n, all = 0;
   while ((size_t)all < size && (n = SYS(read, fd, ADDRESS(to + all), size - (size_t)all)) > 0) all += n;
   SYS(close, fd);
   return all;
 }
+
+long read_file(const char *path, uint8_t *to, size_t size) { return read_below(AT_FDCWD, path, to, size); }
 
 static int holds(const char *path, const uint8_t *expected, size_t n) {
   uint8_t *found = map(-1, n + 1);

@@ -1,17 +1,10 @@
-"""A seccomp configuration compiled by libseccomp (seccomp_init(3) and its kin), called through ctypes."""
+"""Filters: seccomp configurations compiled, each once a process."""
 
 from __future__ import annotations
 
-import ctypes
-import errno
-import os
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
-from runtime.config.seccomp import Seccomp, SyscallRule
-from runtime.errors import PrerequisiteError, TestbedError, UsageError
-from runtime.seccomp.ranges import shortened
+from runtime.config.seccomp import Seccomp
 
 # include/seccomp.h of libseccomp
 ACTIONS = {
@@ -41,14 +34,7 @@ FLAGS = {
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 32,
 }
-_NEW_LISTENER = 8
-_OPTIMIZE, _BINARY_TREE = 8, 2  # SCMP_FLTATR_CTL_OPTIMIZE and its value, libseccomp 2.5
-_WITH_ERRNO = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
-_NOT_NOTIFIED = ("sendmsg", "execve", "read", "write", "close")  # the launcher's own, between the filter and the exec
-
-
-class _Comparison(ctypes.Structure):
-    _fields_ = (("arg", ctypes.c_uint), ("op", ctypes.c_int), ("a", ctypes.c_uint64), ("b", ctypes.c_uint64))
+NEW_LISTENER = 8
 
 
 @dataclass(frozen=True)
@@ -61,113 +47,29 @@ class Filter:
     @property
     def notifies(self) -> bool:
         """Whether loading it gives a listener."""
-        return bool(self.flags & _NEW_LISTENER)
+        return bool(self.flags & NEW_LISTENER)
 
 
-def _library() -> Any:
-    try:
-        library = ctypes.CDLL("libseccomp.so.2", use_errno=True)
-    except OSError as error:
-        raise PrerequisiteError(f"load libseccomp: {error}", "install the package libseccomp2") from error
-    library.seccomp_init.restype = ctypes.c_void_p
-    library.seccomp_init.argtypes = [ctypes.c_uint32]
-    library.seccomp_release.argtypes = [ctypes.c_void_p]
-    library.seccomp_arch_add.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
-    library.seccomp_arch_resolve_name.restype = ctypes.c_uint32
-    library.seccomp_rule_add_array.argtypes = [
-        ctypes.c_void_p,
-        ctypes.c_uint32,
-        ctypes.c_int,
-        ctypes.c_uint,
-        ctypes.POINTER(_Comparison),
-    ]
-    library.seccomp_attr_set.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32]
-    library.seccomp_export_bpf.argtypes = [ctypes.c_void_p, ctypes.c_int]
-    return library
+_MOST = 64
+_compiled: dict[Seccomp, Filter] = {}
 
 
-def _action(name: str, number: int | None, place: str) -> int:
-    if name not in ACTIONS:
-        raise UsageError(f"config.json: {place}: no action is called {name!r}", f"one of {', '.join(ACTIONS)}")
-    if number is not None and name not in _WITH_ERRNO:
-        raise UsageError(f"config.json: {place}: {name} returns no errno")
-    value = errno.EPERM if number is None else number
-    return ACTIONS[name] | (value & 0xFFFF if name in _WITH_ERRNO else 0)
+def remember(config: Seccomp, compiled: Filter) -> None:
+    """From now on this is the configuration's filter."""
+    while len(_compiled) >= _MOST:
+        del _compiled[next(iter(_compiled))]
+    _compiled[config] = compiled
 
 
-def _flags(config: Seccomp) -> int:
-    unknown = [name for name in config.flags if name not in FLAGS]
-    if unknown:
-        raise UsageError(f"config.json: linux.seccomp.flags: no flag is called {unknown[0]!r}")
-    notifies = any(rule.action == "SCMP_ACT_NOTIFY" for rule in config.syscalls)
-    if notifies and not config.listener_path:
-        raise UsageError("config.json: linux.seccomp.listenerPath: missing, and there are rules that notify")
-    return sum(FLAGS[name] for name in set(config.flags)) | (_NEW_LISTENER if notifies else 0)
-
-
-@lru_cache(maxsize=64)
 def compile_filter(config: Seccomp) -> Filter:
     """The filter of a configuration. System calls that libseccomp does not know are left out, as runc and crun do.
 
     Raises UsageError that names the field, PrerequisiteError without libseccomp.
     """
-    flags = _flags(config)
-    if config.default_action == "SCMP_ACT_NOTIFY":
-        raise UsageError("config.json: linux.seccomp.defaultAction: NOTIFY would wait for itself")
-    default = _action(config.default_action, config.default_errno_ret, "linux.seccomp.defaultAction")
-    library = _library()
-    context = library.seccomp_init(default)
-    if not context:
-        raise TestbedError("seccomp_init: libseccomp refused the default action")
-    try:
-        # A binary tree instead of a list, which is what others load; ranges.py makes it shorter still.
-        library.seccomp_attr_set(context, _OPTIMIZE, _BINARY_TREE)
-        for name in config.architectures:
-            token = library.seccomp_arch_resolve_name(name.removeprefix("SCMP_ARCH_").lower().encode())
-            if not token:
-                raise UsageError(f"config.json: linux.seccomp.architectures: libseccomp knows no {name!r}")
-            if (result := library.seccomp_arch_add(context, token)) not in (0, -errno.EEXIST):
-                raise TestbedError(f"seccomp_arch_add {name}: {os.strerror(-result)}")
-        for index, rule in enumerate(config.syscalls):
-            _add_rule(library, context, rule, default, f"linux.seccomp.syscalls[{index}]")
-        return Filter(shortened(_export(library, context)), flags)
-    finally:
-        library.seccomp_release(context)
+    found = _compiled.get(config)
+    if found is None:
+        from runtime.seccomp.compile import compiled
 
-
-def _add_rule(library: Any, context: int, rule: SyscallRule, default: int, place: str) -> None:
-    action = _action(rule.action, rule.errno_ret, f"{place}.action")
-    if rule.action == "SCMP_ACT_NOTIFY" and (own := set(rule.names) & set(_NOT_NOTIFIED)):
-        raise UsageError(f"config.json: {place}: {min(own)} cannot be notified: the launcher uses it to get started")
-    if action == default:
-        return
-    comparisons = []
-    for argument in rule.args:
-        if argument.op not in OPERATORS or not 0 <= argument.index <= 5:
-            raise UsageError(f"config.json: {place}.args: {argument.op!r} of argument {argument.index}")
-        masked = argument.op == "SCMP_CMP_MASKED_EQ"
-        comparisons.append(
-            _Comparison(argument.index, OPERATORS[argument.op], argument.value, argument.value_two if masked else 0)
-        )
-    # libseccomp takes one comparison of each argument a rule; with more, any of them is enough (as in runc).
-    indexes = [argument.index for argument in rule.args]
-    groups = [comparisons] if len(set(indexes)) == len(indexes) else [[one] for one in comparisons]
-    for name in rule.names:
-        number = library.seccomp_syscall_resolve_name(name.encode())
-        if number == -1:  # __NR_SCMP_ERROR
-            continue
-        for group in groups:
-            array = (_Comparison * len(group))(*group)
-            result = library.seccomp_rule_add_array(context, action, number, len(group), array)
-            if result not in (0, -errno.EEXIST):
-                raise TestbedError(f"config.json: {place}: add {name}: {os.strerror(-result)}")
-
-
-def _export(library: Any, context: int) -> bytes:
-    descriptor = os.memfd_create("seccomp", os.MFD_CLOEXEC)
-    try:
-        if (result := library.seccomp_export_bpf(context, descriptor)) != 0:
-            raise TestbedError(f"seccomp_export_bpf: {os.strerror(-result)}")
-        return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
-    finally:
-        os.close(descriptor)
+        found = compiled(config)
+        remember(config, found)
+    return found

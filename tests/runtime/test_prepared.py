@@ -31,7 +31,7 @@ def plain(oci: Runtime) -> Iterator[Runtime]:
     del config["linux"]["cgroupsPath"]
     oci.configure(config)
     yield oci
-    left = [path for path in oci.root.iterdir() if path.name != "@prepared"]
+    left = [path for path in oci.root.iterdir() if not path.name.startswith("@")]
     assert not left, "a container's state is left"
     assert not Cgroup("testbed-runtime/a", all_hierarchies()).exists()
 

@@ -1,8 +1,9 @@
-/* libFuzzer's door to the readers of plans and of prepared runs: whatever the bytes are, reading, walking and filling
- * them in must stay within them. */
+/* libFuzzer's door to the readers of plans, of prepared runs and of what is known of a container: whatever the bytes are,
+ * reading, walking and filling them in must stay within them. */
 #include <stdlib.h>
 #include <string.h>
 
+#include "known.h"
 #include "plan.h"
 #include "prepared.h"
 
@@ -34,6 +35,16 @@ static void read_prepared(const uint8_t *bytes, size_t size) {
   fill_a_plan(&prepared.container, id);
 }
 
+static void read_known(const uint8_t *bytes, size_t size) {
+  struct known known;
+  if (known_read(&known, bytes, size)) return;
+  size_t total = strlen(known.before_status) + strlen(known.before_pid) + strlen(known.after_pid) + strlen(known.freezer);
+  const uint8_t *string = known.directories;
+  for (uint32_t i = 0; i < known.directory_count + known.parent_count; i++, string = plan_next_string(string))
+    total += strlen((const char *)string + 4);
+  if (total > size) abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   uint8_t *bytes = malloc(size ? size : 1); /* a block of its own, so that the sanitizer sees its end */
   memcpy(bytes, data, size);
@@ -42,6 +53,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     memcpy(bytes + 8, &length, sizeof length);
   }
   read_prepared(bytes, size);
+  read_known(bytes, size);
   struct plan plan;
   if (plan_read(&plan, bytes, size) == NULL) {
     size_t offset = plan.first_step, total = 0;

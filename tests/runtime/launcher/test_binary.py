@@ -330,3 +330,34 @@ def test_a_prepared_run_is_clean_under_the_sanitizers(
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert clean(done.stderr) and (done.returncode, done.stdout) == (3, "inside\n"), done.stderr
     assert [path.name for path in runtime.root.iterdir()] == ["@prepared"]
+
+
+@pytest.mark.root
+def test_operations_are_clean_under_the_sanitizers(
+    sanitized: Path, tmp_path: Path, busybox_layer: Path, run_name: str
+) -> None:
+    """With no interpreter to hand over to: the launcher did it, or it fails."""
+    runtime = make_runtime(tmp_path, busybox_layer, run_name)
+    runtime.shell("sleep 1000")
+    front = tmp_path / "testbed-runtime"
+    front.symlink_to(sanitized)
+
+    def operate(*arguments: str) -> str:
+        command = [str(front), "--root", str(runtime.root), *arguments]
+        environment = {"ASAN_OPTIONS": "detect_leaks=0"}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+        assert clean(done.stderr) and done.returncode == 0, done.stderr
+        return done.stdout
+
+    for deletion in (("delete", "a"), ("delete", "--force", "a")):
+        runtime("create", "a")
+        assert '"created"' in operate("state", "a")
+        operate("start", "a")
+        assert '"running"' in operate("state", "a")
+        operate("kill", "--all", "a", "CONT")
+        if deletion == ("delete", "a"):
+            operate("kill", "a", "KILL")
+            while '"running"' in operate("state", "a"):
+                time.sleep(0.01)
+        operate(*deletion)
+    assert not list(runtime.root.iterdir())

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from runtime.known import MAGIC
 from runtime.launcher.build import HERE
 from runtime.plan import steps as s
-from runtime.plan.encode import encode
+from runtime.plan.encode import encode, encode_string
 from runtime.prepared import MARK, assemble
 
 EXECUTIONS = 400_000
+READERS = ("plan", "prepared", "known")
 RECORD = f'{{"id": "{MARK}"}}'
 INPUTS = [("h/config.json", b"{}"), ("s/code.py", bytes(24))]
 SEEDS = (
@@ -25,7 +28,7 @@ SEEDS = (
 def test_no_plan_makes_the_reader_leave_its_bytes(tmp_path: Path) -> None:
     binary, corpus = tmp_path / "fuzz", tmp_path / "corpus"
     flags = ["-g", "-O1", "-D_GNU_SOURCE", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"]
-    sources = [str(Path(__file__).with_name("fuzz_plan.c")), str(HERE / "plan.c"), str(HERE / "prepared.c")]
+    sources = [str(Path(__file__).with_name("fuzz_plan.c")), *(str(HERE / f"{name}.c") for name in READERS)]
     try:
         built = subprocess.run(
             ["clang", *flags, f"-I{HERE}", "-o", str(binary), *sources], capture_output=True, text=True
@@ -39,6 +42,10 @@ def test_no_plan_makes_the_reader_leave_its_bytes(tmp_path: Path) -> None:
     for number, plan in enumerate(SEEDS):
         (corpus / str(number)).write_bytes(encode(plan))
     (corpus / "prepared").write_bytes(assemble(RECORD, INPUTS, ["/cg/x/" + MARK], ["/cg/x"], 0, SEEDS[0], SEEDS[1]))
+    strings = b"".join(
+        map(encode_string, (b'{"status": "', b'", "pid": ', b"}", b"/cg/freezer.state", b"/cg/x/a", b"/cg/x"))
+    )
+    (corpus / "known").write_bytes(MAGIC + struct.pack("<4I", 24 + len(strings), 3, 1, 1) + strings)
     command = [str(binary), f"-runs={EXECUTIONS}", "-seed=1", "-max_len=4096", "-print_final_stats=1", str(corpus)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]

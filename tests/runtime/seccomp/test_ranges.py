@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from runtime.config.seccomp import Seccomp, SyscallArgument, SyscallRule
-from runtime.seccomp import filter as compiling
+from runtime.seccomp import compile as compiling
 from runtime.seccomp.default import default_profile
 from runtime.seccomp.ranges import Instruction, decode, shortened
 from runtime.spec import DEFAULT_CAPABILITIES
@@ -99,7 +99,7 @@ def arguments(config: Seccomp) -> Iterator[tuple[int, ...]]:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_it_answers_every_call_as_before(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiling, "shortened", lambda program: program)
-    program = compiling.compile_filter.__wrapped__(CONFIGS[name]).program
+    program = compiling.compiled(CONFIGS[name]).program
     old, new = decode(program), decode(shortened(program))
     assert len(new) < len(old)
     plain, asked = plain_and_asked(old)
@@ -112,9 +112,9 @@ def test_it_answers_every_call_as_before(name: str, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_default_filter_is_a_quarter_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    new = compiling.compile_filter.__wrapped__(CONFIGS["default"]).program
+    new = compiling.compiled(CONFIGS["default"]).program
     monkeypatch.setattr(compiling, "shortened", lambda program: program)
-    assert len(new) < len(compiling.compile_filter.__wrapped__(CONFIGS["default"]).program) / 4
+    assert len(new) < len(compiling.compiled(CONFIGS["default"]).program) / 4
 
 
 def test_what_does_not_begin_like_libseccomp_s_stays_as_it_is() -> None:
