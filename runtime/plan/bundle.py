@@ -18,7 +18,7 @@ from runtime.config.types import Config, Device, IDMapping, Linux, Mount
 from runtime.errors import UsageError
 from runtime.plan import constants as k
 from runtime.plan import steps as s
-from runtime.plan.process import credential_steps, search_path
+from runtime.plan.process import credential_steps, label_steps, search_path
 from runtime.plan.root import HOLD_ROOT
 from runtime.seccomp.filter import compile_filter
 
@@ -34,7 +34,7 @@ NAMESPACE_FLAGS = {
 }
 NAMESPACE_FILES = {**{kind: kind for kind in NAMESPACE_FLAGS}, "network": "net", "mount": "mnt"}
 # Points at which the first process waits for the runtime.
-RECORDED, CREATED, STARTING = 0, 1, 2
+RECORDED, CREATED, STARTING, PLACED = 0, 1, 2, 3
 _DEVICES = tuple(
     Device(f"/dev/{name}", "c", major, minor, 0o666)
     for name, major, minor in (
@@ -62,7 +62,7 @@ class Choices:
     """What the command line adds: ``rootfs`` absolute, the cgroup's name (empty: none), and the flags of create.
 
     ``at_once``: the process is executed without waiting for anybody; only a container with nothing to do in between
-    can be started so.
+    can be started so. ``scope``: the unit of systemd's that the cgroup is, which only the interpreter deals with.
     """
 
     rootfs: str
@@ -72,6 +72,7 @@ class Choices:
     keyring: str = ""
     rootless: bool = False
     at_once: bool = False
+    scope: str = ""
 
 
 def _kinds(config: Config) -> dict[str, str]:
@@ -103,6 +104,8 @@ def _namespace_steps(config: Config, choices: Choices) -> list[s.Step]:
     kinds = _kinds(config)
     recorded = s.Sync(RECORDED, "the process is there; its maps of ids and its record are to be written")
     steps: list[s.Step] = [] if choices.at_once else [recorded]
+    if config.process is not None:
+        steps += label_steps(config.process)
     if "user" in kinds:
         steps.append(s.SetUser(0, 0, keep_groups=choices.rootless))
     steps.append(s.Undumpable())
@@ -366,7 +369,7 @@ def exec_plan(
 ) -> s.Plan:
     """The plan that starts ``process`` in the namespaces of the container's first process ``pid``."""
     kinds = _kinds(config)
-    parent: list[s.Step] = [s.Undumpable(), *(join_steps(found, cgroup) if cgroup else ())]
+    parent: list[s.Step] = [*label_steps(process), s.Undumpable(), *(join_steps(found, cgroup) if cgroup else ())]
     if process.oom_score_adj is not None:
         parent.insert(0, s.Write("/proc/self/oom_score_adj", (str(process.oom_score_adj),)))
     affinity = process.exec_cpu_affinity
