@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--log-format", choices=("text", "json"), default="text")
     top.add_argument("--debug", action="store_true", help="also log what is done")
     top.add_argument("--cgroup-manager", choices=("cgroupfs", "systemd", "disabled"), default="cgroupfs")
-    words = "have systemd make the cgroup, as a scope; cgroupsPath is slice:prefix:name (without it: directories so named)"
+    words = "have systemd make the cgroup, as a scope; cgroupsPath is slice:prefix:name (without it: plain directories)"
     top.add_argument("--systemd-cgroup", action="store_true", help=words)
     top.add_argument("--rootless", choices=("true", "false", "auto"), help="accepted: who calls decides")
     top.add_argument("--explain", action="store_true", help="print the plan instead of performing it")

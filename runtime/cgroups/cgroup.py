@@ -90,7 +90,7 @@ class Cgroup:
         if self.found.unified and (controllers := self.found.v2 & set(self.found.wanted)):
             parent = self.name if delegate else self.name.rpartition("/")[0]
             for file, words in delegations(self.found.unified, parent, controllers):
-                if os.access(file, os.W_OK):  # above what an ordinary user was given, that has been done
+                with suppress(PermissionError):  # above what an ordinary user was given, that has been done
                     file.write_text(words)
         if "cpuset" in self.found.wanted and (cpuset := self.found.v1.get("cpuset")):
             self._inherit_cpuset(cpuset)
