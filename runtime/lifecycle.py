@@ -89,6 +89,7 @@ def checked(place: Place, creation: Creation, wants_systemd: bool) -> tuple[Conf
         f"_ses.{place.id}" if creation.keyring else "",
         rootless=rootless,
         scope=placement.scope,
+        mapped=not rootless and systemd.is_ordinary(),
     )
     text = (bundle / "config.json").read_text()
     record = Record(

@@ -206,7 +206,7 @@ def _busctl(*arguments: str) -> str:
         raise PrerequisiteError(f"{what}: {command[0]}: {error.strerror}", "it comes with systemd") from error
     if done.returncode != 0:
         said = done.stderr.strip() or f"exit status {done.returncode}"
-        if "connect to bus" in said:
+        if "bus" in said and ("connect" in said or "address" in said):
             hint = "log in anew, or `loginctl enable-linger`, and let XDG_RUNTIME_DIR lead to the user's bus"
             raise PrerequisiteError(f"{what}: {said}", hint if user else "start the system's D-Bus daemon")
         raise TestbedError(f"{what}: {said}")
@@ -270,7 +270,8 @@ def update(unit: str, found: tuple[Property, ...]) -> None:
 
 
 def stop(unit: str) -> None:
-    """Let systemd forget the scope, whose processes have ended; one that it does not know any more is fine.
+    """Let systemd forget the scope, whose processes have ended; one that it does not know any more is fine, and so is a
+    manager that is gone: its units are gone with it.
 
     Raises TestbedError when systemd still has it after some seconds: the name could not be used again.
     """
@@ -279,7 +280,7 @@ def stop(unit: str) -> None:
         try:
             _call("StopUnit", "ss", unit, "replace")
         except PrerequisiteError:
-            raise
+            return
         except TestbedError as error:
             if "not loaded" in error.message:
                 return

@@ -63,6 +63,7 @@ class Choices:
 
     ``at_once``: the process is executed without waiting for anybody; only a container with nothing to do in between
     can be started so. ``scope``: the unit of systemd's that the cgroup is, which only the interpreter deals with.
+    ``mapped``: we are in a user namespace already, as under a rootless engine, whose root may not make nodes.
     """
 
     rootfs: str
@@ -73,6 +74,7 @@ class Choices:
     rootless: bool = False
     at_once: bool = False
     scope: str = ""
+    mapped: bool = False
 
 
 def _kinds(config: Config) -> dict[str, str]:
@@ -85,7 +87,7 @@ def _parent_steps(config: Config, found: Hierarchies, choices: Choices) -> list[
     if choices.cgroup:
         if config.linux.resources is not None:
             limits = config.linux.resources
-            if choices.rootless:  # no node that it could make would work in its user namespace
+            if choices.rootless or choices.mapped:  # no node that it could make would work in its user namespace
                 limits = replace(limits, devices=())
             steps += limit_steps(found, choices.cgroup, limits)
         steps += join_steps(found, choices.cgroup)
@@ -225,9 +227,8 @@ def _cgroup_mount(target: str, options: mount_options.MountOptions, found: Hiera
     return steps
 
 
-def _device_steps(config: Config) -> list[s.Step]:
+def _device_steps(config: Config, bind: bool) -> list[s.Step]:
     steps: list[s.Step] = []
-    bind = "user" in _kinds(config)  # a user namespace's root may not make nodes
     own = {device.path for device in config.linux.devices}
     for device in (*(d for d in _DEVICES if d.path not in own), *config.linux.devices):
         target = _inside(device.path)
@@ -324,7 +325,7 @@ def bundle_plan(config: Config, found: Hierarchies, bundle: str, choices: Choice
     flags = sum(flag for kind, flag in NAMESPACE_FLAGS.items() if kinds.get(kind) == "" and kind != "time")
     maps = _MountMaps(config.linux)
     mounts = [step for m in config.mounts for step in _mount_steps(m, found, choices.cgroup, bundle, maps)]
-    mounts += _device_steps(config)
+    mounts += _device_steps(config, "user" in kinds or choices.mapped)  # a user namespace's root may not make nodes
     held: list[s.Step] = []
     if "user" in kinds and not choices.rootless:  # an ordinary user can copy no mount out here
         held, mounts = _held(mounts)

@@ -48,6 +48,7 @@ Type=oneshot
 StandardOutput=tty
 StandardError=tty
 TTYPath=/dev/ttyS0
+TimeoutStopSec=2
 ExecStart=/usr/bin/python3 {LAYERS}/checks/{_CHECKS.name}
 ExecStopPost=/bin/sh -c "sleep 0.3; echo b > /proc/sysrq-trigger"
 """
