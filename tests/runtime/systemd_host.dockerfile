@@ -11,8 +11,11 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/ldconfig/aux-cache \
            /var/log/apt /var/log/dpkg.log /var/log/alternatives.log
 
-# The user has a manager of its own, the guest has none.
-RUN useradd --create-home --uid 1000 user && useradd --create-home --uid 1001 guest
+# The user has a manager of its own, logged in or not; the guest has none.
+RUN useradd --create-home --uid 1000 user \
+ && useradd --create-home --uid 1001 guest \
+ && mkdir --parents /var/lib/systemd/linger \
+ && touch /var/lib/systemd/linger/user
 
 COPY runtime /usr/lib/python3/dist-packages/runtime
 
