@@ -128,7 +128,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--log-format", choices=("text", "json"), default="text")
     top.add_argument("--debug", action="store_true", help="also log what is done")
     top.add_argument("--cgroup-manager", choices=("cgroupfs", "systemd", "disabled"), default="cgroupfs")
-    top.add_argument("--systemd-cgroup", action="store_true", help="cgroupsPath is slice:prefix:name")
+    words = "have systemd make the cgroup, as a scope; cgroupsPath is slice:prefix:name (without it: plain directories)"
+    top.add_argument("--systemd-cgroup", action="store_true", help=words)
     top.add_argument("--rootless", choices=("true", "false", "auto"), help="accepted: who calls decides")
     top.add_argument("--explain", action="store_true", help="print the plan instead of performing it")
     top.add_argument("--version", "-v", action="version", version=_version())

@@ -52,7 +52,7 @@ def _create(options: argparse.Namespace, console_socket: str = "") -> Any:
         config, record = lifecycle.checked(_place(options), replace(creation, console_socket=None), systemd)
         print(explain(lifecycle.plan_of(config, record)))
         return None
-    return lifecycle.create(_place(options), creation, systemd=systemd, warn=_warn)
+    return lifecycle.create(_place(options), creation, wants_systemd=systemd, warn=_warn)
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -11,10 +11,11 @@ from runtime.cgroups.placing import hierarchies_for
 from runtime.config.process import Process
 from runtime.config.validate import Host, validate_process
 from runtime.errors import UsageError
-from runtime.launcher import CONSOLE, LISTENER, Launch, StepError
+from runtime.launcher import CONSOLE, LISTENER, SYNC, Launch, StepError
 from runtime.lifecycle import config_of, explained, kept, pass_listener, pass_on
 from runtime.plan.bundle import exec_plan
 from runtime.processes import pass_signals_on, waited
+from runtime.scoped import in_scope, join_scope, joins_through_systemd
 from runtime.seccomp.kept import KEPT_FILTERS, recall
 from runtime.state import Place, Record, status
 
@@ -54,15 +55,21 @@ def execute(place: Place, execution: Execution, relay: Callable[[int], None]) ->
         config = config_of(record)
         validate_process(execution.process, Host.read())
         recall(config.linux.seccomp, place.root / KEPT_FILTERS)
+        cgroup, through_systemd = _cgroup_for(record, found), joins_through_systemd(record)
         plan = exec_plan(
-            execution.process, config, found, record.pid, _cgroup_for(record, found),
+            execution.process, config, found, record.pid, "" if through_systemd else cgroup,
             execution.preserve_fds, bool(record.choices.get("rootless")),
         )  # fmt: skip
+        if through_systemd:
+            plan = in_scope(plan, record)
         master = -1
         with Launch(plan, kept(execution.preserve_fds)) as launch:
             try:
                 while (message := launch.next()) is not None:
-                    if message.kind == CONSOLE and execution.console_socket:
+                    if message.kind == SYNC:
+                        join_scope(record, cgroup, launch.launcher_pid)
+                        launch.go()
+                    elif message.kind == CONSOLE and execution.console_socket:
                         pass_on(message.descriptor, execution.console_socket, "terminal")
                     elif message.kind == CONSOLE:
                         master = message.descriptor

@@ -61,6 +61,8 @@ def known(config: Config, record: Record, state: dict[str, object], found: Hiera
 
 
 def leave(place: Place, config: Config, record: Record, found: Hierarchies) -> None:
-    """Write the file of a container that has just been recorded, where the launcher will serve it: for root."""
-    if os.geteuid() == 0 and found.used:
+    """Write the file of a container that has just been recorded, where the launcher will serve it: the host's root's,
+    with a cgroup that is not systemd's."""
+    others = record.choices.get("scope") or record.choices.get("mapped")
+    if os.geteuid() == 0 and record.cgroup and found.used and not others:
         place.write_known(known(config, record, cli_state(place, record, "created"), found))

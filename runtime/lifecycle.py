@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from runtime.cgroups import Cgroup
-from runtime.cgroups.placing import cgroup_of, hierarchies_for, remove_cgroup
+from runtime.cgroups import Cgroup, systemd
+from runtime.cgroups.placing import all_hierarchies, hierarchies_for, place_cgroup, remove_cgroup
 from runtime.cgroups.resources import settings
 from runtime.config import bundle as bundles
 from runtime.config.decode import decode
@@ -31,11 +31,14 @@ from runtime.plan.bundle import (
     CREATED,
     NAMESPACE_FILES,
     NAMESPACE_FLAGS,
+    PLACED,
     RECORDED,
     Choices,
     bundle_plan,
 )
+from runtime.plan.process import LABELS, label_refused
 from runtime.processes import ProcessGone, open_pidfd, send_signal, wait_exit
+from runtime.scoped import in_scope, scope_of, start_scope, update_scope
 from runtime.seccomp.kept import KEPT_FILTERS, recall
 from runtime.state import Place, Record, oci_state, status
 
@@ -55,7 +58,7 @@ class Creation:
     keyring: bool = True
 
 
-def checked(place: Place, creation: Creation, systemd: bool) -> tuple[Config, Record]:
+def checked(place: Place, creation: Creation, wants_systemd: bool) -> tuple[Config, Record]:
     """The bundle's configuration, checked, and the record of a container that is not there yet."""
     bundle = creation.bundle.resolve()
     config = bundles.load(bundle)
@@ -70,26 +73,27 @@ def checked(place: Place, creation: Creation, systemd: bool) -> tuple[Config, Re
     if config.process and not config.process.terminal and creation.console_socket:
         raise UsageError("--console-socket: the process wants no terminal (process.terminal is not true)")
     rootless = os.geteuid() != 0
-    cgroup = cgroup_of(config, place.id, systemd)
-    if rootless and not hierarchies_for(cgroup).used:
-        limits = replace(config.linux.resources or Resources(), devices=())
-        if limits != Resources():
-            raise PrerequisiteError(
-                f"linux.resources: this user may not write to the host's cgroups (tried {cgroup})",
-                "run as root, or let linux.cgroupsPath name a place below a cgroup that belongs to this user",
-            )
-        cgroup = ""
+    placement = place_cgroup(config, place.id, wants_systemd)
+    limits = replace(config.linux.resources or Resources(), devices=())
+    if not placement.cgroup and limits != Resources():
+        raise PrerequisiteError(
+            f"linux.resources: this user may not write to the host's cgroups: {placement.why}",
+            "run as root, log in where systemd manages users (`loginctl enable-linger`), or let linux.cgroupsPath name"
+            " a place below a cgroup that belongs to this user",
+        )
     choices = Choices(
         str(rootfs),
-        cgroup,
+        placement.cgroup,
         creation.preserve_fds,
         creation.pivot,
         f"_ses.{place.id}" if creation.keyring else "",
         rootless=rootless,
+        scope=placement.scope,
+        mapped=not rootless and systemd.is_ordinary(),
     )
     text = (bundle / "config.json").read_text()
     record = Record(
-        place.id, str(bundle), str(rootfs), cgroup, text, str(os.geteuid()),
+        place.id, str(bundle), str(rootfs), placement.cgroup, text, str(os.geteuid()),
         choices=asdict(choices), annotations=dict(config.annotations),
     )  # fmt: skip
     return config, record
@@ -98,7 +102,7 @@ def checked(place: Place, creation: Creation, systemd: bool) -> tuple[Config, Re
 def plan_of(config: Config, record: Record) -> s.Plan:
     """The plan that creates the container of a record."""
     choices: Any = record.choices
-    return bundle_plan(config, hierarchies_for(record.cgroup), record.bundle, Choices(**choices))
+    return in_scope(bundle_plan(config, hierarchies_for(record.cgroup), record.bundle, Choices(**choices)), record)
 
 
 def config_of(record: Record) -> Config:
@@ -106,13 +110,16 @@ def config_of(record: Record) -> Config:
     return decode(Config, json.loads(record.config), "")
 
 
-def create(place: Place, creation: Creation, *, systemd: bool, warn: Warn) -> Record:
+def create(place: Place, creation: Creation, *, wants_systemd: bool, warn: Warn) -> Record:
     """Make the container up to the point where its process waits to be started.
 
     Raises TestbedError; nothing of it is left then.
     """
-    config, record = checked(place, creation, systemd)
+    config, record = checked(place, creation, wants_systemd)
     recall(config.linux.seccomp, place.root / KEPT_FILTERS)
+    scope = scope_of(record)
+    if wants_systemd and not scope:
+        warn(f"no scope of systemd's: {systemd.missing(all_hierarchies())}; its directories are made as they would be")
     plan = plan_of(config, record)
     place.claim()
     with ExitStack() as undo:
@@ -124,8 +131,9 @@ def create(place: Place, creation: Creation, *, systemd: bool, warn: Warn) -> Re
             if record.cgroup:
                 if cgroup.exists() and cgroup.pids():
                     raise UsageError(f"cgroup {record.cgroup}: there are processes in it", "take another cgroupsPath")
-                undo.callback(remove_cgroup, cgroup)
-                cgroup.make(delegate=False)
+                undo.callback(remove_cgroup, cgroup, scope)
+                if not scope:
+                    cgroup.make(delegate=False)
             with place.listen() as listening:
                 record = _create(place, record, config, plan, creation, listening.fileno(), warn)
         undo.pop_all()
@@ -138,7 +146,10 @@ def _create(
     with Launch(plan, {**kept(creation.preserve_fds), s.LISTEN_FD: listening}) as launch:
         try:
             while (message := launch.next()) is not None and message.kind != READY:
-                if message.kind == SYNC and message.number == RECORDED:
+                if message.kind == SYNC and message.number == PLACED:
+                    start_scope(config, record, launch.launcher_pid)
+                    launch.go()
+                elif message.kind == SYNC and message.number == RECORDED:
                     pid = launch.known_pid()
                     write_maps(pid, config)
                     record = place.write_process(record, pid)
@@ -193,6 +204,8 @@ def explained(error: StepError, process: Process | None) -> TestbedError:
         if "/" in name:
             return UsageError(f"exec: {name!r}: {why.lower() if error.errno in (2, 13) else why}")
         return UsageError(f"executable file `{name}` not found in $PATH: {why}")
+    if isinstance(error.failed, s.Write) and error.failed.path in LABELS and process is not None:
+        return label_refused(process, error.errno)
     return error
 
 
@@ -326,7 +339,7 @@ def delete(place: Place, *, force: bool, warn: Warn) -> None:
                 wait_exit(pidfd, 10)
                 os.close(pidfd)
         if record.cgroup:
-            remove_cgroup(Cgroup(record.cgroup, found))
+            remove_cgroup(Cgroup(record.cgroup, found), scope_of(record))
         with suppress(UsageError, ValueError):
             run_hooks("poststop", config_of(record).hooks.poststop, oci_state(record, "stopped"), warn=warn)
         place.remove()
@@ -351,6 +364,7 @@ def update(place: Place, resources: Resources) -> None:
     with place.locked():
         record = place.read()
         found = hierarchies_for(record.cgroup)
+        update_scope(record, resources)
         refused: list[tuple[Path, str]] = []
         for controller, file, value in settings(found, resources):
             mount = found.mount_of(controller)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from runtime.atomic import replace_file
 from runtime.cgroups import Cgroup, Hierarchies
+from runtime.cgroups.systemd import is_ordinary
 from runtime.config.default import OCI_VERSION
 from runtime.config.validate import check_id
 from runtime.errors import UsageError
@@ -51,7 +52,7 @@ class Record:
 
 def default_root() -> Path:
     """Where state is kept: below /run for root, else below the user's own runtime directory."""
-    if os.geteuid() == 0:
+    if not is_ordinary():
         return Path("/run/testbed-runtime")
     return Path(os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/testbed-runtime-{os.geteuid()}") / "testbed-runtime"
 

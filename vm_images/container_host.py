@@ -34,14 +34,16 @@ def _stage(folder: Path) -> None:
     shutil.copy2(IMAGE_BINARY, folder / "runtime" / _LAUNCHER)
 
 
-def ensure_host_image(store: Store, progress: Callable[[str], None]) -> Image:
-    """The host system's image, built unless the store has its layers.
+def ensure_host_image(
+    store: Store, progress: Callable[[str], None], dockerfile: Path = DOCKERFILE, reference: str = REFERENCE
+) -> Image:
+    """The host system's image, or another with the runtime in it, built unless the store has its layers.
 
     Raises PrerequisiteError and WorkloadError as ``runtime.images.build.build`` does.
     """
     with tempfile.TemporaryDirectory(prefix="testbed-") as context:
         _stage(Path(context))
-        return build(store, context=Path(context), dockerfile=DOCKERFILE, reference=REFERENCE, progress=progress)
+        return build(store, context=Path(context), dockerfile=dockerfile, reference=reference, progress=progress)
 
 
 def host_initrd(guest: Guest, host: ContainerHost) -> bytes:

@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,16 @@ from runtime.errors import TestbedError
 
 def _flat_keyed(text: str) -> dict[str, int]:
     return {key: int(value) for key, value in (line.split() for line in text.splitlines())}
+
+
+@contextmanager
+def _unless_removed() -> Iterator[None]:
+    """Somebody else, systemd for one, may remove an empty cgroup at any moment: before a file is opened, or after."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENODEV):
+            raise
 
 
 def _with_those_below(directory: Path) -> Iterator[Path]:
@@ -72,7 +82,7 @@ class Cgroup:
         """The processes in it and in those below it, in any hierarchy."""
         found: set[int] = set()
         for directory in self.directories():
-            with suppress(FileNotFoundError):
+            with _unless_removed():
                 for path in _with_those_below(directory):
                     found.update(int(line) for line in (path / "cgroup.procs").read_text().split())
         found.discard(0)  # a process of another pid namespace
@@ -90,7 +100,8 @@ class Cgroup:
         if self.found.unified and (controllers := self.found.v2 & set(self.found.wanted)):
             parent = self.name if delegate else self.name.rpartition("/")[0]
             for file, words in delegations(self.found.unified, parent, controllers):
-                file.write_text(words)
+                with suppress(PermissionError):  # above what an ordinary user was given, that has been done
+                    file.write_text(words)
         if "cpuset" in self.found.wanted and (cpuset := self.found.v1.get("cpuset")):
             self._inherit_cpuset(cpuset)
 
@@ -127,10 +138,10 @@ class Cgroup:
     def frozen(self) -> bool:
         """Whether all its processes are frozen."""
         if "freezer" in self.found.v1:
-            with suppress(FileNotFoundError):
+            with _unless_removed():
                 return (self.found.v1["freezer"] / self.name / "freezer.state").read_text().strip() == "FROZEN"
         elif self.found.unified:
-            with suppress(FileNotFoundError):
+            with _unless_removed():
                 return "frozen 1" in (self.found.unified / self.name / "cgroup.events").read_text()
         return False
 
@@ -139,11 +150,10 @@ class Cgroup:
         takes cgroup v2 alone, and Linux 5.14."""
         if self.found.v1 or self.found.unified is None:
             return False
-        try:
+        with _unless_removed():
             (self.found.unified / self.name / "cgroup.kill").write_text("1")
-        except FileNotFoundError:
-            return False
-        return True
+            return True
+        return False
 
     def kill(self, timeout_s: float = 10.0) -> None:
         """Kill its processes and wait until none is left. Raises TestbedError when some will not die."""

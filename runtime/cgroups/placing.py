@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from runtime.cgroups import systemd
 from runtime.cgroups.cgroup import Cgroup
 from runtime.cgroups.hierarchy import ALL, Hierarchies, hierarchies
 from runtime.config.types import Config
@@ -24,27 +25,27 @@ def all_hierarchies() -> Hierarchies:
 def hierarchies_for(cgroup: str) -> Hierarchies:
     """The hierarchies in which this user may make the cgroup: for root all, else where it has been delegated."""
     found = all_hierarchies()
-    if os.geteuid() == 0:
+    if not systemd.is_ordinary():
         return found
 
+    def above(mount: Path) -> Path:
+        return next(path for path in (mount / cgroup).parents if path.is_dir())
+
     def delegated(mount: Path) -> bool:
-        above = next(path for path in (mount / cgroup).parents if path.is_dir())
-        return above.is_relative_to(mount) and os.access(above, os.W_OK)
+        return above(mount).is_relative_to(mount) and os.access(above(mount), os.W_OK)
 
     v1 = {controller: mount for controller, mount in found.v1.items() if delegated(mount)}
     unified = found.unified if found.unified and delegated(found.unified) else None
-    return replace(found, v1=v1, unified=unified, v2=found.v2 if unified else frozenset())
+    v2 = (above(unified) / "cgroup.controllers").read_text().split() if unified else ()
+    return replace(found, v1=v1, unified=unified, v2=frozenset(v2))
 
 
-def cgroup_of(config: Config, container_id: str, systemd: bool = False) -> str:
-    """The cgroup's name below each hierarchy's root. With ``systemd``, ``slice:prefix:name`` gives the directories that
-    systemd would make; we make them ourselves. Raises UsageError for a path that leads up."""
+def cgroup_of(config: Config, container_id: str, as_systemd: bool = False) -> str:
+    """The cgroup's name below each hierarchy's root. With ``as_systemd``, ``slice:prefix:name`` gives the directories
+    that systemd would make, for a host where it does not run. Raises UsageError for a path that leads up."""
     path = config.linux.cgroups_path
-    if systemd and path.count(":") == 2:
-        slice_, prefix, name = path.split(":")
-        parts = slice_.removesuffix(".slice").split("-") if slice_ else ["system"]
-        slices = ["-".join(parts[: depth + 1]) + ".slice" for depth in range(len(parts))]
-        path = "/" + "/".join([*slices, f"{prefix}-{name}.scope"])
+    if as_systemd and path.count(":") == 2:
+        path = "/" + systemd.Scope(*systemd.scope_names(path, container_id, False)).cgroup
     if ".." in path.split("/"):
         raise UsageError(f"config.json: linux.cgroupsPath: {path!r} has a part that leads up")
     if path.startswith("/"):
@@ -52,14 +53,63 @@ def cgroup_of(config: Config, container_id: str, systemd: bool = False) -> str:
     return f"{CGROUP_PARENT}/{path or container_id}"
 
 
-def remove_cgroup(cgroup: Cgroup) -> None:
-    """Kill what is in it and remove it, with the parent that was made for it."""
+@dataclass(frozen=True)
+class Placement:
+    """A container's cgroup, empty without one, and the unit of systemd's that it is, empty where we make it."""
+
+    cgroup: str
+    scope: str = ""
+    why: str = ""
+
+
+def _own_delegated(unified: Path) -> str:
+    """The topmost cgroup above ours that this user may divide and that has no processes itself; empty without one."""
+    lines = Path("/proc/self/cgroup").read_text().splitlines()
+    own = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
+    found = ""
+    for path in (unified / own, *(unified / own).parents):
+        if not path.is_relative_to(unified) or not os.access(path, os.W_OK):
+            break
+        if path != unified and not (path / "cgroup.procs").read_text():
+            found = str(path.relative_to(unified))
+    return found
+
+
+def place_cgroup(config: Config, container_id: str, wants_systemd: bool) -> Placement:
+    """Where a container's cgroup goes: a scope where systemd runs and is wanted, or else its directories.
+
+    An ordinary user's container that no cgroupsPath places goes below a cgroup of that user's own, or into a scope of
+    its own manager; it may have no cgroup at all, and then ``why`` says so. Raises UsageError for a path that leads up.
+    """
+    found, path = all_hierarchies(), config.linux.cgroups_path
+    no_scope = systemd.missing(found)
+    if wants_systemd and not no_scope:
+        scope = systemd.scope_of(path, container_id)
+        return Placement(scope.cgroup, scope.unit)
+    cgroup = cgroup_of(config, container_id, wants_systemd)
+    if not systemd.is_ordinary() or path:
+        usable = hierarchies_for(cgroup).used
+        return Placement(cgroup) if usable else Placement("", why=f"{cgroup} is not below a cgroup of this user's")
+    if found.unified and not found.v1 and (own := _own_delegated(found.unified)):
+        return Placement(f"{own}/{CGROUP_PARENT}/{container_id}")
+    if not no_scope:
+        scope = systemd.scope_of("", container_id)
+        return Placement(scope.cgroup, scope.unit)
+    if hierarchies_for(cgroup).used:
+        return Placement(cgroup)
+    return Placement("", why=f"no cgroup has been delegated to it, and {no_scope}")
+
+
+def remove_cgroup(cgroup: Cgroup, scope: str = "") -> None:
+    """Kill what is in it and remove it, with the parent that was made for it, or the scope that it is."""
     if cgroup.exists():
         with suppress(TestbedError, OSError):
             cgroup.freeze(False)
         cgroup.kill()
     cgroup.remove()
-    if cgroup.name.startswith(f"{CGROUP_PARENT}/"):
+    if scope:
+        systemd.stop(scope)
+    elif cgroup.name.rpartition("/")[0].rpartition("/")[2] == CGROUP_PARENT:
         for directory in cgroup.directories():
             with suppress(OSError):  # another container's cgroup is in it, or it is gone
                 directory.parent.rmdir()

@@ -177,6 +177,8 @@ def _linux(config: Config, host: Host) -> None:
         _fail("linux.intelRdt", "this runtime does not write resctrl schemata")
     if linux.mount_label and not host.selinux:
         _fail("linux.mountLabel", "the host's kernel runs without SELinux")
+    if linux.mount_label:
+        _fail("linux.mountLabel", "this runtime does not label mounts", "leave the field out")
 
 
 def validate_process(process: Process, host: Host) -> None:

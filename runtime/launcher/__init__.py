@@ -170,6 +170,11 @@ class Launch:
             raise StepError(self.plan, failure.number, failure.value)
         return None
 
+    @property
+    def launcher_pid(self) -> int:
+        """The launcher's own pid, which is there until ``known_pid``."""
+        return self._launcher_pid
+
     def known_pid(self) -> int:
         """The child's pid, for whoever answers its first message. The launcher tells it once it has cloned, and ends;
         raises TestbedError when it ended, killed, without a word."""

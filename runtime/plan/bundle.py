@@ -15,7 +15,7 @@ from runtime.errors import UsageError
 from runtime.plan import constants as k
 from runtime.plan import steps as s
 from runtime.plan.mounts import MountMaps, device_steps, held_first, inside, mount_steps
-from runtime.plan.process import credential_steps, search_path
+from runtime.plan.process import credential_steps, label_steps, search_path
 from runtime.plan.root import HOLD_ROOT
 from runtime.seccomp.filter import compile_filter
 
@@ -31,7 +31,7 @@ NAMESPACE_FLAGS = {
 }
 NAMESPACE_FILES = {**{kind: kind for kind in NAMESPACE_FLAGS}, "network": "net", "mount": "mnt"}
 # Points at which the first process waits for the runtime.
-RECORDED, CREATED, STARTING = 0, 1, 2
+RECORDED, CREATED, STARTING, PLACED = 0, 1, 2, 3
 _SOCKET = 110
 
 
@@ -40,7 +40,8 @@ class Choices:
     """What the command line adds: ``rootfs`` absolute, the cgroup's name (empty: none), and the flags of create.
 
     ``at_once``: the process is executed without waiting for anybody; only a container with nothing to do in between
-    can be started so.
+    can be started so. ``scope``: the unit of systemd's that the cgroup is, which only the interpreter deals with.
+    ``mapped``: we are in a user namespace already, as under a rootless engine, whose root may not make nodes.
     """
 
     rootfs: str
@@ -50,6 +51,8 @@ class Choices:
     keyring: str = ""
     rootless: bool = False
     at_once: bool = False
+    scope: str = ""
+    mapped: bool = False
 
 
 def _kinds(config: Config) -> dict[str, str]:
@@ -62,7 +65,7 @@ def _parent_steps(config: Config, found: Hierarchies, choices: Choices) -> list[
     if choices.cgroup:
         if config.linux.resources is not None:
             limits = config.linux.resources
-            if choices.rootless:  # no node that it could make would work in its user namespace
+            if choices.rootless or choices.mapped:  # no node that it could make would work in its user namespace
                 limits = replace(limits, devices=())
             steps += limit_steps(found, choices.cgroup, limits)
         steps += join_steps(found, choices.cgroup)
@@ -81,6 +84,8 @@ def _namespace_steps(config: Config, choices: Choices) -> list[s.Step]:
     kinds = _kinds(config)
     recorded = s.Sync(RECORDED, "the process is there; its maps of ids and its record are to be written")
     steps: list[s.Step] = [] if choices.at_once else [recorded]
+    if config.process is not None:
+        steps += label_steps(config.process)
     if "user" in kinds:
         steps.append(s.SetUser(0, 0, keep_groups=choices.rootless))
     steps.append(s.Undumpable())
@@ -173,7 +178,9 @@ def bundle_plan(config: Config, found: Hierarchies, bundle: str, choices: Choice
     flags = sum(flag for kind, flag in NAMESPACE_FLAGS.items() if kinds.get(kind) == "" and kind != "time")
     maps = MountMaps(config.linux)
     mounts = [step for m in config.mounts for step in mount_steps(m, found, choices.cgroup, bundle, maps)]
-    mounts += device_steps(config.linux.devices, bind="user" in kinds)  # there, root may not make nodes
+    mounts += device_steps(
+        config.linux.devices, bind="user" in kinds or choices.mapped
+    )  # a user namespace's root may not make nodes
     held: list[s.Step] = []
     if "user" in kinds and not choices.rootless:  # an ordinary user can copy no mount out here
         held, mounts = held_first(mounts)
@@ -218,7 +225,7 @@ def exec_plan(
 ) -> s.Plan:
     """The plan that starts ``process`` in the namespaces of the container's first process ``pid``."""
     kinds = _kinds(config)
-    parent: list[s.Step] = [s.Undumpable(), *(join_steps(found, cgroup) if cgroup else ())]
+    parent: list[s.Step] = [*label_steps(process), s.Undumpable(), *(join_steps(found, cgroup) if cgroup else ())]
     if process.oom_score_adj is not None:
         parent.insert(0, s.Write("/proc/self/oom_score_adj", (str(process.oom_score_adj),)))
     affinity = process.exec_cpu_affinity

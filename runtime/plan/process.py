@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import resource
-from errno import EPERM
+from errno import ENOENT, EPERM
 from functools import lru_cache
 
 from runtime.config import process as config
@@ -91,7 +92,7 @@ def _number(names: dict[str, int], name: str, place: str) -> int:
 
 
 def credential_steps(process: config.Process, *, keep_groups: bool) -> tuple[Step, ...]:
-    """An OCI process's limits, scheduling, security labels, the five sets of capabilities, and its user.
+    """An OCI process's limits, scheduling, the five sets of capabilities, and its user.
 
     Raises UsageError for a name that the kernel does not have.
     """
@@ -105,9 +106,6 @@ def credential_steps(process: config.Process, *, keep_groups: bool) -> tuple[Ste
     if process.io_priority:
         level = _number(_IO_CLASSES, process.io_priority.class_, "ioPriority.class")
         steps.append(IOPriority(level << 13 | process.io_priority.priority))
-    if label := process.apparmor_profile or process.selinux_label:
-        text = f"exec {label}" if process.apparmor_profile else label
-        steps.append(Write("/proc/self/attr/exec", (text,)))
     steps += [
         BoundingSet(capability_mask(sets.bounding)),
         KeepCapabilities(),
@@ -118,6 +116,33 @@ def credential_steps(process: config.Process, *, keep_groups: bool) -> tuple[Ste
         Umask(0o022 if user.umask is None else user.umask),
     ]
     return tuple(steps)
+
+
+# Where each security module takes the label that the next execve gives (Documentation/security/lsm.rst; the first is
+# AppArmor's own, whichever modules there are besides). That lasts until then, across forks.
+LABELS = (_APPARMOR, _SELINUX) = ("/proc/self/attr/apparmor/exec", "/proc/self/attr/exec")
+
+
+def label_steps(process: config.Process) -> tuple[Step, ...]:
+    """The label under which the process is to be executed. They must be performed while /proc is the host's: one that
+    the container brings may swallow what is written (CVE-2019-16884)."""
+    steps: list[Step] = []
+    if process.apparmor_profile:
+        steps.append(Write(_APPARMOR, (f"exec {process.apparmor_profile}",)))
+    if process.selinux_label:
+        steps.append(Write(_SELINUX, (process.selinux_label,)))
+    return tuple(steps)
+
+
+def label_refused(process: config.Process, error: int) -> UsageError:
+    """Why the kernel did not take a process's label."""
+    name, label = "apparmorProfile", process.apparmor_profile
+    if not label:
+        return UsageError(f"process.selinuxLabel: {process.selinux_label!r}: {os.strerror(error)}")
+    if error == ENOENT:
+        hint = "load it with apparmor_parser; /sys/kernel/security/apparmor/profiles lists those that are loaded"
+        return UsageError(f"process.{name}: {label!r}: the kernel has no profile of this name", hint)
+    return UsageError(f"process.{name}: {label!r}: {os.strerror(error)}")
 
 
 def exec_step(process: Process) -> Exec:

@@ -1,0 +1,53 @@
+"""Containers whose cgroup is a scope of systemd's: who is put into it when, and what systemd is told of its limits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from runtime.cgroups import systemd
+from runtime.cgroups.placing import hierarchies_for
+from runtime.cgroups.resources import settings
+from runtime.config.resources import Resources
+from runtime.config.types import Config
+from runtime.plan import steps as s
+from runtime.plan.bundle import PLACED
+from runtime.state import Record
+
+
+def scope_of(record: Record) -> str:
+    """The unit that a container's cgroup is; empty for a cgroup that we made ourselves."""
+    return str(record.choices.get("scope", ""))
+
+
+def in_scope(plan: s.Plan, record: Record) -> s.Plan:
+    """The plan, with as its first step, where the container's cgroup is a scope, that its starter has it put there."""
+    if not scope_of(record):
+        return plan
+    placed = s.Sync(PLACED, f"systemd puts this process into {scope_of(record)}")
+    return replace(plan, parent=(placed, *plan.parent))
+
+
+def start_scope(config: Config, record: Record, pid: int) -> None:
+    """Have systemd make the container's scope, with its limits and what annotations add, and the process in it."""
+    limits = settings(hierarchies_for(record.cgroup), config.linux.resources or Resources())
+    found = {name: (name, kind, value) for name, kind, value in systemd.properties(limits)}
+    found |= {name: (name, kind, value) for name, kind, value in systemd.annotated(config.annotations)}
+    path = config.linux.cgroups_path
+    systemd.start(systemd.scope_of(path, record.id), pid, found.values())
+
+
+def update_scope(record: Record, resources: Resources) -> None:
+    """Tell systemd of limits that change, if it knows the container."""
+    if scope := scope_of(record):
+        systemd.update(scope, systemd.properties(settings(hierarchies_for(record.cgroup), resources)))
+
+
+def joins_through_systemd(record: Record) -> bool:
+    """Whether only systemd may put a further process there: an ordinary user can not, from another part of the tree."""
+    return bool(scope_of(record)) and systemd.is_ordinary()
+
+
+def join_scope(record: Record, cgroup: str, pid: int) -> None:
+    """Have a further process put into the container's scope, or into ``cgroup`` below that."""
+    below = cgroup.removeprefix(record.cgroup)
+    systemd.attach(scope_of(record), below, pid)
