@@ -41,6 +41,7 @@ from runtime.state import default_root  # noqa: E402
 RUNS_PER_BLOCK = 50
 # The kernel takes namespaces and cgroups apart after their last process is gone; let that not fall on the next.
 SETTLE_S = 2.0
+GIVE_BACK_S = 10.0
 
 
 def make_rootfs(directory: Path) -> Path:
@@ -81,6 +82,21 @@ def mount_namespace(directory: Path) -> Iterator[None]:
         yield
     finally:
         libc.umount2(str(hugetlb).encode(), MNT_DETACH)  # EINVAL: nothing was mounted
+        give_back_hugetlb(libc, str(hugetlb).encode())
+
+
+def give_back_hugetlb(libc: ctypes.CDLL, directory: bytes) -> None:
+    """Have the controller return to cgroup v2.
+
+    A hierarchy that is unmounted while removed cgroups of it still end stays, with its controller and out of sight; it
+    goes when it is mounted and unmounted once more.
+    """
+    deadline = time.monotonic() + GIVE_BACK_S
+    time.sleep(1)  # it takes its time to go
+    while re.search(r"^hugetlb\t[1-9]", Path("/proc/cgroups").read_text(), re.M) and time.monotonic() < deadline:
+        if libc.mount(b"cgroup", directory, b"cgroup", 0, b"hugetlb") == 0:
+            libc.umount2(directory, 0)
+        time.sleep(1)
 
 
 def peer(name: str, directory: Path, rootfs: Path) -> Callable[[], None] | None:

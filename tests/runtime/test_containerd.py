@@ -68,10 +68,19 @@ def ctr(busybox_layer: Path, run_name: str) -> Iterator[Ctr]:
                 time.sleep(0.1)
             yield call
         finally:
+            for task in call("task", "ls", "--quiet").stdout.split():  # of a test that failed
+                call("task", "rm", "--force", task)
             daemon.terminate()
             daemon.wait(30)
     assert not Cgroup(f"{run_name}/c", all_hierarchies()).exists()
     Cgroup(run_name, all_hierarchies()).remove()
+
+
+def hidden_controllers() -> set[str]:
+    """The cgroup v1 controllers that processes are in and whose hierarchy is mounted nowhere in sight."""
+    lines = Path("/proc/self/cgroup").read_text().splitlines()
+    named = {name for line in lines for name in line.split(":")[1].split(",") if name and "=" not in name}
+    return named - set(all_hierarchies().v1) - {"perf_event", "net_cls", "net_prio"}
 
 
 def test_output_and_exit_status(ctr: Ctr) -> None:
@@ -83,10 +92,14 @@ def test_a_life(ctr: Ctr) -> None:
     assert ctr("run", "--detach", "--memory-limit", str(1 << 26), "ROOTFS", "two", "sleep", "1000").returncode == 0
     inside = ctr("task", "exec", "--exec-id", "x", "two", "sh", "-c", "echo in; exit 3")
     assert (inside.returncode, inside.stdout) == (3, "in\n")
-    metrics = json.loads(ctr("task", "metrics", "--format", "json", "two").stdout)
-    memory = metrics["memory"]
-    assert (memory.get("usage_limit") or memory["usage"]["limit"]) == 1 << 26  # cgroup v2's name for it, and v1's
-    assert metrics["pids"]["current"] == 1 and metrics["cpu"]
+    told = ctr("task", "metrics", "--format", "json", "two")
+    if hidden := hidden_controllers():  # containerd 1.6 gives up then, whichever the runtime
+        assert told.stdout == "", f"containerd can do without {hidden} now"
+    else:
+        metrics = json.loads(told.stdout)
+        memory = metrics["memory"]
+        assert (memory.get("usage_limit") or memory["usage"]["limit"]) == 1 << 26  # cgroup v2's name for it, and v1's
+        assert metrics["pids"]["current"] == 1 and metrics["cpu"]
     assert ctr("task", "pause", "two").returncode == 0 and "PAUSED" in ctr("task", "ls").stdout
     assert ctr("task", "resume", "two").returncode == 0 and "RUNNING" in ctr("task", "ls").stdout
     assert len(ctr("task", "ps", "two").stdout.splitlines()) == 2
