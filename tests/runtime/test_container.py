@@ -68,6 +68,41 @@ def test_writes_stay_inside(busybox_layer: Path, cgroup_parent: str, tmp_path: P
     assert mounts() == before
 
 
+def test_every_cgroup_is_its_own_and_has_its_limits(busybox_layer: Path, cgroup_parent: str, tmp_path: Path) -> None:
+    """Those that are made beside it, too, and by the time that the workload runs."""
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        started = container.start(shell(busybox_layer, "sleep 100"), name=f"{cgroup_parent}/a", stdout=file.fileno())
+    try:
+        for directory in started.cgroup.directories():
+            assert str(started.process.pid) in (directory / "cgroup.procs").read_text().split()
+        quota = started.cgroup.file("cpu", "cpu.cfs_quota_us", "cpu.max").read_text()
+        assert quota.split()[0] == "100000"
+        assert started.cgroup.file("pids", "pids.max", "pids.max").read_text() == "32\n"
+    finally:
+        started.delete()
+
+
+def test_it_may_use_the_processors_that_we_may(busybox_layer: Path, cgroup_parent: str, tmp_path: Path) -> None:
+    """While it is being made it is kept off the launcher's."""
+    spec = shell(busybox_layer, "grep Cpus_allowed: /proc/self/status")
+    ours = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("Cpus_allowed:"))
+    assert output(spec, f"{cgroup_parent}/a", tmp_path) == (0, f"{ours}\n")
+
+
+def test_what_fails_beside_it_is_named_and_ends_it(busybox_layer: Path, cgroup_parent: str, tmp_path: Path) -> None:
+    cgroup = Cgroup(f"{cgroup_parent}/a")
+    if not cgroup.found.v1:
+        pytest.skip("on cgroup v2 nothing is made beside the new process")
+    taken = cgroup.directories()[1]
+    taken.mkdir(parents=True)
+    with pytest.raises(StepError, match=f"mkdir {taken}.*: File exists"):
+        output(shell(busybox_layer, "echo never"), cgroup.name, tmp_path)
+    assert (tmp_path / "log").read_text() == "" and not any(path.exists() for path in cgroup.directories())
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
 def test_the_workload_is_the_user_it_was_told_to_be(busybox_layer: Path, cgroup_parent: str, tmp_path: Path) -> None:
     spec = shell(
         busybox_layer, "id -u; id -g; id -G; grep -E 'CapPrm|CapBnd|NoNew' /proc/self/status", user=User(12, 34, (56,))
