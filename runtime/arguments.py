@@ -123,16 +123,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    top.add_argument("--root", help="where the state is kept (default: below /run, or XDG_RUNTIME_DIR)")
-    top.add_argument("--log", help="write errors to this file too")
-    top.add_argument("--log-format", choices=("text", "json"), default="text")
-    top.add_argument("--debug", action="store_true", help="also log what is done")
-    top.add_argument("--cgroup-manager", choices=("cgroupfs", "systemd", "disabled"), default="cgroupfs")
-    words = "have systemd make the cgroup, as a scope; cgroupsPath is slice:prefix:name (without it: plain directories)"
-    top.add_argument("--systemd-cgroup", action="store_true", help=words)
-    top.add_argument("--rootless", choices=("true", "false", "auto"), help="accepted: who calls decides")
-    top.add_argument("--explain", action="store_true", help="print the plan instead of performing it")
-    top.add_argument("--version", "-v", action="version", version=_version())
+    _add_global(top)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name: str, words: str, container: bool = True) -> argparse.ArgumentParser:
@@ -180,6 +171,19 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("image", help="a reference in the store, such as testbed/base")
     command.add_argument("arguments", nargs=argparse.REMAINDER, help="instead of the image's own command")
     return top
+
+
+def _add_global(top: argparse.ArgumentParser) -> None:
+    top.add_argument("--root", help="where the state is kept (default: below /run, or XDG_RUNTIME_DIR)")
+    top.add_argument("--log", help="write errors to this file too")
+    top.add_argument("--log-format", choices=("text", "json"), default="text")
+    top.add_argument("--debug", action="store_true", help="also log what is done")
+    top.add_argument("--cgroup-manager", choices=("cgroupfs", "systemd", "disabled"), default="cgroupfs")
+    words = "have systemd make the cgroup, as a scope; cgroupsPath is slice:prefix:name (without it: plain directories)"
+    top.add_argument("--systemd-cgroup", action="store_true", help=words)
+    top.add_argument("--rootless", choices=("true", "false", "auto"), help="accepted: who calls decides")
+    top.add_argument("--explain", action="store_true", help="print the plan instead of performing it")
+    top.add_argument("--version", "-v", action="version", version=_version())
 
 
 def _add_exec(command: argparse.ArgumentParser) -> None:
