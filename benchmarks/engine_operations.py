@@ -107,8 +107,7 @@ def candidate(name: str, directory: Path, rootfs: Path) -> Candidate | None:
 
 def podman_run(runtime: str, directory: Path, rootfs: Path, times: int) -> float:
     """The median of ``podman run --rm`` of /bin/true, in seconds."""
-    storage = directory / f"podman-{Path(runtime).name}"
-    storage.mkdir()
+    storage = Path(tempfile.mkdtemp(dir=directory))  # podman takes no long paths
     (storage / "containers.conf").write_text(PODMAN)
     paths = [f"--{name}={storage / name}" for name in ("root", "runroot", "tmpdir")]
     options = [*paths, "--storage-driver=vfs", "--cgroup-manager=cgroupfs", f"--runtime={shutil.which(runtime)}"]
@@ -127,8 +126,7 @@ def podman_run(runtime: str, directory: Path, rootfs: Path, times: int) -> float
 def measure(rounds: int, podman: int) -> dict[str, dict[str, float]]:
     """Medians in milliseconds: by runtime, by operation."""
     with ExitStack() as undo:
-        # podman takes no long paths
-        directory = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="engine-", dir="/tmp")))
+        directory = Path(undo.enter_context(tempfile.TemporaryDirectory(dir="/tmp")))
         directory.chmod(0o711)
         rootfs = make_rootfs(directory)
         undo.enter_context(mount_namespace(directory))
