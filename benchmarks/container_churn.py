@@ -34,7 +34,7 @@ from benchmarks.command import perform  # noqa: E402
 from benchmarks.container_start import make_rootfs  # noqa: E402
 from runtime import container  # noqa: E402
 from runtime.cgroups import Cgroup  # noqa: E402
-from runtime.cgroups.placing import all_hierarchies  # noqa: E402
+from runtime.cgroups.placing import CGROUP_PARENT, all_hierarchies  # noqa: E402
 from runtime.config.decode import encode  # noqa: E402
 from runtime.config.default import default_config  # noqa: E402
 from runtime.errors import WorkloadError  # noqa: E402
@@ -60,11 +60,13 @@ def census(lease_name: str, state: Path) -> Census:
     )
     cgroups = Path("/proc/cgroups").read_text().splitlines()[1:]
     below = Cgroup(cgroup_name(lease_name, "")[:-1], all_hierarchies()).directories()
+    by_command = Cgroup(f"{CGROUP_PARENT}/{lease_name}", all_hierarchies()).directories()
     return {
         "resident_kib": int(re.findall(r"VmRSS:\s+(\d+)", status)[0]),
         "descriptors": len(os.listdir("/proc/self/fd")),
         "mounts": len(Path("/proc/self/mountinfo").read_text().splitlines()),
-        "cgroups": sum(path.is_dir() for directory in below for path in directory.rglob("*")),
+        "cgroups": sum(path.is_dir() for directory in below for path in directory.rglob("*"))
+        + sum(directory.is_dir() for directory in by_command),
         "processes": sum(is_ours(name, lease_name) for name in os.listdir("/proc") if name.isdigit()),
         "state_files": sum(1 for _ in state.rglob("*")),
         "host_cgroups": max(int(line.split()[2]) for line in cgroups),
@@ -92,12 +94,12 @@ def through_the_api(rootfs: Path, cgroup: str) -> Callable[[], None]:
     return run
 
 
-def by_the_command_line(rootfs: Path, cgroup: str, state: Path) -> Callable[[], None]:
+def by_the_command_line(rootfs: Path, name: str, state: Path) -> Callable[[], None]:
     """One container by create, start and delete, with limits."""
     config = encode(default_config())
     config["root"] = {"path": str(rootfs), "readonly": False}
     config["process"].update(args=["/bin/true"], terminal=False)
-    config["linux"]["cgroupsPath"] = f"/{cgroup}"
+    config["linux"]["cgroupsPath"] = name
     config["linux"]["resources"] |= {"memory": {"limit": 64 << 20}, "pids": {"limit": 64}}
     (rootfs.parent / "config.json").write_text(json.dumps(config))
     command = [str(COMMAND), "--root", str(state)]
@@ -143,7 +145,7 @@ def main() -> None:
         cgroup = cgroup_name(name, "c")
         ways = {
             "API": (through_the_api(rootfs, cgroup), options.containers),
-            "command line": (by_the_command_line(rootfs, cgroup, state), options.command_line),
+            "command line": (by_the_command_line(rootfs, name, state), options.command_line),
         }
         found = {way: measure(run, count, lambda: census(name, state)) for way, (run, count) in ways.items() if count}
     if options.json:
