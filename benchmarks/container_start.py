@@ -99,18 +99,26 @@ def give_back_hugetlb(libc: ctypes.CDLL, directory: bytes) -> None:
         time.sleep(1)
 
 
-def peer(name: str, directory: Path, rootfs: Path) -> Callable[[], None] | None:
-    """One run of /bin/true with an OCI runtime's command line, or None when it is not here."""
+def make_bundle(name: str, directory: Path, rootfs: Path, *args: str) -> Path | None:
+    """A bundle of what an OCI runtime's own `spec` command writes, with this program; None when it is not here."""
     if shutil.which(name) is None:
         return None
     bundle = directory / Path(name).name
     bundle.mkdir()
     subprocess.run([name, "spec"], cwd=bundle, check=True)
     config = json.loads((bundle / "config.json").read_text())
-    config["process"].update(args=["/bin/true"], terminal=False)
+    config["process"].update(args=list(args), terminal=False)
     config["process"].pop("rlimits", None)  # hard limits cannot be raised without CAP_SYS_RESOURCE
     config["root"] = {"path": str(rootfs), "readonly": False}
     (bundle / "config.json").write_text(json.dumps(config))
+    return bundle
+
+
+def peer(name: str, directory: Path, rootfs: Path) -> Callable[[], None] | None:
+    """One run of /bin/true with an OCI runtime's command line, or None when it is not here."""
+    bundle = make_bundle(name, directory, rootfs, "/bin/true")
+    if bundle is None:
+        return None
 
     def run() -> None:
         identity = f"testbed-benchmark-{os.getpid()}"

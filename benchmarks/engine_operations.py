@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.command import perform  # noqa: E402
-from benchmarks.container_start import mount_namespace  # noqa: E402
+from benchmarks.container_start import make_bundle, make_rootfs, mount_namespace  # noqa: E402
 
 OURS = str(ROOT / ".venv" / "bin" / "testbed-runtime")
 OPERATIONS = ("create", "state", "start", "exec", "kill", "delete")
@@ -79,29 +79,13 @@ class Candidate:
             time.sleep(0.001)
 
 
-def make_rootfs(directory: Path) -> Path:
-    """A root directory with a static busybox as the programs that are run."""
-    rootfs = directory / "rootfs"
-    for name in ("bin", "proc", "dev", "sys", "etc", "tmp", "run", "root"):
-        (rootfs / name).mkdir(parents=True)
-    for name in ("true", "sleep"):
-        shutil.copy2("/bin/busybox", rootfs / "bin" / name)
-    return rootfs
-
-
 def candidate(name: str, directory: Path, rootfs: Path) -> Candidate | None:
     """The runtime with a bundle of its own, or None when it is not here."""
-    if shutil.which(name) is None:
+    bundle = make_bundle(name, directory, rootfs, "/bin/sleep", "1000")
+    if bundle is None:
         return None
-    bundle = directory / Path(name).name
-    bundle.mkdir()
-    subprocess.run([name, "spec"], cwd=bundle, check=True)
-    config = json.loads((bundle / "config.json").read_text())
-    config["process"].update(args=["/bin/sleep", "1000"], terminal=False)
-    config["process"].pop("rlimits", None)  # hard limits cannot be raised without CAP_SYS_RESOURCE
-    config["root"] = {"path": str(rootfs), "readonly": False}
-    (bundle / "config.json").write_text(json.dumps(config))
-    (bundle / "process.json").write_text(json.dumps({**config["process"], "args": ["/bin/true"]}))
+    process = json.loads((bundle / "config.json").read_text())["process"]
+    (bundle / "process.json").write_text(json.dumps({**process, "args": ["/bin/true"]}))
     return Candidate(name, bundle)
 
 
@@ -129,6 +113,9 @@ def measure(rounds: int, podman: int) -> dict[str, dict[str, float]]:
         directory = Path(undo.enter_context(tempfile.TemporaryDirectory(dir="/tmp")))
         directory.chmod(0o711)
         rootfs = make_rootfs(directory)
+        for empty in ("tmp", "run", "root"):
+            (rootfs / empty).mkdir()
+        shutil.copy2("/bin/busybox", rootfs / "bin" / "sleep")
         undo.enter_context(mount_namespace(directory))
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
         names = (OURS, "crun", "runc")

@@ -10,10 +10,8 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from runtime import execution, lifecycle
 from runtime.cli import main as command_line
 from runtime.config.decode import encode
 from runtime.config.default import default_config, rootless_config
+from tests.runtime.guest_checks import captured, work_off
 
 UNIFIED = Path("/sys/fs/cgroup")
 BUSYBOX = Path("/layers/busybox")
@@ -68,31 +67,19 @@ def configure(config: dict[str, Any]) -> None:
 
 
 def oci(*arguments: str, uid: int = 0, cgroup: Path | None = None, check: bool = True) -> str:
-    """A command in a process forked from this one, which has the runtime imported: seconds, under emulation."""
-    with tempfile.TemporaryFile("w+") as output:
-        pid = os.fork()
-        if pid == 0:
-            status = 99
-            try:
-                for descriptor in (1, 2):
-                    os.dup2(output.fileno(), descriptor)
-                if cgroup:
-                    (cgroup / "cgroup.procs").write_text("0")
-                if uid:
-                    os.setgroups([])
-                    os.setresgid(uid, uid, uid)
-                    os.setresuid(uid, uid, uid)
-                os.chdir(BUNDLE)
-                status = command_line(("--root", f"{WORK}/state-{uid}", *arguments))
-                sys.stdout.flush()
-                sys.stderr.flush()
-            except BaseException:
-                os.write(2, traceback.format_exc().encode())
-            finally:
-                os._exit(status)
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        output.seek(0)
-        said = output.read()
+    """A command's output, in that cgroup and as that user."""
+
+    def act() -> int:
+        if cgroup:
+            (cgroup / "cgroup.procs").write_text("0")
+        if uid:
+            os.setgroups([])
+            os.setresgid(uid, uid, uid)
+            os.setresuid(uid, uid, uid)
+        os.chdir(BUNDLE)
+        return command_line(("--root", f"{WORK}/state-{uid}", *arguments))
+
+    status, said = captured(act)
     assert not check or status == 0, f"{arguments}: {status}: {said}"
     return said if check else f"{status}: {said}"
 
@@ -365,15 +352,7 @@ def main() -> None:
     for uid in (0, USER, GUEST):
         (WORK / f"state-{uid}").mkdir(mode=0o700)
         os.chown(WORK / f"state-{uid}", uid, uid)
-    for check in CHECKS:
-        began = time.monotonic()
-        try:
-            check()
-        except BaseException:
-            outcome = json.dumps(traceback.format_exc())
-        else:
-            outcome = "ok"
-        print(f"check: {check.__name__}: {time.monotonic() - began:.1f} s: {outcome}", flush=True)
+    work_off(CHECKS)
 
 
 if __name__ == "__main__":

@@ -6,31 +6,26 @@ when systemd becomes PID 1, which takes 10 s of an emulated guest's time instead
 
 from __future__ import annotations
 
-import json
-import re
-import shutil
-import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from runtime.errors import TestbedError
 from runtime.home import store_root
-from runtime.images.model import Image, ImageConfig, Layer
+from runtime.images.model import Image, Layer
 from runtime.images.store import Store
-from runtime.plan.container_host import LAYERS, ContainerHost
-from testbed.platforms.emulator import find_qemu
+from runtime.plan.container_host import ContainerHost
+from tests.runtime.check_guest import CHECKS as CHECKS_DIRECTORY
+from tests.runtime.check_guest import layers_of_checks, outcomes_of
 from tests.runtime.systemd_checks import CHECKS
-from vm_images.container_host import ensure_host_image, host_initrd
-from vm_images.disk import ensure_layer_disk, layer_name
-from vm_images.guest import COMMAND_LINE, ensure_guest
+from vm_images.container_host import ensure_host_image
+from vm_images.disk import layer_name
 
 pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.network]
 
 # On an idle host boot and checks take 90 s; this is for a busy one.
 TIMEOUT_S = 400.0
-_CHECKS = Path(__file__).with_name("systemd_checks.py")
 _DOCKERFILE = Path(__file__).with_name("systemd_host.dockerfile")
 
 # From what our guests find to what systemd expects: a kernel's own /dev, and /sys as it is on a host.
@@ -49,61 +44,33 @@ StandardOutput=tty
 StandardError=tty
 TTYPath=/dev/ttyS0
 TimeoutStopSec=2
-ExecStart=/usr/bin/python3 {LAYERS}/checks/{_CHECKS.name}
+WorkingDirectory={CHECKS_DIRECTORY}
+ExecStart=/usr/bin/python3 -m tests.runtime.systemd_checks
 ExecStopPost=/bin/sh -c "sleep 0.3; echo b > /proc/sysrq-trigger"
 """
 
 
-def layers_of_checks(directory: Path) -> Image:
-    """An image with busybox for containers, the checks, and the unit that runs them, each a layer."""
-    (directory / "busybox" / "bin").mkdir(parents=True)
-    shutil.copy2("/bin/busybox", directory / "busybox" / "bin" / "busybox")
-    for command in ("sh", "true", "cat", "sleep", "dd"):
-        (directory / "busybox" / "bin" / command).symlink_to("busybox")
-    (directory / "checks").mkdir()
-    shutil.copy2(_CHECKS, directory / "checks")
+def layers(directory: Path) -> Image:
+    """The checks, and the unit that runs them."""
+    image = layers_of_checks(directory, "systemd_checks.py", ("sh", "true", "cat", "sleep", "dd"))
     units = directory / "units" / "etc" / "systemd" / "system"
     units.mkdir(parents=True)
     (units / "checks.service").write_text(_UNIT)
-    found = tuple(Layer(f"sha256:{name}", directory / name) for name in ("busybox", "checks", "units"))
-    return Image("test/checks", "sha256:checks", ImageConfig(), found)
+    return replace(image, layers=(*image.layers, Layer("sha256:units", directory / "units")))
 
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What each check came to, ``ok`` or a traceback, by its name: one boot for all of them."""
-    try:
-        store = Store(store_root() / "images")
-        host = ensure_host_image(store, print, _DOCKERFILE, "testbed/systemd-host")
-        guest = ensure_guest(store_root() / "guest")
-        qemu = find_qemu()
-    except TestbedError as error:
-        pytest.skip(f"no guest that runs systemd: {error}")
-    # Hard links from the store's layers to a disk: on one file system. It is no image that anybody keeps.
-    work = Path(store_root() / "guest" / f"test-{tmp_path_factory.mktemp('work').parent.name}-systemd")
-    work.mkdir()
-    try:
-        disk = ensure_layer_disk(work / "disks", [host, layers_of_checks(work / "layers")])
-        layers = (*map(layer_name, host.layers), "units")
-        machine = ContainerHost(layers, ("/bin/sh", "-c", _BOOT), "/", "host", None, "")
-        (work / "initrd").write_bytes(host_initrd(guest, machine))
-        return boot(qemu, guest.kernel.image, work / "initrd", disk)
-    finally:
-        shutil.rmtree(work)
+    """One boot for all checks."""
 
+    def host_image() -> Image:
+        return ensure_host_image(Store(store_root() / "images"), print, _DOCKERFILE, "testbed/systemd-host")
 
-def boot(qemu: Path, kernel: Path, initrd: Path, disk: Path) -> dict[str, str]:
-    command = [
-        *(str(qemu), "-machine", "q35", "-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "1024"),
-        *("-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio"),
-        *("-kernel", str(kernel), "-initrd", str(initrd), "-append", COMMAND_LINE),
-        *("-drive", f"file={disk},format=raw,if=virtio,readonly=on"),
-    ]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_S)
-    console = done.stdout.decode(errors="replace").replace("\r", "")
-    print(console, done.stderr.decode())
-    found = re.findall(r"^check: (\w+): [\d.]+ s: (.*)$", console, re.MULTILINE)
-    return {name: said if said == "ok" else json.loads(said) for name, said in found}
+    def machine(host: Image) -> ContainerHost:
+        return ContainerHost((*map(layer_name, host.layers), "units"), ("/bin/sh", "-c", _BOOT), "/", "host", None, "")
+
+    name = f"test-{tmp_path_factory.mktemp('work').parent.name}-systemd"
+    return outcomes_of(name, host_image, layers, machine, memory_mib=1024, timeout_s=TIMEOUT_S)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)

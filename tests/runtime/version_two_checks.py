@@ -7,14 +7,12 @@ tests/runtime/test_version_two_guest.py reads.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import subprocess
-import time
-import traceback
 from pathlib import Path
 
 from tests.runtime import version_two_commands, version_two_containers
+from tests.runtime.guest_checks import work_off
 from tests.runtime.version_two_commands import BUNDLE, OCI_CGROUP
 from tests.runtime.version_two_containers import BUSYBOX, UNIFIED
 
@@ -43,15 +41,7 @@ def check_all() -> None:
     for name in ("proc", "sys", "dev", "etc"):
         (BUNDLE / "rootfs" / name).mkdir(parents=True)
     subprocess.run(["cp", "-a", f"{BUSYBOX}/bin", BUNDLE / "rootfs"], check=True)
-    for check in CHECKS:
-        began = time.monotonic()
-        try:
-            check()
-        except BaseException:
-            outcome = json.dumps(traceback.format_exc())
-        else:
-            outcome = "ok"
-        print(f"check: {check.__name__}: {time.monotonic() - began:.1f} s: {outcome}", flush=True)
+    work_off(CHECKS)
 
 
 def main() -> None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
-import tempfile
 import time
-import traceback
 from pathlib import Path
 
+from tests.runtime.guest_checks import captured
 from tests.runtime.version_two_containers import UNIFIED, disk_numbers, keyed, until
 
 BUNDLE = Path("/tmp/bundle")
@@ -29,27 +27,13 @@ def bundle(script: str, **resources: object) -> None:
 
 
 def oci(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """A command in a process forked from this one, which has the runtime imported: seconds, under emulation."""
-    with tempfile.TemporaryFile("w+") as output:
-        pid = os.fork()
-        if pid == 0:
-            status = 99
-            try:
-                os.chdir(BUNDLE)
-                for descriptor in (1, 2):
-                    os.dup2(output.fileno(), descriptor)
-                from runtime.cli import main
+    def act() -> int:
+        from runtime.cli import main
 
-                status = main(arguments)
-                sys.stdout.flush()
-                sys.stderr.flush()
-            except BaseException:
-                os.write(2, traceback.format_exc().encode())
-            finally:
-                os._exit(status)
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        output.seek(0)
-        said = output.read()
+        os.chdir(BUNDLE)
+        return main(arguments)
+
+    status, said = captured(act)
     assert not check or status == 0, f"{arguments}: {status}: {said}"
     return subprocess.CompletedProcess(arguments, status, said, "")
 

@@ -1,0 +1,78 @@
+"""Guests that work off a list of checks: what is in them, one boot, and what each check came to."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from runtime.errors import TestbedError
+from runtime.home import store_root
+from runtime.images.model import Image, ImageConfig, Layer
+from runtime.plan.container_host import LAYERS, ContainerHost
+from testbed.platforms.emulator import find_qemu
+from vm_images.container_host import host_initrd
+from vm_images.disk import ensure_layer_disk
+from vm_images.guest import COMMAND_LINE, ensure_guest
+
+# Where a guest has the checks: the directory to import them from.
+CHECKS = f"{LAYERS}/checks"
+
+
+def layers_of_checks(directory: Path, pattern: str, commands: tuple[str, ...]) -> Image:
+    """An image with a busybox that is these commands, for containers, and the modules of checks of that name, each a
+    layer."""
+    programs = directory / "busybox" / "bin"
+    programs.mkdir(parents=True)
+    shutil.copy2("/bin/busybox", programs / "busybox")
+    for command in commands:
+        (programs / command).symlink_to("busybox")
+    checks = directory / "checks" / "tests" / "runtime"
+    checks.mkdir(parents=True)
+    for source in (*Path(__file__).parent.glob(pattern), Path(__file__).with_name("guest_checks.py")):
+        shutil.copy2(source, checks)
+    found = tuple(Layer(f"sha256:{name}", directory / name) for name in ("busybox", "checks"))
+    return Image("test/checks", "sha256:checks", ImageConfig(), found)
+
+
+def outcomes_of(
+    name: str,
+    host_image: Callable[[], Image],
+    checks: Callable[[Path], Image],
+    machine: Callable[[Image], ContainerHost],
+    *,
+    memory_mib: int,
+    timeout_s: float,
+) -> dict[str, str]:
+    """What each check came to, ``ok`` or a traceback, by its name, in a guest of ``host_image`` with the layers that
+    ``checks`` makes in a directory; the test is skipped where there can be no such guest."""
+    try:
+        host = host_image()
+        guest = ensure_guest(store_root() / "guest")
+        qemu = find_qemu()
+    except TestbedError as error:
+        pytest.skip(f"no guest to do the checks in: {error}")
+    # Hard links from the store's layers to a disk: on one file system. It is no image that anybody keeps.
+    work = Path(store_root() / "guest" / name)
+    work.mkdir()
+    try:
+        disk = ensure_layer_disk(work / "disks", [host, checks(work / "layers")])
+        (work / "initrd").write_bytes(host_initrd(guest, machine(host)))
+        command = [
+            *(str(qemu), "-machine", "q35", "-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", str(memory_mib)),
+            *("-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio"),
+            *("-kernel", str(guest.kernel.image), "-initrd", str(work / "initrd"), "-append", COMMAND_LINE),
+            *("-drive", f"file={disk},format=raw,if=virtio,readonly=on"),
+        ]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s)
+    finally:
+        shutil.rmtree(work)
+    console = done.stdout.decode(errors="replace").replace("\r", "")
+    print(console, done.stderr.decode())
+    found = re.findall(r"^check: (\w+): [\d.]+ s: (.*)$", console, re.MULTILINE)
+    return {check: said if said == "ok" else json.loads(said) for check, said in found}
