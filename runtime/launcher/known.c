@@ -5,8 +5,6 @@
 static const char MAGIC[8] = "TBKNOW\x01\n";
 enum { HEADER_SIZE = 24, MAX_SIZE = 16 << 20, TEXTS = 4 };
 
-static uint32_t u32(const uint8_t *p) { uint32_t v; memcpy(&v, p, sizeof v); return v; }
-
 /* Numbers after the magic: total size, flags, directories, parents. */
 const char *known_read(struct known *known, const uint8_t *bytes, size_t size) {
   memset(known, 0, sizeof *known);

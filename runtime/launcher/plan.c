@@ -7,9 +7,7 @@ static const char MAGIC[8] = "TBPLAN\x03\n";
 enum { HEADER_SIZE = 32, STEP_SIZE = 56, MAX_STEPS = 4096, MAX_SIZE = 16 << 20 };
 
 static uint16_t u16(const uint8_t *p) { uint16_t v; memcpy(&v, p, sizeof v); return v; }
-static uint32_t u32(const uint8_t *p) { uint32_t v; memcpy(&v, p, sizeof v); return v; }
 static uint64_t u64(const uint8_t *p) { uint64_t v; memcpy(&v, p, sizeof v); return v; }
-static size_t padded(size_t n) { return (n + 7) & ~(size_t)7; }
 
 uint32_t plan_string_length(const uint8_t *string) { return u32(string); }
 const uint8_t *plan_next_string(const uint8_t *string) { return string + padded(4 + (size_t)u32(string) + 1); }

@@ -100,6 +100,10 @@ struct plan {
   size_t extra_count;                 /* of them, how many a wrapper's exec step adds to its own */
 };
 
+/* A little-endian number, and the size that a record or a string of n bytes is padded to. */
+static inline uint32_t u32(const uint8_t *p) { return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24; }
+static inline size_t padded(size_t n) { return (n + 7) & ~(size_t)7; }
+
 /* Check every length and offset of `bytes` and fill `plan`. Returns NULL, or what is wrong. */
 const char *plan_read(struct plan *plan, const uint8_t *bytes, size_t size);
 

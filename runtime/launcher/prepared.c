@@ -6,9 +6,6 @@ static const char MAGIC[8] = "TBRUN\x01\n";
 static const uint8_t MARK[3] = {0xee, 0x80, 0x80}; /* U+E000, of the private use area */
 enum { HEADER_SIZE = 40, MAX_SIZE = 64 << 20 };
 
-static uint32_t u32(const uint8_t *p) { uint32_t v; memcpy(&v, p, sizeof v); return v; }
-static size_t padded(size_t n) { return (n + 7) & ~(size_t)7; }
-
 /* Numbers after the magic: total size, inputs, directories, parents, claim, offsets of the two plans, zero. */
 const char *prepared_read(struct prepared *prepared, const uint8_t *bytes, size_t size) {
   memset(prepared, 0, sizeof *prepared);
