@@ -12,8 +12,19 @@ import pytest
 
 from runtime.cgroups import Cgroup
 from runtime.lease import CGROUP_ROOT, lease
+from testbed import leftovers
 
+_TEST_RUN = "test-"
 _BUSYBOX = Path("/bin/busybox")
+
+
+def pytest_report_header() -> list[str]:
+    """What tests that were killed left on this host, which would be in the way of the next, is taken away and told."""
+    if os.geteuid() != 0:
+        return []
+    left = tuple(leftover for leftover in leftovers.find() if leftover.run.startswith(_TEST_RUN))
+    leftovers.remove(left)
+    return [f"removed what a killed test left: {leftover}" for leftover in left]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -39,7 +50,7 @@ def busybox_layer(tmp_path: Path) -> Path:
 @pytest.fixture
 def run_name() -> str:
     """A run id that nothing else uses; what a test puts below it must be gone when the test ends."""
-    return f"test-{uuid4().hex[:12]}"
+    return f"{_TEST_RUN}{uuid4().hex[:12]}"
 
 
 @pytest.fixture
