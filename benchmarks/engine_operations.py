@@ -21,8 +21,9 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -42,8 +43,7 @@ events_logger = "file"
 """
 
 
-@dataclass
-class Candidate:
+class Candidate(Struct):
     """A runtime with its bundle; ``times`` in seconds, by operation."""
 
     command: str

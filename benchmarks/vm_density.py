@@ -16,8 +16,9 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from msgspec import Struct, to_builtins
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -34,8 +35,7 @@ SETTLE_S = 2.0
 _MIB = 1 << 20
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(Struct, frozen=True):
     """What was seen with so many copies running, the newest of which took ``ready_s`` to be ready."""
 
     copies: int
@@ -97,7 +97,7 @@ def main() -> None:
         labels = {kind: context.platforms[kind].label for kind in kinds}
         found = {kind: ramp(context, kind, options.copies) for kind in kinds}
     if options.json:
-        print(json.dumps({labels[kind]: [asdict(step) for step in steps] for kind, steps in found.items()}))
+        print(json.dumps({labels[kind]: [to_builtins(step) for step in steps] for kind, steps in found.items()}))
         return
     for kind, steps in found.items():
         print_ramp(labels[kind], steps)

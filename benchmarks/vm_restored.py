@@ -18,8 +18,9 @@ import statistics
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -39,8 +40,7 @@ from testbed.scenario import load  # noqa: E402
 COLD, RESTORED = "vm", "vm-restored"
 
 
-@dataclass
-class Measured:
+class Measured(Struct):
     """``times`` in seconds by platform and phase, one a round; ``labels`` and seconds of preparation by platform."""
 
     labels: dict[str, str] = field(default_factory=dict)

@@ -10,13 +10,13 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from msgspec import Struct
 
 from testbed.analysis import Run
 
@@ -59,8 +59,7 @@ _WIDTH_IN, HEIGHT_IN = 5.4, 3.5
 _LABEL_PT = 9.5
 
 
-@dataclass(frozen=True)
-class Look:
+class Look(Struct, frozen=True):
     """How one platform is drawn in every figure."""
 
     colour: str

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from statistics import linear_regression, median
 
 from matplotlib.axes import Axes
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reports.drawing import HEIGHT_IN, INK, MUTED, Look, drawn, label_ends, log_scale, looks, wrapped
 from reports.quantities import LOAD, MEBIBYTE, RULERS, Quantity, number, phase
@@ -15,8 +16,7 @@ from testbed.intervals import Estimate
 from testbed.results import Trial
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(Struct, frozen=True):
     """A figure: its SVG document, what it shows in words (for who cannot see it), and the line below it."""
 
     svg: str

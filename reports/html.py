@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
+from msgspec import Struct
 
 from reports import figures, memory
 from reports.quantities import LOAD, RULERS, START, Quantity, number, phase
@@ -23,16 +23,14 @@ _BASIS = re.compile(r"\((?:median of|one trial|95.%.interval|range)[^()]*\)")
 _BEFORE_UNIT = re.compile(r"(?<=[0-9]) (?=(?:s|ms|MiB|requests/s)\b|%|/s)")
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(Struct, frozen=True):
     """A cell: the figure, and in small print below it its interval."""
 
     text: str
     below: str = ""
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(Struct, frozen=True):
     """A table: the first cell of a row is its heading."""
 
     caption: str
@@ -40,8 +38,7 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(Struct, frozen=True):
     """One measure: its pictures (as data URIs), its tables, and what its trials came to."""
 
     pictures: tuple[tuple[str, figures.Picture], ...]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from testbed.analysis import MemorySlope
 from testbed.intervals import Estimate
@@ -11,8 +12,7 @@ from testbed.intervals import Estimate
 MEBIBYTE = 1 / 2**20
 
 
-@dataclass(frozen=True)
-class Quantity:
+class Quantity(Struct, frozen=True):
     """A measured quantity as it is shown: the value in its base unit, times ``scale``, is in ``unit``.
 
     A number has three significant digits, but no more than ``most_decimals``: beyond is below what can be measured.

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, to_builtins
 
 from reports.quantities import LOAD, RULERS, START, Quantity
 from testbed.analysis import (
@@ -36,8 +37,7 @@ _RATIO = Quantity("ratio of medians", "")
 _IN_TABLE = ("latency_p50", "latency_p99", "cpu_per_request", "host_utilisation")
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """``headline`` is the answer in a sentence, ``details`` are further sentences, ``warnings`` come before all."""
 
     headline: str
@@ -45,8 +45,7 @@ class Answer:
     warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(Struct, frozen=True):
     """One figure of the short table, as a text for each platform (by name) that has it."""
 
     measure: str
@@ -266,7 +265,7 @@ def as_json(run_folder: Path) -> dict[str, Any]:
         "run": run.manifest.get("run"),
         "scenario": run.manifest.get("scenario"),
         "status": run.manifest.get("status"),
-        "answer": asdict(compose(run)),
+        "answer": to_builtins(compose(run)),
         "platforms": {one.name: _platform_json(run, one) for one in run.platforms},
         "folder": str(run.folder.path),
         "report": str(run.folder.path / "report.html"),
@@ -276,20 +275,20 @@ def as_json(run_folder: Path) -> dict[str, Any]:
 def _platform_json(run: Run, platform: Platform) -> dict[str, Any]:
     services: dict[str, dict[str, object]] = {}
     for (service, name), estimate in service_phases(run, platform.name).items():
-        services.setdefault(service, {})[name] = asdict(estimate)
+        services.setdefault(service, {})[name] = to_builtins(estimate)
     found = ramps(run, platform.name)
     slopes = {ruler: memory_slope(found, ruler) for ruler in RULERS}
     return {
         "label": platform.label,
         "emulated": platform.emulated,
-        "trials": [asdict(tally) for tally in tallies(run) if tally.platform == platform.name],
+        "trials": [to_builtins(tally) for tally in tallies(run) if tally.platform == platform.name],
         "start": _estimates_json(start_phases(run, platform.name)),
         "start_services": services,
         "memory_parts": _estimates_json(memory_parts(run, platform.name)),
         "density": {
             "applications": [ramp.applications for ramp in found],
             "stopped": [ramp.reason for ramp in found],
-            "bytes_per_application": {name: asdict(slope) for name, slope in slopes.items() if slope},
+            "bytes_per_application": {name: to_builtins(slope) for name, slope in slopes.items() if slope},
         },
         "utilisation": [
             {"rate_per_s": rate, **_estimates_json(figures)}
@@ -299,4 +298,4 @@ def _platform_json(run: Run, platform: Platform) -> dict[str, Any]:
 
 
 def _estimates_json(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
-    return {name: asdict(estimate) for name, estimate in estimates.items()}
+    return {name: to_builtins(estimate) for name, estimate in estimates.items()}

@@ -12,8 +12,9 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from runtime.arguments import parsed
 from runtime.errors import TestbedError, UsageError

@@ -1,7 +1,7 @@
-"""What the launcher executes where the command line takes an interpreter: ``python -I -S command.py ARGUMENTS``.
+"""What the launcher executes where the command line takes an interpreter: ``python -I -S command.py PACKAGES ...``.
 
-Nothing of the caller's environment or directory is imported from, and no installed package: the runtime needs none. A
-command is short: nothing is collected, and what it holds at its end is the kernel's to take back.
+Nothing of the caller's environment or directory is imported from, and of the installed packages only those in the
+directory PACKAGES. A command is short: nothing is collected, and what it holds at its end is the kernel's to take back.
 """
 
 import gc
@@ -10,6 +10,7 @@ import sys
 
 gc.disable()
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.append(sys.argv.pop(1))
 
 
 def main() -> int:

@@ -7,8 +7,9 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct
 
 from runtime.cgroups import Cgroup, hierarchies, require
 from runtime.errors import PrerequisiteError, UsageError
@@ -19,8 +20,7 @@ from runtime.spec import Spec
 from runtime.unionfs.overlay import WritableLayer
 
 
-@dataclass
-class Container:
+class Container(Struct):
     """A started container.
 
     ``requested_ns`` is when the start was asked for; with ``process.cloned_ns`` and ``process.executed_ns``
@@ -32,7 +32,7 @@ class Container:
     cgroup: Cgroup
     process: Spawned
     requested_ns: int
-    exit_status: int | None = field(default=None, init=False)
+    exit_status: int | None = None
 
     def wait(self, timeout_s: float | None = None) -> int | None:
         """The first process's exit status, 128 + n when signal n ended it; None when the time is over."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from runtime.cgroups import Hierarchies
 from runtime.cgroups.placing import hierarchies_for
@@ -20,8 +21,7 @@ from runtime.seccomp.kept import KEPT_FILTERS, recall
 from runtime.state import Place, Record, status
 
 
-@dataclass(frozen=True)
-class Execution:
+class Execution(Struct, frozen=True):
     """How ``exec`` is asked for: what to start, where its terminal goes, and whether to wait for it."""
 
     process: Process

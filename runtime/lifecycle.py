@@ -8,9 +8,11 @@ import signal
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import asdict, replace
 
 from runtime.cgroups import Cgroup, systemd
 from runtime.cgroups.placing import all_hierarchies, hierarchies_for, place_cgroup, remove_cgroup
@@ -46,8 +48,7 @@ Warn = Callable[[str], None]
 _MAX_PRESERVED = 90  # above them are the plan's own descriptors
 
 
-@dataclass(frozen=True)
-class Creation:
+class Creation(Struct, frozen=True):
     """How ``create`` is asked for: its bundle and its flags; ``console_socket`` None is one that is not known yet."""
 
     bundle: Path

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from runtime.errors import TestbedError
 
@@ -86,8 +87,7 @@ def make_port(name: str, bridge_index: int) -> bytes:
     return _message(_NEWLINK, body + _number(_IFLA_MASTER, bridge_index))
 
 
-@dataclass(frozen=True)
-class VethEnd:
+class VethEnd(Struct, frozen=True):
     """One end of a veth pair: its name and its interface index, which the kernel takes for both ends or neither."""
 
     name: str

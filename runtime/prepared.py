@@ -19,10 +19,11 @@ import os
 import struct
 import sys
 from contextlib import suppress
-from dataclasses import replace
 from errno import EEXIST
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from runtime.atomic import replace_file
 from runtime.cgroups import Hierarchies

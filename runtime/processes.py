@@ -7,7 +7,8 @@ import select
 import signal
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from runtime.errors import UsageError
 
@@ -21,8 +22,7 @@ class ProcessGone(UsageError):
     """The process is no more: it ended, or its number is another's now."""
 
 
-@dataclass(frozen=True)
-class _Stat:
+class _Stat(Struct, frozen=True):
     state: str
     start_time: int
 

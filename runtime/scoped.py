@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from runtime.cgroups import systemd
 from runtime.cgroups.placing import hierarchies_for

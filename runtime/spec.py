@@ -6,8 +6,9 @@ and a virtual machine are two ways of executing it, so nothing in here says whic
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
+
+from msgspec import Struct
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -54,8 +55,7 @@ DEFAULT_READONLY_PATHS = (
 )
 
 
-@dataclass(frozen=True)
-class User:
+class User(Struct, frozen=True):
     """Numeric identity of the first process: ``uid``, ``gid`` and the supplementary ``groups``."""
 
     uid: int = 0
@@ -64,8 +64,7 @@ class User:
     umask: int = 0o022
 
 
-@dataclass(frozen=True)
-class Rlimit:
+class Rlimit(Struct, frozen=True):
     """A resource limit by its setrlimit(2) name, such as ``RLIMIT_NOFILE``."""
 
     type: str
@@ -78,8 +77,7 @@ class Rlimit:
 DEFAULT_RLIMITS = (Rlimit("RLIMIT_NOFILE", 1024, 4096),)
 
 
-@dataclass(frozen=True)
-class Process:
+class Process(Struct, frozen=True):
     """What is executed: ``args`` (argv), ``env`` (``NAME=value``), ``cwd`` (absolute), and as whom."""
 
     args: tuple[str, ...]
@@ -91,8 +89,7 @@ class Process:
     no_new_privileges: bool = True
 
 
-@dataclass(frozen=True)
-class Resources:
+class Resources(Struct, frozen=True):
     """Limits. ``memory_bytes`` of RAM, ``cpus`` as a number of processors, ``pids`` tasks; None: no limit."""
 
     memory_bytes: int | None = None
@@ -100,8 +97,7 @@ class Resources:
     pids: int | None = None
 
 
-@dataclass(frozen=True)
-class Link:
+class Link(Struct, frozen=True):
     """The workload's network interface ``eth0``: its address with prefix, its MAC and its default gateway."""
 
     address: IPv4Interface
@@ -109,8 +105,7 @@ class Link:
     gateway: IPv4Address | None = None
 
 
-@dataclass(frozen=True)
-class Spec:
+class Spec(Struct, frozen=True):
     """One workload, ready to run on either platform.
 
     ``layers`` are the absolute paths of the image's layer directories, bottom first; ``hosts`` maps

@@ -9,8 +9,10 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+
+from msgspec import Struct, field
+from msgspec.structs import asdict, replace
 
 from runtime.atomic import replace_file
 from runtime.cgroups import Cgroup, Hierarchies
@@ -29,8 +31,7 @@ class UnknownContainer(UsageError):
     """No container has this id."""
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(Struct, frozen=True):
     """A container as it was made. ``pid`` is 0 until its process is there; ``cgroup`` empty without one; ``config`` is
     the text of its config.json, ``choices`` what the command line added."""
 
@@ -57,8 +58,7 @@ def default_root() -> Path:
     return Path(os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/testbed-runtime-{os.geteuid()}") / "testbed-runtime"
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(Struct, frozen=True):
     """One container's directory below the state's root."""
 
     root: Path

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from testbed.breakdown import EMULATOR_PARTS, PARTS
 from testbed.intervals import Estimate, Slope, median_estimate, median_ratio, slope
@@ -20,18 +21,19 @@ START_PHASES = ("created", "first_process", "port_open", "ready")
 RULERS = ("memory_cgroup", "memory_pss", "memory_available")
 
 
-@dataclass(frozen=True)
-class Platform:
+class Platform(Struct, frozen=True):
     """A platform as the manifest records it: its name, the label it carries everywhere, whether it is emulated."""
 
     name: str
     label: str
     emulated: bool
-    facts: Mapping[str, Any] = field(compare=False)
+    facts: Mapping[str, Any]
+
+    def __hash__(self) -> int:
+        return hash(self.name)
 
 
-@dataclass(frozen=True)
-class Tally:
+class Tally(Struct, frozen=True):
     """How the trials of one measure on one platform ended; ``reasons`` are those of the trials that are not ok."""
 
     platform: str
@@ -43,8 +45,7 @@ class Tally:
     reasons: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Ramp:
+class Ramp(Struct, frozen=True):
     """One density trial: slopes in bytes per application by ruler, how far it went, and why it stopped."""
 
     trial: int
@@ -55,8 +56,7 @@ class Ramp:
     points: Mapping[str, tuple[float, ...]]
 
 
-@dataclass(frozen=True)
-class MemorySlope:
+class MemorySlope(Struct, frozen=True):
     """Bytes per application from ``ramps`` ramps; ``is_interval`` tells a 95 % interval from a mere range."""
 
     value: float
@@ -66,8 +66,7 @@ class MemorySlope:
     is_interval: bool
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(Struct, frozen=True):
     """A run folder's content, read once."""
 
     folder: RunFolder

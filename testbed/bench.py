@@ -7,9 +7,11 @@ import secrets
 import shlex
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+
+from msgspec import Struct, to_builtins
+from msgspec.structs import replace
 
 from runtime.errors import PrerequisiteError, UsageError
 from runtime.images.model import Image
@@ -29,8 +31,7 @@ from testbed.scenario import load as load_scenario
 Progress = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(Struct, frozen=True):
     """What was asked for. ``trials`` 0 means the scenario's own number, ``connect`` "" libvirt in our own process."""
 
     scenario: str
@@ -46,8 +47,7 @@ class Options:
     connect: str = ""
 
 
-@dataclass(frozen=True)
-class Finished:
+class Finished(Struct, frozen=True):
     """A run's folder and the exit code that its outcome means: 0, or 6 when a platform never worked."""
 
     path: Path
@@ -71,7 +71,7 @@ def _manifest(
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(options.command),
         "measures": list(options.measures),
-        "settings": asdict(settings),
+        "settings": to_builtins(settings),
         "images": {name: _image_record(image) for name, image in images.items()},
         "versions": host.versions(),
         "host": host.facts(),

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from runtime.cgroups import Cgroup
 
@@ -48,8 +49,7 @@ GUEST_PARTS = ("application", "files", "guest_cache", "guest_kernel", "guest_fre
 EMULATOR_PARTS = ("translated_code", "emulator_program", "emulator_heap", "emulator_stacks", "firmware", "boot_files")
 
 
-@dataclass(frozen=True)
-class Mapped:
+class Mapped(Struct, frozen=True):
     """One mapping of a process, an entry of its smaps (proc(5)); sizes in bytes.
 
     ``rss_bytes`` has huge pages of hugetlbfs too, which the kernel counts apart; ``ksm_bytes`` are merged pages.
@@ -72,8 +72,7 @@ class Mapped:
         return self.end - self.start
 
 
-@dataclass(frozen=True)
-class Charge:
+class Charge(Struct, frozen=True):
     """What a cgroup is charged for, in bytes: ``mapped`` and ``shared`` (tmpfs) are parts of ``cache``."""
 
     total_bytes: int
@@ -83,8 +82,7 @@ class Charge:
     kernel_bytes: int
 
 
-@dataclass(frozen=True)
-class GuestMemory:
+class GuestMemory(Struct, frozen=True):
     """What a guest's kernel tells of its memory, in bytes; ``cache_bytes`` is without ``files_bytes`` (tmpfs)."""
 
     total_bytes: int

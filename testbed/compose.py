@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from runtime.errors import UsageError
 from runtime.spec import Resources
@@ -38,8 +39,7 @@ _SERVICE_INSTEAD = {
 }
 
 
-@dataclass(frozen=True)
-class Service:
+class Service(Struct, frozen=True):
     """One service: how its image is built and how it is run.
 
     ``command`` and ``entrypoint`` replace the image's own unless None; ``ports`` are those it listens on.

@@ -14,8 +14,9 @@ import pwd
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from msgspec import Struct, to_builtins
 
 from runtime import libc, network
 from runtime.cgroups import hierarchies
@@ -38,8 +39,7 @@ SET_UP = "run ./invoke, which installs it"
 EXIT_PREREQUISITE = PrerequisiteError.exit_code
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(Struct, frozen=True):
     """One question to the host: ``ok``, what was found, and, when not ok, what to do. Some are not ``required``."""
 
     name: str
@@ -78,7 +78,7 @@ def checks(connect: str = "") -> list[Check]:
 def print_checks(found: Sequence[Check], as_json: bool = False) -> int:
     """Print the checks, as a table or as JSON; the exit code: 5 when a required one is not ok."""
     if as_json:
-        print(json.dumps([asdict(check) for check in found], indent=2))
+        print(json.dumps([to_builtins(check) for check in found], indent=2))
     else:
         width = max((len(check.name) for check in found), default=0)
         for check in found:

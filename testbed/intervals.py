@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import fmean, linear_regression, median
+
+from msgspec import Struct
 
 LEVEL = 0.95
 # The fewest values from which order statistics give a 95 % interval of the median: 1 - 2 / 2**6 = 0.969.
@@ -15,8 +16,7 @@ _RESAMPLES = 4000
 _SEED = 20080630
 
 
-@dataclass(frozen=True)
-class Estimate:
+class Estimate(Struct, frozen=True):
     """A value, with an interval from ``low`` to ``high`` that covers the true one with probability ``level``.
 
     ``n`` is the number of trials behind it. With fewer than ``FEWEST`` the interval is the trials' range, and
@@ -35,8 +35,7 @@ class Estimate:
         return self.level >= LEVEL
 
 
-@dataclass(frozen=True)
-class Slope:
+class Slope(Struct, frozen=True):
     """The change of y per x; ``low`` and ``high`` bound it with 95 %, None with fewer than three points."""
 
     value: float

@@ -6,8 +6,9 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from runtime.errors import PrerequisiteError, TestbedError
 from testbed.host_settings import changed
@@ -19,8 +20,7 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _POLL_S = 0.05
 
 
-@dataclass(frozen=True)
-class Counters:
+class Counters(Struct, frozen=True):
     """What KSM has done: ``shared`` pages are kept, each for all ``sharing`` that it stands for besides.
 
     ``unshared`` have been looked at and found to be like no other; ``full_scans`` counts since boot.

@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from runtime import atomic
 from runtime.atomic import PARTIAL, writer_of
@@ -22,8 +23,7 @@ from runtime.lease import CGROUP_ROOT, STATE_ROOT, is_held, remove_shared
 from testbed import host_settings
 
 
-@dataclass(frozen=True)
-class Leftover:
+class Leftover(Struct, frozen=True):
     """One thing that a dead run left: ``kind`` is process, cgroup, setting, directory or partial, ``what`` is which."""
 
     kind: str

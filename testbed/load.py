@@ -15,9 +15,11 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, to_builtins
+from msgspec.structs import replace
 
 from runtime.errors import TestbedError, UsageError
 
@@ -36,8 +38,7 @@ HISTOGRAM_MAX_USEC = 3_600_000_000
 HISTOGRAM_DIGITS = 3
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(Struct, frozen=True):
     """What each request asks for, and the status that counts as success."""
 
     address: str
@@ -47,8 +48,7 @@ class Target:
     expect_status: int = 200
 
 
-@dataclass(frozen=True)
-class OfferedLoad:
+class OfferedLoad(Struct, frozen=True):
     """A load on one target: ``rate_per_s`` requests for ``duration_s``, over at most ``connections``.
 
     The first ``warmup_s`` come on top, at the same rate, and are not counted. A request that has no
@@ -64,8 +64,7 @@ class OfferedLoad:
     timeout_s: float = 10.0
 
 
-@dataclass(frozen=True)
-class LoadResult:
+class LoadResult(Struct, frozen=True):
     """What became of the counted requests of a load.
 
     ``latencies`` is a histogram in microseconds, from due to the last byte of the answer, of the successes
@@ -151,7 +150,7 @@ def run_loads(loads: Sequence[OfferedLoad], *, started: Callable[[], None] | Non
         assert process.stdin and process.stdout and process.stderr
         try:
             with contextlib.suppress(BrokenPipeError):  # it died early: its exit status and stderr say why
-                process.stdin.write(json.dumps([asdict(load) for load in loads]).encode())
+                process.stdin.write(json.dumps([to_builtins(load) for load in loads]).encode())
                 process.stdin.close()
             if process.stdout.readline() and started is not None:
                 started()

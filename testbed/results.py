@@ -13,18 +13,16 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct, field, to_builtins
 
 from runtime import atomic
 from runtime.errors import PrerequisiteError, UsageError
-
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
 
 MANIFEST = "manifest.json"
 TRIALS = "trials.jsonl"
@@ -38,8 +36,7 @@ Outcome = Literal["ok", "failed", "void", "interrupted"]
 Status = Literal["running", "finished", "interrupted", "failed"]
 
 
-@dataclass(frozen=True)
-class Metric:
+class Metric(Struct, frozen=True):
     """One figure of a trial: ``value`` is finite, in ``unit`` (``s``, ``bytes``, ``1/s``, ``1``)."""
 
     metric: str
@@ -47,8 +44,7 @@ class Metric:
     unit: str
 
 
-@dataclass(frozen=True)
-class Trial:
+class Trial(Struct, frozen=True):
     """One trial that ended.
 
     ``outcome`` is ``ok``; ``failed`` (the workload or platform did not do its part); ``void`` (the measurement
@@ -71,13 +67,6 @@ class Trial:
     def value(self, metric: str) -> float | None:
         """The value of a metric, None when the trial has no such metric."""
         return next((found.value for found in self.metrics if found.metric == metric), None)
-
-
-@cache
-def _trial_adapter() -> TypeAdapter[Trial]:
-    from pydantic import TypeAdapter  # only readers of a run folder pay for it
-
-    return TypeAdapter(Trial)
 
 
 class RunFolder:
@@ -138,7 +127,7 @@ class RunFolder:
 
         Raises ValueError for a value that is not finite, PrerequisiteError when the disk is full (nothing is torn).
         """
-        line = json.dumps(asdict(trial), allow_nan=False, ensure_ascii=False).encode(errors="replace") + b"\n"
+        line = json.dumps(to_builtins(trial), allow_nan=False, ensure_ascii=False).encode(errors="replace") + b"\n"
         file = self.path / TRIALS
         try:
             with file.open("a+b", buffering=0) as stream:
@@ -172,15 +161,10 @@ class RunFolder:
 
     @staticmethod
     def _parse(file: Path, number: int, line: bytes) -> Trial:
-        from pydantic import ValidationError
-
         try:
-            return _trial_adapter().validate_json(line)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            reason = f"{where}: {first['msg']}" if where else str(first["msg"])
-            raise UsageError(f"{file}:{number}: not a trial: {reason}", "remove or restore this line") from error
+            return msgspec.json.decode(line, type=Trial)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"{file}:{number}: not a trial: {error}", "remove or restore this line") from error
 
     def write_samples(self, name: str, header: Sequence[str], rows: Iterable[Sequence[float | str]]) -> str:
         """Write a time series as CSV and return its name below ``samples/``."""

@@ -11,17 +11,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+
+from msgspec import Struct
 
 from runtime.cgroups import Cgroup
 
 PROC = Path("/proc")
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """One cgroup at a moment of CLOCK_MONOTONIC; ``cpu_ns`` counts since the cgroup was made."""
 
     t_ns: int
@@ -30,8 +30,7 @@ class Reading:
     pss_bytes: int
 
 
-@dataclass(frozen=True)
-class HostReading:
+class HostReading(Struct, frozen=True):
     """The host at a moment: clock ticks since boot, summed over processors, and MemAvailable.
 
     ``busy_ticks`` leaves out idle, waiting for I/O, and ``steal_ticks``: time that the host's own hypervisor
@@ -45,8 +44,7 @@ class HostReading:
     available_bytes: int
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(Struct, frozen=True):
     """One sample of a cgroup: ``t_s`` and ``cpu_ns`` count from the sampler's first sample of it."""
 
     t_s: float
@@ -56,8 +54,7 @@ class Row:
     pss_bytes: int
 
 
-@dataclass(frozen=True)
-class HostRow:
+class HostRow(Struct, frozen=True):
     """One sample of the host: fractions (0 to 1) of all processors' time since the sample before."""
 
     t_s: float
@@ -66,8 +63,7 @@ class HostRow:
     available_bytes: int
 
 
-@dataclass(frozen=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """A cgroup over a window: CPU time used in it, and memory averaged over its samples."""
 
     cpu_s: float

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from runtime.errors import UsageError
 from testbed.compose import Service, read_services
@@ -24,8 +25,7 @@ _TOP_INSTEAD = {
 }
 
 
-@dataclass(frozen=True)
-class Ready:
+class Ready(Struct, frozen=True):
     """When the application counts as ready: the first answer with ``status`` whose body contains ``body``.
 
     ``timeout_s`` is the limit for containers, ``timeout_vm_s`` for virtual machines, seconds since the request.
@@ -40,8 +40,7 @@ class Ready:
     timeout_vm_s: float
 
 
-@dataclass(frozen=True)
-class Load:
+class Load(Struct, frozen=True):
     """The requests to send: each of ``rates_per_s`` (requests/s) for ``duration_s`` after ``warmup_s``."""
 
     service: str
@@ -54,16 +53,14 @@ class Load:
     connections: int
 
 
-@dataclass(frozen=True)
-class Slo:
+class Slo(Struct, frozen=True):
     """The service level to hold: p99 latency in ms and the fraction of requests that may fail (0 to 1)."""
 
     p99_ms: float
     error_fraction: float
 
 
-@dataclass(frozen=True)
-class Density:
+class Density(Struct, frozen=True):
     """The ramp: load on every application (requests/s), pause and window after each addition, most applications."""
 
     rate_per_s: float
@@ -72,8 +69,7 @@ class Density:
     cap: int
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """All that ``x-testbed`` says; ``trials`` is the number of starts on each platform."""
 
     trials: int
@@ -83,8 +79,7 @@ class Settings:
     density: Density
 
 
-@dataclass(frozen=True)
-class Scenario:
+class Scenario(Struct, frozen=True):
     """A scenario. ``services`` come after what they depend on; ``quick`` is ``settings`` with its quick overrides."""
 
     name: str

@@ -10,10 +10,10 @@ import difflib
 import math
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from msgspec import Struct
 
 from runtime.errors import UsageError
 
@@ -23,8 +23,7 @@ _MERGE_TAG = "tag:yaml.org,2002:merge"
 _DECIMAL = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
-@dataclass(frozen=True)
-class Value:
+class Value(Struct, frozen=True):
     """One value of the file: ``path`` is its key as ``services.web.ports[0]``, ``line`` counts from 1."""
 
     file: Path

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from runtime.launcher.build import NEEDED, PACKAGES
+
 ROOT = Path(__file__).resolve().parent.parent
 # Each may import those before it.
 ORDER = ("runtime", "vm_images", "testbed", "reports", "tasks")
@@ -81,8 +83,20 @@ def test_what_is_slow_to_import_comes_late(module: str) -> None:
     assert done.stdout.split() == []
 
 
-def test_the_runtime_needs_the_standard_library_only() -> None:
-    allowed = {*sys.stdlib_module_names, "runtime"}
+def test_a_command_imports_little() -> None:
+    """As the launcher starts the interpreter for ``create`` and ``exec``: what is named here costs milliseconds."""
+    costly = ("argparse", "dataclasses", "inspect", "subprocess", "typing_extensions")
+    script = f"""import sys
+sys.path[:0] = [{str(ROOT)!r}]
+sys.path.append({str(PACKAGES)!r})
+import runtime.cli, runtime.lifecycle
+print(*[name for name in {costly!r} if name in sys.modules])"""
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_the_runtime_needs_the_standard_library_and_one_package() -> None:
+    allowed = {*sys.stdlib_module_names, "runtime", NEEDED.name}
     for path in sorted((ROOT / "runtime").rglob("*.py")):
         for line, name in imported(ast.parse(path.read_text())):
             assert name.partition(".")[0] in allowed, f"{relative(path)}:{line}: {name}"

@@ -20,8 +20,10 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import asdict, replace
 
 from runtime.atomic import partial, scratch
 from runtime.errors import PrerequisiteError
@@ -54,8 +56,7 @@ _NAMESPACE = uuid.UUID("c0a3a5ce-5c0b-4cf9-8d3e-6b1f62a8f1d1")
 _DESCRIPTION = "cloud.json"
 
 
-@dataclass(frozen=True)
-class CloudDisk:
+class CloudDisk(Struct, frozen=True):
     """The stock system: its raw disk, and what it is. ``packages`` is their number, ``used_bytes`` their files'."""
 
     folder: Path

@@ -10,13 +10,13 @@ from pathlib import Path
 from runtime.images.build import build
 from runtime.images.model import Image
 from runtime.images.store import Store
-from runtime.launcher.build import IMAGE_BINARY, build_for
+from runtime.launcher.build import IMAGE_BINARY, NEEDED, build_for
 from runtime.plan.container_host import ContainerHost, container_host_plan
 from vm_images.guest import Guest
 
 REFERENCE = "testbed/container-host"
 DOCKERFILE = Path(__file__).with_suffix(".dockerfile")
-# Where the image has the runtime; the interpreter searches it, with -S only as the working directory.
+# Where the image has the runtime and what it needs; the interpreter searches it, with -S only as the working directory.
 PACKAGES = "/usr/lib/python3/dist-packages"
 INTERPRETER = "/usr/bin/python3"
 
@@ -25,12 +25,13 @@ _LAUNCHER = Path("launcher", "testbed-launcher")
 
 
 def _stage(folder: Path) -> None:
-    """The build context: the runtime's modules, and a launcher that knows the image's interpreter."""
+    """The build context: the runtime's modules, what they need, and a launcher that knows the image's interpreter."""
     for source in sorted(_RUNTIME.rglob("*.py")):
         target = folder / "runtime" / source.relative_to(_RUNTIME)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
-    build_for(INTERPRETER, IMAGE_BINARY)
+    shutil.copytree(NEEDED, folder / NEEDED.name, ignore=shutil.ignore_patterns("__pycache__", "*.pyi"))
+    build_for(INTERPRETER, Path(PACKAGES), IMAGE_BINARY)
     shutil.copy2(IMAGE_BINARY, folder / "runtime" / _LAUNCHER)
 
 

@@ -10,8 +10,9 @@ import os
 import subprocess
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from runtime.atomic import scratch
 from runtime.errors import PrerequisiteError
@@ -31,8 +32,7 @@ _SPARE_INODES = 65536
 _LOST_AND_FOUND = "lost+found"
 
 
-@dataclass(frozen=True)
-class _Entry:
+class _Entry(Struct, frozen=True):
     """A name below the root of the file system, which is ``/``, and its source's attributes."""
 
     path: str

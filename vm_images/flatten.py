@@ -12,8 +12,9 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from runtime.errors import PrerequisiteError
 
@@ -21,8 +22,7 @@ _OVERLAY_XATTRS = "trusted.overlay."
 _OPAQUE = f"{_OVERLAY_XATTRS}opaque"
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(Struct, frozen=True):
     """What one name shows: ``source`` in a layer, and the ``children`` by name when it is a directory."""
 
     source: Path
@@ -36,8 +36,7 @@ class Node:
             yield from self.children[child].walk(f"{name}/{child}" if name else child)
 
 
-@dataclass(frozen=True)
-class Staged:
+class Staged(Struct, frozen=True):
     """A laid out tree: the sum of its files' sizes, and its newest modification time in nanoseconds since 1970."""
 
     total_bytes: int

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from runtime.errors import PrerequisiteError
 from runtime.launcher import STATIC_BINARY
@@ -28,8 +30,7 @@ COMMAND_LINE = "earlyprintk=serial console=ttyS0 quiet panic=-1 cryptomgr.notest
 KernelName = Literal["debian", "minimal"]
 
 
-@dataclass(frozen=True)
-class Guest:
+class Guest(Struct, frozen=True):
     """A kernel with the initial RAM disk that all its guests share; ``digest`` changes when either does."""
 
     kernel: GuestKernel

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import PurePosixPath
+
+from msgspec import Struct
 
 INIT_PATH = "init"
 PLAN_PATH = "plan"
 MODULES_PATH = "modules"
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One member of the archive: ``mode`` holds the type and the permission bits; owner root, time zero."""
 
     path: str

@@ -7,8 +7,10 @@ import json
 import re
 import shutil
 import subprocess
-from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from runtime.atomic import partial
 from runtime.errors import PrerequisiteError
@@ -22,8 +24,7 @@ _FORMAT = 10
 _DESCRIPTION = "kernel.json"
 
 
-@dataclass(frozen=True)
-class Package:
+class Package(Struct, frozen=True):
     """A package as the package lists have it; ``sha256`` is that of its .deb file."""
 
     name: str
@@ -32,8 +33,7 @@ class Package:
     sha256: str
 
 
-@dataclass(frozen=True)
-class GuestKernel:
+class GuestKernel(Struct, frozen=True):
     """A kernel ready to boot.
 
     ``image`` is an ELF file with a PVH entry when ``pvh``, else a bzImage; ``modules`` are plain .ko files in

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+from msgspec import Struct
 
 from runtime.errors import PrerequisiteError
 from vm_images.compression import decompress
@@ -57,8 +58,7 @@ def load_order(
     return tuple(order)
 
 
-@dataclass(frozen=True)
-class ModuleTree:
+class ModuleTree(Struct, frozen=True):
     """The modules of an unpacked kernel package: ``files`` by module name, and the names of the built-in ones."""
 
     files: Mapping[str, Path]

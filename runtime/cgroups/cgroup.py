@@ -8,8 +8,9 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from runtime.cgroups.hierarchy import Hierarchies, hierarchies
 from runtime.cgroups.limits import delegations
@@ -42,12 +43,11 @@ def _with_those_below(directory: Path) -> Iterator[Path]:
     yield directory
 
 
-@dataclass(frozen=True)
-class Cgroup:
+class Cgroup(Struct, frozen=True):
     """``name`` below each hierarchy's root, for example ``testbed/<run id>/<instance>``."""
 
     name: str
-    found: Hierarchies = field(default_factory=hierarchies, repr=False)
+    found: Hierarchies = field(default_factory=hierarchies)
 
     def directories(self) -> tuple[Path, ...]:
         """Its directories, one a hierarchy in use, whether they exist or not."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from runtime.errors import PrerequisiteError
 
@@ -17,8 +19,7 @@ REQUIRED = ("memory", "cpu", "pids")
 ALL = (*WANTED, "cpuset", "blkio", "io", "hugetlb", "freezer", "net_cls", "net_prio", "rdma")
 
 
-@dataclass(frozen=True)
-class Hierarchies:
+class Hierarchies(Struct, frozen=True, dict=True):
     """Mount points: ``v1`` by controller, ``unified`` the v2 mount (or None) and its ``v2`` controllers."""
 
     v1: Mapping[str, Path]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from runtime.cgroups import systemd
 from runtime.cgroups.cgroup import Cgroup
@@ -53,8 +55,7 @@ def cgroup_of(config: Config, container_id: str, as_systemd: bool = False) -> st
     return f"{CGROUP_PARENT}/{path or container_id}"
 
 
-@dataclass(frozen=True)
-class Placement:
+class Placement(Struct, frozen=True):
     """A container's cgroup, empty without one, and the unit of systemd's that it is, empty where we make it."""
 
     cgroup: str

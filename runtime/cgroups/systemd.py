@@ -12,12 +12,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from runtime.cgroups.hierarchy import Hierarchies
 from runtime.cgroups.resources import Setting
@@ -50,8 +50,7 @@ _SETS = {"cpuset.cpus": "AllowedCPUs", "cpuset.mems": "AllowedMemoryNodes"}
 _TYPES = {"byte": "y", "int16": "n", "uint16": "q", "int32": "i", "uint32": "u", "int64": "x", "uint64": "t"}
 
 
-@dataclass(frozen=True)
-class Scope:
+class Scope(Struct, frozen=True):
     """A transient scope: its unit's name and its slice's, and the cgroup ``above`` them, that of the manager."""
 
     unit: str
@@ -195,6 +194,8 @@ def _flat(found: Iterable[Property]) -> tuple[str, ...]:
 
 def _busctl(*arguments: str) -> str:
     """Ask the manager. Raises PrerequisiteError without busctl or a bus, TestbedError with the manager's own words."""
+    import subprocess
+
     user = is_ordinary()
     command = ["busctl", "--user" if user else "--system", f"--timeout={_TIMEOUT_S:.0f}", "--json=short", *arguments]
     what = f"ask {'the user' if user else 'the system'}'s systemd: {' '.join(arguments[4:] or arguments)}"

@@ -1,59 +1,60 @@
-"""From JSON values to the configuration's frozen dataclasses and back, driven by their fields; strict throughout."""
+"""From JSON values to the objects of a configuration and back; strict throughout."""
 
 from __future__ import annotations
 
-import types
-from collections.abc import Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass
-from functools import cache
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
 
 from runtime.errors import UsageError
 
-T = TypeVar("T")
+T = TypeVar("T", bound="Object")
 _INTEGERS = range(-(1 << 63), 1 << 64)  # what the specification's int64 and uint64 hold together
-_KINDS = {str: "a string", int: "an integer", bool: "true or false", float: "a number"}
 
 
-def json_name(field: Field[Any]) -> str:
-    """The name of a dataclass's field in JSON: camel case, or what its metadata says."""
-    if "json" in field.metadata:
-        return str(field.metadata["json"])
-    first, *rest = field.name.split("_")
-    return first + "".join(word.capitalize() for word in rest)
-
-
-@cache
-def _plan_of(kind: type) -> tuple[tuple[str, str, Any, bool], ...]:
-    """For each field: its JSON name, its own name, its type, and whether it must be there."""
-    hints = get_type_hints(kind)
-    return tuple(
-        (json_name(f), f.name, hints[f.name], f.default is MISSING and f.default_factory is MISSING)
-        for f in fields(kind)
-    )
+class Object(Struct, frozen=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
+    """An object of the configuration. Its fields' names in JSON are theirs in camel case, unless they say another."""
 
 
 def decode(kind: type[T], value: object, path: str) -> T:
-    """``value``, parsed JSON, as a ``kind``. Raises UsageError that names the place for anything that does not fit."""
-    if not isinstance(value, dict):
-        raise UsageError(f"{path or 'config.json'}: {_word(value)}, where an object is expected")
-    known = _plan_of(kind)  # type: ignore[arg-type]  # a class is hashable
-    unknown = set(value) - {name for name, *_ in known}
-    if unknown:
-        raise UsageError(
-            f"{_join(path, min(unknown))}: unknown field", "the runtime-spec 1.2 for Linux has no such field"
-        )
-    found: dict[str, Any] = {}
-    for name, attribute, hint, required in known:
-        if value.get(name) is not None:
-            found[attribute] = _value(hint, value[name], _join(path, name))
-        elif required:
-            raise UsageError(f"{_join(path, name)}: missing")
-    return kind(**found)
+    """``value``, parsed JSON, as a ``kind``; null is what is not there.
+
+    Raises UsageError that names the place, from ``path`` on, for anything that does not fit.
+    """
+    try:
+        return msgspec.convert(_checked(value, path), kind)
+    except msgspec.ValidationError as error:
+        message, _, place = str(error).partition(" - at `$")
+        place = (path + place.removesuffix("`")).lstrip(".")
+        hint = "the runtime-spec 1.2 for Linux has no such field" if "unknown field" in message else ""
+        message = message[0].lower() + message[1:]
+        raise UsageError(f"{place}: {message}" if place else message, hint) from error
 
 
-def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
+def _checked(value: object, path: str) -> object:
+    """The value without nulls, whose strings a kernel can take and whose integers have 64 bits."""
+    if isinstance(value, dict):
+        return {
+            _text(name, path): _checked(item, f"{path}.{name}" if path else name)
+            for name, item in value.items()
+            if item is not None
+        }
+    if isinstance(value, list):
+        return [_checked(item, f"{path}[{index}]") for index, item in enumerate(value)]
+    if isinstance(value, str):
+        return _text(value, path)
+    if isinstance(value, int) and value not in _INTEGERS:
+        raise UsageError(f"{path}: {_word(value)} does not fit into 64 bits")
+    return value
+
+
+def _text(value: str, path: str) -> str:
+    if "\0" in value:
+        raise UsageError(f"{path}: {_word(value)} holds a NUL byte")
+    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+        raise UsageError(f"{path}: {_word(value)} is not text that UTF-8 can hold")
+    return value
 
 
 def _word(value: object) -> str:
@@ -61,50 +62,6 @@ def _word(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:59]}…"
 
 
-def _value(hint: Any, value: object, path: str) -> Any:
-    origin = get_origin(hint)
-    if origin is types.UnionType:  # T | None
-        (hint,) = (part for part in get_args(hint) if part is not type(None))
-        return _value(hint, value, path)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise UsageError(f"{path}: {_word(value)}, where a list is expected")
-        return tuple(_value(get_args(hint)[0], item, f"{path}[{index}]") for index, item in enumerate(value))
-    if origin is Mapping or (isinstance(origin, type) and issubclass(origin, Mapping)):
-        if not isinstance(value, dict):
-            raise UsageError(f"{path}: {_word(value)}, where an object is expected")
-        return {
-            _value(str, key, path): _value(get_args(hint)[1], item, _join(path, key)) for key, item in value.items()
-        }
-    if is_dataclass(hint) and isinstance(hint, type):
-        return decode(hint, value, path)
-    return _scalar(hint, value, path)
-
-
-def _scalar(hint: type, value: object, path: str) -> object:
-    if type(value) is not hint:
-        raise UsageError(f"{path}: {_word(value)}, where {_KINDS[hint]} is expected")
-    if isinstance(value, str) and "\0" in value:
-        raise UsageError(f"{path}: {_word(value)} holds a NUL byte")
-    if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
-        raise UsageError(f"{path}: {_word(value)} is not text that UTF-8 can hold")
-    if hint is int and value not in _INTEGERS:
-        raise UsageError(f"{path}: {_word(value)} does not fit into 64 bits")
-    return value
-
-
-def encode(value: Any) -> Any:
-    """A dataclass as JSON values, without the fields that have their defaults."""
-    if is_dataclass(value) and not isinstance(value, type):
-        found = {}
-        for field in fields(value):
-            item = getattr(value, field.name)
-            default = field.default_factory() if field.default_factory is not MISSING else field.default
-            if item != default:
-                found[json_name(field)] = encode(item)
-        return found
-    if isinstance(value, tuple):
-        return [encode(item) for item in value]
-    if isinstance(value, Mapping):
-        return {key: encode(item) for key, item in value.items()}
-    return value
+def encode(value: Object) -> Any:
+    """The object as JSON values, without the fields that have their defaults."""
+    return msgspec.json.decode(msgspec.json.encode(value))

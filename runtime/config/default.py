@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from runtime.config.process import Capabilities, Process, Rlimit
 from runtime.config.resources import DeviceRule, Resources

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from runtime.errors import UsageError
 from runtime.plan import constants as k
@@ -60,8 +61,7 @@ NAMES = tuple(
 )
 
 
-@dataclass(frozen=True)
-class MountOptions:
+class MountOptions(Struct, frozen=True):
     """``flags`` for mount(2); ``set`` and ``clear`` for mount_setattr(2) on the mount, ``set_all`` and ``clear_all`` on
     its whole tree; ``propagation`` an MS_ bit or 0; ``data`` the file system's own options."""
 

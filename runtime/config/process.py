@@ -1,12 +1,11 @@
 """What is executed, and as whom: the ``process`` object (runtime-spec 1.2, config.md, "Process")."""
 
-from __future__ import annotations
+from msgspec import field
 
-from dataclasses import dataclass, field
+from runtime.config.decode import Object
 
 
-@dataclass(frozen=True)
-class User:
+class User(Object, frozen=True):
     """Numeric identity of the first process: ``uid``, ``gid``, the supplementary groups and the file mode mask."""
 
     uid: int = 0
@@ -16,8 +15,7 @@ class User:
     username: str = ""
 
 
-@dataclass(frozen=True)
-class Rlimit:
+class Rlimit(Object, frozen=True):
     """A resource limit by its setrlimit(2) name, such as ``RLIMIT_NOFILE``."""
 
     type: str
@@ -25,8 +23,7 @@ class Rlimit:
     hard: int
 
 
-@dataclass(frozen=True)
-class Capabilities:
+class Capabilities(Object, frozen=True):
     """The five sets of capabilities(7), by name."""
 
     bounding: tuple[str, ...] = ()
@@ -36,16 +33,14 @@ class Capabilities:
     ambient: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class ConsoleSize:
+class ConsoleSize(Object, frozen=True):
     """A terminal's size in characters."""
 
     height: int
     width: int
 
 
-@dataclass(frozen=True)
-class Scheduler:
+class Scheduler(Object, frozen=True):
     """sched_setattr(2): ``policy`` and ``flags`` by name; ``runtime``, ``deadline``, ``period`` in nanoseconds."""
 
     policy: str
@@ -57,24 +52,21 @@ class Scheduler:
     period: int = 0
 
 
-@dataclass(frozen=True)
-class IOPriority:
+class IOPriority(Object, frozen=True):
     """ioprio_set(2): the class by its IOPRIO_CLASS_ name, and the priority, 0 to 7."""
 
-    class_: str = field(metadata={"json": "class"})
+    class_: str = field(name="class")
     priority: int = 0
 
 
-@dataclass(frozen=True)
-class ExecCPUAffinity:
+class ExecCPUAffinity(Object, frozen=True):
     """Processors for ``exec``, as lists such as ``0-3,7``: when it joins, and when it executes."""
 
     initial: str = ""
     final: str = ""
 
 
-@dataclass(frozen=True)
-class Process:
+class Process(Object, frozen=True):
     """What is executed: ``args`` (argv), ``env`` (``NAME=value``), ``cwd`` (absolute), and as whom."""
 
     cwd: str
@@ -91,4 +83,4 @@ class Process:
     oom_score_adj: int | None = None
     scheduler: Scheduler | None = None
     io_priority: IOPriority | None = None
-    exec_cpu_affinity: ExecCPUAffinity | None = field(default=None, metadata={"json": "execCPUAffinity"})
+    exec_cpu_affinity: ExecCPUAffinity | None = field(default=None, name="execCPUAffinity")

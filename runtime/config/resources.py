@@ -1,13 +1,13 @@
 """Limits: the ``linux.resources`` object (runtime-spec 1.2, config-linux.md, "Control groups")."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import field
+
+from runtime.config.decode import Object
 
 
-@dataclass(frozen=True)
-class DeviceRule:
+class DeviceRule(Object, frozen=True):
     """Allow or deny access to devices: ``type`` is a, b or c; None stands for every number; ``access`` of r, w, m."""
 
     allow: bool
@@ -17,23 +17,21 @@ class DeviceRule:
     access: str = "rwm"
 
 
-@dataclass(frozen=True)
-class Memory:
+class Memory(Object, frozen=True):
     """Bytes; -1 is no limit. ``swap`` counts memory and swap together, as cgroup v1 does."""
 
     limit: int | None = None
     reservation: int | None = None
     swap: int | None = None
     kernel: int | None = None
-    kernel_tcp: int | None = field(default=None, metadata={"json": "kernelTCP"})
+    kernel_tcp: int | None = field(default=None, name="kernelTCP")
     swappiness: int | None = None
-    disable_oom_killer: bool | None = field(default=None, metadata={"json": "disableOOMKiller"})
+    disable_oom_killer: bool | None = field(default=None, name="disableOOMKiller")
     use_hierarchy: bool | None = None
     check_before_update: bool | None = None
 
 
-@dataclass(frozen=True)
-class Cpu:
+class Cpu(Object, frozen=True):
     """``shares`` relative weight; ``quota``, ``burst`` and ``period`` in microseconds; ``cpus`` and ``mems`` lists."""
 
     shares: int | None = None
@@ -47,15 +45,13 @@ class Cpu:
     idle: int | None = None
 
 
-@dataclass(frozen=True)
-class Pids:
+class Pids(Object, frozen=True):
     """The largest number of tasks; 0 or less: no limit."""
 
     limit: int
 
 
-@dataclass(frozen=True)
-class WeightDevice:
+class WeightDevice(Object, frozen=True):
     """A block device's weights, 10 to 1000."""
 
     major: int
@@ -64,8 +60,7 @@ class WeightDevice:
     leaf_weight: int | None = None
 
 
-@dataclass(frozen=True)
-class ThrottleDevice:
+class ThrottleDevice(Object, frozen=True):
     """A block device's limit, in bytes or operations a second."""
 
     major: int
@@ -73,8 +68,7 @@ class ThrottleDevice:
     rate: int
 
 
-@dataclass(frozen=True)
-class BlockIO:
+class BlockIO(Object, frozen=True):
     """Block devices: weights and throttles."""
 
     weight: int | None = None
@@ -82,55 +76,46 @@ class BlockIO:
     weight_device: tuple[WeightDevice, ...] = ()
     throttle_read_bps_device: tuple[ThrottleDevice, ...] = ()
     throttle_write_bps_device: tuple[ThrottleDevice, ...] = ()
-    throttle_read_iops_device: tuple[ThrottleDevice, ...] = field(
-        default=(), metadata={"json": "throttleReadIOPSDevice"}
-    )
-    throttle_write_iops_device: tuple[ThrottleDevice, ...] = field(
-        default=(), metadata={"json": "throttleWriteIOPSDevice"}
-    )
+    throttle_read_iops_device: tuple[ThrottleDevice, ...] = field(default=(), name="throttleReadIOPSDevice")
+    throttle_write_iops_device: tuple[ThrottleDevice, ...] = field(default=(), name="throttleWriteIOPSDevice")
 
 
-@dataclass(frozen=True)
-class HugepageLimit:
+class HugepageLimit(Object, frozen=True):
     """``page_size`` as the kernel spells it, such as 2MB; ``limit`` in bytes."""
 
     page_size: str
     limit: int
 
 
-@dataclass(frozen=True)
-class InterfacePriority:
+class InterfacePriority(Object, frozen=True):
     """A network interface and the priority of what the cgroup sends through it."""
 
     name: str
     priority: int
 
 
-@dataclass(frozen=True)
-class Network:
+class Network(Object, frozen=True):
     """net_cls and net_prio, which cgroup v1 alone has."""
 
-    class_id: int | None = field(default=None, metadata={"json": "classID"})
+    class_id: int | None = field(default=None, name="classID")
     priorities: tuple[InterfacePriority, ...] = ()
 
 
-@dataclass(frozen=True)
-class Rdma:
+class Rdma(Object, frozen=True):
     """Limits of one RDMA device."""
 
     hca_handles: int | None = None
     hca_objects: int | None = None
 
 
-@dataclass(frozen=True)
-class Resources:
+class Resources(Object, frozen=True):
     """All limits of a container; ``unified`` maps cgroup v2 file names to what is written there."""
 
     devices: tuple[DeviceRule, ...] = ()
     memory: Memory | None = None
     cpu: Cpu | None = None
     pids: Pids | None = None
-    block_io: BlockIO | None = field(default=None, metadata={"json": "blockIO"})
+    block_io: BlockIO | None = field(default=None, name="blockIO")
     hugepage_limits: tuple[HugepageLimit, ...] = ()
     network: Network | None = None
     rdma: Mapping[str, Rdma] = field(default_factory=dict)

@@ -1,12 +1,9 @@
 """System call filters: the ``linux.seccomp`` object (runtime-spec 1.2, config-linux.md, "Seccomp")."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
+from runtime.config.decode import Object
 
 
-@dataclass(frozen=True)
-class SyscallArgument:
+class SyscallArgument(Object, frozen=True):
     """A comparison of argument ``index`` (0 to 5) by ``op`` (SCMP_CMP_...); ``value_two`` serves MASKED_EQ."""
 
     index: int
@@ -15,8 +12,7 @@ class SyscallArgument:
     value_two: int = 0
 
 
-@dataclass(frozen=True)
-class SyscallRule:
+class SyscallRule(Object, frozen=True):
     """``action`` (SCMP_ACT_...) for the system calls in ``names`` when all of ``args`` hold."""
 
     names: tuple[str, ...]
@@ -25,8 +21,7 @@ class SyscallRule:
     args: tuple[SyscallArgument, ...] = ()
 
 
-@dataclass(frozen=True)
-class Seccomp:
+class Seccomp(Object, frozen=True):
     """A filter: rules, the action for other calls, architectures (SCMP_ARCH_...), flags (SECCOMP_FILTER_...)."""
 
     default_action: str

@@ -1,34 +1,31 @@
 """The configuration as a whole, its mounts, hooks, namespaces and devices (runtime-spec 1.2)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
+from msgspec import field
+
+from runtime.config.decode import Object
 from runtime.config.process import Process
 from runtime.config.resources import Resources
 from runtime.config.seccomp import Seccomp
 
 
-@dataclass(frozen=True)
-class IDMapping:
+class IDMapping(Object, frozen=True):
     """``size`` ids from ``container_id`` on inside are those from ``host_id`` on outside."""
 
-    container_id: int = field(metadata={"json": "containerID"})
-    host_id: int = field(metadata={"json": "hostID"})
+    container_id: int = field(name="containerID")
+    host_id: int = field(name="hostID")
     size: int
 
 
-@dataclass(frozen=True)
-class Root:
+class Root(Object, frozen=True):
     """The root file system's directory, absolute or relative to the bundle."""
 
     path: str
     readonly: bool = False
 
 
-@dataclass(frozen=True)
-class Mount:
+class Mount(Object, frozen=True):
     """A mount; ``options`` as in fstab(5) and the specification's table. ``destination`` is below the root."""
 
     destination: str
@@ -39,8 +36,7 @@ class Mount:
     gid_mappings: tuple[IDMapping, ...] = ()
 
 
-@dataclass(frozen=True)
-class Hook:
+class Hook(Object, frozen=True):
     """A program to run at a point of the container's life; ``timeout`` in seconds."""
 
     path: str
@@ -49,8 +45,7 @@ class Hook:
     timeout: int | None = None
 
 
-@dataclass(frozen=True)
-class Hooks:
+class Hooks(Object, frozen=True):
     """Hooks by the point of the life that they run at."""
 
     prestart: tuple[Hook, ...] = ()
@@ -61,16 +56,14 @@ class Hooks:
     poststop: tuple[Hook, ...] = ()
 
 
-@dataclass(frozen=True)
-class Namespace:
+class Namespace(Object, frozen=True):
     """A namespace by type (pid, network, mount, ipc, uts, user, cgroup, time): new, or the one at ``path``."""
 
     type: str
     path: str = ""
 
 
-@dataclass(frozen=True)
-class Device:
+class Device(Object, frozen=True):
     """A device node to make: ``type`` c, b, u or p; ``file_mode`` with permission bits."""
 
     path: str
@@ -82,35 +75,31 @@ class Device:
     gid: int | None = None
 
 
-@dataclass(frozen=True)
-class TimeOffset:
+class TimeOffset(Object, frozen=True):
     """An offset of a clock of a time namespace."""
 
     secs: int = 0
     nanosecs: int = 0
 
 
-@dataclass(frozen=True)
-class Personality:
+class Personality(Object, frozen=True):
     """personality(2): ``domain`` LINUX or LINUX32; no flags are defined yet."""
 
     domain: str
     flags: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class IntelRdt:
+class IntelRdt(Object, frozen=True):
     """Intel's resource director technology."""
 
-    clos_id: str = field(default="", metadata={"json": "closID"})
+    clos_id: str = field(default="", name="closID")
     l3_cache_schema: str = ""
     mem_bw_schema: str = ""
-    enable_cmt: bool = field(default=False, metadata={"json": "enableCMT"})
-    enable_mbm: bool = field(default=False, metadata={"json": "enableMBM"})
+    enable_cmt: bool = field(default=False, name="enableCMT")
+    enable_mbm: bool = field(default=False, name="enableMBM")
 
 
-@dataclass(frozen=True)
-class Linux:
+class Linux(Object, frozen=True):
     """Everything that only Linux has."""
 
     uid_mappings: tuple[IDMapping, ...] = ()
@@ -130,8 +119,7 @@ class Linux:
     time_offsets: Mapping[str, TimeOffset] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Object, frozen=True):
     """A bundle's config.json."""
 
     oci_version: str
@@ -142,4 +130,4 @@ class Config:
     mounts: tuple[Mount, ...] = ()
     hooks: Hooks = Hooks()
     annotations: Mapping[str, str] = field(default_factory=dict)
-    linux: Linux = field(default_factory=Linux)
+    linux: Linux = Linux()

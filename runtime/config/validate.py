@@ -6,8 +6,9 @@ import os
 import posixpath
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from runtime.config import mount_options
 from runtime.config.process import Process
@@ -27,8 +28,7 @@ _SYSCTL_NAMESPACE = (
 )
 
 
-@dataclass(frozen=True)
-class Host:
+class Host(Struct, frozen=True):
     """What of security modules this host has."""
 
     apparmor: bool

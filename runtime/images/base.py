@@ -16,8 +16,9 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from runtime.errors import PrerequisiteError
 from runtime.images.layers import settle
@@ -78,8 +79,7 @@ _PLACEHOLDERS = ("etc/hostname", "etc/hosts", "etc/resolv.conf")
 _POLICY = "#!/bin/sh\nexit 101\n"
 
 
-@dataclass(frozen=True)
-class Inputs:
+class Inputs(Struct, frozen=True):
     """All that decides what the base layer holds, keys as sha256 by path."""
 
     architecture: str

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from runtime.errors import UsageError
 from runtime.images import words
@@ -53,8 +55,7 @@ def build(
         return store.tag(reference, stage.config, stage.layers, stage.history)
 
 
-@dataclass
-class _Steps:
+class _Steps(Struct):
     """One build: what its instructions need besides the stage that they change."""
 
     store: Store
@@ -63,7 +64,7 @@ class _Steps:
     name: str
     progress: Callable[[str], None]
     arguments: Mapping[str, str]
-    done: int = field(default=0, init=False)
+    done: int = 0
 
     def start(self) -> tuple[Stage, tuple[Instruction, ...]]:
         """The stage that FROM begins with, and the instructions after it."""

@@ -8,14 +8,14 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+from msgspec import Struct
 
 from runtime.errors import UsageError
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One file, directory or link to copy: ``path`` on the host, ``name`` relative to its source ("" itself)."""
 
     path: Path
@@ -23,8 +23,7 @@ class Entry:
     mode: int
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(Struct, frozen=True):
     """A folder that COPY may read, less what its ``.dockerignore`` names."""
 
     folder: Path

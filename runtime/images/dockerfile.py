@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from runtime.errors import UsageError
 from runtime.images import words
@@ -17,8 +19,7 @@ _HEREDOC = re.compile(r"<<-?[\"']?[A-Za-z_]\w*[\"']?(\s|$)")
 _FLAGS_OF = {"COPY": ("chown", "chmod")}
 
 
-@dataclass(frozen=True)
-class Instruction:
+class Instruction(Struct, frozen=True):
     """One instruction.
 
     ``line`` is where it begins (from 1) and ``text`` what follows its name and flags, continuation lines
@@ -40,8 +41,7 @@ class Instruction:
         return f"{self.name}{flags} {self.text}"
 
 
-@dataclass(frozen=True)
-class Dockerfile:
+class Dockerfile(Struct, frozen=True):
     """A parsed file; errors found later are reported by its ``path`` and an instruction's line."""
 
     path: Path

@@ -16,9 +16,10 @@ import os
 import stat
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol, cast
+
+from msgspec import Struct
 
 from runtime.errors import UsageError
 from runtime.images.oci import EPOCH_S
@@ -34,8 +35,7 @@ FOREIGN_XATTRS = ("trusted.overlay.redirect", "trusted.overlay.metacopy")
 COPY_BYTES = 1 << 20
 
 
-@dataclass(frozen=True)
-class Digest:
+class Digest(Struct, frozen=True):
     """A layer's identity: ``diff_id`` of its canonical tar, and ``size_bytes`` of that tar."""
 
     diff_id: str

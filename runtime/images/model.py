@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import Struct
 
-@dataclass(frozen=True)
-class ImageConfig:
+
+class ImageConfig(Struct, frozen=True):
     """The ``config`` object of an OCI image configuration.
 
     ``env`` holds ``NAME=value`` strings, ``exposed_ports`` ``8080/tcp``, ``labels`` pairs.
@@ -22,8 +22,7 @@ class ImageConfig:
     labels: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(Struct, frozen=True):
     """One layer in the store.
 
     ``diff_id`` is ``sha256:`` and the hex digest of the layer's canonical, uncompressed tar;
@@ -35,16 +34,14 @@ class Layer:
     path: Path
 
 
-@dataclass(frozen=True)
-class History:
+class History(Struct, frozen=True):
     """One step of an image's making: what created it, and whether it left no layer (metadata only)."""
 
     created_by: str
     empty_layer: bool
 
 
-@dataclass(frozen=True)
-class Image:
+class Image(Struct, frozen=True):
     """An image in the store: ``id`` is the sha256 of its configuration, ``layers`` run bottom first."""
 
     reference: str

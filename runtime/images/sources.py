@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from runtime.errors import PrerequisiteError
 
@@ -24,8 +25,7 @@ _ONE_LINE = re.compile(r"^deb\s+(?:\[(?P<options>[^\]]*)\]\s+)?(?P<uri>\S+)\s+(?
 _SHORT_OPTIONS = {"arch": "architectures"}
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(Struct, frozen=True):
     """One stanza: where packages come from; ``options`` are deb822 fields in lower case."""
 
     uris: tuple[str, ...]

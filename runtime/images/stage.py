@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from runtime.images.model import History, Image, ImageConfig, Layer
 
@@ -14,8 +16,7 @@ from runtime.images.model import History, Image, ImageConfig, Layer
 FORMAT = 1
 
 
-@dataclass(frozen=True)
-class Stage:
+class Stage(Struct, frozen=True):
     """The image so far. ``arguments`` are the values of ARG, ``own_command`` says CMD came from this file."""
 
     config: ImageConfig

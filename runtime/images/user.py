@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from runtime.errors import UsageError
 from runtime.images.model import Layer
@@ -11,8 +12,7 @@ from runtime.images.rootfs import read_text
 from runtime.spec import User
 
 
-@dataclass(frozen=True)
-class Account:
+class Account(Struct, frozen=True):
     """A line of passwd(5), as far as it matters here."""
 
     name: str
@@ -21,8 +21,7 @@ class Account:
     home: str
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(Struct, frozen=True):
     """A line of group(5)."""
 
     name: str

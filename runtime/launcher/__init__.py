@@ -16,10 +16,11 @@ import struct
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import TracebackType
+
+from msgspec import Struct
 
 from runtime.errors import TestbedError
 from runtime.plan.encode import encode
@@ -35,8 +36,7 @@ _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_S
 _ABOVE_TARGETS = 128
 
 
-@dataclass(frozen=True)
-class Spawned:
+class Spawned(Struct, frozen=True):
     """A started child: ``pid``, which is the child's until it is reaped, and when it was cloned and had executed
     (CLOCK_MONOTONIC)."""
 
@@ -58,8 +58,7 @@ class StepError(TestbedError):
         super().__init__(f"{what}: {os.strerror(errno)}")
 
 
-@dataclass(frozen=True)
-class Message:
+class Message(Struct, frozen=True):
     """What the launcher said: its ``kind``, a ``number``, a ``value``, and a descriptor that came with it, or -1."""
 
     kind: int

@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
+
 from runtime.atomic import partial
 from runtime.errors import PrerequisiteError, TestbedError
 
@@ -17,6 +19,9 @@ HERE = Path(__file__).resolve().parent
 BINARY = HERE / "testbed-launcher"
 # The same with another interpreter behind it, for images of hosts.
 IMAGE_BINARY = HERE / "testbed-launcher-image"
+# What the command line imports of installed packages; it sees no others, some of which cost milliseconds to import.
+PACKAGES = Path(sys.prefix, "lib", "testbed-runtime")
+NEEDED = Path(msgspec.__file__).parent
 # The command line: the launcher under another name (front.c), where the interpreter that it hands over to is.
 COMMAND = Path(sys.executable).with_name("testbed-runtime")
 WARNINGS = ("-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-Wshadow")
@@ -41,10 +46,12 @@ FREESTANDING = (
 )
 
 
-def command(python: str = sys.executable) -> list[str]:
-    """The compiler's command line, without its output; ``python`` is the interpreter behind the command line."""
+def command(python: str = sys.executable, packages: Path = PACKAGES) -> list[str]:
+    """The compiler's command line, without its output; ``python`` is the interpreter behind the command line, and
+    ``packages`` a directory to import from."""
     sources = [str(path) for path in sorted(HERE.glob("*.c"))]
-    return [os.environ.get("CC", "gcc"), f'-DPYTHON="{python}"', *WARNINGS, *HARDENING, *FREESTANDING, *sources]
+    places = [f'-DPYTHON="{python}"', f'-DPACKAGES="{packages}"']
+    return [os.environ.get("CC", "gcc"), *places, *WARNINGS, *HARDENING, *FREESTANDING, *sources]
 
 
 def is_current(output: Path) -> bool:
@@ -58,19 +65,26 @@ def build() -> None:
 
     Raises PrerequisiteError without a compiler, TestbedError when it fails.
     """
-    build_for(sys.executable, BINARY)
-    if sys.prefix != sys.base_prefix and not (COMMAND.is_symlink() and COMMAND.resolve() == BINARY):
-        COMMAND.unlink(missing_ok=True)
-        COMMAND.symlink_to(BINARY)
+    build_for(sys.executable, PACKAGES, BINARY)
+    if sys.prefix != sys.base_prefix:
+        PACKAGES.mkdir(exist_ok=True)
+        _link(PACKAGES / NEEDED.name, NEEDED)
+        _link(COMMAND, BINARY)
 
 
-def build_for(python: str, binary: Path) -> None:
+def _link(path: Path, target: Path) -> None:
+    if not (path.is_symlink() and path.resolve() == target):
+        path.unlink(missing_ok=True)
+        path.symlink_to(target)
+
+
+def build_for(python: str, packages: Path, binary: Path) -> None:
     """Compile ``binary``, whose interpreter is ``python``, if it is out of date; errors as ``build``."""
     if is_current(binary):
         return
     try:
         with partial(binary) as unfinished:
-            subprocess.run([*command(python), "-o", str(unfinished)], check=True)
+            subprocess.run([*command(python, packages), "-o", str(unfinished)], check=True)
     except FileNotFoundError as error:
         raise PrerequisiteError(f"compile {binary.name}: {error}", "install gcc") from error
     except subprocess.CalledProcessError as error:

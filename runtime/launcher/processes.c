@@ -10,6 +10,7 @@
 
 #ifndef PYTHON
 #define PYTHON "/usr/bin/python3"
+#define PACKAGES "/usr/lib/python3/dist-packages"
 #endif
 
 /* The 22nd field of /proc/PID/stat, counted from behind the command, which may hold anything. */
@@ -50,14 +51,15 @@ static struct text command(void) {
 }
 
 void interpreter(const char **arguments, size_t count, const char **environment) {
-  const char **argv = map(-1, (4 + count + 1) * sizeof *argv);
+  const char **argv = map(-1, (5 + count + 1) * sizeof *argv);
   struct text script = command();
   if (argv) {
     argv[0] = PYTHON;
     argv[1] = "-I"; /* the working directory is a bundle's, and no place to import from */
     argv[2] = "-S";
     argv[3] = script.bytes;
-    memcpy(argv + 4, arguments, count * sizeof *argv);
+    argv[4] = PACKAGES;
+    memcpy(argv + 5, arguments, count * sizeof *argv);
     SYS(execve, ADDRESS(PYTHON), ADDRESS(argv), ADDRESS(environment));
   }
   static const char words[] = "error: testbed-runtime: " PYTHON " cannot be executed; run ./invoke to set it up\n";

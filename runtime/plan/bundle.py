@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from errno import EEXIST, ENOENT, EPERM, EROFS
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from runtime import network
 from runtime.cgroups import Hierarchies, join_steps
@@ -35,8 +37,7 @@ RECORDED, CREATED, STARTING, PLACED = 0, 1, 2, 3
 _SOCKET = 110
 
 
-@dataclass(frozen=True)
-class Choices:
+class Choices(Struct, frozen=True):
     """What the command line adds: ``rootfs`` absolute, the cgroup's name (empty: none), and the flags of create.
 
     ``at_once``: the process is executed without waiting for anybody; only a container with nothing to do in between

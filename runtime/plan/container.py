@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
 from functools import cache, lru_cache
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from runtime import network
 from runtime.cgroups import Hierarchies, create_steps, join_steps, limit_steps
@@ -73,8 +75,7 @@ _NAMESPACES = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC
 _CGROUPS_MADE = "the other cgroups are made"
 
 
-@dataclass(frozen=True)
-class Attachment:
+class Attachment(Struct, frozen=True):
     """The lab's end of a container's network: the bridge's index, and a number for the port that no other has."""
 
     bridge_index: int

@@ -9,8 +9,9 @@ controllers go to whoever runs there: ``runtime.supervisor``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from errno import EINVAL
+
+from msgspec import Struct
 
 from runtime import network
 from runtime.plan.constants import MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID
@@ -45,8 +46,7 @@ _SOCKET = 110
 _ENVIRONMENT = (f"PATH={DEFAULT_PATH}", "LC_ALL=C.UTF-8")
 
 
-@dataclass(frozen=True)
-class ContainerHost:
+class ContainerHost(Struct, frozen=True):
     """One guest: its ``layers`` by their names on the disk, bottom first; ``args`` is what PID 1 becomes, in ``cwd``.
 
     ``mac`` is the bridge's, which no other interface of the lab may have; None: the guest has no network card.

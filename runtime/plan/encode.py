@@ -34,16 +34,9 @@ def encode_string(value: bytes) -> bytes:
     return _LENGTH.pack(length) + value + _ENDS[length % 8]
 
 
-def _step(step: Step) -> bytes:
-    """The step as bytes, kept with it: most are the same objects, or equal ones, from start to start."""
-    kept: bytes | None = step.__dict__.get("_encoded")
-    if kept is None:
-        kept = step.__dict__["_encoded"] = _encode_step(step)
-    return kept
-
-
 @lru_cache(maxsize=4096)
-def _encode_step(step: Step) -> bytes:
+def _step(step: Step) -> bytes:
+    """The step as bytes, which are kept: most steps are equal from start to start."""
     numbers = (step.numbers() + _NO_NUMBERS)[:6]
     strings = step.strings()
     if not isinstance(step, RAW):

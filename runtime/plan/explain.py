@@ -7,6 +7,8 @@ import stat
 from collections.abc import Mapping
 from errno import errorcode
 
+from msgspec.structs import asdict
+
 from runtime.plan import steps as s
 from runtime.plan.constants import CAPABILITIES, CLONE_FLAGS, MOUNT_ATTRIBUTES, MOUNT_FLAGS
 from runtime.plan.reasons import CLONE_PURPOSE, reason
@@ -101,7 +103,7 @@ _CALLS: Mapping[type[s.Step], str] = {
 def describe(step: s.Step) -> str:
     """One step in words: the system call, what it acts on, and its arguments."""
     if template := _WORDS.get(type(step)):
-        return template.format_map(vars(step))
+        return template.format_map(asdict(step))
     if call := _CALLS.get(type(step)):
         return " ".join([call, *(text.decode() for text in step.strings())]).rstrip()
     return _of_files(step) or _of_privileges(step) or _of_processes(step)

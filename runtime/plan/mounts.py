@@ -6,8 +6,10 @@ import os
 import posixpath
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from errno import EEXIST, EROFS
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from runtime.cgroups import Hierarchies
 from runtime.config import mount_options
@@ -47,8 +49,7 @@ def map_lines(mappings: Sequence[IDMapping]) -> str:
     return "".join(f"{m.container_id} {m.host_id} {m.size}\n" for m in mappings)
 
 
-@dataclass
-class MountMaps:
+class MountMaps(Struct):
     """The user namespaces from which mounts get their mapping of ids, one for each mapping there is."""
 
     linux: Linux

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from runtime.config.seccomp import Seccomp
 
@@ -37,8 +37,7 @@ FLAGS = {
 NEW_LISTENER = 8
 
 
-@dataclass(frozen=True)
-class Filter:
+class Filter(Struct, frozen=True):
     """A classic BPF ``program`` (8 bytes an instruction) and the ``flags`` to load it with by seccomp(2)."""
 
     program: bytes

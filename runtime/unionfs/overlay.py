@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath
+
+from msgspec import Struct
 
 from runtime.errors import UsageError
 from runtime.plan.constants import MS_NODEV, MS_NOSUID
@@ -16,8 +17,7 @@ DEV = "dev"
 _OPTIONS_LIMIT_BYTES = 4095
 
 
-@dataclass(frozen=True)
-class WritableLayer:
+class WritableLayer(Struct, frozen=True):
     """Where an overlay's changes go: ``upper`` and the kernel's scratch directory ``work``, on one file system."""
 
     upper: str

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from types import MappingProxyType
+
+from msgspec.structs import replace
 
 from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
 from testbed.interruption import Interrupted

@@ -7,9 +7,10 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import takewhile
 from types import TracebackType
+
+from msgspec import Struct
 
 from runtime.cgroups import Cgroup
 from runtime.errors import WorkloadError
@@ -26,8 +27,7 @@ from testbed.scenario import Ready, Scenario
 TAIL_LINES = 20
 
 
-@dataclass(frozen=True)
-class Timeline:
+class Timeline(Struct, frozen=True):
     """When a start reached what, in nanoseconds of CLOCK_MONOTONIC.
 
     ``services`` has each service's phases by name, in the order of the scenario: those of the platform (see

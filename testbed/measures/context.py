@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from runtime.images.model import Image
 from runtime.spec import Link
@@ -24,8 +25,7 @@ class Addresses(Protocol):
         """The interface of a service of a copy of the application, both counted from 0."""
 
 
-@dataclass(frozen=True)
-class RunContext:
+class RunContext(Struct, frozen=True):
     """One run: ``images`` by service, ``platforms`` by name, ``progress`` tells a person what happens."""
 
     scenario: Scenario

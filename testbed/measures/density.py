@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import astuple, dataclass, fields
 from time import sleep
+
+from msgspec import Struct
+from msgspec.structs import astuple
 
 from runtime.errors import TestbedError, WorkloadError
 from testbed import breakdown
@@ -30,8 +32,7 @@ RESERVE_BYTES = 512 << 20
 UNLIMITED_BYTES = 1 << 30
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(Struct, frozen=True):
     """One step of the ramp, and a row of the samples: so many applications, after a window of load.
 
     ``available_bytes`` is the host's MemAvailable; ``host_utilisation`` a fraction (0 to 1) over the window.
@@ -46,8 +47,7 @@ class Point:
     host_utilisation: float
 
 
-@dataclass(frozen=True)
-class Stop:
+class Stop(Struct, frozen=True):
     """Why the ramp ended, and what that makes of the trial."""
 
     reason: str
@@ -60,7 +60,7 @@ def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None
         ramp = _Ramp(context, planned, applications)
         stop = ramp.run()
     context.progress(f"  {ramp.within_slo} applications ({stop.reason})")
-    header = [field.name for field in fields(Point)]
+    header = list(Point.__struct_fields__)
     yield Trial(
         planned.trial,
         planned.block,

@@ -11,8 +11,9 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from errno import EINPROGRESS, errorcode
+
+from msgspec import Struct
 
 from testbed.http1 import MalformedResponse, ResponseReader
 
@@ -27,8 +28,7 @@ CONNECT_TIMEOUT_NS = 100_000_000
 ANSWER_TIMEOUT_NS = 5_000_000_000
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(Struct, frozen=True):
     """A port of a service to connect to and, with a ``path``, what to ask there over HTTP.
 
     The answer must have the ``status``, and ``body`` somewhere in its body.
@@ -50,8 +50,7 @@ class Question:
         return f"GET http://{where}{self.path}" if self.path else f"connect to {where}"
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """When the port first took a connection and, if it was asked over HTTP, when the right answer was complete."""
 
     open_ns: int

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 # Density and utilisation fill a block with many seconds of load, so there is one for every three starts.
 STARTS_PER_BLOCK = 3
 
 
-@dataclass(frozen=True)
-class PlannedTrial:
+class PlannedTrial(Struct, frozen=True):
     """One measure of one platform. Trials and blocks are numbered from 1 through the whole run.
 
     With ``rates_per_s`` (utilisation) it is several trials, one a rate in this order, numbered from ``trial`` on.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from testbed.load import LoadResult, Target, run_load
 from testbed.measures.application import Application
@@ -17,8 +18,7 @@ SAMPLE_INTERVAL_S = 0.25
 SAMPLE_COLUMNS = ("t_s", "name", "cpu_ns", "cgroup_bytes", "pss_bytes", "busy", "available_bytes")
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(Struct, frozen=True):
     """What was seen from the end of the warm-up to the last answer. ``used`` has one entry an instance."""
 
     load: LoadResult

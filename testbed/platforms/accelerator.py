@@ -16,8 +16,9 @@ import stat
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from msgspec import Struct, to_builtins
 
 from runtime.atomic import partial
 from runtime.errors import PrerequisiteError, UsageError
@@ -40,8 +41,7 @@ _NAMES = {"kvm": "KVM", "tcg": "TCG, emulated", "tcg-single": "TCG with one thre
 _FORMAT = 3
 
 
-@dataclass(frozen=True)
-class Attempt:
+class Attempt(Struct, frozen=True):
     """A boot of the guest under one accelerator: ``boot_s`` to its first process, None when it did not get there.
 
     ``cpu`` is libvirt's CPU mode, or a model: the host's own where the accelerator takes it, else all it can offer.
@@ -53,8 +53,7 @@ class Attempt:
     cpu: str = "maximum"
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """The accelerator and the ``reason`` for it; ``boot_s`` and ``cpu`` as in its attempt, ``attempts`` are all.
 
     ``hardware`` tells whether guests run at the processor's own speed.
@@ -230,7 +229,7 @@ def attempts(guest_root: Path, qemu: Path, guest: Guest) -> tuple[Attempt, ...]:
         return read_attempts(path.read_text())
     found = tuple(attempt(qemu, guest, name) for name in CANDIDATES)
     with partial(path) as unfinished:
-        unfinished.write_text(json.dumps([asdict(one) for one in found]) + "\n")
+        unfinished.write_text(json.dumps([to_builtins(one) for one in found]) + "\n")
     return found
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import pwd
 import stat
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from runtime.errors import PrerequisiteError
 
@@ -14,8 +15,7 @@ from runtime.errors import PrerequisiteError
 NAME = "libvirt-qemu"
 
 
-@dataclass(frozen=True)
-class Account:
+class Account(Struct, frozen=True):
     """``uid``, and the ``gids`` of which the first is its own."""
 
     uid: int

@@ -9,8 +9,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import asdict, replace
 
 from runtime import atomic
 from runtime.errors import TestbedError
@@ -27,8 +29,7 @@ from vm_images.qcow2 import clone
 from vm_images.seed import seed
 
 
-@dataclass(frozen=True)
-class _Stock:
+class _Stock(Struct, frozen=True):
     """What all guests start from: the stock system's disk, and a clone of it that nobody has written to."""
 
     disk: CloudDisk

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from pathlib import Path
+
+from msgspec import to_builtins
 
 from runtime import atomic
 from runtime.errors import UsageError
@@ -101,7 +102,7 @@ class Disks:
         """For the manifest: what the disk is, and how the root file system stands on it."""
         own = f"{self._disk.file_system}, on a qcow2 clone of its own"
         root = own if self.own else f"overlay on tmpfs, over {self._disk.file_system}"
-        return {"root": root, "disk": {**asdict(self._disk), "io": io_mode(self._disk.cache)}}
+        return {"root": root, "disk": {**to_builtins(self._disk), "io": io_mode(self._disk.cache)}}
 
     def close(self) -> None:
         self._undo.close()

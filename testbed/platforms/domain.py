@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
+
+from msgspec import Struct
 
 from runtime.errors import UsageError
 from runtime.spec import Resources
@@ -25,8 +26,7 @@ _MEMORY_HINT = "set deploy.resources.limits.memory in compose.yaml"
 _BALLOON_SLOT = 16
 
 
-@dataclass(frozen=True)
-class Ram:
+class Ram(Struct, frozen=True):
     """A file that is a guest's RAM.
 
     What the guest writes goes into the file when it is ``shared``; else into pages of the guest's own, and the file
@@ -37,8 +37,7 @@ class Ram:
     shared: bool
 
 
-@dataclass(frozen=True)
-class Domain:
+class Domain(Struct, frozen=True):
     """What a guest's virtual hardware is.
 
     ``machine`` is libvirt's machine type, ``bus`` that of its devices, ``accelerator`` is ``kvm``, ``tcg`` or

@@ -13,12 +13,13 @@ import shutil
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from errno import EINVAL, ENOENT
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
+
+from msgspec import Struct
 
 from runtime.cgroups import Cgroup, Hierarchies, hierarchies, join_steps, require
 from runtime.cgroups.limits import CPU_PERIOD_USEC, cpu_quota_usec
@@ -73,8 +74,7 @@ def find_driver() -> None:
         raise PrerequisiteError("libvirt has no LXC driver here", "install libvirt-daemon-driver-lxc")
 
 
-@dataclass(frozen=True)
-class Domain:
+class Domain(Struct, frozen=True):
     """What libvirt makes of one container. ``tasks`` is the cgroup directory of its task limit, or None."""
 
     name: str
@@ -175,8 +175,7 @@ def domain_xml(domain: Domain, host_memory_bytes: int) -> str:
     return ElementTree.tostring(root, encoding="unicode")
 
 
-@dataclass(frozen=True)
-class _Running:
+class _Running(Struct, frozen=True):
     """A started container: its libvirt domain, console, cgroups and files."""
 
     domain: Any

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from runtime.description import to_json
 from runtime.errors import UsageError
@@ -40,8 +42,7 @@ _CARD, _BRIDGE = "02:01", "02:02"
 _SUPERVISOR = "import sys; from runtime.supervisor import main; sys.exit(main(sys.argv[1:]))"
 
 
-@dataclass(frozen=True)
-class _Inside:
+class _Inside(Struct, frozen=True):
     """The host system's layers, the disk with all layers, and where on it a layer of the store is."""
 
     host_layers: tuple[str, ...]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from runtime.cgroups import Cgroup
 from runtime.images.model import Image
@@ -13,8 +14,7 @@ from runtime.spec import Spec
 from testbed.scenario import Scenario
 
 
-@dataclass(frozen=True)
-class Instance:
+class Instance(Struct, frozen=True):
     """What is started and stopped as one: a service of one copy of the application or, on a shared platform, all.
 
     ``name`` is unique in the run; ``specs`` is what it runs, by service, in the order of dependence. ``log`` takes
@@ -44,8 +44,7 @@ class Instance:
         return spec
 
 
-@dataclass(frozen=True)
-class Started:
+class Started(Struct, frozen=True):
     """When each phase of a start ended: phase name to nanoseconds of the host's CLOCK_MONOTONIC.
 
     Every platform reports ``request`` (the call), ``created`` (the instance exists: the cloned process

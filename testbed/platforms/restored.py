@@ -17,8 +17,10 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from runtime.cgroups import Cgroup
 from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
@@ -45,8 +47,7 @@ _SPAWN_TIMEOUT_S = 10.0
 _IDLE_NS, _IDLE_FRACTION = 200_000_000, 0.1
 
 
-@dataclass(frozen=True)
-class Warmed:
+class Warmed(Struct, frozen=True):
     """What is to be saved: a service's ``spec``, and the ``ports`` that it listens on once it is warm."""
 
     spec: Spec

@@ -8,9 +8,10 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from runtime.cgroups import Cgroup
 from runtime.errors import TestbedError
@@ -30,8 +31,7 @@ _TELL_TIMEOUT_S = 5.0
 _RECLAIM_TIMEOUT_S = 10.0
 
 
-@dataclass(frozen=True)
-class Running:
+class Running(Struct, frozen=True):
     """A started guest: its libvirt domain, console and files, and when it was asked for and made.
 
     ``paths`` are those of its disks, ``tap`` the name of one that was made for it.

@@ -10,9 +10,10 @@ the RAM, to be read anew each time, and is bound to the name and the UUID of the
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from runtime.atomic import partial
 from runtime.errors import TestbedError
@@ -23,8 +24,7 @@ _IGNORE_SHARED = {"capabilities": [{"capability": "x-ignore-shared", "state": Tr
 _TIMEOUT_S = 30.0
 
 
-@dataclass(frozen=True)
-class SavedGuest:
+class SavedGuest(Struct, frozen=True):
     """Where a saved guest is: its ``ram`` and the ``state`` of its devices."""
 
     ram: Path

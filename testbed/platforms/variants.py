@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
+
+from msgspec import Struct
 
 from runtime.errors import UsageError
 from vm_images.disk import FileSystem
@@ -14,8 +15,7 @@ from vm_images.page_cache import CacheMode
 from vm_images.qcow2 import DiskFormat
 
 
-@dataclass(frozen=True)
-class Memory:
+class Memory(Struct, frozen=True):
     """How the host manages a guest's RAM. All off: what the guest has once touched stays its own.
 
     What is given back page by page may stay charged for all that: the host keeps a huge page (it backs guests with
@@ -38,8 +38,7 @@ class Memory:
         return self.balloon or self.free_page_reporting
 
 
-@dataclass(frozen=True)
-class Disk:
+class Disk(Struct, frozen=True):
     """How a guest's disk is kept and read.
 
     ``format``: ``raw`` is the image's file system itself, shared by all guests and read-only, with what the guest
@@ -57,8 +56,7 @@ class Disk:
             raise UsageError("a guest cannot write to erofs, which a qcow2 disk is for", "choose ext4 for it")
 
 
-@dataclass(frozen=True)
-class Variant:
+class Variant(Struct, frozen=True):
     """A named kind of virtual machine; the defaults are those of ``vm``.
 
     ``machine`` is libvirt's machine type, ``bus`` where its virtio devices are. ``guest_per`` tells how many machines

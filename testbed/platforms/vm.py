@@ -9,10 +9,12 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from runtime.cgroups import Cgroup, hierarchies, require
 from runtime.errors import TestbedError, UsageError, WorkloadError
@@ -55,8 +57,7 @@ from testbed.scenario import Scenario
 from vm_images.guest import COMMAND_LINE, Guest, ensure_guest
 
 
-@dataclass(frozen=True)
-class _Prepared:
+class _Prepared(Struct, frozen=True):
     """What all starts share."""
 
     guest: Guest

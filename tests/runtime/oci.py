@@ -11,9 +11,10 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from runtime.config.decode import encode
 from runtime.config.default import default_config
@@ -31,8 +32,7 @@ _LOOKS = """
 """.split()
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(Struct, frozen=True):
     """The ``number``-th time that a process makes this ``call``; ``own``: the command's first process does. A kill is
     told by call and number and hits who comes there first; ``hit``: this process does."""
 
@@ -42,8 +42,7 @@ class Point:
     hit: bool
 
 
-@dataclass
-class Runtime:
+class Runtime(Struct):
     """The command line with a state root of its own, and the bundle that its containers are made from; ``inside`` is
     what leads a command into the namespaces where it is to run."""
 

@@ -18,7 +18,10 @@ RUN useradd --create-home --uid 1000 user \
  && touch /var/lib/systemd/linger/user
 
 COPY runtime /usr/lib/python3/dist-packages/runtime
+COPY msgspec /usr/lib/python3/dist-packages/msgspec
 
 # Compiled now, and never looked at whether a source is newer: the host's root is made anew at every start.
 RUN python3 -m compileall -q --invalidation-mode unchecked-hash /usr/lib/python3/dist-packages/runtime \
+           /usr/lib/python3/dist-packages/msgspec \
+ && python3 -c 'import msgspec' \
  && ln -s ../lib/python3/dist-packages/runtime/launcher/testbed-launcher /usr/bin/testbed-runtime

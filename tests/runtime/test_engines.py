@@ -9,10 +9,10 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from msgspec import Struct
 
 from runtime.cgroups import hierarchies
 from tests.runtime.oci import said_on
@@ -29,8 +29,7 @@ events_logger = "file"
 """
 
 
-@dataclass
-class Podman:
+class Podman(Struct):
     """podman with storage, state and settings of its own, below ``directory``."""
 
     directory: Path

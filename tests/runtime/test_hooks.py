@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from msgspec import Struct
 
 from runtime.errors import UsageError, WorkloadError
 from runtime.hooks import run_hook, run_hooks
@@ -16,8 +16,7 @@ from runtime.hooks import run_hook, run_hooks
 STATE: dict[str, object] = {"ociVersion": "1.2.0", "id": "one", "status": "created", "pid": 7, "bundle": "/b"}
 
 
-@dataclass(frozen=True)
-class Configured:
+class Configured(Struct, frozen=True):
     path: str
     args: tuple[str, ...] = ()
     env: tuple[str, ...] = ()

@@ -7,10 +7,10 @@ when systemd becomes PID 1, which takes 10 s of an emulated guest's time instead
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from runtime.home import store_root
 from runtime.images.model import Image, Layer

@@ -6,11 +6,11 @@ import os
 import socket
 import subprocess
 import time
-from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from runtime import container
 from runtime.errors import TestbedError

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -110,8 +111,8 @@ def test_an_instance_that_ends_while_sampled_is_lost_not_an_error(cgroup: Cgroup
 
 
 def test_what_goes_wrong_in_the_thread_is_raised_where_it_is_seen(tmp_path: Path) -> None:
-    class Unreadable(Cgroup):
-        calls = 0
+    class Unreadable(Cgroup, frozen=True):
+        calls: ClassVar[int] = 0
 
         def cpu_usage_ns(self) -> int:
             Unreadable.calls += 1

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import uuid
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from runtime.images.base import Inputs
 from vm_images import cloud

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Any
+
+from msgspec.structs import replace
 
 from runtime.plan.encode import encode
 from runtime.plan.unit import unit_plan

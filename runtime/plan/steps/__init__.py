@@ -1,4 +1,4 @@
-"""The vocabulary of plans: one frozen dataclass for each thing the launcher can do.
+"""The vocabulary of plans: one frozen class for each thing the launcher can do.
 
 A step holds all that its system call needs, already decided. ``tolerate`` lists the errnos after which
 the plan goes on. The launcher's ``plan.h`` names the same operations in the order of their codes.

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import ClassVar
+
+from msgspec import Struct
 
 # Descriptors that outlive steps: the starter's socket, the plan, the container's root, and where start connects.
 SYNC_FD, PLAN_FD, ROOT_FD, LISTEN_FD = 100, 101, 102, 103
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(Struct, frozen=True, kw_only=True):
     """One operation. ``op`` is its code in the launcher."""
 
     op: ClassVar[int] = 0
-    tolerate: tuple[int, ...] = field(default=(), kw_only=True)
+    tolerate: tuple[int, ...] = ()
 
     def numbers(self) -> tuple[int, ...]:
         """At most six unsigned integers, below 2**64."""
@@ -26,8 +26,7 @@ class Step:
         return ()
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """What the launcher does: ``parent`` steps, clone3 with ``clone_flags``, then, at the same time, its own steps
     ``beside`` and the new process's ``child`` steps.
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass
 from typing import ClassVar
 
 from runtime.plan.steps.base import Step
 
 
-@dataclass(frozen=True)
-class Mkdir(Step):
+class Mkdir(Step, frozen=True):
     op: ClassVar[int] = 1
     path: str
     mode: int = 0o755
@@ -23,8 +21,7 @@ class Mkdir(Step):
         return (self.path.encode(),)
 
 
-@dataclass(frozen=True)
-class Symlink(Step):
+class Symlink(Step, frozen=True):
     op: ClassVar[int] = 7
     target: str
     path: str
@@ -37,8 +34,7 @@ class Symlink(Step):
         return (self.target.encode(), self.path.encode())
 
 
-@dataclass(frozen=True)
-class Mknod(Step):
+class Mknod(Step, frozen=True):
     """mknod(2); ``mode`` holds the permission bits and, unless it is a character device, the file type."""
 
     op: ClassVar[int] = 8
@@ -58,8 +54,7 @@ class Mknod(Step):
         return (self.path.encode(),)
 
 
-@dataclass(frozen=True)
-class Write(Step):
+class Write(Step, frozen=True):
     """Open ``path`` and write each of ``data`` in a write(2) of its own, as the kernel's control files need.
 
     ``create`` makes the file (mode 0644) or truncates it.
@@ -78,8 +73,7 @@ class Write(Step):
         return (self.path.encode(), *(record.encode() for record in self.data))
 
 
-@dataclass(frozen=True)
-class WriteDescriptor(Step):
+class WriteDescriptor(Step, frozen=True):
     """One write(2) to an open descriptor."""
 
     op: ClassVar[int] = 31
@@ -93,8 +87,7 @@ class WriteDescriptor(Step):
         return (self.data.encode(),)
 
 
-@dataclass(frozen=True)
-class Open(Step):
+class Open(Step, frozen=True):
     """Open ``path`` and put it at descriptor ``fd``, close-on-exec when ``fd`` is above 2."""
 
     op: ClassVar[int] = 19
@@ -110,8 +103,7 @@ class Open(Step):
         return (self.path.encode(),)
 
 
-@dataclass(frozen=True)
-class Mount(Step):
+class Mount(Step, frozen=True):
     """mount(2). ``flags`` are MS_* bits; ``data`` is the file system's own option string.
 
     With ``inside`` the target is a directory below the root, made when absent, and the working directory is the
@@ -134,8 +126,7 @@ class Mount(Step):
         return tuple(s.encode() for s in (self.source, self.target, self.fstype, self.data))
 
 
-@dataclass(frozen=True)
-class Unmount(Step):
+class Unmount(Step, frozen=True):
     op: ClassVar[int] = 3
     target: str
     flags: int = 0
@@ -147,8 +138,7 @@ class Unmount(Step):
         return (self.target.encode(),)
 
 
-@dataclass(frozen=True)
-class PivotRoot(Step):
+class PivotRoot(Step, frozen=True):
     op: ClassVar[int] = 4
     new_root: str
     put_old: str
@@ -157,8 +147,7 @@ class PivotRoot(Step):
         return (self.new_root.encode(), self.put_old.encode())
 
 
-@dataclass(frozen=True)
-class Chroot(Step):
+class Chroot(Step, frozen=True):
     op: ClassVar[int] = 5
     path: str
 
@@ -166,8 +155,7 @@ class Chroot(Step):
         return (self.path.encode(),)
 
 
-@dataclass(frozen=True)
-class Chdir(Step):
+class Chdir(Step, frozen=True):
     """chdir(2). With ``confined``, a directory that is not below / (a leaked descriptor's) is refused with EXDEV."""
 
     op: ClassVar[int] = 6
@@ -181,8 +169,7 @@ class Chdir(Step):
         return (self.path.encode(),)
 
 
-@dataclass(frozen=True)
-class Bind(Step):
+class Bind(Step, frozen=True):
     """Attach a copy of the mount at ``source``, on the host, at ``target`` below the root, made when absent.
 
     ``set`` and ``clear`` are MOUNT_ATTR_* bits for the topmost mount, ``set_all`` and ``clear_all`` for every mount of
@@ -213,8 +200,7 @@ class Bind(Step):
         return (self.source.encode(), self.target.encode(), self.userns.encode())
 
 
-@dataclass(frozen=True)
-class HoldTree(Step):
+class HoldTree(Step, frozen=True):
     """Copy the mount at ``source`` to descriptor ``fd``, attached nowhere: while the caller's rights reach it."""
 
     op: ClassVar[int] = 49
@@ -231,8 +217,7 @@ class HoldTree(Step):
         return (self.source.encode(), self.userns.encode())
 
 
-@dataclass(frozen=True)
-class NewTree(Step):
+class NewTree(Step, frozen=True):
     """A new file system of the caller's namespaces at descriptor ``fd``, attached nowhere: fsopen(2), fsmount(2) with
     MOUNT_ATTR_* ``attributes``."""
 
@@ -248,8 +233,7 @@ class NewTree(Step):
         return (self.fstype.encode(),)
 
 
-@dataclass(frozen=True)
-class MountAttributes(Step):
+class MountAttributes(Step, frozen=True):
     """mount_setattr(2): set and clear MOUNT_ATTR_* bits and set the propagation (MS_SHARED and its kin, or 0)."""
 
     op: ClassVar[int] = 30
@@ -267,8 +251,7 @@ class MountAttributes(Step):
         return (self.path.encode(),)
 
 
-@dataclass(frozen=True)
-class MaskPath(Step):
+class MaskPath(Step, frozen=True):
     """Hide ``path``, below the root: a file behind the container's null device, which is checked to be that, a
     directory behind an empty read-only one; absent is fine. ``held`` is the descriptor of a tree that HoldTree made of
     an empty directory, or 0: then it is a tmpfs. All directories that a plan hides share one."""
@@ -284,8 +267,7 @@ class MaskPath(Step):
         return (self.path.encode(),)
 
 
-@dataclass(frozen=True)
-class ReadonlyPath(Step):
+class ReadonlyPath(Step, frozen=True):
     """Bind ``path``, below the root, on itself and make that mount read-only; absent is fine."""
 
     op: ClassVar[int] = 27
@@ -295,8 +277,7 @@ class ReadonlyPath(Step):
         return (self.path.encode(),)
 
 
-@dataclass(frozen=True)
-class WaitPath(Step):
+class WaitPath(Step, frozen=True):
     """Wait until ``path`` exists, at most ``timeout_ms``, then fail with ETIMEDOUT."""
 
     op: ClassVar[int] = 24
@@ -310,8 +291,7 @@ class WaitPath(Step):
         return (self.path.encode(),)
 
 
-@dataclass(frozen=True)
-class LoadModule(Step):
+class LoadModule(Step, frozen=True):
     """finit_module(2); files ending in .ko.xz, .ko.gz or .ko.zst are decompressed by the kernel."""
 
     op: ClassVar[int] = 23

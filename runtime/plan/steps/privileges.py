@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from runtime.plan.steps.base import Step
 
 
-@dataclass(frozen=True)
-class SetUser(Step):
+class SetUser(Step, frozen=True):
     """setgroups (unless ``keep_groups``: a user namespace may forbid it), setresgid and setresuid, in that order."""
 
     op: ClassVar[int] = 16
@@ -25,8 +23,7 @@ class SetUser(Step):
         return (b"".join(group.to_bytes(4, "little") for group in self.groups),)
 
 
-@dataclass(frozen=True)
-class BoundingSet(Step):
+class BoundingSet(Step, frozen=True):
     """Drop every capability outside ``mask`` from the bounding set."""
 
     op: ClassVar[int] = 13
@@ -36,8 +33,7 @@ class BoundingSet(Step):
         return (self.mask,)
 
 
-@dataclass(frozen=True)
-class Capabilities(Step):
+class Capabilities(Step, frozen=True):
     """capset(2) with the three masks."""
 
     op: ClassVar[int] = 14
@@ -49,8 +45,7 @@ class Capabilities(Step):
         return (self.effective, self.permitted, self.inheritable)
 
 
-@dataclass(frozen=True)
-class Ambient(Step):
+class Ambient(Step, frozen=True):
     """Make the ambient set exactly ``mask``."""
 
     op: ClassVar[int] = 33
@@ -60,8 +55,7 @@ class Ambient(Step):
         return (self.mask,)
 
 
-@dataclass(frozen=True)
-class KeepCapabilities(Step):
+class KeepCapabilities(Step, frozen=True):
     """prctl PR_SET_KEEPCAPS: the permitted set outlives the change of user that follows."""
 
     op: ClassVar[int] = 34
@@ -71,20 +65,17 @@ class KeepCapabilities(Step):
         return (self.keep,)
 
 
-@dataclass(frozen=True)
-class NoNewPrivileges(Step):
+class NoNewPrivileges(Step, frozen=True):
     op: ClassVar[int] = 15
 
 
-@dataclass(frozen=True)
-class Undumpable(Step):
+class Undumpable(Step, frozen=True):
     """prctl PR_SET_DUMPABLE 0: until it executes, no process of the container may trace it or look into its /proc."""
 
     op: ClassVar[int] = 47
 
 
-@dataclass(frozen=True)
-class SeccompFilter(Step):
+class SeccompFilter(Step, frozen=True):
     """seccomp(2) SECCOMP_SET_MODE_FILTER with a classic BPF program; ``what`` is for the reader."""
 
     op: ClassVar[int] = 41
@@ -99,8 +90,7 @@ class SeccompFilter(Step):
         return (self.program,)
 
 
-@dataclass(frozen=True)
-class DeviceFilter(Step):
+class DeviceFilter(Step, frozen=True):
     """bpf(2): load a BPF_PROG_TYPE_CGROUP_DEVICE program and attach it to the cgroup v2 directory."""
 
     op: ClassVar[int] = 46

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from runtime.plan.steps.base import Step
 
 
-@dataclass(frozen=True)
-class Unshare(Step):
+class Unshare(Step, frozen=True):
     op: ClassVar[int] = 12
     flags: int
 
@@ -17,8 +15,7 @@ class Unshare(Step):
         return (self.flags,)
 
 
-@dataclass(frozen=True)
-class JoinNamespace(Step):
+class JoinNamespace(Step, frozen=True):
     """setns(2) to the namespace at ``path``, which must be of the type ``flag`` (CLONE_NEW...)."""
 
     op: ClassVar[int] = 32
@@ -32,8 +29,7 @@ class JoinNamespace(Step):
         return (self.path.encode(),)
 
 
-@dataclass(frozen=True)
-class SetHostname(Step):
+class SetHostname(Step, frozen=True):
     op: ClassVar[int] = 10
     hostname: str
 
@@ -41,8 +37,7 @@ class SetHostname(Step):
         return (self.hostname.encode(),)
 
 
-@dataclass(frozen=True)
-class SetDomainname(Step):
+class SetDomainname(Step, frozen=True):
     op: ClassVar[int] = 40
     domainname: str
 
@@ -50,8 +45,7 @@ class SetDomainname(Step):
         return (self.domainname.encode(),)
 
 
-@dataclass(frozen=True)
-class SetRlimit(Step):
+class SetRlimit(Step, frozen=True):
     op: ClassVar[int] = 11
     resource: int
     soft: int
@@ -61,8 +55,7 @@ class SetRlimit(Step):
         return (self.resource, self.soft, self.hard)
 
 
-@dataclass(frozen=True)
-class Umask(Step):
+class Umask(Step, frozen=True):
     op: ClassVar[int] = 17
     mask: int
 
@@ -70,13 +63,11 @@ class Umask(Step):
         return (self.mask,)
 
 
-@dataclass(frozen=True)
-class Setsid(Step):
+class Setsid(Step, frozen=True):
     op: ClassVar[int] = 18
 
 
-@dataclass(frozen=True)
-class CloseOnExec(Step):
+class CloseOnExec(Step, frozen=True):
     """Mark every descriptor from ``first`` up close-on-exec."""
 
     op: ClassVar[int] = 20
@@ -86,8 +77,7 @@ class CloseOnExec(Step):
         return (self.first,)
 
 
-@dataclass(frozen=True)
-class SetScheduler(Step):
+class SetScheduler(Step, frozen=True):
     """sched_setattr(2); times in nanoseconds."""
 
     op: ClassVar[int] = 35
@@ -104,8 +94,7 @@ class SetScheduler(Step):
         return (self.policy | self.flags << 32, nice, self.priority, self.runtime, self.deadline, self.period)
 
 
-@dataclass(frozen=True)
-class Affinity(Step):
+class Affinity(Step, frozen=True):
     """sched_setaffinity(2): the processors it may run on."""
 
     op: ClassVar[int] = 36
@@ -116,8 +105,7 @@ class Affinity(Step):
         return (mask.to_bytes((mask.bit_length() + 63) // 64 * 8, "little"),)
 
 
-@dataclass(frozen=True)
-class IOPriority(Step):
+class IOPriority(Step, frozen=True):
     """ioprio_set(2): the class in the bits from 13 up, the level below."""
 
     op: ClassVar[int] = 37
@@ -127,8 +115,7 @@ class IOPriority(Step):
         return (self.value,)
 
 
-@dataclass(frozen=True)
-class Personality(Step):
+class Personality(Step, frozen=True):
     op: ClassVar[int] = 38
     persona: int
 
@@ -136,8 +123,7 @@ class Personality(Step):
         return (self.persona,)
 
 
-@dataclass(frozen=True)
-class SessionKeyring(Step):
+class SessionKeyring(Step, frozen=True):
     """keyctl(2) KEYCTL_JOIN_SESSION_KEYRING: a new session keyring, so that the caller's keys stay the caller's."""
 
     op: ClassVar[int] = 39
@@ -147,8 +133,7 @@ class SessionKeyring(Step):
         return (self.name.encode(),)
 
 
-@dataclass(frozen=True)
-class OwnStreams(Step):
+class OwnStreams(Step, frozen=True):
     """fchown(2) pipes among the standard streams to ``uid``, which can then open /dev/stdin and its like."""
 
     op: ClassVar[int] = 48
@@ -158,8 +143,7 @@ class OwnStreams(Step):
         return (self.uid,)
 
 
-@dataclass(frozen=True)
-class LookUp(Step):
+class LookUp(Step, frozen=True):
     """Fail as Exec would when the program is absent or not executable."""
 
     op: ClassVar[int] = 45
@@ -170,8 +154,7 @@ class LookUp(Step):
         return (self.search.encode(), self.program.encode())
 
 
-@dataclass(frozen=True)
-class Exec(Step):
+class Exec(Step, frozen=True):
     """execve(2). A name without a slash is looked up in ``search``, a PATH, as execvpe would.
 
     ``append_arguments`` adds the launcher's own command-line arguments and keeps its environment: the
@@ -191,8 +174,7 @@ class Exec(Step):
         return tuple(s.encode() for s in (self.search, *self.args, *self.env))
 
 
-@dataclass(frozen=True)
-class Fork(Step):
+class Fork(Step, frozen=True):
     """clone3(2) with ``flags``: the next ``count`` steps are those of a process of its own, which ends with them unless
     one of them is Exec. The plan goes on after them without waiting. A forked process forks no further.
     """
@@ -210,8 +192,7 @@ def forked(*steps: Step, flags: int = 0) -> tuple[Step, ...]:
     return (Fork(len(steps), flags), *steps)
 
 
-@dataclass(frozen=True)
-class AwaitEnd(Step):
+class AwaitEnd(Step, frozen=True):
     """Wait for the first forked process to end, say ``testbed: NAME: ended: STATUS`` on descriptor 2, and end with its
     status, 128 + n for signal n. ``names`` are the forked processes' in the order of their forks; the end of one
     without a name is nobody's concern.
@@ -224,8 +205,7 @@ class AwaitEnd(Step):
         return tuple(name.encode() for name in self.names)
 
 
-@dataclass(frozen=True)
-class NewUserNamespace(Step):
+class NewUserNamespace(Step, frozen=True):
     """Make a user namespace that nobody is in, with these maps of ids (lines as in uid_map), and hold it open as
     descriptor ``fd``: mounts can take their mapping from it."""
 
@@ -241,8 +221,7 @@ class NewUserNamespace(Step):
         return (self.uid_map.encode(), self.gid_map.encode())
 
 
-@dataclass(frozen=True)
-class SetClock(Step):
+class SetClock(Step, frozen=True):
     """clock_settime(2) CLOCK_REALTIME, in nanoseconds since 1970."""
 
     op: ClassVar[int] = 57
@@ -252,8 +231,7 @@ class SetClock(Step):
         return divmod(self.realtime_ns, 10**9)
 
 
-@dataclass(frozen=True)
-class AddEntropy(Step):
+class AddEntropy(Step, frozen=True):
     """random(4) RNDADDENTROPY on ``device``, credited in full, then RNDRESEEDCRNG: at most 512 bytes, all secret."""
 
     op: ClassVar[int] = 58

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from runtime.plan.steps.base import Step
 
 
-@dataclass(frozen=True)
-class Sync(Step):
+class Sync(Step, frozen=True):
     """Tell the starter that point ``number`` is reached and wait for its word to go on."""
 
     op: ClassVar[int] = 43
@@ -20,8 +18,7 @@ class Sync(Step):
         return (self.number,)
 
 
-@dataclass(frozen=True)
-class HandOver(Step):
+class HandOver(Step, frozen=True):
     """Of the launcher, beside: give the child the descriptor ``fd``, for its TakeOver of the same number."""
 
     op: ClassVar[int] = 53
@@ -31,8 +28,7 @@ class HandOver(Step):
         return (self.fd,)
 
 
-@dataclass(frozen=True)
-class TakeOver(Step):
+class TakeOver(Step, frozen=True):
     """Of the child: wait for the descriptor ``fd`` that the launcher hands over; it is kept, or, with ``namespace``
     (CLONE_NEW...), the namespace that it stands for is entered."""
 
@@ -44,31 +40,27 @@ class TakeOver(Step):
         return (self.fd, self.namespace)
 
 
-@dataclass(frozen=True)
-class Announce(Step):
+class Announce(Step, frozen=True):
     """Of the launcher, beside: tell the child that ``what`` is done, for its AwaitAnnounced."""
 
     op: ClassVar[int] = 61
     what: str
 
 
-@dataclass(frozen=True)
-class AwaitAnnounced(Step):
+class AwaitAnnounced(Step, frozen=True):
     """Of the child: wait for the launcher's Announce."""
 
     op: ClassVar[int] = 62
     what: str
 
 
-@dataclass(frozen=True)
-class AwaitStart(Step):
+class AwaitStart(Step, frozen=True):
     """The container is created: wait until somebody connects to LISTEN_FD and gives the word."""
 
     op: ClassVar[int] = 44
 
 
-@dataclass(frozen=True)
-class Admission(Step):
+class Admission(Step, frozen=True):
     """Connect to the Unix socket at ``path`` and wait for the word of who listens there: it knows who asks, and may put
     the process into cgroups or grant it other things that it has no right to take. EACCES when it is refused."""
 
@@ -79,8 +71,7 @@ class Admission(Step):
         return (self.path.encode(),)
 
 
-@dataclass(frozen=True)
-class Terminal(Step):
+class Terminal(Step, frozen=True):
     """A new terminal of the devpts at dev/pts becomes the standard streams; its master goes to the starter."""
 
     op: ClassVar[int] = 42
@@ -93,8 +84,7 @@ class Terminal(Step):
         return (self.uid, self.rows, self.columns, self.console)
 
 
-@dataclass(frozen=True)
-class Message(Step):
+class Message(Step, frozen=True):
     """Write one line to descriptor 2 (in a guest: the console), for whoever times the phases."""
 
     op: ClassVar[int] = 25
@@ -104,8 +94,7 @@ class Message(Step):
         return (self.text.encode() + b"\n",)
 
 
-@dataclass(frozen=True)
-class Serve(Step):
+class Serve(Step, frozen=True):
     """Read encoded plans from descriptor ``fd``, a terminal, and perform each as it comes, until its end.
 
     They hold no Exec. One of which a step fails is reported as ever, on standard error, and the next is awaited.
@@ -118,8 +107,7 @@ class Serve(Step):
         return (self.fd,)
 
 
-@dataclass(frozen=True)
-class Answer(Step):
+class Answer(Step, frozen=True):
     """Whenever something comes in on descriptor ``fd``, write there what the file ``path`` says now, then ``end``.
 
     It goes on for as long as the other side is there: a step of a forked process.
@@ -137,8 +125,7 @@ class Answer(Step):
         return (self.path.encode(), self.end.encode() + b"\n")
 
 
-@dataclass(frozen=True)
-class NetlinkSocket(Step):
+class NetlinkSocket(Step, frozen=True):
     """Open a route netlink socket in the current network namespace, at descriptor ``fd``."""
 
     op: ClassVar[int] = 21
@@ -148,8 +135,7 @@ class NetlinkSocket(Step):
         return (self.fd,)
 
 
-@dataclass(frozen=True)
-class Netlink(Step):
+class Netlink(Step, frozen=True):
     """Send one rtnetlink request on ``fd`` and take the kernel's answer; ``what`` is for the reader."""
 
     op: ClassVar[int] = 22

@@ -95,7 +95,7 @@ def test_version_two_clones_into_the_cgroup_and_filters_devices() -> None:
 
 
 def test_privileges_are_dropped_last_and_in_order() -> None:
-    kinds = [type(step) for step in container_plan(spec(), V1, "testbed/r/i").child]
+    kinds: list[object] = [type(step) for step in container_plan(spec(), V1, "testbed/r/i").child]
     order = [s.PivotRoot, s.MaskPath, s.BoundingSet, s.SetUser, s.NoNewPrivileges, s.Exec]
     assert [kinds.index(kind) for kind in order] == sorted(kinds.index(kind) for kind in order)
     assert kinds[-1] is s.Exec

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 import pytest
+from msgspec.structs import fields
 
 from runtime.plan import steps as s
 from runtime.plan.explain import describe
 
-_VALUES: dict[str, Any] = {
-    "str": "/a/b",
-    "int": 7,
-    "bool": True,
-    "bytes": b"12345678",
-    "tuple[str, ...]": ("a", "b"),
-    "tuple[int, ...]": (1, 2),
+_VALUES: dict[Any, Any] = {
+    str: "/a/b",
+    int: 7,
+    bool: True,
+    bytes: b"12345678",
+    tuple[str, ...]: ("a", "b"),
+    tuple[int, ...]: (1, 2),
 }
 _KINDS = [
     kind for kind in vars(s).values() if isinstance(kind, type) and issubclass(kind, s.Step) and kind is not s.Step
@@ -25,7 +25,7 @@ _KINDS = [
 
 @pytest.mark.parametrize("kind", _KINDS, ids=lambda kind: kind.__name__)
 def test_every_kind_of_step_is_described(kind: type[s.Step]) -> None:
-    values = {field.name: _VALUES[str(field.type)] for field in fields(kind) if field.name != "tolerate"}
+    values = {field.name: _VALUES[field.type] for field in fields(kind) if field.name != "tolerate"}
     said = describe(kind(**values))
     assert said.strip() == said != ""
     if paths := [name for name, value in values.items() if value == "/a/b" and name in ("path", "source", "target")]:

@@ -11,11 +11,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from ipaddress import IPv4Interface
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from runtime.cgroups import Cgroup
 from runtime.errors import TestbedError
@@ -205,7 +205,7 @@ def make_context(platform: LocalPlatform, tmp_path: Path) -> MakeContext:
     def make(
         web: Mapping[str, str] | None = None, store: Mapping[str, str] | None = None, **changes: object
     ) -> RunContext:
-        settings = replace(SETTINGS, **changes)  # type: ignore[arg-type]
+        settings = replace(SETTINGS, **changes)
         services = (service("store", STORE_PORT, store or {}), service("web", WEB_PORT, web or {}))
         scenario = Scenario("small", tmp_path, services, settings, settings)
         config = ImageConfig(cmd=(sys.executable, "-S", "-E", "-c", SERVER))

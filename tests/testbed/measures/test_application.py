@@ -7,11 +7,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from runtime.errors import TestbedError, WorkloadError
 from testbed.interruption import Interrupted, interruptible

@@ -7,10 +7,10 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from testbed import measures
 from testbed.interruption import Interrupted, interruptible

@@ -7,10 +7,10 @@ import re
 import shutil
 import socket
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from runtime import container
 from runtime.cgroups import Cgroup

@@ -9,10 +9,10 @@ import socket
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from runtime import container
 from runtime.cgroups import Cgroup, Hierarchies

@@ -7,10 +7,10 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from runtime.errors import PrerequisiteError, TestbedError, WorkloadError
 from runtime.home import store_root

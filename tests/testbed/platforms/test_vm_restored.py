@@ -9,10 +9,10 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from runtime.cgroups import Cgroup
 from runtime.errors import TestbedError, UsageError, WorkloadError
