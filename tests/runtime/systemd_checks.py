@@ -11,8 +11,6 @@ import os
 import signal
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ from runtime import execution, lifecycle
 from runtime.cli import main as command_line
 from runtime.config.decode import encode
 from runtime.config.default import default_config, rootless_config
-from tests.runtime.guest_checks import captured, work_off
+from tests.runtime.guest_checks import captured, until, work_off
 
 UNIFIED = Path("/sys/fs/cgroup")
 BUSYBOX = Path("/layers/busybox")
@@ -39,13 +37,6 @@ PROFILE = """profile tight flags=(attach_disconnected,mediate_deleted) {
   deny /secret r,
 }
 """
-
-
-def until(true: Callable[[], bool], timeout_s: float = 20.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not true():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.02)
 
 
 def bundle(script: str, cgroups_path: str = "", owner: int = 0, **resources: Any) -> dict[str, Any]:
@@ -305,6 +296,16 @@ def podman_with_its_default_manager() -> None:
     assert podman("exec", name, "cat", "/proc/self/cgroup") == "0::/"
     (stats,) = json.loads(podman("stats", "--no-stream", "--format=json", name))
     assert stats["pids"] == "1", stats
+    podman("pause", name)
+    assert podman("inspect", "--format={{.State.Status}}", name) == "paused"
+    assert "frozen 1" in (directory / "cgroup.events").read_text()
+    podman("unpause", name)
+    assert "frozen 0" in (directory / "cgroup.events").read_text()
+    podman("stop", "--time=1", name)  # a first process takes no TERM that it has no handler for
+    assert podman("inspect", "--format={{.State.Status}} {{.State.ExitCode}}", name) == "exited 137"
+    until(lambda: not directory.exists() and not is_known(scope))
+    podman("start", name)
+    assert read(directory, "memory.max") == [str(64 << 20)]
     podman("rm", "--force", "--time=0", name)
     assert not directory.exists() and not is_known(scope)
 

@@ -8,11 +8,12 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.runtime.guest_checks import captured
-from tests.runtime.version_two_containers import UNIFIED, disk_numbers, keyed, until
+from tests.runtime.guest_checks import captured, until
+from tests.runtime.version_two_containers import UNIFIED, disk_numbers, keyed
 
 BUNDLE = Path("/tmp/bundle")
 OCI_CGROUP = UNIFIED / "testbed-runtime"
+INTERPRETER = Path("/usr/bin/python3")  # a link, which the launcher executes
 
 
 def bundle(script: str, **resources: object) -> None:
@@ -113,6 +114,32 @@ def a_life_by_the_command_line() -> None:
     assert "does not exist" in oci("state", "a", check=False).stdout
 
 
+def the_rest_of_a_life_needs_no_interpreter() -> None:
+    """The launcher alone serves all but create: here there is no interpreter that it could hand over to."""
+    bundle("echo started > /said; sleep 100")
+    oci("create", "a")
+    directory = OCI_CGROUP / "a"
+    hidden = INTERPRETER.rename(INTERPRETER.with_name("hidden"))
+    try:
+        assert json.loads(by_the_launcher("state", "a"))["status"] == "created"
+        by_the_launcher("start", "a")
+        until((BUNDLE / "rootfs" / "said").exists)
+        assert json.loads(by_the_launcher("state", "a"))["status"] == "running"
+        by_the_launcher("kill", "a", "KILL")
+        until(lambda: json.loads(by_the_launcher("state", "a"))["status"] == "stopped")
+        by_the_launcher("delete", "a")
+    finally:
+        hidden.rename(INTERPRETER)
+    assert not directory.exists()
+    assert "does not exist" in oci("state", "a", check=False).stdout
+
+
+def by_the_launcher(*arguments: str) -> str:
+    done = subprocess.run(["testbed-runtime", *arguments], cwd=BUNDLE, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, ""), (arguments, done)
+    return done.stdout
+
+
 def kill_all_reaches_every_process() -> None:
     bundle("for i in 1 2 3 4; do (setsid sleep 100 &); done; sleep 100")
     oci("run", "--detach", "a")
@@ -185,6 +212,7 @@ CHECKS = (
     run_gives_output_and_status_twice,
     limits_of_a_configuration_are_set,
     a_life_by_the_command_line,
+    the_rest_of_a_life_needs_no_interpreter,
     kill_all_reaches_every_process,
     a_paused_container_is_deleted,
     out_of_memory_is_counted,

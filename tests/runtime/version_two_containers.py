@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from runtime import container
 from runtime.cgroups import Cgroup, hierarchies
 from runtime.container import Container
 from runtime.spec import Process, Resources, Spec
+from tests.runtime.guest_checks import until
 
 UNIFIED = Path("/sys/fs/cgroup")
 BUSYBOX = "/layers/busybox"
@@ -44,13 +45,6 @@ def text(descriptor: int) -> str:
 
 def keyed(file: Path) -> dict[str, int]:
     return {key: int(value) for key, value in (line.split() for line in file.read_text().splitlines())}
-
-
-def until(true: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not true():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.01)
 
 
 def all_controllers_are_there() -> None:
