@@ -53,7 +53,7 @@ def floor(directory: Path, rootfs: Path, count: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory(dir=directory) as work:
         command = [str(binary), str(rootfs), work, str(count), "1"]
         text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    memory, first, last = (float(number) for number in re.findall(r"=(\d+) KiB.*?(\d+) us.*?(\d+) us", text)[0])
+    memory, first, last = (float(number) for number in re.findall(r"=(-?\d+) KiB.*?(\d+) us.*?(\d+) us", text)[0])
     return {"memory_kib": memory, "first_usec": first, "last_usec": last}
 
 

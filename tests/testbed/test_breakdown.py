@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-import pytest
 from msgspec.structs import replace
 
 from testbed.breakdown import (
@@ -164,9 +163,10 @@ def test_sums_are_part_by_part() -> None:
 
 
 def test_a_real_process_is_read_and_one_that_is_gone_is_nothing() -> None:
+    before = read_pss()
     mappings = read_mappings([os.getpid(), 2**22 - 1])
-    rollup = read_pss()
-    assert sum(one.pss_bytes for one in mappings) == pytest.approx(rollup, rel=0.02)
+    after = read_pss()  # what was read is memory too
+    assert 0.98 * before < sum(one.pss_bytes for one in mappings) < 1.02 * after
 
 
 def read_pss() -> int:

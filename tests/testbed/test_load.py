@@ -202,9 +202,15 @@ def test_a_late_generator_is_told_from_a_slow_server() -> None:
     assert lateness(lag_p99_s=0.020, latency_p99_s=1.0) == ""
 
 
+def our_children() -> set[int]:
+    return {int(pid) for pid in Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()}
+
+
 def test_a_generator_that_gets_no_processor_calls_itself_late() -> None:
+    before = our_children()
+
     def freeze() -> None:
-        child = int(Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()[0])
+        (child,) = our_children() - before
         os.kill(child, signal.SIGSTOP)
         threading.Timer(0.2, os.kill, (child, signal.SIGCONT)).start()
 
@@ -216,10 +222,11 @@ def test_a_generator_that_gets_no_processor_calls_itself_late() -> None:
 
 
 def test_an_interrupt_ends_the_generator() -> None:
-    children: list[str] = []
+    before = our_children()
+    children: set[int] = set()
 
     def interrupt() -> None:
-        children.extend(Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split())
+        children.update(our_children() - before)
         raise KeyboardInterrupt
 
     began = time.monotonic()
