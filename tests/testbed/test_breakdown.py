@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import subprocess
+import sys
 
+import pytest
 from msgspec.structs import replace
 
 from testbed.breakdown import (
@@ -163,12 +165,16 @@ def test_sums_are_part_by_part() -> None:
 
 
 def test_a_real_process_is_read_and_one_that_is_gone_is_nothing() -> None:
-    before = read_pss()
-    mappings = read_mappings([os.getpid(), 2**22 - 1])
-    after = read_pss()  # what was read is memory too
-    assert 0.98 * before < sum(one.pss_bytes for one in mappings) < 1.02 * after
+    """Another process than this one, whose memory changes when it reads."""
+    script = "held = bytearray(1 << 24); print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout and process.stdout.readline() == b"\n"
+        mappings, rollup = read_mappings([process.pid, 2**22 - 1]), read_pss(process.pid)
+        process.kill()
+    assert rollup > 1 << 24
+    assert sum(one.pss_bytes for one in mappings) == pytest.approx(rollup, rel=0.02)
 
 
-def read_pss() -> int:
-    with open("/proc/self/smaps_rollup") as file:
+def read_pss(pid: int) -> int:
+    with open(f"/proc/{pid}/smaps_rollup") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("Pss:")) * KIB
