@@ -16,6 +16,7 @@ from runtime.home import store_root
 from runtime.images.model import Image, ImageConfig, Layer
 from runtime.plan.container_host import LAYERS, ContainerHost
 from testbed.platforms.emulator import find_qemu
+from tests import waiting
 from vm_images.container_host import host_initrd
 from vm_images.disk import ensure_layer_disk
 from vm_images.guest import COMMAND_LINE, ensure_guest
@@ -36,6 +37,7 @@ def layers_of_checks(directory: Path, pattern: str, commands: tuple[str, ...]) -
     checks.mkdir(parents=True)
     for source in (*Path(__file__).parent.glob(pattern), Path(__file__).with_name("guest_checks.py")):
         shutil.copy2(source, checks)
+    shutil.copy2(waiting.__file__, checks.parent)
     found = tuple(Layer(f"sha256:{name}", directory / name) for name in ("busybox", "checks"))
     return Image("test/checks", "sha256:checks", ImageConfig(), found)
 

@@ -34,14 +34,6 @@ def captured(act: Callable[[], int]) -> tuple[int, str]:
         return status, output.read()
 
 
-def until(true: Callable[[], bool], timeout_s: float = 20.0) -> None:
-    """Wait for what comes true soon."""
-    deadline = time.monotonic() + timeout_s
-    while not true():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.01)
-
-
 def work_off(checks: Sequence[Callable[[], None]]) -> None:
     """Do the checks, and print a line for each: its name, how long it took, and ``ok`` or the traceback as JSON."""
     for check in checks:

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from msgspec import Struct
 from runtime.config.decode import encode
 from runtime.config.default import default_config
 from runtime.launcher.build import COMMAND
+from tests.waiting import until
 
 SUCCESS = "+++ exited with 0 +++"
 # What a process only sees, and what it changes of itself alone: its memory, descriptors, directory, signals, rights.
@@ -77,11 +77,8 @@ class Runtime(Struct):
         with tempfile.NamedTemporaryFile("r") as trace:
             command = ["strace", "-I2", "-f", "-q", "-o", trace.name, *options, *self.command(*arguments)]
             strace = subprocess.Popen(command, cwd=self.bundle, stdin=null, stdout=null, stderr=null)
-            deadline = time.monotonic() + 60
             ended = re.compile(r"(\d+) .*^\1 +\+\+\+ ", re.MULTILINE | re.DOTALL)
-            while strace.poll() is None and not ended.match(Path(trace.name).read_text()):
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+            until(lambda: strace.poll() is not None or ended.match(Path(trace.name).read_text()), 60)
             strace.terminate()  # it lets go of a container that goes on
             strace.wait(30)
             lines = (line.split(maxsplit=1) for line in trace.read().splitlines())

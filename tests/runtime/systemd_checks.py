@@ -18,7 +18,8 @@ from runtime import execution, lifecycle
 from runtime.cli import main as command_line
 from runtime.config.decode import encode
 from runtime.config.default import default_config, rootless_config
-from tests.runtime.guest_checks import captured, until, work_off
+from tests.runtime.guest_checks import captured, work_off
+from tests.waiting import until
 
 UNIFIED = Path("/sys/fs/cgroup")
 BUSYBOX = Path("/layers/busybox")

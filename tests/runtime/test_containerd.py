@@ -7,7 +7,6 @@ import json
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 from runtime.cgroups import Cgroup
 from runtime.cgroups.placing import all_hierarchies
 from runtime.launcher.build import COMMAND
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -62,10 +62,7 @@ def ctr(busybox_layer: Path, run_name: str) -> Iterator[Ctr]:
             return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
         try:
-            deadline = time.monotonic() + 30
-            while call("version").returncode != 0:
-                assert time.monotonic() < deadline, (directory / "log").read_text()
-                time.sleep(0.1)
+            until(lambda: call("version").returncode == 0, 30, (directory / "log").read_text)
             yield call
         finally:
             for task in call("task", "ls", "--quiet").stdout.split():  # of a test that failed
@@ -104,9 +101,7 @@ def test_a_life(ctr: Ctr) -> None:
     assert ctr("task", "resume", "two").returncode == 0 and "RUNNING" in ctr("task", "ls").stdout
     assert len(ctr("task", "ps", "two").stdout.splitlines()) == 2
     assert ctr("task", "kill", "--signal", "KILL", "two").returncode == 0
-    deadline = time.monotonic() + 10
-    while "STOPPED" not in ctr("task", "ls").stdout:
-        assert time.monotonic() < deadline
+    until(lambda: "STOPPED" in ctr("task", "ls").stdout)
     assert "exit code 137" in ctr("task", "rm", "two").stderr
     assert ctr("container", "rm", "two").returncode == 0
 

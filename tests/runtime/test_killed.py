@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from runtime.cgroups import Cgroup
 from runtime.cgroups.placing import all_hierarchies
 from tests.runtime.oci import SUCCESS, Runtime
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -23,10 +23,7 @@ def clean(runtime: Runtime, marker: str) -> None:
     assert not (runtime.root / "a").exists()
     cgroup = runtime.config()["linux"]["cgroupsPath"].strip("/")
     assert not Cgroup(cgroup, all_hierarchies()).exists()
-    deadline = time.monotonic() + 5
-    while running(marker):
-        assert time.monotonic() < deadline, "a process is left"
-        time.sleep(0.01)
+    until(lambda: not running(marker))
     assert str(runtime.bundle) not in Path("/proc/self/mountinfo").read_text()
 
 

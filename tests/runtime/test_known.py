@@ -17,6 +17,7 @@ import pytest
 
 from runtime.cgroups.placing import all_hierarchies
 from tests.runtime.oci import Runtime
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -37,13 +38,6 @@ def ways(runtime: Runtime) -> tuple[Callable[..., subprocess.CompletedProcess[st
     return (partial(runtime, check=False), partial(by_interpreter, runtime))
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def stopped(runtime: Runtime) -> bool:
     return bool(runtime.state("a")["status"] == "stopped")
 
@@ -57,7 +51,7 @@ def test_a_plain_life_needs_no_interpreter(oci: Runtime) -> None:
     made(oci)
     assert by_itself(oci, "state", "a") and by_itself(oci, "start", "a") and by_itself(oci, "state", "a")
     assert by_itself(oci, "kill", "a", "KILL")
-    wait_for(lambda: stopped(oci))
+    until(lambda: stopped(oci))
     assert by_itself(oci, "delete", "a")
     made(oci)
     assert by_itself(oci, "delete", "--force", "a") and not (oci.root / "a").exists()
@@ -68,7 +62,7 @@ def test_the_flags_of_engines_are_known(oci: Runtime, tmp_path: Path) -> None:
     flags = ["--log", str(tmp_path / "log"), "--log-format=json", "--systemd-cgroup"]
     assert by_itself(oci, *flags, "start", "a")
     assert by_itself(oci, "--cgroup-manager=cgroupfs", f"--root={oci.root}", "kill", "--all", "a", "9")
-    wait_for(lambda: stopped(oci))
+    until(lambda: stopped(oci))
     assert by_itself(oci, *flags, "--rootless", "auto", "delete", "a", "-f")
 
 
@@ -98,7 +92,7 @@ def test_the_state_reads_the_same(oci: Runtime) -> None:
     same("paused")
     oci("resume", "a")
     oci("kill", "a", "SIGKILL")
-    wait_for(lambda: stopped(oci))
+    until(lambda: stopped(oci))
     same("stopped")
     oci("delete", "a")
 
@@ -141,7 +135,7 @@ def test_a_start_that_fails_is_explained(oci: Runtime) -> None:
         done = run("start", "a")
         shell.with_name("hidden").rename(shell)
         outcomes.append((done.returncode, done.stdout, done.stderr))
-        wait_for(lambda: stopped(oci))
+        until(lambda: stopped(oci))
         oci("delete", "a")
     assert outcomes[0] == outcomes[1] and outcomes[0][0] == 1
     assert "executable file `sh` not found in $PATH" in outcomes[0][2]
@@ -172,7 +166,7 @@ def test_a_container_without_its_file_or_with_a_damaged_one_goes_on(oci: Runtime
     assert oci.state("a")["status"] == "created"
     assert not by_itself(oci, "start", "a")
     assert not by_itself(oci, "kill", "a", "KILL")
-    wait_for(lambda: stopped(oci))
+    until(lambda: stopped(oci))
     assert not by_itself(oci, "delete", "a")
 
 
@@ -196,9 +190,9 @@ def test_signals_have_names_and_numbers(oci: Runtime, name: str) -> None:
     ready, got = (oci.bundle / "rootfs" / file for file in ("ready", "got"))
     made(oci, "trap 'echo > /got' USR1; echo > /ready; while :; do sleep 0.01; done")
     oci("start", "a")
-    wait_for(ready.exists)
+    until(ready.exists)
     assert by_itself(oci, "kill", "a", name)
-    wait_for(got.exists)
+    until(got.exists)
     oci("delete", "--force", "a")
 
 
@@ -213,10 +207,10 @@ def test_all_of_a_containers_processes_are_signalled_once(oci: Runtime) -> None:
     count = oci.bundle / "rootfs" / "count"
     made(oci, "for i in 1 2 3; do sh -c 'trap \"echo $$ >> /count\" USR1; while :; do sleep 0.01; done' & done; wait")
     oci("start", "a")
-    wait_for(lambda: len(json.loads(oci("ps", "--format", "json", "a").stdout)) >= 7)
+    until(lambda: len(json.loads(oci("ps", "--format", "json", "a").stdout)) >= 7)
     time.sleep(0.3)
     assert by_itself(oci, "kill", "-a", "a", "USR1")
-    wait_for(lambda: count.exists() and len(count.read_text().split()) == 3)
+    until(lambda: count.exists() and len(count.read_text().split()) == 3)
     oci("delete", "--force", "a")
     assert len(set(count.read_text().split())) == 3 == len(count.read_text().split())
 
@@ -225,10 +219,10 @@ def test_processes_that_are_left_are_the_interpreters(oci: Runtime) -> None:
     without_pid_namespace(oci)
     made(oci, "sleep 1000 & sleep 1000")
     oci("start", "a")
-    wait_for(lambda: len(json.loads(oci("ps", "--format", "json", "a").stdout)) >= 2)
+    until(lambda: len(json.loads(oci("ps", "--format", "json", "a").stdout)) >= 2)
     pids = json.loads(oci("ps", "--format", "json", "a").stdout)
     assert not by_itself(oci, "delete", "--force", "a")
-    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
 
 
 def test_cgroups_below_its_own_are_the_interpreters(oci: Runtime) -> None:
@@ -259,7 +253,7 @@ def test_a_stopped_container_killed_at_every_step_of_its_deletion(oci: Runtime) 
     def dead() -> None:
         made(oci)
         os.kill(oci.state("a")["pid"], signal.SIGKILL)
-        wait_for(lambda: stopped(oci))
+        until(lambda: stopped(oci))
 
     dead()
     points = oci.calls("delete", "a")

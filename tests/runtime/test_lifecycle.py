@@ -16,6 +16,7 @@ import pytest
 from runtime.cgroups import Cgroup
 from runtime.cgroups.placing import all_hierarchies
 from tests.runtime.oci import Runtime, said_on
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -38,9 +39,7 @@ def test_created_running_stopped_deleted(oci: Runtime, tmp_path: Path) -> None:
     assert oci.state("a")["status"] == "running"
     assert "not created" in oci("start", "a", check=False).stderr
     oci("kill", "a", "KILL")
-    deadline = time.monotonic() + 10
-    while oci.state("a")["status"] != "stopped":
-        assert time.monotonic() < deadline
+    until(lambda: oci.state("a")["status"] == "stopped")
     assert "not running" in oci("kill", "a", check=False).stderr
     oci("delete", "a")
     assert "does not exist" in oci("state", "a", check=False).stderr

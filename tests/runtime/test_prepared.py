@@ -17,6 +17,7 @@ from runtime.cgroups.placing import all_hierarchies
 from runtime.launcher import STATIC_BINARY
 from runtime.prepared import MAGIC, file_name
 from tests.runtime.oci import Runtime
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -48,12 +49,9 @@ def by_whom(runtime: Runtime, name: str = "a") -> str:
 
 
 def wait_until_running(runtime: Runtime, name: str) -> None:
-    deadline = time.monotonic() + 20
-    while runtime("state", name, check=False).stdout.find('"running"') < 0:
-        assert time.monotonic() < deadline
+    until(lambda: '"running"' in runtime("state", name, check=False).stdout)
     pid = runtime.state(name)["pid"]
-    while b"sleep" not in Path(f"/proc/{pid}/cmdline").read_bytes():
-        assert time.monotonic() < deadline
+    until(lambda: b"sleep" in Path(f"/proc/{pid}/cmdline").read_bytes())
 
 
 def sleeping(runtime: Runtime) -> None:

@@ -8,8 +8,9 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.runtime.guest_checks import captured, until
+from tests.runtime.guest_checks import captured
 from tests.runtime.version_two_containers import UNIFIED, disk_numbers, keyed
+from tests.waiting import until
 
 BUNDLE = Path("/tmp/bundle")
 OCI_CGROUP = UNIFIED / "testbed-runtime"

@@ -13,7 +13,7 @@ from runtime import container
 from runtime.cgroups import Cgroup, hierarchies
 from runtime.container import Container
 from runtime.spec import Process, Resources, Spec
-from tests.runtime.guest_checks import until
+from tests.waiting import until
 
 UNIFIED = Path("/sys/fs/cgroup")
 BUSYBOX = "/layers/busybox"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import time
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from runtime.errors import TestbedError
 from runtime.plan.container import Attachment
 from runtime.spec import Process, Spec
 from testbed.lab import BRIDGE, Lab, link_of, mac_of
+from tests.waiting import until
 
 
 def ip(*arguments: str) -> str:
@@ -73,10 +73,7 @@ def test_two_containers_reach_each_other_by_name(busybox_layer: Path, cgroup_par
             first.delete()
         assert status == 0
         assert "hello" in (tmp_path / "log").read_text()
-        deadline = time.monotonic() + 5
-        while len(socket.if_nameindex()) > 2 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert sorted(name for _, name in socket.if_nameindex()) == ["lo", BRIDGE]
+        until(lambda: sorted(name for _, name in socket.if_nameindex()) == ["lo", BRIDGE], told=socket.if_nameindex)
 
 
 def test_links_differ_by_application_and_service() -> None:

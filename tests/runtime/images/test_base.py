@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ from runtime.images import base
 from runtime.images.model import Image
 from runtime.images.sources import parse_deb822
 from runtime.images.store import Store
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -142,15 +142,10 @@ def test_nothing_of_mmdebstrap_outlives_a_killed_build(tmp_path: Path) -> None:
     folder = tmp_path / "store"
     temporary = temporary_files()
     builder = subprocess.Popen([sys.executable, "-c", script, str(folder)], cwd=Path(__file__).parents[3])
-    deadline = time.monotonic() + 20
     # The builder, unshare, mmdebstrap, and what it has started by then.
-    while len(processes_below(folder)) < 5 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert len(processes_below(folder)) >= 5, "mmdebstrap did not start"
+    until(lambda: len(processes_below(folder)) >= 5)
     builder.kill()
     builder.wait()
-    while processes_below(folder) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert processes_below(folder) == []
+    until(lambda: not processes_below(folder))
     assert str(folder) not in Path("/proc/self/mountinfo").read_text()
     assert temporary_files() == temporary

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from runtime.errors import UsageError
 from runtime.images.layers import settle
 from runtime.images.model import History, Image, ImageConfig, Layer
 from runtime.images.store import Store
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -121,9 +121,7 @@ def test_builders_wait_for_each_other(store: Store) -> None:
     with store.building(print):
         thread = threading.Thread(target=second)
         thread.start()
-        deadline = time.monotonic() + 5
-        while not said and time.monotonic() < deadline:
-            time.sleep(0.01)
+        until(lambda: said)
         order.append("first")
     thread.join(5)
     assert order == ["first", "second"]

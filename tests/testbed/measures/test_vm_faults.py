@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from testbed.platforms.protocol import Instance
 from testbed.platforms.vm import VmPlatform
 from testbed.results import RunFolder, Trial
 from testbed.scenario import Density, Load, Ready, Scenario, Service, Settings, Slo
+from tests.waiting import until
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]
 
@@ -108,12 +108,9 @@ class Run:
 
     def _befall(self, fault: Callable[[int, Path], None], name: str, after_start: bool) -> None:
         cgroup = self._platform.cgroup(Instance(name, 0, {}, Path()))
-        deadline_s = time.monotonic() + BOOT_S
-        while after_start and name not in self._platform._running and time.monotonic() < deadline_s:
-            time.sleep(0.001)
-        while not (pids := cgroup.pids()) and time.monotonic() < deadline_s:
-            time.sleep(0.01)
-        fault(pids[0], self.folder.log_path(name))
+        until(lambda: not after_start or name in self._platform._running, BOOT_S)
+        until(cgroup.pids, BOOT_S)
+        fault(cgroup.pids()[0], self.folder.log_path(name))
         self.befallen.append(name)
 
 
@@ -129,9 +126,7 @@ def read(log: Path) -> str:
 
 
 def kill_when_it_speaks(pid: int, log: Path) -> None:
-    deadline_s = time.monotonic() + BOOT_S
-    while "last words" not in read(log) and time.monotonic() < deadline_s:
-        time.sleep(0.05)
+    until(lambda: "last words" in read(log), BOOT_S)
     os.kill(pid, signal.SIGKILL)
 
 
@@ -196,9 +191,7 @@ def test_a_kernel_that_panics_is_named(platform: VmPlatform, layer: Path, tmp_pa
     with Lab():
         platform.start(one)
         platform.started(one, BOOT_S)
-        deadline_s = time.monotonic() + BOOT_S
-        while platform.alive(one) and time.monotonic() < deadline_s:
-            time.sleep(0.05)
+        until(lambda: not platform.alive(one), BOOT_S)
         assert platform.ending(one).startswith("its kernel panicked: Kernel panic - not syncing: sysrq triggered crash")
         platform.stop(one)
 

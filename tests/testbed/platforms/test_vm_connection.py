@@ -6,7 +6,6 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -17,6 +16,7 @@ from runtime.errors import PrerequisiteError, UsageError
 from testbed import doctor
 from testbed.platforms.connection import checked_uri, connected
 from testbed.platforms.daemon import Daemon
+from tests.waiting import until
 
 NOWHERE = Path("/nonexistent")
 
@@ -115,13 +115,13 @@ def ssh_uri(tmp_path: Path, libvirt_daemon: Daemon) -> Iterator[str]:
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
             stderr=log,
         )
-    deadline_s = time.monotonic() + 20
-    while time.monotonic() < deadline_s:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
+
+    def listens() -> bool:
         assert server.poll() is None, (tmp_path / "log").read_text()
-        time.sleep(0.02)
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    until(listens)
     query = f"no_tty=1&no_verify=1&keyfile={quote(str(tmp_path / 'key'))}&command={quote(str(client))}"
     yield f"qemu+ssh://root@127.0.0.1:{port}/system?{query}"
     server.terminate()
@@ -134,7 +134,6 @@ def test_a_daemon_by_ssh(ssh_uri: str, libvirt_daemon: Daemon) -> None:
         assert found.current().getType() == "QEMU"
         assert not found.embedded and not found.lost()
         libvirt_daemon.kill()
-        while not found.lost():
-            time.sleep(0.01)
+        until(found.lost)
     check = doctor.connection(ssh_uri)
     assert not check.ok and "ssh 127.0.0.1" in check.fix

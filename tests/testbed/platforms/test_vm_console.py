@@ -20,6 +20,7 @@ from runtime.plan.guest import MEMORY_TOLD
 from runtime.plan.steps import Admission, Exec, Plan
 from testbed.platforms.console import Console, exit_status_of, phase_of
 from testbed.platforms.reader import ConsoleReader, adopting
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -158,8 +159,7 @@ def test_what_a_guest_tells_of_its_memory_is_in_no_log(reader: ConsoleReader, tm
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as guest:
         guest.connect(str(tmp_path / "socket"))
         guest.sendall(b"Before: 1 kB\n")
-        while not console.tail():
-            time.sleep(0.001)
+        until(console.tail)
         assert console.ask_memory(0.05) is None, "it does not answer"
 
         def answer() -> None:
@@ -192,8 +192,7 @@ def test_closing_the_reader_ends_what_is_open(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as guest:
         guest.connect(str(tmp_path / "socket"))
         guest.sendall(b"hello\n")
-        while not console.tail():
-            time.sleep(0.001)
+        until(console.tail)
         before = len(os.listdir("/proc/self/fd"))
         reader.close()
     assert console.ended
@@ -214,10 +213,7 @@ def test_a_daemon_that_connects_is_reaped_at_its_end(reader: ConsoleReader, tmp_
         subprocess.run([sys.executable, "-c", parent], cwd=tmp_path, check=True)
     assert console.wait_for_end(10.0)
     pid = int(console.tail())
-    deadline_s = time.monotonic() + 5
-    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline_s:
-        time.sleep(0.005)
-    assert not Path(f"/proc/{pid}").exists()
+    until(lambda: not Path(f"/proc/{pid}").exists())
 
 
 def launcher(plan: Plan, tmp_path: Path) -> subprocess.CompletedProcess[str]:

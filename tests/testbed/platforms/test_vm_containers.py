@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from testbed.platforms.nested import HOST_MEMORY_BYTES, ContainersInVmPlatform, 
 from testbed.platforms.protocol import Instance
 from testbed.platforms.variants import VARIANTS
 from tests.testbed.platforms.answers import fetch, knock
+from tests.waiting import until
 
 TIMEOUT_S = 120.0
 MIB = 1 << 20
@@ -120,10 +120,11 @@ def texts(log: Path) -> list[str]:
 
 
 def wait_for(log: Path, line: str) -> None:
-    deadline_s = time.monotonic() + TIMEOUT_S
-    while line not in texts(log):
-        assert time.monotonic() < deadline_s and "testbed: web: ended" not in log.read_text(), texts(log)
-        time.sleep(0.05)
+    def told() -> bool:
+        assert "testbed: web: ended" not in log.read_text(), texts(log)
+        return line in texts(log)
+
+    until(told, TIMEOUT_S, lambda: texts(log))
 
 
 @pytest.mark.root

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from testbed.lab import Lab
 from testbed.platforms.memory import KEEP_BYTES, OVERCOMMIT
 from testbed.platforms.protocol import Instance
 from testbed.platforms.vm import VmPlatform
+from tests.waiting import until
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]
 
@@ -38,10 +38,7 @@ def holding(platform: VmPlatform, layer: Path, tmp_path: Path, count: int = 1, r
         platform.start(one)
     for one in found:
         platform.started(one, TIMEOUT_S)
-        deadline_s = time.monotonic() + TIMEOUT_S
-        while "holding" not in one.log.read_text():
-            assert time.monotonic() < deadline_s, one.log.read_text()
-            time.sleep(0.05)
+    until(lambda: all("holding" in one.log.read_text() for one in found), TIMEOUT_S)
     return found
 
 
@@ -115,13 +112,10 @@ def test_reported_pages_go_back_by_themselves(
     platform = make_vm("vm-reporting")
     with Lab():
         (one,) = holding(platform, layer, tmp_path, ram=2 * RAM)
-        first = last = platform.memory_parts(one)["guest_free"]
-        deadline_s = time.monotonic() + 15  # the guest's kernel reports 2 s after pages have become free
-        while last > first - 8 * MIB and time.monotonic() < deadline_s:
-            time.sleep(0.25)
-            last = platform.memory_parts(one)["guest_free"]
+        first = platform.memory_parts(one)["guest_free"]
+        # The guest's kernel reports 2 s after pages have become free.
+        until(lambda: platform.memory_parts(one)["guest_free"] <= first - 8 * MIB)
         platform.stop(one)
-    assert last <= first - 8 * MIB, (first, last)
 
 
 def test_huge_pages_are_the_guests_from_the_start_and_go_back_at_its_end(
