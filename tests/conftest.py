@@ -18,13 +18,14 @@ _TEST_RUN = "test-"
 _BUSYBOX = Path("/bin/busybox")
 
 
-def pytest_report_header() -> list[str]:
+def pytest_sessionstart(session: pytest.Session) -> None:
     """What tests that were killed left on this host, which would be in the way of the next, is taken away and told."""
     if os.geteuid() != 0:
-        return []
+        return
     left = tuple(leftover for leftover in leftovers.find() if leftover.run.startswith(_TEST_RUN))
     leftovers.remove(left)
-    return [f"removed what a killed test left: {leftover}" for leftover in left]
+    for leftover in left:
+        session.config.get_terminal_writer().line(f"removed what a killed test left: {leftover}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
-def until(true: Callable[[], object], timeout_s: float = 20.0, told: Callable[[], object] = lambda: "") -> None:
-    """Return once ``true`` says so. Raises AssertionError, with what is ``told`` then, when it has not in time."""
+def until(true: Callable[[], T], timeout_s: float = 20.0, told: Callable[[], object] = lambda: "") -> T:
+    """What ``true`` returns, once that is true. Raises AssertionError, with what is ``told`` then, when it is late."""
     deadline_s = time.monotonic() + timeout_s
-    while not true():
+    while not (found := true()):
         assert time.monotonic() < deadline_s, f"it did not come true within {timeout_s} s: {told()}"
         time.sleep(0.01)
+    return found

@@ -101,7 +101,7 @@ def test_a_life(ctr: Ctr) -> None:
     assert ctr("task", "resume", "two").returncode == 0 and "RUNNING" in ctr("task", "ls").stdout
     assert len(ctr("task", "ps", "two").stdout.splitlines()) == 2
     assert ctr("task", "kill", "--signal", "KILL", "two").returncode == 0
-    until(lambda: "STOPPED" in ctr("task", "ls").stdout)
+    until(lambda: "STOPPED" in ctr("task", "ls").stdout, 10)
     assert "exit code 137" in ctr("task", "rm", "two").stderr
     assert ctr("container", "rm", "two").returncode == 0
 

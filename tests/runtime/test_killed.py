@@ -23,7 +23,7 @@ def clean(runtime: Runtime, marker: str) -> None:
     assert not (runtime.root / "a").exists()
     cgroup = runtime.config()["linux"]["cgroupsPath"].strip("/")
     assert not Cgroup(cgroup, all_hierarchies()).exists()
-    until(lambda: not running(marker))
+    until(lambda: not running(marker), 5, lambda: "a process is left")
     assert str(runtime.bundle) not in Path("/proc/self/mountinfo").read_text()
 
 

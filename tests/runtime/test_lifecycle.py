@@ -39,7 +39,7 @@ def test_created_running_stopped_deleted(oci: Runtime, tmp_path: Path) -> None:
     assert oci.state("a")["status"] == "running"
     assert "not created" in oci("start", "a", check=False).stderr
     oci("kill", "a", "KILL")
-    until(lambda: oci.state("a")["status"] == "stopped")
+    until(lambda: oci.state("a")["status"] == "stopped", 10)
     assert "not running" in oci("kill", "a", check=False).stderr
     oci("delete", "a")
     assert "does not exist" in oci("state", "a", check=False).stderr

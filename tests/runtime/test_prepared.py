@@ -49,9 +49,9 @@ def by_whom(runtime: Runtime, name: str = "a") -> str:
 
 
 def wait_until_running(runtime: Runtime, name: str) -> None:
-    until(lambda: '"running"' in runtime("state", name, check=False).stdout)
+    until(lambda: '"running"' in runtime("state", name, check=False).stdout, 10)
     pid = runtime.state(name)["pid"]
-    until(lambda: b"sleep" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    until(lambda: b"sleep" in Path(f"/proc/{pid}/cmdline").read_bytes(), 10)
 
 
 def sleeping(runtime: Runtime) -> None:

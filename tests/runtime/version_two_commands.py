@@ -109,7 +109,7 @@ def a_life_by_the_command_line() -> None:
     pids = json.loads(oci("ps", "--format", "json", "a").stdout)
     assert pids and {int(pid) for pid in (directory / "cgroup.procs").read_text().split()} & set(pids)
     oci("kill", "a", "KILL")
-    until(lambda: state() == "stopped")
+    until(lambda: state() == "stopped", 10)
     oci("delete", "a")
     assert not OCI_CGROUP.exists()
     assert "does not exist" in oci("state", "a", check=False).stdout
@@ -124,10 +124,10 @@ def the_rest_of_a_life_needs_no_interpreter() -> None:
     try:
         assert json.loads(by_the_launcher("state", "a"))["status"] == "created"
         by_the_launcher("start", "a")
-        until((BUNDLE / "rootfs" / "said").exists)
+        until((BUNDLE / "rootfs" / "said").exists, 10)
         assert json.loads(by_the_launcher("state", "a"))["status"] == "running"
         by_the_launcher("kill", "a", "KILL")
-        until(lambda: json.loads(by_the_launcher("state", "a"))["status"] == "stopped")
+        until(lambda: json.loads(by_the_launcher("state", "a"))["status"] == "stopped", 10)
         by_the_launcher("delete", "a")
     finally:
         hidden.rename(INTERPRETER)
@@ -145,9 +145,9 @@ def kill_all_reaches_every_process() -> None:
     bundle("for i in 1 2 3 4; do (setsid sleep 100 &); done; sleep 100")
     oci("run", "--detach", "a")
     directory = OCI_CGROUP / "a"
-    until(lambda: len((directory / "cgroup.procs").read_text().split()) == 5)
+    until(lambda: len((directory / "cgroup.procs").read_text().split()) == 5, 10)
     oci("kill", "--all", "a", "KILL")
-    until(lambda: keyed(directory / "cgroup.events")["populated"] == 0)
+    until(lambda: keyed(directory / "cgroup.events")["populated"] == 0, 10)
     oci("delete", "a")
     assert not OCI_CGROUP.exists()
 
@@ -197,14 +197,14 @@ def cgroups_of_a_containers_own_go_with_it() -> None:
     (BUNDLE / "config.json").write_text(json.dumps(config))
     oci("run", "--detach", "a")
     directory = OCI_CGROUP / "a"
-    until(lambda: "pids" in (directory / "cgroup.subtree_control").read_text())
+    until(lambda: "pids" in (directory / "cgroup.subtree_control").read_text(), 10)
     assert len(json.loads(oci("ps", "--format", "json", "a").stdout)) == 1
     assert oci("exec", "a", "cat", "/proc/self/cgroup").stdout.startswith("0::/")
     oci("pause", "a")
     assert state() == "paused"
     oci("resume", "a")
     oci("kill", "--all", "a", "KILL")
-    until(lambda: keyed(directory / "cgroup.events")["populated"] == 0)
+    until(lambda: keyed(directory / "cgroup.events")["populated"] == 0, 10)
     oci("delete", "a")
     assert not OCI_CGROUP.exists()
 

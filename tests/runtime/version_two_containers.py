@@ -110,7 +110,7 @@ def frozen_means_standing_still() -> None:
         time.sleep(0.3)
         assert cgroup.cpu_usage_ns() == used
         cgroup.freeze(False)
-        until(lambda: cgroup.cpu_usage_ns() > used)
+        until(lambda: cgroup.cpu_usage_ns() > used, 10)
         cgroup.freeze()
         found.send_signal(signal.SIGKILL)
         assert found.wait(10) == 128 + signal.SIGKILL, "a frozen process dies at once on v2"
@@ -119,7 +119,7 @@ def frozen_means_standing_still() -> None:
 def all_die_however_fast_they_fork() -> None:
     storm = "while :; do (while :; do (true) & done) & done"
     with started(storm, pids=200) as (_, directory, _):
-        until(lambda: int((directory / "pids.current").read_text()) > 50)
+        until(lambda: int((directory / "pids.current").read_text()) > 50, 10)
         Cgroup("testbed/check").kill()
         assert (directory / "cgroup.procs").read_text() == ""
         assert keyed(directory / "cgroup.events")["populated"] == 0

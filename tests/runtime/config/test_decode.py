@@ -50,7 +50,7 @@ def test_what_spec_writes_is_read_back_and_valid(config: Config) -> None:
         ("process.cwd", "/\ud800", "not text that UTF-8 can hold"),
         ("root", None, "object missing required field `root`"),
         ("mounts", [{"type": "proc"}], r"mounts\[0\]: object missing required field `destination`"),
-        ("linux.sysctl", {"a": 1}, r"linux.sysctl\[...\]: expected `str`, got `int`"),
+        ("linux.sysctl", {"a": 1}, r"linux.sysctl\[\.\.\.\]: expected `str`, got `int`"),
         ("linux.namespaces", ["pid"], r"linux.namespaces\[0\]: expected `object`, got `str`"),
     ],
 )

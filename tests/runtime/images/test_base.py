@@ -143,9 +143,10 @@ def test_nothing_of_mmdebstrap_outlives_a_killed_build(tmp_path: Path) -> None:
     temporary = temporary_files()
     builder = subprocess.Popen([sys.executable, "-c", script, str(folder)], cwd=Path(__file__).parents[3])
     # The builder, unshare, mmdebstrap, and what it has started by then.
-    until(lambda: len(processes_below(folder)) >= 5)
+    until(lambda: len(processes_below(folder)) >= 5, 10, lambda: "mmdebstrap did not start")
     builder.kill()
     builder.wait()
-    until(lambda: not processes_below(folder))
+    until(lambda: not processes_below(folder), 10)
+    assert processes_below(folder) == []
     assert str(folder) not in Path("/proc/self/mountinfo").read_text()
     assert temporary_files() == temporary

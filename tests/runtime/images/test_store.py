@@ -121,7 +121,7 @@ def test_builders_wait_for_each_other(store: Store) -> None:
     with store.building(print):
         thread = threading.Thread(target=second)
         thread.start()
-        until(lambda: said)
+        until(lambda: said, 5)
         order.append("first")
     thread.join(5)
     assert order == ["first", "second"]

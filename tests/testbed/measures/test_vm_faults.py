@@ -109,8 +109,8 @@ class Run:
     def _befall(self, fault: Callable[[int, Path], None], name: str, after_start: bool) -> None:
         cgroup = self._platform.cgroup(Instance(name, 0, {}, Path()))
         until(lambda: not after_start or name in self._platform._running, BOOT_S)
-        until(cgroup.pids, BOOT_S)
-        fault(cgroup.pids()[0], self.folder.log_path(name))
+        pids = until(cgroup.pids, BOOT_S)
+        fault(pids[0], self.folder.log_path(name))
         self.befallen.append(name)
 
 

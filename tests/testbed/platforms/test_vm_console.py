@@ -213,7 +213,8 @@ def test_a_daemon_that_connects_is_reaped_at_its_end(reader: ConsoleReader, tmp_
         subprocess.run([sys.executable, "-c", parent], cwd=tmp_path, check=True)
     assert console.wait_for_end(10.0)
     pid = int(console.tail())
-    until(lambda: not Path(f"/proc/{pid}").exists())
+    until(lambda: not Path(f"/proc/{pid}").exists(), 5)
+    assert not Path(f"/proc/{pid}").exists()
 
 
 def launcher(plan: Plan, tmp_path: Path) -> subprocess.CompletedProcess[str]:
