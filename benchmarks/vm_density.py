@@ -3,8 +3,8 @@
     sudo .venv/bin/python benchmarks/vm_density.py [--kinds container,vm] [--copies 6] [--json]
 
 Copies are started one after the other, each once the one before is ready, and none is stopped. For each number the
-time to the first right answer is taken, and memory by the testbed's three rulers; the slope over the number is what a
-copy takes. Containers and guests that fit in 8 GiB are extrapolated from that slope, and said to be: the copies that
+time to the first right answer is taken, and memory by the testbed's three rulers: of the first copy, and what each
+further one adds. Containers and guests that fit in 8 GiB are extrapolated from these, and said to be: the copies that
 have run are far fewer. LightVM (Manco et al., SOSP 2017) starts its guests in the same time however many run.
 """
 
@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import linear_regression
 
 from msgspec import Struct, to_builtins
 
@@ -25,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.applications import prepared  # noqa: E402
 from benchmarks.command import perform  # noqa: E402
-from testbed.intervals import slope  # noqa: E402
+from testbed.copies import COLUMNS, copy_memory  # noqa: E402
 from testbed.measures.application import Application  # noqa: E402
 from testbed.measures.context import RunContext  # noqa: E402
 from testbed.sample import host_reading, reading  # noqa: E402
@@ -38,17 +39,17 @@ _MIB = 1 << 20
 class Step(Struct, frozen=True):
     """What was seen with so many copies running, the newest of which took ``ready_s`` to be ready."""
 
-    copies: int
+    applications: int
     ready_s: float
     cgroup_bytes: int
     pss_bytes: int
-    lost_bytes: int
+    available_bytes: int
 
 
 def ramp(context: RunContext, kind: str, copies: int) -> list[Step]:
     """Start so many copies, one after the other."""
     time.sleep(SETTLE_S)
-    before, steps = host_reading().available_bytes, [Step(0, 0.0, 0, 0, 0)]
+    steps = [Step(0, 0.0, 0, 0, host_reading().available_bytes)]
     with ExitStack() as undo:
         running = []
         for number in range(copies):
@@ -65,7 +66,7 @@ def ramp(context: RunContext, kind: str, copies: int) -> list[Step]:
                     ready_s,
                     sum(one.cgroup_bytes for one in found),
                     sum(one.pss_bytes for one in found),
-                    before - host_reading().available_bytes,
+                    host_reading().available_bytes,
                 )
             )
             print(f"  {kind}: copy {number + 1} ready after {ready_s:.3f} s", file=sys.stderr)
@@ -74,15 +75,20 @@ def ramp(context: RunContext, kind: str, copies: int) -> list[Step]:
 
 def print_ramp(label: str, steps: Sequence[Step]) -> None:
     """Memory of a copy, how many fit, and the growth of the start."""
-    print(f"\n{label}, {steps[-1].copies} copies")
-    counts = [step.copies for step in steps]
-    for ruler in ("cgroup_bytes", "pss_bytes", "lost_bytes"):
-        each = slope(counts, [getattr(step, ruler) for step in steps])
+    print(f"\n{label}, {steps[-1].applications} copies")
+    columns = {name: [float(getattr(step, name)) for step in steps] for name in Step.__struct_fields__}
+    for ruler in COLUMNS:
+        memory = copy_memory([columns], ruler)
+        if memory is None or memory.further is None or not memory.further.value:
+            continue
+        first, each = memory.first.value, memory.further
         span = f" ({each.low / _MIB:.1f} to {each.high / _MIB:.1f})" if each.low is not None and each.high else ""
-        fits = f"extrapolated: {HOLD_BYTES / each.value:.0f} in 8 GiB" if each.value > 0 else ""
-        print(f"  {ruler.removesuffix('_bytes'):8} {each.value / _MIB:8.1f} MiB each{span:24} {fits}")
-    times = [step.ready_s for step in steps[1:]]
-    grows = f", {slope(counts[1:], times).value * 1e3:+.1f} ms for each that runs already" if len(times) > 1 else ""
+        fits = 1 + int((HOLD_BYTES - first) / each.value)
+        print(f"  {ruler:16} first {first / _MIB:8.1f} MiB, each further {each.value / _MIB:8.1f}{span:24}", end="")
+        print(f" extrapolated: {fits} in 8 GiB")
+    counts, times = columns["applications"][1:], columns["ready_s"][1:]
+    line = linear_regression(counts, times).slope if len(times) > 1 else 0.0
+    grows = f", {line * 1e3:+.1f} ms for each that runs already" if len(times) > 1 else ""
     print(f"  ready    {times[0]:.3f} s with none running, {times[-1]:.3f} s with {len(times) - 1}{grows}")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import linear_regression, median
+from statistics import median
 
 from matplotlib.axes import Axes
 from msgspec import Struct
@@ -11,9 +11,19 @@ from msgspec.structs import replace
 
 from reports.drawing import HEIGHT_IN, INK, MUTED, Look, drawn, label_ends, log_scale, looks, wrapped
 from reports.quantities import LOAD, MEBIBYTE, RULERS, Quantity, number, phase
-from testbed.analysis import START_PHASES, Platform, Ramp, Run, memory_slope, ramps, start_phases, utilisation
+from testbed.analysis import (
+    START_PHASES,
+    Platform,
+    Ramp,
+    Run,
+    mapping,
+    memory_of_copies,
+    ramps,
+    start_phases,
+    utilisation,
+)
+from testbed.copies import taken_bytes
 from testbed.intervals import Estimate
-from testbed.results import Trial
 
 
 class Picture(Struct, frozen=True):
@@ -24,10 +34,24 @@ class Picture(Struct, frozen=True):
     caption: str
 
 
+class Stage(Struct, frozen=True):
+    """One phase in all ok trials: when it was reached, in seconds since the request, and the median of the time that it
+    took, from the phase before it in the same trial."""
+
+    name: str
+    reached_s: tuple[float, ...]
+    took_s: float
+
+    @property
+    def median_s(self) -> float:
+        """The median of when it was reached."""
+        return median(self.reached_s)
+
+
 def start(run: Run) -> list[Picture]:
     """One waterfall of phases a platform; on one scale unless an emulated platform would dwarf the others."""
     found = [(one, _stages(run, one)) for one in run.platforms if start_phases(run, one.name)]
-    ends = [max(max(seconds) for _, seconds in stages) for _, stages in found]
+    ends = [max(max(stage.reached_s) for stage in stages) for _, stages in found]
     shared = 0.0 if any(one.emulated for one, _ in found) else max(ends, default=0.0)
     pictures = [_waterfall(run, one, stages, shared or end) for (one, stages), end in zip(found, ends, strict=True)]
     if shared or len(pictures) < 2:
@@ -35,54 +59,65 @@ def start(run: Run) -> list[Picture]:
     return [replace(picture, caption=f"{picture.caption} The figures have different scales.") for picture in pictures]
 
 
-def _stages(run: Run, platform: Platform) -> list[tuple[str, list[float]]]:
-    """Every phase's seconds in all ok trials, in the order of their medians, the application's last."""
+def _stages(run: Run, platform: Platform) -> list[Stage]:
+    """Every phase, the application's last, in the order in which a service's are reached."""
     trials = [
         trial
         for trial in run.trials
         if (trial.outcome, trial.measure, trial.platform) == ("ok", "start", platform.name)
     ]
-    found = {name: _seconds(trials, name) for trial in trials for name in (one.metric for one in trial.metrics)}
-    services = {name: seconds for name, seconds in found.items() if "." in name}
-    own = {name: found[name] for name in START_PHASES if name in found}
+    names = dict.fromkeys(metric.metric for trial in trials for metric in trial.metrics)
+    reached = {name: {trial.trial: at for trial in trials if (at := trial.value(name)) is not None} for name in names}
+    services = {name: seconds for name, seconds in reached.items() if "." in name}
+    own = {name: reached[name] for name in START_PHASES if name in reached}
     if services:  # which say when what the application consists of got there, and whose port it is that opens
         own = {name: own[name] for name in ("port_open", "ready") if name in own}
         own = {name: seconds for name, seconds in own.items() if seconds not in services.values()}
-    return [*services.items(), *own.items()]
+    stages, shown = [], {**services, **own}
+    for name, seconds in shown.items():
+        before = _before(name, shown)
+        took_s = median(at - before.get(trial, 0.0) for trial, at in seconds.items())
+        stages.append(Stage(name, tuple(seconds.values()), max(0.0, took_s)))
+    return stages
 
 
-def _seconds(trials: Sequence[Trial], name: str) -> list[float]:
-    return [value for trial in trials if (value := trial.value(name)) is not None]
+def _before(name: str, reached: Mapping[str, Mapping[int, float]]) -> Mapping[int, float]:
+    """The phase that one follows, in each trial: the latest one of the same service, or, for the application's own, of
+    any. Of phases that are reached at the same time the one that is listed later follows the other."""
+    service, dot, _ = name.rpartition(".")
+    order = list(reached)
+    rank = {other: (median(seconds.values()), order.index(other)) for other, seconds in reached.items()}
+    earlier = [other for other in reached if rank[other] < rank[name] and (not dot or other.startswith(f"{service}."))]
+    return reached[max(earlier, key=lambda other: rank[other])] if earlier else {}
 
 
-def _waterfall(run: Run, platform: Platform, stages: list[tuple[str, list[float]]], end_s: float) -> Picture:
+def _waterfall(run: Run, platform: Platform, stages: Sequence[Stage], end_s: float) -> Picture:
     look, svg = looks(run)[platform.name], list[str]()
-    medians = {name: median(seconds) for name, seconds in stages}
     with drawn(1.3 + 0.3 * len(stages), svg) as axes:
-        for row, (name, seconds) in enumerate(stages):
-            begin = _begin(name, medians)
-            axes.barh(row, medians[name] - begin, left=begin, height=0.62, color=look.colour, alpha=0.22, linewidth=0)
-            axes.plot([medians[name]] * 2, [row - 0.31, row + 0.31], color=look.colour, linewidth=2)
+        for row, stage in enumerate(stages):
+            begin = max(0.0, stage.median_s - stage.took_s)
+            axes.barh(row, stage.took_s, left=begin, height=0.62, color=look.colour, alpha=0.22, linewidth=0)
+            axes.plot([stage.median_s] * 2, [row - 0.31, row + 0.31], color=look.colour, linewidth=2)
             axes.plot(
-                seconds, [row] * len(seconds), look.marker, color=look.colour, markerfacecolor=look.face,
-                markersize=4, alpha=0.75, linestyle="none",
+                stage.reached_s, [row] * len(stage.reached_s), look.marker, color=look.colour,
+                markerfacecolor=look.face, markersize=4, alpha=0.75, linestyle="none",
             )  # fmt: skip
-            _beside(axes, row, phase(name).show(medians[name]))
+            _beside(axes, row, phase(stage.name).show(stage.median_s))
         _beside(axes, -0.9, "median")
-        axes.set_yticks(range(len(stages)), [_stage_title(name) for name, _ in stages])
+        axes.set_yticks(range(len(stages)), [_stage_title(stage.name) for stage in stages])
         axes.set_ylim(len(stages) - 0.4, -0.6)
         axes.set_xlim(0, end_s * 1.04)
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("seconds since the application was requested")
         axes.set_title(f"Start: {wrapped(platform.label)}", color=look.colour)
-    count = max(len(seconds) for _, seconds in stages)
-    told = ", ".join(f"{_stage_title(name)} {phase(name).show(median)}" for name, median in medians.items())
+    count = max(len(stage.reached_s) for stage in stages)
+    told = ", ".join(f"{_stage_title(stage.name)} {phase(stage.name).show(stage.median_s)}" for stage in stages)
     return Picture(
         svg[0],
         f"Phases of the start of {platform.label}, medians of {count} trials: {told}.",
-        f"{platform.label}: each mark is one of {count} trials, each line the median; a bar is the time since the"
-        " phase before.",
+        f"{platform.label}: each mark is one of {count} trials, each line the median; a bar is as long as the median of"
+        " the times that trials took since the phase before.",
     )
 
 
@@ -92,15 +127,6 @@ def _beside(axes: Axes, row: float, text: str) -> None:
         text, (1.0, row), xycoords=("axes fraction", "data"), xytext=(52, 0), textcoords="offset points",
         ha="right", va="center", fontsize=9, color=INK, annotation_clip=False,
     )  # fmt: skip
-
-
-def _begin(name: str, medians: Mapping[str, float]) -> float:
-    """Where a phase's bar begins: at the latest phase before it of the same service; for the application, of any."""
-    service, dot, _ = name.rpartition(".")
-    earlier = [
-        at for other, at in medians.items() if at < medians[name] and (not dot or other.startswith(f"{service}."))
-    ]
-    return max(earlier, default=0.0)
 
 
 def _stage_title(name: str) -> str:
@@ -118,38 +144,36 @@ def density(run: Run) -> list[Picture]:
     return [*pictures, _ramp_latency(run, found)]
 
 
-def _taken(ramp: Ramp, ruler: str) -> list[tuple[float, float]]:
-    """Number of copies and MiB taken, from a ramp's samples. MemAvailable counts down from the empty host."""
-    column = {"memory_cgroup": "cgroup_bytes", "memory_pss": "pss_bytes", "memory_available": "available_bytes"}[ruler]
-    copies, taken = ramp.points.get("applications", ()), ramp.points.get(column, ())
-    if ruler == "memory_available" and taken:
-        taken = tuple(taken[0] - value for value in taken)
-    return [(count, value * MEBIBYTE) for count, value in zip(copies, taken, strict=False)]
-
-
 def _memory(run: Run, found: Mapping[str, Sequence[Ramp]], ruler: str, quantity: Quantity) -> Picture:
+    """Every step of the ramps, and the published estimate: the first copy, then so much for each further one."""
     svg, told, ends = list[str](), [], list[tuple[float, float, str, str]]()
     with drawn(HEIGHT_IN, svg) as axes:
         for name, of in found.items():
-            look, slope = looks(run)[name], memory_slope(of, ruler)
-            points = [point for ramp in of for point in _taken(ramp, ruler)]
-            if not points or slope is None:
+            look, memory = looks(run)[name], memory_of_copies(of, ruler)
+            points = [(count, size * MEBIBYTE) for ramp in of for count, size in taken_bytes(ramp.points, ruler)]
+            if not points or memory is None:
                 continue
             x, y = zip(*points, strict=True)
             axes.plot(x, y, look.marker, color=look.colour, markerfacecolor=look.face, markersize=5, linestyle="none")
-            last = max(x)
-            if len(set(x)) > 1:
-                line = linear_regression(x, y)
-                ys = [line.intercept + line.slope * at for at in (min(x), last)]
-                axes.plot([min(x), last], ys, look.line, color=look.colour, linewidth=1.6)
-                ends.append((last, ys[1], f"{wrapped(look.label)}\n{quantity.show(slope.value)} each", look.colour))
-            told.append(f"{look.label} {quantity.show(slope.value)} for each copy")
+            last, first = max(x), memory.first.value * MEBIBYTE
+            each = memory.further.value * MEBIBYTE if memory.further else 0.0
+            axes.plot([0, 1], [0, first], color=look.colour, linestyle=":", linewidth=1.2)
+            shown = f"first copy {quantity.show(memory.first.value)}"
+            if memory.further:
+                axes.plot([1, last], [first, first + each * (last - 1)], look.line, color=look.colour, linewidth=1.6)
+                shown = f"{quantity.show(memory.further.value)} each further"
+            ends.append((last, first + each * (last - 1), f"{wrapped(look.label)}\n{shown}", look.colour))
+            told.append(f"{look.label} {quantity.show(memory.first.value)} for the first copy")
+            told += [f"{quantity.show(memory.further.value)} for each further one"] if memory.further else []
         _whole_copies(axes, found)
         axes.set_ylabel("memory taken (MiB)")
         axes.set_title(f"Memory: {quantity.title}")
         label_ends(axes, ends)
     alt = f"Memory taken against the number of copies of the application, {quantity.title}: {'; '.join(told)}."
-    return Picture(svg[0], alt, f"{quantity.title[0].upper()}{quantity.title[1:]}: one mark a step of the ramp.")
+    caption = f"{quantity.title[0].upper()}{quantity.title[1:]}: one mark a step of a ramp. Dotted, what the first copy"
+    return Picture(
+        svg[0], alt, f"{caption} takes (median over ramps); then, for each further one, the mean of what it adds."
+    )
 
 
 def _whole_copies(axes: Axes, found: Mapping[str, Sequence[Ramp]]) -> None:
@@ -161,8 +185,7 @@ def _whole_copies(axes: Axes, found: Mapping[str, Sequence[Ramp]]) -> None:
 
 def _ramp_latency(run: Run, found: Mapping[str, Sequence[Ramp]]) -> Picture:
     svg, told, ends = list[str](), [], list[tuple[float, float, str, str]]()
-    settings = run.manifest.get("settings") or {}
-    limit = (settings.get("slo") or {}).get("p99_ms")
+    limit = mapping(mapping(run.manifest.get("settings")).get("slo")).get("p99_ms")
     with drawn(HEIGHT_IN, svg) as axes:
         for name, of in found.items():
             look = looks(run)[name]

@@ -15,8 +15,21 @@ from msgspec import Struct
 
 from reports import figures, memory
 from reports.quantities import LOAD, RULERS, START, Quantity, number, phase
-from reports.summary import compose, copies
-from testbed.analysis import PARTS, Run, memory_slope, ramps, service_phases, start_phases, tallies, utilisation
+from reports.summary import SATURATED, compose, copies
+from testbed.analysis import (
+    PARTS,
+    Platform,
+    Run,
+    mapping,
+    memory_of_copies,
+    ramps,
+    saturated,
+    service_phases,
+    start_phases,
+    tallies,
+    utilisation,
+)
+from testbed.intervals import Estimate
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _BASIS = re.compile(r"\((?:median of|one trial|95.%.interval|range)[^()]*\)")
@@ -56,7 +69,7 @@ def page(run: Run) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"unbroken": unbroken, "lighter": lighter}
+    environment.filters |= {"unbroken": unbroken, "lighter": lighter, "plain": plain}
     asked = run.manifest.get("measures")
     return environment.get_template("report.html.j2").render(
         run=run,
@@ -72,16 +85,25 @@ def page(run: Run) -> str:
         unsuccessful=[(one, reason) for one in tallies(run) for reason in one.reasons],
         labels={one.name: one.label for one in run.platforms},
         platforms=[(one, facts(one.facts)) for one in run.platforms],
-        host=facts(_mapping(run.manifest.get("host"))),
-        versions=facts(_mapping(run.manifest.get("versions"))),
+        host=facts(mapping(run.manifest.get("host"))),
+        versions=facts(mapping(run.manifest.get("versions"))),
         images=_images(run.manifest),
-        noise=[str(line) for line in run.manifest.get("noise") or ()],
+        noise=_lines(run.manifest.get("noise")),
     )
+
+
+def _lines(value: object) -> list[str]:
+    return [str(line) for line in value] if isinstance(value, list) else []
 
 
 def unbroken(text: str) -> str:
     """A text in which no line ends between a number and its unit."""
     return _BEFORE_UNIT.sub("\N{NO-BREAK SPACE}", text)
+
+
+def plain(value: object, scale: float = 1.0) -> str:
+    """A setting as it was written: a number without needless digits, anything else as it is."""
+    return f"{value * scale:g}" if isinstance(value, int | float) else str(value)
 
 
 def lighter(text: str) -> Markup:
@@ -111,10 +133,6 @@ def _sized(name: str, value: object) -> tuple[str, str]:
         unit, size = ("GiB", 2**30) if value >= 10 * 2**30 else ("MiB", 2**20)
         return name.removesuffix(" bytes"), f"{number(value / size)} {unit}"
     return name, number(value) if isinstance(value, float) else str(value)
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _when(manifest: Mapping[str, Any]) -> str:
@@ -187,21 +205,24 @@ def _start_tables(run: Run) -> list[Table]:
 def _density_tables(run: Run) -> list[Table]:
     """What one more application takes; how far each ramp went and why it ended."""
     found = {one: of for one in run.platforms if (of := ramps(run, one.name))}
-    rows = [
-        (
-            Cell(f"memory of a copy, {quantity.title}"),
-            *(_cell(quantity, memory_slope(of, name)) for of in found.values()),
-        )
-        for name, quantity in RULERS.items()
-        if any(memory_slope(of, name) for of in found.values())
-    ]
+    rows = []
+    for name, quantity in RULERS.items():
+        held = [memory_of_copies(of, name) for of in found.values()]
+        first = [each.first if each else None for each in held]
+        further = [each.further if each else None for each in held]
+        for title, estimates in (("first copy", first), ("each further copy", further)):
+            if any(estimates):
+                rows.append((Cell(f"{title}, {quantity.title}"), *(_cell(quantity, each) for each in estimates)))
     rows.append((Cell("copies within the service level"), *(Cell(*copies(of)) for of in found.values())))
     ends = tuple(
         (Cell(f"trial {ramp.trial}: {one.label}"), Cell(str(ramp.applications)), Cell(ramp.reason or "no reason given"))
         for one, of in found.items()
         for ramp in of
     )
-    caption = "Memory that each further copy takes: the slope over the ramp, with its 95 % interval."
+    caption = (
+        "Memory of copies: the first one (median over ramps), and the mean of what each further one adds, over the"
+        " steps of all ramps, with its 95 % interval from three steps on."
+    )
     return [
         Table(caption, ("figure", *(one.label for one in found)), tuple(rows) if found else ()),
         _part_table(run),
@@ -235,12 +256,17 @@ def _load_tables(run: Run) -> list[Table]:
             f"{one.label}: medians by offered rate, with 95 % intervals (or the range of fewer than six trials).",
             ("offered", *(LOAD[name].title for name in shown)),
             tuple(
-                (Cell(f"{rate:g} /s"), *(_cell(LOAD[name], figures.get(name)) for name in shown))
+                (Cell(f"{rate:g} /s"), *(_load_cell(run, one, rate, name, figures.get(name)) for name in shown))
                 for rate, figures in rates.items()
             ),
         )
         for one, rates in found
     ]
+
+
+def _load_cell(run: Run, platform: Platform, rate: float, name: str, estimate: Estimate | None) -> Cell:
+    behind = saturated(run, platform.name).get(rate) if name.startswith("latency_") else None
+    return Cell(SATURATED, f"in {behind[0]} of {behind[1]} trials") if behind else _cell(LOAD[name], estimate)
 
 
 def _outcomes(run: Run) -> Table:
@@ -260,20 +286,20 @@ def _outcomes(run: Run) -> Table:
 
 def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that the text of the page speaks of, each empty when the manifest has it not."""
-    settings = _mapping(manifest.get("settings"))
-    sections = {name: _mapping(settings.get(name)) for name in ("ready", "load", "slo", "density")}
+    settings = mapping(manifest.get("settings"))
+    sections = {name: mapping(settings.get(name)) for name in ("ready", "load", "slo", "density")}
     return {"flat": facts(settings), **sections}
 
 
 def _images(manifest: Mapping[str, Any]) -> Sequence[tuple[str, str, str, list[str]]]:
     """Service, reference, id and layers of every image."""
-    images = _mapping(manifest.get("images"))
+    images = mapping(manifest.get("images"))
     return [
         (
             str(name),
             str(image.get("reference", "")),
             str(image.get("id", "")),
-            [str(one) for one in image.get("layers", ())],
+            _lines(image.get("layers")),
         )
         for name, image in images.items()
         if isinstance(image, Mapping)

@@ -6,8 +6,7 @@ import math
 
 from msgspec import Struct
 
-from testbed.analysis import MemorySlope
-from testbed.intervals import Estimate
+from testbed.intervals import Estimate, MeanEstimate
 
 MEBIBYTE = 1 / 2**20
 
@@ -34,7 +33,7 @@ class Quantity(Struct, frozen=True):
         between = "–" if low >= 0 else " to "
         return f"{_fixed(low * self.scale, decimals)}{between}{_fixed(high * self.scale, decimals)}"
 
-    def beside(self, estimate: Estimate | MemorySlope) -> str:
+    def beside(self, estimate: Estimate | MeanEstimate) -> str:
         """What stands beside a figure: its interval, or the range of too few trials; empty when there is neither."""
         if estimate.low is None or estimate.high is None or (isinstance(estimate, Estimate) and estimate.n < 2):
             return ""
@@ -43,12 +42,12 @@ class Quantity(Struct, frozen=True):
         span = self.span(estimate.low, estimate.high, estimate.value)
         return span if estimate.is_interval else f"range {span}"
 
-    def basis(self, estimate: Estimate | MemorySlope) -> str:
+    def basis(self, estimate: Estimate | MeanEstimate) -> str:
         """What a figure rests on, for a sentence: the number of trials and its interval or range, in brackets."""
         beside = self.beside(estimate)
         shown = f"{'95 % interval ' if estimate.is_interval else ''}{beside} {self.unit}"
-        if isinstance(estimate, MemorySlope):
-            return f" ({shown})" if beside else ""
+        if isinstance(estimate, MeanEstimate):
+            return f" (mean of {estimate.n}; {shown})" if beside else f" (mean of {estimate.n})"
         return f" (median of {estimate.n}; {shown})" if beside else " (one trial)"
 
     def _decimals(self, scaled: float) -> int:
@@ -94,7 +93,10 @@ LOAD = {
     "memory_cgroup": Quantity("memory, cgroup charge", "MiB", MEBIBYTE),
     "memory_pss": Quantity("memory, sum of PSS", "MiB", MEBIBYTE),
     "memory_per_request": Quantity("memory per request/s", "MiB", MEBIBYTE),
-    "host_utilisation": Quantity("host utilisation", "%", 100.0),
+    "host_utilisation": Quantity("host utilisation", "%", 100.0, most_decimals=1),
+    "host_application": Quantity("of it the application", "%", 100.0, most_decimals=1),
+    "host_generator": Quantity("the generator", "%", 100.0, most_decimals=1),
+    "host_others": Quantity("others", "%", 100.0, most_decimals=1),
 }
 
 

@@ -15,26 +15,32 @@ from msgspec import Struct, to_builtins
 
 from reports.quantities import LOAD, RULERS, START, Quantity
 from testbed.analysis import (
+    OTHERS_LIMIT,
     Platform,
     Ramp,
     Run,
+    disturbed,
+    memory_of_copies,
     memory_parts,
-    memory_slope,
     ramps,
     read_run,
+    saturated,
     service_phases,
     start_phases,
     tallies,
     utilisation,
     values,
 )
+from testbed.copies import CopyMemory
 from testbed.intervals import Estimate, median_ratio
 from testbed.results import RunFolder
 
 _AS = {"container": "as containers", "vm": "as virtual machines"}
 _STOPPED = {"cap": "the cap", "slo": "then the service level broke", "memory": "then memory was short"}
 _RATIO = Quantity("ratio of medians", "")
-_IN_TABLE = ("latency_p50", "latency_p99", "cpu_per_request", "host_utilisation")
+_IN_TABLE = ("latency_p50", "latency_p99", "cpu_per_request", "host_utilisation", "host_others")
+_COST = {"cpu_per_request", "latency_p99"}
+SATURATED = "saturated"
 
 
 class Answer(Struct, frozen=True):
@@ -65,7 +71,7 @@ def compose(run: Run) -> Answer:
     told = [sentence for tell in (_start, _memory, _copies, _cost) if (sentence := tell(run, hardware))]
     emulated = [sentence for platform in run.emulated if (sentence := _emulated(run, platform))]
     headline, *details = told or [_nothing(run, bool(emulated))]
-    return Answer(headline, (*details, *emulated), (*_emulation(run), *_ending(run)))
+    return Answer(headline, (*details, *emulated), (*_emulation(run), *_ending(run), *_disturbance(run)))
 
 
 def _scenario(run: Run) -> str:
@@ -85,7 +91,7 @@ def _start(run: Run, platforms: Sequence[Platform]) -> str:
     quantity = START["ready"]
     told = [f"{quantity.show(estimate.value)} {_as(one)}{quantity.basis(estimate)}" for one, estimate in found]
     sentence = f"From request to first correct answer, {_scenario(run)} took {_listed(told)}"
-    if len(found) == 2:
+    if len(found) == 2 and min(estimate.low for _, estimate in found) > 0:
         ratio = median_ratio(*(values(run, "start", one.name, "ready") for one, _ in reversed(found)))
         kind = "95 % interval " if ratio.is_interval else ""
         sentence += f", {_RATIO.show(ratio.value)} times as long ({kind}{_RATIO.beside(ratio) or 'one trial'}),"
@@ -93,11 +99,22 @@ def _start(run: Run, platforms: Sequence[Platform]) -> str:
 
 
 def _memory(run: Run, platforms: Sequence[Platform]) -> str:
-    """The memory that one more application takes."""
-    quantity = RULERS["memory_cgroup"]
-    slopes = [(one, memory_slope(ramps(run, one.name), "memory_cgroup")) for one in platforms]
-    told = [f"{quantity.show(slope.value)} {_as(one)}{quantity.basis(slope)}" for one, slope in slopes if slope]
-    return f"Each further copy of it took {_listed(told)}, by cgroup charge." if told else ""
+    """The memory that the first application takes, and that each further one adds."""
+    memory = [(one, memory_of_copies(ramps(run, one.name), "memory_cgroup")) for one in platforms]
+    found = [(one, of) for one, of in memory if of]
+    if not found:
+        return ""
+    first = _listed([f"{RULERS['memory_cgroup'].show(of.first.value)} {_as(one)}" for one, of in found])
+    further = _listed([f"{_further(of)} {_as(one)}{_basis(of)}" for one, of in found if of.further])
+    return f"The first copy of it took {first}{f', each further one {further}' if further else ''}, by cgroup charge."
+
+
+def _further(memory: CopyMemory) -> str:
+    return RULERS["memory_cgroup"].show(memory.further.value) if memory.further else ""
+
+
+def _basis(memory: CopyMemory) -> str:
+    return RULERS["memory_cgroup"].basis(memory.further) if memory.further else ""
 
 
 def copies(found: Sequence[Ramp]) -> tuple[str, str]:
@@ -115,20 +132,28 @@ def _copies(run: Run, platforms: Sequence[Platform]) -> str:
 
 
 def _cost(run: Run, platforms: Sequence[Platform]) -> str:
-    """What a request costs, at the highest rate that every one of the platforms has figures for."""
+    """What a request costs, at the highest rate that all of the platforms keep up with, and who is saturated when."""
     found = {one: rates for one in platforms if (rates := utilisation(run, one.name))}
-    shared = set.intersection(*(set(rates) for rates in found.values())) if found else set()
-    if not shared:
-        return ""
-    rate = max(shared)
+    keeping_up = [{rate for rate, of in rates.items() if _COST.issubset(of)} for rates in found.values()]
+    shared = set.intersection(*keeping_up) if keeping_up else set()
     told = []
-    for name in ("cpu_per_request", "latency_p99"):
-        of = [(one, rates[rate][name]) for one, rates in found.items() if name in rates[rate]]
-        what = " of processor time" if name == "cpu_per_request" else ""
-        told.append(_listed([f"{LOAD[name].show(estimate.value)}{what} {_as(one)}" for one, estimate in of]))
-    if not all(told):
-        return ""
-    return f"At {rate:g} requests/s a request took {told[0]}; 99 % were answered within {told[1]}."
+    if shared:
+        rate = max(shared)
+        cpu, p99 = (
+            _listed([f"{LOAD[name].show(rates[rate][name].value)}{what} {_as(one)}" for one, rates in found.items()])
+            for name, what in (("cpu_per_request", " of processor time"), ("latency_p99", ""))
+        )
+        told.append(f"At {rate:g} requests/s a request took {cpu}; 99 % were answered within {p99}.")
+    told += [f"{_saturation(run, one)}." for one in found if saturated(run, one.name)]
+    return " ".join(told)
+
+
+def _saturation(run: Run, platform: Platform) -> str:
+    """From which rate a platform could not keep up."""
+    rate, (behind, of) = next(iter(saturated(run, platform.name).items()))
+    answered = utilisation(run, platform.name)[rate].get("achieved_rate")
+    shown = f", where it answered {LOAD['achieved_rate'].show(answered.value)}" if answered else ""
+    return f"It was saturated {_as(platform)} at {rate:g} requests/s (in {behind} of {of} trials){shown}"
 
 
 def _listed(parts: Sequence[str]) -> str:
@@ -140,15 +165,19 @@ def _emulated(run: Run, platform: Platform) -> str:
     told = []
     if ready := start_phases(run, platform.name).get("ready"):
         told.append(f"first correct answer after {START['ready'].show(ready.value)}{START['ready'].basis(ready)}")
-    found, quantity = ramps(run, platform.name), RULERS["memory_cgroup"]
-    if slope := memory_slope(found, "memory_cgroup"):
-        told.append(f"{quantity.show(slope.value)} for each further copy{quantity.basis(slope)}")
+    found = ramps(run, platform.name)
+    if memory := memory_of_copies(found, "memory_cgroup"):
+        told.append(f"{RULERS['memory_cgroup'].show(memory.first.value)} for the first copy")
+        told += [f"{_further(memory)} for each further one{_basis(memory)}"] if memory.further else []
     if found:
         count, reason = copies(found)
         told.append(f"{count} at once ({reason})")
-    for rate, figures in list(utilisation(run, platform.name).items())[-1:]:
-        cost = [LOAD[name].show(figures[name].value) for name in ("cpu_per_request", "latency_p99") if name in figures]
-        told += [f"at {rate:g} requests/s {' of processor time each and p99 '.join(cost)}"] if len(cost) == 2 else []
+    keeps_up = [(rate, of) for rate, of in utilisation(run, platform.name).items() if _COST.issubset(of)]
+    for rate, of in keeps_up[-1:]:
+        cost = [LOAD[name].show(of[name].value) for name in ("cpu_per_request", "latency_p99")]
+        told.append(f"at {rate:g} requests/s {' of processor time each and p99 '.join(cost)}")
+    if too_high := saturated(run, platform.name):
+        told.append(f"saturated at {min(too_high):g} requests/s")
     return f"{platform.label}: {'; '.join(told)}." if told else ""
 
 
@@ -169,6 +198,19 @@ def _emulation(run: Run) -> list[str]:
     return [
         f"Emulated, no hardware virtualisation: {labels}. Every instruction of such a guest is translated in software."
         " Its figures show the cost of emulation on this host; they do not answer how virtual machines compare."
+    ]
+
+
+def _disturbance(run: Run) -> list[str]:
+    """How many trials shared the host's processors with something that is no part of the experiment."""
+    trials = disturbed(run)
+    if not trials:
+        return []
+    most = max(trial.value("host_others") or 0 for trial in trials)
+    return [
+        f"In {len(trials)} of {len(run.trials)} trials other programs or the kernel used more than {OTHERS_LIMIT:.0%}"
+        f" of the host's processors, up to {most:.0%}: {', '.join(str(trial.trial) for trial in trials[:12])}"
+        f"{' and more' if len(trials) > 12 else ''}."
     ]
 
 
@@ -194,8 +236,12 @@ def rows(run: Run) -> list[Row]:
     ]
     ramped = {one.name: ramps(run, one.name) for one in run.platforms}
     for name, quantity in RULERS.items():
-        slopes = {one: {name: slope} for one, of in ramped.items() if (slope := memory_slope(of, name))}
-        found.append(Row("density", f"a copy, {quantity.title}", _cells(slopes, name, quantity.show, quantity.beside)))
+        memory = {one: held for one, of in ramped.items() if (held := memory_of_copies(of, name))}
+        first = {one: {name: held.first} for one, held in memory.items()}
+        further = {one: {name: held.further} for one, held in memory.items() if held.further}
+        for title, of_platforms in (("first copy", first), ("each further", further)):
+            cells = _cells(of_platforms, name, quantity.show, quantity.beside)
+            found.append(Row("density", f"{title}, {quantity.title}", cells))
     found.append(
         Row(
             "density", "copies within the SLO", {one: "{} ({})".format(*copies(of)) for one, of in ramped.items() if of}
@@ -204,10 +250,11 @@ def rows(run: Run) -> list[Row]:
     loads = {one.name: utilisation(run, one.name) for one in run.platforms}
     for rate in sorted({rate for at in loads.values() for rate in at})[-1:]:
         at_rate = {one: at[rate] for one, at in loads.items() if rate in at}
-        found += [
-            Row(f"at {rate:g}/s", LOAD[name].title, _cells(at_rate, name, LOAD[name].show, LOAD[name].beside))
-            for name in _IN_TABLE
-        ]
+        behind = {one: SATURATED for one in at_rate if rate in saturated(run, one)}
+        for name in _IN_TABLE:
+            cells = _cells(at_rate, name, LOAD[name].show, LOAD[name].beside)
+            cells |= behind if name.startswith("latency_") else {}
+            found.append(Row(f"at {rate:g}/s", LOAD[name].title, cells))
     found.append(Row("trials", "ok / failed / void", _outcomes(run)))
     return [row for row in found if row.cells]
 
@@ -277,7 +324,7 @@ def _platform_json(run: Run, platform: Platform) -> dict[str, Any]:
     for (service, name), estimate in service_phases(run, platform.name).items():
         services.setdefault(service, {})[name] = to_builtins(estimate)
     found = ramps(run, platform.name)
-    slopes = {ruler: memory_slope(found, ruler) for ruler in RULERS}
+    memory = {ruler: memory_of_copies(found, ruler) for ruler in RULERS}
     return {
         "label": platform.label,
         "emulated": platform.emulated,
@@ -288,10 +335,10 @@ def _platform_json(run: Run, platform: Platform) -> dict[str, Any]:
         "density": {
             "applications": [ramp.applications for ramp in found],
             "stopped": [ramp.reason for ramp in found],
-            "bytes_per_application": {name: to_builtins(slope) for name, slope in slopes.items() if slope},
+            "bytes": {name: to_builtins(held) for name, held in memory.items() if held},
         },
         "utilisation": [
-            {"rate_per_s": rate, **_estimates_json(figures)}
+            {"rate_per_s": rate, "saturated": rate in saturated(run, platform.name), **_estimates_json(figures)}
             for rate, figures in utilisation(run, platform.name).items()
         ],
     }

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from testbed.breakdown import EMULATOR_PARTS, PARTS
-from testbed.intervals import Estimate, Slope, median_estimate, median_ratio, slope
+from testbed.copies import CopyMemory, copy_memory
+from testbed.intervals import Estimate, median_estimate
 from testbed.results import RunFolder, Trial
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["EMULATOR_PARTS", "PARTS", "Estimate", "Slope", "median_estimate", "median_ratio", "slope"]
+__all__ = ["EMULATOR_PARTS", "PARTS", "CopyMemory", "Estimate", "median_estimate"]
 
 # The phases of an application's start, in order; every one is seconds since the request.
 START_PHASES = ("created", "first_process", "port_open", "ready")
-RULERS = ("memory_cgroup", "memory_pss", "memory_available")
+# Above this fraction of the host's processors, what is neither application nor generator disturbs a trial.
+OTHERS_LIMIT = 0.05
+# Beyond this no sample is a quantity of this planet's hosts, but damage.
+_LARGEST = 1e18
 
 
 class Platform(Struct, frozen=True):
@@ -46,24 +51,13 @@ class Tally(Struct, frozen=True):
 
 
 class Ramp(Struct, frozen=True):
-    """One density trial: slopes in bytes per application by ruler, how far it went, and why it stopped."""
+    """One density trial: how far it went, why it stopped, and the columns of its samples."""
 
     trial: int
     platform: str
     applications: int
-    slopes: Mapping[str, Slope]
     reason: str
     points: Mapping[str, tuple[float, ...]]
-
-
-class MemorySlope(Struct, frozen=True):
-    """Bytes per application from ``ramps`` ramps; ``is_interval`` tells a 95 % interval from a mere range."""
-
-    value: float
-    low: float | None
-    high: float | None
-    ramps: int
-    is_interval: bool
 
 
 class Run(Struct, frozen=True):
@@ -79,12 +73,17 @@ class Run(Struct, frozen=True):
         return tuple(platform for platform in self.platforms if platform.emulated)
 
 
+def mapping(value: object) -> Mapping[str, Any]:
+    """A part of a manifest that should have names; an empty one where it is something else."""
+    return value if isinstance(value, Mapping) else {}
+
+
 def read_run(folder: RunFolder) -> Run:
     """The whole of a run folder. Platforms that only trials mention come after those of the manifest."""
     trials = folder.trials()
-    recorded = folder.manifest.get("platforms")
     known: dict[str, Platform] = {}
-    for name, facts in (recorded if isinstance(recorded, dict) else {}).items():
+    for name, facts in mapping(folder.manifest.get("platforms")).items():
+        facts = mapping(facts)
         rest = {key: value for key, value in facts.items() if key not in ("label", "emulated")}
         known[name] = Platform(name, str(facts.get("label") or name), bool(facts.get("emulated")), rest)
     for trial in trials:
@@ -103,7 +102,7 @@ def frame(trials: Iterable[Trial]) -> pd.DataFrame:
             "platform": trial.platform,
             "measure": trial.measure,
             "outcome": trial.outcome,
-            **{key: value for key, value in trial.parameters.items() if key == "rate_per_s"},
+            "rate_per_s": offered_rate(trial),
             "metric": found.metric,
             "value": found.value,
             "unit": found.unit,
@@ -169,7 +168,7 @@ def service_phases(run: Run, platform: str) -> dict[tuple[str, str], Estimate]:
 
 
 def ramps(run: Run, platform: str) -> tuple[Ramp, ...]:
-    """The density trials that are ok, with the points that their slopes came from."""
+    """The density trials that are ok, with the points that they are judged by."""
     return tuple(
         _ramp(run, trial)
         for trial in run.trials
@@ -178,13 +177,13 @@ def ramps(run: Run, platform: str) -> tuple[Ramp, ...]:
 
 
 def _ramp(run: Run, trial: Trial) -> Ramp:
-    slopes = {
-        ruler: Slope(value, trial.value(f"{ruler}_low"), trial.value(f"{ruler}_high"))
-        for ruler in RULERS
-        if (value := trial.value(ruler)) is not None
-    }
     applications = int(trial.value("applications") or 0)
-    return Ramp(trial.trial, trial.platform, applications, slopes, trial.reason, _points(run, trial))
+    return Ramp(trial.trial, trial.platform, applications, trial.reason, _points(run, trial))
+
+
+def memory_of_copies(ramps: Iterable[Ramp], ruler: str) -> CopyMemory | None:
+    """What the first copy and each further one take, in bytes by one ruler, over these ramps; None without any."""
+    return copy_memory((ramp.points for ramp in ramps), ruler)
 
 
 def memory_parts(run: Run, platform: str) -> dict[str, Estimate]:
@@ -204,37 +203,50 @@ def _points(run: Run, trial: Trial) -> dict[str, tuple[float, ...]]:
         table = pd.read_csv(path).apply(pd.to_numeric, errors="coerce")
     except (ValueError, UnicodeDecodeError):  # EmptyDataError and ParserError are ValueErrors
         return {}
-    return {str(name): tuple(float(value) for value in table[name]) for name in table.columns}
+    return {str(name): tuple(_number(value) for value in table[name]) for name in table.columns}
 
 
-def memory_slope(ramps: Iterable[Ramp], ruler: str) -> MemorySlope | None:
-    """Bytes per application over all ramps, None without any.
-
-    One ramp: its own regression interval. Several: the median of their slopes, with the interval of the median.
-    """
-    slopes = [ramp.slopes[ruler] for ramp in ramps if ruler in ramp.slopes]
-    if not slopes:
-        return None
-    if len(slopes) == 1:
-        return MemorySlope(slopes[0].value, slopes[0].low, slopes[0].high, 1, slopes[0].low is not None)
-    estimate = median_estimate([found.value for found in slopes])
-    return MemorySlope(estimate.value, estimate.low, estimate.high, estimate.n, estimate.is_interval)
-
-
-def rates(run: Run) -> tuple[float, ...]:
-    """Every rate that was offered, in requests per second, ascending."""
-    offered = {trial.parameters.get("rate_per_s") for trial in run.trials if trial.measure == "utilisation"}
-    return tuple(sorted(float(rate) for rate in offered if isinstance(rate, int | float)))
+def _number(value: float) -> float:
+    return float(value) if abs(value) <= _LARGEST else math.nan
 
 
 def utilisation(run: Run, platform: str) -> dict[float, dict[str, Estimate]]:
-    """The median of every metric of the ok trials, by offered rate (requests per second)."""
+    """The median of every metric of the ok trials, by offered rate (requests per second).
+
+    A rate at which the platform was saturated in some trial has no latency: it is a matter of the window's length then.
+    """
     table = frame(trial for trial in run.trials if _ok(trial) and trial.measure == "utilisation")
     table = table[table["platform"] == platform].dropna(subset=["rate_per_s"])
     found: dict[float, dict[str, Estimate]] = {}
+    too_high = saturated(run, platform)
     for rate, at_rate in table.groupby("rate_per_s"):
         found[float(str(rate))] = {
             str(metric): median_estimate([float(value) for value in group["value"]])
             for metric, group in at_rate.groupby("metric", sort=False)
+            if not (float(str(rate)) in too_high and str(metric).startswith("latency_"))
         }
     return found
+
+
+def saturated(run: Run, platform: str) -> dict[float, tuple[int, int]]:
+    """The offered rates (requests per second) that the platform could not keep up with: in how many of how many
+    trials."""
+    counts: dict[float, tuple[int, int]] = {}
+    for trial in run.trials:
+        rate = offered_rate(trial)
+        if _ok(trial) and (trial.measure, trial.platform) == ("utilisation", platform) and rate is not None:
+            behind, of = counts.get(rate, (0, 0))
+            counts[rate] = (behind + bool(trial.value("saturated")), of + 1)
+    return {rate: count for rate, count in sorted(counts.items()) if count[0]}
+
+
+def offered_rate(trial: Trial) -> float | None:
+    """The rate that a trial offered, in requests per second; None when it records none."""
+    rate = trial.parameters.get("rate_per_s")
+    return float(rate) if isinstance(rate, int | float) else None
+
+
+def disturbed(run: Run) -> tuple[Trial, ...]:
+    """The ok trials in whose windows others than application and generator used more than ``OTHERS_LIMIT`` of the
+    host's processors."""
+    return tuple(trial for trial in run.trials if _ok(trial) and (trial.value("host_others") or 0) > OTHERS_LIMIT)

@@ -96,12 +96,16 @@ class Stream:
         self.timeout_usec: list[int] = []
         self.failures: Counter[str] = Counter()
         self.last_ns = 0
+        self.duration_ns = round(load["duration_s"] * 1e9)
+        self.began_ns = self.end_ns = 0  # when requests are due that count, on CLOCK_MONOTONIC
+        self.backlog = 0  # counted requests that were not over by then
 
     def book(self, request: Request, failure: str, now_ns: int) -> None:
         """Note what became of a request: ``failure`` is why it failed, empty for a success."""
         if not request.counted:
             return
         self.last_ns = max(self.last_ns, now_ns)
+        self.backlog += now_ns > self.end_ns
         latency_usec = (now_ns - request.due_ns) // 1000
         if failure:
             self.failures[failure] += 1
@@ -109,6 +113,11 @@ class Stream:
             self.ok_usec.append(latency_usec)
         elif failure == "timeout":
             self.timeout_usec.append(latency_usec)
+
+    def book_surplus(self, now_ns: int) -> None:
+        """Note an answer that no request was made for."""
+        if now_ns >= self.began_ns:
+            self.failures["surplus answer"] += 1
 
 
 class Generator:
@@ -120,6 +129,7 @@ class Generator:
         self.connections: dict[int, Connection] = {}
         self.lags_usec: list[int] = []
         self.began_ns = 0
+        self.began_cpu_s = 0.0
         self.unbooked = sum(len(stream.arrivals) for stream in streams)
         self.expire_ns = 0  # no request times out before this
         self.with_room: list[Stream] = []  # streams that lost a connection while requests may be queued
@@ -129,6 +139,8 @@ class Generator:
         warmup_ns = max(stream.warmup_ns for stream in self.streams)
         start_ns = time.monotonic_ns() + LEAD_NS
         self.began_ns = start_ns + warmup_ns
+        for stream in self.streams:
+            stream.began_ns, stream.end_ns = self.began_ns, self.began_ns + stream.duration_ns
         # Streams whose warm-up is shorter start later, so that all are counted from the same moment.
         arrivals = [
             (self.began_ns - stream.warmup_ns + offset_ns, index)
@@ -141,6 +153,7 @@ class Generator:
             while schedule and schedule[0][0] <= now_ns:
                 due_ns, index = schedule.popleft()
                 if index == BEGIN:
+                    self.began_cpu_s = time.process_time()
                     print(self.began_ns, flush=True)
                 else:
                     self.arrive(self.streams[index], due_ns)
@@ -243,6 +256,8 @@ class Generator:
         if complete:
             self.complete(connection)
         elif not data or connection.request is None:
+            if data:
+                connection.stream.book_surplus(time.monotonic_ns())
             self.fail(connection, "connection closed" if reader.untouched else "response cut short")
 
     def complete(self, connection: Connection) -> None:
@@ -250,6 +265,7 @@ class Generator:
         stream, reader, request = connection.stream, connection.reader, connection.request
         assert request is not None
         failure = "" if reader.status == stream.expect_status else f"status {reader.status}"
+        failure = "surplus answer" if reader.surplus else failure
         self.finish(stream, request, failure, time.monotonic_ns())
         connection.request = None
         if not reader.keep_alive:
@@ -322,13 +338,14 @@ class Generator:
         return {
             "began_ns": self.began_ns,
             "lags_usec": self.lags_usec,
-            "cpu_s": time.process_time(),
+            "cpu_s": time.process_time() - self.began_cpu_s,
             "streams": [
                 {
                     "ok_usec": stream.ok_usec,
                     "timeout_usec": stream.timeout_usec,
                     "failures": stream.failures,
                     "opened": stream.opened,
+                    "backlog": stream.backlog,
                     "last_ns": stream.last_ns,
                 }
                 for stream in self.streams

@@ -12,10 +12,12 @@ class MalformedResponse(ValueError):
 class ResponseReader:
     """Takes the bytes of one response in pieces; ``status`` and ``keep_alive`` are set once it is complete.
 
+    ``surplus`` then says whether more came than belongs to it, which nobody has asked for: such a server answers
+    requests that were not made, and its times cannot be told from each other.
     ``bodiless`` is for answers to HEAD, which carry the headers of a body and none of it.
     """
 
-    __slots__ = ("_buffer", "_body_at", "_length", "_chunked", "_bodiless", "status", "keep_alive")
+    __slots__ = ("_buffer", "_body_at", "_length", "_chunked", "_bodiless", "status", "keep_alive", "surplus")
 
     def __init__(self, bodiless: bool = False) -> None:
         self._bodiless = bodiless
@@ -29,6 +31,7 @@ class ResponseReader:
         self._chunked = False
         self.status = 0
         self.keep_alive = True
+        self.surplus = False
 
     def feed(self, data: bytes) -> bool:
         """Take ``data`` in; whether the response is complete now. Raises MalformedResponse."""
@@ -48,10 +51,7 @@ class ResponseReader:
             return self._is_last_chunk_in()
         if self._length is None:
             return False
-        surplus = len(self._buffer) - self._body_at - self._length
-        if surplus > 0:
-            self.keep_alive = False
-        return surplus >= 0
+        return self._ends_at(self._body_at + self._length)
 
     def close(self) -> bool:
         """The server closed the connection; whether that is how this response ends (RFC 9112, 6.3)."""
@@ -96,7 +96,15 @@ class ResponseReader:
                 raise MalformedResponse(f"chunk size: {self._buffer[self._body_at : end][:20]!r}") from None
             if size == 0:
                 # Trailers, if there are any, end with an empty line as the headers do.
-                return self._buffer.find(b"\r\n\r\n", end) >= 0
+                last = self._buffer.find(b"\r\n\r\n", end)
+                return last >= 0 and self._ends_at(last + 4)
             if len(self._buffer) < end + 2 + size + 2:
                 return False
             self._body_at = end + 2 + size + 2
+
+    def _ends_at(self, end: int) -> bool:
+        """Whether the response, which ends there, is in; what lies behind is surplus."""
+        if len(self._buffer) > end:
+            self.surplus = True
+            self.keep_alive = False
+        return len(self._buffer) >= end

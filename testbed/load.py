@@ -16,6 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, to_builtins
@@ -33,6 +34,11 @@ ROOT = Path(__file__).resolve().parent.parent
 # below 0.5 ms (it runs as a real-time task), so a void trial means that something went wrong on the host.
 LAG_LIMIT_S = 0.002
 LAG_LIMIT_FRACTION = 0.1
+
+# A server is saturated when so much of what fell due in the window was not over at its end, and the latency at the end
+# was so many times that of the beginning: a queue that grows for as long as the load lasts.
+BACKLOG_LIMIT = 0.05
+GROWTH_LIMIT = 2.0
 
 HISTOGRAM_MAX_USEC = 3_600_000_000
 HISTOGRAM_DIGITS = 3
@@ -73,8 +79,12 @@ class LoadResult(Struct, frozen=True):
     warm-up to the last answer, and is at least the load's duration. ``began_ns`` and ``ended_ns`` are the
     same two moments on CLOCK_MONOTONIC. ``connections_opened`` counts the warm-up's too.
 
+    ``saturated``: the server fell behind further and further (see ``is_saturated``), so that the latencies are as
+    long as the load lasted.
+
     ``lag_p99_s`` (how long after its due time the generator turned to a request), ``late`` with its
-    ``reason``, and ``generator_cpu_s`` speak of the generator's process, which all loads of one call share.
+    ``reason``, and ``generator_cpu_s`` (since counting began) speak of the generator's process, which all loads of one
+    call share.
     A result that is ``late`` says nothing about the server: the trial is void.
     """
 
@@ -90,6 +100,7 @@ class LoadResult(Struct, frozen=True):
     generator_cpu_s: float
     late: bool
     reason: str
+    saturated: bool = False
 
     @property
     def p50_s(self) -> float:
@@ -206,9 +217,25 @@ def results(loads: Sequence[OfferedLoad], report: Mapping[str, Any]) -> tuple[Lo
                 generator_cpu_s=report["cpu_s"],
                 late=bool(reason),
                 reason=reason,
+                saturated=is_saturated(stream["ok_usec"], len(stream["timeout_usec"]), stream["backlog"]),
             )
         )
     return tuple(found)
+
+
+def is_saturated(ok_usec: Sequence[int], timeouts: int, backlog: int) -> bool:
+    """Whether the queue grew for as long as the load lasted.
+
+    ``ok_usec`` are the latencies of the answers as they came in, ``backlog`` how many of all requests were not over
+    when the last one was due. A server that is slow but keeps up has a backlog too, of rate times latency (Little's
+    law), and answers the last ones as fast as the first.
+    """
+    if backlog <= BACKLOG_LIMIT * (len(ok_usec) + timeouts):
+        return False
+    quarter = len(ok_usec) // 4
+    if timeouts or not quarter:
+        return bool(timeouts)
+    return median(ok_usec[-quarter:]) > GROWTH_LIMIT * median(ok_usec[:quarter])
 
 
 def lateness(lag_p99_s: float, latency_p99_s: float) -> str:
@@ -253,4 +280,5 @@ def merge(parts: Sequence[LoadResult]) -> LoadResult:
         lag_p99_s=lag_p99_s,
         late=bool(reason),
         reason=reason,
+        saturated=any(part.saturated for part in parts),
     )

@@ -16,10 +16,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Struct, field, to_builtins
+from msgspec import Meta, Struct, field, to_builtins
 
 from runtime import atomic
 from runtime.errors import PrerequisiteError, UsageError
@@ -34,13 +34,15 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 Outcome = Literal["ok", "failed", "void", "interrupted"]
 Status = Literal["running", "finished", "interrupted", "failed"]
+# No figure of a host is larger: what is comes from a damaged file, and sums of such values are no numbers.
+Value = Annotated[float, Meta(ge=-1e18, le=1e18)]
 
 
 class Metric(Struct, frozen=True):
     """One figure of a trial: ``value`` is finite, in ``unit`` (``s``, ``bytes``, ``1/s``, ``1``)."""
 
     metric: str
-    value: float
+    value: Value
     unit: str
 
 

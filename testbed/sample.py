@@ -8,6 +8,7 @@ includes everything, and everything else that happens on the host.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +20,7 @@ from msgspec import Struct
 from runtime.cgroups import Cgroup
 
 PROC = Path("/proc")
+CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 class Reading(Struct, frozen=True):
@@ -42,6 +44,18 @@ class HostReading(Struct, frozen=True):
     steal_ticks: int
     total_ticks: int
     available_bytes: int
+
+
+class Shares(Struct, frozen=True):
+    """Who used the host's processors in a window, as fractions (0 to 1) of all processors' time.
+
+    ``generator`` holds the sampler too. ``others`` is what was busy besides: other programs, and what the kernel does
+    on nobody's account.
+    """
+
+    application: float
+    generator: float
+    others: float
 
 
 class Row(Struct, frozen=True):
@@ -123,6 +137,19 @@ def utilisation(before: HostReading, after: HostReading) -> float:
 def steal(before: HostReading, after: HostReading) -> float:
     """The fraction (0 to 1) of all processors' time that the host's own hypervisor gave to others."""
     return _fraction(after.steal_ticks - before.steal_ticks, after.total_ticks - before.total_ticks)
+
+
+def shares(before: HostReading, after: HostReading, application_s: float, generator_s: float) -> Shares:
+    """The host's busy time between two readings, split by the CPU seconds of those that are known.
+
+    The kernel counts busy time in ticks and a cgroup's by the clock, so in a short window ``others`` is good to a tick
+    for each processor.
+    """
+    total_s = (after.total_ticks - before.total_ticks) / CLOCK_TICKS_PER_S
+    if total_s <= 0:
+        return Shares(0.0, 0.0, 0.0)
+    application, generator = (min(max(used_s / total_s, 0.0), 1.0) for used_s in (application_s, generator_s))
+    return Shares(application, generator, max(0.0, utilisation(before, after) - application - generator))
 
 
 def _fraction(part: int, whole: int) -> float:

@@ -1,29 +1,31 @@
 """Density: how many copies of the application fit, and what memory each one takes.
 
 Applications are added one at a time, all of them under a low load, until the service level breaks, the host's
-memory runs short, or a stated cap is reached. Memory is read three ways (see testbed.sample) after each step;
-the slope over the number of applications is the memory of one, free of what is paid only once. At the end of the
-ramp, while all run, it is told apart by what it is used for (see testbed.breakdown).
+memory runs short, or a stated cap is reached. Memory is read three ways (see testbed.sample) after each step: what the
+first application takes, and what each further one adds (see testbed.copies). At the end of the ramp, while all run, it
+is told apart by what it is used for (see testbed.breakdown).
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from time import sleep
+from statistics import fmean
+from time import process_time, sleep
 
 from msgspec import Struct
 from msgspec.structs import astuple
 
 from runtime.errors import TestbedError, WorkloadError
 from testbed import breakdown
+from testbed.copies import RULERS, first_bytes, further_bytes
 from testbed.lab import PORTS_LIMIT
 from testbed.load import LoadResult, OfferedLoad, Target, merge, run_loads
 from testbed.measures.application import Application
 from testbed.measures.context import LOAD_ATTEMPTS, RunContext
 from testbed.measures.schedule import PlannedTrial
 from testbed.results import Metric, Outcome, Trial
-from testbed.sample import HostReading, host_reading, reading, utilisation
+from testbed.sample import HostReading, host_reading, reading, shares, utilisation
 from testbed.scenario import Scenario, Settings, Slo
 
 # What the host itself must keep, whatever is measured.
@@ -35,7 +37,8 @@ UNLIMITED_BYTES = 1 << 30
 class Point(Struct, frozen=True):
     """One step of the ramp, and a row of the samples: so many applications, after a window of load.
 
-    ``available_bytes`` is the host's MemAvailable; ``host_utilisation`` a fraction (0 to 1) over the window.
+    ``available_bytes`` is the host's MemAvailable; ``host_utilisation`` a fraction (0 to 1) over the window, and
+    ``host_others`` the part of it that was neither application nor generator.
     """
 
     applications: int
@@ -45,6 +48,7 @@ class Point(Struct, frozen=True):
     p99_ms: float
     error_fraction: float
     host_utilisation: float
+    host_others: float
 
 
 class Stop(Struct, frozen=True):
@@ -72,6 +76,14 @@ def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None
         (*metrics(ramp.within_slo, ramp.points), *part_metrics(ramp.parts, len(ramp.points) - 1)),
         context.folder.write_samples(f"t{planned.trial:03}", header, [astuple(point) for point in ramp.points]),
     )
+
+
+class _Processors(Struct, frozen=True):
+    """The host at a moment, with the CPU seconds that all applications and this process have used by then."""
+
+    host: HostReading
+    applications_s: float
+    own_s: float
 
 
 class _Ramp:
@@ -102,7 +114,7 @@ class _Ramp:
     def _grow(self) -> Stop:
         sleep(self._context.settings.density.settle_s)  # the host gives back what the trial before had taken
         before = host_reading()
-        self.points.append(Point(0, 0, 0, before.available_bytes, 0.0, 0.0, 0.0))
+        self.points.append(Point(0, 0, 0, before.available_bytes, 0.0, 0.0, 0.0, 0.0))
         need_bytes = application_bytes(self._context.scenario)
         while True:
             if stop := limit(len(self._running), self.cap, host_reading().available_bytes, need_bytes):
@@ -132,7 +144,7 @@ class _Ramp:
                 break
         else:
             return Stop(result.reason, "void")
-        point = self._point(result, utilisation(before, after))
+        point = self._point(result, before, after)
         self.points.append(point)
         shown = f"p99 {point.p99_ms:.1f} ms, errors {point.error_fraction:.1%}"
         self._context.progress(f"  {point.applications} running: {shown}")
@@ -140,11 +152,11 @@ class _Ramp:
             return Stop(reason)
         return None
 
-    def _load(self) -> tuple[LoadResult, HostReading, HostReading]:
+    def _load(self) -> tuple[LoadResult, _Processors, _Processors]:
         """The load on all applications at once; its warm-up is the time for the newest to settle."""
         settings = self._context.settings
         load, density = settings.load, settings.density
-        before: list[HostReading] = []
+        before: list[_Processors] = []
         results = run_loads(
             [
                 OfferedLoad(
@@ -157,11 +169,15 @@ class _Ramp:
                 )
                 for number, application in enumerate(self._running)
             ],
-            started=lambda: before.append(host_reading()),
+            started=lambda: before.append(self._processors()),
         )
-        return merge(results), before[0], host_reading()
+        return merge(results), before[0], self._processors()
 
-    def _point(self, result: LoadResult, busy: float) -> Point:
+    def _processors(self) -> _Processors:
+        used_ns = sum(cgroup.cpu_usage_ns() for one in self._running for cgroup in one.cgroups().values())
+        return _Processors(host_reading(), used_ns / 1e9, process_time())
+
+    def _point(self, result: LoadResult, before: _Processors, after: _Processors) -> Point:
         readings = [reading(cgroup) for application in self._running for cgroup in application.cgroups().values()]
         return Point(
             applications=len(self._running),
@@ -170,7 +186,13 @@ class _Ramp:
             available_bytes=host_reading().available_bytes,
             p99_ms=result.p99_s * 1e3,
             error_fraction=result.error_fraction,
-            host_utilisation=busy,
+            host_utilisation=utilisation(before.host, after.host),
+            host_others=shares(
+                before.host,
+                after.host,
+                after.applications_s - before.applications_s,
+                result.generator_cpu_s + after.own_s - before.own_s,
+            ).others,
         )
 
 
@@ -211,25 +233,17 @@ def part_metrics(parts: Mapping[str, int], applications: int) -> tuple[Metric, .
 
 
 def metrics(within_slo: int, points: Sequence[Point]) -> tuple[Metric, ...]:
-    """``applications`` that ran within the service level, and the memory of one as a slope, in bytes, by ruler.
+    """``applications`` that ran within the service level, and their memory in bytes, by ruler: what the first one took
+    (``_first``) and the mean of what each further one added (``_further``).
 
-    The slope has its 95 % interval from three points on (``_low``, ``_high``), the empty host being one. The step
-    that broke the service level counts for the slope: its memory is as real.
+    These are as they were read: one of MemAvailable is below 0 where something else gave memory back meanwhile. The
+    step that broke the service level counts, too: its memory is as real. ``host_others`` is that of the most disturbed
+    step.
     """
-    from testbed.intervals import slope
-
     figures = [Metric("applications", within_slo, "1")]
-    if len(points) < 2:
-        return tuple(figures)
-    counts = [point.applications for point in points]
-    rulers = {
-        "memory_cgroup": [point.cgroup_bytes for point in points],
-        "memory_pss": [point.pss_bytes for point in points],
-        "memory_available": [points[0].available_bytes - point.available_bytes for point in points],
-    }
-    for name, taken_bytes in rulers.items():
-        found = slope(counts, taken_bytes)
-        figures.append(Metric(name, found.value, "bytes"))
-        if found.low is not None and found.high is not None:
-            figures += [Metric(f"{name}_low", found.low, "bytes"), Metric(f"{name}_high", found.high, "bytes")]
-    return tuple(figures)
+    columns = {name: [float(getattr(point, name)) for point in points] for name in Point.__struct_fields__}
+    for ruler in RULERS:
+        first, further = first_bytes(columns, ruler), further_bytes(columns, ruler)
+        figures += [Metric(f"{ruler}_first", first, "bytes")] if first is not None else []
+        figures += [Metric(f"{ruler}_further", fmean(further), "bytes")] if further else []
+    return (*figures, Metric("host_others", max((point.host_others for point in points), default=0.0), "1"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack
+from time import process_time
 
 from msgspec import Struct
 
@@ -12,14 +13,17 @@ from testbed.measures.application import Application
 from testbed.measures.context import LOAD_ATTEMPTS, RunContext
 from testbed.measures.schedule import PlannedTrial
 from testbed.results import Metric, Outcome, Trial
-from testbed.sample import HostReading, HostRow, Row, Sampler, Usage, host_reading, usage, utilisation
+from testbed.sample import HostReading, HostRow, Row, Sampler, Usage, host_reading, shares, usage, utilisation
 
 SAMPLE_INTERVAL_S = 0.25
 SAMPLE_COLUMNS = ("t_s", "name", "cpu_ns", "cgroup_bytes", "pss_bytes", "busy", "available_bytes")
 
 
 class Window(Struct, frozen=True):
-    """What was seen from the end of the warm-up to the last answer. ``used`` has one entry an instance."""
+    """What was seen from the end of the warm-up to the last answer.
+
+    ``used`` has one entry an instance; ``sampler_cpu_s`` is what this process used meanwhile.
+    """
 
     load: LoadResult
     used: tuple[Usage, ...]
@@ -27,6 +31,7 @@ class Window(Struct, frozen=True):
     after: HostReading
     rows: tuple[Row, ...] = ()
     host_rows: tuple[HostRow, ...] = ()
+    sampler_cpu_s: float = 0.0
 
 
 def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None, None]:
@@ -51,8 +56,7 @@ def _trial(context: RunContext, planned: PlannedTrial, application: Application,
         attempts += 1
         window = _offer(context, rate_per_s, application, context.arrival_seed(planned.block, index))
         outcome, reason = verdict(window.load)
-        p99_ms = window.load.p99_s * 1e3
-        context.progress(f"  {rate_per_s:g}/s: p99 {p99_ms:.1f} ms{f' ({outcome}: {reason})' if reason else ''}")
+        context.progress(f"  {rate_per_s:g}/s: {seen(window.load)}{f' ({outcome}: {reason})' if reason else ''}")
     return Trial(
         number,
         planned.block,
@@ -71,7 +75,11 @@ def _offer(context: RunContext, rate_per_s: float, application: Application, see
     load = context.settings.load
     target = Target(application.addresses[load.service], load.port, load.method, load.path)
     cgroups = application.cgroups()
-    begun: list[tuple[Sampler, HostReading]] = []
+    begun: list[tuple[Sampler, HostReading, float]] = []
+
+    def begin() -> None:
+        begun.append((undo.enter_context(Sampler(cgroups, SAMPLE_INTERVAL_S)), host_reading(), process_time()))
+
     with ExitStack() as undo:
         result = run_load(
             target,
@@ -80,12 +88,13 @@ def _offer(context: RunContext, rate_per_s: float, application: Application, see
             load.connections,
             seed,
             warmup_s=load.warmup_s,
-            started=lambda: begun.append((undo.enter_context(Sampler(cgroups, SAMPLE_INTERVAL_S)), host_reading())),
+            started=begin,
         )
-        after = host_reading()
-    sampler, before = begun[0]
+        after, ended_cpu_s = host_reading(), process_time()
+    sampler, before, began_cpu_s = begun[0]
     used = tuple(usage(sampler.rows, name) for name in cgroups)
-    return Window(result, used, before, after, tuple(sampler.rows), tuple(sampler.host_rows))
+    rows, host_rows = tuple(sampler.rows), tuple(sampler.host_rows)
+    return Window(result, used, before, after, rows, host_rows, ended_cpu_s - began_cpu_s)
 
 
 def verdict(result: LoadResult) -> tuple[Outcome, str]:
@@ -93,6 +102,13 @@ def verdict(result: LoadResult) -> tuple[Outcome, str]:
     if not result.ok:
         return "failed", f"no request succeeded: {failures(result)}"
     return ("void", result.reason) if result.late else ("ok", "")
+
+
+def seen(result: LoadResult) -> str:
+    """A load's outcome in a few words."""
+    if result.saturated:
+        return f"saturated, {result.achieved_rate_per_s:.0f}/s answered"
+    return f"p99 {result.p99_s * 1e3:.1f} ms"
 
 
 def failures(result: LoadResult) -> str:
@@ -106,9 +122,12 @@ def metrics(rate_per_s: float, window: Window) -> tuple[Metric, ...]:
     ``cpu_per_request`` is all processor time of the application's cgroups over the successful requests, so it
     holds what the application (and an emulator's or hypervisor's process) uses when idle; ``memory_per_request``
     is the mean cgroup charge over the successful requests per second: the memory that is held for a
-    second to answer one request. Neither exists when nothing succeeded.
+    second to answer one request. Neither exists when nothing succeeded. A ``saturated`` application has no latency: it
+    grows for as long as the load lasts. ``host_utilisation`` is the sum of its three parts, as far as ticks can tell.
     """
     load = window.load
+    application_s = sum(used.cpu_s for used in window.used)
+    parts = shares(window.before, window.after, application_s, load.generator_cpu_s + window.sampler_cpu_s)
     cgroup_bytes = sum(used.cgroup_bytes for used in window.used)
     figures = [
         Metric("rate", rate_per_s, "1/s"),
@@ -118,16 +137,20 @@ def metrics(rate_per_s: float, window: Window) -> tuple[Metric, ...]:
         Metric("memory_cgroup", cgroup_bytes, "bytes"),
         Metric("memory_pss", sum(used.pss_bytes for used in window.used), "bytes"),
         Metric("host_utilisation", utilisation(window.before, window.after), "1"),
+        Metric("host_application", parts.application, "1"),
+        Metric("host_generator", parts.generator, "1"),
+        Metric("host_others", parts.others, "1"),
+        Metric("saturated", float(load.saturated), "1"),
         Metric("generator_lag_p99", load.lag_p99_s, "s"),
         Metric("generator_cpu", load.generator_cpu_s, "s"),
     ]
     if load.ok:
         figures += [
-            Metric("cpu_per_request", sum(used.cpu_s for used in window.used) / load.ok, "s"),
+            Metric("cpu_per_request", application_s / load.ok, "s"),
             Metric("memory_per_request", cgroup_bytes / load.achieved_rate_per_s, "bytes s"),
-            Metric("latency_p50", load.p50_s, "s"),
-            Metric("latency_p99", load.p99_s, "s"),
         ]
+    if load.ok and not load.saturated:
+        figures += [Metric("latency_p50", load.p50_s, "s"), Metric("latency_p99", load.p99_s, "s")]
     return tuple(figures)
 
 

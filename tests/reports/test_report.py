@@ -143,7 +143,7 @@ def test_the_page_tells_how_to_repeat_the_run_and_what_went_wrong(write_run: Wri
         ({"platforms": ("container",), "starts": 0, "ramps": 0}, 4, "At 200 requests/s a request took"),
         ({"platforms": ("container",), "ramps": 0, "blocks": 0, "measures": ["start"]}, 1, "was not part of the run"),
         ({"platforms": ("container",), "starts": 1, "ramps": 0, "blocks": 0}, 1, "No trial of this measure succeeded"),
-        ({"platforms": ("container",), "starts": 0, "blocks": 0, "ramps": 2}, 4, "Each further copy"),
+        ({"platforms": ("container",), "starts": 0, "blocks": 0, "ramps": 2}, 4, "each further one"),
         ({"platforms": ("vm",), "starts": 2, "blocks": 1}, 9, "only emulated ones"),
         ({"starts": 0, "ramps": 0, "blocks": 0, "extra": [Trial(1, 1, "vm", "start", "failed", "x" * 3000)]}, 0, "xxx"),
         ({"status": "interrupted", "starts": 1, "ramps": 0, "blocks": 0}, 2, "was interrupted"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from testbed import analysis
 from testbed.analysis import read_run
@@ -93,35 +94,61 @@ def test_the_frame_is_tidy(tmp_path: Path) -> None:
     assert len(analysis.frame([])) == 0
 
 
-def _ramp(folder: RunFolder, number: int, each_bytes: float, interval: bool = True) -> Trial:
-    samples = folder.write_samples(f"t{number}", ("applications", "cgroup_bytes"), [(0, 0), (1, each_bytes)])
-    metrics = [Metric("applications", 4, "1"), Metric("memory_cgroup", each_bytes, "bytes")]
-    if interval:
-        metrics += [Metric("memory_cgroup_low", each_bytes - 1, "bytes")]
-        metrics += [Metric("memory_cgroup_high", each_bytes + 1, "bytes")]
-    return Trial(number, number, "container", "density", "ok", "cap: 4", metrics=tuple(metrics), samples=samples)
+def _ramp(folder: RunFolder, number: int, each_bytes: float) -> Trial:
+    rows = [(copies, copies * each_bytes + (copies > 0) * 50) for copies in range(5)]
+    samples = folder.write_samples(f"t{number}", ("applications", "cgroup_bytes"), rows)
+    metrics = (Metric("applications", 4, "1"),)
+    return Trial(number, number, "container", "density", "ok", "cap: 4", metrics=metrics, samples=samples)
 
 
-def test_one_ramp_has_its_own_interval_and_several_that_of_their_median(tmp_path: Path) -> None:
+def test_the_memory_of_copies_comes_from_the_steps_of_all_ramps(tmp_path: Path) -> None:
     folder = _folder(tmp_path)
     folder.append(_ramp(folder, 1, 100.0))
     (ramp,) = analysis.ramps(read_run(folder), "container")
     assert (ramp.applications, ramp.reason) == (4, "cap: 4")
-    assert ramp.points == {"applications": (0.0, 1.0), "cgroup_bytes": (0.0, 100.0)}
-    slope = analysis.memory_slope([ramp], "memory_cgroup")
-    assert slope == analysis.MemorySlope(100.0, 99.0, 101.0, 1, True)
-    for number in range(2, 4):
-        folder.append(_ramp(folder, number, 100.0 * number))
-    several = analysis.memory_slope(analysis.ramps(read_run(folder), "container"), "memory_cgroup")
-    assert several == analysis.MemorySlope(200.0, 100.0, 300.0, 3, False)
-    assert analysis.memory_slope([ramp], "memory_pss") is None
+    assert ramp.points["cgroup_bytes"] == (0.0, 150.0, 250.0, 350.0, 450.0)
+    memory = analysis.memory_of_copies([ramp], "memory_cgroup")
+    assert memory is not None and memory.further is not None
+    assert (memory.first.value, memory.further.value, memory.further.n) == (150, 100, 3)
+    folder.append(_ramp(folder, 2, 200.0))
+    both = analysis.memory_of_copies(analysis.ramps(read_run(folder), "container"), "memory_cgroup")
+    assert both is not None and both.further is not None
+    assert (both.first.value, both.further.value, both.further.n, both.ramps) == (200, 150, 6, 2)
+    assert analysis.memory_of_copies([ramp], "memory_pss") is None
 
 
-def test_a_ramp_of_two_points_has_no_interval(tmp_path: Path) -> None:
+def test_samples_that_no_host_can_have_count_as_none(tmp_path: Path) -> None:
     folder = _folder(tmp_path)
-    folder.append(_ramp(folder, 1, 100.0, interval=False))
-    slope = analysis.memory_slope(analysis.ramps(read_run(folder), "container"), "memory_cgroup")
-    assert slope == analysis.MemorySlope(100.0, None, None, 1, False)
+    folder.append(_ramp(folder, 1, 1e308))
+    (ramp,) = analysis.ramps(read_run(folder), "container")
+    assert analysis.memory_of_copies([ramp], "memory_cgroup") is None
+
+
+def test_a_rate_that_is_no_number_is_none(tmp_path: Path) -> None:
+    text = replace(_load(1, 50, 0.2), parameters={"rate_per_s": "fast"})
+    run = read_run(_folder(tmp_path, text, _load(2, 10, 0.1)))
+    assert list(analysis.utilisation(run, "container")) == [10.0]
+
+
+def test_a_saturated_platform_has_no_latency_at_that_rate(tmp_path: Path) -> None:
+    behind = [
+        replace(_load(number, 50, 3.0), metrics=(Metric("saturated", 1, "1"), Metric("achieved_rate", 30, "1/s")))
+        for number in (1, 2)
+    ]
+    run = read_run(_folder(tmp_path, *behind, _load(3, 50, 0.2), _load(4, 10, 0.1)))
+    assert analysis.saturated(run, "container") == {50.0: (2, 3)}
+    found = analysis.utilisation(run, "container")
+    assert set(found[50.0]) == {"saturated", "achieved_rate"}, "one trial that kept up is not the platform's latency"
+    assert found[10.0]["latency_p99"].value == 0.1
+
+
+def test_trials_beside_other_programs_are_told(tmp_path: Path) -> None:
+    quiet, noisy = (
+        replace(_load(number, 50, 0.2), metrics=(Metric("host_others", others, "1"),))
+        for number, others in ((1, 0.04), (2, 0.06))
+    )
+    run = read_run(_folder(tmp_path, quiet, noisy, replace(noisy, outcome="void")))
+    assert [trial.trial for trial in analysis.disturbed(run)] == [2]
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\xff\xfe\x00", b'a,b\n"1', b"a\n1,2,3\n1\n"])
@@ -133,5 +160,5 @@ def test_damaged_samples_do_not_stop_the_analysis(tmp_path: Path, content: bytes
     if content is not None:
         path.write_bytes(content)
     (ramp,) = analysis.ramps(read_run(folder), "container")
-    assert ramp.slopes["memory_cgroup"].value == 100.0
     assert "cgroup_bytes" not in ramp.points
+    assert analysis.memory_of_copies([ramp], "memory_cgroup") is None

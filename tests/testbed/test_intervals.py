@@ -7,12 +7,7 @@ from statistics import median
 
 import pytest
 
-from testbed.intervals import FEWEST, median_estimate, median_ratio, slope
-
-# F. J. Anscombe, Graphs in Statistical Analysis, The American Statistician 27 (1973): slope 0.500, its standard
-# error 0.118, for which t with 9 degrees of freedom (2.262) gives the interval.
-ANSCOMBE_X = (10, 8, 13, 9, 11, 14, 6, 4, 12, 7, 5)
-ANSCOMBE_Y = (8.04, 6.95, 7.58, 8.81, 8.33, 9.96, 7.24, 4.26, 10.84, 4.82, 5.68)
+from testbed.intervals import FEWEST, MeanEstimate, mean_estimate, median_estimate, median_ratio
 
 
 @pytest.mark.parametrize(
@@ -73,21 +68,42 @@ def test_the_ratio_of_few_values_is_no_interval() -> None:
     assert not found.is_interval
 
 
-def test_the_slope_of_anscombe() -> None:
-    found = slope(ANSCOMBE_X, ANSCOMBE_Y)
-    assert found.value == pytest.approx(0.5001, abs=1e-4)
-    assert found.low == pytest.approx(0.5001 - 2.2622 * 0.1179, abs=2e-4)
-    assert found.high == pytest.approx(0.5001 + 2.2622 * 0.1179, abs=2e-4)
+def test_more_values_than_a_float_can_count_patterns_of() -> None:
+    """Beyond 1,029 values 2**n is no float; the limits are the binomial's, by scipy's own count."""
+    from scipy.special import bdtrik
+
+    for n in (1029, 1030, 5000):
+        found = median_estimate([float(value) for value in range(1, n + 1)])
+        depth = int(bdtrik(0.025, n, 0.5))
+        assert (found.low, found.high) == (depth + 1, n - depth)
+        assert 0.95 <= found.level < 0.955
+        assert found.is_interval
 
 
-def test_the_slope_of_two_points_has_no_interval_and_of_one_none() -> None:
-    found = slope([0, 2], [1, 5])
-    assert (found.value, found.low, found.high) == (2, None, None)
-    for x in ([], [1], [3, 3]):
-        with pytest.raises(ValueError, match="two different x"):
-            slope(x, list(x))
+def test_sums_that_are_no_floats_do_not_matter() -> None:
+    assert median_estimate([1e308] * 4).value == 1e308
+    assert median_ratio([1e308] * 8, [1e308] * 8).value == 1
 
 
-def test_points_on_a_line_leave_no_doubt() -> None:
-    found = slope([0, 1, 2, 3], [7, 9, 11, 13])
-    assert (found.value, found.low, found.high) == (2, 2, 2)
+@pytest.mark.parametrize(("above", "under"), [([], [1.0]), ([1.0], []), ([1.0, 0.0], [1.0]), ([1.0], [-1.0])])
+def test_a_ratio_needs_positive_values(above: list[float], under: list[float]) -> None:
+    with pytest.raises(ValueError, match="positive values on both sides"):
+        median_ratio(above, under)
+
+
+def test_the_mean_has_the_interval_of_student() -> None:
+    """Student's own data (Biometrika 6, 1908, p 20): extra hours of sleep of ten patients."""
+    sleep = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
+    found = mean_estimate(sleep)
+    assert found.value == pytest.approx(0.75)
+    assert found.n == 10
+    assert found.low == pytest.approx(0.75 - 2.2622 * 1.78901 / 10**0.5, abs=1e-4)
+    assert found.high == pytest.approx(0.75 + 2.2622 * 1.78901 / 10**0.5, abs=1e-4)
+    assert found.is_interval
+
+
+def test_fewer_than_three_values_have_a_mean_without_an_interval() -> None:
+    assert mean_estimate([1.0, 3.0]) == MeanEstimate(2.0, None, None, 2)
+    assert not mean_estimate([5.0]).is_interval
+    with pytest.raises(ValueError, match="needs a value"):
+        mean_estimate([])

@@ -1,4 +1,4 @@
-"""Density ramps with real processes in real cgroups: what stops them, and what the slope says."""
+"""Density ramps with real processes in real cgroups: what stops them, and what a copy takes."""
 
 from __future__ import annotations
 
@@ -46,18 +46,18 @@ def samples(context: RunContext, trial: Trial) -> list[dict[str, str]]:
 
 
 @pytest.mark.root
-def test_the_cap_stops_the_ramp_and_the_slope_is_the_memory_of_one(make_context: MakeContext, platform: Any) -> None:
+def test_the_cap_stops_the_ramp_and_each_application_takes_its_memory(make_context: MakeContext, platform: Any) -> None:
     context = make_context(web={"HOLD_MIB": "24"})
     trial = run(context)
     assert (trial.outcome, trial.reason) == ("ok", "cap: 3 applications")
     assert trial.value("applications") == 3
     for ruler, most_mib in (("memory_cgroup", 60), ("memory_pss", 60), ("memory_available", 300)):
-        value, low, high = (trial.value(f"{ruler}{end}") for end in ("", "_low", "_high"))
-        assert value is not None and low is not None and high is not None
-        assert low <= value <= high
-        assert value < most_mib * MIB
-    for ruler in ("memory_cgroup", "memory_pss"):
-        assert (trial.value(ruler) or 0) > 24 * MIB, "each application holds 24 MiB"
+        for figure in ("first", "further"):
+            value = trial.value(f"{ruler}_{figure}")
+            assert value is not None
+            assert value < most_mib * MIB
+            assert value > 24 * MIB or ruler == "memory_available", "each application holds 24 MiB"
+    assert 0 <= (trial.value("host_others") or 0) <= 1
     assert (trial.value("part_application") or 0) > 24 * MIB
     assert sum(metric.value for metric in trial.metrics if metric.metric.startswith("part_")) < 64 * MIB
     rows = samples(context, trial)
@@ -141,21 +141,25 @@ def test_memory_for_the_next_application_and_the_host_must_be_there() -> None:
 
 def test_the_service_level_holds_up_to_its_limits() -> None:
     slo = Slo(p99_ms=250, error_fraction=0.01)
-    point = Point(3, 1, 1, 1, p99_ms=250.0, error_fraction=0.01, host_utilisation=0.5)
+    point = Point(3, 1, 1, 1, p99_ms=250.0, error_fraction=0.01, host_utilisation=0.5, host_others=0.0)
     assert broken(point, slo) == ""
     assert broken(replace(point, p99_ms=250.6), slo) == "slo: p99 251 ms, more than 250 ms"
     assert broken(replace(point, error_fraction=0.02), slo) == "slo: 2.0% of requests failed, more than 1.0%"
 
 
-def test_slopes_leave_out_what_is_paid_once() -> None:
-    points = [Point(n, 5 * MIB + n * 40 * MIB, n * 30 * MIB, 9000 * MIB - n * 50 * MIB, 1, 0, 0) for n in range(1, 5)]
+def test_the_first_application_is_apart_from_further_ones() -> None:
+    taken = [0, 45, 85, 125, 165]
+    points = [
+        Point(n, taken[n] * MIB, n * 30 * MIB, (9000 - n * 50) * MIB, 1, 0, 0, n / 100) for n in range(len(taken))
+    ]
     figures = {metric.metric: metric.value for metric in metrics(4, points)}
-    assert figures["memory_cgroup"] == pytest.approx(40 * MIB)
-    assert figures["memory_pss"] == pytest.approx(30 * MIB)
-    assert figures["memory_available"] == pytest.approx(50 * MIB)
-    assert figures["memory_available_low"] == pytest.approx(figures["memory_available_high"])
-    assert [metric.metric for metric in metrics(0, points[:1])] == ["applications"]
-    assert "memory_pss_low" not in {metric.metric for metric in metrics(1, points[:2])}
+    assert figures["memory_cgroup_first"] == 45 * MIB
+    assert figures["memory_cgroup_further"] == 40 * MIB
+    assert figures["memory_pss_further"] == 30 * MIB
+    assert figures["memory_available_first"] == figures["memory_available_further"] == 50 * MIB
+    assert figures["host_others"] == 0.04
+    assert [metric.metric for metric in metrics(0, points[:1])] == ["applications", "host_others"]
+    assert "memory_pss_further" not in {metric.metric for metric in metrics(1, points[:2])}
 
 
 def test_the_bridge_limits_the_cap(make_context: MakeContext) -> None:

@@ -1,0 +1,88 @@
+"""What copies of an application take, from the steps of density ramps: the first one, and each further one.
+
+The first copy brings what is there only once (a shared library's pages, QEMU's program, page cache); a line through the
+empty host would charge it to all of them. What a further copy takes is the difference between two steps. Differences
+are used, not the running total: in a total, what one step has by chance stays in all later ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+
+from msgspec import Struct
+
+from testbed.intervals import Estimate, MeanEstimate, mean_estimate, median_estimate
+
+# A ruler, and the column of a ramp's samples that it is read from.
+COLUMNS: Mapping[str, str] = {
+    "memory_cgroup": "cgroup_bytes",
+    "memory_pss": "pss_bytes",
+    "memory_available": "available_bytes",
+}
+RULERS = tuple(COLUMNS)
+# The host's MemAvailable counts what is left.
+_LEFT = "available_bytes"
+
+Columns = Mapping[str, Sequence[float]]
+
+
+class CopyMemory(Struct, frozen=True):
+    """Bytes that copies take by one ruler, over ``ramps`` ramps: ``first`` is the median of the first copies,
+    ``further`` the mean of all differences between steps, None where no ramp has a second copy.
+    """
+
+    first: Estimate
+    further: MeanEstimate | None
+    ramps: int
+
+
+def taken_bytes(columns: Columns, ruler: str) -> tuple[tuple[float, float], ...]:
+    """Copies running and bytes taken since there was none, for each step of a ramp whose values are numbers."""
+    column = COLUMNS[ruler]
+    steps = [
+        (copies, value)
+        for copies, value in zip(columns.get("applications", ()), columns.get(column, ()), strict=False)
+        if math.isfinite(copies) and math.isfinite(value)
+    ]
+    if column == _LEFT and steps:
+        full = steps[0][1]
+        steps = [(copies, full - value) for copies, value in steps]
+    return tuple(steps)
+
+
+def first_bytes(columns: Columns, ruler: str) -> float | None:
+    """What the first copy of a ramp takes; None for a ramp without one."""
+    steps = dict(taken_bytes(columns, ruler))
+    return steps[1] - steps[0] if 0 in steps and 1 in steps else None
+
+
+def further_bytes(columns: Columns, ruler: str) -> tuple[float, ...]:
+    """What each copy after the first adds."""
+    steps = taken_bytes(columns, ruler)
+    return tuple(after - before for (n, before), (m, after) in pairwise(steps) if n >= 1 and m == n + 1)
+
+
+def copy_memory(ramps: Iterable[Columns], ruler: str) -> CopyMemory | None:
+    """The memory of copies from all ramps; None without a ramp that has a copy.
+
+    ``further`` takes the copies as independent of each other, whatever ramp they are in; errors of reading, which two
+    neighbouring differences share with opposite signs, make its interval too wide, never too narrow. No copy takes less
+    than nothing: estimates end at 0, and a mean whose whole interval is below it is none.
+    """
+    ramps = tuple(ramps)
+    firsts = [first for ramp in ramps if (first := first_bytes(ramp, ruler)) is not None]
+    if not firsts:
+        return None
+    differences = [difference for ramp in ramps for difference in further_bytes(ramp, ruler)]
+    typical = median_estimate([max(0.0, value) for value in firsts])
+    return CopyMemory(typical, _not_negative(mean_estimate(differences)) if differences else None, len(firsts))
+
+
+def _not_negative(mean: MeanEstimate) -> MeanEstimate | None:
+    if mean.low is None or mean.high is None:
+        return mean if mean.value >= 0 else None
+    if mean.high < 0:
+        return None
+    return MeanEstimate(max(0.0, mean.value), max(0.0, mean.low), mean.high, mean.n)
