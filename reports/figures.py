@@ -25,6 +25,9 @@ from testbed.analysis import (
 from testbed.copies import taken_bytes
 from testbed.intervals import Estimate
 
+# A service level beyond a day is a slip, and would squeeze all else into a line.
+_LARGEST_MS = 86_400_000
+
 
 class Picture(Struct, frozen=True):
     """A figure: its SVG document, what it shows in words (for who cannot see it), and the line below it."""
@@ -50,16 +53,16 @@ class Stage(Struct, frozen=True):
 
 def start(run: Run) -> list[Picture]:
     """One waterfall of phases a platform; on one scale unless an emulated platform would dwarf the others."""
-    found = [(one, _stages(run, one)) for one in run.platforms if start_phases(run, one.name)]
-    ends = [max(max(stage.reached_s) for stage in stages) for _, stages in found]
+    found = [(one, stages(run, one)) for one in run.platforms if start_phases(run, one.name)]
+    ends = [max(max(stage.reached_s) for stage in of) for _, of in found]
     shared = 0.0 if any(one.emulated for one, _ in found) else max(ends, default=0.0)
-    pictures = [_waterfall(run, one, stages, shared or end) for (one, stages), end in zip(found, ends, strict=True)]
+    pictures = [_waterfall(run, one, of, shared or end) for (one, of), end in zip(found, ends, strict=True)]
     if shared or len(pictures) < 2:
         return pictures
     return [replace(picture, caption=f"{picture.caption} The figures have different scales.") for picture in pictures]
 
 
-def _stages(run: Run, platform: Platform) -> list[Stage]:
+def stages(run: Run, platform: Platform) -> list[Stage]:
     """Every phase, the application's last, in the order in which a service's are reached."""
     trials = [
         trial
@@ -73,12 +76,12 @@ def _stages(run: Run, platform: Platform) -> list[Stage]:
     if services:  # which say when what the application consists of got there, and whose port it is that opens
         own = {name: own[name] for name in ("port_open", "ready") if name in own}
         own = {name: seconds for name, seconds in own.items() if seconds not in services.values()}
-    stages, shown = [], {**services, **own}
+    found, shown = [], {**services, **own}
     for name, seconds in shown.items():
         before = _before(name, shown)
         took_s = median(at - before.get(trial, 0.0) for trial, at in seconds.items())
-        stages.append(Stage(name, tuple(seconds.values()), max(0.0, took_s)))
-    return stages
+        found.append(Stage(name, tuple(seconds.values()), max(0.0, took_s)))
+    return found
 
 
 def _before(name: str, reached: Mapping[str, Mapping[int, float]]) -> Mapping[int, float]:
@@ -91,10 +94,10 @@ def _before(name: str, reached: Mapping[str, Mapping[int, float]]) -> Mapping[in
     return reached[max(earlier, key=lambda other: rank[other])] if earlier else {}
 
 
-def _waterfall(run: Run, platform: Platform, stages: Sequence[Stage], end_s: float) -> Picture:
+def _waterfall(run: Run, platform: Platform, of: Sequence[Stage], end_s: float) -> Picture:
     look, svg = looks(run)[platform.name], list[str]()
-    with drawn(1.3 + 0.3 * len(stages), svg) as axes:
-        for row, stage in enumerate(stages):
+    with drawn(1.3 + 0.3 * len(of), svg) as axes:
+        for row, stage in enumerate(of):
             begin = max(0.0, stage.median_s - stage.took_s)
             axes.barh(row, stage.took_s, left=begin, height=0.62, color=look.colour, alpha=0.22, linewidth=0)
             axes.plot([stage.median_s] * 2, [row - 0.31, row + 0.31], color=look.colour, linewidth=2)
@@ -104,15 +107,15 @@ def _waterfall(run: Run, platform: Platform, stages: Sequence[Stage], end_s: flo
             )  # fmt: skip
             _beside(axes, row, phase(stage.name).show(stage.median_s))
         _beside(axes, -0.9, "median")
-        axes.set_yticks(range(len(stages)), [_stage_title(stage.name) for stage in stages])
-        axes.set_ylim(len(stages) - 0.4, -0.6)
+        axes.set_yticks(range(len(of)), [_stage_title(stage.name) for stage in of])
+        axes.set_ylim(len(of) - 0.4, -0.6)
         axes.set_xlim(0, end_s * 1.04)
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("seconds since the application was requested")
         axes.set_title(f"Start: {wrapped(platform.label)}", color=look.colour)
-    count = max(len(stage.reached_s) for stage in stages)
-    told = ", ".join(f"{_stage_title(stage.name)} {phase(stage.name).show(stage.median_s)}" for stage in stages)
+    count = max(len(stage.reached_s) for stage in of)
+    told = ", ".join(f"{_stage_title(stage.name)} {phase(stage.name).show(stage.median_s)}" for stage in of)
     return Picture(
         svg[0],
         f"Phases of the start of {platform.label}, medians of {count} trials: {told}.",
@@ -202,7 +205,7 @@ def _ramp_latency(run: Run, found: Mapping[str, Sequence[Ramp]]) -> Picture:
                     if ramp is of[-1]:
                         ends.append((x[-1], y[-1], wrapped(look.label), look.colour))
         log_scale(axes)
-        if isinstance(limit, int | float):
+        if isinstance(limit, int | float) and 0 < limit < _LARGEST_MS:
             axes.axhline(limit, color=MUTED, linewidth=1, linestyle=":")
             ends.append((0, limit, f"service level\n{limit:g} ms", MUTED))
         _whole_copies(axes, found)

@@ -223,7 +223,7 @@ def utilisation(run: Run, platform: str) -> dict[float, dict[str, Estimate]]:
         found[float(str(rate))] = {
             str(metric): median_estimate([float(value) for value in group["value"]])
             for metric, group in at_rate.groupby("metric", sort=False)
-            if not (float(str(rate)) in too_high and str(metric).startswith("latency_"))
+            if metric != "saturated" and not (float(str(rate)) in too_high and str(metric).startswith("latency_"))
         }
     return found
 

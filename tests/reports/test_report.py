@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,8 +18,10 @@ from typing import Any
 import pytest
 
 import reports
+from reports import figures, html, summary
 from runtime.errors import UsageError
-from testbed.results import Metric, Trial
+from testbed.analysis import memory_of_copies, ramps, read_run
+from testbed.results import Metric, RunFolder, Trial
 
 WriteRun = Any
 
@@ -175,6 +179,32 @@ def test_damaged_samples_leave_the_tables(write_run: WriteRun) -> None:
     assert "copies within the service level" in page.shown
 
 
+_ODD: tuple[object, ...] = (None, [], {}, "text", -1, 1e308, True, ["a", {}], {"a": {"b": []}})
+
+
+@pytest.mark.parametrize("value", _ODD, ids=repr)
+def test_a_manifest_that_holds_something_else_is_shown_as_far_as_it_goes(write_run: WriteRun, value: object) -> None:
+    """Each entry in turn, and each setting, is of another kind than a bench writes."""
+    run = write_run(starts=0, ramps=0, blocks=0)  # there are no figures to draw, which is what takes long
+    manifest = json.loads((run / "manifest.json").read_text())
+    settings = manifest["settings"]
+    changes: list[dict[str, object]] = [{name: value} for name in manifest if name != "run"]
+    changes += [{"settings": {**settings, name: value}} for name in settings]
+    parts = [(part, name) for part in ("ready", "load", "slo", "density") for name in settings[part]]
+    changes += [{"settings": {**settings, part: {**settings[part], name: value}}} for part, name in parts]
+    changes += [{"platforms": {"container": value}}, {"images": {"web": value}}]
+    for change in changes:
+        (run / "manifest.json").write_text(json.dumps({**manifest, **change}))
+        assert "clickme" in html.page(read_run(RunFolder.open(run))) or "scenario" in change, change
+        json.dumps(summary.as_json(run), allow_nan=False)
+
+
+@pytest.mark.parametrize("limit", ["text", [], None, -1, 0])
+def test_a_service_level_that_is_none_is_not_drawn(write_run: WriteRun, limit: object) -> None:
+    run = write_run(platforms=("container",), starts=0, blocks=0, settings={"slo": {"p99_ms": limit}})
+    assert "service level" not in figures.density(read_run(RunFolder.open(run)))[-1].svg
+
+
 def test_names_from_outside_stay_text(write_run: WriteRun) -> None:
     label = {"label": "<b>$x$ & co</b>", "emulated": False}
     run = write_run(platforms=("container",), scenario="<script>alert(1)</script>")
@@ -190,6 +220,46 @@ def test_names_from_outside_stay_text(write_run: WriteRun) -> None:
 def test_a_folder_that_is_no_run_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is no run folder"):
         reports.render(tmp_path)
+
+
+def test_bars_are_medians_of_durations_and_ties_follow_each_other(write_run: WriteRun) -> None:
+    """Differences of medians would make redis 0.2 s and web 0.0: no trial took that."""
+    trials = [
+        Trial(n, n, "container", "start", "ok", metrics=tuple(Metric(name, at, "s") for name, at in reached.items()))
+        for n, reached in enumerate(
+            (
+                {"web.created": 0.1, "web.first_process": 0.5, "web.port_open": 0.5, "ready": 0.9},
+                {"web.created": 0.4, "web.first_process": 0.5, "web.port_open": 0.5, "ready": 0.7},
+                {"web.created": 0.5, "web.first_process": 0.6, "web.port_open": 0.6, "ready": 0.8},
+            ),
+            1,
+        )
+    ]
+    run = read_run(RunFolder.open(write_run(platforms=("container",), starts=0, ramps=0, blocks=0, extra=trials)))
+    stages = {stage.name: stage for stage in figures.stages(run, run.platforms[0])}
+    assert stages["web.created"].took_s == pytest.approx(0.4)
+    assert stages["web.first_process"].took_s == pytest.approx(0.1)
+    assert stages["web.port_open"].took_s == 0, "what is reached at the same time took no time more"
+    assert stages["ready"].took_s == pytest.approx(0.2)
+
+
+def test_the_memory_figure_draws_the_estimate_that_it_labels(full_run: Path) -> None:
+    """The line's two ends in the SVG are the first copy and what further ones add, on the axis's scale."""
+    run = read_run(RunFolder.open(full_run))
+    memory = memory_of_copies(ramps(run, "container"), "memory_pss")
+    assert memory is not None and memory.further is not None
+    picture = figures.density(run)[1]
+    svg = etree.fromstring(picture.svg)
+    assert f"{memory.further.value / 2**20:.1f} MiB each further" in "".join(str(text) for text in svg.itertext())
+    lines = [
+        [(float(x), float(y)) for x, y in re.findall(r"[ML] ([\d.]+) ([\d.]+)", path.get("d", ""))]
+        for path in svg.iter("{http://www.w3.org/2000/svg}path")
+        if "stroke: #0072b2" in path.get("style", "") and "stroke-width: 1." in path.get("style", "")
+    ]
+    (zero, one), (start, end) = (line for line in lines if len(line) == 2)
+    assert start == pytest.approx(one, abs=0.01)
+    first_px, further_px = zero[1] - one[1], start[1] - end[1]
+    assert further_px / 11 / first_px == pytest.approx(memory.further.value / memory.first.value, rel=1e-3)
 
 
 def test_a_phase_of_the_application_that_is_a_services_own_is_drawn_once(write_run: WriteRun) -> None:

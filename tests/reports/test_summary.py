@@ -11,7 +11,7 @@ import pytest
 from reports import summary
 from reports.quantities import Quantity, number
 from testbed.analysis import read_run
-from testbed.results import RunFolder, Trial
+from testbed.results import Metric, RunFolder, Trial
 
 WriteRun = Any
 FAILED = Trial(900, 90, "vm", "start", "failed", "not ready within 120 s")
@@ -45,6 +45,27 @@ def test_hardware_platforms_are_compared_with_an_interval(write_run: WriteRun) -
     assert "each further one 44" in text or "each further one 43" in text
     assert "12 as containers (the cap) and 5 as vm (KVM) (then the service level broke)" in text
     assert "At 200 requests/s a request took 0.5" in text
+
+
+def test_a_saturated_platform_says_so_and_gives_no_latency(write_run: WriteRun) -> None:
+    figures = (Metric("saturated", 1, "1"), Metric("achieved_rate", 151.0, "1/s"), Metric("cpu_per_request", 1e-3, "s"))
+    behind = [Trial(800 + n, n, "container", "utilisation", "ok", "", {"rate_per_s": 300.0}, figures) for n in range(3)]
+    run = write_run(platforms=("container", "kvm"), extra=behind)
+    text = summary.answer(run)
+    assert "It was saturated as containers at 300 requests/s (in 3 of 3 trials), where it answered 151 /s." in text
+    assert "At 200 requests/s a request took" in text, "the highest rate that both keep up with"
+    rows = {(row.measure, row.figure): row.cells for row in summary.table(run)}
+    assert rows["at 300/s", "latency p99"] == {"container": "saturated"}
+    found = summary.as_json(run)["platforms"]["container"]["utilisation"][-1]
+    assert found["saturated"] is True
+    assert "latency_p99" not in found
+
+
+def test_trials_beside_other_programs_are_told_first(write_run: WriteRun) -> None:
+    noisy = Trial(800, 1, "container", "start", "ok", metrics=(Metric("host_others", 0.31, "1"),))
+    (warning,) = summary.compose(read_run(RunFolder.open(write_run(platforms=("container",), extra=[noisy])))).warnings
+    assert "In 1 of 27 trials other programs or the kernel used more than 5%" in warning
+    assert "up to 31%: 800." in warning
 
 
 def test_few_trials_have_a_range_and_one_says_so(write_run: WriteRun) -> None:

@@ -78,6 +78,27 @@ def test_surplus_bytes_make_the_connection_unusable() -> None:
 
 
 @pytest.mark.parametrize(
+    ("response", "bodiless"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", False),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", False),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", True),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", False),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nTrailer: x\r\n\r\n", False),
+    ],
+)
+def test_what_lies_behind_a_response_is_surplus(response: bytes, bodiless: bool) -> None:
+    reader = ResponseReader(bodiless)
+    assert reader.feed(response)
+    assert not reader.surplus
+    reader.reset()
+    assert reader.feed(response + b"H")
+    assert reader.surplus
+    reader.reset()
+    assert not reader.surplus
+
+
+@pytest.mark.parametrize(
     "data",
     [
         b"SSH-2.0-OpenSSH_9.2\r\n\r\n",

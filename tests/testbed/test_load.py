@@ -21,6 +21,7 @@ from testbed.load import (
     OfferedLoad,
     Target,
     histogram,
+    is_saturated,
     lateness,
     merge,
     run_load,
@@ -118,6 +119,65 @@ def test_other_statuses_refusals_and_closed_connections_are_failures() -> None:
         closed = run_load(target, rate_per_s=50, duration_s=0.4, connections=4, seed=3)
     assert closed.failed == 20
     assert "connection closed" in closed.failures
+
+
+def test_answers_that_nobody_asked_for_are_failures() -> None:
+    def twice(handler: BaseHTTPRequestHandler) -> None:
+        reply(handler)
+        reply(handler)
+
+    with http_server(twice) as target:
+        together = run_load(target, rate_per_s=50, duration_s=0.4, connections=4, seed=3)
+    assert together.failures["surplus answer"] >= 1
+    assert together.failed >= 10, "the second one comes with the first or after it"
+
+    def later(handler: BaseHTTPRequestHandler) -> None:
+        reply(handler)
+        time.sleep(0.02)
+        reply(handler)
+
+    with http_server(later) as target:
+        idle = run_load(target, rate_per_s=10, duration_s=0.5, connections=1, seed=3)
+    assert idle.failures["surplus answer"] >= 1
+
+
+def test_a_server_that_falls_further_and_further_behind_is_saturated() -> None:
+    lock = threading.Lock()
+
+    def one_at_a_time(handler: BaseHTTPRequestHandler) -> None:
+        with lock:
+            time.sleep(0.01)
+        reply(handler)
+
+    def slow(handler: BaseHTTPRequestHandler) -> None:
+        time.sleep(0.15)
+        reply(handler)
+
+    with http_server(one_at_a_time) as target:
+        assert run_load(target, rate_per_s=200, duration_s=1.0, connections=8, seed=5).saturated
+    with http_server(slow) as target:
+        steady = run_load(target, rate_per_s=50, duration_s=1.0, connections=64, seed=5)
+    assert steady.p50_s > 0.15
+    assert not steady.saturated, (
+        "an eighth of the requests are under way at the end, and none waits longer than the first"
+    )
+
+
+@pytest.mark.parametrize(
+    ("ok_usec", "timeouts", "backlog", "saturated"),
+    [
+        ([100] * 100, 0, 5, False),
+        ([*range(100, 10_100, 100)], 0, 6, True),
+        ([*range(100, 10_100, 100)], 0, 5, False),
+        ([100] * 100, 0, 60, False),
+        ([100] * 50, 50, 50, True),
+        ([], 20, 20, True),
+        ([100, 900], 0, 1, False),
+        ([], 0, 0, False),
+    ],
+)
+def test_saturation_is_a_backlog_that_grows(ok_usec: list[int], timeouts: int, backlog: int, saturated: bool) -> None:
+    assert is_saturated(ok_usec, timeouts, backlog) is saturated
 
 
 def test_requests_time_out_counted_from_when_they_were_due() -> None:

@@ -37,6 +37,15 @@ def _trial(number: int, reason: str = "") -> Trial:
     )
 
 
+@pytest.mark.parametrize("value", ["1e308", "-1e19", "NaN", "1e400"])
+def test_a_figure_that_no_host_can_have_is_damage(tmp_path: Path, value: str) -> None:
+    folder = RunFolder.create(tmp_path, "run", {"run": "run"})
+    line = '{"trial":1,"block":1,"platform":"vm","measure":"start","outcome":"ok","metrics":[{"metric":"ready",'
+    (folder.path / "trials.jsonl").write_text(f'{line}"value":{value},"unit":"s"}}]}}\n')
+    with pytest.raises(UsageError, match="trials.jsonl:1: not a trial"):
+        folder.trials()
+
+
 def test_trials_come_back_as_they_were_written(tmp_path: Path) -> None:
     folder = _folder(tmp_path)
     written = tuple(_trial(number) for number in range(3))

@@ -13,8 +13,8 @@ from testbed import measures
 from testbed.load import LoadResult, histogram
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
-from testbed.measures.utilisation import Window, metrics, verdict
-from testbed.sample import HostReading, Usage
+from testbed.measures.utilisation import Window, metrics, seen, verdict
+from testbed.sample import CLOCK_TICKS_PER_S, HostReading, Usage
 
 MakeContext = Callable[..., RunContext]
 MIB = 1 << 20
@@ -56,6 +56,9 @@ def test_each_rate_is_a_trial_with_the_cost_of_a_request(make_context: MakeConte
         assert figures["memory_cgroup"] > 24 * MIB
         assert figures["memory_per_request"] == pytest.approx(figures["memory_cgroup"] / figures["achieved_rate"])
         assert 0 < figures["host_utilisation"] <= 1
+        assert 0 < figures["host_application"] < 1
+        assert 0 < figures["host_generator"] < 1
+        assert 0 <= figures["host_others"] <= figures["host_utilisation"]
         assert trial.samples is not None
         with (context.folder.path / "samples" / trial.samples).open() as file:
             rows = list(csv.DictReader(file))
@@ -108,3 +111,26 @@ def test_figures_are_summed_over_instances_and_divided_by_successes() -> None:
     assert figures["memory_per_request"] == pytest.approx(12.0)
     assert figures["host_utilisation"] == pytest.approx(0.25)
     assert figures["latency_p99"] == pytest.approx(0.01, rel=1e-2)
+    assert figures["saturated"] == 0
+
+
+def test_who_used_the_host_adds_up() -> None:
+    """2 CPU seconds of 8 were the application's, 1.1 those of the generator and this process, 4 were busy in all."""
+    used = (Usage(1.5, 0.0, 0.0, 20), Usage(0.5, 0.0, 0.0, 20))
+    ticks = CLOCK_TICKS_PER_S
+    before, after = HostReading(0, 0, 0, 0, 0), HostReading(1, 4 * ticks, 0, 8 * ticks, 0)
+    window = Window(load_result(generator_cpu_s=1.0), used, before, after, sampler_cpu_s=0.1)
+    figures = {metric.metric: metric.value for metric in metrics(20.0, window)}
+    assert figures["host_utilisation"] == 0.5
+    assert figures["host_application"] == pytest.approx(0.25)
+    assert figures["host_generator"] == pytest.approx(1.1 / 8)
+    assert figures["host_others"] == pytest.approx(0.9 / 8)
+
+
+def test_a_saturated_application_has_a_cost_and_no_latency() -> None:
+    window = Window(load_result(saturated=True), (), HostReading(0, 0, 0, 0, 0), HostReading(1, 30, 0, 120, 0))
+    names = {metric.metric for metric in metrics(20.0, window)}
+    assert "cpu_per_request" in names
+    assert not {"latency_p50", "latency_p99"} & names
+    assert {metric.metric: metric.value for metric in metrics(20.0, window)}["saturated"] == 1
+    assert seen(load_result(saturated=True)) == "saturated, 20/s answered"
