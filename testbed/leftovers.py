@@ -2,7 +2,7 @@
 
 A run puts everything below its lease: processes only inside its cgroups, files only in its scratch directory,
 and its network in a namespace that ends with its processes. So three places tell all; settings of the host that
-it changed are noted among its files.
+it changed are noted among its files. A cgroup beside them that has no lease is another's, whatever its name.
 """
 
 from __future__ import annotations
@@ -15,11 +15,21 @@ from pathlib import Path
 from msgspec import Struct
 
 from runtime import atomic
-from runtime.atomic import PARTIAL, writer_of
+from runtime.atomic import PARTIAL
 from runtime.cgroups import Cgroup, hierarchies
 from runtime.errors import TestbedError, UsageError
 from runtime.home import store_root
-from runtime.lease import CGROUP_ROOT, STATE_ROOT, is_held, remove_shared
+from runtime.lease import (
+    CGROUP_ROOT,
+    STATE_ROOT,
+    claimed,
+    is_abandoned,
+    is_dead,
+    is_held,
+    leases,
+    remove_shared,
+    unfinished,
+)
 from testbed import host_settings
 
 
@@ -34,24 +44,24 @@ class Leftover(Struct, frozen=True):
         return f"{self.kind:9} {self.what}"
 
 
-def _cgroup_directories() -> set[Path]:
-    """Every cgroup directory below ours, in every hierarchy, of leases that nobody holds."""
-    found: set[Path] = set()
-    for mount in hierarchies().used:
-        root = mount / CGROUP_ROOT
-        for run in root.iterdir() if root.is_dir() else ():
-            if run.is_dir() and not is_held(run.name):
-                found.update(path for path in (run, *run.rglob("*")) if path.is_dir())
-    return found
+def _directories_below(run: str) -> set[Path]:
+    """The directories of a lease's cgroup and of those below it, in every hierarchy."""
+    roots = [mount / CGROUP_ROOT / run for mount in hierarchies().used]
+    return {Path(path) for root in roots for path, _, _ in os.walk(root)}
 
 
 def _held() -> bool:
-    return STATE_ROOT.is_dir() and any(is_held(path.name, STATE_ROOT) for path in STATE_ROOT.iterdir())
+    """Whether a run is alive, or is just beginning."""
+    beginning = any(not is_abandoned(path) for path in unfinished(STATE_ROOT))
+    return beginning or any(is_held(name, STATE_ROOT) for name in leases(STATE_ROOT))
 
 
-def _run_of(directory: Path) -> str:
-    parts = directory.parts
-    return parts[parts.index(CGROUP_ROOT) + 1]
+def _shared_is_empty() -> bool:
+    """Whether the cgroup above all leases' is there, without processes and without cgroups of others below it."""
+    directories = [path for mount in hierarchies().used if (path := mount / CGROUP_ROOT).is_dir()]
+    return bool(directories) and not any(
+        path.stat().st_nlink > 2 or (path / "cgroup.procs").read_text() for path in directories
+    )
 
 
 def _command(pid: int) -> str:
@@ -64,54 +74,62 @@ def _command(pid: int) -> str:
 def _partials() -> list[Path]:
     """Half-written files and directories of the store whose writer is dead; layers' own files are not looked at."""
     paths = [path for depth in ("*", "*/*") for path in store_root().glob(f"{depth}/{PARTIAL}*")]
-    return [path for path in paths if not Path(f"/proc/{writer_of(path)}").exists()]
+    return [path for path in paths if is_abandoned(path)]
 
 
 def find() -> tuple[Leftover, ...]:
     """All leftovers: processes first, for they hold the rest."""
+    dead = [name for name in leases(STATE_ROOT) if is_dead(name, STATE_ROOT)]
     processes: dict[int, str] = {}
     groups: set[tuple[str, str]] = set()
-    for directory in sorted(_cgroup_directories()):
-        run = _run_of(directory)
-        name = "/".join(directory.parts[directory.parts.index(CGROUP_ROOT) :])
-        groups.add((name, run))
-        with suppress(FileNotFoundError):
-            for pid in map(int, (directory / "cgroup.procs").read_text().split()):
-                processes[pid] = run
-    shared = [] if groups or _held() else [mount / CGROUP_ROOT for mount in hierarchies().used]
-    if any(path.is_dir() for path in shared):
-        groups.add((CGROUP_ROOT, ""))
-    scratch = [path for path in STATE_ROOT.iterdir() if not is_held(path.name)] if STATE_ROOT.is_dir() else []
+    for run in dead:
+        for directory in _directories_below(run):
+            groups.add(("/".join(directory.parts[directory.parts.index(CGROUP_ROOT) :]), run))
+            with suppress(OSError):  # ENOENT, or ENODEV: it has just been removed
+                processes |= {int(pid): run for pid in (directory / "cgroup.procs").read_text().split()}
+    with suppress(OSError):  # a run that ends has just removed it
+        if not groups and not _held() and _shared_is_empty():
+            groups.add((CGROUP_ROOT, ""))
+    scratch = [STATE_ROOT / run for run in dead]
+    abandoned = [path for path in unfinished(STATE_ROOT) if is_abandoned(path)]
     return (
         *(Leftover("process", f"{pid} {_command(pid)}", run) for pid, run in sorted(processes.items()) if pid),
         *(Leftover("cgroup", name, run) for name, run in sorted(groups, reverse=True)),
         *(
             Leftover("setting", f"{setting} (was {value})", path.name)
-            for path in sorted(scratch)
+            for path in scratch
             for setting, value in host_settings.recorded(path).items()
         ),
-        *(Leftover("directory", str(path), path.name) for path in sorted(scratch)),
-        *(Leftover("partial", str(path), "") for path in sorted(_partials())),
+        *(Leftover("directory", str(path), path.name) for path in scratch),
+        *(Leftover("partial", str(path), "") for path in (*abandoned, *sorted(_partials()))),
     )
 
 
+def _remove_run(run: str) -> None:
+    """End what a dead run left: its processes, cgroups, settings and files. A lease that is held now is left alone."""
+    with claimed(run, STATE_ROOT) as directory:
+        if directory is not None:
+            cgroup = Cgroup(f"{CGROUP_ROOT}/{run}")
+            cgroup.kill()
+            cgroup.remove()
+            host_settings.put_back(directory)
+
+
 def remove(leftovers: tuple[Leftover, ...]) -> None:
-    """Remove what ``find`` found. Raises TestbedError for what would not go, after trying all."""
+    """Remove what ``find`` found, each run as a whole. Raises TestbedError for what would not go, after trying all."""
     problems: list[str] = []
-    for leftover in leftovers:
+    for run in sorted({leftover.run for leftover in leftovers if leftover.run}):
         try:
-            if leftover.kind == "cgroup":
-                cgroup = Cgroup(leftover.what)
-                cgroup.kill()
-                cgroup.remove()
-            elif leftover.kind == "directory":
-                host_settings.put_back(Path(leftover.what))
-                atomic.remove(Path(leftover.what))
-            elif leftover.kind == "partial":
-                atomic.remove(Path(leftover.what))
+            _remove_run(run)
         except (OSError, TestbedError) as error:
-            problems.append(f"{leftover}: {error}")
-    remove_shared()
+            problems.append(f"{run}: {error}")
+    for leftover in leftovers:
+        if leftover.kind == "partial":
+            try:
+                atomic.remove(Path(leftover.what))
+            except OSError as error:
+                problems.append(f"{leftover}: {error}")
+    remove_shared(STATE_ROOT)
     if problems:
         hint = "run as root" if os.geteuid() != 0 else "see what still uses them"
         raise TestbedError("remove leftovers:\n  " + "\n  ".join(problems), hint)

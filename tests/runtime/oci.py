@@ -10,11 +10,14 @@ import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 
+from runtime.cgroups import Cgroup
+from runtime.cgroups.placing import CGROUP_PARENT, all_hierarchies
 from runtime.config.decode import encode
 from runtime.config.default import default_config
 from runtime.launcher.build import COMMAND
@@ -154,6 +157,14 @@ def make_runtime(directory: Path, layer: Path, cgroup: str) -> Runtime:
     runtime.configure(config)
     runtime.shell("true")
     return runtime
+
+
+def default_parent_is_gone_or_used() -> bool:
+    """Whether the cgroup above containers that name none has gone, or has those of others below it."""
+    directories = Cgroup(CGROUP_PARENT, all_hierarchies()).directories()
+    with suppress(FileNotFoundError):
+        return all(not path.is_dir() or path.stat().st_nlink > 2 for path in directories)
+    return False
 
 
 def said_on(master: int) -> bytes:

@@ -16,7 +16,7 @@ from runtime.cgroups import Cgroup
 from runtime.cgroups.placing import all_hierarchies
 from runtime.launcher import STATIC_BINARY
 from runtime.prepared import MAGIC, file_name
-from tests.runtime.oci import Runtime
+from tests.runtime.oci import Runtime, default_parent_is_gone_or_used
 from tests.waiting import until
 
 pytestmark = pytest.mark.root
@@ -146,17 +146,18 @@ def test_signals_are_passed_on(plain: Runtime) -> None:
         assert process.communicate(timeout=30)[0] == "got it\n" and process.returncode == 9
 
 
-def test_killed_at_every_system_call(plain: Runtime) -> None:
+def test_killed_at_every_system_call(plain: Runtime, run_name: str) -> None:
     """delete --force brings back a clean host wherever the launcher was when it was killed."""
     plain.shell("true")
-    plain("run", "a")
+    plain("run", run_name)
     killed = 0
-    points = plain.calls("run", "a")
+    points = plain.calls("run", run_name)
     for call, number in points[points.index(("mkdirat", 1)) :]:
-        killed += plain.killed_at(call, number, "run", "a")
-        plain("delete", "--force", "a")
-        assert not (plain.root / "a").exists(), (call, number)
-        assert not Cgroup("testbed-runtime", all_hierarchies()).exists(), (call, number)
+        killed += plain.killed_at(call, number, "run", run_name)
+        plain("delete", "--force", run_name)
+        assert not (plain.root / run_name).exists(), (call, number)
+        assert not Cgroup(f"testbed-runtime/{run_name}", all_hierarchies()).exists(), (call, number)
+        until(default_parent_is_gone_or_used, 5)
     assert killed > 60
 
 

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from runtime.cgroups import Cgroup, hierarchies
+from runtime.cgroups import Cgroup
 from runtime.errors import UsageError
 from runtime.lease import STATE_ROOT, lease
 from testbed import leftovers
 from testbed.host_settings import RECORD
 from testbed.leftovers import Leftover
+from tests.runtime.oci import make_runtime
 
 pytestmark = pytest.mark.root
 
@@ -96,13 +97,116 @@ def test_a_killed_runs_settings_are_put_back(
     assert of_run(run_name) == ()
 
 
-def test_a_cgroup_of_someone_else_is_left_alone(run_name: str) -> None:
-    directory = hierarchies().used[0] / run_name
-    directory.mkdir()
+@pytest.fixture
+def foreign(run_name: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Somebody else's process in somebody else's cgroup, which has our name above it."""
+    cgroup = Cgroup(f"testbed/{run_name}")
+    cgroup.make()
+    process = subprocess.Popen(["sleep", "600"])
+    for directory in cgroup.directories():
+        (directory / "cgroup.procs").write_text(str(process.pid))
+    yield process
+    process.kill()
+    process.wait()
+    cgroup.remove()
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A place for leases apart from the host's, so that other tests' runs are not cleaned up meanwhile."""
+    monkeypatch.setattr(leftovers, "STATE_ROOT", tmp_path / "leases")
+    return tmp_path / "leases"
+
+
+def clean() -> None:
+    """`./invoke clean`, but for the store."""
+    leftovers.remove(tuple(left for left in leftovers.find() if "/.partial-" not in left.what))
+
+
+@pytest.mark.usefixtures("state")
+def test_a_cgroup_of_someone_else_below_ours_is_left_alone(foreign: subprocess.Popen[bytes], run_name: str) -> None:
+    assert not [leftover for leftover in leftovers.find() if run_name in leftover.what or leftover.what == "testbed"]
+    clean()
+    assert foreign.poll() is None
+    assert Cgroup(f"testbed/{run_name}").pids() == (foreign.pid,)
+    with pytest.raises(UsageError, match="no lease of ours"), lease(run_name):
+        raise AssertionError("a lease took over somebody else's cgroup")
+    assert Cgroup(f"testbed/{run_name}").pids() == (foreign.pid,) and not (STATE_ROOT / run_name).exists()
+
+
+@pytest.mark.usefixtures("state")
+def test_a_process_in_the_cgroup_above_all_leases_is_left_alone(foreign: subprocess.Popen[bytes]) -> None:
+    for directory in Cgroup("testbed").directories():
+        (directory / "cgroup.procs").write_text(str(foreign.pid))
+    clean()
+    assert foreign.poll() is None
+
+
+@pytest.mark.usefixtures("state")
+def test_a_container_of_the_command_line_below_our_cgroup_is_left_alone(
+    busybox_layer: Path, run_name: str, tmp_path: Path
+) -> None:
+    runtime = make_runtime(tmp_path, busybox_layer, f"testbed/{run_name}")
+    runtime("create", "container")
     try:
-        assert not [leftover for leftover in leftovers.find() if run_name in leftover.what]
+        clean()
+        assert runtime.state("container")["status"] == "created"
     finally:
-        directory.rmdir()
+        runtime("delete", "--force", "container")
+
+
+def test_a_directory_that_is_no_lease_is_left_alone(state: Path) -> None:
+    (state / "mine").mkdir(parents=True)
+    (state / "mine" / "file").write_text("x")
+    clean()
+    assert (state / "mine" / "file").exists()
+
+
+def test_a_lease_whose_maker_died_before_it_was_one_is_removed(state: Path) -> None:
+    living, dead = state / f".partial-one-{os.getpid()}", state / ".partial-two-4194304"
+    for path in (living, dead):
+        path.mkdir(parents=True)
+    assert [left.what for left in leftovers.find() if str(state) in left.what] == [str(dead)]
+    leftovers.remove((Leftover("partial", str(dead), ""),))
+    assert living.exists() and not dead.exists()
+
+
+BEGINNER = """
+import os, sys, time
+from pathlib import Path
+from runtime.cgroups import Cgroup
+from runtime.lease import CGROUP_ROOT, is_held, lease
+name, root, until = sys.argv[1], Path(sys.argv[2]), time.monotonic() + float(sys.argv[3])
+begun = broken = 0
+while time.monotonic() < until:
+    begun += 1
+    try:
+        with lease(name, root) as scratch:
+            (scratch / "file").write_text("x")
+            os.sched_yield()
+            whole = is_held(name, root) and (scratch / "file").exists() and Cgroup(f"{CGROUP_ROOT}/{name}").exists()
+            broken += not whole
+    except Exception as error:
+        print(error, file=sys.stderr)
+        broken += 1
+print(begun, broken)
+"""
+
+
+def test_leases_that_begin_and_end_beside_clean_stay_whole(run_name: str, state: Path) -> None:
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", BEGINNER, f"{run_name}-{number}", str(state), "3"],
+            cwd=Path(__file__).parents[2],
+            stdout=subprocess.PIPE,
+        )
+        for number in range(3)
+    ]
+    while any(run.poll() is None for run in runs):
+        clean()
+    counts = [tuple(map(int, run.communicate()[0].split())) for run in runs]
+    assert all(begun > 20 and broken == 0 for begun, broken in counts), counts
+    assert not state.exists()
 
 
 def test_the_store_is_removed_with_what_it_holds_only(
