@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.cgroups import Cgroup
 from runtime.cgroups.placing import all_hierarchies
-from tests.runtime.oci import Runtime, said_on
+from tests.runtime.oci import Runtime, assert_no_cgroup, said_on, unique
 from tests.waiting import until
 
 pytestmark = pytest.mark.root
@@ -174,9 +173,9 @@ def test_the_cgroup_of_a_bundle_that_names_none_goes_with_its_parent(oci: Runtim
     config = oci.config()
     config["linux"]["cgroupsPath"] = ""
     oci.configure(config)
-    oci("run", "a")
-    found = all_hierarchies()
-    assert not Cgroup("testbed-runtime/a", found).exists() and not Cgroup("testbed-runtime", found).exists()
+    name = unique("a")
+    oci("run", name)
+    assert_no_cgroup(name, all_hierarchies())
 
 
 def test_events_count_what_it_uses(oci: Runtime) -> None:
