@@ -62,9 +62,7 @@ def parse_passwd(text: str) -> tuple[Account, ...]:
     """The accounts in the text of passwd(5); lines that are not accounts are left out, as in glibc."""
     fields = (line.split(":") for line in text.splitlines())
     return tuple(
-        Account(f[0], int(f[2]), int(f[3]), f[5])
-        for f in fields
-        if len(f) >= 7 and _is_id(f[2]) and _is_id(f[3])
+        Account(f[0], int(f[2]), int(f[3]), f[5]) for f in fields if len(f) >= 7 and _is_id(f[2]) and _is_id(f[3])
     )
 
 
