@@ -27,8 +27,10 @@ def reporting(body: Callable[..., int]) -> Callable[..., None]:
 
     @functools.wraps(body)
     def run(*arguments: Any, **keywords: Any) -> None:
+        from runtime.streams import open_streams
         from testbed.interruption import Interrupted, interruptible
 
+        open_streams()
         try:
             with interruptible():
                 code = body(*arguments, **keywords)

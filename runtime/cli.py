@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from runtime.arguments import parsed
 from runtime.errors import TestbedError, UsageError
+from runtime.streams import open_streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -346,6 +347,7 @@ def _debug(options: argparse.Namespace, message: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the workload's exit status, or the error's exit code."""
+    open_streams()
     options = parsed(sys.argv[1:] if arguments is None else arguments)
     began = time.monotonic()
     _debug(options, f"{' '.join(sys.argv[1:] if arguments is None else arguments)}, as user {os.geteuid()}")

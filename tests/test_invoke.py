@@ -74,6 +74,15 @@ def test_with_everything_in_place_it_hands_over_and_says_nothing(checkout: Path)
     assert (done.stderr, done.returncode) == ("", 0)
 
 
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_a_stream_that_is_closed_is_the_null_device(checkout: Path, closed: str) -> None:
+    said = checkout / "said"
+    script = f"#!/bin/sh\nreadlink /proc/$$/fd/0 /proc/$$/fd/1 /proc/$$/fd/2 2>/dev/null | cat > '{said}'\n"
+    executable(checkout / ".venv" / "bin" / "invoke", script)
+    subprocess.run(["sh", "-c", f"exec '{checkout}/invoke' {closed}"], check=True, cwd="/", timeout=60)
+    assert said.read_text().split().count("/dev/null") >= closed.count("&-")
+
+
 def test_without_arguments_it_lists_the_tasks(checkout: Path) -> None:
     assert run(checkout).stdout.splitlines()[2:] == ["--list"]
 

@@ -7,11 +7,14 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from runtime.errors import UsageError
 from runtime.images.layers import is_opaque, is_whiteout
 from runtime.images.model import Layer
 
 # As many links as the kernel follows in one path (MAXSYMLINKS, include/linux/namei.h).
 LINKS_LIMIT = 40
+# More than any /etc/passwd that people use; what an image makes longer is not read.
+TEXT_LIMIT_BYTES = 4 << 20
 
 
 def resolve(path: str, layers: Sequence[Layer]) -> str:
@@ -47,9 +50,21 @@ def lookup(path: str, layers: Sequence[Layer]) -> Path | None:
 
 
 def read_text(path: str, layers: Sequence[Layer]) -> str:
-    """The text of a file in the image, empty when it has none."""
-    found = lookup(path, layers)
-    return found.read_text(errors="surrogateescape") if found is not None and found.is_file() else ""
+    """The text of a file in the image, empty when it has none, or something else there, which is not opened.
+
+    Raises UsageError for one above TEXT_LIMIT_BYTES, and for a path whose links do not end.
+    """
+    try:
+        found = lookup(path, layers)
+        if found is None or not stat.S_ISREG(found.lstat().st_mode):
+            return ""
+        with open(os.open(found, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+            data = file.read(TEXT_LIMIT_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"read {path} of the image: {error.strerror or error}") from error
+    if len(data) > TEXT_LIMIT_BYTES:
+        raise UsageError(f"read {path} of the image: it has more than {TEXT_LIMIT_BYTES} bytes")
+    return data.decode(errors="surrogateescape")
 
 
 def is_directory(path: str, layers: Sequence[Layer]) -> bool:

@@ -62,9 +62,7 @@ def parse_passwd(text: str) -> tuple[Account, ...]:
     """The accounts in the text of passwd(5); lines that are not accounts are left out, as in glibc."""
     fields = (line.split(":") for line in text.splitlines())
     return tuple(
-        Account(f[0], int(f[2]), int(f[3]), f[5])
-        for f in fields
-        if len(f) >= 7 and f[2].isdecimal() and f[3].isdecimal()
+        Account(f[0], int(f[2]), int(f[3]), f[5]) for f in fields if len(f) >= 7 and _is_id(f[2]) and _is_id(f[3])
     )
 
 
@@ -74,8 +72,13 @@ def parse_group(text: str) -> tuple[Group, ...]:
     return tuple(
         Group(f[0], int(f[2]), tuple(member for member in f[3].split(",") if member))
         for f in fields
-        if len(f) >= 4 and f[2].isdecimal()
+        if len(f) >= 4 and _is_id(f[2])
     )
+
+
+def _is_id(text: str) -> bool:
+    """Whether it is the number of a user or group; 2**32 - 1 means none (credentials(7), chown(2))."""
+    return text.isascii() and text.isdigit() and len(text) <= 10 and int(text) < 2**32 - 1
 
 
 def _account(name: str, accounts: Sequence[Account]) -> Account | None:

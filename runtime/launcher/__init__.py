@@ -8,7 +8,6 @@ file. What happens is told through a socket, which closes when the workload has 
 from __future__ import annotations
 
 import array
-import errno
 import fcntl
 import os
 import socket
@@ -16,6 +15,7 @@ import struct
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from errno import ECANCELED, EXDEV
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -55,7 +55,9 @@ class StepError(TestbedError):
         self.errno = errno
         self.failed = list(plan.steps())[step] if step >= 0 else None
         what = f"step {step}: {describe(self.failed)}" if self.failed else "clone the first process"
-        super().__init__(f"{what}: {os.strerror(errno)}")
+        led_away = errno == EXDEV and getattr(self.failed, "inside", False)
+        hint = "a link in the root leads over a mount there; make it a directory" if led_away else ""
+        super().__init__(f"{what}: {os.strerror(errno)}", hint)
 
 
 class Message(Struct, frozen=True):
@@ -165,7 +167,7 @@ class Launch:
                 return message
         if self._failure is not None or not self.pid:
             self._reap(self.pid)
-            failure = self._failure or Message(FAILED, -1, errno.ECANCELED)
+            failure = self._failure or Message(FAILED, -1, ECANCELED)
             raise StepError(self.plan, failure.number, failure.value)
         return None
 

@@ -1,32 +1,46 @@
 /* Paths below the container's root. The image decides what lies there, symbolic links included, so a path is never
- * handed to the kernel as text relative to the host: openat2 resolves it as if ROOT_FD were /. */
+ * handed to the kernel as text relative to the host: openat2 resolves it as if ROOT_FD were /.
+ *
+ * What is written follows more rules. Where mounts lie is the plan's choice, what links say is the image's: the way to
+ * it either follows no link, or leads over no mount, so that no link of an image's can send it to /proc/sys or to what is
+ * bound from the host. The last component is never followed, and what lies there is never opened: it is replaced. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <linux/stat.h>
 
-
 #include "steps.h"
 #include "sys.h"
 
-enum { PATH_SIZE = 4096, RETRIES = 128 };
+enum { PATH_SIZE = 4096, RETRIES = 128, REPLACEMENTS = 16 };
 
 int close_with(int fd, int result) {
   SYS(close, fd);
   return result;
 }
 
-/* Open `path` below the root. A rename elsewhere makes the kernel unsure (EAGAIN): then it is asked again. */
-int below(const char *path, uint64_t flags, uint64_t mode) {
+/* A rename elsewhere makes the kernel unsure (EAGAIN): then it is asked again. */
+static int resolved(const char *path, uint64_t flags, uint64_t mode, uint64_t resolve) {
   struct open_how how = {
-    .flags = flags | O_CLOEXEC, .mode = flags & O_CREAT ? mode : 0, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
+    .flags = flags | O_CLOEXEC,
+    .mode = flags & O_CREAT ? mode : 0,
+    .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | resolve,
+  };
   int fd = -EAGAIN;
   for (int i = 0; i < RETRIES && fd == -EAGAIN; i++) fd = (int)SYS(openat2, ROOT_FD, ADDRESS(path), ADDRESS(&how), sizeof how);
   return fd;
 }
 
-/* The directory that holds `path`, and the name of the last component. */
-int below_parent(const char *path, const char **name) {
+/* Open what is at `path` below the root, wherever the image's links lead in it. */
+int below(const char *path, uint64_t flags, uint64_t mode) { return resolved(path, flags, mode, 0); }
+
+int below_strictly(const char *path, uint64_t flags) {
+  int fd = resolved(path, flags, 0, RESOLVE_NO_SYMLINKS);
+  return fd == -ELOOP ? resolved(path, flags, 0, RESOLVE_NO_XDEV) : fd;
+}
+
+/* The directory that holds `path`, for something to be made in it, and the name of the last component. */
+static int below_parent(const char *path, const char **name) {
   char directory[PATH_SIZE];
   size_t n = strlen(path), cut = n;
   while (cut > 0 && path[cut - 1] != '/') cut--;
@@ -34,7 +48,27 @@ int below_parent(const char *path, const char **name) {
   if (cut == n || cut >= sizeof directory) return cut == n ? -EINVAL : -ENAMETOOLONG;
   memcpy(directory, path, cut);
   directory[cut] = 0;
-  return below(cut ? directory : ".", O_PATH | O_DIRECTORY, 0);
+  return below_strictly(cut ? directory : ".", O_PATH | O_DIRECTORY);
+}
+
+int parent_of(const char *path, int inside, const char **name) {
+  *name = path;
+  return inside ? below_parent(path, name) : AT_FDCWD;
+}
+
+int close_parent(int directory, int result) { return directory == AT_FDCWD ? result : close_with(directory, result); }
+
+/* A new file, open for writing, in the place of whatever has its name, unless that is a directory. */
+int below_replaced(const char *path) {
+  const char *name;
+  int parent = below_parent(path, &name), fd = -EEXIST;
+  if (parent < 0) return parent;
+  for (int i = 0; i < REPLACEMENTS && fd == -EEXIST; i++) {
+    fd = (int)SYS(openat, parent, ADDRESS(name), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+    int result = fd == -EEXIST ? (int)SYS(unlinkat, parent, ADDRESS(name), 0) : 0;
+    if (result < 0 && result != -ENOENT) return close_with(parent, result);
+  }
+  return close_with(parent, fd);
 }
 
 static int make(int parent, const char *name, int directory) {
@@ -70,8 +104,24 @@ int below_made(const char *path, int directory) {
   return parent;
 }
 
-int is_directory(int fd) {
+static int type_of(int fd) {
   struct statx status;
   int result = (int)SYS(statx, fd, ADDRESS(""), AT_EMPTY_PATH, STATX_TYPE, ADDRESS(&status));
-  return result < 0 ? result : (status.stx_mode & S_IFMT) == S_IFDIR;
+  return result < 0 ? result : status.stx_mode & S_IFMT;
+}
+
+int is_directory(int fd) {
+  int type = type_of(fd);
+  return type < 0 ? type : type == S_IFDIR;
+}
+
+int below_file(const char *path) {
+  int fd = below_strictly(path, O_PATH | O_NOFOLLOW);
+  if (fd == -ENOENT) {
+    const char *name;
+    int parent = below_parent(path, &name), result = parent < 0 ? parent : close_with(parent, make(parent, name, 0));
+    if (result < 0) return result;
+    fd = below_strictly(path, O_PATH | O_NOFOLLOW);
+  }
+  return fd >= 0 && type_of(fd) == S_IFLNK ? close_with(fd, -ELOOP) : fd;
 }

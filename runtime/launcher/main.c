@@ -222,7 +222,20 @@ static const char *last_part(const char *path) {
   return part;
 }
 
+/* A standard stream that is closed is the null device, or what is opened next would become one of the workload's: the
+ * lock of its state, a socket of ours. PID 1 has a console or nothing, and no devices yet. */
+static int open_streams(void) {
+  for (int fd = 0; fd < 3; fd++) {
+    if (SYS(fcntl, fd, F_GETFD) != -EBADF) continue;
+    int result = (int)SYS(openat, AT_FDCWD, ADDRESS("/dev/null"), O_RDWR); /* the lowest number, which is this one */
+    if (result < 0) return SYS(getpid) == 1 ? 0 : result;
+  }
+  return 0;
+}
+
 int main(int argc, char **argv, char **environment) {
+  int opened = open_streams();
+  if (opened < 0) return complain("/dev/null", error_name(-opened));
   if (argc == 2 && same(argv[1], "--start")) return start_plan();
   if (argc && same(last_part(argv[0]), "testbed-runtime")) return command_line(argc, (const char **)argv, (const char **)environment);
   const char **extra = (const char **)argv + 1, **kept = (const char **)environment;

@@ -110,7 +110,7 @@ static int settle(int slave, const struct step *s) {
   int result = (int)SYS(fchown, slave, s->number[0], -1);
   if (result == 0 && size.ws_row) result = (int)SYS(ioctl, slave, TIOCSWINSZ, ADDRESS(&size));
   if (result == 0 && s->number[3]) { /* it is /dev/console too */
-    int target = below_made("dev/console", 0);
+    int target = below_file("dev/console");
     if (target < 0) return target;
     int tree = (int)SYS(open_tree, slave, ADDRESS(""), AT_EMPTY_PATH | 1 /* OPEN_TREE_CLONE */ | O_CLOEXEC);
     result = tree < 0 ? tree : close_with(tree, attach(tree, target));
@@ -126,7 +126,7 @@ static int settle(int slave, const struct step *s) {
 /* A new terminal of the container's own devpts; its master goes to the starter. Numbers: uid, rows, columns, whether it
  * is /dev/console too. The peer is opened through the master, never by a name that the image could have taken. */
 int terminal(const struct step *s) {
-  int master = below("dev/pts/ptmx", O_RDWR | O_NOCTTY, 0);
+  int master = below_strictly("dev/pts/ptmx", O_RDWR | O_NOCTTY | O_NOFOLLOW);
   if (master < 0) return master;
   struct statfs64 status;
   int unlock = 0, result = (int)SYS(fstatfs, master, ADDRESS(&status));

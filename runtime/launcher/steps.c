@@ -23,11 +23,14 @@ static int write_record(int fd, const uint8_t *string) {
   return n < 0 ? (int)n : n == length ? 0 : -EIO;
 }
 
+static int open_to_write(const char *path, int create, int inside) {
+  if (inside) return create ? below_replaced(path) : below_strictly(path, O_WRONLY | O_NOFOLLOW | O_NONBLOCK);
+  return (int)SYS(openat, AT_FDCWD, ADDRESS(path), O_WRONLY | O_CLOEXEC | (create ? O_CREAT | O_TRUNC : 0), 0644);
+}
+
 /* Numbers: create, inside. Each string after the path is written by a call of its own. */
 static int write_file(const struct step *s) {
-  int flags = O_WRONLY | O_CLOEXEC | (s->number[0] ? O_CREAT | O_TRUNC : 0);
-  int fd = s->number[1] ? below(s->string[0], (uint64_t)flags, 0644)
-                        : (int)SYS(openat, AT_FDCWD, ADDRESS(s->string[0]), flags, 0644);
+  int fd = open_to_write(s->string[0], s->number[0] != 0, s->number[1] != 0);
   if (fd < 0) return fd;
   int result = 0;
   const uint8_t *record = s->strings;
@@ -36,44 +39,35 @@ static int write_file(const struct step *s) {
   return close_with(fd, result);
 }
 
-/* The directory that a step's path is relative to, and the rest of the path. `fd` is to be closed when it is not AT_FDCWD. */
-static int relative(const char *path, int inside, const char **name) {
-  *name = path;
-  return inside ? below_parent(path, name) : AT_FDCWD;
-}
-
-static int done(int directory, int result) { return directory == AT_FDCWD ? result : close_with(directory, result); }
-
 static int make_directory(const struct step *s) {
   const char *name;
-  int directory = relative(s->string[0], s->number[1] != 0, &name);
+  int directory = parent_of(s->string[0], s->number[1] != 0, &name);
   if (directory < 0 && directory != AT_FDCWD) return directory;
-  return done(directory, (int)SYS(mkdirat, directory, ADDRESS(name), s->number[0]));
+  return close_parent(directory, (int)SYS(mkdirat, directory, ADDRESS(name), s->number[0]));
 }
 
 static int make_symlink(const struct step *s) {
   const char *name;
-  int directory = relative(s->string[1], s->number[0] != 0, &name);
+  int directory = parent_of(s->string[1], s->number[0] != 0, &name);
   if (directory < 0 && directory != AT_FDCWD) return directory;
-  return done(directory, (int)SYS(symlinkat, ADDRESS(s->string[0]), directory, ADDRESS(name)));
+  return close_parent(directory, (int)SYS(symlinkat, ADDRESS(s->string[0]), directory, ADDRESS(name)));
 }
 
 /* Numbers: mode with the file type, major, minor, uid, gid, inside. */
 static int make_node(const struct step *s) {
   const char *name;
   uint64_t minor = s->number[2], device = (minor & DEVICE_NAME_BITS) | s->number[1] << 8 | (minor & ~0xffULL) << 12;
-  int directory = relative(s->string[0], s->number[5] != 0, &name);
+  int directory = parent_of(s->string[0], s->number[5] != 0, &name);
   if (directory < 0 && directory != AT_FDCWD) return directory;
   int result = (int)SYS(mknodat, directory, ADDRESS(name), s->number[0], device);
   if (result == 0 && (s->number[3] || s->number[4]))
     result = (int)SYS(fchownat, directory, ADDRESS(name), s->number[3], s->number[4], AT_SYMLINK_NOFOLLOW);
-  return done(directory, result);
+  return close_parent(directory, result);
 }
 
 static int open_step(const struct step *s) {
   uint64_t flags = s->number[1] | O_CLOEXEC;
-  int fd = s->number[2] ? below(s->string[0], flags, 0644) : (int)SYS(openat, AT_FDCWD, ADDRESS(s->string[0]), flags, 0644);
-  return place(fd, (int)s->number[0]);
+  return place((int)SYS(openat, AT_FDCWD, ADDRESS(s->string[0]), flags, 0644), (int)s->number[0]);
 }
 
 /* A directory outside of the root has a path that begins with "(unreachable)": a way out, so it is refused. */

@@ -36,8 +36,16 @@ int terminal(const struct step *s);
 
 /* below.c: paths that never leave the directory at ROOT_FD */
 int below(const char *path, uint64_t flags, uint64_t mode);
-int below_parent(const char *path, const char **name);
+/* The same, by a way that follows no link, or else leads over no mount: for what is written, or does something when it
+ * is opened. */
+int below_strictly(const char *path, uint64_t flags);
 int below_made(const char *path, int directory);
+/* Open the file at `path` for a mount on it; it is made if it is missing, and no link is taken for one. */
+int below_file(const char *path);
+int below_replaced(const char *path);
+/* The directory in which a step makes the last component of its path, and that component's name. */
+int parent_of(const char *path, int inside, const char **name);
+int close_parent(int directory, int result);
 int is_directory(int fd);
 int close_with(int fd, int result);
 

@@ -72,13 +72,15 @@ def _parent_steps(config: Config, found: Hierarchies, choices: Choices) -> list[
         steps += join_steps(found, choices.cgroup)
     if config.process is not None and config.process.oom_score_adj is not None:
         steps.append(s.Write("/proc/self/oom_score_adj", (str(config.process.oom_score_adj),)))
-    steps += [s.JoinNamespace(kinds[kind], flag) for kind, flag in NAMESPACE_FLAGS.items() if kinds.get(kind)]
+    joins = [s.JoinNamespace(kinds[kind], flag) for kind, flag in NAMESPACE_FLAGS.items() if kinds.get(kind)]
+    of_mounts = [step for step in joins if step.flag == k.CLONE_NEWNS]
+    steps += [step for step in joins if step not in of_mounts]
     if kinds.get("time") == "":
         steps.append(s.Unshare(k.CLONE_NEWTIME))
         offsets = tuple(f"{name} {o.secs} {o.nanosecs}" for name, o in config.linux.time_offsets.items())
         if offsets:
             steps.append(s.Write("/proc/self/timens_offsets", offsets))
-    return steps
+    return [*steps, *of_mounts]  # last: /proc is another's there
 
 
 def _namespace_steps(config: Config, choices: Choices) -> list[s.Step]:

@@ -187,10 +187,10 @@ def _processes(
         PivotRoot(".", "."),
         Unmount(".", MNT_DETACH),
         Chdir("/"),
+        shared_memory_step(),
+        *_hiding_steps(spec, writable, of_sysfs=False),  # before anything is written in a root of the image's
         *(_resolver_steps(resolver) if resolver is not None else ()),
         *identity_steps(spec, files=writable is None),
-        shared_memory_step(),
-        *_hiding_steps(spec, writable, of_sysfs=False),
         *taken,  # late: it takes the launcher as long as all the above
         *_hiding_steps(spec, writable, of_sysfs=True),
         CloseOnExec(),

@@ -97,7 +97,7 @@ def container_host_plan(host: ContainerHost, modules: Sequence[str]) -> Plan:
             *_cgroup_steps(),
             *MOVE_IN,
             SetHostname(host.hostname),
-            Write(DESCRIPTION, (host.description,), create=True),
+            Write(DESCRIPTION.lstrip("/"), (host.description,), create=True, inside=True),
             NO_INPUT,
             CloseOnExec(),
             Chdir(host.cwd),

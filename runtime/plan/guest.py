@@ -134,8 +134,8 @@ def root_steps(place: str = "", *, volatile: bool = True) -> tuple[Step, ...]:
 def workload_steps(spec: Spec, *streams: Step) -> tuple[Step, ...]:
     """From inside the root to the workload's execve; ``streams`` open those that it does not have already."""
     return (
-        *identity_steps(spec),
         *protection_steps(spec.readonly_paths, spec.masked_paths),
+        *identity_steps(spec),
         *streams,
         CloseOnExec(),
         *process_steps(spec.process),

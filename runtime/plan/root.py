@@ -100,7 +100,8 @@ def hosts_file(spec: Spec) -> str:
 
 
 def identity_steps(spec: Spec, *, files: bool = True) -> tuple[Step, ...]:
-    """Once inside: the host name and, with ``files``, those below /etc that name host and neighbours.
+    """Once inside, and after ``protection_steps``: the host name and, with ``files``, those below /etc that name host
+    and neighbours. Whatever the image has in their place is replaced, a link too, and not followed.
 
     An image build goes without the files: what it writes becomes the image.
     """

@@ -121,10 +121,10 @@ def init_plan(spec: Spec) -> Plan:
             Unmount("/sys/fs/cgroup", MNT_DETACH, tolerate=(EINVAL, ENOENT)),
             Chdir("/"),
             HOLD_ROOT,
-            *identity_steps(spec),
             # libvirt has no /dev/shm, which the containers' own steps begin with.
             *(ReadonlyPath(path) for path in spec.readonly_paths),
             *(MaskPath(path) for path in spec.masked_paths),
+            *identity_steps(spec),
             CloseOnExec(),
             *process_steps(spec.process),
             Message(EXECUTING),

@@ -10,14 +10,14 @@ import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from msgspec import Struct
 
-from runtime.cgroups import Cgroup
-from runtime.cgroups.placing import CGROUP_PARENT, all_hierarchies
+from runtime.cgroups import Cgroup, Hierarchies
+from runtime.cgroups.placing import CGROUP_PARENT
 from runtime.config.decode import encode
 from runtime.config.default import default_config
 from runtime.launcher.build import COMMAND
@@ -159,12 +159,24 @@ def make_runtime(directory: Path, layer: Path, cgroup: str) -> Runtime:
     return runtime
 
 
-def default_parent_is_gone_or_used() -> bool:
-    """Whether the cgroup above containers that name none has gone, or has those of others below it."""
-    directories = Cgroup(CGROUP_PARENT, all_hierarchies()).directories()
-    with suppress(FileNotFoundError):
-        return all(not path.is_dir() or path.stat().st_nlink > 2 for path in directories)
-    return False
+def unique(name: str) -> str:
+    """An id that no container of another test has, at the same time: without a cgroupsPath it is its cgroup's name."""
+    return f"{name}-{uuid4().hex[:8]}"
+
+
+def assert_no_cgroup(name: str, found: Hierarchies) -> None:
+    """Nothing is left of the cgroup of a container without a cgroupsPath. What others have beside it stays, and the
+    parent with that."""
+    assert not Cgroup(f"{CGROUP_PARENT}/{name}", found).exists()
+    parents = Cgroup(CGROUP_PARENT, found).directories()
+    until(lambda: not any(_is_empty(parent) for parent in parents), 5, lambda: "an empty parent is left")
+
+
+def _is_empty(cgroup: Path) -> bool:
+    try:
+        return not any(entry.is_dir() for entry in os.scandir(cgroup))
+    except FileNotFoundError:
+        return False
 
 
 def said_on(master: int) -> bytes:

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.cgroups import Cgroup
 from runtime.cgroups.placing import all_hierarchies
-from tests.runtime.oci import Runtime, default_parent_is_gone_or_used, said_on
+from tests.runtime.oci import Runtime, assert_no_cgroup, said_on, unique
 from tests.waiting import until
 
 pytestmark = pytest.mark.root
@@ -170,13 +169,13 @@ def test_explain_prints_a_bundles_plan_and_starts_nothing(oci: Runtime) -> None:
     assert "clone3 CLONE_NEWNS" in listing and listing.rstrip().endswith("execve sh -c true")
 
 
-def test_the_cgroup_of_a_bundle_that_names_none_goes_with_its_parent(oci: Runtime, run_name: str) -> None:
+def test_the_cgroup_of_a_bundle_that_names_none_goes_with_its_parent(oci: Runtime) -> None:
     config = oci.config()
     config["linux"]["cgroupsPath"] = ""
     oci.configure(config)
-    oci("run", run_name)
-    assert not Cgroup(f"testbed-runtime/{run_name}", all_hierarchies()).exists()
-    until(default_parent_is_gone_or_used, 5)
+    name = unique("a")
+    oci("run", name)
+    assert_no_cgroup(name, all_hierarchies())
 
 
 def test_events_count_what_it_uses(oci: Runtime) -> None:

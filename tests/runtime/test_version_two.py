@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from runtime.cgroups import hierarchies
-from tests.runtime.oci import Runtime
+from tests.runtime.oci import Runtime, assert_no_cgroup, unique
 
 pytestmark = pytest.mark.root
 
+A = unique("a")
 MOUNT = "umount -l /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && echo ready && exec sleep 1000"
 
 
@@ -33,7 +35,7 @@ def second(oci: Runtime) -> Iterator[Runtime]:
         del config["linux"]["cgroupsPath"]
         oci.configure(config)
         yield Runtime(oci.root, oci.bundle, ("nsenter", f"--mount=/proc/{holder.pid}/ns/mnt", f"--wd={oci.bundle}"))
-        assert not (found.unified / "testbed-runtime").exists()
+        assert_no_cgroup(A, replace(found, v1={}))
     finally:
         holder.kill()
         holder.communicate()
@@ -48,18 +50,18 @@ def cgroup_of(pid: int) -> Path:
 
 def test_a_life(second: Runtime) -> None:
     second.shell("sleep 1000")
-    second("create", "a")
-    second("start", "a")
-    state = second.state("a")
+    second("create", A)
+    second("start", A)
+    state = second.state(A)
     assert state["status"] == "running"
-    assert cgroup_of(state["pid"]).parts[-2:] == ("testbed-runtime", "a")
-    second("pause", "a")
-    assert second.state("a")["status"] == "paused"
+    assert cgroup_of(state["pid"]).parts[-2:] == ("testbed-runtime", A)
+    second("pause", A)
+    assert second.state(A)["status"] == "paused"
     assert (cgroup_of(state["pid"]) / "cgroup.freeze").read_text() == "1\n"
-    second("resume", "a")
-    assert second("exec", "a", "cat", "/proc/self/cgroup").stdout.splitlines()[-1] == "0::/"
-    second("kill", "--all", "a", "KILL")
-    second("delete", "--force", "a")
+    second("resume", A)
+    assert second("exec", A, "cat", "/proc/self/cgroup").stdout.splitlines()[-1] == "0::/"
+    second("kill", "--all", A, "KILL")
+    second("delete", "--force", A)
 
 
 def test_device_rules_hold(second: Runtime) -> None:
@@ -70,7 +72,7 @@ def test_device_rules_hold(second: Runtime) -> None:
     second.configure(config)
     (second.bundle / "rootfs" / "bin" / "mknod").symlink_to("busybox")
     second.shell("cat /dev/null && mknod /kmsg c 1 11 && cat /kmsg")
-    done = second("run", "a", check=False)
+    done = second("run", A, check=False)
     assert done.returncode == 1 and "Operation not permitted" in done.stderr
 
 
@@ -78,11 +80,11 @@ def test_it_sees_its_own_cgroup_as_the_root(second: Runtime) -> None:
     second.shell(
         "grep ^0 /proc/self/cgroup; ls /sys/fs/cgroup | grep -c cgroup.procs; grep -c cgroup2 /proc/self/mountinfo"
     )
-    assert [second("run", "a").stdout.split() for _ in range(2)] == [["0::/", "1", "1"]] * 2  # Python's, the launcher's
+    assert [second("run", A).stdout.split() for _ in range(2)] == [["0::/", "1", "1"]] * 2  # Python's, the launcher's
 
 
 def test_a_limit_without_its_controller_is_named(second: Runtime) -> None:
     config = second.config()
     config["linux"]["resources"] = {"memory": {"limit": 1 << 25}}  # which is with cgroup v1 here
     second.configure(config)
-    assert "memory.max = 33554432: this host has no memory controller" in second("create", "a", check=False).stderr
+    assert "memory.max = 33554432: this host has no memory controller" in second("create", A, check=False).stderr

@@ -4,7 +4,8 @@ A step holds all that its system call needs, already decided. ``tolerate`` lists
 the plan goes on. The launcher's ``plan.h`` names the same operations in the order of their codes.
 
 Paths of steps with ``inside`` are resolved as if descriptor ROOT_FD were the root directory (openat2,
-RESOLVE_IN_ROOT): symbolic links of an image cannot lead out of it.
+RESOLVE_IN_ROOT): symbolic links of an image cannot lead out of it. What is made or written there is reached without
+following a link, or without crossing a mount: a link cannot lead it to /proc/sys or into a volume (EXDEV).
 """
 
 from runtime.plan.steps.base import LISTEN_FD, PLAN_FD, ROOT_FD, SYNC_FD, Plan, Step

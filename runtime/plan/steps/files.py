@@ -57,7 +57,8 @@ class Mknod(Step, frozen=True):
 class Write(Step, frozen=True):
     """Open ``path`` and write each of ``data`` in a write(2) of its own, as the kernel's control files need.
 
-    ``create`` makes the file (mode 0644) or truncates it.
+    ``create`` makes the file (mode 0644) or truncates it. With ``inside`` it is a new file that takes the place of
+    whatever lies there, a link or a device of the image's too; a directory stays, and EISDIR says so.
     """
 
     op: ClassVar[int] = 9
@@ -94,10 +95,9 @@ class Open(Step, frozen=True):
     path: str
     fd: int
     flags: int = 0
-    inside: bool = False
 
     def numbers(self) -> tuple[int, ...]:
-        return (self.fd, self.flags, self.inside)
+        return (self.fd, self.flags)
 
     def strings(self) -> tuple[bytes, ...]:
         return (self.path.encode(),)

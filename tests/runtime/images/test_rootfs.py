@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.errors import UsageError
 from runtime.images.layers import OPAQUE_XATTR
 from runtime.images.model import Layer
 from runtime.images.rootfs import is_directory, lookup, read_text, resolve
@@ -69,6 +70,27 @@ def test_whiteouts_and_opaque_directories_hide(layers: tuple[Layer, ...]) -> Non
 def test_a_link_to_itself_is_an_error(layers: tuple[Layer, ...]) -> None:
     with pytest.raises(OSError, match="more than 40 links"):
         lookup("/loop", layers)
+
+
+def test_what_is_no_text_is_not_opened(layers: tuple[Layer, ...]) -> None:
+    """An image's /etc/passwd is read by root, before anything confines it."""
+    etc = layers[2].path / "etc"
+    etc.mkdir()
+    os.mkfifo(etc / "pipe")
+    os.mknod(etc / "device", stat.S_IFCHR | 0o666, os.makedev(1, 5))  # zeros without end
+    for name, target in (("magic", "/proc/self/environ"), ("out", "../" * 20 + "etc/passwd"), ("host", "/etc/passwd")):
+        (etc / name).symlink_to(target)
+    for name in ("pipe", "device", "magic", "out", "host", "."):
+        assert read_text(f"/etc/{name}", layers) == "", name
+
+
+def test_a_text_without_bounds_and_links_without_end_are_errors(layers: tuple[Layer, ...]) -> None:
+    with (layers[0].path / "etc/long").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(UsageError, match="read /etc/long of the image: it has more than"):
+        read_text("/etc/long", layers)
+    with pytest.raises(UsageError, match="read /loop of the image: /loop: more than 40 links"):
+        read_text("/loop", layers)
 
 
 def test_what_is_not_there(layers: tuple[Layer, ...]) -> None:

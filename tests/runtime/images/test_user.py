@@ -42,6 +42,12 @@ def test_home(tiny: Image) -> None:
     assert home_directory(4711, tiny.layers) == "/"
 
 
+@pytest.mark.parametrize("number", ["-1", "4294967295", "4294967296", "9" * 5000, "1٣", "0x1", " 1"])
+def test_an_account_with_a_number_that_no_user_has_is_none(number: str) -> None:
+    assert parse_passwd(f"a:x:{number}:0::/:/bin/sh\na:x:0:{number}::/:/bin/sh\n") == ()
+    assert parse_group(f"a:x:{number}:\n") == ()
+
+
 def test_lines_that_are_no_accounts_are_left_out() -> None:
     assert [a.name for a in parse_passwd("+nis::::::\nshort:x:1\n\na:x:1:2::/:/bin/sh\n")] == ["a"]
     assert [g.name for g in parse_group("b:x:many:\na:x:1:\n")] == ["a"]

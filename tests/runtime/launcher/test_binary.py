@@ -22,7 +22,7 @@ from runtime.plan.container import container_plan
 from runtime.plan.encode import encode
 from runtime.plan.steps import Plan
 from runtime.spec import Process, Resources, Spec
-from tests.runtime.oci import make_runtime
+from tests.runtime.oci import make_runtime, unique
 
 
 def write_plan(path: Path, *child: s.Step) -> Path:
@@ -322,10 +322,10 @@ def test_a_prepared_run_is_clean_under_the_sanitizers(
     del config["linux"]["cgroupsPath"]
     runtime.configure(config)
     runtime.shell("echo inside; exit 3")
-    assert runtime("run", "first", check=False).returncode == 3
+    assert runtime("run", unique("first"), check=False).returncode == 3
     front = tmp_path / "testbed-runtime"
     front.symlink_to(sanitized)
-    command = [str(front), "--root", str(runtime.root), "run", "--bundle", str(runtime.bundle), "second"]
+    command = [str(front), "--root", str(runtime.root), "run", "--bundle", str(runtime.bundle), unique("second")]
     environment = {"ASAN_OPTIONS": "detect_leaks=0", "PATH": "/nowhere"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert clean(done.stderr) and (done.returncode, done.stdout) == (3, "inside\n"), done.stderr

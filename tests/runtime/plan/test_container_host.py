@@ -31,7 +31,7 @@ def test_it_begins_with_the_line_that_is_timed_and_ends_as_the_program() -> None
     last = steps[-1]
     assert isinstance(last, s.Exec) and last.args == ("python3", "-m", "program")
     assert [step.path for step in steps if isinstance(step, s.LoadModule)] == list(MODULES)
-    assert s.Write(DESCRIPTION, ('{"a": 1}',), create=True) in steps
+    assert s.Write(DESCRIPTION.lstrip("/"), ('{"a": 1}',), create=True, inside=True) in steps
 
 
 def test_the_network_card_is_a_port_without_an_address() -> None:
