@@ -10,13 +10,20 @@ from msgspec.structs import replace
 from runtime import network
 from runtime.cgroups import Hierarchies, join_steps
 from runtime.cgroups.resources import limit_steps
-from runtime.config import mount_options
 from runtime.config.process import Process
 from runtime.config.types import Config
 from runtime.errors import UsageError
 from runtime.plan import constants as k
 from runtime.plan import steps as s
-from runtime.plan.mounts import MountMaps, device_steps, held_first, inside, mount_steps
+from runtime.plan.mounts import (
+    MountMaps,
+    device_steps,
+    held_first,
+    inside,
+    is_shared,
+    mount_steps,
+    propagations,
+)
 from runtime.plan.process import credential_steps, label_steps, search_path
 from runtime.plan.root import HOLD_ROOT
 from runtime.seccomp.filter import compile_filter
@@ -103,18 +110,12 @@ def _namespace_steps(config: Config, choices: Choices) -> list[s.Step]:
     return steps
 
 
-def _propagation(name: str) -> int:
-    kind = mount_options.PROPAGATION[name.removeprefix("r") if name not in mount_options.PROPAGATION else name]
-    return kind | (k.MS_REC if name not in mount_options.PROPAGATION else 0)
-
-
 def _root_steps(config: Config, choices: Choices) -> list[s.Step]:
-    shared = config.linux.rootfs_propagation
     root = choices.rootfs
+    of_host, _ = propagations(config.linux.rootfs_propagation)
     return [
-        s.Mount("", "/", "", _propagation(shared) if shared else k.MS_REC | k.MS_SLAVE),
+        s.Mount("", "/", "", of_host),
         s.Mount(root, root, "", k.MS_BIND | k.MS_REC),
-        s.Mount("", root, "", k.MS_PRIVATE),  # what pivot_root asks of the new root and of where it lies
         s.Chdir(root),
         HOLD_ROOT,
     ]
@@ -125,6 +126,9 @@ def _enter_steps(config: Config, choices: Choices) -> list[s.Step]:
         enter: list[s.Step] = [s.PivotRoot(".", "."), s.Unmount(".", k.MNT_DETACH), s.Chdir("/")]
     else:
         enter = [s.Mount(".", "/", "", k.MS_MOVE), s.Chroot("."), s.Chdir("/")]
+    _, of_root = propagations(config.linux.rootfs_propagation)
+    if of_root:
+        enter.append(s.Mount("", "/", "", of_root))
     if config.root.readonly:
         enter.append(s.MountAttributes("/", k.MOUNT_ATTR_RDONLY))
     return enter
@@ -183,8 +187,13 @@ def bundle_plan(config: Config, found: Hierarchies, bundle: str, choices: Choice
         config.linux.devices, bind="user" in kinds or choices.mapped
     )  # a user namespace's root may not make nodes
     held: list[s.Step] = []
-    if "user" in kinds and not choices.rootless:  # an ordinary user can copy no mount out here
-        held, mounts = held_first(mounts)
+    of_host, of_root = propagations(config.linux.rootfs_propagation)
+    if choices.rootless:  # an ordinary user can copy no mount out here
+        pass
+    elif "user" in kinds:  # as when the kernel copies the whole tree into one, the host's mounts are out of its reach
+        held, mounts = held_first(mounts, lambda _: True, of_host & ~k.MS_REC)
+    elif of_root & k.MS_SHARED:
+        held, mounts = held_first(mounts, is_shared, 0)
     size = process.console_size
     terminal = s.Terminal(process.user.uid, size.height if size else 0, size.width if size else 0)
     hooks = config.hooks

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from errno import EEXIST, EROFS
 
 from msgspec import Struct, field
@@ -151,15 +151,40 @@ def device_steps(devices: Sequence[Device], *, bind: bool) -> list[s.Step]:
     return steps
 
 
-def held_first(mounts: list[s.Step]) -> tuple[list[s.Step], list[s.Step]]:
-    """Split binds in two: their sources may lie where the root of a user namespace may not look, so they are copied
-    before it is entered."""
+def propagations(name: str) -> tuple[int, int]:
+    """What ``linux.rootfsPropagation`` asks for: what the copy of the host's tree becomes before anything is mounted in
+    it, and what the container's own root becomes once it is entered (0: nothing more).
+
+    The copy leaves the host's peer groups in any case: what is mounted and unmounted from then on is the container's
+    own affair. As with runc, what is copied of a tree of slaves or of private mounts is the same.
+    """
+    recursive = name not in mount_options.PROPAGATION
+    kind = mount_options.PROPAGATION[name.removeprefix("r") if recursive else name] if name else k.MS_SLAVE
+    if kind == k.MS_SLAVE or (kind == k.MS_PRIVATE and recursive):
+        return k.MS_REC | kind, 0
+    return k.MS_REC | k.MS_SLAVE, kind | (k.MS_REC if recursive else 0)
+
+
+def is_shared(step: s.Step) -> bool:
+    """Whether it is a bind that is to be a peer of its source."""
+    return isinstance(step, s.Bind) and step.propagation == k.MS_SHARED
+
+
+def held_first(
+    mounts: list[s.Step], chosen: Callable[[s.Step], bool], propagation: int
+) -> tuple[list[s.Step], list[s.Step]]:
+    """Split those of the binds that are ``chosen`` in two: a copy of the source, made by the launcher in the host's
+    mount namespace, and its attachment.
+
+    That is for sources that lie where the root of a user namespace may not look, and for peers of the host's mounts,
+    which there are none of in the container's namespace. The copies' ``propagation``: 0 leaves them peers.
+    """
     held: list[s.Step] = []
     attached: list[s.Step] = []
     for step in mounts:
-        if isinstance(step, s.Bind):
+        if isinstance(step, s.Bind) and chosen(step):
             fd = _FIRST_HELD + len(held)
-            held.append(s.HoldTree(step.source, fd, step.recursive, step.userns, step.map_all))
+            held.append(s.HoldTree(step.source, fd, step.recursive, step.userns, step.map_all, propagation))
             step = replace(step, held=fd, userns="")
         attached.append(step)
     return held, attached
