@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Collection
 from errno import EEXIST, ENOENT, EPERM, EROFS
 
 from msgspec import Struct
@@ -41,7 +43,7 @@ NAMESPACE_FLAGS = {
 NAMESPACE_FILES = {**{kind: kind for kind in NAMESPACE_FLAGS}, "network": "net", "mount": "mnt"}
 # Points at which the first process waits for the runtime.
 RECORDED, CREATED, STARTING, PLACED = 0, 1, 2, 3
-_SOCKET = 110
+_SOCKET, _OWN_ROOT = 110, 111
 
 
 class Choices(Struct, frozen=True):
@@ -112,6 +114,8 @@ def _namespace_steps(config: Config, choices: Choices) -> list[s.Step]:
 
 def _root_steps(config: Config, choices: Choices) -> list[s.Step]:
     root = choices.rootfs
+    if "mount" not in _kinds(config):  # the caller's own: what a change would do to it, none is made
+        return [s.Chdir(root), HOLD_ROOT]
     of_host, _ = propagations(config.linux.rootfs_propagation)
     return [
         s.Mount("", "/", "", of_host),
@@ -122,6 +126,8 @@ def _root_steps(config: Config, choices: Choices) -> list[s.Step]:
 
 
 def _enter_steps(config: Config, choices: Choices) -> list[s.Step]:
+    if "mount" not in _kinds(config):
+        return [s.Chroot("."), s.Chdir("/")]
     if choices.pivot:
         enter: list[s.Step] = [s.PivotRoot(".", "."), s.Unmount(".", k.MNT_DETACH), s.Chdir("/")]
     else:
@@ -230,6 +236,19 @@ def _personality(config: Config) -> list[s.Step]:
     return [s.Personality({"LINUX": 0, "LINUX32": 8}[config.linux.personality.domain])]
 
 
+def join_container(kinds: Collection[str], pid: int) -> list[s.Step]:
+    """Enter the namespaces of these kinds that the process ``pid`` is in, and its root directory."""
+    joins: list[s.Step] = [
+        s.JoinNamespace(f"/proc/{pid}/ns/{NAMESPACE_FILES[kind]}", flag)
+        for kind, flag in NAMESPACE_FLAGS.items()
+        if kind in kinds
+    ]
+    if "mount" in kinds:  # whose root its own is
+        return joins
+    root = s.Open(f"/proc/{pid}/root", _OWN_ROOT, os.O_PATH | os.O_DIRECTORY)  # while we may look at the process
+    return [root, *joins, s.Chroot(f"/proc/self/fd/{_OWN_ROOT}")]
+
+
 def exec_plan(
     process: Process, config: Config, found: Hierarchies, pid: int, cgroup: str, preserve_fds: int, keep_groups: bool
 ) -> s.Plan:
@@ -241,9 +260,7 @@ def exec_plan(
     affinity = process.exec_cpu_affinity
     if affinity and affinity.initial:
         parent.insert(0, s.Affinity(processors(affinity.initial)))
-    for kind, flag in NAMESPACE_FLAGS.items():
-        if kind in kinds:
-            parent.append(s.JoinNamespace(f"/proc/{pid}/ns/{NAMESPACE_FILES[kind]}", flag))
+    parent += join_container(kinds, pid)
     size = process.console_size
     child: list[s.Step] = [
         *((s.SetUser(0, 0, keep_groups=keep_groups),) if "user" in kinds else ()),

@@ -192,3 +192,55 @@ sys.exit(run(spec, name=name, **{path: Path(directory) for path, directory in zi
     python = ("env", f"--chdir={REPOSITORY}", sys.executable, "-c", script)
     assert host.run(*python, str(busybox_layer), f"{cgroup_parent}/a", *map(str, writable)) == "done\n"
     assert host.mounts() == before
+
+
+def inherit(oci: Runtime, **linux: Any) -> None:
+    """A configuration without a mount namespace, and without what would need one."""
+    config = oci.config()
+    config["mounts"] = []
+    config["linux"].update(maskedPaths=[], readonlyPaths=[], **linux)
+    config["linux"]["namespaces"] = [entry for entry in config["linux"]["namespaces"] if entry["type"] != "mount"]
+    oci.configure(config)
+
+
+def test_without_a_mount_namespace_the_callers_is_inherited(oci: Runtime, host: SharedHost, volume: Path) -> None:
+    """As crun does it: the root directory is the container's own, for further processes and hooks as well."""
+    (oci.bundle / "rootfs" / "hook").write_text("#!/bin/sh\necho hook > /ran\n")
+    (oci.bundle / "rootfs" / "hook").chmod(0o755)
+    inherit(oci)
+    config = oci.config()
+    config["hooks"] = {"startContainer": [{"path": "/hook"}]}
+    oci.configure(config)
+    oci.shell("sleep 1000")
+    before = host.mounts()
+    oci("run", "--detach", "a")
+    pid = oci.state("a")["pid"]
+    assert Path(f"/proc/{pid}/ns/mnt").samefile(f"/proc/{host.pid}/ns/mnt")
+    assert set(oci("exec", "a", "ls", "/").stdout.split()) == {"bin", "dev", "etc", "hook", "proc", "ran", "sys"}
+    assert oci("exec", "a", "stat", "-c", "%t %T", "/dev/null").stdout == "1 3\n"
+    oci("delete", "--force", "a")
+    assert host.mounts() == before
+
+
+def test_the_hosts_mount_namespace_is_not_joined(oci: Runtime) -> None:
+    """Its root would be exchanged under all that run there."""
+    config = oci.config()
+    namespaces = [entry for entry in config["linux"]["namespaces"] if entry["type"] != "mount"]
+    config["linux"]["namespaces"] = [*namespaces, {"type": "mount", "path": "/proc/self/ns/mnt"}]
+    oci.configure(config)
+    oci.inside = ("unshare", "--mount", "env", f"--chdir={oci.bundle}")
+    assert "host's mount namespace" in oci("run", "a", check=False).stderr
+    oci.inside = ()
+
+
+def test_a_mount_namespace_that_is_joined(oci: Runtime, host: SharedHost, volume: Path) -> None:
+    """The container's root becomes that of the namespace, which is another's than the host's."""
+    with shared_host() as other:
+        config = oci.config()
+        namespaces = [entry for entry in config["linux"]["namespaces"] if entry["type"] != "mount"]
+        config["linux"]["namespaces"] = [*namespaces, {"type": "mount", "path": f"/proc/{other.pid}/ns/mnt"}]
+        oci.configure(config)
+        oci.shell("ls /")
+        before = host.mounts()
+        assert set(oci("run", "a").stdout.split()) == {"bin", "dev", "etc", "proc", "sys"}
+        assert host.mounts() == before
