@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -204,6 +205,9 @@ def explained(error: StepError, process: Process | None) -> TestbedError:
         if "/" in name:
             return UsageError(f"exec: {name!r}: {why.lower() if error.errno in (2, 13) else why}")
         return UsageError(f"executable file `{name}` not found in $PATH: {why}")
+    if isinstance(error.failed, s.Mknod) and error.errno == errno.EEXIST:
+        hint = "take it out of the root file system, or mount a tmpfs on /dev"
+        return UsageError(f"{error}: what is there is no device of this kind", hint)
     if isinstance(error.failed, s.Write) and error.failed.path in LABELS and process is not None:
         return label_refused(process, error.errno)
     return error

@@ -151,11 +151,7 @@ def _mappings(place: str, mappings: Sequence[IDMapping]) -> None:
 
 def _mount(place: str, mount: Mount, mapped: bool) -> None:
     target = posixpath.normpath("/" + mount.destination.lstrip("/"))  # two slashes would stay
-    if ".." in mount.destination.split("/"):
-        _fail(f"{place}.destination", f"{mount.destination!r} has a part that leads up")
     options = mount_options.parse(mount.options, f"config.json: {place}.options")
-    if target == "/":
-        _fail(f"{place}.destination", "the root itself is not a place to mount on")
     if target == "/proc" and mount.type != "proc" and not (options.bind and os.path.ismount(mount.source)):
         _fail(
             f"{place}.destination",

@@ -12,19 +12,24 @@ from msgspec.structs import replace
 from runtime import network
 from runtime.cgroups import Hierarchies, join_steps
 from runtime.cgroups.resources import limit_steps
+from runtime.config import mount_options
 from runtime.config.process import Process
 from runtime.config.types import Config
 from runtime.errors import UsageError
 from runtime.plan import constants as k
 from runtime.plan import steps as s
+from runtime.plan.devices import every_device, host_node_steps, link_steps, node_steps, outside_node_steps
 from runtime.plan.mounts import (
+    DEV,
+    FIRST_HELD,
     MountMaps,
-    device_steps,
     held_first,
     inside,
+    is_bind,
     is_shared,
     mount_steps,
     propagations,
+    shown_sysfs,
 )
 from runtime.plan.process import credential_steps, label_steps, search_path
 from runtime.plan.root import HOLD_ROOT
@@ -125,9 +130,9 @@ def _root_steps(config: Config, choices: Choices) -> list[s.Step]:
     ]
 
 
-def _enter_steps(config: Config, choices: Choices) -> list[s.Step]:
+def _enter_steps(config: Config, process: Process, choices: Choices) -> list[s.Step]:
     if "mount" not in _kinds(config):
-        return [s.Chroot("."), s.Chdir("/")]
+        return [s.Chroot("."), s.Chdir("/"), *directory_steps(process)]
     if choices.pivot:
         enter: list[s.Step] = [s.PivotRoot(".", "."), s.Unmount(".", k.MNT_DETACH), s.Chdir("/")]
     else:
@@ -135,9 +140,22 @@ def _enter_steps(config: Config, choices: Choices) -> list[s.Step]:
     _, of_root = propagations(config.linux.rootfs_propagation)
     if of_root:
         enter.append(s.Mount("", "/", "", of_root))
+    enter += directory_steps(process)
+    of_dev = [m for m in config.mounts if inside(m.destination) == DEV and not is_bind(m)]
+    if of_dev and mount_options.parse(of_dev[-1].options).flags & k.MS_RDONLY:
+        enter.append(s.MountAttributes("/dev", k.MOUNT_ATTR_RDONLY))
     if config.root.readonly:
         enter.append(s.MountAttributes("/", k.MOUNT_ATTR_RDONLY))
     return enter
+
+
+def directory_steps(process: Process) -> list[s.Step]:
+    """Make the working directory, as far as it is missing and can be made."""
+    parts = [part for part in inside(process.cwd).split("/") if part != "."]
+    return [
+        s.Mkdir("/".join(parts[:depth]), tolerate=(EEXIST, EROFS, ENOENT, EPERM), inside=True)
+        for depth in range(1, len(parts) + 1)
+    ]
 
 
 def process_end(
@@ -147,11 +165,6 @@ def process_end(
 
     Without no_new_privs a filter needs CAP_SYS_ADMIN, so it comes before the privileges go; with it, last.
     """
-    parts = [part for part in inside(process.cwd).split("/") if part != "."]
-    directories = [
-        s.Mkdir("/".join(parts[:depth]), tolerate=(EEXIST, EROFS, ENOENT, EPERM), inside=True)
-        for depth in range(1, len(parts) + 1)
-    ]
     credentials = credential_steps(process, keep_groups=keep_groups)
     look = s.LookUp(process.args[0], search_path(process.env))
     filters = (seccomp,) if seccomp else ()
@@ -160,7 +173,6 @@ def process_end(
     else:
         end = (look, *wait, *filters, *credentials)
     return [
-        *directories,
         s.CloseOnExec(3 + preserve_fds),
         s.Chdir(process.cwd, confined=True),
         *end,
@@ -177,6 +189,40 @@ def seccomp_step(config: Config) -> s.Step | None:
     return s.SeccompFilter(compiled.program, compiled.flags, what)
 
 
+def _mounts(
+    config: Config, found: Hierarchies, bundle: str, choices: Choices, maps: MountMaps
+) -> tuple[list[s.Step], list[s.Step]]:
+    """The mounts and devices: what the launcher does for them before it clones, and what is done in the root."""
+    kinds, linux = _kinds(config), config.linux
+    of_host, of_root = propagations(linux.rootfs_propagation)
+    own_dev = not any(inside(mount.destination) == DEV and is_bind(mount) for mount in config.mounts)
+    devices = every_device(linux.devices) if own_dev else []  # what is bound is the host's, and stays as it is
+    outside: list[s.Step] = []
+    if "user" not in kinds and not choices.mapped:
+        nodes = node_steps(devices)
+    elif choices.rootless or choices.mapped:
+        nodes = host_node_steps(devices)
+    else:
+        outside, nodes = outside_node_steps(devices, linux) if devices else ([], [])
+    no_sysfs = kinds.get("user") == "" and kinds.get("network") != ""
+    steps: list[s.Step] = []
+    for mount in config.mounts:
+        shown = shown_sysfs(mount) if no_sysfs and mount.type == "sysfs" else mount
+        steps += mount_steps(shown, found, choices.cgroup, bundle, maps)
+        if inside(mount.destination) == ".":
+            steps += [s.Chdir(choices.rootfs), HOLD_ROOT]  # what is mounted on the root is the root from here on
+    steps += [*nodes, *(link_steps() if own_dev else ())]
+    held: list[s.Step] = []
+    first = FIRST_HELD + sum(isinstance(step, s.HoldTree) for step in outside)
+    if choices.rootless:  # an ordinary user can copy no mount out here
+        pass
+    elif "user" in kinds:  # as when the kernel copies the whole tree into one, the host's mounts are out of its reach
+        held, steps = held_first(steps, first, lambda _: True, of_host & ~k.MS_REC)
+    elif of_root & k.MS_SHARED:
+        held, steps = held_first(steps, first, is_shared, 0)
+    return [*outside, *held], steps
+
+
 def bundle_plan(config: Config, found: Hierarchies, bundle: str, choices: Choices) -> s.Plan:
     """The plan that creates the container: it stops at Sync steps, and at AwaitStart until it is started.
 
@@ -188,18 +234,7 @@ def bundle_plan(config: Config, found: Hierarchies, bundle: str, choices: Choice
     kinds = _kinds(config)
     flags = sum(flag for kind, flag in NAMESPACE_FLAGS.items() if kinds.get(kind) == "" and kind != "time")
     maps = MountMaps(config.linux)
-    mounts = [step for m in config.mounts for step in mount_steps(m, found, choices.cgroup, bundle, maps)]
-    mounts += device_steps(
-        config.linux.devices, bind="user" in kinds or choices.mapped
-    )  # a user namespace's root may not make nodes
-    held: list[s.Step] = []
-    of_host, of_root = propagations(config.linux.rootfs_propagation)
-    if choices.rootless:  # an ordinary user can copy no mount out here
-        pass
-    elif "user" in kinds:  # as when the kernel copies the whole tree into one, the host's mounts are out of its reach
-        held, mounts = held_first(mounts, lambda _: True, of_host & ~k.MS_REC)
-    elif of_root & k.MS_SHARED:
-        held, mounts = held_first(mounts, is_shared, 0)
+    outside, mounts = _mounts(config, found, bundle, choices, maps)
     size = process.console_size
     terminal = s.Terminal(process.user.uid, size.height if size else 0, size.width if size else 0)
     hooks = config.hooks
@@ -217,7 +252,7 @@ def bundle_plan(config: Config, found: Hierarchies, bundle: str, choices: Choice
         *(s.ReadonlyPath(path) for path in config.linux.readonly_paths),
         *(s.MaskPath(path) for path in config.linux.masked_paths),
         *created,
-        *_enter_steps(config, choices),
+        *_enter_steps(config, process, choices),
         *_personality(config),
         *process_end(
             process,
@@ -227,7 +262,7 @@ def bundle_plan(config: Config, found: Hierarchies, bundle: str, choices: Choice
             wait=starting,
         ),
     ]
-    return s.Plan(tuple(child), (*maps.steps.values(), *held, *_parent_steps(config, found, choices)), flags)
+    return s.Plan(tuple(child), (*maps.steps.values(), *outside, *_parent_steps(config, found, choices)), flags)
 
 
 def _personality(config: Config) -> list[s.Step]:
@@ -275,6 +310,7 @@ def exec_plan(
         child += [s.Setsid(tolerate=(EPERM,)), s.OwnStreams(process.user.uid)]
     if affinity and affinity.final:
         child.append(s.Affinity(processors(affinity.final)))
+    child += directory_steps(process)
     child += process_end(
         process, preserve_fds=preserve_fds, keep_groups=keep_groups, seccomp=seccomp_step(config), wait=()
     )
