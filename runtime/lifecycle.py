@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -31,12 +32,11 @@ from runtime.mappings import write_maps
 from runtime.plan import steps as s
 from runtime.plan.bundle import (
     CREATED,
-    NAMESPACE_FILES,
-    NAMESPACE_FLAGS,
     PLACED,
     RECORDED,
     Choices,
     bundle_plan,
+    join_container,
 )
 from runtime.plan.process import LABELS, label_refused
 from runtime.processes import ProcessGone, open_pidfd, send_signal, wait_exit
@@ -205,6 +205,9 @@ def explained(error: StepError, process: Process | None) -> TestbedError:
         if "/" in name:
             return UsageError(f"exec: {name!r}: {why.lower() if error.errno in (2, 13) else why}")
         return UsageError(f"executable file `{name}` not found in $PATH: {why}")
+    if isinstance(error.failed, s.Mknod) and error.errno == errno.EEXIST:
+        hint = "take it out of the root file system, or mount a tmpfs on /dev"
+        return UsageError(f"{error}: what is there is no device of this kind", hint)
     if isinstance(error.failed, s.Write) and error.failed.path in LABELS and process is not None:
         return label_refused(process, error.errno)
     return error
@@ -234,11 +237,7 @@ def pass_listener(descriptor: int, config: Config, record: Record) -> None:
 
 def run_inside(kind: str, hooks: Sequence[Hook], state: dict[str, object], pid: int, config: Config) -> None:
     """Run hooks in the namespaces of the process ``pid``. Raises UsageError when one fails."""
-    joins = [
-        s.JoinNamespace(f"/proc/{pid}/ns/{NAMESPACE_FILES[name]}", flag)
-        for name, flag in NAMESPACE_FLAGS.items()
-        if name in {namespace.type for namespace in config.linux.namespaces}
-    ]
+    joins = join_container({namespace.type for namespace in config.linux.namespaces}, pid)
     for index, hook in enumerate(hooks):
         name = f"{kind} hook {index} ({hook.path})"
         run = s.Exec((hook.path, *hook.args[1:]), hook.env)

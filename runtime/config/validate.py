@@ -6,6 +6,7 @@ import os
 import posixpath
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from msgspec import Struct
@@ -80,11 +81,40 @@ def _namespaces(config: Config) -> None:
             _fail(f"{place}.type", f"{namespace.type} is there twice")
         if namespace.path and not namespace.path.startswith("/"):
             _fail(f"{place}.path", f"{namespace.path!r} is not absolute")
+        if namespace.type == "mount" and namespace.path and _holds_host(namespace.path):
+            _fail(f"{place}.path", f"{namespace.path} is the host's mount namespace, whose root would be exchanged",
+                  "leave the namespace out of the list: the container inherits it then")  # fmt: skip
         seen.add(namespace.type)
     if "mount" not in seen:
-        _fail(
-            "linux.namespaces", "there is no mount namespace, and the host's mounts are not this container's to change"
-        )
+        _inherited_mounts(config, "user" in seen)
+
+
+def _holds_host(path: str) -> bool:
+    """Whether it is the mount namespace that we, or the first process, are in; one that cannot be seen is neither."""
+    for own in ("/proc/self/ns/mnt", "/proc/1/ns/mnt"):
+        with suppress(OSError):
+            if os.path.samefile(path, own):
+                return True
+    return False
+
+
+def _inherited_mounts(config: Config, mapped: bool) -> None:
+    """A container in the caller's mount namespace has its root directory (chroot), and mounts nothing: it would be
+    mounted on the host, and stay there."""
+    linux, process = config.linux, config.process
+    mounting = {
+        "mounts": bool(config.mounts),
+        "root.readonly": config.root.readonly,
+        "linux.maskedPaths": bool(linux.masked_paths),
+        "linux.readonlyPaths": bool(linux.readonly_paths),
+        "linux.rootfsPropagation": bool(linux.rootfs_propagation),
+        "linux.namespaces: user": mapped,  # devices are mounts there
+        "process.terminal": process is not None and process.terminal,
+    }
+    for place, asked in mounting.items():
+        if asked:
+            _fail(place, "there is no mount namespace of the container's own, so it would change the host's mounts",
+                  "add {\"type\": \"mount\"} to linux.namespaces")  # fmt: skip
 
 
 def _identity(config: Config) -> None:
@@ -121,11 +151,7 @@ def _mappings(place: str, mappings: Sequence[IDMapping]) -> None:
 
 def _mount(place: str, mount: Mount, mapped: bool) -> None:
     target = posixpath.normpath("/" + mount.destination.lstrip("/"))  # two slashes would stay
-    if ".." in mount.destination.split("/"):
-        _fail(f"{place}.destination", f"{mount.destination!r} has a part that leads up")
     options = mount_options.parse(mount.options, f"config.json: {place}.options")
-    if target == "/":
-        _fail(f"{place}.destination", "the root itself is not a place to mount on")
     if target == "/proc" and mount.type != "proc" and not (options.bind and os.path.ismount(mount.source)):
         _fail(
             f"{place}.destination",

@@ -77,31 +77,64 @@ static int make(int parent, const char *name, int directory) {
   return fd < 0 ? fd : close_with(fd, 0);
 }
 
-/* Open `path` below the root for a mount on it; what is missing of it is made, the last component as asked. */
-int below_made(const char *path, int directory) {
-  char prefix[PATH_SIZE];
-  size_t n = strlen(path);
-  if (n >= sizeof prefix) return -ENAMETOOLONG;
-  int fd = below(path, O_PATH, 0);
-  if (fd != -ENOENT) return fd;
+/* A link that leads to nothing: write to `path`, whose component from `begin` to `end` it is, the path that it leads to. */
+static int lead(int parent, char *path, size_t begin, size_t end) {
+  char text[PATH_SIZE];
+  memcpy(text, path + begin, end - begin);
+  text[end - begin] = 0;
+  long n = SYS(readlinkat, parent, ADDRESS(text), ADDRESS(text), sizeof text);
+  if (n < 0) return (int)n;
+  size_t rest = strlen(path + end) + 1, at = n && text[0] == '/' ? 0 : begin;
+  if (at + (size_t)n + rest > PATH_SIZE) return -ENAMETOOLONG;
+  char after[PATH_SIZE];
+  memcpy(after, path + end, rest);
+  memcpy(path + at, text, (size_t)n);
+  memcpy(path + at + n, after, rest);
+  return 0;
+}
+
+/* Make the components of `path` that are missing and open it. At a link that leads to nothing `path` is changed to where
+ * it leads, and the result is LED. */
+enum { LED = -4096, LINKS = 40 };
+static int make_missing(char *path, int directory) {
   int parent = below(".", O_PATH | O_DIRECTORY, 0);
-  for (size_t at = 0; parent >= 0 && at < n;) {
+  for (size_t at = 0; parent >= 0 && path[at];) {
     size_t begin = at;
     while (path[begin] == '/') begin++;
     size_t end = begin;
     while (path[end] && path[end] != '/') end++;
     if (begin == end) break;
-    memcpy(prefix, path, end);
-    prefix[end] = 0;
-    fd = below(prefix, O_PATH, 0);
+    char after = path[end];
+    path[end] = 0;
+    int fd = below(path, O_PATH, 0);
     if (fd == -ENOENT) {
-      int result = make(parent, prefix + begin, directory || path[end] == '/');
-      fd = result < 0 && result != -EEXIST ? result : below(prefix, O_PATH, 0);
+      int result = make(parent, path + begin, directory || after);
+      fd = result < 0 && result != -EEXIST ? result : below(path, O_PATH, 0);
+    }
+    path[end] = after;
+    if (fd == -ENOENT) {
+      int result = lead(parent, path, begin, end);
+      return close_with(parent, result < 0 ? result : LED);
     }
     parent = close_with(parent, fd);
     at = end;
   }
   return parent;
+}
+
+/* Open `path` below the root for a mount on it; what is missing of it is made, the last component as asked, and so is
+ * what a link on the way leads to (an image's /etc/resolv.conf may lead to where its system would have made a file). */
+int below_made(const char *path, int directory) {
+  char text[PATH_SIZE];
+  size_t n = strlen(path) + 1;
+  if (n > sizeof text) return -ENAMETOOLONG;
+  memcpy(text, path, n);
+  for (int links = 0; links <= LINKS; links++) {
+    int fd = below(text, O_PATH, 0);
+    if (fd == -ENOENT) fd = make_missing(text, directory);
+    if (fd != LED) return fd;
+  }
+  return -ELOOP;
 }
 
 static int type_of(int fd) {

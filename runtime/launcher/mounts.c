@@ -71,9 +71,12 @@ static int copy_mount(const char *source, int recursive, const char *userns, int
   return result < 0 ? close_with(tree, result) : tree;
 }
 
-/* Numbers: descriptor, recursive, map all. Strings: source, user namespace. */
+/* Numbers: descriptor, recursive, map all, propagation of the whole tree. Strings: source, user namespace. */
 int hold_tree(const struct step *s) {
-  return place(copy_mount(s->string[0], s->number[1] != 0, s->string[1], s->number[2] != 0), (int)s->number[0]);
+  int tree = copy_mount(s->string[0], s->number[1] != 0, s->string[1], s->number[2] != 0);
+  if (tree < 0) return tree;
+  int result = set_attributes(tree, AT_RECURSIVE, 0, 0, s->number[3], -1);
+  return result < 0 ? close_with(tree, result) : place(tree, (int)s->number[0]);
 }
 
 /* A file system of this process's own namespaces, attached nowhere. Numbers: descriptor, attributes. */

@@ -53,6 +53,14 @@ static int make_symlink(const struct step *s) {
   return close_parent(directory, (int)SYS(symlinkat, ADDRESS(s->string[0]), directory, ADDRESS(name)));
 }
 
+/* Whether what has the name already is of the type that is to be made: 0, or -EEXIST. Of devices it may be another, as
+ * where /dev/urandom has been bound on /dev/random. */
+static int is_of_type(int directory, const char *name, uint64_t mode) {
+  struct statx status;
+  int result = (int)SYS(statx, directory, ADDRESS(name), AT_SYMLINK_NOFOLLOW, STATX_TYPE, ADDRESS(&status));
+  return result < 0 ? result : (status.stx_mode & S_IFMT) == (mode & S_IFMT) ? 0 : -EEXIST;
+}
+
 /* Numbers: mode with the file type, major, minor, uid, gid, inside. */
 static int make_node(const struct step *s) {
   const char *name;
@@ -60,6 +68,7 @@ static int make_node(const struct step *s) {
   int directory = parent_of(s->string[0], s->number[5] != 0, &name);
   if (directory < 0 && directory != AT_FDCWD) return directory;
   int result = (int)SYS(mknodat, directory, ADDRESS(name), s->number[0], device);
+  if (result == -EEXIST) return done(directory, is_of_type(directory, name, s->number[0]));
   if (result == 0 && (s->number[3] || s->number[4]))
     result = (int)SYS(fchownat, directory, ADDRESS(name), s->number[3], s->number[4], AT_SYMLINK_NOFOLLOW);
   return close_parent(directory, result);

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Collection
 from errno import EEXIST, ENOENT, EPERM, EROFS
 
 from msgspec import Struct
@@ -16,7 +18,19 @@ from runtime.config.types import Config
 from runtime.errors import UsageError
 from runtime.plan import constants as k
 from runtime.plan import steps as s
-from runtime.plan.mounts import MountMaps, device_steps, held_first, inside, mount_steps
+from runtime.plan.devices import every_device, host_node_steps, link_steps, node_steps, outside_node_steps
+from runtime.plan.mounts import (
+    DEV,
+    FIRST_HELD,
+    MountMaps,
+    held_first,
+    inside,
+    is_bind,
+    is_shared,
+    mount_steps,
+    propagations,
+    shown_sysfs,
+)
 from runtime.plan.process import credential_steps, label_steps, search_path
 from runtime.plan.root import HOLD_ROOT
 from runtime.seccomp.filter import compile_filter
@@ -34,7 +48,7 @@ NAMESPACE_FLAGS = {
 NAMESPACE_FILES = {**{kind: kind for kind in NAMESPACE_FLAGS}, "network": "net", "mount": "mnt"}
 # Points at which the first process waits for the runtime.
 RECORDED, CREATED, STARTING, PLACED = 0, 1, 2, 3
-_SOCKET = 110
+_SOCKET, _OWN_ROOT = 110, 111
 
 
 class Choices(Struct, frozen=True):
@@ -105,31 +119,45 @@ def _namespace_steps(config: Config, choices: Choices) -> list[s.Step]:
     return steps
 
 
-def _propagation(name: str) -> int:
-    kind = mount_options.PROPAGATION[name.removeprefix("r") if name not in mount_options.PROPAGATION else name]
-    return kind | (k.MS_REC if name not in mount_options.PROPAGATION else 0)
-
-
 def _root_steps(config: Config, choices: Choices) -> list[s.Step]:
-    shared = config.linux.rootfs_propagation
     root = choices.rootfs
+    if "mount" not in _kinds(config):  # the caller's own: what a change would do to it, none is made
+        return [s.Chdir(root), HOLD_ROOT]
+    of_host, _ = propagations(config.linux.rootfs_propagation)
     return [
-        s.Mount("", "/", "", _propagation(shared) if shared else k.MS_REC | k.MS_SLAVE),
+        s.Mount("", "/", "", of_host),
         s.Mount(root, root, "", k.MS_BIND | k.MS_REC),
-        s.Mount("", root, "", k.MS_PRIVATE),  # what pivot_root asks of the new root and of where it lies
         s.Chdir(root),
         HOLD_ROOT,
     ]
 
 
-def _enter_steps(config: Config, choices: Choices) -> list[s.Step]:
+def _enter_steps(config: Config, process: Process, choices: Choices) -> list[s.Step]:
+    if "mount" not in _kinds(config):
+        return [s.Chroot("."), s.Chdir("/"), *directory_steps(process)]
     if choices.pivot:
         enter: list[s.Step] = [s.PivotRoot(".", "."), s.Unmount(".", k.MNT_DETACH), s.Chdir("/")]
     else:
         enter = [s.Mount(".", "/", "", k.MS_MOVE), s.Chroot("."), s.Chdir("/")]
+    _, of_root = propagations(config.linux.rootfs_propagation)
+    if of_root:
+        enter.append(s.Mount("", "/", "", of_root))
+    enter += directory_steps(process)
+    of_dev = [m for m in config.mounts if inside(m.destination) == DEV and not is_bind(m)]
+    if of_dev and mount_options.parse(of_dev[-1].options).flags & k.MS_RDONLY:
+        enter.append(s.MountAttributes("/dev", k.MOUNT_ATTR_RDONLY))
     if config.root.readonly:
         enter.append(s.MountAttributes("/", k.MOUNT_ATTR_RDONLY))
     return enter
+
+
+def directory_steps(process: Process) -> list[s.Step]:
+    """Make the working directory, as far as it is missing and can be made."""
+    parts = [part for part in inside(process.cwd).split("/") if part != "."]
+    return [
+        s.Mkdir("/".join(parts[:depth]), tolerate=(EEXIST, EROFS, ENOENT, EPERM), inside=True)
+        for depth in range(1, len(parts) + 1)
+    ]
 
 
 def process_end(
@@ -139,11 +167,6 @@ def process_end(
 
     Without no_new_privs a filter needs CAP_SYS_ADMIN, so it comes before the privileges go; with it, last.
     """
-    parts = [part for part in inside(process.cwd).split("/") if part != "."]
-    directories = [
-        s.Mkdir("/".join(parts[:depth]), tolerate=(EEXIST, EROFS, ENOENT, EPERM), inside=True)
-        for depth in range(1, len(parts) + 1)
-    ]
     credentials = credential_steps(process, keep_groups=keep_groups)
     look = s.LookUp(process.args[0], search_path(process.env))
     filters = (seccomp,) if seccomp else ()
@@ -152,7 +175,6 @@ def process_end(
     else:
         end = (look, *wait, *filters, *credentials)
     return [
-        *directories,
         s.CloseOnExec(3 + preserve_fds),
         s.Chdir(process.cwd, confined=True),
         *end,
@@ -169,6 +191,40 @@ def seccomp_step(config: Config) -> s.Step | None:
     return s.SeccompFilter(compiled.program, compiled.flags, what)
 
 
+def _mounts(
+    config: Config, found: Hierarchies, bundle: str, choices: Choices, maps: MountMaps
+) -> tuple[list[s.Step], list[s.Step]]:
+    """The mounts and devices: what the launcher does for them before it clones, and what is done in the root."""
+    kinds, linux = _kinds(config), config.linux
+    of_host, of_root = propagations(linux.rootfs_propagation)
+    own_dev = not any(inside(mount.destination) == DEV and is_bind(mount) for mount in config.mounts)
+    devices = every_device(linux.devices) if own_dev else []  # what is bound is the host's, and stays as it is
+    outside: list[s.Step] = []
+    if "user" not in kinds and not choices.mapped:
+        nodes = node_steps(devices)
+    elif choices.rootless or choices.mapped:
+        nodes = host_node_steps(devices)
+    else:
+        outside, nodes = outside_node_steps(devices, linux) if devices else ([], [])
+    no_sysfs = kinds.get("user") == "" and kinds.get("network") != ""
+    steps: list[s.Step] = []
+    for mount in config.mounts:
+        shown = shown_sysfs(mount) if no_sysfs and mount.type == "sysfs" else mount
+        steps += mount_steps(shown, found, choices.cgroup, bundle, maps)
+        if inside(mount.destination) == ".":
+            steps += [s.Chdir(choices.rootfs), HOLD_ROOT]  # what is mounted on the root is the root from here on
+    steps += [*nodes, *(link_steps() if own_dev else ())]
+    held: list[s.Step] = []
+    first = FIRST_HELD + sum(isinstance(step, s.HoldTree) for step in outside)
+    if choices.rootless:  # an ordinary user can copy no mount out here
+        pass
+    elif "user" in kinds:  # as when the kernel copies the whole tree into one, the host's mounts are out of its reach
+        held, steps = held_first(steps, first, lambda _: True, of_host & ~k.MS_REC)
+    elif of_root & k.MS_SHARED:
+        held, steps = held_first(steps, first, is_shared, 0)
+    return [*outside, *held], steps
+
+
 def bundle_plan(config: Config, found: Hierarchies, bundle: str, choices: Choices) -> s.Plan:
     """The plan that creates the container: it stops at Sync steps, and at AwaitStart until it is started.
 
@@ -180,13 +236,7 @@ def bundle_plan(config: Config, found: Hierarchies, bundle: str, choices: Choice
     kinds = _kinds(config)
     flags = sum(flag for kind, flag in NAMESPACE_FLAGS.items() if kinds.get(kind) == "" and kind != "time")
     maps = MountMaps(config.linux)
-    mounts = [step for m in config.mounts for step in mount_steps(m, found, choices.cgroup, bundle, maps)]
-    mounts += device_steps(
-        config.linux.devices, bind="user" in kinds or choices.mapped
-    )  # a user namespace's root may not make nodes
-    held: list[s.Step] = []
-    if "user" in kinds and not choices.rootless:  # an ordinary user can copy no mount out here
-        held, mounts = held_first(mounts)
+    outside, mounts = _mounts(config, found, bundle, choices, maps)
     size = process.console_size
     terminal = s.Terminal(process.user.uid, size.height if size else 0, size.width if size else 0)
     hooks = config.hooks
@@ -204,7 +254,7 @@ def bundle_plan(config: Config, found: Hierarchies, bundle: str, choices: Choice
         *(s.ReadonlyPath(path) for path in config.linux.readonly_paths),
         *(s.MaskPath(path) for path in config.linux.masked_paths),
         *created,
-        *_enter_steps(config, choices),
+        *_enter_steps(config, process, choices),
         *_personality(config),
         *process_end(
             process,
@@ -214,13 +264,26 @@ def bundle_plan(config: Config, found: Hierarchies, bundle: str, choices: Choice
             wait=starting,
         ),
     ]
-    return s.Plan(tuple(child), (*maps.steps.values(), *held, *_parent_steps(config, found, choices)), flags)
+    return s.Plan(tuple(child), (*maps.steps.values(), *outside, *_parent_steps(config, found, choices)), flags)
 
 
 def _personality(config: Config) -> list[s.Step]:
     if config.linux.personality is None:
         return []
     return [s.Personality({"LINUX": 0, "LINUX32": 8}[config.linux.personality.domain])]
+
+
+def join_container(kinds: Collection[str], pid: int) -> list[s.Step]:
+    """Enter the namespaces of these kinds that the process ``pid`` is in, and its root directory."""
+    joins: list[s.Step] = [
+        s.JoinNamespace(f"/proc/{pid}/ns/{NAMESPACE_FILES[kind]}", flag)
+        for kind, flag in NAMESPACE_FLAGS.items()
+        if kind in kinds
+    ]
+    if "mount" in kinds:  # whose root its own is
+        return joins
+    root = s.Open(f"/proc/{pid}/root", _OWN_ROOT, os.O_PATH | os.O_DIRECTORY)  # while we may look at the process
+    return [root, *joins, s.Chroot(f"/proc/self/fd/{_OWN_ROOT}")]
 
 
 def exec_plan(
@@ -234,9 +297,7 @@ def exec_plan(
     affinity = process.exec_cpu_affinity
     if affinity and affinity.initial:
         parent.insert(0, s.Affinity(processors(affinity.initial)))
-    for kind, flag in NAMESPACE_FLAGS.items():
-        if kind in kinds:
-            parent.append(s.JoinNamespace(f"/proc/{pid}/ns/{NAMESPACE_FILES[kind]}", flag))
+    parent += join_container(kinds, pid)
     size = process.console_size
     child: list[s.Step] = [
         *((s.SetUser(0, 0, keep_groups=keep_groups),) if "user" in kinds else ()),
@@ -251,6 +312,7 @@ def exec_plan(
         child += [s.Setsid(tolerate=(EPERM,)), s.OwnStreams(process.user.uid)]
     if affinity and affinity.final:
         child.append(s.Affinity(processors(affinity.final)))
+    child += directory_steps(process)
     child += process_end(
         process, preserve_fds=preserve_fds, keep_groups=keep_groups, seccomp=seccomp_step(config), wait=()
     )

@@ -116,7 +116,9 @@ def _of_files(step: s.Step) -> str:
         case s.Bind():
             return _bind(step)
         case s.HoldTree():
-            return f"open_tree {step.source}{' AT_RECURSIVE' if step.recursive else ''} as descriptor {step.fd}"
+            words = [f"open_tree {step.source}{' AT_RECURSIVE' if step.recursive else ''}"]
+            words += [f"{_attributes(0, 0, step.propagation, True)},"] if step.propagation else []
+            return " ".join([*words, f"as descriptor {step.fd}"])
         case s.NewTree():
             return f"fsmount {step.fstype} {flag_names(step.attributes, MOUNT_ATTRIBUTES)} as descriptor {step.fd}"
         case s.MountAttributes():

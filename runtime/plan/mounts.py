@@ -1,42 +1,23 @@
-"""The mounts and devices of a configuration as steps; the root is held, and not entered yet (runtime-spec 1.2)."""
+"""The mounts of a configuration as steps; the root is held, and not entered yet (runtime-spec 1.2)."""
 
 from __future__ import annotations
 
 import os
 import posixpath
-import stat
-from collections.abc import Sequence
-from errno import EEXIST, EROFS
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
 from runtime.cgroups import Hierarchies
 from runtime.config import mount_options
-from runtime.config.types import Device, IDMapping, Linux, Mount
+from runtime.config.types import IDMapping, Linux, Mount
 from runtime.errors import UsageError
 from runtime.plan import constants as k
 from runtime.plan import steps as s
 
-_DEVICES = tuple(
-    Device(f"/dev/{name}", "c", major, minor, 0o666)
-    for name, major, minor in (
-        ("null", 1, 3),
-        ("zero", 1, 5),
-        ("full", 1, 7),
-        ("random", 1, 8),
-        ("urandom", 1, 9),
-        ("tty", 5, 0),
-    )
-)
-_LINKS = (
-    ("pts/ptmx", "dev/ptmx"),
-    ("/proc/self/fd", "dev/fd"),
-    ("/proc/self/fd/0", "dev/stdin"),
-    ("/proc/self/fd/1", "dev/stdout"),
-    ("/proc/self/fd/2", "dev/stderr"),
-)
-_FIRST_MAP, _FIRST_HELD = 112, 128
+_FIRST_MAP, FIRST_HELD = 112, 128
+DEV = "dev"
 
 
 def inside(path: str) -> str:
@@ -61,18 +42,28 @@ class MountMaps(Struct):
         maps = (map_lines(own.uid_mappings), map_lines(own.gid_mappings))
         fd = _FIRST_MAP + len(self.steps)
         step = self.steps.setdefault(maps, s.NewUserNamespace(fd, *maps))
-        if step.fd >= _FIRST_HELD:
-            raise UsageError(f"config.json: mounts: more than {_FIRST_HELD - _FIRST_MAP} different mappings of ids")
+        if step.fd >= FIRST_HELD:
+            raise UsageError(f"config.json: mounts: more than {FIRST_HELD - _FIRST_MAP} different mappings of ids")
         return f"/proc/self/fd/{step.fd}"
+
+
+def is_bind(mount: Mount) -> bool:
+    """Whether an entry of ``mounts`` shows something of the host."""
+    return mount.type == "bind" or not {"bind", "rbind"}.isdisjoint(mount.options)
+
+
+def shown_sysfs(mount: Mount) -> Mount:
+    """The host's /sys in the place of a new sysfs, which only the user namespace that owns the network namespace may
+    mount; what protects the one is for all of the other's mounts."""
+    protection = tuple(f"r{name}" for name in ("ro", "nosuid", "noexec", "nodev") if name in mount.options)
+    return replace(mount, type="bind", source="/sys", options=("rbind", *protection))
 
 
 def mount_steps(mount: Mount, found: Hierarchies, cgroup: str, bundle: str, maps: MountMaps) -> list[s.Step]:
     """One entry of ``mounts``."""
     options = mount_options.parse(mount.options)
     target = inside(mount.destination)
-    if mount.type in ("cgroup", "cgroup2"):
-        return _cgroup_mount(target, options, found, cgroup)
-    if options.bind or mount.type == "bind":
+    if is_bind(mount):
         mapped = bool(options.idmap or mount.uid_mappings)
         source = mount.source if mount.source.startswith("/") else os.path.join(bundle, mount.source)
         return [
@@ -90,17 +81,12 @@ def mount_steps(mount: Mount, found: Hierarchies, cgroup: str, bundle: str, maps
                 options.idmap == "ridmap",
             )
         ]
-    steps: list[s.Step] = [
-        s.Mount(
-            mount.source or mount.type,
-            target,
-            mount.type,
-            options.flags,
-            options.data,
-            inside=True,
-            copy_up=options.copy_up,
-        )
-    ]
+    if mount.type in ("cgroup", "cgroup2"):
+        steps = _cgroup_mount(mount.type, target, options, found, cgroup)
+    else:
+        flags = options.flags & ~k.MS_RDONLY if target == DEV else options.flags  # nodes are made there first
+        source = mount.source or mount.type
+        steps = [s.Mount(source, target, mount.type, flags, options.data, inside=True, copy_up=options.copy_up)]
     if options.propagation or options.set_all or options.clear_all:
         steps.append(
             s.MountAttributes(target, options.set_all, options.clear_all, options.propagation, True, inside=True)
@@ -108,13 +94,19 @@ def mount_steps(mount: Mount, found: Hierarchies, cgroup: str, bundle: str, maps
     return steps
 
 
-def _cgroup_mount(target: str, options: mount_options.MountOptions, found: Hierarchies, cgroup: str) -> list[s.Step]:
-    """The container's own cgroup in each hierarchy, as the root of what it sees, whatever its namespace."""
+def _cgroup_mount(
+    kind: str, target: str, options: mount_options.MountOptions, found: Hierarchies, cgroup: str
+) -> list[s.Step]:
+    """The container's own cgroup in each hierarchy, as the root of what it sees, whatever its namespace. ``cgroup2`` is
+    the hierarchy of v2 alone, also where the host has v1 beside it."""
     tight = k.MOUNT_ATTR_NOSUID | k.MOUNT_ATTR_NODEV | k.MOUNT_ATTR_NOEXEC
     attributes = options.set | tight
     if not cgroup:
         return [s.Mount("tmpfs", target, "tmpfs", options.flags, "mode=755", inside=True)]
-    if not found.v1 and found.unified:
+    if kind == "cgroup2" or not found.v1 and found.unified:
+        if options.data or found.unified not in found.used:
+            flags = options.flags | k.MS_NOSUID | k.MS_NODEV | k.MS_NOEXEC
+            return [s.Mount("cgroup2", target, "cgroup2", flags, options.data, inside=True)]
         return [s.Bind(f"{found.unified}/{cgroup}", target, set=attributes)]
     steps: list[s.Step] = [
         s.Mount("tmpfs", target, "tmpfs", k.MS_NOSUID | k.MS_NODEV | k.MS_NOEXEC, "mode=755", inside=True)
@@ -125,41 +117,41 @@ def _cgroup_mount(target: str, options: mount_options.MountOptions, found: Hiera
     return steps
 
 
-def device_steps(devices: Sequence[Device], *, bind: bool) -> list[s.Step]:
-    """The devices that every container has and those of the configuration: made, or with ``bind`` the host's own."""
-    steps: list[s.Step] = []
-    own = {device.path for device in devices}
-    for device in (*(d for d in _DEVICES if d.path not in own), *devices):
-        target = inside(device.path)
-        if bind:
-            steps.append(s.Bind(device.path, target))
-            continue
-        kind = stat.S_IFBLK if device.type == "b" else stat.S_IFIFO if device.type == "p" else stat.S_IFCHR
-        mode = kind | (0o666 if device.file_mode is None else device.file_mode & 0o7777)
-        parents = target.split("/")[:-1]
-        for depth in range(1, len(parents) + 1):
-            made = s.Mkdir("/".join(parents[:depth]), tolerate=(EEXIST, EROFS), inside=True)
-            if made not in steps:
-                steps.append(made)
-        steps.append(
-            s.Mknod(
-                target, device.major, device.minor, mode, device.uid or 0, device.gid or 0,
-                inside=True, tolerate=(EEXIST, EROFS),
-            )
-        )  # fmt: skip
-    steps += [s.Symlink(text, path, inside=True, tolerate=(EEXIST, EROFS)) for text, path in _LINKS]
-    return steps
+def propagations(name: str) -> tuple[int, int]:
+    """What ``linux.rootfsPropagation`` asks for: what the copy of the host's tree becomes before anything is mounted in
+    it, and what the container's own root becomes once it is entered (0: nothing more).
+
+    The copy leaves the host's peer groups in any case: what is mounted and unmounted from then on is the container's
+    own affair. As with runc, what is copied of a tree of slaves or of private mounts is the same.
+    """
+    recursive = name not in mount_options.PROPAGATION
+    kind = mount_options.PROPAGATION[name.removeprefix("r") if recursive else name] if name else k.MS_SLAVE
+    if kind == k.MS_SLAVE or (kind == k.MS_PRIVATE and recursive):
+        return k.MS_REC | kind, 0
+    return k.MS_REC | k.MS_SLAVE, kind | (k.MS_REC if recursive else 0)
 
 
-def held_first(mounts: list[s.Step]) -> tuple[list[s.Step], list[s.Step]]:
-    """Split binds in two: their sources may lie where the root of a user namespace may not look, so they are copied
-    before it is entered."""
+def is_shared(step: s.Bind) -> bool:
+    """Whether it is to be a peer of its source."""
+    return step.propagation == k.MS_SHARED
+
+
+def held_first(
+    mounts: list[s.Step], first: int, chosen: Callable[[s.Bind], bool], propagation: int
+) -> tuple[list[s.Step], list[s.Step]]:
+    """Split those of the binds that are ``chosen`` in two: a copy of the source, made by the launcher in the host's
+    mount namespace, and its attachment.
+
+    That is for sources that lie where the root of a user namespace may not look, and for peers of the host's mounts,
+    which there are none of in the container's namespace. The copies are descriptors from ``first`` on; they stay
+    peers with ``propagation`` 0.
+    """
     held: list[s.Step] = []
     attached: list[s.Step] = []
     for step in mounts:
-        if isinstance(step, s.Bind):
-            fd = _FIRST_HELD + len(held)
-            held.append(s.HoldTree(step.source, fd, step.recursive, step.userns, step.map_all))
+        if isinstance(step, s.Bind) and not step.held and chosen(step):
+            fd = first + len(held)
+            held.append(s.HoldTree(step.source, fd, step.recursive, step.userns, step.map_all, propagation))
             step = replace(step, held=fd, userns="")
         attached.append(step)
     return held, attached

@@ -21,6 +21,7 @@ _JOIN = "Enter the cgroup before anything is used, so that all of it is charged.
 _NAMESPACE = "A namespace of its own: what the kernel names by number or path is looked up here from now on."
 _NETWORK = "A network of its own: its interfaces, addresses, routes and ports are seen by nobody else."
 _PRIVATE = "Mounts from here on stay in this mount namespace and do not show on the host."
+_PROPAGATION = "What is mounted below its own root from here on passes to others, or not, as its configuration says."
 _ROOT = "The root file system: the image's layers, read-only, under a writable one; a copy is made of what changes."
 _KERNEL = "The kernel's own file systems, showing this container's processes and namespaces."
 _DEV = "A /dev of its own with the few devices that every program expects and none that reaches the host."
@@ -123,7 +124,9 @@ def reason(step: s.Step) -> str:
     """Why ``step`` is in a plan, as one sentence; never empty."""
     match step:
         case s.Mount() if not step.fstype and step.target == "/":
-            return _PIVOT if step.source else _PRIVATE
+            if step.flags & (constants.MS_PRIVATE | constants.MS_SLAVE) and step.flags & constants.MS_REC:
+                return _PRIVATE
+            return _PIVOT if step.source else _PROPAGATION
         case s.Mount() if step.fstype == "devtmpfs":
             return _GUEST
         case s.Mount() | s.Bind():

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from runtime.cgroups import hierarchies
 from tests.runtime.oci import said_on
+from tests.runtime.shared_host import shared_host
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(not shutil.which("podman"), reason="podman is not installed")]
 
@@ -125,6 +126,19 @@ def test_read_only_and_volumes(podman: Podman, tmp_path: Path) -> None:
     assert "Read-only file system" in done.stderr and (volume / "y").read_text() == "x\n"
     done = podman.run("--rm", f"--volume={volume}:/data:ro", "--", "sh", "-c", "echo x > /data/z", check=False)
     assert "Read-only file system" in done.stderr
+
+
+def test_a_shared_volume_reaches_the_host(podman: Podman) -> None:
+    volume = podman.directory / "volume"
+    (volume / "below").mkdir(parents=True)
+    configuration = f"CONTAINERS_CONF={podman.directory}/containers.conf"
+    shown = ["--rm", "--network=none", "--privileged", f"--volume={volume}:/data:shared", "--rootfs", podman.rootfs]
+    script = "mount -t tmpfs made-inside /data/below; grep ' /data ' /proc/self/mountinfo"
+    with shared_host() as host:
+        run = map(str, ["podman", *podman.options(), "run", *shown, "sh", "-c", script])
+        assert " shared:" in host.run("env", configuration, *run)
+        assert [line for line in host.mounts() if "made-inside" in line and f" {volume}/below " in line]
+        assert not [line for line in host.mounts() if f" {podman.rootfs} " in line]
 
 
 def test_a_user_namespace(podman: Podman) -> None:

@@ -71,6 +71,13 @@ def test_an_ordinary_user_is_root_inside(bundle: Path) -> None:
     assert list((bundle / "state").iterdir()) == []
 
 
+def test_devices_are_the_hosts_and_run_no_program(bundle: Path) -> None:
+    done = run(bundle, "head -c 3 /dev/zero | wc -c; grep ' /dev/[nzfrut][a-z]* ' /proc/self/mountinfo")
+    size, *lines = done.stdout.splitlines()
+    assert size == "3" and len(lines) == 6, done.stderr
+    assert all({"nosuid", "noexec"} <= set(line.split()[5].split(",")) for line in lines)
+
+
 def test_a_limit_that_needs_a_cgroup_is_refused_in_words(bundle: Path) -> None:
     done = run(bundle, "true", resources={"memory": {"limit": 1 << 25}})
     assert done.returncode == 5 and "may not write to the host's cgroups" in done.stderr

@@ -201,7 +201,11 @@ class Bind(Step, frozen=True):
 
 
 class HoldTree(Step, frozen=True):
-    """Copy the mount at ``source`` to descriptor ``fd``, attached nowhere: while the caller's rights reach it."""
+    """Copy the mount at ``source`` to descriptor ``fd``, attached nowhere: while the caller's rights reach it.
+
+    The copy belongs to the peer groups of what it is a copy of, and so do the mounts in it, unless ``propagation``
+    (MS_PRIVATE or MS_SLAVE) takes them all out.
+    """
 
     op: ClassVar[int] = 49
     source: str
@@ -209,9 +213,10 @@ class HoldTree(Step, frozen=True):
     recursive: bool = False
     userns: str = ""
     map_all: bool = False
+    propagation: int = 0
 
     def numbers(self) -> tuple[int, ...]:
-        return (self.fd, self.recursive, self.map_all)
+        return (self.fd, self.recursive, self.map_all, self.propagation)
 
     def strings(self) -> tuple[bytes, ...]:
         return (self.source.encode(), self.userns.encode())

@@ -1,0 +1,97 @@
+"""The devices of a configuration as steps: nodes in the container's /dev, or, where its root may not make any, mounts
+of nodes that are made outside, or of the host's own (runtime-spec 1.2, config-linux.md, "Default Devices")."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Sequence
+from errno import EEXIST, EROFS
+
+from runtime.config.types import Device, IDMapping, Linux
+from runtime.plan import constants as k
+from runtime.plan import steps as s
+from runtime.plan.mounts import FIRST_HELD, inside
+
+_DEVICES = tuple(
+    Device(f"/dev/{name}", "c", major, minor, 0o666)
+    for name, major, minor in (
+        ("null", 1, 3),
+        ("zero", 1, 5),
+        ("full", 1, 7),
+        ("random", 1, 8),
+        ("urandom", 1, 9),
+        ("tty", 5, 0),
+    )
+)
+_LINKS = (
+    ("pts/ptmx", "dev/ptmx"),
+    ("/proc/self/fd", "dev/fd"),
+    ("/proc/self/fd/0", "dev/stdin"),
+    ("/proc/self/fd/1", "dev/stdout"),
+    ("/proc/self/fd/2", "dev/stderr"),
+)
+# A directory that every host has. The tmpfs lies over it in a mount namespace of the launcher's only.
+_OUTSIDE = "/tmp"
+
+
+def link_steps() -> list[s.Step]:
+    """The links of every /dev."""
+    return [s.Symlink(text, path, inside=True, tolerate=(EEXIST, EROFS)) for text, path in _LINKS]
+
+
+def every_device(devices: Sequence[Device]) -> list[Device]:
+    """Those that every container has, and those of the configuration."""
+    own = {device.path for device in devices}
+    return [*(device for device in _DEVICES if device.path not in own), *devices]
+
+
+def _node(device: Device, path: str, uid: int, gid: int, *, in_root: bool) -> s.Mknod:
+    kind = stat.S_IFBLK if device.type == "b" else stat.S_IFIFO if device.type == "p" else stat.S_IFCHR
+    mode = kind | (0o666 if device.file_mode is None else device.file_mode & 0o7777)
+    tolerate = (EROFS,) if in_root else ()
+    return s.Mknod(path, device.major, device.minor, mode, uid, gid, inside=in_root, tolerate=tolerate)
+
+
+def node_steps(devices: Sequence[Device]) -> list[s.Step]:
+    """Nodes, with the directories that they lie in."""
+    steps: list[s.Step] = []
+    for device in devices:
+        target = inside(device.path)
+        parents = target.split("/")[:-1]
+        for depth in range(1, len(parents) + 1):
+            made = s.Mkdir("/".join(parents[:depth]), tolerate=(EEXIST, EROFS), inside=True)
+            if made not in steps:
+                steps.append(made)
+        steps.append(_node(device, target, device.uid or 0, device.gid or 0, in_root=True))
+    return steps
+
+
+def host_node_steps(devices: Sequence[Device]) -> list[s.Step]:
+    """The host's own nodes, with the mode and owner that they have there."""
+    attributes = k.MOUNT_ATTR_NOSUID | k.MOUNT_ATTR_NOEXEC
+    return [s.Bind(device.path, inside(device.path), set=attributes) for device in devices]
+
+
+def outside_node_steps(devices: Sequence[Device], linux: Linux) -> tuple[list[s.Step], list[s.Step]]:
+    """For a user namespace, whose root may not make nodes: the launcher makes them before, on a tmpfs in a mount
+    namespace of its own, in which it stays, and what is done inside is to attach them."""
+    made: list[s.Step] = [
+        s.Unshare(k.CLONE_NEWNS),
+        s.Mount("", "/", "", k.MS_REC | k.MS_SLAVE),
+        s.Mount("tmpfs", _OUTSIDE, "tmpfs", k.MS_NOSUID | k.MS_NOEXEC, "mode=0700"),
+    ]
+    attached: list[s.Step] = []
+    for index, device in enumerate(devices):
+        path, fd = f"{_OUTSIDE}/{index}", FIRST_HELD + index
+        owner = _on_host(linux.uid_mappings, device.uid or 0), _on_host(linux.gid_mappings, device.gid or 0)
+        made += [_node(device, path, *owner, in_root=False), s.HoldTree(path, fd)]
+        attached.append(s.Bind(path, inside(device.path), held=fd))
+    return [*made, s.Unmount(_OUTSIDE, k.MNT_DETACH)], attached
+
+
+def _on_host(mappings: Sequence[IDMapping], number: int) -> int:
+    """The host's number for an id inside; one that has none is the host's root's, which is nobody inside."""
+    for mapping in mappings:
+        if 0 <= number - mapping.container_id < mapping.size:
+            return mapping.host_id + number - mapping.container_id
+    return 0
