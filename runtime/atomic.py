@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from runtime.errors import UsageError
+
 PARTIAL = ".partial-"
 
 
@@ -44,6 +46,26 @@ def replace_file(path: Path, content: bytes) -> None:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def write_pid_file(path: str, pid: int) -> None:
+    """Write a process id where somebody waits for it; a link in its place is replaced, not followed.
+
+    Raises UsageError.
+    """
+    directory, name = os.path.split(path)
+    temporary = os.path.join(directory, f".{name[:200]}-{os.getpid()}")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            with open(descriptor, "w") as stream:
+                stream.write(str(pid))
+            os.rename(temporary, path)
+        except OSError:
+            os.unlink(temporary)
+            raise
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte
+        raise UsageError(f"write the pid file {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def remove(path: Path) -> None:

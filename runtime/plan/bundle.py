@@ -17,7 +17,7 @@ from runtime.errors import UsageError
 from runtime.plan import constants as k
 from runtime.plan import steps as s
 from runtime.plan.mounts import MountMaps, device_steps, held_first, inside, mount_steps
-from runtime.plan.process import credential_steps, label_steps, search_path
+from runtime.plan.process import credential_steps, environment, label_steps, search_path
 from runtime.plan.root import HOLD_ROOT
 from runtime.seccomp.filter import compile_filter
 
@@ -43,6 +43,7 @@ class Choices(Struct, frozen=True):
     ``at_once``: the process is executed without waiting for anybody; only a container with nothing to do in between
     can be started so. ``scope``: the unit of systemd's that the cgroup is, which only the interpreter deals with.
     ``mapped``: we are in a user namespace already, as under a rootless engine, whose root may not make nodes.
+    ``grantable``: the capabilities, as a mask, that we have to give.
     """
 
     rootfs: str
@@ -54,6 +55,7 @@ class Choices(Struct, frozen=True):
     at_once: bool = False
     scope: str = ""
     mapped: bool = False
+    grantable: int = k.ALL_CAPABILITIES
 
 
 def _kinds(config: Config) -> dict[str, str]:
@@ -131,7 +133,13 @@ def _enter_steps(config: Config, choices: Choices) -> list[s.Step]:
 
 
 def process_end(
-    process: Process, *, preserve_fds: int, keep_groups: bool, seccomp: s.Step | None, wait: tuple[s.Step, ...]
+    process: Process,
+    *,
+    preserve_fds: int,
+    keep_groups: bool,
+    grantable: int,
+    seccomp: s.Step | None,
+    wait: tuple[s.Step, ...],
 ) -> list[s.Step]:
     """From the finished root to execve. ``wait`` stands where everything else that can fail has been done.
 
@@ -142,7 +150,7 @@ def process_end(
         s.Mkdir("/".join(parts[:depth]), tolerate=(EEXIST, EROFS, ENOENT, EPERM), inside=True)
         for depth in range(1, len(parts) + 1)
     ]
-    credentials = credential_steps(process, keep_groups=keep_groups)
+    credentials = credential_steps(process, keep_groups=keep_groups, grantable=grantable)
     look = s.LookUp(process.args[0], search_path(process.env))
     filters = (seccomp,) if seccomp else ()
     if process.no_new_privileges:
@@ -154,7 +162,7 @@ def process_end(
         s.CloseOnExec(3 + preserve_fds),
         s.Chdir(process.cwd, confined=True),
         *end,
-        s.Exec(process.args, process.env, search_path(process.env)),
+        s.Exec(process.args, environment(process.env), search_path(process.env)),
     ]
 
 
@@ -208,6 +216,7 @@ def bundle_plan(config: Config, found: Hierarchies, bundle: str, choices: Choice
             process,
             preserve_fds=choices.preserve_fds,
             keep_groups=choices.rootless,
+            grantable=choices.grantable,
             seccomp=seccomp_step(config),
             wait=starting,
         ),
@@ -222,7 +231,14 @@ def _personality(config: Config) -> list[s.Step]:
 
 
 def exec_plan(
-    process: Process, config: Config, found: Hierarchies, pid: int, cgroup: str, preserve_fds: int, keep_groups: bool
+    process: Process,
+    config: Config,
+    found: Hierarchies,
+    pid: int,
+    cgroup: str,
+    preserve_fds: int,
+    keep_groups: bool,
+    grantable: int = k.ALL_CAPABILITIES,
 ) -> s.Plan:
     """The plan that starts ``process`` in the namespaces of the container's first process ``pid``."""
     kinds = _kinds(config)
@@ -250,7 +266,12 @@ def exec_plan(
     if affinity and affinity.final:
         child.append(s.Affinity(processors(affinity.final)))
     child += process_end(
-        process, preserve_fds=preserve_fds, keep_groups=keep_groups, seccomp=seccomp_step(config), wait=()
+        process,
+        preserve_fds=preserve_fds,
+        keep_groups=keep_groups,
+        grantable=grantable,
+        seccomp=seccomp_step(config),
+        wait=(),
     )
     return s.Plan(tuple(child), tuple(parent), 0)
 
