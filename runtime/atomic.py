@@ -10,9 +10,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
-from runtime.errors import UsageError
+import msgspec
 
+from runtime.errors import PrerequisiteError, UsageError, in_words
+
+T = TypeVar("T")
 PARTIAL = ".partial-"
 
 
@@ -48,6 +52,22 @@ def replace_file(path: Path, content: bytes) -> None:
         os.fsync(stream.fileno())
 
 
+def read_document(path: Path, kind: type[T], **more: object) -> T | None:
+    """The JSON value of a file that appeared whole, with ``more`` fields; None when there is no file.
+
+    Raises PrerequisiteError for a damaged one: the disk is not to be trusted.
+    """
+    try:
+        if not more:
+            return msgspec.json.decode(path.read_bytes(), type=kind)
+        return msgspec.convert(msgspec.json.decode(path.read_bytes(), type=dict[str, object]) | more, kind)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:  # ValueError: msgspec's errors are
+        hint = "what it describes can be made again: remove it, or set TESTBED_HOME to another directory"
+        raise PrerequisiteError(f"read {path}: {in_words(error)}", hint) from error
+
+
 def write_pid_file(path: str, pid: int) -> None:
     """Write a process id where somebody waits for it; a link in its place is replaced, not followed.
 
@@ -81,4 +101,4 @@ def remove(path: Path) -> None:
 def writer_of(path: Path) -> int:
     """The process id of the writer of something incomplete; 0 for a name that has none."""
     number = path.name.rpartition("-")[2]
-    return int(number) if number.isdigit() else 0
+    return int(number) if number.isascii() and number.isdigit() else 0

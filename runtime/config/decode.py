@@ -25,7 +25,8 @@ Uint64 = Annotated[int, Meta(ge=0)]  # above, _INTEGERS ends
 Int32 = Annotated[int, Meta(ge=-(1 << 31), le=(1 << 31) - 1)]
 Int64 = Annotated[int, Meta(le=(1 << 63) - 1)]  # below, _INTEGERS ends
 # A user's or group's number. (uid_t)-1 is none: setresuid(2) leaves the user as it is, who is root.
-Id = Annotated[int, Meta(ge=0, le=(1 << 32) - 2)]
+LAST_ID = (1 << 32) - 2
+Id = Annotated[int, Meta(ge=0, le=LAST_ID)]
 # The kernel's device numbers have 12 and 20 bits (linux/kdev_t.h); mknod(2) makes another device of larger ones.
 DeviceMajor = Annotated[int, Meta(ge=0, le=(1 << 12) - 1)]
 DeviceMinor = Annotated[int, Meta(ge=0, le=(1 << 20) - 1)]

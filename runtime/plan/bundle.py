@@ -11,6 +11,7 @@ from runtime import network
 from runtime.cgroups import Hierarchies, join_steps
 from runtime.cgroups.resources import limit_steps
 from runtime.config import mount_options
+from runtime.config.decode import is_number
 from runtime.config.process import Process
 from runtime.config.types import Config
 from runtime.errors import UsageError
@@ -281,7 +282,7 @@ def processors(text: str) -> tuple[int, ...]:
     found: set[int] = set()
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or dash and not last.isdigit() or int(last or first) > 8191:
+        if not is_number(first) or dash and not is_number(last) or not int(first) <= int(last or first) <= 8191:
             raise UsageError(f"config.json: process.execCPUAffinity: {text!r} is not a list of processors")
         found.update(range(int(first), int(last or first) + 1))
     return tuple(sorted(found))
