@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from runtime.config.decode import is_number
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
@@ -87,7 +89,7 @@ def _take(flags: dict[str, Any], short: dict[str, str], words: list[str], values
             value = words.pop() if words else ""
         if not value or not equals and value.startswith("-"):
             return False
-        if isinstance(kind, tuple) and value not in kind or kind is int and not (value.isascii() and value.isdigit()):
+        if isinstance(kind, tuple) and value not in kind or kind is int and not is_number(value):
             return False
         values[flag] = value if isinstance(kind, tuple) else kind(value)
     return bool(words)

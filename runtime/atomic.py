@@ -10,7 +10,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
+import msgspec
+
+from runtime.errors import PrerequisiteError, UsageError, in_words
+
+T = TypeVar("T")
 PARTIAL = ".partial-"
 
 
@@ -46,6 +52,42 @@ def replace_file(path: Path, content: bytes) -> None:
         os.fsync(stream.fileno())
 
 
+def read_document(path: Path, kind: type[T], **more: object) -> T | None:
+    """The JSON value of a file that appeared whole, with ``more`` fields; None when there is no file.
+
+    Raises PrerequisiteError for a damaged one: the disk is not to be trusted.
+    """
+    try:
+        if not more:
+            return msgspec.json.decode(path.read_bytes(), type=kind)
+        return msgspec.convert(msgspec.json.decode(path.read_bytes(), type=dict[str, object]) | more, kind)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:  # ValueError: msgspec's errors are
+        hint = "what it describes can be made again: remove it, or set TESTBED_HOME to another directory"
+        raise PrerequisiteError(f"read {path}: {in_words(error)}", hint) from error
+
+
+def write_pid_file(path: str, pid: int) -> None:
+    """Write a process id where somebody waits for it; a link in its place is replaced, not followed.
+
+    Raises UsageError.
+    """
+    directory, name = os.path.split(path)
+    temporary = os.path.join(directory, f".{name[:200]}-{os.getpid()}")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            with open(descriptor, "w") as stream:
+                stream.write(str(pid))
+            os.rename(temporary, path)
+        except OSError:
+            os.unlink(temporary)
+            raise
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte
+        raise UsageError(f"write the pid file {path}: {getattr(error, 'strerror', None) or error}") from error
+
+
 def remove(path: Path) -> None:
     """Remove a file or a whole directory; an absent one is fine."""
     if path.is_dir() and not path.is_symlink():
@@ -59,4 +101,4 @@ def remove(path: Path) -> None:
 def writer_of(path: Path) -> int:
     """The process id of the writer of something incomplete; 0 for a name that has none."""
     number = path.name.rpartition("-")[2]
-    return int(number) if number.isdigit() else 0
+    return int(number) if number.isascii() and number.isdigit() else 0

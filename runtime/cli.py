@@ -10,14 +10,15 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from runtime.arguments import parsed
-from runtime.errors import TestbedError, UsageError
+from runtime.errors import TestbedError, UsageError, in_words, printable
+from runtime.log import open_log
 from runtime.streams import open_streams
 
 TYPE_CHECKING = False
@@ -32,8 +33,16 @@ def _place(options: argparse.Namespace) -> Any:
     return Place(Path(options.root) if options.root else default_root(), options.id)
 
 
-def _warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr)
+def _warner(options: argparse.Namespace) -> Callable[[str], None]:
+    """Where warnings go: to the log, if there is one, for an engine may take our standard error for the container's."""
+
+    def warn(text: str) -> None:
+        if options.journal:
+            options.journal.write("warning", text)
+        else:
+            print(f"warning: {printable(text)}", file=sys.stderr)
+
+    return warn
 
 
 def _create(options: argparse.Namespace, console_socket: str = "") -> Any:
@@ -51,10 +60,12 @@ def _create(options: argparse.Namespace, console_socket: str = "") -> Any:
     if options.explain:
         from runtime.plan.explain import explain
 
-        config, record = lifecycle.checked(_place(options), replace(creation, console_socket=None), systemd)
+        config, record = lifecycle.checked(
+            _place(options), replace(creation, console_socket=None), systemd, _warner(options)
+        )
         print(explain(lifecycle.plan_of(config, record)))
         return None
-    return lifecycle.create(_place(options), creation, wants_systemd=systemd, warn=_warn)
+    return lifecycle.create(_place(options), creation, wants_systemd=systemd, warn=_warner(options))
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -89,9 +100,9 @@ def _run(options: argparse.Namespace) -> int:
         _prepare_next(options, place, record)
         pass_signals_on(record.pid)
     try:
-        lifecycle.start(place, warn=_warn)
+        lifecycle.start(place, warn=_warner(options))
     except BaseException:
-        lifecycle.delete(place, force=True, warn=_warn)
+        lifecycle.delete(place, force=True, warn=_warner(options))
         raise
     if options.detach:
         return 0
@@ -101,7 +112,7 @@ def _run(options: argparse.Namespace) -> int:
         return waited(record.pid)
     finally:
         if not options.keep:
-            lifecycle.delete(place, force=True, warn=_warn)
+            lifecycle.delete(place, force=True, warn=_warner(options))
 
 
 def _prepare_next(options: argparse.Namespace, place: Any, record: Any) -> None:
@@ -112,8 +123,9 @@ def _prepare_next(options: argparse.Namespace, place: Any, record: Any) -> None:
     flags = (options.preserve_fds, options.no_pivot, options.no_new_keyring, options.systemd_cgroup)
     if any(flags) or options.cgroup_manager != "cgroupfs" or os.geteuid() != 0:
         return
-    config = lifecycle.config_of(record)
-    if prepared.is_plain(config, record, CGROUP_PARENT):
+    warnings: list[str] = []  # which the launcher would not repeat
+    config = lifecycle.config_of(record, warnings.append)
+    if not warnings and prepared.is_plain(config, record, CGROUP_PARENT):
         with suppress(OSError):  # the next one is slower, and that is all
             prepared.save(place.root, config, record, all_hierarchies())
 
@@ -121,17 +133,18 @@ def _prepare_next(options: argparse.Namespace, place: Any, record: Any) -> None:
 def _process(options: argparse.Namespace) -> Any:
     from runtime import lifecycle
     from runtime.config.bundle import load_process
+    from runtime.config.decode import checked, is_number
     from runtime.config.process import Capabilities, User
 
     if options.process:
-        return load_process(options.process)
+        return load_process(options.process, _warner(options))
     arguments = options.arguments[1:] if options.arguments[:1] == ["--"] else options.arguments
     process = lifecycle.config_of(_place(options).read()).process
     assert process is not None
     user = process.user
     if options.user:
         uid, _, gid = options.user.partition(":")
-        if not uid.isdigit() or gid and not gid.isdigit():
+        if not is_number(uid) or gid and not is_number(gid):
             raise UsageError(f"--user {options.user}: give numbers, UID or UID:GID")
         user = User(int(uid), int(gid or 0))
     if options.additional_gids:
@@ -143,7 +156,7 @@ def _process(options: argparse.Namespace) -> Any:
             tuple(dict.fromkeys((*own, *more))) for own in (sets.bounding, sets.effective, sets.permitted)
         )
         sets = Capabilities(bounding, effective, sets.inheritable, permitted, sets.ambient)
-    return replace(
+    process = replace(
         process,
         args=tuple(arguments),
         cwd=options.cwd or process.cwd,
@@ -153,6 +166,7 @@ def _process(options: argparse.Namespace) -> Any:
         terminal=options.tty,
         no_new_privileges=process.no_new_privileges or options.no_new_privs,
     )
+    return checked(process, "exec")
 
 
 def _exec(options: argparse.Namespace) -> int:
@@ -162,7 +176,7 @@ def _exec(options: argparse.Namespace) -> int:
     further = execution.Execution(
         _process(options), options.console_socket, options.pid_file, options.preserve_fds, options.detach
     )
-    return execution.execute(_place(options), further, relay)
+    return execution.execute(_place(options), further, relay, warn=_warner(options))
 
 
 def _state(options: argparse.Namespace) -> int:
@@ -182,10 +196,14 @@ def _list(options: argparse.Namespace) -> int:
 
     rows = []
     for place in state.listing(Path(options.root) if options.root else state.default_root()):
-        with suppress(UsageError):
+        try:
             record = place.read()
             word = state.status(place, record, hierarchies_for(record.cgroup))
             rows.append(state.cli_state(place, record, word))
+        except state.UnknownContainer:  # deleted meanwhile
+            continue
+        except state.Damaged as error:
+            _warner(options)(str(error))
     if options.quiet:
         print("".join(f"{row['id']}\n" for row in rows), end="")
     elif options.format == "json":
@@ -214,13 +232,13 @@ def _ps(options: argparse.Namespace) -> int:
 
 def _update(options: argparse.Namespace) -> int:
     from runtime import lifecycle
-    from runtime.config.bundle import read_json
-    from runtime.config.decode import decode
+    from runtime.config.bundle import load_resources
+    from runtime.config.decode import checked
     from runtime.config.resources import BlockIO, Cpu, Memory, Pids, Resources
 
     if options.resources:
         path = Path("/dev/stdin" if options.resources == "-" else options.resources)
-        resources = decode(Resources, read_json(path), "resources")
+        resources = load_resources(path, _warner(options))
     else:
         resources = Resources(
             memory=Memory(options.memory, options.memory_reservation, options.memory_swap),
@@ -229,7 +247,7 @@ def _update(options: argparse.Namespace) -> int:
             pids=Pids(options.pids_limit) if options.pids_limit is not None else None,
             block_io=BlockIO(options.blkio_weight) if options.blkio_weight else None,
         )  # fmt: skip
-    lifecycle.update(_place(options), resources)
+    lifecycle.update(_place(options), checked(resources, "update"))
     return 0
 
 
@@ -250,6 +268,8 @@ def _events(options: argparse.Namespace) -> int:
 
     from runtime import lifecycle
 
+    if not 0 < options.interval < 1e6:
+        raise UsageError(f"--interval {options.interval}: give seconds, above 0")
     gc.enable()  # it may go on for long
     while True:
         print(json.dumps(lifecycle.stats(_place(options))), flush=True)
@@ -298,12 +318,12 @@ def _simple(options: argparse.Namespace) -> int:
             if options.failed:
                 step, _, errno = options.failed.partition(":")
                 lifecycle.explain_start(_place(options), int(step), int(errno))
-            lifecycle.start(_place(options), warn=_warn)
+            lifecycle.start(_place(options), warn=_warner(options))
         case "kill":
             lifecycle.kill(_place(options), parse_signal(options.signal), everything=options.all)
         case "delete":
             try:
-                lifecycle.delete(_place(options), force=options.force, warn=_warn)
+                lifecycle.delete(_place(options), force=options.force, warn=_warner(options))
             except UsageError as error:
                 from runtime.state import UnknownContainer
 
@@ -328,35 +348,29 @@ _COMMANDS = {
 }
 
 
-def _log(options: argparse.Namespace, level: str, message: str) -> None:
-    """Write a line to the log, if there is one."""
-    if not options.log:
-        return
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    line = json.dumps({"level": level, "msg": message, "time": stamp})
-    if options.log_format == "text":
-        line = f'time="{stamp}" level={level} msg={json.dumps(message)}'
-    with suppress(OSError), open(options.log, "a") as log:
-        log.write(line + "\n")
-
-
 def _debug(options: argparse.Namespace, message: str) -> None:
-    if options.debug:
-        _log(options, "debug", message) if options.log else print(f"debug: {message}", file=sys.stderr)
+    if options.debug and options.journal:
+        options.journal.write("debug", message)
+    elif options.debug:
+        print(f"debug: {printable(message)}", file=sys.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the workload's exit status, or the error's exit code."""
     open_streams()
     options = parsed(sys.argv[1:] if arguments is None else arguments)
+    options.journal = None
     began = time.monotonic()
-    _debug(options, f"{' '.join(sys.argv[1:] if arguments is None else arguments)}, as user {os.geteuid()}")
     try:
+        if options.log:
+            options.journal = open_log(options.log, options.log_format)
+        _debug(options, f"{' '.join(sys.argv[1:] if arguments is None else arguments)}, as user {os.geteuid()}")
         status = _COMMANDS.get(options.command, _simple)(options)
-    except TestbedError as error:
-        print(f"error: {error}", file=sys.stderr)
-        _log(options, "error", str(error))
-        status = error.exit_code
+    except (TestbedError, OSError) as error:
+        print(f"error: {printable(in_words(error))}", file=sys.stderr)
+        if options.journal:
+            options.journal.write("error", in_words(error))
+        status = error.exit_code if isinstance(error, TestbedError) else 1
     except KeyboardInterrupt:
         status = 130
     _debug(options, f"{options.command}: exit status {status} after {time.monotonic() - began:.3f} s")

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
+
+def printable(text: str) -> str:
+    """The text without what a terminal would obey: it may repeat what somebody else wrote. Lines stay lines."""
+    if text.isprintable():
+        return text
+    return "".join(c if c == "\n" or c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
 
 class TestbedError(Exception):
     """An error meant for a person, printed as its message and hint without a traceback.
@@ -21,6 +30,14 @@ class TestbedError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\n  {self.hint}" if self.hint else self.message
+
+
+def in_words(error: Exception) -> str:
+    """An error as a person reads it: of the system's, what it said and on what."""
+    if isinstance(error, OSError) and error.strerror:
+        names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, (str, bytes))]
+        return ": ".join([" -> ".join(names), error.strerror]) if names else error.strerror
+    return str(error)
 
 
 class UsageError(TestbedError):

@@ -7,13 +7,15 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from runtime.atomic import write_pid_file
 from runtime.cgroups import Hierarchies
 from runtime.cgroups.placing import hierarchies_for
+from runtime.config.decode import Warn
 from runtime.config.process import Process
 from runtime.config.validate import Host, validate_process
 from runtime.errors import UsageError
 from runtime.launcher import CONSOLE, LISTENER, SYNC, Launch, StepError
-from runtime.lifecycle import config_of, explained, kept, pass_listener, pass_on
+from runtime.lifecycle import check_preserved, config_of, explained, kept, pass_listener, pass_on
 from runtime.plan.bundle import exec_plan
 from runtime.processes import pass_signals_on, waited
 from runtime.scoped import in_scope, join_scope, joins_through_systemd
@@ -44,8 +46,9 @@ def _cgroup_for(record: Record, found: Hierarchies) -> str:
     return line.removeprefix("0::/")
 
 
-def execute(place: Place, execution: Execution, relay: Callable[[int], None]) -> int:
+def execute(place: Place, execution: Execution, relay: Callable[[int], None], *, warn: Warn) -> int:
     """Start a further process in a running container; its exit status, or 0 when detached."""
+    check_preserved(execution.preserve_fds)
     with place.locked():
         record = place.read()
         found = hierarchies_for(record.cgroup)
@@ -53,12 +56,14 @@ def execute(place: Place, execution: Execution, relay: Callable[[int], None]) ->
         if word != "running":
             raise UsageError(f"exec in container {place.id}: it is {word}, not running")
         config = config_of(record)
-        validate_process(execution.process, Host.read())
+        host = Host.read()
+        grantable = host.grantable(config)
+        validate_process(execution.process, host, grantable, warn)
         recall(config.linux.seccomp, place.root / KEPT_FILTERS)
         cgroup, through_systemd = _cgroup_for(record, found), joins_through_systemd(record)
         plan = exec_plan(
             execution.process, config, found, record.pid, "" if through_systemd else cgroup,
-            execution.preserve_fds, bool(record.choices.get("rootless")),
+            execution.preserve_fds, bool(record.choices.get("rootless")), grantable,
         )  # fmt: skip
         if through_systemd:
             plan = in_scope(plan, record)
@@ -78,7 +83,7 @@ def execute(place: Place, execution: Execution, relay: Callable[[int], None]) ->
             except StepError as error:
                 raise explained(error, execution.process) from error
         if execution.pid_file:
-            Path(execution.pid_file).write_text(str(launch.pid))
+            write_pid_file(execution.pid_file, launch.pid)
     if execution.detach:
         return 0
     pass_signals_on(launch.pid)

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
+
+from runtime.errors import PrerequisiteError
 
 
 def store_root() -> Path:
-    """The directory of the store: ``$TESTBED_HOME``, or ``/var/lib/testbed``."""
-    return Path(os.environ.get("TESTBED_HOME") or "/var/lib/testbed")
+    """The directory of the store: ``$TESTBED_HOME``, or ``/var/lib/testbed``. Raises PrerequisiteError when something
+    else is there; it may be missing."""
+    path = Path(os.path.abspath(os.environ.get("TESTBED_HOME") or "/var/lib/testbed"))
+    try:
+        directory = stat.S_ISDIR(path.stat().st_mode)
+    except FileNotFoundError:
+        return path
+    except OSError as error:
+        raise PrerequisiteError(f"TESTBED_HOME: {path}: {error.strerror}", "set it to a directory") from error
+    if not directory:
+        raise PrerequisiteError(f"TESTBED_HOME: {path} is not a directory", "set it to one")
+    return path

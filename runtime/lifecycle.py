@@ -7,19 +7,20 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
+from runtime.atomic import write_pid_file
 from runtime.cgroups import Cgroup, systemd
 from runtime.cgroups.placing import all_hierarchies, hierarchies_for, place_cgroup, remove_cgroup
 from runtime.cgroups.resources import settings
 from runtime.config import bundle as bundles
-from runtime.config.decode import decode
+from runtime.config.decode import Warn, decode, no_warning
 from runtime.config.process import Process
 from runtime.config.resources import Resources
 from runtime.config.types import Config, Hook
@@ -42,9 +43,8 @@ from runtime.plan.process import LABELS, label_refused
 from runtime.processes import ProcessGone, open_pidfd, send_signal, wait_exit
 from runtime.scoped import in_scope, scope_of, start_scope, update_scope
 from runtime.seccomp.kept import KEPT_FILTERS, recall
-from runtime.state import Place, Record, oci_state, status
+from runtime.state import Damaged, Place, Record, oci_state, status
 
-Warn = Callable[[str], None]
 _MAX_PRESERVED = 90  # above them are the plan's own descriptors
 
 
@@ -59,13 +59,15 @@ class Creation(Struct, frozen=True):
     keyring: bool = True
 
 
-def checked(place: Place, creation: Creation, wants_systemd: bool) -> tuple[Config, Record]:
+def checked(place: Place, creation: Creation, wants_systemd: bool, warn: Warn) -> tuple[Config, Record]:
     """The bundle's configuration, checked, and the record of a container that is not there yet."""
     bundle = creation.bundle.resolve()
-    config = bundles.load(bundle)
-    validate(config, Host.read())
-    if not 0 <= creation.preserve_fds <= _MAX_PRESERVED:
-        raise UsageError(f"--preserve-fds {creation.preserve_fds}: at most {_MAX_PRESERVED} are passed on")
+    path = bundle / "config.json"
+    text = bundles.read_text(path)
+    config = bundles.parse_config(text, path, warn)
+    host = Host.read()
+    validate(config, host, warn)
+    check_preserved(creation.preserve_fds)
     rootfs = (bundle / config.root.path).resolve()
     if not rootfs.is_dir():
         raise UsageError(f"config.json: root.path: {rootfs} is not a directory")
@@ -91,8 +93,8 @@ def checked(place: Place, creation: Creation, wants_systemd: bool) -> tuple[Conf
         rootless=rootless,
         scope=placement.scope,
         mapped=not rootless and systemd.is_ordinary(),
+        grantable=host.grantable(config),
     )
-    text = (bundle / "config.json").read_text()
     record = Record(
         place.id, str(bundle), str(rootfs), placement.cgroup, text, str(os.geteuid()),
         choices=asdict(choices), annotations=dict(config.annotations),
@@ -100,15 +102,27 @@ def checked(place: Place, creation: Creation, wants_systemd: bool) -> tuple[Conf
     return config, record
 
 
+def check_preserved(number: int) -> None:
+    """Raise UsageError for more descriptors than are passed on."""
+    if not 0 <= number <= _MAX_PRESERVED:
+        raise UsageError(f"--preserve-fds {number}: at most {_MAX_PRESERVED} are passed on")
+
+
 def plan_of(config: Config, record: Record) -> s.Plan:
     """The plan that creates the container of a record."""
-    choices: Any = record.choices
-    return in_scope(bundle_plan(config, hierarchies_for(record.cgroup), record.bundle, Choices(**choices)), record)
+    try:
+        choices = msgspec.convert(record.choices, Choices)
+    except msgspec.ValidationError as error:
+        raise Damaged(record.id, error) from error
+    return in_scope(bundle_plan(config, hierarchies_for(record.cgroup), record.bundle, choices), record)
 
 
-def config_of(record: Record) -> Config:
+def config_of(record: Record, warn: Warn = no_warning) -> Config:
     """The configuration that a container was made from."""
-    return decode(Config, json.loads(record.config), "")
+    try:
+        return decode(Config, json.loads(record.config), "", warn)
+    except (ValueError, RecursionError) as error:
+        raise Damaged(record.id, error) from error
 
 
 def create(place: Place, creation: Creation, *, wants_systemd: bool, warn: Warn) -> Record:
@@ -116,7 +130,7 @@ def create(place: Place, creation: Creation, *, wants_systemd: bool, warn: Warn)
 
     Raises TestbedError; nothing of it is left then.
     """
-    config, record = checked(place, creation, wants_systemd)
+    config, record = checked(place, creation, wants_systemd, warn)
     recall(config.linux.seccomp, place.root / KEPT_FILTERS)
     scope = scope_of(record)
     if wants_systemd and not scope:
@@ -172,7 +186,7 @@ def _create(
                 hint = "its memory limit may be too low for the kernel's own part of it"
                 raise TestbedError(f"create container {place.id}: its process was killed while it was made", hint)
             if creation.pid_file:
-                Path(creation.pid_file).write_text(str(record.pid))
+                write_pid_file(creation.pid_file, record.pid)
         except StepError as error:
             raise explained(error, config.process) from error
         except BaseException:
@@ -313,6 +327,18 @@ def kill(place: Place, number: int, *, everything: bool) -> None:
         os.close(pidfd)
 
 
+def _end(pid: int, start_time: int) -> None:
+    """Kill a process and wait for its end. Raises ProcessGone."""
+    pidfd = open_pidfd(pid, start_time)
+    try:
+        send_signal(pidfd, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+        wait_exit(pidfd, 10)
+    finally:
+        os.close(pidfd)
+
+
 def delete(place: Place, *, force: bool, warn: Warn) -> None:
     """Remove a stopped container, or with ``force`` any: its processes, cgroup and state, then run poststop hooks."""
     with place.locked():
@@ -321,23 +347,20 @@ def delete(place: Place, *, force: bool, warn: Warn) -> None:
         except UsageError:
             if not force:
                 raise
-            place.remove()  # it was killed before there was anything to record
+            with suppress(Damaged, ProcessGone):
+                _end(*place.process())
+            place.remove()  # it was killed before there was anything to record, or that is damaged
             return
         found = hierarchies_for(record.cgroup)
         word = status(place, record, found)
         if word not in ("stopped",) and not force:
             raise UsageError(f"delete container {place.id}: it is {word}", "kill it first, or use --force")
         if word != "stopped":
+            if record.cgroup:
+                with suppress(TestbedError, OSError):
+                    Cgroup(record.cgroup, found).freeze(False)
             with suppress(ProcessGone):
-                pidfd = open_pidfd(record.pid, record.start_time)
-                if record.cgroup:
-                    with suppress(TestbedError, OSError):
-                        Cgroup(record.cgroup, found).freeze(False)
-                send_signal(pidfd, signal.SIGKILL)
-                with suppress(ChildProcessError):
-                    os.waitpid(record.pid, 0)
-                wait_exit(pidfd, 10)
-                os.close(pidfd)
+                _end(record.pid, record.start_time)
         if record.cgroup:
             remove_cgroup(Cgroup(record.cgroup, found), scope_of(record))
         with suppress(UsageError, ValueError):

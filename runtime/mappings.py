@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from runtime.config.decode import short
 from runtime.config.types import Config
 from runtime.errors import PrerequisiteError, UsageError
 from runtime.plan.mounts import map_lines
@@ -17,11 +18,11 @@ def write_maps(pid: int, config: Config) -> None:
         if not mappings:
             continue
         if os.geteuid() == 0:
-            Path(f"/proc/{pid}/{file}").write_text(map_lines(mappings))
+            _write(Path(f"/proc/{pid}/{file}"), map_lines(mappings))
         elif len(mappings) == 1 and mappings[0].size == 1:
             if file == "gid_map":
-                Path(f"/proc/{pid}/setgroups").write_text("deny")
-            Path(f"/proc/{pid}/{file}").write_text(map_lines(mappings))
+                _write(Path(f"/proc/{pid}/setgroups"), "deny")
+            _write(Path(f"/proc/{pid}/{file}"), map_lines(mappings))
         else:
             import subprocess
 
@@ -32,3 +33,12 @@ def write_maps(pid: int, config: Config) -> None:
                 raise PrerequisiteError(f"{command[0]}: not found", "install the package uidmap") from error
             except subprocess.CalledProcessError as error:
                 raise UsageError(f"{' '.join(command)}: {error.stderr.strip()}", "see /etc/subuid") from error
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text)
+    except OSError as error:
+        lines = short(", ".join(text.strip().splitlines()))
+        hint = "ids must be our own to give, and no two lines may have the same ones (user_namespaces(7))"
+        raise UsageError(f"write {lines} to {path}: {error.strerror}", hint) from error

@@ -6,20 +6,23 @@ import fcntl
 import json
 import os
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct, field
 from msgspec.structs import asdict, replace
 
 from runtime.atomic import replace_file
 from runtime.cgroups import Cgroup, Hierarchies
 from runtime.cgroups.systemd import is_ordinary
+from runtime.config.decode import short
 from runtime.config.default import OCI_VERSION
-from runtime.config.validate import check_id
-from runtime.errors import UsageError
+from runtime.config.validate import check_id, is_id
+from runtime.errors import UsageError, in_words
 from runtime.processes import alive, start_time
 
 # What launcher/front.c makes too: what it was made as, which process it is, who works on it, where it waits; and what
@@ -29,6 +32,16 @@ _RECORD, _PROCESS, _LOCK, _SOCKET, _KNOWN = "record.json", "process", "lock", "s
 
 class UnknownContainer(UsageError):
     """No container has this id."""
+
+
+class Damaged(UsageError):
+    """What is recorded of a container cannot be read."""
+
+    def __init__(self, container_id: str, why: object) -> None:
+        super().__init__(
+            f"container {container_id}: its record is damaged: {short(str(why))}",
+            "remove it with delete --force; a cgroup of it may stay",
+        )
 
 
 class Record(Struct, frozen=True):
@@ -58,14 +71,38 @@ def default_root() -> Path:
     return Path(os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/testbed-runtime-{os.geteuid()}") / "testbed-runtime"
 
 
+def check_root(root: Path) -> None:
+    """Raise UsageError unless we alone can write to the state's root, or it is not there yet: what is recorded in it
+    says which processes are signalled and which cgroups removed."""
+    ours = os.geteuid()
+    own = root.parent.name == f"testbed-runtime-{ours}"  # in /tmp, where anybody may have made it before us
+    for directory in (root.parent, root) if own else (root,):
+        try:
+            status = os.lstat(directory)
+            if stat.S_ISLNK(status.st_mode) and status.st_uid in (0, ours):
+                status = os.stat(directory)
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError) as error:  # ValueError: a NUL byte
+            raise UsageError(f"state root {directory}: {getattr(error, 'strerror', None) or error}") from error
+        if not stat.S_ISDIR(status.st_mode):
+            raise UsageError(f"state root {directory}: not a directory")
+        if status.st_uid != ours or status.st_mode & 0o022:
+            raise UsageError(
+                f"state root {directory}: it belongs to user {status.st_uid}, mode {status.st_mode & 0o7777:04o}",
+                f"it must be writable by user {ours} alone; remove it, or give another with --root",
+            )
+
+
 class Place(Struct, frozen=True):
-    """One container's directory below the state's root."""
+    """One container's directory below the state's root. Raises UsageError for no id, and as ``check_root`` does."""
 
     root: Path
     id: str
 
     def __post_init__(self) -> None:
         check_id(self.id)
+        check_root(self.root)
 
     @property
     def directory(self) -> Path:
@@ -73,17 +110,21 @@ class Place(Struct, frozen=True):
 
     def claim(self) -> None:
         """Make the directory. Raises UsageError when the id is taken."""
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.root.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.root.mkdir(mode=0o700, exist_ok=True)
+        check_root(self.root)
         try:
             self.directory.mkdir(mode=0o700)
         except FileExistsError as error:
-            raise UsageError(f"container {self.id}: it exists already", "delete it, or take another id") from error
+            raise UsageError(
+                f"container {self.id}: a container with this id exists already", "delete it, or take another id"
+            ) from error
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Nobody else works on the container meanwhile. Raises UnknownContainer when there is none (any more)."""
         try:
-            lock = os.open(self.directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock = os.open(self.directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except FileNotFoundError as error:
             raise UnknownContainer(f"container {self.id} does not exist") from error
         try:
@@ -103,14 +144,25 @@ class Place(Struct, frozen=True):
     def read(self) -> Record:
         """The record. Raises UnknownContainer."""
         try:
-            value = json.loads((self.directory / _RECORD).read_text())
+            record = msgspec.json.decode((self.directory / _RECORD).read_bytes(), type=Record)
         except FileNotFoundError as error:
             raise UnknownContainer(f"container {self.id} does not exist") from error
-        record = Record(**value)
-        with suppress(FileNotFoundError):
-            pid, start = (self.directory / _PROCESS).read_text().split()
-            record = replace(record, pid=int(pid), start_time=int(start))
-        return record
+        except (OSError, ValueError) as error:  # ValueError: msgspec's errors are
+            raise Damaged(self.id, in_words(error)) from error
+        pid, start = self.process()
+        return replace(record, pid=pid, start_time=start) if pid else record
+
+    def process(self) -> tuple[int, int]:
+        """The first process's number and when it started; zeros as long as there is none. Raises Damaged."""
+        try:
+            pid, start = map(int, (self.directory / _PROCESS).read_bytes().split())
+        except FileNotFoundError:
+            return 0, 0
+        except (OSError, ValueError) as error:
+            raise Damaged(self.id, in_words(error)) from error
+        if not 0 < pid < 1 << 31:
+            raise Damaged(self.id, f"process {pid}")
+        return pid, start
 
     def write(self, record: Record) -> None:
         """Record a container that has no process yet."""
@@ -128,7 +180,10 @@ class Place(Struct, frozen=True):
 
     def created(self) -> str:
         """When the container was made, as RFC 3339 has it."""
-        made = (self.directory / _LOCK).stat().st_mtime
+        try:
+            made = (self.directory / _LOCK).stat().st_mtime
+        except FileNotFoundError as error:  # deleted meanwhile
+            raise UnknownContainer(f"container {self.id} does not exist") from error
         return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(made))
 
     def remove(self) -> None:
@@ -198,7 +253,9 @@ def cli_state(place: Place, record: Record, word: str) -> dict[str, object]:
 
 
 def listing(root: Path) -> tuple[Place, ...]:
-    """All containers of a state root, by id."""
+    """All containers of a state root, by id. Raises UsageError as ``check_root`` does."""
+    check_root(root)
     with suppress(FileNotFoundError):
-        return tuple(Place(root, name) for name in sorted(os.listdir(root)) if (root / name / _RECORD).exists())
+        names = [name for name in sorted(os.listdir(root)) if is_id(name)]
+        return tuple(Place(root, name) for name in names if (root / name / _RECORD).exists())
     return ()

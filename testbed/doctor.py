@@ -205,10 +205,10 @@ def kept_closed() -> str:
 
 def parse_attempts(text: str | None, closed: str) -> list[Check]:
     """A check for each accelerator, the one that guests get marked, from the kept attempts' JSON."""
-    if text is None:
+    tried = read_attempts(text or "[]")
+    if not tried:
         detail = "not tried yet: the first benchmark with VMs boots a guest to find out"
         return [Check("accelerator", True, detail, required=False)]
-    tried = read_attempts(text)
     try:
         chosen = decide(tried, closed)
     except PrerequisiteError as error:

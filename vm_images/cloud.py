@@ -25,7 +25,7 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
-from runtime.atomic import partial, scratch
+from runtime.atomic import partial, read_document, scratch
 from runtime.errors import PrerequisiteError
 from runtime.images.base import Inputs, bootstrap, host_inputs
 from runtime.images.layers import settle
@@ -125,8 +125,10 @@ def ensure_cloud(guest_root: Path, progress: Callable[[str], None]) -> CloudDisk
     folder = guest_root / f"cloud-{key[:24]}"
     if not folder.exists():
         _make(inputs, key, folder, progress)
-    described = json.loads((folder / _DESCRIPTION).read_text())
-    return CloudDisk(folder=folder, **described)
+    disk = read_document(folder / _DESCRIPTION, CloudDisk, folder=folder)
+    if disk is None:
+        raise PrerequisiteError(f"{folder}: it has no {_DESCRIPTION}", "remove it: it is made again")
+    return disk
 
 
 def _make(inputs: Inputs, key: str, folder: Path, progress: Callable[[str], None]) -> None:

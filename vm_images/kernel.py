@@ -12,7 +12,7 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import asdict
 
-from runtime.atomic import partial
+from runtime.atomic import partial, read_document
 from runtime.errors import PrerequisiteError
 from vm_images.bzimage import has_pvh_entry, vmlinux
 from vm_images.modules import BALLOON_MODULES, GUEST_MODULES, HOST_MODULES, ModuleTree
@@ -177,10 +177,10 @@ def describe(kernel: GuestKernel) -> None:
 
 def read_kernel(folder: Path) -> GuestKernel:
     """The kernel kept in ``folder``."""
-    described = json.loads((folder / _DESCRIPTION).read_text())
-    for names in ("module_names", "balloon_module_names", "host_module_names"):
-        described[names] = tuple(described.get(names, ()))
-    return GuestKernel(folder=folder, **described)
+    kernel = read_document(folder / _DESCRIPTION, GuestKernel, folder=folder)
+    if kernel is None:
+        raise PrerequisiteError(f"{folder}: it has no {_DESCRIPTION}", "remove it: it is made again")
+    return kernel
 
 
 def kept_kernel(guest_root: Path, folders: str) -> GuestKernel | None:

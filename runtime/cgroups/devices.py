@@ -44,12 +44,16 @@ def _answer(allow: bool) -> list[bytes]:
 
 
 def _number(value: int | None) -> int | None:
-    return None if value is None or value < 0 else value
+    return None if value == -1 else value
+
+
+def _access(rule: DeviceRule) -> str:
+    return rule.access or "rwm"
 
 
 def _rule(rule: DeviceRule) -> list[bytes]:
     """One rule: it decides about those of the wanted kinds of access that no later rule has decided about."""
-    access = sum(_ACCESS[letter] for letter in set(rule.access))
+    access = sum(_ACCESS[letter] for letter in set(_access(rule)))
     if rule.allow:
         decided = [
             _instruction(_AND, _WANTED, 7 & ~access),
@@ -75,7 +79,7 @@ def _rule(rule: DeviceRule) -> list[bytes]:
 
 def _decides_all(rule: DeviceRule) -> bool:
     numbers = (_number(rule.major), _number(rule.minor))
-    return rule.type not in _TYPES and numbers == (None, None) and set(rule.access) == set(_ACCESS)
+    return rule.type not in _TYPES and numbers == (None, None) and set(_access(rule)) == set(_ACCESS)
 
 
 def device_program(rules: Sequence[DeviceRule]) -> bytes:
@@ -96,19 +100,20 @@ def device_program(rules: Sequence[DeviceRule]) -> bytes:
     return b"".join([*program, *_answer(True)])
 
 
-def rule_text(rule: DeviceRule) -> str:
-    """A rule as cgroup v1's devices.allow and devices.deny take it."""
-    numbers = tuple("*" if _number(number) is None else str(number) for number in (rule.major, rule.minor))
-    if rule.type == "a" and numbers == ("*", "*"):
-        return "a"
-    return f"{rule.type} {':'.join(numbers)} {rule.access}"
+def rule_texts(rule: DeviceRule) -> tuple[str, ...]:
+    """A rule as cgroup v1's devices.allow and devices.deny take it: what follows an ``a`` there is ignored."""
+    if _decides_all(rule):
+        return ("a",)
+    numbers = ("*" if _number(number) is None else str(number) for number in (rule.major, rule.minor))
+    rest = f"{':'.join(numbers)} {_access(rule)}"
+    return tuple(f"{kind} {rest}" for kind in ((rule.type,) if rule.type in _TYPES else _TYPES))
 
 
 @lru_cache(maxsize=64)
 def _texts(rules: tuple[DeviceRule, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """What is to be written to which of cgroup v1's files, in turn."""
     return tuple(
-        (f"devices.{'allow' if allow else 'deny'}", tuple(map(rule_text, group)))
+        (f"devices.{'allow' if allow else 'deny'}", tuple(text for rule in group for text in rule_texts(rule)))
         for allow, group in groupby(rules, lambda rule: rule.allow)
     )
 

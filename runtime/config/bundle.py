@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
-from runtime.config.decode import decode
+from runtime.config.decode import Warn, decode, no_warning, short
 from runtime.config.process import Process
+from runtime.config.resources import Resources
 from runtime.config.types import Config
 from runtime.errors import UsageError
 
@@ -17,33 +20,52 @@ _OTHER_SYSTEMS = ("solaris", "windows", "vm", "zos", "freebsd")
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise UsageError(f"{next(name for name in names if names.count(name) > 1)}: the field is there twice")
-    return found
+    unique = dict(pairs)
+    if len(unique) != len(pairs):
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise UsageError(f"{short(name)}: the field is there twice")
+            seen.add(name)
+    return unique
 
 
 def _constant(text: str) -> object:
     raise UsageError(f"{text} is not JSON")
 
 
-def read_json(path: Path) -> object:
-    """The file's JSON value. Raises UsageError for what is not JSON, is too large, or is nested too deeply."""
+def read_text(path: Path, *, stream: bool = False) -> str:
+    """The text of a file of JSON, which RFC 8259 (8.1) wants as UTF-8 without a byte order mark.
+
+    With ``stream`` it may be a pipe as well. Raises UsageError for a file that cannot be read or is too large.
+    """
+    hint = "" if stream else "give the bundle's directory with --bundle"
     try:
-        with path.open("rb") as stream:
-            data = stream.read(_LIMIT_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"read {path}: {error.strerror}", "give the bundle's directory with --bundle") from error
+        # a fifo would be waited for at the open
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (0 if stream else os.O_NONBLOCK))
+        with open(descriptor, "rb") as file:
+            if not stream and not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise UsageError(f"read {path}: not a regular file", hint)
+            data = file.read(_LIMIT_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
+        raise UsageError(f"read {path}: {getattr(error, 'strerror', None) or error}", hint) from error
     if len(data) > _LIMIT_BYTES:
         raise UsageError(f"read {path}: larger than {_LIMIT_BYTES} bytes")
     try:
-        value = json.loads(data, object_pairs_hook=_pairs, parse_constant=_constant)
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"read {path}: byte {error.start} is not UTF-8, which JSON files are in") from error
+
+
+def parse_json(text: str, path: Path) -> object:
+    """The JSON value of a file's text. Raises UsageError for what is not JSON or is nested too deeply."""
+    try:
+        value = json.loads(text, object_pairs_hook=_pairs, parse_constant=_constant)
     except UsageError as error:
         raise UsageError(f"read {path}: {error}") from error
     except RecursionError as error:
         raise UsageError(f"read {path}: nested more than {_DEPTH} levels deep") from error
-    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, a number of too many digits
+    except ValueError as error:  # JSONDecodeError, a number of too many digits
         raise UsageError(f"read {path}: {error}") from error
     if _deeper(value, _DEPTH):
         raise UsageError(f"read {path}: nested more than {_DEPTH} levels deep")
@@ -63,26 +85,41 @@ def _deeper(value: object, levels: int) -> bool:
     return True
 
 
-def load(bundle: Path) -> Config:
-    """The configuration in the bundle's directory. Raises UsageError, naming the field that is wrong."""
-    path = bundle / "config.json"
-    value = read_json(path)
+def parse_config(text: str, path: Path, warn: Warn = no_warning) -> Config:
+    """The configuration in the text of ``path``. Raises UsageError, naming the field that is wrong; ``warn`` is told of
+    properties that are not the specification's."""
+    value = parse_json(text, path)
     if isinstance(value, dict):
         for name in _OTHER_SYSTEMS:
             if name in value:
                 raise UsageError(f"{path}: {name}: this runtime starts Linux containers only")
-    try:
-        config = decode(Config, value, "")
-    except UsageError as error:
-        raise UsageError(f"{path}: {error.message}", error.hint) from error
+    config: Config = _decoded(Config, value, "", path, warn)
     if config.oci_version.split(".")[0] != "1":
         raise UsageError(f"{path}: ociVersion: {config.oci_version!r} is not a version 1 of the runtime-spec")
     return config
 
 
-def load_process(path: Path) -> Process:
-    """A process object from a file, as ``exec --process`` takes it."""
+def _decoded(kind: type[Any], value: object, name: str, path: Path, warn: Warn) -> Any:
     try:
-        return decode(Process, read_json(path), "process")
+        return decode(kind, value, name, lambda text: warn(f"{path}: {text}"))
     except UsageError as error:
         raise UsageError(f"{path}: {error.message}", error.hint) from error
+
+
+def load(bundle: Path, warn: Warn = no_warning) -> Config:
+    """The configuration in the bundle's directory, as ``parse_config`` has it."""
+    path = bundle / "config.json"
+    return parse_config(read_text(path), path, warn)
+
+
+def load_process(path: Path, warn: Warn = no_warning) -> Process:
+    """A process object from a file, as ``exec --process`` takes it."""
+    process: Process = _decoded(Process, parse_json(read_text(path, stream=True), path), "process", path, warn)
+    return process
+
+
+def load_resources(path: Path, warn: Warn = no_warning) -> Resources:
+    """A resources object from a file or a pipe, as ``update --resources`` takes it."""
+    value = parse_json(read_text(path, stream=True), path)
+    resources: Resources = _decoded(Resources, value, "resources", path, warn)
+    return resources

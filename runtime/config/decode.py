@@ -1,35 +1,108 @@
-"""From JSON values to the objects of a configuration and back; strict throughout."""
+"""From JSON values to the objects of a configuration and back.
+
+What a field may hold is its type, and is checked here, once: each number has the runtime-spec's type, narrowed to what
+the kernel can take where a larger one would be cut to another number.
+"""
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct, structs
 
 from runtime.errors import UsageError
 
+Warn = Callable[[str], None]
 T = TypeVar("T", bound="Object")
 _INTEGERS = range(-(1 << 63), 1 << 64)  # what the specification's int64 and uint64 hold together
+_MOST_WARNINGS = 10
+
+Uint16 = Annotated[int, Meta(ge=0, le=(1 << 16) - 1)]
+Uint32 = Annotated[int, Meta(ge=0, le=(1 << 32) - 1)]
+Uint64 = Annotated[int, Meta(ge=0)]  # above, _INTEGERS ends
+Int32 = Annotated[int, Meta(ge=-(1 << 31), le=(1 << 31) - 1)]
+Int64 = Annotated[int, Meta(le=(1 << 63) - 1)]  # below, _INTEGERS ends
+# A user's or group's number. (uid_t)-1 is none: setresuid(2) leaves the user as it is, who is root.
+LAST_ID = (1 << 32) - 2
+Id = Annotated[int, Meta(ge=0, le=LAST_ID)]
+# The kernel's device numbers have 12 and 20 bits (linux/kdev_t.h); mknod(2) makes another device of larger ones.
+DeviceMajor = Annotated[int, Meta(ge=0, le=(1 << 12) - 1)]
+DeviceMinor = Annotated[int, Meta(ge=0, le=(1 << 20) - 1)]
+# In a rule -1 stands for every number, as a missing one does: engines write runc's.
+RuleMajor = Annotated[int, Meta(ge=-1, le=(1 << 12) - 1)]
+RuleMinor = Annotated[int, Meta(ge=-1, le=(1 << 20) - 1)]
+Bytes = Annotated[int, Meta(ge=-1, le=(1 << 63) - 1)]  # -1: no limit
+Swappiness = Annotated[int, Meta(ge=0, le=100)]
+Seconds = Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]  # of a hook's timeout, which "MUST be greater than zero"
+Nanoseconds = Annotated[int, Meta(ge=0, le=999_999_999)]  # of a clock's offset (kernel/time/namespace.c)
+OomScoreAdjustment = Annotated[int, Meta(ge=-1000, le=1000)]
+Priority = Annotated[int, Meta(ge=0, le=99)]  # sched(7)
+IOLevel = Annotated[int, Meta(ge=0, le=7)]
+WindowSize = Uint16  # struct winsize
+ArgumentIndex = Annotated[int, Meta(ge=0, le=5)]  # of a system call
+Errno = Uint16  # SECCOMP_RET_DATA
 
 
 class Object(Struct, frozen=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
     """An object of the configuration. Its fields' names in JSON are theirs in camel case, unless they say another."""
 
 
-def decode(kind: type[T], value: object, path: str) -> T:
-    """``value``, parsed JSON, as a ``kind``; null is what is not there.
+def no_warning(_: str) -> None:
+    """For who has been warned already."""
+
+
+def decode(kind: type[T], value: object, path: str, warn: Warn = no_warning) -> T:
+    """``value``, parsed JSON, as a ``kind``; null is what is not there, and ``warn`` is told of unknown properties,
+    which the specification wants ignored (config.md, "Extensibility").
 
     Raises UsageError that names the place, from ``path`` on, for anything that does not fit.
     """
+    plain = _checked(value, path)
     try:
-        return msgspec.convert(_checked(value, path), kind)
+        try:
+            return msgspec.convert(plain, kind)
+        except msgspec.ValidationError as error:
+            if "unknown field" not in str(error):
+                raise
+        unknown = list(_remove_unknown(plain, kind, path))
+        for place in unknown[:_MOST_WARNINGS]:
+            warn(f"{place}: unknown, and ignored")
+        if len(unknown) > _MOST_WARNINGS:
+            warn(f"{len(unknown) - _MOST_WARNINGS} more properties are unknown, and ignored")
+        return msgspec.convert(plain, kind)
     except msgspec.ValidationError as error:
         message, _, place = str(error).partition(" - at `$")
         place = (path + place.removesuffix("`")).lstrip(".")
-        hint = "the runtime-spec 1.2 for Linux has no such field" if "unknown field" in message else ""
         message = message[0].lower() + message[1:]
-        raise UsageError(f"{place}: {message}" if place else message, hint) from error
+        raise UsageError(f"{place}: {message}" if place else message) from error
+
+
+def _remove_unknown(value: Any, kind: Any, path: str) -> Iterator[str]:
+    """Take the properties out that the types do not have, and say where they were. What does not fit its type at all is
+    left to ``convert``."""
+    inner: tuple[Any, ...] = getattr(kind, "__args__", ())
+    if isinstance(kind, type) and issubclass(kind, Object):
+        if isinstance(value, dict):
+            fields = {field.encode_name: field.type for field in structs.fields(kind)}
+            for name in list(value):
+                place = f"{path}.{name}" if path else name
+                if name in fields:
+                    yield from _remove_unknown(value[name], fields[name], place)
+                else:
+                    del value[name]
+                    yield short(place)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _remove_unknown(item, inner[0] if inner else None, f"{path}[{index}]")
+    elif getattr(kind, "__origin__", None) is Mapping:
+        if isinstance(value, dict):
+            for name, item in value.items():
+                yield from _remove_unknown(item, inner[1], f"{path}.{name}")
+    else:
+        for each in inner:  # of a union
+            yield from _remove_unknown(value, each, path)
 
 
 def _checked(value: object, path: str) -> object:
@@ -45,21 +118,37 @@ def _checked(value: object, path: str) -> object:
     if isinstance(value, str):
         return _text(value, path)
     if isinstance(value, int) and value not in _INTEGERS:
-        raise UsageError(f"{path}: {_word(value)} does not fit into 64 bits")
+        raise UsageError(f"{short(path)}: {_word(value)} does not fit into 64 bits")
     return value
 
 
 def _text(value: str, path: str) -> str:
     if "\0" in value:
-        raise UsageError(f"{path}: {_word(value)} holds a NUL byte")
+        raise UsageError(f"{short(path)}: {_word(value)} holds a NUL byte")
     if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
-        raise UsageError(f"{path}: {_word(value)} is not text that UTF-8 can hold")
+        raise UsageError(f"{short(path)}: {_word(value)} is not text that UTF-8 can hold")
     return value
 
 
 def _word(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+def short(path: str) -> str:
+    """A place in a file, on one line of bounded length: whoever wrote the file chose the names."""
+    path = path if path.isprintable() else repr(path)[1:-1]
+    return path if len(path) <= 200 else f"{path[:199]}…"
+
+
+def checked(value: T, path: str) -> T:
+    """An object that was not read but put together, whose numbers came from a person. Raises as ``decode`` does."""
+    return decode(type(value), msgspec.to_builtins(value), path)
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a decimal number, of no more digits than 64 bits have."""
+    return text.isascii() and text.isdigit() and len(text) <= 20
 
 
 def encode(value: Object) -> Any:

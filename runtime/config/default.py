@@ -35,7 +35,7 @@ def default_config() -> Config:
         no_new_privileges=True,
     )
     linux = Linux(
-        resources=Resources(devices=(DeviceRule(False),)),
+        resources=Resources(devices=(DeviceRule(False, access="rwm"),)),
         namespaces=tuple(Namespace(kind) for kind in ("pid", "network", "ipc", "uts", "mount", "cgroup")),
         masked_paths=DEFAULT_MASKED_PATHS,
         readonly_paths=DEFAULT_READONLY_PATHS,

@@ -2,16 +2,16 @@
 
 from msgspec import field
 
-from runtime.config.decode import Object
+from runtime.config.decode import Id, Int32, IOLevel, Object, OomScoreAdjustment, Priority, Uint32, Uint64, WindowSize
 
 
 class User(Object, frozen=True):
     """Numeric identity of the first process: ``uid``, ``gid``, the supplementary groups and the file mode mask."""
 
-    uid: int = 0
-    gid: int = 0
-    umask: int | None = None
-    additional_gids: tuple[int, ...] = ()
+    uid: Id = 0
+    gid: Id = 0
+    umask: Uint32 | None = None
+    additional_gids: tuple[Id, ...] = ()
     username: str = ""
 
 
@@ -19,8 +19,8 @@ class Rlimit(Object, frozen=True):
     """A resource limit by its setrlimit(2) name, such as ``RLIMIT_NOFILE``."""
 
     type: str
-    soft: int
-    hard: int
+    soft: Uint64
+    hard: Uint64
 
 
 class Capabilities(Object, frozen=True):
@@ -36,27 +36,27 @@ class Capabilities(Object, frozen=True):
 class ConsoleSize(Object, frozen=True):
     """A terminal's size in characters."""
 
-    height: int
-    width: int
+    height: WindowSize
+    width: WindowSize
 
 
 class Scheduler(Object, frozen=True):
     """sched_setattr(2): ``policy`` and ``flags`` by name; ``runtime``, ``deadline``, ``period`` in nanoseconds."""
 
     policy: str
-    nice: int = 0
-    priority: int = 0
+    nice: Int32 = 0
+    priority: Priority = 0
     flags: tuple[str, ...] = ()
-    runtime: int = 0
-    deadline: int = 0
-    period: int = 0
+    runtime: Uint64 = 0
+    deadline: Uint64 = 0
+    period: Uint64 = 0
 
 
 class IOPriority(Object, frozen=True):
     """ioprio_set(2): the class by its IOPRIO_CLASS_ name, and the priority, 0 to 7."""
 
     class_: str = field(name="class")
-    priority: int = 0
+    priority: IOLevel = 0
 
 
 class ExecCPUAffinity(Object, frozen=True):
@@ -80,7 +80,7 @@ class Process(Object, frozen=True):
     no_new_privileges: bool = False
     apparmor_profile: str = ""
     selinux_label: str = ""
-    oom_score_adj: int | None = None
+    oom_score_adj: OomScoreAdjustment | None = None
     scheduler: Scheduler | None = None
     io_priority: IOPriority | None = None
     exec_cpu_affinity: ExecCPUAffinity | None = field(default=None, name="execCPUAffinity")

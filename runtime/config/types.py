@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from msgspec import field
 
-from runtime.config.decode import Object
+from runtime.config.decode import DeviceMajor, DeviceMinor, Id, Int64, Nanoseconds, Object, Seconds, Uint32
 from runtime.config.process import Process
 from runtime.config.resources import Resources
 from runtime.config.seccomp import Seccomp
@@ -13,9 +13,9 @@ from runtime.config.seccomp import Seccomp
 class IDMapping(Object, frozen=True):
     """``size`` ids from ``container_id`` on inside are those from ``host_id`` on outside."""
 
-    container_id: int = field(name="containerID")
-    host_id: int = field(name="hostID")
-    size: int
+    container_id: Id = field(name="containerID")
+    host_id: Id = field(name="hostID")
+    size: Uint32
 
 
 class Root(Object, frozen=True):
@@ -42,7 +42,7 @@ class Hook(Object, frozen=True):
     path: str
     args: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
-    timeout: int | None = None
+    timeout: Seconds | None = None
 
 
 class Hooks(Object, frozen=True):
@@ -68,18 +68,18 @@ class Device(Object, frozen=True):
 
     path: str
     type: str
-    major: int = 0
-    minor: int = 0
-    file_mode: int | None = None
-    uid: int | None = None
-    gid: int | None = None
+    major: DeviceMajor = 0
+    minor: DeviceMinor = 0
+    file_mode: Uint32 | None = None
+    uid: Id | None = None
+    gid: Id | None = None
 
 
 class TimeOffset(Object, frozen=True):
     """An offset of a clock of a time namespace."""
 
-    secs: int = 0
-    nanosecs: int = 0
+    secs: Int64 = 0
+    nanosecs: Nanoseconds = 0
 
 
 class Personality(Object, frozen=True):

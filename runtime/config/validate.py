@@ -12,13 +12,18 @@ from pathlib import Path
 from msgspec import Struct
 
 from runtime.config import mount_options
-from runtime.config.process import Process
+from runtime.config.decode import Warn, no_warning, short
+from runtime.config.process import Capabilities, Process
 from runtime.config.types import Config, Hook, IDMapping, Mount
 from runtime.errors import UsageError
-from runtime.plan.constants import CAPABILITIES
+from runtime.plan.constants import ALL_CAPABILITIES, CAPABILITIES
 
 NAMESPACES = ("pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time")
-_ID = re.compile(r"[A-Za-z0-9_+.-]{1,1024}")
+# A file's name has at most 255 bytes, and the longest that an id becomes is its scope's.
+_LONGEST_ID = 255 - len("testbed-runtime-.scope")
+_ID = re.compile(rf"[A-Za-z0-9_+.-]{{1,{_LONGEST_ID}}}")
+_LONGEST_PATH = 3072  # bytes of a cgroup's path: the kernel takes 4096, with the mount before it and a file behind it
+_ALL_IDS = (1 << 32) - 1
 # Files of /proc that lxcfs and engines put a container's own view over (runc, libcontainer/rootfs_linux.go).
 _PROC_FILES = ("cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo", "net/dev",
                "sys/kernel/ns_last_pid", "sys/crypto/fips_enabled")  # fmt: skip
@@ -30,11 +35,12 @@ _SYSCTL_NAMESPACE = (
 
 
 class Host(Struct, frozen=True):
-    """What of security modules this host has."""
+    """What of security modules this host has, and which capabilities we have ourselves, as a mask."""
 
     apparmor: bool
     selinux: bool
     resctrl: bool
+    capabilities: int = ALL_CAPABILITIES
 
     @classmethod
     def read(cls) -> Host:
@@ -44,14 +50,32 @@ class Host(Struct, frozen=True):
             and Path("/sys/module/apparmor/parameters/enabled").read_text().startswith("Y"),
             Path("/sys/fs/selinux/enforce").exists(),
             os.path.ismount("/sys/fs/resctrl"),
+            _own_capabilities(),
         )
+
+    def grantable(self, config: Config) -> int:
+        """The capabilities that we can give a process of the container: all in a user namespace, else our own."""
+        in_another = any(namespace.type == "user" for namespace in config.linux.namespaces)
+        return ALL_CAPABILITIES if in_another else self.capabilities
+
+
+def _own_capabilities() -> int:
+    with open("/proc/self/status") as status:
+        lines = dict(line.split(":", 1) for line in status)
+    return int(lines["CapPrm"], 16) & int(lines["CapBnd"], 16)
+
+
+def is_id(text: str) -> bool:
+    """Whether it can name a container."""
+    return bool(_ID.fullmatch(text)) and text not in (".", "..")
 
 
 def check_id(container_id: str) -> None:
     """Raise UsageError unless it can name a container: it becomes a directory's and a cgroup's name."""
-    if not _ID.fullmatch(container_id) or container_id in (".", ".."):
+    if not is_id(container_id):
         raise UsageError(
-            f"container id {container_id!r}: not a name", "use letters, digits and _ + . -, at most 1024 of them"
+            f"container id {_cut(container_id)}: not a name",
+            f"use letters, digits and _ + . -, at most {_LONGEST_ID} of them",
         )
 
 
@@ -59,8 +83,12 @@ def _fail(place: str, why: str, hint: str = "") -> None:
     raise UsageError(f"config.json: {place}: {why}", hint)
 
 
-def validate(config: Config, host: Host) -> None:
-    """Raise UsageError naming the first field that cannot be carried out."""
+def _cut(text: str) -> str:
+    return f"'{short(text)}'"
+
+
+def validate(config: Config, host: Host, warn: Warn = no_warning) -> None:
+    """Raise UsageError naming the first field that cannot be carried out; ``warn`` is told of what is left out."""
     _namespaces(config)
     _identity(config)
     for index, mount in enumerate(config.mounts):
@@ -68,7 +96,7 @@ def validate(config: Config, host: Host) -> None:
     _hooks(config)
     _linux(config, host)
     if config.process is not None:
-        validate_process(config.process, host)
+        validate_process(config.process, host, host.grantable(config), warn)
 
 
 def _namespaces(config: Config) -> None:
@@ -147,6 +175,9 @@ def _mappings(place: str, mappings: Sequence[IDMapping]) -> None:
     for mapping in mappings:
         if mapping.size < 1:
             _fail(place, f"a mapping of {mapping.size} ids")
+        first = max(mapping.container_id, mapping.host_id)
+        if first + mapping.size > _ALL_IDS:
+            _fail(place, f"{mapping.size} ids from {first} on: there are not so many")
 
 
 def _mount(place: str, mount: Mount, mapped: bool) -> None:
@@ -174,12 +205,16 @@ def _hooks(config: Config) -> None:
         for index, hook in enumerate(hooks):
             if not hook.path.startswith("/"):
                 _fail(f"hooks.{kind}[{index}].path", f"{hook.path!r} is not absolute")
-            if hook.timeout is not None and hook.timeout < 1:
-                _fail(f"hooks.{kind}[{index}].timeout", "a hook needs more than 0 seconds")
 
 
 def _linux(config: Config, host: Host) -> None:
     linux = config.linux
+    cgroup = os.fsencode(linux.cgroups_path)
+    if b"\n" in cgroup or len(cgroup) > _LONGEST_PATH or any(len(part) > 255 for part in cgroup.split(b"/")):
+        _fail("linux.cgroupsPath", f"{_cut(linux.cgroups_path)}: not the name of a cgroup")
+    for index, rule in enumerate(linux.resources.devices if linux.resources else ()):
+        if rule.type not in ("", "a", "b", "c") or not set(rule.access) <= set("rwm"):
+            _fail(f"linux.resources.devices[{index}]", "type is a, b or c, and access of the letters r, w and m")
     for name, paths in (("maskedPaths", linux.masked_paths), ("readonlyPaths", linux.readonly_paths)):
         for path in paths:
             if not path.startswith("/"):
@@ -207,17 +242,17 @@ def _linux(config: Config, host: Host) -> None:
         _fail("linux.mountLabel", "this runtime does not label mounts", "leave the field out")
 
 
-def validate_process(process: Process, host: Host) -> None:
-    """As ``validate``, for a process alone."""
+def validate_process(process: Process, host: Host, grantable: int, warn: Warn = no_warning) -> None:
+    """As ``validate``, for a process alone, which can be given the capabilities of the mask ``grantable``."""
     if not process.args or not process.args[0]:
         _fail("process.args", "empty: there is no command")
     if not process.cwd.startswith("/"):
         _fail("process.cwd", f"{process.cwd!r} is not absolute")
     if process.capabilities:
-        for kind in ("bounding", "effective", "inheritable", "permitted", "ambient"):
-            for name in getattr(process.capabilities, kind):
-                if name not in CAPABILITIES:
-                    _fail(f"process.capabilities.{kind}", f"no capability is called {name!r}")
+        left_out = sorted(_left_out(process.capabilities, grantable))
+        if left_out:
+            # "MUST be logged as a warning" and "SHOULD NOT fail" (config.md, "Linux Process")
+            warn(f"process.capabilities: unknown or not ours to give, and left out: {short(', '.join(left_out))}")
     kinds = [limit.type for limit in process.rlimits]
     for limit in process.rlimits:
         if kinds.count(limit.type) > 1:
@@ -228,7 +263,8 @@ def validate_process(process: Process, host: Host) -> None:
         _fail("process.apparmorProfile", "the host's kernel runs without AppArmor", "leave the field out on this host")
     if process.selinux_label and not host.selinux:
         _fail("process.selinuxLabel", "the host's kernel runs without SELinux", "leave the field out on this host")
-    if process.oom_score_adj is not None and not -1000 <= process.oom_score_adj <= 1000:
-        _fail("process.oomScoreAdj", f"{process.oom_score_adj} is outside -1000 to 1000")
-    if process.io_priority and not 0 <= process.io_priority.priority <= 7:
-        _fail("process.ioPriority.priority", f"{process.io_priority.priority} is outside 0 to 7")
+
+
+def _left_out(sets: Capabilities, grantable: int) -> set[str]:
+    names = {*sets.bounding, *sets.effective, *sets.inheritable, *sets.permitted, *sets.ambient}
+    return {name for name in names if name not in CAPABILITIES or not grantable >> CAPABILITIES.index(name) & 1}

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+
+from msgspec import Struct
 
 from runtime.images.model import History, ImageConfig
 
@@ -48,26 +49,50 @@ def to_json(config: ImageConfig, diff_ids: Sequence[str], history: Sequence[Hist
     return json.dumps(document, sort_keys=True, separators=(",", ":"))
 
 
-def config_of(document: Mapping[str, Any]) -> ImageConfig:
-    """The ``config`` object of a parsed image configuration; absent and null members are empty."""
-    config = document.get("config") or {}
+class _Rootfs(Struct, frozen=True):
+    diff_ids: tuple[str, ...]
+
+
+class _Config(Struct, frozen=True, rename="pascal"):
+    env: tuple[str, ...] | None = None
+    cmd: tuple[str, ...] | None = None
+    entrypoint: tuple[str, ...] | None = None
+    working_dir: str | None = None
+    user: str | None = None
+    exposed_ports: dict[str, object] | None = None
+    labels: dict[str, str] | None = None
+
+
+class _Entry(Struct, frozen=True):
+    created_by: str = ""
+    empty_layer: bool = False
+
+
+class Document(Struct, frozen=True):
+    """An image configuration as JSON has it, as far as it is read."""
+
+    rootfs: _Rootfs
+    config: _Config | None = None
+    history: tuple[_Entry, ...] | None = None
+
+
+def config_of(document: Document) -> ImageConfig:
+    """The ``config`` object of an image configuration; absent and null members are empty."""
+    config = document.config or _Config()
     return ImageConfig(
-        env=tuple(config.get("Env") or ()),
-        cmd=tuple(config.get("Cmd") or ()),
-        entrypoint=tuple(config.get("Entrypoint") or ()),
-        working_dir=config.get("WorkingDir") or "/",
-        user=config.get("User") or "",
-        exposed_ports=tuple(config.get("ExposedPorts") or ()),
-        labels=tuple(sorted((config.get("Labels") or {}).items())),
+        env=config.env or (),
+        cmd=config.cmd or (),
+        entrypoint=config.entrypoint or (),
+        working_dir=config.working_dir or "/",
+        user=config.user or "",
+        exposed_ports=tuple(config.exposed_ports or ()),
+        labels=tuple(sorted((config.labels or {}).items())),
     )
 
 
-def history_of(document: Mapping[str, Any]) -> tuple[History, ...]:
-    """The ``history`` of a parsed image configuration, oldest first."""
-    return tuple(
-        History(entry.get("created_by", ""), bool(entry.get("empty_layer", False)))
-        for entry in document.get("history") or ()
-    )
+def history_of(document: Document) -> tuple[History, ...]:
+    """The ``history`` of an image configuration, oldest first."""
+    return tuple(History(entry.created_by, entry.empty_layer) for entry in document.history or ())
 
 
 def _history_entry(entry: History) -> dict[str, object]:

@@ -32,11 +32,15 @@ def require_space(path: Path, needed_bytes: int, purpose: str) -> None:
 
 @contextmanager
 def full_disk_reported(path: Path, purpose: str) -> Iterator[None]:
-    """Turn "no space left" and "quota exceeded" from within into a PrerequisiteError that names ``purpose``."""
+    """Turn from within "no space left" and "quota exceeded", and that nothing may be written, into a PrerequisiteError
+    that names ``purpose``."""
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.EACCES, errno.EPERM):
+            what = f"{purpose}: {error.strerror}: {error.filename or path}"
+            raise PrerequisiteError(what, "run as root, or through sudo") from error
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise
         raise PrerequisiteError(f"{purpose}: {error.strerror} at {path}", _hint()) from error
 

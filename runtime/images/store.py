@@ -24,7 +24,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from runtime.atomic import PARTIAL, remove, replace_file
+from msgspec import Struct
+
+from runtime.atomic import PARTIAL, read_document, remove, replace_file
 from runtime.errors import PrerequisiteError, UsageError
 from runtime.images import layers as layer_format
 from runtime.images import oci
@@ -36,6 +38,12 @@ from runtime.images.space import full_disk_reported
 NAME_DIGITS = 26
 
 
+class _Named(Struct, frozen=True):
+    """A file that names a layer: its own description, or what a build step has made."""
+
+    diff_id: str
+
+
 class Store:
     """Images below ``root`` (created at the first write). One builder at a time, any number of readers."""
 
@@ -45,10 +53,10 @@ class Store:
     def find(self, reference: str) -> Image | None:
         """The image called ``reference``, or None; also None when one of its layers has been removed."""
         image_id = self._references().get(reference)
-        document = _read_json(self._image_path(image_id)) if image_id else None
+        document = read_document(self._image_path(image_id), oci.Document) if image_id else None
         if image_id is None or document is None:
             return None
-        found = [self.layer(diff_id) for diff_id in document["rootfs"]["diff_ids"]]
+        found = [self.layer(diff_id) for diff_id in document.rootfs.diff_ids]
         layers = tuple(layer for layer in found if layer is not None)
         if len(layers) != len(found):
             return None
@@ -69,8 +77,8 @@ class Store:
     def layer(self, diff_id: str) -> Layer | None:
         """The layer with this diff_id, or None."""
         path = self._layer_path(diff_id)
-        metadata = _read_json(path.with_name(path.name + ".json"))
-        if metadata is None or metadata["diff_id"] != diff_id or not path.is_dir():
+        metadata = read_document(path.with_name(path.name + ".json"), _Named)
+        if metadata is None or metadata.diff_id != diff_id or not path.is_dir():
             return None
         return Layer(diff_id, path)
 
@@ -126,8 +134,8 @@ class Store:
 
     def cached(self, key: str) -> Layer | None:
         """The layer that the build step with this key made before, if it is still there."""
-        entry = _read_json(self._cache_path(key))
-        return self.layer(entry["diff_id"]) if entry else None
+        entry = read_document(self._cache_path(key), _Named)
+        return self.layer(entry.diff_id) if entry else None
 
     def remember(self, key: str, layer: Layer) -> None:
         """Let ``cached`` find ``layer`` by the key of the build step that made it."""
@@ -146,7 +154,7 @@ class Store:
         return Image(reference, image_id, config, tuple(layers), tuple(history))
 
     def _references(self) -> dict[str, str]:
-        return _read_json(self.root / "references.json") or {}
+        return read_document(self.root / "references.json", dict[str, str]) or {}
 
     def _layer_path(self, diff_id: str) -> Path:
         return self.root / "layers" / diff_id.removeprefix("sha256:")[:NAME_DIGITS]
@@ -161,9 +169,8 @@ class Store:
         try:
             for name in ("layers", "images", "cache", "tmp"):
                 (self.root / name).mkdir(parents=True, exist_ok=True)
-        except PermissionError as error:
-            what = f"make {error.filename}: {error.strerror}"
-            raise PrerequisiteError(what, "run as root, or through sudo") from error
+        except (FileExistsError, NotADirectoryError) as error:
+            raise PrerequisiteError(f"make {error.filename}: not a directory", "set TESTBED_HOME to one") from error
 
     def _sweep(self) -> None:
         for path in self.leftovers():
@@ -171,10 +178,3 @@ class Store:
 
     def _write_json(self, path: Path, document: dict[str, Any]) -> None:
         replace_file(path, json.dumps(document, sort_keys=True, indent=1).encode())
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        return None

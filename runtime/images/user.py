@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from runtime.config.decode import LAST_ID, is_number
 from runtime.errors import UsageError
 from runtime.images.model import Layer
 from runtime.images.rootfs import read_text
@@ -33,21 +34,29 @@ def resolve_user(user: str, layers: Sequence[Layer]) -> User:
     """The identity that ``user`` means in the image: "" (root), "1000", "name", "name:group", "uid:gid".
 
     As in the image-spec: without a group the account's own group and its supplementary groups are used
-    (group 0 for a number without an account). Raises UsageError for a name that the image does not have.
+    (group 0 for a number without an account). Raises UsageError for a name that the image does not have, and for a
+    number that is nobody's.
     """
     name, _, group = user.partition(":")
     accounts = parse_passwd(read_text("/etc/passwd", layers))
     groups = parse_group(read_text("/etc/group", layers))
     account = _account(name or "0", accounts)
-    if account is None and not (name or "0").isdecimal():
+    if account is None and not is_number(name or "0"):
         raise UsageError(f"user {name!r} is not in the image's /etc/passwd", _known([a.name for a in accounts]))
     uid = account.uid if account else int(name or "0")
     if group:
-        return User(uid, _group_id(group, groups))
+        return _in_range(user, User(uid, _group_id(group, groups)))
     if account is None:
-        return User(uid, 0)
+        return _in_range(user, User(uid, 0))
     supplementary = {g.gid for g in groups if account.name in g.members and g.gid != account.gid}
-    return User(uid, account.gid, tuple(sorted(supplementary)))
+    return _in_range(user, User(uid, account.gid, tuple(sorted(supplementary))))
+
+
+def _in_range(name: str, user: User) -> User:
+    for number in (user.uid, user.gid, *user.groups):
+        if number > LAST_ID:
+            raise UsageError(f"user {name!r}: {number} is no user's or group's number", f"they end at {LAST_ID}")
+    return user
 
 
 def home_directory(uid: int, layers: Sequence[Layer]) -> str:
@@ -62,7 +71,7 @@ def parse_passwd(text: str) -> tuple[Account, ...]:
     """The accounts in the text of passwd(5); lines that are not accounts are left out, as in glibc."""
     fields = (line.split(":") for line in text.splitlines())
     return tuple(
-        Account(f[0], int(f[2]), int(f[3]), f[5]) for f in fields if len(f) >= 7 and _is_id(f[2]) and _is_id(f[3])
+        Account(f[0], int(f[2]), int(f[3]), f[5]) for f in fields if len(f) >= 7 and is_number(f[2]) and is_number(f[3])
     )
 
 
@@ -72,7 +81,7 @@ def parse_group(text: str) -> tuple[Group, ...]:
     return tuple(
         Group(f[0], int(f[2]), tuple(member for member in f[3].split(",") if member))
         for f in fields
-        if len(f) >= 4 and _is_id(f[2])
+        if len(f) >= 4 and is_number(f[2])
     )
 
 
@@ -86,7 +95,7 @@ def _account(name: str, accounts: Sequence[Account]) -> Account | None:
         if account.name == name:
             return account
     for account in accounts:
-        if name.isdecimal() and account.uid == int(name):
+        if is_number(name) and account.uid == int(name):
             return account
     return None
 
@@ -95,7 +104,7 @@ def _group_id(group: str, groups: Sequence[Group]) -> int:
     for known in groups:
         if known.name == group:
             return known.gid
-    if group.isdecimal():
+    if is_number(group):
         return int(group)
     raise UsageError(f"group {group!r} is not in the image's /etc/group", _known([g.name for g in groups]))
 

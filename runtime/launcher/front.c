@@ -258,11 +258,26 @@ static __attribute__((noreturn)) void explain(int argc, const char **argv, const
   interpreter(more, more ? (size_t)argc : 0, environment);
 }
 
+/* Whether we alone can write to the state's root, as check_root of runtime/state.py asks. */
+static int is_ours(const char *root) {
+  struct statx status;
+  return SYS(statx, AT_FDCWD, ADDRESS(root), AT_SYMLINK_NOFOLLOW, STATX_TYPE | STATX_UID | STATX_MODE, ADDRESS(&status)) == 0 &&
+         (status.stx_mode & 0170022) == 0040000 && status.stx_uid == 0;
+}
+
+/* Whether the log can be opened, as open_log of runtime/log.py does. It is written to when something fails, which is the
+ * interpreter's to tell. */
+static int can_log(const char *path) {
+  if (!path) return 1;
+  int fd = (int)SYS(openat, AT_FDCWD, ADDRESS(path), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0644);
+  return fd >= 0 && SYS(close, fd) == 0;
+}
+
 int command_line(int argc, const char **argv, const char **environment) {
   struct request request;
   struct failure failure;
   int status = HAND_OVER;
-  if (read_request(&request, argc, argv) && SYS(geteuid) == 0) {
+  if (read_request(&request, argc, argv) && SYS(geteuid) == 0 && is_ours(request.root) && can_log(request.log)) {
     if (request.command != COMMAND_RUN) status = operate(&request, &failure);
     else if (request.by_default) status = perform_prepared(&request, environment);
     if (status >= 0) return status;

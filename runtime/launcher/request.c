@@ -40,7 +40,7 @@ static const char *value(const char *flag, int argc, const char **argv, int *at)
   return found;
 }
 
-/* One flag before the command. The log is written to when something fails, which is the interpreter's to tell. */
+/* One flag before the command. */
 static int global_flag(struct request *request, int argc, const char **argv, int *at) {
   static const char formats[][12] = {"text", "json"}, managers[][12] = {"cgroupfs", "systemd", "disabled"}, answers[][12] = {"true", "false", "auto"};
   const char *found;
@@ -48,7 +48,10 @@ static int global_flag(struct request *request, int argc, const char **argv, int
     request->root = found;
     return 1;
   }
-  if ((found = value("--log", argc, argv, at))) return 1;
+  if ((found = value("--log", argc, argv, at))) {
+    request->log = found;
+    return 1;
+  }
   if ((found = value("--log-format", argc, argv, at))) return is_one_of(found, formats, 2);
   if ((found = value("--rootless", argc, argv, at))) return is_one_of(found, answers, 3);
   if ((found = value("--cgroup-manager", argc, argv, at))) {

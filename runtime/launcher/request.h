@@ -8,6 +8,7 @@ struct request {
   enum command command;
   const char *root, *id;
   const char *bundle; /* NULL: the working directory */
+  const char *log;    /* NULL: none */
   int signal;
   int force, everything;
   int by_default; /* no flag changes how a container is made */

@@ -13,6 +13,7 @@ from runtime import network
 from runtime.cgroups import Hierarchies, join_steps
 from runtime.cgroups.resources import limit_steps
 from runtime.config import mount_options
+from runtime.config.decode import is_number
 from runtime.config.process import Process
 from runtime.config.types import Config
 from runtime.errors import UsageError
@@ -31,7 +32,7 @@ from runtime.plan.mounts import (
     propagations,
     shown_sysfs,
 )
-from runtime.plan.process import credential_steps, label_steps, search_path
+from runtime.plan.process import credential_steps, environment, label_steps, search_path
 from runtime.plan.root import HOLD_ROOT
 from runtime.seccomp.filter import compile_filter
 
@@ -57,6 +58,7 @@ class Choices(Struct, frozen=True):
     ``at_once``: the process is executed without waiting for anybody; only a container with nothing to do in between
     can be started so. ``scope``: the unit of systemd's that the cgroup is, which only the interpreter deals with.
     ``mapped``: we are in a user namespace already, as under a rootless engine, whose root may not make nodes.
+    ``grantable``: the capabilities, as a mask, that we have to give.
     """
 
     rootfs: str
@@ -68,6 +70,7 @@ class Choices(Struct, frozen=True):
     at_once: bool = False
     scope: str = ""
     mapped: bool = False
+    grantable: int = k.ALL_CAPABILITIES
 
 
 def _kinds(config: Config) -> dict[str, str]:
@@ -161,13 +164,19 @@ def directory_steps(process: Process) -> list[s.Step]:
 
 
 def process_end(
-    process: Process, *, preserve_fds: int, keep_groups: bool, seccomp: s.Step | None, wait: tuple[s.Step, ...]
+    process: Process,
+    *,
+    preserve_fds: int,
+    keep_groups: bool,
+    grantable: int,
+    seccomp: s.Step | None,
+    wait: tuple[s.Step, ...],
 ) -> list[s.Step]:
     """From the finished root to execve. ``wait`` stands where everything else that can fail has been done.
 
     Without no_new_privs a filter needs CAP_SYS_ADMIN, so it comes before the privileges go; with it, last.
     """
-    credentials = credential_steps(process, keep_groups=keep_groups)
+    credentials = credential_steps(process, keep_groups=keep_groups, grantable=grantable)
     look = s.LookUp(process.args[0], search_path(process.env))
     filters = (seccomp,) if seccomp else ()
     if process.no_new_privileges:
@@ -178,7 +187,7 @@ def process_end(
         s.CloseOnExec(3 + preserve_fds),
         s.Chdir(process.cwd, confined=True),
         *end,
-        s.Exec(process.args, process.env, search_path(process.env)),
+        s.Exec(process.args, environment(process.env), search_path(process.env)),
     ]
 
 
@@ -260,6 +269,7 @@ def bundle_plan(config: Config, found: Hierarchies, bundle: str, choices: Choice
             process,
             preserve_fds=choices.preserve_fds,
             keep_groups=choices.rootless,
+            grantable=choices.grantable,
             seccomp=seccomp_step(config),
             wait=starting,
         ),
@@ -287,7 +297,14 @@ def join_container(kinds: Collection[str], pid: int) -> list[s.Step]:
 
 
 def exec_plan(
-    process: Process, config: Config, found: Hierarchies, pid: int, cgroup: str, preserve_fds: int, keep_groups: bool
+    process: Process,
+    config: Config,
+    found: Hierarchies,
+    pid: int,
+    cgroup: str,
+    preserve_fds: int,
+    keep_groups: bool,
+    grantable: int = k.ALL_CAPABILITIES,
 ) -> s.Plan:
     """The plan that starts ``process`` in the namespaces of the container's first process ``pid``."""
     kinds = _kinds(config)
@@ -314,7 +331,12 @@ def exec_plan(
         child.append(s.Affinity(processors(affinity.final)))
     child += directory_steps(process)
     child += process_end(
-        process, preserve_fds=preserve_fds, keep_groups=keep_groups, seccomp=seccomp_step(config), wait=()
+        process,
+        preserve_fds=preserve_fds,
+        keep_groups=keep_groups,
+        grantable=grantable,
+        seccomp=seccomp_step(config),
+        wait=(),
     )
     return s.Plan(tuple(child), tuple(parent), 0)
 
@@ -324,7 +346,7 @@ def processors(text: str) -> tuple[int, ...]:
     found: set[int] = set()
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or dash and not last.isdigit() or int(last or first) > 8191:
+        if not is_number(first) or dash and not is_number(last) or not int(first) <= int(last or first) <= 8191:
             raise UsageError(f"config.json: process.execCPUAffinity: {text!r} is not a list of processors")
         found.update(range(int(first), int(last or first) + 1))
     return tuple(sorted(found))

@@ -94,3 +94,11 @@ CAPABILITIES = tuple(
         "PERFMON BPF CHECKPOINT_RESTORE"
     ).split()
 )
+ALL_CAPABILITIES = (1 << len(CAPABILITIES)) - 1
+# By number (asm-generic/resource.h). Python's module lacks RLIMIT_LOCKS.
+RLIMITS = tuple(
+    f"RLIMIT_{name}"
+    for name in (
+        "CPU FSIZE DATA STACK CORE RSS NPROC NOFILE MEMLOCK AS LOCKS SIGPENDING MSGQUEUE NICE RTPRIO RTTIME"
+    ).split()
+)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import resource
+from collections.abc import Iterable
 from errno import ENOENT, EPERM
 from functools import lru_cache
 
 from runtime.config import process as config
 from runtime.errors import UsageError
-from runtime.plan.constants import CAPABILITIES
+from runtime.plan.constants import ALL_CAPABILITIES, CAPABILITIES, RLIMITS
 from runtime.plan.steps import (
     Ambient,
     BoundingSet,
@@ -39,10 +39,20 @@ def capability_mask(names: tuple[str, ...]) -> int:
 
 
 def _rlimit(limit: Rlimit) -> SetRlimit:
-    number = getattr(resource, limit.type, None)
-    if not isinstance(number, int):
-        raise UsageError(f"unknown resource limit {limit.type}")
-    return SetRlimit(number, limit.soft, limit.hard)
+    if limit.type not in RLIMITS:
+        raise UsageError(f"unknown resource limit {limit.type!r}", f"one of {', '.join(RLIMITS)}")
+    return SetRlimit(RLIMITS.index(limit.type), limit.soft, limit.hard)
+
+
+def grantable_mask(names: Iterable[str], grantable: int) -> int:
+    """The bit mask of those named capabilities that are in ``grantable``."""
+    return sum(1 << CAPABILITIES.index(name) for name in {*names} & {*CAPABILITIES}) & grantable
+
+
+def environment(env: tuple[str, ...]) -> tuple[str, ...]:
+    """``NAME=value`` entries of which the last of a name counts, in the place of the first: getenv(3) takes that."""
+    values = {entry.partition("=")[0]: entry for entry in env}
+    return env if len(values) == len(env) else tuple(values.values())
 
 
 def search_path(env: tuple[str, ...]) -> str:
@@ -91,10 +101,12 @@ def _number(names: dict[str, int], name: str, place: str) -> int:
     return names[name]
 
 
-def credential_steps(process: config.Process, *, keep_groups: bool) -> tuple[Step, ...]:
-    """An OCI process's limits, scheduling, the five sets of capabilities, and its user.
+def credential_steps(
+    process: config.Process, *, keep_groups: bool, grantable: int = ALL_CAPABILITIES
+) -> tuple[Step, ...]:
+    """An OCI process's limits, scheduling, user, and the five sets of capabilities as far as they are ``grantable``.
 
-    Raises UsageError for a name that the kernel does not have.
+    Raises UsageError for a limit or a policy that the kernel does not have.
     """
     user, sets = process.user, process.capabilities or config.Capabilities()
     steps: list[Step] = [_rlimit(Rlimit(limit.type, limit.soft, limit.hard)) for limit in process.rlimits]
@@ -107,12 +119,14 @@ def credential_steps(process: config.Process, *, keep_groups: bool) -> tuple[Ste
         level = _number(_IO_CLASSES, process.io_priority.class_, "ioPriority.class")
         steps.append(IOPriority(level << 13 | process.io_priority.priority))
     steps += [
-        BoundingSet(capability_mask(sets.bounding)),
+        BoundingSet(grantable_mask(sets.bounding, grantable)),
         KeepCapabilities(),
         SetUser(user.uid, user.gid, user.additional_gids, keep_groups),
-        Capabilities(*(capability_mask(names) for names in (sets.effective, sets.permitted, sets.inheritable))),
+        Capabilities(
+            *(grantable_mask(names, grantable) for names in (sets.effective, sets.permitted, sets.inheritable))
+        ),
         # The kernel keeps ambient within permitted and inheritable (capabilities(7)); engines list more than that.
-        Ambient(capability_mask(tuple({*sets.ambient} & {*sets.permitted} & {*sets.inheritable}))),
+        Ambient(grantable_mask({*sets.ambient} & {*sets.permitted} & {*sets.inheritable}, grantable)),
         Umask(0o022 if user.umask is None else user.umask),
     ]
     return tuple(steps)

@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct, to_builtins
 
 from runtime.atomic import partial
@@ -215,8 +216,11 @@ def _identity(qemu: Path, guest: Guest) -> str:
 
 
 def read_attempts(text: str) -> tuple[Attempt, ...]:
-    """What a kept file says was tried."""
-    return tuple(Attempt(**one) for one in json.loads(text))
+    """What a kept file says was tried; nothing, when it is damaged."""
+    try:
+        return msgspec.json.decode(text, type=tuple[Attempt, ...])
+    except ValueError:
+        return ()
 
 
 def attempts(guest_root: Path, qemu: Path, guest: Guest) -> tuple[Attempt, ...]:
@@ -225,8 +229,8 @@ def attempts(guest_root: Path, qemu: Path, guest: Guest) -> tuple[Attempt, ...]:
         path = guest_root / f"accelerators-{_identity(qemu, guest)[:24]}.json"
     except OSError as error:
         raise PrerequisiteError(f"look at {qemu}: {error.strerror}", "install qemu-system-x86") from error
-    if path.exists():
-        return read_attempts(path.read_text())
+    if path.exists() and (kept := read_attempts(path.read_text(errors="replace"))):
+        return kept
     found = tuple(attempt(qemu, guest, name) for name in CANDIDATES)
     with partial(path) as unfinished:
         unfinished.write_text(json.dumps([to_builtins(one) for one in found]) + "\n")

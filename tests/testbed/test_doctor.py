@@ -90,6 +90,13 @@ def test_every_accelerator_that_was_tried_is_shown() -> None:
     assert not parse_attempts(fast, "it may not open it")[0].ok
 
 
+def test_a_file_of_attempts_that_is_cut_short_is_as_none() -> None:
+    text = json.dumps([{"accelerator": "tcg", "reason": "booted in 2 s", "boot_s": 2.0}])
+    for length in range(len(text)):
+        assert parse_attempts(text[:length], "") == parse_attempts(None, "")
+    assert parse_attempts('[{"accelerator": 5}]', "") == parse_attempts("{}", "") == parse_attempts(None, "")
+
+
 def test_an_absent_command_is_named() -> None:
     check = command("qemu", "qemu-system-none", "--version")
     assert not check.ok

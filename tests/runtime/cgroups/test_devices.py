@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.cgroups.devices import CONFINED, device_program, device_steps, rule_text
+from runtime.cgroups.devices import CONFINED, device_program, device_steps, rule_texts
 from runtime.cgroups.hierarchy import Hierarchies, hierarchies
 from runtime.config.resources import DeviceRule
 from runtime.errors import PrerequisiteError, TestbedError
@@ -27,6 +27,8 @@ RULES = {
         DeviceRule(ALLOW, "c", 1, 3, "r"),
         DeviceRule(ALLOW, "c", 1, 3, "w"),
     ),
+    "a number of either kind": (DeviceRule(DENY), DeviceRule(ALLOW, "a", 1, 3, "r")),
+    "one access of everything": (DeviceRule(DENY, access="w"),),
     "any minor": (DeviceRule(DENY), DeviceRule(ALLOW, "c", 1, None, "rw")),
     "any minor, as engines write it": (DeviceRule(DENY), DeviceRule(ALLOW, "c", 1, -1, "rw")),
     "block devices only": (DeviceRule(DENY), DeviceRule(ALLOW, "b", None, None, "rwm")),
@@ -122,9 +124,10 @@ def test_a_program_that_the_kernel_refuses_is_an_error(cgroups: tuple[Path, Path
 
 
 def test_rules_in_the_words_of_the_files() -> None:
-    assert rule_text(DeviceRule(True)) == "a"
-    assert rule_text(DeviceRule(True, "a", 1, None, "r")) == "a 1:* r"
-    assert rule_text(DeviceRule(True, "c", 1, -1, "rw")) == "c 1:* rw"
+    assert rule_texts(DeviceRule(True)) == ("a",)
+    assert rule_texts(DeviceRule(True, "a", access="wrm")) == ("a",)
+    assert rule_texts(DeviceRule(True, "a", 1, None, "r")) == ("b 1:* r", "c 1:* r")
+    assert rule_texts(DeviceRule(True, "c", 1, -1, "rw")) == ("c 1:* rw",)
 
 
 def test_a_host_without_either_is_told() -> None:

@@ -1,12 +1,14 @@
-"""Configurations from JSON: what is known is taken, what is not is named, and hostile files are refused."""
+"""Configurations from JSON: what is known is taken, what is not is told, and hostile files are refused."""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from runtime.config.bundle import load
 from runtime.config.decode import decode, encode
@@ -14,6 +16,9 @@ from runtime.config.default import default_config, rootless_config
 from runtime.config.types import Config
 from runtime.config.validate import Host, check_id, validate
 from runtime.errors import UsageError
+from runtime.plan import steps as s
+from runtime.plan.constants import ALL_CAPABILITIES
+from runtime.plan.process import credential_steps
 
 HOST = Host(apparmor=False, selinux=False, resctrl=False)
 
@@ -38,8 +43,6 @@ def test_what_spec_writes_is_read_back_and_valid(config: Config) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "named"),
     [
-        ("process.argz", [], "process: object contains unknown field `argz`"),
-        ("linux.resources.memory.limt", 1, "linux.resources.memory: object contains unknown field `limt`"),
         ("process.args", "sh", "process.args: expected `array`, got `str`"),
         ("process.args", ["a", 1], r"process.args\[1\]: expected `str`, got `int`"),
         ("process.terminal", 1, "process.terminal: expected `bool`, got `int`"),
@@ -60,6 +63,67 @@ def test_what_does_not_fit_is_named(path: str, value: object, named: str) -> Non
 
 
 @pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        ("process.argz", [], "process.argz"),
+        ("linux.resources.memory.limt", 1, "linux.resources.memory.limt"),
+        ("new", {"deep": [1]}, "new"),
+        ("mounts", [{"destination": "/a", "kind": "x"}], "mounts[0].kind"),
+        ("linux.resources.rdma", {"mlx": {"handles": 1}}, "linux.resources.rdma.mlx.handles"),
+        ("linux.timeOffsets", {"boottime": {"secs": 0, "hours": 1}}, "linux.timeOffsets.boottime.hours"),
+        ("hooks", {"poststop": [{"path": "/x", "user": 1}]}, "hooks.poststop[0].user"),
+        ("a\nb", 1, "a\\nb"),
+    ],
+)
+def test_what_is_unknown_is_ignored_and_told(path: str, value: object, told: str) -> None:
+    warnings: list[str] = []
+    config = decode(Config, changed(path, value), "", warnings.append)
+    assert warnings == [f"{told}: unknown, and ignored"]
+    assert config.process == default_config().process
+
+
+def test_the_rest_of_an_object_with_an_unknown_property_is_still_checked() -> None:
+    with pytest.raises(UsageError, match="linux.resources.memory.limit: expected `int | null`, got `str`"):
+        decode(Config, changed("linux.resources.memory", {"limt": 1, "limit": "1"}), "")
+
+
+def test_warnings_are_few_whatever_there_is() -> None:
+    warnings: list[str] = []
+    decode(Config, changed("process", {"cwd": "/", **dict.fromkeys(map(str, range(100_000)), 1)}), "", warnings.append)
+    assert len(warnings) == 11 and warnings[-1].startswith("99990 more")
+
+
+def test_capabilities_that_cannot_be_granted_are_left_out_and_told() -> None:
+    warnings: list[str] = []
+    sets = {"bounding": ["CAP_KILL", "CAP_NONSENSE"], "permitted": ["CAP_CHOWN", "CAP_KILL"]}
+    config = decode(Config, changed("process.capabilities", sets), "")
+    without_chown = replace(HOST, capabilities=ALL_CAPABILITIES & ~1)
+    validate(config, without_chown, warnings.append)
+    assert warnings == ["process.capabilities: unknown or not ours to give, and left out: CAP_CHOWN, CAP_NONSENSE"]
+    assert config.process is not None
+    steps = credential_steps(config.process, keep_groups=False, grantable=without_chown.capabilities)
+    assert [step for step in steps if isinstance(step, s.BoundingSet)] == [s.BoundingSet(1 << 5)]
+    assert [step.permitted for step in steps if isinstance(step, s.Capabilities)] == [1 << 5]
+
+
+def test_all_capabilities_can_be_granted_in_a_user_namespace() -> None:
+    nothing = replace(HOST, capabilities=0)
+    assert nothing.grantable(rootless_config(1, 1)) == ALL_CAPABILITIES
+    assert nothing.grantable(default_config()) == 0
+
+
+def test_a_device_rule_of_spec_says_all() -> None:
+    """runc refuses one without ``access``."""
+    assert encode(default_config())["linux"]["resources"]["devices"] == [{"allow": False, "access": "rwm"}]
+
+
+def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(UsageError, match="not a regular file"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
     ("path", "value", "named"),
     [
         ("process.args", [], "process.args: empty"),
@@ -67,7 +131,11 @@ def test_what_does_not_fit_is_named(path: str, value: object, named: str) -> Non
         ("process.apparmorProfile", "x", "without AppArmor"),
         ("process.selinuxLabel", "x", "without SELinux"),
         ("process.oomScoreAdj", 2000, "oomScoreAdj"),
-        ("process.capabilities.bounding", ["CAP_NONSENSE"], "CAP_NONSENSE"),
+        ("linux.cgroupsPath", "/a\nb", "not the name of a cgroup"),
+        ("linux.cgroupsPath", "/" + "x" * 256, "not the name of a cgroup"),
+        ("linux.cgroupsPath", "/x" * 2000, "not the name of a cgroup"),
+        ("linux.resources.devices", [{"allow": True, "type": "x"}], r"linux.resources.devices\[0\]"),
+        ("linux.resources.devices", [{"allow": True, "access": "rx"}], r"linux.resources.devices\[0\]"),
         ("process.rlimits", [{"type": "RLIMIT_NOFILE", "soft": 2, "hard": 1}], "above the hard one"),
         ("linux.namespaces", [{"type": "pid"}], "no mount namespace"),
         ("linux.namespaces", [{"type": "mount"}, {"type": "mount"}], "there twice"),
@@ -100,7 +168,13 @@ def test_what_cannot_be_carried_out_is_named(path: str, value: object, named: st
         (b" " * (5 << 20), "larger"),
         (b'{"root": {}, "root": {}}', "there twice"),
         (b'{"a": NaN}', "not JSON"),
-        (b"\xff\xfe\xfd{}", "decode"),
+        (b"\xff\xfe\xfd{}", "byte 0 is not UTF-8"),
+        (b"\xef\xbb\xbf{}", "BOM"),
+        ("{}".encode("utf-16"), "byte 0 is not UTF-8"),
+        ("{}".encode("utf-16-le"), "Expecting|UTF-8"),
+        (b'{"a\nb": 1, "a\nb": 2}', "control character"),
+        (b'{"a\\nb": 1, "a\\nb": 2}', r"a\\nb: the field is there twice"),
+        (b"{" + b",".join(b'"%d": 1' % n for n in range(100_000)) + b', "99999": 1}', "99999: the field"),
         (b"[]", "config.json: expected `object`, got `array`"),
         (b'{"ociVersion": "1.2.0", "root": {"path": "r"}, "windows": {}}', "Linux containers only"),
         (b'{"ociVersion": "2.0.0", "root": {"path": "r"}}', "ociVersion"),
@@ -113,7 +187,7 @@ def test_a_hostile_file_is_refused(text: bytes, named: str, tmp_path: Path) -> N
         load(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "a\0", "a b", "x" * 1025])
-def test_an_id_that_is_a_path_is_refused(name: str) -> None:
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "a\0", "a b", "x" * 234])
+def test_what_is_no_id_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="not a name"):
         check_id(name)

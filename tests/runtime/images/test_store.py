@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.errors import UsageError
+from runtime.errors import PrerequisiteError, UsageError
+from runtime.home import store_root
 from runtime.images.layers import settle
 from runtime.images.model import History, Image, ImageConfig, Layer
 from runtime.images.store import Store
@@ -126,3 +127,43 @@ def test_builders_wait_for_each_other(store: Store) -> None:
     thread.join(5)
     assert order == ["first", "second"]
     assert said == [f"waiting for another build in {store.root}"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"null", b'{"diff_id": 1, "rootfs": {}}', b"\xff\xfe{", b'{"tiny": 5}']
+)
+@pytest.mark.parametrize("where", ["references.json", "images/*.json", "layers/*.json"])
+def test_a_damaged_file_is_named(store: Store, tiny: Image, where: str, content: bytes) -> None:
+    (path,) = store.root.glob(where)
+    path.write_bytes(content)
+    with pytest.raises(PrerequisiteError, match=f"read {path}"):
+        store.get("tiny")
+
+
+def test_a_home_that_is_a_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        monkeypatch.setenv("TESTBED_HOME", str(path))
+        with pytest.raises(PrerequisiteError, match=f"TESTBED_HOME: {path}"):
+            store_root()
+    with pytest.raises(PrerequisiteError, match="not a directory"):
+        with Store(tmp_path / "file").building(print):
+            pass
+
+
+_BUILDING = """
+import sys
+from pathlib import Path
+from runtime.errors import PrerequisiteError
+from runtime.images.store import Store
+try:
+    with Store(Path(sys.argv[1]) / "images").building(print): pass
+except PrerequisiteError as error: print(error.message)
+"""
+
+
+def test_a_home_that_is_read_only_is_named(tmp_path: Path) -> None:
+    script = 'mount -t tmpfs -o ro none "$1" && exec "$2" -c "$3" "$1"'
+    arguments = ["sh", str(tmp_path), sys.executable, _BUILDING]
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script, *arguments], capture_output=True, text=True)
+    assert done.stdout == f"write to the image store: Read-only file system at {tmp_path}/images\n", done.stderr

@@ -37,6 +37,26 @@ def test_unknown_names_are_errors_that_list_the_known(tiny: Image, user: str, me
     assert caught.value.hint.startswith("known: root, ")
 
 
+@pytest.mark.parametrize("user", ["4294967295", "4294967296", "0:4294967295", "9" * 20, "alice:1099511627776", "wraps"])
+def test_numbers_that_are_nobodys_are_refused(tiny: Image, user: str) -> None:
+    """(uid_t)-1 would leave the user as it is: root."""
+    if user == "wraps":
+        passwd = tiny.layers[0].path / "etc" / "passwd"
+        passwd.write_text(passwd.read_text() + "wraps:x:4294967295:0::/:/bin/sh\n")
+    with pytest.raises(UsageError, match="no user's or group's number"):
+        resolve_user(user, tiny.layers)
+
+
+@pytest.mark.parametrize("user", ["-1", "1e3", "²", "٣", "9" * 5000, "0x0", "1:-1", "+1"])
+def test_what_is_not_a_number_is_a_name(tiny: Image, user: str) -> None:
+    with pytest.raises(UsageError, match="is not in the image's"):
+        resolve_user(user, tiny.layers)
+
+
+def test_the_last_number_is_one(tiny: Image) -> None:
+    assert resolve_user("4294967294:4294967294", tiny.layers) == User(4294967294, 4294967294)
+
+
 def test_home(tiny: Image) -> None:
     assert home_directory(1000, tiny.layers) == "/home/alice"
     assert home_directory(4711, tiny.layers) == "/"
