@@ -84,7 +84,7 @@ def _of_type() -> dict[type[s.Step], str]:
         s.HoldTree: _ROOT,
         s.NewUserNamespace: _ROOT,
         s.MountAttributes: _ROOT,
-        s.WriteDescriptor: _PRIVILEGE,
+        s.WriteDescriptor: _JOIN,
         s.JoinNamespace: _NAMESPACE,
         s.Ambient: _PRIVILEGE,
         s.KeepCapabilities: _PRIVILEGE,
@@ -104,6 +104,7 @@ def _of_type() -> dict[type[s.Step], str]:
         s.AwaitAnnounced: _HANDED,
         s.AwaitStart: _SYNC,
         s.LookUp: _SESSION,
+        s.Home: _SESSION,
         s.DeviceFilter: _ACCOUNT,
         s.Undumpable: _HIDDEN,
         s.OwnStreams: _SESSION,
@@ -130,6 +131,8 @@ def reason(step: s.Step) -> str:
             return _of_path(step.target)
         case s.Mkdir() | s.Write():
             return _of_path(step.path)
+        case s.Open() if basename(step.path) in ("tasks", "cgroup.procs"):
+            return _JOIN
         case s.Open():
             return _NETWORK if step.path.endswith("ns/net") else _ROOT if step.fd == s.ROOT_FD else _SESSION
         case s.Unshare():
