@@ -8,7 +8,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from runtime import network
-from runtime.cgroups import Hierarchies, join_steps
+from runtime.cgroups import Hierarchies, join_in_two
 from runtime.cgroups.resources import limit_steps
 from runtime.config import mount_options
 from runtime.config.process import Process
@@ -17,7 +17,7 @@ from runtime.errors import UsageError
 from runtime.plan import constants as k
 from runtime.plan import steps as s
 from runtime.plan.mounts import MountMaps, device_steps, held_first, inside, mount_steps
-from runtime.plan.process import credential_steps, label_steps, search_path
+from runtime.plan.process import credential_steps, home_steps, label_steps, search_path
 from runtime.plan.root import HOLD_ROOT
 from runtime.seccomp.filter import compile_filter
 
@@ -69,7 +69,8 @@ def _parent_steps(config: Config, found: Hierarchies, choices: Choices) -> list[
             if choices.rootless or choices.mapped:  # no node that it could make would work in its user namespace
                 limits = replace(limits, devices=())
             steps += limit_steps(found, choices.cgroup, limits)
-        steps += join_steps(found, choices.cgroup)
+        # The caller may be kept on few processors; what the container may use its cpuset says.
+        steps += [*join_in_two(found, choices.cgroup)[0], s.Affinity()]
     if config.process is not None and config.process.oom_score_adj is not None:
         steps.append(s.Write("/proc/self/oom_score_adj", (str(config.process.oom_score_adj),)))
     steps += [s.JoinNamespace(kinds[kind], flag) for kind, flag in NAMESPACE_FLAGS.items() if kinds.get(kind)]
@@ -79,6 +80,15 @@ def _parent_steps(config: Config, found: Hierarchies, choices: Choices) -> list[
         if offsets:
             steps.append(s.Write("/proc/self/timens_offsets", offsets))
     return steps
+
+
+def _cgroup_steps(config: Config, found: Hierarchies, choices: Choices) -> list[s.Step]:
+    """What the new process does first: its own part of joining its cgroups, of which it then makes the roots that it
+    sees."""
+    if not choices.cgroup:
+        return []
+    own = [s.Unshare(k.CLONE_NEWCGROUP)] if _kinds(config).get("cgroup") == "" else []
+    return [*join_in_two(found, choices.cgroup)[1], *own]
 
 
 def _namespace_steps(config: Config, choices: Choices) -> list[s.Step]:
@@ -143,6 +153,7 @@ def process_end(
         for depth in range(1, len(parts) + 1)
     ]
     credentials = credential_steps(process, keep_groups=keep_groups)
+    home, env = home_steps(process)
     look = s.LookUp(process.args[0], search_path(process.env))
     filters = (seccomp,) if seccomp else ()
     if process.no_new_privileges:
@@ -153,8 +164,9 @@ def process_end(
         *directories,
         s.CloseOnExec(3 + preserve_fds),
         s.Chdir(process.cwd, confined=True),
+        *home,
         *end,
-        s.Exec(process.args, process.env, search_path(process.env)),
+        s.Exec(process.args, env, search_path(env), at_home=bool(home)),
     ]
 
 
@@ -176,7 +188,8 @@ def bundle_plan(config: Config, found: Hierarchies, bundle: str, choices: Choice
     if process is None:
         raise UsageError("config.json: process: missing, and there is nothing else to start")
     kinds = _kinds(config)
-    flags = sum(flag for kind, flag in NAMESPACE_FLAGS.items() if kinds.get(kind) == "" and kind != "time")
+    later = ("time", "cgroup") if choices.cgroup else ("time",)
+    flags = sum(flag for kind, flag in NAMESPACE_FLAGS.items() if kinds.get(kind) == "" and kind not in later)
     maps = MountMaps(config.linux)
     mounts = [step for m in config.mounts for step in mount_steps(m, found, choices.cgroup, bundle, maps)]
     mounts += device_steps(
@@ -195,6 +208,7 @@ def bundle_plan(config: Config, found: Hierarchies, bundle: str, choices: Choice
     if hooks.start_container:
         starting += (s.Sync(STARTING, "it is being started; hooks run inside"),)
     child: list[s.Step] = [
+        *_cgroup_steps(config, found, choices),
         *_namespace_steps(config, choices),
         *_root_steps(config, choices),
         *mounts,
@@ -226,17 +240,21 @@ def exec_plan(
 ) -> s.Plan:
     """The plan that starts ``process`` in the namespaces of the container's first process ``pid``."""
     kinds = _kinds(config)
-    parent: list[s.Step] = [*label_steps(process), s.Undumpable(), *(join_steps(found, cgroup) if cgroup else ())]
+    joining, joined = join_in_two(found, cgroup) if cgroup else ((), ())
+    parent: list[s.Step] = [*label_steps(process), s.Undumpable(), *joining]
     if process.oom_score_adj is not None:
         parent.insert(0, s.Write("/proc/self/oom_score_adj", (str(process.oom_score_adj),)))
     affinity = process.exec_cpu_affinity
     if affinity and affinity.initial:
         parent.insert(0, s.Affinity(processors(affinity.initial)))
+    if cgroup and not (affinity and (affinity.initial or affinity.final)):
+        parent.append(s.Affinity())
     for kind, flag in NAMESPACE_FLAGS.items():
         if kind in kinds:
             parent.append(s.JoinNamespace(f"/proc/{pid}/ns/{NAMESPACE_FILES[kind]}", flag))
     size = process.console_size
     child: list[s.Step] = [
+        *joined,
         *((s.SetUser(0, 0, keep_groups=keep_groups),) if "user" in kinds else ()),
         s.Undumpable(),
         s.Chdir("/"),
