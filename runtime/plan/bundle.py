@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from errno import EEXIST, ENOENT, EPERM, EROFS
 
 from msgspec import Struct
@@ -34,7 +35,7 @@ NAMESPACE_FLAGS = {
 NAMESPACE_FILES = {**{kind: kind for kind in NAMESPACE_FLAGS}, "network": "net", "mount": "mnt"}
 # Points at which the first process waits for the runtime.
 RECORDED, CREATED, STARTING, PLACED = 0, 1, 2, 3
-_SOCKET = 110
+_SOCKET, _NAMESPACES = 110, 112
 
 
 class Choices(Struct, frozen=True):
@@ -235,6 +236,15 @@ def _personality(config: Config) -> list[s.Step]:
     return [s.Personality({"LINUX": 0, "LINUX32": 8}[config.linux.personality.domain])]
 
 
+def join_namespaces(pid: int, kinds: Collection[str]) -> tuple[s.Step, ...]:
+    """Enter those of a process's namespaces. All are opened first: from within its user namespace, a process that is
+    still being made, or that hides, may not be looked at."""
+    own = [kind for kind in NAMESPACE_FLAGS if kind in kinds]
+    opens = (s.Open(f"/proc/{pid}/ns/{NAMESPACE_FILES[kind]}", _NAMESPACES + n) for n, kind in enumerate(own))
+    joins = (s.JoinNamespace(f"/proc/self/fd/{_NAMESPACES + n}", NAMESPACE_FLAGS[kind]) for n, kind in enumerate(own))
+    return (*opens, *joins)
+
+
 def exec_plan(
     process: Process, config: Config, found: Hierarchies, pid: int, cgroup: str, preserve_fds: int, keep_groups: bool
 ) -> s.Plan:
@@ -249,9 +259,7 @@ def exec_plan(
         parent.insert(0, s.Affinity(processors(affinity.initial)))
     if cgroup and not (affinity and (affinity.initial or affinity.final)):
         parent.append(s.Affinity())
-    for kind, flag in NAMESPACE_FLAGS.items():
-        if kind in kinds:
-            parent.append(s.JoinNamespace(f"/proc/{pid}/ns/{NAMESPACE_FILES[kind]}", flag))
+    parent += join_namespaces(pid, kinds)
     size = process.console_size
     child: list[s.Step] = [
         *joined,

@@ -134,7 +134,9 @@ def reason(step: s.Step) -> str:
         case s.Open() if basename(step.path) in ("tasks", "cgroup.procs"):
             return _JOIN
         case s.Open():
-            return _NETWORK if step.path.endswith("ns/net") else _ROOT if step.fd == s.ROOT_FD else _SESSION
+            if "/ns/" in step.path:
+                return _NETWORK if step.path.endswith("ns/net") else _NAMESPACE
+            return _ROOT if step.fd == s.ROOT_FD else _SESSION
         case s.Unshare():
             return _NETWORK if step.flags == constants.CLONE_NEWNET else _NAMESPACE
         case s.Chdir():

@@ -16,7 +16,7 @@ from typing import Any
 from msgspec import Struct
 
 from runtime.config.decode import encode
-from runtime.config.default import default_config
+from runtime.config.default import OCI_VERSION, default_config
 from runtime.launcher.build import COMMAND
 from tests.waiting import until
 
@@ -125,6 +125,10 @@ class Runtime(Struct):
     def state(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self("state", name).stdout)
         return found
+
+    def state_version(self) -> str:
+        """The specification's version that states are of."""
+        return OCI_VERSION
 
     def config(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((self.bundle / "config.json").read_text())

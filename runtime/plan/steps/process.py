@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import ClassVar
 
 from runtime.plan.steps.base import Step
@@ -180,7 +181,7 @@ class Exec(Step, frozen=True):
         return (int(self.append_arguments), len(self.args), len(self.env), bits)
 
     def strings(self) -> tuple[bytes, ...]:
-        return tuple(s.encode() for s in (self.program or self.search, *self.args, *self.env))
+        return tuple(os.fsencode(s) for s in (self.program or self.search, *self.args, *self.env))
 
 
 class Home(Step, frozen=True):
