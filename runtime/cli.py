@@ -76,6 +76,7 @@ def _run(options: argparse.Namespace) -> int:
     from runtime.config import bundle
     from runtime.console import relay
     from runtime.processes import pass_signals_on, waited
+    from runtime.state import UnknownContainer
 
     place = _place(options)
     master = -1
@@ -102,7 +103,8 @@ def _run(options: argparse.Namespace) -> int:
     try:
         lifecycle.start(place, warn=_warner(options))
     except BaseException:
-        lifecycle.delete(place, force=True, warn=_warner(options))
+        with suppress(UnknownContainer):  # start may have removed it
+            lifecycle.delete(place, force=True, warn=_warner(options))
         raise
     if options.detach:
         return 0

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -23,10 +22,10 @@ from runtime.config import bundle as bundles
 from runtime.config.decode import Warn, decode, no_warning
 from runtime.config.process import Process
 from runtime.config.resources import Resources
-from runtime.config.types import Config, Hook
+from runtime.config.types import Config
 from runtime.config.validate import Host, validate
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
-from runtime.hooks import run_hooks
+from runtime.hooks import Surroundings, pid_inside, run_hooks, surroundings_inside
 from runtime.known import leave
 from runtime.launcher import CONSOLE, FAILED, LISTENER, READY, SYNC, Launch, StepError, receive, send_go
 from runtime.mappings import write_maps
@@ -37,7 +36,6 @@ from runtime.plan.bundle import (
     RECORDED,
     Choices,
     bundle_plan,
-    join_container,
 )
 from runtime.plan.process import LABELS, label_refused
 from runtime.processes import ProcessGone, open_pidfd, send_signal, wait_exit
@@ -46,6 +44,10 @@ from runtime.seccomp.kept import KEPT_FILTERS, recall
 from runtime.state import Damaged, Place, Record, oci_state, status
 
 _MAX_PRESERVED = 90  # above them are the plan's own descriptors
+
+
+class PoststartError(TestbedError):
+    """A hook failed that runs when the program does already."""
 
 
 class Creation(Struct, frozen=True):
@@ -150,14 +152,12 @@ def create(place: Place, creation: Creation, *, wants_systemd: bool, warn: Warn)
                 if not scope:
                     cgroup.make(delegate=False)
             with place.listen() as listening:
-                record = _create(place, record, config, plan, creation, listening.fileno(), warn)
+                record = _create(place, record, config, plan, creation, listening.fileno())
         undo.pop_all()
     return record
 
 
-def _create(
-    place: Place, record: Record, config: Config, plan: s.Plan, creation: Creation, listening: int, warn: Warn
-) -> Record:
+def _create(place: Place, record: Record, config: Config, plan: s.Plan, creation: Creation, listening: int) -> Record:
     with Launch(plan, {**kept(creation.preserve_fds), s.LISTEN_FD: listening}) as launch:
         try:
             while (message := launch.next()) is not None and message.kind != READY:
@@ -170,13 +170,7 @@ def _create(
                     record = place.write_process(record, pid)
                     launch.go()
                 elif message.kind == SYNC and message.number == CREATED:
-                    state = oci_state(record, "creating")
-                    for kind, hooks in (
-                        ("prestart", config.hooks.prestart),
-                        ("createRuntime", config.hooks.create_runtime),
-                    ):
-                        run_hooks(kind, hooks, state, warn=warn)
-                    run_inside("createContainer", config.hooks.create_container, state, record.pid, config)
+                    _hooks_of_create(record, config)
                     launch.go()
                 elif message.kind == CONSOLE:
                     pass_on(message.descriptor, creation.console_socket or "", "terminal")
@@ -249,33 +243,46 @@ def pass_listener(descriptor: int, config: Config, record: Record) -> None:
     pass_on(descriptor, config.linux.seccomp.listener_path, json.dumps(state))
 
 
-def run_inside(kind: str, hooks: Sequence[Hook], state: dict[str, object], pid: int, config: Config) -> None:
-    """Run hooks in the namespaces of the process ``pid``. Raises UsageError when one fails."""
-    joins = join_container({namespace.type for namespace in config.linux.namespaces}, pid)
-    for index, hook in enumerate(hooks):
-        name = f"{kind} hook {index} ({hook.path})"
-        run = s.Exec((hook.path, *hook.args[1:]), hook.env)
-        plan = s.Plan((s.CloseOnExec(3), run), (s.Undumpable(), *joins))
-        with ExitStack() as opened:
-            stdin = os.memfd_create("state", os.MFD_CLOEXEC)
-            opened.callback(os.close, stdin)
-            os.write(stdin, json.dumps(state).encode())
-            os.lseek(stdin, 0, os.SEEK_SET)
-            with Launch(plan, {0: stdin, 1: 2, 2: 2}) as launch:
-                launch.next()
-            pidfd = os.pidfd_open(launch.pid)
-            opened.callback(os.close, pidfd)
-            if not wait_exit(pidfd, hook.timeout):
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-                os.waitpid(launch.pid, 0)
-                raise UsageError(f"{name}: not done after {hook.timeout} s, killed")
-            code = os.waitstatus_to_exitcode(os.waitpid(launch.pid, 0)[1])
-            if code != 0:
-                raise UsageError(f"{name}: exit status {code}")
+def _outside(record: Record) -> Surroundings:
+    """The host's; the bundle may be gone by the time that the container is."""
+    return Surroundings(record.bundle if os.path.isdir(record.bundle) else "/")
+
+
+def _inside(record: Record, config: Config, directory: str, environment: tuple[str, ...] | None) -> Surroundings:
+    keep_groups = bool(record.choices.get("rootless"))
+    return surroundings_inside(record.pid, config, directory, environment, keep_groups=keep_groups)
+
+
+def _hooks_of_create(record: Record, config: Config) -> None:
+    """Those that run before the root is entered. The last kind runs in the container's namespaces, where ``rootfs`` is
+    the container's root already."""
+    hooks, state = config.hooks, oci_state(record, "creating")
+    run_hooks("prestart", hooks.prestart, state, _outside(record))
+    run_hooks("createRuntime", hooks.create_runtime, state, _outside(record))
+    if hooks.create_container:
+        state["pid"] = pid_inside(record.pid)
+        run_hooks("createContainer", hooks.create_container, state, _inside(record, config, record.rootfs, None))
+
+
+def _hooks_of_start(record: Record, config: Config) -> None:
+    """Those that run in the container, before its program does and with its environment."""
+    assert config.process is not None
+    state = {**oci_state(record, "created"), "pid": pid_inside(record.pid)}
+    surroundings = _inside(record, config, "/", config.process.env)
+    run_hooks("startContainer", config.hooks.start_container, state, surroundings)
 
 
 def start(place: Place, *, warn: Warn) -> None:
-    """Let the process of a created container execute its program. Raises TestbedError when it cannot."""
+    """Let the process of a created container execute its program. Raises TestbedError when it cannot, or when a hook
+    fails: one of those that run afterwards ends the container (runtime-spec 1.3, Lifecycle, step 9)."""
+    try:
+        _start(place)
+    except PoststartError:
+        delete(place, force=True, warn=warn)
+        raise
+
+
+def _start(place: Place) -> None:
     with place.locked():
         record = place.read()
         config = config_of(record)
@@ -285,13 +292,16 @@ def start(place: Place, *, warn: Warn) -> None:
         with place.connect() as channel:
             send_go(channel)
             _follow(channel, record, config)
-        run_hooks("poststart", config.hooks.poststart, oci_state(record, "running"), warn=warn)
+        try:
+            run_hooks("poststart", config.hooks.poststart, oci_state(record, "running"), _outside(record))
+        except TestbedError as error:
+            raise PoststartError(f"{error.message}; the container is removed", error.hint) from error
 
 
 def _follow(channel: socket.socket, record: Record, config: Config) -> None:
     while (message := receive(channel)) is not None:
         if message.kind == SYNC:
-            run_inside("startContainer", config.hooks.start_container, oci_state(record, "created"), record.pid, config)
+            _hooks_of_start(record, config)
             send_go(channel)
         elif message.kind == LISTENER:
             pass_listener(message.descriptor, config, record)
@@ -364,7 +374,8 @@ def delete(place: Place, *, force: bool, warn: Warn) -> None:
         if record.cgroup:
             remove_cgroup(Cgroup(record.cgroup, found), scope_of(record))
         with suppress(UsageError, ValueError):
-            run_hooks("poststop", config_of(record).hooks.poststop, oci_state(record, "stopped"), warn=warn)
+            hooks = config_of(record).hooks.poststop
+            run_hooks("poststop", hooks, oci_state(record, "stopped"), _outside(record), warn=warn)
         place.remove()
 
 

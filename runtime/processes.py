@@ -97,9 +97,17 @@ def wait_exit(pidfd: int, timeout_s: float | None = None) -> bool:
             return False
 
 
+# What a process alone can be told, by its kernel, its terminal or its child; all else is passed on, as runc does.
+# launcher/front.c has the same list.
+_KEPT = {
+    *(signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU, signal.SIGURG, signal.SIGWINCH),
+    *(signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGSYS),
+}
+
+
 def pass_signals_on(pid: int) -> None:
     """From now on pass the signals that a user or an engine sends us on to a child of ours."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
+    for number in signal.valid_signals() - _KEPT:
         signal.signal(number, lambda received, _: _signal(pid, received))
 
 

@@ -2,6 +2,15 @@
 
 from runtime.cgroups.cgroup import Cgroup
 from runtime.cgroups.hierarchy import Hierarchies, hierarchies, require
-from runtime.cgroups.limits import create_steps, join_steps, limit_steps
+from runtime.cgroups.limits import create_steps, join_in_two, join_steps, limit_steps
 
-__all__ = ["Cgroup", "Hierarchies", "create_steps", "hierarchies", "join_steps", "limit_steps", "require"]
+__all__ = [
+    "Cgroup",
+    "Hierarchies",
+    "create_steps",
+    "hierarchies",
+    "join_in_two",
+    "join_steps",
+    "limit_steps",
+    "require",
+]

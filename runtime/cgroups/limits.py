@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from runtime.cgroups.devices import CONFINED, device_steps
 from runtime.cgroups.hierarchy import Hierarchies
-from runtime.plan.steps import Mkdir, Step, Write
+from runtime.plan.steps import Mkdir, Open, Step, Write, WriteDescriptor
 from runtime.spec import Resources
 
 # What the kernel gives a new cgroup (kernel/sched/fair.c, default_cfs_period), so v1 need not be told: each write there
 # makes it walk all cgroups of the host.
 CPU_PERIOD_USEC = 100_000
+_TASKS_FD = 105
 
 
 def cpu_quota_usec(cpus: float) -> int:
@@ -68,9 +70,22 @@ def join_steps(found: Hierarchies, name: str) -> tuple[Write, ...]:
     thread-group lock (kernel/cgroup/cgroup.c, cgroup_procs_write_start), whose grace period can cost
     milliseconds. On v2 the whole process is written to ``cgroup.procs``.
     """
-    return tuple(
-        Write(f"{mount}/{name}/{'cgroup.procs' if mount == found.unified else 'tasks'}", ("0",)) for mount in found.used
-    )
+    return tuple(Write(_joining(found, mount, name), ("0",)) for mount in found.used)
+
+
+def _joining(found: Hierarchies, mount: Path, name: str) -> str:
+    return f"{mount}/{name}/{'cgroup.procs' if mount == found.unified else 'tasks'}"
+
+
+def join_in_two(found: Hierarchies, name: str) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+    """The same for a launcher and for the process that it clones. Where tasks are counted only the latter goes, or a
+    limit would have to leave room for both; the launcher opens the file while it can still be reached."""
+    counted = found.mount_of("pids")
+    if counted is None or counted not in found.used:
+        return join_steps(found, name), ()
+    others = tuple(Write(_joining(found, mount, name), ("0",)) for mount in found.used if mount != counted)
+    opened = Open(_joining(found, counted, name), _TASKS_FD, os.O_WRONLY)
+    return (*others, opened), (WriteDescriptor(_TASKS_FD, "0"),)
 
 
 def delegations(unified: Path, name: str, controllers: frozenset[str]) -> tuple[tuple[Path, str], ...]:

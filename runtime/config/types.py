@@ -37,11 +37,11 @@ class Mount(Object, frozen=True):
 
 
 class Hook(Object, frozen=True):
-    """A program to run at a point of the container's life; ``timeout`` in seconds."""
+    """A program to run at a point of the container's life; without ``env`` it inherits one; ``timeout`` in seconds."""
 
     path: str
     args: tuple[str, ...] = ()
-    env: tuple[str, ...] = ()
+    env: tuple[str, ...] | None = None
     timeout: Seconds | None = None
 
 

@@ -52,6 +52,8 @@ static int executable(const char *path, const struct given *given) {
 int execute(const struct plan *plan, const struct step *s) {
   struct given given = {.envp = NULL};
   given.argv = plan_argv(plan, s, &given.envp);
+  if (s->number[3] & EXEC_HOME && *home_variable()) given.envp[s->number[2] - 1] = home_variable();
+  if (s->number[3] & EXEC_PROGRAM) return become(s->string[0], &given);
   return in_search(given.argv[0], s->string[0], become, &given);
 }
 

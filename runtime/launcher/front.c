@@ -92,8 +92,12 @@ static void forget(const struct run *run) {
 
 /* --- processes -------------------------------------------------------------------------------------------- */
 
-static const uint64_t PASSED_ON = 1 << (SIGTERM - 1) | 1 << (SIGINT - 1) | 1 << (SIGHUP - 1) | 1 << (SIGQUIT - 1) |
-                                  1 << (SIGUSR1 - 1) | 1 << (SIGUSR2 - 1) | 1 << (SIGCHLD - 1);
+/* As in runtime/processes.py, and the one that tells that a child has ended. */
+static const uint64_t KEPT = 1ULL << (SIGKILL - 1) | 1ULL << (SIGSTOP - 1) | 1ULL << (SIGSEGV - 1) | 1ULL << (SIGBUS - 1) |
+                             1ULL << (SIGFPE - 1) | 1ULL << (SIGILL - 1) | 1ULL << (SIGTRAP - 1) | 1ULL << (SIGABRT - 1) |
+                             1ULL << (SIGSYS - 1) | 1ULL << (SIGTTIN - 1) | 1ULL << (SIGTTOU - 1) | 1ULL << (SIGURG - 1) |
+                             1ULL << (SIGWINCH - 1);
+static const uint64_t PASSED_ON = ~KEPT;
 
 static void set_mask(uint64_t mask) { SYS(rt_sigprocmask, SIG_SETMASK, ADDRESS(&mask), 0, sizeof mask); }
 
@@ -233,6 +237,17 @@ static int perform_run(struct run *run, const char **environment) {
   return status;
 }
 
+/* Whether the caller's environment has a say: sockets that it passes on (sd_listen_fds(3)), or to be told when the
+ * container is ready (sd_notify(3)). */
+static int is_service(const char **environment) {
+  for (; *environment; environment++) {
+    static const char names[][16] = {"LISTEN_FDS=", "NOTIFY_SOCKET="};
+    for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
+      if (strlen(*environment) > strlen(names[i]) && memcmp(*environment, names[i], strlen(names[i])) == 0) return 1;
+  }
+  return 0;
+}
+
 /* [...] run [--bundle DIRECTORY] ID, of which nothing says how to make a container; as root. */
 static int perform_prepared(const struct request *request, const char **environment) {
   struct run run = {.root = request->root, .bundle = request->bundle ? request->bundle : ".", .id = request->id, .lock = -1};
@@ -279,7 +294,7 @@ int command_line(int argc, const char **argv, const char **environment) {
   int status = HAND_OVER;
   if (read_request(&request, argc, argv) && SYS(geteuid) == 0 && is_ours(request.root) && can_log(request.log)) {
     if (request.command != COMMAND_RUN) status = operate(&request, &failure);
-    else if (request.by_default) status = perform_prepared(&request, environment);
+    else if (request.by_default && !is_service(environment)) status = perform_prepared(&request, environment);
     if (status >= 0) return status;
   }
   if (status == EXPLAIN) explain(argc, argv, &failure, environment);

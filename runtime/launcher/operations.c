@@ -300,7 +300,9 @@ int operate(const struct request *request, struct failure *failure) {
   if (!find(&c) || (changes && !locked(&c)) || !read_known(&c) || !read_process(&c)) return HAND_OVER;
   switch (request->command) {
   case COMMAND_STATE: return print(&c);
-  case COMMAND_KILL: return request->everything ? kill_all(&c) : kill_one(&c);
+  case COMMAND_KILL:
+    if (request->signal == SIGKILL && running_or_paused(&c) != RUNNING) return HAND_OVER; /* it thaws what is paused */
+    return request->everything ? kill_all(&c) : kill_one(&c);
   case COMMAND_DELETE: return delete(&c);
   case COMMAND_START: break;
   default: return HAND_OVER;

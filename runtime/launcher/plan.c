@@ -56,12 +56,13 @@ struct reading {
   int main_executes, fork_executes;
 };
 
-/* An exec step's strings: the search path, then its arguments, then its environment. */
+/* An exec step's strings: the search path or the program, then its arguments, then its environment. */
 static const char *check_exec(const struct step *step, uint32_t index, struct reading *reading) {
   uint64_t args = step->number[1], env = step->number[2];
   int *executes = index < reading->forked_end ? &reading->fork_executes : &reading->main_executes;
   if ((*executes)++) return "two exec steps in one process";
   if (args == 0 || args > step->string_count || env != step->string_count - args - 1) return "exec counts do not match";
+  if (step->number[3] & EXEC_HOME && (env == 0 || step->number[0])) return "an exec step without a variable for the home directory";
   return NULL;
 }
 
@@ -212,7 +213,7 @@ const char *operation_name(unsigned operation) {
     "session keyring", "setdomainname", "seccomp", "terminal", "sync", "await start", "look up", "device filter",
     "undumpable", "own streams", "hold tree", "user namespace", "fork", "new tree", "hand over", "take over",
     "await end", "serve", "set clock", "add entropy", "ask at", "answer",
-    "announce", "await announced",
+    "announce", "await announced", "home",
   };
   return names[operation < OP_END ? operation : 0];
 }

@@ -68,10 +68,15 @@ enum operation {
   OP_ANSWER,
   OP_ANNOUNCE,
   OP_AWAIT_ANNOUNCED,
+  OP_HOME,
   OP_END
 };
 
 enum { STEP_STRINGS = 4, STEP_NUMBERS = 6 };
+
+/* Bits of an exec step's fourth number: its last variable is the home directory's, which OP_HOME may have found; and its
+ * first string is the program itself, not where to look for it. */
+enum { EXEC_HOME = 1, EXEC_PROGRAM = 2 };
 
 /* A step as the executor sees it; every pointer points into the plan's own bytes. */
 struct step {

@@ -192,6 +192,7 @@ static int perform_one(const struct plan *plan, const struct step *s) {
   case OP_SERVE: return serve(s);
   case OP_ADMISSION: return admission(s);
   case OP_LOOK_UP: return look_up(s);
+  case OP_HOME: return find_home(s);
   case OP_ANSWER: return answer(s);
   case OP_EXEC: return execute(plan, s);
   default: return perform_process(s);

@@ -98,6 +98,11 @@ int answer(const struct step *s);
 int netlink_socket(const struct step *s);
 int netlink_request(const struct step *s);
 
+/* home.c: the home directory of a user, from /etc/passwd below the root, for the exec step that asks for it: "HOME=..." or
+ * an empty text */
+int find_home(const struct step *s);
+const char *home_variable(void);
+
 /* execute.c */
 int execute(const struct plan *plan, const struct step *s);
 int look_up(const struct step *s);

@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from runtime import network
-from runtime.cgroups import Hierarchies, join_steps
+from runtime.cgroups import Hierarchies, join_in_two
 from runtime.cgroups.resources import limit_steps
 from runtime.config import mount_options
 from runtime.config.decode import is_number
@@ -32,7 +32,7 @@ from runtime.plan.mounts import (
     propagations,
     shown_sysfs,
 )
-from runtime.plan.process import credential_steps, environment, label_steps, search_path
+from runtime.plan.process import credential_steps, environment, home_steps, label_steps, search_path
 from runtime.plan.root import HOLD_ROOT
 from runtime.seccomp.filter import compile_filter
 
@@ -49,7 +49,7 @@ NAMESPACE_FLAGS = {
 NAMESPACE_FILES = {**{kind: kind for kind in NAMESPACE_FLAGS}, "network": "net", "mount": "mnt"}
 # Points at which the first process waits for the runtime.
 RECORDED, CREATED, STARTING, PLACED = 0, 1, 2, 3
-_SOCKET, _OWN_ROOT = 110, 111
+_SOCKET, _OWN_ROOT, _NAMESPACES = 110, 111, 112
 
 
 class Choices(Struct, frozen=True):
@@ -86,7 +86,8 @@ def _parent_steps(config: Config, found: Hierarchies, choices: Choices) -> list[
             if choices.rootless or choices.mapped:  # no node that it could make would work in its user namespace
                 limits = replace(limits, devices=())
             steps += limit_steps(found, choices.cgroup, limits)
-        steps += join_steps(found, choices.cgroup)
+        # The caller may be kept on few processors; what the container may use its cpuset says.
+        steps += [*join_in_two(found, choices.cgroup)[0], s.Affinity()]
     if config.process is not None and config.process.oom_score_adj is not None:
         steps.append(s.Write("/proc/self/oom_score_adj", (str(config.process.oom_score_adj),)))
     joins = [s.JoinNamespace(kinds[kind], flag) for kind, flag in NAMESPACE_FLAGS.items() if kinds.get(kind)]
@@ -98,6 +99,15 @@ def _parent_steps(config: Config, found: Hierarchies, choices: Choices) -> list[
         if offsets:
             steps.append(s.Write("/proc/self/timens_offsets", offsets))
     return [*steps, *of_mounts]  # last: /proc is another's there
+
+
+def _cgroup_steps(config: Config, found: Hierarchies, choices: Choices) -> list[s.Step]:
+    """What the new process does first: its own part of joining its cgroups, of which it then makes the roots that it
+    sees."""
+    if not choices.cgroup:
+        return []
+    own = [s.Unshare(k.CLONE_NEWCGROUP)] if _kinds(config).get("cgroup") == "" else []
+    return [*join_in_two(found, choices.cgroup)[1], *own]
 
 
 def _namespace_steps(config: Config, choices: Choices) -> list[s.Step]:
@@ -177,6 +187,7 @@ def process_end(
     Without no_new_privs a filter needs CAP_SYS_ADMIN, so it comes before the privileges go; with it, last.
     """
     credentials = credential_steps(process, keep_groups=keep_groups, grantable=grantable)
+    home, env = home_steps(process)
     look = s.LookUp(process.args[0], search_path(process.env))
     filters = (seccomp,) if seccomp else ()
     if process.no_new_privileges:
@@ -186,8 +197,9 @@ def process_end(
     return [
         s.CloseOnExec(3 + preserve_fds),
         s.Chdir(process.cwd, confined=True),
+        *home,
         *end,
-        s.Exec(process.args, environment(process.env), search_path(process.env)),
+        s.Exec(process.args, environment(env), search_path(env), at_home=bool(home)),
     ]
 
 
@@ -243,7 +255,8 @@ def bundle_plan(config: Config, found: Hierarchies, bundle: str, choices: Choice
     if process is None:
         raise UsageError("config.json: process: missing, and there is nothing else to start")
     kinds = _kinds(config)
-    flags = sum(flag for kind, flag in NAMESPACE_FLAGS.items() if kinds.get(kind) == "" and kind != "time")
+    later = ("time", "cgroup") if choices.cgroup else ("time",)
+    flags = sum(flag for kind, flag in NAMESPACE_FLAGS.items() if kinds.get(kind) == "" and kind not in later)
     maps = MountMaps(config.linux)
     outside, mounts = _mounts(config, found, bundle, choices, maps)
     size = process.console_size
@@ -256,6 +269,7 @@ def bundle_plan(config: Config, found: Hierarchies, bundle: str, choices: Choice
     if hooks.start_container:
         starting += (s.Sync(STARTING, "it is being started; hooks run inside"),)
     child: list[s.Step] = [
+        *_cgroup_steps(config, found, choices),
         *_namespace_steps(config, choices),
         *_root_steps(config, choices),
         *mounts,
@@ -283,17 +297,16 @@ def _personality(config: Config) -> list[s.Step]:
     return [s.Personality({"LINUX": 0, "LINUX32": 8}[config.linux.personality.domain])]
 
 
-def join_container(kinds: Collection[str], pid: int) -> list[s.Step]:
-    """Enter the namespaces of these kinds that the process ``pid`` is in, and its root directory."""
-    joins: list[s.Step] = [
-        s.JoinNamespace(f"/proc/{pid}/ns/{NAMESPACE_FILES[kind]}", flag)
-        for kind, flag in NAMESPACE_FLAGS.items()
-        if kind in kinds
-    ]
+def join_container(pid: int, kinds: Collection[str]) -> tuple[s.Step, ...]:
+    """Enter those of a process's namespaces, and its root directory where they do not bring one. All are opened first:
+    from within its user namespace, a process that is still being made, or that hides, may not be looked at."""
+    own = [kind for kind in NAMESPACE_FLAGS if kind in kinds]
+    opens = [s.Open(f"/proc/{pid}/ns/{NAMESPACE_FILES[kind]}", _NAMESPACES + n) for n, kind in enumerate(own)]
+    joins = [s.JoinNamespace(f"/proc/self/fd/{_NAMESPACES + n}", NAMESPACE_FLAGS[kind]) for n, kind in enumerate(own)]
     if "mount" in kinds:  # whose root its own is
-        return joins
-    root = s.Open(f"/proc/{pid}/root", _OWN_ROOT, os.O_PATH | os.O_DIRECTORY)  # while we may look at the process
-    return [root, *joins, s.Chroot(f"/proc/self/fd/{_OWN_ROOT}")]
+        return (*opens, *joins)
+    root = s.Open(f"/proc/{pid}/root", _OWN_ROOT, os.O_PATH | os.O_DIRECTORY)
+    return (root, *opens, *joins, s.Chroot(f"/proc/self/fd/{_OWN_ROOT}"))
 
 
 def exec_plan(
@@ -308,15 +321,19 @@ def exec_plan(
 ) -> s.Plan:
     """The plan that starts ``process`` in the namespaces of the container's first process ``pid``."""
     kinds = _kinds(config)
-    parent: list[s.Step] = [*label_steps(process), s.Undumpable(), *(join_steps(found, cgroup) if cgroup else ())]
+    joining, joined = join_in_two(found, cgroup) if cgroup else ((), ())
+    parent: list[s.Step] = [*label_steps(process), s.Undumpable(), *joining]
     if process.oom_score_adj is not None:
         parent.insert(0, s.Write("/proc/self/oom_score_adj", (str(process.oom_score_adj),)))
     affinity = process.exec_cpu_affinity
     if affinity and affinity.initial:
         parent.insert(0, s.Affinity(processors(affinity.initial)))
-    parent += join_container(kinds, pid)
+    if cgroup and not (affinity and (affinity.initial or affinity.final)):
+        parent.append(s.Affinity())
+    parent += join_container(pid, kinds)
     size = process.console_size
     child: list[s.Step] = [
+        *joined,
         *((s.SetUser(0, 0, keep_groups=keep_groups),) if "user" in kinds else ()),
         s.Undumpable(),
         s.Chdir("/"),

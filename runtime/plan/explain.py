@@ -169,7 +169,7 @@ def _of_processes(step: s.Step) -> str:
             enter = f"setns {flag_names(step.namespace, CLONE_FLAGS)}" if step.namespace else "keep it"
             return f"receive descriptor {step.fd} from the launcher, {enter}"
         case s.Affinity():
-            return f"sched_setaffinity {','.join(map(str, step.processors))}"
+            return f"sched_setaffinity {','.join(map(str, step.processors)) or 'all that the cgroup has'}"
         case s.IOPriority():
             return f"ioprio_set class={step.value >> 13} priority={step.value & 0x1FFF}"
         case s.SetClock():
@@ -183,8 +183,10 @@ def _of_processes(step: s.Step) -> str:
             return f"wait4 for the first of {', '.join(filter(None, step.names))} to end, exit_group with its status"
         case s.LookUp():
             return f"faccessat {step.program} X_OK" + (f" along {step.search}" if step.search else "")
+        case s.Home():
+            return f"read the home directory of user {step.uid} from etc/passwd"
         case s.Exec():
-            return f"execve {' '.join(step.args)}"
+            return f"execve {step.program or ''}{' as ' if step.program else ''}{' '.join(step.args)}"
         case _:
             raise KeyError(f"no words for {type(step).__name__}")
 

@@ -16,6 +16,7 @@ from runtime.plan.steps import (
     Capabilities,
     Chdir,
     Exec,
+    Home,
     IOPriority,
     KeepCapabilities,
     NoNewPrivileges,
@@ -59,6 +60,15 @@ def search_path(env: tuple[str, ...]) -> str:
     """Where a command without a slash is looked for: the last PATH of ``env``, or the default."""
     paths = [value for name, _, value in (entry.partition("=") for entry in env) if name == "PATH"]
     return paths[-1] if paths else DEFAULT_PATH
+
+
+def home_steps(process: config.Process) -> tuple[tuple[Step, ...], tuple[str, ...]]:
+    """How a process gets its HOME, and its environment: one that is given none, or an empty one, is at home where the
+    container's /etc/passwd says, or else in / (as with runc and crun)."""
+    given = [entry for entry in process.env if entry.startswith("HOME=")]
+    if given and given[-1] != "HOME=":
+        return (), process.env
+    return (Home(process.user.uid),), (*(entry for entry in process.env if entry not in given), "HOME=/")
 
 
 @lru_cache(maxsize=64)

@@ -85,7 +85,7 @@ def _of_type() -> dict[type[s.Step], str]:
         s.HoldTree: _ROOT,
         s.NewUserNamespace: _ROOT,
         s.MountAttributes: _ROOT,
-        s.WriteDescriptor: _PRIVILEGE,
+        s.WriteDescriptor: _JOIN,
         s.JoinNamespace: _NAMESPACE,
         s.Ambient: _PRIVILEGE,
         s.KeepCapabilities: _PRIVILEGE,
@@ -105,6 +105,7 @@ def _of_type() -> dict[type[s.Step], str]:
         s.AwaitAnnounced: _HANDED,
         s.AwaitStart: _SYNC,
         s.LookUp: _SESSION,
+        s.Home: _SESSION,
         s.DeviceFilter: _ACCOUNT,
         s.Undumpable: _HIDDEN,
         s.OwnStreams: _SESSION,
@@ -133,8 +134,12 @@ def reason(step: s.Step) -> str:
             return _of_path(step.target)
         case s.Mkdir() | s.Write():
             return _of_path(step.path)
+        case s.Open() if basename(step.path) in ("tasks", "cgroup.procs"):
+            return _JOIN
         case s.Open():
-            return _NETWORK if step.path.endswith("ns/net") else _ROOT if step.fd == s.ROOT_FD else _SESSION
+            if "/ns/" in step.path:
+                return _NETWORK if step.path.endswith("ns/net") else _NAMESPACE
+            return _ROOT if step.fd == s.ROOT_FD else _SESSION
         case s.Unshare():
             return _NETWORK if step.flags == constants.CLONE_NEWNET else _NAMESPACE
         case s.Chdir():

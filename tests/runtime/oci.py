@@ -19,7 +19,7 @@ from msgspec import Struct
 from runtime.cgroups import Cgroup, Hierarchies
 from runtime.cgroups.placing import CGROUP_PARENT
 from runtime.config.decode import encode
-from runtime.config.default import default_config
+from runtime.config.default import OCI_VERSION, default_config
 from runtime.launcher.build import COMMAND
 from tests.waiting import until
 
@@ -128,6 +128,10 @@ class Runtime(Struct):
     def state(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self("state", name).stdout)
         return found
+
+    def state_version(self) -> str:
+        """The specification's version that states are of."""
+        return OCI_VERSION
 
     def config(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((self.bundle / "config.json").read_text())

@@ -11,7 +11,7 @@ import pytest
 from msgspec import Struct
 
 from runtime.errors import UsageError, WorkloadError
-from runtime.hooks import run_hook, run_hooks
+from runtime.hooks import Surroundings, run_hook, run_hooks
 
 STATE: dict[str, object] = {"ociVersion": "1.2.0", "id": "one", "status": "created", "pid": 7, "bundle": "/b"}
 
@@ -19,24 +19,48 @@ STATE: dict[str, object] = {"ociVersion": "1.2.0", "id": "one", "status": "creat
 class Configured(Struct, frozen=True):
     path: str
     args: tuple[str, ...] = ()
-    env: tuple[str, ...] = ()
+    env: tuple[str, ...] | None = None
     timeout: float | None = None
 
 
-def shell(script: str, *arguments: str, env: tuple[str, ...] = (), timeout: float | None = None) -> Configured:
+def shell(script: str, *arguments: str, env: tuple[str, ...] | None = None, timeout: float | None = None) -> Configured:
     return Configured("/bin/sh", ("sh", "-c", script, *arguments), env, timeout)
 
 
-def test_state_arguments_and_environment_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("INHERITED", "no")
+def test_state_arguments_and_environment_arrive(tmp_path: Path) -> None:
     cat, env = f"cat > {tmp_path}/state", f"/usr/bin/env > {tmp_path}/env"
     script = f'{cat}; {env}; printf "%s\\n" "$0" "$@" > {tmp_path}/args'
     run_hooks("prestart", [shell(script, "zero", "a b", "", env=("A=1=2", "B=", "A=3"))], STATE)
     assert json.loads((tmp_path / "state").read_text()) == STATE
     given = set((tmp_path / "env").read_text().splitlines())
     # what dash itself adds
-    assert {line for line in given if not line.startswith(("PWD=", "OLDPWD=", "_=", "SHLVL="))} == {"A=1=2", "B="}
+    assert {line for line in given if not line.startswith(("PWD=", "OLDPWD=", "_=", "SHLVL="))} == {"A=3", "B="}
     assert (tmp_path / "args").read_text() == "zero\na b\n\n"
+
+
+def test_without_an_environment_it_inherits_and_an_empty_one_is_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with runc 1.1.5 and crun 1.8.1."""
+    monkeypatch.setenv("INHERITED", "a b")
+    monkeypatch.setenv("NO_TEXT", "\udcff")
+    script = f"/usr/bin/env > {tmp_path}/env"
+    for env, inherits in ((None, True), ((), False)):
+        run_hook("prestart", 0, shell(script, env=env), STATE)
+        assert (b"INHERITED=a b\n" in (tmp_path / "env").read_bytes()) is inherits
+        assert (b"NO_TEXT=\xff\n" in (tmp_path / "env").read_bytes()) is inherits
+    run_hook("prestart", 0, shell(script), STATE, Surroundings(environment=("GIVEN=yes",)))
+    assert "GIVEN=yes" in (tmp_path / "env").read_text()
+    assert "INHERITED" not in (tmp_path / "env").read_text()
+
+
+def test_directory_umask_and_session(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        run_hook("prestart", 0, shell("umask > umask; echo $$ > pid; pwd > pwd"), STATE, Surroundings(str(tmp_path)))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "umask").read_text() == "0027\n" and (tmp_path / "pwd").read_text() == f"{tmp_path}\n"
 
 
 def test_the_first_argument_is_the_programs_name(tmp_path: Path) -> None:
@@ -54,8 +78,8 @@ def test_in_order_until_the_first_failure(tmp_path: Path) -> None:
     assert (tmp_path / "order").read_text().split() == ["0", "1"]
 
 
-@pytest.mark.parametrize("kind", ["poststart", "poststop"])
-def test_afterwards_failures_are_warnings_and_the_rest_runs(kind: str, tmp_path: Path) -> None:
+def test_at_the_end_failures_are_warnings_and_the_rest_runs(tmp_path: Path) -> None:
+    kind = "poststop"
     hooks = [Configured("/nonexistent"), shell("exit 3"), Configured("relative"), shell(f"touch {tmp_path}/last")]
     warnings: list[str] = []
     run_hooks(kind, hooks, STATE, warn=warnings.append)
@@ -114,7 +138,7 @@ def test_what_cannot_be_started(tmp_path: Path) -> None:
         run_hook("prestart", 0, Configured("/nonexistent"), STATE)
     with pytest.raises(WorkloadError, match="Permission denied"):
         run_hook("prestart", 0, Configured(str(tmp_path / "plain")), STATE)
-    with pytest.raises(WorkloadError, match="null byte"):
+    with pytest.raises(UsageError, match="NUL byte"):
         run_hook("prestart", 0, Configured("/bin/true", ("true", "\0")), STATE)
 
 
@@ -129,6 +153,7 @@ def test_what_is_malformed(hook: Configured) -> None:
 
 
 def test_no_descriptor_is_left() -> None:
+    run_hook("prestart", 0, Configured("/bin/true"), STATE)  # the launcher's copy in memory stays
     before = sorted(os.listdir("/proc/self/fd"))
     run_hook("prestart", 0, Configured("/bin/true"), STATE)
     with pytest.raises(WorkloadError):

@@ -76,6 +76,68 @@ def test_hooks_run_in_order_and_where_they_belong(oci: Runtime, tmp_path: Path) 
     assert json.loads((tmp_path / "state-createRuntime").read_text())["status"] == "creating"
 
 
+def test_what_hooks_are_told_and_where_they_are(oci: Runtime, tmp_path: Path) -> None:
+    """Directory, state and inherited environment of each kind: the specification's where it speaks (runtime.md, "State"),
+    or else as runc 1.1.5 and crun 1.8.1 do."""
+    script = f"#!/bin/sh\n{{ pwd; echo $OURS $THEIRS; cat; }} > {tmp_path}/$1\n"
+    (tmp_path / "hook").write_text(script)
+    (tmp_path / "hook").chmod(0o755)
+    (oci.bundle / "rootfs" / "hook").write_text(script.replace(str(tmp_path), ""))
+    (oci.bundle / "rootfs" / "hook").chmod(0o755)
+    config = oci.config()
+    outside = ("prestart", "createRuntime", "createContainer", "poststart", "poststop")
+    hooks = {kind: [{"path": f"{tmp_path}/hook", "args": ["hook", kind]}] for kind in outside}
+    config["hooks"] = {**hooks, "startContainer": [{"path": "/hook", "args": ["hook", "startContainer"]}]}
+    config["annotations"] = {"a.b": "c"}
+    oci.configure(config)
+    oci.shell("sleep 100", env=["PATH=/bin", "THEIRS=theirs"])
+    environment = {**os.environ, "OURS": "ours"}
+    oci("create", "a", env=environment)
+    pid = oci.state("a")["pid"]
+    oci("start", "a", env=environment)
+    oci("delete", "--force", "a", env=environment)
+    root = oci.bundle / "rootfs"
+    expected = {
+        "prestart": (oci.bundle, "ours", "creating", pid),
+        "createRuntime": (oci.bundle, "ours", "creating", pid),
+        "createContainer": (root, "ours", "creating", 1),
+        "startContainer": ("/", "theirs", "created", 1),
+        "poststart": (oci.bundle, "ours", "running", pid),
+        "poststop": (oci.bundle, "ours", "stopped", 0),
+    }
+    for kind, (directory, inherited, status, number) in expected.items():
+        where = root if kind == "startContainer" else tmp_path
+        said = (where / kind).read_text().split("\n", 2)
+        assert said[:2] == [str(directory), inherited], kind
+        state = {"id": "a", "status": status, "pid": number, "bundle": str(oci.bundle), "annotations": {"a.b": "c"}}
+        assert json.loads(said[2]) == {"ociVersion": oci.state_version(), **state}, kind
+
+
+def test_a_hook_inside_is_the_user_namespaces_root(oci: Runtime) -> None:
+    config = oci.config()
+    maps = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    config["linux"].update(uidMappings=maps, gidMappings=maps)
+    config["linux"]["namespaces"].append({"type": "user"})
+    config["hooks"] = {
+        "startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", "id -u > /dev/hook; id -g >> /dev/hook"]}]
+    }
+    oci.configure(config)
+    oci.shell("cat /dev/hook; stat -c %u /dev/hook")
+    assert oci("run", "a").stdout == "0\n0\n0\n"
+
+
+@pytest.mark.parametrize("kind", ["prestart", "createRuntime", "createContainer", "startContainer", "poststart"])
+def test_a_hook_that_fails_by_its_name_fails_the_container(oci: Runtime, kind: str) -> None:
+    """busybox is what its first argument says: with another it would print its help and succeed."""
+    config = oci.config()
+    config["hooks"] = {kind: [{"path": "/bin/busybox", "args": ["false"]}]}
+    oci.configure(config)
+    oci.shell("sleep 100")
+    done = oci("run", "a", check=False)
+    assert done.returncode != 0 and f"{kind} hook 0 (/bin/busybox): exit status 1" in done.stderr
+    assert oci("list", "--quiet").stdout == ""
+
+
 def test_a_hook_that_fails_leaves_nothing(oci: Runtime) -> None:
     config = oci.config()
     config["hooks"] = {"createRuntime": [{"path": "/bin/false"}]}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import ClassVar
 
 from runtime.plan.steps.base import Step
+
+
+_MASK_BYTES = 1024  # 8192 processors, the most that a kernel is built for
 
 
 class Unshare(Step, frozen=True):
@@ -95,12 +99,14 @@ class SetScheduler(Step, frozen=True):
 
 
 class Affinity(Step, frozen=True):
-    """sched_setaffinity(2): the processors it may run on."""
+    """sched_setaffinity(2): the processors it may run on, of those that its cgroup has; none given: all of them."""
 
     op: ClassVar[int] = 36
-    processors: tuple[int, ...]
+    processors: tuple[int, ...] = ()
 
     def strings(self) -> tuple[bytes, ...]:
+        if not self.processors:
+            return (b"\xff" * _MASK_BYTES,)
         mask = sum(1 << number for number in set(self.processors))
         return (mask.to_bytes((mask.bit_length() + 63) // 64 * 8, "little"),)
 
@@ -155,10 +161,11 @@ class LookUp(Step, frozen=True):
 
 
 class Exec(Step, frozen=True):
-    """execve(2). A name without a slash is looked up in ``search``, a PATH, as execvpe would.
+    """execve(2). A name without a slash is looked up in ``search``, a PATH, as execvpe would; ``program`` is executed
+    instead, whatever the first argument says.
 
     ``append_arguments`` adds the launcher's own command-line arguments and keeps its environment: the
-    launcher then is a wrapper around the program.
+    launcher then is a wrapper around the program. ``at_home``: the last variable is HOME, and becomes what Home found.
     """
 
     op: ClassVar[int] = 28
@@ -166,12 +173,26 @@ class Exec(Step, frozen=True):
     env: tuple[str, ...] = ()
     search: str = ""
     append_arguments: bool = False
+    at_home: bool = False
+    program: str = ""
 
     def numbers(self) -> tuple[int, ...]:
-        return (int(self.append_arguments), len(self.args), len(self.env))
+        bits = self.at_home | bool(self.program) << 1
+        return (int(self.append_arguments), len(self.args), len(self.env), bits)
 
     def strings(self) -> tuple[bytes, ...]:
-        return tuple(s.encode() for s in (self.search, *self.args, *self.env))
+        return tuple(os.fsencode(s) for s in (self.program or self.search, *self.args, *self.env))
+
+
+class Home(Step, frozen=True):
+    """Look for the home directory of ``uid`` in /etc/passwd below the root, a regular file of at most 1 MiB, for Exec's
+    HOME; where it is not found, that stays as it is."""
+
+    op: ClassVar[int] = 63
+    uid: int
+
+    def numbers(self) -> tuple[int, ...]:
+        return (self.uid,)
 
 
 class Fork(Step, frozen=True):
