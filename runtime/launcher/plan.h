@@ -68,6 +68,7 @@ enum operation {
   OP_ANSWER,
   OP_ANNOUNCE,
   OP_AWAIT_ANNOUNCED,
+  OP_DEATH_SIGNAL,
   OP_END
 };
 

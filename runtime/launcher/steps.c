@@ -166,6 +166,7 @@ static int perform_process(const struct step *s) {
   case OP_SESSION_KEYRING: return session_keyring(s);
   case OP_SECCOMP: return seccomp_filter(s);
   case OP_DEVICE_FILTER: return device_filter(s);
+  case OP_DEATH_SIGNAL: return (int)SYS(prctl, PR_SET_PDEATHSIG, s->number[0], 0, 0, 0);
   case OP_OWN_STREAMS: return own_streams(s);
   case OP_SET_CLOCK: return set_clock(s);
   case OP_ADD_ENTROPY: return add_entropy(s);

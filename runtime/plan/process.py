@@ -63,7 +63,7 @@ def process_steps(process: Process) -> tuple[Step, ...]:
     return (
         Setsid(tolerate=(EPERM,)),
         *(_rlimit(limit) for limit in process.rlimits),
-        Chdir(process.cwd),
+        Chdir(process.cwd, confined=True),
         BoundingSet(mask),
         SetUser(user.uid, user.gid, user.groups),
         *((Capabilities(mask, mask),) if user.uid == 0 else ()),

@@ -53,7 +53,7 @@ def _of_path(path: str) -> str:
     if _CONTROL_FILE.match(name) or "cgroup" in inside.split("/"):
         return _ACCOUNT
     first = inside.split("/")[0]
-    if first == "etc" or inside == "dev/resolv.conf":
+    if first == "etc" or inside in ("dev/resolv.conf", "dev/hosts"):
         return _IDENTITY
     return {"dev": _DEV, "proc": _KERNEL, "sys": _KERNEL}.get(first, _ROOT)
 
@@ -75,6 +75,7 @@ def _of_type() -> dict[type[s.Step], str]:
         s.NoNewPrivileges: _PRIVILEGE,
         s.SetUser: _USER,
         s.CloseOnExec: _DESCRIPTORS,
+        s.DeathSignal: _SESSION,
         s.NetlinkSocket: _NETWORK,
         s.Netlink: _NETWORK,
         s.LoadModule: _GUEST,
