@@ -26,7 +26,9 @@ from runtime.plan.constants import CLONE_NEWNET
 READY_S = 10
 _DNS_PORT = 53
 _PORTS = {"http": 80, "https": 443}
-_URL = re.compile(r"(?:(?P<scheme>[a-z][a-z0-9+.-]*)://)?(?:[^/@\s]*@)?(?P<host>\[[^\]/]+\]|[^:/\s\"]+)(?::(?P<port>\d+))?")
+_URL = re.compile(
+    r"(?:(?P<scheme>[a-z][a-z0-9+.-]*)://)?(?:[^/@\s]*@)?(?P<host>\[[^\]/]+\]|[^:/\s\"]+)(?::(?P<port>\d+))?"
+)
 _SLIRP = (
     "slirp4netns", "--configure", "--mtu=65520", "--disable-host-loopback", "--disable-dns", "--enable-sandbox",
     "--enable-seccomp", "--netns-type=path",

@@ -214,9 +214,7 @@ class Launch:
         self._reap(self._launcher_pid)
 
 
-def launch(
-    plan: Plan, *, stdin: int, stdout: int, stderr: int, answer: Callable[[int], None] | None = None
-) -> Spawned:
+def launch(plan: Plan, *, stdin: int, stdout: int, stderr: int, answer: Callable[[int], None] | None = None) -> Spawned:
     """Perform ``plan``; return when its child has executed the workload.
 
     The three descriptors become the child's standard ones. ``answer`` is called with the child's pid at each Sync step
@@ -226,7 +224,9 @@ def launch(
     with Launch(plan, {0: stdin, 1: stdout, 2: stderr}) as starting:
         while (message := starting.next()) is not None:
             if message.kind != SYNC or answer is None:
-                raise TestbedError(f"the launcher asked for an answer ({message.kind}) that this plan's starter has not")
+                raise TestbedError(
+                    f"the launcher asked for an answer ({message.kind}) that this plan's starter has not"
+                )
             try:
                 answer(starting.known_pid())
             except BaseException:
