@@ -270,7 +270,7 @@ def proxy_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def package_urls(apt_folder: Path = Path("/etc/apt"), os_release: Path = Path("/etc/os-release")) -> tuple[str, ...]:
-    """Where this host's packages come from, and the proxies on the way that apt is configured with; none without apt."""
+    """Where this host's packages come from, and the proxies that apt is configured with; none without apt."""
     try:
         sources = host_sources(apt_folder, read_codename(os_release.read_text()))
     except (PrerequisiteError, OSError):

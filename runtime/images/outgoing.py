@@ -14,8 +14,10 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from ipaddress import ip_address
+from typing import Any
 
 from msgspec import Struct
 
@@ -124,15 +126,26 @@ def _relayed(pid: int, services: tuple[Service, ...]) -> Iterator[None]:
     import asyncio
 
     sockets = _bound_inside(pid, services)
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="relay", daemon=True)
+    serving: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def serve() -> None:
+        over = asyncio.Event()
+        relays = [
+            asyncio.create_task(_datagrams(service, inside) if service.udp else _streams(service, inside))
+            for service, inside in zip(services, sockets, strict=True)
+        ]
+        serving.set_result((asyncio.get_running_loop(), over))
+        await over.wait()
+        for relay in relays:
+            relay.cancel()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), name="relay", daemon=True)
     thread.start()
+    loop, over = serving.result()
     try:
-        for service, inside in zip(services, sockets, strict=True):
-            asyncio.run_coroutine_threadsafe(_serve(service, inside), loop).result()
         yield
     finally:
-        loop.call_soon_threadsafe(loop.stop)
+        loop.call_soon_threadsafe(over.set)
         thread.join()
         for inside in sockets:
             inside.close()
@@ -167,49 +180,44 @@ def _bound_inside(pid: int, services: tuple[Service, ...]) -> list[socket.socket
     return sockets
 
 
-async def _serve(service: Service, inside: socket.socket) -> None:
+async def _streams(service: Service, inside: socket.socket) -> None:
     import asyncio
 
-    inside.setblocking(False)
-    if not service.udp:
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while chunk := await reader.read(1 << 16):
+                writer.write(chunk)
+                await writer.drain()
+            writer.write_eof()
 
-        async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            with suppress(OSError):
-                answers, asking = await asyncio.open_connection(service.address, service.port)
-                await asyncio.gather(_pump(reader, asking), _pump(answers, writer))
-            writer.close()
+    async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            answers, asking = await asyncio.open_connection(service.address, service.port)
+            await asyncio.gather(pump(reader, asking), pump(answers, writer))
+            asking.close()
+        writer.close()
 
-        await asyncio.start_server(accepted, sock=inside)
-        return
+    server = await asyncio.start_server(accepted, sock=inside)
+    await server.serve_forever()
+
+
+async def _datagrams(service: Service, inside: socket.socket) -> None:
+    import asyncio
+
     loop = asyncio.get_running_loop()
-    waiting: set[asyncio.Task[None]] = set()
+    inside.setblocking(False)
 
-    async def answer(question: bytes, asker: object) -> None:
-        with suppress(OSError, TimeoutError):
-            with socket.socket(inside.family, socket.SOCK_DGRAM) as outside:
-                outside.setblocking(False)
-                await loop.sock_connect(outside, (service.address, service.port))
-                await loop.sock_sendall(outside, question)
-                said = await asyncio.wait_for(loop.sock_recv(outside, 1 << 16), READY_S)
+    async def answer(question: bytes, asker: Any) -> None:
+        with suppress(OSError, TimeoutError), socket.socket(inside.family, socket.SOCK_DGRAM) as outside:
+            outside.setblocking(False)
+            await loop.sock_connect(outside, (service.address, service.port))
+            await loop.sock_sendall(outside, question)
+            said = await asyncio.wait_for(loop.sock_recv(outside, 1 << 16), READY_S)
             await loop.sock_sendto(inside, said, asker)
 
-    async def listen() -> None:
-        while True:
-            question, asker = await loop.sock_recvfrom(inside, 1 << 16)
-            task = loop.create_task(answer(question, asker))
-            waiting.add(task)
-            task.add_done_callback(waiting.discard)
-
-    waiting.add(loop.create_task(listen()))
-
-
-async def _pump(reader: object, writer: object) -> None:
-    """Copy until the end, then say so."""
-    import asyncio
-
-    assert isinstance(reader, asyncio.StreamReader) and isinstance(writer, asyncio.StreamWriter)
-    with suppress(OSError):
-        while chunk := await reader.read(1 << 16):
-            writer.write(chunk)
-            await writer.drain()
-        writer.write_eof()
+    answering: set[asyncio.Task[None]] = set()  # the loop itself keeps no task alive
+    while True:
+        question, asker = await loop.sock_recvfrom(inside, 1 << 16)
+        task = loop.create_task(answer(question, asker))
+        answering.add(task)
+        task.add_done_callback(answering.discard)

@@ -46,8 +46,9 @@ def run_command(
 ) -> Path:
     """Run ``args`` as ``user`` on top of the stage's layers and return the directory of the changes.
 
-    ``scratch`` (on the store's file system) takes the changes; ``where`` is the Dockerfile's ``path:line``; ``progress``
-    gets the lines of the output as they come. Raises WorkloadError with the last of them when the command fails.
+    ``scratch`` (on the store's file system) takes the changes; ``where`` is the Dockerfile's ``path:line``;
+    ``progress`` gets the lines of the output as they come. Raises WorkloadError, with the last of them, when the
+    command fails.
     """
     upper, work = scratch / "upper", scratch / "work"
     upper.mkdir()

@@ -96,9 +96,9 @@ class Attachment(Struct, frozen=True):
 class Building(Struct, frozen=True):
     """What a container that makes a layer of an image has besides its ``Spec``.
 
-    Its changes go to ``writable``, on disk. ``files`` are names below /etc and the texts that it reads there, which do not
-    become the image's. It ends with the thread that started it. With ``connected``, its starter is told when its network
-    namespace is there, and the command is executed on the starter's word.
+    Its changes go to ``writable``, on disk. ``files`` are names below /etc and the texts that it reads there, which do
+    not become the image's. It ends with the thread that started it. With ``connected``, its starter is told when its
+    network namespace is there, and the command is executed on the starter's word.
     """
 
     writable: WritableLayer
@@ -247,7 +247,7 @@ def container_plan(
     attachment: Attachment | None = None,
     building: Building | None = None,
 ) -> Plan:
-    """The plan that starts ``spec`` as a container in the cgroup ``cgroup``, or, with ``building``, one that makes a layer.
+    """The plan that starts ``spec`` as a container in the cgroup ``cgroup``; with ``building``, one that makes a layer.
 
     Raises UsageError for a spec with a link and no ``attachment``.
     """

@@ -134,7 +134,7 @@ class SessionKeyring(Step, frozen=True):
 
 
 class DeathSignal(Step, frozen=True):
-    """prctl PR_SET_PDEATHSIG: the kernel sends the signal ``number`` when the parent ends. A change of user forgets it."""
+    """prctl PR_SET_PDEATHSIG: the kernel sends signal ``number`` when the parent ends. A change of user undoes it."""
 
     op: ClassVar[int] = 63
     number: int

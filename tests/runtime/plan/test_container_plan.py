@@ -151,7 +151,7 @@ def test_a_build_has_the_filter_before_its_privileges_go_and_dies_with_its_start
     process = Process(("make",), user=User(1000, 1000), no_new_privileges=False)
     building = Building(WritableLayer("/u", "/w"), connected=True)
     kinds = [type(step) for step in container_plan(spec(process=process), V1, "testbed/r/i", building=building).child]
-    order = [
+    order: list[type[s.Step]] = [
         s.SessionKeyring, s.PivotRoot, s.SeccompFilter, s.BoundingSet, s.SetUser, s.DeathSignal, s.Sync, s.Exec,
     ]  # fmt: skip
     assert [kinds.index(kind) for kind in order] == sorted(kinds.index(kind) for kind in order)
