@@ -141,11 +141,11 @@ def _root_steps(spec: Spec, writable: WritableLayer | None) -> tuple[Step, ...]:
         return (private, *mounted, Chdir(common), HOLD_ROOT, *filesystem_steps())
     volatile, layer = volatile_steps(_VOLATILE)
     target = f"{_VOLATILE}/root"
-    enter, overlay = mount_steps(spec.layers, layer, target)
+    *enter, overlay = mount_steps(spec.layers, layer, target)
     empty = f"{_VOLATILE}/empty"
     return (
         private,
-        enter,
+        *enter,
         *volatile,
         Mkdir(target),
         Mkdir(empty),

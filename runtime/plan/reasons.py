@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from os import O_PATH
 from posixpath import basename
 
 from runtime.plan import constants
@@ -132,7 +133,7 @@ def reason(step: s.Step) -> str:
         case s.Mkdir() | s.Write():
             return _of_path(step.path)
         case s.Open():
-            return _NETWORK if step.path.endswith("ns/net") else _ROOT if step.fd == s.ROOT_FD else _SESSION
+            return _NETWORK if step.path.endswith("ns/net") else _ROOT if step.flags & O_PATH else _SESSION
         case s.Unshare():
             return _NETWORK if step.flags == constants.CLONE_NEWNET else _NAMESPACE
         case s.Chdir():
