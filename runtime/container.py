@@ -5,19 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 
 from msgspec import Struct
 
 from runtime.cgroups import Cgroup, hierarchies, require
 from runtime.errors import PrerequisiteError, UsageError
 from runtime.launcher import Spawned, launch
-from runtime.plan.container import Attachment, container_plan
+from runtime.plan.container import Attachment, Building, container_plan
 from runtime.processes import wait_exit
 from runtime.spec import Spec
-from runtime.unionfs.overlay import WritableLayer
 
 
 class Container(Struct):
@@ -89,12 +87,14 @@ def start(
     stdout: int,
     stdin: int | None = None,
     attachment: Attachment | None = None,
-    writable: WritableLayer | None = None,
+    building: Building | None = None,
+    connect: Callable[[int], None] | None = None,
 ) -> Container:
     """Start ``spec`` as a container whose cgroup is ``name``; return once its command has been executed.
 
-    ``stdout`` also takes standard error; ``stdin`` None is /dev/null. Raises StepError when the kernel
-    refuses a step, UsageError when the name is taken; nothing is left behind then.
+    ``stdout`` also takes standard error; ``stdin`` None is /dev/null. With ``building`` it makes a layer of an image;
+    ``connect`` gets the pid of the process that is in its network namespace, before the command is executed. Raises
+    StepError when the kernel refuses a step, UsageError when the name is taken; nothing is left behind then.
     """
     requested_ns = time.monotonic_ns()
     found = hierarchies()
@@ -104,34 +104,24 @@ def start(
     cgroup = Cgroup(name, found)
     if cgroup.exists():
         raise UsageError(f"start container {name}: a cgroup of this name exists", "run `invoke clean`")
-    resolver = Path("/etc/resolv.conf").read_text() if spec.host_network else None
-    plan = container_plan(spec, found, name, attachment=attachment, writable=writable, resolver=resolver)
+    plan = container_plan(spec, found, name, attachment=attachment, building=building)
     with ExitStack() as opened, ExitStack() as undo:
         if stdin is None:
             stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
             opened.callback(os.close, stdin)
         undo.callback(cgroup.remove)
         cgroup.make_parent()
-        process = launch(plan, stdin=stdin, stdout=stdout, stderr=stdout)
+        process = launch(plan, stdin=stdin, stdout=stdout, stderr=stdout, answer=connect)
         undo.pop_all()
     return Container(name, cgroup, process, requested_ns)
 
 
-def run(
-    spec: Spec,
-    *,
-    name: str,
-    log: int | None = None,
-    upper: Path | None = None,
-    work: Path | None = None,
-) -> int:
+def run(spec: Spec, *, name: str, log: int | None = None, building: Building | None = None) -> int:
     """Run ``spec`` as a container to its end and return its exit status (128 + n for signal n).
 
-    ``log`` is the descriptor for its output, None for our own standard output. ``upper`` and ``work``, both or
-    neither, keep the changes to the root file system there: an image build.
+    ``log`` is the descriptor for its output, None for our own standard output.
     """
-    writable = WritableLayer(str(upper), str(work)) if upper is not None and work is not None else None
-    container = start(spec, name=name, stdout=1 if log is None else log, writable=writable)
+    container = start(spec, name=name, stdout=1 if log is None else log, building=building)
     try:
         status = container.wait()
     finally:

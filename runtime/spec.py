@@ -110,7 +110,7 @@ class Spec(Struct, frozen=True):
 
     ``layers`` are the absolute paths of the image's layer directories, bottom first; ``hosts`` maps
     names to addresses and becomes ``/etc/hosts``; ``link`` None leaves only the loopback interface.
-    ``host_network`` shares the caller's network namespace instead (image builds need it).
+    ``host_network`` shares the caller's network namespace instead (the services of a pod need it).
     """
 
     process: Process

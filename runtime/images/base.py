@@ -269,6 +269,16 @@ def proxy_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: environment[name] for name in PROXY_VARIABLES if name in environment}
 
 
+def package_urls(apt_folder: Path = Path("/etc/apt"), os_release: Path = Path("/etc/os-release")) -> tuple[str, ...]:
+    """Where this host's packages come from, and the proxies that apt is configured with; none without apt."""
+    try:
+        sources = host_sources(apt_folder, read_codename(os_release.read_text()))
+    except (PrerequisiteError, OSError):
+        return ()
+    options = (line.partition(" ")[2].strip('";') for line in _host_apt_options() if "::Proxy" in line)
+    return (*options, *(uri for source in sources for uri in source.uris))
+
+
 def _mmdebstrap_version() -> str:
     try:
         answer = subprocess.run(["mmdebstrap", "--version"], capture_output=True, text=True, check=True)

@@ -1,7 +1,7 @@
 """Executes a Dockerfile: every instruction that changes files is a layer, found again by its inputs.
 
 Supported are FROM (one), ARG, RUN, COPY (--chown, --chmod), ENV, WORKDIR, USER, EXPOSE, CMD, ENTRYPOINT and
-LABEL, with the meaning of Docker's reference. RUN is a container of this runtime on the host's network.
+LABEL, with the meaning of Docker's reference. RUN is a container of this runtime, which reaches out and is not reached.
 """
 
 from __future__ import annotations
@@ -138,6 +138,10 @@ class _Steps(Struct):
         shown = text if len(text) <= SHOWN_COLUMNS else text[: SHOWN_COLUMNS - 3] + "..."
         self.progress(f"{self._step()} {shown} {outcome}".rstrip())
 
+    def output(self, line: str) -> None:
+        """Tell what a step's command says."""
+        self.progress(f"    {line}")
+
     def _step(self) -> str:
         return f"{self.name} {self.done}/{len(self.file.instructions)}"
 
@@ -148,7 +152,11 @@ def _run(steps: _Steps, stage: Stage, instruction: Instruction) -> Stage:
     key = cache_key(
         stage.layers, "RUN", instruction.words, run_environment(stage), stage.config.user, stage.config.working_dir
     )
-    layer = steps.layer(instruction, key, lambda scratch: run_command(stage, instruction.words, user, scratch, where))
+
+    def make(scratch: Path) -> Path:
+        return run_command(stage, instruction.words, user, scratch, where, steps.output)
+
+    layer = steps.layer(instruction, key, make)
     return stage.with_layer(layer, str(instruction))
 
 

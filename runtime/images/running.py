@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from runtime import container
-from runtime.errors import PrerequisiteError, WorkloadError
-from runtime.images.base import proxy_environment
+from runtime.errors import PrerequisiteError, TestbedError, WorkloadError
+from runtime.images.base import package_urls, proxy_environment
 from runtime.images.layers import is_opaque
 from runtime.images.model import Layer
 from runtime.images.oci import EPOCH_S
+from runtime.images.outgoing import loopback_services, outgoing
+from runtime.images.output import follow
 from runtime.images.rootfs import lookup
 from runtime.images.space import MIB, free_bytes
 from runtime.images.stage import Stage
 from runtime.images.user import home_directory
+from runtime.launcher import StepError
 from runtime.lease import cgroup_name, lease
-from runtime.spec import DEFAULT_PATH, Process, Spec, User
+from runtime.plan.container import Building
+from runtime.plan.root import hosts_file
+from runtime.plan.steps import Exec
+from runtime.spec import DEFAULT_CAPABILITIES, DEFAULT_PATH, Process, Spec, User
+from runtime.unionfs.overlay import WritableLayer
 
 # Where the runtime mounts or binds over the image; with none in the image, it makes these to mount on.
 MOUNT_POINTS = ("dev", "proc", "sys")
 BOUND_FILES = ("etc/resolv.conf", "etc/hosts", "etc/hostname")
-SHOWN_LINES = 20
+# What containers have, but for what packets that the kernel did not make for it would need.
+CAPABILITIES = tuple(name for name in DEFAULT_CAPABILITIES if name != "CAP_NET_RAW")
 # With less than this left, a command that failed has most likely failed for want of space.
 FULL_BELOW_BYTES = 8 * MIB
 
@@ -32,36 +41,71 @@ def run_environment(stage: Stage) -> dict[str, str]:
     return {"PATH": DEFAULT_PATH, **stage.variables}
 
 
-def run_command(stage: Stage, args: Sequence[str], user: User, scratch: Path, where: str) -> Path:
+def run_command(
+    stage: Stage, args: Sequence[str], user: User, scratch: Path, where: str, progress: Callable[[str], None]
+) -> Path:
     """Run ``args`` as ``user`` on top of the stage's layers and return the directory of the changes.
 
-    ``scratch`` (on the store's file system) takes the changes and the output; ``where`` is the Dockerfile's
-    ``path:line``. Raises WorkloadError with the output's last lines when the command fails.
+    ``scratch`` (on the store's file system) takes the changes; ``where`` is the Dockerfile's ``path:line``;
+    ``progress`` gets the lines of the output as they come. Raises WorkloadError, with the last of them, when the
+    command fails.
     """
-    upper, work, log = scratch / "upper", scratch / "work", scratch / "log"
+    upper, work = scratch / "upper", scratch / "work"
     upper.mkdir()
     work.mkdir()
     upper.chmod(0o755)
+    spec = Spec(_process(stage, args, user), tuple(str(layer.path) for layer in stage.layers), hostname="build")
+    resolver = _text_of("/etc/resolv.conf")
+    files = (("resolv.conf", resolver), ("hosts", hosts_file(spec)))
+    building = Building(WritableLayer(str(upper), str(work)), files, connected=True)
+    owner = f"build-{os.getpid()}"
+    with ExitStack() as undo:
+        undo.enter_context(lease(owner))
+
+        def connect(pid: int) -> None:
+            urls = (*proxy_environment(os.environ).values(), *package_urls())
+            undo.enter_context(outgoing(pid, loopback_services(urls, resolver), {"PATH": DEFAULT_PATH}))
+
+        reading, writing = os.pipe()
+        undo.callback(os.close, reading)
+        try:
+            command = container.start(
+                spec, name=cgroup_name(owner, "run"), stdout=writing, building=building, connect=connect
+            )
+        except StepError as error:
+            raise _not_started(where, args, error) from error
+        finally:
+            os.close(writing)
+        undo.callback(command.delete)
+        tail = follow(reading, progress)
+        status = command.wait()
+    if status != 0:
+        raise _failure(where, args, status, tail, scratch)
+    remove_mount_points(upper, stage.layers)
+    return upper
+
+
+def _process(stage: Stage, args: Sequence[str], user: User) -> Process:
     environment = run_environment(stage)
     environment.setdefault("HOME", home_directory(user.uid, stage.layers))
     # Tools that stamp what they write use this time instead of today's, if they can.
     environment.setdefault("SOURCE_DATE_EPOCH", str(EPOCH_S))
     environment = proxy_environment(os.environ) | environment
-    process = Process(
+    return Process(
         args=tuple(args),
         env=tuple(f"{name}={value}" for name, value in environment.items()),
         cwd=stage.config.working_dir,
         user=user,
+        capabilities=CAPABILITIES,
         no_new_privileges=False,  # as other builders: set-user-id programs are part of installing software
     )
-    spec = Spec(process, tuple(str(layer.path) for layer in stage.layers), hostname="build", host_network=True)
-    owner = f"build-{os.getpid()}"
-    with open(log, "wb") as output, lease(owner):
-        status = container.run(spec, upper=upper, work=work, log=output.fileno(), name=cgroup_name(owner, "run"))
-    if status != 0:
-        raise _failure(where, args, status, log, scratch)
-    remove_mount_points(upper, stage.layers)
-    return upper
+
+
+def _text_of(path: str) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:  # a host without a resolver
+        return ""
 
 
 def remove_mount_points(upper: Path, layers: Sequence[Layer]) -> None:
@@ -95,13 +139,22 @@ def _remove_unchanged(upper: Path, name: str, layers: Sequence[Layer]) -> None:
         path.rmdir()
 
 
+def _shown(args: Sequence[str]) -> str:
+    return args[2] if list(args[:2]) == ["/bin/sh", "-c"] else " ".join(args)
+
+
+def _not_started(where: str, args: Sequence[str], error: StepError) -> TestbedError:
+    if isinstance(error.failed, Exec):
+        what = f"{where}: RUN {_shown(args)}: execute {args[0]}: {os.strerror(error.errno)}"
+        return WorkloadError(what, "the image must have the program, or the interpreter that its first line names")
+    return WorkloadError(f"{where}: RUN {_shown(args)}: {error.message}", error.hint)
+
+
 def _failure(
-    where: str, args: Sequence[str], status: int, log: Path, scratch: Path
+    where: str, args: Sequence[str], status: int | None, tail: Sequence[str], scratch: Path
 ) -> PrerequisiteError | WorkloadError:
-    command = args[2] if list(args[:2]) == ["/bin/sh", "-c"] else " ".join(args)
-    lines = log.read_text(errors="replace").strip().splitlines()
-    output = "".join(f"\n    {line}" for line in lines[-SHOWN_LINES:])
-    what = f"{where}: RUN {command}: exit status {status}{output}"
+    output = "".join(f"\n    {line}" for line in tail)
+    what = f"{where}: RUN {_shown(args)}: exit status {status}{output}"
     if free_bytes(scratch) < FULL_BELOW_BYTES:
         return PrerequisiteError(
             f"{what}\n    no space left at {scratch.parent}",

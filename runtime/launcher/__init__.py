@@ -13,7 +13,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from errno import ECANCELED, EXDEV
 from functools import cache
@@ -196,6 +196,11 @@ class Launch:
         """Answer a Sync step."""
         send_go(self.channel)
 
+    def give_up(self) -> None:
+        """Leave a Sync step unanswered: the child ends, and is reaped."""
+        self.channel.close()
+        self._reap(self.pid)
+
     @staticmethod
     def _reap(pid: int) -> None:
         if pid:
@@ -211,15 +216,24 @@ class Launch:
         self._reap(self._launcher_pid)
 
 
-def launch(plan: Plan, *, stdin: int, stdout: int, stderr: int) -> Spawned:
+def launch(plan: Plan, *, stdin: int, stdout: int, stderr: int, answer: Callable[[int], None] | None = None) -> Spawned:
     """Perform ``plan``; return when its child has executed the workload.
 
-    The three descriptors become the child's standard ones. Raises StepError when a step fails; then no
-    child is left, but what the parent's steps made is for the caller to undo.
+    The three descriptors become the child's standard ones. ``answer`` is called with the child's pid at each Sync step
+    of the plan; when it raises, the child goes no further. Raises StepError when a step fails; then no child is left,
+    but what the parent's steps made is for the caller to undo.
     """
     with Launch(plan, {0: stdin, 1: stdout, 2: stderr}) as starting:
-        message = starting.next()
+        while (message := starting.next()) is not None:
+            if message.kind != SYNC or answer is None:
+                raise TestbedError(
+                    f"the launcher asked for an answer ({message.kind}) that this plan's starter has not"
+                )
+            try:
+                answer(starting.known_pid())
+            except BaseException:
+                starting.give_up()
+                raise
+            starting.go()
         executed_ns = time.monotonic_ns()
-        if message is not None:
-            raise TestbedError(f"the launcher asked for an answer ({message.kind}) that this plan's starter has not")
         return Spawned(starting.pid, starting.cloned_ns, executed_ns)

@@ -213,7 +213,7 @@ const char *operation_name(unsigned operation) {
     "session keyring", "setdomainname", "seccomp", "terminal", "sync", "await start", "look up", "device filter",
     "undumpable", "own streams", "hold tree", "user namespace", "fork", "new tree", "hand over", "take over",
     "await end", "serve", "set clock", "add entropy", "ask at", "answer",
-    "announce", "await announced", "home",
+    "announce", "await announced", "home", "death signal",
   };
   return names[operation < OP_END ? operation : 0];
 }

@@ -69,6 +69,7 @@ enum operation {
   OP_ANNOUNCE,
   OP_AWAIT_ANNOUNCED,
   OP_HOME,
+  OP_DEATH_SIGNAL,
   OP_END
 };
 

@@ -68,7 +68,7 @@ static int make_node(const struct step *s) {
   int directory = parent_of(s->string[0], s->number[5] != 0, &name);
   if (directory < 0 && directory != AT_FDCWD) return directory;
   int result = (int)SYS(mknodat, directory, ADDRESS(name), s->number[0], device);
-  if (result == -EEXIST) return done(directory, is_of_type(directory, name, s->number[0]));
+  if (result == -EEXIST) return close_parent(directory, is_of_type(directory, name, s->number[0]));
   if (result == 0 && (s->number[3] || s->number[4]))
     result = (int)SYS(fchownat, directory, ADDRESS(name), s->number[3], s->number[4], AT_SYMLINK_NOFOLLOW);
   return close_parent(directory, result);
@@ -169,6 +169,7 @@ static int perform_process(const struct step *s) {
   case OP_SESSION_KEYRING: return session_keyring(s);
   case OP_SECCOMP: return seccomp_filter(s);
   case OP_DEVICE_FILTER: return device_filter(s);
+  case OP_DEATH_SIGNAL: return (int)SYS(prctl, PR_SET_PDEATHSIG, s->number[0], 0, 0, 0);
   case OP_OWN_STREAMS: return own_streams(s);
   case OP_SET_CLOCK: return set_clock(s);
   case OP_ADD_ENTROPY: return add_entropy(s);

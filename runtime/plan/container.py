@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from errno import ENOSYS
 from functools import cache, lru_cache
+from signal import SIGKILL
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -38,6 +40,7 @@ from runtime.plan.steps import (
     Bind,
     Chdir,
     CloseOnExec,
+    DeathSignal,
     HandOver,
     HoldTree,
     Mkdir,
@@ -48,7 +51,9 @@ from runtime.plan.steps import (
     PivotRoot,
     Plan,
     SeccompFilter,
+    SessionKeyring,
     Step,
+    Sync,
     TakeOver,
     Undumpable,
     Unmount,
@@ -73,6 +78,8 @@ _LAB_SOCKET, _OWN_SOCKET, _OWN_NAMESPACE, _SYSFS, _EMPTY = 110, 111, 112, 113, 1
 
 _NAMESPACES = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC
 _CGROUPS_MADE = "the other cgroups are made"
+# The stage at which whoever builds an image connects the container to a network.
+CONNECTED = 1
 
 
 class Attachment(Struct, frozen=True):
@@ -84,6 +91,19 @@ class Attachment(Struct, frozen=True):
     def veth(self) -> network.VethEnd:
         """The interface that is the port."""
         return network.VethEnd(f"v{self.port}", _FIRST_PORT_INDEX + self.port)
+
+
+class Building(Struct, frozen=True):
+    """What a container that makes a layer of an image has besides its ``Spec``.
+
+    Its changes go to ``writable``, on disk. ``files`` are names below /etc and the texts that it reads there, which do
+    not become the image's. It ends with the thread that started it. With ``connected``, its starter is told when its
+    network namespace is there, and the command is executed on the starter's word.
+    """
+
+    writable: WritableLayer
+    files: tuple[tuple[str, str], ...] = ()
+    connected: bool = False
 
 
 def _network_steps(link: Link | None, attachment: Attachment | None) -> tuple[Step, ...]:
@@ -121,11 +141,11 @@ def _root_steps(spec: Spec, writable: WritableLayer | None) -> tuple[Step, ...]:
         return (private, *mounted, Chdir(common), HOLD_ROOT, *filesystem_steps())
     volatile, layer = volatile_steps(_VOLATILE)
     target = f"{_VOLATILE}/root"
-    enter, overlay = mount_steps(spec.layers, layer, target)
+    *enter, overlay = mount_steps(spec.layers, layer, target)
     empty = f"{_VOLATILE}/empty"
     return (
         private,
-        enter,
+        *enter,
         *volatile,
         Mkdir(target),
         Mkdir(empty),
@@ -150,12 +170,25 @@ def _hiding_steps(spec: Spec, writable: WritableLayer | None, *, of_sysfs: bool)
     return hiding_steps(readonly, masked, 0 if writable else _EMPTY)
 
 
-def _resolver_steps(resolver: str) -> tuple[Step, ...]:
-    """Bind the host's resolver configuration over the image's without writing to the image."""
-    return (
-        Write("dev/resolv.conf", (resolver,), create=True, inside=True),
-        Bind("/dev/resolv.conf", "etc/resolv.conf"),
+def _bound_files(building: Building | None) -> tuple[Step, ...]:
+    """Bind the files of a build over the image's without writing to the image."""
+    return tuple(
+        step
+        for name, text in (building.files if building else ())
+        for step in (
+            Write(f"dev/{name}", (text,), create=True, inside=True),
+            Bind(f"/dev/{name}", f"etc/{name}"),
+        )
     )
+
+
+def _starter_steps(building: Building | None) -> tuple[Step, ...]:
+    """What ties a build's command to its starter: after the change of user, which would forget the signal, and before
+    the last word of a starter that may have died unseen."""
+    if building is None:
+        return ()
+    connected = Sync(CONNECTED, "its network namespace is there, to be connected")
+    return (DeathSignal(SIGKILL), *((connected,) if building.connected else ()))
 
 
 @cache
@@ -169,8 +202,7 @@ def _processes(
     spec: Spec,
     alone: bool,
     attachment: Attachment | None,
-    writable: WritableLayer | None,
-    resolver: str | None,
+    building: Building | None,
 ) -> tuple[tuple[Step, ...], tuple[Step, ...], tuple[Step, ...]]:
     """All that the cgroup has no part in: what the launcher makes beside the child, and the child's steps while it has
     the host's root and once it has its own; ``alone``, the child does everything."""
@@ -182,20 +214,26 @@ def _processes(
         taken = (TakeOver(_OWN_NAMESPACE, CLONE_NEWNET), TakeOver(_SYSFS), Bind("", "sys", held=_SYSFS))
         networking = ()
     process = spec.process
-    outside: tuple[Step, ...] = (Undumpable(), *networking, *_root_steps(spec, writable))
+    writable = building.writable if building else None
+    keyring = (SessionKeyring("build", tolerate=(ENOSYS,)),) if building else ()
+    outside: tuple[Step, ...] = (Undumpable(), *keyring, *networking, *_root_steps(spec, writable))
+    # Without no_new_privs a filter needs CAP_SYS_ADMIN, so it comes before the privileges go; with it, last.
+    privileged, filters = not process.no_new_privileges, (_seccomp_step(process.capabilities),)
     inside: tuple[Step, ...] = (
         PivotRoot(".", "."),
         Unmount(".", MNT_DETACH),
         Chdir("/"),
         shared_memory_step(),
         *_hiding_steps(spec, writable, of_sysfs=False),  # before anything is written in a root of the image's
-        *(_resolver_steps(resolver) if resolver is not None else ()),
+        *_bound_files(building),
         *identity_steps(spec, files=writable is None),
         *taken,  # late: it takes the launcher as long as all the above
         *_hiding_steps(spec, writable, of_sysfs=True),
         CloseOnExec(),
+        *(filters if privileged else ()),
         *process_steps(process),
-        *((_seccomp_step(process.capabilities),) if process.no_new_privileges else ()),
+        *_starter_steps(building),
+        *(() if privileged else filters),
         exec_step(process),
     )
     return beside, outside, inside
@@ -207,17 +245,15 @@ def container_plan(
     cgroup: str,
     *,
     attachment: Attachment | None = None,
-    writable: WritableLayer | None = None,
-    resolver: str | None = None,
+    building: Building | None = None,
 ) -> Plan:
-    """The plan that starts ``spec`` as a container in the cgroup ``cgroup``.
+    """The plan that starts ``spec`` as a container in the cgroup ``cgroup``; with ``building``, one that makes a layer.
 
-    ``writable`` puts the changes on disk instead of in a tmpfs; ``resolver`` is the text of /etc/resolv.conf for a
-    container that shares the host's network. Raises UsageError for a spec with a link and no ``attachment``.
+    Raises UsageError for a spec with a link and no ``attachment``.
     """
     if spec.link is not None and attachment is None:
         raise UsageError(f"container {cgroup}: {spec.link.address} needs a bridge to be attached to")
-    beside, outside, inside = _processes(spec, not found.v1, attachment, writable, resolver)
+    beside, outside, inside = _processes(spec, not found.v1, attachment, building)
     own_cgroup = Unshare(CLONE_NEWCGROUP)  # its root is the cgroup that the child is in by then
     if not found.v1:
         return Plan(

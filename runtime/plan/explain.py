@@ -66,6 +66,7 @@ _WORDS: Mapping[type[s.Step], str] = {
     s.NoNewPrivileges: "prctl PR_SET_NO_NEW_PRIVS",
     s.KeepCapabilities: "prctl PR_SET_KEEPCAPS {keep:d}",
     s.Undumpable: "prctl PR_SET_DUMPABLE 0",
+    s.DeathSignal: "prctl PR_SET_PDEATHSIG {number}",
     s.Umask: "umask {mask:04o}",
     s.Personality: "personality {persona:#x}",
     s.SetScheduler: "sched_setattr policy={policy} nice={nice} priority={priority} flags={flags:#x}",

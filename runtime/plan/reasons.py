@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from os import O_PATH
 from posixpath import basename
 
 from runtime.plan import constants
@@ -54,7 +55,7 @@ def _of_path(path: str) -> str:
     if _CONTROL_FILE.match(name) or "cgroup" in inside.split("/"):
         return _ACCOUNT
     first = inside.split("/")[0]
-    if first == "etc" or inside == "dev/resolv.conf":
+    if first == "etc" or inside in ("dev/resolv.conf", "dev/hosts"):
         return _IDENTITY
     return {"dev": _DEV, "proc": _KERNEL, "sys": _KERNEL}.get(first, _ROOT)
 
@@ -76,6 +77,7 @@ def _of_type() -> dict[type[s.Step], str]:
         s.NoNewPrivileges: _PRIVILEGE,
         s.SetUser: _USER,
         s.CloseOnExec: _DESCRIPTORS,
+        s.DeathSignal: _SESSION,
         s.NetlinkSocket: _NETWORK,
         s.Netlink: _NETWORK,
         s.LoadModule: _GUEST,
@@ -139,7 +141,7 @@ def reason(step: s.Step) -> str:
         case s.Open():
             if "/ns/" in step.path:
                 return _NETWORK if step.path.endswith("ns/net") else _NAMESPACE
-            return _ROOT if step.fd == s.ROOT_FD else _SESSION
+            return _ROOT if step.flags & O_PATH else _SESSION
         case s.Unshare():
             return _NETWORK if step.flags == constants.CLONE_NEWNET else _NAMESPACE
         case s.Chdir():

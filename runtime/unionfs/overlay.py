@@ -10,11 +10,16 @@ from msgspec import Struct
 
 from runtime.errors import UsageError
 from runtime.plan.constants import MS_NODEV, MS_NOSUID
-from runtime.plan.steps import Chdir, Mkdir, Mount, Step
+from runtime.plan.steps import Chdir, Mkdir, Mount, Open, Step
 
 DEV = "dev"
 # mount(2) copies one page of options, the last byte of which is the terminator.
 _OPTIONS_LIMIT_BYTES = 4095
+# What of that the names of layers may take, when the rest is for the writable layer's two paths.
+_NAMES_LIMIT_BYTES = 3072
+# fs/overlayfs/params.h: OVL_MAX_STACK
+LAYERS_LIMIT = 500
+_FIRST_LAYER_FD = 256
 
 
 class WritableLayer(Struct, frozen=True):
@@ -22,6 +27,14 @@ class WritableLayer(Struct, frozen=True):
 
     upper: str
     work: str
+
+
+def effective(layers: tuple[str, ...]) -> tuple[str, ...]:
+    """The layers, bottom first, each once, which is all that the kernel takes: of a repeated one only the topmost counts.
+
+    The others show nothing: every name, whiteout and opaque directory of theirs is in the topmost, above them.
+    """
+    return tuple(reversed(dict.fromkeys(reversed(layers))))
 
 
 def options(lowerdirs: tuple[str, ...], writable: WritableLayer) -> str:
@@ -40,15 +53,26 @@ def options(lowerdirs: tuple[str, ...], writable: WritableLayer) -> str:
 
 @lru_cache(maxsize=64)
 def mount_steps(layers: tuple[str, ...], writable: WritableLayer, target: str) -> tuple[Step, ...]:
-    """Mount the layers with a writable layer at ``target``, from within their common directory.
+    """Mount the layers with a writable layer at ``target``, which is absolute.
 
-    Relative names keep many layers below the limit of a page; the working directory is changed for that.
+    The working directory is changed for that: relative names keep some 140 layers below the limit of a page. More are
+    named by descriptors, up to the kernel's limit; beyond it, UsageError.
     """
     if not layers:
         raise UsageError("overlay: an image without layers has no root file system")
+    layers = effective(layers)
+    if len(layers) > LAYERS_LIMIT:
+        raise UsageError(
+            f"overlay: the kernel mounts at most {LAYERS_LIMIT} layers, and here are {len(layers)}",
+            "join RUN instructions by && and COPY instructions into one",
+        )
     common = os.path.commonpath([str(PurePosixPath(layer).parent) for layer in layers])
     relative = tuple(os.path.relpath(layer, common) for layer in layers)
-    return (Chdir(common), Mount("overlay", target, "overlay", 0, options(relative, writable)))
+    opened: tuple[Step, ...] = ()
+    if sum(len(name.encode()) + 1 for name in relative) > _NAMES_LIMIT_BYTES:
+        opened = tuple(Open(layer, _FIRST_LAYER_FD + i, os.O_PATH | os.O_DIRECTORY) for i, layer in enumerate(layers))
+        common, relative = "/proc/self/fd", tuple(str(_FIRST_LAYER_FD + i) for i in range(len(layers)))
+    return (*opened, Chdir(common), Mount("overlay", target, "overlay", 0, options(relative, writable)))
 
 
 def volatile_steps(directory: str) -> tuple[tuple[Step, ...], WritableLayer]:

@@ -139,6 +139,16 @@ class SessionKeyring(Step, frozen=True):
         return (self.name.encode(),)
 
 
+class DeathSignal(Step, frozen=True):
+    """prctl PR_SET_PDEATHSIG: the kernel sends signal ``number`` when the parent ends. A change of user undoes it."""
+
+    op: ClassVar[int] = 64
+    number: int
+
+    def numbers(self) -> tuple[int, ...]:
+        return (self.number,)
+
+
 class OwnStreams(Step, frozen=True):
     """fchown(2) pipes among the standard streams to ``uid``, which can then open /dev/stdin and its like."""
 

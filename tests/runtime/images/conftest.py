@@ -15,7 +15,32 @@ from runtime.images.store import Store
 
 Build = Callable[[str], Image]
 
-COMMANDS = ("sh", "cat", "chmod", "chown", "cp", "date", "dd", "echo", "id", "ls", "mkdir", "mv", "pwd", "rm", "sleep")
+COMMANDS = (
+    "sh",
+    "cat",
+    "chmod",
+    "chown",
+    "cp",
+    "date",
+    "dd",
+    "echo",
+    "id",
+    "ls",
+    "mkdir",
+    "mv",
+    "pwd",
+    "rm",
+    "sleep",
+    "grep",
+    "ln",
+    "mkfifo",
+    "mknod",
+    "nslookup",
+    "ping",
+    "touch",
+    "true",
+    "wget",
+)
 
 
 @pytest.fixture

@@ -12,9 +12,10 @@ from runtime.cgroups import Hierarchies
 from runtime.errors import UsageError
 from runtime.plan import steps as s
 from runtime.plan.constants import CLONE_NEWCGROUP, CLONE_NEWNET
-from runtime.plan.container import Attachment, container_plan
+from runtime.plan.container import Attachment, Building, container_plan
 from runtime.plan.explain import explain
 from runtime.spec import Link, Process, Resources, Spec, User
+from runtime.unionfs.overlay import WritableLayer
 
 V1 = Hierarchies(
     {name: Path("/cg") / name for name in ("memory", "cpu", "cpuacct", "pids", "devices")}, None, frozenset()
@@ -56,7 +57,7 @@ def test_the_memory_limit_is_written_and_its_cgroup_joined_before_the_clone() ->
 
 @pytest.mark.parametrize("host_network", [False, True])
 def test_the_other_cgroups_are_made_beside_and_joined_while_the_hosts_root_is_there(host_network: bool) -> None:
-    plan = container_plan(spec(host_network=host_network), V1, "testbed/r/i", resolver="")
+    plan = container_plan(spec(host_network=host_network), V1, "testbed/r/i")
     written = {step.path: step.data[0] for step in of_type(plan.beside, s.Write)}
     assert written["/cg/cpu/testbed/r/i/cpu.cfs_quota_us"] == "50000"
     assert written["/cg/pids/testbed/r/i/pids.max"] == "32"
@@ -140,9 +141,20 @@ def test_a_link_without_a_bridge_is_refused() -> None:
 
 
 def test_host_network_makes_no_namespace() -> None:
-    plan = container_plan(spec(host_network=True), V1, "testbed/r/i", resolver="nameserver ::1\n")
+    plan = container_plan(spec(host_network=True), V1, "testbed/r/i")
     assert s.Unshare(CLONE_NEWNET) not in plan.steps() and not plan.clone_flags & CLONE_NEWNET
     assert of_type(tuple(plan.steps()), s.Netlink) == []
+
+
+def test_a_build_has_the_filter_before_its_privileges_go_and_dies_with_its_starter() -> None:
+    """Without no_new_privs only CAP_SYS_ADMIN may load a filter, and a change of user forgets the death signal."""
+    process = Process(("make",), user=User(1000, 1000), no_new_privileges=False)
+    building = Building(WritableLayer("/u", "/w"), connected=True)
+    kinds = [type(step) for step in container_plan(spec(process=process), V1, "testbed/r/i", building=building).child]
+    order: list[type[s.Step]] = [
+        s.SessionKeyring, s.PivotRoot, s.SeccompFilter, s.BoundingSet, s.SetUser, s.DeathSignal, s.Sync, s.Exec,
+    ]  # fmt: skip
+    assert [kinds.index(kind) for kind in order] == sorted(kinds.index(kind) for kind in order)
 
 
 def test_an_empty_command_is_refused() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from runtime.errors import UsageError
-from runtime.unionfs.overlay import WritableLayer, mount_steps, options
+from runtime.plan.steps import Chdir, Mount, Open
+from runtime.unionfs.overlay import LAYERS_LIMIT, WritableLayer, effective, mount_steps, options
 
 WRITABLE = WritableLayer("/u", "/w")
 
@@ -23,6 +24,24 @@ def test_separators_in_a_path_are_refused(path: str) -> None:
 def test_more_than_a_page_is_refused() -> None:
     with pytest.raises(UsageError, match="4095"):
         options(tuple(f"layer-{number:030}" for number in range(120)), WRITABLE)
+
+
+@pytest.mark.parametrize(
+    ("layers", "once"), [("abc", "abc"), ("aab", "ab"), ("aba", "ba"), ("abcab", "cab"), ("aaaa", "a"), ("", "")]
+)
+def test_of_a_repeated_layer_the_topmost_counts(layers: str, once: str) -> None:
+    assert effective(tuple(layers)) == tuple(once)
+
+
+def test_many_layers_are_named_by_descriptors() -> None:
+    layers = tuple(f"/store/layers/{number:026}" for number in range(LAYERS_LIMIT))
+    *opened, chdir, mount = mount_steps(layers, WRITABLE, "/target")
+    assert chdir == Chdir("/proc/self/fd") and isinstance(mount, Mount)
+    assert [step.path for step in opened if isinstance(step, Open)] == list(layers)
+    last = opened[-1]
+    assert isinstance(last, Open) and mount.data.startswith(f"lowerdir={last.fd}:{last.fd - 1}:")
+    with pytest.raises(UsageError, match="at most 500 layers, and here are 501"):
+        mount_steps((*layers, "/store/layers/one-more"), WRITABLE, "/target")
 
 
 def test_an_image_without_layers_is_refused() -> None:

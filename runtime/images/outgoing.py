@@ -1,0 +1,223 @@
+"""A RUN's network: a namespace of its own from which it reaches out, and which nothing reaches.
+
+slirp4netns makes connections on its behalf (libslirp, a TCP/IP stack in a process), so that neither the host's loopback
+nor its abstract sockets nor its traffic are to be seen inside. What the host itself reaches through its loopback and
+packages need, a resolver, a proxy or a mirror, is relayed: the same address and port inside, and no other.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import socket
+import subprocess
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager, suppress
+from ipaddress import ip_address
+from typing import Any
+
+from msgspec import Struct
+
+from runtime import libc
+from runtime.errors import PrerequisiteError
+from runtime.plan.constants import CLONE_NEWNET
+
+READY_S = 10
+_DNS_PORT = 53
+_PORTS = {"http": 80, "https": 443}
+_URL = re.compile(
+    r"(?:(?P<scheme>[a-z][a-z0-9+.-]*)://)?(?:[^/@\s]*@)?(?P<host>\[[^\]/]+\]|[^:/\s\"]+)(?::(?P<port>\d+))?"
+)
+_SLIRP = (
+    "slirp4netns", "--configure", "--mtu=65520", "--disable-host-loopback", "--disable-dns", "--enable-sandbox",
+    "--enable-seccomp", "--netns-type=path",
+)  # fmt: skip
+
+
+class Service(Struct, frozen=True, order=True):
+    """Something that listens on the host's loopback: its ``address``, ``port``, and whether it is UDP's."""
+
+    address: str
+    port: int
+    udp: bool = False
+
+
+def loopback_services(urls: Iterable[str], resolver: str) -> tuple[Service, ...]:
+    """Those on the host's loopback among ``urls`` (of mirrors and proxies) and the name servers of ``resolver``, the
+    text of resolv.conf(5)."""
+    services: set[Service] = set()
+    for url in urls:
+        match = _URL.match(url)
+        if match and (address := _loopback(match["host"].strip("[]"))):
+            port = int(match["port"] or _PORTS.get(match["scheme"] or "", 0))
+            if 0 < port < 65536:
+                services.add(Service(address, port))
+    for line in resolver.splitlines():
+        words = line.split()
+        if len(words) > 1 and words[0] == "nameserver" and (address := _loopback(words[1])):
+            services |= {Service(address, _DNS_PORT), Service(address, _DNS_PORT, udp=True)}
+    return tuple(sorted(services))
+
+
+def _loopback(host: str) -> str:
+    """The address that a host part means, if it is one of the loopback interface; else nothing."""
+    if host == "localhost":
+        return "127.0.0.1"
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return ""
+    return str(address) if address.is_loopback else ""
+
+
+@contextmanager
+def outgoing(pid: int, services: Iterable[Service], environment: Mapping[str, str]) -> Iterator[None]:
+    """Connect the network namespace of the process ``pid``: outwards through slirp4netns, and to ``services``.
+
+    The end of the context, and of this process however it comes, ends the connection. Raises PrerequisiteError when
+    slirp4netns is missing or fails, or an address cannot be taken inside.
+    """
+    with ExitStack() as undo:
+        leave, stay = os.pipe()
+        undo.callback(os.close, stay)
+        process = _start_slirp(pid, leave, environment)
+        undo.callback(process.wait)
+        undo.callback(process.kill)
+        if services := tuple(services):
+            undo.enter_context(_relayed(pid, services))
+        yield
+
+
+def _start_slirp(pid: int, leave: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """slirp4netns, once the interface is configured. It ends when the other end of the pipe ``leave`` is closed."""
+    ready, told = os.pipe()
+    said, saying = os.pipe()
+    os.set_blocking(saying, False)  # what does not fit into the pipe, which nobody reads any more by then, is lost
+    command = [*_SLIRP, f"--ready-fd={told}", f"--exit-fd={leave}", f"/proc/{pid}/ns/net", "tap0"]
+    with ExitStack() as opened:
+        opened.callback(os.close, ready)
+        opened.callback(os.close, said)
+        try:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=saying, stderr=saying, pass_fds=(told, leave), env=environment
+            )
+        except FileNotFoundError as error:
+            raise PrerequisiteError("slirp4netns is not installed", "apt-get install slirp4netns") from error
+        finally:
+            for descriptor in (told, leave, saying):
+                os.close(descriptor)
+        readable, _, _ = select.select([ready], [], [], READY_S)
+        if readable and os.read(ready, 1):
+            return process
+        process.kill()
+        process.wait()
+        words = os.read(said, 1 << 16).decode(errors="replace").strip().splitlines()
+        raise PrerequisiteError(
+            f"connect a RUN to the network: slirp4netns: {words[-1] if words else 'no answer'}",
+            "it needs /dev/net/tun: try `modprobe tun`",
+        )
+
+
+@contextmanager
+def _relayed(pid: int, services: tuple[Service, ...]) -> Iterator[None]:
+    import asyncio
+
+    sockets = _bound_inside(pid, services)
+    serving: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def serve() -> None:
+        over = asyncio.Event()
+        relays = [
+            asyncio.create_task(_datagrams(service, inside) if service.udp else _streams(service, inside))
+            for service, inside in zip(services, sockets, strict=True)
+        ]
+        serving.set_result((asyncio.get_running_loop(), over))
+        await over.wait()
+        for relay in relays:
+            relay.cancel()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), name="relay", daemon=True)
+    thread.start()
+    loop, over = serving.result()
+    try:
+        yield
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join()
+        for inside in sockets:
+            inside.close()
+
+
+def _bound_inside(pid: int, services: tuple[Service, ...]) -> list[socket.socket]:
+    """A socket for each service at its address in the network namespace of ``pid``; a thread enters that and ends."""
+    sockets: list[socket.socket] = []
+    failures: list[OSError] = []
+
+    def bind() -> None:
+        try:
+            with open(f"/proc/{pid}/ns/net", "rb") as namespace:
+                libc.call("setns", namespace.fileno(), CLONE_NEWNET)
+            for service in services:
+                family = socket.AF_INET6 if ":" in service.address else socket.AF_INET
+                made = socket.socket(family, socket.SOCK_DGRAM if service.udp else socket.SOCK_STREAM)
+                sockets.append(made)
+                made.bind((service.address, service.port))
+                if not service.udp:
+                    made.listen()
+        except OSError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=bind)
+    thread.start()
+    thread.join()
+    if failures:
+        for made in sockets:
+            made.close()
+        raise PrerequisiteError(f"relay {services} to a RUN: {failures[0].strerror}")
+    return sockets
+
+
+async def _streams(service: Service, inside: socket.socket) -> None:
+    import asyncio
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while chunk := await reader.read(1 << 16):
+                writer.write(chunk)
+                await writer.drain()
+            writer.write_eof()
+
+    async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            answers, asking = await asyncio.open_connection(service.address, service.port)
+            await asyncio.gather(pump(reader, asking), pump(answers, writer))
+            asking.close()
+        writer.close()
+
+    server = await asyncio.start_server(accepted, sock=inside)
+    await server.serve_forever()
+
+
+async def _datagrams(service: Service, inside: socket.socket) -> None:
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    inside.setblocking(False)
+
+    async def answer(question: bytes, asker: Any) -> None:
+        with suppress(OSError, TimeoutError), socket.socket(inside.family, socket.SOCK_DGRAM) as outside:
+            outside.setblocking(False)
+            await loop.sock_connect(outside, (service.address, service.port))
+            await loop.sock_sendall(outside, question)
+            said = await asyncio.wait_for(loop.sock_recv(outside, 1 << 16), READY_S)
+            await loop.sock_sendto(inside, said, asker)
+
+    answering: set[asyncio.Task[None]] = set()  # the loop itself keeps no task alive
+    while True:
+        question, asker = await loop.sock_recvfrom(inside, 1 << 16)
+        task = loop.create_task(answer(question, asker))
+        answering.add(task)
+        task.add_done_callback(answering.discard)
