@@ -41,7 +41,7 @@ def resolve_user(user: str, layers: Sequence[Layer]) -> User:
     account = _account(name or "0", accounts)
     if account is None and not (name or "0").isdecimal():
         raise UsageError(f"user {name!r} is not in the image's /etc/passwd", _known([a.name for a in accounts]))
-    uid = account.uid if account else int(name or "0")
+    uid = account.uid if account else _number(name or "0")
     if group:
         return User(uid, _group_id(group, groups))
     if account is None:
@@ -83,7 +83,7 @@ def _account(name: str, accounts: Sequence[Account]) -> Account | None:
         if account.name == name:
             return account
     for account in accounts:
-        if name.isdecimal() and account.uid == int(name):
+        if name.isdecimal() and account.uid == _number(name):
             return account
     return None
 
@@ -93,8 +93,15 @@ def _group_id(group: str, groups: Sequence[Group]) -> int:
         if known.name == group:
             return known.gid
     if group.isdecimal():
-        return int(group)
+        return _number(group)
     raise UsageError(f"group {group!r} is not in the image's /etc/group", _known([g.name for g in groups]))
+
+
+def _number(text: str) -> int:
+    # (uid_t) -1 is nobody: chown(2) and setresuid(2) take it for "leave as it is".
+    if len(text) > 10 or int(text) > 2**32 - 2:
+        raise UsageError(f"user or group {text[:40]} is not from 0 to {2**32 - 2}")
+    return int(text)
 
 
 def _known(names: Sequence[str]) -> str:
