@@ -102,7 +102,7 @@ class _Steps(Struct):
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):  # not the file's fault
                 raise
-            what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            what = f"{str(error.filename)[:200]}: {error.strerror}" if error.filename else str(error)
             raise self.file.error(instruction.line, f"{instruction.name}: {what}") from error
         except UsageError as error:
             if error.message.startswith(f"{self.file.path}:"):
