@@ -6,11 +6,13 @@ LABEL, with the meaning of Docker's reference. RUN is a container of this runtim
 
 from __future__ import annotations
 
+import errno
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from runtime.errors import UsageError
@@ -46,17 +48,20 @@ def build(
     a RUN fails, PrerequisiteError when the host lacks something; the store then is as before, but for
     the layers of the steps that succeeded, which the next build finds.
     """
-    file = read(dockerfile)
+    file = read(dockerfile, context)
     steps = _Steps(store, file, Context.at(context), reference.rpartition("/")[2], progress, dict(arguments or {}))
     stage, rest = steps.start()
     with store.building(progress):
         for instruction in rest:
             stage = steps.execute(stage, instruction)
-        return store.tag(reference, stage.config, stage.layers, stage.history)
+        return store.tag(reference, stage.finished_config, stage.layers, tuple(stage.history))
 
 
 class _Steps(Struct):
-    """One build: what its instructions need besides the stage that they change."""
+    """One build: what its instructions need besides the stage that they change.
+
+    ``arguments`` are the caller's values for ARG, ``defaults`` those from before FROM.
+    """
 
     store: Store
     file: Dockerfile
@@ -65,16 +70,16 @@ class _Steps(Struct):
     progress: Callable[[str], None]
     arguments: Mapping[str, str]
     done: int = 0
+    defaults: dict[str, str] = field(default_factory=dict)
 
     def start(self) -> tuple[Stage, tuple[Instruction, ...]]:
         """The stage that FROM begins with, and the instructions after it."""
-        before: dict[str, str] = {}
         for index, instruction in enumerate(self.file.instructions):
             self.done = index + 1
             if instruction.name == "FROM":
-                reference = self.expand(instruction, instruction.words[0], before)
+                reference = self.expand(instruction, instruction.words[0], self.defaults)
                 return Stage.on(self.parent(instruction, reference)), self.file.instructions[index + 1 :]
-            before |= self.argument_values(instruction, before)
+            self.defaults |= self.argument_values(instruction, self.defaults)
         raise self.file.error(1, "no FROM instruction")
 
     def parent(self, instruction: Instruction, reference: str) -> Image:
@@ -94,6 +99,11 @@ class _Steps(Struct):
             return _EXECUTE[instruction.name](self, stage, instruction)
         except ValueError as error:
             raise self.file.error(instruction.line, f"{instruction.name}: {error}") from error
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):  # not the file's fault
+                raise
+            what = f"{str(error.filename)[:200]}: {error.strerror}" if error.filename else str(error)
+            raise self.file.error(instruction.line, f"{instruction.name}: {what}") from error
         except UsageError as error:
             if error.message.startswith(f"{self.file.path}:"):
                 raise
@@ -102,18 +112,20 @@ class _Steps(Struct):
     def expand(self, instruction: Instruction, text: str, variables: Mapping[str, str]) -> str:
         """``text`` with its variables replaced; a malformed one is an error at the instruction's line."""
         try:
-            return words.expand(text, variables)
+            return words.expand(text, variables, self.file.escape)
         except ValueError as error:
             raise self.file.error(instruction.line, f"{instruction.name}: {error}") from error
 
     def argument_values(self, instruction: Instruction, variables: Mapping[str, str]) -> dict[str, str]:
-        """The values that an ARG gives: the caller's, else the default; none for a name without either."""
+        """The values that an ARG gives: the caller's, its default, that from before FROM; else none."""
         values: dict[str, str] = {}
         for name, default in instruction.pairs:
             if name in self.arguments:
                 values[name] = self.arguments[name]
             elif default is not None:
                 values[name] = self.expand(instruction, default, variables)
+            elif name in self.defaults:
+                values[name] = self.defaults[name]
         return values
 
     def layer(self, instruction: Instruction, key: str, make: Callable[[Path], Path]) -> Layer:
@@ -161,11 +173,11 @@ def _run(steps: _Steps, stage: Stage, instruction: Instruction) -> Stage:
 
 
 def _copy(steps: _Steps, stage: Stage, instruction: Instruction) -> Stage:
-    *patterns, target = (words.expand(word, stage.variables) for word in instruction.words)
-    flags = {name: words.expand(value, stage.variables) for name, value in instruction.flags}
+    *patterns, target = (steps.expand(instruction, word, stage.variables) for word in instruction.words)
+    flags = {name: steps.expand(instruction, value, stage.variables) for name, value in instruction.flags}
     chown = flags.get("chown", "")
     user = resolve_user(chown, stage.layers)
-    mode = int(flags["chmod"], 8) if "chmod" in flags else None
+    mode = _mode(flags["chmod"]) if "chmod" in flags else None
     sources = [path for pattern in patterns for path in steps.context.sources(pattern)]
     copied = [(path, list(steps.context.entries(path))) for path in sources]
     # A trailing slash says "a directory", and normalising would lose it.
@@ -189,6 +201,12 @@ def _copy(steps: _Steps, stage: Stage, instruction: Instruction) -> Stage:
     return stage.with_layer(steps.layer(instruction, key, make), str(instruction))
 
 
+def _mode(text: str) -> int:
+    if not re.fullmatch("[0-7]{1,4}", text):
+        raise ValueError(f"--chmod={text[:20]} is not an octal number of at most four digits")
+    return int(text, 8)
+
+
 def _target(place: str, into: bool, source: Path, entry: Entry) -> str:
     """The content of a directory goes into the destination, a file under its own name or as it."""
     if not into:
@@ -198,7 +216,7 @@ def _target(place: str, into: bool, source: Path, entry: Entry) -> str:
 
 
 def _workdir(steps: _Steps, stage: Stage, instruction: Instruction) -> Stage:
-    path = stage.absolute(words.expand(instruction.words[0], stage.variables))
+    path = stage.absolute(steps.expand(instruction, instruction.words[0], stage.variables))
     config = replace(stage.config, working_dir=path)
     if is_directory(path, stage.layers):
         steps.report(instruction)
@@ -214,48 +232,51 @@ def _workdir(steps: _Steps, stage: Stage, instruction: Instruction) -> Stage:
     return replace(stage.with_layer(layer, str(instruction)), config=config)
 
 
-def _expanded(stage: Stage, instruction: Instruction) -> dict[str, str]:
+def _expanded(steps: _Steps, stage: Stage, instruction: Instruction) -> dict[str, str]:
     """The pairs of an instruction, names and values expanded with the variables from before it."""
-    variables = stage.variables
-    return {words.expand(name, variables): words.expand(value or "", variables) for name, value in instruction.pairs}
+
+    def value(text: str) -> str:
+        return steps.expand(instruction, text, stage.variables)
+
+    return {value(name): value(text or "") for name, text in instruction.pairs}
 
 
 def _env(steps: _Steps, stage: Stage, instruction: Instruction) -> Stage:
     steps.report(instruction)
-    variables = dict(entry.partition("=")[::2] for entry in stage.config.env)
-    variables |= _expanded(stage, instruction)
-    env = tuple(f"{name}={value}" for name, value in variables.items())
-    return stage.with_config(replace(stage.config, env=env), str(instruction))
+    for name, value in _expanded(steps, stage, instruction).items():
+        stage.env.put(name, value)
+    return stage.with_config(stage.config, str(instruction))
 
 
 def _arg(steps: _Steps, stage: Stage, instruction: Instruction) -> Stage:
     steps.report(instruction)
-    values = dict(stage.arguments) | steps.argument_values(instruction, stage.variables)
-    return replace(stage.with_config(stage.config, str(instruction)), arguments=tuple(values.items()))
+    for name, value in steps.argument_values(instruction, stage.variables).items():
+        stage.arguments.put(name, value)
+    return stage.with_config(stage.config, str(instruction))
 
 
 def _label(steps: _Steps, stage: Stage, instruction: Instruction) -> Stage:
     steps.report(instruction)
-    labels = tuple(sorted((dict(stage.config.labels) | _expanded(stage, instruction)).items()))
-    return stage.with_config(replace(stage.config, labels=labels), str(instruction))
+    for name, value in _expanded(steps, stage, instruction).items():
+        stage.labels.put(name, value)
+    return stage.with_config(stage.config, str(instruction))
 
 
 def _user(steps: _Steps, stage: Stage, instruction: Instruction) -> Stage:
     steps.report(instruction)
-    user = words.expand(instruction.words[0], stage.variables)
+    user = steps.expand(instruction, instruction.words[0], stage.variables)
     resolve_user(user, stage.layers)  # an unknown user is an error here rather than at the first start
     return stage.with_config(replace(stage.config, user=user), str(instruction))
 
 
 def _expose(steps: _Steps, stage: Stage, instruction: Instruction) -> Stage:
     steps.report(instruction)
-    ports = set(stage.config.exposed_ports)
     for word in instruction.words:
-        number, _, protocol = words.expand(word, stage.variables).partition("/")
-        if not number.isdecimal() or not 0 < int(number) < 65536 or protocol not in ("", "tcp", "udp"):
+        number, _, protocol = steps.expand(instruction, word, stage.variables).partition("/")
+        if not re.fullmatch("[0-9]{1,5}", number) or not 0 < int(number) < 65536 or protocol not in ("", "tcp", "udp"):
             raise ValueError(f"{word!r} is not a port from 1 to 65535, or port/tcp, port/udp")
-        ports.add(f"{number}/{protocol or 'tcp'}")
-    return stage.with_config(replace(stage.config, exposed_ports=tuple(sorted(ports))), str(instruction))
+        stage.ports.add(f"{int(number)}/{protocol or 'tcp'}")
+    return stage.with_config(stage.config, str(instruction))
 
 
 def _cmd(steps: _Steps, stage: Stage, instruction: Instruction) -> Stage:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import os
-import re
 import stat
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from msgspec import Struct
 
 from runtime.errors import UsageError
+from runtime.images.ignore import Rules, Standing, read_rules
+from runtime.images.patterns import WILD, Pattern
 
 
 class Entry(Struct, frozen=True):
@@ -27,16 +27,14 @@ class Context(Struct, frozen=True):
     """A folder that COPY may read, less what its ``.dockerignore`` names."""
 
     folder: Path
-    ignored: tuple[str, ...] = ()
+    rules: Rules
 
     @classmethod
     def at(cls, folder: Path) -> Context:
-        """The context in ``folder``, with its ``.dockerignore`` if it has one."""
+        """The context in ``folder``, with its ``.dockerignore`` if it has one. Raises UsageError."""
         if not folder.is_dir():
             raise UsageError(f"build context {folder} is not a directory")
-        ignore = folder / ".dockerignore"
-        lines = ignore.read_text().splitlines() if ignore.is_file() else []
-        return cls(folder.resolve(), tuple(line.strip() for line in lines if line.strip() and line[0] != "#"))
+        return cls(folder.resolve(), read_rules(folder))
 
     def sources(self, pattern: str) -> tuple[Path, ...]:
         """The paths that a COPY source means, sorted; ``*``, ``?`` and ``[...]`` are wild cards.
@@ -46,44 +44,94 @@ class Context(Struct, frozen=True):
         relative = os.path.normpath(pattern.lstrip("/") or ".")
         if relative == ".." or relative.startswith("../"):
             raise UsageError(f"COPY {pattern}: outside the build context {self.folder}")
-        found = [self.folder / name for name in sorted(glob.glob(relative, root_dir=self.folder, include_hidden=True))]
-        kept = tuple(path for path in found if path.is_dir() or not self.ignores(self._relative(path)))
+        try:
+            paths = self._matching(relative)
+        except ValueError as error:
+            raise UsageError(f"COPY {pattern}: {error}") from error
+        kept = tuple(path for path in paths if self._has(path, pattern))
         if not kept:
             raise UsageError(f"COPY {pattern}: no such file in the build context {self.folder}")
-        for path in kept:
-            if not path.resolve().is_relative_to(self.folder):
-                raise UsageError(f"COPY {pattern}: {path} links to a place outside the build context")
         return kept
 
     def entries(self, source: Path) -> Iterator[Entry]:
-        """What copying ``source`` copies: itself first when it is a file, else all below it, parents first."""
+        """What copying ``source`` copies: itself first when it is a file, else all below it, parents first.
+
+        Sockets are left out: nobody listens in an image. Raises OSError for what cannot be read.
+        """
         path = source.resolve()
-        if not path.is_dir():
+        if path.is_dir():
+            yield from self._below(path)
+        else:
             yield Entry(path, "", os.lstat(path).st_mode)
-            return
-        yield from self._below(path, "")
 
-    def _below(self, folder: Path, prefix: str) -> Iterator[Entry]:
-        for path in sorted(folder.iterdir(), key=os.fsencode):
-            mode = os.lstat(path).st_mode
-            inside = list(self._below(path, f"{prefix}{path.name}/")) if stat.S_ISDIR(mode) else []
-            # An ignored directory is still needed when an exception (!pattern) keeps something in it.
-            if inside or not self.ignores(self._relative(path)):
-                yield Entry(path, prefix + path.name, mode)
-                yield from inside
+    def _matching(self, relative: str) -> list[Path]:
+        """The existing paths below the folder that match, sorted, name by name. Raises ValueError."""
+        paths = [self.folder]
+        for name in relative.split("/"):
+            if not any(wild in name for wild in WILD):
+                paths = [path / name for path in paths]
+                continue
+            glob = Pattern(name, spanning=False)
+            paths = [
+                path / entry
+                for path in paths
+                if path.is_dir()
+                for entry in sorted(os.listdir(path), key=os.fsencode)
+                if glob.is_match(glob.after(glob.start, entry))
+            ]
+        return [path for path in paths if os.path.lexists(path)]
 
-    def _relative(self, path: Path) -> str:
-        return str(path.relative_to(self.folder))
+    def _has(self, path: Path, pattern: str) -> bool:
+        """Whether the context has ``path``, which exists, and what it links to. An ignored folder needs content."""
+        try:
+            real = path.resolve(strict=True)
+        except (OSError, RuntimeError) as error:  # Python before 3.13: RuntimeError for links in a circle
+            raise UsageError(f"COPY {pattern}: {path} links to nothing, or in a circle") from error
+        if not real.is_relative_to(self.folder):
+            raise UsageError(f"COPY {pattern}: {path} links to a place outside the build context")
+        if path.is_symlink() and self.rules.ignores(self._standing(path)):
+            return False
+        if self.rules.ignores(self._standing(real)):
+            return real.is_dir() and next(self.entries(real), None) is not None
+        return not real.is_socket()
 
-    def ignores(self, name: str) -> bool:
-        """Whether ``.dockerignore`` leaves out ``name``: the last pattern that matches it or a parent decides."""
-        ignored = False
-        for line in self.ignored:
-            negated = line.startswith("!")
-            pattern = os.path.normpath(line.removeprefix("!").lstrip("/"))
-            if any(_matches(pattern, str(part)) for part in (PurePosixPath(name), *PurePosixPath(name).parents)):
-                ignored = not negated
-        return ignored
+    def _standing(self, path: Path) -> Standing:
+        """How the rules stand at a path in the folder."""
+        standing = self.rules.at_root()
+        for index, name in enumerate(path.relative_to(self.folder).parts):
+            standing = self.rules.at(standing, name, inside_root=index == 0)
+        return standing
+
+    def _below(self, folder: Path) -> Iterator[Entry]:
+        """All that is kept below ``folder``, depth first; not recursive, for folders may be nested thousands deep."""
+        levels = [(_listing(folder), "", self._standing(folder), folder == self.folder)]
+        # Ignored directories on the way down, each needed once an exception keeps something in it.
+        waiting: list[tuple[int, Entry]] = []
+        while levels:
+            items, prefix, above, is_root = levels[-1]
+            item = next(items, None)
+            if item is None:
+                levels.pop()
+                if waiting and waiting[-1][0] == len(levels):
+                    waiting.pop()
+                continue
+            mode = item.stat(follow_symlinks=False).st_mode
+            standing = self.rules.at(above, item.name, is_root)
+            entry = Entry(Path(item.path), prefix + item.name, mode)
+            ignored = self.rules.ignores(standing)
+            if not ignored and not stat.S_ISSOCK(mode):
+                yield from (needed for _, needed in waiting)
+                waiting.clear()
+                yield entry
+            if stat.S_ISDIR(mode) and (not ignored or self.rules.may_keep_below(standing)):
+                if ignored:
+                    waiting.append((len(levels), entry))
+                levels.append((_listing(entry.path), f"{entry.name}/", standing, False))
+
+
+def _listing(folder: Path) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(folder) as items:
+        return iter(sorted(items, key=lambda item: os.fsencode(item.name)))
 
 
 def content_digest(entries: Sequence[Entry]) -> str:
@@ -97,18 +145,3 @@ def content_digest(entries: Sequence[Entry]) -> str:
             with open(entry.path, "rb") as file:
                 total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()
-
-
-def _matches(pattern: str, name: str) -> bool:
-    """Whether a ``.dockerignore`` pattern matches: ``*`` stays within a name, ``**`` spans directories."""
-    expression, index = "", 0
-    while index < len(pattern):
-        if pattern.startswith("**/", index):
-            expression, index = expression + "(?:.*/)?", index + 3
-        elif pattern.startswith("**", index):
-            expression, index = expression + ".*", index + 2
-        else:
-            character = pattern[index]
-            expression += {"*": "[^/]*", "?": "[^/]"}.get(character, re.escape(character))
-            index += 1
-    return re.fullmatch(expression, name) is not None

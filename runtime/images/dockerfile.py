@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +12,15 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from runtime.errors import UsageError
+from runtime.files import check_inside, read_bounded
 from runtime.images import words
+from runtime.images.lines import LineError, read_lines
 
-_CONTINUED = re.compile(r"\\[ \t]*$")
-_FLAG = re.compile(r"--([a-z-]+)(?:=(\S*))?(?:\s+|$)")
-_HEREDOC = re.compile(r"<<-?[\"']?[A-Za-z_]\w*[\"']?(\s|$)")
+# Bounds what a mistake or malice can cost; one written by hand is far shorter.
+MOST_BYTES = 2**20
+_FLAG = re.compile(r"--([^\s=]+)(=\S*)?(?:\s+|$)")
+_HEREDOC = re.compile(r"[0-9]*<<-?([^<]*)")
+_UNSPEAKABLE = re.compile("[\0\ud800-\udfff]")
 _FLAGS_OF = {"COPY": ("chown", "chmod")}
 
 
@@ -42,69 +47,85 @@ class Instruction(Struct, frozen=True):
 
 
 class Dockerfile(Struct, frozen=True):
-    """A parsed file; errors found later are reported by its ``path`` and an instruction's line."""
+    """A parsed file; errors found later are reported by its ``path`` and an instruction's line.
+
+    ``escape`` is the character that escapes, ``\\`` unless the file says otherwise.
+    """
 
     path: Path
     instructions: tuple[Instruction, ...] = field(default=())
+    escape: str = words.ESCAPE
 
     def error(self, line: int, what: str, hint: str = "") -> UsageError:
         """A UsageError that points at ``line`` of this file."""
         return UsageError(f"{self.path}:{line}: {what}", hint)
 
 
-def read(path: Path) -> Dockerfile:
-    """Parse the file at ``path``; UsageError when it cannot be read or understood."""
-    try:
-        return parse(path.read_text(), path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"read Dockerfile {path}: {error}") from error
+def read(path: Path, context: Path) -> Dockerfile:
+    """Parse the file at ``path``; UsageError when it cannot be read or understood.
+
+    Errors quote lines of the file. So when it lies in the build context, no link may lead it out of there.
+    """
+    if Path(os.path.abspath(path)).is_relative_to(os.path.abspath(context)):
+        check_inside(path, context)
+    content = read_bounded(path, MOST_BYTES)
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise UsageError(f"read {path}: it is UTF-16", "save it as UTF-8")
+    return parse(content.decode("utf-8", "surrogateescape"), path)
 
 
 def parse(text: str, path: Path = Path("Dockerfile")) -> Dockerfile:
     """Parse the text of a Dockerfile; ``path`` only appears in errors, each a UsageError ``path:line: what``."""
     file = Dockerfile(path)
-    instructions = tuple(_instruction(file, line, logical) for line, logical in _logical_lines(text))
+    try:
+        lines = read_lines(text)
+    except LineError as error:
+        raise file.error(error.number, str(error)) from error
+    file = Dockerfile(path, escape=lines.escape)
+    instructions = tuple(_instruction(file, line, logical) for line, logical in lines.logical)
     _check_order(file, instructions)
-    return Dockerfile(path, instructions)
-
-
-def _logical_lines(text: str) -> list[tuple[int, str]]:
-    """Lines with their continuations, each with its first line's number; no comments, no empty lines."""
-    result: list[tuple[int, str]] = []
-    pending, first = "", 0
-    for number, line in enumerate(text.splitlines(), start=1):
-        # Comments and empty lines do not end a continued instruction.
-        if line.lstrip().startswith("#") or not line.strip():
-            continue
-        first = first if pending else number
-        joined = _CONTINUED.sub("", line)
-        pending += line if joined == line else joined
-        if joined == line:
-            result.append((first, pending.strip()))
-            pending = ""
-    if pending.strip():
-        result.append((first, pending.strip()))
-    return result
+    return replace(file, instructions=instructions)
 
 
 def _instruction(file: Dockerfile, line: int, logical: str) -> Instruction:
-    name, _, rest = logical.partition(" ") if " " in logical else logical.partition("\t")
-    name, text = name.upper(), rest.strip()
+    name, *rest = words.BLANKS.split(logical, maxsplit=1)
+    name, text = name.upper(), "".join(rest)
     if name not in _PARSERS:
-        raise file.error(line, f"unknown instruction {name}; known: {', '.join(sorted(_PARSERS))}")
-    flags: list[tuple[str, str]] = []
-    while match := _FLAG.match(text):
-        if match[1] not in _FLAGS_OF.get(name, ()):
-            known = ", ".join(f"--{flag}" for flag in _FLAGS_OF.get(name, ())) or "none"
-            raise file.error(line, f"{name}: unknown flag --{match[1]}; known: {known}")
-        flags.append((match[1], match[2] or ""))
-        text = text[match.end() :]
-    if not text:
-        raise file.error(line, f"{name} needs an argument")
+        raise file.error(line, f"unknown instruction {name[:40]}; known: {', '.join(sorted(_PARSERS))}")
     try:
-        return _PARSERS[name](Instruction(name, line, text, tuple(flags)))
+        flags, text = _flags(name, text)
+        if not text:
+            raise ValueError("needs an argument")
+        entry = _PARSERS[name](Instruction(name, line, text, flags), file.escape)
+        _check_words(entry)
+        return entry
     except ValueError as error:
         raise file.error(line, f"{name}: {error}") from error
+
+
+def _flags(name: str, text: str) -> tuple[tuple[tuple[str, str], ...], str]:
+    """The flags that an instruction begins with, and what follows them."""
+    known = _FLAGS_OF.get(name, ())
+    flags: dict[str, str] = {}
+    while match := _FLAG.match(text):
+        flag, value = match[1], (match[2] or "")[1:]
+        if flag not in known:
+            listed = ", ".join(f"--{flag}" for flag in known) or "none"
+            raise ValueError(f"unknown flag --{flag[:40]}; known: {listed}")
+        if not value or flag in flags:
+            raise ValueError(f"--{flag} is there twice" if flag in flags else f"--{flag} needs a value")
+        flags[flag] = value
+        text = text[match.end() :]
+    if re.match(r"--(\s|$)", text):
+        text = text[2:].lstrip(words.SPACES)
+    return tuple(flags.items()), text
+
+
+def _check_words(entry: Instruction) -> None:
+    """What a JSON array can spell and no process can be given."""
+    for word in entry.words:
+        if _UNSPEAKABLE.search(word):
+            raise ValueError(f"{word!r} is no text that a process can be given")
 
 
 def _check_order(file: Dockerfile, instructions: tuple[Instruction, ...]) -> None:
@@ -119,81 +140,103 @@ def _check_order(file: Dockerfile, instructions: tuple[Instruction, ...]) -> Non
 
 
 def _json_words(text: str) -> tuple[str, ...] | None:
-    """The strings of an exec form, or None when the text is not one: then it is a shell's, as in Docker."""
+    """The strings of an exec form, or None when the text is not JSON: then it is a shell's, as in Docker.
+
+    Raises ValueError for an array that holds anything else.
+    """
     if not text.startswith("["):
         return None
     try:
-        value = json.loads(text)
-    except json.JSONDecodeError:
+        value = json.loads(text, parse_constant=_refused)
+    except (ValueError, RecursionError):
         return None
     if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
-        return None
+        raise ValueError("a JSON array may hold only strings")
     return tuple(value)
 
 
-def _parse_command(entry: Instruction) -> Instruction:
+def _refused(constant: str) -> None:
+    """JSON has no NaN and no Infinity; Python's reader would take them."""
+    raise ValueError(constant)
+
+
+def _parse_command(entry: Instruction, escape: str) -> Instruction:
     array = _json_words(entry.text)
     if array is not None:
         if not array and entry.name == "RUN":
             raise ValueError("the array is empty")
         return replace(entry, words=array, exec_form=True)
-    if _HEREDOC.search(entry.text) and entry.name == "RUN":
-        raise ValueError("here-documents are not supported; use a script and COPY, or &&")
+    if entry.name == "RUN":
+        _check_heredoc(entry.text, escape)
     return replace(entry, words=("/bin/sh", "-c", entry.text))
 
 
-def _parse_words(entry: Instruction) -> Instruction:
+def _check_heredoc(text: str, escape: str) -> None:
+    try:
+        found = words.split(text, escape)
+    except ValueError:  # the shell's to judge
+        return
+    if any((match := _HEREDOC.fullmatch(word)) and match[1] for word in found):
+        raise ValueError("here-documents are not supported; use a script and COPY, or &&")
+
+
+def _split_at_blanks(text: str) -> tuple[str, ...]:
+    return tuple(word for word in words.BLANKS.split(text) if word)
+
+
+def _parse_words(entry: Instruction, escape: str) -> Instruction:
+    return replace(entry, words=_split_at_blanks(entry.text))
+
+
+def _parse_copy(entry: Instruction, escape: str) -> Instruction:
     array = _json_words(entry.text)
-    return replace(entry, words=array if array is not None else tuple(entry.text.split()), exec_form=array is not None)
-
-
-def _parse_copy(entry: Instruction) -> Instruction:
-    entry = _parse_words(entry)
-    if len(entry.words) < 2:
+    if array is None:
+        _check_heredoc(entry.text, escape)
+    found = array if array is not None else _split_at_blanks(entry.text)
+    if len(found) < 2:
         raise ValueError("needs at least one source and a destination")
-    return entry
+    return replace(entry, words=found, exec_form=array is not None)
 
 
-def _parse_whole(entry: Instruction) -> Instruction:
+def _parse_whole(entry: Instruction, escape: str) -> Instruction:
     return replace(entry, words=(entry.text,))
 
 
-def _parse_from(entry: Instruction) -> Instruction:
-    found = entry.text.split()
+def _parse_from(entry: Instruction, escape: str) -> Instruction:
+    found = _split_at_blanks(entry.text)
     if len(found) == 3 and found[1].upper() == "AS":
         found = found[:1]
     if len(found) != 1:
         raise ValueError("takes one image, and optionally AS a name")
-    return replace(entry, words=tuple(found))
+    return replace(entry, words=found)
 
 
-def _parse_pairs(entry: Instruction) -> Instruction:
-    found = words.split(entry.text)
-    if "=" not in found[0]:
-        if entry.name == "LABEL":
-            raise ValueError(f"{found[0]!r} is not key=value")
-        # The old form, ENV NAME the rest of the line.
-        name, _, value = entry.text.partition(" ")
-        if not value.strip():
+def _parse_pairs(entry: Instruction, escape: str) -> Instruction:
+    found = words.split(entry.text, escape)
+    if not found or "=" not in found[0]:
+        # The old form, NAME and the rest of the line.
+        name, *value = words.BLANKS.split(entry.text, maxsplit=1)
+        if not value:
             raise ValueError(f"{name} has no value")
-        return replace(entry, pairs=((name, value.strip()),))
-    for word in found:
-        if "=" not in word or word.startswith("="):
-            raise ValueError(f"{word!r} is not NAME=value")
+        return replace(entry, pairs=((name, value[0]),))
     return replace(entry, pairs=tuple(_pair(word) for word in found))
 
 
-def _parse_arg(entry: Instruction) -> Instruction:
-    found = words.split(entry.text)
+def _parse_arg(entry: Instruction, escape: str) -> Instruction:
+    found = words.split(entry.text, escape)
+    if not found:
+        raise ValueError("needs a name")
     return replace(entry, pairs=tuple(_pair(word) if "=" in word else (word, None) for word in found))
 
 
 def _pair(word: str) -> tuple[str, str]:
-    name, _, value = word.partition("=")
+    name, equals, value = word.partition("=")
+    if not name or not equals:
+        raise ValueError(f"{word!r} is not NAME=value")
     return name, value
 
 
-_PARSERS: dict[str, Callable[[Instruction], Instruction]] = {
+_PARSERS: dict[str, Callable[[Instruction, str], Instruction]] = {
     "ARG": _parse_arg,
     "CMD": _parse_command,
     "COPY": _parse_copy,

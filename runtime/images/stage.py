@@ -4,51 +4,105 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections import ChainMap
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from runtime.images import words
 from runtime.images.model import History, Image, ImageConfig, Layer
 
 # Counts up when the same step would make another layer than before.
 FORMAT = 1
+# A quarter of the stack's usual limit of 8 MiB: more arguments and variables execve(2) does not take.
+MOST_PAIRS_BYTES = 2 * 2**20
+MOST_PATH = 4096  # PATH_MAX
+
+
+class Pairs(dict[str, str]):
+    """Names and values of one kind, which all together have a bound: beyond it the kernel executes nothing."""
+
+    def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
+        super().__init__(pairs)
+        self.size = sum(_size(name, value) for name, value in self.items())
+
+    def put(self, name: str, value: str) -> None:
+        """Set a value. Raises ValueError for a name that is none, and when there is too much in all."""
+        if not name or "=" in name:
+            raise ValueError(f"{name!r} is no name: it is empty, or has an equals sign")
+        size = _size(name, value)
+        if size > words.LONGEST:
+            raise ValueError(f"{name[:40]} is longer than {words.LONGEST} bytes: the kernel executes nothing with such")
+        self.size += size - (_size(name, self[name]) if name in self else 0)
+        if self.size > MOST_PAIRS_BYTES:
+            raise ValueError(f"names and values are longer than {MOST_PAIRS_BYTES} bytes together")
+        self[name] = value
+
+
+def _size(name: str, value: str) -> int:
+    return len(f"{name}={value}\0".encode("utf-8", "surrogateescape"))
 
 
 class Stage(Struct, frozen=True):
-    """The image so far. ``arguments`` are the values of ARG, ``own_command`` says CMD came from this file."""
+    """The image so far. ``arguments`` are the values of ARG, ``own_command`` says CMD came from this file.
+
+    ``env``, ``labels``, ``ports``, ``arguments`` and ``history`` grow in place, so that an instruction costs what it
+    adds and not all that came before it: of the stages of one build only the last is used. ``config`` has the rest.
+    """
 
     config: ImageConfig
     layers: tuple[Layer, ...]
-    history: tuple[History, ...]
-    arguments: tuple[tuple[str, str], ...] = ()
+    history: list[History]
+    env: Pairs
+    labels: Pairs
+    ports: set[str]
+    arguments: Pairs
     own_command: bool = False
 
     @classmethod
     def on(cls, image: Image) -> Stage:
         """The start of a build on ``image``."""
-        return cls(image.config, image.layers, image.history)
+        config = image.config
+        env, labels = Pairs(entry.partition("=")[::2] for entry in config.env), Pairs(config.labels)
+        return cls(config, image.layers, list(image.history), env, labels, set(config.exposed_ports), Pairs())
 
     @property
-    def variables(self) -> dict[str, str]:
+    def variables(self) -> Mapping[str, str]:
         """What ``$NAME`` means here: ARG's values, and over them ENV's."""
-        return dict(self.arguments) | dict(entry.partition("=")[::2] for entry in self.config.env)
+        return ChainMap(self.env, self.arguments)
+
+    @property
+    def finished_config(self) -> ImageConfig:
+        """The image's configuration, with what has been gathered."""
+        env = tuple(f"{name}={value}" for name, value in self.env.items())
+        labels, ports = tuple(sorted(self.labels.items())), tuple(sorted(self.ports))
+        return replace(self.config, env=env, labels=labels, exposed_ports=ports)
 
     def with_layer(self, layer: Layer, created_by: str) -> Stage:
         """This stage with a layer on top."""
-        history = (*self.history, History(created_by, False))
-        return replace(self, layers=(*self.layers, layer), history=history)
+        self.history.append(History(created_by, False))
+        return replace(self, layers=(*self.layers, layer))
 
     def with_config(self, config: ImageConfig, created_by: str) -> Stage:
         """This stage with another configuration and no new layer."""
-        return replace(self, config=config, history=(*self.history, History(created_by, True)))
+        self.history.append(History(created_by, True))
+        return replace(self, config=config)
 
     def absolute(self, path: str) -> str:
-        """``path`` as seen from the working directory, normalised without following links."""
+        """``path`` as seen from the working directory, normalised without following links.
+
+        Raises ValueError for one that is longer than the kernel takes.
+        """
+        if len(path) >= MOST_PATH:
+            raise ValueError(f"{path[:40]}... is a path of more than {MOST_PATH - 1} characters")
         parts: list[str] = []
         for part in (PurePosixPath(self.config.working_dir) / path).parts[1:]:
-            parts = parts[:-1] if part == ".." else [*parts, part]
+            if part == "..":
+                del parts[-1:]
+            else:
+                parts.append(part)
         return "/" + "/".join(parts)
 
 

@@ -85,11 +85,6 @@ def parse_group(text: str) -> tuple[Group, ...]:
     )
 
 
-def _is_id(text: str) -> bool:
-    """Whether it is the number of a user or group; 2**32 - 1 means none (credentials(7), chown(2))."""
-    return text.isascii() and text.isdigit() and len(text) <= 10 and int(text) < 2**32 - 1
-
-
 def _account(name: str, accounts: Sequence[Account]) -> Account | None:
     for account in accounts:
         if account.name == name:

@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -229,7 +230,7 @@ def test_an_interrupted_run_leaves_nothing(store: Store, tiny: Image, context: P
         ("USER nobody-here", "user 'nobody-here' is not in the image's /etc/passwd"),
         ("COPY nothing /x", "COPY nothing: no such file"),
         ("COPY --chown=nobody-here file /x", "user 'nobody-here'"),
-        ("COPY --chmod=rwx file /x", "COPY: invalid literal"),
+        ("COPY --chmod=rwx file /x", "--chmod=rwx is not an octal number"),
         ("COPY file /etc/passwd/x", "/etc/passwd is a file"),
         ("COPY file file /x", "must end with a slash"),
         ("EXPOSE 70000", "'70000' is not a port"),
@@ -242,6 +243,71 @@ def test_errors_point_at_their_line(build_text: Build, context: Path, line: str,
         build_text(f"FROM tiny\n\n{line}\n")
     assert "Dockerfile:3: " in caught.value.message
     assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("USER 4294967295", "not from 0 to 4294967294"),
+        ("USER 1099511627776:0", "not from 0 to"),
+        ("USER 0:4294967296", "not from 0 to"),
+        ("USER " + "9" * 5000, "not from 0 to"),
+        ("COPY --chown=1099511627776 file /x", "not from 0 to"),
+        ("COPY --chown=0:4294967295 file /x", "not from 0 to"),
+        ("COPY --chmod=10000000000 file /x", "not an octal number"),
+        ("COPY --chmod=-1 file /x", "not an octal number"),
+        ("COPY --chmod=0o755 file /x", "not an octal number"),
+        ("EXPOSE 99999999999999999999999", "is not a port"),
+        ("EXPOSE \u0663", "is not a port"),
+        ('WORKDIR "a', "not closed"),
+        ("USER 'alice", "not closed"),
+        ('COPY "file /x', "not closed"),
+        ("LABEL a 'b", "not closed"),
+        ("ENV ${UNSET}=1", "'' is no name"),
+        ("WORKDIR /" + "a" * 300, "File name too long"),
+        ("COPY file /" + "a/" * 3000 + "x", "a path of more than 4095 characters"),
+    ],
+)
+def test_numbers_quotes_and_paths_have_bounds(build_text: Build, context: Path, line: str, message: str) -> None:
+    (context / "file").write_text("x")
+    with pytest.raises(UsageError) as caught:
+        build_text(f"FROM tiny\n\n{line}\n")
+    assert "Dockerfile:3: " in caught.value.message
+    assert message in caught.value.message
+
+
+def test_what_grows_without_bound_is_an_error(build_text: Build) -> None:
+    doubled = "ENV a=xxxxxxxx\n" + "ENV a=$a$a$a$a$a$a$a$a$a$a\n" * 50
+    with pytest.raises(UsageError, match=r"Dockerfile:7: ENV: .*longer than 131072"):
+        build_text(f"FROM tiny\n{doubled}")
+    for name in ("ENV", "ARG", "LABEL"):
+        many = "".join(f"{name} b{number}=$a\n" for number in range(1000))
+        with pytest.raises(UsageError, match=f"{name}: names and values are longer than 2097152 bytes together"):
+            build_text("FROM tiny\nENV a=" + "x" * 60_000 + f"\n{many}")
+
+
+def test_many_instructions_take_time_as_they_are_many(build_text: Build) -> None:
+    """Twelve times as many take about twelve times as long; when each copied what came before, it was 140 times."""
+
+    def seconds(lines: int) -> float:
+        text = "".join(f"ENV A{n}=1\nARG B{n}=1\nLABEL c{n}=1\nEXPOSE {n + 1}\n" for n in range(lines))
+        began = time.monotonic()
+        image = build_text(f"FROM tiny\n{text}")
+        assert len(image.config.env) == lines + 1 and len(image.history) == 4 * lines
+        return time.monotonic() - began
+
+    assert seconds(12_000) < 40 * seconds(1000)
+
+
+def test_an_argument_from_before_from_is_the_default_after_it(build_text: Build) -> None:
+    image = build_text("ARG BASE=tiny\nFROM $BASE\nENV A=x$BASE\nARG BASE\nENV B=x$BASE\n")
+    assert image.config.env[1:] == ("A=x", "B=xtiny")
+
+
+def test_another_escape_character(build_text: Build) -> None:
+    image = build_text("# escape=`\nFROM tiny\nENV A=C:\\ `\n B=`$A\nWORKDIR /a\\b\n")
+    assert image.config.env[1:] == ("A=C:\\", "B=$A")
+    assert image.config.working_dir == "/a\\b"
 
 
 def test_an_unknown_parent_image(build_text: Build) -> None:

@@ -62,8 +62,8 @@ def test_home(tiny: Image) -> None:
     assert home_directory(4711, tiny.layers) == "/"
 
 
-@pytest.mark.parametrize("number", ["-1", "4294967295", "4294967296", "9" * 5000, "1٣", "0x1", " 1"])
-def test_an_account_with_a_number_that_no_user_has_is_none(number: str) -> None:
+@pytest.mark.parametrize("number", ["-1", "9" * 5000, "1٣", "0x1", " 1"])
+def test_an_account_whose_number_is_none_is_left_out(number: str) -> None:
     assert parse_passwd(f"a:x:{number}:0::/:/bin/sh\na:x:0:{number}::/:/bin/sh\n") == ()
     assert parse_group(f"a:x:{number}:\n") == ()
 

@@ -1,0 +1,92 @@
+"""What a ``.dockerignore`` leaves out of a build context (Docker's documentation, "Build context", ".dockerignore")."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from msgspec import Struct
+
+from runtime.errors import UsageError
+from runtime.files import check_inside, read_bounded
+from runtime.images.patterns import Pattern
+from runtime.images.words import SPACES
+
+NAME = ".dockerignore"
+MOST_BYTES = 2**20
+MOST_PATTERNS = 10_000
+
+
+class Standing(Struct, frozen=True):
+    """How the rules stand at a path: ``decisive`` is the last one that matches it or a parent, -1 when none does.
+
+    ``open`` are later rules that may yet match: their indices, and their states after the path.
+    """
+
+    decisive: int
+    open: tuple[tuple[int, int], ...]
+
+
+class Rules(Struct, frozen=True):
+    """The patterns in their order; ``exceptions`` says which of them began with ``!``."""
+
+    patterns: tuple[Pattern, ...] = ()
+    exceptions: tuple[bool, ...] = ()
+
+    def at_root(self) -> Standing:
+        """How the rules stand at the context itself, which none of them leaves out."""
+        return Standing(-1, tuple((index, pattern.start) for index, pattern in enumerate(self.patterns)))
+
+    def at(self, folder: Standing, name: str, inside_root: bool = False) -> Standing:
+        """How they stand at ``name`` in a folder; ``inside_root`` when that is the context itself."""
+        decisive = folder.decisive
+        still_open = []
+        for index, states in folder.open:
+            pattern = self.patterns[index]
+            states = pattern.after(states, name if inside_root else "/" + name)
+            if pattern.is_match(states):
+                decisive = index
+            if states:
+                still_open.append((index, states))
+        return Standing(decisive, tuple(entry for entry in still_open if entry[0] > decisive))
+
+    def ignores(self, standing: Standing) -> bool:
+        """Whether what stands so is left out: the last rule that matches it or a parent decides."""
+        return standing.decisive >= 0 and not self.exceptions[standing.decisive]
+
+    def may_keep_below(self, standing: Standing) -> bool:
+        """Whether an exception may still match something below."""
+        return any(self.exceptions[index] for index, _ in standing.open)
+
+
+def read_rules(folder: Path) -> Rules:
+    """The rules in the folder's ``.dockerignore``, none when there is no such file. Raises UsageError."""
+    path = folder / NAME
+    if not os.path.lexists(path):
+        return Rules()
+    check_inside(path, folder)
+    # File names are bytes, and so are patterns of them.
+    text = os.fsdecode(read_bounded(path, MOST_BYTES).removeprefix(b"\xef\xbb\xbf"))
+    if "\0" in text:
+        raise UsageError(f"{path}: a NUL character: it is not text in UTF-8")
+    patterns: list[Pattern] = []
+    exceptions: list[bool] = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        stripped = line.strip(SPACES)
+        if line.startswith("#") or not stripped:
+            continue
+        try:
+            pattern = _pattern(stripped.removeprefix("!").strip(SPACES))
+        except ValueError as error:
+            raise UsageError(f"{path}:{number}: {error}") from error
+        patterns.append(pattern)
+        exceptions.append(stripped.startswith("!"))
+        if len(patterns) > MOST_PATTERNS:
+            raise UsageError(f"{path}:{number}: more than {MOST_PATTERNS} patterns")
+    return Rules(tuple(patterns), tuple(exceptions))
+
+
+def _pattern(text: str) -> Pattern:
+    if not text:
+        raise ValueError("an exclamation mark without a pattern")
+    return Pattern(os.path.normpath(text.lstrip("/") or "/"))
