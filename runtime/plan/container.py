@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from functools import cache, lru_cache
+from functools import lru_cache
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -22,6 +22,7 @@ from runtime.plan.constants import (
     MS_PRIVATE,
     MS_REC,
 )
+from runtime.plan.filter import filter_steps
 from runtime.plan.process import exec_step, process_steps
 from runtime.plan.root import (
     HOLD_ROOT,
@@ -47,7 +48,6 @@ from runtime.plan.steps import (
     Open,
     PivotRoot,
     Plan,
-    SeccompFilter,
     Step,
     TakeOver,
     Undumpable,
@@ -55,8 +55,6 @@ from runtime.plan.steps import (
     Unshare,
     Write,
 )
-from runtime.seccomp.default import default_profile
-from runtime.seccomp.filter import compile_filter
 from runtime.spec import Link, Resources, Spec
 from runtime.unionfs.overlay import DEV, WritableLayer, mount_steps, volatile_steps
 
@@ -98,6 +96,8 @@ def _network_steps(link: Link | None, attachment: Attachment | None) -> tuple[St
         NetlinkSocket(_LAB_SOCKET),
         *own,
         Netlink(_LAB_SOCKET, veth, f"create veth {port.name} on the bridge, its peer eth0 here"),
+        Netlink(_LAB_SOCKET, network.fix_port(port.index), f"the bridge learns nothing from {port.name}"),
+        Netlink(_LAB_SOCKET, network.add_port_address(port.index, link.mac), f"{link.mac} is at {port.name}"),
         *loopback,
         Netlink(_OWN_SOCKET, network.add_address(_INTERFACE.index, link.address), f"eth0 is {link.address}"),
         Netlink(_OWN_SOCKET, network.link_up(_INTERFACE.name), "bring eth0 up"),
@@ -158,12 +158,6 @@ def _resolver_steps(resolver: str) -> tuple[Step, ...]:
     )
 
 
-@cache
-def _seccomp_step(capabilities: tuple[str, ...]) -> Step:
-    compiled = compile_filter(default_profile(capabilities))
-    return SeccompFilter(compiled.program, compiled.flags, "(the default profile)")
-
-
 @lru_cache(maxsize=64)
 def _processes(
     spec: Spec,
@@ -195,7 +189,7 @@ def _processes(
         *_hiding_steps(spec, writable, of_sysfs=True),
         CloseOnExec(),
         *process_steps(process),
-        *((_seccomp_step(process.capabilities),) if process.no_new_privileges else ()),
+        *filter_steps(spec),
         exec_step(process),
     )
     return beside, outside, inside

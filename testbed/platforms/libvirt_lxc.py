@@ -2,7 +2,8 @@
 
 libvirt makes the namespaces, the cgroup with its limits, the network interface, /proc, /dev and /sys. The root is
 mounted by our launcher, which libvirt takes for its controller; our launcher is also what libvirt takes for init: it
-does what libvirt has no words for (user, capabilities, masked paths, the task limit) and becomes the workload.
+does what libvirt has no words for (user, capabilities, masked paths, system calls, the task limit) and becomes the
+workload.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from runtime.launcher import STATIC_BINARY
 from runtime.lease import cgroup_name
 from runtime.plan.constants import CLONE_NEWNS, MNT_DETACH, MS_PRIVATE, MS_REC
 from runtime.plan.encode import encode
+from runtime.plan.filter import filter_steps
 from runtime.plan.guest import EXECUTING, FIRST_USERSPACE
 from runtime.plan.process import exec_step, process_steps
 from runtime.plan.root import HOLD_ROOT, identity_steps
@@ -127,6 +129,7 @@ def init_plan(spec: Spec) -> Plan:
             *(MaskPath(path) for path in spec.masked_paths),
             CloseOnExec(),
             *process_steps(spec.process),
+            *filter_steps(spec),
             Message(EXECUTING),
             exec_step(spec.process),
         )
@@ -242,7 +245,6 @@ class LibvirtLxcPlatform:
             "cgroups": hierarchies().mode,
             "root": "overlay on tmpfs",
             "libvirt": version_text(load_libvirt().getVersion()),
-            "system calls": "not filtered: the driver has no words for it",
             "task limit": "kept" if "pids" in hierarchies().v1 else "none: the driver has no words for it",
         }
 

@@ -72,7 +72,7 @@ def printed(log: Path) -> list[str]:
 
 SEEN = """
 id; pwd; umask; hostname; env | grep -v -e SHLVL -e _= | sort; ulimit -n; echo $$
-grep -E '^(Cap|NoNewPrivs|Groups)' /proc/self/status
+grep -E '^(Cap|NoNewPrivs|Groups|Seccomp:)' /proc/self/status
 cat /etc/hosts /etc/hostname
 head -c 1 /proc/interrupts | wc -c; ls /sys/firmware | wc -l
 touch /proc/sys/kernel/hostname /writable 2>&1

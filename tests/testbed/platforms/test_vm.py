@@ -135,7 +135,7 @@ def _interfaces() -> list[str]:
 # What is still in the guest's serial port when PID 1 ends is lost, hence the sleep.
 SEEN = """
 id; pwd; umask; hostname; env | grep -v -e SHLVL -e _= | sort; ulimit -n; echo $$
-grep -E '^(Cap|NoNewPrivs|Groups)' /proc/self/status
+grep -E '^(Cap|NoNewPrivs|Groups|Seccomp:)' /proc/self/status
 cat /etc/hosts /etc/hostname
 mount | grep -v -e ' on / ' -e /proc/ -e /sys/ | sed 's/,size=[0-9]*k.*//; s/,inode64//' | sort
 ls -l /dev | grep -v '^total' | sed 's/  */ /g' | cut -d' ' -f1,3-6,10-
