@@ -21,6 +21,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from runtime.cgroups import Cgroup, Hierarchies, hierarchies, join_steps, require
 from runtime.cgroups.limits import CPU_PERIOD_USEC, cpu_quota_usec
@@ -52,7 +53,7 @@ from runtime.plan.steps import (
 from runtime.spec import Spec
 from runtime.unionfs.overlay import mount_steps, volatile_steps
 from testbed import breakdown
-from testbed.lab import Lab
+from testbed.lab import Lab, fix_port
 from testbed.platforms.connection import destroy_domain, ensure_event_loop, load_libvirt, version_text
 from testbed.platforms.console import Console
 from testbed.platforms.daemon import Daemon, find_libvirtd, seen_at
@@ -77,7 +78,8 @@ def find_driver() -> None:
 
 
 class Domain(Struct, frozen=True):
-    """What libvirt makes of one container. ``tasks`` is the cgroup directory of its task limit, or None."""
+    """What libvirt makes of one container. ``tasks`` is the cgroup directory of its task limit, or None; ``port`` is
+    the host's end of its network interface."""
 
     name: str
     spec: Spec
@@ -86,6 +88,7 @@ class Domain(Struct, frozen=True):
     ours: Path
     bridge: str
     tasks: Path | None
+    port: str = ""
 
 
 def controller_plan(spec: Spec, folder: Path, root: Path) -> Plan:
@@ -170,6 +173,7 @@ def domain_xml(domain: Domain, host_memory_bytes: int) -> str:
         interface = child(devices, "interface", type="bridge")
         child(interface, "mac", address=link.mac)
         child(interface, "source", bridge=domain.bridge)
+        child(interface, "target", dev=domain.port)
         child(interface, "ip", address=str(link.address.ip), family="ipv4", prefix=str(link.address.network.prefixlen))
         if link.gateway:
             child(interface, "route", family="ipv4", address="0.0.0.0", prefix="0", gateway=str(link.gateway))
@@ -282,12 +286,14 @@ class LibvirtLxcPlatform:
         tasks = Cgroup(f"{self._place.name}/{instance.name}", _only(hierarchies(), ("pids",)))
         with ExitStack() as undo:
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
-            domain = self._lay_out(instance, folder, tasks)
+            domain = replace(self._lay_out(instance, folder, tasks), port=f"lxc{self._started}")
             undo.callback(tasks.remove)
             console = self._reader.follow(domain.ours / "console", instance.log)
             undo.callback(_let_go, domain.ours / "console")
             made = self._create(domain)
             undo.callback(destroy_domain, made)
+            if domain.spec.link is not None:
+                fix_port(domain.port, domain.spec.link.mac)
             created_ns = time.monotonic_ns()
             cgroup = Cgroup(cgroup_of(made.ID()), _only(hierarchies(), ("memory", "cpu", "cpuacct", "devices")))
             running = _Running(made, console, cgroup, tasks, folder, requested_ns, created_ns)
