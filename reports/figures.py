@@ -20,9 +20,9 @@ from testbed.analysis import (
     memory_of_copies,
     ramps,
     start_phases,
+    taken_bytes,
     utilisation,
 )
-from testbed.copies import taken_bytes
 from testbed.intervals import Estimate
 
 # A service level beyond a day is a slip, and would squeeze all else into a line.

@@ -16,6 +16,7 @@ from msgspec import Struct, to_builtins
 from reports.quantities import LOAD, RULERS, START, Quantity
 from testbed.analysis import (
     OTHERS_LIMIT,
+    CopyMemory,
     Platform,
     Ramp,
     Run,
@@ -31,7 +32,6 @@ from testbed.analysis import (
     utilisation,
     values,
 )
-from testbed.copies import CopyMemory
 from testbed.intervals import Estimate, median_ratio
 from testbed.results import RunFolder
 

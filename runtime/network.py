@@ -1,7 +1,8 @@
 """Requests to the kernel's network configuration (rtnetlink(7)), as bytes.
 
 Pure: plans carry these messages and the launcher sends them; ``request`` sends one from Python. Only what
-a lab needs: bridge, veth, addresses, routes, neighbours. Numbers: include/uapi/linux/rtnetlink.h, if_link.h.
+a lab needs: bridge, veth, addresses, routes, neighbours. Numbers: include/uapi/linux/rtnetlink.h, if_link.h,
+neighbour.h.
 """
 
 from __future__ import annotations
@@ -24,14 +25,17 @@ _ADDRESS = struct.Struct("=BBBBI")
 _ROUTE = struct.Struct("=BBBBBBBBI")
 _NEIGHBOUR = struct.Struct("=BxxxiHBB")
 
-_NEWLINK, _DELLINK, _NEWADDR, _DELADDR, _NEWROUTE, _NEWNEIGH = 16, 17, 20, 21, 24, 28
+_NEWLINK, _DELLINK, _SETLINK, _NEWADDR, _DELADDR, _NEWROUTE, _NEWNEIGH = 16, 17, 19, 20, 21, 24, 28
 _REQUEST, _ACK, _REPLACE, _EXCL, _CREATE = 1, 4, 0x100, 0x200, 0x400
 _IFF_UP = 1
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 10, 18, 28
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MASTER, _IFLA_PROTINFO, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 10, 12, 18, 28
+_BRPORT_LEARNING, _BRPORT_UNICAST_FLOOD = 8, 9
 _INFO_KIND, _INFO_DATA = 1, 2
 _VETH_INFO_PEER = 1
 _NLA_F_NESTED = 0x8000
-_NUD_PERMANENT = 0x80
+_NUD_NOARP, _NUD_PERMANENT = 0x40, 0x80
+_NTF_MASTER, _NTF_STICKY = 0x04, 0x40
+_AF_BRIDGE = 7
 
 LOOPBACK_INDEX = 1
 
@@ -111,6 +115,22 @@ def create_veth(here: VethEnd, bridge_index: int, peer: VethEnd, peer_mac: str, 
 def join_bridge(index: int, bridge_index: int) -> bytes:
     """Make the interface a port of the bridge and bring it up."""
     return _message(_NEWLINK, _LINK.pack(0, 0, index, _IFF_UP, _IFF_UP) + _number(_IFLA_MASTER, bridge_index))
+
+
+def fix_port(index: int) -> bytes:
+    """Have a bridge learn nothing at this port, and send there only what is for addresses that were given to it.
+
+    A port that learns lets whoever is behind it take others' traffic, by sending with their MAC.
+    """
+    settings = b"".join(_attribute(kind, b"\0") for kind in (_BRPORT_LEARNING, _BRPORT_UNICAST_FLOOD))
+    body = _LINK.pack(_AF_BRIDGE, 0, index, 0, 0) + _attribute(_IFLA_PROTINFO | _NLA_F_NESTED, settings)
+    return _message(_SETLINK, body)
+
+
+def add_port_address(index: int, mac: str) -> bytes:
+    """What is for this MAC goes to this port of a bridge, wherever it is seen to come from."""
+    body = _NEIGHBOUR.pack(_AF_BRIDGE, index, _NUD_NOARP, _NTF_MASTER | _NTF_STICKY, 0)
+    return _message(_NEWNEIGH, body + _attribute(2, _mac(mac)), _CREATE | _REPLACE)
 
 
 def delete_link(index: int) -> bytes:

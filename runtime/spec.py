@@ -110,7 +110,8 @@ class Spec(Struct, frozen=True):
 
     ``layers`` are the absolute paths of the image's layer directories, bottom first; ``hosts`` maps
     names to addresses and becomes ``/etc/hosts``; ``link`` None leaves only the loopback interface.
-    ``host_network`` shares the caller's network namespace instead (the services of a pod need it).
+    ``host_network`` shares the caller's network namespace instead (the services of a pod need it). ``seccomp``: the
+    default profile stands before the kernel, be it the host's or a guest's.
     """
 
     process: Process
@@ -122,3 +123,4 @@ class Spec(Struct, frozen=True):
     host_network: bool = False
     masked_paths: tuple[str, ...] = DEFAULT_MASKED_PATHS
     readonly_paths: tuple[str, ...] = DEFAULT_READONLY_PATHS
+    seccomp: bool = True

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from testbed.breakdown import EMULATOR_PARTS, PARTS
-from testbed.copies import CopyMemory, copy_memory
+from testbed.copies import CopyMemory, copy_memory, taken_bytes
 from testbed.intervals import Estimate, median_estimate
 from testbed.results import RunFolder, Trial
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["EMULATOR_PARTS", "PARTS", "CopyMemory", "Estimate", "median_estimate"]
+__all__ = ["EMULATOR_PARTS", "PARTS", "CopyMemory", "Estimate", "median_estimate", "taken_bytes"]
 
 # The phases of an application's start, in order; every one is seconds since the request.
 START_PHASES = ("created", "first_process", "port_open", "ready")

@@ -73,6 +73,7 @@ def _manifest(
         "measures": list(options.measures),
         "settings": to_builtins(settings),
         "images": {name: _image_record(image) for name, image in images.items()},
+        "seccomp": {one.name: "the default profile" if one.seccomp else "none" for one in scenario.services},
         "versions": host.versions(),
         "host": host.facts(),
         "noise": list(host.noise()),

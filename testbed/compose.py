@@ -22,7 +22,12 @@ _VARIABLE_NAME = re.compile(r"[^=\0]+")
 _BYTES = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?) ?(?:([kmgt])i?)?b?", re.IGNORECASE)
 _PORT = re.compile(r"(?:(?:\[[0-9a-fA-F:]+\]:|[0-9.]+:)?[0-9]*:)?([0-9]{1,5})(?:/([a-z]+))?")
 
-_SERVICE_KEYS = ("build", "command", "depends_on", "deploy", "entrypoint", "environment", "expose", "ports")
+_SERVICE_KEYS = (
+    *("build", "command", "depends_on", "deploy", "entrypoint", "environment", "expose", "ports"),
+    "security_opt",
+)
+# docker's two ways to write it, of which Compose files have both.
+_UNCONFINED = ("seccomp=unconfined", "seccomp:unconfined")
 _LIMITS = "limits under deploy.resources.limits: cpus, memory, pids"
 _SERVICE_INSTEAD = {
     "image": "build: the image is built from a Dockerfile on testbed/base",
@@ -42,7 +47,8 @@ _SERVICE_INSTEAD = {
 class Service(Struct, frozen=True):
     """One service: how its image is built and how it is run.
 
-    ``command`` and ``entrypoint`` replace the image's own unless None; ``ports`` are those it listens on.
+    ``command`` and ``entrypoint`` replace the image's own unless None; ``ports`` are those it listens on. ``seccomp``:
+    it runs under the default filter of system calls, on every platform.
     """
 
     name: str
@@ -54,6 +60,7 @@ class Service(Struct, frozen=True):
     command: tuple[str, ...] | None = None
     entrypoint: tuple[str, ...] | None = None
     ports: tuple[int, ...] = ()
+    seccomp: bool = True
 
 
 def read_services(value: Value) -> tuple[Service, ...]:
@@ -97,7 +104,17 @@ def _service(name: str, value: Value) -> Service:
         command=_words(fields.get("command")),
         entrypoint=_words(fields.get("entrypoint")),
         ports=tuple(dict.fromkeys(ports)),
+        seccomp=_seccomp(fields["security_opt"]) if "security_opt" in fields else True,
     )
+
+
+def _seccomp(value: Value) -> bool:
+    """Whether the default filter is to be there: the one security option that all platforms honour."""
+    chosen = [item.text(_UNCONFINED[0]) for item in value.items()]
+    for item, text in zip(value.items(), chosen, strict=True):
+        if text not in _UNCONFINED:
+            raise item.error(f"{text!r} is not supported by the testbed", _UNCONFINED[0])
+    return not chosen
 
 
 def _build(value: Value) -> tuple[Path, Path]:

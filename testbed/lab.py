@@ -39,6 +39,17 @@ def link_of(application: int, service: int) -> Link:
     return Link(IPv4Interface(f"{address}/{NETWORK.prefixlen}"), mac_of(address))
 
 
+def fix_port(name: str, *macs: str) -> None:
+    """Make ``macs`` the addresses behind the port ``name`` of a bridge, whatever is sent from there.
+
+    The port is in the caller's network namespace. Raises TestbedError when the kernel refuses.
+    """
+    index = socket.if_nametoindex(name)
+    network.request(network.fix_port(index), f"have the bridge learn nothing from {name}")
+    for mac in macs:
+        network.request(network.add_port_address(index, mac), f"tell the bridge that {mac} is at {name}")
+
+
 def _move(function: str, *arguments: int) -> None:
     try:
         libc.call(function, *arguments)

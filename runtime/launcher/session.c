@@ -90,7 +90,7 @@ int await_start(void) {
 }
 
 /* Whoever listens at the path knows from the socket who asks, does what it wants to be done first, and says one byte. A
- * socket that is closed instead is a refusal. */
+ * descriptor that comes with it becomes standard input. A socket that is closed instead is a refusal. */
 int admission(const struct step *s) {
   struct { unsigned short family; char path[108]; } address = {.family = 1 /* AF_UNIX */};
   size_t size = s->length[0] + 1;
@@ -100,7 +100,14 @@ int admission(const struct step *s) {
   if (connection < 0) return connection;
   long n = SYS(connect, connection, ADDRESS(&address), sizeof address.family + size);
   char word;
-  while (n >= 0 && (n = SYS(read, connection, ADDRESS(&word), 1)) == -EINTR) n = 0;
+  struct rights rights = {.size = sizeof rights, .descriptor = -1};
+  struct vector vector = {&word, 1};
+  struct header header = {.vectors = &vector, .vector_count = 1, .control = &rights, .control_size = sizeof rights};
+  while (n >= 0 && (n = SYS(recvmsg, connection, ADDRESS(&header), MSG_CMSG_CLOEXEC_)) == -EINTR) n = 0;
+  if (n >= 0 && header.control_size >= rights.size && rights.type == SCM_RIGHTS_) {
+    int placed = place(rights.descriptor, 0);
+    if (placed < 0) n = placed;
+  }
   return close_with(connection, n < 0 ? (int)n : n == 1 ? 0 : -EACCES);
 }
 

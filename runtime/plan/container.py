@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from errno import ENOSYS
-from functools import cache, lru_cache
+from functools import lru_cache
 from signal import SIGKILL
 
 from msgspec import Struct
@@ -24,7 +24,8 @@ from runtime.plan.constants import (
     MS_PRIVATE,
     MS_REC,
 )
-from runtime.plan.process import exec_step, process_steps
+from runtime.plan.filter import confined_steps
+from runtime.plan.process import exec_step
 from runtime.plan.root import (
     HOLD_ROOT,
     filesystem_steps,
@@ -50,7 +51,6 @@ from runtime.plan.steps import (
     Open,
     PivotRoot,
     Plan,
-    SeccompFilter,
     SessionKeyring,
     Step,
     Sync,
@@ -60,8 +60,6 @@ from runtime.plan.steps import (
     Unshare,
     Write,
 )
-from runtime.seccomp.default import default_profile
-from runtime.seccomp.filter import compile_filter
 from runtime.spec import Link, Resources, Spec
 from runtime.unionfs.overlay import DEV, WritableLayer, mount_steps, volatile_steps
 
@@ -118,6 +116,8 @@ def _network_steps(link: Link | None, attachment: Attachment | None) -> tuple[St
         NetlinkSocket(_LAB_SOCKET),
         *own,
         Netlink(_LAB_SOCKET, veth, f"create veth {port.name} on the bridge, its peer eth0 here"),
+        Netlink(_LAB_SOCKET, network.fix_port(port.index), f"the bridge learns nothing from {port.name}"),
+        Netlink(_LAB_SOCKET, network.add_port_address(port.index, link.mac), f"{link.mac} is at {port.name}"),
         *loopback,
         Netlink(_OWN_SOCKET, network.add_address(_INTERFACE.index, link.address), f"eth0 is {link.address}"),
         Netlink(_OWN_SOCKET, network.link_up(_INTERFACE.name), "bring eth0 up"),
@@ -191,12 +191,6 @@ def _starter_steps(building: Building | None) -> tuple[Step, ...]:
     return (DeathSignal(SIGKILL), *((connected,) if building.connected else ()))
 
 
-@cache
-def _seccomp_step(capabilities: tuple[str, ...]) -> Step:
-    compiled = compile_filter(default_profile(capabilities))
-    return SeccompFilter(compiled.program, compiled.flags, "(the default profile)")
-
-
 @lru_cache(maxsize=64)
 def _processes(
     spec: Spec,
@@ -217,8 +211,6 @@ def _processes(
     writable = building.writable if building else None
     keyring = (SessionKeyring("build", tolerate=(ENOSYS,)),) if building else ()
     outside: tuple[Step, ...] = (Undumpable(), *keyring, *networking, *_root_steps(spec, writable))
-    # Without no_new_privs a filter needs CAP_SYS_ADMIN, so it comes before the privileges go; with it, last.
-    privileged, filters = not process.no_new_privileges, (_seccomp_step(process.capabilities),)
     inside: tuple[Step, ...] = (
         PivotRoot(".", "."),
         Unmount(".", MNT_DETACH),
@@ -230,10 +222,7 @@ def _processes(
         *taken,  # late: it takes the launcher as long as all the above
         *_hiding_steps(spec, writable, of_sysfs=True),
         CloseOnExec(),
-        *(filters if privileged else ()),
-        *process_steps(process),
-        *_starter_steps(building),
-        *(() if privileged else filters),
+        *confined_steps(spec, *_starter_steps(building)),
         exec_step(process),
     )
     return beside, outside, inside

@@ -24,7 +24,8 @@ from pathlib import Path
 from runtime import network
 from runtime.cgroups import Hierarchies, create_steps, join_steps
 from runtime.plan.constants import CLONE_NEWCGROUP, MS_MOVE, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
-from runtime.plan.process import exec_step, process_steps
+from runtime.plan.filter import confined_steps
+from runtime.plan.process import exec_step
 from runtime.plan.root import HOLD_ROOT, filesystem_steps, identity_steps, protection_steps, sysfs_step
 from runtime.plan.steps import (
     Answer,
@@ -138,7 +139,7 @@ def workload_steps(spec: Spec, *streams: Step) -> tuple[Step, ...]:
         *identity_steps(spec),
         *streams,
         CloseOnExec(),
-        *process_steps(spec.process),
+        *confined_steps(spec),
         Message(EXECUTING),
         exec_step(spec.process),
     )

@@ -2,9 +2,8 @@
 
 PID 1 brings the machine up as for a single workload (``guest``), but stays: it makes a root of its own on a tmpfs,
 since no process can pivot_root away from the initial RAM file system, and forks a process for every service. Its steps
-are those that start the service as a container on a host (``container``), with three differences: the network is
-the machine's, so all services have one address and share their ports; the layers come merged on a disk; and
-no seccomp filter stands before the kernel, which is the application's own, as that of a single workload's guest is.
+are those that start the service as a container on a host (``container``), with two differences: the network is
+the machine's, so all services have one address and share their ports; and the layers come merged on a disk.
 Their limits hold within the guest by its own cgroup v2, as the host's cgroups hold a container's; the machine's RAM
 and processors are the sums of them. The first service that ends takes the guest with it.
 """
@@ -28,7 +27,6 @@ from runtime.plan.steps import (
     Mkdir,
     Mount,
     Plan,
-    SeccompFilter,
     Step,
     WaitPath,
     Write,
@@ -72,7 +70,7 @@ def _service_steps(service: str, spec: Spec, disk: str) -> tuple[Step, ...]:
     """The cgroup with the service's limits, and the process in it that becomes the service."""
     inside = replace(spec, layers=(_lower(disk),), link=None, host_network=True)
     plan = container_plan(inside, _FOUND, service)
-    *child, execution = (step for step in plan.child if not isinstance(step, SeccompFilter))
+    *child, execution = plan.child
     return (
         *plan.parent,
         *forked(*join_steps(_FOUND, service), *child, Message(executing(service)), execution, flags=plan.clone_flags),

@@ -60,7 +60,17 @@ def specs(scenario: Scenario, images: Mapping[str, Image], links: Sequence[Link]
             image, command=service.command, entrypoint=service.entrypoint, environment=dict(service.environment)
         )
         layers = tuple(str(layer.path) for layer in image.layers)
-        found.append(Spec(process, layers, service.name, resources=service.resources, link=link, hosts=hosts))
+        found.append(
+            Spec(
+                process,
+                layers,
+                service.name,
+                resources=service.resources,
+                link=link,
+                hosts=hosts,
+                seccomp=service.seccomp,
+            )
+        )
     return tuple(found)
 
 

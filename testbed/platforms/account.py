@@ -1,7 +1,13 @@
-"""The account that QEMU runs as, which owns nothing but what an instance needs, and what it can reach."""
+"""The accounts that QEMU runs as, one for each guest, which own nothing but what it needs, and what they can reach.
+
+What all guests read, the images' disks, is their group's or everybody's. What is a guest's own is its account's alone,
+and so is its QEMU: the kernel lets no process look into the memory of another user's (ptrace(2), access mode checking).
+"""
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import os
 import pwd
 import stat
@@ -13,18 +19,28 @@ from runtime.errors import PrerequisiteError
 
 # Debian's libvirt packages make it; its first group is the one that may open /dev/kvm.
 NAME = "libvirt-qemu"
+# Of users that nothing else hands out: systemd's list of them (UIDS-GIDS.md) leaves 1879048192 to 2147483647 free. Each
+# run has a block of its own there, by its id, and each guest that it starts the next one of that.
+_FIRST_UID, _BLOCKS, _BLOCK = 1_879_048_192, 1 << 16, 1 << 12
+_numbers = itertools.count()
 
 
 class Account(Struct, frozen=True):
-    """``uid``, and the ``gids`` of which the first is its own."""
+    """``uid``, and the ``gids`` of which the first is its own and the one of its files."""
 
     uid: int
     gids: tuple[int, ...]
 
     def give(self, *paths: Path) -> None:
-        """Make it the owner of these files."""
+        """Make it the owner of these files, which nobody else can use."""
         for path in paths:
+            os.chmod(path, 0o600)
             os.chown(path, self.uid, self.gids[0])
+
+    def share(self, path: Path) -> None:
+        """Let all accounts of the group read a file that was one's own, and none write to it."""
+        os.chown(path, 0, self.gids[0])
+        os.chmod(path, 0o640)
 
     def may(self, status: os.stat_result, bits: int) -> bool:
         """Whether the mode grants ``bits`` (4 read, 2 write, 1 execute) to it. Access control lists are not asked."""
@@ -42,6 +58,31 @@ def emulator_account() -> Account:
     except KeyError as error:
         raise PrerequisiteError(f"no user {NAME}", "install libvirt-daemon-system, which makes it") from error
     return Account(entry.pw_uid, (entry.pw_gid, *(gid for gid in os.getgrouplist(NAME, entry.pw_gid))))
+
+
+def next_number() -> int:
+    """A number that no other guest of this process has had."""
+    return next(_numbers)
+
+
+def guest_account(account: Account, run_id: str, number: int) -> Account:
+    """The account of guest ``number`` of a run: a user that no other guest has, in the groups of ``account``."""
+    block = int.from_bytes(hashlib.sha256(run_id.encode()).digest()[:4], "big") % _BLOCKS
+    return Account(_FIRST_UID + block * _BLOCK + number % _BLOCK, account.gids)
+
+
+def require_users(uid_map: str) -> None:
+    """Raise PrerequisiteError unless our user namespace, of which this is the uid_map, has the guests' users.
+
+    user_namespaces(7): lines of a first user inside, the first outside, how many.
+    """
+    ranges = [tuple(map(int, line.split())) for line in uid_map.splitlines()]
+    last = _FIRST_UID + _BLOCKS * _BLOCK
+    if not any(first <= _FIRST_UID and last <= first + length for first, _, length in ranges):
+        raise PrerequisiteError(
+            f"each guest's QEMU runs as a user of its own, from {_FIRST_UID} on; this user namespace has not all",
+            f"run on the host itself, or map the users {_FIRST_UID} to {last - 1} into the container",
+        )
 
 
 def require_reach(account: Account, *paths: Path) -> None:

@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
+from xml.etree import ElementTree
 
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from testbed.platforms.account import Account, emulator_account
@@ -133,6 +134,11 @@ class Connection:
     def embedded(self) -> bool:
         """Whether the driver is in our own process, and cannot be lost."""
         return self.uri == EMBEDDED
+
+    def security_models(self) -> tuple[str, ...]:
+        """What a daemon confines guests by beside their account, as libvirt calls it: ``apparmor``, ``selinux``."""
+        found = ElementTree.fromstring(self.current().getCapabilities()).iterfind("host/secmodel/model")
+        return tuple(model.text for model in found if model.text and model.text not in ("none", "dac"))
 
     def lost(self) -> bool:
         """Whether the daemon has gone, or has not answered for long."""

@@ -34,7 +34,7 @@ _QEMU_CONF = """\
 stdio_handler = "file"
 security_driver = "none"
 user = "root"
-group = "root"
+group = "libvirt-qemu"
 """
 _LIBVIRTD_CONF = """\
 unix_sock_dir = "{sockets}"

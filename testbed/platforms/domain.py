@@ -22,18 +22,18 @@ PLAN_VARIABLE = "TESTBED_PLAN"
 # image alone takes 50 MiB while it starts.
 _LEAST_MEMORY_BYTES = 80 << 20
 _MEMORY_HINT = "set deploy.resources.limits.memory in compose.yaml"
-# Behind all that every guest has.
-_BALLOON_SLOT = 16
+# Every other descriptor's number may be one of those that libvirt gives to QEMU.
+_STANDARD_INPUT = "/proc/self/fd/0"
 
 
 class Ram(Struct, frozen=True):
-    """A file that is a guest's RAM.
+    """A file that is a guest's RAM: an open ``descriptor`` of ours, which becomes QEMU's standard input.
 
     What the guest writes goes into the file when it is ``shared``; else into pages of the guest's own, and the file
     stays as it is, for others to begin with.
     """
 
-    file: Path
+    descriptor: int
     shared: bool
 
 
@@ -44,6 +44,10 @@ class Domain(Struct, frozen=True):
     ``tcg-single``, ``cpu`` its CPU mode or model; ``mac`` None: no network card. ``raw`` disks are shared by guests
     and read-only, ``qcow2`` ones the guest's own; ``cache`` is how QEMU uses the host's page cache for them. A guest
     without ``kernel`` boots nothing: QEMU waits for the ``incoming`` state of a saved one.
+
+    ``user`` and ``group`` are those that libvirt starts QEMU as; ``tap`` is the host's end of the network card, which
+    is ours to make when a ``daemon`` starts QEMU. ``unlabelled`` are the security models, as libvirt calls them, that
+    leave QEMU alone.
     """
 
     name: str
@@ -67,7 +71,10 @@ class Domain(Struct, frozen=True):
     disk_format: str = "raw"
     cache: CacheMode = "writeback"
     daemon: bool = False
-    tap: str | None = None
+    tap: str = ""
+    user: int = 0
+    group: int = 0
+    unlabelled: tuple[str, ...] = ()
 
     @property
     def incoming(self) -> bool:
@@ -135,11 +142,12 @@ def _add_disks(devices: Element, domain: Domain) -> None:
 
 
 def _add_interface(devices: Element, domain: Domain) -> None:
-    if domain.mac is None or domain.tap is not None:
+    if domain.mac is None or domain.daemon:
         return
     interface = child(devices, "interface", type="bridge")
     child(interface, "mac", address=domain.mac)
     child(interface, "source", bridge=domain.bridge)
+    child(interface, "target", dev=domain.tap)
     child(interface, "model", type="virtio")
     if domain.bus == "pci":
         child(interface, "rom", enabled="no")
@@ -158,17 +166,18 @@ def _add_memory_backing(root: Element, memory: Memory) -> None:
         root.remove(backing)
 
 
-def _add_balloon(devices: Element, memory: Memory) -> None:
-    if not memory.has_balloon:
+def _add_balloon(devices: Element, domain: Domain) -> None:
+    if not domain.memory.has_balloon:
         child(devices, "memballoon", model="none")
         return
-    reporting = "on" if memory.free_page_reporting else "off"
-    _place(child(devices, "memballoon", model="virtio", freePageReporting=reporting), "pci", _BALLOON_SLOT)
+    reporting = "on" if domain.memory.free_page_reporting else "off"
+    balloon = child(devices, "memballoon", model="virtio", freePageReporting=reporting)
+    _place(balloon, domain.bus, 2 + len(domain.disks))
 
 
 def _add_own_tap(extra: Element, domain: Domain) -> None:
     """The same network card without libvirt, which would look for its tap in its daemon's network namespace."""
-    if domain.mac is None or domain.tap is None:
+    if domain.mac is None or not domain.daemon:
         return
     place = (
         f"pci,netdev=lab,bus=pcie.0,addr={1 + len(domain.disks):#x},romfile="
@@ -183,10 +192,13 @@ def _add_own_tap(extra: Element, domain: Domain) -> None:
         child(extra, "qemu:arg", value=argument)
 
 
-def _run_as_root(root: Element) -> None:
-    """Of a daemon's, whose own choice of user would keep our launcher out of cgroups and namespaces."""
-    label = child(root, "seclabel", type="static", model="dac", relabel="no")
-    child(label, "label", "+0:+0")
+def _add_labels(root: Element, domain: Domain) -> None:
+    """Whose QEMU is, and what libvirt itself writes for it. Files that we give it are not to be relabelled: for the
+    driver in our own process that is switched off as a whole."""
+    label = child(root, "seclabel", type="static", model="dac", relabel="no" if domain.daemon else "yes")
+    child(label, "label", f"+{domain.user}:+{domain.group}")
+    for model in domain.unlabelled:
+        child(root, "seclabel", type="none", model=model)
 
 
 def _place(device: Element, bus: str, slot: int) -> None:
@@ -202,9 +214,8 @@ def _arguments(domain: Domain) -> list[str]:
     -machine options QEMU takes each setting from the last that has it."""
     arguments = []
     if domain.ram is not None:
-        path = str(domain.ram.file).replace(",", ",,")  # QEMU's own quoting
         shared = "on" if domain.ram.shared else "off"
-        backend = f"memory-backend-file,id=ram,size={domain.memory_bytes},mem-path={path},share={shared}"
+        backend = f"memory-backend-file,id=ram,size={domain.memory_bytes},mem-path={_STANDARD_INPUT},share={shared}"
         arguments += ["-object", backend, "-machine", "memory-backend=ram"]
     return [*arguments, "-incoming", "defer"] if domain.incoming else arguments
 
@@ -246,9 +257,8 @@ def domain_xml(domain: Domain) -> str:
     serial = child(devices, "serial", type="unix")
     child(serial, "source", mode="connect", path=str(domain.console_socket))
     child(serial, "target", type="isa-serial", port="0")
-    _add_balloon(devices, domain.memory)
-    if domain.daemon:
-        _run_as_root(root)
+    _add_balloon(devices, domain)
+    _add_labels(root, domain)
     extra = child(root, "qemu:commandline")
     _add_own_tap(extra, domain)
     for argument in _arguments(domain):

@@ -8,6 +8,8 @@ socket, where we learn from the kernel who it is, put it in, and give the word.
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 import shutil
 import subprocess
 from errno import EEXIST
@@ -19,9 +21,23 @@ from runtime.errors import PrerequisiteError, TestbedError
 from runtime.launcher import STATIC_BINARY
 from runtime.plan.constants import CLONE_NEWNET
 from runtime.plan.encode import encode
-from runtime.plan.steps import Admission, Ambient, Capabilities, Exec, JoinNamespace, Mkdir, Mknod, Plan, Step, Write
+from runtime.plan.steps import (
+    Admission,
+    Ambient,
+    Capabilities,
+    Exec,
+    JoinNamespace,
+    Mkdir,
+    Mknod,
+    Plan,
+    SetUser,
+    Step,
+    Umask,
+    Write,
+)
 from runtime.spec import Resources
 from testbed.platforms import tap
+from testbed.platforms.account import Account
 
 _QEMU = "qemu-system-x86_64"
 
@@ -43,34 +59,39 @@ def qemu_version(qemu: Path) -> str:
 # Libvirt gives an emulator that it only asks what it can do power over files, as if its account could open more than
 # it can. It then learns of a KVM that is out of reach, sees that it is, and asks again, for ever.
 _WITHOUT_POWER = (Ambient(0), Capabilities(0, 0))
+# libvirt's secret for whatever else it encrypts, as QEMU is told where it is.
+_MASTER_KEY = re.compile(r'"id":"masterKey0",[^}]*"file":"([^"]+)"')
 
 
 def _become(qemu: Path) -> Exec:
     return Exec((str(qemu),), append_arguments=True)
 
 
-def _abroad(namespace: str) -> tuple[Step, ...]:
-    """From a daemon's into our network namespace, with the device that a tap is opened by.
+def _abroad(namespace: str, account: Account) -> tuple[Step, ...]:
+    """From a daemon's into our network namespace, with the device that a tap is opened by, and to the guest's account.
 
     A daemon gives QEMU a /dev with nothing in it but what the domain is known to need.
     """
     return (
+        Umask(0),  # a daemon's own may take from everybody what the modes here give
         Mkdir("/dev/net", tolerate=(EEXIST,)),
         Mknod(tap.DEVICE, *tap.DEVICE_NUMBER, tolerate=(EEXIST,)),
+        Umask(0o077),
         JoinNamespace(namespace, CLONE_NEWNET),
+        SetUser(account.uid, account.gids[0], account.gids),  # one of them may enter the daemon's directories
     )
 
 
 def emulator_plan(
-    qemu: Path, admission: Path, arguments: tuple[str, ...] = (), *, namespace: str | None = None
+    qemu: Path, admission: Path, account: Account, arguments: tuple[str, ...] = (), *, namespace: str | None = None
 ) -> Plan:
     """The plan for one instance: ask to be put into its cgroup, become QEMU.
 
     ``arguments`` come before libvirt's. QEMU takes the first accelerator that it is given, so one that libvirt
     has no word for can be named here. ``namespace`` is the path of the network namespace to enter when a daemon,
-    which is in another, starts QEMU.
+    which is in another, starts QEMU, as root; it becomes ``account`` then.
     """
-    abroad = () if namespace is None else _abroad(namespace)
+    abroad = () if namespace is None else _abroad(namespace, account)
     return Plan((Admission(str(admission)), *abroad, Exec((str(qemu), *arguments), append_arguments=True)))
 
 
@@ -94,6 +115,18 @@ def enter_cgroup(cgroup: Cgroup, pid: int) -> None:
     """Put a process that has one thread into the cgroup, in every hierarchy in use. Raises OSError."""
     for step in join_steps(cgroup.found, cgroup.name):
         Path(step.path).write_text(str(pid))
+
+
+def admit(cgroup: Cgroup, account: Account, pid: int) -> None:
+    """Before it becomes QEMU: put it into its cgroup, and give its account the key that a daemon has written for root,
+    with the domain's own directory, in which that is.
+
+    Raises OSError.
+    """
+    enter_cgroup(cgroup, pid)
+    for key in _MASTER_KEY.findall(Path(f"/proc/{pid}/cmdline").read_text(errors="replace")):
+        for path in (key, os.path.dirname(key)):
+            os.chown(f"/proc/{pid}/root{path}", account.uid, -1, follow_symlinks=False)
 
 
 def ensure_emulator(guest_root: Path, qemu: Path) -> Path:

@@ -2,7 +2,8 @@
 
 libvirt makes the namespaces, the cgroup with its limits, the network interface, /proc, /dev and /sys. The root is
 mounted by our launcher, which libvirt takes for its controller; our launcher is also what libvirt takes for init: it
-does what libvirt has no words for (user, capabilities, masked paths, the task limit) and becomes the workload.
+does what libvirt has no words for (user, capabilities, masked paths, system calls, the task limit) and becomes the
+workload.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from runtime.cgroups import Cgroup, Hierarchies, hierarchies, join_steps, require
 from runtime.cgroups.limits import CPU_PERIOD_USEC, cpu_quota_usec
@@ -30,8 +32,9 @@ from runtime.launcher import STATIC_BINARY
 from runtime.lease import cgroup_name
 from runtime.plan.constants import CLONE_NEWNS, MNT_DETACH, MS_PRIVATE, MS_REC
 from runtime.plan.encode import encode
+from runtime.plan.filter import confined_steps
 from runtime.plan.guest import EXECUTING, FIRST_USERSPACE
-from runtime.plan.process import exec_step, process_steps
+from runtime.plan.process import exec_step
 from runtime.plan.root import HOLD_ROOT, identity_steps
 from runtime.plan.steps import (
     Chdir,
@@ -50,7 +53,7 @@ from runtime.plan.steps import (
 from runtime.spec import Spec
 from runtime.unionfs.overlay import mount_steps, volatile_steps
 from testbed import breakdown
-from testbed.lab import Lab
+from testbed.lab import Lab, fix_port
 from testbed.platforms.connection import destroy_domain, ensure_event_loop, load_libvirt, version_text
 from testbed.platforms.console import Console
 from testbed.platforms.daemon import Daemon, find_libvirtd, seen_at
@@ -75,7 +78,8 @@ def find_driver() -> None:
 
 
 class Domain(Struct, frozen=True):
-    """What libvirt makes of one container. ``tasks`` is the cgroup directory of its task limit, or None."""
+    """What libvirt makes of one container. ``tasks`` is the cgroup directory of its task limit, or None; ``port`` is
+    the host's end of its network interface."""
 
     name: str
     spec: Spec
@@ -84,6 +88,7 @@ class Domain(Struct, frozen=True):
     ours: Path
     bridge: str
     tasks: Path | None
+    port: str = ""
 
 
 def controller_plan(spec: Spec, folder: Path, root: Path) -> Plan:
@@ -126,7 +131,7 @@ def init_plan(spec: Spec) -> Plan:
             *(MaskPath(path) for path in spec.masked_paths),
             *identity_steps(spec),
             CloseOnExec(),
-            *process_steps(spec.process),
+            *confined_steps(spec),
             Message(EXECUTING),
             exec_step(spec.process),
         )
@@ -167,6 +172,7 @@ def domain_xml(domain: Domain, host_memory_bytes: int) -> str:
         interface = child(devices, "interface", type="bridge")
         child(interface, "mac", address=link.mac)
         child(interface, "source", bridge=domain.bridge)
+        child(interface, "target", dev=domain.port)
         child(interface, "ip", address=str(link.address.ip), family="ipv4", prefix=str(link.address.network.prefixlen))
         if link.gateway:
             child(interface, "route", family="ipv4", address="0.0.0.0", prefix="0", gateway=str(link.gateway))
@@ -242,7 +248,6 @@ class LibvirtLxcPlatform:
             "cgroups": hierarchies().mode,
             "root": "overlay on tmpfs",
             "libvirt": version_text(load_libvirt().getVersion()),
-            "system calls": "not filtered: the driver has no words for it",
             "task limit": "kept" if "pids" in hierarchies().v1 else "none: the driver has no words for it",
         }
 
@@ -280,12 +285,14 @@ class LibvirtLxcPlatform:
         tasks = Cgroup(f"{self._place.name}/{instance.name}", _only(hierarchies(), ("pids",)))
         with ExitStack() as undo:
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
-            domain = self._lay_out(instance, folder, tasks)
+            domain = replace(self._lay_out(instance, folder, tasks), port=f"lxc{self._started}")
             undo.callback(tasks.remove)
             console = self._reader.follow(domain.ours / "console", instance.log)
             undo.callback(_let_go, domain.ours / "console")
             made = self._create(domain)
             undo.callback(destroy_domain, made)
+            if domain.spec.link is not None:
+                fix_port(domain.port, domain.spec.link.mac)
             created_ns = time.monotonic_ns()
             cgroup = Cgroup(cgroup_of(made.ID()), _only(hierarchies(), ("memory", "cpu", "cpuacct", "devices")))
             running = _Running(made, console, cgroup, tasks, folder, requested_ns, created_ns)

@@ -124,6 +124,10 @@ class ContainersInVmPlatform(VmPlatform):
     def _mac(self, instance: Instance) -> str | None:
         return _beside(instance.specs, _CARD)
 
+    def _macs(self, instance: Instance) -> tuple[str, ...]:
+        own = [_beside(instance.specs, _CARD), _beside(instance.specs, _BRIDGE)]
+        return tuple(filter(None, [*own, *(spec.link.mac for spec in instance.specs.values() if spec.link)]))
+
     def _initrd(self, instance: Instance) -> bytes:
         inside = self._inside
         try:

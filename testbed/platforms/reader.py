@@ -83,13 +83,14 @@ class ConsoleReader:
         self._order(lambda: self._register(listener, lambda: self._accept(listener, console, path)))
         return console
 
-    def admit(self, path: Path, enter: Callable[[int], None]) -> None:
+    def admit(self, path: Path, enter: Callable[[int], None], handed: int | None = None) -> None:
         """Whoever connects to ``path`` first gets the word to go on once ``enter``, given its pid, has returned.
 
-        An OSError of ``enter``'s is a refusal: the connection is closed without a word. Raises TestbedError.
+        With the word goes the descriptor ``handed``, which has to stay open so long. An OSError of ``enter``'s is a
+        refusal: the connection is closed without a word. Raises TestbedError.
         """
         listener = _listener(path)
-        self._order(lambda: self._register(listener, lambda: self._admit(listener, enter, path)))
+        self._order(lambda: self._register(listener, lambda: self._admit(listener, enter, path, handed)))
 
     def follow(self, path: Path, log: Path) -> Console:
         """A console for what is written to the named pipe ``path``, which is made; it ends with its last writer."""
@@ -149,7 +150,7 @@ class ConsoleReader:
         else:
             os.close(key.fd)
 
-    def _admit(self, listener: socket.socket, enter: Callable[[int], None], path: Path) -> None:
+    def _admit(self, listener: socket.socket, enter: Callable[[int], None], path: Path, handed: int | None) -> None:
         connection, _ = listener.accept()
         self._close_file(self._selector.get_key(listener))
         path.unlink(missing_ok=True)
@@ -157,7 +158,7 @@ class ConsoleReader:
             pid = _peer(connection)
             if pid != os.getpid():
                 enter(pid)
-                connection.send(b"\0")
+                socket.send_fds(connection, [b"\0"], [] if handed is None else [handed])
 
     def _accept(self, listener: socket.socket, console: Console, path: Path) -> None:
         """Exchange the listener for its one connection, and watch the process at the other end."""

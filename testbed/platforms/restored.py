@@ -13,7 +13,6 @@ service that connects to others before anyone asks it anything would be saved wi
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -30,12 +29,13 @@ from runtime.plan.guest import guest_plan
 from runtime.plan.restored import ENTROPY_BYTES, restored_plan, sleep_plan
 from runtime.plan.steps import Plan
 from runtime.spec import Spec
+from testbed.breakdown import available_bytes
 from testbed.lab import BRIDGE, Lab
 from testbed.platforms.accelerator import AUTO
 from testbed.platforms.domain import Domain, Ram, guest_memory_bytes
 from testbed.platforms.protocol import Instance
 from testbed.platforms.running import Running
-from testbed.platforms.saved import SavedGuest, load, resume, save
+from testbed.platforms.saved import SavedGuest, load, new_ram, resume, save, seal
 from testbed.platforms.variants import Variant
 from testbed.platforms.vm import VmPlatform
 from testbed.scenario import Scenario
@@ -74,25 +74,17 @@ def _await_idle(cgroup: Cgroup, timeout_s: float) -> None:
 class _Originals(VmPlatform):
     """The guests that are saved: cold ones, whose RAM is a file and whose launcher takes further plans."""
 
-    def __init__(self, scratch: Path, run_id: str, variant: Variant, accelerator: str, kept: Path) -> None:
+    def __init__(
+        self, scratch: Path, run_id: str, variant: Variant, accelerator: str, saved: Mapping[str, SavedGuest]
+    ) -> None:
         super().__init__(scratch, BRIDGE, run_id, replace(variant, name=f"{variant.name}-originals"), accelerator)
-        self._kept = kept
-
-    def saved(self, instance: Instance) -> SavedGuest:
-        return SavedGuest(self._kept / f"{instance.name}.ram", self._kept / f"{instance.name}.state")
+        self._saved = saved
 
     def _guest_plan(self, instance: Instance) -> Plan:
         return guest_plan(instance.spec, self._ready().guest.modules(self._variant.bus), served=True)
 
-    def _write_boot_files(self, instance: Instance, domain: Domain) -> list[Path]:
-        """QEMU's account may write to the file for the RAM, but not make it."""
-        assert domain.ram is not None
-        with domain.ram.file.open("wb") as ram:
-            ram.truncate(domain.memory_bytes)
-        return [*super()._write_boot_files(instance, domain), domain.ram.file]
-
     def _domain(self, instance: Instance, folder: Path, undo: ExitStack) -> Domain:
-        return replace(super()._domain(instance, folder, undo), ram=Ram(self.saved(instance).ram, shared=True))
+        return replace(super()._domain(instance, folder, undo), ram=Ram(self._saved[instance.name].ram, shared=True))
 
     def warm(self, instance: Instance, ports: Sequence[int]) -> None:
         """Wait until a started guest listens on its ports and is idle. Raises WorkloadError when it never does."""
@@ -119,16 +111,16 @@ class _Originals(VmPlatform):
             raise WorkloadError(f"save {instance.name}: {error}", f"see {instance.log}") from error
         _await_idle(self.cgroup(instance), deadline_s - time.monotonic())
 
-    def save(self, instance: Instance) -> SavedGuest:
+    def save(self, instance: Instance) -> None:
         """Save a warm guest and end it. Raises WorkloadError when it does not answer, TestbedError for QEMU."""
-        running, saved = self._running[instance.name], self.saved(instance)
+        running, saved = self._running[instance.name], self._saved[instance.name]
         running.console.tell(encode(sleep_plan(instance.spec.link)))
         if not running.console.wait_for("asleep", _SLEEP_TIMEOUT_S):
             reason = running.console.failure or f"it did not answer within {_SLEEP_TIMEOUT_S:g} s"
             raise WorkloadError(f"save {instance.name}: {reason}", f"see {instance.log}")
         save(running.domain, saved)
         self.stop(instance)
-        return saved
+        seal(saved)
 
 
 class RestoredPlatform(VmPlatform):
@@ -140,6 +132,7 @@ class RestoredPlatform(VmPlatform):
         super().__init__(scratch, bridge, run_id, variant, accelerator)
         self._run_scratch = scratch
         self._saved: dict[tuple[Spec, bool], SavedGuest] = {}
+        self._memory = ExitStack()
 
     def facts(self) -> Mapping[str, object]:
         kept_bytes = sum(saved.kept_bytes() for saved in self._saved.values())
@@ -168,13 +161,15 @@ class RestoredPlatform(VmPlatform):
         """
         kept = self._scratch / "saved"
         kept.mkdir()
-        needed_bytes = sum(guest_memory_bytes(one.spec.resources, name) for name, one in warmed.items())
-        if (free_bytes := shutil.disk_usage(kept).free) < needed_bytes:
+        sizes = {service: guest_memory_bytes(one.spec.resources, service) for service, one in warmed.items()}
+        needed_bytes, free_bytes = sum(sizes.values()), available_bytes(Path("/proc/meminfo").read_text())
+        if free_bytes < needed_bytes:
             raise PrerequisiteError(
-                f"save guests below {kept}: {needed_bytes >> 20} MiB are needed, {free_bytes >> 20} MiB are free",
-                "make space there",
+                f"save guests: {needed_bytes >> 20} MiB of memory are needed, {free_bytes >> 20} MiB are available",
+                "end other programs",
             )
-        originals = _Originals(self._run_scratch, self._run_id, self._variant, self._wanted, kept)
+        saved: dict[str, SavedGuest] = {}
+        originals = _Originals(self._run_scratch, self._run_id, self._variant, self._wanted, saved)
         with ExitStack() as undo:
             undo.callback(originals.close)
             originals.prepare_images(images.values())
@@ -182,12 +177,16 @@ class RestoredPlatform(VmPlatform):
             for service, one in warmed.items():
                 name = f"saved-{service}"
                 instance = Instance(name, 0, {service: one.spec}, kept / f"{name}.log")
+                ram = new_ram(name, sizes[service])
+                self._memory.callback(os.close, ram)
+                saved[name] = SavedGuest(ram, kept / f"{name}.state")
                 originals.start(instance)
                 started.append((instance, one.ports))
             for instance, ports in started:
                 originals.warm(instance, ports)
             for instance, _ in started:
-                self._saved[_essence(instance.spec)] = originals.save(instance)
+                originals.save(instance)
+                self._saved[_essence(instance.spec)] = saved[instance.name]
 
     def _domain(self, instance: Instance, folder: Path, undo: ExitStack) -> Domain:
         saved = self._saved.get(_essence(instance.spec))
@@ -210,3 +209,4 @@ class RestoredPlatform(VmPlatform):
     def close(self) -> None:
         super().close()
         self._saved.clear()
+        self._memory.close()

@@ -17,6 +17,7 @@ from runtime.cgroups import Cgroup
 from runtime.errors import TestbedError
 from testbed import breakdown
 from testbed.platforms import memory
+from testbed.platforms.account import Account
 from testbed.platforms.connection import destroy_domain
 from testbed.platforms.console import Console
 from testbed.platforms.disks import Disks
@@ -34,7 +35,8 @@ _RECLAIM_TIMEOUT_S = 10.0
 class Running(Struct, frozen=True):
     """A started guest: its libvirt domain, console and files, and when it was asked for and made.
 
-    ``paths`` are those of its disks, ``tap`` the name of one that was made for it.
+    ``paths`` are those of its disks, ``tap`` is the name of one that was made for it, ``account`` the one that its
+    QEMU runs as.
     """
 
     domain: Any
@@ -43,8 +45,9 @@ class Running(Struct, frozen=True):
     folder: Path
     disks: Disks
     paths: tuple[Path, ...]
-    tap: str | None
+    tap: str
     ram_bytes: int
+    account: Account
     requested_ns: int
     created_ns: int
 
@@ -54,7 +57,7 @@ class Running(Struct, frozen=True):
             undo.callback(shutil.rmtree, self.folder, ignore_errors=True)
             for path in self.paths:
                 undo.callback(self.disks.take_back, path)
-            if self.tap is not None:
+            if self.tap:
                 undo.callback(remove_tap, self.tap)
             undo.callback(self.cgroup.remove)
             undo.callback(self.console.wait_for_end, _END_TIMEOUT_S)

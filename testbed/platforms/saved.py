@@ -2,13 +2,17 @@
 
 QEMU's migration moves a guest's state; told to ignore shared RAM it moves all but the RAM, which the file already
 is (the capability ``x-ignore-shared``, made for this: "VM templating"). A copy maps the same file privately. So it
-reads no more of it than it uses, shares what it does not change with all other copies, in the host's page cache, and
-the time that it takes to be restored does not depend on how much RAM it has. libvirt's own save file holds a copy of
-the RAM, to be read anew each time, and is bound to the name and the UUID of the domain that it was saved from.
+shares what it does not change with all other copies, and the time that it takes to be restored does not depend on how
+much RAM it has. libvirt's own save file holds a copy of the RAM, to be read anew each time, and is bound to the name
+and the UUID of the domain that it was saved from.
+
+The file is a memfd that is sealed once it is saved (memfd_create(2)): QEMU opens a file to be mapped privately for
+writing, too, and one that it may write to is one that a guest that has broken out of it could change for all others.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 from typing import Any
@@ -22,24 +26,40 @@ from testbed.platforms.monitor import ask, await_migration
 
 _IGNORE_SHARED = {"capabilities": [{"capability": "x-ignore-shared", "state": True}]}
 _TIMEOUT_S = 30.0
+_SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 class SavedGuest(Struct, frozen=True):
-    """Where a saved guest is: its ``ram`` and the ``state`` of its devices."""
+    """Where a saved guest is: its ``ram``, an open descriptor, and the ``state`` of its devices."""
 
-    ram: Path
+    ram: int
     state: Path
 
     def kept_bytes(self) -> int:
         """What its files take; RAM that was never touched takes nothing."""
-        return sum(path.stat().st_blocks * 512 for path in (self.ram, self.state))
+        return sum(status.st_blocks * 512 for status in (os.fstat(self.ram), self.state.stat()))
+
+
+def new_ram(name: str, size_bytes: int) -> int:
+    """A file in memory for a guest's RAM, open, which any account can map that it is handed to."""
+    ram = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.truncate(ram, size_bytes)
+    os.chmod(ram, 0o666)
+    return ram
+
+
+def seal(saved: SavedGuest) -> None:
+    """Nobody can change the RAM of a saved guest that has ended any more. Raises TestbedError while one still may."""
+    try:
+        fcntl.fcntl(saved.ram, fcntl.F_ADD_SEALS, _SEALS)
+    except OSError as error:
+        raise TestbedError(f"seal the RAM of {saved.state.stem}: {error.strerror}") from error
 
 
 def save(domain: Any, saved: SavedGuest) -> None:
     """Suspend a guest whose RAM is the file ``saved.ram``, shared, and write its state, whole or not at all.
 
-    The guest stays suspended, to be ended. Its RAM is written back to where it is kept, if that is a disk, so that
-    this does not happen later, while something is timed. Raises TestbedError.
+    The guest stays suspended, to be ended and its RAM sealed. Raises TestbedError.
     """
     libvirt = load_libvirt()
     try:
@@ -51,11 +71,6 @@ def save(domain: Any, saved: SavedGuest) -> None:
         _pass(domain, os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         ask(domain, "migrate", {"uri": "fd:state"})
         await_migration(domain, _TIMEOUT_S)
-    ram = os.open(saved.ram, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(ram)
-    finally:
-        os.close(ram)
 
 
 def load(domain: Any, saved: SavedGuest) -> None:

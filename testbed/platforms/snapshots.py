@@ -90,9 +90,9 @@ def drop_snapshot(domain: Any, name: str) -> None:
 def clone_disk(domain: Any, disk: Path, continued: Path, target: Path, account: Account) -> None:
     """Make ``target`` a disk with what a running guest's ``disk`` holds now; neither guest sees the other's writes.
 
-    The guest goes on in the new file ``continued``, which is made for QEMU's ``account``; ``disk`` stays, below both,
-    and must be kept as long as either. Snapshots with memory stay behind in it. Raises TestbedError with libvirt's
-    words.
+    The guest goes on in the new file ``continued``, which is made for its ``account``; ``disk`` stays, below both,
+    for the accounts of both to read, and must be kept as long as either. Snapshots with memory stay behind in it.
+    Raises TestbedError with libvirt's words.
     """
     libvirt = load_libvirt()
     flags = (
@@ -104,6 +104,7 @@ def clone_disk(domain: Any, disk: Path, continued: Path, target: Path, account: 
     try:
         clone(disk, "qcow2", continued, size_bytes=domain.blockInfo(disk_name(0))[0])
         account.give(continued)
+        account.share(disk)
         domain.snapshotCreateXML(freeze_xml(continued), flags)
     except libvirt.libvirtError as error:
         hint = "only a guest that runs, with a qcow2 disk of its own, can be cloned"

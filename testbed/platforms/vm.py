@@ -11,9 +11,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from runtime.cgroups import Cgroup, hierarchies, require
@@ -26,11 +24,19 @@ from runtime.plan.guest import guest_plan
 from runtime.plan.pod import pod_plan
 from runtime.plan.steps import Plan
 from runtime.spec import Resources
+from testbed.lab import fix_port
 from testbed.platforms import memory, phases, snapshots
-from testbed.platforms.accelerator import AUTO, CANDIDATES, Verdict, verdict
-from testbed.platforms.account import Account, emulator_account, require_reach
+from testbed.platforms.accelerator import AUTO, CANDIDATES, verdict
+from testbed.platforms.account import (
+    Account,
+    emulator_account,
+    guest_account,
+    next_number,
+    require_reach,
+    require_users,
+)
 from testbed.platforms.clock import clock_options
-from testbed.platforms.connection import Connection, connected, learn_emulator, start_domain, version_text
+from testbed.platforms.connection import connected, learn_emulator, start_domain, version_text
 from testbed.platforms.disks import Disks
 from testbed.platforms.domain import (
     Domain,
@@ -41,38 +47,21 @@ from testbed.platforms.domain import (
     vcpu_count,
 )
 from testbed.platforms.emulator import (
+    admit,
     emulator_plan,
     ensure_emulator,
-    enter_cgroup,
     find_qemu,
     make_cgroup,
     qemu_version,
 )
+from testbed.platforms.prepared import Prepared
 from testbed.platforms.protocol import Instance, Started
 from testbed.platforms.reader import ConsoleReader, adopting
 from testbed.platforms.running import Running, limited, told
 from testbed.platforms.tap import create_tap, remove_tap
 from testbed.platforms.variants import VARIANTS, Variant
 from testbed.scenario import Scenario
-from vm_images.guest import COMMAND_LINE, Guest, ensure_guest
-
-
-class _Prepared(Struct, frozen=True):
-    """What all starts share."""
-
-    guest: Guest
-    disks: Disks
-    verdict: Verdict
-    qemu: Path
-    emulator: Path
-    libvirt: Connection
-    reader: ConsoleReader
-    account: Account
-
-    @property
-    def connection(self) -> Any:
-        """libvirt's own connection (virConnect). Raises TestbedError when it is lost."""
-        return self.libvirt.current()
+from vm_images.guest import COMMAND_LINE, ensure_guest
 
 
 def _failed(instance: Instance, running: Running, reason: str) -> WorkloadError:
@@ -103,12 +92,12 @@ class VmPlatform:
         self._wanted = accelerator
         self._run_id = run_id
         self._undo = ExitStack()
-        self._prepared: _Prepared | None = None
+        self._prepared: Prepared | None = None
         self._running: dict[str, Running] = {}
         self._while_running = ExitStack()
         self._started = 0
 
-    def _ready(self) -> _Prepared:
+    def _ready(self) -> Prepared:
         if self._prepared is None:
             raise TestbedError("the virtual machine platform is used before it is prepared")
         return self._prepared
@@ -151,6 +140,7 @@ class VmPlatform:
             "qemu": qemu_version(prepared.qemu),
             "libvirt": version_text(prepared.connection.getLibVersion()),
             "connection": prepared.libvirt.uri,
+            "accounts": "a user of its own for each guest's QEMU",
         }
 
     def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
@@ -169,11 +159,12 @@ class VmPlatform:
         root = store_root() / "guest"
         guest = ensure_guest(root, self._variant.kernel)
         account = emulator_account()
+        require_users(Path("/proc/self/uid_map").read_text())
         with ExitStack() as undo:
             disks = self._kept_disks(root, f"{self._run_id}-{self.name}")
             undo.callback(disks.close)
             disks.prepare(images)
-            require_reach(account, guest.kernel.image, *disks.paths())
+            require_reach(guest_account(account, self._run_id, 0), guest.kernel.image, *disks.paths())
             found = verdict(root, qemu, guest, self._wanted)
             self._scratch.mkdir(parents=True)
             undo.callback(shutil.rmtree, self._scratch, ignore_errors=True)
@@ -186,7 +177,7 @@ class VmPlatform:
             undo.callback(reader.close)
             if self._variant.memory.has_balloon:
                 guest = guest.with_modules(guest.kernel.balloon_modules)
-            self._prepared = _Prepared(guest, disks, found, qemu, emulator, connection, reader, account)
+            self._prepared = Prepared(guest, disks, found, qemu, emulator, connection, reader, account)
             self._undo = undo.pop_all()
 
     def _kept_disks(self, root: Path, owner: str) -> Disks:
@@ -199,10 +190,11 @@ class VmPlatform:
         if instance.name in self._running or any(path.exists() for path in cgroup.directories()):
             raise UsageError(f"start virtual machine {instance.name}: the name is in use", "run `invoke clean`")
         self._started += 1
-        folder = self._scratch / str(self._started)
+        number, folder = next_number(), self._scratch / str(self._started)
+        account = guest_account(prepared.account, self._run_id, number)
         here = None if prepared.libvirt.embedded else f"/proc/{os.getpid()}/task/{threading.get_native_id()}/ns/net"
         with told(instance.name), ExitStack() as undo:
-            domain = self._domain(instance, folder, undo)
+            domain = self._given(self._domain(instance, folder, undo), account, number)
             if not self._running:
                 undo.callback(self._while_running.close)
                 self._while_running.enter_context(memory.while_running(self._variant.memory, self._lease))
@@ -214,7 +206,7 @@ class VmPlatform:
             if not domain.incoming:
                 given += self._write_boot_files(instance, domain)
             admission = folder / "admission"
-            plan = emulator_plan(prepared.qemu, admission, self._qemu_arguments(), namespace=here)
+            plan = emulator_plan(prepared.qemu, admission, account, self._qemu_arguments(), namespace=here)
             domain.emulator_plan.write_bytes(encode(plan))
             undo.callback(cgroup.remove)
             undo.callback(cgroup.kill)
@@ -222,19 +214,22 @@ class VmPlatform:
             make_cgroup(cgroup, self._resources(instance))
             console = prepared.reader.listen(domain.console_socket, instance.log)
             undo.callback(prepared.reader.abandon, domain.console_socket)
-            prepared.reader.admit(admission, partial(enter_cgroup, cgroup))
+            handed = domain.ram.descriptor if domain.ram else None
+            prepared.reader.admit(admission, partial(admit, cgroup, account), handed)
             undo.callback(prepared.reader.abandon, admission)
-            prepared.account.give(*given, admission)
-            if domain.tap is not None:
+            account.give(*given, admission)
+            if domain.tap and domain.daemon:
                 undo.callback(remove_tap, domain.tap)
-                create_tap(domain.tap, socket.if_nametoindex(self._bridge))
+                create_tap(domain.tap, socket.if_nametoindex(self._bridge), account.uid)
             console.stamp("defined")
             with adopting(), limited(cgroup, instance.name):
                 machine = start_domain(prepared.connection, self._xml(domain), instance.name, paused=domain.incoming)
             created_ns = time.monotonic_ns()
-            what = (domain.disks, domain.tap, domain.memory_bytes)
+            what = (domain.disks, domain.tap if domain.daemon else "", domain.memory_bytes, account)
             running = Running(machine, console, cgroup, folder, prepared.disks, *what, requested_ns, created_ns)
             undo.push(lambda *_: running.end())
+            if domain.tap:  # before the guest has come as far as its network
+                fix_port(domain.tap, *self._macs(instance))
             self._go_on(instance, running)
             self._running[instance.name] = running
             undo.pop_all()
@@ -265,6 +260,17 @@ class VmPlatform:
         link = next(iter(instance.specs.values())).link
         return link.mac if link else None
 
+    def _macs(self, instance: Instance) -> tuple[str, ...]:
+        """All that are behind its network card."""
+        return tuple(filter(None, [self._mac(instance)]))
+
+    def _given(self, domain: Domain, account: Account, number: int) -> Domain:
+        """The machine with what it is given anew at each start: who its QEMU is, and the name of its tap."""
+        tap = f"tap{number}" if domain.mac else ""
+        if domain.daemon:  # its QEMU has to come here first, which is root's to do
+            return replace(domain, tap=tap, unlabelled=self._ready().libvirt.security_models())
+        return replace(domain, tap=tap, user=account.uid, group=account.gids[0])
+
     def _domain(self, instance: Instance, folder: Path, undo: ExitStack) -> Domain:
         """The machine, with its files in ``folder``; ``undo`` takes back the disks that it is given."""
         prepared, resources, disk = self._ready(), self._resources(instance), self._variant.disk
@@ -286,10 +292,9 @@ class VmPlatform:
             cache=disk.cache,
             console_socket=folder / "console",
             bridge=self._bridge,
-            mac=(mac := self._mac(instance)),
+            mac=self._mac(instance),
             memory=self._variant.memory,
             daemon=not prepared.libvirt.embedded,
-            tap=None if prepared.libvirt.embedded or mac is None else f"tap{self._started}",
         )
 
     def _command_line(self) -> str:
@@ -362,7 +367,7 @@ class VmPlatform:
             hint = "only a guest with a qcow2 disk of its own can be cloned"
             raise UsageError(f"clone the disk of {source.name}: it is shared and holds nothing of its own", hint)
         continued, target = disks.new_path(source.name), disks.new_path(instance.name)
-        snapshots.clone_disk(running.domain, running.paths[0], continued, target, prepared.account)
+        snapshots.clone_disk(running.domain, running.paths[0], continued, target, running.account)
         self._running[source.name] = replace(running, paths=(continued,))
         with disks.reserved(instance.name, target):
             self.start(instance)

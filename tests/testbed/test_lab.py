@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
+from contextlib import ExitStack
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from runtime.errors import TestbedError
 from runtime.plan.container import Attachment
 from runtime.spec import Process, Spec
 from testbed.lab import BRIDGE, Lab, link_of, mac_of
+from tests.testbed.ports import require_fixed
 from tests.waiting import until
 
 
@@ -90,3 +93,73 @@ def test_the_mac_says_the_address() -> None:
 def test_addresses_run_out_with_an_error(application: int, service: int) -> None:
     with pytest.raises(TestbedError, match="no address left"):
         link_of(application, service)
+
+
+# Sends, from the network namespace of the process it is given, frames from one MAC to another, one for each byte that
+# it reads, and answers with that byte.
+SPOOF = """
+import os, socket, sys
+raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+raw.bind(("eth0", 0))
+frame = bytes.fromhex(sys.argv[1] + sys.argv[2]) + bytes.fromhex("88b5") + bytes(46)
+while word := os.read(0, 1):
+    raw.send(frame)
+    os.write(1, word)
+"""
+
+
+def datagrams(pid: int) -> int:
+    """How many UDP datagrams have reached the process's network namespace, wanted there or not."""
+    names, values = [
+        line.split()[1:] for line in Path(f"/proc/{pid}/net/snmp").read_text().splitlines() if line.startswith("Udp:")
+    ]
+    counted = dict(zip(names, map(int, values), strict=True))
+    return counted["InDatagrams"] + counted["NoPorts"]
+
+
+@pytest.mark.root
+def test_nobody_gets_anothers_traffic_by_sending_with_its_mac(
+    busybox_layer: Path, cgroup_parent: str, tmp_path: Path
+) -> None:
+    sent = 100
+    with Lab() as lab, (tmp_path / "log").open("wb") as log, ExitStack() as undo:
+        started = []
+        for number, name in enumerate(("victim", "thief")):
+            spec = Spec(Process(("sleep", "99")), (str(busybox_layer),), name, link=lab.link(0, number))
+            one = container.start(
+                spec,
+                name=f"{cgroup_parent}/{name}",
+                stdout=log.fileno(),
+                attachment=Attachment(lab.bridge_index, number),
+            )
+            undo.callback(one.delete)
+            started.append(one)
+        victim, thief = started
+        link = link_of(0, 0)
+        said = [mac.replace(":", "") for mac in (mac_of(IPv4Address("10.77.0.1")), link.mac)]
+        command = ["nsenter", f"--net=/proc/{thief.process.pid}/ns/net", sys.executable, "-c", SPOOF, *said]
+        spoofing = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        undo.callback(spoofing.wait)
+        assert spoofing.stdin is not None and spoofing.stdout is not None
+        undo.callback(spoofing.stdin.close)
+        sender = undo.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        stolen = datagrams(thief.process.pid)
+        for _ in range(sent):
+            spoofing.stdin.write(b".")
+            assert spoofing.stdout.read(1) == b"."
+            sender.sendto(b"for the victim", (str(link.address.ip), 9))
+        until(lambda: datagrams(victim.process.pid) == sent, 5, lambda: datagrams(victim.process.pid))
+        assert datagrams(thief.process.pid) == stolen
+
+
+@pytest.mark.root
+def test_what_is_for_nobody_is_sent_to_no_port(busybox_layer: Path, cgroup_parent: str, tmp_path: Path) -> None:
+    with Lab() as lab, (tmp_path / "log").open("wb") as log:
+        spec = Spec(Process(("sleep", "99")), (str(busybox_layer),), "one", link=lab.link(0, 0))
+        one = container.start(
+            spec, name=f"{cgroup_parent}/one", stdout=log.fileno(), attachment=Attachment(lab.bridge_index, 7)
+        )
+        try:
+            require_fixed("v7", link_of(0, 0).mac)
+        finally:
+            one.delete()

@@ -62,6 +62,12 @@ def test_clickme_is_read_in_dependency_order() -> None:
     assert scenario.settings.ready.service == "web"
 
 
+def test_the_filter_of_system_calls_can_be_left_away(tmp_path: Path) -> None:
+    for lines, filtered in (("", True), ("security_opt: []", True), ("security_opt: ['seccomp=unconfined']", False)):
+        (service,) = _load(tmp_path, SERVICE + f"    {lines}\n" + TESTBED).services
+        assert service.seccomp is filtered
+
+
 def test_quick_overrides_key_by_key() -> None:
     scenario = load(str(CLICKME), CLICKME.parent)
     full, quick = scenario.chosen(False), scenario.chosen(True)
@@ -147,6 +153,11 @@ def test_a_size_that_is_none(tmp_path: Path, written: str) -> None:
         ("image: nginx", "5: services.web.image: is not supported", "build"),
         ("memory: 1G", "5: services.web.memory: is not supported", "one of build"),
         ("environmnet: {}", "5: services.web.environmnet: is not supported", "'environment' perhaps"),
+        (
+            "security_opt: [apparmor=x]",
+            "5: services.web.security_opt[0]: 'apparmor=x' is not supported",
+            "seccomp=unconfined",
+        ),
         ("build: .", "5: services.web.build: is there twice (first on line 3)", "each key once"),
         ("environment: {A: null}", "5: services.web.environment.A: is empty", "text or a number"),
         ("environment: {A: yes}", "5: services.web.environment.A: is the boolean yes", "quote it"),

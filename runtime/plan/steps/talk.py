@@ -62,7 +62,8 @@ class AwaitStart(Step, frozen=True):
 
 class Admission(Step, frozen=True):
     """Connect to the Unix socket at ``path`` and wait for the word of who listens there: it knows who asks, and may put
-    the process into cgroups or grant it other things that it has no right to take. EACCES when it is refused."""
+    the process into cgroups or grant it other things that it has no right to take; a descriptor that comes with the
+    word becomes standard input. EACCES when it is refused."""
 
     op: ClassVar[int] = 59
     path: str

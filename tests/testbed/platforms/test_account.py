@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import PrerequisiteError
-from testbed.platforms.account import Account, require_reach
+from testbed.platforms.account import Account, guest_account, require_reach, require_users
 
 pytestmark = pytest.mark.root
 SOMEBODY = Account(64_000, (64_001, 64_002))
@@ -70,3 +70,30 @@ def test_its_own_and_its_groups_files_are_in_reach(file: Path) -> None:
     assert "cannot read" in refused(file) and not readable(file)
     SOMEBODY.give(file)
     assert refused(file) == "" and readable(file)
+
+
+def test_what_one_is_given_no_other_guest_can_use(file: Path) -> None:
+    one, other = (guest_account(SOMEBODY, "run", number) for number in (0, 1))
+    assert one.uid != other.uid and one.gids == other.gids == SOMEBODY.gids
+    one.give(file)
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert one.may(file.stat(), 6) and not other.may(file.stat(), 4)
+    one.share(file)
+    assert [(each.may(file.stat(), 4), each.may(file.stat(), 2)) for each in (one, other)] == [(True, False)] * 2
+
+
+def test_guests_users_are_of_the_range_that_nothing_else_uses() -> None:
+    runs = [f"run-{number}" for number in range(200)]
+    firsts = {guest_account(SOMEBODY, run, 0).uid for run in runs}
+    assert len(firsts) > 190
+    for run in runs:
+        uids = [guest_account(SOMEBODY, run, number).uid for number in range(4096)]
+        assert len(set(uids)) == 4096 and min(uids) >= 1_879_048_192 and max(uids) < 1 << 31
+
+
+def test_a_user_namespace_without_them_is_refused() -> None:
+    require_users("         0          0 4294967295")
+    require_users("0 100000 65536\n1879048192 200000 268435456\n")
+    for uid_map in ("0 100000 65536", "0 1000 1", ""):
+        with pytest.raises(PrerequisiteError, match="a user of its own"):
+            require_users(uid_map)

@@ -37,7 +37,7 @@ PHASES = [
 # line asks for the word to end, which a page gives.
 SEEN = """
 id; pwd; umask; hostname; env | grep -v -e SHLVL -e _= | sort; ulimit -n
-grep -E '^(Cap|NoNewPrivs|Groups)' /proc/self/status
+grep -E '^(Cap|NoNewPrivs|Groups|Seccomp:)' /proc/self/status
 cat /etc/hosts /etc/hostname
 ls -l /dev | grep -v '^total' | sed 's/  */ /g' | cut -d' ' -f1,3-6,10-
 head -c 1 /proc/interrupts | wc -c; ls /sys/firmware | wc -l

@@ -20,6 +20,7 @@ from testbed.lab import BRIDGE, Lab
 from testbed.platforms.libvirt_lxc import LibvirtLxcPlatform, find_driver
 from testbed.platforms.protocol import Instance
 from tests.testbed.platforms.answers import greeting
+from tests.testbed.ports import require_fixed
 
 pytestmark = pytest.mark.root
 TIMEOUT_S = 20.0
@@ -72,7 +73,7 @@ def printed(log: Path) -> list[str]:
 
 SEEN = """
 id; pwd; umask; hostname; env | grep -v -e SHLVL -e _= | sort; ulimit -n; echo $$
-grep -E '^(Cap|NoNewPrivs|Groups)' /proc/self/status
+grep -E '^(Cap|NoNewPrivs|Groups|Seccomp:)' /proc/self/status
 cat /etc/hosts /etc/hostname
 head -c 1 /proc/interrupts | wc -c; ls /sys/firmware | wc -l
 touch /proc/sys/kernel/hostname /writable 2>&1
@@ -116,6 +117,8 @@ def test_it_serves_within_its_limits_and_leaves_nothing(
         with pytest.raises(UsageError, match="in use"):
             platform.start(one)
         assert greeting(str(link.address.ip), 80, TIMEOUT_S) == b"from the layer"
+        (port,) = {name for _, name in socket.if_nameindex()} - set(before)
+        require_fixed(port, link.mac)
         cgroup = platform.cgroup(one)
         names = [Path(f"/proc/{pid}/comm").read_text().strip() for pid in cgroup.pids()]
         assert "libvirt_lxc" in names and len(names) >= 2, "its controller is part of what it costs"

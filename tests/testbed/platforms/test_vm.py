@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import pwd
+import os
 import re
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,9 +26,11 @@ from runtime.plan.container import container_plan
 from runtime.plan.encode import encode
 from runtime.spec import Process, Resources, Spec, User
 from testbed.lab import Lab
+from testbed.platforms.account import emulator_account
 from testbed.platforms.protocol import Instance
 from testbed.platforms.vm import VmPlatform
 from tests.testbed.platforms.answers import fetch
+from tests.testbed.ports import require_fixed
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]
 
@@ -103,6 +107,8 @@ def test_it_serves_and_leaves_nothing(
         assert cgroup.memory_bytes() > 64 << 20
         assert cgroup.cpu_usage_ns() > 100_000_000
         assert_without_rights(cgroup.pids()[0], cgroup)
+        (tap,) = set(_interfaces()) - set(interfaces)
+        require_fixed(tap, link.mac)
         with pytest.raises(UsageError, match="in use"):
             platform.start(one)
         platform.stop(one)
@@ -117,7 +123,9 @@ def test_it_serves_and_leaves_nothing(
 def assert_without_rights(qemu: int, cgroup: Cgroup) -> None:
     """QEMU is an ordinary account's, filtered by seccomp, in its cgroup with all threads and all pages."""
     status = dict(line.split(":\t", 1) for line in Path(f"/proc/{qemu}/status").read_text().splitlines())
-    assert status["Uid"].split() == [str(pwd.getpwnam("libvirt-qemu").pw_uid)] * 4
+    (uid,) = set(status["Uid"].split())
+    assert int(uid) >= 1_879_048_192, "of those that are the guests'"
+    assert set(status["Groups"].split()) | set(status["Gid"].split()) == {str(emulator_account().gids[0])}
     assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == int(status["CapAmb"], 16) == 0
     assert (status["Seccomp"], status["NoNewPrivs"]) == ("2", "1")
     resident_bytes = int(status["RssAnon"].split()[0]) * 1024
@@ -128,6 +136,45 @@ def assert_without_rights(qemu: int, cgroup: Cgroup) -> None:
         assert {int(thread) for thread in members.read_text().split()} == threads
 
 
+# What a process may read of another: its memory, its open files, and what it has been given.
+LOOK = """
+import os, sys
+for path in sys.argv[1:]:
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+        print(path)
+    except OSError:
+        pass
+"""
+
+
+def test_a_guests_qemu_is_closed_to_anothers(platform: VmPlatform, layer: Path, tmp_path: Path) -> None:
+    """Asked of the kernel, by a process with the other QEMU's user and group."""
+    with Lab():
+        one, other = (instance(shell(layer, "exec sleep 600"), tmp_path, name) for name in ("a0-web", "a1-web"))
+        for each in (one, other):
+            platform.start(each)
+        (qemu,), (thief,) = (platform.cgroup(each).pids() for each in (one, other))
+        folder = next(path for path in platform._scratch.iterdir() if str(path) in cmdline(qemu))
+        own = [f"/proc/{qemu}/{what}" for what in ("mem", "maps", "environ")]
+        own += [f"/proc/{qemu}/fd/{number}" for number in os.listdir(f"/proc/{qemu}/fd")]
+        own += [str(path) for path in folder.iterdir()]
+        key = re.search(r'"masterKey0",[^}]*"file":"([^"]+)"', cmdline(qemu))
+        assert {path.name for path in folder.iterdir()} >= {"initrd", "plan"} and key
+        own.append(key[1])
+        account = Path(f"/proc/{thief}").stat()
+        assert account.st_uid != Path(f"/proc/{qemu}").stat().st_uid
+        command = [sys.executable, "-c", LOOK, *own]
+        done = subprocess.run(command, user=account.st_uid, group=account.st_gid, capture_output=True, text=True)
+        assert (done.stdout, done.returncode) == ("", 0), done
+        for each in (one, other):
+            platform.stop(each)
+
+
+def cmdline(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+
+
 def _interfaces() -> list[str]:
     return sorted(name for _, name in socket.if_nameindex())
 
@@ -135,7 +182,7 @@ def _interfaces() -> list[str]:
 # What is still in the guest's serial port when PID 1 ends is lost, hence the sleep.
 SEEN = """
 id; pwd; umask; hostname; env | grep -v -e SHLVL -e _= | sort; ulimit -n; echo $$
-grep -E '^(Cap|NoNewPrivs|Groups)' /proc/self/status
+grep -E '^(Cap|NoNewPrivs|Groups|Seccomp:)' /proc/self/status
 cat /etc/hosts /etc/hostname
 mount | grep -v -e ' on / ' -e /proc/ -e /sys/ | sed 's/,size=[0-9]*k.*//; s/,inode64//' | sort
 ls -l /dev | grep -v '^total' | sed 's/  */ /g' | cut -d' ' -f1,3-6,10-

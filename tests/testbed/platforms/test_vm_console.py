@@ -231,6 +231,14 @@ def test_who_asks_is_admitted_before_it_goes_on(reader: ConsoleReader, tmp_path:
     assert not door.exists(), "it is for one"
 
 
+def test_what_is_handed_over_becomes_standard_input(reader: ConsoleReader, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("handed over")
+    with (tmp_path / "file").open("rb") as file:
+        reader.admit(tmp_path / "door", lambda pid: None, file.fileno())
+        done = launcher(Plan((Admission(str(tmp_path / "door")), Exec(("/bin/cat",)))), tmp_path)
+    assert (done.stdout, done.returncode) == ("handed over", 0)
+
+
 def test_who_is_refused_does_not_go_on(reader: ConsoleReader, tmp_path: Path) -> None:
     def refuse(pid: int) -> None:
         raise PermissionError(f"no cgroup for {pid}")

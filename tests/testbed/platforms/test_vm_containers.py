@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from testbed.platforms.nested import HOST_MEMORY_BYTES, ContainersInVmPlatform, 
 from testbed.platforms.protocol import Instance
 from testbed.platforms.variants import VARIANTS
 from tests.testbed.platforms.answers import fetch, knock
+from tests.testbed.ports import require_fixed
 from tests.waiting import until
 
 TIMEOUT_S = 120.0
@@ -148,6 +150,10 @@ def test_services_are_containers_in_one_guest(
         wait_for(one.log, "web: ready")
         assert fetch(f"http://{link.address.ip}/index.html", 0) == "from the layer"
         assert platform.alive(one)
+        (tap,) = {name for _, name in socket.if_nameindex()} - {"lo", BRIDGE}
+        links = [spec.link for spec in one.specs.values()]
+        inside = [link.mac for link in links if link is not None]
+        require_fixed(tap, *inside, *(first + inside[0][5:] for first in ("02:01", "02:02")))
         assert len(platform.cgroup(one).pids()) == 1, "QEMU, and nothing else"
         knock(str(link.address.ip), 81, TIMEOUT_S)
         assert platform.exit_status(one, TIMEOUT_S) == 5, "the guest ends with the first container, as that did"

@@ -22,6 +22,7 @@ from testbed.platforms.protocol import Instance
 from testbed.platforms.variants import VARIANTS
 from testbed.platforms.vm import VmPlatform
 from tests.testbed.platforms.answers import greeting
+from tests.testbed.ports import require_fixed
 from vm_images.kernel import ensure_kernel
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]
@@ -66,6 +67,9 @@ def test_it_serves_in_the_lab_and_leaves_nothing(
         assert greeting(str(one.spec.link.address.ip), 80, TIMEOUT_S) == b"from the layer"  # type: ignore[union-attr]
         (pid,) = platform.cgroup(one).pids()
         assert Path(f"/proc/{pid}/comm").read_text().startswith("qemu")
+        assert Path(f"/proc/{pid}").stat().st_uid >= 1_879_048_192, "root only until it is here"
+        (tap,) = {name for _, name in socket.if_nameindex()} - set(before)
+        require_fixed(tap, one.spec.link.mac)  # type: ignore[union-attr]
         assert Path(f"/proc/{pid}/ns/net").samefile("/proc/thread-self/ns/net")
         assert not Path(f"/proc/{libvirt_daemon.pid}/ns/net").samefile("/proc/thread-self/ns/net")
         assert platform.alive(one)

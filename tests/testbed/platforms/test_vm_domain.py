@@ -33,6 +33,7 @@ def domain(accelerator: str = "tcg", mac: str | None = "02:00:0a:4d:01:0a") -> D
         console_socket=run / "1" / "console",
         bridge="tb0",
         mac=mac,
+        tap="tap1",
     )
 
 
@@ -63,16 +64,27 @@ def test_a_disk_of_its_own_is_written_in_the_cache_mode_that_is_named() -> None:
     assert (disk.find("readonly"), disk.find("shareable")) == (None, None)
 
 
+def test_its_qemu_is_its_own_users_or_roots_until_it_has_come_from_a_daemon() -> None:
+    def labels(one: Domain) -> list[tuple[str | None, ...]]:
+        found = ElementTree.fromstring(domain_xml(one)).iterfind("seclabel")
+        return [(each.get("type"), each.get("model"), each.get("relabel"), each.findtext("label")) for each in found]
+
+    own = replace(domain(), user=1_900_000_000, group=995)
+    assert labels(own) == [("static", "dac", "yes", "+1900000000:+995")]
+    daemons = replace(domain(), daemon=True, tap="tap1", unlabelled=("apparmor",))
+    assert labels(daemons) == [("static", "dac", "no", "+0:+0"), ("none", "apparmor", None, None)]
+
+
 def test_without_a_link_there_is_no_network_card() -> None:
     assert ElementTree.fromstring(domain_xml(domain(mac=None))).find("devices/interface") is None
 
 
 def test_ram_can_be_a_file_that_copies_share() -> None:
-    ram = Ram(Path("/run/a,b/ram"), shared=True)
+    ram = Ram(7, shared=True)
     for expected, one in (("share=on", ram), ("share=off", replace(ram, shared=False))):
         arguments = _arguments(replace(domain(), ram=one))
         backend = arguments[arguments.index("-object") + 1]
-        assert backend == f"memory-backend-file,id=ram,size={256 << 20},mem-path=/run/a,,b/ram,{expected}"
+        assert backend == f"memory-backend-file,id=ram,size={256 << 20},mem-path=/proc/self/fd/0,{expected}"
         assert arguments[arguments.index("-machine") + 1] == "memory-backend=ram"
         assert "-incoming" not in arguments
     assert not _arguments(domain())

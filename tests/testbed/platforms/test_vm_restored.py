@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -120,9 +122,10 @@ def saved(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Save
 
 def test_copies_at_the_same_time_are_guests_of_their_own(saved: Saved) -> None:
     before = traces(saved.run)
-    ram = next((saved.platform._scratch / "saved").glob("*.ram"))
-    digest = hashlib.sha256(ram.read_bytes()).digest()
-    time.sleep(max(0.0, 3.0 - (time.time() - ram.stat().st_mtime)))  # so that a clock that stood still would show
+    (original,) = saved.platform._saved.values()
+    digest = hashlib.sha256(os.pread(original.ram, 1 << 30, 0)).digest()
+    age_s = time.time() - original.state.stat().st_mtime
+    time.sleep(max(0.0, 3.0 - age_s))  # so that a clock that stood still would show
     asked_s = int(time.time())
     told = saved.copies(0, 1)
     for application, one in enumerate(told):
@@ -137,8 +140,31 @@ def test_copies_at_the_same_time_are_guests_of_their_own(saved: Saved) -> None:
         assert asked_s <= int(one["time"]) <= time.time()
     for what in ("machine", "local", "random"):
         assert told[0][what] != told[1][what], what
-    assert hashlib.sha256(ram.read_bytes()).digest() == digest, "a copy changed the guest that was saved"
+    assert hashlib.sha256(os.pread(original.ram, 1 << 30, 0)).digest() == digest, "a copy changed the saved guest"
     assert traces(saved.run) == before
+
+
+def test_nobody_can_change_the_ram_that_all_copies_map(saved: Saved) -> None:
+    one = saved.instance(14)
+    saved.platform.start(one)
+    try:
+        saved.platform.started(one, TIMEOUT_S)
+        (qemu,) = saved.platform.cgroup(one).pids()
+        account = Path(f"/proc/{qemu}").stat()
+        change = "import os; os.pwrite(os.open('/proc/self/fd/0', os.O_RDWR), b'x', 0)"
+        with open(f"/proc/{qemu}/fd/0", "rb") as ram:
+            assert os.fstat(ram.fileno()).st_size == 128 << 20
+            done = subprocess.run(
+                [sys.executable, "-c", change],
+                stdin=ram,
+                stderr=subprocess.PIPE,
+                text=True,
+                user=account.st_uid,
+                group=account.st_gid,
+            )
+        assert "PermissionError" in done.stderr and done.returncode
+    finally:
+        saved.platform.stop(one)
 
 
 def test_without_fresh_entropy_copies_draw_the_same_random_numbers(

@@ -55,9 +55,9 @@ def test_every_kind_of_machine_is_what_the_schema_allows(
     driver: Any, variant: str, accelerator: str, daemon: bool
 ) -> None:
     machine = VARIANTS[variant].machine
-    one = replace(domain(accelerator), machine=machine, daemon=daemon, tap="tap1" if daemon else None)
+    one = replace(domain(accelerator), machine=machine, daemon=daemon, tap="tap1", user=0 if daemon else 1000)
     assert "<name>a0-web</name>" in validate(driver, domain_xml(one))
-    validate(driver, domain_xml(replace(one, mac=None, tap=None)))
+    validate(driver, domain_xml(replace(one, mac=None, tap="", unlabelled=("apparmor",))))
 
 
 def test_what_the_schema_does_not_allow_is_refused(driver: Any) -> None:
@@ -95,7 +95,7 @@ def test_libvirts_containers_are_what_the_schema_allows(driver: Any) -> None:
     link = link_of(0, 0)
     spec = Spec(Process(args=("true",)), ("/layer",), "boxed", Resources(64 << 20, 0.5, 24), link=link)
     spec = replace(spec, link=Link(link.address, link.mac, link.address.ip))
-    one = libvirt_lxc.Domain(HOSTILE, spec, HOSTILE_PATH, HOSTILE_PATH, HOSTILE_PATH, "tb0", HOSTILE_PATH)
+    one = libvirt_lxc.Domain(HOSTILE, spec, HOSTILE_PATH, HOSTILE_PATH, HOSTILE_PATH, "tb0", HOSTILE_PATH, "lxc1")
     understood = ElementTree.fromstring(validate(driver, libvirt_lxc.domain_xml(one, 1 << 30)))
     assert understood.findtext("name") == HOSTILE
     assert [source.get("dir") for source in understood.iter("source") if source.get("dir")] == [str(HOSTILE_PATH)] * 3

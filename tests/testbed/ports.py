@@ -1,0 +1,22 @@
+"""What is asked of every port of a lab's bridge, whoever made it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+
+def _shown(*arguments: str) -> list[dict[str, object]]:
+    said = subprocess.run(["bridge", "-details", "-json", *arguments], check=True, capture_output=True, text=True)
+    found: list[dict[str, object]] = json.loads(said.stdout)
+    return found
+
+
+def require_fixed(port: str, *macs: str) -> None:
+    """Fail unless the port learns nothing, gets nothing that is not for its MACs, and has these for good."""
+    (shown,) = (one for one in _shown("link", "show") if one["ifname"] == port)
+    assert (shown["learning"], shown["flood"]) == (False, False)
+    entries = [one for one in _shown("fdb", "show", "dev", port) if one.get("state") == "static"]
+    assert {one["mac"] for one in entries} == set(macs)
+    for one in entries:
+        assert "sticky" in one["flags"]  # type: ignore[operator]
