@@ -178,12 +178,13 @@ def test_the_interfaces_containers_leave_the_hosts_mounts(
 ) -> None:
     script = """
 import sys
-from pathlib import Path
 from runtime.container import run
+from runtime.plan.container import Building
 from runtime.spec import Process, Spec
+from runtime.unionfs.overlay import WritableLayer
 layer, name, *writable = sys.argv[1:]
 spec = Spec(Process(("sh", "-c", "echo done")), (layer,), "name", host_network=bool(writable))
-sys.exit(run(spec, name=name, **{path: Path(directory) for path, directory in zip(("upper", "work"), writable)}))
+sys.exit(run(spec, name=name, building=Building(WritableLayer(*writable)) if writable else None))
 """
     writable = [tmp_path / "upper", tmp_path / "work"] if how != "on tmpfs" else []
     for directory in writable:
