@@ -30,6 +30,8 @@ from runtime.spec import Spec
 
 CREATED, EXECUTING, ENDED, FAILED = "created", "exec", "ended: ", "failed: "
 _CHUNK_BYTES = 1 << 16
+# A longer line is passed on in parts, each with the container's name before it.
+_LINE_BYTES = 4096
 # ioctl_tty(2): TCSBRK with an argument other than 0 waits until all output has been sent.
 _DRAIN = 0x5409
 
@@ -55,6 +57,9 @@ class Output:
         except BlockingIOError:
             return True
         *lines, self._pending = (self._pending + data).split(b"\n")
+        while len(self._pending) > _LINE_BYTES:
+            lines.append(self._pending[:_LINE_BYTES])
+            self._pending = self._pending[_LINE_BYTES:]
         if not data and self._pending:
             lines, self._pending = [self._pending], b""
         if lines:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
+# Of the headers, of the line before a chunk, and of what may follow the last one.
 MAXIMUM_HEAD_BYTES = 65536
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?", re.DOTALL)
+_LENGTH_DIGITS = 15
 
 
 class MalformedResponse(ValueError):
@@ -12,6 +17,7 @@ class MalformedResponse(ValueError):
 class ResponseReader:
     """Takes the bytes of one response in pieces; ``status`` and ``keep_alive`` are set once it is complete.
 
+    It stores no more than the headers and the last piece, however long the body is.
     ``surplus`` then says whether more came than belongs to it, which nobody has asked for: such a server answers
     requests that were not made, and its times cannot be told from each other.
     ``bodiless`` is for answers to HEAD, which carry the headers of a body and none of it.
@@ -35,6 +41,8 @@ class ResponseReader:
 
     def feed(self, data: bytes) -> bool:
         """Take ``data`` in; whether the response is complete now. Raises MalformedResponse."""
+        if self._body_at >= 0:
+            self._let_go()
         self._buffer = self._buffer + data if self._buffer else data
         while self._body_at < 0:
             end = self._buffer.find(b"\r\n\r\n")
@@ -61,7 +69,24 @@ class ResponseReader:
     @property
     def untouched(self) -> bool:
         """Whether no byte of a response has arrived yet."""
-        return not self._buffer
+        return not self._buffer and self._body_at < 0
+
+    def _let_go(self) -> None:
+        """Forget the part of the body that is here: of a chunk, what is to come is a chunk of its own."""
+        here = self._buffer[self._body_at :]
+        self._body_at = 0
+        if not self._chunked:
+            self._length = None if self._length is None else self._length - len(here)
+            self._buffer = b""
+            return
+        line, end, data = here.partition(b"\r\n")
+        size = _chunk_size(line) if end else 0
+        if size:
+            gone = min(len(data), size - 1)
+            here = b"%x\r\n%b" % (size - gone, data[gone:])
+        elif len(here) > MAXIMUM_HEAD_BYTES:
+            raise MalformedResponse("a chunk's line, or what follows the last chunk, does not end")
+        self._buffer = here
 
     def _read_head(self, head: bytes) -> None:
         lines = head.split(b"\r\n")
@@ -78,9 +103,10 @@ class ResponseReader:
         elif b"chunked" in headers.get(b"transfer-encoding", b""):
             self._chunked = True
         elif b"content-length" in headers:
-            if not headers[b"content-length"].isdigit():
-                raise MalformedResponse(f"Content-Length: {headers[b'content-length']!r}")
-            self._length = int(headers[b"content-length"])
+            length = headers[b"content-length"]
+            if not length.isdigit() or len(length) > _LENGTH_DIGITS:
+                raise MalformedResponse(f"Content-Length: {length[:80]!r}")
+            self._length = int(length)
         else:
             self._length = None
 
@@ -90,10 +116,7 @@ class ResponseReader:
             end = self._buffer.find(b"\r\n", self._body_at)
             if end < 0:
                 return False
-            try:
-                size = int(self._buffer[self._body_at : end].partition(b";")[0], 16)
-            except ValueError:
-                raise MalformedResponse(f"chunk size: {self._buffer[self._body_at : end][:20]!r}") from None
+            size = _chunk_size(self._buffer[self._body_at : end])
             if size == 0:
                 # Trailers, if there are any, end with an empty line as the headers do.
                 last = self._buffer.find(b"\r\n\r\n", end)
@@ -108,3 +131,11 @@ class ResponseReader:
             self.surplus = True
             self.keep_alive = False
         return len(self._buffer) >= end
+
+
+def _chunk_size(line: bytes) -> int:
+    """The size that the line before a chunk gives (RFC 9112, section 7.1). Raises MalformedResponse."""
+    found = _CHUNK_SIZE.fullmatch(line)
+    if found is None:
+        raise MalformedResponse(f"chunk size: {line[:20]!r}")
+    return int(found[1], 16)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from itertools import takewhile
@@ -16,6 +15,7 @@ from runtime.cgroups import Cgroup
 from runtime.errors import WorkloadError
 from runtime.images.model import Image
 from runtime.images.process import image_process
+from runtime.output import QUOTED_LINES, last_lines
 from runtime.spec import Link, Spec
 from testbed.interruption import deferred
 from testbed.measures.context import RunContext
@@ -24,7 +24,8 @@ from testbed.platforms.console import KERNEL_PANIC
 from testbed.platforms.protocol import Instance, Platform
 from testbed.scenario import Ready, Scenario
 
-TAIL_LINES = 20
+# More than what is quoted of a console: a panic's registers are left out.
+_LOOKED_AT_LINES = 200
 
 
 class Timeline(Struct, frozen=True):
@@ -99,15 +100,11 @@ def questions(scenario: Scenario, ready: Ready, addresses: Mapping[str, str]) ->
     return (check, *(Question(name, addresses[name], port) for name, port in others))
 
 
-def last_lines(instance: Instance) -> str:
+def quoted_console(instance: Instance) -> str:
     """The last lines of an instance's console, indented below its name, without the registers of a guest's panic."""
-    try:
-        with instance.log.open(errors="replace") as log:
-            told = takewhile(lambda line: KERNEL_PANIC not in line, log)
-            lines = [line.rstrip() for line in deque(told, maxlen=TAIL_LINES)]
-    except FileNotFoundError:
-        lines = []
-    return "\n    ".join([f"{instance.name}, last lines of {instance.log}:", *(lines or ["(it wrote nothing)"])])
+    lines = list(takewhile(lambda line: KERNEL_PANIC not in line, last_lines(instance.log, _LOOKED_AT_LINES)))
+    shown = lines[-QUOTED_LINES:] or ["(it wrote nothing)"]
+    return "\n    ".join([f"{instance.name}, last lines of {instance.log}:", *shown])
 
 
 class _FirstProcesses:
@@ -214,7 +211,7 @@ class Application:
     def failure(self, what: str) -> WorkloadError:
         """The error that says what happened to this application, with the last lines of its consoles."""
         message = f"{self._context.scenario.name} on {self._platform.name}: {what}"
-        return WorkloadError(message, "\n  ".join(last_lines(instance) for instance in self.instances))
+        return WorkloadError(message, "\n  ".join(quoted_console(instance) for instance in self.instances))
 
     def cgroups(self) -> dict[str, Cgroup]:
         """The cgroup of each instance, by the instance's name."""

@@ -26,6 +26,8 @@ LONGEST_NS = 10_000_000
 
 CONNECT_TIMEOUT_NS = 100_000_000
 ANSWER_TIMEOUT_NS = 5_000_000_000
+# The answer to a ready check that is longer is none: a stream without an end would be read for that time.
+ANSWER_LIMIT_BYTES = 1 << 20
 
 
 class Question(Struct, frozen=True):
@@ -134,6 +136,9 @@ class _Attempts:
         assert self._socket is not None
         data = self._socket.recv(65536)
         self._received += data
+        if len(self._received) > ANSWER_LIMIT_BYTES:
+            self._fail(f"HTTP: the answer is longer than {ANSWER_LIMIT_BYTES >> 20} MiB", now_ns + pause_ns)
+            return
         if not (self._reader.feed(data) if data else self._reader.close()):
             if not data:
                 self._fail("HTTP: connection closed before the answer's end", now_ns + pause_ns)

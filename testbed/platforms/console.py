@@ -9,8 +9,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import IO
 
+from runtime.output import BoundedLog, shortened
 from runtime.plan.guest import EXECUTING, FIRST_USERSPACE, MEMORY_TOLD
 from runtime.plan.restored import ASLEEP, IDENTIFIED
 from runtime.plan.unit import EXITED
@@ -37,10 +37,19 @@ _SERVICE = re.compile(r"testbed: ([^:\s]+): (created|exec|ended: \d+|failed: .*)
 _SERVICE_PHASES = {"created": "container_created", "exec": "first_process"}
 _STEP_FAILED = re.compile(r"testbed: (?:step -?\d|/plan).*")
 _INIT_ENDED = re.compile(r"Attempted to kill init! exitcode=0x([0-9a-f]{8})")
-_MEMORY = re.compile(r"[A-Za-z0-9_()]+: +\d+(?: kB)?")
+_MEMORY = re.compile(r"[A-Za-z0-9_()]{1,64}: +\d{1,18}(?: kB)?")
 KERNEL_PANIC = "Kernel panic - not syncing"
-_EXITED = re.compile(rf"{EXITED}(\d+)")
+_EXITED = re.compile(rf"{EXITED}(\d{{1,3}})\b")
 _TAIL_LINES = 40
+# A guest decides what it writes: longer lines are cut into several, and what is stored of them has a limit.
+_LINE_BYTES = 4096
+_PHASES_LIMIT = 1024
+_MEMORY_LINES_LIMIT = 256
+# After this much of a console its lines are only looked at one by one where one of them may say something.
+_STAMPED_BYTES, _STAMPED_LINES = 1 << 20, 20_000
+_TELLING = re.compile(
+    "|".join(map(re.escape, (*_MARKS.values(), "testbed: ", KERNEL_PANIC, "Attempted to kill init!", EXITED))).encode()
+)
 
 
 def phase_of(line: str) -> str | None:
@@ -67,12 +76,14 @@ def exit_status_of(line: str) -> int | None:
 class Console:
     """One guest's console: its ``phases`` as they are reached, and its last lines.
 
-    Log lines are ``[seconds of CLOCK_MONOTONIC] text``. The reader's thread feeds it, any thread may wait. ``send``
-    is how to write to the guest, once it is connected.
+    Log lines are ``[seconds of CLOCK_MONOTONIC] text``; those of a console that is flooded have no time. The reader's
+    thread feeds it, any thread may wait. ``send`` is how to write to the guest, once it is connected.
     """
 
-    def __init__(self, log: IO[str]) -> None:
+    def __init__(self, log: BoundedLog) -> None:
         self._log = log
+        self._unwritten: list[bytes] = []
+        self._read_bytes = self._read_lines = 0
         self._pending = b""
         self._changed = threading.Condition()
         self._phases: dict[str, int] = {}
@@ -91,45 +102,67 @@ class Console:
 
     def feed(self, data: bytes, now_ns: int) -> None:
         """Take what arrived at ``now_ns``; empty data is the end of the console."""
-        *lines, self._pending = (self._pending + data).split(b"\n")
-        if not data and self._pending:
-            lines, self._pending = [*lines, self._pending], b""
         with self._changed:
-            for line in lines:
-                self._take(line.decode(errors="replace").rstrip("\r"), now_ns)
+            self._read_bytes += len(data)
+            whole = self._pending + data
+            if self._is_flooded() and not self._asked and not _TELLING.search(whole):
+                self._skim(whole)
+            else:
+                *lines, self._pending = whole.split(b"\n")
+                self._read_lines += len(lines)
+                for line in lines:
+                    self._take(line, now_ns)
+            while len(self._pending) > _LINE_BYTES:
+                self._take(self._pending[:_LINE_BYTES], now_ns)
+                self._pending = self._pending[_LINE_BYTES:]
+            if not data and self._pending:
+                self._take(self._pending, now_ns)
+                self._pending = b""
             self._ended = self._ended or not data
             self._flush(last=not data)
             self._changed.notify_all()
 
+    def _is_flooded(self) -> bool:
+        return self._read_bytes > _STAMPED_BYTES or self._read_lines > _STAMPED_LINES
+
+    def _skim(self, whole: bytes) -> None:
+        """Take lines that tell nothing, many at once."""
+        end = whole.rfind(b"\n") + 1 or (len(whole) if len(whole) > _LINE_BYTES else 0)
+        self._pending = whole[end:]
+        self._unwritten.append(whole[:end])
+        if end and not self.panic:
+            last = whole[:end].removesuffix(b"\n").rsplit(b"\n", _TAIL_LINES)[-_TAIL_LINES:]
+            self._tail.extend(line[-_LINE_BYTES:].decode(errors="replace") for line in last)
+
     def _flush(self, last: bool) -> None:
         """Write what was logged; a full disk loses it, which is said, while the guest goes on."""
+        text, self._unwritten = b"".join(self._unwritten), []
         if self._log.closed:
             return
         try:
-            self._log.flush()
+            self._log.write(text)
         except OSError as error:
-            self.log_failure = f"write the log {self._log.name}: {error.strerror}"
+            self.log_failure = f"write the log {self._log.path}: {error.strerror}"
         if last or self.log_failure:
             with suppress(OSError):  # what could not be written, again
                 self._log.close()
 
-    def _take(self, line: str, now_ns: int) -> None:
+    def _take(self, said: bytes, now_ns: int) -> None:
+        line = said.decode(errors="replace").rstrip("\r")
         if self._asked and self._is_answer(line):
             return
-        if not self.log_failure:
-            with suppress(OSError):  # the disk is full: the flush that follows says so
-                self._log.write(f"[{now_ns / 1e9:.6f}] {line}\n")
+        self._unwritten.append(f"[{now_ns / 1e9:.6f}] {line}\n".encode())
         if not self.panic and KERNEL_PANIC in line:
-            self.panic = line[line.index(KERNEL_PANIC) :]
+            self.panic = shortened(line[line.index(KERNEL_PANIC) :])
         if not self.panic:  # the registers that a panic prints say nothing of the workload
             self._tail.append(line)
-        if (phase := phase_of(line)) is not None:
+        if (phase := phase_of(line)) is not None and len(self._phases) < _PHASES_LIMIT:
             self._phases.setdefault(phase, now_ns)
         if (failed := _STEP_FAILED.search(line)) is not None:  # a login prompt may stand before it
-            self.failure = failed.group()
+            self.failure = shortened(failed.group())
             self._step_failed = True
         if (found := _SERVICE.match(line)) is not None and found[2] not in _SERVICE_PHASES:
-            self.failure = f"{found[1]}: {found[2]}"
+            self.failure = shortened(f"{found[1]}: {found[2]}")
         if (status := exit_status_of(line)) is not None:
             self.exit_status = status
 
@@ -150,7 +183,7 @@ class Console:
         """Take a line that the guest tells of its memory; it is in no log, as it is not the workload's."""
         if line == MEMORY_TOLD:
             self._told, self._asked = "\n".join(self._memory), False
-        elif _MEMORY.fullmatch(line):
+        elif _MEMORY.fullmatch(line) and len(self._memory) < _MEMORY_LINES_LIMIT:
             self._memory.append(line)
         else:
             return not line  # the empty line is the echo of the question
@@ -195,7 +228,7 @@ class Console:
     def tail(self, lines: int = 15) -> str:
         """The last lines, a panic and what follows it left out."""
         with self._changed:
-            return "\n".join(list(self._tail)[-lines:])
+            return "\n".join(shortened(line) for line in list(self._tail)[-lines:])
 
     def wait_for(self, phase: str, timeout_s: float) -> bool:
         """Wait until ``phase`` is reached (True), or a step fails, the console ends or the time is over (False)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping
+from contextlib import ExitStack
 
 from runtime import container
 from runtime.cgroups import Cgroup, hierarchies, require
@@ -14,6 +15,7 @@ from runtime.lease import cgroup_name
 from runtime.plan.container import Attachment
 from testbed import breakdown
 from testbed.lab import Lab
+from testbed.platforms.output import ContainerOutput
 from testbed.platforms.protocol import Instance, Started
 from testbed.scenario import Scenario
 
@@ -33,6 +35,7 @@ class ContainerPlatform:
         self._run_id = run_id
         self._lab = lab
         self._running: dict[str, Container] = {}
+        self._output = ContainerOutput()
         self._started = 0
 
     def facts(self) -> Mapping[str, object]:
@@ -46,13 +49,16 @@ class ContainerPlatform:
         # A veth outlives its namespace for a moment, so every start has a name of its own.
         self._started += 1
         attachment = Attachment(self._lab.bridge_index, self._started)
-        log = os.open(instance.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        try:
-            self._running[instance.name] = container.start(
-                instance.spec, name=self._cgroup_name(instance), stdout=log, attachment=attachment
-            )
-        finally:
-            os.close(log)
+        with ExitStack() as undo:
+            stdout = self._output.open(instance)
+            undo.callback(self._output.end, instance.name)
+            try:
+                self._running[instance.name] = container.start(
+                    instance.spec, name=self._cgroup_name(instance), stdout=stdout, attachment=attachment
+                )
+            finally:
+                os.close(stdout)
+            undo.pop_all()
 
     def started(self, instance: Instance, timeout_s: float) -> Started:
         """All phases are known when ``start`` returns: it returns after the workload's execve."""
@@ -67,17 +73,20 @@ class ContainerPlatform:
 
     def alive(self, instance: Instance) -> bool:
         running = self._running.get(instance.name)
-        return running is not None and running.alive()
+        return running is not None and running.alive() and not self._output.failure(instance.name)
 
     def ending(self, instance: Instance) -> str:
         running = self._running.get(instance.name)
+        self._output.flush(instance.name)  # its last lines say more
         status = running.wait(0) if running is not None else None
-        return "" if status is None else f"exit status {status}"
+        return self._output.failure(instance.name) if status is None else f"exit status {status}"
 
     def stop(self, instance: Instance) -> None:
         running = self._running.pop(instance.name, None)
         if running is not None:
-            running.delete()
+            with ExitStack() as undo:
+                undo.callback(self._output.end, instance.name)
+                running.delete()
 
     def cgroup(self, instance: Instance) -> Cgroup:
         return Cgroup(self._cgroup_name(instance))
@@ -91,8 +100,10 @@ class ContainerPlatform:
 
     def close(self) -> None:
         """End what is still running."""
-        for name in list(self._running):
-            self._running.pop(name).delete()
+        with ExitStack() as undo:
+            undo.callback(self._output.close)
+            while self._running:
+                undo.callback(self._running.popitem()[1].delete)
 
     def _cgroup_name(self, instance: Instance) -> str:
         return cgroup_name(self._run_id, instance.name)

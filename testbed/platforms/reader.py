@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from runtime.errors import TestbedError
+from runtime.output import BoundedLog
 from testbed.platforms.console import Console
 
 _CHUNK_BYTES = 1 << 16
@@ -76,7 +77,7 @@ class ConsoleReader:
         """A console for whoever connects to ``path`` first, logged to ``log``. Raises TestbedError."""
         listener = _listener(path)
         try:
-            console = Console(log.open("a", buffering=_CHUNK_BYTES))
+            console = Console(BoundedLog(log))
         except OSError as error:
             listener.close()
             raise TestbedError(f"log a console to {log}: {error}") from error
@@ -100,7 +101,7 @@ class ConsoleReader:
         except OSError as error:
             raise TestbedError(f"make the named pipe {path}: {error.strerror}") from error
         try:
-            console = Console(log.open("a", buffering=_CHUNK_BYTES))
+            console = Console(BoundedLog(log))
         except OSError as error:
             os.close(pipe)
             raise TestbedError(f"log to {log}: {error.strerror}") from error

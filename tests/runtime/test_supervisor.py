@@ -41,3 +41,18 @@ def test_the_rest_is_taken_without_waiting_for_more() -> None:
     output.rest()
     assert written[-1] == b"web: no newline\n"
     os.close(read)
+
+
+def test_a_line_without_an_end_is_passed_on_in_parts() -> None:
+    written: list[bytes] = []
+    read, write = os.pipe()
+    output = Output("web", read, written.append)
+    for _ in range(300):
+        os.write(write, b"x" * 50_000)
+        assert output.take()
+    os.close(write)
+    output.rest()
+    os.close(read)
+    lines = b"".join(written).splitlines()
+    assert max(map(len, lines)) < 5000 and all(line.startswith(b"web: ") for line in lines)
+    assert sum(len(line) - len(b"web: ") for line in lines) == 300 * 50_000

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from testbed.http1 import MalformedResponse, ResponseReader
@@ -111,3 +113,65 @@ def test_what_lies_behind_a_response_is_surplus(response: bytes, bodiless: bool)
 def test_what_is_not_http_is_malformed(data: bytes) -> None:
     with pytest.raises(MalformedResponse):
         ResponseReader().feed(data)
+
+
+def chunk(size: int, data: bytes = b"") -> bytes:
+    return b"%x\r\n" % size + data
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+CHUNKS = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+PIECE = b"x" * (1 << 18)
+
+
+@pytest.mark.parametrize(
+    ("begin", "end"),
+    [
+        (HEAD + b"Content-Length: %d\r\n\r\n" % (400 * len(PIECE) + 2), b"ok"),
+        (CHUNKS + chunk(400 * len(PIECE) + 2), b"ok\r\n0\r\n\r\n"),
+        (CHUNKS + chunk(400 * len(PIECE)), b"\r\n" + chunk(2, b"ok\r\n0\r\n\r\n")),
+    ],
+    ids=["length", "one chunk", "two chunks"],
+)
+def test_a_long_body_is_not_stored(begin: bytes, end: bytes) -> None:
+    reader = ResponseReader()
+    tracemalloc.start()
+    try:
+        assert not reader.feed(begin)
+        for _ in range(400):
+            assert not reader.feed(PIECE)
+        for cut in range(len(end) - 1):
+            assert not reader.feed(end[cut : cut + 1])
+        assert reader.feed(end[-1:])
+        assert tracemalloc.get_traced_memory()[1] < 8 * len(PIECE)
+    finally:
+        tracemalloc.stop()
+    assert reader.keep_alive
+
+
+def test_a_body_without_a_length_is_not_stored() -> None:
+    reader = ResponseReader()
+    assert not reader.feed(HEAD + b"\r\n")
+    for _ in range(400):
+        assert not reader.feed(PIECE)
+    assert not reader.untouched and reader.close()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        CHUNKS + b"1;" + b"x" * 200_000,
+        CHUNKS + b"0\r\n" + b"X: y\r\n" * 40_000,
+        CHUNKS + b"-5\r\n\r\n",
+        CHUNKS + b"0x10\r\n",
+        CHUNKS + b"1_0\r\n",
+        CHUNKS + b"f" * 5000 + b"\r\n",
+        HEAD + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n",
+        HEAD + b"Content-Length: -1\r\n\r\n",
+    ],
+)
+def test_what_does_not_end_or_is_no_number_is_malformed(data: bytes) -> None:
+    reader = ResponseReader()
+    with pytest.raises(MalformedResponse):
+        for at in range(0, len(data) + 1000, 1000):
+            reader.feed(data[at : at + 1000])

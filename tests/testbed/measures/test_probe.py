@@ -7,7 +7,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -38,7 +38,7 @@ def serve(listener: socket.socket, answer: Callable[[bytes], bytes]) -> None:
             connection, _ = listener.accept()
         except OSError:
             return
-        with connection:
+        with connection, suppress(ConnectionError):  # the one who asked has heard enough
             request = connection.recv(65536)
             if request:
                 connection.sendall(answer(request))
@@ -119,6 +119,16 @@ def test_a_wrong_answer_is_not_ready_and_the_error_says_why(raw: bytes, problem:
         probe(Question("web", "127.0.0.1", port, "/", 200, "ready"), timeout_s=0.2)
     assert problem in str(raised.value)
     assert f"GET http://127.0.0.1:{port}/" in str(raised.value)
+
+
+def test_an_answer_without_an_end_is_none() -> None:
+    """It would be read for five seconds, as fast as the server sends."""
+
+    def answer(_: bytes) -> bytes:
+        return b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (4 << 20)
+
+    with http_server(answer) as port, pytest.raises(NotReady, match="longer than 1 MiB"):
+        probe(Question("web", "127.0.0.1", port, "/"), timeout_s=0.5)
 
 
 def test_the_error_names_a_port_that_never_opens() -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 
 from runtime.errors import TestbedError
 from runtime.launcher import STATIC_BINARY
+from runtime.output import BoundedLog
 from runtime.plan.encode import encode
 from runtime.plan.guest import MEMORY_TOLD
 from runtime.plan.steps import Admission, Exec, Plan
@@ -25,7 +27,7 @@ from tests.waiting import until
 
 @pytest.fixture
 def console(tmp_path: Path) -> Console:
-    return Console((tmp_path / "log").open("w"))
+    return Console(BoundedLog(tmp_path / "log"))
 
 
 @pytest.fixture
@@ -249,3 +251,51 @@ def test_who_is_refused_does_not_go_on(reader: ConsoleReader, tmp_path: Path) ->
     assert "EACCES" in done.stderr and done.returncode != 0
     reader.admit(tmp_path / "next", lambda pid: None)
     assert launcher(Plan((Admission(str(tmp_path / "next")), Exec(("/bin/true",)))), tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        b"\0" * 65536,
+        b"\n" * 65536,
+        b"a line of a log, not a short one\n" * 2000,
+        b"testbed: " * 7000,
+        b"\x1b[2J" * 9999,
+    ],
+    ids=["no newline", "empty lines", "lines", "marks without end", "escapes"],
+)
+def test_a_flooded_console_is_bounded_and_still_tells(piece: bytes, console: Console, tmp_path: Path) -> None:
+    console.feed(b"testbed: first userspace\ntestbed: exec\n", 1)
+    tracemalloc.start()
+    began_s = time.process_time()
+    try:
+        for _ in range(2000):
+            console.feed(piece, 2)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    used_s = time.process_time() - began_s
+    assert peak_bytes < 16 << 20
+    assert used_s < 30, "slower than 4 MB/s"
+    console.feed(b"\nKernel panic - not syncing: Attempted to kill init! exitcode=0x00000300\n", 3)
+    console.feed(b"", 4)
+    assert console.phases() == {"first_userspace": 1, "first_process": 1}
+    assert console.ending() == "exit status 3"
+    assert len(console.tail()) < 15 * 500 and "\x1b" not in console.tail()
+    assert (tmp_path / "log").stat().st_size < (3 << 20) + 100
+
+
+def test_phases_and_answers_that_a_guest_invents_are_bounded(console: Console) -> None:
+    for number in range(5000):
+        console.feed(f"testbed: service-{number}: exec\n".encode(), number)
+    assert len(console.phases()) < 2000
+    console.feed(b"testbed: web: failed: \x1b[31m" + b"x" * 3000 + b"\n", 1)
+    assert len(console.failure) < 500 and "\x1b" not in console.failure
+
+    def answer(_: bytes) -> None:
+        console.feed(b"MemFree: 1 kB\n" * 100_000 + b"MemTotal: " + b"9" * 5000 + b" kB\n", 1)
+        console.feed(f"{MEMORY_TOLD}\n".encode(), 1)
+
+    console.send = lambda data: threading.Thread(target=answer, args=(data,)).start()
+    told = console.ask_memory(20)
+    assert told is not None and len(told) < 10_000 and "9999" not in told
