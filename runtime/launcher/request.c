@@ -48,7 +48,7 @@ static int global_flag(struct request *request, int argc, const char **argv, int
     request->root = found;
     return 1;
   }
-  if ((found = value("--log", argc, argv, at))) return 1;
+  if (value("--log", argc, argv, at)) return 1;
   if ((found = value("--log-format", argc, argv, at))) return is_one_of(found, formats, 2);
   if ((found = value("--rootless", argc, argv, at))) return is_one_of(found, answers, 3);
   if ((found = value("--cgroup-manager", argc, argv, at))) {
@@ -74,7 +74,7 @@ static int signal_number(const char *text) {
     for (; at < n && text[at] >= '0' && text[at] <= '9' && number <= LAST_SIGNAL; at++) number = number * 10 + text[at] - '0';
     return at == n && number <= LAST_SIGNAL && n <= SHORTEST ? number : -1;
   }
-  for (; at <= n; at++) name[at] = text[at] >= 'a' && text[at] <= 'z' ? (char)(text[at] - 32) : text[at];
+  for (; at <= n; at++) name[at] = text[at] >= 'a' && text[at] <= 'z' ? (char)(text[at] & ~32) : text[at];
   const char *bare = n > SHORTEST && memcmp(name, "SIG", SHORTEST) == 0 ? name + SHORTEST : name;
   for (int i = 1; i < (int)(sizeof names / sizeof *names); i++)
     if (same(bare, names[i])) return i;
