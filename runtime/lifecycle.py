@@ -27,7 +27,7 @@ from runtime.config.validate import Host, validate
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from runtime.hooks import Surroundings, pid_inside, run_hooks, surroundings_inside
 from runtime.known import leave
-from runtime.launcher import CONSOLE, FAILED, LISTENER, READY, SYNC, Launch, StepError, receive, send_go
+from runtime.launcher import CONSOLE, FAILED, LISTENER, READY, SYNC, Launch, StepError, not_executed, receive, send_go
 from runtime.mappings import write_maps
 from runtime.plan import steps as s
 from runtime.plan.bundle import (
@@ -38,7 +38,7 @@ from runtime.plan.bundle import (
     bundle_plan,
 )
 from runtime.plan.process import LABELS, label_refused
-from runtime.processes import ProcessGone, open_pidfd, send_signal, wait_exit
+from runtime.processes import ProcessGone, executed, open_pidfd, send_signal, wait_exit
 from runtime.scoped import in_scope, scope_of, start_scope, update_scope
 from runtime.seccomp.kept import KEPT_FILTERS, recall
 from runtime.state import Damaged, Place, Record, oci_state, status
@@ -176,9 +176,6 @@ def _create(place: Place, record: Record, config: Config, plan: s.Plan, creation
                     pass_on(message.descriptor, creation.console_socket or "", "terminal")
                 elif message.kind == LISTENER:
                     pass_listener(message.descriptor, config, record)
-            if message is None:
-                hint = "its memory limit may be too low for the kernel's own part of it"
-                raise TestbedError(f"create container {place.id}: its process was killed while it was made", hint)
             if creation.pid_file:
                 write_pid_file(creation.pid_file, record.pid)
         except StepError as error:
@@ -307,13 +304,15 @@ def _follow(channel: socket.socket, record: Record, config: Config) -> None:
             pass_listener(message.descriptor, config, record)
         elif message.kind == FAILED:
             raise explained(StepError(plan_of(config, record), message.number, message.value), config.process)
+    if not executed(record.pid, record.start_time):
+        raise not_executed()
 
 
 def explain_start(place: Place, step: int, errno: int) -> None:
     """Raise what ``start`` would have raised, had it not been the launcher that was told of the step that failed."""
     record = place.read()
     config = config_of(record)
-    raise explained(StepError(plan_of(config, record), step, errno), config.process)
+    raise explained(StepError(plan_of(config, record), step, errno), config.process) if step >= 0 else not_executed()
 
 
 def kill(place: Place, number: int, *, everything: bool) -> None:
@@ -350,8 +349,13 @@ def _end(pid: int, start_time: int) -> None:
 
 
 def delete(place: Place, *, force: bool, warn: Warn) -> None:
-    """Remove a stopped container, or with ``force`` any: its processes, cgroup and state, then run poststop hooks."""
-    with place.locked():
+    """Remove a stopped container, or with ``force`` any: its processes, cgroup and state, then run poststop hooks.
+
+    Raises UsageError, with ``force`` Busy when another command works on it that does not end when the processes do.
+    """
+    if force:
+        from runtime.force import locked_by_force
+    with locked_by_force(place) if force else place.locked():
         try:
             record = place.read()
         except UsageError:

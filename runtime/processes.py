@@ -14,7 +14,9 @@ from runtime.errors import UsageError
 
 # Fields of /proc/PID/stat, proc_pid_stat(5), counted after the command's closing parenthesis (which is field 2).
 _STATE = 3 - 3
+_FLAGS = 9 - 3
 _START_TIME = 22 - 3
+_FORKED_ONLY = 0x40  # PF_FORKNOEXEC, include/linux/sched.h: no program has been executed since the clone
 _DEAD = "ZXx"  # zombie; dead, in the two spellings the kernel has had
 
 
@@ -24,13 +26,14 @@ class ProcessGone(UsageError):
 
 class _Stat(Struct, frozen=True):
     state: str
+    flags: int
     start_time: int
 
 
 def _parse_stat(line: bytes) -> _Stat:
     """The command is in parentheses and may itself hold spaces and parentheses: count from the last one."""
     fields = line.rpartition(b")")[2].split()
-    return _Stat(fields[_STATE].decode(), int(fields[_START_TIME]))
+    return _Stat(fields[_STATE].decode(), int(fields[_FLAGS]), int(fields[_START_TIME]))
 
 
 def _stat(pid: int) -> _Stat | None:
@@ -47,6 +50,16 @@ def start_time(pid: int) -> int:
     if stat is None:
         raise ProcessGone(f"no process has the number {pid}")
     return stat.start_time
+
+
+def executed(pid: int, start_time: int = 0) -> bool:
+    """Whether the process, with ``start_time`` the one that was started then, has executed a program since it was
+    cloned; True as well where nobody can tell any more.
+
+    A zombie still tells: it is how one that was killed before is told from a program that ended at once.
+    """
+    stat = _stat(pid)
+    return stat is None or start_time not in (0, stat.start_time) or not stat.flags & _FORKED_ONLY
 
 
 def alive(pid: int, start_time: int) -> bool:

@@ -27,7 +27,7 @@ from runtime.processes import alive, start_time
 
 # What launcher/front.c makes too: what it was made as, which process it is, who works on it, where it waits; and what
 # launcher/operations.c needs.
-_RECORD, _PROCESS, _LOCK, _SOCKET, _KNOWN = "record.json", "process", "lock", "start", "known"
+_RECORD, _PROCESS, LOCK, _SOCKET, _KNOWN = "record.json", "process", "lock", "start", "known"
 
 
 class UnknownContainer(UsageError):
@@ -42,6 +42,10 @@ class Damaged(UsageError):
             f"container {container_id}: its record is damaged: {short(str(why))}",
             "remove it with delete --force; a cgroup of it may stay",
         )
+
+
+class Busy(UsageError):
+    """Another command works on the container, and does not end."""
 
 
 class Record(Struct, frozen=True):
@@ -121,24 +125,36 @@ class Place(Struct, frozen=True):
             ) from error
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Nobody else works on the container meanwhile. Raises UnknownContainer when there is none (any more)."""
+    def locked(self, patience_s: float | None = None) -> Iterator[None]:
+        """Nobody else works on the container meanwhile. Raises UnknownContainer when there is none (any more), Busy
+        when somebody still does after ``patience_s`` (None: never)."""
         try:
-            lock = os.open(self.directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            lock = os.open(self.directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except FileNotFoundError as error:
             raise UnknownContainer(f"container {self.id} does not exist") from error
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._take(lock, patience_s)
             if not self._is_lock(lock):
                 raise UnknownContainer(f"container {self.id} does not exist")
             yield
         finally:
             os.close(lock)
 
+    def _take(self, lock: int, patience_s: float | None) -> None:
+        if patience_s is None:
+            return fcntl.flock(lock, fcntl.LOCK_EX)
+        until = time.monotonic() + patience_s
+        while True:
+            with suppress(BlockingIOError):
+                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if time.monotonic() >= until:
+                raise Busy(f"container {self.id}: another command works on it, which does not end", "end that first")
+            time.sleep(0.01)
+
     def _is_lock(self, lock: int) -> bool:
         """Whoever had the lock may have deleted it, and another may have made one of the same name."""
         with suppress(FileNotFoundError):
-            return os.path.samestat(os.fstat(lock), os.stat(self.directory / _LOCK))
+            return os.path.samestat(os.fstat(lock), os.stat(self.directory / LOCK))
         return False
 
     def read(self) -> Record:
@@ -181,7 +197,7 @@ class Place(Struct, frozen=True):
     def created(self) -> str:
         """When the container was made, as RFC 3339 has it."""
         try:
-            made = (self.directory / _LOCK).stat().st_mtime
+            made = (self.directory / LOCK).stat().st_mtime
         except FileNotFoundError as error:  # deleted meanwhile
             raise UnknownContainer(f"container {self.id} does not exist") from error
         return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(made))
@@ -232,9 +248,9 @@ def status(place: Place, record: Record, found: Hierarchies) -> str:
         return "creating"
     if not alive(record.pid, record.start_time):
         return "stopped"
-    if place.waiting():
-        return "created"
-    return "paused" if record.cgroup and Cgroup(record.cgroup, found).frozen() else "running"
+    if record.cgroup and Cgroup(record.cgroup, found).frozen():
+        return "paused"
+    return "created" if place.waiting() else "running"
 
 
 def oci_state(record: Record, word: str) -> dict[str, object]:

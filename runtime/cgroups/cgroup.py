@@ -131,6 +131,8 @@ class Cgroup(Struct, frozen=True):
         file.write_text(word)
         while self.frozen() != frozen:
             if time.monotonic() > deadline:
+                if frozen:
+                    self.freeze(False)  # some may have stopped
                 raise TestbedError(f"freeze cgroup {self.name}: not all processes stopped within {timeout_s} s")
             time.sleep(0.001)
             file.write_text(word)

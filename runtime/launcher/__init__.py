@@ -25,6 +25,7 @@ from msgspec import Struct
 from runtime.errors import TestbedError
 from runtime.plan.encode import encode
 from runtime.plan.steps import PLAN_FD, SYNC_FD, Plan
+from runtime.processes import executed
 
 STATIC_BINARY = Path(__file__).resolve().parent / "testbed-launcher"
 
@@ -46,7 +47,8 @@ class Spawned(Struct, frozen=True):
 
 
 class StepError(TestbedError):
-    """A step of a plan failed: its ``step`` (index; -1 the clone itself), and the kernel's ``errno``."""
+    """A step of a plan failed: its ``step`` (index; -1 the clone itself, -2 reading the plan: it holds a number that no
+    step takes), and the kernel's ``errno``."""
 
     def __init__(self, plan: Plan, step: int, errno: int) -> None:
         from runtime.plan.explain import describe
@@ -54,10 +56,20 @@ class StepError(TestbedError):
         self.step = step
         self.errno = errno
         self.failed = list(plan.steps())[step] if step >= 0 else None
-        what = f"step {step}: {describe(self.failed)}" if self.failed else "clone the first process"
+        whole = "read the plan" if step == -2 else "clone the first process"
+        what = f"step {step}: {describe(self.failed)}" if self.failed else whole
         led_away = errno == EXDEV and getattr(self.failed, "inside", False)
         hint = "a link in the root leads over a mount there; make it a directory" if led_away else ""
         super().__init__(f"{what}: {os.strerror(errno)}", hint)
+
+
+def not_executed() -> TestbedError:
+    """What is to be said of a process that ended without a word before it executed its program."""
+    return TestbedError(
+        "the container's first process was killed before it executed its program",
+        "its memory limit may be too low for the kernel's own part of it, or its seccomp filter forbids what"
+        " executing takes",
+    )
 
 
 class Message(Struct, frozen=True):
@@ -156,7 +168,7 @@ class Launch:
     def next(self) -> Message | None:
         """The next message that is for the caller; None once the workload has been executed.
 
-        Raises StepError when a step failed; no child is left then.
+        Raises StepError when a step failed, TestbedError when the child was killed before; no child is left then.
         """
         while (message := receive(self.channel)) is not None:
             if message.kind == PID:
@@ -169,6 +181,9 @@ class Launch:
             self._reap(self.pid)
             failure = self._failure or Message(FAILED, -1, ECANCELED)
             raise StepError(self.plan, failure.number, failure.value)
+        if not executed(self.pid):
+            self._reap(self.pid)
+            raise not_executed()
         return None
 
     @property

@@ -22,7 +22,7 @@ int fork_steps(const struct plan *plan, size_t *offset, uint32_t index, const st
   long pid = SYS(clone3, ADDRESS(&args), sizeof args);
   if (pid == 0) {
     if (perform(plan, *offset, index + 1, n, failure) != 0) return FORK_FAILED;
-    for (;;) SYS(exit_group, 0);
+    end_process(0);
   }
   if (pid > 0 && forked_count < MOST_FORKED) forked[forked_count++] = pid;
   struct step skipped;
@@ -57,6 +57,6 @@ int await_end(const struct step *s) {
     add(&line, "\n");
     SYS(write, 2, ADDRESS(line.bytes), line.n);
     SYS(ioctl, 2, TCSBRK, 1);
-    for (;;) SYS(exit_group, code);
+    end_process(code);
   }
 }

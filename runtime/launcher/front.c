@@ -14,7 +14,7 @@
 #include "sys.h"
 #include "text.h"
 
-enum { UNPREPARED = HAND_OVER, SEQPACKET = 5 | O_CLOEXEC, UNIX = 1, ADD_SEALS = 1033, ALL_SEALS = 15, EXCLUSIVE = 2, REMOVE_DIRECTORY = 0x200 };
+enum { UNPREPARED = HAND_OVER, ENDED = -EIO, SEQPACKET = 5 | O_CLOEXEC, UNIX = 1, ADD_SEALS = 1033, ALL_SEALS = 15, EXCLUSIVE = 2, REMOVE_DIRECTORY = 0x200 };
 enum { BUSY_TRIES = 200 };
 
 struct run {
@@ -49,9 +49,11 @@ static int lock(struct run *run) {
 
 static int record_process(const struct run *run, long pid) {
   struct text words = {.n = 0};
+  struct stat_line stat;
+  if (!stat_of(&stat, pid)) return -ESRCH;
   add_number(&words, pid);
   add(&words, " ");
-  add_number(&words, start_time(pid, NULL));
+  add_number(&words, stat.start_time);
   add(&words, "\n");
   return replace(run, "/process", (const uint8_t *)words.bytes, words.n);
 }
@@ -127,7 +129,7 @@ static __attribute__((noreturn)) void be_launcher(int launcher, int plan, int ch
   argv[2] = none[0] = NULL;
   if (SYS(dup3, channel, SYNC_FD, 0) == SYNC_FD && SYS(dup3, plan, PLAN_FD, 0) == PLAN_FD)
     SYS(execveat, launcher, ADDRESS(""), ADDRESS(argv), ADDRESS(none), AT_EMPTY_PATH);
-  for (;;) SYS(exit_group, 125);
+  end_process(125);
 }
 
 /* Start the launcher with the container's plan. Returns our end of the socket; `pid` is the launcher's. */
@@ -149,26 +151,44 @@ static int start_launcher(const struct run *run, long *pid) {
   return result < 0 ? result : ends[0];
 }
 
-/* Start the container's process; its pid once it has executed its program, or a negative errno and no process left. */
+static void say_it_is_not_recorded(const struct run *run, int error) {
+  struct text line = {.n = 0};
+  add(&line, "error: run container ");
+  add(&line, run->id);
+  add(&line, ": write which process it is below ");
+  add(&line, run->place.bytes);
+  add(&line, ": ");
+  add(&line, error_name(-error));
+  add(&line, "; it has been killed\n");
+  SYS(write, 2, ADDRESS(line.bytes), line.n);
+}
+
+/* Start the container's process; its pid once it has executed its program. Else no process is left: ENDED when the
+ * program may have begun, and must not once more; another negative errno when it has not. */
 static long start(const struct run *run) {
   long launcher = 0, pid = 0, n;
-  int channel = start_launcher(run, &launcher), failed = 0;
+  int channel = start_launcher(run, &launcher), failed = 0, recorded = 0;
   if (channel < 0) return channel;
   struct message message;
   while ((n = SYS(read, channel, ADDRESS(&message), sizeof message)) == (long)sizeof message || n == -EINTR) {
     if (n < 0) continue;
-    if (message.kind == MESSAGE_PID) pid = message.number;
-    if (message.kind == MESSAGE_PID && record_process(run, pid) < 0) failed = 1;
-    if (message.kind != MESSAGE_PID) failed = 1;
+    failed |= message.kind != MESSAGE_PID;
+    if (message.kind != MESSAGE_PID) continue;
+    pid = message.number;
+    recorded = record_process(run, pid);
+    if (recorded < 0) SYS(kill, pid, SIGKILL);
   }
   SYS(close, channel);
   wait_for(launcher);
-  if (pid && !failed) return pid;
+  struct stat_line stat;
+  int executed = pid && !failed && (!stat_of(&stat, pid) || stat.executed);
+  if (executed && recorded == 0) return pid;
   if (pid) {
     SYS(kill, pid, SIGKILL);
     wait_for(pid);
   }
-  return -ECANCELED;
+  if (executed) say_it_is_not_recorded(run, recorded);
+  return executed ? ENDED : -ECANCELED;
 }
 
 /* Wait for the container's process and pass signals on to it. */
@@ -210,7 +230,7 @@ static int make_cgroups(const struct run *run) {
   uint8_t *bytes = map(-1, filled_size(template->bytes, template->size, run->id));
   struct plan plan;
   struct failure failure;
-  if (!bytes || plan_read(&plan, bytes, fill_plan(bytes, template, run->id))) return -EINVAL;
+  if (!bytes || plan_read(&plan, bytes, fill_plan(bytes, template, run->id)) || plan.exec_count) return -EINVAL;
   if (perform(&plan, plan.first_step, 0, plan.parent_count, &failure) == 0) return 0;
   if (failure.step > (int32_t)run->prepared.claim) remove_cgroups(run);
   return -failure.error;
@@ -232,7 +252,7 @@ static int perform_run(struct run *run, const char **environment) {
   }
   pid = start(run);
   SYS(close, run->lock);
-  int status = pid < 0 ? UNPREPARED : accompany(pid);
+  int status = pid == ENDED ? 1 : pid < 0 ? UNPREPARED : accompany(pid);
   end(run, environment);
   return status;
 }
@@ -270,7 +290,8 @@ static __attribute__((noreturn)) void explain(int argc, const char **argv, const
     memcpy(more, argv + 1, ((size_t)argc - 1) * sizeof *more);
     more[argc - 1] = words.bytes;
   }
-  interpreter(more, more ? (size_t)argc : 0, environment);
+  if (!more) end_process(1);
+  interpreter(more, (size_t)argc, environment);
 }
 
 /* Whether we alone can write to the state's root, as check_root of runtime/state.py asks. */
@@ -290,7 +311,7 @@ static int can_log(const char *path) {
 
 int command_line(int argc, const char **argv, const char **environment) {
   struct request request;
-  struct failure failure;
+  struct failure failure = {-1, 0};
   int status = HAND_OVER;
   if (read_request(&request, argc, argv) && SYS(geteuid) == 0 && is_ours(request.root) && can_log(request.log)) {
     if (request.command != COMMAND_RUN) status = operate(&request, &failure);

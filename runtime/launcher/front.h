@@ -4,6 +4,7 @@
 
 #include "prepared.h"
 #include "request.h"
+#include "stat.h"
 
 /* front.c: perform a prepared run, or hand over to the interpreter. Returns the exit status. */
 int command_line(int argc, const char **argv, const char **environment);
@@ -15,8 +16,8 @@ struct failure;
 int operate(const struct request *request, struct failure *failure);
 
 /* processes.c */
-/* When a process was started, in clock ticks after boot, and its state's letter; a negative errno or 0 for none. */
-long start_time(long pid, char *state);
+/* Look at the process of this number; 0 when there is none. */
+int stat_of(struct stat_line *found, long pid);
 long fork_process(void);
 /* Wait for a child; its exit status, 128 + n for signal n. */
 int wait_for(long pid);
@@ -33,6 +34,7 @@ long read_below(int directory, const char *path, uint8_t *to, size_t size);
 /* main.c */
 void *map(int fd, size_t size); /* anonymous, writable memory without a descriptor; NULL on failure */
 int same(const char *a, const char *b);
+const char *error_name(int error);
 void default_signals(void);
 
 #endif

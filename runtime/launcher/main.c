@@ -53,7 +53,7 @@ static const char *load(int fd, struct plan *plan, const char **extra, const cha
 
 /* --- words on standard error, for a person ---------------------------------------------------------------- */
 
-static const char *error_name(int error) {
+const char *error_name(int error) {
   static const char names[][16] = {
     "errno", "EPERM", "ENOENT", "ESRCH", "EINTR", "EIO", "ENXIO", "E2BIG", "ENOEXEC", "EBADF", "ECHILD", "EAGAIN",
     "ENOMEM", "EACCES", "EFAULT", "ENOTBLK", "EBUSY", "EEXIST", "EXDEV", "ENODEV", "ENOTDIR", "EISDIR", "EINVAL",
@@ -185,7 +185,7 @@ void default_signals(void) {
 /* The container's first process is a child of whoever started us (CLONE_PARENT): we are gone when it runs. */
 static int start_plan(void) {
   struct plan plan;
-  struct failure failure = {-1, EINVAL};
+  struct failure failure = {-2, EINVAL};
   default_signals();
   SYS(umask, 0);
   long pid = load(PLAN_FD, &plan, NULL, NULL) ? -1 : begin(&plan, CLONE_PARENT, 0, &failure);

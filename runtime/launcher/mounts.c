@@ -95,7 +95,7 @@ int new_tree(const struct step *s) {
  * clear on the whole tree, propagation. Strings: source, target, user namespace. */
 int bind_step(const struct step *s) {
   int held = (int)(s->number[0] >> 8);
-  int tree = held ? held : copy_mount(s->string[0], s->number[0] & 1, s->string[2], s->number[0] & 2);
+  int tree = held ? held : copy_mount(s->string[0], (s->number[0] & 1) != 0, s->string[2], (s->number[0] & 2) != 0);
   if (tree < 0) return tree;
   int directory = is_directory(tree), result = directory;
   if (result >= 0) result = set_attributes(tree, 0, s->number[1], s->number[2], 0, -1);

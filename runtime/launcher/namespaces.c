@@ -1,6 +1,7 @@
 /* Namespaces that others made, and user namespaces that nobody is in. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/prctl.h>
 #include <linux/sched.h>
 
 #include "steps.h"
@@ -29,13 +30,19 @@ static int write_map(const char *path, const char *map, size_t length) {
   return close_with(fd, n < 0 ? (int)n : n == (long)length ? 0 : -EIO);
 }
 
+/* Be in the namespace until we are killed, at the latest with the parent: which may have ended before that was asked. */
+static __attribute__((noreturn)) void stay(long parent) {
+  if (SYS(prctl, PR_SET_PDEATHSIG, SIGKILL_, 0, 0, 0) < 0 || SYS(getppid) != parent) end_process(0);
+  for (;;) SYS(ppoll, 0, 0, 0, 0, 0);
+}
+
 /* The namespace lives as long as a process in it, or a descriptor: a process is started for as long as it takes to
  * write the maps. Number: the descriptor. Strings: the maps of user and of group ids. */
 int new_user_namespace(const struct step *s) {
   struct clone_args args = {.flags = CLONE_NEWUSER, .exit_signal = SIGCHLD_};
-  long pid = SYS(clone3, ADDRESS(&args), sizeof args);
+  long parent = SYS(getpid), pid = SYS(clone3, ADDRESS(&args), sizeof args);
   if (pid < 0) return (int)pid;
-  while (pid == 0) SYS(ppoll, 0, 0, 0, 0, 0);
+  if (pid == 0) stay(parent);
   int result = write_map(of_process(pid, "/uid_map").bytes, s->string[0], s->length[0]);
   if (result == 0) result = write_map(of_process(pid, "/gid_map").bytes, s->string[1], s->length[1]);
   if (result == 0) {

@@ -12,8 +12,9 @@
 #include "sys.h"
 #include "text.h"
 
-enum { UNIX = 1, SEQPACKET = 5 | O_CLOEXEC, EXCLUSIVE = 2, REMOVE_DIRECTORY = 0x200, READABLE = 1 };
+enum { UNIX = 1, SEQPACKET = 5 | O_CLOEXEC, EXCLUSIVE = 2, AT_ONCE = 4 /* LOCK_NB */, REMOVE_DIRECTORY = 0x200, READABLE = 1 };
 enum { MOST_PIDS = 4096, PIDS_BYTES = 1 << 16, NAMES_BYTES = 1 << 13, EXIT_S = 10, BUSY_TRIES = 200, BUSY_NS = 500000, NO_SIGNAL = 0x4000 };
+enum { LAST_PID = 1 << 22 }; /* PID_MAX_LIMIT of linux/threads.h */
 enum status { UNCLEAR, CREATED, RUNNING, PAUSED, STOPPED };
 
 struct container {
@@ -40,25 +41,20 @@ static int find(struct container *c) {
  * made one of the same name. */
 static int locked(struct container *c) {
   struct statx ours, present;
+  int how = c->request->force ? EXCLUSIVE | AT_ONCE : EXCLUSIVE; /* the interpreter does not wait for ever either */
   c->lock = (int)SYS(openat, c->directory, ADDRESS("lock"), O_RDWR | O_CLOEXEC);
-  return c->lock >= 0 && SYS(flock, c->lock, EXCLUSIVE) == 0 &&
+  return c->lock >= 0 && SYS(flock, c->lock, how) == 0 &&
          SYS(statx, c->lock, ADDRESS(""), AT_EMPTY_PATH, STATX_INO, ADDRESS(&ours)) == 0 &&
          SYS(statx, c->directory, ADDRESS("lock"), AT_SYMLINK_NOFOLLOW, STATX_INO, ADDRESS(&present)) == 0 && ours.stx_ino == present.stx_ino;
-}
-
-static const uint8_t *number(const uint8_t *at, const uint8_t *end, long *value) {
-  *value = 0;
-  for (; at < end && *at >= '0' && *at <= '9' && *value < 1L << 58; at++) *value = *value * 10 + *at - '0';
-  return at;
 }
 
 static int read_process(struct container *c) {
   uint8_t line[64];
   long n = read_below(c->directory, "process", line, sizeof line);
-  const uint8_t *end = line + (n > 0 ? n : 0), *at = number(line, end, &c->pid);
+  const uint8_t *end = line + (n > 0 ? n : 0), *at = read_number(line, end, &c->pid);
   if (at == end || *at != ' ') return 0;
-  at = number(at + 1, end, &c->start_time);
-  return at + 1 == end && *at == '\n' && c->pid > 0;
+  at = read_number(at + 1, end, &c->start_time);
+  return at + 1 == end && *at == '\n' && c->pid > 0 && c->pid <= LAST_PID;
 }
 
 static int read_known(struct container *c) {
@@ -88,14 +84,14 @@ static enum status running_or_paused(const struct container *c) {
 }
 
 static int alive(const struct container *c) {
-  char state = 'X';
-  long started = start_time(c->pid, &state);
-  return started > 0 && started == c->start_time && state != 'Z' && state != 'X' && state != 'x';
+  struct stat_line stat;
+  return stat_of(&stat, c->pid) && stat.start_time == c->start_time && stat.state != 'Z' && stat.state != 'X' && stat.state != 'x';
 }
 
 static enum status status_of(const struct container *c) {
   if (!alive(c)) return STOPPED;
-  return is_there(c, "start") ? CREATED : running_or_paused(c);
+  enum status status = running_or_paused(c);
+  return status == RUNNING && is_there(c, "start") ? CREATED : status;
 }
 
 /* --- state ------------------------------------------------------------------------------------------------ */
@@ -153,6 +149,11 @@ static int start(struct container *c, struct failure *failure) {
     result = EXPLAIN;
     if (message.kind != MESSAGE_FAILED) break;
   }
+  struct stat_line stat;
+  if (result == 0 && stat_of(&stat, c->pid) && stat.start_time == c->start_time && !stat.executed) {
+    *failure = (struct failure){-1, ECANCELED}; /* it was killed before, and could tell nothing */
+    result = EXPLAIN;
+  }
   return close_with(channel, result);
 }
 
@@ -186,7 +187,7 @@ static int gather(const char *cgroup, long *pids, int count) {
   for (const uint8_t *at = text; at < end; at++) {
     long pid;
     int place = 0;
-    at = number(at, end, &pid);
+    at = read_number(at, end, &pid);
     while (place < count && pids[place] < pid) place++;
     if (pid == 0 || (place < count && pids[place] == pid)) continue; /* 0: of another pid namespace */
     if (count == MOST_PIDS) return -E2BIG;
@@ -219,7 +220,7 @@ static int kill_one(const struct container *c) {
 
 /* --- delete ----------------------------------------------------------------------------------------------- */
 
-static int end_process(const struct container *c) {
+static int end_container(const struct container *c) {
   int pidfd = process_of(c);
   if (pidfd < 0) return pidfd == -ESRCH ? 0 : pidfd;
   struct { int fd; short events, seen; } poll = {pidfd, READABLE, 0};
@@ -288,7 +289,7 @@ static int delete(const struct container *c) {
   enum status status = status_of(c);
   long n = c->known.flags & KNOWN_DELETE ? names_of(c, names) : -EPERM;
   if (n < 0 || status == UNCLEAR || status == PAUSED || (status != STOPPED && !c->request->force)) return HAND_OVER;
-  if (status != STOPPED && (running_or_paused(c) != RUNNING || end_process(c) < 0)) return HAND_OVER;
+  if (status != STOPPED && end_container(c) < 0) return HAND_OVER;
   if (remove_cgroups(c) < 0) return HAND_OVER;
   forget(c, names, n);
   return 0;

@@ -34,12 +34,68 @@ static unsigned strings_needed(unsigned operation) {
   }
 }
 
+/* What a step's number may be: the largest that its use can hold. Whoever passes more would be cut off to another's. */
+enum range { WORD, BIT, MODE, MODE_AND_TYPE, NUMBER, ID, PORT, MAJOR, MINOR, LONG, RANGES };
+
+static uint64_t largest(enum range range) {
+  static const uint64_t all[RANGES] = {
+    [WORD] = UINT32_MAX, [BIT] = 1, [MODE] = 07777, [MODE_AND_TYPE] = 0177777, [NUMBER] = INT32_MAX,
+    [ID] = UINT32_MAX - 1, /* the last one means none */
+    [PORT] = UINT16_MAX, [MAJOR] = (1 << 12) - 1, [MINOR] = (1 << 20) - 1, [LONG] = UINT64_MAX};
+  return all[range];
+}
+
+static int numbers_fit(const uint8_t *step, unsigned operation) {
+  static const uint8_t ranges[OP_END][STEP_NUMBERS] = {
+    [OP_MKDIR] = {MODE, BIT},
+    [OP_MOUNT] = {LONG, BIT, BIT},
+    [OP_BIND] = {NUMBER, LONG, LONG, LONG, LONG, LONG},
+    [OP_MOUNT_ATTRIBUTES] = {BIT, BIT, LONG, LONG, LONG},
+    [OP_HOLD_TREE] = {NUMBER, BIT, BIT},
+    [OP_NEW_TREE] = {NUMBER, LONG},
+    [OP_MASK_PATH] = {NUMBER},
+    [OP_CHDIR] = {BIT, BIT},
+    [OP_SYMLINK] = {BIT},
+    [OP_MKNOD] = {MODE_AND_TYPE, MAJOR, MINOR, ID, ID, BIT},
+    [OP_WRITE] = {BIT, BIT},
+    [OP_OPEN] = {NUMBER, NUMBER},
+    [OP_WRITE_DESCRIPTOR] = {NUMBER},
+    [OP_SET_RLIMIT] = {NUMBER, LONG, LONG},
+    [OP_BOUNDING_SET] = {LONG},
+    [OP_CAPABILITIES] = {LONG, LONG, LONG},
+    [OP_AMBIENT] = {LONG},
+    [OP_KEEP_CAPABILITIES] = {BIT},
+    [OP_SET_USER] = {ID, ID, BIT},
+    [OP_OWN_STREAMS] = {ID},
+    [OP_UMASK] = {MODE},
+    [OP_SCHEDULER] = {LONG, LONG, WORD, LONG, LONG, LONG},
+    [OP_TERMINAL] = {ID, PORT, PORT, BIT},
+    [OP_SYNC] = {NUMBER},
+    [OP_HAND_OVER] = {NUMBER},
+    [OP_TAKE_OVER] = {NUMBER},
+    [OP_NETLINK_SOCKET] = {NUMBER},
+    [OP_NETLINK] = {NUMBER},
+    [OP_SERVE] = {NUMBER},
+    [OP_ANSWER] = {NUMBER},
+    [OP_NEW_USER_NAMESPACE] = {NUMBER},
+    [OP_FORK] = {NUMBER},
+    [OP_SET_CLOCK] = {WORD, NUMBER},
+    [OP_EXEC] = {BIT},
+    [OP_HOME] = {ID},
+    [OP_DEATH_SIGNAL] = {NUMBER},
+  };
+  for (unsigned i = 0; i < STEP_NUMBERS; i++)
+    if (u64(step + 8 + 8 * (size_t)i) > largest(ranges[operation][i])) return 0;
+  return 1;
+}
+
 /* The size of the encoded step at `offset`, or 0 when it is malformed. */
 static size_t step_size(const uint8_t *bytes, size_t size, size_t offset) {
   if (offset > size || size - offset < STEP_SIZE) return 0;
   unsigned operation = u16(bytes + offset);
   uint32_t strings = u32(bytes + offset + 4);
   if (operation == 0 || operation >= OP_END || strings < strings_needed(operation)) return 0;
+  if (!numbers_fit(bytes + offset, operation)) return 0;
   size_t at = offset + STEP_SIZE + padded(4 * (size_t)u16(bytes + offset + 2));
   for (uint32_t i = 0; i < strings; i++) {
     size_t n = plan_string_size(bytes, size, at);
@@ -61,7 +117,7 @@ static const char *check_exec(const struct step *step, uint32_t index, struct re
   uint64_t args = step->number[1], env = step->number[2];
   int *executes = index < reading->forked_end ? &reading->fork_executes : &reading->main_executes;
   if ((*executes)++) return "two exec steps in one process";
-  if (args == 0 || args > step->string_count || env != step->string_count - args - 1) return "exec counts do not match";
+  if (args == 0 || args >= step->string_count || env != step->string_count - 1 - args) return "exec counts do not match";
   if (step->number[3] & EXEC_HOME && (env == 0 || step->number[0])) return "an exec step without a variable for the home directory";
   return NULL;
 }
@@ -185,7 +241,7 @@ void plan_step(const struct plan *plan, size_t *offset, struct step *step) {
   step->operation = u16(p);
   step->tolerated_count = u16(p + 2);
   step->string_count = u32(p + 4);
-  for (int i = 0; i < STEP_NUMBERS; i++) step->number[i] = u64(p + 8 + 8 * i);
+  for (int i = 0; i < STEP_NUMBERS; i++) step->number[i] = u64(p + 8 + 8 * (size_t)i);
   step->tolerated = p + STEP_SIZE;
   for (int i = 0; i < STEP_STRINGS; i++) {
     step->string[i] = "";

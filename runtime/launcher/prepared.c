@@ -29,6 +29,7 @@ const char *prepared_read(struct prepared *prepared, const uint8_t *bytes, size_
   if (at != host) return "bytes after the last string";
   prepared->record = bytes + HEADER_SIZE;
   const char *wrong = plan_read(&prepared->host, bytes + host, container - host);
+  if (!wrong && prepared->claim >= prepared->host.parent_count) wrong = "the host's plan has no such step";
   return wrong ? wrong : plan_read(&prepared->container, bytes + container, size - container);
 }
 

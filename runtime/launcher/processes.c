@@ -5,6 +5,7 @@
 #include <linux/sched.h>
 
 #include "front.h"
+#include "steps.h"
 #include "sys.h"
 #include "text.h"
 
@@ -13,19 +14,20 @@
 #define PACKAGES "/usr/lib/python3/dist-packages"
 #endif
 
-/* The 22nd field of /proc/PID/stat, counted from behind the command, which may hold anything. */
-long start_time(long pid, char *state) {
+int stat_of(struct stat_line *found, long pid) {
   struct text path = {.n = 0};
   add(&path, "/proc/");
   add_number(&path, pid);
   add(&path, "/stat");
   uint8_t line[2048];
-  long n = read_file(path.bytes, line, sizeof line), at = n - 1, value = 0;
-  while (at > 0 && line[at] != ')') at--;
-  if (state && at > 0 && at + 2 < n) *state = (char)line[at + 2];
-  for (int spaces = 0; at < n && spaces < 20; at++) spaces += line[at] == ' ';
-  for (; at < n && line[at] >= '0' && line[at] <= '9'; at++) value = value * 10 + line[at] - '0';
-  return value;
+  long n = read_file(path.bytes, line, sizeof line);
+  return n > 0 && stat_read(found, line, (size_t)n);
+}
+
+/* A filter may forbid even that, with an error: then it is an instruction that nothing can go on after. */
+void end_process(int status) {
+  SYS(exit_group, status);
+  for (;;) __builtin_trap();
 }
 
 long fork_process(void) {
@@ -64,5 +66,5 @@ void interpreter(const char **arguments, size_t count, const char **environment)
   }
   static const char words[] = "error: testbed-runtime: " PYTHON " cannot be executed; run ./invoke to set it up\n";
   SYS(write, 2, ADDRESS(words), sizeof words - 1);
-  for (;;) SYS(exit_group, 5);
+  end_process(5);
 }

@@ -45,7 +45,7 @@ static int serve_plan(const uint8_t *bytes, size_t size) {
   if (plan_read(&plan, bytes, size) != NULL || plan.exec_count) return -EINVAL;
   if (perform(&plan, plan.first_step, 0, plan_steps(&plan), &failure) == 0) return 0;
   int status = report(&plan, &failure);
-  while (SYS(getpid) != server) SYS(exit_group, status);
+  if (SYS(getpid) != server) end_process(status);
   return 0;
 }
 

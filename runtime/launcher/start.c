@@ -1,8 +1,9 @@
 /* What a C library would bring: the entry point, the stack protector's secret, and the memory functions that
  * the compiler calls by itself. Left out of builds that are linked with a C library (sanitizers, the fuzzer). */
-#include "sys.h"
-
 #include <linux/auxvec.h>
+
+#include "steps.h"
+#include "sys.h"
 
 uintptr_t __stack_chk_guard = 0;
 __attribute__((noreturn)) void __stack_chk_fail(void);
@@ -12,7 +13,7 @@ int main(int argc, char **argv, char **environment);
 __attribute__((noreturn)) void __stack_chk_fail(void) {
   static const char words[] = "testbed: the launcher's stack is damaged\n";
   SYS(write, 2, ADDRESS(words), sizeof words - 1);
-  for (;;) SYS(exit_group, 134);
+  end_process(134);
 }
 
 __attribute__((noreturn, used, optimize("no-stack-protector"))) void start(long *stack) {
@@ -22,8 +23,7 @@ __attribute__((noreturn, used, optimize("no-stack-protector"))) void start(long 
   while (*end) end++;
   for (long *entry = (long *)(end + 1); entry[0] != AT_NULL; entry += 2)
     if (entry[0] == AT_RANDOM) __stack_chk_guard = *(uintptr_t *)entry[1] & ~(uintptr_t)0xff;
-  int status = main(argc, argv, environment);
-  for (;;) SYS(exit_group, status);
+  end_process(main(argc, argv, environment));
 }
 
 #if defined(__x86_64__)

@@ -203,7 +203,7 @@ static int perform_one(const struct plan *plan, const struct step *s) {
 static int tolerated(const struct step *s, int error) {
   for (unsigned i = 0; i < s->tolerated_count; i++) {
     uint32_t value;
-    memcpy(&value, s->tolerated + 4 * i, sizeof value);
+    memcpy(&value, s->tolerated + 4 * (size_t)i, sizeof value);
     if ((int)value == error) return 1;
   }
   return 0;

@@ -17,7 +17,7 @@ struct message {
 };
 
 struct failure {
-  int32_t step; /* its index; -1: the clone */
+  int32_t step; /* its index; -1: the clone, -2: the plan as a whole */
   int32_t error;
 };
 
@@ -87,6 +87,9 @@ int await_end(const struct step *s);
 int serve(const struct step *s);
 int set_clock(const struct step *s);
 int add_entropy(const struct step *s);
+
+/* processes.c */
+void end_process(int status) __attribute__((noreturn));
 
 /* main.c: say on standard error which step failed */
 int report(const struct plan *plan, const struct failure *failure);

@@ -72,7 +72,7 @@ KINDS: dict[str, Callable[[Path, Path], None]] = {
     "disk": lambda path, victim: os.mknod(path, stat.S_IFBLK | 0o666, os.makedev(7, 255)),
     "directory": lambda path, victim: path.mkdir(),
     "hard link": lambda path, victim: os.link(path.parent / "other", path),
-    "file": lambda path, victim: path.write_text("a file"),
+    "file": lambda path, victim: path.touch(),
 }
 
 
