@@ -172,6 +172,16 @@ def test_a_failed_create_leaves_nothing_mounted(oci: Runtime, host: SharedHost, 
     assert host.mounts() == before
 
 
+def test_what_spec_writes_for_an_ordinary_user_and_root_runs(oci: Runtime, host: SharedHost, volume: Path) -> None:
+    """It binds the host's /sys, of which parts are then masked."""
+    (oci.bundle / "config.json").unlink()
+    oci("spec", "--rootless")
+    oci.shell("grep ' /sys/firmware ' /proc/self/mountinfo")
+    before = host.mounts()
+    assert oci("run", "a").stdout
+    assert host.mounts() == before
+
+
 @pytest.mark.parametrize("how", ["on tmpfs", "on disk, as a build's RUN"])
 def test_the_interfaces_containers_leave_the_hosts_mounts(
     host: SharedHost, busybox_layer: Path, tmp_path: Path, cgroup_parent: str, how: str
