@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 VALUES = ("", "private", "rprivate", "slave", "rslave", "shared", "rshared", "unbindable", "runbindable")
 MAPPINGS = [{"containerID": 0, "hostID": 100000, "size": 65536}]
 COMMANDS: dict[str, list[tuple[str, ...]]] = {
-    "run": [("run", "a")],
+    "run, and a prepared one": [("run", "a"), ("run", "a")],
     "run --no-pivot": [("run", "--no-pivot", "a")],
     "create, start, delete": [("create", "a"), ("start", "a"), ("delete", "--force", "a")],
     "create, delete": [("create", "a"), ("delete", "--force", "a")],
@@ -229,6 +229,8 @@ def test_without_a_mount_namespace_the_callers_is_inherited(oci: Runtime, host: 
     assert set(oci("exec", "a", "ls", "/").stdout.split()) == {"bin", "dev", "etc", "hook", "proc", "ran", "sys"}
     assert oci("exec", "a", "stat", "-c", "%t %T", "/dev/null").stdout == "1 3\n"
     oci("delete", "--force", "a")
+    oci.shell("ls /")
+    assert oci("run", "a").stdout == oci("run", "a").stdout == "bin\ndev\netc\nhook\nproc\nran\nsys\n"
     assert host.mounts() == before
 
 
