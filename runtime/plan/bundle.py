@@ -134,7 +134,7 @@ def _namespace_steps(config: Config, choices: Choices) -> list[s.Step]:
 
 def _root_steps(config: Config, choices: Choices) -> list[s.Step]:
     root = choices.rootfs
-    if "mount" not in _kinds(config):  # the caller's own: what a change would do to it, none is made
+    if "mount" not in _kinds(config):  # it is the caller's, and stays as it is
         return [s.Chdir(root), HOLD_ROOT]
     of_host, _ = propagations(config.linux.rootfs_propagation)
     return [

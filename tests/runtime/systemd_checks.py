@@ -220,6 +220,30 @@ def a_profile_confines() -> None:
     subprocess.run(["rm", "-r", BUNDLE / "rootfs/proc/self", BUNDLE / "rootfs/secret"], check=True)
 
 
+def the_hosts_mounts_stay_as_they_are() -> None:
+    """systemd makes / shared; tests/runtime/test_propagation.py has all the cases, and these are those that it matters
+    for most."""
+
+    def mounts() -> list[str]:
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        return [line for line in lines if "/run/user/" not in line and "binfmt" not in line]
+
+    before = mounts()
+    assert [line for line in before if line.split()[4] == "/" and " shared:" in line], before
+    for value, owner in (("slave", 0), ("private", 0), ("shared", 0), ("", 100000)):
+        config = bundle("cat /proc/self/mountinfo")
+        config["linux"]["rootfsPropagation"] = value or "rslave"
+        if owner:
+            ids = [{"containerID": 0, "hostID": owner, "size": 65536}]
+            config["linux"].update(uidMappings=ids, gidMappings=ids)
+            config["linux"]["namespaces"].append({"type": "user"})
+        config["mounts"] = [mount for mount in config["mounts"] if not mount["destination"].startswith("/sys")]
+        config["mounts"].append({"destination": "/sys", "type": "bind", "source": "/sys", "options": ["rbind", "ro"]})
+        configure(config)
+        assert " /sys/firmware " in oci("run", "a")
+        assert mounts() == before, (value, owner, mounts())
+
+
 # --- an ordinary user's ----------------------------------------------------------------------------------------
 
 
@@ -318,6 +342,9 @@ def podman_of_an_ordinary_user() -> None:
     directory = UNIFIED / MANAGER / f"user.slice/libpod-{name}.scope"
     assert read(directory, "memory.max") == [str(64 << 20)]
     assert podman("exec", name, "cat", "/proc/self/cgroup", uid=USER) == "0::/"
+    mounts = [line.split() for line in podman("exec", name, "cat", "/proc/self/mountinfo", uid=USER).splitlines()]
+    (options,) = [fields[5].split(",") for fields in mounts if fields[4] == "/dev/null"]
+    assert {"nosuid", "noexec"} <= set(options), options
     podman("rm", "--force", "--time=0", name, uid=USER)
     assert not directory.exists()
 
@@ -337,6 +364,7 @@ CHECKS = (
     systemd_stops_it_as_any_unit,
     a_name_can_be_used_again,
     a_profile_confines,
+    the_hosts_mounts_stay_as_they_are,
     a_users_container_is_a_scope_of_its_manager,
     a_users_container_is_below_a_cgroup_of_its_own,
     a_user_without_either_is_told,

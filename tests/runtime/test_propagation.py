@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 VALUES = ("", "private", "rprivate", "slave", "rslave", "shared", "rshared", "unbindable", "runbindable")
 MAPPINGS = [{"containerID": 0, "hostID": 100000, "size": 65536}]
 COMMANDS: dict[str, list[tuple[str, ...]]] = {
-    "run": [("run", "a")],
+    "run, and a prepared one": [("run", "a"), ("run", "a")],
     "run --no-pivot": [("run", "--no-pivot", "a")],
     "create, start, delete": [("create", "a"), ("start", "a"), ("delete", "--force", "a")],
     "create, delete": [("create", "a"), ("delete", "--force", "a")],
@@ -172,6 +172,16 @@ def test_a_failed_create_leaves_nothing_mounted(oci: Runtime, host: SharedHost, 
     assert host.mounts() == before
 
 
+def test_what_spec_writes_for_an_ordinary_user_and_root_runs(oci: Runtime, host: SharedHost, volume: Path) -> None:
+    """It binds the host's /sys, of which parts are then masked."""
+    (oci.bundle / "config.json").unlink()
+    oci("spec", "--rootless")
+    oci.shell("grep ' /sys/firmware ' /proc/self/mountinfo")
+    before = host.mounts()
+    assert oci("run", "a").stdout
+    assert host.mounts() == before
+
+
 @pytest.mark.parametrize("how", ["on tmpfs", "on disk, as a build's RUN"])
 def test_the_interfaces_containers_leave_the_hosts_mounts(
     host: SharedHost, busybox_layer: Path, tmp_path: Path, cgroup_parent: str, how: str
@@ -220,6 +230,8 @@ def test_without_a_mount_namespace_the_callers_is_inherited(oci: Runtime, host: 
     assert set(oci("exec", "a", "ls", "/").stdout.split()) == {"bin", "dev", "etc", "hook", "proc", "ran", "sys"}
     assert oci("exec", "a", "stat", "-c", "%t %T", "/dev/null").stdout == "1 3\n"
     oci("delete", "--force", "a")
+    oci.shell("ls /")
+    assert oci("run", "a").stdout == oci("run", "a").stdout == "bin\ndev\netc\nhook\nproc\nran\nsys\n"
     assert host.mounts() == before
 
 

@@ -20,6 +20,7 @@ from runtime.plan import steps as s
 from runtime.plan.constants import ALL_CAPABILITIES
 from runtime.plan.process import credential_steps
 
+ONE_ID = {"containerID": 0, "hostID": 1, "size": 1}
 HOST = Host(apparmor=False, selinux=False, resctrl=False)
 
 
@@ -157,6 +158,28 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
 def test_what_cannot_be_carried_out_is_named(path: str, value: object, named: str) -> None:
     with pytest.raises(UsageError, match=named):
         validate(decode(Config, changed(path, value), ""), HOST)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("mounts", [{"destination": "/x", "type": "tmpfs"}]),
+        ("root", {"path": "rootfs", "readonly": True}),
+        ("linux.maskedPaths", ["/x"]),
+        ("linux.readonlyPaths", ["/x"]),
+        ("linux.rootfsPropagation", "rprivate"),
+        ("linux", {"namespaces": [{"type": "user"}], "uidMappings": [ONE_ID], "gidMappings": [ONE_ID]}),
+        ("process.terminal", True),
+    ],
+)
+def test_without_a_mount_namespace_nothing_is_mounted(path: str, value: object) -> None:
+    config: dict[str, Any] = {"ociVersion": "1.2.0", "root": {"path": "rootfs"}, "hostname": "", "mounts": []}
+    config |= {"process": {"cwd": "/", "args": ["true"]}, "linux": {"namespaces": []}}
+    validate(decode(Config, config, ""), HOST)
+    *parents, last = path.split(".")
+    (config[parents[0]] if parents else config)[last] = value
+    with pytest.raises(UsageError, match="no mount namespace of the container's own"):
+        validate(decode(Config, config, ""), HOST)
 
 
 @pytest.mark.parametrize(

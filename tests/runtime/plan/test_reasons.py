@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from runtime.cgroups import Hierarchies
+from runtime.plan import constants as k
 from runtime.plan import steps as s
 from runtime.plan.container import container_plan
 from runtime.plan.explain import explain
@@ -27,6 +28,12 @@ def test_a_cgroup_is_told_from_the_root_file_system() -> None:
     assert "Enter the cgroup" in reason(s.Write("/cg/testbed/r/tasks", ("0",)))
     assert "/dev" in reason(s.Mkdir("dev/pts"))
     assert "layers" in reason(s.Mkdir("/tmp/upper"))
+
+
+def test_what_becomes_of_a_whole_tree_of_mounts_is_told_apart() -> None:
+    assert "do not show on the host" in reason(s.Mount("", "/", "", k.MS_REC | k.MS_SLAVE))
+    assert "as its configuration says" in reason(s.Mount("", "/", "", k.MS_SHARED))
+    assert "new root" in reason(s.Mount(".", "/", "", k.MS_MOVE))
 
 
 def test_a_purpose_stands_once_above_the_steps_that_share_it() -> None:
