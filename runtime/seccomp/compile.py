@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import errno
 import os
 from typing import Any
 
+from runtime.config.decode import short
 from runtime.config.seccomp import Seccomp, SyscallRule
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from runtime.seccomp.filter import ACTIONS, FLAGS, NEW_LISTENER, OPERATORS, Filter
@@ -15,6 +17,11 @@ from runtime.seccomp.ranges import shortened
 _OPTIMIZE, _BINARY_TREE = 8, 2  # SCMP_FLTATR_CTL_OPTIMIZE and its value, libseccomp 2.5
 _WITH_ERRNO = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
 _NOT_NOTIFIED = ("sendmsg", "execve", "read", "write", "close")  # the launcher's own, between the filter and the exec
+
+_MOST_INSTRUCTIONS = 4096  # BPF_MAXINSNS, linux/bpf_common.h
+LONGEST_S = 10.0
+
+_Added = tuple[object, ...]  # a rule as libseccomp gets it: the call, the action, the comparisons
 
 
 class _Comparison(ctypes.Structure):
@@ -65,8 +72,35 @@ def _flags(config: Seccomp) -> int:
 def compiled(config: Seccomp) -> Filter:
     """The filter of a configuration. System calls that libseccomp does not know are left out, as runc and crun do.
 
-    Raises UsageError that names the field, PrerequisiteError without libseccomp.
+    Raises UsageError that names the field, or says that it took too long, PrerequisiteError without libseccomp.
     """
+    # libseccomp may need hours for a hundred rules, and cannot be asked to stop: it works in a thread of its own, which
+    # a command that gives up takes along.
+    done = _thread.allocate_lock()
+    done.acquire()
+    results: list[Filter | Exception] = []
+
+    def work() -> None:
+        try:
+            results.append(_compiled(config))
+        except Exception as error:
+            results.append(error)
+        done.release()
+
+    _thread.start_new_thread(work, ())
+    if not done.acquire(timeout=LONGEST_S):
+        count = len(config.syscalls)
+        raise UsageError(
+            f"config.json: linux.seccomp: libseccomp is not done with its {count} rules after {LONGEST_S} s",
+            "give fewer rules, or fewer comparisons of one system call",
+        )
+    (result,) = results
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+def _compiled(config: Seccomp) -> Filter:
     flags = _flags(config)
     if config.default_action == "SCMP_ACT_NOTIFY":
         raise UsageError("config.json: linux.seccomp.defaultAction: NOTIFY would wait for itself")
@@ -84,26 +118,33 @@ def compiled(config: Seccomp) -> Filter:
                 raise UsageError(f"config.json: linux.seccomp.architectures: libseccomp knows no {name!r}")
             if (result := library.seccomp_arch_add(context, token)) not in (0, -errno.EEXIST):
                 raise TestbedError(f"seccomp_arch_add {name}: {os.strerror(-result)}")
+        added: set[_Added] = set()
         for index, rule in enumerate(config.syscalls):
-            _add_rule(library, context, rule, default, f"linux.seccomp.syscalls[{index}]")
-        return Filter(shortened(_export(library, context)), flags)
+            _add_rule(library, context, rule, default, f"linux.seccomp.syscalls[{index}]", added)
+        program = shortened(_export(library, context))
+        if len(program) > _MOST_INSTRUCTIONS * 8:
+            raise UsageError(
+                f"config.json: linux.seccomp: a filter of {len(program) // 8} instructions",
+                f"the kernel takes {_MOST_INSTRUCTIONS}: give fewer rules",
+            )
+        return Filter(program, flags)
     finally:
         library.seccomp_release(context)
 
 
-def _add_rule(library: Any, context: int, rule: SyscallRule, default: int, place: str) -> None:
+def _add_rule(library: Any, context: int, rule: SyscallRule, default: int, place: str, added: set[_Added]) -> None:
     action = _action(rule.action, rule.errno_ret, f"{place}.action")
     if rule.action == "SCMP_ACT_NOTIFY" and (own := set(rule.names) & set(_NOT_NOTIFIED)):
         raise UsageError(f"config.json: {place}: {min(own)} cannot be notified: the launcher uses it to get started")
     if action == default:
         return
-    comparisons = []
+    comparisons: list[tuple[int, int, int, int]] = []
     for argument in rule.args:
-        if argument.op not in OPERATORS or not 0 <= argument.index <= 5:
-            raise UsageError(f"config.json: {place}.args: {argument.op!r} of argument {argument.index}")
+        if argument.op not in OPERATORS:
+            raise UsageError(f"config.json: {place}.args: no operator is called {short(argument.op)!r}")
         masked = argument.op == "SCMP_CMP_MASKED_EQ"
         comparisons.append(
-            _Comparison(argument.index, OPERATORS[argument.op], argument.value, argument.value_two if masked else 0)
+            (argument.index, OPERATORS[argument.op], argument.value, argument.value_two if masked else 0)
         )
     # libseccomp takes one comparison of each argument a rule; with more, any of them is enough (as in runc).
     indexes = [argument.index for argument in rule.args]
@@ -113,7 +154,15 @@ def _add_rule(library: Any, context: int, rule: SyscallRule, default: int, place
         if number == -1:  # __NR_SCMP_ERROR
             continue
         for group in groups:
-            array = (_Comparison * len(group))(*group)
+            if (number, action, *group) in added:  # which would cost libseccomp as much as a new one
+                continue
+            added.add((number, action, *group))
+            if len(added) > _MOST_INSTRUCTIONS:
+                raise UsageError(
+                    f"config.json: {place}: more than {_MOST_INSTRUCTIONS} different rules",
+                    "the kernel takes no filter of so many",
+                )
+            array = (_Comparison * len(group))(*(_Comparison(*one) for one in group))
             result = library.seccomp_rule_add_array(context, action, number, len(group), array)
             if result not in (0, -errno.EEXIST):
                 raise TestbedError(f"config.json: {place}: add {name}: {os.strerror(-result)}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import subprocess
 import sys
+import time
+from typing import Any
 
 import pytest
 
@@ -83,7 +85,7 @@ def test_unknown_system_calls_are_left_out() -> None:
         (Seccomp("SCMP_ACT_ALLOW", architectures=("SCMP_ARCH_Z80",)), "architectures"),
         (rules(SyscallRule(("read",), "SCMP_ACT_X")), r"syscalls\[0\].action"),
         (rules(SyscallRule(("read",), "SCMP_ACT_ALLOW", 1)), "returns no errno"),
-        (rules(SyscallRule(("read",), "SCMP_ACT_ERRNO", args=(SyscallArgument(9, 0, "SCMP_CMP_EQ"),))), "args"),
+        (rules(SyscallRule(("read",), "SCMP_ACT_ERRNO", args=(SyscallArgument(0, 0, "SCMP_CMP_ABOUT"),))), "args"),
         (rules(SyscallRule(("bpf",), "SCMP_ACT_NOTIFY")), "listenerPath"),
     ],
 )
@@ -98,3 +100,48 @@ def test_a_rule_that_notifies_asks_for_a_listener() -> None:
     own = Seccomp("SCMP_ACT_ALLOW", listener_path="/s", syscalls=(SyscallRule(("sendmsg",), "SCMP_ACT_NOTIFY"),))
     with pytest.raises(UsageError, match="sendmsg"):
         compile_filter(own)
+
+
+def many(count: int, **rule: Any) -> Seccomp:
+    rules = [SyscallRule(**{"names": ("mkdir",), "action": "SCMP_ACT_ERRNO", **rule}) for _ in range(count)]
+    return Seccomp("SCMP_ACT_ALLOW", syscalls=tuple(rules))
+
+
+def test_what_is_said_often_costs_little() -> None:
+    began = time.monotonic()
+    once = compile_filter(many(1))
+    assert compile_filter(many(20_000)) == once
+    assert compile_filter(many(1, names=("mkdir", "mkdir") * 50_000)) == once
+    assert time.monotonic() - began < 5
+
+
+def test_more_rules_than_the_kernel_takes_are_refused_at_once() -> None:
+    rules = [
+        SyscallRule(("ioctl",), "SCMP_ACT_ERRNO", None, (SyscallArgument(1, number, "SCMP_CMP_EQ"),))
+        for number in range(20_000)
+    ]
+    with pytest.raises(UsageError, match="4096 different rules"):
+        compile_filter(Seccomp("SCMP_ACT_ALLOW", syscalls=tuple(rules)))
+    with pytest.raises(UsageError, match="a filter of [0-9]+ instructions"):
+        compile_filter(Seccomp("SCMP_ACT_ALLOW", syscalls=tuple(rules[:4096])))
+
+
+ENDLESS = """
+import os
+from runtime.config.seccomp import Seccomp, SyscallArgument, SyscallRule
+from runtime.errors import UsageError
+from runtime.seccomp import compile
+compile.LONGEST_S = 0.2
+both = lambda n: (SyscallArgument(1, n, "SCMP_CMP_GE"), SyscallArgument(2, n, "SCMP_CMP_LT"))
+rules = [SyscallRule(("ioctl",), "SCMP_ACT_ERRNO", None, both(n)) for n in range(400)]
+try:
+    compile.compiled(Seccomp("SCMP_ACT_ALLOW", syscalls=tuple(rules)))
+except UsageError as error:
+    print(error.message, flush=True)
+os._exit(0)
+"""
+
+
+def test_rules_that_libseccomp_is_not_done_with_are_refused() -> None:
+    done = subprocess.run([sys.executable, "-c", ENDLESS], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "config.json: linux.seccomp: libseccomp is not done with its 400 rules after 0.2 s\n"
