@@ -38,6 +38,11 @@ def _warn(text: str) -> None:
 def _create(options: argparse.Namespace, console_socket: str = "") -> Any:
     from runtime import lifecycle
 
+    of_service: tuple[int, str] = (0, "")
+    if "LISTEN_FDS" in os.environ or "NOTIFY_SOCKET" in os.environ:
+        from runtime.notify import passed_on
+
+        of_service = passed_on(os.environ, os.getpid())
     creation = lifecycle.Creation(
         options.bundle,
         options.console_socket or console_socket,
@@ -45,6 +50,9 @@ def _create(options: argparse.Namespace, console_socket: str = "") -> Any:
         options.preserve_fds,
         not options.no_pivot,
         not options.no_new_keyring,
+        options.config,
+        options.pidfd_socket,
+        *of_service,
     )
     systemd = options.systemd_cgroup or options.cgroup_manager == "systemd"
     if options.explain:
@@ -70,7 +78,7 @@ def _run(options: argparse.Namespace) -> int:
     master = -1
     with tempfile.TemporaryDirectory(prefix="testbed-runtime-") as directory:
         terminal = ""
-        process = bundle.load(options.bundle).process
+        process = bundle.load(options.bundle, options.config).process
         if process and process.terminal and not options.console_socket and not options.explain:
             if options.detach:
                 raise UsageError("run --detach: a terminal needs --console-socket")
@@ -89,7 +97,7 @@ def _run(options: argparse.Namespace) -> int:
         _prepare_next(options, place, record)
         pass_signals_on(record.pid)
     try:
-        lifecycle.start(place, warn=_warn)
+        _start(options, place, record, beside=not options.detach)
     except BaseException:
         with suppress(UnknownContainer):  # start may have removed it
             lifecycle.delete(place, force=True, warn=_warn)
@@ -105,13 +113,37 @@ def _run(options: argparse.Namespace) -> int:
             lifecycle.delete(place, force=True, warn=_warn)
 
 
+def _start(options: argparse.Namespace, place: Any, record: Any, *, beside: bool) -> None:
+    """Start a created container, and tell a service manager that listens when it is ready: of us or of the container,
+    as whose end is the service's."""
+    from runtime import lifecycle
+
+    if not record.choices.get("notify"):
+        lifecycle.start(place, warn=_warn)
+        return
+    from runtime.notify import listening
+
+    with listening(place, os.environ.get("NOTIFY_SOCKET", "")) as relay:
+        lifecycle.start(place, warn=_warn)
+        if relay and beside:
+            relay.wait_beside(record, os.getpid())
+        elif relay:
+            relay.wait(record, record.pid)
+
+
 def _prepare_next(options: argparse.Namespace, place: Any, record: Any) -> None:
     """Keep what this run was, for the launcher to do the next one of the bundle by itself."""
     from runtime import lifecycle, prepared
     from runtime.cgroups.placing import CGROUP_PARENT, all_hierarchies
 
     flags = (options.preserve_fds, options.no_pivot, options.no_new_keyring, options.systemd_cgroup)
-    if any(flags) or options.cgroup_manager != "cgroupfs" or os.geteuid() != 0:
+    of_service = (record.choices.get("listen_fds"), record.choices.get("notify"))
+    if (
+        any(flags + of_service)
+        or options.config != "config.json"
+        or options.cgroup_manager != "cgroupfs"
+        or os.geteuid() != 0
+    ):
         return
     config = lifecycle.config_of(record)
     if prepared.is_plain(config, record, CGROUP_PARENT):
@@ -119,51 +151,22 @@ def _prepare_next(options: argparse.Namespace, place: Any, record: Any) -> None:
             prepared.save(place.root, config, record, all_hierarchies())
 
 
-def _process(options: argparse.Namespace) -> Any:
-    from runtime import lifecycle
-    from runtime.config.bundle import load_process
-    from runtime.config.process import Capabilities, User
-
-    if options.process:
-        return load_process(options.process)
-    arguments = options.arguments[1:] if options.arguments[:1] == ["--"] else options.arguments
-    process = lifecycle.config_of(_place(options).read()).process
-    assert process is not None
-    user = process.user
-    if options.user:
-        uid, _, gid = options.user.partition(":")
-        if not uid.isdigit() or gid and not gid.isdigit():
-            raise UsageError(f"--user {options.user}: give numbers, UID or UID:GID")
-        user = User(int(uid), int(gid or 0))
-    if options.additional_gids:
-        user = replace(user, additional_gids=tuple(options.additional_gids))
-    sets = process.capabilities or Capabilities()
-    if options.cap:
-        more = tuple(options.cap)
-        bounding, effective, permitted = (
-            tuple(dict.fromkeys((*own, *more))) for own in (sets.bounding, sets.effective, sets.permitted)
-        )
-        sets = Capabilities(bounding, effective, sets.inheritable, permitted, sets.ambient)
-    return replace(
-        process,
-        args=tuple(arguments),
-        cwd=options.cwd or process.cwd,
-        env=(*process.env, *options.env),
-        user=user,
-        capabilities=sets,
-        terminal=options.tty,
-        no_new_privileges=process.no_new_privileges or options.no_new_privs,
-    )
-
-
 def _exec(options: argparse.Namespace) -> int:
     from runtime import execution
     from runtime.console import relay
 
+    place = _place(options)
     further = execution.Execution(
-        _process(options), options.console_socket, options.pid_file, options.preserve_fds, options.detach
+        execution.wanted_process(options, place.read()),
+        options.console_socket,
+        options.pid_file,
+        options.preserve_fds,
+        options.detach,
+        tuple(options.cgroup),
+        options.ignore_paused,
+        options.pidfd_socket,
     )
-    return execution.execute(_place(options), further, relay)
+    return execution.execute(place, further, relay)
 
 
 def _state(options: argparse.Namespace) -> int:
@@ -214,23 +217,27 @@ def _ps(options: argparse.Namespace) -> int:
 
 
 def _update(options: argparse.Namespace) -> int:
-    from runtime import lifecycle
+    from runtime import resources
     from runtime.config.bundle import read_json
     from runtime.config.decode import decode
     from runtime.config.resources import BlockIO, Cpu, Memory, Pids, Resources
 
+    if options.l3_cache_schema or options.mem_bw_schema:
+        raise UsageError("update --l3-cache-schema, --mem-bw-schema: this runtime does not set Intel's RDT")
     if options.resources:
         path = Path("/dev/stdin" if options.resources == "-" else options.resources)
-        resources = decode(Resources, read_json(path), "resources")
+        wanted = decode(Resources, read_json(path), "resources")
     else:
-        resources = Resources(
-            memory=Memory(options.memory, options.memory_reservation, options.memory_swap),
-            cpu=Cpu(options.cpu_share, options.cpu_quota, None, options.cpu_period,
-                    cpus=options.cpuset_cpus, mems=options.cpuset_mems),
+        wanted = Resources(
+            memory=Memory(options.memory, options.memory_reservation, options.memory_swap,
+                          options.kernel_memory, options.kernel_memory_tcp),
+            cpu=Cpu(options.cpu_share, options.cpu_quota, options.cpu_burst, options.cpu_period,
+                    options.cpu_rt_runtime, options.cpu_rt_period,
+                    options.cpuset_cpus, options.cpuset_mems, options.cpu_idle),
             pids=Pids(options.pids_limit) if options.pids_limit is not None else None,
             block_io=BlockIO(options.blkio_weight) if options.blkio_weight else None,
         )  # fmt: skip
-    lifecycle.update(_place(options), resources)
+    resources.update(_place(options), wanted)
     return 0
 
 
@@ -249,11 +256,11 @@ def _spec(options: argparse.Namespace) -> int:
 def _events(options: argparse.Namespace) -> int:
     import gc
 
-    from runtime import lifecycle
+    from runtime import resources
 
     gc.enable()  # it may go on for long
     while True:
-        print(json.dumps(lifecycle.stats(_place(options))), flush=True)
+        print(json.dumps(resources.stats(_place(options))), flush=True)
         if options.stats:
             return 0
         time.sleep(options.interval)
@@ -288,6 +295,27 @@ def _image_run(options: argparse.Namespace) -> int:
         return container.run(spec, name=cgroup_name(name, "container"))
 
 
+def _delete(options: argparse.Namespace) -> int:
+    """All that are named, whatever becomes of one."""
+    from runtime import lifecycle
+    from runtime.state import Place, UnknownContainer, default_root
+
+    root, errors = Path(options.root) if options.root else default_root(), list[TestbedError]()
+    for name in options.ids:
+        try:
+            lifecycle.delete(Place(root, name), force=options.force, warn=_warn)
+        except UnknownContainer as error:
+            errors += [] if options.force else [error]
+        except TestbedError as error:
+            errors.append(error)
+    for earlier in errors[:-1]:
+        print(f"error: {earlier}", file=sys.stderr)
+        _log(options, "error", str(earlier))
+    if errors:
+        raise errors[-1]
+    return 0
+
+
 def _simple(options: argparse.Namespace) -> int:
     from runtime import lifecycle
     from runtime.processes import parse_signal
@@ -299,17 +327,10 @@ def _simple(options: argparse.Namespace) -> int:
             if options.failed:
                 step, _, errno = options.failed.partition(":")
                 lifecycle.explain_start(_place(options), int(step), int(errno))
-            lifecycle.start(_place(options), warn=_warn)
+            place = _place(options)
+            _start(options, place, place.read(), beside=False)
         case "kill":
             lifecycle.kill(_place(options), parse_signal(options.signal), everything=options.all)
-        case "delete":
-            try:
-                lifecycle.delete(_place(options), force=options.force, warn=_warn)
-            except UsageError as error:
-                from runtime.state import UnknownContainer
-
-                if not (options.force and isinstance(error, UnknownContainer)):
-                    raise
         case "pause" | "resume":
             lifecycle.pause(_place(options), options.command == "pause")
     return 0
@@ -322,6 +343,7 @@ _COMMANDS = {
     "list": _list,
     "ps": _ps,
     "update": _update,
+    "delete": _delete,
     "spec": _spec,
     "events": _events,
     "features": _features,

@@ -63,9 +63,10 @@ def _deeper(value: object, levels: int) -> bool:
     return True
 
 
-def load(bundle: Path) -> Config:
-    """The configuration in the bundle's directory. Raises UsageError, naming the field that is wrong."""
-    path = bundle / "config.json"
+def load(bundle: Path, name: str = "config.json") -> Config:
+    """The configuration in the bundle's directory, in the file ``name``. Raises UsageError, naming the field that is
+    wrong."""
+    path = bundle / name
     value = read_json(path)
     if isinstance(value, dict):
         for name in _OTHER_SYSTEMS:

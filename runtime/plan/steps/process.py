@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from runtime.plan.steps.base import Step
 
-
 _MASK_BYTES = 1024  # 8192 processors, the most that a kernel is built for
 
 
