@@ -36,6 +36,9 @@ _OF_COMMAND: dict[str, dict[str, Any]] = {
         "--preserve-fds": int,
         "--no-pivot": None,
         "--no-new-keyring": None,
+        "--no-subreaper": None,
+        "--config": str,
+        "--pidfd-socket": str,
     },
     "exec": {
         "--process": Path,
@@ -47,13 +50,22 @@ _OF_COMMAND: dict[str, dict[str, Any]] = {
         "--cwd": str,
         "--user": str,
         "--no-new-privs": None,
+        "--apparmor": str,
+        "--process-label": str,
+        "--pidfd-socket": str,
+        "--ignore-paused": None,
     },
 }
 _SHORT = {
-    "create": {"-b": "--bundle"},
+    "create": {"-b": "--bundle", "-f": "--config"},
     "exec": {"-p": "--process", "-d": "--detach", "-t": "--tty", "-u": "--user"},
 }
-_DEFAULTS: dict[str, Any] = {"--log-format": "text", "--cgroup-manager": "cgroupfs", "--bundle": Path(".")}
+_DEFAULTS: dict[str, Any] = {
+    "--log-format": "text",
+    "--cgroup-manager": "cgroupfs",
+    "--bundle": Path("."),
+    "--config": "config.json",
+}
 
 
 class Plain:
@@ -72,6 +84,7 @@ class Plain:
             self.env: list[str] = []
             self.additional_gids: list[int] = []
             self.cap: list[str] = []
+            self.cgroup: list[str] = []
 
 
 def _take(flags: dict[str, Any], short: dict[str, str], words: list[str], values: dict[str, Any]) -> bool:
@@ -142,6 +155,9 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--preserve-fds", type=int, default=0)
         command.add_argument("--no-pivot", action="store_true")
         command.add_argument("--no-new-keyring", action="store_true")
+        command.add_argument("--no-subreaper", action="store_true", help="accepted: there is never one")
+        command.add_argument("--config", "-f", default="config.json", help="the configuration, from the bundle on")
+        command.add_argument("--pidfd-socket", default="", help="a socket that gets a pidfd of the first process")
         if name == "run":
             command.add_argument("--detach", "-d", action="store_true")
             command.add_argument("--keep", action="store_true", help="do not delete it when it has ended")
@@ -151,7 +167,8 @@ def parser() -> argparse.ArgumentParser:
     command = add("kill", "send a signal")
     command.add_argument("signal", nargs="?", default="TERM")
     command.add_argument("--all", "-a", action="store_true")
-    command = add("delete", "remove a container")
+    command = add("delete", "remove containers", container=False)
+    command.add_argument("ids", nargs="+", metavar="id", help="a container's id")
     command.add_argument("--force", "-f", action="store_true")
     _add_exec(add("exec", "start a process in a running container"))
     command = add("list", "list the containers", container=False)
@@ -203,16 +220,40 @@ def _add_exec(command: argparse.ArgumentParser) -> None:
     command.add_argument("--additional-gids", "-g", type=int, action="append", default=[])
     command.add_argument("--cap", "-c", action="append", default=[])
     command.add_argument("--no-new-privs", action="store_true")
+    command.add_argument("--apparmor", default="", help="the AppArmor profile of the process")
+    command.add_argument("--process-label", default="", help="the SELinux label of the process")
+    command.add_argument("--cgroup", action="append", default=[], help="[CONTROLLER[,...]:]PATH below the container's")
+    command.add_argument("--ignore-paused", action="store_true", help="start it once the container is resumed")
+    command.add_argument("--pidfd-socket", default="", help="a socket that gets a pidfd of the process")
     command.add_argument("arguments", nargs=argparse.REMAINDER, metavar="COMMAND")
 
 
 def _add_update(command: argparse.ArgumentParser) -> None:
+    import argparse
+
     command.add_argument("--resources", "-r", help="a file with a resources object, or - for standard input")
-    for name in ("memory", "memory-reservation", "memory-swap", "cpu-period", "cpu-quota", "cpu-share", "pids-limit"):
-        command.add_argument(f"--{name}", type=int)
-    command.add_argument("--blkio-weight", type=int)
-    command.add_argument("--cpuset-cpus")
-    command.add_argument("--cpuset-mems")
+    for name in ("memory", "memory-reservation", "memory-swap", "kernel-memory", "kernel-memory-tcp"):
+        command.add_argument(f"--{name}", type=size_bytes, metavar="SIZE", help="in bytes, or 64m; -1: no limit")
+    for name in ("cpu-period", "cpu-quota", "cpu-burst", "cpu-rt-period", "cpu-rt-runtime"):
+        command.add_argument(f"--{name}", type=int, metavar="USEC")
+    for name in ("cpu-share", "cpu-idle", "pids-limit", "blkio-weight"):
+        command.add_argument(f"--{name}", type=int, metavar="N")
+    for name in ("cpuset-cpus", "cpuset-mems"):
+        command.add_argument(f"--{name}", metavar="LIST", help="such as 0-3,7")
+    for name in ("l3-cache-schema", "mem-bw-schema"):
+        command.add_argument(f"--{name}", help=argparse.SUPPRESS)  # to be refused in words
+
+
+def size_bytes(text: str) -> int:
+    """A size in bytes, with a unit of 1024s if need be, as runc takes it. Raises argparse's error."""
+    import argparse
+    import re
+
+    size = re.fullmatch(r"(-1|\d+(?:\.\d+)?) ?([kmgtp]?)(?:i?b)?", text.strip().lower())
+    if size is None or size[1] == "-1" and size[2]:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size: give bytes, or 512k, 64m, 1.5g, or -1 for no limit")
+    unit = 1024 ** "kmgtp".find(size[2]) * 1024 if size[2] else 1
+    return int(float(size[1]) * unit) if "." in size[1] else int(size[1]) * unit
 
 
 def _version() -> str:

@@ -28,9 +28,14 @@ if TYPE_CHECKING:
 
 
 def _place(options: argparse.Namespace) -> Any:
+    return _places(options, [options.id])[0]
+
+
+def _places(options: argparse.Namespace, names: Sequence[str]) -> list[Any]:
     from runtime.state import Place, default_root
 
-    return Place(Path(options.root) if options.root else default_root(), options.id)
+    root = Path(options.root) if options.root else default_root()
+    return [Place(root, name) for name in names]
 
 
 def _warner(options: argparse.Namespace) -> Callable[[str], None]:
@@ -48,6 +53,11 @@ def _warner(options: argparse.Namespace) -> Callable[[str], None]:
 def _create(options: argparse.Namespace, console_socket: str = "") -> Any:
     from runtime import lifecycle
 
+    of_service: tuple[int, str] = (0, "")
+    if "LISTEN_FDS" in os.environ or "NOTIFY_SOCKET" in os.environ:
+        from runtime.notify import passed_on
+
+        of_service = passed_on(os.environ, os.getpid())
     creation = lifecycle.Creation(
         options.bundle,
         options.console_socket or console_socket,
@@ -55,6 +65,9 @@ def _create(options: argparse.Namespace, console_socket: str = "") -> Any:
         options.preserve_fds,
         not options.no_pivot,
         not options.no_new_keyring,
+        options.config,
+        options.pidfd_socket,
+        *of_service,
     )
     systemd = options.systemd_cgroup or options.cgroup_manager == "systemd"
     if options.explain:
@@ -82,7 +95,7 @@ def _run(options: argparse.Namespace) -> int:
     master = -1
     with tempfile.TemporaryDirectory(prefix="testbed-runtime-") as directory:
         terminal = ""
-        process = bundle.load(options.bundle).process
+        process = bundle.load(options.bundle, options.config).process
         if process and process.terminal and not options.console_socket and not options.explain:
             if options.detach:
                 raise UsageError("run --detach: a terminal needs --console-socket")
@@ -101,7 +114,7 @@ def _run(options: argparse.Namespace) -> int:
         _prepare_next(options, place, record)
         pass_signals_on(record.pid)
     try:
-        lifecycle.start(place, warn=_warner(options))
+        _start(options, place, record, beside=not options.detach)
     except BaseException:
         with suppress(UnknownContainer):  # start may have removed it
             lifecycle.delete(place, force=True, warn=_warner(options))
@@ -117,13 +130,37 @@ def _run(options: argparse.Namespace) -> int:
             lifecycle.delete(place, force=True, warn=_warner(options))
 
 
+def _start(options: argparse.Namespace, place: Any, record: Any, *, beside: bool) -> None:
+    """Start a created container, and tell a service manager that listens when it is ready: of us or of the container,
+    as whose end is the service's."""
+    from runtime import lifecycle
+
+    if not record.choices.get("notify"):
+        lifecycle.start(place, warn=_warner(options))
+        return
+    from runtime.notify import listening
+
+    with listening(place, os.environ.get("NOTIFY_SOCKET", "")) as relay:
+        lifecycle.start(place, warn=_warner(options))
+        if relay and beside:
+            relay.wait_beside(record, os.getpid())
+        elif relay:
+            relay.wait(record, record.pid)
+
+
 def _prepare_next(options: argparse.Namespace, place: Any, record: Any) -> None:
     """Keep what this run was, for the launcher to do the next one of the bundle by itself."""
     from runtime import lifecycle, prepared
     from runtime.cgroups.placing import CGROUP_PARENT, all_hierarchies
 
     flags = (options.preserve_fds, options.no_pivot, options.no_new_keyring, options.systemd_cgroup)
-    if any(flags) or options.cgroup_manager != "cgroupfs" or os.geteuid() != 0:
+    of_service = (record.choices.get("listen_fds"), record.choices.get("notify"))
+    if (
+        any(flags + of_service)
+        or options.config != "config.json"
+        or options.cgroup_manager != "cgroupfs"
+        or os.geteuid() != 0
+    ):
         return
     warnings: list[str] = []  # which the launcher would not repeat
     config = lifecycle.config_of(record, warnings.append)
@@ -132,53 +169,22 @@ def _prepare_next(options: argparse.Namespace, place: Any, record: Any) -> None:
             prepared.save(place.root, config, record, all_hierarchies())
 
 
-def _process(options: argparse.Namespace) -> Any:
-    from runtime import lifecycle
-    from runtime.config.bundle import load_process
-    from runtime.config.decode import checked, is_number
-    from runtime.config.process import Capabilities, User
-
-    if options.process:
-        return load_process(options.process, _warner(options))
-    arguments = options.arguments[1:] if options.arguments[:1] == ["--"] else options.arguments
-    process = lifecycle.config_of(_place(options).read()).process
-    assert process is not None
-    user = process.user
-    if options.user:
-        uid, _, gid = options.user.partition(":")
-        if not is_number(uid) or gid and not is_number(gid):
-            raise UsageError(f"--user {options.user}: give numbers, UID or UID:GID")
-        user = User(int(uid), int(gid or 0))
-    if options.additional_gids:
-        user = replace(user, additional_gids=tuple(options.additional_gids))
-    sets = process.capabilities or Capabilities()
-    if options.cap:
-        more = tuple(options.cap)
-        bounding, effective, permitted = (
-            tuple(dict.fromkeys((*own, *more))) for own in (sets.bounding, sets.effective, sets.permitted)
-        )
-        sets = Capabilities(bounding, effective, sets.inheritable, permitted, sets.ambient)
-    process = replace(
-        process,
-        args=tuple(arguments),
-        cwd=options.cwd or process.cwd,
-        env=(*process.env, *options.env),
-        user=user,
-        capabilities=sets,
-        terminal=options.tty,
-        no_new_privileges=process.no_new_privileges or options.no_new_privs,
-    )
-    return checked(process, "exec")
-
-
 def _exec(options: argparse.Namespace) -> int:
     from runtime import execution
     from runtime.console import relay
 
+    place = _place(options)
     further = execution.Execution(
-        _process(options), options.console_socket, options.pid_file, options.preserve_fds, options.detach
+        execution.wanted_process(options, place.read(), _warner(options)),
+        options.console_socket,
+        options.pid_file,
+        options.preserve_fds,
+        options.detach,
+        tuple(options.cgroup),
+        options.ignore_paused,
+        options.pidfd_socket,
     )
-    return execution.execute(_place(options), further, relay, warn=_warner(options))
+    return execution.execute(place, further, relay, warn=_warner(options))
 
 
 def _state(options: argparse.Namespace) -> int:
@@ -233,23 +239,27 @@ def _ps(options: argparse.Namespace) -> int:
 
 
 def _update(options: argparse.Namespace) -> int:
-    from runtime import lifecycle
+    from runtime import resources
     from runtime.config.bundle import load_resources
     from runtime.config.decode import checked
     from runtime.config.resources import BlockIO, Cpu, Memory, Pids, Resources
 
+    if options.l3_cache_schema or options.mem_bw_schema:
+        raise UsageError("update --l3-cache-schema, --mem-bw-schema: this runtime does not set Intel's RDT")
     if options.resources:
         path = Path("/dev/stdin" if options.resources == "-" else options.resources)
-        resources = load_resources(path, _warner(options))
+        wanted = load_resources(path, _warner(options))
     else:
-        resources = Resources(
-            memory=Memory(options.memory, options.memory_reservation, options.memory_swap),
-            cpu=Cpu(options.cpu_share, options.cpu_quota, None, options.cpu_period,
-                    cpus=options.cpuset_cpus, mems=options.cpuset_mems),
+        wanted = Resources(
+            memory=Memory(options.memory, options.memory_reservation, options.memory_swap,
+                          options.kernel_memory, options.kernel_memory_tcp),
+            cpu=Cpu(options.cpu_share, options.cpu_quota, options.cpu_burst, options.cpu_period,
+                    options.cpu_rt_runtime, options.cpu_rt_period,
+                    options.cpuset_cpus, options.cpuset_mems, options.cpu_idle),
             pids=Pids(options.pids_limit) if options.pids_limit is not None else None,
             block_io=BlockIO(options.blkio_weight) if options.blkio_weight else None,
         )  # fmt: skip
-    lifecycle.update(_place(options), checked(resources, "update"))
+    resources.update(_place(options), checked(wanted, "update"))
     return 0
 
 
@@ -268,13 +278,13 @@ def _spec(options: argparse.Namespace) -> int:
 def _events(options: argparse.Namespace) -> int:
     import gc
 
-    from runtime import lifecycle
+    from runtime import resources
 
     if not 0 < options.interval < 1e6:
         raise UsageError(f"--interval {options.interval}: give seconds, above 0")
     gc.enable()  # it may go on for long
     while True:
-        print(json.dumps(lifecycle.stats(_place(options))), flush=True)
+        print(json.dumps(resources.stats(_place(options))), flush=True)
         if options.stats:
             return 0
         time.sleep(options.interval)
@@ -309,6 +319,26 @@ def _image_run(options: argparse.Namespace) -> int:
         return container.run(spec, name=cgroup_name(name, "container"))
 
 
+def _delete(options: argparse.Namespace) -> int:
+    """All that are named, whatever becomes of one."""
+    from runtime import lifecycle
+    from runtime.state import UnknownContainer
+
+    errors = list[TestbedError]()
+    for place in _places(options, options.ids):
+        try:
+            lifecycle.delete(place, force=options.force, warn=_warner(options))
+        except UnknownContainer as error:
+            errors += [] if options.force else [error]
+        except TestbedError as error:
+            errors.append(error)
+    for earlier in errors[:-1]:
+        _tell(options, earlier)
+    if errors:
+        raise errors[-1]
+    return 0
+
+
 def _simple(options: argparse.Namespace) -> int:
     from runtime import lifecycle
     from runtime.processes import parse_signal
@@ -320,17 +350,10 @@ def _simple(options: argparse.Namespace) -> int:
             if options.failed:
                 step, _, errno = options.failed.partition(":")
                 lifecycle.explain_start(_place(options), int(step), int(errno))
-            lifecycle.start(_place(options), warn=_warner(options))
+            place = _place(options)
+            _start(options, place, place.read(), beside=False)
         case "kill":
             lifecycle.kill(_place(options), parse_signal(options.signal), everything=options.all)
-        case "delete":
-            try:
-                lifecycle.delete(_place(options), force=options.force, warn=_warner(options))
-            except UsageError as error:
-                from runtime.state import UnknownContainer
-
-                if not (options.force and isinstance(error, UnknownContainer)):
-                    raise
         case "pause" | "resume":
             lifecycle.pause(_place(options), options.command == "pause")
     return 0
@@ -343,11 +366,18 @@ _COMMANDS = {
     "list": _list,
     "ps": _ps,
     "update": _update,
+    "delete": _delete,
     "spec": _spec,
     "events": _events,
     "features": _features,
     "image-run": _image_run,
 }
+
+
+def _tell(options: argparse.Namespace, error: Exception) -> None:
+    print(f"error: {printable(in_words(error))}", file=sys.stderr)
+    if options.journal:
+        options.journal.write("error", in_words(error))
 
 
 def _debug(options: argparse.Namespace, message: str) -> None:
@@ -369,9 +399,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _debug(options, f"{' '.join(sys.argv[1:] if arguments is None else arguments)}, as user {os.geteuid()}")
         status = _COMMANDS.get(options.command, _simple)(options)
     except (TestbedError, OSError) as error:
-        print(f"error: {printable(in_words(error))}", file=sys.stderr)
-        if options.journal:
-            options.journal.write("error", in_words(error))
+        _tell(options, error)
         status = error.exit_code if isinstance(error, TestbedError) else 1
     except KeyboardInterrupt:
         status = 130

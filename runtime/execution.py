@@ -2,35 +2,99 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from runtime.atomic import write_pid_file
 from runtime.cgroups import Hierarchies
 from runtime.cgroups.placing import hierarchies_for
-from runtime.config.decode import Warn
-from runtime.config.process import Process
+from runtime.config.bundle import load_process
+from runtime.config.decode import Warn, checked, is_number
+from runtime.config.process import Capabilities, Process, User
 from runtime.config.validate import Host, validate_process
 from runtime.errors import UsageError
 from runtime.launcher import CONSOLE, LISTENER, SYNC, Launch, StepError
 from runtime.lifecycle import check_preserved, config_of, explained, kept, pass_listener, pass_on
-from runtime.plan.bundle import exec_plan
+from runtime.plan.bundle import exec_plan, keeps_groups
 from runtime.processes import pass_signals_on, waited
 from runtime.scoped import in_scope, join_scope, joins_through_systemd
 from runtime.seccomp.kept import KEPT_FILTERS, recall
 from runtime.state import Place, Record, status
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
 
 class Execution(Struct, frozen=True):
-    """How ``exec`` is asked for: what to start, where its terminal goes, and whether to wait for it."""
+    """How ``exec`` is asked for: what to start, where its terminal and a pidfd of it go, whether to wait for it, in
+    which ``cgroups`` below the container's (``[CONTROLLER[,...]:]PATH``), and whether the container may be paused."""
 
     process: Process
     console_socket: str = ""
     pid_file: str = ""
     preserve_fds: int = 0
     detach: bool = False
+    cgroups: tuple[str, ...] = ()
+    ignore_paused: bool = False
+    pidfd_socket: str = ""
+
+
+def wanted_process(options: argparse.Namespace, record: Record, warn: Warn) -> Process:
+    """The process that the command line asks for: from a file, or the container's own with what options change."""
+    own = config_of(record).process
+    assert own is not None
+    process = inherited(load_process(options.process, warn), own) if options.process else _changed(own, options)
+    return replace(
+        process,
+        apparmor_profile=options.apparmor or process.apparmor_profile,
+        selinux_label=options.process_label or process.selinux_label,
+    )
+
+
+def inherited(process: Process, own: Process) -> Process:
+    """A process from a file: the rights and limits that it says nothing about are those of the container's ``own``."""
+    return replace(
+        process,
+        capabilities=process.capabilities or own.capabilities,
+        rlimits=process.rlimits or own.rlimits,
+        apparmor_profile=process.apparmor_profile or own.apparmor_profile,
+        selinux_label=process.selinux_label or own.selinux_label,
+    )
+
+
+def _changed(process: Process, options: argparse.Namespace) -> Process:
+    user = process.user
+    if options.user:
+        uid, _, gid = options.user.partition(":")
+        if not is_number(uid) or gid and not is_number(gid):
+            raise UsageError(f"--user {options.user}: give numbers, UID or UID:GID")
+        user = User(int(uid), int(gid or 0))
+    if options.additional_gids:
+        user = replace(user, additional_gids=tuple(options.additional_gids))
+    sets = process.capabilities or Capabilities()
+    if options.cap:
+        more = tuple(options.cap)
+        bounding, effective, permitted = (
+            tuple(dict.fromkeys((*own, *more))) for own in (sets.bounding, sets.effective, sets.permitted)
+        )
+        sets = Capabilities(bounding, effective, sets.inheritable, permitted, sets.ambient)
+    changed = replace(
+        process,
+        args=tuple(options.arguments[1:] if options.arguments[:1] == ["--"] else options.arguments),
+        cwd=options.cwd or process.cwd,
+        env=(*process.env, *options.env),
+        user=user,
+        capabilities=sets,
+        terminal=options.tty,
+        no_new_privileges=process.no_new_privileges or options.no_new_privs,
+    )
+    return checked(changed, "exec")
 
 
 def _cgroup_for(record: Record, found: Hierarchies) -> str:
@@ -46,15 +110,39 @@ def _cgroup_for(record: Record, found: Hierarchies) -> str:
     return line.removeprefix("0::/")
 
 
+def below(cgroup: str, wanted: Sequence[str], found: Hierarchies) -> dict[Path, str]:
+    """The cgroups that ``--cgroup`` names, by the hierarchy's mount point: those without a controller are for all.
+
+    Raises UsageError for one that does not exist, leads out of the container's, or whose controller there is not.
+    """
+    cgroups: dict[Path, str] = {}
+    for text in wanted:
+        names, colon, path = text.rpartition(":")
+        mounts = found.used if not colon else tuple(found.mount_of(name) for name in names.split(","))
+        if len(wanted) > 1 and not colon:
+            raise UsageError(f"exec --cgroup {text}: one of several needs its controllers before a colon")
+        for mount in mounts:
+            if mount is None:
+                raise UsageError(f"exec --cgroup {text}: this host has no such controller")
+            directory = mount / cgroup / path.lstrip("/")
+            if not cgroup or ".." in path.split("/") or not directory.is_dir():
+                raise UsageError(f"exec --cgroup {text}: the container has no such cgroup ({directory})")
+            cgroups[mount] = str(directory.relative_to(mount))
+    return cgroups
+
+
 def execute(place: Place, execution: Execution, relay: Callable[[int], None], *, warn: Warn) -> int:
     """Start a further process in a running container; its exit status, or 0 when detached."""
     check_preserved(execution.preserve_fds)
-    with place.locked():
+    master = -1
+    with ExitStack() as lock:
+        lock.enter_context(place.locked())
         record = place.read()
         found = hierarchies_for(record.cgroup)
         word = status(place, record, found)
-        if word != "running":
-            raise UsageError(f"exec in container {place.id}: it is {word}, not running")
+        if word not in (("running", "paused") if execution.ignore_paused else ("running",)):
+            hint = "resume it first, or use --ignore-paused" if word == "paused" else ""
+            raise UsageError(f"exec in container {place.id}: it is {word}, not running", hint)
         config = config_of(record)
         host = Host.read()
         grantable = host.grantable(config)
@@ -63,11 +151,13 @@ def execute(place: Place, execution: Execution, relay: Callable[[int], None], *,
         cgroup, through_systemd = _cgroup_for(record, found), joins_through_systemd(record)
         plan = exec_plan(
             execution.process, config, found, record.pid, "" if through_systemd else cgroup,
-            execution.preserve_fds, bool(record.choices.get("rootless")), grantable,
+            execution.preserve_fds, keeps_groups(config, bool(record.choices.get("rootless"))), grantable,
+            below(record.cgroup, execution.cgroups, found),
         )  # fmt: skip
         if through_systemd:
             plan = in_scope(plan, record)
-        master = -1
+        if word == "paused":
+            lock.close()  # whoever resumes it takes it, and we wait for that
         with Launch(plan, kept(execution.preserve_fds)) as launch:
             try:
                 while (message := launch.next()) is not None:
@@ -79,9 +169,11 @@ def execute(place: Place, execution: Execution, relay: Callable[[int], None], *,
                     elif message.kind == CONSOLE:
                         master = message.descriptor
                     elif message.kind == LISTENER:
-                        pass_listener(message.descriptor, config, record)
+                        pass_listener(message.descriptor, config, record, launch.known_pid(), "running")
             except StepError as error:
                 raise explained(error, execution.process) from error
+        if execution.pidfd_socket:
+            pass_on(os.pidfd_open(launch.pid), execution.pidfd_socket, "setns")
         if execution.pid_file:
             write_pid_file(execution.pid_file, launch.pid)
     if execution.detach:

@@ -44,13 +44,16 @@ class Hook(Protocol):
 
 
 class Surroundings(Struct, frozen=True):
-    """Where hooks run: the working ``directory`` (empty: ours), the ``environment`` of those that have none of their own
-    (None: ours), what to ``join`` before a process is made and whom to become in it."""
+    """Where hooks run: the working ``directory`` (empty: ours), the ``environment`` of those that have none of their
+    own (None: ours), what to ``join`` before a process is made and whom to ``become`` in it."""
 
     directory: str = ""
     environment: tuple[str, ...] | None = None
     join: tuple[s.Step, ...] = ()
     become: tuple[s.Step, ...] = ()
+
+
+OURS = Surroundings()
 
 
 def surroundings_inside(
@@ -73,7 +76,7 @@ def run_hooks(
     kind: str,
     hooks: Sequence[Hook],
     state: Mapping[str, object],
-    surroundings: Surroundings = Surroundings(),
+    surroundings: Surroundings = OURS,
     *,
     warn: Callable[[str], None] | None = None,
 ) -> None:
@@ -92,9 +95,7 @@ def run_hooks(
                 warn(str(error))
 
 
-def run_hook(
-    kind: str, index: int, hook: Hook, state: Mapping[str, object], surroundings: Surroundings = Surroundings()
-) -> None:
+def run_hook(kind: str, index: int, hook: Hook, state: Mapping[str, object], surroundings: Surroundings = OURS) -> None:
     """Run one hook and wait for it.
 
     Raises UsageError for a malformed hook, WorkloadError when it cannot be started, fails, or is not done in time; its

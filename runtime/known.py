@@ -35,10 +35,11 @@ def state_around(state: dict[str, object]) -> tuple[str, str, str]:
     return f'{before}"status": "', between, f"{after}\n"
 
 
-def _flags(config: Config, found: Hierarchies) -> int:
+def _flags(config: Config, record: Record, found: Hierarchies) -> int:
     hooks, seccomp = config.hooks, config.linux.seccomp
     flags = _DELETE if not hooks.poststop else 0
-    if not (hooks.start_container or hooks.poststart or seccomp and seccomp.listener_path):
+    waits = record.choices.get("notify")  # until it is ready, to tell whoever wants to know
+    if not (hooks.start_container or hooks.poststart or waits or seccomp and seccomp.listener_path):
         flags |= _START
     if "freezer" not in found.v1:
         flags |= _UNIFIED
@@ -57,7 +58,9 @@ def known(config: Config, record: Record, state: dict[str, object], found: Hiera
     parents = [os.path.dirname(cgroup) for cgroup in cgroups] if record.cgroup.startswith(f"{CGROUP_PARENT}/") else []
     strings = [*state_around(state), _freezer(record.cgroup, found), *cgroups, *parents]
     body = b"".join(encode_string(os.fsencode(text)) for text in strings)
-    return _HEADER.pack(MAGIC, _HEADER.size + len(body), _flags(config, found), len(cgroups), len(parents)) + body
+    return (
+        _HEADER.pack(MAGIC, _HEADER.size + len(body), _flags(config, record, found), len(cgroups), len(parents)) + body
+    )
 
 
 def leave(place: Place, config: Config, record: Record, found: Hierarchies) -> None:

@@ -17,7 +17,6 @@ from msgspec.structs import asdict, replace
 from runtime.atomic import write_pid_file
 from runtime.cgroups import Cgroup, systemd
 from runtime.cgroups.placing import all_hierarchies, hierarchies_for, place_cgroup, remove_cgroup
-from runtime.cgroups.resources import settings
 from runtime.config import bundle as bundles
 from runtime.config.decode import Warn, decode, no_warning
 from runtime.config.process import Process
@@ -36,10 +35,11 @@ from runtime.plan.bundle import (
     RECORDED,
     Choices,
     bundle_plan,
+    keeps_groups,
 )
 from runtime.plan.process import LABELS, label_refused
 from runtime.processes import ProcessGone, executed, open_pidfd, send_signal, wait_exit
-from runtime.scoped import in_scope, scope_of, start_scope, update_scope
+from runtime.scoped import in_scope, scope_of, start_scope
 from runtime.seccomp.kept import KEPT_FILTERS, recall
 from runtime.state import Damaged, Place, Record, oci_state, status
 
@@ -51,7 +51,8 @@ class PoststartError(TestbedError):
 
 
 class Creation(Struct, frozen=True):
-    """How ``create`` is asked for: its bundle and its flags; ``console_socket`` None is one that is not known yet."""
+    """How ``create`` is asked for: its bundle and its flags; ``console_socket`` None is one that is not known yet.
+    ``listen_fds`` and ``notify_socket`` are a service manager's."""
 
     bundle: Path
     console_socket: str | None = ""
@@ -59,17 +60,25 @@ class Creation(Struct, frozen=True):
     preserve_fds: int = 0
     pivot: bool = True
     keyring: bool = True
+    config: str = "config.json"
+    pidfd_socket: str = ""
+    listen_fds: int = 0
+    notify_socket: str = ""
+
+    @property
+    def passed_fds(self) -> int:
+        """How many descriptors above the standard ones go on to the container."""
+        return self.listen_fds + self.preserve_fds
 
 
 def checked(place: Place, creation: Creation, wants_systemd: bool, warn: Warn) -> tuple[Config, Record]:
     """The bundle's configuration, checked, and the record of a container that is not there yet."""
     bundle = creation.bundle.resolve()
-    path = bundle / "config.json"
-    text = bundles.read_text(path)
-    config = bundles.parse_config(text, path, warn)
+    text = bundles.read_text(bundle / creation.config)
+    config = bundles.parse_config(text, bundle / creation.config, warn)
     host = Host.read()
     validate(config, host, warn)
-    check_preserved(creation.preserve_fds)
+    check_preserved(creation.preserve_fds, creation.listen_fds)
     rootfs = (bundle / config.root.path).resolve()
     if not rootfs.is_dir():
         raise UsageError(f"config.json: root.path: {rootfs} is not a directory")
@@ -89,13 +98,15 @@ def checked(place: Place, creation: Creation, wants_systemd: bool, warn: Warn) -
     choices = Choices(
         str(rootfs),
         placement.cgroup,
-        creation.preserve_fds,
+        creation.passed_fds,
         creation.pivot,
         f"_ses.{place.id}" if creation.keyring else "",
         rootless=rootless,
         scope=placement.scope,
         mapped=not rootless and systemd.is_ordinary(),
         grantable=host.grantable(config),
+        listen_fds=creation.listen_fds,
+        notify=str(place.notify_directory) if creation.notify_socket else "",
     )
     record = Record(
         place.id, str(bundle), str(rootfs), placement.cgroup, text, str(os.geteuid()),
@@ -104,9 +115,9 @@ def checked(place: Place, creation: Creation, wants_systemd: bool, warn: Warn) -
     return config, record
 
 
-def check_preserved(number: int) -> None:
-    """Raise UsageError for more descriptors than are passed on."""
-    if not 0 <= number <= _MAX_PRESERVED:
+def check_preserved(number: int, listening: int = 0) -> None:
+    """Raise UsageError for more descriptors, with those of a service manager, than are passed on."""
+    if number < 0 or listening + number > _MAX_PRESERVED:
         raise UsageError(f"--preserve-fds {number}: at most {_MAX_PRESERVED} are passed on")
 
 
@@ -143,6 +154,8 @@ def create(place: Place, creation: Creation, *, wants_systemd: bool, warn: Warn)
         undo.callback(place.remove)
         with place.locked():
             place.write(record)
+            if creation.notify_socket:
+                place.notify_directory.mkdir(0o755)
             cgroup = Cgroup(record.cgroup, hierarchies_for(record.cgroup))
             leave(place, config, record, cgroup.found)
             if record.cgroup:
@@ -158,7 +171,7 @@ def create(place: Place, creation: Creation, *, wants_systemd: bool, warn: Warn)
 
 
 def _create(place: Place, record: Record, config: Config, plan: s.Plan, creation: Creation, listening: int) -> Record:
-    with Launch(plan, {**kept(creation.preserve_fds), s.LISTEN_FD: listening}) as launch:
+    with Launch(plan, {**kept(creation.passed_fds), s.LISTEN_FD: listening}) as launch:
         try:
             while (message := launch.next()) is not None and message.kind != READY:
                 if message.kind == SYNC and message.number == PLACED:
@@ -175,7 +188,12 @@ def _create(place: Place, record: Record, config: Config, plan: s.Plan, creation
                 elif message.kind == CONSOLE:
                     pass_on(message.descriptor, creation.console_socket or "", "terminal")
                 elif message.kind == LISTENER:
-                    pass_listener(message.descriptor, config, record)
+                    pass_listener(message.descriptor, config, record, record.pid, "creating")
+            if message is None:
+                hint = "its memory limit may be too low for the kernel's own part of it"
+                raise TestbedError(f"create container {place.id}: its process was killed while it was made", hint)
+            if creation.pidfd_socket:
+                pass_on(os.pidfd_open(record.pid), creation.pidfd_socket, "standard")
             if creation.pid_file:
                 write_pid_file(creation.pid_file, record.pid)
         except StepError as error:
@@ -227,15 +245,16 @@ def pass_on(descriptor: int, path: str, name: str) -> None:
         os.close(descriptor)
 
 
-def pass_listener(descriptor: int, config: Config, record: Record) -> None:
-    """Send a seccomp listener with the state that the runtime-spec describes ("Container Process State")."""
+def pass_listener(descriptor: int, config: Config, record: Record, pid: int, word: str) -> None:
+    """Send the seccomp listener of the process ``pid``, with the state that the runtime-spec describes ("Container
+    Process State"); ``word`` is the container's status."""
     assert config.linux.seccomp is not None
     state = {
         "ociVersion": config.oci_version,
         "fds": ["seccompFd"],
-        "pid": record.pid,
+        "pid": pid,
         "metadata": config.linux.seccomp.listener_metadata,
-        "state": oci_state(record, "creating"),
+        "state": oci_state(record, word),
     }
     pass_on(descriptor, config.linux.seccomp.listener_path, json.dumps(state))
 
@@ -246,7 +265,7 @@ def _outside(record: Record) -> Surroundings:
 
 
 def _inside(record: Record, config: Config, directory: str, environment: tuple[str, ...] | None) -> Surroundings:
-    keep_groups = bool(record.choices.get("rootless"))
+    keep_groups = keeps_groups(config, bool(record.choices.get("rootless")))
     return surroundings_inside(record.pid, config, directory, environment, keep_groups=keep_groups)
 
 
@@ -301,7 +320,7 @@ def _follow(channel: socket.socket, record: Record, config: Config) -> None:
             _hooks_of_start(record, config)
             send_go(channel)
         elif message.kind == LISTENER:
-            pass_listener(message.descriptor, config, record)
+            pass_listener(message.descriptor, config, record, record.pid, "created")
         elif message.kind == FAILED:
             raise explained(StepError(plan_of(config, record), message.number, message.value), config.process)
     if not executed(record.pid, record.start_time):
@@ -393,37 +412,3 @@ def pause(place: Place, frozen: bool) -> None:
         if not record.cgroup:
             raise PrerequisiteError(f"pause container {place.id}: it has no cgroup", "run as root")
         Cgroup(record.cgroup, hierarchies_for(record.cgroup)).freeze(frozen)
-
-
-def update(place: Place, resources: Resources) -> None:
-    """Change the limits of a container. Raises UsageError for one that the kernel refuses; those before it are set."""
-    if resources.devices:
-        raise UsageError("update: resources.devices: device rules do not change while a container is there")
-    with place.locked():
-        record = place.read()
-        found = hierarchies_for(record.cgroup)
-        update_scope(record, resources)
-        refused: list[tuple[Path, str]] = []
-        for controller, file, value in settings(found, resources):
-            mount = found.mount_of(controller)
-            if mount is None:
-                raise PrerequisiteError(f"{file} = {value}: this host has no {controller} controller")
-            path = mount / record.cgroup / file
-            try:
-                path.write_text(value)
-            except OSError:
-                refused.append((path, value))
-        # cgroup v1 holds memory below memory and swap at every moment: what was too early fits once the other is set
-        for path, value in refused:
-            try:
-                path.write_text(value)
-            except OSError as error:
-                raise UsageError(f"write {value} to {path}: {error.strerror}") from error
-
-
-def stats(place: Place) -> dict[str, object]:
-    """One line of ``events --stats``, in runc's shape."""
-    from runtime.cgroups.stats import usage
-
-    cgroup = place.read().cgroup
-    return {"type": "stats", "id": place.id, "data": usage(Cgroup(cgroup, hierarchies_for(cgroup)))}

@@ -112,6 +112,11 @@ class Place(Struct, frozen=True):
     def directory(self) -> Path:
         return self.root / self.id
 
+    @property
+    def notify_directory(self) -> Path:
+        """Where the container finds the socket at which it says that it is ready, if it is given one."""
+        return self.directory / "notify"
+
     def claim(self) -> None:
         """Make the directory. Raises UsageError when the id is taken."""
         self.root.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -89,6 +89,12 @@ def hierarchies() -> Hierarchies:
     return Hierarchies(MappingProxyType(v1), unified, v2)
 
 
+@cache
+def has_bfq() -> bool:
+    """Whether the kernel has the scheduler BFQ: a disk that can be scheduled lists it (block/switching-sched.rst)."""
+    return any("bfq" in path.read_text() for path in Path("/sys/block").glob("*/queue/scheduler"))
+
+
 def require(found: Hierarchies) -> None:
     """Raise PrerequisiteError when a controller that limits rest on is missing."""
     if missing := found.missing():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from runtime.cgroups.devices import CONFINED, device_steps
 from runtime.cgroups.hierarchy import Hierarchies
@@ -77,15 +79,20 @@ def _joining(found: Hierarchies, mount: Path, name: str) -> str:
     return f"{mount}/{name}/{'cgroup.procs' if mount == found.unified else 'tasks'}"
 
 
-def join_in_two(found: Hierarchies, name: str) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+def join_in_two(
+    found: Hierarchies, name: str, instead: Mapping[Path, str] = MappingProxyType({})
+) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
     """The same for a launcher and for the process that it clones. Where tasks are counted only the latter goes, or a
-    limit would have to leave room for both; the launcher opens the file while it can still be reached."""
+    limit would have to leave room for both; the launcher opens the file while it can still be reached.
+
+    ``instead`` has other names, by mount point; without a name of their own the other hierarchies are left alone.
+    """
     counted = found.mount_of("pids")
-    if counted is None or counted not in found.used:
-        return join_steps(found, name), ()
-    others = tuple(Write(_joining(found, mount, name), ("0",)) for mount in found.used if mount != counted)
-    opened = Open(_joining(found, counted, name), _TASKS_FD, os.O_WRONLY)
-    return (*others, opened), (WriteDescriptor(_TASKS_FD, "0"),)
+    files = {mount: _joining(found, mount, own) for mount in found.used if (own := instead.get(mount, name))}
+    last = files.pop(counted, "") if counted else ""
+    opened = (Open(last, _TASKS_FD, os.O_WRONLY),) if last else ()
+    joined = (WriteDescriptor(_TASKS_FD, "0"),) if last else ()
+    return (*(Write(file, ("0",)) for file in files.values()), *opened), joined
 
 
 def delegations(unified: Path, name: str, controllers: frozenset[str]) -> tuple[tuple[Path, str], ...]:

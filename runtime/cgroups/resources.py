@@ -1,13 +1,16 @@
 """An OCI configuration's linux.resources as writes to control files, for cgroup v1 and v2 (config-linux.md).
 
-The conversions to v2 are those that the runtime-spec's implementers agreed on (crun.1, "cgroup v2").
+The conversions to v2 are those that the runtime-spec's implementers agreed on (crun.1, "cgroup v2"). Engines write 0
+for what they have no wish about: of memory, shares and weights it sets nothing, as with runc.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from runtime.cgroups.devices import DEFAULT_RULES, device_steps
-from runtime.cgroups.hierarchy import Hierarchies
-from runtime.config.resources import BlockIO, Resources, ThrottleDevice
+from runtime.cgroups.hierarchy import Hierarchies, has_bfq
+from runtime.config.resources import BlockIO, Memory, Resources, ThrottleDevice
 from runtime.errors import PrerequisiteError, UsageError
 from runtime.plan.steps import Step, Write
 
@@ -23,11 +26,11 @@ def _v1(resources: Resources) -> list[Setting]:
     found: list[Setting] = []
     if memory:
         found += _numbers(
-            ("memory", "memory.limit_in_bytes", memory.limit),
-            ("memory", "memory.memsw.limit_in_bytes", memory.swap),
-            ("memory", "memory.soft_limit_in_bytes", memory.reservation),
-            ("memory", "memory.kmem.limit_in_bytes", memory.kernel),
-            ("memory", "memory.kmem.tcp.limit_in_bytes", memory.kernel_tcp),
+            ("memory", "memory.limit_in_bytes", memory.limit or None),
+            ("memory", "memory.memsw.limit_in_bytes", memory.swap or None),
+            ("memory", "memory.soft_limit_in_bytes", memory.reservation or None),
+            ("memory", "memory.kmem.limit_in_bytes", memory.kernel or None),
+            ("memory", "memory.kmem.tcp.limit_in_bytes", memory.kernel_tcp or None),
             ("memory", "memory.swappiness", memory.swappiness),
             ("memory", "memory.oom_control", 1 if memory.disable_oom_killer else None),
         )
@@ -54,7 +57,9 @@ def _v1(resources: Resources) -> list[Setting]:
 
 
 def _v1_block(block: BlockIO) -> list[Setting]:
-    found = _numbers(("blkio", "blkio.weight", block.weight), ("blkio", "blkio.leaf_weight", block.leaf_weight))
+    found = _numbers(
+        ("blkio", "blkio.weight", block.weight or None), ("blkio", "blkio.leaf_weight", block.leaf_weight or None)
+    )
     for device in block.weight_device:
         numbers = f"{device.major}:{device.minor}"
         found += _numbers(
@@ -77,7 +82,7 @@ def _throttles(block: BlockIO) -> tuple[tuple[str, tuple[ThrottleDevice, ...]], 
 
 
 def _limit(value: int | None) -> str | None:
-    return None if value is None else "max" if value == -1 else str(value)
+    return "max" if value == -1 else str(value) if value else None
 
 
 def cpu_weight(shares: int) -> int:
@@ -85,19 +90,32 @@ def cpu_weight(shares: int) -> int:
     return 1 + (shares - 2) * 9999 // 262142
 
 
-def _v2(resources: Resources) -> list[Setting]:
+def io_weight(weight: int) -> int:
+    """cgroup v2's own weight (1 to 10,000) for a blockIO weight (10 to 1000), linearly."""
+    return 1 + (weight - 10) * 9999 // 990
+
+
+def _swap(memory: Memory) -> str | None:
+    """cgroup v2 counts swap alone. Raises UsageError for a sum without its other part, or below it."""
+    if not memory.swap or memory.swap == -1:
+        return _limit(memory.swap)
+    if not memory.limit or memory.limit == -1:
+        raise UsageError(f"memory.swap: {memory.swap} is memory and swap together, and memory has no limit")
+    if memory.swap < memory.limit:
+        raise UsageError(f"memory.swap: {memory.swap}, memory and swap together, is below memory.limit, {memory.limit}")
+    return str(memory.swap - memory.limit)
+
+
+def _v2(resources: Resources, bfq: Callable[[], bool]) -> list[Setting]:
     memory, cpu = resources.memory, resources.cpu
     found: list[Setting] = []
     if memory:
         for name in ("kernel", "kernel_tcp", "swappiness", "disable_oom_killer"):
             if getattr(memory, name):
                 raise UsageError(f"config.json: linux.resources.memory.{name}: cgroup v2 has no such setting")
-        swap = memory.swap
-        if swap not in (None, -1) and memory.limit not in (None, -1):
-            swap = max(0, (swap or 0) - (memory.limit or 0))
         found += _numbers(
             ("memory", "memory.max", _limit(memory.limit)),
-            ("memory", "memory.swap.max", _limit(swap)),
+            ("memory", "memory.swap.max", _swap(memory)),
             ("memory", "memory.low", _limit(memory.reservation)),
         )
     if cpu:
@@ -113,7 +131,7 @@ def _v2(resources: Resources) -> list[Setting]:
             ("cpuset", "cpuset.mems", cpu.mems or None),
         )
     if resources.block_io:
-        found += _v2_block(resources.block_io)
+        found += _v2_block(resources.block_io, bfq)
     if resources.network and (resources.network.class_id or resources.network.priorities):
         raise UsageError("config.json: linux.resources.network: cgroup v2 has neither net_cls nor net_prio")
     for file, value in resources.unified.items():
@@ -123,21 +141,33 @@ def _v2(resources: Resources) -> list[Setting]:
     return found
 
 
-def _v2_block(block: BlockIO) -> list[Setting]:
+def _v2_block(block: BlockIO, bfq: Callable[[], bool]) -> list[Setting]:
     if block.leaf_weight:
         raise UsageError("config.json: linux.resources.blockIO.leafWeight: cgroup v2 has no such setting")
-    found = _numbers(("io", "io.bfq.weight", block.weight))
-    found += [("io", "io.bfq.weight", f"{d.major}:{d.minor} {d.weight}") for d in block.weight_device if d.weight]
+    weights = [("", block.weight), *((f"{d.major}:{d.minor} ", d.weight) for d in block.weight_device)]
+    found: list[Setting] = []
+    for device, weight in weights:
+        if weight and bfq():
+            found.append(("io", "io.bfq.weight", f"{device}{weight}"))
+        elif weight:
+            found.append(("io", "io.weight", f"{device}{io_weight(weight)}"))
     for name, devices in _throttles(block):
         key = {"read_bps": "rbps", "write_bps": "wbps", "read_iops": "riops", "write_iops": "wiops"}[name]
         found += [("io", "io.max", f"{d.major}:{d.minor} {key}={d.rate}") for d in devices]
     return found
 
 
-def settings(found: Hierarchies, resources: Resources) -> tuple[Setting, ...]:
-    """What to write where, for this host. Raises UsageError naming a field that its cgroup version does not have."""
-    unified_only = "memory" in found.v2 or not found.v1
-    wanted = _v2(resources) if unified_only else _v1(resources)
+def is_unified(found: Hierarchies) -> bool:
+    """Whether limits are cgroup v2's."""
+    return "memory" in found.v2 or not found.v1
+
+
+def settings(found: Hierarchies, resources: Resources, bfq: Callable[[], bool] = has_bfq) -> tuple[Setting, ...]:
+    """What to write where, for this host. Raises UsageError naming a field that its cgroup version does not have.
+
+    ``bfq`` says whether the kernel has BFQ, whose weights have a file of their own on cgroup v2.
+    """
+    wanted = _v2(resources, bfq) if is_unified(found) else _v1(resources)
     if resources.pids is not None:
         wanted.append(("pids", "pids.max", str(resources.pids.limit) if resources.pids.limit > 0 else "max"))
     for huge in resources.hugepage_limits:

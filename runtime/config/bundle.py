@@ -106,9 +106,9 @@ def _decoded(kind: type[Any], value: object, name: str, path: Path, warn: Warn) 
         raise UsageError(f"{path}: {error.message}", error.hint) from error
 
 
-def load(bundle: Path, warn: Warn = no_warning) -> Config:
-    """The configuration in the bundle's directory, as ``parse_config`` has it."""
-    path = bundle / "config.json"
+def load(bundle: Path, name: str = "config.json", warn: Warn = no_warning) -> Config:
+    """The configuration in the bundle's directory, in the file ``name``, as ``parse_config`` has it."""
+    path = bundle / name
     return parse_config(read_text(path), path, warn)
 
 

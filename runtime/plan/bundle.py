@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from errno import EEXIST, ENOENT, EPERM, EROFS
+from pathlib import Path
+from types import MappingProxyType
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -15,7 +17,7 @@ from runtime.cgroups.resources import limit_steps
 from runtime.config import mount_options
 from runtime.config.decode import is_number
 from runtime.config.process import Process
-from runtime.config.types import Config
+from runtime.config.types import Config, Mount
 from runtime.errors import UsageError
 from runtime.plan import constants as k
 from runtime.plan import steps as s
@@ -50,6 +52,7 @@ NAMESPACE_FILES = {**{kind: kind for kind in NAMESPACE_FLAGS}, "network": "net",
 # Points at which the first process waits for the runtime.
 RECORDED, CREATED, STARTING, PLACED = 0, 1, 2, 3
 _SOCKET, _OWN_ROOT, _NAMESPACES = 110, 111, 112
+_NOTIFY, _NOTIFY_OPTIONS = "/run/notify", ("bind", "ro", "nosuid", "nodev", "noexec")
 
 
 class Choices(Struct, frozen=True):
@@ -59,6 +62,8 @@ class Choices(Struct, frozen=True):
     can be started so. ``scope``: the unit of systemd's that the cgroup is, which only the interpreter deals with.
     ``mapped``: we are in a user namespace already, as under a rootless engine, whose root may not make nodes.
     ``grantable``: the capabilities, as a mask, that we have to give.
+    ``listen_fds``: the first of the preserved descriptors, which are sockets for it; ``notify``: the directory of the
+    socket at which it says that it is ready.
     """
 
     rootfs: str
@@ -71,6 +76,8 @@ class Choices(Struct, frozen=True):
     scope: str = ""
     mapped: bool = False
     grantable: int = k.ALL_CAPABILITIES
+    listen_fds: int = 0
+    notify: str = ""
 
 
 def _kinds(config: Config) -> dict[str, str]:
@@ -117,7 +124,7 @@ def _namespace_steps(config: Config, choices: Choices) -> list[s.Step]:
     if config.process is not None:
         steps += label_steps(config.process)
     if "user" in kinds:
-        steps.append(s.SetUser(0, 0, keep_groups=choices.rootless))
+        steps.append(s.SetUser(0, 0, keep_groups=keeps_groups(config, choices.rootless)))
     steps.append(s.Undumpable())
     if choices.keyring:
         steps.append(s.SessionKeyring(choices.keyring))
@@ -212,6 +219,12 @@ def seccomp_step(config: Config) -> s.Step | None:
     return s.SeccompFilter(compiled.program, compiled.flags, what)
 
 
+def _service_variables(choices: Choices) -> list[str]:
+    """What sd_listen_fds(3) and sd_notify(3) look for, as runc names it."""
+    found = [f"LISTEN_FDS={choices.listen_fds}", "LISTEN_PID=1"] if choices.listen_fds else []
+    return [*found, f"NOTIFY_SOCKET={_NOTIFY}/notify.sock"] if choices.notify else found
+
+
 def _mounts(
     config: Config, found: Hierarchies, bundle: str, choices: Choices, maps: MountMaps
 ) -> tuple[list[s.Step], list[s.Step]]:
@@ -229,7 +242,8 @@ def _mounts(
         outside, nodes = outside_node_steps(devices, linux) if devices else ([], [])
     no_sysfs = kinds.get("user") == "" and kinds.get("network") != ""
     steps: list[s.Step] = []
-    for mount in config.mounts:
+    notify = [Mount(_NOTIFY, "bind", choices.notify, _NOTIFY_OPTIONS)] if choices.notify else []
+    for mount in (*config.mounts, *notify):
         shown = shown_sysfs(mount) if no_sysfs and mount.type == "sysfs" else mount
         steps += mount_steps(shown, found, choices.cgroup, bundle, maps)
         if inside(mount.destination) == ".":
@@ -254,6 +268,7 @@ def bundle_plan(config: Config, found: Hierarchies, bundle: str, choices: Choice
     process = config.process
     if process is None:
         raise UsageError("config.json: process: missing, and there is nothing else to start")
+    process = replace(process, env=(*process.env, *_service_variables(choices)))
     kinds = _kinds(config)
     later = ("time", "cgroup") if choices.cgroup else ("time",)
     flags = sum(flag for kind, flag in NAMESPACE_FLAGS.items() if kinds.get(kind) == "" and kind not in later)
@@ -282,7 +297,7 @@ def bundle_plan(config: Config, found: Hierarchies, bundle: str, choices: Choice
         *process_end(
             process,
             preserve_fds=choices.preserve_fds,
-            keep_groups=choices.rootless,
+            keep_groups=keeps_groups(config, choices.rootless),
             grantable=choices.grantable,
             seccomp=seccomp_step(config),
             wait=starting,
@@ -309,6 +324,12 @@ def join_container(pid: int, kinds: Collection[str]) -> tuple[s.Step, ...]:
     return (root, *opens, *joins, s.Chroot(f"/proc/self/fd/{_OWN_ROOT}"))
 
 
+def keeps_groups(config: Config, rootless: bool) -> bool:
+    """Whether the groups stay as they are: in a user namespace of an ordinary user's there are no others, and crun's
+    annotation asks for it (crun.1)."""
+    return rootless or "run.oci.keep_original_groups" in config.annotations
+
+
 def exec_plan(
     process: Process,
     config: Config,
@@ -318,17 +339,19 @@ def exec_plan(
     preserve_fds: int,
     keep_groups: bool,
     grantable: int = k.ALL_CAPABILITIES,
+    below: Mapping[Path, str] = MappingProxyType({}),
 ) -> s.Plan:
-    """The plan that starts ``process`` in the namespaces of the container's first process ``pid``."""
+    """The plan that starts ``process`` in the namespaces of the container's first process ``pid``, in ``cgroup``, or in
+    hierarchies that ``below`` has in another."""
     kinds = _kinds(config)
-    joining, joined = join_in_two(found, cgroup) if cgroup else ((), ())
+    joining, joined = join_in_two(found, cgroup, below) if cgroup or below else ((), ())
     parent: list[s.Step] = [*label_steps(process), s.Undumpable(), *joining]
     if process.oom_score_adj is not None:
         parent.insert(0, s.Write("/proc/self/oom_score_adj", (str(process.oom_score_adj),)))
     affinity = process.exec_cpu_affinity
     if affinity and affinity.initial:
         parent.insert(0, s.Affinity(processors(affinity.initial)))
-    if cgroup and not (affinity and (affinity.initial or affinity.final)):
+    if joining and not (affinity and (affinity.initial or affinity.final)):
         parent.append(s.Affinity())
     parent += join_container(pid, kinds)
     size = process.console_size

@@ -77,8 +77,8 @@ def test_hooks_run_in_order_and_where_they_belong(oci: Runtime, tmp_path: Path) 
 
 
 def test_what_hooks_are_told_and_where_they_are(oci: Runtime, tmp_path: Path) -> None:
-    """Directory, state and inherited environment of each kind: the specification's where it speaks (runtime.md, "State"),
-    or else as runc 1.1.5 and crun 1.8.1 do."""
+    """Directory, state and inherited environment of each kind: the specification's where it speaks (runtime.md,
+    "State"), or else as runc 1.1.5 and crun 1.8.1 do."""
     script = f"#!/bin/sh\n{{ pwd; echo $OURS $THEIRS; cat; }} > {tmp_path}/$1\n"
     (tmp_path / "hook").write_text(script)
     (tmp_path / "hook").chmod(0o755)
@@ -118,9 +118,8 @@ def test_a_hook_inside_is_the_user_namespaces_root(oci: Runtime) -> None:
     maps = [{"containerID": 0, "hostID": 100000, "size": 65536}]
     config["linux"].update(uidMappings=maps, gidMappings=maps)
     config["linux"]["namespaces"].append({"type": "user"})
-    config["hooks"] = {
-        "startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", "id -u > /dev/hook; id -g >> /dev/hook"]}]
-    }
+    script = "id -u > /dev/hook; id -g >> /dev/hook"
+    config["hooks"] = {"startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]}
     oci.configure(config)
     oci.shell("cat /dev/hook; stat -c %u /dev/hook")
     assert oci("run", "a").stdout == "0\n0\n0\n"

@@ -18,6 +18,7 @@ from runtime.config.resources import (
     Pids,
     Resources,
     ThrottleDevice,
+    WeightDevice,
 )
 from runtime.errors import PrerequisiteError, UsageError
 from runtime.plan.steps import Write
@@ -34,8 +35,8 @@ LIMITS = Resources(
 )
 
 
-def files(found: Hierarchies, resources: Resources) -> dict[str, str]:
-    return {file: value for _, file, value in settings(found, resources)}
+def files(found: Hierarchies, resources: Resources, bfq: bool = True) -> dict[str, str]:
+    return {file: value for _, file, value in settings(found, resources, lambda: bfq)}
 
 
 def test_version_one() -> None:
@@ -74,6 +75,31 @@ def test_version_two() -> None:
 @pytest.mark.parametrize(("shares", "weight"), [(2, 1), (1024, 39), (262144, 10000)])
 def test_weights_span_the_range(shares: int, weight: int) -> None:
     assert cpu_weight(shares) == weight
+
+
+@pytest.mark.parametrize(("weight", "own"), [(10, 1), (100, 910), (1000, 10000)])
+def test_without_bfq_version_two_has_a_weight_of_its_own(weight: int, own: int) -> None:
+    """As runc and crun convert it."""
+    block = BlockIO(weight=weight, weight_device=(WeightDevice(8, 0, weight),))
+    found = settings(V2, Resources(block_io=block), lambda: False)
+    assert found == (("io", "io.weight", str(own)), ("io", "io.weight", f"8:0 {own}"))
+
+
+@pytest.mark.parametrize("found", [V1, V2])
+def test_zero_is_no_wish(found: Hierarchies) -> None:
+    """Engines write it for what they leave out; as a limit of memory it would kill. runc 1.1.5 takes it so."""
+    memory = Memory(limit=0, reservation=0, swap=0, kernel=0, kernel_tcp=0)
+    cpu = Cpu(shares=0, quota=0, period=0, realtime_period=0, realtime_runtime=0, cpus="", mems="")
+    assert files(found, Resources(memory=memory, cpu=cpu, block_io=BlockIO(weight=0))) == {}
+
+
+def test_memory_and_swap_are_more_than_memory() -> None:
+    assert files(V2, Resources(memory=Memory(limit=1000, swap=1000)))["memory.swap.max"] == "0"
+    with pytest.raises(UsageError, match="memory.swap: 999, .* is below memory.limit, 1000"):
+        settings(V2, Resources(memory=Memory(limit=1000, swap=999)))
+    for limit in (None, -1):
+        with pytest.raises(UsageError, match="memory.swap: 999 is memory and swap together, and memory has no limit"):
+            settings(V2, Resources(memory=Memory(limit=limit, swap=999)))
 
 
 def test_no_limit_has_a_word_of_its_own_on_version_two() -> None:
