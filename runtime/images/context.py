@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from msgspec import Struct
 
 from runtime.errors import UsageError
+from runtime.images.layers import walk
 
 
 class Entry(Struct, frozen=True):
@@ -61,16 +62,13 @@ class Context(Struct, frozen=True):
         if not path.is_dir():
             yield Entry(path, "", os.lstat(path).st_mode)
             return
-        yield from self._below(path, "")
-
-    def _below(self, folder: Path, prefix: str) -> Iterator[Entry]:
-        for path in sorted(folder.iterdir(), key=os.fsencode):
-            mode = os.lstat(path).st_mode
-            inside = list(self._below(path, f"{prefix}{path.name}/")) if stat.S_ISDIR(mode) else []
-            # An ignored directory is still needed when an exception (!pattern) keeps something in it.
-            if inside or not self.ignores(self._relative(path)):
-                yield Entry(path, prefix + path.name, mode)
-                yield from inside
+        kept: list[Entry] = []
+        needed: set[str] = set()  # an ignored directory is, when an exception (!pattern) keeps something in it
+        for name, status in reversed(list(walk(path))):
+            if name in needed or not self.ignores(self._relative(path / name)):
+                kept.append(Entry(path / name, name, status.st_mode))
+                needed.add(name.rpartition("/")[0])
+        yield from reversed(kept)
 
     def _relative(self, path: Path) -> str:
         return str(path.relative_to(self.folder))
@@ -86,14 +84,26 @@ class Context(Struct, frozen=True):
         return ignored
 
 
+def attributes(path: Path) -> list[tuple[str, bytes]]:
+    """The extended attributes that a copied file keeps: what it may do when it is executed, and a user's own."""
+    names = sorted(os.listxattr(path, follow_symlinks=False))
+    return [
+        (name, os.getxattr(path, name, follow_symlinks=False))
+        for name in names
+        if name == "security.capability" or name.startswith("user.")
+    ]
+
+
 def content_digest(entries: Sequence[Entry]) -> str:
-    """sha256 over names, modes and contents, which is all of a context's files that an image keeps."""
+    """sha256 over names, modes, contents and attributes, which is all of a context's files that an image keeps."""
     total = hashlib.sha256()
     for entry in entries:
         total.update(f"{entry.name}\0{entry.mode:o}\0".encode("utf-8", "surrogateescape"))
         if stat.S_ISLNK(entry.mode):
             total.update(os.fsencode(os.readlink(entry.path)))
         elif stat.S_ISREG(entry.mode):
+            for attribute, value in attributes(entry.path):
+                total.update(attribute.encode() + b"\0" + len(value).to_bytes(8, "big") + value)
             with open(entry.path, "rb") as file:
                 total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from runtime.images.model import History, Image, ImageConfig, Layer
 
 # Counts up when the same step would make another layer than before.
-FORMAT = 1
+FORMAT = 2
 
 
 class Stage(Struct, frozen=True):

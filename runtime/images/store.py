@@ -17,10 +17,9 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,24 +102,34 @@ class Store:
         try:
             yield path
         finally:
-            shutil.rmtree(path, ignore_errors=True)
+            with suppress(OSError):
+                remove(path)
 
     def leftovers(self) -> tuple[Path, ...]:
         """What builds have not completed; empty while none runs, unless one was killed."""
         return tuple(sorted((*self.root.glob(f"{PARTIAL}*"), *self.root.glob(f"*/{PARTIAL}*"))))
 
-    def add_layer(self, tree: Path, created_by: str) -> Layer:
-        """Take over the settled directory ``tree`` (in a scratch directory) as a layer; it is moved."""
+    def newest_s(self, layer: Layer) -> int:
+        """The newest time in a layer, in seconds since 1970, as it was told when the layer was added."""
+        metadata = _read_json(layer.path.with_name(layer.path.name + ".json")) or {}
+        return int(metadata.get("newest_s", oci.EPOCH_S))
+
+    def add_layer(self, tree: Path, created_by: str, newest_s: int = oci.EPOCH_S) -> Layer:
+        """Take over the settled directory ``tree`` (in a scratch directory) as a layer; it is moved.
+
+        ``newest_s`` is the newest time in it.
+        """
         digest = layer_format.digest(tree)
         existing = self.layer(digest.diff_id)
         if existing is not None:
-            shutil.rmtree(tree)
+            remove(tree)
             return existing
         path = self._layer_path(digest.diff_id)
         if path.exists():  # a builder was killed between the rename and the metadata
-            shutil.rmtree(path)
+            remove(path)
         os.rename(tree, path)
         metadata = {"diff_id": digest.diff_id, "size_bytes": digest.size_bytes, "created_by": created_by}
+        metadata["newest_s"] = newest_s
         self._write_json(path.with_name(path.name + ".json"), metadata)
         return Layer(digest.diff_id, path)
 

@@ -230,7 +230,7 @@ def test_an_interrupted_run_leaves_nothing(store: Store, tiny: Image, context: P
         ("COPY nothing /x", "COPY nothing: no such file"),
         ("COPY --chown=nobody-here file /x", "user 'nobody-here'"),
         ("COPY --chmod=rwx file /x", "COPY: invalid literal"),
-        ("COPY file /etc/passwd/x", "/etc/passwd is a file"),
+        ("COPY file /etc/passwd/x", "/etc/passwd is below a file, or is one, in the image: passwd"),
         ("COPY file file /x", "must end with a slash"),
         ("EXPOSE 70000", "'70000' is not a port"),
         ("ENV A=${B", "not closed"),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.errors import UsageError
 from runtime.images.layers import OPAQUE_XATTR
 from runtime.images.model import Layer
 from runtime.images.rootfs import is_directory, lookup, read_text, resolve
@@ -67,7 +68,7 @@ def test_whiteouts_and_opaque_directories_hide(layers: tuple[Layer, ...]) -> Non
 
 
 def test_a_link_to_itself_is_an_error(layers: tuple[Layer, ...]) -> None:
-    with pytest.raises(OSError, match="more than 40 links"):
+    with pytest.raises(UsageError, match="more than 40 links"):
         lookup("/loop", layers)
 
 
