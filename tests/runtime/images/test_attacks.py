@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from runtime.errors import UsageError, WorkloadError
 from runtime.images.layers import walk
 from runtime.images.model import Image
 from runtime.images.rootfs import TEXT_LIMIT_BYTES
+from runtime.images.store import Store
 
 pytestmark = pytest.mark.root
 
@@ -82,6 +84,20 @@ def test_no_instruction_leaves_the_root(build_text: Build, context: Path, outsid
     except (UsageError, WorkloadError) as error:
         assert "Dockerfile:3: " in error.message or "Dockerfile:4: " in error.message
     assert seen(outside) == before
+
+
+def test_a_run_that_replaces_the_directory_of_bound_files_has_nothing_removed_outside(
+    build_text: Build, store: Store, tiny: Image, outside: Path
+) -> None:
+    """Without an /etc of the image's the runtime's own can be moved away, mounts and all."""
+    with store.building(print), store.scratch() as scratch:
+        shutil.copytree(tiny.layers[0].path, scratch / "root", symlinks=True)
+        shutil.rmtree(scratch / "root/etc")
+        store.tag("bare", tiny.config, (store.add_layer(scratch / "root", "bare"),))
+    before = seen(outside)
+    image = build_text(f"FROM bare\nRUN mv /etc /old && ln -s {outside} /etc\n")
+    assert seen(outside) == before
+    assert os.readlink(image.layers[-1].path / "etc") == str(outside)
 
 
 @pytest.mark.parametrize("link", ["absolute", "relative", "root", "magic root", "magic directory"])
