@@ -6,6 +6,7 @@ What is not complete yet has a name that begins with PARTIAL and ends with its w
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -89,13 +90,33 @@ def write_pid_file(path: str, pid: int) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a whole directory; an absent one is fine."""
-    if path.is_dir() and not path.is_symlink():
-        import shutil
-
-        shutil.rmtree(path)
-    else:
+    """Remove a file or a whole directory, however deep; an absent one is fine. Raises OSError."""
+    if not path.is_dir() or path.is_symlink():
         path.unlink(missing_ok=True)
+        return
+    import shutil
+
+    try:
+        shutil.rmtree(path)
+    except (RecursionError, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.ENAMETOOLONG:
+            raise
+        _remove_deep(path)
+
+
+def _remove_deep(path: Path) -> None:
+    """Remove a directory by lifting, level by level, what is in its directories into itself: names stay short."""
+    lifted = 0
+    while entries := list(os.scandir(path)):
+        for entry in entries:
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.path)
+                continue
+            for below in list(os.scandir(entry.path)):
+                lifted += 1
+                os.rename(below.path, path / f"{PARTIAL}lifted-{lifted}")
+            os.rmdir(entry.path)
+    os.rmdir(path)
 
 
 def writer_of(path: Path) -> int:

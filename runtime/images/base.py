@@ -31,7 +31,7 @@ from runtime.spec import DEFAULT_PATH
 
 REFERENCE = "testbed/base"
 # Counts up when this module changes what the layer holds.
-RECIPE = 1
+RECIPE = 2
 # Essential packages and apt, nothing else: what a Dockerfile needs in order to install the rest.
 VARIANT = "apt"
 NEEDED_BYTES = 1500 * MIB
@@ -156,8 +156,8 @@ def _make(store: Store, inputs: Inputs, progress: Callable[[str], None]) -> Laye
         tree, began_s = scratch / "root", time.time() - 1
         bootstrap(inputs, scratch, tree)
         _write(tree / "usr/sbin/policy-rc.d", _POLICY, 0o755)
-        settle(tree, began_s)
-        layer = store.add_layer(tree, _created_by(inputs))
+        newest_s = settle(tree, began_s)
+        layer = store.add_layer(tree, _created_by(inputs), newest_s)
     store.remember(inputs.key(), layer)
     progress(f"base: done in {time.monotonic() - began:.1f} s")
     return layer

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import errno
 import re
+import stat
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from msgspec import Struct, field
@@ -23,11 +24,13 @@ from runtime.images.copying import Tree, destination
 from runtime.images.dockerfile import Dockerfile, Instruction, read
 from runtime.images.layers import settle
 from runtime.images.model import Image, Layer
+from runtime.images.oci import EPOCH_S
 from runtime.images.rootfs import is_directory
 from runtime.images.running import run_command, run_environment
 from runtime.images.stage import Stage, cache_key
 from runtime.images.store import Store
 from runtime.images.user import resolve_user
+from runtime.unionfs.overlay import check_depth
 
 SHOWN_COLUMNS = 60
 
@@ -96,7 +99,9 @@ class _Steps(Struct):
         """The stage after ``instruction``; errors without a place in the file get it here."""
         self.done += 1
         try:
-            return _EXECUTE[instruction.name](self, stage, instruction)
+            after = _EXECUTE[instruction.name](self, stage, instruction)
+            check_depth([layer.diff_id for layer in after.layers])
+            return after
         except ValueError as error:
             raise self.file.error(instruction.line, f"{instruction.name}: {error}") from error
         except OSError as error:
@@ -128,8 +133,9 @@ class _Steps(Struct):
                 values[name] = self.defaults[name]
         return values
 
-    def layer(self, instruction: Instruction, key: str, make: Callable[[Path], Path]) -> Layer:
-        """The layer of a step: the one made before by the same inputs, or what ``make`` leaves in a directory."""
+    def layer(self, instruction: Instruction, below: Sequence[Layer], key: str, make: Callable[[Path], Path]) -> Layer:
+        """The layer of a step on those ``below``: the one made before by the same inputs, or what ``make`` leaves in a
+        directory."""
         cached = self.store.cached(key)
         if cached is not None:
             self.report(instruction, "(cached)")
@@ -138,8 +144,8 @@ class _Steps(Struct):
         began, began_s = time.monotonic(), time.time() - 1
         with self.store.scratch() as scratch:
             tree = make(scratch)
-            settle(tree, began_s)
-            layer = self.store.add_layer(tree, str(instruction))
+            newest_s = settle(tree, began_s, max(map(self.store.newest_s, below), default=EPOCH_S))
+            layer = self.store.add_layer(tree, str(instruction), newest_s)
         self.store.remember(key, layer)
         self.progress(f"{self._step()} done in {time.monotonic() - began:.1f} s")
         return layer
@@ -168,7 +174,7 @@ def _run(steps: _Steps, stage: Stage, instruction: Instruction) -> Stage:
     def make(scratch: Path) -> Path:
         return run_command(stage, instruction.words, user, scratch, where, steps.output)
 
-    layer = steps.layer(instruction, key, make)
+    layer = steps.layer(instruction, stage.layers, key, make)
     return stage.with_layer(layer, str(instruction))
 
 
@@ -184,21 +190,29 @@ def _copy(steps: _Steps, stage: Stage, instruction: Instruction) -> Stage:
     absolute = stage.absolute(target) + ("/" if target.endswith(("/", "/.")) or target == "." else "")
     any_directory = any(path.is_dir() for path in sources)
     place, into = destination(absolute, any_directory, len(sources), stage.layers)
+    root_mode = _root_mode(sources, mode)
 
     def make(scratch: Path) -> Path:
         root = scratch / "root"
         root.mkdir()
         tree = Tree(root, stage.layers)
         if into:
-            tree.directory(place, user.uid, user.gid)
+            tree.directory(place, user.uid, user.gid, root_mode)
         for source, entries in copied:
             for entry in entries:
                 tree.copy(entry, _target(place, into, source, entry), (user.uid, user.gid), mode)
         return root
 
     digests = [["" if path.is_dir() else path.name, content_digest(entries)] for path, entries in copied]
-    key = cache_key(stage.layers, "COPY", digests, place, into, user.uid, user.gid, mode)
-    return stage.with_layer(steps.layer(instruction, key, make), str(instruction))
+    key = cache_key(stage.layers, "COPY", digests, place, into, user.uid, user.gid, mode, root_mode)
+    return stage.with_layer(steps.layer(instruction, stage.layers, key, make), str(instruction))
+
+
+def _root_mode(sources: Sequence[Path], mode: int | None) -> int:
+    """The permissions of a destination that COPY makes for its sources: a directory's are those of its copy."""
+    if len(sources) == 1 and sources[0].is_dir():
+        return stat.S_IMODE(sources[0].stat().st_mode) if mode is None else mode
+    return 0o755
 
 
 def _mode(text: str) -> int:
@@ -228,7 +242,7 @@ def _workdir(steps: _Steps, stage: Stage, instruction: Instruction) -> Stage:
         Tree(root, stage.layers).directory(path)
         return root
 
-    layer = steps.layer(instruction, cache_key(stage.layers, "WORKDIR", path), make)
+    layer = steps.layer(instruction, stage.layers, cache_key(stage.layers, "WORKDIR", path), make)
     return replace(stage.with_layer(layer, str(instruction)), config=config)
 
 

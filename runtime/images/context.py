@@ -134,14 +134,26 @@ def _listing(folder: Path) -> Iterator[os.DirEntry[str]]:
         return iter(sorted(items, key=lambda item: os.fsencode(item.name)))
 
 
+def attributes(path: Path) -> list[tuple[str, bytes]]:
+    """The extended attributes that a copied file keeps: what it may do when it is executed, and a user's own."""
+    names = sorted(os.listxattr(path, follow_symlinks=False))
+    return [
+        (name, os.getxattr(path, name, follow_symlinks=False))
+        for name in names
+        if name == "security.capability" or name.startswith("user.")
+    ]
+
+
 def content_digest(entries: Sequence[Entry]) -> str:
-    """sha256 over names, modes and contents, which is all of a context's files that an image keeps."""
+    """sha256 over names, modes, contents and attributes, which is all of a context's files that an image keeps."""
     total = hashlib.sha256()
     for entry in entries:
         total.update(f"{entry.name}\0{entry.mode:o}\0".encode("utf-8", "surrogateescape"))
         if stat.S_ISLNK(entry.mode):
             total.update(os.fsencode(os.readlink(entry.path)))
         elif stat.S_ISREG(entry.mode):
+            for attribute, value in attributes(entry.path):
+                total.update(attribute.encode() + b"\0" + len(value).to_bytes(8, "big") + value)
             with open(entry.path, "rb") as file:
                 total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()

@@ -10,75 +10,99 @@ import os
 import shutil
 import stat
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+
+from msgspec import Struct
 
 from runtime.errors import UsageError
-from runtime.images.context import Entry
+from runtime.images.context import Entry, attributes
 from runtime.images.layers import OVERLAY_XATTRS
 from runtime.images.model import Layer
-from runtime.images.oci import EPOCH_S
-from runtime.images.rootfs import is_directory, lookup, resolve
+from runtime.images.rootfs import Folders, folders, is_directory, resolve, step
+
+
+class _Made(Struct, frozen=True):
+    """A directory of the new layer, at ``path``, and what it has below it in the image."""
+
+    path: Path
+    below: Folders
 
 
 class Tree:
-    """A new layer at ``root`` (empty), to lie on top of ``layers``; paths are the image's, absolute."""
+    """A new layer at ``root`` (empty), to lie on top of ``layers``; paths are the image's, absolute and normal."""
 
     def __init__(self, root: Path, layers: Sequence[Layer]) -> None:
         self.root = root
         self.layers = layers
+        self._made = {"": _Made(root, folders(layers))}
 
-    def directory(self, path: str, uid: int = 0, gid: int = 0) -> Path:
-        """Make ``path`` and its parents, links followed; those that the image lacks belong to ``uid``, ``gid``."""
-        made, below = self.root, PurePosixPath("/")
-        for part in PurePosixPath(resolve(path, self.layers)).parts[1:]:
-            below /= part
-            made = made / part
-            if made.is_dir() and not made.is_symlink():
-                continue
-            if made.is_symlink() or made.exists():
-                raise UsageError(f"{below} is a file, not a directory")
-            self._make_directory(made, str(below), uid, gid)
-        return made
+    def directory(self, path: str, uid: int = 0, gid: int = 0, mode: int = 0o755) -> Path:
+        """Make ``path`` and its parents, links of the image followed; those that the image lacks belong to ``uid``,
+        ``gid``, and the last of them, if it lacks that, has ``mode``."""
+        path = path.rstrip("/")
+        parent, _, name = path.rpartition("/")
+        if path not in self._made and parent in self._made:
+            here, _ = step(self._made[parent].below, name)
+            if here is None or not os.path.islink(here):
+                self._made[path] = self._below(self._made[parent], name, path, (uid, gid), mode)
+        if path not in self._made:
+            made, parts = self._made[""], resolve(path, self.layers).split("/")[1:]
+            for depth, part in enumerate(parts, start=1):
+                made = self._below(made, part, path, (uid, gid), mode if depth == len(parts) else 0o755)
+            self._made[path] = made
+        return self._made[path].path
+
+    def _below(self, parent: _Made, name: str, shown: str, owner: tuple[int, int], mode: int) -> _Made:
+        existing, below = step(parent.below, name)
+        if existing is not None and not below:
+            raise UsageError(f"{shown} is below a file, or is one, in the image: {name}")
+        made = parent.path / name
+        try:
+            made.mkdir()
+        except FileExistsError as error:
+            if not stat.S_ISDIR(made.lstat().st_mode):
+                raise UsageError(f"{shown} is below a file, or is one, of another source: {name}") from error
+            return _Made(made, below)
+        if existing is None:
+            _own(made, owner, mode)
+        else:
+            status = os.lstat(existing)
+            _own(made, (status.st_uid, status.st_gid), stat.S_IMODE(status.st_mode))
+            for attribute in os.listxattr(existing):
+                if not attribute.startswith(OVERLAY_XATTRS):
+                    os.setxattr(made, attribute, os.getxattr(existing, attribute))
+        return _Made(made, below)
 
     def copy(self, entry: Entry, target: str, owner: tuple[int, int], mode: int | None) -> None:
         """Put one entry of the context at ``target``; ``mode`` None keeps its permissions."""
-        uid, gid = owner
+        mode = stat.S_IMODE(entry.mode) if mode is None else mode
         if stat.S_ISDIR(entry.mode):
-            made = self.directory(target, uid, gid)
-            if lookup(target, self.layers) is None:
-                os.chmod(made, mode if mode is not None else stat.S_IMODE(entry.mode))
+            made = self.directory(target, *owner)
+            _own(made, owner, mode)
             return
         if not (stat.S_ISREG(entry.mode) or stat.S_ISLNK(entry.mode)):
             raise UsageError(f"COPY {entry.path}: neither a file, a directory nor a link")
-        if is_directory(target, self.layers):
-            raise UsageError(f"COPY {entry.path}: {target} is a directory in the image")
         parent, _, name = target.rpartition("/")
-        path = self.directory(parent or "/", uid, gid) / name
+        path = self.directory(parent, *owner) / name
+        if step(self._made[parent].below, name)[1]:
+            raise UsageError(f"COPY {entry.path}: {target} is a directory in the image")
+        if path.is_dir() and not path.is_symlink():
+            raise UsageError(f"COPY {entry.path}: another source has a directory of this name")
         path.unlink(missing_ok=True)
         if stat.S_ISLNK(entry.mode):
             os.symlink(os.readlink(entry.path), path)
-        else:
-            shutil.copyfile(entry.path, path)
-        os.chown(path, uid, gid, follow_symlinks=False)
-        if not stat.S_ISLNK(entry.mode):
-            os.chmod(path, mode if mode is not None else stat.S_IMODE(entry.mode))
-        os.utime(path, (EPOCH_S, EPOCH_S), follow_symlinks=False)
-
-    def _make_directory(self, made: Path, path: str, uid: int, gid: int) -> None:
-        made.mkdir()
-        existing = lookup(path, self.layers)
-        if existing is None:
-            os.chown(made, uid, gid)
-            os.chmod(made, 0o755)
+            os.chown(path, *owner, follow_symlinks=False)
             return
-        if not existing.is_dir():
-            raise UsageError(f"{path} is a file in the image, not a directory")
-        status = existing.stat()
-        os.chown(made, status.st_uid, status.st_gid)
-        os.chmod(made, stat.S_IMODE(status.st_mode))
-        for name in os.listxattr(existing):
-            if not name.startswith(OVERLAY_XATTRS):
-                os.setxattr(made, name, os.getxattr(existing, name))
+        shutil.copyfile(entry.path, path, follow_symlinks=False)
+        _own(path, owner, mode)
+        for attribute, value in attributes(entry.path):  # last: a change of owner takes capabilities away
+            os.setxattr(path, attribute, value, follow_symlinks=False)
+
+
+def _own(path: Path, owner: tuple[int, int], mode: int) -> None:
+    """Owner first: changing it takes the set-user-ID bits away."""
+    os.chown(path, *owner, follow_symlinks=False)
+    os.chmod(path, mode)
 
 
 def destination(path: str, source_is_directory: bool, sources: int, layers: Sequence[Layer]) -> tuple[str, bool]:

@@ -15,6 +15,7 @@ import hashlib
 import os
 import stat
 import tarfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Protocol, cast
@@ -78,11 +79,10 @@ def digest(tree: Path) -> Digest:
 
 def write_tar(tree: Path, sink: _Sink) -> None:
     """Write the canonical OCI layer tar of the overlay directory ``tree``."""
-    first_names: dict[tuple[int, int], str] = {}
     with tarfile.open(
         fileobj=cast(IO[bytes], sink), mode="w|", format=tarfile.PAX_FORMAT, bufsize=COPY_BYTES
     ) as archive:
-        for info, source in _entries(str(tree), "", first_names):
+        for info, source in _entries(str(tree)):
             if source is None:
                 archive.addfile(info)
                 continue
@@ -90,51 +90,77 @@ def write_tar(tree: Path, sink: _Sink) -> None:
                 archive.addfile(info, content)
 
 
-def settle(tree: Path, since_s: float) -> None:
+def settle(tree: Path, since_s: float, after_s: int = EPOCH_S) -> int:
     """Make what a build step wrote under ``tree`` independent of when and how it was written.
 
-    Times at or after ``since_s`` (seconds since 1970, when the step began) are accidents of the build and
-    become ``EPOCH_S``; earlier ones came with a package or file and are kept, in whole seconds, because
-    byte-compiled code records them. The attributes in which overlay keeps its own books are removed.
+    Times from ``since_s`` (seconds since 1970, when the step began) until now are accidents of the build. They become
+    one time, a second above both ``after_s``, the newest of the layers below, and the newest that stays here: what a
+    later step writes is newer, for ``make`` as for ``test -nt``. Other times came with a package or file and are kept,
+    in whole seconds, because byte-compiled code records them. The attributes in which overlay keeps its own books are
+    removed. Returns the newest time in the layer, or ``after_s`` when it is empty.
 
-    Raises UsageError when overlay used a feature whose layers cannot be read apart from their mount.
+    Raises UsageError when overlay used a feature whose layers cannot be read apart from their mount, and for a name
+    that in a layer's tar would say that another is deleted.
     """
-    for folder, _, files in os.walk(tree, topdown=False):
-        for name in files:
-            _settle_entry(os.path.join(folder, name), since_s)
-        for name in _links_to_directories(folder):
-            _settle_entry(name, since_s)
-        if folder != str(tree):
-            _settle_entry(folder, since_s)
+    until_s = time.time() + 1
+    entries = list(walk(tree))
+    kept = [int(status.st_mtime_ns // 10**9) for _, status in entries if status.st_mtime < since_s]
+    settled_s = max(EPOCH_S, after_s, *kept) + 1
+    for name, status in entries:
+        base = name.rpartition("/")[2]
+        if base.startswith(WHITEOUT_PREFIX):
+            what = f"/{name}: in a layer's tar a name that begins with {WHITEOUT_PREFIX} says that another is deleted"
+            raise UsageError(what, "give it another name (OCI image-spec, layer.md)")
+        path = f"{tree}/{name}"
+        _remove_overlay_attributes(path, keep=(OPAQUE_XATTR,) if stat.S_ISDIR(status.st_mode) else ())
+        mtime_s = int(status.st_mtime_ns // 10**9)
+        if is_whiteout(status):
+            mtime_s = EPOCH_S
+        elif since_s <= status.st_mtime <= until_s:
+            mtime_s = settled_s
+        os.utime(path, (mtime_s, mtime_s), follow_symlinks=False)
     _remove_overlay_attributes(str(tree), keep=())
     os.chown(tree, 0, 0)
     os.chmod(tree, 0o755)
     os.utime(tree, (EPOCH_S, EPOCH_S))
+    return settled_s if entries else after_s
 
 
-def _entries(
-    folder: str, prefix: str, first_names: dict[tuple[int, int], str]
-) -> Iterator[tuple[tarfile.TarInfo, str | None]]:
-    """The tar entries below ``folder``, each with the file its content comes from, if it has any."""
-    for name in sorted(os.listdir(folder), key=os.fsencode):
-        path = os.path.join(folder, name)
-        status = os.lstat(path)
+def walk(tree: str | Path) -> Iterator[tuple[str, os.stat_result]]:
+    """All below ``tree``, links not followed: relative names, a directory before what is in it, sorted by bytes."""
+    pending = _names(str(tree), "")
+    while pending:
+        name = pending.pop()
+        status = os.lstat(f"{tree}/{name}")
+        yield name, status
+        if stat.S_ISDIR(status.st_mode):
+            pending += _names(f"{tree}/{name}", f"{name}/")
+
+
+def _names(folder: str, prefix: str) -> list[str]:
+    return [prefix + name for name in sorted(os.listdir(folder), key=os.fsencode, reverse=True)]
+
+
+def _entries(tree: str) -> Iterator[tuple[tarfile.TarInfo, str | None]]:
+    """The tar entries of ``tree``, each with the file its content comes from, if it has any."""
+    first_names: dict[tuple[int, int], str] = {}
+    for name, status in walk(tree):
+        path = f"{tree}/{name}"
         if is_whiteout(status):
-            yield _marker(prefix + WHITEOUT_PREFIX + name), None
+            folder, slash, base = name.rpartition("/")
+            yield _marker(f"{folder}{slash}{WHITEOUT_PREFIX}{base}"), None
             continue
         if stat.S_ISSOCK(status.st_mode):
             continue
-        info = _describe(path, prefix + name, status)
+        info = _describe(path, name, status)
         if not info.isdir() and status.st_nlink > 1:
             first = first_names.setdefault((status.st_dev, status.st_ino), info.name)
             if first != info.name:
                 info.type, info.linkname, info.size = tarfile.LNKTYPE, first, 0
                 info.pax_headers = {}
         yield info, path if info.isreg() else None
-        if info.isdir():
-            if is_opaque(path):
-                yield _marker(f"{prefix}{name}/{OPAQUE_MARKER}"), None
-            yield from _entries(path, f"{prefix}{name}/", first_names)
+        if info.isdir() and is_opaque(path):
+            yield _marker(f"{name}/{OPAQUE_MARKER}"), None
 
 
 def _marker(name: str) -> tarfile.TarInfo:
@@ -147,7 +173,7 @@ def _describe(path: str, name: str, status: os.stat_result) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
     info.mode = stat.S_IMODE(status.st_mode)
     info.uid, info.gid = status.st_uid, status.st_gid
-    info.mtime = int(status.st_mtime)
+    info.mtime = status.st_mtime_ns // 10**9
     kind = stat.S_IFMT(status.st_mode)
     if kind == stat.S_IFREG:
         info.size = status.st_size
@@ -174,19 +200,6 @@ def _xattr_records(path: str) -> dict[str, str]:
         for name in sorted(os.listxattr(path, follow_symlinks=False))
         if not name.startswith(OVERLAY_XATTRS)
     }
-
-
-def _links_to_directories(folder: str) -> list[str]:
-    """os.walk counts links to directories among the directories, yet never visits them."""
-    return [entry.path for entry in os.scandir(folder) if entry.is_symlink() and entry.is_dir()]
-
-
-def _settle_entry(path: str, since_s: float) -> None:
-    status = os.lstat(path)
-    directory = stat.S_ISDIR(status.st_mode)
-    _remove_overlay_attributes(path, keep=(OPAQUE_XATTR,) if directory else ())
-    mtime_s = EPOCH_S if status.st_mtime >= since_s or is_whiteout(status) else int(status.st_mtime)
-    os.utime(path, (mtime_s, mtime_s), follow_symlinks=False)
 
 
 def _remove_overlay_attributes(path: str, keep: tuple[str, ...]) -> None:

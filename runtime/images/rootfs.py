@@ -2,43 +2,95 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import TypeAlias
 
 from runtime.errors import UsageError
 from runtime.images.layers import is_opaque, is_whiteout
 from runtime.images.model import Layer
 
+# The directories of the layers that show as one, the topmost first.
+Folders: TypeAlias = tuple[str, ...]
+
 # As many links as the kernel follows in one path (MAXSYMLINKS, include/linux/namei.h).
 LINKS_LIMIT = 40
-# More than any /etc/passwd that people use; what an image makes longer is not read.
-TEXT_LIMIT_BYTES = 4 << 20
+# Files of names and numbers; ten thousand accounts take half of it.
+TEXT_LIMIT_BYTES = 1 << 20
+
+
+def folders(layers: Sequence[Layer]) -> Folders:
+    """The root directory of the image."""
+    return tuple(str(layer.path) for layer in reversed(layers))
+
+
+def step(above: Folders, name: str) -> tuple[str | None, Folders]:
+    """The topmost entry called ``name`` in a directory, if it has one, and what merges in that when it is a directory.
+
+    A whiteout, a file and an opaque directory hide all further below.
+    """
+    found: str | None = None
+    merged: list[str] = []
+    for folder in above:
+        path = f"{folder}/{name}"
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:  # no file system has such a name
+                raise
+            break
+        if is_whiteout(status) or (merged and not stat.S_ISDIR(status.st_mode)):
+            break
+        found = found or path
+        if not stat.S_ISDIR(status.st_mode):
+            break
+        merged.append(path)
+        if is_opaque(path):
+            break
+    return found, tuple(merged)
+
+
+def _follow(path: str, layers: Sequence[Layer]) -> tuple[str, str | None]:
+    """``path`` with every link in it followed inside the image, and its topmost version on the host, if any."""
+    root = folders(layers)
+    todo = list(reversed(path.split("/")))
+    names: list[str] = []
+    passed: list[tuple[str | None, Folders]] = [(root[0] if root else None, root)]
+    links = 0
+    while todo:
+        name = todo.pop()
+        if name in ("", "."):
+            continue
+        if name == "..":
+            del names[-1:]
+            del passed[len(names) + 1 :]
+            continue
+        here, merged = step(passed[-1][1], name)
+        if here is not None and not merged and os.path.islink(here):
+            links += 1
+            if links > LINKS_LIMIT:
+                raise UsageError(f"{path}: more than {LINKS_LIMIT} links in the image, or a circle of them")
+            target = os.readlink(here)
+            if target.startswith("/"):
+                names, passed = [], passed[:1]
+            todo += reversed(target.split("/"))
+            continue
+        names.append(name)
+        passed.append((here, merged))
+    return "/" + "/".join(names), passed[-1][0]
 
 
 def resolve(path: str, layers: Sequence[Layer]) -> str:
-    """``path`` with every link in it followed inside the image; the part that does not exist is kept."""
-    todo = [part for part in PurePosixPath(path).parts if part != "/"]
-    done: list[str] = []
-    links = 0
-    while todo:
-        part = todo.pop(0)
-        if part == "..":
-            done = done[:-1]
-            continue
-        here = _topmost([*done, part], layers)
-        if here is not None and here.is_symlink():
-            links += 1
-            if links > LINKS_LIMIT:
-                raise OSError(f"{path}: more than {LINKS_LIMIT} links")
-            target = PurePosixPath(os.readlink(here))
-            if target.is_absolute():
-                done = []
-            todo = [piece for piece in target.parts if piece != "/"] + todo
-            continue
-        done.append(part)
-    return "/" + "/".join(done)
+    """``path`` with every link in it followed inside the image; the part that does not exist is kept.
+
+    Raises UsageError for links in a circle.
+    """
+    return _follow(path, layers)[0]
 
 
 def lookup(path: str, layers: Sequence[Layer]) -> Path | None:
@@ -46,51 +98,38 @@ def lookup(path: str, layers: Sequence[Layer]) -> Path | None:
 
     For a directory that several layers share, it is the one whose owner and mode the overlay shows.
     """
-    return _topmost([part for part in resolve(path, layers).split("/") if part], layers)
+    found = _follow(path, layers)[1]
+    return None if found is None else Path(found)
 
 
-def read_text(path: str, layers: Sequence[Layer]) -> str:
+def read_text(path: str, layers: Sequence[Layer], most_bytes: int = TEXT_LIMIT_BYTES) -> str:
     """The text of a file in the image, empty when it has none, or something else there, which is not opened.
 
-    Raises UsageError for one above TEXT_LIMIT_BYTES, and for a path whose links do not end.
+    Raises UsageError for one that is too long, and for a path whose links do not end.
     """
     try:
         found = lookup(path, layers)
         if found is None or not stat.S_ISREG(found.lstat().st_mode):
             return ""
         with open(os.open(found, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
-            data = file.read(TEXT_LIMIT_BYTES + 1)
+            data = file.read(most_bytes + 1)
     except OSError as error:
         raise UsageError(f"read {path} of the image: {error.strerror or error}") from error
-    if len(data) > TEXT_LIMIT_BYTES:
-        raise UsageError(f"read {path} of the image: it has more than {TEXT_LIMIT_BYTES} bytes")
+    if len(data) > most_bytes:
+        raise UsageError(f"read {path} of the image: it has more than {most_bytes} bytes")
     return data.decode(errors="surrogateescape")
 
 
 def is_directory(path: str, layers: Sequence[Layer]) -> bool:
     """Whether ``path`` is a directory in the image, links followed."""
     found = lookup(path, layers)
-    return found is not None and found.is_dir()
+    return found is not None and stat.S_ISDIR(found.lstat().st_mode)
 
 
-def _topmost(parts: Sequence[str], layers: Sequence[Layer]) -> Path | None:
-    """Search from the top layer down; a whiteout or an opaque parent hides all layers further below."""
-    for layer in reversed(layers):
-        path, hidden = layer.path, False
-        for index, part in enumerate(parts):
-            path = path / part
-            try:
-                status = os.lstat(path)
-            except (FileNotFoundError, NotADirectoryError):
-                break
-            if is_whiteout(status):
-                return None
-            last = index == len(parts) - 1
-            if not last and not stat.S_ISDIR(status.st_mode):
-                return None
-            hidden = hidden or (not last and is_opaque(path))
-        else:
-            return path
-        if hidden:
-            return None
-    return None
+def own(path: str, tree: Path) -> Path | None:
+    """What ``path`` is in a tree that a container made, no link on the way or at its end followed; or None."""
+    here: str | None = str(tree)
+    merged: Folders = (str(tree),)
+    for name in filter(None, path.split("/")):
+        here, merged = step(merged, name)
+    return None if here is None else Path(here)

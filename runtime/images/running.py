@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +16,7 @@ from runtime.images.model import Layer
 from runtime.images.oci import EPOCH_S
 from runtime.images.outgoing import loopback_services, outgoing
 from runtime.images.output import follow
-from runtime.images.rootfs import lookup
+from runtime.images.rootfs import lookup, own, resolve
 from runtime.images.space import MIB, free_bytes
 from runtime.images.stage import Stage
 from runtime.images.user import home_directory
@@ -111,31 +112,47 @@ def _text_of(path: str) -> str:
 def remove_mount_points(upper: Path, layers: Sequence[Layer]) -> None:
     """Take out of a RUN's changes what is the runtime's: mount points that the image did not have.
 
-    A file that is bound over shows in ``upper`` empty; a directory mounted on shows nothing of its own.
+    A file that is bound over shows in ``upper`` empty; a directory mounted on shows nothing of its own. What lies in
+    ``upper`` is the command's own making, so no link of it is followed.
     """
     for name in BOUND_FILES:
-        path = upper / name
-        if path.is_file() and not path.is_symlink() and path.stat().st_size == 0 and not _has_content(name, layers):
+        # Where the runtime, before the command ran, found or made it.
+        where = resolve("/" + name, layers)
+        path = own(where, upper)
+        if path is not None and _is_empty_file(path) and not _has_content(where, layers):
             path.unlink()
+            _remove_unchanged(upper, where, layers)
     for name in MOUNT_POINTS:
-        path = upper / name
-        if path.is_dir() and lookup("/" + name, layers) is None and not any(path.iterdir()):
+        where = resolve("/" + name, layers)
+        path = own(where, upper)
+        if path is not None and lookup(where, layers) is None and _is_empty_directory(path):
             path.rmdir()
-    _remove_unchanged(upper, "etc", layers)
+
+
+def _is_empty_file(path: Path) -> bool:
+    status = path.lstat()
+    return stat.S_ISREG(status.st_mode) and status.st_size == 0
+
+
+def _is_empty_directory(path: Path) -> bool:
+    return stat.S_ISDIR(path.lstat().st_mode) and not any(path.iterdir())
 
 
 def _has_content(name: str, layers: Sequence[Layer]) -> bool:
-    below = lookup("/" + name, layers)
+    below = lookup(name, layers)
     return below is not None and below.stat().st_size > 0
 
 
-def _remove_unchanged(upper: Path, name: str, layers: Sequence[Layer]) -> None:
-    """Remove a directory that overlay copied up for the sake of a bound file only."""
-    path, below = upper / name, lookup("/" + name, layers)
-    if below is None or not path.is_dir() or path.is_symlink() or any(path.iterdir()) or is_opaque(path):
-        return
-    above, under = path.lstat(), below.lstat()
-    if (above.st_mode, above.st_uid, above.st_gid) == (under.st_mode, under.st_uid, under.st_gid):
+def _remove_unchanged(upper: Path, where: str, layers: Sequence[Layer]) -> None:
+    """Remove the directories above a bound file that overlay copied up, or that were made, for its sake only."""
+    while (where := where.rpartition("/")[0]) and (path := own(where, upper)) is not None:
+        below = lookup(where, layers)
+        if not _is_empty_directory(path) or is_opaque(path):
+            return
+        above, under = path.lstat(), below.lstat() if below else None
+        attributes = (above.st_mode, above.st_uid, above.st_gid)
+        if under and attributes != (under.st_mode, under.st_uid, under.st_gid):
+            return
         path.rmdir()
 
 

@@ -15,7 +15,7 @@ from runtime.images import words
 from runtime.images.model import History, Image, ImageConfig, Layer
 
 # Counts up when the same step would make another layer than before.
-FORMAT = 1
+FORMAT = 2
 # A quarter of the stack's usual limit of 8 MiB: more arguments and variables execve(2) does not take.
 MOST_PAIRS_BYTES = 2 * 2**20
 MOST_PATH = 4096  # PATH_MAX

@@ -17,10 +17,9 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +38,11 @@ NAME_DIGITS = 26
 
 
 class _Named(Struct, frozen=True):
-    """A file that names a layer: its own description, or what a build step has made."""
+    """A file that names a layer: its own description, or what a build step has made. ``newest_s`` is the newest time in
+    the layer."""
 
     diff_id: str
+    newest_s: int = oci.EPOCH_S
 
 
 class Store:
@@ -111,24 +112,34 @@ class Store:
         try:
             yield path
         finally:
-            shutil.rmtree(path, ignore_errors=True)
+            with suppress(OSError):
+                remove(path)
 
     def leftovers(self) -> tuple[Path, ...]:
         """What builds have not completed; empty while none runs, unless one was killed."""
         return tuple(sorted((*self.root.glob(f"{PARTIAL}*"), *self.root.glob(f"*/{PARTIAL}*"))))
 
-    def add_layer(self, tree: Path, created_by: str) -> Layer:
-        """Take over the settled directory ``tree`` (in a scratch directory) as a layer; it is moved."""
+    def newest_s(self, layer: Layer) -> int:
+        """The newest time in a layer, in seconds since 1970, as it was told when the layer was added."""
+        metadata = read_document(layer.path.with_name(layer.path.name + ".json"), _Named)
+        return metadata.newest_s if metadata else oci.EPOCH_S
+
+    def add_layer(self, tree: Path, created_by: str, newest_s: int = oci.EPOCH_S) -> Layer:
+        """Take over the settled directory ``tree`` (in a scratch directory) as a layer; it is moved.
+
+        ``newest_s`` is the newest time in it.
+        """
         digest = layer_format.digest(tree)
         existing = self.layer(digest.diff_id)
         if existing is not None:
-            shutil.rmtree(tree)
+            remove(tree)
             return existing
         path = self._layer_path(digest.diff_id)
         if path.exists():  # a builder was killed between the rename and the metadata
-            shutil.rmtree(path)
+            remove(path)
         os.rename(tree, path)
         metadata = {"diff_id": digest.diff_id, "size_bytes": digest.size_bytes, "created_by": created_by}
+        metadata["newest_s"] = newest_s
         self._write_json(path.with_name(path.name + ".json"), metadata)
         return Layer(digest.diff_id, path)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from functools import lru_cache
 from pathlib import PurePosixPath
 
@@ -30,11 +31,21 @@ class WritableLayer(Struct, frozen=True):
 
 
 def effective(layers: tuple[str, ...]) -> tuple[str, ...]:
-    """The layers, bottom first, each once, which is all that the kernel takes: of a repeated one only the topmost counts.
+    """The layers, bottom first, each once, which is all that the kernel takes: of a repeated one the topmost counts.
 
     The others show nothing: every name, whiteout and opaque directory of theirs is in the topmost, above them.
     """
     return tuple(reversed(dict.fromkeys(reversed(layers))))
+
+
+def check_depth(layers: Collection[str]) -> None:
+    """Raise UsageError for more layers than the kernel mounts."""
+    different = len(set(layers))
+    if different > LAYERS_LIMIT:
+        raise UsageError(
+            f"overlay: the kernel mounts at most {LAYERS_LIMIT} layers, and here are {different}",
+            "join RUN instructions by && and COPY instructions into one",
+        )
 
 
 def options(lowerdirs: tuple[str, ...], writable: WritableLayer) -> str:
@@ -60,12 +71,8 @@ def mount_steps(layers: tuple[str, ...], writable: WritableLayer, target: str) -
     """
     if not layers:
         raise UsageError("overlay: an image without layers has no root file system")
+    check_depth(layers)
     layers = effective(layers)
-    if len(layers) > LAYERS_LIMIT:
-        raise UsageError(
-            f"overlay: the kernel mounts at most {LAYERS_LIMIT} layers, and here are {len(layers)}",
-            "join RUN instructions by && and COPY instructions into one",
-        )
     common = os.path.commonpath([str(PurePosixPath(layer).parent) for layer in layers])
     relative = tuple(os.path.relpath(layer, common) for layer in layers)
     opened: tuple[Step, ...] = ()

@@ -62,8 +62,7 @@ def tiny(store: Store) -> Image:
             (root / "usr/bin" / command).symlink_to("busybox")
         (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nalice:x:1000:100:Alice:/home/alice:/bin/sh\n")
         (root / "etc/group").write_text("root:x:0:\nusers:x:100:\naudio:x:29:alice,bob\n")
-        settle(root, 0)
-        layer = store.add_layer(root, "busybox")
+        layer = store.add_layer(root, "busybox", settle(root, 0))
         return store.tag("tiny", ImageConfig(env=("PATH=/bin",), cmd=("sh",)), (layer,))
 
 

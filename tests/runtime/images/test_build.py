@@ -24,6 +24,8 @@ from runtime.images.rootfs import lookup, read_text
 from runtime.images.store import Store
 from runtime.lease import STATE_ROOT, is_held
 from runtime.spec import Spec, User
+from runtime.unionfs import overlay
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -72,6 +74,86 @@ def test_configuration_of_all_the_metadata_instructions(build_text: Build) -> No
     assert (config.entrypoint, config.cmd) == (("serve",), ("/bin/sh", "-c", "now"))
     assert len(image.layers) == 1
     assert [entry.empty_layer for entry in image.history] == [True] * 10
+
+
+def test_what_a_later_step_writes_is_newer(build_text: Build, context: Path) -> None:
+    """``make`` and ``test -nt`` decide by it, whether the steps before were executed now or found."""
+    (context / "source").write_text("x")
+    text = "FROM tiny\nCOPY source /\nRUN [ /source -nt /bin/busybox ] && touch /made && [ /made -nt /source ]\n"
+    build_text(text)
+    image = build_text(f"{text}RUN [ /made -nt /source ] && touch /again && [ /again -nt /made ]\n")
+    times = [
+        os.stat(layer.path / name).st_mtime
+        for layer, name in zip(image.layers[1:], ("source", "made", "again"), strict=True)
+    ]
+    assert times == sorted(set(times))
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        "RUN true\n" * 3,
+        "COPY file /srv/\n" * 3,
+        "RUN touch /x\nRUN rm /x\nRUN touch /x\n",
+        "WORKDIR /a\nRUN true\n" * 2,
+    ],
+)
+def test_the_same_step_again_is_built_on_and_run(
+    build_text: Build, context: Path, cgroup_parent: str, run_name: str, tmp_path: Path, steps: str
+) -> None:
+    (context / "file").write_text("x")
+    image = build_text(f'FROM tiny\n{steps}RUN echo on top > /top\nCMD ["cat", "/top"]\n')
+    assert output(image, f"{run_name}/a", tmp_path) == "on top\n"
+
+
+def test_a_runs_output_is_seen_while_it_runs_and_obeyed_by_no_terminal(build_text: Build, progress: list[str]) -> None:
+    build_text("FROM tiny\nRUN printf 'one\\033[2J\\rtwo\\033]0;title\\007\\nthree'\n")
+    assert [line.strip() for line in progress if line.startswith("    ")] == ["one", "two", "three"]
+
+
+@pytest.mark.parametrize("command", ['["no-such-program", "x"]', '["/etc/passwd"]'])
+def test_a_program_that_cannot_be_executed_is_named_with_its_line(build_text: Build, command: str) -> None:
+    with pytest.raises(WorkloadError, match=r"Dockerfile:2: RUN (no-such-program x|/etc/passwd): execute "):
+        build_text(f"FROM tiny\nRUN {command}\n")
+
+
+def test_more_layers_than_the_kernel_mounts_are_refused_at_their_line(
+    build_text: Build, context: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (context / "file").write_text("x")
+    monkeypatch.setattr(overlay, "LAYERS_LIMIT", 3)
+    with pytest.raises(UsageError, match=r"Dockerfile:4: overlay: the kernel mounts at most 3 layers, and here are 4"):
+        build_text("FROM tiny\nCOPY file /a\nCOPY file /b\nCOPY file /c\n")
+
+
+def test_copy_over_an_existing_tree_decides_on_nested_owners_and_modes(build_text: Build, context: Path) -> None:
+    """BuildKit's rules: the destination stays as it is, what is below it takes the source's permissions."""
+    (context / "dir/sub").mkdir(parents=True)
+    (context / "dir").chmod(0o711)
+    (context / "dir/sub").chmod(0o700)
+    image = build_text(
+        "FROM tiny\nRUN mkdir -p /app/sub && chmod 777 /app /app/sub\nCOPY --chown=alice dir /app\nCOPY dir /new\n"
+    )
+    app, sub, new = (lookup(path, image.layers) for path in ("/app", "/app/sub", "/new"))
+    assert app and sub and new
+    assert [(p.stat().st_uid, stat.S_IMODE(p.stat().st_mode)) for p in (app, sub, new)] == [
+        (0, 0o777), (1000, 0o700), (0, 0o711),
+    ]  # fmt: skip
+
+
+def test_copy_keeps_capabilities_and_a_users_attributes(build_text: Build, context: Path) -> None:
+    file = context / "tool"
+    file.write_text("x")
+    file.chmod(0o755)
+    before = build_text("FROM tiny\nCOPY --chown=alice tool /tool\n")
+    capability = bytes.fromhex("0100000200040000000000000000000000000000")
+    os.setxattr(file, "security.capability", capability)
+    os.setxattr(file, "user.note", b"kept")
+    image = build_text("FROM tiny\nCOPY --chown=alice tool /tool\n")
+    assert image.id != before.id
+    copied = image.layers[-1].path / "tool"
+    assert os.getxattr(copied, "security.capability") == capability
+    assert os.getxattr(copied, "user.note") == b"kept"
 
 
 def test_an_entrypoint_drops_the_parents_command(build_text: Build) -> None:
@@ -231,7 +313,7 @@ def test_an_interrupted_run_leaves_nothing(store: Store, tiny: Image, context: P
         ("COPY nothing /x", "COPY nothing: no such file"),
         ("COPY --chown=nobody-here file /x", "user 'nobody-here'"),
         ("COPY --chmod=rwx file /x", "--chmod=rwx is not an octal number"),
-        ("COPY file /etc/passwd/x", "/etc/passwd is a file"),
+        ("COPY file /etc/passwd/x", "/etc/passwd is below a file, or is one, in the image: passwd"),
         ("COPY file file /x", "must end with a slash"),
         ("EXPOSE 70000", "'70000' is not a port"),
         ("ENV A=${B", "not closed"),
@@ -341,17 +423,18 @@ def test_users_of_the_image_decide_not_those_of_the_host(build_text: Build) -> N
     assert image_process(image, environment={}).user == User(7, 7)
 
 
-def test_what_a_killed_build_left_is_found_by_its_name(
+def test_a_killed_build_takes_its_run_along_and_what_is_left_is_found_by_its_name(
     store: Store, tiny: Image, context: Path, tmp_path: Path
 ) -> None:
     dockerfile = tmp_path / "Dockerfile"
     dockerfile.write_text("FROM tiny\nRUN sleep 60\n")
     process = start_build(store, context, dockerfile, signal.SIGKILL)
+    cgroup = Cgroup(f"testbed/build-{process.pid}/run")
+    until(lambda: cgroup.exists() and bool(cgroup.pids()), 10)
     process.communicate(timeout=20)
     assert process.returncode == -9
-    cgroup = Cgroup(f"testbed/build-{process.pid}/run")
     try:
-        assert cgroup.pids()
+        until(lambda: not cgroup.pids(), 5, lambda: "the RUN lives on")
         assert not is_held(f"build-{process.pid}")
         assert [path.name.rpartition("-")[2] for path in store.leftovers()] == [str(process.pid)]
     finally:

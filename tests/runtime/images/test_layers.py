@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from runtime.atomic import remove
+from runtime.errors import UsageError
 from runtime.images.layers import OPAQUE_XATTR, digest, settle, write_tar
 from runtime.images.oci import EPOCH_S
 
@@ -91,16 +93,50 @@ def test_the_tar_has_numeric_owners_hard_links_and_attributes(tmp_path: Path) ->
     assert not any("trusted.overlay" in key for member in members.values() for key in member.pax_headers)
 
 
-def test_settling_keeps_times_from_before_the_step_only(tmp_path: Path) -> None:
+def test_settling_keeps_times_from_outside_the_step_only(tmp_path: Path) -> None:
     (tmp_path / "root" / "sub").mkdir(parents=True)
-    old, new = tmp_path / "root" / "old", tmp_path / "root" / "sub" / "new"
-    old.write_text("from a package")
+    old, new, early, late = (tmp_path / "root" / name for name in ("old", "sub/new", "early", "late"))
+    for path in (old, new, early, late):
+        path.write_text("x")
     os.utime(old, ns=(10**18 + 5, 10**18 + 5))
-    new.write_text("made by the step")
-    settle(tmp_path / "root", time.time() - 1)
+    os.utime(early, ns=(-(10**9) // 2, -(10**9) // 2))
+    os.utime(late, (4 * 10**9, 4 * 10**9))
+    assert settle(tmp_path / "root", time.time() - 1) == 10**9 + 1
     assert old.stat().st_mtime_ns == 10**18
-    assert new.stat().st_mtime == EPOCH_S
-    assert new.parent.stat().st_mtime == EPOCH_S
+    assert new.stat().st_mtime == new.parent.stat().st_mtime == 10**9 + 1
+    assert (early.stat().st_mtime, late.stat().st_mtime) == (-1, 4 * 10**9)
+
+
+@pytest.mark.parametrize(("after_s", "settled_s"), [(0, EPOCH_S + 1), (10**9, 10**9 + 1)])
+def test_what_a_step_writes_is_newer_than_all_below_it(tmp_path: Path, after_s: int, settled_s: int) -> None:
+    (tmp_path / "file").write_text("x")
+    assert settle(tmp_path, time.time() - 1, after_s) == settled_s
+    assert (tmp_path / "file").stat().st_mtime == settled_s
+
+
+def test_an_empty_layer_has_no_time_of_its_own(tmp_path: Path) -> None:
+    assert settle(tmp_path, time.time() - 1, 10**9) == 10**9
+
+
+@pytest.mark.parametrize("name", [".wh.x", "sub/.wh..wh..opq"])
+def test_a_name_that_would_delete_another_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / name).write_text("")
+    with pytest.raises(UsageError, match=f"/{name}: in a layer's tar"):
+        settle(tmp_path, time.time() - 1)
+
+
+def test_deep_trees_and_links_in_circles_are_settled_and_digested(tmp_path: Path) -> None:
+    deep = tmp_path / "tree"
+    for _ in range(15):
+        deep = deep / "/".join("d" * 100)
+        deep.mkdir(parents=True)
+    (deep / "circle").symlink_to("circle")
+    settle(tmp_path / "tree", 0)
+    with tarfile.open(fileobj=tar_of(tmp_path / "tree")) as archive:
+        assert archive.getnames()[-1] == "/".join("d" * 1500) + "/circle"
+    remove(tmp_path / "tree")
+    assert not (tmp_path / "tree").exists()
 
 
 def test_settling_removes_overlays_own_attributes(tmp_path: Path) -> None:
