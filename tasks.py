@@ -163,6 +163,18 @@ def explain(context: Context, scenario: str, service: str = "", platform: str = 
     return 0
 
 
+@task(help={"name": "the scenario's name, and that of its folder below scenarios/"})
+@reporting
+def new(context: Context, name: str) -> int:
+    """Write a new scenario, small and complete, to be changed into one's own."""
+    from testbed.new import create_scenario
+
+    for path in create_scenario(name, ROOT / "scenarios"):
+        print(path)
+    tell(f"measure it: ./invoke bench --scenario {name} --quick")
+    return 0
+
+
 @task(help={"select": "only tests whose names match (pytest -k)"})
 def test(context: Context, select: str = "") -> None:
     """Lint, types and all tests."""

@@ -5,6 +5,7 @@ Anything else in the file is an error that names it, for a setting that one side
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -12,9 +13,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from runtime.errors import UsageError
 from runtime.spec import Resources
-from testbed.yamltree import Value, required
+from testbed.yamltree import Value, required, shown
 
 # Compose specification, "Services top-level elements"; and a service's name is also its host name.
 _SERVICE_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}")
@@ -28,6 +28,12 @@ _SERVICE_KEYS = (
 )
 # docker's two ways to write it, of which Compose files have both.
 _UNCONFINED = ("seccomp=unconfined", "seccomp:unconfined")
+# More than one host can run, and more than a table of them can show.
+MOST_SERVICES = 100
+MOST_MEMORY_BYTES = 64 * 2**40
+# The least that the kernel's scheduler can be told: 1 ms of every 100.
+LEAST_CPUS, MOST_CPUS = 0.01, 4096
+MOST_PIDS = 2**22  # PID_MAX_LIMIT
 _LIMITS = "limits under deploy.resources.limits: cpus, memory, pids"
 _SERVICE_INSTEAD = {
     "image": "build: the image is built from a Dockerfile on testbed/base",
@@ -66,14 +72,15 @@ class Service(Struct, frozen=True):
 def read_services(value: Value) -> tuple[Service, ...]:
     """The services below ``services:``, each after those it depends on, otherwise in the file's order.
 
-    Raises UsageError for anything malformed, unsupported, missing, unknown or cyclic.
+    Anything malformed, unsupported, missing, unknown or cyclic is noted as a mistake.
     """
     entries = {key: entry for key, entry in value.entries().items() if not key.startswith("x-")}
-    if not entries:
-        raise value.error("has no service", "at least one")
+    if not 1 <= len(entries) <= MOST_SERVICES:
+        value.report(f"has {len(entries) or 'no'} services", f"one service at least, at most {MOST_SERVICES}")
+        return ()
     for name, entry in entries.items():
         if not _SERVICE_NAME.fullmatch(name):
-            raise entry.error(f"{name!r} is no service name", "letters, digits, '.', '_', '-', at most 63")
+            entry.report(f"{shown(name)} is no service name", "letters, digits, '.', '_', '-', at most 63")
     services = {name: _service(name, entry) for name, entry in entries.items()}
     return _ordered(services, entries)
 
@@ -113,7 +120,7 @@ def _seccomp(value: Value) -> bool:
     chosen = [item.text(_UNCONFINED[0]) for item in value.items()]
     for item, text in zip(value.items(), chosen, strict=True):
         if text not in _UNCONFINED:
-            raise item.error(f"{text!r} is not supported by the testbed", _UNCONFINED[0])
+            item.report(f"{shown(text)} is not supported by the testbed", _UNCONFINED[0])
     return not chosen
 
 
@@ -128,12 +135,18 @@ def _build(value: Value) -> tuple[Path, Path]:
         folder = place.text() if "context" in fields else "."
         name = fields["dockerfile"].text() if "dockerfile" in fields else name
         value = fields.get("dockerfile", place)
-    context = (place.file.parent / folder).resolve()
-    if not context.is_dir():
-        raise place.error(f"there is no folder {folder!r} beside this file", "the folder to build from")
+    # realpath, for resolve() raises an error of its own for links in a circle.
+    context = Path(os.path.realpath(value.file.parent / folder))
+    if not folder or not os.path.isdir(context):
+        place.report(f"there is no folder {shown(folder)} beside this file", "the folder to build from")
+        return context, context
     dockerfile = context / name
-    if not dockerfile.is_file():
-        raise value.error(f"there is no {name!r} in {context}", "a Dockerfile")
+    real = Path(os.path.realpath(dockerfile))
+    inside = any(real.is_relative_to(allowed) for allowed in (context, os.path.realpath(value.file.parent)))
+    if not name or not os.path.isfile(dockerfile):
+        value.report(f"there is no {shown(name)} in {context}", "a Dockerfile")
+    elif not inside:
+        value.report(f"{shown(name)} leads out of {context}", "a Dockerfile in that folder or beside this file")
     return context, dockerfile
 
 
@@ -144,18 +157,22 @@ def _resources(deploy: Value) -> Resources:
     fields = limits.fields(("cpus", "memory", "pids"))
     memory = required(fields, "memory", limits, "a size such as 256M; a virtual machine cannot be without")
     cpus = required(fields, "cpus", limits, "a number such as 1.0; a virtual machine cannot be without")
-    written = memory.text("a size such as 256M")
-    try:
-        memory_bytes = parse_bytes(written)
-    except ValueError:
-        raise memory.error(f"is {written!r}", "a size such as 256M, 1.5G or 1048576") from None
-    if memory_bytes < 1:
-        raise memory.error("is no memory at all", "a size such as 256M")
     return Resources(
-        memory_bytes=memory_bytes,
-        cpus=cpus.number(above=0, high=4096),
-        pids=fields["pids"].integer(1, 4194304) if "pids" in fields else None,
+        memory_bytes=_memory(memory),
+        cpus=cpus.number("processors", low=LEAST_CPUS, high=MOST_CPUS),
+        pids=fields["pids"].integer(1, MOST_PIDS, "processes and threads") if "pids" in fields else None,
     )
+
+
+def _memory(value: Value) -> int:
+    written = value.text("a size such as 256M")
+    try:
+        size = parse_bytes(written)
+    except ValueError:
+        size = 0
+    if not 1 <= size <= MOST_MEMORY_BYTES:
+        value.report(f"is {shown(written)}", "a size such as 256M, 1.5G or 1048576, at most 64T")
+    return size
 
 
 def _environment(value: Value) -> tuple[tuple[str, str], ...]:
@@ -165,14 +182,14 @@ def _environment(value: Value) -> tuple[tuple[str, str], ...]:
         for item in value.items():
             name, equals, text = item.text("NAME=value").partition("=")
             if not equals:
-                raise item.error(f"{name} has no value", "NAME=value (a run must not depend on the environment)")
+                item.report(f"{shown(name)} has no value", "NAME=value (a run must not depend on the environment)")
             pairs.append((name, text, item))
     else:
         for name, entry in value.entries().items():
             pairs.append((name, entry.text("text or a number (a run must not depend on the environment)"), entry))
     for name, _, place in pairs:
         if not _VARIABLE_NAME.fullmatch(name):
-            raise place.error(f"{name!r} is no variable name", "NAME=value")
+            place.report(f"{shown(name)} is no variable name", "NAME=value")
     return tuple((name, text) for name, text, _ in pairs)
 
 
@@ -183,7 +200,7 @@ def _depends_on(value: Value) -> tuple[str, ...]:
         fields = entry.fields(("condition",))
         condition = required(fields, "condition", entry, "service_started")
         if condition.text() != "service_started":
-            raise condition.error(f"{condition.text()!r} is not supported by the testbed", "service_started")
+            condition.report(f"{shown(condition.text())} is not supported by the testbed", "service_started")
     return tuple(value.entries())
 
 
@@ -196,7 +213,8 @@ def _words(value: Value | None) -> tuple[str, ...] | None:
     try:
         return tuple(shlex.split(value.text("a list of words")))
     except ValueError as error:
-        raise value.error(f"cannot be split into words: {error}", "a list of words") from None
+        value.report(f"cannot be split into words: {error}", "a list of words")
+        return None
 
 
 def _port(value: Value) -> int:
@@ -204,31 +222,32 @@ def _port(value: Value) -> int:
     expected = "a TCP port such as 8080"
     match = _PORT.fullmatch(value.text(expected))
     if match is None or match[2] not in (None, "tcp") or not 1 <= int(match[1]) <= 65535:
-        raise value.error(f"is {value.text()!r}", expected)
+        value.report(f"is {shown(value.text())}", expected)
+        return 0
     return int(match[1])
 
 
 def _ordered(services: Mapping[str, Service], entries: Mapping[str, Value]) -> tuple[Service, ...]:
-    """Depth first, so that dependencies come first; a cycle is an error that shows it."""
+    """Depth first, so that dependencies come first; a cycle is a mistake that shows it."""
     done: dict[str, Service] = {}
+
+    def report(name: str, problem: str, expected: str) -> None:
+        entries[name].entries()["depends_on"].report(problem, expected)
 
     def visit(name: str, chain: Sequence[str]) -> None:
         if name in chain:
             cycle = " -> ".join((*chain[chain.index(name) :], name))
-            raise _depends_error(entries[chain[-1]], f"is a cycle: {cycle}", "services that can be started in order")
+            report(chain[-1], f"is a cycle: {cycle}", "services that can be started in order")
+            return
         if name in done:
             return
         for needed in services[name].depends_on:
-            if needed not in services:
-                known = f"one of {', '.join(services)}"
-                raise _depends_error(entries[name], f"{needed!r} is no service of this file", known)
-            visit(needed, (*chain, name))
+            if needed in services:
+                visit(needed, (*chain, name))
+            else:
+                report(name, f"{shown(needed)} is no service of this file", f"one of {', '.join(services)}")
         done[name] = services[name]
 
     for name in services:
         visit(name, ())
     return tuple(done.values())
-
-
-def _depends_error(service: Value, problem: str, expected: str) -> UsageError:
-    return service.entries()["depends_on"].error(problem, expected)

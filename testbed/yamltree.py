@@ -1,7 +1,8 @@
 """YAML read as a tree of positioned values, so that every complaint names file, line and key.
 
-Only what is asked for is looked at: a reader walks from the root with ``fields``, ``items``, ``text`` and ``number``,
-and each of them says what is wrong, where, and what was expected.
+Only what is asked for is looked at: a reader walks from the root with ``fields``, ``items``, ``text`` and ``number``.
+What is wrong is noted, with what was expected, and reading goes on with a harmless substitute: a file's mistakes are
+told all at once. Others wrote the file: its size, its depth, its values and what its aliases expand to are bounded.
 """
 
 from __future__ import annotations
@@ -16,6 +17,15 @@ import yaml
 from msgspec import Struct
 
 from runtime.errors import UsageError
+from runtime.files import read_bounded
+
+MOST_BYTES = 2**20
+MOST_NODES = 20_000
+DEEPEST = 64
+# As long as everything merged into one mapping may be; a merge of merges multiplies.
+MOST_MERGED = 20_000
+MOST_PROBLEMS = 50
+SHOWN_CHARACTERS = 60
 
 _NULL_TAG = "tag:yaml.org,2002:null"
 _BOOLEAN_TAG = "tag:yaml.org,2002:bool"
@@ -23,17 +33,53 @@ _MERGE_TAG = "tag:yaml.org,2002:merge"
 _DECIMAL = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
+class Problems:
+    """What is wrong in a file: the first mistake at a key, and none below a key that is wrong itself."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._found: list[tuple[int, str]] = []
+        self._paths: set[str] = set()
+        self._more = 0
+
+    def add(self, line: int, path: str, problem: str, expected: str) -> None:
+        """Note a mistake at ``path``, unless it follows from one that has been noted."""
+        parents = {path[:index] for index, character in enumerate(path) if character in ".["}
+        if self._paths & {"", path, *parents}:
+            return
+        self._paths.add(path)
+        if len(self._found) == MOST_PROBLEMS:
+            self._more += 1
+            return
+        shown = path if len(path) <= 3 * SHOWN_CHARACTERS else path[: 3 * SHOWN_CHARACTERS] + "..."
+        text = f"{shown or '(top level)'}: {problem}" + (f"; expected {expected}" if expected else "")
+        # A key may spell what a terminal would obey.
+        printable = "".join(character if character.isprintable() else "?" for character in text)
+        self._found.append((line, printable))
+
+    def check(self) -> None:
+        """Raise a UsageError that tells all of them, in the order of their lines, if there are any."""
+        if self._found:
+            lines = [f"{self.file}:{line}: {text}" for line, text in sorted(self._found, key=lambda found: found[0])]
+            lines += [f"and {self._more} more"] if self._more else []
+            raise UsageError("\n".join(lines))
+
+
 class Value(Struct, frozen=True):
     """One value of the file: ``path`` is its key as ``services.web.ports[0]``, ``line`` counts from 1."""
 
-    file: Path
+    problems: Problems
     path: str
     line: int
     node: yaml.Node
 
-    def error(self, problem: str, expected: str = "") -> UsageError:
-        """The error to raise about this value: ``file:line: key: problem; expected ...``."""
-        return _error(self.file, self.line, self.path or "(top level)", problem, expected)
+    @property
+    def file(self) -> Path:
+        return self.problems.file
+
+    def report(self, problem: str, expected: str = "") -> None:
+        """Note a mistake in this value; it is told as ``file:line: key: problem; expected ...``."""
+        self.problems.add(self.line, self.path, problem, expected)
 
     @property
     def is_null(self) -> bool:
@@ -49,13 +95,14 @@ class Value(Struct, frozen=True):
         return isinstance(self.node, yaml.SequenceNode)
 
     def entries(self) -> dict[str, Value]:
-        """The values of a mapping by key, in the file's order, after merging ``<<``. Duplicate keys are an error."""
+        """The values of a mapping by key, in the file's order, after merging ``<<``. Duplicate keys are a mistake."""
         if not isinstance(self.node, yaml.MappingNode):
-            raise self.error(f"is {_kind(self.node)}", "a mapping of keys to values")
-        return self._flattened(self.node, frozenset())
+            self.report(f"is {_kind(self.node)}", "a mapping of keys to values")
+            return {}
+        return _Merging(self).flattened(self.node, frozenset())
 
     def fields(self, known: Collection[str], unsupported: Mapping[str, str] | None = None) -> dict[str, Value]:
-        """``entries`` without extensions (``x-...``), every key of which must be ``known``.
+        """``entries`` that are ``known``. All others but extensions (``x-...``) are mistakes.
 
         ``unsupported`` maps keys that a reader may well use to what to do instead.
         """
@@ -64,134 +111,177 @@ class Value(Struct, frozen=True):
             if key in known:
                 found[key] = value
             elif not key.startswith("x-"):
-                raise value.error("is not supported by the testbed", self._instead(key, known, unsupported or {}))
+                value.report("is not supported by the testbed", self._instead(key, known, unsupported or {}))
         return found
 
     def items(self) -> list[Value]:
         """The items of a list."""
         if not isinstance(self.node, yaml.SequenceNode):
-            raise self.error(f"is {_kind(self.node)}", "a list")
+            self.report(f"is {_kind(self.node)}", "a list")
+            return []
         return [
-            Value(self.file, f"{self.path}[{index}]", node.start_mark.line + 1, node)
+            Value(self.problems, f"{self.path}[{index}]", node.start_mark.line + 1, node)
             for index, node in enumerate(self.node.value)
         ]
 
     def text(self, expected: str = "text") -> str:
-        """A scalar as it is written, ``$$`` read as ``$`` (Compose specification, "Interpolation").
+        """A scalar as it is written, ``$$`` read as ``$`` (Compose specification, "Interpolation"); "" if it is wrong.
 
-        A variable is an error: what a run measures may not depend on who started it.
+        A variable is a mistake: what a run measures may not depend on who started it.
         """
         if not isinstance(self.node, yaml.ScalarNode):
-            raise self.error(f"is {_kind(self.node)}", expected)
+            self.report(f"is {_kind(self.node)}", expected)
+            return ""
         if self.node.tag in (_NULL_TAG, _BOOLEAN_TAG) and not self.node.style:
-            raise self.error(f"is {_kind(self.node)}", f"{expected}; quote it if these very letters are meant")
+            self.report(f"is {_kind(self.node)}", f"{expected}; quote it if these very letters are meant")
+            return ""
         text = str(self.node.value)
         if "\0" in text:
-            raise self.error("has a NUL character", expected)
-        variable = re.search(r"(?<!\$)(?:\$\$)*\$(?!\$)([A-Za-z_{][^\s}]*}?)", text)
+            self.report("has a NUL character", expected)
+            return ""
+        variable = re.search(r"(?<!\$)(?:\$\$)*\$(?!\$)([A-Za-z_{][^\s}]{0,60}}?)", text)
         if variable:
-            raise self.error(
+            self.report(
                 f"uses the variable ${variable[1]}",
                 "the value itself (a run must not depend on the environment), or $$ for a dollar sign",
             )
         return text.replace("$$", "$")
 
-    def number(self, *, above: float | None = None, low: float | None = None, high: float = math.inf) -> float:
-        """A finite number greater than ``above``, or at least ``low``, and at most ``high``."""
-        bounds = [f"above {above:g}"] if above is not None else []
-        bounds += [f"at least {low:g}"] if low is not None else []
-        bounds += [f"at most {high:g}"] if math.isfinite(high) else []
-        expected = " ".join(["a number", " and ".join(bounds)])
+    def number(self, unit: str, *, above: float | None = None, low: float | None = None, high: float) -> float:
+        """A number greater than ``above``, or at least ``low``, and at most ``high``; NaN if it is wrong."""
+        bounds = [f"above {above:.12g}"] if above is not None else []
+        bounds += [f"at least {low:.12g}"] if low is not None else []
+        expected = f"a number {' and '.join([*bounds, f'at most {high:.12g}'])} ({unit})"
         written = self.text(expected)
         value = float(written) if _DECIMAL.fullmatch(written) else math.nan
         too_low = (above is not None and value <= above) or (low is not None and value < low)
         if not math.isfinite(value) or too_low or value > high:
-            raise self.error(f"is {written!r}", expected)
+            self.report(f"is {shown(written)}", expected)
+            return float("nan")
         return value
 
-    def integer(self, low: int, high: int) -> int:
-        """A whole number from ``low`` to ``high``."""
-        expected = f"a whole number from {low} to {high}"
+    def integer(self, low: int, high: int, unit: str) -> int:
+        """A whole number from ``low`` to ``high``; ``low`` if it is wrong."""
+        expected = f"a whole number from {low} to {high} ({unit})"
         written = self.text(expected)
         if not re.fullmatch(r"[0-9]{1,18}", written) or not low <= int(written) <= high:
-            raise self.error(f"is {written!r}", expected)
+            self.report(f"is {shown(written)}", expected)
+            return low
         return int(written)
-
-    def _flattened(self, node: yaml.MappingNode, inside: frozenset[int]) -> dict[str, Value]:
-        if id(node) in inside:
-            raise self.error("merges itself", "an anchor that does not contain its own alias")
-        merged: dict[str, Value] = {}
-        found: dict[str, Value] = {}
-        for key, value in node.value:
-            line = key.start_mark.line + 1
-            if not isinstance(key, yaml.ScalarNode):
-                raise _error(self.file, line, self.path, "has a key that is no text", "a key such as 'name'")
-            path = f"{self.path}.{key.value}" if self.path else str(key.value)
-            if key.tag == _MERGE_TAG:
-                sources = value.value if isinstance(value, yaml.SequenceNode) else [value]
-                for source in sources:
-                    if not isinstance(source, yaml.MappingNode):
-                        raise _error(self.file, line, path, f"is {_kind(source)}", "an alias of a mapping")
-                    merged = self._flattened(source, inside | {id(node)}) | merged
-            elif key.value in found:
-                first = found[key.value].line
-                raise _error(self.file, line, path, f"is there twice (first on line {first})", "each key once")
-            else:
-                found[key.value] = Value(self.file, path, line, value)
-        return {**{key: value for key, value in merged.items() if key not in found}, **found}
 
     @staticmethod
     def _instead(key: str, known: Collection[str], unsupported: Mapping[str, str]) -> str:
         if key in unsupported:
             return unsupported[key]
-        close = difflib.get_close_matches(key, known, 1)
+        close = difflib.get_close_matches(key[:SHOWN_CHARACTERS], known, 1)
         return f"{close[0]!r} perhaps" if close else f"one of {', '.join(sorted(known))}"
 
 
+class _Merging:
+    """One mapping with all that is merged into it, up to MOST_MERGED keys."""
+
+    def __init__(self, value: Value) -> None:
+        self._value = value
+        self._seen = 0
+
+    def flattened(self, node: yaml.MappingNode, inside: frozenset[int]) -> dict[str, Value]:
+        """The mapping's own entries, after those that its ``<<`` adds."""
+        value = self._value
+        if id(node) in inside:
+            value.report("merges itself", "an anchor that does not contain its own alias")
+            return {}
+        if len(inside) > DEEPEST:
+            value.report(f"merges what merges, more than {DEEPEST} levels deep", "fewer levels")
+            return {}
+        merged: dict[str, Value] = {}
+        found: dict[str, Value] = {}
+        for key, content in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                value.problems.add(line, value.path, "has a key that is no text", "a key such as 'name'")
+                continue
+            path = f"{value.path}.{key.value}" if value.path else str(key.value)
+            self._seen += 1
+            if self._seen > MOST_MERGED:
+                value.report(f"merges more than {MOST_MERGED} keys", "fewer merges of merges")
+                break
+            if key.tag == _MERGE_TAG:
+                for source in content.value if isinstance(content, yaml.SequenceNode) else [content]:
+                    if isinstance(source, yaml.MappingNode):
+                        for name, entry in self.flattened(source, inside | {id(node)}).items():
+                            merged.setdefault(name, entry)
+                    else:
+                        value.problems.add(line, path, f"is {_kind(source)}", "an alias of a mapping")
+            elif key.value in found:
+                first = found[key.value].line
+                value.problems.add(line, path, f"is there twice (first on line {first})", "each key once")
+            else:
+                found[key.value] = Value(value.problems, path, line, content)
+        return {**{key: entry for key, entry in merged.items() if key not in found}, **found}
+
+
 def required(fields: Mapping[str, Value], key: str, parent: Value, expected: str) -> Value:
-    """``fields[key]``, or the error that it is missing, on the line of its parent."""
+    """``fields[key]``. When it is missing that is a mistake on the line of its parent, and the value is null."""
     value = fields.get(key)
-    if value is None or value.is_null:
-        place = value or parent
-        path = f"{parent.path}.{key}" if parent.path else key
-        raise _error(place.file, place.line, path, "is missing", expected)
-    return value
+    if value is not None and not value.is_null:
+        return value
+    line = value.line if value is not None else parent.line
+    path = f"{parent.path}.{key}" if parent.path else key
+    parent.problems.add(line, path, "is missing", expected)
+    return Value(parent.problems, path, line, yaml.ScalarNode(_NULL_TAG, ""))
+
+
+def shown(text: str) -> str:
+    """Text as a message quotes it: short, and with nothing in it that a terminal would obey."""
+    return repr(text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "...")
 
 
 def read_tree(file: Path) -> Value:
-    """The root of a YAML file. Raises UsageError when it cannot be read or is not well-formed YAML."""
+    """The root of a YAML file. Raises UsageError when it cannot be read, is too large or not well-formed YAML."""
     try:
-        text = file.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise UsageError(f"{file}: cannot be read: {error.strerror}") from error
+        text = read_bounded(file, MOST_BYTES).decode("utf-8")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise UsageError(f"{file}:{line}: byte 0x{error.object[error.start]:02x} is not UTF-8") from error
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        _check_size(file, text)
+        node = yaml.compose(text, Loader=yaml.CSafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
-        raise UsageError(f"{file}:{line}: not well-formed YAML: {_problem(error)}") from error
+        raise UsageError(f"{file}:{line}: not well-formed YAML: {_problem(error, text)}") from error
     except yaml.reader.ReaderError as error:
-        line = text[: error.position].count("\n") + 1
+        line = text.encode()[: error.position].count(b"\n") + 1
         raise UsageError(f"{file}:{line}: not well-formed YAML: a control character") from error
-    except RecursionError as error:
-        raise UsageError(f"{file}: nested too deeply") from error
     if node is None:
         raise UsageError(f"{file}:1: the file is empty", "it needs at least `services:` and `x-testbed:`")
-    return Value(file, "", node.start_mark.line + 1, node)
+    return Value(Problems(file), "", node.start_mark.line + 1, node)
 
 
-def _problem(error: yaml.MarkedYAMLError) -> str:
-    if "'\\t'" in (error.problem or ""):
+def _check_size(file: Path, text: str) -> None:
+    """Count before anything is built: libyaml's composer is recursive, and ends the process for want of stack."""
+    depth = nodes = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
+            depth += 1
+        elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
+            depth -= 1
+            continue
+        nodes += 1
+        line = event.start_mark.line + 1 if event.start_mark else 1
+        if depth > DEEPEST:
+            raise UsageError(f"{file}:{line}: nested too deeply: more than {DEEPEST} levels")
+        if nodes > MOST_NODES:
+            raise UsageError(f"{file}:{line}: more than {MOST_NODES} values")
+
+
+def _problem(error: yaml.MarkedYAMLError, text: str) -> str:
+    mark = error.problem_mark
+    lines = text.split("\n")
+    if mark and mark.line < len(lines) and lines[mark.line][mark.column :].startswith("\t"):
         return "a tab; indent with blanks"
-    begun = f" that begins on line {error.context_mark.line + 1}," if error.context and error.context_mark else ""
+    begun = f" that begins on line {error.context_mark.line + 1}:" if error.context and error.context_mark else ""
     return " ".join(filter(None, (f"{error.context or ''}{begun}", error.problem)))
-
-
-def _error(file: Path, line: int, path: str, problem: str, expected: str) -> UsageError:
-    return UsageError(f"{file}:{line}: {path}: {problem}" + (f"; expected {expected}" if expected else ""))
 
 
 def _kind(node: yaml.Node) -> str:
@@ -201,4 +291,4 @@ def _kind(node: yaml.Node) -> str:
         return "a list"
     if node.tag == _NULL_TAG:
         return "empty"
-    return f"the boolean {node.value}" if node.tag == _BOOLEAN_TAG else f"{node.value!r}"
+    return f"the boolean {node.value}" if node.tag == _BOOLEAN_TAG else shown(str(node.value))
