@@ -78,7 +78,6 @@ class VmPlatform:
     """
 
     virtual = True
-    patience = 1.0
     last_phase = "first_process"  # of a start, before its port opens
 
     def __init__(
@@ -113,6 +112,10 @@ class VmPlatform:
     @property
     def one_address(self) -> bool:
         return self.shared
+
+    @property
+    def patience(self) -> float:
+        return self._prepared.verdict.slowness if self._prepared else 1.0
 
     @property
     def emulated(self) -> bool:
@@ -222,7 +225,7 @@ class VmPlatform:
                 undo.callback(remove_tap, domain.tap)
                 create_tap(domain.tap, socket.if_nametoindex(self._bridge), account.uid)
             console.stamp("defined")
-            with adopting(), limited(cgroup, instance.name):
+            with adopting(), limited(cgroup, instance.name, self.patience):
                 machine = start_domain(prepared.connection, self._xml(domain), instance.name, paused=domain.incoming)
             created_ns = time.monotonic_ns()
             what = (domain.disks, domain.tap if domain.daemon else "", domain.memory_bytes, account)
