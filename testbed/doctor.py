@@ -28,8 +28,8 @@ from runtime.plan.constants import CLONE_NEWNS, CLONE_NEWUSER, MS_PRIVATE, MS_RE
 from testbed.host import libvirt_version, output, parse_key_values, parse_kib, read
 from testbed.lab import Lab, mac_of
 from testbed.platforms import accelerator
-from testbed.platforms.connection import EMBEDDED, checked_uri, connected, version_text
-from testbed.platforms.emulator import find_qemu
+from testbed.platforms.connection import EMBEDDED, checked_uri, connected, learn_emulator, version_text
+from testbed.platforms.emulator import daemons_emulator, ensure_emulator, find_qemu
 from testbed.platforms.libvirt_lxc import find_driver
 from vm_images.guest import guest_of
 from vm_images.kernel import kept_guest_kernel
@@ -271,15 +271,23 @@ def libvirt() -> Check:
 
 
 def connection(uri: str) -> Check:
-    """A libvirt daemon that was asked for: tried, as a run would. Raises UsageError for a URI that no run takes."""
+    """A libvirt daemon that was asked for: tried, as a run would, as far as to have it execute our emulator.
+
+    Raises UsageError for a URI that no run takes.
+    """
     if checked_uri(uri) == EMBEDDED:
         return libvirt()
     try:
         with connected(uri, Path("/nonexistent"), Path("/nonexistent")) as found:
-            version = found.current().getLibVersion()
+            version, models = found.current().getLibVersion(), found.security_models()
+            if os.geteuid() == 0:
+                emulator = daemons_emulator(ensure_emulator(store_root() / "guest", find_qemu()), models)
+                learn_emulator(found.current(), emulator, "qemu")
     except PrerequisiteError as error:
         return Check("connection", False, error.message, error.hint)
-    return Check("connection", True, f"{uri}: libvirt {version_text(version)}")
+    asked = "has asked our emulator what it can do" if os.geteuid() == 0 else "asked nothing further: root's to try"
+    confined = f", confines guests by {', '.join(models)}" if models else ""
+    return Check("connection", True, f"{uri}: libvirt {version_text(version)}{confined}; {asked}")
 
 
 def libvirt_lxc() -> Check:

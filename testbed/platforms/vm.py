@@ -48,6 +48,7 @@ from testbed.platforms.domain import (
 )
 from testbed.platforms.emulator import (
     admit,
+    daemons_emulator,
     emulator_plan,
     ensure_emulator,
     find_qemu,
@@ -174,6 +175,8 @@ class VmPlatform:
             undo.enter_context(memory.while_prepared(self._variant.memory, self._lease))
             emulator = ensure_emulator(root, qemu)
             connection = undo.enter_context(connected(self._variant.uri, self._driver, emulator.parent / "cache"))
+            if not connection.embedded:
+                emulator = daemons_emulator(emulator, connection.security_models())
             # Else it would be part of the first timed start.
             learn_emulator(connection.current(), emulator, "kvm" if found.accelerator == "kvm" else "qemu")
             reader = ConsoleReader()
