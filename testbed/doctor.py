@@ -27,9 +27,12 @@ from runtime.images.space import free_bytes
 from runtime.plan.constants import CLONE_NEWNS, CLONE_NEWUSER, MS_PRIVATE, MS_REC
 from testbed.host import libvirt_version, output, parse_key_values, parse_kib, read
 from testbed.lab import Lab, mac_of
-from testbed.platforms.accelerator import closed_to_account, decide, read_attempts
-from testbed.platforms.connection import EMBEDDED, checked_uri, connected, version_text
+from testbed.platforms import accelerator
+from testbed.platforms.connection import EMBEDDED, checked_uri, connected, learn_emulator, version_text
+from testbed.platforms.emulator import daemons_emulator, ensure_emulator, find_qemu
 from testbed.platforms.libvirt_lxc import find_driver
+from vm_images.guest import guest_of
+from vm_images.kernel import kept_guest_kernel
 
 GIB = 1 << 30
 NEEDED_FREE_BYTES = 3 * GIB
@@ -190,40 +193,52 @@ def kvm() -> Check:
 
 
 def accelerators() -> list[Check]:
-    """What the probe that boots a guest found the last time, accelerator by accelerator."""
-    kept = sorted((store_root() / "guest").glob("accelerators-*.json"), key=lambda path: path.stat().st_mtime)
-    return parse_attempts(read(kept[-1]) if kept else None, kept_closed())
+    """What guests would run on: by booting one, where its kernel is there and we are root; else what was found last."""
+    guest_root = store_root() / "guest"
+    try:
+        kernel = kept_guest_kernel(guest_root)
+        if kernel is not None and os.geteuid() == 0:
+            tried = accelerator.attempts(guest_root, find_qemu(), guest_of(kernel))
+        else:
+            tried = accelerator.last_attempts(guest_root)
+        return attempt_checks(tried, kept_closed())
+    except PrerequisiteError as error:
+        return [Check("accelerator", False, error.message, error.hint, required=False)]
 
 
 def kept_closed() -> str:
     """Why QEMU's account cannot open KVM, as far as there is such an account."""
     try:
-        return closed_to_account()
+        return accelerator.closed_to_account()
     except PrerequisiteError:
         return ""
 
 
-def parse_attempts(text: str | None, closed: str) -> list[Check]:
-    """A check for each accelerator, the one that guests get marked, from the kept attempts' JSON."""
-    tried = read_attempts(text or "[]")
+def attempt_checks(tried: Sequence[accelerator.Attempt], closed: str) -> list[Check]:
+    """A check for each accelerator that was tried, with when that was; the one that guests get is marked.
+
+    Raises PrerequisiteError when no guest boots.
+    """
     if not tried:
-        detail = "not tried yet: the first benchmark with VMs boots a guest to find out"
+        detail = "not tried yet: the first benchmark with VMs, or doctor as root after it, boots a guest to find out"
         return [Check("accelerator", True, detail, required=False)]
-    try:
-        chosen = decide(tried, closed)
-    except PrerequisiteError as error:
-        return [Check("accelerator", False, error.message, error.hint, required=False)]
+    chosen = accelerator.decide(tried, closed)
     fix = "without hardware virtualisation VM figures are of an emulator; use a host with a working KVM"
-    return [
+    found = [
         Check(
             f"accelerator {one.accelerator}",
             one.boot_s is not None and (one.accelerator != "kvm" or chosen.hardware),
-            (chosen.reason if one.accelerator == "kvm" else one.reason) + taken(one.accelerator, chosen.accelerator),
+            f"{chosen.reason if one.accelerator == 'kvm' else one.reason} (tried {one.at})"
+            + taken(one.accelerator, chosen.accelerator),
             fix if one.accelerator == "kvm" else "",
             required=False,
         )
         for one in tried
     ]
+    if "kvm" not in [one.accelerator for one in tried]:
+        detail = "not known to work; each run as root tries it anew, and so does doctor"
+        found.append(Check("accelerator kvm", False, detail, "run doctor as root", required=False))
+    return found
 
 
 def taken(name: str, chosen: str) -> str:
@@ -248,7 +263,7 @@ def libvirt() -> Check:
         pwd.getpwnam("libvirt-qemu")
         grp.getgrnam("libvirt-qemu")
     except KeyError:
-        return Check("libvirt", False, f"{version}, without the account libvirt-qemu", SET_UP)
+        return Check("libvirt", False, f"{version}, without the account libvirt-qemu", "run ./invoke, which makes it")
     drivers = list(Path("/usr/lib").glob("*/libvirt/connection-driver/libvirt_driver_qemu.so"))
     if not drivers:
         return Check("libvirt", False, f"{version}, without its QEMU driver", SET_UP)
@@ -256,15 +271,23 @@ def libvirt() -> Check:
 
 
 def connection(uri: str) -> Check:
-    """A libvirt daemon that was asked for: tried, as a run would. Raises UsageError for a URI that no run takes."""
+    """A libvirt daemon that was asked for: tried, as a run would, as far as to have it execute our emulator.
+
+    Raises UsageError for a URI that no run takes.
+    """
     if checked_uri(uri) == EMBEDDED:
         return libvirt()
     try:
         with connected(uri, Path("/nonexistent"), Path("/nonexistent")) as found:
-            version = found.current().getLibVersion()
+            version, models = found.current().getLibVersion(), found.security_models()
+            if os.geteuid() == 0:
+                emulator = daemons_emulator(ensure_emulator(store_root() / "guest", find_qemu()), models)
+                learn_emulator(found.current(), emulator, "qemu")
     except PrerequisiteError as error:
         return Check("connection", False, error.message, error.hint)
-    return Check("connection", True, f"{uri}: libvirt {version_text(version)}")
+    asked = "has asked our emulator what it can do" if os.geteuid() == 0 else "asked nothing further: root's to try"
+    confined = f", confines guests by {', '.join(models)}" if models else ""
+    return Check("connection", True, f"{uri}: libvirt {version_text(version)}{confined}; {asked}")
 
 
 def libvirt_lxc() -> Check:

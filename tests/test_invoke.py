@@ -120,6 +120,18 @@ def test_a_changed_project_is_installed_again_and_remembered(checkout: Path) -> 
     assert not (checkout / ".venv" / "pip.log").exists()
 
 
+def test_the_account_that_libvirt_asks_for_is_made_where_it_alone_is_missing(checkout: Path) -> None:
+    commands = checkout.parent / "commands"
+    executable(commands / "id", "#!/bin/sh\necho 0\n")
+    executable(commands / "getent", f'#!/bin/sh\ngrep -qx "$1 $2" {commands}/made 2>/dev/null\n')
+    for name, kind in (("groupadd", "group"), ("useradd", "passwd")):
+        executable(commands / name, f'#!/bin/sh\nfor last; do :; done; echo "{kind} $last" >> {commands}/made\n')
+    done = run(checkout, "doctor")
+    assert "making the system account libvirt-qemu" in done.stderr
+    assert (commands / "made").read_text().splitlines() == ["group kvm", "group libvirt-qemu", "passwd libvirt-qemu"]
+    assert run(checkout, "doctor").stderr == ""
+
+
 def test_a_newer_source_is_compiled(checkout: Path) -> None:
     later_s = time.time() + 1
     os.utime(checkout / "runtime" / "launcher" / "main.c", (later_s, later_s))

@@ -189,13 +189,18 @@ def kept_kernel(guest_root: Path, folders: str) -> GuestKernel | None:
     return read_kernel(descriptions[-1].parent) if descriptions else None
 
 
+def kept_guest_kernel(guest_root: Path) -> GuestKernel | None:
+    """The distribution's kernel below ``guest_root``, if it has been fetched."""
+    return kept_kernel(guest_root, f"kernel-*-{_FORMAT}")
+
+
 def ensure_kernel(guest_root: Path) -> GuestKernel:
     """The guest kernel below ``guest_root``: the one that is there, else the newest, downloaded.
 
     A kernel that was kept stays until it is removed, so that figures of different days can be compared, and
     the network is needed only once. Raises PrerequisiteError when there is none and it cannot be had.
     """
-    if (kernel := kept_kernel(guest_root, f"kernel-*-{_FORMAT}")) is not None:
+    if (kernel := kept_guest_kernel(guest_root)) is not None:
         return kernel
     packages = resolve()
     inputs = [*(package.sha256 for package in packages), *GUEST_MODULES, *BALLOON_MODULES, *HOST_MODULES]

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from runtime.errors import UsageError
 from testbed.lab import BRIDGE, Lab
 from testbed.platforms.protocol import Platform
-from testbed.platforms.variants import VARIANTS, Variant
+from testbed.platforms.variants import VARIANTS, Variant, refusal
 
 if TYPE_CHECKING:
     from testbed.platforms.vm import VmPlatform
@@ -44,7 +44,9 @@ def create(name: str, run_id: str, scratch: Path, lab: Lab, accelerator: str = "
 
 
 def _vm_platform(variant: Variant) -> type[VmPlatform]:
-    """What starts machines of the variant."""
+    """What starts machines of the variant. Raises UsageError when nothing does."""
+    if problem := refusal(variant):
+        raise UsageError(f"no platform makes {variant.name}: {problem}", "see testbed/platforms/variants.py")
     if variant.boot == "cloud":
         from testbed.platforms.cloud import CloudPlatform
 

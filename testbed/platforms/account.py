@@ -56,7 +56,7 @@ def emulator_account() -> Account:
     try:
         entry = pwd.getpwnam(NAME)
     except KeyError as error:
-        raise PrerequisiteError(f"no user {NAME}", "install libvirt-daemon-system, which makes it") from error
+        raise PrerequisiteError(f"no user {NAME}", "run ./invoke, which makes it") from error
     return Account(entry.pw_uid, (entry.pw_gid, *(gid for gid in os.getgrouplist(NAME, entry.pw_gid))))
 
 

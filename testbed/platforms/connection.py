@@ -276,7 +276,18 @@ def learn_emulator(connection: Any, emulator: Path, kind: str) -> None:
     try:
         connection.getDomainCapabilities(str(emulator), "x86_64", "q35", kind, 0)
     except libvirt.libvirtError as error:
-        raise PrerequisiteError(f"ask {emulator} what it can do: {error}", "reinstall qemu-system-x86") from error
+        raise PrerequisiteError(f"ask {emulator} what it can do: {error}", _emulator_hint(emulator, error)) from error
+
+
+def _emulator_hint(emulator: Path, error: Exception) -> str:
+    """What to do when libvirt cannot have an emulator say what it can do."""
+    if "Permission denied" not in str(error):
+        return "reinstall qemu-system-x86"
+    return (
+        f"if the kernel's log has an AppArmor denial (journalctl -k --grep DENIED), add the line `{emulator} ixr,` to "
+        "/etc/apparmor.d/local/usr.sbin.libvirtd (or .virtqemud) and run `apparmor_parser --replace "
+        f"/etc/apparmor.d/usr.sbin.libvirtd`; else see whether its user may execute {emulator}"
+    )
 
 
 def start_domain(connection: Any, xml: str, name: str, *, paused: bool = False) -> Any:

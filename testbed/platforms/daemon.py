@@ -12,6 +12,7 @@ import shutil
 import signal
 import time
 from contextlib import ExitStack
+from errno import EINVAL, ENOENT
 from pathlib import Path
 from urllib.parse import quote
 
@@ -19,6 +20,7 @@ from runtime.cgroups import Cgroup, Hierarchies, join_steps
 from runtime.errors import PrerequisiteError, TestbedError
 from runtime.launcher import Spawned, launch
 from runtime.plan.constants import CLONE_NEWCGROUP, CLONE_NEWNS, MNT_DETACH, MS_BIND, MS_PRIVATE, MS_REC
+from runtime.plan.process import LABELS
 from runtime.plan.steps import CloseOnExec, Exec, Mkdir, Mount, Plan, Setsid, Step, Unmount, Unshare, Write
 from testbed.platforms.connection import ensure_event_loop
 
@@ -74,15 +76,19 @@ def _cgroup_steps(found: Hierarchies) -> tuple[Step, ...]:
     Only the hierarchies that the testbed uses. With v1, a v2 beside it is left out: libvirt's LXC driver takes it
     for one of its own and then fails to mount it.
     """
+    # libvirt goes by the list of mounts, in which those that are covered are still seen; and the kernel does not mount
+    # a file system over itself.
+    uncovered = Unmount(_CGROUPS, MNT_DETACH)
     if not found.v1:
         leaf = f"{_CGROUPS}/daemon"  # a v2 cgroup passes controllers down or has processes, not both
         return (
+            uncovered,
             Mount("cgroup2", _CGROUPS, "cgroup2"),
             Mkdir(leaf),
             Write(f"{leaf}/cgroup.procs", ("0",)),
+            *(Write(f"{_CGROUPS}/cgroup.subtree_control", (f"+{name}",)) for name in sorted(found.v2)),
         )
-    # libvirt goes by the list of mounts, in which those that are covered are still seen.
-    steps: list[Step] = [Unmount(_CGROUPS, MNT_DETACH), Mount("tmpfs", _CGROUPS, "tmpfs", 0, "mode=755")]
+    steps: list[Step] = [uncovered, Mount("tmpfs", _CGROUPS, "tmpfs", 0, "mode=755")]
     for controllers in _hierarchy_names(found).values():
         target = f"{_CGROUPS}/{controllers}"
         steps += [Mkdir(target), Mount("cgroup", target, "cgroup", 0, controllers)]
@@ -93,7 +99,8 @@ def daemon_plan(libvirtd: Path, folder: Path, shown: tuple[Path, ...], cgroup: C
     """The plan that becomes ``libvirtd`` with its directories below ``folder``, where ``lay_out`` has made them.
 
     ``shown`` are directories of the host that are to be seen as they are although one above them is hidden. With
-    ``reroot`` the daemon sees ``cgroup``, which it is in, as the root of all cgroups.
+    ``reroot`` the daemon sees ``cgroup``, which it is in, as the root of all cgroups, and on v2 passes its controllers
+    down, which that must not have done by itself.
     """
     found, flags = cgroup.found, CLONE_NEWNS
     steps: list[Step] = [Mount("", "/", "", MS_REC | MS_PRIVATE)]
@@ -112,6 +119,8 @@ def daemon_plan(libvirtd: Path, folder: Path, shown: tuple[Path, ...], cgroup: C
     # What is mounted below ``folder`` is no longer seen there once that is shadowed itself, so it comes last.
     tops = sorted(_SHADOWED, key=folder.is_relative_to)
     steps += [Mount(str(_below(folder, top)), str(top), "", MS_BIND | MS_REC) for top in tops]
+    # AppArmor's profile for the host's daemon knows neither our controllers nor these mounts.
+    steps.append(Write(LABELS[0], ("exec unconfined",), tolerate=(ENOENT, EINVAL)))
     arguments = (str(libvirtd), "--config", str(folder / "libvirtd.conf"), "--pid-file", str(folder / "pid"))
     steps += [CloseOnExec(), Setsid(), Exec(arguments, (f"PATH={_SEARCH}",))]
     return Plan(
@@ -167,7 +176,7 @@ class Daemon:
         """Start it, also after ``stop`` or ``kill``, and return once it answers. Raises PrerequisiteError."""
         plan = daemon_plan(find_libvirtd(), self._folder, self._shown, self._cgroup, reroot=self._reroot)
         lay_out(self._folder, self._shown, reroot=self._reroot)
-        self._cgroup.make()
+        self._cgroup.make(delegate=False)
         with ExitStack() as undo:
             null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
             undo.callback(os.close, null)

@@ -125,7 +125,9 @@ def child(parent: Element, tag: str, text: str = "", **attributes: str) -> Eleme
 
 
 def disk_name(index: int) -> str:
-    """What the guest and libvirt call its disk number ``index``, from 0."""
+    """What the guest and libvirt call its disk number ``index``, from 0. Raises UsageError when letters run out."""
+    if index > 25:
+        raise UsageError("a virtual machine has 26 disks at most, one for each image", "use fewer images, or vm")
     return f"vd{chr(ord('a') + index)}"
 
 
@@ -217,6 +219,8 @@ def _arguments(domain: Domain) -> list[str]:
         shared = "on" if domain.ram.shared else "off"
         backend = f"memory-backend-file,id=ram,size={domain.memory_bytes},mem-path={_STANDARD_INPUT},share={shared}"
         arguments += ["-object", backend, "-machine", "memory-backend=ram"]
+    if domain.machine == "microvm":  # under KVM it has none by itself, and its guest waits a second and more for one
+        arguments += ["-machine", "rtc=on"]
     return [*arguments, "-incoming", "defer"] if domain.incoming else arguments
 
 

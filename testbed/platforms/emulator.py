@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from errno import EEXIST
 from pathlib import Path
 
@@ -40,6 +41,7 @@ from testbed.platforms import tap
 from testbed.platforms.account import Account
 
 _QEMU = "qemu-system-x86_64"
+_DAEMONS = Path("/var/lib/libvirt")
 
 
 def find_qemu() -> Path:
@@ -115,6 +117,25 @@ def enter_cgroup(cgroup: Cgroup, pid: int) -> None:
     """Put a process that has one thread into the cgroup, in every hierarchy in use. Raises OSError."""
     for step in join_steps(cgroup.found, cgroup.name):
         Path(step.path).write_text(str(pid))
+
+
+def daemons_emulator(emulator: Path, models: Sequence[str]) -> Path:
+    """Where a daemon whose guests are under these security models may execute ``emulator``.
+
+    AppArmor's profiles of libvirt's daemons name what they may execute: of what is not the distribution's, files of
+    this name. Raises PrerequisiteError when it cannot be written.
+    """
+    if "apparmor" not in models:
+        return emulator
+    target = _DAEMONS / f"virtd-testbed-{emulator.parent.name.rpartition('-')[2]}"
+    try:
+        for suffix in (".plan", ""):
+            if not target.with_name(target.name + suffix).exists():
+                with partial(target.with_name(target.name + suffix)) as unfinished:
+                    shutil.copy2(emulator.with_name(emulator.name + suffix), unfinished)
+    except OSError as error:
+        raise PrerequisiteError(f"copy {emulator} to {target}: {error.strerror}", "reinstall libvirt-daemon") from error
+    return target
 
 
 def admit(cgroup: Cgroup, account: Account, pid: int) -> None:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from errno import EINVAL, ENOENT
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -37,6 +38,7 @@ from runtime.plan.guest import EXECUTING, FIRST_USERSPACE
 from runtime.plan.process import exec_step
 from runtime.plan.root import HOLD_ROOT, identity_steps
 from runtime.plan.steps import (
+    Admission,
     Chdir,
     CloseOnExec,
     Exec,
@@ -58,6 +60,7 @@ from testbed.platforms.connection import destroy_domain, ensure_event_loop, load
 from testbed.platforms.console import Console
 from testbed.platforms.daemon import Daemon, find_libvirtd, seen_at
 from testbed.platforms.domain import PLAN_VARIABLE, child
+from testbed.platforms.lxc_cgroups import cgroup_of, limit_tasks, only
 from testbed.platforms.protocol import Instance, Started
 from testbed.platforms.reader import ConsoleReader
 from testbed.scenario import Scenario
@@ -66,7 +69,7 @@ CONTROLLER = Path("/usr/lib/libvirt/libvirt_lxc")
 _DRIVERS = "*/libvirt/connection-driver/libvirt_driver_lxc.so"
 _URI = "lxc:///system"
 # Where the container finds what starts it; unmounted before the workload runs, an empty directory stays.
-_OURS, _TASKS = "/.testbed", "/.testbed/tasks"
+_OURS, _TASKS, _ADMISSION = "/.testbed", "/.testbed/tasks", "admission"
 _END_TIMEOUT_S = 5.0
 
 
@@ -109,10 +112,15 @@ def controller_plan(spec: Spec, folder: Path, root: Path) -> Plan:
     )
 
 
-def init_plan(spec: Spec) -> Plan:
-    """The plan of the container's first process, from the root as libvirt leaves it to the workload."""
+def init_plan(spec: Spec, *, asks: bool = False) -> Plan:
+    """The plan of the container's first process, from the root as libvirt leaves it to the workload.
+
+    Where libvirt's cgroup is the only one that it can be in, on v2, it ``asks`` us for its task limit.
+    """
     limit: tuple[Step, ...] = ()
-    if spec.resources.pids is not None:
+    if asks:
+        limit = (Admission(f"{_OURS}/{_ADMISSION}"),)
+    elif spec.resources.pids is not None:
         # The bind mount of one cgroup directory: the container sees it as a hierarchy with nothing but itself.
         here = Hierarchies({"pids": Path(_TASKS)}, None, frozenset())
         limit = (*join_steps(here, "."), Unmount(_TASKS, MNT_DETACH))
@@ -203,20 +211,6 @@ class _Running(Struct, frozen=True):
             undo.callback(destroy_domain, self.domain)
 
 
-def _only(found: Hierarchies, controllers: tuple[str, ...]) -> Hierarchies:
-    """The hierarchies as far as they have one of ``controllers``."""
-    v1 = {name: mount for name, mount in found.v1.items() if name in controllers}
-    return Hierarchies(v1, None if found.v1 else found.unified, found.v2 & set(controllers), controllers)
-
-
-def cgroup_of(pid: int) -> str:
-    """The name of the cgroup that holds ``pid``: the memory controller's on v1, that of v2 otherwise."""
-    lines = [line.split(":", 2) for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()]
-    names = {controllers: path for _, controllers, path in lines}
-    of_memory = [path for controllers, path in names.items() if "memory" in controllers.split(",")]
-    return (of_memory or [names[""]])[0].lstrip("/")
-
-
 class LibvirtLxcPlatform:
     """Containers of libvirt's LXC driver, on the lab's bridge, from the same layers as all others.
 
@@ -248,7 +242,6 @@ class LibvirtLxcPlatform:
             "cgroups": hierarchies().mode,
             "root": "overlay on tmpfs",
             "libvirt": version_text(load_libvirt().getVersion()),
-            "task limit": "kept" if "pids" in hierarchies().v1 else "none: the driver has no words for it",
         }
 
     def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
@@ -282,11 +275,16 @@ class LibvirtLxcPlatform:
             raise UsageError(f"start container {instance.name}: the name is in use")
         self._started += 1
         folder = self._scratch / str(self._started)
-        tasks = Cgroup(f"{self._place.name}/{instance.name}", _only(hierarchies(), ("pids",)))
+        tasks = Cgroup(f"{self._place.name}/{instance.name}", only(hierarchies(), ("pids",)))
         with ExitStack() as undo:
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
             domain = replace(self._lay_out(instance, folder, tasks), port=f"lxc{self._started}")
             undo.callback(tasks.remove)
+            limit = instance.spec.resources.pids
+            if limit is not None and self._asks(instance.spec):
+                admission = domain.ours / _ADMISSION
+                self._reader.admit(admission, partial(limit_tasks, self._place, limit))
+                undo.callback(self._reader.abandon, admission)
             console = self._reader.follow(domain.ours / "console", instance.log)
             undo.callback(_let_go, domain.ours / "console")
             made = self._create(domain)
@@ -294,10 +292,14 @@ class LibvirtLxcPlatform:
             if domain.spec.link is not None:
                 fix_port(domain.port, domain.spec.link.mac)
             created_ns = time.monotonic_ns()
-            cgroup = Cgroup(cgroup_of(made.ID()), _only(hierarchies(), ("memory", "cpu", "cpuacct", "devices")))
+            cgroup = Cgroup(cgroup_of(made.ID()), only(hierarchies(), ("memory", "cpu", "cpuacct", "devices")))
             running = _Running(made, console, cgroup, tasks, folder, requested_ns, created_ns)
             self._running[instance.name] = running
             undo.pop_all()
+
+    def _asks(self, spec: Spec) -> bool:
+        """Whether the container has a task limit that no v1 hierarchy can hold."""
+        return spec.resources.pids is not None and "pids" not in self._place.found.v1
 
     def _lay_out(self, instance: Instance, folder: Path, tasks: Cgroup) -> Domain:
         """Write the plans and the copies of the launcher that find them, and make the cgroup of the task limit."""
@@ -308,8 +310,8 @@ class LibvirtLxcPlatform:
         shutil.copy2(STATIC_BINARY, controller)
         shutil.copy2(STATIC_BINARY, ours / "launcher")
         (folder / "controller.plan").write_bytes(encode(controller_plan(spec, folder, root)))
-        (ours / "plan").write_bytes(encode(init_plan(spec)))
-        if spec.resources.pids is None or "pids" not in tasks.found.v1:
+        (ours / "plan").write_bytes(encode(init_plan(spec, asks=self._asks(spec))))
+        if spec.resources.pids is None or self._asks(spec):
             return Domain(instance.name, spec, controller, root, ours, self._bridge, None)
         tasks.make()
         (tasks.directories()[0] / "pids.max").write_text(str(spec.resources.pids))

@@ -74,7 +74,8 @@ class Platform(Protocol):
 
     @property
     def patience(self) -> float:
-        """How many times the scenario's time to be ready it is given: 1, more where a whole distribution boots."""
+        """How many times the scenario's time to be ready it is given: 1, more where a whole distribution boots, or
+        where the host is slow."""
 
     @property
     def shared(self) -> bool:

@@ -40,6 +40,7 @@ from testbed.platforms.variants import Variant
 from testbed.platforms.vm import VmPlatform
 from testbed.scenario import Scenario
 
+# Multiplied by how slow the host is.
 _BOOT_TIMEOUT_S = 120.0
 _SLEEP_TIMEOUT_S = 10.0
 _SPAWN_TIMEOUT_S = 10.0
@@ -90,8 +91,9 @@ class _Originals(VmPlatform):
         """Wait until a started guest listens on its ports and is idle. Raises WorkloadError when it never does."""
         from testbed.measures.probe import NotReady, Question, ask
 
-        deadline_s = time.monotonic() + _BOOT_TIMEOUT_S
-        self.started(instance, _BOOT_TIMEOUT_S)
+        timeout_s = _BOOT_TIMEOUT_S * self.patience
+        deadline_s = time.monotonic() + timeout_s
+        self.started(instance, timeout_s)
         link = instance.spec.link
         asked = [Question(instance.name, str(link.address.ip), port) for port in ports] if link else []
 
@@ -115,8 +117,9 @@ class _Originals(VmPlatform):
         """Save a warm guest and end it. Raises WorkloadError when it does not answer, TestbedError for QEMU."""
         running, saved = self._running[instance.name], self._saved[instance.name]
         running.console.tell(encode(sleep_plan(instance.spec.link)))
-        if not running.console.wait_for("asleep", _SLEEP_TIMEOUT_S):
-            reason = running.console.failure or f"it did not answer within {_SLEEP_TIMEOUT_S:g} s"
+        timeout_s = _SLEEP_TIMEOUT_S * self.patience
+        if not running.console.wait_for("asleep", timeout_s):
+            reason = running.console.failure or f"it did not answer within {timeout_s:g} s"
             raise WorkloadError(f"save {instance.name}: {reason}", f"see {instance.log}")
         save(running.domain, saved)
         self.stop(instance)
@@ -200,7 +203,7 @@ class RestoredPlatform(VmPlatform):
         running.console.stamp("restored")
         resume(running.domain)
         running.console.stamp("first_process")
-        if not running.console.wait_for("spawned", _SPAWN_TIMEOUT_S):
+        if not running.console.wait_for("spawned", _SPAWN_TIMEOUT_S * self.patience):
             raise TestbedError(f"start virtual machine {instance.name}: QEMU did not connect to its console")
         machine_id = running.domain.UUIDString().replace("-", "")
         plan = restored_plan(instance.spec, machine_id, time.time_ns(), os.urandom(ENTROPY_BYTES))

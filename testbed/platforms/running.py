@@ -25,7 +25,8 @@ from testbed.platforms.tap import remove_tap
 
 _END_TIMEOUT_S = 5.0
 _STATUS_TIMEOUT_S = 0.5
-# Between QEMU's start and its last answer to libvirt pass 0.3 s; this is for a host that is very busy.
+# Between QEMU's start and its last answer to libvirt pass 0.3 s; this is for a host that is very busy, and multiplied
+# by how slow it is.
 START_LIMIT_S = 60.0
 # A guest that is busy, on a host that is, may need a moment to tell of its memory or to give it back.
 _TELL_TIMEOUT_S = 5.0
@@ -103,8 +104,9 @@ class Running(Struct, frozen=True):
 
 
 @contextmanager
-def limited(cgroup: Cgroup, name: str) -> Iterator[None]:
+def limited(cgroup: Cgroup, name: str, slowness: float) -> Iterator[None]:
     """End a QEMU that does not answer libvirt, which itself would wait for ever. Raises TestbedError then."""
+    limit_s = START_LIMIT_S * slowness
     late = threading.Event()
 
     def end() -> None:
@@ -115,13 +117,13 @@ def limited(cgroup: Cgroup, name: str) -> Iterator[None]:
             with suppress(ChildProcessError):
                 os.waitpid(pid, 0)
 
-    timer = threading.Timer(START_LIMIT_S, end)
+    timer = threading.Timer(limit_s, end)
     timer.start()
     try:
         yield
     except TestbedError as error:
         if late.is_set():
-            message = f"start virtual machine {name}: QEMU did not answer libvirt within {START_LIMIT_S:g} s"
+            message = f"start virtual machine {name}: QEMU did not answer libvirt within {limit_s:g} s"
             raise TestbedError(message) from error
         raise
     finally:

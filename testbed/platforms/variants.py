@@ -80,6 +80,44 @@ class Variant(Struct, frozen=True):
     kernel: KernelName = "debian"
 
 
+# What can be chosen freely beside what a kind of guest is. A saved guest's RAM is a file, and it cannot be asked for
+# what it has free: its console takes plans. The RAM of one that is a host of containers is no whole number of huge
+# pages.
+_ALLOWED: Mapping[str, tuple[str, ...]] = {
+    "a stock system": ("balloon", "free_page_reporting", "ksm", "hugepages"),
+    "containers in a guest": ("balloon", "free_page_reporting", "ksm"),
+    "a restored guest": ("kernel", "bus", "ksm"),
+    "one guest for all services": ("kernel", "bus", "balloon", "free_page_reporting", "ksm", "hugepages"),
+}
+
+
+def refusal(variant: Variant) -> str:
+    """Why no platform implements the variant, as far as is known; empty when one does."""
+    wanted = {
+        "a stock system": variant.boot == "cloud",
+        "containers in a guest": variant.inside == "containers",
+        "a restored guest": variant.start == "restored",
+    }
+    kinds = [kind for kind, is_wanted in wanted.items() if is_wanted]
+    pod = variant.guest_per == "application" and variant.inside == "process"
+    if len(kinds) > 1 or (kinds and pod):
+        return " and ".join([*kinds, *(["one guest for all services"] if pod else [])]) + " exclude each other"
+    if (variant.machine, variant.bus) not in (("q35", "pci"), ("microvm", "mmio")):
+        return f"the machine {variant.machine} has no {variant.bus} bus"
+    kind = kinds[0] if kinds else "one guest for all services" if pod else ""
+    allowed = _ALLOWED.get(kind)
+    if allowed is None:
+        return ""
+    usual = Variant(variant.name, guest_per=variant.guest_per)
+    others = [name for name in ("disk", "kernel", "bus") if name not in allowed]
+    changed = [name for name in others if getattr(variant, name) != getattr(usual, name)]
+    unusual = [name for name in ("balloon", "free_page_reporting", "ksm", "hugepages") if getattr(variant.memory, name)]
+    changed += [f"memory.{name}" for name in unusual if name not in allowed]
+    if variant.inside == "containers" and variant.guest_per != "application":
+        changed.append("guest_per")
+    return f"{kind} is not made with another {', '.join(changed)}" if changed else ""
+
+
 def by_name(variants: Iterable[Variant]) -> Mapping[str, Variant]:
     """The variants by their names, in order, read-only. Raises ValueError when two have the same name."""
     found: dict[str, Variant] = {}

@@ -48,6 +48,7 @@ from testbed.platforms.domain import (
 )
 from testbed.platforms.emulator import (
     admit,
+    daemons_emulator,
     emulator_plan,
     ensure_emulator,
     find_qemu,
@@ -78,7 +79,6 @@ class VmPlatform:
     """
 
     virtual = True
-    patience = 1.0
     last_phase = "first_process"  # of a start, before its port opens
 
     def __init__(
@@ -113,6 +113,10 @@ class VmPlatform:
     @property
     def one_address(self) -> bool:
         return self.shared
+
+    @property
+    def patience(self) -> float:
+        return self._prepared.verdict.slowness if self._prepared else 1.0
 
     @property
     def emulated(self) -> bool:
@@ -171,6 +175,8 @@ class VmPlatform:
             undo.enter_context(memory.while_prepared(self._variant.memory, self._lease))
             emulator = ensure_emulator(root, qemu)
             connection = undo.enter_context(connected(self._variant.uri, self._driver, emulator.parent / "cache"))
+            if not connection.embedded:
+                emulator = daemons_emulator(emulator, connection.security_models())
             # Else it would be part of the first timed start.
             learn_emulator(connection.current(), emulator, "kvm" if found.accelerator == "kvm" else "qemu")
             reader = ConsoleReader()
@@ -222,7 +228,7 @@ class VmPlatform:
                 undo.callback(remove_tap, domain.tap)
                 create_tap(domain.tap, socket.if_nametoindex(self._bridge), account.uid)
             console.stamp("defined")
-            with adopting(), limited(cgroup, instance.name):
+            with adopting(), limited(cgroup, instance.name, self.patience):
                 machine = start_domain(prepared.connection, self._xml(domain), instance.name, paused=domain.incoming)
             created_ns = time.monotonic_ns()
             what = (domain.disks, domain.tap if domain.daemon else "", domain.memory_bytes, account)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import calendar
 import json
 import os
+import re
+import time
 from pathlib import Path
 
 import pytest
 
-from testbed.doctor import Check, attempt, checks, command, parse_attempts, print_checks, space
+from runtime.home import store_root
+from testbed.doctor import Check, accelerators, attempt, attempt_checks, checks, command, print_checks, space
+from testbed.platforms.accelerator import CANDIDATES, Attempt
+from vm_images.kernel import kept_guest_kernel
 
 PREREQUISITE_MISSING = 5
 
@@ -76,25 +82,33 @@ def test_the_exit_code_depends_on_required_checks_only(capsys: pytest.CaptureFix
     }
 
 
-def test_every_accelerator_that_was_tried_is_shown() -> None:
-    (untried,) = parse_attempts(None, "")
+def test_every_accelerator_that_was_tried_is_shown_with_when_that_was() -> None:
+    (untried,) = attempt_checks((), "")
     assert untried.ok and not untried.required
-    tried = [("kvm", "it hangs", None), ("tcg", "booted in 2 s", 2.0), ("tcg-single", "booted in 3 s", 3.0)]
-    text = json.dumps([{"accelerator": name, "reason": why, "boot_s": boot_s} for name, why, boot_s in tried])
-    kvm, tcg, single = parse_attempts(text, "")
-    assert (kvm.ok, kvm.required, kvm.detail) == (False, False, "it hangs")
-    assert (tcg.ok, tcg.detail) == (True, "booted in 2 s; guests get this one")
-    assert (single.ok, single.detail) == (True, "booted in 3 s")
-    fast = text.replace('"it hangs", "boot_s": null', '"booted in 0.8 s", "boot_s": 0.8')
-    assert parse_attempts(fast, "")[0].detail == "booted in 0.8 s; guests get this one"
-    assert not parse_attempts(fast, "it may not open it")[0].ok
+    at = "2026-01-02 03:04 UTC"
+    translated = Attempt("tcg", "booted in 2 s", 2.0, at=at), Attempt("tcg-single", "booted in 3 s", 3.0, at=at)
+    kvm, tcg, single = attempt_checks((Attempt("kvm", "it hangs", at=at), *translated), "")
+    assert (kvm.ok, kvm.required, kvm.detail) == (False, False, f"it hangs (tried {at})")
+    assert (tcg.ok, tcg.detail) == (True, f"booted in 2 s (tried {at}); guests get this one")
+    assert (single.ok, single.detail) == (True, f"booted in 3 s (tried {at})")
+    fast = (Attempt("kvm", "booted in 0.8 s", 0.8, at=at), *translated)
+    assert attempt_checks(fast, "")[0].detail == f"booted in 0.8 s (tried {at}); guests get this one"
+    assert not attempt_checks(fast, "it may not open it")[0].ok
+    *_, unknown = attempt_checks(translated, "")
+    assert not unknown.ok and "tries it anew" in unknown.detail
 
 
-def test_a_file_of_attempts_that_is_cut_short_is_as_none() -> None:
-    text = json.dumps([{"accelerator": "tcg", "reason": "booted in 2 s", "boot_s": 2.0}])
-    for length in range(len(text)):
-        assert parse_attempts(text[:length], "") == parse_attempts(None, "")
-    assert parse_attempts('[{"accelerator": 5}]', "") == parse_attempts("{}", "") == parse_attempts(None, "")
+@pytest.mark.root
+@pytest.mark.vm
+def test_as_root_a_guest_is_booted_to_find_out() -> None:
+    if kept_guest_kernel(store_root() / "guest") is None:
+        pytest.skip("no guest kernel has been fetched")
+    found = {check.name: check for check in accelerators()}
+    assert set(found) == {f"accelerator {name}" for name in CANDIDATES}
+    tried_at = re.search(r"\(tried (.*) UTC\)", found["accelerator kvm"].detail)
+    assert tried_at is not None
+    age_s = time.time() - calendar.timegm(time.strptime(tried_at[1], "%Y-%m-%d %H:%M"))
+    assert age_s < 600, "KVM's verdict is of this run"
 
 
 def test_an_absent_command_is_named() -> None:

@@ -158,7 +158,7 @@ def test_each_fault_fails_its_own_trial_and_the_run_goes_on(run: Run) -> None:
         patch.setattr("testbed.platforms.running.START_LIMIT_S", 1.5)
         stuck = run.trial(8, SERVE, stop)
     assert stuck.outcome == "failed"
-    assert "did not answer libvirt within 1.5 s" in stuck.reason
+    assert "did not answer libvirt within" in stuck.reason
 
     assert run.befallen == ["t002-web", "t004-web", "t008-web"]
 

@@ -9,15 +9,19 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import PrerequisiteError, UsageError
+from testbed.platforms import accelerator
 from testbed.platforms.accelerator import (
     CANDIDATES,
     KVM_DEVICE,
+    TIME_LIMIT_S,
     Attempt,
     Verdict,
     attempt,
     attempts,
     decide,
     known_accelerator,
+    kvm_limit_s,
+    last_attempts,
     probe_command,
 )
 from vm_images.guest import Guest
@@ -85,16 +89,86 @@ def test_a_guest_that_hangs_is_given_up_after_the_time_limit(guest: Guest, tmp_p
     assert "/dev/kvm opens" in found.reason and "0.3 s" in found.reason and "Linux version 6.1" in found.reason
 
 
-def test_attempts_are_kept_until_qemu_changes(guest: Guest, tmp_path: Path) -> None:
+def tried_by(*words: str) -> str:
+    """A QEMU's script that writes to the file ``tried`` under which of these words it was called."""
+    return "".join(f'case "$*" in *"{word}"*) echo {word} >> "$(dirname "$0")/tried";; esac\n' for word in words)
+
+
+def of_a_new_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accelerator, "_tried", {})
+
+
+def test_what_worked_is_kept_until_qemu_changes_and_what_did_not_is_not(
+    guest: Guest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "store").mkdir()
-    first = attempts(tmp_path / "store", program(tmp_path, "echo one; exit 1"), guest)
-    assert [one.accelerator for one in first] == list(CANDIDATES)
-    qemu = tmp_path / "qemu"
-    status = qemu.stat()
-    assert attempts(tmp_path / "store", qemu, guest) == first
-    qemu.write_text("#!/bin/sh\necho two; exit 1\n")
-    os.utime(qemu, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
-    assert "two" in attempts(tmp_path / "store", qemu, guest)[1].reason
+    script = tried_by("thread=multi", "thread=single") + (
+        'case "$*" in *thread=single*) exit 1;; esac; echo "testbed: first userspace"; exec sleep 60'
+    )
+    qemu, tried = program(tmp_path, script), tmp_path / "tried"
+    of_a_new_run(monkeypatch)
+    first = attempts(tmp_path / "store", qemu, guest, "tcg")
+    assert {one.accelerator for one in first} == set(CANDIDATES)
+    assert attempts(tmp_path / "store", qemu, guest, "tcg") == first, "once in a run"
+    assert tried.read_text().split() == ["thread=multi", "thread=single"]
+    of_a_new_run(monkeypatch)
+    again = {one.accelerator: one for one in attempts(tmp_path / "store", qemu, guest, "tcg")}
+    assert again["tcg"] in first
+    assert tried.read_text().split()[2:] == ["thread=single"]
+    of_a_new_run(monkeypatch)
+    os.utime(qemu, ns=(0, 0))
+    attempts(tmp_path / "store", qemu, guest, "tcg")
+    assert tried.read_text().split()[3:] == ["thread=multi", "thread=single"]
+
+
+def test_what_is_kept_may_be_damaged(guest: Guest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    qemu = booting(tmp_path, 0)
+    (tmp_path / "store").mkdir()
+    of_a_new_run(monkeypatch)
+    attempts(tmp_path / "store", qemu, guest, "tcg")
+    (kept,) = (tmp_path / "store").glob("accelerators-*.json")
+    for damaged in (b"", kept.read_bytes()[:40], b"[{}]", b"\xff", b"{}"):
+        kept.write_bytes(damaged)
+        of_a_new_run(monkeypatch)
+        assert last_attempts(tmp_path / "store") == ()
+        assert attempts(tmp_path / "store", qemu, guest, "tcg")[1].boot_s is not None
+
+
+@needs_device
+def test_kvm_is_tried_anew_in_each_run(guest: Guest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A KVM that fails once is not one that fails for ever, nor is one that worked one that works."""
+    (tmp_path / "store").mkdir()
+    works, tried = tmp_path / "works", tmp_path / "tried"
+    script = tried_by("-accel kvm") + (
+        f'case "$*" in *"-accel kvm"*) [ -e {works} ] || exit 1;; esac; echo "testbed: first userspace"; exec sleep 60'
+    )
+    qemu = program(tmp_path, script)
+
+    def kvm() -> Attempt:
+        of_a_new_run(monkeypatch)
+        tried.unlink(missing_ok=True)
+        return attempts(tmp_path / "store", qemu, guest)[0]
+
+    assert kvm().boot_s is None
+    once = len(tried.read_text().splitlines())
+    works.touch()
+    assert kvm().boot_s is not None
+    works.unlink()
+    lost = kvm()
+    assert lost.boot_s is None and "although KVM worked on" in lost.reason
+    assert len(tried.read_text().splitlines()) == 3 * once, "one that is known to work is tried more than once"
+
+
+def test_kvm_has_the_time_that_the_translator_takes() -> None:
+    assert kvm_limit_s(TRANSLATED, "auto") == 4.0
+    assert kvm_limit_s((Attempt("tcg", "", 20.0), Attempt("tcg-single", "")), "auto") == 40.0
+    assert kvm_limit_s((Attempt("tcg", "", 0.1),), "auto") == 2.0, "but not less than a busy host needs"
+    assert kvm_limit_s(TRANSLATED, "kvm") == kvm_limit_s((Attempt("tcg", ""),), "auto") == TIME_LIMIT_S
+
+
+def test_limits_of_time_follow_what_the_host_shows() -> None:
+    assert Verdict("tcg", "", 2.0).slowness == Verdict("kvm", "", 0.3).slowness == Verdict("tcg", "").slowness == 1
+    assert Verdict("tcg", "", 30.0).slowness == 10
 
 
 def test_kvm_at_the_processors_speed_is_taken() -> None:

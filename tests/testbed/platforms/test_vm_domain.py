@@ -90,6 +90,10 @@ def test_ram_can_be_a_file_that_copies_share() -> None:
     assert not _arguments(domain())
 
 
+def test_the_smallest_machine_has_a_clock_whatever_runs_it() -> None:
+    assert _arguments(replace(domain(), machine="microvm", bus="mmio")) == ["-machine", "rtc=on"]
+
+
 def test_a_machine_without_a_kernel_waits_for_a_saved_state() -> None:
     one = replace(domain(), kernel=None)
     root = ElementTree.fromstring(domain_xml(one))

@@ -1,0 +1,34 @@
+"""The cgroups of libvirt's containers: where libvirt has put them, and the task limit, for which it has no words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from runtime.cgroups import Cgroup, Hierarchies
+
+
+def only(found: Hierarchies, controllers: tuple[str, ...]) -> Hierarchies:
+    """The hierarchies as far as they have one of ``controllers``."""
+    v1 = {name: mount for name, mount in found.v1.items() if name in controllers}
+    return Hierarchies(v1, None if found.v1 else found.unified, found.v2 & set(controllers), controllers)
+
+
+def cgroup_of(pid: int) -> str:
+    """The name of the cgroup that holds ``pid``: the memory controller's on v1, that of v2 otherwise."""
+    lines = [line.split(":", 2) for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()]
+    names = {controllers: path for _, controllers, path in lines}
+    of_memory = [path for controllers, path in names.items() if "memory" in controllers.split(",")]
+    return (of_memory or [names[""]])[0].lstrip("/")
+
+
+def limit_tasks(parent: Cgroup, limit: int, pid: int) -> None:
+    """Hold the v2 cgroup of ``pid``, somewhere below ``parent``, to ``limit`` tasks beside those of libvirt's in it.
+
+    libvirt passes no pids controller down. Raises OSError.
+    """
+    assert parent.found.unified is not None
+    top, directory = parent.found.unified / parent.name, parent.found.unified / cgroup_of(pid)
+    for above in reversed([path for path in directory.parents if path.is_relative_to(top)]):
+        (above / "cgroup.subtree_control").write_text("+pids")
+    libvirts = int((directory / "pids.current").read_text()) - 1
+    (directory / "pids.max").write_text(str(limit + libvirts))
