@@ -75,7 +75,6 @@ def page(run: Run) -> str:
         host=facts(_mapping(run.manifest.get("host"))),
         versions=facts(_mapping(run.manifest.get("versions"))),
         images=_images(run.manifest),
-        noise=[str(line) for line in run.manifest.get("noise") or ()],
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from msgspec import Struct, to_builtins
 
+from reports import conditions
 from reports.quantities import LOAD, RULERS, START, Quantity
 from testbed.analysis import (
     Platform,
@@ -65,7 +66,7 @@ def compose(run: Run) -> Answer:
     told = [sentence for tell in (_start, _memory, _copies, _cost) if (sentence := tell(run, hardware))]
     emulated = [sentence for platform in run.emulated if (sentence := _emulated(run, platform))]
     headline, *details = told or [_nothing(run, bool(emulated))]
-    return Answer(headline, (*details, *emulated), (*_emulation(run), *_ending(run)))
+    return Answer(headline, (*details, *emulated), (*_emulation(run), *_ending(run), *conditions.notes(run)))
 
 
 def _scenario(run: Run) -> str:
@@ -73,7 +74,8 @@ def _scenario(run: Run) -> str:
 
 
 def _as(platform: Platform) -> str:
-    return _AS.get(platform.name, f"as {platform.label}")
+    plain = platform.label in (platform.name, f"{platform.name} (KVM)")
+    return _AS[platform.name] if plain and platform.name in _AS else f"as {platform.label}"
 
 
 def _start(run: Run, platforms: Sequence[Platform]) -> str:
@@ -89,7 +91,7 @@ def _start(run: Run, platforms: Sequence[Platform]) -> str:
         ratio = median_ratio(*(values(run, "start", one.name, "ready") for one, _ in reversed(found)))
         kind = "95 % interval " if ratio.is_interval else ""
         sentence += f", {_RATIO.show(ratio.value)} times as long ({kind}{_RATIO.beside(ratio) or 'one trial'}),"
-    return f"{sentence} on this host."
+    return f"{sentence} on {conditions.this_host(run)}."
 
 
 def _memory(run: Run, platforms: Sequence[Platform]) -> str:
@@ -266,6 +268,7 @@ def as_json(run_folder: Path) -> dict[str, Any]:
         "scenario": run.manifest.get("scenario"),
         "status": run.manifest.get("status"),
         "answer": to_builtins(compose(run)),
+        "conditions": conditions.as_json(run),
         "platforms": {one.name: _platform_json(run, one) for one in run.platforms},
         "folder": str(run.folder.path),
         "report": str(run.folder.path / "report.html"),

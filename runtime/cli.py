@@ -352,7 +352,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status = _COMMANDS.get(options.command, _simple)(options)
     except TestbedError as error:
-        print(f"error: {error}", file=sys.stderr)
+        from runtime.output import printable
+
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         _log(options, "error", str(error))
         status = error.exit_code
     except KeyboardInterrupt:

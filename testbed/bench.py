@@ -15,18 +15,20 @@ from msgspec.structs import replace
 
 from runtime.errors import PrerequisiteError, UsageError
 from runtime.images.model import Image
-from runtime.lease import lease
+from runtime.lease import CGROUP_ROOT, lease
 from testbed import host, measures, platforms
 from testbed.images import build_images
 from testbed.lab import Lab
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import schedule
+from testbed.noise import Watch
 from testbed.platforms.accelerator import known_accelerator
 from testbed.platforms.connection import checked_uri
 from testbed.platforms.protocol import Platform
 from testbed.results import RunFolder
 from testbed.scenario import Scenario, Settings
 from testbed.scenario import load as load_scenario
+from testbed.turn import turn
 
 Progress = Callable[[str], None]
 
@@ -45,6 +47,7 @@ class Options(Struct, frozen=True):
     scenarios: Path
     command: tuple[str, ...]
     connect: str = ""
+    wait: bool = False
 
 
 class Finished(Struct, frozen=True):
@@ -73,6 +76,7 @@ def _manifest(
         "measures": list(options.measures),
         "settings": to_builtins(settings),
         "images": {name: _image_record(image) for name, image in images.items()},
+        "source": host.source(),
         "versions": host.versions(),
         "host": host.facts(),
         "noise": list(host.noise()),
@@ -112,6 +116,7 @@ def bench(options: Options, progress: Progress) -> Finished:
         raise PrerequisiteError("bench needs root: namespaces, cgroups and QEMU", "run it with sudo")
     run_id = new_run_id(scenario.name)
     with ExitStack() as undo:
+        undo.enter_context(turn(run_id, wait=options.wait, progress=progress))
         scratch = undo.enter_context(lease(run_id))
         images = build_images(scenario, progress)
         lab = Lab()
@@ -125,7 +130,8 @@ def bench(options: Options, progress: Progress) -> Finished:
         folder = RunFolder.create(options.out, run_id, manifest)
         undo.push(folder.conclude)
         undo.enter_context(lab)
-        context = RunContext(scenario, settings, images, chosen, lab, folder, options.seed, progress)
+        watch = Watch(f"{CGROUP_ROOT}/{run_id}")
+        context = RunContext(scenario, settings, images, chosen, lab, folder, options.seed, progress, watch)
         for planned in schedule(names, wanted, settings.trials, settings.load.rates_per_s, options.seed):
             measures.run(context, planned)
     return Finished(folder.path, measures.exit_code(folder.trials()))

@@ -24,6 +24,8 @@ from msgspec import Struct, field, to_builtins
 from runtime import atomic
 from runtime.errors import PrerequisiteError, UsageError
 
+# Of the run folder; raised when an older testbed could no longer read it right. One that names none has the first.
+FORMAT = 2
 MANIFEST = "manifest.json"
 TRIALS = "trials.jsonl"
 METRICS = "metrics.csv"
@@ -50,7 +52,8 @@ class Trial(Struct, frozen=True):
     ``outcome`` is ``ok``; ``failed`` (the workload or platform did not do its part); ``void`` (the measurement
     itself was bad: a late load generator); or ``interrupted``. ``reason`` says why it is not ok, or why a ramp ended,
     ``details`` what else was said then: the last lines of every console.
-    ``samples`` is the name of its time series below ``samples/``.
+    ``samples`` is the name of its time series below ``samples/``. ``window`` and ``disturbances`` are what
+    testbed.noise saw while it ran.
     """
 
     trial: int
@@ -63,6 +66,8 @@ class Trial(Struct, frozen=True):
     metrics: tuple[Metric, ...] = ()
     samples: str | None = None
     details: str = ""
+    window: Mapping[str, float] = field(default_factory=dict)
+    disturbances: tuple[str, ...] = ()
 
     def value(self, metric: str) -> float | None:
         """The value of a metric, None when the trial has no such metric."""
@@ -93,7 +98,7 @@ class RunFolder:
             ) from error
         except OSError as error:
             raise _write_error(path, error) from error
-        folder = cls(path, {**manifest, "finished": None, "status": "running"})
+        folder = cls(path, {"format": FORMAT, **manifest, "finished": None, "status": "running"})
         folder._write_manifest()
         return folder
 
@@ -112,6 +117,8 @@ class RunFolder:
             raise UsageError(f"{file} is damaged: {error}", "restore it; the trials beside it are intact") from error
         if not isinstance(manifest, dict) or not isinstance(manifest.get("run"), str):
             raise UsageError(f"{file} is damaged: it names no run", "restore it; the trials beside it are intact")
+        if not isinstance(form := manifest.get("format", 1), int) or form > FORMAT:
+            raise UsageError(f"{file} has the format {form!r}; this testbed reads up to {FORMAT}", "use a newer one")
         return cls(path, manifest)
 
     @property

@@ -47,10 +47,11 @@ def run(context: RunContext, planned: PlannedTrial) -> None:
     if reason := given_up(context.folder.trials(), planned.platform):
         context.progress(f"  {reason}")
         return _record_rest(context, planned, done, "failed", reason)
+    context.watch.begin()
     try:
         with closing(MEASURES[planned.measure](context, planned)) as trials:
             for trial in trials:
-                context.folder.append(trial)
+                _record(context, trial)
                 done += 1
     except (PrerequisiteError, UsageError):
         raise
@@ -61,6 +62,16 @@ def run(context: RunContext, planned: PlannedTrial) -> None:
         reason = f"{type(interruption).__name__} {interruption}".rstrip()
         context.folder.append(_unmeasured(planned, done, "interrupted", reason))
         raise
+
+
+def _record(context: RunContext, trial: Trial) -> None:
+    """Record a trial that ended, with what disturbed it and what its limits held back."""
+    seen = context.watch.end()
+    for disturbance in seen.disturbances:
+        context.progress(f"  disturbed: {disturbance}")
+    if held_back := seen.figures.get("throttled_periods"):
+        context.progress(f"  its limit of processor time held it back in {held_back:.0%} of the periods")
+    context.folder.append(replace(trial, window=seen.figures, disturbances=seen.disturbances))
 
 
 def _record_rest(
