@@ -12,6 +12,7 @@ import io
 import json
 import os
 import re
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -219,6 +220,15 @@ class RunFolder:
 
     def _write_manifest(self) -> None:
         replace_file(self.path / MANIFEST, json.dumps(self.manifest, indent=2, default=str).encode() + b"\n")
+
+
+def check_base(base: Path) -> None:
+    """Raise what ``RunFolder.create`` below ``base`` would raise for a place that cannot be written; nothing stays."""
+    place = next(path for path in (base.absolute(), *base.absolute().parents) if path.exists())
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".testbed-", dir=place))
+    except OSError as error:
+        raise _write_error(base, error) from error
 
 
 def newest(base: Path) -> Path:

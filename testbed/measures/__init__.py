@@ -43,7 +43,9 @@ def run(context: RunContext, planned: PlannedTrial) -> None:
     other trial, too.
     """
     done = 0
-    context.progress(f"trial {planned.trial}: {planned.measure} on {context.platforms[planned.platform].label}")
+    what = f"{planned.measure} on {context.platforms[planned.platform].label}"
+    number, left = context.pace.begin(planned), context.pace.left()
+    context.progress(f"{number}: {what}{f', {left}' if left else ''}")
     if reason := given_up(context.folder.trials(), planned.platform):
         context.progress(f"  {reason}")
         return _record_rest(context, planned, done, "failed", reason)
