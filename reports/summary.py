@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec import Struct, to_builtins
 
-from reports import conditions
+from reports import columns, conditions
 from reports.quantities import LOAD, RULERS, START, Quantity
 from testbed.analysis import (
     Platform,
@@ -237,8 +237,6 @@ def _outcomes(run: Run) -> dict[str, str]:
 def print_answer(run_folder: Path) -> None:
     """Print the answer and the short table on standard output."""
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
 
     run = read_run(RunFolder.open(run_folder))
     found = compose(run)
@@ -248,15 +246,17 @@ def print_answer(run_folder: Path) -> None:
     console.print(found.headline, style="bold", markup=False)
     for sentence in found.details:
         console.print(sentence, markup=False)
-    grid = Table("", *(escape(one.label) for one in run.platforms), box=None, padding=(0, 2, 0, 0))
+    lines: list[columns.Line] = []
     measure = ""
     for row in rows(run):
         if row.measure != measure:
-            grid.add_row(row.measure, style="bold")
+            lines.append(columns.Line(row.measure))
         measure = row.measure
-        grid.add_row(f"  {row.figure}", *(escape(row.cells.get(one.name, "–")) for one in run.platforms))
+        lines.append(columns.Line(f"  {row.figure}", row.cells))
     if run.trials:
-        console.print(grid)
+        for part in columns.tables(lines, {one.name: one.label for one in run.platforms}, console.width):
+            console.print(part)
+            console.print()
         console.print("Medians, with 95 % intervals or, of fewer than six trials, the range.", style="dim")
 
 

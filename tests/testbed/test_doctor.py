@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed.doctor import Check, attempt, checks, command, parse_attempts, print_checks, space
+from testbed.doctor import Check, as_table, attempt, checks, command, parse_attempts, print_checks, space
 
 PREREQUISITE_MISSING = 5
 
@@ -101,3 +101,13 @@ def test_space_is_asked_for_where_the_store_is(monkeypatch: pytest.MonkeyPatch) 
     check = space()
     assert not check.ok
     assert "/proc/testbed" in check.detail and "TESTBED_HOME" in check.fix
+
+
+def test_the_table_folds_at_the_terminals_width() -> None:
+    found = [Check("libvirt", False, "word " * 60, "mend " * 40), Check("root", True, "user id 0", "never shown")]
+    for columns in (30, 80, 200):
+        lines = as_table(found, columns)
+        assert max(map(len, lines)) <= max(columns, 37)
+        text = " ".join(lines)
+        assert text.count("word") == 60 and text.count("mend") == 40 and "never" not in text
+    assert as_table([], 80) == []
