@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -12,7 +13,8 @@ from typing import Any
 from invoke import Collection, Context, task
 from invoke.exceptions import Exit
 
-from runtime.errors import TestbedError
+from runtime.errors import PrerequisiteError, TestbedError, UsageError
+from runtime.output import printable
 from testbed.progress import tell
 
 ROOT = Path(__file__).resolve().parent
@@ -20,6 +22,27 @@ ROOT = Path(__file__).resolve().parent
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _number(option: str, text: str) -> int:
+    """The whole number that an option is given. Raises UsageError for anything else."""
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"{option} {text}: not a whole number") from None
+
+
+def _scenario(task_name: str, scenario: str) -> str:
+    """The scenario that is asked for. Raises UsageError without one, with those that there are."""
+    if not scenario:
+        from testbed.scenario import known_scenarios
+
+        listed = ", ".join(known_scenarios(ROOT / "scenarios"))
+        raise UsageError(
+            f"{task_name}: which scenario? {listed}, or the path of one",
+            f"./invoke {task_name} NAME; all options: ./invoke {task_name} --help",
+        )
+    return scenario
 
 
 def reporting(body: Callable[..., int]) -> Callable[..., None]:
@@ -35,10 +58,13 @@ def reporting(body: Callable[..., int]) -> Callable[..., None]:
             with interruptible():
                 code = body(*arguments, **keywords)
         except TestbedError as error:
-            raise Exit(f"error: {error}", code=error.exit_code) from error
+            raise Exit(f"error: {printable(str(error))}", code=error.exit_code) from error
         except Interrupted as interrupted:
             raise Exit(f"interrupted ({interrupted}); all that was started has been removed", code=130) from interrupted
         except Exception as error:
+            if isinstance(error, PermissionError) and os.geteuid() != 0:
+                denied = PrerequisiteError(f"{error.filename or body.__name__}: {error.strerror}", "run it as root")
+                raise Exit(f"error: {printable(str(denied))}", code=denied.exit_code) from error
             traceback.print_exc()
             raise Exit(f"internal error: {error}", code=1) from error
         if code:
@@ -53,10 +79,11 @@ def reporting(body: Callable[..., int]) -> Callable[..., None]:
         "platforms": "comma-separated: container, vm or another kind of vm (a wrong name lists them all)",
         "accel": "what runs virtual machines: kvm, tcg, tcg-single, or auto for the best that works",
         "measures": "comma-separated: start,density,utilisation",
-        "trials": "start trials on each platform, instead of the scenario's",
+        "trials": "start trials on each platform, instead of the scenario's: 1 or more",
         "quick": "the scenario's quick settings: at most 3 minutes",
         "seed": "decides the order of trials and the arrival of requests",
         "connect": "libvirt's URI for virtual machines: qemu:///system, qemu+ssh://... (default: no daemon)",
+        "wait": "wait while another run is measured on this host, instead of being refused",
         "out": "where run folders are made (default: results/)",
         "json": "print the answer as JSON on standard output",
     }
@@ -64,14 +91,15 @@ def reporting(body: Callable[..., int]) -> Callable[..., None]:
 @reporting
 def bench(
     context: Context,
-    scenario: str,
+    scenario: str = "",
     platforms: str = "container,vm,vm-containers",
     measures: str = "start,density,utilisation",
     accel: str = "auto",
-    trials: int = 0,
+    trials: str = "",
     quick: bool = False,
-    seed: int = 1,
+    seed: str = "1",
     connect: str = "",
+    wait: bool = False,
     out: str = "",
     json: bool = False,
 ) -> int:
@@ -79,17 +107,18 @@ def bench(
     from testbed.bench import Options, bench
 
     options = Options(
-        scenario=scenario,
+        scenario=_scenario("bench", scenario),
         platforms=_words(platforms),
         accelerator=accel,
         measures=_words(measures),
-        trials=trials,
+        trials=_number("--trials", trials) if trials else None,
         quick=quick,
-        seed=seed,
+        seed=_number("--seed", seed),
         out=Path(out) if out else ROOT / "results",
         scenarios=ROOT / "scenarios",
         command=tuple(sys.argv),
         connect=connect,
+        wait=wait,
     )
     run = bench(options, tell)
     return _conclude(run.path, json) or run.exit_code
@@ -155,11 +184,11 @@ def clean(context: Context, check: bool = False, store: bool = False) -> int:
     }
 )
 @reporting
-def explain(context: Context, scenario: str, service: str = "", platform: str = "container") -> int:
+def explain(context: Context, scenario: str = "", service: str = "", platform: str = "container") -> int:
     """Print the plan that starts a service: each step with its system call and arguments."""
     from testbed.explain import explain_service
 
-    print(explain_service(ROOT / "scenarios", scenario, service, platform, tell))
+    print(explain_service(ROOT / "scenarios", _scenario("explain", scenario), service, platform, tell))
     return 0
 
 

@@ -88,7 +88,6 @@ def page(run: Run) -> str:
         host=facts(mapping(run.manifest.get("host"))),
         versions=facts(mapping(run.manifest.get("versions"))),
         images=_images(run.manifest),
-        noise=_lines(run.manifest.get("noise")),
     )
 
 

@@ -13,14 +13,13 @@ from typing import Any
 
 from msgspec import Struct, to_builtins
 
+from reports import columns, conditions
 from reports.quantities import LOAD, RULERS, START, Quantity
 from testbed.analysis import (
-    OTHERS_LIMIT,
     CopyMemory,
     Platform,
     Ramp,
     Run,
-    disturbed,
     memory_of_copies,
     memory_parts,
     ramps,
@@ -71,7 +70,7 @@ def compose(run: Run) -> Answer:
     told = [sentence for tell in (_start, _memory, _copies, _cost) if (sentence := tell(run, hardware))]
     emulated = [sentence for platform in run.emulated if (sentence := _emulated(run, platform))]
     headline, *details = told or [_nothing(run, bool(emulated))]
-    return Answer(headline, (*details, *emulated), (*_emulation(run), *_ending(run), *_disturbance(run)))
+    return Answer(headline, (*details, *emulated), (*_emulation(run), *_ending(run), *conditions.notes(run)))
 
 
 def _scenario(run: Run) -> str:
@@ -79,7 +78,8 @@ def _scenario(run: Run) -> str:
 
 
 def _as(platform: Platform) -> str:
-    return _AS.get(platform.name, f"as {platform.label}")
+    plain = platform.label in (platform.name, f"{platform.name} (KVM)")
+    return _AS[platform.name] if plain and platform.name in _AS else f"as {platform.label}"
 
 
 def _start(run: Run, platforms: Sequence[Platform]) -> str:
@@ -95,7 +95,7 @@ def _start(run: Run, platforms: Sequence[Platform]) -> str:
         ratio = median_ratio(*(values(run, "start", one.name, "ready") for one, _ in reversed(found)))
         kind = "95 % interval " if ratio.is_interval else ""
         sentence += f", {_RATIO.show(ratio.value)} times as long ({kind}{_RATIO.beside(ratio) or 'one trial'}),"
-    return f"{sentence} on this host."
+    return f"{sentence} on {conditions.this_host(run)}."
 
 
 def _memory(run: Run, platforms: Sequence[Platform]) -> str:
@@ -201,19 +201,6 @@ def _emulation(run: Run) -> list[str]:
     ]
 
 
-def _disturbance(run: Run) -> list[str]:
-    """How many trials shared the host's processors with something that is no part of the experiment."""
-    trials = disturbed(run)
-    if not trials:
-        return []
-    most = max(trial.value("host_others") or 0 for trial in trials)
-    return [
-        f"In {len(trials)} of {len(run.trials)} trials other programs or the kernel used more than {OTHERS_LIMIT:.0%}"
-        f" of the host's processors, up to {most:.0%}: {', '.join(str(trial.trial) for trial in trials[:12])}"
-        f"{' and more' if len(trials) > 12 else ''}."
-    ]
-
-
 def _ending(run: Run) -> list[str]:
     status = run.manifest.get("status")
     if status == "finished":
@@ -282,8 +269,6 @@ def _outcomes(run: Run) -> dict[str, str]:
 def print_answer(run_folder: Path) -> None:
     """Print the answer and the short table on standard output."""
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
 
     run = read_run(RunFolder.open(run_folder))
     found = compose(run)
@@ -293,15 +278,17 @@ def print_answer(run_folder: Path) -> None:
     console.print(found.headline, style="bold", markup=False)
     for sentence in found.details:
         console.print(sentence, markup=False)
-    grid = Table("", *(escape(one.label) for one in run.platforms), box=None, padding=(0, 2, 0, 0))
+    lines: list[columns.Line] = []
     measure = ""
     for row in rows(run):
         if row.measure != measure:
-            grid.add_row(row.measure, style="bold")
+            lines.append(columns.Line(row.measure))
         measure = row.measure
-        grid.add_row(f"  {row.figure}", *(escape(row.cells.get(one.name, "–")) for one in run.platforms))
+        lines.append(columns.Line(f"  {row.figure}", row.cells))
     if run.trials:
-        console.print(grid)
+        for part in columns.tables(lines, {one.name: one.label for one in run.platforms}, console.width):
+            console.print(part)
+            console.print()
         console.print("Medians, with 95 % intervals or, of fewer than six trials, the range.", style="dim")
 
 
@@ -313,6 +300,7 @@ def as_json(run_folder: Path) -> dict[str, Any]:
         "scenario": run.manifest.get("scenario"),
         "status": run.manifest.get("status"),
         "answer": to_builtins(compose(run)),
+        "conditions": conditions.as_json(run),
         "platforms": {one.name: _platform_json(run, one) for one in run.platforms},
         "folder": str(run.folder.path),
         "report": str(run.folder.path / "report.html"),

@@ -17,7 +17,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from runtime.arguments import parsed
-from runtime.errors import TestbedError, UsageError, in_words, printable
+from runtime.errors import TestbedError, UsageError, in_words
 from runtime.log import open_log
 from runtime.streams import open_streams
 
@@ -45,7 +45,7 @@ def _warner(options: argparse.Namespace) -> Callable[[str], None]:
         if options.journal:
             options.journal.write("warning", text)
         else:
-            print(f"warning: {printable(text)}", file=sys.stderr)
+            _say(f"warning: {text}")
 
     return warn
 
@@ -374,8 +374,14 @@ _COMMANDS = {
 }
 
 
+def _say(text: str) -> None:
+    from runtime.output import printable
+
+    print(printable(text), file=sys.stderr)
+
+
 def _tell(options: argparse.Namespace, error: Exception) -> None:
-    print(f"error: {printable(in_words(error))}", file=sys.stderr)
+    _say(f"error: {in_words(error)}")
     if options.journal:
         options.journal.write("error", in_words(error))
 
@@ -384,7 +390,7 @@ def _debug(options: argparse.Namespace, message: str) -> None:
     if options.debug and options.journal:
         options.journal.write("debug", message)
     elif options.debug:
-        print(f"debug: {printable(message)}", file=sys.stderr)
+        _say(f"debug: {message}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

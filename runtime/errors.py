@@ -5,13 +5,6 @@ from __future__ import annotations
 import os
 
 
-def printable(text: str) -> str:
-    """The text without what a terminal would obey: it may repeat what somebody else wrote. Lines stay lines."""
-    if text.isprintable():
-        return text
-    return "".join(c if c == "\n" or c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 class TestbedError(Exception):
     """An error meant for a person, printed as its message and hint without a traceback.
 

@@ -8,7 +8,7 @@ import time
 
 from msgspec import Struct
 
-from runtime.errors import UsageError, printable
+from runtime.errors import UsageError
 
 # Links, but the system's own.
 _STREAMS = ("/dev/stdout", "/dev/stderr")
@@ -22,6 +22,8 @@ class Log(Struct, frozen=True):
 
     def write(self, level: str, message: str) -> None:
         """Append one line. What cannot be written is lost: the command's own outcome matters more."""
+        from runtime.output import printable  # its expressions cost a millisecond, and few commands log
+
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         line = json.dumps({"level": level, "msg": printable(message), "time": stamp})
         if self.format == "text":

@@ -20,8 +20,6 @@ __all__ = ["EMULATOR_PARTS", "PARTS", "CopyMemory", "Estimate", "median_estimate
 
 # The phases of an application's start, in order; every one is seconds since the request.
 START_PHASES = ("created", "first_process", "port_open", "ready")
-# Above this fraction of the host's processors, what is neither application nor generator disturbs a trial.
-OTHERS_LIMIT = 0.05
 # Beyond this no sample is a quantity of this planet's hosts, but damage.
 _LARGEST = 1e18
 
@@ -244,9 +242,3 @@ def offered_rate(trial: Trial) -> float | None:
     """The rate that a trial offered, in requests per second; None when it records none."""
     rate = trial.parameters.get("rate_per_s")
     return float(rate) if isinstance(rate, int | float) else None
-
-
-def disturbed(run: Run) -> tuple[Trial, ...]:
-    """The ok trials in whose windows others than application and generator used more than ``OTHERS_LIMIT`` of the
-    host's processors."""
-    return tuple(trial for trial in run.trials if _ok(trial) and (trial.value("host_others") or 0) > OTHERS_LIMIT)

@@ -8,43 +8,50 @@ import shlex
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from types import TracebackType
 
 from msgspec import Struct, to_builtins
 from msgspec.structs import replace
 
 from runtime.errors import PrerequisiteError, UsageError
 from runtime.images.model import Image
-from runtime.lease import lease
+from runtime.lease import CGROUP_ROOT, lease
 from testbed import host, measures, platforms
 from testbed.images import build_images
 from testbed.lab import Lab
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import schedule
+from testbed.noise import Watch
+from testbed.pace import Pace
 from testbed.platforms.accelerator import known_accelerator
 from testbed.platforms.connection import checked_uri
 from testbed.platforms.protocol import Platform
-from testbed.results import RunFolder
+from testbed.results import RunFolder, check_base
 from testbed.scenario import Scenario, Settings
 from testbed.scenario import load as load_scenario
+from testbed.turn import turn
 
 Progress = Callable[[str], None]
 
 
 class Options(Struct, frozen=True):
-    """What was asked for. ``trials`` 0 means the scenario's own number, ``connect`` "" libvirt in our own process."""
+    """What was asked for. ``trials`` None means the scenario's own number, ``connect`` "" libvirt in our own process;
+    ``wait``: for the end of another run on this host, instead of being refused."""
 
     scenario: str
     platforms: tuple[str, ...]
     accelerator: str
     measures: tuple[str, ...]
-    trials: int
+    trials: int | None
     quick: bool
     seed: int
     out: Path
     scenarios: Path
     command: tuple[str, ...]
     connect: str = ""
+    wait: bool = False
 
 
 class Finished(Struct, frozen=True):
@@ -74,6 +81,7 @@ def _manifest(
         "settings": to_builtins(settings),
         "images": {name: _image_record(image) for name, image in images.items()},
         "seccomp": {one.name: "the default profile" if one.seccomp else "none" for one in scenario.services},
+        "source": host.source(),
         "versions": host.versions(),
         "host": host.facts(),
         "noise": list(host.noise()),
@@ -84,6 +92,21 @@ def _platform_record(platform: Platform) -> dict[str, object]:
     return {"label": platform.label, "emulated": platform.emulated, **platform.facts()}
 
 
+def _say_where(
+    folder: RunFolder,
+    progress: Progress,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    traceback: TracebackType | None,
+) -> bool:
+    """Of a run that is cut short, say where its trials are and what makes a report of them; for ``ExitStack.push``."""
+    if kind is not None:
+        count = len(folder.trials())
+        progress(f"{count} trial{'' if count == 1 else 's'} in {folder.path}; for their report:")
+        progress(f"  ./invoke report {shlex.quote(str(folder.path))}")
+    return False
+
+
 def new_run_id(scenario: str) -> str:
     """A run id that sorts by time: UTC to the second, the scenario, and a random end."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{scenario}-{secrets.token_hex(2)}"
@@ -92,9 +115,11 @@ def new_run_id(scenario: str) -> str:
 def chosen_settings(scenario: Scenario, options: Options) -> Settings:
     """The scenario's settings, full or quick, with the number of trials that was asked for."""
     settings = scenario.chosen(options.quick)
-    if options.trials < 0:
+    if options.trials is not None and options.trials < 1:
         raise UsageError(f"--trials {options.trials}: a number of trials is at least 1")
-    return replace(settings, trials=options.trials) if options.trials else settings
+    if options.seed < 0:
+        raise UsageError(f"--seed {options.seed}: a seed is 0 or more")
+    return settings if options.trials is None else replace(settings, trials=options.trials)
 
 
 def bench(options: Options, progress: Progress) -> Finished:
@@ -111,8 +136,10 @@ def bench(options: Options, progress: Progress) -> Finished:
     connect = checked_uri(options.connect) if options.connect else ""
     if os.geteuid() != 0:
         raise PrerequisiteError("bench needs root: namespaces, cgroups and QEMU", "run it with sudo")
+    check_base(options.out)  # before images are built for minutes
     run_id = new_run_id(scenario.name)
     with ExitStack() as undo:
+        undo.enter_context(turn(run_id, wait=options.wait, progress=progress))
         scratch = undo.enter_context(lease(run_id))
         images = build_images(scenario, progress)
         lab = Lab()
@@ -124,9 +151,15 @@ def bench(options: Options, progress: Progress) -> Finished:
         manifest = _manifest(run_id, options, settings, scenario, images)
         manifest["platforms"] = {name: _platform_record(platform) for name, platform in chosen.items()}
         folder = RunFolder.create(options.out, run_id, manifest)
+        progress(f"run folder: {folder.path}")
+        undo.push(partial(_say_where, folder, progress))
         undo.push(folder.conclude)
         undo.enter_context(lab)
-        context = RunContext(scenario, settings, images, chosen, lab, folder, options.seed, progress)
-        for planned in schedule(names, wanted, settings.trials, settings.load.rates_per_s, options.seed):
-            measures.run(context, planned)
+        watch = Watch(f"{CGROUP_ROOT}/{run_id}")
+        planned = schedule(names, wanted, settings.trials, settings.load.rates_per_s, options.seed)
+        context = RunContext(
+            scenario, settings, images, chosen, lab, folder, options.seed, progress, watch, Pace(planned)
+        )
+        for one in planned:
+            measures.run(context, one)
     return Finished(folder.path, measures.exit_code(folder.trials()))

@@ -13,6 +13,7 @@ import os
 import pwd
 import shutil
 import tempfile
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -83,13 +84,22 @@ def print_checks(found: Sequence[Check], as_json: bool = False) -> int:
     if as_json:
         print(json.dumps([to_builtins(check) for check in found], indent=2))
     else:
-        width = max((len(check.name) for check in found), default=0)
-        for check in found:
-            state = "ok" if check.ok else "MISSING" if check.required else "no"
-            print(f"{state:8}{check.name:{width}}  {check.detail}")
-            if check.fix and not check.ok:
-                print(f"{'':8}{'':{width}}  -> {check.fix}")
+        print("\n".join(as_table(found, shutil.get_terminal_size().columns)))
     return 0 if all(check.ok or not check.required for check in found) else EXIT_PREREQUISITE
+
+
+def as_table(found: Sequence[Check], columns: int) -> list[str]:
+    """The checks as lines for a terminal that is so wide; longer ones are folded."""
+    before = 10 + max((len(check.name) for check in found), default=0)
+    room = max(20, columns - before)
+    lines = []
+    for check in found:
+        state = "ok" if check.ok else "MISSING" if check.required else "no"
+        told = textwrap.wrap(check.detail, room) or [""]
+        told += textwrap.wrap(check.fix, room, initial_indent="-> ", subsequent_indent="   ") if not check.ok else []
+        heads = [f"{state:8}{check.name}", *[""] * (len(told) - 1)]
+        lines += [f"{head:{before}}{line}".rstrip() for head, line in zip(heads, told, strict=True)]
+    return lines
 
 
 def attempt(action: Callable[[], None]) -> str:

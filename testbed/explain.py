@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from runtime.cgroups import Hierarchies, hierarchies
-from runtime.errors import UsageError
+from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from runtime.home import store_root
+from runtime.images.model import Image
+from runtime.images.store import Store
 from runtime.lease import cgroup_name
 from runtime.plan.container import Attachment, container_plan
 from runtime.plan.container_host import BRIDGE_INDEX, CONTROLLERS
@@ -24,7 +27,7 @@ from testbed.measures.application import specs
 from testbed.platforms import known
 from testbed.platforms.domain import disk_name
 from testbed.platforms.variants import VARIANTS
-from testbed.scenario import load
+from testbed.scenario import Scenario, load
 from vm_images.guest import ensure_guest
 
 # cgroup v2 as it is in a guest that is a host of containers.
@@ -68,19 +71,28 @@ def service_text(spec: Spec, platform: str) -> str:
     return f"{text}\n\nThe guest is saved. What each copy of it performs when it is restored:\n{explain(told)}"
 
 
+def _built_images(scenario: Scenario) -> dict[str, Image]:
+    """The images as they were built last: who is not root cannot build. Raises PrerequisiteError without them."""
+    store = Store(store_root() / "images")
+    try:
+        return {service.name: store.get(f"{scenario.name}/{service.name}") for service in scenario.services}
+    except TestbedError as error:
+        raise PrerequisiteError(error.message, "as root, ./invoke explain builds the images first") from error
+
+
 def explain_service(
     scenarios: Path, scenario_name: str, service: str, platform: str, progress: Callable[[str], None]
 ) -> str:
     """The plan of ``service`` (empty: the first), or of all on a platform where they share an instance.
 
-    Raises UsageError for an unknown name.
+    Raises UsageError for an unknown name. Root has its images built first; anybody else sees those that there are.
     """
     scenario = load(scenario_name, scenarios)
     known((platform,))
     names = [found.name for found in scenario.services]
     if service and service not in names:
         raise UsageError(f"unknown service {service}", f"services of {scenario.name}: {', '.join(names)}")
-    images = build_images(scenario, progress)
+    images = build_images(scenario, progress) if os.geteuid() == 0 else _built_images(scenario)
     shared = platform in VARIANTS and VARIANTS[platform].guest_per == "application"
     links = [link_of(0, 0 if shared else index) for index in range(len(names))]
     wanted = dict(zip(names, specs(scenario, images, links), strict=True))

@@ -6,6 +6,7 @@ the facts, never a guess.
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import platform
@@ -23,6 +24,9 @@ CPU = SYS / "devices/system/cpu"
 
 # What decides figures or figures' meaning; a manifest names their versions.
 PACKAGES = ("hdrhistogram", "libvirt-python", "matplotlib", "numpy", "pandas", "scipy")
+
+EMULATOR = "qemu"
+_ROOT = Path(__file__).resolve().parents[1]
 
 # More than this before a run starts is not a quiet host: a quarter of the processors, 1 % of the time stolen.
 NOISY_LOAD_PER_CPU = 0.25
@@ -91,6 +95,19 @@ def cpu_facts(cpuinfo: str) -> dict[str, object]:
     }
 
 
+@functools.cache
+def hypervisor() -> str:
+    """What this host itself runs on, in systemd-detect-virt's words: ``kvm``, ``vmware``, or ``qemu``, which is QEMU
+    that emulates the processor. ``unknown`` when that program is not there, empty on a machine of its own."""
+    first = parse_key_values(read(PROC / "cpuinfo") or "", ":")
+    if "hypervisor" not in first.get("flags", "").split():
+        return ""
+    if "TCG" in first.get("model name", ""):
+        return EMULATOR
+    kind = output("systemd-detect-virt", "--vm")
+    return kind if kind and kind != "none" else "unknown"
+
+
 def mitigations() -> dict[str, str]:
     """The kernel's word on each processor vulnerability that affects this host."""
     found = {path.name: read(path) or "" for path in sorted((CPU / "vulnerabilities").glob("*"))}
@@ -122,6 +139,7 @@ def facts() -> dict[str, object]:
         "kernel_build": platform.version(),
         "architecture": platform.machine(),
         "machine": " ".join(filter(None, (vendor, product))) or None,
+        "hypervisor": hypervisor() or None,
         "distribution": release.get("PRETTY_NAME"),
         "cgroups": {
             "mode": found.mode,
@@ -130,6 +148,13 @@ def facts() -> dict[str, object]:
         },
         "load_average": list(os.getloadavg()),
     }
+
+
+def source() -> dict[str, object]:
+    """The commit that measures, and whether its files were changed since; None for what is not under git."""
+    git = ("git", "-c", f"safe.directory={_ROOT}", "-C", str(_ROOT))
+    commit = output(*git, "rev-parse", "HEAD")
+    return {"commit": commit, "dirty": output(*git, "status", "--porcelain") is not None if commit else None}
 
 
 def versions() -> dict[str, str | None]:

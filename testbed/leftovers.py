@@ -17,7 +17,7 @@ from msgspec import Struct
 from runtime import atomic
 from runtime.atomic import PARTIAL
 from runtime.cgroups import Cgroup, hierarchies
-from runtime.errors import TestbedError, UsageError
+from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from runtime.home import store_root
 from runtime.lease import (
     CGROUP_ROOT,
@@ -78,8 +78,17 @@ def _partials() -> list[Path]:
 
 
 def find() -> tuple[Leftover, ...]:
-    """All leftovers: processes first, for they hold the rest."""
-    dead = [name for name in leases(STATE_ROOT) if is_dead(name, STATE_ROOT)]
+    """All leftovers: processes first, for they hold the rest. Raises PrerequisiteError when there are runs of which
+    this user cannot tell the dead from the living."""
+    names = leases(STATE_ROOT)
+    try:
+        dead = [name for name in names if is_dead(name, STATE_ROOT)]
+    except PermissionError as error:
+        raise PrerequisiteError(
+            f"there are runs below {STATE_ROOT}: {', '.join(names)}; which of them still live cannot be told: "
+            f"{error.filename}: {error.strerror}",
+            "run it as root",
+        ) from error
     processes: dict[int, str] = {}
     groups: set[tuple[str, str]] = set()
     for run in dead:
@@ -131,8 +140,9 @@ def remove(leftovers: tuple[Leftover, ...]) -> None:
                 problems.append(f"{leftover}: {error}")
     remove_shared(STATE_ROOT)
     if problems:
-        hint = "run as root" if os.geteuid() != 0 else "see what still uses them"
-        raise TestbedError("remove leftovers:\n  " + "\n  ".join(problems), hint)
+        is_root = os.geteuid() == 0
+        hint = "see what still uses them" if is_root else "run it as root"
+        raise (TestbedError if is_root else PrerequisiteError)("remove leftovers:\n  " + "\n  ".join(problems), hint)
 
 
 def remove_store() -> Path:

@@ -12,6 +12,7 @@ import io
 import json
 import os
 import re
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +25,8 @@ from msgspec import Meta, Struct, field, to_builtins
 from runtime import atomic
 from runtime.errors import PrerequisiteError, UsageError
 
+# Of the run folder; raised when an older testbed could no longer read it right. One that names none has the first.
+FORMAT = 2
 MANIFEST = "manifest.json"
 TRIALS = "trials.jsonl"
 METRICS = "metrics.csv"
@@ -52,7 +55,8 @@ class Trial(Struct, frozen=True):
     ``outcome`` is ``ok``; ``failed`` (the workload or platform did not do its part); ``void`` (the measurement
     itself was bad: a late load generator); or ``interrupted``. ``reason`` says why it is not ok, or why a ramp ended,
     ``details`` what else was said then: the last lines of every console.
-    ``samples`` is the name of its time series below ``samples/``.
+    ``samples`` is the name of its time series below ``samples/``. ``window`` and ``disturbances`` are what
+    testbed.noise saw while it ran.
     """
 
     trial: int
@@ -65,6 +69,8 @@ class Trial(Struct, frozen=True):
     metrics: tuple[Metric, ...] = ()
     samples: str | None = None
     details: str = ""
+    window: Mapping[str, float] = field(default_factory=dict)
+    disturbances: tuple[str, ...] = ()
 
     def value(self, metric: str) -> float | None:
         """The value of a metric, None when the trial has no such metric."""
@@ -95,7 +101,7 @@ class RunFolder:
             ) from error
         except OSError as error:
             raise _write_error(path, error) from error
-        folder = cls(path, {**manifest, "finished": None, "status": "running"})
+        folder = cls(path, {"format": FORMAT, **manifest, "finished": None, "status": "running"})
         folder._write_manifest()
         return folder
 
@@ -114,6 +120,8 @@ class RunFolder:
             raise UsageError(f"{file} is damaged: {error}", "restore it; the trials beside it are intact") from error
         if not isinstance(manifest, dict) or not isinstance(manifest.get("run"), str):
             raise UsageError(f"{file} is damaged: it names no run", "restore it; the trials beside it are intact")
+        if not isinstance(form := manifest.get("format", 1), int) or form > FORMAT:
+            raise UsageError(f"{file} has the format {form!r}; this testbed reads up to {FORMAT}", "use a newer one")
         return cls(path, manifest)
 
     @property
@@ -214,6 +222,15 @@ class RunFolder:
 
     def _write_manifest(self) -> None:
         replace_file(self.path / MANIFEST, json.dumps(self.manifest, indent=2, default=str).encode() + b"\n")
+
+
+def check_base(base: Path) -> None:
+    """Raise what ``RunFolder.create`` below ``base`` would raise for a place that cannot be written; nothing stays."""
+    place = next(path for path in (base.absolute(), *base.absolute().parents) if path.exists())
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".testbed-", dir=place))
+    except OSError as error:
+        raise _write_error(base, error) from error
 
 
 def newest(base: Path) -> Path:

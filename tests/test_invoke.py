@@ -209,3 +209,21 @@ def test_the_lock_pins_every_package_by_hash() -> None:
     lines = [line for line in requirements if line and not line.startswith("#")]
     assert len(lines) > 30
     assert [line for line in lines if "==" not in line or "--hash=sha256:" not in line] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "passed"),
+    [
+        (("bench", "--help"), ("--help", "bench")),
+        (("new", "-h"), ("--help", "new")),
+        (("bench", "clickme", "--quick"), ("bench", "--scenario", "clickme", "--quick")),
+        (("explain", "a b"), ("explain", "--scenario", "a b")),
+        (("report", "/some where"), ("report", "--run", "/some where")),
+        (("report", "--run", "x"), ("report", "--run", "x")),
+        (("report",), ("report",)),
+        (("clean", "--check"), ("clean", "--check")),
+    ],
+)
+def test_a_word_is_what_people_mean_by_it(checkout: Path, arguments: tuple[str, ...], passed: tuple[str, ...]) -> None:
+    words = run(checkout, *arguments).stdout.splitlines()
+    assert tuple(words[2:]) == passed, "after --search-root and its value"

@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
+from runtime.lease import lease
 from testbed import leftovers
+from testbed.turn import turn
 
 ROOT = Path(__file__).resolve().parents[1]
 INVOKE = Path(sys.executable).parent / "invoke"
@@ -25,7 +27,9 @@ pytestmark = pytest.mark.root
 
 
 def command(*arguments: str) -> list[str]:
-    return [str(INVOKE), *arguments]
+    """A task as a process; a run waits for its turn, for this host may measure another."""
+    waiting = ["--wait"] if arguments[0] == "bench" and len(arguments) > 1 else []
+    return [str(INVOKE), *arguments, *waiting]
 
 
 def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -72,6 +76,9 @@ def test_an_interrupted_run_leaves_nothing(number: signal.Signals, platform: str
     assert process.returncode == 130, errors
     assert "interrupted" in errors
     (folder,) = tmp_path.iterdir()
+    assert f"\n  ./invoke report {folder}\n" in errors
+    rendered = run("report", "--run", str(folder))
+    assert rendered.returncode == 0 and (folder / "report.html").exists(), rendered.stderr
     assert json.loads((folder / "manifest.json").read_text())["status"] == "interrupted"
 
 
@@ -80,7 +87,7 @@ def start_and_wait_for_trial(*arguments: str) -> subprocess.Popen[str]:
     process = subprocess.Popen(command(*arguments), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stderr
     for line in process.stderr:
-        if line.startswith("trial "):
+        if re.match(r"trials? \d+( to \d+)? of \d+: ", line):
             return process
     raise AssertionError(f"the run ended with {process.wait()} before its first trial")
 
@@ -108,6 +115,12 @@ def test_a_killed_run_is_cleaned_up(tmp_path: Path) -> None:
         (("--scenario", "clickme", "--platforms", "container,moon"), 1, "known platforms: container, vm"),
         (("--scenario", "clickme", "--measures", "speed"), 1, "known measures: start, density, utilisation"),
         (("--scenario", "clickme", "--trials", "-1"), 1, "at least 1"),
+        (("--scenario", "clickme", "--trials", "0"), 1, "at least 1"),
+        (("--scenario", "clickme", "--trials", "abc"), 1, "--trials abc: not a whole number"),
+        (("--scenario", "clickme", "--seed", "-5"), 1, "--seed -5: a seed is 0 or more"),
+        (("--scenario", "clickme", "--seed", "1.5"), 1, "--seed 1.5: not a whole number"),
+        (("--scenario", "clickme", "--platforms", "vm,container,vm"), 1, "platform vm is named twice"),
+        ((), 1, "which scenario? "),
     ],
 )
 def test_a_wrong_request_is_refused(arguments: tuple[str, ...], code: int, message: str, tmp_path: Path) -> None:
@@ -127,6 +140,45 @@ def test_without_root_it_says_so(tmp_path: Path) -> None:
     done = run("bench", "--scenario", "clickme", "--out", str(tmp_path / "r"), user=65534, group=65534, env=environment)
     assert done.returncode == 5
     assert "needs root" in done.stderr and "Traceback" not in done.stderr
+
+
+UNPRIVILEGED: dict[str, Any] = {"user": 65534, "group": 65534, "env": {**os.environ, "HOME": "/nonexistent"}}
+
+
+@pytest.mark.parametrize(
+    "arguments", [("clean",), ("clean", "--check"), ("doctor",), ("explain", "--scenario", "clickme")], ids=" ".join
+)
+def test_an_ordinary_user_sees_what_can_be_shown_and_is_told_what_needs_root(arguments: tuple[str, ...]) -> None:
+    interpreter = Path(sys.executable).resolve()
+    if not all(path.stat().st_mode & 0o001 for path in (ROOT, *ROOT.parents, *interpreter.parents)):
+        pytest.skip("another user cannot enter the checkout")
+    with lease(f"test-{os.getpid()}-living"):
+        done = run(*arguments, **UNPRIVILEGED)
+    assert "Traceback" not in done.stderr and "internal error" not in done.stderr
+    assert done.returncode in (0, 5), done.stderr
+    if arguments[0] == "clean":
+        assert f"test-{os.getpid()}-living" in done.stderr and "run it as root" in done.stderr
+    elif done.returncode == 5:
+        assert "root" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("place", ["/proc/results", "/dev/null", "/dev/null/results"])
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_built(place: str) -> None:
+    done = run("bench", "--scenario", "clickme", "--out", place, timeout=20)
+    assert done.returncode == 5 and f"cannot write {place}" in done.stderr
+    assert "run folder" not in done.stderr
+
+
+def test_a_second_run_on_this_host_is_refused(tmp_path: Path) -> None:
+    with turn("the-first", wait=True, progress=print):
+        done = subprocess.run(
+            [str(INVOKE), "bench", "--scenario", "clickme", "--out", str(tmp_path)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 1 and "the-first" in done.stderr and "--wait" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def changed_scenario(tmp_path: Path, file: str, old: str, new: str) -> Path:

@@ -13,6 +13,7 @@ from testbed.interruption import Interrupted
 from testbed.measures import density, start, utilisation
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
+from testbed.noise import unattributed
 from testbed.results import Outcome, Trial
 
 # Measuring yields each trial as it ends; closing the generator undoes what it has started.
@@ -43,14 +44,17 @@ def run(context: RunContext, planned: PlannedTrial) -> None:
     other trial, too.
     """
     done = 0
-    context.progress(f"trial {planned.trial}: {planned.measure} on {context.platforms[planned.platform].label}")
+    what = f"{planned.measure} on {context.platforms[planned.platform].label}"
+    number, left = context.pace.begin(planned), context.pace.left()
+    context.progress(f"{number}: {what}{f', {left}' if left else ''}")
     if reason := given_up(context.folder.trials(), planned.platform):
         context.progress(f"  {reason}")
         return _record_rest(context, planned, done, "failed", reason)
+    context.watch.begin()
     try:
         with closing(MEASURES[planned.measure](context, planned)) as trials:
             for trial in trials:
-                context.folder.append(trial)
+                _record(context, trial)
                 done += 1
     except (PrerequisiteError, UsageError):
         raise
@@ -61,6 +65,17 @@ def run(context: RunContext, planned: PlannedTrial) -> None:
         reason = f"{type(interruption).__name__} {interruption}".rstrip()
         context.folder.append(_unmeasured(planned, done, "interrupted", reason))
         raise
+
+
+def _record(context: RunContext, trial: Trial) -> None:
+    """Record a trial that ended, with what disturbed it and what its limits held back."""
+    seen = context.watch.end()
+    disturbances = (*seen.disturbances, *unattributed(trial.value("host_others"), seen))
+    for disturbance in disturbances:
+        context.progress(f"  disturbed: {disturbance}")
+    if held_back := seen.figures.get("throttled_periods"):
+        context.progress(f"  its limit of processor time held it back in {held_back:.0%} of the periods")
+    context.folder.append(replace(trial, window=seen.figures, disturbances=disturbances))
 
 
 def _record_rest(

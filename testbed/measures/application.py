@@ -160,6 +160,9 @@ class Application:
                 with deferred():
                     self._platform.start(instance)
             self._timeline = self._wait(requested_ns)
+            cgroups = tuple(self.cgroups().values())
+            self._context.watch.running(cgroups)
+            undo.callback(self._context.watch.stopping, cgroups)
             self._undo = undo.pop_all()
         return self
 

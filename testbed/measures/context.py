@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from runtime.images.model import Image
 from runtime.spec import Link
+from testbed.noise import Watch
+from testbed.pace import Pace
 from testbed.platforms.protocol import Platform
 from testbed.results import RunFolder
 from testbed.scenario import Scenario, Settings
@@ -26,7 +28,8 @@ class Addresses(Protocol):
 
 
 class RunContext(Struct, frozen=True):
-    """One run: ``images`` by service, ``platforms`` by name, ``progress`` tells a person what happens."""
+    """One run: ``images`` by service, ``platforms`` by name, ``progress`` tells a person what happens, ``watch`` sees
+    what disturbs its trials, ``pace`` how far it is."""
 
     scenario: Scenario
     settings: Settings
@@ -36,6 +39,8 @@ class RunContext(Struct, frozen=True):
     folder: RunFolder
     seed: int
     progress: Callable[[str], None]
+    watch: Watch = field(default_factory=Watch)
+    pace: Pace = field(default_factory=Pace)
 
     def arrival_seed(self, block: int, index: int) -> int:
         """The seed of a load's arrivals: the platform has no part in it, so all get the same load in a block."""

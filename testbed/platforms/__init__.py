@@ -19,11 +19,13 @@ NAMES = ("container", *VARIANTS, "libvirt-lxc")
 
 
 def known(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The names as given. Raises UsageError for one that is no platform."""
+    """The names as given. Raises UsageError for one that is no platform, or named twice."""
     unknown = [name for name in names if name not in NAMES]
     if unknown or not names:
         raise UsageError(f"unknown platform {', '.join(unknown) or '(none)'}", f"known platforms: {', '.join(NAMES)}")
-    return tuple(dict.fromkeys(names))
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise UsageError(f"platform {', '.join(twice)} is named twice", "name each once: a block holds each once")
+    return names
 
 
 def create(name: str, run_id: str, scratch: Path, lab: Lab, accelerator: str = "auto", connect: str = "") -> Platform:

@@ -31,6 +31,7 @@ from runtime.errors import PrerequisiteError, UsageError
 from runtime.lease import lease
 from runtime.plan.guest import FIRST_USERSPACE
 from runtime.plan.steps import Message, Plan
+from testbed.host import EMULATOR
 from testbed.platforms.account import NAME, Account, emulator_account
 from vm_images.guest import COMMAND_LINE, Guest
 
@@ -87,10 +88,15 @@ class Verdict(Struct, frozen=True):
         """How many times longer this host takes for a boot than limits of time are made for, but at least 1."""
         return max(1.0, (self.boot_s or 0.0) / _USUAL_BOOT_S)
 
-    def label(self, platform: str) -> str:
-        """How figures call the guests of ``platform`` under this accelerator."""
-        slow = self.accelerator == "kvm" and not self.hardware
-        return f"{platform} ({_NAMES[self.accelerator]}{' without hardware, emulated' if slow else ''})"
+    def label(self, platform: str, hypervisor: str = "") -> str:
+        """How figures call the guests of ``platform`` under this accelerator, on a host that itself has a
+        ``hypervisor`` below."""
+        below = ""
+        if self.accelerator == "kvm" and not self.hardware:
+            below = " without hardware, emulated"
+        elif self.accelerator == "kvm" and hypervisor:
+            below = " on an emulated host" if hypervisor == EMULATOR else ", nested"
+        return f"{platform} ({_NAMES[self.accelerator]}{below})"
 
 
 # The probe's QEMU is in no cgroup of ours by which it could be found after us.

@@ -151,6 +151,7 @@ def _add_interface(devices: Element, domain: Domain) -> None:
     child(interface, "source", bridge=domain.bridge)
     child(interface, "target", dev=domain.tap)
     child(interface, "model", type="virtio")
+    child(interface, "driver", name="qemu")  # no vhost-net: a daemon's guests, whose card is ours to add, have none
     if domain.bus == "pci":
         child(interface, "rom", enabled="no")
     _place(interface, domain.bus, 1 + len(domain.disks))

@@ -24,6 +24,7 @@ from runtime.plan.guest import guest_plan
 from runtime.plan.pod import pod_plan
 from runtime.plan.steps import Plan
 from runtime.spec import Resources
+from testbed.host import hypervisor
 from testbed.lab import fix_port
 from testbed.platforms import memory, phases, snapshots
 from testbed.platforms.accelerator import AUTO, CANDIDATES, verdict
@@ -124,7 +125,7 @@ class VmPlatform:
 
     @property
     def label(self) -> str:
-        return self._ready().verdict.label(self.name)
+        return self._ready().verdict.label(self.name, hypervisor())
 
     def facts(self) -> Mapping[str, object]:
         prepared = self._ready()
@@ -139,6 +140,7 @@ class VmPlatform:
             "command_line": self._command_line(),
             "direct_boot": "PVH" if kernel.pvh else "bzImage",
             "machine": self._variant.machine,
+            "network": "virtio-net in QEMU itself, without vhost-net, on every connection",
             **prepared.disks.facts(),
             "memory": memory.described(self._variant.memory),
             "qemu": qemu_version(prepared.qemu),

@@ -132,7 +132,7 @@ def test_the_page_tells_how_to_repeat_the_run_and_what_went_wrong(write_run: Wri
         "sha256:" + "1a" * 32,
         "Seed 7",
         "void: the generator was late",
-        "This host was not quiet: load average 3.1",
+        "The host was not quiet before the run: load average 3.1",
         "slo: p99 312 ms, more than 250 ms",
         "24.0 GiB",
         "1 March 2026, 12:00 UTC, took 21 min",

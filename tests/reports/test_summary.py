@@ -61,13 +61,6 @@ def test_a_saturated_platform_says_so_and_gives_no_latency(write_run: WriteRun) 
     assert "latency_p99" not in found
 
 
-def test_trials_beside_other_programs_are_told_first(write_run: WriteRun) -> None:
-    noisy = Trial(800, 1, "container", "start", "ok", metrics=(Metric("host_others", 0.31, "1"),))
-    (warning,) = summary.compose(read_run(RunFolder.open(write_run(platforms=("container",), extra=[noisy])))).warnings
-    assert "In 1 of 27 trials other programs or the kernel used more than 5%" in warning
-    assert "up to 31%: 800." in warning
-
-
 def test_few_trials_have_a_range_and_one_says_so(write_run: WriteRun) -> None:
     assert "(median of 3; range " in summary.answer(write_run(starts=3, name="three"))
     assert "as containers (one trial)" in summary.answer(write_run(starts=1, name="one"))
@@ -148,3 +141,41 @@ def test_an_interval_has_the_decimals_of_its_estimate() -> None:
     assert quantity.show(0.01234) == "12.3 ms"
     assert quantity.span(0.0119, 0.01306, 0.01234) == "11.9–13.1"
     assert quantity.span(-0.001, 0.002, 0.0005) == "−1.000 to 2.000"
+
+
+def test_the_conditions_of_a_run_are_told_and_are_data(write_run: WriteRun) -> None:
+    seen = {"steal": 0.03, "foreign_cpu": 0.2, "throttled_periods": 0.4}
+    disturbed = [
+        Trial(900 + number, 90, "container", "start", "ok", window=seen, disturbances=(f"noise {number}",))
+        for number in range(5)
+    ]
+    folder = write_run(extra=disturbed, noise=["the load average is 9"], host={"hypervisor": "kvm"}, platforms=["kvm"])
+    text = summary.answer(folder)
+    assert "not quiet before the run: the load average is 9" in text
+    assert "5 were disturbed" in text and "trial 900: noise 0" in text and "and 2 more" in text
+    assert "container in up to 40% of a trial's periods" in text
+    assert "itself a virtual machine (kvm), so the guests of vm (KVM) are nested" in text
+    data = summary.as_json(folder)["conditions"]
+    assert data["hypervisor"] == "kvm" and data["before"] == ["the load average is 9"]
+    assert [one["trial"] for one in data["trials"]] == [900, 901, 902, 903, 904]
+    assert data["trials"][0] == {"trial": 900, "window": seen, "disturbances": ["noise 0"]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "label", "where"),
+    [
+        ("kvm", "vm (KVM, nested)", "which is itself a virtual machine"),
+        ("qemu", "vm (KVM on an emulated host)", "which is itself emulated"),
+    ],
+)
+def test_the_headline_says_what_the_host_itself_is(kind: str, label: str, where: str, write_run: WriteRun) -> None:
+    folder = write_run(platforms=("container", "kvm"), host={"hypervisor": kind})
+    file = folder / "manifest.json"
+    file.write_text(file.read_text().replace("vm (KVM)", label))
+    headline = summary.as_json(folder)["answer"]["headline"]
+    assert f"as {label}" in headline and headline.endswith(f" on this host, {where}.")
+
+
+def test_an_older_run_has_no_conditions(write_run: WriteRun) -> None:
+    data = summary.as_json(write_run(noise=None))["conditions"]
+    assert data == {"before": [], "hypervisor": None, "trials": []}

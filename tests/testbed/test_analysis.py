@@ -142,15 +142,6 @@ def test_a_saturated_platform_has_no_latency_at_that_rate(tmp_path: Path) -> Non
     assert found[10.0]["latency_p99"].value == 0.1
 
 
-def test_trials_beside_other_programs_are_told(tmp_path: Path) -> None:
-    quiet, noisy = (
-        replace(_load(number, 50, 0.2), metrics=(Metric("host_others", others, "1"),))
-        for number, others in ((1, 0.04), (2, 0.06))
-    )
-    run = read_run(_folder(tmp_path, quiet, noisy, replace(noisy, outcome="void")))
-    assert [trial.trial for trial in analysis.disturbed(run)] == [2]
-
-
 @pytest.mark.parametrize("content", [None, b"", b"\xff\xfe\x00", b'a,b\n"1', b"a\n1,2,3\n1\n"])
 def test_damaged_samples_do_not_stop_the_analysis(tmp_path: Path, content: bytes | None) -> None:
     folder = _folder(tmp_path)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from runtime.home import store_root
-from testbed.doctor import Check, accelerators, attempt, attempt_checks, checks, command, print_checks, space
+from testbed.doctor import Check, accelerators, as_table, attempt, attempt_checks, checks, command, print_checks, space
 from testbed.platforms.accelerator import CANDIDATES, Attempt
 from vm_images.kernel import kept_guest_kernel
 
@@ -122,3 +122,13 @@ def test_space_is_asked_for_where_the_store_is(monkeypatch: pytest.MonkeyPatch) 
     check = space()
     assert not check.ok
     assert "/proc/testbed" in check.detail and "TESTBED_HOME" in check.fix
+
+
+def test_the_table_folds_at_the_terminals_width() -> None:
+    found = [Check("libvirt", False, "word " * 60, "mend " * 40), Check("root", True, "user id 0", "never shown")]
+    for columns in (30, 80, 200):
+        lines = as_table(found, columns)
+        assert max(map(len, lines)) <= max(columns, 37)
+        text = " ".join(lines)
+        assert text.count("word") == 60 and text.count("mend") == 40 and "never" not in text
+    assert as_table([], 80) == []

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
 
+from testbed import host
 from testbed.host import (
     cpu_facts,
     disturbances,
@@ -95,3 +100,38 @@ def test_versions_name_what_is_installed_and_what_is_not() -> None:
 
 def test_noise_watches_the_host_for_its_window() -> None:
     assert all(isinstance(warning, str) for warning in noise(window_s=0.05))
+
+
+def test_the_commit_that_measures_is_known_and_whether_it_was_changed(tmp_path: Path, monkeypatch: Any) -> None:
+    found = host.source()
+    assert re.fullmatch("[0-9a-f]{40}", str(found["commit"])) and isinstance(found["dirty"], bool)
+
+    def git(*arguments: str) -> None:
+        subprocess.run(
+            ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", *arguments], check=True
+        )
+
+    monkeypatch.setattr(host, "_ROOT", tmp_path)
+    assert host.source() == {"commit": None, "dirty": None}
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "one")
+    assert host.source()["dirty"] is False
+    (tmp_path / "file").write_text("new")
+    assert host.source()["dirty"] is True
+
+
+def test_what_is_below_the_host_is_known_where_its_processor_says_so(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(host, "PROC", tmp_path)
+    for text, kind in (
+        ("flags : vmx sse\n", ""),
+        ("model name : QEMU TCG CPU version 2.5+\nflags : svm hypervisor\n", "qemu"),
+    ):
+        (tmp_path / "cpuinfo").write_text(text)
+        host.hypervisor.cache_clear()
+        assert host.hypervisor() == kind
+    (tmp_path / "cpuinfo").write_text("model name : AMD EPYC\nflags : svm hypervisor\n")
+    for said, kind in (("vmware", "vmware"), ("none", "unknown"), (None, "unknown")):
+        monkeypatch.setattr(host, "output", lambda *command, said=said: said)
+        host.hypervisor.cache_clear()
+        assert host.hypervisor() == kind
+    host.hypervisor.cache_clear()

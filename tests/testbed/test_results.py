@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import PrerequisiteError, UsageError
-from testbed.results import METRIC_COLUMNS, Metric, RunFolder, Trial, locate, newest
+from testbed.results import FORMAT, METRIC_COLUMNS, Metric, RunFolder, Trial, locate, newest
 
 MANIFEST = {"run": "20260101T000000Z-clickme-0001", "scenario": "clickme", "seed": 1}
 
@@ -240,3 +240,17 @@ def test_a_run_is_located_by_path_by_id_or_as_the_newest(tmp_path: Path) -> None
 def test_the_manifest_can_hold_what_json_cannot(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path, "paths", {"run": "paths", "where": Path("/x")})
     assert json.loads((folder.path / "manifest.json").read_text())["where"] == "/x"
+
+
+def test_a_folder_of_a_newer_testbed_is_refused_and_one_without_a_format_is_read(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "run", {"run": "run"})
+    file = folder.path / "manifest.json"
+    manifest = json.loads(file.read_text())
+    assert manifest["format"] == FORMAT
+    for newer in (FORMAT + 1, "x", None):
+        file.write_text(json.dumps(manifest | {"format": newer}))
+        with pytest.raises(UsageError, match="format"):
+            RunFolder.open(folder.path)
+    del manifest["format"]
+    file.write_text(json.dumps(manifest))
+    assert RunFolder.open(folder.path).run_id == "run"

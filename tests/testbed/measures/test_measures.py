@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from runtime.errors import PrerequisiteError, UsageError
 from testbed import measures
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
+from testbed.noise import Seen, Watch
 from testbed.results import Outcome, Trial
 
 MakeContext = Callable[..., RunContext]
@@ -75,3 +77,25 @@ def test_platforms_get_the_same_arrivals_in_a_block(make_context: MakeContext) -
     seeds = {context.arrival_seed(block, index) for block in range(5) for index in range(5)}
     assert len(seeds) == 25
     assert context.arrival_seed(1, 2) == context.arrival_seed(1, 2)
+
+
+def test_what_disturbed_a_trial_is_told_and_recorded_with_it(
+    make_context: MakeContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    context = replace(make_context(), progress=lines.append)
+    seen = Seen({"foreign_cpu": 0.3, "throttled_periods": 0.5}, ("other programs used 30% (cc)",))
+    monkeypatch.setattr(Watch, "end", lambda watch: seen)
+    measures.run(context, PlannedTrial(1, 1, "local", "start"))
+    (trial,) = context.folder.trials()
+    assert (trial.outcome, trial.window, trial.disturbances) == ("ok", seen.figures, seen.disturbances)
+    (told,) = [line for line in lines if "disturbed" in line]
+    assert "other programs used 30% (cc)" in told
+    assert any("50%" in line for line in lines)
+
+
+def test_each_trial_has_the_figures_of_its_window(make_context: MakeContext) -> None:
+    context = make_context()
+    measures.run(context, PlannedTrial(1, 1, "local", "start"))
+    (trial,) = context.folder.trials()
+    assert {"steal", "foreign_cpu"} <= set(trial.window) and all(0 <= value <= 1 for value in trial.window.values())

@@ -175,6 +175,8 @@ def test_kvm_at_the_processors_speed_is_taken() -> None:
     found = decide((kvm(0.6), *TRANSLATED), "")
     assert (found.accelerator, found.hardware, found.cpu) == ("kvm", True, "host-passthrough")
     assert found.label("vm-pod") == "vm-pod (KVM)"
+    assert found.label("vm", "vmware") == "vm (KVM, nested)"
+    assert found.label("vm", "qemu") == "vm (KVM on an emulated host)"
 
 
 def test_a_kvm_without_hardware_is_recognised() -> None:
@@ -215,4 +217,4 @@ def test_the_probe_has_the_guests_machine_and_command_line(tmp_path: Path) -> No
 
 
 def test_an_emulated_guest_is_always_called_so() -> None:
-    assert Verdict("tcg", "no /dev/kvm").label("vm") == "vm (TCG, emulated)"
+    assert Verdict("tcg", "no /dev/kvm").label("vm", "kvm") == "vm (TCG, emulated)"

@@ -1,0 +1,85 @@
+"""Under which conditions a run was made: what its host was, what disturbed its trials, what its limits held back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from testbed.analysis import Run
+
+# What a manifest calls a host whose processor QEMU emulates (systemd-detect-virt(1)).
+_EMULATOR = "qemu"
+_TRIALS_SHOWN = 3
+
+
+def hypervisor(run: Run) -> str:
+    """What the host itself ran on, as its manifest says it; empty for a machine of its own."""
+    host = run.manifest.get("host")
+    cpu = host.get("cpu") if isinstance(host, Mapping) else None
+    if isinstance(host, Mapping) and host.get("hypervisor"):
+        return str(host["hypervisor"])
+    return "unknown" if isinstance(cpu, Mapping) and cpu.get("under_hypervisor") is True else ""
+
+
+def this_host(run: Run) -> str:
+    """The host in a sentence of figures: whether it is a machine of its own is part of what they mean."""
+    below = hypervisor(run)
+    if below == _EMULATOR:
+        return "this host, which is itself emulated"
+    return "this host, which is itself a virtual machine" if below else "this host"
+
+
+def notes(run: Run) -> list[str]:
+    """What a reader must know of the run's conditions before its figures, a sentence each."""
+    return [note for note in (_below(run), _before(run), _disturbed(run), _held_back(run)) if note]
+
+
+def _below(run: Run) -> str:
+    nested = [one.label for one in run.platforms if not one.emulated and one.facts.get("accelerator") == "kvm"]
+    below = hypervisor(run)
+    if not below or not nested:
+        return ""
+    return (
+        f"This host is itself {'emulated' if below == _EMULATOR else 'a virtual machine'} ({below}), so the guests of "
+        f"{', '.join(nested)} are nested: they cost more than on a machine of its own."
+    )
+
+
+def _before(run: Run) -> str:
+    noise = run.manifest.get("noise")
+    lines = [str(line) for line in noise] if isinstance(noise, list) else []
+    return f"The host was not quiet before the run: {'; '.join(lines)}." if lines else ""
+
+
+def _disturbed(run: Run) -> str:
+    disturbed = [trial for trial in run.trials if trial.disturbances]
+    if not disturbed:
+        return ""
+    shown = "; ".join(f"trial {trial.trial}: {', '.join(trial.disturbances)}" for trial in disturbed[:_TRIALS_SHOWN])
+    rest = len(disturbed) - _TRIALS_SHOWN
+    more = f"; and {rest} more, which trials.jsonl tells" if rest > 0 else ""
+    return f"Of {len(run.trials)} trials {len(disturbed)} were disturbed, and count all the same ({shown}{more})."
+
+
+def _held_back(run: Run) -> str:
+    most: dict[str, float] = {}
+    for trial in run.trials:
+        if part := trial.window.get("throttled_periods", 0.0):
+            most[trial.platform] = max(most.get(trial.platform, 0.0), part)
+    labels = {one.name: one.label for one in run.platforms}
+    shown = [f"{labels.get(name, name)} in up to {part:.0%} of a trial's periods" for name, part in most.items()]
+    return f"The limit of processor time held instances back (nr_throttled): {', '.join(shown)}." if shown else ""
+
+
+def as_json(run: Run) -> dict[str, Any]:
+    """The same as data: what there was before the run, and what each trial's window showed."""
+    noise = run.manifest.get("noise")
+    return {
+        "before": noise if isinstance(noise, list) else [],
+        "hypervisor": hypervisor(run) or None,
+        "trials": [
+            {"trial": trial.trial, "window": dict(trial.window), "disturbances": list(trial.disturbances)}
+            for trial in run.trials
+            if trial.window
+        ],
+    }
