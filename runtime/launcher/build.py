@@ -1,6 +1,7 @@
 """Compiles the launcher, a static binary without a C library, when a source is newer than it is.
 
-python -m runtime.launcher.build
+python -m runtime.launcher.build             compile
+python -m runtime.launcher.build --analyze   look for faults: gcc -fanalyzer, and clang-tidy (.clang-tidy says for what)
 """
 
 from __future__ import annotations
@@ -72,6 +73,28 @@ def build() -> None:
         _link(COMMAND, BINARY)
 
 
+def analyze() -> None:
+    """Have gcc and clang-tidy look for faults in the sources. Raises PrerequisiteError without them, TestbedError for
+    what they find; they print it themselves."""
+    sources = [str(path) for path in sorted(HERE.glob("*.c"))]
+    flags = ("-std=gnu11", "-D_GNU_SOURCE", "-ffreestanding")
+    commands = [
+        ["gcc", *WARNINGS, "-ffreestanding", "-O2", "-fanalyzer", "-c", "-o", os.devnull, path] for path in sources
+    ]
+    commands.append(["clang-tidy", "--quiet", *sources, "--", *flags])
+    failed = []
+    for command in commands:
+        try:
+            done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+        except FileNotFoundError as error:
+            raise PrerequisiteError(f"analyze the launcher: {error}", f"install {command[0]}") from error
+        if done.returncode:  # else it only counts what .clang-tidy leaves out
+            print(done.stderr, file=sys.stderr)
+            failed.append(command[0])
+    if failed:
+        raise TestbedError(f"analyze the launcher: {', '.join(dict.fromkeys(failed))} found something")
+
+
 def _link(path: Path, target: Path) -> None:
     if not (path.is_symlink() and path.resolve() == target):
         path.unlink(missing_ok=True)
@@ -93,6 +116,6 @@ def build_for(python: str, packages: Path, binary: Path) -> None:
 
 if __name__ == "__main__":
     try:
-        build()
+        analyze() if sys.argv[1:] == ["--analyze"] else build()
     except TestbedError as problem:
         sys.exit(f"error: {problem}")

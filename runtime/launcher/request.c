@@ -64,6 +64,11 @@ static int global_flag(struct request *request, int argc, const char **argv, int
   return 1;
 }
 
+static char upper(char c) {
+  if (c >= 'a' && c <= 'z') return (char)(c - 'a' + 'A');
+  return c;
+}
+
 /* A signal's number, from a number or a name with or without SIG; -1 for what it takes more to read. */
 static int signal_number(const char *text) {
   static const char names[][8] = {
@@ -77,7 +82,7 @@ static int signal_number(const char *text) {
     for (; at < n && text[at] >= '0' && text[at] <= '9' && number <= LAST_SIGNAL; at++) number = number * 10 + text[at] - '0';
     return at == n && number <= LAST_SIGNAL && n <= SHORTEST ? number : -1;
   }
-  for (; at <= n; at++) name[at] = text[at] >= 'a' && text[at] <= 'z' ? (char)(text[at] & ~32) : text[at];
+  for (; at <= n; at++) name[at] = upper(text[at]);
   const char *bare = n > SHORTEST && memcmp(name, "SIG", SHORTEST) == 0 ? name + SHORTEST : name;
   for (int i = 1; i < (int)(sizeof names / sizeof *names); i++)
     if (same(bare, names[i])) return i;

@@ -1,11 +1,12 @@
-/* libFuzzer's door to the readers of plans, of prepared runs and of what is known of a container: whatever the bytes are,
- * reading, walking and filling them in must stay within them. */
+/* libFuzzer's door to the readers of plans, of prepared runs, of what is known of a container and of what the kernel says
+ * of a process: whatever the bytes are, reading, walking and filling them in must stay within them. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "known.h"
 #include "plan.h"
 #include "prepared.h"
+#include "stat.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -45,9 +46,15 @@ static void read_known(const uint8_t *bytes, size_t size) {
   if (total > size) abort();
 }
 
+static void read_stat(const uint8_t *bytes, size_t size) {
+  struct stat_line stat = {.start_time = -1};
+  if (stat_read(&stat, bytes, size) && stat.start_time <= 0) abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   uint8_t *bytes = malloc(size ? size : 1); /* a block of its own, so that the sanitizer sees its end */
   memcpy(bytes, data, size);
+  read_stat(bytes, size);
   if (size >= 12) { /* the length that the header must have, or hardly any input would get past it */
     uint32_t length = (uint32_t)size;
     memcpy(bytes + 8, &length, sizeof length);

@@ -8,7 +8,9 @@ import socket
 import subprocess
 import termios
 import time
+from contextlib import suppress
 from errno import ETIMEDOUT
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,9 @@ from runtime.plan.encode import encode
 from runtime.plan.steps import Plan
 from runtime.spec import Process, Resources, Spec
 from tests.runtime.oci import make_runtime, unique
+from tests.waiting import until
+
+CRASHERS = Path(__file__).with_name("crashers")
 
 
 def write_plan(path: Path, *child: s.Step) -> Path:
@@ -159,6 +164,60 @@ def test_forks_that_do_not_fit_are_refused(tmp_path: Path, steps: tuple[s.Step, 
     assert (done.returncode, done.stderr) == (125, f"testbed: {tmp_path}/p: {reason}\n")
 
 
+@pytest.mark.parametrize(
+    "step",
+    [
+        s.SetUser(1 << 32, 0),
+        s.SetUser((1 << 32) - 1, 0),
+        s.SetUser(0, 1 << 32),
+        s.OwnStreams(1 << 32),
+        s.Umask(1 << 40),
+        s.Mkdir("/x", 1 << 33),
+        s.Mknod("/x", 1 << 40, 0),
+        s.Mknod("/x", 1 << 12, 0),
+        s.Mknod("/x", 0, 1 << 20),
+        s.Mknod("/x", 0, 0, uid=1 << 32),
+        s.Open("/dev/null", 1 << 32),
+        s.Serve(1 << 32),
+        s.NewUserNamespace((1 << 32) + 1, "", ""),
+        s.Unshare(1 << 32),
+        s.Terminal(1 << 32),
+        s.Terminal(0, 1 << 16),
+        s.SetRlimit(1 << 32, 0, 0),
+        s.Personality(1 << 32),
+        s.IOPriority(1 << 32),
+    ],
+    ids=lambda step: f"{type(step).__name__}{step.numbers()}",
+)
+def test_a_number_that_its_use_would_cut_off_is_refused(tmp_path: Path, step: s.Step) -> None:
+    """Before anything is done: none becomes root's, or another's, by what is left of it."""
+    first = s.Write(str(tmp_path / "written"), ("x",), create=True)
+    plan = write_plan(tmp_path / "p", first, step, s.Exec(("/bin/true",)))
+    done = subprocess.run([STATIC_BINARY, plan], capture_output=True, text=True, timeout=10)
+    assert (done.returncode, done.stderr) == (125, f"testbed: {plan}: malformed step\n")
+    with pytest.raises(StepError, match="read the plan: Invalid argument"):
+        launch(Plan((first, step, s.Exec(("/bin/true",)))), stdin=0, stdout=1, stderr=2)
+    assert not (tmp_path / "written").exists()
+
+
+@pytest.mark.root
+def test_who_holds_a_user_namespace_ends_with_the_launcher(tmp_path: Path) -> None:
+    """The launcher is killed when it writes the first map."""
+    plan = write_plan(tmp_path / "p", s.NewUserNamespace(112, "0 0 1\n", "0 0 1\n"), s.Exec(("/bin/true",)))
+    command = ["strace", "-f", "-q", "-o", "/dev/null", "-e", "inject=write:signal=KILL:when=1"]
+    null = subprocess.DEVNULL
+    subprocess.run([*command, str(STATIC_BINARY), str(plan)], stdout=null, stderr=null, timeout=20)
+
+    def holders() -> list[Path]:
+        found = []
+        for file in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                found += [file] if str(plan).encode() in file.read_bytes() else []
+        return found
+
+    until(lambda: not holders(), 5, holders)
+
+
 def serve(tmp_path: Path, data: bytes) -> subprocess.CompletedProcess[bytes]:
     """A launcher that serves the plans in ``data``."""
     plan = write_plan(tmp_path / "p", s.Serve(0), s.Exec(("/bin/true",)))
@@ -282,6 +341,13 @@ def test_reading_is_clean_under_the_sanitizers(sanitized: Path, tmp_path: Path) 
         path.unlink()
 
 
+@pytest.mark.parametrize("path", sorted(CRASHERS.glob("*.plan")), ids=lambda path: str(path.stem))
+def test_a_plan_that_once_crashed_it_is_refused(sanitized: Path, tmp_path: Path, path: Path) -> None:
+    for launcher in (sanitized, STATIC_BINARY):
+        done = subprocess.run([launcher, path], capture_output=True, text=True, timeout=10, cwd=tmp_path)
+        assert clean(done.stderr) and done.returncode == 125, done.stderr
+
+
 def test_serving_is_clean_under_the_sanitizers(sanitized: Path, tmp_path: Path) -> None:
     """Plans of every length up to the largest, one after the other in the same bytes, and then something else."""
     plan = write_plan(tmp_path / "p", s.Serve(0), s.Exec(("/bin/true",)))
@@ -292,6 +358,10 @@ def test_serving_is_clean_under_the_sanitizers(sanitized: Path, tmp_path: Path) 
     assert clean(done.stderr.decode()) and done.returncode == 125, done.stderr
     assert (tmp_path / "x").read_text() == "yyy"
     assert done.stderr.count(b"chdir /nowhere: ENOENT") == len(served)
+
+
+def gone(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists()
 
 
 def clean(stderr: str) -> bool:
@@ -354,10 +424,11 @@ def test_operations_are_clean_under_the_sanitizers(
         assert '"created"' in operate("state", "a")
         operate("start", "a")
         assert '"running"' in operate("state", "a")
+        pid = runtime.state("a")["pid"]
         operate("kill", "--all", "a", "CONT")
         if deletion == ("delete", "a"):
             operate("kill", "a", "KILL")
-            while '"running"' in operate("state", "a"):
-                time.sleep(0.01)
+            until(partial(gone, pid))  # a zombie has a line of its own to read
+            assert '"stopped"' in operate("state", "a")
         operate(*deletion)
     assert not list(runtime.root.iterdir())

@@ -1,7 +1,9 @@
-"""The plan reader under libFuzzer with the sanitizers, for a stated number of executions."""
+"""The launcher's readers under libFuzzer with the sanitizers, for a stated number of executions, from what they once
+crashed on and with the numbers at which things wrap."""
 
 from __future__ import annotations
 
+import shutil
 import struct
 import subprocess
 from pathlib import Path
@@ -15,7 +17,10 @@ from runtime.plan.encode import encode, encode_string
 from runtime.prepared import MARK, assemble
 
 EXECUTIONS = 400_000
-READERS = ("plan", "prepared", "known")
+READERS = ("plan", "prepared", "known", "stat")
+CRASHERS = Path(__file__).with_name("crashers")
+EDGES = [edge + more for edge in (0, 1 << 12, 1 << 16, 1 << 31, 1 << 32, 1 << 63, 1 << 64) for more in (-1, 0, 1)]
+STAT = b"7 (a) b) S 1 2 3 4 -1 4194368 " + b"0 " * 12 + b"99 100 200\n"
 RECORD = f'{{"id": "{MARK}"}}'
 INPUTS = [("h/config.json", b"{}"), ("s/code.py", bytes(24))]
 SEEDS = (
@@ -25,8 +30,16 @@ SEEDS = (
 )
 
 
-def test_no_plan_makes_the_reader_leave_its_bytes(tmp_path: Path) -> None:
-    binary, corpus = tmp_path / "fuzz", tmp_path / "corpus"
+def dictionary() -> str:
+    """The edges in the widths that the formats have, as libFuzzer reads them."""
+    words = {edge.to_bytes(size, "little") for size in (4, 8) for edge in EDGES if 0 <= edge < 1 << 8 * size}
+    escaped = ("".join(f"\\x{byte:02x}" for byte in word) for word in sorted(words))
+    return "".join(f'"{word}"\n' for word in escaped)
+
+
+@pytest.fixture(scope="module")
+def fuzzer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    binary = tmp_path_factory.mktemp("fuzzer") / "fuzz"
     flags = ["-g", "-O1", "-D_GNU_SOURCE", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"]
     sources = [str(Path(__file__).with_name("fuzz_plan.c")), *(str(HERE / f"{name}.c") for name in READERS)]
     try:
@@ -38,7 +51,21 @@ def test_no_plan_makes_the_reader_leave_its_bytes(tmp_path: Path) -> None:
     if built.returncode != 0 and "cannot find" in built.stderr:
         pytest.skip("clang has no libFuzzer here: install its libclang-rt package")
     assert built.returncode == 0, built.stderr
-    corpus.mkdir()
+    return binary
+
+
+def test_what_a_reader_once_crashed_on_is_read(fuzzer: Path, tmp_path: Path) -> None:
+    crashers = [str(path) for path in sorted(CRASHERS.iterdir())]
+    done = subprocess.run([fuzzer, *crashers], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert len(crashers) >= 10 and done.stderr.count("Executed ") == len(crashers)
+
+
+def test_no_input_makes_a_reader_leave_its_bytes(fuzzer: Path, tmp_path: Path) -> None:
+    corpus, words = tmp_path / "corpus", tmp_path / "words"
+    shutil.copytree(CRASHERS, corpus)
+    words.write_text(dictionary())
+    (corpus / "stat").write_bytes(STAT)
     for number, plan in enumerate(SEEDS):
         (corpus / str(number)).write_bytes(encode(plan))
     (corpus / "prepared").write_bytes(assemble(RECORD, INPUTS, ["/cg/x/" + MARK], ["/cg/x"], 0, SEEDS[0], SEEDS[1]))
@@ -46,7 +73,15 @@ def test_no_plan_makes_the_reader_leave_its_bytes(tmp_path: Path) -> None:
         map(encode_string, (b'{"status": "', b'", "pid": ', b"}", b"/cg/freezer.state", b"/cg/x/a", b"/cg/x"))
     )
     (corpus / "known").write_bytes(MAGIC + struct.pack("<4I", 24 + len(strings), 3, 1, 1) + strings)
-    command = [str(binary), f"-runs={EXECUTIONS}", "-seed=1", "-max_len=4096", "-print_final_stats=1", str(corpus)]
+    command = [
+        str(fuzzer),
+        f"-dict={words}",
+        f"-runs={EXECUTIONS}",
+        "-seed=1",
+        "-max_len=4096",
+        "-print_final_stats=1",
+        str(corpus),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]
     assert f"stat::number_of_executed_units: {EXECUTIONS}" in done.stderr
