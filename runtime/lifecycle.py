@@ -28,7 +28,7 @@ from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from runtime.hooks import run_hooks
 from runtime.known import leave
 from runtime.launcher import CONSOLE, FAILED, LISTENER, READY, SYNC, Launch, StepError, receive, send_go
-from runtime.mappings import write_maps
+from runtime.mappings import may_make_nodes, write_maps
 from runtime.plan import steps as s
 from runtime.plan.bundle import (
     CREATED,
@@ -91,6 +91,7 @@ def checked(place: Place, creation: Creation, wants_systemd: bool) -> tuple[Conf
         rootless=rootless,
         scope=placement.scope,
         mapped=not rootless and systemd.is_ordinary(),
+        host_nodes="user" in {entry.type for entry in config.linux.namespaces} and (rootless or not may_make_nodes()),
     )
     text = (bundle / "config.json").read_text()
     record = Record(

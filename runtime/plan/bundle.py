@@ -57,6 +57,7 @@ class Choices(Struct, frozen=True):
     ``at_once``: the process is executed without waiting for anybody; only a container with nothing to do in between
     can be started so. ``scope``: the unit of systemd's that the cgroup is, which only the interpreter deals with.
     ``mapped``: we are in a user namespace already, as under a rootless engine, whose root may not make nodes.
+    ``host_nodes``: the container has a user namespace, and we may not make nodes for it.
     """
 
     rootfs: str
@@ -68,6 +69,7 @@ class Choices(Struct, frozen=True):
     at_once: bool = False
     scope: str = ""
     mapped: bool = False
+    host_nodes: bool = False
 
 
 def _kinds(config: Config) -> dict[str, str]:
@@ -200,7 +202,7 @@ def _mounts(
     outside: list[s.Step] = []
     if "user" not in kinds and not choices.mapped:
         nodes = node_steps(devices)
-    elif choices.rootless or choices.mapped:
+    elif choices.mapped or choices.host_nodes:
         nodes = host_node_steps(devices)
     else:
         outside, nodes = outside_node_steps(devices, linux) if devices else ([], [])
