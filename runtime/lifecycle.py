@@ -36,7 +36,7 @@ from runtime.plan.bundle import (
     RECORDED,
     Choices,
     bundle_plan,
-    join_container,
+    join_namespaces,
 )
 from runtime.plan.process import LABELS, label_refused
 from runtime.processes import ProcessGone, open_pidfd, send_signal, wait_exit
@@ -238,7 +238,7 @@ def pass_listener(descriptor: int, config: Config, record: Record) -> None:
 
 def run_inside(kind: str, hooks: Sequence[Hook], state: dict[str, object], pid: int, config: Config) -> None:
     """Run hooks in the namespaces of the process ``pid``. Raises UsageError when one fails."""
-    joins = join_container({namespace.type for namespace in config.linux.namespaces}, pid)
+    joins = join_namespaces(pid, {namespace.type for namespace in config.linux.namespaces})
     for index, hook in enumerate(hooks):
         name = f"{kind} hook {index} ({hook.path})"
         run = s.Exec((hook.path, *hook.args[1:]), hook.env)

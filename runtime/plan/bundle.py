@@ -48,7 +48,7 @@ NAMESPACE_FLAGS = {
 NAMESPACE_FILES = {**{kind: kind for kind in NAMESPACE_FLAGS}, "network": "net", "mount": "mnt"}
 # Points at which the first process waits for the runtime.
 RECORDED, CREATED, STARTING, PLACED = 0, 1, 2, 3
-_SOCKET, _OWN_ROOT = 110, 111
+_SOCKET, _OWN_ROOT, _NAMESPACES = 110, 111, 112
 
 
 class Choices(Struct, frozen=True):
@@ -208,7 +208,7 @@ def _mounts(
         outside, nodes = outside_node_steps(devices, linux) if devices else ([], [])
     no_sysfs = kinds.get("user") == "" and kinds.get("network") != ""
     steps: list[s.Step] = []
-    for mount in config.mounts:
+    for mount in config.mounts if "mount" in kinds else ():  # else they would be made on the host
         shown = shown_sysfs(mount) if no_sysfs and mount.type == "sysfs" else mount
         steps += mount_steps(shown, found, choices.cgroup, bundle, maps)
         if inside(mount.destination) == ".":
@@ -273,17 +273,16 @@ def _personality(config: Config) -> list[s.Step]:
     return [s.Personality({"LINUX": 0, "LINUX32": 8}[config.linux.personality.domain])]
 
 
-def join_container(kinds: Collection[str], pid: int) -> list[s.Step]:
-    """Enter the namespaces of these kinds that the process ``pid`` is in, and its root directory."""
-    joins: list[s.Step] = [
-        s.JoinNamespace(f"/proc/{pid}/ns/{NAMESPACE_FILES[kind]}", flag)
-        for kind, flag in NAMESPACE_FLAGS.items()
-        if kind in kinds
-    ]
-    if "mount" in kinds:  # whose root its own is
-        return joins
-    root = s.Open(f"/proc/{pid}/root", _OWN_ROOT, os.O_PATH | os.O_DIRECTORY)  # while we may look at the process
-    return [root, *joins, s.Chroot(f"/proc/self/fd/{_OWN_ROOT}")]
+def join_namespaces(pid: int, kinds: Collection[str]) -> tuple[s.Step, ...]:
+    """Enter those of a process's namespaces, and, where it shares ours of mounts, its root directory. All are opened
+    first: from within its user namespace, a process that is still being made, or that hides, may not be looked at."""
+    own = [kind for kind in NAMESPACE_FLAGS if kind in kinds]
+    opens = (s.Open(f"/proc/{pid}/ns/{NAMESPACE_FILES[kind]}", _NAMESPACES + n) for n, kind in enumerate(own))
+    joins = (s.JoinNamespace(f"/proc/self/fd/{_NAMESPACES + n}", NAMESPACE_FLAGS[kind]) for n, kind in enumerate(own))
+    if "mount" in kinds:  # with which comes its root
+        return (*opens, *joins)
+    root = s.Open(f"/proc/{pid}/root", _OWN_ROOT, os.O_PATH | os.O_DIRECTORY)
+    return (root, *opens, *joins, s.Chroot(f"/proc/self/fd/{_OWN_ROOT}"))
 
 
 def exec_plan(
@@ -297,7 +296,7 @@ def exec_plan(
     affinity = process.exec_cpu_affinity
     if affinity and affinity.initial:
         parent.insert(0, s.Affinity(processors(affinity.initial)))
-    parent += join_container(kinds, pid)
+    parent += join_namespaces(pid, kinds)
     size = process.console_size
     child: list[s.Step] = [
         *((s.SetUser(0, 0, keep_groups=keep_groups),) if "user" in kinds else ()),
