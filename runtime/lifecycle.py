@@ -27,7 +27,7 @@ from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from runtime.hooks import Surroundings, pid_inside, run_hooks, surroundings_inside
 from runtime.known import leave
 from runtime.launcher import CONSOLE, FAILED, LISTENER, READY, SYNC, Launch, StepError, not_executed, receive, send_go
-from runtime.mappings import write_maps
+from runtime.mappings import may_make_nodes, write_maps
 from runtime.plan import steps as s
 from runtime.plan.bundle import (
     CREATED,
@@ -107,6 +107,7 @@ def checked(place: Place, creation: Creation, wants_systemd: bool, warn: Warn) -
         grantable=host.grantable(config),
         listen_fds=creation.listen_fds,
         notify=str(place.notify_directory) if creation.notify_socket else "",
+        host_nodes="user" in {entry.type for entry in config.linux.namespaces} and (rootless or not may_make_nodes()),
     )
     record = Record(
         place.id, str(bundle), str(rootfs), placement.cgroup, text, str(os.geteuid()),

@@ -1,4 +1,4 @@
-"""Maps of ids of a new user namespace."""
+"""A new user namespace, seen from outside: its maps of ids, and what we may make for it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from pathlib import Path
 from runtime.config.decode import short
 from runtime.config.types import Config
 from runtime.errors import PrerequisiteError, UsageError
+from runtime.plan.constants import CAPABILITIES
 from runtime.plan.mounts import map_lines
+
+
+def may_make_nodes() -> bool:
+    """Whether we may make device nodes: a root that is itself confined may lack CAP_MKNOD."""
+    fields = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return bool(int(fields["CapEff"], 16) >> CAPABILITIES.index("CAP_MKNOD") & 1)
 
 
 def write_maps(pid: int, config: Config) -> None:

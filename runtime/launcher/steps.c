@@ -68,8 +68,9 @@ static int make_node(const struct step *s) {
   int directory = parent_of(s->string[0], s->number[5] != 0, &name);
   if (directory < 0 && directory != AT_FDCWD) return directory;
   int result = (int)SYS(mknodat, directory, ADDRESS(name), s->number[0], device);
-  if (result == -EEXIST) return close_parent(directory, is_of_type(directory, name, s->number[0]));
-  if (result == 0 && (s->number[3] || s->number[4]))
+  int made = result == 0; /* what is there already keeps its owner: it may be the host's */
+  if (result == -EEXIST) result = is_of_type(directory, name, s->number[0]);
+  if (made && (s->number[3] || s->number[4]))
     result = (int)SYS(fchownat, directory, ADDRESS(name), s->number[3], s->number[4], AT_SYMLINK_NOFOLLOW);
   return close_parent(directory, result);
 }

@@ -64,6 +64,7 @@ class Choices(Struct, frozen=True):
     ``grantable``: the capabilities, as a mask, that we have to give.
     ``listen_fds``: the first of the preserved descriptors, which are sockets for it; ``notify``: the directory of the
     socket at which it says that it is ready.
+    ``host_nodes``: the container has a user namespace, and we may not make nodes for it.
     """
 
     rootfs: str
@@ -78,6 +79,7 @@ class Choices(Struct, frozen=True):
     grantable: int = k.ALL_CAPABILITIES
     listen_fds: int = 0
     notify: str = ""
+    host_nodes: bool = False
 
 
 def _kinds(config: Config) -> dict[str, str]:
@@ -236,14 +238,14 @@ def _mounts(
     outside: list[s.Step] = []
     if "user" not in kinds and not choices.mapped:
         nodes = node_steps(devices)
-    elif choices.rootless or choices.mapped:
+    elif choices.mapped or choices.host_nodes:
         nodes = host_node_steps(devices)
     else:
         outside, nodes = outside_node_steps(devices, linux) if devices else ([], [])
     no_sysfs = kinds.get("user") == "" and kinds.get("network") != ""
     steps: list[s.Step] = []
     notify = [Mount(_NOTIFY, "bind", choices.notify, _NOTIFY_OPTIONS)] if choices.notify else []
-    for mount in (*config.mounts, *notify):
+    for mount in (*config.mounts, *notify) if "mount" in kinds else ():  # else they would be made on the host
         shown = shown_sysfs(mount) if no_sysfs and mount.type == "sysfs" else mount
         steps += mount_steps(shown, found, choices.cgroup, bundle, maps)
         if inside(mount.destination) == ".":

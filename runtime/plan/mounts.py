@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -20,6 +21,7 @@ _FIRST_MAP, FIRST_HELD = 112, 128
 DEV = "dev"
 
 
+@lru_cache(maxsize=64)
 def inside(path: str) -> str:
     """A path of the configuration's, below the root and relative to it."""
     return posixpath.normpath("/" + path).lstrip("/") or "."

@@ -137,6 +137,16 @@ def test_a_device_that_is_made_outside_runs_no_program(oci: Runtime) -> None:
         assert {"nosuid", "noexec"} <= found and "nodev" not in found
 
 
+@pytest.mark.skipif(not shutil.which("capsh"), reason="capsh is not installed (libcap2-bin)")
+def test_devices_are_the_hosts_where_we_may_make_none(oci: Runtime) -> None:
+    """We are root, but one that is confined itself."""
+    mapped(oci)
+    oci.shell("echo > /dev/null; stat -c '%u %t %T' /dev/null; cat /proc/self/mountinfo")
+    oci.inside = ("capsh", "--drop=cap_mknod", "--shell=/usr/bin/env", "--")
+    said = oci("run", "a").stdout
+    assert said.startswith("65534 1 3\n") and {"nosuid", "noexec"} <= options_of(said, "/dev/null")
+
+
 def test_sys_is_the_hosts_where_the_network_namespace_is(oci: Runtime) -> None:
     """A new sysfs may be mounted only by the user namespace that owns the network namespace."""
     mapped(oci)
