@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,7 +20,7 @@ from runtime.errors import UsageError
 from runtime.launcher import CONSOLE, LISTENER, SYNC, Launch, StepError
 from runtime.lifecycle import config_of, explained, kept, pass_listener, pass_on
 from runtime.plan.bundle import exec_plan, keeps_groups
-from runtime.processes import pass_signals_on, waited
+from runtime.processes import pass_signals_on, signals_held, waited
 from runtime.scoped import in_scope, join_scope, joins_through_systemd
 from runtime.seccomp.kept import KEPT_FILTERS, recall
 from runtime.state import Place, Record, status
@@ -131,7 +132,7 @@ def below(cgroup: str, wanted: Sequence[str], found: Hierarchies) -> dict[Path, 
 def execute(place: Place, execution: Execution, relay: Callable[[int], None]) -> int:
     """Start a further process in a running container; its exit status, or 0 when detached."""
     master = -1
-    with ExitStack() as lock:
+    with ExitStack() as holding, ExitStack() as lock:
         lock.enter_context(place.locked())
         record = place.read()
         found = hierarchies_for(record.cgroup)
@@ -152,6 +153,8 @@ def execute(place: Place, execution: Execution, relay: Callable[[int], None]) ->
             plan = in_scope(plan, record)
         if word == "paused":
             lock.close()  # whoever resumes it takes it, and we wait for that
+        elif not execution.detach:
+            holding.enter_context(signals_held())
         with Launch(plan, kept(execution.preserve_fds)) as launch:
             try:
                 while (message := launch.next()) is not None:
@@ -167,12 +170,17 @@ def execute(place: Place, execution: Execution, relay: Callable[[int], None]) ->
             except StepError as error:
                 raise explained(error, execution.process) from error
         if execution.pidfd_socket:
-            pass_on(os.pidfd_open(launch.pid), execution.pidfd_socket, "setns")
+            try:
+                pass_on(os.pidfd_open(launch.pid), execution.pidfd_socket, "setns")
+            except UsageError:
+                os.kill(launch.pid, signal.SIGKILL)
+                os.waitpid(launch.pid, 0)
+                raise
         if execution.pid_file:
             Path(execution.pid_file).write_text(str(launch.pid))
-    if execution.detach:
-        return 0
-    pass_signals_on(launch.pid)
+        if execution.detach:
+            return 0
+        pass_signals_on(launch.pid)
     if master >= 0:
         relay(master)
     return waited(launch.pid)

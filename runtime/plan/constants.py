@@ -94,3 +94,6 @@ CAPABILITIES = tuple(
         "PERFMON BPF CHECKPOINT_RESTORE"
     ).split()
 )
+
+# asm-generic/resource.h
+RLIMIT_NOFILE = 7

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.root
 def control(oci: Runtime, controller: str, file: str) -> Path:
     mount = all_hierarchies().mount_of(controller)
     assert mount is not None
-    return mount / oci.config()["linux"]["cgroupsPath"].strip("/") / file
+    return mount / str(oci.config()["linux"]["cgroupsPath"]).strip("/") / file
 
 
 @pytest.mark.parametrize(
