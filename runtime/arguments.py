@@ -249,7 +249,7 @@ def size_bytes(text: str) -> int:
     import argparse
     import re
 
-    size = re.fullmatch(r"(-1|\d+(?:\.\d+)?) ?([kmgtp]?)(?:i?b)?", text.strip().lower())
+    size = re.fullmatch(r"(-1|[0-9]+(?:\.[0-9]+)?) ?([kmgtp]?)(?:i?b)?", text.strip().lower())
     if size is None or size[1] == "-1" and size[2]:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size: give bytes, or 512k, 64m, 1.5g, or -1 for no limit")
     unit = 1024 ** "kmgtp".find(size[2]) * 1024 if size[2] else 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,7 +22,7 @@ from runtime.errors import UsageError
 from runtime.launcher import CONSOLE, LISTENER, SYNC, Launch, StepError
 from runtime.lifecycle import check_preserved, config_of, explained, kept, pass_listener, pass_on
 from runtime.plan.bundle import exec_plan, keeps_groups
-from runtime.processes import pass_signals_on, waited
+from runtime.processes import pass_signals_on, signals_held, waited
 from runtime.scoped import in_scope, join_scope, joins_through_systemd
 from runtime.seccomp.kept import KEPT_FILTERS, recall
 from runtime.state import Place, Record, status
@@ -135,7 +136,7 @@ def execute(place: Place, execution: Execution, relay: Callable[[int], None], *,
     """Start a further process in a running container; its exit status, or 0 when detached."""
     check_preserved(execution.preserve_fds)
     master = -1
-    with ExitStack() as lock:
+    with ExitStack() as holding, ExitStack() as lock:
         lock.enter_context(place.locked())
         record = place.read()
         found = hierarchies_for(record.cgroup)
@@ -158,6 +159,8 @@ def execute(place: Place, execution: Execution, relay: Callable[[int], None], *,
             plan = in_scope(plan, record)
         if word == "paused":
             lock.close()  # whoever resumes it takes it, and we wait for that
+        elif not execution.detach:
+            holding.enter_context(signals_held())
         with Launch(plan, kept(execution.preserve_fds)) as launch:
             try:
                 while (message := launch.next()) is not None:
@@ -173,12 +176,17 @@ def execute(place: Place, execution: Execution, relay: Callable[[int], None], *,
             except StepError as error:
                 raise explained(error, execution.process) from error
         if execution.pidfd_socket:
-            pass_on(os.pidfd_open(launch.pid), execution.pidfd_socket, "setns")
+            try:
+                pass_on(os.pidfd_open(launch.pid), execution.pidfd_socket, "setns")
+            except UsageError:
+                os.kill(launch.pid, signal.SIGKILL)
+                os.waitpid(launch.pid, 0)
+                raise
         if execution.pid_file:
             write_pid_file(execution.pid_file, launch.pid)
-    if execution.detach:
-        return 0
-    pass_signals_on(launch.pid)
+        if execution.detach:
+            return 0
+        pass_signals_on(launch.pid)
     if master >= 0:
         relay(master)
     return waited(launch.pid)

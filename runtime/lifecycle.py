@@ -336,8 +336,20 @@ def explain_start(place: Place, step: int, errno: int) -> None:
 
 
 def kill(place: Place, number: int, *, everything: bool) -> None:
-    """Signal the first process, or all. Raises UsageError for one that has ended."""
+    """Signal the first process, or all; what is frozen cannot die on cgroup v1, so a KILL thaws it.
+
+    Raises UsageError for one that has ended.
+    """
     record = place.read()
+    _kill(place, record, number, everything=everything)
+    if number == signal.SIGKILL and record.cgroup:
+        found = hierarchies_for(record.cgroup)
+        with suppress(TestbedError, OSError):
+            if "freezer" in found.v1:
+                Cgroup(record.cgroup, found).freeze(False)
+
+
+def _kill(place: Place, record: Record, number: int, *, everything: bool) -> None:
     if everything and record.cgroup:
         cgroup = Cgroup(record.cgroup, hierarchies_for(record.cgroup))
         if number == signal.SIGKILL and cgroup.kill_at_once():

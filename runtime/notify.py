@@ -57,7 +57,8 @@ class Relay:
         """The same, while the caller goes on."""
         import threading
 
-        threading.Thread(target=self.wait, args=(record, main_pid), daemon=True).start()
+        beside = Relay(self._own.dup(), self._manager)
+        threading.Thread(target=beside.wait, args=(record, main_pid), daemon=True).start()
 
     def _tell(self, *messages: bytes) -> None:
         """Say it, and wait until it has been heard: of a sender that has ended the manager cannot tell whose it was."""

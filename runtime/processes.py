@@ -6,7 +6,8 @@ import os
 import select
 import signal
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from msgspec import Struct
 
@@ -122,6 +123,16 @@ def pass_signals_on(pid: int) -> None:
     """From now on pass the signals that a user or an engine sends us on to a child of ours."""
     for number in signal.valid_signals() - _KEPT:
         signal.signal(number, lambda received, _: _signal(pid, received))
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Those signals wait until it is known whom they are for."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _KEPT)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _signal(pid: int, number: int) -> None:

@@ -51,7 +51,7 @@ NAMESPACE_FLAGS = {
 NAMESPACE_FILES = {**{kind: kind for kind in NAMESPACE_FLAGS}, "network": "net", "mount": "mnt"}
 # Points at which the first process waits for the runtime.
 RECORDED, CREATED, STARTING, PLACED = 0, 1, 2, 3
-_SOCKET, _OWN_ROOT, _NAMESPACES = 110, 111, 112
+_SOCKET, _OWN_ROOT, _NAMESPACES, _FIRST_UNUSED = 110, 111, 112, 128
 _NOTIFY, _NOTIFY_OPTIONS = "/run/notify", ("bind", "ro", "nosuid", "nodev", "noexec")
 
 
@@ -200,7 +200,8 @@ def process_end(
     look = s.LookUp(process.args[0], search_path(process.env))
     filters = (seccomp,) if seccomp else ()
     if process.no_new_privileges:
-        end: tuple[s.Step, ...] = (*credentials, s.NoNewPrivileges(), look, *wait, *filters)
+        credentials, few = _descriptors_last(credentials)
+        end: tuple[s.Step, ...] = (*credentials, s.NoNewPrivileges(), look, *wait, *few, *filters)
     else:
         end = (look, *wait, *filters, *credentials)
     return [
@@ -210,6 +211,21 @@ def process_end(
         *end,
         s.Exec(process.args, environment(env), search_path(env), at_home=bool(home)),
     ]
+
+
+def _descriptors_last(credentials: tuple[s.Step, ...]) -> tuple[tuple[s.Step, ...], tuple[s.Step, ...]]:
+    """The steps without a limit of descriptors that is below those that the plan itself still needs, and that limit:
+    lowering it takes no privilege."""
+    few = tuple(
+        step
+        for step in credentials
+        if isinstance(step, s.SetRlimit) and step.resource == k.RLIMIT_NOFILE and step.soft < _FIRST_UNUSED
+    )
+    enough = (
+        replace(step, soft=_FIRST_UNUSED, hard=max(step.hard, _FIRST_UNUSED)) if step in few else step
+        for step in credentials
+    )
+    return tuple(enough) if few else credentials, few
 
 
 def seccomp_step(config: Config) -> s.Step | None:

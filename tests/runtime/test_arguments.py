@@ -14,6 +14,9 @@ ENGINES = [
     "exec --pid-file /p --process /q --detach ID",
     "exec -p /q --console-socket /c -d -t ID",
     "exec --cwd /w --user 1:2 --no-new-privs ID cmd --flag -d",
+    "create --config c.json --pidfd-socket /p --no-subreaper ID",
+    "create -f c.json ID",
+    "exec --apparmor a --process-label l --pidfd-socket /p --ignore-paused ID cmd",
 ]
 OTHERS = [
     "create",
@@ -28,6 +31,7 @@ OTHERS = [
     "--explain create ID",
     "--debug create ID",
     "exec --env A=b ID cmd",
+    "exec --cgroup sub ID cmd",
     "exec --help",
     "exec ID -- cmd",
     "state ID",
@@ -46,6 +50,21 @@ def test_what_engines_write_is_read_as_argparse_reads_it(line: str) -> None:
 @pytest.mark.parametrize("line", OTHERS)
 def test_all_else_is_argparses(line: str) -> None:
     assert plain(line.split()) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("0", 0), ("-1", -1), ("1000", 1000), ("64m", 64 << 20), ("64MB", 64 << 20), ("1.5 GiB", 3 << 29), ("2k", 2048)],
+)
+def test_sizes_are_read_as_runc_reads_them(text: str, size: int) -> None:
+    assert parsed(["update", "--memory", text, "ID"]).memory == size
+
+
+@pytest.mark.parametrize("text", ["", "m", "-2", "-1m", "1e3", "1x", "0x10", "٣", "1mm", "nan"])
+def test_what_is_no_size_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parsed(["update", f"--memory={text}", "ID"])
+    assert "is not a size" in capsys.readouterr().err
 
 
 def test_what_is_wrong_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -183,7 +183,12 @@ def test_a_seccomp_listener_decides(oci: Runtime, tmp_path: Path, when: str) -> 
             )
             message, descriptor = accepted(listening)
         assert (message["fds"], message["metadata"]) == (["seccompFd"], "for the test")
-        assert message["state"]["id"] == "a" and message["pid"] > 0
+        assert message["state"]["id"] == "a" and message["state"]["status"] == (
+            "running" if when == "exec" else "created"
+        )
+        container = json.loads((oci.root / "a" / "process").read_text().split()[0])
+        assert message["state"]["pid"] == container and (message["pid"] == container) == (when == "run")
+        assert b"mkdir /made" in Path(f"/proc/{message['pid']}/cmdline").read_bytes()
         request = bytearray(80)
         fcntl.ioctl(descriptor, NOTIFICATION_RECEIVE, request)
         (cookie,) = struct.unpack_from("=Q", request)
