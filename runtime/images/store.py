@@ -17,6 +17,7 @@ import fcntl
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -35,14 +36,19 @@ from runtime.images.space import full_disk_reported
 NAME_DIGITS = 26
 
 
+_MODE = 0o700
+
+
 class Store:
-    """Images below ``root`` (created at the first write). One builder at a time, any number of readers."""
+    """Images below ``root`` (created at the first write), which only its owner may enter. One builder at a time, any
+    number of readers."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def find(self, reference: str) -> Image | None:
         """The image called ``reference``, or None; also None when one of its layers has been removed."""
+        self._close()
         image_id = self._references().get(reference)
         document = _read_json(self._image_path(image_id)) if image_id else None
         if image_id is None or document is None:
@@ -173,6 +179,13 @@ class Store:
         except PermissionError as error:
             what = f"make {error.filename}: {error.strerror}"
             raise PrerequisiteError(what, "run as root, or through sudo") from error
+        self._close()
+
+    def _close(self) -> None:
+        """Let nobody but the owner in: layers hold set-user-ID programs and devices, for the containers' users only."""
+        with suppress(FileNotFoundError, PermissionError):
+            if stat.S_IMODE(self.root.stat().st_mode) != _MODE:
+                self.root.chmod(_MODE)
 
     def _sweep(self) -> None:
         for path in self.leftovers():
@@ -183,7 +196,15 @@ class Store:
 
 
 def _read_json(path: Path) -> Any:
+    """A file of the store's, None when it is absent. Raises PrerequisiteError that names it when it is not as written."""
     try:
-        return json.loads(path.read_text())
+        document = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise PrerequisiteError(f"read {path}: {error.strerror}", "run as root, or through sudo") from error
+    except ValueError as error:
+        raise PrerequisiteError(f"{path} is damaged: {error}", "remove it: what it told is made again") from error
+    if not isinstance(document, dict):
+        raise PrerequisiteError(f"{path} is damaged: it is no object", "remove it: what it told is made again")
+    return document
