@@ -64,6 +64,8 @@ def read_document(path: Path, kind: type[T], **more: object) -> T | None:
         return msgspec.convert(msgspec.json.decode(path.read_bytes(), type=dict[str, object]) | more, kind)
     except FileNotFoundError:
         return None
+    except PermissionError as error:
+        raise PrerequisiteError(f"read {path}: {error.strerror}", "run as root, or through sudo") from error
     except (OSError, ValueError) as error:  # ValueError: msgspec's errors are
         hint = "what it describes can be made again: remove it, or set TESTBED_HOME to another directory"
         raise PrerequisiteError(f"read {path}: {in_words(error)}", hint) from error

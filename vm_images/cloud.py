@@ -143,11 +143,13 @@ def _make(inputs: Inputs, key: str, folder: Path, progress: Callable[[str], None
         scratch(folder.with_suffix(".tree")) as work,
         partial(folder) as unfinished,
     ):
-        work.mkdir(mode=0o755)
+        work.mkdir(mode=0o700)  # set-user-ID programs are in it
+        inside = work / "inside"
+        inside.mkdir(mode=0o755)
         unfinished.mkdir()
-        tree, began_s = work / "root", time.time() - 1
+        tree, began_s = inside / "root", time.time() - 1
         identity = uuid.uuid5(_NAMESPACE, key)
-        bootstrap(inputs, work, tree)
+        bootstrap(inputs, inside, tree)
         core = _configure(tree, identity)
         settle(tree, began_s)
         disk = CloudDisk(unfinished, inputs.codename, *_describe(tree))

@@ -57,10 +57,13 @@ _APT_OPTIONS = (
 )
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
+_SEEN_AT = "/mnt"
 # All of mmdebstrap's processes and mounts are in namespaces that end with our child, and it ends with us.
 _CONTAINED = (
     *("setpriv", "--pdeathsig", "KILL"),
     *("unshare", "--pid", "--fork", "--kill-child=KILL", "--mount", "--mount-proc"),
+    # apt's own user, which fetches, may not enter the store: there it sees only what is being made.
+    *("sh", "-c", f'mount --bind "$0" {_SEEN_AT} && exec "$@"'),
 )
 
 _EMPTIED = ("dev", "proc", "sys", "run", "tmp", "var/tmp", "var/lib/apt/lists", "var/cache/apt")
@@ -166,7 +169,7 @@ def _make(store: Store, inputs: Inputs, progress: Callable[[str], None]) -> Laye
 def bootstrap(inputs: Inputs, scratch: Path, tree: Path) -> None:
     """Install the release with ``inputs.packages`` into the new directory ``tree``, without logs, caches or identity.
 
-    ``scratch`` is a directory for temporary files. Needs root. Raises PrerequisiteError, with the last lines of
+    ``scratch`` is a directory for temporary files, and ``tree`` is in it. Needs root. Raises PrerequisiteError, with the last lines of
     mmdebstrap's output, when it fails.
     """
     tree.mkdir(mode=0o755)
@@ -183,6 +186,7 @@ def _run_mmdebstrap(inputs: Inputs, scratch: Path, tree: Path) -> None:
     sources.write_text(to_deb822(inputs.sources))
     command = [
         *_CONTAINED,
+        str(scratch),
         "mmdebstrap",
         f"--variant={VARIANT}",
         "--mode=root",
@@ -192,14 +196,14 @@ def _run_mmdebstrap(inputs: Inputs, scratch: Path, tree: Path) -> None:
         *(f"--aptopt={option}" for option in (*inputs.apt_options, 'Acquire::Languages "none"')),
         *(f"--dpkgopt={option}" for option in _DPKG_OPTIONS),
         inputs.codename,
-        str(tree),
-        str(sources),
+        f"{_SEEN_AT}/{tree.relative_to(scratch)}",
+        f"{_SEEN_AT}/{sources.name}",
     ]
     environment = {
         "PATH": DEFAULT_PATH,
         "LC_ALL": "C.UTF-8",
         "SOURCE_DATE_EPOCH": str(EPOCH_S),
-        "TMPDIR": str(temporary),
+        "TMPDIR": f"{_SEEN_AT}/{temporary.name}",
         **proxy_environment(os.environ),
     }
     log = scratch / "log"

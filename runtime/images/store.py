@@ -17,6 +17,7 @@ import fcntl
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -37,6 +38,9 @@ from runtime.images.space import full_disk_reported
 NAME_DIGITS = 26
 
 
+_MODE = 0o700
+
+
 class _Named(Struct, frozen=True):
     """A file that names a layer: its own description, or what a build step has made. ``newest_s`` is the newest time in
     the layer."""
@@ -46,13 +50,15 @@ class _Named(Struct, frozen=True):
 
 
 class Store:
-    """Images below ``root`` (created at the first write). One builder at a time, any number of readers."""
+    """Images below ``root`` (created at the first write), which only its owner may enter. One builder at a time, any
+    number of readers."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def find(self, reference: str) -> Image | None:
         """The image called ``reference``, or None; also None when one of its layers has been removed."""
+        self._close()
         image_id = self._references().get(reference)
         document = read_document(self._image_path(image_id), oci.Document) if image_id else None
         if image_id is None or document is None:
@@ -182,6 +188,16 @@ class Store:
                 (self.root / name).mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
             raise PrerequisiteError(f"make {error.filename}: not a directory", "set TESTBED_HOME to one") from error
+        except PermissionError as error:
+            what = f"make {error.filename}: {error.strerror}"
+            raise PrerequisiteError(what, "run as root, or through sudo") from error
+        self._close()
+
+    def _close(self) -> None:
+        """Let nobody but the owner in: layers hold set-user-ID programs and devices, for the containers' users only."""
+        with suppress(FileNotFoundError, PermissionError):
+            if stat.S_IMODE(self.root.stat().st_mode) != _MODE:
+                self.root.chmod(_MODE)
 
     def _sweep(self) -> None:
         for path in self.leftovers():

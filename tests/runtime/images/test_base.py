@@ -117,11 +117,11 @@ def test_a_second_call_finds_it(image: Image) -> None:
 
 
 def processes_below(folder: Path) -> list[int]:
-    """Processes whose command line or root directory names ``folder``."""
+    """Processes whose command line names ``folder``, or that see a mount of it."""
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            if str(folder) in (path / "cmdline").read_bytes().decode() + os.readlink(path / "root"):
+            if str(folder) in (path / "cmdline").read_bytes().decode() + (path / "mountinfo").read_text():
                 found.append(int(path.name))
     return found
 
