@@ -30,6 +30,10 @@ from testbed.scenario import load as load_scenario
 
 Progress = Callable[[str], None]
 
+# A run's id is in the path of each machine's monitor, <run's folder>/libvirt/lib/qemu/domain-<4 digits>-<20 letters>/
+# monitor.sock, and a socket's path has at most 107 bytes.
+SCENARIO_LETTERS = 9
+
 
 class Options(Struct, frozen=True):
     """What was asked for. ``trials`` 0 means the scenario's own number, ``connect`` "" libvirt in our own process."""
@@ -84,8 +88,8 @@ def _platform_record(platform: Platform) -> dict[str, object]:
 
 
 def new_run_id(scenario: str) -> str:
-    """A run id that sorts by time: UTC to the second, the scenario, and a random end."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{scenario}-{secrets.token_hex(2)}"
+    """A run id that sorts by time: UTC to the second, the scenario's first letters, and a random end."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{scenario[:SCENARIO_LETTERS]}-{secrets.token_hex(2)}"
 
 
 def chosen_settings(scenario: Scenario, options: Options) -> Settings:
