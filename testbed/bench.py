@@ -35,6 +35,10 @@ from testbed.turn import turn
 
 Progress = Callable[[str], None]
 
+# A run's id is in the path of each machine's monitor, <run's folder>/libvirt/lib/qemu/domain-<4 digits>-<20 letters>/
+# monitor.sock, and a socket's path has at most 107 bytes.
+SCENARIO_LETTERS = 9
+
 
 class Options(Struct, frozen=True):
     """What was asked for. ``trials`` None means the scenario's own number, ``connect`` "" libvirt in our own process;
@@ -108,8 +112,8 @@ def _say_where(
 
 
 def new_run_id(scenario: str) -> str:
-    """A run id that sorts by time: UTC to the second, the scenario, and a random end."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{scenario}-{secrets.token_hex(2)}"
+    """A run id that sorts by time: UTC to the second, the scenario's first letters, and a random end."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{scenario[:SCENARIO_LETTERS]}-{secrets.token_hex(2)}"
 
 
 def chosen_settings(scenario: Scenario, options: Options) -> Settings:

@@ -23,8 +23,7 @@ OVERRIDE_FILES = (
     *("compose.override.yaml", "compose.override.yml"),
     *("docker-compose.override.yaml", "docker-compose.override.yml"),
 )
-# Compose specification, "Name top-level element"; it is also the first part of image references. It is part of a run's
-# id, and so of the paths of sockets, of which the kernel takes 107 bytes.
+# Compose specification, "Name top-level element"; it is also the first part of image references.
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _TOP_INSTEAD = {
     "networks": "none: each application has a network of its own, where services find each other by name",

@@ -10,6 +10,7 @@ import pytest
 
 from runtime.errors import UsageError
 from testbed.new import create_scenario
+from testbed.platforms.domain import guest_memory_bytes
 from testbed.scenario import known_scenarios, load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,6 +29,7 @@ def test_it_is_a_scenario(tmp_path: Path) -> None:
     assert scenario.name == "my-app_2"
     assert [service.ports for service in scenario.services] == [(8080,)]
     assert scenario.quick.trials == 2
+    assert guest_memory_bytes(scenario.services[0].resources, "web")  # enough for a virtual machine
 
 
 @pytest.mark.parametrize(

