@@ -9,7 +9,11 @@ from pathlib import Path
 
 from msgspec import Struct
 
-_MAKE = "mount --make-rshared / && echo made && exec cat"
+# What others have mounted below /tmp may go away meanwhile, so it is left out. (umount is told from the last one on.)
+_MAKE = """
+sed -n 's/^[^ ]* [^ ]* [^ ]* [^ ]* \\(\\/tmp\\/[^ ]*\\) .*/\\1/p' /proc/self/mountinfo | tac | xargs -r umount --lazy --
+mount --make-rshared / && echo made && exec cat
+"""
 
 
 class SharedHost(Struct, frozen=True):

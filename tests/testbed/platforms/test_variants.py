@@ -20,7 +20,9 @@ from tests.testbed.platforms.test_vm_domain import domain
 
 def test_every_variant_is_a_platform() -> None:
     assert platforms.NAMES == ("container", *VARIANTS, "libvirt-lxc")
-    assert platforms.known(("vm", "container", "vm")) == ("vm", "container")
+    assert platforms.known(("vm", "container")) == ("vm", "container")
+    with pytest.raises(UsageError, match="platform vm is named twice"):
+        platforms.known(("vm", "container", "vm"))
     with pytest.raises(UsageError, match="unknown platform vmm"):
         platforms.known(("vm", "vmm"))
 
