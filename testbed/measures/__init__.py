@@ -28,11 +28,13 @@ BLOCKS_TO_GIVE_UP = 2
 
 
 def known(names: Sequence[str]) -> tuple[str, ...]:
-    """The names as given, each once. Raises UsageError for one that is no measure."""
+    """The names as given. Raises UsageError for one that is no measure, or named twice."""
     unknown = [name for name in names if name not in MEASURES]
     if unknown or not names:
         raise UsageError(f"unknown measure {', '.join(unknown) or '(none)'}", f"known measures: {', '.join(NAMES)}")
-    return tuple(dict.fromkeys(names))
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise UsageError(f"measure {', '.join(twice)} is named twice", "name each once")
+    return tuple(names)
 
 
 def run(context: RunContext, planned: PlannedTrial) -> None:

@@ -23,7 +23,9 @@ def trial(block: int, platform: str, outcome: Outcome) -> Trial:
 
 
 def test_unknown_measures_are_refused_and_the_known_ones_listed() -> None:
-    assert measures.known(("density", "start", "density")) == ("density", "start")
+    assert measures.known(("density", "start")) == ("density", "start")
+    with pytest.raises(UsageError, match="measure start is named twice"):
+        measures.known(("start", "density", "start"))
     with pytest.raises(UsageError, match="unknown measure speed") as raised:
         measures.known(("start", "speed"))
     assert "start, density, utilisation" in raised.value.hint

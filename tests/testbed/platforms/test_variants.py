@@ -15,7 +15,9 @@ from testbed.platforms.variants import VARIANTS, Variant, by_name
 
 def test_every_variant_is_a_platform() -> None:
     assert platforms.NAMES == ("container", *VARIANTS, "libvirt-lxc")
-    assert platforms.known(("vm", "container", "vm")) == ("vm", "container")
+    assert platforms.known(("vm", "container")) == ("vm", "container")
+    with pytest.raises(UsageError, match="platform vm is named twice"):
+        platforms.known(("vm", "container", "vm"))
     with pytest.raises(UsageError, match="unknown platform vmm"):
         platforms.known(("vm", "vmm"))
 
