@@ -180,6 +180,15 @@ class Watch(Struct):
         self._counted.clear()
         self._begun = moment(self.cgroup)
 
+    @property
+    def begun(self) -> bool:
+        """Whether a trial is being watched."""
+        return self._begun is not None
+
+    def pause(self) -> None:
+        """Nothing is watched until the next trial begins."""
+        self._begun = None
+
     def running(self, cgroups: Iterable[Cgroup]) -> None:
         """Instances with these cgroups take part from now on."""
         self._running |= {cgroup.name: (cgroup, Throttling()) for cgroup in cgroups}

@@ -50,6 +50,7 @@ def run(context: RunContext, planned: PlannedTrial) -> None:
     context.progress(f"{number}: {what}{f', {left}' if left else ''}")
     if reason := given_up(context.folder.trials(), planned.platform):
         context.progress(f"  {reason}")
+        context.watch.pause()
         return _record_rest(context, planned, done, "failed", reason)
     context.watch.begin()
     try:
@@ -81,9 +82,13 @@ def _record(context: RunContext, trial: Trial) -> None:
 def _record_rest(
     context: RunContext, planned: PlannedTrial, done: int, outcome: Outcome, reason: str, details: str = ""
 ) -> None:
-    """Record the trials of ``planned`` from the ``done``-th on as ended without figures."""
+    """Record the trials of ``planned`` from the ``done``-th on as ended without figures; the first may have run."""
     for index in range(done, len(planned.rates_per_s) or 1):
-        context.folder.append(replace(_unmeasured(planned, index, outcome, reason), details=details))
+        trial = replace(_unmeasured(planned, index, outcome, reason), details=details)
+        if index == done and context.watch.begun:
+            _record(context, trial)
+        else:
+            context.folder.append(trial)
 
 
 def _unmeasured(planned: PlannedTrial, index: int, outcome: Outcome, reason: str) -> Trial:
