@@ -79,7 +79,11 @@ def lease(name: str, root: Path = STATE_ROOT) -> Iterator[Path]:
 
     Raises UsageError when the name is in use, PrerequisiteError when the directory cannot be made.
     """
-    directory = root / name
+    directory, cgroup = root / name, Cgroup(f"{CGROUP_ROOT}/{name}")
+    if cgroup.exists() and not os.path.lexists(directory):  # else a kill would leave it marked as ours
+        raise UsageError(
+            f"cgroup {cgroup.name} exists, and no lease of ours made it", f"remove {cgroup.directories()[0]}"
+        )
     with ExitStack() as undo:
         undo.callback(remove_shared, root)
         try:
@@ -91,11 +95,6 @@ def lease(name: str, root: Path = STATE_ROOT) -> Iterator[Path]:
         undo.callback(os.close, descriptor)
         undo.enter_context(suppress(OSError))  # what cannot be removed is left for `./invoke clean` to tell
         undo.callback(_remove_held, directory)
-        cgroup = Cgroup(f"{CGROUP_ROOT}/{name}")
-        if cgroup.exists():
-            raise UsageError(
-                f"cgroup {cgroup.name} exists, and no lease of ours made it", f"remove {cgroup.directories()[0]}"
-            )
         undo.callback(cgroup.remove)
         cgroup.make()
         yield directory

@@ -17,6 +17,7 @@ from pathlib import Path
 from msgspec import Struct, field
 
 from runtime.cgroups import Cgroup
+from runtime.output import printable
 from testbed.sample import HostReading, host_reading, steal
 
 PROC = Path("/proc")
@@ -24,7 +25,7 @@ PROC = Path("/proc")
 STEAL_LIMIT = 0.01
 FOREIGN_LIMIT = 0.05
 PRESSURE_LIMITS = {"memory": (0.01, "memory"), "io": (0.10, "the disk")}
-_CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_INIT = 1  # waits for everybody's orphans: what they used is not counted in it
 # include/linux/sched.h: PF_KTHREAD. What the kernel does is done for the experiment, too.
 _KERNEL_THREAD = 0x00200000
 
@@ -57,7 +58,7 @@ def parse_process(stat: str) -> tuple[Process, bool]:
     """A process from /proc/PID/stat (proc(5)), and whether it is the kernel's."""
     before, _, after = stat.rpartition(")")
     fields = after.split()
-    waited_for = 0 if before.startswith("1 ") else int(fields[13]) + int(fields[14])  # init waits for everybody's
+    waited_for = 0 if before.startswith(f"{_INIT} ") else int(fields[13]) + int(fields[14])
     ticks = int(fields[11]) + int(fields[12]) + waited_for
     command = before.partition("(")[2]
     return Process(command, int(fields[1]), int(fields[19]), ticks), bool(int(fields[6]) & _KERNEL_THREAD)
@@ -101,11 +102,14 @@ def foreign_ticks(before: Mapping[int, Process], after: Mapping[int, Process]) -
     inherited: Counter[int] = Counter()
     for pid, process in before.items():
         if not is_still(pid):
-            inherited[process.parent] += process.ticks
+            heir = process.parent
+            while heir in before and not is_still(heir):  # it ended too, and passed on what it had
+                heir = before[heir].parent
+            inherited[heir] += process.ticks
     spent: Counter[str] = Counter()
     for pid, process in after.items():
         begun = before[pid].ticks if pid in before and is_still(pid) else 0
-        used = process.ticks - begun - (inherited[pid] if process.parent else 0)
+        used = process.ticks - begun - (inherited[pid] if pid != _INIT else 0)
         if used > 0:
             spent[process.command] += used
     return spent
@@ -139,7 +143,7 @@ def compare(before: Moment, after: Moment) -> Seen:
     if figures["steal"] > STEAL_LIMIT:
         told.append(f"the hypervisor below gave {figures['steal']:.1%} of the processors' time to others (steal)")
     if figures["foreign_cpu"] > FOREIGN_LIMIT:
-        most = ", ".join(command for command, _ in spent.most_common(3))
+        most = ", ".join(printable(command) for command, _ in spent.most_common(3))
         told.append(f"other programs used {figures['foreign_cpu']:.0%} of the processors' time ({most})")
     for resource, (limit, what) in PRESSURE_LIMITS.items():
         if (part := figures.get(f"pressure_{resource}", 0.0)) > limit:
@@ -183,6 +187,15 @@ class Watch(Struct):
         """A trial begins."""
         self._counted.clear()
         self._begun = moment(self.cgroup)
+
+    @property
+    def begun(self) -> bool:
+        """Whether a trial is being watched."""
+        return self._begun is not None
+
+    def pause(self) -> None:
+        """Nothing is watched until the next trial begins."""
+        self._begun = None
 
     def running(self, cgroups: Iterable[Cgroup]) -> None:
         """Instances with these cgroups take part from now on."""

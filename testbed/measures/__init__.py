@@ -29,11 +29,13 @@ BLOCKS_TO_GIVE_UP = 2
 
 
 def known(names: Sequence[str]) -> tuple[str, ...]:
-    """The names as given, each once. Raises UsageError for one that is no measure."""
+    """The names as given. Raises UsageError for one that is no measure, or named twice."""
     unknown = [name for name in names if name not in MEASURES]
     if unknown or not names:
         raise UsageError(f"unknown measure {', '.join(unknown) or '(none)'}", f"known measures: {', '.join(NAMES)}")
-    return tuple(dict.fromkeys(names))
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise UsageError(f"measure {', '.join(twice)} is named twice", "name each once")
+    return tuple(names)
 
 
 def run(context: RunContext, planned: PlannedTrial) -> None:
@@ -49,6 +51,7 @@ def run(context: RunContext, planned: PlannedTrial) -> None:
     context.progress(f"{number}: {what}{f', {left}' if left else ''}")
     if reason := given_up(context.folder.trials(), planned.platform):
         context.progress(f"  {reason}")
+        context.watch.pause()
         return _record_rest(context, planned, done, "failed", reason)
     context.watch.begin()
     try:
@@ -81,9 +84,13 @@ def _record(context: RunContext, trial: Trial) -> None:
 def _record_rest(
     context: RunContext, planned: PlannedTrial, done: int, outcome: Outcome, reason: str, details: str = ""
 ) -> None:
-    """Record the trials of ``planned`` from the ``done``-th on as ended without figures."""
+    """Record the trials of ``planned`` from the ``done``-th on as ended without figures; the first may have run."""
     for index in range(done, len(planned.rates_per_s) or 1):
-        context.folder.append(replace(_unmeasured(planned, index, outcome, reason), details=details))
+        trial = replace(_unmeasured(planned, index, outcome, reason), details=details)
+        if index == done and context.watch.begun:
+            _record(context, trial)
+        else:
+            context.folder.append(trial)
 
 
 def _unmeasured(planned: PlannedTrial, index: int, outcome: Outcome, reason: str) -> Trial:

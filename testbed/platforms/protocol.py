@@ -18,7 +18,7 @@ class Instance(Struct, frozen=True):
     """What is started and stopped as one: a service of one copy of the application or, on a shared platform, all.
 
     ``name`` is unique in the run; ``specs`` is what it runs, by service, in the order of dependence. ``log`` takes
-    all that its services write.
+    what its services write, of a lot the beginning and the end (runtime.output).
     """
 
     name: str

@@ -51,6 +51,13 @@ def test_a_process_that_ended_counts_in_its_parent_without_what_it_used_before()
     assert foreign_ticks(before, again) == {"cc": 3}, "the pid was used again"
 
 
+def test_what_ended_below_what_ended_is_not_counted_twice() -> None:
+    """make (pid 11) and its compiler (12) end: the shell (10) has both in its account."""
+    before = {10: process(5, command="shell"), 11: process(20, 10, command="make"), 12: process(1000, 11)}
+    assert foreign_ticks(before, {10: process(5 + 20 + 1000 + 7, command="shell")}) == {"shell": 7}
+    assert foreign_ticks(before, {1: process(3, 0, command="init"), 10: process(5, command="shell")}) == {"init": 3}
+
+
 def host(t_s: float, total: int, stolen: int = 0) -> HostReading:
     return HostReading(round(t_s * 1e9), 0, stolen, total, 0)
 
@@ -67,6 +74,8 @@ def test_each_kind_of_disturbance_is_a_sentence_above_its_limit_only() -> None:
     slight = Moment(host(10, 2000, 19), {10: process(99)}, {"memory": 90_000, "io": 900_000, "cpu": 9_000_000})
     assert compare(quiet, slight).disturbances == ()
     assert compare(quiet, Moment(host(0, 0), {}, {})).disturbances == ()
+    named = Moment(host(10, 2000), {10: process(300, command="\x1b[2Jcc")}, {})
+    assert "(cc)" in compare(quiet, named).disturbances[0], "a process chooses its name itself"
 
 
 ORPHAN = f"""

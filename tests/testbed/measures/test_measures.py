@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from runtime.errors import PrerequisiteError, UsageError
+from runtime.errors import PrerequisiteError, UsageError, WorkloadError
 from testbed import measures
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
@@ -23,7 +23,9 @@ def trial(block: int, platform: str, outcome: Outcome) -> Trial:
 
 
 def test_unknown_measures_are_refused_and_the_known_ones_listed() -> None:
-    assert measures.known(("density", "start", "density")) == ("density", "start")
+    assert measures.known(("density", "start")) == ("density", "start")
+    with pytest.raises(UsageError, match="measure start is named twice"):
+        measures.known(("start", "density", "start"))
     with pytest.raises(UsageError, match="unknown measure speed") as raised:
         measures.known(("start", "speed"))
     assert "start, density, utilisation" in raised.value.hint
@@ -99,3 +101,19 @@ def test_each_trial_has_the_figures_of_its_window(make_context: MakeContext) -> 
     measures.run(context, PlannedTrial(1, 1, "local", "start"))
     (trial,) = context.folder.trials()
     assert {"steal", "foreign_cpu"} <= set(trial.window) and all(0 <= value <= 1 for value in trial.window.values())
+
+
+def test_a_trial_that_failed_tells_what_disturbed_it_too(
+    make_context: MakeContext, platform: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = make_context()
+
+    def start(instance: Any) -> None:
+        raise WorkloadError("it did not start")
+
+    platform.start = start
+    monkeypatch.setattr(Watch, "end", lambda watch: Seen({"steal": 0.5}, ("steal",)))
+    measures.run(context, PlannedTrial(1, 1, "local", "utilisation", (10.0, 20.0)))
+    first, second = context.folder.trials()
+    assert (first.outcome, first.disturbances) == ("failed", ("steal",))
+    assert (second.outcome, second.disturbances, second.window) == ("failed", (), {}), "it has never run"

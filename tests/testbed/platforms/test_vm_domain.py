@@ -160,3 +160,11 @@ def test_services_that_share_a_machine_need_what_they_need_together() -> None:
     assert total_resources({**both, "c": Resources(1 << 20)}).cpus is None, "one has no limit"
     with pytest.raises(UsageError, match="service c has no memory limit"):
         total_resources({**both, "c": Resources(cpus=1.0)})
+
+
+def test_no_connection_gives_a_guest_vhost_net() -> None:
+    """A daemon's guests cannot have it, so nobody's do: libvirt by itself would take it where the host has it."""
+    interface = ElementTree.fromstring(domain_xml(domain())).find("devices/interface")
+    assert interface is not None
+    assert [driver.get("name") for driver in interface.findall("driver")] == ["qemu"]
+    assert "vhost" not in domain_xml(replace(domain(), daemon=True, tap="tap0"))
