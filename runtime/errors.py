@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import os
 
+_LONGEST_LINE = 2000  # characters
+
 
 def printable(text: str) -> str:
-    """The text without what a terminal would obey: it may repeat what somebody else wrote. Lines stay lines."""
-    if text.isprintable():
+    """The text without what a terminal would obey, and without the middle of long lines: it may repeat what somebody
+    else wrote. Lines stay lines."""
+    if text.isprintable() and len(text) <= _LONGEST_LINE:
         return text
-    return "".join(c if c == "\n" or c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    text = "".join(c if c == "\n" or c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "\n".join(map(_without_middle, text.split("\n")))
+
+
+def _without_middle(line: str) -> str:
+    half = _LONGEST_LINE // 2
+    return line if len(line) <= _LONGEST_LINE else f"{line[:half]} … {line[-half:]}"
 
 
 class TestbedError(Exception):

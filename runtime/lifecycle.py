@@ -304,7 +304,10 @@ def explain_start(place: Place, step: int, errno: int) -> None:
     """Raise what ``start`` would have raised, had it not been the launcher that was told of the step that failed."""
     record = place.read()
     config = config_of(record)
-    raise explained(StepError(plan_of(config, record), step, errno), config.process)
+    plan = plan_of(config, record)
+    if step >= len(list(plan.steps())) or errno >= 1 << 31:
+        raise UsageError(f"start container {place.id}: step {step} failed with error {errno}")
+    raise explained(StepError(plan, step, errno), config.process)
 
 
 def kill(place: Place, number: int, *, everything: bool) -> None:

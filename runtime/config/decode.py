@@ -113,7 +113,7 @@ def _checked(value: object, path: str) -> object:
             for name, item in value.items()
             if item is not None
         }
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_checked(item, f"{path}[{index}]") for index, item in enumerate(value)]
     if isinstance(value, str):
         return _text(value, path)
