@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,7 +85,12 @@ def execute(place: Place, execution: Execution, relay: Callable[[int], None], *,
             except StepError as error:
                 raise explained(error, execution.process) from error
         if execution.pid_file:
-            write_pid_file(execution.pid_file, launch.pid)
+            try:
+                write_pid_file(execution.pid_file, launch.pid)
+            except UsageError:
+                os.kill(launch.pid, signal.SIGKILL)
+                os.waitpid(launch.pid, 0)
+                raise
     if execution.detach:
         return 0
     pass_signals_on(launch.pid)

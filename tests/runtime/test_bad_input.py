@@ -269,6 +269,22 @@ def test_exec_as_nobody_is_refused(oci: Runtime, user: str) -> None:
     oci("delete", "--force", "a")
 
 
+@pytest.mark.parametrize("command", [("create", "a"), ("run", "--detach", "a")])
+def test_a_pid_file_that_cannot_be_written_leaves_nothing(oci: Runtime, command: tuple[str, ...]) -> None:
+    oci.shell("sleep 1000")
+    done = oci(command[0], "--pid-file", "/none/pid", *command[1:], check=False)
+    assert done.returncode == 1 and done.stderr.startswith("error: write the pid file /none/pid: No such file")
+    assert left(oci, oci.config()["linux"]["cgroupsPath"].strip("/")) == []
+
+
+def test_exec_with_such_a_pid_file_leaves_no_process(oci: Runtime) -> None:
+    oci.shell("sleep 1000")
+    oci("run", "--detach", "a")
+    done = oci("exec", "--pid-file", "/none/pid", "a", "sleep", "999", check=False)
+    assert done.returncode == 1 and len(json.loads(oci("ps", "--format", "json", "a").stdout)) == 1
+    oci("delete", "--force", "a")
+
+
 def test_list_beside_containers_that_come_and_go(oci: Runtime) -> None:
     going = subprocess.Popen(
         ["sh", "-c", 'while :; do "$@" run --bundle . b; done', "sh", *oci.command()],
