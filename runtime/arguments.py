@@ -216,4 +216,6 @@ def _add_update(command: argparse.ArgumentParser) -> None:
 
 
 def _version() -> str:
-    return "testbed-runtime 0.1\nspec: 1.2.0"
+    from runtime.config.default import OCI_VERSION
+
+    return f"testbed-runtime 0.1\nspec: {OCI_VERSION}"

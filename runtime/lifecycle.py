@@ -167,6 +167,10 @@ def _create(
                 elif message.kind == SYNC and message.number == RECORDED:
                     pid = launch.known_pid()
                     write_maps(pid, config)
+                    if config.linux.net_devices:
+                        from runtime.netdevices import move_devices
+
+                        move_devices(config.linux.net_devices, pid)
                     record = place.write_process(record, pid)
                     launch.go()
                 elif message.kind == SYNC and message.number == CREATED:

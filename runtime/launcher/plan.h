@@ -68,6 +68,7 @@ enum operation {
   OP_ANSWER,
   OP_ANNOUNCE,
   OP_AWAIT_ANNOUNCED,
+  OP_MEMORY_POLICY,
   OP_END
 };
 

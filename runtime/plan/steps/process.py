@@ -7,6 +7,12 @@ from typing import ClassVar
 from runtime.plan.steps.base import Step
 
 
+def _bits(numbers: tuple[int, ...]) -> bytes:
+    """A set of numbers as the kernel takes it: an array of 64-bit words."""
+    mask = sum(1 << number for number in set(numbers))
+    return mask.to_bytes((mask.bit_length() + 63) // 64 * 8, "little")
+
+
 class Unshare(Step, frozen=True):
     op: ClassVar[int] = 12
     flags: int
@@ -101,8 +107,21 @@ class Affinity(Step, frozen=True):
     processors: tuple[int, ...]
 
     def strings(self) -> tuple[bytes, ...]:
-        mask = sum(1 << number for number in set(self.processors))
-        return (mask.to_bytes((mask.bit_length() + 63) // 64 * 8, "little"),)
+        return (_bits(self.processors),)
+
+
+class MemoryPolicy(Step, frozen=True):
+    """set_mempolicy(2): the ``mode`` with its flags, and the memory nodes that it is about."""
+
+    op: ClassVar[int] = 63
+    mode: int
+    nodes: tuple[int, ...] = ()
+
+    def numbers(self) -> tuple[int, ...]:
+        return (self.mode,)
+
+    def strings(self) -> tuple[bytes, ...]:
+        return (_bits(self.nodes),)
 
 
 class IOPriority(Step, frozen=True):
