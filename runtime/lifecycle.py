@@ -221,7 +221,7 @@ def explained(error: StepError, process: Process | None) -> TestbedError:
     if isinstance(error.failed, (s.LookUp, s.Exec)) and process is not None:
         name, why = process.args[0], os.strerror(error.errno)
         if "/" in name:
-            return UsageError(f"exec: {name!r}: {why.lower() if error.errno in (2, 13) else why}")
+            return UsageError(f"exec: {name!r}: {why.lower()}")  # as Go spells errors
         return UsageError(f"executable file `{name}` not found in $PATH: {why}")
     if isinstance(error.failed, s.Write) and error.failed.path in LABELS and process is not None:
         return label_refused(process, error.errno)
