@@ -257,4 +257,6 @@ def size_bytes(text: str) -> int:
 
 
 def _version() -> str:
-    return "testbed-runtime 0.1\nspec: 1.2.0"
+    from runtime.config.default import OCI_VERSION
+
+    return f"testbed-runtime 0.1\nspec: {OCI_VERSION}"

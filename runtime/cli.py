@@ -235,7 +235,9 @@ def _ps(options: argparse.Namespace) -> int:
     if options.format == "json":
         print(json.dumps(pids))
         return 0
-    return subprocess.run(["ps", "-f", "-p", ",".join(map(str, pids)) or "0"]).returncode
+    if not pids:
+        raise UsageError(f"ps {options.id}: container not running, or without a cgroup")
+    return subprocess.run(["ps", "-f", "-p", ",".join(map(str, pids))]).returncode
 
 
 def _update(options: argparse.Namespace) -> int:
@@ -341,6 +343,7 @@ def _delete(options: argparse.Namespace) -> int:
 
 def _simple(options: argparse.Namespace) -> int:
     from runtime import lifecycle
+    from runtime.config.decode import is_number
     from runtime.processes import parse_signal
 
     match options.command:
@@ -349,6 +352,8 @@ def _simple(options: argparse.Namespace) -> int:
         case "start":
             if options.failed:
                 step, _, errno = options.failed.partition(":")
+                if not is_number(step) or not is_number(errno):
+                    raise UsageError(f"--failed {options.failed}: not STEP:ERRNO")
                 lifecycle.explain_start(_place(options), int(step), int(errno))
             place = _place(options)
             _start(options, place, place.read(), beside=False)

@@ -111,6 +111,11 @@ def _cgroup_for(record: Record, found: Hierarchies) -> str:
     return line.removeprefix("0::/")
 
 
+def _end(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
 def below(cgroup: str, wanted: Sequence[str], found: Hierarchies) -> dict[Path, str]:
     """The cgroups that ``--cgroup`` names, by the hierarchy's mount point: those without a controller are for all.
 
@@ -179,11 +184,14 @@ def execute(place: Place, execution: Execution, relay: Callable[[int], None], *,
             try:
                 pass_on(os.pidfd_open(launch.pid), execution.pidfd_socket, "setns")
             except UsageError:
-                os.kill(launch.pid, signal.SIGKILL)
-                os.waitpid(launch.pid, 0)
+                _end(launch.pid)
                 raise
         if execution.pid_file:
-            write_pid_file(execution.pid_file, launch.pid)
+            try:
+                write_pid_file(execution.pid_file, launch.pid)
+            except UsageError:
+                _end(launch.pid)
+                raise
         if execution.detach:
             return 0
         pass_signals_on(launch.pid)

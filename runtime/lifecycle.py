@@ -181,6 +181,10 @@ def _create(place: Place, record: Record, config: Config, plan: s.Plan, creation
                 elif message.kind == SYNC and message.number == RECORDED:
                     pid = launch.known_pid()
                     write_maps(pid, config)
+                    if config.linux.net_devices:
+                        from runtime.netdevices import move_devices
+
+                        move_devices(config.linux.net_devices, pid)
                     record = place.write_process(record, pid)
                     launch.go()
                 elif message.kind == SYNC and message.number == CREATED:
@@ -227,7 +231,7 @@ def explained(error: StepError, process: Process | None) -> TestbedError:
     if isinstance(error.failed, (s.LookUp, s.Exec)) and process is not None:
         name, why = process.args[0], os.strerror(error.errno)
         if "/" in name:
-            return UsageError(f"exec: {name!r}: {why.lower() if error.errno in (2, 13) else why}")
+            return UsageError(f"exec: {name!r}: {why.lower()}")  # as Go spells errors
         return UsageError(f"executable file `{name}` not found in $PATH: {why}")
     if isinstance(error.failed, s.Mknod) and error.errno == errno.EEXIST:
         hint = "take it out of the root file system, or mount a tmpfs on /dev"
@@ -332,7 +336,12 @@ def explain_start(place: Place, step: int, errno: int) -> None:
     """Raise what ``start`` would have raised, had it not been the launcher that was told of the step that failed."""
     record = place.read()
     config = config_of(record)
-    raise explained(StepError(plan_of(config, record), step, errno), config.process) if step >= 0 else not_executed()
+    if step < 0:
+        raise not_executed()
+    plan = plan_of(config, record)
+    if step >= len(list(plan.steps())) or errno >= 1 << 31:
+        raise UsageError(f"start container {place.id}: step {step} failed with error {errno}")
+    raise explained(StepError(plan, step, errno), config.process)
 
 
 def kill(place: Place, number: int, *, everything: bool) -> None:

@@ -25,8 +25,12 @@ _ADDRESS = struct.Struct("=BBBBI")
 _ROUTE = struct.Struct("=BBBBBBBBI")
 _NEIGHBOUR = struct.Struct("=BxxxiHBB")
 
-_NEWLINK, _DELLINK, _SETLINK, _NEWADDR, _DELADDR, _NEWROUTE, _NEWNEIGH = 16, 17, 19, 20, 21, 24, 28
-_REQUEST, _ACK, _REPLACE, _EXCL, _CREATE = 1, 4, 0x100, 0x200, 0x400
+_NEWLINK, _DELLINK, _GETLINK, _SETLINK = 16, 17, 18, 19
+_NEWADDR, _DELADDR, _GETADDR, _NEWROUTE, _NEWNEIGH = 20, 21, 22, 24, 28
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_REQUEST, _ACK, _REPLACE, _EXCL, _CREATE, _DUMP = 1, 4, 0x100, 0x200, 0x400, 0x300
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
+_IFA_F_PERMANENT, _SCOPE_UNIVERSE = 0x80, 0
 _IFF_UP = 1
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MASTER, _IFLA_PROTINFO, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 10, 12, 18, 28
 _BRPORT_LEARNING, _BRPORT_UNICAST_FLOOD = 8, 9
@@ -168,11 +172,81 @@ def add_neighbour(index: int, address: IPv4Address, mac: str) -> bytes:
     return _message(_NEWNEIGH, body + _attribute(1, address.packed) + _attribute(2, _mac(mac)), _CREATE | _REPLACE)
 
 
-def request(message: bytes, what: str) -> None:
-    """Send one request in the caller's network namespace. Raises TestbedError with what the kernel said."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as route:
-        route.send(message)
-        answer = route.recv(4096)
+def move_link(index: int, name: str, namespace_fd: int) -> bytes:
+    """Move the interface with this ``index`` into another namespace, and call it ``name`` there, at once."""
+    body = _LINK.pack(0, 0, index, 0, 0) + _number(_IFLA_NET_NS_FD, namespace_fd)
+    return _message(_NEWLINK, body + _name(_IFLA_IFNAME, name))
+
+
+def connected() -> socket.socket:
+    """A socket to the network configuration of the caller's network namespace."""
+    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+
+
+def _attributes(data: bytes) -> dict[int, bytes]:
+    found: dict[int, bytes] = {}
+    while len(data) >= 4:
+        length, kind = struct.unpack_from("=HH", data)
+        if length < 4:
+            break
+        found[kind & ~_NLA_F_NESTED] = data[4:length]
+        data = data[(length + 3) & ~3 :]
+    return found
+
+
+def _dump(route: socket.socket, kind: int, body: bytes) -> list[bytes]:
+    """The bodies of all that the kernel has of one kind."""
+    route.send(_HEADER.pack(_HEADER.size + len(body), kind, _REQUEST | _DUMP, 0, 0) + body)
+    found: list[bytes] = []
+    while True:
+        data = route.recv(1 << 16)
+        while data:
+            length, answer, *_ = _HEADER.unpack_from(data)
+            if answer in (_NLMSG_ERROR, _NLMSG_DONE):
+                return found
+            found.append(data[_HEADER.size : length])
+            data = data[(length + 3) & ~3 :]
+
+
+def links(route: socket.socket) -> dict[str, int]:
+    """The interfaces of the socket's namespace: index by name."""
+    return {
+        _attributes(body[_LINK.size :])[_IFLA_IFNAME].rstrip(b"\0").decode(errors="replace"): _LINK.unpack_from(body)[2]
+        for body in _dump(route, _GETLINK, _LINK.pack(0, 0, 0, 0, 0))
+    }
+
+
+def permanent_addresses(route: socket.socket, index: int) -> list[bytes]:
+    """An interface's addresses that somebody gave it for good and that hold everywhere, as ``restore_address`` takes
+    them."""
+    found: list[bytes] = []
+    for body in _dump(route, _GETADDR, _ADDRESS.pack(0, 0, 0, 0, 0)):
+        _, _, flags, scope, of = _ADDRESS.unpack_from(body)
+        if of == index and flags & _IFA_F_PERMANENT and scope == _SCOPE_UNIVERSE:
+            found.append(body)
+    return found
+
+
+def restore_address(index: int, address: bytes) -> bytes:
+    """Give the interface with this ``index`` an address that ``permanent_addresses`` has found."""
+    family, prefix_length, _, scope, _ = _ADDRESS.unpack_from(address)
+    attributes = _attributes(address[_ADDRESS.size :])
+    body = _ADDRESS.pack(family, prefix_length, 0, scope, index)
+    kept = (_IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST)  # no label, which begins with the former name
+    body += b"".join(_attribute(kind, attributes[kind]) for kind in kept if kind in attributes)
+    return _message(_NEWADDR, body, _CREATE | _REPLACE)
+
+
+def ask(route: socket.socket, message: bytes, what: str) -> None:
+    """Send one request. Raises TestbedError with what the kernel said."""
+    route.send(message)
+    answer = route.recv(4096)
     (error,) = struct.unpack_from("=i", answer, _HEADER.size)
     if error:
         raise TestbedError(f"{what}: {os.strerror(-error)}")
+
+
+def request(message: bytes, what: str) -> None:
+    """Send one request in the caller's network namespace. Raises TestbedError with what the kernel said."""
+    with connected() as route:
+        ask(route, message, what)

@@ -17,6 +17,7 @@ TAIL_BYTES = 1 << 20
 QUOTED_LINES = 20
 QUOTED_CHARACTERS = 400
 _QUOTED_BYTES = 1 << 16
+LONGEST_LINE = 2000  # characters
 # ECMA-48: control sequences (CSI), strings (OSC, DCS, SOS, PM, APC) up to their end, then the shorter ones.
 _ESCAPE = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"
@@ -26,10 +27,17 @@ _ESCAPE = re.compile(
 
 
 def printable(text: str) -> str:
-    """The text without escape sequences and control characters (ECMA-48, and Unicode's own); lines and tabs stay."""
-    if text.isascii() and text.isprintable():
+    """The text without escape sequences and control characters (ECMA-48, and Unicode's own), and without the middle of
+    lines longer than LONGEST_LINE; lines and tabs stay."""
+    if text.isascii() and text.isprintable() and len(text) <= LONGEST_LINE:
         return text
-    return "".join(c for c in _ESCAPE.sub("", text) if c in "\n\t" or c.isprintable())
+    text = "".join(c for c in _ESCAPE.sub("", text) if c in "\n\t" or c.isprintable())
+    return "\n".join(map(_without_middle, text.split("\n")))
+
+
+def _without_middle(line: str) -> str:
+    half = LONGEST_LINE // 2
+    return line if len(line) <= LONGEST_LINE else f"{line[:half]} ... {line[-half:]}"
 
 
 def shortened(line: str, characters: int = QUOTED_CHARACTERS) -> str:

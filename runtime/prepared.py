@@ -63,6 +63,7 @@ def is_plain(config: Config, record: Record, parent: str) -> bool:
         and process is not None
         and not process.terminal
         and not (seccomp and seccomp.listener_path)
+        and not config.linux.net_devices
         and all(namespace.type != "user" for namespace in config.linux.namespaces)
         and all(mount.type == "proc" for mount in config.mounts if mount.destination.rstrip("/") == "/proc")
         and MARK not in record.config + record.bundle + record.rootfs

@@ -1,4 +1,4 @@
-"""The part of the OCI runtime-spec (1.2) that both platforms run from, as frozen data.
+"""The part of the OCI runtime-spec (1.3) that both platforms run from, as frozen data.
 
 Field names are the specification's, in snake case. One ``Spec`` describes a workload; a container
 and a virtual machine are two ways of executing it, so nothing in here says which one it will be.

@@ -48,6 +48,11 @@ class Busy(UsageError):
     """Another command works on the container, and does not end."""
 
 
+def _is_below(cgroup: str) -> bool:
+    """Whether a cgroup's name leads neither to its hierarchy's root nor up."""
+    return "\0" not in cgroup and not {"", ".", ".."} & set(cgroup.split("/"))
+
+
 class Record(Struct, frozen=True):
     """A container as it was made. ``pid`` is 0 until its process is there; ``cgroup`` empty without one; ``config`` is
     the text of its config.json, ``choices`` what the command line added."""
@@ -170,6 +175,10 @@ class Place(Struct, frozen=True):
             raise UnknownContainer(f"container {self.id} does not exist") from error
         except (OSError, ValueError) as error:  # ValueError: msgspec's errors are
             raise Damaged(self.id, in_words(error)) from error
+        if record.id != self.id:
+            raise Damaged(self.id, f"it is {short(record.id)!r}'s")
+        if record.cgroup and not _is_below(record.cgroup):  # all processes in it are killed with the container
+            raise Damaged(self.id, f"cgroup {record.cgroup!r}")
         pid, start = self.process()
         return replace(record, pid=pid, start_time=start) if pid else record
 

@@ -48,11 +48,12 @@ def cgroup_of(config: Config, container_id: str, as_systemd: bool = False) -> st
     path = config.linux.cgroups_path
     if as_systemd and path.count(":") == 2:
         path = "/" + systemd.Scope(*systemd.scope_names(path, container_id, False)).cgroup
-    if ".." in path.split("/"):
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if ".." in parts:
         raise UsageError(f"config.json: linux.cgroupsPath: {path!r} has a part that leads up")
-    if path.startswith("/"):
-        return path.strip("/") or f"{CGROUP_PARENT}/{container_id}"
-    return f"{CGROUP_PARENT}/{path or container_id}"
+    if path.startswith("/") and parts:
+        return "/".join(parts)
+    return "/".join((CGROUP_PARENT, *(parts or (container_id,))))
 
 
 class Placement(Struct, frozen=True):

@@ -59,7 +59,10 @@ def decode(kind: type[T], value: object, path: str, warn: Warn = no_warning) -> 
 
     Raises UsageError that names the place, from ``path`` on, for anything that does not fit.
     """
-    plain = _checked(value, path)
+    try:
+        plain = _checked(value)
+    except _Unfit as error:
+        raise UsageError(f"{error.place(path)}: {error}") from None
     try:
         try:
             return msgspec.convert(plain, kind)
@@ -105,28 +108,50 @@ def _remove_unknown(value: Any, kind: Any, path: str) -> Iterator[str]:
             yield from _remove_unknown(value, each, path)
 
 
-def _checked(value: object, path: str) -> object:
-    """The value without nulls, whose strings a kernel can take and whose integers have 64 bits."""
-    if isinstance(value, dict):
-        return {
-            _text(name, path): _checked(item, f"{path}.{name}" if path else name)
-            for name, item in value.items()
-            if item is not None
-        }
-    if isinstance(value, list):
-        return [_checked(item, f"{path}[{index}]") for index, item in enumerate(value)]
+class _Unfit(Exception):
+    """What is wrong with a value, and where it is: the way to it, from the end."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.way: list[str | int] = []
+
+    def place(self, path: str) -> str:
+        for name in reversed(self.way):
+            path += f"[{name}]" if isinstance(name, int) else f".{name}" if path else name
+        return short(path)
+
+
+def _checked(value: object) -> object:
+    """The value without nulls, whose strings a kernel can take and whose integers have 64 bits. Raises _Unfit."""
     if isinstance(value, str):
-        return _text(value, path)
+        return _text(value)
+    way: str | int = ""
+    try:
+        if isinstance(value, dict):
+            fields = {}
+            for name, item in value.items():
+                way = name
+                if item is not None:
+                    fields[_text(name)] = _checked(item)
+            return fields
+        if isinstance(value, list | tuple):
+            items = []
+            for way, item in enumerate(value):  # noqa: B007, which does not see that an error takes it along
+                items.append(_checked(item))
+            return items
+    except _Unfit as error:
+        error.way.append(way)
+        raise
     if isinstance(value, int) and value not in _INTEGERS:
-        raise UsageError(f"{short(path)}: {_word(value)} does not fit into 64 bits")
+        raise _Unfit(f"{_word(value)} does not fit into 64 bits")
     return value
 
 
-def _text(value: str, path: str) -> str:
+def _text(value: str) -> str:
     if "\0" in value:
-        raise UsageError(f"{short(path)}: {_word(value)} holds a NUL byte")
+        raise _Unfit(f"{_word(value)} holds a NUL byte")
     if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
-        raise UsageError(f"{short(path)}: {_word(value)} is not text that UTF-8 can hold")
+        raise _Unfit(f"{_word(value)} is not text that UTF-8 can hold")
     return value
 
 

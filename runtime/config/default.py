@@ -9,7 +9,7 @@ from runtime.config.resources import DeviceRule, Resources
 from runtime.config.types import Config, IDMapping, Linux, Mount, Namespace, Root
 from runtime.spec import DEFAULT_MASKED_PATHS, DEFAULT_PATH, DEFAULT_READONLY_PATHS
 
-OCI_VERSION = "1.2.0"
+OCI_VERSION = "1.3.0"
 _CAPABILITIES = ("CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE")  # as runc's and crun's
 _TIGHT = ("nosuid", "noexec", "nodev")
 _MOUNTS = (

@@ -1,17 +1,16 @@
-"""What this runtime can do, as the runtime-spec's features structure has it (1.2, features.md)."""
+"""What this runtime can do, as the runtime-spec's features structure has it (1.3, features.md)."""
 
 from __future__ import annotations
 
 from runtime.config.default import OCI_VERSION
 from runtime.config.mount_options import NAMES
-from runtime.config.validate import NAMESPACES, Host
-from runtime.plan.constants import CAPABILITIES
-from runtime.seccomp.filter import ACTIONS, FLAGS, OPERATORS
+from runtime.config.validate import NAMESPACES
+from runtime.plan.constants import CAPABILITIES, MEMORY_POLICIES, MEMORY_POLICY_FLAGS
+from runtime.seccomp.filter import ACTIONS, ARCHITECTURES, FLAGS, OPERATORS
 
 
 def features() -> dict[str, object]:
-    """The structure, with what this host's kernel has of security modules."""
-    host = Host.read()
+    """The structure: what is recognised and carried out, whether this host has it or not."""
     return {
         "ociVersionMin": "1.0.0",
         "ociVersionMax": OCI_VERSION,
@@ -25,12 +24,16 @@ def features() -> dict[str, object]:
                 "enabled": True,
                 "actions": list(ACTIONS),
                 "operators": list(OPERATORS),
+                "archs": list(ARCHITECTURES),
                 "knownFlags": list(FLAGS),
                 "supportedFlags": list(FLAGS),
             },
-            "apparmor": {"enabled": host.apparmor},
-            "selinux": {"enabled": host.selinux},
-            "intelRdt": {"enabled": False},
+            "apparmor": {"enabled": True},
+            "selinux": {"enabled": False},  # process.selinuxLabel is, linux.mountLabel is not
+            "intelRdt": {"enabled": False, "schemata": False, "monitoring": False},
+            "memoryPolicy": {"modes": list(MEMORY_POLICIES), "flags": list(MEMORY_POLICY_FLAGS)},
             "mountExtensions": {"idmap": {"enabled": True}},
+            "netDevices": {"enabled": True},
         },
+        "potentiallyUnsafeConfigAnnotations": ["org.systemd.property."],
     }

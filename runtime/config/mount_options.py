@@ -1,4 +1,4 @@
-"""Mount options of the runtime-spec's table (1.2, config.md, "Linux mount options"), as bits for the kernel."""
+"""Mount options of the runtime-spec's table (1.3, config.md, "Linux mount options"), as bits for the kernel."""
 
 from __future__ import annotations
 

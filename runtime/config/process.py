@@ -1,4 +1,4 @@
-"""What is executed, and as whom: the ``process`` object (runtime-spec 1.2, config.md, "Process")."""
+"""What is executed, and as whom: the ``process`` object (runtime-spec 1.3, config.md, "Process")."""
 
 from msgspec import field
 

@@ -1,4 +1,4 @@
-"""Limits: the ``linux.resources`` object (runtime-spec 1.2, config-linux.md, "Control groups")."""
+"""Limits: the ``linux.resources`` object (runtime-spec 1.3, config-linux.md, "Control groups")."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""System call filters: the ``linux.seccomp`` object (runtime-spec 1.2, config-linux.md, "Seccomp")."""
+"""System call filters: the ``linux.seccomp`` object (runtime-spec 1.3, config-linux.md, "Seccomp")."""
 
 from runtime.config.decode import ArgumentIndex, Errno, Object, Uint64
 

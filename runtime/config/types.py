@@ -1,4 +1,4 @@
-"""The configuration as a whole, its mounts, hooks, namespaces and devices (runtime-spec 1.2)."""
+"""The configuration as a whole, its mounts, hooks, namespaces and devices (runtime-spec 1.3)."""
 
 from collections.abc import Mapping
 
@@ -89,6 +89,20 @@ class Personality(Object, frozen=True):
     flags: tuple[str, ...] = ()
 
 
+class MemoryPolicy(Object, frozen=True):
+    """set_mempolicy(2): ``mode`` and ``flags`` by their MPOL_ names, ``nodes`` as a list such as ``0-3,7``."""
+
+    mode: str
+    nodes: str = ""
+    flags: tuple[str, ...] = ()
+
+
+class NetDevice(Object, frozen=True):
+    """A network interface of the host's that becomes the container's, there by ``name`` (empty: as on the host)."""
+
+    name: str = ""
+
+
 class IntelRdt(Object, frozen=True):
     """Intel's resource director technology."""
 
@@ -97,6 +111,8 @@ class IntelRdt(Object, frozen=True):
     mem_bw_schema: str = ""
     enable_cmt: bool = field(default=False, name="enableCMT")
     enable_mbm: bool = field(default=False, name="enableMBM")
+    schemata: tuple[str, ...] = ()
+    enable_monitoring: bool = False
 
 
 class Linux(Object, frozen=True):
@@ -117,6 +133,8 @@ class Linux(Object, frozen=True):
     intel_rdt: IntelRdt | None = None
     personality: Personality | None = None
     time_offsets: Mapping[str, TimeOffset] = field(default_factory=dict)
+    memory_policy: MemoryPolicy | None = None
+    net_devices: Mapping[str, NetDevice] = field(default_factory=dict)
 
 
 class Config(Object, frozen=True):

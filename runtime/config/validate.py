@@ -41,6 +41,7 @@ class Host(Struct, frozen=True):
     selinux: bool
     resctrl: bool
     capabilities: int = ALL_CAPABILITIES
+    moves_devices: bool = True
 
     @classmethod
     def read(cls) -> Host:
@@ -51,6 +52,7 @@ class Host(Struct, frozen=True):
             Path("/sys/fs/selinux/enforce").exists(),
             os.path.ismount("/sys/fs/resctrl"),
             _own_capabilities(),
+            os.geteuid() == 0,
         )
 
     def grantable(self, config: Config) -> int:
@@ -232,6 +234,8 @@ def _linux(config: Config, host: Host) -> None:
         )
     if linux.personality and (linux.personality.domain not in ("LINUX", "LINUX32") or linux.personality.flags):
         _fail("linux.personality", "LINUX or LINUX32, without flags")
+    if linux.net_devices:
+        _net_devices(config, host)
     if linux.intel_rdt and not host.resctrl:
         _fail("linux.intelRdt", "this host has no resctrl file system mounted at /sys/fs/resctrl")
     if linux.intel_rdt:
@@ -240,6 +244,18 @@ def _linux(config: Config, host: Host) -> None:
         _fail("linux.mountLabel", "the host's kernel runs without SELinux")
     if linux.mount_label:
         _fail("linux.mountLabel", "this runtime does not label mounts", "leave the field out")
+
+
+def _net_devices(config: Config, host: Host) -> None:
+    if not any(namespace.type == "network" for namespace in config.linux.namespaces):
+        _fail("linux.netDevices", "the container has the host's network, where the devices are already")
+    if not host.moves_devices:
+        _fail("linux.netDevices", "an ordinary user may not move the host's network devices", "run as root")
+    for device, there in config.linux.net_devices.items():
+        for name in (device, there.name or device):
+            # dev_valid_name of the kernel's net/core/dev.c
+            if not 0 < len(name.encode()) < 16 or name in (".", "..") or re.search(r"[/:\s]", name):
+                _fail("linux.netDevices", f"{_cut(name)}: not a network device's name")
 
 
 def validate_process(process: Process, host: Host, grantable: int, warn: Warn = no_warning) -> None:

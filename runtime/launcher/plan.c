@@ -29,7 +29,7 @@ static unsigned strings_needed(unsigned operation) {
   case OP_SET_USER: case OP_OPEN: case OP_NETLINK: case OP_LOAD_MODULE: case OP_WAIT_PATH:
   case OP_MESSAGE: case OP_MASK_PATH: case OP_READONLY_PATH: case OP_MOUNT_ATTRIBUTES:
   case OP_WRITE_DESCRIPTOR: case OP_JOIN_NAMESPACE: case OP_AFFINITY: case OP_SESSION_KEYRING:
-  case OP_SET_DOMAINNAME: case OP_SECCOMP: case OP_NEW_TREE: case OP_ADMISSION: return 1;
+  case OP_SET_DOMAINNAME: case OP_SECCOMP: case OP_NEW_TREE: case OP_ADMISSION: case OP_MEMORY_POLICY: return 1;
   default: return 0;
   }
 }
@@ -269,7 +269,7 @@ const char *operation_name(unsigned operation) {
     "session keyring", "setdomainname", "seccomp", "terminal", "sync", "await start", "look up", "device filter",
     "undumpable", "own streams", "hold tree", "user namespace", "fork", "new tree", "hand over", "take over",
     "await end", "serve", "set clock", "add entropy", "ask at", "answer",
-    "announce", "await announced", "home", "death signal",
+    "announce", "await announced", "home", "death signal", "memory policy",
   };
   return names[operation < OP_END ? operation : 0];
 }

@@ -70,6 +70,7 @@ enum operation {
   OP_AWAIT_ANNOUNCED,
   OP_HOME,
   OP_DEATH_SIGNAL,
+  OP_MEMORY_POLICY,
   OP_END
 };
 

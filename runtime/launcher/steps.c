@@ -116,6 +116,11 @@ static int personality(const struct step *s) {
   return result < 0 ? (int)result : 0;
 }
 
+/* Number: the mode and its flags. String: the nodes' bits, of which the kernel takes one less than it is told there are. */
+static int memory_policy(const struct step *s) {
+  return (int)SYS(set_mempolicy, s->number[0], s->length[0] ? ADDRESS(s->string[0]) : 0, 8 * (uint64_t)s->length[0] + 1);
+}
+
 static int affinity(const struct step *s) {
   return (int)SYS(sched_setaffinity, 0, s->length[0], ADDRESS(s->string[0]));
 }
@@ -165,6 +170,7 @@ static int perform_process(const struct step *s) {
   case OP_SETSID: { int result = (int)SYS(setsid); return result < 0 ? result : 0; }
   case OP_SCHEDULER: return scheduler(s);
   case OP_AFFINITY: return affinity(s);
+  case OP_MEMORY_POLICY: return memory_policy(s);
   case OP_IO_PRIORITY: return (int)SYS(ioprio_set, IOPRIO_WHO_PROCESS, 0, s->number[0]);
   case OP_PERSONALITY: return personality(s);
   case OP_SESSION_KEYRING: return session_keyring(s);

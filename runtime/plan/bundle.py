@@ -1,4 +1,4 @@
-"""An OCI bundle as a plan: its configuration's namespaces, mounts, devices, limits and process (runtime-spec 1.2)."""
+"""An OCI bundle as a plan: its configuration's namespaces, mounts, devices, limits and process (runtime-spec 1.3)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runtime import network
 from runtime.cgroups import Hierarchies, join_in_two
 from runtime.cgroups.resources import limit_steps
 from runtime.config import mount_options
-from runtime.config.decode import is_number
+from runtime.config.decode import is_number, short
 from runtime.config.process import Process
 from runtime.config.types import Config, Mount
 from runtime.errors import UsageError
@@ -53,6 +53,7 @@ NAMESPACE_FILES = {**{kind: kind for kind in NAMESPACE_FLAGS}, "network": "net",
 RECORDED, CREATED, STARTING, PLACED = 0, 1, 2, 3
 _SOCKET, _OWN_ROOT, _NAMESPACES, _FIRST_UNUSED = 110, 111, 112, 128
 _NOTIFY, _NOTIFY_OPTIONS = "/run/notify", ("bind", "ro", "nosuid", "nodev", "noexec")
+_MOST_PROCESSORS, _MOST_NODES = 8192, 1024  # NR_CPUS, MAX_NUMNODES at their largest
 
 
 class Choices(Struct, frozen=True):
@@ -312,6 +313,7 @@ def bundle_plan(config: Config, found: Hierarchies, bundle: str, choices: Choice
         *created,
         *_enter_steps(config, process, choices),
         *_personality(config),
+        *_memory_policy(config),
         *process_end(
             process,
             preserve_fds=choices.preserve_fds,
@@ -346,6 +348,23 @@ def keeps_groups(config: Config, rootless: bool) -> bool:
     """Whether the groups stay as they are: in a user namespace of an ordinary user's there are no others, and crun's
     annotation asks for it (crun.1)."""
     return rootless or "run.oci.keep_original_groups" in config.annotations
+
+
+def _memory_policy(config: Config) -> list[s.Step]:
+    """The policy by which memory is taken from nodes: set_mempolicy(2) is the calling thread's, and outlives execve."""
+    policy = config.linux.memory_policy
+    if policy is None:
+        return []
+    place = "config.json: linux.memoryPolicy"
+    for field, name, names in (
+        ("mode", policy.mode, k.MEMORY_POLICIES),
+        *(("flags", flag, k.MEMORY_POLICY_FLAGS) for flag in policy.flags),
+    ):
+        if name not in names:
+            raise UsageError(f"{place}.{field}: {short(name)!r}", f"one of {', '.join(names)}")
+    mode = k.MEMORY_POLICIES[policy.mode] | sum(k.MEMORY_POLICY_FLAGS[flag] for flag in set(policy.flags))
+    nodes = _listed(policy.nodes, _MOST_NODES, f"{place}.nodes") if policy.nodes else ()
+    return [s.MemoryPolicy(mode, nodes)]
 
 
 def exec_plan(
@@ -388,6 +407,7 @@ def exec_plan(
     if affinity and affinity.final:
         child.append(s.Affinity(processors(affinity.final)))
     child += directory_steps(process)
+    child += _memory_policy(config)
     child += process_end(
         process,
         preserve_fds=preserve_fds,
@@ -400,11 +420,16 @@ def exec_plan(
 
 
 def processors(text: str) -> tuple[int, ...]:
+    """The processors of a list. Raises UsageError."""
+    return _listed(text, _MOST_PROCESSORS, "config.json: process.execCPUAffinity")
+
+
+def _listed(text: str, most: int, place: str) -> tuple[int, ...]:
     """The numbers of a list such as ``0-3,7`` (cpuset(7), "List format"). Raises UsageError."""
     found: set[int] = set()
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not is_number(first) or dash and not is_number(last) or not int(first) <= int(last or first) <= 8191:
-            raise UsageError(f"config.json: process.execCPUAffinity: {text!r} is not a list of processors")
+        if not is_number(first) or dash and not is_number(last) or not int(first) <= int(last or first) < most:
+            raise UsageError(f"{place}: {short(text)!r} is not a list of numbers below {most}")
         found.update(range(int(first), int(last or first) + 1))
     return tuple(sorted(found))

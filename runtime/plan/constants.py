@@ -95,6 +95,21 @@ CAPABILITIES = tuple(
     ).split()
 )
 ALL_CAPABILITIES = (1 << len(CAPABILITIES)) - 1
+# linux/mempolicy.h
+MEMORY_POLICIES = {
+    "MPOL_DEFAULT": 0,
+    "MPOL_PREFERRED": 1,
+    "MPOL_BIND": 2,
+    "MPOL_INTERLEAVE": 3,
+    "MPOL_LOCAL": 4,
+    "MPOL_PREFERRED_MANY": 5,
+    "MPOL_WEIGHTED_INTERLEAVE": 6,
+}
+MEMORY_POLICY_FLAGS = {
+    "MPOL_F_NUMA_BALANCING": 1 << 13,
+    "MPOL_F_RELATIVE_NODES": 1 << 14,
+    "MPOL_F_STATIC_NODES": 1 << 15,
+}
 # By number (asm-generic/resource.h). Python's module lacks RLIMIT_LOCKS.
 RLIMITS = tuple(
     f"RLIMIT_{name}"

@@ -13,7 +13,17 @@ import struct
 from functools import lru_cache
 
 from runtime.errors import UsageError
-from runtime.plan.steps import AddEntropy, Affinity, DeviceFilter, Netlink, Plan, SeccompFilter, SetUser, Step
+from runtime.plan.steps import (
+    AddEntropy,
+    Affinity,
+    DeviceFilter,
+    MemoryPolicy,
+    Netlink,
+    Plan,
+    SeccompFilter,
+    SetUser,
+    Step,
+)
 
 MAGIC = b"TBPLAN\x03\n"
 _HEADER = struct.Struct("<8sIIIIQ")
@@ -21,7 +31,8 @@ _STEP = struct.Struct("<HHIQQQQQQ")
 _LENGTH = struct.Struct("<I")
 _ENDS = tuple(bytes(8 - (_LENGTH.size + length) % 8) for length in range(8))  # of a string, by its length modulo 8
 _NO_NUMBERS = (0, 0, 0, 0, 0, 0)
-RAW = (Netlink, SetUser, SeccompFilter, DeviceFilter, Affinity, AddEntropy)  # their strings are bytes, not C strings
+# Their strings are bytes, not C strings.
+RAW = (Netlink, SetUser, SeccompFilter, DeviceFilter, Affinity, AddEntropy, MemoryPolicy)
 
 
 def _padded(data: bytes) -> bytes:

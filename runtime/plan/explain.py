@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import stat
 from collections.abc import Mapping
 from errno import errorcode
@@ -10,7 +9,15 @@ from errno import errorcode
 from msgspec.structs import asdict
 
 from runtime.plan import steps as s
-from runtime.plan.constants import CAPABILITIES, CLONE_FLAGS, MOUNT_ATTRIBUTES, MOUNT_FLAGS
+from runtime.plan.constants import (
+    CAPABILITIES,
+    CLONE_FLAGS,
+    MEMORY_POLICIES,
+    MEMORY_POLICY_FLAGS,
+    MOUNT_ATTRIBUTES,
+    MOUNT_FLAGS,
+    RLIMITS,
+)
 from runtime.plan.reasons import CLONE_PURPOSE, reason
 
 
@@ -51,11 +58,6 @@ def _bind(step: s.Bind) -> str:
 
 def _text(data: str, limit: int = 60) -> str:
     return repr(data if len(data) <= limit else f"{data[: limit - 1]}…")
-
-
-def _rlimit_name(number: int) -> str:
-    names = [name for name in dir(resource) if name.startswith("RLIMIT_") and getattr(resource, name) == number]
-    return names[0] if names else str(number)
 
 
 # Steps whose words are their fields' values.
@@ -155,7 +157,7 @@ def _of_privileges(step: s.Step) -> str:
         case s.DeviceFilter():
             return f"bpf BPF_PROG_ATTACH {step.what} ({len(step.program) // 8} instructions) to {step.directory}"
         case s.SetRlimit():
-            return f"setrlimit {_rlimit_name(step.resource)} soft={step.soft} hard={step.hard}"
+            return f"setrlimit {RLIMITS[step.resource]} soft={step.soft} hard={step.hard}"
         case _:
             return ""
 
@@ -171,6 +173,10 @@ def _of_processes(step: s.Step) -> str:
             return f"receive descriptor {step.fd} from the launcher, {enter}"
         case s.Affinity():
             return f"sched_setaffinity {','.join(map(str, step.processors)) or 'all that the cgroup has'}"
+        case s.MemoryPolicy():
+            modes = [name for name, number in MEMORY_POLICIES.items() if number == step.mode & 0xFFF]
+            flags = [name for name, bit in MEMORY_POLICY_FLAGS.items() if bit & step.mode]
+            return f"set_mempolicy {'|'.join((*modes, *flags))} nodes={','.join(map(str, step.nodes))}"
         case s.IOPriority():
             return f"ioprio_set class={step.value >> 13} priority={step.value & 0x1FFF}"
         case s.SetClock():

@@ -1,4 +1,4 @@
-"""The mounts of a configuration as steps; the root is held, and not entered yet (runtime-spec 1.2)."""
+"""The mounts of a configuration as steps; the root is held, and not entered yet (runtime-spec 1.3)."""
 
 from __future__ import annotations
 

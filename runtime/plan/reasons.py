@@ -94,6 +94,7 @@ def _of_type() -> dict[type[s.Step], str]:
         s.SetScheduler: _SESSION,
         s.Affinity: _SESSION,
         s.IOPriority: _SESSION,
+        s.MemoryPolicy: _SESSION,
         s.Personality: _SESSION,
         s.SessionKeyring: _SESSION,
         s.SetDomainname: _IDENTITY,

@@ -27,6 +27,14 @@ OPERATORS = {
     "SCMP_CMP_GT": 6,
     "SCMP_CMP_MASKED_EQ": 7,
 }
+# Those that Debian's libseccomp resolves (seccomp_arch_resolve_name(3)).
+ARCHITECTURES = tuple(
+    f"SCMP_ARCH_{name}"
+    for name in (
+        "AARCH64 ARM MIPS MIPS64 MIPS64N32 MIPSEL MIPSEL64 MIPSEL64N32 PARISC PARISC64 PPC PPC64 PPC64LE RISCV64 S390 "
+        "S390X X32 X86 X86_64"
+    ).split()
+)
 # SECCOMP_FILTER_FLAG_... (include/uapi/linux/seccomp.h). TSYNC is for other threads, and there are none.
 FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": 0,

@@ -29,6 +29,11 @@ pytestmark = pytest.mark.root
         ({"process.oomScoreAdj": 321}, "cat /proc/self/oom_score_adj", "321"),
         ({"process.user": {"uid": 5, "gid": 6, "umask": 0o77}}, "id -u; id -g; umask", "5 6 0077"),
         ({"process.user": {"uid": 5, "gid": 6, "additionalGids": [7]}}, "id -G", "6 7"),
+        ({"process.rlimits": [{"type": "RLIMIT_LOCKS", "soft": 7, "hard": 8}]},
+         "grep locks /proc/self/limits", "Max file locks 7 8 locks"),
+        ({"process.env": ["PATH=/nowhere", "A=1", "A=2", "PATH=/bin"]}, "echo $A $PATH", "2 /bin"),
+        ({"linux.memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]}},
+         "grep -o 'bind[=a-z]*:0' /proc/self/numa_maps | head -1", "bind=static:0"),
         ({"process.rlimits": [{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}]}, "ulimit -c", "0"),
         ({"linux.maskedPaths": ["/etc/hidden", "/hidden"]}, "cat /etc/hidden; ls /hidden; echo .", "."),
         ({"linux.readonlyPaths": ["/etc"]}, "touch /etc/x 2>/dev/null || echo no", "no"),
@@ -149,6 +154,49 @@ def test_mappings_that_cannot_be_are_refused(oci: Runtime, mount: dict[str, Any]
     config["mounts"].append({"destination": "/mapped", **mount})
     oci.configure(config)
     assert words in oci("create", "a", check=False).stderr
+
+
+def test_the_last_of_a_variables_values_wins(oci: Runtime) -> None:
+    """As with ``podman exec --env``, which adds to what the container has."""
+    oci.shell("sleep 1000", env=["PATH=/bin", "A=old", "B=kept"])
+    oci("run", "--detach", "a")
+    done = oci("exec", "--env", "A=new", "--env", "C=1", "--env", "C=2", "a", "sh", "-c", "echo $A $B $C")
+    assert done.stdout == "new kept 2\n"
+    oci("delete", "--force", "a")
+
+
+@pytest.mark.parametrize("when", ["run", "exec"])
+def test_a_memory_policy_is_that_of_every_process(oci: Runtime, when: str) -> None:
+    config = oci.config()
+    config["linux"]["memoryPolicy"] = {"mode": "MPOL_INTERLEAVE", "nodes": "0"}
+    oci.configure(config)
+    show = "grep -c interleave:0 /proc/self/numa_maps"
+    oci.shell(show if when == "run" else "sleep 1000")
+    if when == "run":
+        assert int(oci("run", "a").stdout) > 0
+        return
+    oci("run", "--detach", "a")
+    assert int(oci("exec", "a", "sh", "-c", show).stdout) > 0
+    oci("delete", "--force", "a")
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        ({"mode": "MPOL_WISH"}, "linux.memoryPolicy.mode: 'MPOL_WISH'"),
+        ({"mode": "MPOL_BIND", "flags": ["MPOL_F_X"]}, "linux.memoryPolicy.flags: 'MPOL_F_X'"),
+        ({"mode": "MPOL_BIND", "nodes": "0-1024"}, "linux.memoryPolicy.nodes: '0-1024'"),
+        ({"mode": "MPOL_BIND", "nodes": "900"}, "set_mempolicy MPOL_BIND nodes=900: Invalid argument"),
+        ({"mode": "MPOL_BIND"}, "set_mempolicy MPOL_BIND nodes=: Invalid argument"),
+        ({"mode": "MPOL_DEFAULT", "nodes": "0"}, "set_mempolicy MPOL_DEFAULT nodes=0: Invalid argument"),
+    ],
+)
+def test_a_memory_policy_that_cannot_be_is_named(oci: Runtime, policy: dict[str, Any], words: str) -> None:
+    config = oci.config()
+    config["linux"]["memoryPolicy"] = policy
+    oci.configure(config)
+    done = oci("create", "a", check=False)
+    assert done.returncode == 1 and words in done.stderr
 
 
 NOTIFICATION_RECEIVE, NOTIFICATION_SEND = 0xC0502100, 0xC0182101  # SECCOMP_IOCTL_NOTIF_*, linux/seccomp.h

@@ -220,9 +220,17 @@ def test_errors_go_to_the_log_as_json(oci: Runtime, tmp_path: Path) -> None:
 
 def test_spec_and_features(oci: Runtime, tmp_path: Path) -> None:
     oci("spec", "--bundle", str(tmp_path))
-    assert json.loads((tmp_path / "config.json").read_text())["ociVersion"] == "1.2.0"
+    assert json.loads((tmp_path / "config.json").read_text())["ociVersion"] == "1.3.0"
     assert "there already" in oci("spec", "--bundle", str(tmp_path), check=False).stderr
-    assert json.loads(oci("features").stdout)["ociVersionMax"] == "1.2.0"
+    features = json.loads(oci("features").stdout)
+    assert features["ociVersionMax"] == "1.3.0" and "spec: 1.3.0" in oci("--version").stdout
+    assert {
+        name for name, kind in features["linux"].items() if isinstance(kind, dict) and not kind.get("enabled", True)
+    } == {
+        "intelRdt",
+        "selinux",
+    }
+    assert "MPOL_BIND" in features["linux"]["memoryPolicy"]["modes"] and features["linux"]["netDevices"]["enabled"]
 
 
 def test_explain_prints_a_bundles_plan_and_starts_nothing(oci: Runtime) -> None:

@@ -10,6 +10,12 @@ from runtime.plan.steps.base import Step
 _MASK_BYTES = 1024  # 8192 processors, the most that a kernel is built for
 
 
+def _bits(numbers: tuple[int, ...]) -> bytes:
+    """A set of numbers as the kernel takes it: an array of 64-bit words."""
+    mask = sum(1 << number for number in set(numbers))
+    return mask.to_bytes((mask.bit_length() + 63) // 64 * 8, "little")
+
+
 class Unshare(Step, frozen=True):
     op: ClassVar[int] = 12
     flags: int
@@ -104,10 +110,21 @@ class Affinity(Step, frozen=True):
     processors: tuple[int, ...] = ()
 
     def strings(self) -> tuple[bytes, ...]:
-        if not self.processors:
-            return (b"\xff" * _MASK_BYTES,)
-        mask = sum(1 << number for number in set(self.processors))
-        return (mask.to_bytes((mask.bit_length() + 63) // 64 * 8, "little"),)
+        return (_bits(self.processors) if self.processors else b"\xff" * _MASK_BYTES,)
+
+
+class MemoryPolicy(Step, frozen=True):
+    """set_mempolicy(2): the ``mode`` with its flags, and the memory nodes that it is about."""
+
+    op: ClassVar[int] = 65
+    mode: int
+    nodes: tuple[int, ...] = ()
+
+    def numbers(self) -> tuple[int, ...]:
+        return (self.mode,)
+
+    def strings(self) -> tuple[bytes, ...]:
+        return (_bits(self.nodes),)
 
 
 class IOPriority(Step, frozen=True):

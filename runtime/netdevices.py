@@ -1,0 +1,66 @@
+"""Network devices of the host that become a container's (runtime-spec 1.3, config-linux.md, "Network Devices").
+
+The kernel moves a device with its MAC and MTU, but takes it down and its addresses away: the permanent ones of global
+scope are given back there, and the device is brought up. From then on it is the container's; at the end of its network
+namespace the kernel gives a physical device back to the host and removes a virtual one.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from runtime import libc, network
+from runtime.config.types import NetDevice
+from runtime.errors import UsageError
+from runtime.plan.constants import CLONE_NEWNET
+
+
+def move_devices(devices: Mapping[str, NetDevice], pid: int) -> None:
+    """Move the host's devices into the network namespace of the process ``pid``.
+
+    Raises TestbedError naming the one that is not there, that may not be moved, or whose name is taken.
+    """
+    namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with network.connected() as here, _connected_in(namespace) as there:
+            for name, device in devices.items():
+                _move(name, device.name or name, namespace, here, there)
+    finally:
+        os.close(namespace)
+
+
+def _move(name: str, new_name: str, namespace: int, here: socket.socket, there: socket.socket) -> None:
+    place = f"config.json: linux.netDevices.{name}"
+    index = network.links(here).get(name)
+    if index is None:
+        raise UsageError(f"{place}: the host has no network device of this name")
+    addresses = network.permanent_addresses(here, index)
+    before = set(network.links(there))
+    if new_name in before:
+        raise UsageError(f"{place}: the container has a network device {new_name!r} already")
+    network.ask(here, network.move_link(index, new_name, namespace), f"{place}: move it as {new_name}")
+    # the name may be a pattern of the kernel's, and the index another's there
+    after = network.links(there)
+    (arrived,) = set(after) - before
+    for address in addresses:
+        network.ask(there, network.restore_address(after[arrived], address), f"{place}: give {arrived} its address")
+    network.ask(there, network.link_up(arrived), f"{place}: bring {arrived} up")
+
+
+@contextmanager
+def _connected_in(namespace: int) -> Iterator[socket.socket]:
+    """A socket in another network namespace: it stays where it was made."""
+    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        libc.call("setns", namespace, CLONE_NEWNET)
+        try:
+            connection = network.connected()
+        finally:
+            libc.call("setns", own, CLONE_NEWNET)
+    finally:
+        os.close(own)
+    with connection:
+        yield connection
