@@ -38,7 +38,7 @@ from runtime.plan.bundle import (
 )
 from runtime.plan.process import LABELS, label_refused
 from runtime.processes import ProcessGone, open_pidfd, send_signal, wait_exit
-from runtime.scoped import in_scope, scope_of, start_scope
+from runtime.scoped import complete_scope, in_scope, scope_of, start_scope
 from runtime.seccomp.kept import KEPT_FILTERS, recall
 from runtime.state import Place, Record, oci_state, status
 
@@ -166,6 +166,7 @@ def _create(place: Place, record: Record, config: Config, plan: s.Plan, creation
                     launch.go()
                 elif message.kind == SYNC and message.number == RECORDED:
                     pid = launch.known_pid()
+                    complete_scope(config, record)
                     write_maps(pid, config)
                     record = place.write_process(record, pid)
                     launch.go()
