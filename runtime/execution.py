@@ -57,8 +57,8 @@ def wanted_process(options: argparse.Namespace, record: Record) -> Process:
 
 
 def inherited(process: Process, own: Process) -> Process:
-    """A process from a file: the rights that it says nothing about are those of the container's ``own`` (as with runc and
-    crun, which give it no limits either)."""
+    """A process from a file: the rights that it says nothing about are those of the container's ``own``; limits are not
+    (as with runc and crun)."""
     return replace(
         process,
         capabilities=process.capabilities or own.capabilities,
