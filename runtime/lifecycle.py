@@ -142,7 +142,8 @@ def create(place: Place, creation: Creation, *, wants_systemd: bool, warn: Warn)
         with place.locked():
             place.write(record)
             if creation.notify_socket:
-                place.notify_directory.mkdir(0o755)
+                place.notify_directory.mkdir()
+                place.notify_directory.chmod(0o755)  # for any user inside, whatever our umask
             cgroup = Cgroup(record.cgroup, hierarchies_for(record.cgroup))
             leave(place, config, record, cgroup.found)
             if record.cgroup:
