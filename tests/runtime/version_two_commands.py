@@ -256,7 +256,7 @@ def weights_of_block_devices_need_no_bfq() -> None:
         print("this kernel has no weights of block devices")
         return
     oci("delete", "--force", "a")
-    assert done.returncode == 0 and weights in ({"io.weight": "default 5001"}, {"io.bfq.weight": "default 505"}), (
+    assert done.returncode == 0 and weights in ({"io.weight": "default 5000"}, {"io.bfq.weight": "default 505"}), (
         weights
     )
 
