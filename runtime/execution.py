@@ -59,11 +59,11 @@ def wanted_process(options: argparse.Namespace, record: Record, warn: Warn) -> P
 
 
 def inherited(process: Process, own: Process) -> Process:
-    """A process from a file: the rights and limits that it says nothing about are those of the container's ``own``."""
+    """A process from a file: the rights that it says nothing about are those of the container's ``own``; limits are not
+    (as with runc and crun)."""
     return replace(
         process,
         capabilities=process.capabilities or own.capabilities,
-        rlimits=process.rlimits or own.rlimits,
         apparmor_profile=process.apparmor_profile or own.apparmor_profile,
         selinux_label=process.selinux_label or own.selinux_label,
     )

@@ -39,7 +39,7 @@ from runtime.plan.bundle import (
 )
 from runtime.plan.process import LABELS, label_refused
 from runtime.processes import ProcessGone, executed, open_pidfd, send_signal, wait_exit
-from runtime.scoped import in_scope, scope_of, start_scope
+from runtime.scoped import complete_scope, in_scope, scope_of, start_scope
 from runtime.seccomp.kept import KEPT_FILTERS, recall
 from runtime.state import Damaged, Place, Record, oci_state, status
 
@@ -156,7 +156,8 @@ def create(place: Place, creation: Creation, *, wants_systemd: bool, warn: Warn)
         with place.locked():
             place.write(record)
             if creation.notify_socket:
-                place.notify_directory.mkdir(0o755)
+                place.notify_directory.mkdir()
+                place.notify_directory.chmod(0o755)  # for any user inside, whatever our umask
             cgroup = Cgroup(record.cgroup, hierarchies_for(record.cgroup))
             leave(place, config, record, cgroup.found)
             if record.cgroup:
@@ -180,6 +181,7 @@ def _create(place: Place, record: Record, config: Config, plan: s.Plan, creation
                     launch.go()
                 elif message.kind == SYNC and message.number == RECORDED:
                     pid = launch.known_pid()
+                    complete_scope(config, record)
                     write_maps(pid, config)
                     if config.linux.net_devices:
                         from runtime.netdevices import move_devices

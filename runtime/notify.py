@@ -46,9 +46,8 @@ class Relay:
             return
         try:
             while self._own.fileno() in select.select([self._own.fileno(), pidfd], [], [])[0]:
-                lines = self._own.recv(_MESSAGE_BYTES).split(b"\n")
-                if ready := [line for line in lines if line.startswith(b"READY=")]:
-                    self._tell(ready[0] + b"\n", f"MAINPID={main_pid}\n".encode())
+                if b"READY=1" in self._own.recv(_MESSAGE_BYTES).split(b"\n"):
+                    self._tell(b"READY=1\n", f"MAINPID={main_pid}\n".encode())
                     return
         finally:
             os.close(pidfd)

@@ -113,7 +113,7 @@ def wait_exit(pidfd: int, timeout_s: float | None = None) -> bool:
 
 # What a process alone can be told, by its kernel, its terminal or its child; all else is passed on, as runc does.
 # launcher/front.c has the same list.
-_KEPT = {
+_NOT_PASSED_ON = {
     *(signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU, signal.SIGURG, signal.SIGWINCH),
     *(signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGSYS),
 }
@@ -121,14 +121,14 @@ _KEPT = {
 
 def pass_signals_on(pid: int) -> None:
     """From now on pass the signals that a user or an engine sends us on to a child of ours."""
-    for number in signal.valid_signals() - _KEPT:
+    for number in signal.valid_signals() - _NOT_PASSED_ON:
         signal.signal(number, lambda received, _: _signal(pid, received))
 
 
 @contextmanager
 def signals_held() -> Iterator[None]:
     """Those signals wait until it is known whom they are for."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _KEPT)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _NOT_PASSED_ON)
     try:
         yield
     finally:

@@ -55,6 +55,8 @@ def _check_usage(resources: Resources, cgroup: Cgroup) -> None:
 
 
 def _refused(path: Path, value: str, error: OSError) -> UsageError:
+    if not path.exists():  # opening it says that it may not be made
+        return UsageError(f"write {value} to {path}: this kernel has no such control file")
     against = [f"{name} is {text}" for name in _AGAINST.get(path.name, ()) if (text := _read(path.with_name(name)))]
     return UsageError(f"write {value} to {path}: {error.strerror}", "; ".join(against))
 

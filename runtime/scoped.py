@@ -27,9 +27,21 @@ def in_scope(plan: s.Plan, record: Record) -> s.Plan:
     return replace(plan, parent=(placed, *plan.parent))
 
 
+def at_first(resources: Resources) -> Resources:
+    """What a scope starts with: the launcher is in it and clones a process, for which one task is too few."""
+    return replace(resources, pids=None) if resources.pids and resources.pids.limit == 1 else resources
+
+
+def complete_scope(config: Config, record: Record) -> None:
+    """Tell systemd what it was not told at first, once only the container's process is there."""
+    resources = config.linux.resources or Resources()
+    if scope_of(record) and at_first(resources) != resources:
+        update_scope(record, Resources(pids=resources.pids))
+
+
 def start_scope(config: Config, record: Record, pid: int) -> None:
     """Have systemd make the container's scope, with its limits and what annotations add, and the process in it."""
-    limits = settings(hierarchies_for(record.cgroup), config.linux.resources or Resources())
+    limits = settings(hierarchies_for(record.cgroup), at_first(config.linux.resources or Resources()))
     found = {name: (name, kind, value) for name, kind, value in systemd.properties(limits)}
     found |= {name: (name, kind, value) for name, kind, value in systemd.annotated(config.annotations)}
     path = config.linux.cgroups_path

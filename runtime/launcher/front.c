@@ -95,11 +95,11 @@ static void forget(const struct run *run) {
 /* --- processes -------------------------------------------------------------------------------------------- */
 
 /* As in runtime/processes.py, and the one that tells that a child has ended. */
-static const uint64_t KEPT = 1ULL << (SIGKILL - 1) | 1ULL << (SIGSTOP - 1) | 1ULL << (SIGSEGV - 1) | 1ULL << (SIGBUS - 1) |
+static const uint64_t NOT_PASSED_ON = 1ULL << (SIGKILL - 1) | 1ULL << (SIGSTOP - 1) | 1ULL << (SIGSEGV - 1) | 1ULL << (SIGBUS - 1) |
                              1ULL << (SIGFPE - 1) | 1ULL << (SIGILL - 1) | 1ULL << (SIGTRAP - 1) | 1ULL << (SIGABRT - 1) |
                              1ULL << (SIGSYS - 1) | 1ULL << (SIGTTIN - 1) | 1ULL << (SIGTTOU - 1) | 1ULL << (SIGURG - 1) |
                              1ULL << (SIGWINCH - 1);
-static const uint64_t PASSED_ON = ~KEPT;
+static const uint64_t PASSED_ON = ~NOT_PASSED_ON;
 
 static void set_mask(uint64_t mask) { SYS(rt_sigprocmask, SIG_SETMASK, ADDRESS(&mask), 0, sizeof mask); }
 

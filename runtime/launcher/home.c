@@ -54,7 +54,7 @@ static int is_users(const struct line *line, uint64_t uid) {
 }
 
 static void search(int fd, uint64_t uid) {
-  char bytes[CHUNK_BYTES];
+  char bytes[CHUNK_BYTES] = {0};
   struct line line = {.field = 0};
   for (long all = 0, n; all < MOST_BYTES; all += n) {
     while ((n = SYS(read, fd, ADDRESS(bytes), sizeof bytes)) == INTERRUPTED) continue;
@@ -73,7 +73,7 @@ static void search(int fd, uint64_t uid) {
 
 /* A file of /proc has no size; one that is longer than the limit is no list of users. */
 static int is_list(int fd) {
-  struct statx status;
+  struct statx status = {.stx_mode = 0};
   if (SYS(statx, fd, ADDRESS(""), AT_EMPTY_PATH, STATX_TYPE | STATX_SIZE, ADDRESS(&status)) < 0) return 0;
   return (status.stx_mode & S_IFMT) == S_IFREG && status.stx_size > 0 && status.stx_size <= MOST_BYTES;
 }

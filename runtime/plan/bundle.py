@@ -93,6 +93,8 @@ def _parent_steps(config: Config, found: Hierarchies, choices: Choices) -> list[
     if choices.cgroup:
         if config.linux.resources is not None:
             limits = config.linux.resources
+            if choices.scope and limits.pids and limits.pids.limit == 1:  # systemd sets it once the launcher has gone
+                limits = replace(limits, pids=None)
             if choices.rootless or choices.mapped:  # no node that it could make would work in its user namespace
                 limits = replace(limits, devices=())
             steps += limit_steps(found, choices.cgroup, limits)

@@ -150,6 +150,17 @@ def a_container_is_a_scope() -> None:
     assert runc == told, runc
 
 
+def one_task_is_enough_in_a_scope() -> None:
+    """systemd has to be told with the launcher in the scope, and to limit it nonetheless."""
+    bundle("exec cat /proc/self/cgroup", "test-deep.slice:oci:a", pids={"limit": 1})
+    assert oci("--systemd-cgroup", "run", "a") == "0::/\n"
+    bundle("exec sleep 100", "test-deep.slice:oci:a", pids={"limit": 1})
+    oci("--systemd-cgroup", "run", "--detach", "a")
+    told = shown("oci-a.scope", "TasksMax")
+    oci("delete", "--force", "a")
+    assert told == {"TasksMax": "1"}, told
+
+
 def as_runc_has_it(unit: str, *names: str) -> dict[str, str]:
     """The properties of the unit that runc makes of the bundle's container; Debian's crun tells systemd less."""
     config = json.loads((BUNDLE / "config.json").read_text())
@@ -361,6 +372,7 @@ def nothing_is_left() -> None:
 CHECKS = (
     the_host_is_what_it_should_be,
     a_container_is_a_scope,
+    one_task_is_enough_in_a_scope,
     systemd_stops_it_as_any_unit,
     a_name_can_be_used_again,
     a_profile_confines,

@@ -85,6 +85,12 @@ def test_output_and_exit_status(ctr: Ctr) -> None:
     assert (done.returncode, done.stdout) == (7, "out\n"), done.stderr
 
 
+def test_a_program_has_a_home(ctr: Ctr) -> None:
+    """ctr gives it none; without a list of users it is at home in /."""
+    done = ctr("run", "--rm", "ROOTFS", "home", "sh", "-c", "echo $HOME")
+    assert (done.returncode, done.stdout) == (0, "/\n"), done.stderr
+
+
 def test_a_life(ctr: Ctr) -> None:
     assert ctr("run", "--detach", "--memory-limit", str(1 << 26), "ROOTFS", "two", "sleep", "1000").returncode == 0
     inside = ctr("task", "exec", "--exec-id", "x", "two", "sh", "-c", "echo in; exit 3")

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -116,6 +117,39 @@ def test_the_life_of_a_detached_container(podman: Podman) -> None:
     assert stats["pids"] == "1"
     podman("stop", "--time=0", "a")
     podman("rm", "a")
+
+
+def test_one_task_is_enough(podman: Podman) -> None:
+    assert podman.run("--rm", "--pids-limit=1", "--", "cat", "/proc/sys/kernel/hostname").stdout
+
+
+def test_hooks_of_the_engine(podman: Podman, tmp_path: Path) -> None:
+    """podman's own hook files (oci-hooks(5)), with no environment of their own; the last kind podman runs itself."""
+    script = f"{{ pwd; echo $PATH; cat; }} > {tmp_path}/$0"
+    for stage in ("createRuntime", "createContainer", "poststart"):
+        hook = {"path": "/bin/sh", "args": ["sh", "-c", script, stage]}
+        document = {"version": "1.0.0", "hook": hook, "when": {"always": True}, "stages": [stage]}
+        (tmp_path / f"{stage}.json").write_text(json.dumps(document))
+    podman(f"--hooks-dir={tmp_path}", "run", "--rm", "--network=none", "--rootfs", str(podman.rootfs), "true")
+    for stage, status in (("createRuntime", "creating"), ("createContainer", "creating"), ("poststart", "running")):
+        directory, path, state = (tmp_path / stage).read_text().split("\n", 2)
+        found = json.loads(state)
+        assert path and found["status"] == status
+        assert directory == (str(podman.rootfs) if stage == "createContainer" else found["bundle"])
+
+
+def test_a_container_that_says_that_it_is_ready(podman: Podman) -> None:
+    """podman passes the runtime a service manager's socket, or makes one itself: the container finds it where it is
+    told, either way."""
+    path = podman.directory / "manager"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(path))
+        command = [*podman.options(), "run", "--rm", "--network=none", "--sdnotify=container", "--rootfs"]
+        done = subprocess.run(
+            ["podman", *command, str(podman.rootfs), "sh", "-c", "test -S $NOTIFY_SOCKET && echo there"],
+            env={**podman.environment(), "NOTIFY_SOCKET": str(path)}, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+    assert (done.stdout, done.returncode) == ("there\n", 0), done.stderr
 
 
 def test_read_only_and_volumes(podman: Podman, tmp_path: Path) -> None:

@@ -209,6 +209,70 @@ def cgroups_of_a_containers_own_go_with_it() -> None:
     assert not OCI_CGROUP.exists()
 
 
+def one_task_is_enough() -> None:
+    bundle("exec cat /proc/self/cgroup", pids={"limit": 1})
+    assert oci("run", "a").stdout == "0::/\n"
+    bundle("exec sleep 100", pids={"limit": 2})
+    oci("run", "--detach", "a")
+    assert oci("exec", "a", "cat", "/proc/self/cgroup").stdout == "0::/\n"
+    oci("delete", "--force", "a")
+
+
+def what_an_update_does_not_say_stays() -> None:
+    bundle("sleep 100", cpu={"quota": 30_000, "period": 60_000}, memory={"limit": 64 << 20})
+    oci("run", "--detach", "a")
+    directory = OCI_CGROUP / "a"
+    swap = directory / "memory.swap.max"
+
+    def read(name: str) -> str:
+        return (directory / name).read_text().strip()
+
+    oci("update", "--cpu-quota", "15000", "a")
+    assert read("cpu.max") == "15000 60000"
+    oci("update", "--cpu-period", "50000", "a")
+    assert read("cpu.max") == "15000 50000"
+    if swap.exists():
+        oci("update", "--memory-swap", "96m", "a")
+        assert (read("memory.max"), read("memory.swap.max")) == (str(64 << 20), str(32 << 20))
+    zeros = {"memory": {"limit": 0, "swap": 0, "reservation": 0}, "cpu": {"shares": 0, "quota": 0, "cpus": ""}}
+    (BUNDLE / "resources.json").write_text(json.dumps(zeros))
+    oci("update", "--resources", "resources.json", "a")
+    assert (read("memory.max"), read("cpu.max")) == (str(64 << 20), "15000 50000")
+    (BUNDLE / "resources.json").write_text(json.dumps({"memory": {"limit": 4096, "checkBeforeUpdate": True}}))
+    refused = oci("update", "--resources", "resources.json", "a", check=False).stdout
+    assert "memory.limit 4096 is below what is in use, " in refused, refused
+    oci("update", "--memory", "-1", "a")
+    assert read("memory.max") == "max" and (not swap.exists() or read("memory.swap.max") == "max")
+    oci("delete", "--force", "a")
+
+
+def weights_of_block_devices_need_no_bfq() -> None:
+    bundle("sleep 100", blockIO={"weight": 505})
+    done = oci("create", "a", check=False)
+    directory = OCI_CGROUP / "a"
+    weights = {path.name: path.read_text().split("\n")[0] for path in directory.glob("io*.weight")}
+    if not weights:
+        assert done.returncode and "io.weight" in done.stdout, done.stdout
+        print("this kernel has no weights of block devices")
+        return
+    oci("delete", "--force", "a")
+    assert done.returncode == 0 and weights in ({"io.weight": "default 5000"}, {"io.bfq.weight": "default 505"}), (
+        weights
+    )
+
+
+def a_process_goes_into_a_cgroup_below() -> None:
+    bundle("sleep 100")
+    oci("run", "--detach", "a")
+    (OCI_CGROUP / "a" / "sub").mkdir()
+    assert oci("exec", "--cgroup", "sub", "a", "cat", "/proc/self/cgroup").stdout == "0::/sub\n"
+    oci("pause", "a")
+    oci("kill", "a", "KILL")
+    until(lambda: state() == "stopped", 10)
+    oci("delete", "a")
+    assert not OCI_CGROUP.exists()
+
+
 CHECKS = (
     run_gives_output_and_status_twice,
     limits_of_a_configuration_are_set,
@@ -219,4 +283,8 @@ CHECKS = (
     out_of_memory_is_counted,
     devices_of_a_configuration_are_held_to,
     cgroups_of_a_containers_own_go_with_it,
+    one_task_is_enough,
+    what_an_update_does_not_say_stays,
+    weights_of_block_devices_need_no_bfq,
+    a_process_goes_into_a_cgroup_below,
 )

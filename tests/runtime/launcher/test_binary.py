@@ -157,9 +157,14 @@ def test_a_forked_process_can_have_namespaces_of_its_own(tmp_path: Path) -> None
         ((s.Fork(2), s.Fork(1), s.Umask(0)), "a fork within a fork"),
         ((*s.forked(s.Exec(("a",)), s.Exec(("b",))), s.Exec(("c",))), "two exec steps in one process"),
         ((*s.forked(s.Exec(("a",))), s.Exec(("b",)), s.Exec(("c",))), "two exec steps in one process"),
+        ((s.Exec(("a",), at_home=True),), "an exec step without a variable for the home directory"),
+        (
+            (s.Exec(("a",), ("HOME=/",), append_arguments=True, at_home=True),),
+            "an exec step without a variable for the home directory",
+        ),
     ],
 )
-def test_forks_that_do_not_fit_are_refused(tmp_path: Path, steps: tuple[s.Step, ...], reason: str) -> None:
+def test_steps_that_do_not_fit_are_refused(tmp_path: Path, steps: tuple[s.Step, ...], reason: str) -> None:
     done = subprocess.run([STATIC_BINARY, write_plan(tmp_path / "p", *steps)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (125, f"testbed: {tmp_path}/p: {reason}\n")
 
@@ -316,6 +321,39 @@ def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return binary
 
 
+@pytest.mark.parametrize(
+    ("passwd", "home"),
+    [
+        (b"a:x:1::/one:\nb:x:7:7::/seven\n", "/seven"),
+        (b"b:x:7:7::/seven", "/seven"),
+        (b"b:x:7", "/"),
+        (b"b:x:7:7::", "/"),
+        (b"b:x:7:7::" + b"h" * 4090 + b"\n", "h" * 4090),
+        (b"b:x:7:7::" + b"h" * 4091 + b"\n", "/"),
+        (b"b:x:7:7::" + b"h" * 4095 + b"\n", "/"),
+        (b"b:x:7:7::" + b"h" * 1_000_000 + b"\n", "/"),
+        (b"b:x:" + b"7" * 1_000_000 + b":7::/x\n", "/"),
+        (b"b:x:18446744073709551623:7::/x\nb:x::7::/x\nb:x:7 :7::/x\nb:x:-7:7::/x", "/"),
+        (bytes(range(256)) * 4096, "/"),
+        (b"\n" * ((1 << 20) + 1), "/"),
+    ],
+    ids=range(12),
+)
+def test_whoever_is_at_home_is_found_within_bounds(sanitized: Path, tmp_path: Path, passwd: bytes, home: str) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/passwd").write_bytes(passwd)
+    finding = (s.Chdir(str(tmp_path)), s.Open(".", s.ROOT_FD), s.Home(7))
+    plan = write_plan(tmp_path / "p", *finding, s.Exec(("env",), ("A=b", "HOME=/"), "/bin:/usr/bin", at_home=True))
+    environment = {"ASAN_OPTIONS": "detect_leaks=0"}
+    done = subprocess.run([sanitized, plan], capture_output=True, text=True, env=environment, timeout=30)
+    assert (done.returncode, done.stdout) == (0, f"A=b\nHOME={home}\n"), done.stderr
+
+
+def test_a_program_may_have_another_name(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path / "p", s.Exec(("other", "-c", "echo $0"), program="/bin/sh"))
+    assert subprocess.run([STATIC_BINARY, plan], capture_output=True, text=True).stdout == "other\n"
+
+
 def test_reading_is_clean_under_the_sanitizers(sanitized: Path, tmp_path: Path) -> None:
     """Every truncation, and a flip of every bit of the structure, is read without a fault."""
     # A parent's step that always fails comes first, so that nothing that survives the reader is performed.
@@ -326,7 +364,8 @@ def test_reading_is_clean_under_the_sanitizers(sanitized: Path, tmp_path: Path) 
             child=(
                 s.SetUser(0, 0, (1,)),
                 *s.forked(s.Write("/x", ("a", "b")), s.Exec(("f",))),
-                s.Exec(("a", "b"), ("c=d",), "/e"),
+                s.Home(7),
+                s.Exec(("a", "b"), ("c=d",), "/e", at_home=True),
             ),
         )
     )
