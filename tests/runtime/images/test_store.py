@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 import subprocess
 import sys
 import threading
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.errors import UsageError
+from runtime.errors import PrerequisiteError, UsageError
 from runtime.images.layers import settle
 from runtime.images.model import History, Image, ImageConfig, Layer
 from runtime.images.store import Store
@@ -126,3 +127,28 @@ def test_builders_wait_for_each_other(store: Store) -> None:
     thread.join(5)
     assert order == ["first", "second"]
     assert said == [f"waiting for another build in {store.root}"]
+
+
+def test_nobody_else_enters_the_store_and_an_open_one_is_closed(store: Store, tiny: Image) -> None:
+    """Its layers have set-user-ID programs, which would be those of every user of the host."""
+    assert stat.S_IMODE(store.root.stat().st_mode) == 0o700
+    store.root.chmod(0o755)
+    store.get("tiny")
+    assert stat.S_IMODE(store.root.stat().st_mode) == 0o700
+    program = tiny.layers[0].path / "usr/bin/busybox"
+    command = ["sh", "-c", '"$0" true', str(program)]
+    done = subprocess.run(command, user=64_000, group=64_000, extra_groups=[], capture_output=True, check=False)
+    assert b"Permission denied" in done.stderr
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "\xff", "null", "{}", '{"rootfs": 1, "diff_id": 2}'])
+@pytest.mark.parametrize("name", ["references.json", "cache", "images", "layers"])
+def test_a_damaged_file_is_named(store: Store, tiny: Image, name: str, text: str) -> None:
+    store.remember("0" * 64, tiny.layers[0])
+    path = store.root / name
+    path = next(path.glob("*.json")) if path.is_dir() else path
+    path.write_bytes(text.encode("latin-1"))
+    if name == "references.json" and text.startswith("{") and len(text) > 1:
+        return  # names of images
+    with pytest.raises(PrerequisiteError, match=f"{path} is damaged"):
+        store.get("tiny") if name != "cache" else store.cached("0" * 64)
