@@ -106,3 +106,26 @@ def test_layers_of_another_file_system_are_refused(tmp_path: Path) -> None:
         (layer / "file").unlink()
         layer.rmdir()
     assert os.listdir(tmp_path) == []
+
+
+def test_a_name_that_the_tool_does_not_take_is_named_or_taken(layers: list[Path], tmp_path: Path) -> None:
+    """erofs-utils 1.5 refuses what later ones take."""
+    name = "n" * 255
+    (layers[0] / name).touch()
+    try:
+        build_disk(layers, "sha256:1", tmp_path / "disk.erofs")
+    except PrerequisiteError as error:
+        assert f"no name of 255 bytes: shorten {name}" in error.hint
+
+
+def test_a_deep_tree_goes_onto_a_disk(layers: list[Path], tmp_path: Path) -> None:
+    deep = layers[0]
+    for _ in range(15):
+        deep = deep / "/".join("d" * 100)
+        deep.mkdir(parents=True)
+    build_disk(layers, "sha256:1", tmp_path / "disk.erofs")
+    where = f"--path=/{deep.relative_to(layers[0])}"
+    told = subprocess.run(
+        ["dump.erofs", where, str(tmp_path / "disk.erofs")], capture_output=True, text=True, check=True
+    )
+    assert "directory" in told.stdout
