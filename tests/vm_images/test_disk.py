@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.atomic import remove
 from runtime.errors import PrerequisiteError
 from runtime.images.model import Image, ImageConfig, Layer
 from vm_images.disk import build_disk, disk_path, ensure_disk, ensure_layer_disk
@@ -118,14 +119,15 @@ def test_a_name_that_the_tool_does_not_take_is_named_or_taken(layers: list[Path]
         assert f"no name of 255 bytes: shorten {name}" in error.hint
 
 
-def test_a_deep_tree_goes_onto_a_disk(layers: list[Path], tmp_path: Path) -> None:
+def test_a_deep_tree_goes_onto_a_disk(layers: list[Path], tmp_path: Path, request: pytest.FixtureRequest) -> None:
     deep = layers[0]
+    request.addfinalizer(lambda: remove(layers[0]))  # pytest's own removal does not get that deep
     for _ in range(15):
         deep = deep / "/".join("d" * 100)
         deep.mkdir(parents=True)
     build_disk(layers, "sha256:1", tmp_path / "disk.erofs")
-    where = f"--path=/{deep.relative_to(layers[0])}"
-    told = subprocess.run(
-        ["dump.erofs", where, str(tmp_path / "disk.erofs")], capture_output=True, text=True, check=True
-    )
-    assert "directory" in told.stdout
+    # By the kernel: fsck.erofs 1.5 does not survive such a tree.
+    (tmp_path / "mnt").mkdir()
+    script = 'mount -t erofs -o ro,loop "$0" "$1" && test -d "$1/$2"'
+    arguments = [str(tmp_path / "disk.erofs"), str(tmp_path / "mnt"), str(deep.relative_to(layers[0]))]
+    subprocess.run(["unshare", "--mount", "sh", "-c", script, *arguments], check=True)
