@@ -52,7 +52,11 @@ class Context(Struct, frozen=True):
         if not kept:
             raise UsageError(f"COPY {pattern}: no such file in the build context {self.folder}")
         for path in kept:
-            if not path.resolve().is_relative_to(self.folder):
+            try:
+                real = path.resolve()
+            except RuntimeError as error:  # Python before 3.13
+                raise UsageError(f"COPY {pattern}: {path} is a link in a circle") from error
+            if not real.is_relative_to(self.folder):
                 raise UsageError(f"COPY {pattern}: {path} links to a place outside the build context")
         return kept
 
