@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import grp
 import os
 import pwd
 import stat
@@ -17,26 +16,15 @@ NAME = "libvirt-qemu"
 
 
 class Account(Struct, frozen=True):
-    """``uid``, and the ``gids`` of which the first is its own. ``alone`` is the one of them that nobody else has: who
-    may open /dev/kvm has the first too."""
+    """``uid``, and the ``gids`` of which the first is its own."""
 
     uid: int
     gids: tuple[int, ...]
-    alone: int
 
     def give(self, *paths: Path) -> None:
-        """Make it the owner of these files and sockets, and the only one who may open them."""
+        """Make it the owner of these files."""
         for path in paths:
-            path.chmod(0o600)
             os.chown(path, self.uid, self.gids[0])
-
-    def enclose(self, *directories: Path) -> None:
-        """Let only root and, by name, the account into these directories, made when absent: files below hold what
-        images and services do."""
-        for directory in directories:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.chown(directory, 0, self.alone)
-            directory.chmod(0o710)
 
     def may(self, status: os.stat_result, bits: int) -> bool:
         """Whether the mode grants ``bits`` (4 read, 2 write, 1 execute) to it. Access control lists are not asked."""
@@ -53,9 +41,7 @@ def emulator_account() -> Account:
         entry = pwd.getpwnam(NAME)
     except KeyError as error:
         raise PrerequisiteError(f"no user {NAME}", "install libvirt-daemon-system, which makes it") from error
-    gids = (entry.pw_gid, *os.getgrouplist(NAME, entry.pw_gid))
-    alone = next((group.gr_gid for group in grp.getgrall() if group.gr_name == NAME and group.gr_gid in gids), gids[0])
-    return Account(entry.pw_uid, gids, alone)
+    return Account(entry.pw_uid, (entry.pw_gid, *(gid for gid in os.getgrouplist(NAME, entry.pw_gid))))
 
 
 def require_reach(account: Account, *paths: Path) -> None:

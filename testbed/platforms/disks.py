@@ -12,7 +12,7 @@ from msgspec import to_builtins
 from runtime import atomic
 from runtime.errors import UsageError
 from runtime.images.model import Image
-from testbed.platforms.account import emulator_account
+from testbed.platforms.enclosure import enclose
 from testbed.platforms.variants import Disk
 from vm_images.disk import ensure_disk
 from vm_images.page_cache import io_mode, require_cache_mode
@@ -30,7 +30,7 @@ class Disks:
     def __init__(self, guest_root: Path, disk: Disk, owner: str) -> None:
         self._disk = disk
         self._shared = guest_root / "disks"
-        emulator_account().enclose(self._shared)
+        enclose(self._shared)
         self._built: list[Path] = []
         self._paths: dict[tuple[str, ...], Path] = {}
         self._reserved: dict[str, Path] = {}
@@ -50,7 +50,7 @@ class Disks:
             self._built.append(path)
             require_cache_mode(self._disk.cache, path)
             if self.own:
-                emulator_account().enclose(self._clones)
+                enclose(self._clones)
                 fresh = self._clones / f"{path.stem}.fresh"
                 if not fresh.exists():
                     clone(path, "raw", fresh)

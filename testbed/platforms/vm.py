@@ -48,6 +48,7 @@ from testbed.platforms.emulator import (
     make_cgroup,
     qemu_version,
 )
+from testbed.platforms.enclosure import enclose
 from testbed.platforms.protocol import Instance, Started
 from testbed.platforms.reader import ConsoleReader, adopting
 from testbed.platforms.running import Running, limited, told
@@ -176,7 +177,7 @@ class VmPlatform:
             require_reach(account, guest.kernel.image, *disks.paths())
             found = verdict(root, qemu, guest, self._wanted)
             undo.callback(shutil.rmtree, self._scratch, ignore_errors=True)
-            account.enclose(self._scratch)
+            enclose(self._scratch)
             undo.enter_context(memory.while_prepared(self._variant.memory, self._lease))
             emulator = ensure_emulator(root, qemu)
             connection = undo.enter_context(connected(self._variant.uri, self._driver, emulator.parent / "cache"))

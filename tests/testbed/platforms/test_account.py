@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from runtime.errors import PrerequisiteError
 from testbed.platforms.account import Account, require_reach
 
 pytestmark = pytest.mark.root
-SOMEBODY = Account(64_000, (64_001, 64_002), 64_002)
+SOMEBODY = Account(64_000, (64_001, 64_002))
 
 
 @pytest.fixture
@@ -61,18 +60,6 @@ def test_the_directory_that_shuts_it_out_is_named(file: Path) -> None:
 def test_a_file_of_its_owner_alone_is_out_of_reach(file: Path) -> None:
     file.chmod(0o600)
     assert "cannot read" in refused(file) and not readable(file)
-
-
-def test_what_it_encloses_it_alone_can_reach_and_only_by_name(file: Path) -> None:
-    """Not even those of its first group, which on a desktop is everybody's who may use /dev/kvm."""
-    SOMEBODY.enclose(file.parent, file.parent / "new")
-    assert refused(file) == "" and readable(file)
-    assert not readable(file.parent)
-    assert {stat.S_IMODE(path.stat().st_mode) for path in (file.parent, file.parent / "new")} == {0o710}
-    others = subprocess.run(["cat", str(file)], user=65_000, group=64_001, extra_groups=[], capture_output=True)
-    assert others.returncode != 0
-    SOMEBODY.give(file)
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600 and readable(file)
 
 
 def test_its_own_and_its_groups_files_are_in_reach(file: Path) -> None:
