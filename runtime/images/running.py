@@ -147,7 +147,7 @@ def _is_empty_directory(path: Path) -> bool:
 
 def _has_content(name: str, layers: Sequence[Layer]) -> bool:
     below = lookup(name, layers)
-    return below is not None and below.stat().st_size > 0
+    return below is not None and below.lstat().st_size > 0
 
 
 def _remove_unchanged(upper: Path, where: str, layers: Sequence[Layer]) -> None:
