@@ -72,6 +72,7 @@ def checks(connect: str = "") -> list[Check]:
         *([connection(connect)] if connect else []),
         libvirt_lxc(),
         command("mmdebstrap", "mmdebstrap", "--version"),
+        command("slirp4netns", "slirp4netns", "--version"),
         command("mkfs.erofs", "mkfs.erofs", "-V"),
         package_sources(),
         space(),

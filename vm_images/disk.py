@@ -18,6 +18,7 @@ from typing import Literal
 
 from runtime.atomic import partial, scratch
 from runtime.errors import PrerequisiteError
+from runtime.images.layers import walk
 from runtime.images.model import Image, Layer
 from runtime.images.store import NAME_DIGITS
 from vm_images.ext4 import make_ext4
@@ -49,7 +50,12 @@ def _make_erofs(target: Path, tree: Path, volume: uuid.UUID, epoch_s: int) -> No
         raise PrerequisiteError(f"build disk {target}: {error}", "install erofs-utils") from error
     except subprocess.CalledProcessError as error:
         said = (error.stderr + error.stdout).strip()
-        raise PrerequisiteError(f"build disk {target}: mkfs.erofs: {said}", "check the free space") from error
+        hint = "check the free space"
+        if longest := next((name for name, _ in walk(tree) if len(os.fsencode(name.rpartition("/")[2])) > 254), ""):
+            hint = (
+                f"erofs-utils 1.5 takes no name of 255 bytes: shorten {longest}, or use a platform with ext4 (vm-disk)"
+            )
+        raise PrerequisiteError(f"build disk {target}: mkfs.erofs: {said}", hint) from error
 
 
 def build_disk(layers: Sequence[Path], identity: str, target: Path, file_system: FileSystem = "erofs") -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import subprocess
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from msgspec import Struct
 
 from runtime.atomic import scratch
 from runtime.errors import PrerequisiteError
+from runtime.images.layers import walk
 
 # Named one by one, so that /etc/mke2fs.conf decides nothing. With a journal: a disk that is copied while its guest
 # runs must be consistent once that has been replayed.
@@ -41,11 +42,8 @@ class _Entry(Struct, frozen=True):
 
 def _entries(tree: Path) -> Iterator[_Entry]:
     yield _Entry("/", tree.lstat())
-    for folder, directories, files in os.walk(tree):
-        directories.sort()
-        below = Path(folder).relative_to(tree)
-        for name in sorted([*directories, *files]):
-            yield _Entry(f"/{below / name}", Path(folder, name).lstat())
+    for name, status in walk(tree):
+        yield _Entry(f"/{name}", status)
 
 
 def extra_time(time_ns: int) -> int:
@@ -63,17 +61,42 @@ def _quoted(path: str) -> str:
     return f'"{doubled}"'
 
 
-def correction(entries: Sequence[_Entry], epoch_s: int) -> str:
+def inodes_below(listing: str) -> dict[str, int]:
+    """The inode numbers by name in what debugfs prints for ``ls -p``: records ``/inode/mode/uid/gid/name/size/``, the
+    names as they are, newlines too; none has a slash."""
+    fields = listing.split("/")
+    return {fields[i + 4]: int(fields[i]) for i in range(1, len(fields) - 6, 7)}
+
+
+def _inodes(target: Path, entries: Sequence[_Entry], environment: dict[str, str]) -> dict[str, int]:
+    """The inode numbers of what has the end of a line in its path, which no command to debugfs can name."""
+    found: dict[str, int] = {}
+    listed: dict[str, dict[str, int]] = {}
+    for entry in entries:
+        if "\n" not in entry.path and "\r" not in entry.path:
+            continue
+        folder, _, name = entry.path.rpartition("/")
+        if folder not in listed:
+            where = f"<{found[folder]}>" if folder in found else _quoted(folder or "/")
+            listed[folder] = inodes_below(
+                _run(["debugfs", "-R", f"ls -p {where}", str(target)], environment, target)[0]
+            )
+        found[entry.path] = listed[folder][name]
+    return found
+
+
+def correction(entries: Sequence[_Entry], epoch_s: int, inodes: Mapping[str, int] | None = None) -> str:
     """The commands for debugfs: each file was last read and changed when it was modified, down to the nanosecond.
 
     The root gets its permissions too, and ``lost+found``, which the layers do not have, goes: fsck makes it when
-    there is something to keep in it.
+    there is something to keep in it. ``inodes`` numbers those of which the path cannot be given.
     """
     commands = [f"set_inode_field / mode 0{entries[0].status.st_mode:o}"]
     if all(entry.path != f"/{_LOST_AND_FOUND}" for entry in entries):
         commands.append(f"rmdir {_LOST_AND_FOUND}")
     for entry in entries:
-        name, time_ns = _quoted(entry.path), entry.status.st_mtime_ns
+        number = (inodes or {}).get(entry.path)
+        name, time_ns = f"<{number}>" if number else _quoted(entry.path), entry.status.st_mtime_ns
         for field in ("atime", "ctime", "mtime"):
             commands.append(f"set_inode_field {name} {field} @{time_ns // 10**9 % (1 << 32)}")
             commands.append(f"set_inode_field {name} {field}_extra {extra_time(time_ns)}")
@@ -88,17 +111,17 @@ def size_bytes(entries: Sequence[_Entry]) -> int:
     return 2 * blocks * _BLOCK_BYTES + inodes_bytes + _JOURNAL_BYTES + _ROOM_BYTES
 
 
-def _run(command: list[str], environment: dict[str, str], target: Path) -> str:
+def _run(command: list[str], environment: dict[str, str], target: Path) -> tuple[str, str]:
+    """What a tool says on its standard output and error."""
     try:
-        done = subprocess.run(
-            command, env={**os.environ, **environment}, check=True, capture_output=True, text=True, errors="replace"
-        )
+        # Bytes: names may have any, and reading text would change the ends of lines in them.
+        done = subprocess.run(command, env={**os.environ, **environment}, check=True, capture_output=True)
     except FileNotFoundError as error:
         raise PrerequisiteError(f"build disk {target}: {error}", "install e2fsprogs") from error
     except subprocess.CalledProcessError as error:
-        said = (error.stderr + error.stdout).strip()
+        said = (error.stderr + error.stdout).decode(errors="replace").strip()
         raise PrerequisiteError(f"build disk {target}: {command[0]}: {said}", "check the free space") from error
-    return done.stderr
+    return os.fsdecode(done.stdout), os.fsdecode(done.stderr)
 
 
 def make_ext4(target: Path, tree: Path, volume: uuid.UUID, epoch_s: int) -> None:
@@ -118,8 +141,9 @@ def make_ext4(target: Path, tree: Path, volume: uuid.UUID, epoch_s: int) -> None
     environment = {"E2FSPROGS_FAKE_TIME": str(epoch_s), "SOURCE_DATE_EPOCH": str(epoch_s), "LC_ALL": "C"}
     _run(command, environment, target)
     with scratch(target.with_suffix(".debugfs")) as commands:
-        commands.write_text(correction(entries, epoch_s), errors="surrogateescape")
+        inodes = _inodes(target, entries, environment)
+        commands.write_text(correction(entries, epoch_s, inodes), errors="surrogateescape")
         # It goes on after a command that failed and ends well: the words on stderr, after its own name, tell.
-        said = _run(["debugfs", "-w", "-f", str(commands), str(target)], environment, target)
+        _, said = _run(["debugfs", "-w", "-f", str(commands), str(target)], environment, target)
     if complaints := said.splitlines()[1:]:
         raise PrerequisiteError(f"build disk {target}: debugfs: {complaints[0]}", "report this version of e2fsprogs")

@@ -30,10 +30,12 @@ class Node(Struct, frozen=True):
 
     def walk(self, name: str = "") -> Iterator[tuple[str, Node]]:
         """Every node with its path below the root, parents first, in the order of names."""
-        yield name, self
-        for child in sorted(self.children or ()):
-            assert self.children is not None
-            yield from self.children[child].walk(f"{name}/{child}" if name else child)
+        pending = [(name, self)]
+        while pending:
+            name, node = pending.pop()
+            yield name, node
+            below = sorted((node.children or {}).items(), reverse=True)
+            pending += [(f"{name}/{child}" if name else child, inside) for child, inside in below]
 
 
 class Staged(Struct, frozen=True):
@@ -59,20 +61,22 @@ def is_opaque(directory: Path) -> bool:
 
 
 def _lay(children: dict[str, Node], directory: Path) -> None:
-    with os.scandir(directory) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
-    for entry in entries:
-        path = directory / entry.name
-        status = entry.stat(follow_symlinks=False)
-        if is_whiteout(status):
-            children.pop(entry.name, None)
-        elif stat.S_ISDIR(status.st_mode):
-            below = children.get(entry.name)
-            merged = {} if below is None or below.children is None or is_opaque(path) else below.children
-            children[entry.name] = Node(path, merged)
-            _lay(merged, path)
-        else:
-            children[entry.name] = Node(path)
+    """Lay the directory, and all below it, over what its names have shown so far."""
+    pending = [(children, directory)]
+    while pending:
+        children, directory = pending.pop()
+        for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
+            path = directory / entry.name
+            status = entry.stat(follow_symlinks=False)
+            if is_whiteout(status):
+                children.pop(entry.name, None)
+            elif stat.S_ISDIR(status.st_mode):
+                below = children.get(entry.name)
+                merged = {} if below is None or below.children is None or is_opaque(path) else below.children
+                children[entry.name] = Node(path, merged)
+                pending.append((merged, path))
+            else:
+                children[entry.name] = Node(path)
 
 
 def merge(layers: Sequence[Path]) -> Node:
@@ -85,14 +89,17 @@ def merge(layers: Sequence[Path]) -> Node:
 
 def side_by_side(layers: Mapping[str, Path], folder: Path) -> Node:
     """A root directory, with the attributes of ``folder``, in which each layer lies as it is under its name."""
-
-    def lay(directory: Path) -> Node:
-        with os.scandir(directory) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
-        below = {e.name: lay(Path(e.path)) if e.is_dir(follow_symlinks=False) else Node(Path(e.path)) for e in entries}
-        return Node(directory, below)
-
-    return Node(folder, {name: lay(layer) for name, layer in layers.items()})
+    root = {name: Node(layer, {}) for name, layer in layers.items()}
+    pending = list(root.values())
+    while pending:
+        node = pending.pop()
+        assert node.children is not None
+        for entry in sorted(os.scandir(node.source), key=lambda entry: entry.name):
+            inside = Node(node.source / entry.name, {} if entry.is_dir(follow_symlinks=False) else None)
+            node.children[entry.name] = inside
+            if inside.children is not None:
+                pending.append(inside)
+    return Node(folder, root)
 
 
 def _copy_directory_attributes(source: Path, target: Path, *, as_layer: bool) -> None:

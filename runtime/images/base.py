@@ -1,4 +1,4 @@
-"""The base image: a minimal Debian of the host's own release, made by mmdebstrap.
+"""The base image: a minimal Debian (or Ubuntu) of the host's own release, made by mmdebstrap.
 
 Packages come from the sources that the host is configured with, and those sources are what ``apt-get``
 inside the image uses. The layer is cached by the hash of all that goes into it. What differs from one
@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 
 from msgspec import Struct
@@ -47,7 +48,7 @@ _DPKG_OPTIONS = (
     "path-exclude=/usr/share/doc/*",
     "path-include=/usr/share/doc/*/copyright",
 )
-# How this host reaches and trusts its archive; the same must hold for apt inside the image.
+# How this host reaches and trusts its archive; the same must hold for apt in a RUN (``apt_options``).
 _APT_OPTIONS = (
     "Acquire::Check-Valid-Until",
     "Acquire::Check-Date",
@@ -55,6 +56,7 @@ _APT_OPTIONS = (
     "Acquire::http::Proxy",
     "Acquire::https::Proxy",
 )
+_IMAGE_APT_OPTION = 'Acquire::Languages "none"'
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
 _SEEN_AT = "/mnt"
@@ -83,21 +85,22 @@ _POLICY = "#!/bin/sh\nexit 101\n"
 
 
 class Inputs(Struct, frozen=True):
-    """All that decides what the base layer holds, keys as sha256 by path."""
+    """All that decides what the base layer holds, keys as sha256 by path.
+
+    How a host reaches its archive (proxies, retries) does not, so that a store copied to another is as good there.
+    """
 
     architecture: str
     codename: str
     sources: tuple[Source, ...]
     packages: tuple[str, ...]
-    apt_options: tuple[str, ...]
     keyrings: tuple[tuple[str, str], ...]
-    mmdebstrap: str
 
     def key(self) -> str:
         """The cache key: sha256 over every input, this module's own version among them."""
         document = [
             RECIPE, VARIANT, HOOKS, _DPKG_OPTIONS, self.architecture, self.codename, to_deb822(self.sources),
-            self.packages, self.apt_options, self.keyrings, self.mmdebstrap,
+            self.packages, self.keyrings,
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(document).encode()).hexdigest()
 
@@ -134,18 +137,17 @@ def host_inputs(apt_folder: Path = Path("/etc/apt"), os_release: Path = Path("/e
         codename=codename,
         sources=sources,
         packages=("ca-certificates",) if encrypted else (),
-        apt_options=_host_apt_options(),
         keyrings=tuple((path, hashlib.sha256(Path(path).read_bytes()).hexdigest()) for path in keyrings),
-        mmdebstrap=_mmdebstrap_version(),
     )
 
 
 def read_codename(os_release: str) -> str:
-    """VERSION_CODENAME of the text of os-release(5); PrerequisiteError when the host is no Debian release."""
+    """VERSION_CODENAME of the text of os-release(5); PrerequisiteError when the host is of another kind."""
     fields = dict(line.partition("=")[::2] for line in os_release.splitlines())
-    codename = fields.get("VERSION_CODENAME", "").strip('"')
-    if fields.get("ID", "").strip('"') != "debian" or not codename:
-        raise PrerequisiteError("/etc/os-release names no Debian release", "base images are made on Debian hosts")
+    codename = fields.get("VERSION_CODENAME", "").strip("\"'")
+    if fields.get("ID", "").strip("\"'") not in ("debian", "ubuntu") or not codename:
+        hint = "base images are made on Debian and Ubuntu hosts"
+        raise PrerequisiteError("/etc/os-release names no release of Debian's or Ubuntu's", hint)
     return codename
 
 
@@ -169,9 +171,11 @@ def _make(store: Store, inputs: Inputs, progress: Callable[[str], None]) -> Laye
 def bootstrap(inputs: Inputs, scratch: Path, tree: Path) -> None:
     """Install the release with ``inputs.packages`` into the new directory ``tree``, without logs, caches or identity.
 
-    ``scratch`` is a directory for temporary files, and ``tree`` is in it. Needs root. Raises PrerequisiteError, with the last lines of
-    mmdebstrap's output, when it fails.
+    ``scratch`` is a directory for temporary files, and ``tree`` is in it. Needs root. Raises PrerequisiteError, with
+    the last lines of mmdebstrap's output, when it fails.
     """
+    if shutil.which("mmdebstrap") is None:
+        raise PrerequisiteError("mmdebstrap is not installed", "apt-get install mmdebstrap")
     tree.mkdir(mode=0o755)
     _run_mmdebstrap(inputs, scratch, tree)
     _clean(tree, inputs)
@@ -193,7 +197,7 @@ def _run_mmdebstrap(inputs: Inputs, scratch: Path, tree: Path) -> None:
         "--format=directory",
         f"--hook-dir={HOOKS}",
         *([f"--include={','.join(inputs.packages)}"] if inputs.packages else []),
-        *(f"--aptopt={option}" for option in (*inputs.apt_options, 'Acquire::Languages "none"')),
+        *(f"--aptopt={option}" for option in (*apt_options(), _IMAGE_APT_OPTION)),
         *(f"--dpkgopt={option}" for option in _DPKG_OPTIONS),
         inputs.codename,
         f"{_SEEN_AT}/{tree.relative_to(scratch)}",
@@ -244,6 +248,8 @@ def _clean(tree: Path, inputs: Inputs) -> None:
     for path in (apt / "sources.list", *(apt / "sources.list.d").glob("*")):
         _remove(path)
     _write(apt / "sources.list.d/base.sources", to_deb822(inputs.sources), 0o644)
+    # mmdebstrap leaves all its options there, the host's proxy among them.
+    _write(apt / "apt.conf.d/99mmdebstrap", _IMAGE_APT_OPTION + ";\n", 0o644)
     for keyring, _ in inputs.keyrings:
         target = tree / keyring.lstrip("/")
         if not target.exists():
@@ -279,23 +285,18 @@ def package_urls(apt_folder: Path = Path("/etc/apt"), os_release: Path = Path("/
         sources = host_sources(apt_folder, read_codename(os_release.read_text()))
     except (PrerequisiteError, OSError):
         return ()
-    options = (line.partition(" ")[2].strip('";') for line in _host_apt_options() if "::Proxy" in line)
+    options = (line.partition(" ")[2].strip('";') for line in apt_options() if "::Proxy" in line)
     return (*options, *(uri for source in sources for uri in source.uris))
 
 
-def _mmdebstrap_version() -> str:
+@cache
+def apt_options() -> tuple[str, ...]:
+    """How this host's apt reaches and trusts its archive, as lines of apt.conf(5); asked for once a process."""
     try:
-        answer = subprocess.run(["mmdebstrap", "--version"], capture_output=True, text=True, check=True)
-    except FileNotFoundError as error:
-        raise PrerequisiteError("mmdebstrap is not installed", "apt-get install mmdebstrap") from error
-    except subprocess.CalledProcessError as error:
-        raise PrerequisiteError(f"mmdebstrap --version: {error.stderr.strip()}", "reinstall mmdebstrap") from error
-    return answer.stdout.strip()
-
-
-def _host_apt_options() -> tuple[str, ...]:
-    answer = subprocess.run(
-        ["apt-config", "dump", "--no-empty", "--format", '%f "%v";%n', *_APT_OPTIONS],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        answer = subprocess.run(
+            ["apt-config", "dump", "--no-empty", "--format", '%f "%v";%n', *_APT_OPTIONS],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    except FileNotFoundError:
+        return ()
     return tuple(line for line in answer.stdout.splitlines() if line.startswith("Acquire::"))

@@ -23,15 +23,18 @@ from runtime.images.context import Context, Entry, content_digest
 from runtime.images.copying import Tree, destination
 from runtime.images.dockerfile import Dockerfile, Instruction, read
 from runtime.images.layers import settle
-from runtime.images.model import Image, Layer
+from runtime.images.model import Image, ImageConfig, Layer
 from runtime.images.oci import EPOCH_S
 from runtime.images.rootfs import is_directory
 from runtime.images.running import run_command, run_environment
 from runtime.images.stage import Stage, cache_key
 from runtime.images.store import Store
 from runtime.images.user import resolve_user
+from runtime.spec import DEFAULT_PATH
 from runtime.unionfs.overlay import check_depth
 
+# The image with nothing in it (Docker's reference, "Create a minimal base image using scratch").
+SCRATCH = "scratch"
 SHOWN_COLUMNS = 60
 
 
@@ -57,6 +60,8 @@ def build(
     with store.building(progress):
         for instruction in rest:
             stage = steps.execute(stage, instruction)
+        if not stage.layers:
+            raise file.error(1, "the image has no files", "FROM scratch needs a COPY to begin with")
         return store.tag(reference, stage.finished_config, stage.layers, tuple(stage.history))
 
 
@@ -87,6 +92,8 @@ class _Steps(Struct):
 
     def parent(self, instruction: Instruction, reference: str) -> Image:
         """The image that FROM names; the base image is made when it is missing."""
+        if reference == SCRATCH:
+            return Image(SCRATCH, "", ImageConfig(env=(f"PATH={DEFAULT_PATH}",)), ())
         if reference == REFERENCE:
             return ensure_base(self.store, self.progress)
         image = self.store.find(reference)

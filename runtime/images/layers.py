@@ -113,7 +113,7 @@ def settle(tree: Path, since_s: float, after_s: int = EPOCH_S) -> int:
             raise UsageError(what, "give it another name (OCI image-spec, layer.md)")
         path = f"{tree}/{name}"
         _remove_overlay_attributes(path, keep=(OPAQUE_XATTR,) if stat.S_ISDIR(status.st_mode) else ())
-        mtime_s = int(status.st_mtime_ns // 10**9)
+        mtime_s = max(0, status.st_mtime_ns // 10**9)  # erofs, which guests have, knows none before 1970
         if is_whiteout(status):
             mtime_s = EPOCH_S
         elif since_s <= status.st_mtime <= until_s:

@@ -18,8 +18,8 @@ Folders: TypeAlias = tuple[str, ...]
 
 # As many links as the kernel follows in one path (MAXSYMLINKS, include/linux/namei.h).
 LINKS_LIMIT = 40
-# Files of names and numbers; ten thousand accounts take half of it.
-TEXT_LIMIT_BYTES = 1 << 20
+# More than any /etc/passwd that people use; what an image makes longer is not read.
+TEXT_LIMIT_BYTES = 4 << 20
 
 
 def folders(layers: Sequence[Layer]) -> Folders:
@@ -102,21 +102,22 @@ def lookup(path: str, layers: Sequence[Layer]) -> Path | None:
     return None if found is None else Path(found)
 
 
-def read_text(path: str, layers: Sequence[Layer], most_bytes: int = TEXT_LIMIT_BYTES) -> str:
+def read_text(path: str, layers: Sequence[Layer]) -> str:
     """The text of a file in the image, empty when it has none, or something else there, which is not opened.
 
-    Raises UsageError for one that is too long, and for a path whose links do not end.
+    Raises UsageError for one above TEXT_LIMIT_BYTES, and for a path whose links do not end.
     """
     try:
         found = lookup(path, layers)
         if found is None or not stat.S_ISREG(found.lstat().st_mode):
             return ""
         with open(os.open(found, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
-            data = file.read(most_bytes + 1)
-    except OSError as error:
-        raise UsageError(f"read {path} of the image: {error.strerror or error}") from error
-    if len(data) > most_bytes:
-        raise UsageError(f"read {path} of the image: it has more than {most_bytes} bytes")
+            data = file.read(TEXT_LIMIT_BYTES + 1)
+    except (OSError, UsageError) as error:
+        why = error.message if isinstance(error, UsageError) else error.strerror
+        raise UsageError(f"read {path} of the image: {why}") from error
+    if len(data) > TEXT_LIMIT_BYTES:
+        raise UsageError(f"read {path} of the image: it has more than {TEXT_LIMIT_BYTES} bytes")
     return data.decode(errors="surrogateescape")
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from runtime import container
 from runtime.errors import PrerequisiteError, TestbedError, WorkloadError
-from runtime.images.base import package_urls, proxy_environment
+from runtime.images.base import apt_options, package_urls, proxy_environment
 from runtime.images.layers import is_opaque
 from runtime.images.model import Layer
 from runtime.images.oci import EPOCH_S
 from runtime.images.outgoing import loopback_services, outgoing
 from runtime.images.output import follow
-from runtime.images.rootfs import lookup, own, resolve
+from runtime.images.rootfs import is_directory, lookup, own, resolve
 from runtime.images.space import MIB, free_bytes
 from runtime.images.stage import Stage
 from runtime.images.user import home_directory
@@ -30,7 +30,8 @@ from runtime.unionfs.overlay import WritableLayer
 
 # Where the runtime mounts or binds over the image; with none in the image, it makes these to mount on.
 MOUNT_POINTS = ("dev", "proc", "sys")
-BOUND_FILES = ("etc/resolv.conf", "etc/hosts", "etc/hostname")
+_APT, _APT_FILE = "/etc/apt/apt.conf.d", "apt/apt.conf.d/99testbed-host"
+BOUND_FILES = ("etc/resolv.conf", "etc/hosts", f"etc/{_APT_FILE}")
 # What containers have, but for what packets that the kernel did not make for it would need.
 CAPABILITIES = tuple(name for name in DEFAULT_CAPABILITIES if name != "CAP_NET_RAW")
 # With less than this left, a command that failed has most likely failed for want of space.
@@ -57,7 +58,7 @@ def run_command(
     upper.chmod(0o755)
     spec = Spec(_process(stage, args, user), tuple(str(layer.path) for layer in stage.layers), hostname="build")
     resolver = _text_of("/etc/resolv.conf")
-    files = (("resolv.conf", resolver), ("hosts", hosts_file(spec)))
+    files = (("resolv.conf", resolver), ("hosts", hosts_file(spec)), *_apt_configuration(stage.layers))
     building = Building(WritableLayer(str(upper), str(work)), files, connected=True)
     owner = f"build-{os.getpid()}"
     with ExitStack() as undo:
@@ -102,6 +103,12 @@ def _process(stage: Stage, args: Sequence[str], user: User) -> Process:
     )
 
 
+def _apt_configuration(layers: Sequence[Layer]) -> tuple[tuple[str, str], ...]:
+    """How packages are fetched here, for an image that has apt: it is the host's, and not to become the image's."""
+    options = apt_options()
+    return ((_APT_FILE, "".join(f"{line}\n" for line in options)),) if options and is_directory(_APT, layers) else ()
+
+
 def _text_of(path: str) -> str:
     try:
         return Path(path).read_text(errors="replace")
@@ -140,7 +147,7 @@ def _is_empty_directory(path: Path) -> bool:
 
 def _has_content(name: str, layers: Sequence[Layer]) -> bool:
     below = lookup(name, layers)
-    return below is not None and below.stat().st_size > 0
+    return below is not None and below.lstat().st_size > 0
 
 
 def _remove_unchanged(upper: Path, where: str, layers: Sequence[Layer]) -> None:

@@ -2,7 +2,7 @@
 
 A host also lists third parties (a cloud's tools, a language's vendor). An image is made of, and later
 installs from, only those stanzas whose suite is the host's release, its updates or its security fixes, and
-whose components are Debian's; both formats of sources.list(5) are read, and deb822 is written.
+whose components are Debian's or Ubuntu's; both formats of sources.list(5) are read, and deb822 is written.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from msgspec import Struct
 from runtime.errors import PrerequisiteError
 
 SUITE_ENDINGS = ("", "-updates", "-security", "/updates")
-COMPONENTS = ("main", "contrib", "non-free", "non-free-firmware")
+COMPONENTS = ("main", "contrib", "non-free", "non-free-firmware", "restricted", "universe", "multiverse")
 # Where apt's own documentation tells administrators to keep keys; a Signed-By elsewhere is not copied.
 KEYRING_FOLDERS = ("/usr/share/keyrings/", "/etc/apt/keyrings/", "/etc/apt/trusted.gpg.d/")
 # What changes how packages are fetched or trusted. The rest (Languages, Targets, ...) is the image's choice.

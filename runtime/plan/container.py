@@ -176,8 +176,8 @@ def _bound_files(building: Building | None) -> tuple[Step, ...]:
         step
         for name, text in (building.files if building else ())
         for step in (
-            Write(f"dev/{name}", (text,), create=True, inside=True),
-            Bind(f"/dev/{name}", f"etc/{name}"),
+            Write(f"dev/{name.replace('/', '-')}", (text,), create=True, inside=True),
+            Bind(f"/dev/{name.replace('/', '-')}", f"etc/{name}"),
         )
     )
 

@@ -21,6 +21,7 @@ from runtime.images.model import Image
 from runtime.launcher import STATIC_BINARY
 from testbed.platforms.cloud_domain import LEAST_MEMORY_BYTES, boot_from_disk, cloud_memory_bytes
 from testbed.platforms.domain import Domain, domain_xml
+from testbed.platforms.enclosure import enclose
 from testbed.platforms.protocol import Instance
 from testbed.platforms.vm import VmPlatform
 from testbed.progress import tell
@@ -80,7 +81,7 @@ class CloudPlatform(VmPlatform):
             disk = ensure_cloud(store_root() / "guest", tell)
             # In the store, not in the run's scratch directory, which is memory on most hosts.
             clones = undo.enter_context(atomic.scratch(disk.folder.parent / f"{self._run_id}-{self.name}-systems"))
-            clones.mkdir()
+            enclose(clones)
             stock = _Stock(disk, clones, STATIC_BINARY.read_bytes())
             clone(disk.path, "raw", stock.fresh)
             super().prepare_images(images)

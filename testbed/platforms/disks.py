@@ -12,6 +12,7 @@ from msgspec import to_builtins
 from runtime import atomic
 from runtime.errors import UsageError
 from runtime.images.model import Image
+from testbed.platforms.enclosure import enclose
 from testbed.platforms.variants import Disk
 from vm_images.disk import ensure_disk
 from vm_images.page_cache import io_mode, require_cache_mode
@@ -29,6 +30,7 @@ class Disks:
     def __init__(self, guest_root: Path, disk: Disk, owner: str) -> None:
         self._disk = disk
         self._shared = guest_root / "disks"
+        enclose(self._shared)
         self._built: list[Path] = []
         self._paths: dict[tuple[str, ...], Path] = {}
         self._reserved: dict[str, Path] = {}
@@ -48,7 +50,7 @@ class Disks:
             self._built.append(path)
             require_cache_mode(self._disk.cache, path)
             if self.own:
-                self._clones.mkdir(exist_ok=True)
+                enclose(self._clones)
                 fresh = self._clones / f"{path.stem}.fresh"
                 if not fresh.exists():
                     clone(path, "raw", fresh)

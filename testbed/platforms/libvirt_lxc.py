@@ -252,7 +252,7 @@ class LibvirtLxcPlatform:
     def _enter(self) -> None:
         """Start libvirtd in the lab."""
         with ExitStack() as undo:
-            self._scratch.mkdir(parents=True)
+            self._scratch.mkdir(mode=0o700, parents=True)  # plans hold the services' environment
             undo.callback(shutil.rmtree, self._scratch, ignore_errors=True)
             daemon = Daemon(self._scratch / "libvirtd", self._place, (self._scratch, store_root()))
             undo.callback(daemon.close)

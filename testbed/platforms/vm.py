@@ -56,6 +56,7 @@ from testbed.platforms.emulator import (
     make_cgroup,
     qemu_version,
 )
+from testbed.platforms.enclosure import enclose
 from testbed.platforms.prepared import Prepared
 from testbed.platforms.protocol import Instance, Started
 from testbed.platforms.reader import ConsoleReader, adopting
@@ -172,8 +173,8 @@ class VmPlatform:
             disks.prepare(images)
             require_reach(guest_account(account, self._run_id, 0), guest.kernel.image, *disks.paths())
             found = verdict(root, qemu, guest, self._wanted)
-            self._scratch.mkdir(parents=True)
             undo.callback(shutil.rmtree, self._scratch, ignore_errors=True)
+            enclose(self._scratch)
             undo.enter_context(memory.while_prepared(self._variant.memory, self._lease))
             emulator = ensure_emulator(root, qemu)
             connection = undo.enter_context(connected(self._variant.uri, self._driver, emulator.parent / "cache"))

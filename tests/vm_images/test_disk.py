@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.atomic import remove
 from runtime.errors import PrerequisiteError
 from runtime.images.model import Image, ImageConfig, Layer
 from vm_images.disk import build_disk, disk_path, ensure_disk, ensure_layer_disk
@@ -106,3 +107,27 @@ def test_layers_of_another_file_system_are_refused(tmp_path: Path) -> None:
         (layer / "file").unlink()
         layer.rmdir()
     assert os.listdir(tmp_path) == []
+
+
+def test_a_name_that_the_tool_does_not_take_is_named_or_taken(layers: list[Path], tmp_path: Path) -> None:
+    """erofs-utils 1.5 refuses what later ones take."""
+    name = "n" * 255
+    (layers[0] / name).touch()
+    try:
+        build_disk(layers, "sha256:1", tmp_path / "disk.erofs")
+    except PrerequisiteError as error:
+        assert f"no name of 255 bytes: shorten {name}" in error.hint
+
+
+def test_a_deep_tree_goes_onto_a_disk(layers: list[Path], tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    deep = layers[0]
+    request.addfinalizer(lambda: remove(layers[0]))  # pytest's own removal does not get that deep
+    for _ in range(15):
+        deep = deep / "/".join("d" * 100)
+        deep.mkdir(parents=True)
+    build_disk(layers, "sha256:1", tmp_path / "disk.erofs")
+    # By the kernel: fsck.erofs 1.5 does not survive such a tree.
+    (tmp_path / "mnt").mkdir()
+    script = 'mount -t erofs -o ro,loop "$0" "$1" && test -d "$1/$2"'
+    arguments = [str(tmp_path / "disk.erofs"), str(tmp_path / "mnt"), str(deep.relative_to(layers[0]))]
+    subprocess.run(["unshare", "--mount", "sh", "-c", script, *arguments], check=True)

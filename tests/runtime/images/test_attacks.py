@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -126,7 +127,7 @@ def test_an_account_file_that_is_none_is_not_waited_for(build_text: Build, made:
 
 def test_an_account_file_without_end_is_refused(build_text: Build) -> None:
     text = f"FROM tiny\nRUN dd if=/dev/zero of=/etc/passwd bs=1 count=1 seek={TEXT_LIMIT_BYTES}\nUSER alice\n"
-    with pytest.raises(UsageError, match=r"Dockerfile:3: read /etc/passwd of the image: it has more than"):
+    with pytest.raises(UsageError, match="Dockerfile:3: read /etc/passwd of the image: it has more than"):
         build_text(text)
 
 
@@ -140,6 +141,23 @@ def test_a_working_directory_in_a_descriptor_of_the_host_is_refused(build_text: 
     finally:
         os.close(leaked)
         os.close(held)
+
+
+@pytest.mark.parametrize("copy", ["COPY circle /x", "COPY . /x", "COPY dir/ /x/"])
+def test_links_in_circles_and_depth_in_a_context(
+    build_text: Build, context: Path, request: pytest.FixtureRequest, copy: str
+) -> None:
+    request.addfinalizer(lambda: subprocess.run(["rm", "-rf", *map(str, context.parent.iterdir())]))
+    (context / "circle").symlink_to("circle")
+    deep = context / "dir"
+    for _ in range(15):
+        deep = deep / "/".join("d" * 100)
+        deep.mkdir(parents=True)
+    (deep / "circle").symlink_to(".")
+    try:
+        build_text(f"FROM tiny\n{copy}\n{copy}\n")
+    except UsageError as error:
+        assert "Dockerfile:2: COPY circle: " in error.message and copy == "COPY circle /x"
 
 
 def test_copying_writes_through_no_hard_link(build_text: Build, context: Path) -> None:

@@ -29,21 +29,20 @@ def image() -> Iterator[Image]:
 
 def test_the_codename() -> None:
     assert base.read_codename('ID=debian\nVERSION_CODENAME="bookworm"\n') == "bookworm"
-    for text in ("ID=fedora\nVERSION_CODENAME=x\n", "ID=debian\n"):
-        with pytest.raises(PrerequisiteError, match="no Debian release"):
+    assert base.read_codename("ID=ubuntu\nID_LIKE=debian\nVERSION_CODENAME=noble\n") == "noble"
+    for text in ("ID=fedora\nVERSION_CODENAME=x\n", "ID=debian\n", ""):
+        with pytest.raises(PrerequisiteError, match="no release of Debian's or Ubuntu's"):
             base.read_codename(text)
 
 
 def test_every_input_is_in_the_key() -> None:
-    inputs = base.Inputs("x86_64", "bookworm", (), (), (), (), "mmdebstrap 1")
+    inputs = base.Inputs("x86_64", "bookworm", (), (), ())
     changed = [
         replace(inputs, architecture="aarch64"),
         replace(inputs, codename="trixie"),
         replace(inputs, sources=tuple(parse_deb822("Types: deb\nURIs: u\nSuites: s\nComponents: main\n"))),
         replace(inputs, packages=("ca-certificates",)),
-        replace(inputs, apt_options=('Acquire::Retries "3";',)),
         replace(inputs, keyrings=(("/k", "00"),)),
-        replace(inputs, mmdebstrap="mmdebstrap 2"),
     ]
     assert len({each.key() for each in (inputs, *changed)}) == len(changed) + 1
     assert replace(inputs).key() == inputs.key()
@@ -51,6 +50,15 @@ def test_every_input_is_in_the_key() -> None:
 
 def test_only_proxies_are_taken_from_the_environment() -> None:
     assert base.proxy_environment({"http_proxy": "p", "SECRET": "s"}) == {"http_proxy": "p"}
+
+
+def test_the_key_asks_no_program_and_is_the_same_behind_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is looked for by every build; and a store that is copied to another host is to be found there."""
+    key = base.host_inputs().key()
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:3142")
+    monkeypatch.setattr(base, "apt_options", lambda: ('Acquire::http::Proxy "http://127.0.0.1:3142";',))
+    assert base.host_inputs().key() == key
 
 
 @pytest.mark.root
@@ -66,7 +74,7 @@ def test_a_missing_mmdebstrap_is_named(store: Store, monkeypatch: pytest.MonkeyP
 @pytest.mark.root
 def test_an_unreachable_source_is_named_and_leaves_nothing(store: Store, tmp_path: Path) -> None:
     (tmp_path / "sources.list").write_text("deb http://127.0.0.1:9/debian bookworm main\n")
-    inputs = replace(base.host_inputs(tmp_path), apt_options=('Acquire::Retries "0";',))
+    inputs = base.host_inputs(tmp_path)
     with pytest.raises(PrerequisiteError) as caught:
         base.make_base(store, inputs, print)
     assert "from http://127.0.0.1:9/debian: exit status" in caught.value.message
@@ -87,6 +95,7 @@ def test_the_image_is_a_clean_debian(image: Image) -> None:
         assert list((root / name).iterdir()) == [], name
     assert (root / "etc/resolv.conf").read_text() == ""
     assert (root / "bin").is_symlink()
+    assert (root / "etc/apt/apt.conf.d/99mmdebstrap").read_text() == 'Acquire::Languages "none";\n'
     assert (root / "usr/bin/apt-get").is_file()
     assert (root / "usr/sbin/policy-rc.d").stat().st_mode & 0o777 == 0o755
     assert root.stat().st_mode & 0o7777 == 0o755

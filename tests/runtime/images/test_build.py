@@ -156,6 +156,27 @@ def test_copy_keeps_capabilities_and_a_users_attributes(build_text: Build, conte
     assert os.getxattr(copied, "user.note") == b"kept"
 
 
+def test_an_image_from_scratch_is_what_is_copied(
+    build_text: Build, context: Path, cgroup_parent: str, run_name: str, tmp_path: Path
+) -> None:
+    shutil.copy("/bin/busybox", context / "busybox")
+    image = build_text(
+        'FROM scratch\nCOPY busybox /bin/\nWORKDIR /work\nRUN ["busybox", "touch", "made"]\n'
+        'USER 7\nCMD ["busybox", "ls"]\n'
+    )
+    assert [files(image, layer) for layer in range(3)] == [{"bin", "bin/busybox"}, {"work"}, {"work", "work/made"}]
+    assert output(image, f"{run_name}/a", tmp_path) == "made\n"
+
+
+@pytest.mark.parametrize(
+    ("rest", "message"),
+    [("", "Dockerfile:1: the image has no files"), ("RUN true\n", "Dockerfile:2: overlay: an image without layers")],
+)
+def test_from_scratch_alone_there_is_nothing_to_run(build_text: Build, rest: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        build_text(f"FROM scratch\n{rest}")
+
+
 def test_an_entrypoint_drops_the_parents_command(build_text: Build) -> None:
     assert build_text('FROM tiny\nENTRYPOINT ["x"]').config.cmd == ()
     assert build_text('FROM tiny\nCMD ["y"]\nENTRYPOINT ["x"]').config.cmd == ("y",)

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import PrerequisiteError
+from runtime.images.base import apt_options, package_urls
+from runtime.images.layers import walk
 from runtime.images.model import Image
 from runtime.images.outgoing import Service, loopback_services, outgoing
 from runtime.images.rootfs import read_text
@@ -117,6 +119,22 @@ def test_a_proxy_on_the_hosts_loopback_is_reached_and_localhost_has_a_name(build
     assert read_text("/said", image.layers) == "by the proxy\n"
     assert "PING localhost (127.0.0.1)" in read_text("/ping", image.layers)
     assert proxy == ["http://example.invalid/x"]
+
+
+@pytest.mark.root
+def test_apts_configuration_is_the_hosts_in_a_run_and_not_the_images(
+    build_text: Build, context: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (context / "apt.conf").write_text('Acquire::http::Proxy "http://127.0.0.1:3142";\nAcquire::Retries "7";\n')
+    monkeypatch.setenv("APT_CONFIG", str(context / "apt.conf"))
+    apt_options.cache_clear()
+    try:
+        assert Service("127.0.0.1", 3142) in loopback_services(package_urls(), "")
+        image = build_text("FROM tiny\nRUN mkdir -p /etc/apt/apt.conf.d\nRUN cat /etc/apt/apt.conf.d/* > /said\n")
+    finally:
+        apt_options.cache_clear()
+    assert 'Acquire::http::Proxy "http://127.0.0.1:3142";\n' in read_text("/said", image.layers)
+    assert {name for name, _ in walk(image.layers[-1].path)} == {"said"}
 
 
 @pytest.mark.root

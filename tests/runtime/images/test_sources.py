@@ -111,3 +111,13 @@ def test_keys_come_from_where_keys_belong(tmp_path: Path, keyring: str, message:
     (tmp_path / "sources.list").write_text(f"deb [signed-by={keyring}] http://archive.example/debian bookworm main\n")
     with pytest.raises(PrerequisiteError, match=message):
         host_sources(tmp_path, "bookworm")
+
+
+def test_ubuntus_own_sources_are_kept_and_a_vendors_are_not() -> None:
+    text = (
+        "Types: deb\nURIs: http://archive.example/ubuntu/\nSuites: noble noble-updates noble-backports\n"
+        "Components: main restricted universe multiverse\nSigned-By: /usr/share/keyrings/ubuntu-archive-keyring.gpg\n\n"
+        "Types: deb\nURIs: http://vendor.example/\nSuites: noble\nComponents: stable\n"
+    )
+    (source,) = distribution_sources({"ubuntu.sources": text}, "noble")
+    assert (source.suites, len(source.components)) == (("noble", "noble-updates"), 4)

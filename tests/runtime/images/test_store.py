@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 import subprocess
 import sys
 import threading
@@ -167,3 +168,15 @@ def test_a_home_that_is_read_only_is_named(tmp_path: Path) -> None:
     arguments = ["sh", str(tmp_path), sys.executable, _BUILDING]
     done = subprocess.run(["unshare", "-m", "sh", "-c", script, *arguments], capture_output=True, text=True)
     assert done.stdout == f"write to the image store: Read-only file system at {tmp_path}/images\n", done.stderr
+
+
+def test_nobody_else_enters_the_store_and_an_open_one_is_closed(store: Store, tiny: Image) -> None:
+    """Its layers have set-user-ID programs, which would be those of every user of the host."""
+    assert stat.S_IMODE(store.root.stat().st_mode) == 0o700
+    store.root.chmod(0o755)
+    store.get("tiny")
+    assert stat.S_IMODE(store.root.stat().st_mode) == 0o700
+    program = tiny.layers[0].path / "usr/bin/busybox"
+    command = ["sh", "-c", '"$0" true', str(program)]
+    done = subprocess.run(command, user=64_000, group=64_000, extra_groups=[], capture_output=True, check=False)
+    assert b"Permission denied" in done.stderr
