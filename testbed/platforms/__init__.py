@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from runtime.errors import UsageError
+from testbed.compose import Service
 from testbed.lab import BRIDGE, Lab
 from testbed.platforms.protocol import Platform
 from testbed.platforms.variants import VARIANTS, Variant
@@ -24,6 +26,27 @@ def known(names: tuple[str, ...]) -> tuple[str, ...]:
     if unknown or not names:
         raise UsageError(f"unknown platform {', '.join(unknown) or '(none)'}", f"known platforms: {', '.join(NAMES)}")
     return tuple(dict.fromkeys(names))
+
+
+def require_memory(names: Iterable[str], services: Sequence[Service]) -> None:
+    """UsageError that names every service too small for a machine of one of these platforms.
+
+    It needs no image, and so is known before one is built; ``prepare`` asks the same of its own platform.
+    """
+    from testbed.platforms.domain import MEMORY_HINT, guest_memory_bytes, total_resources
+
+    problems: dict[str, None] = {}
+    for variant in (VARIANTS[name] for name in names if name in VARIANTS):
+        if variant.inside == "containers":
+            continue
+        for group in [services] if variant.guest_per == "application" else [[service] for service in services]:
+            try:
+                needed = total_resources({service.name: service.resources for service in group})
+                guest_memory_bytes(needed, " and ".join(service.name for service in group))
+            except UsageError as error:
+                problems[error.message] = None
+    if problems:
+        raise UsageError("\n".join(problems), MEMORY_HINT)
 
 
 def create(name: str, run_id: str, scratch: Path, lab: Lab, accelerator: str = "auto", connect: str = "") -> Platform:
