@@ -49,7 +49,9 @@ def build(
     the layers of the steps that succeeded, which the next build finds.
     """
     file = read(dockerfile, context)
-    steps = _Steps(store, file, Context.at(context), reference.rpartition("/")[2], progress, dict(arguments or {}))
+    steps = _Steps(
+        store, file, Context.at(context, dockerfile), reference.rpartition("/")[2], progress, dict(arguments or {})
+    )
     stage, rest = steps.start()
     with store.building(progress):
         for instruction in rest:
