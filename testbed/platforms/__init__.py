@@ -33,9 +33,9 @@ def require_memory(names: Iterable[str], services: Sequence[Service]) -> None:
 
     It needs no image, and so is known before one is built; ``prepare`` asks the same of its own platform.
     """
-    from testbed.platforms.domain import MEMORY_HINT, guest_memory_bytes, total_resources
+    from testbed.platforms.domain import guest_memory_bytes, total_resources
 
-    problems: dict[str, None] = {}
+    problems: dict[str, str] = {}
     for variant in (VARIANTS[name] for name in names if name in VARIANTS):
         if variant.inside == "containers":
             continue
@@ -44,9 +44,9 @@ def require_memory(names: Iterable[str], services: Sequence[Service]) -> None:
                 needed = total_resources({service.name: service.resources for service in group})
                 guest_memory_bytes(needed, " and ".join(service.name for service in group))
             except UsageError as error:
-                problems[error.message] = None
+                problems[error.message] = error.hint
     if problems:
-        raise UsageError("\n".join(problems), MEMORY_HINT)
+        raise UsageError("\n".join(problems), next(iter(problems.values())))
 
 
 def create(name: str, run_id: str, scratch: Path, lab: Lab, accelerator: str = "auto", connect: str = "") -> Platform:

@@ -21,7 +21,7 @@ PLAN_VARIABLE = "TESTBED_PLAN"
 # Below, Debian 12's kernel ends before its first process (measured: 64 MiB does not boot, 80 MiB does): its
 # image alone takes 50 MiB while it starts.
 _LEAST_MEMORY_BYTES = 80 << 20
-MEMORY_HINT = "set deploy.resources.limits.memory in compose.yaml"
+_MEMORY_HINT = "set deploy.resources.limits.memory in compose.yaml"
 # Behind all that every guest has.
 _BALLOON_SLOT = 16
 
@@ -81,7 +81,7 @@ def vcpu_count(resources: Resources, host_cpus: int) -> int:
 
 def _memory_limit_bytes(resources: Resources, service: str) -> int:
     if resources.memory_bytes is None:
-        raise UsageError(f"service {service} has no memory limit, and a virtual machine needs one", MEMORY_HINT)
+        raise UsageError(f"service {service} has no memory limit, and a virtual machine needs one", _MEMORY_HINT)
     return resources.memory_bytes
 
 
@@ -92,7 +92,7 @@ def guest_memory_bytes(resources: Resources, service: str) -> int:
         raise UsageError(
             f"service {service}: {limit_bytes >> 20} MiB of memory are too little for a virtual machine, "
             f"which needs {_LEAST_MEMORY_BYTES >> 20} MiB",
-            MEMORY_HINT,
+            _MEMORY_HINT,
         )
     return limit_bytes
 
