@@ -425,6 +425,7 @@ def test_merges_of_merges_end(tmp_path: Path) -> None:
         ("a: &a 1\nb: [" + "*a," * 100_000 + "]", "more than 20000 values"),
         ("a: " + "x" * 1_000_000 + "\n", "services: is missing"),
         ("? " + "x" * 1_000_000 + "\n: 1\n", "services: is missing"),
+        ("? " + "x." * 500_000 + "\n: 1\n", "services: is missing"),
     ],
 )
 def test_size_has_bounds_in_time(tmp_path: Path, text: str, message: str) -> None:
