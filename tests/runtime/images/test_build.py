@@ -288,9 +288,7 @@ def test_what_grows_without_bound_is_an_error(build_text: Build) -> None:
 
 def test_what_comes_before_from_is_bounded_too(build_text: Build) -> None:
     many = "".join(f"ARG b{number}=$a\n" for number in range(1000))
-    with pytest.raises(
-        UsageError, match=r"Dockerfile:\d+: ARG: names and values are longer than 2097152 bytes together"
-    ):
+    with pytest.raises(UsageError, match="ARG: names and values are longer than 2097152 bytes"):
         build_text("ARG a=" + "x" * 60_000 + f"\n{many}FROM tiny\n")
 
 
