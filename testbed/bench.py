@@ -135,6 +135,7 @@ def bench(options: Options, progress: Progress) -> Finished:
     scenario = load_scenario(options.scenario, options.scenarios)
     settings = chosen_settings(scenario, options)
     names = platforms.known(options.platforms)
+    platforms.require_memory(names, scenario.services)
     wanted = measures.known(options.measures)
     known_accelerator(options.accelerator)
     connect = checked_uri(options.connect) if options.connect else ""

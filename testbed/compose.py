@@ -141,12 +141,13 @@ def _build(value: Value) -> tuple[Path, Path]:
         place.report(f"there is no folder {shown(folder)} beside this file", "the folder to build from")
         return context, context
     dockerfile = context / name
-    real = Path(os.path.realpath(dockerfile))
-    inside = any(real.is_relative_to(allowed) for allowed in (context, os.path.realpath(value.file.parent)))
+    # Errors quote a Dockerfile's lines, so it is to be one of the scenario's own files.
+    named_inside = Path(os.path.normpath(dockerfile)).is_relative_to(context)
+    home = context if named_inside else Path(os.path.realpath(value.file.parent))
     if not name or not os.path.isfile(dockerfile):
         value.report(f"there is no {shown(name)} in {context}", "a Dockerfile")
-    elif not inside:
-        value.report(f"{shown(name)} leads out of {context}", "a Dockerfile in that folder or beside this file")
+    elif not Path(os.path.realpath(dockerfile)).is_relative_to(home):
+        value.report(f"{shown(name)} leads out of {home}", "a Dockerfile in that folder")
     return context, dockerfile
 
 

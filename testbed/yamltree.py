@@ -51,8 +51,7 @@ class Problems:
         if len(self._found) == MOST_PROBLEMS:
             self._more += 1
             return
-        shown = path if len(path) <= 3 * SHOWN_CHARACTERS else path[: 3 * SHOWN_CHARACTERS] + "..."
-        text = f"{shown or '(top level)'}: {problem}" + (f"; expected {expected}" if expected else "")
+        text = f"{path or '(top level)'}: {problem}" + (f"; expected {expected}" if expected else "")
         # A key may spell what a terminal would obey.
         printable = "".join(character if character.isprintable() else "?" for character in text)
         self._found.append((line, printable))
@@ -200,7 +199,8 @@ class _Merging:
             if not isinstance(key, yaml.ScalarNode):
                 value.problems.add(line, value.path, "has a key that is no text", "a key such as 'name'")
                 continue
-            path = f"{value.path}.{key.value}" if value.path else str(key.value)
+            name = _cut(str(key.value))
+            path = f"{value.path}.{name}" if value.path else name
             self._seen += 1
             if self._seen > MOST_MERGED:
                 value.report(f"merges more than {MOST_MERGED} keys", "fewer merges of merges")
@@ -208,8 +208,8 @@ class _Merging:
             if key.tag == _MERGE_TAG:
                 for source in content.value if isinstance(content, yaml.SequenceNode) else [content]:
                     if isinstance(source, yaml.MappingNode):
-                        for name, entry in self.flattened(source, inside | {id(node)}).items():
-                            merged.setdefault(name, entry)
+                        for other, entry in self.flattened(source, inside | {id(node)}).items():
+                            merged.setdefault(other, entry)
                     else:
                         value.problems.add(line, path, f"is {_kind(source)}", "an alias of a mapping")
             elif key.value in found:
@@ -233,7 +233,11 @@ def required(fields: Mapping[str, Value], key: str, parent: Value, expected: str
 
 def shown(text: str) -> str:
     """Text as a message quotes it: short, and with nothing in it that a terminal would obey."""
-    return repr(text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "...")
+    return repr(_cut(text))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
 
 
 def read_tree(file: Path) -> Value:

@@ -27,7 +27,7 @@ from runtime.images.model import Image, ImageConfig, Layer
 from runtime.images.oci import EPOCH_S
 from runtime.images.rootfs import is_directory
 from runtime.images.running import run_command, run_environment
-from runtime.images.stage import Stage, cache_key
+from runtime.images.stage import Pairs, Stage, cache_key
 from runtime.images.store import Store
 from runtime.images.user import resolve_user
 from runtime.spec import DEFAULT_PATH
@@ -55,7 +55,9 @@ def build(
     the layers of the steps that succeeded, which the next build finds.
     """
     file = read(dockerfile, context)
-    steps = _Steps(store, file, Context.at(context), reference.rpartition("/")[2], progress, dict(arguments or {}))
+    steps = _Steps(
+        store, file, Context.at(context, dockerfile), reference.rpartition("/")[2], progress, dict(arguments or {})
+    )
     stage, rest = steps.start()
     with store.building(progress):
         for instruction in rest:
@@ -78,7 +80,7 @@ class _Steps(Struct):
     progress: Callable[[str], None]
     arguments: Mapping[str, str]
     done: int = 0
-    defaults: dict[str, str] = field(default_factory=dict)
+    defaults: Pairs = field(default_factory=Pairs)
 
     def start(self) -> tuple[Stage, tuple[Instruction, ...]]:
         """The stage that FROM begins with, and the instructions after it."""
@@ -87,7 +89,11 @@ class _Steps(Struct):
             if instruction.name == "FROM":
                 reference = self.expand(instruction, instruction.words[0], self.defaults)
                 return Stage.on(self.parent(instruction, reference)), self.file.instructions[index + 1 :]
-            self.defaults |= self.argument_values(instruction, self.defaults)
+            try:
+                for name, value in self.argument_values(instruction, self.defaults).items():
+                    self.defaults.put(name, value)
+            except ValueError as error:
+                raise self.file.error(instruction.line, f"{instruction.name}: {error}") from error
         raise self.file.error(1, "no FROM instruction")
 
     def parent(self, instruction: Instruction, reference: str) -> Image:

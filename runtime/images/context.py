@@ -30,11 +30,11 @@ class Context(Struct, frozen=True):
     rules: Rules
 
     @classmethod
-    def at(cls, folder: Path) -> Context:
-        """The context in ``folder``, with its ``.dockerignore`` if it has one. Raises UsageError."""
+    def at(cls, folder: Path, dockerfile: Path | None = None) -> Context:
+        """The context in ``folder``, with the ``.dockerignore`` of it or of ``dockerfile``. Raises UsageError."""
         if not folder.is_dir():
             raise UsageError(f"build context {folder} is not a directory")
-        return cls(folder.resolve(), read_rules(folder))
+        return cls(folder.resolve(), read_rules(folder, dockerfile))
 
     def sources(self, pattern: str) -> tuple[Path, ...]:
         """The paths that a COPY source means, sorted; ``*``, ``?`` and ``[...]`` are wild cards.

@@ -59,12 +59,17 @@ class Rules(Struct, frozen=True):
         return any(self.exceptions[index] for index, _ in standing.open)
 
 
-def read_rules(folder: Path) -> Rules:
-    """The rules in the folder's ``.dockerignore``, none when there is no such file. Raises UsageError."""
+def read_rules(folder: Path, dockerfile: Path | None = None) -> Rules:
+    """The rules for a context: those beside its Dockerfile (``web.Dockerfile.dockerignore``), else the folder's.
+
+    None when there is no such file. Raises UsageError.
+    """
     path = folder / NAME
+    if dockerfile is not None and os.path.lexists(own := dockerfile.with_name(dockerfile.name + NAME)):
+        path = own
     if not os.path.lexists(path):
         return Rules()
-    check_inside(path, folder)
+    check_inside(path, folder if path.is_relative_to(folder) else path.parent)
     # File names are bytes, and so are patterns of them.
     text = os.fsdecode(read_bounded(path, MOST_BYTES).removeprefix(b"\xef\xbb\xbf"))
     if "\0" in text:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from runtime.errors import UsageError
+from testbed.compose import Service
 from testbed.lab import BRIDGE, Lab
 from testbed.platforms.protocol import Platform
 from testbed.platforms.variants import VARIANTS, Variant, refusal
@@ -26,6 +28,27 @@ def known(names: tuple[str, ...]) -> tuple[str, ...]:
     if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         raise UsageError(f"platform {', '.join(twice)} is named twice", "name each once: a block holds each once")
     return names
+
+
+def require_memory(names: Iterable[str], services: Sequence[Service]) -> None:
+    """UsageError that names every service too small for a machine of one of these platforms.
+
+    It needs no image, and so is known before one is built; ``prepare`` asks the same of its own platform.
+    """
+    from testbed.platforms.domain import guest_memory_bytes, total_resources
+
+    problems: dict[str, str] = {}
+    for variant in (VARIANTS[name] for name in names if name in VARIANTS):
+        if variant.inside == "containers":
+            continue
+        for group in [services] if variant.guest_per == "application" else [[service] for service in services]:
+            try:
+                needed = total_resources({service.name: service.resources for service in group})
+                guest_memory_bytes(needed, " and ".join(service.name for service in group))
+            except UsageError as error:
+                problems[error.message] = error.hint
+    if problems:
+        raise UsageError("\n".join(problems), next(iter(problems.values())))
 
 
 def create(name: str, run_id: str, scratch: Path, lab: Lab, accelerator: str = "auto", connect: str = "") -> Platform:

@@ -377,7 +377,7 @@ def test_quick_is_what_it_says(tmp_path: Path) -> None:
         ("services:", "name: " + "a" * 41 + "\nservices:", "at most 40 of a to z"),
         ("build: .", "build: " + "a" * 5000, "the folder to build from"),
         ("build: .", 'build: ""', "the folder to build from"),
-        ("build: .", "build: {dockerfile: /etc/passwd}", "a Dockerfile in that folder or beside this file"),
+        ("build: .", "build: {dockerfile: /etc/passwd}", "a Dockerfile in that folder"),
         ("build: .", "build: {dockerfile: " + "b" * 300 + "}", "a Dockerfile"),
         ("path: /, timeout_s", 'path: "/\\e[31m", timeout_s', "without blanks"),
     ],
@@ -390,6 +390,23 @@ def test_every_number_and_text_has_bounds(tmp_path: Path, old: str, new: str, ex
         return
     message = _error(tmp_path, text.replace(old, new))
     assert expected in message.partition("; expected ")[2] and len(message) < 1000
+
+
+def test_a_dockerfile_is_the_scenarios_own(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("root:password\n")
+    folder = tmp_path / "scenario"
+    (folder / "web").mkdir(parents=True)
+    (folder / "web" / "linked").symlink_to("../Dockerfile")
+    (folder / "web" / "out").symlink_to("../../secret")
+    (folder / "web" / "inside").write_text("FROM testbed/base\n")
+    (folder / "out").symlink_to("../secret")
+    for name, fine in (("inside", True), ("../Dockerfile", True), ("linked", False), ("out", False), ("../out", False)):
+        text = SERVICE.replace("build: .", f"build: {{context: web, dockerfile: {name}}}") + TESTBED
+        if fine:
+            assert _load(folder, text).services[0].dockerfile.is_file()
+        else:
+            assert "services.web.build.dockerfile: " in (message := _error(folder, text))
+            assert "leads out of" in message and "password" not in message
 
 
 def test_messages_are_for_a_terminal(tmp_path: Path) -> None:
@@ -419,6 +436,7 @@ def test_merges_of_merges_end(tmp_path: Path) -> None:
         ("a: &a 1\nb: [" + "*a," * 100_000 + "]", "more than 20000 values"),
         ("a: " + "x" * 1_000_000 + "\n", "services: is missing"),
         ("? " + "x" * 1_000_000 + "\n: 1\n", "services: is missing"),
+        ("? " + "x." * 500_000 + "\n: 1\n", "services: is missing"),
     ],
 )
 def test_size_has_bounds_in_time(tmp_path: Path, text: str, message: str) -> None:

@@ -389,6 +389,12 @@ def test_what_grows_without_bound_is_an_error(build_text: Build) -> None:
             build_text("FROM tiny\nENV a=" + "x" * 60_000 + f"\n{many}")
 
 
+def test_what_comes_before_from_is_bounded_too(build_text: Build) -> None:
+    many = "".join(f"ARG b{number}=$a\n" for number in range(1000))
+    with pytest.raises(UsageError, match="ARG: names and values are longer than 2097152 bytes"):
+        build_text("ARG a=" + "x" * 60_000 + f"\n{many}FROM tiny\n")
+
+
 def test_many_instructions_take_time_as_they_are_many(build_text: Build) -> None:
     """Twelve times as many take about twelve times as long; when each copied what came before, it was 140 times."""
 

@@ -116,6 +116,14 @@ def test_an_ignored_directory_is_not_there(folder: Path) -> None:
     assert not {"logs", "logs/keep.txt"} & set(names(context, "."))
 
 
+def test_a_dockerfile_may_have_its_own(folder: Path) -> None:
+    (folder / ".dockerignore").write_text("app\n")
+    (folder / "web.Dockerfile.dockerignore").write_text("logs\n")
+    assert "app/main.rb" in names(Context.at(folder, folder / "web.Dockerfile"), ".")
+    assert "logs/old.log" not in names(Context.at(folder, folder / "web.Dockerfile"), ".")
+    assert "app/main.rb" not in names(Context.at(folder, folder / "Dockerfile"), ".")
+
+
 def test_what_is_ignored_is_not_reached_by_a_link(folder: Path) -> None:
     (folder / ".dockerignore").write_text("logs\nhidden\n")
     (folder / "link").symlink_to("logs/keep.txt")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import time
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from runtime.errors import UsageError
 from runtime.images.dockerfile import Instruction, parse, read
+from runtime.images.words import expand
 
 
 def only(text: str) -> Instruction:
@@ -233,3 +236,28 @@ def test_time_grows_as_the_text_does() -> None:
     assert len(parse(f"FROM base\n{many}").instructions) == 60_001
     parse("FROM base\nRUN " + "a \\\n" * 200_000)
     assert time.monotonic() - began < 10
+
+
+def test_any_bytes_are_read_or_refused(tmp_path: Path) -> None:
+    """Pieces that mean something, put anywhere in a real Dockerfile: an answer, and no other error."""
+    seed = (Path(__file__).parents[3] / "scenarios/clickme/web/Dockerfile").read_bytes()
+    pieces = (
+        *(b"\\\n", b"\\\\", b"`", b"${", b":-", b"}", b"'", b'"', b"[", b"]", b",", b"--", b"=", b"\t", b"\r\n", b"\0"),
+        *(b"\xff", b"\xe2\x80\xa8", b" <<EOF", b"\nFROM ", b"\nENV ", b"\nCOPY ", b"\nRUN ", b"#", b"9" * 30, b"\n"),
+    )
+    generator = random.Random(1)
+    path = tmp_path / "Dockerfile"
+    for _ in range(1500):
+        content = bytearray(b"# escape=`\n" * generator.randrange(2) + seed)
+        for _ in range(generator.randrange(1, 6)):
+            at = generator.randrange(len(content))
+            content[at : at + generator.randrange(4)] = generator.choice(pieces) * generator.choice((1, 1, 50))
+        path.write_bytes(content)
+        try:
+            file = read(path, tmp_path)
+        except UsageError as error:
+            assert error.message.startswith(f"{path}:") or "read" in error.message
+            continue
+        for text in (text for entry in file.instructions for _, text in entry.pairs if text):
+            with contextlib.suppress(ValueError):
+                expand(text, {}, file.escape)
