@@ -31,6 +31,7 @@ from testbed.platforms import accelerator
 from testbed.platforms.connection import EMBEDDED, checked_uri, connected, learn_emulator, version_text
 from testbed.platforms.emulator import daemons_emulator, ensure_emulator, find_qemu
 from testbed.platforms.libvirt_lxc import find_driver
+from testbed.platforms.trial import try_daemon
 from vm_images.guest import guest_of
 from vm_images.kernel import kept_guest_kernel
 
@@ -271,7 +272,7 @@ def libvirt() -> Check:
 
 
 def connection(uri: str) -> Check:
-    """A libvirt daemon that was asked for: tried, as a run would, as far as to have it execute our emulator.
+    """A libvirt daemon that was asked for: tried, as a run would, as far as to have it start a machine.
 
     Raises UsageError for a URI that no run takes.
     """
@@ -280,14 +281,16 @@ def connection(uri: str) -> Check:
     try:
         with connected(uri, Path("/nonexistent"), Path("/nonexistent")) as found:
             version, models = found.current().getLibVersion(), found.security_models()
+            tried = "nothing further was tried, which is root's to do"
             if os.geteuid() == 0:
-                emulator = daemons_emulator(ensure_emulator(store_root() / "guest", find_qemu()), models)
+                qemu = find_qemu()
+                emulator = daemons_emulator(ensure_emulator(store_root() / "guest", qemu), models)
                 learn_emulator(found.current(), emulator, "qemu")
+                exempt = try_daemon(found, emulator, qemu)
+                tried = f"it starts our machines{f', exempt from {exempt}' if exempt else ''}"
     except PrerequisiteError as error:
         return Check("connection", False, error.message, error.hint)
-    asked = "has asked our emulator what it can do" if os.geteuid() == 0 else "asked nothing further: root's to try"
-    confined = f", confines guests by {', '.join(models)}" if models else ""
-    return Check("connection", True, f"{uri}: libvirt {version_text(version)}{confined}; {asked}")
+    return Check("connection", True, f"{uri}: libvirt {version_text(version)}; {tried}")
 
 
 def libvirt_lxc() -> Check:

@@ -36,7 +36,7 @@ from testbed.platforms.account import (
     require_users,
 )
 from testbed.platforms.clock import clock_options
-from testbed.platforms.connection import connected, learn_emulator, start_domain, version_text
+from testbed.platforms.connection import connected, start_domain, version_text
 from testbed.platforms.disks import Disks
 from testbed.platforms.domain import (
     Domain,
@@ -48,7 +48,6 @@ from testbed.platforms.domain import (
 )
 from testbed.platforms.emulator import (
     admit,
-    daemons_emulator,
     emulator_plan,
     ensure_emulator,
     find_qemu,
@@ -60,6 +59,7 @@ from testbed.platforms.protocol import Instance, Started
 from testbed.platforms.reader import ConsoleReader, adopting
 from testbed.platforms.running import Running, limited, told
 from testbed.platforms.tap import create_tap, remove_tap
+from testbed.platforms.trial import introduce
 from testbed.platforms.variants import VARIANTS, Variant
 from testbed.scenario import Scenario
 from vm_images.guest import COMMAND_LINE, ensure_guest
@@ -175,10 +175,8 @@ class VmPlatform:
             undo.enter_context(memory.while_prepared(self._variant.memory, self._lease))
             emulator = ensure_emulator(root, qemu)
             connection = undo.enter_context(connected(self._variant.uri, self._driver, emulator.parent / "cache"))
-            if not connection.embedded:
-                emulator = daemons_emulator(emulator, connection.security_models())
             # Else it would be part of the first timed start.
-            learn_emulator(connection.current(), emulator, "kvm" if found.accelerator == "kvm" else "qemu")
+            emulator = introduce(connection, emulator, qemu, "kvm" if found.accelerator == "kvm" else "qemu")
             reader = ConsoleReader()
             undo.callback(reader.close)
             if self._variant.memory.has_balloon:

@@ -1,0 +1,89 @@
+"""A machine with nothing in it, started by a daemon as a run would: whether that daemon lets us do all that takes."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from runtime.cgroups import Cgroup
+from runtime.errors import PrerequisiteError, TestbedError
+from runtime.lease import cgroup_name, lease
+from runtime.plan.encode import encode
+from runtime.spec import Resources
+from testbed.platforms.account import emulator_account, guest_account
+from testbed.platforms.connection import Connection, destroy_domain, start_domain
+from testbed.platforms.domain import Domain, domain_xml
+from testbed.platforms.emulator import admit, emulator_plan, make_cgroup
+from testbed.platforms.reader import ConsoleReader
+from testbed.platforms.running import limited
+
+_MEMORY_BYTES = 64 << 20
+_OWN_CGROUPS = (
+    "its guests' cgroups are to be the run's, not the daemon's: add the line `cgroup_controllers = []` to "
+    "/etc/libvirt/qemu.conf, and run `systemctl restart libvirtd` (or virtqemud)"
+)
+
+
+def try_daemon(libvirt: Connection, emulator: Path, qemu: Path) -> str:
+    """Start such a machine, paused, look where its QEMU is, and end it; the names of the security models that it is
+    exempt from. Raises PrerequisiteError with what to change."""
+    name = f"trial-{os.getpid()}"
+    account, models = guest_account(emulator_account(), name, 0), libvirt.security_models()
+    with lease(name) as scratch, ExitStack() as undo:
+        domain = Domain(
+            name=name,
+            machine="q35",
+            bus="pci",
+            accelerator="tcg",
+            cpu="maximum",
+            memory_bytes=_MEMORY_BYTES,
+            vcpus=1,
+            emulator=emulator,
+            emulator_plan=scratch / "plan",
+            kernel=None,
+            initrd=scratch / "initrd",
+            command_line="",
+            disks=(),
+            console_socket=scratch / "console",
+            bridge="",
+            mac=None,
+            daemon=True,
+            unlabelled=models,
+        )
+        admission, cgroup = scratch / "admission", Cgroup(cgroup_name(name, "machine"))
+        here = f"/proc/{os.getpid()}/ns/net"
+        domain.emulator_plan.write_bytes(encode(emulator_plan(qemu, admission, account, namespace=here)))
+        reader = ConsoleReader()
+        undo.callback(reader.close)
+        undo.callback(cgroup.remove)
+        undo.callback(cgroup.kill)
+        make_cgroup(cgroup, Resources())
+        reader.listen(domain.console_socket, scratch / "log")
+        reader.admit(admission, partial(admit, cgroup, account))
+        account.give(domain.emulator_plan, domain.console_socket, admission)
+        try:
+            with limited(cgroup, name, 1.0):
+                machine = start_domain(libvirt.current(), domain_xml(domain), name, paused=True)
+        except TestbedError as error:
+            hint = _OWN_CGROUPS if "cgroup" in error.message else "see its log: journalctl --unit libvirtd"
+            raise PrerequisiteError(f"start a machine by libvirt at {libvirt.uri}: {error.message}", hint) from error
+        undo.callback(destroy_domain, machine)
+        _require_own(cgroup, account.uid, libvirt.uri)
+    return ", ".join(models)
+
+
+def _require_own(cgroup: Cgroup, uid: int, uri: str) -> None:
+    """Raise PrerequisiteError unless QEMU is in the cgroup, of each hierarchy, with all its threads, and is the user's."""
+    pids = cgroup.pids()
+    for directory in cgroup.directories():
+        members = next(path for name in ("tasks", "cgroup.threads") if (path := directory / name).exists())
+        found = {int(thread) for thread in members.read_text().split()}
+        threads = {int(path.name) for pid in pids for path in Path(f"/proc/{pid}/task").iterdir()}
+        if not pids or found != threads:
+            raise PrerequisiteError(
+                f"libvirt at {uri} has moved QEMU, or parts of it, out of {directory}", _OWN_CGROUPS
+            )
+    if any(Path(f"/proc/{pid}").stat().st_uid != uid for pid in pids):
+        raise PrerequisiteError(f"QEMU of libvirt at {uri} does not run as user {uid}", "report this")
