@@ -28,10 +28,10 @@ from runtime.plan.constants import CLONE_NEWNS, CLONE_NEWUSER, MS_PRIVATE, MS_RE
 from testbed.host import libvirt_version, output, parse_key_values, parse_kib, read
 from testbed.lab import Lab, mac_of
 from testbed.platforms import accelerator
-from testbed.platforms.connection import EMBEDDED, checked_uri, connected, learn_emulator, version_text
-from testbed.platforms.emulator import daemons_emulator, ensure_emulator, find_qemu
+from testbed.platforms.connection import EMBEDDED, checked_uri, connected, version_text
+from testbed.platforms.emulator import ensure_emulator, find_qemu
 from testbed.platforms.libvirt_lxc import find_driver
-from testbed.platforms.trial import try_daemon
+from testbed.platforms.trial import introduce
 from vm_images.guest import guest_of
 from vm_images.kernel import kept_guest_kernel
 
@@ -280,14 +280,12 @@ def connection(uri: str) -> Check:
         return libvirt()
     try:
         with connected(uri, Path("/nonexistent"), Path("/nonexistent")) as found:
-            version, models = found.current().getLibVersion(), found.security_models()
+            version, models = found.current().getLibVersion(), " and ".join(found.security_models())
             tried = "nothing further was tried, which is root's to do"
             if os.geteuid() == 0:
                 qemu = find_qemu()
-                emulator = daemons_emulator(ensure_emulator(store_root() / "guest", qemu), models)
-                learn_emulator(found.current(), emulator, "qemu")
-                exempt = try_daemon(found, emulator, qemu)
-                tried = f"it starts our machines{f', exempt from {exempt}' if exempt else ''}"
+                introduce(found, ensure_emulator(store_root() / "guest", qemu), qemu, "qemu")
+                tried = f"it starts our machines{f', exempt from {models}' if models else ''}"
     except PrerequisiteError as error:
         return Check("connection", False, error.message, error.hint)
     return Check("connection", True, f"{uri}: libvirt {version_text(version)}; {tried}")

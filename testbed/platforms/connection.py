@@ -137,6 +137,8 @@ class Connection:
 
     def security_models(self) -> tuple[str, ...]:
         """What a daemon confines guests by beside their account, as libvirt calls it: ``apparmor``, ``selinux``."""
+        if self.embedded:  # as _QEMU_CONF has it
+            return ()
         found = ElementTree.fromstring(self.current().getCapabilities()).iterfind("host/secmodel/model")
         return tuple(model.text for model in found if model.text and model.text not in ("none", "dac"))
 

@@ -1,8 +1,7 @@
 """What libvirt takes for QEMU: our launcher, which has itself put into a cgroup and then becomes QEMU.
 
-So QEMU is charged to its cgroup from its first page on, with all its threads. It runs as an account without
-rights, and libvirt starts the launcher as that account, too: entering a cgroup is not for it to do. It asks at a
-socket, where we learn from the kernel who it is, put it in, and give the word.
+So QEMU is charged to its cgroup from its first page on, with all its threads. The launcher asks at a socket, where we
+learn from the kernel who it is, put it in, and give the word; then it becomes the guest's account, which has no rights.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ from testbed.platforms import tap
 from testbed.platforms.account import Account
 
 _QEMU = "qemu-system-x86_64"
-_DAEMONS = Path("/var/lib/libvirt")
+_DAEMONS, _DAEMONS_NAME = Path("/var/lib/libvirt"), "virtd-testbed-"
 
 
 def find_qemu() -> Path:
@@ -69,8 +68,8 @@ def _become(qemu: Path) -> Exec:
     return Exec((str(qemu),), append_arguments=True)
 
 
-def _abroad(namespace: str, account: Account) -> tuple[Step, ...]:
-    """From a daemon's into our network namespace, with the device that a tap is opened by, and to the guest's account.
+def _abroad(namespace: str) -> tuple[Step, ...]:
+    """From a daemon's into our network namespace, with the device that a tap is opened by.
 
     A daemon gives QEMU a /dev with nothing in it but what the domain is known to need.
     """
@@ -80,21 +79,21 @@ def _abroad(namespace: str, account: Account) -> tuple[Step, ...]:
         Mknod(tap.DEVICE, *tap.DEVICE_NUMBER, tolerate=(EEXIST,)),
         Umask(0o077),
         JoinNamespace(namespace, CLONE_NEWNET),
-        SetUser(account.uid, account.gids[0], account.gids),  # one of them may enter the daemon's directories
     )
 
 
 def emulator_plan(
     qemu: Path, admission: Path, account: Account, arguments: tuple[str, ...] = (), *, namespace: str | None = None
 ) -> Plan:
-    """The plan for one instance: ask to be put into its cgroup, become QEMU.
+    """The plan for one instance: ask to be put into its cgroup, become ``account``, become QEMU.
 
     ``arguments`` come before libvirt's. QEMU takes the first accelerator that it is given, so one that libvirt
     has no word for can be named here. ``namespace`` is the path of the network namespace to enter when a daemon,
-    which is in another, starts QEMU, as root; it becomes ``account`` then.
+    which is in another, starts QEMU.
     """
-    abroad = () if namespace is None else _abroad(namespace, account)
-    return Plan((Admission(str(admission)), *abroad, Exec((str(qemu), *arguments), append_arguments=True)))
+    abroad = () if namespace is None else _abroad(namespace)
+    user = SetUser(account.uid, account.gids[0], account.gids)
+    return Plan((Admission(str(admission)), *abroad, user, Exec((str(qemu), *arguments), append_arguments=True)))
 
 
 def make_cgroup(cgroup: Cgroup, resources: Resources) -> None:
@@ -127,7 +126,7 @@ def daemons_emulator(emulator: Path, models: Sequence[str]) -> Path:
     """
     if "apparmor" not in models:
         return emulator
-    target = _DAEMONS / f"virtd-testbed-{emulator.parent.name.rpartition('-')[2]}"
+    target = _DAEMONS / f"{_DAEMONS_NAME}{emulator.parent.name.rpartition('-')[2]}"
     try:
         for suffix in (".plan", ""):
             if not target.with_name(target.name + suffix).exists():
@@ -138,8 +137,13 @@ def daemons_emulator(emulator: Path, models: Sequence[str]) -> Path:
     return target
 
 
+def daemons_emulators() -> tuple[Path, ...]:
+    """All that was copied to where daemons may execute it."""
+    return tuple(_DAEMONS.glob(f"{_DAEMONS_NAME}*"))
+
+
 def admit(cgroup: Cgroup, account: Account, pid: int) -> None:
-    """Before it becomes QEMU: put it into its cgroup, and give its account the key that a daemon has written for root,
+    """Before it becomes QEMU: put it into its cgroup, and give its account the key that libvirt has written for root,
     with the domain's own directory, in which that is.
 
     Raises OSError.

@@ -13,9 +13,9 @@ from runtime.lease import cgroup_name, lease
 from runtime.plan.encode import encode
 from runtime.spec import Resources
 from testbed.platforms.account import emulator_account, guest_account
-from testbed.platforms.connection import Connection, destroy_domain, start_domain
+from testbed.platforms.connection import Connection, destroy_domain, learn_emulator, start_domain
 from testbed.platforms.domain import Domain, domain_xml
-from testbed.platforms.emulator import admit, emulator_plan, make_cgroup
+from testbed.platforms.emulator import admit, daemons_emulator, emulator_plan, make_cgroup
 from testbed.platforms.reader import ConsoleReader
 from testbed.platforms.running import limited
 
@@ -26,11 +26,24 @@ _OWN_CGROUPS = (
 )
 
 
-def try_daemon(libvirt: Connection, emulator: Path, qemu: Path) -> str:
-    """Start such a machine, paused, look where its QEMU is, and end it; the names of the security models that it is
-    exempt from. Raises PrerequisiteError with what to change."""
+def introduce(libvirt: Connection, emulator: Path, qemu: Path, kind: str) -> Path:
+    """Have libvirt learn what our emulator can do, and, a daemon, start a machine; where it may execute the emulator.
+
+    ``kind`` as ``learn_emulator``'s. Raises PrerequisiteError with what to change.
+    """
+    if libvirt.embedded:
+        learn_emulator(libvirt.current(), emulator, kind)
+        return emulator
+    emulator = daemons_emulator(emulator, libvirt.security_models())
+    learn_emulator(libvirt.current(), emulator, kind)
+    try_daemon(libvirt, emulator, qemu)
+    return emulator
+
+
+def try_daemon(libvirt: Connection, emulator: Path, qemu: Path) -> None:
+    """Start such a machine, paused, see where its QEMU is, and end it. Raises PrerequisiteError with what to change."""
     name = f"trial-{os.getpid()}"
-    account, models = guest_account(emulator_account(), name, 0), libvirt.security_models()
+    account = guest_account(emulator_account(), name, 0)
     with lease(name) as scratch, ExitStack() as undo:
         domain = Domain(
             name=name,
@@ -50,7 +63,7 @@ def try_daemon(libvirt: Connection, emulator: Path, qemu: Path) -> str:
             bridge="",
             mac=None,
             daemon=True,
-            unlabelled=models,
+            unlabelled=libvirt.security_models(),
         )
         admission, cgroup = scratch / "admission", Cgroup(cgroup_name(name, "machine"))
         here = f"/proc/{os.getpid()}/ns/net"
@@ -71,19 +84,16 @@ def try_daemon(libvirt: Connection, emulator: Path, qemu: Path) -> str:
             raise PrerequisiteError(f"start a machine by libvirt at {libvirt.uri}: {error.message}", hint) from error
         undo.callback(destroy_domain, machine)
         _require_own(cgroup, account.uid, libvirt.uri)
-    return ", ".join(models)
 
 
 def _require_own(cgroup: Cgroup, uid: int, uri: str) -> None:
-    """Raise PrerequisiteError unless QEMU is in the cgroup, of each hierarchy, with all its threads, and is the user's."""
+    """Raise PrerequisiteError unless QEMU is in the cgroup, in each hierarchy, with all its threads, and the user's."""
     pids = cgroup.pids()
     for directory in cgroup.directories():
         members = next(path for name in ("tasks", "cgroup.threads") if (path := directory / name).exists())
         found = {int(thread) for thread in members.read_text().split()}
         threads = {int(path.name) for pid in pids for path in Path(f"/proc/{pid}/task").iterdir()}
         if not pids or found != threads:
-            raise PrerequisiteError(
-                f"libvirt at {uri} has moved QEMU, or parts of it, out of {directory}", _OWN_CGROUPS
-            )
+            raise PrerequisiteError(f"libvirt at {uri} has moved threads of QEMU out of {directory}", _OWN_CGROUPS)
     if any(Path(f"/proc/{pid}").stat().st_uid != uid for pid in pids):
         raise PrerequisiteError(f"QEMU of libvirt at {uri} does not run as user {uid}", "report this")

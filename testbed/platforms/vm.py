@@ -28,7 +28,6 @@ from testbed.lab import fix_port
 from testbed.platforms import memory, phases, snapshots
 from testbed.platforms.accelerator import AUTO, CANDIDATES, verdict
 from testbed.platforms.account import (
-    Account,
     emulator_account,
     guest_account,
     next_number,
@@ -198,7 +197,8 @@ class VmPlatform:
         account = guest_account(prepared.account, self._run_id, number)
         here = None if prepared.libvirt.embedded else f"/proc/{os.getpid()}/task/{threading.get_native_id()}/ns/net"
         with told(instance.name), ExitStack() as undo:
-            domain = self._given(self._domain(instance, folder, undo), account, number)
+            domain = self._domain(instance, folder, undo)
+            domain = replace(domain, tap=f"tap{number}" if domain.mac else "")
             if not self._running:
                 undo.callback(self._while_running.close)
                 self._while_running.enter_context(memory.while_running(self._variant.memory, self._lease))
@@ -268,13 +268,6 @@ class VmPlatform:
         """All that are behind its network card."""
         return tuple(filter(None, [self._mac(instance)]))
 
-    def _given(self, domain: Domain, account: Account, number: int) -> Domain:
-        """The machine with what it is given anew at each start: who its QEMU is, and the name of its tap."""
-        tap = f"tap{number}" if domain.mac else ""
-        if domain.daemon:  # its QEMU has to come here first, which is root's to do
-            return replace(domain, tap=tap, unlabelled=self._ready().libvirt.security_models())
-        return replace(domain, tap=tap, user=account.uid, group=account.gids[0])
-
     def _domain(self, instance: Instance, folder: Path, undo: ExitStack) -> Domain:
         """The machine, with its files in ``folder``; ``undo`` takes back the disks that it is given."""
         prepared, resources, disk = self._ready(), self._resources(instance), self._variant.disk
@@ -299,6 +292,7 @@ class VmPlatform:
             mac=self._mac(instance),
             memory=self._variant.memory,
             daemon=not prepared.libvirt.embedded,
+            unlabelled=prepared.libvirt.security_models(),
         )
 
     def _command_line(self) -> str:
