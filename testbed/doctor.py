@@ -24,6 +24,7 @@ from runtime.errors import PrerequisiteError, TestbedError
 from runtime.home import store_root
 from runtime.images.sources import host_sources
 from runtime.images.space import free_bytes
+from runtime.lease import lease
 from runtime.plan.constants import CLONE_NEWNS, CLONE_NEWUSER, MS_PRIVATE, MS_REC
 from testbed.host import libvirt_version, output, parse_key_values, parse_kib, read
 from testbed.lab import Lab, mac_of
@@ -284,7 +285,9 @@ def connection(uri: str) -> Check:
             tried = "nothing further was tried, which is root's to do"
             if os.geteuid() == 0:
                 qemu = find_qemu()
-                introduce(found, ensure_emulator(store_root() / "guest", qemu), qemu, "qemu")
+                emulator, run = ensure_emulator(store_root() / "guest", qemu), f"doctor-{os.getpid()}"
+                with lease(run) as scratch:
+                    introduce(found, emulator, qemu, "qemu", run, scratch)
                 tried = f"it starts our machines{f', exempt from {models}' if models else ''}"
     except PrerequisiteError as error:
         return Check("connection", False, error.message, error.hint)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 from runtime.cgroups import Cgroup
 from runtime.errors import PrerequisiteError, TestbedError
-from runtime.lease import cgroup_name, lease
+from runtime.lease import cgroup_name
 from runtime.plan.encode import encode
 from runtime.spec import Resources
-from testbed.platforms.account import emulator_account, guest_account
+from testbed.platforms.account import emulator_account, guest_account, next_number
 from testbed.platforms.connection import Connection, destroy_domain, learn_emulator, start_domain
 from testbed.platforms.domain import Domain, domain_xml
 from testbed.platforms.emulator import admit, daemons_emulator, emulator_plan, make_cgroup
@@ -26,25 +27,28 @@ _OWN_CGROUPS = (
 )
 
 
-def introduce(libvirt: Connection, emulator: Path, qemu: Path, kind: str) -> Path:
+def introduce(libvirt: Connection, emulator: Path, qemu: Path, kind: str, run: str, scratch: Path) -> Path:
     """Have libvirt learn what our emulator can do, and, a daemon, start a machine; where it may execute the emulator.
 
-    ``kind`` as ``learn_emulator``'s. Raises PrerequisiteError with what to change.
+    ``kind`` as ``learn_emulator``'s; ``run`` and its ``scratch`` directory are a lease's. Raises PrerequisiteError with
+    what to change.
     """
     if libvirt.embedded:
         learn_emulator(libvirt.current(), emulator, kind)
         return emulator
     emulator = daemons_emulator(emulator, libvirt.security_models())
     learn_emulator(libvirt.current(), emulator, kind)
-    try_daemon(libvirt, emulator, qemu)
+    try_daemon(libvirt, emulator, qemu, run, scratch)
     return emulator
 
 
-def try_daemon(libvirt: Connection, emulator: Path, qemu: Path) -> None:
+def try_daemon(libvirt: Connection, emulator: Path, qemu: Path, run: str, scratch: Path) -> None:
     """Start such a machine, paused, see where its QEMU is, and end it. Raises PrerequisiteError with what to change."""
-    name = f"trial-{os.getpid()}"
-    account = guest_account(emulator_account(), name, 0)
-    with lease(name) as scratch, ExitStack() as undo:
+    name, folder = f"trial-{run}", scratch / "trial"
+    account = guest_account(emulator_account(), run, next_number())
+    with ExitStack() as undo:
+        undo.callback(shutil.rmtree, folder, ignore_errors=True)
+        folder.mkdir()
         domain = Domain(
             name=name,
             machine="q35",
@@ -54,26 +58,27 @@ def try_daemon(libvirt: Connection, emulator: Path, qemu: Path) -> None:
             memory_bytes=_MEMORY_BYTES,
             vcpus=1,
             emulator=emulator,
-            emulator_plan=scratch / "plan",
+            emulator_plan=folder / "plan",
             kernel=None,
-            initrd=scratch / "initrd",
+            initrd=folder / "initrd",
             command_line="",
             disks=(),
-            console_socket=scratch / "console",
+            console_socket=folder / "console",
             bridge="",
             mac=None,
             daemon=True,
             unlabelled=libvirt.security_models(),
         )
-        admission, cgroup = scratch / "admission", Cgroup(cgroup_name(name, "machine"))
+        admission, cgroup = folder / "admission", Cgroup(cgroup_name(run, "trial"))
         here = f"/proc/{os.getpid()}/ns/net"
         domain.emulator_plan.write_bytes(encode(emulator_plan(qemu, admission, account, namespace=here)))
         reader = ConsoleReader()
         undo.callback(reader.close)
         undo.callback(cgroup.remove)
         undo.callback(cgroup.kill)
+        cgroup.make_parent()
         make_cgroup(cgroup, Resources())
-        reader.listen(domain.console_socket, scratch / "log")
+        reader.listen(domain.console_socket, folder / "log")
         reader.admit(admission, partial(admit, cgroup, account))
         account.give(domain.emulator_plan, domain.console_socket, admission)
         try:

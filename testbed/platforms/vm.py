@@ -175,7 +175,8 @@ class VmPlatform:
             emulator = ensure_emulator(root, qemu)
             connection = undo.enter_context(connected(self._variant.uri, self._driver, emulator.parent / "cache"))
             # Else it would be part of the first timed start.
-            emulator = introduce(connection, emulator, qemu, "kvm" if found.accelerator == "kvm" else "qemu")
+            kind = "kvm" if found.accelerator == "kvm" else "qemu"
+            emulator = introduce(connection, emulator, qemu, kind, self._run_id, self._scratch)
             reader = ConsoleReader()
             undo.callback(reader.close)
             if self._variant.memory.has_balloon:
