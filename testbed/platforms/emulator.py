@@ -7,8 +7,8 @@ learn from the kernel who it is, put it in, and give the word; then it becomes t
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -60,8 +60,8 @@ def qemu_version(qemu: Path) -> str:
 # Libvirt gives an emulator that it only asks what it can do power over files, as if its account could open more than
 # it can. It then learns of a KVM that is out of reach, sees that it is, and asks again, for ever.
 _WITHOUT_POWER = (Ambient(0), Capabilities(0, 0))
-# libvirt's secret for whatever else it encrypts, as QEMU is told where it is.
-_MASTER_KEY = re.compile(r'"id":"masterKey0",[^}]*"file":"([^"]+)"')
+# The name that libvirt gives to its secret for whatever else it encrypts, where it tells QEMU in what file that is.
+_MASTER_KEY = b'"masterKey0"'
 
 
 def _become(qemu: Path) -> Exec:
@@ -149,9 +149,11 @@ def admit(cgroup: Cgroup, account: Account, pid: int) -> None:
     Raises OSError.
     """
     enter_cgroup(cgroup, pid)
-    for key in _MASTER_KEY.findall(Path(f"/proc/{pid}/cmdline").read_text(errors="replace")):
-        for path in (key, os.path.dirname(key)):
-            os.chown(f"/proc/{pid}/root{path}", account.uid, -1, follow_symlinks=False)
+    for argument in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+        if _MASTER_KEY in argument:
+            key: str = json.loads(argument)["file"]
+            for path in (key, os.path.dirname(key)):
+                os.chown(f"/proc/{pid}/root{path}", account.uid, -1, follow_symlinks=False)
 
 
 def ensure_emulator(guest_root: Path, qemu: Path) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import UsageError
+from testbed.bench import filters
 from testbed.scenario import Scenario, load
 
 CLICKME = Path(__file__).parents[2] / "scenarios" / "clickme"
@@ -64,8 +65,10 @@ def test_clickme_is_read_in_dependency_order() -> None:
 
 def test_the_filter_of_system_calls_can_be_left_away(tmp_path: Path) -> None:
     for lines, filtered in (("", True), ("security_opt: []", True), ("security_opt: ['seccomp=unconfined']", False)):
-        (service,) = _load(tmp_path, SERVICE + f"    {lines}\n" + TESTBED).services
+        scenario = _load(tmp_path, SERVICE + f"    {lines}\n" + TESTBED)
+        (service,) = scenario.services
         assert service.seccomp is filtered
+        assert filters(scenario) == {"web": "the default profile" if filtered else "none"}
 
 
 def test_quick_overrides_key_by_key() -> None:
