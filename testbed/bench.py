@@ -69,6 +69,11 @@ def _image_record(image: Image) -> dict[str, object]:
     return {"reference": image.reference, "id": image.id, "layers": [layer.diff_id for layer in image.layers]}
 
 
+def filters(scenario: Scenario) -> dict[str, str]:
+    """Which filter of system calls stands before each service, on every platform."""
+    return {service.name: "the default profile" if service.seccomp else "none" for service in scenario.services}
+
+
 def _manifest(
     run_id: str, options: Options, settings: Settings, scenario: Scenario, images: Mapping[str, Image]
 ) -> dict[str, object]:
@@ -84,7 +89,7 @@ def _manifest(
         "measures": list(options.measures),
         "settings": to_builtins(settings),
         "images": {name: _image_record(image) for name, image in images.items()},
-        "seccomp": {one.name: "the default profile" if one.seccomp else "none" for one in scenario.services},
+        "seccomp": filters(scenario),
         "source": host.source(),
         "versions": host.versions(),
         "host": host.facts(),

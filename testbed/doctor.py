@@ -25,13 +25,15 @@ from runtime.errors import PrerequisiteError, TestbedError
 from runtime.home import store_root
 from runtime.images.sources import host_sources
 from runtime.images.space import free_bytes
+from runtime.lease import lease
 from runtime.plan.constants import CLONE_NEWNS, CLONE_NEWUSER, MS_PRIVATE, MS_REC
 from testbed.host import libvirt_version, output, parse_key_values, parse_kib, read
 from testbed.lab import Lab, mac_of
 from testbed.platforms import accelerator
-from testbed.platforms.connection import EMBEDDED, checked_uri, connected, learn_emulator, version_text
-from testbed.platforms.emulator import daemons_emulator, ensure_emulator, find_qemu
+from testbed.platforms.connection import EMBEDDED, checked_uri, connected, version_text
+from testbed.platforms.emulator import ensure_emulator, find_qemu
 from testbed.platforms.libvirt_lxc import find_driver
+from testbed.platforms.trial import introduce
 from vm_images.guest import guest_of
 from vm_images.kernel import kept_guest_kernel
 
@@ -282,7 +284,7 @@ def libvirt() -> Check:
 
 
 def connection(uri: str) -> Check:
-    """A libvirt daemon that was asked for: tried, as a run would, as far as to have it execute our emulator.
+    """A libvirt daemon that was asked for: tried, as a run would, as far as to have it start a machine.
 
     Raises UsageError for a URI that no run takes.
     """
@@ -290,15 +292,17 @@ def connection(uri: str) -> Check:
         return libvirt()
     try:
         with connected(uri, Path("/nonexistent"), Path("/nonexistent")) as found:
-            version, models = found.current().getLibVersion(), found.security_models()
+            version, models = found.current().getLibVersion(), " and ".join(found.security_models())
+            tried = "nothing further was tried, which is root's to do"
             if os.geteuid() == 0:
-                emulator = daemons_emulator(ensure_emulator(store_root() / "guest", find_qemu()), models)
-                learn_emulator(found.current(), emulator, "qemu")
+                qemu = find_qemu()
+                emulator, run = ensure_emulator(store_root() / "guest", qemu), f"doctor-{os.getpid()}"
+                with lease(run) as scratch:
+                    introduce(found, emulator, qemu, "qemu", run, scratch)
+                tried = f"it starts our machines{f', exempt from {models}' if models else ''}"
     except PrerequisiteError as error:
         return Check("connection", False, error.message, error.hint)
-    asked = "has asked our emulator what it can do" if os.geteuid() == 0 else "asked nothing further: root's to try"
-    confined = f", confines guests by {', '.join(models)}" if models else ""
-    return Check("connection", True, f"{uri}: libvirt {version_text(version)}{confined}; {asked}")
+    return Check("connection", True, f"{uri}: libvirt {version_text(version)}; {tried}")
 
 
 def libvirt_lxc() -> Check:

@@ -150,10 +150,14 @@ def remove_store() -> Path:
 
     Raises UsageError while a run or a build is alive.
     """
+    from testbed.platforms.emulator import daemons_emulators
+
     if _held():
         raise UsageError("a run or a build is using the store", "wait for its end, or end it")
     root = store_root()
     for folder in ("images", "guest"):
         if (root / folder).exists():
             shutil.rmtree(root / folder)
+    for emulator in daemons_emulators():
+        emulator.unlink()
     return root

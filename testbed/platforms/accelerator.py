@@ -32,7 +32,7 @@ from runtime.lease import lease
 from runtime.plan.guest import FIRST_USERSPACE
 from runtime.plan.steps import Message, Plan
 from testbed.host import EMULATOR
-from testbed.platforms.account import NAME, Account, emulator_account
+from testbed.platforms.account import NAME, emulator_account, guest_account
 from vm_images.guest import COMMAND_LINE, Guest
 
 KVM_DEVICE = Path("/dev/kvm")
@@ -223,18 +223,17 @@ def decide(attempts: Sequence[Attempt], closed: str, wanted: str = AUTO) -> Verd
 
 
 def closed_to_account() -> str:
-    """Why QEMU cannot open KVM, which it may as a member of its account's first group; empty when it can, or when there
-    is none."""
+    """Why QEMU cannot open KVM, as a member of its account's groups; empty when it can, or when there is none."""
     try:
         status = KVM_DEVICE.stat()
     except FileNotFoundError:
         return ""
-    (gid, *_) = emulator_account().gids
-    if Account(-1, (gid,)).may(status, 6):
+    account = guest_account(emulator_account(), "", 0)
+    if account.may(status, 6):
         return ""
-    mode, group = stat.filemode(status.st_mode), _group_name(gid)
+    mode, group = stat.filemode(status.st_mode), _group_name(account.gids[0])
     return (
-        f"QEMU, in the group {group} of {NAME}, may not open {KVM_DEVICE} ({mode}): chgrp {group} {KVM_DEVICE}; "
+        f"QEMU, in the groups of {NAME}, may not open {KVM_DEVICE} ({mode}): chgrp {group} {KVM_DEVICE}; "
         f"chmod 660 {KVM_DEVICE}"
     )
 

@@ -14,6 +14,7 @@ import stat
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from runtime.errors import PrerequisiteError
 
@@ -68,7 +69,7 @@ def next_number() -> int:
 def guest_account(account: Account, run_id: str, number: int) -> Account:
     """The account of guest ``number`` of a run: a user that no other guest has, in the groups of ``account``."""
     block = int.from_bytes(hashlib.sha256(run_id.encode()).digest()[:4], "big") % _BLOCKS
-    return Account(_FIRST_UID + block * _BLOCK + number % _BLOCK, account.gids)
+    return replace(account, uid=_FIRST_UID + block * _BLOCK + number % _BLOCK)
 
 
 def require_users(uid_map: str) -> None:

@@ -129,6 +129,7 @@ class Connection:
         self.uri = uri
         self._open_once = open_once
         self._current = open_once()
+        self._models: tuple[str, ...] | None = None
 
     @property
     def embedded(self) -> bool:
@@ -137,8 +138,12 @@ class Connection:
 
     def security_models(self) -> tuple[str, ...]:
         """What a daemon confines guests by beside their account, as libvirt calls it: ``apparmor``, ``selinux``."""
-        found = ElementTree.fromstring(self.current().getCapabilities()).iterfind("host/secmodel/model")
-        return tuple(model.text for model in found if model.text and model.text not in ("none", "dac"))
+        if self.embedded:  # as _QEMU_CONF has it
+            return ()
+        if self._models is None:
+            found = ElementTree.fromstring(self.current().getCapabilities()).iterfind("host/secmodel/model")
+            self._models = tuple(model.text for model in found if model.text and model.text not in ("none", "dac"))
+        return self._models
 
     def lost(self) -> bool:
         """Whether the daemon has gone, or has not answered for long."""

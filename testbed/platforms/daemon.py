@@ -80,13 +80,14 @@ def _cgroup_steps(found: Hierarchies) -> tuple[Step, ...]:
     # a file system over itself.
     uncovered = Unmount(_CGROUPS, MNT_DETACH)
     if not found.v1:
+        passed_down = sorted(found.v2 & set(found.wanted))
         leaf = f"{_CGROUPS}/daemon"  # a v2 cgroup passes controllers down or has processes, not both
         return (
             uncovered,
             Mount("cgroup2", _CGROUPS, "cgroup2"),
             Mkdir(leaf),
             Write(f"{leaf}/cgroup.procs", ("0",)),
-            *(Write(f"{_CGROUPS}/cgroup.subtree_control", (f"+{name}",)) for name in sorted(found.v2)),
+            *(Write(f"{_CGROUPS}/cgroup.subtree_control", (f"+{name}",)) for name in passed_down),
         )
     steps: list[Step] = [uncovered, Mount("tmpfs", _CGROUPS, "tmpfs", 0, "mode=755")]
     for controllers in _hierarchy_names(found).values():

@@ -45,9 +45,8 @@ class Domain(Struct, frozen=True):
     and read-only, ``qcow2`` ones the guest's own; ``cache`` is how QEMU uses the host's page cache for them. A guest
     without ``kernel`` boots nothing: QEMU waits for the ``incoming`` state of a saved one.
 
-    ``user`` and ``group`` are those that libvirt starts QEMU as; ``tap`` is the host's end of the network card, which
-    is ours to make when a ``daemon`` starts QEMU. ``unlabelled`` are the security models, as libvirt calls them, that
-    leave QEMU alone.
+    ``tap`` is the host's end of the network card, which is ours to make when a ``daemon`` starts QEMU. ``unlabelled``
+    are the security models, as libvirt calls them, that leave QEMU alone.
     """
 
     name: str
@@ -72,8 +71,6 @@ class Domain(Struct, frozen=True):
     cache: CacheMode = "writeback"
     daemon: bool = False
     tap: str = ""
-    user: int = 0
-    group: int = 0
     unlabelled: tuple[str, ...] = ()
 
     @property
@@ -196,10 +193,10 @@ def _add_own_tap(extra: Element, domain: Domain) -> None:
 
 
 def _add_labels(root: Element, domain: Domain) -> None:
-    """Whose QEMU is, and what libvirt itself writes for it. Files that we give it are not to be relabelled: for the
-    driver in our own process that is switched off as a whole."""
-    label = child(root, "seclabel", type="static", model="dac", relabel="no" if domain.daemon else "yes")
-    child(label, "label", f"+{domain.user}:+{domain.group}")
+    """Root's, until our launcher, in QEMU's place, gives that up for the guest's account with all its groups: libvirt
+    would leave it one. Whose the files are is not for libvirt to say."""
+    label = child(root, "seclabel", type="static", model="dac", relabel="no")
+    child(label, "label", "+0:+0")
     for model in domain.unlabelled:
         child(root, "seclabel", type="none", model=model)
 

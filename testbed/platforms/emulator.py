@@ -1,15 +1,14 @@
 """What libvirt takes for QEMU: our launcher, which has itself put into a cgroup and then becomes QEMU.
 
-So QEMU is charged to its cgroup from its first page on, with all its threads. It runs as an account without
-rights, and libvirt starts the launcher as that account, too: entering a cgroup is not for it to do. It asks at a
-socket, where we learn from the kernel who it is, put it in, and give the word.
+So QEMU is charged to its cgroup from its first page on, with all its threads. The launcher asks at a socket, where we
+learn from the kernel who it is, put it in, and give the word; then it becomes the guest's account, which has no rights.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -41,7 +40,7 @@ from testbed.platforms import tap
 from testbed.platforms.account import Account
 
 _QEMU = "qemu-system-x86_64"
-_DAEMONS = Path("/var/lib/libvirt")
+_DAEMONS, _DAEMONS_NAME = Path("/var/lib/libvirt"), "virtd-testbed-"
 
 
 def find_qemu() -> Path:
@@ -61,16 +60,16 @@ def qemu_version(qemu: Path) -> str:
 # Libvirt gives an emulator that it only asks what it can do power over files, as if its account could open more than
 # it can. It then learns of a KVM that is out of reach, sees that it is, and asks again, for ever.
 _WITHOUT_POWER = (Ambient(0), Capabilities(0, 0))
-# libvirt's secret for whatever else it encrypts, as QEMU is told where it is.
-_MASTER_KEY = re.compile(r'"id":"masterKey0",[^}]*"file":"([^"]+)"')
+# The name that libvirt gives to its secret for whatever else it encrypts, where it tells QEMU in what file that is.
+_MASTER_KEY = b'"masterKey0"'
 
 
 def _become(qemu: Path) -> Exec:
     return Exec((str(qemu),), append_arguments=True)
 
 
-def _abroad(namespace: str, account: Account) -> tuple[Step, ...]:
-    """From a daemon's into our network namespace, with the device that a tap is opened by, and to the guest's account.
+def _abroad(namespace: str) -> tuple[Step, ...]:
+    """From a daemon's into our network namespace, with the device that a tap is opened by.
 
     A daemon gives QEMU a /dev with nothing in it but what the domain is known to need.
     """
@@ -80,21 +79,21 @@ def _abroad(namespace: str, account: Account) -> tuple[Step, ...]:
         Mknod(tap.DEVICE, *tap.DEVICE_NUMBER, tolerate=(EEXIST,)),
         Umask(0o077),
         JoinNamespace(namespace, CLONE_NEWNET),
-        SetUser(account.uid, account.gids[0], account.gids),  # one of them may enter the daemon's directories
     )
 
 
 def emulator_plan(
     qemu: Path, admission: Path, account: Account, arguments: tuple[str, ...] = (), *, namespace: str | None = None
 ) -> Plan:
-    """The plan for one instance: ask to be put into its cgroup, become QEMU.
+    """The plan for one instance: ask to be put into its cgroup, become ``account``, become QEMU.
 
     ``arguments`` come before libvirt's. QEMU takes the first accelerator that it is given, so one that libvirt
     has no word for can be named here. ``namespace`` is the path of the network namespace to enter when a daemon,
-    which is in another, starts QEMU, as root; it becomes ``account`` then.
+    which is in another, starts QEMU.
     """
-    abroad = () if namespace is None else _abroad(namespace, account)
-    return Plan((Admission(str(admission)), *abroad, Exec((str(qemu), *arguments), append_arguments=True)))
+    abroad = () if namespace is None else _abroad(namespace)
+    user = SetUser(account.uid, account.gids[0], account.gids)
+    return Plan((Admission(str(admission)), *abroad, user, Exec((str(qemu), *arguments), append_arguments=True)))
 
 
 def make_cgroup(cgroup: Cgroup, resources: Resources) -> None:
@@ -127,7 +126,7 @@ def daemons_emulator(emulator: Path, models: Sequence[str]) -> Path:
     """
     if "apparmor" not in models:
         return emulator
-    target = _DAEMONS / f"virtd-testbed-{emulator.parent.name.rpartition('-')[2]}"
+    target = _DAEMONS / f"{_DAEMONS_NAME}{emulator.parent.name.rpartition('-')[2]}"
     try:
         for suffix in (".plan", ""):
             if not target.with_name(target.name + suffix).exists():
@@ -138,16 +137,23 @@ def daemons_emulator(emulator: Path, models: Sequence[str]) -> Path:
     return target
 
 
+def daemons_emulators() -> tuple[Path, ...]:
+    """All that was copied to where daemons may execute it."""
+    return tuple(_DAEMONS.glob(f"{_DAEMONS_NAME}*"))
+
+
 def admit(cgroup: Cgroup, account: Account, pid: int) -> None:
-    """Before it becomes QEMU: put it into its cgroup, and give its account the key that a daemon has written for root,
+    """Before it becomes QEMU: put it into its cgroup, and give its account the key that libvirt has written for root,
     with the domain's own directory, in which that is.
 
     Raises OSError.
     """
     enter_cgroup(cgroup, pid)
-    for key in _MASTER_KEY.findall(Path(f"/proc/{pid}/cmdline").read_text(errors="replace")):
-        for path in (key, os.path.dirname(key)):
-            os.chown(f"/proc/{pid}/root{path}", account.uid, -1, follow_symlinks=False)
+    for argument in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+        if _MASTER_KEY in argument:
+            key: str = json.loads(argument)["file"]
+            for path in (key, os.path.dirname(key)):
+                os.chown(f"/proc/{pid}/root{path}", account.uid, -1, follow_symlinks=False)
 
 
 def ensure_emulator(guest_root: Path, qemu: Path) -> Path:

@@ -29,7 +29,6 @@ from testbed.lab import fix_port
 from testbed.platforms import memory, phases, snapshots
 from testbed.platforms.accelerator import AUTO, CANDIDATES, verdict
 from testbed.platforms.account import (
-    Account,
     emulator_account,
     guest_account,
     next_number,
@@ -37,7 +36,7 @@ from testbed.platforms.account import (
     require_users,
 )
 from testbed.platforms.clock import clock_options
-from testbed.platforms.connection import connected, learn_emulator, start_domain, version_text
+from testbed.platforms.connection import connected, start_domain, version_text
 from testbed.platforms.disks import Disks
 from testbed.platforms.domain import (
     Domain,
@@ -49,7 +48,6 @@ from testbed.platforms.domain import (
 )
 from testbed.platforms.emulator import (
     admit,
-    daemons_emulator,
     emulator_plan,
     ensure_emulator,
     find_qemu,
@@ -62,6 +60,7 @@ from testbed.platforms.protocol import Instance, Started
 from testbed.platforms.reader import ConsoleReader, adopting
 from testbed.platforms.running import Running, limited, told
 from testbed.platforms.tap import create_tap, remove_tap
+from testbed.platforms.trial import introduce
 from testbed.platforms.variants import VARIANTS, Variant
 from testbed.scenario import Scenario
 from vm_images.guest import COMMAND_LINE, ensure_guest
@@ -178,10 +177,9 @@ class VmPlatform:
             undo.enter_context(memory.while_prepared(self._variant.memory, self._lease))
             emulator = ensure_emulator(root, qemu)
             connection = undo.enter_context(connected(self._variant.uri, self._driver, emulator.parent / "cache"))
-            if not connection.embedded:
-                emulator = daemons_emulator(emulator, connection.security_models())
             # Else it would be part of the first timed start.
-            learn_emulator(connection.current(), emulator, "kvm" if found.accelerator == "kvm" else "qemu")
+            kind = "kvm" if found.accelerator == "kvm" else "qemu"
+            emulator = introduce(connection, emulator, qemu, kind, self._run_id, self._scratch)
             reader = ConsoleReader()
             undo.callback(reader.close)
             if self._variant.memory.has_balloon:
@@ -203,7 +201,8 @@ class VmPlatform:
         account = guest_account(prepared.account, self._run_id, number)
         here = None if prepared.libvirt.embedded else f"/proc/{os.getpid()}/task/{threading.get_native_id()}/ns/net"
         with told(instance.name), ExitStack() as undo:
-            domain = self._given(self._domain(instance, folder, undo), account, number)
+            domain = self._domain(instance, folder, undo)
+            domain = replace(domain, tap=f"tap{number}" if domain.mac else "")
             if not self._running:
                 undo.callback(self._while_running.close)
                 self._while_running.enter_context(memory.while_running(self._variant.memory, self._lease))
@@ -273,13 +272,6 @@ class VmPlatform:
         """All that are behind its network card."""
         return tuple(filter(None, [self._mac(instance)]))
 
-    def _given(self, domain: Domain, account: Account, number: int) -> Domain:
-        """The machine with what it is given anew at each start: who its QEMU is, and the name of its tap."""
-        tap = f"tap{number}" if domain.mac else ""
-        if domain.daemon:  # its QEMU has to come here first, which is root's to do
-            return replace(domain, tap=tap, unlabelled=self._ready().libvirt.security_models())
-        return replace(domain, tap=tap, user=account.uid, group=account.gids[0])
-
     def _domain(self, instance: Instance, folder: Path, undo: ExitStack) -> Domain:
         """The machine, with its files in ``folder``; ``undo`` takes back the disks that it is given."""
         prepared, resources, disk = self._ready(), self._resources(instance), self._variant.disk
@@ -304,6 +296,7 @@ class VmPlatform:
             mac=self._mac(instance),
             memory=self._variant.memory,
             daemon=not prepared.libvirt.embedded,
+            unlabelled=prepared.libvirt.security_models(),
         )
 
     def _command_line(self) -> str:

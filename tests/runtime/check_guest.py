@@ -25,19 +25,23 @@ from vm_images.guest import COMMAND_LINE, ensure_guest
 CHECKS = f"{LAYERS}/checks"
 
 
-def layers_of_checks(directory: Path, pattern: str, commands: tuple[str, ...]) -> Image:
-    """An image with a busybox that is these commands, for containers, and the modules of checks of that name, each a
-    layer."""
+TESTS = Path(__file__).parents[1]
+
+
+def layers_of_checks(
+    directory: Path, pattern: str, commands: tuple[str, ...], folder: Path = Path(__file__).parent
+) -> Image:
+    """An image with a busybox that is these commands, for containers, and the modules of checks of that name in the
+    folder of tests, each a layer."""
     programs = directory / "busybox" / "bin"
     programs.mkdir(parents=True)
     shutil.copy2("/bin/busybox", programs / "busybox")
     for command in commands:
         (programs / command).symlink_to("busybox")
-    checks = directory / "checks" / "tests" / "runtime"
-    checks.mkdir(parents=True)
-    for source in (*Path(__file__).parent.glob(pattern), Path(__file__).with_name("guest_checks.py")):
-        shutil.copy2(source, checks)
-    shutil.copy2(waiting.__file__, checks.parent)
+    for source in (*folder.glob(pattern), Path(__file__).with_name("guest_checks.py"), Path(waiting.__file__)):
+        target = directory / "checks" / "tests" / source.relative_to(TESTS)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, target)
     found = tuple(Layer(f"sha256:{name}", directory / name) for name in ("busybox", "checks"))
     return Image("test/checks", "sha256:checks", ImageConfig(), found)
 

@@ -29,7 +29,7 @@ TIMEOUT_S = 400.0
 _DOCKERFILE = Path(__file__).with_name("systemd_host.dockerfile")
 
 # From what our guests find to what systemd expects: a kernel's own /dev, and /sys as it is on a host.
-_BOOT = """
+BOOT = """
 mount -t devtmpfs devtmpfs /dev
 mount -o remount,rw /sys
 exec /lib/systemd/systemd --unit=checks.service --show-status=0 </dev/console >/dev/console 2>&1
@@ -67,7 +67,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         return ensure_host_image(Store(store_root() / "images"), print, _DOCKERFILE, "testbed/systemd-host")
 
     def machine(host: Image) -> ContainerHost:
-        return ContainerHost((*map(layer_name, host.layers), "units"), ("/bin/sh", "-c", _BOOT), "/", "host", None, "")
+        return ContainerHost((*map(layer_name, host.layers), "units"), ("/bin/sh", "-c", BOOT), "/", "host", None, "")
 
     name = f"test-{tmp_path_factory.mktemp('work').parent.name}-systemd"
     return outcomes_of(name, host_image, layers, machine, memory_mib=1024, timeout_s=TIMEOUT_S)

@@ -14,7 +14,7 @@ import pytest
 
 from runtime.errors import UsageError
 from runtime.lease import STATE_ROOT
-from testbed.bench import new_run_id
+from testbed.bench import filters, new_run_id
 from testbed.scenario import Scenario, load
 
 CLICKME = Path(__file__).parents[2] / "scenarios" / "clickme"
@@ -71,8 +71,10 @@ def test_clickme_is_read_in_dependency_order() -> None:
 
 def test_the_filter_of_system_calls_can_be_left_away(tmp_path: Path) -> None:
     for lines, filtered in (("", True), ("security_opt: []", True), ("security_opt: ['seccomp=unconfined']", False)):
-        (service,) = _load(tmp_path, SERVICE + f"    {lines}\n" + TESTBED).services
+        scenario = _load(tmp_path, SERVICE + f"    {lines}\n" + TESTBED)
+        (service,) = scenario.services
         assert service.seccomp is filtered
+        assert filters(scenario) == {"web": "the default profile" if filtered else "none"}
 
 
 def test_quick_overrides_key_by_key() -> None:

@@ -64,13 +64,12 @@ def test_a_disk_of_its_own_is_written_in_the_cache_mode_that_is_named() -> None:
     assert (disk.find("readonly"), disk.find("shareable")) == (None, None)
 
 
-def test_its_qemu_is_its_own_users_or_roots_until_it_has_come_from_a_daemon() -> None:
+def test_its_qemu_is_roots_until_our_launcher_gives_that_up() -> None:
     def labels(one: Domain) -> list[tuple[str | None, ...]]:
         found = ElementTree.fromstring(domain_xml(one)).iterfind("seclabel")
         return [(each.get("type"), each.get("model"), each.get("relabel"), each.findtext("label")) for each in found]
 
-    own = replace(domain(), user=1_900_000_000, group=995)
-    assert labels(own) == [("static", "dac", "yes", "+1900000000:+995")]
+    assert labels(domain()) == [("static", "dac", "no", "+0:+0")]
     daemons = replace(domain(), daemon=True, tap="tap1", unlabelled=("apparmor",))
     assert labels(daemons) == [("static", "dac", "no", "+0:+0"), ("none", "apparmor", None, None)]
 

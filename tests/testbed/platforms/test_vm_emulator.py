@@ -7,12 +7,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from runtime.cgroups import Cgroup
 from runtime.errors import PrerequisiteError
 from runtime.plan import steps as s
 from runtime.spec import Resources
-from testbed.platforms.account import Account
+from testbed.platforms.account import Account, emulator_account
 from testbed.platforms.emulator import emulator_plan, ensure_emulator, enter_cgroup, find_qemu, make_cgroup
 
 
@@ -33,16 +34,20 @@ def test_qemu_has_the_cpu_quota_and_no_memory_limit(cgroup_parent: str) -> None:
 
 
 def test_libvirts_arguments_go_to_qemu() -> None:
-    plan = emulator_plan(Path("/usr/bin/qemu"), Path("/run/admission"), Account(1000, (995,)))
-    assert plan.child == (s.Admission("/run/admission"), s.Exec(("/usr/bin/qemu",), append_arguments=True))
+    plan = emulator_plan(Path("/usr/bin/qemu"), Path("/run/admission"), account())
+    become = s.SetUser(1000, 995, (995, 4))
+    assert plan.child == (s.Admission("/run/admission"), become, s.Exec(("/usr/bin/qemu",), append_arguments=True))
 
 
 def test_a_daemons_becomes_the_guests_user_once_it_is_in_the_lab() -> None:
-    account = Account(1000, (995, 4))
-    plan = emulator_plan(Path("/usr/bin/qemu"), Path("/run/admission"), account, namespace="/proc/1/ns/net")
+    plan = emulator_plan(Path("/usr/bin/qemu"), Path("/run/admission"), account(), namespace="/proc/1/ns/net")
     *_, join, become, execution = plan.child
     assert isinstance(join, s.JoinNamespace) and isinstance(execution, s.Exec)
     assert become == s.SetUser(1000, 995, (995, 4))
+
+
+def account() -> Account:
+    return replace(emulator_account(), uid=1000, gids=(995, 4))
 
 
 def test_without_an_instances_plan_it_is_just_qemu(tmp_path: Path) -> None:

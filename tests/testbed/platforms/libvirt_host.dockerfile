@@ -1,0 +1,15 @@
+# A Debian with systemd, AppArmor, libvirt's daemon with its QEMU and LXC drivers, and this checkout's container runtime: the
+# host on which tests/testbed/platforms/libvirt_checks.py runs.
+FROM testbed/base
+
+ARG DEBIAN_FRONTEND=noninteractive
+
+# What apt fetched and logged goes in the same layer that made it, or the image would carry it.
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends apparmor dbus iproute2 libvirt-daemon-driver-lxc \
+        libvirt-daemon-driver-qemu libvirt-daemon-system python3 python3-libvirt python3-yaml qemu-system-x86 systemd-sysv \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/ldconfig/aux-cache \
+           /var/log/apt /var/log/dpkg.log /var/log/alternatives.log
+
+COPY runtime /usr/lib/python3/dist-packages/runtime
+COPY msgspec /usr/lib/python3/dist-packages/msgspec

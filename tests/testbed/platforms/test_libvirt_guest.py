@@ -1,0 +1,86 @@
+"""libvirt on a server for real: a guest with systemd, AppArmor and libvirt's daemon works off a list of checks."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from runtime.home import store_root
+from runtime.images.model import Image, Layer
+from runtime.images.store import Store
+from runtime.plan.container_host import ContainerHost
+from tests.runtime.check_guest import CHECKS as CHECKS_DIRECTORY
+from tests.runtime.check_guest import layers_of_checks, outcomes_of
+from tests.runtime.test_systemd_guest import BOOT
+from tests.testbed.platforms.libvirt_checks import CHECKS
+from vm_images.container_host import PACKAGES, ensure_host_image
+from vm_images.disk import layer_name
+from vm_images.kernel import Package, download, ensure_kernel
+
+pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.network]
+
+TIMEOUT_S = 500.0
+ADDED = ("units", "code", "modules")
+# libvirt takes a /dev that lies over another for a file system below /dev.
+_BOOT = f"umount -l /dev\n{BOOT}"
+_DOCKERFILE = Path(__file__).with_name("libvirt_host.dockerfile")
+_CHECKOUT = Path(__file__).parents[3]
+_UNIT = f"""[Unit]
+Wants=dbus.socket libvirtd.socket virtlogd.socket
+After=dbus.socket libvirtd.socket virtlogd.socket apparmor.service
+[Service]
+Type=oneshot
+StandardOutput=tty
+StandardError=tty
+TTYPath=/dev/ttyS0
+TimeoutStopSec=2
+WorkingDirectory={CHECKS_DIRECTORY}
+Environment=PYTHONDONTWRITEBYTECODE=1
+ExecStartPre=/layers/busybox/bin/busybox insmod /layers/modules/fuse.ko
+ExecStartPre=/layers/busybox/bin/busybox insmod /layers/modules/tun.ko
+ExecStart=/usr/bin/python3 -m tests.testbed.platforms.libvirt_checks
+ExecStopPost=/bin/sh -c "sleep 0.3; echo b > /proc/sysrq-trigger"
+"""
+
+
+def layers(directory: Path) -> Image:
+    """The checks, the rest of this checkout and of the kernel that they need, and the unit that runs them."""
+    commands = ("sh", "true", "cat", "sleep", "grep", "tail")
+    image = layers_of_checks(directory, "libvirt_checks.py", commands, Path(__file__).parent)
+    units = directory / "units" / "etc" / "systemd" / "system"
+    units.mkdir(parents=True)
+    (units / "checks.service").write_text(_UNIT)
+    for package in ("testbed", "vm_images"):
+        target = directory / "code" / PACKAGES.lstrip("/") / package
+        shutil.copytree(_CHECKOUT / package, target, ignore=shutil.ignore_patterns("__pycache__"))
+    kernel = ensure_kernel(store_root() / "guest")
+    unpacked = download((Package(kernel.package, kernel.version, (), ""),), directory)
+    (directory / "modules").mkdir()
+    for name in ("fuse.ko", "tun.ko"):
+        shutil.copy2(next(unpacked.rglob(name)), directory / "modules")
+    added = tuple(Layer(f"sha256:{name}", directory / name) for name in ADDED)
+    return replace(image, layers=(*image.layers, *added))
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """One boot for all checks."""
+
+    def host_image() -> Image:
+        return ensure_host_image(Store(store_root() / "images"), print, _DOCKERFILE, "testbed/libvirt-host")
+
+    def machine(host: Image) -> ContainerHost:
+        used = (*map(layer_name, host.layers), *ADDED)
+        return ContainerHost(used, ("/bin/sh", "-c", _BOOT), "/", "host", None, "")
+
+    name = f"test-{tmp_path_factory.mktemp('work').parent.name}-libvirt"
+    return outcomes_of(name, host_image, layers, machine, memory_mib=1024, timeout_s=TIMEOUT_S)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_on_a_server_with_libvirt(outcomes: dict[str, str], check: Callable[[], None]) -> None:
+    assert outcomes.get(check.__name__, "it was never done") == "ok"
