@@ -127,7 +127,7 @@ class Console:
 
     def _skim(self, whole: bytes) -> None:
         """Take lines that tell nothing, many at once."""
-        end = whole.rfind(b"\n") + 1 or (len(whole) if len(whole) > _LINE_BYTES else 0)
+        end = whole.rfind(b"\n") + 1 or max(0, len(whole) - _LINE_BYTES)  # a mark may lack its end still
         self._pending = whole[end:]
         self._unwritten.append(whole[:end])
         if end and not self.panic:

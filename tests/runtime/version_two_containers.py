@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +13,14 @@ from pathlib import Path
 from runtime import container
 from runtime.cgroups import Cgroup, hierarchies
 from runtime.container import Container
+from runtime.errors import UsageError
+from runtime.lease import claimed, is_held, lease
 from runtime.spec import Process, Resources, Spec
 from tests.waiting import until
 
 UNIFIED = Path("/sys/fs/cgroup")
 BUSYBOX = "/layers/busybox"
+LEASES = Path("/run/leases")
 
 
 def spec(script: str, **limits: float | int) -> Spec:
@@ -130,7 +134,45 @@ def it_sees_its_own_cgroup_as_the_root() -> None:
         assert text(output) == "0::/\n"
 
 
+def leases_that_begin_and_end_beside_each_other_stay_whole() -> None:
+    """And what another has below the same cgroup is its own."""
+    other = UNIFIED / "testbed/other"
+    other.mkdir(parents=True)
+    sleeper = subprocess.Popen(["sleep", "600"])
+    (other / "cgroup.procs").write_text(str(sleeper.pid))
+    try:
+        children = [_lease_again_and_again(f"run-{number}") for number in range(3)]
+        assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0, 0]
+        try:
+            with lease("other", LEASES):
+                raise AssertionError("somebody else's cgroup was taken over")
+        except UsageError:
+            pass
+        assert (other / "cgroup.procs").read_text().split() == [str(sleeper.pid)]
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+        other.rmdir()
+
+
+def _lease_again_and_again(name: str) -> int:
+    """The pid of a child that ends with 0 when every lease was whole, and claimed by nobody, while it was held."""
+    if child := os.fork():
+        return child
+    broken = 1
+    try:
+        for _ in range(40):
+            with lease(name, LEASES) as scratch, claimed(name, LEASES) as taken:
+                (scratch / "file").write_text("x")
+                assert taken is None and is_held(name, LEASES)
+                assert "memory" in (UNIFIED / "testbed" / name / "cgroup.subtree_control").read_text()
+        broken = 0
+    finally:
+        os._exit(broken)
+
+
 CHECKS = (
+    leases_that_begin_and_end_beside_each_other_stay_whole,
     all_controllers_are_there,
     memory_ends_who_exceeds_it,
     tasks_end_at_their_limit,

@@ -299,3 +299,11 @@ def test_phases_and_answers_that_a_guest_invents_are_bounded(console: Console) -
     console.send = lambda data: threading.Thread(target=answer, args=(data,)).start()
     told = console.ask_memory(20)
     assert told is not None and len(told) < 10_000 and "9999" not in told
+
+
+def test_a_mark_that_comes_in_two_pieces_behind_a_flood_without_lines_is_seen(console: Console) -> None:
+    for _ in range(40):
+        console.feed(b"x" * 65536, 1)
+    console.feed(b"x" * 60000 + b"[ 9.1] Kernel pa", 2)
+    console.feed(b"nic - not syncing: Attempted to kill init! exitcode=0x00000500\n", 3)
+    assert console.panic.startswith("Kernel panic") and console.exit_status == 5
