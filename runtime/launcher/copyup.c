@@ -22,7 +22,7 @@ static int copy_owner(int fd, const struct statx *status) {
 }
 
 static int copy_file(int from, int to, const char *name, const struct statx *status) {
-  int source = (int)SYS(openat, from, ADDRESS(name), O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+  int source = (int)SYS(openat, from, ADDRESS(name), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC); /* a pipe by now? */
   if (source < 0) return source;
   int target = (int)SYS(openat, to, ADDRESS(name), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
   if (target < 0) return close_with(source, target);

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import UsageError
-from runtime.processes import ProcessGone, alive, open_pidfd, parse_signal, send_signal, start_time, wait_exit
+from runtime.processes import ProcessGone, alive, executed, open_pidfd, parse_signal, send_signal, start_time, wait_exit
 
 
 @pytest.fixture
@@ -51,6 +51,25 @@ def test_a_zombie_is_dead(sleeper: subprocess.Popen[bytes]) -> None:
     assert not alive(sleeper.pid, started)
     with pytest.raises(ProcessGone):
         open_pidfd(sleeper.pid, started)
+
+
+@pytest.mark.parametrize("executes", [True, False])
+def test_a_process_that_only_was_forked_tells_so_even_when_it_is_dead(executes: bool) -> None:
+    read, write = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        os.close(write)
+        os.read(read, 1)
+        os.execv("/bin/true", ["true"]) if executes else os._exit(0)
+    started = start_time(pid)
+    assert not executed(pid) and not executed(pid, started)
+    assert executed(pid, started + 1), "that is another's"
+    os.close(write)
+    ended(pid)
+    assert executed(pid) is executes
+    os.waitpid(pid, 0)
+    os.close(read)
+    assert executed(pid), "nobody can tell"
 
 
 def test_no_such_process(sleeper: subprocess.Popen[bytes]) -> None:

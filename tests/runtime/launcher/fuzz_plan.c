@@ -1,12 +1,11 @@
-/* libFuzzer's door to the readers of plans, of prepared runs, of what is known of a container and of what the kernel says
- * of a process: whatever the bytes are, reading, walking and filling them in must stay within them. */
+/* libFuzzer's door to the readers of plans, of prepared runs, of what is known of a container, of what the kernel says of
+ * a process and of a command line: whatever the bytes are, reading, walking and filling them in must stay within them. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "known.h"
 #include "plan.h"
-#include "prepared.h"
-#include "stat.h"
+#include "front.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -46,6 +45,22 @@ static void read_known(const uint8_t *bytes, size_t size) {
   if (total > size) abort();
 }
 
+int same(const char *a, const char *b) { return strcmp(a, b) == 0; }
+
+/* The bytes as words, each ended by a NUL, behind the command's name. */
+static void read_words(const uint8_t *bytes, size_t size) {
+  enum { MOST = 16 };
+  char *words[MOST + 2] = {strdup("testbed-runtime")};
+  int count = 1;
+  for (size_t at = 0; at < size && count <= MOST; at += strlen(words[count++]) + 1)
+    words[count] = strndup((const char *)bytes + at, size - at);
+  struct request request;
+  if (read_request(&request, count, (const char **)words)) {
+    if (request.signal < 0 || request.signal > 64 || !*request.id || strchr(request.id, '/')) abort();
+  }
+  while (count > 0) free(words[--count]);
+}
+
 static void read_stat(const uint8_t *bytes, size_t size) {
   struct stat_line stat = {.start_time = -1};
   if (stat_read(&stat, bytes, size) && stat.start_time <= 0) abort();
@@ -55,6 +70,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   uint8_t *bytes = malloc(size ? size : 1); /* a block of its own, so that the sanitizer sees its end */
   memcpy(bytes, data, size);
   read_stat(bytes, size);
+  read_words(bytes, size);
   if (size >= 12) { /* the length that the header must have, or hardly any input would get past it */
     uint32_t length = (uint32_t)size;
     memcpy(bytes + 8, &length, sizeof length);

@@ -17,7 +17,7 @@ from runtime.plan.encode import encode, encode_string
 from runtime.prepared import MARK, assemble
 
 EXECUTIONS = 400_000
-READERS = ("plan", "prepared", "known", "stat")
+READERS = ("plan", "prepared", "known", "stat", "request")
 CRASHERS = Path(__file__).with_name("crashers")
 EDGES = [edge + more for edge in (0, 1 << 12, 1 << 16, 1 << 31, 1 << 32, 1 << 63, 1 << 64) for more in (-1, 0, 1)]
 STAT = b"7 (a) b) S 1 2 3 4 -1 4194368 " + b"0 " * 12 + b"99 100 200\n"
@@ -27,6 +27,14 @@ SEEDS = (
     s.Plan((s.Exec(("/bin/true", "a"), ("A=b",), "/bin"),), (s.Write("/x", ("a", "b"), tolerate=(1, 2)),)),
     s.Plan((s.Mount("a", "b", "c", 1, "d"), s.SetUser(1, 2, (3, 4)), s.Chdir("/")), into_cgroup="/c"),
     s.Plan((*s.forked(s.Umask(0), s.Exec(("a",), append_arguments=True)), s.Exec(("b", "c"), ("D=e",)))),
+)
+
+
+WORDS = (
+    ("--root", "/r", "--log=/l", "run", "--bundle", "/b", "a"),
+    ("--log-format", "json", "kill", "--all", "a", "SIGTERM"),
+    ("kill", "a", "4294967305"),
+    ("delete", "-f", "a"),
 )
 
 
@@ -66,6 +74,8 @@ def test_no_input_makes_a_reader_leave_its_bytes(fuzzer: Path, tmp_path: Path) -
     shutil.copytree(CRASHERS, corpus)
     words.write_text(dictionary())
     (corpus / "stat").write_bytes(STAT)
+    for number, line in enumerate(WORDS):
+        (corpus / f"words{number}").write_bytes(b"".join(word.encode() + b"\0" for word in line))
     for number, plan in enumerate(SEEDS):
         (corpus / str(number)).write_bytes(encode(plan))
     (corpus / "prepared").write_bytes(assemble(RECORD, INPUTS, ["/cg/x/" + MARK], ["/cg/x"], 0, SEEDS[0], SEEDS[1]))
