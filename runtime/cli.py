@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -363,6 +364,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the workload's exit status, or the error's exit code."""
     options = parsed(sys.argv[1:] if arguments is None else arguments)
     options.journal = None
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # paths need not fit the locale
     began = time.monotonic()
     try:
         if options.log:

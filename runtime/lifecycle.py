@@ -71,6 +71,9 @@ def checked(place: Place, creation: Creation, wants_systemd: bool, warn: Warn) -
     rootfs = (bundle / config.root.path).resolve()
     if not rootfs.is_dir():
         raise UsageError(f"config.json: root.path: {rootfs} is not a directory")
+    for directory in (bundle, rootfs):
+        if any("\ud800" <= character <= "\udfff" for character in str(directory)):
+            raise UsageError(f"{directory}: the path of a container's directory must be UTF-8")
     if config.process and config.process.terminal and creation.console_socket == "":
         raise UsageError("config.json: process.terminal: needs --console-socket, where the terminal goes")
     if config.process and not config.process.terminal and creation.console_socket:

@@ -152,7 +152,7 @@ class Place(Struct, frozen=True):
             record = msgspec.json.decode((self.directory / _RECORD).read_bytes(), type=Record)
         except FileNotFoundError as error:
             raise UnknownContainer(f"container {self.id} does not exist") from error
-        except (OSError, ValueError) as error:  # ValueError: msgspec's errors are
+        except (OSError, ValueError, RecursionError) as error:  # ValueError: msgspec's errors are
             raise Damaged(self.id, in_words(error)) from error
         if record.id != self.id:
             raise Damaged(self.id, f"it is {short(record.id)!r}'s")

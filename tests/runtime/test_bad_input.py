@@ -164,6 +164,20 @@ def test_another_encoding_is_refused_before_anything_is_made(oci: Runtime, encod
         assert left(oci, cgroup) == []
 
 
+@pytest.mark.parametrize("moved", ["bundle", "rootfs"])
+def test_a_path_that_is_not_utf_8_is_named(oci: Runtime, moved: str) -> None:
+    directory = {"bundle": oci.bundle, "rootfs": oci.bundle / "rootfs"}[moved]
+    odd = oci.bundle.parent / os.fsdecode(b"\xff\x1bb")
+    directory.rename(odd)
+    directory.symlink_to(odd)
+    for command in (("create", "a"), ("--explain", "create", "a"), ("run", "a")):
+        done = oci(*command, check=False)
+        assert done.returncode == 1 and done.stderr.endswith("must be UTF-8\n") and "Traceback" not in done.stderr
+        assert "\x1b" not in done.stderr and left(oci, oci.config()["linux"]["cgroupsPath"].strip("/")) == []
+    directory.unlink()
+    odd.rename(directory)
+
+
 def test_ids_of_every_length(oci: Runtime) -> None:
     for length in (1, 199, 200, 233):
         assert oci("run", "a" * length).returncode == 0
