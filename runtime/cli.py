@@ -37,6 +37,7 @@ def _warner(options: argparse.Namespace) -> Callable[[str], None]:
     """Where warnings go: to the log, if there is one, for an engine may take our standard error for the container's."""
 
     def warn(text: str) -> None:
+        options.warned = True
         if options.journal:
             options.journal.write("warning", text)
         else:
@@ -121,11 +122,12 @@ def _prepare_next(options: argparse.Namespace, place: Any, record: Any) -> None:
     from runtime.cgroups.placing import CGROUP_PARENT, all_hierarchies
 
     flags = (options.preserve_fds, options.no_pivot, options.no_new_keyring, options.systemd_cgroup)
+    if options.warned:  # the launcher would not repeat it
+        return
     if any(flags) or options.cgroup_manager != "cgroupfs" or os.geteuid() != 0:
         return
-    warnings: list[str] = []  # which the launcher would not repeat
-    config = lifecycle.config_of(record, warnings.append)
-    if not warnings and prepared.is_plain(config, record, CGROUP_PARENT):
+    config = lifecycle.config_of(record)
+    if prepared.is_plain(config, record, CGROUP_PARENT):
         with suppress(OSError):  # the next one is slower, and that is all
             prepared.save(place.root, config, record, all_hierarchies())
 
@@ -363,7 +365,7 @@ def _debug(options: argparse.Namespace, message: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the workload's exit status, or the error's exit code."""
     options = parsed(sys.argv[1:] if arguments is None else arguments)
-    options.journal = None
+    options.journal, options.warned = None, False
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # paths need not fit the locale
     began = time.monotonic()

@@ -19,7 +19,7 @@ from runtime.cgroups import Cgroup, systemd
 from runtime.cgroups.placing import all_hierarchies, hierarchies_for, place_cgroup, remove_cgroup
 from runtime.cgroups.resources import settings
 from runtime.config import bundle as bundles
-from runtime.config.decode import Warn, decode, no_warning
+from runtime.config.decode import Warn, decode
 from runtime.config.process import Process
 from runtime.config.resources import Resources
 from runtime.config.types import Config, Hook
@@ -120,10 +120,10 @@ def plan_of(config: Config, record: Record) -> s.Plan:
     return in_scope(bundle_plan(config, hierarchies_for(record.cgroup), record.bundle, choices), record)
 
 
-def config_of(record: Record, warn: Warn = no_warning) -> Config:
+def config_of(record: Record) -> Config:
     """The configuration that a container was made from."""
     try:
-        return decode(Config, json.loads(record.config), "", warn)
+        return decode(Config, json.loads(record.config), "")
     except (ValueError, RecursionError) as error:
         raise Damaged(record.id, error) from error
 
