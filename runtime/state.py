@@ -122,7 +122,7 @@ class Place(Struct, frozen=True):
             self.directory.mkdir(mode=0o700)
         except FileExistsError as error:
             raise UsageError(
-                f"container {self.id}: a container with this id exists already", "delete it, or take another id"
+                f"container {self.id}: container with given ID already exists", "delete it, or take another id"
             ) from error
 
     @contextmanager
