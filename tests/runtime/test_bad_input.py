@@ -56,6 +56,7 @@ def everything() -> dict[str, Any]:
     config["linux"] |= {
         "sysctl": {"net.ipv4.ip_forward": "1"}, "cgroupsPath": "/x", "personality": {"domain": "LINUX"},
         "devices": [{"path": "/dev/q", "type": "c", "major": 1, "minor": 3, "fileMode": 438, "uid": 0, "gid": 0}],
+        "memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0", "flags": []}, "netDevices": {"eth9": {"name": "x"}},
         "timeOffsets": {"boottime": {"secs": 1, "nanosecs": 1}}, "rootfsPropagation": "private",
         "seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": [call]},
     }  # fmt: skip
