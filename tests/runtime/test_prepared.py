@@ -91,7 +91,7 @@ def test_it_is_a_container_like_any_other_meanwhile(plain: Runtime) -> None:
     assert (row["id"], row["status"], row["bundle"]) == ("a", "running", str(plain.bundle))
     assert row["created"].endswith("Z") and row["pid"] in json.loads(plain("ps", "--format", "json", "a").stdout)
     assert plain("exec", "a", "cat", "/proc/1/comm").stdout == "sh\n"
-    assert "exists already" in plain("run", "a", check=False).stderr
+    assert "already exists" in plain("run", "a", check=False).stderr
     plain("pause", "a")
     plain("resume", "a")
     plain("kill", "a", "TERM")
