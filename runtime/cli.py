@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -42,6 +43,7 @@ def _warner(options: argparse.Namespace) -> Callable[[str], None]:
     """Where warnings go: to the log, if there is one, for an engine may take our standard error for the container's."""
 
     def warn(text: str) -> None:
+        options.warned = True
         if options.journal:
             options.journal.write("warning", text)
         else:
@@ -157,14 +159,14 @@ def _prepare_next(options: argparse.Namespace, place: Any, record: Any) -> None:
     of_service = (record.choices.get("listen_fds"), record.choices.get("notify"))
     if (
         any(flags + of_service)
+        or options.warned  # the launcher would not repeat it
         or options.config != "config.json"
         or options.cgroup_manager != "cgroupfs"
         or os.geteuid() != 0
     ):
         return
-    warnings: list[str] = []  # which the launcher would not repeat
-    config = lifecycle.config_of(record, warnings.append)
-    if not warnings and prepared.is_plain(config, record, CGROUP_PARENT):
+    config = lifecycle.config_of(record)
+    if prepared.is_plain(config, record, CGROUP_PARENT):
         with suppress(OSError):  # the next one is slower, and that is all
             prepared.save(place.root, config, record, all_hierarchies())
 
@@ -402,7 +404,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the workload's exit status, or the error's exit code."""
     open_streams()
     options = parsed(sys.argv[1:] if arguments is None else arguments)
-    options.journal = None
+    options.journal, options.warned = None, False
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # paths need not fit the locale
     began = time.monotonic()
     try:
         if options.log:

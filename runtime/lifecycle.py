@@ -18,7 +18,7 @@ from runtime.atomic import write_pid_file
 from runtime.cgroups import Cgroup, systemd
 from runtime.cgroups.placing import all_hierarchies, hierarchies_for, place_cgroup, remove_cgroup
 from runtime.config import bundle as bundles
-from runtime.config.decode import Warn, decode, no_warning
+from runtime.config.decode import Warn, decode
 from runtime.config.process import Process
 from runtime.config.resources import Resources
 from runtime.config.types import Config
@@ -82,6 +82,9 @@ def checked(place: Place, creation: Creation, wants_systemd: bool, warn: Warn) -
     rootfs = (bundle / config.root.path).resolve()
     if not rootfs.is_dir():
         raise UsageError(f"config.json: root.path: {rootfs} is not a directory")
+    for directory in (bundle, rootfs):
+        if any("\ud800" <= character <= "\udfff" for character in str(directory)):
+            raise UsageError(f"{directory}: the path of a container's directory must be UTF-8")
     if config.process and config.process.terminal and creation.console_socket == "":
         raise UsageError("config.json: process.terminal: needs --console-socket, where the terminal goes")
     if config.process and not config.process.terminal and creation.console_socket:
@@ -131,10 +134,10 @@ def plan_of(config: Config, record: Record) -> s.Plan:
     return in_scope(bundle_plan(config, hierarchies_for(record.cgroup), record.bundle, choices), record)
 
 
-def config_of(record: Record, warn: Warn = no_warning) -> Config:
+def config_of(record: Record) -> Config:
     """The configuration that a container was made from."""
     try:
-        return decode(Config, json.loads(record.config), "", warn)
+        return decode(Config, json.loads(record.config), "")
     except (ValueError, RecursionError) as error:
         raise Damaged(record.id, error) from error
 

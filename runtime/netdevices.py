@@ -26,21 +26,31 @@ def move_devices(devices: Mapping[str, NetDevice], pid: int) -> None:
     namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         with network.connected() as here, _connected_in(namespace) as there:
+            _check(devices, network.links(here), network.links(there))
             for name, device in devices.items():
                 _move(name, device.name or name, namespace, here, there)
     finally:
         os.close(namespace)
 
 
+def _check(devices: Mapping[str, NetDevice], here: Mapping[str, int], there: Mapping[str, int]) -> None:
+    """Before any is moved: with a container that is not made the kernel would remove what had been."""
+    taken = set(there)
+    for name, device in devices.items():
+        place, new_name = f"config.json: linux.netDevices.{name}", device.name or name
+        if name not in here:
+            raise UsageError(f"{place}: the host has no network device of this name")
+        if new_name in taken:
+            raise UsageError(f"{place}: the container has a network device {new_name!r} already")
+        if "%" not in new_name:  # the kernel makes a name of a pattern
+            taken.add(new_name)
+
+
 def _move(name: str, new_name: str, namespace: int, here: socket.socket, there: socket.socket) -> None:
     place = f"config.json: linux.netDevices.{name}"
-    index = network.links(here).get(name)
-    if index is None:
-        raise UsageError(f"{place}: the host has no network device of this name")
+    index = network.links(here)[name]
     addresses = network.permanent_addresses(here, index)
     before = set(network.links(there))
-    if new_name in before:
-        raise UsageError(f"{place}: the container has a network device {new_name!r} already")
     network.ask(here, network.move_link(index, new_name, namespace), f"{place}: move it as {new_name}")
     # the name may be a pattern of the kernel's, and the index another's there
     after = network.links(there)

@@ -131,7 +131,7 @@ class Place(Struct, frozen=True):
             self.directory.mkdir(mode=0o700)
         except FileExistsError as error:
             raise UsageError(
-                f"container {self.id}: a container with this id exists already", "delete it, or take another id"
+                f"container {self.id}: container with given ID already exists", "delete it, or take another id"
             ) from error
 
     @contextmanager
@@ -173,7 +173,7 @@ class Place(Struct, frozen=True):
             record = msgspec.json.decode((self.directory / _RECORD).read_bytes(), type=Record)
         except FileNotFoundError as error:
             raise UnknownContainer(f"container {self.id} does not exist") from error
-        except (OSError, ValueError) as error:  # ValueError: msgspec's errors are
+        except (OSError, ValueError, RecursionError) as error:  # ValueError: msgspec's errors are
             raise Damaged(self.id, in_words(error)) from error
         if record.id != self.id:
             raise Damaged(self.id, f"it is {short(record.id)!r}'s")

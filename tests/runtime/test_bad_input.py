@@ -56,6 +56,7 @@ def everything() -> dict[str, Any]:
     config["linux"] |= {
         "sysctl": {"net.ipv4.ip_forward": "1"}, "cgroupsPath": "/x", "personality": {"domain": "LINUX"},
         "devices": [{"path": "/dev/q", "type": "c", "major": 1, "minor": 3, "fileMode": 438, "uid": 0, "gid": 0}],
+        "memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0", "flags": []}, "netDevices": {"eth9": {"name": "x"}},
         "timeOffsets": {"boottime": {"secs": 1, "nanosecs": 1}}, "rootfsPropagation": "private",
         "seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": [call]},
     }  # fmt: skip
@@ -162,6 +163,20 @@ def test_another_encoding_is_refused_before_anything_is_made(oci: Runtime, encod
         done = oci(command, "a", check=False)
         assert done.returncode == 1 and "Traceback" not in done.stderr and "config.json" in done.stderr
         assert left(oci, cgroup) == []
+
+
+@pytest.mark.parametrize("moved", ["bundle", "rootfs"])
+def test_a_path_that_is_not_utf_8_is_named(oci: Runtime, moved: str) -> None:
+    directory = {"bundle": oci.bundle, "rootfs": oci.bundle / "rootfs"}[moved]
+    odd = oci.bundle.parent / os.fsdecode(b"\xff\x1bb")
+    directory.rename(odd)
+    directory.symlink_to(odd)
+    for command in (("create", "a"), ("--explain", "create", "a"), ("run", "a")):
+        done = oci(*command, check=False)
+        assert done.returncode == 1 and done.stderr.endswith("must be UTF-8\n") and "Traceback" not in done.stderr
+        assert "\x1b" not in done.stderr and left(oci, oci.config()["linux"]["cgroupsPath"].strip("/")) == []
+    directory.unlink()
+    odd.rename(directory)
 
 
 def test_ids_of_every_length(oci: Runtime) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from runtime.cgroups.placing import all_hierarchies
 from tests.runtime.oci import Runtime
@@ -163,6 +164,27 @@ def test_the_last_of_a_variables_values_wins(oci: Runtime) -> None:
     done = oci("exec", "--env", "A=new", "--env", "C=1", "--env", "C=2", "a", "sh", "-c", "echo $A $B $C")
     assert done.stdout == "new kept 2\n"
     oci("delete", "--force", "a")
+
+
+@pytest.mark.parametrize("when", ["run", "exec"])
+def test_a_capability_that_is_not_ours_is_left_out(oci: Runtime, when: str) -> None:
+    """In a runtime that has lost one itself, and may still give the others."""
+    lost, kept = "CAP_SYS_TIME", "CAP_KILL"
+    runtime = replace(oci, inside=("setpriv", "--bounding-set", "-sys_time", "--"))
+    config = runtime.config()
+    for name in ("bounding", "permitted", "effective"):
+        config["process"]["capabilities"][name] = [lost, kept]
+    runtime.configure(config)
+    show = "grep Cap /proc/self/status"
+    runtime.shell(show if when == "run" else "sleep 1000")
+    done = runtime("run", *(["--detach"] if when == "exec" else []), "a")
+    assert f"left out: {lost}" in done.stderr
+    if when == "exec":
+        done = runtime("exec", "a", "sh", "-c", show)
+        assert f"left out: {lost}" in done.stderr
+        runtime("delete", "--force", "a")
+    sets = dict(line.split() for line in done.stdout.splitlines())
+    assert {int(sets[f"Cap{name}:"], 16) for name in ("Prm", "Eff", "Bnd")} == {1 << 5}
 
 
 @pytest.mark.parametrize("when", ["run", "exec"])

@@ -48,7 +48,7 @@ def test_created_running_stopped_deleted(oci: Runtime, tmp_path: Path) -> None:
 def test_an_id_is_taken_once(oci: Runtime) -> None:
     oci.shell("sleep 100")
     oci("create", "a")
-    assert "exists already" in oci("create", "a", check=False).stderr
+    assert "already exists" in oci("create", "a", check=False).stderr
     oci("delete", "--force", "a")
 
 

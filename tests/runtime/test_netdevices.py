@@ -80,6 +80,8 @@ def test_a_namespace_that_is_there_keeps_it(host: Host, run_name: str) -> None:
     ("devices", "words"),
     [
         ({"none": {}}, "linux.netDevices.none: the host has no network device of this name"),
+        ({"moving": {}, "none": {}}, "linux.netDevices.none: the host has no network device of this name"),
+        ({"moving": {"name": "x"}, "staying": {"name": "x"}}, "the container has a network device 'x' already"),
         ({"moving": {"name": "lo"}}, "the container has a network device 'lo' already"),
         ({"moving": {"name": "x" * 16}}, "not a network device's name"),
         ({"moving": {"name": "a/b"}}, "not a network device's name"),

@@ -92,7 +92,7 @@ def test_it_is_a_container_like_any_other_meanwhile(plain: Runtime) -> None:
     assert (row["id"], row["status"], row["bundle"]) == (A, "running", str(plain.bundle))
     assert row["created"].endswith("Z") and row["pid"] in json.loads(plain("ps", "--format", "json", A).stdout)
     assert plain("exec", A, "cat", "/proc/1/comm").stdout == "sh\n"
-    assert "exists already" in plain("run", A, check=False).stderr
+    assert "already exists" in plain("run", A, check=False).stderr
     plain("pause", A)
     plain("resume", A)
     plain("kill", A, "TERM")

@@ -12,6 +12,7 @@ import pytest
 from runtime.errors import UsageError
 from runtime.state import Damaged, Place, check_root, default_root, listing
 from tests.runtime.oci import Runtime
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 NOBODY = 65534
@@ -93,6 +94,31 @@ def test_the_launcher_does_not_believe_anothers_root_either(oci: Runtime, comman
     oci.root.chmod(0o700)
     assert oci.state("a")["status"] == "running"
     oci("delete", "--force", "a")
+
+
+def test_the_words_that_engines_look_for(oci: Runtime) -> None:
+    """podman's getOCIRuntimeError and UpdateContainerStatus, containerd's checkKillError, moby's translation of start
+    errors: they tell by runc's words what happened."""
+    (oci.bundle / "rootfs" / "plain").write_text("")
+    for command, words in (
+        ("nonsense", "executable file `nonsense` not found in $PATH"),
+        ("/nowhere", "no such file or directory"),
+        ("/plain", "permission denied"),
+        ("/bin", "permission denied|is a directory"),
+        ("/plain/below", "not a directory"),
+    ):
+        oci.shell("", args=[command])
+        done = oci("run", "a", check=False)
+        assert any(each in done.stderr for each in words.split("|")) and command in done.stderr, done.stderr
+    for line in (("state", "a"), ("kill", "a"), ("delete", "a"), ("start", "a"), ("exec", "a", "true")):
+        assert "container a does not exist" in oci(*line, check=False).stderr
+    oci.shell("true")
+    oci("create", "a")
+    assert "container with given ID already exists" in oci("create", "a", check=False).stderr
+    oci("kill", "a", "KILL")
+    until(lambda: oci.state("a")["status"] == "stopped", 10)
+    assert "container not running" in oci("kill", "a", "TERM", check=False).stderr
+    oci("delete", "a")
 
 
 def test_a_record_that_leads_elsewhere_is_damaged(tmp_path: Path) -> None:
