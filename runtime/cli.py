@@ -6,11 +6,10 @@ and why it is there.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
@@ -18,7 +17,8 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from runtime.arguments import parsed
-from runtime.errors import TestbedError, UsageError, in_words
+from runtime.errors import TestbedError, UsageError
+from runtime.invocation import debug, place_of, places_of, tell_error, warner
 from runtime.log import open_log
 from runtime.streams import open_streams
 
@@ -26,30 +26,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from typing import Any
-
-
-def _place(options: argparse.Namespace) -> Any:
-    return _places(options, [options.id])[0]
-
-
-def _places(options: argparse.Namespace, names: Sequence[str]) -> list[Any]:
-    from runtime.state import Place, default_root
-
-    root = Path(options.root) if options.root else default_root()
-    return [Place(root, name) for name in names]
-
-
-def _warner(options: argparse.Namespace) -> Callable[[str], None]:
-    """Where warnings go: to the log, if there is one, for an engine may take our standard error for the container's."""
-
-    def warn(text: str) -> None:
-        options.warned = True
-        if options.journal:
-            options.journal.write("warning", text)
-        else:
-            _say(f"warning: {text}")
-
-    return warn
 
 
 def _create(options: argparse.Namespace, console_socket: str = "") -> Any:
@@ -76,11 +52,11 @@ def _create(options: argparse.Namespace, console_socket: str = "") -> Any:
         from runtime.plan.explain import explain
 
         config, record = lifecycle.checked(
-            _place(options), replace(creation, console_socket=None), systemd, _warner(options)
+            place_of(options), replace(creation, console_socket=None), systemd, warner(options)
         )
         print(explain(lifecycle.plan_of(config, record)))
         return None
-    return lifecycle.create(_place(options), creation, wants_systemd=systemd, warn=_warner(options))
+    return lifecycle.create(place_of(options), creation, wants_systemd=systemd, warn=warner(options))
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -93,7 +69,7 @@ def _run(options: argparse.Namespace) -> int:
     from runtime.processes import pass_signals_on, waited
     from runtime.state import UnknownContainer
 
-    place = _place(options)
+    place = place_of(options)
     master = -1
     with tempfile.TemporaryDirectory(prefix="testbed-runtime-") as directory:
         terminal = ""
@@ -119,7 +95,7 @@ def _run(options: argparse.Namespace) -> int:
         _start(options, place, record, beside=not options.detach)
     except BaseException:
         with suppress(UnknownContainer):  # start may have removed it
-            lifecycle.delete(place, force=True, warn=_warner(options))
+            lifecycle.delete(place, force=True, warn=warner(options))
         raise
     if options.detach:
         return 0
@@ -129,7 +105,7 @@ def _run(options: argparse.Namespace) -> int:
         return waited(record.pid)
     finally:
         if not options.keep:
-            lifecycle.delete(place, force=True, warn=_warner(options))
+            lifecycle.delete(place, force=True, warn=warner(options))
 
 
 def _start(options: argparse.Namespace, place: Any, record: Any, *, beside: bool) -> None:
@@ -138,12 +114,12 @@ def _start(options: argparse.Namespace, place: Any, record: Any, *, beside: bool
     from runtime import lifecycle
 
     if not record.choices.get("notify"):
-        lifecycle.start(place, warn=_warner(options))
+        lifecycle.start(place, warn=warner(options))
         return
     from runtime.notify import listening
 
     with listening(place, os.environ.get("NOTIFY_SOCKET", "")) as relay:
-        lifecycle.start(place, warn=_warner(options))
+        lifecycle.start(place, warn=warner(options))
         if relay and beside:
             relay.wait_beside(record, os.getpid())
         elif relay:
@@ -175,9 +151,9 @@ def _exec(options: argparse.Namespace) -> int:
     from runtime import execution
     from runtime.console import relay
 
-    place = _place(options)
+    place = place_of(options)
     further = execution.Execution(
-        execution.wanted_process(options, place.read(), _warner(options)),
+        execution.wanted_process(options, place.read(), warner(options)),
         options.console_socket,
         options.pid_file,
         options.preserve_fds,
@@ -186,60 +162,7 @@ def _exec(options: argparse.Namespace) -> int:
         options.ignore_paused,
         options.pidfd_socket,
     )
-    return execution.execute(place, further, relay, warn=_warner(options))
-
-
-def _state(options: argparse.Namespace) -> int:
-    from runtime import state
-    from runtime.cgroups.placing import hierarchies_for
-
-    place = _place(options)
-    record = place.read()
-    word = state.status(place, record, hierarchies_for(record.cgroup))
-    print(json.dumps(state.cli_state(place, record, word), indent=2))
-    return 0
-
-
-def _list(options: argparse.Namespace) -> int:
-    from runtime import state
-    from runtime.cgroups.placing import hierarchies_for
-
-    rows = []
-    for place in state.listing(Path(options.root) if options.root else state.default_root()):
-        try:
-            record = place.read()
-            word = state.status(place, record, hierarchies_for(record.cgroup))
-            rows.append(state.cli_state(place, record, word))
-        except state.UnknownContainer:  # deleted meanwhile
-            continue
-        except state.Damaged as error:
-            _warner(options)(str(error))
-    if options.quiet:
-        print("".join(f"{row['id']}\n" for row in rows), end="")
-    elif options.format == "json":
-        print(json.dumps(rows))
-    else:
-        line = "{:<24} {:<8} {:<10} {:<40} {:<22} {}"
-        print(line.format("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"))
-        for row in rows:
-            print(line.format(*(str(row[key]) for key in ("id", "pid", "status", "bundle", "created", "owner"))))
-    return 0
-
-
-def _ps(options: argparse.Namespace) -> int:
-    import subprocess
-
-    from runtime.cgroups import Cgroup
-    from runtime.cgroups.placing import hierarchies_for
-
-    cgroup = _place(options).read().cgroup
-    pids = Cgroup(cgroup, hierarchies_for(cgroup)).pids() if cgroup else ()
-    if options.format == "json":
-        print(json.dumps(pids))
-        return 0
-    if not pids:
-        raise UsageError(f"ps {options.id}: container not running, or without a cgroup")
-    return subprocess.run(["ps", "-f", "-p", ",".join(map(str, pids))]).returncode
+    return execution.execute(place, further, relay, warn=warner(options))
 
 
 def _update(options: argparse.Namespace) -> int:
@@ -252,7 +175,7 @@ def _update(options: argparse.Namespace) -> int:
         raise UsageError("update --l3-cache-schema, --mem-bw-schema: this runtime does not set Intel's RDT")
     if options.resources:
         path = Path("/dev/stdin" if options.resources == "-" else options.resources)
-        wanted = load_resources(path, _warner(options))
+        wanted = load_resources(path, warner(options))
     else:
         wanted = Resources(
             memory=Memory(options.memory, options.memory_reservation, options.memory_swap,
@@ -263,41 +186,7 @@ def _update(options: argparse.Namespace) -> int:
             pids=Pids(options.pids_limit) if options.pids_limit is not None else None,
             block_io=BlockIO(options.blkio_weight) if options.blkio_weight else None,
         )  # fmt: skip
-    resources.update(_place(options), checked(wanted, "update"))
-    return 0
-
-
-def _spec(options: argparse.Namespace) -> int:
-    from runtime.config.decode import encode
-    from runtime.config.default import default_config, rootless_config
-
-    path = options.bundle / "config.json"
-    if path.exists():
-        raise UsageError(f"write {path}: it is there already", "remove it first")
-    config = rootless_config(os.geteuid(), os.getegid()) if options.rootless else default_config()
-    path.write_text(json.dumps(encode(config), indent=2) + "\n")
-    return 0
-
-
-def _events(options: argparse.Namespace) -> int:
-    import gc
-
-    from runtime import resources
-
-    if not 0 < options.interval < 1e6:
-        raise UsageError(f"--interval {options.interval}: give seconds, above 0")
-    gc.enable()  # it may go on for long
-    while True:
-        print(json.dumps(resources.stats(_place(options))), flush=True)
-        if options.stats:
-            return 0
-        time.sleep(options.interval)
-
-
-def _features(_: argparse.Namespace) -> int:
-    from runtime.config.features import features
-
-    print(json.dumps(features(), indent=2))
+    resources.update(place_of(options), checked(wanted, "update"))
     return 0
 
 
@@ -329,15 +218,15 @@ def _delete(options: argparse.Namespace) -> int:
     from runtime.state import UnknownContainer
 
     errors = list[TestbedError]()
-    for place in _places(options, options.ids):
+    for place in places_of(options, options.ids):
         try:
-            lifecycle.delete(place, force=options.force, warn=_warner(options))
+            lifecycle.delete(place, force=options.force, warn=warner(options))
         except UnknownContainer as error:
             errors += [] if options.force else [error]
         except TestbedError as error:
             errors.append(error)
     for earlier in errors[:-1]:
-        _tell(options, earlier)
+        tell_error(options, earlier)
     if errors:
         raise errors[-1]
     return 0
@@ -356,48 +245,31 @@ def _simple(options: argparse.Namespace) -> int:
                 step, _, errno = options.failed.partition(":")
                 if not is_number(step) or not is_number(errno):
                     raise UsageError(f"--failed {options.failed}: not STEP:ERRNO")
-                lifecycle.explain_start(_place(options), int(step), int(errno))
-            place = _place(options)
+                lifecycle.explain_start(place_of(options), int(step), int(errno))
+            place = place_of(options)
             _start(options, place, place.read(), beside=False)
         case "kill":
-            lifecycle.kill(_place(options), parse_signal(options.signal), everything=options.all)
+            lifecycle.kill(place_of(options), parse_signal(options.signal), everything=options.all)
         case "pause" | "resume":
-            lifecycle.pause(_place(options), options.command == "pause")
+            lifecycle.pause(place_of(options), options.command == "pause")
     return 0
+
+
+def _query(options: argparse.Namespace) -> int:
+    from runtime import queries
+
+    status: int = queries.COMMANDS[options.command](options)
+    return status
 
 
 _COMMANDS = {
     "run": _run,
     "exec": _exec,
-    "state": _state,
-    "list": _list,
-    "ps": _ps,
     "update": _update,
     "delete": _delete,
-    "spec": _spec,
-    "events": _events,
-    "features": _features,
     "image-run": _image_run,
+    **dict.fromkeys(("state", "list", "ps", "spec", "events", "features"), _query),
 }
-
-
-def _say(text: str) -> None:
-    from runtime.output import printable
-
-    print(printable(text), file=sys.stderr)
-
-
-def _tell(options: argparse.Namespace, error: Exception) -> None:
-    _say(f"error: {in_words(error)}")
-    if options.journal:
-        options.journal.write("error", in_words(error))
-
-
-def _debug(options: argparse.Namespace, message: str) -> None:
-    if options.debug and options.journal:
-        options.journal.write("debug", message)
-    elif options.debug:
-        _say(f"debug: {message}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -411,14 +283,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.log:
             options.journal = open_log(options.log, options.log_format)
-        _debug(options, f"{' '.join(sys.argv[1:] if arguments is None else arguments)}, as user {os.geteuid()}")
+        debug(options, f"{' '.join(sys.argv[1:] if arguments is None else arguments)}, as user {os.geteuid()}")
         status = _COMMANDS.get(options.command, _simple)(options)
     except (TestbedError, OSError) as error:
-        _tell(options, error)
+        tell_error(options, error)
         status = error.exit_code if isinstance(error, TestbedError) else 1
     except KeyboardInterrupt:
         status = 130
-    _debug(options, f"{options.command}: exit status {status} after {time.monotonic() - began:.3f} s")
+    debug(options, f"{options.command}: exit status {status} after {time.monotonic() - began:.3f} s")
     return status
 
 

@@ -20,8 +20,9 @@ from runtime.config.process import Capabilities, Process, User
 from runtime.config.validate import Host, validate_process
 from runtime.errors import UsageError
 from runtime.launcher import CONSOLE, LISTENER, SYNC, Launch, StepError
-from runtime.lifecycle import check_preserved, config_of, explained, kept, pass_listener, pass_on
-from runtime.plan.bundle import exec_plan, keeps_groups
+from runtime.lifecycle import config_of, explained
+from runtime.passing import check_preserved, pass_listener, pass_on, passed_descriptors
+from runtime.plan.execution import exec_plan, keeps_groups
 from runtime.processes import pass_signals_on, signals_held, waited
 from runtime.scoped import in_scope, join_scope, joins_through_systemd
 from runtime.seccomp.kept import KEPT_FILTERS, recall
@@ -166,7 +167,7 @@ def execute(place: Place, execution: Execution, relay: Callable[[int], None], *,
             lock.close()  # whoever resumes it takes it, and we wait for that
         elif not execution.detach:
             holding.enter_context(signals_held())
-        with Launch(plan, kept(execution.preserve_fds)) as launch:
+        with Launch(plan, passed_descriptors(execution.preserve_fds)) as launch:
             try:
                 while (message := launch.next()) is not None:
                     if message.kind == SYNC:

@@ -20,7 +20,7 @@ from runtime.config.types import Config
 from runtime.errors import TestbedError, UsageError, WorkloadError
 from runtime.launcher import Launch, StepError
 from runtime.plan import steps as s
-from runtime.plan.bundle import join_container
+from runtime.plan.execution import join_container
 from runtime.processes import wait_exit
 
 # A failure of these does not fail the operation (runtime-spec 1.3, Lifecycle, step 13).

@@ -28,6 +28,7 @@ from runtime.hooks import Surroundings, pid_inside, run_hooks, surroundings_insi
 from runtime.known import leave
 from runtime.launcher import CONSOLE, FAILED, LISTENER, READY, SYNC, Launch, StepError, not_executed, receive, send_go
 from runtime.mappings import may_make_nodes, write_maps
+from runtime.passing import check_preserved, pass_listener, pass_on, passed_descriptors
 from runtime.plan import steps as s
 from runtime.plan.bundle import (
     CREATED,
@@ -35,15 +36,13 @@ from runtime.plan.bundle import (
     RECORDED,
     Choices,
     bundle_plan,
-    keeps_groups,
 )
+from runtime.plan.execution import keeps_groups
 from runtime.plan.process import LABELS, label_refused
 from runtime.processes import ProcessGone, executed, open_pidfd, send_signal, wait_exit
 from runtime.scoped import complete_scope, in_scope, scope_of, start_scope
 from runtime.seccomp.kept import KEPT_FILTERS, recall
 from runtime.state import Damaged, Place, Record, oci_state, status
-
-_MAX_PRESERVED = 90  # above them are the plan's own descriptors
 
 
 class PoststartError(TestbedError):
@@ -119,12 +118,6 @@ def checked(place: Place, creation: Creation, wants_systemd: bool, warn: Warn) -
     return config, record
 
 
-def check_preserved(number: int, listening: int = 0) -> None:
-    """Raise UsageError for more descriptors, with those of a service manager, than are passed on."""
-    if number < 0 or listening + number > _MAX_PRESERVED:
-        raise UsageError(f"--preserve-fds {number}: at most {_MAX_PRESERVED} are passed on")
-
-
 def plan_of(config: Config, record: Record) -> s.Plan:
     """The plan that creates the container of a record."""
     try:
@@ -176,7 +169,7 @@ def create(place: Place, creation: Creation, *, wants_systemd: bool, warn: Warn)
 
 
 def _create(place: Place, record: Record, config: Config, plan: s.Plan, creation: Creation, listening: int) -> Record:
-    with Launch(plan, {**kept(creation.passed_fds), s.LISTEN_FD: listening}) as launch:
+    with Launch(plan, {**passed_descriptors(creation.passed_fds), s.LISTEN_FD: listening}) as launch:
         try:
             while (message := launch.next()) is not None and message.kind != READY:
                 if message.kind == SYNC and message.number == PLACED:
@@ -218,19 +211,6 @@ def _create(place: Place, record: Record, config: Config, plan: s.Plan, creation
     return record
 
 
-def kept(preserve_fds: int) -> dict[int, int]:
-    """The standard streams, and of the descriptors above them those that the caller left open for us to pass on."""
-    open_ones = {int(name) for name in os.listdir("/proc/self/fd")}
-    return {n: n for n in range(3 + preserve_fds) if n < 3 or n in open_ones and _inherited(n)}
-
-
-def _inherited(descriptor: int) -> bool:
-    try:
-        return os.get_inheritable(descriptor)
-    except OSError:  # the one that listed the directory
-        return False
-
-
 def explained(error: StepError, process: Process | None) -> TestbedError:
     """A failed exec in the words that engines look for."""
     if isinstance(error.failed, (s.LookUp, s.Exec)) and process is not None:
@@ -244,29 +224,6 @@ def explained(error: StepError, process: Process | None) -> TestbedError:
     if isinstance(error.failed, s.Write) and error.failed.path in LABELS and process is not None:
         return label_refused(process, error.errno)
     return error
-
-
-def pass_on(descriptor: int, path: str, name: str) -> None:
-    from runtime.console import hand_over
-
-    try:
-        hand_over(descriptor, path, name)
-    finally:
-        os.close(descriptor)
-
-
-def pass_listener(descriptor: int, config: Config, record: Record, pid: int, word: str) -> None:
-    """Send the seccomp listener of the process ``pid``, with the state that the runtime-spec describes ("Container
-    Process State"); ``word`` is the container's status."""
-    assert config.linux.seccomp is not None
-    state = {
-        "ociVersion": config.oci_version,
-        "fds": ["seccompFd"],
-        "pid": pid,
-        "metadata": config.linux.seccomp.listener_metadata,
-        "state": oci_state(record, word),
-    }
-    pass_on(descriptor, config.linux.seccomp.listener_path, json.dumps(state))
 
 
 def _outside(record: Record) -> Surroundings:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Mapping
-from errno import EEXIST, ENOENT, EPERM, EROFS
-from pathlib import Path
-from types import MappingProxyType
+from errno import EPERM
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -15,13 +11,21 @@ from runtime import network
 from runtime.cgroups import Hierarchies, join_in_two
 from runtime.cgroups.resources import limit_steps
 from runtime.config import mount_options
-from runtime.config.decode import is_number, short
 from runtime.config.process import Process
 from runtime.config.types import Config, Mount
 from runtime.errors import UsageError
 from runtime.plan import constants as k
 from runtime.plan import steps as s
 from runtime.plan.devices import every_device, host_node_steps, link_steps, node_steps, outside_node_steps
+from runtime.plan.execution import (
+    NAMESPACE_FLAGS,
+    directory_steps,
+    keeps_groups,
+    kinds_of,
+    memory_policy_steps,
+    process_end,
+    seccomp_step,
+)
 from runtime.plan.mounts import (
     DEV,
     FIRST_HELD,
@@ -34,26 +38,13 @@ from runtime.plan.mounts import (
     propagations,
     shown_sysfs,
 )
-from runtime.plan.process import credential_steps, environment, home_steps, label_steps, search_path
+from runtime.plan.process import label_steps
 from runtime.plan.root import HOLD_ROOT
-from runtime.seccomp.filter import compile_filter
 
-NAMESPACE_FLAGS = {
-    "user": k.CLONE_NEWUSER,
-    "ipc": k.CLONE_NEWIPC,
-    "uts": k.CLONE_NEWUTS,
-    "network": k.CLONE_NEWNET,
-    "pid": k.CLONE_NEWPID,
-    "cgroup": k.CLONE_NEWCGROUP,
-    "time": k.CLONE_NEWTIME,
-    "mount": k.CLONE_NEWNS,
-}
-NAMESPACE_FILES = {**{kind: kind for kind in NAMESPACE_FLAGS}, "network": "net", "mount": "mnt"}
 # Points at which the first process waits for the runtime.
 RECORDED, CREATED, STARTING, PLACED = 0, 1, 2, 3
-_SOCKET, _OWN_ROOT, _NAMESPACES, _FIRST_UNUSED = 110, 111, 112, 128
+_SOCKET = 110
 _NOTIFY, _NOTIFY_OPTIONS = "/run/notify", ("bind", "ro", "nosuid", "nodev", "noexec")
-_MOST_PROCESSORS, _MOST_NODES = 8192, 1024  # NR_CPUS, MAX_NUMNODES at their largest
 
 
 class Choices(Struct, frozen=True):
@@ -83,13 +74,9 @@ class Choices(Struct, frozen=True):
     host_nodes: bool = False
 
 
-def _kinds(config: Config) -> dict[str, str]:
-    return {namespace.type: namespace.path for namespace in config.linux.namespaces}
-
-
 def _parent_steps(config: Config, found: Hierarchies, choices: Choices) -> list[s.Step]:
     steps: list[s.Step] = []
-    kinds = _kinds(config)
+    kinds = kinds_of(config)
     if choices.cgroup:
         if config.linux.resources is not None:
             limits = config.linux.resources
@@ -118,12 +105,12 @@ def _cgroup_steps(config: Config, found: Hierarchies, choices: Choices) -> list[
     sees."""
     if not choices.cgroup:
         return []
-    own = [s.Unshare(k.CLONE_NEWCGROUP)] if _kinds(config).get("cgroup") == "" else []
+    own = [s.Unshare(k.CLONE_NEWCGROUP)] if kinds_of(config).get("cgroup") == "" else []
     return [*join_in_two(found, choices.cgroup)[1], *own]
 
 
 def _namespace_steps(config: Config, choices: Choices) -> list[s.Step]:
-    kinds = _kinds(config)
+    kinds = kinds_of(config)
     recorded = s.Sync(RECORDED, "the process is there; its maps of ids and its record are to be written")
     steps: list[s.Step] = [] if choices.at_once else [recorded]
     if config.process is not None:
@@ -146,7 +133,7 @@ def _namespace_steps(config: Config, choices: Choices) -> list[s.Step]:
 
 def _root_steps(config: Config, choices: Choices) -> list[s.Step]:
     root = choices.rootfs
-    if "mount" not in _kinds(config):  # it is the caller's, and stays as it is
+    if "mount" not in kinds_of(config):  # it is the caller's, and stays as it is
         return [s.Chdir(root), HOLD_ROOT]
     of_host, _ = propagations(config.linux.rootfs_propagation)
     return [
@@ -158,7 +145,7 @@ def _root_steps(config: Config, choices: Choices) -> list[s.Step]:
 
 
 def _enter_steps(config: Config, process: Process, choices: Choices) -> list[s.Step]:
-    if "mount" not in _kinds(config):
+    if "mount" not in kinds_of(config):
         return [s.Chroot("."), s.Chdir("/"), *directory_steps(process)]
     if choices.pivot:
         enter: list[s.Step] = [s.PivotRoot(".", "."), s.Unmount(".", k.MNT_DETACH), s.Chdir("/")]
@@ -176,70 +163,6 @@ def _enter_steps(config: Config, process: Process, choices: Choices) -> list[s.S
     return enter
 
 
-def directory_steps(process: Process) -> list[s.Step]:
-    """Make the working directory, as far as it is missing and can be made."""
-    parts = [part for part in inside(process.cwd).split("/") if part != "."]
-    return [
-        s.Mkdir("/".join(parts[:depth]), tolerate=(EEXIST, EROFS, ENOENT, EPERM), inside=True)
-        for depth in range(1, len(parts) + 1)
-    ]
-
-
-def process_end(
-    process: Process,
-    *,
-    preserve_fds: int,
-    keep_groups: bool,
-    grantable: int,
-    seccomp: s.Step | None,
-    wait: tuple[s.Step, ...],
-) -> list[s.Step]:
-    """From the finished root to execve. ``wait`` stands where everything else that can fail has been done.
-
-    Without no_new_privs a filter needs CAP_SYS_ADMIN, so it comes before the privileges go; with it, last.
-    """
-    credentials = credential_steps(process, keep_groups=keep_groups, grantable=grantable)
-    home, env = home_steps(process)
-    look = s.LookUp(process.args[0], search_path(process.env))
-    filters = (seccomp,) if seccomp else ()
-    if process.no_new_privileges:
-        credentials, few = _descriptors_last(credentials)
-        end: tuple[s.Step, ...] = (*credentials, s.NoNewPrivileges(), look, *wait, *few, *filters)
-    else:
-        end = (look, *wait, *filters, *credentials)
-    return [
-        s.CloseOnExec(3 + preserve_fds),
-        s.Chdir(process.cwd, confined=True),
-        *home,
-        *end,
-        s.Exec(process.args, environment(env), search_path(env), at_home=bool(home)),
-    ]
-
-
-def _descriptors_last(credentials: tuple[s.Step, ...]) -> tuple[tuple[s.Step, ...], tuple[s.Step, ...]]:
-    """The steps without a limit of descriptors that is below those that the plan itself still needs, and that limit:
-    lowering it takes no privilege."""
-    few = tuple(
-        step
-        for step in credentials
-        if isinstance(step, s.SetRlimit) and step.resource == k.RLIMIT_NOFILE and step.soft < _FIRST_UNUSED
-    )
-    enough = (
-        replace(step, soft=_FIRST_UNUSED, hard=max(step.hard, _FIRST_UNUSED)) if step in few else step
-        for step in credentials
-    )
-    return tuple(enough) if few else credentials, few
-
-
-def seccomp_step(config: Config) -> s.Step | None:
-    """The configuration's filter, compiled."""
-    if config.linux.seccomp is None:
-        return None
-    compiled = compile_filter(config.linux.seccomp)
-    what = f"default {config.linux.seccomp.default_action}, {len(config.linux.seccomp.syscalls)} rules"
-    return s.SeccompFilter(compiled.program, compiled.flags, what)
-
-
 def _service_variables(choices: Choices) -> list[str]:
     """What sd_listen_fds(3) and sd_notify(3) look for, as runc names it."""
     found = [f"LISTEN_FDS={choices.listen_fds}", "LISTEN_PID=1"] if choices.listen_fds else []
@@ -250,7 +173,7 @@ def _mounts(
     config: Config, found: Hierarchies, bundle: str, choices: Choices, maps: MountMaps
 ) -> tuple[list[s.Step], list[s.Step]]:
     """The mounts and devices: what the launcher does for them before it clones, and what is done in the root."""
-    kinds, linux = _kinds(config), config.linux
+    kinds, linux = kinds_of(config), config.linux
     of_host, of_root = propagations(linux.rootfs_propagation)
     own_dev = not any(inside(mount.destination) == DEV and is_bind(mount) for mount in config.mounts)
     devices = every_device(linux.devices) if own_dev else []  # what is bound is the host's, and stays as it is
@@ -290,7 +213,7 @@ def bundle_plan(config: Config, found: Hierarchies, bundle: str, choices: Choice
     if process is None:
         raise UsageError("config.json: process: missing, and there is nothing else to start")
     process = replace(process, env=(*process.env, *_service_variables(choices)))
-    kinds = _kinds(config)
+    kinds = kinds_of(config)
     later = ("time", "cgroup") if choices.cgroup else ("time",)
     flags = sum(flag for kind, flag in NAMESPACE_FLAGS.items() if kinds.get(kind) == "" and kind not in later)
     maps = MountMaps(config.linux)
@@ -315,7 +238,7 @@ def bundle_plan(config: Config, found: Hierarchies, bundle: str, choices: Choice
         *created,
         *_enter_steps(config, process, choices),
         *_personality(config),
-        *_memory_policy(config),
+        *memory_policy_steps(config),
         *process_end(
             process,
             preserve_fds=choices.preserve_fds,
@@ -332,106 +255,3 @@ def _personality(config: Config) -> list[s.Step]:
     if config.linux.personality is None:
         return []
     return [s.Personality({"LINUX": 0, "LINUX32": 8}[config.linux.personality.domain])]
-
-
-def join_container(pid: int, kinds: Collection[str]) -> tuple[s.Step, ...]:
-    """Enter those of a process's namespaces, and its root directory where they do not bring one. All are opened first:
-    from within its user namespace, a process that is still being made, or that hides, may not be looked at."""
-    own = [kind for kind in NAMESPACE_FLAGS if kind in kinds]
-    opens = [s.Open(f"/proc/{pid}/ns/{NAMESPACE_FILES[kind]}", _NAMESPACES + n) for n, kind in enumerate(own)]
-    joins = [s.JoinNamespace(f"/proc/self/fd/{_NAMESPACES + n}", NAMESPACE_FLAGS[kind]) for n, kind in enumerate(own)]
-    if "mount" in kinds:  # whose root its own is
-        return (*opens, *joins)
-    root = s.Open(f"/proc/{pid}/root", _OWN_ROOT, os.O_PATH | os.O_DIRECTORY)
-    return (root, *opens, *joins, s.Chroot(f"/proc/self/fd/{_OWN_ROOT}"))
-
-
-def keeps_groups(config: Config, rootless: bool) -> bool:
-    """Whether the groups stay as they are: in a user namespace of an ordinary user's there are no others, and crun's
-    annotation asks for it (crun.1)."""
-    return rootless or "run.oci.keep_original_groups" in config.annotations
-
-
-def _memory_policy(config: Config) -> list[s.Step]:
-    """The policy by which memory is taken from nodes: set_mempolicy(2) is the calling thread's, and outlives execve."""
-    policy = config.linux.memory_policy
-    if policy is None:
-        return []
-    place = "config.json: linux.memoryPolicy"
-    for field, name, names in (
-        ("mode", policy.mode, k.MEMORY_POLICIES),
-        *(("flags", flag, k.MEMORY_POLICY_FLAGS) for flag in policy.flags),
-    ):
-        if name not in names:
-            raise UsageError(f"{place}.{field}: {short(name)!r}", f"one of {', '.join(names)}")
-    mode = k.MEMORY_POLICIES[policy.mode] | sum(k.MEMORY_POLICY_FLAGS[flag] for flag in set(policy.flags))
-    nodes = _listed(policy.nodes, _MOST_NODES, f"{place}.nodes") if policy.nodes else ()
-    return [s.MemoryPolicy(mode, nodes)]
-
-
-def exec_plan(
-    process: Process,
-    config: Config,
-    found: Hierarchies,
-    pid: int,
-    cgroup: str,
-    preserve_fds: int,
-    keep_groups: bool,
-    grantable: int = k.ALL_CAPABILITIES,
-    below: Mapping[Path, str] = MappingProxyType({}),
-) -> s.Plan:
-    """The plan that starts ``process`` in the namespaces of the container's first process ``pid``, in ``cgroup``, or in
-    hierarchies that ``below`` has in another."""
-    kinds = _kinds(config)
-    joining, joined = join_in_two(found, cgroup, below) if cgroup or below else ((), ())
-    parent: list[s.Step] = [*label_steps(process), s.Undumpable(), *joining]
-    if process.oom_score_adj is not None:
-        parent.insert(0, s.Write("/proc/self/oom_score_adj", (str(process.oom_score_adj),)))
-    affinity = process.exec_cpu_affinity
-    if affinity and affinity.initial:
-        parent.insert(0, s.Affinity(processors(affinity.initial)))
-    if joining and not (affinity and (affinity.initial or affinity.final)):
-        parent.append(s.Affinity())
-    parent += join_container(pid, kinds)
-    size = process.console_size
-    child: list[s.Step] = [
-        *joined,
-        *((s.SetUser(0, 0, keep_groups=keep_groups),) if "user" in kinds else ()),
-        s.Undumpable(),
-        s.Chdir("/"),
-        HOLD_ROOT,
-    ]
-    if process.terminal:
-        rows, columns = (size.height, size.width) if size else (0, 0)
-        child.append(s.Terminal(process.user.uid, rows, columns, console=False))
-    else:
-        child += [s.Setsid(tolerate=(EPERM,)), s.OwnStreams(process.user.uid)]
-    if affinity and affinity.final:
-        child.append(s.Affinity(processors(affinity.final)))
-    child += directory_steps(process)
-    child += _memory_policy(config)
-    child += process_end(
-        process,
-        preserve_fds=preserve_fds,
-        keep_groups=keep_groups,
-        grantable=grantable,
-        seccomp=seccomp_step(config),
-        wait=(),
-    )
-    return s.Plan(tuple(child), tuple(parent), 0)
-
-
-def processors(text: str) -> tuple[int, ...]:
-    """The processors of a list. Raises UsageError."""
-    return _listed(text, _MOST_PROCESSORS, "config.json: process.execCPUAffinity")
-
-
-def _listed(text: str, most: int, place: str) -> tuple[int, ...]:
-    """The numbers of a list such as ``0-3,7`` (cpuset(7), "List format"). Raises UsageError."""
-    found: set[int] = set()
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not is_number(first) or dash and not is_number(last) or not int(first) <= int(last or first) < most:
-            raise UsageError(f"{place}: {short(text)!r} is not a list of numbers below {most}")
-        found.update(range(int(first), int(last or first) + 1))
-    return tuple(sorted(found))
