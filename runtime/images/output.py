@@ -8,17 +8,12 @@ import re
 from collections import deque
 from collections.abc import Callable
 
+from runtime.output import printable
+
 KEPT_LINES = 20
 # Of one line, and of one step in all: a step that says more has its end kept all the same.
 LINE_CHARACTERS = 1000
 SHOWN_CHARACTERS = 1 << 20
-# Control sequences of terminals (ECMA-48): CSI, OSC and other strings, and two-character ones.
-_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|.?)")
-
-
-def plain(line: str) -> str:
-    """A line without what a terminal would obey."""
-    return "".join(c for c in _ESCAPE.sub("", line) if c == "\t" or c.isprintable())
 
 
 def follow(descriptor: int, show: Callable[[str], None]) -> tuple[str, ...]:
@@ -31,7 +26,7 @@ def follow(descriptor: int, show: Callable[[str], None]) -> tuple[str, ...]:
         *lines, rest = re.split(r"[\r\n]", rest + decoder.decode(chunk, final=not chunk))
         if not chunk or len(rest) > LINE_CHARACTERS:
             lines, rest = [*lines, rest], ""
-        for line in filter(None, (plain(line)[:LINE_CHARACTERS].rstrip() for line in lines)):
+        for line in filter(None, (printable(line)[:LINE_CHARACTERS].rstrip() for line in lines)):
             tail.append(line)
             if shown <= SHOWN_CHARACTERS < shown + len(line):
                 show(f"(more than {SHOWN_CHARACTERS >> 20} MiB of output: the rest is not shown)")

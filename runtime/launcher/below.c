@@ -20,23 +20,19 @@ int close_with(int fd, int result) {
 }
 
 /* A rename elsewhere makes the kernel unsure (EAGAIN): then it is asked again. */
-static int resolved(const char *path, uint64_t flags, uint64_t mode, uint64_t resolve) {
-  struct open_how how = {
-    .flags = flags | O_CLOEXEC,
-    .mode = flags & O_CREAT ? mode : 0,
-    .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | resolve,
-  };
+static int resolved(const char *path, uint64_t flags, uint64_t resolve) {
+  struct open_how how = {.flags = flags | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | resolve};
   int fd = -EAGAIN;
   for (int i = 0; i < RETRIES && fd == -EAGAIN; i++) fd = (int)SYS(openat2, ROOT_FD, ADDRESS(path), ADDRESS(&how), sizeof how);
   return fd;
 }
 
 /* Open what is at `path` below the root, wherever the image's links lead in it. */
-int below(const char *path, uint64_t flags, uint64_t mode) { return resolved(path, flags, mode, 0); }
+int below(const char *path, uint64_t flags) { return resolved(path, flags, 0); }
 
 int below_strictly(const char *path, uint64_t flags) {
-  int fd = resolved(path, flags, 0, RESOLVE_NO_SYMLINKS);
-  return fd == -ELOOP ? resolved(path, flags, 0, RESOLVE_NO_XDEV) : fd;
+  int fd = resolved(path, flags, RESOLVE_NO_SYMLINKS);
+  return fd == -ELOOP ? resolved(path, flags, RESOLVE_NO_XDEV) : fd;
 }
 
 /* The directory that holds `path`, for something to be made in it, and the name of the last component. */
@@ -97,7 +93,7 @@ static int lead(int parent, char *path, size_t begin, size_t end) {
  * it leads, and the result is LED. */
 enum { LED = -4096, LINKS = 40 };
 static int make_missing(char *path, int directory) {
-  int parent = below(".", O_PATH | O_DIRECTORY, 0);
+  int parent = below(".", O_PATH | O_DIRECTORY);
   for (size_t at = 0; parent >= 0 && path[at];) {
     size_t begin = at;
     while (path[begin] == '/') begin++;
@@ -106,10 +102,10 @@ static int make_missing(char *path, int directory) {
     if (begin == end) break;
     char after = path[end];
     path[end] = 0;
-    int fd = below(path, O_PATH, 0);
+    int fd = below(path, O_PATH);
     if (fd == -ENOENT) {
       int result = make(parent, path + begin, directory || after);
-      fd = result < 0 && result != -EEXIST ? result : below(path, O_PATH, 0);
+      fd = result < 0 && result != -EEXIST ? result : below(path, O_PATH);
     }
     path[end] = after;
     if (fd == -ENOENT) {
@@ -130,7 +126,7 @@ int below_made(const char *path, int directory) {
   if (n > sizeof text) return -ENAMETOOLONG;
   memcpy(text, path, n);
   for (int links = 0; links <= LINKS; links++) {
-    int fd = below(text, O_PATH, 0);
+    int fd = below(text, O_PATH);
     if (fd == -ENOENT) fd = make_missing(text, directory);
     if (fd != LED) return fd;
   }

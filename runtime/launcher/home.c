@@ -81,10 +81,10 @@ static int is_list(int fd) {
 /* Number: the uid. It is looked at before it is opened: opening a device, say, may do something. */
 int find_home(const struct step *s) {
   home = (struct text){.n = 0};
-  int fd = below("etc/passwd", O_PATH, 0);
+  int fd = below("etc/passwd", O_PATH);
   if (fd < 0) return 0;
   if (!close_with(fd, is_list(fd))) return 0;
-  fd = below("etc/passwd", O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
+  fd = below("etc/passwd", O_RDONLY | O_NONBLOCK | O_NOCTTY);
   if (fd < 0) return 0;
   if (is_list(fd)) search(fd, s->number[0]);
   return close_with(fd, 0);

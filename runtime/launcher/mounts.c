@@ -24,12 +24,12 @@ static int mount_on(int target, const char *source, const char *fstype, uint64_t
 
 /* As tmpcopyup: what the mount would hide is copied into it. */
 static int mount_copy_up(const struct step *s) {
-  int old = below(s->string[1], O_RDONLY | O_DIRECTORY, 0);
+  int old = below(s->string[1], O_RDONLY | O_DIRECTORY);
   if (old < 0) return old;
-  int target = below(s->string[1], O_PATH | O_DIRECTORY, 0);
+  int target = below(s->string[1], O_PATH | O_DIRECTORY);
   int result = target < 0 ? target : mount_on(target, s->string[0], s->string[2], s->number[0], s->string[3]);
   if (result < 0) return close_with(old, result);
-  int new = below(s->string[1], O_RDONLY | O_DIRECTORY, 0);
+  int new = below(s->string[1], O_RDONLY | O_DIRECTORY);
   if (new < 0) return close_with(old, new);
   return close_with(old, close_with(new, copy_tree(old, new, 0)));
 }
@@ -111,7 +111,7 @@ int bind_step(const struct step *s) {
 
 /* Numbers: inside, recursive, set, clear, propagation. */
 int mount_attributes(const struct step *s) {
-  int fd = s->number[0] ? below(s->string[0], O_PATH, 0)
+  int fd = s->number[0] ? below(s->string[0], O_PATH)
                         : (int)SYS(openat, AT_FDCWD, ADDRESS(s->string[0]), O_PATH | O_CLOEXEC);
   if (fd < 0) return fd;
   return close_with(fd, set_attributes(fd, s->number[1] ? AT_RECURSIVE : 0, s->number[2], s->number[3], s->number[4], -1));
@@ -119,7 +119,7 @@ int mount_attributes(const struct step *s) {
 
 /* The container's own null device, made sure of: an image or a mount could have put something else in its place. */
 static int null_device(void) {
-  int fd = below("dev/null", O_PATH | O_NOFOLLOW, 0);
+  int fd = below("dev/null", O_PATH | O_NOFOLLOW);
   if (fd < 0) return fd;
   struct statx status;
   int result = (int)SYS(statx, fd, ADDRESS(""), AT_EMPTY_PATH, STATX_TYPE, ADDRESS(&status));
@@ -142,13 +142,13 @@ static int mask_first(int held, int target) {
 int mask_path(const struct step *s) {
   static int empty = -1;
   const char *path = s->string[0];
-  int target = below(path, O_PATH, 0);
+  int target = below(path, O_PATH);
   if (target < 0) return target == -ENOENT || target == -ENOTDIR ? 0 : target;
   int directory = is_directory(target);
   if (directory < 0) return close_with(target, directory);
   if (directory && empty < 0) {
     int result = mask_first((int)s->number[0], target);
-    if (result == 0) empty = below(path, O_PATH | O_DIRECTORY, 0);
+    if (result == 0) empty = below(path, O_PATH | O_DIRECTORY);
     return result;
   }
   int cover = directory ? empty : null_device();
@@ -161,7 +161,7 @@ int mask_path(const struct step *s) {
 
 /* As the runtime-spec's readonlyPaths. A cloned tree keeps the flags it had (nosuid, noexec). */
 int readonly_path(const char *path) {
-  int target = below(path, O_PATH, 0);
+  int target = below(path, O_PATH);
   if (target < 0) return target == -ENOENT || target == -ENOTDIR ? 0 : target;
   int tree = (int)SYS(open_tree, target, ADDRESS(""), AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
   if (tree < 0) return close_with(target, tree);

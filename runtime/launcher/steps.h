@@ -35,7 +35,7 @@ int admission(const struct step *s);
 int terminal(const struct step *s);
 
 /* below.c: paths that never leave the directory at ROOT_FD */
-int below(const char *path, uint64_t flags, uint64_t mode);
+int below(const char *path, uint64_t flags);
 /* The same, by a way that follows no link, or else leads over no mount: for what is written, or does something when it
  * is opened. */
 int below_strictly(const char *path, uint64_t flags);

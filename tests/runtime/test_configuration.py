@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from runtime.cgroups.placing import all_hierarchies
 from tests.runtime.oci import Runtime
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -258,7 +259,8 @@ def test_a_seccomp_listener_decides(oci: Runtime, tmp_path: Path, when: str) -> 
         )
         container = json.loads((oci.root / "a" / "process").read_text().split()[0])
         assert message["state"]["pid"] == container and (message["pid"] == container) == (when == "run")
-        assert b"mkdir /made" in Path(f"/proc/{message['pid']}/cmdline").read_bytes()
+        cmdline = Path(f"/proc/{message['pid']}/cmdline")
+        until(lambda: b"mkdir /made" in cmdline.read_bytes(), 5)  # it is told of before its execve
         request = bytearray(80)
         fcntl.ioctl(descriptor, NOTIFICATION_RECEIVE, request)
         (cookie,) = struct.unpack_from("=Q", request)
