@@ -217,7 +217,7 @@ def test(context: Context, select: str = "") -> None:
         "mypy",
         "shellcheck invoke .ci/run",
         "python -m runtime.launcher.build --analyze",
-        "python -m pytest --durations=10" + (f" -k '{select}'" if select else ""),
+        "python -m tests.streams --durations=10" + (f" -k '{select}'" if select else ""),
     ]
     with context.cd(str(ROOT)), context.prefix(f"PATH='{Path(sys.executable).parent}':\"$PATH\""):
         for check in checks:

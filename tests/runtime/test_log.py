@@ -20,7 +20,7 @@ def test_lines_of_both_formats(tmp_path: Path) -> None:
         log.write("warning", "one\x1b[31m")
         log.write("error", "two\n  a hint")
     first, second = map(json.loads, (tmp_path / "json").read_text().splitlines())
-    assert (first["level"], first["msg"], second["msg"]) == ("warning", "one\\x1b[31m", "two\n  a hint")
+    assert (first["level"], first["msg"], second["msg"]) == ("warning", "one", "two\n  a hint")
     assert 'level=error msg="two\\n  a hint"' in (tmp_path / "text").read_text().splitlines()[1]
 
 

@@ -1,0 +1,40 @@
+"""Run all tests in two streams side by side, each a pytest of its own: those with guests, which mostly wait for one
+processor's work, and the rest.
+
+    python -m tests.streams [PYTEST'S ARGUMENTS]
+
+The output of the rest is shown as it comes, that of the tests with guests after it. Exits with 0 when both pass.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+
+_GUESTS = "vm or network"
+# pytest's own: with a selection, one stream may have none of the tests.
+_PASSED, _NO_TESTS = 0, 5
+
+
+def main(arguments: list[str]) -> int:
+    """Run both streams; the exit status of the first that failed."""
+    command = [sys.executable, "-m", "pytest", *arguments]
+    with tempfile.TemporaryFile() as output:
+        with subprocess.Popen([*command, "-m", _GUESTS], stdout=output, stderr=subprocess.STDOUT) as guests:
+            rest = subprocess.run([*command, "-m", f"not ({_GUESTS})"], check=False).returncode
+            print("The tests with guests, meanwhile:", flush=True)
+        output.seek(0)
+        sys.stdout.buffer.write(output.read())
+        sys.stdout.flush()
+    return verdict(rest, guests.returncode)
+
+
+def verdict(*statuses: int) -> int:
+    """What the streams come to together: a failure, else passed, else that there were no tests."""
+    failed = [status for status in statuses if status not in (_PASSED, _NO_TESTS)]
+    return failed[0] if failed else min(statuses)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
