@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from testbed.analysis import Run
+from testbed.analysis import Run, mapping
 
 # What a manifest calls a host whose processor QEMU emulates (systemd-detect-virt(1)).
 _EMULATOR = "qemu"
@@ -14,11 +13,10 @@ _TRIALS_SHOWN = 3
 
 def hypervisor(run: Run) -> str:
     """What the host itself ran on, as its manifest says it; empty for a machine of its own."""
-    host = run.manifest.get("host")
-    cpu = host.get("cpu") if isinstance(host, Mapping) else None
-    if isinstance(host, Mapping) and host.get("hypervisor"):
+    host = mapping(run.manifest.get("host"))
+    if host.get("hypervisor"):
         return str(host["hypervisor"])
-    return "unknown" if isinstance(cpu, Mapping) and cpu.get("under_hypervisor") is True else ""
+    return "unknown" if mapping(host.get("cpu")).get("under_hypervisor") is True else ""
 
 
 def this_host(run: Run) -> str:

@@ -18,7 +18,6 @@ from reports.quantities import LOAD, RULERS, START, Quantity, number, phase
 from reports.summary import SATURATED, compose, copies
 from testbed.analysis import (
     PARTS,
-    Platform,
     Run,
     mapping,
     memory_of_copies,
@@ -248,24 +247,26 @@ def _part_table(run: Run) -> Table:
 
 def _load_tables(run: Run) -> list[Table]:
     """One table a platform: a row for each rate."""
-    found = [(one, utilisation(run, one.name)) for one in run.platforms]
-    shown = [name for name in LOAD if any(name in figures for _, rates in found for figures in rates.values())]
+    found = [(one, utilisation(run, one.name), saturated(run, one.name)) for one in run.platforms]
+    shown = [name for name in LOAD if any(name in figures for _, rates, _ in found for figures in rates.values())]
     return [
         Table(
             f"{one.label}: medians by offered rate, with 95 % intervals (or the range of fewer than six trials).",
             ("offered", *(LOAD[name].title for name in shown)),
             tuple(
-                (Cell(f"{rate:g} /s"), *(_load_cell(run, one, rate, name, figures.get(name)) for name in shown))
+                (Cell(f"{rate:g} /s"), *(_load_cell(name, figures.get(name), behind.get(rate)) for name in shown))
                 for rate, figures in rates.items()
             ),
         )
-        for one, rates in found
+        for one, rates, behind in found
     ]
 
 
-def _load_cell(run: Run, platform: Platform, rate: float, name: str, estimate: Estimate | None) -> Cell:
-    behind = saturated(run, platform.name).get(rate) if name.startswith("latency_") else None
-    return Cell(SATURATED, f"in {behind[0]} of {behind[1]} trials") if behind else _cell(LOAD[name], estimate)
+def _load_cell(name: str, estimate: Estimate | None, behind: tuple[int, int] | None) -> Cell:
+    """A figure at a rate; no latency where the platform fell ``behind`` in so many of so many trials."""
+    if behind and name.startswith("latency_"):
+        return Cell(SATURATED, f"in {behind[0]} of {behind[1]} trials")
+    return _cell(LOAD[name], estimate)
 
 
 def _outcomes(run: Run) -> Table:

@@ -112,9 +112,17 @@ def _cgroup_for(record: Record, found: Hierarchies) -> str:
     return line.removeprefix("0::/")
 
 
-def _end(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+def _report(execution: Execution, pid: int) -> None:
+    """Say which process it is where that was asked for; one of whom nobody could be told is ended."""
+    try:
+        if execution.pidfd_socket:
+            pass_on(os.pidfd_open(pid), execution.pidfd_socket, "setns")
+        if execution.pid_file:
+            write_pid_file(execution.pid_file, pid)
+    except UsageError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
 
 
 def below(cgroup: str, wanted: Sequence[str], found: Hierarchies) -> dict[Path, str]:
@@ -181,18 +189,7 @@ def execute(place: Place, execution: Execution, relay: Callable[[int], None], *,
                         pass_listener(message.descriptor, config, record, launch.known_pid(), "running")
             except StepError as error:
                 raise explained(error, execution.process) from error
-        if execution.pidfd_socket:
-            try:
-                pass_on(os.pidfd_open(launch.pid), execution.pidfd_socket, "setns")
-            except UsageError:
-                _end(launch.pid)
-                raise
-        if execution.pid_file:
-            try:
-                write_pid_file(execution.pid_file, launch.pid)
-            except UsageError:
-                _end(launch.pid)
-                raise
+        _report(execution, launch.pid)
         if execution.detach:
             return 0
         pass_signals_on(launch.pid)
