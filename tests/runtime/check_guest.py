@@ -27,6 +27,37 @@ CHECKS = f"{LAYERS}/checks"
 
 TESTS = Path(__file__).parents[1]
 
+# From what our guests find to what systemd expects: a kernel's own /dev, and /sys as it is on a host.
+BOOT = """
+mount -t devtmpfs devtmpfs /dev
+mount -o remount,rw /sys
+exec /lib/systemd/systemd --unit=checks.service --show-status=0 </dev/console >/dev/console 2>&1
+"""
+
+
+def layer_of_unit(directory: Path, module: str, wants: str, modules: tuple[str, ...] = ()) -> Layer:
+    """A layer with the unit that BOOT has systemd start: it runs the checks of ``module`` once ``wants`` are there and
+    the kernel has the ``modules`` of the layer of that name, and ends the guest."""
+    inserted = "".join(f"ExecStartPre=/layers/busybox/bin/busybox insmod /layers/modules/{name}\n" for name in modules)
+    units = directory / "units" / "etc" / "systemd" / "system"
+    units.mkdir(parents=True)
+    # The last line of the console must be out of the serial port before the machine is gone.
+    (units / "checks.service").write_text(f"""[Unit]
+Wants={wants}
+After={wants} apparmor.service
+[Service]
+Type=oneshot
+StandardOutput=tty
+StandardError=tty
+TTYPath=/dev/ttyS0
+TimeoutStopSec=2
+WorkingDirectory={CHECKS}
+Environment=PYTHONDONTWRITEBYTECODE=1
+{inserted}ExecStart=/usr/bin/python3 -m {module}
+ExecStopPost=/bin/sh -c "sleep 0.3; echo b > /proc/sysrq-trigger"
+""")
+    return Layer("sha256:units", directory / "units")
+
 
 def layers_of_checks(
     directory: Path, pattern: str, commands: tuple[str, ...], folder: Path = Path(__file__).parent

@@ -13,11 +13,10 @@ import pytest
 from msgspec.structs import replace
 
 from runtime.home import store_root
-from runtime.images.model import Image, Layer
+from runtime.images.model import Image
 from runtime.images.store import Store
 from runtime.plan.container_host import ContainerHost
-from tests.runtime.check_guest import CHECKS as CHECKS_DIRECTORY
-from tests.runtime.check_guest import layers_of_checks, outcomes_of
+from tests.runtime.check_guest import BOOT, layer_of_unit, layers_of_checks, outcomes_of
 from tests.runtime.systemd_checks import CHECKS
 from vm_images.container_host import ensure_host_image
 from vm_images.disk import layer_name
@@ -28,35 +27,12 @@ pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.network]
 TIMEOUT_S = 400.0
 _DOCKERFILE = Path(__file__).with_name("systemd_host.dockerfile")
 
-# From what our guests find to what systemd expects: a kernel's own /dev, and /sys as it is on a host.
-BOOT = """
-mount -t devtmpfs devtmpfs /dev
-mount -o remount,rw /sys
-exec /lib/systemd/systemd --unit=checks.service --show-status=0 </dev/console >/dev/console 2>&1
-"""
-# The last line of the console must be out of the serial port before the machine is gone.
-_UNIT = f"""[Unit]
-Wants=dbus.socket user@1000.service
-After=dbus.socket user@1000.service apparmor.service
-[Service]
-Type=oneshot
-StandardOutput=tty
-StandardError=tty
-TTYPath=/dev/ttyS0
-TimeoutStopSec=2
-WorkingDirectory={CHECKS_DIRECTORY}
-ExecStart=/usr/bin/python3 -m tests.runtime.systemd_checks
-ExecStopPost=/bin/sh -c "sleep 0.3; echo b > /proc/sysrq-trigger"
-"""
-
 
 def layers(directory: Path) -> Image:
     """The checks, and the unit that runs them."""
     image = layers_of_checks(directory, "systemd_checks.py", ("sh", "true", "cat", "sleep", "dd"))
-    units = directory / "units" / "etc" / "systemd" / "system"
-    units.mkdir(parents=True)
-    (units / "checks.service").write_text(_UNIT)
-    return replace(image, layers=(*image.layers, Layer("sha256:units", directory / "units")))
+    unit = layer_of_unit(directory, "tests.runtime.systemd_checks", "dbus.socket user@1000.service")
+    return replace(image, layers=(*image.layers, unit))
 
 
 @pytest.fixture(scope="module")

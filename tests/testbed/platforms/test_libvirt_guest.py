@@ -13,9 +13,7 @@ from runtime.home import store_root
 from runtime.images.model import Image, Layer
 from runtime.images.store import Store
 from runtime.plan.container_host import ContainerHost
-from tests.runtime.check_guest import CHECKS as CHECKS_DIRECTORY
-from tests.runtime.check_guest import layers_of_checks, outcomes_of
-from tests.runtime.test_systemd_guest import BOOT
+from tests.runtime.check_guest import BOOT, layer_of_unit, layers_of_checks, outcomes_of
 from tests.testbed.platforms.libvirt_checks import CHECKS
 from vm_images.container_host import PACKAGES, ensure_host_image
 from vm_images.disk import layer_name
@@ -29,41 +27,25 @@ ADDED = ("units", "code", "modules")
 _BOOT = f"umount -l /dev\n{BOOT}"
 _DOCKERFILE = Path(__file__).with_name("libvirt_host.dockerfile")
 _CHECKOUT = Path(__file__).parents[3]
-_UNIT = f"""[Unit]
-Wants=dbus.socket libvirtd.socket virtlogd.socket
-After=dbus.socket libvirtd.socket virtlogd.socket apparmor.service
-[Service]
-Type=oneshot
-StandardOutput=tty
-StandardError=tty
-TTYPath=/dev/ttyS0
-TimeoutStopSec=2
-WorkingDirectory={CHECKS_DIRECTORY}
-Environment=PYTHONDONTWRITEBYTECODE=1
-ExecStartPre=/layers/busybox/bin/busybox insmod /layers/modules/fuse.ko
-ExecStartPre=/layers/busybox/bin/busybox insmod /layers/modules/tun.ko
-ExecStart=/usr/bin/python3 -m tests.testbed.platforms.libvirt_checks
-ExecStopPost=/bin/sh -c "sleep 0.3; echo b > /proc/sysrq-trigger"
-"""
+_WANTED = "dbus.socket libvirtd.socket virtlogd.socket"
+_MODULES = ("fuse.ko", "tun.ko")
 
 
 def layers(directory: Path) -> Image:
     """The checks, the rest of this checkout and of the kernel that they need, and the unit that runs them."""
     commands = ("sh", "true", "cat", "sleep", "grep", "tail")
     image = layers_of_checks(directory, "libvirt_checks.py", commands, Path(__file__).parent)
-    units = directory / "units" / "etc" / "systemd" / "system"
-    units.mkdir(parents=True)
-    (units / "checks.service").write_text(_UNIT)
+    unit = layer_of_unit(directory, "tests.testbed.platforms.libvirt_checks", _WANTED, _MODULES)
     for package in ("testbed", "vm_images"):
         target = directory / "code" / PACKAGES.lstrip("/") / package
         shutil.copytree(_CHECKOUT / package, target, ignore=shutil.ignore_patterns("__pycache__"))
     kernel = ensure_kernel(store_root() / "guest")
     unpacked = download((Package(kernel.package, kernel.version, (), ""),), directory)
     (directory / "modules").mkdir()
-    for name in ("fuse.ko", "tun.ko"):
+    for name in _MODULES:
         shutil.copy2(next(unpacked.rglob(name)), directory / "modules")
-    added = tuple(Layer(f"sha256:{name}", directory / name) for name in ADDED)
-    return replace(image, layers=(*image.layers, *added))
+    code = tuple(Layer(f"sha256:{name}", directory / name) for name in ADDED[1:])
+    return replace(image, layers=(*image.layers, unit, *code))
 
 
 @pytest.fixture(scope="module")
