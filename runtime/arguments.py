@@ -162,7 +162,7 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("--detach", "-d", action="store_true")
             command.add_argument("--keep", action="store_true", help="do not delete it when it has ended")
     command = add("start", "start a created container")
-    command.add_argument("--failed", help=argparse.SUPPRESS)  # STEP:ERRNO, from launcher/front.c: only to explain it
+    command.add_argument("--failed", help=argparse.SUPPRESS)  # STEP:ERRNO, from client/front.c: only to explain it
     add("state", "print a container's state")
     command = add("kill", "send a signal")
     command.add_argument("signal", nargs="?", default="TERM")

@@ -1,7 +1,7 @@
 """What is known of a container from its creation on, for the launcher to serve it without an interpreter.
 
 ``state``, ``start``, ``kill`` and ``delete`` need little of a container: where its cgroups are, what its state reads
-like, whether anything happens beside it. That is left in a file beside its record. ``launcher/operations.c`` reads it,
+like, whether anything happens beside it. That is left in a file beside its record. ``client/operations.c`` reads it,
 and leaves to the interpreter what is not plain and what fails. A container without the file is the interpreter's.
 
 The file: magic (8 bytes), then four little-endian u32: total size, flags, number of cgroups, of cgroups above those.
@@ -22,7 +22,7 @@ from runtime.plan.encode import encode_string
 from runtime.state import Place, Record, cli_state
 
 MAGIC = b"TBKNOW\x01\n"
-# enum known_flags of launcher/known.h
+# enum known_flags of launcher/client/known.h
 _START, _DELETE, _UNIFIED, _KILLABLE = 1, 2, 4, 8
 _HEADER = struct.Struct("<8s4I")
 

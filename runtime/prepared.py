@@ -2,7 +2,7 @@
 
 Most of a run's time is the interpreter's: to start, to read and check config.json, to make a plan of it. None of that
 depends on the container's id, and little on anything but config.json. So the first plain run of a bundle leaves its
-plan in the state's root, with all that it rests on. The launcher (launcher/front.c) compares that, byte for byte, and
+plan in the state's root, with all that it rests on. The launcher (client/front.c) compares that, byte for byte, and
 does it again; if anything differs, or fails, the interpreter does it anew.
 
 The file: magic (8 bytes), then eight little-endian u32: total size, number of inputs, of cgroups, of cgroups above

@@ -112,7 +112,7 @@ def wait_exit(pidfd: int, timeout_s: float | None = None) -> bool:
 
 
 # What a process alone can be told, by its kernel, its terminal or its child; all else is passed on, as runc does.
-# launcher/front.c has the same list.
+# launcher/client/front.c has the same list.
 _NOT_PASSED_ON = {
     *(signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU, signal.SIGURG, signal.SIGWINCH),
     *(signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGSYS),

@@ -25,8 +25,8 @@ from runtime.config.validate import check_id, is_id
 from runtime.errors import UsageError, in_words
 from runtime.processes import alive, start_time
 
-# What launcher/front.c makes too: what it was made as, which process it is, who works on it, where it waits; and what
-# launcher/operations.c needs.
+# What client/front.c makes too: what it was made as, which process it is, who works on it, where it waits; and what
+# client/operations.c needs.
 _RECORD, _PROCESS, LOCK, _SOCKET, _KNOWN = "record.json", "process", "lock", "start", "known"
 
 

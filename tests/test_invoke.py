@@ -30,7 +30,8 @@ def checkout(tmp_path: Path) -> Iterator[Path]:
     shutil.copy2(SCRIPT, root)
     (root / "requirements.lock").write_text("invoke==3.0.3\n")
     (root / "pyproject.toml").write_text("[project]\n")
-    for name in ("main.c", "build.py"):
+    (root / "runtime" / "launcher" / "executor").mkdir()
+    for name in ("executor/main.c", "build.py"):
         (root / "runtime" / "launcher" / name).touch()
     executable(root / "runtime" / "launcher" / "testbed-launcher", "")
     executable(root / ".venv" / "bin" / "python", '#!/bin/sh\necho python "$@" >&2\n')
@@ -134,7 +135,7 @@ def test_the_account_that_libvirt_asks_for_is_made_where_it_alone_is_missing(che
 
 def test_a_newer_source_is_compiled(checkout: Path) -> None:
     later_s = time.time() + 1
-    os.utime(checkout / "runtime" / "launcher" / "main.c", (later_s, later_s))
+    os.utime(checkout / "runtime" / "launcher" / "executor" / "main.c", (later_s, later_s))
     done = run(checkout, "doctor")
     assert "python -m runtime.launcher.build" in done.stderr
     assert done.returncode == 0

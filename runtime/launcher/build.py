@@ -17,13 +17,16 @@ from runtime.atomic import partial
 from runtime.errors import PrerequisiteError, TestbedError
 
 HERE = Path(__file__).resolve().parent
+# What performs plans, and what asks for them on the command line.
+FOLDERS = (HERE / "executor", HERE / "client")
+INCLUDES = tuple(f"-I{folder}" for folder in FOLDERS)
 BINARY = HERE / "testbed-launcher"
 # The same with another interpreter behind it, for images of hosts.
 IMAGE_BINARY = HERE / "testbed-launcher-image"
 # What the command line imports of installed packages; it sees no others, some of which cost milliseconds to import.
 PACKAGES = Path(sys.prefix, "lib", "testbed-runtime")
 NEEDED = Path(msgspec.__file__).parent
-# The command line: the launcher under another name (front.c), where the interpreter that it hands over to is.
+# The command line: the launcher under another name (client/front.c), where the interpreter that it hands over to is.
 COMMAND = Path(sys.executable).with_name("testbed-runtime")
 WARNINGS = ("-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-Wshadow")
 # A position-independent binary with no writable code, no lazy binding, no executable stack, and a checked stack whose
@@ -47,18 +50,22 @@ FREESTANDING = (
 )
 
 
+def sources() -> list[str]:
+    """The paths of all C files."""
+    return sorted(str(path) for folder in FOLDERS for path in folder.glob("*.c"))
+
+
 def command(python: str = sys.executable, packages: Path = PACKAGES) -> list[str]:
     """The compiler's command line, without its output; ``python`` is the interpreter behind the command line, and
     ``packages`` a directory to import from."""
-    sources = [str(path) for path in sorted(HERE.glob("*.c"))]
     places = [f'-DPYTHON="{python}"', f'-DPACKAGES="{packages}"']
-    return [os.environ.get("CC", "gcc"), *places, *WARNINGS, *HARDENING, *FREESTANDING, *sources]
+    return [os.environ.get("CC", "gcc"), *places, *INCLUDES, *WARNINGS, *HARDENING, *FREESTANDING, *sources()]
 
 
 def is_current(output: Path) -> bool:
     """Whether ``output`` exists and no source is newer."""
-    sources = [*HERE.glob("*.c"), *HERE.glob("*.h"), Path(__file__)]
-    return output.exists() and output.stat().st_mtime >= max(path.stat().st_mtime for path in sources)
+    inputs = [*(path for folder in FOLDERS for path in folder.glob("*.[ch]")), Path(__file__)]
+    return output.exists() and output.stat().st_mtime >= max(path.stat().st_mtime for path in inputs)
 
 
 def build() -> None:
@@ -76,12 +83,12 @@ def build() -> None:
 def analyze() -> None:
     """Have gcc and clang-tidy look for faults in the sources. Raises PrerequisiteError without them, TestbedError for
     what they find; they print it themselves."""
-    sources = [str(path) for path in sorted(HERE.glob("*.c"))]
-    flags = ("-std=gnu11", "-D_GNU_SOURCE", "-ffreestanding")
+    flags = ("-std=gnu11", "-D_GNU_SOURCE", "-ffreestanding", *INCLUDES)
     commands = [
-        ["gcc", *WARNINGS, "-ffreestanding", "-O2", "-fanalyzer", "-c", "-o", os.devnull, path] for path in sources
+        ["gcc", *WARNINGS, *INCLUDES, "-ffreestanding", "-O2", "-fanalyzer", "-c", "-o", os.devnull, path]
+        for path in sources()
     ]
-    commands.append(["clang-tidy", "--quiet", *sources, "--", *flags])
+    commands.append(["clang-tidy", "--quiet", *sources(), "--", *flags])
     failed = []
     for command in commands:
         try:

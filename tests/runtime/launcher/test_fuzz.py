@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from runtime.known import MAGIC
-from runtime.launcher.build import HERE
+from runtime.launcher.build import INCLUDES, sources
 from runtime.plan import steps as s
 from runtime.plan.encode import encode, encode_string
 from runtime.prepared import MARK, assemble
@@ -49,11 +49,9 @@ def dictionary() -> str:
 def fuzzer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     binary = tmp_path_factory.mktemp("fuzzer") / "fuzz"
     flags = ["-g", "-O1", "-D_GNU_SOURCE", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"]
-    sources = [str(Path(__file__).with_name("fuzz_plan.c")), *(str(HERE / f"{name}.c") for name in READERS)]
+    used = [str(Path(__file__).with_name("fuzz_plan.c")), *(path for path in sources() if Path(path).stem in READERS)]
     try:
-        built = subprocess.run(
-            ["clang", *flags, f"-I{HERE}", "-o", str(binary), *sources], capture_output=True, text=True
-        )
+        built = subprocess.run(["clang", *flags, *INCLUDES, "-o", str(binary), *used], capture_output=True, text=True)
     except FileNotFoundError:
         pytest.skip("clang is not installed, and libFuzzer comes with it")
     if built.returncode != 0 and "cannot find" in built.stderr:

@@ -52,7 +52,7 @@ def test_every_operation_is_numbered_as_in_the_launcher() -> None:
     kinds = [kind for kind in vars(s).values() if isinstance(kind, type) and issubclass(kind, s.Step)]
     numbers = sorted(kind.op for kind in kinds if kind is not s.Step)
     assert numbers == list(range(1, len(numbers) + 1))
-    body = (HERE / "plan.h").read_text().split("enum operation {")[1].split("OP_END")[0]
+    body = (HERE / "executor" / "plan.h").read_text().split("enum operation {")[1].split("OP_END")[0]
     assert body.count("OP_") == len(numbers)
 
 
