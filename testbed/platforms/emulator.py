@@ -22,7 +22,6 @@ from runtime.launcher import STATIC_BINARY
 from runtime.plan.constants import CLONE_NEWNET
 from runtime.plan.encode import encode
 from runtime.plan.steps import (
-    Admission,
     Ambient,
     Capabilities,
     Exec,
@@ -30,6 +29,7 @@ from runtime.plan.steps import (
     Mkdir,
     Mknod,
     Plan,
+    RequestAdmission,
     SetUser,
     Step,
     Umask,
@@ -93,7 +93,7 @@ def emulator_plan(
     """
     abroad = () if namespace is None else _abroad(namespace)
     user = SetUser(account.uid, account.gids[0], account.gids)
-    return Plan((Admission(str(admission)), *abroad, user, Exec((str(qemu), *arguments), append_arguments=True)))
+    return Plan((RequestAdmission(str(admission)), *abroad, user, Exec((str(qemu), *arguments), append_arguments=True)))
 
 
 def make_cgroup(cgroup: Cgroup, resources: Resources) -> None:

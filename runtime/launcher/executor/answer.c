@@ -9,7 +9,7 @@ enum { BLOCK_SIZE = 4096 };
 /* A file of the kernel's is read in one piece, so what is written is of one moment. */
 static int copy_out(const char *path, int fd) {
   char block[BLOCK_SIZE];
-  int file = (int)SYS(openat, AT_FDCWD, ADDRESS(path), O_RDONLY | O_CLOEXEC);
+  int file = open_path(path, O_RDONLY);
   if (file < 0) return file;
   long n;
   do {
@@ -19,16 +19,16 @@ static int copy_out(const char *path, int fd) {
   return close_with(file, (int)n);
 }
 
-/* Numbers: the descriptor. Strings: the file, and what follows its content. Ends when the other side does. */
-int answer(const struct step *s) {
+/* Ends when the other side does. */
+int perform_serve_file(const struct step *s) {
   char asked[BLOCK_SIZE];
-  int fd = (int)s->number[0];
+  int fd = (int)s->serve_file.fd;
   for (;;) {
     long n = SYS(read, fd, ADDRESS(asked), sizeof asked);
     if (n <= 0) return (int)n;
-    int result = copy_out(s->string[0], fd);
+    int result = copy_out(s->serve_file.path, fd);
     if (result < 0) return result;
-    n = SYS(write, fd, ADDRESS(s->string[1]), s->length[1]);
+    n = SYS(write, fd, ADDRESS(s->serve_file.end), s->serve_file.end_size);
     if (n < 0) return (int)n;
   }
 }

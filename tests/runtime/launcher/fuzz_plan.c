@@ -86,6 +86,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
       struct step step;
       plan_step(&plan, &offset, &step);
       for (int n = 0; n < STEP_STRINGS; n++) total += strlen(step.string[n]);
+      total += strlen(plan_subject(&step)) + strlen(operation_name(step.operation));
       if (step.operation != OP_EXEC) continue;
       const char **envp, **argv = plan_argv(&plan, &step, &envp);
       for (; *argv; argv++) total += strlen(*argv);
