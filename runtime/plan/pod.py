@@ -16,7 +16,8 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from runtime.cgroups import Hierarchies, join_steps
+from runtime.cgroups import Hierarchies
+from runtime.plan.cgroup import join_steps
 from runtime.plan.constants import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
 from runtime.plan.container import container_plan
 from runtime.plan.guest import MOVE_IN, NO_INPUT, boot_steps, network_steps

@@ -24,13 +24,14 @@ from xml.etree.ElementTree import Element
 from msgspec import Struct
 from msgspec.structs import replace
 
-from runtime.cgroups import Cgroup, Hierarchies, hierarchies, join_steps, require
+from runtime.cgroups import Cgroup, Hierarchies, hierarchies, require
 from runtime.cgroups.limits import CPU_PERIOD_USEC, cpu_quota_usec
 from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
 from runtime.home import store_root
 from runtime.images.model import Image
 from runtime.launcher import STATIC_BINARY
 from runtime.lease import cgroup_name
+from runtime.plan.cgroup import join_steps
 from runtime.plan.constants import CLONE_NEWNS, MNT_DETACH, MS_PRIVATE, MS_REC
 from runtime.plan.encode import encode
 from runtime.plan.filter import confined_steps
