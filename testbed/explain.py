@@ -13,7 +13,6 @@ from runtime.images.model import Image
 from runtime.images.store import Store
 from runtime.lease import cgroup_name
 from runtime.plan.container import Attachment, container_plan
-from runtime.plan.container_host import BRIDGE_INDEX, CONTROLLERS
 from runtime.plan.explain import explain
 from runtime.plan.guest import guest_plan
 from runtime.plan.pod import pod_plan
@@ -29,6 +28,7 @@ from testbed.platforms.domain import disk_name
 from testbed.platforms.variants import VARIANTS
 from testbed.scenario import Scenario, load
 from vm_images.guest import ensure_guest
+from vm_images.plans.container_host import BRIDGE_INDEX, CONTROLLERS
 
 # cgroup v2 as it is in a guest that is a host of containers.
 _IN_GUEST = Hierarchies({}, Path("/sys/fs/cgroup"), frozenset(CONTROLLERS))
