@@ -14,7 +14,6 @@ from runtime.images.store import Store
 from runtime.lease import cgroup_name
 from runtime.plan.container import Attachment, container_plan
 from runtime.plan.explain import explain
-from runtime.plan.guest import guest_plan
 from runtime.plan.steps import Plan
 from runtime.spec import Spec
 from testbed.images import build_images
@@ -26,6 +25,7 @@ from testbed.platforms.variants import VARIANTS
 from testbed.scenario import Scenario, load
 from vm_images.guest import ensure_guest
 from vm_images.plans.container_host import BRIDGE_INDEX, CONTROLLERS
+from vm_images.plans.guest import guest_plan
 from vm_images.plans.pod import pod_plan
 from vm_images.plans.restored import ENTROPY_BYTES, restored_plan
 from vm_images.plans.unit import unit_plan

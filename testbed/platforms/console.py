@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from runtime.output import BoundedLog, shortened
-from runtime.plan.guest import EXECUTING, FIRST_USERSPACE, MEMORY_TOLD
+from vm_images.plans.guest import EXECUTING, FIRST_USERSPACE, MEMORY_TOLD
 from vm_images.plans.restored import ASLEEP, IDENTIFIED
 from vm_images.plans.unit import EXITED
 

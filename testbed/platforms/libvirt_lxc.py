@@ -35,7 +35,6 @@ from runtime.plan.cgroup import join_steps
 from runtime.plan.constants import CLONE_NEWNS, MNT_DETACH, MS_PRIVATE, MS_REC
 from runtime.plan.encode import encode
 from runtime.plan.filter import confined_steps
-from runtime.plan.guest import EXECUTING, FIRST_USERSPACE
 from runtime.plan.process import exec_step
 from runtime.plan.root import HOLD_ROOT, identity_steps
 from runtime.plan.steps import (
@@ -65,6 +64,7 @@ from testbed.platforms.lxc_cgroups import cgroup_of, limit_tasks, only
 from testbed.platforms.protocol import Instance, Started
 from testbed.platforms.reader import ConsoleReader
 from testbed.scenario import Scenario
+from vm_images.plans.guest import EXECUTING, FIRST_USERSPACE
 
 CONTROLLER = Path("/usr/lib/libvirt/libvirt_lxc")
 _DRIVERS = "*/libvirt/connection-driver/libvirt_driver_lxc.so"

@@ -25,7 +25,6 @@ from runtime.cgroups import Cgroup
 from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
 from runtime.images.model import Image
 from runtime.plan.encode import encode
-from runtime.plan.guest import guest_plan
 from runtime.plan.steps import Plan
 from runtime.spec import Spec
 from testbed.breakdown import available_bytes
@@ -38,6 +37,7 @@ from testbed.platforms.saved import SavedGuest, load, new_ram, resume, save, sea
 from testbed.platforms.variants import Variant
 from testbed.platforms.vm import VmPlatform
 from testbed.scenario import Scenario
+from vm_images.plans.guest import guest_plan
 from vm_images.plans.restored import ENTROPY_BYTES, restored_plan, sleep_plan
 
 # Multiplied by how slow the host is.

@@ -11,9 +11,9 @@ from msgspec.structs import replace
 from runtime.cgroups import Hierarchies
 from runtime.plan import steps as s
 from runtime.plan.container import container_plan
-from runtime.plan.guest import guest_plan
 from runtime.spec import Process, Resources, Spec
 from testbed.platforms.libvirt_lxc import init_plan
+from vm_images.plans.guest import guest_plan
 from vm_images.plans.pod import pod_plan
 from vm_images.plans.unit import unit_plan
 

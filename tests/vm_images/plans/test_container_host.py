@@ -6,7 +6,6 @@ from runtime import network
 from runtime.plan import steps as s
 from runtime.plan.encode import encode
 from runtime.plan.explain import explain
-from runtime.plan.guest import FIRST_USERSPACE
 from vm_images.plans.container_host import (
     BRIDGE,
     BRIDGE_INDEX,
@@ -15,6 +14,7 @@ from vm_images.plans.container_host import (
     ContainerHost,
     container_host_plan,
 )
+from vm_images.plans.guest import FIRST_USERSPACE
 
 MAC = "02:02:0a:4d:01:0a"
 MODULES = ("/modules/virtio.ko", "/modules/bridge.ko")
