@@ -205,7 +205,7 @@ def _listed(text: str, most: int, place: str) -> tuple[int, ...]:
     found: set[int] = set()
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not is_number(first) or dash and not is_number(last) or not int(first) <= int(last or first) < most:
+        if not is_number(first) or (dash and not is_number(last)) or not int(first) <= int(last or first) < most:
             raise UsageError(f"{place}: {short(text)!r} is not a list of numbers below {most}")
         found.update(range(int(first), int(last or first) + 1))
     return tuple(sorted(found))

@@ -152,8 +152,8 @@ def admit(cgroup: Cgroup, account: Account, pid: int) -> None:
     enter_cgroup(cgroup, pid)
     for argument in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
         if _MASTER_KEY in argument:
-            key: str = json.loads(argument)["file"]
-            for path in (key, os.path.dirname(key)):
+            key = Path(json.loads(argument)["file"])
+            for path in (key, key.parent):
                 os.chown(f"/proc/{pid}/root{path}", account.uid, -1, follow_symlinks=False)
 
 

@@ -93,10 +93,10 @@ def test_zero_is_no_wish(found: Hierarchies) -> None:
 
 def test_memory_and_swap_are_more_than_memory() -> None:
     assert files(V2, Resources(memory=Memory(limit=1000, swap=1000)))["memory.swap.max"] == "0"
-    with pytest.raises(UsageError, match="memory.swap: 999, .* is below memory.limit, 1000"):
+    with pytest.raises(UsageError, match=r"memory.swap: 999, .* is below memory.limit, 1000"):
         settings(V2, Resources(memory=Memory(limit=1000, swap=999)))
     for limit in (None, -1):
-        with pytest.raises(UsageError, match="memory.swap: 999 is memory and swap together, and memory has no limit"):
+        with pytest.raises(UsageError, match=r"memory.swap: 999 is memory and swap together, and memory has no limit"):
             settings(V2, Resources(memory=Memory(limit=limit, swap=999)))
 
 

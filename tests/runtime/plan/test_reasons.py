@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 from runtime.cgroups import Hierarchies
@@ -40,5 +41,5 @@ def test_a_purpose_stands_once_above_the_steps_that_share_it() -> None:
     lines = explain(container_plan(SPEC, V1, "testbed/r/i")).splitlines()
     purposes = [line for line in lines if line.startswith("# ")]
     assert lines[0] == purposes[0]
-    assert all(first != second for first, second in zip(purposes, purposes[1:], strict=False))
+    assert all(first != second for first, second in itertools.pairwise(purposes))
     assert len(purposes) < len(lines) / 3
