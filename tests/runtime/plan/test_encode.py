@@ -59,7 +59,7 @@ def test_a_field_says_how_it_is_encoded() -> None:
     class Unclear(Struct):
         number: int
 
-    with pytest.raises(TypeError, match="Unclear.number"):
+    with pytest.raises(TypeError, match=r"Unclear\.number"):
         layout(Unclear)
 
 
