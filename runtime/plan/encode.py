@@ -26,22 +26,18 @@ _LENGTH = struct.Struct("<I")
 _ENDS = tuple(bytes(8 - (_LENGTH.size + length) % 8) for length in range(8))  # of a string, by its length modulo 8
 
 
-def describe_layout(kind: type[Step]) -> str:
-    """All that the launcher has to know of an operation: its name and its arguments."""
-    form: Layout = layout(kind)
-    numbers = (f"{name}:{number.largest:x}" for name, number in form.numbers)
-    strings = (f"{name}:{'raw' if string.raw else 'text'}" for name, string in form.strings)
-    return " ".join((kind.__name__, *numbers, *strings, *(f"{name}:list" for name in form.lists)))
-
-
+@cache
 def magic() -> bytes:
     """What a plan begins with: launchers and planners with other operations, or other arguments, have another."""
-    return _magic()
-
-
-@cache
-def _magic() -> bytes:
-    return b"TBPLAN" + (crc32("\n".join(map(describe_layout, OPERATIONS)).encode()) & 0xFFFF).to_bytes(2, "little")
+    known: list[str] = []
+    for kind in OPERATIONS:
+        form = layout(kind)
+        known += (kind.__name__, *form.lists)
+        for number, value in form.numbers:
+            known += (number, str(value.largest))
+        for string, words in form.strings:
+            known += (string, "raw" if words.raw else "text")
+    return b"TBPLAN" + (crc32(" ".join(known).encode()) & 0xFFFF).to_bytes(2, "little")
 
 
 class _Encoder(Struct, frozen=True):
@@ -91,7 +87,7 @@ def encode(plan: Plan) -> bytes:
     """
     body = encode_string(plan.into_cgroup.encode()) + b"".join(map(_step, plan.steps()))
     total = _HEADER.size + len(body)
-    header = _HEADER.pack(_magic(), total, len(plan.parent), len(plan.child), len(plan.beside), plan.clone_flags)
+    header = _HEADER.pack(magic(), total, len(plan.parent), len(plan.child), len(plan.beside), plan.clone_flags)
     return header + body
 
 

@@ -76,12 +76,7 @@ Words = Annotated[tuple[int, ...], String(_words, raw=True)]
 Bits = Annotated[tuple[int, ...], String(bits, raw=True)]
 Comment = Annotated[str, Note()]
 
-_PLAIN: dict[Any, Number | String | Note] = {
-    bool: Number(1),
-    str: String(text),
-    bytes: String(bytes, raw=True),
-}
-_LIST = tuple[str, ...]
+_PLAIN: dict[Any, Number | String] = {bool: Number(1), str: String(text), bytes: String(bytes, raw=True)}
 
 
 class Layout(Struct, frozen=True):
@@ -99,14 +94,13 @@ def layout(kind: type) -> Layout:
     strings: list[tuple[str, String]] = []
     lists: list[str] = []
     for name, annotation in kind.__annotations__.items():
-        if annotation == _LIST:
-            lists.append(name)
-            continue
-        (how,) = getattr(annotation, "__metadata__", (_PLAIN.get(annotation),))
+        how = _PLAIN.get(annotation) if isinstance(annotation, type) else getattr(annotation, "__metadata__", [None])[0]
         if isinstance(how, Number):
             numbers.append((name, how))
         elif isinstance(how, String):
             strings.append((name, how))
+        elif annotation == tuple[str, ...]:
+            lists.append(name)
         elif not isinstance(how, Note):
             raise TypeError(f"{kind.__name__}.{name}: {annotation} does not say how it is encoded")
     return Layout(tuple(numbers), tuple(strings), tuple(lists))
