@@ -51,7 +51,7 @@ static int executable(const char *path, const struct given *given) {
 
 int perform_exec(const struct step *s) {
   struct given given = {.envp = NULL};
-  given.argv = plan_argv(s->progress->plan, s, &given.envp);
+  given.argv = plan_arguments(s->progress->plan, s, &given.envp);
   if (s->exec.at_home && *home_variable()) given.envp[s->exec.env_count - 1] = home_variable();
   if (*s->exec.program) return become(s->exec.program, &given);
   return in_search(given.argv[0], s->exec.search, become, &given);

@@ -53,12 +53,10 @@ int perform_wait_first_exit(const struct step *s) {
     if (!*name) continue;
     int code = exit_code(status);
     struct text line = {.n = 0};
-    add(&line, "testbed: ");
-    add(&line, name);
-    add(&line, ": ended: ");
+    add_all(&line, "testbed: ", name, ": ended: ", NULL);
     add_number(&line, code);
     add(&line, "\n");
-    SYS(write, 2, ADDRESS(line.bytes), line.n);
+    say(&line);
     SYS(ioctl, 2, TCSBRK, 1);
     end_process(code);
   }

@@ -45,10 +45,10 @@ static const char *load(int fd, struct plan *plan, const char **extra, const cha
   if (!bytes) return "it cannot be mapped";
   const char *wrong = plan_read(plan, bytes, status.stx_size);
   if (wrong) return wrong;
-  const char **pointers = map(-1, plan_pointers(plan, extra, environment) * sizeof *pointers);
-  if (!pointers) return "out of memory";
-  plan_arguments(plan, pointers, extra, environment);
-  return NULL;
+  plan->extra = extra;
+  plan->environment = environment;
+  plan->pointers = map(-1, plan_pointers(plan) * sizeof *plan->pointers);
+  return plan->pointers ? NULL : "out of memory";
 }
 
 /* --- words on standard error, for a person ---------------------------------------------------------------- */
@@ -64,12 +64,8 @@ const char *error_name(int error) {
 
 static int complain(const char *what, const char *why) {
   struct text line = {.n = 0};
-  add(&line, "testbed: ");
-  add(&line, what);
-  add(&line, ": ");
-  add(&line, why);
-  add(&line, "\n");
-  SYS(write, 2, ADDRESS(line.bytes), line.n);
+  add_all(&line, "testbed: ", what, ": ", why, "\n", NULL);
+  say(&line);
   return FAILED;
 }
 
@@ -82,16 +78,12 @@ int report(const struct plan *plan, const struct failure *failure) {
   struct text line = {.n = 0};
   add(&line, "testbed: step ");
   add_number(&line, failure->step);
-  add(&line, ": ");
-  add(&line, failure->step < 0 ? "clone" : operation_name(step.operation));
-  add(&line, " ");
-  add(&line, failure->step < 0 ? "" : plan_subject(&step));
-  add(&line, ": ");
-  add(&line, error_name(failure->error));
-  add(&line, " (");
+  if (failure->step < 0) add(&line, ": clone ");
+  else add_all(&line, ": ", operation_name(step.operation), " ", plan_subject(&step), NULL);
+  add_all(&line, ": ", error_name(failure->error), " (", NULL);
   add_number(&line, failure->error);
   add(&line, ")\n");
-  SYS(write, 2, ADDRESS(line.bytes), line.n);
+  say(&line);
   return FAILED;
 }
 

@@ -82,7 +82,8 @@ static const char *check_step(struct plan *plan, size_t offset, uint32_t index, 
   if (index == plan->parent_count + plan->beside_count) reading->end += plan->child_count;
   if (step.operation == OP_FORK) return check_fork(&step, index, reading);
   if (step.operation != OP_EXEC) return NULL;
-  if (plan->exec_count++ == 0) plan->exec_step = offset;
+  plan->exec_count++;
+  if (step.string_count > plan->exec_strings) plan->exec_strings = step.string_count;
   return check_exec(&step, index, reading);
 }
 
@@ -124,26 +125,7 @@ static size_t count(const char **list) {
   return n;
 }
 
-/* Move *offset to after the next exec step, which is filled in. */
-static void next_exec(const struct plan *plan, size_t *offset, struct step *step) {
-  do plan_step(plan, offset, step);
-  while (step->operation != OP_EXEC);
-}
-
-/* How many pointers argv and envp of one exec step are, each ended by NULL. */
-static size_t pointers_of(const struct step *step, size_t extra_count) {
-  return (size_t)(step->exec.args_count + step->exec.env_count) + 2 + (step->exec.append_arguments ? extra_count : 0);
-}
-
-size_t plan_pointers(const struct plan *plan, const char **extra, const char **environment) {
-  size_t offset = plan->exec_step, all = 2;
-  struct step step;
-  for (uint32_t i = 0; i < plan->exec_count; i++) {
-    next_exec(plan, &offset, &step);
-    all += pointers_of(&step, count(extra) + count(environment));
-  }
-  return all;
-}
+size_t plan_pointers(const struct plan *plan) { return plan->exec_strings + count(plan->extra) + count(plan->environment) + 2; }
 
 /* Point at `n` strings from *at, which is moved on, and at those of `more`; NULL ends them. */
 static const char **point(const char **pointers, const uint8_t **at, uint64_t n, const char **more) {
@@ -153,28 +135,12 @@ static const char **point(const char **pointers, const uint8_t **at, uint64_t n,
   return pointers;
 }
 
-void plan_arguments(struct plan *plan, const char **pointers, const char **extra, const char **environment) {
-  size_t offset = plan->exec_step;
-  struct step step;
-  plan->pointers = pointers;
-  plan->extra_count = count(extra) + count(environment);
-  for (uint32_t i = 0; i < plan->exec_count; i++) {
-    next_exec(plan, &offset, &step);
-    const uint8_t *at = step.list;
-    pointers = point(pointers, &at, step.exec.args_count, step.exec.append_arguments ? extra : NULL);
-    pointers = point(pointers, &at, step.exec.env_count, step.exec.append_arguments ? environment : NULL);
-  }
-}
-
-const char **plan_argv(const struct plan *plan, const struct step *step, const char ***envp) {
-  size_t offset = plan->exec_step;
-  const char **argv = plan->pointers;
-  struct step other;
-  for (next_exec(plan, &offset, &other); other.strings != step->strings; next_exec(plan, &offset, &other))
-    argv += pointers_of(&other, plan->extra_count);
-  *envp = argv;
-  while (*(*envp)++) continue;
-  return argv;
+const char **plan_arguments(const struct plan *plan, const struct step *step, const char ***envp) {
+  const uint8_t *at = step->list;
+  int more = step->exec.append_arguments != 0;
+  *envp = point(plan->pointers, &at, step->exec.args_count, more ? plan->extra : NULL);
+  point(*envp, &at, step->exec.env_count, more ? plan->environment : NULL);
+  return plan->pointers;
 }
 
 void plan_step(const struct plan *plan, size_t *offset, struct step *step) {

@@ -15,10 +15,9 @@ struct plan {
   const char *into_cgroup;
   size_t first_step;                  /* offset of the first step */
   size_t first_beside_step, first_child_step;
-  size_t exec_step;                   /* offset of the first exec step, 0 without one */
-  uint32_t exec_count;
-  const char **pointers;              /* filled by plan_arguments: argv and envp of each exec step, in turn */
-  size_t extra_count;                 /* of them, how many a wrapper's exec step adds to its own */
+  uint32_t exec_count, exec_strings;  /* how many exec steps, and the most strings that one of them has */
+  const char **extra, **environment;  /* what an exec step that asks for it adds to its own; NULL: nothing */
+  const char **pointers;              /* room for plan_pointers of them */
 };
 
 /* A little-endian number, and the size that a record or a string of n bytes is padded to. */
@@ -31,13 +30,10 @@ const char *plan_read(struct plan *plan, const uint8_t *bytes, size_t size);
 /* How many steps there are in all. */
 uint32_t plan_steps(const struct plan *plan);
 
-/* How many pointers plan_arguments needs; `extra` and `environment` (NULL: none) are what an exec step that asks for
- * the launcher's own arguments and environment adds. */
-size_t plan_pointers(const struct plan *plan, const char **extra, const char **environment);
-/* Point argv and envp of each exec step, in `pointers`, at its strings. */
-void plan_arguments(struct plan *plan, const char **pointers, const char **extra, const char **environment);
-/* The argv and the envp of an exec step of the plan. */
-const char **plan_argv(const struct plan *plan, const struct step *step, const char ***envp);
+/* How many pointers plan_arguments needs. */
+size_t plan_pointers(const struct plan *plan);
+/* The argv and the envp of an exec step, in the plan's `pointers`, of which each process needs them once. */
+const char **plan_arguments(const struct plan *plan, const struct step *step, const char ***envp);
 
 /* Decode the step at *offset of a checked plan and move *offset to the next. */
 void plan_step(const struct plan *plan, size_t *offset, struct step *step);

@@ -1,4 +1,5 @@
-/* Plans that come while the launcher runs, through a terminal: how a guest is told who it is after it was restored. */
+/* Serving: plans that come while the launcher runs, through a terminal, which is how a guest is told who it is after it was
+ * restored; and what a file says, again each time that somebody asks. */
 #include <asm/ioctls.h>
 #include <asm/termbits.h>
 #include <errno.h>
@@ -10,7 +11,7 @@
 #include "steps.h"
 #include "sys.h"
 
-enum { LARGEST_PLAN = 1 << 16, PREFIX = 12, MOST_ENTROPY = 512, CLOCK_REALTIME_ = 0, BILLION = 1000000000 };
+enum { LARGEST_PLAN = 1 << 16, PREFIX = 12, MOST_ENTROPY = 512, BLOCK_SIZE = 4096, CLOCK_REALTIME_ = 0, BILLION = 1000000000 };
 
 /* Bytes pass as they are, none is echoed and none has a meaning; what is written stays text. */
 static int raw_input(int fd) {
@@ -62,6 +63,33 @@ int perform_serve_plans(const struct step *s) {
     if (result > 0) result = serve_plan(bytes, size);
   }
   return result;
+}
+
+/* A file of the kernel's is read in one piece, so what is written is of one moment. */
+static int copy_out(const char *path, int fd) {
+  char block[BLOCK_SIZE];
+  int file = open_path(path, O_RDONLY);
+  if (file < 0) return file;
+  long n;
+  do {
+    n = SYS(read, file, ADDRESS(block), sizeof block);
+    if (n > 0) n = SYS(write, fd, ADDRESS(block), n);
+  } while (n > 0);
+  return close_with(file, (int)n);
+}
+
+/* Ends when the other side does. */
+int perform_serve_file(const struct step *s) {
+  char asked[BLOCK_SIZE];
+  int fd = (int)s->serve_file.fd;
+  for (;;) {
+    long n = SYS(read, fd, ADDRESS(asked), sizeof asked);
+    if (n <= 0) return (int)n;
+    int result = copy_out(s->serve_file.path, fd);
+    if (result < 0) return result;
+    n = SYS(write, fd, ADDRESS(s->serve_file.end), s->serve_file.end_size);
+    if (n < 0) return (int)n;
+  }
 }
 
 int perform_set_clock(const struct step *s) {
