@@ -25,9 +25,9 @@ from testbed.measures.context import RunContext
 from testbed.measures.schedule import schedule
 from testbed.noise import Watch
 from testbed.pace import Pace
-from testbed.platforms.accelerator import known_accelerator
-from testbed.platforms.connection import checked_uri
 from testbed.platforms.protocol import Platform
+from testbed.qemu.accelerator import known_accelerator
+from testbed.qemu.connection import checked_uri
 from testbed.results import RunFolder, check_base
 from testbed.scenario import Scenario, Settings
 from testbed.scenario import load as load_scenario

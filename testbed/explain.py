@@ -25,8 +25,8 @@ from testbed.images import build_images
 from testbed.lab import link_of
 from testbed.measures.application import specs
 from testbed.platforms import known
-from testbed.platforms.domain import disk_name
-from testbed.platforms.variants import VARIANTS
+from testbed.qemu.domain import disk_name
+from testbed.qemu.variants import VARIANTS
 from testbed.scenario import Scenario, load
 from vm_images.guest import ensure_guest
 

@@ -183,7 +183,7 @@ def libvirt_version() -> str | None:
         import libvirt
     except ImportError:
         return None
-    from testbed.platforms.connection import version_text
+    from testbed.qemu.connection import version_text
 
     return version_text(int(libvirt.getVersion()))
 

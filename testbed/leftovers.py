@@ -150,7 +150,7 @@ def remove_store() -> Path:
 
     Raises UsageError while a run or a build is alive.
     """
-    from testbed.platforms.emulator import daemons_emulators
+    from testbed.qemu.emulator import daemons_emulators
 
     if _held():
         raise UsageError("a run or a build is using the store", "wait for its end, or end it")

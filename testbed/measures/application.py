@@ -20,8 +20,8 @@ from runtime.spec import Link, Spec
 from testbed.interruption import deferred
 from testbed.measures.context import RunContext
 from testbed.measures.probe import NotReady, Question, ask
-from testbed.platforms.console import KERNEL_PANIC
 from testbed.platforms.protocol import Instance, Platform
+from testbed.qemu.console import KERNEL_PANIC
 from testbed.scenario import Ready, Scenario
 
 # More than what is quoted of a console: a panic's registers are left out.

@@ -12,7 +12,7 @@ from runtime.errors import UsageError
 from testbed.compose import Service
 from testbed.lab import BRIDGE, Lab
 from testbed.platforms.protocol import Platform
-from testbed.platforms.variants import VARIANTS, Variant, refusal
+from testbed.qemu.variants import VARIANTS, Variant, refusal
 
 if TYPE_CHECKING:
     from testbed.platforms.vm import VmPlatform
@@ -35,7 +35,7 @@ def require_memory(names: Iterable[str], services: Sequence[Service]) -> None:
 
     It needs no image, and so is known before one is built; ``prepare`` asks the same of its own platform.
     """
-    from testbed.platforms.domain import guest_memory_bytes, total_resources
+    from testbed.qemu.domain import guest_memory_bytes, total_resources
 
     problems: dict[str, str] = {}
     for variant in (VARIANTS[name] for name in names if name in VARIANTS):
@@ -71,7 +71,7 @@ def create(name: str, run_id: str, scratch: Path, lab: Lab, accelerator: str = "
 def _vm_platform(variant: Variant) -> type[VmPlatform]:
     """What starts machines of the variant. Raises UsageError when nothing does."""
     if problem := refusal(variant):
-        raise UsageError(f"no platform makes {variant.name}: {problem}", "see testbed/platforms/variants.py")
+        raise UsageError(f"no platform makes {variant.name}: {problem}", "see testbed/qemu/variants.py")
     if variant.boot == "cloud":
         from testbed.platforms.cloud import CloudPlatform
 

@@ -31,13 +31,13 @@ from runtime.plan.steps import Plan
 from runtime.spec import Spec
 from testbed.breakdown import available_bytes
 from testbed.lab import BRIDGE, Lab
-from testbed.platforms.accelerator import AUTO
-from testbed.platforms.domain import Domain, Ram, guest_memory_bytes
 from testbed.platforms.protocol import Instance
-from testbed.platforms.running import Running
-from testbed.platforms.saved import SavedGuest, load, new_ram, resume, save, seal
-from testbed.platforms.variants import Variant
 from testbed.platforms.vm import VmPlatform
+from testbed.qemu.accelerator import AUTO
+from testbed.qemu.domain import Domain, Ram, guest_memory_bytes
+from testbed.qemu.running import Running
+from testbed.qemu.saved import SavedGuest, load, new_ram, resume, save, seal
+from testbed.qemu.variants import Variant
 from testbed.scenario import Scenario
 
 # Multiplied by how slow the host is.

@@ -10,7 +10,7 @@ import pytest
 
 from runtime.errors import UsageError
 from testbed.new import create_scenario
-from testbed.platforms.domain import guest_memory_bytes
+from testbed.qemu.domain import guest_memory_bytes
 from testbed.scenario import known_scenarios, load
 
 ROOT = Path(__file__).resolve().parents[2]

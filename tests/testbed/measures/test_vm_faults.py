@@ -155,7 +155,7 @@ def test_each_fault_fails_its_own_trial_and_the_run_goes_on(run: Run) -> None:
     assert "t004-web" in hangs.details
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("testbed.platforms.running.START_LIMIT_S", 1.5)
+        patch.setattr("testbed.qemu.running.START_LIMIT_S", 1.5)
         stuck = run.trial(8, SERVE, stop)
     assert stuck.outcome == "failed"
     assert "did not answer libvirt within" in stuck.reason

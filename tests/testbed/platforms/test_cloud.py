@@ -19,12 +19,12 @@ from runtime.spec import Process, Resources, Spec, User
 from testbed import platforms
 from testbed.lab import BRIDGE, Lab
 from testbed.platforms.cloud import CloudPlatform
-from testbed.platforms.cloud_domain import LEAST_MEMORY_BYTES, boot_from_disk, cloud_memory_bytes
-from testbed.platforms.domain import domain_xml
 from testbed.platforms.protocol import Instance
-from testbed.platforms.variants import VARIANTS
+from testbed.qemu.cloud_domain import LEAST_MEMORY_BYTES, boot_from_disk, cloud_memory_bytes
+from testbed.qemu.domain import domain_xml
+from testbed.qemu.variants import VARIANTS
 from tests.testbed.platforms.answers import fetch
-from tests.testbed.platforms.test_vm_domain import domain
+from tests.testbed.qemu.test_domain import domain
 from vm_images.cloud import ensure_cloud
 
 # Such a boot takes 40 s under emulation on an idle host; this is for a busy one.

@@ -14,8 +14,8 @@ import pytest
 
 from runtime.errors import PrerequisiteError, UsageError
 from testbed import doctor
-from testbed.platforms.connection import checked_uri, connected
-from testbed.platforms.daemon import Daemon
+from testbed.qemu.connection import checked_uri, connected
+from testbed.qemu.daemon import Daemon
 from tests.waiting import until
 
 NOWHERE = Path("/nonexistent")

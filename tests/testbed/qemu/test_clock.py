@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from testbed.platforms.clock import clock_options, tsc_khz
+from testbed.qemu.clock import clock_options, tsc_khz
 
 
 def test_half_of_bogomips_is_the_counters_rate() -> None:

@@ -6,7 +6,7 @@ import grp
 import os
 from pathlib import Path
 
-from testbed.platforms.account import NAME, Account, emulator_account
+from testbed.qemu.account import NAME, Account, emulator_account
 
 
 def enclosing_group(account: Account, name: str = NAME) -> int:

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from runtime.errors import UsageError
 from runtime.spec import Resources
-from testbed.platforms.variants import Memory
+from testbed.qemu.variants import Memory
 from vm_images.page_cache import CacheMode, io_mode
 
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from testbed.platforms.account import Account, emulator_account, require_reach
-from testbed.platforms.enclosure import enclose, enclosing_group
+from testbed.qemu.account import Account, emulator_account, require_reach
+from testbed.qemu.enclosure import enclose, enclosing_group
 
 pytestmark = pytest.mark.root
 

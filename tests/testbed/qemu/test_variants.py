@@ -11,11 +11,11 @@ from msgspec.structs import replace
 from runtime.errors import UsageError
 from testbed import platforms
 from testbed.lab import Lab
-from testbed.platforms.cloud_domain import boot_from_disk
-from testbed.platforms.connection import embedded
-from testbed.platforms.domain import domain_xml
-from testbed.platforms.variants import VARIANTS, Disk, Memory, Variant, by_name, refusal
-from tests.testbed.platforms.test_vm_domain import domain
+from testbed.qemu.cloud_domain import boot_from_disk
+from testbed.qemu.connection import embedded
+from testbed.qemu.domain import domain_xml
+from testbed.qemu.variants import VARIANTS, Disk, Memory, Variant, by_name, refusal
+from tests.testbed.qemu.test_domain import domain
 
 
 def test_every_variant_is_a_platform() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import PrerequisiteError
-from testbed.platforms.account import Account, guest_account, require_reach, require_users
+from testbed.qemu.account import Account, guest_account, require_reach, require_users
 
 pytestmark = pytest.mark.root
 SOMEBODY = Account(64_000, (64_001, 64_002))

@@ -7,11 +7,11 @@ from typing import Any
 
 from msgspec import Struct
 
-from testbed.platforms.accelerator import Verdict
-from testbed.platforms.account import Account
-from testbed.platforms.connection import Connection
-from testbed.platforms.disks import Disks
-from testbed.platforms.reader import ConsoleReader
+from testbed.qemu.accelerator import Verdict
+from testbed.qemu.account import Account
+from testbed.qemu.connection import Connection
+from testbed.qemu.disks import Disks
+from testbed.qemu.reader import ConsoleReader
 from vm_images.guest import Guest
 
 

@@ -15,10 +15,10 @@ from msgspec.structs import replace
 from runtime.spec import Link, Process, Resources, Spec
 from testbed.lab import link_of
 from testbed.platforms import libvirt_lxc
-from testbed.platforms.connection import destroy_domain, embedded_uri, ensure_event_loop, start_domain
-from testbed.platforms.domain import domain_xml
-from testbed.platforms.variants import VARIANTS
-from tests.testbed.platforms.test_vm_domain import domain
+from testbed.qemu.connection import destroy_domain, embedded_uri, ensure_event_loop, start_domain
+from testbed.qemu.domain import domain_xml
+from testbed.qemu.variants import VARIANTS
+from tests.testbed.qemu.test_domain import domain
 
 HOSTILE = "a b,<&>\"'é=#%;x"
 HOSTILE_PATH = Path(f"/run/{HOSTILE}/x")
@@ -118,7 +118,7 @@ def test_the_embedded_drivers_root_may_be_any_path(tmp_path: Path) -> None:
     """In a process of its own: the driver knows one root for as long as its process lives."""
     root = tmp_path / HOSTILE
     (root / "etc").mkdir(parents=True)
-    script = "import sys; from testbed.platforms.connection import ensure_event_loop as ready; "
+    script = "import sys; from testbed.qemu.connection import ensure_event_loop as ready; "
     script += "ready().open(sys.argv[1]).close()"
     subprocess.run([sys.executable, "-c", script, embedded_uri(root)], check=True, timeout=60, capture_output=True)
     assert (root / "lib" / "qemu").is_dir()

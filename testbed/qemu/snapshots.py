@@ -14,9 +14,9 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from runtime.errors import TestbedError, UsageError
-from testbed.platforms.account import Account
-from testbed.platforms.connection import load_libvirt
-from testbed.platforms.domain import disk_name
+from testbed.qemu.account import Account
+from testbed.qemu.connection import load_libvirt
+from testbed.qemu.domain import disk_name
 from vm_images.qcow2 import clone
 
 # The monitor splits and quotes its commands in ways of its own, differently for taking and for going back.

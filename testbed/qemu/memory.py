@@ -12,8 +12,8 @@ from typing import Any
 from runtime.errors import UsageError, WorkloadError
 from testbed import ksm
 from testbed.host_settings import changed
-from testbed.platforms.connection import load_libvirt
-from testbed.platforms.variants import Memory
+from testbed.qemu.connection import load_libvirt
+from testbed.qemu.variants import Memory
 
 # Huge pages that are taken from the host's free memory when a guest starts, and go back there when it ends:
 # unlike those of nr_hugepages they cost nothing in between (Documentation/admin-guide/mm/hugetlbpage.rst).

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from runtime.errors import TestbedError
 from runtime.output import BoundedLog
-from testbed.platforms.console import Console
+from testbed.qemu.console import Console
 
 _CHUNK_BYTES = 1 << 16
 _PR_SET_CHILD_SUBREAPER = 36

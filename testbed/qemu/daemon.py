@@ -22,7 +22,7 @@ from runtime.launcher import Spawned, launch
 from runtime.plan.constants import CLONE_NEWCGROUP, CLONE_NEWNS, MNT_DETACH, MS_BIND, MS_PRIVATE, MS_REC
 from runtime.plan.process import LABELS
 from runtime.plan.steps import CloseOnExec, Exec, Mkdir, Mount, Plan, Setsid, Step, Unmount, Unshare, Write
-from testbed.platforms.connection import ensure_event_loop
+from testbed.qemu.connection import ensure_event_loop
 
 LIBVIRTD = "libvirtd"
 _SEARCH = "/usr/sbin:/usr/bin:/sbin:/bin"

@@ -20,8 +20,8 @@ from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree
 
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
-from testbed.platforms.account import Account, emulator_account
-from testbed.platforms.libvirt_modules import note_storage_module
+from testbed.qemu.account import Account, emulator_account
+from testbed.qemu.libvirt_modules import note_storage_module
 
 EMBEDDED = "qemu:///embed"
 _TRANSPORTS = ("qemu", "qemu+unix", "qemu+ssh", "qemu+libssh", "qemu+libssh2")

@@ -13,8 +13,8 @@ from runtime.cgroups import Cgroup
 from runtime.errors import PrerequisiteError
 from runtime.plan import steps as s
 from runtime.spec import Resources
-from testbed.platforms.account import Account, emulator_account
-from testbed.platforms.emulator import emulator_plan, ensure_emulator, enter_cgroup, find_qemu, make_cgroup
+from testbed.qemu.account import Account, emulator_account
+from testbed.qemu.emulator import emulator_plan, ensure_emulator, enter_cgroup, find_qemu, make_cgroup
 
 
 @pytest.mark.root

@@ -21,8 +21,8 @@ from msgspec import Struct
 
 from runtime.atomic import partial
 from runtime.errors import TestbedError
-from testbed.platforms.connection import load_libvirt
-from testbed.platforms.monitor import ask, await_migration
+from testbed.qemu.connection import load_libvirt
+from testbed.qemu.monitor import ask, await_migration
 
 _IGNORE_SHARED = {"capabilities": [{"capability": "x-ignore-shared", "state": True}]}
 _TIMEOUT_S = 30.0

@@ -16,12 +16,12 @@ from msgspec import Struct
 from runtime.cgroups import Cgroup
 from runtime.errors import TestbedError
 from testbed import breakdown
-from testbed.platforms import memory
-from testbed.platforms.account import Account
-from testbed.platforms.connection import destroy_domain
-from testbed.platforms.console import Console
-from testbed.platforms.disks import Disks
-from testbed.platforms.tap import remove_tap
+from testbed.qemu import memory
+from testbed.qemu.account import Account
+from testbed.qemu.connection import destroy_domain
+from testbed.qemu.console import Console
+from testbed.qemu.disks import Disks
+from testbed.qemu.tap import remove_tap
 
 _END_TIMEOUT_S = 5.0
 _STATUS_TIMEOUT_S = 0.5

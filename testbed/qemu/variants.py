@@ -137,7 +137,7 @@ VARIANTS = by_name(
         # QEMU's smallest machine, made after Firecracker's: no PCI, so none to probe, and virtio devices at fixed
         # addresses. libvirt 9 defines it, without knowing it: the addresses of the devices have to be given. ACPI
         # stays, since Debian's kernel finds virtio-mmio devices in its tables only, and so do the interrupt
-        # controller and the timer. It has no other clock to calibrate by: see testbed.platforms.clock.
+        # controller and the timer. It has no other clock to calibrate by: see testbed.qemu.clock.
         Variant("vm-micro", machine="microvm", bus="mmio"),
         Variant("vm-pod", guest_per="application"),
         Variant("vm-cloud", boot="cloud"),

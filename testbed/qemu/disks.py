@@ -12,8 +12,8 @@ from msgspec import to_builtins
 from runtime import atomic
 from runtime.errors import UsageError
 from runtime.images.model import Image
-from testbed.platforms.enclosure import enclose
-from testbed.platforms.variants import Disk
+from testbed.qemu.enclosure import enclose
+from testbed.qemu.variants import Disk
 from vm_images.disk import ensure_disk
 from vm_images.page_cache import io_mode, require_cache_mode
 from vm_images.qcow2 import clone

@@ -32,7 +32,7 @@ from runtime.lease import lease
 from runtime.plan.guest import FIRST_USERSPACE
 from runtime.plan.steps import Message, Plan
 from testbed.host import EMULATOR
-from testbed.platforms.account import NAME, emulator_account, guest_account
+from testbed.qemu.account import NAME, emulator_account, guest_account
 from vm_images.guest import COMMAND_LINE, Guest
 
 KVM_DEVICE = Path("/dev/kvm")

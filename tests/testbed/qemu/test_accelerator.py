@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import PrerequisiteError, UsageError
-from testbed.platforms import accelerator
-from testbed.platforms.accelerator import (
+from testbed.qemu import accelerator
+from testbed.qemu.accelerator import (
     CANDIDATES,
     KVM_DEVICE,
     TIME_LIMIT_S,

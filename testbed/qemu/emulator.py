@@ -36,8 +36,8 @@ from runtime.plan.steps import (
     Write,
 )
 from runtime.spec import Resources
-from testbed.platforms import tap
-from testbed.platforms.account import Account
+from testbed.qemu import tap
+from testbed.qemu.account import Account
 
 _QEMU = "qemu-system-x86_64"
 _DAEMONS, _DAEMONS_NAME = Path("/var/lib/libvirt"), "virtd-testbed-"

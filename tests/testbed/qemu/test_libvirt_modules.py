@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from testbed.platforms.connection import embedded
-from testbed.platforms.libvirt_modules import note_storage_module
+from testbed.qemu.connection import embedded
+from testbed.qemu.libvirt_modules import note_storage_module
 
 
 @pytest.mark.root

@@ -13,12 +13,12 @@ from runtime.errors import PrerequisiteError, TestbedError
 from runtime.lease import cgroup_name
 from runtime.plan.encode import encode
 from runtime.spec import Resources
-from testbed.platforms.account import emulator_account, guest_account, next_number
-from testbed.platforms.connection import Connection, destroy_domain, learn_emulator, start_domain
-from testbed.platforms.domain import Domain, domain_xml
-from testbed.platforms.emulator import admit, daemons_emulator, emulator_plan, make_cgroup
-from testbed.platforms.reader import ConsoleReader
-from testbed.platforms.running import limited
+from testbed.qemu.account import emulator_account, guest_account, next_number
+from testbed.qemu.connection import Connection, destroy_domain, learn_emulator, start_domain
+from testbed.qemu.domain import Domain, domain_xml
+from testbed.qemu.emulator import admit, daemons_emulator, emulator_plan, make_cgroup
+from testbed.qemu.reader import ConsoleReader
+from testbed.qemu.running import limited
 
 _MEMORY_BYTES = 64 << 20
 _OWN_CGROUPS = (

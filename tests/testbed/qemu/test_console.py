@@ -20,8 +20,8 @@ from runtime.output import BoundedLog
 from runtime.plan.encode import encode
 from runtime.plan.guest import MEMORY_TOLD
 from runtime.plan.steps import Admission, Exec, Plan
-from testbed.platforms.console import Console, exit_status_of, phase_of
-from testbed.platforms.reader import ConsoleReader, adopting
+from testbed.qemu.console import Console, exit_status_of, phase_of
+from testbed.qemu.reader import ConsoleReader, adopting
 from tests.waiting import until
 
 

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from runtime.errors import UsageError
 from runtime.spec import Resources
-from testbed.platforms.domain import Domain, Ram, domain_xml, guest_memory_bytes, total_resources, vcpu_count
-from testbed.platforms.variants import Memory
+from testbed.qemu.domain import Domain, Ram, domain_xml, guest_memory_bytes, total_resources, vcpu_count
+from testbed.qemu.variants import Memory
 
 
 def domain(accelerator: str = "tcg", mac: str | None = "02:00:0a:4d:01:0a") -> Domain:
