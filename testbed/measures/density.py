@@ -20,7 +20,7 @@ from runtime.errors import TestbedError, WorkloadError
 from testbed import breakdown
 from testbed.copies import RULERS, first_bytes, further_bytes
 from testbed.lab import PORTS_LIMIT
-from testbed.load import LoadResult, OfferedLoad, Target, merge, run_loads
+from testbed.load.open_loop import LoadResult, OfferedLoad, Target, merge, run_loads
 from testbed.measures.application import Application
 from testbed.measures.context import LOAD_ATTEMPTS, RunContext
 from testbed.measures.schedule import PlannedTrial

@@ -15,7 +15,7 @@ from errno import EINPROGRESS, errorcode
 
 from msgspec import Struct
 
-from testbed.http1 import MalformedResponse, ResponseReader
+from testbed.load.http1 import MalformedResponse, ResponseReader
 
 # How long to wait between two attempts: half a percent of the time that has passed since the request, within
 # bounds. The rule is the same for all platforms; it resolves each start equally well relative to its length, and

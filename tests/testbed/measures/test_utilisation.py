@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from testbed import measures
-from testbed.load import LoadResult, histogram
+from testbed.load.open_loop import LoadResult, histogram
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
 from testbed.measures.utilisation import Window, metrics, seen, verdict

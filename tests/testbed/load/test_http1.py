@@ -6,7 +6,7 @@ import tracemalloc
 
 import pytest
 
-from testbed.http1 import MalformedResponse, ResponseReader
+from testbed.load.http1 import MalformedResponse, ResponseReader
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nA;name=value\r\n0123456789\r\n0\r\n\r\n"
 RESPONSES = {

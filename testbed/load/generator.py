@@ -1,8 +1,8 @@
 """The load generator's process: one event loop that sends every request when it is due.
 
-    python -m testbed.generator < loads.json
+    python -m testbed.load.generator < loads.json
 
-Reads a JSON list of testbed.load.OfferedLoad, prints a line when counting begins and a line with the report
+Reads a JSON list of testbed.load.open_loop.OfferedLoad, prints a line when counting begins and a line with the report
 at the end. It imports nothing heavy and does no statistics: it runs beside what it measures.
 """
 
@@ -24,8 +24,8 @@ from collections.abc import Mapping, Sequence
 from errno import EINPROGRESS, errorcode
 from typing import Any
 
-from testbed.arrivals import poisson_arrivals
-from testbed.http1 import MalformedResponse, ResponseReader
+from testbed.load.arrivals import poisson_arrivals
+from testbed.load.http1 import MalformedResponse, ResponseReader
 
 # Time from "now" to the first arrival: the loop is running and has paged in its code by then.
 LEAD_NS = 20_000_000

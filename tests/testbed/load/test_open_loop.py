@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import UsageError
-from testbed.arrivals import poisson_arrivals
-from testbed.load import (
+from testbed.load.arrivals import poisson_arrivals
+from testbed.load.open_loop import (
     LoadResult,
     OfferedLoad,
     Target,

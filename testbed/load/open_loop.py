@@ -3,7 +3,7 @@
 Latency counts from the moment at which a request was *due*, not from the moment at which it could be sent:
 a server that stalls for a second delays every request that fell due in that second, and a generator that
 waits for it (a closed loop) would report one slow request instead ("coordinated omission": Gil Tene, How NOT
-to Measure Latency, 2013; wrk2 and its README). The generator (testbed.generator) is a process of its own, so
+to Measure Latency, 2013; wrk2 and its README). The generator (testbed.load.generator) is a process of its own, so
 that nothing else this process does, such as sampling, delays a request.
 """
 
@@ -27,7 +27,7 @@ from runtime.errors import TestbedError, UsageError
 if TYPE_CHECKING:
     from hdrh.histogram import HdrHistogram
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 # A trial is void when the generator's own lag could pass for the server's latency: when its p99 is more than
 # a tenth of the p99 that is reported, unless it is below 2 ms. On two processors kept busy by others it stays
@@ -154,7 +154,7 @@ def run_loads(loads: Sequence[OfferedLoad], *, started: Callable[[], None] | Non
         check(load)
     if not loads:
         return ()
-    command = [sys.executable, "-m", "testbed.generator"]
+    command = [sys.executable, "-m", "testbed.load.generator"]
     with subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -195,7 +195,7 @@ def check(load: OfferedLoad) -> None:
 
 
 def results(loads: Sequence[OfferedLoad], report: Mapping[str, Any]) -> tuple[LoadResult, ...]:
-    """The generator's report (see testbed.generator.Generator.report) as results, one a load."""
+    """The generator's report (see testbed.load.generator.Generator.report) as results, one a load."""
     lags = histogram(report["lags_usec"])
     lag_p99_s = float(lags.get_value_at_percentile(99)) / 1e6
     found = []
