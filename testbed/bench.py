@@ -18,12 +18,14 @@ from msgspec.structs import replace
 from runtime.errors import PrerequisiteError, UsageError
 from runtime.images.model import Image
 from runtime.lease import CGROUP_ROOT, lease
-from testbed import host, measures, platforms
+from testbed import measures, platforms
+from testbed.host import facts as host
+from testbed.host.noise import Watch
+from testbed.host.turn import turn
 from testbed.images import build_images
 from testbed.lab import Lab
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import schedule
-from testbed.noise import Watch
 from testbed.pace import Pace
 from testbed.platforms.protocol import Platform
 from testbed.qemu.accelerator import known_accelerator
@@ -31,7 +33,6 @@ from testbed.qemu.connection import checked_uri
 from testbed.results import RunFolder, check_base
 from testbed.scenario import Scenario, Settings
 from testbed.scenario import load as load_scenario
-from testbed.turn import turn
 
 Progress = Callable[[str], None]
 

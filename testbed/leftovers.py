@@ -30,7 +30,7 @@ from runtime.lease import (
     remove_shared,
     unfinished,
 )
-from testbed import host_settings
+from testbed.host import settings as host_settings
 
 
 class Leftover(Struct, frozen=True):

@@ -9,11 +9,11 @@ from types import MappingProxyType
 from msgspec.structs import replace
 
 from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
+from testbed.host.noise import unattributed
 from testbed.interruption import Interrupted
 from testbed.measures import density, start, utilisation
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
-from testbed.noise import unattributed
 from testbed.results import Outcome, Trial
 
 # Measuring yields each trial as it ends; closing the generator undoes what it has started.

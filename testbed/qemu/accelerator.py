@@ -31,7 +31,7 @@ from runtime.errors import PrerequisiteError, UsageError
 from runtime.lease import lease
 from runtime.plan.guest import FIRST_USERSPACE
 from runtime.plan.steps import Message, Plan
-from testbed.host import EMULATOR
+from testbed.host.facts import EMULATOR
 from testbed.qemu.account import NAME, emulator_account, guest_account
 from vm_images.guest import COMMAND_LINE, Guest
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import UsageError, WorkloadError
-from testbed import ksm
-from testbed.host_settings import changed
+from testbed.host import ksm
+from testbed.host.settings import changed
 from testbed.qemu.connection import load_libvirt
 from testbed.qemu.variants import Memory
 

@@ -10,9 +10,9 @@ from msgspec.structs import replace
 
 from runtime.errors import PrerequisiteError, UsageError, WorkloadError
 from testbed import measures
+from testbed.host.noise import Seen, Watch
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
-from testbed.noise import Seen, Watch
 from testbed.results import Outcome, Trial
 
 MakeContext = Callable[..., RunContext]

@@ -10,8 +10,8 @@ import pytest
 
 from runtime.errors import PrerequisiteError
 from runtime.spec import Process, Resources, Spec
-from testbed import ksm
 from testbed.breakdown import EMULATOR_PARTS, GUEST_PARTS, available_bytes
+from testbed.host import ksm
 from testbed.lab import Lab
 from testbed.platforms.protocol import Instance
 from testbed.platforms.vm import VmPlatform

@@ -9,8 +9,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from testbed import host
-from testbed.host import (
+from testbed.host import facts as host
+from testbed.host.facts import (
     cpu_facts,
     disturbances,
     facts,

@@ -26,7 +26,7 @@ CPU = SYS / "devices/system/cpu"
 PACKAGES = ("hdrhistogram", "libvirt-python", "matplotlib", "numpy", "pandas", "scipy")
 
 EMULATOR = "qemu"
-_ROOT = Path(__file__).resolve().parents[1]
+_ROOT = Path(__file__).resolve().parents[2]
 
 # More than this before a run starts is not a quiet host: a quarter of the processors, 1 % of the time stolen.
 NOISY_LOAD_PER_CPU = 0.25

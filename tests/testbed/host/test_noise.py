@@ -13,8 +13,8 @@ import pytest
 
 from runtime.cgroups import Cgroup
 from runtime.cgroups.limits import CPU_PERIOD_USEC
-from testbed import noise
-from testbed.noise import Moment, Process, Seen, Watch, compare, foreign_ticks, parse_process, unattributed
+from testbed.host import noise
+from testbed.host.noise import Moment, Process, Seen, Watch, compare, foreign_ticks, parse_process, unattributed
 from testbed.sample import HostReading
 
 SPIN = "import time\nend = time.monotonic() + 1.5\nwhile time.monotonic() < end: pass"

@@ -11,7 +11,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from runtime.errors import PrerequisiteError, TestbedError
-from testbed.host_settings import changed
+from testbed.host.settings import changed
 
 KSM = Path("/sys/kernel/mm/ksm")
 # With the kernel's own hundred pages each 20 ms a guest of 256 MiB takes 13 s. Ten times as many are 200 MiB/s.

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import UsageError
-from testbed.turn import turn
+from testbed.host.turn import turn
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 HOLDER = """
 import sys, time
 from pathlib import Path
-from testbed.turn import turn
+from testbed.host.turn import turn
 with turn(sys.argv[1], wait=False, progress=print, lock=Path(sys.argv[2])):
     print("in", flush=True)
     time.sleep(60)

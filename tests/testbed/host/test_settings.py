@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
-from testbed import host_settings
-from testbed.host_settings import RECORD, changed, put_back, recorded
+from testbed.host import settings as host_settings
+from testbed.host.settings import RECORD, changed, put_back, recorded
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_a_value_that_the_kernel_refuses_leaves_all_as_it_was(
 CHANGE = """
 import sys, time
 from pathlib import Path
-from testbed.host_settings import changed
+from testbed.host.settings import changed
 setting, lease = map(Path, sys.argv[1:])
 with changed({setting: "1"}, lease):
     print("changed", flush=True)
@@ -91,7 +91,7 @@ with changed({setting: "1"}, lease):
 
 def test_a_killed_runs_settings_are_put_back_from_its_note(settings: dict[Path, str], tmp_path: Path) -> None:
     setting = tmp_path / "run"
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     command = [sys.executable, "-c", CHANGE, str(setting), str(tmp_path)]
     with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE) as process:
         assert process.stdout and process.stdout.readline() == b"changed\n"
