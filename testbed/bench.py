@@ -25,8 +25,8 @@ from testbed.host.turn import turn
 from testbed.images import build_images
 from testbed.lab import Lab
 from testbed.measures.context import RunContext
+from testbed.measures.pace import Pace
 from testbed.measures.schedule import schedule
-from testbed.pace import Pace
 from testbed.platforms.protocol import Platform
 from testbed.qemu.accelerator import known_accelerator
 from testbed.qemu.connection import checked_uri

@@ -10,7 +10,7 @@ from msgspec import Struct, field
 from runtime.images.model import Image
 from runtime.spec import Link
 from testbed.host.noise import Watch
-from testbed.pace import Pace
+from testbed.measures.pace import Pace
 from testbed.platforms.protocol import Platform
 from testbed.results import RunFolder
 from testbed.scenario import Scenario, Settings

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from testbed.measures.pace import Pace, about
 from testbed.measures.schedule import PlannedTrial
-from testbed.pace import Pace, about
 
 
 @pytest.mark.parametrize(
