@@ -16,7 +16,7 @@ from testbed.measures.context import RunContext
 from testbed.platforms.vm import VmPlatform
 from testbed.progress import tell
 from testbed.results import RunFolder
-from testbed.scenario import load
+from testbed.scenario.model import load
 
 
 @contextmanager

@@ -42,7 +42,7 @@ from testbed.images import build_images  # noqa: E402
 from testbed.lab import Lab  # noqa: E402
 from testbed.measures.application import specs  # noqa: E402
 from testbed.progress import tell  # noqa: E402
-from testbed.scenario import Scenario, Service, load  # noqa: E402
+from testbed.scenario.model import Scenario, Service, load  # noqa: E402
 
 Start = Callable[[], ExitStack]
 

@@ -43,7 +43,7 @@ from testbed.qemu.accelerator import probe_command, verdict  # noqa: E402
 from testbed.qemu.emulator import find_qemu  # noqa: E402
 from testbed.qemu.variants import VARIANTS  # noqa: E402
 from testbed.results import RunFolder  # noqa: E402
-from testbed.scenario import load  # noqa: E402
+from testbed.scenario.model import load  # noqa: E402
 from vm_images.guest import ensure_guest  # noqa: E402
 
 Times = dict[str, list[float]]

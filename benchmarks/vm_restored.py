@@ -35,7 +35,7 @@ from testbed.measures.context import RunContext  # noqa: E402
 from testbed.platforms.protocol import Platform  # noqa: E402
 from testbed.progress import tell  # noqa: E402
 from testbed.results import RunFolder  # noqa: E402
-from testbed.scenario import load  # noqa: E402
+from testbed.scenario.model import load  # noqa: E402
 
 COLD, RESTORED = "vm", "vm-restored"
 

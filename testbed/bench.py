@@ -31,8 +31,8 @@ from testbed.platforms.protocol import Platform
 from testbed.qemu.accelerator import known_accelerator
 from testbed.qemu.connection import checked_uri
 from testbed.results import RunFolder, check_base
-from testbed.scenario import Scenario, Settings
-from testbed.scenario import load as load_scenario
+from testbed.scenario.model import Scenario, Settings
+from testbed.scenario.model import load as load_scenario
 
 Progress = Callable[[str], None]
 

@@ -27,7 +27,7 @@ from testbed.measures.application import specs
 from testbed.platforms import known
 from testbed.qemu.domain import disk_name
 from testbed.qemu.variants import VARIANTS
-from testbed.scenario import Scenario, load
+from testbed.scenario.model import Scenario, load
 from vm_images.guest import ensure_guest
 
 # cgroup v2 as it is in a guest that is a host of containers.

@@ -22,7 +22,7 @@ from testbed.measures.context import RunContext
 from testbed.measures.probe import NotReady, Question, ask
 from testbed.platforms.protocol import Instance, Platform
 from testbed.qemu.console import KERNEL_PANIC
-from testbed.scenario import Ready, Scenario
+from testbed.scenario.model import Ready, Scenario
 
 # More than what is quoted of a console: a panic's registers are left out.
 _LOOKED_AT_LINES = 200

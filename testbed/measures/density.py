@@ -26,7 +26,7 @@ from testbed.measures.context import LOAD_ATTEMPTS, RunContext
 from testbed.measures.schedule import PlannedTrial
 from testbed.results import Metric, Outcome, Trial
 from testbed.sample import HostReading, host_reading, reading, shares, utilisation
-from testbed.scenario import Scenario, Settings, Slo
+from testbed.scenario.model import Scenario, Settings, Slo
 
 # What the host itself must keep, whatever is measured.
 RESERVE_BYTES = 512 << 20

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from runtime.errors import UsageError
-from testbed.compose import Service
 from testbed.lab import BRIDGE, Lab
 from testbed.platforms.protocol import Platform
 from testbed.qemu.variants import VARIANTS, Variant, refusal
+from testbed.scenario.compose import Service
 
 if TYPE_CHECKING:
     from testbed.platforms.vm import VmPlatform

@@ -63,7 +63,7 @@ from testbed.qemu.console import Console
 from testbed.qemu.daemon import Daemon, find_libvirtd, seen_at
 from testbed.qemu.domain import PLAN_VARIABLE, child
 from testbed.qemu.reader import ConsoleReader
-from testbed.scenario import Scenario
+from testbed.scenario.model import Scenario
 
 CONTROLLER = Path("/usr/lib/libvirt/libvirt_lxc")
 _DRIVERS = "*/libvirt/connection-driver/libvirt_driver_lxc.so"

@@ -26,7 +26,7 @@ from testbed.platforms.vm import VmPlatform
 from testbed.progress import tell
 from testbed.qemu.disks import Disks
 from testbed.qemu.domain import total_resources
-from testbed.scenario import Scenario
+from testbed.scenario.model import Scenario
 from vm_images.container_host import INTERPRETER, PACKAGES, ensure_host_image, host_initrd
 from vm_images.disk import ensure_layer_disk, layer_name
 

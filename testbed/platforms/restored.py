@@ -38,7 +38,7 @@ from testbed.qemu.domain import Domain, Ram, guest_memory_bytes
 from testbed.qemu.running import Running
 from testbed.qemu.saved import SavedGuest, load, new_ram, resume, save, seal
 from testbed.qemu.variants import Variant
-from testbed.scenario import Scenario
+from testbed.scenario.model import Scenario
 
 # Multiplied by how slow the host is.
 _BOOT_TIMEOUT_S = 120.0

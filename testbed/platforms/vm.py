@@ -63,7 +63,7 @@ from testbed.qemu.running import Running, limited, told
 from testbed.qemu.tap import create_tap, remove_tap
 from testbed.qemu.trial import introduce
 from testbed.qemu.variants import VARIANTS, Variant
-from testbed.scenario import Scenario
+from testbed.scenario.model import Scenario
 from vm_images.guest import COMMAND_LINE, ensure_guest
 
 

@@ -25,7 +25,7 @@ from testbed.measures.density import (
 )
 from testbed.measures.schedule import PlannedTrial
 from testbed.results import Trial
-from testbed.scenario import Slo
+from testbed.scenario.model import Slo
 
 MakeContext = Callable[..., RunContext]
 MIB = 1 << 20

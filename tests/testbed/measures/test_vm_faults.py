@@ -22,7 +22,7 @@ from testbed.measures.schedule import PlannedTrial
 from testbed.platforms.protocol import Instance
 from testbed.platforms.vm import VmPlatform
 from testbed.results import RunFolder, Trial
-from testbed.scenario import Density, Load, Ready, Scenario, Service, Settings, Slo
+from testbed.scenario.model import Density, Load, Ready, Scenario, Service, Settings, Slo
 from tests.waiting import until
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]

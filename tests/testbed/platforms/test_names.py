@@ -8,8 +8,8 @@ import pytest
 
 from runtime.errors import UsageError
 from runtime.spec import Resources
-from testbed.compose import Service
 from testbed.platforms import require_memory
+from testbed.scenario.compose import Service
 
 
 def services(**mebibytes: int) -> tuple[Service, ...]:

@@ -10,9 +10,9 @@ from msgspec import Struct
 
 from runtime.errors import UsageError
 from runtime.files import check_inside
-from testbed.compose import Service, read_services
-from testbed.settings import Density, Load, Ready, Settings, Slo, read_settings
-from testbed.yamltree import Value, read_tree, required, shown
+from testbed.scenario.compose import Service, read_services
+from testbed.scenario.settings import Density, Load, Ready, Settings, Slo, read_settings
+from testbed.scenario.yamltree import Value, read_tree, required, shown
 
 __all__ = ["Density", "Load", "Ready", "Scenario", "Service", "Settings", "Slo", "known_scenarios", "load"]
 

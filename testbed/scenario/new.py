@@ -8,8 +8,8 @@ from pathlib import Path
 
 from runtime.atomic import partial
 from runtime.errors import UsageError
-from testbed.scenario import NAME
-from testbed.yamltree import shown
+from testbed.scenario.model import NAME
+from testbed.scenario.yamltree import shown
 
 TEMPLATE = Path(__file__).with_name("template")
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import UsageError
-from testbed.new import create_scenario
 from testbed.qemu.domain import guest_memory_bytes
-from testbed.scenario import known_scenarios, load
+from testbed.scenario.model import known_scenarios, load
+from testbed.scenario.new import create_scenario
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_it_is_a_scenario(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ import pytest
 from runtime.errors import UsageError
 from runtime.lease import STATE_ROOT
 from testbed.bench import filters, new_run_id
-from testbed.scenario import Scenario, load
+from testbed.scenario.model import Scenario, load
 
-CLICKME = Path(__file__).parents[2] / "scenarios" / "clickme"
+CLICKME = Path(__file__).parents[3] / "scenarios" / "clickme"
 
 LIMITS = "deploy: {resources: {limits: {memory: 64M, cpus: 0.5}}}"
 SERVICE = f"""\

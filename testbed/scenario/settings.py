@@ -1,6 +1,6 @@
 """How a scenario is measured: the settings under ``x-testbed`` of its compose.yaml, as frozen data.
 
-All but the ready check's service and port have defaults. Whatever is wrong is noted, as ``testbed.yamltree`` does.
+All but the ready check's service and port have defaults. Whatever is wrong is noted, as ``yamltree`` does.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from msgspec import Struct
 from msgspec.structs import replace
 
-from testbed.yamltree import Value, required, shown
+from testbed.scenario.yamltree import Value, required, shown
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH")
 

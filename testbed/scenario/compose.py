@@ -14,7 +14,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from runtime.spec import Resources
-from testbed.yamltree import Value, required, shown
+from testbed.scenario.yamltree import Value, required, shown
 
 # Compose specification, "Services top-level elements"; and a service's name is also its host name.
 _SERVICE_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}")
