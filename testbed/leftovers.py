@@ -31,6 +31,7 @@ from runtime.lease import (
     unfinished,
 )
 from testbed.host import settings as host_settings
+from testbed.qemu.emulator import daemons_emulators
 
 
 class Leftover(Struct, frozen=True):
@@ -150,8 +151,6 @@ def remove_store() -> Path:
 
     Raises UsageError while a run or a build is alive.
     """
-    from testbed.qemu.emulator import daemons_emulators
-
     if _held():
         raise UsageError("a run or a build is using the store", "wait for its end, or end it")
     root = store_root()

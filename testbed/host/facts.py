@@ -177,14 +177,17 @@ def _package(name: str) -> str | None:
         return None
 
 
+def version_text(number: int) -> str:
+    """libvirt's version numbers: major * 1,000,000 + minor * 1,000 + release."""
+    return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
+
+
 def libvirt_version() -> str | None:
     """The version of the libvirt library, ``9.0.0``; None when it cannot be loaded."""
     try:
         import libvirt
     except ImportError:
         return None
-    from testbed.qemu.connection import version_text
-
     return version_text(int(libvirt.getVersion()))
 
 

@@ -55,10 +55,11 @@ from runtime.plan.steps import (
 from runtime.spec import Spec
 from runtime.unionfs.overlay import mount_steps, volatile_steps
 from testbed import breakdown
+from testbed.host.facts import version_text
 from testbed.lab import Lab, fix_port
 from testbed.platforms.lxc_cgroups import cgroup_of, limit_tasks, only
 from testbed.platforms.protocol import Instance, Started
-from testbed.qemu.connection import destroy_domain, ensure_event_loop, load_libvirt, version_text
+from testbed.qemu.connection import destroy_domain, ensure_event_loop, load_libvirt
 from testbed.qemu.console import Console
 from testbed.qemu.daemon import Daemon, find_libvirtd, seen_at
 from testbed.qemu.domain import PLAN_VARIABLE, child

@@ -22,7 +22,7 @@ from runtime.lease import cgroup_name
 from runtime.plan.encode import encode
 from runtime.plan.steps import Plan
 from runtime.spec import Resources
-from testbed.host.facts import hypervisor
+from testbed.host.facts import hypervisor, version_text
 from testbed.lab import fix_port
 from testbed.platforms import phases
 from testbed.platforms.protocol import Instance, Started
@@ -36,7 +36,7 @@ from testbed.qemu.account import (
     require_users,
 )
 from testbed.qemu.clock import clock_options
-from testbed.qemu.connection import connected, start_domain, version_text
+from testbed.qemu.connection import connected, start_domain
 from testbed.qemu.disks import Disks
 from testbed.qemu.domain import (
     Domain,

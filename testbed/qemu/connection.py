@@ -117,11 +117,6 @@ def embedded_uri(root: Path) -> str:
     return f"{EMBEDDED}?root={quote(str(root))}"
 
 
-def version_text(number: int) -> str:
-    """libvirt's version numbers: major * 1,000,000 + minor * 1,000 + release."""
-    return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
-
-
 class Connection:
     """A connection to libvirt that can be opened again after it was lost."""
 

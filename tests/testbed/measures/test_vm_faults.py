@@ -15,10 +15,10 @@ from runtime.cgroups import Cgroup
 from runtime.errors import TestbedError
 from runtime.images.model import Image, ImageConfig, Layer
 from runtime.spec import Process, Resources, Spec
-from testbed import measures
 from testbed.lab import BRIDGE, Lab
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
+from testbed.measures.trials import run_trials
 from testbed.platforms.protocol import Instance
 from testbed.platforms.vm import VmPlatform
 from testbed.results import RunFolder, Trial
@@ -101,7 +101,7 @@ class Run:
         name = f"t{number:03}-web"
         if fault is not None:
             threading.Thread(target=self._befall, args=(fault, name, after_start), daemon=True).start()
-        measures.run(context, PlannedTrial(number, number, "vm", "start"))
+        run_trials(context, PlannedTrial(number, number, "vm", "start"))
         cgroup = platform.cgroup(Instance(name, 0, {}, Path()))
         assert not any(directory.exists() for directory in cgroup.directories()), "a trial left a cgroup"
         return self.folder.trials()[-1]

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from testbed.measures.probe import Answer, NotReady, Question, ask, interval_ns
+from testbed.services.probe import Answer, NotReady, Question, ask, interval_ns
 
 OK = b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nready"
 UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\nConnection: close\r\n\r\nwait"
