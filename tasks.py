@@ -168,13 +168,13 @@ def clean(context: Context, check: bool = False, store: bool = False) -> int:
     """Remove everything that dead runs left on this host, and only that."""
     from testbed import leftovers
 
-    found = leftovers.find()
-    for leftover in found:
+    remains = leftovers.find()
+    for leftover in remains:
         print(leftover)
     if check:
-        return 1 if found else 0
-    leftovers.remove(found)
-    print(f"removed {len(found)} leftovers" if found else "nothing was left behind")
+        return 1 if remains else 0
+    leftovers.remove(remains)
+    print(f"removed {len(remains)} leftovers" if remains else "nothing was left behind")
     if store:
         print(f"removed {leftovers.remove_store()}")
     return 0

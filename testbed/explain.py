@@ -67,8 +67,8 @@ def service_text(spec: Spec, platform: str) -> str:
     text = explain(service_plan(spec, platform))
     if platform not in VARIANTS or VARIANTS[platform].start != "restored":
         return text
-    told = restored_plan(spec, "0" * 32, 0, bytes(ENTROPY_BYTES))
-    return f"{text}\n\nThe guest is saved. What each copy of it performs when it is restored:\n{explain(told)}"
+    plan = restored_plan(spec, "0" * 32, 0, bytes(ENTROPY_BYTES))
+    return f"{text}\n\nThe guest is saved. What each copy of it performs when it is restored:\n{explain(plan)}"
 
 
 def _built_images(scenario: Scenario) -> dict[str, Image]:
@@ -89,7 +89,7 @@ def explain_service(
     """
     scenario = load(scenario_name, scenarios)
     check_names((platform,))
-    names = [found.name for found in scenario.services]
+    names = [one.name for one in scenario.services]
     if service and service not in names:
         raise UsageError(f"unknown service {service}", f"services of {scenario.name}: {', '.join(names)}")
     images = build_images(scenario, progress) if os.geteuid() == 0 else _built_images(scenario)

@@ -74,7 +74,7 @@ class Trial(Struct, frozen=True):
 
     def value(self, metric: str) -> float | None:
         """The value of a metric, None when the trial has no such metric."""
-        return next((found.value for found in self.metrics if found.metric == metric), None)
+        return next((one.value for one in self.metrics if one.metric == metric), None)
 
 
 class RunFolder:
@@ -200,7 +200,7 @@ class RunFolder:
         rows: list[tuple[object, ...]] = []
         for trial in self.trials():
             head = (self.run_id, trial.trial, trial.block, self.scenario, trial.platform, trial.measure)
-            figures: list[tuple[object, ...]] = [(found.metric, found.value, found.unit) for found in trial.metrics]
+            figures: list[tuple[object, ...]] = [(one.metric, one.value, one.unit) for one in trial.metrics]
             rows += [(*head, *figure, trial.outcome) for figure in figures or [("", "", "")]]
         replace_file(self.path / METRICS, _csv(METRIC_COLUMNS, rows))
 
@@ -226,9 +226,9 @@ class RunFolder:
 
 def check_base(base: Path) -> None:
     """Raise what ``RunFolder.create`` below ``base`` would raise for a place that cannot be written; nothing stays."""
-    place = next(path for path in (base.absolute(), *base.absolute().parents) if path.exists())
+    existing = next(path for path in (base.absolute(), *base.absolute().parents) if path.exists())
     try:
-        Path(tempfile.mkdtemp(prefix=".testbed-", dir=place)).rmdir()
+        Path(tempfile.mkdtemp(prefix=".testbed-", dir=existing)).rmdir()
     except OSError as error:
         raise _write_error(base, error) from error
 

@@ -56,12 +56,12 @@ def output(*command: str) -> str | None:
 
 def parse_key_values(text: str, separator: str) -> dict[str, str]:
     """``key<separator>value`` lines, white space and quotes around values removed; the first of a key counts."""
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for line in text.splitlines():
         key, found_separator, value = line.partition(separator)
         if found_separator:
-            found.setdefault(key.strip(), value.strip().strip("\"'"))
-    return found
+            values.setdefault(key.strip(), value.strip().strip("\"'"))
+    return values
 
 
 def parse_choice(text: str | None) -> str | None:
@@ -110,8 +110,8 @@ def hypervisor() -> str:
 
 def mitigations() -> dict[str, str]:
     """The kernel's word on each processor vulnerability that affects this host."""
-    found = {path.name: read(path) or "" for path in sorted((CPU / "vulnerabilities").glob("*"))}
-    return {name: state for name, state in found.items() if state != "Not affected"}
+    states = {path.name: read(path) or "" for path in sorted((CPU / "vulnerabilities").glob("*"))}
+    return {name: state for name, state in states.items() if state != "Not affected"}
 
 
 def memory_facts(meminfo: str) -> dict[str, object]:
@@ -130,7 +130,7 @@ def memory_facts(meminfo: str) -> dict[str, object]:
 def facts() -> dict[str, object]:
     """The host as a manifest records it: processors, memory, kernel, cgroups, distribution. JSON throughout."""
     release = parse_key_values(read(Path("/etc/os-release")) or "", "=")
-    found = hierarchies()
+    mounted = hierarchies()
     vendor, product = (read(SYS / "class/dmi/id" / name) for name in ("sys_vendor", "product_name"))
     return {
         "cpu": cpu_facts(read(PROC / "cpuinfo") or ""),
@@ -142,9 +142,9 @@ def facts() -> dict[str, object]:
         "hypervisor": hypervisor() or None,
         "distribution": release.get("PRETTY_NAME"),
         "cgroups": {
-            "mode": found.mode,
-            "v1_controllers": sorted(found.v1),
-            "v2_controllers": sorted(found.v2),
+            "mode": mounted.mode,
+            "v1_controllers": sorted(mounted.v1),
+            "v2_controllers": sorted(mounted.v2),
         },
         "load_average": list(os.getloadavg()),
     }
@@ -202,18 +202,18 @@ def disturbances(before: HostReading, after: HostReading, host: Mapping[str, obj
     """The warnings of ``noise``, from two readings of an otherwise idle host and its ``facts``."""
     cpu, memory, load = host["cpu"], host["memory"], host["load_average"]
     assert isinstance(cpu, Mapping) and isinstance(memory, Mapping) and isinstance(load, list)
-    found = []
+    warnings = []
     busy, stolen = utilisation(before, after), steal(before, after)
     if busy > NOISY_UTILISATION:
-        found.append(f"the processors are {busy:.0%} busy before anything has been started")
+        warnings.append(f"the processors are {busy:.0%} busy before anything has been started")
     if load[0] > NOISY_LOAD_PER_CPU * cpu["processors"]:
-        found.append(f"the load average is {load[0]:.2f} on {cpu['processors']} processors: something ran just now")
+        warnings.append(f"the load average is {load[0]:.2f} on {cpu['processors']} processors: something ran just now")
     if stolen > NOISY_STEAL:
-        found.append(f"the hypervisor below gives {stolen:.1%} of the processors' time to others (steal)")
+        warnings.append(f"the hypervisor below gives {stolen:.1%} of the processors' time to others (steal)")
     if cpu["governor"] not in (None, "performance"):
-        found.append(f"the frequency governor is {cpu['governor']}, so the clock follows the load")
+        warnings.append(f"the frequency governor is {cpu['governor']}, so the clock follows the load")
     if memory["swap_used_bytes"]:
-        found.append(f"{memory['swap_used_bytes'] >> 20} MiB are swapped out: memory figures miss them")
+        warnings.append(f"{memory['swap_used_bytes'] >> 20} MiB are swapped out: memory figures miss them")
     if memory["ksm"] == "1":
-        found.append("KSM merges pages in the background: it uses CPU time and lowers PSS as time goes by")
-    return tuple(found)
+        warnings.append("KSM merges pages in the background: it uses CPU time and lowers PSS as time goes by")
+    return tuple(warnings)

@@ -66,20 +66,20 @@ def parse_process(stat: str) -> tuple[Process, bool]:
 
 def other_processes(own: int, cgroup: str) -> dict[int, Process]:
     """Every process but the kernel's, ``own`` and what descends from it, and those in or below ``cgroup``."""
-    found: dict[int, Process] = {}
+    others: dict[int, Process] = {}
     for name in os.listdir(PROC):
         if name.isdigit():
             with suppress(OSError):  # it has just ended
                 process, of_kernel = parse_process((PROC / name / "stat").read_text(errors="replace"))
                 if not of_kernel:
-                    found[int(name)] = process
+                    others[int(name)] = process
 
     def is_ours(pid: int) -> bool:
-        while pid in found and pid != own:
-            pid = found[pid].parent
+        while pid in others and pid != own:
+            pid = others[pid].parent
         return pid == own
 
-    return {pid: process for pid, process in found.items() if not is_ours(pid) and not _is_in(pid, cgroup)}
+    return {pid: process for pid, process in others.items() if not is_ours(pid) and not _is_in(pid, cgroup)}
 
 
 def _is_in(pid: int, cgroup: str) -> bool:
@@ -117,12 +117,12 @@ def foreign_ticks(before: Mapping[int, Process], after: Mapping[int, Process]) -
 
 def pressure_usec() -> dict[str, int]:
     """Time since boot in which tasks waited: for a processor some, for memory or the disk all. Empty without PSI."""
-    found: dict[str, int] = {}
+    pressures: dict[str, int] = {}
     for resource, kind in (("cpu", "some"), ("memory", "full"), ("io", "full")):
         with suppress(OSError, ValueError):
             lines = dict(line.split(" ", 1) for line in (PROC / "pressure" / resource).read_text().splitlines())
-            found[resource] = int(lines.get(kind, "total=0").rpartition("total=")[2])
-    return found
+            pressures[resource] = int(lines.get(kind, "total=0").rpartition("total=")[2])
+    return pressures
 
 
 def moment(cgroup: str = "") -> Moment:
@@ -139,16 +139,16 @@ def compare(before: Moment, after: Moment) -> Seen:
     for resource in sorted(before.pressure_usec.keys() & after.pressure_usec.keys()):
         waited_s = (after.pressure_usec[resource] - before.pressure_usec[resource]) / 1e6
         figures[f"pressure_{resource}"] = min(max(waited_s / elapsed_s, 0.0), 1.0)
-    told = []
+    sentences = []
     if figures["steal"] > STEAL_LIMIT:
-        told.append(f"the hypervisor below gave {figures['steal']:.1%} of the processors' time to others (steal)")
+        sentences.append(f"the hypervisor below gave {figures['steal']:.1%} of the processors' time to others (steal)")
     if figures["foreign_cpu"] > FOREIGN_LIMIT:
         most = ", ".join(printable(command) for command, _ in spent.most_common(3))
-        told.append(f"other programs used {figures['foreign_cpu']:.0%} of the processors' time ({most})")
+        sentences.append(f"other programs used {figures['foreign_cpu']:.0%} of the processors' time ({most})")
     for resource, (limit, what) in PRESSURE_LIMITS.items():
         if (part := figures.get(f"pressure_{resource}", 0.0)) > limit:
-            told.append(f"all tasks waited for {what} {part:.0%} of the time (PSI)")
-    return Seen({name: round(value, 4) for name, value in figures.items()}, tuple(told))
+            sentences.append(f"all tasks waited for {what} {part:.0%} of the time (PSI)")
+    return Seen({name: round(value, 4) for name, value in figures.items()}, tuple(sentences))
 
 
 def unattributed(others: float | None, seen: Seen) -> tuple[str, ...]:

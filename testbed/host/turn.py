@@ -33,7 +33,7 @@ def turn(run: str, *, wait: bool, progress: Callable[[str], None], lock: Path = 
 
 def _taken(lock: Path, wait: bool, progress: Callable[[str], None]) -> int:
     """The descriptor of the lock file, locked."""
-    said = ""
+    announced = ""
     while True:
         try:
             descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -49,9 +49,9 @@ def _taken(lock: Path, wait: bool, progress: Callable[[str], None]) -> int:
                         f"the run {other} is being measured on this host: two at once would measure each other",
                         "wait for its end, or let this one wait: --wait",
                     ) from error
-                if said != other:
+                if announced != other:
                     progress(f"waiting for the end of the run {other}")
-                    said = other
+                    announced = other
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), lock.lstat()):

@@ -135,7 +135,7 @@ class ResponseReader:
 
 def _chunk_size(line: bytes) -> int:
     """The size that the line before a chunk gives (RFC 9112, section 7.1). Raises MalformedResponse."""
-    found = _CHUNK_SIZE.fullmatch(line)
-    if found is None:
+    match = _CHUNK_SIZE.fullmatch(line)
+    if match is None:
         raise MalformedResponse(f"chunk size: {line[:20]!r}")
-    return int(found[1], 16)
+    return int(match[1], 16)

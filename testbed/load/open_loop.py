@@ -198,12 +198,12 @@ def results(loads: Sequence[OfferedLoad], report: Mapping[str, Any]) -> tuple[Lo
     """The generator's report (see testbed.load.generator.Generator.report) as results, one a load."""
     lags = histogram(report["lags_usec"])
     lag_p99_s = float(lags.get_value_at_percentile(99)) / 1e6
-    found = []
+    finished = []
     for load, stream in zip(loads, report["streams"], strict=True):
         latencies = histogram([*stream["ok_usec"], *stream["timeout_usec"]])
         reason = lateness(lag_p99_s, float(latencies.get_value_at_percentile(99)) / 1e6)
         ended_ns = max(stream["last_ns"], report["began_ns"] + round(load.duration_s * 1e9))
-        found.append(
+        finished.append(
             LoadResult(
                 ok=len(stream["ok_usec"]),
                 failed=sum(stream["failures"].values()),
@@ -220,7 +220,7 @@ def results(loads: Sequence[OfferedLoad], report: Mapping[str, Any]) -> tuple[Lo
                 saturated=is_saturated(stream["ok_usec"], len(stream["timeout_usec"]), stream["backlog"]),
             )
         )
-    return tuple(found)
+    return tuple(finished)
 
 
 def is_saturated(ok_usec: Sequence[int], timeouts: int, backlog: int) -> bool:
@@ -250,10 +250,10 @@ def histogram(values_usec: Sequence[int]) -> HdrHistogram:
     """A histogram of microseconds up to an hour, to three significant digits."""
     from hdrh.histogram import HdrHistogram
 
-    made = HdrHistogram(1, HISTOGRAM_MAX_USEC, HISTOGRAM_DIGITS)
+    counted = HdrHistogram(1, HISTOGRAM_MAX_USEC, HISTOGRAM_DIGITS)
     for value, count in Counter(values_usec).items():
-        made.record_value(min(max(value, 1), HISTOGRAM_MAX_USEC), count)
-    return made
+        counted.record_value(min(max(value, 1), HISTOGRAM_MAX_USEC), count)
+    return counted
 
 
 def merge(parts: Sequence[LoadResult]) -> LoadResult:

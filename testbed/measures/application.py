@@ -89,9 +89,9 @@ class _FirstProcesses:
 
     def _await(self, platform: Platform, instance: Instance, timeout_s: float) -> None:
         try:
-            found = platform.started(instance, timeout_s)
+            start = platform.started(instance, timeout_s)
             for service in instance.specs:
-                self.phases[service] = found.of(service)
+                self.phases[service] = start.of(service)
         except Exception as error:  # raised again in the thread that can undo
             self.errors.append(error)
 

@@ -181,8 +181,8 @@ class _Ramp:
         readings = [reading(cgroup) for application in self._running for cgroup in application.cgroups().values()]
         return Point(
             applications=len(self._running),
-            cgroup_bytes=sum(found.cgroup_bytes for found in readings),
-            pss_bytes=sum(found.pss_bytes for found in readings),
+            cgroup_bytes=sum(reading.cgroup_bytes for reading in readings),
+            pss_bytes=sum(reading.pss_bytes for reading in readings),
             available_bytes=host_reading().available_bytes,
             p99_ms=result.p99_s * 1e3,
             error_fraction=result.error_fraction,

@@ -48,7 +48,7 @@ class Pace:
 
     def _expected_s(self, planned: PlannedTrial) -> float | None:
         """As this measure took on this platform so far; else as on the slowest of the others."""
-        if found := self._took_s.get((planned.measure, planned.platform)):
-            return sum(found) / len(found)
-        others = [max(found) for (measure, _), found in self._took_s.items() if measure == planned.measure]
+        if took_s := self._took_s.get((planned.measure, planned.platform)):
+            return sum(took_s) / len(took_s)
+        others = [max(took_s) for (measure, _), took_s in self._took_s.items() if measure == planned.measure]
         return max(others, default=None)

@@ -112,4 +112,4 @@ def exit_code(trials: Iterable[Trial]) -> int:
     outcomes: dict[str, set[str]] = {}
     for trial in trials:
         outcomes.setdefault(trial.platform, set()).add(trial.outcome)
-    return WorkloadError.exit_code if any(found == {"failed"} for found in outcomes.values()) else 0
+    return WorkloadError.exit_code if any(ended == {"failed"} for ended in outcomes.values()) else 0

@@ -290,13 +290,13 @@ class LibvirtLxcPlatform:
                 undo.callback(self._reader.abandon, admission)
             console = self._reader.follow(domain.ours / "console", instance.log)
             undo.callback(_let_go, domain.ours / "console")
-            made = self._create(domain)
-            undo.callback(destroy_domain, made)
+            created = self._create(domain)
+            undo.callback(destroy_domain, created)
             if domain.spec.link is not None:
                 fix_port(domain.port, domain.spec.link.mac)
             created_ns = time.monotonic_ns()
-            cgroup = Cgroup(cgroup_of(made.ID()), only(hierarchies(), ("memory", "cpu", "cpuacct", "devices")))
-            running = _Running(made, console, cgroup, tasks, folder, requested_ns, created_ns)
+            cgroup = Cgroup(cgroup_of(created.ID()), only(hierarchies(), ("memory", "cpu", "cpuacct", "devices")))
+            running = _Running(created, console, cgroup, tasks, folder, requested_ns, created_ns)
             self._running[instance.name] = running
             undo.pop_all()
 

@@ -56,10 +56,10 @@ class _LayerDisk(Disks):
     inside: _Inside | None = None
 
     def prepare(self, images: Iterable[Image]) -> None:
-        found = tuple(images)
+        given = tuple(images)
         host = ensure_host_image(Store(store_root() / "images"), tell)
-        disk = ensure_layer_disk(self._shared, (host, *found))
-        places = {str(layer.path): f"{LAYERS}/{layer_name(layer)}" for image in found for layer in image.layers}
+        disk = ensure_layer_disk(self._shared, (host, *given))
+        places = {str(layer.path): f"{LAYERS}/{layer_name(layer)}" for image in given for layer in image.layers}
         self.inside = _Inside(tuple(map(layer_name, host.layers)), disk, places)
         self._built.append(disk)
 

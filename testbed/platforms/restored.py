@@ -160,8 +160,8 @@ class RestoredPlatform(VmPlatform):
 
         Raises WorkloadError when one does not get warm, PrerequisiteError without space for its RAM.
         """
-        kept = self._scratch / "saved"
-        kept.mkdir()
+        folder = self._scratch / "saved"
+        folder.mkdir()
         sizes = {service: guest_memory_bytes(one.spec.resources, service) for service, one in warmed.items()}
         needed_bytes, free_bytes = sum(sizes.values()), available_bytes(Path("/proc/meminfo").read_text())
         if free_bytes < needed_bytes:
@@ -177,10 +177,10 @@ class RestoredPlatform(VmPlatform):
             started = []
             for service, one in warmed.items():
                 name = f"saved-{service}"
-                instance = Instance(name, 0, {service: one.spec}, kept / f"{name}.log")
+                instance = Instance(name, 0, {service: one.spec}, folder / f"{name}.log")
                 ram = new_ram(name, sizes[service])
                 self._memory.callback(os.close, ram)
-                saved[name] = SavedGuest(ram, kept / f"{name}.state")
+                saved[name] = SavedGuest(ram, folder / f"{name}.state")
                 originals.start(instance)
                 started.append((instance, one.ports))
             for instance, ports in started:

@@ -172,20 +172,20 @@ class VmPlatform:
             undo.callback(disks.close)
             disks.prepare(images)
             require_reach(guest_account(account, self._run_id, 0), guest.kernel.image, *disks.paths())
-            found = verdict(root, qemu, guest, self._wanted)
+            chosen = verdict(root, qemu, guest, self._wanted)
             undo.callback(shutil.rmtree, self._scratch, ignore_errors=True)
             enclose(self._scratch)
             undo.enter_context(memory.while_prepared(self._variant.memory, self._lease))
             emulator = ensure_emulator(root, qemu)
             connection = undo.enter_context(connected(self._variant.uri, self._driver, emulator.parent / "cache"))
             # Else it would be part of the first timed start.
-            kind = "kvm" if found.accelerator == "kvm" else "qemu"
+            kind = "kvm" if chosen.accelerator == "kvm" else "qemu"
             emulator = introduce(connection, emulator, qemu, kind, self._run_id, self._scratch)
             reader = ConsoleReader()
             undo.callback(reader.close)
             if self._variant.memory.has_balloon:
                 guest = guest.with_modules(guest.kernel.balloon_modules)
-            self._prepared = Prepared(guest, disks, found, qemu, emulator, connection, reader, account)
+            self._prepared = Prepared(guest, disks, chosen, qemu, emulator, connection, reader, account)
             self._undo = undo.pop_all()
 
     def _kept_disks(self, root: Path, owner: str) -> Disks:

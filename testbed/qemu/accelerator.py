@@ -201,8 +201,8 @@ def decide(attempts: Sequence[Attempt], closed: str, wanted: str = AUTO) -> Verd
     ``closed`` says why QEMU's account cannot open KVM; empty when it can. Raises PrerequisiteError for a wanted one
     that does not work.
     """
-    found = {one.accelerator: one for one in attempts}
-    kvm = found.get("kvm", Attempt("kvm", "not tried"))
+    by_name = {one.accelerator: one for one in attempts}
+    kvm = by_name.get("kvm", Attempt("kvm", "not tried"))
     hardware = at_hardware_speed(kvm, attempts)
     reason = kvm.reason
     if kvm.boot_s is not None and not hardware:
@@ -214,7 +214,7 @@ def decide(attempts: Sequence[Attempt], closed: str, wanted: str = AUTO) -> Verd
     if wanted == "kvm" or (wanted == AUTO and hardware and not closed):
         return Verdict("kvm", reason, kvm.boot_s, kvm.cpu, hardware, tuple(attempts))
     for name in ("tcg", "tcg-single") if wanted == AUTO else (wanted,):
-        chosen = found[name]
+        chosen = by_name[name]
         if chosen.boot_s is not None:
             why = reason if wanted == AUTO else f"asked for; {chosen.reason}"
             return Verdict(name, why, chosen.boot_s, chosen.cpu, False, tuple(attempts))
@@ -256,16 +256,16 @@ def _identity(qemu: Path, guest: Guest) -> str:
 def _read(path: Path) -> Mapping[str, Attempt]:
     """The attempts in a kept file, by accelerator; none when it is absent or damaged: it is made anew then."""
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=tuple[Attempt, ...])
+        attempts = msgspec.json.decode(path.read_bytes(), type=tuple[Attempt, ...])
     except (OSError, msgspec.MsgspecError):
         return {}
-    return {one.accelerator: one for one in found}
+    return {one.accelerator: one for one in attempts}
 
 
 def last_attempts(guest_root: Path) -> tuple[Attempt, ...]:
     """What was tried last on this host, as far as that is kept below ``guest_root`` and can be read."""
-    kept = sorted(guest_root.glob("accelerators-*.json"), key=lambda path: path.stat().st_mtime)
-    return tuple(_read(kept[-1]).values()) if kept else ()
+    files = sorted(guest_root.glob("accelerators-*.json"), key=lambda path: path.stat().st_mtime)
+    return tuple(_read(files[-1]).values()) if files else ()
 
 
 def kvm_limit_s(translated: Sequence[Attempt], wanted: str) -> float:
@@ -276,10 +276,10 @@ def kvm_limit_s(translated: Sequence[Attempt], wanted: str) -> float:
 
 def _try_kvm(qemu: Path, guest: Guest, limit_s: float, tries: int) -> Attempt:
     for _ in range(tries):
-        found = attempt(qemu, guest, "kvm", limit_s)
-        if found.boot_s is not None:
+        tried = attempt(qemu, guest, "kvm", limit_s)
+        if tried.boot_s is not None:
             break
-    return found
+    return tried
 
 
 def attempts(guest_root: Path, qemu: Path, guest: Guest, wanted: str = AUTO) -> tuple[Attempt, ...]:
@@ -293,25 +293,25 @@ def attempts(guest_root: Path, qemu: Path, guest: Guest, wanted: str = AUTO) -> 
         raise PrerequisiteError(f"look at {qemu}: {error.strerror}", "install qemu-system-x86") from error
     if (path, wanted) in _tried:
         return _tried[path, wanted]
-    kept = _read(path)
+    cached = _read(path)
     translated = tuple(
-        kept[name] if name in kept and kept[name].boot_s is not None else attempt(qemu, guest, name)
+        cached[name] if name in cached and cached[name].boot_s is not None else attempt(qemu, guest, name)
         for name in CANDIDATES
         if name != "kvm"
     )
     if wanted in (AUTO, "kvm"):
-        worked = "kvm" in kept and kept["kvm"].boot_s is not None
+        worked = "kvm" in cached and cached["kvm"].boot_s is not None
         kvm = _try_kvm(qemu, guest, kvm_limit_s(translated, wanted), _TRIES_OF_KNOWN_KVM if worked else 1)
         if kvm.boot_s is None and worked:
-            kvm = replace(kvm, reason=f"{kvm.reason}, although KVM worked on {kept['kvm'].at}")
+            kvm = replace(kvm, reason=f"{kvm.reason}, although KVM worked on {cached['kvm'].at}")
     else:
         kvm = Attempt("kvm", f"not tried: {wanted} was asked for")
-    found = (kvm, *translated)
-    holds = [one for one in ({**kept, **{one.accelerator: one for one in found if one.boot_s is not None}}).values()]
+    tried = (kvm, *translated)
+    holds = [one for one in ({**cached, **{one.accelerator: one for one in tried if one.boot_s is not None}}).values()]
     with partial(path) as unfinished:
         unfinished.write_bytes(msgspec.json.encode(holds) + b"\n")
-    _tried[path, wanted] = found
-    return found
+    _tried[path, wanted] = tried
+    return tried
 
 
 def verdict(guest_root: Path, qemu: Path, guest: Guest, wanted: str = AUTO) -> Verdict:

@@ -24,5 +24,5 @@ def clock_options() -> str:
     The kernel would time its counter by the PIT alone, and, on a busy host, fail and never get on; the same delays
     can make it take the timer's interrupt for broken.
     """
-    found = tsc_khz(Path("/proc/cpuinfo").read_text())
-    return f" tsc_early_khz={found} no_timer_check" if found else " no_timer_check"
+    rate_khz = tsc_khz(Path("/proc/cpuinfo").read_text())
+    return f" tsc_early_khz={rate_khz} no_timer_check" if rate_khz else " no_timer_check"

@@ -50,7 +50,7 @@ def boot_from_disk(xml: str, system: Path, seed: Path) -> str:
             booted.remove(element)
     SubElement(booted, "bios", {"useserial": "yes"})
     SubElement(layers, "serial").text = SERIAL
-    place = list(devices).index(layers) + 1
-    devices.insert(place, _disk(seed, "vdz", _SEED_SLOT, kind="raw", first=False))
-    devices.insert(place, _disk(system, "vdy", _SYSTEM_SLOT, kind="qcow2", first=True))
+    index = list(devices).index(layers) + 1
+    devices.insert(index, _disk(seed, "vdz", _SEED_SLOT, kind="raw", first=False))
+    devices.insert(index, _disk(system, "vdy", _SYSTEM_SLOT, kind="qcow2", first=True))
     return ElementTree.tostring(root, encoding="unicode")

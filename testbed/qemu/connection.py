@@ -94,21 +94,21 @@ def ensure_event_loop() -> Any:
 
 def checked_uri(uri: str) -> str:
     """The URI, when it is one of a QEMU driver that the testbed can use. Raises UsageError with the reason if not."""
-    known = f"{EMBEDDED}, qemu:///system, qemu+ssh://USER@HOST/system"
+    accepted = f"{EMBEDDED}, qemu:///system, qemu+ssh://USER@HOST/system"
     parts = urlsplit(uri)
     if parts.scheme.partition("+")[0] in ("lxc", "test"):
         other = "its containers are the platform libvirt-lxc" if parts.scheme.startswith("lxc") else "it runs nothing"
-        raise UsageError(f"--connect {uri}: no virtual machines there: {other}", f"known: {known}")
+        raise UsageError(f"--connect {uri}: no virtual machines there: {other}", f"known: {accepted}")
     if parts.scheme not in _TRANSPORTS:
-        raise UsageError(f"--connect {uri}: no connection to QEMU by {parts.scheme or 'that'!r}", f"known: {known}")
+        raise UsageError(f"--connect {uri}: no connection to QEMU by {parts.scheme or 'that'!r}", f"known: {accepted}")
     if parts.path == "/session":
-        raise UsageError(f"--connect {uri}: a user's own daemon may not make cgroups or use taps", f"known: {known}")
+        raise UsageError(f"--connect {uri}: a user's own daemon may not make cgroups or use taps", f"known: {accepted}")
     if parts.path == "/embed" and uri != EMBEDDED:
         raise UsageError(f"--connect {uri}: the embedded driver's root is the run's own", f"use {EMBEDDED}")
     if parts.path not in ("/embed", "/system"):
-        raise UsageError(f"--connect {uri}: libvirt's QEMU driver has no {parts.path or '/'}", f"known: {known}")
+        raise UsageError(f"--connect {uri}: libvirt's QEMU driver has no {parts.path or '/'}", f"known: {accepted}")
     if "ssh" in parts.scheme and not parts.hostname:
-        raise UsageError(f"--connect {uri}: it names no host", f"known: {known}")
+        raise UsageError(f"--connect {uri}: it names no host", f"known: {accepted}")
     return uri
 
 
@@ -136,8 +136,8 @@ class Connection:
         if self.embedded:  # as _QEMU_CONF has it
             return ()
         if self._models is None:
-            found = ElementTree.fromstring(self.current().getCapabilities()).iterfind("host/secmodel/model")
-            self._models = tuple(model.text for model in found if model.text and model.text not in ("none", "dac"))
+            models = ElementTree.fromstring(self.current().getCapabilities()).iterfind("host/secmodel/model")
+            self._models = tuple(model.text for model in models if model.text and model.text not in ("none", "dac"))
         return self._models
 
     def lost(self) -> bool:
@@ -254,8 +254,8 @@ def _opened(folder: Path, cache: Path) -> Iterator[Any]:
     account = emulator_account()  # the driver looks it up, too, and gives up without it
     root = _root = _root or folder
     if set(str(root)) & set(",="):
-        said = "it does not escape commas and equals signs when it asks QEMU what it can do"
-        raise UsageError(f"libvirt's own files cannot be at {root}: {said}")
+        reason = "it does not escape commas and equals signs when it asks QEMU what it can do"
+        raise UsageError(f"libvirt's own files cannot be at {root}: {reason}")
     topmost = _lay_out(root, cache, account)
     try:
         if _driver is None:

@@ -54,9 +54,9 @@ _TELLING = re.compile(
 
 def phase_of(line: str) -> str | None:
     """The phase that a console line shows to be reached, if any; that of a single service is ``service.phase``."""
-    if (found := _SERVICE.match(line)) is not None:
-        phase = _SERVICE_PHASES.get(found[2])
-        return f"{found[1]}.{phase}" if phase else None
+    if (match := _SERVICE.match(line)) is not None:
+        phase = _SERVICE_PHASES.get(match[2])
+        return f"{match[1]}.{phase}" if phase else None
     return next((phase for phase, mark in _MARKS.items() if mark in line), None)
 
 
@@ -65,11 +65,11 @@ def exit_status_of(line: str) -> int | None:
 
     Where it was PID 1, from the kernel's panic line (wait(2) encoding); where it was a unit, from what that says last.
     """
-    if (said := _EXITED.search(line)) is not None:
-        return int(said.group(1))
-    if (found := _INIT_ENDED.search(line)) is None:
+    if (match := _EXITED.search(line)) is not None:
+        return int(match.group(1))
+    if (panic := _INIT_ENDED.search(line)) is None:
         return None
-    status = int(found.group(1), 16)
+    status = int(panic.group(1), 16)
     return 128 + (status & 0x7F) if status & 0x7F else status >> 8 & 0xFF
 
 
@@ -147,8 +147,8 @@ class Console:
             with suppress(OSError):  # what could not be written, again
                 self._log.close()
 
-    def _take(self, said: bytes, now_ns: int) -> None:
-        line = said.decode(errors="replace").rstrip("\r")
+    def _take(self, data: bytes, now_ns: int) -> None:
+        line = data.decode(errors="replace").rstrip("\r")
         if self._asked and self._is_answer(line):
             return
         self._unwritten.append(f"[{now_ns / 1e9:.6f}] {line}\n".encode())
@@ -161,8 +161,8 @@ class Console:
         if (failed := _STEP_FAILED.search(line)) is not None:  # a login prompt may stand before it
             self.failure = shortened(failed.group())
             self._step_failed = True
-        if (found := _SERVICE.match(line)) is not None and found[2] not in _SERVICE_PHASES:
-            self.failure = shortened(f"{found[1]}: {found[2]}")
+        if (match := _SERVICE.match(line)) is not None and match[2] not in _SERVICE_PHASES:
+            self.failure = shortened(f"{match[1]}: {match[2]}")
         if (status := exit_status_of(line)) is not None:
             self.exit_status = status
 

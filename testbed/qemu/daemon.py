@@ -50,17 +50,17 @@ log_outputs = "3:file:{log}"
 
 def find_libvirtd() -> Path:
     """libvirtd's path. Raises PrerequisiteError when it is not installed."""
-    found = shutil.which(LIBVIRTD, path=_SEARCH)
-    if found is None:
+    path = shutil.which(LIBVIRTD, path=_SEARCH)
+    if path is None:
         raise PrerequisiteError(f"no {LIBVIRTD} in {_SEARCH}", "install libvirt-daemon")
-    return Path(found)
+    return Path(path)
 
 
-def _hierarchy_names(found: Hierarchies) -> dict[Path, str]:
+def _hierarchy_names(hierarchies: Hierarchies) -> dict[Path, str]:
     """The names of the v1 hierarchies in use, by mount point: their controllers, as systemd names them."""
     names: dict[Path, str] = {}
-    for name in found.wanted:
-        if (mount := found.v1.get(name)) is not None:
+    for name in hierarchies.wanted:
+        if (mount := hierarchies.v1.get(name)) is not None:
             names[mount] = f"{names[mount]},{name}" if mount in names else name
     return names
 
@@ -71,7 +71,7 @@ def seen_at(root: Cgroup, cgroup: Cgroup, controller: str) -> Path:
     return Path(_CGROUPS, hierarchy, Path(cgroup.name).relative_to(root.name))
 
 
-def _cgroup_steps(found: Hierarchies) -> tuple[Step, ...]:
+def _cgroup_steps(hierarchies: Hierarchies) -> tuple[Step, ...]:
     """The cgroup file systems as seen from the cgroup that is the root now.
 
     Only the hierarchies that the testbed uses. With v1, a v2 beside it is left out: libvirt's LXC driver takes it
@@ -80,8 +80,8 @@ def _cgroup_steps(found: Hierarchies) -> tuple[Step, ...]:
     # libvirt goes by the list of mounts, in which those that are covered are still seen; and the kernel does not mount
     # a file system over itself.
     uncovered = Unmount(_CGROUPS, MNT_DETACH)
-    if not found.v1:
-        passed_down = sorted(found.v2 & set(found.wanted))
+    if not hierarchies.v1:
+        passed_down = sorted(hierarchies.v2 & set(hierarchies.wanted))
         leaf = f"{_CGROUPS}/daemon"  # a v2 cgroup passes controllers down or has processes, not both
         return (
             uncovered,
@@ -91,7 +91,7 @@ def _cgroup_steps(found: Hierarchies) -> tuple[Step, ...]:
             *(Write(f"{_CGROUPS}/cgroup.subtree_control", (f"+{name}",)) for name in passed_down),
         )
     steps: list[Step] = [uncovered, Mount("tmpfs", _CGROUPS, "tmpfs", 0, "mode=755")]
-    for controllers in _hierarchy_names(found).values():
+    for controllers in _hierarchy_names(hierarchies).values():
         target = f"{_CGROUPS}/{controllers}"
         steps += [Mkdir(target), Mount("cgroup", target, "cgroup", 0, controllers)]
     return tuple(steps)
@@ -104,14 +104,14 @@ def daemon_plan(libvirtd: Path, folder: Path, shown: tuple[Path, ...], cgroup: C
     ``reroot`` the daemon sees ``cgroup``, which it is in, as the root of all cgroups, and on v2 passes its controllers
     down, which that must not have done by itself.
     """
-    found, flags = cgroup.found, CLONE_NEWNS
+    hierarchies, flags = cgroup.found, CLONE_NEWNS
     steps: list[Step] = [Mount("", "/", "", MS_REC | MS_PRIVATE)]
-    if reroot and found.v1:
+    if reroot and hierarchies.v1:
         flags |= CLONE_NEWCGROUP  # the launcher is in the cgroup by then
     elif reroot:
         steps.append(Unshare(CLONE_NEWCGROUP))
     if reroot:
-        steps += _cgroup_steps(found)
+        steps += _cgroup_steps(hierarchies)
     for path in shown:
         if any(path.is_relative_to(top) for top in _SHADOWED):
             steps.append(Mount(str(path), str(_below(folder, path)), "", MS_BIND))
@@ -126,10 +126,10 @@ def daemon_plan(libvirtd: Path, folder: Path, shown: tuple[Path, ...], cgroup: C
     arguments = (str(libvirtd), "--config", str(folder / "libvirtd.conf"), "--pid-file", str(folder / "pid"))
     steps += [CloseOnExec(), Setsid(), Exec(arguments, (f"PATH={_SEARCH}",))]
     return Plan(
-        parent=join_steps(found, cgroup.name) if found.v1 else (),
+        parent=join_steps(hierarchies, cgroup.name) if hierarchies.v1 else (),
         clone_flags=flags,
         child=tuple(steps),
-        into_cgroup=str(found.unified / cgroup.name) if not found.v1 and found.unified else "",
+        into_cgroup=str(hierarchies.unified / cgroup.name) if not hierarchies.v1 and hierarchies.unified else "",
     )
 
 
@@ -182,9 +182,9 @@ class Daemon:
         with ExitStack() as undo:
             null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
             undo.callback(os.close, null)
-            said = os.open(self._folder / "stderr", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-            undo.callback(os.close, said)
-            self._process = launch(plan, stdin=null, stdout=said, stderr=said)
+            errors = os.open(self._folder / "stderr", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            undo.callback(os.close, errors)
+            self._process = launch(plan, stdin=null, stdout=errors, stderr=errors)
             self._pidfd = os.pidfd_open(self._process.pid)
         self._await_answer()
 
@@ -199,10 +199,10 @@ class Daemon:
                 ended = bool(select.select([self._pidfd], [], [], 0.01)[0])
                 if ended or time.monotonic() > deadline_s:
                     what = "ended at once" if ended else f"does not answer within {_LIMIT_S:g} s"
-                    said = (self._folder / "stderr").read_text(errors="replace").strip().splitlines()
+                    errors = (self._folder / "stderr").read_text(errors="replace").strip().splitlines()
                     self.kill()
                     raise PrerequisiteError(
-                        f"start {LIBVIRTD}: it {what}: {said[-1] if said else error}", "reinstall libvirt-daemon"
+                        f"start {LIBVIRTD}: it {what}: {errors[-1] if errors else error}", "reinstall libvirt-daemon"
                     ) from error
 
     def stop(self) -> None:

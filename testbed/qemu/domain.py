@@ -179,12 +179,12 @@ def _add_own_tap(extra: Element, domain: Domain) -> None:
     """The same network card without libvirt, which would look for its tap in its daemon's network namespace."""
     if domain.mac is None or not domain.daemon:
         return
-    place = (
+    device = (
         f"pci,netdev=lab,bus=pcie.0,addr={1 + len(domain.disks):#x},romfile="
         if domain.bus == "pci"
         else "device,netdev=lab"
     )
-    card = f"virtio-net-{place},mac={domain.mac}"
+    card = f"virtio-net-{device},mac={domain.mac}"
     for argument in (
         *("-netdev", f"tap,id=lab,ifname={domain.tap},script=no,downscript=no"),
         *("-device", card),

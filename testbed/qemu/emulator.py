@@ -46,10 +46,10 @@ _DAEMONS, _DAEMONS_NAME = Path("/var/lib/libvirt"), "virtd-testbed-"
 
 def find_qemu() -> Path:
     """QEMU's path. Raises PrerequisiteError when it is not installed."""
-    found = shutil.which(_QEMU)
-    if found is None:
+    path = shutil.which(_QEMU)
+    if path is None:
         raise PrerequisiteError(f"{_QEMU} is not on the PATH", "install qemu-system-x86")
-    return Path(found)
+    return Path(path)
 
 
 def qemu_version(qemu: Path) -> str:

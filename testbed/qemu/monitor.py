@@ -29,10 +29,10 @@ def ask(domain: Any, command: str, arguments: Mapping[str, object] | None = None
             answer = libvirt_qemu.qemuMonitorCommand(domain, text, 0)
     except libvirt.libvirtError as error:
         raise TestbedError(f"ask QEMU of {domain.name()} to {command}: {error}") from error
-    said = json.loads(answer)
-    if "error" in said:
-        raise TestbedError(f"ask QEMU of {domain.name()} to {command}: {said['error'].get('desc', said['error'])}")
-    return said["return"]
+    reply = json.loads(answer)
+    if "error" in reply:
+        raise TestbedError(f"ask QEMU of {domain.name()} to {command}: {reply['error'].get('desc', reply['error'])}")
+    return reply["return"]
 
 
 def await_migration(domain: Any, timeout_s: float) -> None:

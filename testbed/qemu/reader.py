@@ -178,8 +178,8 @@ class ConsoleReader:
     def _reap(self, pidfd: int, pid: int, console: Console) -> None:
         self._close_file(self._selector.get_key(pidfd))
         with suppress(ChildProcessError):  # init's or a daemon's child, or reaped by whoever killed it
-            found, status = os.waitpid(pid, os.WNOHANG)
-            console.emulator_status = status if found else None
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            console.emulator_status = status if ended else None
 
     def _read(self, connection: socket.socket) -> None:
         now_ns = time.monotonic_ns()

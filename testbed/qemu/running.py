@@ -71,21 +71,21 @@ class Running(Struct, frozen=True):
 
     def reclaim(self) -> None:
         """Have the balloon take what the guest says is available, but for a reserve. WorkloadError when it does not."""
-        if (said := self.meminfo()) is None:
+        if (meminfo := self.meminfo()) is None:
             return
-        spare_bytes = breakdown.available_bytes(said) - memory.KEEP_BYTES
+        spare_bytes = breakdown.available_bytes(meminfo) - memory.KEEP_BYTES
         if spare_bytes > 0:
             taken_bytes = memory.ballooned_bytes(self.domain, self.ram_bytes)
             memory.inflate(self.domain, self.ram_bytes - taken_bytes - spare_bytes, _RECLAIM_TIMEOUT_S)
 
     def memory_parts(self, *, ballooned: bool) -> Mapping[str, int]:
         """Where its memory goes, in bytes by part; ``ballooned`` when it has a balloon to ask for its size."""
-        said = self.meminfo()
+        meminfo = self.meminfo()
         return breakdown.virtual_parts(
             breakdown.read_mappings(self.cgroup.pids()),
             breakdown.read_charge(self.cgroup),
             self.ram_bytes,
-            breakdown.parse_guest(said) if said else None,
+            breakdown.parse_guest(meminfo) if meminfo else None,
             memory.ballooned_bytes(self.domain, self.ram_bytes) if ballooned else 0,
         )
 

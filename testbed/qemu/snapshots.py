@@ -73,8 +73,8 @@ def revert(domain: Any, name: str) -> None:
     QEMU itself goes back within the process. Raises UsageError for an unknown name, TestbedError with QEMU's words.
     """
     _require(domain, name, "revert to")
-    if said := _monitor(domain, f"loadvm {name}"):
-        raise TestbedError(f"revert {domain.name()} to snapshot {name}: {said}", "start the guest anew")
+    if problem := _monitor(domain, f"loadvm {name}"):
+        raise TestbedError(f"revert {domain.name()} to snapshot {name}: {problem}", "start the guest anew")
 
 
 def drop_snapshot(domain: Any, name: str) -> None:

@@ -96,9 +96,9 @@ def _require_own(cgroup: Cgroup, uid: int, uri: str) -> None:
     pids = cgroup.pids()
     for directory in cgroup.directories():
         members = next(path for name in ("tasks", "cgroup.threads") if (path := directory / name).exists())
-        found = {int(thread) for thread in members.read_text().split()}
+        members_now = {int(thread) for thread in members.read_text().split()}
         threads = {int(path.name) for pid in pids for path in Path(f"/proc/{pid}/task").iterdir()}
-        if not pids or found != threads:
+        if not pids or members_now != threads:
             raise PrerequisiteError(f"libvirt at {uri} has moved threads of QEMU out of {directory}", _OWN_CGROUPS)
     if any(Path(f"/proc/{pid}").stat().st_uid != uid for pid in pids):
         raise PrerequisiteError(f"QEMU of libvirt at {uri} does not run as user {uid}", "report this")

@@ -120,12 +120,12 @@ def refusal(variant: Variant) -> str:
 
 def by_name(variants: Iterable[Variant]) -> Mapping[str, Variant]:
     """The variants by their names, in order, read-only. Raises ValueError when two have the same name."""
-    found: dict[str, Variant] = {}
+    variants_by_name: dict[str, Variant] = {}
     for variant in variants:
-        if variant.name in found:
+        if variant.name in variants_by_name:
             raise ValueError(f"two kinds of virtual machine are called {variant.name}")
-        found[variant.name] = variant
-    return MappingProxyType(found)
+        variants_by_name[variant.name] = variant
+    return MappingProxyType(variants_by_name)
 
 
 VARIANTS = by_name(

@@ -126,19 +126,19 @@ def _seccomp(value: Value) -> bool:
 
 def _build(value: Value) -> tuple[Path, Path]:
     """The absolute paths of the build context and of the Dockerfile in it."""
-    place, name = value, "Dockerfile"
+    setting, name = value, "Dockerfile"
     if value.is_text:
         folder = value.text()
     else:
         fields = value.fields(("context", "dockerfile"))
-        place = fields.get("context", value)
-        folder = place.text() if "context" in fields else "."
+        setting = fields.get("context", value)
+        folder = setting.text() if "context" in fields else "."
         name = fields["dockerfile"].text() if "dockerfile" in fields else name
-        value = fields.get("dockerfile", place)
+        value = fields.get("dockerfile", setting)
     # realpath, for resolve() raises an error of its own for links in a circle.
     context = Path(os.path.realpath(value.file.parent / folder))
     if not folder or not os.path.isdir(context):
-        place.report(f"there is no folder {shown(folder)} beside this file", "the folder to build from")
+        setting.report(f"there is no folder {shown(folder)} beside this file", "the folder to build from")
         return context, context
     dockerfile = context / name
     # Errors quote a Dockerfile's lines, so it is to be one of the scenario's own files.
@@ -188,9 +188,9 @@ def _environment(value: Value) -> tuple[tuple[str, str], ...]:
     else:
         for name, entry in value.entries().items():
             pairs.append((name, entry.text("text or a number (a run must not depend on the environment)"), entry))
-    for name, _, place in pairs:
+    for name, _, item in pairs:
         if not _VARIABLE_NAME.fullmatch(name):
-            place.report(f"{shown(name)} is no variable name", "NAME=value")
+            item.report(f"{shown(name)} is no variable name", "NAME=value")
     return tuple((name, text) for name, text, _ in pairs)
 
 

@@ -81,12 +81,12 @@ def _locate(name_or_path: str, scenarios_folder: Path) -> Path:
     if file is not None:
         _check_alone(file)
         return file
-    known = ", ".join(known_scenarios(scenarios_folder)) or f"none in {scenarios_folder}"
+    names = ", ".join(known_scenarios(scenarios_folder)) or f"none in {scenarios_folder}"
     if not is_path:
         what = f"unknown scenario {shown(name_or_path)}"
-        raise UsageError(what, f"known scenarios: {known}; or give a path with a slash")
+        raise UsageError(what, f"known scenarios: {names}; or give a path with a slash")
     problem = "has no compose.yaml" if os.path.isdir(folder) else "does not exist"
-    raise UsageError(f"scenario {name_or_path}: the folder {problem}", f"known scenarios: {known}")
+    raise UsageError(f"scenario {name_or_path}: the folder {problem}", f"known scenarios: {names}")
 
 
 def _check_alone(file: Path) -> None:

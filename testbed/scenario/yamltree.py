@@ -59,7 +59,9 @@ class Problems:
     def check(self) -> None:
         """Raise a UsageError that tells all of them, in the order of their lines, if there are any."""
         if self._found:
-            lines = [f"{self.file}:{line}: {text}" for line, text in sorted(self._found, key=lambda found: found[0])]
+            lines = [
+                f"{self.file}:{line}: {text}" for line, text in sorted(self._found, key=lambda problem: problem[0])
+            ]
             lines += [f"and {self._more} more"] if self._more else []
             raise UsageError("\n".join(lines))
 
@@ -100,18 +102,18 @@ class Value(Struct, frozen=True):
             return {}
         return _Merging(self).flattened(self.node, frozenset())
 
-    def fields(self, known: Collection[str], unsupported: Mapping[str, str] | None = None) -> dict[str, Value]:
+    def fields(self, expected: Collection[str], unsupported: Mapping[str, str] | None = None) -> dict[str, Value]:
         """``entries`` that are ``known``. All others but extensions (``x-...``) are mistakes.
 
         ``unsupported`` maps keys that a reader may well use to what to do instead.
         """
-        found: dict[str, Value] = {}
+        values: dict[str, Value] = {}
         for key, value in self.entries().items():
-            if key in known:
-                found[key] = value
+            if key in expected:
+                values[key] = value
             elif not key.startswith("x-"):
-                value.report("is not supported by the testbed", self._instead(key, known, unsupported or {}))
-        return found
+                value.report("is not supported by the testbed", self._instead(key, expected, unsupported or {}))
+        return values
 
     def items(self) -> list[Value]:
         """The items of a list."""
@@ -169,11 +171,11 @@ class Value(Struct, frozen=True):
         return int(written)
 
     @staticmethod
-    def _instead(key: str, known: Collection[str], unsupported: Mapping[str, str]) -> str:
+    def _instead(key: str, expected: Collection[str], unsupported: Mapping[str, str]) -> str:
         if key in unsupported:
             return unsupported[key]
-        close = difflib.get_close_matches(key[:SHOWN_CHARACTERS], known, 1)
-        return f"{close[0]!r} perhaps" if close else f"one of {', '.join(sorted(known))}"
+        close = difflib.get_close_matches(key[:SHOWN_CHARACTERS], expected, 1)
+        return f"{close[0]!r} perhaps" if close else f"one of {', '.join(sorted(expected))}"
 
 
 class _Merging:
@@ -193,7 +195,7 @@ class _Merging:
             value.report(f"merges what merges, more than {DEEPEST} levels deep", "fewer levels")
             return {}
         merged: dict[str, Value] = {}
-        found: dict[str, Value] = {}
+        values: dict[str, Value] = {}
         for key, content in node.value:
             line = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
@@ -212,12 +214,12 @@ class _Merging:
                             merged.setdefault(other, entry)
                     else:
                         value.problems.add(line, path, f"is {_kind(source)}", "an alias of a mapping")
-            elif key.value in found:
-                first = found[key.value].line
+            elif key.value in values:
+                first = values[key.value].line
                 value.problems.add(line, path, f"is there twice (first on line {first})", "each key once")
             else:
-                found[key.value] = Value(value.problems, path, line, content)
-        return {**{key: entry for key, entry in merged.items() if key not in found}, **found}
+                values[key.value] = Value(value.problems, path, line, content)
+        return {**{key: entry for key, entry in merged.items() if key not in values}, **values}
 
 
 def required(fields: Mapping[str, Value], key: str, parent: Value, expected: str) -> Value:

@@ -17,14 +17,14 @@ def specs(scenario: Scenario, images: Mapping[str, Image], links: Sequence[Link]
     """
     services = scenario.services
     hosts = tuple((service.name, str(link.address.ip)) for service, link in zip(services, links, strict=True))
-    found = []
+    made = []
     for service, link in zip(services, links, strict=True):
         image = images[service.name]
         process = image_process(
             image, command=service.command, entrypoint=service.entrypoint, environment=dict(service.environment)
         )
         layers = tuple(str(layer.path) for layer in image.layers)
-        found.append(
+        made.append(
             Spec(
                 process,
                 layers,
@@ -35,4 +35,4 @@ def specs(scenario: Scenario, images: Mapping[str, Image], links: Sequence[Link]
                 seccomp=service.seccomp,
             )
         )
-    return tuple(found)
+    return tuple(made)
