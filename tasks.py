@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from invoke import Collection, Context, task
+from invoke import Collection, Context, Program, task
 from invoke.exceptions import Exit
 
+from runtime import __version__
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from runtime.output import printable
 from testbed.progress import tell
@@ -214,6 +215,7 @@ def test(context: Context, select: str = "") -> None:
     checks = [
         "ruff check .",
         "ruff format --check .",
+        "codespell",
         "mypy",
         "shellcheck invoke .ci/run",
         "python -m runtime.launcher.build --analyze",
@@ -242,3 +244,6 @@ def kernel(context: Context) -> int:
 
 
 namespace.add_collection(Collection("images", kernel))
+
+# `testbed` in .venv/bin: the same tasks, without the set-up that ./invoke makes before.
+program = Program(version=__version__, namespace=namespace, name="testbed", binary="testbed")
