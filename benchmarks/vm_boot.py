@@ -31,7 +31,6 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.command import perform  # noqa: E402
 from runtime.home import store_root  # noqa: E402
 from runtime.lease import lease  # noqa: E402
-from runtime.plan.guest import FIRST_USERSPACE, guest_plan  # noqa: E402
 from runtime.plan.steps import Message, Plan  # noqa: E402
 from testbed.images import build_images  # noqa: E402
 from testbed.lab import BRIDGE, Lab  # noqa: E402
@@ -46,6 +45,7 @@ from testbed.progress import tell  # noqa: E402
 from testbed.results import RunFolder  # noqa: E402
 from testbed.scenario import load  # noqa: E402
 from vm_images.guest import ensure_guest  # noqa: E402
+from vm_images.plans.guest import FIRST_USERSPACE, guest_plan  # noqa: E402
 
 Times = dict[str, list[float]]
 

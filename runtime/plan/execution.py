@@ -11,13 +11,14 @@ from types import MappingProxyType
 
 from msgspec.structs import replace
 
-from runtime.cgroups import Hierarchies, join_in_two
+from runtime.cgroups import Hierarchies
 from runtime.config.decode import is_number, short
 from runtime.config.process import Process
 from runtime.config.types import Config
 from runtime.errors import UsageError
 from runtime.plan import constants as k
 from runtime.plan import steps as s
+from runtime.plan.cgroup import join_in_two
 from runtime.plan.mounts import inside
 from runtime.plan.process import credential_steps, environment, home_steps, label_steps, search_path
 from runtime.plan.root import HOLD_ROOT

@@ -16,9 +16,10 @@ from errno import EEXIST
 from pathlib import Path
 
 from runtime.atomic import partial
-from runtime.cgroups import Cgroup, create_steps, join_steps
+from runtime.cgroups import Cgroup
 from runtime.errors import PrerequisiteError, TestbedError
 from runtime.launcher import STATIC_BINARY
+from runtime.plan.cgroup import create_steps, join_steps
 from runtime.plan.constants import CLONE_NEWNET
 from runtime.plan.encode import encode
 from runtime.plan.steps import (

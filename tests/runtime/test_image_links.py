@@ -22,10 +22,10 @@ from runtime.launcher import STATIC_BINARY
 from runtime.plan import steps as s
 from runtime.plan.constants import CLONE_NEWNS, CLONE_NEWUTS
 from runtime.plan.encode import encode
-from runtime.plan.restored import restored_plan
 from runtime.plan.root import HOLD_ROOT
 from runtime.spec import Process, Spec
 from tests.runtime.oci import Runtime
+from vm_images.plans.restored import restored_plan
 
 pytestmark = pytest.mark.root
 

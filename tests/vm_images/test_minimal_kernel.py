@@ -9,7 +9,6 @@ import pytest
 
 from runtime.errors import PrerequisiteError
 from runtime.home import store_root
-from runtime.plan.guest import FIRST_USERSPACE
 from runtime.plan.steps import Message, Plan
 from testbed.platforms.accelerator import probe_command
 from testbed.platforms.emulator import find_qemu
@@ -25,6 +24,7 @@ from vm_images.minimal_kernel import (
     refused,
     source_package,
 )
+from vm_images.plans.guest import FIRST_USERSPACE
 
 CONFIG = """\
 CONFIG_64BIT=y

@@ -10,9 +10,9 @@ from runtime.plan import constants as k
 from runtime.plan import steps as s
 from runtime.plan.container import container_plan
 from runtime.plan.explain import explain
-from runtime.plan.guest import guest_plan
 from runtime.plan.reasons import reason
 from runtime.spec import Process, Resources, Spec
+from vm_images.plans.guest import guest_plan
 
 V1 = Hierarchies({name: Path("/cg") / name for name in ("memory", "cpu", "pids", "devices")}, None, frozenset())
 SPEC = Spec(Process(args=("true",)), ("/store/a",), "one", Resources(pids=9))

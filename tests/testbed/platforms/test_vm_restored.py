@@ -20,7 +20,6 @@ from runtime.cgroups import Cgroup
 from runtime.errors import TestbedError, UsageError, WorkloadError
 from runtime.images.model import Image, ImageConfig, Layer
 from runtime.lease import cgroup_name, lease
-from runtime.plan.restored import restored_plan, sleep_plan
 from runtime.plan.steps import AddEntropy, Plan
 from runtime.spec import Link, Process, Resources, Spec
 from testbed.lab import BRIDGE, Lab
@@ -30,6 +29,7 @@ from testbed.platforms.restored import RestoredPlatform, Warmed
 from testbed.platforms.variants import VARIANTS
 from tests.testbed.platforms.answers import fetch
 from tests.testbed.platforms.test_vm import traces
+from vm_images.plans.restored import restored_plan, sleep_plan
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]
 
