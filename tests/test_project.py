@@ -8,8 +8,11 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
+from invoke.exceptions import Exit
 
+import tasks
 from runtime import __version__
 from testbed import host
 
@@ -18,6 +21,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # Of the Citation File Format 1.2.0: what must be given, and what else is used here.
 CITATION_NEEDS = {"authors", "cff-version", "message", "title"}
 CITATION_MAY = {"abstract", "date-released", "keywords", "license", "type", "version"}
+
+WORKFLOW = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+JOBS = ("lint", "unprivileged", "root", "bench")
 
 
 def test_the_version_stands_once() -> None:
@@ -75,3 +81,38 @@ def test_hooks_before_a_commit_run_what_the_project_installs() -> None:
         assert hook["language"] == "system"
         program = hook["entry"].split()[0]
         assert program == "shellcheck" or f"\n{program.removeprefix('.venv/bin/')}==" in locked
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_the_workflow_does_nothing_until_it_is_switched_on(job: str) -> None:
+    assert tuple(WORKFLOW["jobs"]) == JOBS
+    asked_for, switched_on = ("github.event_name == 'workflow_dispatch'", "inputs.bench"), "vars.TESTBED_CI == 'on'"
+    alternatives = [each.strip(" ()") for each in WORKFLOW["jobs"][job]["if"].split("||")]
+    assert all(each in asked_for or switched_on in each.split(" && ") for each in alternatives)
+
+
+def test_the_workflow_runs_the_distributions_that_are_supported() -> None:
+    images = ["debian:12", "debian:13", "ubuntu:24.04"]
+    for job in ("unprivileged", "root"):
+        assert WORKFLOW["jobs"][job]["strategy"]["matrix"]["image"] == images
+    assert WORKFLOW["permissions"] == {"contents": "read"}
+    assert all(job["timeout-minutes"] <= 120 for job in WORKFLOW["jobs"].values())
+
+
+def test_the_workflow_calls_tasks_and_options_that_exist() -> None:
+    steps = [step.get("run", "") for job in WORKFLOW["jobs"].values() for step in job["steps"]]
+    calls = [call.split() for step in steps for call in re.findall(r"\./invoke ([^\n|#]+)", step)]
+    assert {call[0] for call in calls} == {"test", "doctor", "bench", "clean"}
+    for name, *words in calls:
+        options = {flag for argument in tasks.namespace[name].get_arguments() for flag in argument.names}
+        asked = {word.removeprefix("--") for word in words if word.startswith("--")}
+        assert asked - {"help"} <= options, name
+
+
+def test_a_test_run_has_two_parts() -> None:
+    lint, tests = tasks.checks("", "lint"), tasks.checks("", "tests")
+    assert (*lint, *tests) == tasks.checks("", "")
+    assert {"ruff check .", "codespell", "mypy"} <= set(lint)
+    assert tasks.checks("load", "tests") == ("python -m tests.streams --durations=10 -k 'load'",)
+    with pytest.raises(Exit, match="test --only everything: there is no such part"):
+        tasks.test.body(None, only="everything")
