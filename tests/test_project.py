@@ -14,6 +14,7 @@ from invoke.exceptions import Exit
 
 import tasks
 from runtime import __version__
+from runtime.launcher import build
 from testbed import host
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -65,6 +66,13 @@ def test_each_part_of_the_packages_contains_the_one_before() -> None:
     assert extras["runtime"] == ["msgspec"]
     assert "testbed[runtime]" in extras["bench"]
     assert "testbed[bench]" in extras["dev"]
+
+
+def test_the_runtime_is_installed_with_the_sources_of_its_launcher() -> None:
+    patterns = PROJECT["tool"]["setuptools"]["package-data"]["runtime"]
+    packed = {path for pattern in patterns for path in (ROOT / "runtime").glob(pattern)}
+    assert {Path(path) for path in build.sources()} <= packed
+    assert {path.suffix for path in packed} == {".c", ".h"}
 
 
 def test_every_package_is_locked() -> None:
