@@ -36,7 +36,7 @@ def _number(option: str, text: str) -> int:
 def _scenario(task_name: str, scenario: str) -> str:
     """The scenario that is asked for. Raises UsageError without one, with those that there are."""
     if not scenario:
-        from testbed.scenario import known_scenarios
+        from testbed.scenario.model import known_scenarios
 
         listed = ", ".join(known_scenarios(ROOT / "scenarios"))
         raise UsageError(
@@ -201,7 +201,7 @@ def explain(context: Context, scenario: str = "", service: str = "", platform: s
 @reporting
 def new(context: Context, name: str) -> int:
     """Write a new scenario, small and complete, to be changed into one's own."""
-    from testbed.new import create_scenario
+    from testbed.scenario.new import create_scenario
 
     for path in create_scenario(name, ROOT / "scenarios"):
         print(path)

@@ -27,13 +27,13 @@ from runtime.images.sources import host_sources
 from runtime.images.space import free_bytes
 from runtime.lease import lease
 from runtime.plan.constants import CLONE_NEWNS, CLONE_NEWUSER, MS_PRIVATE, MS_REC
-from testbed.host import libvirt_version, output, parse_key_values, parse_kib, read
+from testbed.host.facts import libvirt_version, output, parse_key_values, parse_kib, read, version_text
 from testbed.lab import Lab, mac_of
-from testbed.platforms import accelerator
-from testbed.platforms.connection import EMBEDDED, checked_uri, connected, version_text
-from testbed.platforms.emulator import ensure_emulator, find_qemu
 from testbed.platforms.libvirt_lxc import find_driver
-from testbed.platforms.trial import introduce
+from testbed.qemu import accelerator
+from testbed.qemu.connection import EMBEDDED, checked_uri, connected
+from testbed.qemu.emulator import ensure_emulator, find_qemu
+from testbed.qemu.trial import introduce
 from vm_images.guest import guest_of
 from vm_images.kernel import kept_guest_kernel
 

@@ -18,11 +18,11 @@ from runtime.plan.steps import Plan
 from runtime.spec import Spec
 from testbed.images import build_images
 from testbed.lab import link_of
-from testbed.measures.application import specs
-from testbed.platforms import known
-from testbed.platforms.domain import disk_name
-from testbed.platforms.variants import VARIANTS
-from testbed.scenario import Scenario, load
+from testbed.platforms.registry import check_names
+from testbed.qemu.domain import disk_name
+from testbed.qemu.variants import VARIANTS
+from testbed.scenario.model import Scenario, load
+from testbed.services.specs import specs
 from vm_images.guest import ensure_guest
 from vm_images.plans.container_host import BRIDGE_INDEX, CONTROLLERS
 from vm_images.plans.guest import guest_plan
@@ -88,7 +88,7 @@ def explain_service(
     Raises UsageError for an unknown name. Root has its images built first; anybody else sees those that there are.
     """
     scenario = load(scenario_name, scenarios)
-    known((platform,))
+    check_names((platform,))
     names = [found.name for found in scenario.services]
     if service and service not in names:
         raise UsageError(f"unknown service {service}", f"services of {scenario.name}: {', '.join(names)}")

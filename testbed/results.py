@@ -56,7 +56,7 @@ class Trial(Struct, frozen=True):
     itself was bad: a late load generator); or ``interrupted``. ``reason`` says why it is not ok, or why a ramp ended,
     ``details`` what else was said then: the last lines of every console.
     ``samples`` is the name of its time series below ``samples/``. ``window`` and ``disturbances`` are what
-    testbed.noise saw while it ran.
+    testbed.host.noise saw while it ran.
     """
 
     trial: int

@@ -15,7 +15,7 @@ from invoke.exceptions import Exit
 import tasks
 from runtime import __version__
 from runtime.launcher import build
-from testbed import host
+from testbed.host import facts
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -31,7 +31,7 @@ def test_the_version_stands_once() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", __version__)
     assert "version" not in PROJECT["project"] and PROJECT["project"]["dynamic"] == ["version"]
     assert PROJECT["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "runtime.__version__"}
-    assert host.versions()["testbed"] == __version__
+    assert facts.versions()["testbed"] == __version__
 
 
 def test_the_bench_prints_the_version() -> None:

@@ -1,6 +1,6 @@
 """Disks of a guest's own: qcow2 files that hold what differs from a disk which all share, and their snapshots.
 
-These work on disks that no guest is running from; for one that is, see ``testbed.platforms.snapshots``.
+These work on disks that no guest is running from; for one that is, see ``testbed.qemu.snapshots``.
 """
 
 from __future__ import annotations

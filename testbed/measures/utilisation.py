@@ -8,7 +8,7 @@ from time import process_time
 
 from msgspec import Struct
 
-from testbed.load import LoadResult, Target, run_load
+from testbed.load.open_loop import LoadResult, Target, run_load
 from testbed.measures.application import Application
 from testbed.measures.context import LOAD_ATTEMPTS, RunContext
 from testbed.measures.schedule import PlannedTrial

@@ -22,21 +22,23 @@ from runtime.lease import cgroup_name
 from runtime.plan.encode import encode
 from runtime.plan.steps import Plan
 from runtime.spec import Resources
-from testbed.host import hypervisor
+from testbed.host.facts import hypervisor, version_text
 from testbed.lab import fix_port
-from testbed.platforms import memory, phases, snapshots
-from testbed.platforms.accelerator import AUTO, CANDIDATES, verdict
-from testbed.platforms.account import (
+from testbed.platforms import phases
+from testbed.platforms.protocol import Instance, Started
+from testbed.qemu import memory, snapshots
+from testbed.qemu.accelerator import AUTO, CANDIDATES, verdict
+from testbed.qemu.account import (
     emulator_account,
     guest_account,
     next_number,
     require_reach,
     require_users,
 )
-from testbed.platforms.clock import clock_options
-from testbed.platforms.connection import connected, start_domain, version_text
-from testbed.platforms.disks import Disks
-from testbed.platforms.domain import (
+from testbed.qemu.clock import clock_options
+from testbed.qemu.connection import connected, start_domain
+from testbed.qemu.disks import Disks
+from testbed.qemu.domain import (
     Domain,
     disk_name,
     domain_xml,
@@ -44,7 +46,7 @@ from testbed.platforms.domain import (
     total_resources,
     vcpu_count,
 )
-from testbed.platforms.emulator import (
+from testbed.qemu.emulator import (
     admit,
     emulator_plan,
     ensure_emulator,
@@ -52,15 +54,14 @@ from testbed.platforms.emulator import (
     make_cgroup,
     qemu_version,
 )
-from testbed.platforms.enclosure import enclose
-from testbed.platforms.prepared import Prepared
-from testbed.platforms.protocol import Instance, Started
-from testbed.platforms.reader import ConsoleReader, adopting
-from testbed.platforms.running import Running, limited, told
-from testbed.platforms.tap import create_tap, remove_tap
-from testbed.platforms.trial import introduce
-from testbed.platforms.variants import VARIANTS, Variant
-from testbed.scenario import Scenario
+from testbed.qemu.enclosure import enclose
+from testbed.qemu.prepared import Prepared
+from testbed.qemu.reader import ConsoleReader, adopting
+from testbed.qemu.running import Running, limited, told
+from testbed.qemu.tap import create_tap, remove_tap
+from testbed.qemu.trial import introduce
+from testbed.qemu.variants import VARIANTS, Variant
+from testbed.scenario.model import Scenario
 from vm_images.guest import COMMAND_LINE, ensure_guest
 from vm_images.plans.guest import guest_plan
 from vm_images.plans.pod import pod_plan

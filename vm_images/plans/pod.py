@@ -11,7 +11,7 @@ and processors are the sums of them. The first service that ends takes the guest
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -63,7 +63,7 @@ def _root_steps(disks: Sequence[str]) -> tuple[Step, ...]:
 
 
 def _lower(disk: str) -> str:
-    return f"{_LOWER}/{PurePath(disk).name}"
+    return f"{_LOWER}/{Path(disk).name}"
 
 
 def _service_steps(service: str, spec: Spec, disk: str) -> tuple[Step, ...]:
