@@ -201,7 +201,7 @@ class RunFolder:
         rows: list[tuple[object, ...]] = []
         for trial in self.trials():
             head = (self.run_id, trial.trial, trial.block, self.scenario, trial.platform, trial.measure)
-figures: list[tuple[object, ...]] = [(one.metric, one.value, one.unit) for one in trial.metrics]
+            figures: list[tuple[object, ...]] = [(one.metric, one.value, one.unit) for one in trial.metrics]
             rows += [(*head, *figure, trial.outcome, FORMAT) for figure in figures or [("", "", "")]]
         replace_file(self.path / METRICS, _csv(METRIC_COLUMNS, rows))
 
