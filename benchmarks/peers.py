@@ -27,6 +27,7 @@ from runtime.images.sources import Source, host_sources, to_deb822
 from runtime.plan.constants import CLONE_NEWNS, MNT_DETACH, MS_PRIVATE, MS_REC
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
+LAUNCHER = Path(__file__).resolve().parents[1] / "runtime" / "launcher" / "executor"  # for sys.h
 NEWEST_SUITE = "sid"
 GIVE_BACK_S = 10.0
 
@@ -105,8 +106,9 @@ def _output(command: Sequence[str]) -> str:
 
 
 def compile_program(source: str, output: Path, *options: str) -> Path:
-    """Compile a static program of ``reference/``. Raises PrerequisiteError."""
-    _output(["gcc", "-O2", "-static", *options, "-o", str(output), str(REFERENCE / source)])
+    """Compile a static program of ``reference/``, without a C library. Raises PrerequisiteError."""
+    flags = ["-O2", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector", f"-I{LAUNCHER}"]
+    _output(["gcc", *flags, *options, "-o", str(output), str(REFERENCE / source)])
     return output
 
 

@@ -1,5 +1,9 @@
 /* The least that any command costs its caller: a static program is executed and ends. */
-int main(void)
+#include "begin.h"
+
+void begin(char **stack)
 {
-	return 0;
+	(void)stack;
+	for (;;)
+		SYS(exit_group, 0);
 }

@@ -1,24 +1,26 @@
 /* Executes a program with more arguments before those it is given, and more in its environment: a command line of
- * several words under one path, which is all that an engine takes.
- *
- *     gcc -static -DWORDS='"/usr/bin/env","-i"' -DSETTINGS='"NAME=value"' */
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
+ * several words under one path, which is all that an engine takes. -DWORDS='"/bin/sh","-c"' -DSETTINGS='"NAME=value",' */
+#include "begin.h"
 
-static char *const words[] = {WORDS};
+enum { MOST = 4096 };
+
+static char *const words[] = {WORDS, 0};
 static char *const settings[] = {SETTINGS 0};
+static char *arguments[MOST], *environment[MOST];
 
-int main(int count, char **given)
+static int append(char **list, int count, char *const *more)
 {
-	size_t own = sizeof(words) / sizeof(*words);
-	char **arguments = calloc(own + (size_t)count, sizeof(*arguments));
-	if (!arguments)
-		return 127;
-	memcpy(arguments, words, sizeof(words));
-	memcpy(arguments + own, given + 1, (size_t)count * sizeof(*given));
-	for (char *const *each = settings; *each; each++)
-		putenv(*each);
-	execv(words[0], arguments);
-	return 127;
+	while (*more && count < MOST - 1)
+		list[count++] = *more++;
+	return count;
+}
+
+void begin(char **stack)
+{
+	long count = *(long *)stack;
+	append(arguments, append(arguments, 0, words), stack + 2);
+	append(environment, append(environment, 0, settings), stack + count + 2);
+	SYS(execve, ADDRESS(words[0]), ADDRESS(arguments), ADDRESS(environment));
+	for (;;)
+		SYS(exit_group, 127);
 }
