@@ -1,6 +1,6 @@
 """What engines ask of a runtime, by our command line and by others, side by side in one run.
 
-    sudo .venv/bin/python benchmarks/commands.py [--rounds 100] [--seed N] [--command PATH] [--json]
+    sudo .venv/bin/python benchmarks/commands.py [--rounds 100] [--seed N] [--command PATH] [--no-newest] [--json]
 
 A block holds, in random order, for each command line: the life of one container (create, state, start, exec of
 /bin/true with a process file and detached, as podman has it, kill, delete), a run of /bin/true, and `podman run --rm`
@@ -190,11 +190,11 @@ def until_removed(directory: Path) -> None:
             time.sleep(0.001)
 
 
-def find_peers(command: str) -> list[Peer]:
-    """The command lines that are here, ours first; what is missing is told on standard error."""
+def find_peers(command: str, with_newest: bool) -> list[Peer]:
+    """The command lines that are here, ours first; without the newest crun, the reason goes to standard error."""
     newest: tuple[str, ...] = ()
     try:
-        newest = newest_crun()
+        newest = newest_crun() if with_newest else ()
     except PrerequisiteError as error:
         print(f"without the newest crun: {error}", file=sys.stderr)
     wanted = {
@@ -270,9 +270,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=100, help="blocks, two or more")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--command", default=str(COMMAND), help="our command line")
+    parser.add_argument("--newest", action=argparse.BooleanOptionalAction, default=True, help="a newer Debian's crun")
     parser.add_argument("--json", action="store_true", help="to standard output, beside the table")
     options = parser.parse_args()
-    peers = find_peers(options.command)
+    peers = find_peers(options.command, options.newest)
     times = measure(peers, max(2, options.rounds), options.seed)
     medians, versions = in_milliseconds(times, 2), {peer.name: peer.version for peer in peers}
     print(table(medians, versions), file=sys.stderr)
