@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -66,7 +67,7 @@ def assert_order(steps: Iterable[s.Step], *wanted: Matcher) -> None:
     steps = tuple(steps)
     places = [positions(steps, each) for each in wanted]
     assert all(places), f"missing: {[each for each, found in zip(wanted, places, strict=True) if not found]}"
-    for earlier, later in zip(places, places[1:], strict=False):
+    for earlier, later in pairwise(places):
         assert earlier[-1] < later[0], f"{steps[earlier[-1]]} comes after {steps[later[0]]}"
 
 

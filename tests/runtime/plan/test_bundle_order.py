@@ -75,7 +75,7 @@ def is_label(step: s.Step) -> bool:
 
 
 def is_node(step: s.Step) -> bool:
-    return isinstance(step, s.Mknod) or isinstance(step, s.Bind) and step.target in ("dev/null", "dev/tty")
+    return isinstance(step, s.Mknod) or (isinstance(step, s.Bind) and step.target in ("dev/null", "dev/tty"))
 
 
 def is_inside(step: s.Step) -> bool:

@@ -167,7 +167,7 @@ def test_mappings_have_descriptors_below_those_of_copies() -> None:
         ids = (IDMapping(0, number, 1),)
         maps.path(Mount("/t", uid_mappings=ids, gid_mappings=ids))
     assert max(step.fd for step in maps.steps.values()) == FIRST_HELD - 1
-    with pytest.raises(UsageError, match="config.json: mounts: more than 16 different mappings"):
+    with pytest.raises(UsageError, match=r"config\.json: mounts: more than 16 different mappings"):
         maps.path(Mount("/t", uid_mappings=(IDMapping(0, 99, 1),), gid_mappings=ONE))
 
 
