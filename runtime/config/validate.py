@@ -259,7 +259,7 @@ def _net_devices(config: Config, host: Host) -> None:
 
 
 def validate_process(process: Process, host: Host, grantable: int, warn: Warn = no_warning) -> None:
-    """Validate a process by itself, as ``validate`` does; ``grantable`` is the mask of the capabilities we can grant."""
+    """Validate a process by itself, as ``validate`` does. We can grant the capabilities in the mask ``grantable``."""
     if not process.args or not process.args[0]:
         _fail("process.args", "empty: there is no command")
     if not process.cwd.startswith("/"):
