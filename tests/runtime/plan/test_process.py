@@ -139,6 +139,8 @@ def test_a_mask_of_file_modes(given: int | None, mask: int) -> None:
     [
         (Scheduler("SCHED_OTHER", nice=-5), s.SetScheduler(0, nice=-5)),
         (Scheduler("SCHED_FIFO", priority=9), s.SetScheduler(1, priority=9)),
+        (Scheduler("SCHED_RR"), s.SetScheduler(2)),
+        (Scheduler("SCHED_IDLE"), s.SetScheduler(5)),
         (Scheduler("SCHED_BATCH", flags=("SCHED_FLAG_RESET_ON_FORK",)), s.SetScheduler(3, 1)),
         (
             Scheduler("SCHED_OTHER", flags=("SCHED_FLAG_UTIL_CLAMP_MAX", "SCHED_FLAG_RECLAIM") * 2),
