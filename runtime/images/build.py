@@ -1,7 +1,7 @@
 """Execute a Dockerfile: every instruction that changes files makes a layer, which is cached by its inputs.
 
 FROM (one), ARG, RUN, COPY (--chown, --chmod), ENV, WORKDIR, USER, EXPOSE, CMD, ENTRYPOINT and LABEL are supported, with
-the meaning of Docker's reference. A RUN is a container of this runtime that can connect to others, and not they to it.
+the meaning of Docker's reference. A RUN is a container of this runtime that connects to others; none connects to it.
 """
 
 from __future__ import annotations

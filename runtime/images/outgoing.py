@@ -63,7 +63,7 @@ def loopback_services(urls: Iterable[str], resolver: str) -> tuple[Service, ...]
 
 
 def _loopback(host: str) -> str:
-    """Return the address of a URL's host if it is one of the loopback interface, else an empty string."""
+    """Return the address of ``host`` if it is one of the loopback interface, else an empty string."""
     if host == "localhost":
         return "127.0.0.1"
     try:
