@@ -98,7 +98,7 @@ class Stage(Struct, frozen=True):
         if len(path) >= MOST_PATH:
             raise ValueError(f"{path[:40]}... is a path of more than {MOST_PATH - 1} characters")
         parts: list[str] = []
-        for part in (PurePosixPath(self.config.working_dir) / path).parts[1:]:
+        for part in PurePosixPath("/", self.config.working_dir, path).parts[1:]:
             if part == "..":
                 del parts[-1:]
             else:
