@@ -1,4 +1,4 @@
-"""The configurations that ``spec`` writes: a shell with the runtime-spec's default mounts and few capabilities."""
+"""The configuration that ``spec`` writes: a shell with the runtime-spec's default mounts and few capabilities."""
 
 from __future__ import annotations
 
