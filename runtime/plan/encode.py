@@ -29,15 +29,15 @@ _ENDS = tuple(bytes(8 - (_LENGTH.size + length) % 8) for length in range(8))  # 
 @cache
 def magic() -> bytes:
     """What a plan begins with: launchers and planners with other operations, or other arguments, have another."""
-    known: list[str] = []
+    table: list[str] = []
     for kind in OPERATIONS:
         form = layout(kind)
-        known += (kind.__name__, *form.lists)
+        table += (kind.__name__, *form.lists)
         for number, value in form.numbers:
-            known += (number, str(value.largest))
+            table += (number, str(value.largest))
         for string, words in form.strings:
-            known += (string, "raw" if words.raw else "text")
-    return b"TBPLAN" + (crc32(" ".join(known).encode()) & 0xFFFF).to_bytes(2, "little")
+            table += (string, "raw" if words.raw else "text")
+    return b"TBPLAN" + (crc32(" ".join(table).encode()) & 0xFFFF).to_bytes(2, "little")
 
 
 class _Encoder(Struct, frozen=True):
