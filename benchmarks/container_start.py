@@ -75,9 +75,9 @@ def mount_namespace(directory: Path) -> Iterator[None]:
         raise OSError(ctypes.get_errno(), "make a mount namespace")
     hugetlb = directory / "hugetlb"
     hugetlb.mkdir()
-    if not Path("/sys/fs/cgroup/cgroup.controllers").exists():
-        if libc.mount(b"cgroup", str(hugetlb).encode(), b"cgroup", 0, b"hugetlb"):
-            libc.umount2(b"/sys/fs/cgroup/unified", MNT_DETACH)
+    is_version_two = Path("/sys/fs/cgroup/cgroup.controllers").exists()
+    if not is_version_two and libc.mount(b"cgroup", str(hugetlb).encode(), b"cgroup", 0, b"hugetlb"):
+        libc.umount2(b"/sys/fs/cgroup/unified", MNT_DETACH)
     try:
         yield
     finally:

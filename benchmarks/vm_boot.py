@@ -15,6 +15,7 @@ initcalls and the silences between console lines that took longest. Printing slo
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import re
@@ -30,7 +31,6 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.command import perform  # noqa: E402
 from runtime.home import store_root  # noqa: E402
 from runtime.lease import lease  # noqa: E402
-from runtime.plan.guest import FIRST_USERSPACE, guest_plan  # noqa: E402
 from runtime.plan.steps import Message, Plan  # noqa: E402
 from testbed.images import build_images  # noqa: E402
 from testbed.lab import BRIDGE, Lab  # noqa: E402
@@ -45,6 +45,7 @@ from testbed.progress import tell  # noqa: E402
 from testbed.results import RunFolder  # noqa: E402
 from testbed.scenario import load  # noqa: E402
 from vm_images.guest import ensure_guest  # noqa: E402
+from vm_images.plans.guest import FIRST_USERSPACE, guest_plan  # noqa: E402
 
 Times = dict[str, list[float]]
 
@@ -159,7 +160,7 @@ def print_kernel(lines: list[tuple[float, str]], count: int = 12) -> None:
     for seconds, call in sorted(calls, reverse=True)[:count]:
         print(f"  {seconds:6.3f} s  {call}")
     boot = lines[entry : first + 1]
-    silences = [(after[0] - before[0], before[1], after[1]) for before, after in zip(boot, boot[1:], strict=False)]
+    silences = [(after[0] - before[0], before[1], after[1]) for before, after in itertools.pairwise(boot)]
     print("silences on the console; the longest:")
     for seconds, before_line, after_line in sorted(silences, reverse=True)[:count]:
         print(f"  {seconds:6.3f} s  {before_line[:60]} ... {after_line[:60]}")

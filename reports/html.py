@@ -106,7 +106,7 @@ def plain(value: object, scale: float = 1.0) -> str:
 
 def lighter(text: str) -> Markup:
     """A text as markup in which what a figure rests on, in brackets after it, stands back."""
-    return Markup(_BASIS.sub(r'<span class="basis">\g<0></span>', str(escape(text))))
+    return Markup(_BASIS.sub(r'<span class="basis">\g<0></span>', str(escape(text))))  # noqa: S704 # escaped before
 
 
 def facts(nested: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -93,16 +93,16 @@ def _take(flags: dict[str, Any], short: dict[str, str], words: list[str], values
         flag, equals, value = words.pop().partition("=")
         flag = short.get(flag, flag)
         kind = flags.get(flag, False)
-        if kind is False or kind is None and equals:
+        if kind is False or (kind is None and equals):
             return False
         if kind is None:
             values[flag] = True
             continue
         if not equals:
             value = words.pop() if words else ""
-        if not value or not equals and value.startswith("-"):
+        if not value or (not equals and value.startswith("-")):
             return False
-        if isinstance(kind, tuple) and value not in kind or kind is int and not is_number(value):
+        if (isinstance(kind, tuple) and value not in kind) or (kind is int and not is_number(value)):
             return False
         values[flag] = value if isinstance(kind, tuple) else kind(value)
     return bool(words)
@@ -117,7 +117,7 @@ def plain(arguments: Sequence[str]) -> Plain | None:
         return None
     values[""] = words.pop()
     values["arguments"] = words[::-1]
-    return Plain(command, values) if command == "exec" and "--" not in words or not words else None
+    return Plain(command, values) if (command == "exec" and "--" not in words) or not words else None
 
 
 def parsed(arguments: Sequence[str]) -> Any:
@@ -250,7 +250,7 @@ def size_bytes(text: str) -> int:
     import re
 
     size = re.fullmatch(r"(-1|[0-9]+(?:\.[0-9]+)?) ?([kmgtp]?)(?:i?b)?", text.strip().lower())
-    if size is None or size[1] == "-1" and size[2]:
+    if size is None or (size[1] == "-1" and size[2]):
         raise argparse.ArgumentTypeError(f"{text!r} is not a size: give bytes, or 512k, 64m, 1.5g, or -1 for no limit")
     unit = 1024 ** "kmgtp".find(size[2]) * 1024 if size[2] else 1
     return int(float(size[1]) * unit) if "." in size[1] else int(size[1]) * unit

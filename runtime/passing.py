@@ -21,7 +21,7 @@ def check_preserved(number: int, listening: int = 0) -> None:
 def passed_descriptors(preserve_fds: int) -> dict[int, int]:
     """The standard streams, and of the descriptors above them those that the caller left open for us to pass on."""
     open_ones = {int(name) for name in os.listdir("/proc/self/fd")}
-    return {n: n for n in range(3 + preserve_fds) if n < 3 or n in open_ones and _inherited(n)}
+    return {n: n for n in range(3 + preserve_fds) if n < 3 or (n in open_ones and _inherited(n))}
 
 
 def _inherited(descriptor: int) -> bool:

@@ -120,7 +120,7 @@ def attempt(action: Callable[[], None]) -> str:
             os.write(writer, problem)
             os._exit(0)
     os.close(writer)
-    with open(reader, "rb") as answer:
+    with os.fdopen(reader, "rb") as answer:
         told = answer.read().decode(errors="replace")
     _, status = os.waitpid(pid, 0)
     return told or (f"the child ended with status {status}" if status else "")
@@ -154,7 +154,7 @@ def overlay() -> Check:
             libc.call("mount", b"none", b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None)
             libc.call("mount", b"tmpfs", scratch.encode(), b"tmpfs", ctypes.c_ulong(0), None)
             for name in ("lower", "upper", "work", "merged"):
-                os.mkdir(f"{scratch}/{name}")
+                Path(scratch, name).mkdir()
             options = f"lowerdir={scratch}/lower,upperdir={scratch}/upper,workdir={scratch}/work"
             target = f"{scratch}/merged".encode()
             libc.call("mount", b"overlay", target, b"overlay", ctypes.c_ulong(0), options.encode())
@@ -168,7 +168,7 @@ def lab() -> Check:
     """A network namespace with a bridge and a veth pair on it, as every run builds one."""
 
     def build() -> None:
-        with Lab() as inside, open("/proc/self/ns/net") as here:
+        with Lab() as inside, Path("/proc/self/ns/net").open() as here:
             pair = network.VethEnd("doctor0", 101), network.VethEnd("doctor1", 102)
             address = inside.link(0, 0).address.ip
             message = network.create_veth(pair[0], inside.bridge_index, pair[1], mac_of(address), here.fileno())

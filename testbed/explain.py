@@ -13,13 +13,8 @@ from runtime.images.model import Image
 from runtime.images.store import Store
 from runtime.lease import cgroup_name
 from runtime.plan.container import Attachment, container_plan
-from runtime.plan.container_host import BRIDGE_INDEX, CONTROLLERS
 from runtime.plan.explain import explain
-from runtime.plan.guest import guest_plan
-from runtime.plan.pod import pod_plan
-from runtime.plan.restored import ENTROPY_BYTES, restored_plan
 from runtime.plan.steps import Plan
-from runtime.plan.unit import unit_plan
 from runtime.spec import Spec
 from testbed.images import build_images
 from testbed.lab import link_of
@@ -29,6 +24,11 @@ from testbed.platforms.domain import disk_name
 from testbed.platforms.variants import VARIANTS
 from testbed.scenario import Scenario, load
 from vm_images.guest import ensure_guest
+from vm_images.plans.container_host import BRIDGE_INDEX, CONTROLLERS
+from vm_images.plans.guest import guest_plan
+from vm_images.plans.pod import pod_plan
+from vm_images.plans.restored import ENTROPY_BYTES, restored_plan
+from vm_images.plans.unit import unit_plan
 
 # cgroup v2 as it is in a guest that is a host of containers.
 _IN_GUEST = Hierarchies({}, Path("/sys/fs/cgroup"), frozenset(CONTROLLERS))

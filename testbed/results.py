@@ -228,7 +228,7 @@ def check_base(base: Path) -> None:
     """Raise what ``RunFolder.create`` below ``base`` would raise for a place that cannot be written; nothing stays."""
     place = next(path for path in (base.absolute(), *base.absolute().parents) if path.exists())
     try:
-        os.rmdir(tempfile.mkdtemp(prefix=".testbed-", dir=place))
+        Path(tempfile.mkdtemp(prefix=".testbed-", dir=place)).rmdir()
     except OSError as error:
         raise _write_error(base, error) from error
 

@@ -54,7 +54,7 @@ def _taken(lock: Path, wait: bool, progress: Callable[[str], None]) -> int:
                     said = other
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(descriptor), os.stat(lock, follow_symlinks=False)):
+                if os.path.samestat(os.fstat(descriptor), lock.lstat()):
                     return descriptor
         except BaseException:
             os.close(descriptor)

@@ -11,8 +11,8 @@ from runtime.images.build import build
 from runtime.images.model import Image
 from runtime.images.store import Store
 from runtime.launcher.build import IMAGE_BINARY, NEEDED, build_for
-from runtime.plan.container_host import ContainerHost, container_host_plan
 from vm_images.guest import Guest
+from vm_images.plans.container_host import ContainerHost, container_host_plan
 
 REFERENCE = "testbed/container-host"
 DOCKERFILE = Path(__file__).with_suffix(".dockerfile")

@@ -105,7 +105,7 @@ def side_by_side(layers: Mapping[str, Path], folder: Path) -> Node:
 def _copy_directory_attributes(source: Path, target: Path, *, as_layer: bool) -> None:
     status = source.lstat()
     os.chown(target, status.st_uid, status.st_gid)
-    os.chmod(target, stat.S_IMODE(status.st_mode))
+    target.chmod(stat.S_IMODE(status.st_mode))
     for name in os.listxattr(source):
         if as_layer or not name.startswith(_OVERLAY_XATTRS):
             os.setxattr(target, name, os.getxattr(source, name))

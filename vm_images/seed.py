@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 
 from runtime.plan.encode import encode
-from runtime.plan.unit import EXITED, unit_plan
 from runtime.spec import Link, Spec
 from vm_images.iso9660 import volume
+from vm_images.plans.unit import EXITED, unit_plan
 
 LABEL = "CIDATA"
 UNIT = "workload.service"

@@ -10,10 +10,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import groupby
 
-from runtime.cgroups.hierarchy import Hierarchies
 from runtime.config.resources import DeviceRule
-from runtime.errors import PrerequisiteError
-from runtime.plan.steps import DeviceFilter, Step, Write
 
 # Every container has these, whatever its rules say (config-linux.md, "Default Devices"; runc and crun allow the
 # same), and may make any node.
@@ -110,23 +107,9 @@ def rule_texts(rule: DeviceRule) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=64)
-def _texts(rules: tuple[DeviceRule, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """What is to be written to which of cgroup v1's files, in turn."""
+def rule_files(rules: tuple[DeviceRule, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The rules as cgroup v1 takes them: what is to be written to which file, in turn."""
     return tuple(
         (f"devices.{'allow' if allow else 'deny'}", tuple(text for rule in group for text in rule_texts(rule)))
         for allow, group in groupby(rules, lambda rule: rule.allow)
     )
-
-
-def device_steps(found: Hierarchies, name: str, rules: Sequence[DeviceRule]) -> tuple[Step, ...]:
-    """Hold the cgroup ``name``, which exists, to the rules. Raises PrerequisiteError on a host that has no way to."""
-    if not rules:
-        return ()
-    if mount := found.v1.get("devices"):
-        return tuple(Write(f"{mount}/{name}/{file}", texts) for file, texts in _texts(tuple(rules)))
-    if found.unified is None:
-        raise PrerequisiteError(
-            "device rules: this host has neither cgroup v1's devices controller nor cgroup v2",
-            "mount cgroup v2 at /sys/fs/cgroup",
-        )
-    return (DeviceFilter(f"{found.unified}/{name}", device_program(rules), f"{len(rules)} device rules"),)

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from runtime.cgroups.devices import DEFAULT_RULES, device_steps
 from runtime.cgroups.hierarchy import Hierarchies, has_bfq
 from runtime.config.resources import BlockIO, Memory, Resources, ThrottleDevice
-from runtime.errors import PrerequisiteError, UsageError
-from runtime.plan.steps import Step, Write
+from runtime.errors import UsageError
 
 Setting = tuple[str, str, str]  # controller, file, value
 
@@ -178,16 +176,3 @@ def settings(found: Hierarchies, resources: Resources, bfq: Callable[[], bool] =
         words += [f"hca_object={rdma.hca_objects}"] if rdma.hca_objects is not None else []
         wanted.append(("rdma", "rdma.max", " ".join([device, *words])))
     return tuple(wanted)
-
-
-def limit_steps(found: Hierarchies, name: str, resources: Resources) -> tuple[Step, ...]:
-    """Write the limits into the cgroup ``name``, which exists. Raises PrerequisiteError without a controller."""
-    steps: list[Step] = []
-    for controller, file, value in settings(found, resources):
-        mount = found.mount_of(controller)
-        if mount is None:
-            raise PrerequisiteError(f"{file} = {value}: this host has no {controller} controller")
-        steps.append(Write(f"{mount}/{name}/{file}", (value,)))
-    if resources.devices:
-        steps += device_steps(found, name, (*resources.devices, *DEFAULT_RULES))
-    return tuple(steps)

@@ -132,7 +132,7 @@ def _numbers(text: str, what: str) -> tuple[str, ...]:
     mask = 0
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not is_number(first) or dash and not is_number(last) or not int(first) <= int(last or first) <= 8191:
+        if not is_number(first) or (dash and not is_number(last)) or not int(first) <= int(last or first) <= 8191:
             raise UsageError(f"{what}: {text!r} is not a list of numbers")
         mask |= (1 << int(last or first) + 1) - (1 << int(first))
     octets = mask.to_bytes(-(-mask.bit_length() // 8), "little")

@@ -99,7 +99,7 @@ def parse(options: tuple[str, ...], place: str = "options") -> MountOptions:
         elif option in _SUPERBLOCK:
             bit, on = _SUPERBLOCK[option]
             found["flags"] = found["flags"] | bit if on else found["flags"] & ~bit
-        elif option in PROPAGATION or option[1:] in PROPAGATION and option[0] == "r":
+        elif option in PROPAGATION or (option[1:] in PROPAGATION and option[0] == "r"):
             found["propagation"] = PROPAGATION.get(option) or PROPAGATION[option[1:]]
             switches["propagate_all"] = option not in PROPAGATION
         elif option in _OTHERS:

@@ -121,7 +121,7 @@ def settle(tree: Path, since_s: float, after_s: int = EPOCH_S) -> int:
         os.utime(path, (mtime_s, mtime_s), follow_symlinks=False)
     _remove_overlay_attributes(str(tree), keep=())
     os.chown(tree, 0, 0)
-    os.chmod(tree, 0o755)
+    os.chmod(tree, 0o755)  # noqa: S103 # as every root directory
     os.utime(tree, (EPOCH_S, EPOCH_S))
     return settled_s if entries else after_s
 

@@ -8,14 +8,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from runtime import network
-from runtime.cgroups import Hierarchies, join_in_two
-from runtime.cgroups.resources import limit_steps
+from runtime.cgroups import Hierarchies
 from runtime.config import mount_options
 from runtime.config.process import Process
 from runtime.config.types import Config, Mount
 from runtime.errors import UsageError
 from runtime.plan import constants as k
 from runtime.plan import steps as s
+from runtime.plan.cgroup import join_in_two, limit_steps
 from runtime.plan.devices import every_device, host_node_steps, link_steps, node_steps, outside_node_steps
 from runtime.plan.execution import (
     NAMESPACE_FLAGS,

@@ -11,8 +11,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from runtime import network
-from runtime.cgroups import Hierarchies, create_steps, join_steps, limit_steps
+from runtime.cgroups import Hierarchies
 from runtime.errors import UsageError
+from runtime.plan.cgroup import create_steps, join_steps, workload_limit_steps
 from runtime.plan.constants import (
     CLONE_NEWCGROUP,
     CLONE_NEWIPC,
@@ -258,7 +259,7 @@ def container_plan(
     early, late = spec.resources, Resources()
     if beside:
         early, late = replace(early, cpus=None), Resources(cpus=early.cpus)
-        beside = (*beside, *limit_steps(others, cgroup, late), HandOver(_OWN_NAMESPACE), HandOver(_SYSFS))
+        beside = (*beside, *workload_limit_steps(others, cgroup, late), HandOver(_OWN_NAMESPACE), HandOver(_SYSFS))
     made = (*create_steps(others, cgroup, early, confine_devices=True), Announce(_CGROUPS_MADE))
     return Plan(
         parent=(*create_steps(first, cgroup, early, confine_devices=False), *join_steps(first, cgroup)),

@@ -11,13 +11,14 @@ from types import MappingProxyType
 
 from msgspec.structs import replace
 
-from runtime.cgroups import Hierarchies, join_in_two
+from runtime.cgroups import Hierarchies
 from runtime.config.decode import is_number, short
 from runtime.config.process import Process
 from runtime.config.types import Config
 from runtime.errors import UsageError
 from runtime.plan import constants as k
 from runtime.plan import steps as s
+from runtime.plan.cgroup import join_in_two
 from runtime.plan.mounts import inside
 from runtime.plan.process import credential_steps, environment, home_steps, label_steps, search_path
 from runtime.plan.root import HOLD_ROOT
@@ -204,7 +205,7 @@ def _listed(text: str, most: int, place: str) -> tuple[int, ...]:
     found: set[int] = set()
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not is_number(first) or dash and not is_number(last) or not int(first) <= int(last or first) < most:
+        if not is_number(first) or (dash and not is_number(last)) or not int(first) <= int(last or first) < most:
             raise UsageError(f"{place}: {short(text)!r} is not a list of numbers below {most}")
         found.update(range(int(first), int(last or first) + 1))
     return tuple(sorted(found))

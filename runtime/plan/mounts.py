@@ -105,7 +105,7 @@ def _cgroup_mount(
     attributes = options.set | tight
     if not cgroup:
         return [s.Mount("tmpfs", target, "tmpfs", options.flags, "mode=755", inside=True)]
-    if kind == "cgroup2" or not found.v1 and found.unified:
+    if kind == "cgroup2" or (not found.v1 and found.unified):
         if options.data or found.unified not in found.used:
             flags = options.flags | k.MS_NOSUID | k.MS_NODEV | k.MS_NOEXEC
             return [s.Mount("cgroup2", target, "cgroup2", flags, options.data, inside=True)]

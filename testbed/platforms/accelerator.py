@@ -29,11 +29,11 @@ from msgspec.structs import replace
 from runtime.atomic import partial
 from runtime.errors import PrerequisiteError, UsageError
 from runtime.lease import lease
-from runtime.plan.guest import FIRST_USERSPACE
 from runtime.plan.steps import Message, Plan
 from testbed.host import EMULATOR
 from testbed.platforms.account import NAME, emulator_account, guest_account
 from vm_images.guest import COMMAND_LINE, Guest
+from vm_images.plans.guest import FIRST_USERSPACE
 
 KVM_DEVICE = Path("/dev/kvm")
 # In which a translated guest gets to its first process on an idle host; limits of time are made for it.

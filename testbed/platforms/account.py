@@ -35,13 +35,13 @@ class Account(Struct, frozen=True):
     def give(self, *paths: Path) -> None:
         """Make it the owner of these files, which nobody else can use."""
         for path in paths:
-            os.chmod(path, 0o600)
+            path.chmod(0o600)
             os.chown(path, self.uid, self.gids[0])
 
     def share(self, path: Path) -> None:
         """Let all accounts of the group read a file that was one's own, and none write to it."""
         os.chown(path, 0, self.gids[0])
-        os.chmod(path, 0o640)
+        path.chmod(0o640)
 
     def may(self, status: os.stat_result, bits: int) -> bool:
         """Whether the mode grants ``bits`` (4 read, 2 write, 1 execute) to it. Access control lists are not asked."""

@@ -6,8 +6,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from runtime.plan.unit import SERIAL
 from testbed.platforms.domain import QEMU_NAMESPACE
+from vm_images.plans.unit import SERIAL
 
 # What Debian 12 boots to a workload with, cloud-init included. Measured with its cloud kernel: unpacking the initial
 # RAM disk ends in a panic for want of memory with 128 MiB, 160 MiB leave nothing to spare.

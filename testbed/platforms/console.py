@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from runtime.output import BoundedLog, shortened
-from runtime.plan.guest import EXECUTING, FIRST_USERSPACE, MEMORY_TOLD
-from runtime.plan.restored import ASLEEP, IDENTIFIED
-from runtime.plan.unit import EXITED
+from vm_images.plans.guest import EXECUTING, FIRST_USERSPACE, MEMORY_TOLD
+from vm_images.plans.restored import ASLEEP, IDENTIFIED
+from vm_images.plans.unit import EXITED
 
 _MARKS = {
     "kernel_entry": "Linux version ",

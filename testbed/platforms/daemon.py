@@ -16,9 +16,10 @@ from errno import EINVAL, ENOENT
 from pathlib import Path
 from urllib.parse import quote
 
-from runtime.cgroups import Cgroup, Hierarchies, join_steps
+from runtime.cgroups import Cgroup, Hierarchies
 from runtime.errors import PrerequisiteError, TestbedError
 from runtime.launcher import Spawned, launch
+from runtime.plan.cgroup import join_steps
 from runtime.plan.constants import CLONE_NEWCGROUP, CLONE_NEWNS, MNT_DETACH, MS_BIND, MS_PRIVATE, MS_REC
 from runtime.plan.process import LABELS
 from runtime.plan.steps import CloseOnExec, Exec, Mkdir, Mount, Plan, Setsid, Step, Unmount, Unshare, Write

@@ -16,9 +16,10 @@ from errno import EEXIST
 from pathlib import Path
 
 from runtime.atomic import partial
-from runtime.cgroups import Cgroup, create_steps, join_steps
+from runtime.cgroups import Cgroup
 from runtime.errors import PrerequisiteError, TestbedError
 from runtime.launcher import STATIC_BINARY
+from runtime.plan.cgroup import create_steps, join_steps
 from runtime.plan.constants import CLONE_NEWNET
 from runtime.plan.encode import encode
 from runtime.plan.steps import (
@@ -151,8 +152,8 @@ def admit(cgroup: Cgroup, account: Account, pid: int) -> None:
     enter_cgroup(cgroup, pid)
     for argument in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
         if _MASTER_KEY in argument:
-            key: str = json.loads(argument)["file"]
-            for path in (key, os.path.dirname(key)):
+            key = Path(json.loads(argument)["file"])
+            for path in (key, key.parent):
                 os.chown(f"/proc/{pid}/root{path}", account.uid, -1, follow_symlinks=False)
 
 

@@ -24,17 +24,17 @@ from xml.etree.ElementTree import Element
 from msgspec import Struct
 from msgspec.structs import replace
 
-from runtime.cgroups import Cgroup, Hierarchies, hierarchies, join_steps, require
+from runtime.cgroups import Cgroup, Hierarchies, hierarchies, require
 from runtime.cgroups.limits import CPU_PERIOD_USEC, cpu_quota_usec
 from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
 from runtime.home import store_root
 from runtime.images.model import Image
 from runtime.launcher import STATIC_BINARY
 from runtime.lease import cgroup_name
+from runtime.plan.cgroup import join_steps
 from runtime.plan.constants import CLONE_NEWNS, MNT_DETACH, MS_PRIVATE, MS_REC
 from runtime.plan.encode import encode
 from runtime.plan.filter import confined_steps
-from runtime.plan.guest import EXECUTING, FIRST_USERSPACE
 from runtime.plan.process import exec_step
 from runtime.plan.root import HOLD_ROOT, identity_steps
 from runtime.plan.steps import (
@@ -64,6 +64,7 @@ from testbed.platforms.lxc_cgroups import cgroup_of, limit_tasks, only
 from testbed.platforms.protocol import Instance, Started
 from testbed.platforms.reader import ConsoleReader
 from testbed.scenario import Scenario
+from vm_images.plans.guest import EXECUTING, FIRST_USERSPACE
 
 CONTROLLER = Path("/usr/lib/libvirt/libvirt_lxc")
 _DRIVERS = "*/libvirt/connection-driver/libvirt_driver_lxc.so"
@@ -183,7 +184,8 @@ def domain_xml(domain: Domain, host_memory_bytes: int) -> str:
         child(interface, "target", dev=domain.port)
         child(interface, "ip", address=str(link.address.ip), family="ipv4", prefix=str(link.address.network.prefixlen))
         if link.gateway:
-            child(interface, "route", family="ipv4", address="0.0.0.0", prefix="0", gateway=str(link.gateway))
+            everywhere = {"address": "0.0.0.0", "prefix": "0"}  # noqa: S104 # a destination
+            child(interface, "route", family="ipv4", gateway=str(link.gateway), **everywhere)
         child(interface, "guest", dev="eth0")
     child(devices, "console", type="pty")
     return ElementTree.tostring(root, encoding="unicode")

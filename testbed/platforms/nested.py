@@ -1,6 +1,6 @@
 """``vm-containers``: a guest for each copy of the application, in which our runtime runs its services as containers.
 
-The guest is the ``vm`` platform's, with another inside: ``runtime.plan.container_host`` brings it up, and
+The guest is the ``vm`` platform's, with another inside: ``vm_images.plans.container_host`` brings it up, and
 ``runtime.supervisor`` starts each service as the container platform does, from the same Spec: namespaces, an overlay
 of the image's layers, limits by cgroup v2, seccomp, an address of its own on the lab's bridge.
 """
@@ -19,7 +19,6 @@ from runtime.errors import UsageError
 from runtime.home import store_root
 from runtime.images.model import Image
 from runtime.images.store import Store
-from runtime.plan.container_host import BRIDGE_INDEX, DESCRIPTION, LAYERS, ContainerHost
 from runtime.spec import Resources, Spec
 from testbed.platforms.disks import Disks
 from testbed.platforms.domain import total_resources
@@ -29,6 +28,7 @@ from testbed.progress import tell
 from testbed.scenario import Scenario
 from vm_images.container_host import INTERPRETER, PACKAGES, ensure_host_image, host_initrd
 from vm_images.disk import ensure_layer_disk, layer_name
+from vm_images.plans.container_host import BRIDGE_INDEX, DESCRIPTION, LAYERS, ContainerHost
 
 # What the system inside needs beside its containers. Measured in a guest of 512 MiB before the first of them, as RAM
 # less MemAvailable: 72 MiB, of which the kernel keeps 43 from the start, 9 are the interpreter's own; the rest is room

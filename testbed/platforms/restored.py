@@ -3,7 +3,7 @@
 When the platform is prepared, every service is booted once, in a lab of its own, until its port is open and its
 processors are idle; nobody has asked it anything yet, so it holds no connection. Then it gives up its address and
 is saved (``saved``). A start maps its RAM, loads its devices' state and tells it through its console who it is now
-(``runtime.plan.restored``): Debian's kernel has no driver for a generation counter (vmgenid) by which it could see
+(``vm_images.plans.restored``): Debian's kernel has no driver for a generation counter (vmgenid) by which it could see
 for itself that it is a copy.
 
 The saved guests belong to the run that made them, with its kernel, its QEMU and its machines, so none can be stale. A
@@ -25,8 +25,6 @@ from runtime.cgroups import Cgroup
 from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
 from runtime.images.model import Image
 from runtime.plan.encode import encode
-from runtime.plan.guest import guest_plan
-from runtime.plan.restored import ENTROPY_BYTES, restored_plan, sleep_plan
 from runtime.plan.steps import Plan
 from runtime.spec import Spec
 from testbed.breakdown import available_bytes
@@ -39,6 +37,8 @@ from testbed.platforms.saved import SavedGuest, load, new_ram, resume, save, sea
 from testbed.platforms.variants import Variant
 from testbed.platforms.vm import VmPlatform
 from testbed.scenario import Scenario
+from vm_images.plans.guest import guest_plan
+from vm_images.plans.restored import ENTROPY_BYTES, restored_plan, sleep_plan
 
 # Multiplied by how slow the host is.
 _BOOT_TIMEOUT_S = 120.0

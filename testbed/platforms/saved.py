@@ -44,7 +44,7 @@ def new_ram(name: str, size_bytes: int) -> int:
     """A file in memory for a guest's RAM, open, which any account can map that it is handed to."""
     ram = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.truncate(ram, size_bytes)
-    os.chmod(ram, 0o666)
+    os.fchmod(ram, 0o666)
     return ram
 
 

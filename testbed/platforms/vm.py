@@ -20,8 +20,6 @@ from runtime.home import store_root
 from runtime.images.model import Image
 from runtime.lease import cgroup_name
 from runtime.plan.encode import encode
-from runtime.plan.guest import guest_plan
-from runtime.plan.pod import pod_plan
 from runtime.plan.steps import Plan
 from runtime.spec import Resources
 from testbed.host import hypervisor
@@ -64,6 +62,8 @@ from testbed.platforms.trial import introduce
 from testbed.platforms.variants import VARIANTS, Variant
 from testbed.scenario import Scenario
 from vm_images.guest import COMMAND_LINE, ensure_guest
+from vm_images.plans.guest import guest_plan
+from vm_images.plans.pod import pod_plan
 
 
 def _failed(instance: Instance, running: Running, reason: str) -> WorkloadError:

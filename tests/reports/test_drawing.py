@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def test_labels_never_overlap(seed: int) -> None:
     heights = [chance.uniform(5, 15) for _ in wanted]
     centres = spread(wanted, heights, 0, 100)
     edges = [(centre - height / 2, centre + height / 2) for centre, height in zip(centres, heights, strict=True)]
-    assert all(above[0] >= below[1] - 1e-9 for below, above in zip(edges, edges[1:], strict=False))
+    assert all(above[0] >= below[1] - 1e-9 for below, above in itertools.pairwise(edges))
     assert edges[0][0] >= -1e-9
     assert edges[-1][1] <= max(100.0, sum(heights)) + 1e-9
 

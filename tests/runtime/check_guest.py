@@ -14,12 +14,12 @@ import pytest
 from runtime.errors import TestbedError
 from runtime.home import store_root
 from runtime.images.model import Image, ImageConfig, Layer
-from runtime.plan.container_host import LAYERS, ContainerHost
 from testbed.platforms.emulator import find_qemu
 from tests import waiting
 from vm_images.container_host import host_initrd
 from vm_images.disk import ensure_layer_disk
 from vm_images.guest import COMMAND_LINE, ensure_guest
+from vm_images.plans.container_host import LAYERS, ContainerHost
 
 # Where a guest has the checks: the directory to import them from.
 CHECKS = f"{LAYERS}/checks"

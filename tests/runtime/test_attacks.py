@@ -46,7 +46,7 @@ def test_a_runtime_that_joins_cannot_be_overwritten(oci: Runtime) -> None:
         done; done 2>&1""",
         capabilities={kind: ["CAP_DAC_OVERRIDE", "CAP_SYS_PTRACE"] for kind in ("bounding", "effective", "permitted")},
     )
-    with open(oci.bundle / "said", "wb") as said, open(os.devnull, "rb") as null:
+    with (oci.bundle / "said").open("wb") as said, Path(os.devnull).open("rb") as null:
         command = oci.command("run", "-d", "a")
         subprocess.run(command, cwd=oci.bundle, stdin=null, stdout=said, stderr=said, check=True)
     for _ in range(12):
@@ -123,10 +123,10 @@ def test_a_link_that_is_swapped_while_mounts_are_made(oci: Runtime, tmp_path: Pa
         while not stop.is_set():
             for source in ("link", "real"):
                 try:
-                    os.rename(rootfs / "swap", rootfs / "aside")
-                    os.rename(rootfs / source, rootfs / "swap")
-                    os.rename(rootfs / "swap", rootfs / source)
-                    os.rename(rootfs / "aside", rootfs / "swap")
+                    (rootfs / "swap").rename(rootfs / "aside")
+                    (rootfs / source).rename(rootfs / "swap")
+                    (rootfs / "swap").rename(rootfs / source)
+                    (rootfs / "aside").rename(rootfs / "swap")
                 except OSError:
                     continue
 
@@ -185,7 +185,7 @@ def test_a_process_that_joins_cannot_be_looked_into(oci: Runtime, own_users: boo
         done; done 2>/dev/null""",
         capabilities={kind: names for kind in ("bounding", "effective", "permitted")},
     )
-    with open(oci.bundle / "said", "wb") as said, open(os.devnull, "rb") as null:
+    with (oci.bundle / "said").open("wb") as said, Path(os.devnull).open("rb") as null:
         command = oci.command("run", "-d", "a")
         subprocess.run(command, cwd=oci.bundle, stdin=null, stdout=said, stderr=said, check=True)
     for _ in range(10):
@@ -199,7 +199,7 @@ def test_the_launcher_is_undumpable_while_it_makes_a_container(hidden: bool) -> 
     """To a process of the same user that has as few capabilities; it is this step that hides it."""
     first = [s.Capabilities(0, 0), *([s.Undumpable()] if hidden else [])]
     plan = s.Plan((*first, s.Sync(1), s.Exec(("/bin/true",))))
-    with open(os.devnull, "r+b") as null, Launch(plan, {fd: null.fileno() for fd in range(3)}) as launch:
+    with Path(os.devnull).open("r+b") as null, Launch(plan, {fd: null.fileno() for fd in range(3)}) as launch:
         assert launch.next() is not None
         pid = launch.known_pid()
         look = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "readlink", f"/proc/{pid}/exe"]

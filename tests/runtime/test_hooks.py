@@ -105,7 +105,7 @@ def test_a_signal_is_named(signal: str, named: str) -> None:
 def test_a_timeout_kills_the_whole_group(tmp_path: Path) -> None:
     script = f"echo begun; sleep 60 & echo $! > {tmp_path}/pid; wait"
     began = time.monotonic()
-    with pytest.raises(WorkloadError, match="not done after 0.5 s, killed\n  [|] begun"):
+    with pytest.raises(WorkloadError, match=r"not done after 0.5 s, killed\n  [|] begun"):
         run_hook("prestart", 0, shell(script, timeout=0.5), STATE)
     assert time.monotonic() - began < 10
     pid = int((tmp_path / "pid").read_text())

@@ -22,10 +22,10 @@ from runtime.launcher import STATIC_BINARY
 from runtime.plan import steps as s
 from runtime.plan.constants import CLONE_NEWNS, CLONE_NEWUTS
 from runtime.plan.encode import encode
-from runtime.plan.restored import restored_plan
 from runtime.plan.root import HOLD_ROOT
 from runtime.spec import Process, Spec
 from tests.runtime.oci import Runtime
+from vm_images.plans.restored import restored_plan
 
 pytestmark = pytest.mark.root
 
@@ -151,7 +151,7 @@ def test_where_file_systems_and_devices_go(
     put(kind, busybox_layer / name, victim)
     script = "echo x > /dev/null; cat /etc/hostname; (echo 1 > /proc/sys/kernel/panic) 2>&1 | grep -o Read-only"
     status, text = run(busybox_layer, cgroup_parent, script)
-    assert (status, text) == (0, "boxed\nRead-only\n") or status == -1 and text.startswith("step"), text
+    assert (status, text) == (0, "boxed\nRead-only\n") or (status == -1 and text.startswith("step")), text
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -162,7 +162,7 @@ def test_a_working_directory_that_leads_elsewhere(
     put(kind, busybox_layer / "work", victim)
     status, text = run(busybox_layer, cgroup_parent, "echo *; pwd; cd ..; echo *", cwd)
     assert OWN not in text and "var" not in text.split()
-    assert status == 0 or status == -1 and text.startswith("step"), text
+    assert status == 0 or (status == -1 and text.startswith("step")), text
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -189,7 +189,7 @@ def test_where_a_bundles_terminal_is_made(oci: Runtime, victim: Path, name: str,
     config["mounts"] = [
         mount
         for mount in config["mounts"]
-        if not mount["destination"].startswith("/dev") or mount["type"] == "devpts" and name != "dev/pts/ptmx"
+        if not mount["destination"].startswith("/dev") or (mount["type"] == "devpts" and name != "dev/pts/ptmx")
     ]
     oci.configure(config)
     oci.shell("test -t 0 && echo a terminal", terminal=True)

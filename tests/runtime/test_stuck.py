@@ -88,7 +88,7 @@ def test_the_holder_of_a_lock_is_who_has_the_file_open(tmp_path: Path) -> None:
 
 def test_killed_before_it_executed_is_an_error() -> None:
     plan = s.Plan((s.Sync(1), s.Exec(("/bin/true",))))
-    with open(os.devnull, "r+b") as null, Launch(plan, {fd: null.fileno() for fd in range(3)}) as launch:
+    with Path(os.devnull).open("r+b") as null, Launch(plan, {fd: null.fileno() for fd in range(3)}) as launch:
         assert launch.next() is not None
         os.kill(launch.known_pid(), signal.SIGKILL)
         with pytest.raises(TestbedError, match="killed before it executed its program"):
@@ -99,7 +99,7 @@ def test_killed_before_it_executed_is_an_error() -> None:
 
 def test_killed_right_after_it_executed_is_none() -> None:
     plan = s.Plan((s.Exec(("/bin/sh", "-c", "kill -KILL $$")),))
-    with open(os.devnull, "r+b") as null, Launch(plan, {fd: null.fileno() for fd in range(3)}) as launch:
+    with Path(os.devnull).open("r+b") as null, Launch(plan, {fd: null.fileno() for fd in range(3)}) as launch:
         until(lambda: launch.pid or launch.next() is None)
         assert os.waitstatus_to_exitcode(os.waitpid(launch.pid, 0)[1]) == -signal.SIGKILL
 

@@ -15,11 +15,11 @@ from msgspec.structs import replace
 from runtime.home import store_root
 from runtime.images.model import Image
 from runtime.images.store import Store
-from runtime.plan.container_host import ContainerHost
 from tests.runtime.check_guest import BOOT, layer_of_unit, layers_of_checks, outcomes_of
 from tests.runtime.systemd_checks import CHECKS
 from vm_images.container_host import ensure_host_image
 from vm_images.disk import layer_name
+from vm_images.plans.container_host import ContainerHost
 
 pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.network]
 

@@ -11,12 +11,12 @@ import pytest
 from runtime.home import store_root
 from runtime.images.model import Image
 from runtime.images.store import Store
-from runtime.plan.container_host import ContainerHost
 from tests.runtime.check_guest import CHECKS as CHECKS_DIRECTORY
 from tests.runtime.check_guest import layers_of_checks, outcomes_of
 from tests.runtime.version_two_checks import CHECKS
 from vm_images.container_host import INTERPRETER, ensure_host_image
 from vm_images.disk import layer_name
+from vm_images.plans.container_host import ContainerHost
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]
 

@@ -18,7 +18,7 @@ from tests.runtime.version_two_containers import BUSYBOX, UNIFIED
 
 
 def running() -> list[int]:
-    return sorted(int(path.name) for path in Path("/proc").glob("[0-9]*") if os.path.exists(path / "exe"))
+    return sorted(int(path.name) for path in Path("/proc").glob("[0-9]*") if (path / "exe").exists())
 
 
 def nothing_is_left() -> None:

@@ -65,7 +65,7 @@ def libvirt_daemon(run_name: str, cgroup_parent: str) -> Iterator[Daemon]:
     shown = (scratch, store_root(), emulator.parent)
     made = Daemon(scratch / "libvirtd", Cgroup(f"{cgroup_parent}/libvirtd"), shown, reroot=False)
     try:
-        with open("/proc/thread-self/ns/net") as home:
+        with Path("/proc/thread-self/ns/net").open() as home:
             libc.call("unshare", CLONE_NEWNET)
             try:
                 made.start()

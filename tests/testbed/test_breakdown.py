@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -176,5 +177,5 @@ def test_a_real_process_is_read_and_one_that_is_gone_is_nothing() -> None:
 
 
 def read_pss(pid: int) -> int:
-    with open(f"/proc/{pid}/smaps_rollup") as file:
+    with Path(f"/proc/{pid}/smaps_rollup").open() as file:
         return next(int(line.split()[1]) for line in file if line.startswith("Pss:")) * KIB

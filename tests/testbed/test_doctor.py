@@ -56,7 +56,7 @@ def test_without_privileges_the_checks_say_what_the_kernel_refused() -> None:
 
     assert attempt(as_nobody) == ""
     os.close(writer)
-    with open(reader) as answer:
+    with os.fdopen(reader) as answer:
         refused = json.load(answer)
     assert {"root", "overlay", "network"} <= set(refused)
     assert "Operation not permitted" in refused["overlay"][0]
@@ -68,10 +68,10 @@ def test_an_attempt_tells_why_it_failed_and_leaves_the_caller_alone() -> None:
         os.chdir("/proc")
         raise OSError("mount: Invalid argument\nand more")
 
-    here = os.getcwd()
+    here = Path.cwd()
     assert attempt(fail) == "mount: Invalid argument"
     assert attempt(lambda: None) == ""
-    assert os.getcwd() == here
+    assert Path.cwd() == here
 
 
 def test_the_exit_code_depends_on_required_checks_only(capsys: pytest.CaptureFixture[str]) -> None:

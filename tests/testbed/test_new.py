@@ -55,7 +55,7 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "scenarios").write_text("")
-    with pytest.raises(UsageError, match="write .*scenarios/app: "):
+    with pytest.raises(UsageError, match=r"write .*scenarios/app: "):
         create_scenario("app", tmp_path / "scenarios")
 
 

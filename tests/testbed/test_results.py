@@ -42,7 +42,7 @@ def test_a_figure_that_no_host_can_have_is_damage(tmp_path: Path, value: str) ->
     folder = RunFolder.create(tmp_path, "run", {"run": "run"})
     line = '{"trial":1,"block":1,"platform":"vm","measure":"start","outcome":"ok","metrics":[{"metric":"ready",'
     (folder.path / "trials.jsonl").write_text(f'{line}"value":{value},"unit":"s"}}]}}\n')
-    with pytest.raises(UsageError, match="trials.jsonl:1: not a trial"):
+    with pytest.raises(UsageError, match=r"trials.jsonl:1: not a trial"):
         folder.trials()
 
 

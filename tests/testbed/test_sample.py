@@ -126,9 +126,8 @@ def test_what_goes_wrong_in_the_thread_is_raised_where_it_is_seen(tmp_path: Path
         def pids(self) -> tuple[int, ...]:
             return ()
 
-    with pytest.raises(ValueError, match="not a number"):
-        with Sampler({"web": Unreadable("testbed/none")}, interval_s=0.01):
-            time.sleep(0.1)
+    with pytest.raises(ValueError, match="not a number"), Sampler({"web": Unreadable("testbed/none")}, interval_s=0.01):
+        time.sleep(0.1)
 
 
 def test_pss_of_a_process_that_has_ended_is_nothing() -> None:

@@ -35,9 +35,11 @@ def holder(lock: Path) -> subprocess.Popen[bytes]:
 def test_a_second_run_is_refused_with_the_first_ones_name(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     first = holder(lock)
-    with pytest.raises(UsageError, match=rf"first \(process {first.pid}\)(?s:.*)--wait") as refused:
-        with turn("second", wait=False, progress=print, lock=lock):
-            raise AssertionError("entered")
+    with (
+        pytest.raises(UsageError, match=rf"first \(process {first.pid}\)(?s:.*)--wait") as refused,
+        turn("second", wait=False, progress=print, lock=lock),
+    ):
+        raise AssertionError("entered")
     assert "measured on this host" in str(refused.value)
     os.kill(first.pid, signal.SIGKILL)
     first.wait()

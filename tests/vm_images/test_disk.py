@@ -101,7 +101,7 @@ def test_layers_of_another_file_system_are_refused(tmp_path: Path) -> None:
     layer.mkdir()
     try:
         (layer / "file").touch()
-        with pytest.raises(PrerequisiteError, match="link .*file"):
+        with pytest.raises(PrerequisiteError, match=r"link .*file"):
             build_disk([layer], "sha256:1", tmp_path / "disk.erofs")
     finally:
         (layer / "file").unlink()

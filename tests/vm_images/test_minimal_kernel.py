@@ -9,7 +9,6 @@ import pytest
 
 from runtime.errors import PrerequisiteError
 from runtime.home import store_root
-from runtime.plan.guest import FIRST_USERSPACE
 from runtime.plan.steps import Message, Plan
 from testbed.platforms.accelerator import probe_command
 from testbed.platforms.emulator import find_qemu
@@ -25,6 +24,7 @@ from vm_images.minimal_kernel import (
     refused,
     source_package,
 )
+from vm_images.plans.guest import FIRST_USERSPACE
 
 CONFIG = """\
 CONFIG_64BIT=y
@@ -55,7 +55,7 @@ def test_the_error_names_the_options(tmp_path: Path) -> None:
     fragment = tmp_path / "kernel.config"
     fragment.write_text("CONFIG_64BIT=y\nCONFIG_PVH=y\nCONFIG_EROFS_FS=y\n")
     with pytest.raises(
-        PrerequisiteError, match="linux-source-9.9 does not take 2 of .*: CONFIG_PVH=y, CONFIG_EROFS_FS=y"
+        PrerequisiteError, match=r"linux-source-9.9 does not take 2 of .*: CONFIG_PVH=y, CONFIG_EROFS_FS=y"
     ):
         check(fragment, source)
 
@@ -80,7 +80,7 @@ def test_the_fragment_says_each_thing_once() -> None:
 def test_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert missing_packages(("dpkg", "no-such-package-here")) == ("no-such-package-here",)
     monkeypatch.setattr("os.geteuid", lambda: 1000)
-    with pytest.raises(PrerequisiteError, match="needs packages: flex bc\n.*apt-get install .* flex bc"):
+    with pytest.raises(PrerequisiteError, match=r"needs packages: flex bc\n.*apt-get install .* flex bc"):
         install_packages(("flex", "bc"), print)
     install_packages((), print)
 
@@ -93,7 +93,7 @@ def test_the_source_is_found() -> None:
 
 
 def test_without_one_it_is_said_how_to_build_it(tmp_path: Path) -> None:
-    with pytest.raises(PrerequisiteError, match="no minimal guest kernel.*\n.*images.kernel"):
+    with pytest.raises(PrerequisiteError, match=r"no minimal guest kernel.*\n.*images.kernel"):
         kept_minimal_kernel(tmp_path)
 
 

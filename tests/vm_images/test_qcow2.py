@@ -86,7 +86,7 @@ def test_snapshots_bring_back_what_was(base: Path, tmp_path: Path) -> None:
     assert holds(disk, 3)
     drop_snapshot(disk, "state 2")
     assert snapshot_names(disk) == ("state 3",)
-    with pytest.raises(TestbedError, match="revert snapshot state 2 .*there is none\n.*it has: state 3"):
+    with pytest.raises(TestbedError, match=r"revert snapshot state 2 .*there is none\n.*it has: state 3"):
         revert(disk, "state 2")
     with pytest.raises(TestbedError, match="one of that name"):
         take_snapshot(disk, "state 3")

@@ -9,9 +9,9 @@ from typing import Any
 from msgspec.structs import replace
 
 from runtime.plan.encode import encode
-from runtime.plan.unit import unit_plan
 from runtime.spec import Link, Process, Resources, Spec
 from tests.vm_images.test_iso9660 import read
+from vm_images.plans.unit import unit_plan
 from vm_images.seed import meta_data, network_config, seed, unit, user_data
 
 LINK = Link(IPv4Interface("10.77.1.10/16"), "02:00:0a:4d:01:0a", IPv4Address("10.77.0.1"))

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.cgroups import Cgroup, create_steps, hierarchies
+from runtime.cgroups import Cgroup, hierarchies
+from runtime.plan.cgroup import create_steps
 from runtime.plan.steps import Mkdir
 from runtime.spec import Resources
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from runtime.cgroups.devices import CONFINED, device_program, device_steps, rule_texts
+from runtime.cgroups.devices import CONFINED, device_program, rule_texts
 from runtime.cgroups.hierarchy import Hierarchies, hierarchies
 from runtime.config.resources import DeviceRule
-from runtime.errors import PrerequisiteError, TestbedError
+from runtime.errors import TestbedError
 from runtime.launcher import launch
 from runtime.plan import steps as s
+from runtime.plan.cgroup import device_steps
 
 ALLOW, DENY = True, False
 RULES = {
@@ -128,8 +129,3 @@ def test_rules_in_the_words_of_the_files() -> None:
     assert rule_texts(DeviceRule(True, "a", access="wrm")) == ("a",)
     assert rule_texts(DeviceRule(True, "a", 1, None, "r")) == ("b 1:* r", "c 1:* r")
     assert rule_texts(DeviceRule(True, "c", 1, -1, "rw")) == ("c 1:* rw",)
-
-
-def test_a_host_without_either_is_told() -> None:
-    with pytest.raises(PrerequisiteError, match="neither"):
-        device_steps(Hierarchies({}, None, frozenset()), "x", CONFINED)

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from runtime.cgroups.hierarchy import ALL, Hierarchies
-from runtime.cgroups.resources import cpu_weight, limit_steps, settings
+from runtime.cgroups.resources import cpu_weight, settings
 from runtime.config.resources import (
     BlockIO,
     Cpu,
-    DeviceRule,
     HugepageLimit,
     Memory,
     Network,
@@ -20,8 +19,7 @@ from runtime.config.resources import (
     ThrottleDevice,
     WeightDevice,
 )
-from runtime.errors import PrerequisiteError, UsageError
-from runtime.plan.steps import Write
+from runtime.errors import UsageError
 
 NAMES = ("memory", "cpu", "cpuset", "pids", "blkio", "devices", "hugetlb", "net_cls")
 V1 = Hierarchies({name: Path("/cg") / name for name in NAMES}, None, frozenset(), ALL)
@@ -95,10 +93,10 @@ def test_zero_is_no_wish(found: Hierarchies) -> None:
 
 def test_memory_and_swap_are_more_than_memory() -> None:
     assert files(V2, Resources(memory=Memory(limit=1000, swap=1000)))["memory.swap.max"] == "0"
-    with pytest.raises(UsageError, match="memory.swap: 999, .* is below memory.limit, 1000"):
+    with pytest.raises(UsageError, match=r"memory.swap: 999, .* is below memory.limit, 1000"):
         settings(V2, Resources(memory=Memory(limit=1000, swap=999)))
     for limit in (None, -1):
-        with pytest.raises(UsageError, match="memory.swap: 999 is memory and swap together, and memory has no limit"):
+        with pytest.raises(UsageError, match=r"memory.swap: 999 is memory and swap together, and memory has no limit"):
             settings(V2, Resources(memory=Memory(limit=limit, swap=999)))
 
 
@@ -119,17 +117,3 @@ def test_no_limit_has_a_word_of_its_own_on_version_two() -> None:
 def test_what_a_version_lacks_is_named(found: Hierarchies, resources: Resources, named: str) -> None:
     with pytest.raises(UsageError, match=named):
         settings(found, resources)
-
-
-def test_a_missing_controller_is_named() -> None:
-    bare = Hierarchies({"memory": Path("/cg")}, None, frozenset(), ALL)
-    with pytest.raises(PrerequisiteError, match=r"pids.max = 3: this host has no pids controller"):
-        limit_steps(bare, "x", Resources(pids=Pids(3)))
-
-
-def test_device_rules_are_written_in_order_and_the_default_ones_last() -> None:
-    steps = limit_steps(V1, "x", Resources(devices=(DeviceRule(False), DeviceRule(True, "b", 8, None, "r"))))
-    written = [(step.path.rpartition("/")[2], step.data[0]) for step in steps if isinstance(step, Write)]
-    assert written == [("devices.deny", "a"), ("devices.allow", "b 8:* r")]
-    last = steps[-1]
-    assert isinstance(last, Write) and last.data[-1] == "c 136:* rwm"

@@ -45,8 +45,9 @@ def test_the_names_of_a_scope(path: str, ordinary: bool, unit: str, slice_: str)
         ":p:",
         ":p:a/b",
         ":p:n\n",
-    ]
-    + [":p:x.slice", f":p:{'n' * 300}"],
+        ":p:x.slice",
+        f":p:{'n' * 300}",
+    ],
 )
 def test_names_that_systemd_would_not_take_are_refused(path: str) -> None:
     with pytest.raises(UsageError, match=r"linux\.cgroupsPath"):

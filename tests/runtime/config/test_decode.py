@@ -84,7 +84,7 @@ def test_what_is_unknown_is_ignored_and_told(path: str, value: object, told: str
 
 
 def test_the_rest_of_an_object_with_an_unknown_property_is_still_checked() -> None:
-    with pytest.raises(UsageError, match="linux.resources.memory.limit: expected `int | null`, got `str`"):
+    with pytest.raises(UsageError, match=r"linux.resources.memory.limit: expected `int | null`, got `str`"):
         decode(Config, changed("linux.resources.memory", {"limt": 1, "limit": "1"}), "")
 
 

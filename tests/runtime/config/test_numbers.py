@@ -174,6 +174,6 @@ def test_a_number_that_was_put_together_is_checked_too() -> None:
     from runtime.config.process import User
 
     for uid in (-1, (1 << 32) - 1, 1 << 32):
-        with pytest.raises(UsageError, match="exec.user.uid"):
+        with pytest.raises(UsageError, match=r"exec.user.uid"):
             checked(Process("/", user=User(uid)), "exec")
     assert checked(Process("/", user=User((1 << 32) - 2)), "exec").user.uid == (1 << 32) - 2

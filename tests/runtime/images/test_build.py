@@ -83,7 +83,7 @@ def test_what_a_later_step_writes_is_newer(build_text: Build, context: Path) -> 
     build_text(text)
     image = build_text(f"{text}RUN [ /made -nt /source ] && touch /again && [ /again -nt /made ]\n")
     times = [
-        os.stat(layer.path / name).st_mtime
+        (layer.path / name).stat().st_mtime
         for layer, name in zip(image.layers[1:], ("source", "made", "again"), strict=True)
     ]
     assert times == sorted(set(times))

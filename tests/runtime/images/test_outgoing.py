@@ -166,9 +166,13 @@ for word in (b'first', b'second'): s.sendto(word, ('127.0.0.53', {port})); print
 
 @pytest.mark.root
 def test_slirp4netns_that_fails_or_is_missing_is_named() -> None:
-    with pytest.raises(PrerequisiteError, match="slirp4netns is not installed"):
-        with outgoing(os.getpid(), [], {"PATH": "/nowhere"}):
-            raise AssertionError
-    with pytest.raises(PrerequisiteError, match="connect a RUN to the network: slirp4netns: "):
-        with outgoing(2**22 + 1, [], dict(os.environ)):
-            raise AssertionError
+    with (
+        pytest.raises(PrerequisiteError, match="slirp4netns is not installed"),
+        outgoing(os.getpid(), [], {"PATH": "/nowhere"}),
+    ):
+        raise AssertionError
+    with (
+        pytest.raises(PrerequisiteError, match="connect a RUN to the network: slirp4netns: "),
+        outgoing(2**22 + 1, [], dict(os.environ)),
+    ):
+        raise AssertionError

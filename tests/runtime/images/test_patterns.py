@@ -70,5 +70,5 @@ def test_patterns(pattern: str, name: str, matches: bool) -> None:
     "text", ["[]a]", "[-]", "[x-]", "[-x]", "\\", "[a-b-c]", "[", "[^", "[^bc", "a[", "[a-", "[\\"]
 )
 def test_malformed_patterns(text: str) -> None:
-    with pytest.raises(ValueError, match="class|backslash"):
+    with pytest.raises(ValueError, match=r"class|backslash"):
         Pattern(text)

@@ -147,9 +147,8 @@ def test_a_home_that_is_a_file_is_named(tmp_path: Path, monkeypatch: pytest.Monk
         monkeypatch.setenv("TESTBED_HOME", str(path))
         with pytest.raises(PrerequisiteError, match=f"TESTBED_HOME: {path}"):
             store_root()
-    with pytest.raises(PrerequisiteError, match="not a directory"):
-        with Store(tmp_path / "file").building(print):
-            pass
+    with pytest.raises(PrerequisiteError, match="not a directory"), Store(tmp_path / "file").building(print):
+        pass
 
 
 _BUILDING = """

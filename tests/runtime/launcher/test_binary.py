@@ -285,7 +285,7 @@ def test_a_wrapper_passes_its_arguments_and_environment_on(tmp_path: Path) -> No
 
 def test_a_plan_beside_the_binary_is_performed_in_place(tmp_path: Path) -> None:
     wrapper = tmp_path / "wrapper"
-    os.link(STATIC_BINARY, wrapper) if os.stat(STATIC_BINARY).st_dev == tmp_path.stat().st_dev else wrapper.write_bytes(
+    os.link(STATIC_BINARY, wrapper) if STATIC_BINARY.stat().st_dev == tmp_path.stat().st_dev else wrapper.write_bytes(
         STATIC_BINARY.read_bytes()
     )
     wrapper.chmod(0o755)

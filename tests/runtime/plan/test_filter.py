@@ -11,11 +11,11 @@ from msgspec.structs import replace
 from runtime.cgroups import Hierarchies
 from runtime.plan import steps as s
 from runtime.plan.container import container_plan
-from runtime.plan.guest import guest_plan
-from runtime.plan.pod import pod_plan
-from runtime.plan.unit import unit_plan
 from runtime.spec import Process, Resources, Spec
 from testbed.platforms.libvirt_lxc import init_plan
+from vm_images.plans.guest import guest_plan
+from vm_images.plans.pod import pod_plan
+from vm_images.plans.unit import unit_plan
 
 V2 = Hierarchies({}, Path("/cg"), frozenset({"cpu", "memory", "pids"}))
 SPEC = Spec(Process(("server",)), ("/store/a",), "web", Resources(64 << 20, 0.5, 32))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 from runtime.cgroups import Hierarchies
@@ -9,9 +10,9 @@ from runtime.plan import constants as k
 from runtime.plan import steps as s
 from runtime.plan.container import container_plan
 from runtime.plan.explain import explain
-from runtime.plan.guest import guest_plan
 from runtime.plan.reasons import reason
 from runtime.spec import Process, Resources, Spec
+from vm_images.plans.guest import guest_plan
 
 V1 = Hierarchies({name: Path("/cg") / name for name in ("memory", "cpu", "pids", "devices")}, None, frozenset())
 SPEC = Spec(Process(args=("true",)), ("/store/a",), "one", Resources(pids=9))
@@ -40,5 +41,5 @@ def test_a_purpose_stands_once_above_the_steps_that_share_it() -> None:
     lines = explain(container_plan(SPEC, V1, "testbed/r/i")).splitlines()
     purposes = [line for line in lines if line.startswith("# ")]
     assert lines[0] == purposes[0]
-    assert all(first != second for first, second in zip(purposes, purposes[1:], strict=False))
+    assert all(first != second for first, second in itertools.pairwise(purposes))
     assert len(purposes) < len(lines) / 3

@@ -122,7 +122,7 @@ def test_more_rules_than_the_kernel_takes_are_refused_at_once() -> None:
     ]
     with pytest.raises(UsageError, match="4096 different rules"):
         compile_filter(Seccomp("SCMP_ACT_ALLOW", syscalls=tuple(rules)))
-    with pytest.raises(UsageError, match="a filter of [0-9]+ instructions"):
+    with pytest.raises(UsageError, match=r"a filter of [0-9]+ instructions"):
         compile_filter(Seccomp("SCMP_ACT_ALLOW", syscalls=tuple(rules[:4096])))
 
 

@@ -77,7 +77,7 @@ def a_daemon_with_cgroups_of_its_own_is_told_what_to_add() -> None:
     """As Debian has it, libvirt makes a scope of systemd's for QEMU, which goes with QEMU's leaving it."""
     found = doctor.connection(SYSTEM)
     assert not found.ok and "cgroup_controllers = []" in found.fix, found
-    with open("/etc/libvirt/qemu.conf", "a") as configuration:
+    with Path("/etc/libvirt/qemu.conf").open("a") as configuration:
         configuration.write("cgroup_controllers = []\n")
     subprocess.run(["systemctl", "restart", "libvirtd"], check=True)
 

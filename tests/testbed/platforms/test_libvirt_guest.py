@@ -12,12 +12,12 @@ from msgspec.structs import replace
 from runtime.home import store_root
 from runtime.images.model import Image, Layer
 from runtime.images.store import Store
-from runtime.plan.container_host import ContainerHost
 from tests.runtime.check_guest import BOOT, layer_of_unit, layers_of_checks, outcomes_of
 from tests.testbed.platforms.libvirt_checks import CHECKS
 from vm_images.container_host import PACKAGES, ensure_host_image
 from vm_images.disk import layer_name
 from vm_images.kernel import Package, download, ensure_kernel
+from vm_images.plans.container_host import ContainerHost
 
 pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.network]
 

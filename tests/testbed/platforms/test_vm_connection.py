@@ -59,7 +59,7 @@ def test_others_are_refused_with_the_reason(uri: str, said: str) -> None:
 
 def test_a_daemon_that_is_not_there(tmp_path: Path) -> None:
     uri = f"qemu:///system?socket={quote(str(tmp_path / 'a socket'))}"
-    with pytest.raises(PrerequisiteError, match="a socket.*No such file"), connected(uri, NOWHERE, NOWHERE):
+    with pytest.raises(PrerequisiteError, match=r"a socket.*No such file"), connected(uri, NOWHERE, NOWHERE):
         pass
     check = doctor.connection(uri)
     assert not check.ok and "libvirtd" in check.fix

@@ -18,11 +18,11 @@ from runtime.errors import TestbedError
 from runtime.launcher import STATIC_BINARY
 from runtime.output import BoundedLog
 from runtime.plan.encode import encode
-from runtime.plan.guest import MEMORY_TOLD
 from runtime.plan.steps import Admission, Exec, Plan
 from testbed.platforms.console import Console, exit_status_of, phase_of
 from testbed.platforms.reader import ConsoleReader, adopting
 from tests.waiting import until
+from vm_images.plans.guest import MEMORY_TOLD
 
 
 @pytest.fixture

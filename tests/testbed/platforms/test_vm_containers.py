@@ -179,7 +179,7 @@ def test_a_container_that_cannot_start_says_where(
         wrong = Spec(Process(("/not/there",)), tuple(map(str, layers)), "web", Resources(32 * MIB))
         one = Instance(fine.name, 0, {**fine.specs, "web": wrong}, fine.log)
         platform.start(one)
-        with pytest.raises(WorkloadError, match="web: failed: step .*execve /not/there: No such file"):
+        with pytest.raises(WorkloadError, match=r"web: failed: step .*execve /not/there: No such file"):
             platform.started(one, TIMEOUT_S)
         platform.stop(one)
         with pytest.raises(TestbedError, match="was not prepared"):

@@ -89,7 +89,7 @@ def test_a_daemon_that_goes_fails_the_trial_and_not_the_next(
         platform.started(one, TIMEOUT_S)
         (pid,) = platform.cgroup(one).pids()
         libvirt_daemon.kill()
-        with pytest.raises(WorkloadError, match="the connection to libvirt at .* was lost") as caught:
+        with pytest.raises(WorkloadError, match=r"the connection to libvirt at .* was lost") as caught:
             while platform.alive(one):
                 time.sleep(0.01)
         assert re.search(r"the last line|testbed: exec", caught.value.hint)

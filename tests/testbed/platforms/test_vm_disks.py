@@ -154,7 +154,7 @@ def test_a_disk_of_its_own_goes_back_and_is_cloned(
             assert platform.cgroup(source).pids() == pids, "it is the same QEMU, in its cgroup"
             with pytest.raises(UsageError, match="one of that name"):
                 platform.take_snapshot(source, "one")
-            with pytest.raises(UsageError, match="revert to snapshot two of a0: there is none\n.*it has: one"):
+            with pytest.raises(UsageError, match=r"revert to snapshot two of a0: there is none\n.*it has: one"):
                 platform.revert(source, "two")
             with pytest.raises(UsageError, match="letters, digits"):
                 platform.take_snapshot(source, 'o"ne')
@@ -193,7 +193,7 @@ def test_a_start_that_fails_early_leaves_no_disk(
 ) -> None:
     platform = platforms(Disk("qcow2", file_system="ext4"))
     (Path("/run") / f"testbed-{run_name}" / "vm-disk" / "1").touch()  # where its first start has its files
-    with Lab() as lab, pytest.raises(TestbedError, match="start virtual machine a0: .*File exists"):
+    with Lab() as lab, pytest.raises(TestbedError, match=r"start virtual machine a0: .*File exists"):
         platform.start(instance(layer, lab.link(0, 0), tmp_path, "a0"))
     assert own_disks(home, "a0") == set()
 
@@ -203,9 +203,9 @@ def test_a_shared_disk_cannot_be_snapshot_or_cloned(platforms: Platforms, layer:
     with Lab() as lab:
         one = instance(layer, lab.link(0, 0), tmp_path, "a0")
         with running(platform, one):
-            with pytest.raises(TestbedError, match="take snapshot one of a0: .*\n.*qcow2 disk of its own"):
+            with pytest.raises(TestbedError, match=r"take snapshot one of a0: .*\n.*qcow2 disk of its own"):
                 platform.take_snapshot(one, "one")
-            with pytest.raises(TestbedError, match="clone the disk of a0: .*\n.*qcow2 disk of its own"):
+            with pytest.raises(TestbedError, match=r"clone the disk of a0: .*\n.*qcow2 disk of its own"):
                 platform.clone(one, instance(layer, lab.link(0, 1), tmp_path, "a1"))
             assert platform.alive(one)
 

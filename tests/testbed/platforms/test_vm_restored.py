@@ -20,7 +20,6 @@ from runtime.cgroups import Cgroup
 from runtime.errors import TestbedError, UsageError, WorkloadError
 from runtime.images.model import Image, ImageConfig, Layer
 from runtime.lease import cgroup_name, lease
-from runtime.plan.restored import restored_plan, sleep_plan
 from runtime.plan.steps import AddEntropy, Plan
 from runtime.spec import Link, Process, Resources, Spec
 from testbed.lab import BRIDGE, Lab
@@ -30,6 +29,7 @@ from testbed.platforms.restored import RestoredPlatform, Warmed
 from testbed.platforms.variants import VARIANTS
 from tests.testbed.platforms.answers import fetch
 from tests.testbed.platforms.test_vm import traces
+from vm_images.plans.restored import restored_plan, sleep_plan
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]
 
@@ -152,7 +152,7 @@ def test_nobody_can_change_the_ram_that_all_copies_map(saved: Saved) -> None:
         (qemu,) = saved.platform.cgroup(one).pids()
         account = Path(f"/proc/{qemu}").stat()
         change = "import os; os.pwrite(os.open('/proc/self/fd/0', os.O_RDWR), b'x', 0)"
-        with open(f"/proc/{qemu}/fd/0", "rb") as ram:
+        with Path(f"/proc/{qemu}/fd/0").open("rb") as ram:
             assert os.fstat(ram.fileno()).st_size == 128 << 20
             done = subprocess.run(
                 [sys.executable, "-c", change],
@@ -202,7 +202,7 @@ def test_a_copy_that_cannot_become_what_it_should_says_why(saved: Saved) -> None
     one = saved.instance(11)
     one = replace(one, specs={"web": replace(one.spec, hostname="h" * 65)})
     saved.platform.start(one)
-    with pytest.raises(WorkloadError, match="sethostname h+: EINVAL"):
+    with pytest.raises(WorkloadError, match=r"sethostname h+: EINVAL"):
         saved.platform.started(one, TIMEOUT_S)
     saved.platform.stop(one)
 
@@ -221,7 +221,7 @@ def test_a_state_that_is_cut_short_is_refused_and_leaves_nothing(saved: Saved) -
     one = saved.instance(13)
     try:
         state.write_bytes(whole[: len(whole) // 2])
-        with pytest.raises(TestbedError, match="state of a13|QEMU of a13"):
+        with pytest.raises(TestbedError, match=r"state of a13|QEMU of a13"):
             saved.platform.start(one)
     finally:
         state.write_bytes(whole)

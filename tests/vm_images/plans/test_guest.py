@@ -16,9 +16,9 @@ from runtime.plan.constants import MS_MOVE, MS_RDONLY
 from runtime.plan.container import container_plan
 from runtime.plan.encode import encode
 from runtime.plan.explain import explain
-from runtime.plan.guest import EXECUTING, FIRST_USERSPACE, MEMORY_TOLD, guest_plan
 from runtime.plan.root import identity_steps, shared_memory_step
 from runtime.spec import Link, Process, Resources, Spec, User
+from vm_images.plans.guest import EXECUTING, FIRST_USERSPACE, MEMORY_TOLD, guest_plan
 
 MODULES = ("/modules/virtio.ko", "/modules/virtio_blk.ko")
 V1 = Hierarchies(

@@ -9,12 +9,12 @@ number generator of its own, is the same in all copies; no kernel can mend that.
 from __future__ import annotations
 
 from runtime import network
-from runtime.plan.guest import INTERFACE_INDEX
 from runtime.plan.root import identity_steps
 from runtime.plan.steps import AddEntropy, Message, Netlink, NetlinkSocket, Plan, SetClock, Step, Write
 from runtime.spec import Link, Spec
+from vm_images.plans.guest import INTERFACE_INDEX
 
-# Lines on the console, as those of runtime.plan.guest.
+# Lines on the console, as those of vm_images.plans.guest.
 ASLEEP = "testbed: ready to be saved"
 IDENTIFIED = "testbed: identity"
 # The kernel's generator takes 256 bits (drivers/char/random.c: BLAKE2S_HASH_SIZE).

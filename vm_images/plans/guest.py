@@ -22,7 +22,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runtime import network
-from runtime.cgroups import Hierarchies, create_steps, join_steps
+from runtime.cgroups import Hierarchies
+from runtime.plan.cgroup import create_steps, join_steps
 from runtime.plan.constants import CLONE_NEWCGROUP, MS_MOVE, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
 from runtime.plan.filter import confined_steps
 from runtime.plan.process import exec_step

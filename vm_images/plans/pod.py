@@ -16,10 +16,10 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from runtime.cgroups import Hierarchies, join_steps
+from runtime.cgroups import Hierarchies
+from runtime.plan.cgroup import join_steps
 from runtime.plan.constants import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
 from runtime.plan.container import container_plan
-from runtime.plan.guest import MOVE_IN, NO_INPUT, boot_steps, network_steps
 from runtime.plan.steps import (
     AwaitEnd,
     Chdir,
@@ -33,6 +33,7 @@ from runtime.plan.steps import (
     forked,
 )
 from runtime.spec import Link, Spec
+from vm_images.plans.guest import MOVE_IN, NO_INPUT, boot_steps, network_steps
 
 _POD, _CGROUP, _LOWER = "/pod", "/cgroup", "/lower"
 _CONTROLLERS = ("cpu", "memory", "pids")

@@ -15,7 +15,6 @@ from msgspec import Struct
 
 from runtime import network
 from runtime.plan.constants import MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID
-from runtime.plan.guest import DISK, LOWER, MOVE_IN, NO_INPUT, ROOT, boot_steps, overlay_steps, root_steps
 from runtime.plan.process import search_path
 from runtime.plan.steps import (
     Chdir,
@@ -32,6 +31,7 @@ from runtime.plan.steps import (
     Write,
 )
 from runtime.spec import DEFAULT_PATH
+from vm_images.plans.guest import DISK, LOWER, MOVE_IN, NO_INPUT, ROOT, boot_steps, overlay_steps, root_steps
 
 # Where a container host has the layers, each under its name on the disk.
 LAYERS = "/layers"

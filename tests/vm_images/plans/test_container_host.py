@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from runtime import network
 from runtime.plan import steps as s
-from runtime.plan.container_host import (
+from runtime.plan.encode import encode
+from runtime.plan.explain import explain
+from vm_images.plans.container_host import (
     BRIDGE,
     BRIDGE_INDEX,
     CONTROLLERS,
@@ -12,9 +14,7 @@ from runtime.plan.container_host import (
     ContainerHost,
     container_host_plan,
 )
-from runtime.plan.encode import encode
-from runtime.plan.explain import explain
-from runtime.plan.guest import FIRST_USERSPACE
+from vm_images.plans.guest import FIRST_USERSPACE
 
 MAC = "02:02:0a:4d:01:0a"
 MODULES = ("/modules/virtio.ko", "/modules/bridge.ko")

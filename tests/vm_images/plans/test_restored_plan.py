@@ -7,10 +7,10 @@ from ipaddress import IPv4Address, IPv4Interface
 from runtime.plan import steps as s
 from runtime.plan.encode import encode
 from runtime.plan.explain import explain
-from runtime.plan.guest import guest_plan, memory_steps
 from runtime.plan.reasons import reason
-from runtime.plan.restored import ASLEEP, IDENTIFIED, restored_plan, sleep_plan
 from runtime.spec import Link, Process, Resources, Spec
+from vm_images.plans.guest import guest_plan, memory_steps
+from vm_images.plans.restored import ASLEEP, IDENTIFIED, restored_plan, sleep_plan
 
 LINK = Link(IPv4Interface("10.0.0.5/24"), "02:00:0a:00:00:05", IPv4Address("10.0.0.1"))
 SPEC = Spec(Process(args=("true",)), ("/store/a",), "one", Resources(pids=9), LINK, (("redis", "10.0.0.6"),))

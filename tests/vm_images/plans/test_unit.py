@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 
 from runtime.plan.constants import CLONE_NEWNS
-from runtime.plan.guest import EXECUTING, guest_plan
 from runtime.plan.steps import Exec, LoadModule, Message, Mount, Netlink, Open, PivotRoot, Unshare
-from runtime.plan.unit import DISK, SERIAL, unit_plan
 from runtime.spec import Process, Resources, Spec, User
+from vm_images.plans.guest import EXECUTING, guest_plan
+from vm_images.plans.unit import DISK, SERIAL, unit_plan
 
 SPEC = Spec(Process(("serve",), user=User(1000, 1000)), ("/layer",), "web", Resources(128 << 20, 1.0, 64))
 

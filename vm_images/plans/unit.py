@@ -8,9 +8,9 @@ system. The limits of memory and tasks are its unit's; RAM and processors are th
 from __future__ import annotations
 
 from runtime.plan.constants import CLONE_NEWNS, MNT_DETACH, MS_PRIVATE, MS_REC
-from runtime.plan.guest import overlay_steps, root_steps, workload_steps
 from runtime.plan.steps import Chdir, Mount, PivotRoot, Plan, Unmount, Unshare
 from runtime.spec import Spec
+from vm_images.plans.guest import overlay_steps, root_steps, workload_steps
 
 # The serial number of the disk with the layers, and the link that udev makes of it (60-persistent-storage.rules): a
 # system with several disks promises no order.

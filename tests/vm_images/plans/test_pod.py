@@ -9,9 +9,9 @@ from runtime.cgroups import Hierarchies
 from runtime.plan import steps as s
 from runtime.plan.container import container_plan
 from runtime.plan.encode import encode
-from runtime.plan.guest import FIRST_USERSPACE, guest_plan
-from runtime.plan.pod import executing, pod_plan
 from runtime.spec import Link, Process, Resources, Spec
+from vm_images.plans.guest import FIRST_USERSPACE, guest_plan
+from vm_images.plans.pod import executing, pod_plan
 
 LINK = Link(IPv4Interface("10.0.0.2/24"), "02:00:0a:00:00:02")
 MODULES = ("/modules/virtio.ko",)
