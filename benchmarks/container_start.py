@@ -36,7 +36,7 @@ from runtime.errors import WorkloadError  # noqa: E402
 from runtime.lease import cgroup_name, lease  # noqa: E402
 from runtime.plan.constants import CLONE_NEWNS, MNT_DETACH, MS_PRIVATE, MS_REC  # noqa: E402
 from runtime.spec import Process, Resources, Spec  # noqa: E402
-from runtime.state import default_root  # noqa: E402
+from runtime.oci.state import default_root  # noqa: E402
 
 RUNS_PER_BLOCK = 50
 # The kernel takes namespaces and cgroups apart after their last process is gone; let that not fall on the next.

@@ -20,9 +20,12 @@ from runtime.plan.steps import (
     MemoryPolicy,
     Netlink,
     Plan,
+    Replace,
     SeccompFilter,
     SetUser,
+    Spawn,
     Step,
+    WriteDescriptor,
 )
 
 MAGIC = b"TBPLAN\x03\n"
@@ -32,7 +35,10 @@ _LENGTH = struct.Struct("<I")
 _ENDS = tuple(bytes(8 - (_LENGTH.size + length) % 8) for length in range(8))  # of a string, by its length modulo 8
 _NO_NUMBERS = (0, 0, 0, 0, 0, 0)
 # Their strings are bytes, not C strings.
-RAW = (Netlink, SetUser, SeccompFilter, DeviceFilter, Affinity, AddEntropy, MemoryPolicy)
+RAW = (
+    *(AddEntropy, Affinity, DeviceFilter, MemoryPolicy, Netlink, Replace, SeccompFilter, SetUser, Spawn),
+    WriteDescriptor,
+)
 
 
 def _padded(data: bytes) -> bytes:

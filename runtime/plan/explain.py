@@ -86,6 +86,16 @@ _WORDS: Mapping[type[s.Step], str] = {
     s.HandOver: "send descriptor {fd} to the new process",
     s.Announce: "tell the new process: {what}",
     s.AwaitAnnounced: "wait until the launcher tells: {what}",
+    s.Lock: "flock {path} LOCK_EX as descriptor {fd}",
+    s.Replace: "write {path} anew, by rename from {temporary}",
+    s.Remove: "unlinkat {path}",
+    s.Listen: "bind and listen at {path} as descriptor {fd}",
+    s.Spawn: "clone3, execveat the launcher from descriptor {launcher}",
+    s.Reap: "wait4 {pid}",
+    s.Close: "close descriptor {fd}",
+    s.SignalProcess: "pidfd_send_signal {number} through descriptor {fd}",
+    s.HoldSignals: "rt_sigprocmask SIG_BLOCK all that is to be passed on",
+    s.Accompany: "wait4 {pid}, and pass signals on to it",
     s.Admission: "connect to {path} and wait for the word to go on",
 }
 # Steps that are one system call with one argument, or none.
@@ -132,7 +142,7 @@ def _of_files(step: s.Step) -> str:
         case s.Write():
             return f"write {', '.join(_text(record) for record in step.data)} to {step.path}"
         case s.WriteDescriptor():
-            return f"write {_text(step.data)} to descriptor {step.fd}"
+            return f"write {_text(step.data.decode(errors='replace'))} to descriptor {step.fd}"
         case s.Message():
             return f"write {_text(step.text)} to the console"
         case _:

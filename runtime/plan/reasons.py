@@ -44,6 +44,8 @@ _TOGETHER = "The services belong together: when one ends, all do."
 _AFRESH = "What copies of one saved guest must not share: the time is now, and no two draw the same random numbers."
 _SERVE = "A guest that is saved asleep here is told, once a copy of it is restored, who it is now."
 _TELL = "Nobody outside can see what a guest's memory holds: it tells whoever asks on its console."
+_RECORD = "What is known of a container outlives the command that made it, and one command at a time changes it."
+_LAUNCH = "The container's process is started, signalled and waited for by its caller's own process."
 _PHASE = "Tell whoever times the start how far it has come."
 
 
@@ -119,6 +121,16 @@ def _of_type() -> dict[type[s.Step], str]:
         s.Serve: _SERVE,
         s.SetClock: _AFRESH,
         s.AddEntropy: _AFRESH,
+        s.Lock: _RECORD,
+        s.Replace: _RECORD,
+        s.Remove: _RECORD,
+        s.Listen: _SYNC,
+        s.Spawn: _LAUNCH,
+        s.Reap: _LAUNCH,
+        s.Close: _RECORD,
+        s.SignalProcess: _LAUNCH,
+        s.HoldSignals: _LAUNCH,
+        s.Accompany: _LAUNCH,
         s.Admission: _SYNC,
         s.Exec: _EXEC,
     }

@@ -10,7 +10,7 @@ import pytest
 
 from runtime.atomic import write_pid_file
 from runtime.errors import UsageError
-from runtime.log import open_log
+from runtime.oci.log import open_log
 from tests.runtime.oci import Runtime
 
 

@@ -50,7 +50,7 @@ def by_whom(runtime: Runtime, name: str = A) -> str:
 
 def wait_until_running(runtime: Runtime, name: str) -> None:
     until(lambda: '"running"' in runtime("state", name, check=False).stdout, 10)
-    pid = runtime.state(name)["pid"]
+    pid = runtime.oci.state(name)["pid"]
     until(lambda: b"sleep" in Path(f"/proc/{pid}/cmdline").read_bytes(), 10)
 
 

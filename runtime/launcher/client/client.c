@@ -176,6 +176,7 @@ static int obey(int fd, const char **environment) {
     struct failure failure = {-1, 0};
     int failed = perform(&answer.plan, answer.plan.first_step, 0, answer.plan.parent_count, &failure) != 0;
     struct outcome outcome = {failed ? failure.step : -1, failed ? failure.error : 0, step_value};
+    SYS(close_range, RECEIVED_FD, RECEIVED_FD + MOST_RECEIVED - 1, 0); /* one of them may be an end of somebody's socket */
     if (answer.last) {
       int status = failed ? FAILED : step_value >= 0 ? (int)step_value : (int)answer.status;
       const char **more = split(answer.more, answer.more_size);

@@ -38,17 +38,11 @@ static struct text socket_name(void) {
   add_namespace(&name, "/proc/self/ns/cgroup");
   add(&name, "-");
   add_number(&name, (long)root.stx_ino);
+  add(&name, ".socket");
   return name;
 }
 
-const char *variable(const char **environment, const char *name) {
-  size_t n = strlen(name);
-  for (; *environment; environment++)
-    if (strlen(*environment) > n && memcmp(*environment, name, n) == 0 && (*environment)[n] == '=') return *environment + n + 1;
-  return NULL;
-}
-
-/* Where planners of this user listen: 0 and 1 are tried in turn. */
+/* Where planners of this user listen; 0 and 1 are tried in turn. */
 static struct text directory_of(int which, const char **environment) {
   struct text path = {.n = 0};
   const char *runtime = variable(environment, "XDG_RUNTIME_DIR");

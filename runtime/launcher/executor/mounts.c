@@ -76,7 +76,7 @@ int hold_tree(const struct step *s) {
   int tree = copy_mount(s->string[0], s->number[1] != 0, s->string[1], s->number[2] != 0);
   if (tree < 0) return tree;
   int result = set_attributes(tree, AT_RECURSIVE, 0, 0, s->number[3], -1);
-  return result < 0 ? close_with(tree, result) : place(tree, (int)s->number[0]);
+  return result < 0 ? close_with(tree, result) : move_fd(tree, (int)s->number[0]);
 }
 
 /* A file system of this process's own namespaces, attached nowhere. Numbers: descriptor, attributes. */
@@ -88,7 +88,7 @@ int new_tree(const struct step *s) {
   if (result == 0) result = SYS(fsconfig, context, FSCONFIG_CMD_CREATE, 0, 0, 0);
   if (result == 0) result = SYS(fsmount, context, FSMOUNT_CLOEXEC, s->number[1]);
   SYS(close, context);
-  return place((int)result, (int)s->number[0]);
+  return move_fd((int)result, (int)s->number[0]);
 }
 
 /* Numbers: bits (1 the whole tree, 2 map all) with the descriptor of a held tree from bit 8 up, set, clear, set and

@@ -47,7 +47,7 @@ int new_user_namespace(const struct step *s) {
   if (result == 0) result = write_map(of_process(pid, "/gid_map").bytes, s->string[1], s->length[1]);
   if (result == 0) {
     int fd = (int)SYS(openat, AT_FDCWD, ADDRESS(of_process(pid, "/ns/user").bytes), O_RDONLY | O_CLOEXEC);
-    result = place(fd, (int)s->number[0]);
+    result = move_fd(fd, (int)s->number[0]);
   }
   SYS(kill, pid, SIGKILL_);
   while (SYS(wait4, pid, 0, 0, 0) == -EINTR) continue;

@@ -8,7 +8,7 @@
 enum { AF_NETLINK_ = 16, SOCK_RAW_ = 3, SOCK_CLOEXEC_ = 02000000 }; /* bits/socket.h, which needs a C library */
 
 int netlink_socket(const struct step *s) {
-  return place((int)SYS(socket, AF_NETLINK_, SOCK_RAW_ | SOCK_CLOEXEC_, NETLINK_ROUTE), (int)s->number[0]);
+  return move_fd((int)SYS(socket, AF_NETLINK_, SOCK_RAW_ | SOCK_CLOEXEC_, NETLINK_ROUTE), (int)s->number[0]);
 }
 
 int netlink_request(const struct step *s) {

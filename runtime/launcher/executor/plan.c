@@ -23,13 +23,15 @@ size_t plan_string_size(const uint8_t *bytes, size_t size, size_t offset) {
 static unsigned strings_needed(unsigned operation) {
   switch (operation) {
   case OP_MOUNT: return 4;
+  case OP_REPLACE: return 3;
   case OP_PIVOT_ROOT: case OP_SYMLINK: case OP_WRITE: case OP_EXEC: case OP_BIND: case OP_LOOK_UP:
   case OP_DEVICE_FILTER: case OP_HOLD_TREE: case OP_NEW_USER_NAMESPACE: case OP_ADD_ENTROPY: case OP_ANSWER: return 2;
   case OP_MKDIR: case OP_UNMOUNT: case OP_CHROOT: case OP_CHDIR: case OP_MKNOD: case OP_SET_HOSTNAME:
   case OP_SET_USER: case OP_OPEN: case OP_NETLINK: case OP_LOAD_MODULE: case OP_WAIT_PATH:
   case OP_MESSAGE: case OP_MASK_PATH: case OP_READONLY_PATH: case OP_MOUNT_ATTRIBUTES:
   case OP_WRITE_DESCRIPTOR: case OP_JOIN_NAMESPACE: case OP_AFFINITY: case OP_SESSION_KEYRING:
-  case OP_SET_DOMAINNAME: case OP_SECCOMP: case OP_NEW_TREE: case OP_ADMISSION: case OP_MEMORY_POLICY: return 1;
+  case OP_SET_DOMAINNAME: case OP_SECCOMP: case OP_NEW_TREE: case OP_ADMISSION: case OP_MEMORY_POLICY:
+  case OP_LOCK: case OP_REMOVE: case OP_LISTEN: case OP_SPAWN: return 1;
   default: return 0;
   }
 }
@@ -83,6 +85,15 @@ static int numbers_fit(const uint8_t *step, unsigned operation) {
     [OP_EXEC] = {BIT},
     [OP_HOME] = {ID},
     [OP_DEATH_SIGNAL] = {NUMBER},
+    [OP_LOCK] = {NUMBER, NUMBER, BIT},
+    [OP_REPLACE] = {MODE},
+    [OP_REMOVE] = {BIT, NUMBER},
+    [OP_LISTEN] = {NUMBER},
+    [OP_SPAWN] = {NUMBER},
+    [OP_REAP] = {NUMBER},
+    [OP_SIGNAL_PROCESS] = {NUMBER, NUMBER},
+    [OP_ACCOMPANY] = {NUMBER, NUMBER},
+    [OP_CLOSE] = {NUMBER},
   };
   for (unsigned i = 0; i < STEP_NUMBERS; i++)
     if (u64(step + 8 + 8 * (size_t)i) > largest(ranges[operation][i])) return 0;

@@ -76,8 +76,8 @@ static const uint64_t PASSED_ON = ~(1ULL << (SIGKILL - 1) | 1ULL << (SIGSTOP - 1
 
 int hold_signals(void) { return (int)SYS(rt_sigprocmask, SIG_BLOCK, ADDRESS(&PASSED_ON), 0, sizeof PASSED_ON); }
 
-/* Number: the process, a child. Signals that were held, and those that come, are passed on to it until it ends; the value
- * is its exit status. */
+/* Numbers: the process, a child; another, which ends by itself after it, or 0. Signals that were held, and those that come,
+ * are passed on to the first until it ends; the value is its exit status. */
 int accompany(const struct step *s) {
   long pid = (long)s->number[0];
   int signals = (int)SYS(signalfd4, -1, ADDRESS(&PASSED_ON), sizeof PASSED_ON, O_CLOEXEC), status = 0;
@@ -89,5 +89,6 @@ int accompany(const struct step *s) {
     if (SYS(read, signals, ADDRESS(info), sizeof info) == (long)sizeof info && info[0] != SIGCHLD) SYS(kill, pid, info[0]);
   }
   step_value = status & 0x7f ? 128 + (status & 0x7f) : status >> 8 & 0xff;
+  if (s->number[1]) (void)wait_for((long)s->number[1]);
   return 0;
 }

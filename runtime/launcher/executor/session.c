@@ -57,7 +57,7 @@ int take_over(const struct step *s) {
   if (n < 0) return (int)n;
   if (n != (long)sizeof message || header.control_size < rights.size || rights.type != SCM_RIGHTS_) return -ECANCELED;
   if (message.kind != MESSAGE_HANDED || message.number != (int32_t)s->number[0]) return close_with(rights.descriptor, -EPROTO);
-  if (!s->number[1]) return place(rights.descriptor, (int)s->number[0]);
+  if (!s->number[1]) return move_fd(rights.descriptor, (int)s->number[0]);
   return close_with(rights.descriptor, (int)SYS(setns, rights.descriptor, s->number[1]));
 }
 
@@ -85,7 +85,7 @@ int await_start(void) {
   while ((connection = (int)SYS(accept4, LISTEN_FD, 0, 0, SOCK_CLOEXEC_)) == -EINTR) continue;
   if (connection < 0) return connection;
   SYS(close, LISTEN_FD);
-  result = place(connection, SYNC_FD);
+  result = move_fd(connection, SYNC_FD);
   return result < 0 ? result : wait_for_go();
 }
 
@@ -105,7 +105,7 @@ int admission(const struct step *s) {
   struct header header = {.vectors = &vector, .vector_count = 1, .control = &rights, .control_size = sizeof rights};
   while (n >= 0 && (n = SYS(recvmsg, connection, ADDRESS(&header), MSG_CMSG_CLOEXEC_)) == -EINTR) n = 0;
   if (n >= 0 && header.control_size >= rights.size && rights.type == SCM_RIGHTS_) {
-    int placed = place(rights.descriptor, 0);
+    int placed = move_fd(rights.descriptor, 0);
     if (placed < 0) n = placed;
   }
   return close_with(connection, n < 0 ? (int)n : n == 1 ? 0 : -EACCES);

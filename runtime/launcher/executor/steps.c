@@ -12,7 +12,7 @@
 
 enum { IOPRIO_WHO_PROCESS = 1, KEYCTL_JOIN_SESSION = 1, DEVICE_NAME_BITS = 0xff };
 
-int place(int fd, int wanted) {
+int move_fd(int fd, int wanted) {
   if (fd < 0 || fd == wanted) return fd < 0 ? fd : 0;
   int result = (int)SYS(dup3, fd, wanted, wanted > 2 ? O_CLOEXEC : 0);
   return close_with(fd, result < 0 ? result : 0);
@@ -21,6 +21,17 @@ int place(int fd, int wanted) {
 static int write_record(int fd, const uint8_t *string) {
   long length = plan_string_length(string), n = SYS(write, fd, ADDRESS(string + 4), length);
   return n < 0 ? (int)n : n == length ? 0 : -EIO;
+}
+
+int write_all(int fd, const void *bytes, size_t n) {
+  for (const uint8_t *at = bytes; n > 0;) {
+    long written = SYS(write, fd, ADDRESS(at), n);
+    if (written == -EINTR) continue;
+    if (written <= 0) return written < 0 ? (int)written : -EIO;
+    at += written;
+    n -= (size_t)written;
+  }
+  return 0;
 }
 
 static int open_to_write(const char *path, int create, int inside) {
@@ -77,7 +88,7 @@ static int make_node(const struct step *s) {
 
 static int open_step(const struct step *s) {
   uint64_t flags = s->number[1] | O_CLOEXEC;
-  return place((int)SYS(openat, AT_FDCWD, ADDRESS(s->string[0]), flags, 0644), (int)s->number[0]);
+  return move_fd((int)SYS(openat, AT_FDCWD, ADDRESS(s->string[0]), flags, 0644), (int)s->number[0]);
 }
 
 /* A directory outside of the root has a path that begins with "(unreachable)": a way out, so it is refused. */
@@ -144,7 +155,7 @@ static int perform_file(const struct step *s) {
   case OP_NEW_TREE: return new_tree(s);
   case OP_BIND: return bind_step(s);
   case OP_MOUNT_ATTRIBUTES: return mount_attributes(s);
-  case OP_WRITE_DESCRIPTOR: return write_record((int)s->number[0], s->strings);
+  case OP_WRITE_DESCRIPTOR: return write_all((int)s->number[0], s->string[0], s->length[0]);
   case OP_LOAD_MODULE: return load_module(s);
   case OP_MESSAGE: return write_record(2, s->strings);
   default: return -ENOSYS;
@@ -202,6 +213,16 @@ static int perform_one(const struct plan *plan, const struct step *s) {
   case OP_LOOK_UP: return look_up(s);
   case OP_HOME: return find_home(s);
   case OP_ANSWER: return answer(s);
+  case OP_LOCK: return take_lock(s);
+  case OP_REPLACE: return replace_file(s);
+  case OP_REMOVE: return remove_path(s);
+  case OP_LISTEN: return listen_at(s);
+  case OP_SPAWN: return spawn(s);
+  case OP_REAP: return reap(s);
+  case OP_SIGNAL_PROCESS: return signal_process(s);
+  case OP_HOLD_SIGNALS: return hold_signals();
+  case OP_ACCOMPANY: return accompany(s);
+  case OP_CLOSE: return (int)SYS(close, s->number[0]);
   case OP_EXEC: return execute(plan, s);
   default: return perform_process(s);
   }

@@ -7,6 +7,9 @@
 /* Descriptors that the launcher is started with, or that steps leave for later ones (runtime/plan/steps.py). BESIDE_FD
  * is how the launcher and the process that it has cloned talk: each holds its end there. */
 enum { SYNC_FD = 100, PLAN_FD = 101, ROOT_FD = 102, LISTEN_FD = 103, BESIDE_FD = 104 };
+/* Those of the command line (runtime/oci/caller.py): the planner, the container's lock, the log, and from the last one on
+ * what comes with an answer. */
+enum { PLANNER_FD = 112, LOCK_FD = 113, LOG_FD = 114, RECEIVED_FD = 115 };
 
 /* What goes through SYNC_FD, a SOCK_SEQPACKET socket (runtime/launcher/__init__.py reads it). */
 enum message_kind { MESSAGE_PID = 1, MESSAGE_FAILED, MESSAGE_SYNC, MESSAGE_READY, MESSAGE_CONSOLE, MESSAGE_LISTENER, MESSAGE_GO, MESSAGE_HANDED, MESSAGE_ANNOUNCED };
@@ -89,9 +92,29 @@ int set_clock(const struct step *s);
 int add_entropy(const struct step *s);
 
 /* processes.c */
+extern int64_t step_value; /* what a step of these yields */
 void end_process(int status) __attribute__((noreturn));
+long fork_process(void);
+/* Wait for a child; its exit status, 128 + n for signal n, or a negative errno. */
+int wait_for(long pid);
+void default_signals(void);
+int spawn(const struct step *s);
+int reap(const struct step *s);
+int signal_process(const struct step *s);
+int hold_signals(void);
+int accompany(const struct step *s);
 
-/* main.c: say on standard error which step failed */
+/* files.c */
+int take_lock(const struct step *s);
+int replace_file(const struct step *s);
+int remove_path(const struct step *s);
+int listen_at(const struct step *s);
+
+/* main.c */
+void *map(int fd, size_t size); /* anonymous, writable memory without a descriptor; NULL on failure */
+int same(const char *a, const char *b);
+const char *variable(const char **environment, const char *name); /* a variable's value, or NULL */
+/* Say on standard error which step failed. */
 int report(const struct plan *plan, const struct failure *failure);
 
 /* answer.c */
@@ -111,6 +134,7 @@ int execute(const struct plan *plan, const struct step *s);
 int look_up(const struct step *s);
 
 /* Put `fd` at descriptor `wanted`, close-on-exec unless it is one of the standard three. */
-int place(int fd, int wanted);
+int move_fd(int fd, int wanted);
+int write_all(int fd, const void *bytes, size_t n);
 
 #endif

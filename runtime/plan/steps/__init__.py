@@ -30,6 +30,18 @@ from runtime.plan.steps.files import (
     Write,
     WriteDescriptor,
 )
+from runtime.plan.steps.host import (
+    Accompany,
+    Close,
+    HoldSignals,
+    Listen,
+    Lock,
+    Reap,
+    Remove,
+    Replace,
+    SignalProcess,
+    Spawn,
+)
 from runtime.plan.steps.privileges import (
     Ambient,
     BoundingSet,
@@ -85,6 +97,16 @@ from runtime.plan.steps.talk import (
 )
 
 __all__ = [
+    "Lock",
+    "Replace",
+    "Remove",
+    "Listen",
+    "Spawn",
+    "Reap",
+    "SignalProcess",
+    "HoldSignals",
+    "Accompany",
+    "Close",
     "Announce",
     "AwaitAnnounced",
     "AddEntropy",

@@ -75,17 +75,17 @@ class Write(Step, frozen=True):
 
 
 class WriteDescriptor(Step, frozen=True):
-    """One write(2) to an open descriptor."""
+    """write(2) to an open descriptor."""
 
     op: ClassVar[int] = 31
     fd: int
-    data: str
+    data: bytes
 
     def numbers(self) -> tuple[int, ...]:
         return (self.fd,)
 
     def strings(self) -> tuple[bytes, ...]:
-        return (self.data.encode(),)
+        return (self.data,)
 
 
 class Open(Step, frozen=True):
