@@ -36,8 +36,10 @@ _REQUEST = struct.Struct("<8s4I")
 _ANSWER = struct.Struct("<6I")
 _OUTCOME = struct.Struct("<iiq")
 _LARGEST_REQUEST = 16 << 20
+# Whether somebody is there, to be answered with a byte.
+QUESTION = _REQUEST.pack(_MAGIC, _REQUEST.size, 0, 0, 0)
 # The client takes a planner that says nothing for half a minute to be stuck.
-_ALIVE_S = 5.0
+_ALIVE_S = 2.0
 # Nobody may read what is said to a person any more.
 _UNREAD = (EPIPE, EBADF, EIO, EAGAIN)
 
@@ -59,11 +61,15 @@ class Request(Struct, frozen=True):
     pid: int
 
 
-def receive_request(connection: socket.socket, pid: int) -> Request:
-    """The request of the client ``pid``. Raises CallerGone when it is cut off, TestbedError for what is none."""
+def receive_request(connection: socket.socket, pid: int) -> Request | None:
+    """The request of the client ``pid``; None for QUESTION.
+
+    Raises CallerGone when it is cut off, TestbedError for what is none."""
     magic, size, count, umask, _ = _REQUEST.unpack(_exactly(connection, _REQUEST.size))
     if magic != _MAGIC or not _REQUEST.size <= size <= _LARGEST_REQUEST:
         raise TestbedError("a client of another version asked")
+    if size == _REQUEST.size:
+        return None
     words = _exactly(connection, size - _REQUEST.size).split(b"\0")[:-1]
     if not 0 < count <= len(words):
         raise TestbedError("a client asked without words")

@@ -9,26 +9,27 @@ from __future__ import annotations
 
 import gc
 import os
-import select
 import socket
+import stat
 import struct
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from runtime.errors import TestbedError, in_words
-from runtime.oci.caller import Caller, CallerGone, receive_request
+from runtime.oci.caller import QUESTION, Caller, CallerGone, receive_request
 from runtime.oci.cli import serve
 
-DIRECTORY = "testbed-runtime-planner"
 CGROUP = "testbed-runtime-planner"
 _IDLE_S = 60.0
 _LONGEST_IDLE_S = 86400.0
 _TICK_S = 1.0
 _SPARE_THREADS = 2
+_SPARE_DESCRIPTORS = 16
+_BACKLOG = 128
 _PEER = struct.Struct("=iII")
 # How systemd passes a socket on (sd_listen_fds(3)).
 _FIRST_PASSED = 3
@@ -50,14 +51,33 @@ def answer(connection: socket.socket) -> None:
         pid, user, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
         if user != os.geteuid():
             return
-        with suppress(CallerGone):
-            caller = Caller(connection, receive_request(connection, pid))
+        with suppress(CallerGone, TestbedError):
+            if not _has_descriptors():
+                return
+            request = receive_request(connection, pid)
+            if request is None:  # another planner asks whether we are there
+                return connection.sendall(b"\0")
+            caller = Caller(connection, request)
             try:
                 serve(caller)
             except CallerGone:
                 raise
             except BaseException as error:
                 _tell_fault(caller, error)
+
+
+def _has_descriptors() -> bool:
+    """Whether there are enough to serve a client: one that is sent away before anything is done does without."""
+    spare: list[int] = []
+    try:
+        while len(spare) < _SPARE_DESCRIPTORS:
+            spare.append(os.dup(0))
+        return True
+    except OSError:
+        return False
+    finally:
+        for descriptor in spare:
+            os.close(descriptor)
 
 
 def _tell_fault(caller: Caller, error: BaseException) -> None:
@@ -92,82 +112,70 @@ class Sources:
 
 
 class Planner:
-    """Threads that accept clients at one socket, and go when nobody comes."""
+    """Threads that accept clients at one socket, one at a time, and serve them side by side."""
 
-    def __init__(self, listening: socket.socket, idle_s: float) -> None:
-        self._listening, self._idle_s = listening, idle_s
-        self._sources = Sources()
-        self._lock = threading.Lock()
-        self._waiting = self._busy = 0
-        self._last = time.monotonic()
+    def __init__(self, listening: socket.socket) -> None:
+        self._listening = listening
+        self._lock, self._turn = threading.Lock(), threading.Lock()
+        self._spare = 0
+        self.busy = 0
+        self.last_s = time.monotonic()
         self._reserve = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-        listening.setblocking(False)
+        listening.settimeout(_TICK_S)
 
-    def stay(self) -> None:
-        """Serve clients until none has come for the time, or the sources have changed."""
-        self._more_threads()
-        while True:
+    def stay(self, idle_s: float) -> None:
+        """Serve clients until none has come for the time, or the sources have changed; then no more are accepted."""
+        sources = Sources()
+        self._add_thread()
+        while not sources.changed():
             time.sleep(_TICK_S)
-            with self._lock:
-                idle = time.monotonic() - self._last
-                if self._busy == 0 and (idle > self._idle_s or self._sources.changed()):
-                    return
-                if self._sources.changed():
-                    self._listening.close()  # those that are served go on
-            if self._busy == 0 and idle > _TICK_S:
+            quiet_s = time.monotonic() - self.last_s
+            if self.busy == 0 and quiet_s > idle_s:
+                break
+            if self.busy == 0 and quiet_s > _TICK_S:
                 gc.collect()
+        self._listening.close()
+        while self.busy:  # they go on
+            time.sleep(_TICK_S)
 
-    def _more_threads(self) -> None:
-        with self._lock:
-            wanted = _SPARE_THREADS - self._waiting
-            self._waiting += wanted
-        for _ in range(wanted):
-            threading.Thread(target=self._accept, daemon=True).start()
+    def _add_thread(self) -> None:
+        with suppress(RuntimeError):  # there may be no more; those that there are go on
+            threading.Thread(target=self._serve, daemon=True).start()
+            self._spare += 1
 
-    def _accept(self) -> None:
-        while True:
-            connection = self._next()
+    def _serve(self) -> None:
+        while (connection := self._accepted()) is not None:
             with self._lock:
-                self._waiting -= 1
-                if connection is not None:
-                    self._busy += 1
-                    self._last = time.monotonic()
-            if connection is None:
-                return
-            if self._waiting == 0:
-                self._more_threads()
+                self._spare -= 1
+                self.busy += 1
+                if self._spare == 0:
+                    self._add_thread()
             try:
                 answer(connection)
             finally:
                 with self._lock:
-                    self._busy -= 1
-                    self._last = time.monotonic()
-                    enough = self._waiting >= _SPARE_THREADS
-                    self._waiting += not enough
+                    self.busy -= 1
+                    self.last_s = time.monotonic()
+                    enough = self._spare >= _SPARE_THREADS
+                    self._spare += not enough
             if enough:
                 return
 
-    def _next(self) -> socket.socket | None:
-        poll = select.poll()
-        with suppress(OSError, ValueError):
-            poll.register(self._listening, select.POLLIN)
+    def _accepted(self) -> socket.socket | None:
+        """The next client; None when no more are accepted."""
+        with self._turn:
             while self._listening.fileno() >= 0:
-                if not poll.poll(_TICK_S * 1000):
-                    continue
                 try:
-                    connection = self._listening.accept()[0]
-                except BlockingIOError:  # another thread has it
+                    return self._listening.accept()[0]
+                except TimeoutError:
                     continue
-                except OSError as error:
-                    self._refuse(error)
-                    continue
-                connection.setblocking(True)
-                return connection
+                except OSError:
+                    self._refuse()
         return None
 
-    def _refuse(self, error: OSError) -> None:
-        """Without a descriptor to spare the client is sent away, to do without."""
-        with self._lock, suppress(OSError):
+    def _refuse(self) -> None:
+        """Without a descriptor to spare a client is sent away, to do without."""
+        with suppress(OSError):
             os.close(self._reserve)
             with suppress(OSError):
                 self._listening.accept()[0].close()
@@ -178,9 +186,7 @@ def own_directory(candidates: Sequence[str]) -> Path | None:
     """The first of the directories that is, or becomes, ours alone."""
     for path in map(Path, candidates):
         with suppress(OSError):
-            if (
-                path.parent.name == f"testbed-runtime-{os.geteuid()}"
-            ):  # in /tmp, where anybody may have made it before us
+            if path.parent.name.startswith("testbed-runtime-"):  # in /tmp, where anybody may have made it
                 path.parent.mkdir(mode=0o700, exist_ok=True)
                 if not _is_ours(path.parent):
                     continue
@@ -191,62 +197,92 @@ def own_directory(candidates: Sequence[str]) -> Path | None:
 
 
 def _is_ours(path: Path) -> bool:
-    found = os.lstat(path)
-    return found.st_uid == os.geteuid() and not found.st_mode & 0o022 and (found.st_mode & 0o170000) == 0o040000
+    found = path.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
 
 
-def listen(directory: Path, name: str) -> socket.socket | None:
-    """Listen there, unless somebody does. A socket that nobody listens at any more is replaced."""
-    import fcntl
+class Socket:
+    """A name in a directory of ours at which at most one planner listens."""
 
-    lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        held = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    def __init__(self, directory: Path, name: str) -> None:
+        self._directory, self._name = directory, name
+        self._inode = 0
+
+    @contextmanager
+    def _locked(self) -> Iterator[str]:
+        """Nobody else changes the name meanwhile; it comes short enough for a socket address."""
+        import fcntl
+
+        lock = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        held = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            path = f"/proc/self/fd/{held}/{name}"
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
-                other.setblocking(False)
-                try:
-                    other.connect(path)
-                    return None
-                except BlockingIOError:
-                    return None
-                except OSError:
-                    with suppress(FileNotFoundError):
-                        os.unlink(path)
-            listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            listening.bind(path)
-            listening.listen(128)
-            return listening
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield f"/proc/self/fd/{held}/{self._name}"
         finally:
             os.close(held)
-    finally:
-        os.close(lock)
+            os.close(lock)
+
+    def listen(self) -> socket.socket | None:
+        """Listen, unless somebody does already: one who does not answer is left behind."""
+        with self._locked() as path:
+            if _answers(path):
+                return None
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+            listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            listening.bind(path)
+            listening.listen(_BACKLOG)
+            self._inode = os.lstat(path).st_ino
+            return listening
+
+    def remove(self) -> None:
+        """Take the name away, unless another planner has it by now."""
+        with self._locked() as path, suppress(FileNotFoundError):
+            if os.lstat(path).st_ino == self._inode:
+                os.unlink(path)
 
 
-def detach() -> None:
-    """Leave what is still the caller's: its cgroups, where we may."""
+def _answers(path: str) -> bool:
+    """Whether a planner is there, and serves."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
+        other.settimeout(_TICK_S)
+        try:
+            other.connect(path)
+            other.sendall(QUESTION)
+            return bool(other.recv(1))
+        except OSError:
+            return False
+
+
+@contextmanager
+def own_cgroup() -> Iterator[None]:
+    """Leave the caller's cgroups, where we may, for one of our own that goes with us."""
     from runtime.cgroups import hierarchies
 
-    found = hierarchies()
-    for mount in found.used:
+    entered: list[Path] = []
+    for mount in hierarchies().used:
         with suppress(OSError):
-            directory = mount / CGROUP
-            directory.mkdir(exist_ok=True)
-            (directory / "cgroup.procs").write_text("0")
+            (mount / CGROUP).mkdir(exist_ok=True)
+            (mount / CGROUP / "cgroup.procs").write_text("0")
+            entered.append(mount)
+    try:
+        yield
+    finally:
+        for mount in entered:
+            with suppress(OSError):
+                (mount / "cgroup.procs").write_text("0")
+                (mount / CGROUP).rmdir()
 
 
-def _stay(listening: socket.socket, path: Path | None, seconds: float) -> None:
+def stay(listening: socket.socket, idle_s: float) -> None:
+    """Serve those who come to the socket, until nobody has for the time."""
     import runtime.oci.execution
     import runtime.oci.queries  # noqa: F401  what calls need is there before they come
 
     gc.collect()
     gc.freeze()
-    planner = Planner(listening, seconds)
-    planner.stay()
-    if path is not None:
-        path.unlink(missing_ok=True)
+    with own_cgroup():
+        Planner(listening).stay(idle_s)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -257,15 +293,17 @@ def main(arguments: Sequence[str]) -> int:
         if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS") != "1":
             print("error: planner: no socket was passed on (sd_listen_fds(3))", file=sys.stderr)
             return 1
-        _stay(socket.socket(fileno=_FIRST_PASSED), None, seconds)
+        stay(socket.socket(fileno=_FIRST_PASSED), seconds)
         return 0
     os.set_inheritable(_FIRST_PASSED, False)
-    first = socket.socket(fileno=_FIRST_PASSED)
-    answer(first)
+    answer(socket.socket(fileno=_FIRST_PASSED))
     directory = own_directory(arguments[2:]) if seconds else None
-    listening = listen(directory, arguments[1]) if directory else None
-    if directory is None or listening is None:
+    if directory is None:
         return 0
-    detach()
-    _stay(listening, directory / arguments[1], seconds)
+    name = Socket(directory, arguments[1])
+    if (listening := name.listen()) is not None:
+        try:
+            stay(listening, seconds)
+        finally:
+            name.remove()
     return 0

@@ -9,7 +9,7 @@ import stat
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from errno import EAGAIN, EEXIST, ENOENT, ENOTDIR, ESTALE
+from errno import EAGAIN, EBADF, EEXIST, ENOENT, ENOTDIR, ESTALE
 from pathlib import Path
 
 import msgspec
@@ -150,7 +150,8 @@ class StateDir(Struct, frozen=True):
         """
         timeout_ms = 0 if patience_s is None else int(patience_s * 1000)
         try:
-            caller.perform(s.Lock(str(self.directory / LOCK), LOCK_FD, timeout_ms, create=True))
+            released = s.Close(LOCK_FD, tolerate=(EBADF,))  # it may be what it waited for
+            caller.perform(released, s.Lock(str(self.directory / LOCK), LOCK_FD, timeout_ms, create=True))
         except StepError as error:
             if error.errno in (ENOENT, ENOTDIR, ESTALE):
                 raise UnknownContainer(f"container {self.id} does not exist") from error

@@ -10,7 +10,7 @@
 #include "sys.h"
 
 enum { MOST_RECEIVED = 12, LARGEST_REQUEST = 16 << 20, LARGEST_ANSWER = 16 << 20 };
-enum { FIRST_ANSWER_S = 5, ANSWER_S = 30, NO_SIGNAL = 0x4000, CLOSE_ON_EXEC = 0x40000000, RIGHTS = 1, FAILED = 1 };
+enum { FIRST_ANSWER_S = 3, ANSWER_S = 30, NO_SIGNAL = 0x4000, CLOSE_ON_EXEC = 0x40000000, RIGHTS = 1, FAILED = 1 };
 
 /* Before a request: its arguments' number and the caller's file mode mask; then come the arguments and the environment, each with its end. */
 struct request_header { char magic[8]; uint32_t size, argc, umask, zero; };
@@ -111,6 +111,7 @@ static const char *read_answer(struct plan *plan, const uint8_t *bytes, size_t s
 static void limit_silence(int fd, long seconds) {
   struct { long s, us; } limit = {seconds, 0};
   SYS(setsockopt, fd, SOL_SOCKET, SO_RCVTIMEO_OLD, ADDRESS(&limit), sizeof limit);
+  SYS(setsockopt, fd, SOL_SOCKET, SO_SNDTIMEO_OLD, ADDRESS(&limit), sizeof limit);
 }
 
 struct answer { struct plan plan; const uint8_t *undo, *more; size_t undo_size, more_size; int last; uint32_t status; };

@@ -125,9 +125,12 @@ static __attribute__((noreturn)) void be_interpreter(int fd, const char **enviro
   SYS(setsid);
   SYS(chdir, ADDRESS("/"));
   SYS(umask, 077);
-  int null = (int)SYS(openat, AT_FDCWD, ADDRESS("/dev/null"), O_RDWR | O_CLOEXEC);
-  for (int i = 0; i < INTERPRETER_FD; i++) SYS(dup3, null, i, 0);
-  SYS(dup3, fd, INTERPRETER_FD, 0);
+  if (move_fd(fd, PLANNER_FD) < 0) end_process(127); /* out of the way */
+  for (int i = 0; i < INTERPRETER_FD; i++) {
+    SYS(close, i);
+    SYS(openat, AT_FDCWD, ADDRESS("/dev/null"), O_RDWR); /* the lowest number, which is this one */
+  }
+  SYS(dup3, PLANNER_FD, INTERPRETER_FD, 0);
   SYS(close_range, INTERPRETER_FD + 1, ~0U, 0);
   argv[0] = PYTHON;
   argv[1] = "-I"; /* nothing is imported from where the caller is */
