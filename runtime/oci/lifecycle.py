@@ -145,6 +145,7 @@ def create(container: StateDir, creation: Creation, caller: Caller, *, wants_sys
 
     Raises TestbedError; nothing of it is left then.
     """
+    container.check_free()
     config, record = checked(container, creation, wants_systemd, caller, warn)
     recall(config.linux.seccomp, container.root / KEPT_FILTERS)
     if wants_systemd and not scope_of(record):

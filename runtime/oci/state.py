@@ -137,10 +137,18 @@ class StateDir(Struct, frozen=True):
             )
         except StepError as error:
             if error.errno == EEXIST and isinstance(error.failed, s.Mkdir):
-                raise UsageError(
-                    f"container {self.id}: container with given ID already exists", "delete it, or take another id"
-                ) from error
+                raise self._taken() from error
             raise
+
+    def check_free(self) -> None:
+        """Raise UsageError when the id is taken."""
+        if os.path.lexists(self.directory):
+            raise self._taken()
+
+    def _taken(self) -> UsageError:
+        return UsageError(
+            f"container {self.id}: container with given ID already exists", "delete it, or take another id"
+        )
 
     def lock(self, caller: Caller, patience_s: float | None = None) -> None:
         """Let nobody else work on the container until the client ends, or ``unlock``.

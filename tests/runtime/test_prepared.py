@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from runtime.prepared import MAGIC, file_name
 
 from runtime.cgroups.placing import all_hierarchies
 from runtime.launcher import STATIC_BINARY
-from runtime.prepared import MAGIC, file_name
 from tests.runtime.oci import Runtime, assert_no_cgroup, unique
 from tests.waiting import until
 

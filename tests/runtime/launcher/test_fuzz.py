@@ -9,12 +9,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 from runtime.known import MAGIC
+from runtime.prepared import MARK, assemble
+
 from runtime.launcher.build import INCLUDES, sources
 from runtime.plan import steps as s
 from runtime.plan.encode import encode, encode_string
-from runtime.prepared import MARK, assemble
 
 EXECUTIONS = 400_000
 READERS = ("plan", "prepared", "known", "stat", "request")
