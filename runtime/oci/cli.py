@@ -16,10 +16,10 @@ from msgspec.structs import replace
 from runtime.errors import TestbedError, UsageError
 from runtime.launcher import StepError
 from runtime.oci.arguments import Said, parsed
-from runtime.oci.caller import LOCK_FD, Caller, CallerGone
+from runtime.oci.caller import Caller, CallerGone
 from runtime.oci.invocation import Ending, Invocation, job, started_job
 from runtime.oci.lifecycle import Created, Creation
-from runtime.oci.state import StateDir, UnknownContainer
+from runtime.oci.state import UNLOCK, StateDir, UnknownContainer
 from runtime.plan import steps as s
 
 TYPE_CHECKING = False
@@ -106,7 +106,7 @@ def _run(invocation: Invocation) -> Ending:
     if options.detach:
         return Ending(0, _ended(notifier))
     return Ending(
-        0, (s.Close(LOCK_FD), s.Accompany(made.record.pid, relay)), () if options.keep else _deletion(options)
+        0, (UNLOCK, s.Accompany(made.record.pid, relay)), () if options.keep else _deletion(options)
     )
 
 
@@ -121,7 +121,7 @@ def _relay(caller: Caller, master: int) -> int:
 
 
 def _ended(notifier: int) -> tuple[s.Step, ...]:
-    return (s.Close(LOCK_FD), s.Reap(notifier)) if notifier else ()
+    return (UNLOCK, s.Reap(notifier)) if notifier else ()
 
 
 def _deletion(options: argparse.Namespace) -> tuple[str, ...]:
@@ -181,7 +181,7 @@ def _exec(invocation: Invocation) -> Ending:
         if started.master >= 0:
             os.close(started.master)
         return Ending()
-    return Ending(0, (s.Close(LOCK_FD), s.Accompany(started.pid, _relay(caller, started.master))))
+    return Ending(0, (UNLOCK, s.Accompany(started.pid, _relay(caller, started.master))))
 
 
 def _update(invocation: Invocation) -> Ending:

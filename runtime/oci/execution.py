@@ -18,11 +18,11 @@ from runtime.config.process import Capabilities, Process, User
 from runtime.config.validate import Host, validate_process
 from runtime.errors import UsageError
 from runtime.launcher import CONSOLE, LISTENER, SYNC, Launch, StepError
-from runtime.oci.caller import LOCK_FD, Caller
+from runtime.oci.caller import Caller
 from runtime.oci.lifecycle import config_of, explained
 from runtime.oci.passing import check_preserved, pass_listener, pass_on, pid_file_refused, pid_file_step
 from runtime.oci.scoped import in_scope, join_scope, joins_through_systemd
-from runtime.oci.state import Record, StateDir, status
+from runtime.oci.state import UNLOCK, Record, StateDir, status
 from runtime.plan import steps as s
 from runtime.plan.execution import exec_plan, keeps_groups
 from runtime.seccomp.kept import KEPT_FILTERS, recall
@@ -181,7 +181,7 @@ def execute(container: StateDir, execution: Execution, caller: Caller, *, warn: 
     if through_systemd:
         plan = in_scope(plan, record)
     if word == "paused":
-        caller.later(s.Close(LOCK_FD))  # whoever resumes it takes it, and we wait for that
+        caller.later(UNLOCK)  # whoever resumes it takes it, and we wait for that
     elif not execution.detach:
         caller.hold_signals()
     master = -1

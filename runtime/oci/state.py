@@ -32,6 +32,10 @@ from runtime.processes import alive
 _RECORD, _PROCESS, LOCK, _SOCKET = "record.json", "process", "lock", "start"
 
 
+# Let others work on the container that the client has locked, if there is one.
+UNLOCK = s.Close(LOCK_FD, tolerate=(EBADF,))
+
+
 class UnknownContainer(UsageError):
     """No container has this id."""
 
@@ -158,8 +162,7 @@ class StateDir(Struct, frozen=True):
         """
         timeout_ms = 0 if patience_s is None else int(patience_s * 1000)
         try:
-            released = s.Close(LOCK_FD, tolerate=(EBADF,))  # it may be what it waited for
-            caller.perform(released, s.Lock(str(self.directory / LOCK), LOCK_FD, timeout_ms, create=True))
+            caller.perform(UNLOCK, s.Lock(str(self.directory / LOCK), LOCK_FD, timeout_ms, create=True))
         except StepError as error:
             if error.errno in (ENOENT, ENOTDIR, ESTALE):
                 raise UnknownContainer(f"container {self.id} does not exist") from error
