@@ -105,9 +105,7 @@ def _run(invocation: Invocation) -> Ending:
         raise
     if options.detach:
         return Ending(0, _ended(notifier))
-    return Ending(
-        0, (UNLOCK, s.Accompany(made.record.pid, relay)), () if options.keep else _deletion(options)
-    )
+    return Ending(0, (UNLOCK, s.Accompany(made.record.pid, relay)), () if options.keep else _deletion(options))
 
 
 def _relay(caller: Caller, master: int) -> int:

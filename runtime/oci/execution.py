@@ -23,7 +23,6 @@ from runtime.oci.lifecycle import config_of, explained
 from runtime.oci.passing import check_preserved, pass_listener, pass_on, pid_file_refused, pid_file_step
 from runtime.oci.scoped import in_scope, join_scope, joins_through_systemd
 from runtime.oci.state import UNLOCK, Record, StateDir, status
-from runtime.plan import steps as s
 from runtime.plan.execution import exec_plan, keeps_groups
 from runtime.seccomp.kept import KEPT_FILTERS, recall
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import socket
 import stat
 import struct
@@ -19,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from runtime.cgroups import hierarchies
 from runtime.errors import TestbedError, in_words
 from runtime.oci.caller import QUESTION, Caller, CallerGone, receive_request
 from runtime.oci.cli import serve
@@ -111,6 +113,21 @@ class Sources:
         return self._looks() != self._before
 
 
+class Mounts:
+    """The mounts that this process sees, of which the cgroup hierarchies are remembered: a change makes the kernel say
+    so of the file (proc_pid_mounts(5))."""
+
+    def __init__(self) -> None:
+        self._file = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        self._poll = select.poll()
+        self._poll.register(self._file, select.POLLPRI)
+
+    def check(self) -> None:
+        """Forget what may have changed since the last time."""
+        if self._poll.poll(0):
+            hierarchies.cache_clear()
+
+
 class Planner:
     """Threads that accept clients at one socket, one at a time, and serve them side by side."""
 
@@ -121,6 +138,7 @@ class Planner:
         self.busy = 0
         self.last_s = time.monotonic()
         self._reserve = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        self._mounts = Mounts()
         listening.settimeout(_TICK_S)
 
     def stay(self, idle_s: float) -> None:
@@ -148,6 +166,7 @@ class Planner:
             with self._lock:
                 self._spare -= 1
                 self.busy += 1
+                self._mounts.check()
                 if self._spare == 0:
                     self._add_thread()
             try:
@@ -257,8 +276,6 @@ def _answers(path: str) -> bool:
 @contextmanager
 def own_cgroup() -> Iterator[None]:
     """Leave the caller's cgroups, where we may, for one of our own that goes with us."""
-    from runtime.cgroups import hierarchies
-
     entered: list[Path] = []
     for mount in hierarchies().used:
         with suppress(OSError):
