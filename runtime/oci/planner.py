@@ -12,7 +12,6 @@ import os
 import select
 import socket
 import stat
-import struct
 import sys
 import threading
 import time
@@ -24,15 +23,14 @@ from runtime.cgroups import hierarchies
 from runtime.errors import TestbedError, in_words
 from runtime.oci.caller import QUESTION, Caller, CallerGone, receive_request
 from runtime.oci.cli import serve
+from runtime.oci.planners import CGROUP, peer
 
-CGROUP = "testbed-runtime-planner"
 _IDLE_S = 60.0
 _LONGEST_IDLE_S = 86400.0
 _TICK_S = 1.0
 _SPARE_THREADS = 2
 _SPARE_DESCRIPTORS = 16
 _BACKLOG = 128
-_PEER = struct.Struct("=iII")
 # How systemd passes a socket on (sd_listen_fds(3)).
 _FIRST_PASSED = 3
 
@@ -50,7 +48,7 @@ def idle_s(text: str) -> float:
 def answer(connection: socket.socket) -> None:
     """Serve one client to its end; what goes wrong with it is its own affair."""
     with connection:
-        pid, user, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+        pid, user = peer(connection)
         if user != os.geteuid():
             return
         with suppress(CallerGone, TestbedError):
