@@ -25,7 +25,7 @@ from runtime.config.validate import Host, validate
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from runtime.launcher import CONSOLE, FAILED, LISTENER, READY, SYNC, Launch, StepError, not_executed, receive, send_go
 from runtime.oci.caller import LISTENING_FD, RECEIVED_FD, Caller, CallerGone
-from runtime.oci.cgroup import make_steps
+from runtime.oci.cgroup import make_cgroup, make_steps
 from runtime.oci.hooks import Surroundings, pid_inside, run_hooks, surroundings_inside
 from runtime.oci.invocation import run_job
 from runtime.oci.mappings import may_make_nodes, write_maps
@@ -162,10 +162,12 @@ def create(container: StateDir, creation: Creation, caller: Caller, *, wants_sys
         *(s.Remove(path, directory=True, timeout_ms=1000) for path in directories),
         *container.undo_steps(),
     )
-    caller.later(container.record_step(record), *making, container.listen_step())
+    caller.later(container.record_step(record), container.listen_step())
     if creation.notify_socket:
         caller.later(s.Mkdir(str(container.notify_directory)))  # for any user inside, whatever the umask
     try:
+        if making:
+            make_cgroup(cgroup, making, caller)
         return _create(container, record, config, plan, creation, caller)
     except CallerGone:
         raise
