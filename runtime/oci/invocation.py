@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from runtime.errors import TestbedError, UsageError, in_words
 from runtime.launcher import StepError
-from runtime.oci.caller import LOG_FD, Caller
+from runtime.oci.caller import Caller
 from runtime.oci.state import StateDir, default_root
 from runtime.plan import steps as s
 
@@ -45,7 +45,7 @@ class Invocation:
         if options.log:
             self.log = caller.path(options.log) if options.log not in _STREAMS else options.log
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK
-            caller.later(s.Open(self.log, LOG_FD, flags | (0 if options.log in _STREAMS else os.O_NOFOLLOW)))
+            caller.later(s.Open(self.log, s.LOG_FD, flags | (0 if options.log in _STREAMS else os.O_NOFOLLOW)))
 
     @property
     def root(self) -> Path:
@@ -85,7 +85,7 @@ class Invocation:
     def in_words(self, error: Exception) -> Exception:
         """The error as it is to be told: one of the log's own file has no log to go to."""
         failed = getattr(error, "failed", None)
-        if not (isinstance(error, StepError) and isinstance(failed, s.Open) and failed.fd == LOG_FD):
+        if not (isinstance(error, StepError) and isinstance(failed, s.Open) and failed.fd == s.LOG_FD):
             return error
         self.log = ""
         link = os.path.islink(failed.path)
@@ -105,7 +105,7 @@ class Invocation:
         line = json.dumps({"level": level, "msg": printable(message), "time": stamp})
         if self.options.log_format == "text":
             line = f'time="{stamp}" level={level} msg={json.dumps(printable(message))}'
-        self.caller.later(s.WriteDescriptor(LOG_FD, f"{line}\n".encode(), tolerate=_UNWRITTEN))
+        self.caller.later(s.WriteDescriptor(s.LOG_FD, f"{line}\n".encode(), tolerate=_UNWRITTEN))
 
 
 def job(*words: str) -> tuple[str, ...]:

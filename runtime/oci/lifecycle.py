@@ -23,8 +23,9 @@ from runtime.config.resources import Resources
 from runtime.config.types import Config
 from runtime.config.validate import Host, validate
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
-from runtime.launcher import CONSOLE, FAILED, LISTENER, READY, SYNC, Launch, StepError, not_executed, receive, send_go
-from runtime.oci.caller import LISTENING_FD, RECEIVED_FD, Caller, CallerGone
+from runtime.launcher import Launch, StepError, not_executed, receive, send_go
+from runtime.launcher.messages import CONSOLE, FAILED, LISTENER, READY, SYNC
+from runtime.oci.caller import Caller, CallerGone
 from runtime.oci.cgroup import make_cgroup, make_steps
 from runtime.oci.hooks import Surroundings, pid_inside, run_hooks, surroundings_inside
 from runtime.oci.invocation import run_job
@@ -140,10 +141,12 @@ def config_of(record: Record) -> Config:
         raise Damaged(record.id, error) from error
 
 
-def create(container: StateDir, creation: Creation, caller: Caller, *, wants_systemd: bool, warn: Warn) -> Created:
+def create(
+    container: StateDir, creation: Creation, caller: Caller, undo: tuple[str, ...], *, wants_systemd: bool, warn: Warn
+) -> Created:
     """Make the container up to the point where its process waits to be started.
 
-    Raises TestbedError; nothing of it is left then.
+    ``undo`` are the arguments that delete it. Raises TestbedError; nothing of it is left then.
     """
     container.check_free()
     config, record = checked(container, creation, wants_systemd, caller, warn)
@@ -156,12 +159,7 @@ def create(container: StateDir, creation: Creation, caller: Caller, *, wants_sys
     if record.cgroup and cgroup.exists() and cgroup.pids():
         raise UsageError(f"cgroup {record.cgroup}: there are processes in it", "take another cgroupsPath")
     making = make_steps(cgroup) if record.cgroup and not scope_of(record) else ()
-    container.claim(caller)
-    directories = reversed([step.path for step in making if isinstance(step, s.Mkdir)])
-    caller.undo = (
-        *(s.Remove(path, directory=True, timeout_ms=1000) for path in directories),
-        *container.undo_steps(),
-    )
+    container.claim(caller, undo)
     caller.later(container.record_step(record), container.listen_step())
     if creation.notify_socket:
         caller.later(s.Mkdir(str(container.notify_directory)))  # for any user inside, whatever the umask
@@ -184,7 +182,7 @@ def create(container: StateDir, creation: Creation, caller: Caller, *, wants_sys
 def _create(
     container: StateDir, record: Record, config: Config, plan: s.Plan, creation: Creation, caller: Caller
 ) -> Created:
-    launch = Launch(plan, {}, caller, {s.LISTEN_FD: LISTENING_FD})
+    launch = Launch(plan, {}, caller, {s.LISTEN_FD: s.LISTENING_FD})
     try:
         with launch:
             made = _follow_creation(launch, container, record, config, creation, caller)
@@ -240,7 +238,7 @@ def _follow_creation(
 
 def explained(error: StepError, process: Process | None) -> TestbedError:
     """A failed exec in the words that engines look for."""
-    if isinstance(error.failed, (s.LookUp, s.Exec)) and process is not None:
+    if isinstance(error.failed, (s.CheckExecutable, s.Exec)) and process is not None:
         name, why = process.args[0], os.strerror(error.errno)
         if "/" in name:
             return UsageError(f"exec: {name!r}: {why.lower()}")  # as Go spells errors
@@ -354,7 +352,7 @@ def _kill(container: StateDir, record: Record, number: int, caller: Caller, *, e
     except ProcessGone as error:
         raise UsageError(f"kill container {container.id}: container not running") from error
     try:
-        caller.perform(s.SignalProcess(RECEIVED_FD, number), descriptors=(pidfd,))
+        caller.perform(s.SignalProcess(s.RECEIVED_FD, number), descriptors=(pidfd,))
     except StepError as error:
         if error.errno != errno.ESRCH:
             raise
@@ -367,7 +365,7 @@ def _end(pid: int, start_time: int, caller: Caller) -> None:
     """Kill a process and wait for its end. Raises ProcessGone."""
     pidfd = open_pidfd(pid, start_time)
     try:
-        caller.perform(s.SignalProcess(RECEIVED_FD, signal.SIGKILL, tolerate=(errno.ESRCH,)), descriptors=(pidfd,))
+        caller.perform(s.SignalProcess(s.RECEIVED_FD, signal.SIGKILL, tolerate=(errno.ESRCH,)), descriptors=(pidfd,))
         wait_exit(pidfd, 10, caller.keep_alive)
     finally:
         os.close(pidfd)
