@@ -42,6 +42,7 @@ WARNINGS = ("-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-Wsha
 HARDENING = (
     "-O2",
     "-fPIE",
+    "-fno-tree-slp-vectorize",  # it makes tables of pointers, which nothing would relocate
     "-static-pie",
     "-fstack-protector-strong",
     "-mstack-protector-guard=global",
@@ -74,10 +75,20 @@ def sources() -> list[str]:
     return sorted(str(path) for folder in FOLDERS for path in folder.glob("*.c"))
 
 
+def version() -> str:
+    """What tells this runtime from others: its sources' digest, and where they are."""
+    import hashlib
+
+    digest = hashlib.sha256(str(HERE).encode())
+    for path in sorted((*HERE.parent.rglob("*.py"), *(path for folder in FOLDERS for path in folder.glob("*.[ch]")))):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
 def command(python: str = sys.executable, packages: Path = PACKAGES) -> list[str]:
     """The compiler's command line, without its output; ``python`` is the interpreter behind the command line, and
     ``packages`` a directory to import from."""
-    places = [f'-DPYTHON="{python}"', f'-DPACKAGES="{packages}"']
+    places = [f'-DPYTHON="{python}"', f'-DPACKAGES="{packages}"', f'-DVERSION="{version()}"']
     return [os.environ.get("CC", "gcc"), *places, *INCLUDES, *WARNINGS, *HARDENING, *FREESTANDING, *sources()]
 
 

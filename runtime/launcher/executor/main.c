@@ -1,6 +1,6 @@
 /* The launcher. `launcher --start` is what the runtime starts: the plan is at PLAN_FD, what happens is told through
  * SYNC_FD. As a wrapper, or as PID 1 of a container that libvirt makes, it performs the plan named by TESTBED_PLAN in
- * place; as PID 1 of a guest /plan; as a wrapper without that variable the one beside it, <its own name>.plan; under the name testbed-runtime it is the command line (front.c);
+ * place; as PID 1 of a guest /plan; as a wrapper without that variable the one beside it, <its own name>.plan; under the name testbed-runtime it is the command line (client.c);
  * otherwise it starts the plan named on its command line and waits for it. */
 #include <sys/mman.h>
 #include <errno.h>
@@ -10,7 +10,7 @@
 #include <linux/time_types.h>
 #include <linux/wait.h>
 
-#include "front.h"
+#include "client.h"
 #include "steps.h"
 #include "sys.h"
 #include "text.h"
@@ -53,7 +53,7 @@ static const char *load(int fd, struct plan *plan, const char **extra, const cha
 
 /* --- words on standard error, for a person ---------------------------------------------------------------- */
 
-const char *error_name(int error) {
+static const char *error_name(int error) {
   static const char names[][16] = {
     "errno", "EPERM", "ENOENT", "ESRCH", "EINTR", "EIO", "ENXIO", "E2BIG", "ENOEXEC", "EBADF", "ECHILD", "EAGAIN",
     "ENOMEM", "EACCES", "EFAULT", "ENOTBLK", "EBUSY", "EEXIST", "EXDEV", "ENODEV", "ENOTDIR", "EISDIR", "EINVAL",
@@ -164,13 +164,6 @@ static int child(const struct plan *plan, struct failure *failure) {
   return FAILED;
 }
 
-/* Ignored signals outlive an exec, and so does the mask. */
-void default_signals(void) {
-  struct { uint64_t handler, flags, restorer, mask; } action = {0, 0, 0, 0};
-  for (int number = 1; number <= 64; number++) SYS(rt_sigaction, number, ADDRESS(&action), 0, sizeof action.mask);
-  SYS(rt_sigprocmask, 2 /* SIG_SETMASK */, ADDRESS(&action.mask), 0, sizeof action.mask);
-}
-
 /* The container's first process is a child of whoever started us (CLONE_PARENT): we are gone when it runs. */
 static int start_plan(void) {
   struct plan plan;
@@ -192,19 +185,17 @@ static int start_and_wait(const struct plan *plan) {
   if (pid <= 0) return report(plan, &failure);
   if (beside(plan, pid, &failure) < 0 && failure.error != EPIPE) report(plan, &failure); /* EPIPE: the child tells why */
   if (plan->beside_count) SYS(close, BESIDE_FD);
-  int status = 0;
-  while (SYS(wait4, pid, ADDRESS(&status), 0, 0) == -EINTR) continue;
-  return exit_code(status);
+  return wait_for(pid);
 }
 
-static const char *variable(const char **environment, const char *name) {
+const char *variable(const char **environment, const char *name) {
   size_t n = strlen(name);
   for (; *environment; environment++)
     if (strlen(*environment) > n && memcmp(*environment, name, n) == 0 && (*environment)[n] == '=') return *environment + n + 1;
   return NULL;
 }
 
-static const char *last_part(const char *path) {
+const char *last_part(const char *path) {
   const char *part = path;
   for (; *path; path++)
     if (*path == '/') part = path + 1;
@@ -226,7 +217,7 @@ int main(int argc, char **argv, char **environment) {
   int opened = open_streams();
   if (opened < 0) return complain("/dev/null", error_name(-opened));
   if (argc == 2 && same(argv[1], "--start")) return start_plan();
-  if (argc && same(last_part(argv[0]), "testbed-runtime")) return command_line(argc, (const char **)argv, (const char **)environment);
+  if (argc && same(last_part(argv[0]), "testbed-runtime")) return command_line((const char **)argv, (const char **)environment);
   const char **extra = (const char **)argv + 1, **kept = (const char **)environment;
   struct text beside = {.n = 0};
   add(&beside, argc ? argv[0] : "");

@@ -54,9 +54,23 @@ int attach(int tree, int target);
 int copy_tree(int from, int to, unsigned depth);
 
 /* processes.c */
+extern int64_t step_value; /* what a step yields that has a value */
 void end_process(int status) __attribute__((noreturn));
+long fork_process(void);
+/* Wait for a child; its exit status, 128 + n for signal n, or a negative errno. */
+int wait_for(long pid);
+void default_signals(void);
 
-/* main.c: say on standard error which step failed */
+/* files.c: the address of a UNIX socket in a directory, by the directory's descriptor */
+struct unix_address { unsigned short family; char path[108]; };
+int unix_address(struct unix_address *address, int directory, const char *name);
+
+/* main.c */
+void *map(int fd, size_t size); /* anonymous, writable memory without a descriptor; NULL on failure */
+int same(const char *a, const char *b);
+const char *last_part(const char *path);
+const char *variable(const char **environment, const char *name); /* a variable's value, or NULL */
+/* Say on standard error which step failed. */
 int report(const struct plan *plan, const struct failure *failure);
 
 /* home.c: what a step has found, for the exec step that asks for it: "HOME=..." or an empty text */
@@ -67,7 +81,7 @@ const char *home_variable(void);
 int move_fd(int fd, int wanted);
 /* Open a path of the host's. */
 int open_path(const char *path, uint64_t flags);
-/* One write(2): all of it, or it is an error. */
+/* All of it, or it is an error. */
 int write_whole(int fd, const void *bytes, uint64_t size);
 /* A status of wait4(2) as a shell has it: 128 + n for signal n. */
 int exit_code(int status);

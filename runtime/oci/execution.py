@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from pathlib import Path
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from runtime.atomic import write_pid_file
 from runtime.cgroups import Hierarchies
 from runtime.cgroups.placing import hierarchies_for
 from runtime.config.bundle import load_process
@@ -21,13 +19,13 @@ from runtime.config.validate import Host, validate_process
 from runtime.errors import UsageError
 from runtime.launcher import Launch, StepError
 from runtime.launcher.messages import CONSOLE, LISTENER, SYNC
-from runtime.lifecycle import config_of, explained
-from runtime.passing import check_preserved, pass_listener, pass_on, passed_descriptors
+from runtime.oci.caller import Caller
+from runtime.oci.lifecycle import config_of, explained
+from runtime.oci.passing import check_preserved, pass_listener, pass_on, pid_file_refused, pid_file_step
+from runtime.oci.scoped import in_scope, join_scope, joins_through_systemd
+from runtime.oci.state import UNLOCK, Record, StateDir, status
 from runtime.plan.execution import exec_plan, keeps_groups
-from runtime.processes import pass_signals_on, signals_held, waited
-from runtime.scoped import in_scope, join_scope, joins_through_systemd
 from runtime.seccomp.kept import KEPT_FILTERS, recall
-from runtime.state import Place, Record, status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,11 +46,22 @@ class Execution(Struct, frozen=True):
     pidfd_socket: str = ""
 
 
-def wanted_process(options: argparse.Namespace, record: Record, warn: Warn) -> Process:
+class Executed(Struct, frozen=True):
+    """A process that was started: its ``pid``, and the master side of its terminal, ours to close, or -1."""
+
+    pid: int
+    master: int = -1
+
+
+def wanted_process(options: argparse.Namespace, record: Record, caller: Caller, warn: Warn) -> Process:
     """The process that the command line asks for: from a file, or the container's own with what options change."""
     own = config_of(record).process
     assert own is not None
-    process = inherited(load_process(options.process, warn), own) if options.process else _changed(own, options)
+    process = (
+        inherited(load_process(Path(caller.path(options.process)), warn), own)
+        if options.process
+        else _changed(own, options)
+    )
     return replace(
         process,
         apparmor_profile=options.apparmor or process.apparmor_profile,
@@ -75,7 +84,7 @@ def _changed(process: Process, options: argparse.Namespace) -> Process:
     user = process.user
     if options.user:
         uid, _, gid = options.user.partition(":")
-        if not is_number(uid) or gid and not is_number(gid):
+        if not is_number(uid) or (gid and not is_number(gid)):
             raise UsageError(f"--user {options.user}: give numbers, UID or UID:GID")
         user = User(int(uid), int(gid or 0))
     if options.additional_gids:
@@ -100,29 +109,30 @@ def _changed(process: Process, options: argparse.Namespace) -> Process:
     return checked(changed, "exec")
 
 
-def _cgroup_for(record: Record, found: Hierarchies) -> str:
+def _cgroup_for(record: Record, hierarchies: Hierarchies) -> str:
     """The cgroup that a further process goes into: the container's, or, where that has cgroups of its own below it, the
     first process's. On v2 a cgroup that passes controllers on takes no process (admin-guide/cgroup-v2.rst, "No Internal
     Process Constraint").
     """
-    if found.v1 or found.unified is None or not record.cgroup:
+    if hierarchies.v1 or hierarchies.unified is None or not record.cgroup:
         return record.cgroup
-    if not (found.unified / record.cgroup / "cgroup.subtree_control").read_text().strip():
+    if not (hierarchies.unified / record.cgroup / "cgroup.subtree_control").read_text().strip():
         return record.cgroup
     (line,) = [line for line in Path(f"/proc/{record.pid}/cgroup").read_text().splitlines() if line.startswith("0::")]
     return line.removeprefix("0::/")
 
 
-def _report(execution: Execution, pid: int) -> None:
+def _report(execution: Execution, pid: int, caller: Caller) -> None:
     """Say which process it is where that was asked for; one of whom nobody could be told is ended."""
     try:
         if execution.pidfd_socket:
-            pass_on(os.pidfd_open(pid), execution.pidfd_socket, "setns")
+            pass_on(os.pidfd_open(pid), caller.path(execution.pidfd_socket), "setns")
         if execution.pid_file:
-            write_pid_file(execution.pid_file, pid)
+            with pid_file_refused(execution.pid_file):
+                caller.perform(pid_file_step(caller.path(execution.pid_file), pid, caller.pid))
     except UsageError:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        caller.signal_all((pid,), signal.SIGKILL)
+        caller.reap(pid)
         raise
 
 
@@ -147,53 +157,47 @@ def below(cgroup: str, wanted: Sequence[str], found: Hierarchies) -> dict[Path, 
     return cgroups
 
 
-def execute(place: Place, execution: Execution, relay: Callable[[int], None], *, warn: Warn) -> int:
-    """Start a further process in a running container; its exit status, or 0 when detached."""
+def execute(container: StateDir, execution: Execution, caller: Caller, *, warn: Warn) -> Executed:
+    """Start a further process in a running container."""
     check_preserved(execution.preserve_fds)
+    container.lock(caller)
+    record = container.read()
+    hierarchies = hierarchies_for(record.cgroup)
+    word = status(container, record, hierarchies)
+    if word not in (("running", "paused") if execution.ignore_paused else ("running",)):
+        hint = "resume it first, or use --ignore-paused" if word == "paused" else ""
+        raise UsageError(f"exec in container {container.id}: it is {word}, not running", hint)
+    config = config_of(record)
+    host = Host.read(caller.pid)
+    grantable = host.grantable(config)
+    validate_process(execution.process, host, grantable, warn)
+    recall(config.linux.seccomp, container.root / KEPT_FILTERS)
+    cgroup, through_systemd = _cgroup_for(record, hierarchies), joins_through_systemd(record)
+    plan = exec_plan(
+        execution.process, config, hierarchies, record.pid, "" if through_systemd else cgroup,
+        execution.preserve_fds, keeps_groups(config, bool(record.choices.get("rootless"))), grantable,
+        below(record.cgroup, execution.cgroups, hierarchies),
+    )  # fmt: skip
+    if through_systemd:
+        plan = in_scope(plan, record)
+    if word == "paused":
+        caller.later(UNLOCK)  # whoever resumes it takes it, and we wait for that
+    elif not execution.detach:
+        caller.hold_signals()
     master = -1
-    with ExitStack() as holding, ExitStack() as lock:
-        lock.enter_context(place.locked())
-        record = place.read()
-        found = hierarchies_for(record.cgroup)
-        word = status(place, record, found)
-        if word not in (("running", "paused") if execution.ignore_paused else ("running",)):
-            hint = "resume it first, or use --ignore-paused" if word == "paused" else ""
-            raise UsageError(f"exec in container {place.id}: it is {word}, not running", hint)
-        config = config_of(record)
-        host = Host.read()
-        grantable = host.grantable(config)
-        validate_process(execution.process, host, grantable, warn)
-        recall(config.linux.seccomp, place.root / KEPT_FILTERS)
-        cgroup, through_systemd = _cgroup_for(record, found), joins_through_systemd(record)
-        plan = exec_plan(
-            execution.process, config, found, record.pid, "" if through_systemd else cgroup,
-            execution.preserve_fds, keeps_groups(config, bool(record.choices.get("rootless"))), grantable,
-            below(record.cgroup, execution.cgroups, found),
-        )  # fmt: skip
-        if through_systemd:
-            plan = in_scope(plan, record)
-        if word == "paused":
-            lock.close()  # whoever resumes it takes it, and we wait for that
-        elif not execution.detach:
-            holding.enter_context(signals_held())
-        with Launch(plan, passed_descriptors(execution.preserve_fds)) as launch:
-            try:
-                while (message := launch.next()) is not None:
-                    if message.kind == SYNC:
-                        join_scope(record, cgroup, launch.launcher_pid)
-                        launch.go()
-                    elif message.kind == CONSOLE and execution.console_socket:
-                        pass_on(message.descriptor, execution.console_socket, "terminal")
-                    elif message.kind == CONSOLE:
-                        master = message.descriptor
-                    elif message.kind == LISTENER:
-                        pass_listener(message.descriptor, config, record, launch.known_pid(), "running")
-            except StepError as error:
-                raise explained(error, execution.process) from error
-        _report(execution, launch.pid)
-        if execution.detach:
-            return 0
-        pass_signals_on(launch.pid)
-    if master >= 0:
-        relay(master)
-    return waited(launch.pid)
+    with Launch(plan, {}, caller) as launch:
+        try:
+            while (message := launch.next()) is not None:
+                if message.kind == SYNC:
+                    join_scope(record, cgroup, launch.launcher_pid, caller)
+                    launch.go()
+                elif message.kind == CONSOLE and execution.console_socket:
+                    pass_on(message.descriptor, caller.path(execution.console_socket), "terminal")
+                elif message.kind == CONSOLE:
+                    master = message.descriptor
+                elif message.kind == LISTENER:
+                    pass_listener(message.descriptor, config, record, launch.known_pid(), "running")
+        except StepError as error:
+            raise explained(error, execution.process) from error
+    _report(execution, launch.pid, caller)
+    return Executed(launch.pid, master)

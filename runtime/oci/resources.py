@@ -12,8 +12,9 @@ from runtime.cgroups.placing import hierarchies_for
 from runtime.cgroups.resources import is_unified, settings
 from runtime.config.resources import Resources
 from runtime.errors import PrerequisiteError, UsageError
-from runtime.scoped import update_scope
-from runtime.state import Place
+from runtime.oci.caller import Caller
+from runtime.oci.scoped import update_scope
+from runtime.oci.state import StateDir
 
 # What the kernel holds a limit of memory against, on cgroup v1: what is used, and the other limit.
 _AGAINST = {
@@ -61,49 +62,49 @@ def _refused(path: Path, value: str, error: OSError) -> UsageError:
     return UsageError(f"write {value} to {path}: {error.strerror}", "; ".join(against))
 
 
-def update(place: Place, resources: Resources) -> None:
+def update(container: StateDir, resources: Resources, caller: Caller) -> None:
     """Change the limits of a container. Raises UsageError for one that the kernel refuses; those before it are set."""
     if resources.devices:
         raise UsageError("update: resources.devices: device rules do not change while a container is there")
-    with place.locked():
-        record = place.read()
-        if not record.cgroup:
-            raise PrerequisiteError(f"update container {place.id}: it has no cgroup", "run as root")
-        found = hierarchies_for(record.cgroup)
-        directory = found.unified / record.cgroup if found.unified and is_unified(found) else None
-        was = (_read(directory / name) if directory else "" for name in ("cpu.max", "memory.max"))
-        resources, asked = completed(resources, *was), resources
-        if directory:
-            _check_usage(resources, Cgroup(record.cgroup, found))
-        update_scope(record, resources)
-        _write(found, record.cgroup, resources, implied=resources != asked)
+    container.lock(caller)
+    record = container.read()
+    if not record.cgroup:
+        raise PrerequisiteError(f"update container {container.id}: it has no cgroup", "run as root")
+    hierarchies = hierarchies_for(record.cgroup)
+    directory = hierarchies.unified / record.cgroup if hierarchies.unified and is_unified(hierarchies) else None
+    was = (_read(directory / name) if directory else "" for name in ("cpu.max", "memory.max"))
+    resources, asked = completed(resources, *was), resources
+    if directory:
+        _check_usage(resources, Cgroup(record.cgroup, hierarchies))
+    update_scope(record, resources, caller)
+    _write(hierarchies, record.cgroup, resources, caller, implied=resources != asked)
 
 
-def _write(found: Hierarchies, cgroup: str, resources: Resources, *, implied: bool) -> None:
+def _write(hierarchies: Hierarchies, cgroup: str, resources: Resources, caller: Caller, *, implied: bool) -> None:
     """Write all limits. ``implied``: not all were asked for, and where swap is not counted it has no file."""
     refused: list[tuple[Path, str]] = []
-    for controller, file, value in settings(found, resources):
-        mount = found.mount_of(controller)
+    for controller, file, value in settings(hierarchies, resources):
+        mount = hierarchies.mount_of(controller)
         if mount is None:
             raise PrerequisiteError(f"{file} = {value}: this host has no {controller} controller")
         path = mount / cgroup / file
         if implied and file in _SWAP and not path.exists():
             continue
         try:
-            path.write_text(value)
+            caller.write(path, value)
         except OSError:
             refused.append((path, value))
     # cgroup v1 holds memory below memory and swap at every moment: what was too early fits once the other is set
     for path, value in refused:
         try:
-            path.write_text(value)
+            caller.write(path, value)
         except OSError as error:
             raise _refused(path, value, error) from error
 
 
-def stats(place: Place) -> dict[str, object]:
+def stats(container: StateDir) -> dict[str, object]:
     """One line of ``events --stats``, in runc's shape."""
     from runtime.cgroups.stats import usage
 
-    cgroup = place.read().cgroup
-    return {"type": "stats", "id": place.id, "data": usage(Cgroup(cgroup, hierarchies_for(cgroup)))}
+    cgroup = container.read().cgroup
+    return {"type": "stats", "id": container.id, "data": usage(Cgroup(cgroup, hierarchies_for(cgroup)))}

@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -18,14 +17,14 @@ from msgspec import Struct
 
 from runtime.config.types import Config
 from runtime.errors import TestbedError, UsageError, WorkloadError
-from runtime.launcher import Launch, StepError
+from runtime.launcher import StepError
+from runtime.oci.caller import Caller, CallerGone
 from runtime.plan import steps as s
 from runtime.plan.execution import join_container
-from runtime.processes import wait_exit
 
 # A failure of these does not fail the operation (runtime-spec 1.3, Lifecycle, step 13).
 _WARN_ONLY = ("poststop",)
-_TAIL_BYTES = 4096
+_TAIL_CHARACTERS = 4096
 _TAIL_LINES = 10
 
 
@@ -76,18 +75,21 @@ def run_hooks(
     kind: str,
     hooks: Sequence[Hook],
     state: Mapping[str, object],
+    caller: Caller,
     surroundings: Surroundings = OURS,
     *,
     warn: Callable[[str], None] | None = None,
 ) -> None:
-    """Run the hooks of one kind in order; ``state`` is what ``runtime.state.oci_state`` returns.
+    """Run the hooks of one kind in order; ``state`` is what ``runtime.oci.state.oci_state`` returns.
 
     The first failure ends it with that error, except for ``poststop``: there every hook is run, and each failure is
     given to ``warn``. Raises UsageError, WorkloadError.
     """
     for index, hook in enumerate(hooks):
         try:
-            run_hook(kind, index, hook, state, surroundings)
+            run_hook(kind, index, hook, state, caller, surroundings)
+        except CallerGone:
+            raise
         except TestbedError as error:
             if kind not in _WARN_ONLY:
                 raise
@@ -95,7 +97,9 @@ def run_hooks(
                 warn(str(error))
 
 
-def run_hook(kind: str, index: int, hook: Hook, state: Mapping[str, object], surroundings: Surroundings = OURS) -> None:
+def run_hook(
+    kind: str, index: int, hook: Hook, state: Mapping[str, object], caller: Caller, surroundings: Surroundings = OURS
+) -> None:
     """Run one hook and wait for it.
 
     Raises UsageError for a malformed hook, WorkloadError when it cannot be started, fails, or is not done in time; its
@@ -106,45 +110,26 @@ def run_hook(kind: str, index: int, hook: Hook, state: Mapping[str, object], sur
         raise UsageError(f"{name}: the path is not absolute")
     if hook.timeout is not None and hook.timeout <= 0:
         raise UsageError(f"{name}: a timeout of {hook.timeout:g} s", "give a number above 0, or none")
-    plan = _plan(name, hook, surroundings)
-    # Files, not pipes: a daemon that the hook leaves behind holds its output open, which must not keep us waiting.
-    with _memory_file("hook-stdin") as stdin, _memory_file("hook-output") as output, ExitStack() as undo:
-        os.write(stdin, json.dumps(state).encode())
-        os.lseek(stdin, 0, os.SEEK_SET)
-        try:
-            with Launch(plan, {0: stdin, 1: output, 2: output}) as launch:
-                launch.next()
-        except StepError as error:
-            what = os.strerror(error.errno) if isinstance(error.failed, s.Exec) else error.message
-            raise WorkloadError(f"{name}: start it: {what}") from error
-        undo.callback(_reap, launch.pid)
-        pidfd = os.pidfd_open(launch.pid)
-        undo.callback(os.close, pidfd)
-        try:
-            in_time = wait_exit(pidfd, hook.timeout)
-        except BaseException:
-            _kill_group(launch.pid)
-            raise
-        if not in_time:
-            _kill_group(launch.pid)
-            raise WorkloadError(f"{name}: not done after {hook.timeout:g} s, killed{_tail(output)}")
-        # It is reaped at the end; before, the process group's number cannot be another's.
-        status = os.waitid(os.P_PID, launch.pid, os.WEXITED | os.WNOWAIT)
-        if status is None or status.si_code != os.CLD_EXITED or status.si_status != 0:
-            _kill_group(launch.pid)
-            raise WorkloadError(f"{name}: {_how_it_ended(status)}{_tail(output)}")
+    plan = _plan(name, hook, surroundings, caller)
+    try:
+        done = caller.run(plan, stdin=json.dumps(state).encode(), timeout_s=hook.timeout, together=True)
+    except StepError as error:
+        what = os.strerror(error.errno) if isinstance(error.failed, s.Exec) else error.message
+        raise WorkloadError(f"{name}: start it: {what}") from error
+    if not done.in_time:
+        raise WorkloadError(f"{name}: not done after {hook.timeout:g} s, killed{_tail(done.output)}")
+    if done.status != 0:
+        raise WorkloadError(f"{name}: {_how_it_ended(done.status)}{_tail(done.output)}")
 
 
-def _plan(name: str, hook: Hook, surroundings: Surroundings) -> s.Plan:
-    umask = os.umask(0o077)
-    os.umask(umask)
+def _plan(name: str, hook: Hook, surroundings: Surroundings, caller: Caller) -> s.Plan:
     environment = surroundings.environment if hook.env is None else _environment(name, hook.env)
     if environment is None:
-        environment = tuple(f"{name}={value}" for name, value in os.environ.items())
+        environment = tuple(f"{name}={value}" for name, value in caller.environment.items())
     child: tuple[s.Step, ...] = (
         *surroundings.become,
         s.Setsid(),
-        s.Umask(umask),
+        s.Umask(caller.request.umask),
         *((s.Chdir(surroundings.directory),) if surroundings.directory else ()),
         s.CloseOnExec(3),
         s.Exec(tuple(hook.args) or (hook.path,), environment, program=hook.path),
@@ -163,36 +148,16 @@ def _environment(name: str, env: Sequence[str]) -> tuple[str, ...]:
     return tuple(entries.values())
 
 
-def _reap(pid: int) -> None:
-    with suppress(ChildProcessError):
-        os.waitpid(pid, 0)
-
-
-def _kill_group(leader: int) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(leader, signal.SIGKILL)
-
-
-def _how_it_ended(status: os.waitid_result | None) -> str:
-    if status is None or status.si_code == os.CLD_EXITED:
-        return f"exit status {status.si_status if status else 0}"
+def _how_it_ended(status: int) -> str:
+    if status <= 128:
+        return f"exit status {status}"
     try:
-        return f"killed by {signal.Signals(status.si_status).name}"
+        return f"killed by {signal.Signals(status - 128).name}"
     except ValueError:  # a real-time signal without a name
-        return f"killed by signal {status.si_status}"
+        return f"killed by signal {status - 128}"
 
 
-def _tail(output: int) -> str:
+def _tail(output: str) -> str:
     """The last lines that a hook wrote, on lines of their own; nothing when it wrote nothing."""
-    size = os.fstat(output).st_size
-    text = os.pread(output, _TAIL_BYTES, max(size - _TAIL_BYTES, 0)).decode(errors="replace").strip()
+    text = output[-_TAIL_CHARACTERS:].strip()
     return "".join(f"\n  | {line}" for line in text.splitlines()[-_TAIL_LINES:])
-
-
-@contextmanager
-def _memory_file(name: str) -> Iterator[int]:
-    descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Terminals of containers: handing the master side over by a socket, and relaying it to our own terminal."""
+"""The terminal of a container, relayed to the one that we run in."""
 
 from __future__ import annotations
 
@@ -6,25 +6,12 @@ import fcntl
 import os
 import select
 import signal
-import socket
 import termios
 import tty
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from runtime.errors import UsageError
-
 _CHUNK_BYTES = 65536
-
-
-def hand_over(descriptor: int, path: str, name: str) -> None:
-    """Send a descriptor over the UNIX socket at ``path``, with ``name`` as the message. Raises UsageError."""
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
-            channel.connect(path)
-            socket.send_fds(channel, [name.encode()], [descriptor])
-    except OSError as error:
-        raise UsageError(f"send {name} to the socket {path}: {error.strerror}") from error
 
 
 def copy_size(source: int, target: int) -> None:

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
 import stat
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
+from errno import EAGAIN, EBADF, EEXIST, ENOENT, ENOTDIR, ESTALE
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct, field
 from msgspec.structs import asdict, replace
 
-from runtime.atomic import replace_file
+from runtime.atomic import PARTIAL
 from runtime.cgroups import Cgroup, Hierarchies
 from runtime.cgroups.systemd import is_ordinary
 from runtime.config.decode import short
 from runtime.config.default import OCI_VERSION
 from runtime.config.validate import check_id, is_id
 from runtime.errors import UsageError, in_words
-from runtime.processes import alive, start_time
+from runtime.launcher import StepError
+from runtime.oci.caller import Caller
+from runtime.plan import steps as s
+from runtime.processes import alive
 
-# What client/front.c makes too: what it was made as, which process it is, who works on it, where it waits; and what
-# client/operations.c needs.
-_RECORD, _PROCESS, LOCK, _SOCKET, _KNOWN = "record.json", "process", "lock", "start", "known"
+# What it was made as, which process it is, who works on it, where it waits.
+_RECORD, _PROCESS, LOCK, _SOCKET = "record.json", "process", "lock", "start"
+
+
+# Let others work on the container that the client has locked, if there is one.
+UNLOCK = s.Close(s.LOCK_FD, tolerate=(EBADF,))
 
 
 class UnknownContainer(UsageError):
@@ -73,11 +79,11 @@ class Record(Struct, frozen=True):
         return {name: value for name, value in asdict(self).items() if name not in ("pid", "start_time")}
 
 
-def default_root() -> Path:
+def default_root(environment: Mapping[str, str]) -> Path:
     """Where state is kept: below /run for root, else below the user's own runtime directory."""
     if not is_ordinary():
         return Path("/run/testbed-runtime")
-    return Path(os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/testbed-runtime-{os.geteuid()}") / "testbed-runtime"
+    return Path(environment.get("XDG_RUNTIME_DIR") or f"/tmp/testbed-runtime-{os.geteuid()}") / "testbed-runtime"
 
 
 def check_root(root: Path) -> None:
@@ -103,7 +109,7 @@ def check_root(root: Path) -> None:
             )
 
 
-class Place(Struct, frozen=True):
+class StateDir(Struct, frozen=True):
     """One container's directory below the state's root. Raises UsageError for no id, and as ``check_root`` does."""
 
     root: Path
@@ -122,50 +128,51 @@ class Place(Struct, frozen=True):
         """Where the container finds the socket at which it says that it is ready, if it is given one."""
         return self.directory / "notify"
 
-    def claim(self) -> None:
-        """Make the directory. Raises UsageError when the id is taken."""
-        self.root.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.root.mkdir(mode=0o700, exist_ok=True)
-        check_root(self.root)
-        try:
-            self.directory.mkdir(mode=0o700)
-        except FileExistsError as error:
-            raise UsageError(
-                f"container {self.id}: container with given ID already exists", "delete it, or take another id"
-            ) from error
+    def claim(self, caller: Caller, undo: tuple[str, ...]) -> None:
+        """Have the directory made, and locked; from then on ``undo`` is how the client has it removed.
 
-    @contextmanager
-    def locked(self, patience_s: float | None = None) -> Iterator[None]:
-        """Nobody else works on the container meanwhile. Raises UnknownContainer when there is none (any more), Busy
-        when somebody still does after ``patience_s`` (None: never)."""
+        Raises UsageError when the id is taken."""
+        above = [path for path in (*reversed(self.root.parents), self.root) if not path.is_dir()]
+        caller.later(*(s.Mkdir(str(path), 0o700, tolerate=(EEXIST,)) for path in above))
         try:
-            lock = os.open(self.directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except FileNotFoundError as error:
-            raise UnknownContainer(f"container {self.id} does not exist") from error
+            if above:
+                caller.perform()
+                check_root(self.root)
+            caller.perform(
+                s.Mkdir(str(self.directory), 0o700), s.Lock(str(self.directory / LOCK), s.LOCK_FD, create=True)
+            )
+        except StepError as error:
+            if error.errno == EEXIST and isinstance(error.failed, s.Mkdir):
+                raise self._taken() from error
+            raise
+
+    def check_free(self) -> None:
+        """Raise UsageError when the id is taken."""
+        if os.path.lexists(self.directory):
+            raise self._taken()
+
+    def _taken(self) -> UsageError:
+        return UsageError(
+            f"container {self.id}: container with given ID already exists", "delete it, or take another id"
+        )
+
+    def lock(self, caller: Caller, patience_s: float | None = None) -> None:
+        """Let nobody else work on the container until the client ends, or ``unlock``.
+
+        Raises UnknownContainer when there is none (any more), Busy when somebody still does after ``patience_s`` (None:
+        never).
+        """
+        timeout_ms = 0 if patience_s is None else int(patience_s * 1000)
         try:
-            self._take(lock, patience_s)
-            if not self._is_lock(lock):
-                raise UnknownContainer(f"container {self.id} does not exist")
-            yield
-        finally:
-            os.close(lock)
-
-    def _take(self, lock: int, patience_s: float | None) -> None:
-        if patience_s is None:
-            return fcntl.flock(lock, fcntl.LOCK_EX)
-        until = time.monotonic() + patience_s
-        while True:
-            with suppress(BlockingIOError):
-                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if time.monotonic() >= until:
-                raise Busy(f"container {self.id}: another command works on it, which does not end", "end that first")
-            time.sleep(0.01)
-
-    def _is_lock(self, lock: int) -> bool:
-        """Whoever had the lock may have deleted it, and another may have made one of the same name."""
-        with suppress(FileNotFoundError):
-            return os.path.samestat(os.fstat(lock), os.stat(self.directory / LOCK))
-        return False
+            caller.perform(UNLOCK, s.Lock(str(self.directory / LOCK), s.LOCK_FD, timeout_ms, create=True))
+        except StepError as error:
+            if error.errno in (ENOENT, ENOTDIR, ESTALE):
+                raise UnknownContainer(f"container {self.id} does not exist") from error
+            if error.errno == EAGAIN:
+                raise Busy(
+                    f"container {self.id}: another command works on it, which does not end", "end that first"
+                ) from error
+            raise
 
     def read(self) -> Record:
         """The record. Raises UnknownContainer."""
@@ -194,19 +201,20 @@ class Place(Struct, frozen=True):
             raise Damaged(self.id, f"process {pid}")
         return pid, start
 
-    def write(self, record: Record) -> None:
+    def _replace(self, name: str, content: bytes) -> s.Replace:
+        return s.Replace(str(self.directory / name), str(self.directory / f"{PARTIAL}{name}"), content)
+
+    def record_step(self, record: Record) -> s.Step:
         """Record a container that has no process yet."""
-        replace_file(self.directory / _RECORD, json.dumps(record.made_as()).encode())
+        return self._replace(_RECORD, json.dumps(record.made_as()).encode())
 
-    def write_known(self, content: bytes) -> None:
-        """Leave what the launcher serves the container by; a torn one has another size than it says."""
-        (self.directory / _KNOWN).write_bytes(content)
-
-    def write_process(self, record: Record, pid: int) -> Record:
+    def process_step(self, record: Record) -> s.Step:
         """Record the container's first process."""
-        start = start_time(pid)
-        replace_file(self.directory / _PROCESS, f"{pid} {start}\n".encode())
-        return replace(record, pid=pid, start_time=start)
+        return self._replace(_PROCESS, f"{record.pid} {record.start_time}\n".encode())
+
+    def listen_step(self) -> s.Step:
+        """Make the socket at which the first process waits to be started."""
+        return s.Listen(str(self.directory / _SOCKET), s.LISTENING_FD)
 
     def created(self) -> str:
         """When the container was made, as RFC 3339 has it."""
@@ -216,55 +224,47 @@ class Place(Struct, frozen=True):
             raise UnknownContainer(f"container {self.id} does not exist") from error
         return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(made))
 
-    def remove(self) -> None:
-        """Forget the container."""
-        import shutil
+    def removal_steps(self) -> tuple[s.Step, ...]:
+        """Forget the container; the lock, which says whether it is there, goes last."""
+        gone = (ENOENT,)
+        steps: list[s.Step] = []
+        for directory, directories, files in os.walk(self.directory, topdown=False):
+            last = [LOCK] if directory == str(self.directory) else []
+            files = [name for name in files if name not in last] + [name for name in files if name in last]
+            links = [name for name in directories if os.path.islink(f"{directory}/{name}")]
+            steps += [s.Remove(f"{directory}/{name}", tolerate=gone) for name in (*links, *files)]
+            steps.append(s.Remove(directory, directory=True, tolerate=gone))
+        return tuple(steps)
 
-        shutil.rmtree(self.directory, ignore_errors=True)
-
-    @contextmanager
-    def _short(self) -> Iterator[str]:
-        """The start socket's name, short enough for a socket address wherever the state lies."""
-        directory = os.open(self.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            yield f"/proc/self/fd/{directory}/{_SOCKET}"
-        finally:
-            os.close(directory)
-
-    def listen(self) -> socket.socket:
-        """The socket at which the first process waits to be started."""
-        listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with self._short() as name:
-            listening.bind(name)
-        listening.listen(1)
-        return listening
-
-    def connect(self) -> socket.socket:
+    def connect(self, caller: Caller) -> socket.socket:
         """Reach the waiting first process; nobody can after that. Raises UsageError when it does not wait."""
         channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            with self._short() as name:
-                channel.connect(name)
-            (self.directory / _SOCKET).unlink()
-        except OSError as error:
+            directory = os.open(self.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:  # a name that is short enough for a socket address wherever the state lies
+                channel.connect(f"/proc/self/fd/{directory}/{_SOCKET}")
+            finally:
+                os.close(directory)
+            caller.perform(s.Remove(str(self.directory / _SOCKET)))
+        except (OSError, StepError) as error:
             channel.close()
             raise UsageError(f"start container {self.id}: it does not wait to be started") from error
         return channel
 
     def waiting(self) -> bool:
         """Whether it has not been started yet."""
-        return (self.directory / _SOCKET).exists()
+        return os.path.exists(self.directory / _SOCKET)
 
 
-def status(place: Place, record: Record, found: Hierarchies) -> str:
+def status(state: StateDir, record: Record, hierarchies: Hierarchies) -> str:
     """creating, created, running, paused or stopped (runtime-spec, runtime.md, "State")."""
     if not record.pid:
         return "creating"
     if not alive(record.pid, record.start_time):
         return "stopped"
-    if record.cgroup and Cgroup(record.cgroup, found).frozen():
+    if record.cgroup and Cgroup(record.cgroup, hierarchies).frozen():
         return "paused"
-    return "created" if place.waiting() else "running"
+    return "created" if state.waiting() else "running"
 
 
 def oci_state(record: Record, word: str) -> dict[str, object]:
@@ -277,15 +277,15 @@ def oci_state(record: Record, word: str) -> dict[str, object]:
     return state
 
 
-def cli_state(place: Place, record: Record, word: str) -> dict[str, object]:
+def cli_state(state: StateDir, record: Record, word: str) -> dict[str, object]:
     """The state with what runc's and crun's add: the root, when it was created, and whose it is."""
-    return {**oci_state(record, word), "rootfs": record.rootfs, "created": place.created(), "owner": record.owner}
+    return {**oci_state(record, word), "rootfs": record.rootfs, "created": state.created(), "owner": record.owner}
 
 
-def listing(root: Path) -> tuple[Place, ...]:
+def listing(root: Path) -> tuple[StateDir, ...]:
     """All containers of a state root, by id. Raises UsageError as ``check_root`` does."""
     check_root(root)
     with suppress(FileNotFoundError):
         names = [name for name in sorted(os.listdir(root)) if is_id(name)]
-        return tuple(Place(root, name) for name in names if (root / name / _RECORD).exists())
+        return tuple(StateDir(root, name) for name in names if (root / name / _RECORD).exists())
     return ()
