@@ -27,7 +27,7 @@ def this_host(run: Run) -> str:
     return "this host, which is itself a virtual machine" if below else "this host"
 
 
-def notes(run: Run) -> list[str]:
+def list_notes(run: Run) -> list[str]:
     """What a reader must know of the run's conditions before its figures, a sentence each."""
     return [note for note in (_below(run), _before(run), _disturbed(run), _held_back(run)) if note]
 

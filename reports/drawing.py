@@ -76,7 +76,7 @@ class Look(Struct, frozen=True):
         return "white" if self.emulated else self.colour
 
 
-def looks(run: Run) -> dict[str, Look]:
+def assign_looks(run: Run) -> dict[str, Look]:
     """The look of each platform, by name."""
     others = [one.name for one in run.platforms if one.name not in _FIXED_COLOURS]
     looks_by_name = {}
@@ -89,7 +89,7 @@ def looks(run: Run) -> dict[str, Look]:
 
 
 @contextmanager
-def drawn(height_in: float, into: list[str]) -> Iterator[Axes]:
+def draw_axes(height_in: float, into: list[str]) -> Iterator[Axes]:
     """Axes to draw in; at the end the SVG is appended to ``into``."""
     with mpl.rc_context():
         mpl.rcdefaults()  # not the user's own

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from matplotlib.patches import Rectangle
 
-from reports.drawing import INK, MUTED, drawn, wrapped
+from reports.drawing import INK, MUTED, draw_axes, wrapped
 from reports.figures import Picture
 from reports.quantities import MEBIBYTE, Quantity
 from testbed.analysis import EMULATOR_PARTS, PARTS, Platform, Run, memory_parts
@@ -33,13 +33,13 @@ def part(name: str) -> Quantity:
     return Quantity(PARTS.get(name, name), "MiB", MEBIBYTE, most_decimals=1)
 
 
-def measured(run: Run) -> dict[Platform, dict[str, Estimate]]:
+def select_measured(run: Run) -> dict[Platform, dict[str, Estimate]]:
     """The parts of the platforms that have any, when one of them is a virtual machine."""
     by_platform = {one: parts for one in run.platforms if (parts := memory_parts(run, one.name))}
     return by_platform if any(set(parts) & set(EMULATOR_PARTS) for parts in by_platform.values()) else {}
 
 
-def grouped(parts: Mapping[str, Estimate]) -> dict[str, float]:
+def group_parts(parts: Mapping[str, Estimate]) -> dict[str, float]:
     """MiB by the groups of the bar; those that are empty are left out. What KSM has merged is negative."""
     sums = {
         group: sum(parts[name].value for name in names if name in parts) * MEBIBYTE
@@ -48,16 +48,16 @@ def grouped(parts: Mapping[str, Estimate]) -> dict[str, float]:
     return {group: size for group, size in sums.items() if size}
 
 
-def pictures(run: Run) -> list[Picture]:
+def draw_pictures(run: Run) -> list[Picture]:
     """The bars, one below the other; none without a virtual machine whose memory was told apart."""
-    by_platform = measured(run)
+    by_platform = select_measured(run)
     if not by_platform:
         return []
     svg, described = list[str](), []
-    bars = {one: grouped(parts) for one, parts in by_platform.items()}
+    bars = {one: group_parts(parts) for one, parts in by_platform.items()}
     widest = max(sum(size for size in bar.values() if size > 0) for bar in bars.values())
     used = [group for group in _GROUPS if any(group in bar for bar in bars.values())]
-    with drawn(1.5 + 0.55 * len(bars), svg) as axes:
+    with draw_axes(1.5 + 0.55 * len(bars), svg) as axes:
         for row, (one, bar) in enumerate(bars.items()):
             ahead, behind = 0.0, 0.0
             for group, size in bar.items():

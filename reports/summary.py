@@ -31,7 +31,7 @@ from testbed.analysis import (
     utilisation,
     values,
 )
-from testbed.intervals import Estimate, median_ratio
+from testbed.intervals import Estimate, estimate_median_ratio
 from testbed.results import RunFolder
 
 _AS = {"container": "as containers", "vm": "as virtual machines"}
@@ -58,7 +58,7 @@ class Row(Struct, frozen=True):
     cells: Mapping[str, str]
 
 
-def answer(run_folder: Path) -> str:
+def describe_answer(run_folder: Path) -> str:
     """The answer as text, a line a sentence: warnings, headline, details."""
     composed = compose(read_run(RunFolder.open(run_folder)))
     return "\n".join((*composed.warnings, composed.headline, *composed.details))
@@ -70,7 +70,7 @@ def compose(run: Run) -> Answer:
     sentences = [sentence for tell in (_start, _memory, _copies, _cost) if (sentence := tell(run, hardware))]
     emulated = [sentence for platform in run.emulated if (sentence := _emulated(run, platform))]
     headline, *details = sentences or [_nothing(run, bool(emulated))]
-    return Answer(headline, (*details, *emulated), (*_emulation(run), *_ending(run), *conditions.notes(run)))
+    return Answer(headline, (*details, *emulated), (*_emulation(run), *_ending(run), *conditions.list_notes(run)))
 
 
 def _scenario(run: Run) -> str:
@@ -92,7 +92,7 @@ def _start(run: Run, platforms: Sequence[Platform]) -> str:
     parts = [f"{quantity.show(estimate.value)} {_as(one)}{quantity.basis(estimate)}" for one, estimate in estimates]
     sentence = f"From request to first correct answer, {_scenario(run)} took {_listed(parts)}"
     if len(estimates) == 2 and min(estimate.low for _, estimate in estimates) > 0:
-        ratio = median_ratio(*(values(run, "start", one.name, "ready") for one, _ in reversed(estimates)))
+        ratio = estimate_median_ratio(*(values(run, "start", one.name, "ready") for one, _ in reversed(estimates)))
         kind = "95 % interval " if ratio.is_interval else ""
         sentence += f", {_RATIO.show(ratio.value)} times as long ({kind}{_RATIO.beside(ratio) or 'one trial'}),"
     return f"{sentence} on {conditions.this_host(run)}."
@@ -117,7 +117,7 @@ def _basis(memory: CopyMemory) -> str:
     return RULERS["memory_cgroup"].basis(memory.further) if memory.further else ""
 
 
-def copies(of: Sequence[Ramp]) -> tuple[str, str]:
+def describe_copies(of: Sequence[Ramp]) -> tuple[str, str]:
     """How many applications ran within the service level (of several ramps the least and the most), and why no more."""
     counts = sorted({ramp.applications for ramp in of})
     shown = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
@@ -126,7 +126,7 @@ def copies(of: Sequence[Ramp]) -> tuple[str, str]:
 
 
 def _copies(run: Run, platforms: Sequence[Platform]) -> str:
-    counts = [(one, *copies(of)) for one in platforms if (of := ramps(run, one.name))]
+    counts = [(one, *describe_copies(of)) for one in platforms if (of := ramps(run, one.name))]
     parts = [f"{count} {_as(one)} ({reason})" for one, count, reason in counts]
     return f"Copies that ran at once within the service level: {_listed(parts)}." if parts else ""
 
@@ -172,7 +172,7 @@ def _emulated(run: Run, platform: Platform) -> str:
         parts.append(f"{RULERS['memory_cgroup'].show(memory.first.value)} for the first copy")
         parts += [f"{_further(memory)} for each further one{_basis(memory)}"] if memory.further else []
     if ramps_of:
-        count, reason = copies(ramps_of)
+        count, reason = describe_copies(ramps_of)
         parts.append(f"{count} at once ({reason})")
     keeps_up = [(rate, of) for rate, of in utilisation(run, platform.name).items() if _COST.issubset(of)]
     for rate, of in keeps_up[-1:]:
@@ -211,13 +211,13 @@ def _ending(run: Run) -> list[str]:
     return [f"This run {how}: its figures are of the {len(run.trials)} trials that are recorded."]
 
 
-def table(run_folder: Path) -> list[Row]:
+def make_table(run_folder: Path) -> list[Row]:
     """The rows of the short table; every one has a cell for each platform that has the figure."""
-    return rows(read_run(RunFolder.open(run_folder)))
+    return make_rows(read_run(RunFolder.open(run_folder)))
 
 
-def rows(run: Run) -> list[Row]:
-    """``table`` of a run that has been read."""
+def make_rows(run: Run) -> list[Row]:
+    """``make_table`` of a run that has been read."""
     starts = {one.name: start_phases(run, one.name) for one in run.platforms}
     table = [
         Row("start", quantity.title, _cells(starts, name, quantity.show, quantity.beside))
@@ -233,7 +233,9 @@ def rows(run: Run) -> list[Row]:
             table.append(Row("density", f"{title}, {quantity.title}", cells))
     table.append(
         Row(
-            "density", "copies within the SLO", {one: "{} ({})".format(*copies(of)) for one, of in ramped.items() if of}
+            "density",
+            "copies within the SLO",
+            {one: "{} ({})".format(*describe_copies(of)) for one, of in ramped.items() if of},
         )
     )
     loads = {one.name: utilisation(run, one.name) for one in run.platforms}
@@ -282,13 +284,13 @@ def print_answer(run_folder: Path) -> None:
         console.print(sentence, markup=False)
     lines: list[columns.Line] = []
     measure = ""
-    for row in rows(run):
+    for row in make_rows(run):
         if row.measure != measure:
             lines.append(columns.Line(row.measure))
         measure = row.measure
         lines.append(columns.Line(f"  {row.figure}", row.cells))
     if run.trials:
-        for part in columns.tables(lines, {one.name: one.label for one in run.platforms}, console.width):
+        for part in columns.make_tables(lines, {one.name: one.label for one in run.platforms}, console.width):
             console.print(part)
             console.print()
         console.print("Medians, with 95 % intervals or, of fewer than six trials, the range.", style="dim")

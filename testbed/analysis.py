@@ -10,13 +10,13 @@ from msgspec import Struct
 
 from testbed.breakdown import EMULATOR_PARTS, PARTS
 from testbed.copies import CopyMemory, copy_memory, taken_bytes
-from testbed.intervals import Estimate, median_estimate
+from testbed.intervals import Estimate, estimate_median
 from testbed.results import RunFolder, Trial
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["EMULATOR_PARTS", "PARTS", "CopyMemory", "Estimate", "median_estimate", "taken_bytes"]
+__all__ = ["EMULATOR_PARTS", "PARTS", "CopyMemory", "Estimate", "estimate_median", "taken_bytes"]
 
 # The phases of an application's start, in order; every one is seconds since the request.
 START_PHASES = ("created", "first_process", "port_open", "ready")
@@ -146,7 +146,7 @@ def values(run: Run, measure: str, platform: str, metric: str) -> tuple[float, .
 def start_phases(run: Run, platform: str) -> dict[str, Estimate]:
     """The median of each phase of the application's start, seconds since the request, in order."""
     phases = {phase: values(run, "start", platform, phase) for phase in START_PHASES}
-    return {phase: median_estimate(seconds) for phase, seconds in phases.items() if seconds}
+    return {phase: estimate_median(seconds) for phase, seconds in phases.items() if seconds}
 
 
 def service_phases(run: Run, platform: str) -> dict[tuple[str, str], Estimate]:
@@ -160,7 +160,7 @@ def service_phases(run: Run, platform: str) -> dict[tuple[str, str], Estimate]:
         if dot
     )
     estimates = {
-        pair: median_estimate(observed)
+        pair: estimate_median(observed)
         for pair in pairs
         if (observed := values(run, "start", platform, ".".join(pair)))
     }
@@ -189,7 +189,7 @@ def memory_of_copies(ramps: Iterable[Ramp], ruler: str) -> CopyMemory | None:
 def memory_parts(run: Run, platform: str) -> dict[str, Estimate]:
     """What a copy of the application holds in each part (see testbed.breakdown), bytes, at the ends of the ramps."""
     observed = {name: values(run, "density", platform, f"part_{name}") for name in PARTS}
-    return {name: median_estimate(held) for name, held in observed.items() if held}
+    return {name: estimate_median(held) for name, held in observed.items() if held}
 
 
 def _points(run: Run, trial: Trial) -> dict[str, tuple[float, ...]]:
@@ -221,7 +221,7 @@ def utilisation(run: Run, platform: str) -> dict[float, dict[str, Estimate]]:
     too_high = saturated(run, platform)
     for rate, at_rate in table.groupby("rate_per_s"):
         by_rate[float(str(rate))] = {
-            str(metric): median_estimate([float(value) for value in group["value"]])
+            str(metric): estimate_median([float(value) for value in group["value"]])
             for metric, group in at_rate.groupby("metric", sort=False)
             if metric != "saturated" and not (float(str(rate)) in too_high and str(metric).startswith("latency_"))
         }

@@ -149,7 +149,7 @@ def parse_guest(meminfo: str) -> GuestMemory:
     )
 
 
-def kind(mapped: Mapped, before: Mapped | None, programs: Iterable[str], ram_bytes: int) -> str:
+def classify_mapping(mapped: Mapped, before: Mapped | None, programs: Iterable[str], ram_bytes: int) -> str:
     """The part that a mapping of QEMU belongs to.
 
     ``before`` is the mapping below it, ``programs`` are the paths that QEMU runs code from, ``ram_bytes`` is the
@@ -175,12 +175,12 @@ def _guards(before: Mapped, mapped: Mapped) -> bool:
     return before.end == mapped.start and before.size_bytes == _GUARD_BYTES and before.permissions.startswith("---")
 
 
-def by_kind(mappings: Sequence[Mapped], ram_bytes: int) -> dict[str, list[Mapped]]:
+def group_by_kind(mappings: Sequence[Mapped], ram_bytes: int) -> dict[str, list[Mapped]]:
     """QEMU's mappings by the part that they belong to."""
     programs = {one.path for one in mappings if one.path.startswith("/") and "x" in one.permissions}
     kinds: dict[str, list[Mapped]] = {}
     for before, mapped in zip([None, *mappings], mappings, strict=False):
-        kinds.setdefault(kind(mapped, before, programs, ram_bytes), []).append(mapped)
+        kinds.setdefault(classify_mapping(mapped, before, programs, ram_bytes), []).append(mapped)
     return kinds
 
 
@@ -214,7 +214,7 @@ def virtual_parts(
     QEMU's private pages must be what its cgroup is charged for besides page cache and kernel memory. Of pages that
     KSM has merged the charge may be any other cgroup's.
     """
-    groups = by_kind(mappings, ram_bytes)
+    groups = group_by_kind(mappings, ram_bytes)
     parts = {name: sum(one.pss_bytes for one in group) for name, group in groups.items()}
     resident_bytes = sum(one.rss_bytes for one in groups.get("guest_ram", ()))
     merged_bytes = resident_bytes - parts.pop("guest_ram", 0)
@@ -231,7 +231,7 @@ def virtual_parts(
         private_bytes - sum(one.ksm_bytes for one in mappings),
         private_bytes,
     )
-    return in_order(parts)
+    return sort_parts(parts)
 
 
 def container_parts(mappings: Sequence[Mapped], charge: Charge) -> dict[str, int]:
@@ -239,7 +239,7 @@ def container_parts(mappings: Sequence[Mapped], charge: Charge) -> dict[str, int
     private_bytes = sum(one.anonymous_bytes for one in mappings)
     application_bytes = sum(one.pss_bytes for one in mappings if not one.path.startswith("/"))
     shared_bytes = sum(one.pss_bytes for one in mappings) - application_bytes
-    return in_order(
+    return sort_parts(
         {
             "application": application_bytes,
             "files": charge.shared_bytes,
@@ -252,18 +252,18 @@ def container_parts(mappings: Sequence[Mapped], charge: Charge) -> dict[str, int
     )
 
 
-def in_order(parts: Mapping[str, int]) -> dict[str, int]:
+def sort_parts(parts: Mapping[str, int]) -> dict[str, int]:
     """The parts in the order of PARTS, without those that are empty."""
     return {name: parts[name] for name in PARTS if parts.get(name)}
 
 
-def total(all_parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+def sum_parts(all_parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     """Part by part, the sum over instances."""
     sums: dict[str, int] = {}
     for parts in all_parts:
         for name, value in parts.items():
             sums[name] = sums.get(name, 0) + value
-    return in_order(sums)
+    return sort_parts(sums)
 
 
 def read_mappings(pids: Iterable[int]) -> tuple[Mapped, ...]:

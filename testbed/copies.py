@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from msgspec import Struct
 
-from testbed.intervals import Estimate, MeanEstimate, mean_estimate, median_estimate
+from testbed.intervals import Estimate, MeanEstimate, estimate_mean, estimate_median
 
 # A ruler, and the column of a ramp's samples that it is read from.
 COLUMNS: Mapping[str, str] = {
@@ -76,8 +76,8 @@ def copy_memory(ramps: Iterable[Columns], ruler: str) -> CopyMemory | None:
     if not firsts:
         return None
     differences = [difference for ramp in ramps for difference in further_bytes(ramp, ruler)]
-    typical = median_estimate([max(0.0, value) for value in firsts])
-    return CopyMemory(typical, _not_negative(mean_estimate(differences)) if differences else None, len(firsts))
+    typical = estimate_median([max(0.0, value) for value in firsts])
+    return CopyMemory(typical, _not_negative(estimate_mean(differences)) if differences else None, len(firsts))
 
 
 def _not_negative(mean: MeanEstimate) -> MeanEstimate | None:

@@ -19,10 +19,10 @@ from runtime.spec import Spec
 from testbed.images import build_images
 from testbed.lab import link_of
 from testbed.platforms.registry import check_names
-from testbed.qemu.domain import disk_name
+from testbed.qemu.domain import name_disk
 from testbed.qemu.variants import VARIANTS
 from testbed.scenario.model import Scenario, load
-from testbed.services.specs import specs
+from testbed.services.specs import make_specs
 from vm_images.guest import ensure_guest
 from vm_images.plans.container_host import BRIDGE_INDEX, CONTROLLERS
 from vm_images.plans.guest import guest_plan
@@ -34,7 +34,7 @@ from vm_images.plans.unit import unit_plan
 _IN_GUEST = Hierarchies({}, Path("/sys/fs/cgroup"), frozenset(CONTROLLERS))
 
 
-def service_plan(spec: Spec, platform: str) -> Plan:
+def plan_service(spec: Spec, platform: str) -> Plan:
     """The plan of ``spec`` in a run called ``example``; a guest's kernel is fetched when it is not there yet. Of
     containers in a guest it is the plan by which the runtime in the guest starts them."""
     if platform in VARIANTS and VARIANTS[platform].boot == "cloud":
@@ -54,17 +54,17 @@ def service_plan(spec: Spec, platform: str) -> Plan:
     return container_plan(spec, hierarchies(), cgroup_name("example", spec.hostname), attachment=Attachment(2, 1))
 
 
-def application_plan(wanted: Mapping[str, Spec]) -> Plan:
+def plan_application(wanted: Mapping[str, Spec]) -> Plan:
     """The plan of the one guest that runs all services, each from a disk of its own."""
-    disks = {service: f"/dev/{disk_name(index)}" for index, service in enumerate(wanted)}
+    disks = {service: f"/dev/{name_disk(index)}" for index, service in enumerate(wanted)}
     link = next(iter(wanted.values())).link
     return pod_plan(wanted, disks, link, ensure_guest(store_root() / "guest").modules("pci"))
 
 
-def service_text(spec: Spec, platform: str) -> str:
+def explain_plan(spec: Spec, platform: str) -> str:
     """The plan of ``spec``, and where its guest is saved and copied, what each copy is told: names and numbers of an
     example."""
-    text = explain(service_plan(spec, platform))
+    text = explain(plan_service(spec, platform))
     if platform not in VARIANTS or VARIANTS[platform].start != "restored":
         return text
     plan = restored_plan(spec, "0" * 32, 0, bytes(ENTROPY_BYTES))
@@ -95,5 +95,5 @@ def explain_service(
     images = build_images(scenario, progress) if os.geteuid() == 0 else _built_images(scenario)
     shared = platform in VARIANTS and VARIANTS[platform].guest_per == "application"
     links = [link_of(0, 0 if shared else index) for index in range(len(names))]
-    wanted = dict(zip(names, specs(scenario, images, links), strict=True))
-    return explain(application_plan(wanted)) if shared else service_text(wanted[service or names[0]], platform)
+    wanted = dict(zip(names, make_specs(scenario, images, links), strict=True))
+    return explain(plan_application(wanted)) if shared else explain_plan(wanted[service or names[0]], platform)

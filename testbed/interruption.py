@@ -19,7 +19,7 @@ class Interrupted(BaseException):
 
 
 class _Deferral:
-    """How deep we are in ``deferred``, and the signal that came meanwhile."""
+    """How deep we are in ``defer_signals``, and the signal that came meanwhile."""
 
     depth = 0
     pending: int | None = None
@@ -36,7 +36,7 @@ def _raise_once(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def deferred() -> Iterator[None]:
+def defer_signals() -> Iterator[None]:
     """Within, an interruption waits for the end: for short stretches that start something and then note it."""
     _Deferral.depth += 1
     try:
@@ -49,7 +49,7 @@ def deferred() -> Iterator[None]:
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
+def raise_on_signals() -> Iterator[None]:
     """Within, the first SIGINT, SIGTERM or SIGHUP raises Interrupted and later ones are ignored.
 
     To be used in the main thread; the previous handlers come back at the end.

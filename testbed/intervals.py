@@ -52,7 +52,7 @@ class MeanEstimate(Struct, frozen=True):
         return self.low is not None
 
 
-def median_estimate(values: Sequence[float]) -> Estimate:
+def estimate_median(values: Sequence[float]) -> Estimate:
     """The median, with the narrowest symmetric interval of order statistics that covers at least 95 %.
 
     Free of any assumption on the distribution: the number of values below the true median is binomial(n, 1/2)
@@ -77,7 +77,7 @@ def _middle(ordered: Sequence[float]) -> float:
     return ordered[n // 2] if n % 2 else ordered[n // 2 - 1] / 2 + ordered[n // 2] / 2
 
 
-def median_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Estimate:
+def estimate_median_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Estimate:
     """The ratio of two medians of positive values, with a percentile bootstrap interval of 95 %.
 
     Each side is resampled on its own (Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13), from a
@@ -100,7 +100,7 @@ def median_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Es
     return Estimate(value, ratios[cut], ratios[-1 - cut], n, LEVEL)
 
 
-def mean_estimate(values: Sequence[float]) -> MeanEstimate:
+def estimate_mean(values: Sequence[float]) -> MeanEstimate:
     """The mean with its 95 % t interval, mean +- t(n - 1) * s / sqrt(n), from three values on.
 
     It covers 95 % where the values are independent and roughly normal, and more where neighbours are negatively

@@ -108,7 +108,7 @@ def find() -> tuple[Leftover, ...]:
         *(
             Leftover("setting", f"{setting} (was {value})", path.name)
             for path in scratch
-            for setting, value in host_settings.recorded(path).items()
+            for setting, value in host_settings.read_record(path).items()
         ),
         *(Leftover("directory", str(path), path.name) for path in scratch),
         *(Leftover("partial", str(path), "") for path in (*abandoned, *sorted(_partials()))),
@@ -122,7 +122,7 @@ def _remove_run(run: str) -> None:
             cgroup = Cgroup(f"{CGROUP_ROOT}/{run}")
             cgroup.kill()
             cgroup.remove()
-            host_settings.put_back(directory)
+            host_settings.restore_settings(directory)
 
 
 def remove(leftovers: tuple[Leftover, ...]) -> None:

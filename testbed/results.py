@@ -233,7 +233,7 @@ def check_base(base: Path) -> None:
         raise _write_error(base, error) from error
 
 
-def newest(base: Path) -> Path:
+def find_newest(base: Path) -> Path:
     """The newest run folder below ``base``: run ids begin with their time. Raises UsageError when there is none."""
     runs = sorted(file.parent for file in base.glob(f"*/{MANIFEST}"))
     if not runs:
@@ -244,7 +244,7 @@ def newest(base: Path) -> Path:
 def locate(run: str, base: Path) -> Path:
     """The run folder that ``run`` means: a path, the id of a run below ``base``, or (empty) the newest there."""
     if not run:
-        return newest(base)
+        return find_newest(base)
     return base / run if not Path(run).exists() and (base / run).exists() else Path(run)
 
 

@@ -85,7 +85,7 @@ def _inodes(target: Path, entries: Sequence[_Entry], environment: dict[str, str]
     return inodes
 
 
-def correction(entries: Sequence[_Entry], epoch_s: int, inodes: Mapping[str, int] | None = None) -> str:
+def make_correction(entries: Sequence[_Entry], epoch_s: int, inodes: Mapping[str, int] | None = None) -> str:
     """The commands for debugfs: each file was last read and changed when it was modified, down to the nanosecond.
 
     The root gets its permissions too, and ``lost+found``, which the layers do not have, goes: fsck makes it when
@@ -104,7 +104,7 @@ def correction(entries: Sequence[_Entry], epoch_s: int, inodes: Mapping[str, int
     return "\n".join(commands) + "\n"
 
 
-def size_bytes(entries: Sequence[_Entry]) -> int:
+def compute_size_bytes(entries: Sequence[_Entry]) -> int:
     """How large the file system is to be: twice what the files take, and room for a guest's own."""
     blocks = sum(-(-entry.status.st_size // _BLOCK_BYTES) + 1 for entry in entries)
     inodes_bytes = (len(entries) + _SPARE_INODES) * _INODE_BYTES
@@ -135,14 +135,14 @@ def make_ext4(target: Path, tree: Path, volume: uuid.UUID, epoch_s: int) -> None
     command = [
         *("mke2fs", "-q", "-t", "ext4", "-O", _FEATURES, "-b", str(_BLOCK_BYTES), "-I", str(_INODE_BYTES)),
         *("-m", "0", "-N", str(len(entries) + _SPARE_INODES), "-J", f"size={_JOURNAL_BYTES >> 20}"),
-        *("-U", str(volume), "-E", options, "-d", str(tree), str(target), f"{size_bytes(entries) >> 10}k"),
+        *("-U", str(volume), "-E", options, "-d", str(tree), str(target), f"{compute_size_bytes(entries) >> 10}k"),
     ]
     # By the first its libraries tell the time, by the second, which is newer, the tools of later releases.
     environment = {"E2FSPROGS_FAKE_TIME": str(epoch_s), "SOURCE_DATE_EPOCH": str(epoch_s), "LC_ALL": "C"}
     _run(command, environment, target)
     with scratch(target.with_suffix(".debugfs")) as commands:
         inodes = _inodes(target, entries, environment)
-        commands.write_text(correction(entries, epoch_s, inodes), errors="surrogateescape")
+        commands.write_text(make_correction(entries, epoch_s, inodes), errors="surrogateescape")
         # It goes on after a command that failed and ends well: the words on stderr, after its own name, tell.
         _, output = _run(["debugfs", "-w", "-f", str(commands), str(target)], environment, target)
     if complaints := output.splitlines()[1:]:

@@ -14,7 +14,7 @@ from msgspec.structs import asdict
 
 from runtime.atomic import partial, read_document
 from runtime.errors import PrerequisiteError
-from vm_images.bzimage import has_pvh_entry, vmlinux
+from vm_images.bzimage import extract_vmlinux, has_pvh_entry
 from vm_images.modules import BALLOON_MODULES, GUEST_MODULES, HOST_MODULES, ModuleTree
 
 # Debian's and Ubuntu's kernels for virtual machines; the first that the package sources have is taken.
@@ -76,7 +76,7 @@ def parse_package(stanza: str) -> Package:
     )
 
 
-def show(name: str) -> Package | None:
+def query_package(name: str) -> Package | None:
     """What the package lists say of a package, None if nothing. Raises PrerequisiteError without apt."""
     try:
         done = subprocess.run(
@@ -93,13 +93,13 @@ def resolve() -> tuple[Package, ...]:
     Raises PrerequisiteError when the package lists have none.
     """
     for meta in META_PACKAGES:
-        pending = list(newest.depends) if (newest := show(meta)) else []
+        pending = list(newest.depends) if (newest := query_package(meta)) else []
         packages: dict[str, Package] = {}
         while pending:
             name = pending.pop(0)
             if name in packages or not name.startswith(("linux-image-", "linux-modules-")):
                 continue
-            if package := show(name):
+            if package := query_package(name):
                 packages[name] = package
                 pending += package.depends
         if packages:
@@ -152,7 +152,7 @@ def _keep(root: Path, package: Package, target: Path) -> None:
     """Write what a guest needs of the unpacked packages to the new directory ``target``."""
     release = _release(root)
     bzimage = (root / "boot" / f"vmlinuz-{release}").read_bytes()
-    elf = vmlinux(bzimage)
+    elf = extract_vmlinux(bzimage)
     pvh = has_pvh_entry(elf)
     tree = ModuleTree.read(_modules_folder(root, release))
     guest = tuple(tree.load(GUEST_MODULES))
@@ -183,15 +183,15 @@ def read_kernel(folder: Path) -> GuestKernel:
     return kernel
 
 
-def kept_kernel(guest_root: Path, folders: str) -> GuestKernel | None:
+def find_kept_kernel(guest_root: Path, folders: str) -> GuestKernel | None:
     """The kernel that was kept last in a folder whose name matches the pattern, if any."""
     descriptions = sorted(guest_root.glob(f"{folders}/{_DESCRIPTION}"), key=lambda path: path.stat().st_mtime)
     return read_kernel(descriptions[-1].parent) if descriptions else None
 
 
-def kept_guest_kernel(guest_root: Path) -> GuestKernel | None:
+def find_kept_guest_kernel(guest_root: Path) -> GuestKernel | None:
     """The distribution's kernel below ``guest_root``, if it has been fetched."""
-    return kept_kernel(guest_root, f"kernel-*-{_FORMAT}")
+    return find_kept_kernel(guest_root, f"kernel-*-{_FORMAT}")
 
 
 def ensure_kernel(guest_root: Path) -> GuestKernel:
@@ -200,7 +200,7 @@ def ensure_kernel(guest_root: Path) -> GuestKernel:
     A kernel that was kept stays until it is removed, so that figures of different days can be compared, and
     the network is needed only once. Raises PrerequisiteError when there is none and it cannot be had.
     """
-    if (kernel := kept_guest_kernel(guest_root)) is not None:
+    if (kernel := find_kept_guest_kernel(guest_root)) is not None:
         return kernel
     packages = resolve()
     inputs = [*(package.sha256 for package in packages), *GUEST_MODULES, *BALLOON_MODULES, *HOST_MODULES]

@@ -30,7 +30,7 @@ def module_name(path: str) -> str:
     return PurePosixPath(path).name.split(".ko", 1)[0].replace("-", "_")
 
 
-def needed_modules(module: bytes) -> tuple[str, ...]:
+def parse_needed_modules(module: bytes) -> tuple[str, ...]:
     """The names of the modules that one needs, from the ``depends=`` string of its .modinfo section.
 
     Packages ship no modules.dep (depmod writes it at installation), so the modules themselves are asked.
@@ -40,7 +40,7 @@ def needed_modules(module: bytes) -> tuple[str, ...]:
     return tuple(name.replace("-", "_") for name in names if name)
 
 
-def load_order(
+def order_modules(
     wanted: Iterable[str], depends: Callable[[str], Iterable[str]], builtin: Collection[str]
 ) -> tuple[str, ...]:
     """The names of the modules to load, each after all it needs; those built into the kernel are left out."""
@@ -83,9 +83,9 @@ class ModuleTree(Struct, frozen=True):
             if name not in self.files:
                 raise PrerequisiteError(f"the guest kernel has no module {name}", "choose another kernel package")
             data[name] = plain_module(self.files[name])
-            return needed_modules(data[name])
+            return parse_needed_modules(data[name])
 
-        order = load_order(wanted, depends, self.builtin)
+        order = order_modules(wanted, depends, self.builtin)
         return {f"{name}.ko": data[name] for name in order}
 
 

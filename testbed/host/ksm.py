@@ -11,7 +11,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from runtime.errors import PrerequisiteError, TestbedError
-from testbed.host.settings import changed
+from testbed.host.settings import change_settings
 
 KSM = Path("/sys/kernel/mm/ksm")
 # With the kernel's own hundred pages each 20 ms a guest of 256 MiB takes 13 s. Ten times as many are 200 MiB/s.
@@ -37,7 +37,7 @@ class Counters(Struct, frozen=True):
         return self.sharing * _PAGE_BYTES
 
 
-def counters() -> Counters:
+def read_counters() -> Counters:
     """The counters now. Raises PrerequisiteError on a kernel without KSM."""
     names = ("pages_shared", "pages_sharing", "pages_unshared", "full_scans")
     try:
@@ -59,7 +59,7 @@ def merging(lease: Path) -> Iterator[None]:
 
     Afterwards it does what it did before. Raises PrerequisiteError where it cannot, UsageError when another run does.
     """
-    with changed({KSM / "pages_to_scan": str(PAGES_TO_SCAN), KSM / "run": "1"}, lease):
+    with change_settings({KSM / "pages_to_scan": str(PAGES_TO_SCAN), KSM / "run": "1"}, lease):
         yield
 
 
@@ -68,8 +68,8 @@ def wait_for_scans(scans: int, timeout_s: float) -> Counters:
 
     Raises TestbedError when the time is over.
     """
-    before, deadline_s = counters().full_scans, time.monotonic() + timeout_s
-    while (now := counters()).full_scans < before + scans:
+    before, deadline_s = read_counters().full_scans, time.monotonic() + timeout_s
+    while (now := read_counters()).full_scans < before + scans:
         if time.monotonic() > deadline_s:
             done = now.full_scans - before
             raise TestbedError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 
-def poisson_arrivals(rate_per_s: float, duration_s: float, seed: int) -> list[int]:
+def draw_poisson_arrivals(rate_per_s: float, duration_s: float, seed: int) -> list[int]:
     """Nanoseconds after the start at which requests are due, ascending, all below ``duration_s``.
 
     A Poisson process seen through its count: given that n events fell into an interval, their times are

@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from errno import EINPROGRESS, errorcode
 from typing import Any
 
-from testbed.load.arrivals import poisson_arrivals
+from testbed.load.arrivals import draw_poisson_arrivals
 from testbed.load.http1 import MalformedResponse, ResponseReader
 
 # Time from "now" to the first arrival: the loop is running and has paged in its code by then.
@@ -86,7 +86,7 @@ class Stream:
         self.timeout_ns = round(load["timeout_s"] * 1e9)
         self.warmup_ns = round(load["warmup_s"] * 1e9)
         self.limit: int = load["connections"]
-        self.arrivals = poisson_arrivals(load["rate_per_s"], load["warmup_s"] + load["duration_s"], load["seed"])
+        self.arrivals = draw_poisson_arrivals(load["rate_per_s"], load["warmup_s"] + load["duration_s"], load["seed"])
         self.open = 0
         self.opened = 0
         self.idle: list[Connection] = []
@@ -200,7 +200,7 @@ class Generator:
         try:
             sock = socket.socket(stream.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         except OSError as error:
-            self.finish(stream, request, f"socket: {reason(error)}", time.monotonic_ns())
+            self.finish(stream, request, f"socket: {name_reason(error)}", time.monotonic_ns())
             return
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = Connection(stream, sock)
@@ -231,7 +231,7 @@ class Generator:
             sent = 0
         except OSError as error:
             first = connection.stream.message is before
-            self.fail(connection, f"{'connect' if first else 'send'}: {reason(error)}")
+            self.fail(connection, f"{'connect' if first else 'send'}: {name_reason(error)}")
             return
         connection.unsent = before[sent:]
         wanted = select.EPOLLIN | (select.EPOLLOUT if connection.unsent else 0)
@@ -248,7 +248,7 @@ class Generator:
         except BlockingIOError:
             return
         except OSError as error:
-            self.fail(connection, f"receive: {reason(error)}")
+            self.fail(connection, f"receive: {name_reason(error)}")
             return
         except MalformedResponse:
             self.fail(connection, "malformed response")
@@ -353,7 +353,7 @@ class Generator:
         }
 
 
-def reason(error: OSError) -> str:
+def name_reason(error: OSError) -> str:
     """An error's symbol, such as ECONNREFUSED."""
     return errorcode.get(error.errno or 0, str(error))
 

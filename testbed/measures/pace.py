@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from testbed.measures.schedule import PlannedTrial
 
 
-def about(seconds: float) -> str:
+def describe_duration(seconds: float) -> str:
     """A time left in words, no more exact than it is known."""
     if seconds < 90:
         return f"about {max(10, round(seconds / 10) * 10)} s left"
@@ -44,7 +44,7 @@ class Pace:
         rest = self._planned[self._planned.index(self._last) :]
         expected_s = [self._expected_s(one) for one in rest]
         known_s = [seconds for seconds in expected_s if seconds is not None]
-        return about(sum(known_s)) if len(known_s) == len(expected_s) else ""
+        return describe_duration(sum(known_s)) if len(known_s) == len(expected_s) else ""
 
     def _expected_s(self, planned: PlannedTrial) -> float | None:
         """As this measure took on this platform so far; else as on the slowest of the others."""

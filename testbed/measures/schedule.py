@@ -36,7 +36,7 @@ def blocks_of(measure: str, trials: int) -> int:
     return trials if measure == "start" else max(1, trials // STARTS_PER_BLOCK)
 
 
-def _interleaved(measures: Sequence[str], trials: int, chance: random.Random) -> list[str]:
+def _interleave(measures: Sequence[str], trials: int, chance: random.Random) -> list[str]:
     """The measure of each block: every measure's blocks spread evenly over the run, each at random in its part."""
     places: list[tuple[float, str]] = []
     for measure in measures:
@@ -45,7 +45,7 @@ def _interleaved(measures: Sequence[str], trials: int, chance: random.Random) ->
     return [measure for _, measure in sorted(places)]
 
 
-def schedule(
+def plan_trials(
     platforms: Sequence[str], measures: Sequence[str], trials: int, rates_per_s: Sequence[float], seed: int
 ) -> tuple[PlannedTrial, ...]:
     """All trials in order. The same arguments always give the same schedule.
@@ -56,7 +56,7 @@ def schedule(
     chance = random.Random(seed)
     planned: list[PlannedTrial] = []
     number = 1
-    for block, measure in enumerate(_interleaved(measures, trials, chance), 1):
+    for block, measure in enumerate(_interleave(measures, trials, chance), 1):
         rates = tuple(chance.sample(tuple(rates_per_s), len(rates_per_s))) if measure == "utilisation" else ()
         for platform in chance.sample(tuple(platforms), len(platforms)):
             planned.append(PlannedTrial(number, block, platform, measure, rates))

@@ -55,14 +55,14 @@ from runtime.plan.steps import (
 from runtime.spec import Spec
 from runtime.unionfs.overlay import mount_steps, volatile_steps
 from testbed import breakdown
-from testbed.host.facts import version_text
+from testbed.host.facts import format_version
 from testbed.lab import Lab, fix_port
-from testbed.platforms.lxc_cgroups import cgroup_of, limit_tasks, only
+from testbed.platforms.lxc_cgroups import find_cgroup, limit_tasks, restrict_hierarchies
 from testbed.platforms.protocol import Instance, Started
 from testbed.qemu.connection import destroy_domain, ensure_event_loop, load_libvirt
 from testbed.qemu.console import Console
 from testbed.qemu.daemon import Daemon, find_libvirtd, seen_at
-from testbed.qemu.domain import PLAN_VARIABLE, child
+from testbed.qemu.domain import PLAN_VARIABLE, add_child
 from testbed.qemu.reader import ConsoleReader
 from testbed.scenario.model import Scenario
 from vm_images.plans.guest import EXECUTING, FIRST_USERSPACE
@@ -149,46 +149,48 @@ def init_plan(spec: Spec, *, asks: bool = False) -> Plan:
 
 
 def _mounted(devices: Element, source: Path, target: str) -> None:
-    filesystem = child(devices, "filesystem", type="mount")
-    child(filesystem, "source", dir=str(source))
-    child(filesystem, "target", dir=target)
+    filesystem = add_child(devices, "filesystem", type="mount")
+    add_child(filesystem, "source", dir=str(source))
+    add_child(filesystem, "target", dir=target)
 
 
 def domain_xml(domain: Domain, host_memory_bytes: int) -> str:
     """The domain's XML (formatdomain.html, drvlxc.html). ``host_memory_bytes`` is the limit of one without a limit."""
     resources = domain.spec.resources
     root = Element("domain", type="lxc")
-    child(root, "name", domain.name)
-    child(root, "memory", str(resources.memory_bytes or host_memory_bytes), unit="b")
-    child(root, "vcpu", "1")  # tells nothing: a container sees all processors, and the quota holds it
+    add_child(root, "name", domain.name)
+    add_child(root, "memory", str(resources.memory_bytes or host_memory_bytes), unit="b")
+    add_child(root, "vcpu", "1")  # tells nothing: a container sees all processors, and the quota holds it
     if resources.cpus is not None:
-        tune = child(root, "cputune")
-        child(tune, "period", str(CPU_PERIOD_USEC))
-        child(tune, "quota", str(cpu_quota_usec(resources.cpus)))
-    system = child(root, "os")
-    child(system, "type", "exe", arch="x86_64")
-    child(system, "init", f"{_OURS}/launcher")
-    child(system, "initenv", f"{_OURS}/plan", name=PLAN_VARIABLE)
-    features = child(root, "features")
-    child(features, "capabilities", policy="allow")  # the plan takes away all that the spec does not have
-    child(features, "privnet")
-    devices = child(root, "devices")
-    child(devices, "emulator", str(domain.controller))
+        tune = add_child(root, "cputune")
+        add_child(tune, "period", str(CPU_PERIOD_USEC))
+        add_child(tune, "quota", str(cpu_quota_usec(resources.cpus)))
+    system = add_child(root, "os")
+    add_child(system, "type", "exe", arch="x86_64")
+    add_child(system, "init", f"{_OURS}/launcher")
+    add_child(system, "initenv", f"{_OURS}/plan", name=PLAN_VARIABLE)
+    features = add_child(root, "features")
+    add_child(features, "capabilities", policy="allow")  # the plan takes away all that the spec does not have
+    add_child(features, "privnet")
+    devices = add_child(root, "devices")
+    add_child(devices, "emulator", str(domain.controller))
     _mounted(devices, domain.root, "/")
     _mounted(devices, domain.ours, _OURS)
     if domain.tasks is not None:
         _mounted(devices, domain.tasks, _TASKS)
     if (link := domain.spec.link) is not None:
-        interface = child(devices, "interface", type="bridge")
-        child(interface, "mac", address=link.mac)
-        child(interface, "source", bridge=domain.bridge)
-        child(interface, "target", dev=domain.port)
-        child(interface, "ip", address=str(link.address.ip), family="ipv4", prefix=str(link.address.network.prefixlen))
+        interface = add_child(devices, "interface", type="bridge")
+        add_child(interface, "mac", address=link.mac)
+        add_child(interface, "source", bridge=domain.bridge)
+        add_child(interface, "target", dev=domain.port)
+        add_child(
+            interface, "ip", address=str(link.address.ip), family="ipv4", prefix=str(link.address.network.prefixlen)
+        )
         if link.gateway:
             everywhere = {"address": "0.0.0.0", "prefix": "0"}  # noqa: S104 # a destination
-            child(interface, "route", family="ipv4", gateway=str(link.gateway), **everywhere)
-        child(interface, "guest", dev="eth0")
-    child(devices, "console", type="pty")
+            add_child(interface, "route", family="ipv4", gateway=str(link.gateway), **everywhere)
+        add_child(interface, "guest", dev="eth0")
+    add_child(devices, "console", type="pty")
     return ElementTree.tostring(root, encoding="unicode")
 
 
@@ -244,7 +246,7 @@ class LibvirtLxcPlatform:
             "kernel": platform.release(),
             "cgroups": hierarchies().mode,
             "root": "overlay on tmpfs",
-            "libvirt": version_text(load_libvirt().getVersion()),
+            "libvirt": format_version(load_libvirt().getVersion()),
         }
 
     def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
@@ -278,7 +280,7 @@ class LibvirtLxcPlatform:
             raise UsageError(f"start container {instance.name}: the name is in use")
         self._started += 1
         folder = self._scratch / str(self._started)
-        tasks = Cgroup(f"{self._place.name}/{instance.name}", only(hierarchies(), ("pids",)))
+        tasks = Cgroup(f"{self._place.name}/{instance.name}", restrict_hierarchies(hierarchies(), ("pids",)))
         with ExitStack() as undo:
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
             domain = replace(self._lay_out(instance, folder, tasks), port=f"lxc{self._started}")
@@ -295,7 +297,9 @@ class LibvirtLxcPlatform:
             if domain.spec.link is not None:
                 fix_port(domain.port, domain.spec.link.mac)
             created_ns = time.monotonic_ns()
-            cgroup = Cgroup(cgroup_of(created.ID()), only(hierarchies(), ("memory", "cpu", "cpuacct", "devices")))
+            cgroup = Cgroup(
+                find_cgroup(created.ID()), restrict_hierarchies(hierarchies(), ("memory", "cpu", "cpuacct", "devices"))
+            )
             running = _Running(created, console, cgroup, tasks, folder, requested_ns, created_ns)
             self._running[instance.name] = running
             undo.pop_all()

@@ -24,7 +24,7 @@ from testbed.platforms.protocol import Instance
 from testbed.platforms.vm import VmPlatform
 from testbed.progress import tell
 from testbed.qemu.disks import Disks
-from testbed.qemu.domain import total_resources
+from testbed.qemu.domain import sum_resources
 from testbed.scenario.model import Scenario
 from vm_images.container_host import INTERPRETER, PACKAGES, ensure_host_image, host_initrd
 from vm_images.disk import ensure_layer_disk, layer_name
@@ -64,10 +64,10 @@ class _LayerDisk(Disks):
         self._built.append(disk)
 
 
-def machine_resources(specs: Mapping[str, Spec]) -> Resources:
+def sum_machine_resources(specs: Mapping[str, Spec]) -> Resources:
     """What the machine needs so that each container can have all that its limits allow. Raises UsageError when one has
     no limit of memory."""
-    services = total_resources({name: spec.resources for name, spec in specs.items()})
+    services = sum_resources({name: spec.resources for name, spec in specs.items()})
     assert services.memory_bytes is not None  # all have a limit
     total = HOST_MEMORY_BYTES + services.memory_bytes + services.memory_bytes // _RAM_PER_PAGE_TABLE
     whole_mib = -(-total // (1 << 20)) << 20
@@ -98,7 +98,7 @@ class ContainersInVmPlatform(VmPlatform):
 
     def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
         """As for other guests, and the image of the system inside."""
-        total_resources({service.name: service.resources for service in scenario.services})  # all have a limit
+        sum_resources({service.name: service.resources for service in scenario.services})  # all have a limit
         self.prepare_images(images.values())
 
     def _kept_disks(self, root: Path, owner: str) -> Disks:
@@ -119,7 +119,7 @@ class ContainersInVmPlatform(VmPlatform):
         return (self.disk,)
 
     def _resources(self, instance: Instance) -> Resources:
-        return machine_resources(instance.specs)
+        return sum_machine_resources(instance.specs)
 
     def _mac(self, instance: Instance) -> str | None:
         return _beside(instance.specs, _CARD)

@@ -32,13 +32,13 @@ from testbed.lab import BRIDGE, Lab
 from testbed.platforms.protocol import Instance
 from testbed.platforms.vm import VmPlatform
 from testbed.qemu.accelerator import AUTO
-from testbed.qemu.domain import Domain, Ram, guest_memory_bytes
+from testbed.qemu.domain import Domain, Ram, compute_guest_memory
 from testbed.qemu.running import Running
-from testbed.qemu.saved import SavedGuest, load, new_ram, resume, save, seal
+from testbed.qemu.saved import SavedGuest, load, make_ram, resume, save, seal
 from testbed.qemu.variants import Variant
 from testbed.scenario.model import Scenario
 from testbed.services.probe import NotReady, Question, ask
-from testbed.services.specs import specs
+from testbed.services.specs import make_specs
 from vm_images.plans.guest import guest_plan
 from vm_images.plans.restored import ENTROPY_BYTES, restored_plan, sleep_plan
 
@@ -152,7 +152,7 @@ class RestoredPlatform(VmPlatform):
         super().prepare(scenario, images)
         with Lab() as lab:
             links = [lab.link(0, index) for index in range(len(scenario.services))]
-            services = zip(scenario.services, specs(scenario, images, links), strict=True)
+            services = zip(scenario.services, make_specs(scenario, images, links), strict=True)
             self.save({service.name: Warmed(spec, service.ports) for service, spec in services}, images)
 
     def save(self, warmed: Mapping[str, Warmed], images: Mapping[str, Image]) -> None:
@@ -162,7 +162,7 @@ class RestoredPlatform(VmPlatform):
         """
         folder = self._scratch / "saved"
         folder.mkdir()
-        sizes = {service: guest_memory_bytes(one.spec.resources, service) for service, one in warmed.items()}
+        sizes = {service: compute_guest_memory(one.spec.resources, service) for service, one in warmed.items()}
         needed_bytes, free_bytes = sum(sizes.values()), available_bytes(Path("/proc/meminfo").read_text())
         if free_bytes < needed_bytes:
             raise PrerequisiteError(
@@ -178,7 +178,7 @@ class RestoredPlatform(VmPlatform):
             for service, one in warmed.items():
                 name = f"saved-{service}"
                 instance = Instance(name, 0, {service: one.spec}, folder / f"{name}.log")
-                ram = new_ram(name, sizes[service])
+                ram = make_ram(name, sizes[service])
                 self._memory.callback(os.close, ram)
                 saved[name] = SavedGuest(ram, folder / f"{name}.state")
                 originals.start(instance)

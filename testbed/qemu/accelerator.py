@@ -103,7 +103,7 @@ class Verdict(Struct, frozen=True):
 _ENDS_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 
 
-def known_accelerator(name: str) -> str:
+def check_accelerator(name: str) -> str:
     """The name as given. Raises UsageError for one that is no accelerator."""
     if name not in (AUTO, *CANDIDATES):
         raise UsageError(f"unknown accelerator {name}", f"known accelerators: {', '.join((AUTO, *CANDIDATES))}")
@@ -155,7 +155,7 @@ def _boot(command: list[str], time_limit_s: float) -> tuple[float | None, bool, 
     return took_s if booted else None, exited, output
 
 
-def attempt(qemu: Path, guest: Guest, accelerator: str, time_limit_s: float = TIME_LIMIT_S) -> Attempt:
+def try_accelerator(qemu: Path, guest: Guest, accelerator: str, time_limit_s: float = TIME_LIMIT_S) -> Attempt:
     """Boot the guest's kernel under one accelerator as far as PID 1's first message; at most ``time_limit_s`` a boot.
 
     KVM is given the host's processor first; where QEMU ends over that, it is tried again with less.
@@ -222,7 +222,7 @@ def decide(attempts: Sequence[Attempt], closed: str, wanted: str = AUTO) -> Verd
     raise PrerequisiteError(f"no guest boots: {tried}", "reinstall qemu-system-x86")
 
 
-def closed_to_account() -> str:
+def explain_closed_kvm() -> str:
     """Why QEMU cannot open KVM, as a member of its account's groups; empty when it can, or when there is none."""
     try:
         status = KVM_DEVICE.stat()
@@ -262,7 +262,7 @@ def _read(path: Path) -> Mapping[str, Attempt]:
     return {one.accelerator: one for one in attempts}
 
 
-def last_attempts(guest_root: Path) -> tuple[Attempt, ...]:
+def read_last_attempts(guest_root: Path) -> tuple[Attempt, ...]:
     """What was tried last on this host, as far as that is kept below ``guest_root`` and can be read."""
     files = sorted(guest_root.glob("accelerators-*.json"), key=lambda path: path.stat().st_mtime)
     return tuple(_read(files[-1]).values()) if files else ()
@@ -276,13 +276,13 @@ def kvm_limit_s(translated: Sequence[Attempt], wanted: str) -> float:
 
 def _try_kvm(qemu: Path, guest: Guest, limit_s: float, tries: int) -> Attempt:
     for _ in range(tries):
-        tried = attempt(qemu, guest, "kvm", limit_s)
+        tried = try_accelerator(qemu, guest, "kvm", limit_s)
         if tried.boot_s is not None:
             break
     return tried
 
 
-def attempts(guest_root: Path, qemu: Path, guest: Guest, wanted: str = AUTO) -> tuple[Attempt, ...]:
+def try_accelerators(guest_root: Path, qemu: Path, guest: Guest, wanted: str = AUTO) -> tuple[Attempt, ...]:
     """Every candidate that matters to who has ``wanted`` one: as it was tried before and worked, or tried now.
 
     What worked is kept below ``guest_root``. KVM is tried once in a process, and no kept attempt stands for it.
@@ -295,7 +295,7 @@ def attempts(guest_root: Path, qemu: Path, guest: Guest, wanted: str = AUTO) -> 
         return _tried[path, wanted]
     cached = _read(path)
     translated = tuple(
-        cached[name] if name in cached and cached[name].boot_s is not None else attempt(qemu, guest, name)
+        cached[name] if name in cached and cached[name].boot_s is not None else try_accelerator(qemu, guest, name)
         for name in CANDIDATES
         if name != "kvm"
     )
@@ -314,6 +314,6 @@ def attempts(guest_root: Path, qemu: Path, guest: Guest, wanted: str = AUTO) -> 
     return tried
 
 
-def verdict(guest_root: Path, qemu: Path, guest: Guest, wanted: str = AUTO) -> Verdict:
+def reach_verdict(guest_root: Path, qemu: Path, guest: Guest, wanted: str = AUTO) -> Verdict:
     """The accelerator for this host. Raises PrerequisiteError when the ``wanted`` one, or none, works."""
-    return decide(attempts(guest_root, qemu, guest, wanted), closed_to_account(), wanted)
+    return decide(try_accelerators(guest_root, qemu, guest, wanted), explain_closed_kvm(), wanted)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 
-def tsc_khz(cpuinfo: str) -> int | None:
+def parse_tsc_khz(cpuinfo: str) -> int | None:
     """The rate of the processor's time stamp counter in kHz, from /proc/cpuinfo; None where it does not say.
 
     Where the counter's rate is constant, the kernel derives its delay loop from it (arch/x86/kernel/tsc.c, lpj_fine)
@@ -24,5 +24,5 @@ def clock_options() -> str:
     The kernel would time its counter by the PIT alone, and, on a busy host, fail and never get on; the same delays
     can make it take the timer's interrupt for broken.
     """
-    rate_khz = tsc_khz(Path("/proc/cpuinfo").read_text())
+    rate_khz = parse_tsc_khz(Path("/proc/cpuinfo").read_text())
     return f" tsc_early_khz={rate_khz} no_timer_check" if rate_khz else " no_timer_check"

@@ -92,7 +92,7 @@ def ensure_event_loop() -> Any:
     return libvirt
 
 
-def checked_uri(uri: str) -> str:
+def check_uri(uri: str) -> str:
     """The URI, when it is one of a QEMU driver that the testbed can use. Raises UsageError with the reason if not."""
     accepted = f"{EMBEDDED}, qemu:///system, qemu+ssh://USER@HOST/system"
     parts = urlsplit(uri)
@@ -211,10 +211,10 @@ def _open_daemons(uri: str) -> Any:
 
 
 @contextmanager
-def connected(uri: str, folder: Path, cache: Path) -> Iterator[Connection]:
-    """A connection to ``uri`` (see ``checked_uri``); the last two are for ``embedded``. Raises PrerequisiteError."""
+def connect(uri: str, folder: Path, cache: Path) -> Iterator[Connection]:
+    """A connection to ``uri`` (see ``check_uri``); the last two are for ``open_embedded``. Raises PrerequisiteError."""
     if uri == EMBEDDED:
-        with embedded(folder, cache) as inside:
+        with open_embedded(folder, cache) as inside:
             yield Connection(uri, lambda: inside)
         return
     connection = Connection(uri, lambda: _open_daemons(uri))
@@ -225,7 +225,7 @@ def connected(uri: str, folder: Path, cache: Path) -> Iterator[Connection]:
 
 
 @contextmanager
-def embedded(folder: Path, cache: Path) -> Iterator[Any]:
+def open_embedded(folder: Path, cache: Path) -> Iterator[Any]:
     """A connection (virConnect) to the driver, with its state in the new directory ``folder``, removed at the end.
 
     What it learns of emulators is kept in ``cache``, which stays. Domains start in the network namespace of the
@@ -236,7 +236,7 @@ def embedded(folder: Path, cache: Path) -> Iterator[Any]:
     global _users, _connection
     with _sharing:
         if not _users:
-            _connection = _closing.enter_context(_opened(folder, cache))
+            _connection = _closing.enter_context(_open_embedded(folder, cache))
         _users += 1
     try:
         yield _connection
@@ -248,7 +248,7 @@ def embedded(folder: Path, cache: Path) -> Iterator[Any]:
 
 
 @contextmanager
-def _opened(folder: Path, cache: Path) -> Iterator[Any]:
+def _open_embedded(folder: Path, cache: Path) -> Iterator[Any]:
     """The process's one connection, with its directories."""
     global _root, _driver
     account = emulator_account()  # the driver looks it up, too, and gives up without it

@@ -52,7 +52,7 @@ _TELLING = re.compile(
 )
 
 
-def phase_of(line: str) -> str | None:
+def parse_phase(line: str) -> str | None:
     """The phase that a console line shows to be reached, if any; that of a single service is ``service.phase``."""
     if (match := _SERVICE.match(line)) is not None:
         phase = _SERVICE_PHASES.get(match[2])
@@ -60,7 +60,7 @@ def phase_of(line: str) -> str | None:
     return next((phase for phase, mark in _MARKS.items() if mark in line), None)
 
 
-def exit_status_of(line: str) -> int | None:
+def parse_exit_status(line: str) -> int | None:
     """The workload's status, 128 + n for signal n.
 
     Where it was PID 1, from the kernel's panic line (wait(2) encoding); where it was a unit, from what that says last.
@@ -156,14 +156,14 @@ class Console:
             self.panic = shortened(line[line.index(KERNEL_PANIC) :])
         if not self.panic:  # the registers that a panic prints say nothing of the workload
             self._tail.append(line)
-        if (phase := phase_of(line)) is not None and len(self._phases) < _PHASES_LIMIT:
+        if (phase := parse_phase(line)) is not None and len(self._phases) < _PHASES_LIMIT:
             self._phases.setdefault(phase, now_ns)
         if (failed := _STEP_FAILED.search(line)) is not None:  # a login prompt may stand before it
             self.failure = shortened(failed.group())
             self._step_failed = True
         if (match := _SERVICE.match(line)) is not None and match[2] not in _SERVICE_PHASES:
             self.failure = shortened(f"{match[1]}: {match[2]}")
-        if (status := exit_status_of(line)) is not None:
+        if (status := parse_exit_status(line)) is not None:
             self.exit_status = status
 
     def stamp(self, phase: str) -> None:

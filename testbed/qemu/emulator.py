@@ -52,7 +52,7 @@ def find_qemu() -> Path:
     return Path(path)
 
 
-def qemu_version(qemu: Path) -> str:
+def read_qemu_version(qemu: Path) -> str:
     """The first line of ``--version``."""
     done = subprocess.run([str(qemu), "--version"], capture_output=True, text=True, check=False)
     return done.stdout.partition("\n")[0]

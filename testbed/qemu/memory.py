@@ -11,7 +11,7 @@ from typing import Any
 
 from runtime.errors import UsageError, WorkloadError
 from testbed.host import ksm
-from testbed.host.settings import changed
+from testbed.host.settings import change_settings
 from testbed.qemu.connection import load_libvirt
 from testbed.qemu.variants import Memory
 
@@ -24,7 +24,7 @@ KEEP_BYTES = 16 << 20
 _POLL_S = 0.05
 
 
-def described(memory: Memory) -> str:
+def describe_memory(memory: Memory) -> str:
     """The options that are on, in words; for a manifest."""
     words = {
         "balloon": memory.balloon,
@@ -53,7 +53,7 @@ def while_prepared(memory: Memory, lease: Path) -> Iterator[None]:
         yield
         return
     most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // HUGE_PAGE_BYTES
-    with changed({OVERCOMMIT: str(most)}, lease):
+    with change_settings({OVERCOMMIT: str(most)}, lease):
         yield
 
 
@@ -67,7 +67,7 @@ def while_running(memory: Memory, lease: Path) -> Iterator[None]:
         yield
 
 
-def ballooned_bytes(domain: Any, ram_bytes: int) -> int:
+def read_ballooned_bytes(domain: Any, ram_bytes: int) -> int:
     """How much of its RAM the guest has given to the balloon. Raises WorkloadError when it has ended."""
     return ram_bytes - _actual_bytes(domain)
 

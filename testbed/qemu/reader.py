@@ -28,7 +28,7 @@ _PEER_CREDENTIALS = struct.Struct("3i")  # unix(7): pid, uid, gid
 
 
 @contextmanager
-def adopting() -> Iterator[None]:
+def adopt_orphans() -> Iterator[None]:
     """Within, daemons that our children leave behind become our own children instead of init's.
 
     So QEMU, which libvirt starts as a daemon, can be reaped the moment it ends. An init that looks at its

@@ -75,7 +75,7 @@ class Running(Struct, frozen=True):
             return
         spare_bytes = breakdown.available_bytes(meminfo) - memory.KEEP_BYTES
         if spare_bytes > 0:
-            taken_bytes = memory.ballooned_bytes(self.domain, self.ram_bytes)
+            taken_bytes = memory.read_ballooned_bytes(self.domain, self.ram_bytes)
             memory.inflate(self.domain, self.ram_bytes - taken_bytes - spare_bytes, _RECLAIM_TIMEOUT_S)
 
     def memory_parts(self, *, ballooned: bool) -> Mapping[str, int]:
@@ -86,7 +86,7 @@ class Running(Struct, frozen=True):
             breakdown.read_charge(self.cgroup),
             self.ram_bytes,
             breakdown.parse_guest(meminfo) if meminfo else None,
-            memory.ballooned_bytes(self.domain, self.ram_bytes) if ballooned else 0,
+            memory.read_ballooned_bytes(self.domain, self.ram_bytes) if ballooned else 0,
         )
 
     def lost(self, uri: str) -> str:
@@ -104,7 +104,7 @@ class Running(Struct, frozen=True):
 
 
 @contextmanager
-def limited(cgroup: Cgroup, name: str, slowness: float) -> Iterator[None]:
+def limit_start(cgroup: Cgroup, name: str, slowness: float) -> Iterator[None]:
     """End a QEMU that does not answer libvirt, which itself would wait for ever. Raises TestbedError then."""
     limit_s = START_LIMIT_S * slowness
     late = threading.Event()
@@ -131,7 +131,7 @@ def limited(cgroup: Cgroup, name: str, slowness: float) -> Iterator[None]:
 
 
 @contextmanager
-def told(name: str) -> Iterator[None]:
+def report_refusal(name: str) -> Iterator[None]:
     """What the host refuses to a machine that starts, a full disk for example, is that start's failure."""
     try:
         yield

@@ -40,7 +40,7 @@ class SavedGuest(Struct, frozen=True):
         return sum(status.st_blocks * 512 for status in (os.fstat(self.ram), self.state.stat()))
 
 
-def new_ram(name: str, size_bytes: int) -> int:
+def make_ram(name: str, size_bytes: int) -> int:
     """A file in memory for a guest's RAM, open, which any account can map that it is handed to."""
     ram = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.truncate(ram, size_bytes)

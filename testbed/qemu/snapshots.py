@@ -16,7 +16,7 @@ from xml.etree.ElementTree import Element, SubElement
 from runtime.errors import TestbedError, UsageError
 from testbed.qemu.account import Account
 from testbed.qemu.connection import load_libvirt
-from testbed.qemu.domain import disk_name
+from testbed.qemu.domain import name_disk
 from vm_images.qcow2 import clone
 
 # The monitor splits and quotes its commands in ways of its own, differently for taking and for going back.
@@ -35,13 +35,13 @@ def freeze_xml(continued: Path) -> str:
     """A snapshot of the disk alone: it stays as it is, and the guest goes on in the new file ``continued``."""
     root = Element("domainsnapshot")
     disks = SubElement(root, "disks")
-    disk = SubElement(disks, "disk", name=disk_name(0), snapshot="external")
+    disk = SubElement(disks, "disk", name=name_disk(0), snapshot="external")
     SubElement(disk, "driver", type="qcow2")
     SubElement(disk, "source", file=str(continued))
     return ElementTree.tostring(root, encoding="unicode")
 
 
-def snapshot_names(domain: Any) -> tuple[str, ...]:
+def list_snapshots(domain: Any) -> tuple[str, ...]:
     """The snapshots that were taken of a running domain (virDomain)."""
     return tuple(sorted(domain.snapshotListNames()))
 
@@ -57,7 +57,7 @@ def take_snapshot(domain: Any, name: str) -> None:
         raise UsageError(
             f"take snapshot {name!r} of {domain.name()}: QEMU's monitor could not read that name", _LETTERS
         )
-    if name in snapshot_names(domain):
+    if name in list_snapshots(domain):
         raise UsageError(f"take snapshot {name} of {domain.name()}: there is one of that name", "choose another name")
     try:
         domain.snapshotCreateXML(snapshot_xml(name), 0)
@@ -102,7 +102,7 @@ def clone_disk(domain: Any, disk: Path, continued: Path, target: Path, account: 
         | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REUSE_EXT
     )
     try:
-        clone(disk, "qcow2", continued, size_bytes=domain.blockInfo(disk_name(0))[0])
+        clone(disk, "qcow2", continued, size_bytes=domain.blockInfo(name_disk(0))[0])
         account.give(continued)
         account.share(disk)
         domain.snapshotCreateXML(freeze_xml(continued), flags)
@@ -113,7 +113,7 @@ def clone_disk(domain: Any, disk: Path, continued: Path, target: Path, account: 
 
 
 def _require(domain: Any, name: str, verb: str) -> None:
-    names = snapshot_names(domain)
+    names = list_snapshots(domain)
     if name not in names:
         taken = ", ".join(names) or "none"
         raise UsageError(f"{verb} snapshot {name} of {domain.name()}: there is none", f"it has: {taken}")

@@ -91,7 +91,7 @@ _ALLOWED: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def refusal(variant: Variant) -> str:
+def find_refusal(variant: Variant) -> str:
     """Why no platform implements the variant, as far as is known; empty when one does."""
     wanted = {
         "a stock system": variant.boot == "cloud",
@@ -118,7 +118,7 @@ def refusal(variant: Variant) -> str:
     return f"{kind} is not made with another {', '.join(changed)}" if changed else ""
 
 
-def by_name(variants: Iterable[Variant]) -> Mapping[str, Variant]:
+def index_by_name(variants: Iterable[Variant]) -> Mapping[str, Variant]:
     """The variants by their names, in order, read-only. Raises ValueError when two have the same name."""
     variants_by_name: dict[str, Variant] = {}
     for variant in variants:
@@ -128,7 +128,7 @@ def by_name(variants: Iterable[Variant]) -> Mapping[str, Variant]:
     return MappingProxyType(variants_by_name)
 
 
-VARIANTS = by_name(
+VARIANTS = index_by_name(
     (
         # SeaBIOS enters the kernel by PVH. Measured with q35, qboot is there 20 ms earlier, of 1.5 s, and no guest runs
         # sooner.

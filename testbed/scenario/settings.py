@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from msgspec import Struct
 from msgspec.structs import replace
 
-from testbed.scenario.yamltree import Value, required, shown
+from testbed.scenario.yamltree import Value, quote, require
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH")
 
@@ -115,9 +115,9 @@ class _Section:
 
     def needed(self, key: str, expected: str) -> Value:
         if not self._is_there:
-            self._parent = required({}, self._name, self._parent, "at least its service and port")
+            self._parent = require({}, self._name, self._parent, "at least its service and port")
             self._is_there = True
-        return required(self._fields, key, self._parent, expected)
+        return require(self._fields, key, self._parent, expected)
 
     def seconds(self, key: str, default: float, above: float | None = None) -> float:
         value = self.get(key)
@@ -134,7 +134,7 @@ class _Section:
             return default
         path = value.text("a path such as /")
         if not re.fullmatch(r"/[!-~]{0,4095}", path):
-            value.report(f"is {shown(path)}", "a path that begins with /, of at most 4096 characters, without blanks")
+            value.report(f"is {quote(path)}", "a path that begins with /, of at most 4096 characters, without blanks")
         return path
 
 
@@ -145,7 +145,7 @@ def _rate(value: Value) -> float:
 def _service(value: Value, names: tuple[str, ...]) -> str:
     name = value.text("the name of a service")
     if names and name not in names:
-        value.report(f"{shown(name)} is no service of this file", f"one of {', '.join(names)}")
+        value.report(f"{quote(name)} is no service of this file", f"one of {', '.join(names)}")
     return name
 
 
@@ -219,7 +219,7 @@ def _method(value: Value | None) -> str:
         return "GET"
     method = value.text("an HTTP method")
     if method not in _METHODS:
-        value.report(f"is {shown(method)}", f"one of {', '.join(_METHODS)}")
+        value.report(f"is {quote(method)}", f"one of {', '.join(_METHODS)}")
     return method
 
 

@@ -157,7 +157,7 @@ class Value(Struct, frozen=True):
         value = float(written) if _DECIMAL.fullmatch(written) else math.nan
         too_low = (above is not None and value <= above) or (low is not None and value < low)
         if not math.isfinite(value) or too_low or value > high:
-            self.report(f"is {shown(written)}", expected)
+            self.report(f"is {quote(written)}", expected)
             return float("nan")
         return value
 
@@ -166,7 +166,7 @@ class Value(Struct, frozen=True):
         expected = f"a whole number from {low} to {high} ({unit})"
         written = self.text(expected)
         if not re.fullmatch(r"[0-9]{1,18}", written) or not low <= int(written) <= high:
-            self.report(f"is {shown(written)}", expected)
+            self.report(f"is {quote(written)}", expected)
             return low
         return int(written)
 
@@ -222,7 +222,7 @@ class _Merging:
         return {**{key: entry for key, entry in merged.items() if key not in values}, **values}
 
 
-def required(fields: Mapping[str, Value], key: str, parent: Value, expected: str) -> Value:
+def require(fields: Mapping[str, Value], key: str, parent: Value, expected: str) -> Value:
     """``fields[key]``. When it is missing that is a mistake on the line of its parent, and the value is null."""
     value = fields.get(key)
     if value is not None and not value.is_null:
@@ -233,7 +233,7 @@ def required(fields: Mapping[str, Value], key: str, parent: Value, expected: str
     return Value(parent.problems, path, line, yaml.ScalarNode(_NULL_TAG, ""))
 
 
-def shown(text: str) -> str:
+def quote(text: str) -> str:
     """Text as a message quotes it: short, and with nothing in it that a terminal would obey."""
     return repr(_cut(text))
 
@@ -297,4 +297,4 @@ def _kind(node: yaml.Node) -> str:
         return "a list"
     if node.tag == _NULL_TAG:
         return "empty"
-    return f"the boolean {node.value}" if node.tag == _BOOLEAN_TAG else shown(str(node.value))
+    return f"the boolean {node.value}" if node.tag == _BOOLEAN_TAG else quote(str(node.value))
