@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from invoke import Collection, Context, task
+from invoke import Collection, Context, Program, task
 from invoke.exceptions import Exit
 
+from runtime import __version__
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from runtime.output import printable
 from testbed.progress import tell
@@ -208,19 +209,34 @@ def new(context: Context, name: str) -> int:
     return 0
 
 
-@task(help={"select": "only tests whose names match (pytest -k)"})
-def test(context: Context, select: str = "") -> None:
+LINT = (
+    "ruff check .",
+    "ruff format --check .",
+    "codespell",
+    "mypy",
+    "shellcheck invoke .ci/run",
+    "python -m runtime.launcher.build --analyze",
+)
+
+
+def checks(select: str, only: str) -> tuple[str, ...]:
+    """The command lines of a test run. Raises UsageError for a part that there is not."""
+    tests = "python -m tests.streams --durations=10" + (f" -k '{select}'" if select else "")
+    parts = {"": (*LINT, tests), "lint": LINT, "tests": (tests,)}
+    if only not in parts:
+        raise UsageError(f"test --only {only}: there is no such part", "lint or tests")
+    return parts[only]
+
+
+@task(help={"select": "only tests whose names match (pytest -k)", "only": "one part: lint (with types) or tests"})
+def test(context: Context, select: str = "", only: str = "") -> None:
     """Lint, types and all tests."""
-    checks = [
-        "ruff check .",
-        "ruff format --check .",
-        "mypy",
-        "shellcheck invoke .ci/run",
-        "python -m runtime.launcher.build --analyze",
-        "python -m tests.streams --durations=10" + (f" -k '{select}'" if select else ""),
-    ]
+    try:
+        chosen = checks(select, only)
+    except UsageError as error:
+        raise Exit(f"error: {error}", code=error.exit_code) from error
     with context.cd(str(ROOT)), context.prefix(f"PATH='{Path(sys.executable).parent}':\"$PATH\""):
-        for check in checks:
+        for check in chosen:
             print(f"$ {check}", flush=True)
             if not context.run(check, warn=True, pty=False).ok:
                 raise Exit(f"failed: {check}", code=1)
@@ -242,3 +258,6 @@ def kernel(context: Context) -> int:
 
 
 namespace.add_collection(Collection("images", kernel))
+
+# `testbed` in .venv/bin: the same tasks, without the set-up that ./invoke makes before.
+program = Program(version=__version__, namespace=namespace, name="testbed", binary="testbed")

@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from runtime import __version__
 from runtime.cgroups import hierarchies
 from testbed.sample import HostReading, compute_steal, compute_utilisation, read_host
 
@@ -160,7 +161,7 @@ def read_source() -> dict[str, object]:
 def read_versions() -> dict[str, str | None]:
     """Versions of what measures and of what is measured; None for what is not installed."""
     return {
-        "testbed": _package("testbed"),
+        "testbed": __version__,
         "python": platform.python_version(),
         "qemu": read_first_line("qemu-system-x86_64", "--version"),
         "libvirt": read_libvirt_version(),
