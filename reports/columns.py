@@ -33,7 +33,7 @@ class Part(Struct, frozen=True):
 
 
 def fold(cell: str) -> str:
-    """A cell in two lines: what a figure rests on, in brackets, below it."""
+    """Return a cell in two lines: what a figure rests on, in brackets, below it."""
     return cell.replace(" (", "\n(", 1)
 
 
@@ -43,7 +43,8 @@ def _width(texts: Sequence[str], most: int | None = None) -> int:
 
 
 def split_parts(rows: Sequence[Line], labels: Mapping[str, str], width: int) -> tuple[Part, ...]:
-    """The tables for a terminal that is so wide: a single one as long as that fits, with cells folded if need be."""
+    """Return the tables for a terminal that is so wide: a single one as long as that fits, with cells folded if need
+    be."""
 
     def widths(folded: bool) -> tuple[int, dict[str, int]]:
         shown = [fold(label) if folded else label for label in labels.values()]
@@ -72,7 +73,7 @@ def split_parts(rows: Sequence[Line], labels: Mapping[str, str], width: int) -> 
 
 
 def make_tables(rows: Sequence[Line], labels: Mapping[str, str], width: int) -> list[Table]:
-    """The same, ready to be printed."""
+    """Return the same, ready to be printed."""
     from rich.markup import escape
     from rich.table import Table
 

@@ -12,7 +12,7 @@ _TRIALS_SHOWN = 3
 
 
 def hypervisor(run: Run) -> str:
-    """What the host itself ran on, as its manifest says it; empty for a machine of its own."""
+    """Return what the host itself ran on, as its manifest says it; empty for a machine of its own."""
     host = mapping(run.manifest.get("host"))
     if host.get("hypervisor"):
         return str(host["hypervisor"])
@@ -20,7 +20,7 @@ def hypervisor(run: Run) -> str:
 
 
 def this_host(run: Run) -> str:
-    """The host in a sentence of figures: whether it is a machine of its own is part of what they mean."""
+    """Return the host in a sentence of figures: whether it is a machine of its own is part of what they mean."""
     below = hypervisor(run)
     if below == _EMULATOR:
         return "this host, which is itself emulated"
@@ -28,7 +28,7 @@ def this_host(run: Run) -> str:
 
 
 def list_notes(run: Run) -> list[str]:
-    """What a reader must know of the run's conditions before its figures, a sentence each."""
+    """Return what a reader must know of the run's conditions before its figures, a sentence each."""
     return [note for note in (_below(run), _before(run), _disturbed(run), _held_back(run)) if note]
 
 
@@ -70,7 +70,7 @@ def _held_back(run: Run) -> str:
 
 
 def as_json(run: Run) -> dict[str, Any]:
-    """The same as data: what there was before the run, and what each trial's window showed."""
+    """Return the same as data: what there was before the run, and what each trial's window showed."""
     noise = run.manifest.get("noise")
     return {
         "before": noise if isinstance(noise, list) else [],

@@ -52,7 +52,7 @@ class Stage(Struct, frozen=True):
 
 
 def draw_start(run: Run) -> list[Picture]:
-    """One waterfall of phases a platform; on one scale unless an emulated platform would dwarf the others."""
+    """Draw one waterfall of phases a platform; on one scale unless an emulated platform would dwarf the others."""
     staged = [(one, stages(run, one)) for one in run.platforms if start_phases(run, one.name)]
     ends = [max(max(stage.reached_s) for stage in of) for _, of in staged]
     shared = 0.0 if any(one.emulated for one, _ in staged) else max(ends, default=0.0)
@@ -63,7 +63,7 @@ def draw_start(run: Run) -> list[Picture]:
 
 
 def stages(run: Run, platform: Platform) -> list[Stage]:
-    """Every phase, the application's last, in the order in which a service's are reached."""
+    """Return every phase, the application's last, in the order in which a service's are reached."""
     trials = [
         trial
         for trial in run.trials
@@ -85,8 +85,8 @@ def stages(run: Run, platform: Platform) -> list[Stage]:
 
 
 def _before(name: str, reached: Mapping[str, Mapping[int, float]]) -> Mapping[int, float]:
-    """The phase that one follows, in each trial: the latest one of the same service, or, for the application's own, of
-    any. Of phases that are reached at the same time the one that is listed later follows the other."""
+    """Return the phase that one follows, in each trial: the latest one of the same service, or, for the application's
+    own, of any. Of phases that are reached at the same time the one that is listed later follows the other."""
     service, dot, _ = name.rpartition(".")
     order = list(reached)
     rank = {other: (median(seconds.values()), order.index(other)) for other, seconds in reached.items()}
@@ -138,7 +138,7 @@ def _stage_title(name: str) -> str:
 
 
 def draw_density(run: Run) -> list[Picture]:
-    """Memory against the number of copies, by each ruler, and the latency while the number grew."""
+    """Draw memory against the number of copies, by each ruler, and the latency while the number grew."""
     by_platform = {one.name: [ramp for ramp in ramps(run, one.name) if ramp.points] for one in run.platforms}
     by_platform = {name: of for name, of in by_platform.items() if of}
     if not by_platform:
@@ -148,7 +148,7 @@ def draw_density(run: Run) -> list[Picture]:
 
 
 def _memory(run: Run, by_platform: Mapping[str, Sequence[Ramp]], ruler: str, quantity: Quantity) -> Picture:
-    """Every step of the ramps, and the published estimate: the first copy, then so much for each further one."""
+    """Draw every step of the ramps, and the published estimate: the first copy, then so much for each further one."""
     svg, described, ends = list[str](), [], list[tuple[float, float, str, str]]()
     with draw_axes(HEIGHT_IN, svg) as axes:
         for name, of in by_platform.items():
@@ -217,7 +217,7 @@ def _ramp_latency(run: Run, by_platform: Mapping[str, Sequence[Ramp]]) -> Pictur
 
 
 def draw_load(run: Run) -> list[Picture]:
-    """Latency, processor time, memory and the host's utilisation against the offered rate."""
+    """Draw latency, processor time, memory and the host's utilisation against the offered rate."""
     by_platform = {one.name: utilisation(run, one.name) for one in run.platforms}
     by_platform = {name: rates for name, rates in by_platform.items() if rates}
     if not by_platform:
@@ -270,7 +270,7 @@ def _against_rate(
 def _series(
     axes: Axes, look: Look, quantity: Quantity, points: Sequence[tuple[float, Estimate]], faint: bool
 ) -> tuple[float, float]:
-    """One platform's line with its intervals; returns its right end."""
+    """Draw one platform's line with its intervals, and return its right end."""
     x = [rate for rate, _ in points]
     y = [estimate.value * quantity.scale for _, estimate in points]
     down = [(estimate.value - estimate.low) * quantity.scale for _, estimate in points]

@@ -59,7 +59,7 @@ class Section(Struct, frozen=True):
 
 
 def render_page(run: Run) -> str:
-    """The whole page."""
+    """Render the whole page."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -97,22 +97,22 @@ def _lines(value: object) -> list[str]:
 
 
 def bind_units(text: str) -> str:
-    """A text in which no line ends between a number and its unit."""
+    """Return a text in which no line ends between a number and its unit."""
     return _BEFORE_UNIT.sub("\N{NO-BREAK SPACE}", text)
 
 
 def plain(value: object, scale: float = 1.0) -> str:
-    """A setting as it was written: a number without needless digits, anything else as it is."""
+    """Return a setting as it was written: a number without needless digits, anything else as it is."""
     return f"{value * scale:g}" if isinstance(value, int | float) else str(value)
 
 
 def dim_basis(text: str) -> Markup:
-    """A text as markup in which what a figure rests on, in brackets after it, stands back."""
+    """Return a text as markup in which what a figure rests on, in brackets after it, stands back."""
     return Markup(_BASIS.sub(r'<span class="basis">\g<0></span>', str(escape(text))))  # noqa: S704 # escaped before
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested facts as pairs of a readable name and a text, in their order; what is empty is left out."""
+    """Return nested facts as pairs of a readable name and a text, in their order; what is empty is left out."""
     rows: list[tuple[str, str]] = []
     for key, value in nested.items():
         name = f"{prefix}{key}".replace("_", " ")
@@ -128,7 +128,7 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]
 
 
 def _sized(name: str, value: object) -> tuple[str, str]:
-    """A fact in bytes reads better in MiB or GiB, a fraction with few digits."""
+    """Format a fact: bytes in MiB or GiB, which read better, and a fraction with few digits."""
     if name.endswith(" bytes") and isinstance(value, int):
         unit, size = ("GiB", 2**30) if value >= 10 * 2**30 else ("MiB", 2**20)
         return name.removesuffix(" bytes"), f"{number(value / size)} {unit}"
@@ -136,7 +136,7 @@ def _sized(name: str, value: object) -> tuple[str, str]:
 
 
 def _when(manifest: Mapping[str, Any]) -> str:
-    """When the run was, and how long it took."""
+    """Return when the run was, and how long it took."""
     try:
         began = datetime.fromisoformat(str(manifest.get("started")))
     except ValueError:
@@ -160,12 +160,12 @@ def _data_uri(svg: str) -> str:
 
 
 def _cell(quantity: Quantity, estimate: Any) -> Cell:
-    """An estimate (or none) with its interval."""
+    """Return an estimate (or none) with its interval."""
     return Cell(quantity.show(estimate.value), quantity.beside(estimate)) if estimate else Cell("–")
 
 
 def _start_tables(run: Run) -> list[Table]:
-    """The application's phases, then each service's."""
+    """Return the application's phases, then each service's."""
     ends = {one.name: start_phases(run, one.name) for one in run.platforms}
     labels = tuple(
         f"{one.label} (n = {max(e.n for e in ends[one.name].values())})" for one in run.platforms if ends[one.name]
@@ -203,7 +203,7 @@ def _start_tables(run: Run) -> list[Table]:
 
 
 def _density_tables(run: Run) -> list[Table]:
-    """What one more application takes; how far each ramp went and why it ended."""
+    """Return what one more application takes; how far each ramp went and why it ended."""
     by_platform = {one: of for one in run.platforms if (of := ramps(run, one.name))}
     rows = []
     for name, quantity in RULERS.items():
@@ -231,7 +231,7 @@ def _density_tables(run: Run) -> list[Table]:
 
 
 def _part_table(run: Run) -> Table:
-    """Every part of a copy's memory, and their sum."""
+    """Return every part of a copy's memory, and their sum."""
     by_platform = memory.select_measured(run)
     rows = [
         (Cell(memory.part(name).title), *(_cell(memory.part(name), parts.get(name)) for parts in by_platform.values()))
@@ -248,7 +248,7 @@ def _part_table(run: Run) -> Table:
 
 
 def _load_tables(run: Run) -> list[Table]:
-    """One table a platform: a row for each rate."""
+    """Return one table a platform: a row for each rate."""
     by_platform = [(one, utilisation(run, one.name), saturated(run, one.name)) for one in run.platforms]
     shown = [name for name in LOAD if any(name in figures for _, rates, _ in by_platform for figures in rates.values())]
     return [
@@ -265,7 +265,7 @@ def _load_tables(run: Run) -> list[Table]:
 
 
 def _load_cell(name: str, estimate: Estimate | None, behind: tuple[int, int] | None) -> Cell:
-    """A figure at a rate; no latency where the platform fell ``behind`` in so many of so many trials."""
+    """Return a figure at a rate; no latency where the platform fell ``behind`` in so many of so many trials."""
     if behind and name.startswith("latency_"):
         return Cell(SATURATED, f"in {behind[0]} of {behind[1]} trials")
     return _cell(LOAD[name], estimate)
@@ -287,14 +287,14 @@ def _outcomes(run: Run) -> Table:
 
 
 def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that the text of the page speaks of, each empty when the manifest has it not."""
+    """Return the settings that the text of the page speaks of, each empty when the manifest has it not."""
     settings = mapping(manifest.get("settings"))
     sections = {name: mapping(settings.get(name)) for name in ("ready", "load", "slo", "density")}
     return {"flat": flatten(settings), **sections}
 
 
 def _images(manifest: Mapping[str, Any]) -> Sequence[tuple[str, str, str, list[str]]]:
-    """Service, reference, id and layers of every image."""
+    """Return service, reference, id and layers of every image."""
     images = mapping(manifest.get("images"))
     return [
         (

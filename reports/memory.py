@@ -29,18 +29,18 @@ _LEAST_SHARE = 0.07
 
 
 def part(name: str) -> Quantity:
-    """A part of a platform's memory as it is shown."""
+    """Return a part of a platform's memory as it is shown."""
     return Quantity(PARTS.get(name, name), "MiB", MEBIBYTE, most_decimals=1)
 
 
 def select_measured(run: Run) -> dict[Platform, dict[str, Estimate]]:
-    """The parts of the platforms that have any, when one of them is a virtual machine."""
+    """Return the parts of the platforms that have any, when one of them is a virtual machine."""
     by_platform = {one: parts for one in run.platforms if (parts := memory_parts(run, one.name))}
     return by_platform if any(set(parts) & set(EMULATOR_PARTS) for parts in by_platform.values()) else {}
 
 
 def group_parts(parts: Mapping[str, Estimate]) -> dict[str, float]:
-    """MiB by the groups of the bar; those that are empty are left out. What KSM has merged is negative."""
+    """Return MiB by the groups of the bar; those that are empty are left out. What KSM has merged is negative."""
     sums = {
         group: sum(parts[name].value for name in names if name in parts) * MEBIBYTE
         for group, (_, names) in _GROUPS.items()
@@ -49,7 +49,7 @@ def group_parts(parts: Mapping[str, Estimate]) -> dict[str, float]:
 
 
 def draw_pictures(run: Run) -> list[Picture]:
-    """The bars, one below the other; none without a virtual machine whose memory was told apart."""
+    """Draw the bars, one below the other; none without a virtual machine whose memory was broken down."""
     by_platform = select_measured(run)
     if not by_platform:
         return []

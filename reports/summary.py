@@ -59,13 +59,13 @@ class Row(Struct, frozen=True):
 
 
 def describe_answer(run_folder: Path) -> str:
-    """The answer as text, a line a sentence: warnings, headline, details."""
+    """Return the answer as text, a line a sentence: warnings, headline, details."""
     composed = compose(read_run(RunFolder.open(run_folder)))
     return "\n".join((*composed.warnings, composed.headline, *composed.details))
 
 
 def compose(run: Run) -> Answer:
-    """The answer from what was measured of it."""
+    """Return the answer from what was measured of it."""
     hardware = [platform for platform in run.platforms if not platform.emulated]
     sentences = [sentence for tell in (_start, _memory, _copies, _cost) if (sentence := tell(run, hardware))]
     emulated = [sentence for platform in run.emulated if (sentence := _emulated(run, platform))]
@@ -83,7 +83,7 @@ def _as(platform: Platform) -> str:
 
 
 def _start(run: Run, platforms: Sequence[Platform]) -> str:
-    """The time to the first correct answer, the shortest first; with two platforms also their ratio."""
+    """Return the time to the first correct answer, the shortest first; with two platforms also their ratio."""
     ready = {one: start_phases(run, one.name).get("ready") for one in platforms}
     estimates = sorted(((one, estimate) for one, estimate in ready.items() if estimate), key=lambda pair: pair[1].value)
     if not estimates:
@@ -99,7 +99,7 @@ def _start(run: Run, platforms: Sequence[Platform]) -> str:
 
 
 def _memory(run: Run, platforms: Sequence[Platform]) -> str:
-    """The memory that the first application takes, and that each further one adds."""
+    """Return the memory that the first application takes, and that each further one adds."""
     memory = [(one, memory_of_copies(ramps(run, one.name), "memory_cgroup")) for one in platforms]
     with_copies = [(one, of) for one, of in memory if of]
     if not with_copies:
@@ -118,7 +118,8 @@ def _basis(memory: CopyMemory) -> str:
 
 
 def describe_copies(of: Sequence[Ramp]) -> tuple[str, str]:
-    """How many applications ran within the service level (of several ramps the least and the most), and why no more."""
+    """Return how many applications ran within the service level (of several ramps the least and the most), and why no
+    more."""
     counts = sorted({ramp.applications for ramp in of})
     shown = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     reasons = dict.fromkeys(_STOPPED.get(ramp.reason.partition(":")[0], ramp.reason) for ramp in of)
@@ -132,7 +133,8 @@ def _copies(run: Run, platforms: Sequence[Platform]) -> str:
 
 
 def _cost(run: Run, platforms: Sequence[Platform]) -> str:
-    """What a request costs, at the highest rate that all of the platforms keep up with, and who is saturated when."""
+    """Return what a request costs, at the highest rate that all of the platforms keep up with, and who is saturated
+    when."""
     by_platform = {one: rates for one in platforms if (rates := utilisation(run, one.name))}
     keeping_up = [{rate for rate, of in rates.items() if _COST.issubset(of)} for rates in by_platform.values()]
     shared = set.intersection(*keeping_up) if keeping_up else set()
@@ -151,7 +153,7 @@ def _cost(run: Run, platforms: Sequence[Platform]) -> str:
 
 
 def _saturation(run: Run, platform: Platform) -> str:
-    """From which rate a platform could not keep up."""
+    """Say from which rate a platform could not keep up."""
     rate, (behind, of) = next(iter(saturated(run, platform.name).items()))
     answered = utilisation(run, platform.name)[rate].get("achieved_rate")
     shown = f", where it answered {LOAD['achieved_rate'].show(answered.value)}" if answered else ""
@@ -163,7 +165,7 @@ def _listed(parts: Sequence[str]) -> str:
 
 
 def _emulated(run: Run, platform: Platform) -> str:
-    """All figures of an emulated platform in a sentence of its own that begins with its label."""
+    """Return all figures of an emulated platform in a sentence of its own that begins with its label."""
     parts = []
     if ready := start_phases(run, platform.name).get("ready"):
         parts.append(f"first correct answer after {START['ready'].show(ready.value)}{START['ready'].basis(ready)}")
@@ -212,12 +214,12 @@ def _ending(run: Run) -> list[str]:
 
 
 def make_table(run_folder: Path) -> list[Row]:
-    """The rows of the short table; every one has a cell for each platform that has the figure."""
+    """Return the rows of the short table; every one has a cell for each platform that has the figure."""
     return make_rows(read_run(RunFolder.open(run_folder)))
 
 
 def make_rows(run: Run) -> list[Row]:
-    """``make_table`` of a run that has been read."""
+    """Return the rows of ``make_table``, of a run that has been read."""
     starts = {one.name: start_phases(run, one.name) for one in run.platforms}
     table = [
         Row("start", quantity.title, _cells(starts, name, quantity.show, quantity.beside))
@@ -297,7 +299,7 @@ def print_answer(run_folder: Path) -> None:
 
 
 def as_json(run_folder: Path) -> dict[str, Any]:
-    """The answer and every estimate behind it, in base units (s, bytes, fractions), ready for ``json.dumps``."""
+    """Return the answer and every estimate behind it, in base units (s, bytes, fractions), ready for ``json.dumps``."""
     run = read_run(RunFolder.open(run_folder))
     return {
         "run": run.manifest.get("run"),

@@ -72,14 +72,14 @@ def _image_record(image: Image) -> dict[str, object]:
 
 
 def filters(scenario: Scenario) -> dict[str, str]:
-    """Which filter of system calls stands before each service, on every platform."""
+    """Return which filter of system calls stands before each service, on every platform."""
     return {service.name: "the default profile" if service.seccomp else "none" for service in scenario.services}
 
 
 def _manifest(
     run_id: str, options: Options, settings: Settings, scenario: Scenario, images: Mapping[str, Image]
 ) -> dict[str, object]:
-    """What the run is, as the run folder's manifest records it; platforms are added once they are prepared."""
+    """Return what the run is, as the run folder's manifest records it; platforms are added once they are prepared."""
     return {
         "run": run_id,
         "scenario": scenario.name,
@@ -110,7 +110,7 @@ def _say_where(
     error: BaseException | None,
     traceback: TracebackType | None,
 ) -> bool:
-    """Of a run that is cut short, say where its trials are and what makes a report of them; for ``ExitStack.push``."""
+    """Say of a run that is cut short where its trials are and what makes a report of them; for ``ExitStack.push``."""
     if kind is not None:
         count = len(folder.trials())
         progress(f"{count} trial{'' if count == 1 else 's'} in {folder.path}; for their report:")
@@ -119,12 +119,12 @@ def _say_where(
 
 
 def make_run_id(scenario: str) -> str:
-    """A run id that sorts by time: UTC to the second, the scenario's first letters, and a random end."""
+    """Return a run id that sorts by time: UTC to the second, the scenario's first letters, and a random end."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{scenario[:SCENARIO_LETTERS]}-{secrets.token_hex(2)}"
 
 
 def choose_settings(scenario: Scenario, options: Options) -> Settings:
-    """The scenario's settings, full or quick, with the number of trials that was asked for."""
+    """Return the scenario's settings, full or quick, with the number of trials that was asked for."""
     settings = scenario.chosen(options.quick)
     if options.trials is not None and options.trials < 1:
         raise UsageError(f"--trials {options.trials}: a number of trials is at least 1")

@@ -93,7 +93,7 @@ class GuestMemory(Struct, frozen=True):
 
 
 def parse_smaps(text: str) -> tuple[Mapped, ...]:
-    """The mappings in the order of their addresses."""
+    """Return the mappings in the order of their addresses."""
     mappings: list[Mapped] = []
     entry: dict[str, str] = {}
     head: re.Match[str] | None = None
@@ -133,12 +133,12 @@ def _meminfo(text: str) -> dict[str, int]:
 
 
 def available_bytes(meminfo: str) -> int:
-    """What a guest could hand out without swapping, by its own estimate."""
+    """Return what a guest could hand out without swapping, by its own estimate."""
     return _meminfo(meminfo)["MemAvailable"]
 
 
 def parse_guest(meminfo: str) -> GuestMemory:
-    """A guest's account of its memory from its /proc/meminfo. Raises KeyError when a line is missing."""
+    """Return a guest's account of its memory from its /proc/meminfo. Raises KeyError when a line is missing."""
     sizes = _meminfo(meminfo)
     return GuestMemory(
         sizes["MemTotal"],
@@ -150,7 +150,7 @@ def parse_guest(meminfo: str) -> GuestMemory:
 
 
 def classify_mapping(mapped: Mapped, before: Mapped | None, programs: Iterable[str], ram_bytes: int) -> str:
-    """The part that a mapping of QEMU belongs to.
+    """Return the part that a mapping of QEMU belongs to.
 
     ``before`` is the mapping below it, ``programs`` are the paths that QEMU runs code from, ``ram_bytes`` is the
     size of the guest's RAM.
@@ -171,12 +171,12 @@ def classify_mapping(mapped: Mapped, before: Mapped | None, programs: Iterable[s
 
 
 def _guards(before: Mapped, mapped: Mapped) -> bool:
-    """Whether ``before`` is the page without access below a stack."""
+    """Return whether ``before`` is the page without access below a stack."""
     return before.end == mapped.start and before.size_bytes == _GUARD_BYTES and before.permissions.startswith("---")
 
 
 def group_by_kind(mappings: Sequence[Mapped], ram_bytes: int) -> dict[str, list[Mapped]]:
-    """QEMU's mappings by the part that they belong to."""
+    """Group QEMU's mappings by the part that they belong to."""
     programs = {one.path for one in mappings if one.path.startswith("/") and "x" in one.permissions}
     kinds: dict[str, list[Mapped]] = {}
     for before, mapped in zip([None, *mappings], mappings, strict=False):
@@ -185,7 +185,7 @@ def group_by_kind(mappings: Sequence[Mapped], ram_bytes: int) -> dict[str, list[
 
 
 def guest_parts(guest: GuestMemory, ram_bytes: int, ballooned_bytes: int, resident_bytes: int) -> dict[str, int]:
-    """The guest's RAM by its own account; ``resident_bytes`` is how much of it the host really holds.
+    """Return the guest's RAM by its own account; ``resident_bytes`` is how much of it the host really holds.
 
     Whatever is neither free nor cache nor an application's is the kernel's, with what it never hands out. What the
     balloon holds is out of the guest's total, and is nobody's. ``absent``, at most 0, is what the guest counts and the
@@ -198,7 +198,7 @@ def guest_parts(guest: GuestMemory, ram_bytes: int, ballooned_bytes: int, reside
 
 
 def beyond(value: int, low: int, high: int) -> int:
-    """How far ``value`` is outside of an interval: negative below it."""
+    """Return how far ``value`` is outside of an interval: negative below it."""
     return min(value - low, 0) + max(value - high, 0)
 
 
@@ -209,7 +209,7 @@ def virtual_parts(
     guest: GuestMemory | None = None,
     ballooned_bytes: int = 0,
 ) -> dict[str, int]:
-    """The parts of a virtual machine's memory, in bytes. Without word from the guest its RAM is one part.
+    """Return the parts of a virtual machine's memory, in bytes. Without word from the guest its RAM is one part.
 
     QEMU's private pages must be what its cgroup is charged for besides page cache and kernel memory. Of pages that
     KSM has merged the charge may be any other cgroup's.
@@ -235,7 +235,7 @@ def virtual_parts(
 
 
 def container_parts(mappings: Sequence[Mapped], charge: Charge) -> dict[str, int]:
-    """The parts of a container's memory, in bytes; ``mappings`` are those of all its processes."""
+    """Return the parts of a container's memory, in bytes; ``mappings`` are those of all its processes."""
     private_bytes = sum(one.anonymous_bytes for one in mappings)
     application_bytes = sum(one.pss_bytes for one in mappings if not one.path.startswith("/"))
     shared_bytes = sum(one.pss_bytes for one in mappings) - application_bytes
@@ -253,12 +253,12 @@ def container_parts(mappings: Sequence[Mapped], charge: Charge) -> dict[str, int
 
 
 def sort_parts(parts: Mapping[str, int]) -> dict[str, int]:
-    """The parts in the order of PARTS, without those that are empty."""
+    """Return the parts in the order of PARTS, without those that are empty."""
     return {name: parts[name] for name in PARTS if parts.get(name)}
 
 
 def sum_parts(all_parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """Part by part, the sum over instances."""
+    """Return the sum over instances, part by part."""
     sums: dict[str, int] = {}
     for parts in all_parts:
         for name, value in parts.items():
@@ -267,7 +267,7 @@ def sum_parts(all_parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
 
 
 def read_mappings(pids: Iterable[int]) -> tuple[Mapped, ...]:
-    """The mappings of processes, one process after the other; those that have ended by now have none."""
+    """Return the mappings of processes, one process after the other; those that have ended by now have none."""
     mappings: list[Mapped] = []
     for pid in pids:
         try:
@@ -278,7 +278,7 @@ def read_mappings(pids: Iterable[int]) -> tuple[Mapped, ...]:
 
 
 def read_charge(cgroup: Cgroup) -> Charge:
-    """What the cgroup is charged for now. Raises OSError when it is gone."""
+    """Return what the cgroup is charged for now. Raises OSError when it is gone."""
     stat = cgroup.memory_stat()
     if "memory" in cgroup.found.v1:
         kernel_bytes = int(cgroup.file("memory", "memory.kmem.usage_in_bytes", "").read_text())

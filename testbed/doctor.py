@@ -92,7 +92,7 @@ def print_checks(results: Sequence[Check], as_json: bool = False) -> int:
 
 
 def format_table(results: Sequence[Check], columns: int) -> list[str]:
-    """The checks as lines for a terminal that is so wide; longer ones are folded."""
+    """Return the checks as lines for a terminal that is so wide; longer ones are folded."""
     before = 10 + max((len(check.name) for check in results), default=0)
     room = max(20, columns - before)
     lines = []
@@ -127,13 +127,13 @@ def attempt(action: Callable[[], None]) -> str:
 
 
 def check_root() -> Check:
-    """Namespaces, mounts and cgroups are root's."""
+    """Check for root, whose alone namespaces, mounts and cgroups are."""
     uid = os.geteuid()
     return Check("root", uid == 0, f"user id {uid}", "run it as root, for example with sudo")
 
 
 def check_cgroups() -> Check:
-    """The controllers that limits and meters rest on."""
+    """Check for the controllers that limits and meters rest on."""
     mounted = hierarchies()
     where = ", ".join(sorted(mounted.v1)) if mounted.v1 else ", ".join(sorted(mounted.v2))
     missing = mounted.missing()
@@ -146,7 +146,7 @@ def check_cgroups() -> Check:
 
 
 def check_overlay() -> Check:
-    """An overlay in a mount namespace of its own."""
+    """Mount an overlay in a mount namespace of its own."""
     with tempfile.TemporaryDirectory(prefix="testbed-doctor-") as scratch:
 
         def mount_one() -> None:
@@ -165,7 +165,7 @@ def check_overlay() -> Check:
 
 
 def check_network() -> Check:
-    """A network namespace with a bridge and a veth pair on it, as every run builds one."""
+    """Build a network namespace with a bridge and a veth pair on it, as every run does."""
 
     def build() -> None:
         with Lab() as inside, Path("/proc/self/ns/net").open() as here:
@@ -181,14 +181,14 @@ def check_network() -> Check:
 
 
 def check_user_namespaces() -> Check:
-    """For a rootless runtime; no measure needs them."""
+    """Check for user namespaces, which a rootless runtime needs and no measure does."""
     problem = attempt(lambda: libc.call("unshare", CLONE_NEWUSER))
     fix = "sysctl kernel.unprivileged_userns_clone=1, or user.max_user_namespaces above 0"
     return Check("user namespaces", not problem, problem or "can be made", fix, required=False)
 
 
 def check_clone3() -> Check:
-    """The system call that starts a process in its namespaces; without arguments it says EINVAL, or ENOSYS."""
+    """Check the system call that starts a process in its namespaces; without arguments it says EINVAL, or ENOSYS."""
     ctypes.CDLL(None, use_errno=True).syscall(SYS_CLONE3, None, 0)
     implemented = ctypes.get_errno() == errno.EINVAL
     detail = "known to the kernel" if implemented else f"refused: {os.strerror(ctypes.get_errno())}"
@@ -196,7 +196,7 @@ def check_clone3() -> Check:
 
 
 def check_kvm() -> Check:
-    """Only whether the device is there and opens; whether guests run on it is the accelerator's question."""
+    """Check only that the device is there and opens; whether guests run on it is the accelerator's question."""
     try:
         os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
@@ -206,7 +206,8 @@ def check_kvm() -> Check:
 
 
 def check_accelerators() -> list[Check]:
-    """What guests would run on: by booting one, where its kernel is there and we are root; else what was found last."""
+    """Check what guests would run on, by booting one as root where a kernel for it is there; else report the last
+    attempt."""
     guest_root = store_root() / "guest"
     try:
         kernel = find_kept_guest_kernel(guest_root)
@@ -220,7 +221,7 @@ def check_accelerators() -> list[Check]:
 
 
 def explain_closed_kvm() -> str:
-    """Why QEMU's account cannot open KVM, as far as there is such an account."""
+    """Return why QEMU's account cannot open KVM, as far as there is such an account."""
     try:
         return accelerator.explain_closed_kvm()
     except PrerequisiteError:
@@ -228,7 +229,7 @@ def explain_closed_kvm() -> str:
 
 
 def judge_attempts(tried: Sequence[accelerator.Attempt], closed: str) -> list[Check]:
-    """A check for each accelerator that was tried, with when that was; the one that guests get is marked.
+    """Return a check for each accelerator that was tried, with when that was; the one that guests get is marked.
 
     Raises PrerequisiteError when no guest boots.
     """
@@ -255,12 +256,12 @@ def judge_attempts(tried: Sequence[accelerator.Attempt], closed: str) -> list[Ch
 
 
 def mark_chosen(name: str, chosen: str) -> str:
-    """The words that mark the accelerator that guests get."""
+    """Return the words that mark the accelerator that guests get."""
     return "; guests get this one" if name == chosen else ""
 
 
 def check_command(name: str, *call: str) -> Check:
-    """A program that answers with its version."""
+    """Check for a program that answers with its version."""
     if shutil.which(call[0]) is None:
         return Check(name, False, f"{call[0]} is not on the PATH", SET_UP)
     version = read_first_line(*call)
@@ -268,7 +269,7 @@ def check_command(name: str, *call: str) -> Check:
 
 
 def check_libvirt() -> Check:
-    """The library, its QEMU driver's account, and the driver."""
+    """Check for the library, its QEMU driver, and the driver's account."""
     version = read_libvirt_version()
     if version is None:
         return Check("libvirt", False, "the Python binding cannot be loaded", SET_UP)
@@ -284,7 +285,7 @@ def check_libvirt() -> Check:
 
 
 def check_connection(uri: str) -> Check:
-    """A libvirt daemon that was asked for: tried, as a run would, as far as to have it start a machine.
+    """Return a libvirt daemon that was asked for: tried, as a run would, as far as to have it start a machine.
 
     Raises UsageError for a URI that no run takes.
     """
@@ -306,7 +307,7 @@ def check_connection(uri: str) -> Check:
 
 
 def check_libvirt_lxc() -> Check:
-    """What the platform libvirt-lxc needs, which no other does."""
+    """Check for what the platform libvirt-lxc needs and no other does."""
     try:
         find_driver()
     except PrerequisiteError as error:
@@ -315,7 +316,7 @@ def check_libvirt_lxc() -> Check:
 
 
 def check_package_sources() -> Check:
-    """Sources for the base image are configured; whether they can be reached shows when it is built."""
+    """Check that sources for the base image are configured; whether they can be reached shows when it is built."""
     release = parse_key_values(read(Path("/etc/os-release")) or "", "=")
     try:
         sources = host_sources(Path("/etc/apt"), release.get("VERSION_CODENAME", ""))
@@ -325,7 +326,7 @@ def check_package_sources() -> Check:
 
 
 def check_space() -> Check:
-    """Room for images, guest kernels and disks."""
+    """Check that there is room for images, guest kernels and disks."""
     where = store_root()
     free = free_bytes(where)
     detail = f"{free / GIB:.1f} GiB free for {where}"
@@ -333,7 +334,7 @@ def check_space() -> Check:
 
 
 def check_memory() -> Check:
-    """Room for the smallest run."""
+    """Check that there is room for the smallest run."""
     available = parse_kib(read(Path("/proc/meminfo")) or "", "MemAvailable")
     detail = f"{available / GIB:.1f} GiB available"
     return Check("memory", available >= NEEDED_MEMORY_BYTES, detail, "2 GiB are needed: end other programs")

@@ -35,7 +35,7 @@ _IN_GUEST = Hierarchies({}, Path("/sys/fs/cgroup"), frozenset(CONTROLLERS))
 
 
 def plan_service(spec: Spec, platform: str) -> Plan:
-    """The plan of ``spec`` in a run called ``example``; a guest's kernel is fetched when it is not there yet. Of
+    """Return the plan of ``spec`` in a run called ``example``; a guest's kernel is fetched when it is not there yet. Of
     containers in a guest it is the plan by which the runtime in the guest starts them."""
     if platform in VARIANTS and VARIANTS[platform].boot == "cloud":
         return unit_plan(spec)
@@ -55,15 +55,15 @@ def plan_service(spec: Spec, platform: str) -> Plan:
 
 
 def plan_application(wanted: Mapping[str, Spec]) -> Plan:
-    """The plan of the one guest that runs all services, each from a disk of its own."""
+    """Return the plan of the one guest that runs all services, each from a disk of its own."""
     disks = {service: f"/dev/{name_disk(index)}" for index, service in enumerate(wanted)}
     link = next(iter(wanted.values())).link
     return pod_plan(wanted, disks, link, ensure_guest(store_root() / "guest").modules("pci"))
 
 
 def explain_plan(spec: Spec, platform: str) -> str:
-    """The plan of ``spec``, and where its guest is saved and copied, what each copy is told: names and numbers of an
-    example."""
+    """Return the plan of ``spec``, and where its guest is saved and copied, what each copy is told: names and numbers
+    of an example."""
     text = explain(plan_service(spec, platform))
     if platform not in VARIANTS or VARIANTS[platform].start != "restored":
         return text
@@ -72,7 +72,8 @@ def explain_plan(spec: Spec, platform: str) -> str:
 
 
 def _built_images(scenario: Scenario) -> dict[str, Image]:
-    """The images as they were built last: who is not root cannot build. Raises PrerequisiteError without them."""
+    """Return the images as they were built last: who is not root cannot build. Raises PrerequisiteError without
+    them."""
     store = Store(store_root() / "images")
     try:
         return {service.name: store.get(f"{scenario.name}/{service.name}") for service in scenario.services}
@@ -83,7 +84,7 @@ def _built_images(scenario: Scenario) -> dict[str, Image]:
 def explain_service(
     scenarios: Path, scenario_name: str, service: str, platform: str, progress: Callable[[str], None]
 ) -> str:
-    """The plan of ``service`` (empty: the first), or of all on a platform where they share an instance.
+    """Return the plan of ``service`` (empty: the first), or of all on a platform where they share an instance.
 
     Raises UsageError for an unknown name. Root has its images built first; anybody else sees those that there are.
     """

@@ -11,7 +11,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(BaseException):
-    """Someone wants the run to end. Not an Exception: nothing that handles failures may swallow it."""
+    """Signal that someone wants the run to end. It is no Exception: nothing that handles failures may swallow it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -26,7 +26,7 @@ class _Deferral:
 
 
 def _raise_once(number: int, frame: FrameType | None) -> None:
-    """From the first signal on, what runs is the undoing; a second one must not cut that short."""
+    """Raise at the first signal; from then on the undoing runs, which a second one must not cut short."""
     for other in _SIGNALS:
         signal.signal(other, signal.SIG_IGN)
     if _Deferral.depth:

@@ -46,19 +46,20 @@ class Leftover(Struct, frozen=True):
 
 
 def _directories_below(run: str) -> set[Path]:
-    """The directories of a lease's cgroup and of those below it, in every hierarchy."""
+    """Return the directories of a lease's cgroup and of those below it, in every hierarchy."""
     roots = [mount / CGROUP_ROOT / run for mount in hierarchies().used]
     return {Path(path) for root in roots for path, _, _ in os.walk(root)}
 
 
 def _held() -> bool:
-    """Whether a run is alive, or is just beginning."""
+    """Return whether a run is alive, or is just beginning."""
     beginning = any(not is_abandoned(path) for path in unfinished(STATE_ROOT))
     return beginning or any(is_held(name, STATE_ROOT) for name in leases(STATE_ROOT))
 
 
 def _shared_is_empty() -> bool:
-    """Whether the cgroup above all leases' is there, without processes and without cgroups of others below it."""
+    """Return whether the cgroup above all leases' is there, without processes and without cgroups of others below
+    it."""
     directories = [path for mount in hierarchies().used if (path := mount / CGROUP_ROOT).is_dir()]
     return bool(directories) and not any(
         path.stat().st_nlink > 2 or (path / "cgroup.procs").read_text() for path in directories
@@ -73,14 +74,15 @@ def _command(pid: int) -> str:
 
 
 def _partials() -> list[Path]:
-    """Half-written files and directories of the store whose writer is dead; layers' own files are not looked at."""
+    """Return half-written files and directories of the store whose writer is dead; layers' own files are not looked
+    at."""
     paths = [path for depth in ("*", "*/*") for path in store_root().glob(f"{depth}/{PARTIAL}*")]
     return [path for path in paths if is_abandoned(path)]
 
 
 def find() -> tuple[Leftover, ...]:
-    """All leftovers: processes first, for they hold the rest. Raises PrerequisiteError when there are runs of which
-    this user cannot tell the dead from the living."""
+    """Return all leftovers: processes first, for they hold the rest. Raises PrerequisiteError when there are runs of
+    which this user cannot tell the dead from the living."""
     names = leases(STATE_ROOT)
     try:
         dead = [name for name in names if is_dead(name, STATE_ROOT)]

@@ -92,7 +92,7 @@ def read_usage(cgroup: Cgroup) -> Reading:
 
 
 def read_pss_bytes(pids: Iterable[int]) -> int:
-    """The proportional set size of processes, summed; those that have ended by now count nothing.
+    """Return the proportional set size of processes, summed; those that have ended by now count nothing.
 
     The kernel walks a process's page tables for it: 0.1 ms for a small process, about 1 ms for each
     hundred MiB resident.
@@ -108,7 +108,7 @@ def read_pss_bytes(pids: Iterable[int]) -> int:
 
 
 def parse_pss(rollup: bytes) -> int:
-    """Bytes of the ``Pss:`` line of a smaps_rollup; 0 when there is none (a zombie, a kernel thread)."""
+    """Return the bytes of the ``Pss:`` line of a smaps_rollup; 0 when there is none (a zombie, a kernel thread)."""
     for line in rollup.splitlines():
         if line.startswith(b"Pss:"):
             return int(line.split()[1]) * 1024
@@ -121,7 +121,7 @@ def read_host() -> HostReading:
 
 
 def parse_host(t_ns: int, stat: str, meminfo: str) -> HostReading:
-    """A HostReading from the text of /proc/stat and /proc/meminfo."""
+    """Return a HostReading from the text of /proc/stat and /proc/meminfo."""
     # user nice system idle iowait irq softirq steal; guest and guest_nice follow and are in user and nice.
     ticks = [int(field) for field in stat.splitlines()[0].split()[1:9]]
     total_ticks, idle_ticks, steal_ticks = sum(ticks), ticks[3] + ticks[4], ticks[7]
@@ -130,17 +130,17 @@ def parse_host(t_ns: int, stat: str, meminfo: str) -> HostReading:
 
 
 def compute_utilisation(before: HostReading, after: HostReading) -> float:
-    """The fraction (0 to 1) of all processors' time that was used between two readings."""
+    """Return the fraction (0 to 1) of all processors' time that was used between two readings."""
     return _fraction(after.busy_ticks - before.busy_ticks, after.total_ticks - before.total_ticks)
 
 
 def compute_steal(before: HostReading, after: HostReading) -> float:
-    """The fraction (0 to 1) of all processors' time that the host's own hypervisor gave to others."""
+    """Return the fraction (0 to 1) of all processors' time that the host's own hypervisor gave to others."""
     return _fraction(after.steal_ticks - before.steal_ticks, after.total_ticks - before.total_ticks)
 
 
 def compute_shares(before: HostReading, after: HostReading, application_s: float, generator_s: float) -> Shares:
-    """The host's busy time between two readings, split by the CPU seconds of those that are known.
+    """Return the host's busy time between two readings, split by the CPU seconds of those that are known.
 
     The kernel counts busy time in ticks and a cgroup's by the clock, so in a short window ``others`` is good to a tick
     for each processor.
@@ -158,12 +158,12 @@ def _fraction(part: int, whole: int) -> float:
 
 
 def cpu_s(before: Reading, after: Reading) -> float:
-    """CPU seconds that a cgroup used between two readings."""
+    """Return the CPU seconds that a cgroup used between two readings."""
     return (after.cpu_ns - before.cpu_ns) / 1e9
 
 
 def summarise_usage(rows: Sequence[Row], name: str, since_s: float = 0.0, until_s: float = float("inf")) -> Usage:
-    """What ``name`` used in a window of the sampler's time, from the samples that fall into it.
+    """Return what ``name`` used in a window of the sampler's time, from the samples that fall into it.
 
     Memory is the mean of the samples. With fewer than two samples there is no CPU time to tell: 0.
     """

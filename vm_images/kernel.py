@@ -68,7 +68,7 @@ class GuestKernel(Struct, frozen=True):
 
 
 def parse_package(stanza: str) -> Package:
-    """The first stanza of ``apt-cache show``'s output; alternatives and versions of dependencies are dropped."""
+    """Return the first stanza of ``apt-cache show``'s output; alternatives and versions of dependencies are dropped."""
     fields = dict(re.findall(r"^([A-Za-z0-9-]+): (.*)$", stanza.split("\n\n", 1)[0], re.MULTILINE))
     depends = (entry.split("|")[0].split("(")[0].strip() for entry in fields.get("Depends", "").split(","))
     return Package(
@@ -77,7 +77,7 @@ def parse_package(stanza: str) -> Package:
 
 
 def query_package(name: str) -> Package | None:
-    """What the package lists say of a package, None if nothing. Raises PrerequisiteError without apt."""
+    """Return what the package lists say of a package, None if nothing. Raises PrerequisiteError without apt."""
     try:
         done = subprocess.run(
             ["apt-cache", "show", "--no-all-versions", name], capture_output=True, text=True, check=False
@@ -88,7 +88,7 @@ def query_package(name: str) -> Package | None:
 
 
 def resolve() -> tuple[Package, ...]:
-    """The packages that hold the guest kernel and its modules, the kernel's own first.
+    """Return the packages that hold the guest kernel and its modules, the kernel's own first.
 
     Raises PrerequisiteError when the package lists have none.
     """
@@ -120,7 +120,7 @@ def _run(command: list[str], folder: Path, what: str, hint: str) -> None:
 
 
 def download(packages: tuple[Package, ...], folder: Path) -> Path:
-    """Download and unpack into ``folder``/root, which is returned. Nothing is installed on the host.
+    """Download packages and unpack them into ``folder``/root, which is returned. Nothing is installed on the host.
 
     Raises PrerequisiteError with apt's or dpkg's own words.
     """
@@ -176,7 +176,7 @@ def describe(kernel: GuestKernel) -> None:
 
 
 def read_kernel(folder: Path) -> GuestKernel:
-    """The kernel kept in ``folder``."""
+    """Return the kernel kept in ``folder``."""
     kernel = read_document(folder / _DESCRIPTION, GuestKernel, folder=folder)
     if kernel is None:
         raise PrerequisiteError(f"{folder}: it has no {_DESCRIPTION}", "remove it: it is made again")
@@ -184,18 +184,18 @@ def read_kernel(folder: Path) -> GuestKernel:
 
 
 def find_kept_kernel(guest_root: Path, folders: str) -> GuestKernel | None:
-    """The kernel that was kept last in a folder whose name matches the pattern, if any."""
+    """Return the kernel that was kept last in a folder whose name matches the pattern, if any."""
     descriptions = sorted(guest_root.glob(f"{folders}/{_DESCRIPTION}"), key=lambda path: path.stat().st_mtime)
     return read_kernel(descriptions[-1].parent) if descriptions else None
 
 
 def find_kept_guest_kernel(guest_root: Path) -> GuestKernel | None:
-    """The distribution's kernel below ``guest_root``, if it has been fetched."""
+    """Return the distribution's kernel below ``guest_root``, if it has been fetched."""
     return find_kept_kernel(guest_root, f"kernel-*-{_FORMAT}")
 
 
 def ensure_kernel(guest_root: Path) -> GuestKernel:
-    """The guest kernel below ``guest_root``: the one that is there, else the newest, downloaded.
+    """Return the guest kernel below ``guest_root``: the one that is there, else the newest, downloaded.
 
     A kernel that was kept stays until it is removed, so that figures of different days can be compared, and
     the network is needed only once. Raises PrerequisiteError when there is none and it cannot be had.

@@ -43,12 +43,12 @@ Tell = Callable[[str], None]
 
 
 def parse_options(text: str) -> tuple[str, ...]:
-    """The lines of a configuration, or of a fragment of one, that set an option."""
+    """Return the lines of a configuration, or of a fragment of one, that set an option."""
     return tuple(line.strip() for line in text.splitlines() if line.strip().startswith("CONFIG_"))
 
 
 def find_refused(fragment: str, config: str) -> tuple[str, ...]:
-    """The fragment's lines that the kernel's configuration ``config`` does not have.
+    """Return the fragment's lines that the kernel's configuration ``config`` does not have.
 
     Kconfig drops in silence what it does not know and what depends on something that is off.
     """
@@ -62,7 +62,7 @@ def find_refused(fragment: str, config: str) -> tuple[str, ...]:
 
 
 def source_package() -> Package:
-    """The package with the kernel's source. Raises PrerequisiteError when the package lists have none."""
+    """Return the package with the kernel's source. Raises PrerequisiteError when the package lists have none."""
     meta = query_package(META_PACKAGE)
     for name in meta.depends if meta else ():
         if name.startswith("linux-source-") and (package := query_package(name)) is not None:
@@ -74,7 +74,7 @@ def source_package() -> Package:
 
 
 def missing_packages(names: Iterable[str] = BUILD_PACKAGES) -> tuple[str, ...]:
-    """Those that dpkg does not have installed. Raises PrerequisiteError without dpkg."""
+    """Return those that dpkg does not have installed. Raises PrerequisiteError without dpkg."""
     command = ["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}\n", *names]
     try:
         listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
@@ -101,7 +101,7 @@ def install_packages(names: tuple[str, ...], tell: Tell) -> None:
 
 
 def _unpack(root: Path, folder: Path) -> Path:
-    """Unpack the archive of the source that is somewhere below ``root``; the source's directory is returned."""
+    """Unpack the archive of the source that is somewhere below ``root``, and return the source's directory."""
     archives = [path for path in sorted(root.rglob("linux-source-*.tar.*")) if path.is_file() and not path.is_symlink()]
     if len(archives) != 1:
         raise PrerequisiteError(f"expected one archive of source in the package, found {len(archives)}", "report this")
@@ -161,7 +161,7 @@ def check(fragment: Path, source: Path) -> None:
 
 
 def compile_kernel(source: Path) -> Path:
-    """Compile the configured source; the stripped ELF kernel's path. Takes minutes."""
+    """Compile the configured source and return the stripped ELF kernel's path. Takes minutes."""
     _run(["make", "-C", str(source), f"-j{os.cpu_count() or 1}", "vmlinux"], "compile the guest kernel")
     stripped = source / "vmlinux.stripped"
     # As the kernel's own build does for its image (arch/x86/boot/compressed/Makefile).
@@ -187,7 +187,7 @@ def _compiler() -> str:
 
 
 def build_minimal_kernel(guest_root: Path, tell: Tell) -> GuestKernel:
-    """The minimal kernel of the current source package, options and compiler, built unless ``guest_root`` has it.
+    """Build the minimal kernel of the current source package, options and compiler, unless ``guest_root`` has it.
 
     Raises PrerequisiteError for missing packages, space or options, and when the compiler fails.
     """
@@ -213,7 +213,7 @@ def build_minimal_kernel(guest_root: Path, tell: Tell) -> GuestKernel:
 
 
 def find_kept_minimal_kernel(guest_root: Path) -> GuestKernel:
-    """The minimal kernel that was built last. Raises PrerequisiteError when none was."""
+    """Return the minimal kernel that was built last. Raises PrerequisiteError when none was."""
     kernel = find_kept_kernel(guest_root, f"minimal-*-{_FORMAT}")
     if kernel is None:
         raise PrerequisiteError(f"there is no minimal guest kernel below {guest_root}", "run `./invoke images.kernel`")

@@ -59,17 +59,17 @@ def _info(disk: Path) -> list[dict[str, Any]]:
 
 
 def read_chain(disk: Path) -> tuple[Path, ...]:
-    """The files that a disk is made of, itself first, the one that all share last."""
+    """Return the files that a disk is made of, itself first, the one that all share last."""
     return tuple(Path(layer["filename"]) for layer in _info(disk))
 
 
 def list_snapshots(disk: Path) -> tuple[str, ...]:
-    """The snapshots within a qcow2 disk, oldest first."""
+    """Return the snapshots within a qcow2 disk, oldest first."""
     return tuple(snapshot["name"] for snapshot in _info(disk)[0].get("snapshots", ()))
 
 
 def take_snapshot(disk: Path, name: str) -> None:
-    """Remember the disk's state within it as ``name``. Raises TestbedError when a guest runs from it."""
+    """Save the disk's state within it as ``name``. Raises TestbedError when a guest runs from it."""
     if name in list_snapshots(disk):  # qemu-img would make a second of that name, and revert to either
         raise TestbedError(
             f"take snapshot {name} of {disk}: it has one of that name", "drop it, or choose another name"

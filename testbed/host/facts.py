@@ -36,7 +36,7 @@ NOISY_STEAL = 0.01
 
 
 def read(path: Path) -> str | None:
-    """A file's text without the white space around it; None when it cannot be read."""
+    """Return a file's text without the white space around it; None when it cannot be read."""
     try:
         return path.read_text().strip()
     except OSError:
@@ -44,7 +44,7 @@ def read(path: Path) -> str | None:
 
 
 def read_first_line(*command: str) -> str | None:
-    """The first line of a command's standard output; None when it is absent or prints nothing there.
+    """Return the first line of a command's standard output; None when it is absent or prints nothing there.
 
     The exit status is left alone: mkfs.erofs 1.5 prints its version and fails, whatever the option.
     """
@@ -56,7 +56,7 @@ def read_first_line(*command: str) -> str | None:
 
 
 def parse_key_values(text: str, separator: str) -> dict[str, str]:
-    """``key<separator>value`` lines, white space and quotes around values removed; the first of a key counts."""
+    """Parse ``key<separator>value`` lines, without white space and quotes around values; the first of a key counts."""
     values: dict[str, str] = {}
     for line in text.splitlines():
         key, found_separator, value = line.partition(separator)
@@ -66,20 +66,20 @@ def parse_key_values(text: str, separator: str) -> dict[str, str]:
 
 
 def parse_choice(text: str | None) -> str | None:
-    """The chosen word of a sysfs list, ``always [madvise] never``; the text itself when it is one word."""
+    """Return the chosen word of a sysfs list, ``always [madvise] never``; the text itself when it is one word."""
     if text is None or "[" not in text:
         return text
     return text.partition("[")[2].partition("]")[0]
 
 
 def parse_kib(meminfo: str, key: str) -> int:
-    """A value of /proc/meminfo in bytes; 0 when the key is absent."""
+    """Return a value of /proc/meminfo in bytes; 0 when the key is absent."""
     value = parse_key_values(meminfo, ":").get(key, "0 kB")
     return int(value.split()[0]) * 1024
 
 
 def parse_cpu_facts(cpuinfo: str) -> dict[str, object]:
-    """Processors: model, number, microcode, and whether a hypervisor is below, from /proc/cpuinfo (x86)."""
+    """Return the processors' model, number, microcode, and whether a hypervisor is below, from /proc/cpuinfo (x86)."""
     first = parse_key_values(cpuinfo, ":")
     flags = first.get("flags", "").split()
     return {
@@ -98,8 +98,8 @@ def parse_cpu_facts(cpuinfo: str) -> dict[str, object]:
 
 @functools.cache
 def detect_hypervisor() -> str:
-    """What this host itself runs on, in systemd-detect-virt's words: ``kvm``, ``vmware``, or ``qemu``, which is QEMU
-    that emulates the processor. ``unknown`` when that program is not there, empty on a machine of its own."""
+    """Return what this host itself runs on, in systemd-detect-virt's words: ``kvm``, ``vmware``, or ``qemu``, which is
+    QEMU that emulates the processor. ``unknown`` when that program is not there, empty on a machine of its own."""
     first = parse_key_values(read(PROC / "cpuinfo") or "", ":")
     if "hypervisor" not in first.get("flags", "").split():
         return ""
@@ -110,13 +110,13 @@ def detect_hypervisor() -> str:
 
 
 def read_mitigations() -> dict[str, str]:
-    """The kernel's word on each processor vulnerability that affects this host."""
+    """Return the kernel's word on each processor vulnerability that affects this host."""
     states = {path.name: read(path) or "" for path in sorted((CPU / "vulnerabilities").glob("*"))}
     return {name: state for name, state in states.items() if state != "Not affected"}
 
 
 def parse_memory_facts(meminfo: str) -> dict[str, object]:
-    """Memory in bytes, and what the kernel does with pages behind the workload's back."""
+    """Return memory in bytes, and what the kernel does with pages behind the workload's back."""
     return {
         "total_bytes": parse_kib(meminfo, "MemTotal"),
         "available_bytes": parse_kib(meminfo, "MemAvailable"),
@@ -129,7 +129,7 @@ def parse_memory_facts(meminfo: str) -> dict[str, object]:
 
 
 def read_facts() -> dict[str, object]:
-    """The host as a manifest records it: processors, memory, kernel, cgroups, distribution. JSON throughout."""
+    """Return the host as a manifest records it: processors, memory, kernel, cgroups, distribution. JSON throughout."""
     release = parse_key_values(read(Path("/etc/os-release")) or "", "=")
     mounted = hierarchies()
     vendor, product = (read(SYS / "class/dmi/id" / name) for name in ("sys_vendor", "product_name"))
@@ -152,14 +152,14 @@ def read_facts() -> dict[str, object]:
 
 
 def read_source() -> dict[str, object]:
-    """The commit that measures, and whether its files were changed since; None for what is not under git."""
+    """Return the commit that measures, and whether its files were changed since; None for what is not under git."""
     git = ("git", "-c", f"safe.directory={_ROOT}", "-C", str(_ROOT))
     commit = read_first_line(*git, "rev-parse", "HEAD")
     return {"commit": commit, "dirty": read_first_line(*git, "status", "--porcelain") is not None if commit else None}
 
 
 def read_versions() -> dict[str, str | None]:
-    """Versions of what measures and of what is measured; None for what is not installed."""
+    """Return the versions of what measures and of what is measured; None for what is not installed."""
     return {
         "testbed": __version__,
         "python": platform.python_version(),
@@ -179,12 +179,12 @@ def _package(name: str) -> str | None:
 
 
 def format_version(number: int) -> str:
-    """libvirt's version numbers: major * 1,000,000 + minor * 1,000 + release."""
+    """Format a version number of libvirt's: major * 1,000,000 + minor * 1,000 + release."""
     return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
 
 
 def read_libvirt_version() -> str | None:
-    """The version of the libvirt library, ``9.0.0``; None when it cannot be loaded."""
+    """Return the version of the libvirt library, ``9.0.0``; None when it cannot be loaded."""
     try:
         import libvirt
     except ImportError:
@@ -193,14 +193,14 @@ def read_libvirt_version() -> str | None:
 
 
 def watch_noise(window_s: float = 0.3) -> tuple[str, ...]:
-    """What on the host would disturb a measurement now, a sentence each; watches it for ``window_s``."""
+    """Return what on the host would disturb a measurement now, a sentence each; watches it for ``window_s``."""
     before = read_host()
     time.sleep(window_s)
     return find_disturbances(before, read_host(), read_facts())
 
 
 def find_disturbances(before: HostReading, after: HostReading, host: Mapping[str, object]) -> tuple[str, ...]:
-    """The warnings of ``watch_noise``, from two readings of an otherwise idle host and its ``read_facts``."""
+    """Return the warnings of ``watch_noise``, from two readings of an otherwise idle host and its ``read_facts``."""
     cpu, memory, load = host["cpu"], host["memory"], host["load_average"]
     assert isinstance(cpu, Mapping) and isinstance(memory, Mapping) and isinstance(load, list)
     warnings = []

@@ -38,7 +38,7 @@ class Counters(Struct, frozen=True):
 
 
 def read_counters() -> Counters:
-    """The counters now. Raises PrerequisiteError on a kernel without KSM."""
+    """Return the counters now. Raises PrerequisiteError on a kernel without KSM."""
     names = ("pages_shared", "pages_sharing", "pages_unshared", "full_scans")
     try:
         return Counters(*(int((KSM / name).read_text()) for name in names))

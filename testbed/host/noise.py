@@ -55,7 +55,7 @@ class Seen(Struct, frozen=True):
 
 
 def parse_process(stat: str) -> tuple[Process, bool]:
-    """A process from /proc/PID/stat (proc(5)), and whether it is the kernel's."""
+    """Return a process from /proc/PID/stat (proc(5)), and whether it is the kernel's."""
     before, _, after = stat.rpartition(")")
     fields = after.split()
     waited_for = 0 if before.startswith(f"{_INIT} ") else int(fields[13]) + int(fields[14])
@@ -65,7 +65,7 @@ def parse_process(stat: str) -> tuple[Process, bool]:
 
 
 def read_other_processes(own: int, cgroup: str) -> dict[int, Process]:
-    """Every process but the kernel's, ``own`` and what descends from it, and those in or below ``cgroup``."""
+    """Return every process but the kernel's, ``own`` and what descends from it, and those in or below ``cgroup``."""
     others: dict[int, Process] = {}
     for name in os.listdir(PROC):
         if name.isdigit():
@@ -91,7 +91,7 @@ def _is_in(pid: int, cgroup: str) -> bool:
 
 
 def count_foreign_ticks(before: Mapping[int, Process], after: Mapping[int, Process]) -> Counter[str]:
-    """The clock ticks that other programs used between two moments, by command.
+    """Return the clock ticks that other programs used between two moments, by command.
 
     A process that ended meanwhile is in its parent's account then, with all that it ever used.
     """
@@ -116,7 +116,7 @@ def count_foreign_ticks(before: Mapping[int, Process], after: Mapping[int, Proce
 
 
 def read_pressure_usec() -> dict[str, int]:
-    """Time since boot in which tasks waited: for a processor some, for memory or the disk all. Empty without PSI."""
+    """Read how long since boot tasks waited: for a processor some, for memory or the disk all. Empty without PSI."""
     pressures: dict[str, int] = {}
     for resource, kind in (("cpu", "some"), ("memory", "full"), ("io", "full")):
         with suppress(OSError, ValueError):
@@ -126,12 +126,12 @@ def read_pressure_usec() -> dict[str, int]:
 
 
 def read_moment(cgroup: str = "") -> Moment:
-    """The host now; what is in ``cgroup`` and what descends from this process is ours."""
+    """Return the host now; what is in ``cgroup`` and what descends from this process is ours."""
     return Moment(read_host(), read_other_processes(os.getpid(), cgroup), read_pressure_usec())
 
 
 def compare(before: Moment, after: Moment) -> Seen:
-    """What two moments show of the time between them."""
+    """Return what two moments show of the time between them."""
     elapsed_s = max((after.host.t_ns - before.host.t_ns) / 1e9, 1e-9)
     total_ticks = max(after.host.total_ticks - before.host.total_ticks, 1)
     spent = count_foreign_ticks(before.others, after.others)
@@ -152,8 +152,8 @@ def compare(before: Moment, after: Moment) -> Seen:
 
 
 def find_unattributed(others: float | None, seen: Seen) -> tuple[str, ...]:
-    """What a window under load shows besides: time that was neither the application's nor the generator's (``others``,
-    a fraction; None without such a window), unless other programs explain it."""
+    """Return what a window under load shows besides: time that was neither the application's nor the generator's
+    (``others``, a fraction; None without such a window), unless other programs explain it."""
     if others is None or max(others - seen.figures.get("foreign_cpu", 0.0), 0.0) <= FOREIGN_LIMIT:
         return ()
     return (f"neither application nor generator used {others:.0%} of the processors' time under load",)
@@ -168,7 +168,7 @@ class Throttling(Struct, frozen=True):
 
 
 def read_throttling(cgroup: Cgroup) -> Throttling:
-    """A cgroup's count since it was made (cpu.stat of either version). Raises OSError when it is gone."""
+    """Return a cgroup's count since it was made (cpu.stat of either version). Raises OSError when it is gone."""
     lines = cgroup.file("cpu", "cpu.stat", "cpu.stat").read_text().splitlines()
     counts = {name: int(value) for name, value in (line.split() for line in lines)}
     throttled_ns = counts.get("throttled_time", counts.get("throttled_usec", 0) * 1000)
@@ -184,7 +184,7 @@ class Watch(Struct):
     _counted: list[Throttling] = field(default_factory=list)
 
     def begin(self) -> None:
-        """A trial begins."""
+        """Begin to watch a trial."""
         self._counted.clear()
         self._begun = read_moment(self.cgroup)
 
@@ -194,21 +194,21 @@ class Watch(Struct):
         return self._begun is not None
 
     def pause(self) -> None:
-        """Nothing is watched until the next trial begins."""
+        """Watch nothing until the next trial begins."""
         self._begun = None
 
     def running(self, cgroups: Iterable[Cgroup]) -> None:
-        """Instances with these cgroups take part from now on."""
+        """Count instances with these cgroups as taking part from now on."""
         self._running |= {cgroup.name: (cgroup, Throttling()) for cgroup in cgroups}
 
     def stopping(self, cgroups: Iterable[Cgroup]) -> None:
-        """These are about to be ended."""
+        """Read the counts of these cgroups, which are about to be removed."""
         for cgroup in cgroups:
             self._count(cgroup.name)
             self._running.pop(cgroup.name, None)
 
     def end(self) -> Seen:
-        """What the trial's window shows; the next one begins."""
+        """Return what the trial's window shows; the next one begins."""
         assert self._begun is not None, "a trial ends that has not begun"
         for name in self._running:
             self._count(name)

@@ -42,7 +42,7 @@ def change_settings(settings: Mapping[Path, str], lease: Path) -> Iterator[None]
 
 
 def read_record(lease: Path) -> dict[Path, str]:
-    """What a run has noted of the settings that it changed: the values before."""
+    """Return what a run has noted of the settings that it changed: the values before."""
     try:
         noted = json.loads((lease / RECORD).read_text())
     except (OSError, ValueError):

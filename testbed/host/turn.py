@@ -32,7 +32,7 @@ def take_turn(run: str, *, wait: bool, progress: Callable[[str], None], lock: Pa
 
 
 def _take_lock(lock: Path, wait: bool, progress: Callable[[str], None]) -> int:
-    """The descriptor of the lock file, locked."""
+    """Return the descriptor of the lock file, locked."""
     announced = ""
     while True:
         try:

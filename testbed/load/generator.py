@@ -181,7 +181,7 @@ class Generator:
                 self.receive(connection)
 
     def arrive(self, stream: Stream, due_ns: int) -> None:
-        """A request is due: send it, or queue it when every connection is taken."""
+        """Send a request that is due, or queue it when every connection is taken."""
         counted = due_ns >= self.began_ns
         request = Request(due_ns, counted)
         if counted:
@@ -261,7 +261,7 @@ class Generator:
             self.fail(connection, "connection closed" if reader.untouched else "response cut short")
 
     def complete(self, connection: Connection) -> None:
-        """A response is in: book it, and give the connection to the next request or keep it."""
+        """Book a response that is in, and give the connection to the next request or keep it."""
         stream, reader, request = connection.stream, connection.reader, connection.request
         assert request is not None
         failure = "" if reader.status == stream.expect_status else f"status {reader.status}"
@@ -278,7 +278,7 @@ class Generator:
             stream.idle.append(connection)
 
     def fail(self, connection: Connection, failure: str) -> None:
-        """The connection is of no more use: its request, if it carries one, has failed."""
+        """Give up a connection that is of no more use: its request, if it carries one, has failed."""
         if connection.request is not None:
             self.finish(connection.stream, connection.request, failure, time.monotonic_ns())
             connection.request = None
@@ -327,14 +327,14 @@ class Generator:
                     self.finish(stream, request, "timeout", now_ns)
 
     def finish(self, stream: Stream, request: Request, failure: str, now_ns: int) -> None:
-        """A request is over: ``failure`` is why it failed, empty for a success."""
+        """End a request: ``failure`` is why it failed, empty for a success."""
         request.done = True
         request.connection = None
         self.unbooked -= 1
         stream.book(request, failure, now_ns)
 
     def report(self) -> dict[str, object]:
-        """What happened, ready for JSON; moments are nanoseconds of CLOCK_MONOTONIC."""
+        """Return what happened, ready for JSON; moments are nanoseconds of CLOCK_MONOTONIC."""
         return {
             "began_ns": self.began_ns,
             "lags_usec": self.lags_usec,
@@ -354,7 +354,7 @@ class Generator:
 
 
 def name_reason(error: OSError) -> str:
-    """An error's symbol, such as ECONNREFUSED."""
+    """Return an error's symbol, such as ECONNREFUSED."""
     return errorcode.get(error.errno or 0, str(error))
 
 

@@ -123,7 +123,7 @@ class LoadResult(Struct, frozen=True):
         return self.failed / (self.ok + self.failed) if self.ok + self.failed else 0.0
 
     def percentile_s(self, percentile: float) -> float:
-        """A percentile (0 to 100) of the latency, in seconds, to three significant digits."""
+        """Return a percentile (0 to 100) of the latency, in seconds, to three significant digits."""
         return float(self.latencies.get_value_at_percentile(percentile)) / 1e6
 
 
@@ -195,7 +195,7 @@ def check_load(load: OfferedLoad) -> None:
 
 
 def parse_report(loads: Sequence[OfferedLoad], report: Mapping[str, Any]) -> tuple[LoadResult, ...]:
-    """The generator's report (see testbed.load.generator.Generator.report) as results, one a load."""
+    """Return the generator's report (see testbed.load.generator.Generator.report) as results, one a load."""
     lags = build_histogram(report["lags_usec"])
     lag_p99_s = float(lags.get_value_at_percentile(99)) / 1e6
     finished = []
@@ -224,7 +224,7 @@ def parse_report(loads: Sequence[OfferedLoad], report: Mapping[str, Any]) -> tup
 
 
 def is_saturated(ok_usec: Sequence[int], timeouts: int, backlog: int) -> bool:
-    """Whether the queue grew for as long as the load lasted.
+    """Return whether the queue grew for as long as the load lasted.
 
     ``ok_usec`` are the latencies of the answers as they came in, ``backlog`` how many of all requests were not over
     when the last one was due. A server that is slow but keeps up has a backlog too, of rate times latency (Little's
@@ -239,7 +239,7 @@ def is_saturated(ok_usec: Sequence[int], timeouts: int, backlog: int) -> bool:
 
 
 def judge_lateness(lag_p99_s: float, latency_p99_s: float) -> str:
-    """Why a generator with this lag was too late to be believed; empty when it was not."""
+    """Return why a generator with this lag was too late to be believed; empty when it was not."""
     limit_s = max(LAG_LIMIT_S, LAG_LIMIT_FRACTION * latency_p99_s)
     if lag_p99_s <= limit_s:
         return ""
@@ -247,7 +247,7 @@ def judge_lateness(lag_p99_s: float, latency_p99_s: float) -> str:
 
 
 def build_histogram(values_usec: Sequence[int]) -> HdrHistogram:
-    """A histogram of microseconds up to an hour, to three significant digits."""
+    """Return a histogram of microseconds up to an hour, to three significant digits."""
     from hdrh.histogram import HdrHistogram
 
     counted = HdrHistogram(1, HISTOGRAM_MAX_USEC, HISTOGRAM_DIGITS)
@@ -257,7 +257,7 @@ def build_histogram(values_usec: Sequence[int]) -> HdrHistogram:
 
 
 def merge(parts: Sequence[LoadResult]) -> LoadResult:
-    """The results of one call of run_loads as if they were one load; ``parts`` must not be empty.
+    """Return the results of one call of run_loads as if they were one load; ``parts`` must not be empty.
 
     Latencies of all targets fall into one histogram, and lateness is judged against it.
     """

@@ -41,14 +41,14 @@ class Timeline(Struct, frozen=True):
 
 
 def ready_timeout_s(ready: Ready, platform: Platform) -> float:
-    """How long an application on that platform may take to be ready, seconds since the request."""
+    """Return how long an application on that platform may take to be ready, seconds since the request."""
     return platform.patience * (ready.timeout_vm_s if platform.virtual else ready.timeout_s)
 
 
 def make_instances(
     context: RunContext, number: int, label: str, *, shared: bool = False, one_address: bool = False
 ) -> tuple[Instance, ...]:
-    """What to start for copy ``number`` (from 0) of the application; ``label`` makes names unique.
+    """Return what to start for copy ``number`` (from 0) of the application; ``label`` makes names unique.
 
     One instance for each service or, ``shared``, one for all of them; ``one_address``: they have one interface.
     """
@@ -63,7 +63,7 @@ def make_instances(
 
 
 def make_questions(scenario: Scenario, ready: Ready, addresses: Mapping[str, str]) -> tuple[Question, ...]:
-    """What to ask of a starting application: the ready check first, then every other port that is known."""
+    """Return what to ask of a starting application: the ready check first, then every other port that is known."""
     check = Question(ready.service, addresses[ready.service], ready.port, ready.path, ready.status, ready.body)
     ports = [(service.name, port) for service in scenario.services for port in service.ports]
     others = [(name, port) for name, port in ports if (name, port) != (ready.service, ready.port)]
@@ -71,7 +71,8 @@ def make_questions(scenario: Scenario, ready: Ready, addresses: Mapping[str, str
 
 
 def quote_console(instance: Instance) -> str:
-    """The last lines of an instance's console, indented below its name, without the registers of a guest's panic."""
+    """Return the last lines of an instance's console, indented below its name, without the registers of a guest's
+    panic."""
     lines = list(takewhile(lambda line: KERNEL_PANIC not in line, last_lines(instance.log, _LOOKED_AT_LINES)))
     shown = lines[-QUOTED_LINES:] or ["(it wrote nothing)"]
     return "\n    ".join([f"{instance.name}, last lines of {instance.log}:", *shown])
@@ -96,7 +97,7 @@ class _FirstProcesses:
             self.errors.append(error)
 
     def seen(self, service: str) -> bool:
-        """Whether the first process of ``service`` runs."""
+        """Return whether the first process of ``service`` runs."""
         return service in self.phases
 
 
@@ -184,15 +185,15 @@ class Application:
                 raise self.failure(f"{what}: {ending}" if ending else what)
 
     def failure(self, what: str) -> WorkloadError:
-        """The error that says what happened to this application, with the last lines of its consoles."""
+        """Return the error that says what happened to this application, with the last lines of its consoles."""
         message = f"{self._context.scenario.name} on {self._platform.name}: {what}"
         return WorkloadError(message, "\n  ".join(quote_console(instance) for instance in self.instances))
 
     def cgroups(self) -> dict[str, Cgroup]:
-        """The cgroup of each instance, by the instance's name."""
+        """Return the cgroup of each instance, by the instance's name."""
         return {instance.name: self._platform.cgroup(instance) for instance in self.instances}
 
 
 def _phases(platform_phases: Mapping[str, int], open_ns: int | None) -> dict[str, int]:
-    """A service's phases: the platform's and, when a port of it was asked, when its last one opened."""
+    """Return a service's phases: the platform's and, when a port of it was asked, when its last one opened."""
     return {**platform_phases, **({} if open_ns is None else {"port_open": open_ns})}

@@ -155,7 +155,7 @@ class _Ramp:
         return None
 
     def _load(self) -> tuple[LoadResult, _Processors, _Processors]:
-        """The load on all applications at once; its warm-up is the time for the newest to settle."""
+        """Return the load on all applications at once; its warm-up is the time for the newest to settle."""
         settings = self._context.settings
         load, density = settings.load, settings.density
         before: list[_Processors] = []
@@ -199,18 +199,18 @@ class _Ramp:
 
 
 def count_most_applications(settings: Settings, ports: int) -> int:
-    """The scenario's cap, or fewer when the lab's bridge has not ``ports`` ports for each of them."""
+    """Return the scenario's cap, or fewer when the lab's bridge has not ``ports`` ports for each of them."""
     return min(settings.density.cap, PORTS_LIMIT // ports)
 
 
 def application_bytes(scenario: Scenario) -> int:
-    """The most memory that one application may take: the sum of its services' limits."""
+    """Return the most memory that one application may take: the sum of its services' limits."""
     limits = [service.resources.memory_bytes for service in scenario.services]
     return sum(UNLIMITED_BYTES if limit is None else limit for limit in limits)
 
 
 def find_limit(running: int, cap: int, available_bytes: int, need_bytes: int) -> Stop | None:
-    """Why no further application may be added, if so: the cap, or the host's memory."""
+    """Return why no further application may be added, if so: the cap, or the host's memory."""
     if running >= cap:
         return Stop(f"cap: {cap} applications")
     if available_bytes < need_bytes + RESERVE_BYTES:
@@ -221,7 +221,7 @@ def find_limit(running: int, cap: int, available_bytes: int, need_bytes: int) ->
 
 
 def find_broken_level(point: Point, slo: Slo) -> str:
-    """How the service level was broken; empty when it held."""
+    """Return how the service level was broken; empty when it held."""
     if point.error_fraction > slo.error_fraction:
         return f"slo: {point.error_fraction:.1%} of requests failed, more than {slo.error_fraction:.1%}"
     if point.p99_ms > slo.p99_ms:
@@ -230,13 +230,13 @@ def find_broken_level(point: Point, slo: Slo) -> str:
 
 
 def make_part_metrics(parts: Mapping[str, int], applications: int) -> tuple[Metric, ...]:
-    """What one of so many applications holds on average, ``part_<name>`` in bytes."""
+    """Return what one of so many applications holds on average, ``part_<name>`` in bytes."""
     return tuple(Metric(f"part_{name}", held_bytes / applications, "bytes") for name, held_bytes in parts.items())
 
 
 def make_metrics(within_slo: int, points: Sequence[Point]) -> tuple[Metric, ...]:
-    """``applications`` that ran within the service level, and their memory in bytes, by ruler: what the first one took
-    (``_first``) and the mean of what each further one added (``_further``).
+    """Return how many ``applications`` ran within the service level, and their memory in bytes, by ruler: what the
+    first one took (``_first``) and the mean of what each further one added (``_further``).
 
     These are as they were read: one of MemAvailable is below 0 where something else gave memory back meanwhile. The
     step that broke the service level counts, too: its memory is as real. ``host_others`` is that of the most disturbed

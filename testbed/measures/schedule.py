@@ -32,12 +32,13 @@ class PlannedTrial(Struct, frozen=True):
 
 
 def blocks_of(measure: str, trials: int) -> int:
-    """How many blocks a measure gets when ``trials`` starts were asked for."""
+    """Return how many blocks a measure gets when ``trials`` starts were asked for."""
     return trials if measure == "start" else max(1, trials // STARTS_PER_BLOCK)
 
 
 def _interleave(measures: Sequence[str], trials: int, chance: random.Random) -> list[str]:
-    """The measure of each block: every measure's blocks spread evenly over the run, each at random in its part."""
+    """Return the measure of each block: every measure's blocks spread evenly over the run, each at random in its
+    part."""
     places: list[tuple[float, str]] = []
     for measure in measures:
         count = blocks_of(measure, trials)
@@ -48,7 +49,7 @@ def _interleave(measures: Sequence[str], trials: int, chance: random.Random) -> 
 def plan_trials(
     platforms: Sequence[str], measures: Sequence[str], trials: int, rates_per_s: Sequence[float], seed: int
 ) -> tuple[PlannedTrial, ...]:
-    """All trials in order. The same arguments always give the same schedule.
+    """Return all trials in order. The same arguments always give the same schedule.
 
     ``trials`` is the number of starts on each platform. Rates are shuffled anew in each block of utilisation, in
     the same order for all its platforms.

@@ -20,7 +20,7 @@ def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None
 
 
 def make_metrics(timeline: Timeline) -> tuple[Metric, ...]:
-    """The phases as seconds since the application was requested.
+    """Return the phases as seconds since the application was requested.
 
     The application's own: ``created`` and ``first_process`` when the last service got there, ``port_open`` and
     ``ready`` by the ready check. Then ``<service>.<phase>`` for each service, its own ``request`` among them, for

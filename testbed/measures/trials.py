@@ -99,7 +99,7 @@ def _unmeasured(planned: PlannedTrial, index: int, outcome: Outcome, reason: str
 
 
 def find_reason_to_give_up(trials: Iterable[Trial], platform: str) -> str:
-    """Why a platform is not tried any more; empty as long as it is."""
+    """Return why a platform is not tried any more; empty as long as it is."""
     tried = [trial for trial in trials if trial.platform == platform]
     failed_blocks = {trial.block for trial in tried if trial.outcome == "failed"}
     if len(failed_blocks) < BLOCKS_TO_GIVE_UP or any(trial.outcome != "failed" for trial in tried):
@@ -108,7 +108,7 @@ def find_reason_to_give_up(trials: Iterable[Trial], platform: str) -> str:
 
 
 def choose_exit_code(trials: Iterable[Trial]) -> int:
-    """0, or WorkloadError's when all trials on some platform failed."""
+    """Return 0, or WorkloadError's code when all trials on some platform failed."""
     outcomes: dict[str, set[str]] = {}
     for trial in trials:
         outcomes.setdefault(trial.platform, set()).add(trial.outcome)

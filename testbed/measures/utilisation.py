@@ -58,7 +58,7 @@ def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None
 
 
 def _trial(context: RunContext, planned: PlannedTrial, application: Application, index: int) -> Trial:
-    """One rate: the first window whose generator was not late, or the last one."""
+    """Return the trial of one rate: the first window whose generator was not late, or the last one."""
     rate_per_s, number = planned.rates_per_s[index], planned.trial + index
     attempts = 0
     outcome: Outcome = "void"
@@ -110,26 +110,26 @@ def _offer(context: RunContext, rate_per_s: float, application: Application, see
 
 
 def judge_load(result: LoadResult) -> tuple[Outcome, str]:
-    """An application that answers nothing has failed; otherwise a late generator voids the trial."""
+    """Return an application that answers nothing has failed; otherwise a late generator voids the trial."""
     if not result.ok:
         return "failed", f"no request succeeded: {describe_failures(result)}"
     return ("void", result.reason) if result.late else ("ok", "")
 
 
 def describe_outcome(result: LoadResult) -> str:
-    """A load's outcome in a few words."""
+    """Return a load's outcome in a few words."""
     if result.saturated:
         return f"saturated, {result.achieved_rate_per_s:.0f}/s answered"
     return f"p99 {result.p99_s * 1e3:.1f} ms"
 
 
 def describe_failures(result: LoadResult) -> str:
-    """Why requests failed, and how many for each reason."""
+    """Return why requests failed, and how many for each reason."""
     return ", ".join(f"{count} x {reason}" for reason, count in result.failures.items())
 
 
 def make_metrics(rate_per_s: float, window: Window) -> tuple[Metric, ...]:
-    """The figures of one rate.
+    """Return the figures of one rate.
 
     ``cpu_per_request`` is all processor time of the application's cgroups over the successful requests, so it
     holds what the application (and an emulator's or hypervisor's process) uses when idle; ``memory_per_request``
@@ -167,7 +167,7 @@ def make_metrics(rate_per_s: float, window: Window) -> tuple[Metric, ...]:
 
 
 def merge_sample_rows(rows: Sequence[Row], host_rows: Sequence[HostRow]) -> list[tuple[float | str, ...]]:
-    """The samples of all instances and, named ``host``, of the host, in the order of time."""
+    """Return the samples of all instances and, named ``host``, of the host, in the order of time."""
     table: list[tuple[float | str, ...]] = [
         (round(row.t_s, 4), row.name, row.cpu_ns, row.cgroup_bytes, row.pss_bytes, "", "") for row in rows
     ]

@@ -97,7 +97,8 @@ class Domain(Struct, frozen=True):
 
 
 def controller_plan(spec: Spec, folder: Path, root: Path) -> Plan:
-    """The plan that mounts the layers, with a writable tmpfs above them, at ``root``, and becomes the controller.
+    """Return the plan that mounts the layers, with a writable tmpfs above them, at ``root``, and becomes the
+    controller.
 
     The mounts are in a namespace of its own and end with it.
     """
@@ -115,7 +116,7 @@ def controller_plan(spec: Spec, folder: Path, root: Path) -> Plan:
 
 
 def init_plan(spec: Spec, *, asks: bool = False) -> Plan:
-    """The plan of the container's first process, from the root as libvirt leaves it to the workload.
+    """Return the plan of the container's first process, from the root as libvirt leaves it to the workload.
 
     Where libvirt's cgroup is the only one that it can be in, on v2, it ``asks`` us for its task limit.
     """
@@ -155,7 +156,8 @@ def _mounted(devices: Element, source: Path, target: str) -> None:
 
 
 def domain_xml(domain: Domain, host_memory_bytes: int) -> str:
-    """The domain's XML (formatdomain.html, drvlxc.html). ``host_memory_bytes`` is the limit of one without a limit."""
+    """Return the domain's XML (formatdomain.html, drvlxc.html). ``host_memory_bytes`` is the limit of one without a
+    limit."""
     resources = domain.spec.resources
     root = Element("domain", type="lxc")
     add_child(root, "name", domain.name)
@@ -250,7 +252,7 @@ class LibvirtLxcPlatform:
         }
 
     def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
-        """Nothing to convert; raises PrerequisiteError for what the host lacks."""
+        """Convert nothing; raise PrerequisiteError for what the host lacks."""
         require(hierarchies())
         find_driver()
 
@@ -305,7 +307,7 @@ class LibvirtLxcPlatform:
             undo.pop_all()
 
     def _asks(self, spec: Spec) -> bool:
-        """Whether the container has a task limit that no v1 hierarchy can hold."""
+        """Return whether the container has a task limit that no v1 hierarchy can hold."""
         return spec.resources.pids is not None and "pids" not in self._place.found.v1
 
     def _lay_out(self, instance: Instance, folder: Path, tasks: Cgroup) -> Domain:
@@ -334,7 +336,7 @@ class LibvirtLxcPlatform:
             raise TestbedError(f"start container {domain.name} by libvirt: {error}") from error
 
     def started(self, instance: Instance, timeout_s: float) -> Started:
-        """The phases, once the workload has been executed. Raises WorkloadError when it never is."""
+        """Return the phases, once the workload has been executed. Raises WorkloadError when it never is."""
         running = self._running[instance.name]
         console = running.console
         if not console.wait_for("first_process", timeout_s):
@@ -348,7 +350,7 @@ class LibvirtLxcPlatform:
         return Started({"request": running.requested_ns, "created": created_ns, **seen})
 
     def alive(self, instance: Instance) -> bool:
-        """Whether anything still holds the container's output: its first process, or what that has started."""
+        """Return whether anything still holds the container's output: its first process, or what that has started."""
         running = self._running.get(instance.name)
         return running is not None and not running.console.ended
 
@@ -364,7 +366,7 @@ class LibvirtLxcPlatform:
         return self._running[instance.name].cgroup
 
     def reclaim(self, instance: Instance) -> None:
-        """A container's free memory is the host's already."""
+        """Reclaim nothing: a container's free memory is the host's already."""
 
     def memory_parts(self, instance: Instance) -> Mapping[str, int]:
         cgroup = self.cgroup(instance)

@@ -8,7 +8,7 @@ from runtime.cgroups import Cgroup, Hierarchies
 
 
 def restrict_hierarchies(hierarchies: Hierarchies, controllers: tuple[str, ...]) -> Hierarchies:
-    """The hierarchies as far as they have one of ``controllers``."""
+    """Return the hierarchies as far as they have one of ``controllers``."""
     v1 = {name: mount for name, mount in hierarchies.v1.items() if name in controllers}
     return Hierarchies(
         v1, None if hierarchies.v1 else hierarchies.unified, hierarchies.v2 & set(controllers), controllers
@@ -16,7 +16,7 @@ def restrict_hierarchies(hierarchies: Hierarchies, controllers: tuple[str, ...])
 
 
 def find_cgroup(pid: int) -> str:
-    """The name of the cgroup that holds ``pid``: the memory controller's on v1, that of v2 otherwise."""
+    """Return the name of the cgroup that holds ``pid``: the memory controller's on v1, that of v2 otherwise."""
     lines = [line.split(":", 2) for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()]
     names = {controllers: path for _, controllers, path in lines}
     of_memory = [path for controllers, path in names.items() if "memory" in controllers.split(",")]
@@ -24,7 +24,7 @@ def find_cgroup(pid: int) -> str:
 
 
 def limit_tasks(parent: Cgroup, limit: int, pid: int) -> None:
-    """Hold the v2 cgroup of ``pid``, somewhere below ``parent``, to ``limit`` tasks beside those of libvirt's in it.
+    """Hold the v2 cgroup of ``pid``, somewhere below ``parent``, to ``limit`` tasks besides those of libvirt's in it.
 
     libvirt passes no pids controller down. Raises OSError.
     """

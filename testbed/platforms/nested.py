@@ -65,8 +65,8 @@ class _LayerDisk(Disks):
 
 
 def sum_machine_resources(specs: Mapping[str, Spec]) -> Resources:
-    """What the machine needs so that each container can have all that its limits allow. Raises UsageError when one has
-    no limit of memory."""
+    """Return what the machine needs so that each container can have all that its limits allow. Raises UsageError when
+    one has no limit of memory."""
     services = sum_resources({name: spec.resources for name, spec in specs.items()})
     assert services.memory_bytes is not None  # all have a limit
     total = HOST_MEMORY_BYTES + services.memory_bytes + services.memory_bytes // _RAM_PER_PAGE_TABLE
@@ -75,7 +75,7 @@ def sum_machine_resources(specs: Mapping[str, Spec]) -> Resources:
 
 
 def _beside(specs: Mapping[str, Spec], first_bytes: str) -> str | None:
-    """A MAC for an interface that the machine has beside its containers'; None when they have none."""
+    """Return a MAC for an interface that the machine has beside its containers'; None when they have none."""
     link = next(iter(specs.values())).link
     return f"{first_bytes}{link.mac[5:]}" if link else None
 
@@ -97,7 +97,7 @@ class ContainersInVmPlatform(VmPlatform):
         }
 
     def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
-        """As for other guests, and the image of the system inside."""
+        """Prepare what other guests need, and the image of the system inside."""
         sum_resources({service.name: service.resources for service in scenario.services})  # all have a limit
         self.prepare_images(images.values())
 

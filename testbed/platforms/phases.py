@@ -11,7 +11,7 @@ _BEFORE_CREATED = ("defined", "spawned")
 
 
 def arrange_phases(phases: Mapping[str, int], requested_ns: int, created_ns: int) -> Started:
-    """A start of which the console knows ``phases``; those of single services are named ``service.phase``.
+    """Return a start of which the console knows ``phases``; those of single services are named ``service.phase``.
 
     libvirt's call returns a moment after QEMU runs (``created_ns``), and a fast guest may be ahead of it.
     """

@@ -58,7 +58,7 @@ class Warmed(Struct, frozen=True):
 
 
 def _essence(spec: Spec) -> tuple[Spec, bool]:
-    """What a copy cannot change: all but its names and addresses, and whether it has a network card."""
+    """Return what a copy cannot change: all but its names and addresses, and whether it has a network card."""
     return replace(spec, hostname="", hosts=(), link=None), spec.link is not None
 
 
@@ -127,7 +127,7 @@ class _Originals(VmPlatform):
 
 
 class RestoredPlatform(VmPlatform):
-    """Copies of saved guests. The saved ones are kept below the run's scratch directory and go with it."""
+    """Copies of saved guests. The saved ones are stored below the run's scratch directory and go with it."""
 
     last_phase = "identity"
 
@@ -148,7 +148,7 @@ class RestoredPlatform(VmPlatform):
         }
 
     def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
-        """What every guest needs, and one guest of each service, booted and saved."""
+        """Prepare what every guest needs, then boot and save one guest of each service."""
         super().prepare(scenario, images)
         with Lab() as lab:
             links = [lab.link(0, index) for index in range(len(scenario.services))]

@@ -151,7 +151,7 @@ class VmPlatform:
         }
 
     def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
-        """Kernel, disks, the accelerator's probe, and libvirt with its knowledge of QEMU."""
+        """Prepare kernel, disks, the accelerator's probe, and libvirt with its knowledge of QEMU."""
         groups = [scenario.services] if self.shared else [(service,) for service in scenario.services]
         for group in groups:
             needed = sum_resources({service.name: service.resources for service in group})
@@ -160,7 +160,7 @@ class VmPlatform:
         self.prepare_images(images.values())
 
     def prepare_images(self, images: Iterable[Image]) -> None:
-        """``prepare``, for images alone. Raises PrerequisiteError for whatever the host lacks."""
+        """Do what ``prepare`` does, for images alone. Raises PrerequisiteError for whatever the host lacks."""
         require(hierarchies())
         qemu = find_qemu()
         root = store_root() / "guest"
@@ -255,14 +255,14 @@ class VmPlatform:
         return domain_xml(domain)
 
     def _go_on(self, instance: Instance, running: Running) -> None:
-        """What is to be done once QEMU exists; its guest runs already, unless it waits for a saved one's state."""
+        """Do what is left once QEMU exists; its guest runs already, unless it waits for a saved one's state."""
 
     def _disks(self, instance: Instance, undo: ExitStack) -> tuple[Path, ...]:
         disks = self._ready().disks
         return tuple(disks.give(layers, instance.name, undo) for layers in instance.images)
 
     def _resources(self, instance: Instance) -> Resources:
-        """What the machine has: RAM, and processors."""
+        """Return what the machine has: RAM, and processors."""
         return sum_resources({service: spec.resources for service, spec in instance.specs.items()})
 
     def _mac(self, instance: Instance) -> str | None:
@@ -270,11 +270,11 @@ class VmPlatform:
         return link.mac if link else None
 
     def _macs(self, instance: Instance) -> tuple[str, ...]:
-        """All that are behind its network card."""
+        """Return all that are behind its network card."""
         return tuple(filter(None, [self._mac(instance)]))
 
     def _domain(self, instance: Instance, folder: Path, undo: ExitStack) -> Domain:
-        """The machine, with its files in ``folder``; ``undo`` takes back the disks that it is given."""
+        """Return the machine, with its files in ``folder``; ``undo`` takes back the disks that it is given."""
         prepared, resources, disk = self._ready(), self._resources(instance), self._variant.disk
         return Domain(
             name=instance.name,
@@ -318,7 +318,7 @@ class VmPlatform:
         return pod_plan(instance.specs, names, next(iter(instance.specs.values())).link, modules)
 
     def started(self, instance: Instance, timeout_s: float) -> Started:
-        """The phases, once the console shows the workload's execve. Raises WorkloadError when it never does."""
+        """Return the phases, once the console shows the workload's execve. Raises WorkloadError when it never does."""
         running = self._running[instance.name]
         console = running.console
         own = [f"{service}.first_process" for service in instance.specs] if self.shared else [self.last_phase]
@@ -330,7 +330,8 @@ class VmPlatform:
         return phases.arrange_phases(console.phases(), running.requested_ns, running.created_ns)
 
     def alive(self, instance: Instance) -> bool:
-        """Whether QEMU still holds the console: it ends with the workload, or with the first service that ends."""
+        """Return whether QEMU still holds the console: it ends with the workload, or with the first service that
+        ends."""
         running = self._running.get(instance.name)
         if running is not None and (lost := running.lost(self._ready().libvirt.uri)):
             raise _failed(instance, running, lost)
@@ -341,7 +342,7 @@ class VmPlatform:
         return running.ending() if running is not None else ""
 
     def exit_status(self, instance: Instance, timeout_s: float) -> int | None:
-        """The workload's exit status once the guest has ended; None if it has not, or was stopped."""
+        """Return the workload's exit status once the guest has ended; None if it has not, or was stopped."""
         console = self._running[instance.name].console
         return console.exit_status if console.wait_for_end(timeout_s) else None
 
@@ -355,7 +356,7 @@ class VmPlatform:
                 undo.callback(running.end)
 
     def take_snapshot(self, instance: Instance, name: str) -> None:
-        """Remember a running guest's memory and disk, which must be its own; see ``snapshots``."""
+        """Save a running guest's memory and disk, which must be its own; see ``snapshots``."""
         snapshots.take_snapshot(self._running[instance.name].domain, name)
 
     def revert(self, instance: Instance, name: str) -> None:

@@ -89,7 +89,7 @@ class Verdict(Struct, frozen=True):
         return max(1.0, (self.boot_s or 0.0) / _USUAL_BOOT_S)
 
     def label(self, platform: str, hypervisor: str = "") -> str:
-        """How figures call the guests of ``platform`` under this accelerator, on a host that itself has a
+        """Return how figures call the guests of ``platform`` under this accelerator, on a host that itself has a
         ``hypervisor`` below."""
         below = ""
         if self.accelerator == "kvm" and not self.hardware:
@@ -104,14 +104,15 @@ _ENDS_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 
 
 def check_accelerator(name: str) -> str:
-    """The name as given. Raises UsageError for one that is no accelerator."""
+    """Return the name as given. Raises UsageError for one that is no accelerator."""
     if name not in (AUTO, *CANDIDATES):
         raise UsageError(f"unknown accelerator {name}", f"known accelerators: {', '.join((AUTO, *CANDIDATES))}")
     return name
 
 
 def probe_command(qemu: Path, kernel: Path, initrd: Path, accelerator: str = "kvm", cpu: str = "max") -> list[str]:
-    """QEMU with a machine like a guest's, but neither disk nor network; the console is its output."""
+    """Return the command of a QEMU with a machine like a guest's, but neither disk nor network; the console is its
+    output."""
     return [
         *(str(qemu), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
         *("-accel", CANDIDATES[accelerator], "-machine", "q35", "-cpu", cpu, "-m", "256M", "-smp", "1"),
@@ -190,13 +191,14 @@ def try_accelerator(qemu: Path, guest: Guest, accelerator: str, time_limit_s: fl
 
 
 def at_hardware_speed(kvm: Attempt, attempts: Sequence[Attempt]) -> bool:
-    """Whether KVM boots the guest no slower than QEMU translates it, which on hardware takes a fraction of that."""
+    """Return whether KVM boots the guest no slower than QEMU translates it, which on hardware takes a fraction of
+    that."""
     translated_s = min((one.boot_s for one in attempts if one.accelerator != "kvm" and one.boot_s), default=None)
     return kvm.boot_s is not None and (translated_s is None or kvm.boot_s <= translated_s)
 
 
 def decide(attempts: Sequence[Attempt], closed: str, wanted: str = AUTO) -> Verdict:
-    """The accelerator from what was tried: ``wanted``, or the best that runs as fast as it should.
+    """Return the accelerator from what was tried: ``wanted``, or the best that runs as fast as it should.
 
     ``closed`` says why QEMU's account cannot open KVM; empty when it can. Raises PrerequisiteError for a wanted one
     that does not work.
@@ -223,7 +225,8 @@ def decide(attempts: Sequence[Attempt], closed: str, wanted: str = AUTO) -> Verd
 
 
 def explain_closed_kvm() -> str:
-    """Why QEMU cannot open KVM, as a member of its account's groups; empty when it can, or when there is none."""
+    """Return why QEMU cannot open KVM, as a member of its account's groups; empty when it can, or when there is
+    none."""
     try:
         status = KVM_DEVICE.stat()
     except FileNotFoundError:
@@ -246,7 +249,7 @@ def _group_name(gid: int) -> str:
 
 
 def _identity(qemu: Path, guest: Guest) -> str:
-    """What the translators' attempts depend on: QEMU's binary, the guest, the host's kernel and processor."""
+    """Return what the translators' attempts depend on: QEMU's binary, the guest, the host's kernel and processor."""
     status = qemu.stat()
     cpu = re.search(r"^model name.*$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     parts = (str(qemu), status.st_mtime_ns, status.st_size, guest.digest, os.uname().release, cpu and cpu.group())
@@ -254,7 +257,7 @@ def _identity(qemu: Path, guest: Guest) -> str:
 
 
 def _read(path: Path) -> Mapping[str, Attempt]:
-    """The attempts in a kept file, by accelerator; none when it is absent or damaged: it is made anew then."""
+    """Return the attempts in a kept file, by accelerator; none when it is absent or damaged: it is made anew then."""
     try:
         attempts = msgspec.json.decode(path.read_bytes(), type=tuple[Attempt, ...])
     except (OSError, msgspec.MsgspecError):
@@ -263,13 +266,14 @@ def _read(path: Path) -> Mapping[str, Attempt]:
 
 
 def read_last_attempts(guest_root: Path) -> tuple[Attempt, ...]:
-    """What was tried last on this host, as far as that is kept below ``guest_root`` and can be read."""
+    """Return what was tried last on this host, as far as that is kept below ``guest_root`` and can be read."""
     files = sorted(guest_root.glob("accelerators-*.json"), key=lambda path: path.stat().st_mtime)
     return tuple(_read(files[-1]).values()) if files else ()
 
 
 def kvm_limit_s(translated: Sequence[Attempt], wanted: str) -> float:
-    """How long a boot under KVM may take: as long as any when it is ``wanted``, or there is none to compare it with."""
+    """Return how long a boot under KVM may take: as long as any when it is ``wanted``, or there is none to compare it
+    with."""
     fastest_s = min((one.boot_s for one in translated if one.boot_s), default=None)
     return TIME_LIMIT_S if wanted == "kvm" or fastest_s is None else max(_LEAST_KVM_LIMIT_S, 2 * fastest_s)
 
@@ -283,7 +287,7 @@ def _try_kvm(qemu: Path, guest: Guest, limit_s: float, tries: int) -> Attempt:
 
 
 def try_accelerators(guest_root: Path, qemu: Path, guest: Guest, wanted: str = AUTO) -> tuple[Attempt, ...]:
-    """Every candidate that matters to who has ``wanted`` one: as it was tried before and worked, or tried now.
+    """Return every candidate that matters to who has ``wanted`` one: as it was tried before and worked, or tried now.
 
     What worked is kept below ``guest_root``. KVM is tried once in a process, and no kept attempt stands for it.
     """
@@ -315,5 +319,5 @@ def try_accelerators(guest_root: Path, qemu: Path, guest: Guest, wanted: str = A
 
 
 def reach_verdict(guest_root: Path, qemu: Path, guest: Guest, wanted: str = AUTO) -> Verdict:
-    """The accelerator for this host. Raises PrerequisiteError when the ``wanted`` one, or none, works."""
+    """Return the accelerator for this host. Raises PrerequisiteError when the ``wanted`` one, or none, works."""
     return decide(try_accelerators(guest_root, qemu, guest, wanted), explain_closed_kvm(), wanted)

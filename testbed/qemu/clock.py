@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def parse_tsc_khz(cpuinfo: str) -> int | None:
-    """The rate of the processor's time stamp counter in kHz, from /proc/cpuinfo; None where it does not say.
+    """Return the rate of the processor's time stamp counter in kHz, from /proc/cpuinfo; None where it does not say.
 
     Where the counter's rate is constant, the kernel derives its delay loop from it (arch/x86/kernel/tsc.c, lpj_fine)
     and shows that as BogoMIPS: two loops a tick, so half of them are MHz. QEMU's translator and KVM both show guests
@@ -19,7 +19,7 @@ def parse_tsc_khz(cpuinfo: str) -> int | None:
 
 
 def clock_options() -> str:
-    """Kernel options for a machine without HPET and ACPI timer.
+    """Return the kernel options for a machine without HPET and ACPI timer.
 
     The kernel would time its counter by the PIT alone, and, on a busy host, fail and never get on; the same delays
     can make it take the timer's interrupt for broken.

@@ -55,7 +55,7 @@ _closing = ExitStack()
 
 
 def load_libvirt() -> Any:
-    """The libvirt module. Raises PrerequisiteError when the library is missing."""
+    """Return the libvirt module. Raises PrerequisiteError when the library is missing."""
     # Read when the library initialises. By itself it warns on stderr about every domain that is root's.
     os.environ.setdefault("LIBVIRT_DEBUG", "4")
     try:
@@ -93,7 +93,8 @@ def ensure_event_loop() -> Any:
 
 
 def check_uri(uri: str) -> str:
-    """The URI, when it is one of a QEMU driver that the testbed can use. Raises UsageError with the reason if not."""
+    """Return the URI, when it is one of a QEMU driver that the testbed can use. Raises UsageError with the reason if
+    not."""
     accepted = f"{EMBEDDED}, qemu:///system, qemu+ssh://USER@HOST/system"
     parts = urlsplit(uri)
     if parts.scheme.partition("+")[0] in ("lxc", "test"):
@@ -113,7 +114,7 @@ def check_uri(uri: str) -> str:
 
 
 def embedded_uri(root: Path) -> str:
-    """The URI of the driver in our own process with its files below ``root``, whatever characters that has."""
+    """Return the URI of the driver in our own process with its files below ``root``, whatever characters that has."""
     return f"{EMBEDDED}?root={quote(str(root))}"
 
 
@@ -132,7 +133,8 @@ class Connection:
         return self.uri == EMBEDDED
 
     def security_models(self) -> tuple[str, ...]:
-        """What a daemon confines guests by beside their account, as libvirt calls it: ``apparmor``, ``selinux``."""
+        """Return what a daemon confines guests by beside their account, as libvirt calls it: ``apparmor``,
+        ``selinux``."""
         if self.embedded:  # as _QEMU_CONF has it
             return ()
         if self._models is None:
@@ -141,11 +143,11 @@ class Connection:
         return self._models
 
     def lost(self) -> bool:
-        """Whether the daemon has gone, or has not answered for long."""
+        """Return whether the daemon has gone, or has not answered for long."""
         return not self.embedded and self._current.isAlive() != 1
 
     def current(self) -> Any:
-        """The virConnect. Raises TestbedError when it is lost."""
+        """Return the virConnect. Raises TestbedError when it is lost."""
         if self.lost():
             raise TestbedError(f"the connection to libvirt at {self.uri} was lost", "see whether its daemon runs")
         return self._current
@@ -212,7 +214,8 @@ def _open_daemons(uri: str) -> Any:
 
 @contextmanager
 def connect(uri: str, folder: Path, cache: Path) -> Iterator[Connection]:
-    """A connection to ``uri`` (see ``check_uri``); the last two are for ``open_embedded``. Raises PrerequisiteError."""
+    """Connect to ``uri`` (see ``check_uri``); the last two parameters are for ``open_embedded``. Raises
+    PrerequisiteError."""
     if uri == EMBEDDED:
         with open_embedded(folder, cache) as inside:
             yield Connection(uri, lambda: inside)
@@ -226,7 +229,7 @@ def connect(uri: str, folder: Path, cache: Path) -> Iterator[Connection]:
 
 @contextmanager
 def open_embedded(folder: Path, cache: Path) -> Iterator[Any]:
-    """A connection (virConnect) to the driver, with its state in the new directory ``folder``, removed at the end.
+    """Open a connection (virConnect) to the driver, with its state in the new directory ``folder``, removed at the end.
 
     What it learns of emulators is kept in ``cache``, which stays. Domains start in the network namespace of the
     thread that starts them. There is one connection, which stays open for as long as the process lives: libvirt
@@ -249,7 +252,7 @@ def open_embedded(folder: Path, cache: Path) -> Iterator[Any]:
 
 @contextmanager
 def _open_embedded(folder: Path, cache: Path) -> Iterator[Any]:
-    """The process's one connection, with its directories."""
+    """Open the process's one connection, with its directories."""
     global _root, _driver
     account = emulator_account()  # the driver looks it up, too, and gives up without it
     root = _root = _root or folder
@@ -280,7 +283,7 @@ def learn_emulator(connection: Any, emulator: Path, kind: str) -> None:
 
 
 def _emulator_hint(emulator: Path, error: Exception) -> str:
-    """What to do when libvirt cannot have an emulator say what it can do."""
+    """Return what to do when libvirt cannot have an emulator say what it can do."""
     if "Permission denied" not in str(error):
         return "reinstall qemu-system-x86"
     return (

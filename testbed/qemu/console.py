@@ -53,7 +53,8 @@ _TELLING = re.compile(
 
 
 def parse_phase(line: str) -> str | None:
-    """The phase that a console line shows to be reached, if any; that of a single service is ``service.phase``."""
+    """Return the phase that a console line shows to be reached, if any; that of a single service is
+    ``service.phase``."""
     if (match := _SERVICE.match(line)) is not None:
         phase = _SERVICE_PHASES.get(match[2])
         return f"{match[1]}.{phase}" if phase else None
@@ -61,7 +62,7 @@ def parse_phase(line: str) -> str | None:
 
 
 def parse_exit_status(line: str) -> int | None:
-    """The workload's status, 128 + n for signal n.
+    """Return the workload's status, 128 + n for signal n.
 
     Where it was PID 1, from the kernel's panic line (wait(2) encoding); where it was a unit, from what that says last.
     """
@@ -167,7 +168,7 @@ class Console:
             self.exit_status = status
 
     def stamp(self, phase: str) -> None:
-        """A phase that the host sees by itself is reached now; the first time counts."""
+        """Note that a phase that the host sees by itself is reached now; the first time counts."""
         now_ns = time.monotonic_ns()
         with self._changed:
             self._phases.setdefault(phase, now_ns)
@@ -190,7 +191,7 @@ class Console:
         return True
 
     def ask_memory(self, timeout_s: float) -> str | None:
-        """The guest's /proc/meminfo as of now; None when it does not answer in time, or cannot."""
+        """Return the guest's /proc/meminfo as of now; None when it does not answer in time, or cannot."""
         with self._changed:
             if self.send is None or self._ended:
                 return None
@@ -204,7 +205,8 @@ class Console:
             return self._told
 
     def ending(self) -> str:
-        """Why it ended, as far as is known: the workload's status, the kernel's panic, QEMU's own end; or nothing."""
+        """Return why it ended, as far as is known: the workload's status, the kernel's panic, QEMU's own end; or
+        nothing."""
         if self.exit_status is not None:
             return f"exit status {self.exit_status}"
         if self.panic:
@@ -221,12 +223,12 @@ class Console:
         return self._ended
 
     def phases(self) -> Mapping[str, int]:
-        """The phases reached so far, in nanoseconds of CLOCK_MONOTONIC."""
+        """Return the phases reached so far, in nanoseconds of CLOCK_MONOTONIC."""
         with self._changed:
             return dict(self._phases)
 
     def tail(self, lines: int = 15) -> str:
-        """The last lines, a panic and what follows it left out."""
+        """Return the last lines, a panic and what follows it left out."""
         with self._changed:
             return "\n".join(shortened(line) for line in list(self._tail)[-lines:])
 

@@ -79,7 +79,7 @@ class Domain(Struct, frozen=True):
 
 
 def count_vcpus(resources: Resources, host_cpus: int) -> int:
-    """Enough virtual processors for the limit; the rest of a fraction is taken off by the cgroup's quota."""
+    """Return enough virtual processors for the limit; the cgroup's quota takes the rest of a fraction off."""
     return max(1, math.ceil(resources.cpus)) if resources.cpus is not None else host_cpus
 
 
@@ -90,7 +90,7 @@ def _memory_limit_bytes(resources: Resources, service: str) -> int:
 
 
 def compute_guest_memory(resources: Resources, service: str) -> int:
-    """The guest's RAM: exactly the limit. Raises UsageError without one, or with too little for a kernel."""
+    """Return the guest's RAM: exactly the limit. Raises UsageError without one, or with too little for a kernel."""
     limit_bytes = _memory_limit_bytes(resources, service)
     if limit_bytes < _LEAST_MEMORY_BYTES:
         raise UsageError(
@@ -102,7 +102,8 @@ def compute_guest_memory(resources: Resources, service: str) -> int:
 
 
 def sum_resources(services: Mapping[str, Resources]) -> Resources:
-    """What services that share a machine need together: the sum of memory, and of processors unless one has no limit.
+    """Return what services that share a machine need together: the sum of memory, and of processors unless one has no
+    limit.
 
     Their limits of tasks are the guest's to hold, each by itself. Raises UsageError for one without a limit of memory.
     """
@@ -122,7 +123,8 @@ def add_child(parent: Element, tag: str, text: str = "", **attributes: str) -> E
 
 
 def name_disk(index: int) -> str:
-    """What the guest and libvirt call its disk number ``index``, from 0. Raises UsageError when letters run out."""
+    """Return what the guest and libvirt call its disk number ``index``, from 0. Raises UsageError when letters run
+    out."""
     if index > 25:
         raise UsageError("a virtual machine has 26 disks at most, one for each image", "use fewer images, or vm")
     return f"vd{chr(ord('a') + index)}"
@@ -155,7 +157,8 @@ def _add_interface(devices: Element, domain: Domain) -> None:
 
 
 def _add_memory_backing(root: Element, memory: Memory) -> None:
-    """By itself QEMU lets KSM merge all guests' pages. A memfd needs no hugetlbfs to be mounted."""
+    """Describe the guest's RAM. By itself QEMU lets KSM merge all guests' pages; a memfd needs no hugetlbfs to be
+    mounted."""
     backing = SubElement(root, "memoryBacking")
     if memory.hugepages:
         add_child(add_child(backing, "hugepages"), "page", size="2", unit="M")
@@ -176,7 +179,7 @@ def _add_balloon(devices: Element, domain: Domain) -> None:
 
 
 def _add_own_tap(extra: Element, domain: Domain) -> None:
-    """The same network card without libvirt, which would look for its tap in its daemon's network namespace."""
+    """Add the same network card without libvirt, which would look for its tap in its daemon's network namespace."""
     if domain.mac is None or not domain.daemon:
         return
     device = (
@@ -193,8 +196,8 @@ def _add_own_tap(extra: Element, domain: Domain) -> None:
 
 
 def _add_labels(root: Element, domain: Domain) -> None:
-    """Root's, until our launcher, in QEMU's place, gives that up for the guest's account with all its groups: libvirt
-    would leave it one. Whose the files are is not for libvirt to say."""
+    """Let QEMU start as root, until our launcher, in QEMU's stead, gives that up for the guest's account with all its
+    groups: libvirt would leave it one. Whose the files are is not for libvirt to say."""
     label = add_child(root, "seclabel", type="static", model="dac", relabel="no")
     add_child(label, "label", "+0:+0")
     for model in domain.unlabelled:
@@ -202,7 +205,8 @@ def _add_labels(root: Element, domain: Domain) -> None:
 
 
 def _place(device: Element, bus: str, slot: int) -> None:
-    """Straight on the root bus: by itself libvirt puts a hot-plug port before each device, for the guest to probe."""
+    """Put a device straight on the root bus: by itself libvirt puts a hot-plug port before each, for the guest to
+    probe."""
     if bus == "mmio":
         add_child(device, "address", type="virtio-mmio")
         return
@@ -210,8 +214,8 @@ def _place(device: Element, bus: str, slot: int) -> None:
 
 
 def _arguments(domain: Domain) -> list[str]:
-    """What libvirt has no elements for. By itself it puts a RAM file where it likes, under a name of its own; of two
-    -machine options QEMU takes each setting from the last that has it."""
+    """Return what libvirt has no elements for. By itself it puts a RAM file where it likes, under a name of its own; of
+    two -machine options QEMU takes each setting from the last that has it."""
     arguments = []
     if domain.ram is not None:
         shared = "on" if domain.ram.shared else "off"
@@ -230,7 +234,7 @@ def _add_kernel(system: Element, domain: Domain) -> None:
 
 
 def domain_xml(domain: Domain) -> str:
-    """The domain's XML: a machine with its disks, a network card, a serial console, and nothing else.
+    """Return the domain's XML: a machine with its disks, a network card, a serial console, and nothing else.
 
     The guest's end, whatever it is, ends QEMU.
     """

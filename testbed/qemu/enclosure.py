@@ -10,7 +10,7 @@ from testbed.qemu.account import NAME, Account, emulator_account
 
 
 def find_enclosing_group(account: Account, name: str = NAME) -> int:
-    """The account's group of its own name, if it has that: whoever may open /dev/kvm has its first one too."""
+    """Return the account's group of its own name, if it has that: whoever may open /dev/kvm has its first one too."""
     own = (group.gr_gid for group in grp.getgrall() if group.gr_name == name and group.gr_gid in account.gids)
     return next(own, account.gids[0])
 

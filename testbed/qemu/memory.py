@@ -25,7 +25,7 @@ _POLL_S = 0.05
 
 
 def describe_memory(memory: Memory) -> str:
-    """The options that are on, in words; for a manifest."""
+    """Return the options that are on, in words; for a manifest."""
     words = {
         "balloon": memory.balloon,
         "free page reporting": memory.free_page_reporting,
@@ -46,7 +46,7 @@ def require_whole_pages(memory: Memory, ram_bytes: int, service: str) -> None:
 
 @contextmanager
 def while_prepared(memory: Memory, lease: Path) -> Iterator[None]:
-    """The host as the variant needs it throughout a run. Raises what ``changed`` raises."""
+    """Change the host as the variant needs it throughout a run. Raises what ``change_settings`` raises."""
     if memory.ksm:
         ksm.require()
     if not memory.hugepages:
@@ -59,7 +59,8 @@ def while_prepared(memory: Memory, lease: Path) -> Iterator[None]:
 
 @contextmanager
 def while_running(memory: Memory, lease: Path) -> Iterator[None]:
-    """The host as the variant needs it while a guest of it runs: merging pages takes processor time from others."""
+    """Change the host as the variant needs it while a guest of it runs: merging pages takes processor time from
+    others."""
     if not memory.ksm:
         yield
         return
@@ -68,7 +69,7 @@ def while_running(memory: Memory, lease: Path) -> Iterator[None]:
 
 
 def read_ballooned_bytes(domain: Any, ram_bytes: int) -> int:
-    """How much of its RAM the guest has given to the balloon. Raises WorkloadError when it has ended."""
+    """Return how much of its RAM the guest has given to the balloon. Raises WorkloadError when it has ended."""
     return ram_bytes - _actual_bytes(domain)
 
 

@@ -36,12 +36,12 @@ class SavedGuest(Struct, frozen=True):
     state: Path
 
     def kept_bytes(self) -> int:
-        """What its files take; RAM that was never touched takes nothing."""
+        """Return what its files take; RAM that was never touched takes nothing."""
         return sum(status.st_blocks * 512 for status in (os.fstat(self.ram), self.state.stat()))
 
 
 def make_ram(name: str, size_bytes: int) -> int:
-    """A file in memory for a guest's RAM, open, which any account can map that it is handed to."""
+    """Return a file in memory for a guest's RAM, open, which any account can map that it is handed to."""
     ram = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.truncate(ram, size_bytes)
     os.fchmod(ram, 0o666)
@@ -49,7 +49,8 @@ def make_ram(name: str, size_bytes: int) -> int:
 
 
 def seal(saved: SavedGuest) -> None:
-    """Nobody can change the RAM of a saved guest that has ended any more. Raises TestbedError while one still may."""
+    """Seal the RAM of a saved guest that has ended, so that nobody can change it. Raises TestbedError while one still
+    may."""
     try:
         fcntl.fcntl(saved.ram, fcntl.F_ADD_SEALS, _SEALS)
     except OSError as error:

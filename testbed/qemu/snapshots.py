@@ -25,14 +25,14 @@ _LETTERS = "use letters, digits, dots, dashes and underscores"
 
 
 def snapshot_xml(name: str) -> str:
-    """A snapshot of everything, memory included, within the guest's disk (formatsnapshot.html)."""
+    """Return a snapshot of everything, memory included, within the guest's disk (formatsnapshot.html)."""
     root = Element("domainsnapshot")
     SubElement(root, "name").text = name
     return ElementTree.tostring(root, encoding="unicode")
 
 
 def freeze_xml(continued: Path) -> str:
-    """A snapshot of the disk alone: it stays as it is, and the guest goes on in the new file ``continued``."""
+    """Return a snapshot of the disk alone: it stays as it is, and the guest goes on in the new file ``continued``."""
     root = Element("domainsnapshot")
     disks = SubElement(root, "disks")
     disk = SubElement(disks, "disk", name=name_disk(0), snapshot="external")
@@ -42,12 +42,12 @@ def freeze_xml(continued: Path) -> str:
 
 
 def list_snapshots(domain: Any) -> tuple[str, ...]:
-    """The snapshots that were taken of a running domain (virDomain)."""
+    """Return the snapshots that were taken of a running domain (virDomain)."""
     return tuple(sorted(domain.snapshotListNames()))
 
 
 def take_snapshot(domain: Any, name: str) -> None:
-    """Remember memory, devices and disk as ``name``; the guest stands still meanwhile.
+    """Save memory, devices and disk as ``name``; the guest stands still meanwhile.
 
     Raises UsageError for a name that is taken or has other than letters, digits and ``.-_``, TestbedError when its
     disk is not one of its own.
@@ -120,7 +120,7 @@ def _require(domain: Any, name: str, verb: str) -> None:
 
 
 def _monitor(domain: Any, command: str) -> str:
-    """What QEMU's monitor answers to a command; nothing is good news."""
+    """Return what QEMU's monitor answers to a command; nothing is good news."""
     libvirt = load_libvirt()
     import libvirt_qemu
 

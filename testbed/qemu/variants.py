@@ -92,7 +92,7 @@ _ALLOWED: Mapping[str, tuple[str, ...]] = {
 
 
 def find_refusal(variant: Variant) -> str:
-    """Why no platform implements the variant, as far as is known; empty when one does."""
+    """Return why no platform implements the variant, as far as is known; empty when one does."""
     wanted = {
         "a stock system": variant.boot == "cloud",
         "containers in a guest": variant.inside == "containers",
@@ -119,7 +119,7 @@ def find_refusal(variant: Variant) -> str:
 
 
 def index_by_name(variants: Iterable[Variant]) -> Mapping[str, Variant]:
-    """The variants by their names, in order, read-only. Raises ValueError when two have the same name."""
+    """Return the variants by their names, in order, read-only. Raises ValueError when two have the same name."""
     variants_by_name: dict[str, Variant] = {}
     for variant in variants:
         if variant.name in variants_by_name:

@@ -70,7 +70,7 @@ class Service(Struct, frozen=True):
 
 
 def read_services(value: Value) -> tuple[Service, ...]:
-    """The services below ``services:``, each after those it depends on, otherwise in the file's order.
+    """Return the services below ``services:``, each after those it depends on, otherwise in the file's order.
 
     Anything malformed, unsupported, missing, unknown or cyclic is noted as a mistake.
     """
@@ -86,7 +86,7 @@ def read_services(value: Value) -> tuple[Service, ...]:
 
 
 def parse_bytes(text: str) -> int:
-    """Bytes from Compose's notation (``256M``, ``1.5gb``, ``64kib``, ``1024``). Raises ValueError.
+    """Return the bytes that Compose's notation means (``256M``, ``1.5gb``, ``64kib``, ``1024``). Raises ValueError.
 
     Units are powers of 1024 with or without the ``i``, as in Compose's own reader (docker/go-units, RAMInBytes).
     """
@@ -116,7 +116,7 @@ def _service(name: str, value: Value) -> Service:
 
 
 def _seccomp(value: Value) -> bool:
-    """Whether the default filter is to be there: the one security option that all platforms honour."""
+    """Return whether the default filter is to be there: the one security option that all platforms honour."""
     chosen = [item.text(_UNCONFINED[0]) for item in value.items()]
     for item, text in zip(value.items(), chosen, strict=True):
         if text not in _UNCONFINED:
@@ -125,7 +125,7 @@ def _seccomp(value: Value) -> bool:
 
 
 def _build(value: Value) -> tuple[Path, Path]:
-    """The absolute paths of the build context and of the Dockerfile in it."""
+    """Return the absolute paths of the build context and of the Dockerfile in it."""
     setting, name = value, "Dockerfile"
     if value.is_text:
         folder = value.text()
@@ -152,7 +152,8 @@ def _build(value: Value) -> tuple[Path, Path]:
 
 
 def _resources(deploy: Value) -> Resources:
-    """The limits. Memory and cpus must be given: a virtual machine has a size, and the other side gets the same."""
+    """Return the limits. Memory and cpus must be given: a virtual machine has a size, and the other side gets the
+    same."""
     resources = require(deploy.fields(("resources",)), "resources", deploy, _LIMITS)
     limits = require(resources.fields(("limits",)), "limits", resources, _LIMITS)
     fields = limits.fields(("cpus", "memory", "pids"))
@@ -177,7 +178,7 @@ def _memory(value: Value) -> int:
 
 
 def _environment(value: Value) -> tuple[tuple[str, str], ...]:
-    """Names and values, written as a mapping or as a list of ``NAME=value``."""
+    """Return names and values, written as a mapping or as a list of ``NAME=value``."""
     pairs: list[tuple[str, str, Value]] = []
     if value.is_list:
         for item in value.items():
@@ -206,7 +207,8 @@ def _depends_on(value: Value) -> tuple[str, ...]:
 
 
 def _words(value: Value | None) -> tuple[str, ...] | None:
-    """A command: a list, or a line split as a shell would split it, but not run by one; null is the image's own."""
+    """Return a command: a list, or a line split as a shell would split it, but not run by one; null is the image's
+    own."""
     if value is None or value.is_null:
         return None
     if value.is_list:
@@ -219,7 +221,8 @@ def _words(value: Value | None) -> tuple[str, ...] | None:
 
 
 def _port(value: Value) -> int:
-    """The port inside the instance. A published port is read over: the load goes to the instance's own address."""
+    """Return the port inside the instance. A published port is read over: the load goes to the instance's own
+    address."""
     expected = "a TCP port such as 8080"
     match = _PORT.fullmatch(value.text(expected))
     if match is None or match[2] not in (None, "tcp") or not 1 <= int(match[1]) <= 65535:
@@ -229,7 +232,7 @@ def _port(value: Value) -> int:
 
 
 def _ordered(services: Mapping[str, Service], entries: Mapping[str, Value]) -> tuple[Service, ...]:
-    """Depth first, so that dependencies come first; a cycle is a mistake that shows it."""
+    """Order services depth first, so that dependencies come first; a cycle is a mistake that shows it."""
     done: dict[str, Service] = {}
 
     def report(name: str, problem: str, expected: str) -> None:

@@ -45,14 +45,14 @@ class Scenario(Struct, frozen=True):
 
 
 def list_scenarios(scenarios_folder: Path) -> tuple[str, ...]:
-    """The names of the folders that hold a compose file."""
+    """Return the names of the folders that hold a compose file."""
     if not scenarios_folder.is_dir():
         return ()
     return tuple(sorted(folder.name for folder in scenarios_folder.iterdir() if _compose_file(folder)))
 
 
 def load(name_or_path: str, scenarios_folder: Path) -> Scenario:
-    """The scenario of that name below ``scenarios_folder``, or in the folder (or compose file) at that path.
+    """Return the scenario of that name below ``scenarios_folder``, or in the folder (or compose file) at that path.
 
     Raises UsageError: for malformed input a line ``file:line: key: what is wrong; what is expected`` for each mistake,
     for an unknown name the known ones.
@@ -90,7 +90,7 @@ def _locate(name_or_path: str, scenarios_folder: Path) -> Path:
 
 
 def _check_alone(file: Path) -> None:
-    """A compose file that was found in a folder is that folder's, and all that Compose would read there."""
+    """Check that the compose file that was found in a folder is all that Compose would read there."""
     check_inside(file, file.parent)
     for name in OVERRIDE_FILES:
         if os.path.lexists(file.with_name(name)):

@@ -87,7 +87,7 @@ MOST_REQUESTS = 5_000_000
 
 
 def read_settings(value: Value, services: tuple[str, ...]) -> tuple[Settings, Settings]:
-    """The settings, and those for ``--quick``, of an application with these ``services``."""
+    """Return the settings, and those for ``--quick``, of an application with these ``services``."""
     sections = value.fields((*_SECTIONS, "quick"))
     quick = sections.get("quick")
     overrides = {} if quick is None or quick.is_null else quick.fields(_SECTIONS)
@@ -109,7 +109,7 @@ class _Section:
                 self._fields |= self._parent.fields(_KEYS[name])
 
     def get(self, key: str) -> Value | None:
-        """The value of a key, None when it is absent or empty."""
+        """Return the value of a key, None when it is absent or empty."""
         value = self._fields.get(key)
         return None if value is None or value.is_null else value
 
@@ -154,7 +154,8 @@ def _port(value: Value) -> int:
 
 
 def _settings(parent: Value, base: Mapping[str, Value], quick: Mapping[str, Value], names: tuple[str, ...]) -> Settings:
-    """The settings from ``base``, overridden key by key by what ``quick`` says, with defaults for what neither does."""
+    """Return the settings from ``base``, overridden key by key by what ``quick`` says, with defaults for what neither
+    does."""
     trials = {**base, **quick}.get("trials")
     ready = _ready(_Section(parent, base, quick, "ready"), names)
     return Settings(
@@ -182,7 +183,7 @@ def _ready(section: _Section, names: tuple[str, ...]) -> Ready:
 
 
 def _load(section: _Section, ready: Ready, names: tuple[str, ...]) -> Load:
-    """The load; unless it says otherwise, it asks what the ready check asks."""
+    """Return the load; unless it says otherwise, it asks what the ready check asks."""
     service, port = section.get("service"), section.get("port")
     rates, duration_s = _rates(section.get("rates_per_s")), section.seconds("duration_s", 20, above=0)
     busiest = max(rates, default=0.0)
@@ -242,14 +243,14 @@ def _density(section: _Section) -> Density:
 
 
 def _given(overrides: Mapping[str, Value]) -> frozenset[str]:
-    """The keys that ``quick`` sets, as ``trials`` and ``load.duration_s``."""
+    """Return the keys that ``quick`` sets, as ``trials`` and ``load.duration_s``."""
     sections = {name: value for name, value in overrides.items() if name in _KEYS and not value.is_null}
     nested = (f"{name}.{key}" for name, value in sections.items() for key in value.fields(_KEYS[name]))
     return frozenset((*overrides, *nested))
 
 
 def _shortened(settings: Settings, given: Collection[str]) -> Settings:
-    """The quick settings: what ``quick`` does not set is made short, for a run of three minutes in all."""
+    """Return the quick settings: what ``quick`` does not set is made short, for a run of three minutes in all."""
 
     def least(key: str, value: float, short: float) -> float:
         return value if key in given else min(value, short)

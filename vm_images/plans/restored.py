@@ -24,7 +24,8 @@ _SOCKET = 110
 
 
 def sleep_plan(link: Link | None) -> Plan:
-    """The plan of a guest that is about to be saved: it gives its address back, so that no copy ever answers to it.
+    """Return the plan of a guest that is about to be saved: it gives its address back, so that no copy ever answers to
+    it.
 
     With the interface down, what the kernel made of its MAC by itself goes too: the link-local IPv6 address.
     """
@@ -57,7 +58,7 @@ def _network_steps(link: Link | None) -> tuple[Step, ...]:
 
 
 def restored_plan(spec: Spec, machine_id: str, realtime_ns: int, entropy: bytes) -> Plan:
-    """The plan by which a restored copy becomes ``spec``'s guest.
+    """Return the plan by which a restored copy becomes ``spec``'s guest.
 
     ``machine_id`` is 32 hexadecimal digits (machine-id(5)), ``realtime_ns`` the host's clock, in nanoseconds since
     1970, and ``entropy`` bytes that no other copy gets. The network comes last: once it answers, all else is true.
