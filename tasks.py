@@ -157,7 +157,7 @@ def report(context: Context, run: str = "") -> int:
 @task(help={"json": "print as JSON", "connect": "also try this libvirt URI, as bench --connect would"})
 @reporting
 def doctor(context: Context, json: bool = False, connect: str = "") -> int:
-    """Say what this host can do, what it cannot, and how to mend that."""
+    """Say what this host can do, what it cannot, and how to fix that."""
     from testbed.doctor import print_checks, run_checks
 
     return print_checks(run_checks(connect), as_json=json)

@@ -55,7 +55,7 @@ def _disturbed(run: Run) -> str:
         return ""
     shown = "; ".join(f"trial {trial.trial}: {', '.join(trial.disturbances)}" for trial in disturbed[:_TRIALS_SHOWN])
     rest = len(disturbed) - _TRIALS_SHOWN
-    more = f"; and {rest} more, which trials.jsonl tells" if rest > 0 else ""
+    more = f"; and {rest} more, listed in trials.jsonl" if rest > 0 else ""
     return f"Of {len(run.trials)} trials {len(disturbed)} were disturbed, and count all the same ({shown}{more})."
 
 

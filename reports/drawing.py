@@ -103,7 +103,7 @@ def draw_axes(height_in: float, into: list[str]) -> Iterator[Axes]:
 
 
 def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
-    """Write a text beside the right end of each line, ``(x, y, text, colour)``, moved apart where they would touch.
+    """Write a text next to the right end of each line, ``(x, y, text, colour)``, moved apart where they would touch.
 
     To be called last: it takes the layout as it is then.
     """

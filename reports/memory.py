@@ -12,14 +12,14 @@ from reports.quantities import MEBIBYTE, Quantity
 from testbed.analysis import EMULATOR_PARTS, PARTS, Platform, Run, memory_parts
 from testbed.intervals import Estimate
 
-_OTHER = "merged, or unexplained"
-# What the bar tells apart, with its colour: parts of a kind are one. Colours as in reports.drawing.
+_OTHER = "merged, or unattributed"
+# What the bar distinguishes, with its colour: parts of a kind are one. Colours as in reports.drawing.
 _GROUPS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "application": ("#0072b2", ("application", "files")),
     "guest: page cache": ("#56b4e9", ("guest_cache",)),
     "guest: kernel": ("#009e73", ("guest_kernel",)),
-    "guest: RAM, not told apart": ("#8a7fb0", ("guest_ram",)),
-    "guest: free, but kept": (MUTED, ("guest_free",)),
+    "guest: RAM, not broken down": ("#8a7fb0", ("guest_ram",)),
+    "guest: free, but not returned": (MUTED, ("guest_free",)),
     "QEMU": ("#d55e00", EMULATOR_PARTS),
     "host: page cache, kernel": ("#cc79a7", ("host_cache", "host_kernel")),
     _OTHER: ("#d9dee4", ("unexplained", "absent", "merged")),
@@ -86,7 +86,7 @@ def draw_pictures(run: Run) -> list[Picture]:
         Picture(
             svg[0],
             f"Memory of a copy of the application by what it is used for, in MiB. {'; '.join(described)}.",
-            "Mean of the copies that ran at the end of the ramp. A guest's RAM is told apart by the guest, the rest by"
+            "Mean of the copies that ran at the end of the ramp. A guest's RAM is broken down by the guest, the rest by"
             " QEMU's mappings and its cgroup.",
         )
     ]

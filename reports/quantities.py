@@ -1,4 +1,4 @@
-"""How figures are called and written: title, unit, number of digits, and the interval beside."""
+"""How figures are called and written: title, unit, number of digits, and the interval."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Quantity(Struct, frozen=True):
         return f"{_fixed(low * self.scale, decimals)}{between}{_fixed(high * self.scale, decimals)}"
 
     def beside(self, estimate: Estimate | MeanEstimate) -> str:
-        """Return what stands beside a figure: its interval, or the range of too few trials; empty when there is
+        """Return what qualifies a figure: its interval, or the range of too few trials; empty when there is
         neither."""
         if estimate.low is None or estimate.high is None or (isinstance(estimate, Estimate) and estimate.n < 2):
             return ""

@@ -90,7 +90,7 @@ def read_run(folder: RunFolder) -> Run:
 
 
 def frame(trials: Iterable[Trial]) -> pd.DataFrame:
-    """Return the tidy frame: a row for every metric of every trial, with its parameters as columns beside."""
+    """Return the tidy frame: a row for every metric of every trial, with its parameters as further columns."""
     import pandas as pd
 
     rows = [

@@ -1,8 +1,8 @@
 """Where an instance's memory goes, part by part.
 
-A guest is told apart by what it says itself (its /proc/meminfo), QEMU by its mappings (/proc/PID/smaps), the rest by
-what the cgroup is charged for. The three know nothing of each other, and what they do not agree on is a part of its
-own, ``unexplained``.
+A guest's memory is broken down by what it reports itself (its /proc/meminfo), QEMU by its mappings (/proc/PID/smaps),
+the rest by what the cgroup is charged for. The three know nothing of each other, and what they do not agree on is a
+part of its own, ``unexplained`` (in reports: unattributed).
 
 A page that several processes map is divided among them, as PSS does it; page cache that nobody maps counts in full
 for the cgroup that is charged for it.
@@ -30,8 +30,8 @@ PARTS: Mapping[str, str] = {
     "files": "files in RAM",
     "guest_cache": "guest: page cache",
     "guest_kernel": "guest: kernel",
-    "guest_free": "guest: free, but kept",
-    "guest_ram": "guest: RAM, not told apart",
+    "guest_free": "guest: free, but not returned",
+    "guest_ram": "guest: RAM, not broken down",
     "translated_code": "QEMU: translated code",
     "emulator_program": "QEMU: program, libraries",
     "emulator_heap": "QEMU: heap",
@@ -42,7 +42,7 @@ PARTS: Mapping[str, str] = {
     "host_kernel": "host: kernel",
     "absent": "guest: counted, but zero or untouched",
     "merged": "merged by KSM",
-    "unexplained": "unexplained",
+    "unexplained": "unattributed",
 }
 # The parts that are the guest's own RAM, and those that QEMU needs besides.
 GUEST_PARTS = ("application", "files", "guest_cache", "guest_kernel", "guest_free", "guest_ram", "absent", "merged")
@@ -83,7 +83,7 @@ class Charge(Struct, frozen=True):
 
 
 class GuestMemory(Struct, frozen=True):
-    """What a guest's kernel tells of its memory, in bytes; ``cache_bytes`` is without ``files_bytes`` (tmpfs)."""
+    """What a guest's kernel reports of its memory, in bytes; ``cache_bytes`` is without ``files_bytes`` (tmpfs)."""
 
     total_bytes: int
     free_bytes: int

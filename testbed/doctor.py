@@ -1,4 +1,4 @@
-"""What this host can do, tried and not guessed; what it cannot, and how to mend it.
+"""Checks what this host can do, by trying; what it cannot, and how to fix it.
 
 What needs a namespace is tried in a child process, so nothing of it stays.
 """
@@ -191,7 +191,7 @@ def check_clone3() -> Check:
     """Check the system call that starts a process in its namespaces; without arguments it says EINVAL, or ENOSYS."""
     ctypes.CDLL(None, use_errno=True).syscall(SYS_CLONE3, None, 0)
     implemented = ctypes.get_errno() == errno.EINVAL
-    detail = "known to the kernel" if implemented else f"refused: {os.strerror(ctypes.get_errno())}"
+    detail = "the kernel has it" if implemented else f"refused: {os.strerror(ctypes.get_errno())}"
     return Check("clone3", implemented, detail, "use Linux 5.3 or later, outside a sandbox that forbids it")
 
 

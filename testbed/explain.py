@@ -62,7 +62,7 @@ def plan_application(wanted: Mapping[str, Spec]) -> Plan:
 
 
 def explain_plan(spec: Spec, platform: str) -> str:
-    """Return the plan of ``spec``, and where its guest is saved and copied, what each copy is told: names and numbers
+    """Return the plan of ``spec``, and where its guest is saved and copied, what each copy is given: names and numbers
     of an example."""
     text = explain(plan_service(spec, platform))
     if platform not in VARIANTS or VARIANTS[platform].start != "restored":

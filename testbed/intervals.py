@@ -48,7 +48,7 @@ class MeanEstimate(Struct, frozen=True):
 
     @property
     def is_interval(self) -> bool:
-        """Whether there is an interval beside the mean."""
+        """Whether the mean has an interval."""
         return self.low is not None
 
 

@@ -1,8 +1,8 @@
 """What dead runs left on the host, and its removal. What belongs to a living run, or to others, is not seen.
 
 A run puts everything below its lease: processes only inside its cgroups, files only in its scratch directory,
-and its network in a namespace that ends with its processes. So three places tell all; settings of the host that
-it changed are noted among its files. A cgroup beside them that has no lease is another's, whatever its name.
+and its network in a namespace that ends with its processes. So three places show it all; settings of the host that
+it changed are noted among its files. Another cgroup there that has no lease is another's, whatever its name.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def find() -> tuple[Leftover, ...]:
         dead = [name for name in names if is_dead(name, STATE_ROOT)]
     except PermissionError as error:
         raise PrerequisiteError(
-            f"there are runs below {STATE_ROOT}: {', '.join(names)}; which of them still live cannot be told: "
+            f"there are runs below {STATE_ROOT}: {', '.join(names)}; which of them still live is not visible: "
             f"{error.filename}: {error.strerror}",
             "run it as root",
         ) from error

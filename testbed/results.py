@@ -118,11 +118,11 @@ class RunFolder:
         except OSError as error:
             raise UsageError(f"cannot read {file}: {error.strerror}") from error
         except ValueError as error:
-            raise UsageError(f"{file} is damaged: {error}", "restore it; the trials beside it are intact") from error
+            raise UsageError(f"{file} is damaged: {error}", "restore it; the trials next to it are intact") from error
         if isinstance(manifest, dict):
             _check_format(file, manifest.get("format", 1))
         if not isinstance(manifest, dict) or not isinstance(manifest.get("run"), str):
-            raise UsageError(f"{file} is damaged: it names no run", "restore it; the trials beside it are intact")
+            raise UsageError(f"{file} is damaged: it names no run", "restore it; the trials next to it are intact")
         return cls(path, manifest)
 
     @property

@@ -140,7 +140,7 @@ def compute_steal(before: HostReading, after: HostReading) -> float:
 
 
 def compute_shares(before: HostReading, after: HostReading, application_s: float, generator_s: float) -> Shares:
-    """Return the host's busy time between two readings, split by the CPU seconds of those that are known.
+    """Return the host's busy time between two readings, split by the CPU seconds of those who are measured.
 
     The kernel counts busy time in ticks and a cgroup's by the clock, so in a short window ``others`` is good to a tick
     for each processor.

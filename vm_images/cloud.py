@@ -48,7 +48,7 @@ _GRUB_MODULES = ("biosdisk", "part_msdos", "ext2", "normal", "linux", "echo")
 DISK_BYTES = 2048 * MIB
 _NEEDED_BYTES = 2500 * MIB
 _SERVICES = ("systemd-networkd.service", "systemd-resolved.service")
-# Where an instance is told what it is; Debian's images list all clouds, of which cloud-init finds the one.
+# Where an instance finds its identity; Debian's images list all clouds, of which cloud-init finds the one.
 _CLOUD_CONFIGURATION = "datasource_list: [NoCloud, None]\n"
 # What cloud-init's default configuration would set up, and complain about: neither locales nor SSH are installed.
 _UNUSED_MODULES = ("locale", "ssh", "ssh-import-id", "set-passwords", "ssh-authkey-fingerprints", "keys-to-console")

@@ -1,4 +1,4 @@
-"""Decompression of what kernel packages hold: gzip, xz, zstd and the LZ4 legacy frame, told by their magic."""
+"""Decompression of what kernel packages hold: gzip, xz, zstd and the LZ4 legacy frame, recognised by their magic."""
 
 from __future__ import annotations
 

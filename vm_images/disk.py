@@ -32,7 +32,7 @@ _NAMESPACE = uuid.UUID("6f1f1c44-6b5e-4a55-9d0c-5a1b7d0a7e1e")
 
 
 def disk_path(disks: Path, image: Image, file_system: FileSystem = "erofs") -> Path:
-    """Return where the disk of an image is kept below ``disks``."""
+    """Return where the disk of an image is stored below ``disks``."""
     return disks / f"{image.id.removeprefix('sha256:')}-{_FORMAT}.{file_system}"
 
 
@@ -61,7 +61,7 @@ def _make_erofs(target: Path, tree: Path, volume: uuid.UUID, epoch_s: int) -> No
 def build_disk(layers: Sequence[Path], identity: str, target: Path, file_system: FileSystem = "erofs") -> None:
     """Write the layers, bottom first, as a disk to ``target``, whole or not at all.
 
-    ``identity`` tells the file system's UUID. Raises PrerequisiteError without erofs-utils (for erofs), e2fsprogs
+    ``identity`` is the file system's UUID. Raises PrerequisiteError without erofs-utils (for erofs), e2fsprogs
     (for ext4) or space.
     """
     _build(merge(layers), identity, target, file_system)

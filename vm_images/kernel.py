@@ -19,7 +19,7 @@ from vm_images.modules import BALLOON_MODULES, GUEST_MODULES, HOST_MODULES, Modu
 
 # Debian's and Ubuntu's kernels for virtual machines; the first that the package sources have is taken.
 META_PACKAGES = ("linux-image-cloud-amd64", "linux-image-virtual")
-# Part of the directory's name: to be raised when what is kept of a package changes.
+# Part of the directory's name: to be raised when what is stored of a package changes.
 _FORMAT = 10
 _DESCRIPTION = "kernel.json"
 
@@ -176,7 +176,7 @@ def describe(kernel: GuestKernel) -> None:
 
 
 def read_kernel(folder: Path) -> GuestKernel:
-    """Return the kernel kept in ``folder``."""
+    """Return the kernel stored in ``folder``."""
     kernel = read_document(folder / _DESCRIPTION, GuestKernel, folder=folder)
     if kernel is None:
         raise PrerequisiteError(f"{folder}: it has no {_DESCRIPTION}", "remove it: it is made again")
@@ -184,7 +184,7 @@ def read_kernel(folder: Path) -> GuestKernel:
 
 
 def find_kept_kernel(guest_root: Path, folders: str) -> GuestKernel | None:
-    """Return the kernel that was kept last in a folder whose name matches the pattern, if any."""
+    """Return the kernel that was stored last in a folder whose name matches the pattern, if any."""
     descriptions = sorted(guest_root.glob(f"{folders}/{_DESCRIPTION}"), key=lambda path: path.stat().st_mtime)
     return read_kernel(descriptions[-1].parent) if descriptions else None
 
@@ -197,7 +197,7 @@ def find_kept_guest_kernel(guest_root: Path) -> GuestKernel | None:
 def ensure_kernel(guest_root: Path) -> GuestKernel:
     """Return the guest kernel below ``guest_root``: the one that is there, else the newest, downloaded.
 
-    A kernel that was kept stays until it is removed, so that figures of different days can be compared, and
+    A stored kernel stays until it is removed, so that figures of different days can be compared, and
     the network is needed only once. Raises PrerequisiteError when there is none and it cannot be had.
     """
     if (kernel := find_kept_guest_kernel(guest_root)) is not None:

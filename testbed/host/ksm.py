@@ -21,7 +21,7 @@ _POLL_S = 0.05
 
 
 class Counters(Struct, frozen=True):
-    """What KSM has done: ``shared`` pages are kept, each for all ``sharing`` that it stands for besides.
+    """What KSM has done: ``shared`` pages remain, each for all ``sharing`` that it stands for besides.
 
     ``unshared`` have been looked at and found to be like no other; ``full_scans`` counts since boot.
     """

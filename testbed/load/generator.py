@@ -3,7 +3,7 @@
     python -m testbed.load.generator < loads.json
 
 Reads a JSON list of testbed.load.open_loop.OfferedLoad, prints a line when counting begins and a line with the report
-at the end. It imports nothing heavy and does no statistics: it runs beside what it measures.
+at the end. It imports nothing heavy and does no statistics: it runs on the host that it measures.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Applications are added one at a time, all of them under a low load, until the service level breaks, the host's
 memory runs short, or a stated cap is reached. Memory is read three ways (see testbed.sample) after each step: what the
 first application takes, and what each further one adds (see testbed.copies). At the end of the ramp, while all run, it
-is told apart by what it is used for (see testbed.breakdown).
+is broken down by what it is used for (see testbed.breakdown).
 """
 
 from __future__ import annotations

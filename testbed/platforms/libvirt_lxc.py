@@ -1,4 +1,4 @@
-"""A container platform beside our own: libvirt's LXC driver, in a libvirtd of our own (see ``daemon``).
+"""A second container platform: libvirt's LXC driver, in a libvirtd of our own (see ``daemon``).
 
 libvirt makes the namespaces, the cgroup with its limits, the network interface, /proc, /dev and /sys. The root is
 mounted by our launcher, which libvirt takes for its controller; our launcher is also what libvirt takes for init: it
@@ -162,7 +162,7 @@ def domain_xml(domain: Domain, host_memory_bytes: int) -> str:
     root = Element("domain", type="lxc")
     add_child(root, "name", domain.name)
     add_child(root, "memory", str(resources.memory_bytes or host_memory_bytes), unit="b")
-    add_child(root, "vcpu", "1")  # tells nothing: a container sees all processors, and the quota holds it
+    add_child(root, "vcpu", "1")  # without effect: a container sees all processors, and the quota holds it
     if resources.cpus is not None:
         tune = add_child(root, "cputune")
         add_child(tune, "period", str(CPU_PERIOD_USEC))
@@ -355,7 +355,7 @@ class LibvirtLxcPlatform:
         return running is not None and not running.console.ended
 
     def ending(self, instance: Instance) -> str:
-        return ""  # libvirt knows the status and has no call that tells it
+        return ""  # libvirt knows the status and has no call that returns it
 
     def stop(self, instance: Instance) -> None:
         running = self._running.pop(instance.name, None)

@@ -30,7 +30,7 @@ from vm_images.container_host import INTERPRETER, PACKAGES, ensure_host_image, h
 from vm_images.disk import ensure_layer_disk, layer_name
 from vm_images.plans.container_host import BRIDGE_INDEX, DESCRIPTION, LAYERS, ContainerHost
 
-# What the system inside needs beside its containers. Measured in a guest of 512 MiB before the first of them, as RAM
+# What the system inside needs besides its containers. Measured in a guest of 512 MiB before the first of them, as RAM
 # less MemAvailable: 72 MiB, of which the kernel keeps 43 from the start, 9 are the interpreter's own; the rest is room
 # for what the kernel does not charge to them.
 HOST_MEMORY_BYTES = 96 << 20
@@ -75,7 +75,7 @@ def sum_machine_resources(specs: Mapping[str, Spec]) -> Resources:
 
 
 def _beside(specs: Mapping[str, Spec], first_bytes: str) -> str | None:
-    """Return a MAC for an interface that the machine has beside its containers'; None when they have none."""
+    """Return a MAC for an interface that the machine has besides its containers'; None when they have none."""
     link = next(iter(specs.values())).link
     return f"{first_bytes}{link.mac[5:]}" if link else None
 

@@ -112,7 +112,7 @@ class Platform(Protocol):
         """Return whether the instance's first process is still there."""
 
     def ending(self, instance: Instance) -> str:
-        """Return why an instance that is not alive any more has ended, in a few words; empty when nothing tells."""
+        """Return why an instance that is not alive any more has ended, in a few words; empty when that is unknown."""
 
     def stop(self, instance: Instance) -> None:
         """End it and remove all that belongs to it; harmless when it has ended already."""

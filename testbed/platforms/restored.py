@@ -2,7 +2,7 @@
 
 When the platform is prepared, every service is booted once, in a lab of its own, until its port is open and its
 processors are idle; nobody has asked it anything yet, so it holds no connection. Then it gives up its address and
-is saved (``saved``). A start maps its RAM, loads its devices' state and tells it through its console who it is now
+is saved (``saved``). A start maps its RAM, loads its devices' state and sends it its identity through its console
 (``vm_images.plans.restored``): Debian's kernel has no driver for a generation counter (vmgenid) by which it could see
 for itself that it is a copy.
 

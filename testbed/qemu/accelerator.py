@@ -1,11 +1,11 @@
-"""Which accelerator guests get: found out by booting our own guest under each, for a /dev/kvm alone proves nothing.
+"""Chooses the accelerator of guests by booting our own guest under each, for a /dev/kvm alone proves nothing.
 
 The candidates are KVM and QEMU's translator (TCG) with a thread for each virtual processor or with one for all. KVM
 is taken when the guest boots under it, and not slower than under the translator: a KVM that is itself emulated, on a
 host without virtualisation, opens and works, but runs instruction by instruction.
 
-The translators need nothing but QEMU, so what they did is kept, with when that was. KVM needs the host's modules,
-rights and, in a cloud, the hypervisor below: it is tried anew in each run, which takes 0.3 s where it works.
+The translators need nothing but QEMU, so their results are cached, with the time of the attempt. KVM needs the host's
+modules, rights and, in a cloud, the hypervisor below: it is tried anew in each run, which takes 0.3 s where it works.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ AUTO = "auto"
 # What a guest under KVM gets for a processor, the best first: libvirt's mode or model, and QEMU's -cpu for it.
 KVM_CPUS = {"host-passthrough": "host", "maximum": "max", "qemu64": "qemu64"}
 _NAMES = {"kvm": "KVM", "tcg": "TCG, emulated", "tcg-single": "TCG with one thread, emulated"}
-# Part of what a kept verdict is known by: to be raised when its form changes.
+# Part of a cached verdict's key: to be raised when its form changes.
 _FORMAT = 4
-# What a process has found out: all platforms of a run go by the same.
+# The results of this process: all platforms of a run go by the same.
 _tried: dict[tuple[Path, str], tuple[Attempt, ...]] = {}
 
 
@@ -73,7 +73,7 @@ class Attempt(Struct, frozen=True):
 class Verdict(Struct, frozen=True):
     """The accelerator and the ``reason`` for it; ``boot_s`` and ``cpu`` as in its attempt, ``attempts`` are all.
 
-    ``hardware`` tells whether guests run at the processor's own speed.
+    ``hardware`` says whether guests run at the processor's own speed.
     """
 
     accelerator: str
@@ -257,7 +257,7 @@ def _identity(qemu: Path, guest: Guest) -> str:
 
 
 def _read(path: Path) -> Mapping[str, Attempt]:
-    """Return the attempts in a kept file, by accelerator; none when it is absent or damaged: it is made anew then."""
+    """Return the attempts in a cached file, by accelerator; none when it is absent or damaged: it is made anew then."""
     try:
         attempts = msgspec.json.decode(path.read_bytes(), type=tuple[Attempt, ...])
     except (OSError, msgspec.MsgspecError):
@@ -266,7 +266,7 @@ def _read(path: Path) -> Mapping[str, Attempt]:
 
 
 def read_last_attempts(guest_root: Path) -> tuple[Attempt, ...]:
-    """Return what was tried last on this host, as far as that is kept below ``guest_root`` and can be read."""
+    """Return what was tried last on this host, as far as that is cached below ``guest_root`` and can be read."""
     files = sorted(guest_root.glob("accelerators-*.json"), key=lambda path: path.stat().st_mtime)
     return tuple(_read(files[-1]).values()) if files else ()
 
@@ -289,7 +289,7 @@ def _try_kvm(qemu: Path, guest: Guest, limit_s: float, tries: int) -> Attempt:
 def try_accelerators(guest_root: Path, qemu: Path, guest: Guest, wanted: str = AUTO) -> tuple[Attempt, ...]:
     """Return every candidate that matters to who has ``wanted`` one: as it was tried before and worked, or tried now.
 
-    What worked is kept below ``guest_root``. KVM is tried once in a process, and no kept attempt stands for it.
+    What worked is cached below ``guest_root``. KVM is tried once in a process, and no cached attempt replaces that.
     """
     try:
         path = guest_root / f"accelerators-{_identity(qemu, guest)[:24]}.json"

@@ -1,4 +1,4 @@
-"""What a guest is told about its clocks, where its machine has nothing to measure them by."""
+"""What a guest's kernel is given to know about its clocks, where its machine has nothing to measure them by."""
 
 from __future__ import annotations
 

@@ -231,7 +231,7 @@ def connect(uri: str, folder: Path, cache: Path) -> Iterator[Connection]:
 def open_embedded(folder: Path, cache: Path) -> Iterator[Any]:
     """Open a connection (virConnect) to the driver, with its state in the new directory ``folder``, removed at the end.
 
-    What it learns of emulators is kept in ``cache``, which stays. Domains start in the network namespace of the
+    What it learns of emulators is stored in ``cache``, which stays. Domains start in the network namespace of the
     thread that starts them. There is one connection, which stays open for as long as the process lives: libvirt
     registers its drivers anew each time that one is opened, and has room for twenty; and its driver knows one
     directory, which whoever comes later uses, too. It is emptied when nobody is left. Raises PrerequisiteError.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from runtime.output import BoundedLog, shortened
-from vm_images.plans.guest import EXECUTING, FIRST_USERSPACE, MEMORY_TOLD
+from vm_images.plans.guest import EXECUTING, FIRST_USERSPACE, MEMORY_END
 from vm_images.plans.restored import ASLEEP, IDENTIFIED
 from vm_images.plans.unit import EXITED
 
@@ -31,7 +31,7 @@ _MARKS = {
     "cloud_config": "running 'modules:config' at",
     "cloud_final": "running 'modules:final' at",
 }
-# What a guest with several services tells of one of them, at the beginning of a line; what a container in a guest
+# What a guest with several services reports of one of them, at the beginning of a line; what a container in a guest
 # writes comes after its name.
 _SERVICE = re.compile(r"testbed: ([^:\s]+): (created|exec|ended: \d+|failed: .*)$")
 _SERVICE_PHASES = {"created": "container_created", "exec": "first_process"}
@@ -181,8 +181,8 @@ class Console:
                 self.send(data)
 
     def _is_answer(self, line: str) -> bool:
-        """Take a line that the guest tells of its memory; it is in no log, as it is not the workload's."""
-        if line == MEMORY_TOLD:
+        """Take a line of the guest's report of its memory; it is in no log, as it is not the workload's."""
+        if line == MEMORY_END:
             self._told, self._asked = "\n".join(self._memory), False
         elif _MEMORY.fullmatch(line) and len(self._memory) < _MEMORY_LINES_LIMIT:
             self._memory.append(line)

@@ -74,8 +74,8 @@ def seen_at(root: Cgroup, cgroup: Cgroup, controller: str) -> Path:
 def _cgroup_steps(hierarchies: Hierarchies) -> tuple[Step, ...]:
     """Return the cgroup file systems as seen from the cgroup that is the root now.
 
-    Only the hierarchies that the testbed uses. With v1, a v2 beside it is left out: libvirt's LXC driver takes it
-    for one of its own and then fails to mount it.
+    Only the hierarchies that the testbed uses. With v1, a v2 mounted next to it is left out: libvirt's LXC driver takes
+    it for one of its own and then fails to mount it.
     """
     # libvirt goes by the list of mounts, in which those that are covered are still seen; and the kernel does not mount
     # a file system over itself.

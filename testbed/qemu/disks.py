@@ -23,7 +23,7 @@ class Disks:
     """Disks of images' layers, stored below ``guest_root``; clones are removed by ``close``.
 
     Clones lie in the store, not in the run's scratch directory, which is memory on most hosts: what a guest wrote
-    would be too. What a killed run leaves there bears its process id, and `invoke clean` finds it. ``owner`` tells
+    would be too. What a killed run leaves there bears its process id, and `invoke clean` finds it. ``owner`` says
     those of one platform from another's.
     """
 

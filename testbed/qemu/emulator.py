@@ -61,7 +61,7 @@ def read_qemu_version(qemu: Path) -> str:
 # Libvirt gives an emulator that it only asks what it can do power over files, as if its account could open more than
 # it can. It then learns of a KVM that is out of reach, sees that it is, and asks again, for ever.
 _WITHOUT_POWER = (Ambient(0), Capabilities(0, 0))
-# The name that libvirt gives to its secret for whatever else it encrypts, where it tells QEMU in what file that is.
+# The name that libvirt gives to its secret for whatever else it encrypts, where it names the file to QEMU.
 _MASTER_KEY = b'"masterKey0"'
 
 
@@ -101,7 +101,7 @@ def make_cgroup(cgroup: Cgroup, resources: Resources) -> None:
     """Make an instance's cgroup with its limits. Raises TestbedError when the kernel refuses.
 
     Of the limits, it holds the CPU quota only. RAM is limited by the machine's size and tasks within the guest;
-    what QEMU needs beside the guest's RAM is a cost to be measured, not to be cut.
+    what QEMU needs besides the guest's RAM is a cost to be measured, not to be cut.
     """
     steps = create_steps(cgroup.found, cgroup.name, Resources(cpus=resources.cpus), confine_devices=False)
     try:
@@ -158,10 +158,10 @@ def admit(cgroup: Cgroup, account: Account, pid: int) -> None:
 
 
 def ensure_emulator(guest_root: Path, qemu: Path) -> Path:
-    """Return the launcher under a name of its own, beside it a plan for when no instance's is named.
+    """Return the launcher under a name of its own, with a plan next to it for when no instance's is named.
 
     Libvirt remembers what an emulator can do by its path and change time, so its folder, named after the
-    launcher's and QEMU's identity, is kept below ``guest_root`` and serves as libvirt's ``cache`` too.
+    launcher's and QEMU's identity, is stored below ``guest_root`` and serves as libvirt's ``cache`` too.
     """
     status = qemu.stat()
     asked = encode(Plan((*_WITHOUT_POWER, _become(qemu))))

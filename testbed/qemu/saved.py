@@ -1,10 +1,10 @@
 """A saved guest: its RAM, as a file that copies map, and the state of its devices.
 
-QEMU's migration moves a guest's state; told to ignore shared RAM it moves all but the RAM, which the file already
-is (the capability ``x-ignore-shared``, made for this: "VM templating"). A copy maps the same file privately. So it
-shares what it does not change with all other copies, and the time that it takes to be restored does not depend on how
-much RAM it has. libvirt's own save file holds a copy of the RAM, to be read anew each time, and is bound to the name
-and the UUID of the domain that it was saved from.
+QEMU's migration moves a guest's state; with the option to ignore shared RAM it moves all but the RAM, which the file
+already is (the capability ``x-ignore-shared``, made for this: "VM templating"). A copy maps the same file privately. So
+it shares what it does not change with all other copies, and the time that it takes to be restored does not depend on
+how much RAM it has. libvirt's own save file holds a copy of the RAM, to be read anew each time, and is bound to the
+name and the UUID of the domain that it was saved from.
 
 The file is a memfd that is sealed once it is saved (memfd_create(2)): QEMU opens a file to be mapped privately for
 writing, too, and one that it may write to is one that a guest that has broken out of it could change for all others.

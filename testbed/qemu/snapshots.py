@@ -1,6 +1,6 @@
 """Snapshots of running guests: taken with their memory and gone back to in place, or of their disk, to clone it.
 
-All are for guests with a qcow2 disk of their own. A snapshot with memory is kept within that disk. A disk is
+All are for guests with a qcow2 disk of their own. A snapshot with memory is stored within that disk. A disk is
 frozen from outside: QEMU goes on in a new file above it, and what it leaves is what a power cut would leave,
 consistent once the file system's journal has been replayed.
 """

@@ -31,7 +31,7 @@ _UNCONFINED = ("seccomp=unconfined", "seccomp:unconfined")
 # More than one host can run, and more than a table of them can show.
 MOST_SERVICES = 100
 MOST_MEMORY_BYTES = 64 * 2**40
-# The least that the kernel's scheduler can be told: 1 ms of every 100.
+# The shortest quota that the kernel's scheduler takes: 1 ms of every 100.
 LEAST_CPUS, MOST_CPUS = 0.01, 4096
 MOST_PIDS = 2**22  # PID_MAX_LIMIT
 _LIMITS = "limits under deploy.resources.limits: cpus, memory, pids"

@@ -2,7 +2,7 @@
 
 Only what is asked for is looked at: a reader walks from the root with ``fields``, ``items``, ``text`` and ``number``.
 What is wrong is noted, with what was expected, and reading goes on with a harmless substitute: a file's mistakes are
-told all at once. Others wrote the file: its size, its depth, its values and what its aliases expand to are bounded.
+reported all at once. Others wrote the file: its size, its depth, its values and what its aliases expand to are bounded.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Problems:
         self._found.append((line, printable))
 
     def check(self) -> None:
-        """Raise a UsageError that tells all of them, in the order of their lines, if there are any."""
+        """Raise a UsageError that reports all of them, in the order of their lines, if there are any."""
         if self._found:
             lines = [
                 f"{self.file}:{line}: {text}" for line, text in sorted(self._found, key=lambda problem: problem[0])
@@ -79,7 +79,7 @@ class Value(Struct, frozen=True):
         return self.problems.file
 
     def report(self, problem: str, expected: str = "") -> None:
-        """Note a mistake in this value; it is told as ``file:line: key: problem; expected ...``."""
+        """Note a mistake in this value; it is reported as ``file:line: key: problem; expected ...``."""
         self.problems.add(self.line, self.path, problem, expected)
 
     @property

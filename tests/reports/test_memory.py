@@ -39,7 +39,7 @@ def test_every_part_is_in_the_bar_and_the_table(write_run: WriteRun) -> None:
     words = " ".join(str(text) for text in etree.fromstring(picture.svg).itertext())
     for word in ("vm", "emulated", "388 MiB", "41 MiB", "guest: kernel", "QEMU", "164"):
         assert word in words
-    assert "merged, or unexplained -34" in picture.alt
+    assert "merged, or unattributed -34" in picture.alt
     page = reports.render(path).read_text()
     table = page[page.index("memory goes, at the end of the ramp") :]
     table = table[: table.index("</table>")]

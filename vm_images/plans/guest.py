@@ -55,9 +55,9 @@ from runtime.unionfs.overlay import DEV, mount_steps, volatile_steps
 # before the workload's execve.
 FIRST_USERSPACE = "testbed: first userspace"
 EXECUTING = "testbed: exec"
-# Where the guest keeps account of its memory, and the line that ends what it tells of it.
+# Where the guest keeps account of its memory, and the line that ends its report of it.
 MEMORY = "/proc/meminfo"
-MEMORY_TOLD = "testbed: memory told"
+MEMORY_END = "testbed: end of memory"
 
 DISK = "/dev/vda"
 # Where a root on a disk of layers is made: the disk, what is written, and both together.
@@ -88,10 +88,11 @@ def network_steps(link: Link | None) -> tuple[Step, ...]:
 
 
 def memory_steps() -> tuple[Step, ...]:
-    """Return a process beside the workload, outside its root and its task limit, which tells what the memory holds."""
+    """Return a process next to the workload, outside its root and its task limit, which reports what the memory
+    holds."""
     return (
         Mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC),
-        *forked(Answer(MEMORY, _CONSOLE, MEMORY_TOLD)),
+        *forked(Answer(MEMORY, _CONSOLE, MEMORY_END)),
     )
 
 
@@ -163,7 +164,7 @@ def _task_limit_steps(pids: int | None) -> tuple[Step, ...]:
 
 
 def _served_steps(pids: int | None) -> tuple[Step, ...]:
-    """Return a process beside the workload, outside its task limit and its root, that takes plans from the console."""
+    """Return a process next to the workload, outside its task limit and its root, that takes plans from the console."""
     leave = () if pids is None else (Write(f"{_CGROUP}/cgroup.procs", ("0",)),)
     return forked(*leave, Serve(0))
 

@@ -89,6 +89,6 @@ def pod_plan(specs: Mapping[str, Spec], disks: Mapping[str, str], link: Link | N
             *boot_steps(modules, network_steps(link)),
             *_root_steps(tuple(dict.fromkeys(disks[service] for service in specs))),
             *(step for service, spec in specs.items() for step in _service_steps(service, spec, disks[service])),
-            AwaitEnd(("", *specs)),  # the first process tells of the memory
+            AwaitEnd(("", *specs)),  # the first process reports the memory
         )
     )

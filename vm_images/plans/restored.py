@@ -1,9 +1,9 @@
 """A saved guest as plans: what it forgets before it is saved, and who each copy of it becomes once it is restored.
 
-Both are performed by the guest's own launcher, beside the workload (``Serve``). A copy has all that the saved
+Both are performed by the guest's own launcher, next to the workload (``Serve``). A copy has all that the saved
 guest's memory held, so whatever must differ between copies is set anew: address, MAC, names, machine-id, the
 clock and the kernel's random numbers. What the workload itself keeps in its memory, such as the state of a random
-number generator of its own, is the same in all copies; no kernel can mend that.
+number generator of its own, is the same in all copies; no kernel can fix that.
 """
 
 from __future__ import annotations

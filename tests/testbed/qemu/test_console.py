@@ -22,7 +22,7 @@ from runtime.plan.steps import Admission, Exec, Plan
 from testbed.qemu.console import Console, parse_exit_status, parse_phase
 from testbed.qemu.reader import ConsoleReader, adopt_orphans
 from tests.waiting import until
-from vm_images.plans.guest import MEMORY_TOLD
+from vm_images.plans.guest import MEMORY_END
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def test_what_a_guest_tells_of_its_memory_is_in_no_log(reader: ConsoleReader, tm
         def answer() -> None:
             assert guest.recv(1) == guest.recv(1) == b"\n", "also of the question that had no answer"
             guest.sendall(b"\r\nMemTotal:       94788 kB\r\nan aside\r\nHugePages_Total:       0\r\n")
-            guest.sendall(MEMORY_TOLD.encode() + b"\r\nAfter: 2 kB\r\n")
+            guest.sendall(MEMORY_END.encode() + b"\r\nAfter: 2 kB\r\n")
 
         answering = threading.Thread(target=answer)
         answering.start()
@@ -294,7 +294,7 @@ def test_phases_and_answers_that_a_guest_invents_are_bounded(console: Console) -
 
     def answer(_: bytes) -> None:
         console.feed(b"MemFree: 1 kB\n" * 100_000 + b"MemTotal: " + b"9" * 5000 + b" kB\n", 1)
-        console.feed(f"{MEMORY_TOLD}\n".encode(), 1)
+        console.feed(f"{MEMORY_END}\n".encode(), 1)
 
     console.send = lambda data: threading.Thread(target=answer, args=(data,)).start()
     told = console.ask_memory(20)
