@@ -62,7 +62,7 @@ class ResponseReader:
         return self._ends_at(self._body_at + self._length)
 
     def close(self) -> bool:
-        """The server closed the connection; whether that is how this response ends (RFC 9112, 6.3)."""
+        """Return the server closed the connection; whether that is how this response ends (RFC 9112, 6.3)."""
         self.keep_alive = False
         return self._body_at >= 0 and not self._chunked and self._length is None
 
@@ -126,7 +126,7 @@ class ResponseReader:
             self._body_at = end + 2 + size + 2
 
     def _ends_at(self, end: int) -> bool:
-        """Whether the response, which ends there, is in; what lies behind is surplus."""
+        """Return whether the response, which ends there, is in; what lies behind is surplus."""
         if len(self._buffer) > end:
             self.surplus = True
             self.keep_alive = False
@@ -134,7 +134,7 @@ class ResponseReader:
 
 
 def _chunk_size(line: bytes) -> int:
-    """The size that the line before a chunk gives (RFC 9112, section 7.1). Raises MalformedResponse."""
+    """Return the size that the line before a chunk gives (RFC 9112, section 7.1). Raises MalformedResponse."""
     match = _CHUNK_SIZE.fullmatch(line)
     if match is None:
         raise MalformedResponse(f"chunk size: {line[:20]!r}")
