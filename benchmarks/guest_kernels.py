@@ -28,8 +28,8 @@ from benchmarks.command import perform  # noqa: E402
 from runtime.home import store_root  # noqa: E402
 from runtime.lease import lease  # noqa: E402
 from runtime.plan.steps import Exec, LoadModule, Message, Mount, Plan  # noqa: E402
-from testbed.platforms.accelerator import probe_command, verdict  # noqa: E402
-from testbed.platforms.emulator import find_qemu  # noqa: E402
+from testbed.qemu.accelerator import probe_command, verdict  # noqa: E402
+from testbed.qemu.emulator import find_qemu  # noqa: E402
 from vm_images.guest import Guest, KernelName, ensure_guest  # noqa: E402
 from vm_images.initramfs import Entry, archive  # noqa: E402
 from vm_images.plans.guest import FIRST_USERSPACE  # noqa: E402

@@ -55,15 +55,16 @@ from runtime.plan.steps import (
 from runtime.spec import Spec
 from runtime.unionfs.overlay import mount_steps, volatile_steps
 from testbed import breakdown
+from testbed.host.facts import version_text
 from testbed.lab import Lab, fix_port
-from testbed.platforms.connection import destroy_domain, ensure_event_loop, load_libvirt, version_text
-from testbed.platforms.console import Console
-from testbed.platforms.daemon import Daemon, find_libvirtd, seen_at
-from testbed.platforms.domain import PLAN_VARIABLE, child
 from testbed.platforms.lxc_cgroups import cgroup_of, limit_tasks, only
 from testbed.platforms.protocol import Instance, Started
-from testbed.platforms.reader import ConsoleReader
-from testbed.scenario import Scenario
+from testbed.qemu.connection import destroy_domain, ensure_event_loop, load_libvirt
+from testbed.qemu.console import Console
+from testbed.qemu.daemon import Daemon, find_libvirtd, seen_at
+from testbed.qemu.domain import PLAN_VARIABLE, child
+from testbed.qemu.reader import ConsoleReader
+from testbed.scenario.model import Scenario
 from vm_images.plans.guest import EXECUTING, FIRST_USERSPACE
 
 CONTROLLER = Path("/usr/lib/libvirt/libvirt_lxc")
@@ -289,13 +290,13 @@ class LibvirtLxcPlatform:
                 undo.callback(self._reader.abandon, admission)
             console = self._reader.follow(domain.ours / "console", instance.log)
             undo.callback(_let_go, domain.ours / "console")
-            made = self._create(domain)
-            undo.callback(destroy_domain, made)
+            created = self._create(domain)
+            undo.callback(destroy_domain, created)
             if domain.spec.link is not None:
                 fix_port(domain.port, domain.spec.link.mac)
             created_ns = time.monotonic_ns()
-            cgroup = Cgroup(cgroup_of(made.ID()), only(hierarchies(), ("memory", "cpu", "cpuacct", "devices")))
-            running = _Running(made, console, cgroup, tasks, folder, requested_ns, created_ns)
+            cgroup = Cgroup(cgroup_of(created.ID()), only(hierarchies(), ("memory", "cpu", "cpuacct", "devices")))
+            running = _Running(created, console, cgroup, tasks, folder, requested_ns, created_ns)
             self._running[instance.name] = running
             undo.pop_all()
 

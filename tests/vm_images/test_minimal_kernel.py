@@ -10,8 +10,8 @@ import pytest
 from runtime.errors import PrerequisiteError
 from runtime.home import store_root
 from runtime.plan.steps import Message, Plan
-from testbed.platforms.accelerator import probe_command
-from testbed.platforms.emulator import find_qemu
+from testbed.qemu.accelerator import probe_command
+from testbed.qemu.emulator import find_qemu
 from vm_images.bzimage import has_pvh_entry
 from vm_images.guest import ensure_guest
 from vm_images.minimal_kernel import (

@@ -107,13 +107,13 @@ def boot_steps(modules: Sequence[str], network: Sequence[Step], *, tells: bool =
 
 
 def overlay_steps(
-    disk: str, file_system: str = "erofs", *, place: str = "", layers: Sequence[str] = ()
+    disk: str, file_system: str = "erofs", *, prefix: str = "", layers: Sequence[str] = ()
 ) -> tuple[Step, ...]:
-    """A root at ROOT below ``place``: the disk, read-only, and above it what is written, in memory.
+    """A root at ROOT below ``prefix``: the disk, read-only, and above it what is written, in memory.
 
     ``layers`` are directories of the disk, bottom first; without any the disk is the one layer.
     """
-    lower, above, root = f"{place}{LOWER}", f"{place}{VOLATILE}", f"{place}{ROOT}"
+    lower, above, root = f"{prefix}{LOWER}", f"{prefix}{VOLATILE}", f"{prefix}{ROOT}"
     volatile, writable = volatile_steps(above)
     return (
         WaitPath(disk),
@@ -126,11 +126,11 @@ def overlay_steps(
     )
 
 
-def root_steps(place: str = "", *, volatile: bool = True) -> tuple[Step, ...]:
+def root_steps(prefix: str = "", *, volatile: bool = True) -> tuple[Step, ...]:
     """Go to the new root, hold it, and mount the kernel's own file systems in it; /dev is in the ``volatile`` one of
     ``overlay_steps``, if there is that."""
-    dev = f"{place}{VOLATILE}/{DEV}" if volatile else ""
-    return (Chdir(f"{place}{ROOT}"), HOLD_ROOT, *filesystem_steps(dev), sysfs_step())
+    dev = f"{prefix}{VOLATILE}/{DEV}" if volatile else ""
+    return (Chdir(f"{prefix}{ROOT}"), HOLD_ROOT, *filesystem_steps(dev), sysfs_step())
 
 
 def workload_steps(spec: Spec, *streams: Step) -> tuple[Step, ...]:
@@ -149,13 +149,13 @@ def workload_steps(spec: Spec, *streams: Step) -> tuple[Step, ...]:
 def _task_limit_steps(pids: int | None) -> tuple[Step, ...]:
     if pids is None:
         return ()
-    found = Hierarchies({}, Path(_CGROUP), frozenset({"pids"}))
+    hierarchies = Hierarchies({}, Path(_CGROUP), frozenset({"pids"}))
     return (
         Mkdir(_CGROUP),
         Mount("cgroup2", _CGROUP, "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC),
         Write(f"{_CGROUP}/cgroup.subtree_control", ("+pids",)),
-        *create_steps(found, "workload", Resources(pids=pids), confine_devices=False),
-        *join_steps(found, "workload"),
+        *create_steps(hierarchies, "workload", Resources(pids=pids), confine_devices=False),
+        *join_steps(hierarchies, "workload"),
         Unshare(CLONE_NEWCGROUP),
     )
 

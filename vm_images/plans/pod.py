@@ -10,7 +10,6 @@ and processors are the sums of them. The first service that ends takes the guest
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -64,7 +63,7 @@ def _root_steps(disks: Sequence[str]) -> tuple[Step, ...]:
 
 
 def _lower(disk: str) -> str:
-    return f"{_LOWER}/{os.path.basename(disk)}"
+    return f"{_LOWER}/{Path(disk).name}"
 
 
 def _service_steps(service: str, spec: Spec, disk: str) -> tuple[Step, ...]:
