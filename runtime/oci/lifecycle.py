@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -133,10 +134,16 @@ def plan_of(config: Config, record: Record) -> s.Plan:
     return in_scope(bundle_plan(config, hierarchies_for(record.cgroup), record.bundle, choices), record)
 
 
+@lru_cache(maxsize=32)
+def _decoded(text: str) -> Config:
+    config: Config = decode(Config, json.loads(text), "")
+    return config
+
+
 def config_of(record: Record) -> Config:
     """The configuration that a container was made from."""
     try:
-        return decode(Config, json.loads(record.config), "")
+        return _decoded(record.config)
     except (ValueError, RecursionError) as error:
         raise Damaged(record.id, error) from error
 

@@ -1,4 +1,5 @@
 /* Processes of whoever performs a plan in its own process: those that it starts, signals and waits for. */
+#include <sys/mman.h>
 #include <asm/signal.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -8,6 +9,12 @@
 #include "sys.h"
 
 int64_t step_value;
+
+void *map(int fd, size_t size) {
+  long address = SYS(mmap, 0, size, fd < 0 ? PROT_READ | PROT_WRITE : PROT_READ,
+                     fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_PRIVATE, fd, 0);
+  return address < 0 && address > -4096 ? NULL : (void *)address;
+}
 
 /* A filter may forbid even that, with an error: then it is an instruction that nothing can go on after. */
 void end_process(int status) {

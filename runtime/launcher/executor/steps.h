@@ -60,18 +60,23 @@ long fork_process(void);
 /* Wait for a child; its exit status, 128 + n for signal n, or a negative errno. */
 int wait_for(long pid);
 void default_signals(void);
+void *map(int fd, size_t size); /* anonymous, writable memory without a descriptor; NULL on failure */
 
 /* files.c: the address of a UNIX socket in a directory, by the directory's descriptor */
 struct unix_address { unsigned short family; char path[108]; };
 int unix_address(struct unix_address *address, int directory, const char *name);
 
-/* main.c */
-void *map(int fd, size_t size); /* anonymous, writable memory without a descriptor; NULL on failure */
-int same(const char *a, const char *b);
-const char *last_part(const char *path);
-const char *variable(const char **environment, const char *name); /* a variable's value, or NULL */
+/* launch.c */
+const char *error_name(int error);
 /* Say on standard error which step failed. */
 int report(const struct plan *plan, const struct failure *failure);
+/* The plan in a file, which is closed; `extra` and `environment` (NULL: none) are what a wrapper adds to its program's.
+ * Returns NULL, or what is wrong. */
+const char *load_plan(int fd, struct plan *plan, const char **extra, const char **environment);
+/* Each returns an exit status. */
+int perform_in_place(const struct plan *plan);
+int start_and_wait(const struct plan *plan);
+int start_plan(void);
 
 /* home.c: what a step has found, for the exec step that asks for it: "HOME=..." or an empty text */
 const char *home_variable(void);
