@@ -76,7 +76,6 @@ ROOMS: Mapping[str, set[str]] = {
 # Not so yet: module and room. Each goes when the import does.
 PENDING = {
     ("runtime.config.default", "runtime.spec"),  # until the builder of a configuration replaces the Spec
-    ("runtime.oci.features", "runtime.seccomp"),  # it is an answer of the command line: to runtime/oci
 }
 # The command line of the runtime is nobody's library.
 COMMAND_LINE = "runtime.oci"
