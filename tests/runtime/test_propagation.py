@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.runtime.oci import Runtime
+from tests.runtime.command_line import Runtime
 from tests.runtime.shared_host import SharedHost, shared_host
 
 pytestmark = pytest.mark.root

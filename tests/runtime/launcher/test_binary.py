@@ -24,7 +24,7 @@ from runtime.plan.container import container_plan
 from runtime.plan.encode import encode
 from runtime.plan.steps import Plan
 from runtime.spec import Process, Resources, Spec
-from tests.runtime.oci import make_runtime, unique
+from tests.runtime.command_line import make_runtime, unique
 from tests.waiting import until
 
 CRASHERS = Path(__file__).with_name("crashers")

@@ -15,7 +15,7 @@ import pytest
 from runtime.launcher import STATIC_BINARY
 from runtime.plan import steps as s
 from runtime.plan.encode import encode
-from tests.runtime.oci import Runtime, unique
+from tests.runtime.command_line import Runtime, unique
 from tests.waiting import until
 
 SUBSETS = [subset for size in (1, 2, 3) for subset in combinations((0, 1, 2), size)]

@@ -18,7 +18,7 @@ from runtime.cgroups import Cgroup
 from runtime.cgroups.placing import all_hierarchies
 from runtime.processes import alive, start_time
 from tests.runtime.config.test_decode import changed
-from tests.runtime.oci import Runtime
+from tests.runtime.command_line import Runtime
 
 pytestmark = pytest.mark.root
 

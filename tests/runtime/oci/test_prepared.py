@@ -15,7 +15,7 @@ from runtime.prepared import MAGIC, file_name
 
 from runtime.cgroups.placing import all_hierarchies
 from runtime.launcher import STATIC_BINARY
-from tests.runtime.oci import Runtime, assert_no_cgroup, unique
+from tests.runtime.command_line import Runtime, assert_no_cgroup, unique
 from tests.waiting import until
 
 pytestmark = pytest.mark.root

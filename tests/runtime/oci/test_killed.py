@@ -10,7 +10,7 @@ import pytest
 
 from runtime.cgroups import Cgroup
 from runtime.cgroups.placing import all_hierarchies
-from tests.runtime.oci import SUCCESS, Runtime
+from tests.runtime.command_line import SUCCESS, Runtime
 from tests.waiting import until
 
 pytestmark = pytest.mark.root

@@ -11,7 +11,7 @@ import pytest
 
 from runtime.errors import UsageError
 from runtime.oci.state import Damaged, Place, check_root, default_root, listing
-from tests.runtime.oci import Runtime
+from tests.runtime.command_line import Runtime
 from tests.waiting import until
 
 pytestmark = pytest.mark.root

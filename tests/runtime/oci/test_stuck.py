@@ -16,7 +16,7 @@ from runtime.errors import TestbedError
 from runtime.launcher import Launch
 from runtime.oci.state import Busy, Place
 from runtime.plan import steps as s
-from tests.runtime.oci import Runtime, unique
+from tests.runtime.command_line import Runtime, unique
 from tests.waiting import until
 
 pytestmark = pytest.mark.root

@@ -11,7 +11,7 @@ from runtime.oci.log import open_log
 
 from runtime.atomic import write_pid_file
 from runtime.errors import UsageError
-from tests.runtime.oci import Runtime
+from tests.runtime.command_line import Runtime
 
 
 def test_lines_of_both_formats(tmp_path: Path) -> None:
