@@ -111,6 +111,27 @@ class Sources:
         return self._looks() != self._before
 
 
+class Namespace:
+    """The mount namespace that we are in: it must not be there on our account alone."""
+
+    def __init__(self) -> None:
+        self._own = self._of("self")
+        self._is_hosts = self._own == self._of("1")
+
+    @staticmethod
+    def _of(pid: str) -> int:
+        with suppress(OSError):
+            return os.stat(f"/proc/{pid}/ns/mnt").st_ino
+        return 0
+
+    def is_deserted(self) -> bool:
+        """Whether nobody else is in it, of those whom we may see."""
+        if self._is_hosts:
+            return False
+        others = (name for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid())
+        return all(self._of(name) != self._own for name in others)
+
+
 class Mounts:
     """The mounts that this process sees, of which the cgroup hierarchies are remembered: a change makes the kernel say
     so of the file (proc_pid_mounts(5))."""
@@ -141,9 +162,9 @@ class Planner:
 
     def stay(self, idle_s: float) -> None:
         """Serve clients until none has come for the time, or the sources have changed; then no more are accepted."""
-        sources = Sources()
+        sources, own = Sources(), Namespace()
         self._add_thread()
-        while not sources.changed():
+        while not sources.changed() and not (self.busy == 0 and own.is_deserted()):
             time.sleep(_TICK_S)
             quiet_s = time.monotonic() - self.last_s
             if self.busy == 0 and quiet_s > idle_s:

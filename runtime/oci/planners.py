@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
 import struct
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -85,5 +87,17 @@ def end(resident: Resident) -> None:
             os.close(pidfd)
     resident.socket.unlink(missing_ok=True)
     for mount in hierarchies().used:
-        with suppress(OSError):  # another planner may be in it
-            (mount / CGROUP).rmdir()
+        _remove(mount / CGROUP)
+
+
+def _remove(directory: Path) -> None:
+    """Remove a cgroup unless another planner is in it; one that has ended may not have been reaped yet."""
+    deadline = time.monotonic() + _END_S
+    with suppress(FileNotFoundError):
+        while not (directory / "cgroup.procs").read_text() and time.monotonic() < deadline:
+            try:
+                return directory.rmdir()
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    raise
+                time.sleep(0.01)
