@@ -24,6 +24,8 @@ from runtime.launcher.build import COMMAND
 from tests.waiting import until
 
 SUCCESS = "+++ exited with 0 +++"
+# Who decides what a command does: the planner that is there, or comes to be, or an interpreter for this call alone.
+PLANNERS = ("resident", "off")
 # What a process only sees, and what it changes of itself alone: its memory, descriptors, directory, signals, rights.
 _LOOKS = """
     access arch_prctl brk capget capset chdir clock_gettime close close_range dup dup2 dup3 epoll_create1
@@ -33,6 +35,11 @@ _LOOKS = """
     rt_sigprocmask rt_sigreturn seccomp set_robust_list set_tid_address setgroups setresgid setresuid setsid
     sigaltstack statfs statx sysinfo umask uname
 """.split()
+
+
+def environment(planner: str) -> dict[str, str]:
+    """Ours, for a command that has this kind of planner."""
+    return {**os.environ, **({"TESTBED_PLANNER": "off"} if planner == "off" else {})}
 
 
 class Point(Struct, frozen=True):

@@ -7,7 +7,6 @@ import os
 import pwd
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +17,9 @@ import pytest
 from runtime.cgroups.placing import all_hierarchies
 from runtime.config.decode import encode
 from runtime.config.default import rootless_config
+from runtime.launcher.build import COMMAND
 
 pytestmark = pytest.mark.root
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def _user() -> pwd.struct_passwd:
@@ -47,20 +45,20 @@ def run(bundle: Path, script: str, **linux: Any) -> subprocess.CompletedProcess[
     config["root"]["readonly"] = False
     (bundle / "config.json").write_text(json.dumps(config))
     reachable = subprocess.run(
-        ["ls", REPOSITORY / "runtime"], user=_user().pw_uid, group=_user().pw_gid, extra_groups=[]
+        [COMMAND, "--version"], user=_user().pw_uid, group=_user().pw_gid, extra_groups=[]
     )
     if reachable.returncode != 0:
         pytest.skip("the checkout is closed to other users")
     return subprocess.run(
-        [sys.executable, "-m", "runtime.oci.cli", "--root", str(bundle / "state"), "run", "--bundle", str(bundle), "a"],
+        [str(COMMAND), "--root", str(bundle / "state"), "run", "--bundle", str(bundle), "a"],
         capture_output=True,
         text=True,
         timeout=60,
-        cwd=REPOSITORY,
+        cwd=bundle,
         user=_user().pw_uid,
         group=_user().pw_gid,
         extra_groups=[],
-        env={"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"},
+        env={"PATH": os.environ["PATH"], "XDG_RUNTIME_DIR": str(bundle), "TESTBED_PLANNER": "3"},
     )
 
 
