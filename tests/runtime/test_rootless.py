@@ -44,9 +44,7 @@ def run(bundle: Path, script: str, **linux: Any) -> subprocess.CompletedProcess[
     config["linux"].update(linux)
     config["root"]["readonly"] = False
     (bundle / "config.json").write_text(json.dumps(config))
-    reachable = subprocess.run(
-        [COMMAND, "--version"], user=_user().pw_uid, group=_user().pw_gid, extra_groups=[]
-    )
+    reachable = subprocess.run([COMMAND, "--version"], user=_user().pw_uid, group=_user().pw_gid, extra_groups=[])
     if reachable.returncode != 0:
         pytest.skip("the checkout is closed to other users")
     return subprocess.run(

@@ -81,8 +81,9 @@ def test_an_ordinary_users_own_is_made_for_it_alone(oci: Runtime) -> None:
     assert default_root({}) == Path("/run/testbed-runtime")
 
     def run(*arguments: str) -> None:
+        environment = {"PATH": os.environ["PATH"], "TESTBED_PLANNER": "off"}
         subprocess.run(
-            [COMMAND, *arguments], check=True, cwd=oci.bundle, env={"PATH": os.environ["PATH"], "TESTBED_PLANNER": "off"},
+            [COMMAND, *arguments], check=True, cwd=oci.bundle, env=environment,
             user=USER, group=USER, extra_groups=[], umask=0, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
