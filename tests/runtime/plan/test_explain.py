@@ -17,6 +17,7 @@ _VALUES: dict[Any, Any] = {
     bytes: b"12345678",
     tuple[str, ...]: ("a", "b"),
     tuple[int, ...]: (1, 2),
+    tuple[tuple[int, int], ...]: ((0, 3),),
 }
 _KINDS = [
     kind for kind in vars(s).values() if isinstance(kind, type) and issubclass(kind, s.Step) and kind is not s.Step
