@@ -31,7 +31,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.command import perform  # noqa: E402
 from runtime.home import store_root  # noqa: E402
 from runtime.lease import lease  # noqa: E402
-from runtime.plan.steps import Message, Plan  # noqa: E402
+from runtime.plan.steps import LogLine, Plan  # noqa: E402
 from testbed.images import build_images  # noqa: E402
 from testbed.lab import BRIDGE, Lab  # noqa: E402
 from testbed.measures.application import Application  # noqa: E402
@@ -140,7 +140,7 @@ def kernel_log() -> list[tuple[float, str]]:
     accelerator = verdict(guest_root, qemu, guest).accelerator
     with lease(f"benchmark-{os.getpid()}") as scratch:
         initrd = scratch / "initrd"
-        initrd.write_bytes(guest.initrd(Plan((Message(FIRST_USERSPACE),))))
+        initrd.write_bytes(guest.initrd(Plan((LogLine(FIRST_USERSPACE),))))
         command = probe_command(qemu, guest.kernel.image, initrd, accelerator)
         at = command.index("-append") + 1
         command[at] = command[at].replace("quiet", "initcall_debug ignore_loglevel log_buf_len=4M")

@@ -66,7 +66,7 @@ def test_a_name_that_is_not_there_is_seen() -> None:
         ("testbed/bench.py", ""),
     ]
     assert is_there("runtime/lease.py", "lease") and is_there("runtime", "")
-    assert is_there("runtime/launcher/executor/main.c", "main")
-    assert not is_there("runtime/launcher/executor/main.c", "complain_not")
+    assert is_there("runtime/launcher/main.c", "main")
+    assert not is_there("runtime/launcher/main.c", "complain_not")
     assert not is_there("runtime/lease.py", "leases_of")
     assert not is_there("runtime/nowhere.py", "") and not is_there("runtime/nowhere.py", "x")

@@ -27,13 +27,10 @@ from runtime.plan.encode import encode
 from runtime.plan.process import search_path
 from runtime.processes import wait_exit
 
-# Descriptors in the client (launcher/executor/steps.h): the container's lock, the log, the socket at which a container
-# waits to be started, and the first of those that come with a plan.
-LOCK_FD, LOG_FD, LISTENING_FD, RECEIVED_FD = 113, 114, 111, 115
 _MOST_RECEIVED = 12
 _MAGIC = b"TBASK\x01\n\0"
 _REQUEST = struct.Struct("<8s4I")
-_ANSWER = struct.Struct("<6I")
+_ANSWER = struct.Struct("<4I")
 _OUTCOME = struct.Struct("<iiq")
 _LARGEST_REQUEST = 16 << 20
 # Whether somebody is there, to be answered with a byte.
@@ -96,8 +93,8 @@ class Caller:
 
     def __init__(self, connection: socket.socket, request: Request) -> None:
         self.request = request
-        # What the client is to do with what was begun, should this process end before it says more.
-        self.undo: tuple[s.Step, ...] = ()
+        # What the client asks for, to undo what was begun, should this process end before it says more.
+        self.undo: tuple[str, ...] = ()
         self._connection = connection
         self._first: list[s.Step] = []
         self._signals_held = False
@@ -127,13 +124,13 @@ class Caller:
     def perform(self, *steps: s.Step, descriptors: Sequence[int] = ()) -> int:
         """Have the client perform the steps; return the value of the last that has one, or -1.
 
-        ``descriptors`` of ours become its own, from RECEIVED_FD on. Raises StepError, CallerGone.
+        ``descriptors`` of ours become its own, from s.RECEIVED_FD on. Raises StepError, CallerGone.
         """
         plan = s.Plan((), (*self._first, *steps))
         self._first.clear()
         if not plan.parent:
             return -1
-        self._send(plan, descriptors)
+        self._send(plan, descriptors, self.undo)
         return self._outcome(plan)
 
     def later(self, *steps: s.Step) -> None:
@@ -155,12 +152,12 @@ class Caller:
         """Let the client perform the last steps and end: with the value of the last that has one, or ``status``; and
         before that, with ``more``, ask again, for what follows a process that it waited for."""
         plan = s.Plan((), (*self._first, *steps))
-        self.ended, self.undo = True, ()
-        self._send(plan, (), b"".join(os.fsencode(word) + b"\0" for word in more), status=status)
+        self.ended = True
+        self._send(plan, (), more, status=status)
 
     def keep_alive(self) -> None:
         """Tell the client that somebody is still at work for it. Raises CallerGone."""
-        self._write(_ANSWER.pack(0, 0, 0, 0, 0, 0), ())
+        self._write(_ANSWER.pack(0, 0, 0, 0), ())
 
     def await_message(self, channel: int) -> None:
         """Wait until ``channel`` can be read. Raises CallerGone, when the client ends before."""
@@ -185,9 +182,9 @@ class Caller:
         client's.
         """
         ours = {s.PLAN_FD: plan, s.SYNC_FD: channel, **given}
-        pairs = [(RECEIVED_FD + 1 + place, target) for place, target in enumerate(ours)]
+        pairs = [(s.RECEIVED_FD + 1 + place, target) for place, target in enumerate(ours)]
         pairs += [(source, target) for target, source in own.items()]
-        return self.perform(s.Spawn(RECEIVED_FD, tuple(pairs)), descriptors=(sealed_launcher(), *ours.values()))
+        return self.perform(s.Spawn(s.RECEIVED_FD, tuple(pairs)), descriptors=(sealed_launcher(), *ours.values()))
 
     def reap(self, pid: int) -> int:
         """The exit status of a child of the client's, when it has ended; 128 + n for signal n. -1 for no child."""
@@ -199,7 +196,7 @@ class Caller:
     def signal(self, pidfd: int, number: int) -> None:
         """Signal the process of a pidfd of ours. Raises ProcessLookupError."""
         try:
-            self.perform(s.SignalProcess(RECEIVED_FD, number), descriptors=(pidfd,))
+            self.perform(s.SignalProcess(s.RECEIVED_FD, number), descriptors=(pidfd,))
         except StepError as error:
             raise OSError(error.errno, os.strerror(error.errno)) from error
 
@@ -217,7 +214,7 @@ class Caller:
                     os.close(pidfd)
 
     def _signal_each(self, pidfds: Sequence[int], number: int) -> None:
-        steps = [s.SignalProcess(RECEIVED_FD + n, number, tolerate=(ESRCH, EPERM)) for n in range(len(pidfds))]
+        steps = [s.SignalProcess(s.RECEIVED_FD + n, number, tolerate=(ESRCH, EPERM)) for n in range(len(pidfds))]
         if steps:
             self.perform(*steps, descriptors=pidfds)
 
@@ -261,11 +258,11 @@ class Caller:
         except StepError as error:
             raise OSError(error.errno, os.strerror(error.errno), command[0]) from error
 
-    def _send(self, plan: s.Plan, descriptors: Sequence[int], more: bytes = b"", status: int = -1) -> None:
+    def _send(self, plan: s.Plan, descriptors: Sequence[int], more: Sequence[str], status: int = -1) -> None:
         encoded = encode(plan)
-        undo = encode(s.Plan((), self.undo)) if self.undo else b""
-        header = _ANSWER.pack(len(encoded), len(undo), len(more), status >= 0, max(status, 0), 0)
-        self._write(header + encoded + undo + more, descriptors)
+        words = b"".join(os.fsencode(word) + b"\0" for word in more)
+        header = _ANSWER.pack(len(encoded), len(words), status >= 0, max(status, 0))
+        self._write(header + encoded + words, descriptors)
 
     def _write(self, data: bytes, descriptors: Sequence[int]) -> None:
         try:

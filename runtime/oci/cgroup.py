@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
-from errno import EACCES, EEXIST, EPERM
+from collections.abc import Sequence
+from errno import EACCES, EEXIST, ENOENT, EPERM
 
 from runtime.cgroups import Cgroup
 from runtime.cgroups.limits import delegations
+from runtime.launcher import StepError
+from runtime.oci.caller import Caller
 from runtime.plan import steps as s
+
+_TRIES = 20
 
 
 def make_steps(cgroup: Cgroup) -> tuple[s.Step, ...]:
@@ -29,6 +34,19 @@ def make_steps(cgroup: Cgroup) -> tuple[s.Step, ...]:
     if "cpuset" in hierarchies.wanted and (cpuset := hierarchies.v1.get("cpuset")):
         steps += _cpuset_steps(str(cpuset), cgroup.name)
     return tuple(steps)
+
+
+def make_cgroup(cgroup: Cgroup, steps: Sequence[s.Step], caller: Caller) -> None:
+    """Have the cgroup made. The end of another container may take an empty parent away in between: then it is tried
+    again."""
+    for tries in range(_TRIES, 0, -1):
+        try:
+            caller.perform(*steps)
+            return
+        except StepError as error:
+            if not isinstance(error.failed, s.Mkdir) or error.errno != ENOENT or tries == 1:
+                raise
+        steps = make_steps(cgroup)
 
 
 def _cpuset_steps(directory: str, name: str) -> list[s.Step]:

@@ -69,7 +69,12 @@ def _made(invocation: Invocation, creation: Creation) -> Created:
 
     wants_systemd = _wants_systemd(invocation.options)
     return lifecycle.create(
-        invocation.container(), creation, invocation.caller, wants_systemd=wants_systemd, warn=invocation.warn
+        invocation.container(),
+        creation,
+        invocation.caller,
+        _deletion(invocation.options),
+        wants_systemd=wants_systemd,
+        warn=invocation.warn,
     )
 
 

@@ -17,7 +17,8 @@ from runtime.config.decode import Warn, checked, is_number
 from runtime.config.process import Capabilities, Process, User
 from runtime.config.validate import Host, validate_process
 from runtime.errors import UsageError
-from runtime.launcher import CONSOLE, LISTENER, SYNC, Launch, StepError
+from runtime.launcher import Launch, StepError
+from runtime.launcher.messages import CONSOLE, LISTENER, SYNC
 from runtime.oci.caller import Caller
 from runtime.oci.lifecycle import config_of, explained
 from runtime.oci.passing import check_preserved, pass_listener, pass_on, pid_file_refused, pid_file_step

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from runtime.errors import TestbedError, UsageError, in_words
 from runtime.launcher import StepError
-from runtime.oci.caller import LOG_FD, Caller
+from runtime.oci.caller import Caller
 from runtime.oci.state import StateDir, default_root
 from runtime.plan import steps as s
 
@@ -51,7 +51,7 @@ class Invocation:
         path = log if log in _STREAMS else self.caller.path(log)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | (0 if log in _STREAMS else os.O_NOFOLLOW)
         try:
-            self.caller.perform(s.Open(path, LOG_FD, flags))
+            self.caller.perform(s.Open(path, s.LOG_FD, flags))
         except StepError as error:
             why = "it is a link, which is not followed" if os.path.islink(path) else os.strerror(error.errno)
             raise UsageError(f"open the log {log}: {why}") from error
@@ -105,7 +105,7 @@ class Invocation:
         line = json.dumps({"level": level, "msg": printable(message), "time": stamp})
         if self.options.log_format == "text":
             line = f'time="{stamp}" level={level} msg={json.dumps(printable(message))}'
-        self.caller.later(s.WriteDescriptor(LOG_FD, f"{line}\n".encode(), tolerate=_UNWRITTEN))
+        self.caller.later(s.WriteDescriptor(s.LOG_FD, f"{line}\n".encode(), tolerate=_UNWRITTEN))
 
 
 def job(*words: str) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -23,9 +24,10 @@ from runtime.config.resources import Resources
 from runtime.config.types import Config
 from runtime.config.validate import Host, validate
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
-from runtime.launcher import CONSOLE, FAILED, LISTENER, READY, SYNC, Launch, StepError, not_executed, receive, send_go
-from runtime.oci.caller import LISTENING_FD, RECEIVED_FD, Caller, CallerGone
-from runtime.oci.cgroup import make_steps
+from runtime.launcher import Launch, StepError, not_executed, receive, send_go
+from runtime.launcher.messages import CONSOLE, FAILED, LISTENER, READY, SYNC
+from runtime.oci.caller import Caller, CallerGone
+from runtime.oci.cgroup import make_cgroup, make_steps
 from runtime.oci.hooks import Surroundings, pid_inside, run_hooks, surroundings_inside
 from runtime.oci.invocation import run_job
 from runtime.oci.mappings import may_make_nodes, write_maps
@@ -132,18 +134,26 @@ def plan_of(config: Config, record: Record) -> s.Plan:
     return in_scope(bundle_plan(config, hierarchies_for(record.cgroup), record.bundle, choices), record)
 
 
+@lru_cache(maxsize=32)
+def _decoded(text: str) -> Config:
+    config: Config = decode(Config, json.loads(text), "")
+    return config
+
+
 def config_of(record: Record) -> Config:
     """The configuration that a container was made from."""
     try:
-        return decode(Config, json.loads(record.config), "")
+        return _decoded(record.config)
     except (ValueError, RecursionError) as error:
         raise Damaged(record.id, error) from error
 
 
-def create(container: StateDir, creation: Creation, caller: Caller, *, wants_systemd: bool, warn: Warn) -> Created:
+def create(
+    container: StateDir, creation: Creation, caller: Caller, undo: tuple[str, ...], *, wants_systemd: bool, warn: Warn
+) -> Created:
     """Make the container up to the point where its process waits to be started.
 
-    Raises TestbedError; nothing of it is left then.
+    ``undo`` are the arguments that delete it. Raises TestbedError; nothing of it is left then.
     """
     container.check_free()
     config, record = checked(container, creation, wants_systemd, caller, warn)
@@ -156,16 +166,13 @@ def create(container: StateDir, creation: Creation, caller: Caller, *, wants_sys
     if record.cgroup and cgroup.exists() and cgroup.pids():
         raise UsageError(f"cgroup {record.cgroup}: there are processes in it", "take another cgroupsPath")
     making = make_steps(cgroup) if record.cgroup and not scope_of(record) else ()
-    container.claim(caller)
-    directories = reversed([step.path for step in making if isinstance(step, s.Mkdir)])
-    caller.undo = (
-        *(s.Remove(path, directory=True, timeout_ms=1000) for path in directories),
-        *container.undo_steps(),
-    )
-    caller.later(container.record_step(record), *making, container.listen_step())
+    container.claim(caller, undo)
+    caller.later(container.record_step(record), container.listen_step())
     if creation.notify_socket:
         caller.later(s.Mkdir(str(container.notify_directory)))  # for any user inside, whatever the umask
     try:
+        if making:
+            make_cgroup(cgroup, making, caller)
         return _create(container, record, config, plan, creation, caller)
     except CallerGone:
         raise
@@ -182,7 +189,7 @@ def create(container: StateDir, creation: Creation, caller: Caller, *, wants_sys
 def _create(
     container: StateDir, record: Record, config: Config, plan: s.Plan, creation: Creation, caller: Caller
 ) -> Created:
-    launch = Launch(plan, {}, caller, {s.LISTEN_FD: LISTENING_FD})
+    launch = Launch(plan, {}, caller, {s.LISTEN_FD: s.LISTENING_FD})
     try:
         with launch:
             made = _follow_creation(launch, container, record, config, creation, caller)
@@ -238,7 +245,7 @@ def _follow_creation(
 
 def explained(error: StepError, process: Process | None) -> TestbedError:
     """A failed exec in the words that engines look for."""
-    if isinstance(error.failed, (s.LookUp, s.Exec)) and process is not None:
+    if isinstance(error.failed, (s.CheckExecutable, s.Exec)) and process is not None:
         name, why = process.args[0], os.strerror(error.errno)
         if "/" in name:
             return UsageError(f"exec: {name!r}: {why.lower()}")  # as Go spells errors
@@ -352,7 +359,7 @@ def _kill(container: StateDir, record: Record, number: int, caller: Caller, *, e
     except ProcessGone as error:
         raise UsageError(f"kill container {container.id}: container not running") from error
     try:
-        caller.perform(s.SignalProcess(RECEIVED_FD, number), descriptors=(pidfd,))
+        caller.perform(s.SignalProcess(s.RECEIVED_FD, number), descriptors=(pidfd,))
     except StepError as error:
         if error.errno != errno.ESRCH:
             raise
@@ -365,7 +372,7 @@ def _end(pid: int, start_time: int, caller: Caller) -> None:
     """Kill a process and wait for its end. Raises ProcessGone."""
     pidfd = open_pidfd(pid, start_time)
     try:
-        caller.perform(s.SignalProcess(RECEIVED_FD, signal.SIGKILL, tolerate=(errno.ESRCH,)), descriptors=(pidfd,))
+        caller.perform(s.SignalProcess(s.RECEIVED_FD, signal.SIGKILL, tolerate=(errno.ESRCH,)), descriptors=(pidfd,))
         wait_exit(pidfd, 10, caller.keep_alive)
     finally:
         os.close(pidfd)

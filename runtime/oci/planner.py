@@ -286,6 +286,8 @@ def _answers(path: str) -> bool:
         other.settimeout(_TICK_S)
         try:
             other.connect(path)
+            if peer(other)[1] != os.geteuid():
+                return False
             other.sendall(QUESTION)
             return bool(other.recv(1))
         except OSError:

@@ -24,7 +24,7 @@ from runtime.config.default import OCI_VERSION
 from runtime.config.validate import check_id, is_id
 from runtime.errors import UsageError, in_words
 from runtime.launcher import StepError
-from runtime.oci.caller import LISTENING_FD, LOCK_FD, Caller
+from runtime.oci.caller import Caller
 from runtime.plan import steps as s
 from runtime.processes import alive
 
@@ -33,7 +33,7 @@ _RECORD, _PROCESS, LOCK, _SOCKET = "record.json", "process", "lock", "start"
 
 
 # Let others work on the container that the client has locked, if there is one.
-UNLOCK = s.Close(LOCK_FD, tolerate=(EBADF,))
+UNLOCK = s.Close(s.LOCK_FD, tolerate=(EBADF,))
 
 
 class UnknownContainer(UsageError):
@@ -128,8 +128,10 @@ class StateDir(Struct, frozen=True):
         """Where the container finds the socket at which it says that it is ready, if it is given one."""
         return self.directory / "notify"
 
-    def claim(self, caller: Caller) -> None:
-        """Have the directory made, and locked. Raises UsageError when the id is taken."""
+    def claim(self, caller: Caller, undo: tuple[str, ...]) -> None:
+        """Have the directory made, and locked; from then on ``undo`` is how the client has it removed.
+
+        Raises UsageError when the id is taken."""
         above = [path for path in (*reversed(self.root.parents), self.root) if not path.is_dir()]
         caller.later(*(s.Mkdir(str(path), 0o700, tolerate=(EEXIST,)) for path in above))
         try:
@@ -137,7 +139,7 @@ class StateDir(Struct, frozen=True):
                 caller.perform()
                 check_root(self.root)
             caller.perform(
-                s.Mkdir(str(self.directory), 0o700), s.Lock(str(self.directory / LOCK), LOCK_FD, create=True)
+                s.Mkdir(str(self.directory), 0o700), s.Lock(str(self.directory / LOCK), s.LOCK_FD, create=True)
             )
         except StepError as error:
             if error.errno == EEXIST and isinstance(error.failed, s.Mkdir):
@@ -162,7 +164,7 @@ class StateDir(Struct, frozen=True):
         """
         timeout_ms = 0 if patience_s is None else int(patience_s * 1000)
         try:
-            caller.perform(UNLOCK, s.Lock(str(self.directory / LOCK), LOCK_FD, timeout_ms, create=True))
+            caller.perform(UNLOCK, s.Lock(str(self.directory / LOCK), s.LOCK_FD, timeout_ms, create=True))
         except StepError as error:
             if error.errno in (ENOENT, ENOTDIR, ESTALE):
                 raise UnknownContainer(f"container {self.id} does not exist") from error
@@ -212,7 +214,7 @@ class StateDir(Struct, frozen=True):
 
     def listen_step(self) -> s.Step:
         """Make the socket at which the first process waits to be started."""
-        return s.Listen(str(self.directory / _SOCKET), LISTENING_FD)
+        return s.Listen(str(self.directory / _SOCKET), s.LISTENING_FD)
 
     def created(self) -> str:
         """When the container was made, as RFC 3339 has it."""
@@ -233,13 +235,6 @@ class StateDir(Struct, frozen=True):
             steps += [s.Remove(f"{directory}/{name}", tolerate=gone) for name in (*links, *files)]
             steps.append(s.Remove(directory, directory=True, tolerate=gone))
         return tuple(steps)
-
-    def undo_steps(self) -> tuple[s.Step, ...]:
-        """Forget a container that was not made, whatever of it there is."""
-        names = (*(f"{PARTIAL}{name}" for name in (_RECORD, _PROCESS)), _RECORD, _PROCESS, _SOCKET, LOCK)
-        files = (s.Remove(str(self.directory / name)) for name in names)
-        directories = (self.notify_directory, self.directory)
-        return (*files, *(s.Remove(str(directory), directory=True) for directory in directories))
 
     def connect(self, caller: Caller) -> socket.socket:
         """Reach the waiting first process; nobody can after that. Raises UsageError when it does not wait."""

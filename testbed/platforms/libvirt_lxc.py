@@ -38,16 +38,16 @@ from runtime.plan.filter import confined_steps
 from runtime.plan.process import exec_step
 from runtime.plan.root import HOLD_ROOT, identity_steps
 from runtime.plan.steps import (
-    Admission,
     Chdir,
     CloseOnExec,
     Exec,
+    LogLine,
     MaskPath,
-    Message,
     Mount,
     Open,
     Plan,
     ReadonlyPath,
+    RequestAdmission,
     Step,
     Unmount,
     Unshare,
@@ -121,7 +121,7 @@ def init_plan(spec: Spec, *, asks: bool = False) -> Plan:
     """
     limit: tuple[Step, ...] = ()
     if asks:
-        limit = (Admission(f"{_OURS}/{_ADMISSION}"),)
+        limit = (RequestAdmission(f"{_OURS}/{_ADMISSION}"),)
     elif spec.resources.pids is not None:
         # The bind mount of one cgroup directory: the container sees it as a hierarchy with nothing but itself.
         here = Hierarchies({"pids": Path(_TASKS)}, None, frozenset())
@@ -130,7 +130,7 @@ def init_plan(spec: Spec, *, asks: bool = False) -> Plan:
         (
             Open(f"{_OURS}/console", 1, os.O_WRONLY),
             Open(f"{_OURS}/console", 2, os.O_WRONLY),
-            Message(FIRST_USERSPACE),
+            LogLine(FIRST_USERSPACE),
             *limit,
             Unmount(_OURS, MNT_DETACH),
             Unmount("/sys/fs/cgroup", MNT_DETACH, tolerate=(EINVAL, ENOENT)),
@@ -142,7 +142,7 @@ def init_plan(spec: Spec, *, asks: bool = False) -> Plan:
             *identity_steps(spec),
             CloseOnExec(),
             *confined_steps(spec),
-            Message(EXECUTING),
+            LogLine(EXECUTING),
             exec_step(spec.process),
         )
     )

@@ -29,7 +29,7 @@ from msgspec.structs import replace
 from runtime.atomic import partial
 from runtime.errors import PrerequisiteError, UsageError
 from runtime.lease import lease
-from runtime.plan.steps import Message, Plan
+from runtime.plan.steps import LogLine, Plan
 from testbed.host.facts import EMULATOR
 from testbed.qemu.account import NAME, emulator_account, guest_account
 from vm_images.guest import COMMAND_LINE, Guest
@@ -168,7 +168,7 @@ def attempt(qemu: Path, guest: Guest, accelerator: str, time_limit_s: float = TI
     modes = KVM_CPUS if accelerator == "kvm" else {"maximum": "max"}
     with lease(f"probe-{os.getpid()}") as scratch:
         initrd = scratch / "initrd"
-        initrd.write_bytes(guest.initrd(Plan((Message(FIRST_USERSPACE),))))
+        initrd.write_bytes(guest.initrd(Plan((LogLine(FIRST_USERSPACE),))))
         for mode, cpu in modes.items():
             command = probe_command(qemu, guest.kernel.image, initrd, accelerator, cpu)
             boot_s, exited, output = _boot(command, time_limit_s)

@@ -23,7 +23,6 @@ from runtime.plan.cgroup import create_steps, join_steps
 from runtime.plan.constants import CLONE_NEWNET
 from runtime.plan.encode import encode
 from runtime.plan.steps import (
-    Admission,
     Ambient,
     Capabilities,
     Exec,
@@ -31,6 +30,7 @@ from runtime.plan.steps import (
     Mkdir,
     Mknod,
     Plan,
+    RequestAdmission,
     SetUser,
     Step,
     Umask,
@@ -94,7 +94,7 @@ def emulator_plan(
     """
     abroad = () if namespace is None else _abroad(namespace)
     user = SetUser(account.uid, account.gids[0], account.gids)
-    return Plan((Admission(str(admission)), *abroad, user, Exec((str(qemu), *arguments), append_arguments=True)))
+    return Plan((RequestAdmission(str(admission)), *abroad, user, Exec((str(qemu), *arguments), append_arguments=True)))
 
 
 def make_cgroup(cgroup: Cgroup, resources: Resources) -> None:

@@ -29,19 +29,19 @@ from runtime.plan.filter import confined_steps
 from runtime.plan.process import exec_step
 from runtime.plan.root import HOLD_ROOT, filesystem_steps, identity_steps, protection_steps, sysfs_step
 from runtime.plan.steps import (
-    Answer,
     Chdir,
     Chroot,
     CloseOnExec,
     LoadModule,
-    Message,
+    LogLine,
     Mkdir,
     Mount,
     Netlink,
     NetlinkSocket,
     Open,
     Plan,
-    Serve,
+    ServeFile,
+    ServePlans,
     Step,
     Unshare,
     WaitPath,
@@ -91,14 +91,14 @@ def memory_steps() -> tuple[Step, ...]:
     """A process beside the workload, outside its root and its task limit, which tells what the memory holds."""
     return (
         Mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC),
-        *forked(Answer(MEMORY, _CONSOLE, MEMORY_TOLD)),
+        *forked(ServeFile(MEMORY, _CONSOLE, MEMORY_TOLD)),
     )
 
 
 def boot_steps(modules: Sequence[str], network: Sequence[Step], *, tells: bool = True) -> tuple[Step, ...]:
     """From the kernel to a machine with devices, a network and, with ``tells``, somebody who tells of its memory."""
     return (
-        Message(FIRST_USERSPACE),
+        LogLine(FIRST_USERSPACE),
         Mount("devtmpfs", "/dev", "devtmpfs", MS_NOSUID | MS_NOEXEC),
         *(LoadModule(path) for path in modules),
         *network,
@@ -141,7 +141,7 @@ def workload_steps(spec: Spec, *streams: Step) -> tuple[Step, ...]:
         *streams,
         CloseOnExec(),
         *confined_steps(spec),
-        Message(EXECUTING),
+        LogLine(EXECUTING),
         exec_step(spec.process),
     )
 
@@ -163,7 +163,7 @@ def _task_limit_steps(pids: int | None) -> tuple[Step, ...]:
 def _served_steps(pids: int | None) -> tuple[Step, ...]:
     """A process beside the workload, outside its task limit and its root, that takes plans from the console."""
     leave = () if pids is None else (Write(f"{_CGROUP}/cgroup.procs", ("0",)),)
-    return forked(*leave, Serve(0))
+    return forked(*leave, ServePlans(0))
 
 
 def guest_plan(

@@ -14,10 +14,10 @@ enum { FIRST_ANSWER_S = 3, ANSWER_S = 30, NO_SIGNAL = 0x4000, CLOSE_ON_EXEC = 0x
 
 /* Before a request: its arguments' number and the caller's file mode mask; then come the arguments and the environment, each with its end. */
 struct request_header { char magic[8]; uint32_t size, argc, umask, zero; };
-/* Before an answer: the sizes of the plan to perform now, of the one to perform should the planner be lost, and of the
- * arguments to ask again with after the last one, if there are any. All zero: it is still at work. After the last answer
- * nothing is heard of the planner: the exit status is the plan's value, or else `status`. */
-struct answer_header { uint32_t plan_size, undo_size, more_size, last, status, zero; };
+/* Before an answer: the sizes of the plan to perform, and of the arguments to ask again with: after the last answer, and
+ * should the planner be lost after this one. Both zero: it is still at work. After the last answer nothing is heard of the
+ * planner: the exit status is the plan's value, or else `status`. */
+struct answer_header { uint32_t plan_size, more_size, last, status; };
 struct outcome { int32_t step, error; int64_t value; };
 
 /* struct msghdr and its parts as the kernel has them (include/linux/socket.h). */
@@ -97,64 +97,9 @@ static int receive_header(int fd, struct answer_header *answer) {
   return receive_all(fd, (uint8_t *)answer + n, sizeof *answer - (size_t)n);
 }
 
-/* A plan that is to be performed in this process: all of its steps are the parent's. */
-static const char *read_answer(struct plan *plan, const uint8_t *bytes, size_t size) {
-  const char *wrong = plan_read(plan, bytes, size);
-  if (wrong) return wrong;
-  if (plan->parent_count != plan_steps(plan)) return "it has a process of its own";
-  const char **pointers = map(-1, plan_pointers(plan, NULL, NULL) * sizeof *pointers);
-  if (!pointers) return "out of memory";
-  plan_arguments(plan, pointers, NULL, NULL);
-  return NULL;
-}
+struct answer { struct plan plan; const char **more; int last, status; };
 
-static void limit_silence(int fd, long seconds) {
-  struct { long s, us; } limit = {seconds, 0};
-  SYS(setsockopt, fd, SOL_SOCKET, SO_RCVTIMEO_OLD, ADDRESS(&limit), sizeof limit);
-  SYS(setsockopt, fd, SOL_SOCKET, SO_SNDTIMEO_OLD, ADDRESS(&limit), sizeof limit);
-}
-
-struct answer { struct plan plan; const uint8_t *undo, *more; size_t undo_size, more_size; int last; uint32_t status; };
-
-/* What was begun with a planner that is no more is undone as it said; a step of that which fails is passed over. */
-static int planner_lost(const struct answer *answer) {
-  struct plan plan;
-  struct failure failure;
-  if (answer->undo_size && !read_answer(&plan, answer->undo, answer->undo_size)) {
-    size_t offset = plan.first_step;
-    struct step step;
-    for (uint32_t i = 0; i < plan.parent_count; i++) {
-      size_t one = offset;
-      plan_step(&plan, &offset, &step);
-      (void)perform(&plan, one, i, 1, &failure);
-    }
-  }
-  return complain("error: the planner ended, or was stopped, in the middle of it; try again\n", FAILED);
-}
-
-
-/* The next answer that holds a plan. */
-static int receive_answer(int fd, struct answer *answer) {
-  struct answer_header header;
-  size_t size;
-  do {
-    int result = receive_header(fd, &header);
-    if (result < 0) return result;
-    size = (size_t)header.plan_size + header.undo_size + header.more_size;
-  } while (size == 0);
-  uint8_t *bytes = size <= LARGEST_ANSWER ? map(-1, size) : NULL;
-  int result = bytes ? receive_all(fd, bytes, size) : -ENOMEM;
-  if (result < 0) return result;
-  answer->undo = bytes + header.plan_size;
-  answer->undo_size = header.undo_size;
-  answer->more = answer->undo + header.undo_size;
-  answer->more_size = header.more_size;
-  answer->last = header.last != 0;
-  answer->status = header.status;
-  return read_answer(&answer->plan, bytes, header.plan_size) ? -EPROTO : 0;
-}
-
-/* Arguments, each with its end, as a list. */
+/* Arguments, each with its end, as a list; NULL for none. */
 static const char **split(const uint8_t *bytes, size_t size) {
   size_t count = 0, n = 0;
   for (size_t i = 0; i < size; i++) count += bytes[i] == 0;
@@ -163,29 +108,58 @@ static const char **split(const uint8_t *bytes, size_t size) {
   return list;
 }
 
+/* The next answer that holds a plan, all of whose steps are the parent's: they are performed in this process. */
+static int receive_answer(int fd, struct answer *answer) {
+  struct answer_header header;
+  int result;
+  do result = receive_header(fd, &header);
+  while (result == 0 && header.plan_size + header.more_size == 0);
+  size_t size = (size_t)header.plan_size + header.more_size;
+  uint8_t *bytes = result == 0 && size <= LARGEST_ANSWER ? map(-1, size) : NULL;
+  if (result == 0) result = bytes ? receive_all(fd, bytes, size) : -ENOMEM;
+  if (result < 0) return result;
+  if (plan_read(&answer->plan, bytes, header.plan_size) || answer->plan.parent_count != plan_steps(&answer->plan)) return -EPROTO;
+  answer->plan.pointers = map(-1, plan_pointers(&answer->plan) * sizeof *answer->plan.pointers);
+  answer->more = split(bytes + header.plan_size, header.more_size);
+  answer->last = header.last != 0;
+  answer->status = (int)header.status;
+  return answer->plan.pointers ? 0 : -ENOMEM;
+}
+
+static void limit_silence(int fd, long seconds) {
+  struct { long s, us; } limit = {seconds, 0};
+  SYS(setsockopt, fd, SOL_SOCKET, SO_RCVTIMEO_OLD, ADDRESS(&limit), sizeof limit);
+  SYS(setsockopt, fd, SOL_SOCKET, SO_SNDTIMEO_OLD, ADDRESS(&limit), sizeof limit);
+}
+
 /* Perform answers until the last one, and end with its status. Returns a negative errno when the planner is lost before
- * there was any. */
+ * there was any; when it is lost later, another one undoes what was begun. */
 static int obey(int fd, const char **environment) {
-  struct answer answer = {.undo_size = 0}, next;
+  const char **undo = NULL;
   for (int any = 0;; any = 1) {
-    int result = receive_answer(fd, &next);
-    if (result < 0) return any ? planner_lost(&answer) : result;
+    struct answer answer;
+    int result = receive_answer(fd, &answer);
+    if (result < 0 && !any) return result;
+    if (result < 0) break;
     if (!any) limit_silence(fd, ANSWER_S);
-    answer = next;
     if (answer.last) SYS(close, fd);
     step_value = -1;
     struct failure failure = {-1, 0};
     int failed = perform(&answer.plan, answer.plan.first_step, 0, answer.plan.parent_count, &failure) != 0;
     struct outcome outcome = {failed ? failure.step : -1, failed ? failure.error : 0, step_value};
-    SYS(close_range, RECEIVED_FD, RECEIVED_FD + MOST_RECEIVED - 1, 0); /* one of them may be an end of somebody's socket */
+    SYS(close_range, RECEIVED_FD, RECEIVED_FD + MOST_RECEIVED - 1, 0); /* one may be an end of somebody's socket */
     if (answer.last) {
-      int status = failed ? FAILED : step_value >= 0 ? (int)step_value : (int)answer.status;
-      const char **more = split(answer.more, answer.more_size);
-      if (more) (void)command_line(more, environment);
+      int status = failed ? FAILED : step_value >= 0 ? (int)step_value : answer.status;
+      if (answer.more) (void)command_line(answer.more, environment);
       return status;
     }
-    if (send_all(fd, &outcome, sizeof outcome) < 0) return planner_lost(&answer);
+    if (!failed) undo = answer.more;
+    if (send_all(fd, &outcome, sizeof outcome) < 0) break;
   }
+  complain("error: the planner ended, or was stopped, in the middle of it; try again\n", FAILED);
+  SYS(close, fd);
+  if (undo) (void)command_line(undo, environment);
+  return FAILED;
 }
 
 /* Ask whoever is there, and if that comes to nothing, before anything was done, somebody new. */

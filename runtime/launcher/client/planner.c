@@ -72,17 +72,12 @@ static int is_ours_to_talk_to(int fd) {
 }
 
 static int connected(int directory, const struct text *name) {
-  struct { unsigned short family; char path[108]; } address = {.family = UNIX};
-  struct text path = {.n = 0}; /* short enough for an address wherever the directory is */
-  add(&path, "/proc/self/fd/");
-  add_number(&path, directory);
-  add(&path, "/");
-  add(&path, name->bytes);
-  if (path.n >= sizeof address.path) return -ENAMETOOLONG;
-  memcpy(address.path, path.bytes, path.n + 1);
+  struct unix_address address;
+  int result = unix_address(&address, directory, name->bytes);
+  if (result < 0) return result;
   int fd = (int)SYS(socket, UNIX, STREAM | O_NONBLOCK, 0); /* one whose queue is full is not waited for */
   if (fd < 0) return fd;
-  int result = (int)SYS(connect, fd, ADDRESS(&address), sizeof address.family + path.n + 1);
+  result = (int)SYS(connect, fd, ADDRESS(&address), sizeof address);
   if (result == 0 && !is_ours_to_talk_to(fd)) result = -EACCES;
   if (result == 0) result = (int)SYS(fcntl, fd, F_SETFL, 0);
   return result < 0 ? close_with(fd, result) : fd;

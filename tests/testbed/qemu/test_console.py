@@ -18,7 +18,7 @@ from runtime.errors import TestbedError
 from runtime.launcher import STATIC_BINARY
 from runtime.output import BoundedLog
 from runtime.plan.encode import encode
-from runtime.plan.steps import Admission, Exec, Plan
+from runtime.plan.steps import Exec, Plan, RequestAdmission
 from testbed.qemu.console import Console, exit_status_of, phase_of
 from testbed.qemu.reader import ConsoleReader, adopting
 from tests.waiting import until
@@ -227,7 +227,7 @@ def launcher(plan: Plan, tmp_path: Path) -> subprocess.CompletedProcess[str]:
 def test_who_asks_is_admitted_before_it_goes_on(reader: ConsoleReader, tmp_path: Path) -> None:
     door, admitted = tmp_path / "door", []
     reader.admit(door, lambda pid: admitted.append(Path(f"/proc/{pid}/exe").resolve()))
-    done = launcher(Plan((Admission(str(door)), Exec(("/bin/echo", "in")))), tmp_path)
+    done = launcher(Plan((RequestAdmission(str(door)), Exec(("/bin/echo", "in")))), tmp_path)
     assert (done.stdout, done.returncode) == ("in\n", 0)
     assert admitted == [STATIC_BINARY.resolve()]
     assert not door.exists(), "it is for one"
@@ -237,7 +237,7 @@ def test_what_is_handed_over_becomes_standard_input(reader: ConsoleReader, tmp_p
     (tmp_path / "file").write_text("handed over")
     with (tmp_path / "file").open("rb") as file:
         reader.admit(tmp_path / "door", lambda pid: None, file.fileno())
-        done = launcher(Plan((Admission(str(tmp_path / "door")), Exec(("/bin/cat",)))), tmp_path)
+        done = launcher(Plan((RequestAdmission(str(tmp_path / "door")), Exec(("/bin/cat",)))), tmp_path)
     assert (done.stdout, done.returncode) == ("handed over", 0)
 
 
@@ -246,11 +246,11 @@ def test_who_is_refused_does_not_go_on(reader: ConsoleReader, tmp_path: Path) ->
         raise PermissionError(f"no cgroup for {pid}")
 
     reader.admit(tmp_path / "door", refuse)
-    done = launcher(Plan((Admission(str(tmp_path / "door")), Exec(("/bin/echo", "in")))), tmp_path)
+    done = launcher(Plan((RequestAdmission(str(tmp_path / "door")), Exec(("/bin/echo", "in")))), tmp_path)
     assert done.stdout == ""
     assert "EACCES" in done.stderr and done.returncode != 0
     reader.admit(tmp_path / "next", lambda pid: None)
-    assert launcher(Plan((Admission(str(tmp_path / "next")), Exec(("/bin/true",)))), tmp_path).returncode == 0
+    assert launcher(Plan((RequestAdmission(str(tmp_path / "next")), Exec(("/bin/true",)))), tmp_path).returncode == 0
 
 
 @pytest.mark.parametrize(

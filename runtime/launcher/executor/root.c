@@ -28,15 +28,15 @@ static int resolved(const char *path, uint64_t flags, uint64_t resolve) {
 }
 
 /* Open what is at `path` below the root, wherever the image's links lead in it. */
-int below(const char *path, uint64_t flags) { return resolved(path, flags, 0); }
+int open_in_root(const char *path, uint64_t flags) { return resolved(path, flags, 0); }
 
-int below_strictly(const char *path, uint64_t flags) {
+int open_strictly_in_root(const char *path, uint64_t flags) {
   int fd = resolved(path, flags, RESOLVE_NO_SYMLINKS);
   return fd == -ELOOP ? resolved(path, flags, RESOLVE_NO_XDEV) : fd;
 }
 
 /* The directory that holds `path`, for something to be made in it, and the name of the last component. */
-static int below_parent(const char *path, const char **name) {
+static int parent_in_root(const char *path, const char **name) {
   char directory[PATH_SIZE];
   size_t n = strlen(path), cut = n;
   while (cut > 0 && path[cut - 1] != '/') cut--;
@@ -44,20 +44,20 @@ static int below_parent(const char *path, const char **name) {
   if (cut == n || cut >= sizeof directory) return cut == n ? -EINVAL : -ENAMETOOLONG;
   memcpy(directory, path, cut);
   directory[cut] = 0;
-  return below_strictly(cut ? directory : ".", O_PATH | O_DIRECTORY);
+  return open_strictly_in_root(cut ? directory : ".", O_PATH | O_DIRECTORY);
 }
 
 int parent_of(const char *path, int inside, const char **name) {
   *name = path;
-  return inside ? below_parent(path, name) : AT_FDCWD;
+  return inside ? parent_in_root(path, name) : AT_FDCWD;
 }
 
 int close_parent(int directory, int result) { return directory == AT_FDCWD ? result : close_with(directory, result); }
 
 /* A new file, open for writing, in the place of whatever has its name, unless that is a directory. */
-int below_replaced(const char *path) {
+int replace_in_root(const char *path) {
   const char *name;
-  int parent = below_parent(path, &name), fd = -EEXIST;
+  int parent = parent_in_root(path, &name), fd = -EEXIST;
   if (parent < 0) return parent;
   for (int i = 0; i < REPLACEMENTS && fd == -EEXIST; i++) {
     fd = (int)SYS(openat, parent, ADDRESS(name), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
@@ -93,7 +93,7 @@ static int lead(int parent, char *path, size_t begin, size_t end) {
  * it leads, and the result is LED. */
 enum { LED = -4096, LINKS = 40 };
 static int make_missing(char *path, int directory) {
-  int parent = below(".", O_PATH | O_DIRECTORY);
+  int parent = open_in_root(".", O_PATH | O_DIRECTORY);
   for (size_t at = 0; parent >= 0 && path[at];) {
     size_t begin = at;
     while (path[begin] == '/') begin++;
@@ -102,10 +102,10 @@ static int make_missing(char *path, int directory) {
     if (begin == end) break;
     char after = path[end];
     path[end] = 0;
-    int fd = below(path, O_PATH);
+    int fd = open_in_root(path, O_PATH);
     if (fd == -ENOENT) {
       int result = make(parent, path + begin, directory || after);
-      fd = result < 0 && result != -EEXIST ? result : below(path, O_PATH);
+      fd = result < 0 && result != -EEXIST ? result : open_in_root(path, O_PATH);
     }
     path[end] = after;
     if (fd == -ENOENT) {
@@ -120,13 +120,13 @@ static int make_missing(char *path, int directory) {
 
 /* Open `path` below the root for a mount on it; what is missing of it is made, the last component as asked, and so is
  * what a link on the way leads to (an image's /etc/resolv.conf may lead to where its system would have made a file). */
-int below_made(const char *path, int directory) {
+int make_in_root(const char *path, int directory) {
   char text[PATH_SIZE];
   size_t n = strlen(path) + 1;
   if (n > sizeof text) return -ENAMETOOLONG;
   memcpy(text, path, n);
   for (int links = 0; links <= LINKS; links++) {
-    int fd = below(text, O_PATH);
+    int fd = open_in_root(text, O_PATH);
     if (fd == -ENOENT) fd = make_missing(text, directory);
     if (fd != LED) return fd;
   }
@@ -144,13 +144,13 @@ int is_directory(int fd) {
   return type < 0 ? type : type == S_IFDIR;
 }
 
-int below_file(const char *path) {
-  int fd = below_strictly(path, O_PATH | O_NOFOLLOW);
+int make_file_in_root(const char *path) {
+  int fd = open_strictly_in_root(path, O_PATH | O_NOFOLLOW);
   if (fd == -ENOENT) {
     const char *name;
-    int parent = below_parent(path, &name), result = parent < 0 ? parent : close_with(parent, make(parent, name, 0));
+    int parent = parent_in_root(path, &name), result = parent < 0 ? parent : close_with(parent, make(parent, name, 0));
     if (result < 0) return result;
-    fd = below_strictly(path, O_PATH | O_NOFOLLOW);
+    fd = open_strictly_in_root(path, O_PATH | O_NOFOLLOW);
   }
   return fd >= 0 && type_of(fd) == S_IFLNK ? close_with(fd, -ELOOP) : fd;
 }

@@ -1,23 +1,15 @@
-/* The launcher. `launcher --start` is what the runtime starts: the plan is at PLAN_FD, what happens is told through
- * SYNC_FD. As a wrapper, or as PID 1 of a container that libvirt makes, it performs the plan named by TESTBED_PLAN in
- * place; as PID 1 of a guest /plan; as a wrapper without that variable the one beside it, <its own name>.plan; under the name testbed-runtime it is the command line (client.c);
- * otherwise it starts the plan named on its command line and waits for it. */
-#include <sys/mman.h>
+/* The ways to perform a whole plan: in place, or in a process of its own. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sched.h>
 #include <linux/stat.h>
 #include <linux/time_types.h>
-#include <linux/wait.h>
 
-#include "client.h"
 #include "steps.h"
 #include "sys.h"
 #include "text.h"
 
 enum { FAILED = 125, SIGCHLD_ = 17, CLOCK_MONOTONIC_ = 1, UNIX = 1, SEQPACKET = 5 | O_CLOEXEC };
-
-int main(int argc, char **argv, char **environment);
 
 static int64_t now_ns(void) {
   struct __kernel_timespec t = {0, 0};
@@ -25,19 +17,8 @@ static int64_t now_ns(void) {
   return t.tv_sec * 1000000000LL + t.tv_nsec;
 }
 
-void *map(int fd, size_t size) {
-  long address = SYS(mmap, 0, size, fd < 0 ? PROT_READ | PROT_WRITE : PROT_READ,
-                     fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_PRIVATE, fd, 0);
-  return address < 0 && address > -4096 ? NULL : (void *)address;
-}
-
-int same(const char *a, const char *b) {
-  size_t n = strlen(b) + 1;
-  return strlen(a) + 1 == n && memcmp(a, b, n) == 0;
-}
-
 /* A plan's file, whole: the descriptor is closed. */
-static const char *load(int fd, struct plan *plan, const char **extra, const char **environment) {
+const char *load_plan(int fd, struct plan *plan, const char **extra, const char **environment) {
   struct statx status;
   if (SYS(statx, fd, ADDRESS(""), AT_EMPTY_PATH, STATX_SIZE, ADDRESS(&status)) < 0) return "it cannot be looked at";
   const uint8_t *bytes = status.stx_size ? map(fd, status.stx_size) : NULL;
@@ -45,15 +26,15 @@ static const char *load(int fd, struct plan *plan, const char **extra, const cha
   if (!bytes) return "it cannot be mapped";
   const char *wrong = plan_read(plan, bytes, status.stx_size);
   if (wrong) return wrong;
-  const char **pointers = map(-1, plan_pointers(plan, extra, environment) * sizeof *pointers);
-  if (!pointers) return "out of memory";
-  plan_arguments(plan, pointers, extra, environment);
-  return NULL;
+  plan->extra = extra;
+  plan->environment = environment;
+  plan->pointers = map(-1, plan_pointers(plan) * sizeof *plan->pointers);
+  return plan->pointers ? NULL : "out of memory";
 }
 
 /* --- words on standard error, for a person ---------------------------------------------------------------- */
 
-static const char *error_name(int error) {
+const char *error_name(int error) {
   static const char names[][16] = {
     "errno", "EPERM", "ENOENT", "ESRCH", "EINTR", "EIO", "ENXIO", "E2BIG", "ENOEXEC", "EBADF", "ECHILD", "EAGAIN",
     "ENOMEM", "EACCES", "EFAULT", "ENOTBLK", "EBUSY", "EEXIST", "EXDEV", "ENODEV", "ENOTDIR", "EISDIR", "EINVAL",
@@ -62,45 +43,27 @@ static const char *error_name(int error) {
   return names[error > 0 && error < (int)(sizeof names / sizeof *names) ? error : 0];
 }
 
-static int complain(const char *what, const char *why) {
-  struct text line = {.n = 0};
-  add(&line, "testbed: ");
-  add(&line, what);
-  add(&line, ": ");
-  add(&line, why);
-  add(&line, "\n");
-  SYS(write, 2, ADDRESS(line.bytes), line.n);
-  return FAILED;
-}
-
 int report(const struct plan *plan, const struct failure *failure) {
   size_t offset = plan->first_step;
-  struct step step = {.string = {"", "", "", ""}};
+  struct step step = {.operation = NO_OPERATION};
   for (int32_t i = 0; i <= failure->step; i++) plan_step(plan, &offset, &step);
-  int waits = step.operation == OP_TAKE_OVER || step.operation == OP_AWAIT_ANNOUNCED;
+  int waits = step.operation == OP_RECEIVE_FD || step.operation == OP_WAIT_SIGNAL;
   if (waits && failure->error == ECANCELED) return FAILED; /* the other side has told why */
-  const char *what = step.operation == OP_NETLINK ? "" : step.string[0];
-  if (step.operation == OP_MOUNT || step.operation == OP_BIND || step.operation == OP_SYMLINK) what = step.string[1];
-  if (step.operation == OP_EXEC) what = plan_argv(plan, &step, NULL)[0];
   struct text line = {.n = 0};
   add(&line, "testbed: step ");
   add_number(&line, failure->step);
-  add(&line, ": ");
-  add(&line, failure->step < 0 ? "clone" : operation_name(step.operation));
-  add(&line, " ");
-  add(&line, what);
-  add(&line, ": ");
-  add(&line, error_name(failure->error));
-  add(&line, " (");
+  if (failure->step < 0) add(&line, ": clone ");
+  else add_all(&line, ": ", operation_name(step.operation), " ", plan_subject(&step), NULL);
+  add_all(&line, ": ", error_name(failure->error), " (", NULL);
   add_number(&line, failure->error);
   add(&line, ")\n");
-  SYS(write, 2, ADDRESS(line.bytes), line.n);
+  say(&line);
   return FAILED;
 }
 
 /* --- the ways to perform a plan --------------------------------------------------------------------------- */
 
-static int in_place(const struct plan *plan) {
+int perform_in_place(const struct plan *plan) {
   struct failure failure;
   if (perform(plan, plan->first_step, 0, plan_steps(plan), &failure) == 0)
     failure = (struct failure){-1, ENOEXEC};
@@ -131,7 +94,7 @@ static long begin(const struct plan *plan, uint64_t flags, uint64_t exit_signal,
   if (perform(plan, plan->first_step, 0, plan->parent_count, failure) != 0) return -1;
   long cgroup = -1;
   if (*plan->into_cgroup) {
-    cgroup = SYS(openat, AT_FDCWD, ADDRESS(plan->into_cgroup), O_PATH | O_DIRECTORY | O_CLOEXEC);
+    cgroup = open_path(plan->into_cgroup, O_PATH | O_DIRECTORY);
     if (cgroup < 0) { *failure = (struct failure){-1, (int32_t)-cgroup}; return -1; }
   }
   int ends[2] = {-1, -1};
@@ -176,12 +139,12 @@ static int child(const struct plan *plan, struct failure *failure) {
 }
 
 /* The container's first process is a child of whoever started us (CLONE_PARENT): we are gone when it runs. */
-static int start_plan(void) {
+int start_plan(void) {
   struct plan plan;
   struct failure failure = {-2, EINVAL};
   default_signals();
   SYS(umask, 0);
-  long pid = load(PLAN_FD, &plan, NULL, NULL) ? -1 : begin(&plan, CLONE_PARENT, 0, &failure);
+  long pid = load_plan(PLAN_FD, &plan, NULL, NULL) ? -1 : begin(&plan, CLONE_PARENT, 0, &failure);
   if (pid == 0) child(&plan, &failure);
   else if (pid > 0 && send_message(SYNC_FD, MESSAGE_PID, (int32_t)pid, now_ns(), -1) < 0) return FAILED;
   else if (pid > 0 && beside(&plan, pid, &failure) == 0) return 0;
@@ -189,7 +152,7 @@ static int start_plan(void) {
   return FAILED;
 }
 
-static int start_and_wait(const struct plan *plan) {
+int start_and_wait(const struct plan *plan) {
   struct failure failure;
   long pid = begin(plan, 0, SIGCHLD_, &failure);
   if (pid == 0) child(plan, &failure);
@@ -197,54 +160,4 @@ static int start_and_wait(const struct plan *plan) {
   if (beside(plan, pid, &failure) < 0 && failure.error != EPIPE) report(plan, &failure); /* EPIPE: the child tells why */
   if (plan->beside_count) SYS(close, BESIDE_FD);
   return wait_for(pid);
-}
-
-const char *variable(const char **environment, const char *name) {
-  size_t n = strlen(name);
-  for (; *environment; environment++)
-    if (strlen(*environment) > n && memcmp(*environment, name, n) == 0 && (*environment)[n] == '=') return *environment + n + 1;
-  return NULL;
-}
-
-static const char *last_part(const char *path) {
-  const char *part = path;
-  for (; *path; path++)
-    if (*path == '/') part = path + 1;
-  return part;
-}
-
-/* A standard stream that is closed is the null device, or what is opened next would become one of the workload's: the
- * lock of its state, a socket of ours. PID 1 has a console or nothing, and no devices yet. */
-static int open_streams(void) {
-  for (int fd = 0; fd < 3; fd++) {
-    if (SYS(fcntl, fd, F_GETFD) != -EBADF) continue;
-    int result = (int)SYS(openat, AT_FDCWD, ADDRESS("/dev/null"), O_RDWR); /* the lowest number, which is this one */
-    if (result < 0) return SYS(getpid) == 1 ? 0 : result;
-  }
-  return 0;
-}
-
-int main(int argc, char **argv, char **environment) {
-  int opened = open_streams();
-  if (opened < 0) return complain("/dev/null", error_name(-opened));
-  if (argc == 2 && same(argv[1], "--start")) return start_plan();
-  if (argc && same(last_part(argv[0]), "testbed-runtime")) return command_line((const char **)argv, (const char **)environment);
-  const char **extra = (const char **)argv + 1, **kept = (const char **)environment;
-  struct text beside = {.n = 0};
-  add(&beside, argc ? argv[0] : "");
-  add(&beside, ".plan");
-  if (beside.cut) return complain("my own name", "too long");
-  const char *path = variable(kept, "TESTBED_PLAN");
-  if (!path && SYS(getpid) == 1) path = "/plan";
-  if (!path && SYS(faccessat, AT_FDCWD, ADDRESS(beside.bytes), 4) == 0) path = beside.bytes;
-  int wrapper = path != NULL;
-  if (!path && argc == 2) path = argv[1];
-  if (!path) return complain("usage", "testbed-launcher PLAN");
-  int fd = (int)SYS(openat, AT_FDCWD, ADDRESS(path), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return complain(path, error_name(-fd));
-  struct plan plan;
-  const char *wrong = load(fd, &plan, wrapper ? extra : NULL, wrapper ? kept : NULL);
-  if (wrong) return complain(path, wrong);
-  if (SYS(getpid) == 1) SYS(umask, 0); /* steps give modes as they are to be */
-  return wrapper ? in_place(&plan) : start_and_wait(&plan);
 }
