@@ -64,9 +64,9 @@ class Invocation:
             return Path(self.caller.path(self.options.root))
         return default_root(self.caller.environment)
 
-    def container(self, name: str = "") -> StateDir:
+    def container(self, name: str | None = None) -> StateDir:
         """The container with this name, or the one that the command line names."""
-        return StateDir(self.root, name or self.options.id)
+        return StateDir(self.root, self.options.id if name is None else name)
 
     def print(self, text: str) -> None:
         """Say it on standard output."""
