@@ -87,7 +87,7 @@ def at(place: tuple[str | int, ...], value: object) -> Any:
 
 def said(root: Path, *arguments: str) -> tuple[int, str]:
     """The exit status of a command, and what it says of errors: one line for a person, or how it is used."""
-    command, cwd = [COMMAND, f"--root={root}", *arguments], root.parent
+    command, cwd = [str(COMMAND), f"--root={root}", *arguments], root.parent
     done = subprocess.run(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=cwd, timeout=60
     )
