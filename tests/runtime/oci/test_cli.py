@@ -50,4 +50,4 @@ def test_explain_prints_the_plan_and_starts_nothing(image: str) -> None:
 
 def test_an_unknown_image_is_an_error_that_names_the_known(image: str) -> None:
     done = said("image-run", "nonsense")
-    assert done.returncode == 1 and "known images: busybox" in done.stderr
+    assert done.returncode == 1 and done.stderr.startswith("error: ") and "known images: busybox" in done.stderr
