@@ -197,8 +197,8 @@ def _image_run(options: argparse.Namespace) -> int:
     from runtime.images.process import image_process
     from runtime.images.store import Store
     from runtime.lease import cgroup_name, lease
-    from runtime.plan.container import container_plan
     from runtime.plan.explain import explain
+    from runtime.plan.workload import workload_plan
     from runtime.spec import Spec
 
     image = Store(store_root() / "images").get(options.image)
@@ -206,7 +206,7 @@ def _image_run(options: argparse.Namespace) -> int:
     spec = Spec(process, tuple(str(layer.path) for layer in image.layers), hostname="container")
     name = f"cli-{os.getpid()}"
     if options.explain:
-        print(explain(container_plan(spec, hierarchies(), cgroup_name(name, "container"))))
+        print(explain(workload_plan(spec, hierarchies(), cgroup_name(name, "container"))))
         return 0
     with lease(name):
         return container.run(spec, name=cgroup_name(name, "container"))

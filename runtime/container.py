@@ -13,7 +13,8 @@ from msgspec import Struct
 from runtime.cgroups import Cgroup, hierarchies, require
 from runtime.errors import PrerequisiteError, UsageError
 from runtime.launcher import Spawned, launch
-from runtime.plan.container import Attachment, Building, container_plan
+from runtime.plan.network import Attachment
+from runtime.plan.workload import Building, workload_plan
 from runtime.processes import wait_exit
 from runtime.spec import Spec
 
@@ -104,7 +105,7 @@ def start(
     cgroup = Cgroup(name, found)
     if cgroup.exists():
         raise UsageError(f"start container {name}: a cgroup of this name exists", "run `invoke clean`")
-    plan = container_plan(spec, found, name, attachment=attachment, building=building)
+    plan = workload_plan(spec, found, name, attachment=attachment, building=building)
     with ExitStack() as opened, ExitStack() as undo:
         if stdin is None:
             stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)

@@ -27,7 +27,7 @@ from msgspec.structs import replace
 
 from runtime.atomic import replace_file
 from runtime.cgroups import Hierarchies
-from runtime.cgroups.limits import delegations
+from runtime.cgroups.hierarchy import delegations
 from runtime.config.types import Config
 from runtime.plan import steps as s
 from runtime.plan.bundle import Choices, bundle_plan
@@ -143,7 +143,7 @@ def assemble(
 def prepare(config: Config, record: Record, found: Hierarchies) -> bytes:
     """The prepared run of a bundle from the record of one of its containers, for which ``is_plain`` holds."""
     cgroup = record.cgroup.removesuffix(record.id) + MARK
-    choices: dict[str, Any] = {**record.choices, "cgroup": cgroup, "at_once": True}
+    choices: dict[str, Any] = {**record.choices, "cgroup": cgroup, "start_immediately": True}
     if choices["keyring"]:
         choices["keyring"] = str(choices["keyring"]).removesuffix(record.id) + MARK
     made = replace(record, id=MARK, cgroup=cgroup, choices=choices, pid=0, start_time=0)

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from msgspec import Struct, field
 
-from runtime.cgroups.hierarchy import Hierarchies, hierarchies
-from runtime.cgroups.limits import delegations
+from runtime.cgroups.hierarchy import Hierarchies, delegations, hierarchies
 from runtime.errors import TestbedError
 
 

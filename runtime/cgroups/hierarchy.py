@@ -102,3 +102,11 @@ def require(found: Hierarchies) -> None:
             f"cgroup controllers {', '.join(missing)} are not available (cgroup mode: {found.mode})",
             "mount cgroup v2 at /sys/fs/cgroup, or boot with these controllers enabled",
         )
+
+
+def delegations(unified: Path, name: str, controllers: frozenset[str]) -> tuple[tuple[Path, str], ...]:
+    """The (file, controllers) writes that give the cgroups below ``name`` their controllers, on v2, from the top."""
+    path = Path(name)
+    delegating = [unified, *(unified / part for part in (*list(path.parents)[-2::-1], path) if str(part) != ".")]
+    words = " ".join(f"+{controller}" for controller in sorted(controllers))
+    return tuple((cgroup / "cgroup.subtree_control", words) for cgroup in delegating)

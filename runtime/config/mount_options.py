@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from msgspec import Struct
@@ -80,6 +81,7 @@ class MountOptions(Struct, frozen=True):
     data: str = ""
 
 
+@lru_cache(maxsize=256)
 def parse(options: tuple[str, ...], place: str = "options") -> MountOptions:
     """The options of one mount; later ones win over earlier. Raises UsageError naming ``place`` for impossible ones."""
     found: dict[str, int] = dict.fromkeys(("flags", "set", "clear", "set_all", "clear_all", "propagation"), 0)

@@ -13,7 +13,6 @@ from runtime.errors import UsageError
 from runtime.plan.constants import MS_NODEV, MS_NOSUID
 from runtime.plan.steps import Chdir, Mkdir, Mount, Open, Step
 
-DEV = "dev"
 # mount(2) copies one page of options, the last byte of which is the terminator.
 _OPTIONS_LIMIT_BYTES = 4095
 # What of that the names of layers may take, when the rest is for the writable layer's two paths.
@@ -83,13 +82,11 @@ def mount_steps(layers: tuple[str, ...], writable: WritableLayer, target: str) -
 
 
 def volatile_steps(directory: str) -> tuple[tuple[Step, ...], WritableLayer]:
-    """A tmpfs on ``directory`` with an empty writable layer in it, gone with the last process that sees it. Beside the
-    layer is a directory DEV to become /dev: for that no file system more is needed."""
+    """A tmpfs on ``directory`` with an empty writable layer in it, gone with the last process that sees it."""
     writable = WritableLayer(f"{directory}/upper", f"{directory}/work")
     steps = (
         Mount("tmpfs", directory, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755"),
         Mkdir(writable.upper),
         Mkdir(writable.work),
-        Mkdir(f"{directory}/{DEV}"),
     )
     return steps, writable

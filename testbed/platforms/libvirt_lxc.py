@@ -25,7 +25,6 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from runtime.cgroups import Cgroup, Hierarchies, hierarchies, require
-from runtime.cgroups.limits import CPU_PERIOD_USEC, cpu_quota_usec
 from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
 from runtime.home import store_root
 from runtime.images.model import Image
@@ -34,25 +33,20 @@ from runtime.lease import cgroup_name
 from runtime.plan.cgroup import join_steps
 from runtime.plan.constants import CLONE_NEWNS, MNT_DETACH, MS_PRIVATE, MS_REC
 from runtime.plan.encode import encode
-from runtime.plan.filter import confined_steps
-from runtime.plan.process import exec_step
-from runtime.plan.root import HOLD_ROOT, identity_steps
+from runtime.plan.root import HOLD_ROOT
 from runtime.plan.steps import (
     Admission,
     Chdir,
-    CloseOnExec,
     Exec,
-    MaskPath,
     Message,
     Mount,
     Open,
     Plan,
-    ReadonlyPath,
     Step,
     Unmount,
     Unshare,
 )
-from runtime.spec import Spec
+from runtime.spec import CPU_PERIOD_USEC, Spec, cpu_quota_usec
 from runtime.unionfs.overlay import mount_steps, volatile_steps
 from testbed import breakdown
 from testbed.lab import Lab, fix_port
@@ -64,7 +58,7 @@ from testbed.platforms.lxc_cgroups import cgroup_of, limit_tasks, only
 from testbed.platforms.protocol import Instance, Started
 from testbed.platforms.reader import ConsoleReader
 from testbed.scenario import Scenario
-from vm_images.plans.guest import EXECUTING, FIRST_USERSPACE
+from vm_images.plans.guest import FIRST_USERSPACE, workload_steps
 
 CONTROLLER = Path("/usr/lib/libvirt/libvirt_lxc")
 _DRIVERS = "*/libvirt/connection-driver/libvirt_driver_lxc.so"
@@ -135,14 +129,7 @@ def init_plan(spec: Spec, *, asks: bool = False) -> Plan:
             Unmount("/sys/fs/cgroup", MNT_DETACH, tolerate=(EINVAL, ENOENT)),
             Chdir("/"),
             HOLD_ROOT,
-            # libvirt has no /dev/shm, which the containers' own steps begin with.
-            *(ReadonlyPath(path) for path in spec.readonly_paths),
-            *(MaskPath(path) for path in spec.masked_paths),
-            *identity_steps(spec),
-            CloseOnExec(),
-            *confined_steps(spec),
-            Message(EXECUTING),
-            exec_step(spec.process),
+            *workload_steps(spec),
         )
     )
 

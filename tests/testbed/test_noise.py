@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from runtime.cgroups import Cgroup
-from runtime.cgroups.limits import CPU_PERIOD_USEC
+from runtime.spec import CPU_PERIOD_USEC
 from testbed import noise
 from testbed.noise import Moment, Process, Seen, Watch, compare, foreign_ticks, parse_process, unattributed
 from testbed.sample import HostReading
