@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from invoke import Collection, Context, task
+from invoke import Collection, Context, Program, task
 from invoke.exceptions import Exit
 
+from runtime import __version__
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from runtime.output import printable
 from testbed.progress import tell
@@ -35,7 +36,7 @@ def _number(option: str, text: str) -> int:
 def _scenario(task_name: str, scenario: str) -> str:
     """The scenario that is asked for. Raises UsageError without one, with those that there are."""
     if not scenario:
-        from testbed.scenario import known_scenarios
+        from testbed.scenario.model import known_scenarios
 
         listed = ", ".join(known_scenarios(ROOT / "scenarios"))
         raise UsageError(
@@ -168,13 +169,13 @@ def clean(context: Context, check: bool = False, store: bool = False) -> int:
     """Remove everything that dead runs left on this host, and only that."""
     from testbed import leftovers
 
-    found = leftovers.find()
-    for leftover in found:
+    remains = leftovers.find()
+    for leftover in remains:
         print(leftover)
     if check:
-        return 1 if found else 0
-    leftovers.remove(found)
-    print(f"removed {len(found)} leftovers" if found else "nothing was left behind")
+        return 1 if remains else 0
+    leftovers.remove(remains)
+    print(f"removed {len(remains)} leftovers" if remains else "nothing was left behind")
     if store:
         print(f"removed {leftovers.remove_store()}")
     return 0
@@ -200,7 +201,7 @@ def explain(context: Context, scenario: str = "", service: str = "", platform: s
 @reporting
 def new(context: Context, name: str) -> int:
     """Write a new scenario, small and complete, to be changed into one's own."""
-    from testbed.new import create_scenario
+    from testbed.scenario.new import create_scenario
 
     for path in create_scenario(name, ROOT / "scenarios"):
         print(path)
@@ -208,19 +209,34 @@ def new(context: Context, name: str) -> int:
     return 0
 
 
-@task(help={"select": "only tests whose names match (pytest -k)"})
-def test(context: Context, select: str = "") -> None:
+LINT = (
+    "ruff check .",
+    "ruff format --check .",
+    "codespell",
+    "mypy",
+    "shellcheck invoke .ci/run",
+    "python -m runtime.launcher.build --analyze",
+)
+
+
+def checks(select: str, only: str) -> tuple[str, ...]:
+    """The command lines of a test run. Raises UsageError for a part that there is not."""
+    tests = "python -m tests.streams --durations=10" + (f" -k '{select}'" if select else "")
+    parts = {"": (*LINT, tests), "lint": LINT, "tests": (tests,)}
+    if only not in parts:
+        raise UsageError(f"test --only {only}: there is no such part", "lint or tests")
+    return parts[only]
+
+
+@task(help={"select": "only tests whose names match (pytest -k)", "only": "one part: lint (with types) or tests"})
+def test(context: Context, select: str = "", only: str = "") -> None:
     """Lint, types and all tests."""
-    checks = [
-        "ruff check .",
-        "ruff format --check .",
-        "mypy",
-        "shellcheck invoke .ci/run",
-        "python -m runtime.launcher.build --analyze",
-        "python -m tests.streams --durations=10" + (f" -k '{select}'" if select else ""),
-    ]
+    try:
+        chosen = checks(select, only)
+    except UsageError as error:
+        raise Exit(f"error: {error}", code=error.exit_code) from error
     with context.cd(str(ROOT)), context.prefix(f"PATH='{Path(sys.executable).parent}':\"$PATH\""):
-        for check in checks:
+        for check in chosen:
             print(f"$ {check}", flush=True)
             if not context.run(check, warn=True, pty=False).ok:
                 raise Exit(f"failed: {check}", code=1)
@@ -242,3 +258,6 @@ def kernel(context: Context) -> int:
 
 
 namespace.add_collection(Collection("images", kernel))
+
+# `testbed` in .venv/bin: the same tasks, without the set-up that ./invoke makes before.
+program = Program(version=__version__, namespace=namespace, name="testbed", binary="testbed")

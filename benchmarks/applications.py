@@ -9,14 +9,14 @@ from pathlib import Path
 
 from runtime.images.model import Image
 from runtime.lease import lease
-from testbed import platforms
 from testbed.images import build_images
 from testbed.lab import Lab
 from testbed.measures.context import RunContext
+from testbed.platforms import registry
 from testbed.platforms.vm import VmPlatform
 from testbed.progress import tell
 from testbed.results import RunFolder
-from testbed.scenario import load
+from testbed.scenario.model import load
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def prepared(names: Sequence[str], scenarios: Path, more: Sequence[Image] = ()) 
         lab = Lab()
         chosen = {}
         for platform in names:
-            chosen[platform] = platforms.create(platform, name, scratch, lab)
+            chosen[platform] = registry.create(platform, name, scratch, lab)
             undo.callback(chosen[platform].close)
             if isinstance(found := chosen[platform], VmPlatform):
                 found.prepare_images([*images.values(), *more])

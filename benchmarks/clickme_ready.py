@@ -40,9 +40,9 @@ from runtime.plan.steps import Chroot, Plan  # noqa: E402
 from runtime.spec import Process, Spec, configured_process  # noqa: E402
 from testbed.images import build_images  # noqa: E402
 from testbed.lab import Lab  # noqa: E402
-from testbed.measures.application import specs  # noqa: E402
 from testbed.progress import tell  # noqa: E402
-from testbed.scenario import Scenario, Service, load  # noqa: E402
+from testbed.scenario.model import Scenario, Service, load  # noqa: E402
+from testbed.services.specs import specs  # noqa: E402
 
 Start = Callable[[], ExitStack]
 

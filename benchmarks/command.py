@@ -1,4 +1,5 @@
-"""How every benchmark ends: an error that is meant for a person is its message, as the tasks print it."""
+"""How every benchmark ends: an error that is meant for a person is its message, as the tasks print it, and an interrupt
+is none."""
 
 from __future__ import annotations
 
@@ -15,3 +16,5 @@ def perform(main: Callable[[], None]) -> None:
     except TestbedError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)

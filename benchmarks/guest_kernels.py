@@ -27,9 +27,9 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.command import perform  # noqa: E402
 from runtime.home import store_root  # noqa: E402
 from runtime.lease import lease  # noqa: E402
-from runtime.plan.steps import Exec, LoadModule, Message, Mount, Plan  # noqa: E402
-from testbed.platforms.accelerator import probe_command, verdict  # noqa: E402
-from testbed.platforms.emulator import find_qemu  # noqa: E402
+from runtime.plan.steps import Exec, LoadModule, LogLine, Mount, Plan  # noqa: E402
+from testbed.qemu.accelerator import probe_command, verdict  # noqa: E402
+from testbed.qemu.emulator import find_qemu  # noqa: E402
 from vm_images.guest import Guest, KernelName, ensure_guest  # noqa: E402
 from vm_images.initramfs import Entry, archive  # noqa: E402
 from vm_images.plans.guest import FIRST_USERSPACE  # noqa: E402
@@ -45,7 +45,7 @@ def initrd(guest: Guest) -> bytes:
     """One whose PID 1 loads the modules of a guest and prints what memory is left."""
     plan = Plan(
         (
-            Message(FIRST_USERSPACE),
+            LogLine(FIRST_USERSPACE),
             Mount("devtmpfs", "/dev", "devtmpfs", 0),
             *(LoadModule(path) for path in guest.modules("pci")),
             Mount("proc", "/proc", "proc", 0),

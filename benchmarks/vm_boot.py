@@ -31,19 +31,20 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.command import perform  # noqa: E402
 from runtime.home import store_root  # noqa: E402
 from runtime.lease import lease  # noqa: E402
-from runtime.plan.steps import Message, Plan  # noqa: E402
+from runtime.plan.steps import LogLine, Plan  # noqa: E402
 from testbed.images import build_images  # noqa: E402
 from testbed.lab import BRIDGE, Lab  # noqa: E402
-from testbed.measures.application import Application, specs  # noqa: E402
+from testbed.measures.application import Application  # noqa: E402
 from testbed.measures.context import RunContext  # noqa: E402
-from testbed.platforms.accelerator import probe_command, verdict  # noqa: E402
-from testbed.platforms.emulator import find_qemu  # noqa: E402
 from testbed.platforms.protocol import Instance  # noqa: E402
-from testbed.platforms.variants import VARIANTS  # noqa: E402
 from testbed.platforms.vm import VmPlatform  # noqa: E402
 from testbed.progress import tell  # noqa: E402
+from testbed.qemu.accelerator import probe_command, verdict  # noqa: E402
+from testbed.qemu.emulator import find_qemu  # noqa: E402
+from testbed.qemu.variants import VARIANTS  # noqa: E402
 from testbed.results import RunFolder  # noqa: E402
-from testbed.scenario import load  # noqa: E402
+from testbed.scenario.model import load  # noqa: E402
+from testbed.services.specs import specs  # noqa: E402
 from vm_images.guest import ensure_guest  # noqa: E402
 from vm_images.plans.guest import FIRST_USERSPACE, guest_plan  # noqa: E402
 
@@ -139,7 +140,7 @@ def kernel_log() -> list[tuple[float, str]]:
     accelerator = verdict(guest_root, qemu, guest).accelerator
     with lease(f"benchmark-{os.getpid()}") as scratch:
         initrd = scratch / "initrd"
-        initrd.write_bytes(guest.initrd(Plan((Message(FIRST_USERSPACE),))))
+        initrd.write_bytes(guest.initrd(Plan((LogLine(FIRST_USERSPACE),))))
         command = probe_command(qemu, guest.kernel.image, initrd, accelerator)
         at = command.index("-append") + 1
         command[at] = command[at].replace("quiet", "initcall_debug ignore_loglevel log_buf_len=4M")

@@ -31,8 +31,9 @@ from benchmarks.command import perform  # noqa: E402
 from benchmarks.container_start import make_rootfs  # noqa: E402
 from runtime.images.model import Image, ImageConfig, Layer  # noqa: E402
 from runtime.spec import Process, Resources, Spec  # noqa: E402
-from testbed import breakdown, ksm  # noqa: E402
+from testbed import breakdown  # noqa: E402
 from testbed.breakdown import EMULATOR_PARTS, PARTS  # noqa: E402
+from testbed.host import ksm  # noqa: E402
 from testbed.measures.application import Application  # noqa: E402
 from testbed.measures.context import RunContext  # noqa: E402
 from testbed.platforms.protocol import Instance  # noqa: E402

@@ -27,15 +27,15 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.command import perform  # noqa: E402
 from runtime.lease import lease  # noqa: E402
-from testbed import platforms  # noqa: E402
 from testbed.images import build_images  # noqa: E402
 from testbed.lab import Lab  # noqa: E402
 from testbed.measures.application import Application, Timeline  # noqa: E402
 from testbed.measures.context import RunContext  # noqa: E402
+from testbed.platforms import registry  # noqa: E402
 from testbed.platforms.protocol import Platform  # noqa: E402
 from testbed.progress import tell  # noqa: E402
 from testbed.results import RunFolder  # noqa: E402
-from testbed.scenario import load  # noqa: E402
+from testbed.scenario.model import load  # noqa: E402
 
 COLD, RESTORED = "vm", "vm-restored"
 
@@ -69,7 +69,7 @@ def measure(rounds: int) -> Measured:
         lab = Lab()
         chosen: dict[str, Platform] = {}
         for side in (COLD, RESTORED):
-            chosen[side] = platforms.create(side, name, scratch, lab)
+            chosen[side] = registry.create(side, name, scratch, lab)
             undo.callback(chosen[side].close)
             began_s = time.monotonic()
             chosen[side].prepare(scenario, images)

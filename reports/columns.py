@@ -38,8 +38,8 @@ def fold(cell: str) -> str:
 
 
 def _width(texts: Sequence[str], most: int | None = None) -> int:
-    found = max((len(line) for text in texts for line in text.split("\n")), default=1)
-    return found if most is None else min(found, most)
+    width = max((len(line) for text in texts for line in text.split("\n")), default=1)
+    return width if most is None else min(width, most)
 
 
 def parts(rows: Sequence[Line], labels: Mapping[str, str], width: int) -> tuple[Part, ...]:
@@ -60,15 +60,15 @@ def parts(rows: Sequence[Line], labels: Mapping[str, str], width: int) -> tuple[
     if figures + sum(_GAP + column for column in columns.values()) <= width:
         return (Part(tuple(columns), figures, tuple(columns.values()), False),)
     figures, columns = widths(folded=True)
-    found: list[list[str]] = []
+    groups: list[list[str]] = []
     left = 0
     for name, column in columns.items():
-        if not found or left < _GAP + column:
-            found.append([])
+        if not groups or left < _GAP + column:
+            groups.append([])
             left = width - figures
-        found[-1].append(name)
+        groups[-1].append(name)
         left -= _GAP + column
-    return tuple(Part(tuple(names), figures, tuple(columns[name] for name in names), True) for names in found)
+    return tuple(Part(tuple(names), figures, tuple(columns[name] for name in names), True) for names in groups)
 
 
 def tables(rows: Sequence[Line], labels: Mapping[str, str], width: int) -> list[Table]:
@@ -76,7 +76,7 @@ def tables(rows: Sequence[Line], labels: Mapping[str, str], width: int) -> list[
     from rich.markup import escape
     from rich.table import Table
 
-    made = []
+    built = []
     for part in parts(rows, labels, width):
         shown = fold if part.folded else str
         table = Table(box=None, padding=0, pad_edge=False)
@@ -89,5 +89,5 @@ def tables(rows: Sequence[Line], labels: Mapping[str, str], width: int) -> list[
             else:
                 cells = (escape(shown(row.cells.get(name, _ABSENT))) for name in part.platforms)
                 table.add_row(escape(row.title), *cells)
-        made.append(table)
-    return made
+        built.append(table)
+    return built

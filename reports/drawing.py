@@ -79,13 +79,13 @@ class Look(Struct, frozen=True):
 def looks(run: Run) -> dict[str, Look]:
     """The look of each platform, by name."""
     others = [one.name for one in run.platforms if one.name not in _FIXED_COLOURS]
-    found = {}
+    looks_by_name = {}
     for one in run.platforms:
         index = others.index(one.name) if one.name in others else 0
         colour = _FIXED_COLOURS.get(one.name, _OTHER_COLOURS[index % len(_OTHER_COLOURS)])
         marker = _MARKERS.get(one.name, _OTHER_MARKERS[index % len(_OTHER_MARKERS)])
-        found[one.name] = Look(colour, marker, one.emulated, one.label)
-    return found
+        looks_by_name[one.name] = Look(colour, marker, one.emulated, one.label)
+    return looks_by_name
 
 
 @contextmanager
@@ -117,9 +117,9 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> Non
     heights = [line_px * (text.count("\n") + 1.3) for _, _, text, _ in ordered]
     wanted = [float(axes.transData.transform((x, y))[1]) for x, y, _, _ in ordered]
     for centre, (_, _, text, colour) in zip(spread(wanted, heights, low, high), ordered, strict=True):
-        place = (1.0, (centre - low) / (high - low))
+        position = (1.0, (centre - low) / (high - low))
         axes.annotate(
-            text, place, xycoords="axes fraction", xytext=(5, 0), textcoords="offset points", color=colour,
+            text, position, xycoords="axes fraction", xytext=(5, 0), textcoords="offset points", color=colour,
             va="center", annotation_clip=False, fontsize=_LABEL_PT,
         )  # fmt: skip
 

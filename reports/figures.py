@@ -53,10 +53,10 @@ class Stage(Struct, frozen=True):
 
 def start(run: Run) -> list[Picture]:
     """One waterfall of phases a platform; on one scale unless an emulated platform would dwarf the others."""
-    found = [(one, stages(run, one)) for one in run.platforms if start_phases(run, one.name)]
-    ends = [max(max(stage.reached_s) for stage in of) for _, of in found]
-    shared = 0.0 if any(one.emulated for one, _ in found) else max(ends, default=0.0)
-    pictures = [_waterfall(run, one, of, shared or end) for (one, of), end in zip(found, ends, strict=True)]
+    staged = [(one, stages(run, one)) for one in run.platforms if start_phases(run, one.name)]
+    ends = [max(max(stage.reached_s) for stage in of) for _, of in staged]
+    shared = 0.0 if any(one.emulated for one, _ in staged) else max(ends, default=0.0)
+    pictures = [_waterfall(run, one, of, shared or end) for (one, of), end in zip(staged, ends, strict=True)]
     if shared or len(pictures) < 2:
         return pictures
     return [replace(picture, caption=f"{picture.caption} The figures have different scales.") for picture in pictures]
@@ -76,12 +76,12 @@ def stages(run: Run, platform: Platform) -> list[Stage]:
     if services:  # which say when what the application consists of got there, and whose port it is that opens
         own = {name: own[name] for name in ("port_open", "ready") if name in own}
         own = {name: seconds for name, seconds in own.items() if seconds not in services.values()}
-    found, shown = [], {**services, **own}
+    ordered, shown = [], {**services, **own}
     for name, seconds in shown.items():
         before = _before(name, shown)
         took_s = median(at - before.get(trial, 0.0) for trial, at in seconds.items())
-        found.append(Stage(name, tuple(seconds.values()), max(0.0, took_s)))
-    return found
+        ordered.append(Stage(name, tuple(seconds.values()), max(0.0, took_s)))
+    return ordered
 
 
 def _before(name: str, reached: Mapping[str, Mapping[int, float]]) -> Mapping[int, float]:
@@ -115,10 +115,10 @@ def _waterfall(run: Run, platform: Platform, of: Sequence[Stage], end_s: float) 
         axes.set_xlabel("seconds since the application was requested")
         axes.set_title(f"Start: {wrapped(platform.label)}", color=look.colour)
     count = max(len(stage.reached_s) for stage in of)
-    told = ", ".join(f"{_stage_title(stage.name)} {phase(stage.name).show(stage.median_s)}" for stage in of)
+    described = ", ".join(f"{_stage_title(stage.name)} {phase(stage.name).show(stage.median_s)}" for stage in of)
     return Picture(
         svg[0],
-        f"Phases of the start of {platform.label}, medians of {count} trials: {told}.",
+        f"Phases of the start of {platform.label}, medians of {count} trials: {described}.",
         f"{platform.label}: each mark is one of {count} trials, each line the median; a bar is as long as the median of"
         " the times that trials took since the phase before.",
     )
@@ -139,19 +139,19 @@ def _stage_title(name: str) -> str:
 
 def density(run: Run) -> list[Picture]:
     """Memory against the number of copies, by each ruler, and the latency while the number grew."""
-    found = {one.name: [ramp for ramp in ramps(run, one.name) if ramp.points] for one in run.platforms}
-    found = {name: of for name, of in found.items() if of}
-    if not found:
+    by_platform = {one.name: [ramp for ramp in ramps(run, one.name) if ramp.points] for one in run.platforms}
+    by_platform = {name: of for name, of in by_platform.items() if of}
+    if not by_platform:
         return []
-    pictures = [_memory(run, found, ruler, quantity) for ruler, quantity in RULERS.items()]
-    return [*pictures, _ramp_latency(run, found)]
+    pictures = [_memory(run, by_platform, ruler, quantity) for ruler, quantity in RULERS.items()]
+    return [*pictures, _ramp_latency(run, by_platform)]
 
 
-def _memory(run: Run, found: Mapping[str, Sequence[Ramp]], ruler: str, quantity: Quantity) -> Picture:
+def _memory(run: Run, by_platform: Mapping[str, Sequence[Ramp]], ruler: str, quantity: Quantity) -> Picture:
     """Every step of the ramps, and the published estimate: the first copy, then so much for each further one."""
-    svg, told, ends = list[str](), [], list[tuple[float, float, str, str]]()
+    svg, described, ends = list[str](), [], list[tuple[float, float, str, str]]()
     with drawn(HEIGHT_IN, svg) as axes:
-        for name, of in found.items():
+        for name, of in by_platform.items():
             look, memory = looks(run)[name], memory_of_copies(of, ruler)
             points = [(count, size * MEBIBYTE) for ramp in of for count, size in taken_bytes(ramp.points, ruler)]
             if not points or memory is None:
@@ -166,31 +166,31 @@ def _memory(run: Run, found: Mapping[str, Sequence[Ramp]], ruler: str, quantity:
                 axes.plot([1, last], [first, first + each * (last - 1)], look.line, color=look.colour, linewidth=1.6)
                 shown = f"{quantity.show(memory.further.value)} each further"
             ends.append((last, first + each * (last - 1), f"{wrapped(look.label)}\n{shown}", look.colour))
-            told.append(f"{look.label} {quantity.show(memory.first.value)} for the first copy")
-            told += [f"{quantity.show(memory.further.value)} for each further one"] if memory.further else []
-        _whole_copies(axes, found)
+            described.append(f"{look.label} {quantity.show(memory.first.value)} for the first copy")
+            described += [f"{quantity.show(memory.further.value)} for each further one"] if memory.further else []
+        _whole_copies(axes, by_platform)
         axes.set_ylabel("memory taken (MiB)")
         axes.set_title(f"Memory: {quantity.title}")
         label_ends(axes, ends)
-    alt = f"Memory taken against the number of copies of the application, {quantity.title}: {'; '.join(told)}."
+    alt = f"Memory taken against the number of copies of the application, {quantity.title}: {'; '.join(described)}."
     caption = f"{quantity.title[0].upper()}{quantity.title[1:]}: one mark a step of a ramp. Dotted, what the first copy"
     return Picture(
         svg[0], alt, f"{caption} takes (median over ramps); then, for each further one, the mean of what it adds."
     )
 
 
-def _whole_copies(axes: Axes, found: Mapping[str, Sequence[Ramp]]) -> None:
-    most = max((max(ramp.points.get("applications", (0,))) for of in found.values() for ramp in of), default=0)
+def _whole_copies(axes: Axes, by_platform: Mapping[str, Sequence[Ramp]]) -> None:
+    most = max((max(ramp.points.get("applications", (0,))) for of in by_platform.values() for ramp in of), default=0)
     step = max(1, round(most / 8))
     axes.set_xticks(range(0, int(most) + 1, step))
     axes.set_xlabel("copies of the application running")
 
 
-def _ramp_latency(run: Run, found: Mapping[str, Sequence[Ramp]]) -> Picture:
-    svg, told, ends = list[str](), [], list[tuple[float, float, str, str]]()
+def _ramp_latency(run: Run, by_platform: Mapping[str, Sequence[Ramp]]) -> Picture:
+    svg, described, ends = list[str](), [], list[tuple[float, float, str, str]]()
     limit = mapping(mapping(run.manifest.get("settings")).get("slo")).get("p99_ms")
     with drawn(HEIGHT_IN, svg) as axes:
-        for name, of in found.items():
+        for name, of in by_platform.items():
             look = looks(run)[name]
             for ramp in of:
                 pairs = zip(ramp.points.get("applications", ()), ramp.points.get("p99_ms", ()), strict=False)
@@ -201,48 +201,50 @@ def _ramp_latency(run: Run, found: Mapping[str, Sequence[Ramp]]) -> Picture:
                         x, y, look.line, marker=look.marker, color=look.colour, markerfacecolor=look.face,
                         markersize=5, linewidth=1.4,
                     )  # fmt: skip
-                    told.append(f"{look.label} {number(y[-1])} ms with {x[-1]:g}")
+                    described.append(f"{look.label} {number(y[-1])} ms with {x[-1]:g}")
                     if ramp is of[-1]:
                         ends.append((x[-1], y[-1], wrapped(look.label), look.colour))
         log_scale(axes)
         if isinstance(limit, int | float) and 0 < limit < _LARGEST_MS:
             axes.axhline(limit, color=MUTED, linewidth=1, linestyle=":")
             ends.append((0, limit, f"service level\n{limit:g} ms", MUTED))
-        _whole_copies(axes, found)
+        _whole_copies(axes, by_platform)
         axes.set_ylabel("latency p99 (ms, log scale)")
         axes.set_title("Latency while the ramp grew")
         label_ends(axes, ends)
-    alt = f"99th percentile of latency against the number of copies, service level {limit} ms: {'; '.join(told)}."
+    alt = f"99th percentile of latency against the number of copies, service level {limit} ms: {'; '.join(described)}."
     return Picture(svg[0], alt, "Latency over all copies at each step; beyond the dotted line the ramp stops.")
 
 
 def load(run: Run) -> list[Picture]:
     """Latency, processor time, memory and the host's utilisation against the offered rate."""
-    found = {one.name: utilisation(run, one.name) for one in run.platforms}
-    found = {name: rates for name, rates in found.items() if rates}
-    if not found:
+    by_platform = {one.name: utilisation(run, one.name) for one in run.platforms}
+    by_platform = {name: rates for name, rates in by_platform.items() if rates}
+    if not by_platform:
         return []
     return [
-        _against_rate(run, found, ("latency_p50", "latency_p99"), "Latency", "latency (ms, log scale)", log=True),
+        _against_rate(run, by_platform, ("latency_p50", "latency_p99"), "Latency", "latency (ms, log scale)", log=True),
         _against_rate(
-            run, found, ("cpu_per_request",), "Processor time", "CPU time per request (ms, log scale)", log=True
+            run, by_platform, ("cpu_per_request",), "Processor time", "CPU time per request (ms, log scale)", log=True
         ),
-        _against_rate(run, found, ("memory_cgroup",), "Memory under load", "cgroup charge (MiB)"),
-        _against_rate(run, found, ("host_utilisation",), "Host utilisation", "busy part of the host's processors (%)"),
+        _against_rate(run, by_platform, ("memory_cgroup",), "Memory under load", "cgroup charge (MiB)"),
+        _against_rate(
+            run, by_platform, ("host_utilisation",), "Host utilisation", "busy part of the host's processors (%)"
+        ),
     ]
 
 
 def _against_rate(
     run: Run,
-    found: Mapping[str, Mapping[float, Mapping[str, Estimate]]],
+    by_platform: Mapping[str, Mapping[float, Mapping[str, Estimate]]],
     metrics: Sequence[str],
     title: str,
     unit: str,
     log: bool = False,
 ) -> Picture:
-    svg, told, ends = list[str](), [], list[tuple[float, float, str, str]]()
+    svg, described, ends = list[str](), [], list[tuple[float, float, str, str]]()
     with drawn(HEIGHT_IN, svg) as axes:
-        for name, rates in found.items():
+        for name, rates in by_platform.items():
             look = looks(run)[name]
             for metric in metrics:
                 points = [(rate, figures[metric]) for rate, figures in rates.items() if metric in figures]
@@ -251,7 +253,7 @@ def _against_rate(
                 end = _series(axes, look, LOAD[metric], points, faint=metric == "latency_p50")
                 shown = wrapped(look.label) + (f"\n{metric[-3:]}" if len(metrics) > 1 else "")
                 ends.append((*end, shown.replace("\np", " p") if "\n(" not in shown else shown, look.colour))
-                told.append(f"{look.label} {LOAD[metric].title} {LOAD[metric].show(points[-1][1].value)}")
+                described.append(f"{look.label} {LOAD[metric].title} {LOAD[metric].show(points[-1][1].value)}")
         if log:
             log_scale(axes)
         else:
@@ -261,7 +263,7 @@ def _against_rate(
         axes.set_ylabel(unit)
         axes.set_title(title)
         label_ends(axes, ends)
-    alt = f"{title} against the offered rate; at the highest rate: {'; '.join(told)}."
+    alt = f"{title} against the offered rate; at the highest rate: {'; '.join(described)}."
     return Picture(svg[0], alt, f"{title}: medians; bars are 95 % intervals, or the range of fewer than six trials.")
 
 

@@ -111,18 +111,18 @@ def lighter(text: str) -> Markup:
 
 def facts(nested: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Nested facts as pairs of a readable name and a text, in their order; what is empty is left out."""
-    found: list[tuple[str, str]] = []
+    rows: list[tuple[str, str]] = []
     for key, value in nested.items():
         name = f"{prefix}{key}".replace("_", " ")
         if isinstance(value, Mapping):
-            found += facts(value, f"{name}: ")
+            rows += facts(value, f"{name}: ")
         elif isinstance(value, list | tuple):
-            found.append((name, ", ".join(_sized("", item)[1] for item in value)))
+            rows.append((name, ", ".join(_sized("", item)[1] for item in value)))
         elif isinstance(value, bool):
-            found.append((name, "yes" if value else "no"))
+            rows.append((name, "yes" if value else "no"))
         else:
-            found.append(_sized(name, value))
-    return [(name, text) for name, text in found if text not in ("", "None")]
+            rows.append(_sized(name, value))
+    return [(name, text) for name, text in rows if text not in ("", "None")]
 
 
 def _sized(name: str, value: object) -> tuple[str, str]:
@@ -176,7 +176,7 @@ def _start_tables(run: Run) -> list[Table]:
     )
     services = {one.name: service_phases(run, one.name) for one in having}
     slowest = max(services.values(), key=len, default={})
-    pairs = dict.fromkeys((*slowest, *(pair for found in services.values() for pair in found)))
+    pairs = dict.fromkeys((*slowest, *(pair for phases in services.values() for pair in phases)))
     by_service = tuple(
         (
             Cell(f"{service}: {phase(name).title}"),
@@ -202,19 +202,19 @@ def _start_tables(run: Run) -> list[Table]:
 
 def _density_tables(run: Run) -> list[Table]:
     """What one more application takes; how far each ramp went and why it ended."""
-    found = {one: of for one in run.platforms if (of := ramps(run, one.name))}
+    by_platform = {one: of for one in run.platforms if (of := ramps(run, one.name))}
     rows = []
     for name, quantity in RULERS.items():
-        held = [memory_of_copies(of, name) for of in found.values()]
+        held = [memory_of_copies(of, name) for of in by_platform.values()]
         first = [each.first if each else None for each in held]
         further = [each.further if each else None for each in held]
         for title, estimates in (("first copy", first), ("each further copy", further)):
             if any(estimates):
                 rows.append((Cell(f"{title}, {quantity.title}"), *(_cell(quantity, each) for each in estimates)))
-    rows.append((Cell("copies within the service level"), *(Cell(*copies(of)) for of in found.values())))
+    rows.append((Cell("copies within the service level"), *(Cell(*copies(of)) for of in by_platform.values())))
     ends = tuple(
         (Cell(f"trial {ramp.trial}: {one.label}"), Cell(str(ramp.applications)), Cell(ramp.reason or "no reason given"))
-        for one, of in found.items()
+        for one, of in by_platform.items()
         for ramp in of
     )
     caption = (
@@ -222,7 +222,7 @@ def _density_tables(run: Run) -> list[Table]:
         " steps of all ramps, with its 95 % interval from three steps on."
     )
     return [
-        Table(caption, ("figure", *(one.label for one in found)), tuple(rows) if found else ()),
+        Table(caption, ("figure", *(one.label for one in by_platform)), tuple(rows) if by_platform else ()),
         _part_table(run),
         Table("Why each ramp ended.", ("ramp", "copies", "reason"), ends),
     ]
@@ -230,25 +230,25 @@ def _density_tables(run: Run) -> list[Table]:
 
 def _part_table(run: Run) -> Table:
     """Every part of a copy's memory, and their sum."""
-    found = memory.measured(run)
+    by_platform = memory.measured(run)
     rows = [
-        (Cell(memory.part(name).title), *(_cell(memory.part(name), parts.get(name)) for parts in found.values()))
+        (Cell(memory.part(name).title), *(_cell(memory.part(name), parts.get(name)) for parts in by_platform.values()))
         for name in PARTS
-        if any(name in parts for parts in found.values())
+        if any(name in parts for parts in by_platform.values())
     ]
-    sums = (sum(one.value for one in parts.values()) for parts in found.values())
+    sums = (sum(one.value for one in parts.values()) for parts in by_platform.values())
     rows.append((Cell("sum"), *(Cell(memory.part("").show(size)) for size in sums)))
     return Table(
         "Where a copy's memory goes, at the end of the ramp: a page that several map is divided among them.",
-        ("part", *(one.label for one in found)),
-        tuple(rows) if found else (),
+        ("part", *(one.label for one in by_platform)),
+        tuple(rows) if by_platform else (),
     )
 
 
 def _load_tables(run: Run) -> list[Table]:
     """One table a platform: a row for each rate."""
-    found = [(one, utilisation(run, one.name), saturated(run, one.name)) for one in run.platforms]
-    shown = [name for name in LOAD if any(name in figures for _, rates, _ in found for figures in rates.values())]
+    by_platform = [(one, utilisation(run, one.name), saturated(run, one.name)) for one in run.platforms]
+    shown = [name for name in LOAD if any(name in figures for _, rates, _ in by_platform for figures in rates.values())]
     return [
         Table(
             f"{one.label}: medians by offered rate, with 95 % intervals (or the range of fewer than six trials).",
@@ -258,7 +258,7 @@ def _load_tables(run: Run) -> list[Table]:
                 for rate, figures in rates.items()
             ),
         )
-        for one, rates, behind in found
+        for one, rates, behind in by_platform
     ]
 
 

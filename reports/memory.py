@@ -35,8 +35,8 @@ def part(name: str) -> Quantity:
 
 def measured(run: Run) -> dict[Platform, dict[str, Estimate]]:
     """The parts of the platforms that have any, when one of them is a virtual machine."""
-    found = {one: parts for one in run.platforms if (parts := memory_parts(run, one.name))}
-    return found if any(set(parts) & set(EMULATOR_PARTS) for parts in found.values()) else {}
+    by_platform = {one: parts for one in run.platforms if (parts := memory_parts(run, one.name))}
+    return by_platform if any(set(parts) & set(EMULATOR_PARTS) for parts in by_platform.values()) else {}
 
 
 def grouped(parts: Mapping[str, Estimate]) -> dict[str, float]:
@@ -50,11 +50,11 @@ def grouped(parts: Mapping[str, Estimate]) -> dict[str, float]:
 
 def pictures(run: Run) -> list[Picture]:
     """The bars, one below the other; none without a virtual machine whose memory was told apart."""
-    found = measured(run)
-    if not found:
+    by_platform = measured(run)
+    if not by_platform:
         return []
-    svg, told = list[str](), []
-    bars = {one: grouped(parts) for one, parts in found.items()}
+    svg, described = list[str](), []
+    bars = {one: grouped(parts) for one, parts in by_platform.items()}
     widest = max(sum(size for size in bar.values() if size > 0) for bar in bars.values())
     used = [group for group in _GROUPS if any(group in bar for bar in bars.values())]
     with drawn(1.5 + 0.55 * len(bars), svg) as axes:
@@ -69,7 +69,7 @@ def pictures(run: Run) -> list[Picture]:
                 ahead, behind = ahead + max(size, 0), behind + min(size, 0)
             total = f"{ahead + behind:.0f} MiB"
             axes.text(ahead + widest * 0.015, row, total, va="center", color=INK, fontsize=9)
-            told.append(f"{one.label} {total}: {', '.join(f'{group} {size:.0f}' for group, size in bar.items())}")
+            described.append(f"{one.label} {total}: {', '.join(f'{group} {size:.0f}' for group, size in bar.items())}")
         axes.set_yticks(range(len(bars)), [wrapped(one.label) for one in bars])
         axes.set_ylim(len(bars) - 0.5, -0.5)
         axes.set_xlim(right=widest * 1.15)
@@ -85,7 +85,7 @@ def pictures(run: Run) -> list[Picture]:
     return [
         Picture(
             svg[0],
-            f"Memory of a copy of the application by what it is used for, in MiB. {'; '.join(told)}.",
+            f"Memory of a copy of the application by what it is used for, in MiB. {'; '.join(described)}.",
             "Mean of the copies that ran at the end of the ramp. A guest's RAM is told apart by the guest, the rest by"
             " QEMU's mappings and its cgroup.",
         )

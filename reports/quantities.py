@@ -44,11 +44,11 @@ class Quantity(Struct, frozen=True):
 
     def basis(self, estimate: Estimate | MeanEstimate) -> str:
         """What a figure rests on, for a sentence: the number of trials and its interval or range, in brackets."""
-        beside = self.beside(estimate)
-        shown = f"{'95 % interval ' if estimate.is_interval else ''}{beside} {self.unit}"
+        spread = self.beside(estimate)
+        shown = f"{'95 % interval ' if estimate.is_interval else ''}{spread} {self.unit}"
         if isinstance(estimate, MeanEstimate):
-            return f" (mean of {estimate.n}; {shown})" if beside else f" (mean of {estimate.n})"
-        return f" (median of {estimate.n}; {shown})" if beside else " (one trial)"
+            return f" (mean of {estimate.n}; {shown})" if spread else f" (mean of {estimate.n})"
+        return f" (median of {estimate.n}; {shown})" if spread else " (one trial)"
 
     def _decimals(self, scaled: float) -> int:
         return min(self.most_decimals, _decimals(scaled))

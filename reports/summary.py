@@ -60,16 +60,16 @@ class Row(Struct, frozen=True):
 
 def answer(run_folder: Path) -> str:
     """The answer as text, a line a sentence: warnings, headline, details."""
-    found = compose(read_run(RunFolder.open(run_folder)))
-    return "\n".join((*found.warnings, found.headline, *found.details))
+    composed = compose(read_run(RunFolder.open(run_folder)))
+    return "\n".join((*composed.warnings, composed.headline, *composed.details))
 
 
 def compose(run: Run) -> Answer:
     """The answer from what was measured of it."""
     hardware = [platform for platform in run.platforms if not platform.emulated]
-    told = [sentence for tell in (_start, _memory, _copies, _cost) if (sentence := tell(run, hardware))]
+    sentences = [sentence for tell in (_start, _memory, _copies, _cost) if (sentence := tell(run, hardware))]
     emulated = [sentence for platform in run.emulated if (sentence := _emulated(run, platform))]
-    headline, *details = told or [_nothing(run, bool(emulated))]
+    headline, *details = sentences or [_nothing(run, bool(emulated))]
     return Answer(headline, (*details, *emulated), (*_emulation(run), *_ending(run), *conditions.notes(run)))
 
 
@@ -85,14 +85,14 @@ def _as(platform: Platform) -> str:
 def _start(run: Run, platforms: Sequence[Platform]) -> str:
     """The time to the first correct answer, the shortest first; with two platforms also their ratio."""
     ready = {one: start_phases(run, one.name).get("ready") for one in platforms}
-    found = sorted(((one, estimate) for one, estimate in ready.items() if estimate), key=lambda pair: pair[1].value)
-    if not found:
+    estimates = sorted(((one, estimate) for one, estimate in ready.items() if estimate), key=lambda pair: pair[1].value)
+    if not estimates:
         return ""
     quantity = START["ready"]
-    told = [f"{quantity.show(estimate.value)} {_as(one)}{quantity.basis(estimate)}" for one, estimate in found]
-    sentence = f"From request to first correct answer, {_scenario(run)} took {_listed(told)}"
-    if len(found) == 2 and min(estimate.low for _, estimate in found) > 0:
-        ratio = median_ratio(*(values(run, "start", one.name, "ready") for one, _ in reversed(found)))
+    parts = [f"{quantity.show(estimate.value)} {_as(one)}{quantity.basis(estimate)}" for one, estimate in estimates]
+    sentence = f"From request to first correct answer, {_scenario(run)} took {_listed(parts)}"
+    if len(estimates) == 2 and min(estimate.low for _, estimate in estimates) > 0:
+        ratio = median_ratio(*(values(run, "start", one.name, "ready") for one, _ in reversed(estimates)))
         kind = "95 % interval " if ratio.is_interval else ""
         sentence += f", {_RATIO.show(ratio.value)} times as long ({kind}{_RATIO.beside(ratio) or 'one trial'}),"
     return f"{sentence} on {conditions.this_host(run)}."
@@ -101,11 +101,11 @@ def _start(run: Run, platforms: Sequence[Platform]) -> str:
 def _memory(run: Run, platforms: Sequence[Platform]) -> str:
     """The memory that the first application takes, and that each further one adds."""
     memory = [(one, memory_of_copies(ramps(run, one.name), "memory_cgroup")) for one in platforms]
-    found = [(one, of) for one, of in memory if of]
-    if not found:
+    with_copies = [(one, of) for one, of in memory if of]
+    if not with_copies:
         return ""
-    first = _listed([f"{RULERS['memory_cgroup'].show(of.first.value)} {_as(one)}" for one, of in found])
-    further = _listed([f"{_further(of)} {_as(one)}{_basis(of)}" for one, of in found if of.further])
+    first = _listed([f"{RULERS['memory_cgroup'].show(of.first.value)} {_as(one)}" for one, of in with_copies])
+    further = _listed([f"{_further(of)} {_as(one)}{_basis(of)}" for one, of in with_copies if of.further])
     return f"The first copy of it took {first}{f', each further one {further}' if further else ''}, by cgroup charge."
 
 
@@ -117,35 +117,37 @@ def _basis(memory: CopyMemory) -> str:
     return RULERS["memory_cgroup"].basis(memory.further) if memory.further else ""
 
 
-def copies(found: Sequence[Ramp]) -> tuple[str, str]:
+def copies(of: Sequence[Ramp]) -> tuple[str, str]:
     """How many applications ran within the service level (of several ramps the least and the most), and why no more."""
-    counts = sorted({ramp.applications for ramp in found})
+    counts = sorted({ramp.applications for ramp in of})
     shown = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    reasons = dict.fromkeys(_STOPPED.get(ramp.reason.partition(":")[0], ramp.reason) for ramp in found)
+    reasons = dict.fromkeys(_STOPPED.get(ramp.reason.partition(":")[0], ramp.reason) for ramp in of)
     return shown, ", or ".join(reasons)
 
 
 def _copies(run: Run, platforms: Sequence[Platform]) -> str:
-    counts = [(one, *copies(found)) for one in platforms if (found := ramps(run, one.name))]
-    told = [f"{count} {_as(one)} ({reason})" for one, count, reason in counts]
-    return f"Copies that ran at once within the service level: {_listed(told)}." if told else ""
+    counts = [(one, *copies(of)) for one in platforms if (of := ramps(run, one.name))]
+    parts = [f"{count} {_as(one)} ({reason})" for one, count, reason in counts]
+    return f"Copies that ran at once within the service level: {_listed(parts)}." if parts else ""
 
 
 def _cost(run: Run, platforms: Sequence[Platform]) -> str:
     """What a request costs, at the highest rate that all of the platforms keep up with, and who is saturated when."""
-    found = {one: rates for one in platforms if (rates := utilisation(run, one.name))}
-    keeping_up = [{rate for rate, of in rates.items() if _COST.issubset(of)} for rates in found.values()]
+    by_platform = {one: rates for one in platforms if (rates := utilisation(run, one.name))}
+    keeping_up = [{rate for rate, of in rates.items() if _COST.issubset(of)} for rates in by_platform.values()]
     shared = set.intersection(*keeping_up) if keeping_up else set()
-    told = []
+    sentences = []
     if shared:
         rate = max(shared)
         cpu, p99 = (
-            _listed([f"{LOAD[name].show(rates[rate][name].value)}{what} {_as(one)}" for one, rates in found.items()])
+            _listed(
+                [f"{LOAD[name].show(rates[rate][name].value)}{what} {_as(one)}" for one, rates in by_platform.items()]
+            )
             for name, what in (("cpu_per_request", " of processor time"), ("latency_p99", ""))
         )
-        told.append(f"At {rate:g} requests/s a request took {cpu}; 99 % were answered within {p99}.")
-    told += [f"{_saturation(run, one)}." for one in found if saturated(run, one.name)]
-    return " ".join(told)
+        sentences.append(f"At {rate:g} requests/s a request took {cpu}; 99 % were answered within {p99}.")
+    sentences += [f"{_saturation(run, one)}." for one in by_platform if saturated(run, one.name)]
+    return " ".join(sentences)
 
 
 def _saturation(run: Run, platform: Platform) -> str:
@@ -162,23 +164,23 @@ def _listed(parts: Sequence[str]) -> str:
 
 def _emulated(run: Run, platform: Platform) -> str:
     """All figures of an emulated platform in a sentence of its own that begins with its label."""
-    told = []
+    parts = []
     if ready := start_phases(run, platform.name).get("ready"):
-        told.append(f"first correct answer after {START['ready'].show(ready.value)}{START['ready'].basis(ready)}")
-    found = ramps(run, platform.name)
-    if memory := memory_of_copies(found, "memory_cgroup"):
-        told.append(f"{RULERS['memory_cgroup'].show(memory.first.value)} for the first copy")
-        told += [f"{_further(memory)} for each further one{_basis(memory)}"] if memory.further else []
-    if found:
-        count, reason = copies(found)
-        told.append(f"{count} at once ({reason})")
+        parts.append(f"first correct answer after {START['ready'].show(ready.value)}{START['ready'].basis(ready)}")
+    ramps_of = ramps(run, platform.name)
+    if memory := memory_of_copies(ramps_of, "memory_cgroup"):
+        parts.append(f"{RULERS['memory_cgroup'].show(memory.first.value)} for the first copy")
+        parts += [f"{_further(memory)} for each further one{_basis(memory)}"] if memory.further else []
+    if ramps_of:
+        count, reason = copies(ramps_of)
+        parts.append(f"{count} at once ({reason})")
     keeps_up = [(rate, of) for rate, of in utilisation(run, platform.name).items() if _COST.issubset(of)]
     for rate, of in keeps_up[-1:]:
         cost = [LOAD[name].show(of[name].value) for name in ("cpu_per_request", "latency_p99")]
-        told.append(f"at {rate:g} requests/s {' of processor time each and p99 '.join(cost)}")
+        parts.append(f"at {rate:g} requests/s {' of processor time each and p99 '.join(cost)}")
     if too_high := saturated(run, platform.name):
-        told.append(f"saturated at {min(too_high):g} requests/s")
-    return f"{platform.label}: {'; '.join(told)}." if told else ""
+        parts.append(f"saturated at {min(too_high):g} requests/s")
+    return f"{platform.label}: {'; '.join(parts)}." if parts else ""
 
 
 def _nothing(run: Run, emulated: bool) -> str:
@@ -217,7 +219,7 @@ def table(run_folder: Path) -> list[Row]:
 def rows(run: Run) -> list[Row]:
     """``table`` of a run that has been read."""
     starts = {one.name: start_phases(run, one.name) for one in run.platforms}
-    found = [
+    table = [
         Row("start", quantity.title, _cells(starts, name, quantity.show, quantity.beside))
         for name, quantity in START.items()
     ]
@@ -228,8 +230,8 @@ def rows(run: Run) -> list[Row]:
         further = {one: {name: held.further} for one, held in memory.items() if held.further}
         for title, of_platforms in (("first copy", first), ("each further", further)):
             cells = _cells(of_platforms, name, quantity.show, quantity.beside)
-            found.append(Row("density", f"{title}, {quantity.title}", cells))
-    found.append(
+            table.append(Row("density", f"{title}, {quantity.title}", cells))
+    table.append(
         Row(
             "density", "copies within the SLO", {one: "{} ({})".format(*copies(of)) for one, of in ramped.items() if of}
         )
@@ -241,18 +243,18 @@ def rows(run: Run) -> list[Row]:
         for name in _IN_TABLE:
             cells = _cells(at_rate, name, LOAD[name].show, LOAD[name].beside)
             cells |= behind if name.startswith("latency_") else {}
-            found.append(Row(f"at {rate:g}/s", LOAD[name].title, cells))
-    found.append(Row("trials", "ok / failed / void", _outcomes(run)))
-    return [row for row in found if row.cells]
+            table.append(Row(f"at {rate:g}/s", LOAD[name].title, cells))
+    table.append(Row("trials", "ok / failed / void", _outcomes(run)))
+    return [row for row in table if row.cells]
 
 
 def _cells(
-    found: Mapping[str, Mapping[str, Any]], name: str, show: Callable[[float], str], beside: Callable[[Any], str]
+    by_platform: Mapping[str, Mapping[str, Any]], name: str, show: Callable[[float], str], spread: Callable[[Any], str]
 ) -> dict[str, str]:
     cells = {}
-    for one, figures in found.items():
+    for one, figures in by_platform.items():
         if name in figures:
-            extra = beside(figures[name])
+            extra = spread(figures[name])
             cells[one] = show(figures[name].value) + (f" ({extra})" if extra else "")
     return cells
 
@@ -271,12 +273,12 @@ def print_answer(run_folder: Path) -> None:
     from rich.console import Console
 
     run = read_run(RunFolder.open(run_folder))
-    found = compose(run)
+    composed = compose(run)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
-    for warning in found.warnings:
+    for warning in composed.warnings:
         console.print(f"Note: {warning}", style="yellow", markup=False)
-    console.print(found.headline, style="bold", markup=False)
-    for sentence in found.details:
+    console.print(composed.headline, style="bold", markup=False)
+    for sentence in composed.details:
         console.print(sentence, markup=False)
     lines: list[columns.Line] = []
     measure = ""
@@ -311,8 +313,8 @@ def _platform_json(run: Run, platform: Platform) -> dict[str, Any]:
     services: dict[str, dict[str, object]] = {}
     for (service, name), estimate in service_phases(run, platform.name).items():
         services.setdefault(service, {})[name] = to_builtins(estimate)
-    found = ramps(run, platform.name)
-    memory = {ruler: memory_of_copies(found, ruler) for ruler in RULERS}
+    of = ramps(run, platform.name)
+    memory = {ruler: memory_of_copies(of, ruler) for ruler in RULERS}
     return {
         "label": platform.label,
         "emulated": platform.emulated,
@@ -321,8 +323,8 @@ def _platform_json(run: Run, platform: Platform) -> dict[str, Any]:
         "start_services": services,
         "memory_parts": _estimates_json(memory_parts(run, platform.name)),
         "density": {
-            "applications": [ramp.applications for ramp in found],
-            "stopped": [ramp.reason for ramp in found],
+            "applications": [ramp.applications for ramp in of],
+            "stopped": [ramp.reason for ramp in of],
             "bytes": {name: to_builtins(held) for name, held in memory.items() if held},
         },
         "utilisation": [

@@ -257,6 +257,7 @@ def size_bytes(text: str) -> int:
 
 
 def _version() -> str:
+    from runtime import __version__
     from runtime.config.default import OCI_VERSION
 
-    return f"testbed-runtime 0.1\nspec: {OCI_VERSION}"
+    return f"testbed-runtime {__version__}\nspec: {OCI_VERSION}"

@@ -19,7 +19,8 @@ from runtime.config.decode import Warn, checked, is_number
 from runtime.config.process import Capabilities, Process, User
 from runtime.config.validate import Host, validate_process
 from runtime.errors import UsageError
-from runtime.launcher import CONSOLE, LISTENER, SYNC, Launch, StepError
+from runtime.launcher import Launch, StepError
+from runtime.launcher.messages import CONSOLE, LISTENER, SYNC
 from runtime.lifecycle import config_of, explained
 from runtime.passing import check_preserved, pass_listener, pass_on, passed_descriptors
 from runtime.plan.execution import exec_plan, keeps_groups

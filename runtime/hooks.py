@@ -62,7 +62,7 @@ def surroundings_inside(
     """The namespaces that a container's first process ``pid`` is in, as their root user."""
     own = {namespace.type for namespace in config.linux.namespaces}
     become = (s.SetUser(0, 0, keep_groups=keep_groups),) if "user" in own else ()
-    return Surroundings(directory, environment, (s.Undumpable(), *join_container(pid, own)), become)
+    return Surroundings(directory, environment, (s.SetNonDumpable(), *join_container(pid, own)), become)
 
 
 def pid_inside(pid: int) -> int:

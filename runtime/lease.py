@@ -93,11 +93,18 @@ def lease(name: str, root: Path = STATE_ROOT) -> Iterator[Path]:
         except OSError as error:
             raise PrerequisiteError(f"make {directory}: {error.strerror}", "run as root, or through sudo") from error
         undo.callback(os.close, descriptor)
-        undo.enter_context(suppress(OSError))  # what cannot be removed is left for `./invoke clean` to tell
-        undo.callback(_remove_held, directory)
-        undo.callback(cgroup.remove)
+        undo.callback(_end, directory, cgroup)
         cgroup.make()
         yield directory
+
+
+def _end(directory: Path, cgroup: Cgroup) -> None:
+    """Remove what the lease stands for; what cannot be removed is left for `./invoke clean` to tell."""
+    with suppress(OSError):
+        try:
+            cgroup.remove()
+        finally:
+            _remove_held(directory)
 
 
 def _partial(directory: Path) -> Path:

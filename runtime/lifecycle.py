@@ -26,7 +26,8 @@ from runtime.config.validate import Host, validate
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from runtime.hooks import Surroundings, pid_inside, run_hooks, surroundings_inside
 from runtime.known import leave
-from runtime.launcher import CONSOLE, FAILED, LISTENER, READY, SYNC, Launch, StepError, not_executed, receive, send_go
+from runtime.launcher import Launch, StepError, not_executed, receive, send_go
+from runtime.launcher.messages import CONSOLE, FAILED, LISTENER, READY, SYNC
 from runtime.mappings import may_make_nodes, write_maps
 from runtime.passing import check_preserved, pass_listener, pass_on, passed_descriptors
 from runtime.plan import steps as s
@@ -213,7 +214,7 @@ def _create(place: Place, record: Record, config: Config, plan: s.Plan, creation
 
 def explained(error: StepError, process: Process | None) -> TestbedError:
     """A failed exec in the words that engines look for."""
-    if isinstance(error.failed, (s.LookUp, s.Exec)) and process is not None:
+    if isinstance(error.failed, (s.CheckExecutable, s.Exec)) and process is not None:
         name, why = process.args[0], os.strerror(error.errno)
         if "/" in name:
             return UsageError(f"exec: {name!r}: {why.lower()}")  # as Go spells errors

@@ -1,8 +1,8 @@
-"""Requests to the kernel's network configuration (rtnetlink(7)), as bytes.
+"""Requests that configure the kernel's network (rtnetlink(7)), as bytes.
 
-Pure: plans carry these messages and the launcher sends them; ``request`` sends one from Python. Only what
-a lab needs: bridge, veth, addresses, routes, neighbours. Numbers: include/uapi/linux/rtnetlink.h, if_link.h,
-neighbour.h.
+These functions are pure: plans carry the messages and the launcher sends them; ``request`` sends one from Python. There
+are only those that a lab needs: for bridges, veths, addresses, routes and neighbours. The numbers are those of
+include/uapi/linux/rtnetlink.h, if_link.h and neighbour.h.
 """
 
 from __future__ import annotations
@@ -73,12 +73,12 @@ def link_up(name: str) -> bytes:
 
 
 def link_down(name: str) -> bytes:
-    """Take the interface ``name`` down; IPv6 addresses of its go with that."""
+    """Take the interface ``name`` down, which also removes its IPv6 addresses."""
     return _message(_NEWLINK, _LINK.pack(0, 0, 0, 0, _IFF_UP) + _name(_IFLA_IFNAME, name))
 
 
 def loopback_up() -> bytes:
-    """Bring the loopback interface up; it is the first of every network namespace."""
+    """Bring the loopback interface up, which is the first one of every network namespace."""
     return _message(_NEWLINK, _LINK.pack(0, 0, LOOPBACK_INDEX, _IFF_UP, _IFF_UP))
 
 
@@ -96,14 +96,14 @@ def make_port(name: str, bridge_index: int) -> bytes:
 
 
 class VethEnd(Struct, frozen=True):
-    """One end of a veth pair: its name and its interface index, which the kernel takes for both ends or neither."""
+    """One end of a veth pair: its name and its interface index. The kernel takes indices for both ends or neither."""
 
     name: str
     index: int
 
 
 def create_veth(here: VethEnd, bridge_index: int, peer: VethEnd, peer_mac: str, peer_namespace_fd: int) -> bytes:
-    """Create a veth pair: one end here, up and a port of the bridge; its peer in another namespace."""
+    """Create a veth pair. One end is here, up and a port of the bridge; its peer is in another namespace."""
     peer_body = (
         _LINK.pack(0, 0, peer.index, 0, 0)
         + _name(_IFLA_IFNAME, peer.name)
@@ -122,9 +122,9 @@ def join_bridge(index: int, bridge_index: int) -> bytes:
 
 
 def fix_port(index: int) -> bytes:
-    """Have a bridge learn nothing at this port, and send there only what is for addresses that were given to it.
+    """Stop a bridge from learning addresses at this port, so that it sends only frames for its given addresses there.
 
-    A port that learns lets whoever is behind it take others' traffic, by sending with their MAC.
+    If a port learned, whoever is behind it could take others' traffic by sending with their MAC.
     """
     settings = b"".join(_attribute(kind, b"\0") for kind in (_BRPORT_LEARNING, _BRPORT_UNICAST_FLOOD))
     body = _LINK.pack(_AF_BRIDGE, 0, index, 0, 0) + _attribute(_IFLA_PROTINFO | _NLA_F_NESTED, settings)
@@ -132,7 +132,7 @@ def fix_port(index: int) -> bytes:
 
 
 def add_port_address(index: int, mac: str) -> bytes:
-    """What is for this MAC goes to this port of a bridge, wherever it is seen to come from."""
+    """Send frames for this MAC to this port of a bridge, wherever frames from it are seen."""
     body = _NEIGHBOUR.pack(_AF_BRIDGE, index, _NUD_NOARP, _NTF_MASTER | _NTF_STICKY, 0)
     return _message(_NEWNEIGH, body + _attribute(2, _mac(mac)), _CREATE | _REPLACE)
 
@@ -143,43 +143,43 @@ def delete_link(index: int) -> bytes:
 
 
 def add_address(index: int, interface: IPv4Interface) -> bytes:
-    """Give the interface with this ``index`` an address; the connected route comes with it."""
+    """Give the interface with this ``index`` an address; the kernel adds the connected route."""
     packed = interface.ip.packed
     body = _ADDRESS.pack(socket.AF_INET, interface.network.prefixlen, 0, 0, index)
     return _message(_NEWADDR, body + _attribute(2, packed) + _attribute(1, packed), _CREATE | _REPLACE)
 
 
 def delete_address(index: int, interface: IPv4Interface) -> bytes:
-    """Take an address away again, and the routes that lead from it."""
+    """Remove an address and the routes that depend on it."""
     body = _ADDRESS.pack(socket.AF_INET, interface.network.prefixlen, 0, 0, index)
     return _message(_DELADDR, body + _attribute(2, interface.ip.packed))
 
 
 def set_mac(index: int, mac: str) -> bytes:
-    """Give the interface with this ``index`` another MAC; what it knew of its neighbours is forgotten."""
+    """Give the interface with this ``index`` another MAC; the kernel then forgets the interface's neighbours."""
     return _message(_NEWLINK, _LINK.pack(0, 0, index, 0, 0) + _attribute(_IFLA_ADDRESS, _mac(mac)))
 
 
 def add_default_route(gateway: IPv4Address) -> bytes:
-    """Route everything else through ``gateway``: main table, static, universe scope, unicast."""
+    """Route everything else through ``gateway``, with a static unicast route of universe scope in the main table."""
     body = _ROUTE.pack(socket.AF_INET, 0, 0, 0, 254, 4, 0, 1, 0) + _attribute(5, gateway.packed)
     return _message(_NEWROUTE, body, _CREATE)
 
 
 def add_neighbour(index: int, address: IPv4Address, mac: str) -> bytes:
-    """A permanent neighbour entry, so that a peer that is not up yet costs no ARP timeout."""
+    """Add a permanent neighbour entry, so that a peer that is not up yet costs no ARP timeout."""
     body = _NEIGHBOUR.pack(socket.AF_INET, index, _NUD_PERMANENT, 0, 1)
     return _message(_NEWNEIGH, body + _attribute(1, address.packed) + _attribute(2, _mac(mac)), _CREATE | _REPLACE)
 
 
 def move_link(index: int, name: str, namespace_fd: int) -> bytes:
-    """Move the interface with this ``index`` into another namespace, and call it ``name`` there, at once."""
+    """Move the interface with this ``index`` into another namespace and rename it to ``name``, both at once."""
     body = _LINK.pack(0, 0, index, 0, 0) + _number(_IFLA_NET_NS_FD, namespace_fd)
     return _message(_NEWLINK, body + _name(_IFLA_IFNAME, name))
 
 
 def connected() -> socket.socket:
-    """A socket to the network configuration of the caller's network namespace."""
+    """Return a socket to the network configuration of the caller's network namespace."""
     return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
 
 
@@ -195,7 +195,7 @@ def _attributes(data: bytes) -> dict[int, bytes]:
 
 
 def _dump(route: socket.socket, kind: int, body: bytes) -> list[bytes]:
-    """The bodies of all that the kernel has of one kind."""
+    """Return the bodies of all the kernel's objects of one kind."""
     route.send(_HEADER.pack(_HEADER.size + len(body), kind, _REQUEST | _DUMP, 0, 0) + body)
     found: list[bytes] = []
     while True:
@@ -209,7 +209,7 @@ def _dump(route: socket.socket, kind: int, body: bytes) -> list[bytes]:
 
 
 def links(route: socket.socket) -> dict[str, int]:
-    """The interfaces of the socket's namespace: index by name."""
+    """Return the indices of the interfaces in the socket's namespace, by name."""
     return {
         _attributes(body[_LINK.size :])[_IFLA_IFNAME].rstrip(b"\0").decode(errors="replace"): _LINK.unpack_from(body)[2]
         for body in _dump(route, _GETLINK, _LINK.pack(0, 0, 0, 0, 0))
@@ -217,8 +217,7 @@ def links(route: socket.socket) -> dict[str, int]:
 
 
 def permanent_addresses(route: socket.socket, index: int) -> list[bytes]:
-    """An interface's addresses that somebody gave it for good and that hold everywhere, as ``restore_address`` takes
-    them."""
+    """Return an interface's permanent addresses of universe scope, as ``restore_address`` takes them."""
     found: list[bytes] = []
     for body in _dump(route, _GETADDR, _ADDRESS.pack(0, 0, 0, 0, 0)):
         _, _, flags, scope, of = _ADDRESS.unpack_from(body)
@@ -228,17 +227,17 @@ def permanent_addresses(route: socket.socket, index: int) -> list[bytes]:
 
 
 def restore_address(index: int, address: bytes) -> bytes:
-    """Give the interface with this ``index`` an address that ``permanent_addresses`` has found."""
+    """Give the interface with this ``index`` an address that ``permanent_addresses`` returned."""
     family, prefix_length, _, scope, _ = _ADDRESS.unpack_from(address)
     attributes = _attributes(address[_ADDRESS.size :])
     body = _ADDRESS.pack(family, prefix_length, 0, scope, index)
-    kept = (_IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST)  # no label, which begins with the former name
+    kept = (_IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST)  # without the label, which begins with the former name
     body += b"".join(_attribute(kind, attributes[kind]) for kind in kept if kind in attributes)
     return _message(_NEWADDR, body, _CREATE | _REPLACE)
 
 
 def ask(route: socket.socket, message: bytes, what: str) -> None:
-    """Send one request. Raises TestbedError with what the kernel said."""
+    """Send one request. Raises TestbedError with the kernel's answer."""
     route.send(message)
     answer = route.recv(4096)
     (error,) = struct.unpack_from("=i", answer, _HEADER.size)
@@ -247,6 +246,6 @@ def ask(route: socket.socket, message: bytes, what: str) -> None:
 
 
 def request(message: bytes, what: str) -> None:
-    """Send one request in the caller's network namespace. Raises TestbedError with what the kernel said."""
+    """Send one request in the caller's network namespace. Raises TestbedError with the kernel's answer."""
     with connected() as route:
         ask(route, message, what)

@@ -31,7 +31,7 @@ from runtime.cgroups.hierarchy import delegations
 from runtime.config.types import Config
 from runtime.plan import steps as s
 from runtime.plan.bundle import Choices, bundle_plan
-from runtime.plan.encode import RAW, encode, encode_string
+from runtime.plan.encode import encode, encode_string, raw_strings
 from runtime.seccomp.kept import relied_on
 from runtime.state import Record
 
@@ -159,7 +159,7 @@ def save(root: Path, config: Config, record: Record, found: Hierarchies) -> None
     """Keep a bundle's prepared run in the state's root, for the launcher to find."""
     choices: dict[str, Any] = record.choices
     plan = bundle_plan(config, found, record.bundle, Choices(**choices))
-    if any(MARK.encode() in text for step in plan.steps() if isinstance(step, RAW) for text in step.strings()):
+    if any(MARK.encode() in text for step in plan.steps() for text in raw_strings(step)):
         return  # by chance
     directory = root / "@prepared"
     directory.mkdir(mode=0o700, exist_ok=True)

@@ -20,7 +20,7 @@ def scope_of(record: Record) -> str:
 
 
 def in_scope(plan: s.Plan, record: Record) -> s.Plan:
-    """The plan, with as its first step, where the container's cgroup is a scope, that its starter has it put there."""
+    """The plan, with as its first step, where the container's cgroup is a scope, that its parent has it put there."""
     if not scope_of(record):
         return plan
     placed = s.Sync(PLACED, f"systemd puts this process into {scope_of(record)}")

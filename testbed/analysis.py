@@ -79,14 +79,14 @@ def mapping(value: object) -> Mapping[str, Any]:
 def read_run(folder: RunFolder) -> Run:
     """The whole of a run folder. Platforms that only trials mention come after those of the manifest."""
     trials = folder.trials()
-    known: dict[str, Platform] = {}
+    platforms: dict[str, Platform] = {}
     for name, facts in mapping(folder.manifest.get("platforms")).items():
         facts = mapping(facts)
         rest = {key: value for key, value in facts.items() if key not in ("label", "emulated")}
-        known[name] = Platform(name, str(facts.get("label") or name), bool(facts.get("emulated")), rest)
+        platforms[name] = Platform(name, str(facts.get("label") or name), bool(facts.get("emulated")), rest)
     for trial in trials:
-        known.setdefault(trial.platform, Platform(trial.platform, trial.platform, False, {}))
-    return Run(folder, folder.manifest, trials, tuple(known.values()))
+        platforms.setdefault(trial.platform, Platform(trial.platform, trial.platform, False, {}))
+    return Run(folder, folder.manifest, trials, tuple(platforms.values()))
 
 
 def frame(trials: Iterable[Trial]) -> pd.DataFrame:
@@ -101,12 +101,12 @@ def frame(trials: Iterable[Trial]) -> pd.DataFrame:
             "measure": trial.measure,
             "outcome": trial.outcome,
             "rate_per_s": offered_rate(trial),
-            "metric": found.metric,
-            "value": found.value,
-            "unit": found.unit,
+            "metric": metric.metric,
+            "value": metric.value,
+            "unit": metric.unit,
         }
         for trial in trials
-        for found in trial.metrics
+        for metric in trial.metrics
     ]
     columns = ["trial", "block", "platform", "measure", "outcome", "rate_per_s", "metric", "value", "unit"]
     return pd.DataFrame(rows, columns=columns)
@@ -135,18 +135,18 @@ def _ok(trial: Trial) -> bool:
 
 def values(run: Run, measure: str, platform: str, metric: str) -> tuple[float, ...]:
     """A metric's value in every ok trial that has it."""
-    found = (
+    numbers = (
         trial.value(metric)
         for trial in run.trials
         if _ok(trial) and (trial.measure, trial.platform) == (measure, platform)
     )
-    return tuple(value for value in found if value is not None)
+    return tuple(value for value in numbers if value is not None)
 
 
 def start_phases(run: Run, platform: str) -> dict[str, Estimate]:
     """The median of each phase of the application's start, seconds since the request, in order."""
-    found = {phase: values(run, "start", platform, phase) for phase in START_PHASES}
-    return {phase: median_estimate(seconds) for phase, seconds in found.items() if seconds}
+    phases = {phase: values(run, "start", platform, phase) for phase in START_PHASES}
+    return {phase: median_estimate(seconds) for phase, seconds in phases.items() if seconds}
 
 
 def service_phases(run: Run, platform: str) -> dict[tuple[str, str], Estimate]:
@@ -160,7 +160,9 @@ def service_phases(run: Run, platform: str) -> dict[tuple[str, str], Estimate]:
         if dot
     )
     estimates = {
-        pair: median_estimate(found) for pair in pairs if (found := values(run, "start", platform, ".".join(pair)))
+        pair: median_estimate(observed)
+        for pair in pairs
+        if (observed := values(run, "start", platform, ".".join(pair)))
     }
     return dict(sorted(estimates.items(), key=lambda item: (item[0][0], item[1].value)))
 
@@ -186,8 +188,8 @@ def memory_of_copies(ramps: Iterable[Ramp], ruler: str) -> CopyMemory | None:
 
 def memory_parts(run: Run, platform: str) -> dict[str, Estimate]:
     """What a copy of the application holds in each part (see testbed.breakdown), bytes, at the ends of the ramps."""
-    found = {name: values(run, "density", platform, f"part_{name}") for name in PARTS}
-    return {name: median_estimate(held) for name, held in found.items() if held}
+    observed = {name: values(run, "density", platform, f"part_{name}") for name in PARTS}
+    return {name: median_estimate(held) for name, held in observed.items() if held}
 
 
 def _points(run: Run, trial: Trial) -> dict[str, tuple[float, ...]]:
@@ -215,15 +217,15 @@ def utilisation(run: Run, platform: str) -> dict[float, dict[str, Estimate]]:
     """
     table = frame(trial for trial in run.trials if _ok(trial) and trial.measure == "utilisation")
     table = table[table["platform"] == platform].dropna(subset=["rate_per_s"])
-    found: dict[float, dict[str, Estimate]] = {}
+    by_rate: dict[float, dict[str, Estimate]] = {}
     too_high = saturated(run, platform)
     for rate, at_rate in table.groupby("rate_per_s"):
-        found[float(str(rate))] = {
+        by_rate[float(str(rate))] = {
             str(metric): median_estimate([float(value) for value in group["value"]])
             for metric, group in at_rate.groupby("metric", sort=False)
             if metric != "saturated" and not (float(str(rate)) in too_high and str(metric).startswith("latency_"))
         }
-    return found
+    return by_rate
 
 
 def saturated(run: Run, platform: str) -> dict[float, tuple[int, int]]:

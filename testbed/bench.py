@@ -18,20 +18,22 @@ from msgspec.structs import replace
 from runtime.errors import PrerequisiteError, UsageError
 from runtime.images.model import Image
 from runtime.lease import CGROUP_ROOT, lease
-from testbed import host, measures, platforms
+from testbed.host import facts as host
+from testbed.host.noise import Watch
+from testbed.host.turn import turn
 from testbed.images import build_images
 from testbed.lab import Lab
 from testbed.measures.context import RunContext
+from testbed.measures.pace import Pace
 from testbed.measures.schedule import schedule
-from testbed.noise import Watch
-from testbed.pace import Pace
-from testbed.platforms.accelerator import known_accelerator
-from testbed.platforms.connection import checked_uri
+from testbed.measures.trials import check_measures, exit_code, run_trials
+from testbed.platforms import registry
 from testbed.platforms.protocol import Platform
+from testbed.qemu.accelerator import known_accelerator
+from testbed.qemu.connection import checked_uri
 from testbed.results import RunFolder, check_base
-from testbed.scenario import Scenario, Settings
-from testbed.scenario import load as load_scenario
-from testbed.turn import turn
+from testbed.scenario.model import Scenario, Settings
+from testbed.scenario.model import load as load_scenario
 
 Progress = Callable[[str], None]
 
@@ -139,9 +141,9 @@ def bench(options: Options, progress: Progress) -> Finished:
     """
     scenario = load_scenario(options.scenario, options.scenarios)
     settings = chosen_settings(scenario, options)
-    names = platforms.known(options.platforms)
-    platforms.require_memory(names, scenario.services)
-    wanted = measures.known(options.measures)
+    names = registry.check_names(options.platforms)
+    registry.require_memory(names, scenario.services)
+    wanted = check_measures(options.measures)
     known_accelerator(options.accelerator)
     connect = checked_uri(options.connect) if options.connect else ""
     if os.geteuid() != 0:
@@ -155,7 +157,7 @@ def bench(options: Options, progress: Progress) -> Finished:
         lab = Lab()
         chosen: dict[str, Platform] = {}
         for name in names:
-            chosen[name] = platforms.create(name, run_id, scratch, lab, options.accelerator, connect)
+            chosen[name] = registry.create(name, run_id, scratch, lab, options.accelerator, connect)
             undo.callback(chosen[name].close)
             chosen[name].prepare(scenario, images)
         manifest = _manifest(run_id, options, settings, scenario, images)
@@ -171,5 +173,5 @@ def bench(options: Options, progress: Progress) -> Finished:
             scenario, settings, images, chosen, lab, folder, options.seed, progress, watch, Pace(planned)
         )
         for one in planned:
-            measures.run(context, one)
-    return Finished(folder.path, measures.exit_code(folder.trials()))
+            run_trials(context, one)
+    return Finished(folder.path, exit_code(folder.trials()))

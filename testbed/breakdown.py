@@ -94,7 +94,7 @@ class GuestMemory(Struct, frozen=True):
 
 def parse_smaps(text: str) -> tuple[Mapped, ...]:
     """The mappings in the order of their addresses."""
-    found: list[Mapped] = []
+    mappings: list[Mapped] = []
     entry: dict[str, str] = {}
     head: re.Match[str] | None = None
     for line in [*text.splitlines(), "0-0 ---- 0 0:0 0"]:
@@ -103,9 +103,9 @@ def parse_smaps(text: str) -> tuple[Mapped, ...]:
             entry[key] = value
             continue
         if head is not None:
-            found.append(_mapped(head, entry))
+            mappings.append(_mapped(head, entry))
         head, entry = begin, {}
-    return tuple(found)
+    return tuple(mappings)
 
 
 def _mapped(head: re.Match[str], entry: Mapping[str, str]) -> Mapped:
@@ -139,13 +139,13 @@ def available_bytes(meminfo: str) -> int:
 
 def parse_guest(meminfo: str) -> GuestMemory:
     """A guest's account of its memory from its /proc/meminfo. Raises KeyError when a line is missing."""
-    told = _meminfo(meminfo)
+    sizes = _meminfo(meminfo)
     return GuestMemory(
-        told["MemTotal"],
-        told["MemFree"],
-        told["Cached"] + told["Buffers"] - told["Shmem"],
-        told["Shmem"],
-        told["AnonPages"],
+        sizes["MemTotal"],
+        sizes["MemFree"],
+        sizes["Cached"] + sizes["Buffers"] - sizes["Shmem"],
+        sizes["Shmem"],
+        sizes["AnonPages"],
     )
 
 
@@ -178,10 +178,10 @@ def _guards(before: Mapped, mapped: Mapped) -> bool:
 def by_kind(mappings: Sequence[Mapped], ram_bytes: int) -> dict[str, list[Mapped]]:
     """QEMU's mappings by the part that they belong to."""
     programs = {one.path for one in mappings if one.path.startswith("/") and "x" in one.permissions}
-    found: dict[str, list[Mapped]] = {}
+    kinds: dict[str, list[Mapped]] = {}
     for before, mapped in zip([None, *mappings], mappings, strict=False):
-        found.setdefault(kind(mapped, before, programs, ram_bytes), []).append(mapped)
-    return found
+        kinds.setdefault(kind(mapped, before, programs, ram_bytes), []).append(mapped)
+    return kinds
 
 
 def guest_parts(guest: GuestMemory, ram_bytes: int, ballooned_bytes: int, resident_bytes: int) -> dict[str, int]:
@@ -268,13 +268,13 @@ def total(all_parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
 
 def read_mappings(pids: Iterable[int]) -> tuple[Mapped, ...]:
     """The mappings of processes, one process after the other; those that have ended by now have none."""
-    found: list[Mapped] = []
+    mappings: list[Mapped] = []
     for pid in pids:
         try:
-            found += parse_smaps((PROC / str(pid) / "smaps").read_text(errors="replace"))
+            mappings += parse_smaps((PROC / str(pid) / "smaps").read_text(errors="replace"))
         except (FileNotFoundError, ProcessLookupError):
             continue
-    return tuple(found)
+    return tuple(mappings)
 
 
 def read_charge(cgroup: Cgroup) -> Charge:

@@ -27,13 +27,13 @@ from runtime.images.sources import host_sources
 from runtime.images.space import free_bytes
 from runtime.lease import lease
 from runtime.plan.constants import CLONE_NEWNS, CLONE_NEWUSER, MS_PRIVATE, MS_REC
-from testbed.host import libvirt_version, output, parse_key_values, parse_kib, read
+from testbed.host.facts import libvirt_version, output, parse_key_values, parse_kib, read, version_text
 from testbed.lab import Lab, mac_of
-from testbed.platforms import accelerator
-from testbed.platforms.connection import EMBEDDED, checked_uri, connected, version_text
-from testbed.platforms.emulator import ensure_emulator, find_qemu
 from testbed.platforms.libvirt_lxc import find_driver
-from testbed.platforms.trial import introduce
+from testbed.qemu import accelerator
+from testbed.qemu.connection import EMBEDDED, checked_uri, connected
+from testbed.qemu.emulator import ensure_emulator, find_qemu
+from testbed.qemu.trial import introduce
 from vm_images.guest import guest_of
 from vm_images.kernel import kept_guest_kernel
 
@@ -82,26 +82,26 @@ def checks(connect: str = "") -> list[Check]:
     ]
 
 
-def print_checks(found: Sequence[Check], as_json: bool = False) -> int:
+def print_checks(results: Sequence[Check], as_json: bool = False) -> int:
     """Print the checks, as a table or as JSON; the exit code: 5 when a required one is not ok."""
     if as_json:
-        print(json.dumps([to_builtins(check) for check in found], indent=2))
+        print(json.dumps([to_builtins(check) for check in results], indent=2))
     else:
-        print("\n".join(as_table(found, shutil.get_terminal_size().columns)))
-    return 0 if all(check.ok or not check.required for check in found) else EXIT_PREREQUISITE
+        print("\n".join(as_table(results, shutil.get_terminal_size().columns)))
+    return 0 if all(check.ok or not check.required for check in results) else EXIT_PREREQUISITE
 
 
-def as_table(found: Sequence[Check], columns: int) -> list[str]:
+def as_table(results: Sequence[Check], columns: int) -> list[str]:
     """The checks as lines for a terminal that is so wide; longer ones are folded."""
-    before = 10 + max((len(check.name) for check in found), default=0)
+    before = 10 + max((len(check.name) for check in results), default=0)
     room = max(20, columns - before)
     lines = []
-    for check in found:
+    for check in results:
         state = "ok" if check.ok else "MISSING" if check.required else "no"
-        told = textwrap.wrap(check.detail, room) or [""]
-        told += textwrap.wrap(check.fix, room, initial_indent="-> ", subsequent_indent="   ") if not check.ok else []
-        heads = [f"{state:8}{check.name}", *[""] * (len(told) - 1)]
-        lines += [f"{head:{before}}{line}".rstrip() for head, line in zip(heads, told, strict=True)]
+        text = textwrap.wrap(check.detail, room) or [""]
+        text += textwrap.wrap(check.fix, room, initial_indent="-> ", subsequent_indent="   ") if not check.ok else []
+        heads = [f"{state:8}{check.name}", *[""] * (len(text) - 1)]
+        lines += [f"{head:{before}}{line}".rstrip() for head, line in zip(heads, text, strict=True)]
     return lines
 
 
@@ -114,16 +114,16 @@ def attempt(action: Callable[[], None]) -> str:
         try:
             action()
         except BaseException as error:
-            said = error.strerror if isinstance(error, OSError) else None
-            problem = ((said or str(error)).partition("\n")[0] or repr(error)).encode()
+            reason = error.strerror if isinstance(error, OSError) else None
+            problem = ((reason or str(error)).partition("\n")[0] or repr(error)).encode()
         finally:
             os.write(writer, problem)
             os._exit(0)
     os.close(writer)
     with os.fdopen(reader, "rb") as answer:
-        told = answer.read().decode(errors="replace")
+        problem_text = answer.read().decode(errors="replace")
     _, status = os.waitpid(pid, 0)
-    return told or (f"the child ended with status {status}" if status else "")
+    return problem_text or (f"the child ended with status {status}" if status else "")
 
 
 def root() -> Check:
@@ -134,13 +134,13 @@ def root() -> Check:
 
 def cgroups() -> Check:
     """The controllers that limits and meters rest on."""
-    found = hierarchies()
-    where = ", ".join(sorted(found.v1)) if found.v1 else ", ".join(sorted(found.v2))
-    missing = found.missing()
+    mounted = hierarchies()
+    where = ", ".join(sorted(mounted.v1)) if mounted.v1 else ", ".join(sorted(mounted.v2))
+    missing = mounted.missing()
     return Check(
         "cgroups",
         not missing,
-        f"{found.mode}: {where}" + (f"; missing: {', '.join(missing)}" if missing else ""),
+        f"{mounted.mode}: {where}" + (f"; missing: {', '.join(missing)}" if missing else ""),
         "mount cgroup v2 at /sys/fs/cgroup, or boot with these controllers enabled",
     )
 
@@ -190,9 +190,9 @@ def user_namespaces() -> Check:
 def clone3() -> Check:
     """The system call that starts a process in its namespaces; without arguments it says EINVAL, or ENOSYS."""
     ctypes.CDLL(None, use_errno=True).syscall(SYS_CLONE3, None, 0)
-    known = ctypes.get_errno() == errno.EINVAL
-    detail = "known to the kernel" if known else f"refused: {os.strerror(ctypes.get_errno())}"
-    return Check("clone3", known, detail, "use Linux 5.3 or later, outside a sandbox that forbids it")
+    implemented = ctypes.get_errno() == errno.EINVAL
+    detail = "known to the kernel" if implemented else f"refused: {os.strerror(ctypes.get_errno())}"
+    return Check("clone3", implemented, detail, "use Linux 5.3 or later, outside a sandbox that forbids it")
 
 
 def kvm() -> Check:
@@ -237,7 +237,7 @@ def attempt_checks(tried: Sequence[accelerator.Attempt], closed: str) -> list[Ch
         return [Check("accelerator", True, detail, required=False)]
     chosen = accelerator.decide(tried, closed)
     fix = "without hardware virtualisation VM figures are of an emulator; use a host with a working KVM"
-    found = [
+    results = [
         Check(
             f"accelerator {one.accelerator}",
             one.boot_s is not None and (one.accelerator != "kvm" or chosen.hardware),
@@ -250,8 +250,8 @@ def attempt_checks(tried: Sequence[accelerator.Attempt], closed: str) -> list[Ch
     ]
     if "kvm" not in [one.accelerator for one in tried]:
         detail = "not known to work; each run as root tries it anew, and so does doctor"
-        found.append(Check("accelerator kvm", False, detail, "run doctor as root", required=False))
-    return found
+        results.append(Check("accelerator kvm", False, detail, "run doctor as root", required=False))
+    return results
 
 
 def taken(name: str, chosen: str) -> str:
@@ -291,14 +291,14 @@ def connection(uri: str) -> Check:
     if checked_uri(uri) == EMBEDDED:
         return libvirt()
     try:
-        with connected(uri, Path("/nonexistent"), Path("/nonexistent")) as found:
-            version, models = found.current().getLibVersion(), " and ".join(found.security_models())
+        with connected(uri, Path("/nonexistent"), Path("/nonexistent")) as daemon:
+            version, models = daemon.current().getLibVersion(), " and ".join(daemon.security_models())
             tried = "nothing further was tried, which is root's to do"
             if os.geteuid() == 0:
                 qemu = find_qemu()
                 emulator, run = ensure_emulator(store_root() / "guest", qemu), f"doctor-{os.getpid()}"
                 with lease(run) as scratch:
-                    introduce(found, emulator, qemu, "qemu", run, scratch)
+                    introduce(daemon, emulator, qemu, "qemu", run, scratch)
                 tried = f"it starts our machines{f', exempt from {models}' if models else ''}"
     except PrerequisiteError as error:
         return Check("connection", False, error.message, error.hint)
@@ -318,10 +318,10 @@ def package_sources() -> Check:
     """Sources for the base image are configured; whether they can be reached shows when it is built."""
     release = parse_key_values(read(Path("/etc/os-release")) or "", "=")
     try:
-        found = host_sources(Path("/etc/apt"), release.get("VERSION_CODENAME", ""))
+        sources = host_sources(Path("/etc/apt"), release.get("VERSION_CODENAME", ""))
     except TestbedError as error:
         return Check("package sources", False, error.message, error.hint)
-    return Check("package sources", True, ", ".join(sorted({uri for source in found for uri in source.uris})))
+    return Check("package sources", True, ", ".join(sorted({uri for source in sources for uri in source.uris})))
 
 
 def space() -> Check:

@@ -19,11 +19,11 @@ from runtime.plan.workload import workload_plan
 from runtime.spec import Spec
 from testbed.images import build_images
 from testbed.lab import link_of
-from testbed.measures.application import specs
-from testbed.platforms import known
-from testbed.platforms.domain import disk_name
-from testbed.platforms.variants import VARIANTS
-from testbed.scenario import Scenario, load
+from testbed.platforms.registry import check_names
+from testbed.qemu.domain import disk_name
+from testbed.qemu.variants import VARIANTS
+from testbed.scenario.model import Scenario, load
+from testbed.services.specs import specs
 from vm_images.guest import ensure_guest
 from vm_images.plans.container_host import BRIDGE_INDEX, CONTROLLERS
 from vm_images.plans.guest import guest_plan
@@ -68,8 +68,8 @@ def service_text(spec: Spec, platform: str) -> str:
     text = explain(service_plan(spec, platform))
     if platform not in VARIANTS or VARIANTS[platform].start != "restored":
         return text
-    told = restored_plan(spec, "0" * 32, 0, bytes(ENTROPY_BYTES))
-    return f"{text}\n\nThe guest is saved. What each copy of it performs when it is restored:\n{explain(told)}"
+    plan = restored_plan(spec, "0" * 32, 0, bytes(ENTROPY_BYTES))
+    return f"{text}\n\nThe guest is saved. What each copy of it performs when it is restored:\n{explain(plan)}"
 
 
 def _built_images(scenario: Scenario) -> dict[str, Image]:
@@ -89,8 +89,8 @@ def explain_service(
     Raises UsageError for an unknown name. Root has its images built first; anybody else sees those that there are.
     """
     scenario = load(scenario_name, scenarios)
-    known((platform,))
-    names = [found.name for found in scenario.services]
+    check_names((platform,))
+    names = [one.name for one in scenario.services]
     if service and service not in names:
         raise UsageError(f"unknown service {service}", f"services of {scenario.name}: {', '.join(names)}")
     images = build_images(scenario, progress) if os.geteuid() == 0 else _built_images(scenario)

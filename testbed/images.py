@@ -8,7 +8,7 @@ from runtime.home import store_root
 from runtime.images.build import build
 from runtime.images.model import Image
 from runtime.images.store import Store
-from testbed.scenario import Scenario
+from testbed.scenario.model import Scenario
 from vm_images.kernel import GuestKernel
 from vm_images.minimal_kernel import build_minimal_kernel
 

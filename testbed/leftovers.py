@@ -30,7 +30,8 @@ from runtime.lease import (
     remove_shared,
     unfinished,
 )
-from testbed import host_settings
+from testbed.host import settings as host_settings
+from testbed.qemu.emulator import daemons_emulators
 
 
 class Leftover(Struct, frozen=True):
@@ -150,8 +151,6 @@ def remove_store() -> Path:
 
     Raises UsageError while a run or a build is alive.
     """
-    from testbed.platforms.emulator import daemons_emulators
-
     if _held():
         raise UsageError("a run or a build is using the store", "wait for its end, or end it")
     root = store_root()

@@ -25,13 +25,14 @@ from msgspec import Meta, Struct, field, to_builtins
 from runtime import atomic
 from runtime.errors import PrerequisiteError, UsageError
 
-# Of the run folder; raised when an older testbed could no longer read it right. One that names none has the first.
+# The version of the run folder's format, which the manifest and each row of metrics.csv carry. It is raised when an
+# older testbed could no longer read the folder right; a folder that names none has the first (docs/run-folder.md).
 FORMAT = 2
 MANIFEST = "manifest.json"
 TRIALS = "trials.jsonl"
 METRICS = "metrics.csv"
 METRIC_COLUMNS = (
-    "run", "trial", "block", "scenario", "platform", "measure", "metric", "value", "unit", "outcome",
+    "run", "trial", "block", "scenario", "platform", "measure", "metric", "value", "unit", "outcome", "format",
 )  # fmt: skip
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -56,7 +57,7 @@ class Trial(Struct, frozen=True):
     itself was bad: a late load generator); or ``interrupted``. ``reason`` says why it is not ok, or why a ramp ended,
     ``details`` what else was said then: the last lines of every console.
     ``samples`` is the name of its time series below ``samples/``. ``window`` and ``disturbances`` are what
-    testbed.noise saw while it ran.
+    testbed.host.noise saw while it ran.
     """
 
     trial: int
@@ -74,7 +75,7 @@ class Trial(Struct, frozen=True):
 
     def value(self, metric: str) -> float | None:
         """The value of a metric, None when the trial has no such metric."""
-        return next((found.value for found in self.metrics if found.metric == metric), None)
+        return next((one.value for one in self.metrics if one.metric == metric), None)
 
 
 class RunFolder:
@@ -118,10 +119,10 @@ class RunFolder:
             raise UsageError(f"cannot read {file}: {error.strerror}") from error
         except ValueError as error:
             raise UsageError(f"{file} is damaged: {error}", "restore it; the trials beside it are intact") from error
+        if isinstance(manifest, dict):
+            _check_format(file, manifest.get("format", 1))
         if not isinstance(manifest, dict) or not isinstance(manifest.get("run"), str):
             raise UsageError(f"{file} is damaged: it names no run", "restore it; the trials beside it are intact")
-        if not isinstance(form := manifest.get("format", 1), int) or form > FORMAT:
-            raise UsageError(f"{file} has the format {form!r}; this testbed reads up to {FORMAT}", "use a newer one")
         return cls(path, manifest)
 
     @property
@@ -200,8 +201,8 @@ class RunFolder:
         rows: list[tuple[object, ...]] = []
         for trial in self.trials():
             head = (self.run_id, trial.trial, trial.block, self.scenario, trial.platform, trial.measure)
-            figures: list[tuple[object, ...]] = [(found.metric, found.value, found.unit) for found in trial.metrics]
-            rows += [(*head, *figure, trial.outcome) for figure in figures or [("", "", "")]]
+            figures: list[tuple[object, ...]] = [(one.metric, one.value, one.unit) for one in trial.metrics]
+            rows += [(*head, *figure, trial.outcome, FORMAT) for figure in figures or [("", "", "")]]
         replace_file(self.path / METRICS, _csv(METRIC_COLUMNS, rows))
 
     def finish(self, status: Status) -> None:
@@ -226,9 +227,9 @@ class RunFolder:
 
 def check_base(base: Path) -> None:
     """Raise what ``RunFolder.create`` below ``base`` would raise for a place that cannot be written; nothing stays."""
-    place = next(path for path in (base.absolute(), *base.absolute().parents) if path.exists())
+    existing = next(path for path in (base.absolute(), *base.absolute().parents) if path.exists())
     try:
-        Path(tempfile.mkdtemp(prefix=".testbed-", dir=place)).rmdir()
+        Path(tempfile.mkdtemp(prefix=".testbed-", dir=existing)).rmdir()
     except OSError as error:
         raise _write_error(base, error) from error
 
@@ -246,6 +247,34 @@ def locate(run: str, base: Path) -> Path:
     if not run:
         return newest(base)
     return base / run if not Path(run).exists() and (base / run).exists() else Path(run)
+
+
+def read_metrics(file: Path) -> list[dict[str, str]]:
+    """The rows of a metrics.csv by column, as text; ``format`` is "1" for a file that was written without that column.
+
+    Raises UsageError when the file cannot be read, lacks a column, or has a row of a newer format.
+    """
+    try:
+        with file.open(newline="") as stream:
+            reader = csv.DictReader(stream, restval="")
+            missing = set(METRIC_COLUMNS) - {"format"} - set(reader.fieldnames or ())
+            rows = [{"format": "1", **row} for row in reader]
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror}") from error
+    except (ValueError, csv.Error) as error:
+        raise UsageError(f"{file} is damaged: {error}", "restore it") from error
+    for version in {row["format"] for row in rows}:
+        _check_format(file, int(version) if version.isdecimal() else version)
+    if missing:
+        raise UsageError(f"{file} has no column {', '.join(sorted(missing))}", f"give a run's {METRICS}")
+    return rows
+
+
+def _check_format(file: Path, version: object) -> None:
+    """Raise UsageError unless this testbed reads that version of the format."""
+    if type(version) is not int or not 1 <= version <= FORMAT:
+        known = f"the format {version!r}; this testbed reads up to {FORMAT}"
+        raise UsageError(f"{file} has {known}", "read it with the testbed that wrote it, or a newer one")
 
 
 def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:

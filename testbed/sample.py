@@ -167,14 +167,14 @@ def usage(rows: Sequence[Row], name: str, since_s: float = 0.0, until_s: float =
 
     Memory is the mean of the samples. With fewer than two samples there is no CPU time to tell: 0.
     """
-    found = [row for row in rows if row.name == name and since_s <= row.t_s <= until_s]
-    if not found:
+    own = [row for row in rows if row.name == name and since_s <= row.t_s <= until_s]
+    if not own:
         return Usage(0.0, 0.0, 0.0, 0)
-    count = len(found)
+    count = len(own)
     return Usage(
-        (found[-1].cpu_ns - found[0].cpu_ns) / 1e9,
-        sum(row.cgroup_bytes for row in found) / count,
-        sum(row.pss_bytes for row in found) / count,
+        (own[-1].cpu_ns - own[0].cpu_ns) / 1e9,
+        sum(row.cgroup_bytes for row in own) / count,
+        sum(row.pss_bytes for row in own) / count,
         count,
     )
 

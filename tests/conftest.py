@@ -16,6 +16,8 @@ from testbed import leftovers
 
 _TEST_RUN = "test-"
 _BUSYBOX = Path("/bin/busybox")
+# For a test that boots guests or builds from package sources, with its fixtures, on a busy host without KVM.
+_GUESTS_TIMEOUT_S = 1200
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -29,11 +31,11 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that need root say so when they cannot have it."""
-    if os.geteuid() == 0:
-        return
+    """Tests with guests get more time, and those that need root say so when they cannot have it."""
     for item in items:
-        if item.get_closest_marker("root"):
+        if item.get_closest_marker("vm") or item.get_closest_marker("network"):
+            item.add_marker(pytest.mark.timeout(_GUESTS_TIMEOUT_S))
+        if os.geteuid() != 0 and item.get_closest_marker("root"):
             item.add_marker(pytest.mark.skip(reason="needs root: namespaces, mounts and cgroups are real here"))
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from runtime.lease import lease
 from testbed import leftovers
-from testbed.turn import turn
+from testbed.host.turn import turn
 
 ROOT = Path(__file__).resolve().parents[1]
 INVOKE = Path(sys.executable).parent / "invoke"

@@ -191,9 +191,9 @@ def _run(command: list[str], environment: dict[str, str], what: str) -> None:
     except FileNotFoundError as error:
         raise PrerequisiteError(f"{what}: {error}", f"install the package that has {command[0]}") from error
     except subprocess.CalledProcessError as error:
-        said = (error.stderr + error.stdout).strip()
+        output = (error.stderr + error.stdout).strip()
         hint = "check the free space, and that the packages are the release's own"
-        raise PrerequisiteError(f"{what}: {said}", hint) from error
+        raise PrerequisiteError(f"{what}: {output}", hint) from error
 
 
 def _describe(tree: Path) -> tuple[str, str, int, int]:

@@ -49,13 +49,13 @@ def _make_erofs(target: Path, tree: Path, volume: uuid.UUID, epoch_s: int) -> No
     except FileNotFoundError as error:
         raise PrerequisiteError(f"build disk {target}: {error}", "install erofs-utils") from error
     except subprocess.CalledProcessError as error:
-        said = (error.stderr + error.stdout).strip()
+        output = (error.stderr + error.stdout).strip()
         hint = "check the free space"
         if longest := next((name for name, _ in walk(tree) if len(os.fsencode(name.rpartition("/")[2])) > 254), ""):
             hint = (
                 f"erofs-utils 1.5 takes no name of 255 bytes: shorten {longest}, or use a platform with ext4 (vm-disk)"
             )
-        raise PrerequisiteError(f"build disk {target}: mkfs.erofs: {said}", hint) from error
+        raise PrerequisiteError(f"build disk {target}: mkfs.erofs: {output}", hint) from error
 
 
 def build_disk(layers: Sequence[Path], identity: str, target: Path, file_system: FileSystem = "erofs") -> None:

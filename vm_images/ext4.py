@@ -70,19 +70,19 @@ def inodes_below(listing: str) -> dict[str, int]:
 
 def _inodes(target: Path, entries: Sequence[_Entry], environment: dict[str, str]) -> dict[str, int]:
     """The inode numbers of what has the end of a line in its path, which no command to debugfs can name."""
-    found: dict[str, int] = {}
+    inodes: dict[str, int] = {}
     listed: dict[str, dict[str, int]] = {}
     for entry in entries:
         if "\n" not in entry.path and "\r" not in entry.path:
             continue
         folder, _, name = entry.path.rpartition("/")
         if folder not in listed:
-            where = f"<{found[folder]}>" if folder in found else _quoted(folder or "/")
+            where = f"<{inodes[folder]}>" if folder in inodes else _quoted(folder or "/")
             listed[folder] = inodes_below(
                 _run(["debugfs", "-R", f"ls -p {where}", str(target)], environment, target)[0]
             )
-        found[entry.path] = listed[folder][name]
-    return found
+        inodes[entry.path] = listed[folder][name]
+    return inodes
 
 
 def correction(entries: Sequence[_Entry], epoch_s: int, inodes: Mapping[str, int] | None = None) -> str:
@@ -119,8 +119,8 @@ def _run(command: list[str], environment: dict[str, str], target: Path) -> tuple
     except FileNotFoundError as error:
         raise PrerequisiteError(f"build disk {target}: {error}", "install e2fsprogs") from error
     except subprocess.CalledProcessError as error:
-        said = (error.stderr + error.stdout).decode(errors="replace").strip()
-        raise PrerequisiteError(f"build disk {target}: {command[0]}: {said}", "check the free space") from error
+        output = (error.stderr + error.stdout).decode(errors="replace").strip()
+        raise PrerequisiteError(f"build disk {target}: {command[0]}: {output}", "check the free space") from error
     return os.fsdecode(done.stdout), os.fsdecode(done.stderr)
 
 
@@ -144,6 +144,6 @@ def make_ext4(target: Path, tree: Path, volume: uuid.UUID, epoch_s: int) -> None
         inodes = _inodes(target, entries, environment)
         commands.write_text(correction(entries, epoch_s, inodes), errors="surrogateescape")
         # It goes on after a command that failed and ends well: the words on stderr, after its own name, tell.
-        _, said = _run(["debugfs", "-w", "-f", str(commands), str(target)], environment, target)
-    if complaints := said.splitlines()[1:]:
+        _, output = _run(["debugfs", "-w", "-f", str(commands), str(target)], environment, target)
+    if complaints := output.splitlines()[1:]:
         raise PrerequisiteError(f"build disk {target}: debugfs: {complaints[0]}", "report this version of e2fsprogs")

@@ -93,7 +93,7 @@ def resolve() -> tuple[Package, ...]:
     Raises PrerequisiteError when the package lists have none.
     """
     for meta in META_PACKAGES:
-        pending = list(found.depends) if (found := show(meta)) else []
+        pending = list(newest.depends) if (newest := show(meta)) else []
         packages: dict[str, Package] = {}
         while pending:
             name = pending.pop(0)

@@ -49,7 +49,7 @@ def boot_area(boot: bytes, core: bytes, disk_bytes: int, signature: int) -> byte
     start = _CORE_SECTOR * SECTOR_BYTES
     area[start : start + len(core)] = core
     # The segment is the core's own; where it lies is ours to say.
-    place = start + SECTOR_BYTES - _BLOCK_LIST.size
-    segment = _BLOCK_LIST.unpack_from(area, place)[2]
-    _BLOCK_LIST.pack_into(area, place, _CORE_SECTOR + 1, sectors - 1, segment)
+    offset = start + SECTOR_BYTES - _BLOCK_LIST.size
+    segment = _BLOCK_LIST.unpack_from(area, offset)[2]
+    _BLOCK_LIST.pack_into(area, offset, _CORE_SECTOR + 1, sectors - 1, segment)
     return bytes(area)

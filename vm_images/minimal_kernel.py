@@ -77,10 +77,10 @@ def missing_packages(names: Iterable[str] = BUILD_PACKAGES) -> tuple[str, ...]:
     """Those that dpkg does not have installed. Raises PrerequisiteError without dpkg."""
     command = ["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}\n", *names]
     try:
-        found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+        listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
     except OSError as error:
         raise PrerequisiteError(f"look for build packages: {error}", "build it on Debian or Ubuntu") from error
-    return tuple(name for name in names if f"installed {name}" not in found)
+    return tuple(name for name in names if f"installed {name}" not in listed)
 
 
 def install_packages(names: tuple[str, ...], tell: Tell) -> None:
@@ -133,9 +133,9 @@ def _run(command: list[str], what: str, **environment: str) -> str:
             os.killpg(process.pid, signal.SIGKILL)
             raise
     if process.returncode:
-        said = "\n".join(output.splitlines()[-_SHOWN_LINES:])
+        shown = "\n".join(output.splitlines()[-_SHOWN_LINES:])
         raise PrerequisiteError(
-            f"{what}: {command[0]} exited with {process.returncode}:\n{said}", "look for the first error above"
+            f"{what}: {command[0]} exited with {process.returncode}:\n{shown}", "look for the first error above"
         )
     return output
 

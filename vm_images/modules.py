@@ -35,8 +35,8 @@ def needed_modules(module: bytes) -> tuple[str, ...]:
 
     Packages ship no modules.dep (depmod writes it at installation), so the modules themselves are asked.
     """
-    found = re.search(rb"\0depends=([^\0]*)\0", module)
-    names = found.group(1).decode().split(",") if found else []
+    match = re.search(rb"\0depends=([^\0]*)\0", module)
+    names = match.group(1).decode().split(",") if match else []
     return tuple(name.replace("-", "_") for name in names if name)
 
 

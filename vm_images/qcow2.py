@@ -1,6 +1,6 @@
 """Disks of a guest's own: qcow2 files that hold what differs from a disk which all share, and their snapshots.
 
-These work on disks that no guest is running from; for one that is, see ``testbed.platforms.snapshots``.
+These work on disks that no guest is running from; for one that is, see ``testbed.qemu.snapshots``.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ def _qemu_img(what: str, *arguments: str) -> str:
     except OSError as error:
         raise PrerequisiteError(f"{what}: run qemu-img: {error.strerror}", "install qemu-utils") from error
     if done.returncode:
-        said = done.stderr.strip().removeprefix("qemu-img: ")
+        output = done.stderr.strip().removeprefix("qemu-img: ")
         hint = (
             "stop the guest that runs from it first"
-            if "lock" in said
+            if "lock" in output
             else "check that the disk is there, and free space"
         )
-        raise TestbedError(f"{what}: qemu-img: {said}", hint)
+        raise TestbedError(f"{what}: qemu-img: {output}", hint)
     return done.stdout
 
 
@@ -54,8 +54,8 @@ def clone(
 
 def _info(disk: Path) -> list[dict[str, Any]]:
     arguments = ("info", "--output=json", "--backing-chain", str(disk))
-    found: list[dict[str, Any]] = json.loads(_qemu_img(f"look at disk {disk}", *arguments))
-    return found
+    chain: list[dict[str, Any]] = json.loads(_qemu_img(f"look at disk {disk}", *arguments))
+    return chain
 
 
 def chain(disk: Path) -> tuple[Path, ...]:

@@ -1,5 +1,5 @@
-"""An OCI configuration (runtime-spec 1.3, config.md and config-linux.md): its types, and the way from JSON to them.
+"""OCI configurations (runtime-spec 1.3, config.md and config-linux.md): their types, and the conversion from JSON.
 
-Field names are the specification's in snake case; where that does not give the JSON name back, the field says it. None
-means that the configuration does not have the field.
+Fields have the specification's names in snake case. Where the JSON name cannot be derived from that, the field declares
+it. None means that the configuration does not have the field.
 """

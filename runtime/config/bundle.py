@@ -1,4 +1,4 @@
-"""Reading a bundle's config.json, whoever wrote it: sizes and depth are limited, doubled names are errors."""
+"""Read a bundle's config.json, which nobody vouches for: size and depth are limited, duplicate names are errors."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def _constant(text: str) -> object:
 
 
 def read_text(path: Path, *, stream: bool = False) -> str:
-    """The text of a file of JSON, which RFC 8259 (8.1) wants as UTF-8 without a byte order mark.
+    """Return the text of a JSON file, which is UTF-8 without a byte order mark (RFC 8259, 8.1).
 
-    With ``stream`` it may be a pipe as well. Raises UsageError for a file that cannot be read or is too large.
+    With ``stream`` the file may also be a pipe. Raises UsageError if it cannot be read or is too large.
     """
     hint = "" if stream else "give the bundle's directory with --bundle"
     try:
-        # a fifo would be waited for at the open
+        # opening a fifo would block
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (0 if stream else os.O_NONBLOCK))
         with open(descriptor, "rb") as file:
             if not stream and not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -58,7 +58,7 @@ def read_text(path: Path, *, stream: bool = False) -> str:
 
 
 def parse_json(text: str, path: Path) -> object:
-    """The JSON value of a file's text. Raises UsageError for what is not JSON or is nested too deeply."""
+    """Return the JSON value of a file's text. Raises UsageError if it is not JSON or is nested too deeply."""
     try:
         value = json.loads(text, object_pairs_hook=_pairs, parse_constant=_constant)
     except UsageError as error:
@@ -86,8 +86,11 @@ def _deeper(value: object, levels: int) -> bool:
 
 
 def parse_config(text: str, path: Path, warn: Warn = no_warning) -> Config:
-    """The configuration in the text of ``path``. Raises UsageError, naming the field that is wrong; ``warn`` is told of
-    properties that are not the specification's."""
+    """Return the configuration in ``text``, which was read from ``path``.
+
+    Raises UsageError naming the field that is wrong. ``warn`` is called for properties that the specification does not
+    define.
+    """
     value = parse_json(text, path)
     if isinstance(value, dict):
         for name in _OTHER_SYSTEMS:
@@ -107,19 +110,19 @@ def _decoded(kind: type[Any], value: object, name: str, path: Path, warn: Warn) 
 
 
 def load(bundle: Path, name: str = "config.json", warn: Warn = no_warning) -> Config:
-    """The configuration in the bundle's directory, in the file ``name``, as ``parse_config`` has it."""
+    """Read the configuration in the file ``name`` of the bundle's directory; errors are those of ``parse_config``."""
     path = bundle / name
     return parse_config(read_text(path), path, warn)
 
 
 def load_process(path: Path, warn: Warn = no_warning) -> Process:
-    """A process object from a file, as ``exec --process`` takes it."""
+    """Read a process object from a file, as ``exec --process`` takes it. Raises UsageError."""
     process: Process = _decoded(Process, parse_json(read_text(path, stream=True), path), "process", path, warn)
     return process
 
 
 def load_resources(path: Path, warn: Warn = no_warning) -> Resources:
-    """A resources object from a file or a pipe, as ``update --resources`` takes it."""
+    """Read a resources object from a file or a pipe, as ``update --resources`` takes it. Raises UsageError."""
     value = parse_json(read_text(path, stream=True), path)
     resources: Resources = _decoded(Resources, value, "resources", path, warn)
     return resources

@@ -1,7 +1,7 @@
-"""From JSON values to the objects of a configuration and back.
+"""Convert JSON values to the objects of a configuration, and back.
 
-What a field may hold is its type, and is checked here, once: each number has the runtime-spec's type, narrowed to what
-the kernel can take where a larger one would be cut to another number.
+The type of a field says which values it may hold, and only this module checks them. Each number has the runtime-spec's
+type, narrowed to the kernel's range where the kernel would truncate a larger number.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from runtime.errors import UsageError
 
 Warn = Callable[[str], None]
 T = TypeVar("T", bound="Object")
-_INTEGERS = range(-(1 << 63), 1 << 64)  # what the specification's int64 and uint64 hold together
+_INTEGERS = range(-(1 << 63), 1 << 64)  # the ranges of the specification's int64 and uint64 together
 _MOST_WARNINGS = 10
 
 Uint16 = Annotated[int, Meta(ge=0, le=(1 << 16) - 1)]
 Uint32 = Annotated[int, Meta(ge=0, le=(1 << 32) - 1)]
-Uint64 = Annotated[int, Meta(ge=0)]  # above, _INTEGERS ends
+Uint64 = Annotated[int, Meta(ge=0)]  # _INTEGERS bounds it above
 Int32 = Annotated[int, Meta(ge=-(1 << 31), le=(1 << 31) - 1)]
-Int64 = Annotated[int, Meta(le=(1 << 63) - 1)]  # below, _INTEGERS ends
-# A user's or group's number. (uid_t)-1 is none: setresuid(2) leaves the user as it is, who is root.
+Int64 = Annotated[int, Meta(le=(1 << 63) - 1)]  # _INTEGERS bounds it below
+# A user's or group's number. (uid_t)-1 is not one: setresuid(2) leaves the user unchanged then, which is root.
 LAST_ID = (1 << 32) - 2
 Id = Annotated[int, Meta(ge=0, le=LAST_ID)]
-# The kernel's device numbers have 12 and 20 bits (linux/kdev_t.h); mknod(2) makes another device of larger ones.
+# The kernel's device numbers have 12 and 20 bits (linux/kdev_t.h); mknod(2) would make another device of larger ones.
 DeviceMajor = Annotated[int, Meta(ge=0, le=(1 << 12) - 1)]
 DeviceMinor = Annotated[int, Meta(ge=0, le=(1 << 20) - 1)]
-# In a rule -1 stands for every number, as a missing one does: engines write runc's.
+# In a rule -1 stands for every number, as a missing field does: engines follow runc in this.
 RuleMajor = Annotated[int, Meta(ge=-1, le=(1 << 12) - 1)]
 RuleMinor = Annotated[int, Meta(ge=-1, le=(1 << 20) - 1)]
 Bytes = Annotated[int, Meta(ge=-1, le=(1 << 63) - 1)]  # -1: no limit
@@ -46,18 +46,18 @@ Errno = Uint16  # SECCOMP_RET_DATA
 
 
 class Object(Struct, frozen=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
-    """An object of the configuration. Its fields' names in JSON are theirs in camel case, unless they say another."""
+    """An object of the configuration. In JSON its fields have their names in camel case, or those that they declare."""
 
 
 def no_warning(_: str) -> None:
-    """For who has been warned already."""
+    """Ignore a warning: the default of functions that take a ``warn``."""
 
 
 def decode(kind: type[T], value: object, path: str, warn: Warn = no_warning) -> T:
-    """``value``, parsed JSON, as a ``kind``; null is what is not there, and ``warn`` is told of unknown properties,
-    which the specification wants ignored (config.md, "Extensibility").
+    """Convert ``value``, parsed JSON, to a ``kind``. A null counts as a missing property.
 
-    Raises UsageError that names the place, from ``path`` on, for anything that does not fit.
+    ``warn`` is called for unknown properties, which the specification requires to be ignored (config.md,
+    "Extensibility"). Raises UsageError for a value that does not fit, naming its location, which begins with ``path``.
     """
     try:
         plain = _checked(value)
@@ -83,8 +83,8 @@ def decode(kind: type[T], value: object, path: str, warn: Warn = no_warning) -> 
 
 
 def _remove_unknown(value: Any, kind: Any, path: str) -> Iterator[str]:
-    """Take the properties out that the types do not have, and say where they were. What does not fit its type at all is
-    left to ``convert``."""
+    """Remove the properties that the types do not have, and yield their locations. Values of a wrong type are left to
+    ``msgspec.convert``."""
     inner: tuple[Any, ...] = getattr(kind, "__args__", ())
     if isinstance(kind, type) and issubclass(kind, Object):
         if isinstance(value, dict):
@@ -104,12 +104,12 @@ def _remove_unknown(value: Any, kind: Any, path: str) -> Iterator[str]:
             for name, item in value.items():
                 yield from _remove_unknown(item, inner[1], f"{path}.{name}")
     else:
-        for each in inner:  # of a union
+        for each in inner:  # each member of a union
             yield from _remove_unknown(value, each, path)
 
 
 class _Unfit(Exception):
-    """What is wrong with a value, and where it is: the way to it, from the end."""
+    """A value that cannot be used: the message says why, and ``way`` is the path to it, innermost name first."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -122,7 +122,8 @@ class _Unfit(Exception):
 
 
 def _checked(value: object) -> object:
-    """The value without nulls, whose strings a kernel can take and whose integers have 64 bits. Raises _Unfit."""
+    """Return the value without nulls. Raises _Unfit for strings that the kernel cannot take and for integers of more
+    than 64 bits."""
     if isinstance(value, str):
         return _text(value)
     way: str | int = ""
@@ -136,7 +137,7 @@ def _checked(value: object) -> object:
             return fields
         if isinstance(value, list | tuple):
             items = []
-            for way, item in enumerate(value):  # noqa: B007, which does not see that an error takes it along
+            for way, item in enumerate(value):  # noqa: B007, which overlooks the use in the except clause
                 items.append(_checked(item))
             return items
     except _Unfit as error:
@@ -161,21 +162,21 @@ def _word(value: object) -> str:
 
 
 def short(path: str) -> str:
-    """A place in a file, on one line of bounded length: whoever wrote the file chose the names."""
+    """Return a location in a file on one line of bounded length: its names are chosen by whoever wrote the file."""
     path = path if path.isprintable() else repr(path)[1:-1]
     return path if len(path) <= 200 else f"{path[:199]}…"
 
 
 def checked(value: T, path: str) -> T:
-    """An object that was not read but put together, whose numbers came from a person. Raises as ``decode`` does."""
+    """Check the numbers of ``value``, an object made of arguments, and return it. Raises as ``decode`` does."""
     return decode(type(value), msgspec.to_builtins(value), path)
 
 
 def is_number(text: str) -> bool:
-    """Whether a text is a decimal number, of no more digits than 64 bits have."""
+    """Return whether ``text`` is a decimal number of at most 20 digits, which is the length of 2**64 - 1."""
     return text.isascii() and text.isdigit() and len(text) <= 20
 
 
 def encode(value: Object) -> Any:
-    """The object as JSON values, without the fields that have their defaults."""
+    """Return the object as JSON values, without the fields that have their default."""
     return msgspec.json.decode(msgspec.json.encode(value))

@@ -67,7 +67,7 @@ _CGROUPS = Mount("/sys/fs/cgroup", "cgroup", "cgroup", (*_TIGHT, "relatime", "ro
 
 
 def default_config() -> Config:
-    """For root: all namespaces but user and time, no device beyond the default ones."""
+    """Return root's configuration: all namespaces but user and time, and only the default devices."""
     process = Process(
         cwd="/",
         args=("sh",),
@@ -89,7 +89,8 @@ def default_config() -> Config:
 
 
 def rootless_config(uid: int, gid: int) -> Config:
-    """For an ordinary user: a user namespace in which it is root, and nothing that takes a second id or a cgroup."""
+    """Return an unprivileged user's configuration. The user is root in a user namespace; nothing in it needs a second
+    id or a cgroup."""
     config = default_config()
     mounts = tuple(
         replace(mount, options=tuple(o for o in mount.options if o != "gid=5"))

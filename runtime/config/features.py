@@ -1,4 +1,4 @@
-"""What this runtime can do, as the runtime-spec's features structure has it (1.3, features.md)."""
+"""The runtime-spec's features structure (1.3, features.md), which says what this runtime supports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from runtime.seccomp.filter import ACTIONS, ARCHITECTURES, FLAGS, OPERATORS
 
 
 def features() -> dict[str, object]:
-    """The structure: what is recognised and carried out, whether this host has it or not."""
+    """Return the structure: what the runtime recognises and implements, whether or not this host supports it."""
     return {
         "ociVersionMin": "1.0.0",
         "ociVersionMax": OCI_VERSION,
@@ -29,7 +29,7 @@ def features() -> dict[str, object]:
                 "supportedFlags": list(FLAGS),
             },
             "apparmor": {"enabled": True},
-            "selinux": {"enabled": False},  # process.selinuxLabel is, linux.mountLabel is not
+            "selinux": {"enabled": False},  # process.selinuxLabel is supported, linux.mountLabel is not
             "intelRdt": {"enabled": False, "schemata": False, "monitoring": False},
             "memoryPolicy": {"modes": list(MEMORY_POLICIES), "flags": list(MEMORY_POLICY_FLAGS)},
             "mountExtensions": {"idmap": {"enabled": True}},

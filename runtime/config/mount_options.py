@@ -1,4 +1,4 @@
-"""Mount options of the runtime-spec's table (1.3, config.md, "Linux mount options"), as bits for the kernel."""
+"""The mount options of the runtime-spec's table (1.3, config.md, "Linux mount options") as bits for the kernel."""
 
 from __future__ import annotations
 
@@ -63,8 +63,12 @@ NAMES = tuple(
 
 
 class MountOptions(Struct, frozen=True):
-    """``flags`` for mount(2); ``set`` and ``clear`` for mount_setattr(2) on the mount, ``set_all`` and ``clear_all`` on
-    its whole tree; ``propagation`` an MS_ bit or 0; ``data`` the file system's own options."""
+    """The parsed options of one mount.
+
+    ``flags`` are MS_ bits for mount(2). ``set`` and ``clear`` are MOUNT_ATTR_ bits for mount_setattr(2) on the mount,
+    ``set_all`` and ``clear_all`` on its whole tree. ``propagation`` is an MS_ bit or 0; ``data`` holds the file
+    system's own options.
+    """
 
     flags: int = 0
     set: int = 0
@@ -83,7 +87,8 @@ class MountOptions(Struct, frozen=True):
 
 @lru_cache(maxsize=256)
 def parse(options: tuple[str, ...], place: str = "options") -> MountOptions:
-    """The options of one mount; later ones win over earlier. Raises UsageError naming ``place`` for impossible ones."""
+    """Parse the options of one mount; later ones override earlier. Raises UsageError naming ``place`` for options that
+    exclude each other."""
     found: dict[str, int] = dict.fromkeys(("flags", "set", "clear", "set_all", "clear_all", "propagation"), 0)
     switches: dict[str, bool] = {}
     data: list[str] = []

@@ -1,4 +1,4 @@
-"""What is executed, and as whom: the ``process`` object (runtime-spec 1.3, config.md, "Process")."""
+"""The ``process`` object: the program of a container and its user (runtime-spec 1.3, config.md, "Process")."""
 
 from msgspec import field
 
@@ -6,7 +6,7 @@ from runtime.config.decode import Id, Int32, IOLevel, Object, OomScoreAdjustment
 
 
 class User(Object, frozen=True):
-    """Numeric identity of the first process: ``uid``, ``gid``, the supplementary groups and the file mode mask."""
+    """The numeric identity of a process: ``uid``, ``gid``, the supplementary groups and the file mode mask."""
 
     uid: Id = 0
     gid: Id = 0
@@ -41,7 +41,8 @@ class ConsoleSize(Object, frozen=True):
 
 
 class Scheduler(Object, frozen=True):
-    """sched_setattr(2): ``policy`` and ``flags`` by name; ``runtime``, ``deadline``, ``period`` in nanoseconds."""
+    """Arguments of sched_setattr(2): ``policy`` and ``flags`` are names; ``runtime``, ``deadline`` and ``period`` are
+    nanoseconds."""
 
     policy: str
     nice: Int32 = 0
@@ -53,21 +54,22 @@ class Scheduler(Object, frozen=True):
 
 
 class IOPriority(Object, frozen=True):
-    """ioprio_set(2): the class by its IOPRIO_CLASS_ name, and the priority, 0 to 7."""
+    """Arguments of ioprio_set(2): the IOPRIO_CLASS_ name of a class, and a priority from 0 to 7."""
 
     class_: str = field(name="class")
     priority: IOLevel = 0
 
 
 class ExecCPUAffinity(Object, frozen=True):
-    """Processors for ``exec``, as lists such as ``0-3,7``: when it joins, and when it executes."""
+    """The processors of an ``exec``, as lists such as ``0-3,7``: ``initial`` while it joins the container, ``final``
+    when it executes the program."""
 
     initial: str = ""
     final: str = ""
 
 
 class Process(Object, frozen=True):
-    """What is executed: ``args`` (argv), ``env`` (``NAME=value``), ``cwd`` (absolute), and as whom."""
+    """A program to execute: ``args`` is its argv, ``env`` its ``NAME=value`` strings, ``cwd`` an absolute path."""
 
     cwd: str
     args: tuple[str, ...] = ()

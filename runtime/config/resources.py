@@ -1,4 +1,4 @@
-"""Limits: the ``linux.resources`` object (runtime-spec 1.3, config-linux.md, "Control groups")."""
+"""The ``linux.resources`` object: a container's limits (runtime-spec 1.3, config-linux.md, "Control groups")."""
 
 from collections.abc import Mapping
 
@@ -20,8 +20,11 @@ from runtime.config.decode import (
 
 
 class DeviceRule(Object, frozen=True):
-    """Allow or deny access to devices: ``type`` is a, b or c, empty for a; None stands for every number; ``access`` is
-    of r, w, m, empty for all."""
+    """A rule that allows or denies access to devices.
+
+    ``type`` is a, b or c, and empty means a. A number of None means every number. ``access`` consists of the letters
+    r, w and m, and empty means all three.
+    """
 
     allow: bool
     type: str = ""
@@ -31,7 +34,7 @@ class DeviceRule(Object, frozen=True):
 
 
 class Memory(Object, frozen=True):
-    """Bytes; -1 is no limit. ``swap`` counts memory and swap together, as cgroup v1 does."""
+    """Limits in bytes, of which -1 means none. ``swap`` counts memory and swap together, as cgroup v1 does."""
 
     limit: Bytes | None = None
     reservation: Bytes | None = None
@@ -45,7 +48,8 @@ class Memory(Object, frozen=True):
 
 
 class Cpu(Object, frozen=True):
-    """``shares`` relative weight; ``quota``, ``burst`` and ``period`` in microseconds; ``cpus`` and ``mems`` lists."""
+    """``shares`` is a relative weight; ``quota``, ``burst`` and ``period`` are microseconds; ``cpus`` and ``mems`` are
+    lists such as ``0-3,7``."""
 
     shares: Uint64 | None = None
     quota: Int64 | None = None
@@ -59,7 +63,7 @@ class Cpu(Object, frozen=True):
 
 
 class Pids(Object, frozen=True):
-    """The largest number of tasks; 0 or less: no limit."""
+    """The largest number of tasks; 0 or less means no limit."""
 
     limit: Int64
 
@@ -82,7 +86,7 @@ class ThrottleDevice(Object, frozen=True):
 
 
 class BlockIO(Object, frozen=True):
-    """Block devices: weights and throttles."""
+    """The weights and throttles of block devices."""
 
     weight: Uint16 | None = None
     leaf_weight: Uint16 | None = None
@@ -94,7 +98,7 @@ class BlockIO(Object, frozen=True):
 
 
 class HugepageLimit(Object, frozen=True):
-    """``page_size`` as the kernel spells it, such as 2MB; ``limit`` in bytes."""
+    """The limit of huge pages of one size, in bytes; ``page_size`` is the kernel's name, such as 2MB."""
 
     page_size: str
     limit: Uint64
@@ -108,21 +112,21 @@ class InterfacePriority(Object, frozen=True):
 
 
 class Network(Object, frozen=True):
-    """net_cls and net_prio, which cgroup v1 alone has."""
+    """The settings of net_cls and net_prio, controllers that only cgroup v1 has."""
 
     class_id: Uint32 | None = field(default=None, name="classID")
     priorities: tuple[InterfacePriority, ...] = ()
 
 
 class Rdma(Object, frozen=True):
-    """Limits of one RDMA device."""
+    """The limits of one RDMA device."""
 
     hca_handles: Uint32 | None = None
     hca_objects: Uint32 | None = None
 
 
 class Resources(Object, frozen=True):
-    """All limits of a container; ``unified`` maps cgroup v2 file names to what is written there."""
+    """All limits of a container; ``unified`` maps the names of cgroup v2 files to the text to write."""
 
     devices: tuple[DeviceRule, ...] = ()
     memory: Memory | None = None

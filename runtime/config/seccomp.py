@@ -1,10 +1,10 @@
-"""System call filters: the ``linux.seccomp`` object (runtime-spec 1.3, config-linux.md, "Seccomp")."""
+"""The ``linux.seccomp`` object: a system call filter (runtime-spec 1.3, config-linux.md, "Seccomp")."""
 
 from runtime.config.decode import ArgumentIndex, Errno, Object, Uint64
 
 
 class SyscallArgument(Object, frozen=True):
-    """A comparison of argument ``index`` (0 to 5) by ``op`` (SCMP_CMP_...); ``value_two`` serves MASKED_EQ."""
+    """A comparison of argument ``index`` (0 to 5) by ``op`` (SCMP_CMP_...); only MASKED_EQ uses ``value_two``."""
 
     index: ArgumentIndex
     value: Uint64
@@ -13,7 +13,7 @@ class SyscallArgument(Object, frozen=True):
 
 
 class SyscallRule(Object, frozen=True):
-    """``action`` (SCMP_ACT_...) for the system calls in ``names`` when all of ``args`` hold."""
+    """A rule: the kernel takes ``action`` (SCMP_ACT_...) for the system calls in ``names`` if all of ``args`` hold."""
 
     names: tuple[str, ...]
     action: str
@@ -22,7 +22,7 @@ class SyscallRule(Object, frozen=True):
 
 
 class Seccomp(Object, frozen=True):
-    """A filter: rules, the action for other calls, architectures (SCMP_ARCH_...), flags (SECCOMP_FILTER_...)."""
+    """A filter: its rules, the action for other calls, architectures (SCMP_ARCH_...), flags (SECCOMP_FILTER_...)."""
 
     default_action: str
     default_errno_ret: Errno | None = None

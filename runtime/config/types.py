@@ -1,4 +1,4 @@
-"""The configuration as a whole, its mounts, hooks, namespaces and devices (runtime-spec 1.3)."""
+"""The whole configuration, with its mounts, hooks, namespaces and devices (runtime-spec 1.3)."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ from runtime.config.seccomp import Seccomp
 
 
 class IDMapping(Object, frozen=True):
-    """``size`` ids from ``container_id`` on inside are those from ``host_id`` on outside."""
+    """A mapping of ``size`` ids: those from ``container_id`` on inside are those from ``host_id`` on outside."""
 
     container_id: Id = field(name="containerID")
     host_id: Id = field(name="hostID")
@@ -19,14 +19,14 @@ class IDMapping(Object, frozen=True):
 
 
 class Root(Object, frozen=True):
-    """The root file system's directory, absolute or relative to the bundle."""
+    """The directory of the root file system; ``path`` is absolute or relative to the bundle."""
 
     path: str
     readonly: bool = False
 
 
 class Mount(Object, frozen=True):
-    """A mount; ``options`` as in fstab(5) and the specification's table. ``destination`` is below the root."""
+    """A mount; ``options`` are those of fstab(5) and the specification's table, ``destination`` is below the root."""
 
     destination: str
     type: str = ""
@@ -37,7 +37,8 @@ class Mount(Object, frozen=True):
 
 
 class Hook(Object, frozen=True):
-    """A program to run at a point of the container's life; without ``env`` it inherits one; ``timeout`` in seconds."""
+    """A program that runs at a point of the container's life. ``env`` None means that it inherits ours; ``timeout`` is
+    in seconds."""
 
     path: str
     args: tuple[str, ...] = ()
@@ -46,7 +47,7 @@ class Hook(Object, frozen=True):
 
 
 class Hooks(Object, frozen=True):
-    """Hooks by the point of the life that they run at."""
+    """The hooks, by the point of the container's life at which they run."""
 
     prestart: tuple[Hook, ...] = ()
     create_runtime: tuple[Hook, ...] = ()
@@ -57,14 +58,14 @@ class Hooks(Object, frozen=True):
 
 
 class Namespace(Object, frozen=True):
-    """A namespace by type (pid, network, mount, ipc, uts, user, cgroup, time): new, or the one at ``path``."""
+    """A namespace of a type (pid, network, mount, ipc, uts, user, cgroup, time): a new one, or the one at ``path``."""
 
     type: str
     path: str = ""
 
 
 class Device(Object, frozen=True):
-    """A device node to make: ``type`` c, b, u or p; ``file_mode`` with permission bits."""
+    """A device node to make; ``type`` is c, b, u or p, and ``file_mode`` holds permission bits."""
 
     path: str
     type: str
@@ -76,21 +77,21 @@ class Device(Object, frozen=True):
 
 
 class TimeOffset(Object, frozen=True):
-    """An offset of a clock of a time namespace."""
+    """The offset of one clock of a time namespace."""
 
     secs: Int64 = 0
     nanosecs: Nanoseconds = 0
 
 
 class Personality(Object, frozen=True):
-    """personality(2): ``domain`` LINUX or LINUX32; no flags are defined yet."""
+    """The argument of personality(2): ``domain`` is LINUX or LINUX32, and no flags are defined yet."""
 
     domain: str
     flags: tuple[str, ...] = ()
 
 
 class MemoryPolicy(Object, frozen=True):
-    """set_mempolicy(2): ``mode`` and ``flags`` by their MPOL_ names, ``nodes`` as a list such as ``0-3,7``."""
+    """Arguments of set_mempolicy(2): ``mode`` and ``flags`` are MPOL_ names, ``nodes`` is a list such as ``0-3,7``."""
 
     mode: str
     nodes: str = ""
@@ -98,13 +99,13 @@ class MemoryPolicy(Object, frozen=True):
 
 
 class NetDevice(Object, frozen=True):
-    """A network interface of the host's that becomes the container's, there by ``name`` (empty: as on the host)."""
+    """A network interface that moves from the host to the container; an empty ``name`` keeps the host's name."""
 
     name: str = ""
 
 
 class IntelRdt(Object, frozen=True):
-    """Intel's resource director technology."""
+    """Settings of Intel's Resource Director Technology."""
 
     clos_id: str = field(default="", name="closID")
     l3_cache_schema: str = ""
@@ -116,7 +117,7 @@ class IntelRdt(Object, frozen=True):
 
 
 class Linux(Object, frozen=True):
-    """Everything that only Linux has."""
+    """The part of the configuration that only Linux has."""
 
     uid_mappings: tuple[IDMapping, ...] = ()
     gid_mappings: tuple[IDMapping, ...] = ()
@@ -138,7 +139,7 @@ class Linux(Object, frozen=True):
 
 
 class Config(Object, frozen=True):
-    """A bundle's config.json."""
+    """The content of a bundle's config.json."""
 
     oci_version: str
     root: Root

@@ -1,4 +1,4 @@
-"""What a configuration's types cannot say: values that exclude each other, unknown names, what this host lacks."""
+"""Check what types cannot express: values that exclude each other, unknown names, features that this host lacks."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from runtime.errors import UsageError
 from runtime.plan.constants import ALL_CAPABILITIES, CAPABILITIES
 
 NAMESPACES = ("pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time")
-# A file's name has at most 255 bytes, and the longest that an id becomes is its scope's.
+# A file name has at most 255 bytes, and the longest name made from an id is that of its scope.
 _LONGEST_ID = 255 - len("testbed-runtime-.scope")
 _ID = re.compile(rf"[A-Za-z0-9_+.-]{{1,{_LONGEST_ID}}}")
-_LONGEST_PATH = 3072  # bytes of a cgroup's path: the kernel takes 4096, with the mount before it and a file behind it
+_LONGEST_PATH = 3072  # bytes of a cgroup's path; the kernel takes 4096, which include the mount point and a file's name
 _ALL_IDS = (1 << 32) - 1
-# Files of /proc that lxcfs and engines put a container's own view over (runc, libcontainer/rootfs_linux.go).
+# Files of /proc over which lxcfs and engines mount a container's own view (runc, libcontainer/rootfs_linux.go).
 _PROC_FILES = ("cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo", "net/dev",
                "sys/kernel/ns_last_pid", "sys/crypto/fips_enabled")  # fmt: skip
 _SYSCTL_NAMESPACE = (
@@ -35,7 +35,7 @@ _SYSCTL_NAMESPACE = (
 
 
 class Host(Struct, frozen=True):
-    """What of security modules this host has, and which capabilities we have ourselves, as a mask."""
+    """Which security modules this host has, and which capabilities (a mask) this process has."""
 
     apparmor: bool
     selinux: bool
@@ -45,7 +45,7 @@ class Host(Struct, frozen=True):
 
     @classmethod
     def read(cls) -> Host:
-        """Ask the kernel."""
+        """Read them from the kernel."""
         return cls(
             Path("/sys/module/apparmor/parameters/enabled").exists()
             and Path("/sys/module/apparmor/parameters/enabled").read_text().startswith("Y"),
@@ -56,7 +56,7 @@ class Host(Struct, frozen=True):
         )
 
     def grantable(self, config: Config) -> int:
-        """The capabilities that we can give a process of the container: all in a user namespace, else our own."""
+        """Return the capabilities that we can grant to the container: all of them in a user namespace, else our own."""
         in_another = any(namespace.type == "user" for namespace in config.linux.namespaces)
         return ALL_CAPABILITIES if in_another else self.capabilities
 
@@ -68,12 +68,12 @@ def _own_capabilities() -> int:
 
 
 def is_id(text: str) -> bool:
-    """Whether it can name a container."""
+    """Return whether ``text`` can be the name of a container."""
     return bool(_ID.fullmatch(text)) and text not in (".", "..")
 
 
 def check_id(container_id: str) -> None:
-    """Raise UsageError unless it can name a container: it becomes a directory's and a cgroup's name."""
+    """Raise UsageError unless it can be the name of a container, which a directory and a cgroup get."""
     if not is_id(container_id):
         raise UsageError(
             f"container id {_cut(container_id)}: not a name",
@@ -90,7 +90,7 @@ def _cut(text: str) -> str:
 
 
 def validate(config: Config, host: Host, warn: Warn = no_warning) -> None:
-    """Raise UsageError naming the first field that cannot be carried out; ``warn`` is told of what is left out."""
+    """Raise UsageError naming the first field that cannot be applied. ``warn`` is called for what is left out."""
     _namespaces(config)
     _identity(config)
     for index, mount in enumerate(config.mounts):
@@ -120,7 +120,7 @@ def _namespaces(config: Config) -> None:
 
 
 def _holds_host(path: str) -> bool:
-    """Whether it is the mount namespace that we, or the first process, are in; one that cannot be seen is neither."""
+    """Return whether the mount namespace at ``path`` is ours or that of process 1. One that we may not see is not."""
     for own in ("/proc/self/ns/mnt", "/proc/1/ns/mnt"):
         with suppress(OSError):
             if os.path.samefile(path, own):
@@ -129,8 +129,8 @@ def _holds_host(path: str) -> bool:
 
 
 def _inherited_mounts(config: Config, mapped: bool) -> None:
-    """A container in the caller's mount namespace has its root directory (chroot), and mounts nothing: it would be
-    mounted on the host, and stay there."""
+    """Raise UsageError if a container in the caller's mount namespace is to mount something: that would be mounted on
+    the host, and stay there. Such a container only changes its root directory (chroot)."""
     linux, process = config.linux, config.process
     mounting = {
         "mounts": bool(config.mounts),
@@ -138,7 +138,7 @@ def _inherited_mounts(config: Config, mapped: bool) -> None:
         "linux.maskedPaths": bool(linux.masked_paths),
         "linux.readonlyPaths": bool(linux.readonly_paths),
         "linux.rootfsPropagation": bool(linux.rootfs_propagation),
-        "linux.namespaces: user": mapped,  # devices are mounts there
+        "linux.namespaces: user": mapped,  # its devices would be mounts
         "process.terminal": process is not None and process.terminal,
     }
     for place, asked in mounting.items():
@@ -183,7 +183,7 @@ def _mappings(place: str, mappings: Sequence[IDMapping]) -> None:
 
 
 def _mount(place: str, mount: Mount, mapped: bool) -> None:
-    target = posixpath.normpath("/" + mount.destination.lstrip("/"))  # two slashes would stay
+    target = posixpath.normpath("/" + mount.destination.lstrip("/"))  # normpath keeps two leading slashes
     options = mount_options.parse(mount.options, f"config.json: {place}.options")
     if target == "/proc" and mount.type != "proc" and not (options.bind and os.path.ismount(mount.source)):
         _fail(
@@ -250,7 +250,7 @@ def _net_devices(config: Config, host: Host) -> None:
     if not any(namespace.type == "network" for namespace in config.linux.namespaces):
         _fail("linux.netDevices", "the container has the host's network, where the devices are already")
     if not host.moves_devices:
-        _fail("linux.netDevices", "an ordinary user may not move the host's network devices", "run as root")
+        _fail("linux.netDevices", "an unprivileged user may not move the host's network devices", "run as root")
     for device, there in config.linux.net_devices.items():
         for name in (device, there.name or device):
             # dev_valid_name of the kernel's net/core/dev.c
@@ -259,7 +259,7 @@ def _net_devices(config: Config, host: Host) -> None:
 
 
 def validate_process(process: Process, host: Host, grantable: int, warn: Warn = no_warning) -> None:
-    """As ``validate``, for a process alone, which can be given the capabilities of the mask ``grantable``."""
+    """Validate a process by itself, as ``validate`` does. We can grant the capabilities in the mask ``grantable``."""
     if not process.args or not process.args[0]:
         _fail("process.args", "empty: there is no command")
     if not process.cwd.startswith("/"):

@@ -1,9 +1,8 @@
 """The base image: a minimal Debian (or Ubuntu) of the host's own release, made by mmdebstrap.
 
-Packages come from the sources that the host is configured with, and those sources are what ``apt-get``
-inside the image uses. The layer is cached by the hash of all that goes into it. What differs from one
-making to the next (logs, caches, the machine id, today's date) is removed or set to a fixed time, so the
-same packages give the same layer.
+Packages come from the sources that the host is configured with, and ``apt-get`` inside the image uses the same
+sources. The layer is cached by the hash of all its inputs. What would differ from one build to the next (logs, caches,
+the machine id, today's date) is removed or set to a fixed time, so that the same packages give the same layer.
 """
 
 from __future__ import annotations
@@ -31,15 +30,15 @@ from runtime.images.space import MIB, require_space
 from runtime.images.store import Store
 
 REFERENCE = "testbed/base"
-# Counts up when this module changes what the layer holds.
+# Increased whenever this module changes the content of the layer.
 RECIPE = 2
-# Essential packages and apt, nothing else: what a Dockerfile needs in order to install the rest.
+# Essential packages and apt, with which a Dockerfile can install the rest.
 VARIANT = "apt"
 NEEDED_BYTES = 1500 * MIB
-# Starts from a merged /usr. Without it the release's packages install perl (55 MB) to merge it themselves.
+# Start with a merged /usr. Otherwise the release's packages install perl (55 MB) to merge it themselves.
 HOOKS = "/usr/share/mmdebstrap/hooks/maybe-merged-usr"
 
-# Documentation and translations are never read by a workload; licences stay.
+# No workload reads documentation and translations; licences stay.
 _DPKG_OPTIONS = (
     "path-exclude=/usr/share/man/*",
     "path-exclude=/usr/share/info/*",
@@ -48,7 +47,7 @@ _DPKG_OPTIONS = (
     "path-exclude=/usr/share/doc/*",
     "path-include=/usr/share/doc/*/copyright",
 )
-# How this host reaches and trusts its archive; the same must hold for apt in a RUN (``apt_options``).
+# How this host reaches and trusts its archive; apt in a RUN must do the same (``apt_options``).
 _APT_OPTIONS = (
     "Acquire::Check-Valid-Until",
     "Acquire::Check-Date",
@@ -60,11 +59,11 @@ _IMAGE_APT_OPTION = 'Acquire::Languages "none"'
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
 _SEEN_AT = "/mnt"
-# All of mmdebstrap's processes and mounts are in namespaces that end with our child, and it ends with us.
+# All of mmdebstrap's processes and mounts are in namespaces that end with our child, which ends with us.
 _CONTAINED = (
     *("setpriv", "--pdeathsig", "KILL"),
     *("unshare", "--pid", "--fork", "--kill-child=KILL", "--mount", "--mount-proc"),
-    # apt's own user, which fetches, may not enter the store: there it sees only what is being made.
+    # apt's own user, which downloads, may not enter the store; here it sees only the new tree.
     *("sh", "-c", f'mount --bind "$0" {_SEEN_AT} && exec "$@"'),
 )
 
@@ -78,16 +77,16 @@ _REMOVED = (
     "var/log/alternatives.log",
     "var/log/apt",
 )
-# Empty, so that a runtime can lay its own over them without a change to the image.
+# They are empty, so that a runtime can mount its own over them without a change to the image.
 _PLACEHOLDERS = ("etc/hostname", "etc/hosts", "etc/resolv.conf")
 # Packages must not start services while they are installed (invoke-rc.d(8): 101, forbidden by policy).
 _POLICY = "#!/bin/sh\nexit 101\n"
 
 
 class Inputs(Struct, frozen=True):
-    """All that decides what the base layer holds, keys as sha256 by path.
+    """All that determines the content of the base layer; keys are given as sha256 by path.
 
-    How a host reaches its archive (proxies, retries) does not, so that a store copied to another is as good there.
+    How a host reaches its archive (proxies, retries) is not part of it, so a copied store is valid on another host.
     """
 
     architecture: str
@@ -97,7 +96,7 @@ class Inputs(Struct, frozen=True):
     keyrings: tuple[tuple[str, str], ...]
 
     def key(self) -> str:
-        """The cache key: sha256 over every input, this module's own version among them."""
+        """Return the cache key: the sha256 of all inputs and of this module's version."""
         document = [
             RECIPE, VARIANT, HOOKS, _DPKG_OPTIONS, self.architecture, self.codename, to_deb822(self.sources),
             self.packages, self.keyrings,
@@ -106,9 +105,9 @@ class Inputs(Struct, frozen=True):
 
 
 def ensure_base(store: Store, progress: Callable[[str], None]) -> Image:
-    """The image ``testbed/base``, made now if its inputs are new (about 20 s and 100 MB of packages).
+    """Return the image ``testbed/base``, and make it first if its inputs are new (about 20 s and 100 MB of packages).
 
-    Raises PrerequisiteError: mmdebstrap is missing, no root, no package source or none that answers, no space.
+    Raises PrerequisiteError if mmdebstrap is missing, without root, without space, or if no package source answers.
     """
     inputs = host_inputs()
     layer = store.cached(inputs.key())
@@ -119,7 +118,7 @@ def ensure_base(store: Store, progress: Callable[[str], None]) -> Image:
 
 
 def make_base(store: Store, inputs: Inputs, progress: Callable[[str], None]) -> Image:
-    """Make the base image of ``inputs``, unless its layer is there, and name it; errors as ``ensure_base``."""
+    """Make the base image of ``inputs``, unless its layer exists, and tag it. Raises as ``ensure_base`` does."""
     with store.building(progress):
         layer = store.cached(inputs.key()) or _make(store, inputs, progress)
         config = ImageConfig(env=(f"PATH={DEFAULT_PATH}",), cmd=("/bin/sh",))
@@ -127,7 +126,7 @@ def make_base(store: Store, inputs: Inputs, progress: Callable[[str], None]) -> 
 
 
 def host_inputs(apt_folder: Path = Path("/etc/apt"), os_release: Path = Path("/etc/os-release")) -> Inputs:
-    """What this host would make a base image of; PrerequisiteError when it cannot."""
+    """Return the inputs of a base image made on this host. Raises PrerequisiteError if it cannot make one."""
     codename = read_codename(os_release.read_text())
     sources = host_sources(apt_folder, codename)
     encrypted = any(uri.startswith("https:") for source in sources for uri in source.uris)
@@ -142,7 +141,7 @@ def host_inputs(apt_folder: Path = Path("/etc/apt"), os_release: Path = Path("/e
 
 
 def read_codename(os_release: str) -> str:
-    """VERSION_CODENAME of the text of os-release(5); PrerequisiteError when the host is of another kind."""
+    """Return VERSION_CODENAME from the text of os-release(5). Raises PrerequisiteError for another distribution."""
     fields = dict(line.partition("=")[::2] for line in os_release.splitlines())
     codename = fields.get("VERSION_CODENAME", "").strip("\"'")
     if fields.get("ID", "").strip("\"'") not in ("debian", "ubuntu") or not codename:
@@ -171,8 +170,8 @@ def _make(store: Store, inputs: Inputs, progress: Callable[[str], None]) -> Laye
 def bootstrap(inputs: Inputs, scratch: Path, tree: Path) -> None:
     """Install the release with ``inputs.packages`` into the new directory ``tree``, without logs, caches or identity.
 
-    ``scratch`` is a directory for temporary files, and ``tree`` is in it. Needs root. Raises PrerequisiteError, with
-    the last lines of mmdebstrap's output, when it fails.
+    ``scratch`` is a directory for temporary files, and ``tree`` is in it. This needs root. Raises PrerequisiteError
+    with the last lines of mmdebstrap's output if that fails.
     """
     if shutil.which("mmdebstrap") is None:
         raise PrerequisiteError("mmdebstrap is not installed", "apt-get install mmdebstrap")
@@ -182,7 +181,7 @@ def bootstrap(inputs: Inputs, scratch: Path, tree: Path) -> None:
 
 
 def _run_mmdebstrap(inputs: Inputs, scratch: Path, tree: Path) -> None:
-    # When it is killed, its temporary files are ours to remove: let them be with the rest. apt's own user writes, too.
+    # If it is killed, we have to remove its temporary files, so they lie with the rest. apt's user writes here, too.
     temporary = scratch / "tmp"
     temporary.mkdir()
     temporary.chmod(0o1777)
@@ -212,7 +211,7 @@ def _run_mmdebstrap(inputs: Inputs, scratch: Path, tree: Path) -> None:
     }
     log = scratch / "log"
     with open(log, "wb") as output:
-        # When we are interrupted, run() kills the child.
+        # If we are interrupted, run() kills the child.
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment, check=False
         )
@@ -235,7 +234,7 @@ def _failure(inputs: Inputs, status: int, output: str) -> PrerequisiteError:
 
 
 def _clean(tree: Path, inputs: Inputs) -> None:
-    """Bring the new tree into the state that the layer has: our sources, no logs, caches or identity."""
+    """Give the new tree the final content of the layer: our sources, and no logs, caches or identity."""
     for name in _EMPTIED:
         for path in (tree / name).glob("*"):
             _remove(path)
@@ -248,7 +247,7 @@ def _clean(tree: Path, inputs: Inputs) -> None:
     for path in (apt / "sources.list", *(apt / "sources.list.d").glob("*")):
         _remove(path)
     _write(apt / "sources.list.d/base.sources", to_deb822(inputs.sources), 0o644)
-    # mmdebstrap leaves all its options there, the host's proxy among them.
+    # mmdebstrap leaves all its options there, including the host's proxy.
     _write(apt / "apt.conf.d/99mmdebstrap", _IMAGE_APT_OPTION + ";\n", 0o644)
     for keyring, _ in inputs.keyrings:
         target = tree / keyring.lstrip("/")
@@ -275,12 +274,12 @@ def _created_by(inputs: Inputs) -> str:
 
 
 def proxy_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The proxy settings in ``environment``, which fetching packages needs and no image keeps."""
+    """Return the proxy settings in ``environment``. Downloading packages needs them, and no image keeps them."""
     return {name: environment[name] for name in PROXY_VARIABLES if name in environment}
 
 
 def package_urls(apt_folder: Path = Path("/etc/apt"), os_release: Path = Path("/etc/os-release")) -> tuple[str, ...]:
-    """Where this host's packages come from, and the proxies that apt is configured with; none without apt."""
+    """Return the URLs of this host's package sources and of the proxies in apt's configuration; none without apt."""
     try:
         sources = host_sources(apt_folder, read_codename(os_release.read_text()))
     except (PrerequisiteError, OSError):
@@ -291,7 +290,7 @@ def package_urls(apt_folder: Path = Path("/etc/apt"), os_release: Path = Path("/
 
 @cache
 def apt_options() -> tuple[str, ...]:
-    """How this host's apt reaches and trusts its archive, as lines of apt.conf(5); asked for once a process."""
+    """Return how this host's apt reaches and trusts its archive, as lines of apt.conf(5); read once in a process."""
     try:
         answer = subprocess.run(
             ["apt-config", "dump", "--no-empty", "--format", '%f "%v";%n', *_APT_OPTIONS],

@@ -1,7 +1,7 @@
-"""Executes a Dockerfile: every instruction that changes files is a layer, found again by its inputs.
+"""Execute a Dockerfile: every instruction that changes files makes a layer, which is cached by its inputs.
 
-Supported are FROM (one), ARG, RUN, COPY (--chown, --chmod), ENV, WORKDIR, USER, EXPOSE, CMD, ENTRYPOINT and
-LABEL, with the meaning of Docker's reference. RUN is a container of this runtime, which reaches out and is not reached.
+FROM (one), ARG, RUN, COPY (--chown, --chmod), ENV, WORKDIR, USER, EXPOSE, CMD, ENTRYPOINT and LABEL are supported, with
+the meaning of Docker's reference. A RUN is a container of this runtime that connects to others; none connects to it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from runtime.images.store import Store
 from runtime.images.user import resolve_user
 from runtime.unionfs.overlay import check_depth
 
-# The image with nothing in it (Docker's reference, "Create a minimal base image using scratch").
+# The empty image (Docker's reference, "Create a minimal base image using scratch").
 SCRATCH = "scratch"
 SHOWN_COLUMNS = 60
 
@@ -49,10 +49,10 @@ def build(
 ) -> Image:
     """Build ``dockerfile`` with the files of ``context`` and name the image ``reference``.
 
-    ``progress`` gets a line for each step: made or found, and how long it took. ``arguments`` are values for
-    ARG. Raises UsageError (``file:line: what``) for a Dockerfile that cannot be understood, WorkloadError when
-    a RUN fails, PrerequisiteError when the host lacks something; the store then is as before, but for
-    the layers of the steps that succeeded, which the next build finds.
+    ``progress`` is called with a line for each step, which says whether it was cached and how long it took.
+    ``arguments`` are values for ARG. Raises UsageError (``file:line: what``) for an invalid Dockerfile, WorkloadError
+    if a RUN fails, PrerequisiteError if the host lacks something. The store is unchanged then, except for the layers
+    of the steps that succeeded, which the next build uses.
     """
     file = read(dockerfile, context)
     steps = _Steps(
@@ -70,7 +70,7 @@ def build(
 class _Steps(Struct):
     """One build: what its instructions need besides the stage that they change.
 
-    ``arguments`` are the caller's values for ARG, ``defaults`` those from before FROM.
+    ``arguments`` are the caller's values for ARG; ``defaults`` are those given before FROM.
     """
 
     store: Store
@@ -83,7 +83,7 @@ class _Steps(Struct):
     defaults: Pairs = field(default_factory=Pairs)
 
     def start(self) -> tuple[Stage, tuple[Instruction, ...]]:
-        """The stage that FROM begins with, and the instructions after it."""
+        """Return the stage with which FROM begins, and the instructions after it."""
         for index, instruction in enumerate(self.file.instructions):
             self.done = index + 1
             if instruction.name == "FROM":
@@ -97,7 +97,7 @@ class _Steps(Struct):
         raise self.file.error(1, "no FROM instruction")
 
     def parent(self, instruction: Instruction, reference: str) -> Image:
-        """The image that FROM names; the base image is made when it is missing."""
+        """Return the image that FROM names; the base image is made if it is missing."""
         if reference == SCRATCH:
             return Image(SCRATCH, "", ImageConfig(env=(f"PATH={DEFAULT_PATH}",)), ())
         if reference == REFERENCE:
@@ -109,7 +109,7 @@ class _Steps(Struct):
         return image
 
     def execute(self, stage: Stage, instruction: Instruction) -> Stage:
-        """The stage after ``instruction``; errors without a place in the file get it here."""
+        """Return the stage after ``instruction``, whose line is added to errors that do not have one."""
         self.done += 1
         try:
             after = _EXECUTE[instruction.name](self, stage, instruction)
@@ -118,7 +118,7 @@ class _Steps(Struct):
         except ValueError as error:
             raise self.file.error(instruction.line, f"{instruction.name}: {error}") from error
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):  # not the file's fault
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):  # the file is not to blame
                 raise
             what = f"{str(error.filename)[:200]}: {error.strerror}" if error.filename else str(error)
             raise self.file.error(instruction.line, f"{instruction.name}: {what}") from error
@@ -128,14 +128,14 @@ class _Steps(Struct):
             raise self.file.error(instruction.line, error.message, error.hint) from error
 
     def expand(self, instruction: Instruction, text: str, variables: Mapping[str, str]) -> str:
-        """``text`` with its variables replaced; a malformed one is an error at the instruction's line."""
+        """Return ``text`` with its variables replaced. Raises UsageError naming the instruction's line."""
         try:
             return words.expand(text, variables, self.file.escape)
         except ValueError as error:
             raise self.file.error(instruction.line, f"{instruction.name}: {error}") from error
 
     def argument_values(self, instruction: Instruction, variables: Mapping[str, str]) -> dict[str, str]:
-        """The values that an ARG gives: the caller's, its default, that from before FROM; else none."""
+        """Return the values of an ARG: the caller's, else its default, else that from before FROM, else none."""
         values: dict[str, str] = {}
         for name, default in instruction.pairs:
             if name in self.arguments:
@@ -147,8 +147,8 @@ class _Steps(Struct):
         return values
 
     def layer(self, instruction: Instruction, below: Sequence[Layer], key: str, make: Callable[[Path], Path]) -> Layer:
-        """The layer of a step on those ``below``: the one made before by the same inputs, or what ``make`` leaves in a
-        directory."""
+        """Return a step's layer on those ``below``: the one that the same inputs made before, or else the directory
+        that ``make`` fills."""
         cached = self.store.cached(key)
         if cached is not None:
             self.report(instruction, "(cached)")
@@ -164,13 +164,13 @@ class _Steps(Struct):
         return layer
 
     def report(self, instruction: Instruction, outcome: str = "") -> None:
-        """Tell which step is under way."""
+        """Report which step is running."""
         text = " ".join(str(instruction).split())
         shown = text if len(text) <= SHOWN_COLUMNS else text[: SHOWN_COLUMNS - 3] + "..."
         self.progress(f"{self._step()} {shown} {outcome}".rstrip())
 
     def output(self, line: str) -> None:
-        """Tell what a step's command says."""
+        """Report a line of a step's output."""
         self.progress(f"    {line}")
 
     def _step(self) -> str:
@@ -199,7 +199,7 @@ def _copy(steps: _Steps, stage: Stage, instruction: Instruction) -> Stage:
     mode = _mode(flags["chmod"]) if "chmod" in flags else None
     sources = [path for pattern in patterns for path in steps.context.sources(pattern)]
     copied = [(path, list(steps.context.entries(path))) for path in sources]
-    # A trailing slash says "a directory", and normalising would lose it.
+    # A trailing slash means a directory, and normalising would remove it.
     absolute = stage.absolute(target) + ("/" if target.endswith(("/", "/.")) or target == "." else "")
     any_directory = any(path.is_dir() for path in sources)
     place, into = destination(absolute, any_directory, len(sources), stage.layers)
@@ -222,7 +222,7 @@ def _copy(steps: _Steps, stage: Stage, instruction: Instruction) -> Stage:
 
 
 def _root_mode(sources: Sequence[Path], mode: int | None) -> int:
-    """The permissions of a destination that COPY makes for its sources: a directory's are those of its copy."""
+    """Return the permissions of a destination that COPY makes: those that a copied directory gets, else 0755."""
     if len(sources) == 1 and sources[0].is_dir():
         return stat.S_IMODE(sources[0].stat().st_mode) if mode is None else mode
     return 0o755
@@ -235,7 +235,7 @@ def _mode(text: str) -> int:
 
 
 def _target(place: str, into: bool, source: Path, entry: Entry) -> str:
-    """The content of a directory goes into the destination, a file under its own name or as it."""
+    """Return where an entry goes: the content of a directory into the destination, a file into it or in its place."""
     if not into:
         return place
     prefix = "" if place == "/" else place
@@ -260,7 +260,7 @@ def _workdir(steps: _Steps, stage: Stage, instruction: Instruction) -> Stage:
 
 
 def _expanded(steps: _Steps, stage: Stage, instruction: Instruction) -> dict[str, str]:
-    """The pairs of an instruction, names and values expanded with the variables from before it."""
+    """Return an instruction's pairs, whose names and values are expanded with the variables set before it."""
 
     def value(text: str) -> str:
         return steps.expand(instruction, text, stage.variables)
@@ -292,7 +292,7 @@ def _label(steps: _Steps, stage: Stage, instruction: Instruction) -> Stage:
 def _user(steps: _Steps, stage: Stage, instruction: Instruction) -> Stage:
     steps.report(instruction)
     user = steps.expand(instruction, instruction.words[0], stage.variables)
-    resolve_user(user, stage.layers)  # an unknown user is an error here rather than at the first start
+    resolve_user(user, stage.layers)  # so that an unknown user is an error now and not at the first start
     return stage.with_config(replace(stage.config, user=user), str(instruction))
 
 

@@ -1,4 +1,4 @@
-"""The build context: which files of the host a COPY takes, and a digest of them."""
+"""The build context: the files of the host that a COPY takes, and a digest of them."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ class Entry(Struct, frozen=True):
 
 
 class Context(Struct, frozen=True):
-    """A folder that COPY may read, less what its ``.dockerignore`` names."""
+    """A folder that COPY may read, except for what its ``.dockerignore`` names."""
 
     folder: Path
     rules: Rules
 
     @classmethod
     def at(cls, folder: Path, dockerfile: Path | None = None) -> Context:
-        """The context in ``folder``, with the ``.dockerignore`` of it or of ``dockerfile``. Raises UsageError."""
+        """Return the context in ``folder``, with its ``.dockerignore`` or that of ``dockerfile``. Raises UsageError."""
         if not folder.is_dir():
             raise UsageError(f"build context {folder} is not a directory")
         return cls(folder.resolve(), read_rules(folder, dockerfile))
 
     def sources(self, pattern: str) -> tuple[Path, ...]:
-        """The paths that a COPY source means, sorted; ``*``, ``?`` and ``[...]`` are wild cards.
+        """Return the sorted paths that a COPY source matches; ``*``, ``?`` and ``[...]`` are wildcards.
 
-        Raises UsageError when it matches nothing, or leads out of the context.
+        Raises UsageError if it matches nothing or leads out of the context.
         """
         relative = os.path.normpath(pattern.lstrip("/") or ".")
         if relative == ".." or relative.startswith("../"):
@@ -54,9 +54,9 @@ class Context(Struct, frozen=True):
         return kept
 
     def entries(self, source: Path) -> Iterator[Entry]:
-        """What copying ``source`` copies: itself first when it is a file, else all below it, parents first.
+        """Yield what copying ``source`` copies: the file that it is, or all below the directory, parents first.
 
-        Sockets are left out: nobody listens in an image. Raises OSError for what cannot be read.
+        Sockets are left out, because nobody listens in an image. Raises OSError for what cannot be read.
         """
         path = source.resolve()
         if path.is_dir():
@@ -65,7 +65,7 @@ class Context(Struct, frozen=True):
             yield Entry(path, "", os.lstat(path).st_mode)
 
     def _matching(self, relative: str) -> list[Path]:
-        """The existing paths below the folder that match, sorted, name by name. Raises ValueError."""
+        """Return the sorted existing paths below the folder that match name by name. Raises ValueError."""
         paths = [self.folder]
         for name in relative.split("/"):
             if not any(wild in name for wild in WILD):
@@ -82,10 +82,10 @@ class Context(Struct, frozen=True):
         return [path for path in paths if os.path.lexists(path)]
 
     def _has(self, path: Path, pattern: str) -> bool:
-        """Whether the context has ``path``, which exists, and what it links to. An ignored folder needs content."""
+        """Return whether the context has ``path`` and, for a link, its target. An ignored folder needs content."""
         try:
             real = path.resolve(strict=True)
-        except (OSError, RuntimeError) as error:  # Python before 3.13: RuntimeError for links in a circle
+        except (OSError, RuntimeError) as error:  # Python before 3.13 raises RuntimeError for circular links
             raise UsageError(f"COPY {pattern}: {path} links to nothing, or in a circle") from error
         if not real.is_relative_to(self.folder):
             raise UsageError(f"COPY {pattern}: {path} links to a place outside the build context")
@@ -96,16 +96,16 @@ class Context(Struct, frozen=True):
         return not real.is_socket()
 
     def _standing(self, path: Path) -> Standing:
-        """How the rules stand at a path in the folder."""
+        """Return how the rules apply to a path in the folder."""
         standing = self.rules.at_root()
         for index, name in enumerate(path.relative_to(self.folder).parts):
             standing = self.rules.at(standing, name, inside_root=index == 0)
         return standing
 
     def _below(self, folder: Path) -> Iterator[Entry]:
-        """All that is kept below ``folder``, depth first; not recursive, for folders may be nested thousands deep."""
+        """Yield all that is kept below ``folder``, depth first, without recursion: there may be thousands of levels."""
         levels = [(_listing(folder), "", self._standing(folder), folder == self.folder)]
-        # Ignored directories on the way down, each needed once an exception keeps something in it.
+        # Ignored directories above the current one; each is needed as soon as an exception keeps something in it.
         waiting: list[tuple[int, Entry]] = []
         while levels:
             items, prefix, above, is_root = levels[-1]
@@ -135,7 +135,7 @@ def _listing(folder: Path) -> Iterator[os.DirEntry[str]]:
 
 
 def attributes(path: Path) -> list[tuple[str, bytes]]:
-    """The extended attributes that a copied file keeps: what it may do when it is executed, and a user's own."""
+    """Return the extended attributes that a copied file keeps: its capabilities and those below ``user.``."""
     names = sorted(os.listxattr(path, follow_symlinks=False))
     return [
         (name, os.getxattr(path, name, follow_symlinks=False))
@@ -145,7 +145,7 @@ def attributes(path: Path) -> list[tuple[str, bytes]]:
 
 
 def content_digest(entries: Sequence[Entry]) -> str:
-    """sha256 over names, modes, contents and attributes, which is all of a context's files that an image keeps."""
+    """Return the sha256 of names, modes, contents and attributes: an image keeps nothing else of a context's files."""
     total = hashlib.sha256()
     for entry in entries:
         total.update(f"{entry.name}\0{entry.mode:o}\0".encode("utf-8", "surrogateescape"))

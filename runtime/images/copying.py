@@ -1,7 +1,7 @@
-"""COPY and WORKDIR: make a layer's directory by hand, without a mount.
+"""Make the layers of COPY and WORKDIR directly in a directory, without a mount.
 
-In an overlay the directory of the upper layer decides owner and mode of a merged one. So each directory
-on the way to what is written is made here as the layers below have it.
+In an overlay the upper layer's directory determines owner and mode of a merged one. So each directory on the way to
+what is written gets those that it has in the layers below.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from runtime.images.rootfs import Folders, folders, is_directory, resolve, step
 
 
 class _Made(Struct, frozen=True):
-    """A directory of the new layer, at ``path``, and what it has below it in the image."""
+    """A directory of the new layer, at ``path``, and the directories of the layers below that it covers."""
 
     path: Path
     below: Folders
 
 
 class Tree:
-    """A new layer at ``root`` (empty), to lie on top of ``layers``; paths are the image's, absolute and normal."""
+    """A new layer at ``root`` (empty) on top of ``layers``; paths are those of the image, absolute and normalised."""
 
     def __init__(self, root: Path, layers: Sequence[Layer]) -> None:
         self.root = root
@@ -37,8 +37,10 @@ class Tree:
         self._made = {"": _Made(root, folders(layers))}
 
     def directory(self, path: str, uid: int = 0, gid: int = 0, mode: int = 0o755) -> Path:
-        """Make ``path`` and its parents, links of the image followed; those that the image lacks belong to ``uid``,
-        ``gid``, and the last of them, if it lacks that, has ``mode``."""
+        """Make ``path`` and its parents, following the image's links.
+
+        Directories that the image lacks belong to ``uid`` and ``gid``. If it lacks the last one, that has ``mode``.
+        """
         path = path.rstrip("/")
         parent, _, name = path.rpartition("/")
         if path not in self._made and parent in self._made:
@@ -74,7 +76,7 @@ class Tree:
         return _Made(made, below)
 
     def copy(self, entry: Entry, target: str, owner: tuple[int, int], mode: int | None) -> None:
-        """Put one entry of the context at ``target``; ``mode`` None keeps its permissions."""
+        """Copy one entry of the context to ``target``; ``mode`` None keeps its permissions."""
         mode = stat.S_IMODE(entry.mode) if mode is None else mode
         if stat.S_ISDIR(entry.mode):
             made = self.directory(target, *owner)
@@ -95,21 +97,21 @@ class Tree:
             return
         shutil.copyfile(entry.path, path, follow_symlinks=False)
         _own(path, owner, mode)
-        for attribute, value in attributes(entry.path):  # last: a change of owner takes capabilities away
+        for attribute, value in attributes(entry.path):  # last, because a change of owner removes capabilities
             os.setxattr(path, attribute, value, follow_symlinks=False)
 
 
 def _own(path: Path, owner: tuple[int, int], mode: int) -> None:
-    """Owner first: changing it takes the set-user-ID bits away."""
+    """Set owner and mode, in this order: a change of owner clears the set-user-ID bits."""
     os.chown(path, *owner, follow_symlinks=False)
     os.chmod(path, mode)
 
 
 def destination(path: str, source_is_directory: bool, sources: int, layers: Sequence[Layer]) -> tuple[str, bool]:
-    """Where a COPY's files go: the absolute path, and whether it is a directory to put them into.
+    """Return where a COPY's files go: the absolute path, and whether it is a directory to put them into.
 
-    It is one when its name ends in a slash, when it exists as one, or when a directory is copied. Raises
-    UsageError when several sources are copied to a single file.
+    It is one if its name ends in a slash, if it exists as one, or if a directory is copied. Raises UsageError if
+    several sources are copied to a single file.
     """
     named = path.endswith("/")
     into = named or source_is_directory or is_directory(path, layers)

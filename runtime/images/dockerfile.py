@@ -1,4 +1,4 @@
-"""A Dockerfile as data: a list of instructions, checked for form but not yet expanded or executed."""
+"""Parse a Dockerfile to a list of instructions, whose form is checked; they are not expanded or executed yet."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runtime.files import check_inside, read_bounded
 from runtime.images import words
 from runtime.images.lines import LineError, read_lines
 
-# Bounds what a mistake or malice can cost; one written by hand is far shorter.
+# A bound on the cost of a mistake or of malice; a file written by hand is far shorter.
 MOST_BYTES = 2**20
 _FLAG = re.compile(r"--([^\s=]+)(=\S*)?(?:\s+|$)")
 _HEREDOC = re.compile(r"[0-9]*<<-?([^<]*)")
@@ -27,10 +27,10 @@ _FLAGS_OF = {"COPY": ("chown", "chmod")}
 class Instruction(Struct, frozen=True):
     """One instruction.
 
-    ``line`` is where it begins (from 1) and ``text`` what follows its name and flags, continuation lines
-    joined. ``words`` are its arguments (of the exec form, or split at blanks), ``pairs`` those of ENV,
-    LABEL and ARG, not expanded; a value of None is an ARG without a default. ``exec_form`` says that
-    the arguments were a JSON array.
+    It begins in ``line`` (counted from 1), and ``text`` is what follows its name and flags, with continuation lines
+    joined. ``words`` are its arguments (of the exec form, or split at blanks). ``pairs`` are those of ENV, LABEL and
+    ARG, not expanded; a value of None is that of an ARG without a default. ``exec_form`` is true if the arguments were
+    a JSON array.
     """
 
     name: str
@@ -47,9 +47,9 @@ class Instruction(Struct, frozen=True):
 
 
 class Dockerfile(Struct, frozen=True):
-    """A parsed file; errors found later are reported by its ``path`` and an instruction's line.
+    """A parsed file; later errors name its ``path`` and an instruction's line.
 
-    ``escape`` is the character that escapes, ``\\`` unless the file says otherwise.
+    ``escape`` is the escape character, ``\\`` unless the file sets another.
     """
 
     path: Path
@@ -57,14 +57,14 @@ class Dockerfile(Struct, frozen=True):
     escape: str = words.ESCAPE
 
     def error(self, line: int, what: str, hint: str = "") -> UsageError:
-        """A UsageError that points at ``line`` of this file."""
+        """Return a UsageError that names ``line`` of this file."""
         return UsageError(f"{self.path}:{line}: {what}", hint)
 
 
 def read(path: Path, context: Path) -> Dockerfile:
-    """Parse the file at ``path``; UsageError when it cannot be read or understood.
+    """Parse the file at ``path``. Raises UsageError if it cannot be read or is invalid.
 
-    Errors quote lines of the file. So when it lies in the build context, no link may lead it out of there.
+    Errors quote lines of the file. So if it lies in the build context, it must not be a link that leads out of there.
     """
     if Path(os.path.abspath(path)).is_relative_to(os.path.abspath(context)):
         check_inside(path, context)
@@ -75,7 +75,7 @@ def read(path: Path, context: Path) -> Dockerfile:
 
 
 def parse(text: str, path: Path = Path("Dockerfile")) -> Dockerfile:
-    """Parse the text of a Dockerfile; ``path`` only appears in errors, each a UsageError ``path:line: what``."""
+    """Parse the text of a Dockerfile. Raises UsageError ``path:line: what``; ``path`` is used for nothing else."""
     file = Dockerfile(path)
     try:
         lines = read_lines(text)
@@ -104,7 +104,7 @@ def _instruction(file: Dockerfile, line: int, logical: str) -> Instruction:
 
 
 def _flags(name: str, text: str) -> tuple[tuple[tuple[str, str], ...], str]:
-    """The flags that an instruction begins with, and what follows them."""
+    """Return the flags at the beginning of an instruction, and the text after them."""
     known = _FLAGS_OF.get(name, ())
     flags: dict[str, str] = {}
     while match := _FLAG.match(text):
@@ -122,7 +122,7 @@ def _flags(name: str, text: str) -> tuple[tuple[tuple[str, str], ...], str]:
 
 
 def _check_words(entry: Instruction) -> None:
-    """What a JSON array can spell and no process can be given."""
+    """Raise ValueError for words that a JSON array can hold and a process cannot be given."""
     for word in entry.words:
         if _UNSPEAKABLE.search(word):
             raise ValueError(f"{word!r} is no text that a process can be given")
@@ -140,9 +140,9 @@ def _check_order(file: Dockerfile, instructions: tuple[Instruction, ...]) -> Non
 
 
 def _json_words(text: str) -> tuple[str, ...] | None:
-    """The strings of an exec form, or None when the text is not JSON: then it is a shell's, as in Docker.
+    """Return the strings of an exec form, or None if the text is not JSON: then it is for a shell, as in Docker.
 
-    Raises ValueError for an array that holds anything else.
+    Raises ValueError for an array that holds anything but strings.
     """
     if not text.startswith("["):
         return None
@@ -156,7 +156,7 @@ def _json_words(text: str) -> tuple[str, ...] | None:
 
 
 def _refused(constant: str) -> None:
-    """JSON has no NaN and no Infinity; Python's reader would take them."""
+    """Raise ValueError for NaN and Infinity, which Python's reader accepts although JSON does not have them."""
     raise ValueError(constant)
 
 
@@ -174,7 +174,7 @@ def _parse_command(entry: Instruction, escape: str) -> Instruction:
 def _check_heredoc(text: str, escape: str) -> None:
     try:
         found = words.split(text, escape)
-    except ValueError:  # the shell's to judge
+    except ValueError:  # for the shell to judge
         return
     if any((match := _HEREDOC.fullmatch(word)) and match[1] for word in found):
         raise ValueError("here-documents are not supported; use a script and COPY, or &&")
@@ -214,7 +214,7 @@ def _parse_from(entry: Instruction, escape: str) -> Instruction:
 def _parse_pairs(entry: Instruction, escape: str) -> Instruction:
     found = words.split(entry.text, escape)
     if not found or "=" not in found[0]:
-        # The old form, NAME and the rest of the line.
+        # The old form: NAME, and the rest of the line as the value.
         name, *value = words.BLANKS.split(entry.text, maxsplit=1)
         if not value:
             raise ValueError(f"{name} has no value")

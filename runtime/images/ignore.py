@@ -1,4 +1,4 @@
-"""What a ``.dockerignore`` leaves out of a build context (Docker's documentation, "Build context", ".dockerignore")."""
+"""Rules of a ``.dockerignore``, which leave files out of a build context (Docker's documentation, "Build context")."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ MOST_PATTERNS = 10_000
 
 
 class Standing(Struct, frozen=True):
-    """How the rules stand at a path: ``decisive`` is the last one that matches it or a parent, -1 when none does.
+    """How the rules apply to a path: ``decisive`` is the last rule that matches it or a parent, or -1.
 
-    ``open`` are later rules that may yet match: their indices, and their states after the path.
+    ``open`` are later rules that may still match something below: their indices, and their states after the path.
     """
 
     decisive: int
@@ -28,17 +28,17 @@ class Standing(Struct, frozen=True):
 
 
 class Rules(Struct, frozen=True):
-    """The patterns in their order; ``exceptions`` says which of them began with ``!``."""
+    """The patterns in order; ``exceptions`` tells which of them began with ``!``."""
 
     patterns: tuple[Pattern, ...] = ()
     exceptions: tuple[bool, ...] = ()
 
     def at_root(self) -> Standing:
-        """How the rules stand at the context itself, which none of them leaves out."""
+        """Return how the rules apply to the context itself, which none of them leaves out."""
         return Standing(-1, tuple((index, pattern.start) for index, pattern in enumerate(self.patterns)))
 
     def at(self, folder: Standing, name: str, inside_root: bool = False) -> Standing:
-        """How they stand at ``name`` in a folder; ``inside_root`` when that is the context itself."""
+        """Return how they apply to ``name`` in a folder; ``inside_root`` is true if that is the context itself."""
         decisive = folder.decisive
         still_open = []
         for index, states in folder.open:
@@ -51,18 +51,18 @@ class Rules(Struct, frozen=True):
         return Standing(decisive, tuple(entry for entry in still_open if entry[0] > decisive))
 
     def ignores(self, standing: Standing) -> bool:
-        """Whether what stands so is left out: the last rule that matches it or a parent decides."""
+        """Return whether the path is left out: the last rule that matches it or a parent decides."""
         return standing.decisive >= 0 and not self.exceptions[standing.decisive]
 
     def may_keep_below(self, standing: Standing) -> bool:
-        """Whether an exception may still match something below."""
+        """Return whether an exception may still match something below the path."""
         return any(self.exceptions[index] for index, _ in standing.open)
 
 
 def read_rules(folder: Path, dockerfile: Path | None = None) -> Rules:
-    """The rules for a context: those beside its Dockerfile (``web.Dockerfile.dockerignore``), else the folder's.
+    """Return the rules for a context: those beside its Dockerfile (``web.Dockerfile.dockerignore``), else the folder's.
 
-    None when there is no such file. Raises UsageError.
+    Without such a file there are no rules. Raises UsageError for a file that is invalid.
     """
     path = folder / NAME
     if dockerfile is not None and os.path.lexists(own := dockerfile.with_name(dockerfile.name + NAME)):
@@ -70,7 +70,7 @@ def read_rules(folder: Path, dockerfile: Path | None = None) -> Rules:
     if not os.path.lexists(path):
         return Rules()
     check_inside(path, folder if path.is_relative_to(folder) else path.parent)
-    # File names are bytes, and so are patterns of them.
+    # File names are bytes, and so are the patterns for them.
     text = os.fsdecode(read_bounded(path, MOST_BYTES).removeprefix(b"\xef\xbb\xbf"))
     if "\0" in text:
         raise UsageError(f"{path}: a NUL character: it is not text in UTF-8")

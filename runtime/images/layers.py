@@ -1,12 +1,12 @@
-"""One layer: its canonical tar, its digest, and the two ways of saying "deleted".
+"""One layer: its canonical tar, its digest, and the two notations for deleted names.
 
-On disk a layer is an overlay lowerdir: a deleted name is a character device 0/0, a directory that hides
-the one below carries ``trusted.overlay.opaque=y`` (Documentation/filesystems/overlayfs.rst). In a tar it
-follows the OCI image-spec (layer.md): ``.wh.<name>`` and ``.wh..wh..opq``.
+On disk a layer is an overlay lowerdir: a deleted name is a character device 0/0, and a directory that hides the one
+below has the attribute ``trusted.overlay.opaque=y`` (Documentation/filesystems/overlayfs.rst). A tar follows the OCI
+image-spec (layer.md): it has ``.wh.<name>`` and ``.wh..wh..opq``.
 
-The canonical tar, whose sha256 is the layer's diff_id: pax format, entries depth first and sorted by the
-bytes of their names, the root itself left out, numeric owners only, whole seconds, further names of a
-file as hard links to the first, extended attributes as ``SCHILY.xattr`` records, sockets left out.
+The sha256 of the canonical tar is the layer's diff_id. The tar has the pax format. Its entries come depth first, sorted
+by the bytes of their names, without the root. They have numeric owners only and whole seconds; further names of a file
+are hard links to the first, extended attributes are ``SCHILY.xattr`` records, and sockets are left out.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ WHITEOUT_PREFIX = ".wh."
 OPAQUE_MARKER = ".wh..wh..opq"
 OPAQUE_XATTR = "trusted.overlay.opaque"
 OVERLAY_XATTRS = "trusted.overlay."
-# These make a directory or file depend on the layers of the mount that wrote it, so a layer that has
-# them means something else in any other place; the runtime mounts with both features off.
+# These make a directory or file depend on the layers of the mount that wrote it, so that a layer with them has another
+# meaning anywhere else. The runtime mounts with both features off.
 FOREIGN_XATTRS = ("trusted.overlay.redirect", "trusted.overlay.metacopy")
 
 COPY_BYTES = 1 << 20
 
 
 class Digest(Struct, frozen=True):
-    """A layer's identity: ``diff_id`` of its canonical tar, and ``size_bytes`` of that tar."""
+    """A layer's identity: the ``diff_id`` and the ``size_bytes`` of its canonical tar."""
 
     diff_id: str
     size_bytes: int
@@ -48,7 +48,7 @@ class _Sink(Protocol):
 
 
 class _HashingSink:
-    """A writable that keeps only the digest and the length of what was written."""
+    """A writable file object that keeps only the digest and the length of what is written."""
 
     def __init__(self) -> None:
         self.sha256 = hashlib.sha256()
@@ -61,17 +61,17 @@ class _HashingSink:
 
 
 def is_whiteout(status: os.stat_result) -> bool:
-    """Whether an entry of an overlay directory stands for a deleted name."""
+    """Return whether an entry of an overlay directory stands for a deleted name."""
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 
 def is_opaque(directory: str | Path) -> bool:
-    """Whether a directory of an overlay layer hides the one of the same name below it."""
+    """Return whether a directory of an overlay layer hides the one of the same name below it."""
     return OPAQUE_XATTR in os.listxattr(directory, follow_symlinks=False)
 
 
 def digest(tree: Path) -> Digest:
-    """The identity of the layer extracted at ``tree``."""
+    """Return the identity of the layer that is extracted at ``tree``."""
     sink = _HashingSink()
     write_tar(tree, sink)
     return Digest("sha256:" + sink.sha256.hexdigest(), sink.size_bytes)
@@ -93,14 +93,14 @@ def write_tar(tree: Path, sink: _Sink) -> None:
 def settle(tree: Path, since_s: float, after_s: int = EPOCH_S) -> int:
     """Make what a build step wrote under ``tree`` independent of when and how it was written.
 
-    Times from ``since_s`` (seconds since 1970, when the step began) until now are accidents of the build. They become
-    one time, a second above both ``after_s``, the newest of the layers below, and the newest that stays here: what a
-    later step writes is newer, for ``make`` as for ``test -nt``. Other times came with a package or file and are kept,
-    in whole seconds, because byte-compiled code records them. The attributes in which overlay keeps its own books are
-    removed. Returns the newest time in the layer, or ``after_s`` when it is empty.
+    Times from ``since_s`` (seconds since 1970, when the step began) until now are accidents of the build. All of them
+    become one time, a second above both ``after_s``, the newest of the layers below, and the newest that stays here.
+    So what a later step writes is newer, for ``make`` and for ``test -nt``. Other times came with a package or file and
+    are kept, in whole seconds, because byte-compiled code records them. Overlay's own attributes are removed. Returns
+    the newest time in the layer, or ``after_s`` if it is empty.
 
-    Raises UsageError when overlay used a feature whose layers cannot be read apart from their mount, and for a name
-    that in a layer's tar would say that another is deleted.
+    Raises UsageError if overlay used a feature whose layers cannot be read without their mount, and for a name that
+    marks another as deleted in a layer's tar.
     """
     until_s = time.time() + 1
     entries = list(walk(tree))
@@ -113,7 +113,7 @@ def settle(tree: Path, since_s: float, after_s: int = EPOCH_S) -> int:
             raise UsageError(what, "give it another name (OCI image-spec, layer.md)")
         path = f"{tree}/{name}"
         _remove_overlay_attributes(path, keep=(OPAQUE_XATTR,) if stat.S_ISDIR(status.st_mode) else ())
-        mtime_s = max(0, status.st_mtime_ns // 10**9)  # erofs, which guests have, knows none before 1970
+        mtime_s = max(0, status.st_mtime_ns // 10**9)  # erofs, which guests use, has no times before 1970
         if is_whiteout(status):
             mtime_s = EPOCH_S
         elif since_s <= status.st_mtime <= until_s:
@@ -121,13 +121,14 @@ def settle(tree: Path, since_s: float, after_s: int = EPOCH_S) -> int:
         os.utime(path, (mtime_s, mtime_s), follow_symlinks=False)
     _remove_overlay_attributes(str(tree), keep=())
     os.chown(tree, 0, 0)
-    os.chmod(tree, 0o755)  # noqa: S103 # as every root directory
+    os.chmod(tree, 0o755)  # noqa: S103 # like every root directory
     os.utime(tree, (EPOCH_S, EPOCH_S))
     return settled_s if entries else after_s
 
 
 def walk(tree: str | Path) -> Iterator[tuple[str, os.stat_result]]:
-    """All below ``tree``, links not followed: relative names, a directory before what is in it, sorted by bytes."""
+    """Yield the relative names of all below ``tree``, sorted by bytes, a directory before its content; links are not
+    followed."""
     pending = _names(str(tree), "")
     while pending:
         name = pending.pop()
@@ -142,7 +143,7 @@ def _names(folder: str, prefix: str) -> list[str]:
 
 
 def _entries(tree: str) -> Iterator[tuple[tarfile.TarInfo, str | None]]:
-    """The tar entries of ``tree``, each with the file its content comes from, if it has any."""
+    """Yield the tar entries of ``tree``, each with the file that holds its content, if it has any."""
     first_names: dict[tuple[int, int], str] = {}
     for name, status in walk(tree):
         path = f"{tree}/{name}"
@@ -194,7 +195,7 @@ def _describe(path: str, name: str, status: os.stat_result) -> tarfile.TarInfo:
 
 
 def _xattr_records(path: str) -> dict[str, str]:
-    """Extended attributes as pax records, bytes that are not UTF-8 as surrogates, which tarfile writes raw."""
+    """Return extended attributes as pax records. Bytes that are not UTF-8 are surrogates, which tarfile writes raw."""
     return {
         f"SCHILY.xattr.{name}": os.getxattr(path, name, follow_symlinks=False).decode("utf-8", "surrogateescape")
         for name in sorted(os.listxattr(path, follow_symlinks=False))

@@ -1,4 +1,4 @@
-"""A Dockerfile's lines: parser directives, comments and continuations, as BuildKit's parser reads them.
+"""Read a Dockerfile's lines, with parser directives, comments and continuations, as BuildKit's parser does.
 
 (BuildKit, frontend/dockerfile/parser/parser.go; Docker's "Dockerfile reference", section "Parser directives".)
 """
@@ -13,12 +13,12 @@ from runtime.images.words import ESCAPE, SPACES
 
 _DIRECTIVES = ("escape", "syntax", "check")
 _DIRECTIVE_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9]*")
-# Bytes that are not UTF-8, as the error handler "surrogateescape" decodes them.
+# Bytes that are not UTF-8, decoded by the error handler "surrogateescape".
 _UNDECODED = re.compile("[\udc80-\udcff]")
 
 
 class LineError(ValueError):
-    """What is wrong with the line ``number``, counted from 1."""
+    """An error in the line ``number``, counted from 1."""
 
     def __init__(self, number: int, what: str) -> None:
         super().__init__(what)
@@ -33,9 +33,9 @@ class Lines(Struct, frozen=True):
 
 
 def read_lines(text: str) -> Lines:
-    """Join continued lines, without comments and empty lines. Raises LineError.
+    """Join continued lines, and drop comments and empty lines. Raises LineError.
 
-    Lines end at a line feed and at nothing else; carriage returns before it belong to the line's end.
+    Lines end at a line feed and at nothing else; carriage returns before it are part of the line's end.
     """
     physical = [line.rstrip("\r") for line in text.removeprefix("\ufeff").split("\n")]
     escape = _escape(physical)
@@ -51,7 +51,7 @@ def read_lines(text: str) -> Lines:
         first = first if continued else number
         part = line if continued else stripped
         body = part.rstrip(" \t")
-        # Two escape characters at the end are one that is escaped.
+        # Two escape characters at the end are an escaped one.
         continued = body.endswith(escape) and not body.endswith(escape * 2)
         pending.append(body[:-1] if continued else part)
         if not continued:
@@ -63,7 +63,7 @@ def read_lines(text: str) -> Lines:
 
 
 def _escape(physical: list[str]) -> str:
-    """The file's escape character. Directives stand before all else, comments and empty lines too."""
+    """Return the file's escape character. Directives precede everything else, even comments and empty lines."""
     seen: dict[str, str] = {}
     for number, line in enumerate(physical, start=1):
         comment = line.lstrip(SPACES)
@@ -83,7 +83,7 @@ def _escape(physical: list[str]) -> str:
 
 
 def _check_characters(number: int, line: str) -> None:
-    """Only comments may hold what no process can be given."""
+    """Raise LineError for characters that a process cannot be given, which only comments may hold."""
     undecoded = _UNDECODED.search(line)
     if undecoded:
         raise LineError(number, f"byte 0x{ord(undecoded[0]) - 0xDC00:02x} is not UTF-8")

@@ -1,4 +1,4 @@
-"""What an image is, as frozen data: an OCI image configuration and the layers it names."""
+"""An image as frozen data: an OCI image configuration, and the layers that it names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from msgspec import Struct
 class ImageConfig(Struct, frozen=True):
     """The ``config`` object of an OCI image configuration.
 
-    ``env`` holds ``NAME=value`` strings, ``exposed_ports`` ``8080/tcp``, ``labels`` pairs.
+    ``env`` holds ``NAME=value`` strings, ``exposed_ports`` strings such as ``8080/tcp``, and ``labels`` pairs.
     """
 
     env: tuple[str, ...] = ()
@@ -26,8 +26,8 @@ class Layer(Struct, frozen=True):
     """One layer in the store.
 
     ``diff_id`` is ``sha256:`` and the hex digest of the layer's canonical, uncompressed tar;
-    ``path`` is the layer extracted, usable as an overlay lowerdir (whiteouts are 0/0 character
-    devices, opaque directories carry ``trusted.overlay.opaque=y``).
+    ``path`` is the extracted layer, which can be an overlay lowerdir (whiteouts are 0/0 character
+    devices, opaque directories have ``trusted.overlay.opaque=y``).
     """
 
     diff_id: str
@@ -35,14 +35,14 @@ class Layer(Struct, frozen=True):
 
 
 class History(Struct, frozen=True):
-    """One step of an image's making: what created it, and whether it left no layer (metadata only)."""
+    """One step in the history of an image: the command, and whether it made no layer (metadata only)."""
 
     created_by: str
     empty_layer: bool
 
 
 class Image(Struct, frozen=True):
-    """An image in the store: ``id`` is the sha256 of its configuration, ``layers`` run bottom first."""
+    """An image in the store: ``id`` is the sha256 of its configuration, and ``layers`` are in order, bottom first."""
 
     reference: str
     id: str

@@ -1,7 +1,7 @@
-"""The OCI image configuration (image-spec 1.1, config.md) as JSON, to and from our frozen data.
+"""Convert our frozen data to the JSON of the OCI image configuration (image-spec 1.1, config.md), and back.
 
-The text is canonical (sorted keys, no spaces, a fixed creation time), so that the same configuration
-over the same layers always has the same image id.
+The text is canonical (sorted keys, no spaces, a fixed creation time), so that the same configuration with the same
+layers always has the same image id.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from msgspec import Struct
 
 from runtime.images.model import History, ImageConfig
 
-# The time given to whatever a build creates: the earliest that ZIP archives can hold, which is why
-# reproducible builds agree on it (reproducible-builds.org, "Archive metadata").
+# The time of everything that a build creates. It is the earliest that ZIP archives can hold, which is why reproducible
+# builds agree on it (reproducible-builds.org, "Archive metadata").
 EPOCH_S = 315_532_800
 CREATED = "1980-01-01T00:00:00Z"
 
@@ -23,13 +23,13 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "riscv64": "riscv64", "p
 
 
 def architecture() -> str:
-    """This machine's architecture by its name in the image-spec (Go's ``GOARCH``)."""
+    """Return the image-spec's name of this machine's architecture (Go's ``GOARCH``)."""
     machine = platform.machine()
     return ARCHITECTURES.get(machine, machine)
 
 
 def to_json(config: ImageConfig, diff_ids: Sequence[str], history: Sequence[History]) -> str:
-    """The image configuration as canonical JSON text; its sha256 is the image id."""
+    """Return the image configuration as canonical JSON text, whose sha256 is the image id."""
     document = {
         "architecture": architecture(),
         "os": "linux",
@@ -69,7 +69,7 @@ class _Entry(Struct, frozen=True):
 
 
 class Document(Struct, frozen=True):
-    """An image configuration as JSON has it, as far as it is read."""
+    """The members of an image configuration's JSON that are read."""
 
     rootfs: _Rootfs
     config: _Config | None = None
@@ -77,7 +77,7 @@ class Document(Struct, frozen=True):
 
 
 def config_of(document: Document) -> ImageConfig:
-    """The ``config`` object of an image configuration; absent and null members are empty."""
+    """Return the ``config`` object of an image configuration; absent and null members become empty."""
     config = document.config or _Config()
     return ImageConfig(
         env=config.env or (),
@@ -91,7 +91,7 @@ def config_of(document: Document) -> ImageConfig:
 
 
 def history_of(document: Document) -> tuple[History, ...]:
-    """The ``history`` of an image configuration, oldest first."""
+    """Return the ``history`` of an image configuration, oldest first."""
     return tuple(History(entry.created_by, entry.empty_layer) for entry in document.history or ())
 
 

@@ -1,8 +1,8 @@
-"""A RUN's network: a namespace of its own from which it reaches out, and which nothing reaches.
+"""A RUN's network: a namespace of its own that can connect to the outside, and to which nothing can connect.
 
-slirp4netns makes connections on its behalf (libslirp, a TCP/IP stack in a process), so that neither the host's loopback
-nor its abstract sockets nor its traffic are to be seen inside. What the host itself reaches through its loopback and
-packages need, a resolver, a proxy or a mirror, is relayed: the same address and port inside, and no other.
+slirp4netns makes the connections on its behalf (libslirp, a TCP/IP stack in a process), so that the host's loopback,
+its abstract sockets and its traffic are invisible inside. Services on the host's loopback that packages need, which are
+a resolver, a proxy or a mirror, are relayed: only these have their address and port inside, too.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _SLIRP = (
 
 
 class Service(Struct, frozen=True, order=True):
-    """Something that listens on the host's loopback: its ``address``, ``port``, and whether it is UDP's."""
+    """A service that listens on the host's loopback: its ``address`` and ``port``, and whether it uses UDP."""
 
     address: str
     port: int
@@ -46,8 +46,8 @@ class Service(Struct, frozen=True, order=True):
 
 
 def loopback_services(urls: Iterable[str], resolver: str) -> tuple[Service, ...]:
-    """Those on the host's loopback among ``urls`` (of mirrors and proxies) and the name servers of ``resolver``, the
-    text of resolv.conf(5)."""
+    """Return the services on the host's loopback among ``urls`` (of mirrors and proxies) and among the name servers of
+    ``resolver``, the text of resolv.conf(5)."""
     services: set[Service] = set()
     for url in urls:
         match = _URL.match(url)
@@ -63,7 +63,7 @@ def loopback_services(urls: Iterable[str], resolver: str) -> tuple[Service, ...]
 
 
 def _loopback(host: str) -> str:
-    """The address that a host part means, if it is one of the loopback interface; else nothing."""
+    """Return the address of ``host`` if it is one of the loopback interface, else an empty string."""
     if host == "localhost":
         return "127.0.0.1"
     try:
@@ -77,8 +77,8 @@ def _loopback(host: str) -> str:
 def outgoing(pid: int, services: Iterable[Service], environment: Mapping[str, str]) -> Iterator[None]:
     """Connect the network namespace of the process ``pid``: outwards through slirp4netns, and to ``services``.
 
-    The end of the context, and of this process however it comes, ends the connection. Raises PrerequisiteError when
-    slirp4netns is missing or fails, or an address cannot be taken inside.
+    The connection ends with the context, and with this process however that ends. Raises PrerequisiteError if
+    slirp4netns is missing or fails, or if an address cannot be bound inside.
     """
     with ExitStack() as undo:
         leave, stay = os.pipe()
@@ -92,10 +92,10 @@ def outgoing(pid: int, services: Iterable[Service], environment: Mapping[str, st
 
 
 def _start_slirp(pid: int, leave: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """slirp4netns, once the interface is configured. It ends when the other end of the pipe ``leave`` is closed."""
+    """Start slirp4netns, and return once the interface is configured. It ends when ``leave``'s other end is closed."""
     ready, told = os.pipe()
     said, saying = os.pipe()
-    os.set_blocking(saying, False)  # what does not fit into the pipe, which nobody reads any more by then, is lost
+    os.set_blocking(saying, False)  # later nobody reads the pipe, and what does not fit into it is lost
     command = [*_SLIRP, f"--ready-fd={told}", f"--exit-fd={leave}", f"/proc/{pid}/ns/net", "tap0"]
     with ExitStack() as opened:
         opened.callback(os.close, ready)
@@ -152,7 +152,8 @@ def _relayed(pid: int, services: tuple[Service, ...]) -> Iterator[None]:
 
 
 def _bound_inside(pid: int, services: tuple[Service, ...]) -> list[socket.socket]:
-    """A socket for each service at its address in the network namespace of ``pid``; a thread enters that and ends."""
+    """Return a socket for each service, bound to its address in the network namespace of ``pid``, which a thread enters
+    for that."""
     sockets: list[socket.socket] = []
     failures: list[OSError] = []
 
@@ -215,7 +216,7 @@ async def _datagrams(service: Service, inside: socket.socket) -> None:
             said = await asyncio.wait_for(loop.sock_recv(outside, 1 << 16), READY_S)
             await loop.sock_sendto(inside, said, asker)
 
-    answering: set[asyncio.Task[None]] = set()  # the loop itself keeps no task alive
+    answering: set[asyncio.Task[None]] = set()  # the loop itself does not keep tasks alive
     while True:
         question, asker = await loop.sock_recvfrom(inside, 1 << 16)
         task = loop.create_task(answer(question, asker))

@@ -1,4 +1,4 @@
-"""What a build step writes: shown line by line as it comes, its end kept for an error."""
+"""Show a build step's output line by line as it comes, and keep its end for an error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from runtime.output import printable
 
 KEPT_LINES = 20
-# Of one line, and of one step in all: a step that says more has its end kept all the same.
+# The limits of one line and of a whole step. The end of a longer output is kept all the same.
 LINE_CHARACTERS = 1000
 SHOWN_CHARACTERS = 1 << 20
 

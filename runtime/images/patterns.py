@@ -1,8 +1,8 @@
-"""Patterns of names, as ``.dockerignore`` and COPY have them, matched in time that grows as the name does.
+"""Match names with the patterns of ``.dockerignore`` and COPY, in time proportional to the name's length.
 
-A pattern is a chain of parts, and what is kept while a name is read is the set of parts that may come next, as the
-bits of a number: no choice is ever taken back, so thirty stars cost what one costs. The set after a directory's
-path serves all names in it. The rules are Go's path/filepath.Match and, for ``**``, moby/patternmatcher.
+A pattern is a chain of parts. While a name is read, the bits of a number hold the set of parts that may come next. No
+choice is ever taken back, so thirty stars cost as much as one. The set after a directory's path is used for all names
+in it. The rules are those of Go's path/filepath.Match and, for ``**``, of moby/patternmatcher.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-# So many that nobody has written more; each may cost a step for every character of a name.
+# More than anybody has written; each part may cost a step for every character of a name.
 MOST_WILDCARDS = 64
 LONGEST = 4096
 WILD = "*?[\\"
@@ -20,11 +20,11 @@ Matches = Callable[[str], bool]
 
 
 class Parts(Struct):
-    """The parts of a pattern while it is read: ``matches`` has a test of one character for each, or None.
+    """The parts of a pattern while it is compiled: ``matches`` has a test of one character for each part, or None.
 
-    The bits of ``stars`` are parts that stay at any character but a slash, of ``anything`` at each, and both may be
-    passed over. ``directories`` are pairs of parts for ``**/``: the first is passed over, to its second or to what
-    follows both; the second stays at every character, and is left at a slash.
+    The bits of ``stars`` are parts that stay at any character but a slash; those of ``anything`` stay at every
+    character. Both kinds may match nothing. ``directories`` are pairs of parts for ``**/``: the first leads to the
+    second or to what follows both; the second stays at every character, and is left at a slash.
     """
 
     matches: list[Matches | None]
@@ -33,13 +33,13 @@ class Parts(Struct):
     directories: int = 0
 
     def add(self, matches: Matches | None) -> int:
-        """Add a part; the bit that it is."""
+        """Add a part, and return its bit."""
         self.matches.append(matches)
         return 1 << (len(self.matches) - 1)
 
 
 class Pattern:
-    """A compiled pattern. A set of states is a number; 0 is that of a name which cannot match any more."""
+    """A compiled pattern. A set of states is a number; 0 is the set of a name that cannot match any more."""
 
     def __init__(self, text: str, spanning: bool = True) -> None:
         """``spanning`` gives ``**`` its meaning. Raises ValueError for a malformed pattern."""
@@ -52,7 +52,7 @@ class Pattern:
         self.start = self._closed(1)
 
     def after(self, states: int, text: str) -> int:
-        """The states after ``text`` has been read in ``states``."""
+        """Return the states after ``text`` has been read in ``states``."""
         for character in text:
             if not states:
                 break
@@ -65,18 +65,18 @@ class Pattern:
         return states
 
     def is_match(self, states: int) -> bool:
-        """Whether what has been read is all that the pattern asks for."""
+        """Return whether what has been read matches the whole pattern."""
         return bool(states & self._end)
 
     def _matches(self, character: str) -> int:
-        """The parts that ``character`` matches."""
+        """Return the parts that ``character`` matches."""
         if character not in self._matching:
             bits = (1 << index for index, part in enumerate(self._parts.matches) if part and part(character))
             self._matching[character] = sum(bits)
         return self._matching[character]
 
     def _closed(self, states: int) -> int:
-        """``states`` with those that are reached by passing over parts that may be empty."""
+        """Return ``states`` and those that can be reached from them through parts that match nothing."""
         while True:
             entered = states & self._parts.directories
             more = states | (states & self._skipped) << 1 | entered << 1 | entered << 2
@@ -120,9 +120,9 @@ def _parse(text: str, spanning: bool) -> Parts:
 
 
 def _span(parts: Parts, leading: bool, rest: str) -> None:
-    """Add ``**``, which is followed by ``rest``: any number of directories, or anything at all at the end."""
+    """Add ``**``, which ``rest`` follows: it matches any number of directories, or at the end anything at all."""
     at_end = rest in ("", "/")
-    # Not documented, but so do `**.md` and its like work there: what ends in it.
+    # This is not documented, but `**.md` and the like work so there: they match what ends in it.
     ending = leading and not rest.startswith("/") and not any(wild in rest for wild in (*WILD, "]"))
     if at_end or ending:
         parts.anything |= parts.add(None)
@@ -132,7 +132,7 @@ def _span(parts: Parts, leading: bool, rest: str) -> None:
 
 
 def _character_class(text: str, index: int) -> tuple[Matches, int]:
-    """What a class matches, whose content begins at ``index``, and where the text goes on after it."""
+    """Return the test of a class whose content begins at ``index``, and the index of the text after it."""
     negated = text.startswith("^", index)
     index += 1 if negated else 0
     ranges: list[tuple[str, str]] = []

@@ -1,4 +1,4 @@
-"""What a container or a virtual machine of an image executes: the image's configuration as a Process."""
+"""Turn an image's configuration into the Process that a container or a virtual machine executes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def image_process(
     entrypoint: tuple[str, ...] | None = None,
     environment: Mapping[str, str],
 ) -> Process:
-    """The process that ``image`` runs, with what Compose may override.
+    """Return the process that ``image`` runs, with the settings that Compose may override.
 
-    A given ``entrypoint`` also drops the image's own command; ``environment`` is laid over the image's.
-    PATH and HOME are set when neither has them. Raises UsageError when there is nothing to execute, or
-    the image lacks its own user.
+    A given ``entrypoint`` also drops the image's own command; ``environment`` overrides that of the image. PATH and
+    HOME are set if neither has them. Raises UsageError if there is nothing to execute, or if the image lacks its own
+    user.
     """
     config = image.config
     if command is None:

@@ -1,4 +1,4 @@
-"""Reading a path through a stack of layers, as the overlay mount would show it, without mounting it."""
+"""Read a path through a stack of layers as the overlay mount would show it, without mounting it."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from runtime.errors import UsageError
 from runtime.images.layers import is_opaque, is_whiteout
 from runtime.images.model import Layer
 
-# The directories of the layers that show as one, the topmost first.
+# The directories of the layers that appear as one, the topmost first.
 Folders: TypeAlias = tuple[str, ...]
 
 # As many links as the kernel follows in one path (MAXSYMLINKS, include/linux/namei.h).
 LINKS_LIMIT = 40
-# More than any /etc/passwd that people use; what an image makes longer is not read.
+# Longer than any /etc/passwd in use; a longer one of an image is not read.
 TEXT_LIMIT_BYTES = 4 << 20
 
 
 def folders(layers: Sequence[Layer]) -> Folders:
-    """The root directory of the image."""
+    """Return the root directory of the image."""
     return tuple(str(layer.path) for layer in reversed(layers))
 
 
 def step(above: Folders, name: str) -> tuple[str | None, Folders]:
-    """The topmost entry called ``name`` in a directory, if it has one, and what merges in that when it is a directory.
+    """Return the topmost entry called ``name`` in a directory, if there is one, and the directories that it merges.
 
-    A whiteout, a file and an opaque directory hide all further below.
+    A whiteout, a file and an opaque directory hide everything further below.
     """
     found: str | None = None
     merged: list[str] = []
@@ -56,7 +56,7 @@ def step(above: Folders, name: str) -> tuple[str | None, Folders]:
 
 
 def _follow(path: str, layers: Sequence[Layer]) -> tuple[str, str | None]:
-    """``path`` with every link in it followed inside the image, and its topmost version on the host, if any."""
+    """Return ``path`` with all links followed inside the image, and its topmost version on the host, if any."""
     root = folders(layers)
     todo = list(reversed(path.split("/")))
     names: list[str] = []
@@ -86,26 +86,26 @@ def _follow(path: str, layers: Sequence[Layer]) -> tuple[str, str | None]:
 
 
 def resolve(path: str, layers: Sequence[Layer]) -> str:
-    """``path`` with every link in it followed inside the image; the part that does not exist is kept.
+    """Return ``path`` with all links followed inside the image; the part that does not exist stays.
 
-    Raises UsageError for links in a circle.
+    Raises UsageError for circular links.
     """
     return _follow(path, layers)[0]
 
 
 def lookup(path: str, layers: Sequence[Layer]) -> Path | None:
-    """Where on the host the topmost version of ``path`` is, links followed; None when the image has none.
+    """Return the path on the host of the topmost version of ``path``, following links, or None if the image has none.
 
-    For a directory that several layers share, it is the one whose owner and mode the overlay shows.
+    Of a directory that several layers have, this is the one whose owner and mode the overlay shows.
     """
     found = _follow(path, layers)[1]
     return None if found is None else Path(found)
 
 
 def read_text(path: str, layers: Sequence[Layer]) -> str:
-    """The text of a file in the image, empty when it has none, or something else there, which is not opened.
+    """Return the text of a file in the image. It is empty if ``path`` is missing or not a file, which is not opened.
 
-    Raises UsageError for one above TEXT_LIMIT_BYTES, and for a path whose links do not end.
+    Raises UsageError for a file above TEXT_LIMIT_BYTES, and for a path whose links do not end.
     """
     try:
         found = lookup(path, layers)
@@ -122,13 +122,13 @@ def read_text(path: str, layers: Sequence[Layer]) -> str:
 
 
 def is_directory(path: str, layers: Sequence[Layer]) -> bool:
-    """Whether ``path`` is a directory in the image, links followed."""
+    """Return whether ``path`` is a directory in the image, following links."""
     found = lookup(path, layers)
     return found is not None and stat.S_ISDIR(found.lstat().st_mode)
 
 
 def own(path: str, tree: Path) -> Path | None:
-    """What ``path`` is in a tree that a container made, no link on the way or at its end followed; or None."""
+    """Return the path on the host of ``path`` in a tree that a container made, or None, without following any link."""
     here: str | None = str(tree)
     merged: Folders = (str(tree),)
     for name in filter(None, path.split("/")):

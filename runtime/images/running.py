@@ -1,4 +1,4 @@
-"""RUN: execute a command in a container over the layers so far; what it changes is the new layer."""
+"""Execute a RUN: its command runs in a container on the layers so far, and its changes are the new layer."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from runtime.plan.workload import Building
 from runtime.spec import Process, Spec, User
 from runtime.unionfs.overlay import WritableLayer
 
-# Where the runtime mounts or binds over the image; with none in the image, it makes these to mount on.
+# Where the runtime mounts over the image. It makes those that the image lacks as mount points.
 MOUNT_POINTS = ("dev", "proc", "sys")
 _APT, _APT_FILE = "/etc/apt/apt.conf.d", "apt/apt.conf.d/99testbed-host"
 BOUND_FILES = ("etc/resolv.conf", "etc/hosts", f"etc/{_APT_FILE}")
-# What containers have, but for what packets that the kernel did not make for it would need.
+# What containers have, except for what raw packets need.
 CAPABILITIES = tuple(name for name in DEFAULT_CAPABILITIES if name != "CAP_NET_RAW")
-# With less than this left, a command that failed has most likely failed for want of space.
+# With less than this left, a command has most likely failed for lack of space.
 FULL_BELOW_BYTES = 8 * MIB
 
 
 def run_environment(stage: Stage) -> dict[str, str]:
-    """The variables of a RUN, ARG's and ENV's, as far as they decide what it does."""
+    """Return the variables of a RUN, from ARG and ENV, that determine what it does."""
     return {"PATH": DEFAULT_PATH, **stage.variables}
 
 
@@ -49,8 +49,8 @@ def run_command(
 ) -> Path:
     """Run ``args`` as ``user`` on top of the stage's layers and return the directory of the changes.
 
-    ``scratch`` (on the store's file system) takes the changes; ``where`` is the Dockerfile's ``path:line``;
-    ``progress`` gets the lines of the output as they come. Raises WorkloadError, with the last of them, when the
+    ``scratch`` (on the store's file system) takes the changes, and ``where`` is the Dockerfile's ``path:line``.
+    ``progress`` is called with each line of the output as it comes. Raises WorkloadError with the last of them if the
     command fails.
     """
     upper, work = scratch / "upper", scratch / "work"
@@ -100,12 +100,12 @@ def _process(stage: Stage, args: Sequence[str], user: User) -> Process:
         cwd=stage.config.working_dir,
         user=user,
         capabilities=CAPABILITIES,
-        no_new_privileges=False,  # as other builders: set-user-id programs are part of installing software
+        no_new_privileges=False,  # like other builders: installing software uses set-user-ID programs
     )
 
 
 def _apt_configuration(layers: Sequence[Layer]) -> tuple[tuple[str, str], ...]:
-    """How packages are fetched here, for an image that has apt: it is the host's, and not to become the image's."""
+    """Return how this host downloads packages, for an image that has apt. The image does not keep this."""
     options = apt_options()
     return ((_APT_FILE, "".join(f"{line}\n" for line in options)),) if options and is_directory(_APT, layers) else ()
 
@@ -113,18 +113,18 @@ def _apt_configuration(layers: Sequence[Layer]) -> tuple[tuple[str, str], ...]:
 def _text_of(path: str) -> str:
     try:
         return Path(path).read_text(errors="replace")
-    except OSError:  # a host without a resolver
+    except OSError:  # the host has no resolver
         return ""
 
 
 def remove_mount_points(upper: Path, layers: Sequence[Layer]) -> None:
-    """Take out of a RUN's changes what is the runtime's: mount points that the image did not have.
+    """Remove from a RUN's changes those of the runtime: mount points that the image did not have.
 
-    A file that is bound over shows in ``upper`` empty; a directory mounted on shows nothing of its own. What lies in
-    ``upper`` is the command's own making, so no link of it is followed.
+    A file under a bind mount is empty in ``upper``, and a directory under a mount has nothing of the mount's. The
+    command made what lies in ``upper``, so no link in it is followed.
     """
     for name in BOUND_FILES:
-        # Where the runtime, before the command ran, found or made it.
+        # The path where the runtime found or made it, before the command ran.
         where = resolve("/" + name, layers)
         path = own(where, upper)
         if path is not None and _is_empty_file(path) and not _has_content(where, layers):
@@ -152,7 +152,7 @@ def _has_content(name: str, layers: Sequence[Layer]) -> bool:
 
 
 def _remove_unchanged(upper: Path, where: str, layers: Sequence[Layer]) -> None:
-    """Remove the directories above a bound file that overlay copied up, or that were made, for its sake only."""
+    """Remove the directories above a bound file that were copied up or made only because of that file."""
     while (where := where.rpartition("/")[0]) and (path := own(where, upper)) is not None:
         below = lookup(where, layers)
         if not _is_empty_directory(path) or is_opaque(path):

@@ -1,8 +1,8 @@
 """The host's package sources, reduced to the distribution's own.
 
-A host also lists third parties (a cloud's tools, a language's vendor). An image is made of, and later
-installs from, only those stanzas whose suite is the host's release, its updates or its security fixes, and
-whose components are Debian's or Ubuntu's; both formats of sources.list(5) are read, and deb822 is written.
+A host also lists third parties (a cloud's tools, a language's vendor). An image is made from, and later installs from,
+only the stanzas whose suite is the host's release, its updates or its security fixes, and whose components are Debian's
+or Ubuntu's. Both formats of sources.list(5) are read, and deb822 is written.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from runtime.errors import PrerequisiteError
 
 SUITE_ENDINGS = ("", "-updates", "-security", "/updates")
 COMPONENTS = ("main", "contrib", "non-free", "non-free-firmware", "restricted", "universe", "multiverse")
-# Where apt's own documentation tells administrators to keep keys; a Signed-By elsewhere is not copied.
+# Where apt's documentation tells administrators to keep keys; a Signed-By elsewhere is not copied.
 KEYRING_FOLDERS = ("/usr/share/keyrings/", "/etc/apt/keyrings/", "/etc/apt/trusted.gpg.d/")
-# What changes how packages are fetched or trusted. The rest (Languages, Targets, ...) is the image's choice.
+# Fields about how packages are downloaded or trusted. The rest (Languages, Targets, ...) is the image's choice.
 _KEPT_OPTIONS = ("architectures", "signed-by", "trusted", "check-valid-until", "check-date", "by-hash")
 _ONE_LINE = re.compile(r"^deb\s+(?:\[(?P<options>[^\]]*)\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)(?P<components>[^#]*)")
 _SHORT_OPTIONS = {"arch": "architectures"}
 
 
 class Source(Struct, frozen=True):
-    """One stanza: where packages come from; ``options`` are deb822 fields in lower case."""
+    """One stanza, which says where packages come from; ``options`` are deb822 fields in lower case."""
 
     uris: tuple[str, ...]
     suites: tuple[str, ...]
@@ -35,15 +35,15 @@ class Source(Struct, frozen=True):
 
     @property
     def keyring(self) -> str | None:
-        """The file of ``Signed-By``, None when it is absent, a fingerprint or the key itself."""
+        """Return the file of ``Signed-By``, or None if that is absent, a fingerprint or the key itself."""
         value = dict(self.options).get("signed-by", "")
         return value if value.startswith("/") and "\n" not in value else None
 
 
 def host_sources(folder: Path, codename: str) -> tuple[Source, ...]:
-    """The distribution's sources configured below ``folder`` (``/etc/apt``).
+    """Return the distribution's sources that are configured below ``folder`` (``/etc/apt``).
 
-    Raises PrerequisiteError when there is none for ``codename``, or a key lies where keys do not belong.
+    Raises PrerequisiteError if there is none for ``codename``, or if a key lies where keys do not belong.
     """
     paths = [folder / "sources.list", *sorted((folder / "sources.list.d").glob("*"))]
     texts = {str(path): path.read_text() for path in paths if path.suffix in (".list", ".sources") and path.is_file()}
@@ -60,7 +60,8 @@ def host_sources(folder: Path, codename: str) -> tuple[Source, ...]:
 
 
 def distribution_sources(texts: Mapping[str, str], codename: str) -> tuple[Source, ...]:
-    """The sources in ``texts`` (file name to content, in apt's order) that belong to the release, reduced to it."""
+    """Return the sources in ``texts`` (file name to content, in apt's order) that belong to the release, without their
+    other suites and components."""
     found: list[Source] = []
     for name, text in texts.items():
         stanzas = parse_deb822(text) if name.endswith(".sources") else parse_one_line(text)
@@ -72,7 +73,7 @@ def distribution_sources(texts: Mapping[str, str], codename: str) -> tuple[Sourc
 
 
 def parse_deb822(text: str) -> tuple[Source, ...]:
-    """The enabled binary sources of a ``.sources`` file."""
+    """Return the enabled binary sources of a ``.sources`` file."""
     found = []
     for stanza in re.split(r"\n\s*\n", "\n".join(line for line in text.splitlines() if not line.startswith("#"))):
         fields = _fields(stanza)
@@ -91,7 +92,7 @@ def parse_deb822(text: str) -> tuple[Source, ...]:
 
 
 def parse_one_line(text: str) -> tuple[Source, ...]:
-    """The binary sources of a ``.list`` file."""
+    """Return the binary sources of a ``.list`` file."""
     found = []
     for line in text.splitlines():
         match = _ONE_LINE.match(line.strip())
@@ -105,7 +106,7 @@ def parse_one_line(text: str) -> tuple[Source, ...]:
 
 
 def to_deb822(sources: Iterable[Source]) -> str:
-    """The text of a ``.sources`` file with these sources."""
+    """Return the text of a ``.sources`` file with these sources."""
     stanzas = []
     for source in sources:
         lines = [

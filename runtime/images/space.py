@@ -1,4 +1,4 @@
-"""Room on disk: asked for before a build, and reported plainly when it ends in the middle of one."""
+"""Space on disk: check it before a build, and report plainly if it runs out during one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MIB = 1 << 20
 
 
 def free_bytes(path: Path) -> int:
-    """What a process may still write on the file system that ``path``, or its nearest parent, is on."""
+    """Return the bytes that can still be written to the file system of ``path`` or its nearest existing parent."""
     while not path.exists():
         path = path.parent
     status = os.statvfs(path)
@@ -22,7 +22,7 @@ def free_bytes(path: Path) -> int:
 
 
 def require_space(path: Path, needed_bytes: int, purpose: str) -> None:
-    """Raise PrerequisiteError unless ``needed_bytes`` are free for ``purpose`` where ``path`` is."""
+    """Raise PrerequisiteError naming ``purpose`` unless ``needed_bytes`` are free where ``path`` is."""
     free = free_bytes(path)
     if free < needed_bytes:
         raise PrerequisiteError(
@@ -32,8 +32,7 @@ def require_space(path: Path, needed_bytes: int, purpose: str) -> None:
 
 @contextmanager
 def full_disk_reported(path: Path, purpose: str) -> Iterator[None]:
-    """Turn from within "no space left" and "quota exceeded", and that nothing may be written, into a PrerequisiteError
-    that names ``purpose``."""
+    """Turn errors within about space, quota and read-only file systems into a PrerequisiteError naming ``purpose``."""
     try:
         yield
     except OSError as error:

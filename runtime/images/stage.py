@@ -1,4 +1,4 @@
-"""Where a build stands after each instruction, as data; and the key by which a step is found again."""
+"""The state of a build after each instruction, as data, and the key by which a step is cached."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from msgspec.structs import replace
 from runtime.images import words
 from runtime.images.model import History, Image, ImageConfig, Layer
 
-# Counts up when the same step would make another layer than before.
+# Increased when the same step would make another layer than before.
 FORMAT = 2
-# A quarter of the stack's usual limit of 8 MiB: more arguments and variables execve(2) does not take.
+# A quarter of the stack's usual limit of 8 MiB: execve(2) does not take more arguments and variables.
 MOST_PAIRS_BYTES = 2 * 2**20
 MOST_PATH = 4096  # PATH_MAX
 
 
 class Pairs(dict[str, str]):
-    """Names and values of one kind, which all together have a bound: beyond it the kernel executes nothing."""
+    """Names and values of one kind, whose total size is bounded: the kernel executes nothing with more."""
 
     def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
         super().__init__(pairs)
         self.size = sum(_size(name, value) for name, value in self.items())
 
     def put(self, name: str, value: str) -> None:
-        """Set a value. Raises ValueError for a name that is none, and when there is too much in all."""
+        """Set a value. Raises ValueError for an invalid name, and if the total size becomes too large."""
         if not name or "=" in name:
             raise ValueError(f"{name!r} is no name: it is empty, or has an equals sign")
         size = _size(name, value)
@@ -46,10 +46,10 @@ def _size(name: str, value: str) -> int:
 
 
 class Stage(Struct, frozen=True):
-    """The image so far. ``arguments`` are the values of ARG, ``own_command`` says CMD came from this file.
+    """The image so far. ``arguments`` are the values of ARG; ``own_command`` is true if CMD came from this file.
 
-    ``env``, ``labels``, ``ports``, ``arguments`` and ``history`` grow in place, so that an instruction costs what it
-    adds and not all that came before it: of the stages of one build only the last is used. ``config`` has the rest.
+    ``env``, ``labels``, ``ports``, ``arguments`` and ``history`` grow in place, so that the cost of an instruction does
+    not grow with those before it: only the last stage of a build is used. ``config`` has the rest.
     """
 
     config: ImageConfig
@@ -63,42 +63,42 @@ class Stage(Struct, frozen=True):
 
     @classmethod
     def on(cls, image: Image) -> Stage:
-        """The start of a build on ``image``."""
+        """Return the stage at the start of a build on ``image``."""
         config = image.config
         env, labels = Pairs(entry.partition("=")[::2] for entry in config.env), Pairs(config.labels)
         return cls(config, image.layers, list(image.history), env, labels, set(config.exposed_ports), Pairs())
 
     @property
     def variables(self) -> Mapping[str, str]:
-        """What ``$NAME`` means here: ARG's values, and over them ENV's."""
+        """Return the values of ``$NAME`` here: those of ARG, overridden by those of ENV."""
         return ChainMap(self.env, self.arguments)
 
     @property
     def finished_config(self) -> ImageConfig:
-        """The image's configuration, with what has been gathered."""
+        """Return the image's configuration, including all that has been collected."""
         env = tuple(f"{name}={value}" for name, value in self.env.items())
         labels, ports = tuple(sorted(self.labels.items())), tuple(sorted(self.ports))
         return replace(self.config, env=env, labels=labels, exposed_ports=ports)
 
     def with_layer(self, layer: Layer, created_by: str) -> Stage:
-        """This stage with a layer on top."""
+        """Return this stage with a layer on top."""
         self.history.append(History(created_by, False))
         return replace(self, layers=(*self.layers, layer))
 
     def with_config(self, config: ImageConfig, created_by: str) -> Stage:
-        """This stage with another configuration and no new layer."""
+        """Return this stage with another configuration and no new layer."""
         self.history.append(History(created_by, True))
         return replace(self, config=config)
 
     def absolute(self, path: str) -> str:
-        """``path`` as seen from the working directory, normalised without following links.
+        """Return ``path`` relative to the working directory as an absolute path, normalised without following links.
 
-        Raises ValueError for one that is longer than the kernel takes.
+        Raises ValueError if it is longer than the kernel takes.
         """
         if len(path) >= MOST_PATH:
             raise ValueError(f"{path[:40]}... is a path of more than {MOST_PATH - 1} characters")
         parts: list[str] = []
-        for part in (PurePosixPath(self.config.working_dir) / path).parts[1:]:
+        for part in PurePosixPath("/", self.config.working_dir, path).parts[1:]:
             if part == "..":
                 del parts[-1:]
             else:
@@ -107,6 +107,6 @@ class Stage(Struct, frozen=True):
 
 
 def cache_key(layers: Sequence[Layer], kind: str, *inputs: object) -> str:
-    """The key of a step on top of ``layers``: sha256 over them, the instruction and all its inputs (as JSON)."""
+    """Return the key of a step on ``layers``: the sha256 of them, the instruction and all its inputs (as JSON)."""
     document = [FORMAT, [layer.diff_id for layer in layers], kind, inputs]
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

@@ -5,10 +5,10 @@
     images/<image id>.json                            the OCI image configuration
     references.json                                   reference -> image id
     cache/<key>.json                                  build step -> diff_id
-    tmp/                                              what a build is working on
+    tmp/                                              the files of a running build
 
-Whatever appears under its final name was renamed there complete. Readers take no lock; whoever builds
-holds ``lock``, so that all of ``tmp/`` is rubbish to the next holder.
+Everything is renamed to its final name once it is complete. Readers take no lock. A builder holds ``lock``, so the next
+holder can remove all of ``tmp/``.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from runtime.images import oci
 from runtime.images.model import History, Image, ImageConfig, Layer
 from runtime.images.space import full_disk_reported
 
-# Overlay's lowerdir list must fit in one page of mount options. 104 bits do not collide by accident, and
-# the full digest is checked all the same.
+# Overlay's lowerdir list must fit in one page of mount options. 104 bits do not collide by accident, and the full
+# digest is checked all the same.
 NAME_DIGITS = 26
 
 
@@ -42,22 +42,22 @@ _MODE = 0o700
 
 
 class _Named(Struct, frozen=True):
-    """A file that names a layer: its own description, or what a build step has made. ``newest_s`` is the newest time in
-    the layer."""
+    """A file that names a layer: the layer's description, or the cached result of a build step. ``newest_s`` is the
+    newest time in the layer."""
 
     diff_id: str
     newest_s: int = oci.EPOCH_S
 
 
 class Store:
-    """Images below ``root`` (created at the first write), which only its owner may enter. One builder at a time, any
-    number of readers."""
+    """Images below ``root`` (created at the first write), which only its owner may enter. It has one builder at a time,
+    and any number of readers."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def find(self, reference: str) -> Image | None:
-        """The image called ``reference``, or None; also None when one of its layers has been removed."""
+        """Return the image called ``reference``, or None if it or one of its layers is missing."""
         self._close()
         image_id = self._references().get(reference)
         document = read_document(self._image_path(image_id), oci.Document) if image_id else None
@@ -70,7 +70,7 @@ class Store:
         return Image(reference, image_id, oci.config_of(document), layers, oci.history_of(document))
 
     def get(self, reference: str) -> Image:
-        """The image called ``reference``; UsageError, listing the known ones, when there is none."""
+        """Return the image called ``reference``. Raises UsageError listing all images if there is none."""
         image = self.find(reference)
         if image is None:
             known = ", ".join(self.references()) or "none"
@@ -78,11 +78,11 @@ class Store:
         return image
 
     def references(self) -> tuple[str, ...]:
-        """The names of all images, sorted."""
+        """Return the sorted names of all images."""
         return tuple(sorted(self._references()))
 
     def layer(self, diff_id: str) -> Layer | None:
-        """The layer with this diff_id, or None."""
+        """Return the layer with this diff_id, or None."""
         path = self._layer_path(diff_id)
         metadata = read_document(path.with_name(path.name + ".json"), _Named)
         if metadata is None or metadata.diff_id != diff_id or not path.is_dir():
@@ -90,14 +90,14 @@ class Store:
         return Layer(diff_id, path)
 
     def verify(self, image: Image) -> tuple[Layer, ...]:
-        """The layers of ``image`` whose content on disk no longer has their diff_id (none: all is well)."""
+        """Return the layers of ``image`` whose content on disk no longer has their diff_id."""
         return tuple(layer for layer in image.layers if layer_format.digest(layer.path).diff_id != layer.diff_id)
 
     @contextmanager
     def building(self, progress: Callable[[str], None]) -> Iterator[None]:
-        """Hold the store's lock, waiting for another builder; what a killed one left is removed first.
+        """Wait for other builders and hold the store's lock, after removing what a killed builder left.
 
-        A full disk within, and a store that may not be written, are reported as PrerequisiteError.
+        Raises PrerequisiteError if the disk becomes full within, and if the store may not be written.
         """
         with full_disk_reported(self.root, "write to the image store"):
             self._make_folders()
@@ -112,7 +112,7 @@ class Store:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """An empty directory on the store's file system, removed at the end. The lock must be held."""
+        """Make an empty directory on the store's file system, which is removed at the end. The lock must be held."""
         path = Path(tempfile.mkdtemp(prefix=PARTIAL, suffix=f"-{os.getpid()}", dir=self.root / "tmp"))
         path.chmod(0o755)
         try:
@@ -122,16 +122,16 @@ class Store:
                 remove(path)
 
     def leftovers(self) -> tuple[Path, ...]:
-        """What builds have not completed; empty while none runs, unless one was killed."""
+        """Return the files of incomplete builds. While no build runs there are none, unless one was killed."""
         return tuple(sorted((*self.root.glob(f"{PARTIAL}*"), *self.root.glob(f"*/{PARTIAL}*"))))
 
     def newest_s(self, layer: Layer) -> int:
-        """The newest time in a layer, in seconds since 1970, as it was told when the layer was added."""
+        """Return the newest time in a layer, in seconds since 1970, as given to ``add_layer``."""
         metadata = read_document(layer.path.with_name(layer.path.name + ".json"), _Named)
         return metadata.newest_s if metadata else oci.EPOCH_S
 
     def add_layer(self, tree: Path, created_by: str, newest_s: int = oci.EPOCH_S) -> Layer:
-        """Take over the settled directory ``tree`` (in a scratch directory) as a layer; it is moved.
+        """Make a layer of the settled directory ``tree`` (in a scratch directory), which is moved.
 
         ``newest_s`` is the newest time in it.
         """
@@ -141,7 +141,7 @@ class Store:
             remove(tree)
             return existing
         path = self._layer_path(digest.diff_id)
-        if path.exists():  # a builder was killed between the rename and the metadata
+        if path.exists():  # a builder was killed after the rename, before it wrote the metadata
             remove(path)
         os.rename(tree, path)
         metadata = {"diff_id": digest.diff_id, "size_bytes": digest.size_bytes, "created_by": created_by}
@@ -150,18 +150,18 @@ class Store:
         return Layer(digest.diff_id, path)
 
     def cached(self, key: str) -> Layer | None:
-        """The layer that the build step with this key made before, if it is still there."""
+        """Return the layer that the build step with this key made before, or None if there is none any more."""
         entry = read_document(self._cache_path(key), _Named)
         return self.layer(entry.diff_id) if entry else None
 
     def remember(self, key: str, layer: Layer) -> None:
-        """Let ``cached`` find ``layer`` by the key of the build step that made it."""
+        """Let ``cached`` return ``layer`` for the key of the build step that made it."""
         self._write_json(self._cache_path(key), {"diff_id": layer.diff_id})
 
     def tag(
         self, reference: str, config: ImageConfig, layers: Sequence[Layer], history: Sequence[History] = ()
     ) -> Image:
-        """Write the image of ``config`` over ``layers`` (bottom first) and name it. The lock must be held."""
+        """Write the image of ``config`` and ``layers`` (bottom first), and tag it. The lock must be held."""
         text = oci.to_json(config, [layer.diff_id for layer in layers], history)
         image_id = "sha256:" + hashlib.sha256(text.encode()).hexdigest()
         replace_file(self._image_path(image_id), text.encode())
@@ -194,7 +194,7 @@ class Store:
         self._close()
 
     def _close(self) -> None:
-        """Let nobody but the owner in: layers hold set-user-ID programs and devices, for the containers' users only."""
+        """Let only the owner enter: layers hold set-user-ID programs and devices, which only containers may use."""
         with suppress(FileNotFoundError, PermissionError):
             if stat.S_IMODE(self.root.stat().st_mode) != _MODE:
                 self.root.chmod(_MODE)

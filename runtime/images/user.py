@@ -1,4 +1,4 @@
-"""Who runs: names of an image's USER to numbers, by the image's own /etc/passwd and /etc/group."""
+"""Resolve the names of an image's USER to numbers, with the image's own /etc/passwd and /etc/group."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runtime.spec import User
 
 
 class Account(Struct, frozen=True):
-    """A line of passwd(5), as far as it matters here."""
+    """The fields of a line of passwd(5) that are used here."""
 
     name: str
     uid: int
@@ -31,11 +31,11 @@ class Group(Struct, frozen=True):
 
 
 def resolve_user(user: str, layers: Sequence[Layer]) -> User:
-    """The identity that ``user`` means in the image: "" (root), "1000", "name", "name:group", "uid:gid".
+    """Return the identity of ``user`` in the image: "" (root), "1000", "name", "name:group", "uid:gid".
 
-    As in the image-spec: without a group the account's own group and its supplementary groups are used
-    (group 0 for a number without an account). Raises UsageError for a name that the image does not have, and for a
-    number that is nobody's.
+    As in the image-spec, the default is the account's own group with its supplementary groups (group 0 for a number
+    without an account). Raises UsageError for a name that the image does not have, and for a number that no user can
+    have.
     """
     name, _, group = user.partition(":")
     accounts = parse_passwd(read_text("/etc/passwd", layers))
@@ -60,7 +60,7 @@ def _in_range(name: str, user: User) -> User:
 
 
 def home_directory(uid: int, layers: Sequence[Layer]) -> str:
-    """The home directory of ``uid`` in the image, ``/`` when it has no account there."""
+    """Return the home directory of ``uid`` in the image, or ``/`` without an account there."""
     for account in parse_passwd(read_text("/etc/passwd", layers)):
         if account.uid == uid:
             return account.home or "/"
@@ -68,7 +68,7 @@ def home_directory(uid: int, layers: Sequence[Layer]) -> str:
 
 
 def parse_passwd(text: str) -> tuple[Account, ...]:
-    """The accounts in the text of passwd(5); lines that are not accounts are left out, as in glibc."""
+    """Return the accounts in the text of passwd(5); invalid lines are left out, as in glibc."""
     fields = (line.split(":") for line in text.splitlines())
     return tuple(
         Account(f[0], int(f[2]), int(f[3]), f[5]) for f in fields if len(f) >= 7 and is_number(f[2]) and is_number(f[3])
@@ -76,7 +76,7 @@ def parse_passwd(text: str) -> tuple[Account, ...]:
 
 
 def parse_group(text: str) -> tuple[Group, ...]:
-    """The groups in the text of group(5); lines that are not groups are left out, as in glibc."""
+    """Return the groups in the text of group(5); invalid lines are left out, as in glibc."""
     fields = (line.split(":") for line in text.splitlines())
     return tuple(
         Group(f[0], int(f[2]), tuple(member for member in f[3].split(",") if member))

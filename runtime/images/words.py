@@ -1,7 +1,7 @@
-"""Words and variables of a Dockerfile: splitting, quotes and ``$NAME``, as Docker's builder reads them.
+"""Split a Dockerfile's words, and expand quotes and ``$NAME``, as Docker's builder does.
 
 (Docker's "Dockerfile reference", section "Environment replacement"; BuildKit, frontend/dockerfile/shell.)
-Instructions that are handed to a shell (RUN, and the shell forms of CMD and ENTRYPOINT) do not pass through here.
+Instructions for a shell (RUN, and the shell forms of CMD and ENTRYPOINT) do not pass through here.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import re
 from collections.abc import Mapping
 
 ESCAPE = "\\"
-# What BuildKit takes for a blank inside a line and at its ends (Go's unicode.IsSpace).
+# What BuildKit regards as a blank inside a line and at its ends (Go's unicode.IsSpace).
 SPACES = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
-# What separates an instruction's name, and the arguments of one that knows no quotes.
+# What separates an instruction's name, and the arguments of one without quotes.
 BLANKS = re.compile(r"[\t\v\f\r ]+")
 # The kernel executes nothing with a longer argument or variable (MAX_ARG_STRLEN: 32 pages).
 LONGEST = 131072
@@ -20,13 +20,13 @@ DEEPEST = 50
 
 # A name, a positional parameter or one of the shell's special ones, which are never set here.
 _NAME = re.compile(r"[0-9]+|[@*#?$!-]|[^\W\d]\w*")
-# Characters that mean themselves, by the escape character.
+# Characters that stand for themselves, by escape character.
 _PLAIN = {escape: re.compile(rf"""[^'"$}}{re.escape(escape)}]+""") for escape in "\\`"}
 _QUOTED = {escape: re.compile(rf"""[^"${re.escape(escape)}]+""") for escape in "\\`"}
 
 
 def split(text: str, escape: str = ESCAPE) -> tuple[str, ...]:
-    """Split at blanks that are not quoted or escaped; quotes and escapes stay for ``expand``.
+    """Split at blanks that are neither quoted nor escaped; quotes and escapes stay, for ``expand``.
 
     Raises ValueError for a quote that is not closed.
     """
@@ -36,7 +36,7 @@ def split(text: str, escape: str = ESCAPE) -> tuple[str, ...]:
     while index < len(text):
         character = text[index]
         if character == escape and quote != "'":
-            # At the very end it escapes nothing.
+            # At the very end there is nothing to escape.
             word.append(text[index : index + 2] if index + 1 < len(text) else "")
             index += 2
             continue
@@ -57,15 +57,15 @@ def split(text: str, escape: str = ESCAPE) -> tuple[str, ...]:
 def expand(text: str, variables: Mapping[str, str], escape: str = ESCAPE) -> str:
     """Replace variables, remove quotes and escapes.
 
-    Knows ``$NAME``, ``${NAME}``, ``${NAME:-default}`` and ``${NAME:+alternative}``; an unset variable is
+    The forms are ``$NAME``, ``${NAME}``, ``${NAME:-default}`` and ``${NAME:+alternative}``; an unset variable is
     empty. Nothing is replaced between single quotes. Raises ValueError for another form, for a quote that is not
-    closed and for a result of more than LONGEST characters.
+    closed, and for a result of more than LONGEST characters.
     """
     return _Expansion(text, variables, escape).up_to("", 0)
 
 
 class _Expansion:
-    """One pass over ``text``; ``index`` is how far it has come, ``size`` how many characters it has made."""
+    """One pass over ``text``; ``index`` is the position in it, and ``size`` the number of characters made so far."""
 
     def __init__(self, text: str, variables: Mapping[str, str], escape: str) -> None:
         self.text = text
@@ -75,7 +75,7 @@ class _Expansion:
         self.size = 0
 
     def up_to(self, stop: str, depth: int) -> str:
-        """What comes before ``stop``, which is passed over; "" is the end of the text."""
+        """Return what comes before ``stop``, which is skipped; "" is the end of the text."""
         if depth > DEEPEST:
             raise ValueError(f"${{...}} is nested more than {DEEPEST} deep")
         parts = []
@@ -87,7 +87,7 @@ class _Expansion:
         return "".join(parts)
 
     def _part(self, character: str, depth: int) -> str:
-        """The value of what begins with ``character``: a quotation, a variable, an escape or plain text."""
+        """Return the value of what begins with ``character``: a quotation, a variable, an escape or plain text."""
         if character == "'":
             begin = self.index + 1
             end = self.text.find("'", begin)
@@ -113,7 +113,7 @@ class _Expansion:
             if character == "$":
                 parts.append(self._variable(depth))
             elif character == self.escape:
-                # Before any other character it is kept, as in a shell.
+                # Before any other character it stays, as in a shell.
                 escapes = self.text[self.index + 1 : self.index + 2] in ('"', "$", self.escape)
                 self.index += 2 if escapes else 1
                 parts.append(self._counted(self.text[self.index - 1]))
@@ -123,7 +123,7 @@ class _Expansion:
         return "".join(parts)
 
     def _variable(self, depth: int) -> str:
-        """The value of the variable at the dollar sign."""
+        """Return the value of the variable at the dollar sign."""
         braced = self.text.startswith("${", self.index)
         self.index += 2 if braced else 1
         match = _NAME.match(self.text, self.index)
@@ -150,7 +150,7 @@ class _Expansion:
         return self._counted(value) or word
 
     def _plain(self, pattern: re.Pattern[str]) -> str:
-        """Characters that mean themselves, at least one."""
+        """Return characters that stand for themselves, at least one."""
         match = pattern.match(self.text, self.index)
         part = match[0] if match else self.text[self.index]
         self.index += len(part)

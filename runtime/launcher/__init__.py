@@ -23,14 +23,13 @@ from types import TracebackType
 from msgspec import Struct
 
 from runtime.errors import TestbedError
+from runtime.launcher.messages import FAILED, GO, PID, SYNC
 from runtime.plan.encode import encode
 from runtime.plan.steps import PLAN_FD, SYNC_FD, Plan
 from runtime.processes import executed
 
 STATIC_BINARY = Path(__file__).resolve().parent / "testbed-launcher"
 
-# enum message_kind of steps.h
-PID, FAILED, SYNC, READY, CONSOLE, LISTENER, GO = range(1, 8)
 _MESSAGE = struct.Struct("=Iiq")
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 # Above every descriptor that a plan uses: sources are moved here when they lie where a target will be.
@@ -51,13 +50,11 @@ class StepError(TestbedError):
     step takes), and the kernel's ``errno``."""
 
     def __init__(self, plan: Plan, step: int, errno: int) -> None:
-        from runtime.plan.explain import describe
-
         self.step = step
         self.errno = errno
         self.failed = list(plan.steps())[step] if step >= 0 else None
         whole = "read the plan" if step == -2 else "clone the first process"
-        what = f"step {step}: {describe(self.failed)}" if self.failed else whole
+        what = f"step {step}: {self.failed.describe()}" if self.failed else whole
         led_away = errno == EXDEV and getattr(self.failed, "inside", False)
         hint = "a link in the root leads over a mount there; make it a directory" if led_away else ""
         super().__init__(f"{what}: {os.strerror(errno)}", hint)
@@ -112,7 +109,7 @@ def receive(channel: socket.socket) -> Message | None:
 
 
 def send_go(channel: socket.socket) -> None:
-    """Give the word that a Sync or AwaitStart step waits for. Raises TestbedError when the process is gone."""
+    """Give the word that a Sync or WaitStart step waits for. Raises TestbedError when the process is gone."""
     try:
         channel.send(_MESSAGE.pack(GO, 0, 0))
     except (BrokenPipeError, ConnectionResetError) as error:
@@ -241,9 +238,7 @@ def launch(plan: Plan, *, stdin: int, stdout: int, stderr: int, answer: Callable
     with Launch(plan, {0: stdin, 1: stdout, 2: stderr}) as starting:
         while (message := starting.next()) is not None:
             if message.kind != SYNC or answer is None:
-                raise TestbedError(
-                    f"the launcher asked for an answer ({message.kind}) that this plan's starter has not"
-                )
+                raise TestbedError(f"the launcher asked for an answer ({message.kind}) that this plan's parent has not")
             try:
                 answer(starting.known_pid())
             except BaseException:

@@ -117,7 +117,7 @@ def _namespace_steps(config: Config, choices: Choices, networking: tuple[s.Step,
         steps += label_steps(config.process)
     if "user" in kinds:
         steps.append(s.SetUser(0, 0, keep_groups=keeps_groups(config, choices.rootless)))
-    steps.append(s.Undumpable())
+    steps.append(s.SetNonDumpable())
     if choices.keyring:
         steps.append(s.SessionKeyring(choices.keyring, tolerate=(ENOSYS,)))  # a kernel without any
     steps += networking
@@ -194,7 +194,7 @@ def _mounts(
             steps += [s.Chdir(choices.rootfs), HOLD_ROOT]  # what is mounted on the root is the root from here on
     steps += [*nodes, *(link_steps() if own_dev else ())]
     held: list[s.Step] = []
-    first = FIRST_HELD + sum(isinstance(step, s.HoldTree) for step in outside)
+    first = FIRST_HELD + sum(isinstance(step, s.OpenTree) for step in outside)
     if choices.rootless:  # an ordinary user can copy no mount out here
         pass
     elif "user" in kinds:  # as when the kernel copies the whole tree into one, the host's mounts are out of its reach
@@ -213,7 +213,7 @@ def bundle_plan(
     image: ImageRoot | None = None,
     connection: network.Connection | None = None,
 ) -> s.Plan:
-    """The plan that creates the container: it stops at Sync steps, and at AwaitStart until it is started.
+    """The plan that creates the container: it stops at Sync steps, and at WaitStart until it is started.
 
     Its root is the directory ``choices.rootfs``, or ``image``; a network namespace of its own gets ``connection``.
     Raises UsageError naming what this host or this runtime cannot do.
@@ -274,7 +274,7 @@ def _stream_steps(process: Process) -> tuple[s.Step, ...]:
     uid, size = process.user.uid, process.console_size
     if process.terminal:
         return (s.Terminal(uid, size.height, size.width) if size else s.Terminal(uid),)
-    return (s.Setsid(tolerate=(EPERM,)), s.OwnStreams(uid))
+    return (s.Setsid(tolerate=(EPERM,)), s.ChownStdio(uid))
 
 
 def _hooks_of_create(config: Config) -> tuple[s.Step, ...]:
@@ -286,7 +286,7 @@ def _hooks_of_create(config: Config) -> tuple[s.Step, ...]:
 
 def _waiting_steps(config: Config, choices: Choices) -> tuple[s.Step, ...]:
     """What is waited for when all is made."""
-    waiting: tuple[s.Step, ...] = () if choices.start_immediately else (s.AwaitStart(),)
+    waiting: tuple[s.Step, ...] = () if choices.start_immediately else (s.WaitStart(),)
     if config.hooks.start_container:
         waiting += (s.Sync(STARTING, "it is being started; hooks run inside"),)
     return waiting

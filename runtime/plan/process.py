@@ -15,7 +15,7 @@ from runtime.plan.steps import (
     Ambient,
     BoundingSet,
     Capabilities,
-    Home,
+    FindHome,
     IOPriority,
     KeepCapabilities,
     SetRlimit,
@@ -56,7 +56,7 @@ def home_steps(process: Process) -> tuple[tuple[Step, ...], tuple[str, ...]]:
     given = [entry for entry in process.env if entry.startswith("HOME=")]
     if given and given[-1] != "HOME=":
         return (), process.env
-    return (Home(process.user.uid),), (*(entry for entry in process.env if entry not in given), "HOME=/")
+    return (FindHome(process.user.uid),), (*(entry for entry in process.env if entry not in given), "HOME=/")
 
 
 _POLICIES = {"SCHED_OTHER": 0, "SCHED_FIFO": 1, "SCHED_RR": 2, "SCHED_BATCH": 3, "SCHED_IDLE": 5, "SCHED_DEADLINE": 6}

@@ -137,12 +137,12 @@ def provided_beside(
             *make_steps(others, cgroup),
             *limit_steps(hierarchies, cgroup, in_turn),
             *early,
-            s.Announce(_CGROUPS_MADE),
+            s.Signal(_CGROUPS_MADE),
             *networking[: len(networking) - len(handed)],
             *(() if early else limit_steps(hierarchies, cgroup, late)),
             *handed,
         ),
-        leaving=(s.AwaitAnnounced(_CGROUPS_MADE), *join_steps(others, cgroup), _OWN_CGROUP),
+        leaving=(s.WaitSignal(_CGROUPS_MADE), *join_steps(others, cgroup), _OWN_CGROUP),
         inside=inside_steps,
         sysfs=sysfs,
     )
@@ -162,12 +162,12 @@ def _network_beside(
         *network.hold_steps(),
         *network.namespace_steps(connection),
     )
-    taken: tuple[s.Step, ...] = (s.TakeOver(network.OWN_NAMESPACE, k.CLONE_NEWNET),)
+    taken: tuple[s.Step, ...] = (s.ReceiveFd(network.OWN_NAMESPACE, k.CLONE_NEWNET),)
     if attributes is None:
-        return (*made, s.HandOver(network.OWN_NAMESPACE)), taken, False
+        return (*made, s.SendFd(network.OWN_NAMESPACE)), taken, False
     target = inside(config.mounts[-1].destination)
     return (
-        (*made, s.NewTree("sysfs", _SYSFS, attributes), s.HandOver(network.OWN_NAMESPACE), s.HandOver(_SYSFS)),
-        (*taken, s.TakeOver(_SYSFS), s.Bind("", target, held=_SYSFS)),
+        (*made, s.FsMount("sysfs", _SYSFS, attributes), s.SendFd(network.OWN_NAMESPACE), s.SendFd(_SYSFS)),
+        (*taken, s.ReceiveFd(_SYSFS), s.Bind("", target, held=_SYSFS)),
         True,
     )

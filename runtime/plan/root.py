@@ -13,7 +13,7 @@ from functools import lru_cache
 from msgspec import Struct
 
 from runtime.plan import constants as k
-from runtime.plan.steps import ROOT_FD, Bind, Chdir, HoldTree, MaskPath, Mkdir, Mount, Open, ReadonlyPath, Step, Write
+from runtime.plan.steps import ROOT_FD, Bind, Chdir, MaskPath, Mkdir, Mount, Open, OpenTree, ReadonlyPath, Step, Write
 from runtime.unionfs.overlay import WritableLayer, mount_steps, volatile_steps
 
 # The root's descriptor, from the working directory: what later steps do inside, they do below it.
@@ -54,7 +54,7 @@ def image_root_steps(image: ImageRoot) -> tuple[Step, ...]:
     volatile, layer = volatile_steps(MEMORY)
     target, empty = f"{MEMORY}/root", f"{MEMORY}/empty"
     *enter, overlay = mount_steps(image.layers, layer, target)
-    return (*enter, *volatile, Mkdir(target), Mkdir(empty), HoldTree(empty, EMPTY), overlay, Chdir(target), HOLD_ROOT)
+    return (*enter, *volatile, Mkdir(target), Mkdir(empty), OpenTree(empty, EMPTY), overlay, Chdir(target), HOLD_ROOT)
 
 
 def directory_root_steps(root: str) -> tuple[Step, ...]:

@@ -1,1 +1,1 @@
-"""System call filters: from an OCI configuration to the kernel's classic BPF, through libseccomp."""
+"""Compile system call filters of an OCI configuration to the kernel's classic BPF, with libseccomp."""

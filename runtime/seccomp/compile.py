@@ -1,4 +1,5 @@
-"""libseccomp (seccomp_init(3) and its kin), called through ctypes: apart, for it takes long to load."""
+"""Call libseccomp (seccomp_init(3) and its relatives) through ctypes. This is a module of its own because it takes long
+to import."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from runtime.seccomp.ranges import shortened
 
 _OPTIMIZE, _BINARY_TREE = 8, 2  # SCMP_FLTATR_CTL_OPTIMIZE and its value, libseccomp 2.5
 _WITH_ERRNO = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
-_NOT_NOTIFIED = ("sendmsg", "execve", "read", "write", "close")  # the launcher's own, between the filter and the exec
+_NOT_NOTIFIED = ("sendmsg", "execve", "read", "write", "close")  # the launcher's own, before the exec
 
 _MOST_INSTRUCTIONS = 4096  # BPF_MAXINSNS, linux/bpf_common.h
 LONGEST_S = 10.0
@@ -70,12 +71,13 @@ def _flags(config: Seccomp) -> int:
 
 
 def compiled(config: Seccomp) -> Filter:
-    """The filter of a configuration. System calls that libseccomp does not know are left out, as runc and crun do.
+    """Compile the filter of a configuration. Like runc and crun, leave out system calls that libseccomp does not know.
 
-    Raises UsageError that names the field, or says that it took too long, PrerequisiteError without libseccomp.
+    Raises UsageError naming the field that is wrong, or saying that it took too long, and PrerequisiteError without
+    libseccomp.
     """
-    # libseccomp may need hours for a hundred rules, and cannot be asked to stop: it works in a thread of its own, which
-    # a command that gives up takes along.
+    # libseccomp may need hours for a hundred rules, and cannot be stopped. It runs in a thread of its own, which ends
+    # with a command that gives up.
     done = _thread.allocate_lock()
     done.acquire()
     results: list[Filter | Exception] = []
@@ -110,7 +112,7 @@ def _compiled(config: Seccomp) -> Filter:
     if not context:
         raise TestbedError("seccomp_init: libseccomp refused the default action")
     try:
-        # A binary tree instead of a list, which is what others load; ranges.py makes it shorter still.
+        # A binary tree instead of a list, as other runtimes load it; ranges.py makes it shorter still.
         library.seccomp_attr_set(context, _OPTIMIZE, _BINARY_TREE)
         for name in config.architectures:
             token = library.seccomp_arch_resolve_name(name.removeprefix("SCMP_ARCH_").lower().encode())
@@ -146,7 +148,7 @@ def _add_rule(library: Any, context: int, rule: SyscallRule, default: int, place
         comparisons.append(
             (argument.index, OPERATORS[argument.op], argument.value, argument.value_two if masked else 0)
         )
-    # libseccomp takes one comparison of each argument a rule; with more, any of them is enough (as in runc).
+    # libseccomp takes one comparison of each argument in a rule; of more, any one is enough (as in runc).
     indexes = [argument.index for argument in rule.args]
     groups = [comparisons] if len(set(indexes)) == len(indexes) else [[one] for one in comparisons]
     for name in rule.names:
@@ -154,7 +156,7 @@ def _add_rule(library: Any, context: int, rule: SyscallRule, default: int, place
         if number == -1:  # __NR_SCMP_ERROR
             continue
         for group in groups:
-            if (number, action, *group) in added:  # which would cost libseccomp as much as a new one
+            if (number, action, *group) in added:  # a repeated rule would cost libseccomp as much as a new one
                 continue
             added.add((number, action, *group))
             if len(added) > _MOST_INSTRUCTIONS:

@@ -1,7 +1,7 @@
-"""The filter of containers that bring none of their own: an allow-list of what programs use.
+"""The filter of containers that do not bring their own: it allows the system calls that programs use.
 
-The list is that of docker and podman (moby, profiles/seccomp/default.json; containers/common, pkg/seccomp), without
-what needs a capability, without keyrings, and with namespaces and mounts only for CAP_SYS_ADMIN, as in the former.
+The list is that of docker and podman (moby, profiles/seccomp/default.json; containers/common, pkg/seccomp). It lacks
+calls that need a capability and those for keyrings; as in moby's, namespaces and mounts take CAP_SYS_ADMIN.
 """
 
 from __future__ import annotations
@@ -67,15 +67,15 @@ _WITH_CAPABILITY = {
     "CAP_BPF": "bpf",
     "CAP_PERFMON": "perf_event_open",
 }
-# Every flag of clone(2) that makes a namespace, but for CLONE_NEWTIME, which lies among the signal's bits.
+# Every flag of clone(2) that makes a namespace, except CLONE_NEWTIME, which is one of the signal's bits.
 _NAMESPACE_FLAGS = 0x7E020000
 _PERSONAS = (0, 8, 0x20000, 0x20008, 0xFFFFFFFF)
-_AF_VSOCK = 40  # reaches the hypervisor's other guests
+_AF_VSOCK = 40  # it reaches the hypervisor's other guests
 
 
 @lru_cache(maxsize=16)
 def default_profile(capabilities: tuple[str, ...]) -> Seccomp:
-    """The filter for a process with these capabilities in its bounding set."""
+    """Return the filter for a process with these capabilities in its bounding set."""
     names = {*_ALLOWED.split()}
     for capability in capabilities:
         names.update(_WITH_CAPABILITY.get(capability, "").split())
@@ -88,6 +88,6 @@ def default_profile(capabilities: tuple[str, ...]) -> Seccomp:
     if "CAP_SYS_ADMIN" not in capabilities:
         no_namespace = SyscallArgument(0, _NAMESPACE_FLAGS, "SCMP_CMP_MASKED_EQ", 0)
         rules.append(SyscallRule(("clone",), allow, None, (no_namespace,)))
-        # Its flags are behind a pointer, where a filter does not see them: absent, so that libraries use clone.
+        # A filter cannot see its flags, which are behind a pointer. ENOSYS makes libraries use clone instead.
         rules.append(SyscallRule(("clone3",), "SCMP_ACT_ERRNO", errno.ENOSYS))
     return Seccomp("SCMP_ACT_ERRNO", errno.EPERM, syscalls=tuple(rules))

@@ -1,4 +1,4 @@
-"""Filters: seccomp configurations compiled, each once a process."""
+"""Compiled seccomp configurations; a process compiles each of them once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OPERATORS = {
     "SCMP_CMP_GT": 6,
     "SCMP_CMP_MASKED_EQ": 7,
 }
-# Those that Debian's libseccomp resolves (seccomp_arch_resolve_name(3)).
+# The architectures that Debian's libseccomp resolves (seccomp_arch_resolve_name(3)).
 ARCHITECTURES = tuple(
     f"SCMP_ARCH_{name}"
     for name in (
@@ -35,7 +35,7 @@ ARCHITECTURES = tuple(
         "S390X X32 X86 X86_64"
     ).split()
 )
-# SECCOMP_FILTER_FLAG_... (include/uapi/linux/seccomp.h). TSYNC is for other threads, and there are none.
+# SECCOMP_FILTER_FLAG_... (include/uapi/linux/seccomp.h). TSYNC is about other threads, and there are none.
 FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": 0,
     "SECCOMP_FILTER_FLAG_LOG": 2,
@@ -46,14 +46,14 @@ NEW_LISTENER = 8
 
 
 class Filter(Struct, frozen=True):
-    """A classic BPF ``program`` (8 bytes an instruction) and the ``flags`` to load it with by seccomp(2)."""
+    """A classic BPF ``program`` (8 bytes an instruction), and the ``flags`` with which seccomp(2) loads it."""
 
     program: bytes
     flags: int
 
     @property
     def notifies(self) -> bool:
-        """Whether loading it gives a listener."""
+        """Return whether loading it gives a listener."""
         return bool(self.flags & NEW_LISTENER)
 
 
@@ -62,16 +62,16 @@ _compiled: dict[Seccomp, Filter] = {}
 
 
 def remember(config: Seccomp, compiled: Filter) -> None:
-    """From now on this is the configuration's filter."""
+    """Let ``compile_filter`` return this filter for the configuration from now on."""
     while len(_compiled) >= _MOST:
         del _compiled[next(iter(_compiled))]
     _compiled[config] = compiled
 
 
 def compile_filter(config: Seccomp) -> Filter:
-    """The filter of a configuration. System calls that libseccomp does not know are left out, as runc and crun do.
+    """Compile the filter of a configuration. Like runc and crun, leave out system calls that libseccomp does not know.
 
-    Raises UsageError that names the field, PrerequisiteError without libseccomp.
+    Raises UsageError naming the field that is wrong, and PrerequisiteError without libseccomp.
     """
     found = _compiled.get(config)
     if found is None:

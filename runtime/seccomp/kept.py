@@ -1,7 +1,8 @@
-"""Compiled filters on disk: libseccomp takes as long for an engine's profile as a container for all the rest.
+"""Keep compiled filters on disk: compiling an engine's profile takes as long as everything else about a container.
 
-A file is named by the configuration's hash, and holds the flags and the program with what they rest on: the library
-that compiled it and the modules that drove it, each with its size and time of change. All else is compiled anew.
+A file has the hash of the configuration as its name. It holds the flags and the program with their dependencies: the
+library that compiled the program and the modules that called it, each with its size and time of change. If any of these
+differs, the filter is compiled again.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from runtime.atomic import replace_file
 from runtime.config.seccomp import Seccomp
 from runtime.seccomp.filter import Filter, compile_filter, remember
 
-# Below the state's root, where no container can be called so.
+# A directory of the state's root; no container can have this name.
 KEPT_FILTERS = "@filters"
 MAGIC = b"TBSECC\x01\n"
-_HEADER = struct.Struct("<8s3I")  # the magic, the flags, the sizes of what it rests on and of the program
-_MOST = 64  # that are remembered; beyond, the oldest is forgotten
+_HEADER = struct.Struct("<8s3I")  # the magic, the flags, the sizes of the dependencies and of the program
+_MOST = 64  # files; with more, the oldest is removed
 _SOURCES = tuple(str(Path(__file__).with_name(name)) for name in ("compile.py", "filter.py", "ranges.py"))
 
 
@@ -27,7 +28,7 @@ _relied_on: set[str] = set()
 
 
 def relied_on() -> frozenset[str]:
-    """The files that filters rest on which this process has taken from the disk, without loading any of those files."""
+    """Return the files that this process did not load, but on which the filters that it read from disk depend."""
     return frozenset(_relied_on)
 
 
@@ -37,7 +38,7 @@ def _looks(path: str) -> str:
 
 
 def _library() -> str:
-    """Where the library is that this process has loaded."""
+    """Return the path of the library that this process has loaded."""
     lines = Path("/proc/self/maps").read_text().splitlines()
     return next(line.split()[-1] for line in lines if "libseccomp" in line)
 
@@ -49,14 +50,14 @@ def _name(config: Seccomp) -> str:
 
 
 def pack(compiled: Filter, rests_on: str) -> bytes:
-    """A file's content."""
+    """Return the content of a file."""
     basis = rests_on.encode()
     return _HEADER.pack(MAGIC, compiled.flags, len(basis), len(compiled.program)) + basis + compiled.program
 
 
 def unpack(data: bytes) -> tuple[Filter, str] | None:
-    """The filter of a file and the library that it is of; None when it is torn, or not of this code and the library as
-    it is."""
+    """Return the filter in a file and the library that compiled it, or None if the file is torn or if this code or the
+    library has changed since."""
     if len(data) < _HEADER.size:
         return None
     magic, flags, basis_size, program_size = _HEADER.unpack_from(data)
@@ -76,9 +77,9 @@ def _basis(library: str) -> str:
 
 
 def recall(config: Seccomp | None, directory: Path) -> None:
-    """Have ``compile_filter`` give the configuration's filter as it is kept in ``directory``, or keep it there.
+    """Let ``compile_filter`` return the configuration's filter from ``directory``, or compile it and keep it there.
 
-    Only what root alone can write to is believed. Raises as ``compile_filter`` does.
+    Files are trusted only if root alone can write to them. Raises as ``compile_filter`` does.
     """
     if config is None or os.geteuid() != 0:
         return
@@ -92,7 +93,7 @@ def recall(config: Seccomp | None, directory: Path) -> None:
             _relied_on.update((library, *_SOURCES))
             return
     compiled = compile_filter(config)
-    with suppress(OSError, StopIteration):  # the next one is slower, and that is all
+    with suppress(OSError, StopIteration):  # the next call is slower, and nothing else happens
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         replace_file(path, pack(compiled, _basis(_library())))
         for old in sorted(directory.iterdir(), key=lambda each: each.stat().st_mtime_ns)[:-_MOST]:

@@ -1,9 +1,9 @@
-"""A shorter filter of the same meaning: one comparison for a run of system calls, where libseccomp makes one for each.
+"""Shorten a filter without changing its meaning: compare once for a run of system calls instead of once for each.
 
-A kernel that loads a filter translates every instruction, and walks it once for every system call to learn which are
-always allowed, so its length and depth are time that each start of a container pays: the default filter, 403
-instructions of libseccomp's and 88 here, loads in 56 us instead of 113. Nothing is interpreted here but how a program
-decides by the system call's number; what looks at arguments is copied as it is.
+When the kernel loads a filter it translates every instruction, and walks the filter once for every system call to learn
+which calls are always allowed. So every start of a container pays for its length and depth: the default filter has 403
+instructions from libseccomp and 88 from this module, and loads in 56 us instead of 113. This module interprets only how
+a program decides by the number of the system call; it copies the instructions that look at arguments.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 _LOAD, _JUMP, _EQUAL, _GREATER, _AT_LEAST, _RETURN = 0x20, 0x05, 0x15, 0x25, 0x35, 0x06  # linux/bpf_common.h
 _NUMBER, _ARCHITECTURE = 0, 4  # offsets in struct seccomp_data
-_FARTHEST = 255  # a conditional jump has eight bits
+_FARTHEST = 255  # a conditional jump has eight bits for its offset
 _NUMBERS = 1 << 32
 
 
 class Instruction(NamedTuple):
-    """struct sock_filter: what to do, how many instructions to skip if it holds and if not, and its operand."""
+    """A struct sock_filter: the operation, how many instructions to skip if it is true and if not, and the operand."""
 
     code: int
     true: int
@@ -31,21 +31,22 @@ _LOAD_NUMBER = Instruction(_LOAD, 0, 0, _NUMBER)
 
 
 class _Span(NamedTuple):
-    """The numbers from ``first`` on, up to the next span's, lead to the instruction at ``target``."""
+    """A run of numbers, from ``first`` up to the next span's, that lead to the instruction at ``target``."""
 
     first: int
     target: int
 
 
 def decode(program: bytes) -> list[Instruction]:
-    """The instructions of a program."""
+    """Return the instructions of a program."""
     return [Instruction(*fields) for fields in struct.iter_unpack("=HBBI", program)]
 
 
 def shortened(program: bytes) -> bytes:
-    """A program that answers every call as this one does, or this one itself where that would not be shorter.
+    """Return a shorter program that answers every call as ``program`` does, or ``program`` itself if there is none.
 
-    It has to begin by asking for an architecture, as all of libseccomp's do; the part of that one is shortened.
+    The program has to begin by comparing the architecture, as all of libseccomp's do. The part for that architecture is
+    shortened.
     """
     old = decode(program)
     if len(old) < 3 or old[0] != (_LOAD, 0, 0, _ARCHITECTURE) or old[1].code != _EQUAL:
@@ -78,7 +79,7 @@ def _conditional(code: int) -> bool:
 
 
 def _end(old: list[Instruction], pc: int) -> int:
-    """Where a jump to ``pc`` ends up: behind other jumps, and at the last of equal returns (jumps only go forward)."""
+    """Return where a jump to ``pc`` ends: behind further jumps, and at the last of equal returns (jumps go forward)."""
     while old[pc].code == _JUMP:
         pc += 1 + old[pc].k
     if old[pc].code == _RETURN:
@@ -87,7 +88,7 @@ def _end(old: list[Instruction], pc: int) -> int:
 
 
 def _spans(old: list[Instruction], pc: int, low: int, high: int) -> Iterator[_Span]:
-    """Where the numbers from ``low`` to below ``high`` lead from ``pc`` on, in their order."""
+    """Yield where the numbers from ``low`` to below ``high`` lead from ``pc`` on, in ascending order."""
     if low >= high:
         return
     pc = _end(old, pc)
@@ -115,8 +116,8 @@ def _merged(spans: Iterator[_Span]) -> list[_Span]:
 
 
 def _tree(spans: list[_Span]) -> list[tuple[int, int, int]]:
-    """Bisections: a number, and where to go when the call's is at least that and when not: an instruction of the old
-    program, or, negative, ~ the bisection."""
+    """Return bisections. Each is a number, and where to go if the call's number is at least that and if it is less: the
+    index of an instruction of the old program, or ``~index`` of another bisection, which is negative."""
     nodes: list[tuple[int, int, int]] = []
 
     def grow(part: list[_Span]) -> int:
@@ -133,7 +134,7 @@ def _tree(spans: list[_Span]) -> list[tuple[int, int, int]]:
 
 
 def _reachable(old: list[Instruction], targets: set[int]) -> list[int]:
-    """The instructions that are executed from these on, in their order."""
+    """Return the instructions that can be reached from these, in their order."""
     found: set[int] = set()
     waiting = {_end(old, pc) for pc in targets}
     while waiting:

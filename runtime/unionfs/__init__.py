@@ -1,1 +1,1 @@
-"""Union mounts: one root file system out of an image's layers."""
+"""Union mounts, which show an image's layers as one root file system."""

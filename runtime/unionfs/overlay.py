@@ -1,4 +1,4 @@
-"""Overlay roots as plan steps (Documentation/filesystems/overlayfs.rst)."""
+"""Plan steps that mount overlay roots (Documentation/filesystems/overlayfs.rst)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from runtime.errors import UsageError
 from runtime.plan.constants import MS_NODEV, MS_NOSUID
 from runtime.plan.steps import Chdir, Mkdir, Mount, Open, Step
 
-# mount(2) copies one page of options, the last byte of which is the terminator.
+# mount(2) copies one page of options, and its last byte is the terminator.
 _OPTIONS_LIMIT_BYTES = 4095
-# What of that the names of layers may take, when the rest is for the writable layer's two paths.
+# The part of that which the names of layers may take; the rest is for the writable layer's two paths.
 _NAMES_LIMIT_BYTES = 3072
 # fs/overlayfs/params.h: OVL_MAX_STACK
 LAYERS_LIMIT = 500
@@ -23,22 +23,23 @@ _FIRST_LAYER_FD = 256
 
 
 class WritableLayer(Struct, frozen=True):
-    """Where an overlay's changes go: ``upper`` and the kernel's scratch directory ``work``, on one file system."""
+    """The directories that take an overlay's changes: ``upper``, and on the same file system the kernel's scratch
+    directory ``work``."""
 
     upper: str
     work: str
 
 
 def effective(layers: tuple[str, ...]) -> tuple[str, ...]:
-    """The layers, bottom first, each once, which is all that the kernel takes: of a repeated one the topmost counts.
+    """Return the layers, bottom first, each once, because the kernel refuses repeated ones. The topmost of them stays.
 
-    The others show nothing: every name, whiteout and opaque directory of theirs is in the topmost, above them.
+    The others would show nothing: every name, whiteout and opaque directory of theirs is in the topmost, above them.
     """
     return tuple(reversed(dict.fromkeys(reversed(layers))))
 
 
 def check_depth(layers: Collection[str]) -> None:
-    """Raise UsageError for more layers than the kernel mounts."""
+    """Raise UsageError if there are more layers than the kernel mounts."""
     different = len(set(layers))
     if different > LAYERS_LIMIT:
         raise UsageError(
@@ -48,9 +49,9 @@ def check_depth(layers: Collection[str]) -> None:
 
 
 def options(lowerdirs: tuple[str, ...], writable: WritableLayer) -> str:
-    """The mount options; ``lowerdirs`` run bottom first (the kernel wants the top one first).
+    """Return the mount options. ``lowerdirs`` are given bottom first; in the options the topmost comes first.
 
-    Raises UsageError when a path holds a colon or comma, or the options exceed what mount(2) takes.
+    Raises UsageError if a path holds a colon or comma, or if the options exceed what mount(2) takes.
     """
     for path in (*lowerdirs, writable.upper, writable.work):
         if ":" in path or "," in path:
@@ -63,10 +64,10 @@ def options(lowerdirs: tuple[str, ...], writable: WritableLayer) -> str:
 
 @lru_cache(maxsize=64)
 def mount_steps(layers: tuple[str, ...], writable: WritableLayer, target: str) -> tuple[Step, ...]:
-    """Mount the layers with a writable layer at ``target``, which is absolute.
+    """Return the steps that mount the layers and a writable layer at ``target``, which is absolute.
 
-    The working directory is changed for that: relative names keep some 140 layers below the limit of a page. More are
-    named by descriptors, up to the kernel's limit; beyond it, UsageError.
+    They change the working directory, because relative names keep some 140 layers below the limit of a page. More
+    layers are named by descriptors. Raises UsageError above the kernel's limit.
     """
     if not layers:
         raise UsageError("overlay: an image without layers has no root file system")
@@ -82,7 +83,10 @@ def mount_steps(layers: tuple[str, ...], writable: WritableLayer, target: str) -
 
 
 def volatile_steps(directory: str) -> tuple[tuple[Step, ...], WritableLayer]:
-    """A tmpfs on ``directory`` with an empty writable layer in it, gone with the last process that sees it."""
+    """Return the steps that mount a tmpfs on ``directory`` and make an empty writable layer in it.
+
+    The tmpfs goes with the last process that sees it.
+    """
     writable = WritableLayer(f"{directory}/upper", f"{directory}/work")
     steps = (
         Mount("tmpfs", directory, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from itertools import takewhile
 from types import TracebackType
@@ -13,16 +13,14 @@ from msgspec import Struct
 
 from runtime.cgroups import Cgroup
 from runtime.errors import WorkloadError
-from runtime.images.model import Image
-from runtime.images.process import image_process
 from runtime.output import QUOTED_LINES, last_lines
-from runtime.spec import Link, Spec
 from testbed.interruption import deferred
 from testbed.measures.context import RunContext
-from testbed.measures.probe import NotReady, Question, ask
-from testbed.platforms.console import KERNEL_PANIC
 from testbed.platforms.protocol import Instance, Platform
-from testbed.scenario import Ready, Scenario
+from testbed.qemu.console import KERNEL_PANIC
+from testbed.scenario.model import Ready, Scenario
+from testbed.services.probe import NotReady, Question, ask
+from testbed.services.specs import specs
 
 # More than what is quoted of a console: a panic's registers are left out.
 _LOOKED_AT_LINES = 200
@@ -45,34 +43,6 @@ class Timeline(Struct, frozen=True):
 def ready_timeout_s(ready: Ready, platform: Platform) -> float:
     """How long an application on that platform may take to be ready, seconds since the request."""
     return platform.patience * (ready.timeout_vm_s if platform.virtual else ready.timeout_s)
-
-
-def specs(scenario: Scenario, images: Mapping[str, Image], links: Sequence[Link]) -> tuple[Spec, ...]:
-    """What each service of a copy of the application runs, in dependency order; ``links`` in the same order.
-
-    Nothing here depends on the platform: it is the fairness of the comparison.
-    """
-    services = scenario.services
-    hosts = tuple((service.name, str(link.address.ip)) for service, link in zip(services, links, strict=True))
-    found = []
-    for service, link in zip(services, links, strict=True):
-        image = images[service.name]
-        process = image_process(
-            image, command=service.command, entrypoint=service.entrypoint, environment=dict(service.environment)
-        )
-        layers = tuple(str(layer.path) for layer in image.layers)
-        found.append(
-            Spec(
-                process,
-                layers,
-                service.name,
-                resources=service.resources,
-                link=link,
-                hosts=hosts,
-                seccomp=service.seccomp,
-            )
-        )
-    return tuple(found)
 
 
 def instances(
@@ -119,9 +89,9 @@ class _FirstProcesses:
 
     def _await(self, platform: Platform, instance: Instance, timeout_s: float) -> None:
         try:
-            found = platform.started(instance, timeout_s)
+            start = platform.started(instance, timeout_s)
             for service in instance.specs:
-                self.phases[service] = found.of(service)
+                self.phases[service] = start.of(service)
         except Exception as error:  # raised again in the thread that can undo
             self.errors.append(error)
 

@@ -9,11 +9,11 @@ from msgspec import Struct, field
 
 from runtime.images.model import Image
 from runtime.spec import Link
-from testbed.noise import Watch
-from testbed.pace import Pace
+from testbed.host.noise import Watch
+from testbed.measures.pace import Pace
 from testbed.platforms.protocol import Platform
 from testbed.results import RunFolder
-from testbed.scenario import Scenario, Settings
+from testbed.scenario.model import Scenario, Settings
 
 # How often a load is offered in all when its generator was late, before the trial is void. A void window says
 # nothing of the workload, so one that is not void may take its place; the trial records that it did.

@@ -20,13 +20,13 @@ from runtime.errors import TestbedError, WorkloadError
 from testbed import breakdown
 from testbed.copies import RULERS, first_bytes, further_bytes
 from testbed.lab import PORTS_LIMIT
-from testbed.load import LoadResult, OfferedLoad, Target, merge, run_loads
+from testbed.load.open_loop import LoadResult, OfferedLoad, Target, merge, run_loads
 from testbed.measures.application import Application
 from testbed.measures.context import LOAD_ATTEMPTS, RunContext
 from testbed.measures.schedule import PlannedTrial
 from testbed.results import Metric, Outcome, Trial
 from testbed.sample import HostReading, host_reading, reading, shares, utilisation
-from testbed.scenario import Scenario, Settings, Slo
+from testbed.scenario.model import Scenario, Settings, Slo
 
 # What the host itself must keep, whatever is measured.
 RESERVE_BYTES = 512 << 20
@@ -181,8 +181,8 @@ class _Ramp:
         readings = [reading(cgroup) for application in self._running for cgroup in application.cgroups().values()]
         return Point(
             applications=len(self._running),
-            cgroup_bytes=sum(found.cgroup_bytes for found in readings),
-            pss_bytes=sum(found.pss_bytes for found in readings),
+            cgroup_bytes=sum(reading.cgroup_bytes for reading in readings),
+            pss_bytes=sum(reading.pss_bytes for reading in readings),
             available_bytes=host_reading().available_bytes,
             p99_ms=result.p99_s * 1e3,
             error_fraction=result.error_fraction,

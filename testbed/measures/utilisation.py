@@ -8,7 +8,7 @@ from time import process_time
 
 from msgspec import Struct
 
-from testbed.load import LoadResult, Target, run_load
+from testbed.load.open_loop import LoadResult, Target, run_load
 from testbed.measures.application import Application
 from testbed.measures.context import LOAD_ATTEMPTS, RunContext
 from testbed.measures.schedule import PlannedTrial
@@ -156,8 +156,8 @@ def metrics(rate_per_s: float, window: Window) -> tuple[Metric, ...]:
 
 def sample_rows(rows: Sequence[Row], host_rows: Sequence[HostRow]) -> list[tuple[float | str, ...]]:
     """The samples of all instances and, named ``host``, of the host, in the order of time."""
-    found: list[tuple[float | str, ...]] = [
+    table: list[tuple[float | str, ...]] = [
         (round(row.t_s, 4), row.name, row.cpu_ns, row.cgroup_bytes, row.pss_bytes, "", "") for row in rows
     ]
-    found += [(round(row.t_s, 4), "host", "", "", "", round(row.busy, 4), row.available_bytes) for row in host_rows]
-    return sorted(found, key=lambda row: row[0])
+    table += [(round(row.t_s, 4), "host", "", "", "", round(row.busy, 4), row.available_bytes) for row in host_rows]
+    return sorted(table, key=lambda row: row[0])

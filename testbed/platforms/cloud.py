@@ -19,12 +19,12 @@ from runtime.errors import TestbedError
 from runtime.home import store_root
 from runtime.images.model import Image
 from runtime.launcher import STATIC_BINARY
-from testbed.platforms.cloud_domain import LEAST_MEMORY_BYTES, boot_from_disk, cloud_memory_bytes
-from testbed.platforms.domain import Domain, domain_xml
-from testbed.platforms.enclosure import enclose
 from testbed.platforms.protocol import Instance
 from testbed.platforms.vm import VmPlatform
 from testbed.progress import tell
+from testbed.qemu.cloud_domain import LEAST_MEMORY_BYTES, boot_from_disk, cloud_memory_bytes
+from testbed.qemu.domain import Domain, domain_xml
+from testbed.qemu.enclosure import enclose
 from vm_images.cloud import KERNEL_ARGUMENTS, CloudDisk, ensure_cloud
 from vm_images.qcow2 import clone
 from vm_images.seed import seed

@@ -17,7 +17,7 @@ from testbed import breakdown
 from testbed.lab import Lab
 from testbed.platforms.output import ContainerOutput
 from testbed.platforms.protocol import Instance, Started
-from testbed.scenario import Scenario
+from testbed.scenario.model import Scenario
 
 
 class ContainerPlatform:

@@ -35,13 +35,13 @@ from runtime.plan.constants import CLONE_NEWNS, MNT_DETACH, MS_PRIVATE, MS_REC
 from runtime.plan.encode import encode
 from runtime.plan.root import HOLD_ROOT
 from runtime.plan.steps import (
-    Admission,
     Chdir,
     Exec,
-    Message,
+    LogLine,
     Mount,
     Open,
     Plan,
+    RequestAdmission,
     Step,
     Unmount,
     Unshare,
@@ -49,15 +49,16 @@ from runtime.plan.steps import (
 from runtime.spec import CPU_PERIOD_USEC, Spec, cpu_quota_usec
 from runtime.unionfs.overlay import mount_steps, volatile_steps
 from testbed import breakdown
+from testbed.host.facts import version_text
 from testbed.lab import Lab, fix_port
-from testbed.platforms.connection import destroy_domain, ensure_event_loop, load_libvirt, version_text
-from testbed.platforms.console import Console
-from testbed.platforms.daemon import Daemon, find_libvirtd, seen_at
-from testbed.platforms.domain import PLAN_VARIABLE, child
 from testbed.platforms.lxc_cgroups import cgroup_of, limit_tasks, only
 from testbed.platforms.protocol import Instance, Started
-from testbed.platforms.reader import ConsoleReader
-from testbed.scenario import Scenario
+from testbed.qemu.connection import destroy_domain, ensure_event_loop, load_libvirt
+from testbed.qemu.console import Console
+from testbed.qemu.daemon import Daemon, find_libvirtd, seen_at
+from testbed.qemu.domain import PLAN_VARIABLE, child
+from testbed.qemu.reader import ConsoleReader
+from testbed.scenario.model import Scenario
 from vm_images.plans.guest import FIRST_USERSPACE, workload_steps
 
 CONTROLLER = Path("/usr/lib/libvirt/libvirt_lxc")
@@ -114,7 +115,7 @@ def init_plan(spec: Spec, *, asks: bool = False) -> Plan:
     """
     limit: tuple[Step, ...] = ()
     if asks:
-        limit = (Admission(f"{_OURS}/{_ADMISSION}"),)
+        limit = (RequestAdmission(f"{_OURS}/{_ADMISSION}"),)
     elif spec.resources.pids is not None:
         # The bind mount of one cgroup directory: the container sees it as a hierarchy with nothing but itself.
         here = Hierarchies({"pids": Path(_TASKS)}, None, frozenset())
@@ -123,7 +124,7 @@ def init_plan(spec: Spec, *, asks: bool = False) -> Plan:
         (
             Open(f"{_OURS}/console", 1, os.O_WRONLY),
             Open(f"{_OURS}/console", 2, os.O_WRONLY),
-            Message(FIRST_USERSPACE),
+            LogLine(FIRST_USERSPACE),
             *limit,
             Unmount(_OURS, MNT_DETACH),
             Unmount("/sys/fs/cgroup", MNT_DETACH, tolerate=(EINVAL, ENOENT)),
@@ -276,13 +277,13 @@ class LibvirtLxcPlatform:
                 undo.callback(self._reader.abandon, admission)
             console = self._reader.follow(domain.ours / "console", instance.log)
             undo.callback(_let_go, domain.ours / "console")
-            made = self._create(domain)
-            undo.callback(destroy_domain, made)
+            created = self._create(domain)
+            undo.callback(destroy_domain, created)
             if domain.spec.link is not None:
                 fix_port(domain.port, domain.spec.link.mac)
             created_ns = time.monotonic_ns()
-            cgroup = Cgroup(cgroup_of(made.ID()), only(hierarchies(), ("memory", "cpu", "cpuacct", "devices")))
-            running = _Running(made, console, cgroup, tasks, folder, requested_ns, created_ns)
+            cgroup = Cgroup(cgroup_of(created.ID()), only(hierarchies(), ("memory", "cpu", "cpuacct", "devices")))
+            running = _Running(created, console, cgroup, tasks, folder, requested_ns, created_ns)
             self._running[instance.name] = running
             undo.pop_all()
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from runtime.cgroups import Cgroup, Hierarchies
 
 
-def only(found: Hierarchies, controllers: tuple[str, ...]) -> Hierarchies:
+def only(hierarchies: Hierarchies, controllers: tuple[str, ...]) -> Hierarchies:
     """The hierarchies as far as they have one of ``controllers``."""
-    v1 = {name: mount for name, mount in found.v1.items() if name in controllers}
-    return Hierarchies(v1, None if found.v1 else found.unified, found.v2 & set(controllers), controllers)
+    v1 = {name: mount for name, mount in hierarchies.v1.items() if name in controllers}
+    return Hierarchies(
+        v1, None if hierarchies.v1 else hierarchies.unified, hierarchies.v2 & set(controllers), controllers
+    )
 
 
 def cgroup_of(pid: int) -> str:

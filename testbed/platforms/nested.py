@@ -20,12 +20,12 @@ from runtime.home import store_root
 from runtime.images.model import Image
 from runtime.images.store import Store
 from runtime.spec import Resources, Spec
-from testbed.platforms.disks import Disks
-from testbed.platforms.domain import total_resources
 from testbed.platforms.protocol import Instance
 from testbed.platforms.vm import VmPlatform
 from testbed.progress import tell
-from testbed.scenario import Scenario
+from testbed.qemu.disks import Disks
+from testbed.qemu.domain import total_resources
+from testbed.scenario.model import Scenario
 from vm_images.container_host import INTERPRETER, PACKAGES, ensure_host_image, host_initrd
 from vm_images.disk import ensure_layer_disk, layer_name
 from vm_images.plans.container_host import BRIDGE_INDEX, DESCRIPTION, LAYERS, ContainerHost
@@ -56,10 +56,10 @@ class _LayerDisk(Disks):
     inside: _Inside | None = None
 
     def prepare(self, images: Iterable[Image]) -> None:
-        found = tuple(images)
+        given = tuple(images)
         host = ensure_host_image(Store(store_root() / "images"), tell)
-        disk = ensure_layer_disk(self._shared, (host, *found))
-        places = {str(layer.path): f"{LAYERS}/{layer_name(layer)}" for image in found for layer in image.layers}
+        disk = ensure_layer_disk(self._shared, (host, *given))
+        places = {str(layer.path): f"{LAYERS}/{layer_name(layer)}" for image in given for layer in image.layers}
         self.inside = _Inside(tuple(map(layer_name, host.layers)), disk, places)
         self._built.append(disk)
 

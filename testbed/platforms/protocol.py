@@ -11,7 +11,7 @@ from msgspec import Struct, field
 from runtime.cgroups import Cgroup
 from runtime.images.model import Image
 from runtime.spec import Spec
-from testbed.scenario import Scenario
+from testbed.scenario.model import Scenario
 
 
 class Instance(Struct, frozen=True):

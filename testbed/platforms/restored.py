@@ -29,14 +29,16 @@ from runtime.plan.steps import Plan
 from runtime.spec import Spec
 from testbed.breakdown import available_bytes
 from testbed.lab import BRIDGE, Lab
-from testbed.platforms.accelerator import AUTO
-from testbed.platforms.domain import Domain, Ram, guest_memory_bytes
 from testbed.platforms.protocol import Instance
-from testbed.platforms.running import Running
-from testbed.platforms.saved import SavedGuest, load, new_ram, resume, save, seal
-from testbed.platforms.variants import Variant
 from testbed.platforms.vm import VmPlatform
-from testbed.scenario import Scenario
+from testbed.qemu.accelerator import AUTO
+from testbed.qemu.domain import Domain, Ram, guest_memory_bytes
+from testbed.qemu.running import Running
+from testbed.qemu.saved import SavedGuest, load, new_ram, resume, save, seal
+from testbed.qemu.variants import Variant
+from testbed.scenario.model import Scenario
+from testbed.services.probe import NotReady, Question, ask
+from testbed.services.specs import specs
 from vm_images.plans.guest import guest_plan
 from vm_images.plans.restored import ENTROPY_BYTES, restored_plan, sleep_plan
 
@@ -89,8 +91,6 @@ class _Originals(VmPlatform):
 
     def warm(self, instance: Instance, ports: Sequence[int]) -> None:
         """Wait until a started guest listens on its ports and is idle. Raises WorkloadError when it never does."""
-        from testbed.measures.probe import NotReady, Question, ask
-
         timeout_s = _BOOT_TIMEOUT_S * self.patience
         deadline_s = time.monotonic() + timeout_s
         self.started(instance, timeout_s)
@@ -149,8 +149,6 @@ class RestoredPlatform(VmPlatform):
 
     def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
         """What every guest needs, and one guest of each service, booted and saved."""
-        from testbed.measures.application import specs
-
         super().prepare(scenario, images)
         with Lab() as lab:
             links = [lab.link(0, index) for index in range(len(scenario.services))]
@@ -162,8 +160,8 @@ class RestoredPlatform(VmPlatform):
 
         Raises WorkloadError when one does not get warm, PrerequisiteError without space for its RAM.
         """
-        kept = self._scratch / "saved"
-        kept.mkdir()
+        folder = self._scratch / "saved"
+        folder.mkdir()
         sizes = {service: guest_memory_bytes(one.spec.resources, service) for service, one in warmed.items()}
         needed_bytes, free_bytes = sum(sizes.values()), available_bytes(Path("/proc/meminfo").read_text())
         if free_bytes < needed_bytes:
@@ -179,10 +177,10 @@ class RestoredPlatform(VmPlatform):
             started = []
             for service, one in warmed.items():
                 name = f"saved-{service}"
-                instance = Instance(name, 0, {service: one.spec}, kept / f"{name}.log")
+                instance = Instance(name, 0, {service: one.spec}, folder / f"{name}.log")
                 ram = new_ram(name, sizes[service])
                 self._memory.callback(os.close, ram)
-                saved[name] = SavedGuest(ram, kept / f"{name}.state")
+                saved[name] = SavedGuest(ram, folder / f"{name}.state")
                 originals.start(instance)
                 started.append((instance, one.ports))
             for instance, ports in started:

@@ -22,21 +22,23 @@ from runtime.lease import cgroup_name
 from runtime.plan.encode import encode
 from runtime.plan.steps import Plan
 from runtime.spec import Resources
-from testbed.host import hypervisor
+from testbed.host.facts import hypervisor, version_text
 from testbed.lab import fix_port
-from testbed.platforms import memory, phases, snapshots
-from testbed.platforms.accelerator import AUTO, CANDIDATES, verdict
-from testbed.platforms.account import (
+from testbed.platforms import phases
+from testbed.platforms.protocol import Instance, Started
+from testbed.qemu import memory, snapshots
+from testbed.qemu.accelerator import AUTO, CANDIDATES, verdict
+from testbed.qemu.account import (
     emulator_account,
     guest_account,
     next_number,
     require_reach,
     require_users,
 )
-from testbed.platforms.clock import clock_options
-from testbed.platforms.connection import connected, start_domain, version_text
-from testbed.platforms.disks import Disks
-from testbed.platforms.domain import (
+from testbed.qemu.clock import clock_options
+from testbed.qemu.connection import connected, start_domain
+from testbed.qemu.disks import Disks
+from testbed.qemu.domain import (
     Domain,
     disk_name,
     domain_xml,
@@ -44,7 +46,7 @@ from testbed.platforms.domain import (
     total_resources,
     vcpu_count,
 )
-from testbed.platforms.emulator import (
+from testbed.qemu.emulator import (
     admit,
     emulator_plan,
     ensure_emulator,
@@ -52,15 +54,14 @@ from testbed.platforms.emulator import (
     make_cgroup,
     qemu_version,
 )
-from testbed.platforms.enclosure import enclose
-from testbed.platforms.prepared import Prepared
-from testbed.platforms.protocol import Instance, Started
-from testbed.platforms.reader import ConsoleReader, adopting
-from testbed.platforms.running import Running, limited, told
-from testbed.platforms.tap import create_tap, remove_tap
-from testbed.platforms.trial import introduce
-from testbed.platforms.variants import VARIANTS, Variant
-from testbed.scenario import Scenario
+from testbed.qemu.enclosure import enclose
+from testbed.qemu.prepared import Prepared
+from testbed.qemu.reader import ConsoleReader, adopting
+from testbed.qemu.running import Running, limited, told
+from testbed.qemu.tap import create_tap, remove_tap
+from testbed.qemu.trial import introduce
+from testbed.qemu.variants import VARIANTS, Variant
+from testbed.scenario.model import Scenario
 from vm_images.guest import COMMAND_LINE, ensure_guest
 from vm_images.plans.guest import guest_plan
 from vm_images.plans.pod import pod_plan
@@ -171,20 +172,20 @@ class VmPlatform:
             undo.callback(disks.close)
             disks.prepare(images)
             require_reach(guest_account(account, self._run_id, 0), guest.kernel.image, *disks.paths())
-            found = verdict(root, qemu, guest, self._wanted)
+            chosen = verdict(root, qemu, guest, self._wanted)
             undo.callback(shutil.rmtree, self._scratch, ignore_errors=True)
             enclose(self._scratch)
             undo.enter_context(memory.while_prepared(self._variant.memory, self._lease))
             emulator = ensure_emulator(root, qemu)
             connection = undo.enter_context(connected(self._variant.uri, self._driver, emulator.parent / "cache"))
             # Else it would be part of the first timed start.
-            kind = "kvm" if found.accelerator == "kvm" else "qemu"
+            kind = "kvm" if chosen.accelerator == "kvm" else "qemu"
             emulator = introduce(connection, emulator, qemu, kind, self._run_id, self._scratch)
             reader = ConsoleReader()
             undo.callback(reader.close)
             if self._variant.memory.has_balloon:
                 guest = guest.with_modules(guest.kernel.balloon_modules)
-            self._prepared = Prepared(guest, disks, found, qemu, emulator, connection, reader, account)
+            self._prepared = Prepared(guest, disks, chosen, qemu, emulator, connection, reader, account)
             self._undo = undo.pop_all()
 
     def _kept_disks(self, root: Path, owner: str) -> Disks:

@@ -157,7 +157,11 @@ def write_run(tmp_path: Path) -> WriteRun:
 
 @pytest.fixture(scope="session")
 def full_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole run of containers and emulated virtual machines, rendered; only to be read."""
-    path = _write(tmp_path_factory.mktemp("full"))
+    """A whole run of containers and emulated virtual machines, with a void trial on a host that was not quiet.
+
+    It is rendered once, and only to be read.
+    """
+    late = Trial(900, 90, "container", "utilisation", "void", "the generator was late", {"rate_per_s": 200.0})
+    path = _write(tmp_path_factory.mktemp("full"), extra=[late], noise=["load average 3.1"])
     reports.render(path)
     return path

@@ -17,15 +17,14 @@ WriteRun = Any
 FAILED = Trial(900, 90, "vm", "start", "failed", "not ready within 120 s")
 
 
-def test_an_emulated_platform_is_labelled_and_never_compared(write_run: WriteRun) -> None:
-    run = write_run()
-    found = summary.compose(read_run(RunFolder.open(run)))
+def test_an_emulated_platform_is_labelled_and_never_compared(full_run: Path) -> None:
+    found = summary.compose(read_run(RunFolder.open(full_run)))
     assert found.headline.startswith("From request to first correct answer, clickme took 0.6")
     assert "as containers (median of 10; 95 % interval" in found.headline
     assert "virtual machine" not in found.headline
     assert "TCG" not in found.headline
     assert "no hardware virtualisation" in found.warnings[0]
-    assert "times as long" not in summary.answer(run)
+    assert "times as long" not in summary.answer(full_run)
     emulated = [sentence for sentence in found.details if "13." in sentence]
     assert len(emulated) == 1
     assert emulated[0].startswith("vm (TCG, emulated): first correct answer after")
@@ -105,11 +104,10 @@ def test_the_printed_answer_goes_to_standard_output(write_run: WriteRun, capsys:
     assert all(len(line) <= 100 for line in printed.out.splitlines())
 
 
-def test_the_json_has_every_estimate_in_base_units(write_run: WriteRun, tmp_path: Path) -> None:
-    run = write_run()
-    found = json.loads(json.dumps(summary.as_json(run), allow_nan=False))
+def test_the_json_has_every_estimate_in_base_units(full_run: Path) -> None:
+    found = json.loads(json.dumps(summary.as_json(full_run), allow_nan=False))
     container = found["platforms"]["container"]
-    assert found["run"] == run.name
+    assert found["run"] == full_run.name
     assert container["start"]["ready"]["n"] == 10
     assert container["start"]["ready"]["low"] < container["start"]["ready"]["value"] < 1
     assert container["start_services"]["web"]["first_process"]["value"] > 0

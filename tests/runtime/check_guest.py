@@ -14,7 +14,7 @@ import pytest
 from runtime.errors import TestbedError
 from runtime.home import store_root
 from runtime.images.model import Image, ImageConfig, Layer
-from testbed.platforms.emulator import find_qemu
+from testbed.qemu.emulator import find_qemu
 from tests import waiting
 from vm_images.container_host import host_initrd
 from vm_images.disk import ensure_layer_disk

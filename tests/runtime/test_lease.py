@@ -23,10 +23,11 @@ def test_it_is_held_while_inside_and_gone_afterwards(tmp_path: Path, run_name: s
     assert not scratch.exists() and not is_held(run_name, tmp_path)
 
 
-def test_it_goes_with_an_error(tmp_path: Path, run_name: str) -> None:
-    with pytest.raises(RuntimeError), lease(run_name, tmp_path) as scratch:
+@pytest.mark.parametrize("error", [RuntimeError, FileNotFoundError])
+def test_it_goes_with_an_error(tmp_path: Path, run_name: str, error: type[Exception]) -> None:
+    with pytest.raises(error), lease(run_name, tmp_path) as scratch:
         (scratch / "file").write_text("x")
-        raise RuntimeError
+        raise error
     assert not tmp_path.exists()
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime import __version__
 from runtime.cgroups.placing import all_hierarchies
 from tests.runtime.oci import Runtime, assert_no_cgroup, said_on, unique
 from tests.waiting import until
@@ -223,7 +224,8 @@ def test_spec_and_features(oci: Runtime, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "config.json").read_text())["ociVersion"] == "1.3.0"
     assert "there already" in oci("spec", "--bundle", str(tmp_path), check=False).stderr
     features = json.loads(oci("features").stdout)
-    assert features["ociVersionMax"] == "1.3.0" and "spec: 1.3.0" in oci("--version").stdout
+    assert features["ociVersionMax"] == "1.3.0"
+    assert oci("--version").stdout == f"testbed-runtime {__version__}\nspec: 1.3.0\n"
     assert {
         name for name, kind in features["linux"].items() if isinstance(kind, dict) and not kind.get("enabled", True)
     } == {

@@ -14,8 +14,8 @@ from runtime.cgroups import Cgroup
 from runtime.errors import PrerequisiteError
 from runtime.home import store_root
 from runtime.plan.constants import CLONE_NEWNET
-from testbed.platforms.daemon import Daemon, find_libvirtd
-from testbed.platforms.emulator import ensure_emulator, find_qemu
+from testbed.qemu.daemon import Daemon, find_libvirtd
+from testbed.qemu.emulator import ensure_emulator, find_qemu
 from vm_images.kernel import ensure_kernel
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from runtime.home import store_root
 from testbed.doctor import Check, accelerators, as_table, attempt, attempt_checks, checks, command, print_checks, space
-from testbed.platforms.accelerator import CANDIDATES, Attempt
+from testbed.qemu.accelerator import CANDIDATES, Attempt
 from vm_images.kernel import kept_guest_kernel
 
 PREREQUISITE_MISSING = 5

@@ -16,7 +16,7 @@ from runtime.cgroups import Cgroup
 from runtime.errors import UsageError
 from runtime.lease import STATE_ROOT, lease
 from testbed import leftovers
-from testbed.host_settings import RECORD
+from testbed.host.settings import RECORD
 from testbed.leftovers import Leftover
 from tests.runtime.oci import make_runtime
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import PrerequisiteError, UsageError
-from testbed.results import FORMAT, METRIC_COLUMNS, Metric, RunFolder, Trial, locate, newest
+from testbed.results import FORMAT, METRIC_COLUMNS, Metric, RunFolder, Trial, locate, newest, read_metrics
 
 MANIFEST = {"run": "20260101T000000Z-clickme-0001", "scenario": "clickme", "seed": 1}
 
@@ -187,12 +188,12 @@ def test_metrics_are_tidy_and_show_trials_without_figures(tmp_path: Path) -> Non
     folder.write_metrics()
     with (folder.path / "metrics.csv").open(newline="") as stream:
         rows = list(csv.reader(stream))
-    run = str(MANIFEST["run"])
+    run, form = str(MANIFEST["run"]), str(FORMAT)
     assert tuple(rows[0]) == METRIC_COLUMNS
     assert rows[1:] == [
-        [run, "0", "0", "clickme", "container", "utilisation", "ready", "0.5", "s", "ok"],
-        [run, "0", "0", "clickme", "container", "utilisation", "memory_cgroup", "1000000.0", "bytes", "ok"],
-        [run, "1", "0", "clickme", "vm", "start", "", "", "", "failed"],
+        [run, "0", "0", "clickme", "container", "utilisation", "ready", "0.5", "s", "ok", form],
+        [run, "0", "0", "clickme", "container", "utilisation", "memory_cgroup", "1000000.0", "bytes", "ok", form],
+        [run, "1", "0", "clickme", "vm", "start", "", "", "", "failed", form],
     ]
 
 
@@ -247,10 +248,57 @@ def test_a_folder_of_a_newer_testbed_is_refused_and_one_without_a_format_is_read
     file = folder.path / "manifest.json"
     manifest = json.loads(file.read_text())
     assert manifest["format"] == FORMAT
-    for newer in (FORMAT + 1, "x", None):
+    for newer in (FORMAT + 1, "x", None, 0, True, 2.5):
         file.write_text(json.dumps(manifest | {"format": newer}))
         with pytest.raises(UsageError, match="format"):
             RunFolder.open(folder.path)
+    file.write_text(json.dumps({"format": FORMAT + 1, "runs": ["a newer one may name it otherwise"]}))
+    with pytest.raises(UsageError, match=f"has the format {FORMAT + 1}; this testbed reads up to {FORMAT}"):
+        RunFolder.open(folder.path)
     del manifest["format"]
     file.write_text(json.dumps(manifest))
     assert RunFolder.open(folder.path).run_id == "run"
+
+
+def test_metrics_of_a_newer_testbed_are_refused_and_those_without_a_format_are_read(tmp_path: Path) -> None:
+    folder = _folder(tmp_path)
+    folder.append(_trial(0))
+    folder.write_metrics()
+    file = folder.path / "metrics.csv"
+    current = file.read_text()
+    rows = read_metrics(file)
+    assert [(row["metric"], row["value"], row["format"]) for row in rows] == [
+        ("ready", "0.5", str(FORMAT)),
+        ("memory_cgroup", "1000000.0", str(FORMAT)),
+    ]
+    file.write_text("\n".join(line.rpartition(",")[0] for line in current.splitlines()) + "\n")
+    assert read_metrics(file) == [row | {"format": "1"} for row in rows]
+    for newer in (str(FORMAT + 1), "x", "", "0", "1.5"):
+        file.write_text(current.replace(f",ok,{FORMAT}\n", f",ok,{newer}\n", 1))
+        with pytest.raises(UsageError, match="has the format"):
+            read_metrics(file)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "has no column block, measure"),
+        (b"run,trial\nx,1\n", "has no column block, measure"),
+        (b"\xff\xfe,\n", "is damaged"),
+        (b'run,"' + b"x" * 200_000 + b'"\n', "is damaged: field larger"),
+    ],
+)
+def test_what_is_no_metrics_file_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    file = tmp_path / "metrics.csv"
+    with pytest.raises(UsageError, match="cannot read"):
+        read_metrics(file)
+    file.write_bytes(content)
+    with pytest.raises(UsageError, match=message):
+        read_metrics(file)
+
+
+def test_the_columns_are_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "run-folder.md").read_text()
+    documented = re.findall(r"^\| `(\w+)` \|", page.partition("## metrics.csv")[2].partition("\n## ")[0], re.MULTILINE)
+    assert tuple(documented) == METRIC_COLUMNS
+    assert f"The current format is {FORMAT}." in page

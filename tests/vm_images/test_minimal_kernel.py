@@ -9,9 +9,9 @@ import pytest
 
 from runtime.errors import PrerequisiteError
 from runtime.home import store_root
-from runtime.plan.steps import Message, Plan
-from testbed.platforms.accelerator import probe_command
-from testbed.platforms.emulator import find_qemu
+from runtime.plan.steps import LogLine, Plan
+from testbed.qemu.accelerator import probe_command
+from testbed.qemu.emulator import find_qemu
 from vm_images.bzimage import has_pvh_entry
 from vm_images.guest import ensure_guest
 from vm_images.minimal_kernel import (
@@ -110,7 +110,7 @@ def test_it_boots(tmp_path: Path) -> None:
     assert kernel.module_names == ()
     assert refused(FRAGMENT.read_text(), (kernel.folder / "config").read_text()) == (), "run `./invoke images.kernel`"
     initrd = tmp_path / "initrd"
-    initrd.write_bytes(guest.initrd(Plan((Message(FIRST_USERSPACE),))))
+    initrd.write_bytes(guest.initrd(Plan((LogLine(FIRST_USERSPACE),))))
     command = probe_command(find_qemu(), kernel.image, initrd)
     command[command.index("-accel") + 1] = "tcg"
     console = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60).stdout

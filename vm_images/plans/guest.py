@@ -31,16 +31,16 @@ from runtime.plan.execution import directory_steps, process_end, seccomp_step
 from runtime.plan.network import OWN_SOCKET, link_steps, loopback_steps
 from runtime.plan.root import HOLD_ROOT, hiding_steps, identity_files, written_files
 from runtime.plan.steps import (
-    Answer,
     Chdir,
     Chroot,
     LoadModule,
-    Message,
+    LogLine,
     Mkdir,
     Mount,
     Open,
     Plan,
-    Serve,
+    ServeFile,
+    ServePlans,
     SetHostname,
     Setsid,
     Step,
@@ -81,14 +81,14 @@ def memory_steps() -> tuple[Step, ...]:
     """A process beside the workload, outside its root and its task limit, which tells what the memory holds."""
     return (
         Mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC),
-        *forked(Answer(MEMORY, _CONSOLE, MEMORY_TOLD)),
+        *forked(ServeFile(MEMORY, _CONSOLE, MEMORY_TOLD)),
     )
 
 
 def boot_steps(modules: Sequence[str], network: Sequence[Step], *, tells: bool = True) -> tuple[Step, ...]:
     """From the kernel to a machine with devices, a network and, with ``tells``, somebody who tells of its memory."""
     return (
-        Message(FIRST_USERSPACE),
+        LogLine(FIRST_USERSPACE),
         Mount("devtmpfs", "/dev", "devtmpfs", MS_NOSUID | MS_NOEXEC),
         *(LoadModule(path) for path in modules),
         *network,
@@ -97,13 +97,13 @@ def boot_steps(modules: Sequence[str], network: Sequence[Step], *, tells: bool =
 
 
 def overlay_steps(
-    disk: str, file_system: str = "erofs", *, place: str = "", layers: Sequence[str] = ()
+    disk: str, file_system: str = "erofs", *, prefix: str = "", layers: Sequence[str] = ()
 ) -> tuple[Step, ...]:
-    """A root at ROOT below ``place``: the disk, read-only, and above it what is written, in memory.
+    """A root at ROOT below ``prefix``: the disk, read-only, and above it what is written, in memory.
 
     ``layers`` are directories of the disk, bottom first; without any the disk is the one layer.
     """
-    lower, above, root = f"{place}{LOWER}", f"{place}{VOLATILE}", f"{place}{ROOT}"
+    lower, above, root = f"{prefix}{LOWER}", f"{prefix}{VOLATILE}", f"{prefix}{ROOT}"
     volatile, writable = volatile_steps(above)
     return (
         WaitPath(disk),
@@ -116,11 +116,11 @@ def overlay_steps(
     )
 
 
-def root_steps(place: str = "", *, volatile: bool = True) -> tuple[Step, ...]:
+def root_steps(prefix: str = "", *, volatile: bool = True) -> tuple[Step, ...]:
     """Go to the new root, hold it, and mount the kernel's own file systems in it, as every container has them; /dev is
     in the ``volatile`` one of ``overlay_steps``, if there is that."""
-    memory = f"{place}{VOLATILE}" if volatile else ""
-    return (Chdir(f"{place}{ROOT}"), HOLD_ROOT, *own_mounts(WORKLOAD_MOUNTS, memory))
+    memory = f"{prefix}{VOLATILE}" if volatile else ""
+    return (Chdir(f"{prefix}{ROOT}"), HOLD_ROOT, *own_mounts(WORKLOAD_MOUNTS, memory))
 
 
 def workload_steps(spec: Spec, *streams: Step) -> tuple[Step, ...]:
@@ -143,20 +143,20 @@ def executing_steps(spec: Spec, line: str) -> tuple[Step, ...]:
     config = configuration(spec)
     assert config.process is not None
     *before, execution = process_end(config.process, seccomp=seccomp_step(config), check=False)
-    return (Setsid(tolerate=(EPERM,)), *directory_steps(config.process), *before, Message(line), execution)
+    return (Setsid(tolerate=(EPERM,)), *directory_steps(config.process), *before, LogLine(line), execution)
 
 
 def _task_limit_steps(pids: int | None) -> tuple[Step, ...]:
     if pids is None:
         return ()
-    found = Hierarchies({}, Path(_CGROUP), frozenset({"pids"}))
+    hierarchies = Hierarchies({}, Path(_CGROUP), frozenset({"pids"}))
     return (
         Mkdir(_CGROUP),
         Mount("cgroup2", _CGROUP, "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC),
         Write(f"{_CGROUP}/cgroup.subtree_control", ("+pids",)),
-        *make_steps(found, "workload"),
-        *limit_steps(found, "workload", Resources(pids=Pids(pids))),
-        *join_steps(found, "workload"),
+        *make_steps(hierarchies, "workload"),
+        *limit_steps(hierarchies, "workload", Resources(pids=Pids(pids))),
+        *join_steps(hierarchies, "workload"),
         Unshare(CLONE_NEWCGROUP),
     )
 
@@ -164,7 +164,7 @@ def _task_limit_steps(pids: int | None) -> tuple[Step, ...]:
 def _served_steps(pids: int | None) -> tuple[Step, ...]:
     """A process beside the workload, outside its task limit and its root, that takes plans from the console."""
     leave = () if pids is None else (Write(f"{_CGROUP}/cgroup.procs", ("0",)),)
-    return forked(*leave, Serve(0))
+    return forked(*leave, ServePlans(0))
 
 
 def guest_plan(

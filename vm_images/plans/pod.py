@@ -19,13 +19,13 @@ from runtime.cgroups import Hierarchies
 from runtime.plan.cgroup import join_steps
 from runtime.plan.constants import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
 from runtime.plan.steps import (
-    AwaitEnd,
     Chdir,
-    Message,
+    LogLine,
     Mkdir,
     Mount,
     Plan,
     Step,
+    WaitFirstExit,
     WaitPath,
     Write,
     forked,
@@ -63,7 +63,7 @@ def _root_steps(disks: Sequence[str]) -> tuple[Step, ...]:
 
 
 def _lower(disk: str) -> str:
-    return f"{_LOWER}/{disk.rpartition('/')[2]}"
+    return f"{_LOWER}/{Path(disk).name}"
 
 
 def _service_steps(service: str, spec: Spec, disk: str) -> tuple[Step, ...]:
@@ -73,7 +73,7 @@ def _service_steps(service: str, spec: Spec, disk: str) -> tuple[Step, ...]:
     *child, execution = plan.child
     return (
         *plan.parent,
-        *forked(*join_steps(_FOUND, service), *child, Message(executing(service)), execution, flags=plan.clone_flags),
+        *forked(*join_steps(_FOUND, service), *child, LogLine(executing(service)), execution, flags=plan.clone_flags),
     )
 
 
@@ -88,6 +88,6 @@ def pod_plan(specs: Mapping[str, Spec], disks: Mapping[str, str], link: Link | N
             *boot_steps(modules, network_steps(link)),
             *_root_steps(tuple(dict.fromkeys(disks[service] for service in specs))),
             *(step for service, spec in specs.items() for step in _service_steps(service, spec, disks[service])),
-            AwaitEnd(("", *specs)),  # the first process tells of the memory
+            WaitFirstExit(("", *specs)),  # the first process tells of the memory
         )
     )

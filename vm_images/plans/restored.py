@@ -1,6 +1,6 @@
 """A saved guest as plans: what it forgets before it is saved, and who each copy of it becomes once it is restored.
 
-Both are performed by the guest's own launcher, beside the workload (``Serve``). A copy has all that the saved
+Both are performed by the guest's own launcher, beside the workload (``ServePlans``). A copy has all that the saved
 guest's memory held, so whatever must differ between copies is set anew: address, MAC, names, machine-id, the
 clock and the kernel's random numbers. What the workload itself keeps in its memory, such as the state of a random
 number generator of its own, is the same in all copies; no kernel can mend that.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from runtime import network
 from runtime.plan.network import OWN_SOCKET, link_steps
-from runtime.plan.steps import AddEntropy, Message, Netlink, NetlinkSocket, Plan, SetClock, Step, Write
+from runtime.plan.steps import AddEntropy, LogLine, Netlink, NetlinkSocket, Plan, SetClock, Step, Write
 from runtime.spec import Link, Spec
 from vm_images.plans.guest import INTERFACE_INDEX, naming_steps
 
@@ -27,14 +27,14 @@ def sleep_plan(link: Link | None) -> Plan:
     With the interface down, what the kernel made of its MAC by itself goes too: the link-local IPv6 address.
     """
     if link is None:
-        return Plan((Message(ASLEEP),))
+        return Plan((LogLine(ASLEEP),))
     address = network.delete_address(INTERFACE_INDEX, link.address)
     return Plan(
         (
             NetlinkSocket(OWN_SOCKET),
             Netlink(OWN_SOCKET, address, f"eth0 is {link.address} no more"),
             Netlink(OWN_SOCKET, network.link_down("eth0"), "take eth0 down"),
-            Message(ASLEEP),
+            LogLine(ASLEEP),
         )
     )
 
@@ -58,6 +58,6 @@ def restored_plan(spec: Spec, machine_id: str, realtime_ns: int, entropy: bytes)
             *naming_steps(spec),
             Write("etc/machine-id", (f"{machine_id}\n",), create=True, inside=True),
             *_network_steps(spec.link),
-            Message(IDENTIFIED),
+            LogLine(IDENTIFIED),
         )
     )

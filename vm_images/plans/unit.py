@@ -19,7 +19,7 @@ DISK = f"/dev/disk/by-id/virtio-{SERIAL}"
 # What the unit says to the console, followed by the status, when the workload has ended.
 EXITED = "testbed: exit status "
 # A directory that every system has. What is mounted on it is seen in the service's mount namespace only.
-_PLACE = "/mnt"
+_PREFIX = "/mnt"
 
 
 def unit_plan(spec: Spec) -> Plan:
@@ -31,9 +31,9 @@ def unit_plan(spec: Spec) -> Plan:
         child=(
             Unshare(CLONE_NEWNS),
             Mount("", "/", "", MS_REC | MS_PRIVATE),
-            Mount("tmpfs", _PLACE, "tmpfs", 0, "mode=0755"),
-            *overlay_steps(DISK, place=_PLACE),
-            *root_steps(_PLACE),
+            Mount("tmpfs", _PREFIX, "tmpfs", 0, "mode=0755"),
+            *overlay_steps(DISK, prefix=_PREFIX),
+            *root_steps(_PREFIX),
             PivotRoot(".", "."),
             Unmount(".", MNT_DETACH),
             Chdir("/"),

@@ -45,10 +45,10 @@ static const char *load(int fd, struct plan *plan, const char **extra, const cha
   if (!bytes) return "it cannot be mapped";
   const char *wrong = plan_read(plan, bytes, status.stx_size);
   if (wrong) return wrong;
-  const char **pointers = map(-1, plan_pointers(plan, extra, environment) * sizeof *pointers);
-  if (!pointers) return "out of memory";
-  plan_arguments(plan, pointers, extra, environment);
-  return NULL;
+  plan->extra = extra;
+  plan->environment = environment;
+  plan->pointers = map(-1, plan_pointers(plan) * sizeof *plan->pointers);
+  return plan->pointers ? NULL : "out of memory";
 }
 
 /* --- words on standard error, for a person ---------------------------------------------------------------- */
@@ -64,37 +64,26 @@ const char *error_name(int error) {
 
 static int complain(const char *what, const char *why) {
   struct text line = {.n = 0};
-  add(&line, "testbed: ");
-  add(&line, what);
-  add(&line, ": ");
-  add(&line, why);
-  add(&line, "\n");
-  SYS(write, 2, ADDRESS(line.bytes), line.n);
+  add_all(&line, "testbed: ", what, ": ", why, "\n", NULL);
+  say(&line);
   return FAILED;
 }
 
 int report(const struct plan *plan, const struct failure *failure) {
   size_t offset = plan->first_step;
-  struct step step = {.string = {"", "", "", ""}};
+  struct step step = {.operation = NO_OPERATION};
   for (int32_t i = 0; i <= failure->step; i++) plan_step(plan, &offset, &step);
-  int waits = step.operation == OP_TAKE_OVER || step.operation == OP_AWAIT_ANNOUNCED;
+  int waits = step.operation == OP_RECEIVE_FD || step.operation == OP_WAIT_SIGNAL;
   if (waits && failure->error == ECANCELED) return FAILED; /* the other side has told why */
-  const char *what = step.operation == OP_NETLINK ? "" : step.string[0];
-  if (step.operation == OP_MOUNT || step.operation == OP_BIND || step.operation == OP_SYMLINK) what = step.string[1];
-  if (step.operation == OP_EXEC) what = plan_argv(plan, &step, NULL)[0];
   struct text line = {.n = 0};
   add(&line, "testbed: step ");
   add_number(&line, failure->step);
-  add(&line, ": ");
-  add(&line, failure->step < 0 ? "clone" : operation_name(step.operation));
-  add(&line, " ");
-  add(&line, what);
-  add(&line, ": ");
-  add(&line, error_name(failure->error));
-  add(&line, " (");
+  if (failure->step < 0) add(&line, ": clone ");
+  else add_all(&line, ": ", operation_name(step.operation), " ", plan_subject(&step), NULL);
+  add_all(&line, ": ", error_name(failure->error), " (", NULL);
   add_number(&line, failure->error);
   add(&line, ")\n");
-  SYS(write, 2, ADDRESS(line.bytes), line.n);
+  say(&line);
   return FAILED;
 }
 
@@ -131,7 +120,7 @@ static long begin(const struct plan *plan, uint64_t flags, uint64_t exit_signal,
   if (perform(plan, plan->first_step, 0, plan->parent_count, failure) != 0) return -1;
   long cgroup = -1;
   if (*plan->into_cgroup) {
-    cgroup = SYS(openat, AT_FDCWD, ADDRESS(plan->into_cgroup), O_PATH | O_DIRECTORY | O_CLOEXEC);
+    cgroup = open_path(plan->into_cgroup, O_PATH | O_DIRECTORY);
     if (cgroup < 0) { *failure = (struct failure){-1, (int32_t)-cgroup}; return -1; }
   }
   int ends[2] = {-1, -1};
@@ -150,7 +139,7 @@ static long begin(const struct plan *plan, uint64_t flags, uint64_t exit_signal,
   if (plan->beside_count) {
     if (pid > 0) spread(pid);
     SYS(close, ends[pid == 0]);
-    place(ends[pid != 0], BESIDE_FD);
+    move_fd(ends[pid != 0], BESIDE_FD);
   }
   return pid;
 }
@@ -205,7 +194,7 @@ static int start_and_wait(const struct plan *plan) {
   if (plan->beside_count) SYS(close, BESIDE_FD);
   int status = 0;
   while (SYS(wait4, pid, ADDRESS(&status), 0, 0) == -EINTR) continue;
-  return status & 0x7f ? 128 + (status & 0x7f) : status >> 8 & 0xff;
+  return exit_code(status);
 }
 
 static const char *variable(const char **environment, const char *name) {
@@ -249,7 +238,7 @@ int main(int argc, char **argv, char **environment) {
   int wrapper = path != NULL;
   if (!path && argc == 2) path = argv[1];
   if (!path) return complain("usage", "testbed-launcher PLAN");
-  int fd = (int)SYS(openat, AT_FDCWD, ADDRESS(path), O_RDONLY | O_CLOEXEC);
+  int fd = open_path(path, O_RDONLY);
   if (fd < 0) return complain(path, error_name(-fd));
   struct plan plan;
   const char *wrong = load(fd, &plan, wrapper ? extra : NULL, wrapper ? kept : NULL);

@@ -1,10 +1,18 @@
 #include "text.h"
 
-void add(struct text *text, const char *more) {
-  for (; *more && text->n + 1 < sizeof text->bytes; more++) text->bytes[text->n++] = *more;
+#include <stdarg.h>
+
+#include "sys.h"
+
+void add_bytes(struct text *text, const char *more, size_t size) {
+  size_t room = sizeof text->bytes - 1 - text->n, n = size < room ? size : room;
+  memcpy(text->bytes + text->n, more, n);
+  text->n += n;
   text->bytes[text->n] = 0;
-  text->cut |= *more != 0;
+  text->cut |= n < size;
 }
+
+void add(struct text *text, const char *more) { add_bytes(text, more, strlen(more)); }
 
 void add_number(struct text *text, long value) {
   char digits[24];
@@ -15,3 +23,12 @@ void add_number(struct text *text, long value) {
   if (value < 0) digits[--at] = '-';
   add(text, digits + at);
 }
+
+void add_all(struct text *text, ...) {
+  va_list parts;
+  va_start(parts, text);
+  for (const char *part; (part = va_arg(parts, const char *));) add(text, part);
+  va_end(parts);
+}
+
+void say(const struct text *text) { SYS(write, 2, ADDRESS(text->bytes), text->n); }

@@ -26,7 +26,7 @@ from testbed.lab import mac_of
 from testbed.measures.context import RunContext
 from testbed.platforms.protocol import Instance, Started
 from testbed.results import RunFolder
-from testbed.scenario import Density, Load, Ready, Scenario, Service, Settings, Slo
+from testbed.scenario.model import Density, Load, Ready, Scenario, Service, Settings, Slo
 
 # What an instance runs. It is told where to listen by the platform and how to behave by its environment; the
 # third byte of its address counts the applications from 1.

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from testbed import measures
 from testbed.interruption import Interrupted, interruptible
 from testbed.measures.context import RunContext
 from testbed.measures.density import (
@@ -24,8 +23,9 @@ from testbed.measures.density import (
     most_applications,
 )
 from testbed.measures.schedule import PlannedTrial
+from testbed.measures.trials import run_trials
 from testbed.results import Trial
-from testbed.scenario import Slo
+from testbed.scenario.model import Slo
 
 MakeContext = Callable[..., RunContext]
 MIB = 1 << 20
@@ -34,7 +34,7 @@ PLANNED = PlannedTrial(3, 2, "local", "density")
 
 
 def run(context: RunContext) -> Trial:
-    measures.run(context, PLANNED)
+    run_trials(context, PLANNED)
     (trial,) = context.folder.trials()
     return trial
 
@@ -119,7 +119,7 @@ def test_an_interruption_in_the_ramp_leaves_nothing(make_context: MakeContext, p
 
     with pytest.raises(Interrupted), interruptible():
         threading.Timer(1.0, interrupt).start()
-        measures.run(context, PLANNED)
+        run_trials(context, PLANNED)
     (trial,) = context.folder.trials()
     assert (trial.trial, trial.outcome, trial.reason) == (3, "interrupted", "Interrupted SIGINT")
     assert len(running) == 2 and platform.pids() == []

@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-from testbed import measures
 from testbed.measures.application import Timeline
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
 from testbed.measures.start import metrics
+from testbed.measures.trials import run_trials
 
 MakeContext = Callable[..., RunContext]
 
 
 def test_a_trial_records_every_phase(make_context: MakeContext, platform: Any) -> None:
     context = make_context(web={"OPEN_AFTER_S": "0.1", "READY_AFTER_S": "0.2"})
-    measures.run(context, PlannedTrial(7, 4, "local", "start"))
+    run_trials(context, PlannedTrial(7, 4, "local", "start"))
     (trial,) = context.folder.trials()
     assert (trial.trial, trial.block, trial.platform, trial.measure, trial.outcome) == (7, 4, "local", "start", "ok")
     figures = {metric.metric: metric.value for metric in trial.metrics}
@@ -36,9 +36,9 @@ def test_a_start_that_fails_is_a_failed_trial_and_the_next_one_is_tried(
 ) -> None:
     context = make_context()
     platform.refused.add("web")
-    measures.run(context, PlannedTrial(1, 1, "local", "start"))
+    run_trials(context, PlannedTrial(1, 1, "local", "start"))
     platform.refused.clear()
-    measures.run(context, PlannedTrial(2, 2, "local", "start"))
+    run_trials(context, PlannedTrial(2, 2, "local", "start"))
     first, second = context.folder.trials()
     assert (first.outcome, first.reason, first.metrics) == ("failed", "start t001-web: refused", ())
     assert second.outcome == "ok"

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from testbed import measures
-from testbed.load import LoadResult, histogram
+from testbed.load.open_loop import LoadResult, histogram
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
+from testbed.measures.trials import run_trials
 from testbed.measures.utilisation import Window, metrics, seen, verdict
 from testbed.sample import CLOCK_TICKS_PER_S, HostReading, Usage
 
@@ -42,7 +42,7 @@ def load_result(**changes: Any) -> LoadResult:
 @pytest.mark.root
 def test_each_rate_is_a_trial_with_the_cost_of_a_request(make_context: MakeContext, platform: Any) -> None:
     context = make_context(web={"BURN_S": "0.004", "HOLD_MIB": "24"})
-    measures.run(context, PLANNED)
+    run_trials(context, PLANNED)
     trials = context.folder.trials()
     assert [(trial.trial, trial.parameters["rate_per_s"]) for trial in trials] == [(5, 40.0), (6, 20.0)]
     assert not any(trial.outcome == "failed" for trial in trials), "void, on a busy host, has its figures, too"
@@ -70,7 +70,7 @@ def test_each_rate_is_a_trial_with_the_cost_of_a_request(make_context: MakeConte
 @pytest.mark.root
 def test_errors_are_counted_and_a_load_without_a_success_fails(make_context: MakeContext) -> None:
     context = make_context(web={"FAIL_FROM": "1"})
-    measures.run(context, PLANNED)
+    run_trials(context, PLANNED)
     for trial in context.folder.trials():
         assert trial.outcome == "failed"
         assert trial.reason.startswith("no request succeeded: ") and "status 500" in trial.reason
@@ -83,7 +83,7 @@ def test_an_application_that_dies_under_load_fails_this_rate_and_the_rest(
     make_context: MakeContext, platform: Any
 ) -> None:
     context = make_context(web={"CRASH_ON_POST": "1"})
-    measures.run(context, PLANNED)
+    run_trials(context, PLANNED)
     trials = context.folder.trials()
     assert [(trial.trial, trial.outcome) for trial in trials] == [(5, "failed"), (6, "failed")]
     assert all("the first process of web has ended" in trial.reason for trial in trials)

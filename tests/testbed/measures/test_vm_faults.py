@@ -15,14 +15,14 @@ from runtime.cgroups import Cgroup
 from runtime.errors import TestbedError
 from runtime.images.model import Image, ImageConfig, Layer
 from runtime.spec import Process, Resources, Spec
-from testbed import measures
 from testbed.lab import BRIDGE, Lab
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
+from testbed.measures.trials import run_trials
 from testbed.platforms.protocol import Instance
 from testbed.platforms.vm import VmPlatform
 from testbed.results import RunFolder, Trial
-from testbed.scenario import Density, Load, Ready, Scenario, Service, Settings, Slo
+from testbed.scenario.model import Density, Load, Ready, Scenario, Service, Settings, Slo
 from tests.waiting import until
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]
@@ -101,7 +101,7 @@ class Run:
         name = f"t{number:03}-web"
         if fault is not None:
             threading.Thread(target=self._befall, args=(fault, name, after_start), daemon=True).start()
-        measures.run(context, PlannedTrial(number, number, "vm", "start"))
+        run_trials(context, PlannedTrial(number, number, "vm", "start"))
         cgroup = platform.cgroup(Instance(name, 0, {}, Path()))
         assert not any(directory.exists() for directory in cgroup.directories()), "a trial left a cgroup"
         return self.folder.trials()[-1]
@@ -155,7 +155,7 @@ def test_each_fault_fails_its_own_trial_and_the_run_goes_on(run: Run) -> None:
     assert "t004-web" in hangs.details
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("testbed.platforms.running.START_LIMIT_S", 1.5)
+        patch.setattr("testbed.qemu.running.START_LIMIT_S", 1.5)
         stuck = run.trial(8, SERVE, stop)
     assert stuck.outcome == "failed"
     assert "did not answer libvirt within" in stuck.reason

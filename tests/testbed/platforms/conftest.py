@@ -12,8 +12,8 @@ import pytest
 
 from runtime.images.model import Image, ImageConfig, Layer
 from testbed.lab import BRIDGE
-from testbed.platforms.variants import VARIANTS
 from testbed.platforms.vm import VmPlatform
+from testbed.qemu.variants import VARIANTS
 
 
 @pytest.fixture

@@ -19,10 +19,10 @@ from runtime.lease import cgroup_name, lease
 from runtime.spec import Process, Resources, Spec
 from testbed import doctor
 from testbed.lab import BRIDGE, Lab
-from testbed.platforms.connection import connected, learn_emulator
-from testbed.platforms.emulator import ensure_emulator, find_qemu
 from testbed.platforms.libvirt_lxc import LibvirtLxcPlatform
 from testbed.platforms.protocol import Instance
+from testbed.qemu.connection import connected, learn_emulator
+from testbed.qemu.emulator import ensure_emulator, find_qemu
 from tests.runtime.guest_checks import work_off
 from tests.waiting import until
 

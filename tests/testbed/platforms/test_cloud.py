@@ -16,15 +16,15 @@ from runtime import container
 from runtime.errors import PrerequisiteError
 from runtime.images.model import Image, ImageConfig, Layer
 from runtime.spec import Process, Resources, Spec, User
-from testbed import platforms
 from testbed.lab import BRIDGE, Lab
+from testbed.platforms import registry
 from testbed.platforms.cloud import CloudPlatform
-from testbed.platforms.cloud_domain import LEAST_MEMORY_BYTES, boot_from_disk, cloud_memory_bytes
-from testbed.platforms.domain import domain_xml
 from testbed.platforms.protocol import Instance
-from testbed.platforms.variants import VARIANTS
+from testbed.qemu.cloud_domain import LEAST_MEMORY_BYTES, boot_from_disk, cloud_memory_bytes
+from testbed.qemu.domain import domain_xml
+from testbed.qemu.variants import VARIANTS
 from tests.testbed.platforms.answers import fetch
-from tests.testbed.platforms.test_vm_domain import domain
+from tests.testbed.qemu.test_domain import domain
 from vm_images.cloud import ensure_cloud
 
 # Such a boot takes 40 s under emulation on an idle host; this is for a busy one.
@@ -88,9 +88,9 @@ def test_ram_is_the_limit_or_what_the_system_boots_with() -> None:
 
 
 def test_it_is_given_more_time_and_is_not_asked_for_by_default(tmp_path: Path) -> None:
-    made = platforms.create("vm-cloud", "run", tmp_path, Lab())
+    made = registry.create("vm-cloud", "run", tmp_path, Lab())
     assert isinstance(made, CloudPlatform)
-    assert made.patience > platforms.create("vm", "run", tmp_path, Lab()).patience == 1
+    assert made.patience > registry.create("vm", "run", tmp_path, Lab()).patience == 1
 
 
 @pytest.fixture(scope="module")

@@ -26,9 +26,9 @@ from runtime.plan.encode import encode
 from runtime.plan.workload import workload_plan
 from runtime.spec import Process, Resources, Spec, User
 from testbed.lab import Lab
-from testbed.platforms.account import emulator_account
 from testbed.platforms.protocol import Instance
 from testbed.platforms.vm import VmPlatform
+from testbed.qemu.account import emulator_account
 from tests.testbed.platforms.answers import fetch
 from tests.testbed.ports import require_fixed
 

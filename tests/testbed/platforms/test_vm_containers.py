@@ -19,7 +19,7 @@ from runtime.spec import Process, Resources, Spec
 from testbed.lab import BRIDGE, Lab
 from testbed.platforms.nested import HOST_MEMORY_BYTES, ContainersInVmPlatform, machine_resources
 from testbed.platforms.protocol import Instance
-from testbed.platforms.variants import VARIANTS
+from testbed.qemu.variants import VARIANTS
 from tests.testbed.platforms.answers import fetch, knock
 from tests.testbed.ports import require_fixed
 from tests.waiting import until

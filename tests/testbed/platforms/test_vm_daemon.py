@@ -17,10 +17,10 @@ from runtime.home import store_root
 from runtime.images.model import Image, ImageConfig, Layer
 from runtime.spec import Process, Resources, Spec
 from testbed.lab import BRIDGE, Lab
-from testbed.platforms.daemon import Daemon
 from testbed.platforms.protocol import Instance
-from testbed.platforms.variants import VARIANTS
 from testbed.platforms.vm import VmPlatform
+from testbed.qemu.daemon import Daemon
+from testbed.qemu.variants import VARIANTS
 from tests.testbed.platforms.answers import greeting
 from tests.testbed.ports import require_fixed
 from vm_images.kernel import ensure_kernel

@@ -15,10 +15,10 @@ from runtime.errors import TestbedError, UsageError
 from runtime.images.model import Image, ImageConfig, Layer
 from runtime.spec import Link, Process, Resources, Spec
 from testbed.lab import BRIDGE, Lab
-from testbed.platforms import snapshots
 from testbed.platforms.protocol import Instance
-from testbed.platforms.variants import Disk, Variant
 from testbed.platforms.vm import VmPlatform
+from testbed.qemu import snapshots
+from testbed.qemu.variants import Disk, Variant
 from tests.testbed.platforms.answers import fetch
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]

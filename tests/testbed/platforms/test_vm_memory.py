@@ -10,12 +10,12 @@ import pytest
 
 from runtime.errors import PrerequisiteError
 from runtime.spec import Process, Resources, Spec
-from testbed import ksm
 from testbed.breakdown import EMULATOR_PARTS, GUEST_PARTS, available_bytes
+from testbed.host import ksm
 from testbed.lab import Lab
-from testbed.platforms.memory import KEEP_BYTES, OVERCOMMIT
 from testbed.platforms.protocol import Instance
 from testbed.platforms.vm import VmPlatform
+from testbed.qemu.memory import KEEP_BYTES, OVERCOMMIT
 from tests.waiting import until
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]

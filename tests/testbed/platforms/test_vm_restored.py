@@ -26,7 +26,7 @@ from testbed.lab import BRIDGE, Lab
 from testbed.platforms import restored
 from testbed.platforms.protocol import Instance
 from testbed.platforms.restored import RestoredPlatform, Warmed
-from testbed.platforms.variants import VARIANTS
+from testbed.qemu.variants import VARIANTS
 from tests.testbed.platforms.answers import fetch
 from tests.testbed.platforms.test_vm import traces
 from vm_images.plans.restored import restored_plan, sleep_plan

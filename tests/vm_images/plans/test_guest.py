@@ -46,7 +46,7 @@ def named() -> tuple[s.Step, ...]:
 
 def is_of_entering(step: s.Step) -> bool:
     """Whether it is one of a container's own, by which it gets its root, its cgroups, its network and its streams."""
-    kinds = (s.PivotRoot, s.Unmount, s.AwaitAnnounced, s.TakeOver, s.Unshare, s.OwnStreams)
+    kinds = (s.PivotRoot, s.Unmount, s.WaitSignal, s.ReceiveFd, s.Unshare, s.ChownStdio)
     if isinstance(step, s.Write):
         return step.path.endswith("/tasks")
     return isinstance(step, kinds) or step == s.Chdir("/") or (isinstance(step, s.Bind) and bool(step.held))
@@ -75,7 +75,7 @@ def test_the_last_steps_are_the_containers_own() -> None:
     assert [step for step in guest if step in container] == container
     assert set(named()) <= set(guest_plan(spec(), MODULES).child) & set(whole.child)
     # A container's standard input is opened by whoever starts it, and its phases are seen without a console.
-    assert guests_own == [s.Open("/dev/null", 0), s.Message(EXECUTING)]
+    assert guests_own == [s.Open("/dev/null", 0), s.LogLine(EXECUTING)]
 
 
 def test_proc_dev_and_sys_are_mounted_as_in_a_container() -> None:
@@ -87,16 +87,18 @@ def test_proc_dev_and_sys_are_mounted_as_in_a_container() -> None:
 
     guest = mounted(guest_plan(spec(), MODULES))
     container = workload_plan(spec(link=None), V1, "testbed/r/i")
-    (sys,) = of_type(container, s.NewTree)  # made beside
+    (sys,) = of_type(container, s.FsMount)  # made beside
     assert [step for step in guest if step.target != "sys"] == mounted(container)
-    assert sys.fstype == "sysfs" and [step.strings()[2] for step in guest if step.target == "sys"] == [b"sysfs"]
+    assert sys.fstype == "sysfs" and [
+        step.fstype for step in guest if isinstance(step, s.Mount) and step.target == "sys"
+    ] == ["sysfs"]
     assert {"proc", "dev", "dev/shm", "sys"} <= {step.target for step in guest}
 
 
 def test_the_host_hears_of_the_first_and_the_last_step() -> None:
     steps = list(guest_plan(spec(), MODULES).steps())
-    assert steps[0] == s.Message(FIRST_USERSPACE)
-    assert steps[-2] == s.Message(EXECUTING)
+    assert steps[0] == s.LogLine(FIRST_USERSPACE)
+    assert steps[-2] == s.LogLine(EXECUTING)
     assert steps[-1] == s.Exec(("server", "--port", "1"), ("PATH=/bin", "A=1", "HOME=/srv"), "/bin")
 
 
@@ -157,7 +159,7 @@ def test_the_task_limit_is_the_containers() -> None:
 
 def test_what_tells_of_the_memory_is_outside_the_workloads_root_and_limit() -> None:
     steps = list(guest_plan(spec(), MODULES).steps())
-    answer = steps.index(s.Answer("/proc/meminfo", 0, MEMORY_TOLD))
+    answer = steps.index(s.ServeFile("/proc/meminfo", 0, MEMORY_TOLD))
     assert steps[answer - 1] == s.Fork(1)
     assert answer < min(index for index, step in enumerate(steps) if "pids.max" in getattr(step, "path", ""))
     assert answer < steps.index(s.Chroot("."))

@@ -1,0 +1,220 @@
+"""What the host is, for the manifest of a run, and what on it would disturb a measurement.
+
+Reading is apart from parsing: the functions that take text are pure. What a host does not tell is None in
+the facts, never a guess.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from runtime import __version__
+from runtime.cgroups import hierarchies
+from testbed.sample import HostReading, host_reading, steal, utilisation
+
+SYS = Path("/sys")
+PROC = Path("/proc")
+CPU = SYS / "devices/system/cpu"
+
+# What decides figures or figures' meaning; a manifest names their versions.
+PACKAGES = ("hdrhistogram", "libvirt-python", "matplotlib", "numpy", "pandas", "scipy")
+
+EMULATOR = "qemu"
+_ROOT = Path(__file__).resolve().parents[2]
+
+# More than this before a run starts is not a quiet host: a quarter of the processors, 1 % of the time stolen.
+NOISY_LOAD_PER_CPU = 0.25
+NOISY_UTILISATION = 0.25
+NOISY_STEAL = 0.01
+
+
+def read(path: Path) -> str | None:
+    """A file's text without the white space around it; None when it cannot be read."""
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None
+
+
+def output(*command: str) -> str | None:
+    """The first line of a command's standard output; None when it is absent or prints nothing there.
+
+    The exit status is left alone: mkfs.erofs 1.5 prints its version and fails, whatever the option.
+    """
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.partition("\n")[0].strip() or None
+
+
+def parse_key_values(text: str, separator: str) -> dict[str, str]:
+    """``key<separator>value`` lines, white space and quotes around values removed; the first of a key counts."""
+    values: dict[str, str] = {}
+    for line in text.splitlines():
+        key, found_separator, value = line.partition(separator)
+        if found_separator:
+            values.setdefault(key.strip(), value.strip().strip("\"'"))
+    return values
+
+
+def parse_choice(text: str | None) -> str | None:
+    """The chosen word of a sysfs list, ``always [madvise] never``; the text itself when it is one word."""
+    if text is None or "[" not in text:
+        return text
+    return text.partition("[")[2].partition("]")[0]
+
+
+def parse_kib(meminfo: str, key: str) -> int:
+    """A value of /proc/meminfo in bytes; 0 when the key is absent."""
+    value = parse_key_values(meminfo, ":").get(key, "0 kB")
+    return int(value.split()[0]) * 1024
+
+
+def cpu_facts(cpuinfo: str) -> dict[str, object]:
+    """Processors: model, number, microcode, and whether a hypervisor is below, from /proc/cpuinfo (x86)."""
+    first = parse_key_values(cpuinfo, ":")
+    flags = first.get("flags", "").split()
+    return {
+        "model": first.get("model name"),
+        "processors": len(os.sched_getaffinity(0)),
+        "microcode": first.get("microcode"),
+        "under_hypervisor": "hypervisor" in flags,
+        "virtualisation_extension": next((flag for flag in ("vmx", "svm") if flag in flags), None),
+        "smt": read(CPU / "smt/control"),
+        "governor": read(CPU / "cpu0/cpufreq/scaling_governor"),
+        "frequency_driver": read(CPU / "cpu0/cpufreq/scaling_driver"),
+        "clocksource": read(SYS / "devices/system/clocksource/clocksource0/current_clocksource"),
+        "mitigations": mitigations(),
+    }
+
+
+@functools.cache
+def hypervisor() -> str:
+    """What this host itself runs on, in systemd-detect-virt's words: ``kvm``, ``vmware``, or ``qemu``, which is QEMU
+    that emulates the processor. ``unknown`` when that program is not there, empty on a machine of its own."""
+    first = parse_key_values(read(PROC / "cpuinfo") or "", ":")
+    if "hypervisor" not in first.get("flags", "").split():
+        return ""
+    if "TCG" in first.get("model name", ""):
+        return EMULATOR
+    kind = output("systemd-detect-virt", "--vm")
+    return kind if kind and kind != "none" else "unknown"
+
+
+def mitigations() -> dict[str, str]:
+    """The kernel's word on each processor vulnerability that affects this host."""
+    states = {path.name: read(path) or "" for path in sorted((CPU / "vulnerabilities").glob("*"))}
+    return {name: state for name, state in states.items() if state != "Not affected"}
+
+
+def memory_facts(meminfo: str) -> dict[str, object]:
+    """Memory in bytes, and what the kernel does with pages behind the workload's back."""
+    return {
+        "total_bytes": parse_kib(meminfo, "MemTotal"),
+        "available_bytes": parse_kib(meminfo, "MemAvailable"),
+        "swap_total_bytes": parse_kib(meminfo, "SwapTotal"),
+        "swap_used_bytes": parse_kib(meminfo, "SwapTotal") - parse_kib(meminfo, "SwapFree"),
+        "transparent_hugepages": parse_choice(read(SYS / "kernel/mm/transparent_hugepage/enabled")),
+        "ksm": read(SYS / "kernel/mm/ksm/run"),
+        "overcommit": read(PROC / "sys/vm/overcommit_memory"),
+    }
+
+
+def facts() -> dict[str, object]:
+    """The host as a manifest records it: processors, memory, kernel, cgroups, distribution. JSON throughout."""
+    release = parse_key_values(read(Path("/etc/os-release")) or "", "=")
+    mounted = hierarchies()
+    vendor, product = (read(SYS / "class/dmi/id" / name) for name in ("sys_vendor", "product_name"))
+    return {
+        "cpu": cpu_facts(read(PROC / "cpuinfo") or ""),
+        "memory": memory_facts(read(PROC / "meminfo") or ""),
+        "kernel": platform.release(),
+        "kernel_build": platform.version(),
+        "architecture": platform.machine(),
+        "machine": " ".join(filter(None, (vendor, product))) or None,
+        "hypervisor": hypervisor() or None,
+        "distribution": release.get("PRETTY_NAME"),
+        "cgroups": {
+            "mode": mounted.mode,
+            "v1_controllers": sorted(mounted.v1),
+            "v2_controllers": sorted(mounted.v2),
+        },
+        "load_average": list(os.getloadavg()),
+    }
+
+
+def source() -> dict[str, object]:
+    """The commit that measures, and whether its files were changed since; None for what is not under git."""
+    git = ("git", "-c", f"safe.directory={_ROOT}", "-C", str(_ROOT))
+    commit = output(*git, "rev-parse", "HEAD")
+    return {"commit": commit, "dirty": output(*git, "status", "--porcelain") is not None if commit else None}
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of what measures and of what is measured; None for what is not installed."""
+    return {
+        "testbed": __version__,
+        "python": platform.python_version(),
+        "qemu": output("qemu-system-x86_64", "--version"),
+        "libvirt": libvirt_version(),
+        "mmdebstrap": output("mmdebstrap", "--version"),
+        "mkfs.erofs": output("mkfs.erofs", "-V"),
+        **{name: _package(name) for name in PACKAGES},
+    }
+
+
+def _package(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def version_text(number: int) -> str:
+    """libvirt's version numbers: major * 1,000,000 + minor * 1,000 + release."""
+    return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
+
+
+def libvirt_version() -> str | None:
+    """The version of the libvirt library, ``9.0.0``; None when it cannot be loaded."""
+    try:
+        import libvirt
+    except ImportError:
+        return None
+    return version_text(int(libvirt.getVersion()))
+
+
+def noise(window_s: float = 0.3) -> tuple[str, ...]:
+    """What on the host would disturb a measurement now, a sentence each; watches it for ``window_s``."""
+    before = host_reading()
+    time.sleep(window_s)
+    return disturbances(before, host_reading(), facts())
+
+
+def disturbances(before: HostReading, after: HostReading, host: Mapping[str, object]) -> tuple[str, ...]:
+    """The warnings of ``noise``, from two readings of an otherwise idle host and its ``facts``."""
+    cpu, memory, load = host["cpu"], host["memory"], host["load_average"]
+    assert isinstance(cpu, Mapping) and isinstance(memory, Mapping) and isinstance(load, list)
+    warnings = []
+    busy, stolen = utilisation(before, after), steal(before, after)
+    if busy > NOISY_UTILISATION:
+        warnings.append(f"the processors are {busy:.0%} busy before anything has been started")
+    if load[0] > NOISY_LOAD_PER_CPU * cpu["processors"]:
+        warnings.append(f"the load average is {load[0]:.2f} on {cpu['processors']} processors: something ran just now")
+    if stolen > NOISY_STEAL:
+        warnings.append(f"the hypervisor below gives {stolen:.1%} of the processors' time to others (steal)")
+    if cpu["governor"] not in (None, "performance"):
+        warnings.append(f"the frequency governor is {cpu['governor']}, so the clock follows the load")
+    if memory["swap_used_bytes"]:
+        warnings.append(f"{memory['swap_used_bytes'] >> 20} MiB are swapped out: memory figures miss them")
+    if memory["ksm"] == "1":
+        warnings.append("KSM merges pages in the background: it uses CPU time and lowers PSS as time goes by")
+    return tuple(warnings)

@@ -1,0 +1,62 @@
+"""One run at a time on a host: two at once would measure each other."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from runtime.errors import PrerequisiteError, UsageError
+
+# Root's own, unlike /run/lock: nobody else may keep runs waiting.
+LOCK = Path("/run/testbed-run.lock")
+_NAME_BYTES = 200
+
+
+@contextmanager
+def turn(run: str, *, wait: bool, progress: Callable[[str], None], lock: Path = LOCK) -> Iterator[None]:
+    """Within, no other run is measured on this host. The kernel ends the turn of a run that dies.
+
+    Raises UsageError, with the other run's name, when it is not to ``wait`` for that one's end.
+    """
+    descriptor = _taken(lock, wait, progress)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{run} (process {os.getpid()})"[:_NAME_BYTES].encode(), 0)
+        yield
+    finally:
+        lock.unlink(missing_ok=True)  # ours, as long as it is locked
+        os.close(descriptor)
+
+
+def _taken(lock: Path, wait: bool, progress: Callable[[str], None]) -> int:
+    """The descriptor of the lock file, locked."""
+    announced = ""
+    while True:
+        try:
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise PrerequisiteError(f"open {lock}: {error.strerror}", "run as root, or through sudo") from error
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                other = os.pread(descriptor, _NAME_BYTES, 0).decode(errors="replace") or "another run"
+                if not wait:
+                    raise UsageError(
+                        f"the run {other} is being measured on this host: two at once would measure each other",
+                        "wait for its end, or let this one wait: --wait",
+                    ) from error
+                if announced != other:
+                    progress(f"waiting for the end of the run {other}")
+                    announced = other
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), lock.lstat()):
+                    return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # the one before has removed it

@@ -1,0 +1,284 @@
+"""Open-loop HTTP load: requests are sent when they are due, whether or not earlier ones have been answered.
+
+Latency counts from the moment at which a request was *due*, not from the moment at which it could be sent:
+a server that stalls for a second delays every request that fell due in that second, and a generator that
+waits for it (a closed loop) would report one slow request instead ("coordinated omission": Gil Tene, How NOT
+to Measure Latency, 2013; wrk2 and its README). The generator (testbed.load.generator) is a process of its own, so
+that nothing else this process does, such as sampling, delays a request.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, to_builtins
+from msgspec.structs import replace
+
+from runtime.errors import TestbedError, UsageError
+
+if TYPE_CHECKING:
+    from hdrh.histogram import HdrHistogram
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# A trial is void when the generator's own lag could pass for the server's latency: when its p99 is more than
+# a tenth of the p99 that is reported, unless it is below 2 ms. On two processors kept busy by others it stays
+# below 0.5 ms (it runs as a real-time task), so a void trial means that something went wrong on the host.
+LAG_LIMIT_S = 0.002
+LAG_LIMIT_FRACTION = 0.1
+
+# A server is saturated when so much of what fell due in the window was not over at its end, and the latency at the end
+# was so many times that of the beginning: a queue that grows for as long as the load lasts.
+BACKLOG_LIMIT = 0.05
+GROWTH_LIMIT = 2.0
+
+HISTOGRAM_MAX_USEC = 3_600_000_000
+HISTOGRAM_DIGITS = 3
+
+
+class Target(Struct, frozen=True):
+    """What each request asks for, and the status that counts as success."""
+
+    address: str
+    port: int
+    method: str = "GET"
+    path: str = "/"
+    expect_status: int = 200
+
+
+class OfferedLoad(Struct, frozen=True):
+    """A load on one target: ``rate_per_s`` requests for ``duration_s``, over at most ``connections``.
+
+    The first ``warmup_s`` come on top, at the same rate, and are not counted. A request that has no
+    answer ``timeout_s`` after it was due has failed. ``seed`` decides when the requests are due.
+    """
+
+    target: Target
+    rate_per_s: float
+    duration_s: float
+    connections: int
+    seed: int
+    warmup_s: float = 0.0
+    timeout_s: float = 10.0
+
+
+class LoadResult(Struct, frozen=True):
+    """What became of the counted requests of a load.
+
+    ``latencies`` is a histogram in microseconds, from due to the last byte of the answer, of the successes
+    and of the timeouts (at the time they had waited); failures of other kinds are often fast and would
+    flatter it, so they are only counted, in ``failures`` by reason. ``elapsed_s`` runs from the end of the
+    warm-up to the last answer, and is at least the load's duration. ``began_ns`` and ``ended_ns`` are the
+    same two moments on CLOCK_MONOTONIC. ``connections_opened`` counts the warm-up's too.
+
+    ``saturated``: the server fell behind further and further (see ``is_saturated``), so that the latencies are as
+    long as the load lasted.
+
+    ``lag_p99_s`` (how long after its due time the generator turned to a request), ``late`` with its
+    ``reason``, and ``generator_cpu_s`` (since counting began) speak of the generator's process, which all loads of one
+    call share.
+    A result that is ``late`` says nothing about the server: the trial is void.
+    """
+
+    ok: int
+    failed: int
+    failures: Mapping[str, int]
+    latencies: HdrHistogram
+    elapsed_s: float
+    began_ns: int
+    ended_ns: int
+    connections_opened: int
+    lag_p99_s: float
+    generator_cpu_s: float
+    late: bool
+    reason: str
+    saturated: bool = False
+
+    @property
+    def p50_s(self) -> float:
+        """The median latency in seconds; 0 when nothing was answered."""
+        return self.percentile_s(50)
+
+    @property
+    def p99_s(self) -> float:
+        """The 99th percentile of the latency in seconds; 0 when nothing was answered."""
+        return self.percentile_s(99)
+
+    @property
+    def achieved_rate_per_s(self) -> float:
+        """Successful requests per second of ``elapsed_s``."""
+        return self.ok / self.elapsed_s
+
+    @property
+    def error_fraction(self) -> float:
+        """Failed requests as a fraction of all; 0 when there was none."""
+        return self.failed / (self.ok + self.failed) if self.ok + self.failed else 0.0
+
+    def percentile_s(self, percentile: float) -> float:
+        """A percentile (0 to 100) of the latency, in seconds, to three significant digits."""
+        return float(self.latencies.get_value_at_percentile(percentile)) / 1e6
+
+
+def run_load(
+    target: Target,
+    rate_per_s: float,
+    duration_s: float,
+    connections: int,
+    seed: int,
+    *,
+    warmup_s: float = 0.0,
+    timeout_s: float = 10.0,
+    started: Callable[[], None] | None = None,
+) -> LoadResult:
+    """Offer one load and wait for its end; the parameters are those of OfferedLoad and run_loads."""
+    load = OfferedLoad(target, rate_per_s, duration_s, connections, seed, warmup_s, timeout_s)
+    return run_loads([load], started=started)[0]
+
+
+def run_loads(loads: Sequence[OfferedLoad], *, started: Callable[[], None] | None = None) -> tuple[LoadResult, ...]:
+    """Offer several loads at once from one generator and wait for their end: one result each, in order.
+
+    ``started`` is called when the (longest) warm-up is over and counting begins. Raises UsageError for a
+    load that cannot be offered, TestbedError when the generator fails. On any exception, an interrupt
+    too, the generator is gone when this returns.
+    """
+    for load in loads:
+        check(load)
+    if not loads:
+        return ()
+    command = [sys.executable, "-m", "testbed.load.generator"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdin and process.stdout and process.stderr
+        try:
+            with contextlib.suppress(BrokenPipeError):  # it died early: its exit status and stderr say why
+                process.stdin.write(json.dumps([to_builtins(load) for load in loads]).encode())
+                process.stdin.close()
+            if process.stdout.readline() and started is not None:
+                started()
+            answer = process.stdout.read()
+            complaint = process.stderr.read().decode(errors="replace").strip()
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode != 0:
+        raise TestbedError(f"load generator: exit status {process.returncode}", complaint[-2000:])
+    return results(loads, json.loads(answer))
+
+
+def check(load: OfferedLoad) -> None:
+    """Raise UsageError for a load that cannot be offered."""
+    where = f"{load.target.address}:{load.target.port}"
+    numbers = {
+        "rate_per_s": load.rate_per_s,
+        "duration_s": load.duration_s,
+        "connections": load.connections,
+        "timeout_s": load.timeout_s,
+    }
+    for name, value in numbers.items():
+        if value <= 0:
+            raise UsageError(f"load on {where}: {name} is {value}", "it must be more than 0")
+    if round(load.rate_per_s * load.duration_s) < 1:
+        raise UsageError(
+            f"load on {where}: no request falls due in {load.duration_s:g} s",
+            f"at {load.rate_per_s:g} requests/s, load for {1 / load.rate_per_s:g} s at least",
+        )
+
+
+def results(loads: Sequence[OfferedLoad], report: Mapping[str, Any]) -> tuple[LoadResult, ...]:
+    """The generator's report (see testbed.load.generator.Generator.report) as results, one a load."""
+    lags = histogram(report["lags_usec"])
+    lag_p99_s = float(lags.get_value_at_percentile(99)) / 1e6
+    finished = []
+    for load, stream in zip(loads, report["streams"], strict=True):
+        latencies = histogram([*stream["ok_usec"], *stream["timeout_usec"]])
+        reason = lateness(lag_p99_s, float(latencies.get_value_at_percentile(99)) / 1e6)
+        ended_ns = max(stream["last_ns"], report["began_ns"] + round(load.duration_s * 1e9))
+        finished.append(
+            LoadResult(
+                ok=len(stream["ok_usec"]),
+                failed=sum(stream["failures"].values()),
+                failures=dict(sorted(stream["failures"].items())),
+                latencies=latencies,
+                elapsed_s=(ended_ns - report["began_ns"]) / 1e9,
+                began_ns=report["began_ns"],
+                ended_ns=ended_ns,
+                connections_opened=stream["opened"],
+                lag_p99_s=lag_p99_s,
+                generator_cpu_s=report["cpu_s"],
+                late=bool(reason),
+                reason=reason,
+                saturated=is_saturated(stream["ok_usec"], len(stream["timeout_usec"]), stream["backlog"]),
+            )
+        )
+    return tuple(finished)
+
+
+def is_saturated(ok_usec: Sequence[int], timeouts: int, backlog: int) -> bool:
+    """Whether the queue grew for as long as the load lasted.
+
+    ``ok_usec`` are the latencies of the answers as they came in, ``backlog`` how many of all requests were not over
+    when the last one was due. A server that is slow but keeps up has a backlog too, of rate times latency (Little's
+    law), and answers the last ones as fast as the first.
+    """
+    if backlog <= BACKLOG_LIMIT * (len(ok_usec) + timeouts):
+        return False
+    quarter = len(ok_usec) // 4
+    if timeouts or not quarter:
+        return bool(timeouts)
+    return median(ok_usec[-quarter:]) > GROWTH_LIMIT * median(ok_usec[:quarter])
+
+
+def lateness(lag_p99_s: float, latency_p99_s: float) -> str:
+    """Why a generator with this lag was too late to be believed; empty when it was not."""
+    limit_s = max(LAG_LIMIT_S, LAG_LIMIT_FRACTION * latency_p99_s)
+    if lag_p99_s <= limit_s:
+        return ""
+    return f"generator late: p99 lag {lag_p99_s * 1e3:.1f} ms, more than {limit_s * 1e3:.1f} ms"
+
+
+def histogram(values_usec: Sequence[int]) -> HdrHistogram:
+    """A histogram of microseconds up to an hour, to three significant digits."""
+    from hdrh.histogram import HdrHistogram
+
+    counted = HdrHistogram(1, HISTOGRAM_MAX_USEC, HISTOGRAM_DIGITS)
+    for value, count in Counter(values_usec).items():
+        counted.record_value(min(max(value, 1), HISTOGRAM_MAX_USEC), count)
+    return counted
+
+
+def merge(parts: Sequence[LoadResult]) -> LoadResult:
+    """The results of one call of run_loads as if they were one load; ``parts`` must not be empty.
+
+    Latencies of all targets fall into one histogram, and lateness is judged against it.
+    """
+    latencies = histogram([])
+    failures: Counter[str] = Counter()
+    for part in parts:
+        latencies.add(part.latencies)
+        failures.update(part.failures)
+    lag_p99_s = max(part.lag_p99_s for part in parts)
+    reason = lateness(lag_p99_s, float(latencies.get_value_at_percentile(99)) / 1e6)
+    return replace(
+        parts[0],
+        ok=sum(part.ok for part in parts),
+        failed=sum(part.failed for part in parts),
+        failures=dict(sorted(failures.items())),
+        latencies=latencies,
+        elapsed_s=max(part.elapsed_s for part in parts),
+        ended_ns=max(part.ended_ns for part in parts),
+        connections_opened=sum(part.connections_opened for part in parts),
+        lag_p99_s=lag_p99_s,
+        late=bool(reason),
+        reason=reason,
+        saturated=any(part.saturated for part in parts),
+    )

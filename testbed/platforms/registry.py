@@ -1,0 +1,78 @@
+"""The platforms that a workload can run on, by name: two kinds of container, and every kind of virtual machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from runtime.errors import UsageError
+from testbed.lab import BRIDGE, Lab
+from testbed.platforms.cloud import CloudPlatform
+from testbed.platforms.container import ContainerPlatform
+from testbed.platforms.libvirt_lxc import LibvirtLxcPlatform
+from testbed.platforms.nested import ContainersInVmPlatform
+from testbed.platforms.protocol import Platform
+from testbed.platforms.restored import RestoredPlatform
+from testbed.platforms.vm import VmPlatform
+from testbed.qemu.domain import guest_memory_bytes, total_resources
+from testbed.qemu.variants import VARIANTS, Variant, refusal
+from testbed.scenario.compose import Service
+
+NAMES = ("container", *VARIANTS, "libvirt-lxc")
+
+
+def check_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names as given. Raises UsageError for one that is no platform, or named twice."""
+    unknown = [name for name in names if name not in NAMES]
+    if unknown or not names:
+        raise UsageError(f"unknown platform {', '.join(unknown) or '(none)'}", f"known platforms: {', '.join(NAMES)}")
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise UsageError(f"platform {', '.join(twice)} is named twice", "name each once: a block holds each once")
+    return names
+
+
+def require_memory(names: Iterable[str], services: Sequence[Service]) -> None:
+    """Raise a UsageError that names every service too small for a machine of one of these platforms.
+
+    It needs no image, so this is called before one is built; ``prepare`` asks the same of its own platform.
+    """
+    problems: dict[str, str] = {}
+    for variant in (VARIANTS[name] for name in names if name in VARIANTS):
+        if variant.inside == "containers":
+            continue
+        for group in [services] if variant.guest_per == "application" else [[service] for service in services]:
+            try:
+                needed = total_resources({service.name: service.resources for service in group})
+                guest_memory_bytes(needed, " and ".join(service.name for service in group))
+            except UsageError as error:
+                problems[error.message] = error.hint
+    if problems:
+        raise UsageError("\n".join(problems), next(iter(problems.values())))
+
+
+def create(name: str, run_id: str, scratch: Path, lab: Lab, accelerator: str = "auto", connect: str = "") -> Platform:
+    """Make the platform ``name`` for one run.
+
+    For virtual machines, ``accelerator`` is a candidate's name, and ``connect`` the libvirt URI, empty for their own.
+    """
+    if name in VARIANTS:
+        variant = replace(VARIANTS[name], uri=connect) if connect else VARIANTS[name]
+        return _vm_class(variant)(scratch, BRIDGE, run_id, variant, accelerator)
+    if name == "libvirt-lxc":
+        return LibvirtLxcPlatform(scratch, BRIDGE, run_id, lab)
+    return ContainerPlatform(run_id, lab)
+
+
+def _vm_class(variant: Variant) -> type[VmPlatform]:
+    """Choose the class that starts machines of the variant. Raises UsageError when there is none."""
+    if problem := refusal(variant):
+        raise UsageError(f"no platform makes {variant.name}: {problem}", "see testbed/qemu/variants.py")
+    if variant.boot == "cloud":
+        return CloudPlatform
+    if variant.inside == "containers":
+        return ContainersInVmPlatform
+    if variant.start == "restored":
+        return RestoredPlatform
+    return VmPlatform

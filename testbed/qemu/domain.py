@@ -1,0 +1,272 @@
+"""The libvirt domain of one guest: pure data in, XML out (formatdomain.html)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement
+
+from msgspec import Struct
+
+from runtime.errors import UsageError
+from runtime.spec import Resources
+from testbed.qemu.variants import Memory
+from vm_images.page_cache import CacheMode, io_mode
+
+QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
+# The environment variable by which the launcher, in QEMU's place, finds its plan.
+PLAN_VARIABLE = "TESTBED_PLAN"
+# Below, Debian 12's kernel ends before its first process (measured: 64 MiB does not boot, 80 MiB does): its
+# image alone takes 50 MiB while it starts.
+_LEAST_MEMORY_BYTES = 80 << 20
+_MEMORY_HINT = "set deploy.resources.limits.memory in compose.yaml"
+# Every other descriptor's number may be one of those that libvirt gives to QEMU.
+_STANDARD_INPUT = "/proc/self/fd/0"
+
+
+class Ram(Struct, frozen=True):
+    """A file that is a guest's RAM: an open ``descriptor`` of ours, which becomes QEMU's standard input.
+
+    What the guest writes goes into the file when it is ``shared``; else into pages of the guest's own, and the file
+    stays as it is, for others to begin with.
+    """
+
+    descriptor: int
+    shared: bool
+
+
+class Domain(Struct, frozen=True):
+    """What a guest's virtual hardware is.
+
+    ``machine`` is libvirt's machine type, ``bus`` that of its devices, ``accelerator`` is ``kvm``, ``tcg`` or
+    ``tcg-single``, ``cpu`` its CPU mode or model; ``mac`` None: no network card. ``raw`` disks are shared by guests
+    and read-only, ``qcow2`` ones the guest's own; ``cache`` is how QEMU uses the host's page cache for them. A guest
+    without ``kernel`` boots nothing: QEMU waits for the ``incoming`` state of a saved one.
+
+    ``tap`` is the host's end of the network card, which is ours to make when a ``daemon`` starts QEMU. ``unlabelled``
+    are the security models, as libvirt calls them, that leave QEMU alone.
+    """
+
+    name: str
+    machine: str
+    bus: str
+    accelerator: str
+    cpu: str
+    memory_bytes: int
+    vcpus: int
+    emulator: Path
+    emulator_plan: Path
+    kernel: Path | None
+    initrd: Path
+    command_line: str
+    disks: tuple[Path, ...]
+    console_socket: Path
+    bridge: str
+    mac: str | None
+    ram: Ram | None = None
+    memory: Memory = Memory()
+    disk_format: str = "raw"
+    cache: CacheMode = "writeback"
+    daemon: bool = False
+    tap: str = ""
+    unlabelled: tuple[str, ...] = ()
+
+    @property
+    def incoming(self) -> bool:
+        return self.kernel is None
+
+
+def vcpu_count(resources: Resources, host_cpus: int) -> int:
+    """Enough virtual processors for the limit; the rest of a fraction is taken off by the cgroup's quota."""
+    return max(1, math.ceil(resources.cpus)) if resources.cpus is not None else host_cpus
+
+
+def _memory_limit_bytes(resources: Resources, service: str) -> int:
+    if resources.memory_bytes is None:
+        raise UsageError(f"service {service} has no memory limit, and a virtual machine needs one", _MEMORY_HINT)
+    return resources.memory_bytes
+
+
+def guest_memory_bytes(resources: Resources, service: str) -> int:
+    """The guest's RAM: exactly the limit. Raises UsageError without one, or with too little for a kernel."""
+    limit_bytes = _memory_limit_bytes(resources, service)
+    if limit_bytes < _LEAST_MEMORY_BYTES:
+        raise UsageError(
+            f"service {service}: {limit_bytes >> 20} MiB of memory are too little for a virtual machine, "
+            f"which needs {_LEAST_MEMORY_BYTES >> 20} MiB",
+            _MEMORY_HINT,
+        )
+    return limit_bytes
+
+
+def total_resources(services: Mapping[str, Resources]) -> Resources:
+    """What services that share a machine need together: the sum of memory, and of processors unless one has no limit.
+
+    Their limits of tasks are the guest's to hold, each by itself. Raises UsageError for one without a limit of memory.
+    """
+    cpus = [one.cpus for one in services.values()]
+    return Resources(
+        memory_bytes=sum(_memory_limit_bytes(one, service) for service, one in services.items()),
+        cpus=None if None in cpus else sum(filter(None, cpus)),
+    )
+
+
+def child(parent: Element, tag: str, text: str = "", **attributes: str) -> Element:
+    """Add an element to ``parent``."""
+    element = SubElement(parent, tag, attributes)
+    if text:
+        element.text = text
+    return element
+
+
+def disk_name(index: int) -> str:
+    """What the guest and libvirt call its disk number ``index``, from 0. Raises UsageError when letters run out."""
+    if index > 25:
+        raise UsageError("a virtual machine has 26 disks at most, one for each image", "use fewer images, or vm")
+    return f"vd{chr(ord('a') + index)}"
+
+
+def _add_disks(devices: Element, domain: Domain) -> None:
+    for index, path in enumerate(domain.disks):
+        disk = child(devices, "disk", type="file", device="disk")
+        child(disk, "driver", name="qemu", type=domain.disk_format, cache=domain.cache, io=io_mode(domain.cache))
+        child(disk, "source", file=str(path))
+        child(disk, "target", dev=disk_name(index), bus="virtio")
+        if domain.disk_format == "raw":
+            child(disk, "readonly")
+            child(disk, "shareable")
+        _place(disk, domain.bus, 1 + index)
+
+
+def _add_interface(devices: Element, domain: Domain) -> None:
+    if domain.mac is None or domain.daemon:
+        return
+    interface = child(devices, "interface", type="bridge")
+    child(interface, "mac", address=domain.mac)
+    child(interface, "source", bridge=domain.bridge)
+    child(interface, "target", dev=domain.tap)
+    child(interface, "model", type="virtio")
+    child(interface, "driver", name="qemu")  # no vhost-net: a daemon's guests, whose card is ours to add, have none
+    if domain.bus == "pci":
+        child(interface, "rom", enabled="no")
+    _place(interface, domain.bus, 1 + len(domain.disks))
+
+
+def _add_memory_backing(root: Element, memory: Memory) -> None:
+    """By itself QEMU lets KSM merge all guests' pages. A memfd needs no hugetlbfs to be mounted."""
+    backing = SubElement(root, "memoryBacking")
+    if memory.hugepages:
+        child(child(backing, "hugepages"), "page", size="2", unit="M")
+        child(backing, "source", type="memfd")
+    if not memory.ksm:
+        child(backing, "nosharepages")
+    if not len(backing):
+        root.remove(backing)
+
+
+def _add_balloon(devices: Element, domain: Domain) -> None:
+    if not domain.memory.has_balloon:
+        child(devices, "memballoon", model="none")
+        return
+    reporting = "on" if domain.memory.free_page_reporting else "off"
+    balloon = child(devices, "memballoon", model="virtio", freePageReporting=reporting)
+    _place(balloon, domain.bus, 2 + len(domain.disks))
+
+
+def _add_own_tap(extra: Element, domain: Domain) -> None:
+    """The same network card without libvirt, which would look for its tap in its daemon's network namespace."""
+    if domain.mac is None or not domain.daemon:
+        return
+    device = (
+        f"pci,netdev=lab,bus=pcie.0,addr={1 + len(domain.disks):#x},romfile="
+        if domain.bus == "pci"
+        else "device,netdev=lab"
+    )
+    card = f"virtio-net-{device},mac={domain.mac}"
+    for argument in (
+        *("-netdev", f"tap,id=lab,ifname={domain.tap},script=no,downscript=no"),
+        *("-device", card),
+    ):
+        child(extra, "qemu:arg", value=argument)
+
+
+def _add_labels(root: Element, domain: Domain) -> None:
+    """Root's, until our launcher, in QEMU's place, gives that up for the guest's account with all its groups: libvirt
+    would leave it one. Whose the files are is not for libvirt to say."""
+    label = child(root, "seclabel", type="static", model="dac", relabel="no")
+    child(label, "label", "+0:+0")
+    for model in domain.unlabelled:
+        child(root, "seclabel", type="none", model=model)
+
+
+def _place(device: Element, bus: str, slot: int) -> None:
+    """Straight on the root bus: by itself libvirt puts a hot-plug port before each device, for the guest to probe."""
+    if bus == "mmio":
+        child(device, "address", type="virtio-mmio")
+        return
+    child(device, "address", type="pci", domain="0", bus="0", slot=str(slot), function="0")
+
+
+def _arguments(domain: Domain) -> list[str]:
+    """What libvirt has no elements for. By itself it puts a RAM file where it likes, under a name of its own; of two
+    -machine options QEMU takes each setting from the last that has it."""
+    arguments = []
+    if domain.ram is not None:
+        shared = "on" if domain.ram.shared else "off"
+        backend = f"memory-backend-file,id=ram,size={domain.memory_bytes},mem-path={_STANDARD_INPUT},share={shared}"
+        arguments += ["-object", backend, "-machine", "memory-backend=ram"]
+    if domain.machine == "microvm":  # under KVM it has none by itself, and its guest waits a second and more for one
+        arguments += ["-machine", "rtc=on"]
+    return [*arguments, "-incoming", "defer"] if domain.incoming else arguments
+
+
+def _add_kernel(system: Element, domain: Domain) -> None:
+    if domain.kernel is not None:
+        child(system, "kernel", str(domain.kernel))
+        child(system, "initrd", str(domain.initrd))
+        child(system, "cmdline", domain.command_line)
+
+
+def domain_xml(domain: Domain) -> str:
+    """The domain's XML: a machine with its disks, a network card, a serial console, and nothing else.
+
+    The guest's end, whatever it is, ends QEMU.
+    """
+    root = Element("domain", {"type": "kvm" if domain.accelerator == "kvm" else "qemu", "xmlns:qemu": QEMU_NAMESPACE})
+    child(root, "name", domain.name)
+    child(root, "memory", str(domain.memory_bytes), unit="b")
+    _add_memory_backing(root, domain.memory)
+    child(root, "vcpu", str(domain.vcpus))
+    system = child(root, "os")
+    child(system, "type", "hvm", arch="x86_64", machine=domain.machine)
+    _add_kernel(system, domain)
+    features = child(root, "features")
+    child(features, "acpi")
+    child(features, "apic")
+    named = domain.cpu not in ("host-passthrough", "maximum")
+    cpu = child(root, "cpu", mode="custom" if named else domain.cpu)
+    if named:
+        child(cpu, "model", domain.cpu)
+    for event in ("on_poweroff", "on_reboot", "on_crash"):
+        child(root, event, "destroy")
+    devices = child(root, "devices")
+    child(devices, "emulator", str(domain.emulator))
+    child(devices, "controller", type="usb", model="none")
+    _add_disks(devices, domain)
+    _add_interface(devices, domain)
+    serial = child(devices, "serial", type="unix")
+    child(serial, "source", mode="connect", path=str(domain.console_socket))
+    child(serial, "target", type="isa-serial", port="0")
+    _add_balloon(devices, domain)
+    _add_labels(root, domain)
+    extra = child(root, "qemu:commandline")
+    _add_own_tap(extra, domain)
+    for argument in _arguments(domain):
+        child(extra, "qemu:arg", value=argument)
+    child(extra, "qemu:env", name=PLAN_VARIABLE, value=str(domain.emulator_plan))
+    # With this libvirt asks a started QEMU about each CPU feature by itself, four hundred questions in 0.3 s.
+    capabilities = child(root, "qemu:capabilities")
+    child(capabilities, "qemu:del", capability="cpu-unavailable-features")
+    return ElementTree.tostring(root, encoding="unicode")

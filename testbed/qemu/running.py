@@ -1,0 +1,140 @@
+"""A guest that runs: what it consists of, how it is ended, and what is said when it ended or was lost by itself."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from runtime.cgroups import Cgroup
+from runtime.errors import TestbedError
+from testbed import breakdown
+from testbed.qemu import memory
+from testbed.qemu.account import Account
+from testbed.qemu.connection import destroy_domain
+from testbed.qemu.console import Console
+from testbed.qemu.disks import Disks
+from testbed.qemu.tap import remove_tap
+
+_END_TIMEOUT_S = 5.0
+_STATUS_TIMEOUT_S = 0.5
+# Between QEMU's start and its last answer to libvirt pass 0.3 s; this is for a host that is very busy, and multiplied
+# by how slow it is.
+START_LIMIT_S = 60.0
+# A guest that is busy, on a host that is, may need a moment to tell of its memory or to give it back.
+_TELL_TIMEOUT_S = 5.0
+_RECLAIM_TIMEOUT_S = 10.0
+
+
+class Running(Struct, frozen=True):
+    """A started guest: its libvirt domain, console and files, and when it was asked for and made.
+
+    ``paths`` are those of its disks, ``tap`` is the name of one that was made for it, ``account`` the one that its
+    QEMU runs as.
+    """
+
+    domain: Any
+    console: Console
+    cgroup: Cgroup
+    folder: Path
+    disks: Disks
+    paths: tuple[Path, ...]
+    tap: str
+    ram_bytes: int
+    account: Account
+    requested_ns: int
+    created_ns: int
+
+    def end(self) -> None:
+        """End QEMU and remove cgroup and files; each of these is tried, whatever becomes of the one before."""
+        with ExitStack() as undo:  # runs in reverse
+            undo.callback(shutil.rmtree, self.folder, ignore_errors=True)
+            for path in self.paths:
+                undo.callback(self.disks.take_back, path)
+            if self.tap:
+                undo.callback(remove_tap, self.tap)
+            undo.callback(self.cgroup.remove)
+            undo.callback(self.console.wait_for_end, _END_TIMEOUT_S)
+            undo.callback(destroy_domain, self.domain)
+            undo.callback(self.cgroup.kill)
+
+    def meminfo(self) -> str | None:
+        """What the guest says its memory holds (proc(5), /proc/meminfo); None when it does not answer."""
+        return self.console.ask_memory(_TELL_TIMEOUT_S)
+
+    def reclaim(self) -> None:
+        """Have the balloon take what the guest says is available, but for a reserve. WorkloadError when it does not."""
+        if (meminfo := self.meminfo()) is None:
+            return
+        spare_bytes = breakdown.available_bytes(meminfo) - memory.KEEP_BYTES
+        if spare_bytes > 0:
+            taken_bytes = memory.ballooned_bytes(self.domain, self.ram_bytes)
+            memory.inflate(self.domain, self.ram_bytes - taken_bytes - spare_bytes, _RECLAIM_TIMEOUT_S)
+
+    def memory_parts(self, *, ballooned: bool) -> Mapping[str, int]:
+        """Where its memory goes, in bytes by part; ``ballooned`` when it has a balloon to ask for its size."""
+        meminfo = self.meminfo()
+        return breakdown.virtual_parts(
+            breakdown.read_mappings(self.cgroup.pids()),
+            breakdown.read_charge(self.cgroup),
+            self.ram_bytes,
+            breakdown.parse_guest(meminfo) if meminfo else None,
+            memory.ballooned_bytes(self.domain, self.ram_bytes) if ballooned else 0,
+        )
+
+    def lost(self, uri: str) -> str:
+        """What of it has been lost while it ran, so that it says nothing whether it goes on; or nothing."""
+        if self.domain.connect().isAlive() != 1:
+            return f"the connection to libvirt at {uri} was lost"
+        return self.console.log_failure
+
+    def ending(self) -> str:
+        """Why it has ended: QEMU's status comes a moment after its console's end."""
+        deadline_s = time.monotonic() + _STATUS_TIMEOUT_S
+        while not self.console.ending() and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+        return self.console.ending()
+
+
+@contextmanager
+def limited(cgroup: Cgroup, name: str, slowness: float) -> Iterator[None]:
+    """End a QEMU that does not answer libvirt, which itself would wait for ever. Raises TestbedError then."""
+    limit_s = START_LIMIT_S * slowness
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        processes = cgroup.pids()
+        cgroup.kill()
+        for pid in processes:  # libvirt goes on waiting for one that nobody reaps
+            with suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+
+    timer = threading.Timer(limit_s, end)
+    timer.start()
+    try:
+        yield
+    except TestbedError as error:
+        if late.is_set():
+            message = f"start virtual machine {name}: QEMU did not answer libvirt within {limit_s:g} s"
+            raise TestbedError(message) from error
+        raise
+    finally:
+        timer.cancel()
+
+
+@contextmanager
+def told(name: str) -> Iterator[None]:
+    """What the host refuses to a machine that starts, a full disk for example, is that start's failure."""
+    try:
+        yield
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise TestbedError(f"start virtual machine {name}: {where}{error.strerror}") from error

@@ -1,0 +1,152 @@
+"""The kinds of virtual machine that can be compared, as data: each is a platform by its own name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Literal
+
+from msgspec import Struct
+
+from runtime.errors import UsageError
+from vm_images.disk import FileSystem
+from vm_images.guest import KernelName
+from vm_images.page_cache import CacheMode
+from vm_images.qcow2 import DiskFormat
+
+
+class Memory(Struct, frozen=True):
+    """How the host manages a guest's RAM. All off: what the guest has once touched stays its own.
+
+    What is given back page by page may stay charged for all that: the host keeps a huge page (it backs guests with
+    them, transparently) until all of it is free or memory is short. A guest's kernel reports free blocks of 2 MiB, and
+    only while it has 64 MiB free (Linux, mm/page_reporting.c).
+
+    ``balloon``: the host can ask the guest to give pages back. ``free_page_reporting``: the guest tells by itself
+    which pages are free, through the balloon device. ``ksm``: the host merges equal pages while such a guest runs.
+    ``hugepages``: the RAM is made of huge pages, which are the guest's from its start on.
+    """
+
+    balloon: bool = False
+    free_page_reporting: bool = False
+    ksm: bool = False
+    hugepages: bool = False
+
+    @property
+    def has_balloon(self) -> bool:
+        """Whether the machine has the balloon device; free pages are reported through it."""
+        return self.balloon or self.free_page_reporting
+
+
+class Disk(Struct, frozen=True):
+    """How a guest's disk is kept and read.
+
+    ``format``: ``raw`` is the image's file system itself, shared by all guests and read-only, with what the guest
+    writes on a tmpfs of its own; ``qcow2`` is a copy-on-write overlay of the guest's own above it. ``cache`` is
+    the mode of QEMU's page cache use (``writeback`` is QEMU's default, ``none`` bypasses the host's cache). Raises
+    UsageError for a writable disk with a file system that cannot be written.
+    """
+
+    format: DiskFormat = "raw"
+    cache: CacheMode = "writeback"
+    file_system: FileSystem = "erofs"
+
+    def __post_init__(self) -> None:
+        if self.format == "qcow2" and self.file_system == "erofs":
+            raise UsageError("a guest cannot write to erofs, which a qcow2 disk is for", "choose ext4 for it")
+
+
+class Variant(Struct, frozen=True):
+    """A named kind of virtual machine; the defaults are those of ``vm``.
+
+    ``machine`` is libvirt's machine type, ``bus`` where its virtio devices are. ``guest_per`` tells how many machines
+    a copy of the application gets: one a service, or one for all of them. ``boot``: ``direct`` loads our kernel and
+    initial RAM disk, ``cloud`` a stock distribution from its disk. ``inside``: what runs a service in the guest, a
+    plain ``process`` or ``containers`` of our own runtime. ``start``: ``cold``, or ``restored`` from the saved state of
+    a guest that has booted before. ``uri`` is libvirt's connection. ``kernel`` is the distribution's or our minimal
+    one.
+    """
+
+    name: str
+    machine: str = "q35"
+    guest_per: Literal["service", "application"] = "service"
+    bus: Literal["pci", "mmio"] = "pci"
+    boot: Literal["direct", "cloud"] = "direct"
+    inside: Literal["process", "containers"] = "process"
+    start: Literal["cold", "restored"] = "cold"
+    memory: Memory = Memory()
+    disk: Disk = Disk()
+    uri: str = "qemu:///embed"
+    kernel: KernelName = "debian"
+
+
+# What can be chosen freely beside what a kind of guest is. A saved guest's RAM is a file, and it cannot be asked for
+# what it has free: its console takes plans. The RAM of one that is a host of containers is no whole number of huge
+# pages.
+_ALLOWED: Mapping[str, tuple[str, ...]] = {
+    "a stock system": ("balloon", "free_page_reporting", "ksm", "hugepages"),
+    "containers in a guest": ("balloon", "free_page_reporting", "ksm"),
+    "a restored guest": ("kernel", "bus", "ksm"),
+    "one guest for all services": ("kernel", "bus", "balloon", "free_page_reporting", "ksm", "hugepages"),
+}
+
+
+def refusal(variant: Variant) -> str:
+    """Why no platform implements the variant, as far as is known; empty when one does."""
+    wanted = {
+        "a stock system": variant.boot == "cloud",
+        "containers in a guest": variant.inside == "containers",
+        "a restored guest": variant.start == "restored",
+    }
+    kinds = [kind for kind, is_wanted in wanted.items() if is_wanted]
+    pod = variant.guest_per == "application" and variant.inside == "process"
+    if len(kinds) > 1 or (kinds and pod):
+        return " and ".join([*kinds, *(["one guest for all services"] if pod else [])]) + " exclude each other"
+    if (variant.machine, variant.bus) not in (("q35", "pci"), ("microvm", "mmio")):
+        return f"the machine {variant.machine} has no {variant.bus} bus"
+    kind = kinds[0] if kinds else "one guest for all services" if pod else ""
+    allowed = _ALLOWED.get(kind)
+    if allowed is None:
+        return ""
+    usual = Variant(variant.name, guest_per=variant.guest_per)
+    others = [name for name in ("disk", "kernel", "bus") if name not in allowed]
+    changed = [name for name in others if getattr(variant, name) != getattr(usual, name)]
+    unusual = [name for name in ("balloon", "free_page_reporting", "ksm", "hugepages") if getattr(variant.memory, name)]
+    changed += [f"memory.{name}" for name in unusual if name not in allowed]
+    if variant.inside == "containers" and variant.guest_per != "application":
+        changed.append("guest_per")
+    return f"{kind} is not made with another {', '.join(changed)}" if changed else ""
+
+
+def by_name(variants: Iterable[Variant]) -> Mapping[str, Variant]:
+    """The variants by their names, in order, read-only. Raises ValueError when two have the same name."""
+    variants_by_name: dict[str, Variant] = {}
+    for variant in variants:
+        if variant.name in variants_by_name:
+            raise ValueError(f"two kinds of virtual machine are called {variant.name}")
+        variants_by_name[variant.name] = variant
+    return MappingProxyType(variants_by_name)
+
+
+VARIANTS = by_name(
+    (
+        # SeaBIOS enters the kernel by PVH. Measured with q35, qboot is there 20 ms earlier, of 1.5 s, and no guest runs
+        # sooner.
+        Variant("vm"),
+        Variant("vm-restored", start="restored"),
+        # QEMU's smallest machine, made after Firecracker's: no PCI, so none to probe, and virtio devices at fixed
+        # addresses. libvirt 9 defines it, without knowing it: the addresses of the devices have to be given. ACPI
+        # stays, since Debian's kernel finds virtio-mmio devices in its tables only, and so do the interrupt
+        # controller and the timer. It has no other clock to calibrate by: see testbed.qemu.clock.
+        Variant("vm-micro", machine="microvm", bus="mmio"),
+        Variant("vm-pod", guest_per="application"),
+        Variant("vm-cloud", boot="cloud"),
+        Variant("vm-disk", disk=Disk("qcow2", file_system="ext4")),
+        Variant("vm-minimal", kernel="minimal"),
+        Variant("vm-balloon", memory=Memory(balloon=True)),
+        Variant("vm-reporting", memory=Memory(free_page_reporting=True)),
+        Variant("vm-ksm", memory=Memory(ksm=True)),
+        Variant("vm-hugepages", memory=Memory(hugepages=True)),
+        Variant("vm-containers", guest_per="application", inside="containers"),
+    )
+)

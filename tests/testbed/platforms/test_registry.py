@@ -1,0 +1,94 @@
+"""Platforms by their names: every one keeps the protocol, and what none makes is refused before anything is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from runtime.errors import UsageError
+from runtime.spec import Resources
+from testbed.lab import Lab
+from testbed.platforms import registry
+from testbed.platforms.registry import require_memory
+from testbed.qemu.variants import VARIANTS, Disk, Memory, Variant
+from testbed.scenario.compose import Service
+
+
+def services(**mebibytes: int) -> tuple[Service, ...]:
+    return tuple(
+        Service(name, Path("/"), Path("/Dockerfile"), Resources(memory_bytes=size << 20, cpus=1))
+        for name, size in mebibytes.items()
+    )
+
+
+def test_all_services_too_small_for_a_machine_are_named_at_once() -> None:
+    with pytest.raises(UsageError) as caught:
+        require_memory(("container", "vm", "vm-micro"), services(web=64, store=128, cache=8))
+    assert caught.value.message.splitlines() == [
+        "service web: 64 MiB of memory are too little for a virtual machine, which needs 80 MiB",
+        "service cache: 8 MiB of memory are too little for a virtual machine, which needs 80 MiB",
+    ]
+
+
+def test_what_shares_a_machine_needs_its_memory_together() -> None:
+    require_memory(("vm-pod",), services(web=64, cache=16))
+    with pytest.raises(UsageError, match="service web and cache: 79 MiB"):
+        require_memory(("vm-pod",), services(web=64, cache=15))
+
+
+def test_containers_need_none() -> None:
+    require_memory(("container", "libvirt-lxc", "vm-containers"), services(web=1))
+
+
+def test_every_variant_is_a_platform() -> None:
+    assert registry.NAMES == ("container", *VARIANTS, "libvirt-lxc")
+    assert registry.check_names(("vm", "container")) == ("vm", "container")
+    with pytest.raises(UsageError, match="platform vm is named twice"):
+        registry.check_names(("vm", "container", "vm"))
+    with pytest.raises(UsageError, match="unknown platform vmm"):
+        registry.check_names(("vm", "vmm"))
+
+
+@pytest.mark.parametrize("name", registry.NAMES)
+def test_a_platform_says_what_it_is_before_it_is_prepared(name: str, tmp_path: Path) -> None:
+    made = registry.create(name, "run", tmp_path, Lab())
+    assert made.name == name
+    assert made.virtual == (name in VARIANTS)
+    assert made.shared == (made.virtual and VARIANTS[name].guest_per == "application")
+    made.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+CLOUD, NESTED = VARIANTS["vm-cloud"], VARIANTS["vm-containers"]
+RESTORED, POD = VARIANTS["vm-restored"], VARIANTS["vm-pod"]
+OWN = Disk("qcow2", file_system="ext4")
+
+
+@pytest.mark.parametrize(
+    ("variant", "reason"),
+    [
+        (Variant("x", bus="mmio"), "the machine q35 has no mmio bus"),
+        (Variant("x", machine="microvm"), "the machine microvm has no pci bus"),
+        (replace(CLOUD, start="restored"), "a stock system and a restored guest exclude each other"),
+        (replace(CLOUD, inside="containers"), "a stock system and containers in a guest exclude each other"),
+        (replace(CLOUD, guest_per="application"), "a stock system and one guest for all services exclude"),
+        (replace(RESTORED, guest_per="application"), "a restored guest and one guest for all services exclude"),
+        (replace(NESTED, guest_per="service"), "containers in a guest is not made with another guest_per"),
+        (replace(CLOUD, machine="microvm", bus="mmio"), "a stock system is not made with another bus"),
+        (replace(CLOUD, disk=OWN), "a stock system is not made with another disk"),
+        (replace(CLOUD, kernel="minimal"), "a stock system is not made with another kernel"),
+        (replace(NESTED, disk=OWN, kernel="minimal"), "containers in a guest is not made with another disk, kernel"),
+        (replace(NESTED, memory=Memory(hugepages=True)), "containers in a guest is not made with .* memory.hugepages"),
+        (replace(RESTORED, disk=OWN), "a restored guest is not made with another disk"),
+        (replace(RESTORED, memory=Memory(balloon=True)), "a restored guest is not made with another memory.balloon"),
+        (replace(POD, disk=Disk(file_system="ext4")), "one guest for all services is not made with another disk"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else None,
+)
+def test_what_no_class_makes_is_refused_and_not_half_ignored(variant: Variant, reason: str, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "VARIANTS", {variant.name: variant})
+        with pytest.raises(UsageError, match=f"no platform makes {variant.name}: {reason}"):
+            registry.create(variant.name, "run", tmp_path, Lab())

@@ -1,0 +1,220 @@
+"""The accelerator is decided by what QEMU does, here with stand-ins that end, hang or boot as QEMU would."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from runtime.errors import PrerequisiteError, UsageError
+from testbed.qemu import accelerator
+from testbed.qemu.accelerator import (
+    CANDIDATES,
+    KVM_DEVICE,
+    TIME_LIMIT_S,
+    Attempt,
+    Verdict,
+    attempt,
+    attempts,
+    decide,
+    known_accelerator,
+    kvm_limit_s,
+    last_attempts,
+    probe_command,
+)
+from vm_images.guest import Guest
+from vm_images.kernel import GuestKernel
+
+pytestmark = pytest.mark.root
+needs_device = pytest.mark.skipif(
+    not os.access(KVM_DEVICE, os.R_OK | os.W_OK), reason=f"{KVM_DEVICE} cannot be opened, so nothing is probed"
+)
+
+
+@pytest.fixture
+def guest(tmp_path: Path) -> Guest:
+    kernel = GuestKernel(tmp_path, "6.1", "linux-image", "6.1-1", True, ())
+    return Guest(kernel, b"", (), "digest")
+
+
+def program(folder: Path, script: str) -> Path:
+    path = folder / "qemu"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+def booting(folder: Path, seconds: float, first: str = "") -> Path:
+    """A QEMU that boots, ``first`` doing something else before."""
+    return program(folder, f"{first}\nsleep {seconds}; echo 'testbed: first userspace'; exec sleep 60")
+
+
+def kvm(boot_s: float | None, reason: str = "why") -> Attempt:
+    return Attempt("kvm", reason, boot_s, "host-passthrough")
+
+
+TRANSLATED = (Attempt("tcg", "multi", 2.0), Attempt("tcg-single", "single", 2.5))
+
+
+@needs_device
+def test_a_guest_that_gets_to_its_first_process_means_it_works(guest: Guest, tmp_path: Path) -> None:
+    found = attempt(booting(tmp_path, 0.1), guest, "kvm")
+    assert found.boot_s is not None and 0.1 < found.boot_s < 10
+    assert found.cpu == "host-passthrough"
+
+
+@needs_device
+def test_a_processor_that_kvm_refuses_is_replaced_by_all_it_offers(guest: Guest, tmp_path: Path) -> None:
+    refuses = 'case "$*" in *"-cpu host"*) echo "kvm_buf_set_msrs: Assertion failed." >&2; exit 134;; esac'
+    found = attempt(booting(tmp_path, 0, refuses), guest, "kvm")
+    assert (found.cpu, found.boot_s is not None) == ("maximum", True)
+
+
+@needs_device
+def test_qemu_that_aborts_says_why(guest: Guest, tmp_path: Path) -> None:
+    found = attempt(program(tmp_path, "echo 'kvm_buf_set_msrs: Assertion failed.' >&2; exit 134"), guest, "kvm")
+    assert found.boot_s is None
+    assert "kvm_buf_set_msrs: Assertion failed." in found.reason
+
+
+@needs_device
+def test_a_guest_that_hangs_is_given_up_after_the_time_limit(guest: Guest, tmp_path: Path) -> None:
+    began_s = time.monotonic()
+    hangs = program(tmp_path, "echo 'Linux version 6.1'; exec sleep 60")
+    found = attempt(hangs, guest, "kvm", time_limit_s=0.3)
+    assert time.monotonic() - began_s < 5
+    assert found.boot_s is None
+    assert "/dev/kvm opens" in found.reason and "0.3 s" in found.reason and "Linux version 6.1" in found.reason
+
+
+def tried_by(*words: str) -> str:
+    """A QEMU's script that writes to the file ``tried`` under which of these words it was called."""
+    return "".join(f'case "$*" in *"{word}"*) echo {word} >> "$(dirname "$0")/tried";; esac\n' for word in words)
+
+
+def of_a_new_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accelerator, "_tried", {})
+
+
+def test_what_worked_is_kept_until_qemu_changes_and_what_did_not_is_not(
+    guest: Guest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "store").mkdir()
+    script = tried_by("thread=multi", "thread=single") + (
+        'case "$*" in *thread=single*) exit 1;; esac; echo "testbed: first userspace"; exec sleep 60'
+    )
+    qemu, tried = program(tmp_path, script), tmp_path / "tried"
+    of_a_new_run(monkeypatch)
+    first = attempts(tmp_path / "store", qemu, guest, "tcg")
+    assert {one.accelerator for one in first} == set(CANDIDATES)
+    assert attempts(tmp_path / "store", qemu, guest, "tcg") == first, "once in a run"
+    assert tried.read_text().split() == ["thread=multi", "thread=single"]
+    of_a_new_run(monkeypatch)
+    again = {one.accelerator: one for one in attempts(tmp_path / "store", qemu, guest, "tcg")}
+    assert again["tcg"] in first
+    assert tried.read_text().split()[2:] == ["thread=single"]
+    of_a_new_run(monkeypatch)
+    os.utime(qemu, ns=(0, 0))
+    attempts(tmp_path / "store", qemu, guest, "tcg")
+    assert tried.read_text().split()[3:] == ["thread=multi", "thread=single"]
+
+
+def test_what_is_kept_may_be_damaged(guest: Guest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    qemu = booting(tmp_path, 0)
+    (tmp_path / "store").mkdir()
+    of_a_new_run(monkeypatch)
+    attempts(tmp_path / "store", qemu, guest, "tcg")
+    (kept,) = (tmp_path / "store").glob("accelerators-*.json")
+    for damaged in (b"", kept.read_bytes()[:40], b"[{}]", b"\xff", b"{}"):
+        kept.write_bytes(damaged)
+        of_a_new_run(monkeypatch)
+        assert last_attempts(tmp_path / "store") == ()
+        assert attempts(tmp_path / "store", qemu, guest, "tcg")[1].boot_s is not None
+
+
+@needs_device
+def test_kvm_is_tried_anew_in_each_run(guest: Guest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A KVM that fails once is not one that fails for ever, nor is one that worked one that works."""
+    (tmp_path / "store").mkdir()
+    works, tried = tmp_path / "works", tmp_path / "tried"
+    script = tried_by("-accel kvm") + (
+        f'case "$*" in *"-accel kvm"*) [ -e {works} ] || exit 1;; esac; echo "testbed: first userspace"; exec sleep 60'
+    )
+    qemu = program(tmp_path, script)
+
+    def kvm() -> Attempt:
+        of_a_new_run(monkeypatch)
+        tried.unlink(missing_ok=True)
+        return attempts(tmp_path / "store", qemu, guest)[0]
+
+    assert kvm().boot_s is None
+    once = len(tried.read_text().splitlines())
+    works.touch()
+    assert kvm().boot_s is not None
+    works.unlink()
+    lost = kvm()
+    assert lost.boot_s is None and "although KVM worked on" in lost.reason
+    assert len(tried.read_text().splitlines()) == 3 * once, "one that is known to work is tried more than once"
+
+
+def test_kvm_has_the_time_that_the_translator_takes() -> None:
+    assert kvm_limit_s(TRANSLATED, "auto") == 4.0
+    assert kvm_limit_s((Attempt("tcg", "", 20.0), Attempt("tcg-single", "")), "auto") == 40.0
+    assert kvm_limit_s((Attempt("tcg", "", 0.1),), "auto") == 2.0, "but not less than a busy host needs"
+    assert kvm_limit_s(TRANSLATED, "kvm") == kvm_limit_s((Attempt("tcg", ""),), "auto") == TIME_LIMIT_S
+
+
+def test_limits_of_time_follow_what_the_host_shows() -> None:
+    assert Verdict("tcg", "", 2.0).slowness == Verdict("kvm", "", 0.3).slowness == Verdict("tcg", "").slowness == 1
+    assert Verdict("tcg", "", 30.0).slowness == 10
+
+
+def test_kvm_at_the_processors_speed_is_taken() -> None:
+    found = decide((kvm(0.6), *TRANSLATED), "")
+    assert (found.accelerator, found.hardware, found.cpu) == ("kvm", True, "host-passthrough")
+    assert found.label("vm-pod") == "vm-pod (KVM)"
+    assert found.label("vm", "vmware") == "vm (KVM, nested)"
+    assert found.label("vm", "qemu") == "vm (KVM on an emulated host)"
+
+
+def test_a_kvm_without_hardware_is_recognised() -> None:
+    """It boots, as an emulated KVM does, but later than under the translator."""
+    found = decide((kvm(9.0), *TRANSLATED), "")
+    assert (found.accelerator, found.hardware) == ("tcg", False)
+    assert found.reason.startswith("KVM without hardware")
+    forced = decide((kvm(9.0), *TRANSLATED), "", "kvm")
+    assert (forced.accelerator, forced.hardware) == ("kvm", False)
+    assert forced.label("vm") == "vm (KVM without hardware, emulated)"
+
+
+def test_a_kvm_that_qemus_account_cannot_open_is_not_taken() -> None:
+    found = decide((kvm(0.6), *TRANSLATED), "libvirt-qemu may not open it")
+    assert found.accelerator == "tcg" and "may not open it" in found.reason
+    with pytest.raises(PrerequisiteError, match="may not open it"):
+        decide((kvm(0.6), *TRANSLATED), "libvirt-qemu may not open it", "kvm")
+
+
+def test_what_was_asked_for_is_taken_or_refused_with_the_reason() -> None:
+    tried = (kvm(None, "it hangs"), *TRANSLATED)
+    assert decide(tried, "").accelerator == "tcg"
+    single = decide(tried, "", "tcg-single")
+    assert single.label("vm") == "vm (TCG with one thread, emulated)"
+    with pytest.raises(PrerequisiteError, match="it hangs") as raised:
+        decide(tried, "", "kvm")
+    assert raised.value.exit_code == 5
+    with pytest.raises(PrerequisiteError, match="no guest boots"):
+        decide((kvm(None), Attempt("tcg", "a"), Attempt("tcg-single", "b")), "")
+    with pytest.raises(UsageError, match="unknown accelerator hvf"):
+        known_accelerator("hvf")
+
+
+def test_the_probe_has_the_guests_machine_and_command_line(tmp_path: Path) -> None:
+    command = " ".join(probe_command(Path("/usr/bin/qemu"), tmp_path / "vmlinux", tmp_path / "initrd"))
+    assert "-accel kvm -machine q35 -cpu max" in command
+    assert "console=ttyS0" in command
+
+
+def test_an_emulated_guest_is_always_called_so() -> None:
+    assert Verdict("tcg", "no /dev/kvm").label("vm", "kvm") == "vm (TCG, emulated)"

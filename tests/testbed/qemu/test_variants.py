@@ -1,0 +1,62 @@
+"""Kinds of virtual machine as data: their names, and the domains that come of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from msgspec.structs import replace
+
+from testbed.qemu.cloud_domain import boot_from_disk
+from testbed.qemu.connection import embedded
+from testbed.qemu.domain import domain_xml
+from testbed.qemu.variants import VARIANTS, Memory, Variant, by_name, refusal
+from tests.testbed.qemu.test_domain import domain
+
+
+def test_two_variants_cannot_have_one_name() -> None:
+    with pytest.raises(ValueError, match="called vm"):
+        by_name((Variant("vm"), Variant("vm", machine="pc")))
+
+
+def test_every_variant_has_a_class_that_makes_all_of_it() -> None:
+    assert {name: refusal(variant) for name, variant in VARIANTS.items() if refusal(variant)} == {}
+
+
+@pytest.mark.parametrize("memory", [Memory(), Memory(balloon=True), Memory(free_page_reporting=True)])
+@pytest.mark.parametrize("disks", [1, 2, 16, 26])
+@pytest.mark.parametrize("boot", ["direct", "cloud"])
+def test_no_two_devices_have_one_slot(memory: Memory, disks: int, boot: str) -> None:
+    """Slot 0 is the host bridge's, 31 the chipset's."""
+    paths = tuple(Path(f"/store/{number}") for number in range(disks))
+    xml = domain_xml(replace(domain(), memory=memory, disks=paths))
+    if boot == "cloud":
+        xml = boot_from_disk(xml, Path("/system"), Path("/seed"))
+    slots = [int(address.get("slot", "0")) for address in ElementTree.fromstring(xml).iterfind("devices/*/address")]
+    assert len(set(slots)) == len(slots) == disks + 1 + memory.has_balloon + 2 * (boot == "cloud")
+    assert min(slots) > 0 and max(slots) < 31
+
+
+@pytest.mark.root
+@pytest.mark.vm
+def test_kinds_of_machine_in_one_run_share_the_driver(run_name: str, tmp_path: Path) -> None:
+    folder = Path("/run") / f"testbed-{run_name}" / "libvirt"  # short: the driver keeps it, and its sockets' names
+    with embedded(folder, tmp_path / "cache") as first:
+        with embedded(folder, tmp_path / "cache") as second:
+            assert second is first
+        assert first.isAlive(), "the first to leave does not end it"
+    assert not folder.parent.exists()
+
+
+@pytest.mark.root
+@pytest.mark.vm
+def test_the_driver_is_opened_once_however_often_it_is_asked_for(tmp_path: Path, run_name: str) -> None:
+    """libvirt registers it anew each time that it is opened, and has room for some twenty."""
+    folder = Path("/run") / f"testbed-{run_name}" / "libvirt"
+    found = []
+    for _ in range(30):
+        with embedded(folder, tmp_path / "cache") as connection:
+            assert connection.isAlive()
+            found.append(connection)
+    assert all(one is found[0] for one in found)
