@@ -18,7 +18,7 @@ from runtime.lease import STATE_ROOT, lease
 from testbed import leftovers
 from testbed.host.settings import RECORD
 from testbed.leftovers import Leftover
-from tests.runtime.oci import make_runtime
+from tests.runtime.command_line import make_runtime
 
 pytestmark = pytest.mark.root
 

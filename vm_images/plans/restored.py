@@ -1,9 +1,9 @@
 """A saved guest as plans: what it forgets before it is saved, and who each copy of it becomes once it is restored.
 
-Both are performed by the guest's own launcher, beside the workload (``ServePlans``). A copy has all that the saved
+Both are performed by the guest's own launcher, next to the workload (``ServePlans``). A copy has all that the saved
 guest's memory held, so whatever must differ between copies is set anew: address, MAC, names, machine-id, the
 clock and the kernel's random numbers. What the workload itself keeps in its memory, such as the state of a random
-number generator of its own, is the same in all copies; no kernel can mend that.
+number generator of its own, is the same in all copies; no kernel can fix that.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ ENTROPY_BYTES = 32
 
 
 def sleep_plan(link: Link | None) -> Plan:
-    """The plan of a guest that is about to be saved: it gives its address back, so that no copy ever answers to it.
+    """Return the plan of a guest that is about to be saved: it gives its address back, so that no copy ever answers to
+    it.
 
     With the interface down, what the kernel made of its MAC by itself goes too: the link-local IPv6 address.
     """
@@ -46,7 +47,7 @@ def _network_steps(link: Link | None) -> tuple[Step, ...]:
 
 
 def restored_plan(spec: Spec, machine_id: str, realtime_ns: int, entropy: bytes) -> Plan:
-    """The plan by which a restored copy becomes ``spec``'s guest.
+    """Return the plan by which a restored copy becomes ``spec``'s guest.
 
     ``machine_id`` is 32 hexadecimal digits (machine-id(5)), ``realtime_ns`` the host's clock, in nanoseconds since
     1970, and ``entropy`` bytes that no other copy gets. The network comes last: once it answers, all else is true.

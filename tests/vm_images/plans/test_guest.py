@@ -19,7 +19,7 @@ from runtime.plan.explain import explain
 from runtime.plan.root import identity_files, written_files
 from runtime.plan.workload import workload_plan
 from runtime.spec import Link, Process, Resources, Spec, User
-from vm_images.plans.guest import EXECUTING, FIRST_USERSPACE, MEMORY_TOLD, guest_plan
+from vm_images.plans.guest import EXECUTING, FIRST_USERSPACE, MEMORY_END, guest_plan
 
 MODULES = ("/modules/virtio.ko", "/modules/virtio_blk.ko")
 V1 = Hierarchies(
@@ -159,7 +159,7 @@ def test_the_task_limit_is_the_containers() -> None:
 
 def test_what_tells_of_the_memory_is_outside_the_workloads_root_and_limit() -> None:
     steps = list(guest_plan(spec(), MODULES).steps())
-    answer = steps.index(s.ServeFile("/proc/meminfo", 0, MEMORY_TOLD))
+    answer = steps.index(s.ServeFile("/proc/meminfo", 0, MEMORY_END))
     assert steps[answer - 1] == s.Fork(1)
     assert answer < min(index for index, step in enumerate(steps) if "pids.max" in getattr(step, "path", ""))
     assert answer < steps.index(s.Chroot("."))
