@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from runtime.cgroups.cgroup import Cgroup
+from runtime.kernel_files import parse_flat_keyed
 
 _USER_HZ_NS = 10_000_000  # cpuacct.stat counts in hundredths of a second, whatever the kernel's own tick
 _UNLIMITED = 1 << 63
@@ -15,7 +16,7 @@ Numbers = dict[str, int]
 
 def _keyed(path: Path) -> Numbers:
     with suppress(OSError):
-        return {key: int(value) for key, value in (line.split() for line in path.read_text().splitlines())}
+        return parse_flat_keyed(path.read_text())
     return {}
 
 

@@ -67,8 +67,9 @@ def provided_in_turn(
     parts = Provision()
     kinds = kinds_of(config)
     if kinds.get("network") == "":
-        opened, filled = network.outside_steps(connection), network.namespace_steps(connection)
-        parts = Provision(parent=opened, networking=filled, flags=k.CLONE_NEWNET)
+        held = network.hold_steps() if connection else ()
+        filled = (*held, *network.namespace_steps(connection))
+        parts = Provision(parent=network.outside_steps(connection), networking=filled, flags=k.CLONE_NEWNET)
     if not cgroup:
         own = k.CLONE_NEWCGROUP if kinds.get("cgroup") == "" else 0
         return replace(parts, flags=parts.flags | own)

@@ -13,7 +13,7 @@ from runtime.errors import UsageError
 from runtime.plan import steps as s
 from runtime.plan.constants import CLONE_NEWCGROUP, CLONE_NEWNET
 from runtime.plan.explain import explain
-from runtime.plan.network import Attachment
+from runtime.plan.network import OWN_NAMESPACE, Attachment
 from runtime.plan.workload import Building, workload_plan
 from runtime.spec import Link, Process, Resources, Spec, User
 from runtime.unionfs.overlay import WritableLayer
@@ -135,6 +135,18 @@ def test_a_link_is_made_from_the_labs_socket() -> None:
     first, *_ = of_type(plan.beside, s.Netlink)
     assert "veth v1" in first.what
     assert s.Unshare(CLONE_NEWNET) in plan.beside
+
+
+@pytest.mark.parametrize("found", [V1, V2])
+def test_the_sockets_and_the_namespace_of_a_link_are_opened_where_they_are_used(found: Hierarchies) -> None:
+    plan = workload_plan(spec(link=LINK), found, "testbed/r/i", attachment=Attachment(2, 1))
+    steps = list(plan.steps())
+    veth = next(index for index, step in enumerate(steps) if isinstance(step, s.Netlink) and "veth" in step.what)
+    before = [step.fd for step in steps[:veth] if isinstance(step, s.NetlinkSocket | s.Open)]
+    assert OWN_NAMESPACE in before
+    for index, step in enumerate(steps):
+        if isinstance(step, s.Netlink):
+            assert step.fd in [each.fd for each in steps[:index] if isinstance(each, s.NetlinkSocket)]
 
 
 def test_a_link_without_a_bridge_is_refused() -> None:
