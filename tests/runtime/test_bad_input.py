@@ -98,6 +98,7 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]
     return status, errors
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("first", sorted(EVERYTHING))
 def test_a_configuration_with_anything_in_the_place_of_anything(
     first: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
