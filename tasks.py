@@ -36,9 +36,9 @@ def _number(option: str, text: str) -> int:
 def _scenario(task_name: str, scenario: str) -> str:
     """The scenario that is asked for. Raises UsageError without one, with those that there are."""
     if not scenario:
-        from testbed.scenario.model import known_scenarios
+        from testbed.scenario.model import list_scenarios
 
-        listed = ", ".join(known_scenarios(ROOT / "scenarios"))
+        listed = ", ".join(list_scenarios(ROOT / "scenarios"))
         raise UsageError(
             f"{task_name}: which scenario? {listed}, or the path of one",
             f"./invoke {task_name} NAME; all options: ./invoke {task_name} --help",
@@ -52,11 +52,11 @@ def reporting(body: Callable[..., int]) -> Callable[..., None]:
     @functools.wraps(body)
     def run(*arguments: Any, **keywords: Any) -> None:
         from runtime.streams import open_streams
-        from testbed.interruption import Interrupted, interruptible
+        from testbed.interruption import Interrupted, raise_on_signals
 
         open_streams()
         try:
-            with interruptible():
+            with raise_on_signals():
                 code = body(*arguments, **keywords)
         except TestbedError as error:
             raise Exit(f"error: {printable(str(error))}", code=error.exit_code) from error
@@ -157,10 +157,10 @@ def report(context: Context, run: str = "") -> int:
 @task(help={"json": "print as JSON", "connect": "also try this libvirt URI, as bench --connect would"})
 @reporting
 def doctor(context: Context, json: bool = False, connect: str = "") -> int:
-    """Say what this host can do, what it cannot, and how to mend that."""
-    from testbed.doctor import checks, print_checks
+    """Say what this host can do, what it cannot, and how to fix that."""
+    from testbed.doctor import print_checks, run_checks
 
-    return print_checks(checks(connect), as_json=json)
+    return print_checks(run_checks(connect), as_json=json)
 
 
 @task(help={"check": "only list; exit 1 when there is something", "store": "also remove images, kernels and disks"})
@@ -176,6 +176,8 @@ def clean(context: Context, check: bool = False, store: bool = False) -> int:
         return 1 if remains else 0
     leftovers.remove(remains)
     print(f"removed {len(remains)} leftovers" if remains else "nothing was left behind")
+    for pid in leftovers.end_planners():
+        print(f"ended the planner, process {pid}")
     if store:
         print(f"removed {leftovers.remove_store()}")
     return 0

@@ -42,7 +42,7 @@ from testbed.images import build_images  # noqa: E402
 from testbed.lab import Lab  # noqa: E402
 from testbed.progress import tell  # noqa: E402
 from testbed.scenario.model import Scenario, Service, load  # noqa: E402
-from testbed.services.specs import specs  # noqa: E402
+from testbed.services.specs import make_specs  # noqa: E402
 
 Start = Callable[[], ExitStack]
 
@@ -83,7 +83,7 @@ def end(pid: int) -> None:
 def container_start(scenario: Scenario, images: dict[str, Image], lab: Lab, lease_name: str, log: int) -> Start:
     """Start each service as a container on the lab's bridge, with the scenario's limits."""
     links = [lab.link(0, index) for index in range(len(scenario.services))]
-    workloads = specs(scenario, images, links)
+    workloads = make_specs(scenario, images, links)
     ports = iter(range(1, 1 << 20))
 
     def start() -> ExitStack:

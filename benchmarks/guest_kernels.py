@@ -27,11 +27,11 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.command import perform  # noqa: E402
 from runtime.home import store_root  # noqa: E402
 from runtime.lease import lease  # noqa: E402
-from runtime.plan.steps import Exec, LoadModule, Message, Mount, Plan  # noqa: E402
-from testbed.qemu.accelerator import probe_command, verdict  # noqa: E402
+from runtime.plan.steps import Exec, LoadModule, LogLine, Mount, Plan  # noqa: E402
+from testbed.qemu.accelerator import probe_command, reach_verdict  # noqa: E402
 from testbed.qemu.emulator import find_qemu  # noqa: E402
 from vm_images.guest import Guest, KernelName, ensure_guest  # noqa: E402
-from vm_images.initramfs import Entry, archive  # noqa: E402
+from vm_images.initramfs import Entry, write_archive  # noqa: E402
 from vm_images.plans.guest import FIRST_USERSPACE  # noqa: E402
 
 KERNELS: tuple[KernelName, ...] = ("debian", "minimal")
@@ -45,14 +45,14 @@ def initrd(guest: Guest) -> bytes:
     """One whose PID 1 loads the modules of a guest and prints what memory is left."""
     plan = Plan(
         (
-            Message(FIRST_USERSPACE),
+            LogLine(FIRST_USERSPACE),
             Mount("devtmpfs", "/dev", "devtmpfs", 0),
             *(LoadModule(path) for path in guest.modules("pci")),
             Mount("proc", "/proc", "proc", 0),
             Exec(("/busybox", "cat", "/proc/meminfo"), (), "/"),
         )
     )
-    return archive([Entry("busybox", stat.S_IFREG | 0o755, _BUSYBOX.read_bytes())]) + guest.initrd(plan)
+    return write_archive([Entry("busybox", stat.S_IFREG | 0o755, _BUSYBOX.read_bytes())]) + guest.initrd(plan)
 
 
 def boot(command: list[str]) -> Figures:
@@ -81,7 +81,7 @@ def measure(rounds: int, memory_mib: int) -> tuple[str, dict[str, list[Figures]]
     with lease(f"benchmark-{os.getpid()}") as scratch:
         for name in KERNELS:
             guest = ensure_guest(guest_root, name)
-            accelerator = verdict(guest_root, qemu, guest).accelerator
+            accelerator = reach_verdict(guest_root, qemu, guest).accelerator
             path = scratch / name
             path.write_bytes(initrd(guest))
             command = probe_command(qemu, guest.kernel.image, path)

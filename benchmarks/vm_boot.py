@@ -31,7 +31,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.command import perform  # noqa: E402
 from runtime.home import store_root  # noqa: E402
 from runtime.lease import lease  # noqa: E402
-from runtime.plan.steps import Message, Plan  # noqa: E402
+from runtime.plan.steps import LogLine, Plan  # noqa: E402
 from testbed.images import build_images  # noqa: E402
 from testbed.lab import BRIDGE, Lab  # noqa: E402
 from testbed.measures.application import Application  # noqa: E402
@@ -39,12 +39,12 @@ from testbed.measures.context import RunContext  # noqa: E402
 from testbed.platforms.protocol import Instance  # noqa: E402
 from testbed.platforms.vm import VmPlatform  # noqa: E402
 from testbed.progress import tell  # noqa: E402
-from testbed.qemu.accelerator import probe_command, verdict  # noqa: E402
+from testbed.qemu.accelerator import probe_command, reach_verdict  # noqa: E402
 from testbed.qemu.emulator import find_qemu  # noqa: E402
 from testbed.qemu.variants import VARIANTS  # noqa: E402
 from testbed.results import RunFolder  # noqa: E402
 from testbed.scenario.model import load  # noqa: E402
-from testbed.services.specs import specs  # noqa: E402
+from testbed.services.specs import make_specs  # noqa: E402
 from vm_images.guest import ensure_guest  # noqa: E402
 from vm_images.plans.guest import FIRST_USERSPACE, guest_plan  # noqa: E402
 
@@ -107,10 +107,12 @@ def first_userspace(rounds: int) -> Times:
         guest, qemu = ensure_guest(guest_root), find_qemu()
         try:
             with Lab() as lab:
-                spec = specs(scenario, images, [lab.link(0, 0), lab.link(0, 1)])[0]
+                spec = make_specs(scenario, images, [lab.link(0, 0), lab.link(0, 1)])[0]
                 initrd = scratch / "initrd"
                 initrd.write_bytes(guest.initrd(guest_plan(spec, guest.modules("pci"))))
-                command = probe_command(qemu, guest.kernel.image, initrd, verdict(guest_root, qemu, guest).accelerator)
+                command = probe_command(
+                    qemu, guest.kernel.image, initrd, reach_verdict(guest_root, qemu, guest).accelerator
+                )
                 command[command.index("-m") + 1] = f"{(spec.resources.memory_bytes or 0) >> 20}M"
                 for number in range(rounds):
                     times.setdefault("by hand", []).append(_by_hand(command))
@@ -137,10 +139,10 @@ def kernel_log() -> list[tuple[float, str]]:
     """The console of one talkative boot: seconds since QEMU's start by the host's clock, and the line."""
     guest_root = store_root() / "guest"
     guest, qemu = ensure_guest(guest_root), find_qemu()
-    accelerator = verdict(guest_root, qemu, guest).accelerator
+    accelerator = reach_verdict(guest_root, qemu, guest).accelerator
     with lease(f"benchmark-{os.getpid()}") as scratch:
         initrd = scratch / "initrd"
-        initrd.write_bytes(guest.initrd(Plan((Message(FIRST_USERSPACE),))))
+        initrd.write_bytes(guest.initrd(Plan((LogLine(FIRST_USERSPACE),))))
         command = probe_command(qemu, guest.kernel.image, initrd, accelerator)
         at = command.index("-append") + 1
         command[at] = command[at].replace("quiet", "initcall_debug ignore_loglevel log_buf_len=4M")

@@ -29,7 +29,7 @@ from benchmarks.command import perform  # noqa: E402
 from testbed.copies import COLUMNS, copy_memory  # noqa: E402
 from testbed.measures.application import Application  # noqa: E402
 from testbed.measures.context import RunContext  # noqa: E402
-from testbed.sample import host_reading, reading  # noqa: E402
+from testbed.sample import read_host, read_usage  # noqa: E402
 
 HOLD_BYTES = 8 << 30
 SETTLE_S = 2.0
@@ -49,7 +49,7 @@ class Step(Struct, frozen=True):
 def ramp(context: RunContext, kind: str, copies: int) -> list[Step]:
     """Start so many copies, one after the other."""
     time.sleep(SETTLE_S)
-    steps = [Step(0, 0.0, 0, 0, host_reading().available_bytes)]
+    steps = [Step(0, 0.0, 0, 0, read_host().available_bytes)]
     with ExitStack() as undo:
         running = []
         for number in range(copies):
@@ -59,14 +59,14 @@ def ramp(context: RunContext, kind: str, copies: int) -> list[Step]:
             running.append(one)
             ready_s = (one.timeline.ready_ns - one.timeline.requested_ns) / 1e9
             time.sleep(SETTLE_S)
-            found = [reading(cgroup) for each in running for cgroup in each.cgroups().values()]
+            found = [read_usage(cgroup) for each in running for cgroup in each.cgroups().values()]
             steps.append(
                 Step(
                     number + 1,
                     ready_s,
                     sum(one.cgroup_bytes for one in found),
                     sum(one.pss_bytes for one in found),
-                    host_reading().available_bytes,
+                    read_host().available_bytes,
                 )
             )
             print(f"  {kind}: copy {number + 1} ready after {ready_s:.3f} s", file=sys.stderr)

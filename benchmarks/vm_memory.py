@@ -37,7 +37,7 @@ from testbed.host import ksm  # noqa: E402
 from testbed.measures.application import Application  # noqa: E402
 from testbed.measures.context import RunContext  # noqa: E402
 from testbed.platforms.protocol import Instance  # noqa: E402
-from testbed.sample import host_reading  # noqa: E402
+from testbed.sample import read_host  # noqa: E402
 
 Parts = dict[str, float]
 
@@ -83,15 +83,15 @@ def start_clickme(context: RunContext, kind: str, number: int, undo: ExitStack) 
 def held(context: RunContext, kind: str, copies: int, start: Callable[[int, ExitStack], list[Instance]]) -> Parts:
     """Bytes of a copy by part, and by MemAvailable, with so many running."""
     time.sleep(SETTLE_S)  # the host takes back what ran before
-    before = host_reading().available_bytes
+    before = read_host().available_bytes
     with ExitStack() as undo:
         instances = [one for number in range(copies) for one in start(number, undo)]
         time.sleep(SETTLE_S)
         if kind == "vm-ksm":
             found = ksm.wait_for_scans(SCANS, SCANS_TIMEOUT_S)
             print(f"  KSM: {found.shared} pages kept for {found.sharing} more", file=sys.stderr)
-        lost = before - host_reading().available_bytes
-        sums = breakdown.total(context.platforms[kind].memory_parts(one) for one in instances)
+        lost = before - read_host().available_bytes
+        sums = breakdown.sum_parts(context.platforms[kind].memory_parts(one) for one in instances)
     return {**{name: size / copies for name, size in sums.items()}, LOST: lost / copies}
 
 

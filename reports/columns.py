@@ -33,7 +33,7 @@ class Part(Struct, frozen=True):
 
 
 def fold(cell: str) -> str:
-    """A cell in two lines: what a figure rests on, in brackets, below it."""
+    """Return a cell in two lines: what a figure rests on, in brackets, below it."""
     return cell.replace(" (", "\n(", 1)
 
 
@@ -42,8 +42,9 @@ def _width(texts: Sequence[str], most: int | None = None) -> int:
     return width if most is None else min(width, most)
 
 
-def parts(rows: Sequence[Line], labels: Mapping[str, str], width: int) -> tuple[Part, ...]:
-    """The tables for a terminal that is so wide: a single one as long as that fits, with cells folded if need be."""
+def split_parts(rows: Sequence[Line], labels: Mapping[str, str], width: int) -> tuple[Part, ...]:
+    """Return the tables for a terminal that is so wide: a single one as long as that fits, with cells folded if need
+    be."""
 
     def widths(folded: bool) -> tuple[int, dict[str, int]]:
         shown = [fold(label) if folded else label for label in labels.values()]
@@ -71,13 +72,13 @@ def parts(rows: Sequence[Line], labels: Mapping[str, str], width: int) -> tuple[
     return tuple(Part(tuple(names), figures, tuple(columns[name] for name in names), True) for names in groups)
 
 
-def tables(rows: Sequence[Line], labels: Mapping[str, str], width: int) -> list[Table]:
-    """The same, ready to be printed."""
+def make_tables(rows: Sequence[Line], labels: Mapping[str, str], width: int) -> list[Table]:
+    """Return the same, ready to be printed."""
     from rich.markup import escape
     from rich.table import Table
 
     built = []
-    for part in parts(rows, labels, width):
+    for part in split_parts(rows, labels, width):
         shown = fold if part.folded else str
         table = Table(box=None, padding=0, pad_edge=False)
         table.add_column("", width=part.figures + _GAP, overflow="fold")

@@ -12,7 +12,7 @@ _TRIALS_SHOWN = 3
 
 
 def hypervisor(run: Run) -> str:
-    """What the host itself ran on, as its manifest says it; empty for a machine of its own."""
+    """Return what the host itself ran on, as its manifest says it; empty for a machine of its own."""
     host = mapping(run.manifest.get("host"))
     if host.get("hypervisor"):
         return str(host["hypervisor"])
@@ -20,15 +20,15 @@ def hypervisor(run: Run) -> str:
 
 
 def this_host(run: Run) -> str:
-    """The host in a sentence of figures: whether it is a machine of its own is part of what they mean."""
+    """Return the host in a sentence of figures: whether it is a machine of its own is part of what they mean."""
     below = hypervisor(run)
     if below == _EMULATOR:
         return "this host, which is itself emulated"
     return "this host, which is itself a virtual machine" if below else "this host"
 
 
-def notes(run: Run) -> list[str]:
-    """What a reader must know of the run's conditions before its figures, a sentence each."""
+def list_notes(run: Run) -> list[str]:
+    """Return what a reader must know of the run's conditions before its figures, a sentence each."""
     return [note for note in (_below(run), _before(run), _disturbed(run), _held_back(run)) if note]
 
 
@@ -55,7 +55,7 @@ def _disturbed(run: Run) -> str:
         return ""
     shown = "; ".join(f"trial {trial.trial}: {', '.join(trial.disturbances)}" for trial in disturbed[:_TRIALS_SHOWN])
     rest = len(disturbed) - _TRIALS_SHOWN
-    more = f"; and {rest} more, which trials.jsonl tells" if rest > 0 else ""
+    more = f"; and {rest} more, listed in trials.jsonl" if rest > 0 else ""
     return f"Of {len(run.trials)} trials {len(disturbed)} were disturbed, and count all the same ({shown}{more})."
 
 
@@ -70,7 +70,7 @@ def _held_back(run: Run) -> str:
 
 
 def as_json(run: Run) -> dict[str, Any]:
-    """The same as data: what there was before the run, and what each trial's window showed."""
+    """Return the same as data: what there was before the run, and what each trial's window showed."""
     noise = run.manifest.get("noise")
     return {
         "before": noise if isinstance(noise, list) else [],

@@ -76,8 +76,8 @@ class Look(Struct, frozen=True):
         return "white" if self.emulated else self.colour
 
 
-def looks(run: Run) -> dict[str, Look]:
-    """The look of each platform, by name."""
+def assign_looks(run: Run) -> dict[str, Look]:
+    """Return the look of each platform, by name."""
     others = [one.name for one in run.platforms if one.name not in _FIXED_COLOURS]
     looks_by_name = {}
     for one in run.platforms:
@@ -89,8 +89,8 @@ def looks(run: Run) -> dict[str, Look]:
 
 
 @contextmanager
-def drawn(height_in: float, into: list[str]) -> Iterator[Axes]:
-    """Axes to draw in; at the end the SVG is appended to ``into``."""
+def draw_axes(height_in: float, into: list[str]) -> Iterator[Axes]:
+    """Yield axes to draw in; at the end the SVG is appended to ``into``."""
     with mpl.rc_context():
         mpl.rcdefaults()  # not the user's own
         mpl.rcParams.update(_STYLE)
@@ -103,7 +103,7 @@ def drawn(height_in: float, into: list[str]) -> Iterator[Axes]:
 
 
 def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
-    """Write a text beside the right end of each line, ``(x, y, text, colour)``, moved apart where they would touch.
+    """Write a text next to the right end of each line, ``(x, y, text, colour)``, moved apart where they would touch.
 
     To be called last: it takes the layout as it is then.
     """
@@ -125,7 +125,7 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> Non
 
 
 def spread(wanted: Sequence[float], heights: Sequence[float], low: float, high: float) -> list[float]:
-    """Centres near those ``wanted`` (ascending), so that boxes of these ``heights`` do not overlap.
+    """Return centres near those ``wanted`` (ascending), so that boxes of these ``heights`` do not overlap.
 
     Within ``low`` to ``high`` where there is room for all.
     """
@@ -142,12 +142,12 @@ def spread(wanted: Sequence[float], heights: Sequence[float], low: float, high: 
 
 
 def wrapped(label: str) -> str:
-    """A label on two lines when it is long."""
+    """Return a label on two lines when it is long."""
     return label.replace(" (", "\n(", 1) if len(label) > 10 else label
 
 
 def log_scale(axes: Axes) -> None:
-    """A logarithmic y axis with plain numbers."""
+    """Give a y axis a logarithmic scale with plain numbers."""
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from msgspec import Struct
 from msgspec.structs import replace
 
-from reports.drawing import HEIGHT_IN, INK, MUTED, Look, drawn, label_ends, log_scale, looks, wrapped
+from reports.drawing import HEIGHT_IN, INK, MUTED, Look, assign_looks, draw_axes, label_ends, log_scale, wrapped
 from reports.quantities import LOAD, MEBIBYTE, RULERS, Quantity, number, phase
 from testbed.analysis import (
     START_PHASES,
@@ -51,8 +51,8 @@ class Stage(Struct, frozen=True):
         return median(self.reached_s)
 
 
-def start(run: Run) -> list[Picture]:
-    """One waterfall of phases a platform; on one scale unless an emulated platform would dwarf the others."""
+def draw_start(run: Run) -> list[Picture]:
+    """Draw one waterfall of phases a platform; on one scale unless an emulated platform would dwarf the others."""
     staged = [(one, stages(run, one)) for one in run.platforms if start_phases(run, one.name)]
     ends = [max(max(stage.reached_s) for stage in of) for _, of in staged]
     shared = 0.0 if any(one.emulated for one, _ in staged) else max(ends, default=0.0)
@@ -63,7 +63,7 @@ def start(run: Run) -> list[Picture]:
 
 
 def stages(run: Run, platform: Platform) -> list[Stage]:
-    """Every phase, the application's last, in the order in which a service's are reached."""
+    """Return every phase, the application's last, in the order in which a service's are reached."""
     trials = [
         trial
         for trial in run.trials
@@ -85,8 +85,8 @@ def stages(run: Run, platform: Platform) -> list[Stage]:
 
 
 def _before(name: str, reached: Mapping[str, Mapping[int, float]]) -> Mapping[int, float]:
-    """The phase that one follows, in each trial: the latest one of the same service, or, for the application's own, of
-    any. Of phases that are reached at the same time the one that is listed later follows the other."""
+    """Return the phase that one follows, in each trial: the latest one of the same service, or, for the application's
+    own, of any. Of phases that are reached at the same time the one that is listed later follows the other."""
     service, dot, _ = name.rpartition(".")
     order = list(reached)
     rank = {other: (median(seconds.values()), order.index(other)) for other, seconds in reached.items()}
@@ -95,8 +95,8 @@ def _before(name: str, reached: Mapping[str, Mapping[int, float]]) -> Mapping[in
 
 
 def _waterfall(run: Run, platform: Platform, of: Sequence[Stage], end_s: float) -> Picture:
-    look, svg = looks(run)[platform.name], list[str]()
-    with drawn(1.3 + 0.3 * len(of), svg) as axes:
+    look, svg = assign_looks(run)[platform.name], list[str]()
+    with draw_axes(1.3 + 0.3 * len(of), svg) as axes:
         for row, stage in enumerate(of):
             begin = max(0.0, stage.median_s - stage.took_s)
             axes.barh(row, stage.took_s, left=begin, height=0.62, color=look.colour, alpha=0.22, linewidth=0)
@@ -137,8 +137,8 @@ def _stage_title(name: str) -> str:
     return f"{service}: {phase(own).title}" if dot else phase(own).title
 
 
-def density(run: Run) -> list[Picture]:
-    """Memory against the number of copies, by each ruler, and the latency while the number grew."""
+def draw_density(run: Run) -> list[Picture]:
+    """Draw memory against the number of copies, by each ruler, and the latency while the number grew."""
     by_platform = {one.name: [ramp for ramp in ramps(run, one.name) if ramp.points] for one in run.platforms}
     by_platform = {name: of for name, of in by_platform.items() if of}
     if not by_platform:
@@ -148,11 +148,11 @@ def density(run: Run) -> list[Picture]:
 
 
 def _memory(run: Run, by_platform: Mapping[str, Sequence[Ramp]], ruler: str, quantity: Quantity) -> Picture:
-    """Every step of the ramps, and the published estimate: the first copy, then so much for each further one."""
+    """Draw every step of the ramps, and the published estimate: the first copy, then so much for each further one."""
     svg, described, ends = list[str](), [], list[tuple[float, float, str, str]]()
-    with drawn(HEIGHT_IN, svg) as axes:
+    with draw_axes(HEIGHT_IN, svg) as axes:
         for name, of in by_platform.items():
-            look, memory = looks(run)[name], memory_of_copies(of, ruler)
+            look, memory = assign_looks(run)[name], memory_of_copies(of, ruler)
             points = [(count, size * MEBIBYTE) for ramp in of for count, size in taken_bytes(ramp.points, ruler)]
             if not points or memory is None:
                 continue
@@ -189,9 +189,9 @@ def _whole_copies(axes: Axes, by_platform: Mapping[str, Sequence[Ramp]]) -> None
 def _ramp_latency(run: Run, by_platform: Mapping[str, Sequence[Ramp]]) -> Picture:
     svg, described, ends = list[str](), [], list[tuple[float, float, str, str]]()
     limit = mapping(mapping(run.manifest.get("settings")).get("slo")).get("p99_ms")
-    with drawn(HEIGHT_IN, svg) as axes:
+    with draw_axes(HEIGHT_IN, svg) as axes:
         for name, of in by_platform.items():
-            look = looks(run)[name]
+            look = assign_looks(run)[name]
             for ramp in of:
                 pairs = zip(ramp.points.get("applications", ()), ramp.points.get("p99_ms", ()), strict=False)
                 points = [(count, p99) for count, p99 in pairs if count > 0 and p99 > 0]
@@ -216,8 +216,8 @@ def _ramp_latency(run: Run, by_platform: Mapping[str, Sequence[Ramp]]) -> Pictur
     return Picture(svg[0], alt, "Latency over all copies at each step; beyond the dotted line the ramp stops.")
 
 
-def load(run: Run) -> list[Picture]:
-    """Latency, processor time, memory and the host's utilisation against the offered rate."""
+def draw_load(run: Run) -> list[Picture]:
+    """Draw latency, processor time, memory and the host's utilisation against the offered rate."""
     by_platform = {one.name: utilisation(run, one.name) for one in run.platforms}
     by_platform = {name: rates for name, rates in by_platform.items() if rates}
     if not by_platform:
@@ -243,9 +243,9 @@ def _against_rate(
     log: bool = False,
 ) -> Picture:
     svg, described, ends = list[str](), [], list[tuple[float, float, str, str]]()
-    with drawn(HEIGHT_IN, svg) as axes:
+    with draw_axes(HEIGHT_IN, svg) as axes:
         for name, rates in by_platform.items():
-            look = looks(run)[name]
+            look = assign_looks(run)[name]
             for metric in metrics:
                 points = [(rate, figures[metric]) for rate, figures in rates.items() if metric in figures]
                 if not points:
@@ -270,7 +270,7 @@ def _against_rate(
 def _series(
     axes: Axes, look: Look, quantity: Quantity, points: Sequence[tuple[float, Estimate]], faint: bool
 ) -> tuple[float, float]:
-    """One platform's line with its intervals; returns its right end."""
+    """Draw one platform's line with its intervals, and return its right end."""
     x = [rate for rate, _ in points]
     y = [estimate.value * quantity.scale for _, estimate in points]
     down = [(estimate.value - estimate.low) * quantity.scale for _, estimate in points]

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from reports import figures, memory
 from reports.quantities import LOAD, RULERS, START, Quantity, number, phase
-from reports.summary import SATURATED, compose, copies
+from reports.summary import SATURATED, compose, describe_copies
 from testbed.analysis import (
     PARTS,
     Run,
@@ -58,8 +58,8 @@ class Section(Struct, frozen=True):
     measured: bool
 
 
-def page(run: Run) -> str:
-    """The whole page."""
+def render_page(run: Run) -> str:
+    """Render the whole page."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -68,7 +68,7 @@ def page(run: Run) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"unbroken": unbroken, "lighter": lighter, "plain": plain}
+    environment.filters |= {"unbroken": bind_units, "lighter": dim_basis, "plain": plain}
     asked = run.manifest.get("measures")
     return environment.get_template("report.html.j2").render(
         run=run,
@@ -76,16 +76,18 @@ def page(run: Run) -> str:
         answer=compose(run),
         when=_when(run.manifest),
         asked=asked if isinstance(asked, list) else ["start", "density", "utilisation"],
-        start=_section(run, "start", figures.start(run), _start_tables(run)),
-        density=_section(run, "density", (*figures.density(run), *memory.pictures(run)), _density_tables(run)),
-        utilisation=_section(run, "utilisation", figures.load(run), _load_tables(run)),
+        start=_section(run, "start", figures.draw_start(run), _start_tables(run)),
+        density=_section(
+            run, "density", (*figures.draw_density(run), *memory.draw_pictures(run)), _density_tables(run)
+        ),
+        utilisation=_section(run, "utilisation", figures.draw_load(run), _load_tables(run)),
         settings=_settings(run.manifest),
         outcomes=_outcomes(run),
         unsuccessful=[(one, reason) for one in tallies(run) for reason in one.reasons],
         labels={one.name: one.label for one in run.platforms},
-        platforms=[(one, facts(one.facts)) for one in run.platforms],
-        host=facts(mapping(run.manifest.get("host"))),
-        versions=facts(mapping(run.manifest.get("versions"))),
+        platforms=[(one, flatten(one.facts)) for one in run.platforms],
+        host=flatten(mapping(run.manifest.get("host"))),
+        versions=flatten(mapping(run.manifest.get("versions"))),
         images=_images(run.manifest),
     )
 
@@ -94,28 +96,28 @@ def _lines(value: object) -> list[str]:
     return [str(line) for line in value] if isinstance(value, list) else []
 
 
-def unbroken(text: str) -> str:
-    """A text in which no line ends between a number and its unit."""
+def bind_units(text: str) -> str:
+    """Return a text in which no line ends between a number and its unit."""
     return _BEFORE_UNIT.sub("\N{NO-BREAK SPACE}", text)
 
 
 def plain(value: object, scale: float = 1.0) -> str:
-    """A setting as it was written: a number without needless digits, anything else as it is."""
+    """Return a setting as it was written: a number without needless digits, anything else as it is."""
     return f"{value * scale:g}" if isinstance(value, int | float) else str(value)
 
 
-def lighter(text: str) -> Markup:
-    """A text as markup in which what a figure rests on, in brackets after it, stands back."""
+def dim_basis(text: str) -> Markup:
+    """Return a text as markup in which what a figure rests on, in brackets after it, stands back."""
     return Markup(_BASIS.sub(r'<span class="basis">\g<0></span>', str(escape(text))))  # noqa: S704 # escaped before
 
 
-def facts(nested: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested facts as pairs of a readable name and a text, in their order; what is empty is left out."""
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Return nested facts as pairs of a readable name and a text, in their order; what is empty is left out."""
     rows: list[tuple[str, str]] = []
     for key, value in nested.items():
         name = f"{prefix}{key}".replace("_", " ")
         if isinstance(value, Mapping):
-            rows += facts(value, f"{name}: ")
+            rows += flatten(value, f"{name}: ")
         elif isinstance(value, list | tuple):
             rows.append((name, ", ".join(_sized("", item)[1] for item in value)))
         elif isinstance(value, bool):
@@ -126,7 +128,7 @@ def facts(nested: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 
 def _sized(name: str, value: object) -> tuple[str, str]:
-    """A fact in bytes reads better in MiB or GiB, a fraction with few digits."""
+    """Format a fact: bytes in MiB or GiB, which read better, and a fraction with few digits."""
     if name.endswith(" bytes") and isinstance(value, int):
         unit, size = ("GiB", 2**30) if value >= 10 * 2**30 else ("MiB", 2**20)
         return name.removesuffix(" bytes"), f"{number(value / size)} {unit}"
@@ -134,7 +136,7 @@ def _sized(name: str, value: object) -> tuple[str, str]:
 
 
 def _when(manifest: Mapping[str, Any]) -> str:
-    """When the run was, and how long it took."""
+    """Return when the run was, and how long it took."""
     try:
         began = datetime.fromisoformat(str(manifest.get("started")))
     except ValueError:
@@ -158,12 +160,12 @@ def _data_uri(svg: str) -> str:
 
 
 def _cell(quantity: Quantity, estimate: Any) -> Cell:
-    """An estimate (or none) with its interval."""
+    """Return an estimate (or none) with its interval."""
     return Cell(quantity.show(estimate.value), quantity.beside(estimate)) if estimate else Cell("–")
 
 
 def _start_tables(run: Run) -> list[Table]:
-    """The application's phases, then each service's."""
+    """Return the application's phases, then each service's."""
     ends = {one.name: start_phases(run, one.name) for one in run.platforms}
     labels = tuple(
         f"{one.label} (n = {max(e.n for e in ends[one.name].values())})" for one in run.platforms if ends[one.name]
@@ -201,7 +203,7 @@ def _start_tables(run: Run) -> list[Table]:
 
 
 def _density_tables(run: Run) -> list[Table]:
-    """What one more application takes; how far each ramp went and why it ended."""
+    """Return what one more application takes; how far each ramp went and why it ended."""
     by_platform = {one: of for one in run.platforms if (of := ramps(run, one.name))}
     rows = []
     for name, quantity in RULERS.items():
@@ -211,7 +213,7 @@ def _density_tables(run: Run) -> list[Table]:
         for title, estimates in (("first copy", first), ("each further copy", further)):
             if any(estimates):
                 rows.append((Cell(f"{title}, {quantity.title}"), *(_cell(quantity, each) for each in estimates)))
-    rows.append((Cell("copies within the service level"), *(Cell(*copies(of)) for of in by_platform.values())))
+    rows.append((Cell("copies within the service level"), *(Cell(*describe_copies(of)) for of in by_platform.values())))
     ends = tuple(
         (Cell(f"trial {ramp.trial}: {one.label}"), Cell(str(ramp.applications)), Cell(ramp.reason or "no reason given"))
         for one, of in by_platform.items()
@@ -229,8 +231,8 @@ def _density_tables(run: Run) -> list[Table]:
 
 
 def _part_table(run: Run) -> Table:
-    """Every part of a copy's memory, and their sum."""
-    by_platform = memory.measured(run)
+    """Return every part of a copy's memory, and their sum."""
+    by_platform = memory.select_measured(run)
     rows = [
         (Cell(memory.part(name).title), *(_cell(memory.part(name), parts.get(name)) for parts in by_platform.values()))
         for name in PARTS
@@ -246,7 +248,7 @@ def _part_table(run: Run) -> Table:
 
 
 def _load_tables(run: Run) -> list[Table]:
-    """One table a platform: a row for each rate."""
+    """Return one table a platform: a row for each rate."""
     by_platform = [(one, utilisation(run, one.name), saturated(run, one.name)) for one in run.platforms]
     shown = [name for name in LOAD if any(name in figures for _, rates, _ in by_platform for figures in rates.values())]
     return [
@@ -263,7 +265,7 @@ def _load_tables(run: Run) -> list[Table]:
 
 
 def _load_cell(name: str, estimate: Estimate | None, behind: tuple[int, int] | None) -> Cell:
-    """A figure at a rate; no latency where the platform fell ``behind`` in so many of so many trials."""
+    """Return a figure at a rate; no latency where the platform fell ``behind`` in so many of so many trials."""
     if behind and name.startswith("latency_"):
         return Cell(SATURATED, f"in {behind[0]} of {behind[1]} trials")
     return _cell(LOAD[name], estimate)
@@ -285,14 +287,14 @@ def _outcomes(run: Run) -> Table:
 
 
 def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that the text of the page speaks of, each empty when the manifest has it not."""
+    """Return the settings that the text of the page speaks of, each empty when the manifest has it not."""
     settings = mapping(manifest.get("settings"))
     sections = {name: mapping(settings.get(name)) for name in ("ready", "load", "slo", "density")}
-    return {"flat": facts(settings), **sections}
+    return {"flat": flatten(settings), **sections}
 
 
 def _images(manifest: Mapping[str, Any]) -> Sequence[tuple[str, str, str, list[str]]]:
-    """Service, reference, id and layers of every image."""
+    """Return service, reference, id and layers of every image."""
     images = mapping(manifest.get("images"))
     return [
         (

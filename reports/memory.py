@@ -6,20 +6,20 @@ from collections.abc import Mapping
 
 from matplotlib.patches import Rectangle
 
-from reports.drawing import INK, MUTED, drawn, wrapped
+from reports.drawing import INK, MUTED, draw_axes, wrapped
 from reports.figures import Picture
 from reports.quantities import MEBIBYTE, Quantity
 from testbed.analysis import EMULATOR_PARTS, PARTS, Platform, Run, memory_parts
 from testbed.intervals import Estimate
 
-_OTHER = "merged, or unexplained"
-# What the bar tells apart, with its colour: parts of a kind are one. Colours as in reports.drawing.
+_OTHER = "merged, or unattributed"
+# What the bar distinguishes, with its colour: parts of a kind are one. Colours as in reports.drawing.
 _GROUPS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "application": ("#0072b2", ("application", "files")),
     "guest: page cache": ("#56b4e9", ("guest_cache",)),
     "guest: kernel": ("#009e73", ("guest_kernel",)),
-    "guest: RAM, not told apart": ("#8a7fb0", ("guest_ram",)),
-    "guest: free, but kept": (MUTED, ("guest_free",)),
+    "guest: RAM, not broken down": ("#8a7fb0", ("guest_ram",)),
+    "guest: free, but not returned": (MUTED, ("guest_free",)),
     "QEMU": ("#d55e00", EMULATOR_PARTS),
     "host: page cache, kernel": ("#cc79a7", ("host_cache", "host_kernel")),
     _OTHER: ("#d9dee4", ("unexplained", "absent", "merged")),
@@ -29,18 +29,18 @@ _LEAST_SHARE = 0.07
 
 
 def part(name: str) -> Quantity:
-    """A part of a platform's memory as it is shown."""
+    """Return a part of a platform's memory as it is shown."""
     return Quantity(PARTS.get(name, name), "MiB", MEBIBYTE, most_decimals=1)
 
 
-def measured(run: Run) -> dict[Platform, dict[str, Estimate]]:
-    """The parts of the platforms that have any, when one of them is a virtual machine."""
+def select_measured(run: Run) -> dict[Platform, dict[str, Estimate]]:
+    """Return the parts of the platforms that have any, when one of them is a virtual machine."""
     by_platform = {one: parts for one in run.platforms if (parts := memory_parts(run, one.name))}
     return by_platform if any(set(parts) & set(EMULATOR_PARTS) for parts in by_platform.values()) else {}
 
 
-def grouped(parts: Mapping[str, Estimate]) -> dict[str, float]:
-    """MiB by the groups of the bar; those that are empty are left out. What KSM has merged is negative."""
+def group_parts(parts: Mapping[str, Estimate]) -> dict[str, float]:
+    """Return MiB by the groups of the bar; those that are empty are left out. What KSM has merged is negative."""
     sums = {
         group: sum(parts[name].value for name in names if name in parts) * MEBIBYTE
         for group, (_, names) in _GROUPS.items()
@@ -48,16 +48,16 @@ def grouped(parts: Mapping[str, Estimate]) -> dict[str, float]:
     return {group: size for group, size in sums.items() if size}
 
 
-def pictures(run: Run) -> list[Picture]:
-    """The bars, one below the other; none without a virtual machine whose memory was told apart."""
-    by_platform = measured(run)
+def draw_pictures(run: Run) -> list[Picture]:
+    """Draw the bars, one below the other; none without a virtual machine whose memory was broken down."""
+    by_platform = select_measured(run)
     if not by_platform:
         return []
     svg, described = list[str](), []
-    bars = {one: grouped(parts) for one, parts in by_platform.items()}
+    bars = {one: group_parts(parts) for one, parts in by_platform.items()}
     widest = max(sum(size for size in bar.values() if size > 0) for bar in bars.values())
     used = [group for group in _GROUPS if any(group in bar for bar in bars.values())]
-    with drawn(1.5 + 0.55 * len(bars), svg) as axes:
+    with draw_axes(1.5 + 0.55 * len(bars), svg) as axes:
         for row, (one, bar) in enumerate(bars.items()):
             ahead, behind = 0.0, 0.0
             for group, size in bar.items():
@@ -86,7 +86,7 @@ def pictures(run: Run) -> list[Picture]:
         Picture(
             svg[0],
             f"Memory of a copy of the application by what it is used for, in MiB. {'; '.join(described)}.",
-            "Mean of the copies that ran at the end of the ramp. A guest's RAM is told apart by the guest, the rest by"
+            "Mean of the copies that ran at the end of the ramp. A guest's RAM is broken down by the guest, the rest by"
             " QEMU's mappings and its cgroup.",
         )
     ]

@@ -1,4 +1,4 @@
-"""How figures are called and written: title, unit, number of digits, and the interval beside."""
+"""How figures are called and written: title, unit, number of digits, and the interval."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ class Quantity(Struct, frozen=True):
     most_decimals: int = 6
 
     def show(self, value: float) -> str:
-        """The number with its unit."""
+        """Return the number with its unit."""
         scaled = value * self.scale
         return f"{_fixed(scaled, self._decimals(scaled))} {self.unit}".rstrip()
 
     def span(self, low: float, high: float, value: float) -> str:
-        """An interval without unit, to as many decimals as its estimate ``value`` is shown with."""
+        """Return an interval without unit, to as many decimals as its estimate ``value`` is shown with."""
         decimals = self._decimals(value * self.scale)
         between = "–" if low >= 0 else " to "
         return f"{_fixed(low * self.scale, decimals)}{between}{_fixed(high * self.scale, decimals)}"
 
     def beside(self, estimate: Estimate | MeanEstimate) -> str:
-        """What stands beside a figure: its interval, or the range of too few trials; empty when there is neither."""
+        """Return what qualifies a figure: its interval, or the range of too few trials; empty when there is
+        neither."""
         if estimate.low is None or estimate.high is None or (isinstance(estimate, Estimate) and estimate.n < 2):
             return ""
         if estimate.low == estimate.high == 0:
@@ -43,7 +44,8 @@ class Quantity(Struct, frozen=True):
         return span if estimate.is_interval else f"range {span}"
 
     def basis(self, estimate: Estimate | MeanEstimate) -> str:
-        """What a figure rests on, for a sentence: the number of trials and its interval or range, in brackets."""
+        """Return what a figure rests on, for a sentence: the number of trials and its interval or range, in
+        brackets."""
         spread = self.beside(estimate)
         shown = f"{'95 % interval ' if estimate.is_interval else ''}{spread} {self.unit}"
         if isinstance(estimate, MeanEstimate):
@@ -101,12 +103,12 @@ LOAD = {
 
 
 def phase(name: str) -> Quantity:
-    """A phase of a start; one that only some platform has goes by its own name."""
+    """Return a phase of a start; one that only some platform has goes by its own name."""
     return START.get(name) or _seconds(name.replace("_", " "))
 
 
 def number(value: float) -> str:
-    """A number to three significant digits, written out."""
+    """Return a number to three significant digits, written out."""
     return _fixed(value, min(9, _decimals(value)))
 
 

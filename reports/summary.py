@@ -31,7 +31,7 @@ from testbed.analysis import (
     utilisation,
     values,
 )
-from testbed.intervals import Estimate, median_ratio
+from testbed.intervals import Estimate, estimate_median_ratio
 from testbed.results import RunFolder
 
 _AS = {"container": "as containers", "vm": "as virtual machines"}
@@ -58,19 +58,19 @@ class Row(Struct, frozen=True):
     cells: Mapping[str, str]
 
 
-def answer(run_folder: Path) -> str:
-    """The answer as text, a line a sentence: warnings, headline, details."""
+def describe_answer(run_folder: Path) -> str:
+    """Return the answer as text, a line a sentence: warnings, headline, details."""
     composed = compose(read_run(RunFolder.open(run_folder)))
     return "\n".join((*composed.warnings, composed.headline, *composed.details))
 
 
 def compose(run: Run) -> Answer:
-    """The answer from what was measured of it."""
+    """Return the answer from what was measured of it."""
     hardware = [platform for platform in run.platforms if not platform.emulated]
     sentences = [sentence for tell in (_start, _memory, _copies, _cost) if (sentence := tell(run, hardware))]
     emulated = [sentence for platform in run.emulated if (sentence := _emulated(run, platform))]
     headline, *details = sentences or [_nothing(run, bool(emulated))]
-    return Answer(headline, (*details, *emulated), (*_emulation(run), *_ending(run), *conditions.notes(run)))
+    return Answer(headline, (*details, *emulated), (*_emulation(run), *_ending(run), *conditions.list_notes(run)))
 
 
 def _scenario(run: Run) -> str:
@@ -83,7 +83,7 @@ def _as(platform: Platform) -> str:
 
 
 def _start(run: Run, platforms: Sequence[Platform]) -> str:
-    """The time to the first correct answer, the shortest first; with two platforms also their ratio."""
+    """Return the time to the first correct answer, the shortest first; with two platforms also their ratio."""
     ready = {one: start_phases(run, one.name).get("ready") for one in platforms}
     estimates = sorted(((one, estimate) for one, estimate in ready.items() if estimate), key=lambda pair: pair[1].value)
     if not estimates:
@@ -92,14 +92,14 @@ def _start(run: Run, platforms: Sequence[Platform]) -> str:
     parts = [f"{quantity.show(estimate.value)} {_as(one)}{quantity.basis(estimate)}" for one, estimate in estimates]
     sentence = f"From request to first correct answer, {_scenario(run)} took {_listed(parts)}"
     if len(estimates) == 2 and min(estimate.low for _, estimate in estimates) > 0:
-        ratio = median_ratio(*(values(run, "start", one.name, "ready") for one, _ in reversed(estimates)))
+        ratio = estimate_median_ratio(*(values(run, "start", one.name, "ready") for one, _ in reversed(estimates)))
         kind = "95 % interval " if ratio.is_interval else ""
         sentence += f", {_RATIO.show(ratio.value)} times as long ({kind}{_RATIO.beside(ratio) or 'one trial'}),"
     return f"{sentence} on {conditions.this_host(run)}."
 
 
 def _memory(run: Run, platforms: Sequence[Platform]) -> str:
-    """The memory that the first application takes, and that each further one adds."""
+    """Return the memory that the first application takes, and that each further one adds."""
     memory = [(one, memory_of_copies(ramps(run, one.name), "memory_cgroup")) for one in platforms]
     with_copies = [(one, of) for one, of in memory if of]
     if not with_copies:
@@ -117,8 +117,9 @@ def _basis(memory: CopyMemory) -> str:
     return RULERS["memory_cgroup"].basis(memory.further) if memory.further else ""
 
 
-def copies(of: Sequence[Ramp]) -> tuple[str, str]:
-    """How many applications ran within the service level (of several ramps the least and the most), and why no more."""
+def describe_copies(of: Sequence[Ramp]) -> tuple[str, str]:
+    """Return how many applications ran within the service level (of several ramps the least and the most), and why no
+    more."""
     counts = sorted({ramp.applications for ramp in of})
     shown = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     reasons = dict.fromkeys(_STOPPED.get(ramp.reason.partition(":")[0], ramp.reason) for ramp in of)
@@ -126,13 +127,14 @@ def copies(of: Sequence[Ramp]) -> tuple[str, str]:
 
 
 def _copies(run: Run, platforms: Sequence[Platform]) -> str:
-    counts = [(one, *copies(of)) for one in platforms if (of := ramps(run, one.name))]
+    counts = [(one, *describe_copies(of)) for one in platforms if (of := ramps(run, one.name))]
     parts = [f"{count} {_as(one)} ({reason})" for one, count, reason in counts]
     return f"Copies that ran at once within the service level: {_listed(parts)}." if parts else ""
 
 
 def _cost(run: Run, platforms: Sequence[Platform]) -> str:
-    """What a request costs, at the highest rate that all of the platforms keep up with, and who is saturated when."""
+    """Return what a request costs, at the highest rate that all of the platforms keep up with, and who is saturated
+    when."""
     by_platform = {one: rates for one in platforms if (rates := utilisation(run, one.name))}
     keeping_up = [{rate for rate, of in rates.items() if _COST.issubset(of)} for rates in by_platform.values()]
     shared = set.intersection(*keeping_up) if keeping_up else set()
@@ -151,7 +153,7 @@ def _cost(run: Run, platforms: Sequence[Platform]) -> str:
 
 
 def _saturation(run: Run, platform: Platform) -> str:
-    """From which rate a platform could not keep up."""
+    """Say from which rate a platform could not keep up."""
     rate, (behind, of) = next(iter(saturated(run, platform.name).items()))
     answered = utilisation(run, platform.name)[rate].get("achieved_rate")
     shown = f", where it answered {LOAD['achieved_rate'].show(answered.value)}" if answered else ""
@@ -163,7 +165,7 @@ def _listed(parts: Sequence[str]) -> str:
 
 
 def _emulated(run: Run, platform: Platform) -> str:
-    """All figures of an emulated platform in a sentence of its own that begins with its label."""
+    """Return all figures of an emulated platform in a sentence of its own that begins with its label."""
     parts = []
     if ready := start_phases(run, platform.name).get("ready"):
         parts.append(f"first correct answer after {START['ready'].show(ready.value)}{START['ready'].basis(ready)}")
@@ -172,7 +174,7 @@ def _emulated(run: Run, platform: Platform) -> str:
         parts.append(f"{RULERS['memory_cgroup'].show(memory.first.value)} for the first copy")
         parts += [f"{_further(memory)} for each further one{_basis(memory)}"] if memory.further else []
     if ramps_of:
-        count, reason = copies(ramps_of)
+        count, reason = describe_copies(ramps_of)
         parts.append(f"{count} at once ({reason})")
     keeps_up = [(rate, of) for rate, of in utilisation(run, platform.name).items() if _COST.issubset(of)]
     for rate, of in keeps_up[-1:]:
@@ -211,13 +213,13 @@ def _ending(run: Run) -> list[str]:
     return [f"This run {how}: its figures are of the {len(run.trials)} trials that are recorded."]
 
 
-def table(run_folder: Path) -> list[Row]:
-    """The rows of the short table; every one has a cell for each platform that has the figure."""
-    return rows(read_run(RunFolder.open(run_folder)))
+def make_table(run_folder: Path) -> list[Row]:
+    """Return the rows of the short table; every one has a cell for each platform that has the figure."""
+    return make_rows(read_run(RunFolder.open(run_folder)))
 
 
-def rows(run: Run) -> list[Row]:
-    """``table`` of a run that has been read."""
+def make_rows(run: Run) -> list[Row]:
+    """Return the rows of ``make_table``, of a run that has been read."""
     starts = {one.name: start_phases(run, one.name) for one in run.platforms}
     table = [
         Row("start", quantity.title, _cells(starts, name, quantity.show, quantity.beside))
@@ -233,7 +235,9 @@ def rows(run: Run) -> list[Row]:
             table.append(Row("density", f"{title}, {quantity.title}", cells))
     table.append(
         Row(
-            "density", "copies within the SLO", {one: "{} ({})".format(*copies(of)) for one, of in ramped.items() if of}
+            "density",
+            "copies within the SLO",
+            {one: "{} ({})".format(*describe_copies(of)) for one, of in ramped.items() if of},
         )
     )
     loads = {one.name: utilisation(run, one.name) for one in run.platforms}
@@ -282,20 +286,20 @@ def print_answer(run_folder: Path) -> None:
         console.print(sentence, markup=False)
     lines: list[columns.Line] = []
     measure = ""
-    for row in rows(run):
+    for row in make_rows(run):
         if row.measure != measure:
             lines.append(columns.Line(row.measure))
         measure = row.measure
         lines.append(columns.Line(f"  {row.figure}", row.cells))
     if run.trials:
-        for part in columns.tables(lines, {one.name: one.label for one in run.platforms}, console.width):
+        for part in columns.make_tables(lines, {one.name: one.label for one in run.platforms}, console.width):
             console.print(part)
             console.print()
         console.print("Medians, with 95 % intervals or, of fewer than six trials, the range.", style="dim")
 
 
 def as_json(run_folder: Path) -> dict[str, Any]:
-    """The answer and every estimate behind it, in base units (s, bytes, fractions), ready for ``json.dumps``."""
+    """Return the answer and every estimate behind it, in base units (s, bytes, fractions), ready for ``json.dumps``."""
     run = read_run(RunFolder.open(run_folder))
     return {
         "run": run.manifest.get("run"),

@@ -10,13 +10,13 @@ from msgspec import Struct
 
 from testbed.breakdown import EMULATOR_PARTS, PARTS
 from testbed.copies import CopyMemory, copy_memory, taken_bytes
-from testbed.intervals import Estimate, median_estimate
+from testbed.intervals import Estimate, estimate_median
 from testbed.results import RunFolder, Trial
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["EMULATOR_PARTS", "PARTS", "CopyMemory", "Estimate", "median_estimate", "taken_bytes"]
+__all__ = ["EMULATOR_PARTS", "PARTS", "CopyMemory", "Estimate", "estimate_median", "taken_bytes"]
 
 # The phases of an application's start, in order; every one is seconds since the request.
 START_PHASES = ("created", "first_process", "port_open", "ready")
@@ -72,12 +72,12 @@ class Run(Struct, frozen=True):
 
 
 def mapping(value: object) -> Mapping[str, Any]:
-    """A part of a manifest that should have names; an empty one where it is something else."""
+    """Return a part of a manifest that should have names; an empty one where it is something else."""
     return value if isinstance(value, Mapping) else {}
 
 
 def read_run(folder: RunFolder) -> Run:
-    """The whole of a run folder. Platforms that only trials mention come after those of the manifest."""
+    """Return the whole of a run folder. Platforms that only trials mention come after those of the manifest."""
     trials = folder.trials()
     platforms: dict[str, Platform] = {}
     for name, facts in mapping(folder.manifest.get("platforms")).items():
@@ -90,7 +90,7 @@ def read_run(folder: RunFolder) -> Run:
 
 
 def frame(trials: Iterable[Trial]) -> pd.DataFrame:
-    """The tidy frame: a row for every metric of every trial, with its parameters as columns beside."""
+    """Return the tidy frame: a row for every metric of every trial, with its parameters as further columns."""
     import pandas as pd
 
     rows = [
@@ -113,7 +113,7 @@ def frame(trials: Iterable[Trial]) -> pd.DataFrame:
 
 
 def tallies(run: Run) -> tuple[Tally, ...]:
-    """The outcomes of all trials, by measure and platform, in the order they first appear."""
+    """Return the outcomes of all trials, by measure and platform, in the order they first appear."""
     groups: dict[tuple[str, str], list[Trial]] = {}
     for trial in run.trials:
         groups.setdefault((trial.measure, trial.platform), []).append(trial)
@@ -134,7 +134,7 @@ def _ok(trial: Trial) -> bool:
 
 
 def values(run: Run, measure: str, platform: str, metric: str) -> tuple[float, ...]:
-    """A metric's value in every ok trial that has it."""
+    """Return a metric's value in every ok trial that has it."""
     numbers = (
         trial.value(metric)
         for trial in run.trials
@@ -144,13 +144,13 @@ def values(run: Run, measure: str, platform: str, metric: str) -> tuple[float, .
 
 
 def start_phases(run: Run, platform: str) -> dict[str, Estimate]:
-    """The median of each phase of the application's start, seconds since the request, in order."""
+    """Return the median of each phase of the application's start, seconds since the request, in order."""
     phases = {phase: values(run, "start", platform, phase) for phase in START_PHASES}
-    return {phase: median_estimate(seconds) for phase, seconds in phases.items() if seconds}
+    return {phase: estimate_median(seconds) for phase, seconds in phases.items() if seconds}
 
 
 def service_phases(run: Run, platform: str) -> dict[tuple[str, str], Estimate]:
-    """The median of each phase of each service, seconds since the application's request, by (service, phase)."""
+    """Return the median of each phase of each service, seconds since the application's request, by (service, phase)."""
     trials = [trial for trial in run.trials if _ok(trial) and (trial.measure, trial.platform) == ("start", platform)]
     pairs = dict.fromkeys(
         (service, phase)
@@ -160,7 +160,7 @@ def service_phases(run: Run, platform: str) -> dict[tuple[str, str], Estimate]:
         if dot
     )
     estimates = {
-        pair: median_estimate(observed)
+        pair: estimate_median(observed)
         for pair in pairs
         if (observed := values(run, "start", platform, ".".join(pair)))
     }
@@ -168,7 +168,7 @@ def service_phases(run: Run, platform: str) -> dict[tuple[str, str], Estimate]:
 
 
 def ramps(run: Run, platform: str) -> tuple[Ramp, ...]:
-    """The density trials that are ok, with the points that they are judged by."""
+    """Return the density trials that are ok, with the points that they are judged by."""
     return tuple(
         _ramp(run, trial)
         for trial in run.trials
@@ -182,18 +182,20 @@ def _ramp(run: Run, trial: Trial) -> Ramp:
 
 
 def memory_of_copies(ramps: Iterable[Ramp], ruler: str) -> CopyMemory | None:
-    """What the first copy and each further one take, in bytes by one ruler, over these ramps; None without any."""
+    """Return what the first copy and each further one take, in bytes by one ruler, over these ramps; None without
+    any."""
     return copy_memory((ramp.points for ramp in ramps), ruler)
 
 
 def memory_parts(run: Run, platform: str) -> dict[str, Estimate]:
-    """What a copy of the application holds in each part (see testbed.breakdown), bytes, at the ends of the ramps."""
+    """Return what a copy of the application holds in each part (see testbed.breakdown), bytes, at the ends of the
+    ramps."""
     observed = {name: values(run, "density", platform, f"part_{name}") for name in PARTS}
-    return {name: median_estimate(held) for name, held in observed.items() if held}
+    return {name: estimate_median(held) for name, held in observed.items() if held}
 
 
 def _points(run: Run, trial: Trial) -> dict[str, tuple[float, ...]]:
-    """The columns of a trial's samples; none when the file is gone or is not as it was written."""
+    """Return the columns of a trial's samples; none when the file is gone or is not as it was written."""
     import pandas as pd
 
     path = run.folder.samples_path(trial)
@@ -211,7 +213,7 @@ def _number(value: float) -> float:
 
 
 def utilisation(run: Run, platform: str) -> dict[float, dict[str, Estimate]]:
-    """The median of every metric of the ok trials, by offered rate (requests per second).
+    """Return the median of every metric of the ok trials, by offered rate (requests per second).
 
     A rate at which the platform was saturated in some trial has no latency: it is a matter of the window's length then.
     """
@@ -221,7 +223,7 @@ def utilisation(run: Run, platform: str) -> dict[float, dict[str, Estimate]]:
     too_high = saturated(run, platform)
     for rate, at_rate in table.groupby("rate_per_s"):
         by_rate[float(str(rate))] = {
-            str(metric): median_estimate([float(value) for value in group["value"]])
+            str(metric): estimate_median([float(value) for value in group["value"]])
             for metric, group in at_rate.groupby("metric", sort=False)
             if metric != "saturated" and not (float(str(rate)) in too_high and str(metric).startswith("latency_"))
         }
@@ -229,7 +231,7 @@ def utilisation(run: Run, platform: str) -> dict[float, dict[str, Estimate]]:
 
 
 def saturated(run: Run, platform: str) -> dict[float, tuple[int, int]]:
-    """The offered rates (requests per second) that the platform could not keep up with: in how many of how many
+    """Return the offered rates (requests per second) that the platform could not keep up with: in how many of how many
     trials."""
     counts: dict[float, tuple[int, int]] = {}
     for trial in run.trials:
@@ -241,6 +243,6 @@ def saturated(run: Run, platform: str) -> dict[float, tuple[int, int]]:
 
 
 def offered_rate(trial: Trial) -> float | None:
-    """The rate that a trial offered, in requests per second; None when it records none."""
+    """Return the rate that a trial offered, in requests per second; None when it records none."""
     rate = trial.parameters.get("rate_per_s")
     return float(rate) if isinstance(rate, int | float) else None

@@ -20,17 +20,17 @@ from runtime.images.model import Image
 from runtime.lease import CGROUP_ROOT, lease
 from testbed.host import facts as host
 from testbed.host.noise import Watch
-from testbed.host.turn import turn
+from testbed.host.turn import take_turn
 from testbed.images import build_images
 from testbed.lab import Lab
 from testbed.measures.context import RunContext
 from testbed.measures.pace import Pace
-from testbed.measures.schedule import schedule
-from testbed.measures.trials import check_measures, exit_code, run_trials
+from testbed.measures.schedule import plan_trials
+from testbed.measures.trials import check_measures, choose_exit_code, run_trials
 from testbed.platforms import registry
 from testbed.platforms.protocol import Platform
-from testbed.qemu.accelerator import known_accelerator
-from testbed.qemu.connection import checked_uri
+from testbed.qemu.accelerator import check_accelerator
+from testbed.qemu.connection import check_uri
 from testbed.results import RunFolder, check_base
 from testbed.scenario.model import Scenario, Settings
 from testbed.scenario.model import load as load_scenario
@@ -72,14 +72,14 @@ def _image_record(image: Image) -> dict[str, object]:
 
 
 def filters(scenario: Scenario) -> dict[str, str]:
-    """Which filter of system calls stands before each service, on every platform."""
+    """Return which filter of system calls stands before each service, on every platform."""
     return {service.name: "the default profile" if service.seccomp else "none" for service in scenario.services}
 
 
 def _manifest(
     run_id: str, options: Options, settings: Settings, scenario: Scenario, images: Mapping[str, Image]
 ) -> dict[str, object]:
-    """What the run is, as the run folder's manifest records it; platforms are added once they are prepared."""
+    """Return what the run is, as the run folder's manifest records it; platforms are added once they are prepared."""
     return {
         "run": run_id,
         "scenario": scenario.name,
@@ -92,10 +92,10 @@ def _manifest(
         "settings": to_builtins(settings),
         "images": {name: _image_record(image) for name, image in images.items()},
         "seccomp": filters(scenario),
-        "source": host.source(),
-        "versions": host.versions(),
-        "host": host.facts(),
-        "noise": list(host.noise()),
+        "source": host.read_source(),
+        "versions": host.read_versions(),
+        "host": host.read_facts(),
+        "noise": list(host.watch_noise()),
     }
 
 
@@ -110,7 +110,7 @@ def _say_where(
     error: BaseException | None,
     traceback: TracebackType | None,
 ) -> bool:
-    """Of a run that is cut short, say where its trials are and what makes a report of them; for ``ExitStack.push``."""
+    """Say of a run that is cut short where its trials are and what makes a report of them; for ``ExitStack.push``."""
     if kind is not None:
         count = len(folder.trials())
         progress(f"{count} trial{'' if count == 1 else 's'} in {folder.path}; for their report:")
@@ -118,13 +118,13 @@ def _say_where(
     return False
 
 
-def new_run_id(scenario: str) -> str:
-    """A run id that sorts by time: UTC to the second, the scenario's first letters, and a random end."""
+def make_run_id(scenario: str) -> str:
+    """Return a run id that sorts by time: UTC to the second, the scenario's first letters, and a random end."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{scenario[:SCENARIO_LETTERS]}-{secrets.token_hex(2)}"
 
 
-def chosen_settings(scenario: Scenario, options: Options) -> Settings:
-    """The scenario's settings, full or quick, with the number of trials that was asked for."""
+def choose_settings(scenario: Scenario, options: Options) -> Settings:
+    """Return the scenario's settings, full or quick, with the number of trials that was asked for."""
     settings = scenario.chosen(options.quick)
     if options.trials is not None and options.trials < 1:
         raise UsageError(f"--trials {options.trials}: a number of trials is at least 1")
@@ -140,18 +140,18 @@ def bench(options: Options, progress: Progress) -> Finished:
     does not build. Whatever happens, nothing that was started is left; the trials that ended are in the folder.
     """
     scenario = load_scenario(options.scenario, options.scenarios)
-    settings = chosen_settings(scenario, options)
+    settings = choose_settings(scenario, options)
     names = registry.check_names(options.platforms)
     registry.require_memory(names, scenario.services)
     wanted = check_measures(options.measures)
-    known_accelerator(options.accelerator)
-    connect = checked_uri(options.connect) if options.connect else ""
+    check_accelerator(options.accelerator)
+    connect = check_uri(options.connect) if options.connect else ""
     if os.geteuid() != 0:
         raise PrerequisiteError("bench needs root: namespaces, cgroups and QEMU", "run it with sudo")
     check_base(options.out)  # before images are built for minutes
-    run_id = new_run_id(scenario.name)
+    run_id = make_run_id(scenario.name)
     with ExitStack() as undo:
-        undo.enter_context(turn(run_id, wait=options.wait, progress=progress))
+        undo.enter_context(take_turn(run_id, wait=options.wait, progress=progress))
         scratch = undo.enter_context(lease(run_id))
         images = build_images(scenario, progress)
         lab = Lab()
@@ -168,10 +168,10 @@ def bench(options: Options, progress: Progress) -> Finished:
         undo.push(folder.conclude)
         undo.enter_context(lab)
         watch = Watch(f"{CGROUP_ROOT}/{run_id}")
-        planned = schedule(names, wanted, settings.trials, settings.load.rates_per_s, options.seed)
+        planned = plan_trials(names, wanted, settings.trials, settings.load.rates_per_s, options.seed)
         context = RunContext(
             scenario, settings, images, chosen, lab, folder, options.seed, progress, watch, Pace(planned)
         )
         for one in planned:
             run_trials(context, one)
-    return Finished(folder.path, exit_code(folder.trials()))
+    return Finished(folder.path, choose_exit_code(folder.trials()))

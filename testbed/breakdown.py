@@ -1,8 +1,8 @@
 """Where an instance's memory goes, part by part.
 
-A guest is told apart by what it says itself (its /proc/meminfo), QEMU by its mappings (/proc/PID/smaps), the rest by
-what the cgroup is charged for. The three know nothing of each other, and what they do not agree on is a part of its
-own, ``unexplained``.
+A guest's memory is broken down by what it reports itself (its /proc/meminfo), QEMU by its mappings (/proc/PID/smaps),
+the rest by what the cgroup is charged for. The three know nothing of each other, and what they do not agree on is a
+part of its own, ``unexplained`` (in reports: unattributed).
 
 A page that several processes map is divided among them, as PSS does it; page cache that nobody maps counts in full
 for the cgroup that is charged for it.
@@ -30,8 +30,8 @@ PARTS: Mapping[str, str] = {
     "files": "files in RAM",
     "guest_cache": "guest: page cache",
     "guest_kernel": "guest: kernel",
-    "guest_free": "guest: free, but kept",
-    "guest_ram": "guest: RAM, not told apart",
+    "guest_free": "guest: free, but not returned",
+    "guest_ram": "guest: RAM, not broken down",
     "translated_code": "QEMU: translated code",
     "emulator_program": "QEMU: program, libraries",
     "emulator_heap": "QEMU: heap",
@@ -42,7 +42,7 @@ PARTS: Mapping[str, str] = {
     "host_kernel": "host: kernel",
     "absent": "guest: counted, but zero or untouched",
     "merged": "merged by KSM",
-    "unexplained": "unexplained",
+    "unexplained": "unattributed",
 }
 # The parts that are the guest's own RAM, and those that QEMU needs besides.
 GUEST_PARTS = ("application", "files", "guest_cache", "guest_kernel", "guest_free", "guest_ram", "absent", "merged")
@@ -83,7 +83,7 @@ class Charge(Struct, frozen=True):
 
 
 class GuestMemory(Struct, frozen=True):
-    """What a guest's kernel tells of its memory, in bytes; ``cache_bytes`` is without ``files_bytes`` (tmpfs)."""
+    """What a guest's kernel reports of its memory, in bytes; ``cache_bytes`` is without ``files_bytes`` (tmpfs)."""
 
     total_bytes: int
     free_bytes: int
@@ -93,7 +93,7 @@ class GuestMemory(Struct, frozen=True):
 
 
 def parse_smaps(text: str) -> tuple[Mapped, ...]:
-    """The mappings in the order of their addresses."""
+    """Return the mappings in the order of their addresses."""
     mappings: list[Mapped] = []
     entry: dict[str, str] = {}
     head: re.Match[str] | None = None
@@ -133,12 +133,12 @@ def _meminfo(text: str) -> dict[str, int]:
 
 
 def available_bytes(meminfo: str) -> int:
-    """What a guest could hand out without swapping, by its own estimate."""
+    """Return what a guest could hand out without swapping, by its own estimate."""
     return _meminfo(meminfo)["MemAvailable"]
 
 
 def parse_guest(meminfo: str) -> GuestMemory:
-    """A guest's account of its memory from its /proc/meminfo. Raises KeyError when a line is missing."""
+    """Return a guest's account of its memory from its /proc/meminfo. Raises KeyError when a line is missing."""
     sizes = _meminfo(meminfo)
     return GuestMemory(
         sizes["MemTotal"],
@@ -149,8 +149,8 @@ def parse_guest(meminfo: str) -> GuestMemory:
     )
 
 
-def kind(mapped: Mapped, before: Mapped | None, programs: Iterable[str], ram_bytes: int) -> str:
-    """The part that a mapping of QEMU belongs to.
+def classify_mapping(mapped: Mapped, before: Mapped | None, programs: Iterable[str], ram_bytes: int) -> str:
+    """Return the part that a mapping of QEMU belongs to.
 
     ``before`` is the mapping below it, ``programs`` are the paths that QEMU runs code from, ``ram_bytes`` is the
     size of the guest's RAM.
@@ -171,21 +171,21 @@ def kind(mapped: Mapped, before: Mapped | None, programs: Iterable[str], ram_byt
 
 
 def _guards(before: Mapped, mapped: Mapped) -> bool:
-    """Whether ``before`` is the page without access below a stack."""
+    """Return whether ``before`` is the page without access below a stack."""
     return before.end == mapped.start and before.size_bytes == _GUARD_BYTES and before.permissions.startswith("---")
 
 
-def by_kind(mappings: Sequence[Mapped], ram_bytes: int) -> dict[str, list[Mapped]]:
-    """QEMU's mappings by the part that they belong to."""
+def group_by_kind(mappings: Sequence[Mapped], ram_bytes: int) -> dict[str, list[Mapped]]:
+    """Group QEMU's mappings by the part that they belong to."""
     programs = {one.path for one in mappings if one.path.startswith("/") and "x" in one.permissions}
     kinds: dict[str, list[Mapped]] = {}
     for before, mapped in zip([None, *mappings], mappings, strict=False):
-        kinds.setdefault(kind(mapped, before, programs, ram_bytes), []).append(mapped)
+        kinds.setdefault(classify_mapping(mapped, before, programs, ram_bytes), []).append(mapped)
     return kinds
 
 
 def guest_parts(guest: GuestMemory, ram_bytes: int, ballooned_bytes: int, resident_bytes: int) -> dict[str, int]:
-    """The guest's RAM by its own account; ``resident_bytes`` is how much of it the host really holds.
+    """Return the guest's RAM by its own account; ``resident_bytes`` is how much of it the host really holds.
 
     Whatever is neither free nor cache nor an application's is the kernel's, with what it never hands out. What the
     balloon holds is out of the guest's total, and is nobody's. ``absent``, at most 0, is what the guest counts and the
@@ -198,7 +198,7 @@ def guest_parts(guest: GuestMemory, ram_bytes: int, ballooned_bytes: int, reside
 
 
 def beyond(value: int, low: int, high: int) -> int:
-    """How far ``value`` is outside of an interval: negative below it."""
+    """Return how far ``value`` is outside of an interval: negative below it."""
     return min(value - low, 0) + max(value - high, 0)
 
 
@@ -209,12 +209,12 @@ def virtual_parts(
     guest: GuestMemory | None = None,
     ballooned_bytes: int = 0,
 ) -> dict[str, int]:
-    """The parts of a virtual machine's memory, in bytes. Without word from the guest its RAM is one part.
+    """Return the parts of a virtual machine's memory, in bytes. Without word from the guest its RAM is one part.
 
     QEMU's private pages must be what its cgroup is charged for besides page cache and kernel memory. Of pages that
     KSM has merged the charge may be any other cgroup's.
     """
-    groups = by_kind(mappings, ram_bytes)
+    groups = group_by_kind(mappings, ram_bytes)
     parts = {name: sum(one.pss_bytes for one in group) for name, group in groups.items()}
     resident_bytes = sum(one.rss_bytes for one in groups.get("guest_ram", ()))
     merged_bytes = resident_bytes - parts.pop("guest_ram", 0)
@@ -231,15 +231,15 @@ def virtual_parts(
         private_bytes - sum(one.ksm_bytes for one in mappings),
         private_bytes,
     )
-    return in_order(parts)
+    return sort_parts(parts)
 
 
 def container_parts(mappings: Sequence[Mapped], charge: Charge) -> dict[str, int]:
-    """The parts of a container's memory, in bytes; ``mappings`` are those of all its processes."""
+    """Return the parts of a container's memory, in bytes; ``mappings`` are those of all its processes."""
     private_bytes = sum(one.anonymous_bytes for one in mappings)
     application_bytes = sum(one.pss_bytes for one in mappings if not one.path.startswith("/"))
     shared_bytes = sum(one.pss_bytes for one in mappings) - application_bytes
-    return in_order(
+    return sort_parts(
         {
             "application": application_bytes,
             "files": charge.shared_bytes,
@@ -252,22 +252,22 @@ def container_parts(mappings: Sequence[Mapped], charge: Charge) -> dict[str, int
     )
 
 
-def in_order(parts: Mapping[str, int]) -> dict[str, int]:
-    """The parts in the order of PARTS, without those that are empty."""
+def sort_parts(parts: Mapping[str, int]) -> dict[str, int]:
+    """Return the parts in the order of PARTS, without those that are empty."""
     return {name: parts[name] for name in PARTS if parts.get(name)}
 
 
-def total(all_parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """Part by part, the sum over instances."""
+def sum_parts(all_parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Return the sum over instances, part by part."""
     sums: dict[str, int] = {}
     for parts in all_parts:
         for name, value in parts.items():
             sums[name] = sums.get(name, 0) + value
-    return in_order(sums)
+    return sort_parts(sums)
 
 
 def read_mappings(pids: Iterable[int]) -> tuple[Mapped, ...]:
-    """The mappings of processes, one process after the other; those that have ended by now have none."""
+    """Return the mappings of processes, one process after the other; those that have ended by now have none."""
     mappings: list[Mapped] = []
     for pid in pids:
         try:
@@ -278,7 +278,7 @@ def read_mappings(pids: Iterable[int]) -> tuple[Mapped, ...]:
 
 
 def read_charge(cgroup: Cgroup) -> Charge:
-    """What the cgroup is charged for now. Raises OSError when it is gone."""
+    """Return what the cgroup is charged for now. Raises OSError when it is gone."""
     stat = cgroup.memory_stat()
     if "memory" in cgroup.found.v1:
         kernel_bytes = int(cgroup.file("memory", "memory.kmem.usage_in_bytes", "").read_text())

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from msgspec import Struct
 
-from testbed.intervals import Estimate, MeanEstimate, mean_estimate, median_estimate
+from testbed.intervals import Estimate, MeanEstimate, estimate_mean, estimate_median
 
 # A ruler, and the column of a ramp's samples that it is read from.
 COLUMNS: Mapping[str, str] = {
@@ -39,7 +39,8 @@ class CopyMemory(Struct, frozen=True):
 
 
 def taken_bytes(columns: Columns, ruler: str) -> tuple[tuple[float, float], ...]:
-    """Copies running and bytes taken since there was none, for each step of a ramp whose values are numbers."""
+    """Return, for each step of a ramp whose values are numbers, the copies running and the bytes taken since there was
+    none."""
     column = COLUMNS[ruler]
     steps = [
         (copies, value)
@@ -53,19 +54,19 @@ def taken_bytes(columns: Columns, ruler: str) -> tuple[tuple[float, float], ...]
 
 
 def first_bytes(columns: Columns, ruler: str) -> float | None:
-    """What the first copy of a ramp takes; None for a ramp without one."""
+    """Return what the first copy of a ramp takes; None for a ramp without one."""
     steps = dict(taken_bytes(columns, ruler))
     return steps[1] - steps[0] if 0 in steps and 1 in steps else None
 
 
 def further_bytes(columns: Columns, ruler: str) -> tuple[float, ...]:
-    """What each copy after the first adds."""
+    """Return what each copy after the first adds."""
     steps = taken_bytes(columns, ruler)
     return tuple(after - before for (n, before), (m, after) in pairwise(steps) if n >= 1 and m == n + 1)
 
 
 def copy_memory(ramps: Iterable[Columns], ruler: str) -> CopyMemory | None:
-    """The memory of copies from all ramps; None without a ramp that has a copy.
+    """Return the memory of copies from all ramps; None without a ramp that has a copy.
 
     ``further`` takes the copies as independent of each other, whatever ramp they are in; errors of reading, which two
     neighbouring differences share with opposite signs, make its interval too wide, never too narrow. No copy takes less
@@ -76,8 +77,8 @@ def copy_memory(ramps: Iterable[Columns], ruler: str) -> CopyMemory | None:
     if not firsts:
         return None
     differences = [difference for ramp in ramps for difference in further_bytes(ramp, ruler)]
-    typical = median_estimate([max(0.0, value) for value in firsts])
-    return CopyMemory(typical, _not_negative(mean_estimate(differences)) if differences else None, len(firsts))
+    typical = estimate_median([max(0.0, value) for value in firsts])
+    return CopyMemory(typical, _not_negative(estimate_mean(differences)) if differences else None, len(firsts))
 
 
 def _not_negative(mean: MeanEstimate) -> MeanEstimate | None:

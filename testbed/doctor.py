@@ -1,4 +1,4 @@
-"""What this host can do, tried and not guessed; what it cannot, and how to mend it.
+"""Checks what this host can do, by trying; what it cannot, and how to fix it.
 
 What needs a namespace is tried in a child process, so nothing of it stays.
 """
@@ -26,16 +26,17 @@ from runtime.home import store_root
 from runtime.images.sources import host_sources
 from runtime.images.space import free_bytes
 from runtime.lease import lease
+from runtime.oci import planners
 from runtime.plan.constants import CLONE_NEWNS, CLONE_NEWUSER, MS_PRIVATE, MS_REC
-from testbed.host.facts import libvirt_version, output, parse_key_values, parse_kib, read, version_text
+from testbed.host.facts import format_version, parse_key_values, parse_kib, read, read_first_line, read_libvirt_version
 from testbed.lab import Lab, mac_of
 from testbed.platforms.libvirt_lxc import find_driver
 from testbed.qemu import accelerator
-from testbed.qemu.connection import EMBEDDED, checked_uri, connected
+from testbed.qemu.connection import EMBEDDED, check_uri, connect
 from testbed.qemu.emulator import ensure_emulator, find_qemu
 from testbed.qemu.trial import introduce
 from vm_images.guest import guest_of
-from vm_images.kernel import kept_guest_kernel
+from vm_images.kernel import find_kept_guest_kernel
 
 GIB = 1 << 30
 NEEDED_FREE_BYTES = 3 * GIB
@@ -55,30 +56,31 @@ class Check(Struct, frozen=True):
     required: bool = True
 
 
-def checks(connect: str = "") -> list[Check]:
+def run_checks(connect: str = "") -> list[Check]:
     """Ask everything. Without root the questions that need it are answered with what the kernel says.
 
     ``connect`` is a libvirt URI to be tried, too.
     """
     return [
-        root(),
-        cgroups(),
-        overlay(),
-        lab(),
-        user_namespaces(),
-        clone3(),
-        kvm(),
-        *accelerators(),
-        command("qemu", "qemu-system-x86_64", "--version"),
-        libvirt(),
-        *([connection(connect)] if connect else []),
-        libvirt_lxc(),
-        command("mmdebstrap", "mmdebstrap", "--version"),
-        command("slirp4netns", "slirp4netns", "--version"),
-        command("mkfs.erofs", "mkfs.erofs", "-V"),
-        package_sources(),
-        space(),
-        memory(),
+        check_root(),
+        check_cgroups(),
+        check_overlay(),
+        check_network(),
+        check_user_namespaces(),
+        check_clone3(),
+        check_planner(),
+        check_kvm(),
+        *check_accelerators(),
+        check_command("qemu", "qemu-system-x86_64", "--version"),
+        check_libvirt(),
+        *([check_connection(connect)] if connect else []),
+        check_libvirt_lxc(),
+        check_command("mmdebstrap", "mmdebstrap", "--version"),
+        check_command("slirp4netns", "slirp4netns", "--version"),
+        check_command("mkfs.erofs", "mkfs.erofs", "-V"),
+        check_package_sources(),
+        check_space(),
+        check_memory(),
     ]
 
 
@@ -87,12 +89,12 @@ def print_checks(results: Sequence[Check], as_json: bool = False) -> int:
     if as_json:
         print(json.dumps([to_builtins(check) for check in results], indent=2))
     else:
-        print("\n".join(as_table(results, shutil.get_terminal_size().columns)))
+        print("\n".join(format_table(results, shutil.get_terminal_size().columns)))
     return 0 if all(check.ok or not check.required for check in results) else EXIT_PREREQUISITE
 
 
-def as_table(results: Sequence[Check], columns: int) -> list[str]:
-    """The checks as lines for a terminal that is so wide; longer ones are folded."""
+def format_table(results: Sequence[Check], columns: int) -> list[str]:
+    """Return the checks as lines for a terminal that is so wide; longer ones are folded."""
     before = 10 + max((len(check.name) for check in results), default=0)
     room = max(20, columns - before)
     lines = []
@@ -126,14 +128,14 @@ def attempt(action: Callable[[], None]) -> str:
     return problem_text or (f"the child ended with status {status}" if status else "")
 
 
-def root() -> Check:
-    """Namespaces, mounts and cgroups are root's."""
+def check_root() -> Check:
+    """Check for root, whose alone namespaces, mounts and cgroups are."""
     uid = os.geteuid()
     return Check("root", uid == 0, f"user id {uid}", "run it as root, for example with sudo")
 
 
-def cgroups() -> Check:
-    """The controllers that limits and meters rest on."""
+def check_cgroups() -> Check:
+    """Check for the controllers that limits and meters rest on."""
     mounted = hierarchies()
     where = ", ".join(sorted(mounted.v1)) if mounted.v1 else ", ".join(sorted(mounted.v2))
     missing = mounted.missing()
@@ -145,8 +147,8 @@ def cgroups() -> Check:
     )
 
 
-def overlay() -> Check:
-    """An overlay in a mount namespace of its own."""
+def check_overlay() -> Check:
+    """Mount an overlay in a mount namespace of its own."""
     with tempfile.TemporaryDirectory(prefix="testbed-doctor-") as scratch:
 
         def mount_one() -> None:
@@ -161,11 +163,11 @@ def overlay() -> Check:
             Path(scratch, "merged", "file").write_text("written through the overlay")
 
         problem = attempt(mount_one)
-    return Check("overlay", not problem, problem or "mounted and written to", _root_or("load the module overlay"))
+    return Check("overlay", not problem, problem or "mounted and written to", _advise("load the module overlay"))
 
 
-def lab() -> Check:
-    """A network namespace with a bridge and a veth pair on it, as every run builds one."""
+def check_network() -> Check:
+    """Build a network namespace with a bridge and a veth pair on it, as every run does."""
 
     def build() -> None:
         with Lab() as inside, Path("/proc/self/ns/net").open() as here:
@@ -176,27 +178,36 @@ def lab() -> Check:
 
     problem = attempt(build)
     return Check(
-        "network", not problem, problem or "namespace, bridge and veth", _root_or("load the modules bridge and veth")
+        "network", not problem, problem or "namespace, bridge and veth", _advise("load the modules bridge and veth")
     )
 
 
-def user_namespaces() -> Check:
-    """For a rootless runtime; no measure needs them."""
+def check_user_namespaces() -> Check:
+    """Check for user namespaces, which a rootless runtime needs and no measure does."""
     problem = attempt(lambda: libc.call("unshare", CLONE_NEWUSER))
     fix = "sysctl kernel.unprivileged_userns_clone=1, or user.max_user_namespaces above 0"
     return Check("user namespaces", not problem, problem or "can be made", fix, required=False)
 
 
-def clone3() -> Check:
-    """The system call that starts a process in its namespaces; without arguments it says EINVAL, or ENOSYS."""
+def check_clone3() -> Check:
+    """Check the system call that starts a process in its namespaces; without arguments it says EINVAL, or ENOSYS."""
     ctypes.CDLL(None, use_errno=True).syscall(SYS_CLONE3, None, 0)
     implemented = ctypes.get_errno() == errno.EINVAL
-    detail = "known to the kernel" if implemented else f"refused: {os.strerror(ctypes.get_errno())}"
+    detail = "the kernel has it" if implemented else f"refused: {os.strerror(ctypes.get_errno())}"
     return Check("clone3", implemented, detail, "use Linux 5.3 or later, outside a sandbox that forbids it")
 
 
-def kvm() -> Check:
-    """Only whether the device is there and opens; whether guests run on it is the accelerator's question."""
+def check_planner() -> Check:
+    """Show the process that decides for testbed-runtime, which stays for a while after a call."""
+    there = planners.residents(os.environ)
+    words = ", ".join(f"process {resident.pid} at {resident.socket}" for resident in there)
+    variable = os.environ.get("TESTBED_PLANNER", "")
+    detail = words or ("none: TESTBED_PLANNER is off" if variable == "off" else "none; the next call starts one")
+    return Check("planner", True, detail, required=False)
+
+
+def check_kvm() -> Check:
+    """Check only that the device is there and opens; whether guests run on it is the accelerator's question."""
     try:
         os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
@@ -205,30 +216,31 @@ def kvm() -> Check:
     return Check("kvm device", True, "/dev/kvm opens", required=False)
 
 
-def accelerators() -> list[Check]:
-    """What guests would run on: by booting one, where its kernel is there and we are root; else what was found last."""
+def check_accelerators() -> list[Check]:
+    """Check what guests would run on, by booting one as root where a kernel for it is there; else report the last
+    attempt."""
     guest_root = store_root() / "guest"
     try:
-        kernel = kept_guest_kernel(guest_root)
+        kernel = find_kept_guest_kernel(guest_root)
         if kernel is not None and os.geteuid() == 0:
-            tried = accelerator.attempts(guest_root, find_qemu(), guest_of(kernel))
+            tried = accelerator.try_accelerators(guest_root, find_qemu(), guest_of(kernel))
         else:
-            tried = accelerator.last_attempts(guest_root)
-        return attempt_checks(tried, kept_closed())
+            tried = accelerator.read_last_attempts(guest_root)
+        return judge_attempts(tried, explain_closed_kvm())
     except PrerequisiteError as error:
         return [Check("accelerator", False, error.message, error.hint, required=False)]
 
 
-def kept_closed() -> str:
-    """Why QEMU's account cannot open KVM, as far as there is such an account."""
+def explain_closed_kvm() -> str:
+    """Return why QEMU's account cannot open KVM, as far as there is such an account."""
     try:
-        return accelerator.closed_to_account()
+        return accelerator.explain_closed_kvm()
     except PrerequisiteError:
         return ""
 
 
-def attempt_checks(tried: Sequence[accelerator.Attempt], closed: str) -> list[Check]:
-    """A check for each accelerator that was tried, with when that was; the one that guests get is marked.
+def judge_attempts(tried: Sequence[accelerator.Attempt], closed: str) -> list[Check]:
+    """Return a check for each accelerator that was tried, with when that was; the one that guests get is marked.
 
     Raises PrerequisiteError when no guest boots.
     """
@@ -242,7 +254,7 @@ def attempt_checks(tried: Sequence[accelerator.Attempt], closed: str) -> list[Ch
             f"accelerator {one.accelerator}",
             one.boot_s is not None and (one.accelerator != "kvm" or chosen.hardware),
             f"{chosen.reason if one.accelerator == 'kvm' else one.reason} (tried {one.at})"
-            + taken(one.accelerator, chosen.accelerator),
+            + mark_chosen(one.accelerator, chosen.accelerator),
             fix if one.accelerator == "kvm" else "",
             required=False,
         )
@@ -254,22 +266,22 @@ def attempt_checks(tried: Sequence[accelerator.Attempt], closed: str) -> list[Ch
     return results
 
 
-def taken(name: str, chosen: str) -> str:
-    """The words that mark the accelerator that guests get."""
+def mark_chosen(name: str, chosen: str) -> str:
+    """Return the words that mark the accelerator that guests get."""
     return "; guests get this one" if name == chosen else ""
 
 
-def command(name: str, *call: str) -> Check:
-    """A program that answers with its version."""
+def check_command(name: str, *call: str) -> Check:
+    """Check for a program that answers with its version."""
     if shutil.which(call[0]) is None:
         return Check(name, False, f"{call[0]} is not on the PATH", SET_UP)
-    version = output(*call)
+    version = read_first_line(*call)
     return Check(name, version is not None, version or f"{' '.join(call)} prints nothing", SET_UP)
 
 
-def libvirt() -> Check:
-    """The library, its QEMU driver's account, and the driver."""
-    version = libvirt_version()
+def check_libvirt() -> Check:
+    """Check for the library, its QEMU driver, and the driver's account."""
+    version = read_libvirt_version()
     if version is None:
         return Check("libvirt", False, "the Python binding cannot be loaded", SET_UP)
     try:
@@ -283,15 +295,15 @@ def libvirt() -> Check:
     return Check("libvirt", True, f"{version}, with its QEMU driver and the account libvirt-qemu")
 
 
-def connection(uri: str) -> Check:
-    """A libvirt daemon that was asked for: tried, as a run would, as far as to have it start a machine.
+def check_connection(uri: str) -> Check:
+    """Return a libvirt daemon that was asked for: tried, as a run would, as far as to have it start a machine.
 
     Raises UsageError for a URI that no run takes.
     """
-    if checked_uri(uri) == EMBEDDED:
-        return libvirt()
+    if check_uri(uri) == EMBEDDED:
+        return check_libvirt()
     try:
-        with connected(uri, Path("/nonexistent"), Path("/nonexistent")) as daemon:
+        with connect(uri, Path("/nonexistent"), Path("/nonexistent")) as daemon:
             version, models = daemon.current().getLibVersion(), " and ".join(daemon.security_models())
             tried = "nothing further was tried, which is root's to do"
             if os.geteuid() == 0:
@@ -302,11 +314,11 @@ def connection(uri: str) -> Check:
                 tried = f"it starts our machines{f', exempt from {models}' if models else ''}"
     except PrerequisiteError as error:
         return Check("connection", False, error.message, error.hint)
-    return Check("connection", True, f"{uri}: libvirt {version_text(version)}; {tried}")
+    return Check("connection", True, f"{uri}: libvirt {format_version(version)}; {tried}")
 
 
-def libvirt_lxc() -> Check:
-    """What the platform libvirt-lxc needs, which no other does."""
+def check_libvirt_lxc() -> Check:
+    """Check for what the platform libvirt-lxc needs and no other does."""
     try:
         find_driver()
     except PrerequisiteError as error:
@@ -314,8 +326,8 @@ def libvirt_lxc() -> Check:
     return Check("libvirt-lxc", True, "libvirtd and its LXC driver, for a daemon of the run's own", required=False)
 
 
-def package_sources() -> Check:
-    """Sources for the base image are configured; whether they can be reached shows when it is built."""
+def check_package_sources() -> Check:
+    """Check that sources for the base image are configured; whether they can be reached shows when it is built."""
     release = parse_key_values(read(Path("/etc/os-release")) or "", "=")
     try:
         sources = host_sources(Path("/etc/apt"), release.get("VERSION_CODENAME", ""))
@@ -324,20 +336,20 @@ def package_sources() -> Check:
     return Check("package sources", True, ", ".join(sorted({uri for source in sources for uri in source.uris})))
 
 
-def space() -> Check:
-    """Room for images, guest kernels and disks."""
+def check_space() -> Check:
+    """Check that there is room for images, guest kernels and disks."""
     where = store_root()
     free = free_bytes(where)
     detail = f"{free / GIB:.1f} GiB free for {where}"
     return Check("disk space", free >= NEEDED_FREE_BYTES, detail, "free 3 GiB, or set TESTBED_HOME to a larger disk")
 
 
-def memory() -> Check:
-    """Room for the smallest run."""
+def check_memory() -> Check:
+    """Check that there is room for the smallest run."""
     available = parse_kib(read(Path("/proc/meminfo")) or "", "MemAvailable")
     detail = f"{available / GIB:.1f} GiB available"
     return Check("memory", available >= NEEDED_MEMORY_BYTES, detail, "2 GiB are needed: end other programs")
 
 
-def _root_or(fix: str) -> str:
+def _advise(fix: str) -> str:
     return fix if os.geteuid() == 0 else "run it as root"

@@ -19,10 +19,10 @@ from runtime.spec import Spec
 from testbed.images import build_images
 from testbed.lab import link_of
 from testbed.platforms.registry import check_names
-from testbed.qemu.domain import disk_name
+from testbed.qemu.domain import name_disk
 from testbed.qemu.variants import VARIANTS
 from testbed.scenario.model import Scenario, load
-from testbed.services.specs import specs
+from testbed.services.specs import make_specs
 from vm_images.guest import ensure_guest
 from vm_images.plans.container_host import BRIDGE_INDEX, CONTROLLERS
 from vm_images.plans.guest import guest_plan
@@ -34,8 +34,8 @@ from vm_images.plans.unit import unit_plan
 _IN_GUEST = Hierarchies({}, Path("/sys/fs/cgroup"), frozenset(CONTROLLERS))
 
 
-def service_plan(spec: Spec, platform: str) -> Plan:
-    """The plan of ``spec`` in a run called ``example``; a guest's kernel is fetched when it is not there yet. Of
+def plan_service(spec: Spec, platform: str) -> Plan:
+    """Return the plan of ``spec`` in a run called ``example``; a guest's kernel is fetched when it is not there yet. Of
     containers in a guest it is the plan by which the runtime in the guest starts them."""
     if platform in VARIANTS and VARIANTS[platform].boot == "cloud":
         return unit_plan(spec)
@@ -54,17 +54,17 @@ def service_plan(spec: Spec, platform: str) -> Plan:
     return container_plan(spec, hierarchies(), cgroup_name("example", spec.hostname), attachment=Attachment(2, 1))
 
 
-def application_plan(wanted: Mapping[str, Spec]) -> Plan:
-    """The plan of the one guest that runs all services, each from a disk of its own."""
-    disks = {service: f"/dev/{disk_name(index)}" for index, service in enumerate(wanted)}
+def plan_application(wanted: Mapping[str, Spec]) -> Plan:
+    """Return the plan of the one guest that runs all services, each from a disk of its own."""
+    disks = {service: f"/dev/{name_disk(index)}" for index, service in enumerate(wanted)}
     link = next(iter(wanted.values())).link
     return pod_plan(wanted, disks, link, ensure_guest(store_root() / "guest").modules("pci"))
 
 
-def service_text(spec: Spec, platform: str) -> str:
-    """The plan of ``spec``, and where its guest is saved and copied, what each copy is told: names and numbers of an
-    example."""
-    text = explain(service_plan(spec, platform))
+def explain_plan(spec: Spec, platform: str) -> str:
+    """Return the plan of ``spec``, and where its guest is saved and copied, what each copy is given: names and numbers
+    of an example."""
+    text = explain(plan_service(spec, platform))
     if platform not in VARIANTS or VARIANTS[platform].start != "restored":
         return text
     plan = restored_plan(spec, "0" * 32, 0, bytes(ENTROPY_BYTES))
@@ -72,7 +72,8 @@ def service_text(spec: Spec, platform: str) -> str:
 
 
 def _built_images(scenario: Scenario) -> dict[str, Image]:
-    """The images as they were built last: who is not root cannot build. Raises PrerequisiteError without them."""
+    """Return the images as they were built last: who is not root cannot build. Raises PrerequisiteError without
+    them."""
     store = Store(store_root() / "images")
     try:
         return {service.name: store.get(f"{scenario.name}/{service.name}") for service in scenario.services}
@@ -83,7 +84,7 @@ def _built_images(scenario: Scenario) -> dict[str, Image]:
 def explain_service(
     scenarios: Path, scenario_name: str, service: str, platform: str, progress: Callable[[str], None]
 ) -> str:
-    """The plan of ``service`` (empty: the first), or of all on a platform where they share an instance.
+    """Return the plan of ``service`` (empty: the first), or of all on a platform where they share an instance.
 
     Raises UsageError for an unknown name. Root has its images built first; anybody else sees those that there are.
     """
@@ -95,5 +96,5 @@ def explain_service(
     images = build_images(scenario, progress) if os.geteuid() == 0 else _built_images(scenario)
     shared = platform in VARIANTS and VARIANTS[platform].guest_per == "application"
     links = [link_of(0, 0 if shared else index) for index in range(len(names))]
-    wanted = dict(zip(names, specs(scenario, images, links), strict=True))
-    return explain(application_plan(wanted)) if shared else service_text(wanted[service or names[0]], platform)
+    wanted = dict(zip(names, make_specs(scenario, images, links), strict=True))
+    return explain(plan_application(wanted)) if shared else explain_plan(wanted[service or names[0]], platform)

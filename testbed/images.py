@@ -14,7 +14,7 @@ from vm_images.minimal_kernel import build_minimal_kernel
 
 
 def build_images(scenario: Scenario, progress: Callable[[str], None]) -> dict[str, Image]:
-    """The image of each service, built unless the store has all its layers, by the service's name."""
+    """Build the image of each service, unless the store has all its layers, and return them by the service's name."""
     store = Store(store_root() / "images")
     return {
         service.name: build(
@@ -29,5 +29,5 @@ def build_images(scenario: Scenario, progress: Callable[[str], None]) -> dict[st
 
 
 def build_guest_kernel(progress: Callable[[str], None]) -> GuestKernel:
-    """The minimal guest kernel, built unless the store has that of these sources and options. Takes minutes."""
+    """Build the minimal guest kernel, unless the store has that of these sources and options. Takes minutes."""
     return build_minimal_kernel(store_root() / "guest", progress)

@@ -11,7 +11,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(BaseException):
-    """Someone wants the run to end. Not an Exception: nothing that handles failures may swallow it."""
+    """Signal that someone wants the run to end. It is no Exception: nothing that handles failures may swallow it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -19,14 +19,14 @@ class Interrupted(BaseException):
 
 
 class _Deferral:
-    """How deep we are in ``deferred``, and the signal that came meanwhile."""
+    """How deep we are in ``defer_signals``, and the signal that came meanwhile."""
 
     depth = 0
     pending: int | None = None
 
 
 def _raise_once(number: int, frame: FrameType | None) -> None:
-    """From the first signal on, what runs is the undoing; a second one must not cut that short."""
+    """Raise at the first signal; from then on the undoing runs, which a second one must not cut short."""
     for other in _SIGNALS:
         signal.signal(other, signal.SIG_IGN)
     if _Deferral.depth:
@@ -36,7 +36,7 @@ def _raise_once(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def deferred() -> Iterator[None]:
+def defer_signals() -> Iterator[None]:
     """Within, an interruption waits for the end: for short stretches that start something and then note it."""
     _Deferral.depth += 1
     try:
@@ -49,7 +49,7 @@ def deferred() -> Iterator[None]:
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
+def raise_on_signals() -> Iterator[None]:
     """Within, the first SIGINT, SIGTERM or SIGHUP raises Interrupted and later ones are ignored.
 
     To be used in the main thread; the previous handlers come back at the end.

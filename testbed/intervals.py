@@ -48,12 +48,12 @@ class MeanEstimate(Struct, frozen=True):
 
     @property
     def is_interval(self) -> bool:
-        """Whether there is an interval beside the mean."""
+        """Whether the mean has an interval."""
         return self.low is not None
 
 
-def median_estimate(values: Sequence[float]) -> Estimate:
-    """The median, with the narrowest symmetric interval of order statistics that covers at least 95 %.
+def estimate_median(values: Sequence[float]) -> Estimate:
+    """Return the median, with the narrowest symmetric interval of order statistics that covers at least 95 %.
 
     Free of any assumption on the distribution: the number of values below the true median is binomial(n, 1/2)
     (Conover, Practical Nonparametric Statistics, 3rd ed., section 3.2). Counted in whole numbers, for beyond 1,029
@@ -72,13 +72,14 @@ def median_estimate(values: Sequence[float]) -> Estimate:
 
 
 def _middle(ordered: Sequence[float]) -> float:
-    """The median of ascending values; each is halved before they are added, for the sum of large ones is no float."""
+    """Return the median of ascending values; each is halved before they are added, for the sum of large ones is no
+    float."""
     n = len(ordered)
     return ordered[n // 2] if n % 2 else ordered[n // 2 - 1] / 2 + ordered[n // 2] / 2
 
 
-def median_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Estimate:
-    """The ratio of two medians of positive values, with a percentile bootstrap interval of 95 %.
+def estimate_median_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Estimate:
+    """Return the ratio of two medians of positive values, with a percentile bootstrap interval of 95 %.
 
     Each side is resampled on its own (Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13), from a
     fixed seed. With fewer than ``FEWEST`` values on a side: the range of the possible ratios, with level 0. Raises
@@ -100,8 +101,8 @@ def median_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Es
     return Estimate(value, ratios[cut], ratios[-1 - cut], n, LEVEL)
 
 
-def mean_estimate(values: Sequence[float]) -> MeanEstimate:
-    """The mean with its 95 % t interval, mean +- t(n - 1) * s / sqrt(n), from three values on.
+def estimate_mean(values: Sequence[float]) -> MeanEstimate:
+    """Return the mean with its 95 % t interval, mean +- t(n - 1) * s / sqrt(n), from three values on.
 
     It covers 95 % where the values are independent and roughly normal, and more where neighbours are negatively
     correlated, as differences of readings are that have an error each. Raises ValueError without values.

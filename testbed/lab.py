@@ -27,12 +27,12 @@ _SERVICES_LIMIT = 200
 
 
 def mac_of(address: IPv4Address) -> str:
-    """A locally administered MAC that says the address: 02:00 and its four bytes."""
+    """Return a locally administered MAC that says the address: 02:00 and its four bytes."""
     return ":".join(f"{byte:02x}" for byte in b"\x02\x00" + address.packed)
 
 
 def link_of(application: int, service: int) -> Link:
-    """The interface of a service (counted from 0) of a copy of the application (counted from 0)."""
+    """Return the interface of a service (counted from 0) of a copy of the application (counted from 0)."""
     if not 0 <= service < _SERVICES_LIMIT or not 0 <= application < 255:
         raise TestbedError(f"no address left for service {service} of application {application}")
     address = NETWORK.network_address + 256 * (application + 1) + 10 + service
@@ -100,7 +100,7 @@ class Lab:
         network.request(network.add_address(self.bridge_index, address), f"give {BRIDGE} {address}")
 
     def link(self, application: int, service: int) -> Link:
-        """``link_of``, with the lab's own neighbour entry for it set.
+        """Return what ``link_of`` does, with the lab's own neighbour entry for it set.
 
         A probe of an address that is not up yet would otherwise wait for ARP, whose retries are a second
         apart, and see the workload late.

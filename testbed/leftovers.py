@@ -1,8 +1,8 @@
 """What dead runs left on the host, and its removal. What belongs to a living run, or to others, is not seen.
 
 A run puts everything below its lease: processes only inside its cgroups, files only in its scratch directory,
-and its network in a namespace that ends with its processes. So three places tell all; settings of the host that
-it changed are noted among its files. A cgroup beside them that has no lease is another's, whatever its name.
+and its network in a namespace that ends with its processes. So three places show it all; settings of the host that
+it changed are noted among its files. Another cgroup there that has no lease is another's, whatever its name.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from runtime.lease import (
     remove_shared,
     unfinished,
 )
+from runtime.oci import planners
 from testbed.host import settings as host_settings
 from testbed.qemu.emulator import daemons_emulators
 
@@ -46,19 +47,20 @@ class Leftover(Struct, frozen=True):
 
 
 def _directories_below(run: str) -> set[Path]:
-    """The directories of a lease's cgroup and of those below it, in every hierarchy."""
+    """Return the directories of a lease's cgroup and of those below it, in every hierarchy."""
     roots = [mount / CGROUP_ROOT / run for mount in hierarchies().used]
     return {Path(path) for root in roots for path, _, _ in os.walk(root)}
 
 
 def _held() -> bool:
-    """Whether a run is alive, or is just beginning."""
+    """Return whether a run is alive, or is just beginning."""
     beginning = any(not is_abandoned(path) for path in unfinished(STATE_ROOT))
     return beginning or any(is_held(name, STATE_ROOT) for name in leases(STATE_ROOT))
 
 
 def _shared_is_empty() -> bool:
-    """Whether the cgroup above all leases' is there, without processes and without cgroups of others below it."""
+    """Return whether the cgroup above all leases' is there, without processes and without cgroups of others below
+    it."""
     directories = [path for mount in hierarchies().used if (path := mount / CGROUP_ROOT).is_dir()]
     return bool(directories) and not any(
         path.stat().st_nlink > 2 or (path / "cgroup.procs").read_text() for path in directories
@@ -73,20 +75,21 @@ def _command(pid: int) -> str:
 
 
 def _partials() -> list[Path]:
-    """Half-written files and directories of the store whose writer is dead; layers' own files are not looked at."""
+    """Return half-written files and directories of the store whose writer is dead; layers' own files are not looked
+    at."""
     paths = [path for depth in ("*", "*/*") for path in store_root().glob(f"{depth}/{PARTIAL}*")]
     return [path for path in paths if is_abandoned(path)]
 
 
 def find() -> tuple[Leftover, ...]:
-    """All leftovers: processes first, for they hold the rest. Raises PrerequisiteError when there are runs of which
-    this user cannot tell the dead from the living."""
+    """Return all leftovers: processes first, for they hold the rest. Raises PrerequisiteError when there are runs of
+    which this user cannot tell the dead from the living."""
     names = leases(STATE_ROOT)
     try:
         dead = [name for name in names if is_dead(name, STATE_ROOT)]
     except PermissionError as error:
         raise PrerequisiteError(
-            f"there are runs below {STATE_ROOT}: {', '.join(names)}; which of them still live cannot be told: "
+            f"there are runs below {STATE_ROOT}: {', '.join(names)}; which of them still live is not visible: "
             f"{error.filename}: {error.strerror}",
             "run it as root",
         ) from error
@@ -108,7 +111,7 @@ def find() -> tuple[Leftover, ...]:
         *(
             Leftover("setting", f"{setting} (was {value})", path.name)
             for path in scratch
-            for setting, value in host_settings.recorded(path).items()
+            for setting, value in host_settings.read_record(path).items()
         ),
         *(Leftover("directory", str(path), path.name) for path in scratch),
         *(Leftover("partial", str(path), "") for path in (*abandoned, *sorted(_partials()))),
@@ -122,7 +125,7 @@ def _remove_run(run: str) -> None:
             cgroup = Cgroup(f"{CGROUP_ROOT}/{run}")
             cgroup.kill()
             cgroup.remove()
-            host_settings.put_back(directory)
+            host_settings.restore_settings(directory)
 
 
 def remove(leftovers: tuple[Leftover, ...]) -> None:
@@ -144,6 +147,14 @@ def remove(leftovers: tuple[Leftover, ...]) -> None:
         is_root = os.geteuid() == 0
         hint = "see what still uses them" if is_root else "run it as root"
         raise (TestbedError if is_root else PrerequisiteError)("remove leftovers:\n  " + "\n  ".join(problems), hint)
+
+
+def end_planners() -> tuple[int, ...]:
+    """End the processes that decide for testbed-runtime, of which the next call starts another; their numbers."""
+    there = planners.residents(os.environ)
+    for resident in there:
+        planners.end(resident)
+    return tuple(resident.pid for resident in there)
 
 
 def remove_store() -> Path:

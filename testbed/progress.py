@@ -8,5 +8,6 @@ from runtime.output import printable
 
 
 def tell(line: str) -> None:
-    """A line on standard error, at once: standard output is for data. What a workload is quoted with obeys nothing."""
+    """Write a line on standard error, at once: standard output is for data. Nothing quoted from a workload controls the
+    terminal."""
     print(printable(line), file=sys.stderr, flush=True)

@@ -74,7 +74,7 @@ class Trial(Struct, frozen=True):
     disturbances: tuple[str, ...] = ()
 
     def value(self, metric: str) -> float | None:
-        """The value of a metric, None when the trial has no such metric."""
+        """Return the value of a metric, None when the trial has no such metric."""
         return next((one.value for one in self.metrics if one.metric == metric), None)
 
 
@@ -108,7 +108,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """An existing run folder. Raises UsageError when it is none, or its manifest is damaged."""
+        """Return an existing run folder. Raises UsageError when it is none, or its manifest is damaged."""
         file = path / MANIFEST
         try:
             manifest = json.loads(file.read_bytes())
@@ -118,11 +118,11 @@ class RunFolder:
         except OSError as error:
             raise UsageError(f"cannot read {file}: {error.strerror}") from error
         except ValueError as error:
-            raise UsageError(f"{file} is damaged: {error}", "restore it; the trials beside it are intact") from error
+            raise UsageError(f"{file} is damaged: {error}", "restore it; the trials next to it are intact") from error
         if isinstance(manifest, dict):
             _check_format(file, manifest.get("format", 1))
         if not isinstance(manifest, dict) or not isinstance(manifest.get("run"), str):
-            raise UsageError(f"{file} is damaged: it names no run", "restore it; the trials beside it are intact")
+            raise UsageError(f"{file} is damaged: it names no run", "restore it; the trials next to it are intact")
         return cls(path, manifest)
 
     @property
@@ -156,7 +156,7 @@ class RunFolder:
             raise _write_error(file, error) from error
 
     def trials(self) -> tuple[Trial, ...]:
-        """Every trial that was written as a whole, in order; a torn last line is not one.
+        """Return every trial that was written as a whole, in order; a torn last line is not one.
 
         Raises UsageError, with the line's number, when a line is damaged otherwise.
         """
@@ -186,12 +186,12 @@ class RunFolder:
         return file_name
 
     def samples_path(self, trial: Trial) -> Path | None:
-        """The file of a trial's time series, None when it has none or the file is gone."""
+        """Return the file of a trial's time series, None when it has none or the file is gone."""
         path = self.path / "samples" / trial.samples if trial.samples else None
         return path if path and path.is_file() else None
 
     def log_path(self, instance: str) -> Path:
-        """Where an instance's console is written."""
+        """Return where an instance's console is written."""
         if not _NAME.fullmatch(instance):
             raise ValueError(f"{instance!r} is no name for a file")
         return self.path / "logs" / f"{instance}.log"
@@ -214,7 +214,7 @@ class RunFolder:
     def conclude(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        """``finish`` with the status that an exception (or none) means; for ``ExitStack.push``."""
+        """Call ``finish`` with the status that an exception (or none) means; for ``ExitStack.push``."""
         if kind is None:
             self.finish("finished")
         else:
@@ -234,8 +234,9 @@ def check_base(base: Path) -> None:
         raise _write_error(base, error) from error
 
 
-def newest(base: Path) -> Path:
-    """The newest run folder below ``base``: run ids begin with their time. Raises UsageError when there is none."""
+def find_newest(base: Path) -> Path:
+    """Return the newest run folder below ``base``: run ids begin with their time. Raises UsageError when there is
+    none."""
     runs = sorted(file.parent for file in base.glob(f"*/{MANIFEST}"))
     if not runs:
         raise UsageError(f"there is no run in {base}", "make one: ./invoke bench --scenario clickme")
@@ -243,14 +244,15 @@ def newest(base: Path) -> Path:
 
 
 def locate(run: str, base: Path) -> Path:
-    """The run folder that ``run`` means: a path, the id of a run below ``base``, or (empty) the newest there."""
+    """Return the run folder that ``run`` means: a path, the id of a run below ``base``, or (empty) the newest there."""
     if not run:
-        return newest(base)
+        return find_newest(base)
     return base / run if not Path(run).exists() and (base / run).exists() else Path(run)
 
 
 def read_metrics(file: Path) -> list[dict[str, str]]:
-    """The rows of a metrics.csv by column, as text; ``format`` is "1" for a file that was written without that column.
+    """Return the rows of a metrics.csv by column, as text; ``format`` is "1" for a file that was written without that
+    column.
 
     Raises UsageError when the file cannot be read, lacks a column, or has a row of a newer format.
     """

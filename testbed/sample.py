@@ -86,13 +86,13 @@ class Usage(Struct, frozen=True):
     samples: int
 
 
-def reading(cgroup: Cgroup) -> Reading:
+def read_usage(cgroup: Cgroup) -> Reading:
     """Read a cgroup now. Raises OSError when it is gone."""
-    return Reading(time.monotonic_ns(), cgroup.cpu_usage_ns(), cgroup.memory_bytes(), pss_bytes(cgroup.pids()))
+    return Reading(time.monotonic_ns(), cgroup.cpu_usage_ns(), cgroup.memory_bytes(), read_pss_bytes(cgroup.pids()))
 
 
-def pss_bytes(pids: Iterable[int]) -> int:
-    """The proportional set size of processes, summed; those that have ended by now count nothing.
+def read_pss_bytes(pids: Iterable[int]) -> int:
+    """Return the proportional set size of processes, summed; those that have ended by now count nothing.
 
     The kernel walks a process's page tables for it: 0.1 ms for a small process, about 1 ms for each
     hundred MiB resident.
@@ -108,20 +108,20 @@ def pss_bytes(pids: Iterable[int]) -> int:
 
 
 def parse_pss(rollup: bytes) -> int:
-    """Bytes of the ``Pss:`` line of a smaps_rollup; 0 when there is none (a zombie, a kernel thread)."""
+    """Return the bytes of the ``Pss:`` line of a smaps_rollup; 0 when there is none (a zombie, a kernel thread)."""
     for line in rollup.splitlines():
         if line.startswith(b"Pss:"):
             return int(line.split()[1]) * 1024
     return 0
 
 
-def host_reading() -> HostReading:
+def read_host() -> HostReading:
     """Read the host now."""
     return parse_host(time.monotonic_ns(), (PROC / "stat").read_text(), (PROC / "meminfo").read_text())
 
 
 def parse_host(t_ns: int, stat: str, meminfo: str) -> HostReading:
-    """A HostReading from the text of /proc/stat and /proc/meminfo."""
+    """Return a HostReading from the text of /proc/stat and /proc/meminfo."""
     # user nice system idle iowait irq softirq steal; guest and guest_nice follow and are in user and nice.
     ticks = [int(field) for field in stat.splitlines()[0].split()[1:9]]
     total_ticks, idle_ticks, steal_ticks = sum(ticks), ticks[3] + ticks[4], ticks[7]
@@ -129,18 +129,18 @@ def parse_host(t_ns: int, stat: str, meminfo: str) -> HostReading:
     return HostReading(t_ns, total_ticks - idle_ticks - steal_ticks, steal_ticks, total_ticks, available_kib * 1024)
 
 
-def utilisation(before: HostReading, after: HostReading) -> float:
-    """The fraction (0 to 1) of all processors' time that was used between two readings."""
+def compute_utilisation(before: HostReading, after: HostReading) -> float:
+    """Return the fraction (0 to 1) of all processors' time that was used between two readings."""
     return _fraction(after.busy_ticks - before.busy_ticks, after.total_ticks - before.total_ticks)
 
 
-def steal(before: HostReading, after: HostReading) -> float:
-    """The fraction (0 to 1) of all processors' time that the host's own hypervisor gave to others."""
+def compute_steal(before: HostReading, after: HostReading) -> float:
+    """Return the fraction (0 to 1) of all processors' time that the host's own hypervisor gave to others."""
     return _fraction(after.steal_ticks - before.steal_ticks, after.total_ticks - before.total_ticks)
 
 
-def shares(before: HostReading, after: HostReading, application_s: float, generator_s: float) -> Shares:
-    """The host's busy time between two readings, split by the CPU seconds of those that are known.
+def compute_shares(before: HostReading, after: HostReading, application_s: float, generator_s: float) -> Shares:
+    """Return the host's busy time between two readings, split by the CPU seconds of those who are measured.
 
     The kernel counts busy time in ticks and a cgroup's by the clock, so in a short window ``others`` is good to a tick
     for each processor.
@@ -149,7 +149,7 @@ def shares(before: HostReading, after: HostReading, application_s: float, genera
     if total_s <= 0:
         return Shares(0.0, 0.0, 0.0)
     application, generator = (min(max(used_s / total_s, 0.0), 1.0) for used_s in (application_s, generator_s))
-    return Shares(application, generator, max(0.0, utilisation(before, after) - application - generator))
+    return Shares(application, generator, max(0.0, compute_utilisation(before, after) - application - generator))
 
 
 def _fraction(part: int, whole: int) -> float:
@@ -158,12 +158,12 @@ def _fraction(part: int, whole: int) -> float:
 
 
 def cpu_s(before: Reading, after: Reading) -> float:
-    """CPU seconds that a cgroup used between two readings."""
+    """Return the CPU seconds that a cgroup used between two readings."""
     return (after.cpu_ns - before.cpu_ns) / 1e9
 
 
-def usage(rows: Sequence[Row], name: str, since_s: float = 0.0, until_s: float = float("inf")) -> Usage:
-    """What ``name`` used in a window of the sampler's time, from the samples that fall into it.
+def summarise_usage(rows: Sequence[Row], name: str, since_s: float = 0.0, until_s: float = float("inf")) -> Usage:
+    """Return what ``name`` used in a window of the sampler's time, from the samples that fall into it.
 
     Memory is the mean of the samples. With fewer than two samples there is no CPU time to tell: 0.
     """
@@ -196,14 +196,14 @@ class Sampler:
         self._cgroups = dict(cgroups)
         self._interval_s = interval_s
         self._first_cpu_ns: dict[str, int] = {}
-        self._host_before = host_reading()
+        self._host_before = read_host()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
         self._error: BaseException | None = None
 
     def __enter__(self) -> Sampler:
         self.began_ns = time.monotonic_ns()
-        self._host_before = host_reading()
+        self._host_before = read_host()
         self._sample_cgroups()
         self._thread.start()
         return self
@@ -231,13 +231,13 @@ class Sampler:
             self.sampler_cpu_s += time.thread_time()
 
     def _sample(self) -> None:
-        after = host_reading()
+        after = read_host()
         before, self._host_before = self._host_before, after
         self.host_rows.append(
             HostRow(
                 self._since_s(after.t_ns),
-                utilisation(before, after),
-                steal(before, after),
+                compute_utilisation(before, after),
+                compute_steal(before, after),
                 after.available_bytes,
             )
         )
@@ -248,7 +248,7 @@ class Sampler:
             if name in self.lost:
                 continue
             try:
-                now = reading(cgroup)
+                now = read_usage(cgroup)
             except OSError:
                 if cgroup.exists():
                     raise

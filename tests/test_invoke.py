@@ -15,6 +15,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "invoke"
 PREREQUISITE_MISSING = 5
+# What the launcher is made of, and what is made of that, below runtime/.
+SOURCES = ("launcher/main.c", "launcher/build.py", "plan/steps/files.py", "plan/encode.py")
+GENERATED = "launcher/generated/operations.h"
 # A fake dpkg-query that knows every package it is asked for.
 ALL_INSTALLED = """#!/bin/sh
 shift 2
@@ -26,13 +29,13 @@ for package; do printf 'installed %s\\n' "$package"; done
 def checkout(tmp_path: Path) -> Iterator[Path]:
     """A checkout that has been set up, as far as the script can tell, whose invoke prints its arguments."""
     root = tmp_path / "check out"  # with a space, as people have
-    (root / "runtime" / "launcher").mkdir(parents=True)
+    root.mkdir()
     shutil.copy2(SCRIPT, root)
     (root / "requirements.lock").write_text("invoke==3.0.3\n")
     (root / "pyproject.toml").write_text("[project]\n")
-    (root / "runtime" / "launcher" / "executor").mkdir()
-    for name in ("executor/main.c", "build.py"):
-        (root / "runtime" / "launcher" / name).touch()
+    for name in (*SOURCES, GENERATED):
+        (root / "runtime" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "runtime" / name).touch()
     executable(root / "runtime" / "launcher" / "testbed-launcher", "")
     executable(root / ".venv" / "bin" / "python", '#!/bin/sh\necho python "$@" >&2\n')
     executable(root / ".venv" / "bin" / "testbed-runtime", "")
@@ -133,11 +136,12 @@ def test_the_account_that_libvirt_asks_for_is_made_where_it_alone_is_missing(che
     assert run(checkout, "doctor").stderr == ""
 
 
-def test_a_newer_source_is_compiled(checkout: Path) -> None:
+@pytest.mark.parametrize("source", [*SOURCES, GENERATED])
+def test_a_newer_source_is_compiled(checkout: Path, source: str) -> None:
     later_s = time.time() + 1
-    os.utime(checkout / "runtime" / "launcher" / "executor" / "main.c", (later_s, later_s))
+    os.utime(checkout / "runtime" / source, (later_s, later_s))
     done = run(checkout, "doctor")
-    assert "python -m runtime.launcher.build" in done.stderr
+    assert ("python -m runtime.launcher.build" in done.stderr) == (source != GENERATED)
     assert done.returncode == 0
 
 

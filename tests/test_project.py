@@ -31,7 +31,7 @@ def test_the_version_stands_once() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", __version__)
     assert "version" not in PROJECT["project"] and PROJECT["project"]["dynamic"] == ["version"]
     assert PROJECT["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "runtime.__version__"}
-    assert facts.versions()["testbed"] == __version__
+    assert facts.read_versions()["testbed"] == __version__
 
 
 def test_the_bench_prints_the_version() -> None:

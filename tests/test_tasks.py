@@ -18,7 +18,7 @@ import pytest
 
 from runtime.lease import lease
 from testbed import leftovers
-from testbed.host.turn import turn
+from testbed.host.turn import take_turn
 
 ROOT = Path(__file__).resolve().parents[1]
 INVOKE = Path(sys.executable).parent / "invoke"
@@ -170,7 +170,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_built(plac
 
 
 def test_a_second_run_on_this_host_is_refused(tmp_path: Path) -> None:
-    with turn("the-first", wait=True, progress=print):
+    with take_turn("the-first", wait=True, progress=print):
         done = subprocess.run(
             [str(INVOKE), "bench", "--scenario", "clickme", "--out", str(tmp_path)],
             cwd=ROOT,

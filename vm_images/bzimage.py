@@ -15,8 +15,8 @@ _PT_NOTE = 4
 _XEN_ELFNOTE_PHYS32_ENTRY = 18
 
 
-def payload(bzimage: bytes) -> bytes:
-    """The compressed vmlinux of a bzImage with its size behind it; PrerequisiteError if it is no bzImage."""
+def extract_payload(bzimage: bytes) -> bytes:
+    """Return the compressed vmlinux of a bzImage with its size behind it; PrerequisiteError if it is no bzImage."""
     if bzimage[0x202:0x206] != b"HdrS":
         raise PrerequisiteError("the guest kernel is not an x86 bzImage: no HdrS at 0x202")
     setup_sectors = bzimage[0x1F1] or 4
@@ -25,9 +25,9 @@ def payload(bzimage: bytes) -> bytes:
     return bzimage[start : start + length]
 
 
-def vmlinux(bzimage: bytes) -> bytes:
-    """The uncompressed ELF kernel of a bzImage. Raises PrerequisiteError when it does not unpack to one."""
-    packed = payload(bzimage)
+def extract_vmlinux(bzimage: bytes) -> bytes:
+    """Return the uncompressed ELF kernel of a bzImage. Raises PrerequisiteError when it does not unpack to one."""
+    packed = extract_payload(bzimage)
     (size_bytes,) = struct.unpack("<I", packed[-4:])
     elf = decompress(packed[:-4], "the guest kernel")
     if len(elf) != size_bytes or not elf.startswith(b"\x7fELF"):
@@ -38,7 +38,7 @@ def vmlinux(bzimage: bytes) -> bytes:
 
 
 def has_pvh_entry(elf: bytes) -> bool:
-    """Whether the kernel can be entered directly in 32-bit mode, from its Xen PHYS32_ENTRY note (CONFIG_PVH).
+    """Return whether the kernel can be entered directly in 32-bit mode, from its Xen PHYS32_ENTRY note (CONFIG_PVH).
 
     Source: Xen, docs/misc/pvh.pandoc; QEMU's hw/i386/x86.c looks for the same note.
     """

@@ -48,7 +48,7 @@ _GRUB_MODULES = ("biosdisk", "part_msdos", "ext2", "normal", "linux", "echo")
 DISK_BYTES = 2048 * MIB
 _NEEDED_BYTES = 2500 * MIB
 _SERVICES = ("systemd-networkd.service", "systemd-resolved.service")
-# Where an instance is told what it is; Debian's images list all clouds, of which cloud-init finds the one.
+# Where an instance finds its identity; Debian's images list all clouds, of which cloud-init finds the one.
 _CLOUD_CONFIGURATION = "datasource_list: [NoCloud, None]\n"
 # What cloud-init's default configuration would set up, and complain about: neither locales nor SSH are installed.
 _UNUSED_MODULES = ("locale", "ssh", "ssh-import-id", "set-passwords", "ssh-authkey-fingerprints", "keys-to-console")
@@ -72,7 +72,7 @@ class CloudDisk(Struct, frozen=True):
 
 
 def grub_configuration(root: uuid.UUID) -> str:
-    """/boot/grub/grub.cfg: one system, no menu, no waiting."""
+    """Return /boot/grub/grub.cfg: one system, no menu, no waiting."""
     return (
         "set timeout=0\n"
         "menuentry 'Debian' {\n"
@@ -85,7 +85,7 @@ def grub_configuration(root: uuid.UUID) -> str:
 
 
 def system_files(root: uuid.UUID) -> dict[str, str]:
-    """The files that the packages leave to whoever installs them, by path."""
+    """Return the files that the packages leave to whoever installs them, by path."""
     return {
         "etc/fstab": f"UUID={root} / ext4 errors=remount-ro 0 1\n",
         "etc/hostname": "localhost\n",
@@ -98,25 +98,25 @@ def system_files(root: uuid.UUID) -> dict[str, str]:
 
 
 def without_modules(configuration: str, modules: Collection[str]) -> str:
-    """cloud-init's configuration without the lines that list ``modules``."""
+    """Return cloud-init's configuration without the lines that list ``modules``."""
     lines = configuration.splitlines(keepends=True)
     return "".join(line for line in lines if line.strip().removeprefix("- ") not in modules)
 
 
 def cloud_inputs() -> Inputs:
-    """What this host would make the disk of. Raises PrerequisiteError as ``host_inputs``."""
+    """Return what this host would make the disk of. Raises PrerequisiteError as ``host_inputs``."""
     return replace(host_inputs(), packages=PACKAGES)
 
 
 def disk_key(inputs: Inputs) -> str:
-    """The cache key: every input, and all that this module adds."""
+    """Return the cache key: every input, and all that this module adds."""
     files = system_files(_NAMESPACE)
     document = [_RECIPE, inputs.key(), files, _UNUSED_MODULES, _GRUB_MODULES, DISK_BYTES, _SERVICES]
     return hashlib.sha256(json.dumps(document).encode()).hexdigest()
 
 
 def ensure_cloud(guest_root: Path, progress: Callable[[str], None]) -> CloudDisk:
-    """The disk below ``guest_root``, made now if its inputs are new (minutes, and about 250 MB of packages).
+    """Return the disk below ``guest_root``, made now if its inputs are new (minutes, and about 250 MB of packages).
 
     Raises PrerequisiteError: no root, mmdebstrap or mke2fs missing, no package source that answers, no space.
     """
@@ -197,7 +197,7 @@ def _run(command: list[str], environment: dict[str, str], what: str) -> None:
 
 
 def _describe(tree: Path) -> tuple[str, str, int, int]:
-    """The kernel's release, cloud-init's version, the number of packages and the bytes of all files."""
+    """Return the kernel's release, cloud-init's version, the number of packages and the bytes of all files."""
     status = (tree / "var/lib/dpkg/status").read_text()
     cloud_init = re.search(r"^Package: cloud-init\n(?:[^\n]+\n)*?Version: (\S+)", status, re.MULTILINE)
     kernels = sorted((tree / "boot").glob("vmlinuz-*"))
@@ -209,7 +209,7 @@ def _describe(tree: Path) -> tuple[str, str, int, int]:
 
 
 def write_disk(path: Path, tree: Path, identity: uuid.UUID, area: bytes, size_bytes: int = DISK_BYTES) -> None:
-    """The disk: the boot area, and behind it an ext4 file system with the tree, complete, so that no guest has to
+    """Write the disk: the boot area, and behind it an ext4 file system with the tree, complete, so that no guest has to
     initialise its tables in the background."""
     path.touch()
     os.truncate(path, size_bytes)

@@ -1,4 +1,4 @@
-"""Decompression of what kernel packages hold: gzip, xz, zstd and the LZ4 legacy frame, told by their magic."""
+"""Decompression of what kernel packages hold: gzip, xz, zstd and the LZ4 legacy frame, recognised by their magic."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LZ4_LEGACY_BLOCK_BYTES = 8 << 20
 
 
 def decompress(packed: bytes, what: str) -> bytes:
-    """The data unpacked, or itself when it is in none of the known formats.
+    """Return the data unpacked, or itself when it is in none of the known formats.
 
     Raises PrerequisiteError, naming ``what``, for damaged data or a missing library.
     """
@@ -44,7 +44,7 @@ def _library(name: str, package: str) -> ctypes.CDLL:
 
 
 def _lz4_legacy(packed: bytes) -> bytes:
-    """Blocks of at most 8 MiB, each with its packed size in front (lz4, doc/lz4_Frame_format.md)."""
+    """Unpack blocks of at most 8 MiB, each with its packed size in front (lz4, doc/lz4_Frame_format.md)."""
     library = _library("liblz4.so.1", "liblz4-1")
     target = ctypes.create_string_buffer(_LZ4_LEGACY_BLOCK_BYTES)
     parts: list[bytes] = []
@@ -61,7 +61,7 @@ def _lz4_legacy(packed: bytes) -> bytes:
 
 
 def _zstd(packed: bytes) -> bytes:
-    """One frame that names its content's size, as the kernel's build writes them."""
+    """Unpack one frame that names its content's size, as the kernel's build writes them."""
     library = _library("libzstd.so.1", "libzstd1")
     library.ZSTD_getFrameContentSize.restype = ctypes.c_ulonglong
     library.ZSTD_findFrameCompressedSize.restype = ctypes.c_size_t

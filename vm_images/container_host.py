@@ -25,7 +25,8 @@ _LAUNCHER = Path("launcher", "testbed-launcher")
 
 
 def _stage(folder: Path) -> None:
-    """The build context: the runtime's modules, what they need, and a launcher that knows the image's interpreter."""
+    """Lay out the build context: the runtime's modules, what they need, and a launcher that knows the image's
+    interpreter."""
     for source in sorted(_RUNTIME.rglob("*.py")):
         target = folder / "runtime" / source.relative_to(_RUNTIME)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +39,7 @@ def _stage(folder: Path) -> None:
 def ensure_host_image(
     store: Store, progress: Callable[[str], None], dockerfile: Path = DOCKERFILE, reference: str = REFERENCE
 ) -> Image:
-    """The host system's image, or another with the runtime in it, built unless the store has its layers.
+    """Build the host system's image, or another with the runtime in it, unless the store has its layers.
 
     Raises PrerequisiteError and WorkloadError as ``runtime.images.build.build`` does.
     """
@@ -48,6 +49,7 @@ def ensure_host_image(
 
 
 def host_initrd(guest: Guest, host: ContainerHost) -> bytes:
-    """The initial RAM disk of one such guest: what all guests share, the modules of a host of containers, its plan."""
+    """Return the initial RAM disk of one such guest: what all guests share, the modules of a host of containers, its
+    plan."""
     host_guest = guest.with_modules(guest.kernel.host_modules)
     return host_guest.initrd(container_host_plan(host, host_guest.modules("pci")))

@@ -32,7 +32,7 @@ _NAMESPACE = uuid.UUID("6f1f1c44-6b5e-4a55-9d0c-5a1b7d0a7e1e")
 
 
 def disk_path(disks: Path, image: Image, file_system: FileSystem = "erofs") -> Path:
-    """Where the disk of an image is kept below ``disks``."""
+    """Return where the disk of an image is stored below ``disks``."""
     return disks / f"{image.id.removeprefix('sha256:')}-{_FORMAT}.{file_system}"
 
 
@@ -61,7 +61,7 @@ def _make_erofs(target: Path, tree: Path, volume: uuid.UUID, epoch_s: int) -> No
 def build_disk(layers: Sequence[Path], identity: str, target: Path, file_system: FileSystem = "erofs") -> None:
     """Write the layers, bottom first, as a disk to ``target``, whole or not at all.
 
-    ``identity`` tells the file system's UUID. Raises PrerequisiteError without erofs-utils (for erofs), e2fsprogs
+    ``identity`` is the file system's UUID. Raises PrerequisiteError without erofs-utils (for erofs), e2fsprogs
     (for ext4) or space.
     """
     _build(merge(layers), identity, target, file_system)
@@ -82,7 +82,7 @@ def _build(root: Node, identity: str, target: Path, file_system: FileSystem, *, 
 
 
 def ensure_disk(disks: Path, image: Image, file_system: FileSystem = "erofs") -> Path:
-    """The disk of an image below ``disks``, built unless it is there."""
+    """Build the disk of an image below ``disks``, unless it is there, and return its path."""
     path = disk_path(disks, image, file_system)
     if not path.exists():
         build_disk([layer.path for layer in image.layers], image.id, path, file_system)
@@ -90,13 +90,13 @@ def ensure_disk(disks: Path, image: Image, file_system: FileSystem = "erofs") ->
 
 
 def layer_name(layer: Layer) -> str:
-    """What a layer is called on a disk of layers."""
+    """Return what a layer is called on a disk of layers."""
     return layer.diff_id.removeprefix("sha256:")[:NAME_DIGITS]
 
 
 def ensure_layer_disk(disks: Path, images: Iterable[Image]) -> Path:
-    """A disk on which every layer of the images is a directory, whiteouts and all: lowerdirs for overlays that are
-    mounted by whoever has the disk. A layer that images share is there once."""
+    """Return a disk on which every layer of the images is a directory, whiteouts and all: lowerdirs for overlays that
+    are mounted by whoever has the disk. A layer that images share is there once."""
     layers = {layer_name(layer): layer.path for image in images for layer in image.layers}
     identity = hashlib.sha256("\n".join(sorted(layers)).encode()).hexdigest()
     path = disks / f"{identity}-layers-{_FORMAT}.erofs"

@@ -47,7 +47,7 @@ def _entries(tree: Path) -> Iterator[_Entry]:
 
 
 def extra_time(time_ns: int) -> int:
-    """The upper half of a time stamp: nanoseconds above two bits that extend the seconds of the lower half.
+    """Return the upper half of a time stamp: nanoseconds above two bits that extend the seconds of the lower half.
 
     Source: Documentation/filesystems/ext4/inodes.rst, "Inode Timestamps".
     """
@@ -62,14 +62,14 @@ def _quoted(path: str) -> str:
 
 
 def inodes_below(listing: str) -> dict[str, int]:
-    """The inode numbers by name in what debugfs prints for ``ls -p``: records ``/inode/mode/uid/gid/name/size/``, the
-    names as they are, newlines too; none has a slash."""
+    """Return the inode numbers by name in what debugfs prints for ``ls -p``: records
+    ``/inode/mode/uid/gid/name/size/``, the names as they are, newlines too; none has a slash."""
     fields = listing.split("/")
     return {fields[i + 4]: int(fields[i]) for i in range(1, len(fields) - 6, 7)}
 
 
 def _inodes(target: Path, entries: Sequence[_Entry], environment: dict[str, str]) -> dict[str, int]:
-    """The inode numbers of what has the end of a line in its path, which no command to debugfs can name."""
+    """Return the inode numbers of what has the end of a line in its path, which no command to debugfs can name."""
     inodes: dict[str, int] = {}
     listed: dict[str, dict[str, int]] = {}
     for entry in entries:
@@ -85,8 +85,9 @@ def _inodes(target: Path, entries: Sequence[_Entry], environment: dict[str, str]
     return inodes
 
 
-def correction(entries: Sequence[_Entry], epoch_s: int, inodes: Mapping[str, int] | None = None) -> str:
-    """The commands for debugfs: each file was last read and changed when it was modified, down to the nanosecond.
+def make_correction(entries: Sequence[_Entry], epoch_s: int, inodes: Mapping[str, int] | None = None) -> str:
+    """Return the commands for debugfs: each file was last read and changed when it was modified, down to the
+    nanosecond.
 
     The root gets its permissions too, and ``lost+found``, which the layers do not have, goes: fsck makes it when
     there is something to keep in it. ``inodes`` numbers those of which the path cannot be given.
@@ -104,15 +105,15 @@ def correction(entries: Sequence[_Entry], epoch_s: int, inodes: Mapping[str, int
     return "\n".join(commands) + "\n"
 
 
-def size_bytes(entries: Sequence[_Entry]) -> int:
-    """How large the file system is to be: twice what the files take, and room for a guest's own."""
+def compute_size_bytes(entries: Sequence[_Entry]) -> int:
+    """Return how large the file system is to be: twice what the files take, and room for a guest's own."""
     blocks = sum(-(-entry.status.st_size // _BLOCK_BYTES) + 1 for entry in entries)
     inodes_bytes = (len(entries) + _SPARE_INODES) * _INODE_BYTES
     return 2 * blocks * _BLOCK_BYTES + inodes_bytes + _JOURNAL_BYTES + _ROOM_BYTES
 
 
 def _run(command: list[str], environment: dict[str, str], target: Path) -> tuple[str, str]:
-    """What a tool says on its standard output and error."""
+    """Return what a tool says on its standard output and error."""
     try:
         # Bytes: names may have any, and reading text would change the ends of lines in them.
         done = subprocess.run(command, env={**os.environ, **environment}, check=True, capture_output=True)
@@ -135,14 +136,14 @@ def make_ext4(target: Path, tree: Path, volume: uuid.UUID, epoch_s: int) -> None
     command = [
         *("mke2fs", "-q", "-t", "ext4", "-O", _FEATURES, "-b", str(_BLOCK_BYTES), "-I", str(_INODE_BYTES)),
         *("-m", "0", "-N", str(len(entries) + _SPARE_INODES), "-J", f"size={_JOURNAL_BYTES >> 20}"),
-        *("-U", str(volume), "-E", options, "-d", str(tree), str(target), f"{size_bytes(entries) >> 10}k"),
+        *("-U", str(volume), "-E", options, "-d", str(tree), str(target), f"{compute_size_bytes(entries) >> 10}k"),
     ]
     # By the first its libraries tell the time, by the second, which is newer, the tools of later releases.
     environment = {"E2FSPROGS_FAKE_TIME": str(epoch_s), "SOURCE_DATE_EPOCH": str(epoch_s), "LC_ALL": "C"}
     _run(command, environment, target)
     with scratch(target.with_suffix(".debugfs")) as commands:
         inodes = _inodes(target, entries, environment)
-        commands.write_text(correction(entries, epoch_s, inodes), errors="surrogateescape")
+        commands.write_text(make_correction(entries, epoch_s, inodes), errors="surrogateescape")
         # It goes on after a command that failed and ends well: the words on stderr, after its own name, tell.
         _, output = _run(["debugfs", "-w", "-f", str(commands), str(target)], environment, target)
     if complaints := output.splitlines()[1:]:

@@ -29,7 +29,7 @@ class Node(Struct, frozen=True):
     children: dict[str, Node] | None = None
 
     def walk(self, name: str = "") -> Iterator[tuple[str, Node]]:
-        """Every node with its path below the root, parents first, in the order of names."""
+        """Yield every node with its path below the root, parents first, in the order of names."""
         pending = [(name, self)]
         while pending:
             name, node = pending.pop()
@@ -46,12 +46,12 @@ class Staged(Struct, frozen=True):
 
 
 def is_whiteout(status: os.stat_result) -> bool:
-    """Whether an entry only says that the name is absent."""
+    """Return whether an entry only says that the name is absent."""
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 
 def is_opaque(directory: Path) -> bool:
-    """Whether a directory hides those of the same name in the layers below."""
+    """Return whether a directory hides those of the same name in the layers below."""
     try:
         return os.getxattr(directory, _OPAQUE, follow_symlinks=False) == b"y"
     except OSError as error:
@@ -80,7 +80,7 @@ def _lay(children: dict[str, Node], directory: Path) -> None:
 
 
 def merge(layers: Sequence[Path]) -> Node:
-    """The root directory that the layers, bottom first, make together."""
+    """Return the root directory that the layers, bottom first, make together."""
     children: dict[str, Node] = {}
     for layer in layers:
         _lay(children, layer)
@@ -88,7 +88,7 @@ def merge(layers: Sequence[Path]) -> Node:
 
 
 def side_by_side(layers: Mapping[str, Path], folder: Path) -> Node:
-    """A root directory, with the attributes of ``folder``, in which each layer lies as it is under its name."""
+    """Return a root directory, with the attributes of ``folder``, in which each layer lies as it is under its name."""
     root = {name: Node(layer, {}) for name, layer in layers.items()}
     pending = list(root.values())
     while pending:

@@ -16,7 +16,7 @@ from runtime.plan.encode import encode
 from runtime.plan.steps import Plan
 from vm_images.initramfs import MODULES_PATH, base_archive, modules_archive, plan_archive
 from vm_images.kernel import GuestKernel, ensure_kernel
-from vm_images.minimal_kernel import kept_minimal_kernel
+from vm_images.minimal_kernel import find_kept_minimal_kernel
 from vm_images.modules import bus_modules
 
 # earlyprintk comes before quiet on purpose: the kernel takes options in turn, so its banner, by which the host
@@ -39,15 +39,15 @@ class Guest(Struct, frozen=True):
     digest: str
 
     def modules(self, bus: str) -> tuple[str, ...]:
-        """The paths in the initial RAM disk of the modules to load, in order, with devices on ``bus``."""
+        """Return the paths in the initial RAM disk of the modules to load, in order, with devices on ``bus``."""
         return tuple(f"/{MODULES_PATH}/{name}" for name in bus_modules(self.module_names, bus))
 
     def initrd(self, plan: Plan) -> bytes:
-        """The initial RAM disk of one guest: the shared archive, then the one with its plan."""
+        """Return the initial RAM disk of one guest: the shared archive, then the one with its plan."""
         return self.base + plan_archive(encode(plan))
 
     def with_modules(self, modules: Sequence[Path]) -> Guest:
-        """The guest with further modules, loaded after those that it has."""
+        """Return the guest with further modules, loaded after those that it has."""
         if not modules:
             return self
         base = self.base + modules_archive({path.name: path.read_bytes() for path in modules})
@@ -60,7 +60,8 @@ def _digest(kernel: GuestKernel, base: bytes) -> str:
 
 
 def guest_of(kernel: GuestKernel, launcher: Path = STATIC_BINARY) -> Guest:
-    """The guest for a kernel, with ``launcher``, a static binary, as PID 1. PrerequisiteError if it is missing."""
+    """Return the guest for a kernel, with ``launcher``, a static binary, as PID 1. PrerequisiteError if it is
+    missing."""
     try:
         init = launcher.read_bytes()
     except OSError as error:
@@ -71,8 +72,8 @@ def guest_of(kernel: GuestKernel, launcher: Path = STATIC_BINARY) -> Guest:
 
 
 def ensure_guest(guest_root: Path, kernel: KernelName = "debian") -> Guest:
-    """The guest with one of the kernels below ``guest_root``.
+    """Return the guest with one of the kernels below ``guest_root``.
 
     The distribution's is downloaded if there is none; PrerequisiteError when the minimal one has not been built.
     """
-    return guest_of(kept_minimal_kernel(guest_root) if kernel == "minimal" else ensure_kernel(guest_root))
+    return guest_of(find_kept_minimal_kernel(guest_root) if kernel == "minimal" else ensure_kernel(guest_root))

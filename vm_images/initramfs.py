@@ -37,8 +37,8 @@ def _record(entry: Entry, inode: int) -> bytes:
     return head + bytes(-len(head) % 4) + entry.data + bytes(-len(entry.data) % 4)
 
 
-def archive(entries: Iterable[Entry]) -> bytes:
-    """A newc cpio archive of the entries, in their order, padded to 512 bytes so that another can follow."""
+def write_archive(entries: Iterable[Entry]) -> bytes:
+    """Return a newc cpio archive of the entries, in their order, padded to 512 bytes so that another can follow."""
     body = b"".join(_record(entry, inode) for inode, entry in enumerate(entries, start=1))
     body += _record(Entry("TRAILER!!!", 0), 0)
     return body + bytes(-len(body) % 512)
@@ -49,14 +49,15 @@ def _directory(path: str) -> Entry:
 
 
 def base_archive(init: bytes, modules: Mapping[str, bytes]) -> bytes:
-    """The archive every guest boots with: ``/init``, ``/dev/console`` and the modules by file name in ``/modules``.
+    """Return the archive every guest boots with: ``/init``, ``/dev/console`` and the modules by file name in
+    ``/modules``.
 
     The kernel opens ``/dev/console`` for PID 1 before PID 1 could mount devtmpfs, hence the device node.
     """
     entries = [_directory(name) for name in ("dev", "proc", "sys", MODULES_PATH)]
     entries.append(Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)))
     entries.append(Entry(INIT_PATH, stat.S_IFREG | 0o755, init))
-    return archive([*entries, *_modules(modules)])
+    return write_archive([*entries, *_modules(modules)])
 
 
 def _modules(modules: Mapping[str, bytes]) -> list[Entry]:
@@ -64,10 +65,10 @@ def _modules(modules: Mapping[str, bytes]) -> list[Entry]:
 
 
 def modules_archive(modules: Mapping[str, bytes]) -> bytes:
-    """An archive with further modules, to come behind the base archive."""
-    return archive(_modules(modules))
+    """Return an archive with further modules, to come behind the base archive."""
+    return write_archive(_modules(modules))
 
 
 def plan_archive(plan: bytes) -> bytes:
-    """The archive of one instance: the encoded plan as ``/plan``."""
-    return archive([Entry(PLAN_PATH, stat.S_IFREG | 0o600, plan)])
+    """Return the archive of one instance: the encoded plan as ``/plan``."""
+    return write_archive([Entry(PLAN_PATH, stat.S_IFREG | 0o600, plan)])

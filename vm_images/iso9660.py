@@ -22,7 +22,7 @@ _MODIFIED = 16 * SECTOR_BYTES + 830
 
 
 def volume(label: str, files: Mapping[str, bytes]) -> bytes:
-    """The volume named ``label`` with ``files`` by name; everybody may read and execute them.
+    """Return the volume named ``label`` with ``files`` by name; everybody may read and execute them.
 
     Raises UsageError for a label or a name that such a volume cannot have.
     """

@@ -14,12 +14,12 @@ from msgspec.structs import asdict
 
 from runtime.atomic import partial, read_document
 from runtime.errors import PrerequisiteError
-from vm_images.bzimage import has_pvh_entry, vmlinux
+from vm_images.bzimage import extract_vmlinux, has_pvh_entry
 from vm_images.modules import BALLOON_MODULES, GUEST_MODULES, HOST_MODULES, ModuleTree
 
 # Debian's and Ubuntu's kernels for virtual machines; the first that the package sources have is taken.
 META_PACKAGES = ("linux-image-cloud-amd64", "linux-image-virtual")
-# Part of the directory's name: to be raised when what is kept of a package changes.
+# Part of the directory's name: to be raised when what is stored of a package changes.
 _FORMAT = 10
 _DESCRIPTION = "kernel.json"
 
@@ -68,7 +68,7 @@ class GuestKernel(Struct, frozen=True):
 
 
 def parse_package(stanza: str) -> Package:
-    """The first stanza of ``apt-cache show``'s output; alternatives and versions of dependencies are dropped."""
+    """Return the first stanza of ``apt-cache show``'s output; alternatives and versions of dependencies are dropped."""
     fields = dict(re.findall(r"^([A-Za-z0-9-]+): (.*)$", stanza.split("\n\n", 1)[0], re.MULTILINE))
     depends = (entry.split("|")[0].split("(")[0].strip() for entry in fields.get("Depends", "").split(","))
     return Package(
@@ -76,8 +76,8 @@ def parse_package(stanza: str) -> Package:
     )
 
 
-def show(name: str) -> Package | None:
-    """What the package lists say of a package, None if nothing. Raises PrerequisiteError without apt."""
+def query_package(name: str) -> Package | None:
+    """Return what the package lists say of a package, None if nothing. Raises PrerequisiteError without apt."""
     try:
         done = subprocess.run(
             ["apt-cache", "show", "--no-all-versions", name], capture_output=True, text=True, check=False
@@ -88,18 +88,18 @@ def show(name: str) -> Package | None:
 
 
 def resolve() -> tuple[Package, ...]:
-    """The packages that hold the guest kernel and its modules, the kernel's own first.
+    """Return the packages that hold the guest kernel and its modules, the kernel's own first.
 
     Raises PrerequisiteError when the package lists have none.
     """
     for meta in META_PACKAGES:
-        pending = list(newest.depends) if (newest := show(meta)) else []
+        pending = list(newest.depends) if (newest := query_package(meta)) else []
         packages: dict[str, Package] = {}
         while pending:
             name = pending.pop(0)
             if name in packages or not name.startswith(("linux-image-", "linux-modules-")):
                 continue
-            if package := show(name):
+            if package := query_package(name):
                 packages[name] = package
                 pending += package.depends
         if packages:
@@ -120,7 +120,7 @@ def _run(command: list[str], folder: Path, what: str, hint: str) -> None:
 
 
 def download(packages: tuple[Package, ...], folder: Path) -> Path:
-    """Download and unpack into ``folder``/root, which is returned. Nothing is installed on the host.
+    """Download packages and unpack them into ``folder``/root, which is returned. Nothing is installed on the host.
 
     Raises PrerequisiteError with apt's or dpkg's own words.
     """
@@ -152,7 +152,7 @@ def _keep(root: Path, package: Package, target: Path) -> None:
     """Write what a guest needs of the unpacked packages to the new directory ``target``."""
     release = _release(root)
     bzimage = (root / "boot" / f"vmlinuz-{release}").read_bytes()
-    elf = vmlinux(bzimage)
+    elf = extract_vmlinux(bzimage)
     pvh = has_pvh_entry(elf)
     tree = ModuleTree.read(_modules_folder(root, release))
     guest = tuple(tree.load(GUEST_MODULES))
@@ -176,31 +176,31 @@ def describe(kernel: GuestKernel) -> None:
 
 
 def read_kernel(folder: Path) -> GuestKernel:
-    """The kernel kept in ``folder``."""
+    """Return the kernel stored in ``folder``."""
     kernel = read_document(folder / _DESCRIPTION, GuestKernel, folder=folder)
     if kernel is None:
         raise PrerequisiteError(f"{folder}: it has no {_DESCRIPTION}", "remove it: it is made again")
     return kernel
 
 
-def kept_kernel(guest_root: Path, folders: str) -> GuestKernel | None:
-    """The kernel that was kept last in a folder whose name matches the pattern, if any."""
+def find_kept_kernel(guest_root: Path, folders: str) -> GuestKernel | None:
+    """Return the kernel that was stored last in a folder whose name matches the pattern, if any."""
     descriptions = sorted(guest_root.glob(f"{folders}/{_DESCRIPTION}"), key=lambda path: path.stat().st_mtime)
     return read_kernel(descriptions[-1].parent) if descriptions else None
 
 
-def kept_guest_kernel(guest_root: Path) -> GuestKernel | None:
-    """The distribution's kernel below ``guest_root``, if it has been fetched."""
-    return kept_kernel(guest_root, f"kernel-*-{_FORMAT}")
+def find_kept_guest_kernel(guest_root: Path) -> GuestKernel | None:
+    """Return the distribution's kernel below ``guest_root``, if it has been fetched."""
+    return find_kept_kernel(guest_root, f"kernel-*-{_FORMAT}")
 
 
 def ensure_kernel(guest_root: Path) -> GuestKernel:
-    """The guest kernel below ``guest_root``: the one that is there, else the newest, downloaded.
+    """Return the guest kernel below ``guest_root``: the one that is there, else the newest, downloaded.
 
-    A kernel that was kept stays until it is removed, so that figures of different days can be compared, and
+    A stored kernel stays until it is removed, so that figures of different days can be compared, and
     the network is needed only once. Raises PrerequisiteError when there is none and it cannot be had.
     """
-    if (kernel := kept_guest_kernel(guest_root)) is not None:
+    if (kernel := find_kept_guest_kernel(guest_root)) is not None:
         return kernel
     packages = resolve()
     inputs = [*(package.sha256 for package in packages), *GUEST_MODULES, *BALLOON_MODULES, *HOST_MODULES]

@@ -28,7 +28,8 @@ _NO_CHS = b"\xfe\xff\xff"
 
 
 def boot_area(boot: bytes, core: bytes, disk_bytes: int, signature: int) -> bytes:
-    """The first FIRST_PARTITION_SECTOR sectors of a disk of ``disk_bytes`` with one Linux partition over all the rest.
+    """Return the first FIRST_PARTITION_SECTOR sectors of a disk of ``disk_bytes`` with one Linux partition over all the
+    rest.
 
     ``boot`` and ``core`` are GRUB's boot.img and core.img; ``signature`` is the disk's identity, 32 bits. Raises
     TestbedError for files that are not GRUB's or do not fit.

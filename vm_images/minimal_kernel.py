@@ -18,7 +18,7 @@ from runtime.atomic import partial
 from runtime.errors import PrerequisiteError
 from runtime.images.space import require_space
 from vm_images.bzimage import has_pvh_entry
-from vm_images.kernel import GuestKernel, Package, describe, download, kept_kernel, read_kernel, show
+from vm_images.kernel import GuestKernel, Package, describe, download, find_kept_kernel, query_package, read_kernel
 
 FRAGMENT = Path(__file__).with_name("kernel.config")
 # Debian's and Ubuntu's name; it depends on the package of the current release.
@@ -42,30 +42,30 @@ _FIXED = {
 Tell = Callable[[str], None]
 
 
-def options(text: str) -> tuple[str, ...]:
-    """The lines of a configuration, or of a fragment of one, that set an option."""
+def parse_options(text: str) -> tuple[str, ...]:
+    """Return the lines of a configuration, or of a fragment of one, that set an option."""
     return tuple(line.strip() for line in text.splitlines() if line.strip().startswith("CONFIG_"))
 
 
-def refused(fragment: str, config: str) -> tuple[str, ...]:
-    """The fragment's lines that the kernel's configuration ``config`` does not have.
+def find_refused(fragment: str, config: str) -> tuple[str, ...]:
+    """Return the fragment's lines that the kernel's configuration ``config`` does not have.
 
     Kconfig drops in silence what it does not know and what depends on something that is off.
     """
-    taken = set(options(config))
+    taken = set(parse_options(config))
     set_at_all = {line.partition("=")[0] for line in taken}
     return tuple(
         line
-        for line in options(fragment)
+        for line in parse_options(fragment)
         if not (line in taken or (line.endswith("=n") and line.removesuffix("=n") not in set_at_all))
     )
 
 
 def source_package() -> Package:
-    """The package with the kernel's source. Raises PrerequisiteError when the package lists have none."""
-    meta = show(META_PACKAGE)
+    """Return the package with the kernel's source. Raises PrerequisiteError when the package lists have none."""
+    meta = query_package(META_PACKAGE)
     for name in meta.depends if meta else ():
-        if name.startswith("linux-source-") and (package := show(name)) is not None:
+        if name.startswith("linux-source-") and (package := query_package(name)) is not None:
             return package
     raise PrerequisiteError(
         f"no kernel source: apt knows no {META_PACKAGE}",
@@ -74,7 +74,7 @@ def source_package() -> Package:
 
 
 def missing_packages(names: Iterable[str] = BUILD_PACKAGES) -> tuple[str, ...]:
-    """Those that dpkg does not have installed. Raises PrerequisiteError without dpkg."""
+    """Return those that dpkg does not have installed. Raises PrerequisiteError without dpkg."""
     command = ["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}\n", *names]
     try:
         listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
@@ -101,7 +101,7 @@ def install_packages(names: tuple[str, ...], tell: Tell) -> None:
 
 
 def _unpack(root: Path, folder: Path) -> Path:
-    """Unpack the archive of the source that is somewhere below ``root``; the source's directory is returned."""
+    """Unpack the archive of the source that is somewhere below ``root``, and return the source's directory."""
     archives = [path for path in sorted(root.rglob("linux-source-*.tar.*")) if path.is_file() and not path.is_symlink()]
     if len(archives) != 1:
         raise PrerequisiteError(f"expected one archive of source in the package, found {len(archives)}", "report this")
@@ -151,7 +151,7 @@ def configure(source: Path, fragment: Path = FRAGMENT) -> None:
 
 def check(fragment: Path, source: Path) -> None:
     """Raise PrerequisiteError, naming them, for options of the fragment that the source's ``.config`` does not have."""
-    lacking = refused(fragment.read_text(), (source / ".config").read_text())
+    lacking = find_refused(fragment.read_text(), (source / ".config").read_text())
     if lacking:
         raise PrerequisiteError(
             f"the kernel in {source.name} does not take {len(lacking)} of the options in {fragment.name}: "
@@ -161,7 +161,7 @@ def check(fragment: Path, source: Path) -> None:
 
 
 def compile_kernel(source: Path) -> Path:
-    """Compile the configured source; the stripped ELF kernel's path. Takes minutes."""
+    """Compile the configured source and return the stripped ELF kernel's path. Takes minutes."""
     _run(["make", "-C", str(source), f"-j{os.cpu_count() or 1}", "vmlinux"], "compile the guest kernel")
     stripped = source / "vmlinux.stripped"
     # As the kernel's own build does for its image (arch/x86/boot/compressed/Makefile).
@@ -187,7 +187,7 @@ def _compiler() -> str:
 
 
 def build_minimal_kernel(guest_root: Path, tell: Tell) -> GuestKernel:
-    """The minimal kernel of the current source package, options and compiler, built unless ``guest_root`` has it.
+    """Build the minimal kernel of the current source package, options and compiler, unless ``guest_root`` has it.
 
     Raises PrerequisiteError for missing packages, space or options, and when the compiler fails.
     """
@@ -212,9 +212,9 @@ def build_minimal_kernel(guest_root: Path, tell: Tell) -> GuestKernel:
     return read_kernel(folder)
 
 
-def kept_minimal_kernel(guest_root: Path) -> GuestKernel:
-    """The minimal kernel that was built last. Raises PrerequisiteError when none was."""
-    kernel = kept_kernel(guest_root, f"minimal-*-{_FORMAT}")
+def find_kept_minimal_kernel(guest_root: Path) -> GuestKernel:
+    """Return the minimal kernel that was built last. Raises PrerequisiteError when none was."""
+    kernel = find_kept_kernel(guest_root, f"minimal-*-{_FORMAT}")
     if kernel is None:
         raise PrerequisiteError(f"there is no minimal guest kernel below {guest_root}", "run `./invoke images.kernel`")
     return kernel

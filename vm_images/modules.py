@@ -20,18 +20,19 @@ HOST_MODULES = ("bridge", "veth")
 
 
 def bus_modules(names: Iterable[str], bus: str) -> tuple[str, ...]:
-    """Of a guest's modules, those for a machine whose devices are on ``bus``, ``pci`` or ``mmio``: one has not both."""
+    """Return those of a guest's modules that a machine with devices on ``bus``, ``pci`` or ``mmio``, needs: one has not
+    both."""
     others = {"pci": "virtio_mmio", "mmio": "virtio_pci"}[bus]
     return tuple(name for name in names if not name.startswith(others))
 
 
 def module_name(path: str) -> str:
-    """The module's name as the kernel knows it: ``kernel/drivers/hw/virtio-rng.ko.xz`` is ``virtio_rng``."""
+    """Return the module's name as the kernel knows it: ``kernel/drivers/hw/virtio-rng.ko.xz`` is ``virtio_rng``."""
     return PurePosixPath(path).name.split(".ko", 1)[0].replace("-", "_")
 
 
-def needed_modules(module: bytes) -> tuple[str, ...]:
-    """The names of the modules that one needs, from the ``depends=`` string of its .modinfo section.
+def parse_needed_modules(module: bytes) -> tuple[str, ...]:
+    """Return the names of the modules that one needs, from the ``depends=`` string of its .modinfo section.
 
     Packages ship no modules.dep (depmod writes it at installation), so the modules themselves are asked.
     """
@@ -40,10 +41,10 @@ def needed_modules(module: bytes) -> tuple[str, ...]:
     return tuple(name.replace("-", "_") for name in names if name)
 
 
-def load_order(
+def order_modules(
     wanted: Iterable[str], depends: Callable[[str], Iterable[str]], builtin: Collection[str]
 ) -> tuple[str, ...]:
-    """The names of the modules to load, each after all it needs; those built into the kernel are left out."""
+    """Return the names of the modules to load, each after all it needs; those built into the kernel are left out."""
     order: dict[str, None] = {}
 
     def visit(name: str) -> None:
@@ -73,7 +74,7 @@ class ModuleTree(Struct, frozen=True):
         return cls(files, frozenset(module_name(name) for name in names))
 
     def load(self, wanted: Iterable[str]) -> dict[str, bytes]:
-        """The plain files to load for the wanted modules, by file name, in order of loading.
+        """Return the plain files to load for the wanted modules, by file name, in order of loading.
 
         Raises PrerequisiteError for a module that the kernel does not have at all.
         """
@@ -83,14 +84,14 @@ class ModuleTree(Struct, frozen=True):
             if name not in self.files:
                 raise PrerequisiteError(f"the guest kernel has no module {name}", "choose another kernel package")
             data[name] = plain_module(self.files[name])
-            return needed_modules(data[name])
+            return parse_needed_modules(data[name])
 
-        order = load_order(wanted, depends, self.builtin)
+        order = order_modules(wanted, depends, self.builtin)
         return {f"{name}.ko": data[name] for name in order}
 
 
 def plain_module(path: Path) -> bytes:
-    """The module's ELF file, uncompressed: a guest under emulation should not pay for xz or zstd."""
+    """Return the module's ELF file, uncompressed: a guest under emulation should not pay for xz or zstd."""
     data = decompress(path.read_bytes(), str(path))
     if not data.startswith(b"\x7fELF"):
         raise PrerequisiteError(f"{path} is not a kernel module: it starts with {data[:4].hex()}")

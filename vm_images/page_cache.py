@@ -17,7 +17,7 @@ _DIRECT: tuple[CacheMode, ...] = ("none", "directsync")
 
 
 def io_mode(cache: CacheMode) -> str:
-    """QEMU's way of waiting for the disk: the kernel's own (Linux AIO) exists only past the page cache."""
+    """Return QEMU's way of waiting for the disk: the kernel's own (Linux AIO) exists only past the page cache."""
     return "native" if cache in _DIRECT else "threads"
 
 

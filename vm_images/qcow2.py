@@ -58,19 +58,19 @@ def _info(disk: Path) -> list[dict[str, Any]]:
     return chain
 
 
-def chain(disk: Path) -> tuple[Path, ...]:
-    """The files that a disk is made of, itself first, the one that all share last."""
+def read_chain(disk: Path) -> tuple[Path, ...]:
+    """Return the files that a disk is made of, itself first, the one that all share last."""
     return tuple(Path(layer["filename"]) for layer in _info(disk))
 
 
-def snapshot_names(disk: Path) -> tuple[str, ...]:
-    """The snapshots within a qcow2 disk, oldest first."""
+def list_snapshots(disk: Path) -> tuple[str, ...]:
+    """Return the snapshots within a qcow2 disk, oldest first."""
     return tuple(snapshot["name"] for snapshot in _info(disk)[0].get("snapshots", ()))
 
 
 def take_snapshot(disk: Path, name: str) -> None:
-    """Remember the disk's state within it as ``name``. Raises TestbedError when a guest runs from it."""
-    if name in snapshot_names(disk):  # qemu-img would make a second of that name, and revert to either
+    """Save the disk's state within it as ``name``. Raises TestbedError when a guest runs from it."""
+    if name in list_snapshots(disk):  # qemu-img would make a second of that name, and revert to either
         raise TestbedError(
             f"take snapshot {name} of {disk}: it has one of that name", "drop it, or choose another name"
         )
@@ -90,6 +90,6 @@ def drop_snapshot(disk: Path, name: str) -> None:
 
 
 def _require(disk: Path, name: str, verb: str) -> None:
-    names = snapshot_names(disk)
+    names = list_snapshots(disk)
     if name not in names:
         raise TestbedError(f"{verb} snapshot {name} of {disk}: there is none", f"it has: {', '.join(names) or 'none'}")

@@ -20,7 +20,7 @@ _SEED = "/run/seed"
 
 
 def unit(spec: Spec) -> str:
-    """The service's systemd unit (systemd.service(5), systemd.resource-control(5)).
+    """Return the service's systemd unit (systemd.service(5), systemd.resource-control(5)).
 
     /dev/console, and not its terminal: the login prompt hangs that up.
     """
@@ -49,7 +49,7 @@ def unit(spec: Spec) -> str:
 
 
 def user_data(spec: Spec) -> str:
-    """What cloud-init is to do: write the unit (in its network stage), start it (in its last)."""
+    """Return what cloud-init is to do: write the unit (in its network stage), start it (in its last)."""
     document = {
         "write_files": [{"path": f"/etc/systemd/system/{UNIT}", "content": unit(spec)}],
         "runcmd": [
@@ -62,12 +62,12 @@ def user_data(spec: Spec) -> str:
 
 
 def meta_data(instance_id: str, hostname: str) -> str:
-    """Who the machine is. cloud-init takes another ``instance_id`` for another machine, and starts afresh."""
+    """Return who the machine is. cloud-init takes another ``instance_id`` for another machine, and starts afresh."""
     return json.dumps({"instance-id": instance_id, "local-hostname": hostname}, indent=1) + "\n"
 
 
 def network_config(link: Link | None) -> str:
-    """The network card, found by its address; without a link there is none to configure."""
+    """Return the network card, found by its address; without a link there is none to configure."""
     ethernets: dict[str, object] = {}
     if link is not None:
         gateway = {"routes": [{"to": "default", "via": str(link.gateway)}]} if link.gateway else {}
@@ -83,7 +83,7 @@ def network_config(link: Link | None) -> str:
 
 
 def seed(spec: Spec, instance_id: str, launcher: bytes) -> bytes:
-    """The seed volume of one instance; ``launcher`` is the static binary. Raises UsageError as ``unit_plan``."""
+    """Return the seed volume of one instance; ``launcher`` is the static binary. Raises UsageError as ``unit_plan``."""
     files = {
         "meta-data": meta_data(instance_id, spec.hostname).encode(),
         "user-data": user_data(spec).encode(),

@@ -13,24 +13,24 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from errno import ECANCELED, EXDEV
 from functools import cache
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
+from typing import Protocol
 
 from msgspec import Struct
 
 from runtime.errors import TestbedError
+from runtime.launcher.messages import FAILED, GO, PID, SYNC
 from runtime.plan.encode import encode
 from runtime.plan.steps import PLAN_FD, SYNC_FD, Plan
 from runtime.processes import executed
 
 STATIC_BINARY = Path(__file__).resolve().parent / "testbed-launcher"
 
-# enum message_kind of steps.h
-PID, FAILED, SYNC, READY, CONSOLE, LISTENER, GO = range(1, 8)
 _MESSAGE = struct.Struct("=Iiq")
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 # Above every descriptor that a plan uses: sources are moved here when they lie where a target will be.
@@ -51,13 +51,11 @@ class StepError(TestbedError):
     step takes), and the kernel's ``errno``."""
 
     def __init__(self, plan: Plan, step: int, errno: int) -> None:
-        from runtime.plan.explain import describe
-
         self.step = step
         self.errno = errno
         self.failed = list(plan.steps())[step] if step >= 0 else None
         whole = "read the plan" if step == -2 else "clone the first process"
-        what = f"step {step}: {describe(self.failed)}" if self.failed else whole
+        what = f"step {step}: {self.failed.describe()}" if self.failed else whole
         led_away = errno == EXDEV and getattr(self.failed, "inside", False)
         hint = "a link in the root leads over a mount there; make it a directory" if led_away else ""
         super().__init__(f"{what}: {os.strerror(errno)}", hint)
@@ -81,17 +79,26 @@ class Message(Struct, frozen=True):
     descriptor: int = -1
 
 
-def _sealed(name: str, content: bytes, seals: int) -> int:
-    descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.write(descriptor, content)
-    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
-    return descriptor
+@contextmanager
+def memory_file(name: str, content: bytes = b"") -> Iterator[int]:
+    """A file in memory, at its beginning, with this content."""
+    descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
+    try:
+        if content:
+            os.write(descriptor, content)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 @cache
-def _launcher() -> int:
-    """The sealed copy, made once a process."""
-    return _sealed("testbed-launcher", STATIC_BINARY.read_bytes(), _SEALS)
+def sealed_launcher() -> int:
+    """A descriptor of the sealed copy, which is made once a process."""
+    descriptor = os.memfd_create("testbed-launcher", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.write(descriptor, STATIC_BINARY.read_bytes())
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+    return descriptor
 
 
 def receive(channel: socket.socket) -> Message | None:
@@ -112,41 +119,36 @@ def receive(channel: socket.socket) -> Message | None:
 
 
 def send_go(channel: socket.socket) -> None:
-    """Give the word that a Sync or AwaitStart step waits for. Raises TestbedError when the process is gone."""
+    """Give the word that a Sync or WaitStart step waits for. Raises TestbedError when the process is gone."""
     try:
         channel.send(_MESSAGE.pack(GO, 0, 0))
     except (BrokenPipeError, ConnectionResetError) as error:
         raise TestbedError("the container's first process has ended before it was started") from error
 
 
-class Launch:
-    """A plan that is being performed; a context manager, at whose end the socket is closed and the launcher reaped.
+class Parent(Protocol):
+    """Whose children the launcher and the container's first process become."""
 
-    ``descriptors`` maps numbers that the plan expects (0, 1 and 2 among them) to descriptors of ours. ``pid`` is the
-    child's, 0 until it is known.
-    """
+    def start(self, plan: int, channel: int, given: Mapping[int, int], own: Mapping[int, int]) -> int:
+        """Start the launcher; return its process id.
 
-    def __init__(self, plan: Plan, descriptors: Mapping[int, int]) -> None:
-        self.plan, self.descriptors = plan, descriptors
-        self.pid = self.cloned_ns = 0
-        self._failure: Message | None = None
+        ``plan`` and ``channel`` become its PLAN_FD and SYNC_FD; descriptors of ours are ``given``, and the parent's
+        ``own``, by the numbers that they have there."""
+        ...
 
-    def __enter__(self) -> Launch:
-        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            plan = _sealed("testbed-plan", encode(self.plan), 0)
-            try:
-                self._launcher_pid = self._spawn({**self.descriptors, SYNC_FD: theirs.fileno(), PLAN_FD: plan})
-            finally:
-                os.close(plan)
-        except BaseException:
-            self.channel.close()
-            raise
-        finally:
-            theirs.close()
-        return self
+    def reap(self, pid: int) -> int:
+        """Wait for a child to end; its exit status, -1 for what is no child."""
+        ...
 
-    def _spawn(self, descriptors: Mapping[int, int]) -> int:
+    def await_message(self, channel: int) -> None:
+        """Return when there is something to read."""
+
+
+class Ourselves:
+    """We are the parent."""
+
+    def start(self, plan: int, channel: int, given: Mapping[int, int], own: Mapping[int, int]) -> int:
+        descriptors = {**given, SYNC_FD: channel, PLAN_FD: plan}
         moved: list[int] = []
         actions: list[tuple[int, int, int]] = []
         try:
@@ -156,7 +158,7 @@ class Launch:
                     moved.append(source)
                 actions.append((os.POSIX_SPAWN_DUP2, source, target))
             return os.posix_spawn(
-                f"/proc/self/fd/{_launcher()}",
+                f"/proc/self/fd/{sealed_launcher()}",
                 ("testbed-launcher", "--start"),
                 {},
                 file_actions=actions,
@@ -165,12 +167,57 @@ class Launch:
             for descriptor in moved:
                 os.close(descriptor)
 
+    def reap(self, pid: int) -> int:
+        try:
+            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        except ChildProcessError:
+            return -1
+        return code if code >= 0 else 128 - code
+
+    def await_message(self, channel: int) -> None:
+        return
+
+
+OURSELVES = Ourselves()
+
+
+class Launch:
+    """A plan that is being performed; a context manager, at whose end the socket is closed and the launcher reaped.
+
+    ``descriptors`` maps numbers that the plan expects (0, 1 and 2 among them) to descriptors of ours, ``own`` to the
+    parent's. ``pid`` is the child's, 0 until it is known.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        descriptors: Mapping[int, int],
+        parent: Parent = OURSELVES,
+        own: Mapping[int, int] = MappingProxyType({}),
+    ) -> None:
+        self.plan, self.descriptors, self.parent, self.own = plan, descriptors, parent, own
+        self.pid = self.cloned_ns = 0
+        self._launcher_pid = 0
+        self._failure: Message | None = None
+
+    def __enter__(self) -> Launch:
+        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            with memory_file("testbed-plan", encode(self.plan)) as plan:
+                self._launcher_pid = self.parent.start(plan, theirs.fileno(), self.descriptors, self.own)
+        except BaseException:
+            self.channel.close()
+            raise
+        finally:
+            theirs.close()
+        return self
+
     def next(self) -> Message | None:
         """The next message that is for the caller; None once the workload has been executed.
 
         Raises StepError when a step failed, TestbedError when the child was killed before; no child is left then.
         """
-        while (message := receive(self.channel)) is not None:
+        while (message := self._receive()) is not None:
             if message.kind == PID:
                 self.pid, self.cloned_ns = message.number, message.value
             elif message.kind == FAILED:
@@ -185,6 +232,10 @@ class Launch:
             self._reap(self.pid)
             raise not_executed()
         return None
+
+    def _receive(self) -> Message | None:
+        self.parent.await_message(self.channel.fileno())
+        return receive(self.channel)
 
     @property
     def launcher_pid(self) -> int:
@@ -216,13 +267,9 @@ class Launch:
         self.channel.close()
         self._reap(self.pid)
 
-    @staticmethod
-    def _reap(pid: int) -> None:
+    def _reap(self, pid: int) -> None:
         if pid:
-            try:
-                os.waitpid(pid, 0)
-            except ChildProcessError:
-                return
+            self.parent.reap(pid)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -241,9 +288,7 @@ def launch(plan: Plan, *, stdin: int, stdout: int, stderr: int, answer: Callable
     with Launch(plan, {0: stdin, 1: stdout, 2: stderr}) as starting:
         while (message := starting.next()) is not None:
             if message.kind != SYNC or answer is None:
-                raise TestbedError(
-                    f"the launcher asked for an answer ({message.kind}) that this plan's starter has not"
-                )
+                raise TestbedError(f"the launcher asked for an answer ({message.kind}) that this plan's parent has not")
             try:
                 answer(starting.known_pid())
             except BaseException:

@@ -1,5 +1,7 @@
 """Compiles the launcher, a static binary without a C library, when a source is newer than it is.
 
+Its sources are the C files, and the classes of steps: what both sides share is a header made of those (``header``).
+
 python -m runtime.launcher.build             compile
 python -m runtime.launcher.build --analyze   look for faults: gcc -fanalyzer, and clang-tidy (.clang-tidy says for what)
 """
@@ -15,25 +17,32 @@ import msgspec
 
 from runtime.atomic import partial
 from runtime.errors import PrerequisiteError, TestbedError
+from runtime.launcher.header import operations_header, table_header
 
 HERE = Path(__file__).resolve().parent
-# What performs plans, and what asks for them on the command line.
-FOLDERS = (HERE / "executor", HERE / "client")
-INCLUDES = tuple(f"-I{folder}" for folder in FOLDERS)
+# What performs plans, what asks for them on the command line, and what chooses between the two.
+FOLDERS = (HERE / "executor", HERE / "client", HERE)
+GENERATED = HERE / "generated"
+INCLUDES = tuple(f"-I{folder}" for folder in (*FOLDERS, GENERATED))
+# What the header is made of.
+_SHARED = (HERE / "header.py", HERE / "messages.py", HERE.parent / "plan" / "encode.py")
+_STEPS = HERE.parent / "plan" / "steps"
 BINARY = HERE / "testbed-launcher"
 # The same with another interpreter behind it, for images of hosts.
 IMAGE_BINARY = HERE / "testbed-launcher-image"
 # What the command line imports of installed packages; it sees no others, some of which cost milliseconds to import.
 PACKAGES = Path(sys.prefix, "lib", "testbed-runtime")
 NEEDED = Path(msgspec.__file__).parent
-# The command line: the launcher under another name (client/front.c), where the interpreter that it hands over to is.
+# The command line: the launcher under another name (client/client.c).
 COMMAND = Path(sys.executable).with_name("testbed-runtime")
-WARNINGS = ("-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-Wshadow")
+# All functions that perform a step take one, also those that need nothing of it.
+WARNINGS = ("-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wno-unused-parameter")
 # A position-independent binary with no writable code, no lazy binding, no executable stack, and a checked stack whose
 # secret start.c draws. Freestanding: fortified functions are a C library's and there is none.
 HARDENING = (
     "-O2",
     "-fPIE",
+    "-fno-tree-slp-vectorize",  # it makes tables of pointers, which nothing would relocate
     "-static-pie",
     "-fstack-protector-strong",
     "-mstack-protector-guard=global",
@@ -50,21 +59,43 @@ FREESTANDING = (
 )
 
 
+def generate() -> None:
+    """Write the headers that are made of the classes of steps, where they are missing or say something else."""
+    GENERATED.mkdir(exist_ok=True)
+    for name, text in (("operations.h", operations_header()), ("table.h", table_header())):
+        path = GENERATED / name
+        if not path.exists() or path.read_text() != text:
+            with partial(path) as unfinished:
+                unfinished.write_text(text)
+
+
 def sources() -> list[str]:
-    """The paths of all C files."""
+    """The paths of all C files; what they include is there afterwards."""
+    generate()
     return sorted(str(path) for folder in FOLDERS for path in folder.glob("*.c"))
+
+
+def version() -> str:
+    """What tells this runtime from others: its sources' digest, and where they are."""
+    import hashlib
+
+    digest = hashlib.sha256(str(HERE).encode())
+    for path in sorted((*HERE.parent.rglob("*.py"), *(path for folder in FOLDERS for path in folder.glob("*.[ch]")))):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def command(python: str = sys.executable, packages: Path = PACKAGES) -> list[str]:
     """The compiler's command line, without its output; ``python`` is the interpreter behind the command line, and
     ``packages`` a directory to import from."""
-    places = [f'-DPYTHON="{python}"', f'-DPACKAGES="{packages}"']
+    places = [f'-DPYTHON="{python}"', f'-DPACKAGES="{packages}"', f'-DVERSION="{version()}"']
     return [os.environ.get("CC", "gcc"), *places, *INCLUDES, *WARNINGS, *HARDENING, *FREESTANDING, *sources()]
 
 
 def is_current(output: Path) -> bool:
     """Whether ``output`` exists and no source is newer."""
-    inputs = [*(path for folder in FOLDERS for path in folder.glob("*.[ch]")), Path(__file__)]
+    written = (path for folder in FOLDERS for path in folder.glob("*.[ch]"))
+    inputs = [*written, *_SHARED, *_STEPS.glob("*.py"), Path(__file__)]
     return output.exists() and output.stat().st_mtime >= max(path.stat().st_mtime for path in inputs)
 
 

@@ -117,7 +117,7 @@ def _namespace_steps(config: Config, choices: Choices) -> list[s.Step]:
         steps += label_steps(config.process)
     if "user" in kinds:
         steps.append(s.SetUser(0, 0, keep_groups=keeps_groups(config, choices.rootless)))
-    steps.append(s.Undumpable())
+    steps.append(s.SetNonDumpable())
     if choices.keyring:
         steps.append(s.SessionKeyring(choices.keyring))
     if kinds.get("network") == "":
@@ -194,7 +194,7 @@ def _mounts(
             steps += [s.Chdir(choices.rootfs), HOLD_ROOT]  # what is mounted on the root is the root from here on
     steps += [*nodes, *(link_steps() if own_dev else ())]
     held: list[s.Step] = []
-    first = FIRST_HELD + sum(isinstance(step, s.HoldTree) for step in outside)
+    first = FIRST_HELD + sum(isinstance(step, s.OpenTree) for step in outside)
     if choices.rootless:  # an ordinary user can copy no mount out here
         pass
     elif "user" in kinds:  # as when the kernel copies the whole tree into one, the host's mounts are out of its reach
@@ -205,7 +205,7 @@ def _mounts(
 
 
 def bundle_plan(config: Config, found: Hierarchies, bundle: str, choices: Choices) -> s.Plan:
-    """The plan that creates the container: it stops at Sync steps, and at AwaitStart until it is started.
+    """The plan that creates the container: it stops at Sync steps, and at WaitStart until it is started.
 
     Raises UsageError naming what this host or this runtime cannot do.
     """
@@ -224,7 +224,7 @@ def bundle_plan(config: Config, found: Hierarchies, bundle: str, choices: Choice
     created: tuple[s.Step, ...] = ()
     if hooks.prestart or hooks.create_runtime or hooks.create_container:
         created = (s.Sync(CREATED, "the mounts are made; hooks run before the root is entered"),)
-    starting: tuple[s.Step, ...] = () if choices.at_once else (s.AwaitStart(),)
+    starting: tuple[s.Step, ...] = () if choices.at_once else (s.WaitStart(),)
     if hooks.start_container:
         starting += (s.Sync(STARTING, "it is being started; hooks run inside"),)
     child: list[s.Step] = [
@@ -232,7 +232,7 @@ def bundle_plan(config: Config, found: Hierarchies, bundle: str, choices: Choice
         *_namespace_steps(config, choices),
         *_root_steps(config, choices),
         *mounts,
-        *((terminal,) if process.terminal else (s.Setsid(tolerate=(EPERM,)), s.OwnStreams(process.user.uid))),
+        *((terminal,) if process.terminal else (s.Setsid(tolerate=(EPERM,)), s.ChownStdio(process.user.uid))),
         *(s.ReadonlyPath(path) for path in config.linux.readonly_paths),
         *(s.MaskPath(path) for path in config.linux.masked_paths),
         *created,

@@ -37,28 +37,28 @@ from runtime.plan.root import (
     sysfs_tree,
 )
 from runtime.plan.steps import (
-    Announce,
-    AwaitAnnounced,
     Bind,
     Chdir,
     CloseOnExec,
     DeathSignal,
-    HandOver,
-    HoldTree,
     Mkdir,
     Mount,
     Netlink,
     NetlinkSocket,
     Open,
+    OpenTree,
     PivotRoot,
     Plan,
+    ReceiveFd,
+    SendFd,
     SessionKeyring,
+    SetNonDumpable,
+    Signal,
     Step,
     Sync,
-    TakeOver,
-    Undumpable,
     Unmount,
     Unshare,
+    WaitSignal,
     Write,
 )
 from runtime.spec import Link, Resources, Spec
@@ -96,8 +96,8 @@ class Building(Struct, frozen=True):
     """What a container that makes a layer of an image has besides its ``Spec``.
 
     Its changes go to ``writable``, on disk. ``files`` are names below /etc and the texts that it reads there, which do
-    not become the image's. It ends with the thread that started it. With ``connected``, its starter is told when its
-    network namespace is there, and the command is executed on the starter's word.
+    not become the image's. It ends with the thread that started it. With ``connected``, its parent is told when its
+    network namespace is there, and the command is executed on the parent's word.
     """
 
     writable: WritableLayer
@@ -150,7 +150,7 @@ def _root_steps(spec: Spec, writable: WritableLayer | None) -> tuple[Step, ...]:
         *volatile,
         Mkdir(target),
         Mkdir(empty),
-        HoldTree(empty, _EMPTY),
+        OpenTree(empty, _EMPTY),
         overlay,
         Chdir(target),
         HOLD_ROOT,
@@ -183,9 +183,9 @@ def _bound_files(building: Building | None) -> tuple[Step, ...]:
     )
 
 
-def _starter_steps(building: Building | None) -> tuple[Step, ...]:
-    """What ties a build's command to its starter: after the change of user, which would forget the signal, and before
-    the last word of a starter that may have died unseen."""
+def _parent_steps(building: Building | None) -> tuple[Step, ...]:
+    """What ties a build's command to its parent: after the change of user, which would forget the signal, and before
+    the last word of a parent that may have died unseen."""
     if building is None:
         return ()
     connected = Sync(CONNECTED, "its network namespace is there, to be connected")
@@ -206,12 +206,12 @@ def _processes(
     taken: tuple[Step, ...] = (sysfs_step(),)
     if networking and not alone:
         beside = (*networking, sysfs_tree(_SYSFS))
-        taken = (TakeOver(_OWN_NAMESPACE, CLONE_NEWNET), TakeOver(_SYSFS), Bind("", "sys", held=_SYSFS))
+        taken = (ReceiveFd(_OWN_NAMESPACE, CLONE_NEWNET), ReceiveFd(_SYSFS), Bind("", "sys", held=_SYSFS))
         networking = ()
     process = spec.process
     writable = building.writable if building else None
     keyring = (SessionKeyring("build", tolerate=(ENOSYS,)),) if building else ()
-    outside: tuple[Step, ...] = (Undumpable(), *keyring, *networking, *_root_steps(spec, writable))
+    outside: tuple[Step, ...] = (SetNonDumpable(), *keyring, *networking, *_root_steps(spec, writable))
     inside: tuple[Step, ...] = (
         PivotRoot(".", "."),
         Unmount(".", MNT_DETACH),
@@ -223,7 +223,7 @@ def _processes(
         *taken,  # late: it takes the launcher as long as all the above
         *_hiding_steps(spec, writable, of_sysfs=True),
         CloseOnExec(),
-        *confined_steps(spec, *_starter_steps(building)),
+        *confined_steps(spec, *_parent_steps(building)),
         exec_step(process),
     )
     return beside, outside, inside
@@ -259,11 +259,11 @@ def container_plan(
     early, late = spec.resources, Resources()
     if beside:
         early, late = replace(early, cpus=None), Resources(cpus=early.cpus)
-        beside = (*beside, *workload_limit_steps(others, cgroup, late), HandOver(_OWN_NAMESPACE), HandOver(_SYSFS))
-    made = (*create_steps(others, cgroup, early, confine_devices=True), Announce(_CGROUPS_MADE))
+        beside = (*beside, *workload_limit_steps(others, cgroup, late), SendFd(_OWN_NAMESPACE), SendFd(_SYSFS))
+    made = (*create_steps(others, cgroup, early, confine_devices=True), Signal(_CGROUPS_MADE))
     return Plan(
         parent=(*create_steps(first, cgroup, early, confine_devices=False), *join_steps(first, cgroup)),
         clone_flags=_NAMESPACES,
         beside=(*made, *beside),
-        child=(*outside, AwaitAnnounced(_CGROUPS_MADE), *join_steps(others, cgroup), own_cgroup, *inside),
+        child=(*outside, WaitSignal(_CGROUPS_MADE), *join_steps(others, cgroup), own_cgroup, *inside),
     )

@@ -84,7 +84,7 @@ def outside_node_steps(devices: Sequence[Device], linux: Linux) -> tuple[list[s.
     for index, device in enumerate(devices):
         path, fd = f"{_OUTSIDE}/{index}", FIRST_HELD + index
         owner = _on_host(linux.uid_mappings, device.uid or 0), _on_host(linux.gid_mappings, device.gid or 0)
-        made += [_node(device, path, *owner, in_root=False), s.HoldTree(path, fd)]
+        made += [_node(device, path, *owner, in_root=False), s.OpenTree(path, fd)]
         attached.append(s.Bind(path, inside(device.path), held=fd))
     return [*made, s.Unmount(_OUTSIDE, k.MNT_DETACH)], attached
 

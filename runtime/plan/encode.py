@@ -1,42 +1,56 @@
 """The binary form of a plan, which the launcher reads without parsing text or allocating memory.
 
-All integers are little-endian. Header: magic (8 bytes), total size (u32), number of the parent's steps
-(u32), of the child's (u32), of those beside (u32), clone flags (u64), then one string, ``into_cgroup``.
-A step: op (u16), number of tolerated errnos (u16), number of strings (u32), six u64 numbers, the errnos
-(u32 each), then the strings. A string: length (u32), bytes, one NUL that the length does not count.
-Records and strings are padded with zeros to a multiple of 8 bytes (errnos: as one group).
+All integers are little-endian. Header: magic (6 bytes) and the version (2), total size (u32), number of the parent's
+steps (u32), of the child's (u32), of those beside (u32), clone flags (u64), then one string, ``into_cgroup``.
+A step: the place of its operation in ``OPERATIONS`` (u16), number of tolerated errnos (u16), number of strings (u32),
+its numbers (u64 each: as many as the operation has), the errnos (u32 each), then the strings. A string: length (u32),
+bytes, one NUL that the length does not count. Strings and the errnos, as one group, are padded with zeros to a multiple
+of 8 bytes. ``steps.arguments`` says which of a step's fields are numbers and which are strings.
 """
 
 from __future__ import annotations
 
 import struct
-from functools import lru_cache
+from collections.abc import Iterator
+from functools import cache, lru_cache
+from zlib import crc32
+
+from msgspec import Struct
 
 from runtime.errors import UsageError
-from runtime.plan.steps import (
-    AddEntropy,
-    Affinity,
-    DeviceFilter,
-    MemoryPolicy,
-    Netlink,
-    Plan,
-    SeccompFilter,
-    SetUser,
-    Step,
-)
+from runtime.plan.steps import OPERATIONS, Plan, Step
+from runtime.plan.steps.arguments import Layout, layout, text
 
-MAGIC = b"TBPLAN\x03\n"
 _HEADER = struct.Struct("<8sIIIIQ")
-_STEP = struct.Struct("<HHIQQQQQQ")
 _LENGTH = struct.Struct("<I")
 _ENDS = tuple(bytes(8 - (_LENGTH.size + length) % 8) for length in range(8))  # of a string, by its length modulo 8
-_NO_NUMBERS = (0, 0, 0, 0, 0, 0)
-# Their strings are bytes, not C strings.
-RAW = (Netlink, SetUser, SeccompFilter, DeviceFilter, Affinity, AddEntropy, MemoryPolicy)
 
 
-def _padded(data: bytes) -> bytes:
-    return data + bytes(-len(data) % 8)
+@cache
+def magic() -> bytes:
+    """What a plan begins with: launchers and planners with other operations, or other arguments, have another."""
+    table: list[str] = []
+    for kind in OPERATIONS:
+        form = layout(kind)
+        table += (kind.__name__, *form.lists)
+        for number, value in form.numbers:
+            table += (number, str(value.largest))
+        for string, words in form.strings:
+            table += (string, "raw" if words.raw else "text")
+    return b"TBPLAN" + (crc32(" ".join(table).encode()) & 0xFFFF).to_bytes(2, "little")
+
+
+class _Encoder(Struct, frozen=True):
+    code: int
+    pack: struct.Struct
+    form: Layout
+
+
+@cache
+def _encoder(kind: type[Step]) -> _Encoder:
+    form = layout(kind)
+    pack = struct.Struct(f"<HHI{len(form.numbers) + len(form.lists)}Q")
+    return _Encoder(OPERATIONS.index(kind) + 1, pack, form)
 
 
 def encode_string(value: bytes) -> bytes:
@@ -48,15 +62,22 @@ def encode_string(value: bytes) -> bytes:
 @lru_cache(maxsize=4096)
 def _step(step: Step) -> bytes:
     """The step as bytes, which are kept: most steps are equal from start to start."""
-    numbers = (step.numbers() + _NO_NUMBERS)[:6]
-    strings = step.strings()
-    if not isinstance(step, RAW):
-        for value in strings:
-            if b"\0" in value:
-                raise UsageError(f"plan step {type(step).__name__}: {value!r} holds a NUL byte")
-    head = _STEP.pack(step.op, len(step.tolerate), len(strings), *numbers)
-    errnos = _padded(b"".join(errno.to_bytes(4, "little") for errno in step.tolerate)) if step.tolerate else b""
-    return head + errnos + b"".join(map(encode_string, strings))
+    encoder = _encoder(type(step))
+    form = encoder.form
+    numbers = [n.convert(getattr(step, name)) if n.convert else getattr(step, name) for name, n in form.numbers]
+    try:
+        strings = [string.convert(getattr(step, name)) for name, string in form.strings]
+        for name in form.lists:
+            values = getattr(step, name)
+            numbers.append(len(values))
+            strings += map(text, values)
+    except ValueError as error:
+        raise UsageError(f"plan step {type(step).__name__}: {error}") from error
+    head = encoder.pack.pack(encoder.code, len(step.tolerate), len(strings), *numbers)
+    if step.tolerate:
+        errnos = b"".join(errno.to_bytes(4, "little") for errno in step.tolerate)
+        head += errnos + bytes(-len(errnos) % 8)
+    return head + b"".join(map(encode_string, strings))
 
 
 def encode(plan: Plan) -> bytes:
@@ -66,5 +87,10 @@ def encode(plan: Plan) -> bytes:
     """
     body = encode_string(plan.into_cgroup.encode()) + b"".join(map(_step, plan.steps()))
     total = _HEADER.size + len(body)
-    header = _HEADER.pack(MAGIC, total, len(plan.parent), len(plan.child), len(plan.beside), plan.clone_flags)
+    header = _HEADER.pack(magic(), total, len(plan.parent), len(plan.child), len(plan.beside), plan.clone_flags)
     return header + body
+
+
+def raw_strings(step: Step) -> Iterator[bytes]:
+    """The step's strings that are bytes, not text."""
+    return (string.convert(getattr(step, name)) for name, string in layout(type(step)).strings if string.raw)

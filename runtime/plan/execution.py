@@ -74,7 +74,7 @@ def process_end(
     """
     credentials = credential_steps(process, keep_groups=keep_groups, grantable=grantable)
     home, env = home_steps(process)
-    look = s.LookUp(process.args[0], search_path(process.env))
+    look = s.CheckExecutable(process.args[0], search_path(process.env))
     filters = (seccomp,) if seccomp else ()
     if process.no_new_privileges:
         credentials, few = _descriptors_last(credentials)
@@ -158,7 +158,7 @@ def exec_plan(
     hierarchies that ``below`` has in another."""
     kinds = kinds_of(config)
     joining, joined = join_in_two(found, cgroup, below) if cgroup or below else ((), ())
-    parent: list[s.Step] = [*label_steps(process), s.Undumpable(), *joining]
+    parent: list[s.Step] = [*label_steps(process), s.SetNonDumpable(), *joining]
     if process.oom_score_adj is not None:
         parent.insert(0, s.Write("/proc/self/oom_score_adj", (str(process.oom_score_adj),)))
     affinity = process.exec_cpu_affinity
@@ -171,7 +171,7 @@ def exec_plan(
     child: list[s.Step] = [
         *joined,
         *((s.SetUser(0, 0, keep_groups=keep_groups),) if "user" in kinds else ()),
-        s.Undumpable(),
+        s.SetNonDumpable(),
         s.Chdir("/"),
         HOLD_ROOT,
     ]
@@ -179,7 +179,7 @@ def exec_plan(
         rows, columns = (size.height, size.width) if size else (0, 0)
         child.append(s.Terminal(process.user.uid, rows, columns, console=False))
     else:
-        child += [s.Setsid(tolerate=(EPERM,)), s.OwnStreams(process.user.uid)]
+        child += [s.Setsid(tolerate=(EPERM,)), s.ChownStdio(process.user.uid)]
     if affinity and affinity.final:
         child.append(s.Affinity(processors(affinity.final)))
     child += directory_steps(process)

@@ -153,7 +153,7 @@ def held_first(
     for step in mounts:
         if isinstance(step, s.Bind) and not step.held and chosen(step):
             fd = first + len(held)
-            held.append(s.HoldTree(step.source, fd, step.recursive, step.userns, step.map_all, propagation))
+            held.append(s.OpenTree(step.source, fd, step.recursive, step.userns, step.map_all, propagation))
             step = replace(step, held=fd, userns="")
         attached.append(step)
     return held, attached

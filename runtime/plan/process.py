@@ -16,7 +16,7 @@ from runtime.plan.steps import (
     Capabilities,
     Chdir,
     Exec,
-    Home,
+    FindHome,
     IOPriority,
     KeepCapabilities,
     NoNewPrivileges,
@@ -68,7 +68,7 @@ def home_steps(process: config.Process) -> tuple[tuple[Step, ...], tuple[str, ..
     given = [entry for entry in process.env if entry.startswith("HOME=")]
     if given and given[-1] != "HOME=":
         return (), process.env
-    return (Home(process.user.uid),), (*(entry for entry in process.env if entry not in given), "HOME=/")
+    return (FindHome(process.user.uid),), (*(entry for entry in process.env if entry not in given), "HOME=/")
 
 
 @lru_cache(maxsize=64)

@@ -26,11 +26,11 @@ from runtime.plan.constants import (
 from runtime.plan.steps import (
     ROOT_FD,
     Bind,
+    FsMount,
     MaskPath,
     Mkdir,
     Mknod,
     Mount,
-    NewTree,
     Open,
     ReadonlyPath,
     SetHostname,
@@ -90,7 +90,7 @@ def sysfs_step() -> Step:
 def sysfs_tree(fd: int) -> Step:
     """The same, by the launcher in that namespace, attached nowhere yet."""
     attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_RDONLY
-    return NewTree("sysfs", fd, attributes)
+    return FsMount("sysfs", fd, attributes)
 
 
 def hosts_file(spec: Spec) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from runtime import __version__
 from runtime.cgroups import hierarchies
-from testbed.sample import HostReading, host_reading, steal, utilisation
+from testbed.sample import HostReading, compute_steal, compute_utilisation, read_host
 
 SYS = Path("/sys")
 PROC = Path("/proc")
@@ -36,15 +36,15 @@ NOISY_STEAL = 0.01
 
 
 def read(path: Path) -> str | None:
-    """A file's text without the white space around it; None when it cannot be read."""
+    """Return a file's text without the white space around it; None when it cannot be read."""
     try:
         return path.read_text().strip()
     except OSError:
         return None
 
 
-def output(*command: str) -> str | None:
-    """The first line of a command's standard output; None when it is absent or prints nothing there.
+def read_first_line(*command: str) -> str | None:
+    """Return the first line of a command's standard output; None when it is absent or prints nothing there.
 
     The exit status is left alone: mkfs.erofs 1.5 prints its version and fails, whatever the option.
     """
@@ -56,7 +56,7 @@ def output(*command: str) -> str | None:
 
 
 def parse_key_values(text: str, separator: str) -> dict[str, str]:
-    """``key<separator>value`` lines, white space and quotes around values removed; the first of a key counts."""
+    """Parse ``key<separator>value`` lines, without white space and quotes around values; the first of a key counts."""
     values: dict[str, str] = {}
     for line in text.splitlines():
         key, found_separator, value = line.partition(separator)
@@ -66,20 +66,20 @@ def parse_key_values(text: str, separator: str) -> dict[str, str]:
 
 
 def parse_choice(text: str | None) -> str | None:
-    """The chosen word of a sysfs list, ``always [madvise] never``; the text itself when it is one word."""
+    """Return the chosen word of a sysfs list, ``always [madvise] never``; the text itself when it is one word."""
     if text is None or "[" not in text:
         return text
     return text.partition("[")[2].partition("]")[0]
 
 
 def parse_kib(meminfo: str, key: str) -> int:
-    """A value of /proc/meminfo in bytes; 0 when the key is absent."""
+    """Return a value of /proc/meminfo in bytes; 0 when the key is absent."""
     value = parse_key_values(meminfo, ":").get(key, "0 kB")
     return int(value.split()[0]) * 1024
 
 
-def cpu_facts(cpuinfo: str) -> dict[str, object]:
-    """Processors: model, number, microcode, and whether a hypervisor is below, from /proc/cpuinfo (x86)."""
+def parse_cpu_facts(cpuinfo: str) -> dict[str, object]:
+    """Return the processors' model, number, microcode, and whether a hypervisor is below, from /proc/cpuinfo (x86)."""
     first = parse_key_values(cpuinfo, ":")
     flags = first.get("flags", "").split()
     return {
@@ -92,31 +92,31 @@ def cpu_facts(cpuinfo: str) -> dict[str, object]:
         "governor": read(CPU / "cpu0/cpufreq/scaling_governor"),
         "frequency_driver": read(CPU / "cpu0/cpufreq/scaling_driver"),
         "clocksource": read(SYS / "devices/system/clocksource/clocksource0/current_clocksource"),
-        "mitigations": mitigations(),
+        "mitigations": read_mitigations(),
     }
 
 
 @functools.cache
-def hypervisor() -> str:
-    """What this host itself runs on, in systemd-detect-virt's words: ``kvm``, ``vmware``, or ``qemu``, which is QEMU
-    that emulates the processor. ``unknown`` when that program is not there, empty on a machine of its own."""
+def detect_hypervisor() -> str:
+    """Return what this host itself runs on, in systemd-detect-virt's words: ``kvm``, ``vmware``, or ``qemu``, which is
+    QEMU that emulates the processor. ``unknown`` when that program is not there, empty on a machine of its own."""
     first = parse_key_values(read(PROC / "cpuinfo") or "", ":")
     if "hypervisor" not in first.get("flags", "").split():
         return ""
     if "TCG" in first.get("model name", ""):
         return EMULATOR
-    kind = output("systemd-detect-virt", "--vm")
+    kind = read_first_line("systemd-detect-virt", "--vm")
     return kind if kind and kind != "none" else "unknown"
 
 
-def mitigations() -> dict[str, str]:
-    """The kernel's word on each processor vulnerability that affects this host."""
+def read_mitigations() -> dict[str, str]:
+    """Return the kernel's word on each processor vulnerability that affects this host."""
     states = {path.name: read(path) or "" for path in sorted((CPU / "vulnerabilities").glob("*"))}
     return {name: state for name, state in states.items() if state != "Not affected"}
 
 
-def memory_facts(meminfo: str) -> dict[str, object]:
-    """Memory in bytes, and what the kernel does with pages behind the workload's back."""
+def parse_memory_facts(meminfo: str) -> dict[str, object]:
+    """Return memory in bytes, and what the kernel does with pages behind the workload's back."""
     return {
         "total_bytes": parse_kib(meminfo, "MemTotal"),
         "available_bytes": parse_kib(meminfo, "MemAvailable"),
@@ -128,19 +128,19 @@ def memory_facts(meminfo: str) -> dict[str, object]:
     }
 
 
-def facts() -> dict[str, object]:
-    """The host as a manifest records it: processors, memory, kernel, cgroups, distribution. JSON throughout."""
+def read_facts() -> dict[str, object]:
+    """Return the host as a manifest records it: processors, memory, kernel, cgroups, distribution. JSON throughout."""
     release = parse_key_values(read(Path("/etc/os-release")) or "", "=")
     mounted = hierarchies()
     vendor, product = (read(SYS / "class/dmi/id" / name) for name in ("sys_vendor", "product_name"))
     return {
-        "cpu": cpu_facts(read(PROC / "cpuinfo") or ""),
-        "memory": memory_facts(read(PROC / "meminfo") or ""),
+        "cpu": parse_cpu_facts(read(PROC / "cpuinfo") or ""),
+        "memory": parse_memory_facts(read(PROC / "meminfo") or ""),
         "kernel": platform.release(),
         "kernel_build": platform.version(),
         "architecture": platform.machine(),
         "machine": " ".join(filter(None, (vendor, product))) or None,
-        "hypervisor": hypervisor() or None,
+        "hypervisor": detect_hypervisor() or None,
         "distribution": release.get("PRETTY_NAME"),
         "cgroups": {
             "mode": mounted.mode,
@@ -151,22 +151,22 @@ def facts() -> dict[str, object]:
     }
 
 
-def source() -> dict[str, object]:
-    """The commit that measures, and whether its files were changed since; None for what is not under git."""
+def read_source() -> dict[str, object]:
+    """Return the commit that measures, and whether its files were changed since; None for what is not under git."""
     git = ("git", "-c", f"safe.directory={_ROOT}", "-C", str(_ROOT))
-    commit = output(*git, "rev-parse", "HEAD")
-    return {"commit": commit, "dirty": output(*git, "status", "--porcelain") is not None if commit else None}
+    commit = read_first_line(*git, "rev-parse", "HEAD")
+    return {"commit": commit, "dirty": read_first_line(*git, "status", "--porcelain") is not None if commit else None}
 
 
-def versions() -> dict[str, str | None]:
-    """Versions of what measures and of what is measured; None for what is not installed."""
+def read_versions() -> dict[str, str | None]:
+    """Return the versions of what measures and of what is measured; None for what is not installed."""
     return {
         "testbed": __version__,
         "python": platform.python_version(),
-        "qemu": output("qemu-system-x86_64", "--version"),
-        "libvirt": libvirt_version(),
-        "mmdebstrap": output("mmdebstrap", "--version"),
-        "mkfs.erofs": output("mkfs.erofs", "-V"),
+        "qemu": read_first_line("qemu-system-x86_64", "--version"),
+        "libvirt": read_libvirt_version(),
+        "mmdebstrap": read_first_line("mmdebstrap", "--version"),
+        "mkfs.erofs": read_first_line("mkfs.erofs", "-V"),
         **{name: _package(name) for name in PACKAGES},
     }
 
@@ -178,33 +178,33 @@ def _package(name: str) -> str | None:
         return None
 
 
-def version_text(number: int) -> str:
-    """libvirt's version numbers: major * 1,000,000 + minor * 1,000 + release."""
+def format_version(number: int) -> str:
+    """Format a version number of libvirt's: major * 1,000,000 + minor * 1,000 + release."""
     return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
 
 
-def libvirt_version() -> str | None:
-    """The version of the libvirt library, ``9.0.0``; None when it cannot be loaded."""
+def read_libvirt_version() -> str | None:
+    """Return the version of the libvirt library, ``9.0.0``; None when it cannot be loaded."""
     try:
         import libvirt
     except ImportError:
         return None
-    return version_text(int(libvirt.getVersion()))
+    return format_version(int(libvirt.getVersion()))
 
 
-def noise(window_s: float = 0.3) -> tuple[str, ...]:
-    """What on the host would disturb a measurement now, a sentence each; watches it for ``window_s``."""
-    before = host_reading()
+def watch_noise(window_s: float = 0.3) -> tuple[str, ...]:
+    """Return what on the host would disturb a measurement now, a sentence each; watches it for ``window_s``."""
+    before = read_host()
     time.sleep(window_s)
-    return disturbances(before, host_reading(), facts())
+    return find_disturbances(before, read_host(), read_facts())
 
 
-def disturbances(before: HostReading, after: HostReading, host: Mapping[str, object]) -> tuple[str, ...]:
-    """The warnings of ``noise``, from two readings of an otherwise idle host and its ``facts``."""
+def find_disturbances(before: HostReading, after: HostReading, host: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the warnings of ``watch_noise``, from two readings of an otherwise idle host and its ``read_facts``."""
     cpu, memory, load = host["cpu"], host["memory"], host["load_average"]
     assert isinstance(cpu, Mapping) and isinstance(memory, Mapping) and isinstance(load, list)
     warnings = []
-    busy, stolen = utilisation(before, after), steal(before, after)
+    busy, stolen = compute_utilisation(before, after), compute_steal(before, after)
     if busy > NOISY_UTILISATION:
         warnings.append(f"the processors are {busy:.0%} busy before anything has been started")
     if load[0] > NOISY_LOAD_PER_CPU * cpu["processors"]:

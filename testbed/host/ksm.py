@@ -11,7 +11,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from runtime.errors import PrerequisiteError, TestbedError
-from testbed.host.settings import changed
+from testbed.host.settings import change_settings
 
 KSM = Path("/sys/kernel/mm/ksm")
 # With the kernel's own hundred pages each 20 ms a guest of 256 MiB takes 13 s. Ten times as many are 200 MiB/s.
@@ -21,7 +21,7 @@ _POLL_S = 0.05
 
 
 class Counters(Struct, frozen=True):
-    """What KSM has done: ``shared`` pages are kept, each for all ``sharing`` that it stands for besides.
+    """What KSM has done: ``shared`` pages remain, each for all ``sharing`` that it stands for besides.
 
     ``unshared`` have been looked at and found to be like no other; ``full_scans`` counts since boot.
     """
@@ -37,8 +37,8 @@ class Counters(Struct, frozen=True):
         return self.sharing * _PAGE_BYTES
 
 
-def counters() -> Counters:
-    """The counters now. Raises PrerequisiteError on a kernel without KSM."""
+def read_counters() -> Counters:
+    """Return the counters now. Raises PrerequisiteError on a kernel without KSM."""
     names = ("pages_shared", "pages_sharing", "pages_unshared", "full_scans")
     try:
         return Counters(*(int((KSM / name).read_text()) for name in names))
@@ -59,7 +59,7 @@ def merging(lease: Path) -> Iterator[None]:
 
     Afterwards it does what it did before. Raises PrerequisiteError where it cannot, UsageError when another run does.
     """
-    with changed({KSM / "pages_to_scan": str(PAGES_TO_SCAN), KSM / "run": "1"}, lease):
+    with change_settings({KSM / "pages_to_scan": str(PAGES_TO_SCAN), KSM / "run": "1"}, lease):
         yield
 
 
@@ -68,8 +68,8 @@ def wait_for_scans(scans: int, timeout_s: float) -> Counters:
 
     Raises TestbedError when the time is over.
     """
-    before, deadline_s = counters().full_scans, time.monotonic() + timeout_s
-    while (now := counters()).full_scans < before + scans:
+    before, deadline_s = read_counters().full_scans, time.monotonic() + timeout_s
+    while (now := read_counters()).full_scans < before + scans:
         if time.monotonic() > deadline_s:
             done = now.full_scans - before
             raise TestbedError(

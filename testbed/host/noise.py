@@ -18,7 +18,7 @@ from msgspec import Struct, field
 
 from runtime.cgroups import Cgroup
 from runtime.output import printable
-from testbed.sample import HostReading, host_reading, steal
+from testbed.sample import HostReading, compute_steal, read_host
 
 PROC = Path("/proc")
 # Above these a trial is said to have been disturbed: fractions of all processors' time, and of the window.
@@ -55,7 +55,7 @@ class Seen(Struct, frozen=True):
 
 
 def parse_process(stat: str) -> tuple[Process, bool]:
-    """A process from /proc/PID/stat (proc(5)), and whether it is the kernel's."""
+    """Return a process from /proc/PID/stat (proc(5)), and whether it is the kernel's."""
     before, _, after = stat.rpartition(")")
     fields = after.split()
     waited_for = 0 if before.startswith(f"{_INIT} ") else int(fields[13]) + int(fields[14])
@@ -64,8 +64,8 @@ def parse_process(stat: str) -> tuple[Process, bool]:
     return Process(command, int(fields[1]), int(fields[19]), ticks), bool(int(fields[6]) & _KERNEL_THREAD)
 
 
-def other_processes(own: int, cgroup: str) -> dict[int, Process]:
-    """Every process but the kernel's, ``own`` and what descends from it, and those in or below ``cgroup``."""
+def read_other_processes(own: int, cgroup: str) -> dict[int, Process]:
+    """Return every process but the kernel's, ``own`` and what descends from it, and those in or below ``cgroup``."""
     others: dict[int, Process] = {}
     for name in os.listdir(PROC):
         if name.isdigit():
@@ -90,8 +90,8 @@ def _is_in(pid: int, cgroup: str) -> bool:
     return False
 
 
-def foreign_ticks(before: Mapping[int, Process], after: Mapping[int, Process]) -> Counter[str]:
-    """The clock ticks that other programs used between two moments, by command.
+def count_foreign_ticks(before: Mapping[int, Process], after: Mapping[int, Process]) -> Counter[str]:
+    """Return the clock ticks that other programs used between two moments, by command.
 
     A process that ended meanwhile is in its parent's account then, with all that it ever used.
     """
@@ -115,8 +115,8 @@ def foreign_ticks(before: Mapping[int, Process], after: Mapping[int, Process]) -
     return spent
 
 
-def pressure_usec() -> dict[str, int]:
-    """Time since boot in which tasks waited: for a processor some, for memory or the disk all. Empty without PSI."""
+def read_pressure_usec() -> dict[str, int]:
+    """Read how long since boot tasks waited: for a processor some, for memory or the disk all. Empty without PSI."""
     pressures: dict[str, int] = {}
     for resource, kind in (("cpu", "some"), ("memory", "full"), ("io", "full")):
         with suppress(OSError, ValueError):
@@ -125,17 +125,17 @@ def pressure_usec() -> dict[str, int]:
     return pressures
 
 
-def moment(cgroup: str = "") -> Moment:
-    """The host now; what is in ``cgroup`` and what descends from this process is ours."""
-    return Moment(host_reading(), other_processes(os.getpid(), cgroup), pressure_usec())
+def read_moment(cgroup: str = "") -> Moment:
+    """Return the host now; what is in ``cgroup`` and what descends from this process is ours."""
+    return Moment(read_host(), read_other_processes(os.getpid(), cgroup), read_pressure_usec())
 
 
 def compare(before: Moment, after: Moment) -> Seen:
-    """What two moments show of the time between them."""
+    """Return what two moments show of the time between them."""
     elapsed_s = max((after.host.t_ns - before.host.t_ns) / 1e9, 1e-9)
     total_ticks = max(after.host.total_ticks - before.host.total_ticks, 1)
-    spent = foreign_ticks(before.others, after.others)
-    figures = {"steal": steal(before.host, after.host), "foreign_cpu": min(spent.total() / total_ticks, 1.0)}
+    spent = count_foreign_ticks(before.others, after.others)
+    figures = {"steal": compute_steal(before.host, after.host), "foreign_cpu": min(spent.total() / total_ticks, 1.0)}
     for resource in sorted(before.pressure_usec.keys() & after.pressure_usec.keys()):
         waited_s = (after.pressure_usec[resource] - before.pressure_usec[resource]) / 1e6
         figures[f"pressure_{resource}"] = min(max(waited_s / elapsed_s, 0.0), 1.0)
@@ -151,9 +151,9 @@ def compare(before: Moment, after: Moment) -> Seen:
     return Seen({name: round(value, 4) for name, value in figures.items()}, tuple(sentences))
 
 
-def unattributed(others: float | None, seen: Seen) -> tuple[str, ...]:
-    """What a window under load shows besides: time that was neither the application's nor the generator's (``others``,
-    a fraction; None without such a window), unless other programs explain it."""
+def find_unattributed(others: float | None, seen: Seen) -> tuple[str, ...]:
+    """Return what a window under load shows besides: time that was neither the application's nor the generator's
+    (``others``, a fraction; None without such a window), unless other programs explain it."""
     if others is None or max(others - seen.figures.get("foreign_cpu", 0.0), 0.0) <= FOREIGN_LIMIT:
         return ()
     return (f"neither application nor generator used {others:.0%} of the processors' time under load",)
@@ -167,8 +167,8 @@ class Throttling(Struct, frozen=True):
     throttled_ns: int = 0
 
 
-def throttling(cgroup: Cgroup) -> Throttling:
-    """A cgroup's count since it was made (cpu.stat of either version). Raises OSError when it is gone."""
+def read_throttling(cgroup: Cgroup) -> Throttling:
+    """Return a cgroup's count since it was made (cpu.stat of either version). Raises OSError when it is gone."""
     lines = cgroup.file("cpu", "cpu.stat", "cpu.stat").read_text().splitlines()
     counts = {name: int(value) for name, value in (line.split() for line in lines)}
     throttled_ns = counts.get("throttled_time", counts.get("throttled_usec", 0) * 1000)
@@ -184,9 +184,9 @@ class Watch(Struct):
     _counted: list[Throttling] = field(default_factory=list)
 
     def begin(self) -> None:
-        """A trial begins."""
+        """Begin to watch a trial."""
         self._counted.clear()
-        self._begun = moment(self.cgroup)
+        self._begun = read_moment(self.cgroup)
 
     @property
     def begun(self) -> bool:
@@ -194,25 +194,25 @@ class Watch(Struct):
         return self._begun is not None
 
     def pause(self) -> None:
-        """Nothing is watched until the next trial begins."""
+        """Watch nothing until the next trial begins."""
         self._begun = None
 
     def running(self, cgroups: Iterable[Cgroup]) -> None:
-        """Instances with these cgroups take part from now on."""
+        """Count instances with these cgroups as taking part from now on."""
         self._running |= {cgroup.name: (cgroup, Throttling()) for cgroup in cgroups}
 
     def stopping(self, cgroups: Iterable[Cgroup]) -> None:
-        """These are about to be ended."""
+        """Read the counts of these cgroups, which are about to be removed."""
         for cgroup in cgroups:
             self._count(cgroup.name)
             self._running.pop(cgroup.name, None)
 
     def end(self) -> Seen:
-        """What the trial's window shows; the next one begins."""
+        """Return what the trial's window shows; the next one begins."""
         assert self._begun is not None, "a trial ends that has not begun"
         for name in self._running:
             self._count(name)
-        after = moment(self.cgroup)
+        after = read_moment(self.cgroup)
         seen, counted = compare(self._begun, after), tuple(self._counted)
         self._begun = after
         self._counted.clear()
@@ -229,7 +229,7 @@ class Watch(Struct):
         """Add what has been counted of a cgroup since it was counted last."""
         cgroup, before = self._running[name]
         with suppress(OSError):  # it has ended by itself
-            now = throttling(cgroup)
+            now = read_throttling(cgroup)
             self._running[name] = (cgroup, now)
             periods, throttled = now.periods - before.periods, now.throttled - before.throttled
             self._counted.append(Throttling(periods, throttled, now.throttled_ns - before.throttled_ns))

@@ -21,7 +21,7 @@ RECORD = "host-settings.json"
 
 
 @contextmanager
-def changed(settings: Mapping[Path, str], lease: Path) -> Iterator[None]:
+def change_settings(settings: Mapping[Path, str], lease: Path) -> Iterator[None]:
     """Within, each setting has the value given; afterwards, the one before. ``lease`` is the run's directory.
 
     Raises UsageError when another run has changed one of them, PrerequisiteError when one cannot be written.
@@ -29,20 +29,20 @@ def changed(settings: Mapping[Path, str], lease: Path) -> Iterator[None]:
     with ExitStack() as undo:
         former: dict[Path, str] = {}
         for path in settings:
-            undo.callback(os.close, _locked(path))
+            undo.callback(os.close, _lock(path))
             former[path] = path.read_text().strip()
         record = lease / RECORD
-        noted = recorded(lease)
-        replace_file(record, _note({**former, **noted}))
-        undo.callback(_forget, record, former)
+        noted = read_record(lease)
+        replace_file(record, _encode({**former, **noted}))
+        undo.callback(_drop_record, record, former)
         for path, value in settings.items():
             undo.callback(_write, path, former[path])
             _write(path, value)
         yield
 
 
-def recorded(lease: Path) -> dict[Path, str]:
-    """What a run has noted of the settings that it changed: the values before."""
+def read_record(lease: Path) -> dict[Path, str]:
+    """Return what a run has noted of the settings that it changed: the values before."""
     try:
         noted = json.loads((lease / RECORD).read_text())
     except (OSError, ValueError):
@@ -50,10 +50,10 @@ def recorded(lease: Path) -> dict[Path, str]:
     return {Path(path): str(value) for path, value in noted.items()}
 
 
-def put_back(lease: Path) -> None:
+def restore_settings(lease: Path) -> None:
     """Give the settings that a dead run changed their former values. Raises TestbedError after trying all."""
     problems = []
-    for path, value in recorded(lease).items():
+    for path, value in read_record(lease).items():
         try:
             _write(path, value)
         except TestbedError as error:
@@ -62,21 +62,21 @@ def put_back(lease: Path) -> None:
         raise TestbedError("; ".join(problems), "run as root")
 
 
-def _note(values: Mapping[Path, str]) -> bytes:
+def _encode(values: Mapping[Path, str]) -> bytes:
     return json.dumps({str(path): value for path, value in values.items()}, indent=1).encode() + b"\n"
 
 
-def _forget(record: Path, former: Mapping[Path, str]) -> None:
+def _drop_record(record: Path, former: Mapping[Path, str]) -> None:
     """Take from the record what has been put back."""
-    left = {path: value for path, value in recorded(record.parent).items() if path not in former}
+    left = {path: value for path, value in read_record(record.parent).items() if path not in former}
     if left:
-        replace_file(record, _note(left))
+        replace_file(record, _encode(left))
     else:
         with suppress(FileNotFoundError):
             record.unlink()
 
 
-def _locked(path: Path) -> int:
+def _lock(path: Path) -> int:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:

@@ -16,12 +16,12 @@ _NAME_BYTES = 200
 
 
 @contextmanager
-def turn(run: str, *, wait: bool, progress: Callable[[str], None], lock: Path = LOCK) -> Iterator[None]:
+def take_turn(run: str, *, wait: bool, progress: Callable[[str], None], lock: Path = LOCK) -> Iterator[None]:
     """Within, no other run is measured on this host. The kernel ends the turn of a run that dies.
 
     Raises UsageError, with the other run's name, when it is not to ``wait`` for that one's end.
     """
-    descriptor = _taken(lock, wait, progress)
+    descriptor = _take_lock(lock, wait, progress)
     try:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{run} (process {os.getpid()})"[:_NAME_BYTES].encode(), 0)
@@ -31,8 +31,8 @@ def turn(run: str, *, wait: bool, progress: Callable[[str], None], lock: Path = 
         os.close(descriptor)
 
 
-def _taken(lock: Path, wait: bool, progress: Callable[[str], None]) -> int:
-    """The descriptor of the lock file, locked."""
+def _take_lock(lock: Path, wait: bool, progress: Callable[[str], None]) -> int:
+    """Return the descriptor of the lock file, locked."""
     announced = ""
     while True:
         try:

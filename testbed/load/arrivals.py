@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 
 
-def poisson_arrivals(rate_per_s: float, duration_s: float, seed: int) -> list[int]:
-    """Nanoseconds after the start at which requests are due, ascending, all below ``duration_s``.
+def draw_poisson_arrivals(rate_per_s: float, duration_s: float, seed: int) -> list[int]:
+    """Draw the nanoseconds after the start at which requests are due, ascending, all below ``duration_s``.
 
     A Poisson process seen through its count: given that n events fell into an interval, their times are
     n sorted uniform numbers (Ross, Stochastic Processes, 2nd ed., theorem 2.3.1). The count is fixed at

@@ -3,7 +3,7 @@
     python -m testbed.load.generator < loads.json
 
 Reads a JSON list of testbed.load.open_loop.OfferedLoad, prints a line when counting begins and a line with the report
-at the end. It imports nothing heavy and does no statistics: it runs beside what it measures.
+at the end. It imports nothing heavy and does no statistics: it runs on the host that it measures.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from errno import EINPROGRESS, errorcode
 from typing import Any
 
-from testbed.load.arrivals import poisson_arrivals
+from testbed.load.arrivals import draw_poisson_arrivals
 from testbed.load.http1 import MalformedResponse, ResponseReader
 
 # Time from "now" to the first arrival: the loop is running and has paged in its code by then.
@@ -86,7 +86,7 @@ class Stream:
         self.timeout_ns = round(load["timeout_s"] * 1e9)
         self.warmup_ns = round(load["warmup_s"] * 1e9)
         self.limit: int = load["connections"]
-        self.arrivals = poisson_arrivals(load["rate_per_s"], load["warmup_s"] + load["duration_s"], load["seed"])
+        self.arrivals = draw_poisson_arrivals(load["rate_per_s"], load["warmup_s"] + load["duration_s"], load["seed"])
         self.open = 0
         self.opened = 0
         self.idle: list[Connection] = []
@@ -181,7 +181,7 @@ class Generator:
                 self.receive(connection)
 
     def arrive(self, stream: Stream, due_ns: int) -> None:
-        """A request is due: send it, or queue it when every connection is taken."""
+        """Send a request that is due, or queue it when every connection is taken."""
         counted = due_ns >= self.began_ns
         request = Request(due_ns, counted)
         if counted:
@@ -200,7 +200,7 @@ class Generator:
         try:
             sock = socket.socket(stream.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         except OSError as error:
-            self.finish(stream, request, f"socket: {reason(error)}", time.monotonic_ns())
+            self.finish(stream, request, f"socket: {name_reason(error)}", time.monotonic_ns())
             return
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = Connection(stream, sock)
@@ -231,7 +231,7 @@ class Generator:
             sent = 0
         except OSError as error:
             first = connection.stream.message is before
-            self.fail(connection, f"{'connect' if first else 'send'}: {reason(error)}")
+            self.fail(connection, f"{'connect' if first else 'send'}: {name_reason(error)}")
             return
         connection.unsent = before[sent:]
         wanted = select.EPOLLIN | (select.EPOLLOUT if connection.unsent else 0)
@@ -248,7 +248,7 @@ class Generator:
         except BlockingIOError:
             return
         except OSError as error:
-            self.fail(connection, f"receive: {reason(error)}")
+            self.fail(connection, f"receive: {name_reason(error)}")
             return
         except MalformedResponse:
             self.fail(connection, "malformed response")
@@ -261,7 +261,7 @@ class Generator:
             self.fail(connection, "connection closed" if reader.untouched else "response cut short")
 
     def complete(self, connection: Connection) -> None:
-        """A response is in: book it, and give the connection to the next request or keep it."""
+        """Book a response that is in, and give the connection to the next request or keep it."""
         stream, reader, request = connection.stream, connection.reader, connection.request
         assert request is not None
         failure = "" if reader.status == stream.expect_status else f"status {reader.status}"
@@ -278,7 +278,7 @@ class Generator:
             stream.idle.append(connection)
 
     def fail(self, connection: Connection, failure: str) -> None:
-        """The connection is of no more use: its request, if it carries one, has failed."""
+        """Give up a connection that is of no more use: its request, if it carries one, has failed."""
         if connection.request is not None:
             self.finish(connection.stream, connection.request, failure, time.monotonic_ns())
             connection.request = None
@@ -328,14 +328,14 @@ class Generator:
                     self.finish(stream, request, "timeout", now_ns)
 
     def finish(self, stream: Stream, request: Request, failure: str, now_ns: int) -> None:
-        """A request is over: ``failure`` is why it failed, empty for a success."""
+        """End a request: ``failure`` is why it failed, empty for a success."""
         request.done = True
         request.connection = None
         self.unbooked -= 1
         stream.book(request, failure, now_ns)
 
     def report(self) -> dict[str, object]:
-        """What happened, ready for JSON; moments are nanoseconds of CLOCK_MONOTONIC."""
+        """Return what happened, ready for JSON; moments are nanoseconds of CLOCK_MONOTONIC."""
         return {
             "began_ns": self.began_ns,
             "lags_usec": self.lags_usec,
@@ -354,8 +354,8 @@ class Generator:
         }
 
 
-def reason(error: OSError) -> str:
-    """An error's symbol, such as ECONNREFUSED."""
+def name_reason(error: OSError) -> str:
+    """Return an error's symbol, such as ECONNREFUSED."""
     return errorcode.get(error.errno or 0, str(error))
 
 

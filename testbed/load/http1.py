@@ -75,7 +75,7 @@ class ResponseReader:
         return self._complete
 
     def close(self) -> bool:
-        """The server closed the connection; whether that is how this response ends (RFC 9112, 6.3)."""
+        """Note that the server closed the connection; whether that is how this response ends (RFC 9112, 6.3)."""
         ends = not self._complete and _Headers(self._head).body_ends_with_connection
         if ends:
             self._end()

@@ -123,7 +123,7 @@ class LoadResult(Struct, frozen=True):
         return self.failed / (self.ok + self.failed) if self.ok + self.failed else 0.0
 
     def percentile_s(self, percentile: float) -> float:
-        """A percentile (0 to 100) of the latency, in seconds, to three significant digits."""
+        """Return a percentile (0 to 100) of the latency, in seconds, to three significant digits."""
         return float(self.latencies.get_value_at_percentile(percentile)) / 1e6
 
 
@@ -151,7 +151,7 @@ def run_loads(loads: Sequence[OfferedLoad], *, started: Callable[[], None] | Non
     too, the generator is gone when this returns.
     """
     for load in loads:
-        check(load)
+        check_load(load)
     if not loads:
         return ()
     command = [sys.executable, "-m", "testbed.load.generator"]
@@ -172,10 +172,10 @@ def run_loads(loads: Sequence[OfferedLoad], *, started: Callable[[], None] | Non
             raise
     if process.returncode != 0:
         raise TestbedError(f"load generator: exit status {process.returncode}", complaint[-2000:])
-    return results(loads, json.loads(answer))
+    return parse_report(loads, json.loads(answer))
 
 
-def check(load: OfferedLoad) -> None:
+def check_load(load: OfferedLoad) -> None:
     """Raise UsageError for a load that cannot be offered."""
     where = f"{load.target.address}:{load.target.port}"
     numbers = {
@@ -194,14 +194,14 @@ def check(load: OfferedLoad) -> None:
         )
 
 
-def results(loads: Sequence[OfferedLoad], report: Mapping[str, Any]) -> tuple[LoadResult, ...]:
-    """The generator's report (see testbed.load.generator.Generator.report) as results, one a load."""
-    lags = histogram(report["lags_usec"])
+def parse_report(loads: Sequence[OfferedLoad], report: Mapping[str, Any]) -> tuple[LoadResult, ...]:
+    """Return the generator's report (see testbed.load.generator.Generator.report) as results, one a load."""
+    lags = build_histogram(report["lags_usec"])
     lag_p99_s = float(lags.get_value_at_percentile(99)) / 1e6
     finished = []
     for load, stream in zip(loads, report["streams"], strict=True):
-        latencies = histogram([*stream["ok_usec"], *stream["timeout_usec"]])
-        reason = lateness(lag_p99_s, float(latencies.get_value_at_percentile(99)) / 1e6)
+        latencies = build_histogram([*stream["ok_usec"], *stream["timeout_usec"]])
+        reason = judge_lateness(lag_p99_s, float(latencies.get_value_at_percentile(99)) / 1e6)
         ended_ns = max(stream["last_ns"], report["began_ns"] + round(load.duration_s * 1e9))
         finished.append(
             LoadResult(
@@ -224,7 +224,7 @@ def results(loads: Sequence[OfferedLoad], report: Mapping[str, Any]) -> tuple[Lo
 
 
 def is_saturated(ok_usec: Sequence[int], timeouts: int, backlog: int) -> bool:
-    """Whether the queue grew for as long as the load lasted.
+    """Return whether the queue grew for as long as the load lasted.
 
     ``ok_usec`` are the latencies of the answers as they came in, ``backlog`` how many of all requests were not over
     when the last one was due. A server that is slow but keeps up has a backlog too, of rate times latency (Little's
@@ -238,16 +238,16 @@ def is_saturated(ok_usec: Sequence[int], timeouts: int, backlog: int) -> bool:
     return median(ok_usec[-quarter:]) > GROWTH_LIMIT * median(ok_usec[:quarter])
 
 
-def lateness(lag_p99_s: float, latency_p99_s: float) -> str:
-    """Why a generator with this lag was too late to be believed; empty when it was not."""
+def judge_lateness(lag_p99_s: float, latency_p99_s: float) -> str:
+    """Return why a generator with this lag was too late to be believed; empty when it was not."""
     limit_s = max(LAG_LIMIT_S, LAG_LIMIT_FRACTION * latency_p99_s)
     if lag_p99_s <= limit_s:
         return ""
     return f"generator late: p99 lag {lag_p99_s * 1e3:.1f} ms, more than {limit_s * 1e3:.1f} ms"
 
 
-def histogram(values_usec: Sequence[int]) -> HdrHistogram:
-    """A histogram of microseconds up to an hour, to three significant digits."""
+def build_histogram(values_usec: Sequence[int]) -> HdrHistogram:
+    """Return a histogram of microseconds up to an hour, to three significant digits."""
     from hdrh.histogram import HdrHistogram
 
     counted = HdrHistogram(1, HISTOGRAM_MAX_USEC, HISTOGRAM_DIGITS)
@@ -257,17 +257,17 @@ def histogram(values_usec: Sequence[int]) -> HdrHistogram:
 
 
 def merge(parts: Sequence[LoadResult]) -> LoadResult:
-    """The results of one call of run_loads as if they were one load; ``parts`` must not be empty.
+    """Return the results of one call of run_loads as if they were one load; ``parts`` must not be empty.
 
     Latencies of all targets fall into one histogram, and lateness is judged against it.
     """
-    latencies = histogram([])
+    latencies = build_histogram([])
     failures: Counter[str] = Counter()
     for part in parts:
         latencies.add(part.latencies)
         failures.update(part.failures)
     lag_p99_s = max(part.lag_p99_s for part in parts)
-    reason = lateness(lag_p99_s, float(latencies.get_value_at_percentile(99)) / 1e6)
+    reason = judge_lateness(lag_p99_s, float(latencies.get_value_at_percentile(99)) / 1e6)
     return replace(
         parts[0],
         ok=sum(part.ok for part in parts),

@@ -14,13 +14,13 @@ from msgspec import Struct
 from runtime.cgroups import Cgroup
 from runtime.errors import WorkloadError
 from runtime.output import QUOTED_LINES, last_lines
-from testbed.interruption import deferred
+from testbed.interruption import defer_signals
 from testbed.measures.context import RunContext
 from testbed.platforms.protocol import Instance, Platform
 from testbed.qemu.console import KERNEL_PANIC
 from testbed.scenario.model import Ready, Scenario
 from testbed.services.probe import NotReady, Question, ask
-from testbed.services.specs import specs
+from testbed.services.specs import make_specs
 
 # More than what is quoted of a console: a panic's registers are left out.
 _LOOKED_AT_LINES = 200
@@ -41,20 +41,20 @@ class Timeline(Struct, frozen=True):
 
 
 def ready_timeout_s(ready: Ready, platform: Platform) -> float:
-    """How long an application on that platform may take to be ready, seconds since the request."""
+    """Return how long an application on that platform may take to be ready, seconds since the request."""
     return platform.patience * (ready.timeout_vm_s if platform.virtual else ready.timeout_s)
 
 
-def instances(
+def make_instances(
     context: RunContext, number: int, label: str, *, shared: bool = False, one_address: bool = False
 ) -> tuple[Instance, ...]:
-    """What to start for copy ``number`` (from 0) of the application; ``label`` makes names unique.
+    """Return what to start for copy ``number`` (from 0) of the application; ``label`` makes names unique.
 
     One instance for each service or, ``shared``, one for all of them; ``one_address``: they have one interface.
     """
     names = [service.name for service in context.scenario.services]
     links = [context.addresses.link(number, 0 if one_address else index) for index in range(len(names))]
-    wanted = dict(zip(names, specs(context.scenario, context.images, links), strict=True))
+    wanted = dict(zip(names, make_specs(context.scenario, context.images, links), strict=True))
     if shared:
         groups = {f"{label}-{context.scenario.name}": wanted}
     else:
@@ -62,16 +62,17 @@ def instances(
     return tuple(Instance(name, number, group, context.folder.log_path(name)) for name, group in groups.items())
 
 
-def questions(scenario: Scenario, ready: Ready, addresses: Mapping[str, str]) -> tuple[Question, ...]:
-    """What to ask of a starting application: the ready check first, then every other port that is known."""
+def make_questions(scenario: Scenario, ready: Ready, addresses: Mapping[str, str]) -> tuple[Question, ...]:
+    """Return what to ask of a starting application: the ready check first, then every other port that is known."""
     check = Question(ready.service, addresses[ready.service], ready.port, ready.path, ready.status, ready.body)
     ports = [(service.name, port) for service in scenario.services for port in service.ports]
     others = [(name, port) for name, port in ports if (name, port) != (ready.service, ready.port)]
     return (check, *(Question(name, addresses[name], port) for name, port in others))
 
 
-def quoted_console(instance: Instance) -> str:
-    """The last lines of an instance's console, indented below its name, without the registers of a guest's panic."""
+def quote_console(instance: Instance) -> str:
+    """Return the last lines of an instance's console, indented below its name, without the registers of a guest's
+    panic."""
     lines = list(takewhile(lambda line: KERNEL_PANIC not in line, last_lines(instance.log, _LOOKED_AT_LINES)))
     shown = lines[-QUOTED_LINES:] or ["(it wrote nothing)"]
     return "\n    ".join([f"{instance.name}, last lines of {instance.log}:", *shown])
@@ -96,7 +97,7 @@ class _FirstProcesses:
             self.errors.append(error)
 
     def seen(self, service: str) -> bool:
-        """Whether the first process of ``service`` runs."""
+        """Return whether the first process of ``service`` runs."""
         return service in self.phases
 
 
@@ -113,7 +114,9 @@ class Application:
         self._platform = platform
         self._undo = ExitStack()
         self._timeline: Timeline | None = None
-        self.instances = instances(context, number, label, shared=platform.shared, one_address=platform.one_address)
+        self.instances = make_instances(
+            context, number, label, shared=platform.shared, one_address=platform.one_address
+        )
         self.addresses = dict(next(iter(self.instances[0].specs.values())).hosts)
 
     @property
@@ -127,7 +130,7 @@ class Application:
             requested_ns = time.monotonic_ns()
             for instance in self.instances:
                 undo.callback(self._platform.stop, instance)
-                with deferred():
+                with defer_signals():
                     self._platform.start(instance)
             self._timeline = self._wait(requested_ns)
             cgroups = tuple(self.cgroups().values())
@@ -144,7 +147,7 @@ class Application:
     def _wait(self, requested_ns: int) -> Timeline:
         ready = self._context.settings.ready
         timeout_s = ready_timeout_s(ready, self._platform)
-        asked = questions(self._context.scenario, ready, self.addresses)
+        asked = make_questions(self._context.scenario, ready, self.addresses)
         first_processes = _FirstProcesses(self._platform, self.instances, timeout_s)
 
         def watch() -> None:
@@ -182,15 +185,15 @@ class Application:
                 raise self.failure(f"{what}: {ending}" if ending else what)
 
     def failure(self, what: str) -> WorkloadError:
-        """The error that says what happened to this application, with the last lines of its consoles."""
+        """Return the error that says what happened to this application, with the last lines of its consoles."""
         message = f"{self._context.scenario.name} on {self._platform.name}: {what}"
-        return WorkloadError(message, "\n  ".join(quoted_console(instance) for instance in self.instances))
+        return WorkloadError(message, "\n  ".join(quote_console(instance) for instance in self.instances))
 
     def cgroups(self) -> dict[str, Cgroup]:
-        """The cgroup of each instance, by the instance's name."""
+        """Return the cgroup of each instance, by the instance's name."""
         return {instance.name: self._platform.cgroup(instance) for instance in self.instances}
 
 
 def _phases(platform_phases: Mapping[str, int], open_ns: int | None) -> dict[str, int]:
-    """A service's phases: the platform's and, when a port of it was asked, when its last one opened."""
+    """Return a service's phases: the platform's and, when a port of it was asked, when its last one opened."""
     return {**platform_phases, **({} if open_ns is None else {"port_open": open_ns})}

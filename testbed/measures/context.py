@@ -24,7 +24,7 @@ class Addresses(Protocol):
     """Where instances get their interfaces from: the lab."""
 
     def link(self, application: int, service: int) -> Link:
-        """The interface of a service of a copy of the application, both counted from 0."""
+        """Return the interface of a service of a copy of the application, both counted from 0."""
 
 
 class RunContext(Struct, frozen=True):
@@ -43,5 +43,5 @@ class RunContext(Struct, frozen=True):
     pace: Pace = field(default_factory=Pace)
 
     def arrival_seed(self, block: int, index: int) -> int:
-        """The seed of a load's arrivals: the platform has no part in it, so all get the same load in a block."""
+        """Return the seed of a load's arrivals: the platform has no part in it, so all get the same load in a block."""
         return (self.seed * 1_000_003 + block) * 1_009 + index

@@ -3,7 +3,7 @@
 Applications are added one at a time, all of them under a low load, until the service level breaks, the host's
 memory runs short, or a stated cap is reached. Memory is read three ways (see testbed.sample) after each step: what the
 first application takes, and what each further one adds (see testbed.copies). At the end of the ramp, while all run, it
-is told apart by what it is used for (see testbed.breakdown).
+is broken down by what it is used for (see testbed.breakdown).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from testbed.measures.application import Application
 from testbed.measures.context import LOAD_ATTEMPTS, RunContext
 from testbed.measures.schedule import PlannedTrial
 from testbed.results import Metric, Outcome, Trial
-from testbed.sample import HostReading, host_reading, reading, shares, utilisation
+from testbed.sample import HostReading, compute_shares, compute_utilisation, read_host, read_usage
 from testbed.scenario.model import Scenario, Settings, Slo
 
 # What the host itself must keep, whatever is measured.
@@ -73,7 +73,7 @@ def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None
         stop.outcome,
         stop.reason,
         {"rate_per_s": context.settings.density.rate_per_s, "cap": ramp.cap},
-        (*metrics(ramp.within_slo, ramp.points), *part_metrics(ramp.parts, len(ramp.points) - 1)),
+        (*make_metrics(ramp.within_slo, ramp.points), *make_part_metrics(ramp.parts, len(ramp.points) - 1)),
         context.folder.write_samples(f"t{planned.trial:03}", header, [astuple(point) for point in ramp.points]),
     )
 
@@ -98,13 +98,15 @@ class _Ramp:
         self.parts: Mapping[str, int] = {}
         self.within_slo = 0
         self._platform = context.platforms[planned.platform]
-        self.cap = most_applications(context.settings, 1 if self._platform.shared else len(context.scenario.services))
+        self.cap = count_most_applications(
+            context.settings, 1 if self._platform.shared else len(context.scenario.services)
+        )
 
     def run(self) -> Stop:
         """Add applications until something says stop, and see what all of them hold then."""
         stop = self._grow()
         with suppress(OSError, TestbedError):  # an instance has ended, which may be what ended the ramp
-            self.parts = breakdown.total(
+            self.parts = breakdown.sum_parts(
                 self._platform.memory_parts(instance)
                 for application in self._running[: len(self.points) - 1]
                 for instance in application.instances
@@ -113,11 +115,11 @@ class _Ramp:
 
     def _grow(self) -> Stop:
         sleep(self._context.settings.density.settle_s)  # the host gives back what the trial before had taken
-        before = host_reading()
+        before = read_host()
         self.points.append(Point(0, 0, 0, before.available_bytes, 0.0, 0.0, 0.0, 0.0))
         need_bytes = application_bytes(self._context.scenario)
         while True:
-            if stop := limit(len(self._running), self.cap, host_reading().available_bytes, need_bytes):
+            if stop := find_limit(len(self._running), self.cap, read_host().available_bytes, need_bytes):
                 return stop
             try:
                 self._add()
@@ -148,12 +150,12 @@ class _Ramp:
         self.points.append(point)
         shown = f"p99 {point.p99_ms:.1f} ms, errors {point.error_fraction:.1%}"
         self._context.progress(f"  {point.applications} running: {shown}")
-        if reason := broken(point, self._context.settings.slo):
+        if reason := find_broken_level(point, self._context.settings.slo):
             return Stop(reason)
         return None
 
     def _load(self) -> tuple[LoadResult, _Processors, _Processors]:
-        """The load on all applications at once; its warm-up is the time for the newest to settle."""
+        """Return the load on all applications at once; its warm-up is the time for the newest to settle."""
         settings = self._context.settings
         load, density = settings.load, settings.density
         before: list[_Processors] = []
@@ -175,19 +177,19 @@ class _Ramp:
 
     def _processors(self) -> _Processors:
         used_ns = sum(cgroup.cpu_usage_ns() for one in self._running for cgroup in one.cgroups().values())
-        return _Processors(host_reading(), used_ns / 1e9, process_time())
+        return _Processors(read_host(), used_ns / 1e9, process_time())
 
     def _point(self, result: LoadResult, before: _Processors, after: _Processors) -> Point:
-        readings = [reading(cgroup) for application in self._running for cgroup in application.cgroups().values()]
+        readings = [read_usage(cgroup) for application in self._running for cgroup in application.cgroups().values()]
         return Point(
             applications=len(self._running),
             cgroup_bytes=sum(reading.cgroup_bytes for reading in readings),
             pss_bytes=sum(reading.pss_bytes for reading in readings),
-            available_bytes=host_reading().available_bytes,
+            available_bytes=read_host().available_bytes,
             p99_ms=result.p99_s * 1e3,
             error_fraction=result.error_fraction,
-            host_utilisation=utilisation(before.host, after.host),
-            host_others=shares(
+            host_utilisation=compute_utilisation(before.host, after.host),
+            host_others=compute_shares(
                 before.host,
                 after.host,
                 after.applications_s - before.applications_s,
@@ -196,19 +198,19 @@ class _Ramp:
         )
 
 
-def most_applications(settings: Settings, ports: int) -> int:
-    """The scenario's cap, or fewer when the lab's bridge has not ``ports`` ports for each of them."""
+def count_most_applications(settings: Settings, ports: int) -> int:
+    """Return the scenario's cap, or fewer when the lab's bridge has not ``ports`` ports for each of them."""
     return min(settings.density.cap, PORTS_LIMIT // ports)
 
 
 def application_bytes(scenario: Scenario) -> int:
-    """The most memory that one application may take: the sum of its services' limits."""
+    """Return the most memory that one application may take: the sum of its services' limits."""
     limits = [service.resources.memory_bytes for service in scenario.services]
     return sum(UNLIMITED_BYTES if limit is None else limit for limit in limits)
 
 
-def limit(running: int, cap: int, available_bytes: int, need_bytes: int) -> Stop | None:
-    """Why no further application may be added, if so: the cap, or the host's memory."""
+def find_limit(running: int, cap: int, available_bytes: int, need_bytes: int) -> Stop | None:
+    """Return why no further application may be added, if so: the cap, or the host's memory."""
     if running >= cap:
         return Stop(f"cap: {cap} applications")
     if available_bytes < need_bytes + RESERVE_BYTES:
@@ -218,8 +220,8 @@ def limit(running: int, cap: int, available_bytes: int, need_bytes: int) -> Stop
     return None
 
 
-def broken(point: Point, slo: Slo) -> str:
-    """How the service level was broken; empty when it held."""
+def find_broken_level(point: Point, slo: Slo) -> str:
+    """Return how the service level was broken; empty when it held."""
     if point.error_fraction > slo.error_fraction:
         return f"slo: {point.error_fraction:.1%} of requests failed, more than {slo.error_fraction:.1%}"
     if point.p99_ms > slo.p99_ms:
@@ -227,14 +229,14 @@ def broken(point: Point, slo: Slo) -> str:
     return ""
 
 
-def part_metrics(parts: Mapping[str, int], applications: int) -> tuple[Metric, ...]:
-    """What one of so many applications holds on average, ``part_<name>`` in bytes."""
+def make_part_metrics(parts: Mapping[str, int], applications: int) -> tuple[Metric, ...]:
+    """Return what one of so many applications holds on average, ``part_<name>`` in bytes."""
     return tuple(Metric(f"part_{name}", held_bytes / applications, "bytes") for name, held_bytes in parts.items())
 
 
-def metrics(within_slo: int, points: Sequence[Point]) -> tuple[Metric, ...]:
-    """``applications`` that ran within the service level, and their memory in bytes, by ruler: what the first one took
-    (``_first``) and the mean of what each further one added (``_further``).
+def make_metrics(within_slo: int, points: Sequence[Point]) -> tuple[Metric, ...]:
+    """Return how many ``applications`` ran within the service level, and their memory in bytes, by ruler: what the
+    first one took (``_first``) and the mean of what each further one added (``_further``).
 
     These are as they were read: one of MemAvailable is below 0 where something else gave memory back meanwhile. The
     step that broke the service level counts, too: its memory is as real. ``host_others`` is that of the most disturbed

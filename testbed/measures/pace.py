@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from testbed.measures.schedule import PlannedTrial
 
 
-def about(seconds: float) -> str:
-    """A time left in words, no more exact than it is known."""
+def describe_duration(seconds: float) -> str:
+    """Return a time left in words, no more exact than it is known."""
     if seconds < 90:
         return f"about {max(10, round(seconds / 10) * 10)} s left"
     minutes = round(seconds / 60)
@@ -27,7 +27,7 @@ class Pace:
         self._since_s = 0.0
 
     def begin(self, planned: PlannedTrial) -> str:
-        """``trial 3 of 12``, of the trial that begins now."""
+        """Return ``trial 3 of 12``, of the trial that begins now."""
         now_s = self._clock()
         if self._last is not None:
             self._took_s.setdefault((self._last.measure, self._last.platform), []).append(now_s - self._since_s)
@@ -38,16 +38,17 @@ class Pace:
         return f"trial{'s' if last > planned.trial else ''} {number}" + (f" of {total}" if total else "")
 
     def left(self) -> str:
-        """The time that the trial that has begun and all after it will take, in words; empty while it is not known."""
+        """Return the time that the trial that has begun and all after it will take, in words; empty while it is not
+        known."""
         if self._last not in self._planned:
             return ""
         rest = self._planned[self._planned.index(self._last) :]
         expected_s = [self._expected_s(one) for one in rest]
         known_s = [seconds for seconds in expected_s if seconds is not None]
-        return about(sum(known_s)) if len(known_s) == len(expected_s) else ""
+        return describe_duration(sum(known_s)) if len(known_s) == len(expected_s) else ""
 
     def _expected_s(self, planned: PlannedTrial) -> float | None:
-        """As this measure took on this platform so far; else as on the slowest of the others."""
+        """Return what this measure took on this platform so far; else what it took on the slowest of the others."""
         if took_s := self._took_s.get((planned.measure, planned.platform)):
             return sum(took_s) / len(took_s)
         others = [max(took_s) for (measure, _), took_s in self._took_s.items() if measure == planned.measure]

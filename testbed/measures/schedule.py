@@ -32,12 +32,13 @@ class PlannedTrial(Struct, frozen=True):
 
 
 def blocks_of(measure: str, trials: int) -> int:
-    """How many blocks a measure gets when ``trials`` starts were asked for."""
+    """Return how many blocks a measure gets when ``trials`` starts were asked for."""
     return trials if measure == "start" else max(1, trials // STARTS_PER_BLOCK)
 
 
-def _interleaved(measures: Sequence[str], trials: int, chance: random.Random) -> list[str]:
-    """The measure of each block: every measure's blocks spread evenly over the run, each at random in its part."""
+def _interleave(measures: Sequence[str], trials: int, chance: random.Random) -> list[str]:
+    """Return the measure of each block: every measure's blocks spread evenly over the run, each at random in its
+    part."""
     places: list[tuple[float, str]] = []
     for measure in measures:
         count = blocks_of(measure, trials)
@@ -45,10 +46,10 @@ def _interleaved(measures: Sequence[str], trials: int, chance: random.Random) ->
     return [measure for _, measure in sorted(places)]
 
 
-def schedule(
+def plan_trials(
     platforms: Sequence[str], measures: Sequence[str], trials: int, rates_per_s: Sequence[float], seed: int
 ) -> tuple[PlannedTrial, ...]:
-    """All trials in order. The same arguments always give the same schedule.
+    """Return all trials in order. The same arguments always give the same schedule.
 
     ``trials`` is the number of starts on each platform. Rates are shuffled anew in each block of utilisation, in
     the same order for all its platforms.
@@ -56,7 +57,7 @@ def schedule(
     chance = random.Random(seed)
     planned: list[PlannedTrial] = []
     number = 1
-    for block, measure in enumerate(_interleaved(measures, trials, chance), 1):
+    for block, measure in enumerate(_interleave(measures, trials, chance), 1):
         rates = tuple(chance.sample(tuple(rates_per_s), len(rates_per_s))) if measure == "utilisation" else ()
         for platform in chance.sample(tuple(platforms), len(platforms)):
             planned.append(PlannedTrial(number, block, platform, measure, rates))

@@ -16,11 +16,11 @@ def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None
     with Application(context, platform, 0, f"t{planned.trial:03}") as application:
         timeline = application.timeline
     context.progress(f"  ready after {(timeline.ready_ns - timeline.requested_ns) / 1e9:.3f} s")
-    yield Trial(planned.trial, planned.block, planned.platform, planned.measure, "ok", metrics=metrics(timeline))
+    yield Trial(planned.trial, planned.block, planned.platform, planned.measure, "ok", metrics=make_metrics(timeline))
 
 
-def metrics(timeline: Timeline) -> tuple[Metric, ...]:
-    """The phases as seconds since the application was requested.
+def make_metrics(timeline: Timeline) -> tuple[Metric, ...]:
+    """Return the phases as seconds since the application was requested.
 
     The application's own: ``created`` and ``first_process`` when the last service got there, ``port_open`` and
     ``ready`` by the ready check. Then ``<service>.<phase>`` for each service, its own ``request`` among them, for

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from msgspec.structs import replace
 
 from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
-from testbed.host.noise import unattributed
+from testbed.host.noise import find_unattributed
 from testbed.interruption import Interrupted
 from testbed.measures import density, start, utilisation
 from testbed.measures.context import RunContext
@@ -49,7 +49,7 @@ def run_trials(context: RunContext, planned: PlannedTrial) -> None:
     what = f"{planned.measure} on {context.platforms[planned.platform].label}"
     number, left = context.pace.begin(planned), context.pace.left()
     context.progress(f"{number}: {what}{f', {left}' if left else ''}")
-    if reason := given_up(context.folder.trials(), planned.platform):
+    if reason := find_reason_to_give_up(context.folder.trials(), planned.platform):
         context.progress(f"  {reason}")
         context.watch.pause()
         return _record_rest(context, planned, done, "failed", reason)
@@ -73,7 +73,7 @@ def run_trials(context: RunContext, planned: PlannedTrial) -> None:
 def _record(context: RunContext, trial: Trial) -> None:
     """Record a trial that ended, with what disturbed it and what its limits held back."""
     seen = context.watch.end()
-    disturbances = (*seen.disturbances, *unattributed(trial.value("host_others"), seen))
+    disturbances = (*seen.disturbances, *find_unattributed(trial.value("host_others"), seen))
     for disturbance in disturbances:
         context.progress(f"  disturbed: {disturbance}")
     if held_back := seen.figures.get("throttled_periods"):
@@ -98,8 +98,8 @@ def _unmeasured(planned: PlannedTrial, index: int, outcome: Outcome, reason: str
     return Trial(planned.trial + index, planned.block, planned.platform, planned.measure, outcome, reason, parameters)
 
 
-def given_up(trials: Iterable[Trial], platform: str) -> str:
-    """Why a platform is not tried any more; empty as long as it is."""
+def find_reason_to_give_up(trials: Iterable[Trial], platform: str) -> str:
+    """Return why a platform is not tried any more; empty as long as it is."""
     tried = [trial for trial in trials if trial.platform == platform]
     failed_blocks = {trial.block for trial in tried if trial.outcome == "failed"}
     if len(failed_blocks) < BLOCKS_TO_GIVE_UP or any(trial.outcome != "failed" for trial in tried):
@@ -107,8 +107,8 @@ def given_up(trials: Iterable[Trial], platform: str) -> str:
     return f"not tried: {platform} failed in its first {BLOCKS_TO_GIVE_UP} blocks"
 
 
-def exit_code(trials: Iterable[Trial]) -> int:
-    """0, or WorkloadError's when all trials on some platform failed."""
+def choose_exit_code(trials: Iterable[Trial]) -> int:
+    """Return 0, or WorkloadError's code when all trials on some platform failed."""
     outcomes: dict[str, set[str]] = {}
     for trial in trials:
         outcomes.setdefault(trial.platform, set()).add(trial.outcome)

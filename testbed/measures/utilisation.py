@@ -13,7 +13,17 @@ from testbed.measures.application import Application
 from testbed.measures.context import LOAD_ATTEMPTS, RunContext
 from testbed.measures.schedule import PlannedTrial
 from testbed.results import Metric, Outcome, Trial
-from testbed.sample import HostReading, HostRow, Row, Sampler, Usage, host_reading, shares, usage, utilisation
+from testbed.sample import (
+    HostReading,
+    HostRow,
+    Row,
+    Sampler,
+    Usage,
+    compute_shares,
+    compute_utilisation,
+    read_host,
+    summarise_usage,
+)
 
 SAMPLE_INTERVAL_S = 0.25
 SAMPLE_COLUMNS = ("t_s", "name", "cpu_ns", "cgroup_bytes", "pss_bytes", "busy", "available_bytes")
@@ -48,15 +58,17 @@ def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None
 
 
 def _trial(context: RunContext, planned: PlannedTrial, application: Application, index: int) -> Trial:
-    """One rate: the first window whose generator was not late, or the last one."""
+    """Return the trial of one rate: the first window whose generator was not late, or the last one."""
     rate_per_s, number = planned.rates_per_s[index], planned.trial + index
     attempts = 0
     outcome: Outcome = "void"
     while outcome == "void" and attempts < LOAD_ATTEMPTS:
         attempts += 1
         window = _offer(context, rate_per_s, application, context.arrival_seed(planned.block, index))
-        outcome, reason = verdict(window.load)
-        context.progress(f"  {rate_per_s:g}/s: {seen(window.load)}{f' ({outcome}: {reason})' if reason else ''}")
+        outcome, reason = judge_load(window.load)
+        context.progress(
+            f"  {rate_per_s:g}/s: {describe_outcome(window.load)}{f' ({outcome}: {reason})' if reason else ''}"
+        )
     return Trial(
         number,
         planned.block,
@@ -65,8 +77,8 @@ def _trial(context: RunContext, planned: PlannedTrial, application: Application,
         outcome,
         reason,
         {"rate_per_s": rate_per_s, "attempts": attempts},
-        metrics(rate_per_s, window),
-        context.folder.write_samples(f"t{number:03}", SAMPLE_COLUMNS, sample_rows(window.rows, window.host_rows)),
+        make_metrics(rate_per_s, window),
+        context.folder.write_samples(f"t{number:03}", SAMPLE_COLUMNS, merge_sample_rows(window.rows, window.host_rows)),
     )
 
 
@@ -78,7 +90,7 @@ def _offer(context: RunContext, rate_per_s: float, application: Application, see
     begun: list[tuple[Sampler, HostReading, float]] = []
 
     def begin() -> None:
-        begun.append((undo.enter_context(Sampler(cgroups, SAMPLE_INTERVAL_S)), host_reading(), process_time()))
+        begun.append((undo.enter_context(Sampler(cgroups, SAMPLE_INTERVAL_S)), read_host(), process_time()))
 
     with ExitStack() as undo:
         result = run_load(
@@ -90,34 +102,34 @@ def _offer(context: RunContext, rate_per_s: float, application: Application, see
             warmup_s=load.warmup_s,
             started=begin,
         )
-        after, ended_cpu_s = host_reading(), process_time()
+        after, ended_cpu_s = read_host(), process_time()
     sampler, before, began_cpu_s = begun[0]
-    used = tuple(usage(sampler.rows, name) for name in cgroups)
+    used = tuple(summarise_usage(sampler.rows, name) for name in cgroups)
     rows, host_rows = tuple(sampler.rows), tuple(sampler.host_rows)
     return Window(result, used, before, after, rows, host_rows, ended_cpu_s - began_cpu_s)
 
 
-def verdict(result: LoadResult) -> tuple[Outcome, str]:
-    """An application that answers nothing has failed; otherwise a late generator voids the trial."""
+def judge_load(result: LoadResult) -> tuple[Outcome, str]:
+    """Return an application that answers nothing has failed; otherwise a late generator voids the trial."""
     if not result.ok:
-        return "failed", f"no request succeeded: {failures(result)}"
+        return "failed", f"no request succeeded: {describe_failures(result)}"
     return ("void", result.reason) if result.late else ("ok", "")
 
 
-def seen(result: LoadResult) -> str:
-    """A load's outcome in a few words."""
+def describe_outcome(result: LoadResult) -> str:
+    """Return a load's outcome in a few words."""
     if result.saturated:
         return f"saturated, {result.achieved_rate_per_s:.0f}/s answered"
     return f"p99 {result.p99_s * 1e3:.1f} ms"
 
 
-def failures(result: LoadResult) -> str:
-    """Why requests failed, and how many for each reason."""
+def describe_failures(result: LoadResult) -> str:
+    """Return why requests failed, and how many for each reason."""
     return ", ".join(f"{count} x {reason}" for reason, count in result.failures.items())
 
 
-def metrics(rate_per_s: float, window: Window) -> tuple[Metric, ...]:
-    """The figures of one rate.
+def make_metrics(rate_per_s: float, window: Window) -> tuple[Metric, ...]:
+    """Return the figures of one rate.
 
     ``cpu_per_request`` is all processor time of the application's cgroups over the successful requests, so it
     holds what the application (and an emulator's or hypervisor's process) uses when idle; ``memory_per_request``
@@ -127,7 +139,7 @@ def metrics(rate_per_s: float, window: Window) -> tuple[Metric, ...]:
     """
     load = window.load
     application_s = sum(used.cpu_s for used in window.used)
-    parts = shares(window.before, window.after, application_s, load.generator_cpu_s + window.sampler_cpu_s)
+    parts = compute_shares(window.before, window.after, application_s, load.generator_cpu_s + window.sampler_cpu_s)
     cgroup_bytes = sum(used.cgroup_bytes for used in window.used)
     figures = [
         Metric("rate", rate_per_s, "1/s"),
@@ -136,7 +148,7 @@ def metrics(rate_per_s: float, window: Window) -> tuple[Metric, ...]:
         Metric("requests_failed", load.failed, "1"),
         Metric("memory_cgroup", cgroup_bytes, "bytes"),
         Metric("memory_pss", sum(used.pss_bytes for used in window.used), "bytes"),
-        Metric("host_utilisation", utilisation(window.before, window.after), "1"),
+        Metric("host_utilisation", compute_utilisation(window.before, window.after), "1"),
         Metric("host_application", parts.application, "1"),
         Metric("host_generator", parts.generator, "1"),
         Metric("host_others", parts.others, "1"),
@@ -154,8 +166,8 @@ def metrics(rate_per_s: float, window: Window) -> tuple[Metric, ...]:
     return tuple(figures)
 
 
-def sample_rows(rows: Sequence[Row], host_rows: Sequence[HostRow]) -> list[tuple[float | str, ...]]:
-    """The samples of all instances and, named ``host``, of the host, in the order of time."""
+def merge_sample_rows(rows: Sequence[Row], host_rows: Sequence[HostRow]) -> list[tuple[float | str, ...]]:
+    """Return the samples of all instances and, named ``host``, of the host, in the order of time."""
     table: list[tuple[float | str, ...]] = [
         (round(row.t_s, 4), row.name, row.cpu_ns, row.cgroup_bytes, row.pss_bytes, "", "") for row in rows
     ]

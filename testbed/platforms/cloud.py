@@ -45,7 +45,7 @@ class _Stock(Struct, frozen=True):
         return self.clones / "fresh"
 
     def clone_of(self, name: str) -> Path:
-        """Where the guest ``name`` has its own clone."""
+        """Return where the guest ``name`` has its own clone."""
         return self.clones / f"{name}.qcow2"
 
 
@@ -64,7 +64,8 @@ class CloudPlatform(VmPlatform):
         return self._stock
 
     def facts(self) -> Mapping[str, object]:
-        """As VmPlatform's, for the stock system; ``memory`` says when a guest has more RAM than its limit."""
+        """Return what VmPlatform's does, for the stock system; ``memory`` says when a guest has more RAM than its
+        limit."""
         disk = self._stocked().disk
         return {
             **super().facts(),

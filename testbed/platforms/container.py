@@ -42,7 +42,7 @@ class ContainerPlatform:
         return {"kernel": platform.release(), "cgroups": hierarchies().mode, "root": "overlay on tmpfs"}
 
     def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
-        """Nothing to convert: containers mount the layers as they are in the store."""
+        """Prepare nothing: containers mount the layers as they are in the store."""
         require(hierarchies())
 
     def start(self, instance: Instance) -> None:
@@ -61,7 +61,7 @@ class ContainerPlatform:
             undo.pop_all()
 
     def started(self, instance: Instance, timeout_s: float) -> Started:
-        """All phases are known when ``start`` returns: it returns after the workload's execve."""
+        """Return the phases, which are all known when ``start`` returns: it returns after the workload's execve."""
         running = self._running[instance.name]
         return Started(
             {
@@ -92,7 +92,7 @@ class ContainerPlatform:
         return Cgroup(self._cgroup_name(instance))
 
     def reclaim(self, instance: Instance) -> None:
-        """A container's free memory is the host's already."""
+        """Reclaim nothing: a container's free memory is the host's already."""
 
     def memory_parts(self, instance: Instance) -> Mapping[str, int]:
         cgroup = self.cgroup(instance)

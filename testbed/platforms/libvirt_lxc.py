@@ -1,4 +1,4 @@
-"""A container platform beside our own: libvirt's LXC driver, in a libvirtd of our own (see ``daemon``).
+"""A second container platform: libvirt's LXC driver, in a libvirtd of our own (see ``daemon``).
 
 libvirt makes the namespaces, the cgroup with its limits, the network interface, /proc, /dev and /sys. The root is
 mounted by our launcher, which libvirt takes for its controller; our launcher is also what libvirt takes for init: it
@@ -38,16 +38,16 @@ from runtime.plan.filter import confined_steps
 from runtime.plan.process import exec_step
 from runtime.plan.root import HOLD_ROOT, identity_steps
 from runtime.plan.steps import (
-    Admission,
     Chdir,
     CloseOnExec,
     Exec,
+    LogLine,
     MaskPath,
-    Message,
     Mount,
     Open,
     Plan,
     ReadonlyPath,
+    RequestAdmission,
     Step,
     Unmount,
     Unshare,
@@ -55,14 +55,14 @@ from runtime.plan.steps import (
 from runtime.spec import Spec
 from runtime.unionfs.overlay import mount_steps, volatile_steps
 from testbed import breakdown
-from testbed.host.facts import version_text
+from testbed.host.facts import format_version
 from testbed.lab import Lab, fix_port
-from testbed.platforms.lxc_cgroups import cgroup_of, limit_tasks, only
+from testbed.platforms.lxc_cgroups import find_cgroup, limit_tasks, restrict_hierarchies
 from testbed.platforms.protocol import Instance, Started
 from testbed.qemu.connection import destroy_domain, ensure_event_loop, load_libvirt
 from testbed.qemu.console import Console
 from testbed.qemu.daemon import Daemon, find_libvirtd, seen_at
-from testbed.qemu.domain import PLAN_VARIABLE, child
+from testbed.qemu.domain import PLAN_VARIABLE, add_child
 from testbed.qemu.reader import ConsoleReader
 from testbed.scenario.model import Scenario
 from vm_images.plans.guest import EXECUTING, FIRST_USERSPACE
@@ -97,7 +97,8 @@ class Domain(Struct, frozen=True):
 
 
 def controller_plan(spec: Spec, folder: Path, root: Path) -> Plan:
-    """The plan that mounts the layers, with a writable tmpfs above them, at ``root``, and becomes the controller.
+    """Return the plan that mounts the layers, with a writable tmpfs above them, at ``root``, and becomes the
+    controller.
 
     The mounts are in a namespace of its own and end with it.
     """
@@ -115,13 +116,13 @@ def controller_plan(spec: Spec, folder: Path, root: Path) -> Plan:
 
 
 def init_plan(spec: Spec, *, asks: bool = False) -> Plan:
-    """The plan of the container's first process, from the root as libvirt leaves it to the workload.
+    """Return the plan of the container's first process, from the root as libvirt leaves it to the workload.
 
     Where libvirt's cgroup is the only one that it can be in, on v2, it ``asks`` us for its task limit.
     """
     limit: tuple[Step, ...] = ()
     if asks:
-        limit = (Admission(f"{_OURS}/{_ADMISSION}"),)
+        limit = (RequestAdmission(f"{_OURS}/{_ADMISSION}"),)
     elif spec.resources.pids is not None:
         # The bind mount of one cgroup directory: the container sees it as a hierarchy with nothing but itself.
         here = Hierarchies({"pids": Path(_TASKS)}, None, frozenset())
@@ -130,7 +131,7 @@ def init_plan(spec: Spec, *, asks: bool = False) -> Plan:
         (
             Open(f"{_OURS}/console", 1, os.O_WRONLY),
             Open(f"{_OURS}/console", 2, os.O_WRONLY),
-            Message(FIRST_USERSPACE),
+            LogLine(FIRST_USERSPACE),
             *limit,
             Unmount(_OURS, MNT_DETACH),
             Unmount("/sys/fs/cgroup", MNT_DETACH, tolerate=(EINVAL, ENOENT)),
@@ -142,53 +143,56 @@ def init_plan(spec: Spec, *, asks: bool = False) -> Plan:
             *identity_steps(spec),
             CloseOnExec(),
             *confined_steps(spec),
-            Message(EXECUTING),
+            LogLine(EXECUTING),
             exec_step(spec.process),
         )
     )
 
 
 def _mounted(devices: Element, source: Path, target: str) -> None:
-    filesystem = child(devices, "filesystem", type="mount")
-    child(filesystem, "source", dir=str(source))
-    child(filesystem, "target", dir=target)
+    filesystem = add_child(devices, "filesystem", type="mount")
+    add_child(filesystem, "source", dir=str(source))
+    add_child(filesystem, "target", dir=target)
 
 
 def domain_xml(domain: Domain, host_memory_bytes: int) -> str:
-    """The domain's XML (formatdomain.html, drvlxc.html). ``host_memory_bytes`` is the limit of one without a limit."""
+    """Return the domain's XML (formatdomain.html, drvlxc.html). ``host_memory_bytes`` is the limit of one without a
+    limit."""
     resources = domain.spec.resources
     root = Element("domain", type="lxc")
-    child(root, "name", domain.name)
-    child(root, "memory", str(resources.memory_bytes or host_memory_bytes), unit="b")
-    child(root, "vcpu", "1")  # tells nothing: a container sees all processors, and the quota holds it
+    add_child(root, "name", domain.name)
+    add_child(root, "memory", str(resources.memory_bytes or host_memory_bytes), unit="b")
+    add_child(root, "vcpu", "1")  # without effect: a container sees all processors, and the quota holds it
     if resources.cpus is not None:
-        tune = child(root, "cputune")
-        child(tune, "period", str(CPU_PERIOD_USEC))
-        child(tune, "quota", str(cpu_quota_usec(resources.cpus)))
-    system = child(root, "os")
-    child(system, "type", "exe", arch="x86_64")
-    child(system, "init", f"{_OURS}/launcher")
-    child(system, "initenv", f"{_OURS}/plan", name=PLAN_VARIABLE)
-    features = child(root, "features")
-    child(features, "capabilities", policy="allow")  # the plan takes away all that the spec does not have
-    child(features, "privnet")
-    devices = child(root, "devices")
-    child(devices, "emulator", str(domain.controller))
+        tune = add_child(root, "cputune")
+        add_child(tune, "period", str(CPU_PERIOD_USEC))
+        add_child(tune, "quota", str(cpu_quota_usec(resources.cpus)))
+    system = add_child(root, "os")
+    add_child(system, "type", "exe", arch="x86_64")
+    add_child(system, "init", f"{_OURS}/launcher")
+    add_child(system, "initenv", f"{_OURS}/plan", name=PLAN_VARIABLE)
+    features = add_child(root, "features")
+    add_child(features, "capabilities", policy="allow")  # the plan takes away all that the spec does not have
+    add_child(features, "privnet")
+    devices = add_child(root, "devices")
+    add_child(devices, "emulator", str(domain.controller))
     _mounted(devices, domain.root, "/")
     _mounted(devices, domain.ours, _OURS)
     if domain.tasks is not None:
         _mounted(devices, domain.tasks, _TASKS)
     if (link := domain.spec.link) is not None:
-        interface = child(devices, "interface", type="bridge")
-        child(interface, "mac", address=link.mac)
-        child(interface, "source", bridge=domain.bridge)
-        child(interface, "target", dev=domain.port)
-        child(interface, "ip", address=str(link.address.ip), family="ipv4", prefix=str(link.address.network.prefixlen))
+        interface = add_child(devices, "interface", type="bridge")
+        add_child(interface, "mac", address=link.mac)
+        add_child(interface, "source", bridge=domain.bridge)
+        add_child(interface, "target", dev=domain.port)
+        add_child(
+            interface, "ip", address=str(link.address.ip), family="ipv4", prefix=str(link.address.network.prefixlen)
+        )
         if link.gateway:
             everywhere = {"address": "0.0.0.0", "prefix": "0"}  # noqa: S104 # a destination
-            child(interface, "route", family="ipv4", gateway=str(link.gateway), **everywhere)
-        child(interface, "guest", dev="eth0")
-    child(devices, "console", type="pty")
+            add_child(interface, "route", family="ipv4", gateway=str(link.gateway), **everywhere)
+        add_child(interface, "guest", dev="eth0")
+    add_child(devices, "console", type="pty")
     return ElementTree.tostring(root, encoding="unicode")
 
 
@@ -244,11 +248,11 @@ class LibvirtLxcPlatform:
             "kernel": platform.release(),
             "cgroups": hierarchies().mode,
             "root": "overlay on tmpfs",
-            "libvirt": version_text(load_libvirt().getVersion()),
+            "libvirt": format_version(load_libvirt().getVersion()),
         }
 
     def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
-        """Nothing to convert; raises PrerequisiteError for what the host lacks."""
+        """Convert nothing; raise PrerequisiteError for what the host lacks."""
         require(hierarchies())
         find_driver()
 
@@ -278,7 +282,7 @@ class LibvirtLxcPlatform:
             raise UsageError(f"start container {instance.name}: the name is in use")
         self._started += 1
         folder = self._scratch / str(self._started)
-        tasks = Cgroup(f"{self._place.name}/{instance.name}", only(hierarchies(), ("pids",)))
+        tasks = Cgroup(f"{self._place.name}/{instance.name}", restrict_hierarchies(hierarchies(), ("pids",)))
         with ExitStack() as undo:
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
             domain = replace(self._lay_out(instance, folder, tasks), port=f"lxc{self._started}")
@@ -295,13 +299,15 @@ class LibvirtLxcPlatform:
             if domain.spec.link is not None:
                 fix_port(domain.port, domain.spec.link.mac)
             created_ns = time.monotonic_ns()
-            cgroup = Cgroup(cgroup_of(created.ID()), only(hierarchies(), ("memory", "cpu", "cpuacct", "devices")))
+            cgroup = Cgroup(
+                find_cgroup(created.ID()), restrict_hierarchies(hierarchies(), ("memory", "cpu", "cpuacct", "devices"))
+            )
             running = _Running(created, console, cgroup, tasks, folder, requested_ns, created_ns)
             self._running[instance.name] = running
             undo.pop_all()
 
     def _asks(self, spec: Spec) -> bool:
-        """Whether the container has a task limit that no v1 hierarchy can hold."""
+        """Return whether the container has a task limit that no v1 hierarchy can hold."""
         return spec.resources.pids is not None and "pids" not in self._place.found.v1
 
     def _lay_out(self, instance: Instance, folder: Path, tasks: Cgroup) -> Domain:
@@ -330,7 +336,7 @@ class LibvirtLxcPlatform:
             raise TestbedError(f"start container {domain.name} by libvirt: {error}") from error
 
     def started(self, instance: Instance, timeout_s: float) -> Started:
-        """The phases, once the workload has been executed. Raises WorkloadError when it never is."""
+        """Return the phases, once the workload has been executed. Raises WorkloadError when it never is."""
         running = self._running[instance.name]
         console = running.console
         if not console.wait_for("first_process", timeout_s):
@@ -344,12 +350,12 @@ class LibvirtLxcPlatform:
         return Started({"request": running.requested_ns, "created": created_ns, **seen})
 
     def alive(self, instance: Instance) -> bool:
-        """Whether anything still holds the container's output: its first process, or what that has started."""
+        """Return whether anything still holds the container's output: its first process, or what that has started."""
         running = self._running.get(instance.name)
         return running is not None and not running.console.ended
 
     def ending(self, instance: Instance) -> str:
-        return ""  # libvirt knows the status and has no call that tells it
+        return ""  # libvirt knows the status and has no call that returns it
 
     def stop(self, instance: Instance) -> None:
         running = self._running.pop(instance.name, None)
@@ -360,7 +366,7 @@ class LibvirtLxcPlatform:
         return self._running[instance.name].cgroup
 
     def reclaim(self, instance: Instance) -> None:
-        """A container's free memory is the host's already."""
+        """Reclaim nothing: a container's free memory is the host's already."""
 
     def memory_parts(self, instance: Instance) -> Mapping[str, int]:
         cgroup = self.cgroup(instance)

@@ -24,13 +24,13 @@ from testbed.platforms.protocol import Instance
 from testbed.platforms.vm import VmPlatform
 from testbed.progress import tell
 from testbed.qemu.disks import Disks
-from testbed.qemu.domain import total_resources
+from testbed.qemu.domain import sum_resources
 from testbed.scenario.model import Scenario
 from vm_images.container_host import INTERPRETER, PACKAGES, ensure_host_image, host_initrd
 from vm_images.disk import ensure_layer_disk, layer_name
 from vm_images.plans.container_host import BRIDGE_INDEX, DESCRIPTION, LAYERS, ContainerHost
 
-# What the system inside needs beside its containers. Measured in a guest of 512 MiB before the first of them, as RAM
+# What the system inside needs besides its containers. Measured in a guest of 512 MiB before the first of them, as RAM
 # less MemAvailable: 72 MiB, of which the kernel keeps 43 from the start, 9 are the interpreter's own; the rest is room
 # for what the kernel does not charge to them.
 HOST_MEMORY_BYTES = 96 << 20
@@ -64,10 +64,10 @@ class _LayerDisk(Disks):
         self._built.append(disk)
 
 
-def machine_resources(specs: Mapping[str, Spec]) -> Resources:
-    """What the machine needs so that each container can have all that its limits allow. Raises UsageError when one has
-    no limit of memory."""
-    services = total_resources({name: spec.resources for name, spec in specs.items()})
+def sum_machine_resources(specs: Mapping[str, Spec]) -> Resources:
+    """Return what the machine needs so that each container can have all that its limits allow. Raises UsageError when
+    one has no limit of memory."""
+    services = sum_resources({name: spec.resources for name, spec in specs.items()})
     assert services.memory_bytes is not None  # all have a limit
     total = HOST_MEMORY_BYTES + services.memory_bytes + services.memory_bytes // _RAM_PER_PAGE_TABLE
     whole_mib = -(-total // (1 << 20)) << 20
@@ -75,7 +75,7 @@ def machine_resources(specs: Mapping[str, Spec]) -> Resources:
 
 
 def _beside(specs: Mapping[str, Spec], first_bytes: str) -> str | None:
-    """A MAC for an interface that the machine has beside its containers'; None when they have none."""
+    """Return a MAC for an interface that the machine has besides its containers'; None when they have none."""
     link = next(iter(specs.values())).link
     return f"{first_bytes}{link.mac[5:]}" if link else None
 
@@ -97,8 +97,8 @@ class ContainersInVmPlatform(VmPlatform):
         }
 
     def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
-        """As for other guests, and the image of the system inside."""
-        total_resources({service.name: service.resources for service in scenario.services})  # all have a limit
+        """Prepare what other guests need, and the image of the system inside."""
+        sum_resources({service.name: service.resources for service in scenario.services})  # all have a limit
         self.prepare_images(images.values())
 
     def _kept_disks(self, root: Path, owner: str) -> Disks:
@@ -119,7 +119,7 @@ class ContainersInVmPlatform(VmPlatform):
         return (self.disk,)
 
     def _resources(self, instance: Instance) -> Resources:
-        return machine_resources(instance.specs)
+        return sum_machine_resources(instance.specs)
 
     def _mac(self, instance: Instance) -> str | None:
         return _beside(instance.specs, _CARD)

@@ -78,7 +78,7 @@ class ContainerOutput:
                 self._read(pipe)
 
     def failure(self, name: str) -> str:
-        """Why the log of an instance is not whole, a full disk for one; or nothing."""
+        """Return why the log of an instance is not whole, a full disk for one; or nothing."""
         pipe = self._pipes.get(name)
         return pipe.failure if pipe else ""
 

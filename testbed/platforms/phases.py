@@ -10,8 +10,8 @@ from testbed.platforms.protocol import Started
 _BEFORE_CREATED = ("defined", "spawned")
 
 
-def started(phases: Mapping[str, int], requested_ns: int, created_ns: int) -> Started:
-    """A start of which the console knows ``phases``; those of single services are named ``service.phase``.
+def arrange_phases(phases: Mapping[str, int], requested_ns: int, created_ns: int) -> Started:
+    """Return a start of which the console knows ``phases``; those of single services are named ``service.phase``.
 
     libvirt's call returns a moment after QEMU runs (``created_ns``), and a fast guest may be ahead of it.
     """

@@ -57,7 +57,7 @@ class Started(Struct, frozen=True):
     services: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def of(self, service: str) -> Mapping[str, int]:
-        """The phases of one of the instance's services."""
+        """Return the phases of one of the instance's services."""
         return {**self.phases, **self.services.get(service, {})}
 
 
@@ -66,7 +66,7 @@ class Platform(Protocol):
 
     @property
     def name(self) -> str:
-        """By which it is asked for; the manifest and every trial carry it."""
+        """The name by which it is asked for; the manifest and every trial carry it."""
 
     @property
     def virtual(self) -> bool:
@@ -97,7 +97,7 @@ class Platform(Protocol):
         """How figures and tables call it, with what must be said: ``container``, ``vm (TCG, emulated)``."""
 
     def facts(self) -> Mapping[str, object]:
-        """What the manifest records about the platform: accelerator, kernel, versions."""
+        """Return what the manifest records about the platform: accelerator, kernel, versions."""
 
     def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
         """Do all that must not be timed: disks, kernels, the accelerator's probe. May use the real network."""
@@ -106,25 +106,25 @@ class Platform(Protocol):
         """Start and return as soon as the instance exists; raise a TestbedError and leave nothing if it cannot."""
 
     def started(self, instance: Instance, timeout_s: float) -> Started:
-        """The phases of an instance's start, waiting at most ``timeout_s`` for its first process."""
+        """Return the phases of an instance's start, waiting at most ``timeout_s`` for its first process."""
 
     def alive(self, instance: Instance) -> bool:
-        """Whether the instance's first process is still there."""
+        """Return whether the instance's first process is still there."""
 
     def ending(self, instance: Instance) -> str:
-        """Why an instance that is not alive any more has ended, in a few words; empty when nothing tells."""
+        """Return why an instance that is not alive any more has ended, in a few words; empty when that is unknown."""
 
     def stop(self, instance: Instance) -> None:
         """End it and remove all that belongs to it; harmless when it has ended already."""
 
     def cgroup(self, instance: Instance) -> Cgroup:
-        """The cgroup that all of the instance's processes (a container's, or QEMU) are in."""
+        """Return the cgroup that all of the instance's processes (a container's, or QEMU) are in."""
 
     def reclaim(self, instance: Instance) -> None:
         """Let the host have what the running instance can do without; nothing where there is no way to ask for it."""
 
     def memory_parts(self, instance: Instance) -> Mapping[str, int]:
-        """Where its memory goes, in bytes by part (testbed.breakdown)."""
+        """Return where its memory goes, in bytes by part (testbed.breakdown)."""
 
     def close(self) -> None:
         """Release what ``prepare`` took: connections, run-time directories."""

@@ -16,8 +16,8 @@ from testbed.platforms.nested import ContainersInVmPlatform
 from testbed.platforms.protocol import Platform
 from testbed.platforms.restored import RestoredPlatform
 from testbed.platforms.vm import VmPlatform
-from testbed.qemu.domain import guest_memory_bytes, total_resources
-from testbed.qemu.variants import VARIANTS, Variant, refusal
+from testbed.qemu.domain import compute_guest_memory, sum_resources
+from testbed.qemu.variants import VARIANTS, Variant, find_refusal
 from testbed.scenario.compose import Service
 
 NAMES = ("container", *VARIANTS, "libvirt-lxc")
@@ -44,8 +44,8 @@ def require_memory(names: Iterable[str], services: Sequence[Service]) -> None:
             continue
         for group in [services] if variant.guest_per == "application" else [[service] for service in services]:
             try:
-                needed = total_resources({service.name: service.resources for service in group})
-                guest_memory_bytes(needed, " and ".join(service.name for service in group))
+                needed = sum_resources({service.name: service.resources for service in group})
+                compute_guest_memory(needed, " and ".join(service.name for service in group))
             except UsageError as error:
                 problems[error.message] = error.hint
     if problems:
@@ -59,15 +59,15 @@ def create(name: str, run_id: str, scratch: Path, lab: Lab, accelerator: str = "
     """
     if name in VARIANTS:
         variant = replace(VARIANTS[name], uri=connect) if connect else VARIANTS[name]
-        return _vm_class(variant)(scratch, BRIDGE, run_id, variant, accelerator)
+        return _choose_vm_class(variant)(scratch, BRIDGE, run_id, variant, accelerator)
     if name == "libvirt-lxc":
         return LibvirtLxcPlatform(scratch, BRIDGE, run_id, lab)
     return ContainerPlatform(run_id, lab)
 
 
-def _vm_class(variant: Variant) -> type[VmPlatform]:
+def _choose_vm_class(variant: Variant) -> type[VmPlatform]:
     """Choose the class that starts machines of the variant. Raises UsageError when there is none."""
-    if problem := refusal(variant):
+    if problem := find_refusal(variant):
         raise UsageError(f"no platform makes {variant.name}: {problem}", "see testbed/qemu/variants.py")
     if variant.boot == "cloud":
         return CloudPlatform

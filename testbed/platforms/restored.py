@@ -2,7 +2,7 @@
 
 When the platform is prepared, every service is booted once, in a lab of its own, until its port is open and its
 processors are idle; nobody has asked it anything yet, so it holds no connection. Then it gives up its address and
-is saved (``saved``). A start maps its RAM, loads its devices' state and tells it through its console who it is now
+is saved (``saved``). A start maps its RAM, loads its devices' state and sends it its identity through its console
 (``vm_images.plans.restored``): Debian's kernel has no driver for a generation counter (vmgenid) by which it could see
 for itself that it is a copy.
 
@@ -32,13 +32,13 @@ from testbed.lab import BRIDGE, Lab
 from testbed.platforms.protocol import Instance
 from testbed.platforms.vm import VmPlatform
 from testbed.qemu.accelerator import AUTO
-from testbed.qemu.domain import Domain, Ram, guest_memory_bytes
+from testbed.qemu.domain import Domain, Ram, compute_guest_memory
 from testbed.qemu.running import Running
-from testbed.qemu.saved import SavedGuest, load, new_ram, resume, save, seal
+from testbed.qemu.saved import SavedGuest, load, make_ram, resume, save, seal
 from testbed.qemu.variants import Variant
 from testbed.scenario.model import Scenario
 from testbed.services.probe import NotReady, Question, ask
-from testbed.services.specs import specs
+from testbed.services.specs import make_specs
 from vm_images.plans.guest import guest_plan
 from vm_images.plans.restored import ENTROPY_BYTES, restored_plan, sleep_plan
 
@@ -58,7 +58,7 @@ class Warmed(Struct, frozen=True):
 
 
 def _essence(spec: Spec) -> tuple[Spec, bool]:
-    """What a copy cannot change: all but its names and addresses, and whether it has a network card."""
+    """Return what a copy cannot change: all but its names and addresses, and whether it has a network card."""
     return replace(spec, hostname="", hosts=(), link=None), spec.link is not None
 
 
@@ -127,7 +127,7 @@ class _Originals(VmPlatform):
 
 
 class RestoredPlatform(VmPlatform):
-    """Copies of saved guests. The saved ones are kept below the run's scratch directory and go with it."""
+    """Copies of saved guests. The saved ones are stored below the run's scratch directory and go with it."""
 
     last_phase = "identity"
 
@@ -148,11 +148,11 @@ class RestoredPlatform(VmPlatform):
         }
 
     def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
-        """What every guest needs, and one guest of each service, booted and saved."""
+        """Prepare what every guest needs, then boot and save one guest of each service."""
         super().prepare(scenario, images)
         with Lab() as lab:
             links = [lab.link(0, index) for index in range(len(scenario.services))]
-            services = zip(scenario.services, specs(scenario, images, links), strict=True)
+            services = zip(scenario.services, make_specs(scenario, images, links), strict=True)
             self.save({service.name: Warmed(spec, service.ports) for service, spec in services}, images)
 
     def save(self, warmed: Mapping[str, Warmed], images: Mapping[str, Image]) -> None:
@@ -162,7 +162,7 @@ class RestoredPlatform(VmPlatform):
         """
         folder = self._scratch / "saved"
         folder.mkdir()
-        sizes = {service: guest_memory_bytes(one.spec.resources, service) for service, one in warmed.items()}
+        sizes = {service: compute_guest_memory(one.spec.resources, service) for service, one in warmed.items()}
         needed_bytes, free_bytes = sum(sizes.values()), available_bytes(Path("/proc/meminfo").read_text())
         if free_bytes < needed_bytes:
             raise PrerequisiteError(
@@ -178,7 +178,7 @@ class RestoredPlatform(VmPlatform):
             for service, one in warmed.items():
                 name = f"saved-{service}"
                 instance = Instance(name, 0, {service: one.spec}, folder / f"{name}.log")
-                ram = new_ram(name, sizes[service])
+                ram = make_ram(name, sizes[service])
                 self._memory.callback(os.close, ram)
                 saved[name] = SavedGuest(ram, folder / f"{name}.state")
                 originals.start(instance)

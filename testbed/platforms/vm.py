@@ -22,12 +22,12 @@ from runtime.lease import cgroup_name
 from runtime.plan.encode import encode
 from runtime.plan.steps import Plan
 from runtime.spec import Resources
-from testbed.host.facts import hypervisor, version_text
+from testbed.host.facts import detect_hypervisor, format_version
 from testbed.lab import fix_port
 from testbed.platforms import phases
 from testbed.platforms.protocol import Instance, Started
 from testbed.qemu import memory, snapshots
-from testbed.qemu.accelerator import AUTO, CANDIDATES, verdict
+from testbed.qemu.accelerator import AUTO, CANDIDATES, reach_verdict
 from testbed.qemu.account import (
     emulator_account,
     guest_account,
@@ -36,15 +36,15 @@ from testbed.qemu.account import (
     require_users,
 )
 from testbed.qemu.clock import clock_options
-from testbed.qemu.connection import connected, start_domain
+from testbed.qemu.connection import connect, start_domain
 from testbed.qemu.disks import Disks
 from testbed.qemu.domain import (
     Domain,
-    disk_name,
+    compute_guest_memory,
+    count_vcpus,
     domain_xml,
-    guest_memory_bytes,
-    total_resources,
-    vcpu_count,
+    name_disk,
+    sum_resources,
 )
 from testbed.qemu.emulator import (
     admit,
@@ -52,12 +52,12 @@ from testbed.qemu.emulator import (
     ensure_emulator,
     find_qemu,
     make_cgroup,
-    qemu_version,
+    read_qemu_version,
 )
 from testbed.qemu.enclosure import enclose
 from testbed.qemu.prepared import Prepared
-from testbed.qemu.reader import ConsoleReader, adopting
-from testbed.qemu.running import Running, limited, told
+from testbed.qemu.reader import ConsoleReader, adopt_orphans
+from testbed.qemu.running import Running, limit_start, report_refusal
 from testbed.qemu.tap import create_tap, remove_tap
 from testbed.qemu.trial import introduce
 from testbed.qemu.variants import VARIANTS, Variant
@@ -126,7 +126,7 @@ class VmPlatform:
 
     @property
     def label(self) -> str:
-        return self._ready().verdict.label(self.name, hypervisor())
+        return self._ready().verdict.label(self.name, detect_hypervisor())
 
     def facts(self) -> Mapping[str, object]:
         prepared = self._ready()
@@ -143,24 +143,24 @@ class VmPlatform:
             "machine": self._variant.machine,
             "network": "virtio-net in QEMU itself, without vhost-net, on every connection",
             **prepared.disks.facts(),
-            "memory": memory.described(self._variant.memory),
-            "qemu": qemu_version(prepared.qemu),
-            "libvirt": version_text(prepared.connection.getLibVersion()),
+            "memory": memory.describe_memory(self._variant.memory),
+            "qemu": read_qemu_version(prepared.qemu),
+            "libvirt": format_version(prepared.connection.getLibVersion()),
             "connection": prepared.libvirt.uri,
             "accounts": "a user of its own for each guest's QEMU",
         }
 
     def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
-        """Kernel, disks, the accelerator's probe, and libvirt with its knowledge of QEMU."""
+        """Prepare kernel, disks, the accelerator's probe, and libvirt with its knowledge of QEMU."""
         groups = [scenario.services] if self.shared else [(service,) for service in scenario.services]
         for group in groups:
-            needed = total_resources({service.name: service.resources for service in group})
+            needed = sum_resources({service.name: service.resources for service in group})
             names = " and ".join(service.name for service in group)
-            memory.require_whole_pages(self._variant.memory, guest_memory_bytes(needed, names), names)
+            memory.require_whole_pages(self._variant.memory, compute_guest_memory(needed, names), names)
         self.prepare_images(images.values())
 
     def prepare_images(self, images: Iterable[Image]) -> None:
-        """``prepare``, for images alone. Raises PrerequisiteError for whatever the host lacks."""
+        """Do what ``prepare`` does, for images alone. Raises PrerequisiteError for whatever the host lacks."""
         require(hierarchies())
         qemu = find_qemu()
         root = store_root() / "guest"
@@ -172,12 +172,12 @@ class VmPlatform:
             undo.callback(disks.close)
             disks.prepare(images)
             require_reach(guest_account(account, self._run_id, 0), guest.kernel.image, *disks.paths())
-            chosen = verdict(root, qemu, guest, self._wanted)
+            chosen = reach_verdict(root, qemu, guest, self._wanted)
             undo.callback(shutil.rmtree, self._scratch, ignore_errors=True)
             enclose(self._scratch)
             undo.enter_context(memory.while_prepared(self._variant.memory, self._lease))
             emulator = ensure_emulator(root, qemu)
-            connection = undo.enter_context(connected(self._variant.uri, self._driver, emulator.parent / "cache"))
+            connection = undo.enter_context(connect(self._variant.uri, self._driver, emulator.parent / "cache"))
             # Else it would be part of the first timed start.
             kind = "kvm" if chosen.accelerator == "kvm" else "qemu"
             emulator = introduce(connection, emulator, qemu, kind, self._run_id, self._scratch)
@@ -201,7 +201,7 @@ class VmPlatform:
         number, folder = next_number(), self._scratch / str(self._started)
         account = guest_account(prepared.account, self._run_id, number)
         here = None if prepared.libvirt.embedded else f"/proc/{os.getpid()}/task/{threading.get_native_id()}/ns/net"
-        with told(instance.name), ExitStack() as undo:
+        with report_refusal(instance.name), ExitStack() as undo:
             domain = self._domain(instance, folder, undo)
             domain = replace(domain, tap=f"tap{number}" if domain.mac else "")
             if not self._running:
@@ -231,7 +231,7 @@ class VmPlatform:
                 undo.callback(remove_tap, domain.tap)
                 create_tap(domain.tap, socket.if_nametoindex(self._bridge), account.uid)
             console.stamp("defined")
-            with adopting(), limited(cgroup, instance.name, self.patience):
+            with adopt_orphans(), limit_start(cgroup, instance.name, self.patience):
                 machine = start_domain(prepared.connection, self._xml(domain), instance.name, paused=domain.incoming)
             created_ns = time.monotonic_ns()
             what = (domain.disks, domain.tap if domain.daemon else "", domain.memory_bytes, account)
@@ -255,26 +255,26 @@ class VmPlatform:
         return domain_xml(domain)
 
     def _go_on(self, instance: Instance, running: Running) -> None:
-        """What is to be done once QEMU exists; its guest runs already, unless it waits for a saved one's state."""
+        """Do what is left once QEMU exists; its guest runs already, unless it waits for a saved one's state."""
 
     def _disks(self, instance: Instance, undo: ExitStack) -> tuple[Path, ...]:
         disks = self._ready().disks
         return tuple(disks.give(layers, instance.name, undo) for layers in instance.images)
 
     def _resources(self, instance: Instance) -> Resources:
-        """What the machine has: RAM, and processors."""
-        return total_resources({service: spec.resources for service, spec in instance.specs.items()})
+        """Return what the machine has: RAM, and processors."""
+        return sum_resources({service: spec.resources for service, spec in instance.specs.items()})
 
     def _mac(self, instance: Instance) -> str | None:
         link = next(iter(instance.specs.values())).link
         return link.mac if link else None
 
     def _macs(self, instance: Instance) -> tuple[str, ...]:
-        """All that are behind its network card."""
+        """Return all that are behind its network card."""
         return tuple(filter(None, [self._mac(instance)]))
 
     def _domain(self, instance: Instance, folder: Path, undo: ExitStack) -> Domain:
-        """The machine, with its files in ``folder``; ``undo`` takes back the disks that it is given."""
+        """Return the machine, with its files in ``folder``; ``undo`` takes back the disks that it is given."""
         prepared, resources, disk = self._ready(), self._resources(instance), self._variant.disk
         return Domain(
             name=instance.name,
@@ -282,8 +282,8 @@ class VmPlatform:
             bus=self._variant.bus,
             accelerator=prepared.verdict.accelerator,
             cpu=prepared.verdict.cpu,
-            memory_bytes=guest_memory_bytes(resources, " and ".join(instance.specs)),
-            vcpus=vcpu_count(resources, os.cpu_count() or 1),
+            memory_bytes=compute_guest_memory(resources, " and ".join(instance.specs)),
+            vcpus=count_vcpus(resources, os.cpu_count() or 1),
             emulator=prepared.emulator,
             emulator_plan=folder / "plan",
             kernel=prepared.guest.kernel.image,
@@ -313,12 +313,12 @@ class VmPlatform:
         if not self.shared:
             disk, own = self._variant.disk, prepared.disks.own
             return guest_plan(instance.spec, modules, file_system=disk.file_system, writable_disk=own)
-        disks = {layers: f"/dev/{disk_name(index)}" for index, layers in enumerate(instance.images)}
+        disks = {layers: f"/dev/{name_disk(index)}" for index, layers in enumerate(instance.images)}
         names = {service: disks[spec.layers] for service, spec in instance.specs.items()}
         return pod_plan(instance.specs, names, next(iter(instance.specs.values())).link, modules)
 
     def started(self, instance: Instance, timeout_s: float) -> Started:
-        """The phases, once the console shows the workload's execve. Raises WorkloadError when it never does."""
+        """Return the phases, once the console shows the workload's execve. Raises WorkloadError when it never does."""
         running = self._running[instance.name]
         console = running.console
         own = [f"{service}.first_process" for service in instance.specs] if self.shared else [self.last_phase]
@@ -327,10 +327,11 @@ class VmPlatform:
             end = "ended" if console.ended else f"took longer than {timeout_s:g} s"
             reason = console.failure or f"its start {end} before its first process"
             raise _failed(instance, running, reason)
-        return phases.started(console.phases(), running.requested_ns, running.created_ns)
+        return phases.arrange_phases(console.phases(), running.requested_ns, running.created_ns)
 
     def alive(self, instance: Instance) -> bool:
-        """Whether QEMU still holds the console: it ends with the workload, or with the first service that ends."""
+        """Return whether QEMU still holds the console: it ends with the workload, or with the first service that
+        ends."""
         running = self._running.get(instance.name)
         if running is not None and (lost := running.lost(self._ready().libvirt.uri)):
             raise _failed(instance, running, lost)
@@ -341,7 +342,7 @@ class VmPlatform:
         return running.ending() if running is not None else ""
 
     def exit_status(self, instance: Instance, timeout_s: float) -> int | None:
-        """The workload's exit status once the guest has ended; None if it has not, or was stopped."""
+        """Return the workload's exit status once the guest has ended; None if it has not, or was stopped."""
         console = self._running[instance.name].console
         return console.exit_status if console.wait_for_end(timeout_s) else None
 
@@ -355,7 +356,7 @@ class VmPlatform:
                 undo.callback(running.end)
 
     def take_snapshot(self, instance: Instance, name: str) -> None:
-        """Remember a running guest's memory and disk, which must be its own; see ``snapshots``."""
+        """Save a running guest's memory and disk, which must be its own; see ``snapshots``."""
         snapshots.take_snapshot(self._running[instance.name].domain, name)
 
     def revert(self, instance: Instance, name: str) -> None:

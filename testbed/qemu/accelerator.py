@@ -1,11 +1,11 @@
-"""Which accelerator guests get: found out by booting our own guest under each, for a /dev/kvm alone proves nothing.
+"""Chooses the accelerator of guests by booting our own guest under each, for a /dev/kvm alone proves nothing.
 
 The candidates are KVM and QEMU's translator (TCG) with a thread for each virtual processor or with one for all. KVM
 is taken when the guest boots under it, and not slower than under the translator: a KVM that is itself emulated, on a
 host without virtualisation, opens and works, but runs instruction by instruction.
 
-The translators need nothing but QEMU, so what they did is kept, with when that was. KVM needs the host's modules,
-rights and, in a cloud, the hypervisor below: it is tried anew in each run, which takes 0.3 s where it works.
+The translators need nothing but QEMU, so their results are cached, with the time of the attempt. KVM needs the host's
+modules, rights and, in a cloud, the hypervisor below: it is tried anew in each run, which takes 0.3 s where it works.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from msgspec.structs import replace
 from runtime.atomic import partial
 from runtime.errors import PrerequisiteError, UsageError
 from runtime.lease import lease
-from runtime.plan.steps import Message, Plan
+from runtime.plan.steps import LogLine, Plan
 from testbed.host.facts import EMULATOR
 from testbed.qemu.account import NAME, emulator_account, guest_account
 from vm_images.guest import COMMAND_LINE, Guest
@@ -50,9 +50,9 @@ AUTO = "auto"
 # What a guest under KVM gets for a processor, the best first: libvirt's mode or model, and QEMU's -cpu for it.
 KVM_CPUS = {"host-passthrough": "host", "maximum": "max", "qemu64": "qemu64"}
 _NAMES = {"kvm": "KVM", "tcg": "TCG, emulated", "tcg-single": "TCG with one thread, emulated"}
-# Part of what a kept verdict is known by: to be raised when its form changes.
+# Part of a cached verdict's key: to be raised when its form changes.
 _FORMAT = 4
-# What a process has found out: all platforms of a run go by the same.
+# The results of this process: all platforms of a run go by the same.
 _tried: dict[tuple[Path, str], tuple[Attempt, ...]] = {}
 
 
@@ -73,7 +73,7 @@ class Attempt(Struct, frozen=True):
 class Verdict(Struct, frozen=True):
     """The accelerator and the ``reason`` for it; ``boot_s`` and ``cpu`` as in its attempt, ``attempts`` are all.
 
-    ``hardware`` tells whether guests run at the processor's own speed.
+    ``hardware`` says whether guests run at the processor's own speed.
     """
 
     accelerator: str
@@ -89,7 +89,7 @@ class Verdict(Struct, frozen=True):
         return max(1.0, (self.boot_s or 0.0) / _USUAL_BOOT_S)
 
     def label(self, platform: str, hypervisor: str = "") -> str:
-        """How figures call the guests of ``platform`` under this accelerator, on a host that itself has a
+        """Return how figures call the guests of ``platform`` under this accelerator, on a host that itself has a
         ``hypervisor`` below."""
         below = ""
         if self.accelerator == "kvm" and not self.hardware:
@@ -103,15 +103,16 @@ class Verdict(Struct, frozen=True):
 _ENDS_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 
 
-def known_accelerator(name: str) -> str:
-    """The name as given. Raises UsageError for one that is no accelerator."""
+def check_accelerator(name: str) -> str:
+    """Return the name as given. Raises UsageError for one that is no accelerator."""
     if name not in (AUTO, *CANDIDATES):
         raise UsageError(f"unknown accelerator {name}", f"known accelerators: {', '.join((AUTO, *CANDIDATES))}")
     return name
 
 
 def probe_command(qemu: Path, kernel: Path, initrd: Path, accelerator: str = "kvm", cpu: str = "max") -> list[str]:
-    """QEMU with a machine like a guest's, but neither disk nor network; the console is its output."""
+    """Return the command of a QEMU with a machine like a guest's, but neither disk nor network; the console is its
+    output."""
     return [
         *(str(qemu), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
         *("-accel", CANDIDATES[accelerator], "-machine", "q35", "-cpu", cpu, "-m", "256M", "-smp", "1"),
@@ -155,7 +156,7 @@ def _boot(command: list[str], time_limit_s: float) -> tuple[float | None, bool, 
     return took_s if booted else None, exited, output
 
 
-def attempt(qemu: Path, guest: Guest, accelerator: str, time_limit_s: float = TIME_LIMIT_S) -> Attempt:
+def try_accelerator(qemu: Path, guest: Guest, accelerator: str, time_limit_s: float = TIME_LIMIT_S) -> Attempt:
     """Boot the guest's kernel under one accelerator as far as PID 1's first message; at most ``time_limit_s`` a boot.
 
     KVM is given the host's processor first; where QEMU ends over that, it is tried again with less.
@@ -168,7 +169,7 @@ def attempt(qemu: Path, guest: Guest, accelerator: str, time_limit_s: float = TI
     modes = KVM_CPUS if accelerator == "kvm" else {"maximum": "max"}
     with lease(f"probe-{os.getpid()}") as scratch:
         initrd = scratch / "initrd"
-        initrd.write_bytes(guest.initrd(Plan((Message(FIRST_USERSPACE),))))
+        initrd.write_bytes(guest.initrd(Plan((LogLine(FIRST_USERSPACE),))))
         for mode, cpu in modes.items():
             command = probe_command(qemu, guest.kernel.image, initrd, accelerator, cpu)
             boot_s, exited, output = _boot(command, time_limit_s)
@@ -190,13 +191,14 @@ def attempt(qemu: Path, guest: Guest, accelerator: str, time_limit_s: float = TI
 
 
 def at_hardware_speed(kvm: Attempt, attempts: Sequence[Attempt]) -> bool:
-    """Whether KVM boots the guest no slower than QEMU translates it, which on hardware takes a fraction of that."""
+    """Return whether KVM boots the guest no slower than QEMU translates it, which on hardware takes a fraction of
+    that."""
     translated_s = min((one.boot_s for one in attempts if one.accelerator != "kvm" and one.boot_s), default=None)
     return kvm.boot_s is not None and (translated_s is None or kvm.boot_s <= translated_s)
 
 
 def decide(attempts: Sequence[Attempt], closed: str, wanted: str = AUTO) -> Verdict:
-    """The accelerator from what was tried: ``wanted``, or the best that runs as fast as it should.
+    """Return the accelerator from what was tried: ``wanted``, or the best that runs as fast as it should.
 
     ``closed`` says why QEMU's account cannot open KVM; empty when it can. Raises PrerequisiteError for a wanted one
     that does not work.
@@ -222,8 +224,9 @@ def decide(attempts: Sequence[Attempt], closed: str, wanted: str = AUTO) -> Verd
     raise PrerequisiteError(f"no guest boots: {tried}", "reinstall qemu-system-x86")
 
 
-def closed_to_account() -> str:
-    """Why QEMU cannot open KVM, as a member of its account's groups; empty when it can, or when there is none."""
+def explain_closed_kvm() -> str:
+    """Return why QEMU cannot open KVM, as a member of its account's groups; empty when it can, or when there is
+    none."""
     try:
         status = KVM_DEVICE.stat()
     except FileNotFoundError:
@@ -246,7 +249,7 @@ def _group_name(gid: int) -> str:
 
 
 def _identity(qemu: Path, guest: Guest) -> str:
-    """What the translators' attempts depend on: QEMU's binary, the guest, the host's kernel and processor."""
+    """Return what the translators' attempts depend on: QEMU's binary, the guest, the host's kernel and processor."""
     status = qemu.stat()
     cpu = re.search(r"^model name.*$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     parts = (str(qemu), status.st_mtime_ns, status.st_size, guest.digest, os.uname().release, cpu and cpu.group())
@@ -254,7 +257,7 @@ def _identity(qemu: Path, guest: Guest) -> str:
 
 
 def _read(path: Path) -> Mapping[str, Attempt]:
-    """The attempts in a kept file, by accelerator; none when it is absent or damaged: it is made anew then."""
+    """Return the attempts in a cached file, by accelerator; none when it is absent or damaged: it is made anew then."""
     try:
         attempts = msgspec.json.decode(path.read_bytes(), type=tuple[Attempt, ...])
     except (OSError, msgspec.MsgspecError):
@@ -262,30 +265,31 @@ def _read(path: Path) -> Mapping[str, Attempt]:
     return {one.accelerator: one for one in attempts}
 
 
-def last_attempts(guest_root: Path) -> tuple[Attempt, ...]:
-    """What was tried last on this host, as far as that is kept below ``guest_root`` and can be read."""
+def read_last_attempts(guest_root: Path) -> tuple[Attempt, ...]:
+    """Return what was tried last on this host, as far as that is cached below ``guest_root`` and can be read."""
     files = sorted(guest_root.glob("accelerators-*.json"), key=lambda path: path.stat().st_mtime)
     return tuple(_read(files[-1]).values()) if files else ()
 
 
 def kvm_limit_s(translated: Sequence[Attempt], wanted: str) -> float:
-    """How long a boot under KVM may take: as long as any when it is ``wanted``, or there is none to compare it with."""
+    """Return how long a boot under KVM may take: as long as any when it is ``wanted``, or there is none to compare it
+    with."""
     fastest_s = min((one.boot_s for one in translated if one.boot_s), default=None)
     return TIME_LIMIT_S if wanted == "kvm" or fastest_s is None else max(_LEAST_KVM_LIMIT_S, 2 * fastest_s)
 
 
 def _try_kvm(qemu: Path, guest: Guest, limit_s: float, tries: int) -> Attempt:
     for _ in range(tries):
-        tried = attempt(qemu, guest, "kvm", limit_s)
+        tried = try_accelerator(qemu, guest, "kvm", limit_s)
         if tried.boot_s is not None:
             break
     return tried
 
 
-def attempts(guest_root: Path, qemu: Path, guest: Guest, wanted: str = AUTO) -> tuple[Attempt, ...]:
-    """Every candidate that matters to who has ``wanted`` one: as it was tried before and worked, or tried now.
+def try_accelerators(guest_root: Path, qemu: Path, guest: Guest, wanted: str = AUTO) -> tuple[Attempt, ...]:
+    """Return every candidate that matters to who has ``wanted`` one: as it was tried before and worked, or tried now.
 
-    What worked is kept below ``guest_root``. KVM is tried once in a process, and no kept attempt stands for it.
+    What worked is cached below ``guest_root``. KVM is tried once in a process, and no cached attempt replaces that.
     """
     try:
         path = guest_root / f"accelerators-{_identity(qemu, guest)[:24]}.json"
@@ -295,7 +299,7 @@ def attempts(guest_root: Path, qemu: Path, guest: Guest, wanted: str = AUTO) -> 
         return _tried[path, wanted]
     cached = _read(path)
     translated = tuple(
-        cached[name] if name in cached and cached[name].boot_s is not None else attempt(qemu, guest, name)
+        cached[name] if name in cached and cached[name].boot_s is not None else try_accelerator(qemu, guest, name)
         for name in CANDIDATES
         if name != "kvm"
     )
@@ -314,6 +318,6 @@ def attempts(guest_root: Path, qemu: Path, guest: Guest, wanted: str = AUTO) -> 
     return tried
 
 
-def verdict(guest_root: Path, qemu: Path, guest: Guest, wanted: str = AUTO) -> Verdict:
-    """The accelerator for this host. Raises PrerequisiteError when the ``wanted`` one, or none, works."""
-    return decide(attempts(guest_root, qemu, guest, wanted), closed_to_account(), wanted)
+def reach_verdict(guest_root: Path, qemu: Path, guest: Guest, wanted: str = AUTO) -> Verdict:
+    """Return the accelerator for this host. Raises PrerequisiteError when the ``wanted`` one, or none, works."""
+    return decide(try_accelerators(guest_root, qemu, guest, wanted), explain_closed_kvm(), wanted)

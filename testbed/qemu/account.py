@@ -27,7 +27,7 @@ _numbers = itertools.count()
 
 
 class Account(Struct, frozen=True):
-    """``uid``, and the ``gids`` of which the first is its own and the one of its files."""
+    """An account by its ``uid``, and its ``gids``, of which the first is its own and the one of its files."""
 
     uid: int
     gids: tuple[int, ...]
@@ -44,7 +44,8 @@ class Account(Struct, frozen=True):
         path.chmod(0o640)
 
     def may(self, status: os.stat_result, bits: int) -> bool:
-        """Whether the mode grants ``bits`` (4 read, 2 write, 1 execute) to it. Access control lists are not asked."""
+        """Return whether the mode grants ``bits`` (4 read, 2 write, 1 execute) to it. Access control lists are not
+        asked."""
         if status.st_uid == self.uid:
             return status.st_mode >> 6 & bits == bits
         if status.st_gid in self.gids:
@@ -53,7 +54,7 @@ class Account(Struct, frozen=True):
 
 
 def emulator_account() -> Account:
-    """The account. Raises PrerequisiteError when the host has none."""
+    """Return the account. Raises PrerequisiteError when the host has none."""
     try:
         entry = pwd.getpwnam(NAME)
     except KeyError as error:
@@ -62,12 +63,12 @@ def emulator_account() -> Account:
 
 
 def next_number() -> int:
-    """A number that no other guest of this process has had."""
+    """Return a number that no other guest of this process has had."""
     return next(_numbers)
 
 
 def guest_account(account: Account, run_id: str, number: int) -> Account:
-    """The account of guest ``number`` of a run: a user that no other guest has, in the groups of ``account``."""
+    """Return the account of guest ``number`` of a run: a user that no other guest has, in the groups of ``account``."""
     block = int.from_bytes(hashlib.sha256(run_id.encode()).digest()[:4], "big") % _BLOCKS
     return replace(account, uid=_FIRST_UID + block * _BLOCK + number % _BLOCK)
 

@@ -1,4 +1,4 @@
-"""What a guest is told about its clocks, where its machine has nothing to measure them by."""
+"""What a guest's kernel is given to know about its clocks, where its machine has nothing to measure them by."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 
-def tsc_khz(cpuinfo: str) -> int | None:
-    """The rate of the processor's time stamp counter in kHz, from /proc/cpuinfo; None where it does not say.
+def parse_tsc_khz(cpuinfo: str) -> int | None:
+    """Return the rate of the processor's time stamp counter in kHz, from /proc/cpuinfo; None where it does not say.
 
     Where the counter's rate is constant, the kernel derives its delay loop from it (arch/x86/kernel/tsc.c, lpj_fine)
     and shows that as BogoMIPS: two loops a tick, so half of them are MHz. QEMU's translator and KVM both show guests
@@ -19,10 +19,10 @@ def tsc_khz(cpuinfo: str) -> int | None:
 
 
 def clock_options() -> str:
-    """Kernel options for a machine without HPET and ACPI timer.
+    """Return the kernel options for a machine without HPET and ACPI timer.
 
     The kernel would time its counter by the PIT alone, and, on a busy host, fail and never get on; the same delays
     can make it take the timer's interrupt for broken.
     """
-    rate_khz = tsc_khz(Path("/proc/cpuinfo").read_text())
+    rate_khz = parse_tsc_khz(Path("/proc/cpuinfo").read_text())
     return f" tsc_early_khz={rate_khz} no_timer_check" if rate_khz else " no_timer_check"

@@ -17,7 +17,8 @@ _SYSTEM_SLOT, _SEED_SLOT = 0x1D, 0x1E
 
 
 def cloud_memory_bytes(limit_bytes: int) -> int:
-    """The guest's RAM: the limit, but not less than the stock system boots with; the unit holds the limit then."""
+    """Return the guest's RAM: the limit, but not less than the stock system boots with; the unit holds the limit
+    then."""
     return max(limit_bytes, LEAST_MEMORY_BYTES)
 
 
@@ -36,7 +37,7 @@ def _disk(source: Path, name: str, slot: int, *, kind: str, first: bool) -> Elem
 
 
 def boot_from_disk(xml: str, system: Path, seed: Path) -> str:
-    """The domain of ``xml``, which boots a kernel directly, made to boot from the qcow2 disk ``system`` instead.
+    """Return the domain of ``xml``, which boots a kernel directly, made to boot from the qcow2 disk ``system`` instead.
 
     Its one disk gets a serial number, by which the guest finds it; the volume ``seed`` is added. The firmware's and
     the boot loader's messages go to the serial console, for the host to time.

@@ -55,7 +55,7 @@ _closing = ExitStack()
 
 
 def load_libvirt() -> Any:
-    """The libvirt module. Raises PrerequisiteError when the library is missing."""
+    """Return the libvirt module. Raises PrerequisiteError when the library is missing."""
     # Read when the library initialises. By itself it warns on stderr about every domain that is root's.
     os.environ.setdefault("LIBVIRT_DEBUG", "4")
     try:
@@ -92,8 +92,9 @@ def ensure_event_loop() -> Any:
     return libvirt
 
 
-def checked_uri(uri: str) -> str:
-    """The URI, when it is one of a QEMU driver that the testbed can use. Raises UsageError with the reason if not."""
+def check_uri(uri: str) -> str:
+    """Return the URI, when it is one of a QEMU driver that the testbed can use. Raises UsageError with the reason if
+    not."""
     accepted = f"{EMBEDDED}, qemu:///system, qemu+ssh://USER@HOST/system"
     parts = urlsplit(uri)
     if parts.scheme.partition("+")[0] in ("lxc", "test"):
@@ -113,7 +114,7 @@ def checked_uri(uri: str) -> str:
 
 
 def embedded_uri(root: Path) -> str:
-    """The URI of the driver in our own process with its files below ``root``, whatever characters that has."""
+    """Return the URI of the driver in our own process with its files below ``root``, whatever characters that has."""
     return f"{EMBEDDED}?root={quote(str(root))}"
 
 
@@ -132,7 +133,8 @@ class Connection:
         return self.uri == EMBEDDED
 
     def security_models(self) -> tuple[str, ...]:
-        """What a daemon confines guests by beside their account, as libvirt calls it: ``apparmor``, ``selinux``."""
+        """Return what a daemon confines guests by beside their account, as libvirt calls it: ``apparmor``,
+        ``selinux``."""
         if self.embedded:  # as _QEMU_CONF has it
             return ()
         if self._models is None:
@@ -141,11 +143,11 @@ class Connection:
         return self._models
 
     def lost(self) -> bool:
-        """Whether the daemon has gone, or has not answered for long."""
+        """Return whether the daemon has gone, or has not answered for long."""
         return not self.embedded and self._current.isAlive() != 1
 
     def current(self) -> Any:
-        """The virConnect. Raises TestbedError when it is lost."""
+        """Return the virConnect. Raises TestbedError when it is lost."""
         if self.lost():
             raise TestbedError(f"the connection to libvirt at {self.uri} was lost", "see whether its daemon runs")
         return self._current
@@ -211,10 +213,11 @@ def _open_daemons(uri: str) -> Any:
 
 
 @contextmanager
-def connected(uri: str, folder: Path, cache: Path) -> Iterator[Connection]:
-    """A connection to ``uri`` (see ``checked_uri``); the last two are for ``embedded``. Raises PrerequisiteError."""
+def connect(uri: str, folder: Path, cache: Path) -> Iterator[Connection]:
+    """Connect to ``uri`` (see ``check_uri``); the last two parameters are for ``open_embedded``. Raises
+    PrerequisiteError."""
     if uri == EMBEDDED:
-        with embedded(folder, cache) as inside:
+        with open_embedded(folder, cache) as inside:
             yield Connection(uri, lambda: inside)
         return
     connection = Connection(uri, lambda: _open_daemons(uri))
@@ -225,10 +228,10 @@ def connected(uri: str, folder: Path, cache: Path) -> Iterator[Connection]:
 
 
 @contextmanager
-def embedded(folder: Path, cache: Path) -> Iterator[Any]:
-    """A connection (virConnect) to the driver, with its state in the new directory ``folder``, removed at the end.
+def open_embedded(folder: Path, cache: Path) -> Iterator[Any]:
+    """Open a connection (virConnect) to the driver, with its state in the new directory ``folder``, removed at the end.
 
-    What it learns of emulators is kept in ``cache``, which stays. Domains start in the network namespace of the
+    What it learns of emulators is stored in ``cache``, which stays. Domains start in the network namespace of the
     thread that starts them. There is one connection, which stays open for as long as the process lives: libvirt
     registers its drivers anew each time that one is opened, and has room for twenty; and its driver knows one
     directory, which whoever comes later uses, too. It is emptied when nobody is left. Raises PrerequisiteError.
@@ -236,7 +239,7 @@ def embedded(folder: Path, cache: Path) -> Iterator[Any]:
     global _users, _connection
     with _sharing:
         if not _users:
-            _connection = _closing.enter_context(_opened(folder, cache))
+            _connection = _closing.enter_context(_open_embedded(folder, cache))
         _users += 1
     try:
         yield _connection
@@ -248,8 +251,8 @@ def embedded(folder: Path, cache: Path) -> Iterator[Any]:
 
 
 @contextmanager
-def _opened(folder: Path, cache: Path) -> Iterator[Any]:
-    """The process's one connection, with its directories."""
+def _open_embedded(folder: Path, cache: Path) -> Iterator[Any]:
+    """Open the process's one connection, with its directories."""
     global _root, _driver
     account = emulator_account()  # the driver looks it up, too, and gives up without it
     root = _root = _root or folder
@@ -280,7 +283,7 @@ def learn_emulator(connection: Any, emulator: Path, kind: str) -> None:
 
 
 def _emulator_hint(emulator: Path, error: Exception) -> str:
-    """What to do when libvirt cannot have an emulator say what it can do."""
+    """Return what to do when libvirt cannot have an emulator say what it can do."""
     if "Permission denied" not in str(error):
         return "reinstall qemu-system-x86"
     return (

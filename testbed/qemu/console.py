@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from runtime.output import BoundedLog, shortened
-from vm_images.plans.guest import EXECUTING, FIRST_USERSPACE, MEMORY_TOLD
+from vm_images.plans.guest import EXECUTING, FIRST_USERSPACE, MEMORY_END
 from vm_images.plans.restored import ASLEEP, IDENTIFIED
 from vm_images.plans.unit import EXITED
 
@@ -31,7 +31,7 @@ _MARKS = {
     "cloud_config": "running 'modules:config' at",
     "cloud_final": "running 'modules:final' at",
 }
-# What a guest with several services tells of one of them, at the beginning of a line; what a container in a guest
+# What a guest with several services reports of one of them, at the beginning of a line; what a container in a guest
 # writes comes after its name.
 _SERVICE = re.compile(r"testbed: ([^:\s]+): (created|exec|ended: \d+|failed: .*)$")
 _SERVICE_PHASES = {"created": "container_created", "exec": "first_process"}
@@ -52,16 +52,17 @@ _TELLING = re.compile(
 )
 
 
-def phase_of(line: str) -> str | None:
-    """The phase that a console line shows to be reached, if any; that of a single service is ``service.phase``."""
+def parse_phase(line: str) -> str | None:
+    """Return the phase that a console line shows to be reached, if any; that of a single service is
+    ``service.phase``."""
     if (match := _SERVICE.match(line)) is not None:
         phase = _SERVICE_PHASES.get(match[2])
         return f"{match[1]}.{phase}" if phase else None
     return next((phase for phase, mark in _MARKS.items() if mark in line), None)
 
 
-def exit_status_of(line: str) -> int | None:
-    """The workload's status, 128 + n for signal n.
+def parse_exit_status(line: str) -> int | None:
+    """Return the workload's status, 128 + n for signal n.
 
     Where it was PID 1, from the kernel's panic line (wait(2) encoding); where it was a unit, from what that says last.
     """
@@ -156,18 +157,18 @@ class Console:
             self.panic = shortened(line[line.index(KERNEL_PANIC) :])
         if not self.panic:  # the registers that a panic prints say nothing of the workload
             self._tail.append(line)
-        if (phase := phase_of(line)) is not None and len(self._phases) < _PHASES_LIMIT:
+        if (phase := parse_phase(line)) is not None and len(self._phases) < _PHASES_LIMIT:
             self._phases.setdefault(phase, now_ns)
         if (failed := _STEP_FAILED.search(line)) is not None:  # a login prompt may stand before it
             self.failure = shortened(failed.group())
             self._step_failed = True
         if (match := _SERVICE.match(line)) is not None and match[2] not in _SERVICE_PHASES:
             self.failure = shortened(f"{match[1]}: {match[2]}")
-        if (status := exit_status_of(line)) is not None:
+        if (status := parse_exit_status(line)) is not None:
             self.exit_status = status
 
     def stamp(self, phase: str) -> None:
-        """A phase that the host sees by itself is reached now; the first time counts."""
+        """Note that a phase that the host sees by itself is reached now; the first time counts."""
         now_ns = time.monotonic_ns()
         with self._changed:
             self._phases.setdefault(phase, now_ns)
@@ -180,8 +181,8 @@ class Console:
                 self.send(data)
 
     def _is_answer(self, line: str) -> bool:
-        """Take a line that the guest tells of its memory; it is in no log, as it is not the workload's."""
-        if line == MEMORY_TOLD:
+        """Take a line of the guest's report of its memory; it is in no log, as it is not the workload's."""
+        if line == MEMORY_END:
             self._told, self._asked = "\n".join(self._memory), False
         elif _MEMORY.fullmatch(line) and len(self._memory) < _MEMORY_LINES_LIMIT:
             self._memory.append(line)
@@ -190,7 +191,7 @@ class Console:
         return True
 
     def ask_memory(self, timeout_s: float) -> str | None:
-        """The guest's /proc/meminfo as of now; None when it does not answer in time, or cannot."""
+        """Return the guest's /proc/meminfo as of now; None when it does not answer in time, or cannot."""
         with self._changed:
             if self.send is None or self._ended:
                 return None
@@ -204,7 +205,8 @@ class Console:
             return self._told
 
     def ending(self) -> str:
-        """Why it ended, as far as is known: the workload's status, the kernel's panic, QEMU's own end; or nothing."""
+        """Return why it ended, as far as is known: the workload's status, the kernel's panic, QEMU's own end; or
+        nothing."""
         if self.exit_status is not None:
             return f"exit status {self.exit_status}"
         if self.panic:
@@ -221,12 +223,12 @@ class Console:
         return self._ended
 
     def phases(self) -> Mapping[str, int]:
-        """The phases reached so far, in nanoseconds of CLOCK_MONOTONIC."""
+        """Return the phases reached so far, in nanoseconds of CLOCK_MONOTONIC."""
         with self._changed:
             return dict(self._phases)
 
     def tail(self, lines: int = 15) -> str:
-        """The last lines, a panic and what follows it left out."""
+        """Return the last lines, a panic and what follows it left out."""
         with self._changed:
             return "\n".join(shortened(line) for line in list(self._tail)[-lines:])
 

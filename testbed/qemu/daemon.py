@@ -49,7 +49,7 @@ log_outputs = "3:file:{log}"
 
 
 def find_libvirtd() -> Path:
-    """libvirtd's path. Raises PrerequisiteError when it is not installed."""
+    """Return libvirtd's path. Raises PrerequisiteError when it is not installed."""
     path = shutil.which(LIBVIRTD, path=_SEARCH)
     if path is None:
         raise PrerequisiteError(f"no {LIBVIRTD} in {_SEARCH}", "install libvirt-daemon")
@@ -57,7 +57,7 @@ def find_libvirtd() -> Path:
 
 
 def _hierarchy_names(hierarchies: Hierarchies) -> dict[Path, str]:
-    """The names of the v1 hierarchies in use, by mount point: their controllers, as systemd names them."""
+    """Return the names of the v1 hierarchies in use, by mount point: their controllers, as systemd names them."""
     names: dict[Path, str] = {}
     for name in hierarchies.wanted:
         if (mount := hierarchies.v1.get(name)) is not None:
@@ -66,16 +66,16 @@ def _hierarchy_names(hierarchies: Hierarchies) -> dict[Path, str]:
 
 
 def seen_at(root: Cgroup, cgroup: Cgroup, controller: str) -> Path:
-    """The v1 directory of ``cgroup`` as a daemon sees it whose root of all cgroups is ``root``."""
+    """Return the v1 directory of ``cgroup`` as a daemon sees it whose root of all cgroups is ``root``."""
     hierarchy = _hierarchy_names(root.found)[root.found.v1[controller]]
     return Path(_CGROUPS, hierarchy, Path(cgroup.name).relative_to(root.name))
 
 
 def _cgroup_steps(hierarchies: Hierarchies) -> tuple[Step, ...]:
-    """The cgroup file systems as seen from the cgroup that is the root now.
+    """Return the cgroup file systems as seen from the cgroup that is the root now.
 
-    Only the hierarchies that the testbed uses. With v1, a v2 beside it is left out: libvirt's LXC driver takes it
-    for one of its own and then fails to mount it.
+    Only the hierarchies that the testbed uses. With v1, a v2 mounted next to it is left out: libvirt's LXC driver takes
+    it for one of its own and then fails to mount it.
     """
     # libvirt goes by the list of mounts, in which those that are covered are still seen; and the kernel does not mount
     # a file system over itself.
@@ -98,7 +98,7 @@ def _cgroup_steps(hierarchies: Hierarchies) -> tuple[Step, ...]:
 
 
 def daemon_plan(libvirtd: Path, folder: Path, shown: tuple[Path, ...], cgroup: Cgroup, *, reroot: bool) -> Plan:
-    """The plan that becomes ``libvirtd`` with its directories below ``folder``, where ``lay_out`` has made them.
+    """Return the plan that becomes ``libvirtd`` with its directories below ``folder``, where ``lay_out`` has made them.
 
     ``shown`` are directories of the host that are to be seen as they are although one above them is hidden. With
     ``reroot`` the daemon sees ``cgroup``, which it is in, as the root of all cgroups, and on v2 passes its controllers
@@ -165,12 +165,12 @@ class Daemon:
         self.socket = folder / "sockets" / "libvirt-sock"
 
     def uri(self, driver: str) -> str:
-        """The URI of this daemon's ``driver``: ``qemu:///system``, ``lxc:///system``."""
+        """Return the URI of this daemon's ``driver``: ``qemu:///system``, ``lxc:///system``."""
         return f"{driver}?socket={quote(str(self.socket))}"
 
     @property
     def pid(self) -> int:
-        """Its process id. Only while it runs."""
+        """Its process id, only while it runs."""
         assert self._process is not None
         return self._process.pid
 

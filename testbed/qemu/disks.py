@@ -20,10 +20,10 @@ from vm_images.qcow2 import clone
 
 
 class Disks:
-    """Disks of images' layers, kept below ``guest_root``; clones are removed by ``close``.
+    """Disks of images' layers, stored below ``guest_root``; clones are removed by ``close``.
 
     Clones lie in the store, not in the run's scratch directory, which is memory on most hosts: what a guest wrote
-    would be too. What a killed run leaves there bears its process id, and `invoke clean` finds it. ``owner`` tells
+    would be too. What a killed run leaves there bears its process id, and `invoke clean` finds it. ``owner`` says
     those of one platform from another's.
     """
 
@@ -58,11 +58,11 @@ class Disks:
             self._paths[tuple(str(layer.path) for layer in image.layers)] = path
 
     def paths(self) -> tuple[Path, ...]:
-        """What QEMU reads of them, or what it writes to stands on."""
+        """Return what QEMU reads of them, or what it writes to stands on."""
         return tuple(self._built)
 
     def give(self, layers: tuple[str, ...], name: str, undo: ExitStack) -> Path:
-        """The disk with these layers for the guest ``name``, or the one reserved for it; ``undo`` takes it back.
+        """Return the disk with these layers for the guest ``name``, or the one reserved for it; ``undo`` takes it back.
 
         Raises UsageError when the layers' image was not prepared.
         """
@@ -81,7 +81,7 @@ class Disks:
         return shutil.copyfile(path, copy)
 
     def new_path(self, name: str) -> Path:
-        """Where a further disk of the guest ``name`` can be made. It stays until ``take_back`` or ``close``."""
+        """Return where a further disk of the guest ``name`` can be made. It stays until ``take_back`` or ``close``."""
         self._made += 1
         return self._clones / f"{self._made}-{name}.qcow2"
 
@@ -96,12 +96,12 @@ class Disks:
                 self.take_back(path)
 
     def take_back(self, path: Path) -> None:
-        """The guest has ended: a disk of its own is removed."""
+        """Remove the disk of a guest that has ended, where it was the guest's own."""
         if self.own:
             path.unlink(missing_ok=True)
 
     def facts(self) -> Mapping[str, object]:
-        """For the manifest: what the disk is, and how the root file system stands on it."""
+        """Return, for the manifest, what the disk is, and how the root file system stands on it."""
         own = f"{self._disk.file_system}, on a qcow2 clone of its own"
         root = own if self.own else f"overlay on tmpfs, over {self._disk.file_system}"
         return {"root": root, "disk": {**to_builtins(self._disk), "io": io_mode(self._disk.cache)}}

@@ -78,8 +78,8 @@ class Domain(Struct, frozen=True):
         return self.kernel is None
 
 
-def vcpu_count(resources: Resources, host_cpus: int) -> int:
-    """Enough virtual processors for the limit; the rest of a fraction is taken off by the cgroup's quota."""
+def count_vcpus(resources: Resources, host_cpus: int) -> int:
+    """Return enough virtual processors for the limit; the cgroup's quota takes the rest of a fraction off."""
     return max(1, math.ceil(resources.cpus)) if resources.cpus is not None else host_cpus
 
 
@@ -89,8 +89,8 @@ def _memory_limit_bytes(resources: Resources, service: str) -> int:
     return resources.memory_bytes
 
 
-def guest_memory_bytes(resources: Resources, service: str) -> int:
-    """The guest's RAM: exactly the limit. Raises UsageError without one, or with too little for a kernel."""
+def compute_guest_memory(resources: Resources, service: str) -> int:
+    """Return the guest's RAM: exactly the limit. Raises UsageError without one, or with too little for a kernel."""
     limit_bytes = _memory_limit_bytes(resources, service)
     if limit_bytes < _LEAST_MEMORY_BYTES:
         raise UsageError(
@@ -101,8 +101,9 @@ def guest_memory_bytes(resources: Resources, service: str) -> int:
     return limit_bytes
 
 
-def total_resources(services: Mapping[str, Resources]) -> Resources:
-    """What services that share a machine need together: the sum of memory, and of processors unless one has no limit.
+def sum_resources(services: Mapping[str, Resources]) -> Resources:
+    """Return what services that share a machine need together: the sum of memory, and of processors unless one has no
+    limit.
 
     Their limits of tasks are the guest's to hold, each by itself. Raises UsageError for one without a limit of memory.
     """
@@ -113,7 +114,7 @@ def total_resources(services: Mapping[str, Resources]) -> Resources:
     )
 
 
-def child(parent: Element, tag: str, text: str = "", **attributes: str) -> Element:
+def add_child(parent: Element, tag: str, text: str = "", **attributes: str) -> Element:
     """Add an element to ``parent``."""
     element = SubElement(parent, tag, attributes)
     if text:
@@ -121,8 +122,9 @@ def child(parent: Element, tag: str, text: str = "", **attributes: str) -> Eleme
     return element
 
 
-def disk_name(index: int) -> str:
-    """What the guest and libvirt call its disk number ``index``, from 0. Raises UsageError when letters run out."""
+def name_disk(index: int) -> str:
+    """Return what the guest and libvirt call its disk number ``index``, from 0. Raises UsageError when letters run
+    out."""
     if index > 25:
         raise UsageError("a virtual machine has 26 disks at most, one for each image", "use fewer images, or vm")
     return f"vd{chr(ord('a') + index)}"
@@ -130,53 +132,54 @@ def disk_name(index: int) -> str:
 
 def _add_disks(devices: Element, domain: Domain) -> None:
     for index, path in enumerate(domain.disks):
-        disk = child(devices, "disk", type="file", device="disk")
-        child(disk, "driver", name="qemu", type=domain.disk_format, cache=domain.cache, io=io_mode(domain.cache))
-        child(disk, "source", file=str(path))
-        child(disk, "target", dev=disk_name(index), bus="virtio")
+        disk = add_child(devices, "disk", type="file", device="disk")
+        add_child(disk, "driver", name="qemu", type=domain.disk_format, cache=domain.cache, io=io_mode(domain.cache))
+        add_child(disk, "source", file=str(path))
+        add_child(disk, "target", dev=name_disk(index), bus="virtio")
         if domain.disk_format == "raw":
-            child(disk, "readonly")
-            child(disk, "shareable")
+            add_child(disk, "readonly")
+            add_child(disk, "shareable")
         _place(disk, domain.bus, 1 + index)
 
 
 def _add_interface(devices: Element, domain: Domain) -> None:
     if domain.mac is None or domain.daemon:
         return
-    interface = child(devices, "interface", type="bridge")
-    child(interface, "mac", address=domain.mac)
-    child(interface, "source", bridge=domain.bridge)
-    child(interface, "target", dev=domain.tap)
-    child(interface, "model", type="virtio")
-    child(interface, "driver", name="qemu")  # no vhost-net: a daemon's guests, whose card is ours to add, have none
+    interface = add_child(devices, "interface", type="bridge")
+    add_child(interface, "mac", address=domain.mac)
+    add_child(interface, "source", bridge=domain.bridge)
+    add_child(interface, "target", dev=domain.tap)
+    add_child(interface, "model", type="virtio")
+    add_child(interface, "driver", name="qemu")  # no vhost-net: a daemon's guests, whose card is ours to add, have none
     if domain.bus == "pci":
-        child(interface, "rom", enabled="no")
+        add_child(interface, "rom", enabled="no")
     _place(interface, domain.bus, 1 + len(domain.disks))
 
 
 def _add_memory_backing(root: Element, memory: Memory) -> None:
-    """By itself QEMU lets KSM merge all guests' pages. A memfd needs no hugetlbfs to be mounted."""
+    """Describe the guest's RAM. By itself QEMU lets KSM merge all guests' pages; a memfd needs no hugetlbfs to be
+    mounted."""
     backing = SubElement(root, "memoryBacking")
     if memory.hugepages:
-        child(child(backing, "hugepages"), "page", size="2", unit="M")
-        child(backing, "source", type="memfd")
+        add_child(add_child(backing, "hugepages"), "page", size="2", unit="M")
+        add_child(backing, "source", type="memfd")
     if not memory.ksm:
-        child(backing, "nosharepages")
+        add_child(backing, "nosharepages")
     if not len(backing):
         root.remove(backing)
 
 
 def _add_balloon(devices: Element, domain: Domain) -> None:
     if not domain.memory.has_balloon:
-        child(devices, "memballoon", model="none")
+        add_child(devices, "memballoon", model="none")
         return
     reporting = "on" if domain.memory.free_page_reporting else "off"
-    balloon = child(devices, "memballoon", model="virtio", freePageReporting=reporting)
+    balloon = add_child(devices, "memballoon", model="virtio", freePageReporting=reporting)
     _place(balloon, domain.bus, 2 + len(domain.disks))
 
 
 def _add_own_tap(extra: Element, domain: Domain) -> None:
-    """The same network card without libvirt, which would look for its tap in its daemon's network namespace."""
+    """Add the same network card without libvirt, which would look for its tap in its daemon's network namespace."""
     if domain.mac is None or not domain.daemon:
         return
     device = (
@@ -189,29 +192,30 @@ def _add_own_tap(extra: Element, domain: Domain) -> None:
         *("-netdev", f"tap,id=lab,ifname={domain.tap},script=no,downscript=no"),
         *("-device", card),
     ):
-        child(extra, "qemu:arg", value=argument)
+        add_child(extra, "qemu:arg", value=argument)
 
 
 def _add_labels(root: Element, domain: Domain) -> None:
-    """Root's, until our launcher, in QEMU's place, gives that up for the guest's account with all its groups: libvirt
-    would leave it one. Whose the files are is not for libvirt to say."""
-    label = child(root, "seclabel", type="static", model="dac", relabel="no")
-    child(label, "label", "+0:+0")
+    """Let QEMU start as root, until our launcher, in QEMU's stead, gives that up for the guest's account with all its
+    groups: libvirt would leave it one. Whose the files are is not for libvirt to say."""
+    label = add_child(root, "seclabel", type="static", model="dac", relabel="no")
+    add_child(label, "label", "+0:+0")
     for model in domain.unlabelled:
-        child(root, "seclabel", type="none", model=model)
+        add_child(root, "seclabel", type="none", model=model)
 
 
 def _place(device: Element, bus: str, slot: int) -> None:
-    """Straight on the root bus: by itself libvirt puts a hot-plug port before each device, for the guest to probe."""
+    """Put a device straight on the root bus: by itself libvirt puts a hot-plug port before each, for the guest to
+    probe."""
     if bus == "mmio":
-        child(device, "address", type="virtio-mmio")
+        add_child(device, "address", type="virtio-mmio")
         return
-    child(device, "address", type="pci", domain="0", bus="0", slot=str(slot), function="0")
+    add_child(device, "address", type="pci", domain="0", bus="0", slot=str(slot), function="0")
 
 
 def _arguments(domain: Domain) -> list[str]:
-    """What libvirt has no elements for. By itself it puts a RAM file where it likes, under a name of its own; of two
-    -machine options QEMU takes each setting from the last that has it."""
+    """Return what libvirt has no elements for. By itself it puts a RAM file where it likes, under a name of its own; of
+    two -machine options QEMU takes each setting from the last that has it."""
     arguments = []
     if domain.ram is not None:
         shared = "on" if domain.ram.shared else "off"
@@ -224,49 +228,49 @@ def _arguments(domain: Domain) -> list[str]:
 
 def _add_kernel(system: Element, domain: Domain) -> None:
     if domain.kernel is not None:
-        child(system, "kernel", str(domain.kernel))
-        child(system, "initrd", str(domain.initrd))
-        child(system, "cmdline", domain.command_line)
+        add_child(system, "kernel", str(domain.kernel))
+        add_child(system, "initrd", str(domain.initrd))
+        add_child(system, "cmdline", domain.command_line)
 
 
 def domain_xml(domain: Domain) -> str:
-    """The domain's XML: a machine with its disks, a network card, a serial console, and nothing else.
+    """Return the domain's XML: a machine with its disks, a network card, a serial console, and nothing else.
 
     The guest's end, whatever it is, ends QEMU.
     """
     root = Element("domain", {"type": "kvm" if domain.accelerator == "kvm" else "qemu", "xmlns:qemu": QEMU_NAMESPACE})
-    child(root, "name", domain.name)
-    child(root, "memory", str(domain.memory_bytes), unit="b")
+    add_child(root, "name", domain.name)
+    add_child(root, "memory", str(domain.memory_bytes), unit="b")
     _add_memory_backing(root, domain.memory)
-    child(root, "vcpu", str(domain.vcpus))
-    system = child(root, "os")
-    child(system, "type", "hvm", arch="x86_64", machine=domain.machine)
+    add_child(root, "vcpu", str(domain.vcpus))
+    system = add_child(root, "os")
+    add_child(system, "type", "hvm", arch="x86_64", machine=domain.machine)
     _add_kernel(system, domain)
-    features = child(root, "features")
-    child(features, "acpi")
-    child(features, "apic")
+    features = add_child(root, "features")
+    add_child(features, "acpi")
+    add_child(features, "apic")
     named = domain.cpu not in ("host-passthrough", "maximum")
-    cpu = child(root, "cpu", mode="custom" if named else domain.cpu)
+    cpu = add_child(root, "cpu", mode="custom" if named else domain.cpu)
     if named:
-        child(cpu, "model", domain.cpu)
+        add_child(cpu, "model", domain.cpu)
     for event in ("on_poweroff", "on_reboot", "on_crash"):
-        child(root, event, "destroy")
-    devices = child(root, "devices")
-    child(devices, "emulator", str(domain.emulator))
-    child(devices, "controller", type="usb", model="none")
+        add_child(root, event, "destroy")
+    devices = add_child(root, "devices")
+    add_child(devices, "emulator", str(domain.emulator))
+    add_child(devices, "controller", type="usb", model="none")
     _add_disks(devices, domain)
     _add_interface(devices, domain)
-    serial = child(devices, "serial", type="unix")
-    child(serial, "source", mode="connect", path=str(domain.console_socket))
-    child(serial, "target", type="isa-serial", port="0")
+    serial = add_child(devices, "serial", type="unix")
+    add_child(serial, "source", mode="connect", path=str(domain.console_socket))
+    add_child(serial, "target", type="isa-serial", port="0")
     _add_balloon(devices, domain)
     _add_labels(root, domain)
-    extra = child(root, "qemu:commandline")
+    extra = add_child(root, "qemu:commandline")
     _add_own_tap(extra, domain)
     for argument in _arguments(domain):
-        child(extra, "qemu:arg", value=argument)
-    child(extra, "qemu:env", name=PLAN_VARIABLE, value=str(domain.emulator_plan))
+        add_child(extra, "qemu:arg", value=argument)
+    add_child(extra, "qemu:env", name=PLAN_VARIABLE, value=str(domain.emulator_plan))
     # With this libvirt asks a started QEMU about each CPU feature by itself, four hundred questions in 0.3 s.
-    capabilities = child(root, "qemu:capabilities")
-    child(capabilities, "qemu:del", capability="cpu-unavailable-features")
+    capabilities = add_child(root, "qemu:capabilities")
+    add_child(capabilities, "qemu:del", capability="cpu-unavailable-features")
     return ElementTree.tostring(root, encoding="unicode")

@@ -23,7 +23,6 @@ from runtime.plan.cgroup import create_steps, join_steps
 from runtime.plan.constants import CLONE_NEWNET
 from runtime.plan.encode import encode
 from runtime.plan.steps import (
-    Admission,
     Ambient,
     Capabilities,
     Exec,
@@ -31,6 +30,7 @@ from runtime.plan.steps import (
     Mkdir,
     Mknod,
     Plan,
+    RequestAdmission,
     SetUser,
     Step,
     Umask,
@@ -45,15 +45,15 @@ _DAEMONS, _DAEMONS_NAME = Path("/var/lib/libvirt"), "virtd-testbed-"
 
 
 def find_qemu() -> Path:
-    """QEMU's path. Raises PrerequisiteError when it is not installed."""
+    """Return QEMU's path. Raises PrerequisiteError when it is not installed."""
     path = shutil.which(_QEMU)
     if path is None:
         raise PrerequisiteError(f"{_QEMU} is not on the PATH", "install qemu-system-x86")
     return Path(path)
 
 
-def qemu_version(qemu: Path) -> str:
-    """The first line of ``--version``."""
+def read_qemu_version(qemu: Path) -> str:
+    """Return the first line of ``--version``."""
     done = subprocess.run([str(qemu), "--version"], capture_output=True, text=True, check=False)
     return done.stdout.partition("\n")[0]
 
@@ -61,7 +61,7 @@ def qemu_version(qemu: Path) -> str:
 # Libvirt gives an emulator that it only asks what it can do power over files, as if its account could open more than
 # it can. It then learns of a KVM that is out of reach, sees that it is, and asks again, for ever.
 _WITHOUT_POWER = (Ambient(0), Capabilities(0, 0))
-# The name that libvirt gives to its secret for whatever else it encrypts, where it tells QEMU in what file that is.
+# The name that libvirt gives to its secret for whatever else it encrypts, where it names the file to QEMU.
 _MASTER_KEY = b'"masterKey0"'
 
 
@@ -70,7 +70,7 @@ def _become(qemu: Path) -> Exec:
 
 
 def _abroad(namespace: str) -> tuple[Step, ...]:
-    """From a daemon's into our network namespace, with the device that a tap is opened by.
+    """Return the steps from a daemon's network namespace into ours, with the device that a tap is opened by.
 
     A daemon gives QEMU a /dev with nothing in it but what the domain is known to need.
     """
@@ -86,7 +86,7 @@ def _abroad(namespace: str) -> tuple[Step, ...]:
 def emulator_plan(
     qemu: Path, admission: Path, account: Account, arguments: tuple[str, ...] = (), *, namespace: str | None = None
 ) -> Plan:
-    """The plan for one instance: ask to be put into its cgroup, become ``account``, become QEMU.
+    """Return the plan for one instance: ask to be put into its cgroup, become ``account``, become QEMU.
 
     ``arguments`` come before libvirt's. QEMU takes the first accelerator that it is given, so one that libvirt
     has no word for can be named here. ``namespace`` is the path of the network namespace to enter when a daemon,
@@ -94,14 +94,14 @@ def emulator_plan(
     """
     abroad = () if namespace is None else _abroad(namespace)
     user = SetUser(account.uid, account.gids[0], account.gids)
-    return Plan((Admission(str(admission)), *abroad, user, Exec((str(qemu), *arguments), append_arguments=True)))
+    return Plan((RequestAdmission(str(admission)), *abroad, user, Exec((str(qemu), *arguments), append_arguments=True)))
 
 
 def make_cgroup(cgroup: Cgroup, resources: Resources) -> None:
     """Make an instance's cgroup with its limits. Raises TestbedError when the kernel refuses.
 
     Of the limits, it holds the CPU quota only. RAM is limited by the machine's size and tasks within the guest;
-    what QEMU needs beside the guest's RAM is a cost to be measured, not to be cut.
+    what QEMU needs besides the guest's RAM is a cost to be measured, not to be cut.
     """
     steps = create_steps(cgroup.found, cgroup.name, Resources(cpus=resources.cpus), confine_devices=False)
     try:
@@ -120,7 +120,7 @@ def enter_cgroup(cgroup: Cgroup, pid: int) -> None:
 
 
 def daemons_emulator(emulator: Path, models: Sequence[str]) -> Path:
-    """Where a daemon whose guests are under these security models may execute ``emulator``.
+    """Return where a daemon whose guests are under these security models may execute ``emulator``.
 
     AppArmor's profiles of libvirt's daemons name what they may execute: of what is not the distribution's, files of
     this name. Raises PrerequisiteError when it cannot be written.
@@ -139,13 +139,13 @@ def daemons_emulator(emulator: Path, models: Sequence[str]) -> Path:
 
 
 def daemons_emulators() -> tuple[Path, ...]:
-    """All that was copied to where daemons may execute it."""
+    """Return all that was copied to where daemons may execute it."""
     return tuple(_DAEMONS.glob(f"{_DAEMONS_NAME}*"))
 
 
 def admit(cgroup: Cgroup, account: Account, pid: int) -> None:
-    """Before it becomes QEMU: put it into its cgroup, and give its account the key that libvirt has written for root,
-    with the domain's own directory, in which that is.
+    """Put an emulator into its cgroup before it becomes QEMU, and give its account the key that libvirt has written for
+    root, with the domain's own directory, in which that is.
 
     Raises OSError.
     """
@@ -158,10 +158,10 @@ def admit(cgroup: Cgroup, account: Account, pid: int) -> None:
 
 
 def ensure_emulator(guest_root: Path, qemu: Path) -> Path:
-    """The launcher under a name of its own, beside it a plan for when no instance's is named.
+    """Return the launcher under a name of its own, with a plan next to it for when no instance's is named.
 
     Libvirt remembers what an emulator can do by its path and change time, so its folder, named after the
-    launcher's and QEMU's identity, is kept below ``guest_root`` and serves as libvirt's ``cache`` too.
+    launcher's and QEMU's identity, is stored below ``guest_root`` and serves as libvirt's ``cache`` too.
     """
     status = qemu.stat()
     asked = encode(Plan((*_WITHOUT_POWER, _become(qemu))))

@@ -9,8 +9,8 @@ from pathlib import Path
 from testbed.qemu.account import NAME, Account, emulator_account
 
 
-def enclosing_group(account: Account, name: str = NAME) -> int:
-    """The account's group of its own name, if it has that: whoever may open /dev/kvm has its first one too."""
+def find_enclosing_group(account: Account, name: str = NAME) -> int:
+    """Return the account's group of its own name, if it has that: whoever may open /dev/kvm has its first one too."""
     own = (group.gr_gid for group in grp.getgrall() if group.gr_name == name and group.gr_gid in account.gids)
     return next(own, account.gids[0])
 
@@ -20,7 +20,7 @@ def enclose(*directories: Path) -> None:
 
     Raises PrerequisiteError when the host has no such account.
     """
-    group = enclosing_group(emulator_account())
+    group = find_enclosing_group(emulator_account())
     for directory in directories:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.chown(directory, 0, group)

@@ -1,4 +1,4 @@
-"""The parts of libvirt that it loads late, made known to it early.
+"""The parts of libvirt that it loads late, announced to it early.
 
 Libvirt distrusts what it knows of an emulator when a module of its own has changed since, and takes note of a
 module's change time when it loads it. The one that looks into qcow2 files is loaded by the first guest that has one.

@@ -11,7 +11,7 @@ from typing import Any
 
 from runtime.errors import UsageError, WorkloadError
 from testbed.host import ksm
-from testbed.host.settings import changed
+from testbed.host.settings import change_settings
 from testbed.qemu.connection import load_libvirt
 from testbed.qemu.variants import Memory
 
@@ -24,8 +24,8 @@ KEEP_BYTES = 16 << 20
 _POLL_S = 0.05
 
 
-def described(memory: Memory) -> str:
-    """The options that are on, in words; for a manifest."""
+def describe_memory(memory: Memory) -> str:
+    """Return the options that are on, in words; for a manifest."""
     words = {
         "balloon": memory.balloon,
         "free page reporting": memory.free_page_reporting,
@@ -46,20 +46,21 @@ def require_whole_pages(memory: Memory, ram_bytes: int, service: str) -> None:
 
 @contextmanager
 def while_prepared(memory: Memory, lease: Path) -> Iterator[None]:
-    """The host as the variant needs it throughout a run. Raises what ``changed`` raises."""
+    """Change the host as the variant needs it throughout a run. Raises what ``change_settings`` raises."""
     if memory.ksm:
         ksm.require()
     if not memory.hugepages:
         yield
         return
     most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // HUGE_PAGE_BYTES
-    with changed({OVERCOMMIT: str(most)}, lease):
+    with change_settings({OVERCOMMIT: str(most)}, lease):
         yield
 
 
 @contextmanager
 def while_running(memory: Memory, lease: Path) -> Iterator[None]:
-    """The host as the variant needs it while a guest of it runs: merging pages takes processor time from others."""
+    """Change the host as the variant needs it while a guest of it runs: merging pages takes processor time from
+    others."""
     if not memory.ksm:
         yield
         return
@@ -67,8 +68,8 @@ def while_running(memory: Memory, lease: Path) -> Iterator[None]:
         yield
 
 
-def ballooned_bytes(domain: Any, ram_bytes: int) -> int:
-    """How much of its RAM the guest has given to the balloon. Raises WorkloadError when it has ended."""
+def read_ballooned_bytes(domain: Any, ram_bytes: int) -> int:
+    """Return how much of its RAM the guest has given to the balloon. Raises WorkloadError when it has ended."""
     return ram_bytes - _actual_bytes(domain)
 
 

@@ -28,7 +28,7 @@ _PEER_CREDENTIALS = struct.Struct("3i")  # unix(7): pid, uid, gid
 
 
 @contextmanager
-def adopting() -> Iterator[None]:
+def adopt_orphans() -> Iterator[None]:
     """Within, daemons that our children leave behind become our own children instead of init's.
 
     So QEMU, which libvirt starts as a daemon, can be reaped the moment it ends. An init that looks at its
@@ -74,7 +74,7 @@ class ConsoleReader:
         self._thread.start()
 
     def listen(self, path: Path, log: Path) -> Console:
-        """A console for whoever connects to ``path`` first, logged to ``log``. Raises TestbedError."""
+        """Return a console for whoever connects to ``path`` first, logged to ``log``. Raises TestbedError."""
         listener = _listener(path)
         try:
             console = Console(BoundedLog(log))
@@ -85,7 +85,7 @@ class ConsoleReader:
         return console
 
     def admit(self, path: Path, enter: Callable[[int], None], handed: int | None = None) -> None:
-        """Whoever connects to ``path`` first gets the word to go on once ``enter``, given its pid, has returned.
+        """Give whoever connects to ``path`` first the word to go on once ``enter``, given its pid, has returned.
 
         With the word goes the descriptor ``handed``, which has to stay open so long. An OSError of ``enter``'s is a
         refusal: the connection is closed without a word. Raises TestbedError.
@@ -94,7 +94,8 @@ class ConsoleReader:
         self._order(lambda: self._register(listener, lambda: self._admit(listener, enter, path, handed)))
 
     def follow(self, path: Path, log: Path) -> Console:
-        """A console for what is written to the named pipe ``path``, which is made; it ends with its last writer."""
+        """Return a console for what is written to the named pipe ``path``, which is made; it ends with its last
+        writer."""
         try:
             os.mkfifo(path, 0o600)
             pipe = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

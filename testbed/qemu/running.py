@@ -66,7 +66,7 @@ class Running(Struct, frozen=True):
             undo.callback(self.cgroup.kill)
 
     def meminfo(self) -> str | None:
-        """What the guest says its memory holds (proc(5), /proc/meminfo); None when it does not answer."""
+        """Return what the guest says its memory holds (proc(5), /proc/meminfo); None when it does not answer."""
         return self.console.ask_memory(_TELL_TIMEOUT_S)
 
     def reclaim(self) -> None:
@@ -75,28 +75,28 @@ class Running(Struct, frozen=True):
             return
         spare_bytes = breakdown.available_bytes(meminfo) - memory.KEEP_BYTES
         if spare_bytes > 0:
-            taken_bytes = memory.ballooned_bytes(self.domain, self.ram_bytes)
+            taken_bytes = memory.read_ballooned_bytes(self.domain, self.ram_bytes)
             memory.inflate(self.domain, self.ram_bytes - taken_bytes - spare_bytes, _RECLAIM_TIMEOUT_S)
 
     def memory_parts(self, *, ballooned: bool) -> Mapping[str, int]:
-        """Where its memory goes, in bytes by part; ``ballooned`` when it has a balloon to ask for its size."""
+        """Return where its memory goes, in bytes by part; ``ballooned`` when it has a balloon to ask for its size."""
         meminfo = self.meminfo()
         return breakdown.virtual_parts(
             breakdown.read_mappings(self.cgroup.pids()),
             breakdown.read_charge(self.cgroup),
             self.ram_bytes,
             breakdown.parse_guest(meminfo) if meminfo else None,
-            memory.ballooned_bytes(self.domain, self.ram_bytes) if ballooned else 0,
+            memory.read_ballooned_bytes(self.domain, self.ram_bytes) if ballooned else 0,
         )
 
     def lost(self, uri: str) -> str:
-        """What of it has been lost while it ran, so that it says nothing whether it goes on; or nothing."""
+        """Return what of it has been lost while it ran, so that it says nothing whether it goes on; or nothing."""
         if self.domain.connect().isAlive() != 1:
             return f"the connection to libvirt at {uri} was lost"
         return self.console.log_failure
 
     def ending(self) -> str:
-        """Why it has ended: QEMU's status comes a moment after its console's end."""
+        """Return why it has ended: QEMU's status comes a moment after its console's end."""
         deadline_s = time.monotonic() + _STATUS_TIMEOUT_S
         while not self.console.ending() and time.monotonic() < deadline_s:
             time.sleep(0.01)
@@ -104,7 +104,7 @@ class Running(Struct, frozen=True):
 
 
 @contextmanager
-def limited(cgroup: Cgroup, name: str, slowness: float) -> Iterator[None]:
+def limit_start(cgroup: Cgroup, name: str, slowness: float) -> Iterator[None]:
     """End a QEMU that does not answer libvirt, which itself would wait for ever. Raises TestbedError then."""
     limit_s = START_LIMIT_S * slowness
     late = threading.Event()
@@ -131,8 +131,8 @@ def limited(cgroup: Cgroup, name: str, slowness: float) -> Iterator[None]:
 
 
 @contextmanager
-def told(name: str) -> Iterator[None]:
-    """What the host refuses to a machine that starts, a full disk for example, is that start's failure."""
+def report_refusal(name: str) -> Iterator[None]:
+    """Raise what the host refuses to a machine that starts, a full disk for example, as that start's failure."""
     try:
         yield
     except OSError as error:

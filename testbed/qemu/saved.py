@@ -1,10 +1,10 @@
 """A saved guest: its RAM, as a file that copies map, and the state of its devices.
 
-QEMU's migration moves a guest's state; told to ignore shared RAM it moves all but the RAM, which the file already
-is (the capability ``x-ignore-shared``, made for this: "VM templating"). A copy maps the same file privately. So it
-shares what it does not change with all other copies, and the time that it takes to be restored does not depend on how
-much RAM it has. libvirt's own save file holds a copy of the RAM, to be read anew each time, and is bound to the name
-and the UUID of the domain that it was saved from.
+QEMU's migration moves a guest's state; with the option to ignore shared RAM it moves all but the RAM, which the file
+already is (the capability ``x-ignore-shared``, made for this: "VM templating"). A copy maps the same file privately. So
+it shares what it does not change with all other copies, and the time that it takes to be restored does not depend on
+how much RAM it has. libvirt's own save file holds a copy of the RAM, to be read anew each time, and is bound to the
+name and the UUID of the domain that it was saved from.
 
 The file is a memfd that is sealed once it is saved (memfd_create(2)): QEMU opens a file to be mapped privately for
 writing, too, and one that it may write to is one that a guest that has broken out of it could change for all others.
@@ -36,12 +36,12 @@ class SavedGuest(Struct, frozen=True):
     state: Path
 
     def kept_bytes(self) -> int:
-        """What its files take; RAM that was never touched takes nothing."""
+        """Return what its files take; RAM that was never touched takes nothing."""
         return sum(status.st_blocks * 512 for status in (os.fstat(self.ram), self.state.stat()))
 
 
-def new_ram(name: str, size_bytes: int) -> int:
-    """A file in memory for a guest's RAM, open, which any account can map that it is handed to."""
+def make_ram(name: str, size_bytes: int) -> int:
+    """Return a file in memory for a guest's RAM, open, which any account can map that it is handed to."""
     ram = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.truncate(ram, size_bytes)
     os.fchmod(ram, 0o666)
@@ -49,7 +49,8 @@ def new_ram(name: str, size_bytes: int) -> int:
 
 
 def seal(saved: SavedGuest) -> None:
-    """Nobody can change the RAM of a saved guest that has ended any more. Raises TestbedError while one still may."""
+    """Seal the RAM of a saved guest that has ended, so that nobody can change it. Raises TestbedError while one still
+    may."""
     try:
         fcntl.fcntl(saved.ram, fcntl.F_ADD_SEALS, _SEALS)
     except OSError as error:

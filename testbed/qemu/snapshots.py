@@ -1,6 +1,6 @@
 """Snapshots of running guests: taken with their memory and gone back to in place, or of their disk, to clone it.
 
-All are for guests with a qcow2 disk of their own. A snapshot with memory is kept within that disk. A disk is
+All are for guests with a qcow2 disk of their own. A snapshot with memory is stored within that disk. A disk is
 frozen from outside: QEMU goes on in a new file above it, and what it leaves is what a power cut would leave,
 consistent once the file system's journal has been replayed.
 """
@@ -16,7 +16,7 @@ from xml.etree.ElementTree import Element, SubElement
 from runtime.errors import TestbedError, UsageError
 from testbed.qemu.account import Account
 from testbed.qemu.connection import load_libvirt
-from testbed.qemu.domain import disk_name
+from testbed.qemu.domain import name_disk
 from vm_images.qcow2 import clone
 
 # The monitor splits and quotes its commands in ways of its own, differently for taking and for going back.
@@ -25,29 +25,29 @@ _LETTERS = "use letters, digits, dots, dashes and underscores"
 
 
 def snapshot_xml(name: str) -> str:
-    """A snapshot of everything, memory included, within the guest's disk (formatsnapshot.html)."""
+    """Return a snapshot of everything, memory included, within the guest's disk (formatsnapshot.html)."""
     root = Element("domainsnapshot")
     SubElement(root, "name").text = name
     return ElementTree.tostring(root, encoding="unicode")
 
 
 def freeze_xml(continued: Path) -> str:
-    """A snapshot of the disk alone: it stays as it is, and the guest goes on in the new file ``continued``."""
+    """Return a snapshot of the disk alone: it stays as it is, and the guest goes on in the new file ``continued``."""
     root = Element("domainsnapshot")
     disks = SubElement(root, "disks")
-    disk = SubElement(disks, "disk", name=disk_name(0), snapshot="external")
+    disk = SubElement(disks, "disk", name=name_disk(0), snapshot="external")
     SubElement(disk, "driver", type="qcow2")
     SubElement(disk, "source", file=str(continued))
     return ElementTree.tostring(root, encoding="unicode")
 
 
-def snapshot_names(domain: Any) -> tuple[str, ...]:
-    """The snapshots that were taken of a running domain (virDomain)."""
+def list_snapshots(domain: Any) -> tuple[str, ...]:
+    """Return the snapshots that were taken of a running domain (virDomain)."""
     return tuple(sorted(domain.snapshotListNames()))
 
 
 def take_snapshot(domain: Any, name: str) -> None:
-    """Remember memory, devices and disk as ``name``; the guest stands still meanwhile.
+    """Save memory, devices and disk as ``name``; the guest stands still meanwhile.
 
     Raises UsageError for a name that is taken or has other than letters, digits and ``.-_``, TestbedError when its
     disk is not one of its own.
@@ -57,7 +57,7 @@ def take_snapshot(domain: Any, name: str) -> None:
         raise UsageError(
             f"take snapshot {name!r} of {domain.name()}: QEMU's monitor could not read that name", _LETTERS
         )
-    if name in snapshot_names(domain):
+    if name in list_snapshots(domain):
         raise UsageError(f"take snapshot {name} of {domain.name()}: there is one of that name", "choose another name")
     try:
         domain.snapshotCreateXML(snapshot_xml(name), 0)
@@ -102,7 +102,7 @@ def clone_disk(domain: Any, disk: Path, continued: Path, target: Path, account: 
         | libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REUSE_EXT
     )
     try:
-        clone(disk, "qcow2", continued, size_bytes=domain.blockInfo(disk_name(0))[0])
+        clone(disk, "qcow2", continued, size_bytes=domain.blockInfo(name_disk(0))[0])
         account.give(continued)
         account.share(disk)
         domain.snapshotCreateXML(freeze_xml(continued), flags)
@@ -113,14 +113,14 @@ def clone_disk(domain: Any, disk: Path, continued: Path, target: Path, account: 
 
 
 def _require(domain: Any, name: str, verb: str) -> None:
-    names = snapshot_names(domain)
+    names = list_snapshots(domain)
     if name not in names:
         taken = ", ".join(names) or "none"
         raise UsageError(f"{verb} snapshot {name} of {domain.name()}: there is none", f"it has: {taken}")
 
 
 def _monitor(domain: Any, command: str) -> str:
-    """What QEMU's monitor answers to a command; nothing is good news."""
+    """Return what QEMU's monitor answers to a command; nothing is good news."""
     libvirt = load_libvirt()
     import libvirt_qemu
 

@@ -18,7 +18,7 @@ from testbed.qemu.connection import Connection, destroy_domain, learn_emulator, 
 from testbed.qemu.domain import Domain, domain_xml
 from testbed.qemu.emulator import admit, daemons_emulator, emulator_plan, make_cgroup
 from testbed.qemu.reader import ConsoleReader
-from testbed.qemu.running import limited
+from testbed.qemu.running import limit_start
 
 _MEMORY_BYTES = 64 << 20
 _OWN_CGROUPS = (
@@ -82,7 +82,7 @@ def try_daemon(libvirt: Connection, emulator: Path, qemu: Path, run: str, scratc
         reader.admit(admission, partial(admit, cgroup, account))
         account.give(domain.emulator_plan, domain.console_socket, admission)
         try:
-            with limited(cgroup, name, 1.0):
+            with limit_start(cgroup, name, 1.0):
                 machine = start_domain(libvirt.current(), domain_xml(domain), name, paused=True)
         except TestbedError as error:
             hint = _OWN_CGROUPS if "cgroup" in error.message else "see its log: journalctl --unit libvirtd"

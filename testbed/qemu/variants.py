@@ -22,7 +22,7 @@ class Memory(Struct, frozen=True):
     them, transparently) until all of it is free or memory is short. A guest's kernel reports free blocks of 2 MiB, and
     only while it has 64 MiB free (Linux, mm/page_reporting.c).
 
-    ``balloon``: the host can ask the guest to give pages back. ``free_page_reporting``: the guest tells by itself
+    ``balloon``: the host can ask the guest to give pages back. ``free_page_reporting``: the guest reports by itself
     which pages are free, through the balloon device. ``ksm``: the host merges equal pages while such a guest runs.
     ``hugepages``: the RAM is made of huge pages, which are the guest's from its start on.
     """
@@ -39,7 +39,7 @@ class Memory(Struct, frozen=True):
 
 
 class Disk(Struct, frozen=True):
-    """How a guest's disk is kept and read.
+    """How a guest's disk is stored and read.
 
     ``format``: ``raw`` is the image's file system itself, shared by all guests and read-only, with what the guest
     writes on a tmpfs of its own; ``qcow2`` is a copy-on-write overlay of the guest's own above it. ``cache`` is
@@ -59,7 +59,7 @@ class Disk(Struct, frozen=True):
 class Variant(Struct, frozen=True):
     """A named kind of virtual machine; the defaults are those of ``vm``.
 
-    ``machine`` is libvirt's machine type, ``bus`` where its virtio devices are. ``guest_per`` tells how many machines
+    ``machine`` is libvirt's machine type, ``bus`` where its virtio devices are. ``guest_per`` says how many machines
     a copy of the application gets: one a service, or one for all of them. ``boot``: ``direct`` loads our kernel and
     initial RAM disk, ``cloud`` a stock distribution from its disk. ``inside``: what runs a service in the guest, a
     plain ``process`` or ``containers`` of our own runtime. ``start``: ``cold``, or ``restored`` from the saved state of
@@ -80,7 +80,7 @@ class Variant(Struct, frozen=True):
     kernel: KernelName = "debian"
 
 
-# What can be chosen freely beside what a kind of guest is. A saved guest's RAM is a file, and it cannot be asked for
+# What can be chosen freely for each kind of guest. A saved guest's RAM is a file, and it cannot be asked for
 # what it has free: its console takes plans. The RAM of one that is a host of containers is no whole number of huge
 # pages.
 _ALLOWED: Mapping[str, tuple[str, ...]] = {
@@ -91,8 +91,8 @@ _ALLOWED: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def refusal(variant: Variant) -> str:
-    """Why no platform implements the variant, as far as is known; empty when one does."""
+def find_refusal(variant: Variant) -> str:
+    """Return why no platform implements the variant; empty when one does."""
     wanted = {
         "a stock system": variant.boot == "cloud",
         "containers in a guest": variant.inside == "containers",
@@ -118,8 +118,8 @@ def refusal(variant: Variant) -> str:
     return f"{kind} is not made with another {', '.join(changed)}" if changed else ""
 
 
-def by_name(variants: Iterable[Variant]) -> Mapping[str, Variant]:
-    """The variants by their names, in order, read-only. Raises ValueError when two have the same name."""
+def index_by_name(variants: Iterable[Variant]) -> Mapping[str, Variant]:
+    """Return the variants by their names, in order, read-only. Raises ValueError when two have the same name."""
     variants_by_name: dict[str, Variant] = {}
     for variant in variants:
         if variant.name in variants_by_name:
@@ -128,7 +128,7 @@ def by_name(variants: Iterable[Variant]) -> Mapping[str, Variant]:
     return MappingProxyType(variants_by_name)
 
 
-VARIANTS = by_name(
+VARIANTS = index_by_name(
     (
         # SeaBIOS enters the kernel by PVH. Measured with q35, qboot is there 20 ms earlier, of 1.5 s, and no guest runs
         # sooner.

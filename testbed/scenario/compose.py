@@ -14,7 +14,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from runtime.spec import Resources
-from testbed.scenario.yamltree import Value, required, shown
+from testbed.scenario.yamltree import Value, quote, require
 
 # Compose specification, "Services top-level elements"; and a service's name is also its host name.
 _SERVICE_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}")
@@ -31,7 +31,7 @@ _UNCONFINED = ("seccomp=unconfined", "seccomp:unconfined")
 # More than one host can run, and more than a table of them can show.
 MOST_SERVICES = 100
 MOST_MEMORY_BYTES = 64 * 2**40
-# The least that the kernel's scheduler can be told: 1 ms of every 100.
+# The shortest quota that the kernel's scheduler takes: 1 ms of every 100.
 LEAST_CPUS, MOST_CPUS = 0.01, 4096
 MOST_PIDS = 2**22  # PID_MAX_LIMIT
 _LIMITS = "limits under deploy.resources.limits: cpus, memory, pids"
@@ -70,7 +70,7 @@ class Service(Struct, frozen=True):
 
 
 def read_services(value: Value) -> tuple[Service, ...]:
-    """The services below ``services:``, each after those it depends on, otherwise in the file's order.
+    """Return the services below ``services:``, each after those it depends on, otherwise in the file's order.
 
     Anything malformed, unsupported, missing, unknown or cyclic is noted as a mistake.
     """
@@ -80,13 +80,13 @@ def read_services(value: Value) -> tuple[Service, ...]:
         return ()
     for name, entry in entries.items():
         if not _SERVICE_NAME.fullmatch(name):
-            entry.report(f"{shown(name)} is no service name", "letters, digits, '.', '_', '-', at most 63")
+            entry.report(f"{quote(name)} is no service name", "letters, digits, '.', '_', '-', at most 63")
     services = {name: _service(name, entry) for name, entry in entries.items()}
     return _ordered(services, entries)
 
 
 def parse_bytes(text: str) -> int:
-    """Bytes from Compose's notation (``256M``, ``1.5gb``, ``64kib``, ``1024``). Raises ValueError.
+    """Return the bytes that Compose's notation means (``256M``, ``1.5gb``, ``64kib``, ``1024``). Raises ValueError.
 
     Units are powers of 1024 with or without the ``i``, as in Compose's own reader (docker/go-units, RAMInBytes).
     """
@@ -99,13 +99,13 @@ def parse_bytes(text: str) -> int:
 
 def _service(name: str, value: Value) -> Service:
     fields = value.fields(_SERVICE_KEYS, _SERVICE_INSTEAD)
-    context, dockerfile = _build(required(fields, "build", value, "the folder that holds the service's Dockerfile"))
+    context, dockerfile = _build(require(fields, "build", value, "the folder that holds the service's Dockerfile"))
     ports = [_port(item) for key in ("ports", "expose") if key in fields for item in fields[key].items()]
     return Service(
         name=name,
         context=context,
         dockerfile=dockerfile,
-        resources=_resources(required(fields, "deploy", value, _LIMITS)),
+        resources=_resources(require(fields, "deploy", value, _LIMITS)),
         environment=_environment(fields["environment"]) if "environment" in fields else (),
         depends_on=_depends_on(fields["depends_on"]) if "depends_on" in fields else (),
         command=_words(fields.get("command")),
@@ -116,16 +116,16 @@ def _service(name: str, value: Value) -> Service:
 
 
 def _seccomp(value: Value) -> bool:
-    """Whether the default filter is to be there: the one security option that all platforms honour."""
+    """Return whether the default filter is to be there: the one security option that all platforms honour."""
     chosen = [item.text(_UNCONFINED[0]) for item in value.items()]
     for item, text in zip(value.items(), chosen, strict=True):
         if text not in _UNCONFINED:
-            item.report(f"{shown(text)} is not supported by the testbed", _UNCONFINED[0])
+            item.report(f"{quote(text)} is not supported by the testbed", _UNCONFINED[0])
     return not chosen
 
 
 def _build(value: Value) -> tuple[Path, Path]:
-    """The absolute paths of the build context and of the Dockerfile in it."""
+    """Return the absolute paths of the build context and of the Dockerfile in it."""
     setting, name = value, "Dockerfile"
     if value.is_text:
         folder = value.text()
@@ -138,26 +138,27 @@ def _build(value: Value) -> tuple[Path, Path]:
     # realpath, for resolve() raises an error of its own for links in a circle.
     context = Path(os.path.realpath(value.file.parent / folder))
     if not folder or not os.path.isdir(context):
-        setting.report(f"there is no folder {shown(folder)} beside this file", "the folder to build from")
+        setting.report(f"there is no folder {quote(folder)} beside this file", "the folder to build from")
         return context, context
     dockerfile = context / name
     # Errors quote a Dockerfile's lines, so it is to be one of the scenario's own files.
     named_inside = Path(os.path.normpath(dockerfile)).is_relative_to(context)
     home = context if named_inside else Path(os.path.realpath(value.file.parent))
     if not name or not os.path.isfile(dockerfile):
-        value.report(f"there is no {shown(name)} in {context}", "a Dockerfile")
+        value.report(f"there is no {quote(name)} in {context}", "a Dockerfile")
     elif not Path(os.path.realpath(dockerfile)).is_relative_to(home):
-        value.report(f"{shown(name)} leads out of {home}", "a Dockerfile in that folder")
+        value.report(f"{quote(name)} leads out of {home}", "a Dockerfile in that folder")
     return context, dockerfile
 
 
 def _resources(deploy: Value) -> Resources:
-    """The limits. Memory and cpus must be given: a virtual machine has a size, and the other side gets the same."""
-    resources = required(deploy.fields(("resources",)), "resources", deploy, _LIMITS)
-    limits = required(resources.fields(("limits",)), "limits", resources, _LIMITS)
+    """Return the limits. Memory and cpus must be given: a virtual machine has a size, and the other side gets the
+    same."""
+    resources = require(deploy.fields(("resources",)), "resources", deploy, _LIMITS)
+    limits = require(resources.fields(("limits",)), "limits", resources, _LIMITS)
     fields = limits.fields(("cpus", "memory", "pids"))
-    memory = required(fields, "memory", limits, "a size such as 256M; a virtual machine cannot be without")
-    cpus = required(fields, "cpus", limits, "a number such as 1.0; a virtual machine cannot be without")
+    memory = require(fields, "memory", limits, "a size such as 256M; a virtual machine cannot be without")
+    cpus = require(fields, "cpus", limits, "a number such as 1.0; a virtual machine cannot be without")
     return Resources(
         memory_bytes=_memory(memory),
         cpus=cpus.number("processors", low=LEAST_CPUS, high=MOST_CPUS),
@@ -172,25 +173,25 @@ def _memory(value: Value) -> int:
     except ValueError:
         size = 0
     if not 1 <= size <= MOST_MEMORY_BYTES:
-        value.report(f"is {shown(written)}", "a size such as 256M, 1.5G or 1048576, at most 64T")
+        value.report(f"is {quote(written)}", "a size such as 256M, 1.5G or 1048576, at most 64T")
     return size
 
 
 def _environment(value: Value) -> tuple[tuple[str, str], ...]:
-    """Names and values, written as a mapping or as a list of ``NAME=value``."""
+    """Return names and values, written as a mapping or as a list of ``NAME=value``."""
     pairs: list[tuple[str, str, Value]] = []
     if value.is_list:
         for item in value.items():
             name, equals, text = item.text("NAME=value").partition("=")
             if not equals:
-                item.report(f"{shown(name)} has no value", "NAME=value (a run must not depend on the environment)")
+                item.report(f"{quote(name)} has no value", "NAME=value (a run must not depend on the environment)")
             pairs.append((name, text, item))
     else:
         for name, entry in value.entries().items():
             pairs.append((name, entry.text("text or a number (a run must not depend on the environment)"), entry))
     for name, _, item in pairs:
         if not _VARIABLE_NAME.fullmatch(name):
-            item.report(f"{shown(name)} is no variable name", "NAME=value")
+            item.report(f"{quote(name)} is no variable name", "NAME=value")
     return tuple((name, text) for name, text, _ in pairs)
 
 
@@ -199,14 +200,15 @@ def _depends_on(value: Value) -> tuple[str, ...]:
         return tuple(item.text("a service's name") for item in value.items())
     for entry in value.entries().values():
         fields = entry.fields(("condition",))
-        condition = required(fields, "condition", entry, "service_started")
+        condition = require(fields, "condition", entry, "service_started")
         if condition.text() != "service_started":
-            condition.report(f"{shown(condition.text())} is not supported by the testbed", "service_started")
+            condition.report(f"{quote(condition.text())} is not supported by the testbed", "service_started")
     return tuple(value.entries())
 
 
 def _words(value: Value | None) -> tuple[str, ...] | None:
-    """A command: a list, or a line split as a shell would split it, but not run by one; null is the image's own."""
+    """Return a command: a list, or a line split as a shell would split it, but not run by one; null is the image's
+    own."""
     if value is None or value.is_null:
         return None
     if value.is_list:
@@ -219,17 +221,18 @@ def _words(value: Value | None) -> tuple[str, ...] | None:
 
 
 def _port(value: Value) -> int:
-    """The port inside the instance. A published port is read over: the load goes to the instance's own address."""
+    """Return the port inside the instance. A published port is read over: the load goes to the instance's own
+    address."""
     expected = "a TCP port such as 8080"
     match = _PORT.fullmatch(value.text(expected))
     if match is None or match[2] not in (None, "tcp") or not 1 <= int(match[1]) <= 65535:
-        value.report(f"is {shown(value.text())}", expected)
+        value.report(f"is {quote(value.text())}", expected)
         return 0
     return int(match[1])
 
 
 def _ordered(services: Mapping[str, Service], entries: Mapping[str, Value]) -> tuple[Service, ...]:
-    """Depth first, so that dependencies come first; a cycle is a mistake that shows it."""
+    """Order services depth first, so that dependencies come first; a cycle is a mistake that shows it."""
     done: dict[str, Service] = {}
 
     def report(name: str, problem: str, expected: str) -> None:
@@ -246,7 +249,7 @@ def _ordered(services: Mapping[str, Service], entries: Mapping[str, Value]) -> t
             if needed in services:
                 visit(needed, (*chain, name))
             else:
-                report(name, f"{shown(needed)} is no service of this file", f"one of {', '.join(services)}")
+                report(name, f"{quote(needed)} is no service of this file", f"one of {', '.join(services)}")
         done[name] = services[name]
 
     for name in services:

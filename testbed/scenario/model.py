@@ -12,9 +12,9 @@ from runtime.errors import UsageError
 from runtime.files import check_inside
 from testbed.scenario.compose import Service, read_services
 from testbed.scenario.settings import Density, Load, Ready, Settings, Slo, read_settings
-from testbed.scenario.yamltree import Value, read_tree, required, shown
+from testbed.scenario.yamltree import Value, quote, read_tree, require
 
-__all__ = ["Density", "Load", "Ready", "Scenario", "Service", "Settings", "Slo", "known_scenarios", "load"]
+__all__ = ["Density", "Load", "Ready", "Scenario", "Service", "Settings", "Slo", "list_scenarios", "load"]
 
 # Compose specification, "Compose file": the preferred names first.
 COMPOSE_FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
@@ -44,15 +44,15 @@ class Scenario(Struct, frozen=True):
         return self.quick if quick else self.settings
 
 
-def known_scenarios(scenarios_folder: Path) -> tuple[str, ...]:
-    """The names of the folders that hold a compose file."""
+def list_scenarios(scenarios_folder: Path) -> tuple[str, ...]:
+    """Return the names of the folders that hold a compose file."""
     if not scenarios_folder.is_dir():
         return ()
     return tuple(sorted(folder.name for folder in scenarios_folder.iterdir() if _compose_file(folder)))
 
 
 def load(name_or_path: str, scenarios_folder: Path) -> Scenario:
-    """The scenario of that name below ``scenarios_folder``, or in the folder (or compose file) at that path.
+    """Return the scenario of that name below ``scenarios_folder``, or in the folder (or compose file) at that path.
 
     Raises UsageError: for malformed input a line ``file:line: key: what is wrong; what is expected`` for each mistake,
     for an unknown name the known ones.
@@ -60,8 +60,8 @@ def load(name_or_path: str, scenarios_folder: Path) -> Scenario:
     file = _locate(name_or_path, scenarios_folder)
     root = read_tree(file)
     fields = root.fields(("name", "version", "services", "x-testbed"), _TOP_INSTEAD)
-    services = read_services(required(fields, "services", root, "the application's services"))
-    testbed = required(fields, "x-testbed", root, "how to measure: at least ready, with service and port")
+    services = read_services(require(fields, "services", root, "the application's services"))
+    testbed = require(fields, "x-testbed", root, "how to measure: at least ready, with service and port")
     settings, quick = read_settings(testbed, tuple(service.name for service in services))
     scenario = Scenario(_name(fields.get("name"), file), file.parent, services, settings, quick)
     root.problems.check()
@@ -81,16 +81,16 @@ def _locate(name_or_path: str, scenarios_folder: Path) -> Path:
     if file is not None:
         _check_alone(file)
         return file
-    names = ", ".join(known_scenarios(scenarios_folder)) or f"none in {scenarios_folder}"
+    names = ", ".join(list_scenarios(scenarios_folder)) or f"none in {scenarios_folder}"
     if not is_path:
-        what = f"unknown scenario {shown(name_or_path)}"
+        what = f"unknown scenario {quote(name_or_path)}"
         raise UsageError(what, f"known scenarios: {names}; or give a path with a slash")
     problem = "has no compose.yaml" if os.path.isdir(folder) else "does not exist"
     raise UsageError(f"scenario {name_or_path}: the folder {problem}", f"known scenarios: {names}")
 
 
 def _check_alone(file: Path) -> None:
-    """A compose file that was found in a folder is that folder's, and all that Compose would read there."""
+    """Check that the compose file that was found in a folder is all that Compose would read there."""
     check_inside(file, file.parent)
     for name in OVERRIDE_FILES:
         if os.path.lexists(file.with_name(name)):
@@ -106,5 +106,5 @@ def _name(value: Value | None, file: Path) -> str:
         return re.sub(r"[^a-z0-9_-]", "", folder).lstrip("_-")[:40] or "scenario"
     name = value.text()
     if not NAME.fullmatch(name):
-        value.report(f"is {shown(name)}", "at most 40 of a to z, 0 to 9, '-' and '_', a letter or digit first")
+        value.report(f"is {quote(name)}", "at most 40 of a to z, 0 to 9, '-' and '_', a letter or digit first")
     return name

@@ -9,7 +9,7 @@ from pathlib import Path
 from runtime.atomic import partial
 from runtime.errors import UsageError
 from testbed.scenario.model import NAME
-from testbed.scenario.yamltree import shown
+from testbed.scenario.yamltree import quote
 
 TEMPLATE = Path(__file__).with_name("template")
 
@@ -21,7 +21,7 @@ def create_scenario(name: str, scenarios_folder: Path) -> tuple[Path, ...]:
     """
     if not NAME.fullmatch(name):
         raise UsageError(
-            f"{shown(name)} is not the name of a scenario",
+            f"{quote(name)} is not the name of a scenario",
             "at most 40 of a to z, 0 to 9, '-' and '_', a letter or digit first",
         )
     folder = scenarios_folder / name

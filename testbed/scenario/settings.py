@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from msgspec import Struct
 from msgspec.structs import replace
 
-from testbed.scenario.yamltree import Value, required, shown
+from testbed.scenario.yamltree import Value, quote, require
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH")
 
@@ -87,7 +87,7 @@ MOST_REQUESTS = 5_000_000
 
 
 def read_settings(value: Value, services: tuple[str, ...]) -> tuple[Settings, Settings]:
-    """The settings, and those for ``--quick``, of an application with these ``services``."""
+    """Return the settings, and those for ``--quick``, of an application with these ``services``."""
     sections = value.fields((*_SECTIONS, "quick"))
     quick = sections.get("quick")
     overrides = {} if quick is None or quick.is_null else quick.fields(_SECTIONS)
@@ -109,15 +109,15 @@ class _Section:
                 self._fields |= self._parent.fields(_KEYS[name])
 
     def get(self, key: str) -> Value | None:
-        """The value of a key, None when it is absent or empty."""
+        """Return the value of a key, None when it is absent or empty."""
         value = self._fields.get(key)
         return None if value is None or value.is_null else value
 
     def needed(self, key: str, expected: str) -> Value:
         if not self._is_there:
-            self._parent = required({}, self._name, self._parent, "at least its service and port")
+            self._parent = require({}, self._name, self._parent, "at least its service and port")
             self._is_there = True
-        return required(self._fields, key, self._parent, expected)
+        return require(self._fields, key, self._parent, expected)
 
     def seconds(self, key: str, default: float, above: float | None = None) -> float:
         value = self.get(key)
@@ -134,7 +134,7 @@ class _Section:
             return default
         path = value.text("a path such as /")
         if not re.fullmatch(r"/[!-~]{0,4095}", path):
-            value.report(f"is {shown(path)}", "a path that begins with /, of at most 4096 characters, without blanks")
+            value.report(f"is {quote(path)}", "a path that begins with /, of at most 4096 characters, without blanks")
         return path
 
 
@@ -145,7 +145,7 @@ def _rate(value: Value) -> float:
 def _service(value: Value, names: tuple[str, ...]) -> str:
     name = value.text("the name of a service")
     if names and name not in names:
-        value.report(f"{shown(name)} is no service of this file", f"one of {', '.join(names)}")
+        value.report(f"{quote(name)} is no service of this file", f"one of {', '.join(names)}")
     return name
 
 
@@ -154,7 +154,8 @@ def _port(value: Value) -> int:
 
 
 def _settings(parent: Value, base: Mapping[str, Value], quick: Mapping[str, Value], names: tuple[str, ...]) -> Settings:
-    """The settings from ``base``, overridden key by key by what ``quick`` says, with defaults for what neither does."""
+    """Return the settings from ``base``, overridden key by key by what ``quick`` says, with defaults for what neither
+    does."""
     trials = {**base, **quick}.get("trials")
     ready = _ready(_Section(parent, base, quick, "ready"), names)
     return Settings(
@@ -182,7 +183,7 @@ def _ready(section: _Section, names: tuple[str, ...]) -> Ready:
 
 
 def _load(section: _Section, ready: Ready, names: tuple[str, ...]) -> Load:
-    """The load; unless it says otherwise, it asks what the ready check asks."""
+    """Return the load; unless it says otherwise, it asks what the ready check asks."""
     service, port = section.get("service"), section.get("port")
     rates, duration_s = _rates(section.get("rates_per_s")), section.seconds("duration_s", 20, above=0)
     busiest = max(rates, default=0.0)
@@ -219,7 +220,7 @@ def _method(value: Value | None) -> str:
         return "GET"
     method = value.text("an HTTP method")
     if method not in _METHODS:
-        value.report(f"is {shown(method)}", f"one of {', '.join(_METHODS)}")
+        value.report(f"is {quote(method)}", f"one of {', '.join(_METHODS)}")
     return method
 
 
@@ -242,14 +243,14 @@ def _density(section: _Section) -> Density:
 
 
 def _given(overrides: Mapping[str, Value]) -> frozenset[str]:
-    """The keys that ``quick`` sets, as ``trials`` and ``load.duration_s``."""
+    """Return the keys that ``quick`` sets, as ``trials`` and ``load.duration_s``."""
     sections = {name: value for name, value in overrides.items() if name in _KEYS and not value.is_null}
     nested = (f"{name}.{key}" for name, value in sections.items() for key in value.fields(_KEYS[name]))
     return frozenset((*overrides, *nested))
 
 
 def _shortened(settings: Settings, given: Collection[str]) -> Settings:
-    """The quick settings: what ``quick`` does not set is made short, for a run of three minutes in all."""
+    """Return the quick settings: what ``quick`` does not set is made short, for a run of three minutes in all."""
 
     def least(key: str, value: float, short: float) -> float:
         return value if key in given else min(value, short)

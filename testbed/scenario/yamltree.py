@@ -2,7 +2,7 @@
 
 Only what is asked for is looked at: a reader walks from the root with ``fields``, ``items``, ``text`` and ``number``.
 What is wrong is noted, with what was expected, and reading goes on with a harmless substitute: a file's mistakes are
-told all at once. Others wrote the file: its size, its depth, its values and what its aliases expand to are bounded.
+reported all at once. Others wrote the file: its size, its depth, its values and what its aliases expand to are bounded.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Problems:
         self._found.append((line, printable))
 
     def check(self) -> None:
-        """Raise a UsageError that tells all of them, in the order of their lines, if there are any."""
+        """Raise a UsageError that reports all of them, in the order of their lines, if there are any."""
         if self._found:
             lines = [
                 f"{self.file}:{line}: {text}" for line, text in sorted(self._found, key=lambda problem: problem[0])
@@ -79,7 +79,7 @@ class Value(Struct, frozen=True):
         return self.problems.file
 
     def report(self, problem: str, expected: str = "") -> None:
-        """Note a mistake in this value; it is told as ``file:line: key: problem; expected ...``."""
+        """Note a mistake in this value; it is reported as ``file:line: key: problem; expected ...``."""
         self.problems.add(self.line, self.path, problem, expected)
 
     @property
@@ -96,14 +96,15 @@ class Value(Struct, frozen=True):
         return isinstance(self.node, yaml.SequenceNode)
 
     def entries(self) -> dict[str, Value]:
-        """The values of a mapping by key, in the file's order, after merging ``<<``. Duplicate keys are a mistake."""
+        """Return the values of a mapping by key, in the file's order, after merging ``<<``. Duplicate keys are a
+        mistake."""
         if not isinstance(self.node, yaml.MappingNode):
             self.report(f"is {_kind(self.node)}", "a mapping of keys to values")
             return {}
         return _Merging(self).flattened(self.node, frozenset())
 
     def fields(self, expected: Collection[str], unsupported: Mapping[str, str] | None = None) -> dict[str, Value]:
-        """``entries`` that are ``known``. All others but extensions (``x-...``) are mistakes.
+        """Return the ``entries`` that are ``expected``. All others but extensions (``x-...``) are mistakes.
 
         ``unsupported`` maps keys that a reader may well use to what to do instead.
         """
@@ -116,7 +117,7 @@ class Value(Struct, frozen=True):
         return values
 
     def items(self) -> list[Value]:
-        """The items of a list."""
+        """Return the items of a list."""
         if not isinstance(self.node, yaml.SequenceNode):
             self.report(f"is {_kind(self.node)}", "a list")
             return []
@@ -126,7 +127,8 @@ class Value(Struct, frozen=True):
         ]
 
     def text(self, expected: str = "text") -> str:
-        """A scalar as it is written, ``$$`` read as ``$`` (Compose specification, "Interpolation"); "" if it is wrong.
+        """Return a scalar as it is written, ``$$`` read as ``$`` (Compose specification, "Interpolation"); "" if it is
+        wrong.
 
         A variable is a mistake: what a run measures may not depend on who started it.
         """
@@ -149,7 +151,7 @@ class Value(Struct, frozen=True):
         return text.replace("$$", "$")
 
     def number(self, unit: str, *, above: float | None = None, low: float | None = None, high: float) -> float:
-        """A number greater than ``above``, or at least ``low``, and at most ``high``; NaN if it is wrong."""
+        """Return a number greater than ``above``, or at least ``low``, and at most ``high``; NaN if it is wrong."""
         bounds = [f"above {above:.12g}"] if above is not None else []
         bounds += [f"at least {low:.12g}"] if low is not None else []
         expected = f"a number {' and '.join([*bounds, f'at most {high:.12g}'])} ({unit})"
@@ -157,16 +159,16 @@ class Value(Struct, frozen=True):
         value = float(written) if _DECIMAL.fullmatch(written) else math.nan
         too_low = (above is not None and value <= above) or (low is not None and value < low)
         if not math.isfinite(value) or too_low or value > high:
-            self.report(f"is {shown(written)}", expected)
+            self.report(f"is {quote(written)}", expected)
             return float("nan")
         return value
 
     def integer(self, low: int, high: int, unit: str) -> int:
-        """A whole number from ``low`` to ``high``; ``low`` if it is wrong."""
+        """Return a whole number from ``low`` to ``high``; ``low`` if it is wrong."""
         expected = f"a whole number from {low} to {high} ({unit})"
         written = self.text(expected)
         if not re.fullmatch(r"[0-9]{1,18}", written) or not low <= int(written) <= high:
-            self.report(f"is {shown(written)}", expected)
+            self.report(f"is {quote(written)}", expected)
             return low
         return int(written)
 
@@ -186,7 +188,7 @@ class _Merging:
         self._seen = 0
 
     def flattened(self, node: yaml.MappingNode, inside: frozenset[int]) -> dict[str, Value]:
-        """The mapping's own entries, after those that its ``<<`` adds."""
+        """Return the mapping's own entries, after those that its ``<<`` adds."""
         value = self._value
         if id(node) in inside:
             value.report("merges itself", "an anchor that does not contain its own alias")
@@ -222,8 +224,8 @@ class _Merging:
         return {**{key: entry for key, entry in merged.items() if key not in values}, **values}
 
 
-def required(fields: Mapping[str, Value], key: str, parent: Value, expected: str) -> Value:
-    """``fields[key]``. When it is missing that is a mistake on the line of its parent, and the value is null."""
+def require(fields: Mapping[str, Value], key: str, parent: Value, expected: str) -> Value:
+    """Return ``fields[key]``. When it is missing that is a mistake on the line of its parent, and the value is null."""
     value = fields.get(key)
     if value is not None and not value.is_null:
         return value
@@ -233,8 +235,8 @@ def required(fields: Mapping[str, Value], key: str, parent: Value, expected: str
     return Value(parent.problems, path, line, yaml.ScalarNode(_NULL_TAG, ""))
 
 
-def shown(text: str) -> str:
-    """Text as a message quotes it: short, and with nothing in it that a terminal would obey."""
+def quote(text: str) -> str:
+    """Return text as a message quotes it: short, and with nothing in it that a terminal would obey."""
     return repr(_cut(text))
 
 
@@ -243,7 +245,8 @@ def _cut(text: str) -> str:
 
 
 def read_tree(file: Path) -> Value:
-    """The root of a YAML file. Raises UsageError when it cannot be read, is too large or not well-formed YAML."""
+    """Return the root of a YAML file. Raises UsageError when it cannot be read, is too large or not well-formed
+    YAML."""
     try:
         text = read_bounded(file, MOST_BYTES).decode("utf-8")
     except UnicodeDecodeError as error:
@@ -297,4 +300,4 @@ def _kind(node: yaml.Node) -> str:
         return "a list"
     if node.tag == _NULL_TAG:
         return "empty"
-    return f"the boolean {node.value}" if node.tag == _BOOLEAN_TAG else shown(str(node.value))
+    return f"the boolean {node.value}" if node.tag == _BOOLEAN_TAG else quote(str(node.value))

@@ -44,7 +44,7 @@ class Question(Struct, frozen=True):
     body: str = ""
 
     def message(self) -> bytes:
-        """The request. HTTP/1.0, to which no server may send chunks (RFC 9112, section 6.1)."""
+        """Return the request. HTTP/1.0, to which no server may send chunks (RFC 9112, section 6.1)."""
         return f"GET {self.path} HTTP/1.0\r\nHost: {self.address}:{self.port}\r\nAccept: */*\r\n\r\n".encode()
 
     def __str__(self) -> str:
@@ -64,7 +64,7 @@ class NotReady(Exception):
 
 
 def interval_ns(elapsed_ns: int) -> int:
-    """The wait between two attempts, ``elapsed_ns`` after the request."""
+    """Return the wait between two attempts, ``elapsed_ns`` after the request."""
     return min(max(round(elapsed_ns * RESOLUTION_FRACTION), SHORTEST_NS), LONGEST_NS)
 
 
@@ -89,7 +89,7 @@ class _Attempts:
             self._socket = None
 
     def watched(self) -> tuple[int, int] | None:
-        """The descriptor and the poll(2) events to wait for, None between attempts."""
+        """Return the descriptor and the poll(2) events to wait for, None between attempts."""
         if self._socket is None:
             return None
         return self._socket.fileno(), select.POLLIN if self._sent else select.POLLOUT
@@ -107,7 +107,7 @@ class _Attempts:
             self._fail("no answer" if self._sent else "connect: no answer", now_ns)
 
     def advance(self, now_ns: int, pause_ns: int) -> None:
-        """The socket has news: the connection is made or refused, or bytes of the answer are there."""
+        """Go on after news of the socket: the connection is made or refused, or bytes of the answer are there."""
         assert self._socket is not None
         try:
             if self._sent:

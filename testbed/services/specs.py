@@ -10,8 +10,8 @@ from runtime.spec import Link, Spec
 from testbed.scenario.model import Scenario
 
 
-def specs(scenario: Scenario, images: Mapping[str, Image], links: Sequence[Link]) -> tuple[Spec, ...]:
-    """What each service of a copy of the application runs, in dependency order; ``links`` in the same order.
+def make_specs(scenario: Scenario, images: Mapping[str, Image], links: Sequence[Link]) -> tuple[Spec, ...]:
+    """Return what each service of a copy of the application runs, in dependency order; ``links`` in the same order.
 
     Nothing here depends on the platform: it is the fairness of the comparison.
     """

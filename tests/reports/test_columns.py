@@ -7,7 +7,7 @@ import re
 import pytest
 from rich.console import Console
 
-from reports.columns import Line, parts, tables
+from reports.columns import Line, make_tables, split_parts
 
 LABELS = {"container": "container", "vm": "vm (TCG, emulated)", "pod": "vm-pod (KVM, nested)", "other": "vm-other"}
 CELL = "0.612 s (range 0.564\N{EN DASH}0.647)"
@@ -21,7 +21,7 @@ LINES = [
 def printed(width: int) -> str:
     console = Console(width=width, highlight=False, record=True)
     with console.capture() as captured:
-        for part in tables(LINES, LABELS, width):
+        for part in make_tables(LINES, LABELS, width):
             console.print(part)
     return captured.get()
 
@@ -38,6 +38,6 @@ def test_no_line_is_longer_than_the_terminal_and_nothing_is_cut(width: int) -> N
 
 
 def test_platforms_stand_side_by_side_as_far_as_they_fit() -> None:
-    assert [part.platforms for part in parts(LINES, LABELS, 300)] == [("container", "vm", "pod", "other")]
-    assert [part.platforms for part in parts(LINES, LABELS, 80)] == [("container", "vm"), ("pod", "other")]
-    assert not parts(LINES, LABELS, 300)[0].folded
+    assert [part.platforms for part in split_parts(LINES, LABELS, 300)] == [("container", "vm", "pod", "other")]
+    assert [part.platforms for part in split_parts(LINES, LABELS, 80)] == [("container", "vm"), ("pod", "other")]
+    assert not split_parts(LINES, LABELS, 300)[0].folded

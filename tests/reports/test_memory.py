@@ -11,7 +11,7 @@ from typing import Any
 
 import reports
 from reports import summary
-from reports.memory import grouped, measured, pictures
+from reports.memory import draw_pictures, group_parts, select_measured
 from testbed.analysis import PARTS, memory_parts, read_run
 from testbed.results import Metric, RunFolder, Trial
 
@@ -35,11 +35,11 @@ def ramp(number: int, platform: str, parts: Mapping[str, float]) -> Trial:
 def test_every_part_is_in_the_bar_and_the_table(write_run: WriteRun) -> None:
     path = write_run(extra=[ramp(900, "container", CONTAINER), ramp(901, "vm", VM)])
     run = read_run(RunFolder.open(path))
-    (picture,) = pictures(run)
+    (picture,) = draw_pictures(run)
     words = " ".join(str(text) for text in etree.fromstring(picture.svg).itertext())
     for word in ("vm", "emulated", "388 MiB", "41 MiB", "guest: kernel", "QEMU", "164"):
         assert word in words
-    assert "merged, or unexplained -34" in picture.alt
+    assert "merged, or unattributed -34" in picture.alt
     page = reports.render(path).read_text()
     table = page[page.index("memory goes, at the end of the ramp") :]
     table = table[: table.index("</table>")]
@@ -53,13 +53,13 @@ def test_groups_add_up_to_the_parts(write_run: WriteRun) -> None:
     run = read_run(RunFolder.open(write_run(extra=[ramp(901, "vm", VM)])))
     parts = memory_parts(run, "vm")
     assert list(parts) == [name for name in PARTS if name in VM]
-    assert sum(grouped(parts).values()) == sum(VM.values())
+    assert sum(group_parts(parts).values()) == sum(VM.values())
 
 
 def test_containers_alone_are_not_told_apart(write_run: WriteRun) -> None:
     run = read_run(RunFolder.open(write_run(extra=[ramp(900, "container", CONTAINER)])))
-    assert measured(run) == {}
-    assert pictures(run) == []
+    assert select_measured(run) == {}
+    assert draw_pictures(run) == []
 
 
 def test_the_parts_are_in_the_json(write_run: WriteRun) -> None:

@@ -199,14 +199,14 @@ def test_a_manifest_that_holds_something_else_is_shown_as_far_as_it_goes(write_r
     changes += [{"platforms": {"container": value}}, {"images": {"web": value}}]
     for change in changes:
         (run / "manifest.json").write_text(json.dumps({**manifest, **change}))
-        assert "clickme" in html.page(read_run(RunFolder.open(run))) or "scenario" in change, change
+        assert "clickme" in html.render_page(read_run(RunFolder.open(run))) or "scenario" in change, change
         json.dumps(summary.as_json(run), allow_nan=False)
 
 
 @pytest.mark.parametrize("limit", ["text", [], None, -1, 0])
 def test_a_service_level_that_is_none_is_not_drawn(write_run: WriteRun, limit: object) -> None:
     run = write_run(platforms=("container",), starts=0, blocks=0, settings={"slo": {"p99_ms": limit}})
-    assert "service level" not in figures.density(read_run(RunFolder.open(run)))[-1].svg
+    assert "service level" not in figures.draw_density(read_run(RunFolder.open(run)))[-1].svg
 
 
 def test_names_from_outside_stay_text(write_run: WriteRun) -> None:
@@ -252,7 +252,7 @@ def test_the_memory_figure_draws_the_estimate_that_it_labels(full_run: Path) -> 
     run = read_run(RunFolder.open(full_run))
     memory = memory_of_copies(ramps(run, "container"), "memory_pss")
     assert memory is not None and memory.further is not None
-    picture = figures.density(run)[1]
+    picture = figures.draw_density(run)[1]
     svg = etree.fromstring(picture.svg)
     assert f"{memory.further.value / 2**20:.1f} MiB each further" in "".join(str(text) for text in svg.itertext())
     lines = [

@@ -24,7 +24,7 @@ def test_an_emulated_platform_is_labelled_and_never_compared(full_run: Path) -> 
     assert "virtual machine" not in found.headline
     assert "TCG" not in found.headline
     assert "no hardware virtualisation" in found.warnings[0]
-    assert "times as long" not in summary.answer(full_run)
+    assert "times as long" not in summary.describe_answer(full_run)
     emulated = [sentence for sentence in found.details if "13." in sentence]
     assert len(emulated) == 1
     assert emulated[0].startswith("vm (TCG, emulated): first correct answer after")
@@ -50,10 +50,10 @@ def test_a_saturated_platform_says_so_and_gives_no_latency(write_run: WriteRun) 
     figures = (Metric("saturated", 1, "1"), Metric("achieved_rate", 151.0, "1/s"), Metric("cpu_per_request", 1e-3, "s"))
     behind = [Trial(800 + n, n, "container", "utilisation", "ok", "", {"rate_per_s": 300.0}, figures) for n in range(3)]
     run = write_run(platforms=("container", "kvm"), extra=behind)
-    text = summary.answer(run)
+    text = summary.describe_answer(run)
     assert "It was saturated as containers at 300 requests/s (in 3 of 3 trials), where it answered 151 /s." in text
     assert "At 200 requests/s a request took" in text, "the highest rate that both keep up with"
-    rows = {(row.measure, row.figure): row.cells for row in summary.table(run)}
+    rows = {(row.measure, row.figure): row.cells for row in summary.make_table(run)}
     assert rows["at 300/s", "latency p99"] == {"container": "saturated"}
     found = summary.as_json(run)["platforms"]["container"]["utilisation"][-1]
     assert found["saturated"] is True
@@ -61,12 +61,12 @@ def test_a_saturated_platform_says_so_and_gives_no_latency(write_run: WriteRun) 
 
 
 def test_few_trials_have_a_range_and_one_says_so(write_run: WriteRun) -> None:
-    assert "(median of 3; range " in summary.answer(write_run(starts=3, name="three"))
-    assert "as containers (one trial)" in summary.answer(write_run(starts=1, name="one"))
+    assert "(median of 3; range " in summary.describe_answer(write_run(starts=3, name="three"))
+    assert "as containers (one trial)" in summary.describe_answer(write_run(starts=1, name="one"))
 
 
 def test_only_emulation_is_no_answer(write_run: WriteRun) -> None:
-    text = summary.answer(write_run(platforms=("vm",)))
+    text = summary.describe_answer(write_run(platforms=("vm",)))
     assert "This run has no figure of clickme on hardware, only emulated ones." in text
 
 
@@ -77,17 +77,17 @@ def test_without_starts_the_next_measure_is_the_headline(write_run: WriteRun) ->
 
 def test_a_run_without_success_says_why(write_run: WriteRun) -> None:
     run = write_run(starts=0, ramps=0, blocks=0, extra=[FAILED])
-    assert "none of 1 trials succeeded. First reason: not ready within 120 s" in summary.answer(run)
-    assert "no trial has ended" in summary.answer(write_run(platforms=(), name="empty"))
+    assert "none of 1 trials succeeded. First reason: not ready within 120 s" in summary.describe_answer(run)
+    assert "no trial has ended" in summary.describe_answer(write_run(platforms=(), name="empty"))
 
 
 @pytest.mark.parametrize(("status", "said"), [("interrupted", "was interrupted"), ("failed", "ended by an error")])
 def test_a_run_that_did_not_finish_says_so(write_run: WriteRun, status: str, said: str) -> None:
-    assert said in summary.answer(write_run(platforms=("container",), starts=2, status=status))
+    assert said in summary.describe_answer(write_run(platforms=("container",), starts=2, status=status))
 
 
 def test_the_table_has_a_cell_for_each_figure_that_there_is(write_run: WriteRun) -> None:
-    rows = {(row.measure, row.figure): row.cells for row in summary.table(write_run(extra=[FAILED]))}
+    rows = {(row.measure, row.figure): row.cells for row in summary.make_table(write_run(extra=[FAILED]))}
     assert set(rows["start", "first correct answer"]) == {"container", "vm"}
     assert set(rows["at 200/s", "latency p99"]) == {"container"}
     assert rows["trials", "ok / failed / void"] == {"container": "26 / 0 / 0", "vm": "23 / 1 / 0"}
@@ -148,7 +148,7 @@ def test_the_conditions_of_a_run_are_told_and_are_data(write_run: WriteRun) -> N
         for number in range(5)
     ]
     folder = write_run(extra=disturbed, noise=["the load average is 9"], host={"hypervisor": "kvm"}, platforms=["kvm"])
-    text = summary.answer(folder)
+    text = summary.describe_answer(folder)
     assert "not quiet before the run: the load average is 9" in text
     assert "5 were disturbed" in text and "trial 900: noise 0" in text and "and 2 more" in text
     assert "container in up to 40% of a trial's periods" in text

@@ -197,7 +197,7 @@ def test_a_process_that_joins_cannot_be_looked_into(oci: Runtime, own_users: boo
 @pytest.mark.parametrize("hidden", [True, False])
 def test_the_launcher_is_undumpable_while_it_makes_a_container(hidden: bool) -> None:
     """To a process of the same user that has as few capabilities; it is this step that hides it."""
-    first = [s.Capabilities(0, 0), *([s.Undumpable()] if hidden else [])]
+    first = [s.Capabilities(0, 0), *([s.SetNonDumpable()] if hidden else [])]
     plan = s.Plan((*first, s.Sync(1), s.Exec(("/bin/true",))))
     with Path(os.devnull).open("r+b") as null, Launch(plan, {fd: null.fileno() for fd in range(3)}) as launch:
         assert launch.next() is not None

@@ -14,13 +14,13 @@ from testbed.breakdown import (
     Charge,
     GuestMemory,
     Mapped,
-    by_kind,
     container_parts,
+    group_by_kind,
     guest_parts,
     parse_guest,
     parse_smaps,
     read_mappings,
-    total,
+    sum_parts,
     virtual_parts,
 )
 
@@ -75,7 +75,7 @@ def charge(private_bytes: int, cache_bytes: int = 0, mapped_bytes: int = 0, kern
 def test_every_mapping_of_qemu_is_of_one_kind() -> None:
     mappings = parse_smaps(SMAPS)
     assert len(mappings) == 13
-    sizes = {name: sum(one.rss_bytes for one in group) // KIB for name, group in by_kind(mappings, RAM).items()}
+    sizes = {name: sum(one.rss_bytes for one in group) // KIB for name, group in group_by_kind(mappings, RAM).items()}
     assert sizes == {
         "emulator_program": 5000 + 1004 + 4,
         "emulator_heap": 4508 + 2056,
@@ -162,7 +162,7 @@ def test_a_containers_processes_are_its_application() -> None:
 
 
 def test_sums_are_part_by_part() -> None:
-    assert total([{"files": 1, "application": 2}, {"application": 3}, {}]) == {"application": 5, "files": 1}
+    assert sum_parts([{"files": 1, "application": 2}, {"application": 3}, {}]) == {"application": 5, "files": 1}
 
 
 def test_a_real_process_is_read_and_one_that_is_gone_is_nothing() -> None:

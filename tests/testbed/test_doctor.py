@@ -14,9 +14,19 @@ from pathlib import Path
 import pytest
 
 from runtime.home import store_root
-from testbed.doctor import Check, accelerators, as_table, attempt, attempt_checks, checks, command, print_checks, space
+from testbed.doctor import (
+    Check,
+    attempt,
+    check_accelerators,
+    check_command,
+    check_space,
+    format_table,
+    judge_attempts,
+    print_checks,
+    run_checks,
+)
 from testbed.qemu.accelerator import CANDIDATES, Attempt
-from vm_images.kernel import kept_guest_kernel
+from vm_images.kernel import find_kept_guest_kernel
 
 PREREQUISITE_MISSING = 5
 
@@ -24,14 +34,14 @@ PREREQUISITE_MISSING = 5
 _CHECKS = """
 import os
 from pathlib import Path
-from testbed.doctor import checks
+from testbed.doctor import run_checks
 
 def here():
     return {path.name: os.readlink(path) for path in Path("/proc/self/ns").iterdir()}, mounts.read_text()
 
 mounts = Path("/proc/self/mountinfo")
 before = here()
-print([check.name for check in checks() if check.required and not check.ok], here() == before)
+print([check.name for check in run_checks() if check.required and not check.ok], here() == before)
 """
 
 
@@ -51,7 +61,7 @@ def test_without_privileges_the_checks_say_what_the_kernel_refused() -> None:
         os.setgroups([])
         os.setgid(65534)
         os.setuid(65534)
-        refused = {check.name: [check.detail, check.fix] for check in checks() if not check.ok}
+        refused = {check.name: [check.detail, check.fix] for check in run_checks() if not check.ok}
         os.write(writer, json.dumps(refused).encode())
 
     assert attempt(as_nobody) == ""
@@ -95,27 +105,27 @@ def test_the_exit_code_depends_on_required_checks_only(capsys: pytest.CaptureFix
 
 
 def test_every_accelerator_that_was_tried_is_shown_with_when_that_was() -> None:
-    (untried,) = attempt_checks((), "")
+    (untried,) = judge_attempts((), "")
     assert untried.ok and not untried.required
     at = "2026-01-02 03:04 UTC"
     translated = Attempt("tcg", "booted in 2 s", 2.0, at=at), Attempt("tcg-single", "booted in 3 s", 3.0, at=at)
-    kvm, tcg, single = attempt_checks((Attempt("kvm", "it hangs", at=at), *translated), "")
+    kvm, tcg, single = judge_attempts((Attempt("kvm", "it hangs", at=at), *translated), "")
     assert (kvm.ok, kvm.required, kvm.detail) == (False, False, f"it hangs (tried {at})")
     assert (tcg.ok, tcg.detail) == (True, f"booted in 2 s (tried {at}); guests get this one")
     assert (single.ok, single.detail) == (True, f"booted in 3 s (tried {at})")
     fast = (Attempt("kvm", "booted in 0.8 s", 0.8, at=at), *translated)
-    assert attempt_checks(fast, "")[0].detail == f"booted in 0.8 s (tried {at}); guests get this one"
-    assert not attempt_checks(fast, "it may not open it")[0].ok
-    *_, unknown = attempt_checks(translated, "")
+    assert judge_attempts(fast, "")[0].detail == f"booted in 0.8 s (tried {at}); guests get this one"
+    assert not judge_attempts(fast, "it may not open it")[0].ok
+    *_, unknown = judge_attempts(translated, "")
     assert not unknown.ok and "tries it anew" in unknown.detail
 
 
 @pytest.mark.root
 @pytest.mark.vm
 def test_as_root_a_guest_is_booted_to_find_out() -> None:
-    if kept_guest_kernel(store_root() / "guest") is None:
+    if find_kept_guest_kernel(store_root() / "guest") is None:
         pytest.skip("no guest kernel has been fetched")
-    found = {check.name: check for check in accelerators()}
+    found = {check.name: check for check in check_accelerators()}
     assert set(found) == {f"accelerator {name}" for name in CANDIDATES}
     tried_at = re.search(r"\(tried (.*) UTC\)", found["accelerator kvm"].detail)
     assert tried_at is not None
@@ -124,14 +134,14 @@ def test_as_root_a_guest_is_booted_to_find_out() -> None:
 
 
 def test_an_absent_command_is_named() -> None:
-    check = command("qemu", "qemu-system-none", "--version")
+    check = check_command("qemu", "qemu-system-none", "--version")
     assert not check.ok
     assert "qemu-system-none" in check.detail
 
 
 def test_space_is_asked_for_where_the_store_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TESTBED_HOME", "/proc/testbed")
-    check = space()
+    check = check_space()
     assert not check.ok
     assert "/proc/testbed" in check.detail and "TESTBED_HOME" in check.fix
 
@@ -139,8 +149,8 @@ def test_space_is_asked_for_where_the_store_is(monkeypatch: pytest.MonkeyPatch) 
 def test_the_table_folds_at_the_terminals_width() -> None:
     found = [Check("libvirt", False, "word " * 60, "mend " * 40), Check("root", True, "user id 0", "never shown")]
     for columns in (30, 80, 200):
-        lines = as_table(found, columns)
+        lines = format_table(found, columns)
         assert max(map(len, lines)) <= max(columns, 37)
         text = " ".join(lines)
         assert text.count("word") == 60 and text.count("mend") == 40 and "never" not in text
-    assert as_table([], 80) == []
+    assert format_table([], 80) == []

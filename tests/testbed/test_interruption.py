@@ -7,14 +7,14 @@ import signal
 
 import pytest
 
-from testbed.interruption import Interrupted, deferred, interruptible
+from testbed.interruption import Interrupted, defer_signals, raise_on_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_becomes_an_exception_and_the_next_is_ignored(number: signal.Signals) -> None:
     undone = []
     before = signal.getsignal(number)
-    with pytest.raises(Interrupted, match=number.name), interruptible():
+    with pytest.raises(Interrupted, match=number.name), raise_on_signals():
         try:
             os.kill(os.getpid(), number)
         finally:
@@ -30,8 +30,8 @@ def test_it_is_no_exception_that_failure_handling_catches() -> None:
 
 def test_a_deferred_interruption_comes_at_the_end() -> None:
     noted = []
-    with pytest.raises(Interrupted, match="SIGTERM"), interruptible():
-        with deferred():
+    with pytest.raises(Interrupted, match="SIGTERM"), raise_on_signals():
+        with defer_signals():
             os.kill(os.getpid(), signal.SIGTERM)
             noted.append("started")
         noted.append("never")
@@ -39,7 +39,7 @@ def test_a_deferred_interruption_comes_at_the_end() -> None:
 
 
 def test_without_a_signal_deferring_changes_nothing() -> None:
-    with interruptible(), deferred():
+    with raise_on_signals(), defer_signals():
         pass
-    with pytest.raises(Interrupted), interruptible():
+    with pytest.raises(Interrupted), raise_on_signals():
         os.kill(os.getpid(), signal.SIGINT)

@@ -7,7 +7,7 @@ from statistics import median
 
 import pytest
 
-from testbed.intervals import FEWEST, MeanEstimate, mean_estimate, median_estimate, median_ratio
+from testbed.intervals import FEWEST, MeanEstimate, estimate_mean, estimate_median, estimate_median_ratio
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from testbed.intervals import FEWEST, MeanEstimate, mean_estimate, median_estima
 def test_the_median_has_the_interval_of_the_sign_test(n: int, low: int, high: int, level: float) -> None:
     values = [float(value) for value in range(1, n + 1)]
     random.Random(1).shuffle(values)
-    found = median_estimate(values)
+    found = estimate_median(values)
     assert (found.value, found.low, found.high, found.n) == ((n + 1) / 2, low, high, n)
     assert found.level == pytest.approx(level, abs=5e-5)
     assert found.is_interval
@@ -27,7 +27,7 @@ def test_the_median_has_the_interval_of_the_sign_test(n: int, low: int, high: in
 @pytest.mark.parametrize(("n", "level"), [(1, 0.0), (2, 0.5), (3, 0.75), (5, 0.9375)])
 def test_few_values_give_their_range_and_say_what_it_covers(n: int, level: float) -> None:
     assert n < FEWEST
-    found = median_estimate([5.0, 1.0, 4.0, 2.0, 3.0][:n])
+    found = estimate_median([5.0, 1.0, 4.0, 2.0, 3.0][:n])
     assert (found.low, found.high) == (min([5.0, 1.0, 4.0, 2.0, 3.0][:n]), 5.0)
     assert found.level == pytest.approx(level)
     assert not found.is_interval
@@ -38,14 +38,14 @@ def test_the_intervals_of_a_median_cover_it_as_often_as_they_say() -> None:
     true_median = 0.6931471805599453  # of the exponential distribution, which is far from symmetric
     hits = 0
     for _ in range(2000):
-        found = median_estimate([chance.expovariate(1) for _ in range(10)])
+        found = estimate_median([chance.expovariate(1) for _ in range(10)])
         hits += found.low <= true_median <= found.high
     assert hits / 2000 == pytest.approx(0.9785, abs=0.01)
 
 
 def test_a_median_without_values_is_refused() -> None:
     with pytest.raises(ValueError, match="needs a value"):
-        median_estimate([])
+        estimate_median([])
 
 
 def test_the_ratio_of_medians_is_always_the_same_and_covers_the_true_one() -> None:
@@ -54,16 +54,16 @@ def test_the_ratio_of_medians_is_always_the_same_and_covers_the_true_one() -> No
     for _ in range(40):
         slow = [chance.gauss(10, 1) for _ in range(20)]
         fast = [chance.gauss(2, 0.2) for _ in range(20)]
-        found = median_ratio(slow, fast)
+        found = estimate_median_ratio(slow, fast)
         assert found.value == median(slow) / median(fast)
-        assert found == median_ratio(slow, fast)
+        assert found == estimate_median_ratio(slow, fast)
         assert found.is_interval
         hits += found.low <= 5 <= found.high
     assert hits >= 34
 
 
 def test_the_ratio_of_few_values_is_no_interval() -> None:
-    found = median_ratio([10, 12, 14], [1, 2, 4])
+    found = estimate_median_ratio([10, 12, 14], [1, 2, 4])
     assert (found.value, found.low, found.high) == (6, 2.5, 14)
     assert not found.is_interval
 
@@ -73,7 +73,7 @@ def test_more_values_than_a_float_can_count_patterns_of() -> None:
     from scipy.special import bdtrik
 
     for n in (1029, 1030, 5000):
-        found = median_estimate([float(value) for value in range(1, n + 1)])
+        found = estimate_median([float(value) for value in range(1, n + 1)])
         depth = int(bdtrik(0.025, n, 0.5))
         assert (found.low, found.high) == (depth + 1, n - depth)
         assert 0.95 <= found.level < 0.955
@@ -81,20 +81,20 @@ def test_more_values_than_a_float_can_count_patterns_of() -> None:
 
 
 def test_sums_that_are_no_floats_do_not_matter() -> None:
-    assert median_estimate([1e308] * 4).value == 1e308
-    assert median_ratio([1e308] * 8, [1e308] * 8).value == 1
+    assert estimate_median([1e308] * 4).value == 1e308
+    assert estimate_median_ratio([1e308] * 8, [1e308] * 8).value == 1
 
 
 @pytest.mark.parametrize(("above", "under"), [([], [1.0]), ([1.0], []), ([1.0, 0.0], [1.0]), ([1.0], [-1.0])])
 def test_a_ratio_needs_positive_values(above: list[float], under: list[float]) -> None:
     with pytest.raises(ValueError, match="positive values on both sides"):
-        median_ratio(above, under)
+        estimate_median_ratio(above, under)
 
 
 def test_the_mean_has_the_interval_of_student() -> None:
     """Student's own data (Biometrika 6, 1908, p 20): extra hours of sleep of ten patients."""
     sleep = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
-    found = mean_estimate(sleep)
+    found = estimate_mean(sleep)
     assert found.value == pytest.approx(0.75)
     assert found.n == 10
     assert found.low == pytest.approx(0.75 - 2.2622 * 1.78901 / 10**0.5, abs=1e-4)
@@ -103,7 +103,7 @@ def test_the_mean_has_the_interval_of_student() -> None:
 
 
 def test_fewer_than_three_values_have_a_mean_without_an_interval() -> None:
-    assert mean_estimate([1.0, 3.0]) == MeanEstimate(2.0, None, None, 2)
-    assert not mean_estimate([5.0]).is_interval
+    assert estimate_mean([1.0, 3.0]) == MeanEstimate(2.0, None, None, 2)
+    assert not estimate_mean([5.0]).is_interval
     with pytest.raises(ValueError, match="needs a value"):
-        mean_estimate([])
+        estimate_mean([])

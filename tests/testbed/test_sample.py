@@ -17,15 +17,15 @@ from testbed.sample import (
     HostReading,
     Row,
     Sampler,
+    compute_steal,
+    compute_utilisation,
     cpu_s,
-    host_reading,
     parse_host,
     parse_pss,
-    pss_bytes,
-    reading,
-    steal,
-    usage,
-    utilisation,
+    read_host,
+    read_pss_bytes,
+    read_usage,
+    summarise_usage,
 )
 
 MIB = 1 << 20
@@ -72,11 +72,11 @@ def run_in(cgroup: Cgroup) -> subprocess.Popen[str]:
 
 @pytest.mark.root
 def test_a_reading_has_the_cpu_time_and_memory_of_the_processes(cgroup: Cgroup) -> None:
-    before = reading(cgroup)
+    before = read_usage(cgroup)
     assert (before.cgroup_bytes < 8 * MIB, before.pss_bytes) == (True, 0)
     with run_in(cgroup) as process:
         assert process.stdout and process.stdout.readline() == "ready\n"
-        after = reading(cgroup)
+        after = read_usage(cgroup)
     assert 0.28 < cpu_s(before, after) < 1.0
     assert 64 * MIB < after.pss_bytes < 90 * MIB
     assert 64 * MIB < after.cgroup_bytes < 120 * MIB
@@ -88,7 +88,7 @@ def test_the_sampler_covers_its_window_from_edge_to_edge(cgroup: Cgroup) -> None
     with Sampler({"web": cgroup}, interval_s=0.1) as sampler, run_in(cgroup) as process:
         assert process.stdout and process.stdout.readline() == "ready\n"
         time.sleep(0.25)
-    found = usage(sampler.rows, "web")
+    found = summarise_usage(sampler.rows, "web")
     assert 0.28 < found.cpu_s < 1.0
     assert found.samples == len(sampler.rows) >= 5
     assert sampler.rows[0].cpu_ns == 0
@@ -133,10 +133,10 @@ def test_what_goes_wrong_in_the_thread_is_raised_where_it_is_seen(tmp_path: Path
 def test_pss_of_a_process_that_has_ended_is_nothing() -> None:
     process = subprocess.Popen(["true"])
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    assert pss_bytes([process.pid]) == 0, "a zombie"
+    assert read_pss_bytes([process.pid]) == 0, "a zombie"
     process.wait()
-    assert pss_bytes([process.pid]) == 0, "a process that is gone"
-    assert pss_bytes([os.getpid()]) > MIB
+    assert read_pss_bytes([process.pid]) == 0, "a process that is gone"
+    assert read_pss_bytes([os.getpid()]) > MIB
 
 
 def test_pss_is_parsed_from_its_own_line() -> None:
@@ -149,21 +149,21 @@ def test_host_figures_leave_out_idle_io_wait_and_steal() -> None:
     before = parse_host(0, STAT, MEMINFO)
     assert before == HostReading(0, 170, 10, 1000, 600 * 1024)
     after = parse_host(1, "cpu  150 10 50 830 30 5 5 20 0 0\n", MEMINFO)
-    assert utilisation(before, after) == pytest.approx(0.5)
-    assert steal(before, after) == pytest.approx(0.1)
-    assert utilisation(before, before) == 0.0
+    assert compute_utilisation(before, after) == pytest.approx(0.5)
+    assert compute_steal(before, after) == pytest.approx(0.1)
+    assert compute_utilisation(before, before) == 0.0
 
 
 def test_host_utilisation_is_a_fraction_even_when_a_counter_runs_backwards() -> None:
     before = HostReading(0, 100, 10, 1000, 0)
-    assert utilisation(before, HostReading(1, 99, 10, 1010, 0)) == 0.0
-    assert utilisation(before, HostReading(1, 120, 5, 1010, 0)) == 1.0
+    assert compute_utilisation(before, HostReading(1, 99, 10, 1010, 0)) == 0.0
+    assert compute_utilisation(before, HostReading(1, 120, 5, 1010, 0)) == 1.0
 
 
 def test_the_host_can_be_read() -> None:
-    first = host_reading()
+    first = read_host()
     time.sleep(0.05)
-    second = host_reading()
+    second = read_host()
     assert second.total_ticks > first.total_ticks
     assert first.available_bytes > MIB
 
@@ -175,9 +175,9 @@ def test_usage_is_of_one_name_in_one_window() -> None:
         Row(1.0, "redis", 9_000_000_000, 7, 7),
         Row(2.0, "web", 700_000_000, 600, 30),
     ]
-    assert usage(rows, "web").cpu_s == pytest.approx(0.7)
-    assert usage(rows, "web").cgroup_bytes == 300
-    late = usage(rows, "web", since_s=0.5)
+    assert summarise_usage(rows, "web").cpu_s == pytest.approx(0.7)
+    assert summarise_usage(rows, "web").cgroup_bytes == 300
+    late = summarise_usage(rows, "web", since_s=0.5)
     assert late.cpu_s == pytest.approx(0.2)
     assert (late.cgroup_bytes, late.pss_bytes, late.samples) == (400, 25, 2)
-    assert usage(rows, "absent").samples == 0
+    assert summarise_usage(rows, "absent").samples == 0

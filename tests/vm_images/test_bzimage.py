@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from runtime.errors import PrerequisiteError
-from vm_images.bzimage import has_pvh_entry, payload, vmlinux
+from vm_images.bzimage import extract_payload, extract_vmlinux, has_pvh_entry
 
 
 def note(owner: bytes, kind: int, data: bytes) -> bytes:
@@ -42,12 +42,12 @@ OTHER = elf(note(b"Linux\0", 18, b"xxxx") + note(b"Xen\0", 6, b"linux"))
 
 
 def test_the_elf_kernel_comes_out() -> None:
-    assert vmlinux(bzimage(PVH)) == PVH
-    assert vmlinux(bzimage(PVH, setup_sectors=31, offset=700)) == PVH
+    assert extract_vmlinux(bzimage(PVH)) == PVH
+    assert extract_vmlinux(bzimage(PVH, setup_sectors=31, offset=700)) == PVH
 
 
 def test_the_payload_ends_with_its_size() -> None:
-    assert payload(bzimage(PVH))[-4:] == struct.pack("<I", len(PVH))
+    assert extract_payload(bzimage(PVH))[-4:] == struct.pack("<I", len(PVH))
 
 
 def test_only_xens_own_note_says_that_there_is_a_pvh_entry() -> None:
@@ -57,6 +57,6 @@ def test_only_xens_own_note_says_that_there_is_a_pvh_entry() -> None:
 
 def test_what_is_no_kernel_is_refused() -> None:
     with pytest.raises(PrerequisiteError, match="HdrS"):
-        payload(bytes(4096))
+        extract_payload(bytes(4096))
     with pytest.raises(PrerequisiteError, match="not to an ELF"):
-        vmlinux(bzimage(b"something else"))
+        extract_vmlinux(bzimage(b"something else"))

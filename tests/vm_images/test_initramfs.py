@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vm_images.initramfs import Entry, archive, base_archive, modules_archive, plan_archive
+from vm_images.initramfs import Entry, base_archive, modules_archive, plan_archive, write_archive
 
 
 def listing(data: bytes) -> dict[str, str]:
@@ -28,7 +28,7 @@ def test_cpio_finds_everything_with_its_permissions() -> None:
 @pytest.mark.parametrize("length", range(1, 9))
 def test_contents_survive_whatever_their_length(length: int, tmp_path: Path) -> None:
     data = bytes(range(length))
-    packed = archive([Entry("a" * length, 0o100644, data), Entry("last", 0o100600, b"end")])
+    packed = write_archive([Entry("a" * length, 0o100644, data), Entry("last", 0o100600, b"end")])
     subprocess.run(["busybox", "cpio", "-i"], input=packed, cwd=tmp_path, check=True)
     assert (tmp_path / ("a" * length)).read_bytes() == data
     assert (tmp_path / "last").read_bytes() == b"end"

@@ -10,7 +10,7 @@ import pytest
 from runtime.errors import PrerequisiteError
 from vm_images.bzimage import has_pvh_entry
 from vm_images.kernel import ensure_kernel, parse_package, resolve
-from vm_images.modules import GUEST_MODULES, HOST_MODULES, needed_modules
+from vm_images.modules import GUEST_MODULES, HOST_MODULES, parse_needed_modules
 
 STANZA = """\
 Package: linux-image-6.1.0-1-cloud-amd64
@@ -50,7 +50,7 @@ def test_the_distributions_kernel_is_kept_ready_to_boot(tmp_path: Path) -> None:
     names = [name.removesuffix(".ko") for name in kernel.module_names]
     assert has_pvh_entry(kernel.image.read_bytes()) == kernel.pvh
     for path in kernel.modules:
-        needed = needed_modules(path.read_bytes())
+        needed = parse_needed_modules(path.read_bytes())
         assert all(names.index(name) < names.index(path.stem) for name in needed if name in names)
     assert set(names) & set(GUEST_MODULES)
     assert not set(kernel.host_module_names) & set(kernel.module_names)

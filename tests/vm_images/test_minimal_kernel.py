@@ -9,7 +9,7 @@ import pytest
 
 from runtime.errors import PrerequisiteError
 from runtime.home import store_root
-from runtime.plan.steps import Message, Plan
+from runtime.plan.steps import LogLine, Plan
 from testbed.qemu.accelerator import probe_command
 from testbed.qemu.emulator import find_qemu
 from vm_images.bzimage import has_pvh_entry
@@ -17,11 +17,11 @@ from vm_images.guest import ensure_guest
 from vm_images.minimal_kernel import (
     FRAGMENT,
     check,
+    find_kept_minimal_kernel,
+    find_refused,
     install_packages,
-    kept_minimal_kernel,
     missing_packages,
-    options,
-    refused,
+    parse_options,
     source_package,
 )
 from vm_images.plans.guest import FIRST_USERSPACE
@@ -45,7 +45,7 @@ CONFIG_HZ_250=y
     ],
 )
 def test_options_that_a_kernel_refused_are_found(fragment: str, lacking: tuple[str, ...]) -> None:
-    assert refused(fragment, CONFIG) == lacking
+    assert find_refused(fragment, CONFIG) == lacking
 
 
 def test_the_error_names_the_options(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_the_error_names_the_options(tmp_path: Path) -> None:
 
 
 def test_the_fragment_says_each_thing_once() -> None:
-    names = [line.partition("=")[0] for line in options(FRAGMENT.read_text())]
+    names = [line.partition("=")[0] for line in parse_options(FRAGMENT.read_text())]
     assert len(names) == len(set(names)) > 100
     needed = {
         "PVH",
@@ -94,7 +94,7 @@ def test_the_source_is_found() -> None:
 
 def test_without_one_it_is_said_how_to_build_it(tmp_path: Path) -> None:
     with pytest.raises(PrerequisiteError, match=r"no minimal guest kernel.*\n.*images.kernel"):
-        kept_minimal_kernel(tmp_path)
+        find_kept_minimal_kernel(tmp_path)
 
 
 @pytest.mark.vm
@@ -108,9 +108,11 @@ def test_it_boots(tmp_path: Path) -> None:
     kernel = guest.kernel
     assert has_pvh_entry(kernel.image.read_bytes())
     assert kernel.module_names == ()
-    assert refused(FRAGMENT.read_text(), (kernel.folder / "config").read_text()) == (), "run `./invoke images.kernel`"
+    assert find_refused(FRAGMENT.read_text(), (kernel.folder / "config").read_text()) == (), (
+        "run `./invoke images.kernel`"
+    )
     initrd = tmp_path / "initrd"
-    initrd.write_bytes(guest.initrd(Plan((Message(FIRST_USERSPACE),))))
+    initrd.write_bytes(guest.initrd(Plan((LogLine(FIRST_USERSPACE),))))
     command = probe_command(find_qemu(), kernel.image, initrd)
     command[command.index("-accel") + 1] = "tcg"
     console = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60).stdout

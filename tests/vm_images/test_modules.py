@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import PrerequisiteError
-from vm_images.modules import ModuleTree, load_order, module_name, needed_modules, plain_module
+from vm_images.modules import ModuleTree, module_name, order_modules, parse_needed_modules, plain_module
 
 NEEDS = {
     "net": ("ring", "bus", "failover"),
@@ -24,19 +24,19 @@ def module(depends: str) -> bytes:
 
 
 def test_each_module_comes_after_what_it_needs_and_once() -> None:
-    order = load_order(("disk", "net"), NEEDS.__getitem__, frozenset())
+    order = order_modules(("disk", "net"), NEEDS.__getitem__, frozenset())
     assert sorted(order) == sorted(NEEDS)
     assert all(order.index(needed) < order.index(name) for name, needs in NEEDS.items() for needed in needs)
 
 
 def test_what_is_built_in_is_not_loaded() -> None:
-    assert load_order(("disk",), NEEDS.__getitem__, {"bus"}) == ("ring", "disk")
+    assert order_modules(("disk",), NEEDS.__getitem__, {"bus"}) == ("ring", "disk")
 
 
 def test_names_are_spelled_as_the_kernel_does() -> None:
     assert module_name("kernel/drivers/char/hw_random/virtio-rng.ko.xz") == "virtio_rng"
-    assert needed_modules(module("virtio-ring,virtio")) == ("virtio_ring", "virtio")
-    assert needed_modules(module("")) == ()
+    assert parse_needed_modules(module("virtio-ring,virtio")) == ("virtio_ring", "virtio")
+    assert parse_needed_modules(module("")) == ()
 
 
 def test_a_tree_gives_plain_files_in_order(tmp_path: Path) -> None:

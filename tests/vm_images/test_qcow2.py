@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import TestbedError
-from vm_images.qcow2 import chain, clone, drop_snapshot, revert, snapshot_names, take_snapshot
+from vm_images.qcow2 import clone, drop_snapshot, list_snapshots, read_chain, revert, take_snapshot
 
 _SIZE_BYTES = 4 << 20
 
@@ -51,9 +51,9 @@ def test_relative_clones_can_be_moved_with_their_base(base: Path, tmp_path: Path
     moved.mkdir()
     for path in (base, tmp_path / "one.qcow2", tmp_path / "two.qcow2"):
         path.rename(moved / path.name)
-    assert chain(moved / "two.qcow2") == (moved / "two.qcow2", moved / base.name)
+    assert read_chain(moved / "two.qcow2") == (moved / "two.qcow2", moved / base.name)
     with pytest.raises(TestbedError, match="No such file"):
-        chain(moved / "one.qcow2")
+        read_chain(moved / "one.qcow2")
 
 
 def test_a_clone_of_a_clone(base: Path, tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_clone_of_a_clone(base: Path, tmp_path: Path) -> None:
     write(first, 2)
     clone(first, "qcow2", second)
     write(second, 3)
-    assert chain(second) == (second, first, base)
+    assert read_chain(second) == (second, first, base)
     assert (holds(first, 2), holds(second, 3)) == (True, True)
 
 
@@ -79,13 +79,13 @@ def test_snapshots_bring_back_what_was(base: Path, tmp_path: Path) -> None:
         write(disk, number)
         take_snapshot(disk, f"state {number}")
     write(disk, 4)
-    assert snapshot_names(disk) == ("state 2", "state 3")
+    assert list_snapshots(disk) == ("state 2", "state 3")
     revert(disk, "state 2")
     assert holds(disk, 2)
     revert(disk, "state 3")
     assert holds(disk, 3)
     drop_snapshot(disk, "state 2")
-    assert snapshot_names(disk) == ("state 3",)
+    assert list_snapshots(disk) == ("state 3",)
     with pytest.raises(TestbedError, match=r"revert snapshot state 2 .*there is none\n.*it has: state 3"):
         revert(disk, "state 2")
     with pytest.raises(TestbedError, match="one of that name"):

@@ -62,7 +62,7 @@ class ContainerHost(Struct, frozen=True):
 
 
 def _network_steps(mac: str | None) -> tuple[Step, ...]:
-    """A bridge, and on it the network card, which has no address of its own."""
+    """Return a bridge, and on it the network card, which has no address of its own."""
     steps: list[Step] = [NetlinkSocket(_SOCKET), Netlink(_SOCKET, network.loopback_up(), "bring lo up")]
     if mac is not None:
         bridge = network.create_bridge(BRIDGE, mac, BRIDGE_INDEX)
@@ -86,7 +86,8 @@ def _cgroup_steps() -> tuple[Step, ...]:
 
 
 def container_host_plan(host: ContainerHost, modules: Sequence[str]) -> Plan:
-    """The plan of the guest; ``modules`` are the files to load, in order, by their paths in the initial RAM disk."""
+    """Return the plan of the guest; ``modules`` are the files to load, in order, by their paths in the initial RAM
+    disk."""
     return Plan(
         child=(
             *boot_steps(modules, _network_steps(host.mac)),

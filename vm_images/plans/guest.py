@@ -29,19 +29,19 @@ from runtime.plan.filter import confined_steps
 from runtime.plan.process import exec_step
 from runtime.plan.root import HOLD_ROOT, filesystem_steps, identity_steps, protection_steps, sysfs_step
 from runtime.plan.steps import (
-    Answer,
     Chdir,
     Chroot,
     CloseOnExec,
     LoadModule,
-    Message,
+    LogLine,
     Mkdir,
     Mount,
     Netlink,
     NetlinkSocket,
     Open,
     Plan,
-    Serve,
+    ServeFile,
+    ServePlans,
     Step,
     Unshare,
     WaitPath,
@@ -55,9 +55,9 @@ from runtime.unionfs.overlay import DEV, mount_steps, volatile_steps
 # before the workload's execve.
 FIRST_USERSPACE = "testbed: first userspace"
 EXECUTING = "testbed: exec"
-# Where the guest keeps account of its memory, and the line that ends what it tells of it.
+# Where the guest keeps account of its memory, and the line that ends its report of it.
 MEMORY = "/proc/meminfo"
-MEMORY_TOLD = "testbed: memory told"
+MEMORY_END = "testbed: end of memory"
 
 DISK = "/dev/vda"
 # Where a root on a disk of layers is made: the disk, what is written, and both together.
@@ -73,7 +73,7 @@ INTERFACE_INDEX = 2
 
 
 def network_steps(link: Link | None) -> tuple[Step, ...]:
-    """The loopback interface and, with a link, the network card with its address."""
+    """Return the loopback interface and, with a link, the network card with its address."""
     steps: list[Step] = [NetlinkSocket(_SOCKET), Netlink(_SOCKET, network.loopback_up(), "bring lo up")]
     if link is not None:
         address = network.add_address(INTERFACE_INDEX, link.address)
@@ -88,17 +88,19 @@ def network_steps(link: Link | None) -> tuple[Step, ...]:
 
 
 def memory_steps() -> tuple[Step, ...]:
-    """A process beside the workload, outside its root and its task limit, which tells what the memory holds."""
+    """Return a process next to the workload, outside its root and its task limit, which reports what the memory
+    holds."""
     return (
         Mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC),
-        *forked(Answer(MEMORY, _CONSOLE, MEMORY_TOLD)),
+        *forked(ServeFile(MEMORY, _CONSOLE, MEMORY_END)),
     )
 
 
 def boot_steps(modules: Sequence[str], network: Sequence[Step], *, tells: bool = True) -> tuple[Step, ...]:
-    """From the kernel to a machine with devices, a network and, with ``tells``, somebody who tells of its memory."""
+    """Return the steps from the kernel to a machine with devices, a network and, with ``tells``, a process that reports
+    its memory."""
     return (
-        Message(FIRST_USERSPACE),
+        LogLine(FIRST_USERSPACE),
         Mount("devtmpfs", "/dev", "devtmpfs", MS_NOSUID | MS_NOEXEC),
         *(LoadModule(path) for path in modules),
         *network,
@@ -109,7 +111,7 @@ def boot_steps(modules: Sequence[str], network: Sequence[Step], *, tells: bool =
 def overlay_steps(
     disk: str, file_system: str = "erofs", *, prefix: str = "", layers: Sequence[str] = ()
 ) -> tuple[Step, ...]:
-    """A root at ROOT below ``prefix``: the disk, read-only, and above it what is written, in memory.
+    """Return a root at ROOT below ``prefix``: the disk, read-only, and above it what is written, in memory.
 
     ``layers`` are directories of the disk, bottom first; without any the disk is the one layer.
     """
@@ -134,14 +136,15 @@ def root_steps(prefix: str = "", *, volatile: bool = True) -> tuple[Step, ...]:
 
 
 def workload_steps(spec: Spec, *streams: Step) -> tuple[Step, ...]:
-    """From inside the root to the workload's execve; ``streams`` open those that it does not have already."""
+    """Return the steps from inside the root to the workload's execve; ``streams`` open those that it does not have
+    already."""
     return (
         *protection_steps(spec.readonly_paths, spec.masked_paths),
         *identity_steps(spec),
         *streams,
         CloseOnExec(),
         *confined_steps(spec),
-        Message(EXECUTING),
+        LogLine(EXECUTING),
         exec_step(spec.process),
     )
 
@@ -161,9 +164,9 @@ def _task_limit_steps(pids: int | None) -> tuple[Step, ...]:
 
 
 def _served_steps(pids: int | None) -> tuple[Step, ...]:
-    """A process beside the workload, outside its task limit and its root, that takes plans from the console."""
+    """Return a process next to the workload, outside its task limit and its root, that takes plans from the console."""
     leave = () if pids is None else (Write(f"{_CGROUP}/cgroup.procs", ("0",)),)
-    return forked(*leave, Serve(0))
+    return forked(*leave, ServePlans(0))
 
 
 def guest_plan(
@@ -174,7 +177,7 @@ def guest_plan(
     writable_disk: bool = False,
     served: bool = False,
 ) -> Plan:
-    """The plan of the guest that runs ``spec`` from a disk with the spec's layers.
+    """Return the plan of the guest that runs ``spec`` from a disk with the spec's layers.
 
     ``modules`` are the files to load, in order, by their paths in the initial RAM disk. What the workload writes
     goes to memory, above the disk with its ``file_system``, or onto the disk when it is the guest's own,

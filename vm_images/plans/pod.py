@@ -20,13 +20,13 @@ from runtime.plan.cgroup import join_steps
 from runtime.plan.constants import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
 from runtime.plan.container import container_plan
 from runtime.plan.steps import (
-    AwaitEnd,
     Chdir,
-    Message,
+    LogLine,
     Mkdir,
     Mount,
     Plan,
     Step,
+    WaitFirstExit,
     WaitPath,
     Write,
     forked,
@@ -41,12 +41,12 @@ _FOUND = Hierarchies({}, Path(_CGROUP), frozenset(_CONTROLLERS))
 
 
 def executing(service: str) -> str:
-    """The line on the console right before the execve of a service's command."""
+    """Return the line on the console right before the execve of a service's command."""
     return f"testbed: {service}: exec"
 
 
 def _root_steps(disks: Sequence[str]) -> tuple[Step, ...]:
-    """A root for PID 1 with the disks, the cgroups, and a directory for the services to mount their tmpfs on."""
+    """Return a root for PID 1 with the disks, the cgroups, and a directory for the services to mount their tmpfs on."""
     steps: list[Step] = [Mkdir(_POD), Mount("tmpfs", _POD, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")]
     steps += [Mkdir(f"{_POD}{path}") for path in ("/tmp", _LOWER, _CGROUP)]
     for disk in disks:
@@ -67,18 +67,19 @@ def _lower(disk: str) -> str:
 
 
 def _service_steps(service: str, spec: Spec, disk: str) -> tuple[Step, ...]:
-    """The cgroup with the service's limits, and the process in it that becomes the service."""
+    """Return the cgroup with the service's limits, and the process in it that becomes the service."""
     inside = replace(spec, layers=(_lower(disk),), link=None, host_network=True)
     plan = container_plan(inside, _FOUND, service)
     *child, execution = plan.child
     return (
         *plan.parent,
-        *forked(*join_steps(_FOUND, service), *child, Message(executing(service)), execution, flags=plan.clone_flags),
+        *forked(*join_steps(_FOUND, service), *child, LogLine(executing(service)), execution, flags=plan.clone_flags),
     )
 
 
 def pod_plan(specs: Mapping[str, Spec], disks: Mapping[str, str], link: Link | None, modules: Sequence[str]) -> Plan:
-    """The plan of the guest that runs all ``specs``, by service, started in their order, at the address of ``link``.
+    """Return the plan of the guest that runs all ``specs``, by service, started in their order, at the address of
+    ``link``.
 
     ``disks`` is each service's disk, by the device's path: several may share one. ``modules`` are the files to load,
     in order, by their paths in the initial RAM disk. Raises UsageError as ``container_plan`` does.
@@ -88,6 +89,6 @@ def pod_plan(specs: Mapping[str, Spec], disks: Mapping[str, str], link: Link | N
             *boot_steps(modules, network_steps(link)),
             *_root_steps(tuple(dict.fromkeys(disks[service] for service in specs))),
             *(step for service, spec in specs.items() for step in _service_steps(service, spec, disks[service])),
-            AwaitEnd(("", *specs)),  # the first process tells of the memory
+            WaitFirstExit(("", *specs)),  # the first process reports the memory
         )
     )

@@ -23,7 +23,7 @@ _PREFIX = "/mnt"
 
 
 def unit_plan(spec: Spec) -> Plan:
-    """The plan of the unit that runs ``spec`` in a stock guest from a disk with the spec's layers.
+    """Return the plan of the unit that runs ``spec`` in a stock guest from a disk with the spec's layers.
 
     Raises UsageError for an empty command or an unknown capability or limit.
     """

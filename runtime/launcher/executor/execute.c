@@ -41,7 +41,7 @@ static int become(const char *path, const struct given *given) {
 
 static int executable(const char *path, const struct given *given) {
   (void)given;
-  int fd = (int)SYS(openat, AT_FDCWD, ADDRESS(path), O_PATH | O_CLOEXEC);
+  int fd = open_path(path, O_PATH);
   if (fd < 0) return fd;
   int directory = is_directory(fd);
   SYS(close, fd);
@@ -49,12 +49,14 @@ static int executable(const char *path, const struct given *given) {
   return (int)SYS(faccessat, AT_FDCWD, ADDRESS(path), X_OK_);
 }
 
-int execute(const struct plan *plan, const struct step *s) {
+int perform_exec(const struct step *s) {
   struct given given = {.envp = NULL};
-  given.argv = plan_argv(plan, s, &given.envp);
-  if (s->number[3] & EXEC_HOME && *home_variable()) given.envp[s->number[2] - 1] = home_variable();
-  if (s->number[3] & EXEC_PROGRAM) return become(s->string[0], &given);
-  return in_search(given.argv[0], s->string[0], become, &given);
+  given.argv = plan_arguments(s->progress->plan, s, &given.envp);
+  if (s->exec.at_home && *home_variable()) given.envp[s->exec.env_count - 1] = home_variable();
+  if (*s->exec.program) return become(s->exec.program, &given);
+  return in_search(given.argv[0], s->exec.search, become, &given);
 }
 
-int look_up(const struct step *s) { return in_search(s->string[1], s->string[0], executable, NULL); }
+int perform_check_executable(const struct step *s) {
+  return in_search(s->check_executable.program, s->check_executable.search, executable, NULL);
+}

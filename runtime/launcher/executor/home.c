@@ -7,68 +7,44 @@
 #include "sys.h"
 #include "text.h"
 
-enum { MOST_BYTES = 1 << 20, CHUNK_BYTES = 4096, UID_FIELD = 2, HOME_FIELD = 5, INTERRUPTED = -4 };
+enum { MOST_BYTES = 1 << 20, UID_FIELD = 2, HOME_FIELD = 5 };
 static const uint64_t LARGEST_UID = 0xffffffff;
 
 static struct text home;
 const char *home_variable(void) { return home.bytes; }
 
-struct line {
-  unsigned field;
-  uint64_t uid;
-  int digits; /* of the uid; -1: it is not a number */
-  struct text home;
-};
-
-static void begin(struct line *line) { /* not all of it anew: there may be very many lines */
-  line->field = 0;
-  line->uid = 0;
-  line->digits = line->home.cut = 0;
-  line->home.n = 0;
+/* The n-th field of the line at `at`, and its size; an empty one where the line has fewer. */
+static const char *field(const char *at, const char *end, int n, size_t *size) {
+  for (; n > 0 && at < end; at++) n -= *at == ':';
+  const char *last = at;
+  while (last < end && *last != ':') last++;
+  *size = (size_t)(last - at);
+  return at;
 }
 
-static void take(struct line *line, char byte) {
-  char text[2];
-  if (byte == ':') {
-    line->field++;
-  } else if (line->field == UID_FIELD) {
-    int is_digit = byte >= '0' && byte <= '9' && line->uid <= LARGEST_UID;
-    line->uid = line->uid * 10 + (uint64_t)(byte - '0');
-    line->digits = is_digit && line->digits >= 0 ? line->digits + 1 : -1;
-  } else if (line->field == HOME_FIELD) {
-    text[0] = byte;
-    text[1] = 0;
-    add(&line->home, text);
-    line->home.cut |= byte == 0; /* nothing that a variable could hold */
+static int is_users(const char *line, const char *end, uint64_t uid) {
+  size_t size;
+  uint64_t number = 0;
+  const char *digits = field(line, end, UID_FIELD, &size);
+  for (size_t i = 0; i < size; i++) {
+    if (digits[i] < '0' || digits[i] > '9' || number > LARGEST_UID) return 0;
+    number = number * 10 + (uint64_t)(digits[i] - '0');
   }
+  return size > 0 && number == uid;
 }
 
-/* Whether the line that has ended is this user's; then its directory is the answer, if it names one. */
-static int is_users(const struct line *line, uint64_t uid) {
-  if (line->digits <= 0 || line->uid != uid) return 0;
-  if (line->home.n == 0 || line->home.cut) return 1;
-  add(&home, "HOME=");
-  add(&home, line->home.bytes);
-  if (home.cut) home.bytes[0] = 0;
-  return 1;
-}
-
-static void search(int fd, uint64_t uid) {
-  char bytes[CHUNK_BYTES] = {0};
-  struct line line = {.field = 0};
-  for (long all = 0, n; all < MOST_BYTES; all += n) {
-    while ((n = SYS(read, fd, ADDRESS(bytes), sizeof bytes)) == INTERRUPTED) continue;
-    if (n <= 0) break;
-    for (long i = 0; i < n; i++) {
-      if (bytes[i] != '\n') {
-        take(&line, bytes[i]);
-        continue;
-      }
-      if (is_users(&line, uid)) return;
-      begin(&line);
-    }
+/* The user's first line counts. A directory that no variable could hold, or none, is no answer. */
+static void search(const char *at, const char *end, uint64_t uid) {
+  for (const char *last; at < end; at = last + 1) {
+    for (last = at; last < end && *last != '\n'; last++) continue;
+    if (!is_users(at, last, uid)) continue;
+    size_t size;
+    const char *directory = field(at, last, HOME_FIELD, &size);
+    add(&home, "HOME=");
+    add_bytes(&home, directory, size);
+    if (size == 0 || home.cut || strlen(home.bytes) != home.n) home.bytes[0] = 0;
+    return;
   }
-  is_users(&line, uid); /* the last may have no end */
 }
 
 /* A file of /proc has no size; one that is longer than the limit is no list of users. */
@@ -78,14 +54,16 @@ static int is_list(int fd) {
   return (status.stx_mode & S_IFMT) == S_IFREG && status.stx_size > 0 && status.stx_size <= MOST_BYTES;
 }
 
-/* Number: the uid. It is looked at before it is opened: opening a device, say, may do something. */
-int find_home(const struct step *s) {
+/* It is looked at before it is opened: opening a device, say, may do something. */
+int perform_find_home(const struct step *s) {
   home = (struct text){.n = 0};
-  int fd = below("etc/passwd", O_PATH);
+  int fd = open_in_root("etc/passwd", O_PATH);
+  if (fd < 0 || !close_with(fd, is_list(fd))) return 0;
+  fd = open_in_root("etc/passwd", O_RDONLY | O_NONBLOCK | O_NOCTTY);
   if (fd < 0) return 0;
-  if (!close_with(fd, is_list(fd))) return 0;
-  fd = below("etc/passwd", O_RDONLY | O_NONBLOCK | O_NOCTTY);
-  if (fd < 0) return 0;
-  if (is_list(fd)) search(fd, s->number[0]);
+  char *bytes = is_list(fd) ? map(-1, MOST_BYTES) : NULL;
+  long all = 0, n = 0;
+  while (bytes && all < MOST_BYTES && (n = SYS(read, fd, ADDRESS(bytes + all), MOST_BYTES - all)) > 0) all += n;
+  if (bytes) search(bytes, bytes + all, s->find_home.uid);
   return close_with(fd, 0);
 }

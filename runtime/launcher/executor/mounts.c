@@ -23,27 +23,24 @@ static int mount_on(int target, const char *source, const char *fstype, uint64_t
 }
 
 /* As tmpcopyup: what the mount would hide is copied into it. */
-static int mount_copy_up(const struct step *s) {
-  int old = below(s->string[1], O_RDONLY | O_DIRECTORY);
-  if (old < 0) return old;
-  int target = below(s->string[1], O_PATH | O_DIRECTORY);
-  int result = target < 0 ? target : mount_on(target, s->string[0], s->string[2], s->number[0], s->string[3]);
-  if (result < 0) return close_with(old, result);
-  int new = below(s->string[1], O_RDONLY | O_DIRECTORY);
+static int mount_copy_up(int target, const struct step *s) {
+  int old = open_in_root(s->mount.target, O_RDONLY | O_DIRECTORY);
+  if (old < 0) return close_with(target, old);
+  int result = mount_on(target, s->mount.source, s->mount.fstype, s->mount.flags, s->mount.data);
+  int new = result < 0 ? result : open_in_root(s->mount.target, O_RDONLY | O_DIRECTORY);
   if (new < 0) return close_with(old, new);
   return close_with(old, close_with(new, copy_tree(old, new, 0)));
 }
 
-int mount_step(const struct step *s) {
-  const char *source = s->string[0], *path = s->string[1], *fstype = s->string[2], *data = s->string[3];
-  int inside = s->number[1] != 0, copy_up = s->number[2] != 0;
-  if (!inside)
-    return (int)SYS(mount, *source ? ADDRESS(source) : 0, ADDRESS(path), *fstype ? ADDRESS(fstype) : 0, s->number[0],
-                    *data ? ADDRESS(data) : 0);
-  int target = below_made(path, 1);
+static long address_or_none(const char *text) { return *text ? ADDRESS(text) : 0; }
+
+int perform_mount(const struct step *s) {
+  const char *source = s->mount.source, *path = s->mount.target, *fstype = s->mount.fstype, *data = s->mount.data;
+  if (!s->mount.inside)
+    return (int)SYS(mount, address_or_none(source), ADDRESS(path), address_or_none(fstype), s->mount.flags, address_or_none(data));
+  int target = make_in_root(path, 1);
   if (target < 0) return target;
-  if (copy_up) return close_with(target, mount_copy_up(s));
-  return mount_on(target, source, fstype, s->number[0], data);
+  return s->mount.copy_up ? mount_copy_up(target, s) : mount_on(target, source, fstype, s->mount.flags, data);
 }
 
 int attach(int tree, int target) {
@@ -65,61 +62,60 @@ static int copy_mount(const char *source, int recursive, const char *userns, int
   unsigned whole = recursive ? AT_RECURSIVE : 0;
   int tree = (int)SYS(open_tree, AT_FDCWD, ADDRESS(source), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | whole);
   if (tree < 0 || !*userns) return tree;
-  int map = (int)SYS(openat, AT_FDCWD, ADDRESS(userns), O_RDONLY | O_CLOEXEC);
+  int map = open_path(userns, O_RDONLY);
   if (map < 0) return close_with(tree, map);
   int result = close_with(map, set_attributes(tree, map_all ? AT_RECURSIVE : 0, 0, 0, 0, map));
   return result < 0 ? close_with(tree, result) : tree;
 }
 
-/* Numbers: descriptor, recursive, map all, propagation of the whole tree. Strings: source, user namespace. */
-int hold_tree(const struct step *s) {
-  int tree = copy_mount(s->string[0], s->number[1] != 0, s->string[1], s->number[2] != 0);
+int perform_open_tree(const struct step *s) {
+  int tree = copy_mount(s->open_tree.source, s->open_tree.recursive != 0, s->open_tree.userns, s->open_tree.map_all != 0);
   if (tree < 0) return tree;
-  int result = set_attributes(tree, AT_RECURSIVE, 0, 0, s->number[3], -1);
-  return result < 0 ? close_with(tree, result) : place(tree, (int)s->number[0]);
+  int result = set_attributes(tree, AT_RECURSIVE, 0, 0, s->open_tree.propagation, -1);
+  return result < 0 ? close_with(tree, result) : move_fd(tree, (int)s->open_tree.fd);
 }
 
-/* A file system of this process's own namespaces, attached nowhere. Numbers: descriptor, attributes. */
-int new_tree(const struct step *s) {
-  int context = (int)SYS(fsopen, ADDRESS(s->string[0]), FSOPEN_CLOEXEC);
+/* A file system of this process's own namespaces, attached nowhere. */
+int perform_fs_mount(const struct step *s) {
+  const char *fstype = s->fs_mount.fstype;
+  uint64_t attributes = s->fs_mount.attributes;
+  int context = (int)SYS(fsopen, ADDRESS(fstype), FSOPEN_CLOEXEC);
   if (context < 0) return context;
-  long result = SYS(fsconfig, context, FSCONFIG_SET_STRING, ADDRESS("source"), ADDRESS(s->string[0]), 0);
-  if (result == 0 && s->number[1] & MOUNT_ATTR_RDONLY) result = SYS(fsconfig, context, FSCONFIG_SET_FLAG, ADDRESS("ro"), 0, 0);
+  long result = SYS(fsconfig, context, FSCONFIG_SET_STRING, ADDRESS("source"), ADDRESS(fstype), 0);
+  if (result == 0 && attributes & MOUNT_ATTR_RDONLY) result = SYS(fsconfig, context, FSCONFIG_SET_FLAG, ADDRESS("ro"), 0, 0);
   if (result == 0) result = SYS(fsconfig, context, FSCONFIG_CMD_CREATE, 0, 0, 0);
-  if (result == 0) result = SYS(fsmount, context, FSMOUNT_CLOEXEC, s->number[1]);
+  if (result == 0) result = SYS(fsmount, context, FSMOUNT_CLOEXEC, attributes);
   SYS(close, context);
-  return place((int)result, (int)s->number[0]);
+  return move_fd((int)result, (int)s->fs_mount.fd);
 }
 
-/* Numbers: bits (1 the whole tree, 2 map all) with the descriptor of a held tree from bit 8 up, set, clear, set and
- * clear on the whole tree, propagation. Strings: source, target, user namespace. */
-int bind_step(const struct step *s) {
-  int held = (int)(s->number[0] >> 8);
-  int tree = held ? held : copy_mount(s->string[0], (s->number[0] & 1) != 0, s->string[2], (s->number[0] & 2) != 0);
+int perform_bind(const struct step *s) {
+  int held = (int)s->bind.held;
+  int tree = held ? held : copy_mount(s->bind.source, s->bind.recursive != 0, s->bind.userns, s->bind.map_all != 0);
   if (tree < 0) return tree;
   int directory = is_directory(tree), result = directory;
-  if (result >= 0) result = set_attributes(tree, 0, s->number[1], s->number[2], 0, -1);
-  if (result >= 0) result = set_attributes(tree, AT_RECURSIVE, s->number[3], s->number[4], 0, -1);
-  if (result < 0) return close_with(tree, result);
-  int target = below_made(s->string[1], directory);
+  if (result >= 0) result = set_attributes(tree, 0, s->bind.set, s->bind.clear, 0, -1);
+  if (result >= 0) result = set_attributes(tree, AT_RECURSIVE, s->bind.set_all, s->bind.clear_all, 0, -1);
+  int target = result < 0 ? result : make_in_root(s->bind.target, directory);
   if (target < 0) return close_with(tree, target);
   result = close_with(target, attach(tree, target));
   if (result >= 0) /* on the attached mount: a peer group is joined where it lies */
-    result = set_attributes(tree, s->number[5] >> 32 ? AT_RECURSIVE : 0, 0, 0, s->number[5] & 0xffffffff, -1);
+    result = set_attributes(tree, s->bind.propagate_all ? AT_RECURSIVE : 0, 0, 0, s->bind.propagation, -1);
   return close_with(tree, result);
 }
 
-/* Numbers: inside, recursive, set, clear, propagation. */
-int mount_attributes(const struct step *s) {
-  int fd = s->number[0] ? below(s->string[0], O_PATH)
-                        : (int)SYS(openat, AT_FDCWD, ADDRESS(s->string[0]), O_PATH | O_CLOEXEC);
+int perform_mount_attributes(const struct step *s) {
+  const char *path = s->mount_attributes.path;
+  unsigned recursive = s->mount_attributes.recursive ? AT_RECURSIVE : 0;
+  int fd = s->mount_attributes.inside ? open_in_root(path, O_PATH) : open_path(path, O_PATH);
   if (fd < 0) return fd;
-  return close_with(fd, set_attributes(fd, s->number[1] ? AT_RECURSIVE : 0, s->number[2], s->number[3], s->number[4], -1));
+  uint64_t set = s->mount_attributes.set, clear = s->mount_attributes.clear;
+  return close_with(fd, set_attributes(fd, recursive, set, clear, s->mount_attributes.propagation, -1));
 }
 
 /* The container's own null device, made sure of: an image or a mount could have put something else in its place. */
 static int null_device(void) {
-  int fd = below("dev/null", O_PATH | O_NOFOLLOW);
+  int fd = open_in_root("dev/null", O_PATH | O_NOFOLLOW);
   if (fd < 0) return fd;
   struct statx status;
   int result = (int)SYS(statx, fd, ADDRESS(""), AT_EMPTY_PATH, STATX_TYPE, ADDRESS(&status));
@@ -136,36 +132,40 @@ static int mask_first(int held, int target) {
   return close_with(target, result < 0 ? result : attach(held, target));
 }
 
+/* Attach a copy of the mount at `source`, which may be `target` itself, there, with all that is below it where attributes
+ * are to be set on it. A copy keeps the flags it had (nosuid, noexec). */
+static int cover(int target, int source, uint64_t attributes) {
+  unsigned flags = AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (attributes ? AT_RECURSIVE : 0);
+  int tree = (int)SYS(open_tree, source, ADDRESS(""), flags);
+  if (tree < 0) return tree;
+  int result = set_attributes(tree, AT_RECURSIVE, attributes, 0, 0, -1);
+  return close_with(tree, result < 0 ? result : attach(tree, target));
+}
+
+/* What a plan would hide or protect may be absent. */
+static int absent(int error) { return error == -ENOENT || error == -ENOTDIR ? 0 : error; }
+
 /* As the runtime-spec's maskedPaths: a file is hidden by the null device, a directory by an empty one, which is the
- * same for all of them: a superblock is dear where there are many containers (runtime/plan/root.py). Numbers: the
- * descriptor of a held tree, or 0. */
-int mask_path(const struct step *s) {
+ * same for all of them: a superblock is dear where there are many containers (runtime/plan/root.py). */
+int perform_mask_path(const struct step *s) {
   static int empty = -1;
-  const char *path = s->string[0];
-  int target = below(path, O_PATH);
-  if (target < 0) return target == -ENOENT || target == -ENOTDIR ? 0 : target;
+  const char *path = s->mask_path.path;
+  int target = open_in_root(path, O_PATH);
+  if (target < 0) return absent(target);
   int directory = is_directory(target);
   if (directory < 0) return close_with(target, directory);
   if (directory && empty < 0) {
-    int result = mask_first((int)s->number[0], target);
-    if (result == 0) empty = below(path, O_PATH | O_DIRECTORY);
+    int result = mask_first((int)s->mask_path.held, target);
+    if (result == 0) empty = open_in_root(path, O_PATH | O_DIRECTORY);
     return result;
   }
-  int cover = directory ? empty : null_device();
-  if (cover < 0) return close_with(target, cover);
-  int tree = (int)SYS(open_tree, cover, ADDRESS(""), AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-  if (!directory) SYS(close, cover);
-  if (tree < 0) return close_with(target, tree);
-  return close_with(target, close_with(tree, attach(tree, target)));
+  if (directory) return close_with(target, cover(target, empty, 0));
+  int device = null_device();
+  return close_with(target, device < 0 ? device : close_with(device, cover(target, device, 0)));
 }
 
-/* As the runtime-spec's readonlyPaths. A cloned tree keeps the flags it had (nosuid, noexec). */
-int readonly_path(const char *path) {
-  int target = below(path, O_PATH);
-  if (target < 0) return target == -ENOENT || target == -ENOTDIR ? 0 : target;
-  int tree = (int)SYS(open_tree, target, ADDRESS(""), AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
-  if (tree < 0) return close_with(target, tree);
-  int result = set_attributes(tree, AT_RECURSIVE, MOUNT_ATTR_RDONLY, 0, 0, -1);
-  if (result == 0) result = attach(tree, target);
-  return close_with(target, close_with(tree, result));
+/* As the runtime-spec's readonlyPaths. */
+int perform_readonly_path(const struct step *s) {
+  int target = open_in_root(s->readonly_path.path, O_PATH);
+  return target < 0 ? absent(target) : close_with(target, cover(target, target, MOUNT_ATTR_RDONLY));
 }

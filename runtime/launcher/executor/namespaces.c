@@ -10,9 +10,9 @@
 
 enum { SIGKILL_ = 9, SIGCHLD_ = 17 };
 
-int join_namespace(const struct step *s) {
-  int fd = (int)SYS(openat, AT_FDCWD, ADDRESS(s->string[0]), O_RDONLY | O_CLOEXEC);
-  return fd < 0 ? fd : close_with(fd, (int)SYS(setns, fd, s->number[0]));
+int perform_join_namespace(const struct step *s) {
+  int fd = open_path(s->join_namespace.path, O_RDONLY);
+  return fd < 0 ? fd : close_with(fd, (int)SYS(setns, fd, s->join_namespace.flag));
 }
 
 static struct text of_process(long pid, const char *rest) {
@@ -23,11 +23,9 @@ static struct text of_process(long pid, const char *rest) {
   return path;
 }
 
-static int write_map(const char *path, const char *map, size_t length) {
-  int fd = (int)SYS(openat, AT_FDCWD, ADDRESS(path), O_WRONLY | O_CLOEXEC);
-  if (fd < 0) return fd;
-  long n = SYS(write, fd, ADDRESS(map), length);
-  return close_with(fd, n < 0 ? (int)n : n == (long)length ? 0 : -EIO);
+static int write_map(const char *path, const char *map, uint64_t size) {
+  int fd = open_path(path, O_WRONLY);
+  return fd < 0 ? fd : close_with(fd, write_whole(fd, map, size));
 }
 
 /* Be in the namespace until we are killed, at the latest with the parent: which may have ended before that was asked. */
@@ -37,17 +35,17 @@ static __attribute__((noreturn)) void stay(long parent) {
 }
 
 /* The namespace lives as long as a process in it, or a descriptor: a process is started for as long as it takes to
- * write the maps. Number: the descriptor. Strings: the maps of user and of group ids. */
-int new_user_namespace(const struct step *s) {
+ * write the maps. */
+int perform_new_user_namespace(const struct step *s) {
   struct clone_args args = {.flags = CLONE_NEWUSER, .exit_signal = SIGCHLD_};
   long parent = SYS(getpid), pid = SYS(clone3, ADDRESS(&args), sizeof args);
   if (pid < 0) return (int)pid;
   if (pid == 0) stay(parent);
-  int result = write_map(of_process(pid, "/uid_map").bytes, s->string[0], s->length[0]);
-  if (result == 0) result = write_map(of_process(pid, "/gid_map").bytes, s->string[1], s->length[1]);
+  int result = write_map(of_process(pid, "/uid_map").bytes, s->new_user_namespace.uid_map, s->new_user_namespace.uid_map_size);
+  if (result == 0) result = write_map(of_process(pid, "/gid_map").bytes, s->new_user_namespace.gid_map, s->new_user_namespace.gid_map_size);
   if (result == 0) {
-    int fd = (int)SYS(openat, AT_FDCWD, ADDRESS(of_process(pid, "/ns/user").bytes), O_RDONLY | O_CLOEXEC);
-    result = place(fd, (int)s->number[0]);
+    int fd = open_path(of_process(pid, "/ns/user").bytes, O_RDONLY);
+    result = move_fd(fd, (int)s->new_user_namespace.fd);
   }
   SYS(kill, pid, SIGKILL_);
   while (SYS(wait4, pid, 0, 0, 0) == -EINTR) continue;

@@ -7,14 +7,14 @@
 
 enum { AF_NETLINK_ = 16, SOCK_RAW_ = 3, SOCK_CLOEXEC_ = 02000000 }; /* bits/socket.h, which needs a C library */
 
-int netlink_socket(const struct step *s) {
-  return place((int)SYS(socket, AF_NETLINK_, SOCK_RAW_ | SOCK_CLOEXEC_, NETLINK_ROUTE), (int)s->number[0]);
+int perform_netlink_socket(const struct step *s) {
+  return move_fd((int)SYS(socket, AF_NETLINK_, SOCK_RAW_ | SOCK_CLOEXEC_, NETLINK_ROUTE), (int)s->netlink_socket.fd);
 }
 
-int netlink_request(const struct step *s) {
-  int fd = (int)s->number[0];
+int perform_netlink(const struct step *s) {
+  int fd = (int)s->netlink.fd;
   char answer[1024];
-  long n = SYS(sendto, fd, ADDRESS(s->string[0]), s->length[0], 0, 0, 0);
+  long n = SYS(sendto, fd, ADDRESS(s->netlink.message), s->netlink.message_size, 0, 0, 0);
   if (n < 0) return (int)n;
   n = SYS(recvfrom, fd, ADDRESS(answer), sizeof answer, 0, 0, 0);
   if (n < 0) return (int)n;

@@ -2,9 +2,9 @@
 #include "plan.h"
 
 #include "sys.h"
+#include "table.h"
 
-static const char MAGIC[8] = "TBPLAN\x03\n";
-enum { HEADER_SIZE = 32, STEP_SIZE = 56, MAX_STEPS = 4096, MAX_SIZE = 16 << 20 };
+enum { HEADER_SIZE = 32, STEP_SIZE = 8, MAGIC_SIZE = 6, MAX_STEPS = 4096, MAX_SIZE = 16 << 20 };
 
 static uint16_t u16(const uint8_t *p) { uint16_t v; memcpy(&v, p, sizeof v); return v; }
 static uint64_t u64(const uint8_t *p) { uint64_t v; memcpy(&v, p, sizeof v); return v; }
@@ -19,90 +19,33 @@ size_t plan_string_size(const uint8_t *bytes, size_t size, size_t offset) {
   return all;
 }
 
-/* The least number of strings that each operation needs. */
-static unsigned strings_needed(unsigned operation) {
-  switch (operation) {
-  case OP_MOUNT: return 4;
-  case OP_PIVOT_ROOT: case OP_SYMLINK: case OP_WRITE: case OP_EXEC: case OP_BIND: case OP_LOOK_UP:
-  case OP_DEVICE_FILTER: case OP_HOLD_TREE: case OP_NEW_USER_NAMESPACE: case OP_ADD_ENTROPY: case OP_ANSWER: return 2;
-  case OP_MKDIR: case OP_UNMOUNT: case OP_CHROOT: case OP_CHDIR: case OP_MKNOD: case OP_SET_HOSTNAME:
-  case OP_SET_USER: case OP_OPEN: case OP_NETLINK: case OP_LOAD_MODULE: case OP_WAIT_PATH:
-  case OP_MESSAGE: case OP_MASK_PATH: case OP_READONLY_PATH: case OP_MOUNT_ATTRIBUTES:
-  case OP_WRITE_DESCRIPTOR: case OP_JOIN_NAMESPACE: case OP_AFFINITY: case OP_SESSION_KEYRING:
-  case OP_SET_DOMAINNAME: case OP_SECCOMP: case OP_NEW_TREE: case OP_ADMISSION: case OP_MEMORY_POLICY: return 1;
-  default: return 0;
+/* How many strings the step at `bytes` must have; -1 when a number is larger than its use can hold: whoever passes more
+ * would be cut off to another's. */
+static int64_t strings_of(const uint8_t *bytes, const struct layout *layout) {
+  int64_t strings = layout->strings;
+  for (unsigned i = 0, plain = layout->numbers - layout->lists; i < layout->numbers; i++) {
+    uint64_t number = u64(bytes + STEP_SIZE + 8 * (size_t)i);
+    if (number > (i < plain ? limits[layout->limit[i]] : MAX_SIZE)) return -1;
+    if (i >= plain) strings += (int64_t)number;
   }
-}
-
-/* What a step's number may be: the largest that its use can hold. Whoever passes more would be cut off to another's. */
-enum range { WORD, BIT, MODE, MODE_AND_TYPE, NUMBER, ID, PORT, MAJOR, MINOR, LONG, RANGES };
-
-static uint64_t largest(enum range range) {
-  static const uint64_t all[RANGES] = {
-    [WORD] = UINT32_MAX, [BIT] = 1, [MODE] = 07777, [MODE_AND_TYPE] = 0177777, [NUMBER] = INT32_MAX,
-    [ID] = UINT32_MAX - 1, /* the last one means none */
-    [PORT] = UINT16_MAX, [MAJOR] = (1 << 12) - 1, [MINOR] = (1 << 20) - 1, [LONG] = UINT64_MAX};
-  return all[range];
-}
-
-static int numbers_fit(const uint8_t *step, unsigned operation) {
-  static const uint8_t ranges[OP_END][STEP_NUMBERS] = {
-    [OP_MKDIR] = {MODE, BIT},
-    [OP_MOUNT] = {LONG, BIT, BIT},
-    [OP_BIND] = {NUMBER, LONG, LONG, LONG, LONG, LONG},
-    [OP_MOUNT_ATTRIBUTES] = {BIT, BIT, LONG, LONG, LONG},
-    [OP_HOLD_TREE] = {NUMBER, BIT, BIT},
-    [OP_NEW_TREE] = {NUMBER, LONG},
-    [OP_MASK_PATH] = {NUMBER},
-    [OP_CHDIR] = {BIT, BIT},
-    [OP_SYMLINK] = {BIT},
-    [OP_MKNOD] = {MODE_AND_TYPE, MAJOR, MINOR, ID, ID, BIT},
-    [OP_WRITE] = {BIT, BIT},
-    [OP_OPEN] = {NUMBER, NUMBER},
-    [OP_WRITE_DESCRIPTOR] = {NUMBER},
-    [OP_SET_RLIMIT] = {NUMBER, LONG, LONG},
-    [OP_BOUNDING_SET] = {LONG},
-    [OP_CAPABILITIES] = {LONG, LONG, LONG},
-    [OP_AMBIENT] = {LONG},
-    [OP_KEEP_CAPABILITIES] = {BIT},
-    [OP_SET_USER] = {ID, ID, BIT},
-    [OP_OWN_STREAMS] = {ID},
-    [OP_UMASK] = {MODE},
-    [OP_SCHEDULER] = {LONG, LONG, WORD, LONG, LONG, LONG},
-    [OP_TERMINAL] = {ID, PORT, PORT, BIT},
-    [OP_SYNC] = {NUMBER},
-    [OP_HAND_OVER] = {NUMBER},
-    [OP_TAKE_OVER] = {NUMBER},
-    [OP_NETLINK_SOCKET] = {NUMBER},
-    [OP_NETLINK] = {NUMBER},
-    [OP_SERVE] = {NUMBER},
-    [OP_ANSWER] = {NUMBER},
-    [OP_NEW_USER_NAMESPACE] = {NUMBER},
-    [OP_FORK] = {NUMBER},
-    [OP_SET_CLOCK] = {WORD, NUMBER},
-    [OP_EXEC] = {BIT},
-    [OP_HOME] = {ID},
-    [OP_DEATH_SIGNAL] = {NUMBER},
-  };
-  for (unsigned i = 0; i < STEP_NUMBERS; i++)
-    if (u64(step + 8 + 8 * (size_t)i) > largest(ranges[operation][i])) return 0;
-  return 1;
+  return strings;
 }
 
 /* The size of the encoded step at `offset`, or 0 when it is malformed. */
 static size_t step_size(const uint8_t *bytes, size_t size, size_t offset) {
   if (offset > size || size - offset < STEP_SIZE) return 0;
-  unsigned operation = u16(bytes + offset);
+  unsigned code = u16(bytes + offset);
+  if (code == 0 || code >= OP_END) return 0;
+  const struct layout *layout = &layouts[code];
   uint32_t strings = u32(bytes + offset + 4);
-  if (operation == 0 || operation >= OP_END || strings < strings_needed(operation)) return 0;
-  if (!numbers_fit(bytes + offset, operation)) return 0;
-  size_t at = offset + STEP_SIZE + padded(4 * (size_t)u16(bytes + offset + 2));
+  size_t at = offset + STEP_SIZE + 8 * (size_t)layout->numbers + padded(4 * (size_t)u16(bytes + offset + 2));
+  if (at > size || strings_of(bytes + offset, layout) != strings) return 0;
   for (uint32_t i = 0; i < strings; i++) {
     size_t n = plan_string_size(bytes, size, at);
     if (n == 0) return 0;
     at += n;
   }
-  return at > size ? 0 : at - offset;
+  return at - offset;
 }
 
 /* What holds between steps: where a forked process's end, and that each process executes one program. */
@@ -112,21 +55,20 @@ struct reading {
   int main_executes, fork_executes;
 };
 
-/* An exec step's strings: the search path or the program, then its arguments, then its environment. */
 static const char *check_exec(const struct step *step, uint32_t index, struct reading *reading) {
-  uint64_t args = step->number[1], env = step->number[2];
   int *executes = index < reading->forked_end ? &reading->fork_executes : &reading->main_executes;
   if ((*executes)++) return "two exec steps in one process";
-  if (args == 0 || args >= step->string_count || env != step->string_count - 1 - args) return "exec counts do not match";
-  if (step->number[3] & EXEC_HOME && (env == 0 || step->number[0])) return "an exec step without a variable for the home directory";
+  if (step->exec.args_count == 0) return "an exec step without arguments";
+  if (step->exec.at_home && (step->exec.env_count == 0 || step->exec.append_arguments))
+    return "an exec step without a variable for the home directory";
   return NULL;
 }
 
 /* A forked process is made of the steps that follow, all in the same part of the plan, and forks no further. */
 static const char *check_fork(const struct step *step, uint32_t index, struct reading *reading) {
   if (index < reading->forked_end) return "a fork within a fork";
-  if (step->number[0] == 0 || step->number[0] > reading->end - index - 1) return "a fork's steps are not all there";
-  reading->forked_end = index + 1 + (uint32_t)step->number[0];
+  if (step->fork.count == 0 || step->fork.count > reading->end - index - 1) return "a fork's steps are not all there";
+  reading->forked_end = index + 1 + (uint32_t)step->fork.count;
   reading->fork_executes = 0;
   return NULL;
 }
@@ -140,13 +82,15 @@ static const char *check_step(struct plan *plan, size_t offset, uint32_t index, 
   if (index == plan->parent_count + plan->beside_count) reading->end += plan->child_count;
   if (step.operation == OP_FORK) return check_fork(&step, index, reading);
   if (step.operation != OP_EXEC) return NULL;
-  if (plan->exec_count++ == 0) plan->exec_step = offset;
+  plan->exec_count++;
+  if (step.string_count > plan->exec_strings) plan->exec_strings = step.string_count;
   return check_exec(&step, index, reading);
 }
 
 const char *plan_read(struct plan *plan, const uint8_t *bytes, size_t size) {
   memset(plan, 0, sizeof *plan);
-  if (size < HEADER_SIZE || size > MAX_SIZE || memcmp(bytes, MAGIC, sizeof MAGIC) != 0) return "not a plan";
+  if (size < HEADER_SIZE || size > MAX_SIZE || memcmp(bytes, MAGIC, MAGIC_SIZE) != 0) return "not a plan";
+  if (memcmp(bytes, MAGIC, sizeof MAGIC) != 0) return "a plan for another version of the launcher";
   if (u32(bytes + 8) != size) return "the plan is cut short";
   plan->bytes = bytes;
   plan->size = size;
@@ -181,59 +125,22 @@ static size_t count(const char **list) {
   return n;
 }
 
-/* Move *offset to after the next exec step, which is filled in. */
-static void next_exec(const struct plan *plan, size_t *offset, struct step *step) {
-  do plan_step(plan, offset, step);
-  while (step->operation != OP_EXEC);
-}
+size_t plan_pointers(const struct plan *plan) { return plan->exec_strings + count(plan->extra) + count(plan->environment) + 2; }
 
-/* argv and envp of one exec step, each ended by NULL. */
-static size_t pointers_of(const struct step *step, size_t extra_count) {
-  return (size_t)(step->number[1] + step->number[2]) + 2 + (step->number[0] == 1 ? extra_count : 0);
-}
-
-size_t plan_pointers(const struct plan *plan, const char **extra, const char **environment) {
-  size_t offset = plan->exec_step, all = 2;
-  struct step step;
-  for (uint32_t i = 0; i < plan->exec_count; i++) {
-    next_exec(plan, &offset, &step);
-    all += pointers_of(&step, count(extra) + count(environment));
-  }
-  return all;
-}
-
-static const char **point(const char **pointers, const struct step *step, const char **extra, const char **environment) {
-  int wrapper = step->number[0] == 1;
-  const uint8_t *at = plan_next_string(step->strings);
-  for (uint64_t i = 0; i < step->number[1]; i++, at = plan_next_string(at)) *pointers++ = (const char *)at + 4;
-  for (size_t i = 0; wrapper && i < count(extra); i++) *pointers++ = extra[i];
-  *pointers++ = NULL;
-  for (uint64_t i = 0; i < step->number[2]; i++, at = plan_next_string(at)) *pointers++ = (const char *)at + 4;
-  for (size_t i = 0; wrapper && i < count(environment); i++) *pointers++ = environment[i];
+/* Point at `n` strings from *at, which is moved on, and at those of `more`; NULL ends them. */
+static const char **point(const char **pointers, const uint8_t **at, uint64_t n, const char **more) {
+  for (; n > 0; n--, *at = plan_next_string(*at)) *pointers++ = (const char *)*at + 4;
+  while (more && *more) *pointers++ = *more++;
   *pointers++ = NULL;
   return pointers;
 }
 
-void plan_arguments(struct plan *plan, const char **pointers, const char **extra, const char **environment) {
-  size_t offset = plan->exec_step;
-  struct step step;
-  plan->pointers = pointers;
-  plan->extra_count = count(extra) + count(environment);
-  for (uint32_t i = 0; i < plan->exec_count; i++) {
-    next_exec(plan, &offset, &step);
-    pointers = point(pointers, &step, extra, environment);
-  }
-}
-
-const char **plan_argv(const struct plan *plan, const struct step *step, const char ***envp) {
-  size_t offset = plan->exec_step;
-  const char **argv = plan->pointers;
-  struct step other;
-  for (next_exec(plan, &offset, &other); other.strings != step->strings; next_exec(plan, &offset, &other))
-    argv += pointers_of(&other, plan->extra_count);
-  if (envp) *envp = argv;
-  while (envp && *(*envp)++) continue;
-  return argv;
+const char **plan_arguments(const struct plan *plan, const struct step *step, const char ***envp) {
+  const uint8_t *at = step->list;
+  int more = step->exec.append_arguments != 0;
+  *envp = point(plan->pointers, &at, step->exec.args_count, more ? plan->extra : NULL);
+  point(*envp, &at, step->exec.env_count, more ? plan->environment : NULL);
+  return plan->pointers;
 }
 
 void plan_step(const struct plan *plan, size_t *offset, struct step *step) {
@@ -241,35 +148,31 @@ void plan_step(const struct plan *plan, size_t *offset, struct step *step) {
   step->operation = u16(p);
   step->tolerated_count = u16(p + 2);
   step->string_count = u32(p + 4);
-  for (int i = 0; i < STEP_NUMBERS; i++) step->number[i] = u64(p + 8 + 8 * (size_t)i);
-  step->tolerated = p + STEP_SIZE;
+  const struct layout *layout = &layouts[step->operation];
+  p += STEP_SIZE;
+  for (unsigned i = 0; i < STEP_NUMBERS; i++) step->number[i] = i < layout->numbers ? u64(p + 8 * (size_t)i) : 0;
   for (int i = 0; i < STEP_STRINGS; i++) {
     step->string[i] = "";
-    step->length[i] = 0;
+    step->size[i] = 0;
   }
-  p = step->strings = p + STEP_SIZE + padded(4 * (size_t)step->tolerated_count);
-  for (uint32_t i = 0; i < step->string_count; i++) {
-    if (i < STEP_STRINGS) {
-      step->string[i] = (const char *)p + 4;
-      step->length[i] = u32(p);
-    }
-    p = plan_next_string(p);
+  step->tolerated = p + 8 * (size_t)layout->numbers;
+  p = step->strings = step->tolerated + padded(4 * (size_t)step->tolerated_count);
+  for (uint32_t i = 0; i < step->string_count; i++, p = plan_next_string(p)) {
+    if (i == layout->strings) step->list = p;
+    if (i >= layout->strings) continue;
+    step->string[i] = (const char *)p + 4;
+    step->size[i] = u32(p);
   }
+  if (step->string_count <= layout->strings) step->list = p;
   *offset = (size_t)(p - plan->bytes);
 }
 
-const char *operation_name(unsigned operation) {
-  /* rows, not pointers: the binary then needs no relocation */
-  static const char names[OP_END][20] = {
-    "?", "mkdir", "mount", "umount", "pivot_root", "chroot", "chdir", "symlink", "mknod", "write",
-    "sethostname", "setrlimit", "unshare", "bounding set", "capset", "no_new_privs",
-    "set user", "umask", "setsid", "open", "close on exec", "netlink socket", "netlink", "load module",
-    "wait for", "message", "mask", "make read-only", "exec", "bind", "mount attributes", "write descriptor",
-    "join namespace", "ambient set", "keep capabilities", "scheduler", "affinity", "io priority", "personality",
-    "session keyring", "setdomainname", "seccomp", "terminal", "sync", "await start", "look up", "device filter",
-    "undumpable", "own streams", "hold tree", "user namespace", "fork", "new tree", "hand over", "take over",
-    "await end", "serve", "set clock", "add entropy", "ask at", "answer",
-    "announce", "await announced", "home", "death signal", "memory policy",
-  };
-  return names[operation < OP_END ? operation : 0];
+const char *operation_name(unsigned operation) { return layouts[operation < OP_END ? operation : 0].name; }
+
+const char *plan_subject(const struct step *step) {
+  const uint8_t *at = step->strings;
+  uint32_t subject = layouts[step->operation].subject;
+  if (subject == 0 || subject > step->string_count) return "";
+  for (uint32_t i = 1; i < subject; i++) at = plan_next_string(at);
+  return (const char *)at + 4;
 }

@@ -1,4 +1,5 @@
-/* Plans that come while the launcher runs, through a terminal: how a guest is told who it is after it was restored. */
+/* Serving: plans that come while the launcher runs, through a terminal, which is how a guest is told who it is after it was
+ * restored; and what a file says, again each time that somebody asks. */
 #include <asm/ioctls.h>
 #include <asm/termbits.h>
 #include <errno.h>
@@ -6,11 +7,10 @@
 #include <linux/random.h>
 #include <linux/time_types.h>
 
-#include "front.h"
 #include "steps.h"
 #include "sys.h"
 
-enum { LARGEST_PLAN = 1 << 16, PREFIX = 12, MOST_ENTROPY = 512, CLOCK_REALTIME_ = 0 };
+enum { LARGEST_PLAN = 1 << 16, PREFIX = 12, MOST_ENTROPY = 512, BLOCK_SIZE = 4096, CLOCK_REALTIME_ = 0, BILLION = 1000000000 };
 
 /* Bytes pass as they are, none is echoed and none has a meaning; what is written stays text. */
 static int raw_input(int fd) {
@@ -49,9 +49,9 @@ static int serve_plan(const uint8_t *bytes, size_t size) {
   return 0;
 }
 
-/* Number: the descriptor. Ends with the file, or with bytes that are no plan: after those nothing can be made out. */
-int serve(const struct step *s) {
-  int fd = (int)s->number[0], result = raw_input(fd);
+/* Ends with the file, or with bytes that are no plan: after those nothing can be made out. */
+int perform_serve_plans(const struct step *s) {
+  int fd = (int)s->serve_plans.fd, result = raw_input(fd);
   uint8_t *bytes = map(-1, LARGEST_PLAN);
   if (!bytes) return -ENOMEM;
   while (result >= 0 && (result = read_all(fd, bytes, PREFIX)) > 0) {
@@ -64,19 +64,46 @@ int serve(const struct step *s) {
   return result;
 }
 
-/* Numbers: seconds and nanoseconds since 1970. */
-int set_clock(const struct step *s) {
-  struct __kernel_timespec time = {(int64_t)s->number[0], (int64_t)s->number[1]};
+/* A file of the kernel's is read in one piece, so what is written is of one moment. */
+static int copy_out(const char *path, int fd) {
+  char block[BLOCK_SIZE];
+  int file = open_path(path, O_RDONLY);
+  if (file < 0) return file;
+  long n;
+  do {
+    n = SYS(read, file, ADDRESS(block), sizeof block);
+    if (n > 0) n = SYS(write, fd, ADDRESS(block), n);
+  } while (n > 0);
+  return close_with(file, (int)n);
+}
+
+/* Ends when the other side does. */
+int perform_serve_file(const struct step *s) {
+  char asked[BLOCK_SIZE];
+  int fd = (int)s->serve_file.fd;
+  for (;;) {
+    long n = SYS(read, fd, ADDRESS(asked), sizeof asked);
+    if (n <= 0) return (int)n;
+    int result = copy_out(s->serve_file.path, fd);
+    if (result < 0) return result;
+    n = SYS(write, fd, ADDRESS(s->serve_file.end), s->serve_file.end_size);
+    if (n < 0) return (int)n;
+  }
+}
+
+int perform_set_clock(const struct step *s) {
+  struct __kernel_timespec time = {(int64_t)(s->set_clock.realtime_ns / BILLION), (int64_t)(s->set_clock.realtime_ns % BILLION)};
   return (int)SYS(clock_settime, CLOCK_REALTIME_, ADDRESS(&time));
 }
 
-/* Strings: the device, the bytes. They are credited in full and the generator is made to draw from them at once: what a
- * copy of the kernel's state would have given out next is given out by none of the copies. */
-int add_entropy(const struct step *s) {
-  struct { int bits, size; uint8_t bytes[MOST_ENTROPY]; } entropy = {(int)s->length[1] * 8, (int)s->length[1], {0}};
-  if (s->length[1] > MOST_ENTROPY) return -E2BIG;
-  memcpy(entropy.bytes, s->string[1], s->length[1]);
-  int fd = (int)SYS(openat, AT_FDCWD, ADDRESS(s->string[0]), O_RDONLY | O_CLOEXEC);
+/* The bytes are credited in full and the generator is made to draw from them at once: what a copy of the kernel's state
+ * would have given out next is given out by none of the copies. */
+int perform_add_entropy(const struct step *s) {
+  uint64_t size = s->add_entropy.entropy_size;
+  struct { int bits, size; uint8_t bytes[MOST_ENTROPY]; } entropy = {(int)size * 8, (int)size, {0}};
+  if (size > MOST_ENTROPY) return -E2BIG;
+  memcpy(entropy.bytes, s->add_entropy.entropy, size);
+  int fd = open_path(s->add_entropy.device, O_RDONLY);
   if (fd < 0) return fd;
   int result = (int)SYS(ioctl, fd, RNDADDENTROPY, ADDRESS(&entropy));
   if (result >= 0) result = (int)SYS(ioctl, fd, RNDRESEEDCRNG, 0);

@@ -31,53 +31,58 @@ int send_message(int channel, uint32_t kind, int32_t number, int64_t value, int 
   return n < 0 ? (int)n : 0;
 }
 
-/* The starter's death closes its end: then there is nobody to go on for. */
-static int wait_for_go(void) {
+/* Wait for a message of this kind. The other side's death closes its end: then there is nobody to go on for. */
+static int wait_for_message(int channel, uint32_t kind) {
   struct message message;
   long n;
-  while ((n = SYS(read, SYNC_FD, ADDRESS(&message), sizeof message)) == -EINTR) continue;
+  while ((n = SYS(read, channel, ADDRESS(&message), sizeof message)) == -EINTR) continue;
   if (n < 0) return (int)n;
-  return n == (long)sizeof message && message.kind == MESSAGE_GO ? 0 : -ECANCELED;
+  return n == (long)sizeof message && message.kind == kind ? 0 : -ECANCELED;
 }
 
-int sync_with_starter(const struct step *s) {
-  int result = send_message(SYNC_FD, MESSAGE_SYNC, (int32_t)s->number[0], 0, -1);
-  return result < 0 ? result : wait_for_go();
-}
-
-/* Wait for what the launcher made beside us and hands over, and enter it (a namespace) or keep it. Its death, or its
- * failure, which it tells the starter by itself, closes its end. Numbers: descriptor, CLONE_NEW... or 0. */
-int take_over(const struct step *s) {
-  struct message message;
+/* Receive at most `size` bytes and a descriptor, -1 without one. Returns their number, or a negative errno. */
+static long receive(int channel, void *bytes, size_t size, int *descriptor) {
   struct rights rights = {.size = sizeof rights, .descriptor = -1};
-  struct vector vector = {&message, sizeof message};
+  struct vector vector = {bytes, size};
   struct header header = {.vectors = &vector, .vector_count = 1, .control = &rights, .control_size = sizeof rights};
   long n;
-  while ((n = SYS(recvmsg, BESIDE_FD, ADDRESS(&header), MSG_CMSG_CLOEXEC_)) == -EINTR) continue;
-  if (n < 0) return (int)n;
-  if (n != (long)sizeof message || header.control_size < rights.size || rights.type != SCM_RIGHTS_) return -ECANCELED;
-  if (message.kind != MESSAGE_HANDED || message.number != (int32_t)s->number[0]) return close_with(rights.descriptor, -EPROTO);
-  if (!s->number[1]) return place(rights.descriptor, (int)s->number[0]);
-  return close_with(rights.descriptor, (int)SYS(setns, rights.descriptor, s->number[1]));
+  while ((n = SYS(recvmsg, channel, ADDRESS(&header), MSG_CMSG_CLOEXEC_)) == -EINTR) continue;
+  *descriptor = n >= 0 && header.control_size >= rights.size && rights.type == SCM_RIGHTS_ ? rights.descriptor : -1;
+  return n;
 }
 
-int announce(void) {
-  struct message message = {.kind = MESSAGE_ANNOUNCED};
+int perform_sync(const struct step *s) {
+  int result = send_message(SYNC_FD, MESSAGE_SYNC, (int32_t)s->sync.number, 0, -1);
+  return result < 0 ? result : wait_for_message(SYNC_FD, MESSAGE_GO);
+}
+
+int perform_send_fd(const struct step *s) {
+  return send_message(BESIDE_FD, MESSAGE_SENT_FD, (int32_t)s->send_fd.fd, 0, (int)s->send_fd.fd);
+}
+
+/* Wait for what the launcher made beside us and sends, and enter it (a namespace) or keep it. Its death, or its failure,
+ * which it tells the parent by itself, closes its end. */
+int perform_receive_fd(const struct step *s) {
+  struct message message;
+  int descriptor;
+  long n = receive(BESIDE_FD, &message, sizeof message, &descriptor);
+  if (n < 0) return (int)n;
+  if (n != (long)sizeof message || descriptor < 0) return -ECANCELED;
+  if (message.kind != MESSAGE_SENT_FD || message.number != (int32_t)s->receive_fd.fd) return close_with(descriptor, -EPROTO);
+  if (!s->receive_fd.namespace) return move_fd(descriptor, (int)s->receive_fd.fd);
+  return close_with(descriptor, (int)SYS(setns, descriptor, s->receive_fd.namespace));
+}
+
+int perform_signal(const struct step *s) {
+  struct message message = {.kind = MESSAGE_SIGNAL};
   long n = SYS(sendto, BESIDE_FD, ADDRESS(&message), sizeof message, MSG_NOSIGNAL_, 0, 0);
   return n < 0 ? (int)n : 0;
 }
 
-/* As with what is handed over: a launcher that has failed closes its end. */
-int await_announced(void) {
-  struct message message;
-  long n;
-  while ((n = SYS(read, BESIDE_FD, ADDRESS(&message), sizeof message)) == -EINTR) continue;
-  if (n < 0) return (int)n;
-  return n == (long)sizeof message && message.kind == MESSAGE_ANNOUNCED ? 0 : -ECANCELED;
-}
+int perform_wait_signal(const struct step *s) { return wait_for_message(BESIDE_FD, MESSAGE_SIGNAL); }
 
 /* The container is created. Whoever connects to the listening socket next starts it, and hears of what fails. */
-int await_start(void) {
+int perform_wait_start(const struct step *s) {
   int result = send_message(SYNC_FD, MESSAGE_READY, 0, 0, -1);
   if (result < 0) return result;
   SYS(close, SYNC_FD);
@@ -85,39 +90,34 @@ int await_start(void) {
   while ((connection = (int)SYS(accept4, LISTEN_FD, 0, 0, SOCK_CLOEXEC_)) == -EINTR) continue;
   if (connection < 0) return connection;
   SYS(close, LISTEN_FD);
-  result = place(connection, SYNC_FD);
-  return result < 0 ? result : wait_for_go();
+  result = move_fd(connection, SYNC_FD);
+  return result < 0 ? result : wait_for_message(SYNC_FD, MESSAGE_GO);
 }
 
 /* Whoever listens at the path knows from the socket who asks, does what it wants to be done first, and says one byte. A
  * descriptor that comes with it becomes standard input. A socket that is closed instead is a refusal. */
-int admission(const struct step *s) {
+int perform_request_admission(const struct step *s) {
   struct { unsigned short family; char path[108]; } address = {.family = 1 /* AF_UNIX */};
-  size_t size = s->length[0] + 1;
+  uint64_t size = s->request_admission.path_size + 1;
   if (size > sizeof address.path) return -ENAMETOOLONG;
-  memcpy(address.path, s->string[0], size);
-  int connection = (int)SYS(socket, address.family, 1 /* SOCK_STREAM */ | SOCK_CLOEXEC_, 0);
+  memcpy(address.path, s->request_admission.path, size);
+  int connection = (int)SYS(socket, address.family, 1 /* SOCK_STREAM */ | SOCK_CLOEXEC_, 0), descriptor = -1;
   if (connection < 0) return connection;
-  long n = SYS(connect, connection, ADDRESS(&address), sizeof address.family + size);
   char word;
-  struct rights rights = {.size = sizeof rights, .descriptor = -1};
-  struct vector vector = {&word, 1};
-  struct header header = {.vectors = &vector, .vector_count = 1, .control = &rights, .control_size = sizeof rights};
-  while (n >= 0 && (n = SYS(recvmsg, connection, ADDRESS(&header), MSG_CMSG_CLOEXEC_)) == -EINTR) n = 0;
-  if (n >= 0 && header.control_size >= rights.size && rights.type == SCM_RIGHTS_) {
-    int placed = place(rights.descriptor, 0);
-    if (placed < 0) n = placed;
-  }
+  long n = SYS(connect, connection, ADDRESS(&address), sizeof address.family + size);
+  if (n >= 0) n = receive(connection, &word, 1, &descriptor);
+  int placed = descriptor < 0 ? 0 : move_fd(descriptor, 0);
+  if (placed < 0) n = placed;
   return close_with(connection, n < 0 ? (int)n : n == 1 ? 0 : -EACCES);
 }
 
 /* The slave side: whose it is, how large, the controlling terminal, the three standard streams. */
 static int settle(int slave, const struct step *s) {
-  struct winsize size = {.ws_row = (unsigned short)s->number[1], .ws_col = (unsigned short)s->number[2]};
-  int result = (int)SYS(fchown, slave, s->number[0], -1);
+  struct winsize size = {.ws_row = (unsigned short)s->terminal.rows, .ws_col = (unsigned short)s->terminal.columns};
+  int result = (int)SYS(fchown, slave, s->terminal.uid, -1);
   if (result == 0 && size.ws_row) result = (int)SYS(ioctl, slave, TIOCSWINSZ, ADDRESS(&size));
-  if (result == 0 && s->number[3]) { /* it is /dev/console too */
-    int target = below_file("dev/console");
+  if (result == 0 && s->terminal.console) { /* it is /dev/console too */
+    int target = make_file_in_root("dev/console");
     if (target < 0) return target;
     int tree = (int)SYS(open_tree, slave, ADDRESS(""), AT_EMPTY_PATH | 1 /* OPEN_TREE_CLONE */ | O_CLOEXEC);
     result = tree < 0 ? tree : close_with(tree, attach(tree, target));
@@ -130,10 +130,9 @@ static int settle(int slave, const struct step *s) {
   return result < 0 ? result : 0;
 }
 
-/* A new terminal of the container's own devpts; its master goes to the starter. Numbers: uid, rows, columns, whether it
- * is /dev/console too. The peer is opened through the master, never by a name that the image could have taken. */
-int terminal(const struct step *s) {
-  int master = below_strictly("dev/pts/ptmx", O_RDWR | O_NOCTTY | O_NOFOLLOW);
+/* A new terminal of the container's own devpts; its master goes to the parent. The peer is opened through the master, never by a name that the image could have taken. */
+int perform_terminal(const struct step *s) {
+  int master = open_strictly_in_root("dev/pts/ptmx", O_RDWR | O_NOCTTY | O_NOFOLLOW);
   if (master < 0) return master;
   struct statfs64 status;
   int unlock = 0, result = (int)SYS(fstatfs, master, ADDRESS(&status));

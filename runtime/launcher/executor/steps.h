@@ -4,12 +4,7 @@
 
 #include "plan.h"
 
-/* Descriptors that the launcher is started with, or that steps leave for later ones (runtime/plan/steps.py). BESIDE_FD
- * is how the launcher and the process that it has cloned talk: each holds its end there. */
-enum { SYNC_FD = 100, PLAN_FD = 101, ROOT_FD = 102, LISTEN_FD = 103, BESIDE_FD = 104 };
-
-/* What goes through SYNC_FD, a SOCK_SEQPACKET socket (runtime/launcher/__init__.py reads it). */
-enum message_kind { MESSAGE_PID = 1, MESSAGE_FAILED, MESSAGE_SYNC, MESSAGE_READY, MESSAGE_CONSOLE, MESSAGE_LISTENER, MESSAGE_GO, MESSAGE_HANDED, MESSAGE_ANNOUNCED };
+/* What goes through SYNC_FD and BESIDE_FD, SOCK_SEQPACKET sockets (runtime/launcher/__init__.py reads it). */
 struct message {
   uint32_t kind;
   int32_t number;
@@ -21,28 +16,31 @@ struct failure {
   int32_t error;
 };
 
-/* Perform n steps from `offset`; the first has this index. Returns 0, or -1 with `failure` filled. */
+/* Where this process is in a plan. */
+struct progress {
+  const struct plan *plan;
+  size_t offset;       /* of the next step */
+  uint32_t index, end; /* its index, and that of the first step that is not performed */
+  int forked;          /* the process ends with them */
+};
+
+/* Perform n steps from `offset`; the first has this index. Returns 0, or -1 with `failure` filled; also, with that, in a
+ * process that a step has forked and of which a step failed. */
 int perform(const struct plan *plan, size_t offset, uint32_t index, uint32_t n, struct failure *failure);
 
 /* session.c */
 int send_message(int channel, uint32_t kind, int32_t number, int64_t value, int descriptor);
-int take_over(const struct step *s);
-int announce(void);
-int await_announced(void);
-int sync_with_starter(const struct step *s);
-int await_start(void);
-int admission(const struct step *s);
-int terminal(const struct step *s);
 
-/* below.c: paths that never leave the directory at ROOT_FD */
-int below(const char *path, uint64_t flags);
+/* root.c: paths that never leave the directory at ROOT_FD */
+int open_in_root(const char *path, uint64_t flags);
 /* The same, by a way that follows no link, or else leads over no mount: for what is written, or does something when it
  * is opened. */
-int below_strictly(const char *path, uint64_t flags);
-int below_made(const char *path, int directory);
+int open_strictly_in_root(const char *path, uint64_t flags);
+/* Open `path` for a mount on it; what is missing of it is made, the last component as a directory or a file. */
+int make_in_root(const char *path, int directory);
 /* Open the file at `path` for a mount on it; it is made if it is missing, and no link is taken for one. */
-int below_file(const char *path);
-int below_replaced(const char *path);
+int make_file_in_root(const char *path);
+int replace_in_root(const char *path);
 /* The directory in which a step makes the last component of its path, and that component's name. */
 int parent_of(const char *path, int inside, const char **name);
 int close_parent(int directory, int result);
@@ -50,67 +48,47 @@ int is_directory(int fd);
 int close_with(int fd, int result);
 
 /* mounts.c */
-int mount_step(const struct step *s);
-int hold_tree(const struct step *s);
-int new_tree(const struct step *s);
-int bind_step(const struct step *s);
-int mount_attributes(const struct step *s);
-int mask_path(const struct step *s);
-int readonly_path(const char *path);
 int attach(int tree, int target);
 
 /* copyup.c */
 int copy_tree(int from, int to, unsigned depth);
 
-/* privileges.c */
-int set_rlimit(const struct step *s);
-int bounding_set(uint64_t keep);
-int capabilities(const struct step *s);
-int ambient(uint64_t mask);
-int set_user(const struct step *s);
-int scheduler(const struct step *s);
-int seccomp_filter(const struct step *s);
-int device_filter(const struct step *s);
-int own_streams(const struct step *s);
-
-/* namespaces.c */
-int join_namespace(const struct step *s);
-int new_user_namespace(const struct step *s);
-
-/* fork.c: 0 in the process that goes on, after the forked one's steps; FORK_FAILED, with `failure` filled, in a forked
- * one of which a step failed. */
-enum { FORK_FAILED = -4096 };
-int fork_steps(const struct plan *plan, size_t *offset, uint32_t index, const struct step *s, struct failure *failure);
-int await_end(const struct step *s);
-
-/* serve.c */
-int serve(const struct step *s);
-int set_clock(const struct step *s);
-int add_entropy(const struct step *s);
-
 /* processes.c */
+extern int64_t step_value; /* what a step yields that has a value */
 void end_process(int status) __attribute__((noreturn));
+long fork_process(void);
+/* Wait for a child; its exit status, 128 + n for signal n, or a negative errno. */
+int wait_for(long pid);
+void default_signals(void);
+void *map(int fd, size_t size); /* anonymous, writable memory without a descriptor; NULL on failure */
 
-/* main.c: say on standard error which step failed */
+/* files.c: the address of a UNIX socket in a directory, by the directory's descriptor */
+struct unix_address { unsigned short family; char path[108]; };
+int unix_address(struct unix_address *address, int directory, const char *name);
+
+/* launch.c */
+const char *error_name(int error);
+/* Say on standard error which step failed. */
 int report(const struct plan *plan, const struct failure *failure);
+/* The plan in a file, which is closed; `extra` and `environment` (NULL: none) are what a wrapper adds to its program's.
+ * Returns NULL, or what is wrong. */
+const char *load_plan(int fd, struct plan *plan, const char **extra, const char **environment);
+/* Each returns an exit status. */
+int perform_in_place(const struct plan *plan);
+int start_and_wait(const struct plan *plan);
+int start_plan(void);
 
-/* answer.c */
-int answer(const struct step *s);
-
-/* network.c */
-int netlink_socket(const struct step *s);
-int netlink_request(const struct step *s);
-
-/* home.c: the home directory of a user, from /etc/passwd below the root, for the exec step that asks for it: "HOME=..." or
- * an empty text */
-int find_home(const struct step *s);
+/* home.c: what a step has found, for the exec step that asks for it: "HOME=..." or an empty text */
 const char *home_variable(void);
 
-/* execute.c */
-int execute(const struct plan *plan, const struct step *s);
-int look_up(const struct step *s);
-
+/* steps.c */
 /* Put `fd` at descriptor `wanted`, close-on-exec unless it is one of the standard three. */
-int place(int fd, int wanted);
+int move_fd(int fd, int wanted);
+/* Open a path of the host's. */
+int open_path(const char *path, uint64_t flags);
+/* All of it, or it is an error. */
+int write_whole(int fd, const void *bytes, uint64_t size);
+/* A status of wait4(2) as a shell has it: 128 + n for signal n. */
+int exit_code(int status);
 
 #endif

@@ -1,160 +1,22 @@
-"""The vocabulary of plans: one frozen class for each thing the launcher can do.
+"""The vocabulary of plans: one frozen class for each thing the launcher can do (``base`` says how to add one).
 
-A step holds all that its system call needs, already decided. ``tolerate`` lists the errnos after which
-the plan goes on. The launcher's ``plan.h`` names the same operations in the order of their codes.
+A step holds all that its system call needs, already decided. ``tolerate`` lists the errnos after which the plan goes
+on.
 
 Paths of steps with ``inside`` are resolved as if descriptor ROOT_FD were the root directory (openat2,
 RESOLVE_IN_ROOT): symbolic links of an image cannot lead out of it. What is made or written there is reached without
 following a link, or without crossing a mount: a link cannot lead it to /proc/sys or into a volume (EXDEV).
 """
 
-from runtime.plan.steps.base import LISTEN_FD, PLAN_FD, ROOT_FD, SYNC_FD, Plan, Step
-from runtime.plan.steps.files import (
-    Bind,
-    Chdir,
-    Chroot,
-    HoldTree,
-    LoadModule,
-    MaskPath,
-    Mkdir,
-    Mknod,
-    Mount,
-    MountAttributes,
-    NewTree,
-    Open,
-    PivotRoot,
-    ReadonlyPath,
-    Symlink,
-    Unmount,
-    WaitPath,
-    Write,
-    WriteDescriptor,
-)
-from runtime.plan.steps.privileges import (
-    Ambient,
-    BoundingSet,
-    Capabilities,
-    DeviceFilter,
-    KeepCapabilities,
-    NoNewPrivileges,
-    SeccompFilter,
-    SetUser,
-    Undumpable,
-)
-from runtime.plan.steps.process import (
-    AddEntropy,
-    Affinity,
-    AwaitEnd,
-    CloseOnExec,
-    DeathSignal,
-    Exec,
-    Fork,
-    Home,
-    IOPriority,
-    JoinNamespace,
-    LookUp,
-    MemoryPolicy,
-    NewUserNamespace,
-    OwnStreams,
-    Personality,
-    SessionKeyring,
-    SetClock,
-    SetDomainname,
-    SetHostname,
-    SetRlimit,
-    SetScheduler,
-    Setsid,
-    Umask,
-    Unshare,
-    forked,
-)
-from runtime.plan.steps.talk import (
-    Admission,
-    Announce,
-    Answer,
-    AwaitAnnounced,
-    AwaitStart,
-    HandOver,
-    Message,
-    Netlink,
-    NetlinkSocket,
-    Serve,
-    Sync,
-    TakeOver,
-    Terminal,
-)
+# ruff: noqa: F403
+from runtime.plan.steps.base import *
+from runtime.plan.steps.base import Step
+from runtime.plan.steps.files import *
+from runtime.plan.steps.host import *
+from runtime.plan.steps.mounts import *
+from runtime.plan.steps.privileges import *
+from runtime.plan.steps.process import *
+from runtime.plan.steps.talk import *
 
-__all__ = [
-    "Announce",
-    "AwaitAnnounced",
-    "AddEntropy",
-    "Admission",
-    "Affinity",
-    "Ambient",
-    "Answer",
-    "AwaitEnd",
-    "AwaitStart",
-    "Bind",
-    "BoundingSet",
-    "Capabilities",
-    "Chdir",
-    "Chroot",
-    "CloseOnExec",
-    "DeathSignal",
-    "DeviceFilter",
-    "Exec",
-    "Fork",
-    "HandOver",
-    "HoldTree",
-    "Home",
-    "IOPriority",
-    "JoinNamespace",
-    "KeepCapabilities",
-    "LISTEN_FD",
-    "LoadModule",
-    "LookUp",
-    "MaskPath",
-    "MemoryPolicy",
-    "Message",
-    "Mkdir",
-    "Mknod",
-    "Mount",
-    "MountAttributes",
-    "Netlink",
-    "NetlinkSocket",
-    "NewTree",
-    "NewUserNamespace",
-    "NoNewPrivileges",
-    "Open",
-    "OwnStreams",
-    "PLAN_FD",
-    "Personality",
-    "PivotRoot",
-    "Plan",
-    "ROOT_FD",
-    "ReadonlyPath",
-    "SYNC_FD",
-    "SeccompFilter",
-    "SessionKeyring",
-    "Serve",
-    "SetClock",
-    "SetDomainname",
-    "SetHostname",
-    "SetRlimit",
-    "SetScheduler",
-    "SetUser",
-    "Setsid",
-    "Step",
-    "Symlink",
-    "Sync",
-    "TakeOver",
-    "Terminal",
-    "Umask",
-    "Undumpable",
-    "Unmount",
-    "Unshare",
-    "WaitPath",
-    "Write",
-    "WriteDescriptor",
-    "forked",
-]
+# All operations. The launcher knows each by its place here, from 1.
+OPERATIONS: tuple[type[Step], ...] = tuple(Step.__subclasses__())

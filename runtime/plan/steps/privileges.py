@@ -1,102 +1,100 @@
 """Who the process is and what it may do."""
 
-from __future__ import annotations
-
-from typing import ClassVar
-
+from runtime.plan.steps import purposes
+from runtime.plan.steps.arguments import Comment, Id, Long, Word, Words
 from runtime.plan.steps.base import Step
+from runtime.plan.steps.words import capability_names
 
 
 class SetUser(Step, frozen=True):
     """setgroups (unless ``keep_groups``: a user namespace may forbid it), setresgid and setresuid, in that order."""
 
-    op: ClassVar[int] = 16
-    uid: int
-    gid: int
-    groups: tuple[int, ...] = ()
+    purpose = purposes.USER
+
+    uid: Id
+    gid: Id
+    groups: Words = ()
     keep_groups: bool = False
 
-    def numbers(self) -> tuple[int, ...]:
-        return (self.uid, self.gid, self.keep_groups)
-
-    def strings(self) -> tuple[bytes, ...]:
-        return (b"".join(group.to_bytes(4, "little") for group in self.groups),)
+    def describe(self) -> str:
+        return f"setgroups {list(self.groups)}, setresgid {self.gid}, setresuid {self.uid}"
 
 
 class BoundingSet(Step, frozen=True):
     """Drop every capability outside ``mask`` from the bounding set."""
 
-    op: ClassVar[int] = 13
-    mask: int
+    purpose = purposes.PRIVILEGE
 
-    def numbers(self) -> tuple[int, ...]:
-        return (self.mask,)
+    mask: Long
+
+    def describe(self) -> str:
+        return f"prctl PR_CAPBSET_DROP all but {capability_names(self.mask)}"
 
 
 class Capabilities(Step, frozen=True):
     """capset(2) with the three masks."""
 
-    op: ClassVar[int] = 14
-    effective: int
-    permitted: int
-    inheritable: int = 0
+    purpose = purposes.PRIVILEGE
 
-    def numbers(self) -> tuple[int, ...]:
-        return (self.effective, self.permitted, self.inheritable)
+    effective: Long
+    permitted: Long
+    inheritable: Long = 0
+
+    def describe(self) -> str:
+        return f"capset permitted={capability_names(self.permitted)} effective={capability_names(self.effective)}"
 
 
 class Ambient(Step, frozen=True):
     """Make the ambient set exactly ``mask``."""
 
-    op: ClassVar[int] = 33
-    mask: int
+    purpose = purposes.PRIVILEGE
 
-    def numbers(self) -> tuple[int, ...]:
-        return (self.mask,)
+    mask: Long
+
+    def describe(self) -> str:
+        return f"prctl PR_CAP_AMBIENT {capability_names(self.mask)}"
 
 
 class KeepCapabilities(Step, frozen=True):
     """prctl PR_SET_KEEPCAPS: the permitted set outlives the change of user that follows."""
 
-    op: ClassVar[int] = 34
-    keep: bool = True
+    words = "prctl PR_SET_KEEPCAPS {keep:d}"
+    purpose = purposes.PRIVILEGE
 
-    def numbers(self) -> tuple[int, ...]:
-        return (self.keep,)
+    keep: bool = True
 
 
 class NoNewPrivileges(Step, frozen=True):
-    op: ClassVar[int] = 15
+    words = "prctl PR_SET_NO_NEW_PRIVS"
+    purpose = purposes.PRIVILEGE
 
 
-class Undumpable(Step, frozen=True):
+class SetNonDumpable(Step, frozen=True):
     """prctl PR_SET_DUMPABLE 0: until it executes, no process of the container may trace it or look into its /proc."""
 
-    op: ClassVar[int] = 47
+    words = "prctl PR_SET_DUMPABLE 0"
+    purpose = purposes.HIDDEN
 
 
 class SeccompFilter(Step, frozen=True):
     """seccomp(2) SECCOMP_SET_MODE_FILTER with a classic BPF program; ``what`` is for the reader."""
 
-    op: ClassVar[int] = 41
+    words = "seccomp SECCOMP_SET_MODE_FILTER flags={flags:#x} {what}"
+    purpose = purposes.SECCOMP
+
     program: bytes
-    flags: int = 0
-    what: str = ""
-
-    def numbers(self) -> tuple[int, ...]:
-        return (self.flags,)
-
-    def strings(self) -> tuple[bytes, ...]:
-        return (self.program,)
+    flags: Word = 0
+    what: Comment = ""
 
 
 class DeviceFilter(Step, frozen=True):
     """bpf(2): load a BPF_PROG_TYPE_CGROUP_DEVICE program and attach it to the cgroup v2 directory."""
 
-    op: ClassVar[int] = 46
+    purpose = purposes.ACCOUNT
+
     directory: str
     program: bytes
-    what: str = ""
+    what: Comment = ""
 
-    def strings(self) -> tuple[bytes, ...]:
-        return (self.directory.encode(), self.program)
+    def describe(self) -> str:
+        return f"bpf BPF_PROG_ATTACH {self.what} ({len(self.program) // 8} instructions) to {self.directory}"

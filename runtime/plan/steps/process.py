@@ -1,189 +1,198 @@
-"""The process's surroundings, and the program that it becomes."""
+"""The process's surroundings, its namespaces, and the program that it becomes."""
 
-from __future__ import annotations
+from typing import Annotated
 
-import os
-from typing import ClassVar
-
+from runtime.plan.constants import CLONE_FLAGS, CLONE_NEWNET, MEMORY_POLICIES, MEMORY_POLICY_FLAGS, RLIMITS
+from runtime.plan.steps import purposes
+from runtime.plan.steps.arguments import Bits, Id, Long, Mode, Positive, Signed, String, Word, bits
 from runtime.plan.steps.base import Step
+from runtime.plan.steps.words import flag_names
 
 _MASK_BYTES = 1024  # 8192 processors, the most that a kernel is built for
 
 
-def _bits(numbers: tuple[int, ...]) -> bytes:
-    """A set of numbers as the kernel takes it: an array of 64-bit words."""
-    mask = sum(1 << number for number in set(numbers))
-    return mask.to_bytes((mask.bit_length() + 63) // 64 * 8, "little")
-
-
 class Unshare(Step, frozen=True):
-    op: ClassVar[int] = 12
-    flags: int
+    flags: Word
 
-    def numbers(self) -> tuple[int, ...]:
-        return (self.flags,)
+    def describe(self) -> str:
+        return f"unshare {flag_names(self.flags, CLONE_FLAGS)}"
+
+    def reason(self) -> str:
+        return purposes.NETWORK if self.flags == CLONE_NEWNET else purposes.NAMESPACE
 
 
 class JoinNamespace(Step, frozen=True):
     """setns(2) to the namespace at ``path``, which must be of the type ``flag`` (CLONE_NEW...)."""
 
-    op: ClassVar[int] = 32
+    purpose = purposes.NAMESPACE
+
     path: str
-    flag: int
+    flag: Word
 
-    def numbers(self) -> tuple[int, ...]:
-        return (self.flag,)
+    def describe(self) -> str:
+        return f"setns {self.path} {flag_names(self.flag, CLONE_FLAGS)}"
 
-    def strings(self) -> tuple[bytes, ...]:
-        return (self.path.encode(),)
+
+class NewUserNamespace(Step, frozen=True):
+    """Make a user namespace that nobody is in, with these maps of ids (lines as in uid_map), and hold it open as
+    descriptor ``fd``: mounts can take their mapping from it."""
+
+    purpose = purposes.ROOT
+
+    fd: Positive
+    uid_map: str
+    gid_map: str
+
+    def describe(self) -> str:
+        maps = f"uids {self.uid_map.strip()!r}, gids {self.gid_map.strip()!r}"
+        return f"clone3 CLONE_NEWUSER with {maps}, held as descriptor {self.fd}"
 
 
 class SetHostname(Step, frozen=True):
-    op: ClassVar[int] = 10
-    hostname: str
+    words = "sethostname {hostname}"
+    purpose = purposes.IDENTITY
 
-    def strings(self) -> tuple[bytes, ...]:
-        return (self.hostname.encode(),)
+    hostname: str
 
 
 class SetDomainname(Step, frozen=True):
-    op: ClassVar[int] = 40
-    domainname: str
+    words = "setdomainname {domainname}"
+    purpose = purposes.IDENTITY
 
-    def strings(self) -> tuple[bytes, ...]:
-        return (self.domainname.encode(),)
+    domainname: str
 
 
 class SetRlimit(Step, frozen=True):
-    op: ClassVar[int] = 11
-    resource: int
-    soft: int
-    hard: int
+    purpose = purposes.SESSION
 
-    def numbers(self) -> tuple[int, ...]:
-        return (self.resource, self.soft, self.hard)
+    resource: Positive
+    soft: Long
+    hard: Long
+
+    def describe(self) -> str:
+        return f"setrlimit {RLIMITS[self.resource]} soft={self.soft} hard={self.hard}"
 
 
 class Umask(Step, frozen=True):
-    op: ClassVar[int] = 17
-    mask: int
+    words = "umask {mask:04o}"
+    purpose = purposes.SESSION
 
-    def numbers(self) -> tuple[int, ...]:
-        return (self.mask,)
+    mask: Mode
 
 
 class Setsid(Step, frozen=True):
-    op: ClassVar[int] = 18
+    words = "setsid"
+    purpose = purposes.SESSION
 
 
 class CloseOnExec(Step, frozen=True):
     """Mark every descriptor from ``first`` up close-on-exec."""
 
-    op: ClassVar[int] = 20
-    first: int = 3
+    words = "close_range from {first}: close on exec"
+    purpose = purposes.DESCRIPTORS
 
-    def numbers(self) -> tuple[int, ...]:
-        return (self.first,)
+    first: Positive = 3
 
 
 class SetScheduler(Step, frozen=True):
     """sched_setattr(2); times in nanoseconds."""
 
-    op: ClassVar[int] = 35
-    policy: int
-    flags: int = 0
-    nice: int = 0
-    priority: int = 0
-    runtime: int = 0
-    deadline: int = 0
-    period: int = 0
+    words = "sched_setattr policy={policy} nice={nice} priority={priority} flags={flags:#x}"
+    purpose = purposes.SESSION
 
-    def numbers(self) -> tuple[int, ...]:
-        nice = self.nice & (1 << 64) - 1
-        return (self.policy | self.flags << 32, nice, self.priority, self.runtime, self.deadline, self.period)
+    policy: Word
+    flags: Word = 0
+    nice: Signed = 0
+    priority: Word = 0
+    runtime: Long = 0
+    deadline: Long = 0
+    period: Long = 0
+
+
+def _processors(numbers: tuple[int, ...]) -> bytes:
+    return bits(numbers) if numbers else b"\xff" * _MASK_BYTES
 
 
 class Affinity(Step, frozen=True):
     """sched_setaffinity(2): the processors it may run on, of those that its cgroup has; none given: all of them."""
 
-    op: ClassVar[int] = 36
-    processors: tuple[int, ...] = ()
+    purpose = purposes.SESSION
 
-    def strings(self) -> tuple[bytes, ...]:
-        return (_bits(self.processors) if self.processors else b"\xff" * _MASK_BYTES,)
+    processors: Annotated[tuple[int, ...], String(_processors, raw=True)] = ()
+
+    def describe(self) -> str:
+        return f"sched_setaffinity {','.join(map(str, self.processors)) or 'all that the cgroup has'}"
 
 
 class MemoryPolicy(Step, frozen=True):
     """set_mempolicy(2): the ``mode`` with its flags, and the memory nodes that it is about."""
 
-    op: ClassVar[int] = 65
-    mode: int
-    nodes: tuple[int, ...] = ()
+    purpose = purposes.SESSION
 
-    def numbers(self) -> tuple[int, ...]:
-        return (self.mode,)
+    mode: Word
+    nodes: Bits = ()
 
-    def strings(self) -> tuple[bytes, ...]:
-        return (_bits(self.nodes),)
+    def describe(self) -> str:
+        modes = [name for name, number in MEMORY_POLICIES.items() if number == self.mode & 0xFFF]
+        flags = [name for name, bit in MEMORY_POLICY_FLAGS.items() if bit & self.mode]
+        return f"set_mempolicy {'|'.join((*modes, *flags))} nodes={','.join(map(str, self.nodes))}"
 
 
 class IOPriority(Step, frozen=True):
     """ioprio_set(2): the class in the bits from 13 up, the level below."""
 
-    op: ClassVar[int] = 37
-    value: int
+    purpose = purposes.SESSION
 
-    def numbers(self) -> tuple[int, ...]:
-        return (self.value,)
+    value: Word
+
+    def describe(self) -> str:
+        return f"ioprio_set class={self.value >> 13} priority={self.value & 0x1FFF}"
 
 
 class Personality(Step, frozen=True):
-    op: ClassVar[int] = 38
-    persona: int
+    words = "personality {persona:#x}"
+    purpose = purposes.SESSION
 
-    def numbers(self) -> tuple[int, ...]:
-        return (self.persona,)
+    persona: Word
 
 
 class SessionKeyring(Step, frozen=True):
     """keyctl(2) KEYCTL_JOIN_SESSION_KEYRING: a new session keyring, so that the caller's keys stay the caller's."""
 
-    op: ClassVar[int] = 39
-    name: str
+    words = "keyctl KEYCTL_JOIN_SESSION_KEYRING {name}"
+    purpose = purposes.SESSION
 
-    def strings(self) -> tuple[bytes, ...]:
-        return (self.name.encode(),)
+    name: str
 
 
 class DeathSignal(Step, frozen=True):
     """prctl PR_SET_PDEATHSIG: the kernel sends signal ``number`` when the parent ends. A change of user undoes it."""
 
-    op: ClassVar[int] = 64
-    number: int
+    words = "prctl PR_SET_PDEATHSIG {number}"
+    purpose = purposes.SESSION
 
-    def numbers(self) -> tuple[int, ...]:
-        return (self.number,)
+    number: Positive
 
 
-class OwnStreams(Step, frozen=True):
+class ChownStdio(Step, frozen=True):
     """fchown(2) pipes among the standard streams to ``uid``, which can then open /dev/stdin and its like."""
 
-    op: ClassVar[int] = 48
-    uid: int
+    words = "fchown the standard streams that are pipes to {uid}"
+    purpose = purposes.SESSION
 
-    def numbers(self) -> tuple[int, ...]:
-        return (self.uid,)
+    uid: Id
 
 
-class LookUp(Step, frozen=True):
+class CheckExecutable(Step, frozen=True):
     """Fail as Exec would when the program is absent or not executable."""
 
-    op: ClassVar[int] = 45
+    purpose = purposes.SESSION
+
     program: str
     search: str = ""
 
-    def strings(self) -> tuple[bytes, ...]:
-        return (self.search.encode(), self.program.encode())
+    def describe(self) -> str:
+        return f"faccessat {self.program} X_OK" + (f" along {self.search}" if self.search else "")
 
 
 class Exec(Step, frozen=True):
@@ -191,10 +200,13 @@ class Exec(Step, frozen=True):
     instead, whatever the first argument says.
 
     ``append_arguments`` adds the launcher's own command-line arguments and keeps its environment: the
-    launcher then is a wrapper around the program. ``at_home``: the last variable is HOME, and becomes what Home found.
+    launcher then is a wrapper around the program. ``at_home``: the last variable is HOME, and becomes what FindHome
+    found.
     """
 
-    op: ClassVar[int] = 28
+    purpose = purposes.EXEC
+    subject = "args"
+
     args: tuple[str, ...]
     env: tuple[str, ...] = ()
     search: str = ""
@@ -202,23 +214,18 @@ class Exec(Step, frozen=True):
     at_home: bool = False
     program: str = ""
 
-    def numbers(self) -> tuple[int, ...]:
-        bits = self.at_home | bool(self.program) << 1
-        return (int(self.append_arguments), len(self.args), len(self.env), bits)
-
-    def strings(self) -> tuple[bytes, ...]:
-        return tuple(os.fsencode(s) for s in (self.program or self.search, *self.args, *self.env))
+    def describe(self) -> str:
+        return f"execve {self.program or ''}{' as ' if self.program else ''}{' '.join(self.args)}"
 
 
-class Home(Step, frozen=True):
+class FindHome(Step, frozen=True):
     """Look for the home directory of ``uid`` in /etc/passwd below the root, a regular file of at most 1 MiB, for Exec's
     HOME; where it is not found, that stays as it is."""
 
-    op: ClassVar[int] = 63
-    uid: int
+    words = "read the home directory of user {uid} from etc/passwd"
+    purpose = purposes.SESSION
 
-    def numbers(self) -> tuple[int, ...]:
-        return (self.uid,)
+    uid: Id
 
 
 class Fork(Step, frozen=True):
@@ -226,12 +233,14 @@ class Fork(Step, frozen=True):
     one of them is Exec. The plan goes on after them without waiting. A forked process forks no further.
     """
 
-    op: ClassVar[int] = 51
-    count: int
-    flags: int = 0
+    purpose = purposes.BESIDE
 
-    def numbers(self) -> tuple[int, ...]:
-        return (self.count, self.flags)
+    count: Positive
+    flags: Word = 0
+
+    def describe(self) -> str:
+        own = f" in {flag_names(self.flags, CLONE_FLAGS)}" if self.flags else ""
+        return f"clone3{own}: the next {self.count} steps are a process of its own"
 
 
 def forked(*steps: Step, flags: int = 0) -> tuple[Step, ...]:
@@ -239,51 +248,16 @@ def forked(*steps: Step, flags: int = 0) -> tuple[Step, ...]:
     return (Fork(len(steps), flags), *steps)
 
 
-class AwaitEnd(Step, frozen=True):
+class WaitFirstExit(Step, frozen=True):
     """Wait for the first forked process to end, say ``testbed: NAME: ended: STATUS`` on descriptor 2, and end with its
     status, 128 + n for signal n. ``names`` are the forked processes' in the order of their forks; the end of one
     without a name is nobody's concern.
     """
 
-    op: ClassVar[int] = 55
+    purpose = purposes.TOGETHER
+
     names: tuple[str, ...]
 
-    def strings(self) -> tuple[bytes, ...]:
-        return tuple(name.encode() for name in self.names)
-
-
-class NewUserNamespace(Step, frozen=True):
-    """Make a user namespace that nobody is in, with these maps of ids (lines as in uid_map), and hold it open as
-    descriptor ``fd``: mounts can take their mapping from it."""
-
-    op: ClassVar[int] = 50
-    fd: int
-    uid_map: str
-    gid_map: str
-
-    def numbers(self) -> tuple[int, ...]:
-        return (self.fd,)
-
-    def strings(self) -> tuple[bytes, ...]:
-        return (self.uid_map.encode(), self.gid_map.encode())
-
-
-class SetClock(Step, frozen=True):
-    """clock_settime(2) CLOCK_REALTIME, in nanoseconds since 1970."""
-
-    op: ClassVar[int] = 57
-    realtime_ns: int
-
-    def numbers(self) -> tuple[int, ...]:
-        return divmod(self.realtime_ns, 10**9)
-
-
-class AddEntropy(Step, frozen=True):
-    """random(4) RNDADDENTROPY on ``device``, credited in full, then RNDRESEEDCRNG: at most 512 bytes, all secret."""
-
-    op: ClassVar[int] = 58
-    entropy: bytes
-    device: str = "/dev/urandom"
-
-    def strings(self) -> tuple[bytes, ...]:
-        return (self.device.encode(), self.entropy)
+    def describe(self) -> str:
+        names = ", ".join(filter(None, self.names))
+        return f"wait4 for the first of {names} to end, exit_group with its status"

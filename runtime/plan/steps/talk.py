@@ -1,151 +1,168 @@
-"""Talking: with the starter, the kernel's network, and whoever reads the console."""
+"""Talking: with the parent, the kernel's network, and whoever reads the console."""
 
-from __future__ import annotations
-
-from typing import ClassVar
-
-from runtime.plan.steps.base import Step
+from runtime.plan.constants import CLONE_FLAGS
+from runtime.plan.steps import purposes
+from runtime.plan.steps.arguments import Comment, Id, Line, Long, Positive, Size, Word
+from runtime.plan.steps.base import LISTEN_FD, Step
+from runtime.plan.steps.words import flag_names, quoted
 
 
 class Sync(Step, frozen=True):
-    """Tell the starter that point ``number`` is reached and wait for its word to go on."""
+    """Tell the parent that point ``number`` is reached and wait for its word to go on."""
 
-    op: ClassVar[int] = 43
-    number: int
-    what: str = ""
+    words = "tell the parent: {what}; wait for its word"
+    purpose = purposes.SYNC
 
-    def numbers(self) -> tuple[int, ...]:
-        return (self.number,)
-
-
-class HandOver(Step, frozen=True):
-    """Of the launcher, beside: give the child the descriptor ``fd``, for its TakeOver of the same number."""
-
-    op: ClassVar[int] = 53
-    fd: int
-
-    def numbers(self) -> tuple[int, ...]:
-        return (self.fd,)
+    number: Positive
+    what: Comment = ""
 
 
-class TakeOver(Step, frozen=True):
-    """Of the child: wait for the descriptor ``fd`` that the launcher hands over; it is kept, or, with ``namespace``
+class SendFd(Step, frozen=True):
+    """Of the launcher, beside: give the child the descriptor ``fd``, for its ReceiveFd of the same number."""
+
+    words = "send descriptor {fd} to the new process"
+    purpose = purposes.HANDED
+
+    fd: Positive
+
+
+class ReceiveFd(Step, frozen=True):
+    """Of the child: wait for the descriptor ``fd`` that the launcher sends; it is kept, or, with ``namespace``
     (CLONE_NEW...), the namespace that it stands for is entered."""
 
-    op: ClassVar[int] = 54
-    fd: int
-    namespace: int = 0
+    purpose = purposes.HANDED
 
-    def numbers(self) -> tuple[int, ...]:
-        return (self.fd, self.namespace)
+    fd: Positive
+    namespace: Word = 0
 
-
-class Announce(Step, frozen=True):
-    """Of the launcher, beside: tell the child that ``what`` is done, for its AwaitAnnounced."""
-
-    op: ClassVar[int] = 61
-    what: str
+    def describe(self) -> str:
+        enter = f"setns {flag_names(self.namespace, CLONE_FLAGS)}" if self.namespace else "keep it"
+        return f"receive descriptor {self.fd} from the launcher, {enter}"
 
 
-class AwaitAnnounced(Step, frozen=True):
-    """Of the child: wait for the launcher's Announce."""
+class Signal(Step, frozen=True):
+    """Of the launcher, beside: tell the child that ``what`` is done, for its WaitSignal."""
 
-    op: ClassVar[int] = 62
-    what: str
+    words = "tell the new process: {what}"
+    purpose = purposes.HANDED
+
+    what: Comment
 
 
-class AwaitStart(Step, frozen=True):
+class WaitSignal(Step, frozen=True):
+    """Of the child: wait for the launcher's Signal."""
+
+    words = "wait until the launcher tells: {what}"
+    purpose = purposes.HANDED
+
+    what: Comment
+
+
+class WaitStart(Step, frozen=True):
     """The container is created: wait until somebody connects to LISTEN_FD and gives the word."""
 
-    op: ClassVar[int] = 44
+    words = f"accept on descriptor {LISTEN_FD}: wait until it is started"
+    purpose = purposes.SYNC
 
 
-class Admission(Step, frozen=True):
+class RequestAdmission(Step, frozen=True):
     """Connect to the Unix socket at ``path`` and wait for the word of who listens there: it knows who asks, and may put
     the process into cgroups or grant it other things that it has no right to take; a descriptor that comes with the
     word becomes standard input. EACCES when it is refused."""
 
-    op: ClassVar[int] = 59
-    path: str
+    words = "connect to {path} and wait for the word to go on"
+    purpose = purposes.SYNC
 
-    def strings(self) -> tuple[bytes, ...]:
-        return (self.path.encode(),)
+    path: str
 
 
 class Terminal(Step, frozen=True):
-    """A new terminal of the devpts at dev/pts becomes the standard streams; its master goes to the starter."""
+    """A new terminal of the devpts at dev/pts becomes the standard streams; its master goes to the parent."""
 
-    op: ClassVar[int] = 42
-    uid: int
-    rows: int = 0
-    columns: int = 0
+    words = "open dev/pts/ptmx, ioctl TIOCGPTPEER for user {uid}, send the master to the parent"
+    purpose = purposes.SESSION
+
+    uid: Id
+    rows: Size = 0
+    columns: Size = 0
     console: bool = True
 
-    def numbers(self) -> tuple[int, ...]:
-        return (self.uid, self.rows, self.columns, self.console)
 
-
-class Message(Step, frozen=True):
+class LogLine(Step, frozen=True):
     """Write one line to descriptor 2 (in a guest: the console), for whoever times the phases."""
 
-    op: ClassVar[int] = 25
-    text: str
+    purpose = purposes.PHASE
 
-    def strings(self) -> tuple[bytes, ...]:
-        return (self.text.encode() + b"\n",)
+    text: Line
+
+    def describe(self) -> str:
+        return f"write {quoted(self.text)} to the console"
 
 
-class Serve(Step, frozen=True):
+class ServePlans(Step, frozen=True):
     """Read encoded plans from descriptor ``fd``, a terminal, and perform each as it comes, until its end.
 
     They hold no Exec. One of which a step fails is reported as ever, on standard error, and the next is awaited.
     """
 
-    op: ClassVar[int] = 56
-    fd: int
+    words = "perform the plans that come through descriptor {fd}"
+    purpose = purposes.SERVE
 
-    def numbers(self) -> tuple[int, ...]:
-        return (self.fd,)
+    fd: Positive
 
 
-class Answer(Step, frozen=True):
+class ServeFile(Step, frozen=True):
     """Whenever something comes in on descriptor ``fd``, write there what the file ``path`` says now, then ``end``.
 
     It goes on for as long as the other side is there: a step of a forked process.
     """
 
-    op: ClassVar[int] = 60
+    words = "read descriptor {fd}, each time write {path} there"
+    purpose = purposes.TELL
+
     path: str
-    fd: int
-    end: str
-
-    def numbers(self) -> tuple[int, ...]:
-        return (self.fd,)
-
-    def strings(self) -> tuple[bytes, ...]:
-        return (self.path.encode(), self.end.encode() + b"\n")
+    fd: Positive
+    end: Line
 
 
 class NetlinkSocket(Step, frozen=True):
     """Open a route netlink socket in the current network namespace, at descriptor ``fd``."""
 
-    op: ClassVar[int] = 21
-    fd: int
+    words = "open a route netlink socket as descriptor {fd}"
+    purpose = purposes.NETWORK
 
-    def numbers(self) -> tuple[int, ...]:
-        return (self.fd,)
+    fd: Positive
 
 
 class Netlink(Step, frozen=True):
     """Send one rtnetlink request on ``fd`` and take the kernel's answer; ``what`` is for the reader."""
 
-    op: ClassVar[int] = 22
-    fd: int
+    words = "netlink on descriptor {fd}: {what}"
+    purpose = purposes.NETWORK
+
+    fd: Positive
     message: bytes
-    what: str = ""
+    what: Comment = ""
 
-    def numbers(self) -> tuple[int, ...]:
-        return (self.fd,)
 
-    def strings(self) -> tuple[bytes, ...]:
-        return (self.message,)
+class SetClock(Step, frozen=True):
+    """clock_settime(2) CLOCK_REALTIME, in nanoseconds since 1970."""
+
+    purpose = purposes.AFRESH
+
+    realtime_ns: Long
+
+    def describe(self) -> str:
+        return f"clock_settime CLOCK_REALTIME to {self.realtime_ns / 1e9:.9f} s since 1970"
+
+
+class AddEntropy(Step, frozen=True):
+    """random(4) RNDADDENTROPY on ``device``, credited in full, then RNDRESEEDCRNG: at most 512 bytes, all secret."""
+
+    purpose = purposes.AFRESH
+
+    entropy: bytes
+    device: str = "/dev/urandom"
+
+    def describe(self) -> str:
+        return f"ioctl {self.device} RNDADDENTROPY with {len(self.entropy)} fresh bytes, then RNDRESEEDCRNG"

@@ -80,18 +80,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   struct plan plan;
   if (plan_read(&plan, bytes, size) == NULL) {
     size_t offset = plan.first_step, total = 0;
-    const char *extra[] = {"x", NULL}, **pointers = calloc(plan_pointers(&plan, extra, extra), sizeof *pointers);
-    plan_arguments(&plan, pointers, extra, extra);
+    const char *extra[] = {"x", NULL};
+    plan.extra = plan.environment = extra;
+    plan.pointers = calloc(plan_pointers(&plan), sizeof *plan.pointers);
     for (uint32_t i = 0; i < plan_steps(&plan); i++) {
       struct step step;
       plan_step(&plan, &offset, &step);
       for (int n = 0; n < STEP_STRINGS; n++) total += strlen(step.string[n]);
+      total += strlen(plan_subject(&step)) + strlen(operation_name(step.operation));
       if (step.operation != OP_EXEC) continue;
-      const char **envp, **argv = plan_argv(&plan, &step, &envp);
+      const char **envp, **argv = plan_arguments(&plan, &step, &envp);
       for (; *argv; argv++) total += strlen(*argv);
       for (; *envp; envp++) total += strlen(*envp);
     }
-    free(pointers);
+    free(plan.pointers);
     if (total > (size_t)1 << 40) abort();
   }
   free(bytes);

@@ -24,10 +24,9 @@ from runtime.plan.container import container_plan
 from runtime.plan.encode import encode
 from runtime.plan.steps import Plan
 from runtime.spec import Process, Resources, Spec
+from tests.runtime.launcher.damaged_plans import DAMAGED
 from tests.runtime.oci import make_runtime, unique
 from tests.waiting import until
-
-CRASHERS = Path(__file__).with_name("crashers")
 
 
 def write_plan(path: Path, *child: s.Step) -> Path:
@@ -50,15 +49,15 @@ def test_an_error_names_step_operation_path_and_reason(tmp_path: Path) -> None:
 
 @pytest.mark.root
 def test_what_is_made_beside_is_handed_over(tmp_path: Path) -> None:
-    beside = (s.Unshare(CLONE_NEWUTS), s.SetHostname("beside"), s.Open("/proc/self/ns/uts", 112), s.HandOver(112))
-    plan = Plan(beside=beside, child=(s.TakeOver(112, CLONE_NEWUTS), s.Exec(("/bin/uname", "-n"))))
+    beside = (s.Unshare(CLONE_NEWUTS), s.SetHostname("beside"), s.Open("/proc/self/ns/uts", 112), s.SendFd(112))
+    plan = Plan(beside=beside, child=(s.ReceiveFd(112, CLONE_NEWUTS), s.Exec(("/bin/uname", "-n"))))
     (tmp_path / "p").write_bytes(encode(plan))
     done = subprocess.run([STATIC_BINARY, tmp_path / "p"], capture_output=True, text=True, timeout=10)
     assert (done.returncode, done.stdout) == (0, "beside\n")
 
 
 def test_what_fails_beside_is_told_and_ends_the_child(tmp_path: Path) -> None:
-    plan = Plan(beside=(s.Open("/nowhere", 112), s.HandOver(112)), child=(s.TakeOver(112), s.Exec(("/bin/true",))))
+    plan = Plan(beside=(s.Open("/nowhere", 112), s.SendFd(112)), child=(s.ReceiveFd(112), s.Exec(("/bin/true",))))
     (tmp_path / "p").write_bytes(encode(plan))
     done = subprocess.run([STATIC_BINARY, tmp_path / "p"], capture_output=True, text=True, timeout=10)
     assert (done.returncode, done.stderr) == (125, "testbed: step 0: open /nowhere: ENOENT (2)\n")
@@ -67,8 +66,8 @@ def test_what_fails_beside_is_told_and_ends_the_child(tmp_path: Path) -> None:
 
 
 def test_a_child_that_fails_first_is_whose_error_is_told(tmp_path: Path) -> None:
-    beside = (s.WaitPath(str(tmp_path / "never"), 200, tolerate=(ETIMEDOUT,)), s.Open("/", 112), s.HandOver(112))
-    plan = Plan(beside=beside, child=(s.Chdir("/nowhere"), s.TakeOver(112), s.Exec(("/bin/true",))))
+    beside = (s.WaitPath(str(tmp_path / "never"), 200, tolerate=(ETIMEDOUT,)), s.Open("/", 112), s.SendFd(112))
+    plan = Plan(beside=beside, child=(s.Chdir("/nowhere"), s.ReceiveFd(112), s.Exec(("/bin/true",))))
     with pytest.raises(StepError, match="step 3: chdir /nowhere"):
         launch(plan, stdin=0, stdout=1, stderr=2)
 
@@ -91,7 +90,7 @@ def test_the_first_named_process_to_end_ends_the_plan(tmp_path: Path, end: str, 
         *s.forked(say(f"echo $$ > {stays}; exec sleep 60 >&- 2>&-")),
         *s.forked(goes),
         *s.forked(say(f"while ! [ -s {stays} ]; do :; done; {end}")),
-        s.AwaitEnd(("store", "", "web")),
+        s.WaitFirstExit(("store", "", "web")),
     )
     done = subprocess.run([STATIC_BINARY, plan], capture_output=True, text=True, timeout=10)
     os.kill(int(stays.read_text()), signal.SIGKILL)
@@ -123,7 +122,7 @@ def test_a_forked_process_answers_each_time_it_is_asked(tmp_path: Path) -> None:
     told = tmp_path / "told"
     told.write_text("first\n")
     ours, theirs = socket.socketpair()
-    answering = s.forked(s.Answer(str(told), 0, "that is all"))
+    answering = s.forked(s.ServeFile(str(told), 0, "that is all"))
     plan = write_plan(tmp_path / "p", *answering, say("exec sleep 10"))
     with ours, subprocess.Popen([STATIC_BINARY, plan], stdin=theirs.fileno()) as process:
         theirs.close()
@@ -137,9 +136,9 @@ def test_a_forked_process_answers_each_time_it_is_asked(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_told_is_an_error(tmp_path: Path) -> None:
-    plan = write_plan(tmp_path / "p", s.Answer("/nowhere", 0, ""), say("true"))
+    plan = write_plan(tmp_path / "p", s.ServeFile("/nowhere", 0, ""), say("true"))
     done = subprocess.run([STATIC_BINARY, plan], input="?", capture_output=True, text=True, timeout=10)
-    assert (done.returncode, done.stderr) == (125, "testbed: step 0: answer /nowhere: ENOENT (2)\n")
+    assert (done.returncode, done.stderr) == (125, "testbed: step 0: serve file /nowhere: ENOENT (2)\n")
 
 
 @pytest.mark.root
@@ -175,7 +174,7 @@ def test_steps_that_do_not_fit_are_refused(tmp_path: Path, steps: tuple[s.Step, 
         s.SetUser(1 << 32, 0),
         s.SetUser((1 << 32) - 1, 0),
         s.SetUser(0, 1 << 32),
-        s.OwnStreams(1 << 32),
+        s.ChownStdio(1 << 32),
         s.Umask(1 << 40),
         s.Mkdir("/x", 1 << 33),
         s.Mknod("/x", 1 << 40, 0),
@@ -183,7 +182,7 @@ def test_steps_that_do_not_fit_are_refused(tmp_path: Path, steps: tuple[s.Step, 
         s.Mknod("/x", 0, 1 << 20),
         s.Mknod("/x", 0, 0, uid=1 << 32),
         s.Open("/dev/null", 1 << 32),
-        s.Serve(1 << 32),
+        s.ServePlans(1 << 32),
         s.NewUserNamespace((1 << 32) + 1, "", ""),
         s.Unshare(1 << 32),
         s.Terminal(1 << 32),
@@ -192,7 +191,7 @@ def test_steps_that_do_not_fit_are_refused(tmp_path: Path, steps: tuple[s.Step, 
         s.Personality(1 << 32),
         s.IOPriority(1 << 32),
     ],
-    ids=lambda step: f"{type(step).__name__}{step.numbers()}",
+    ids=repr,
 )
 def test_a_number_that_its_use_would_cut_off_is_refused(tmp_path: Path, step: s.Step) -> None:
     """Before anything is done: none becomes root's, or another's, by what is left of it."""
@@ -225,7 +224,7 @@ def test_who_holds_a_user_namespace_ends_with_the_launcher(tmp_path: Path) -> No
 
 def serve(tmp_path: Path, data: bytes) -> subprocess.CompletedProcess[bytes]:
     """A launcher that serves the plans in ``data``."""
-    plan = write_plan(tmp_path / "p", s.Serve(0), s.Exec(("/bin/true",)))
+    plan = write_plan(tmp_path / "p", s.ServePlans(0), s.Exec(("/bin/true",)))
     return subprocess.run([STATIC_BINARY, plan], input=data, capture_output=True, timeout=10)
 
 
@@ -264,11 +263,11 @@ def test_plans_pass_through_a_terminal_unchanged(tmp_path: Path) -> None:
     """Whatever its bytes mean to a terminal: interrupt, end of file, carriage return."""
     path, text = tmp_path / "bytes", "\x03\x04\r\x11\x13\x1a\x7f\n"
     ours, theirs = os.openpty()
-    plan = write_plan(tmp_path / "p", s.Serve(0))
+    plan = write_plan(tmp_path / "p", s.ServePlans(0))
     with subprocess.Popen([STATIC_BINARY, plan], stdin=theirs, stderr=subprocess.PIPE) as process:
         while termios.tcgetattr(theirs)[3] & termios.ICANON:
             time.sleep(0.001)
-        os.write(ours, encode(Plan((s.Write(str(path), (text,), create=True), s.Message("done")))))
+        os.write(ours, encode(Plan((s.Write(str(path), (text,), create=True), s.LogLine("done")))))
         assert process.stderr and process.stderr.readline() == b"done\n"
         process.kill()
     os.close(ours)
@@ -342,7 +341,7 @@ def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_whoever_is_at_home_is_found_within_bounds(sanitized: Path, tmp_path: Path, passwd: bytes, home: str) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/passwd").write_bytes(passwd)
-    finding = (s.Chdir(str(tmp_path)), s.Open(".", s.ROOT_FD), s.Home(7))
+    finding = (s.Chdir(str(tmp_path)), s.Open(".", s.ROOT_FD), s.FindHome(7))
     plan = write_plan(tmp_path / "p", *finding, s.Exec(("env",), ("A=b", "HOME=/"), "/bin:/usr/bin", at_home=True))
     environment = {"ASAN_OPTIONS": "detect_leaks=0"}
     done = subprocess.run([sanitized, plan], capture_output=True, text=True, env=environment, timeout=30)
@@ -364,7 +363,7 @@ def test_reading_is_clean_under_the_sanitizers(sanitized: Path, tmp_path: Path) 
             child=(
                 s.SetUser(0, 0, (1,)),
                 *s.forked(s.Write("/x", ("a", "b")), s.Exec(("f",))),
-                s.Home(7),
+                s.FindHome(7),
                 s.Exec(("a", "b"), ("c=d",), "/e", at_home=True),
             ),
         )
@@ -380,8 +379,10 @@ def test_reading_is_clean_under_the_sanitizers(sanitized: Path, tmp_path: Path) 
         path.unlink()
 
 
-@pytest.mark.parametrize("path", sorted(CRASHERS.glob("*.plan")), ids=lambda path: str(path.stem))
-def test_a_plan_that_once_crashed_it_is_refused(sanitized: Path, tmp_path: Path, path: Path) -> None:
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_plan_that_once_crashed_it_is_refused(sanitized: Path, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "p"
+    path.write_bytes(DAMAGED[name])
     for launcher in (sanitized, STATIC_BINARY):
         done = subprocess.run([launcher, path], capture_output=True, text=True, timeout=10, cwd=tmp_path)
         assert clean(done.stderr) and done.returncode == 125, done.stderr
@@ -389,7 +390,7 @@ def test_a_plan_that_once_crashed_it_is_refused(sanitized: Path, tmp_path: Path,
 
 def test_serving_is_clean_under_the_sanitizers(sanitized: Path, tmp_path: Path) -> None:
     """Plans of every length up to the largest, one after the other in the same bytes, and then something else."""
-    plan = write_plan(tmp_path / "p", s.Serve(0), s.Exec(("/bin/true",)))
+    plan = write_plan(tmp_path / "p", s.ServePlans(0), s.Exec(("/bin/true",)))
     served = [s.Write(str(tmp_path / "x"), ("y" * size,), create=True) for size in (0, 7, 60_000, 3)]
     data = b"".join(encode(Plan((*s.forked(s.Chdir("/nowhere")), step))) for step in served) + b"\xff" * 40
     environment = {"ASAN_OPTIONS": "detect_leaks=0"}
@@ -463,7 +464,7 @@ def test_operations_are_clean_under_the_sanitizers(
         assert '"created"' in operate("state", "a")
         operate("start", "a")
         assert '"running"' in operate("state", "a")
-        pid = runtime.state("a")["pid"]
+        pid = runtime.oci.state("a")["pid"]
         operate("kill", "--all", "a", "CONT")
         if deletion == ("delete", "a"):
             operate("kill", "a", "KILL")

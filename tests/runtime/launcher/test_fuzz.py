@@ -6,6 +6,7 @@ from __future__ import annotations
 import shutil
 import struct
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,11 @@ import pytest
 from runtime.known import MAGIC
 from runtime.launcher.build import INCLUDES, sources
 from runtime.plan import steps as s
-from runtime.plan.encode import encode, encode_string
+from runtime.plan.encode import encode, encode_string, magic
+from runtime.plan.steps.arguments import layout
 from runtime.prepared import MARK, assemble
+from tests.runtime.launcher.damaged_plans import DAMAGED
+from tests.runtime.plan.any_step import step_of
 
 EXECUTIONS = 400_000
 READERS = ("plan", "prepared", "known", "stat", "request")
@@ -39,10 +43,19 @@ WORDS = (
 
 
 def dictionary() -> str:
-    """The edges in the widths that the formats have, as libFuzzer reads them."""
-    words = {edge.to_bytes(size, "little") for size in (4, 8) for edge in EDGES if 0 <= edge < 1 << 8 * size}
+    """The operations' codes, and the edges of numbers in the widths that the formats have, as libFuzzer reads them."""
+    limits = {number.largest for kind in s.OPERATIONS for _, number in layout(kind).numbers}
+    edges = {*EDGES, *limits, *(limit + 1 for limit in limits)}
+    words = {edge.to_bytes(size, "little") for size in (4, 8) for edge in edges if 0 <= edge < 1 << 8 * size}
+    words |= {code.to_bytes(2, "little") for code in range(1, len(s.OPERATIONS) + 1)} | {magic()}
     escaped = ("".join(f"\\x{byte:02x}" for byte in word) for word in sorted(words))
     return "".join(f'"{word}"\n' for word in escaped)
+
+
+def written(folder: Path, inputs: Mapping[str, bytes]) -> list[Path]:
+    for name, data in inputs.items():
+        (folder / name).write_bytes(data)
+    return [folder / name for name in inputs]
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +74,7 @@ def fuzzer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_what_a_reader_once_crashed_on_is_read(fuzzer: Path, tmp_path: Path) -> None:
-    crashers = [str(path) for path in sorted(CRASHERS.iterdir())]
+    crashers = [str(path) for path in (*sorted(CRASHERS.iterdir()), *written(tmp_path, DAMAGED))]
     done = subprocess.run([fuzzer, *crashers], capture_output=True, text=True, cwd=tmp_path, timeout=60)
     assert done.returncode == 0, done.stderr[-4000:]
     assert len(crashers) >= 10 and done.stderr.count("Executed ") == len(crashers)
@@ -71,6 +84,8 @@ def test_no_input_makes_a_reader_leave_its_bytes(fuzzer: Path, tmp_path: Path) -
     corpus, words = tmp_path / "corpus", tmp_path / "words"
     shutil.copytree(CRASHERS, corpus)
     words.write_text(dictionary())
+    written(corpus, DAMAGED)
+    written(corpus, {kind.__name__: encode(s.Plan((step_of(kind),))) for kind in s.OPERATIONS if kind is not s.Fork})
     (corpus / "stat").write_bytes(STAT)
     for number, line in enumerate(WORDS):
         (corpus / f"words{number}").write_bytes(b"".join(word.encode() + b"\0" for word in line))

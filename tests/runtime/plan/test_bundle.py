@@ -243,10 +243,10 @@ def test_the_standard_streams_are_the_workloads_users(uid: int, kinds: str) -> N
     for terminal, expected in (
         (replace(process, terminal=True), [s.Terminal(uid)]),
         (replace(process, terminal=True, console_size=size), [s.Terminal(uid, 24, 80)]),
-        (replace(process, console_size=size), [s.Setsid(tolerate=(1,)), s.OwnStreams(uid)]),
+        (replace(process, console_size=size), [s.Setsid(tolerate=(1,)), s.ChownStdio(uid)]),
     ):
         child = planned(config(kinds, terminal, MAPPED)).child
-        assert [step for step in child if isinstance(step, s.Terminal | s.Setsid | s.OwnStreams)] == expected
+        assert [step for step in child if isinstance(step, s.Terminal | s.Setsid | s.ChownStdio)] == expected
 
 
 # --- who waits for whom
@@ -268,14 +268,14 @@ def test_hooks_that_run_meanwhile_are_waited_for(hook: str, points: list[int]) -
     hooks = Hooks(**{hook: (HOOK,)}) if hook else Hooks()
     plan = planned(config(hooks=hooks))
     assert [step.number for step in of_type(plan.child, s.Sync)] == points
-    assert len(of_type(plan.child, s.AwaitStart)) == 1
+    assert len(of_type(plan.child, s.WaitStart)) == 1
 
 
 def test_a_container_that_is_started_immediately_waits_for_nobody() -> None:
     plan = planned(config(), **IMMEDIATELY)
-    assert not of_type(plan.steps(), s.Sync) and not of_type(plan.steps(), s.AwaitStart)
+    assert not of_type(plan.steps(), s.Sync) and not of_type(plan.steps(), s.WaitStart)
     waiting = planned(config()).child
-    assert [step for step in waiting if not isinstance(step, s.Sync | s.AwaitStart)] == list(plan.child)
+    assert [step for step in waiting if not isinstance(step, s.Sync | s.WaitStart)] == list(plan.child)
 
 
 # --- services

@@ -93,7 +93,7 @@ ORDERS: dict[str, tuple[Matcher, ...]] = {
     "a label is written through the host's /proc: another may swallow it": (is_label, s.Mount),
     "so are kernel parameters, and before they are write-protected": (SYSCTL, mounted("proc"), s.ReadonlyPath),
     "the host waits for the process before it is in anything": (sync(RECORDED), s.Mount),
-    "nothing of the container's looks into it": (s.Undumpable, s.Mount),
+    "nothing of the container's looks into it": (s.SetNonDumpable, s.Mount),
     "the tree is a slave before anything is mounted in it, and the root is held before its inside": (
         s.Mount("", "/", "", k.MS_REC | k.MS_SLAVE),
         s.Mount(ROOTFS, ROOTFS, "", k.MS_BIND | k.MS_REC),
@@ -115,12 +115,12 @@ ORDERS: dict[str, tuple[Matcher, ...]] = {
     "pivot_root(2) refuses a shared mount": (s.PivotRoot, s.Mount("", "/", "", k.MS_SHARED)),
     "the working directory is made while the root can be written": (made("work"), READONLY_ROOT),
     "and entered once it is there": (made("work"), s.Chdir("/work", confined=True)),
-    "a missing command is an error of create, not of start": (s.LookUp, s.AwaitStart),
-    "hooks of start run inside, when it is started": (READONLY_ROOT, s.AwaitStart, sync(STARTING), s.Exec),
+    "a missing command is an error of create, not of start": (s.CheckExecutable, s.WaitStart),
+    "hooks of start run inside, when it is started": (READONLY_ROOT, s.WaitStart, sync(STARTING), s.Exec),
     "dropping the bounding set takes CAP_SETPCAP, which goes with the user": (s.BoundingSet, WORKLOADS_USER),
     "nothing that needs another system call comes after the filter": (
         s.NoNewPrivileges,
-        s.LookUp,
+        s.CheckExecutable,
         sync(STARTING),
         s.SeccompFilter,
         s.Exec,
@@ -138,8 +138,8 @@ def test_the_order_of_steps(why: str, kinds: str) -> None:
 
 IN_USER_NAMESPACE: dict[str, tuple[Matcher, ...]] = {
     "it is root there once its maps are written": (sync(RECORDED), s.SetUser(0, 0)),
-    "labels are written while its files are its own": (is_label, s.Undumpable),
-    "a change of user decides anew who may look into it": (s.SetUser(0, 0), s.Undumpable),
+    "labels are written while its files are its own": (is_label, s.SetNonDumpable),
+    "a change of user decides anew who may look into it": (s.SetUser(0, 0), s.SetNonDumpable),
     "the keyring is that of the container's root": (s.SetUser(0, 0), s.SessionKeyring),
     "cgroups are joined with the rights of the launcher": (s.WriteDescriptor, s.SetUser(0, 0)),
 }
@@ -158,7 +158,9 @@ def test_the_filter_is_the_last_step_before_the_command() -> None:
 def test_who_may_gain_privileges_loads_the_filter_while_it_has_them() -> None:
     """Without no_new_privs that takes CAP_SYS_ADMIN."""
     plan = planned(full(process=replace(FULL_PROCESS, no_new_privileges=False)))
-    assert_order(plan.child, s.LookUp, s.AwaitStart, sync(STARTING), s.SeccompFilter, s.BoundingSet, WORKLOADS_USER)
+    assert_order(
+        plan.child, s.CheckExecutable, s.WaitStart, sync(STARTING), s.SeccompFilter, s.BoundingSet, WORKLOADS_USER
+    )
     assert not any(isinstance(step, s.NoNewPrivileges) for step in plan.child)
 
 

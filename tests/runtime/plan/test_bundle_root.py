@@ -34,8 +34,8 @@ def binds(plan: s.Plan) -> dict[str, s.Bind]:
     return {step.target: step for step in of_type(plan.child, s.Bind)}
 
 
-def held(plan: s.Plan) -> dict[int, s.HoldTree]:
-    return {step.fd: step for step in of_type(plan.parent, s.HoldTree)}
+def held(plan: s.Plan) -> dict[int, s.OpenTree]:
+    return {step.fd: step for step in of_type(plan.parent, s.OpenTree)}
 
 
 # --- entering the root
@@ -167,7 +167,7 @@ def test_in_a_user_namespace_all_binds_are_copies_out_of_the_hosts_peer_groups(n
     data, volume = copies[attached["data"].held], copies[attached["shared"].held]
     assert (data.source, data.recursive, data.propagation) == ("/srv/data", True, taken_out)
     assert (volume.source, volume.recursive, volume.propagation) == (f"{BUNDLE}/vol", False, taken_out)
-    assert len(copies) == len(of_type(plan.parent, s.HoldTree)), "each has a descriptor of its own"
+    assert len(copies) == len(of_type(plan.parent, s.OpenTree)), "each has a descriptor of its own"
     assert sorted(copies) == sorted(bind.held for bind in attached.values())
 
 
@@ -234,7 +234,7 @@ def test_where_devices_come_from(kinds: str, choices: dict[str, Any], way: str) 
 
 def test_copies_of_mounts_and_of_devices_have_descriptors_beside_each_other() -> None:
     plan = planned(config("mount user", linux=MAPPED, mounts=(DATA,)))
-    numbers = [step.fd for step in of_type(plan.parent, s.HoldTree)]
+    numbers = [step.fd for step in of_type(plan.parent, s.OpenTree)]
     assert len(numbers) == len(NAMES) + 1 == len(set(numbers))
     assert binds(plan)["data"].held == max(numbers)
     assert held(plan)[binds(plan)["data"].held].source == "/srv/data"

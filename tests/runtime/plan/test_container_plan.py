@@ -62,7 +62,7 @@ def test_the_other_cgroups_are_made_beside_and_joined_while_the_hosts_root_is_th
     assert written["/cg/cpu/testbed/r/i/cpu.cfs_quota_us"] == "50000"
     assert written["/cg/pids/testbed/r/i/pids.max"] == "32"
     made = [step.path for step in of_type(plan.beside, s.Mkdir)]
-    (announcing,), (awaiting,) = of_type(plan.beside, s.Announce), of_type(plan.child, s.AwaitAnnounced)
+    (announcing,), (awaiting,) = of_type(plan.beside, s.Signal), of_type(plan.child, s.WaitSignal)
     announced, awaited = plan.beside.index(announcing), plan.child.index(awaiting)
     assert all(plan.beside.index(s.Mkdir(path)) < announced for path in made)
     joins = [plan.child.index(s.Write(f"{path}/tasks", ("0",))) for path in made]
@@ -73,7 +73,7 @@ def test_a_limit_that_is_written_late_holds_before_the_workload_runs() -> None:
     """What is handed over last is waited for."""
     plan = container_plan(spec(), V1, "testbed/r/i")
     last = plan.beside[-1]
-    assert isinstance(last, s.HandOver) and last.fd == of_type(plan.child, s.TakeOver)[-1].fd
+    assert isinstance(last, s.SendFd) and last.fd == of_type(plan.child, s.ReceiveFd)[-1].fd
 
 
 @pytest.mark.parametrize("found", [V1, V2])
@@ -106,7 +106,7 @@ def test_dev_and_what_hides_directories_share_the_file_system_of_the_writable_la
     """A superblock is dear where there are many containers."""
     plan = container_plan(spec(masked_paths=("/proc/acpi", "/sys/firmware")), V1, "testbed/r/i")
     assert [step.target for step in of_type(plan.child, s.Mount) if step.fstype == "tmpfs"] == ["/tmp"]
-    (held,) = of_type(plan.child, s.HoldTree)
+    (held,) = of_type(plan.child, s.OpenTree)
     assert {step.held for step in of_type(plan.child, s.MaskPath)} == {held.fd}
 
 
@@ -119,8 +119,8 @@ def test_without_a_link_there_is_only_loopback() -> None:
 def test_the_network_is_made_beside_and_taken_over_before_sys_is_seen() -> None:
     """Only on v1: there the launcher is in the cgroup to which the namespace is charged."""
     plan = container_plan(spec(), V1, "testbed/r/i")
-    handed = [step.fd for step in of_type(plan.beside, s.HandOver)]
-    taken = of_type(plan.child, s.TakeOver)
+    handed = [step.fd for step in of_type(plan.beside, s.SendFd)]
+    taken = of_type(plan.child, s.ReceiveFd)
     assert handed == [step.fd for step in taken] and taken[0].namespace == CLONE_NEWNET
     sys = next(step for step in of_type(plan.child, s.Bind) if step.target == "sys")
     assert sys.held == handed[-1] and plan.child.index(taken[-1]) < plan.child.index(sys)
@@ -146,7 +146,7 @@ def test_host_network_makes_no_namespace() -> None:
     assert of_type(tuple(plan.steps()), s.Netlink) == []
 
 
-def test_a_build_has_the_filter_before_its_privileges_go_and_dies_with_its_starter() -> None:
+def test_a_build_has_the_filter_before_its_privileges_go_and_dies_with_its_parent() -> None:
     """Without no_new_privs only CAP_SYS_ADMIN may load a filter, and a change of user forgets the death signal."""
     process = Process(("make",), user=User(1000, 1000), no_new_privileges=False)
     building = Building(WritableLayer("/u", "/w"), connected=True)

@@ -100,12 +100,12 @@ def test_nodes_outside_lie_where_nobody_else_sees_them_and_only_while_they_are_c
     assert files.target == made[-1].target and all(node.path.startswith(f"{files.target}/") for node in nodes)
     assert not files.flags & k.MS_NODEV, "they would not open"
     for node, bind, device in zip(nodes, of_type(attached, s.Bind), [*DEFAULTS, FUSE], strict=True):
-        (copy,) = (step for step in of_type(made, s.HoldTree) if step.source == node.path)
+        (copy,) = (step for step in of_type(made, s.OpenTree) if step.source == node.path)
         assert made.index(copy) == made.index(node) + 1
         assert (bind.held, f"/{bind.target}") == (copy.fd, device.path)
         assert (node.major, node.minor) == (device.major, device.minor)
         assert not node.inside and node.tolerate == (), "no excuse: the file system is ours"
-    assert [step.fd for step in of_type(made, s.HoldTree)] == list(range(FIRST_HELD, FIRST_HELD + len(nodes)))
+    assert [step.fd for step in of_type(made, s.OpenTree)] == list(range(FIRST_HELD, FIRST_HELD + len(nodes)))
 
 
 @pytest.mark.parametrize(

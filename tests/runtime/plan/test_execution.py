@@ -34,7 +34,7 @@ from runtime.plan.root import HOLD_ROOT
 from tests.runtime.plan.bundles import HOSTS, PROCESS, V1, V2, assert_order, config, of_type, positions
 
 FILTER = s.SeccompFilter(b"program")
-WAITING = (s.AwaitStart(),)
+WAITING = (s.WaitStart(),)
 
 
 def end(process: Process = PROCESS, **changes: Any) -> list[s.Step]:
@@ -141,14 +141,22 @@ def test_only_a_filter_that_is_asked_for_is_compiled() -> None:
 def test_with_no_new_privileges_the_filter_is_last() -> None:
     steps = end()
     assert_order(
-        steps, s.BoundingSet, s.SetUser, s.Capabilities, s.NoNewPrivileges, s.LookUp, s.AwaitStart, FILTER, s.Exec
+        steps,
+        s.BoundingSet,
+        s.SetUser,
+        s.Capabilities,
+        s.NoNewPrivileges,
+        s.CheckExecutable,
+        s.WaitStart,
+        FILTER,
+        s.Exec,
     )
     assert steps[-2] == FILTER
 
 
 def test_without_it_the_filter_comes_while_there_are_privileges() -> None:
     steps = end(replace(PROCESS, no_new_privileges=False))
-    assert_order(steps, s.LookUp, s.AwaitStart, FILTER, s.BoundingSet, s.SetUser, s.Capabilities, s.Exec)
+    assert_order(steps, s.CheckExecutable, s.WaitStart, FILTER, s.BoundingSet, s.SetUser, s.Capabilities, s.Exec)
     assert not of_type(steps, s.NoNewPrivileges)
 
 
@@ -163,7 +171,7 @@ def test_nothing_is_filtered_and_nobody_awaited_unless_asked_for(strict: bool) -
 def test_the_directory_is_entered_below_the_root_before_the_user_changes(strict: bool) -> None:
     """Where root may go, and descriptors that leaked do not lead out of the root."""
     steps = end(replace(PROCESS, cwd="/work", no_new_privileges=strict), preserve_fds=2)
-    assert_order(steps, s.CloseOnExec(5), s.Chdir("/work", confined=True), s.LookUp, s.Exec)
+    assert_order(steps, s.CloseOnExec(5), s.Chdir("/work", confined=True), s.CheckExecutable, s.Exec)
     assert_order(steps, s.Chdir, s.SetUser)
 
 
@@ -180,13 +188,13 @@ def test_the_environment(env: tuple[str, ...], given: tuple[str, ...], at_home: 
     steps = end(replace(PROCESS, env=env, user=User(7)))
     (command,) = of_type(steps, s.Exec)
     assert (command.env, command.at_home) == (given, at_home)
-    assert of_type(steps, s.Home) == ([s.Home(7)] if at_home else [])
+    assert of_type(steps, s.FindHome) == ([s.FindHome(7)] if at_home else [])
 
 
 @pytest.mark.parametrize(("env", "path"), [(("PATH=/a", "PATH=/b"), "/b"), (("PATH=",), ""), (("XPATH=/x",), None)])
 def test_the_command_is_looked_for_where_it_will_be_executed_from(env: tuple[str, ...], path: str | None) -> None:
     steps = end(replace(PROCESS, env=env, args=("tool", "-x")))
-    (look,), (command,) = of_type(steps, s.LookUp), of_type(steps, s.Exec)
+    (look,), (command,) = of_type(steps, s.CheckExecutable), of_type(steps, s.Exec)
     assert (look.program, look.search) == ("tool", command.search) and command.args == ("tool", "-x")
     assert command.search == path if path is not None else "/bin" in command.search
 
@@ -207,7 +215,7 @@ def test_few_descriptors_are_a_limit_once_the_plan_needs_no_more(
     """Those of the plan itself lie below 128; raising a limit again would take a privilege that is gone by then."""
     limits = (Rlimit("RLIMIT_NOFILE", soft, hard), Rlimit("RLIMIT_CPU", 1, 1))
     steps = end(replace(PROCESS, rlimits=limits))
-    waiting = steps.index(s.AwaitStart())
+    waiting = steps.index(s.WaitStart())
 
     def limited(part: list[s.Step]) -> list[tuple[int, int]]:
         return [(step.soft, step.hard) for step in of_type(part, s.SetRlimit) if step.resource == k.RLIMIT_NOFILE]
@@ -218,7 +226,7 @@ def test_few_descriptors_are_a_limit_once_the_plan_needs_no_more(
 
 def test_with_privileges_limits_come_after_the_wait_as_they_are() -> None:
     process = replace(PROCESS, no_new_privileges=False, rlimits=(Rlimit("RLIMIT_NOFILE", 3, 3),))
-    assert_order(end(process), s.AwaitStart, s.SetRlimit(k.RLIMIT_NOFILE, 3, 3), s.Exec)
+    assert_order(end(process), s.WaitStart, s.SetRlimit(k.RLIMIT_NOFILE, 3, 3), s.Exec)
 
 
 def test_groups_and_grants_are_passed_on() -> None:
@@ -307,7 +315,7 @@ def test_what_is_written_by_the_hosts_proc_is_written_first() -> None:
     parent = executed(process, "mount user").parent
     for path in ("/proc/self/attr/apparmor/exec", "/proc/self/attr/exec", "/proc/self/oom_score_adj"):
         here: Any = lambda step, path=path: getattr(step, "path", "") == path  # noqa: E731
-        assert_order(parent, here, s.Undumpable, s.JoinNamespace)
+        assert_order(parent, here, s.SetNonDumpable, s.JoinNamespace)
     zero = executed(replace(PROCESS, oom_score_adj=0)).parent
     assert s.Write("/proc/self/oom_score_adj", ("0",)) in zero, "0 is a wish as well"
 
@@ -317,8 +325,8 @@ def test_it_is_root_in_the_user_namespace_before_anything_of_the_containers_sees
     plan = executed(replace(PROCESS, user=User(9, 9)), kinds, keep_groups=keep)
     first = [step for step in of_type(plan.child, s.SetUser)][:-1]
     assert first == ([s.SetUser(0, 0, keep_groups=keep)] if "user" in kinds else [])
-    assert_order(plan.child, *first, s.Undumpable, s.Chdir("/"), HOLD_ROOT, s.Exec)
-    assert s.Undumpable() in plan.parent, "nor who is still to clone it"
+    assert_order(plan.child, *first, s.SetNonDumpable, s.Chdir("/"), HOLD_ROOT, s.Exec)
+    assert s.SetNonDumpable() in plan.parent, "nor who is still to clone it"
 
 
 @pytest.mark.parametrize("size", [None, ConsoleSize(24, 80)])
@@ -327,8 +335,8 @@ def test_its_streams(size: ConsoleSize | None) -> None:
     rows, columns = (24, 80) if size else (0, 0)
     with_terminal = executed(replace(process, terminal=True)).child
     assert of_type(with_terminal, s.Terminal) == [s.Terminal(9, rows, columns, console=False)]
-    assert not positions(with_terminal, lambda step: isinstance(step, s.Setsid | s.OwnStreams))
-    assert_order(executed(process).child, s.Setsid(tolerate=(EPERM,)), s.OwnStreams(9), s.Exec)
+    assert not positions(with_terminal, lambda step: isinstance(step, s.Setsid | s.ChownStdio))
+    assert_order(executed(process).child, s.Setsid(tolerate=(EPERM,)), s.ChownStdio(9), s.Exec)
 
 
 def test_it_has_the_containers_filter_and_policy_and_its_own_directory_and_waits_for_nobody() -> None:
@@ -336,5 +344,5 @@ def test_it_has_the_containers_filter_and_policy_and_its_own_directory_and_waits
     plan = executed(replace(PROCESS, cwd="/w"), linux=linux, preserve_fds=3, grantable=0)
     made = s.Mkdir("w", tolerate=of_type(plan.child, s.Mkdir)[0].tolerate, inside=True)
     assert_order(plan.child, HOLD_ROOT, made, s.MemoryPolicy(4), s.CloseOnExec(6), s.SeccompFilter, s.Exec)
-    assert not positions(plan.steps(), lambda step: isinstance(step, s.Sync | s.AwaitStart))
+    assert not positions(plan.steps(), lambda step: isinstance(step, s.Sync | s.WaitStart))
     assert s.BoundingSet(0) in plan.child

@@ -39,7 +39,7 @@ def test_it_is_the_containers_everywhere_and_last(make: Callable[[Spec], s.Plan]
     assert filters(plan) == filters(PLANS["container"](SPEC)) != []
     steps = list(plan.steps())
     after = steps[steps.index(filters(plan)[0]) + 1 :]
-    assert isinstance(next(step for step in after if not isinstance(step, s.Message)), s.Exec)
+    assert isinstance(next(step for step in after if not isinstance(step, s.LogLine)), s.Exec)
 
 
 @pytest.mark.parametrize("make", PLANS.values(), ids=PLANS)

@@ -307,7 +307,7 @@ def test_the_copy_leaves_the_hosts_peer_groups_whatever_the_root_becomes(name: s
 def test_only_those_that_are_chosen_are_held() -> None:
     before: list[s.Step] = [s.Setsid(), OTHER, PEER, HELD]
     held, steps = held_first(before, 200, is_shared, 0)
-    assert held == [s.HoldTree("/a", 200)]
+    assert held == [s.OpenTree("/a", 200)]
     assert steps == [s.Setsid(), OTHER, replace(PEER, held=200), HELD]
     assert before == [s.Setsid(), OTHER, PEER, HELD], "the list that was given stays"
 
@@ -315,8 +315,8 @@ def test_only_those_that_are_chosen_are_held() -> None:
 def test_descriptors_follow_each_other_and_what_is_held_already_keeps_its_own() -> None:
     held, steps = held_first([PEER, HELD, OTHER], 130, lambda _: True, k.MS_PRIVATE)
     assert held == [
-        s.HoldTree("/a", 130, propagation=k.MS_PRIVATE),
-        s.HoldTree("/b", 131, recursive=True, propagation=k.MS_PRIVATE),
+        s.OpenTree("/a", 130, propagation=k.MS_PRIVATE),
+        s.OpenTree("/b", 131, recursive=True, propagation=k.MS_PRIVATE),
     ]
     assert [bind.held for bind in of_type(steps, s.Bind)] == [130, 9, 131]
 
@@ -324,7 +324,7 @@ def test_descriptors_follow_each_other_and_what_is_held_already_keeps_its_own() 
 def test_the_copy_takes_the_mapping_and_leaves_the_attributes_to_what_is_attached() -> None:
     bind = s.Bind("/a", "a", set=RO, userns="/ns", map_all=True)
     held, steps = held_first([bind], 130, lambda _: True, 0)
-    assert held == [s.HoldTree("/a", 130, userns="/ns", map_all=True)]
+    assert held == [s.OpenTree("/a", 130, userns="/ns", map_all=True)]
     assert steps == [replace(bind, held=130, userns="")]
 
 

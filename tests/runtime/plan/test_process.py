@@ -81,7 +81,7 @@ def test_where_commands_are_looked_for(env: tuple[str, ...], path: str) -> None:
     ],
 )
 def test_a_home_is_looked_up_unless_one_is_given(env: tuple[str, ...], looked_up: bool, left: tuple[str, ...]) -> None:
-    assert home_steps(replace(PROCESS, env=env, user=User(7))) == ((s.Home(7),) if looked_up else (), left)
+    assert home_steps(replace(PROCESS, env=env, user=User(7))) == ((s.FindHome(7),) if looked_up else (), left)
 
 
 def test_credentials_come_in_the_order_that_each_needs_of_the_one_before() -> None:

@@ -10,7 +10,6 @@ from runtime.plan import constants as k
 from runtime.plan import steps as s
 from runtime.plan.container import container_plan
 from runtime.plan.explain import explain
-from runtime.plan.reasons import reason
 from runtime.spec import Process, Resources, Spec
 from vm_images.plans.guest import guest_plan
 
@@ -20,21 +19,21 @@ SPEC = Spec(Process(args=("true",)), ("/store/a",), "one", Resources(pids=9))
 
 def test_every_step_of_both_platforms_has_a_reason() -> None:
     for plan in (container_plan(SPEC, V1, "testbed/r/i"), guest_plan(SPEC, ["/m.ko"])):
-        assert all(reason(step).endswith(".") for step in plan.steps())
+        assert all(step.reason().endswith(".") for step in plan.steps())
 
 
 def test_a_cgroup_is_told_from_the_root_file_system() -> None:
-    assert "charges and limits" in reason(s.Mkdir("/sys/fs/cgroup/pids/testbed/r"))
-    assert "charges and limits" in reason(s.Write("/cg/testbed/r/memory.max", ("1",)))
-    assert "Enter the cgroup" in reason(s.Write("/cg/testbed/r/tasks", ("0",)))
-    assert "/dev" in reason(s.Mkdir("dev/pts"))
-    assert "layers" in reason(s.Mkdir("/tmp/upper"))
+    assert "charges and limits" in s.Mkdir("/sys/fs/cgroup/pids/testbed/r").reason()
+    assert "charges and limits" in s.Write("/cg/testbed/r/memory.max", ("1",)).reason()
+    assert "Enter the cgroup" in s.Write("/cg/testbed/r/tasks", ("0",)).reason()
+    assert "/dev" in s.Mkdir("dev/pts").reason()
+    assert "layers" in s.Mkdir("/tmp/upper").reason()
 
 
 def test_what_becomes_of_a_whole_tree_of_mounts_is_told_apart() -> None:
-    assert "do not show on the host" in reason(s.Mount("", "/", "", k.MS_REC | k.MS_SLAVE))
-    assert "as its configuration says" in reason(s.Mount("", "/", "", k.MS_SHARED))
-    assert "new root" in reason(s.Mount(".", "/", "", k.MS_MOVE))
+    assert "do not show on the host" in s.Mount("", "/", "", k.MS_REC | k.MS_SLAVE).reason()
+    assert "as its configuration says" in s.Mount("", "/", "", k.MS_SHARED).reason()
+    assert "new root" in s.Mount(".", "/", "", k.MS_MOVE).reason()
 
 
 def test_a_purpose_stands_once_above_the_steps_that_share_it() -> None:

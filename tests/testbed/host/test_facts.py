@@ -11,16 +11,16 @@ from typing import Any
 
 from testbed.host import facts as host
 from testbed.host.facts import (
-    cpu_facts,
-    disturbances,
-    facts,
-    memory_facts,
-    noise,
-    output,
+    find_disturbances,
     parse_choice,
+    parse_cpu_facts,
     parse_key_values,
     parse_kib,
-    versions,
+    parse_memory_facts,
+    read_facts,
+    read_first_line,
+    read_versions,
+    watch_noise,
 )
 from testbed.sample import HostReading
 
@@ -45,7 +45,7 @@ def quiet_host() -> dict[str, object]:
 
 
 def test_the_processor_is_described_by_its_first_core() -> None:
-    found = cpu_facts(CPUINFO)
+    found = parse_cpu_facts(CPUINFO)
     assert found["model"] == "AMD EPYC 7B13"
     assert found["virtualisation_extension"] == "svm"
     assert found["under_hypervisor"] is True
@@ -53,7 +53,7 @@ def test_the_processor_is_described_by_its_first_core() -> None:
 
 
 def test_memory_is_in_bytes_and_swap_in_use_is_a_difference() -> None:
-    found = memory_facts(MEMINFO)
+    found = parse_memory_facts(MEMINFO)
     assert (found["total_bytes"], found["available_bytes"]) == (1_024_000, 409_600)
     assert found["swap_used_bytes"] == 30 * 1024
     assert parse_kib(MEMINFO, "HugePages") == 0
@@ -69,7 +69,7 @@ def test_kernel_texts_are_parsed() -> None:
 
 def test_a_quiet_host_has_nothing_to_warn_of() -> None:
     idle = HostReading(0, 0, 0, 0, 0), HostReading(1, 5, 0, 100, 0)
-    assert disturbances(*idle, quiet_host()) == ()
+    assert find_disturbances(*idle, quiet_host()) == ()
 
 
 def test_each_disturbance_is_a_sentence_with_its_figure() -> None:
@@ -78,13 +78,13 @@ def test_each_disturbance_is_a_sentence_with_its_figure() -> None:
         "memory": {"swap_used_bytes": 3 << 20, "ksm": "1"},
         "load_average": [1.5, 0.0, 0.0],
     }
-    warnings = disturbances(HostReading(0, 0, 0, 0, 0), HostReading(1, 80, 5, 100, 0), host)
+    warnings = find_disturbances(HostReading(0, 0, 0, 0, 0), HostReading(1, 80, 5, 100, 0), host)
     for part in ("80% busy", "load average is 1.50", "5.0%", "powersave", "3 MiB", "KSM"):
         assert sum(part in warning for warning in warnings) == 1, part
 
 
 def test_the_facts_of_this_host_are_json_and_say_something() -> None:
-    found = json.loads(json.dumps(facts()))
+    found = json.loads(json.dumps(read_facts()))
     assert found["kernel"] == os.uname().release
     assert found["memory"]["total_bytes"] > found["memory"]["available_bytes"] > 0
     assert found["cgroups"]["mode"] in ("v1", "v2", "hybrid", "none")
@@ -92,18 +92,18 @@ def test_the_facts_of_this_host_are_json_and_say_something() -> None:
 
 
 def test_versions_name_what_is_installed_and_what_is_not() -> None:
-    found = versions()
+    found = read_versions()
     assert found["python"] and found["hdrhistogram"]
-    assert output("a-command-that-does-not-exist") is None
-    assert output("sh", "-c", "echo complaint >&2; echo 1.5; echo more; exit 1") == "1.5"
+    assert read_first_line("a-command-that-does-not-exist") is None
+    assert read_first_line("sh", "-c", "echo complaint >&2; echo 1.5; echo more; exit 1") == "1.5"
 
 
 def test_noise_watches_the_host_for_its_window() -> None:
-    assert all(isinstance(warning, str) for warning in noise(window_s=0.05))
+    assert all(isinstance(warning, str) for warning in watch_noise(window_s=0.05))
 
 
 def test_the_commit_that_measures_is_known_and_whether_it_was_changed(tmp_path: Path, monkeypatch: Any) -> None:
-    found = host.source()
+    found = host.read_source()
     assert re.fullmatch("[0-9a-f]{40}", str(found["commit"])) and isinstance(found["dirty"], bool)
 
     def git(*arguments: str) -> None:
@@ -112,12 +112,12 @@ def test_the_commit_that_measures_is_known_and_whether_it_was_changed(tmp_path: 
         )
 
     monkeypatch.setattr(host, "_ROOT", tmp_path)
-    assert host.source() == {"commit": None, "dirty": None}
+    assert host.read_source() == {"commit": None, "dirty": None}
     git("init", "-q")
     git("commit", "-q", "--allow-empty", "-m", "one")
-    assert host.source()["dirty"] is False
+    assert host.read_source()["dirty"] is False
     (tmp_path / "file").write_text("new")
-    assert host.source()["dirty"] is True
+    assert host.read_source()["dirty"] is True
 
 
 def test_what_is_below_the_host_is_known_where_its_processor_says_so(tmp_path: Path, monkeypatch: Any) -> None:
@@ -127,11 +127,11 @@ def test_what_is_below_the_host_is_known_where_its_processor_says_so(tmp_path: P
         ("model name : QEMU TCG CPU version 2.5+\nflags : svm hypervisor\n", "qemu"),
     ):
         (tmp_path / "cpuinfo").write_text(text)
-        host.hypervisor.cache_clear()
-        assert host.hypervisor() == kind
+        host.detect_hypervisor.cache_clear()
+        assert host.detect_hypervisor() == kind
     (tmp_path / "cpuinfo").write_text("model name : AMD EPYC\nflags : svm hypervisor\n")
     for said, kind in (("vmware", "vmware"), ("none", "unknown"), (None, "unknown")):
-        monkeypatch.setattr(host, "output", lambda *command, said=said: said)
-        host.hypervisor.cache_clear()
-        assert host.hypervisor() == kind
-    host.hypervisor.cache_clear()
+        monkeypatch.setattr(host, "read_first_line", lambda *command, said=said: said)
+        host.detect_hypervisor.cache_clear()
+        assert host.detect_hypervisor() == kind
+    host.detect_hypervisor.cache_clear()

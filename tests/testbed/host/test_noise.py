@@ -14,7 +14,16 @@ import pytest
 from runtime.cgroups import Cgroup
 from runtime.cgroups.limits import CPU_PERIOD_USEC
 from testbed.host import noise
-from testbed.host.noise import Moment, Process, Seen, Watch, compare, foreign_ticks, parse_process, unattributed
+from testbed.host.noise import (
+    Moment,
+    Process,
+    Seen,
+    Watch,
+    compare,
+    count_foreign_ticks,
+    find_unattributed,
+    parse_process,
+)
 from testbed.sample import HostReading
 
 SPIN = "import time\nend = time.monotonic() + 1.5\nwhile time.monotonic() < end: pass"
@@ -40,22 +49,24 @@ def process(ticks: int, parent: int = 1, started: int = 5, command: str = "cc") 
 def test_what_others_used_is_the_difference_of_those_that_stay_and_all_of_those_that_came() -> None:
     before = {10: process(100, command="shell"), 11: process(7, parent=10)}
     after = {10: process(150, command="shell"), 11: process(9, parent=10), 12: process(30, parent=10)}
-    assert foreign_ticks(before, after) == {"shell": 50, "cc": 32}
-    assert foreign_ticks(after, after) == {}
+    assert count_foreign_ticks(before, after) == {"shell": 50, "cc": 32}
+    assert count_foreign_ticks(after, after) == {}
 
 
 def test_a_process_that_ended_counts_in_its_parent_without_what_it_used_before() -> None:
     before = {10: process(100, command="shell"), 11: process(70, parent=10)}
-    assert foreign_ticks(before, {10: process(180, command="shell")}) == {"shell": 10}
+    assert count_foreign_ticks(before, {10: process(180, command="shell")}) == {"shell": 10}
     again = {10: process(170, command="shell"), 11: process(3, parent=10, started=99)}
-    assert foreign_ticks(before, again) == {"cc": 3}, "the pid was used again"
+    assert count_foreign_ticks(before, again) == {"cc": 3}, "the pid was used again"
 
 
 def test_what_ended_below_what_ended_is_not_counted_twice() -> None:
     """make (pid 11) and its compiler (12) end: the shell (10) has both in its account."""
     before = {10: process(5, command="shell"), 11: process(20, 10, command="make"), 12: process(1000, 11)}
-    assert foreign_ticks(before, {10: process(5 + 20 + 1000 + 7, command="shell")}) == {"shell": 7}
-    assert foreign_ticks(before, {1: process(3, 0, command="init"), 10: process(5, command="shell")}) == {"init": 3}
+    assert count_foreign_ticks(before, {10: process(5 + 20 + 1000 + 7, command="shell")}) == {"shell": 7}
+    assert count_foreign_ticks(before, {1: process(3, 0, command="init"), 10: process(5, command="shell")}) == {
+        "init": 3
+    }
 
 
 def host(t_s: float, total: int, stolen: int = 0) -> HostReading:
@@ -89,7 +100,7 @@ def test_a_program_of_somebody_elses_is_noise_and_a_child_of_ours_is_not() -> No
     watch.begin()
     child = subprocess.Popen([sys.executable, "-c", SPIN])
     orphan = int(subprocess.run([sys.executable, "-c", ORPHAN], stdout=subprocess.PIPE, check=True).stdout)
-    others = noise.other_processes(os.getpid(), "")
+    others = noise.read_other_processes(os.getpid(), "")
     child.wait()
     assert orphan in others and child.pid not in others and os.getpid() not in others
     assert watch.end().figures["foreign_cpu"] > 0.1
@@ -137,9 +148,9 @@ def test_what_is_in_the_runs_cgroup_is_ours_whoever_its_parent_is(limited: Cgrou
         for directory in limited.directories():
             (directory / "cgroup.procs").write_text(str(sleeper.pid))
         above = limited.name.rpartition("/")[0]
-        assert sleeper.pid in noise.other_processes(own=-1, cgroup="testbed/another")
-        assert sleeper.pid not in noise.other_processes(own=-1, cgroup=above)
-        assert sleeper.pid in noise.other_processes(own=-1, cgroup=above[:-1])
+        assert sleeper.pid in noise.read_other_processes(own=-1, cgroup="testbed/another")
+        assert sleeper.pid not in noise.read_other_processes(own=-1, cgroup=above)
+        assert sleeper.pid in noise.read_other_processes(own=-1, cgroup=above[:-1])
     finally:
         sleeper.kill()
         sleeper.wait()
@@ -147,10 +158,10 @@ def test_what_is_in_the_runs_cgroup_is_ours_whoever_its_parent_is(limited: Cgrou
 
 def test_a_host_without_pressure_figures_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(noise, "PROC", tmp_path)
-    assert noise.pressure_usec() == {}
+    assert noise.read_pressure_usec() == {}
     (tmp_path / "pressure").mkdir()
     (tmp_path / "pressure" / "cpu").write_text("some avg10=0.00 avg60=0.00 avg300=0.00 total=42\n")
-    assert noise.pressure_usec() == {"cpu": 42}
+    assert noise.read_pressure_usec() == {"cpu": 42}
 
 
 @pytest.mark.parametrize(
@@ -159,4 +170,4 @@ def test_a_host_without_pressure_figures_has_none(tmp_path: Path, monkeypatch: p
 def test_time_that_nobody_accounts_for_is_told_unless_other_programs_explain_it(
     others: float | None, foreign: float, flagged: bool
 ) -> None:
-    assert bool(unattributed(others, Seen({"foreign_cpu": foreign}, ()))) is flagged
+    assert bool(find_unattributed(others, Seen({"foreign_cpu": foreign}, ()))) is flagged

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import UsageError
-from testbed.host.turn import turn
+from testbed.host.turn import take_turn
 
 ROOT = Path(__file__).parents[3]
 HOLDER = """
 import sys, time
 from pathlib import Path
-from testbed.host.turn import turn
-with turn(sys.argv[1], wait=False, progress=print, lock=Path(sys.argv[2])):
+from testbed.host.turn import take_turn
+with take_turn(sys.argv[1], wait=False, progress=print, lock=Path(sys.argv[2])):
     print("in", flush=True)
     time.sleep(60)
 """
@@ -37,13 +37,13 @@ def test_a_second_run_is_refused_with_the_first_ones_name(tmp_path: Path) -> Non
     first = holder(lock)
     with (
         pytest.raises(UsageError, match=rf"first \(process {first.pid}\)(?s:.*)--wait") as refused,
-        turn("second", wait=False, progress=print, lock=lock),
+        take_turn("second", wait=False, progress=print, lock=lock),
     ):
         raise AssertionError("entered")
     assert "measured on this host" in str(refused.value)
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
-    with turn("second", wait=False, progress=print, lock=lock):
+    with take_turn("second", wait=False, progress=print, lock=lock):
         pass
     assert not lock.exists()
 
@@ -53,7 +53,7 @@ def test_a_second_run_waits_and_says_for_whom(tmp_path: Path) -> None:
     first = holder(lock)
     threading.Timer(0.3, first.terminate).start()
     began_s = time.monotonic()
-    with turn("second", wait=True, progress=said.append, lock=lock):
+    with take_turn("second", wait=True, progress=said.append, lock=lock):
         assert time.monotonic() - began_s >= 0.2
         assert "second" in lock.read_text()
     first.wait()
@@ -66,7 +66,7 @@ def test_many_that_wait_have_one_turn_at_a_time(tmp_path: Path) -> None:
     def go(name: str) -> None:
         nonlocal inside, most, entered
         for _ in range(50):
-            with turn(name, wait=True, progress=lambda line: None, lock=tmp_path / "lock"):
+            with take_turn(name, wait=True, progress=lambda line: None, lock=tmp_path / "lock"):
                 inside += 1
                 most = max(most, inside)
                 time.sleep(0.0005)

@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import UsageError
-from testbed.load.arrivals import poisson_arrivals
+from testbed.load.arrivals import draw_poisson_arrivals
 from testbed.load.open_loop import (
     LoadResult,
     OfferedLoad,
     Target,
-    histogram,
+    build_histogram,
     is_saturated,
-    lateness,
+    judge_lateness,
     merge,
     run_load,
     run_loads,
@@ -233,7 +233,7 @@ def test_the_warm_up_is_sent_but_not_counted() -> None:
             started=lambda: moments.append(time.monotonic()),
         )  # fmt: skip
     assert len(requests) == 100
-    assert result.ok == sum(due_ns >= 0.5e9 for due_ns in poisson_arrivals(100, 1.0, 7)) < 70
+    assert result.ok == sum(due_ns >= 0.5e9 for due_ns in draw_poisson_arrivals(100, 1.0, 7)) < 70
     assert abs(moments[0] - result.began_ns / 1e9) < 0.1
     assert result.elapsed_s == pytest.approx(0.5, abs=0.3)
 
@@ -258,9 +258,9 @@ def test_a_load_that_cannot_be_offered_is_refused() -> None:
 
 
 def test_a_late_generator_is_told_from_a_slow_server() -> None:
-    assert lateness(lag_p99_s=0.0019, latency_p99_s=0.002) == ""
-    assert "20.0 ms" in lateness(lag_p99_s=0.020, latency_p99_s=0.050)
-    assert lateness(lag_p99_s=0.020, latency_p99_s=1.0) == ""
+    assert judge_lateness(lag_p99_s=0.0019, latency_p99_s=0.002) == ""
+    assert "20.0 ms" in judge_lateness(lag_p99_s=0.020, latency_p99_s=0.050)
+    assert judge_lateness(lag_p99_s=0.020, latency_p99_s=1.0) == ""
 
 
 def our_children() -> set[int]:
@@ -298,8 +298,8 @@ def test_an_interrupt_ends_the_generator() -> None:
 
 
 def test_arrivals_are_a_poisson_process_of_a_fixed_count() -> None:
-    arrivals = poisson_arrivals(rate_per_s=1000, duration_s=10, seed=11)
-    assert arrivals == poisson_arrivals(1000, 10, 11) != poisson_arrivals(1000, 10, 12)
+    arrivals = draw_poisson_arrivals(rate_per_s=1000, duration_s=10, seed=11)
+    assert arrivals == draw_poisson_arrivals(1000, 10, 11) != draw_poisson_arrivals(1000, 10, 12)
     assert len(arrivals) == 10_000
     assert arrivals == sorted(arrivals)
     assert arrivals[0] >= 0 and arrivals[-1] < 10e9
@@ -310,13 +310,13 @@ def test_arrivals_are_a_poisson_process_of_a_fixed_count() -> None:
 
 
 def test_the_histogram_keeps_three_digits_and_clips_at_an_hour() -> None:
-    made = histogram([1234567, 0, 10**12])
+    made = build_histogram([1234567, 0, 10**12])
     assert made.get_total_count() == 3
     assert made.get_value_at_percentile(50) == pytest.approx(1234567, rel=1e-3)
     assert made.get_max_value() <= 3_602_000_000
 
 
 def test_a_result_without_requests_has_no_error_fraction() -> None:
-    empty = LoadResult(0, 0, {}, histogram([]), 1.0, 0, 1, 0, 0.0, 0.0, False, "")
+    empty = LoadResult(0, 0, {}, build_histogram([]), 1.0, 0, 1, 0, 0.0, 0.0, False, "")
     assert empty.error_fraction == 0.0
     assert empty.achieved_rate_per_s == 0.0

@@ -14,8 +14,8 @@ import pytest
 from msgspec.structs import replace
 
 from runtime.errors import TestbedError, WorkloadError
-from testbed.interruption import Interrupted, interruptible
-from testbed.measures.application import Application, instances, questions, ready_timeout_s
+from testbed.interruption import Interrupted, raise_on_signals
+from testbed.measures.application import Application, make_instances, make_questions, ready_timeout_s
 from testbed.measures.context import RunContext
 from testbed.platforms.protocol import Started
 
@@ -103,7 +103,7 @@ def test_an_interruption_while_waiting_undoes_all(make_context: MakeContext, pla
         pids.extend(platform.pids())
         os.kill(os.getpid(), number)
 
-    with pytest.raises(Interrupted), interruptible():
+    with pytest.raises(Interrupted), raise_on_signals():
         threading.Timer(0.4, interrupt).start()
         with Application(context, platform, 0, "t001"):
             pass
@@ -120,22 +120,22 @@ def test_an_error_within_the_context_stops_the_services(make_context: MakeContex
 
 def test_instances_know_each_other_by_name_and_no_platform(make_context: MakeContext) -> None:
     context = make_context(web={"COLOUR": "blue"})
-    store, web = instances(context, 2, "t001")
+    store, web = make_instances(context, 2, "t001")
     assert store.spec.hosts == web.spec.hosts
     assert [name for name, _ in web.spec.hosts] == ["store", "web"]
     assert web.spec.link is not None and dict(web.spec.hosts)["web"] == str(web.spec.link.address.ip)
     assert (web.spec.hostname, web.name, web.application) == ("web", "t001-web", 2)
     assert "COLOUR=blue" in web.spec.process.env and "COLOUR=blue" not in store.spec.process.env
     assert web.spec.resources == context.scenario.services[1].resources
-    assert instances(context, 2, "t001") == (store, web)
-    other = instances(context, 3, "t001")
+    assert make_instances(context, 2, "t001") == (store, web)
+    other = make_instances(context, 3, "t001")
     assert not {address for _, address in web.spec.hosts} & {address for _, address in other[0].spec.hosts}
 
 
 def test_a_shared_instance_runs_all_services_at_one_address(make_context: MakeContext) -> None:
     context = make_context()
-    (both,) = instances(context, 2, "t001", shared=True, one_address=True)
-    alone = instances(context, 2, "t001")
+    (both,) = make_instances(context, 2, "t001", shared=True, one_address=True)
+    alone = make_instances(context, 2, "t001")
     assert (both.name, list(both.specs)) == ("t001-small", ["store", "web"])
     store, web = both.specs.values()
     assert store.link == web.link == alone[0].spec.link
@@ -152,7 +152,7 @@ def test_the_services_of_a_shared_instance_have_phases_of_their_own() -> None:
 
 def test_the_ready_check_comes_first_and_its_port_is_asked_once(make_context: MakeContext) -> None:
     context = make_context()
-    asked = questions(context.scenario, context.settings.ready, {"web": "127.0.0.2", "store": "127.0.0.3"})
+    asked = make_questions(context.scenario, context.settings.ready, {"web": "127.0.0.2", "store": "127.0.0.3"})
     assert [(question.service, question.port, question.path) for question in asked] == [
         ("web", 18080, "/health"),
         ("store", 16379, ""),

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from testbed.interruption import Interrupted, interruptible
+from testbed.interruption import Interrupted, raise_on_signals
 from testbed.measures.context import RunContext
 from testbed.measures.density import (
     Point,
     application_bytes,
-    broken,
-    limit,
-    metrics,
-    most_applications,
+    count_most_applications,
+    find_broken_level,
+    find_limit,
+    make_metrics,
 )
 from testbed.measures.schedule import PlannedTrial
 from testbed.measures.trials import run_trials
@@ -117,7 +117,7 @@ def test_an_interruption_in_the_ramp_leaves_nothing(make_context: MakeContext, p
         running.extend(platform.pids())
         os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(Interrupted), interruptible():
+    with pytest.raises(Interrupted), raise_on_signals():
         threading.Timer(1.0, interrupt).start()
         run_trials(context, PLANNED)
     (trial,) = context.folder.trials()
@@ -127,24 +127,24 @@ def test_an_interruption_in_the_ramp_leaves_nothing(make_context: MakeContext, p
 
 def test_memory_for_the_next_application_and_the_host_must_be_there() -> None:
     need = 384 * MIB
-    assert limit(4, cap=12, available_bytes=896 * MIB, need_bytes=need) is None
-    short = limit(4, cap=12, available_bytes=895 * MIB, need_bytes=need)
+    assert find_limit(4, cap=12, available_bytes=896 * MIB, need_bytes=need) is None
+    short = find_limit(4, cap=12, available_bytes=895 * MIB, need_bytes=need)
     assert short is not None and short.outcome == "ok"
     assert short.reason == (
         "memory: 895 MiB available, less than 384 MiB for the next application and 512 MiB in reserve"
     )
-    none_at_all = limit(0, cap=12, available_bytes=100 * MIB, need_bytes=need)
+    none_at_all = find_limit(0, cap=12, available_bytes=100 * MIB, need_bytes=need)
     assert none_at_all is not None and none_at_all.outcome == "failed"
-    capped = limit(12, cap=12, available_bytes=10_000 * MIB, need_bytes=need)
+    capped = find_limit(12, cap=12, available_bytes=10_000 * MIB, need_bytes=need)
     assert capped is not None and capped.reason == "cap: 12 applications"
 
 
 def test_the_service_level_holds_up_to_its_limits() -> None:
     slo = Slo(p99_ms=250, error_fraction=0.01)
     point = Point(3, 1, 1, 1, p99_ms=250.0, error_fraction=0.01, host_utilisation=0.5, host_others=0.0)
-    assert broken(point, slo) == ""
-    assert broken(replace(point, p99_ms=250.6), slo) == "slo: p99 251 ms, more than 250 ms"
-    assert broken(replace(point, error_fraction=0.02), slo) == "slo: 2.0% of requests failed, more than 1.0%"
+    assert find_broken_level(point, slo) == ""
+    assert find_broken_level(replace(point, p99_ms=250.6), slo) == "slo: p99 251 ms, more than 250 ms"
+    assert find_broken_level(replace(point, error_fraction=0.02), slo) == "slo: 2.0% of requests failed, more than 1.0%"
 
 
 def test_the_first_application_is_apart_from_further_ones() -> None:
@@ -152,20 +152,20 @@ def test_the_first_application_is_apart_from_further_ones() -> None:
     points = [
         Point(n, taken[n] * MIB, n * 30 * MIB, (9000 - n * 50) * MIB, 1, 0, 0, n / 100) for n in range(len(taken))
     ]
-    figures = {metric.metric: metric.value for metric in metrics(4, points)}
+    figures = {metric.metric: metric.value for metric in make_metrics(4, points)}
     assert figures["memory_cgroup_first"] == 45 * MIB
     assert figures["memory_cgroup_further"] == 40 * MIB
     assert figures["memory_pss_further"] == 30 * MIB
     assert figures["memory_available_first"] == figures["memory_available_further"] == 50 * MIB
     assert figures["host_others"] == 0.04
-    assert [metric.metric for metric in metrics(0, points[:1])] == ["applications", "host_others"]
-    assert "memory_pss_further" not in {metric.metric for metric in metrics(1, points[:2])}
+    assert [metric.metric for metric in make_metrics(0, points[:1])] == ["applications", "host_others"]
+    assert "memory_pss_further" not in {metric.metric for metric in make_metrics(1, points[:2])}
 
 
 def test_the_bridge_limits_the_cap(make_context: MakeContext) -> None:
     context = make_context()
     many = replace(context.settings, density=replace(context.settings.density, cap=10_000))
-    assert most_applications(context.settings, 2) == 3
-    assert most_applications(many, 2) == 511
-    assert most_applications(many, 1) == 1023, "a shared instance needs one port"
+    assert count_most_applications(context.settings, 2) == 3
+    assert count_most_applications(many, 2) == 511
+    assert count_most_applications(many, 1) == 1023, "a shared instance needs one port"
     assert application_bytes(context.scenario) == 128 * MIB

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from testbed.measures.pace import Pace, about
+from testbed.measures.pace import Pace, describe_duration
 from testbed.measures.schedule import PlannedTrial
 
 
@@ -19,7 +19,7 @@ from testbed.measures.schedule import PlannedTrial
     ],
 )
 def test_a_time_left_is_no_more_exact_than_it_is_known(seconds: float, text: str) -> None:
-    assert about(seconds) == text
+    assert describe_duration(seconds) == text
 
 
 def test_the_rest_is_as_long_as_its_like_was() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from testbed.measures.schedule import PlannedTrial, blocks_of, schedule
+from testbed.measures.schedule import PlannedTrial, blocks_of, plan_trials
 
 MEASURES = ("start", "density", "utilisation")
 PLATFORMS = ("container", "vm", "peer")
@@ -19,13 +19,13 @@ def by_block(planned: tuple[PlannedTrial, ...]) -> dict[int, list[PlannedTrial]]
 
 
 def test_the_seed_decides_everything() -> None:
-    first = schedule(PLATFORMS, MEASURES, 10, RATES, seed=1)
-    assert first == schedule(PLATFORMS, MEASURES, 10, RATES, seed=1)
-    assert first != schedule(PLATFORMS, MEASURES, 10, RATES, seed=2)
+    first = plan_trials(PLATFORMS, MEASURES, 10, RATES, seed=1)
+    assert first == plan_trials(PLATFORMS, MEASURES, 10, RATES, seed=1)
+    assert first != plan_trials(PLATFORMS, MEASURES, 10, RATES, seed=2)
 
 
 def test_each_block_has_every_platform_once_for_one_measure() -> None:
-    blocks = by_block(schedule(PLATFORMS, MEASURES, 10, RATES, seed=3))
+    blocks = by_block(plan_trials(PLATFORMS, MEASURES, 10, RATES, seed=3))
     assert list(blocks) == list(range(1, 10 + 3 + 3 + 1))
     for trials in blocks.values():
         assert sorted(trial.platform for trial in trials) == sorted(PLATFORMS)
@@ -35,20 +35,20 @@ def test_each_block_has_every_platform_once_for_one_measure() -> None:
 
 
 def test_trial_numbers_are_reserved_without_gaps_or_doubles() -> None:
-    planned = schedule(PLATFORMS, MEASURES, 7, RATES, seed=4)
+    planned = plan_trials(PLATFORMS, MEASURES, 7, RATES, seed=4)
     numbers = [trial.trial + index for trial in planned for index in range(len(trial.rates_per_s) or 1)]
     assert numbers == list(range(1, 3 * (7 + 2 + 2 * len(RATES)) + 1))
 
 
 def test_no_platform_has_a_fixed_place() -> None:
-    blocks = by_block(schedule(PLATFORMS, ("start",), 300, RATES, seed=5))
+    blocks = by_block(plan_trials(PLATFORMS, ("start",), 300, RATES, seed=5))
     for place in range(len(PLATFORMS)):
         found = Counter(trials[place].platform for trials in blocks.values())
         assert all(70 < found[platform] < 130 for platform in PLATFORMS), "100 expected of each"
 
 
 def test_measures_alternate_over_the_whole_run() -> None:
-    measures = [trials[0].measure for trials in by_block(schedule(PLATFORMS, MEASURES, 30, RATES, seed=6)).values()]
+    measures = [trials[0].measure for trials in by_block(plan_trials(PLATFORMS, MEASURES, 30, RATES, seed=6)).values()]
     for measure in MEASURES:
         places = [place for place, found in enumerate(measures) if found == measure]
         for part in range(3):
@@ -56,12 +56,12 @@ def test_measures_alternate_over_the_whole_run() -> None:
 
 
 def test_rates_are_shuffled_in_each_block_and_alike_for_its_platforms() -> None:
-    planned = schedule(PLATFORMS, ("utilisation",), 30, RATES, seed=7)
+    planned = plan_trials(PLATFORMS, ("utilisation",), 30, RATES, seed=7)
     blocks = by_block(planned)
     assert all(sorted(trial.rates_per_s) == sorted(RATES) for trial in planned)
     assert all(len({trial.rates_per_s for trial in trials}) == 1 for trials in blocks.values())
     assert len({trials[0].rates_per_s for trials in blocks.values()}) > 1
-    assert all(trial.rates_per_s == () for trial in schedule(PLATFORMS, ("start", "density"), 3, RATES, seed=8))
+    assert all(trial.rates_per_s == () for trial in plan_trials(PLATFORMS, ("start", "density"), 3, RATES, seed=8))
 
 
 def test_the_quick_settings_have_one_block_of_the_long_measures() -> None:

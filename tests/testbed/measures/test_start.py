@@ -10,7 +10,7 @@ import pytest
 from testbed.measures.application import Timeline
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
-from testbed.measures.start import metrics
+from testbed.measures.start import make_metrics
 from testbed.measures.trials import run_trials
 
 MakeContext = Callable[..., RunContext]
@@ -55,7 +55,9 @@ def test_phases_are_seconds_since_the_application_was_requested() -> None:
             "first_process": base + 8 * 10**6,
         },
     }
-    figures = {metric.metric: metric.value for metric in metrics(Timeline(base, services, base + 10**7, base + 10**8))}
+    figures = {
+        metric.metric: metric.value for metric in make_metrics(Timeline(base, services, base + 10**7, base + 10**8))
+    }
     assert figures["created"] == pytest.approx(0.003), "when the last service exists"
     assert figures["first_process"] == pytest.approx(0.009)
     assert figures["port_open"] == pytest.approx(0.01)

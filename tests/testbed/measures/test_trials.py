@@ -36,18 +36,20 @@ def test_unknown_measures_are_refused_and_the_known_ones_listed() -> None:
 
 def test_a_platform_is_given_up_after_two_failed_blocks_and_no_success() -> None:
     failed_twice = [trial(1, "vm", "failed"), trial(2, "vm", "failed"), trial(2, "container", "ok")]
-    assert trials.given_up(failed_twice, "vm") == "not tried: vm failed in its first 2 blocks"
-    assert trials.given_up(failed_twice, "container") == ""
-    assert trials.given_up(failed_twice[:1], "vm") == ""
-    assert trials.given_up([trial(1, "vm", "ok"), *failed_twice], "vm") == ""
-    assert trials.given_up([trial(1, "vm", "failed"), trial(1, "vm", "failed")], "vm") == "", "rates of one block"
+    assert trials.find_reason_to_give_up(failed_twice, "vm") == "not tried: vm failed in its first 2 blocks"
+    assert trials.find_reason_to_give_up(failed_twice, "container") == ""
+    assert trials.find_reason_to_give_up(failed_twice[:1], "vm") == ""
+    assert trials.find_reason_to_give_up([trial(1, "vm", "ok"), *failed_twice], "vm") == ""
+    assert trials.find_reason_to_give_up([trial(1, "vm", "failed"), trial(1, "vm", "failed")], "vm") == "", (
+        "rates of one block"
+    )
 
 
 def test_a_platform_that_never_worked_is_exit_code_6() -> None:
-    assert trials.exit_code([trial(1, "vm", "failed"), trial(2, "vm", "ok")]) == 0
-    assert trials.exit_code([trial(1, "vm", "failed"), trial(1, "container", "ok")]) == 6
-    assert trials.exit_code([trial(1, "vm", "void")]) == 0
-    assert trials.exit_code([]) == 0
+    assert trials.choose_exit_code([trial(1, "vm", "failed"), trial(2, "vm", "ok")]) == 0
+    assert trials.choose_exit_code([trial(1, "vm", "failed"), trial(1, "container", "ok")]) == 6
+    assert trials.choose_exit_code([trial(1, "vm", "void")]) == 0
+    assert trials.choose_exit_code([]) == 0
 
 
 def test_what_is_given_up_is_recorded_without_being_started(make_context: MakeContext, platform: Any) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from testbed.load.open_loop import LoadResult, histogram
+from testbed.load.open_loop import LoadResult, build_histogram
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
 from testbed.measures.trials import run_trials
-from testbed.measures.utilisation import Window, metrics, seen, verdict
+from testbed.measures.utilisation import Window, describe_outcome, judge_load, make_metrics
 from testbed.sample import CLOCK_TICKS_PER_S, HostReading, Usage
 
 MakeContext = Callable[..., RunContext]
@@ -26,7 +26,7 @@ def load_result(**changes: Any) -> LoadResult:
         ok=100,
         failed=2,
         failures={"timeout": 2},
-        latencies=histogram([10_000] * 100),
+        latencies=build_histogram([10_000] * 100),
         elapsed_s=5.0,
         began_ns=0,
         ended_ns=5_000_000_000,
@@ -92,19 +92,19 @@ def test_an_application_that_dies_under_load_fails_this_rate_and_the_rest(
 
 
 def test_a_late_generator_voids_the_trial() -> None:
-    assert verdict(load_result()) == ("ok", "")
-    assert verdict(load_result(late=True, reason="generator late: p99 lag 9 ms")) == (
+    assert judge_load(load_result()) == ("ok", "")
+    assert judge_load(load_result(late=True, reason="generator late: p99 lag 9 ms")) == (
         "void",
         "generator late: p99 lag 9 ms",
     )
-    nothing_succeeded = verdict(load_result(ok=0, late=True, reason="generator late"))
+    nothing_succeeded = judge_load(load_result(ok=0, late=True, reason="generator late"))
     assert nothing_succeeded == ("failed", "no request succeeded: 2 x timeout")
 
 
 def test_figures_are_summed_over_instances_and_divided_by_successes() -> None:
     used = (Usage(1.5, 200.0, 150.0, 20), Usage(0.5, 40.0, 30.0, 20))
     window = Window(load_result(), used, HostReading(0, 0, 0, 0, 0), HostReading(1, 30, 0, 120, 0))
-    figures = {metric.metric: metric.value for metric in metrics(20.0, window)}
+    figures = {metric.metric: metric.value for metric in make_metrics(20.0, window)}
     assert figures["cpu_per_request"] == pytest.approx(0.02)
     assert (figures["memory_cgroup"], figures["memory_pss"]) == (240.0, 180.0)
     assert figures["achieved_rate"] == pytest.approx(20.0)
@@ -120,7 +120,7 @@ def test_who_used_the_host_adds_up() -> None:
     ticks = CLOCK_TICKS_PER_S
     before, after = HostReading(0, 0, 0, 0, 0), HostReading(1, 4 * ticks, 0, 8 * ticks, 0)
     window = Window(load_result(generator_cpu_s=1.0), used, before, after, sampler_cpu_s=0.1)
-    figures = {metric.metric: metric.value for metric in metrics(20.0, window)}
+    figures = {metric.metric: metric.value for metric in make_metrics(20.0, window)}
     assert figures["host_utilisation"] == 0.5
     assert figures["host_application"] == pytest.approx(0.25)
     assert figures["host_generator"] == pytest.approx(1.1 / 8)
@@ -129,8 +129,8 @@ def test_who_used_the_host_adds_up() -> None:
 
 def test_a_saturated_application_has_a_cost_and_no_latency() -> None:
     window = Window(load_result(saturated=True), (), HostReading(0, 0, 0, 0, 0), HostReading(1, 30, 0, 120, 0))
-    names = {metric.metric for metric in metrics(20.0, window)}
+    names = {metric.metric for metric in make_metrics(20.0, window)}
     assert "cpu_per_request" in names
     assert not {"latency_p50", "latency_p99"} & names
-    assert {metric.metric: metric.value for metric in metrics(20.0, window)}["saturated"] == 1
-    assert seen(load_result(saturated=True)) == "saturated, 20/s answered"
+    assert {metric.metric: metric.value for metric in make_metrics(20.0, window)}["saturated"] == 1
+    assert describe_outcome(load_result(saturated=True)) == "saturated, 20/s answered"

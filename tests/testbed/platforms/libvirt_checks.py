@@ -21,7 +21,7 @@ from testbed import doctor
 from testbed.lab import BRIDGE, Lab
 from testbed.platforms.libvirt_lxc import LibvirtLxcPlatform
 from testbed.platforms.protocol import Instance
-from testbed.qemu.connection import connected, learn_emulator
+from testbed.qemu.connection import connect, learn_emulator
 from testbed.qemu.emulator import ensure_emulator, find_qemu
 from tests.runtime.guest_checks import work_off
 from tests.waiting import until
@@ -75,7 +75,7 @@ def libvirts_containers_run_within_their_limits() -> None:
 
 def a_daemon_with_cgroups_of_its_own_is_told_what_to_add() -> None:
     """As Debian has it, libvirt makes a scope of systemd's for QEMU, which goes with QEMU's leaving it."""
-    found = doctor.connection(SYSTEM)
+    found = doctor.check_connection(SYSTEM)
     assert not found.ok and "cgroup_controllers = []" in found.fix, found
     with Path("/etc/libvirt/qemu.conf").open("a") as configuration:
         configuration.write("cgroup_controllers = []\n")
@@ -84,14 +84,14 @@ def a_daemon_with_cgroups_of_its_own_is_told_what_to_add() -> None:
 
 def doctor_has_the_daemon_start_a_machine() -> None:
     """In our cgroup, as its guest's user, and from where AppArmor lets the daemon execute what is ours."""
-    found = doctor.connection(SYSTEM)
+    found = doctor.check_connection(SYSTEM)
     assert found.ok and "exempt from apparmor" in found.detail, found
 
 
 def where_apparmor_refuses_it_the_hint_says_what_to_add() -> None:
     """So that the check above can fail."""
     emulator = ensure_emulator(store_root() / "guest", find_qemu())
-    with connected(SYSTEM, NOWHERE, NOWHERE) as found:
+    with connect(SYSTEM, NOWHERE, NOWHERE) as found:
         try:
             learn_emulator(found.current(), emulator, "qemu")
         except PrerequisiteError as error:

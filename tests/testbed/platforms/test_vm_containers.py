@@ -17,7 +17,7 @@ from runtime.home import store_root
 from runtime.images.model import Image, ImageConfig, Layer
 from runtime.spec import Process, Resources, Spec
 from testbed.lab import BRIDGE, Lab
-from testbed.platforms.nested import HOST_MEMORY_BYTES, ContainersInVmPlatform, machine_resources
+from testbed.platforms.nested import HOST_MEMORY_BYTES, ContainersInVmPlatform, sum_machine_resources
 from testbed.platforms.protocol import Instance
 from testbed.qemu.variants import VARIANTS
 from tests.testbed.platforms.answers import fetch, knock
@@ -34,12 +34,12 @@ def spec(script: str, layers: tuple[str, ...] = ("/layer",), **resources: float 
 
 def test_the_machine_has_room_for_all_limits_and_the_system_inside() -> None:
     both = {"a": spec("", memory_bytes=128 * MIB, cpus=0.5), "b": spec("", memory_bytes=256 * MIB, cpus=1.0)}
-    found = machine_resources(both)
+    found = sum_machine_resources(both)
     assert found.cpus == 1.5 and found.memory_bytes is not None
     assert found.memory_bytes == 384 * MIB + HOST_MEMORY_BYTES + 384 * MIB // 64
-    assert machine_resources({**both, "c": spec("", memory_bytes=64 * MIB)}).cpus is None, "one has no limit"
+    assert sum_machine_resources({**both, "c": spec("", memory_bytes=64 * MIB)}).cpus is None, "one has no limit"
     with pytest.raises(UsageError, match="service c has no memory limit"):
-        machine_resources({**both, "c": spec("")})
+        sum_machine_resources({**both, "c": spec("")})
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ def test_the_parts_of_a_guest_add_up_to_what_the_host_sees(
         charged = platform.cgroup(one).memory_bytes()
         assert "MemTotal" not in one.log.read_text(), "what the guest tells is in no log"
         platform.stop(one)
-    # The charge comes in batches of pages for each processor; nothing else may stay unexplained.
+    # The charge comes in batches of pages for each processor; nothing else may stay unattributed.
     assert abs(parts.get("unexplained", 0)) < 2 * MIB, parts
     assert parts.get("absent", 0) > -2 * MIB, "the host holds all that the guest says it uses"
     assert 16 * MIB <= parts["files"] < 20 * MIB, "the layer above is a tmpfs, and 16 MiB of a file are in it"

@@ -16,13 +16,13 @@ from testbed.qemu.accelerator import (
     TIME_LIMIT_S,
     Attempt,
     Verdict,
-    attempt,
-    attempts,
+    check_accelerator,
     decide,
-    known_accelerator,
     kvm_limit_s,
-    last_attempts,
     probe_command,
+    read_last_attempts,
+    try_accelerator,
+    try_accelerators,
 )
 from vm_images.guest import Guest
 from vm_images.kernel import GuestKernel
@@ -60,7 +60,7 @@ TRANSLATED = (Attempt("tcg", "multi", 2.0), Attempt("tcg-single", "single", 2.5)
 
 @needs_device
 def test_a_guest_that_gets_to_its_first_process_means_it_works(guest: Guest, tmp_path: Path) -> None:
-    found = attempt(booting(tmp_path, 0.1), guest, "kvm")
+    found = try_accelerator(booting(tmp_path, 0.1), guest, "kvm")
     assert found.boot_s is not None and 0.1 < found.boot_s < 10
     assert found.cpu == "host-passthrough"
 
@@ -68,13 +68,13 @@ def test_a_guest_that_gets_to_its_first_process_means_it_works(guest: Guest, tmp
 @needs_device
 def test_a_processor_that_kvm_refuses_is_replaced_by_all_it_offers(guest: Guest, tmp_path: Path) -> None:
     refuses = 'case "$*" in *"-cpu host"*) echo "kvm_buf_set_msrs: Assertion failed." >&2; exit 134;; esac'
-    found = attempt(booting(tmp_path, 0, refuses), guest, "kvm")
+    found = try_accelerator(booting(tmp_path, 0, refuses), guest, "kvm")
     assert (found.cpu, found.boot_s is not None) == ("maximum", True)
 
 
 @needs_device
 def test_qemu_that_aborts_says_why(guest: Guest, tmp_path: Path) -> None:
-    found = attempt(program(tmp_path, "echo 'kvm_buf_set_msrs: Assertion failed.' >&2; exit 134"), guest, "kvm")
+    found = try_accelerator(program(tmp_path, "echo 'kvm_buf_set_msrs: Assertion failed.' >&2; exit 134"), guest, "kvm")
     assert found.boot_s is None
     assert "kvm_buf_set_msrs: Assertion failed." in found.reason
 
@@ -83,7 +83,7 @@ def test_qemu_that_aborts_says_why(guest: Guest, tmp_path: Path) -> None:
 def test_a_guest_that_hangs_is_given_up_after_the_time_limit(guest: Guest, tmp_path: Path) -> None:
     began_s = time.monotonic()
     hangs = program(tmp_path, "echo 'Linux version 6.1'; exec sleep 60")
-    found = attempt(hangs, guest, "kvm", time_limit_s=0.3)
+    found = try_accelerator(hangs, guest, "kvm", time_limit_s=0.3)
     assert time.monotonic() - began_s < 5
     assert found.boot_s is None
     assert "/dev/kvm opens" in found.reason and "0.3 s" in found.reason and "Linux version 6.1" in found.reason
@@ -107,17 +107,17 @@ def test_what_worked_is_kept_until_qemu_changes_and_what_did_not_is_not(
     )
     qemu, tried = program(tmp_path, script), tmp_path / "tried"
     of_a_new_run(monkeypatch)
-    first = attempts(tmp_path / "store", qemu, guest, "tcg")
+    first = try_accelerators(tmp_path / "store", qemu, guest, "tcg")
     assert {one.accelerator for one in first} == set(CANDIDATES)
-    assert attempts(tmp_path / "store", qemu, guest, "tcg") == first, "once in a run"
+    assert try_accelerators(tmp_path / "store", qemu, guest, "tcg") == first, "once in a run"
     assert tried.read_text().split() == ["thread=multi", "thread=single"]
     of_a_new_run(monkeypatch)
-    again = {one.accelerator: one for one in attempts(tmp_path / "store", qemu, guest, "tcg")}
+    again = {one.accelerator: one for one in try_accelerators(tmp_path / "store", qemu, guest, "tcg")}
     assert again["tcg"] in first
     assert tried.read_text().split()[2:] == ["thread=single"]
     of_a_new_run(monkeypatch)
     os.utime(qemu, ns=(0, 0))
-    attempts(tmp_path / "store", qemu, guest, "tcg")
+    try_accelerators(tmp_path / "store", qemu, guest, "tcg")
     assert tried.read_text().split()[3:] == ["thread=multi", "thread=single"]
 
 
@@ -125,13 +125,13 @@ def test_what_is_kept_may_be_damaged(guest: Guest, tmp_path: Path, monkeypatch: 
     qemu = booting(tmp_path, 0)
     (tmp_path / "store").mkdir()
     of_a_new_run(monkeypatch)
-    attempts(tmp_path / "store", qemu, guest, "tcg")
+    try_accelerators(tmp_path / "store", qemu, guest, "tcg")
     (kept,) = (tmp_path / "store").glob("accelerators-*.json")
     for damaged in (b"", kept.read_bytes()[:40], b"[{}]", b"\xff", b"{}"):
         kept.write_bytes(damaged)
         of_a_new_run(monkeypatch)
-        assert last_attempts(tmp_path / "store") == ()
-        assert attempts(tmp_path / "store", qemu, guest, "tcg")[1].boot_s is not None
+        assert read_last_attempts(tmp_path / "store") == ()
+        assert try_accelerators(tmp_path / "store", qemu, guest, "tcg")[1].boot_s is not None
 
 
 @needs_device
@@ -147,7 +147,7 @@ def test_kvm_is_tried_anew_in_each_run(guest: Guest, tmp_path: Path, monkeypatch
     def kvm() -> Attempt:
         of_a_new_run(monkeypatch)
         tried.unlink(missing_ok=True)
-        return attempts(tmp_path / "store", qemu, guest)[0]
+        return try_accelerators(tmp_path / "store", qemu, guest)[0]
 
     assert kvm().boot_s is None
     once = len(tried.read_text().splitlines())
@@ -207,7 +207,7 @@ def test_what_was_asked_for_is_taken_or_refused_with_the_reason() -> None:
     with pytest.raises(PrerequisiteError, match="no guest boots"):
         decide((kvm(None), Attempt("tcg", "a"), Attempt("tcg-single", "b")), "")
     with pytest.raises(UsageError, match="unknown accelerator hvf"):
-        known_accelerator("hvf")
+        check_accelerator("hvf")
 
 
 def test_the_probe_has_the_guests_machine_and_command_line(tmp_path: Path) -> None:

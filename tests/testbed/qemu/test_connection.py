@@ -14,7 +14,7 @@ import pytest
 
 from runtime.errors import PrerequisiteError, UsageError
 from testbed import doctor
-from testbed.qemu.connection import checked_uri, connected
+from testbed.qemu.connection import check_uri, connect
 from testbed.qemu.daemon import Daemon
 from tests.waiting import until
 
@@ -33,7 +33,7 @@ NOWHERE = Path("/nonexistent")
     ],
 )
 def test_qemus_drivers_are_taken(uri: str) -> None:
-    assert checked_uri(uri) == uri
+    assert check_uri(uri) == uri
 
 
 @pytest.mark.parametrize(
@@ -54,14 +54,14 @@ def test_qemus_drivers_are_taken(uri: str) -> None:
 )
 def test_others_are_refused_with_the_reason(uri: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        checked_uri(uri)
+        check_uri(uri)
 
 
 def test_a_daemon_that_is_not_there(tmp_path: Path) -> None:
     uri = f"qemu:///system?socket={quote(str(tmp_path / 'a socket'))}"
-    with pytest.raises(PrerequisiteError, match=r"a socket.*No such file"), connected(uri, NOWHERE, NOWHERE):
+    with pytest.raises(PrerequisiteError, match=r"a socket.*No such file"), connect(uri, NOWHERE, NOWHERE):
         pass
-    check = doctor.connection(uri)
+    check = doctor.check_connection(uri)
     assert not check.ok and "libvirtd" in check.fix
 
 
@@ -75,7 +75,7 @@ def test_a_host_that_cannot_be_reached(tmp_path: Path) -> None:
     uri = f"qemu+ssh://root@127.0.0.1:{port}/system?no_tty=1&no_verify=1"
     with (
         pytest.raises(PrerequisiteError, match=r"(?s)qemu\+ssh.*refused") as caught,
-        connected(uri, NOWHERE, NOWHERE),
+        connect(uri, NOWHERE, NOWHERE),
     ):
         pass
     assert "ssh 127.0.0.1" in caught.value.hint
@@ -130,10 +130,10 @@ def ssh_uri(tmp_path: Path, libvirt_daemon: Daemon) -> Iterator[str]:
 
 @pytest.mark.root
 def test_a_daemon_by_ssh(ssh_uri: str, libvirt_daemon: Daemon) -> None:
-    with connected(checked_uri(ssh_uri), NOWHERE, NOWHERE) as found:
+    with connect(check_uri(ssh_uri), NOWHERE, NOWHERE) as found:
         assert found.current().getType() == "QEMU"
         assert not found.embedded and not found.lost()
         libvirt_daemon.kill()
         until(found.lost)
-    check = doctor.connection(ssh_uri)
+    check = doctor.check_connection(ssh_uri)
     assert not check.ok and "ssh 127.0.0.1" in check.fix

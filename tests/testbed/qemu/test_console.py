@@ -18,11 +18,11 @@ from runtime.errors import TestbedError
 from runtime.launcher import STATIC_BINARY
 from runtime.output import BoundedLog
 from runtime.plan.encode import encode
-from runtime.plan.steps import Admission, Exec, Plan
-from testbed.qemu.console import Console, exit_status_of, phase_of
-from testbed.qemu.reader import ConsoleReader, adopting
+from runtime.plan.steps import Exec, Plan, RequestAdmission
+from testbed.qemu.console import Console, parse_exit_status, parse_phase
+from testbed.qemu.reader import ConsoleReader, adopt_orphans
 from tests.waiting import until
-from vm_images.plans.guest import MEMORY_TOLD
+from vm_images.plans.guest import MEMORY_END
 
 
 @pytest.fixture
@@ -45,24 +45,24 @@ def test_a_stock_system_tells_its_own_phases() -> None:
         "[   48.3] cloud-init[308]: Cloud-init v. 22.4.2 running 'init-local' at Tue, 24 Nov": "cloud_local",
         "redis login: [   94.0] cloud-init[445]: Cloud-init v. 22.4.2 running 'modules:final' at Tue": "cloud_final",
     }
-    assert {line: phase_of(line) for line in told} == told
+    assert {line: parse_phase(line) for line in told} == told
 
 
 def test_the_status_of_a_unit_is_what_it_says_last() -> None:
-    assert exit_status_of("redis login: testbed: exit status 7") == 7
+    assert parse_exit_status("redis login: testbed: exit status 7") == 7
 
 
 def test_lines_tell_phases() -> None:
-    assert phase_of("Booting from ROM..[    0.000000] Linux version 6.1.0 (gcc)") == "kernel_entry"
-    assert phase_of("testbed: first userspace") == "first_userspace"
-    assert phase_of("testbed: exec") == "first_process"
-    assert phase_of("Puma starting") is None
+    assert parse_phase("Booting from ROM..[    0.000000] Linux version 6.1.0 (gcc)") == "kernel_entry"
+    assert parse_phase("testbed: first userspace") == "first_userspace"
+    assert parse_phase("testbed: exec") == "first_process"
+    assert parse_phase("Puma starting") is None
 
 
 @pytest.mark.parametrize(("code", "status"), [("00000000", 0), ("00000700", 7), ("00000009", 137), ("0000000b", 139)])
 def test_the_panic_line_tells_the_exit_status(code: str, status: int) -> None:
     line = f"[    3.1] Kernel panic - not syncing: Attempted to kill init! exitcode=0x{code}"
-    assert exit_status_of(line) == status
+    assert parse_exit_status(line) == status
 
 
 def test_a_line_counts_when_its_end_arrives(console: Console, tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_what_a_guest_tells_of_its_memory_is_in_no_log(reader: ConsoleReader, tm
         def answer() -> None:
             assert guest.recv(1) == guest.recv(1) == b"\n", "also of the question that had no answer"
             guest.sendall(b"\r\nMemTotal:       94788 kB\r\nan aside\r\nHugePages_Total:       0\r\n")
-            guest.sendall(MEMORY_TOLD.encode() + b"\r\nAfter: 2 kB\r\n")
+            guest.sendall(MEMORY_END.encode() + b"\r\nAfter: 2 kB\r\n")
 
         answering = threading.Thread(target=answer)
         answering.start()
@@ -211,7 +211,7 @@ def test_a_daemon_that_connects_is_reaped_at_its_end(reader: ConsoleReader, tmp_
     console = reader.listen(tmp_path / "socket", tmp_path / "log")
     child = "import os,socket; s=socket.socket(socket.AF_UNIX); s.connect('socket'); s.send(b'%d\\n' % os.getpid())"
     parent = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}], start_new_session=True)"
-    with adopting():
+    with adopt_orphans():
         subprocess.run([sys.executable, "-c", parent], cwd=tmp_path, check=True)
     assert console.wait_for_end(10.0)
     pid = int(console.tail())
@@ -227,7 +227,7 @@ def launcher(plan: Plan, tmp_path: Path) -> subprocess.CompletedProcess[str]:
 def test_who_asks_is_admitted_before_it_goes_on(reader: ConsoleReader, tmp_path: Path) -> None:
     door, admitted = tmp_path / "door", []
     reader.admit(door, lambda pid: admitted.append(Path(f"/proc/{pid}/exe").resolve()))
-    done = launcher(Plan((Admission(str(door)), Exec(("/bin/echo", "in")))), tmp_path)
+    done = launcher(Plan((RequestAdmission(str(door)), Exec(("/bin/echo", "in")))), tmp_path)
     assert (done.stdout, done.returncode) == ("in\n", 0)
     assert admitted == [STATIC_BINARY.resolve()]
     assert not door.exists(), "it is for one"
@@ -237,7 +237,7 @@ def test_what_is_handed_over_becomes_standard_input(reader: ConsoleReader, tmp_p
     (tmp_path / "file").write_text("handed over")
     with (tmp_path / "file").open("rb") as file:
         reader.admit(tmp_path / "door", lambda pid: None, file.fileno())
-        done = launcher(Plan((Admission(str(tmp_path / "door")), Exec(("/bin/cat",)))), tmp_path)
+        done = launcher(Plan((RequestAdmission(str(tmp_path / "door")), Exec(("/bin/cat",)))), tmp_path)
     assert (done.stdout, done.returncode) == ("handed over", 0)
 
 
@@ -246,11 +246,11 @@ def test_who_is_refused_does_not_go_on(reader: ConsoleReader, tmp_path: Path) ->
         raise PermissionError(f"no cgroup for {pid}")
 
     reader.admit(tmp_path / "door", refuse)
-    done = launcher(Plan((Admission(str(tmp_path / "door")), Exec(("/bin/echo", "in")))), tmp_path)
+    done = launcher(Plan((RequestAdmission(str(tmp_path / "door")), Exec(("/bin/echo", "in")))), tmp_path)
     assert done.stdout == ""
     assert "EACCES" in done.stderr and done.returncode != 0
     reader.admit(tmp_path / "next", lambda pid: None)
-    assert launcher(Plan((Admission(str(tmp_path / "next")), Exec(("/bin/true",)))), tmp_path).returncode == 0
+    assert launcher(Plan((RequestAdmission(str(tmp_path / "next")), Exec(("/bin/true",)))), tmp_path).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def test_phases_and_answers_that_a_guest_invents_are_bounded(console: Console) -
 
     def answer(_: bytes) -> None:
         console.feed(b"MemFree: 1 kB\n" * 100_000 + b"MemTotal: " + b"9" * 5000 + b" kB\n", 1)
-        console.feed(f"{MEMORY_TOLD}\n".encode(), 1)
+        console.feed(f"{MEMORY_END}\n".encode(), 1)
 
     console.send = lambda data: threading.Thread(target=answer, args=(data,)).start()
     told = console.ask_memory(20)

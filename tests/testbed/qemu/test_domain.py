@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from runtime.errors import UsageError
 from runtime.spec import Resources
-from testbed.qemu.domain import Domain, Ram, domain_xml, guest_memory_bytes, total_resources, vcpu_count
+from testbed.qemu.domain import Domain, Ram, compute_guest_memory, count_vcpus, domain_xml, sum_resources
 from testbed.qemu.variants import Memory
 
 
@@ -139,26 +139,26 @@ def test_whatever_ends_the_guest_ends_qemu() -> None:
 
 @pytest.mark.parametrize(("cpus", "expected"), [(0.25, 1), (1.0, 1), (1.5, 2), (2.0, 2), (None, 8)])
 def test_processors_are_enough_for_the_limit(cpus: float | None, expected: int) -> None:
-    assert vcpu_count(Resources(cpus=cpus), 8) == expected
+    assert count_vcpus(Resources(cpus=cpus), 8) == expected
 
 
 def test_ram_is_exactly_the_limit_and_has_to_be_given() -> None:
-    assert guest_memory_bytes(Resources(memory_bytes=123 << 20), "web") == 123 << 20
+    assert compute_guest_memory(Resources(memory_bytes=123 << 20), "web") == 123 << 20
     with pytest.raises(UsageError, match="service web has no memory limit"):
-        guest_memory_bytes(Resources(), "web")
+        compute_guest_memory(Resources(), "web")
 
 
 def test_too_little_memory_for_a_kernel_is_refused() -> None:
     with pytest.raises(UsageError, match="64 MiB of memory are too little"):
-        guest_memory_bytes(Resources(memory_bytes=64 << 20), "web")
+        compute_guest_memory(Resources(memory_bytes=64 << 20), "web")
 
 
 def test_services_that_share_a_machine_need_what_they_need_together() -> None:
     both = {"a": Resources(100 << 20, 0.5, 9), "b": Resources(50 << 20, 1.0)}
-    assert total_resources(both) == Resources(150 << 20, 1.5)
-    assert total_resources({**both, "c": Resources(1 << 20)}).cpus is None, "one has no limit"
+    assert sum_resources(both) == Resources(150 << 20, 1.5)
+    assert sum_resources({**both, "c": Resources(1 << 20)}).cpus is None, "one has no limit"
     with pytest.raises(UsageError, match="service c has no memory limit"):
-        total_resources({**both, "c": Resources(cpus=1.0)})
+        sum_resources({**both, "c": Resources(cpus=1.0)})
 
 
 def test_no_connection_gives_a_guest_vhost_net() -> None:

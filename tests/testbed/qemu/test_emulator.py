@@ -36,7 +36,11 @@ def test_qemu_has_the_cpu_quota_and_no_memory_limit(cgroup_parent: str) -> None:
 def test_libvirts_arguments_go_to_qemu() -> None:
     plan = emulator_plan(Path("/usr/bin/qemu"), Path("/run/admission"), account())
     become = s.SetUser(1000, 995, (995, 4))
-    assert plan.child == (s.Admission("/run/admission"), become, s.Exec(("/usr/bin/qemu",), append_arguments=True))
+    assert plan.child == (
+        s.RequestAdmission("/run/admission"),
+        become,
+        s.Exec(("/usr/bin/qemu",), append_arguments=True),
+    )
 
 
 def test_a_daemons_becomes_the_guests_user_once_it_is_in_the_lab() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from testbed.qemu.account import Account, emulator_account, require_reach
-from testbed.qemu.enclosure import enclose, enclosing_group
+from testbed.qemu.enclosure import enclose, find_enclosing_group
 
 pytestmark = pytest.mark.root
 
@@ -42,10 +42,10 @@ def test_the_account_reads_by_name_and_nobody_else_does(folder: Path) -> None:
     assert may_read(disk, account.uid, *account.gids)
     assert not may_read(folder, account.uid, *account.gids)
     assert not may_read(disk, 65_000, 65_000)
-    if enclosing_group(account) != account.gids[0]:
+    if find_enclosing_group(account) != account.gids[0]:
         assert not may_read(disk, 65_000, account.gids[0]), "whoever may use /dev/kvm"
 
 
 def test_without_a_group_of_its_name_it_is_the_first() -> None:
-    assert enclosing_group(Account(1, (7, 8)), "no-such-group") == 7
-    assert enclosing_group(Account(1, (7, 0)), "root") == 0
+    assert find_enclosing_group(Account(1, (7, 8)), "no-such-group") == 7
+    assert find_enclosing_group(Account(1, (7, 0)), "root") == 0

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from testbed.qemu.connection import embedded
+from testbed.qemu.connection import open_embedded
 from testbed.qemu.libvirt_modules import note_storage_module
 
 
 @pytest.mark.root
 @pytest.mark.vm
 def test_an_open_driver_has_taken_note_of_the_storage_module(run_name: str, tmp_path: Path) -> None:
-    with embedded(Path("/run") / f"testbed-{run_name}" / "libvirt", tmp_path / "cache"):
+    with open_embedded(Path("/run") / f"testbed-{run_name}" / "libvirt", tmp_path / "cache"):
         if not note_storage_module():
             pytest.skip("this libvirt has no storage module of its own")
         (module,) = Path("/usr/lib").glob("*/libvirt/storage-file/libvirt_storage_file_fs.so")

@@ -9,19 +9,19 @@ import pytest
 from msgspec.structs import replace
 
 from testbed.qemu.cloud_domain import boot_from_disk
-from testbed.qemu.connection import embedded
+from testbed.qemu.connection import open_embedded
 from testbed.qemu.domain import domain_xml
-from testbed.qemu.variants import VARIANTS, Memory, Variant, by_name, refusal
+from testbed.qemu.variants import VARIANTS, Memory, Variant, find_refusal, index_by_name
 from tests.testbed.qemu.test_domain import domain
 
 
 def test_two_variants_cannot_have_one_name() -> None:
     with pytest.raises(ValueError, match="called vm"):
-        by_name((Variant("vm"), Variant("vm", machine="pc")))
+        index_by_name((Variant("vm"), Variant("vm", machine="pc")))
 
 
 def test_every_variant_has_a_class_that_makes_all_of_it() -> None:
-    assert {name: refusal(variant) for name, variant in VARIANTS.items() if refusal(variant)} == {}
+    assert {name: find_refusal(variant) for name, variant in VARIANTS.items() if find_refusal(variant)} == {}
 
 
 @pytest.mark.parametrize("memory", [Memory(), Memory(balloon=True), Memory(free_page_reporting=True)])
@@ -42,8 +42,8 @@ def test_no_two_devices_have_one_slot(memory: Memory, disks: int, boot: str) -> 
 @pytest.mark.vm
 def test_kinds_of_machine_in_one_run_share_the_driver(run_name: str, tmp_path: Path) -> None:
     folder = Path("/run") / f"testbed-{run_name}" / "libvirt"  # short: the driver keeps it, and its sockets' names
-    with embedded(folder, tmp_path / "cache") as first:
-        with embedded(folder, tmp_path / "cache") as second:
+    with open_embedded(folder, tmp_path / "cache") as first:
+        with open_embedded(folder, tmp_path / "cache") as second:
             assert second is first
         assert first.isAlive(), "the first to leave does not end it"
     assert not folder.parent.exists()
@@ -56,7 +56,7 @@ def test_the_driver_is_opened_once_however_often_it_is_asked_for(tmp_path: Path,
     folder = Path("/run") / f"testbed-{run_name}" / "libvirt"
     found = []
     for _ in range(30):
-        with embedded(folder, tmp_path / "cache") as connection:
+        with open_embedded(folder, tmp_path / "cache") as connection:
             assert connection.isAlive()
             found.append(connection)
     assert all(one is found[0] for one in found)

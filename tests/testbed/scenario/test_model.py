@@ -14,7 +14,7 @@ import pytest
 
 from runtime.errors import UsageError
 from runtime.lease import STATE_ROOT
-from testbed.bench import filters, new_run_id
+from testbed.bench import filters, make_run_id
 from testbed.scenario.model import Scenario, load
 
 CLICKME = Path(__file__).parents[3] / "scenarios" / "clickme"
@@ -469,7 +469,7 @@ def test_an_override_is_not_passed_over(tmp_path: Path, name: str) -> None:
 
 
 def test_the_longest_name_leaves_room_for_a_monitors_socket() -> None:
-    monitor = STATE_ROOT / new_run_id("a" * 40) / "libvirt/lib/qemu" / f"domain-1000-{'b' * 20}" / "monitor.sock"
+    monitor = STATE_ROOT / make_run_id("a" * 40) / "libvirt/lib/qemu" / f"domain-1000-{'b' * 20}" / "monitor.sock"
     assert len(bytes(monitor)) <= 107
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import UsageError
-from testbed.qemu.domain import guest_memory_bytes
-from testbed.scenario.model import known_scenarios, load
+from testbed.qemu.domain import compute_guest_memory
+from testbed.scenario.model import list_scenarios, load
 from testbed.scenario.new import create_scenario
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -23,13 +23,13 @@ def test_it_is_a_scenario(tmp_path: Path) -> None:
         "my-app_2/web/Dockerfile",
         "my-app_2/web/www/index.html",
     ]
-    assert known_scenarios(tmp_path) == ("my-app_2",)
+    assert list_scenarios(tmp_path) == ("my-app_2",)
     assert [path.name for path in tmp_path.iterdir()] == ["my-app_2"]
     scenario = load("my-app_2", tmp_path)
     assert scenario.name == "my-app_2"
     assert [service.ports for service in scenario.services] == [(8080,)]
     assert scenario.quick.trials == 2
-    assert guest_memory_bytes(scenario.services[0].resources, "web")  # enough for a virtual machine
+    assert compute_guest_memory(scenario.services[0].resources, "web")  # enough for a virtual machine
 
 
 @pytest.mark.parametrize(

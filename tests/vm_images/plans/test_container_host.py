@@ -27,7 +27,7 @@ def plan(mac: str | None = MAC) -> s.Plan:
 
 def test_it_begins_with_the_line_that_is_timed_and_ends_as_the_program() -> None:
     steps = plan().child
-    assert steps[0] == s.Message(FIRST_USERSPACE)
+    assert steps[0] == s.LogLine(FIRST_USERSPACE)
     last = steps[-1]
     assert isinstance(last, s.Exec) and last.args == ("python3", "-m", "program")
     assert [step.path for step in steps if isinstance(step, s.LoadModule)] == list(MODULES)

@@ -18,7 +18,7 @@ from runtime.plan.encode import encode
 from runtime.plan.explain import explain
 from runtime.plan.root import identity_steps, shared_memory_step
 from runtime.spec import Link, Process, Resources, Spec, User
-from vm_images.plans.guest import EXECUTING, FIRST_USERSPACE, MEMORY_TOLD, guest_plan
+from vm_images.plans.guest import EXECUTING, FIRST_USERSPACE, MEMORY_END, guest_plan
 
 MODULES = ("/modules/virtio.ko", "/modules/virtio_blk.ko")
 V1 = Hierarchies(
@@ -53,11 +53,11 @@ def test_the_last_steps_are_the_containers_own() -> None:
     guest = inside_the_root(guest_plan(spec(), MODULES))
     guests_own = [step for step in guest if step not in container]
     # A container's network and its /sys are made beside.
-    shared = [step for step in container if not isinstance(step, s.TakeOver) and step != s.Bind("", "sys", held=113)]
+    shared = [step for step in container if not isinstance(step, s.ReceiveFd) and step != s.Bind("", "sys", held=113)]
     assert any(isinstance(step, s.SeccompFilter) for step in shared), "the same filter of system calls"
     assert [step for step in guest if step in container] == shared
     # A container's standard input is opened by whoever starts it, and its phases are seen without a console.
-    assert guests_own == [s.Open("/dev/null", 0), s.Message(EXECUTING)]
+    assert guests_own == [s.Open("/dev/null", 0), s.LogLine(EXECUTING)]
 
 
 def test_proc_dev_and_sys_are_mounted_as_in_a_container() -> None:
@@ -68,16 +68,18 @@ def test_proc_dev_and_sys_are_mounted_as_in_a_container() -> None:
 
     guest = mounted(guest_plan(spec(), MODULES))
     container = container_plan(spec(link=None), V1, "testbed/r/i")
-    (sys,) = of_type(container, s.NewTree)  # made beside
+    (sys,) = of_type(container, s.FsMount)  # made beside
     assert [step for step in guest if step.target != "sys"] == mounted(container)
-    assert sys.fstype == "sysfs" and [step.strings()[2] for step in guest if step.target == "sys"] == [b"sysfs"]
+    assert sys.fstype == "sysfs" and [
+        step.fstype for step in guest if isinstance(step, s.Mount) and step.target == "sys"
+    ] == ["sysfs"]
     assert {"proc", "dev", "sys"} <= {step.target for step in guest}
 
 
 def test_the_host_hears_of_the_first_and_the_last_step() -> None:
     steps = list(guest_plan(spec(), MODULES).steps())
-    assert steps[0] == s.Message(FIRST_USERSPACE)
-    assert steps[-2] == s.Message(EXECUTING)
+    assert steps[0] == s.LogLine(FIRST_USERSPACE)
+    assert steps[-2] == s.LogLine(EXECUTING)
     assert steps[-1] == s.Exec(("server", "--port", "1"), ("PATH=/bin", "A=1"), "/bin")
 
 
@@ -138,7 +140,7 @@ def test_the_task_limit_is_the_containers() -> None:
 
 def test_what_tells_of_the_memory_is_outside_the_workloads_root_and_limit() -> None:
     steps = list(guest_plan(spec(), MODULES).steps())
-    answer = steps.index(s.Answer("/proc/meminfo", 0, MEMORY_TOLD))
+    answer = steps.index(s.ServeFile("/proc/meminfo", 0, MEMORY_END))
     assert steps[answer - 1] == s.Fork(1)
     assert answer < min(index for index, step in enumerate(steps) if "pids.max" in getattr(step, "path", ""))
     assert answer < steps.index(s.Chroot("."))

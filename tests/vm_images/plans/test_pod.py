@@ -36,7 +36,7 @@ def forks() -> dict[str, list[s.Step]]:
         if isinstance(step, s.Fork):
             own = list(steps[index + 1 : index + 1 + step.count])
             last = own[-1]
-            if isinstance(last, s.Answer):  # tells of the memory, and is no service
+            if isinstance(last, s.ServeFile):  # tells of the memory, and is no service
                 continue
             assert isinstance(last, s.Exec)
             found[last.args[0]] = own
@@ -47,8 +47,8 @@ def test_the_machine_is_brought_up_as_any_guest() -> None:
     pod, guest = plan().child, guest_plan(spec("web"), MODULES).child
     same = guest[: next(index for index, step in enumerate(guest) if isinstance(step, s.Netlink)) + 3]
     assert pod[: len(same)] == same
-    assert same[0] == s.Message(FIRST_USERSPACE)
-    assert pod[-1] == s.AwaitEnd(("", "redis", "web", "log"))
+    assert same[0] == s.LogLine(FIRST_USERSPACE)
+    assert pod[-1] == s.WaitFirstExit(("", "redis", "web", "log"))
 
 
 def test_a_service_is_started_by_a_containers_steps_in_its_own_cgroup() -> None:
@@ -56,7 +56,7 @@ def test_a_service_is_started_by_a_containers_steps_in_its_own_cgroup() -> None:
         hosts = dict.fromkeys(("/lower/vda", "/lower/vdb"))
         alone = [container_plan(Spec(Process((name,)), (lower,), name, host_network=True), V2, name) for lower in hosts]
         wanted = next(list(plan.child) for plan in alone if all(mount in own for mount in mounts(plan.child)))
-        added = [s.Write(f"/cgroup/{name}/cgroup.procs", ("0",)), s.Message(executing(name))]
+        added = [s.Write(f"/cgroup/{name}/cgroup.procs", ("0",)), s.LogLine(executing(name))]
         assert [step for step in own if step not in added] == wanted
         assert isinstance(own[-3], s.SeccompFilter)
         assert [own[0], own[-2]] == added

@@ -7,7 +7,6 @@ from ipaddress import IPv4Address, IPv4Interface
 from runtime.plan import steps as s
 from runtime.plan.encode import encode
 from runtime.plan.explain import explain
-from runtime.plan.reasons import reason
 from runtime.spec import Link, Process, Resources, Spec
 from vm_images.plans.guest import guest_plan, memory_steps
 from vm_images.plans.restored import ASLEEP, IDENTIFIED, restored_plan, sleep_plan
@@ -30,7 +29,7 @@ def test_a_copy_is_given_all_that_copies_must_not_share() -> None:
         "ab" * 16,
     ):
         assert expected in text
-    assert plan.child[-1] == s.Message(IDENTIFIED)
+    assert plan.child[-1] == s.LogLine(IDENTIFIED)
     assert len(encode(plan)) < 4096, "more than a terminal holds unread (N_TTY_BUF_SIZE)"
 
 
@@ -48,19 +47,19 @@ def test_without_a_network_card_there_is_nothing_to_configure() -> None:
 def test_who_is_to_be_saved_gives_its_address_back() -> None:
     text = explain(sleep_plan(LINK))
     assert "eth0 is 10.0.0.5/24 no more" in text and "take eth0 down" in text
-    assert sleep_plan(LINK).child[-1] == s.Message(ASLEEP)
+    assert sleep_plan(LINK).child[-1] == s.LogLine(ASLEEP)
 
 
 def test_a_served_guest_has_a_process_outside_the_task_limit_that_has_the_console_for_itself() -> None:
     cold, served = guest_plan(SPEC, ["/m.ko"]), guest_plan(SPEC, ["/m.ko"], served=True)
     added = [step for step in served.child if step not in cold.child]
-    assert added == [s.Fork(2), s.Write("/cgroup/cgroup.procs", ("0",)), s.Serve(0)]
+    assert added == [s.Fork(2), s.Write("/cgroup/cgroup.procs", ("0",)), s.ServePlans(0)]
     telling = memory_steps()
     assert [step for step in cold.child if step not in telling] == [step for step in served.child if step not in added]
-    assert not [step for step in served.child if isinstance(step, s.Answer)]
+    assert not [step for step in served.child if isinstance(step, s.ServeFile)]
     assert not [step for step in guest_plan(Spec(SPEC.process, (), "x"), [], served=True).child if step == added[1]]
 
 
 def test_every_step_has_a_reason() -> None:
     for plan in (sleep_plan(LINK), restored_plan(SPEC, "ab" * 16, 1, b"x"), guest_plan(SPEC, [], served=True)):
-        assert all(reason(step).endswith(".") for step in plan.steps())
+        assert all(step.reason().endswith(".") for step in plan.steps())

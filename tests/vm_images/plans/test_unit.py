@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from runtime.plan.constants import CLONE_NEWNS
-from runtime.plan.steps import Exec, LoadModule, Message, Mount, Netlink, Open, PivotRoot, Unshare
+from runtime.plan.steps import Exec, LoadModule, LogLine, Mount, Netlink, Open, PivotRoot, Unshare
 from runtime.spec import Process, Resources, Spec, User
 from vm_images.plans.guest import EXECUTING, guest_plan
 from vm_images.plans.unit import DISK, SERIAL, unit_plan
@@ -16,10 +16,10 @@ SPEC = Spec(Process(("serve",), user=User(1000, 1000)), ("/layer",), "web", Reso
 def test_from_the_roots_file_systems_on_it_is_the_guests_own() -> None:
     """Same bytes, same process: the unit says what standard input is."""
     one, other = unit_plan(SPEC).child, guest_plan(SPEC, ()).child
-    last = other[other.index(Message(EXECUTING)) - 12 :]
+    last = other[other.index(LogLine(EXECUTING)) - 12 :]
     assert [step for step in last if step not in one] == [Open("/dev/null", 0, os.O_RDONLY)]
     assert isinstance(one[-1], Exec)
-    assert one[-2] == Message(EXECUTING)
+    assert one[-2] == LogLine(EXECUTING)
 
 
 def test_it_does_not_bring_up_what_the_system_has() -> None:
