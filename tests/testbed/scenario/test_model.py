@@ -502,6 +502,7 @@ def _places(text: str) -> list[tuple[int, str]]:
     return [(number, match[0]) for number, match in found if match]
 
 
+@pytest.mark.no_cover
 def test_clickme_with_any_value_replaced_is_read_or_refused(tmp_path: Path) -> None:
     """Each key's value, and all below it, by each wrong value: an answer in time, never a traceback."""
     folder = tmp_path / "clickme"
