@@ -26,7 +26,7 @@ from testbed.doctor import (
     run_checks,
 )
 from testbed.qemu.accelerator import CANDIDATES, Attempt
-from vm_images.kernel import find_kept_guest_kernel
+from vm_images.kernel import find_stored_guest_kernel
 
 PREREQUISITE_MISSING = 5
 
@@ -123,7 +123,7 @@ def test_every_accelerator_that_was_tried_is_shown_with_when_that_was() -> None:
 @pytest.mark.root
 @pytest.mark.vm
 def test_as_root_a_guest_is_booted_to_find_out() -> None:
-    if find_kept_guest_kernel(store_root() / "guest") is None:
+    if find_stored_guest_kernel(store_root() / "guest") is None:
         pytest.skip("no guest kernel has been fetched")
     results = {check.name: check for check in check_accelerators()}
     assert set(results) == {f"accelerator {name}" for name in CANDIDATES}
