@@ -176,6 +176,8 @@ def clean(context: Context, check: bool = False, store: bool = False) -> int:
         return 1 if remains else 0
     leftovers.remove(remains)
     print(f"removed {len(remains)} leftovers" if remains else "nothing was left behind")
+    for pid in leftovers.end_planners():
+        print(f"ended the planner, process {pid}")
     if store:
         print(f"removed {leftovers.remove_store()}")
     return 0

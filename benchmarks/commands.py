@@ -211,8 +211,7 @@ def measure(peers: Sequence[Peer], rounds: int, seed: int) -> dict[str, dict[str
     """Times in seconds, by command line and by command; the ruler's first."""
     with ExitStack() as undo:
         name = f"benchmark-{os.getpid()}"
-        scratch = undo.enter_context(lease(name))
-        directory = undo.enter_context(mount_namespace(scratch))
+        directory = undo.enter_context(mount_namespace(undo.enter_context(lease(name))))
         undo.callback(remove_cgroups, f"{CGROUP_ROOT}/{name}")
         undo.enter_context(subreaper())
         bundles = Bundles(directory, f"{CGROUP_ROOT}/{name}", peers[0].words)

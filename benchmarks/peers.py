@@ -9,10 +9,8 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import re
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -29,7 +27,6 @@ from runtime.plan.constants import CLONE_NEWNS, MNT_DETACH, MS_PRIVATE, MS_REC
 REFERENCE = Path(__file__).resolve().parent / "reference"
 LAUNCHER = Path(__file__).resolve().parents[1] / "runtime" / "launcher" / "executor"  # for sys.h
 NEWEST_SUITE = "sid"
-GIVE_BACK_S = 10.0
 
 
 class Peer(Struct, frozen=True):
@@ -125,43 +122,26 @@ def _quoted(text: str) -> str:
 
 @contextmanager
 def mount_namespace(directory: Path) -> Iterator[Path]:
-    """A mount namespace of our own in which crun works; the value is a tmpfs there, as /run is on a host with systemd.
+    """A mount namespace of our own in which crun works; the value, ``directory``, is a tmpfs there, as /run is on a
+    host with systemd.
 
-    crun refuses a host with both versions of cgroups until hugetlb is one of v1. While a cgroup of v2 uses that
-    controller, v2 keeps it; then v1 alone is seen here. Raises PrerequisiteError.
+    crun refuses a host that has some controllers in each version of cgroups; there such a one has the first alone.
+    Raises PrerequisiteError.
     """
     libc = ctypes.CDLL(None, use_errno=True)
-    hugetlb, memory = directory / "hugetlb", directory / "m"
-    hugetlb.mkdir()
-    memory.mkdir()
     with Path("/proc/self/ns/mnt").open("rb") as before, ExitStack() as undo:
         undo.callback(os.chdir, Path.cwd())
         _check(libc.unshare(CLONE_NEWNS), "make a mount namespace")
         undo.callback(libc.setns, before.fileno(), CLONE_NEWNS)
         _check(libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None), "make / private")
-        _check(libc.mount(b"tmpfs", str(memory).encode(), b"tmpfs", 0, b"mode=755"), f"mount a tmpfs on {memory}")
-        undo.callback(libc.umount2, str(memory).encode(), MNT_DETACH)
+        where = str(directory).encode()
+        _check(libc.mount(b"tmpfs", where, b"tmpfs", 0, b"mode=755"), f"mount a tmpfs on {directory}")
+        undo.callback(libc.umount2, where, MNT_DETACH)
         if not Path("/sys/fs/cgroup/cgroup.controllers").exists():
-            undo.callback(_give_back_hugetlb, libc, str(hugetlb).encode())
-            if libc.mount(b"cgroup", str(hugetlb).encode(), b"cgroup", 0, b"hugetlb"):
-                libc.umount2(b"/sys/fs/cgroup/unified", MNT_DETACH)
-        yield memory
+            libc.umount2(b"/sys/fs/cgroup/unified", MNT_DETACH)  # EINVAL: there is none
+        yield directory
 
 
 def _check(answer: int, what: str) -> None:
     if answer:
         raise PrerequisiteError(f"{what}: {os.strerror(ctypes.get_errno())}", "run as root, or through sudo")
-
-
-def _give_back_hugetlb(libc: ctypes.CDLL, directory: bytes) -> None:
-    """Have the controller return to cgroup v2.
-
-    A hierarchy that is unmounted while removed cgroups of it still end stays, with its controller and out of sight; it
-    goes when it is mounted and unmounted once more.
-    """
-    libc.umount2(directory, MNT_DETACH)  # EINVAL: nothing was mounted
-    deadline = time.monotonic() + GIVE_BACK_S
-    while re.search(r"^hugetlb\t[1-9]", Path("/proc/cgroups").read_text(), re.M) and time.monotonic() < deadline:
-        time.sleep(1)  # it takes its time to go
-        if libc.mount(b"cgroup", directory, b"cgroup", 0, b"hugetlb") == 0:
-            libc.umount2(directory, 0)

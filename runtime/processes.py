@@ -6,8 +6,8 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 
 from msgspec import Struct
 
@@ -95,55 +95,23 @@ def send_signal(pidfd: int, number: int) -> None:
         raise ProcessGone(f"send signal {number}: the process has ended") from error
 
 
-def wait_exit(pidfd: int, timeout_s: float | None = None) -> bool:
-    """Wait until the process has ended, whoever its parent is; False when ``timeout_s`` passed before (None: never)."""
+def wait_exit(
+    pidfd: int, timeout_s: float | None = None, meanwhile: Callable[[], None] = lambda: None, every_s: float = 5.0
+) -> bool:
+    """Wait until the process has ended, whoever its parent is; False when ``timeout_s`` passed before (None: never).
+
+    ``meanwhile`` is called every ``every_s``.
+    """
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
-    if timeout_s is None:
-        return bool(poll.poll())
-    # poll takes a 32-bit number of milliseconds, 24 days
-    until = time.monotonic() + max(timeout_s, 0)
+    until = float("inf") if timeout_s is None else time.monotonic() + max(timeout_s, 0)
     while True:
-        left_ms = max(until - time.monotonic(), 0) * 1000
-        if poll.poll(min(left_ms, 1e9)):
+        left_s = max(until - time.monotonic(), 0)
+        if poll.poll(min(left_s, every_s) * 1000):
             return True
-        if time.monotonic() >= until:
+        if left_s <= every_s and time.monotonic() >= until:
             return False
-
-
-# What a process alone can be told, by its kernel, its terminal or its child; all else is passed on, as runc does.
-# launcher/client/front.c has the same list.
-_NOT_PASSED_ON = {
-    *(signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU, signal.SIGURG, signal.SIGWINCH),
-    *(signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGSYS),
-}
-
-
-def pass_signals_on(pid: int) -> None:
-    """From now on pass the signals that a user or an engine sends us on to a child of ours."""
-    for number in signal.valid_signals() - _NOT_PASSED_ON:
-        signal.signal(number, lambda received, _: _signal(pid, received))
-
-
-@contextmanager
-def signals_held() -> Iterator[None]:
-    """Those signals wait until it is known whom they are for."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _NOT_PASSED_ON)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _signal(pid: int, number: int) -> None:
-    with suppress(ProcessLookupError):  # it has ended, and we are about to
-        os.kill(pid, number)
-
-
-def waited(pid: int) -> int:
-    """Wait for a child of ours; its exit status, 128 + n for signal n."""
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return code if code >= 0 else 128 - code
+        meanwhile()
 
 
 def parse_signal(text: str) -> int:

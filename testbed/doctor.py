@@ -26,6 +26,7 @@ from runtime.home import store_root
 from runtime.images.sources import host_sources
 from runtime.images.space import free_bytes
 from runtime.lease import lease
+from runtime.oci import planners
 from runtime.plan.constants import CLONE_NEWNS, CLONE_NEWUSER, MS_PRIVATE, MS_REC
 from testbed.host.facts import format_version, parse_key_values, parse_kib, read, read_first_line, read_libvirt_version
 from testbed.lab import Lab, mac_of
@@ -67,6 +68,7 @@ def run_checks(connect: str = "") -> list[Check]:
         check_network(),
         check_user_namespaces(),
         check_clone3(),
+        check_planner(),
         check_kvm(),
         *check_accelerators(),
         check_command("qemu", "qemu-system-x86_64", "--version"),
@@ -193,6 +195,15 @@ def check_clone3() -> Check:
     implemented = ctypes.get_errno() == errno.EINVAL
     detail = "the kernel has it" if implemented else f"refused: {os.strerror(ctypes.get_errno())}"
     return Check("clone3", implemented, detail, "use Linux 5.3 or later, outside a sandbox that forbids it")
+
+
+def check_planner() -> Check:
+    """Show the process that decides for testbed-runtime, which stays for a while after a call."""
+    there = planners.residents(os.environ)
+    words = ", ".join(f"process {resident.pid} at {resident.socket}" for resident in there)
+    variable = os.environ.get("TESTBED_PLANNER", "")
+    detail = words or ("none: TESTBED_PLANNER is off" if variable == "off" else "none; the next call starts one")
+    return Check("planner", True, detail, required=False)
 
 
 def check_kvm() -> Check:

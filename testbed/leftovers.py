@@ -30,6 +30,7 @@ from runtime.lease import (
     remove_shared,
     unfinished,
 )
+from runtime.oci import planners
 from testbed.host import settings as host_settings
 from testbed.qemu.emulator import daemons_emulators
 
@@ -146,6 +147,14 @@ def remove(leftovers: tuple[Leftover, ...]) -> None:
         is_root = os.geteuid() == 0
         hint = "see what still uses them" if is_root else "run it as root"
         raise (TestbedError if is_root else PrerequisiteError)("remove leftovers:\n  " + "\n  ".join(problems), hint)
+
+
+def end_planners() -> tuple[int, ...]:
+    """End the processes that decide for testbed-runtime, of which the next call starts another; their numbers."""
+    there = planners.residents(os.environ)
+    for resident in there:
+        planners.end(resident)
+    return tuple(resident.pid for resident in there)
 
 
 def remove_store() -> Path:

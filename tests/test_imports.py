@@ -211,7 +211,7 @@ def test_scenarios_are_data() -> None:
     assert sorted((ROOT / "scenarios").rglob("*.py")) == []
 
 
-@pytest.mark.parametrize("module", ["runtime.container", "runtime.cli", "testbed.bench", "testbed.platforms.vm"])
+@pytest.mark.parametrize("module", ["runtime.container", "runtime.oci.cli", "testbed.bench", "testbed.platforms.vm"])
 def test_what_is_slow_to_import_comes_late(module: str) -> None:
     script = f"import sys, {module}; print(*[name for name in {SLOW!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -224,7 +224,7 @@ def test_a_command_imports_little() -> None:
     script = f"""import sys
 sys.path[:0] = [{str(ROOT)!r}]
 sys.path.append({str(PACKAGES)!r})
-import runtime.cli, runtime.lifecycle
+import runtime.oci.cli, runtime.oci.lifecycle
 print(*[name for name in {costly!r} if name in sys.modules])"""
     done = subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "invoke"
 PREREQUISITE_MISSING = 5
 # What the launcher is made of, and what is made of that, below runtime/.
-SOURCES = ("launcher/executor/main.c", "launcher/build.py", "plan/steps/files.py", "plan/encode.py")
+SOURCES = ("launcher/main.c", "launcher/build.py", "plan/steps/files.py", "plan/encode.py")
 GENERATED = "launcher/generated/operations.h"
 # A fake dpkg-query that knows every package it is asked for.
 ALL_INSTALLED = """#!/bin/sh

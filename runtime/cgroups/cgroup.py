@@ -14,6 +14,7 @@ from msgspec import Struct, field
 
 from runtime.cgroups.hierarchy import Hierarchies, hierarchies
 from runtime.cgroups.limits import delegations
+from runtime.effects import DIRECT, Effects
 from runtime.errors import TestbedError
 
 
@@ -36,10 +37,13 @@ def _with_those_below(directory: Path) -> Iterator[Path]:
 
     The link count says whether there are any, which is rare.
     """
-    if directory.stat().st_nlink > 2:
+    try:
+        has_others = directory.stat().st_nlink > 2
+    except FileNotFoundError:
+        return
+    if has_others:
         for path in [Path(entry.path) for entry in os.scandir(directory) if entry.is_dir()]:
-            with suppress(FileNotFoundError):
-                yield from _with_those_below(path)
+            yield from _with_those_below(path)
     yield directory
 
 
@@ -119,7 +123,7 @@ class Cgroup(Struct, frozen=True):
         if not parent.exists():
             parent.make()
 
-    def freeze(self, frozen: bool = True, timeout_s: float = 5.0) -> None:
+    def freeze(self, frozen: bool = True, timeout_s: float = 5.0, by: Effects = DIRECT) -> None:
         """Stop all its processes where they are, or let them go on. Raises TestbedError when they do not stop."""
         if "freezer" in self.found.v1:
             file, word = self.found.v1["freezer"] / self.name / "freezer.state", "FROZEN" if frozen else "THAWED"
@@ -128,14 +132,14 @@ class Cgroup(Struct, frozen=True):
         else:
             raise TestbedError(f"freeze cgroup {self.name}: the host has no freezer")
         deadline = time.monotonic() + timeout_s
-        file.write_text(word)
+        by.write(file, word)
         while self.frozen() != frozen:
             if time.monotonic() > deadline:
                 if frozen:
-                    self.freeze(False)  # some may have stopped
+                    self.freeze(False, by=by)  # some may have stopped
                 raise TestbedError(f"freeze cgroup {self.name}: not all processes stopped within {timeout_s} s")
             time.sleep(0.001)
-            file.write_text(word)
+            by.write(file, word)
 
     def frozen(self) -> bool:
         """Whether all its processes are frozen."""
@@ -147,44 +151,37 @@ class Cgroup(Struct, frozen=True):
                 return "frozen 1" in (self.found.unified / self.name / "cgroup.events").read_text()
         return False
 
-    def kill_at_once(self) -> bool:
+    def kill_at_once(self, by: Effects = DIRECT) -> bool:
         """Have the kernel kill every process, those that are just being forked among them; False where it cannot: that
         takes cgroup v2 alone, and Linux 5.14."""
         if self.found.v1 or self.found.unified is None:
             return False
         with _unless_removed():
-            (self.found.unified / self.name / "cgroup.kill").write_text("1")
+            by.write(self.found.unified / self.name / "cgroup.kill", "1")
             return True
         return False
 
-    def kill(self, timeout_s: float = 10.0) -> None:
+    def kill(self, timeout_s: float = 10.0, by: Effects = DIRECT) -> None:
         """Kill its processes and wait until none is left. Raises TestbedError when some will not die."""
         deadline = time.monotonic() + timeout_s
         while pids := self.pids():
-            self.kill_at_once()
-            for pid in pids:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-                with suppress(ChildProcessError):
-                    os.waitpid(pid, os.WNOHANG)  # ours, and nobody else waits for it
+            self.kill_at_once(by)
+            by.signal_all(pids, signal.SIGKILL)
             if time.monotonic() > deadline:
                 raise TestbedError(f"cgroup {self.name}: processes {pids} did not die in {timeout_s} s")
             time.sleep(0.001)
 
-    def remove(self, timeout_s: float = 5.0) -> None:
+    def remove(self, timeout_s: float = 5.0, by: Effects = DIRECT) -> None:
         """Remove its directories, with those below; absent ones are fine. The last process may need a moment to be
         reaped."""
         deadline = time.monotonic() + timeout_s
-        for directory in self.directories():
-            while True:
-                try:
-                    for path in _with_those_below(directory):
-                        path.rmdir()
-                except FileNotFoundError:
-                    break
-                except OSError as error:
-                    if error.errno != errno.EBUSY or time.monotonic() > deadline:
-                        raise TestbedError(f"remove cgroup {directory}: {error.strerror}") from error
-                    time.sleep(0.001)
-                else:
-                    break
+        while True:
+            directories = [path for directory in self.directories() for path in _with_those_below(directory)]
+            try:
+                by.remove_directories(directories)
+            except OSError as error:
+                if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                    raise TestbedError(f"remove cgroup {error.filename or self.name}: {error.strerror}") from error
+                time.sleep(0.001)
+            else:
+                return

@@ -13,6 +13,7 @@ from runtime.cgroups import systemd
 from runtime.cgroups.cgroup import Cgroup
 from runtime.cgroups.hierarchy import ALL, Hierarchies, hierarchies
 from runtime.config.types import Config
+from runtime.effects import DIRECT, Effects
 from runtime.errors import TestbedError, UsageError
 
 # Where cgroups go that no cgroupsPath places; it goes with the last of them.
@@ -64,9 +65,10 @@ class Placement(Struct, frozen=True):
     why: str = ""
 
 
-def _own_delegated(unified: Path) -> str:
-    """The topmost cgroup above ours that this user may divide and that has no processes itself; empty without one."""
-    lines = Path("/proc/self/cgroup").read_text().splitlines()
+def _own_delegated(unified: Path, pid: int) -> str:
+    """The topmost cgroup above that of the process ``pid`` that this user may divide and that has no processes itself;
+    empty without one."""
+    lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
     own = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
     found = ""
     for path in (unified / own, *(unified / own).parents):
@@ -77,41 +79,39 @@ def _own_delegated(unified: Path) -> str:
     return found
 
 
-def place_cgroup(config: Config, container_id: str, wants_systemd: bool) -> Placement:
+def place_cgroup(config: Config, container_id: str, wants_systemd: bool, bus: systemd.Bus, pid: int) -> Placement:
     """Where a container's cgroup goes: a scope where systemd runs and is wanted, or else its directories.
 
-    An ordinary user's container that no cgroupsPath places goes below a cgroup of that user's own, or into a scope of
-    its own manager; it may have no cgroup at all, and then ``why`` says so. Raises UsageError for a path that leads up.
+    An unprivileged user's container that no cgroupsPath places goes below a cgroup of that user's own, above that of
+    the process ``pid``, or into a scope of its own manager; it may have no cgroup at all, and then ``why`` says so.
+    Raises UsageError for a path that leads up.
     """
     found, path = all_hierarchies(), config.linux.cgroups_path
-    no_scope = systemd.missing(found)
+    no_scope = systemd.missing(found, bus)
     if wants_systemd and not no_scope:
-        scope = systemd.scope_of(path, container_id)
+        scope = systemd.scope_of(path, container_id, bus)
         return Placement(scope.cgroup, scope.unit)
     cgroup = cgroup_of(config, container_id, wants_systemd)
     if not systemd.is_ordinary() or path:
         usable = hierarchies_for(cgroup).used
         return Placement(cgroup) if usable else Placement("", why=f"{cgroup} is not below a cgroup of this user's")
-    if found.unified and not found.v1 and (own := _own_delegated(found.unified)):
+    if found.unified and not found.v1 and (own := _own_delegated(found.unified, pid)):
         return Placement(f"{own}/{CGROUP_PARENT}/{container_id}")
     if not no_scope:
-        scope = systemd.scope_of("", container_id)
+        scope = systemd.scope_of("", container_id, bus)
         return Placement(scope.cgroup, scope.unit)
     if hierarchies_for(cgroup).used:
         return Placement(cgroup)
     return Placement("", why=f"no cgroup has been delegated to it, and {no_scope}")
 
 
-def remove_cgroup(cgroup: Cgroup, scope: str = "") -> None:
-    """Kill what is in it and remove it, with the parent that was made for it, or the scope that it is."""
+def remove_cgroup(cgroup: Cgroup, by: Effects = DIRECT) -> None:
+    """Kill what is in it and remove it, with the parent that was made for it."""
     if cgroup.exists():
-        with suppress(TestbedError, OSError):
-            cgroup.freeze(False)
-        cgroup.kill()
-    cgroup.remove()
-    if scope:
-        systemd.stop(scope)
-    elif cgroup.name.rpartition("/")[0].rpartition("/")[2] == CGROUP_PARENT:
-        for directory in cgroup.directories():
-            with suppress(OSError):  # another container's cgroup is in it, or it is gone
-                directory.parent.rmdir()
+        if cgroup.pids():
+            with suppress(TestbedError, OSError):
+                cgroup.freeze(False, by=by)
+        cgroup.kill(by=by)
+    cgroup.remove(by=by)
+    if cgroup.name.rpartition("/")[0].rpartition("/")[2] == CGROUP_PARENT:
+        by.remove_directories((directory.parent for directory in cgroup.directories()), unless_busy=True)

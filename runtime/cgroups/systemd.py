@@ -1,6 +1,6 @@
 """Transient scopes: where systemd runs, cgroups are its own, so a container's cgroup is a scope that systemd makes,
 knows the limits of, and hands over to us (systemd.scope(5), "Delegate"). The manager is asked through busctl: root's
-containers are units of the system's, those of an ordinary user units of the user's own manager.
+containers are units of the system's, those of an unprivileged user units of the user's own manager.
 
 Names, slices and properties are as runc's and crun's systemd drivers have them (runc, docs/systemd.md), because engines
 look for them there. What systemd cannot express is written to the cgroup besides, and what it can is told to it too:
@@ -13,7 +13,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -72,27 +72,34 @@ def maps_all_ids(uid_map: str) -> bool:
 
 
 def is_ordinary() -> bool:
-    """Whether we are an ordinary user: by number, or root of a user namespace, as under a rootless engine."""
+    """Whether we are an unprivileged user: by number, or root of a user namespace, as under a rootless engine."""
     return os.geteuid() != 0 or not maps_all_ids(Path("/proc/self/uid_map").read_text())
 
 
-def _environment() -> dict[str, str]:
-    """Ours; where a login did not say where the user's bus is, it is where pam_systemd(8) puts it."""
-    found = dict(os.environ)
-    directory = f"/run/user/{os.geteuid()}"
-    if "DBUS_SESSION_BUS_ADDRESS" not in found and "XDG_RUNTIME_DIR" not in found and os.path.isdir(directory):
-        found["XDG_RUNTIME_DIR"] = directory
-    return found
+class Bus(Struct, frozen=True):
+    """How a manager is asked: ``run`` executes busctl(1) for whoever has the ``environment``, and returns its exit
+    status, its output and its errors; it raises OSError where that cannot be executed."""
+
+    environment: Mapping[str, str]
+    run: Callable[[Sequence[str], Mapping[str, str]], tuple[int, str, str]]
+
+    def of_user(self) -> dict[str, str]:
+        """The environment; where a login did not say where the user's bus is, it is where pam_systemd(8) puts it."""
+        found = dict(self.environment)
+        directory = f"/run/user/{os.geteuid()}"
+        if "DBUS_SESSION_BUS_ADDRESS" not in found and "XDG_RUNTIME_DIR" not in found and os.path.isdir(directory):
+            found["XDG_RUNTIME_DIR"] = directory
+        return found
 
 
-def missing(found: Hierarchies) -> str:
+def missing(found: Hierarchies, bus: Bus) -> str:
     """Why no scope can be made here, in words; empty where one can."""
     if not os.path.isdir("/run/systemd/system"):  # sd_booted(3)
         return "this host does not run systemd"
     if found.v1 or found.unified is None:
         return f"this host has its cgroups in mode {found.mode}, not v2 alone"
     if is_ordinary():
-        environment = _environment()
+        environment = bus.of_user()
         directory = environment.get("XDG_RUNTIME_DIR")
         if "DBUS_SESSION_BUS_ADDRESS" not in environment and not (directory and os.path.exists(f"{directory}/bus")):
             return "no bus of this user's own manager (DBUS_SESSION_BUS_ADDRESS, XDG_RUNTIME_DIR/bus)"
@@ -117,13 +124,13 @@ def scope_names(cgroups_path: str, container_id: str, ordinary: bool) -> tuple[s
     return unit, slice_
 
 
-def scope_of(cgroups_path: str, container_id: str) -> Scope:
+def scope_of(cgroups_path: str, container_id: str, bus: Bus) -> Scope:
     """The scope of a container, below the manager that this user has. Raises UsageError, PrerequisiteError."""
     ordinary = is_ordinary()
     unit, slice_ = scope_names(cgroups_path, container_id, ordinary)
     if not ordinary:
         return Scope(unit, slice_)
-    said = _busctl("get-property", _SERVICE, _OBJECT, _MANAGER, "ControlGroup")
+    said = _busctl(bus, "get-property", _SERVICE, _OBJECT, _MANAGER, "ControlGroup")
     return Scope(unit, slice_, str(json.loads(said)["data"]).strip("/"))
 
 
@@ -193,33 +200,29 @@ def _flat(found: Iterable[Property]) -> tuple[str, ...]:
     return (str(len(listed)), *(word for name, kind, value in listed for word in (name, kind, *value)))
 
 
-def _busctl(*arguments: str) -> str:
+def _busctl(bus: Bus, *arguments: str) -> str:
     """Ask the manager. Raises PrerequisiteError without busctl or a bus, TestbedError with the manager's own words."""
-    import subprocess
-
     user = is_ordinary()
     command = ["busctl", "--user" if user else "--system", f"--timeout={_TIMEOUT_S:.0f}", "--json=short", *arguments]
     what = f"ask {'the user' if user else 'the system'}'s systemd: {' '.join(arguments[4:] or arguments)}"
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", env=_environment()
-        )
+        status, output, errors = bus.run(command, bus.of_user())
     except OSError as error:
         raise PrerequisiteError(f"{what}: {command[0]}: {error.strerror}", "it comes with systemd") from error
-    if done.returncode != 0:
-        said = done.stderr.strip() or f"exit status {done.returncode}"
+    if status != 0:
+        said = errors.strip() or f"exit status {status}"
         if "bus" in said and ("connect" in said or "address" in said):
             hint = "log in anew, or `loginctl enable-linger`, and let XDG_RUNTIME_DIR lead to the user's bus"
             raise PrerequisiteError(f"{what}: {said}", hint if user else "start the system's D-Bus daemon")
         raise TestbedError(f"{what}: {said}")
-    return done.stdout
+    return output
 
 
-def _call(method: str, signature: str, *arguments: str) -> str:
-    return _busctl("call", _SERVICE, _OBJECT, _MANAGER, method, signature, *arguments)
+def _call(bus: Bus, method: str, signature: str, *arguments: str) -> str:
+    return _busctl(bus, "call", _SERVICE, _OBJECT, _MANAGER, method, signature, *arguments)
 
 
-def start(scope: Scope, pid: int, found: Iterable[Property]) -> None:
+def start(scope: Scope, pid: int, found: Iterable[Property], bus: Bus) -> None:
     """Have the scope made, with the process in it. Raises TestbedError with what systemd says.
 
     A unit of this name that has failed, and that nobody has looked at, goes first.
@@ -235,15 +238,15 @@ def start(scope: Scope, pid: int, found: Iterable[Property]) -> None:
     )
     arguments = ("StartTransientUnit", "ssa(sv)a(sa(sv))", scope.unit, "fail", *_flat(wanted), "0")
     try:
-        _call(*arguments)
+        _call(bus, *arguments)
     except PrerequisiteError:
         raise
     except TestbedError as error:
         try:
-            _call("ResetFailedUnit", "s", scope.unit)
+            _call(bus, "ResetFailedUnit", "s", scope.unit)
         except TestbedError:
             raise error from None
-        _call(*arguments)
+        _call(bus, *arguments)
     _await(scope, pid)
 
 
@@ -259,19 +262,20 @@ def _await(scope: Scope, pid: int) -> None:
         time.sleep(0.001)
 
 
-def attach(unit: str, below: str, pid: int) -> None:
-    """Have a further process put into the scope's cgroup, or the one ``below``: systemd may where an ordinary user may
-    not. Raises TestbedError."""
-    _call("AttachProcessesToUnit", "ssau", unit, below, "1", str(pid))
+def attach(unit: str, below: str, pid: int, bus: Bus) -> None:
+    """Have a further process put into the scope's cgroup, or the one ``below``: systemd may where its user may not.
+
+    Raises TestbedError."""
+    _call(bus, "AttachProcessesToUnit", "ssau", unit, below, "1", str(pid))
 
 
-def update(unit: str, found: tuple[Property, ...]) -> None:
+def update(unit: str, found: tuple[Property, ...], bus: Bus) -> None:
     """Tell systemd of limits that have changed, for as long as the unit is there. Raises TestbedError."""
     if found:
-        _call("SetUnitProperties", "sba(sv)", unit, "true", *_flat(found))
+        _call(bus, "SetUnitProperties", "sba(sv)", unit, "true", *_flat(found))
 
 
-def stop(unit: str) -> None:
+def stop(unit: str, bus: Bus) -> None:
     """Let systemd forget the scope, whose processes have ended; one that it does not know any more is fine, and so is a
     manager that is gone: its units are gone with it.
 
@@ -280,7 +284,7 @@ def stop(unit: str) -> None:
     deadline = time.monotonic() + _TIMEOUT_S
     while True:
         try:
-            _call("StopUnit", "ss", unit, "replace")
+            _call(bus, "StopUnit", "ss", unit, "replace")
         except PrerequisiteError:
             return
         except TestbedError as error:
@@ -288,7 +292,7 @@ def stop(unit: str) -> None:
                 return
             raise
         with suppress(TestbedError):
-            _call("ResetFailedUnit", "s", unit)
+            _call(bus, "ResetFailedUnit", "s", unit)
         if time.monotonic() > deadline:
             raise TestbedError(f"stop {unit}: systemd still has it after {_TIMEOUT_S:.0f} s")
         time.sleep(0.005)

@@ -44,14 +44,14 @@ class Host(Struct, frozen=True):
     moves_devices: bool = True
 
     @classmethod
-    def read(cls) -> Host:
-        """Read them from the kernel."""
+    def read(cls, pid: int) -> Host:
+        """Ask the kernel; the capabilities are the process ``pid``'s."""
         return cls(
             Path("/sys/module/apparmor/parameters/enabled").exists()
             and Path("/sys/module/apparmor/parameters/enabled").read_text().startswith("Y"),
             Path("/sys/fs/selinux/enforce").exists(),
             os.path.ismount("/sys/fs/resctrl"),
-            _own_capabilities(),
+            _capabilities(pid),
             os.geteuid() == 0,
         )
 
@@ -61,8 +61,8 @@ class Host(Struct, frozen=True):
         return ALL_CAPABILITIES if in_another else self.capabilities
 
 
-def _own_capabilities() -> int:
-    with open("/proc/self/status") as status:
+def _capabilities(pid: int) -> int:
+    with open(f"/proc/{pid}/status") as status:
         lines = dict(line.split(":", 1) for line in status)
     return int(lines["CapPrm"], 16) & int(lines["CapBnd"], 16)
 

@@ -13,12 +13,13 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from errno import ECANCELED, EXDEV
 from functools import cache
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -78,17 +79,26 @@ class Message(Struct, frozen=True):
     descriptor: int = -1
 
 
-def _sealed(name: str, content: bytes, seals: int) -> int:
-    descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.write(descriptor, content)
-    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
-    return descriptor
+@contextmanager
+def memory_file(name: str, content: bytes = b"") -> Iterator[int]:
+    """A file in memory, at its beginning, with this content."""
+    descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
+    try:
+        if content:
+            os.write(descriptor, content)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 @cache
-def _launcher() -> int:
-    """The sealed copy, made once a process."""
-    return _sealed("testbed-launcher", STATIC_BINARY.read_bytes(), _SEALS)
+def sealed_launcher() -> int:
+    """A descriptor of the sealed copy, which is made once a process."""
+    descriptor = os.memfd_create("testbed-launcher", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.write(descriptor, STATIC_BINARY.read_bytes())
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+    return descriptor
 
 
 def receive(channel: socket.socket) -> Message | None:
@@ -116,34 +126,29 @@ def send_go(channel: socket.socket) -> None:
         raise TestbedError("the container's first process has ended before it was started") from error
 
 
-class Launch:
-    """A plan that is being performed; a context manager, at whose end the socket is closed and the launcher reaped.
+class Parent(Protocol):
+    """Whose children the launcher and the container's first process become."""
 
-    ``descriptors`` maps numbers that the plan expects (0, 1 and 2 among them) to descriptors of ours. ``pid`` is the
-    child's, 0 until it is known.
-    """
+    def start(self, plan: int, channel: int, given: Mapping[int, int], own: Mapping[int, int]) -> int:
+        """Start the launcher; return its process id.
 
-    def __init__(self, plan: Plan, descriptors: Mapping[int, int]) -> None:
-        self.plan, self.descriptors = plan, descriptors
-        self.pid = self.cloned_ns = 0
-        self._failure: Message | None = None
+        ``plan`` and ``channel`` become its PLAN_FD and SYNC_FD; descriptors of ours are ``given``, and the parent's
+        ``own``, by the numbers that they have there."""
+        ...
 
-    def __enter__(self) -> Launch:
-        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            plan = _sealed("testbed-plan", encode(self.plan), 0)
-            try:
-                self._launcher_pid = self._spawn({**self.descriptors, SYNC_FD: theirs.fileno(), PLAN_FD: plan})
-            finally:
-                os.close(plan)
-        except BaseException:
-            self.channel.close()
-            raise
-        finally:
-            theirs.close()
-        return self
+    def reap(self, pid: int) -> int:
+        """Wait for a child to end; its exit status, -1 for what is no child."""
+        ...
 
-    def _spawn(self, descriptors: Mapping[int, int]) -> int:
+    def await_message(self, channel: int) -> None:
+        """Return when there is something to read."""
+
+
+class Ourselves:
+    """We are the parent."""
+
+    def start(self, plan: int, channel: int, given: Mapping[int, int], own: Mapping[int, int]) -> int:
+        descriptors = {**given, SYNC_FD: channel, PLAN_FD: plan}
         moved: list[int] = []
         actions: list[tuple[int, int, int]] = []
         try:
@@ -153,7 +158,7 @@ class Launch:
                     moved.append(source)
                 actions.append((os.POSIX_SPAWN_DUP2, source, target))
             return os.posix_spawn(
-                f"/proc/self/fd/{_launcher()}",
+                f"/proc/self/fd/{sealed_launcher()}",
                 ("testbed-launcher", "--start"),
                 {},
                 file_actions=actions,
@@ -162,12 +167,57 @@ class Launch:
             for descriptor in moved:
                 os.close(descriptor)
 
+    def reap(self, pid: int) -> int:
+        try:
+            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        except ChildProcessError:
+            return -1
+        return code if code >= 0 else 128 - code
+
+    def await_message(self, channel: int) -> None:
+        return
+
+
+OURSELVES = Ourselves()
+
+
+class Launch:
+    """A plan that is being performed; a context manager, at whose end the socket is closed and the launcher reaped.
+
+    ``descriptors`` maps numbers that the plan expects (0, 1 and 2 among them) to descriptors of ours, ``own`` to the
+    parent's. ``pid`` is the child's, 0 until it is known.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        descriptors: Mapping[int, int],
+        parent: Parent = OURSELVES,
+        own: Mapping[int, int] = MappingProxyType({}),
+    ) -> None:
+        self.plan, self.descriptors, self.parent, self.own = plan, descriptors, parent, own
+        self.pid = self.cloned_ns = 0
+        self._launcher_pid = 0
+        self._failure: Message | None = None
+
+    def __enter__(self) -> Launch:
+        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            with memory_file("testbed-plan", encode(self.plan)) as plan:
+                self._launcher_pid = self.parent.start(plan, theirs.fileno(), self.descriptors, self.own)
+        except BaseException:
+            self.channel.close()
+            raise
+        finally:
+            theirs.close()
+        return self
+
     def next(self) -> Message | None:
         """The next message that is for the caller; None once the workload has been executed.
 
         Raises StepError when a step failed, TestbedError when the child was killed before; no child is left then.
         """
-        while (message := receive(self.channel)) is not None:
+        while (message := self._receive()) is not None:
             if message.kind == PID:
                 self.pid, self.cloned_ns = message.number, message.value
             elif message.kind == FAILED:
@@ -182,6 +232,10 @@ class Launch:
             self._reap(self.pid)
             raise not_executed()
         return None
+
+    def _receive(self) -> Message | None:
+        self.parent.await_message(self.channel.fileno())
+        return receive(self.channel)
 
     @property
     def launcher_pid(self) -> int:
@@ -213,13 +267,9 @@ class Launch:
         self.channel.close()
         self._reap(self.pid)
 
-    @staticmethod
-    def _reap(pid: int) -> None:
+    def _reap(self, pid: int) -> None:
         if pid:
-            try:
-                os.waitpid(pid, 0)
-            except ChildProcessError:
-                return
+            self.parent.reap(pid)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

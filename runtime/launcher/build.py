@@ -20,8 +20,8 @@ from runtime.errors import PrerequisiteError, TestbedError
 from runtime.launcher.header import operations_header, table_header
 
 HERE = Path(__file__).resolve().parent
-# What performs plans, and what asks for them on the command line.
-FOLDERS = (HERE / "executor", HERE / "client")
+# What performs plans, what asks for them on the command line, and what chooses between the two.
+FOLDERS = (HERE / "executor", HERE / "client", HERE)
 GENERATED = HERE / "generated"
 INCLUDES = tuple(f"-I{folder}" for folder in (*FOLDERS, GENERATED))
 # What the header is made of.
@@ -33,7 +33,7 @@ IMAGE_BINARY = HERE / "testbed-launcher-image"
 # What the command line imports of installed packages; it sees no others, some of which cost milliseconds to import.
 PACKAGES = Path(sys.prefix, "lib", "testbed-runtime")
 NEEDED = Path(msgspec.__file__).parent
-# The command line: the launcher under another name (client/front.c), where the interpreter that it hands over to is.
+# The command line: the launcher under another name (client/client.c).
 COMMAND = Path(sys.executable).with_name("testbed-runtime")
 # All functions that perform a step take one, also those that need nothing of it.
 WARNINGS = ("-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wno-unused-parameter")
@@ -42,6 +42,7 @@ WARNINGS = ("-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-Wsha
 HARDENING = (
     "-O2",
     "-fPIE",
+    "-fno-tree-slp-vectorize",  # it makes tables of pointers, which nothing would relocate
     "-static-pie",
     "-fstack-protector-strong",
     "-mstack-protector-guard=global",
@@ -74,10 +75,20 @@ def sources() -> list[str]:
     return sorted(str(path) for folder in FOLDERS for path in folder.glob("*.c"))
 
 
+def version() -> str:
+    """What tells this runtime from others: its sources' digest, and where they are."""
+    import hashlib
+
+    digest = hashlib.sha256(str(HERE).encode())
+    for path in sorted((*HERE.parent.rglob("*.py"), *(path for folder in FOLDERS for path in folder.glob("*.[ch]")))):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
 def command(python: str = sys.executable, packages: Path = PACKAGES) -> list[str]:
     """The compiler's command line, without its output; ``python`` is the interpreter behind the command line, and
     ``packages`` a directory to import from."""
-    places = [f'-DPYTHON="{python}"', f'-DPACKAGES="{packages}"']
+    places = [f'-DPYTHON="{python}"', f'-DPACKAGES="{packages}"', f'-DVERSION="{version()}"']
     return [os.environ.get("CC", "gcc"), *places, *INCLUDES, *WARNINGS, *HARDENING, *FREESTANDING, *sources()]
 
 

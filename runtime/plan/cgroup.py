@@ -94,5 +94,5 @@ def join_in_two(
     files = {mount: _joining(found, mount, own) for mount in found.used if (own := instead.get(mount, name))}
     last = files.pop(counted, "") if counted else ""
     opened = (Open(last, _TASKS_FD, os.O_WRONLY),) if last else ()
-    joined = (WriteDescriptor(_TASKS_FD, "0"),) if last else ()
+    joined = (WriteDescriptor(_TASKS_FD, b"0"),) if last else ()
     return (*(Write(file, ("0",)) for file in files.values()), *opened), joined

@@ -291,6 +291,7 @@ class Generator:
         """Close a connection that carries nothing; a queued request may get a new one in its place."""
         del self.connections[connection.number]
         connection.socket.close()
+        connection.reader.reset()
         connection.stream.open -= 1
         self.with_room.append(connection.stream)
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from runtime import execution, lifecycle
-from runtime.cli import main as command_line
 from runtime.config.decode import encode
 from runtime.config.default import default_config, rootless_config
+from runtime.oci.cli import main as command_line
 from tests.runtime.guest_checks import captured, work_off
 from tests.waiting import until
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runtime.arguments import parsed, parser, plain
+from runtime.oci.arguments import parsed, parser, plain
 
 ENGINES = [
     "create --bundle /b --pid-file /p ID",

@@ -318,7 +318,7 @@ def test_list_beside_containers_that_come_and_go(oci: Runtime) -> None:
 def test_the_state_of_one_that_is_deleted_meanwhile(
     oci: Runtime, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from runtime.state import Place
+    from runtime.oci.state import Place
 
     oci("create", "a")
     created = Place.created

@@ -17,7 +17,7 @@ from runtime.cgroups.placing import all_hierarchies
 from runtime.config.bundle import load_process
 from runtime.config.process import Capabilities, Process, Rlimit
 from runtime.errors import UsageError
-from runtime.execution import below, inherited
+from runtime.oci.execution import below, inherited
 from tests.runtime.oci import Runtime
 from tests.waiting import until
 

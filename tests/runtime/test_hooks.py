@@ -11,7 +11,7 @@ import pytest
 from msgspec import Struct
 
 from runtime.errors import UsageError, WorkloadError
-from runtime.hooks import Surroundings, run_hook, run_hooks
+from runtime.oci.hooks import Surroundings, run_hook, run_hooks
 
 STATE: dict[str, object] = {"ociVersion": "1.2.0", "id": "one", "status": "created", "pid": 7, "bundle": "/b"}
 

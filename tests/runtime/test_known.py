@@ -30,7 +30,7 @@ def by_itself(runtime: Runtime, *arguments: str) -> bool:
 
 
 def by_interpreter(runtime: Runtime, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "runtime.cli", "--root", str(runtime.root), *arguments]
+    command = [sys.executable, "-m", "runtime.oci.cli", "--root", str(runtime.root), *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=runtime.bundle, timeout=60)
 
 
@@ -39,7 +39,7 @@ def ways(runtime: Runtime) -> tuple[Callable[..., subprocess.CompletedProcess[st
 
 
 def stopped(runtime: Runtime) -> bool:
-    return bool(runtime.state("a")["status"] == "stopped")
+    return bool(runtime.oci.state("a")["status"] == "stopped")
 
 
 def made(runtime: Runtime, script: str = "sleep 1000") -> None:

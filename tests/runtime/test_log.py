@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 
 import pytest
+from runtime.oci.log import open_log
 
 from runtime.atomic import write_pid_file
 from runtime.errors import UsageError
-from runtime.log import open_log
 from tests.runtime.oci import Runtime
 
 

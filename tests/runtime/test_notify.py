@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.notify import passed_on
+from runtime.oci.notify import passed_on
 from tests.runtime.oci import Runtime
 
 pytestmark = pytest.mark.root

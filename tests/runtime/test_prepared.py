@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from runtime.prepared import MAGIC, file_name
 
 from runtime.cgroups.placing import all_hierarchies
 from runtime.launcher import STATIC_BINARY
-from runtime.prepared import MAGIC, file_name
 from tests.runtime.oci import Runtime, assert_no_cgroup, unique
 from tests.waiting import until
 
@@ -50,7 +50,7 @@ def by_whom(runtime: Runtime, name: str = A) -> str:
 
 def wait_until_running(runtime: Runtime, name: str) -> None:
     until(lambda: '"running"' in runtime("state", name, check=False).stdout, 10)
-    pid = runtime.state(name)["pid"]
+    pid = runtime.oci.state(name)["pid"]
     until(lambda: b"sleep" in Path(f"/proc/{pid}/cmdline").read_bytes(), 10)
 
 

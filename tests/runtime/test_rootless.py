@@ -52,7 +52,7 @@ def run(bundle: Path, script: str, **linux: Any) -> subprocess.CompletedProcess[
     if reachable.returncode != 0:
         pytest.skip("the checkout is closed to other users")
     return subprocess.run(
-        [sys.executable, "-m", "runtime.cli", "--root", str(bundle / "state"), "run", "--bundle", str(bundle), "a"],
+        [sys.executable, "-m", "runtime.oci.cli", "--root", str(bundle / "state"), "run", "--bundle", str(bundle), "a"],
         capture_output=True,
         text=True,
         timeout=60,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import UsageError
-from runtime.state import Damaged, Place, check_root, default_root, listing
+from runtime.oci.state import Damaged, Place, check_root, default_root, listing
 from tests.runtime.oci import Runtime
 from tests.waiting import until
 
@@ -71,8 +71,8 @@ def test_an_ordinary_users_own_is_made_for_it_alone() -> None:
     script = f"""
 import os, sys
 sys.path.insert(0, {str(REPOSITORY)!r})
-from runtime.state import Place, default_root
-import runtime.state
+from runtime.oci.state import Place, default_root
+import runtime.oci.state
 os.setresgid(61234, 61234, 61234); os.setresuid(61234, 61234, 61234); os.umask(0)
 os.environ.pop("XDG_RUNTIME_DIR", None)
 Place(default_root(), "a").claim()

@@ -37,7 +37,7 @@ def expected(subset: tuple[int, ...]) -> list[str]:
 
 
 def by_interpreter(runtime: Runtime, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "runtime.cli", "--root", str(runtime.root), *arguments]
+    return [sys.executable, "-m", "runtime.oci.cli", "--root", str(runtime.root), *arguments]
 
 
 @pytest.mark.root

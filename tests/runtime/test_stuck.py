@@ -14,8 +14,8 @@ import pytest
 from runtime import force
 from runtime.errors import TestbedError
 from runtime.launcher import Launch
+from runtime.oci.state import Busy, Place
 from runtime.plan import steps as s
-from runtime.state import Busy, Place
 from tests.runtime.oci import Runtime, unique
 from tests.waiting import until
 

@@ -30,7 +30,7 @@ def bundle(script: str, **resources: object) -> None:
 
 def oci(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     def act() -> int:
-        from runtime.cli import main
+        from runtime.oci.cli import main
 
         os.chdir(BUNDLE)
         return main(arguments)

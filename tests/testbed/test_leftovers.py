@@ -150,7 +150,7 @@ def test_a_container_of_the_command_line_below_our_cgroup_is_left_alone(
     runtime("create", "container")
     try:
         clean()
-        assert runtime.state("container")["status"] == "created"
+        assert runtime.oci.state("container")["status"] == "created"
     finally:
         runtime("delete", "--force", "container")
 

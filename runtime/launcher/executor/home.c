@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <linux/stat.h>
 
-#include "front.h"
 #include "steps.h"
 #include "sys.h"
 #include "text.h"

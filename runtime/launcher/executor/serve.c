@@ -7,7 +7,6 @@
 #include <linux/random.h>
 #include <linux/time_types.h>
 
-#include "front.h"
 #include "steps.h"
 #include "sys.h"
 

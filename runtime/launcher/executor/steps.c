@@ -21,8 +21,13 @@ int move_fd(int fd, int wanted) {
 int open_path(const char *path, uint64_t flags) { return (int)SYS(openat, AT_FDCWD, ADDRESS(path), flags | O_CLOEXEC, 0644); }
 
 int write_whole(int fd, const void *bytes, uint64_t size) {
-  long n = SYS(write, fd, ADDRESS(bytes), size);
-  return n < 0 ? (int)n : (uint64_t)n == size ? 0 : -EIO;
+  const uint8_t *at = bytes, *end = at + size;
+  for (long n; at < end; at += n) {
+    n = SYS(write, fd, ADDRESS(at), end - at);
+    if (n == -EINTR) n = 0;
+    else if (n <= 0) return n < 0 ? (int)n : -EIO;
+  }
+  return 0;
 }
 
 int exit_code(int status) { return status & 0x7f ? 128 + (status & 0x7f) : status >> 8 & 0xff; }

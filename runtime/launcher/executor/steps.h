@@ -54,10 +54,29 @@ int attach(int tree, int target);
 int copy_tree(int from, int to, unsigned depth);
 
 /* processes.c */
+extern int64_t step_value; /* what a step yields that has a value */
 void end_process(int status) __attribute__((noreturn));
+long fork_process(void);
+/* Wait for a child; its exit status, 128 + n for signal n, or a negative errno. */
+int wait_for(long pid);
+void default_signals(void);
+void *map(int fd, size_t size); /* anonymous, writable memory without a descriptor; NULL on failure */
 
-/* main.c: say on standard error which step failed */
+/* files.c: the address of a UNIX socket in a directory, by the directory's descriptor */
+struct unix_address { unsigned short family; char path[108]; };
+int unix_address(struct unix_address *address, int directory, const char *name);
+
+/* launch.c */
+const char *error_name(int error);
+/* Say on standard error which step failed. */
 int report(const struct plan *plan, const struct failure *failure);
+/* The plan in a file, which is closed; `extra` and `environment` (NULL: none) are what a wrapper adds to its program's.
+ * Returns NULL, or what is wrong. */
+const char *load_plan(int fd, struct plan *plan, const char **extra, const char **environment);
+/* Each returns an exit status. */
+int perform_in_place(const struct plan *plan);
+int start_and_wait(const struct plan *plan);
+int start_plan(void);
 
 /* home.c: what a step has found, for the exec step that asks for it: "HOME=..." or an empty text */
 const char *home_variable(void);
@@ -67,7 +86,7 @@ const char *home_variable(void);
 int move_fd(int fd, int wanted);
 /* Open a path of the host's. */
 int open_path(const char *path, uint64_t flags);
-/* One write(2): all of it, or it is an error. */
+/* All of it, or it is an error. */
 int write_whole(int fd, const void *bytes, uint64_t size);
 /* A status of wait4(2) as a shell has it: 128 + n for signal n. */
 int exit_code(int status);

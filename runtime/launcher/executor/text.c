@@ -32,3 +32,22 @@ void add_all(struct text *text, ...) {
 }
 
 void say(const struct text *text) { SYS(write, 2, ADDRESS(text->bytes), text->n); }
+
+int same(const char *a, const char *b) {
+  size_t n = strlen(b) + 1;
+  return strlen(a) + 1 == n && memcmp(a, b, n) == 0;
+}
+
+const char *last_part(const char *path) {
+  const char *part = path;
+  for (; *path; path++)
+    if (*path == '/') part = path + 1;
+  return part;
+}
+
+const char *variable(const char **environment, const char *name) {
+  size_t n = strlen(name);
+  for (; *environment; environment++)
+    if (strlen(*environment) > n && memcmp(*environment, name, n) == 0 && (*environment)[n] == '=') return *environment + n + 1;
+  return NULL;
+}

@@ -14,4 +14,8 @@ void add_all(struct text *text, ...) __attribute__((sentinel));
 /* Write it to standard error. */
 void say(const struct text *text);
 
+int same(const char *a, const char *b);
+const char *last_part(const char *path);
+const char *variable(const char **environment, const char *name); /* a variable's value, or NULL */
+
 #endif

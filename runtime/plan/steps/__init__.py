@@ -12,6 +12,7 @@ following a link, or without crossing a mount: a link cannot lead it to /proc/sy
 from runtime.plan.steps.base import *
 from runtime.plan.steps.base import Step
 from runtime.plan.steps.files import *
+from runtime.plan.steps.host import *
 from runtime.plan.steps.mounts import *
 from runtime.plan.steps.privileges import *
 from runtime.plan.steps.process import *

@@ -22,6 +22,9 @@ from msgspec.structs import asdict
 # Descriptors that outlive steps: the parent's socket, the plan, the container's root, where start connects, and how the
 # launcher and the process that it has cloned talk.
 SYNC_FD, PLAN_FD, ROOT_FD, LISTEN_FD, BESIDE_FD = range(100, 105)
+# Those of the command line: the socket that becomes LISTEN_FD, the planner, the lock of the container, the log,
+# and the first of those that come with a plan.
+LISTENING_FD, PLANNER_FD, LOCK_FD, LOG_FD, RECEIVED_FD = range(111, 116)
 
 
 class Step(Struct, frozen=True, kw_only=True):

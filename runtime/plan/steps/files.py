@@ -74,15 +74,15 @@ class Write(Step, frozen=True):
 
 
 class WriteDescriptor(Step, frozen=True):
-    """One write(2) to an open descriptor."""
+    """Write to an open descriptor, all of it."""
 
     purpose = purposes.JOIN
 
     fd: Positive
-    data: str
+    data: bytes
 
     def describe(self) -> str:
-        return f"write {quoted(self.data)} to descriptor {self.fd}"
+        return f"write {quoted(self.data.decode(errors='replace'))} to descriptor {self.fd}"
 
 
 class Open(Step, frozen=True):

@@ -35,6 +35,8 @@ TOGETHER = "The services belong together: when one ends, all do."
 AFRESH = "What copies of one saved guest must not share: the time is now, and no two draw the same random numbers."
 SERVE = "A guest that is saved asleep here is told, once a copy of it is restored, who it is now."
 TELL = "Nobody outside can see what a guest's memory holds: it tells whoever asks on its console."
+RECORD = "What is known of a container outlives the command that made it, and one command at a time changes it."
+LAUNCH = "The container's process is started, signalled and waited for by its caller's own process."
 PHASE = "Tell whoever times the start how far it has come."
 
 

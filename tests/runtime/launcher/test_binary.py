@@ -464,7 +464,7 @@ def test_operations_are_clean_under_the_sanitizers(
         assert '"created"' in operate("state", "a")
         operate("start", "a")
         assert '"running"' in operate("state", "a")
-        pid = runtime.state("a")["pid"]
+        pid = runtime.oci.state("a")["pid"]
         operate("kill", "--all", "a", "CONT")
         if deletion == ("delete", "a"):
             operate("kill", "a", "KILL")

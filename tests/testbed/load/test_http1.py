@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import tracemalloc
+from contextlib import suppress
 
 import pytest
 
@@ -47,6 +49,7 @@ def test_without_a_length_the_end_of_the_connection_is_the_end_of_the_body() -> 
     assert not reader.feed(b"HTTP/1.1 200 OK\r\n\r\nsome")
     assert not reader.feed(b"thing")
     assert reader.close()
+    assert reader.status == 200
     assert not reader.keep_alive
 
 
@@ -73,6 +76,61 @@ def test_whether_the_connection_lives_on(head: bytes, kept: bool) -> None:
     assert reader.keep_alive == kept
 
 
+@pytest.mark.parametrize(("head", "kept"), [(b"", True), (b"Connection: close\r\n", False)])
+def test_an_answer_to_head_needs_no_length_for_the_connection_to_live_on(head: bytes, kept: bool) -> None:
+    reader = ResponseReader(bodiless=True)
+    for version, lives in ((b"HTTP/1.1", kept), (b"HTTP/1.0", False)):
+        assert reader.feed(version + b" 200 OK\r\n" + head + b"\r\n")
+        assert (reader.status, reader.keep_alive, reader.surplus) == (200, lives, False)
+        reader.reset()
+
+
+def test_an_offer_of_another_protocol_is_none_of_ours() -> None:
+    reader = ResponseReader()
+    offer = b"Upgrade: h2c\r\nConnection: Upgrade, Keep-Alive\r\n"
+    assert reader.feed(b"HTTP/1.1 200 OK\r\n" + offer + b"Content-Length: 2\r\n\r\nok")
+    assert reader.keep_alive
+    reader.reset()
+    with pytest.raises(MalformedResponse, match="nobody asked for"):
+        reader.feed(b"HTTP/1.1 101 Switching Protocols\r\n" + offer + b"\r\n")
+
+
+def test_a_body_in_another_coding_ends_with_the_connection() -> None:
+    reader = ResponseReader()
+    assert not reader.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, gzip\r\n\r\nbytes")
+    assert reader.close()
+    reader.reset()
+    assert not reader.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n5\r\nbytes\r\n")
+    assert not reader.close()
+
+
+def test_one_connection_carries_all_kinds_in_a_row() -> None:
+    reader = ResponseReader()
+    for response in [*RESPONSES.values(), *reversed(RESPONSES.values())]:
+        assert reader.feed(response)
+        assert (reader.keep_alive, reader.surplus) == (True, False)
+        reader.reset()
+        assert reader.untouched
+
+
+def test_a_reader_that_is_given_up_leaves_nothing_for_the_collector() -> None:
+    """The generator runs without one, and may lose a connection with each answer."""
+    gc.collect()
+    gc.disable()
+    try:
+        for response in (RESPONSES["length"], RESPONSES["length"][:-1], b"HTTP/1.0 200 OK\r\n\r\n", b"SSH-2.0\r\n"):
+            reader = ResponseReader()
+            with suppress(MalformedResponse):
+                reader.feed(response)
+            reader.close()
+            reader.reset()
+            reader.reset()
+            del reader
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
 def test_surplus_bytes_make_the_connection_unusable() -> None:
     reader = ResponseReader()
     assert reader.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok and more")
@@ -85,6 +143,8 @@ def test_surplus_bytes_make_the_connection_unusable() -> None:
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", False),
         (b"HTTP/1.1 204 No Content\r\n\r\n", False),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", True),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\nConnection: close\r\n\r\n", True),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", False),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", False),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nTrailer: x\r\n\r\n", False),
     ],
@@ -108,6 +168,9 @@ def test_what_lies_behind_a_response_is_surplus(response: bytes, bodiless: bool)
         b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
         b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000,
+        b"HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
     ],
 )
 def test_what_is_not_http_is_malformed(data: bytes) -> None:

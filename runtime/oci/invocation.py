@@ -1,0 +1,137 @@
+"""What the commands share: the containers that an invocation is about, where its words go, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from errno import EACCES, EAGAIN, EBADF, EDQUOT, EFBIG, EIO, ENOSPC, EPIPE
+from pathlib import Path
+
+from msgspec import Struct
+
+from runtime.errors import TestbedError, UsageError, in_words
+from runtime.launcher import StepError
+from runtime.oci.caller import Caller
+from runtime.oci.state import StateDir, default_root
+from runtime.plan import steps as s
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+# Links, but the system's own.
+_STREAMS = ("/dev/stdout", "/dev/stderr")
+_UNWRITTEN = (EACCES, EAGAIN, EBADF, EDQUOT, EFBIG, EIO, ENOSPC, EPIPE)
+
+
+class Ending(Struct, frozen=True):
+    """How an invocation ends: the exit ``status``, unless the client's last ``steps`` have one, and what it is to ask
+    for after them."""
+
+    status: int = 0
+    steps: tuple[s.Step, ...] = ()
+    more: tuple[str, ...] = ()
+
+
+class Invocation:
+    """One command line, and the caller that it is carried out in."""
+
+    def __init__(self, options: argparse.Namespace, caller: Caller) -> None:
+        self.options, self.caller = options, caller
+        self.log = ""
+        self.began = time.monotonic()
+        if options.log:
+            self.log = caller.path(options.log) if options.log not in _STREAMS else options.log
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK
+            caller.later(s.Open(self.log, s.LOG_FD, flags | (0 if options.log in _STREAMS else os.O_NOFOLLOW)))
+
+    @property
+    def root(self) -> Path:
+        """The state's root."""
+        if self.options.root:
+            return Path(self.caller.path(self.options.root))
+        return default_root(self.caller.environment)
+
+    def container(self, name: str = "") -> StateDir:
+        """The container with this name, or the one that the command line names."""
+        return StateDir(self.root, name or self.options.id)
+
+    def print(self, text: str) -> None:
+        """Say it on standard output."""
+        self.caller.say(1, text)
+
+    def warn(self, text: str) -> None:
+        """Say it in the log, if there is one, for an engine may take our standard error for the container's."""
+        if self.log:
+            self._write("warning", text)
+        else:
+            self._say(f"warning: {text}")
+
+    def tell_error(self, error: Exception) -> None:
+        """Say it, and log it."""
+        self._say(f"error: {in_words(error)}")
+        if self.log:
+            self._write("error", in_words(error))
+
+    def debug(self, message: str) -> None:
+        """Log, or say, what only who asked for ``--debug`` wants to know."""
+        if self.options.debug and self.log:
+            self._write("debug", message)
+        elif self.options.debug:
+            self._say(f"debug: {message}")
+
+    def in_words(self, error: Exception) -> Exception:
+        """The error as it is to be told: one of the log's own file has no log to go to."""
+        failed = getattr(error, "failed", None)
+        if not (isinstance(error, StepError) and isinstance(failed, s.Open) and failed.fd == s.LOG_FD):
+            return error
+        self.log = ""
+        link = os.path.islink(failed.path)
+        why = "it is a link, which is not followed" if link else os.strerror(error.errno)
+        return UsageError(f"open the log {self.options.log}: {why}")
+
+    def _say(self, text: str) -> None:
+        from runtime.output import printable
+
+        self.caller.say(2, f"{printable(text)}\n")
+
+    def _write(self, level: str, message: str) -> None:
+        """Append one line. What cannot be written is lost: the command's own outcome matters more."""
+        from runtime.output import printable
+
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        line = json.dumps({"level": level, "msg": printable(message), "time": stamp})
+        if self.options.log_format == "text":
+            line = f'time="{stamp}" level={level} msg={json.dumps(printable(message))}'
+        self.caller.later(s.WriteDescriptor(s.LOG_FD, f"{line}\n".encode(), tolerate=_UNWRITTEN))
+
+
+def job(*words: str) -> tuple[str, ...]:
+    """The command that has an interpreter do something in the client's own process tree (runtime.oci.jobs)."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    return (sys.executable, "-I", "-S", f"{here}/interpreter.py", PACKAGES[0], "job", *words)
+
+
+# Where the interpreter's packages are: the interpreter was told.
+PACKAGES = [""]
+
+
+def run_job(caller: Caller, *words: str) -> None:
+    """Have a job done. Raises UsageError with what it says when it fails."""
+    done = caller.execute(job(*words))
+    if done.status != 0:
+        message, _, hint = done.errors.strip().partition("\n  ")
+        raise TestbedError(message, hint)
+
+
+def started_job(caller: Caller, given: dict[int, int], *words: str) -> int:
+    """Start a job beside the container, with descriptors of ours by its numbers; return its process id."""
+    from runtime.launcher import Launch
+
+    variables = tuple(f"{name}={value}" for name, value in caller.environment.items())
+    plan = s.Plan((s.CloseOnExec(3 + len(given)), s.Exec(job(*words), variables)))
+    with Launch(plan, given, caller) as launch:
+        launch.next()
+    return launch.pid

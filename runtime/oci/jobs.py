@@ -1,0 +1,88 @@
+"""What a process of the client's tree has to do, and takes an interpreter: ``interpreter.py PACKAGES job NAME``.
+
+A planner decides only; these act, where a plan's steps do not reach: in another network namespace, at a terminal, as a
+process of a service, on an image of the testbed's store.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from runtime.errors import TestbedError
+
+
+def relay_terminal(arguments: Sequence[str]) -> int:
+    """Carry bytes between our terminal and the one whose master side is descriptor 3."""
+    from runtime.oci.console import relay
+
+    relay(3)
+    return 0
+
+
+def relay_notification(arguments: Sequence[str]) -> int:
+    """Tell a service manager when a container is ready: DIRECTORY PID START-TIME MANAGER MAIN-PID."""
+    from runtime.oci.notify import wait_until_ready
+
+    directory, pid, start_time, manager, main_pid = arguments
+    wait_until_ready(directory, int(pid), int(start_time), manager, int(main_pid))
+    return 0
+
+
+def move_network_devices(arguments: Sequence[str]) -> int:
+    """Move devices into the network namespace of a process: DEVICES PID, the former as JSON."""
+    import msgspec
+
+    from runtime.config.types import NetDevice
+    from runtime.oci.netdevices import move_devices
+
+    devices, pid = arguments
+    move_devices(msgspec.json.decode(devices, type=dict[str, NetDevice]), int(pid))
+    return 0
+
+
+def run_image(arguments: Sequence[str]) -> int:
+    """Start an image of the testbed's store and wait for it: EXPLAIN IMAGE COMMAND..."""
+    import os
+
+    from runtime import container
+    from runtime.cgroups import hierarchies
+    from runtime.home import store_root
+    from runtime.images.process import image_process
+    from runtime.images.store import Store
+    from runtime.lease import cgroup_name, lease
+    from runtime.plan.container import container_plan
+    from runtime.plan.explain import explain
+    from runtime.spec import Spec
+
+    shown, reference, *command = arguments
+    image = Store(store_root() / "images").get(reference)
+    process = image_process(image, command=tuple(command) or None, environment={})
+    spec = Spec(process, tuple(str(layer.path) for layer in image.layers), hostname="container")
+    name = f"cli-{os.getpid()}"
+    if shown == "explain":
+        print(explain(container_plan(spec, hierarchies(), cgroup_name(name, "container"))))
+        return 0
+    with lease(name):
+        return container.run(spec, name=cgroup_name(name, "container"))
+
+
+JOBS: dict[str, Callable[[Sequence[str]], int]] = {
+    "terminal": relay_terminal,
+    "notify": relay_notification,
+    "devices": move_network_devices,
+    "image": run_image,
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Do the job that is named; its exit status."""
+    from runtime.output import printable
+
+    try:
+        return JOBS[arguments[0]](arguments[1:])
+    except TestbedError as error:
+        print(printable(str(error)), file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130

@@ -1,0 +1,429 @@
+"""The operations of the OCI runtime-spec on containers that outlive the command that made them."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import socket
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import asdict, replace
+
+from runtime.cgroups import Cgroup, systemd
+from runtime.cgroups.placing import all_hierarchies, hierarchies_for, place_cgroup
+from runtime.config import bundle as bundles
+from runtime.config.decode import Warn, decode
+from runtime.config.process import Process
+from runtime.config.resources import Resources
+from runtime.config.types import Config
+from runtime.config.validate import Host, validate
+from runtime.errors import PrerequisiteError, TestbedError, UsageError
+from runtime.launcher import Launch, StepError, not_executed, receive, send_go
+from runtime.launcher.messages import CONSOLE, FAILED, LISTENER, READY, SYNC
+from runtime.oci.caller import Caller, CallerGone
+from runtime.oci.cgroup import make_cgroup, make_steps
+from runtime.oci.hooks import Surroundings, pid_inside, run_hooks, surroundings_inside
+from runtime.oci.invocation import run_job
+from runtime.oci.mappings import may_make_nodes, write_maps
+from runtime.oci.passing import check_preserved, pass_listener, pass_on, pid_file_refused, pid_file_step
+from runtime.oci.scoped import complete_scope, in_scope, remove_container_cgroup, scope_of, start_scope
+from runtime.oci.state import Damaged, Record, StateDir, oci_state, status
+from runtime.plan import steps as s
+from runtime.plan.bundle import CREATED, PLACED, RECORDED, Choices, bundle_plan
+from runtime.plan.execution import keeps_groups
+from runtime.plan.process import LABELS, label_refused
+from runtime.processes import ProcessGone, executed, open_pidfd, start_time, wait_exit
+from runtime.seccomp.kept import KEPT_FILTERS, recall
+
+
+class PoststartError(TestbedError):
+    """A hook failed that runs when the program does already."""
+
+
+class Creation(Struct, frozen=True):
+    """How ``create`` is asked for: its bundle and its flags; ``console_socket`` None: the caller relays the terminal.
+    ``listen_fds`` and ``notify_socket`` are a service manager's."""
+
+    bundle: Path
+    console_socket: str | None = ""
+    pid_file: str = ""
+    preserve_fds: int = 0
+    pivot: bool = True
+    keyring: bool = True
+    config: str = "config.json"
+    pidfd_socket: str = ""
+    listen_fds: int = 0
+    notify_socket: str = ""
+
+    @property
+    def passed_fds(self) -> int:
+        """How many descriptors above the standard ones go on to the container."""
+        return self.listen_fds + self.preserve_fds
+
+
+class Created(Struct, frozen=True):
+    """A container that was made; and the master side of its terminal, ours to close, or -1: somebody else has it."""
+
+    record: Record
+    master: int = -1
+
+
+def checked(
+    container: StateDir, creation: Creation, wants_systemd: bool, caller: Caller, warn: Warn
+) -> tuple[Config, Record]:
+    """The bundle's configuration, checked, and the record of a container that is not there yet."""
+    bundle = Path(os.path.realpath(caller.path(creation.bundle)))
+    text = bundles.read_text(bundle / creation.config)
+    config = bundles.parse_config(text, bundle / creation.config, warn)
+    host = Host.read(caller.pid)
+    validate(config, host, warn)
+    check_preserved(creation.preserve_fds, creation.listen_fds)
+    rootfs = Path(os.path.realpath(bundle / config.root.path))
+    if not rootfs.is_dir():
+        raise UsageError(f"config.json: root.path: {rootfs} is not a directory")
+    for directory in (bundle, rootfs):
+        if any("\ud800" <= character <= "\udfff" for character in str(directory)):
+            raise UsageError(f"{directory}: the path of a container's directory must be UTF-8")
+    if config.process and config.process.terminal and creation.console_socket == "":
+        raise UsageError("config.json: process.terminal: needs --console-socket, where the terminal goes")
+    if config.process and not config.process.terminal and creation.console_socket:
+        raise UsageError("--console-socket: the process wants no terminal (process.terminal is not true)")
+    rootless = os.geteuid() != 0
+    placement = place_cgroup(config, container.id, wants_systemd, caller.bus, caller.pid)
+    limits = replace(config.linux.resources or Resources(), devices=())
+    if not placement.cgroup and limits != Resources():
+        raise PrerequisiteError(
+            f"linux.resources: this user may not write to the host's cgroups: {placement.why}",
+            "run as root, log in where systemd manages users (`loginctl enable-linger`), or let linux.cgroupsPath name"
+            " a place below a cgroup that belongs to this user",
+        )
+    mapped = "user" in {entry.type for entry in config.linux.namespaces}
+    choices = Choices(
+        str(rootfs),
+        placement.cgroup,
+        creation.passed_fds,
+        creation.pivot,
+        f"_ses.{container.id}" if creation.keyring else "",
+        rootless=rootless,
+        scope=placement.scope,
+        mapped=not rootless and systemd.is_ordinary(),
+        grantable=host.grantable(config),
+        listen_fds=creation.listen_fds,
+        notify=str(container.notify_directory) if creation.notify_socket else "",
+        host_nodes=mapped and (rootless or not may_make_nodes(host.capabilities)),
+    )
+    record = Record(
+        container.id, str(bundle), str(rootfs), placement.cgroup, text, str(os.geteuid()),
+        choices=asdict(choices), annotations=dict(config.annotations),
+    )  # fmt: skip
+    return config, record
+
+
+def plan_of(config: Config, record: Record) -> s.Plan:
+    """The plan that creates the container of a record."""
+    try:
+        choices = msgspec.convert(record.choices, Choices)
+    except msgspec.ValidationError as error:
+        raise Damaged(record.id, error) from error
+    return in_scope(bundle_plan(config, hierarchies_for(record.cgroup), record.bundle, choices), record)
+
+
+@lru_cache(maxsize=32)
+def _decoded(text: str) -> Config:
+    config: Config = decode(Config, json.loads(text), "")
+    return config
+
+
+def config_of(record: Record) -> Config:
+    """The configuration that a container was made from."""
+    try:
+        return _decoded(record.config)
+    except (ValueError, RecursionError) as error:
+        raise Damaged(record.id, error) from error
+
+
+def create(
+    container: StateDir, creation: Creation, caller: Caller, undo: tuple[str, ...], *, wants_systemd: bool, warn: Warn
+) -> Created:
+    """Make the container up to the point where its process waits to be started.
+
+    ``undo`` are the arguments that delete it. Raises TestbedError; nothing of it is left then.
+    """
+    container.check_free()
+    config, record = checked(container, creation, wants_systemd, caller, warn)
+    recall(config.linux.seccomp, container.root / KEPT_FILTERS)
+    if wants_systemd and not scope_of(record):
+        why = systemd.missing(all_hierarchies(), caller.bus)
+        warn(f"no scope of systemd's: {why}; its directories are made as they would be")
+    plan = plan_of(config, record)
+    cgroup = Cgroup(record.cgroup, hierarchies_for(record.cgroup))
+    if record.cgroup and cgroup.exists() and cgroup.pids():
+        raise UsageError(f"cgroup {record.cgroup}: there are processes in it", "take another cgroupsPath")
+    making = make_steps(cgroup) if record.cgroup and not scope_of(record) else ()
+    container.claim(caller, undo)
+    caller.later(container.record_step(record), container.listen_step())
+    if creation.notify_socket:
+        caller.later(s.Mkdir(str(container.notify_directory)))  # for any user inside, whatever the umask
+    try:
+        if making:
+            make_cgroup(cgroup, making, caller)
+        return _create(container, record, config, plan, creation, caller)
+    except CallerGone:
+        raise
+    except BaseException:
+        if record.cgroup:
+            with suppress(TestbedError):
+                remove_container_cgroup(record, caller)
+        caller.attempt(*container.removal_steps())
+        raise
+    finally:
+        caller.undo = ()
+
+
+def _create(
+    container: StateDir, record: Record, config: Config, plan: s.Plan, creation: Creation, caller: Caller
+) -> Created:
+    launch = Launch(plan, {}, caller, {s.LISTEN_FD: s.LISTENING_FD})
+    try:
+        with launch:
+            made = _follow_creation(launch, container, record, config, creation, caller)
+            record = made.record
+            if creation.pidfd_socket:
+                pass_on(os.pidfd_open(record.pid), caller.path(creation.pidfd_socket), "standard")
+            if creation.pid_file:
+                with pid_file_refused(creation.pid_file):
+                    caller.perform(pid_file_step(caller.path(creation.pid_file), record.pid, caller.pid))
+    except StepError as error:
+        raise explained(error, config.process) from error
+    except CallerGone:
+        raise
+    except BaseException:
+        if launch.pid:
+            caller.signal_all((launch.pid,), signal.SIGKILL)
+            caller.reap(launch.pid)
+        raise
+    return made
+
+
+def _follow_creation(
+    launch: Launch, container: StateDir, record: Record, config: Config, creation: Creation, caller: Caller
+) -> Created:
+    master = -1
+    while (message := launch.next()) is not None and message.kind != READY:
+        if message.kind == SYNC and message.number == PLACED:
+            start_scope(config, record, launch.launcher_pid, caller)
+            launch.go()
+        elif message.kind == SYNC and message.number == RECORDED:
+            pid = launch.known_pid()
+            complete_scope(config, record, caller)
+            write_maps(pid, config, caller)
+            if config.linux.net_devices:
+                run_job(caller, "devices", msgspec.json.encode(config.linux.net_devices).decode(), str(pid))
+            record = replace(record, pid=pid, start_time=start_time(pid))
+            caller.perform(container.process_step(record))
+            launch.go()
+        elif message.kind == SYNC and message.number == CREATED:
+            _hooks_of_create(record, config, caller)
+            launch.go()
+        elif message.kind == CONSOLE and creation.console_socket:
+            pass_on(message.descriptor, caller.path(creation.console_socket), "terminal")
+        elif message.kind == CONSOLE:
+            master = message.descriptor
+        elif message.kind == LISTENER:
+            pass_listener(message.descriptor, config, record, record.pid, "creating")
+    if message is None:
+        hint = "its memory limit may be too low for the kernel's own part of it"
+        raise TestbedError(f"create container {container.id}: its process was killed while it was made", hint)
+    return Created(record, master)
+
+
+def explained(error: StepError, process: Process | None) -> TestbedError:
+    """A failed exec in the words that engines look for."""
+    if isinstance(error.failed, (s.CheckExecutable, s.Exec)) and process is not None:
+        name, why = process.args[0], os.strerror(error.errno)
+        if "/" in name:
+            return UsageError(f"exec: {name!r}: {why.lower()}")  # as Go spells errors
+        return UsageError(f"executable file `{name}` not found in $PATH: {why}")
+    if isinstance(error.failed, s.Mknod) and error.errno == errno.EEXIST:
+        hint = "take it out of the root file system, or mount a tmpfs on /dev"
+        return UsageError(f"{error}: what is there is no device of this kind", hint)
+    if isinstance(error.failed, s.Write) and error.failed.path in LABELS and process is not None:
+        return label_refused(process, error.errno)
+    return error
+
+
+def _outside(record: Record) -> Surroundings:
+    """The host's; the bundle may be gone by the time that the container is."""
+    return Surroundings(record.bundle if os.path.isdir(record.bundle) else "/")
+
+
+def _inside(record: Record, config: Config, directory: str, environment: tuple[str, ...] | None) -> Surroundings:
+    keep_groups = keeps_groups(config, bool(record.choices.get("rootless")))
+    return surroundings_inside(record.pid, config, directory, environment, keep_groups=keep_groups)
+
+
+def _hooks_of_create(record: Record, config: Config, caller: Caller) -> None:
+    """Those that run before the root is entered. The last kind runs in the container's namespaces, where ``rootfs`` is
+    the container's root already."""
+    hooks, state = config.hooks, oci_state(record, "creating")
+    run_hooks("prestart", hooks.prestart, state, caller, _outside(record))
+    run_hooks("createRuntime", hooks.create_runtime, state, caller, _outside(record))
+    if hooks.create_container:
+        state["pid"] = pid_inside(record.pid)
+        run_hooks(
+            "createContainer", hooks.create_container, state, caller, _inside(record, config, record.rootfs, None)
+        )
+
+
+def _hooks_of_start(record: Record, config: Config, caller: Caller) -> None:
+    """Those that run in the container, before its program does and with its environment."""
+    assert config.process is not None
+    state = {**oci_state(record, "created"), "pid": pid_inside(record.pid)}
+    surroundings = _inside(record, config, "/", config.process.env)
+    run_hooks("startContainer", config.hooks.start_container, state, caller, surroundings)
+
+
+def start(container: StateDir, caller: Caller, *, warn: Warn) -> None:
+    """Let the process of a created container execute its program. Raises TestbedError when it cannot, or when a hook
+    fails: one of those that run afterwards ends the container (runtime-spec 1.3, Lifecycle, step 9)."""
+    try:
+        _start(container, caller)
+    except PoststartError:
+        delete(container, caller, force=True, warn=warn)
+        raise
+
+
+def _start(container: StateDir, caller: Caller) -> None:
+    container.lock(caller)
+    record = container.read()
+    config = config_of(record)
+    word = status(container, record, hierarchies_for(record.cgroup))
+    if word != "created":
+        raise UsageError(f"start container {container.id}: it is {word}, not created")
+    with container.connect(caller) as channel:
+        send_go(channel)
+        _follow(channel, record, config, caller)
+    try:
+        run_hooks("poststart", config.hooks.poststart, oci_state(record, "running"), caller, _outside(record))
+    except CallerGone:
+        raise
+    except TestbedError as error:
+        raise PoststartError(f"{error.message}; the container is removed", error.hint) from error
+
+
+def _follow(channel: socket.socket, record: Record, config: Config, caller: Caller) -> None:
+    while True:
+        caller.await_message(channel.fileno())
+        if (message := receive(channel)) is None:
+            break
+        if message.kind == SYNC:
+            _hooks_of_start(record, config, caller)
+            send_go(channel)
+        elif message.kind == LISTENER:
+            pass_listener(message.descriptor, config, record, record.pid, "created")
+        elif message.kind == FAILED:
+            raise explained(StepError(plan_of(config, record), message.number, message.value), config.process)
+    if not executed(record.pid, record.start_time):
+        raise not_executed()
+
+
+def kill(container: StateDir, number: int, caller: Caller, *, everything: bool) -> None:
+    """Signal the first process, or all; what is frozen cannot die on cgroup v1, so a KILL thaws it.
+
+    Raises UsageError for one that has ended.
+    """
+    record = container.read()
+    hierarchies = hierarchies_for(record.cgroup)
+    _kill(container, record, number, caller, everything=everything)
+    if number == signal.SIGKILL and record.cgroup and "freezer" in hierarchies.v1:
+        cgroup = Cgroup(record.cgroup, hierarchies)
+        with suppress(TestbedError, OSError):
+            if cgroup.frozen():
+                cgroup.freeze(False, by=caller)
+
+
+def _kill(container: StateDir, record: Record, number: int, caller: Caller, *, everything: bool) -> None:
+    if everything and record.cgroup:
+        cgroup = Cgroup(record.cgroup, hierarchies_for(record.cgroup))
+        if not (number == signal.SIGKILL and cgroup.kill_at_once(caller)):
+            caller.signal_all(cgroup.pids(), number)
+        return
+    try:
+        pidfd = open_pidfd(record.pid, record.start_time)
+    except ProcessGone as error:
+        raise UsageError(f"kill container {container.id}: container not running") from error
+    try:
+        caller.perform(s.SignalProcess(s.RECEIVED_FD, number), descriptors=(pidfd,))
+    except StepError as error:
+        if error.errno != errno.ESRCH:
+            raise
+        raise UsageError(f"kill container {container.id}: container not running") from error
+    finally:
+        os.close(pidfd)
+
+
+def _end(pid: int, start_time: int, caller: Caller) -> None:
+    """Kill a process and wait for its end. Raises ProcessGone."""
+    pidfd = open_pidfd(pid, start_time)
+    try:
+        caller.perform(s.SignalProcess(s.RECEIVED_FD, signal.SIGKILL, tolerate=(errno.ESRCH,)), descriptors=(pidfd,))
+        wait_exit(pidfd, 10, caller.keep_alive)
+    finally:
+        os.close(pidfd)
+
+
+def delete(container: StateDir, caller: Caller, *, force: bool, warn: Warn) -> None:
+    """Remove a stopped container, or with ``force`` any: its processes, cgroup and state, then run poststop hooks.
+
+    Raises UsageError, with ``force`` Busy when another command works on it that does not end when the processes do.
+    """
+    if force:
+        from runtime.oci.force import lock_by_force
+
+        lock_by_force(container, caller)
+    else:
+        container.lock(caller)
+    try:
+        record = container.read()
+    except UsageError:
+        if not force:
+            raise
+        with suppress(Damaged, ProcessGone):
+            _end(*container.process(), caller)
+        # it was killed before there was anything to record, or that is damaged
+        caller.perform(*container.removal_steps())
+        return
+    hierarchies = hierarchies_for(record.cgroup)
+    word = status(container, record, hierarchies)
+    if word not in ("stopped",) and not force:
+        raise UsageError(f"delete container {container.id}: it is {word}", "kill it first, or use --force")
+    if word != "stopped":
+        if word == "paused":
+            with suppress(TestbedError, OSError):
+                Cgroup(record.cgroup, hierarchies).freeze(False, by=caller)
+        with suppress(ProcessGone):
+            _end(record.pid, record.start_time, caller)
+    if record.cgroup:
+        remove_container_cgroup(record, caller)
+    with suppress(UsageError, ValueError):
+        hooks = config_of(record).hooks.poststop
+        run_hooks("poststop", hooks, oci_state(record, "stopped"), caller, _outside(record), warn=warn)
+    caller.perform(*container.removal_steps())
+
+
+def pause(container: StateDir, frozen: bool, caller: Caller) -> None:
+    """Freeze all processes of a running container, or thaw them."""
+    container.lock(caller)
+    record = container.read()
+    word = status(container, record, hierarchies_for(record.cgroup))
+    if word not in (("running", "created") if frozen else ("paused",)):
+        raise UsageError(f"{'pause' if frozen else 'resume'} container {container.id}: it is {word}")
+    if not record.cgroup:
+        raise PrerequisiteError(f"pause container {container.id}: it has no cgroup", "run as root")
+    Cgroup(record.cgroup, hierarchies_for(record.cgroup)).freeze(frozen, by=caller)

@@ -1,0 +1,73 @@
+"""Containers whose cgroup is a scope of systemd's: who is put into it when, and what systemd is told of its limits."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from runtime.cgroups import Cgroup, systemd
+from runtime.cgroups.placing import hierarchies_for, remove_cgroup
+from runtime.cgroups.resources import settings
+from runtime.config.resources import Resources
+from runtime.config.types import Config
+from runtime.oci.caller import Caller
+from runtime.oci.state import Record
+from runtime.plan import steps as s
+from runtime.plan.bundle import PLACED
+
+
+def scope_of(record: Record) -> str:
+    """The unit that a container's cgroup is; empty for a cgroup that we made ourselves."""
+    return str(record.choices.get("scope", ""))
+
+
+def in_scope(plan: s.Plan, record: Record) -> s.Plan:
+    """The plan, with as its first step, where the container's cgroup is a scope, that its parent has it put there."""
+    if not scope_of(record):
+        return plan
+    placed = s.Sync(PLACED, f"systemd puts this process into {scope_of(record)}")
+    return replace(plan, parent=(placed, *plan.parent))
+
+
+def at_first(resources: Resources) -> Resources:
+    """What a scope starts with: the launcher is in it and clones a process, for which one task is too few."""
+    return replace(resources, pids=None) if resources.pids and resources.pids.limit == 1 else resources
+
+
+def complete_scope(config: Config, record: Record, caller: Caller) -> None:
+    """Tell systemd what it was not told at first, once only the container's process is there."""
+    resources = config.linux.resources or Resources()
+    if scope_of(record) and at_first(resources) != resources:
+        update_scope(record, Resources(pids=resources.pids), caller)
+
+
+def start_scope(config: Config, record: Record, pid: int, caller: Caller) -> None:
+    """Have systemd make the container's scope, with its limits and what annotations add, and the process in it."""
+    limits = settings(hierarchies_for(record.cgroup), at_first(config.linux.resources or Resources()))
+    found = {name: (name, kind, value) for name, kind, value in systemd.properties(limits)}
+    found |= {name: (name, kind, value) for name, kind, value in systemd.annotated(config.annotations)}
+    path = config.linux.cgroups_path
+    systemd.start(systemd.scope_of(path, record.id, caller.bus), pid, found.values(), caller.bus)
+
+
+def update_scope(record: Record, resources: Resources, caller: Caller) -> None:
+    """Tell systemd of limits that change, if it knows the container."""
+    if scope := scope_of(record):
+        systemd.update(scope, systemd.properties(settings(hierarchies_for(record.cgroup), resources)), caller.bus)
+
+
+def joins_through_systemd(record: Record) -> bool:
+    """Whether only systemd may put a further process there: an unprivileged user cannot, from elsewhere in the tree."""
+    return bool(scope_of(record)) and systemd.is_ordinary()
+
+
+def join_scope(record: Record, cgroup: str, pid: int, caller: Caller) -> None:
+    """Have a further process put into the container's scope, or into ``cgroup`` below that."""
+    below = cgroup.removeprefix(record.cgroup)
+    systemd.attach(scope_of(record), below, pid, caller.bus)
+
+
+def remove_container_cgroup(record: Record, caller: Caller) -> None:
+    """Kill what is left in a container's cgroup and remove it, and the scope that it is."""
+    remove_cgroup(Cgroup(record.cgroup, hierarchies_for(record.cgroup)), caller)
+    if scope := scope_of(record):
+        systemd.stop(scope, caller.bus)

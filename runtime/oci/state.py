@@ -1,0 +1,291 @@
+"""What is known of the containers that the command line made: a directory each, with its record and its lock."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from errno import EAGAIN, EBADF, EEXIST, ENOENT, ENOTDIR, ESTALE
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct, field
+from msgspec.structs import asdict, replace
+
+from runtime.atomic import PARTIAL
+from runtime.cgroups import Cgroup, Hierarchies
+from runtime.cgroups.systemd import is_ordinary
+from runtime.config.decode import short
+from runtime.config.default import OCI_VERSION
+from runtime.config.validate import check_id, is_id
+from runtime.errors import UsageError, in_words
+from runtime.launcher import StepError
+from runtime.oci.caller import Caller
+from runtime.plan import steps as s
+from runtime.processes import alive
+
+# What it was made as, which process it is, who works on it, where it waits.
+_RECORD, _PROCESS, LOCK, _SOCKET = "record.json", "process", "lock", "start"
+
+
+# Let others work on the container that the client has locked, if there is one.
+UNLOCK = s.Close(s.LOCK_FD, tolerate=(EBADF,))
+
+
+class UnknownContainer(UsageError):
+    """No container has this id."""
+
+
+class Damaged(UsageError):
+    """What is recorded of a container cannot be read."""
+
+    def __init__(self, container_id: str, why: object) -> None:
+        super().__init__(
+            f"container {container_id}: its record is damaged: {short(str(why))}",
+            "remove it with delete --force; a cgroup of it may stay",
+        )
+
+
+class Busy(UsageError):
+    """Another command works on the container, and does not end."""
+
+
+def _is_below(cgroup: str) -> bool:
+    """Whether a cgroup's name leads neither to its hierarchy's root nor up."""
+    return "\0" not in cgroup and not {"", ".", ".."} & set(cgroup.split("/"))
+
+
+class Record(Struct, frozen=True):
+    """A container as it was made. ``pid`` is 0 until its process is there; ``cgroup`` empty without one; ``config`` is
+    the text of its config.json, ``choices`` what the command line added."""
+
+    id: str
+    bundle: str
+    rootfs: str
+    cgroup: str
+    config: str
+    owner: str
+    pid: int = 0
+    start_time: int = 0
+    choices: dict[str, object] = field(default_factory=dict)
+    annotations: dict[str, str] = field(default_factory=dict)
+
+    def made_as(self) -> dict[str, object]:
+        """What does not change while the container is there."""
+        return {name: value for name, value in asdict(self).items() if name not in ("pid", "start_time")}
+
+
+def default_root(environment: Mapping[str, str]) -> Path:
+    """Where state is kept: below /run for root, else below the user's own runtime directory."""
+    if not is_ordinary():
+        return Path("/run/testbed-runtime")
+    return Path(environment.get("XDG_RUNTIME_DIR") or f"/tmp/testbed-runtime-{os.geteuid()}") / "testbed-runtime"
+
+
+def check_root(root: Path) -> None:
+    """Raise UsageError unless we alone can write to the state's root, or it is not there yet: what is recorded in it
+    says which processes are signalled and which cgroups removed."""
+    ours = os.geteuid()
+    own = root.parent.name == f"testbed-runtime-{ours}"  # in /tmp, where anybody may have made it before us
+    for directory in (root.parent, root) if own else (root,):
+        try:
+            status = os.lstat(directory)
+            if stat.S_ISLNK(status.st_mode) and status.st_uid in (0, ours):
+                status = os.stat(directory)
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError) as error:  # ValueError: a NUL byte
+            raise UsageError(f"state root {directory}: {getattr(error, 'strerror', None) or error}") from error
+        if not stat.S_ISDIR(status.st_mode):
+            raise UsageError(f"state root {directory}: not a directory")
+        if status.st_uid != ours or status.st_mode & 0o022:
+            raise UsageError(
+                f"state root {directory}: it belongs to user {status.st_uid}, mode {status.st_mode & 0o7777:04o}",
+                f"it must be writable by user {ours} alone; remove it, or give another with --root",
+            )
+
+
+class StateDir(Struct, frozen=True):
+    """One container's directory below the state's root. Raises UsageError for no id, and as ``check_root`` does."""
+
+    root: Path
+    id: str
+
+    def __post_init__(self) -> None:
+        check_id(self.id)
+        check_root(self.root)
+
+    @property
+    def directory(self) -> Path:
+        return self.root / self.id
+
+    @property
+    def notify_directory(self) -> Path:
+        """Where the container finds the socket at which it says that it is ready, if it is given one."""
+        return self.directory / "notify"
+
+    def claim(self, caller: Caller, undo: tuple[str, ...]) -> None:
+        """Have the directory made, and locked; from then on ``undo`` is how the client has it removed.
+
+        Raises UsageError when the id is taken."""
+        above = [path for path in (*reversed(self.root.parents), self.root) if not path.is_dir()]
+        caller.later(*(s.Mkdir(str(path), 0o700, tolerate=(EEXIST,)) for path in above))
+        try:
+            if above:
+                caller.perform()
+                check_root(self.root)
+            caller.perform(
+                s.Mkdir(str(self.directory), 0o700), s.Lock(str(self.directory / LOCK), s.LOCK_FD, create=True)
+            )
+        except StepError as error:
+            if error.errno == EEXIST and isinstance(error.failed, s.Mkdir):
+                raise self._taken() from error
+            raise
+
+    def check_free(self) -> None:
+        """Raise UsageError when the id is taken."""
+        if os.path.lexists(self.directory):
+            raise self._taken()
+
+    def _taken(self) -> UsageError:
+        return UsageError(
+            f"container {self.id}: container with given ID already exists", "delete it, or take another id"
+        )
+
+    def lock(self, caller: Caller, patience_s: float | None = None) -> None:
+        """Let nobody else work on the container until the client ends, or ``unlock``.
+
+        Raises UnknownContainer when there is none (any more), Busy when somebody still does after ``patience_s`` (None:
+        never).
+        """
+        timeout_ms = 0 if patience_s is None else int(patience_s * 1000)
+        try:
+            caller.perform(UNLOCK, s.Lock(str(self.directory / LOCK), s.LOCK_FD, timeout_ms, create=True))
+        except StepError as error:
+            if error.errno in (ENOENT, ENOTDIR, ESTALE):
+                raise UnknownContainer(f"container {self.id} does not exist") from error
+            if error.errno == EAGAIN:
+                raise Busy(
+                    f"container {self.id}: another command works on it, which does not end", "end that first"
+                ) from error
+            raise
+
+    def read(self) -> Record:
+        """The record. Raises UnknownContainer."""
+        try:
+            record = msgspec.json.decode((self.directory / _RECORD).read_bytes(), type=Record)
+        except FileNotFoundError as error:
+            raise UnknownContainer(f"container {self.id} does not exist") from error
+        except (OSError, ValueError, RecursionError) as error:  # ValueError: msgspec's errors are
+            raise Damaged(self.id, in_words(error)) from error
+        if record.id != self.id:
+            raise Damaged(self.id, f"it is {short(record.id)!r}'s")
+        if record.cgroup and not _is_below(record.cgroup):  # all processes in it are killed with the container
+            raise Damaged(self.id, f"cgroup {record.cgroup!r}")
+        pid, start = self.process()
+        return replace(record, pid=pid, start_time=start) if pid else record
+
+    def process(self) -> tuple[int, int]:
+        """The first process's number and when it started; zeros as long as there is none. Raises Damaged."""
+        try:
+            pid, start = map(int, (self.directory / _PROCESS).read_bytes().split())
+        except FileNotFoundError:
+            return 0, 0
+        except (OSError, ValueError) as error:
+            raise Damaged(self.id, in_words(error)) from error
+        if not 0 < pid < 1 << 31:
+            raise Damaged(self.id, f"process {pid}")
+        return pid, start
+
+    def _replace(self, name: str, content: bytes) -> s.Replace:
+        return s.Replace(str(self.directory / name), str(self.directory / f"{PARTIAL}{name}"), content)
+
+    def record_step(self, record: Record) -> s.Step:
+        """Record a container that has no process yet."""
+        return self._replace(_RECORD, json.dumps(record.made_as()).encode())
+
+    def process_step(self, record: Record) -> s.Step:
+        """Record the container's first process."""
+        return self._replace(_PROCESS, f"{record.pid} {record.start_time}\n".encode())
+
+    def listen_step(self) -> s.Step:
+        """Make the socket at which the first process waits to be started."""
+        return s.Listen(str(self.directory / _SOCKET), s.LISTENING_FD)
+
+    def created(self) -> str:
+        """When the container was made, as RFC 3339 has it."""
+        try:
+            made = (self.directory / LOCK).stat().st_mtime
+        except FileNotFoundError as error:  # deleted meanwhile
+            raise UnknownContainer(f"container {self.id} does not exist") from error
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(made))
+
+    def removal_steps(self) -> tuple[s.Step, ...]:
+        """Forget the container; the lock, which says whether it is there, goes last."""
+        gone = (ENOENT,)
+        steps: list[s.Step] = []
+        for directory, directories, files in os.walk(self.directory, topdown=False):
+            last = [LOCK] if directory == str(self.directory) else []
+            files = [name for name in files if name not in last] + [name for name in files if name in last]
+            links = [name for name in directories if os.path.islink(f"{directory}/{name}")]
+            steps += [s.Remove(f"{directory}/{name}", tolerate=gone) for name in (*links, *files)]
+            steps.append(s.Remove(directory, directory=True, tolerate=gone))
+        return tuple(steps)
+
+    def connect(self, caller: Caller) -> socket.socket:
+        """Reach the waiting first process; nobody can after that. Raises UsageError when it does not wait."""
+        channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            directory = os.open(self.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:  # a name that is short enough for a socket address wherever the state lies
+                channel.connect(f"/proc/self/fd/{directory}/{_SOCKET}")
+            finally:
+                os.close(directory)
+            caller.perform(s.Remove(str(self.directory / _SOCKET)))
+        except (OSError, StepError) as error:
+            channel.close()
+            raise UsageError(f"start container {self.id}: it does not wait to be started") from error
+        return channel
+
+    def waiting(self) -> bool:
+        """Whether it has not been started yet."""
+        return os.path.exists(self.directory / _SOCKET)
+
+
+def status(state: StateDir, record: Record, hierarchies: Hierarchies) -> str:
+    """creating, created, running, paused or stopped (runtime-spec, runtime.md, "State")."""
+    if not record.pid:
+        return "creating"
+    if not alive(record.pid, record.start_time):
+        return "stopped"
+    if record.cgroup and Cgroup(record.cgroup, hierarchies).frozen():
+        return "paused"
+    return "created" if state.waiting() else "running"
+
+
+def oci_state(record: Record, word: str) -> dict[str, object]:
+    """The state as the specification wants it printed, and given to hooks."""
+    state: dict[str, object] = {"ociVersion": OCI_VERSION, "id": record.id, "status": word}
+    state["pid"] = record.pid if word != "stopped" else 0
+    state["bundle"] = record.bundle
+    if record.annotations:
+        state["annotations"] = record.annotations
+    return state
+
+
+def cli_state(state: StateDir, record: Record, word: str) -> dict[str, object]:
+    """The state with what runc's and crun's add: the root, when it was created, and whose it is."""
+    return {**oci_state(record, word), "rootfs": record.rootfs, "created": state.created(), "owner": record.owner}
+
+
+def listing(root: Path) -> tuple[StateDir, ...]:
+    """All containers of a state root, by id. Raises UsageError as ``check_root`` does."""
+    check_root(root)
+    with suppress(FileNotFoundError):
+        names = [name for name in sorted(os.listdir(root)) if is_id(name)]
+        return tuple(StateDir(root, name) for name in names if (root / name / _RECORD).exists())
+    return ()
