@@ -29,6 +29,7 @@ _PURE = _KERNEL | {"runtime.config", "runtime.network", "runtime.seccomp", "runt
 _STARTS = _PURE | {"runtime.cgroups", "runtime.launcher", "runtime.plan", "runtime.plan.steps", "runtime.processes"}
 ROOMS: Mapping[str, set[str]] = {
     "runtime.errors": set(),
+    "runtime.effects": set(),
     "runtime.atomic": {"runtime.errors"},
     "runtime.libc": set(),
     "runtime.files": {"runtime.errors"},
@@ -40,7 +41,7 @@ ROOMS: Mapping[str, set[str]] = {
     "runtime.config": _KERNEL,
     "runtime.seccomp": _KERNEL | {"runtime.atomic", "runtime.config"},
     "runtime.spec": _KERNEL | {"runtime.config", "runtime.network", "runtime.seccomp"},
-    "runtime.cgroups": _KERNEL | {"runtime.config", "runtime.spec"},
+    "runtime.cgroups": _KERNEL | {"runtime.config", "runtime.effects", "runtime.spec"},
     "runtime.unionfs": _KERNEL | {"runtime.plan.steps"},
     "runtime.plan": _PURE | {"runtime.cgroups", "runtime.plan.steps", "runtime.unionfs"},
     "runtime.launcher": _KERNEL | {"runtime.atomic", "runtime.plan", "runtime.plan.steps", "runtime.processes"},
@@ -76,8 +77,8 @@ PENDING = {
     ("runtime.config.default", "runtime.spec"),  # until the builder of a configuration replaces the Spec
     ("runtime.config.features", "runtime.seccomp"),  # it is an answer of the command line: to runtime/oci
 }
-# The command line of the runtime is nobody's library.
-COMMAND_LINE = "runtime.oci"
+# The command line of the runtime is nobody's library; its planners are what doctor shows and clean ends.
+COMMAND_LINE, BUT = "runtime.oci", "runtime.oci.planners"
 
 
 def sources() -> list[Path]:
@@ -188,7 +189,8 @@ def test_a_room_can_be_broken() -> None:
 @pytest.mark.parametrize("path", sources(), ids=relative)
 def test_the_command_line_is_no_library(path: Path) -> None:
     if path.relative_to(ROOT).parts[0] != "runtime":
-        assert [name for name in modules_in(ast.parse(path.read_text())) if name.startswith(COMMAND_LINE)] == []
+        names = modules_in(ast.parse(path.read_text())) - {BUT}
+        assert [name for name in names if f"{name}.".startswith(f"{COMMAND_LINE}.")] == []
 
 
 def test_no_import_is_hidden_in_a_function() -> None:

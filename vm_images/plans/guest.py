@@ -97,8 +97,8 @@ def memory_steps() -> tuple[Step, ...]:
 
 
 def boot_steps(modules: Sequence[str], network: Sequence[Step], *, reports_memory: bool = True) -> tuple[Step, ...]:
-    """Return the steps from the kernel to a machine with devices, a network and, with ``reports_memory``, a process that reports
-    its memory."""
+    """Return the steps from the kernel to a machine with devices, a network and, with ``reports_memory``, a process
+    that reports its memory."""
     return (
         LogLine(FIRST_USERSPACE),
         Mount("devtmpfs", "/dev", "devtmpfs", MS_NOSUID | MS_NOEXEC),
