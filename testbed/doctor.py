@@ -19,14 +19,13 @@ from pathlib import Path
 
 from msgspec import Struct, to_builtins
 
-from runtime import libc, network
+from runtime import libc, network, planners
 from runtime.cgroups import hierarchies
 from runtime.errors import PrerequisiteError, TestbedError
 from runtime.home import store_root
 from runtime.images.sources import host_sources
 from runtime.images.space import free_bytes
 from runtime.lease import lease
-from runtime.oci import planners
 from runtime.plan.constants import CLONE_NEWNS, CLONE_NEWUSER, MS_PRIVATE, MS_REC
 from testbed.host.facts import format_version, parse_key_values, parse_kib, read, read_first_line, read_libvirt_version
 from testbed.lab import Lab, mac_of

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from runtime import atomic
+from runtime import atomic, planners
 from runtime.atomic import PARTIAL
 from runtime.cgroups import Cgroup, hierarchies
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
@@ -30,7 +30,6 @@ from runtime.lease import (
     remove_shared,
     unfinished,
 )
-from runtime.oci import planners
 from testbed.host import settings as host_settings
 from testbed.qemu.emulator import daemons_emulators
 

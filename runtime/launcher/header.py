@@ -97,17 +97,23 @@ def _subject(kind: type[Step]) -> int:
     return order.index(name) + 1 if name else 0
 
 
+def spoken_name(kind: type[Step]) -> str:
+    """What an error calls an operation: the system call that its words begin with, or else its class's name."""
+    call = re.match(r"(\w+)(?= \{|$)", kind.words)
+    return call[1] if call else c_name(kind).replace("_", " ")
+
+
 def _row(kind: type[Step], limits: list[int]) -> str:
     form = layout(kind)
     counts = f"{len(_numbers(kind))}, {len(form.lists)}, {len(form.strings)}, {_subject(kind)}"
     ranges = ", ".join(str(limits.index(number.largest)) for _, number in form.numbers) or "0"
-    return f'  [OP_{c_name(kind).upper()}] = {{"{c_name(kind).replace("_", " ")}", {counts}, {{{ranges}}}}},'
+    return f'  [OP_{c_name(kind).upper()}] = {{"{spoken_name(kind)}", {counts}, {{{ranges}}}}},'
 
 
 def table_header(kinds: Sequence[type[Step]] = OPERATIONS) -> str:
     """``table.h``, with these operations: rows, not pointers, so that the binary needs no relocation."""
     limits = sorted({number.largest for kind in kinds for _, number in layout(kind).numbers})
-    name_size = max(len(c_name(kind)) for kind in kinds) + 1
+    name_size = max(len(spoken_name(kind)) for kind in kinds) + 1
     version = "".join(f"\\x{byte:02x}" for byte in magic())
     lines = [
         _MADE,

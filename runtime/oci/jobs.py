@@ -79,10 +79,12 @@ def main(arguments: Sequence[str]) -> int:
     """Do the job that is named; its exit status."""
     from runtime.output import printable
 
+    name, *rest = arguments
     try:
-        return JOBS[arguments[0]](arguments[1:])
+        return JOBS[name](rest)
     except TestbedError as error:
-        print(printable(str(error)), file=sys.stderr)
+        # what others say of errors is part of what the command says
+        print(f"{'error: ' if name == 'image' else ''}{printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130

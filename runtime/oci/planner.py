@@ -23,7 +23,7 @@ from runtime.cgroups import hierarchies
 from runtime.errors import TestbedError, in_words
 from runtime.oci.caller import QUESTION, Caller, CallerGone, receive_request
 from runtime.oci.cli import serve
-from runtime.oci.planners import CGROUP, peer
+from runtime.planners import CGROUP, peer
 
 _IDLE_S = 60.0
 _LONGEST_IDLE_S = 86400.0

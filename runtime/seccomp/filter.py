@@ -64,7 +64,7 @@ _compiled: dict[Seccomp, Filter] = {}
 def remember(config: Seccomp, compiled: Filter) -> None:
     """Let ``compile_filter`` return this filter for the configuration from now on."""
     while len(_compiled) >= _MOST:
-        del _compiled[next(iter(_compiled))]
+        _compiled.pop(next(iter(_compiled)), None)  # another thread may have done so
     _compiled[config] = compiled
 
 

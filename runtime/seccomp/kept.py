@@ -24,14 +24,6 @@ _MOST = 64  # files; with more, the oldest is removed
 _SOURCES = tuple(str(Path(__file__).with_name(name)) for name in ("compile.py", "filter.py", "ranges.py"))
 
 
-_relied_on: set[str] = set()
-
-
-def relied_on() -> frozenset[str]:
-    """Return the files that this process did not load, but on which the filters that it read from disk depend."""
-    return frozenset(_relied_on)
-
-
 def _looks(path: str) -> str:
     status = os.stat(path)
     return f"{path}\0{status.st_size}\0{status.st_mtime_ns}"
@@ -55,9 +47,8 @@ def pack(compiled: Filter, rests_on: str) -> bytes:
     return _HEADER.pack(MAGIC, compiled.flags, len(basis), len(compiled.program)) + basis + compiled.program
 
 
-def unpack(data: bytes) -> tuple[Filter, str] | None:
-    """Return the filter in a file and the library that compiled it, or None if the file is torn or if this code or the
-    library has changed since."""
+def unpack(data: bytes) -> Filter | None:
+    """Return the filter in a file, or None if the file is torn or if this code or the library has changed since."""
     if len(data) < _HEADER.size:
         return None
     magic, flags, basis_size, program_size = _HEADER.unpack_from(data)
@@ -69,7 +60,7 @@ def unpack(data: bytes) -> tuple[Filter, str] | None:
         same = basis.decode() == _basis(library)
     except (OSError, ValueError):
         return None
-    return (Filter(program, flags), library) if same else None
+    return Filter(program, flags) if same else None
 
 
 def _basis(library: str) -> str:
@@ -88,10 +79,7 @@ def recall(config: Seccomp | None, directory: Path) -> None:
         with path.open("rb") as stream:
             kept = unpack(stream.read()) if os.fstat(stream.fileno()).st_uid == 0 else None
         if kept is not None:
-            compiled, library = kept
-            remember(config, compiled)
-            _relied_on.update((library, *_SOURCES))
-            return
+            return remember(config, kept)
     compiled = compile_filter(config)
     with suppress(OSError, StopIteration):  # the next call is slower, and nothing else happens
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from runtime.lease import STATE_ROOT, lease
 from testbed import leftovers
 from testbed.host.settings import RECORD
 from testbed.leftovers import Leftover
-from tests.runtime.oci import make_runtime
+from tests.runtime.command_line import make_runtime
 
 pytestmark = pytest.mark.root
 
@@ -150,7 +150,7 @@ def test_a_container_of_the_command_line_below_our_cgroup_is_left_alone(
     runtime("create", "container")
     try:
         clean()
-        assert runtime.oci.state("container")["status"] == "created"
+        assert runtime.state("container")["status"] == "created"
     finally:
         runtime("delete", "--force", "container")
 

@@ -4,8 +4,8 @@ Adding an operation takes two things:
 
 1. A class in this package: a frozen ``Step`` whose name says what it does, as a verb (``SetHostname``). Its fields are
    the operation's arguments, and their annotations say how the launcher gets them (``arguments.py``). ``words`` says
-   it in one line, as a format string of the fields, or ``describe`` does; ``purpose`` says why it is in a plan, or
-   ``reason`` does (``purposes.py`` has the sentences).
+   it in one line that begins with the system call, as a format string of the fields, or ``describe`` does; ``purpose``
+   says why it is in a plan, or ``reason`` does (``purposes.py`` has the sentences).
 2. A C function in launcher/executor/ that performs it: ``int perform_set_hostname(const struct step *s)``, which finds
    the arguments by their names, ``s->set_hostname.hostname``, and returns 0, or a negative errno.
 

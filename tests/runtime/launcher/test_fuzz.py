@@ -1,44 +1,27 @@
-"""The launcher's readers under libFuzzer with the sanitizers, for a stated number of executions, from what they once
-crashed on and with the numbers at which things wrap."""
+"""The launcher's reader of plans under libFuzzer with the sanitizers, for a stated number of executions, from what it
+once crashed on and with the numbers at which things wrap."""
 
 from __future__ import annotations
 
-import shutil
-import struct
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from runtime.known import MAGIC
 from runtime.launcher.build import INCLUDES, sources
 from runtime.plan import steps as s
-from runtime.plan.encode import encode, encode_string, magic
+from runtime.plan.encode import encode, magic
 from runtime.plan.steps.arguments import layout
-from runtime.prepared import MARK, assemble
 from tests.runtime.launcher.damaged_plans import DAMAGED
 from tests.runtime.plan.any_step import step_of
 
 EXECUTIONS = 400_000
-READERS = ("plan", "prepared", "known", "stat", "request")
-CRASHERS = Path(__file__).with_name("crashers")
 EDGES = [edge + more for edge in (0, 1 << 12, 1 << 16, 1 << 31, 1 << 32, 1 << 63, 1 << 64) for more in (-1, 0, 1)]
-STAT = b"7 (a) b) S 1 2 3 4 -1 4194368 " + b"0 " * 12 + b"99 100 200\n"
-RECORD = f'{{"id": "{MARK}"}}'
-INPUTS = [("h/config.json", b"{}"), ("s/code.py", bytes(24))]
 SEEDS = (
     s.Plan((s.Exec(("/bin/true", "a"), ("A=b",), "/bin"),), (s.Write("/x", ("a", "b"), tolerate=(1, 2)),)),
     s.Plan((s.Mount("a", "b", "c", 1, "d"), s.SetUser(1, 2, (3, 4)), s.Chdir("/")), into_cgroup="/c"),
     s.Plan((*s.forked(s.Umask(0), s.Exec(("a",), append_arguments=True)), s.Exec(("b", "c"), ("D=e",)))),
-)
-
-
-WORDS = (
-    ("--root", "/r", "--log=/l", "run", "--bundle", "/b", "a"),
-    ("--log-format", "json", "kill", "--all", "a", "SIGTERM"),
-    ("kill", "a", "4294967305"),
-    ("delete", "-f", "a"),
 )
 
 
@@ -62,7 +45,7 @@ def written(folder: Path, inputs: Mapping[str, bytes]) -> list[Path]:
 def fuzzer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     binary = tmp_path_factory.mktemp("fuzzer") / "fuzz"
     flags = ["-g", "-O1", "-D_GNU_SOURCE", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"]
-    used = [str(Path(__file__).with_name("fuzz_plan.c")), *(path for path in sources() if Path(path).stem in READERS)]
+    used = [str(Path(__file__).with_name("fuzz_plan.c")), *(path for path in sources() if path.endswith("/plan.c"))]
     try:
         built = subprocess.run(["clang", *flags, *INCLUDES, "-o", str(binary), *used], capture_output=True, text=True)
     except FileNotFoundError:
@@ -73,29 +56,21 @@ def fuzzer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return binary
 
 
-def test_what_a_reader_once_crashed_on_is_read(fuzzer: Path, tmp_path: Path) -> None:
-    crashers = [str(path) for path in (*sorted(CRASHERS.iterdir()), *written(tmp_path, DAMAGED))]
+def test_what_the_reader_once_crashed_on_is_read(fuzzer: Path, tmp_path: Path) -> None:
+    crashers = [str(path) for path in written(tmp_path, DAMAGED)]
     done = subprocess.run([fuzzer, *crashers], capture_output=True, text=True, cwd=tmp_path, timeout=60)
     assert done.returncode == 0, done.stderr[-4000:]
-    assert len(crashers) >= 10 and done.stderr.count("Executed ") == len(crashers)
+    assert done.stderr.count("Executed ") == len(crashers)
 
 
-def test_no_input_makes_a_reader_leave_its_bytes(fuzzer: Path, tmp_path: Path) -> None:
+def test_no_input_makes_the_reader_leave_its_bytes(fuzzer: Path, tmp_path: Path) -> None:
     corpus, words = tmp_path / "corpus", tmp_path / "words"
-    shutil.copytree(CRASHERS, corpus)
+    corpus.mkdir()
     words.write_text(dictionary())
     written(corpus, DAMAGED)
     written(corpus, {kind.__name__: encode(s.Plan((step_of(kind),))) for kind in s.OPERATIONS if kind is not s.Fork})
-    (corpus / "stat").write_bytes(STAT)
-    for number, line in enumerate(WORDS):
-        (corpus / f"words{number}").write_bytes(b"".join(word.encode() + b"\0" for word in line))
     for number, plan in enumerate(SEEDS):
         (corpus / str(number)).write_bytes(encode(plan))
-    (corpus / "prepared").write_bytes(assemble(RECORD, INPUTS, ["/cg/x/" + MARK], ["/cg/x"], 0, SEEDS[0], SEEDS[1]))
-    strings = b"".join(
-        map(encode_string, (b'{"status": "', b'", "pid": ', b"}", b"/cg/freezer.state", b"/cg/x/a", b"/cg/x"))
-    )
-    (corpus / "known").write_bytes(MAGIC + struct.pack("<4I", 24 + len(strings), 3, 1, 1) + strings)
     command = [
         str(fuzzer),
         f"-dict={words}",

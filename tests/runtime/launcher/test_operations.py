@@ -51,7 +51,7 @@ def test_a_class_is_all_that_the_header_needs() -> None:
     assert "int perform_pretend_to_sleep(const struct step *s);" in header
     assert "case OP_PRETEND_TO_SLEEP: return perform_pretend_to_sleep(s);" in header
     assert "uint64_t mode, names_count; } pretend_to_sleep;" in header and "*path, *processors;" in header
-    assert '[OP_PRETEND_TO_SLEEP] = {"pretend to sleep", 2, 1, 2, 1, {' in table
+    assert '[OP_PRETEND_TO_SLEEP] = {"sleep", 2, 1, 2, 1, {' in table
     assert "what" not in header.split("pretend_to_sleep;")[0].splitlines()[-1]
 
 

@@ -13,6 +13,7 @@ _VALUES: dict[Any, Any] = {
     bytes: b"12345678",
     tuple[str, ...]: ("a", "b"),
     tuple[int, ...]: (1, 2),
+    tuple[tuple[int, int], ...]: ((0, 3),),
 }
 
 

@@ -18,7 +18,7 @@ from runtime.config.bundle import load_process
 from runtime.config.process import Capabilities, Process, Rlimit
 from runtime.errors import UsageError
 from runtime.oci.execution import below, inherited
-from tests.runtime.oci import Runtime
+from tests.runtime.command_line import Runtime
 from tests.waiting import until
 
 pytestmark = pytest.mark.root
