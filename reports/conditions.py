@@ -1,4 +1,4 @@
-"""Under which conditions a run was made: what its host was, what disturbed its trials, what its limits held back."""
+"""Notes the conditions of a run: what its host was, what disturbed its trials, what its limits held back."""
 
 from __future__ import annotations
 

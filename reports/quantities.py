@@ -1,4 +1,4 @@
-"""How figures are called and written: title, unit, number of digits, and the interval."""
+"""Names and formats figures: title, unit, number of digits, and the interval."""
 
 from __future__ import annotations
 
