@@ -1,4 +1,4 @@
-"""How figures are drawn: one style, one colour and marker a platform, SVG text that is always the same.
+"""Draws figures: one style, one colour and marker a platform, SVG text that is always the same.
 
 Colours are Okabe and Ito's palette (Color Universal Design, 2008), which colour-blind readers can tell apart, and
 where that is used up the darkest of Paul Tol's "muted" scheme (2021). Colours and markers repeat with different

@@ -78,13 +78,13 @@ def stages(run: Run, platform: Platform) -> list[Stage]:
         own = {name: seconds for name, seconds in own.items() if seconds not in services.values()}
     ordered, shown = [], {**services, **own}
     for name, seconds in shown.items():
-        before = _before(name, shown)
+        before = _find_previous(name, shown)
         took_s = median(at - before.get(trial, 0.0) for trial, at in seconds.items())
         ordered.append(Stage(name, tuple(seconds.values()), max(0.0, took_s)))
     return ordered
 
 
-def _before(name: str, reached: Mapping[str, Mapping[int, float]]) -> Mapping[int, float]:
+def _find_previous(name: str, reached: Mapping[str, Mapping[int, float]]) -> Mapping[int, float]:
     """Return the phase that one follows, in each trial: the latest one of the same service, or, for the application's
     own, of any. Of phases that are reached at the same time the one that is listed later follows the other."""
     service, dot, _ = name.rpartition(".")
@@ -105,8 +105,8 @@ def _waterfall(run: Run, platform: Platform, of: Sequence[Stage], end_s: float) 
                 stage.reached_s, [row] * len(stage.reached_s), look.marker, color=look.colour,
                 markerfacecolor=look.face, markersize=4, alpha=0.75, linestyle="none",
             )  # fmt: skip
-            _beside(axes, row, phase(stage.name).show(stage.median_s))
-        _beside(axes, -0.9, "median")
+            _annotate_right(axes, row, phase(stage.name).show(stage.median_s))
+        _annotate_right(axes, -0.9, "median")
         axes.set_yticks(range(len(of)), [_stage_title(stage.name) for stage in of])
         axes.set_ylim(len(of) - 0.4, -0.6)
         axes.set_xlim(0, end_s * 1.04)
@@ -124,7 +124,7 @@ def _waterfall(run: Run, platform: Platform, of: Sequence[Stage], end_s: float) 
     )
 
 
-def _beside(axes: Axes, row: float, text: str) -> None:
+def _annotate_right(axes: Axes, row: float, text: str) -> None:
     """Write a text in the column to the right of a row, ending at the same place as all others."""
     axes.annotate(
         text, (1.0, row), xycoords=("axes fraction", "data"), xytext=(52, 0), textcoords="offset points",

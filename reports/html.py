@@ -161,7 +161,7 @@ def _data_uri(svg: str) -> str:
 
 def _cell(quantity: Quantity, estimate: Any) -> Cell:
     """Return an estimate (or none) with its interval."""
-    return Cell(quantity.show(estimate.value), quantity.beside(estimate)) if estimate else Cell("–")
+    return Cell(quantity.show(estimate.value), quantity.qualify(estimate)) if estimate else Cell("–")
 
 
 def _start_tables(run: Run) -> list[Table]:

@@ -1,4 +1,4 @@
-"""Where a copy's memory goes: a bar a platform, in a few colours, and a table with every part."""
+"""Shows where a copy's memory goes: a bar a platform, in a few colours, and a table with every part."""
 
 from __future__ import annotations
 

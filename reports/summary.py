@@ -94,7 +94,7 @@ def _start(run: Run, platforms: Sequence[Platform]) -> str:
     if len(estimates) == 2 and min(estimate.low for _, estimate in estimates) > 0:
         ratio = estimate_median_ratio(*(values(run, "start", one.name, "ready") for one, _ in reversed(estimates)))
         kind = "95 % interval " if ratio.is_interval else ""
-        sentence += f", {_RATIO.show(ratio.value)} times as long ({kind}{_RATIO.beside(ratio) or 'one trial'}),"
+        sentence += f", {_RATIO.show(ratio.value)} times as long ({kind}{_RATIO.qualify(ratio) or 'one trial'}),"
     return f"{sentence} on {conditions.this_host(run)}."
 
 
@@ -222,7 +222,7 @@ def make_rows(run: Run) -> list[Row]:
     """Return the rows of ``make_table``, of a run that has been read."""
     starts = {one.name: start_phases(run, one.name) for one in run.platforms}
     table = [
-        Row("start", quantity.title, _cells(starts, name, quantity.show, quantity.beside))
+        Row("start", quantity.title, _cells(starts, name, quantity.show, quantity.qualify))
         for name, quantity in START.items()
     ]
     ramped = {one.name: ramps(run, one.name) for one in run.platforms}
@@ -231,7 +231,7 @@ def make_rows(run: Run) -> list[Row]:
         first = {one: {name: held.first} for one, held in memory.items()}
         further = {one: {name: held.further} for one, held in memory.items() if held.further}
         for title, of_platforms in (("first copy", first), ("each further", further)):
-            cells = _cells(of_platforms, name, quantity.show, quantity.beside)
+            cells = _cells(of_platforms, name, quantity.show, quantity.qualify)
             table.append(Row("density", f"{title}, {quantity.title}", cells))
     table.append(
         Row(
@@ -245,7 +245,7 @@ def make_rows(run: Run) -> list[Row]:
         at_rate = {one: at[rate] for one, at in loads.items() if rate in at}
         behind = {one: SATURATED for one in at_rate if rate in saturated(run, one)}
         for name in _IN_TABLE:
-            cells = _cells(at_rate, name, LOAD[name].show, LOAD[name].beside)
+            cells = _cells(at_rate, name, LOAD[name].show, LOAD[name].qualify)
             cells |= behind if name.startswith("latency_") else {}
             table.append(Row(f"at {rate:g}/s", LOAD[name].title, cells))
     table.append(Row("trials", "ok / failed / void", _outcomes(run)))

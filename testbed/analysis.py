@@ -1,4 +1,4 @@
-"""From a run folder to tidy frames and estimates. Trials that are not ``ok`` are counted, never averaged."""
+"""Turns a run folder into tidy frames and estimates. Trials that are not ``ok`` are counted, never averaged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where an instance's memory goes, part by part.
+"""Breaks down an instance's memory, part by part.
 
 A guest's memory is broken down by what it reports itself (its /proc/meminfo), QEMU by its mappings (/proc/PID/smaps),
 the rest by what the cgroup is charged for. The three know nothing of each other, and what they do not agree on is a

@@ -1,4 +1,4 @@
-"""What instances and the host use: CPU time and memory, read in the same way for every platform.
+"""Samples what instances and the host use: CPU time and memory, read in the same way for every platform.
 
 Memory is read three ways, because each is blind to something: a cgroup's charge includes the page cache it
 caused and misses pages that another cgroup touched first; PSS divides shared pages among those that map them

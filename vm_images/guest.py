@@ -16,7 +16,7 @@ from runtime.plan.encode import encode
 from runtime.plan.steps import Plan
 from vm_images.initramfs import MODULES_PATH, base_archive, modules_archive, plan_archive
 from vm_images.kernel import GuestKernel, ensure_kernel
-from vm_images.minimal_kernel import find_kept_minimal_kernel
+from vm_images.minimal_kernel import find_stored_minimal_kernel
 from vm_images.modules import bus_modules
 
 # earlyprintk comes before quiet on purpose: the kernel takes options in turn, so its banner, by which the host
@@ -76,4 +76,4 @@ def ensure_guest(guest_root: Path, kernel: KernelName = "debian") -> Guest:
 
     The distribution's is downloaded if there is none; PrerequisiteError when the minimal one has not been built.
     """
-    return guest_of(find_kept_minimal_kernel(guest_root) if kernel == "minimal" else ensure_kernel(guest_root))
+    return guest_of(find_stored_minimal_kernel(guest_root) if kernel == "minimal" else ensure_kernel(guest_root))

@@ -1,4 +1,4 @@
-"""Which kernel modules a guest needs, and in which order: read from the modules themselves."""
+"""Finds the kernel modules that a guest needs, and their order, in the modules themselves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What makes a stock system one instance: cloud-init's NoCloud seed, with our launcher and the service's plan on it.
+"""Makes the volume by which a stock system becomes one instance: cloud-init's NoCloud seed, our launcher and the plan.
 
 cloud-init finds the volume by its label, names the machine, configures its network card, writes the service's unit
 and starts it (cloud-init's documentation, "NoCloud", "Network configuration version 2"). All of its files are JSON,

@@ -1,4 +1,4 @@
-"""What the host is, for the manifest of a run, and what on it would disturb a measurement.
+"""Reads what the host is, for the manifest of a run, and what on it would disturb a measurement.
 
 Reading is apart from parsing: the functions that take text are pure. What a host does not tell is None in
 the facts, never a guess.

@@ -138,13 +138,13 @@ class RestoredPlatform(VmPlatform):
         self._memory = ExitStack()
 
     def facts(self) -> Mapping[str, object]:
-        kept_bytes = sum(saved.kept_bytes() for saved in self._saved.values())
+        stored_bytes = sum(saved.stored_bytes() for saved in self._saved.values())
         return {
             **super().facts(),
             "start": "copies of a saved guest: RAM mapped privately from a file that all share, device state loaded",
             "start_memory": "pages that a copy has not changed are charged to none of the copies; PSS divides them",
             "saved_guests": len(self._saved),
-            "saved_bytes": kept_bytes,
+            "saved_bytes": stored_bytes,
         }
 
     def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:

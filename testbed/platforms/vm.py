@@ -168,7 +168,7 @@ class VmPlatform:
         account = emulator_account()
         require_users(Path("/proc/self/uid_map").read_text())
         with ExitStack() as undo:
-            disks = self._kept_disks(root, f"{self._run_id}-{self.name}")
+            disks = self._stored_disks(root, f"{self._run_id}-{self.name}")
             undo.callback(disks.close)
             disks.prepare(images)
             require_reach(guest_account(account, self._run_id, 0), guest.kernel.image, *disks.paths())
@@ -188,7 +188,7 @@ class VmPlatform:
             self._prepared = Prepared(guest, disks, chosen, qemu, emulator, connection, reader, account)
             self._undo = undo.pop_all()
 
-    def _kept_disks(self, root: Path, owner: str) -> Disks:
+    def _stored_disks(self, root: Path, owner: str) -> Disks:
         return Disks(root, self._variant.disk, owner)
 
     def start(self, instance: Instance) -> None:

@@ -114,13 +114,13 @@ def daemon_plan(libvirtd: Path, folder: Path, shown: tuple[Path, ...], cgroup: C
         steps += _cgroup_steps(hierarchies)
     for path in shown:
         if any(path.is_relative_to(top) for top in _SHADOWED):
-            steps.append(Mount(str(path), str(_below(folder, path)), "", MS_BIND))
+            steps.append(Mount(str(path), str(_inside(folder, path)), "", MS_BIND))
     configuration = folder / "etc"
     layers = f"lowerdir=/etc,upperdir={configuration / 'upper'},workdir={configuration / 'work'}"
     steps.append(Mount("overlay", "/etc", "overlay", 0, layers))
     # What is mounted below ``folder`` is no longer seen there once that is shadowed itself, so it comes last.
     tops = sorted(_SHADOWED, key=folder.is_relative_to)
-    steps += [Mount(str(_below(folder, top)), str(top), "", MS_BIND | MS_REC) for top in tops]
+    steps += [Mount(str(_inside(folder, top)), str(top), "", MS_BIND | MS_REC) for top in tops]
     # AppArmor's profile for the host's daemon knows neither our controllers nor these mounts.
     steps.append(Write(LABELS[0], ("exec unconfined",), tolerate=(ENOENT, EINVAL)))
     arguments = (str(libvirtd), "--config", str(folder / "libvirtd.conf"), "--pid-file", str(folder / "pid"))
@@ -133,14 +133,14 @@ def daemon_plan(libvirtd: Path, folder: Path, shown: tuple[Path, ...], cgroup: C
     )
 
 
-def _below(folder: Path, path: Path) -> Path:
+def _inside(folder: Path, path: Path) -> Path:
     return folder / "root" / path.relative_to("/")
 
 
 def lay_out(folder: Path, shown: tuple[Path, ...], *, reroot: bool) -> None:
     """Make the daemon's directories and configuration below ``folder``; without ``reroot`` it makes no cgroups."""
     for path in (*_SHADOWED, *(path for path in shown if any(path.is_relative_to(top) for top in _SHADOWED))):
-        _below(folder, path).mkdir(parents=True, exist_ok=True)
+        _inside(folder, path).mkdir(parents=True, exist_ok=True)
     for name in ("sockets", "etc/upper/libvirt", "etc/work"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "etc/upper/libvirt/qemu.conf").write_text(_QEMU_CONF + ("" if reroot else "cgroup_controllers = []\n"))

@@ -1,4 +1,4 @@
-"""What libvirt takes for QEMU: our launcher, which has itself put into a cgroup and then becomes QEMU.
+"""The program that libvirt takes for QEMU: our launcher, which has itself put into a cgroup and then becomes QEMU.
 
 So QEMU is charged to its cgroup from its first page on, with all its threads. The launcher asks at a socket, where we
 learn from the kernel who it is, put it in, and give the word; then it becomes the guest's account, which has no rights.

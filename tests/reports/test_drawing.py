@@ -36,7 +36,7 @@ def test_labels_never_overlap(seed: int) -> None:
 def test_no_two_of_many_platforms_look_the_same() -> None:
     names = ("container", "vm", *(f"kind-{number}" for number in range(50)))
     platforms = tuple(Platform(name, name, False, {}) for name in names)
-    found = assign_looks(Run(RunFolder(Path(), {}), {}, (), platforms))
-    assert list(found) == list(names)
-    assert len({(look.colour, look.marker) for look in found.values()}) == len(names)
-    assert len({found[name].colour for name in names[:9]}) == 9
+    assigned = assign_looks(Run(RunFolder(Path(), {}), {}, (), platforms))
+    assert list(assigned) == list(names)
+    assert len({(look.colour, look.marker) for look in assigned.values()}) == len(names)
+    assert len({assigned[name].colour for name in names[:9]}) == 9

@@ -185,6 +185,7 @@ def test_damaged_samples_leave_the_tables(write_run: WriteRun) -> None:
 _ODD: tuple[object, ...] = (None, [], {}, "text", -1, 1e308, True, ["a", {}], {"a": {"b": []}})
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("value", _ODD, ids=repr)
 def test_a_manifest_that_holds_something_else_is_shown_as_far_as_it_goes(write_run: WriteRun, value: object) -> None:
     """Each entry in turn, and each setting, is of another kind than a bench writes."""

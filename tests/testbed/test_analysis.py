@@ -77,10 +77,10 @@ def test_platforms_come_from_the_manifest_and_from_trials(tmp_path: Path) -> Non
 def test_utilisation_is_by_rate(tmp_path: Path) -> None:
     trials = [_load(1, 50, 0.2), _load(2, 10, 0.1), _load(3, 50, 0.4), _load(4, 50, 9.0, "void"), _load(5, 50, 0.3)]
     run = read_run(_folder(tmp_path, *trials))
-    found = analysis.utilisation(run, "container")
-    assert list(found) == [10.0, 50.0]
-    assert found[50.0]["latency_p99"].value == 0.3
-    assert found[50.0]["latency_p99"].n == 3
+    by_rate = analysis.utilisation(run, "container")
+    assert list(by_rate) == [10.0, 50.0]
+    assert by_rate[50.0]["latency_p99"].value == 0.3
+    assert by_rate[50.0]["latency_p99"].n == 3
     assert analysis.utilisation(run, "vm") == {}
 
 
@@ -137,9 +137,9 @@ def test_a_saturated_platform_has_no_latency_at_that_rate(tmp_path: Path) -> Non
     ]
     run = read_run(_folder(tmp_path, *behind, _load(3, 50, 0.2), _load(4, 10, 0.1)))
     assert analysis.saturated(run, "container") == {50.0: (2, 3)}
-    found = analysis.utilisation(run, "container")
-    assert set(found[50.0]) == {"achieved_rate"}, "one trial that kept up is not the platform's latency"
-    assert found[10.0]["latency_p99"].value == 0.1
+    by_rate = analysis.utilisation(run, "container")
+    assert set(by_rate[50.0]) == {"achieved_rate"}, "one trial that kept up is not the platform's latency"
+    assert by_rate[10.0]["latency_p99"].value == 0.1
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\xff\xfe\x00", b'a,b\n"1', b"a\n1,2,3\n1\n"])

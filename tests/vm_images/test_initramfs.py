@@ -18,11 +18,11 @@ def listing(data: bytes) -> dict[str, str]:
 
 
 def test_cpio_finds_everything_with_its_permissions() -> None:
-    found = listing(base_archive(b"the launcher", {"virtio.ko": b"a module"}))
-    assert found["init"] == "-rwxr-xr-x"
-    assert found["dev/console"] == "crw-------"
-    assert found["modules/virtio.ko"] == "-rw-r--r--"
-    assert found["proc"].startswith("d")
+    listed = listing(base_archive(b"the launcher", {"virtio.ko": b"a module"}))
+    assert listed["init"] == "-rwxr-xr-x"
+    assert listed["dev/console"] == "crw-------"
+    assert listed["modules/virtio.ko"] == "-rw-r--r--"
+    assert listed["proc"].startswith("d")
 
 
 @pytest.mark.parametrize("length", range(1, 9))

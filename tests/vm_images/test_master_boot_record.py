@@ -21,8 +21,8 @@ DISK_BYTES = 64 << 20
 def test_the_partition_table_is_one_linux_partition_over_all_the_rest(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.write_bytes(boot_area(BOOT, CORE, DISK_BYTES, 0xC0FFEE01).ljust(DISK_BYTES, b"\0"))
-    told = subprocess.run(["blkid", "-p", "-o", "export", str(disk)], capture_output=True, text=True, check=True)
-    assert {"PTTYPE=dos", "PTUUID=c0ffee01"} <= set(told.stdout.split())
+    output = subprocess.run(["blkid", "-p", "-o", "export", str(disk)], capture_output=True, text=True, check=True)
+    assert {"PTTYPE=dos", "PTUUID=c0ffee01"} <= set(output.stdout.split())
     entry = disk.read_bytes()[0x1BE:0x1CE]
     assert (entry[0], entry[4]) == (0x80, 0x83)
     assert struct.unpack("<II", entry[8:]) == (FIRST_PARTITION_SECTOR, DISK_BYTES // 512 - FIRST_PARTITION_SECTOR)

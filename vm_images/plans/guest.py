@@ -86,15 +86,15 @@ def memory_steps() -> tuple[Step, ...]:
     )
 
 
-def boot_steps(modules: Sequence[str], network: Sequence[Step], *, tells: bool = True) -> tuple[Step, ...]:
-    """Return the steps from the kernel to a machine with devices, a network and, with ``tells``, a process that reports
-    its memory."""
+def boot_steps(modules: Sequence[str], network: Sequence[Step], *, reports_memory: bool = True) -> tuple[Step, ...]:
+    """Return the steps from the kernel to a machine with devices, a network and, with ``reports_memory``, a process
+    that reports its memory."""
     return (
         LogLine(FIRST_USERSPACE),
         Mount("devtmpfs", "/dev", "devtmpfs", MS_NOSUID | MS_NOEXEC),
         *(LoadModule(path) for path in modules),
         *network,
-        *(memory_steps() if tells else ()),
+        *(memory_steps() if reports_memory else ()),
     )
 
 
@@ -188,7 +188,9 @@ def guest_plan(
     own = (WaitPath(DISK), Mkdir(ROOT), Mount(DISK, ROOT, file_system, 0))
     return Plan(
         child=(
-            *boot_steps(modules, network_steps(spec.link), tells=not served),  # two processes cannot read one console
+            *boot_steps(
+                modules, network_steps(spec.link), reports_memory=not served
+            ),  # two processes cannot read one console
             *_task_limit_steps(spec.resources.pids),
             *(own if writable_disk else overlay_steps(DISK, file_system)),
             *root_steps(volatile=not writable_disk),

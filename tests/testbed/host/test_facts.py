@@ -45,17 +45,17 @@ def quiet_host() -> dict[str, object]:
 
 
 def test_the_processor_is_described_by_its_first_core() -> None:
-    found = parse_cpu_facts(CPUINFO)
-    assert found["model"] == "AMD EPYC 7B13"
-    assert found["virtualisation_extension"] == "svm"
-    assert found["under_hypervisor"] is True
-    assert found["processors"] == len(os.sched_getaffinity(0))
+    cpu = parse_cpu_facts(CPUINFO)
+    assert cpu["model"] == "AMD EPYC 7B13"
+    assert cpu["virtualisation_extension"] == "svm"
+    assert cpu["under_hypervisor"] is True
+    assert cpu["processors"] == len(os.sched_getaffinity(0))
 
 
 def test_memory_is_in_bytes_and_swap_in_use_is_a_difference() -> None:
-    found = parse_memory_facts(MEMINFO)
-    assert (found["total_bytes"], found["available_bytes"]) == (1_024_000, 409_600)
-    assert found["swap_used_bytes"] == 30 * 1024
+    memory = parse_memory_facts(MEMINFO)
+    assert (memory["total_bytes"], memory["available_bytes"]) == (1_024_000, 409_600)
+    assert memory["swap_used_bytes"] == 30 * 1024
     assert parse_kib(MEMINFO, "HugePages") == 0
 
 
@@ -84,16 +84,16 @@ def test_each_disturbance_is_a_sentence_with_its_figure() -> None:
 
 
 def test_the_facts_of_this_host_are_json_and_say_something() -> None:
-    found = json.loads(json.dumps(read_facts()))
-    assert found["kernel"] == os.uname().release
-    assert found["memory"]["total_bytes"] > found["memory"]["available_bytes"] > 0
-    assert found["cgroups"]["mode"] in ("v1", "v2", "hybrid", "none")
-    assert found["cpu"]["model"]
+    facts = json.loads(json.dumps(read_facts()))
+    assert facts["kernel"] == os.uname().release
+    assert facts["memory"]["total_bytes"] > facts["memory"]["available_bytes"] > 0
+    assert facts["cgroups"]["mode"] in ("v1", "v2", "hybrid", "none")
+    assert facts["cpu"]["model"]
 
 
 def test_versions_name_what_is_installed_and_what_is_not() -> None:
-    found = read_versions()
-    assert found["python"] and found["hdrhistogram"]
+    versions = read_versions()
+    assert versions["python"] and versions["hdrhistogram"]
     assert read_first_line("a-command-that-does-not-exist") is None
     assert read_first_line("sh", "-c", "echo complaint >&2; echo 1.5; echo more; exit 1") == "1.5"
 
@@ -103,8 +103,8 @@ def test_noise_watches_the_host_for_its_window() -> None:
 
 
 def test_the_commit_that_measures_is_known_and_whether_it_was_changed(tmp_path: Path, monkeypatch: Any) -> None:
-    found = host.read_source()
-    assert re.fullmatch("[0-9a-f]{40}", str(found["commit"])) and isinstance(found["dirty"], bool)
+    source = host.read_source()
+    assert re.fullmatch("[0-9a-f]{40}", str(source["commit"])) and isinstance(source["dirty"], bool)
 
     def git(*arguments: str) -> None:
         subprocess.run(

@@ -149,9 +149,9 @@ def test_close_ends_what_runs(
     with lab:
         for name in ("a0-web", "a1-web"):
             platform.start(instance(shell(busybox_layer, "exec sleep 600"), tmp_path, name))
-        found = [platform.cgroup(instance(shell(busybox_layer, ""), tmp_path, name)) for name in ("a0-web", "a1-web")]
+        cgroups = [platform.cgroup(instance(shell(busybox_layer, ""), tmp_path, name)) for name in ("a0-web", "a1-web")]
         platform.close()
-    assert not any(directory.exists() for cgroup in found for directory in cgroup.directories())
+    assert not any(directory.exists() for cgroup in cgroups for directory in cgroup.directories())
     assert not any(directory.exists() for directory in Cgroup(f"{cgroup_parent}/libvirtd").directories())
     assert os.listdir(tmp_path / "layers" / "busybox") == ["bin"]
     shutil.rmtree(tmp_path / "layers")

@@ -247,12 +247,12 @@ def test_an_image_that_was_not_prepared_is_refused(platform: VmPlatform, tmp_pat
 def nesting(layer: Path) -> Spec:
     """A workload that is a host with cgroup v2 itself and starts a container of ours; all it needs is in the layer."""
     unified = Path("/sys/fs/cgroup")
-    found = Hierarchies({}, unified, frozenset({"memory", "cpu", "pids"}))
+    hierarchies = Hierarchies({}, unified, frozenset({"memory", "cpu", "pids"}))
     name = "testbed/run/nested"
     script = "cat /proc/self/cgroup; for i in 1 2 3 4 5 6 7 8; do sleep 1 & done 2>&1 | tail -1; exit 4"
     shutil.copytree(layer / "bin", layer / "inner" / "bin", symlinks=True)
     nested = replace(shell(layer, script), layers=("/inner",), resources=Resources(32 << 20, 0.25, 6), hosts=())
-    (layer / "plan").write_bytes(encode(workload_plan(nested, found, name)))
+    (layer / "plan").write_bytes(encode(workload_plan(nested, hierarchies, name)))
     shutil.copy2(STATIC_BINARY, layer / "launcher")
     files = [f"{unified}/{name}/{file}" for file in ("memory.max", "cpu.max", "pids.max")]
     outer = [

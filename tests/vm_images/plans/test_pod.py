@@ -31,7 +31,7 @@ def plan() -> s.Plan:
 def forks() -> dict[str, list[s.Step]]:
     """The steps of each service's process, by the program that it becomes."""
     steps = plan().child
-    found = {}
+    children = {}
     for index, step in enumerate(steps):
         if isinstance(step, s.Fork):
             own = list(steps[index + 1 : index + 1 + step.count])
@@ -39,8 +39,8 @@ def forks() -> dict[str, list[s.Step]]:
             if isinstance(last, s.ServeFile):  # tells of the memory, and is no service
                 continue
             assert isinstance(last, s.Exec)
-            found[last.args[0]] = own
-    return found
+            children[last.args[0]] = own
+    return children
 
 
 def test_the_machine_is_brought_up_as_any_guest() -> None:
