@@ -98,14 +98,14 @@ def start(
     StepError when the kernel refuses a step, UsageError when the name is taken; nothing is left behind then.
     """
     requested_ns = time.monotonic_ns()
-    found = hierarchies()
+    on_host = hierarchies()
     if os.geteuid() != 0:
         raise PrerequisiteError(f"start container {name}: needs root", "run as root, or through sudo")
-    require(found)
-    cgroup = Cgroup(name, found)
+    require(on_host)
+    cgroup = Cgroup(name, on_host)
     if cgroup.exists():
         raise UsageError(f"start container {name}: a cgroup of this name exists", "run `invoke clean`")
-    plan = workload_plan(spec, found, name, attachment=attachment, building=building)
+    plan = workload_plan(spec, on_host, name, attachment=attachment, building=building)
     with ExitStack() as opened, ExitStack() as undo:
         if stdin is None:
             stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)

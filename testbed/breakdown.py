@@ -271,7 +271,7 @@ def read_mappings(pids: Iterable[int]) -> tuple[Mapped, ...]:
 def read_charge(cgroup: Cgroup) -> Charge:
     """Return what the cgroup is charged for now. Raises OSError when it is gone."""
     stat = cgroup.memory_stat()
-    if "memory" in cgroup.found.v1:
+    if "memory" in cgroup.hierarchies.v1:
         kernel_bytes = int(cgroup.file("memory", "memory.kmem.usage_in_bytes", "").read_text())
         names = ("total_cache", "total_mapped_file", "total_shmem")
     else:

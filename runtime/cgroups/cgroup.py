@@ -63,26 +63,26 @@ class Cgroup(Struct, frozen=True):
     """``name`` below each hierarchy's root, for example ``testbed/<run id>/<instance>``."""
 
     name: str
-    found: Hierarchies = field(default_factory=hierarchies)
+    hierarchies: Hierarchies = field(default_factory=hierarchies)
 
     def directories(self) -> tuple[Path, ...]:
         """Its directories, one a hierarchy in use, whether they exist or not."""
-        return tuple(mount / self.name for mount in self.found.used)
+        return tuple(mount / self.name for mount in self.hierarchies.used)
 
     def exists(self) -> bool:
         """Whether it is there; it is made in every hierarchy or in none."""
-        return os.path.isdir(f"{self.found.used[0]}/{self.name}")
+        return os.path.isdir(f"{self.hierarchies.used[0]}/{self.name}")
 
     def file(self, controller: str, v1: str, v2: str) -> Path:
         """A controller's file, which each version names in its own way. Raises TestbedError without the controller."""
-        mount = self.found.mount_of(controller)
+        mount = self.hierarchies.mount_of(controller)
         if mount is None:
             raise TestbedError(f"cgroup {self.name}: the host has no {controller} controller")
-        return mount / self.name / (v1 if controller in self.found.v1 else v2)
+        return mount / self.name / (v1 if controller in self.hierarchies.v1 else v2)
 
     def cpu_usage_ns(self) -> int:
         """CPU time that its processes have used, in nanoseconds (v2 counts microseconds)."""
-        if "cpuacct" in self.found.v1:
+        if "cpuacct" in self.hierarchies.v1:
             return int(self.file("cpuacct", "cpuacct.usage", "").read_text())
         return parse_flat_keyed(self.file("cpu", "", "cpu.stat").read_text())["usage_usec"] * 1000
 
@@ -115,10 +115,10 @@ class Cgroup(Struct, frozen=True):
                 directory = directory.parent
             directories += reversed(missing)
         delegated: tuple[tuple[Path, str], ...] = ()
-        if self.found.unified and (controllers := self.found.v2 & set(self.found.wanted)):
+        if self.hierarchies.unified and (controllers := self.hierarchies.v2 & set(self.hierarchies.wanted)):
             parent = self.name if delegate else self.name.rpartition("/")[0]
-            delegated = delegations(self.found.unified, parent, controllers)
-        cpuset = self.found.v1.get("cpuset") if "cpuset" in self.found.wanted else None
+            delegated = delegations(self.hierarchies.unified, parent, controllers)
+        cpuset = self.hierarchies.v1.get("cpuset") if "cpuset" in self.hierarchies.wanted else None
         return Making(tuple(directories), delegated, self._cpusets(cpuset) if cpuset else ())
 
     def _cpusets(self, directory: Path) -> tuple[tuple[Path, str], ...]:
@@ -151,16 +151,16 @@ class Cgroup(Struct, frozen=True):
 
     def make_parent(self) -> None:
         """Make the cgroup above it, unless it is there: a lease has made its own."""
-        parent = Cgroup(self.name.rpartition("/")[0], self.found)
+        parent = Cgroup(self.name.rpartition("/")[0], self.hierarchies)
         if not parent.exists():
             parent.make()
 
     def freeze(self, frozen: bool = True, timeout_s: float = 5.0, by: Effects = DIRECT) -> None:
         """Stop all its processes where they are, or let them go on. Raises TestbedError when they do not stop."""
-        if "freezer" in self.found.v1:
-            file, word = self.found.v1["freezer"] / self.name / "freezer.state", "FROZEN" if frozen else "THAWED"
-        elif self.found.unified:
-            file, word = self.found.unified / self.name / "cgroup.freeze", str(int(frozen))
+        if "freezer" in self.hierarchies.v1:
+            file, word = self.hierarchies.v1["freezer"] / self.name / "freezer.state", "FROZEN" if frozen else "THAWED"
+        elif self.hierarchies.unified:
+            file, word = self.hierarchies.unified / self.name / "cgroup.freeze", str(int(frozen))
         else:
             raise TestbedError(f"freeze cgroup {self.name}: the host has no freezer")
         deadline = time.monotonic() + timeout_s
@@ -175,21 +175,21 @@ class Cgroup(Struct, frozen=True):
 
     def frozen(self) -> bool:
         """Whether all its processes are frozen."""
-        if "freezer" in self.found.v1:
+        if "freezer" in self.hierarchies.v1:
             with _unless_removed():
-                return (self.found.v1["freezer"] / self.name / "freezer.state").read_text().strip() == "FROZEN"
-        elif self.found.unified:
+                return (self.hierarchies.v1["freezer"] / self.name / "freezer.state").read_text().strip() == "FROZEN"
+        elif self.hierarchies.unified:
             with _unless_removed():
-                return "frozen 1" in (self.found.unified / self.name / "cgroup.events").read_text()
+                return "frozen 1" in (self.hierarchies.unified / self.name / "cgroup.events").read_text()
         return False
 
     def kill_at_once(self, by: Effects = DIRECT) -> bool:
         """Have the kernel kill every process, those that are just being forked among them; False where it cannot: that
         takes cgroup v2 alone, and Linux 5.14."""
-        if self.found.v1 or self.found.unified is None:
+        if self.hierarchies.v1 or self.hierarchies.unified is None:
             return False
         with _unless_removed():
-            by.write(self.found.unified / self.name / "cgroup.kill", "1")
+            by.write(self.hierarchies.unified / self.name / "cgroup.kill", "1")
             return True
         return False
 

@@ -95,11 +95,11 @@ def has_bfq() -> bool:
     return any("bfq" in path.read_text() for path in Path("/sys/block").glob("*/queue/scheduler"))
 
 
-def require(found: Hierarchies) -> None:
+def require(hierarchies: Hierarchies) -> None:
     """Raise PrerequisiteError when a controller that limits rest on is missing."""
-    if missing := found.missing():
+    if missing := hierarchies.missing():
         raise PrerequisiteError(
-            f"cgroup controllers {', '.join(missing)} are not available (cgroup mode: {found.mode})",
+            f"cgroup controllers {', '.join(missing)} are not available (cgroup mode: {hierarchies.mode})",
             "mount cgroup v2 at /sys/fs/cgroup, or boot with these controllers enabled",
         )
 

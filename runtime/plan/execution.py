@@ -152,7 +152,7 @@ def join_container(pid: int, kinds: Collection[str]) -> tuple[s.Step, ...]:
 def exec_plan(
     process: Process,
     config: Config,
-    found: Hierarchies,
+    hierarchies: Hierarchies,
     pid: int,
     cgroup: str,
     preserve_fds: int,
@@ -163,7 +163,7 @@ def exec_plan(
     """The plan that starts ``process`` in the namespaces of the container's first process ``pid``, in ``cgroup``, or in
     hierarchies that ``below`` has in another."""
     kinds = kinds_of(config)
-    joining, joined = join_in_two(found, cgroup, below) if cgroup or below else ((), ())
+    joining, joined = join_in_two(hierarchies, cgroup, below) if cgroup or below else ((), ())
     parent: list[s.Step] = [*label_steps(process), s.SetNonDumpable(), *joining]
     if process.oom_score_adj is not None:
         parent.insert(0, s.Write("/proc/self/oom_score_adj", (str(process.oom_score_adj),)))

@@ -295,7 +295,7 @@ class LibvirtLxcPlatform:
 
     def _asks(self, spec: Spec) -> bool:
         """Return whether the container has a task limit that no v1 hierarchy can hold."""
-        return spec.resources.pids is not None and "pids" not in self._daemon_cgroup.found.v1
+        return spec.resources.pids is not None and "pids" not in self._daemon_cgroup.hierarchies.v1
 
     def _lay_out(self, instance: Instance, folder: Path, tasks: Cgroup) -> Domain:
         """Write the plans and the copies of the launcher that find them, and make the cgroup of the task limit."""

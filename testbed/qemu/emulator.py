@@ -108,7 +108,7 @@ def make_cgroup(cgroup: Cgroup, resources: Resources) -> None:
     quota = replace(configured_limits(resources), devices=(), memory=None, pids=None)
     try:
         cgroup.make(delegate=False)
-        for controller, file, value in settings(cgroup.found, quota):
+        for controller, file, value in settings(cgroup.hierarchies, quota):
             cgroup.file(controller, file, file).write_text(value)
     except OSError as error:
         raise TestbedError(f"make cgroup {cgroup.name}: {error}", "run `invoke doctor`") from error
@@ -116,7 +116,7 @@ def make_cgroup(cgroup: Cgroup, resources: Resources) -> None:
 
 def enter_cgroup(cgroup: Cgroup, pid: int) -> None:
     """Put a process that has one thread into the cgroup, in every hierarchy in use. Raises OSError."""
-    for step in join_steps(cgroup.found, cgroup.name):
+    for step in join_steps(cgroup.hierarchies, cgroup.name):
         Path(step.path).write_text(str(pid))
 
 

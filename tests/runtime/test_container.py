@@ -94,7 +94,7 @@ def test_it_may_use_the_processors_that_we_may(busybox_layer: Path, cgroup_paren
 
 def test_what_fails_beside_it_is_named_and_ends_it(busybox_layer: Path, cgroup_parent: str, tmp_path: Path) -> None:
     cgroup = Cgroup(f"{cgroup_parent}/a")
-    if not cgroup.found.v1:
+    if not cgroup.hierarchies.v1:
         pytest.skip("on cgroup v2 nothing is made beside the new process")
     taken = cgroup.directories()[1]
     taken.mkdir(parents=True)
