@@ -59,13 +59,25 @@ def residents(environment: Mapping[str, str]) -> tuple[Resident, ...]:
     return tuple(found)
 
 
-def _listener(directory: Path, name: str) -> tuple[int, int]:
+def remove_dead(directory: Path) -> None:
+    """Remove the sockets of planners that were killed: nobody listens at them any more."""
+    for path in directory.glob("*.socket"):
+        with suppress(OSError):
+            _listener(directory, path.name, dead=path)
+
+
+def _listener(directory: Path, name: str, dead: Path | None = None) -> tuple[int, int]:
+    """The process id and the user of who listens there, zeros for nobody; whose name, if it is ``dead``, is removed."""
     held = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.setblocking(False)
             connection.connect(f"/proc/self/fd/{held}/{name}")
             return peer(connection)
+    except ConnectionRefusedError:
+        if dead is not None:
+            dead.unlink(missing_ok=True)
+        return 0, 0
     except OSError:
         return 0, 0
     finally:
