@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from testbed.analysis import Run, mapping
+from testbed.analysis import Run, get_mapping
 
 # What a manifest calls a host whose processor QEMU emulates (systemd-detect-virt(1)).
 _EMULATOR = "qemu"
@@ -13,10 +13,10 @@ _TRIALS_SHOWN = 3
 
 def hypervisor(run: Run) -> str:
     """Return what the host itself ran on, as its manifest says it; empty for a machine of its own."""
-    host = mapping(run.manifest.get("host"))
+    host = get_mapping(run.manifest.get("host"))
     if host.get("hypervisor"):
         return str(host["hypervisor"])
-    return "unknown" if mapping(host.get("cpu")).get("under_hypervisor") is True else ""
+    return "unknown" if get_mapping(host.get("cpu")).get("under_hypervisor") is True else ""
 
 
 def this_host(run: Run) -> str:

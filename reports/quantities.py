@@ -102,12 +102,12 @@ LOAD = {
 }
 
 
-def phase(name: str) -> Quantity:
+def describe_phase(name: str) -> Quantity:
     """Return a phase of a start; one that only some platform has goes by its own name."""
     return START.get(name) or _seconds(name.replace("_", " "))
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """Return a number to three significant digits, written out."""
     return _fixed(value, min(9, _decimals(value)))
 

@@ -153,6 +153,8 @@ def end_planners() -> tuple[int, ...]:
     there = planners.residents(os.environ)
     for resident in there:
         planners.end(resident)
+    for directory in planners.directories(os.environ):
+        planners.remove_dead(directory)
     return tuple(resident.pid for resident in there)
 
 

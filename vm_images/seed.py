@@ -11,7 +11,7 @@ import json
 
 from runtime.plan.encode import encode
 from runtime.spec import Link, Spec
-from vm_images.iso9660 import volume
+from vm_images.iso9660 import make_volume
 from vm_images.plans.unit import EXITED, unit_plan
 
 LABEL = "CIDATA"
@@ -91,4 +91,4 @@ def seed(spec: Spec, instance_id: str, launcher: bytes) -> bytes:
         "launcher": launcher,
         "plan": encode(unit_plan(spec)),
     }
-    return volume(LABEL, files)
+    return make_volume(LABEL, files)

@@ -20,7 +20,7 @@ import pytest
 import reports
 from reports import figures, html, summary
 from runtime.errors import UsageError
-from testbed.analysis import memory_of_copies, ramps, read_run
+from testbed.analysis import estimate_memory_of_copies, read_run, select_ramps
 from testbed.results import Metric, RunFolder, Trial
 
 WriteRun = Any
@@ -240,7 +240,7 @@ def test_bars_are_medians_of_durations_and_ties_follow_each_other(write_run: Wri
         )
     ]
     run = read_run(RunFolder.open(write_run(platforms=("container",), starts=0, ramps=0, blocks=0, extra=trials)))
-    stages = {stage.name: stage for stage in figures.stages(run, run.platforms[0])}
+    stages = {stage.name: stage for stage in figures.order_stages(run, run.platforms[0])}
     assert stages["web.created"].took_s == pytest.approx(0.4)
     assert stages["web.first_process"].took_s == pytest.approx(0.1)
     assert stages["web.port_open"].took_s == 0, "what is reached at the same time took no time more"
@@ -250,7 +250,7 @@ def test_bars_are_medians_of_durations_and_ties_follow_each_other(write_run: Wri
 def test_the_memory_figure_draws_the_estimate_that_it_labels(full_run: Path) -> None:
     """The line's two ends in the SVG are the first copy and what further ones add, on the axis's scale."""
     run = read_run(RunFolder.open(full_run))
-    memory = memory_of_copies(ramps(run, "container"), "memory_pss")
+    memory = estimate_memory_of_copies(select_ramps(run, "container"), "memory_pss")
     assert memory is not None and memory.further is not None
     picture = figures.draw_density(run)[1]
     svg = etree.fromstring(picture.svg)

@@ -28,7 +28,7 @@ from runtime.spec import Process, Resources, Spec, User
 from testbed.lab import Lab
 from testbed.platforms.protocol import Instance
 from testbed.platforms.vm import VmPlatform
-from testbed.qemu.account import emulator_account
+from testbed.qemu.account import find_emulator_account
 from tests.testbed.platforms.answers import fetch
 from tests.testbed.ports import require_fixed
 
@@ -126,7 +126,7 @@ def assert_without_rights(qemu: int, cgroup: Cgroup) -> None:
     status = dict(line.split(":\t", 1) for line in Path(f"/proc/{qemu}/status").read_text().splitlines())
     (uid,) = set(status["Uid"].split())
     assert int(uid) >= 1_879_048_192, "of those that are the guests'"
-    assert set(status["Groups"].split()) | set(status["Gid"].split()) == set(map(str, emulator_account().gids))
+    assert set(status["Groups"].split()) | set(status["Gid"].split()) == set(map(str, find_emulator_account().gids))
     assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == int(status["CapAmb"], 16) == 0
     assert (status["Seccomp"], status["NoNewPrivs"]) == ("2", "1")
     resident_bytes = int(status["RssAnon"].split()[0]) * 1024
@@ -166,7 +166,7 @@ def test_a_guests_qemu_is_closed_to_anothers(platform: VmPlatform, layer: Path, 
         account = Path(f"/proc/{thief}").stat()
         assert account.st_uid != Path(f"/proc/{qemu}").stat().st_uid
         command = [sys.executable, "-c", LOOK, *own]
-        groups = emulator_account().gids
+        groups = find_emulator_account().gids
         done = subprocess.run(
             command, user=account.st_uid, group=account.st_gid, extra_groups=groups, capture_output=True, text=True
         )
