@@ -35,7 +35,7 @@ from testbed.qemu.connection import EMBEDDED, check_uri, connect
 from testbed.qemu.emulator import ensure_emulator, find_qemu
 from testbed.qemu.trial import introduce
 from vm_images.guest import guest_of
-from vm_images.kernel import find_kept_guest_kernel
+from vm_images.kernel import find_stored_guest_kernel
 
 GIB = 1 << 30
 NEEDED_FREE_BYTES = 3 * GIB
@@ -220,7 +220,7 @@ def check_accelerators() -> list[Check]:
     attempt."""
     guest_root = store_root() / "guest"
     try:
-        kernel = find_kept_guest_kernel(guest_root)
+        kernel = find_stored_guest_kernel(guest_root)
         if kernel is not None and os.geteuid() == 0:
             tried = accelerator.try_accelerators(guest_root, find_qemu(), guest_of(kernel))
         else:

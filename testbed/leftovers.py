@@ -1,4 +1,4 @@
-"""What dead runs left on the host, and its removal. What belongs to a living run, or to others, is not seen.
+"""Finds and removes what dead runs left on the host. What belongs to a living run, or to others, is not seen.
 
 A run puts everything below its lease: processes only inside its cgroups, files only in its scratch directory,
 and its network in a namespace that ends with its processes. So three places show it all; settings of the host that
@@ -153,6 +153,8 @@ def end_planners() -> tuple[int, ...]:
     there = planners.residents(os.environ)
     for resident in there:
         planners.end(resident)
+    for directory in planners.directories(os.environ):
+        planners.remove_dead(directory)
     return tuple(resident.pid for resident in there)
 
 

@@ -68,6 +68,11 @@ def remember(config: Seccomp, compiled: Filter) -> None:
     _compiled[config] = compiled
 
 
+def is_remembered(config: Seccomp) -> bool:
+    """Return whether ``compile_filter`` has the filter already."""
+    return config in _compiled
+
+
 def compile_filter(config: Seccomp) -> Filter:
     """Compile the filter of a configuration. Like runc and crun, leave out system calls that libseccomp does not know.
 

@@ -12,9 +12,10 @@ import struct
 from contextlib import suppress
 from pathlib import Path
 
-from runtime.atomic import replace_file
+from msgspec import Struct
+
 from runtime.config.seccomp import Seccomp
-from runtime.seccomp.filter import Filter, compile_filter, remember
+from runtime.seccomp.filter import Filter, compile_filter, is_remembered, remember
 
 # A directory of the state's root; no container can have this name.
 KEPT_FILTERS = "@filters"
@@ -67,22 +68,31 @@ def _basis(library: str) -> str:
     return "\0".join(map(_looks, (library, *_SOURCES)))
 
 
-def recall(config: Seccomp | None, directory: Path) -> None:
-    """Let ``compile_filter`` return the configuration's filter from ``directory``, or compile it and keep it there.
+class Unkept(Struct, frozen=True):
+    """A filter to be kept: the ``content`` of the file at ``path``, and files that are too ``old``."""
 
-    Files are trusted only if root alone can write to them. Raises as ``compile_filter`` does.
+    path: Path
+    content: bytes
+    old: tuple[Path, ...]
+
+
+def recall(config: Seccomp | None, directory: Path) -> Unkept | None:
+    """Let ``compile_filter`` return the configuration's filter from ``directory``, or compile it.
+
+    Returns what is to be kept then. Files are trusted only if root alone can write to them. Raises as
+    ``compile_filter`` does.
     """
-    if config is None or os.geteuid() != 0:
-        return
+    if config is None or os.geteuid() != 0 or is_remembered(config):
+        return None
     path = directory / _name(config)
     with suppress(FileNotFoundError):
         with path.open("rb") as stream:
             kept = unpack(stream.read()) if os.fstat(stream.fileno()).st_uid == 0 else None
         if kept is not None:
-            return remember(config, kept)
+            remember(config, kept)
+            return None
     compiled = compile_filter(config)
     with suppress(OSError, StopIteration):  # the next call is slower, and nothing else happens
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_file(path, pack(compiled, _basis(_library())))
-        for old in sorted(directory.iterdir(), key=lambda each: each.stat().st_mtime_ns)[:-_MOST]:
-            old.unlink(missing_ok=True)
+        there = sorted(directory.iterdir(), key=lambda each: each.stat().st_mtime_ns) if directory.is_dir() else []
+        return Unkept(path, pack(compiled, _basis(_library())), tuple(there[: 1 - _MOST]))
+    return None

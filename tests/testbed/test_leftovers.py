@@ -71,10 +71,10 @@ def test_a_killed_run_is_found_and_removed(owner: tuple[subprocess.Popen[bytes],
     process, pid = owner
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    found = of_run(run_name)
-    assert [leftover.kind for leftover in found] == ["process", "cgroup", "cgroup", "directory"]
-    assert str(found[0]).split()[1] == str(pid)
-    leftovers.remove(found)
+    remains = of_run(run_name)
+    assert [leftover.kind for leftover in remains] == ["process", "cgroup", "cgroup", "directory"]
+    assert str(remains[0]).split()[1] == str(pid)
+    leftovers.remove(remains)
     assert of_run(run_name) == ()
     assert not is_running(pid)
     assert not (STATE_ROOT / run_name).exists()
@@ -90,9 +90,9 @@ def test_a_killed_runs_settings_are_put_back(
     (STATE_ROOT / run_name / RECORD).write_text(json.dumps({str(setting): "0"}))
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    found = of_run(run_name)
-    assert f"setting   {setting} (was 0)" in [str(leftover) for leftover in found]
-    leftovers.remove(found)
+    remains = of_run(run_name)
+    assert f"setting   {setting} (was 0)" in [str(leftover) for leftover in remains]
+    leftovers.remove(remains)
     assert setting.read_text() == "0"
     assert of_run(run_name) == ()
 

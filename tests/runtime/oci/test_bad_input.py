@@ -102,6 +102,7 @@ def said(root: Path, *arguments: str) -> tuple[int, str]:
     return done.returncode, errors
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("first", sorted(EVERYTHING))
 def test_a_configuration_with_anything_in_the_place_of_anything(first: str, tmp_path: Path) -> None:
     (tmp_path / "rootfs").mkdir()

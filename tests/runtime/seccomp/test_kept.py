@@ -21,10 +21,17 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(filters, "_compiled", {})
 
 
+def recall(config: Seccomp, directory: Path) -> None:
+    """Recall the filter, and keep it if it was compiled, as a command's client does."""
+    if (unkept := kept.recall(config, directory)) is not None:
+        unkept.path.unlink(missing_ok=True)
+        unkept.path.write_bytes(unkept.content)
+
+
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     forget(monkeypatch)
-    kept.recall(CONFIG, tmp_path)
+    recall(CONFIG, tmp_path)
     forget(monkeypatch)
     (found,) = tmp_path.iterdir()
     return found
@@ -35,14 +42,14 @@ def test_a_kept_filter_is_the_compiled_one_and_is_not_compiled_again(
 ) -> None:
     right = compiled(CONFIG)
     monkeypatch.delattr(kept, "compile_filter")
-    kept.recall(CONFIG, file.parent)
+    recall(CONFIG, file.parent)
     assert filters._compiled == {CONFIG: right}
     for name in ("compile.py", "filter.py", "ranges.py", "libseccomp"):
         assert name.encode() in file.read_bytes()
 
 
 def test_another_configuration_has_another_file(file: Path) -> None:
-    kept.recall(Seccomp("SCMP_ACT_ERRNO"), file.parent)
+    recall(Seccomp("SCMP_ACT_ERRNO"), file.parent)
     assert len(list(file.parent.iterdir())) == 2
 
 
@@ -59,6 +66,6 @@ def test_what_is_not_believed_is_compiled_anew_and_kept(
     else:
         file.write_bytes(good[:-8] + bytes(8))
         os.chown(file, 1000, 1000)
-    kept.recall(CONFIG, file.parent)
+    recall(CONFIG, file.parent)
     assert filters._compiled == {CONFIG: compiled(CONFIG)}
     assert file.read_bytes() == good and file.stat().st_uid == 0
