@@ -15,7 +15,7 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -160,11 +160,12 @@ class Planner:
         self._mounts = Mounts()
         listening.settimeout(_TICK_S)
 
-    def stay(self, idle_s: float) -> None:
-        """Serve clients until none has come for the time, or the sources have changed; then no more are accepted."""
+    def stay(self, idle_s: float, is_found: Callable[[], bool]) -> None:
+        """Serve clients until none has come for the time, the sources have changed, or clients do not find us any more;
+        then no more are accepted."""
         sources, own = Sources(), Namespace()
         self._add_thread()
-        while not sources.changed() and not (self.busy == 0 and own.is_deserted()):
+        while is_found() and not sources.changed() and not (self.busy == 0 and own.is_deserted()):
             time.sleep(_TICK_S)
             quiet_s = time.monotonic() - self.last_s
             if self.busy == 0 and quiet_s > idle_s:
@@ -274,10 +275,16 @@ class Socket:
             self._inode = os.lstat(path).st_ino
             return listening
 
+    def is_ours(self) -> bool:
+        """Whether the name still is that of the socket at which we listen."""
+        with suppress(OSError):
+            return (self._directory / self._name).lstat().st_ino == self._inode
+        return False
+
     def remove(self) -> None:
         """Take the name away, unless another planner has it by now."""
-        with self._locked() as path, suppress(FileNotFoundError):
-            if os.lstat(path).st_ino == self._inode:
+        with self._locked() as path:
+            if self.is_ours():
                 os.unlink(path)
 
 
@@ -313,15 +320,15 @@ def own_cgroup() -> Iterator[None]:
                 (mount / CGROUP).rmdir()
 
 
-def stay(listening: socket.socket, idle_s: float) -> None:
-    """Serve those who come to the socket, until nobody has for the time."""
+def stay(listening: socket.socket, idle_s: float, is_found: Callable[[], bool]) -> None:
+    """Serve those who come to the socket, until nobody has for the time or nobody can."""
     import runtime.oci.execution
     import runtime.oci.queries  # noqa: F401  what calls need is there before they come
 
     gc.collect()
     gc.freeze()
     with own_cgroup():
-        Planner(listening).stay(idle_s)
+        Planner(listening).stay(idle_s, is_found)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -332,7 +339,7 @@ def main(arguments: Sequence[str]) -> int:
         if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS") != "1":
             print("error: planner: no socket was passed on (sd_listen_fds(3))", file=sys.stderr)
             return 1
-        stay(socket.socket(fileno=_FIRST_PASSED), seconds)
+        stay(socket.socket(fileno=_FIRST_PASSED), seconds, lambda: True)
         return 0
     os.set_inheritable(_FIRST_PASSED, False)
     answer(socket.socket(fileno=_FIRST_PASSED))
@@ -342,7 +349,7 @@ def main(arguments: Sequence[str]) -> int:
     name = Socket(directory, arguments[1])
     if (listening := name.listen()) is not None:
         try:
-            stay(listening, seconds)
+            stay(listening, seconds, name.is_ours)
         finally:
             name.remove()
     return 0
