@@ -26,12 +26,12 @@ from msgspec import Struct
 from msgspec.structs import asdict, replace
 
 from runtime.atomic import partial, read_document, scratch
+from runtime.config.default import DEFAULT_PATH
 from runtime.errors import PrerequisiteError
 from runtime.images.base import Inputs, bootstrap, host_inputs
 from runtime.images.layers import settle
 from runtime.images.oci import EPOCH_S
 from runtime.images.space import MIB, full_disk_reported, require_space
-from runtime.spec import DEFAULT_PATH
 from vm_images.master_boot_record import FIRST_PARTITION_SECTOR, SECTOR_BYTES, make_boot_area
 
 # Counts up when this module changes what the disk holds.

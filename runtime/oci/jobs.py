@@ -51,8 +51,8 @@ def run_image(arguments: Sequence[str]) -> int:
     from runtime.images.process import image_process
     from runtime.images.store import Store
     from runtime.lease import cgroup_name, lease
-    from runtime.plan.container import container_plan
     from runtime.plan.explain import explain
+    from runtime.plan.workload import workload_plan
     from runtime.spec import Spec
 
     shown, reference, *command = arguments
@@ -61,7 +61,7 @@ def run_image(arguments: Sequence[str]) -> int:
     spec = Spec(process, tuple(str(layer.path) for layer in image.layers), hostname="container")
     name = f"cli-{os.getpid()}"
     if shown == "explain":
-        print(explain(container_plan(spec, hierarchies(), cgroup_name(name, "container"))))
+        print(explain(workload_plan(spec, hierarchies(), cgroup_name(name, "container"))))
         return 0
     with lease(name):
         return container.run(spec, name=cgroup_name(name, "container"))

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from runtime import __version__
 from runtime.cgroups import hierarchies
+from runtime.kernel_files import parse_meminfo
 
 SYS = Path("/sys")
 PROC = Path("/proc")
@@ -66,8 +67,7 @@ def parse_choice(text: str | None) -> str | None:
 
 def parse_kib(meminfo: str, key: str) -> int:
     """Return a value of /proc/meminfo in bytes; 0 when the key is absent."""
-    value = parse_key_values(meminfo, ":").get(key, "0 kB")
-    return int(value.split()[0]) * 1024
+    return parse_meminfo(meminfo).get(key, 0)
 
 
 def parse_cpu_facts(cpuinfo: str) -> dict[str, object]:

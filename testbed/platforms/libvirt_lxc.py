@@ -25,7 +25,6 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from runtime.cgroups import Cgroup, Hierarchies, hierarchies, require
-from runtime.cgroups.limits import CPU_PERIOD_USEC, cpu_quota_usec
 from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
 from runtime.home import store_root
 from runtime.images.model import Image
@@ -34,25 +33,20 @@ from runtime.lease import cgroup_name
 from runtime.plan.cgroup import join_steps
 from runtime.plan.constants import CLONE_NEWNS, MNT_DETACH, MS_PRIVATE, MS_REC
 from runtime.plan.encode import encode
-from runtime.plan.filter import confined_steps
-from runtime.plan.process import exec_step
-from runtime.plan.root import HOLD_ROOT, identity_steps
+from runtime.plan.root import HOLD_ROOT
 from runtime.plan.steps import (
     Chdir,
-    CloseOnExec,
     Exec,
     LogLine,
-    MaskPath,
     Mount,
     Open,
     Plan,
-    ReadonlyPath,
     RequestAdmission,
     Step,
     Unmount,
     Unshare,
 )
-from runtime.spec import Spec
+from runtime.spec import CPU_PERIOD_USEC, Spec, cpu_quota_usec
 from runtime.unionfs.overlay import mount_steps, volatile_steps
 from testbed import breakdown
 from testbed.host.facts import format_version
@@ -65,7 +59,7 @@ from testbed.qemu.daemon import Daemon, find_libvirtd, seen_at
 from testbed.qemu.domain import PLAN_VARIABLE, add_child
 from testbed.qemu.reader import ConsoleReader
 from testbed.scenario.model import Scenario
-from vm_images.plans.guest import EXECUTING, FIRST_USERSPACE
+from vm_images.plans.guest import FIRST_USERSPACE, workload_steps
 
 CONTROLLER = Path("/usr/lib/libvirt/libvirt_lxc")
 _DRIVERS = "*/libvirt/connection-driver/libvirt_driver_lxc.so"
@@ -137,14 +131,7 @@ def init_plan(spec: Spec, *, asks: bool = False) -> Plan:
             Unmount("/sys/fs/cgroup", MNT_DETACH, tolerate=(EINVAL, ENOENT)),
             Chdir("/"),
             HOLD_ROOT,
-            # libvirt has no /dev/shm, which the containers' own steps begin with.
-            *(ReadonlyPath(path) for path in spec.readonly_paths),
-            *(MaskPath(path) for path in spec.masked_paths),
-            *identity_steps(spec),
-            CloseOnExec(),
-            *confined_steps(spec),
-            LogLine(EXECUTING),
-            exec_step(spec.process),
+            *workload_steps(spec),
         )
     )
 
@@ -308,7 +295,7 @@ class LibvirtLxcPlatform:
 
     def _asks(self, spec: Spec) -> bool:
         """Return whether the container has a task limit that no v1 hierarchy can hold."""
-        return spec.resources.pids is not None and "pids" not in self._daemon_cgroup.found.v1
+        return spec.resources.pids is not None and "pids" not in self._daemon_cgroup.hierarchies.v1
 
     def _lay_out(self, instance: Instance, folder: Path, tasks: Cgroup) -> Domain:
         """Write the plans and the copies of the launcher that find them, and make the cgroup of the task limit."""

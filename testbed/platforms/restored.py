@@ -24,10 +24,10 @@ from msgspec.structs import replace
 from runtime.cgroups import Cgroup
 from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
 from runtime.images.model import Image
+from runtime.kernel_files import available_bytes
 from runtime.plan.encode import encode
 from runtime.plan.steps import Plan
 from runtime.spec import Spec
-from testbed.breakdown import available_bytes
 from testbed.lab import BRIDGE, Lab
 from testbed.platforms.protocol import Instance
 from testbed.platforms.vm import VmPlatform

@@ -67,7 +67,7 @@ def _hierarchy_names(hierarchies: Hierarchies) -> dict[Path, str]:
 
 def seen_at(root: Cgroup, cgroup: Cgroup, controller: str) -> Path:
     """Return the v1 directory of ``cgroup`` as a daemon sees it whose root of all cgroups is ``root``."""
-    hierarchy = _hierarchy_names(root.found)[root.found.v1[controller]]
+    hierarchy = _hierarchy_names(root.hierarchies)[root.hierarchies.v1[controller]]
     return Path(_CGROUPS, hierarchy, Path(cgroup.name).relative_to(root.name))
 
 
@@ -104,7 +104,7 @@ def daemon_plan(libvirtd: Path, folder: Path, shown: tuple[Path, ...], cgroup: C
     ``reroot`` the daemon sees ``cgroup``, which it is in, as the root of all cgroups, and on v2 passes its controllers
     down, which that must not have done by itself.
     """
-    hierarchies, flags = cgroup.found, CLONE_NEWNS
+    hierarchies, flags = cgroup.hierarchies, CLONE_NEWNS
     steps: list[Step] = [Mount("", "/", "", MS_REC | MS_PRIVATE)]
     if reroot and hierarchies.v1:
         flags |= CLONE_NEWCGROUP  # the launcher is in the cgroup by then
@@ -238,12 +238,12 @@ class Daemon:
 def _remove_below(cgroup: Cgroup) -> None:
     """Kill what is in ``cgroup`` and all cgroups below it, and remove them, the deepest first."""
     names = {cgroup.name}
-    for mount, directory in zip(cgroup.found.used, cgroup.directories(), strict=True):
+    for mount, directory in zip(cgroup.hierarchies.used, cgroup.directories(), strict=True):
         names |= {str(path.relative_to(mount)) for path in directory.rglob("*") if path.is_dir()}
     problems = []
     for name in sorted(names, key=lambda name: name.count("/"), reverse=True):
         try:
-            below = Cgroup(name, cgroup.found)
+            below = Cgroup(name, cgroup.hierarchies)
             below.kill()
             below.remove()
         except (OSError, TestbedError) as error:

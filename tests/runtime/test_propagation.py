@@ -189,7 +189,7 @@ def test_the_interfaces_containers_leave_the_hosts_mounts(
     script = """
 import sys
 from runtime.container import run
-from runtime.plan.container import Building
+from runtime.plan.workload import Building
 from runtime.spec import Process, Spec
 from runtime.unionfs.overlay import WritableLayer
 layer, name, *writable = sys.argv[1:]

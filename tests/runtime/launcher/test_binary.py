@@ -21,9 +21,9 @@ from runtime.launcher import STATIC_BINARY, StepError, launch
 from runtime.launcher.build import BINARY, HERE, INCLUDES, PACKAGES, WARNINGS, sources
 from runtime.plan import steps as s
 from runtime.plan.constants import CLONE_NEWPID, CLONE_NEWUTS
-from runtime.plan.container import container_plan
 from runtime.plan.encode import encode
 from runtime.plan.steps import Plan
+from runtime.plan.workload import workload_plan
 from runtime.spec import Process, Resources, Spec
 from tests.runtime.command_line import make_runtime
 from tests.runtime.launcher.damaged_plans import DAMAGED
@@ -422,7 +422,7 @@ def test_a_whole_container_is_clean_under_the_sanitizers(
     """Every step of a default container's plan is performed, not only read."""
     spec = Spec(Process(args=("/bin/sh", "-c", "echo inside; exit 3")), (str(busybox_layer),), "one", Resources(pids=9))
     name = f"{cgroup_parent}/c"
-    (tmp_path / "p").write_bytes(encode(container_plan(spec, hierarchies(), name)))
+    (tmp_path / "p").write_bytes(encode(workload_plan(spec, hierarchies(), name)))
     environment = {"ASAN_OPTIONS": "detect_leaks=0"}
     done = subprocess.run([sanitized, tmp_path / "p"], capture_output=True, text=True, env=environment)
     Cgroup(name).remove()

@@ -168,4 +168,4 @@ def test_it_has_its_streams_and_no_other_descriptor(oci: Runtime, tmp_path: Path
     hook = {"path": "/usr/bin/python3", "args": ["python3", "-c", script, str(tmp_path / "descriptors")]}
     with Path(os.devnull).open() as other:
         assert run_hooks(oci, "prestart", hook, pass_fds=[other.fileno()]).returncode == 0
-    assert (tmp_path / "descriptors").read_text() == "0 1 2 3\n"  # the last is the directory's
+    assert (tmp_path / "descriptors").read_text() == "0 1 2 3"  # the last is the directory's

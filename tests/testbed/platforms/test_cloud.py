@@ -135,7 +135,7 @@ def platform(home: Path, run_name: str, cgroup_parent: str, layer: Path) -> Iter
 
 def spec(layer: Path, script: str) -> Spec:
     process = Process(
-        ("sh", "-c", script), ("PATH=/bin", "GREETING=hello world"), "/srv", User(1000, 1001, (5, 6), 0o027)
+        ("sh", "-c", script), ("PATH=/bin", "GREETING=hello world"), "/srv", User(1000, 1001, 0o027, (5, 6))
     )
     resources = Resources(128 << 20, 1.0, 24)
     return Spec(process, (str(layer),), "boxed", resources, hosts=(("redis", "10.0.0.3"),))

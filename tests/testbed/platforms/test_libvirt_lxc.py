@@ -85,7 +85,7 @@ def test_the_workload_sees_what_our_own_containers_does(
     platform: LibvirtLxcPlatform, lab: Lab, busybox_layer: Path, tmp_path: Path, cgroup_parent: str
 ) -> None:
     (busybox_layer / "srv").mkdir()
-    user = User(1000, 1001, (5, 6), 0o027)
+    user = User(1000, 1001, 0o027, (5, 6))
     spec = shell(busybox_layer, SEEN, env=("PATH=/bin", "GREETING=hello world"), cwd="/srv", user=user)
     log = tmp_path / "container.log"
     with log.open("wb") as file:

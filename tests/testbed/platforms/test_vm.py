@@ -18,12 +18,12 @@ from msgspec.structs import replace
 
 from runtime import container
 from runtime.cgroups import Cgroup, Hierarchies
-from runtime.cgroups.limits import delegations
+from runtime.cgroups.hierarchy import delegations
 from runtime.errors import UsageError, WorkloadError
 from runtime.launcher import STATIC_BINARY
 from runtime.plan.constants import CAPABILITIES
-from runtime.plan.container import container_plan
 from runtime.plan.encode import encode
+from runtime.plan.workload import workload_plan
 from runtime.spec import Process, Resources, Spec, User
 from testbed.lab import Lab
 from testbed.platforms.protocol import Instance
@@ -201,7 +201,7 @@ exit 7
 def test_the_workload_sees_what_a_containers_does(
     platform: VmPlatform, layer: Path, tmp_path: Path, cgroup_parent: str
 ) -> None:
-    user = User(1000, 1001, (5, 6), 0o027)
+    user = User(1000, 1001, 0o027, (5, 6))
     spec = shell(layer, SEEN, env=("PATH=/bin", "GREETING=hello world"), cwd="/srv", user=user)
     log = tmp_path / "container.log"
     with log.open("wb") as file:
@@ -252,7 +252,7 @@ def nesting(layer: Path) -> Spec:
     script = "cat /proc/self/cgroup; for i in 1 2 3 4 5 6 7 8; do sleep 1 & done 2>&1 | tail -1; exit 4"
     shutil.copytree(layer / "bin", layer / "inner" / "bin", symlinks=True)
     nested = replace(shell(layer, script), layers=("/inner",), resources=Resources(32 << 20, 0.25, 6), hosts=())
-    (layer / "plan").write_bytes(encode(container_plan(nested, hierarchies, name)))
+    (layer / "plan").write_bytes(encode(workload_plan(nested, hierarchies, name)))
     shutil.copy2(STATIC_BINARY, layer / "launcher")
     files = [f"{unified}/{name}/{file}" for file in ("memory.max", "cpu.max", "pids.max")]
     outer = [

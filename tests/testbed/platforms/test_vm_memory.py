@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import PrerequisiteError
+from runtime.kernel_files import available_bytes
 from runtime.spec import Process, Resources, Spec
-from testbed.breakdown import EMULATOR_PARTS, GUEST_PARTS, available_bytes
+from testbed.breakdown import EMULATOR_PARTS, GUEST_PARTS
 from testbed.host import ksm
 from testbed.lab import Lab
 from testbed.platforms.protocol import Instance
