@@ -1,6 +1,7 @@
 """A guest as a plan: what PID 1 of a virtual machine does between the kernel and the workload.
 
-From the root's file systems on, the steps are the container's own (``root``, ``process``). What differs is how
+From the root's file systems on, the steps are the container's own, of the same OCI
+configuration (``runtime.plan.devices``, ``root`` and ``execution``). What differs is how
 the layers get there (a disk with all of them merged, instead of their directories) and that the namespaces
 are missing: the guest's kernel has nothing else to keep the workload from. There is no pivot_root, which
 the kernel refuses for the initial RAM file system; moving the mount over it and chroot take its place
