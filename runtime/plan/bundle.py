@@ -227,9 +227,8 @@ def bundle_plan(
     shown = replace(config, mounts=config.mounts[:-1]) if provision.sysfs else config
     outside, mounts = _mounts(shown, hierarchies, bundle, choices, maps, memory)
     later = ("time", "cgroup", "network")  # others see to them
-    flags = sum(
-        flag for kind, flag in NAMESPACE_FLAGS.items() if kinds_of(config).get(kind) == "" and kind not in later
-    )
+    kinds = kinds_of(config)
+    flags = sum(flag for kind, flag in NAMESPACE_FLAGS.items() if kinds.get(kind) == "" and kind not in later)
     hidden = (config.linux.readonly_paths, config.linux.masked_paths, image.empty if image else 0)
     parent = (*maps.steps.values(), *outside, *provision.parent, *_parent_steps(config))
     child = (
