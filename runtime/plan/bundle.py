@@ -200,7 +200,7 @@ def _mounts(
     steps += [*nodes, *(link_steps() if own_dev else ())]
     held: list[s.Step] = []
     first = FIRST_HELD + sum(isinstance(step, s.OpenTree) for step in outside)
-    if choices.rootless:  # an ordinary user can copy no mount out here
+    if choices.rootless:  # an unprivileged user can copy no mount out here
         pass
     elif "user" in kinds:  # as when the kernel copies the whole tree into one, the host's mounts are out of its reach
         held, steps = held_first(steps, first, lambda _: True, of_host & ~k.MS_REC)

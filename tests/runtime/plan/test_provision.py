@@ -8,14 +8,14 @@ import pytest
 from msgspec.structs import replace
 
 from runtime.config.process import User
-from runtime.config.types import Config, Linux, Mount, Namespace
+from runtime.config.types import Config, Hooks, Linux, Mount, Namespace
 from runtime.plan import steps as s
 from runtime.plan.bundle import Choices, bundle_plan
 from runtime.plan.provision import may_be_beside
 from runtime.plan.root import ImageRoot
 from runtime.plan.workload import workload_plan
 from runtime.spec import Process, Resources, Spec, configuration
-from tests.runtime.plan.bundles import HYBRID, V1, V2
+from tests.runtime.plan.bundles import HOOK, HYBRID, V1, V2
 
 SPEC = Spec(Process(("server",), user=User(33)), ("/store/a",), "web", Resources(64 << 20, 0.5, 32))
 CONFIG = configuration(SPEC)
@@ -35,6 +35,7 @@ REFUSED = {
     "a time namespace is entered by the next process": with_kinds("time"),
     "a namespace is another's": with_linux(namespaces=(*CONFIG.linux.namespaces[1:], Namespace("mount", "/ns"))),
     "a parameter of its network is set": with_linux(sysctl={"net.ipv4.ip_forward": "1"}),
+    "hooks look at it": replace(CONFIG, hooks=Hooks(prestart=(HOOK,))),
     "its cgroups are shown": replace(CONFIG, mounts=(*CONFIG.mounts[:-1], CGROUPS)),
     "something lies on /sys": replace(CONFIG, mounts=(*CONFIG.mounts, Mount("/sys/x", "tmpfs"))),
     "/sys has an option of its own": replace(
