@@ -2,7 +2,7 @@
 
 PID 1 brings the machine up as for a single workload (``guest``), but stays: it makes a root of its own on a tmpfs,
 since no process can pivot_root away from the initial RAM file system, and forks a process for every service. Its steps
-are those that start the service as a container on a host (``container``), with two differences: the network is
+are those that start the service as a container on a host (``workload_plan``), with two differences: the network is
 the machine's, so all services have one address and share their ports; and the layers come merged on a disk.
 Their limits hold within the guest by its own cgroup v2, as the host's cgroups hold a container's; the machine's RAM
 and processors are the sums of them. The first service that ends takes the guest with it.
