@@ -191,6 +191,7 @@ def _create(
     container: StateDir, record: Record, config: Config, plan: s.Plan, creation: Creation, caller: Caller
 ) -> Created:
     launch = Launch(plan, {}, caller, {s.LISTEN_FD: s.LISTENING_FD})
+    caller.later(s.Close(s.LISTENING_FD))  # else who starts the container waits for it when its process has ended
     try:
         with launch:
             made = _follow_creation(launch, container, record, config, creation, caller)
