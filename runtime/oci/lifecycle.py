@@ -112,7 +112,7 @@ def checked(
         f"_ses.{container.id}" if creation.keyring else "",
         rootless=rootless,
         scope=placement.scope,
-        mapped=not rootless and systemd.is_ordinary(),
+        mapped=not rootless and systemd.is_unprivileged(),
         grantable=host.grantable(config),
         listen_fds=creation.listen_fds,
         notify=str(container.notify_directory) if creation.notify_socket else "",
@@ -399,7 +399,7 @@ def delete(container: StateDir, caller: Caller, *, force: bool, warn: Warn) -> N
         with suppress(Damaged, ProcessGone):
             _end(*container.process(), caller)
         # it was killed before there was anything to record, or that is damaged
-        caller.perform(*container.removal_steps())
+        caller.later(*container.removal_steps())
         return
     hierarchies = hierarchies_for(record.cgroup)
     word = status(container, record, hierarchies)
@@ -416,8 +416,7 @@ def delete(container: StateDir, caller: Caller, *, force: bool, warn: Warn) -> N
     with suppress(UsageError, ValueError):
         hooks = config_of(record).hooks.poststop
         run_hooks("poststop", hooks, oci_state(record, "stopped"), caller, _outside(record), warn=warn)
-    caller.perform(*container.removal_steps())
-    caller.undo = ()
+    caller.later(*container.removal_steps())
 
 
 def pause(container: StateDir, frozen: bool, caller: Caller) -> None:
