@@ -16,7 +16,7 @@ enum { FIRST_ANSWER_S = 3, ANSWER_S = 30, NO_SIGNAL = 0x4000, CLOSE_ON_EXEC = 0x
 struct request_header { char magic[8]; uint32_t size, argc, umask, zero; };
 /* Before an answer: the sizes of the plan to perform, and of the arguments to ask again with: after the last answer, and
  * should the planner be lost after this one. Both zero: it is still at work. After the last answer nothing is heard of the
- * planner: the exit status is the plan's value, or else `status`. */
+ * planner: the exit status is `status`, or, if that is 0, the plan's value. */
 struct answer_header { uint32_t plan_size, more_size, last, status; };
 struct outcome { int32_t step, error; int64_t value; };
 
@@ -150,7 +150,7 @@ static int obey(int fd, const char **environment) {
     SYS(close_range, RECEIVED_FD, RECEIVED_FD + MOST_RECEIVED - 1, 0); /* one may be an end of somebody's socket */
     if (answer.last) {
       if (failed) report(&answer.plan, &failure);
-      int status = failed ? FAILED : step_value >= 0 ? (int)step_value : answer.status;
+      int status = failed ? FAILED : answer.status || step_value < 0 ? answer.status : (int)step_value;
       if (answer.more) (void)command_line(answer.more, environment);
       return status;
     }
