@@ -20,7 +20,7 @@ void begin(char **stack)
 	long count = *(long *)stack;
 	append(arguments, append(arguments, 0, words), stack + 2);
 	append(environment, append(environment, 0, settings), stack + count + 2);
-	SYS(execve, ADDRESS(words[0]), ADDRESS(arguments), ADDRESS(environment));
+	SYS(execve, words[0], arguments, environment);
 	for (;;)
 		SYS(exit_group, 127);
 }

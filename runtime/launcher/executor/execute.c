@@ -18,7 +18,7 @@ static int in_search(const char *name, const char *search, int (*try)(const char
   if (!*search) return try(name, given);
   char path[PATH_SIZE];
   int error = -ENOENT;
-  for (const char *at = search; ; at++) {
+  for (const char *at = search;; at++) {
     size_t n = 0;
     while (at[n] && at[n] != ':') n++;
     if (n > 0 && n + 1 + name_size <= sizeof path) {
@@ -35,18 +35,14 @@ static int in_search(const char *name, const char *search, int (*try)(const char
   }
 }
 
-static int become(const char *path, const struct given *given) {
-  return (int)SYS(execve, ADDRESS(path), ADDRESS(given->argv), ADDRESS(given->envp));
-}
+static int become(const char *path, const struct given *given) { return (int)SYS(execve, path, given->argv, given->envp); }
 
 static int executable(const char *path, const struct given *given) {
   (void)given;
-  int fd = open_path(path, O_PATH);
-  if (fd < 0) return fd;
-  int directory = is_directory(fd);
-  SYS(close, fd);
+  OWNED int fd = open_path(path, O_PATH);
+  int directory = fd < 0 ? fd : is_directory(fd);
   if (directory) return directory < 0 ? directory : -EACCES;
-  return (int)SYS(faccessat, AT_FDCWD, ADDRESS(path), X_OK_);
+  return (int)SYS(faccessat, AT_FDCWD, path, X_OK_);
 }
 
 int perform_exec(const struct step *s) {

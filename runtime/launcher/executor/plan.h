@@ -13,11 +13,11 @@ struct plan {
   uint32_t parent_count, beside_count, child_count;
   uint64_t clone_flags;
   const char *into_cgroup;
-  size_t first_step;                  /* offset of the first step */
+  size_t first_step; /* offset of the first step */
   size_t first_beside_step, first_child_step;
-  uint32_t exec_count, exec_strings;  /* how many exec steps, and the most strings that one of them has */
-  const char **extra, **environment;  /* what an exec step that asks for it adds to its own; NULL: nothing */
-  const char **pointers;              /* room for plan_pointers of them */
+  uint32_t exec_count, exec_strings; /* how many exec steps, and the most strings that one of them has */
+  const char **extra, **environment; /* what an exec step that asks for it adds to its own; NULL: nothing */
+  const char **pointers;             /* room for plan_pointers of them */
 };
 
 /* A little-endian number, and the size that a record or a string of n bytes is padded to. */
@@ -46,6 +46,7 @@ uint32_t plan_string_length(const uint8_t *string);
 
 /* What a step is called in an error, and what it acts on, which may be empty. */
 const char *operation_name(unsigned operation);
+const char *error_name(int error);
 const char *plan_subject(const struct step *step);
 
 #endif
