@@ -34,10 +34,10 @@ from runtime.images.model import Image  # noqa: E402
 from runtime.images.process import image_process  # noqa: E402
 from runtime.launcher import launch  # noqa: E402
 from runtime.lease import cgroup_name, lease  # noqa: E402
-from runtime.plan.container import Attachment  # noqa: E402
-from runtime.plan.process import exec_step, process_steps  # noqa: E402
-from runtime.plan.steps import Chroot, CloseOnExec, Plan  # noqa: E402
-from runtime.spec import Process, Spec  # noqa: E402
+from runtime.plan.execution import process_end  # noqa: E402
+from runtime.plan.network import Attachment  # noqa: E402
+from runtime.plan.steps import Chroot, Plan  # noqa: E402
+from runtime.spec import Process, Spec, configured_process  # noqa: E402
 from testbed.images import build_images  # noqa: E402
 from testbed.lab import Lab  # noqa: E402
 from testbed.progress import tell  # noqa: E402
@@ -62,7 +62,7 @@ def bare_start(scenario: Scenario, images: dict[str, Image], roots: dict[str, Pa
     for service in scenario.services:
         process = service_process(service, images[service.name], peers)
         root = Chroot(str(roots[service.name]))
-        plans.append(Plan(child=(root, CloseOnExec(), *process_steps(process), exec_step(process))))
+        plans.append(Plan(child=(root, *process_end(configured_process(process), check=False))))
 
     def start() -> ExitStack:
         undo = ExitStack()

@@ -31,6 +31,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.command import perform  # noqa: E402
 from benchmarks.container_start import make_rootfs  # noqa: E402
 from runtime import container  # noqa: E402
+from runtime.kernel_files import available_bytes  # noqa: E402
 from runtime.launcher import Launch  # noqa: E402
 from runtime.lease import cgroup_name, lease  # noqa: E402
 from runtime.plan import steps  # noqa: E402
@@ -42,7 +43,7 @@ SETTLE_S = 2.0
 
 def available_kib() -> int:
     """MemAvailable of the host."""
-    return int(re.findall(r"MemAvailable:\s+(\d+)", Path("/proc/meminfo").read_text())[0])
+    return available_bytes(Path("/proc/meminfo").read_text()) // 1024
 
 
 def floor(directory: Path, rootfs: Path, count: int) -> dict[str, float]:

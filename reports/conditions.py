@@ -1,10 +1,10 @@
-"""Under which conditions a run was made: what its host was, what disturbed its trials, what its limits held back."""
+"""Notes the conditions of a run: what its host was, what disturbed its trials, what its limits held back."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from testbed.analysis import Run, mapping
+from testbed.analysis import Run, get_mapping
 
 # What a manifest calls a host whose processor QEMU emulates (systemd-detect-virt(1)).
 _EMULATOR = "qemu"
@@ -13,10 +13,10 @@ _TRIALS_SHOWN = 3
 
 def hypervisor(run: Run) -> str:
     """Return what the host itself ran on, as its manifest says it; empty for a machine of its own."""
-    host = mapping(run.manifest.get("host"))
+    host = get_mapping(run.manifest.get("host"))
     if host.get("hypervisor"):
         return str(host["hypervisor"])
-    return "unknown" if mapping(host.get("cpu")).get("under_hypervisor") is True else ""
+    return "unknown" if get_mapping(host.get("cpu")).get("under_hypervisor") is True else ""
 
 
 def this_host(run: Run) -> str:
@@ -29,10 +29,14 @@ def this_host(run: Run) -> str:
 
 def list_notes(run: Run) -> list[str]:
     """Return what a reader must know of the run's conditions before its figures, a sentence each."""
-    return [note for note in (_below(run), _before(run), _disturbed(run), _held_back(run)) if note]
+    return [
+        note
+        for note in (_note_hypervisor(run), _note_noise_before(run), _note_disturbed(run), _note_held_back(run))
+        if note
+    ]
 
 
-def _below(run: Run) -> str:
+def _note_hypervisor(run: Run) -> str:
     nested = [one.label for one in run.platforms if not one.emulated and one.facts.get("accelerator") == "kvm"]
     below = hypervisor(run)
     if not below or not nested:
@@ -43,13 +47,13 @@ def _below(run: Run) -> str:
     )
 
 
-def _before(run: Run) -> str:
+def _note_noise_before(run: Run) -> str:
     noise = run.manifest.get("noise")
     lines = [str(line) for line in noise] if isinstance(noise, list) else []
     return f"The host was not quiet before the run: {'; '.join(lines)}." if lines else ""
 
 
-def _disturbed(run: Run) -> str:
+def _note_disturbed(run: Run) -> str:
     disturbed = [trial for trial in run.trials if trial.disturbances]
     if not disturbed:
         return ""
@@ -59,7 +63,7 @@ def _disturbed(run: Run) -> str:
     return f"Of {len(run.trials)} trials {len(disturbed)} were disturbed, and count all the same ({shown}{more})."
 
 
-def _held_back(run: Run) -> str:
+def _note_held_back(run: Run) -> str:
     most: dict[str, float] = {}
     for trial in run.trials:
         if part := trial.window.get("throttled_periods", 0.0):

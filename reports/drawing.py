@@ -1,4 +1,4 @@
-"""How figures are drawn: one style, one colour and marker a platform, SVG text that is always the same.
+"""Draws figures: one style, one colour and marker a platform, SVG text that is always the same.
 
 Colours are Okabe and Ito's palette (Color Universal Design, 2008), which colour-blind readers can tell apart, and
 where that is used up the darkest of Paul Tol's "muted" scheme (2021). Colours and markers repeat with different
@@ -116,7 +116,7 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> Non
     ordered = sorted(ends, key=lambda end: end[1])
     heights = [line_px * (text.count("\n") + 1.3) for _, _, text, _ in ordered]
     wanted = [float(axes.transData.transform((x, y))[1]) for x, y, _, _ in ordered]
-    for centre, (_, _, text, colour) in zip(spread(wanted, heights, low, high), ordered, strict=True):
+    for centre, (_, _, text, colour) in zip(spread_centres(wanted, heights, low, high), ordered, strict=True):
         position = (1.0, (centre - low) / (high - low))
         axes.annotate(
             text, position, xycoords="axes fraction", xytext=(5, 0), textcoords="offset points", color=colour,
@@ -124,7 +124,7 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> Non
         )  # fmt: skip
 
 
-def spread(wanted: Sequence[float], heights: Sequence[float], low: float, high: float) -> list[float]:
+def spread_centres(wanted: Sequence[float], heights: Sequence[float], low: float, high: float) -> list[float]:
     """Return centres near those ``wanted`` (ascending), so that boxes of these ``heights`` do not overlap.
 
     Within ``low`` to ``high`` where there is room for all.
@@ -141,12 +141,12 @@ def spread(wanted: Sequence[float], heights: Sequence[float], low: float, high: 
     return centres
 
 
-def wrapped(label: str) -> str:
+def wrap_label(label: str) -> str:
     """Return a label on two lines when it is long."""
     return label.replace(" (", "\n(", 1) if len(label) > 10 else label
 
 
-def log_scale(axes: Axes) -> None:
+def set_log_scale(axes: Axes) -> None:
     """Give a y axis a logarithmic scale with plain numbers."""
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))

@@ -9,19 +9,19 @@ from matplotlib.axes import Axes
 from msgspec import Struct
 from msgspec.structs import replace
 
-from reports.drawing import HEIGHT_IN, INK, MUTED, Look, assign_looks, draw_axes, label_ends, log_scale, wrapped
-from reports.quantities import LOAD, MEBIBYTE, RULERS, Quantity, number, phase
+from reports.drawing import HEIGHT_IN, INK, MUTED, Look, assign_looks, draw_axes, label_ends, set_log_scale, wrap_label
+from reports.quantities import LOAD, MEBIBYTE, RULERS, Quantity, describe_phase, format_number
 from testbed.analysis import (
     START_PHASES,
     Platform,
     Ramp,
     Run,
-    mapping,
-    memory_of_copies,
-    ramps,
-    start_phases,
+    estimate_memory_of_copies,
+    estimate_start_phases,
+    estimate_utilisation,
+    get_mapping,
+    select_ramps,
     taken_bytes,
-    utilisation,
 )
 from testbed.intervals import Estimate
 
@@ -53,7 +53,7 @@ class Stage(Struct, frozen=True):
 
 def draw_start(run: Run) -> list[Picture]:
     """Draw one waterfall of phases a platform; on one scale unless an emulated platform would dwarf the others."""
-    staged = [(one, stages(run, one)) for one in run.platforms if start_phases(run, one.name)]
+    staged = [(one, order_stages(run, one)) for one in run.platforms if estimate_start_phases(run, one.name)]
     ends = [max(max(stage.reached_s) for stage in of) for _, of in staged]
     shared = 0.0 if any(one.emulated for one, _ in staged) else max(ends, default=0.0)
     pictures = [_waterfall(run, one, of, shared or end) for (one, of), end in zip(staged, ends, strict=True)]
@@ -62,7 +62,7 @@ def draw_start(run: Run) -> list[Picture]:
     return [replace(picture, caption=f"{picture.caption} The figures have different scales.") for picture in pictures]
 
 
-def stages(run: Run, platform: Platform) -> list[Stage]:
+def order_stages(run: Run, platform: Platform) -> list[Stage]:
     """Return every phase, the application's last, in the order in which a service's are reached."""
     trials = [
         trial
@@ -78,13 +78,13 @@ def stages(run: Run, platform: Platform) -> list[Stage]:
         own = {name: seconds for name, seconds in own.items() if seconds not in services.values()}
     ordered, shown = [], {**services, **own}
     for name, seconds in shown.items():
-        before = _before(name, shown)
+        before = _find_previous(name, shown)
         took_s = median(at - before.get(trial, 0.0) for trial, at in seconds.items())
         ordered.append(Stage(name, tuple(seconds.values()), max(0.0, took_s)))
     return ordered
 
 
-def _before(name: str, reached: Mapping[str, Mapping[int, float]]) -> Mapping[int, float]:
+def _find_previous(name: str, reached: Mapping[str, Mapping[int, float]]) -> Mapping[int, float]:
     """Return the phase that one follows, in each trial: the latest one of the same service, or, for the application's
     own, of any. Of phases that are reached at the same time the one that is listed later follows the other."""
     service, dot, _ = name.rpartition(".")
@@ -105,17 +105,19 @@ def _waterfall(run: Run, platform: Platform, of: Sequence[Stage], end_s: float) 
                 stage.reached_s, [row] * len(stage.reached_s), look.marker, color=look.colour,
                 markerfacecolor=look.face, markersize=4, alpha=0.75, linestyle="none",
             )  # fmt: skip
-            _beside(axes, row, phase(stage.name).show(stage.median_s))
-        _beside(axes, -0.9, "median")
+            _annotate_right(axes, row, describe_phase(stage.name).show(stage.median_s))
+        _annotate_right(axes, -0.9, "median")
         axes.set_yticks(range(len(of)), [_stage_title(stage.name) for stage in of])
         axes.set_ylim(len(of) - 0.4, -0.6)
         axes.set_xlim(0, end_s * 1.04)
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("seconds since the application was requested")
-        axes.set_title(f"Start: {wrapped(platform.label)}", color=look.colour)
+        axes.set_title(f"Start: {wrap_label(platform.label)}", color=look.colour)
     count = max(len(stage.reached_s) for stage in of)
-    described = ", ".join(f"{_stage_title(stage.name)} {phase(stage.name).show(stage.median_s)}" for stage in of)
+    described = ", ".join(
+        f"{_stage_title(stage.name)} {describe_phase(stage.name).show(stage.median_s)}" for stage in of
+    )
     return Picture(
         svg[0],
         f"Phases of the start of {platform.label}, medians of {count} trials: {described}.",
@@ -124,7 +126,7 @@ def _waterfall(run: Run, platform: Platform, of: Sequence[Stage], end_s: float) 
     )
 
 
-def _beside(axes: Axes, row: float, text: str) -> None:
+def _annotate_right(axes: Axes, row: float, text: str) -> None:
     """Write a text in the column to the right of a row, ending at the same place as all others."""
     axes.annotate(
         text, (1.0, row), xycoords=("axes fraction", "data"), xytext=(52, 0), textcoords="offset points",
@@ -134,12 +136,12 @@ def _beside(axes: Axes, row: float, text: str) -> None:
 
 def _stage_title(name: str) -> str:
     service, dot, own = name.rpartition(".")
-    return f"{service}: {phase(own).title}" if dot else phase(own).title
+    return f"{service}: {describe_phase(own).title}" if dot else describe_phase(own).title
 
 
 def draw_density(run: Run) -> list[Picture]:
     """Draw memory against the number of copies, by each ruler, and the latency while the number grew."""
-    by_platform = {one.name: [ramp for ramp in ramps(run, one.name) if ramp.points] for one in run.platforms}
+    by_platform = {one.name: [ramp for ramp in select_ramps(run, one.name) if ramp.points] for one in run.platforms}
     by_platform = {name: of for name, of in by_platform.items() if of}
     if not by_platform:
         return []
@@ -152,7 +154,7 @@ def _memory(run: Run, by_platform: Mapping[str, Sequence[Ramp]], ruler: str, qua
     svg, described, ends = list[str](), [], list[tuple[float, float, str, str]]()
     with draw_axes(HEIGHT_IN, svg) as axes:
         for name, of in by_platform.items():
-            look, memory = assign_looks(run)[name], memory_of_copies(of, ruler)
+            look, memory = assign_looks(run)[name], estimate_memory_of_copies(of, ruler)
             points = [(count, size * MEBIBYTE) for ramp in of for count, size in taken_bytes(ramp.points, ruler)]
             if not points or memory is None:
                 continue
@@ -165,7 +167,7 @@ def _memory(run: Run, by_platform: Mapping[str, Sequence[Ramp]], ruler: str, qua
             if memory.further:
                 axes.plot([1, last], [first, first + each * (last - 1)], look.line, color=look.colour, linewidth=1.6)
                 shown = f"{quantity.show(memory.further.value)} each further"
-            ends.append((last, first + each * (last - 1), f"{wrapped(look.label)}\n{shown}", look.colour))
+            ends.append((last, first + each * (last - 1), f"{wrap_label(look.label)}\n{shown}", look.colour))
             described.append(f"{look.label} {quantity.show(memory.first.value)} for the first copy")
             described += [f"{quantity.show(memory.further.value)} for each further one"] if memory.further else []
         _whole_copies(axes, by_platform)
@@ -188,7 +190,7 @@ def _whole_copies(axes: Axes, by_platform: Mapping[str, Sequence[Ramp]]) -> None
 
 def _ramp_latency(run: Run, by_platform: Mapping[str, Sequence[Ramp]]) -> Picture:
     svg, described, ends = list[str](), [], list[tuple[float, float, str, str]]()
-    limit = mapping(mapping(run.manifest.get("settings")).get("slo")).get("p99_ms")
+    limit = get_mapping(get_mapping(run.manifest.get("settings")).get("slo")).get("p99_ms")
     with draw_axes(HEIGHT_IN, svg) as axes:
         for name, of in by_platform.items():
             look = assign_looks(run)[name]
@@ -201,10 +203,10 @@ def _ramp_latency(run: Run, by_platform: Mapping[str, Sequence[Ramp]]) -> Pictur
                         x, y, look.line, marker=look.marker, color=look.colour, markerfacecolor=look.face,
                         markersize=5, linewidth=1.4,
                     )  # fmt: skip
-                    described.append(f"{look.label} {number(y[-1])} ms with {x[-1]:g}")
+                    described.append(f"{look.label} {format_number(y[-1])} ms with {x[-1]:g}")
                     if ramp is of[-1]:
-                        ends.append((x[-1], y[-1], wrapped(look.label), look.colour))
-        log_scale(axes)
+                        ends.append((x[-1], y[-1], wrap_label(look.label), look.colour))
+        set_log_scale(axes)
         if isinstance(limit, int | float) and 0 < limit < _LARGEST_MS:
             axes.axhline(limit, color=MUTED, linewidth=1, linestyle=":")
             ends.append((0, limit, f"service level\n{limit:g} ms", MUTED))
@@ -218,7 +220,7 @@ def _ramp_latency(run: Run, by_platform: Mapping[str, Sequence[Ramp]]) -> Pictur
 
 def draw_load(run: Run) -> list[Picture]:
     """Draw latency, processor time, memory and the host's utilisation against the offered rate."""
-    by_platform = {one.name: utilisation(run, one.name) for one in run.platforms}
+    by_platform = {one.name: estimate_utilisation(run, one.name) for one in run.platforms}
     by_platform = {name: rates for name, rates in by_platform.items() if rates}
     if not by_platform:
         return []
@@ -251,11 +253,11 @@ def _against_rate(
                 if not points:
                     continue
                 end = _series(axes, look, LOAD[metric], points, faint=metric == "latency_p50")
-                shown = wrapped(look.label) + (f"\n{metric[-3:]}" if len(metrics) > 1 else "")
+                shown = wrap_label(look.label) + (f"\n{metric[-3:]}" if len(metrics) > 1 else "")
                 ends.append((*end, shown.replace("\np", " p") if "\n(" not in shown else shown, look.colour))
                 described.append(f"{look.label} {LOAD[metric].title} {LOAD[metric].show(points[-1][1].value)}")
         if log:
-            log_scale(axes)
+            set_log_scale(axes)
         else:
             axes.set_ylim(bottom=0)
         axes.set_xlim(left=0)

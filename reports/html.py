@@ -14,19 +14,19 @@ from markupsafe import Markup, escape
 from msgspec import Struct
 
 from reports import figures, memory
-from reports.quantities import LOAD, RULERS, START, Quantity, number, phase
+from reports.quantities import LOAD, RULERS, START, Quantity, describe_phase, format_number
 from reports.summary import SATURATED, compose, describe_copies
 from testbed.analysis import (
     PARTS,
     Run,
-    mapping,
-    memory_of_copies,
-    ramps,
-    saturated,
-    service_phases,
-    start_phases,
-    tallies,
-    utilisation,
+    count_outcomes,
+    estimate_memory_of_copies,
+    estimate_service_phases,
+    estimate_start_phases,
+    estimate_utilisation,
+    find_saturated,
+    get_mapping,
+    select_ramps,
 )
 from testbed.intervals import Estimate
 
@@ -68,7 +68,7 @@ def render_page(run: Run) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"unbroken": bind_units, "lighter": dim_basis, "plain": plain}
+    environment.filters |= {"unbroken": bind_units, "lighter": dim_basis, "plain": format_plain}
     asked = run.manifest.get("measures")
     return environment.get_template("report.html.j2").render(
         run=run,
@@ -83,11 +83,11 @@ def render_page(run: Run) -> str:
         utilisation=_section(run, "utilisation", figures.draw_load(run), _load_tables(run)),
         settings=_settings(run.manifest),
         outcomes=_outcomes(run),
-        unsuccessful=[(one, reason) for one in tallies(run) for reason in one.reasons],
+        unsuccessful=[(one, reason) for one in count_outcomes(run) for reason in one.reasons],
         labels={one.name: one.label for one in run.platforms},
         platforms=[(one, flatten(one.facts)) for one in run.platforms],
-        host=flatten(mapping(run.manifest.get("host"))),
-        versions=flatten(mapping(run.manifest.get("versions"))),
+        host=flatten(get_mapping(run.manifest.get("host"))),
+        versions=flatten(get_mapping(run.manifest.get("versions"))),
         images=_images(run.manifest),
     )
 
@@ -101,7 +101,7 @@ def bind_units(text: str) -> str:
     return _BEFORE_UNIT.sub("\N{NO-BREAK SPACE}", text)
 
 
-def plain(value: object, scale: float = 1.0) -> str:
+def format_plain(value: object, scale: float = 1.0) -> str:
     """Return a setting as it was written: a number without needless digits, anything else as it is."""
     return f"{value * scale:g}" if isinstance(value, int | float) else str(value)
 
@@ -131,8 +131,8 @@ def _sized(name: str, value: object) -> tuple[str, str]:
     """Format a fact: bytes in MiB or GiB, which read better, and a fraction with few digits."""
     if name.endswith(" bytes") and isinstance(value, int):
         unit, size = ("GiB", 2**30) if value >= 10 * 2**30 else ("MiB", 2**20)
-        return name.removesuffix(" bytes"), f"{number(value / size)} {unit}"
-    return name, number(value) if isinstance(value, float) else str(value)
+        return name.removesuffix(" bytes"), f"{format_number(value / size)} {unit}"
+    return name, format_number(value) if isinstance(value, float) else str(value)
 
 
 def _when(manifest: Mapping[str, Any]) -> str:
@@ -151,7 +151,7 @@ def _when(manifest: Mapping[str, Any]) -> str:
 
 def _section(run: Run, measure: str, pictures: Iterable[figures.Picture], tables: Iterable[Table]) -> Section:
     shown = tuple((_data_uri(picture.svg), picture) for picture in pictures)
-    measured = any(one.ok for one in tallies(run) if one.measure == measure)
+    measured = any(one.ok for one in count_outcomes(run) if one.measure == measure)
     return Section(shown, tuple(table for table in tables if table.rows), measured)
 
 
@@ -161,12 +161,12 @@ def _data_uri(svg: str) -> str:
 
 def _cell(quantity: Quantity, estimate: Any) -> Cell:
     """Return an estimate (or none) with its interval."""
-    return Cell(quantity.show(estimate.value), quantity.beside(estimate)) if estimate else Cell("–")
+    return Cell(quantity.show(estimate.value), quantity.qualify(estimate)) if estimate else Cell("–")
 
 
 def _start_tables(run: Run) -> list[Table]:
     """Return the application's phases, then each service's."""
-    ends = {one.name: start_phases(run, one.name) for one in run.platforms}
+    ends = {one.name: estimate_start_phases(run, one.name) for one in run.platforms}
     labels = tuple(
         f"{one.label} (n = {max(e.n for e in ends[one.name].values())})" for one in run.platforms if ends[one.name]
     )
@@ -176,13 +176,13 @@ def _start_tables(run: Run) -> list[Table]:
         for name, quantity in START.items()
         if any(name in ends[one.name] for one in having)
     )
-    services = {one.name: service_phases(run, one.name) for one in having}
+    services = {one.name: estimate_service_phases(run, one.name) for one in having}
     slowest = max(services.values(), key=len, default={})
     pairs = dict.fromkeys((*slowest, *(pair for phases in services.values() for pair in phases)))
     by_service = tuple(
         (
-            Cell(f"{service}: {phase(name).title}"),
-            *(_cell(phase(name), services[one.name].get((service, name))) for one in having),
+            Cell(f"{service}: {describe_phase(name).title}"),
+            *(_cell(describe_phase(name), services[one.name].get((service, name))) for one in having),
         )
         for service, name in pairs
     )
@@ -204,10 +204,10 @@ def _start_tables(run: Run) -> list[Table]:
 
 def _density_tables(run: Run) -> list[Table]:
     """Return what one more application takes; how far each ramp went and why it ended."""
-    by_platform = {one: of for one in run.platforms if (of := ramps(run, one.name))}
+    by_platform = {one: of for one in run.platforms if (of := select_ramps(run, one.name))}
     rows = []
     for name, quantity in RULERS.items():
-        held = [memory_of_copies(of, name) for of in by_platform.values()]
+        held = [estimate_memory_of_copies(of, name) for of in by_platform.values()]
         first = [each.first if each else None for each in held]
         further = [each.further if each else None for each in held]
         for title, estimates in (("first copy", first), ("each further copy", further)):
@@ -234,12 +234,15 @@ def _part_table(run: Run) -> Table:
     """Return every part of a copy's memory, and their sum."""
     by_platform = memory.select_measured(run)
     rows = [
-        (Cell(memory.part(name).title), *(_cell(memory.part(name), parts.get(name)) for parts in by_platform.values()))
+        (
+            Cell(memory.describe_part(name).title),
+            *(_cell(memory.describe_part(name), parts.get(name)) for parts in by_platform.values()),
+        )
         for name in PARTS
         if any(name in parts for parts in by_platform.values())
     ]
     sums = (sum(one.value for one in parts.values()) for parts in by_platform.values())
-    rows.append((Cell("sum"), *(Cell(memory.part("").show(size)) for size in sums)))
+    rows.append((Cell("sum"), *(Cell(memory.describe_part("").show(size)) for size in sums)))
     return Table(
         "Where a copy's memory goes, at the end of the ramp: a page that several map is divided among them.",
         ("part", *(one.label for one in by_platform)),
@@ -249,7 +252,7 @@ def _part_table(run: Run) -> Table:
 
 def _load_tables(run: Run) -> list[Table]:
     """Return one table a platform: a row for each rate."""
-    by_platform = [(one, utilisation(run, one.name), saturated(run, one.name)) for one in run.platforms]
+    by_platform = [(one, estimate_utilisation(run, one.name), find_saturated(run, one.name)) for one in run.platforms]
     shown = [name for name in LOAD if any(name in figures for _, rates, _ in by_platform for figures in rates.values())]
     return [
         Table(
@@ -277,7 +280,7 @@ def _outcomes(run: Run) -> Table:
             Cell(f"{one.measure}: {next((p.label for p in run.platforms if p.name == one.platform), one.platform)}"),
             *(Cell(str(count)) for count in (one.ok, one.failed, one.void, one.interrupted)),
         )
-        for one in tallies(run)
+        for one in count_outcomes(run)
     )
     return Table(
         "Trials by outcome. Only those that are ok are in the figures.",
@@ -288,14 +291,14 @@ def _outcomes(run: Run) -> Table:
 
 def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that the text of the page speaks of, each empty when the manifest has it not."""
-    settings = mapping(manifest.get("settings"))
-    sections = {name: mapping(settings.get(name)) for name in ("ready", "load", "slo", "density")}
+    settings = get_mapping(manifest.get("settings"))
+    sections = {name: get_mapping(settings.get(name)) for name in ("ready", "load", "slo", "density")}
     return {"flat": flatten(settings), **sections}
 
 
 def _images(manifest: Mapping[str, Any]) -> Sequence[tuple[str, str, str, list[str]]]:
     """Return service, reference, id and layers of every image."""
-    images = mapping(manifest.get("images"))
+    images = get_mapping(manifest.get("images"))
     return [
         (
             str(name),

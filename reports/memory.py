@@ -1,4 +1,4 @@
-"""Where a copy's memory goes: a bar a platform, in a few colours, and a table with every part."""
+"""Shows where a copy's memory goes: a bar a platform, in a few colours, and a table with every part."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from matplotlib.patches import Rectangle
 
-from reports.drawing import INK, MUTED, draw_axes, wrapped
+from reports.drawing import INK, MUTED, draw_axes, wrap_label
 from reports.figures import Picture
 from reports.quantities import MEBIBYTE, Quantity
-from testbed.analysis import EMULATOR_PARTS, PARTS, Platform, Run, memory_parts
+from testbed.analysis import EMULATOR_PARTS, PARTS, Platform, Run, estimate_memory_parts
 from testbed.intervals import Estimate
 
 _OTHER = "merged, or unattributed"
@@ -28,14 +28,14 @@ _GROUPS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 _LEAST_SHARE = 0.07
 
 
-def part(name: str) -> Quantity:
+def describe_part(name: str) -> Quantity:
     """Return a part of a platform's memory as it is shown."""
     return Quantity(PARTS.get(name, name), "MiB", MEBIBYTE, most_decimals=1)
 
 
 def select_measured(run: Run) -> dict[Platform, dict[str, Estimate]]:
     """Return the parts of the platforms that have any, when one of them is a virtual machine."""
-    by_platform = {one: parts for one in run.platforms if (parts := memory_parts(run, one.name))}
+    by_platform = {one: parts for one in run.platforms if (parts := estimate_memory_parts(run, one.name))}
     return by_platform if any(set(parts) & set(EMULATOR_PARTS) for parts in by_platform.values()) else {}
 
 
@@ -70,7 +70,7 @@ def draw_pictures(run: Run) -> list[Picture]:
             total = f"{ahead + behind:.0f} MiB"
             axes.text(ahead + widest * 0.015, row, total, va="center", color=INK, fontsize=9)
             described.append(f"{one.label} {total}: {', '.join(f'{group} {size:.0f}' for group, size in bar.items())}")
-        axes.set_yticks(range(len(bars)), [wrapped(one.label) for one in bars])
+        axes.set_yticks(range(len(bars)), [wrap_label(one.label) for one in bars])
         axes.set_ylim(len(bars) - 0.5, -0.5)
         axes.set_xlim(right=widest * 1.15)
         axes.grid(axis="y", visible=False)

@@ -1,4 +1,4 @@
-"""How figures are called and written: title, unit, number of digits, and the interval."""
+"""Names and formats figures: title, unit, number of digits, and the interval."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Quantity(Struct, frozen=True):
         between = "–" if low >= 0 else " to "
         return f"{_fixed(low * self.scale, decimals)}{between}{_fixed(high * self.scale, decimals)}"
 
-    def beside(self, estimate: Estimate | MeanEstimate) -> str:
+    def qualify(self, estimate: Estimate | MeanEstimate) -> str:
         """Return what qualifies a figure: its interval, or the range of too few trials; empty when there is
         neither."""
         if estimate.low is None or estimate.high is None or (isinstance(estimate, Estimate) and estimate.n < 2):
@@ -46,7 +46,7 @@ class Quantity(Struct, frozen=True):
     def basis(self, estimate: Estimate | MeanEstimate) -> str:
         """Return what a figure rests on, for a sentence: the number of trials and its interval or range, in
         brackets."""
-        spread = self.beside(estimate)
+        spread = self.qualify(estimate)
         shown = f"{'95 % interval ' if estimate.is_interval else ''}{spread} {self.unit}"
         if isinstance(estimate, MeanEstimate):
             return f" (mean of {estimate.n}; {shown})" if spread else f" (mean of {estimate.n})"
@@ -102,12 +102,12 @@ LOAD = {
 }
 
 
-def phase(name: str) -> Quantity:
+def describe_phase(name: str) -> Quantity:
     """Return a phase of a start; one that only some platform has goes by its own name."""
     return START.get(name) or _seconds(name.replace("_", " "))
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """Return a number to three significant digits, written out."""
     return _fixed(value, min(9, _decimals(value)))
 

@@ -20,16 +20,16 @@ from testbed.analysis import (
     Platform,
     Ramp,
     Run,
-    memory_of_copies,
-    memory_parts,
-    ramps,
+    count_outcomes,
+    estimate_memory_of_copies,
+    estimate_memory_parts,
+    estimate_service_phases,
+    estimate_start_phases,
+    estimate_utilisation,
+    find_saturated,
     read_run,
-    saturated,
-    service_phases,
-    start_phases,
-    tallies,
-    utilisation,
-    values,
+    select_ramps,
+    select_values,
 )
 from testbed.intervals import Estimate, estimate_median_ratio
 from testbed.results import RunFolder
@@ -84,7 +84,7 @@ def _as(platform: Platform) -> str:
 
 def _start(run: Run, platforms: Sequence[Platform]) -> str:
     """Return the time to the first correct answer, the shortest first; with two platforms also their ratio."""
-    ready = {one: start_phases(run, one.name).get("ready") for one in platforms}
+    ready = {one: estimate_start_phases(run, one.name).get("ready") for one in platforms}
     estimates = sorted(((one, estimate) for one, estimate in ready.items() if estimate), key=lambda pair: pair[1].value)
     if not estimates:
         return ""
@@ -92,15 +92,17 @@ def _start(run: Run, platforms: Sequence[Platform]) -> str:
     parts = [f"{quantity.show(estimate.value)} {_as(one)}{quantity.basis(estimate)}" for one, estimate in estimates]
     sentence = f"From request to first correct answer, {_scenario(run)} took {_listed(parts)}"
     if len(estimates) == 2 and min(estimate.low for _, estimate in estimates) > 0:
-        ratio = estimate_median_ratio(*(values(run, "start", one.name, "ready") for one, _ in reversed(estimates)))
+        ratio = estimate_median_ratio(
+            *(select_values(run, "start", one.name, "ready") for one, _ in reversed(estimates))
+        )
         kind = "95 % interval " if ratio.is_interval else ""
-        sentence += f", {_RATIO.show(ratio.value)} times as long ({kind}{_RATIO.beside(ratio) or 'one trial'}),"
+        sentence += f", {_RATIO.show(ratio.value)} times as long ({kind}{_RATIO.qualify(ratio) or 'one trial'}),"
     return f"{sentence} on {conditions.this_host(run)}."
 
 
 def _memory(run: Run, platforms: Sequence[Platform]) -> str:
     """Return the memory that the first application takes, and that each further one adds."""
-    memory = [(one, memory_of_copies(ramps(run, one.name), "memory_cgroup")) for one in platforms]
+    memory = [(one, estimate_memory_of_copies(select_ramps(run, one.name), "memory_cgroup")) for one in platforms]
     with_copies = [(one, of) for one, of in memory if of]
     if not with_copies:
         return ""
@@ -127,7 +129,7 @@ def describe_copies(of: Sequence[Ramp]) -> tuple[str, str]:
 
 
 def _copies(run: Run, platforms: Sequence[Platform]) -> str:
-    counts = [(one, *describe_copies(of)) for one in platforms if (of := ramps(run, one.name))]
+    counts = [(one, *describe_copies(of)) for one in platforms if (of := select_ramps(run, one.name))]
     parts = [f"{count} {_as(one)} ({reason})" for one, count, reason in counts]
     return f"Copies that ran at once within the service level: {_listed(parts)}." if parts else ""
 
@@ -135,7 +137,7 @@ def _copies(run: Run, platforms: Sequence[Platform]) -> str:
 def _cost(run: Run, platforms: Sequence[Platform]) -> str:
     """Return what a request costs, at the highest rate that all of the platforms keep up with, and who is saturated
     when."""
-    by_platform = {one: rates for one in platforms if (rates := utilisation(run, one.name))}
+    by_platform = {one: rates for one in platforms if (rates := estimate_utilisation(run, one.name))}
     keeping_up = [{rate for rate, of in rates.items() if _COST.issubset(of)} for rates in by_platform.values()]
     shared = set.intersection(*keeping_up) if keeping_up else set()
     sentences = []
@@ -148,14 +150,14 @@ def _cost(run: Run, platforms: Sequence[Platform]) -> str:
             for name, what in (("cpu_per_request", " of processor time"), ("latency_p99", ""))
         )
         sentences.append(f"At {rate:g} requests/s a request took {cpu}; 99 % were answered within {p99}.")
-    sentences += [f"{_saturation(run, one)}." for one in by_platform if saturated(run, one.name)]
+    sentences += [f"{_saturation(run, one)}." for one in by_platform if find_saturated(run, one.name)]
     return " ".join(sentences)
 
 
 def _saturation(run: Run, platform: Platform) -> str:
     """Say from which rate a platform could not keep up."""
-    rate, (behind, of) = next(iter(saturated(run, platform.name).items()))
-    answered = utilisation(run, platform.name)[rate].get("achieved_rate")
+    rate, (behind, of) = next(iter(find_saturated(run, platform.name).items()))
+    answered = estimate_utilisation(run, platform.name)[rate].get("achieved_rate")
     shown = f", where it answered {LOAD['achieved_rate'].show(answered.value)}" if answered else ""
     return f"It was saturated {_as(platform)} at {rate:g} requests/s (in {behind} of {of} trials){shown}"
 
@@ -167,20 +169,20 @@ def _listed(parts: Sequence[str]) -> str:
 def _emulated(run: Run, platform: Platform) -> str:
     """Return all figures of an emulated platform in a sentence of its own that begins with its label."""
     parts = []
-    if ready := start_phases(run, platform.name).get("ready"):
+    if ready := estimate_start_phases(run, platform.name).get("ready"):
         parts.append(f"first correct answer after {START['ready'].show(ready.value)}{START['ready'].basis(ready)}")
-    ramps_of = ramps(run, platform.name)
-    if memory := memory_of_copies(ramps_of, "memory_cgroup"):
+    ramps_of = select_ramps(run, platform.name)
+    if memory := estimate_memory_of_copies(ramps_of, "memory_cgroup"):
         parts.append(f"{RULERS['memory_cgroup'].show(memory.first.value)} for the first copy")
         parts += [f"{_further(memory)} for each further one{_basis(memory)}"] if memory.further else []
     if ramps_of:
         count, reason = describe_copies(ramps_of)
         parts.append(f"{count} at once ({reason})")
-    keeps_up = [(rate, of) for rate, of in utilisation(run, platform.name).items() if _COST.issubset(of)]
+    keeps_up = [(rate, of) for rate, of in estimate_utilisation(run, platform.name).items() if _COST.issubset(of)]
     for rate, of in keeps_up[-1:]:
         cost = [LOAD[name].show(of[name].value) for name in ("cpu_per_request", "latency_p99")]
         parts.append(f"at {rate:g} requests/s {' of processor time each and p99 '.join(cost)}")
-    if too_high := saturated(run, platform.name):
+    if too_high := find_saturated(run, platform.name):
         parts.append(f"saturated at {min(too_high):g} requests/s")
     return f"{platform.label}: {'; '.join(parts)}." if parts else ""
 
@@ -220,18 +222,18 @@ def make_table(run_folder: Path) -> list[Row]:
 
 def make_rows(run: Run) -> list[Row]:
     """Return the rows of ``make_table``, of a run that has been read."""
-    starts = {one.name: start_phases(run, one.name) for one in run.platforms}
+    starts = {one.name: estimate_start_phases(run, one.name) for one in run.platforms}
     table = [
-        Row("start", quantity.title, _cells(starts, name, quantity.show, quantity.beside))
+        Row("start", quantity.title, _cells(starts, name, quantity.show, quantity.qualify))
         for name, quantity in START.items()
     ]
-    ramped = {one.name: ramps(run, one.name) for one in run.platforms}
+    ramped = {one.name: select_ramps(run, one.name) for one in run.platforms}
     for name, quantity in RULERS.items():
-        memory = {one: held for one, of in ramped.items() if (held := memory_of_copies(of, name))}
+        memory = {one: held for one, of in ramped.items() if (held := estimate_memory_of_copies(of, name))}
         first = {one: {name: held.first} for one, held in memory.items()}
         further = {one: {name: held.further} for one, held in memory.items() if held.further}
         for title, of_platforms in (("first copy", first), ("each further", further)):
-            cells = _cells(of_platforms, name, quantity.show, quantity.beside)
+            cells = _cells(of_platforms, name, quantity.show, quantity.qualify)
             table.append(Row("density", f"{title}, {quantity.title}", cells))
     table.append(
         Row(
@@ -240,12 +242,12 @@ def make_rows(run: Run) -> list[Row]:
             {one: "{} ({})".format(*describe_copies(of)) for one, of in ramped.items() if of},
         )
     )
-    loads = {one.name: utilisation(run, one.name) for one in run.platforms}
+    loads = {one.name: estimate_utilisation(run, one.name) for one in run.platforms}
     for rate in sorted({rate for at in loads.values() for rate in at})[-1:]:
         at_rate = {one: at[rate] for one, at in loads.items() if rate in at}
-        behind = {one: SATURATED for one in at_rate if rate in saturated(run, one)}
+        behind = {one: SATURATED for one in at_rate if rate in find_saturated(run, one)}
         for name in _IN_TABLE:
-            cells = _cells(at_rate, name, LOAD[name].show, LOAD[name].beside)
+            cells = _cells(at_rate, name, LOAD[name].show, LOAD[name].qualify)
             cells |= behind if name.startswith("latency_") else {}
             table.append(Row(f"at {rate:g}/s", LOAD[name].title, cells))
     table.append(Row("trials", "ok / failed / void", _outcomes(run)))
@@ -265,7 +267,7 @@ def _cells(
 
 def _outcomes(run: Run) -> dict[str, str]:
     counts: dict[str, list[int]] = {}
-    for tally in tallies(run):
+    for tally in count_outcomes(run):
         sums = counts.setdefault(tally.platform, [0, 0, 0])
         for index, count in enumerate((tally.ok, tally.failed, tally.void)):
             sums[index] += count
@@ -315,25 +317,25 @@ def as_json(run_folder: Path) -> dict[str, Any]:
 
 def _platform_json(run: Run, platform: Platform) -> dict[str, Any]:
     services: dict[str, dict[str, object]] = {}
-    for (service, name), estimate in service_phases(run, platform.name).items():
+    for (service, name), estimate in estimate_service_phases(run, platform.name).items():
         services.setdefault(service, {})[name] = to_builtins(estimate)
-    of = ramps(run, platform.name)
-    memory = {ruler: memory_of_copies(of, ruler) for ruler in RULERS}
+    of = select_ramps(run, platform.name)
+    memory = {ruler: estimate_memory_of_copies(of, ruler) for ruler in RULERS}
     return {
         "label": platform.label,
         "emulated": platform.emulated,
-        "trials": [to_builtins(tally) for tally in tallies(run) if tally.platform == platform.name],
-        "start": _estimates_json(start_phases(run, platform.name)),
+        "trials": [to_builtins(tally) for tally in count_outcomes(run) if tally.platform == platform.name],
+        "start": _estimates_json(estimate_start_phases(run, platform.name)),
         "start_services": services,
-        "memory_parts": _estimates_json(memory_parts(run, platform.name)),
+        "memory_parts": _estimates_json(estimate_memory_parts(run, platform.name)),
         "density": {
             "applications": [ramp.applications for ramp in of],
             "stopped": [ramp.reason for ramp in of],
             "bytes": {name: to_builtins(held) for name, held in memory.items() if held},
         },
         "utilisation": [
-            {"rate_per_s": rate, "saturated": rate in saturated(run, platform.name), **_estimates_json(figures)}
-            for rate, figures in utilisation(run, platform.name).items()
+            {"rate_per_s": rate, "saturated": rate in find_saturated(run, platform.name), **_estimates_json(figures)}
+            for rate, figures in estimate_utilisation(run, platform.name).items()
         ],
     }
 

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import msgspec
 
-from runtime.errors import PrerequisiteError, UsageError, in_words
+from runtime.errors import PrerequisiteError, in_words
 
 T = TypeVar("T")
 PARTIAL = ".partial-"
@@ -69,26 +69,6 @@ def read_document(path: Path, kind: type[T], **more: object) -> T | None:
     except (OSError, ValueError) as error:  # ValueError: msgspec's errors are
         hint = "what it describes can be made again: remove it, or set TESTBED_HOME to another directory"
         raise PrerequisiteError(f"read {path}: {in_words(error)}", hint) from error
-
-
-def write_pid_file(path: str, pid: int) -> None:
-    """Write a process id where somebody waits for it; a link in its place is replaced, not followed.
-
-    Raises UsageError.
-    """
-    directory, name = os.path.split(path)
-    temporary = os.path.join(directory, f".{name[:200]}-{os.getpid()}")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        try:
-            with open(descriptor, "w") as stream:
-                stream.write(str(pid))
-            os.rename(temporary, path)
-        except OSError:
-            os.unlink(temporary)
-            raise
-    except (OSError, ValueError) as error:  # ValueError: a NUL byte
-        raise UsageError(f"write the pid file {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def remove(path: Path) -> None:

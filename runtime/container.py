@@ -13,7 +13,8 @@ from msgspec import Struct
 from runtime.cgroups import Cgroup, hierarchies, require
 from runtime.errors import PrerequisiteError, UsageError
 from runtime.launcher import Spawned, launch
-from runtime.plan.container import Attachment, Building, container_plan
+from runtime.plan.network import Attachment
+from runtime.plan.workload import Building, workload_plan
 from runtime.processes import wait_exit
 from runtime.spec import Spec
 
@@ -97,14 +98,14 @@ def start(
     StepError when the kernel refuses a step, UsageError when the name is taken; nothing is left behind then.
     """
     requested_ns = time.monotonic_ns()
-    found = hierarchies()
+    on_host = hierarchies()
     if os.geteuid() != 0:
         raise PrerequisiteError(f"start container {name}: needs root", "run as root, or through sudo")
-    require(found)
-    cgroup = Cgroup(name, found)
+    require(on_host)
+    cgroup = Cgroup(name, on_host)
     if cgroup.exists():
         raise UsageError(f"start container {name}: a cgroup of this name exists", "run `invoke clean`")
-    plan = container_plan(spec, found, name, attachment=attachment, building=building)
+    plan = workload_plan(spec, on_host, name, attachment=attachment, building=building)
     with ExitStack() as opened, ExitStack() as undo:
         if stdin is None:
             stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)

@@ -1,84 +1,63 @@
-"""The part of the OCI runtime-spec (1.3) that both platforms run from, as frozen data.
+"""One workload for either platform, in few words, and the OCI configuration that these words stand for.
 
-Field names are the specification's, in snake case. One ``Spec`` describes a workload; a container
-and a virtual machine are two ways of executing it, so nothing in here says which one it will be.
+A container and a virtual machine are two ways of executing a ``Spec``, so nothing in here says which one it will be.
+Whoever starts it works from ``configuration``; what that has no word for is the image's ``layers``, the ``link`` and
+the names of ``hosts``.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-# The capabilities that containers get by default: docker's and podman's list
-# (moby, oci/caps/defaults.go).
-DEFAULT_CAPABILITIES = (
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FSETID",
-    "CAP_FOWNER",
-    "CAP_MKNOD",
-    "CAP_NET_RAW",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETFCAP",
-    "CAP_SETPCAP",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_SYS_CHROOT",
-    "CAP_KILL",
-    "CAP_AUDIT_WRITE",
+from runtime.config import process as oci
+from runtime.config import resources as limits
+from runtime.config.default import (
+    DEFAULT_CAPABILITIES,
+    DEFAULT_MASKED_PATHS,
+    DEFAULT_MOUNTS,
+    DEFAULT_PATH,
+    DEFAULT_READONLY_PATHS,
+    OCI_VERSION,
 )
+from runtime.config.process import Rlimit, User
+from runtime.config.types import Config, Linux, Namespace, Root
+from runtime.errors import UsageError
+from runtime.plan.constants import CAPABILITIES
+from runtime.seccomp.default import default_profile
 
-# moby, oci/defaults.go; the runtime-spec's own example has the same lists.
-DEFAULT_MASKED_PATHS = (
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-)
-DEFAULT_READONLY_PATHS = (
-    "/proc/bus",
-    "/proc/fs",
-    "/proc/irq",
-    "/proc/sys",
-    "/proc/sysrq-trigger",
-)
-
-
-class User(Struct, frozen=True):
-    """Numeric identity of the first process: ``uid``, ``gid`` and the supplementary ``groups``."""
-
-    uid: int = 0
-    gid: int = 0
-    groups: tuple[int, ...] = ()
-    umask: int = 0o022
-
-
-class Rlimit(Struct, frozen=True):
-    """A resource limit by its setrlimit(2) name, such as ``RLIMIT_NOFILE``."""
-
-    type: str
-    soft: int
-    hard: int
-
+__all__ = [
+    "CPU_PERIOD_USEC",
+    "Link",
+    "Process",
+    "Resources",
+    "Rlimit",
+    "Spec",
+    "User",
+    "configuration",
+    "cpu_quota_usec",
+]
 
 # What the kernel gives its first process (INR_OPEN_CUR, INR_OPEN_MAX), so that a container and a guest
 # agree, and no more than any host allows.
 DEFAULT_RLIMITS = (Rlimit("RLIMIT_NOFILE", 1024, 4096),)
+# What the kernel gives a new cgroup (kernel/sched/fair.c, default_cfs_period), so it need not be told: on v1 each write
+# there makes it walk all cgroups of the host.
+CPU_PERIOD_USEC = 100_000
+_NAMESPACES = tuple(Namespace(kind) for kind in ("mount", "pid", "uts", "ipc", "cgroup"))
+_CONFINED = (limits.DeviceRule(False),)  # to the devices that every container has
+_PROC, *_OTHERS = DEFAULT_MOUNTS
+WORKLOAD_MOUNTS = (replace(_PROC, options=("nosuid", "noexec", "nodev")), *_OTHERS)
 
 
 class Process(Struct, frozen=True):
-    """What is executed: ``args`` (argv), ``env`` (``NAME=value``), ``cwd`` (absolute), and as whom."""
+    """What is executed: ``args`` (argv), ``env`` (``NAME=value``), ``cwd`` (absolute), and as whom.
+
+    The ``capabilities`` are those that it and its children may ever have; root has them from the start.
+    """
 
     args: tuple[str, ...]
     env: tuple[str, ...] = (f"PATH={DEFAULT_PATH}",)
@@ -124,3 +103,61 @@ class Spec(Struct, frozen=True):
     masked_paths: tuple[str, ...] = DEFAULT_MASKED_PATHS
     readonly_paths: tuple[str, ...] = DEFAULT_READONLY_PATHS
     seccomp: bool = True
+
+
+def cpu_quota_usec(cpus: float) -> int:
+    """The share of each period that ``cpus`` processors are; at least 1 ms, the kernel's minimum."""
+    return max(1000, round(cpus * CPU_PERIOD_USEC))
+
+
+def configured_process(process: Process) -> oci.Process:
+    """The configuration's ``process``. Who is not root loses the capabilities with the change of user, so it starts
+    with none; the bounding set stays. Raises UsageError for an empty command or an unknown capability."""
+    if not process.args or not process.args[0]:
+        raise UsageError("no command: neither the image nor the caller names one")
+    bounding = process.capabilities
+    if unknown := sorted(set(bounding) - set(CAPABILITIES)):
+        raise UsageError(f"unknown capabilities: {', '.join(unknown)}")
+    own = bounding if process.user.uid == 0 else ()
+    return oci.Process(
+        cwd=process.cwd,
+        args=process.args,
+        env=process.env,
+        user=process.user,
+        capabilities=oci.Capabilities(bounding=bounding, effective=own, permitted=own),
+        rlimits=process.rlimits,
+        no_new_privileges=process.no_new_privileges,
+    )
+
+
+def configured_limits(resources: Resources) -> limits.Resources:
+    """The configuration's ``linux.resources`` of a workload, which has the devices of every container."""
+    return limits.Resources(
+        devices=_CONFINED,
+        memory=None if resources.memory_bytes is None else limits.Memory(limit=resources.memory_bytes),
+        cpu=None if resources.cpus is None else limits.Cpu(quota=cpu_quota_usec(resources.cpus)),
+        pids=None if resources.pids is None else limits.Pids(resources.pids),
+    )
+
+
+@lru_cache(maxsize=64)
+def configuration(spec: Spec) -> Config:
+    """The OCI configuration of a workload, whose root is made of its layers. Raises UsageError for an empty command or
+    an unknown capability."""
+    network = () if spec.host_network else (Namespace("network"),)
+    linux = Linux(
+        resources=configured_limits(spec.resources),
+        namespaces=(*_NAMESPACES, *network),
+        seccomp=default_profile(spec.process.capabilities) if spec.seccomp else None,
+        rootfs_propagation="rprivate",
+        masked_paths=spec.masked_paths,
+        readonly_paths=spec.readonly_paths,
+    )
+    return Config(
+        OCI_VERSION,
+        Root("rootfs"),
+        configured_process(spec.process),
+        spec.hostname,
+        mounts=WORKLOAD_MOUNTS,
+        linux=linux,
+    )

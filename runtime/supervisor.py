@@ -25,7 +25,7 @@ from runtime import container
 from runtime.container import Container
 from runtime.description import from_json
 from runtime.errors import TestbedError
-from runtime.plan.container import Attachment
+from runtime.plan.network import Attachment
 from runtime.spec import Spec
 
 CREATED, EXECUTING, ENDED, FAILED = "created", "exec", "ended: ", "failed: "

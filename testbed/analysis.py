@@ -1,4 +1,4 @@
-"""From a run folder to tidy frames and estimates. Trials that are not ``ok`` are counted, never averaged."""
+"""Turns a run folder into tidy frames and estimates. Trials that are not ``ok`` are counted, never averaged."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Run(Struct, frozen=True):
         return tuple(platform for platform in self.platforms if platform.emulated)
 
 
-def mapping(value: object) -> Mapping[str, Any]:
+def get_mapping(value: object) -> Mapping[str, Any]:
     """Return a part of a manifest that should have names; an empty one where it is something else."""
     return value if isinstance(value, Mapping) else {}
 
@@ -80,8 +80,8 @@ def read_run(folder: RunFolder) -> Run:
     """Return the whole of a run folder. Platforms that only trials mention come after those of the manifest."""
     trials = folder.trials()
     platforms: dict[str, Platform] = {}
-    for name, facts in mapping(folder.manifest.get("platforms")).items():
-        facts = mapping(facts)
+    for name, facts in get_mapping(folder.manifest.get("platforms")).items():
+        facts = get_mapping(facts)
         rest = {key: value for key, value in facts.items() if key not in ("label", "emulated")}
         platforms[name] = Platform(name, str(facts.get("label") or name), bool(facts.get("emulated")), rest)
     for trial in trials:
@@ -89,7 +89,7 @@ def read_run(folder: RunFolder) -> Run:
     return Run(folder, folder.manifest, trials, tuple(platforms.values()))
 
 
-def frame(trials: Iterable[Trial]) -> pd.DataFrame:
+def build_frame(trials: Iterable[Trial]) -> pd.DataFrame:
     """Return the tidy frame: a row for every metric of every trial, with its parameters as further columns."""
     import pandas as pd
 
@@ -100,7 +100,7 @@ def frame(trials: Iterable[Trial]) -> pd.DataFrame:
             "platform": trial.platform,
             "measure": trial.measure,
             "outcome": trial.outcome,
-            "rate_per_s": offered_rate(trial),
+            "rate_per_s": get_offered_rate(trial),
             "metric": metric.metric,
             "value": metric.value,
             "unit": metric.unit,
@@ -112,7 +112,7 @@ def frame(trials: Iterable[Trial]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def tallies(run: Run) -> tuple[Tally, ...]:
+def count_outcomes(run: Run) -> tuple[Tally, ...]:
     """Return the outcomes of all trials, by measure and platform, in the order they first appear."""
     groups: dict[tuple[str, str], list[Trial]] = {}
     for trial in run.trials:
@@ -133,7 +133,7 @@ def _ok(trial: Trial) -> bool:
     return trial.outcome == "ok"
 
 
-def values(run: Run, measure: str, platform: str, metric: str) -> tuple[float, ...]:
+def select_values(run: Run, measure: str, platform: str, metric: str) -> tuple[float, ...]:
     """Return a metric's value in every ok trial that has it."""
     numbers = (
         trial.value(metric)
@@ -143,13 +143,13 @@ def values(run: Run, measure: str, platform: str, metric: str) -> tuple[float, .
     return tuple(value for value in numbers if value is not None)
 
 
-def start_phases(run: Run, platform: str) -> dict[str, Estimate]:
+def estimate_start_phases(run: Run, platform: str) -> dict[str, Estimate]:
     """Return the median of each phase of the application's start, seconds since the request, in order."""
-    phases = {phase: values(run, "start", platform, phase) for phase in START_PHASES}
+    phases = {phase: select_values(run, "start", platform, phase) for phase in START_PHASES}
     return {phase: estimate_median(seconds) for phase, seconds in phases.items() if seconds}
 
 
-def service_phases(run: Run, platform: str) -> dict[tuple[str, str], Estimate]:
+def estimate_service_phases(run: Run, platform: str) -> dict[tuple[str, str], Estimate]:
     """Return the median of each phase of each service, seconds since the application's request, by (service, phase)."""
     trials = [trial for trial in run.trials if _ok(trial) and (trial.measure, trial.platform) == ("start", platform)]
     pairs = dict.fromkeys(
@@ -162,12 +162,12 @@ def service_phases(run: Run, platform: str) -> dict[tuple[str, str], Estimate]:
     estimates = {
         pair: estimate_median(observed)
         for pair in pairs
-        if (observed := values(run, "start", platform, ".".join(pair)))
+        if (observed := select_values(run, "start", platform, ".".join(pair)))
     }
     return dict(sorted(estimates.items(), key=lambda item: (item[0][0], item[1].value)))
 
 
-def ramps(run: Run, platform: str) -> tuple[Ramp, ...]:
+def select_ramps(run: Run, platform: str) -> tuple[Ramp, ...]:
     """Return the density trials that are ok, with the points that they are judged by."""
     return tuple(
         _ramp(run, trial)
@@ -181,16 +181,16 @@ def _ramp(run: Run, trial: Trial) -> Ramp:
     return Ramp(trial.trial, trial.platform, applications, trial.reason, _points(run, trial))
 
 
-def memory_of_copies(ramps: Iterable[Ramp], ruler: str) -> CopyMemory | None:
+def estimate_memory_of_copies(ramps: Iterable[Ramp], ruler: str) -> CopyMemory | None:
     """Return what the first copy and each further one take, in bytes by one ruler, over these ramps; None without
     any."""
     return copy_memory((ramp.points for ramp in ramps), ruler)
 
 
-def memory_parts(run: Run, platform: str) -> dict[str, Estimate]:
+def estimate_memory_parts(run: Run, platform: str) -> dict[str, Estimate]:
     """Return what a copy of the application holds in each part (see testbed.breakdown), bytes, at the ends of the
     ramps."""
-    observed = {name: values(run, "density", platform, f"part_{name}") for name in PARTS}
+    observed = {name: select_values(run, "density", platform, f"part_{name}") for name in PARTS}
     return {name: estimate_median(held) for name, held in observed.items() if held}
 
 
@@ -212,15 +212,15 @@ def _number(value: float) -> float:
     return float(value) if abs(value) <= _LARGEST else math.nan
 
 
-def utilisation(run: Run, platform: str) -> dict[float, dict[str, Estimate]]:
+def estimate_utilisation(run: Run, platform: str) -> dict[float, dict[str, Estimate]]:
     """Return the median of every metric of the ok trials, by offered rate (requests per second).
 
     A rate at which the platform was saturated in some trial has no latency: it is a matter of the window's length then.
     """
-    table = frame(trial for trial in run.trials if _ok(trial) and trial.measure == "utilisation")
+    table = build_frame(trial for trial in run.trials if _ok(trial) and trial.measure == "utilisation")
     table = table[table["platform"] == platform].dropna(subset=["rate_per_s"])
     by_rate: dict[float, dict[str, Estimate]] = {}
-    too_high = saturated(run, platform)
+    too_high = find_saturated(run, platform)
     for rate, at_rate in table.groupby("rate_per_s"):
         by_rate[float(str(rate))] = {
             str(metric): estimate_median([float(value) for value in group["value"]])
@@ -230,19 +230,19 @@ def utilisation(run: Run, platform: str) -> dict[float, dict[str, Estimate]]:
     return by_rate
 
 
-def saturated(run: Run, platform: str) -> dict[float, tuple[int, int]]:
+def find_saturated(run: Run, platform: str) -> dict[float, tuple[int, int]]:
     """Return the offered rates (requests per second) that the platform could not keep up with: in how many of how many
     trials."""
     counts: dict[float, tuple[int, int]] = {}
     for trial in run.trials:
-        rate = offered_rate(trial)
+        rate = get_offered_rate(trial)
         if _ok(trial) and (trial.measure, trial.platform) == ("utilisation", platform) and rate is not None:
             behind, of = counts.get(rate, (0, 0))
             counts[rate] = (behind + bool(trial.value("saturated")), of + 1)
     return {rate: count for rate, count in sorted(counts.items()) if count[0]}
 
 
-def offered_rate(trial: Trial) -> float | None:
+def get_offered_rate(trial: Trial) -> float | None:
     """Return the rate that a trial offered, in requests per second; None when it records none."""
     rate = trial.parameters.get("rate_per_s")
     return float(rate) if isinstance(rate, int | float) else None

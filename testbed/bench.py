@@ -18,8 +18,9 @@ from msgspec.structs import replace
 from runtime.errors import PrerequisiteError, UsageError
 from runtime.images.model import Image
 from runtime.lease import CGROUP_ROOT, lease
-from testbed.host import facts as host
+from testbed.host.facts import read_facts, read_source, read_versions
 from testbed.host.noise import Watch
+from testbed.host.quiet import watch_noise
 from testbed.host.turn import take_turn
 from testbed.images import build_images
 from testbed.lab import Lab
@@ -92,10 +93,10 @@ def _manifest(
         "settings": to_builtins(settings),
         "images": {name: _image_record(image) for name, image in images.items()},
         "seccomp": filters(scenario),
-        "source": host.read_source(),
-        "versions": host.read_versions(),
-        "host": host.read_facts(),
-        "noise": list(host.watch_noise()),
+        "source": read_source(),
+        "versions": read_versions(),
+        "host": read_facts(),
+        "noise": list(watch_noise()),
     }
 
 

@@ -1,4 +1,4 @@
-"""Where an instance's memory goes, part by part.
+"""Breaks down an instance's memory, part by part.
 
 A guest's memory is broken down by what it reports itself (its /proc/meminfo), QEMU by its mappings (/proc/PID/smaps),
 the rest by what the cgroup is charged for. The three know nothing of each other, and what they do not agree on is a
@@ -17,6 +17,7 @@ from pathlib import Path
 from msgspec import Struct, field
 
 from runtime.cgroups import Cgroup
+from runtime.kernel_files import parse_meminfo
 
 PROC = Path("/proc")
 _HEAD = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (\S{4}) \S+ \S+ \d+ *(.*)")
@@ -127,19 +128,9 @@ def _mapped(head: re.Match[str], entry: Mapping[str, str]) -> Mapped:
     )
 
 
-def _meminfo(text: str) -> dict[str, int]:
-    lines = (line.partition(":") for line in text.splitlines())
-    return {key: int(value.split()[0]) * 1024 for key, _, value in lines}
-
-
-def available_bytes(meminfo: str) -> int:
-    """Return what a guest could hand out without swapping, by its own estimate."""
-    return _meminfo(meminfo)["MemAvailable"]
-
-
 def parse_guest(meminfo: str) -> GuestMemory:
     """Return a guest's account of its memory from its /proc/meminfo. Raises KeyError when a line is missing."""
-    sizes = _meminfo(meminfo)
+    sizes = parse_meminfo(meminfo)
     return GuestMemory(
         sizes["MemTotal"],
         sizes["MemFree"],
@@ -280,7 +271,7 @@ def read_mappings(pids: Iterable[int]) -> tuple[Mapped, ...]:
 def read_charge(cgroup: Cgroup) -> Charge:
     """Return what the cgroup is charged for now. Raises OSError when it is gone."""
     stat = cgroup.memory_stat()
-    if "memory" in cgroup.found.v1:
+    if "memory" in cgroup.hierarchies.v1:
         kernel_bytes = int(cgroup.file("memory", "memory.kmem.usage_in_bytes", "").read_text())
         names = ("total_cache", "total_mapped_file", "total_shmem")
     else:

@@ -1,4 +1,4 @@
-"""What copies of an application take, from the steps of density ramps: the first one, and each further one.
+"""Computes what copies of an application take, from the steps of density ramps: the first, and each further one.
 
 The first copy brings what is there only once (a shared library's pages, QEMU's program, page cache); a line through the
 empty host would charge it to all of them. What a further copy takes is the difference between two steps. Differences

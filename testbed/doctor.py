@@ -19,14 +19,13 @@ from pathlib import Path
 
 from msgspec import Struct, to_builtins
 
-from runtime import libc, network
+from runtime import libc, network, planners
 from runtime.cgroups import hierarchies
 from runtime.errors import PrerequisiteError, TestbedError
 from runtime.home import store_root
 from runtime.images.sources import host_sources
 from runtime.images.space import free_bytes
 from runtime.lease import lease
-from runtime.oci import planners
 from runtime.plan.constants import CLONE_NEWNS, CLONE_NEWUSER, MS_PRIVATE, MS_REC
 from testbed.host.facts import format_version, parse_key_values, parse_kib, read, read_first_line, read_libvirt_version
 from testbed.lab import Lab, mac_of
@@ -36,7 +35,7 @@ from testbed.qemu.connection import EMBEDDED, check_uri, connect
 from testbed.qemu.emulator import ensure_emulator, find_qemu
 from testbed.qemu.trial import introduce
 from vm_images.guest import guest_of
-from vm_images.kernel import find_kept_guest_kernel
+from vm_images.kernel import find_stored_guest_kernel
 
 GIB = 1 << 30
 NEEDED_FREE_BYTES = 3 * GIB
@@ -221,7 +220,7 @@ def check_accelerators() -> list[Check]:
     attempt."""
     guest_root = store_root() / "guest"
     try:
-        kernel = find_kept_guest_kernel(guest_root)
+        kernel = find_stored_guest_kernel(guest_root)
         if kernel is not None and os.geteuid() == 0:
             tried = accelerator.try_accelerators(guest_root, find_qemu(), guest_of(kernel))
         else:

@@ -12,9 +12,10 @@ from runtime.home import store_root
 from runtime.images.model import Image
 from runtime.images.store import Store
 from runtime.lease import cgroup_name
-from runtime.plan.container import Attachment, container_plan
 from runtime.plan.explain import explain
+from runtime.plan.network import Attachment
 from runtime.plan.steps import Plan
+from runtime.plan.workload import workload_plan
 from runtime.spec import Spec
 from testbed.images import build_images
 from testbed.lab import link_of
@@ -40,7 +41,7 @@ def plan_service(spec: Spec, platform: str) -> Plan:
     if platform in VARIANTS and VARIANTS[platform].boot == "cloud":
         return unit_plan(spec)
     if platform in VARIANTS and VARIANTS[platform].inside == "containers":
-        return container_plan(spec, _IN_GUEST, f"testbed/{spec.hostname}", attachment=Attachment(BRIDGE_INDEX, 1))
+        return workload_plan(spec, _IN_GUEST, f"testbed/{spec.hostname}", attachment=Attachment(BRIDGE_INDEX, 1))
     if platform in VARIANTS:
         variant = VARIANTS[platform]
         modules = ensure_guest(store_root() / "guest", variant.kernel).modules(variant.bus)
@@ -51,7 +52,7 @@ def plan_service(spec: Spec, platform: str) -> Plan:
             writable_disk=variant.disk.format == "qcow2",
             served=variant.start == "restored",
         )
-    return container_plan(spec, hierarchies(), cgroup_name("example", spec.hostname), attachment=Attachment(2, 1))
+    return workload_plan(spec, hierarchies(), cgroup_name("example", spec.hostname), attachment=Attachment(2, 1))
 
 
 def plan_application(wanted: Mapping[str, Spec]) -> Plan:

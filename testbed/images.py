@@ -1,4 +1,4 @@
-"""What is built before a run: the images of a scenario's services, from their Dockerfiles, and a guest kernel."""
+"""Builds what a run needs: the images of a scenario's services, from their Dockerfiles, and a guest kernel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as one exception, and peace while cleaning up."""
+"""Raises one exception for Ctrl-C and SIGTERM, and holds signals back while a run cleans up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What dead runs left on the host, and its removal. What belongs to a living run, or to others, is not seen.
+"""Finds and removes what dead runs left on the host. What belongs to a living run, or to others, is not seen.
 
 A run puts everything below its lease: processes only inside its cgroups, files only in its scratch directory,
 and its network in a namespace that ends with its processes. So three places show it all; settings of the host that
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from runtime import atomic
+from runtime import atomic, planners
 from runtime.atomic import PARTIAL
 from runtime.cgroups import Cgroup, hierarchies
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
@@ -30,7 +30,6 @@ from runtime.lease import (
     remove_shared,
     unfinished,
 )
-from runtime.oci import planners
 from testbed.host import settings as host_settings
 from testbed.qemu.emulator import daemons_emulators
 
@@ -154,6 +153,8 @@ def end_planners() -> tuple[int, ...]:
     there = planners.residents(os.environ)
     for resident in there:
         planners.end(resident)
+    for directory in planners.directories(os.environ):
+        planners.remove_dead(directory)
     return tuple(resident.pid for resident in there)
 
 

@@ -1,4 +1,4 @@
-"""Progress, for the person who waits."""
+"""Reports progress to the person who waits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What instances and the host use: CPU time and memory, read in the same way for every platform.
+"""Samples what instances and the host use: CPU time and memory, read in the same way for every platform.
 
 Memory is read three ways, because each is blind to something: a cgroup's charge includes the page cache it
 caused and misses pages that another cgroup touched first; PSS divides shared pages among those that map them
@@ -18,6 +18,7 @@ from types import TracebackType
 from msgspec import Struct
 
 from runtime.cgroups import Cgroup
+from runtime.kernel_files import available_bytes
 
 PROC = Path("/proc")
 CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -125,8 +126,7 @@ def parse_host(t_ns: int, stat: str, meminfo: str) -> HostReading:
     # user nice system idle iowait irq softirq steal; guest and guest_nice follow and are in user and nice.
     ticks = [int(field) for field in stat.splitlines()[0].split()[1:9]]
     total_ticks, idle_ticks, steal_ticks = sum(ticks), ticks[3] + ticks[4], ticks[7]
-    available_kib = next(int(line.split()[1]) for line in meminfo.splitlines() if line.startswith("MemAvailable:"))
-    return HostReading(t_ns, total_ticks - idle_ticks - steal_ticks, steal_ticks, total_ticks, available_kib * 1024)
+    return HostReading(t_ns, total_ticks - idle_ticks - steal_ticks, steal_ticks, total_ticks, available_bytes(meminfo))
 
 
 def compute_utilisation(before: HostReading, after: HostReading) -> float:

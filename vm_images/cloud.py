@@ -26,13 +26,13 @@ from msgspec import Struct
 from msgspec.structs import asdict, replace
 
 from runtime.atomic import partial, read_document, scratch
+from runtime.config.default import DEFAULT_PATH
 from runtime.errors import PrerequisiteError
 from runtime.images.base import Inputs, bootstrap, host_inputs
 from runtime.images.layers import settle
 from runtime.images.oci import EPOCH_S
 from runtime.images.space import MIB, full_disk_reported, require_space
-from runtime.spec import DEFAULT_PATH
-from vm_images.master_boot_record import FIRST_PARTITION_SECTOR, SECTOR_BYTES, boot_area
+from vm_images.master_boot_record import FIRST_PARTITION_SECTOR, SECTOR_BYTES, make_boot_area
 
 # Counts up when this module changes what the disk holds.
 _RECIPE = 1
@@ -154,7 +154,7 @@ def _make(inputs: Inputs, key: str, folder: Path, progress: Callable[[str], None
         settle(tree, began_s)
         disk = CloudDisk(unfinished, inputs.codename, *_describe(tree))
         boot = (tree / "usr/lib/grub/i386-pc/boot.img").read_bytes()
-        write_disk(disk.path, tree, identity, boot_area(boot, core, DISK_BYTES, identity.fields[0]))
+        write_disk(disk.path, tree, identity, make_boot_area(boot, core, DISK_BYTES, identity.fields[0]))
         described = {name: value for name, value in asdict(disk).items() if name != "folder"}
         (unfinished / _DESCRIPTION).write_text(json.dumps(described, indent=1) + "\n")
     progress(f"cloud image: done in {time.monotonic() - began:.1f} s")

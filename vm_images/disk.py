@@ -22,7 +22,7 @@ from runtime.images.layers import walk
 from runtime.images.model import Image, Layer
 from runtime.images.store import NAME_DIGITS
 from vm_images.ext4 import make_ext4
-from vm_images.flatten import Node, merge, side_by_side, stage
+from vm_images.flatten import Node, lay_side_by_side, merge, stage
 
 FileSystem = Literal["erofs", "ext4"]
 
@@ -101,6 +101,6 @@ def ensure_layer_disk(disks: Path, images: Iterable[Image]) -> Path:
     identity = hashlib.sha256("\n".join(sorted(layers)).encode()).hexdigest()
     path = disks / f"{identity}-layers-{_FORMAT}.erofs"
     if not path.exists():
-        root = side_by_side(layers, next(iter(layers.values())))
+        root = lay_side_by_side(layers, next(iter(layers.values())))
         _build(root, identity, path, "erofs", as_layers=True)
     return path

@@ -87,7 +87,7 @@ def merge(layers: Sequence[Path]) -> Node:
     return Node(layers[-1], children)
 
 
-def side_by_side(layers: Mapping[str, Path], folder: Path) -> Node:
+def lay_side_by_side(layers: Mapping[str, Path], folder: Path) -> Node:
     """Return a root directory, with the attributes of ``folder``, in which each layer lies as it is under its name."""
     root = {name: Node(layer, {}) for name, layer in layers.items()}
     pending = list(root.values())

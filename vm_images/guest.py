@@ -14,9 +14,9 @@ from runtime.errors import PrerequisiteError
 from runtime.launcher import STATIC_BINARY
 from runtime.plan.encode import encode
 from runtime.plan.steps import Plan
-from vm_images.initramfs import MODULES_PATH, base_archive, modules_archive, plan_archive
+from vm_images.initramfs import MODULES_PATH, make_base_archive, make_modules_archive, make_plan_archive
 from vm_images.kernel import GuestKernel, ensure_kernel
-from vm_images.minimal_kernel import find_kept_minimal_kernel
+from vm_images.minimal_kernel import find_stored_minimal_kernel
 from vm_images.modules import bus_modules
 
 # earlyprintk comes before quiet on purpose: the kernel takes options in turn, so its banner, by which the host
@@ -44,13 +44,13 @@ class Guest(Struct, frozen=True):
 
     def initrd(self, plan: Plan) -> bytes:
         """Return the initial RAM disk of one guest: the shared archive, then the one with its plan."""
-        return self.base + plan_archive(encode(plan))
+        return self.base + make_plan_archive(encode(plan))
 
     def with_modules(self, modules: Sequence[Path]) -> Guest:
         """Return the guest with further modules, loaded after those that it has."""
         if not modules:
             return self
-        base = self.base + modules_archive({path.name: path.read_bytes() for path in modules})
+        base = self.base + make_modules_archive({path.name: path.read_bytes() for path in modules})
         names = (*self.module_names, *(path.name for path in modules))
         return replace(self, base=base, module_names=names, digest=_digest(self.kernel, base))
 
@@ -67,7 +67,7 @@ def guest_of(kernel: GuestKernel, launcher: Path = STATIC_BINARY) -> Guest:
     except OSError as error:
         hint = "run `python -m runtime.launcher.build`"
         raise PrerequisiteError(f"read the launcher {launcher}: {error.strerror}", hint) from error
-    base = base_archive(init, {path.name: path.read_bytes() for path in kernel.modules})
+    base = make_base_archive(init, {path.name: path.read_bytes() for path in kernel.modules})
     return Guest(kernel, base, kernel.module_names, _digest(kernel, base))
 
 
@@ -76,4 +76,4 @@ def ensure_guest(guest_root: Path, kernel: KernelName = "debian") -> Guest:
 
     The distribution's is downloaded if there is none; PrerequisiteError when the minimal one has not been built.
     """
-    return guest_of(find_kept_minimal_kernel(guest_root) if kernel == "minimal" else ensure_kernel(guest_root))
+    return guest_of(find_stored_minimal_kernel(guest_root) if kernel == "minimal" else ensure_kernel(guest_root))

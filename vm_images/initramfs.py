@@ -48,7 +48,7 @@ def _directory(path: str) -> Entry:
     return Entry(path, stat.S_IFDIR | 0o755)
 
 
-def base_archive(init: bytes, modules: Mapping[str, bytes]) -> bytes:
+def make_base_archive(init: bytes, modules: Mapping[str, bytes]) -> bytes:
     """Return the archive every guest boots with: ``/init``, ``/dev/console`` and the modules by file name in
     ``/modules``.
 
@@ -64,11 +64,11 @@ def _modules(modules: Mapping[str, bytes]) -> list[Entry]:
     return [Entry(str(PurePosixPath(MODULES_PATH, name)), stat.S_IFREG | 0o644, data) for name, data in modules.items()]
 
 
-def modules_archive(modules: Mapping[str, bytes]) -> bytes:
+def make_modules_archive(modules: Mapping[str, bytes]) -> bytes:
     """Return an archive with further modules, to come behind the base archive."""
     return write_archive(_modules(modules))
 
 
-def plan_archive(plan: bytes) -> bytes:
+def make_plan_archive(plan: bytes) -> bytes:
     """Return the archive of one instance: the encoded plan as ``/plan``."""
     return write_archive([Entry(PLAN_PATH, stat.S_IFREG | 0o600, plan)])

@@ -21,7 +21,7 @@ _STAMP = b"2000010100000000\0"
 _MODIFIED = 16 * SECTOR_BYTES + 830
 
 
-def volume(label: str, files: Mapping[str, bytes]) -> bytes:
+def make_volume(label: str, files: Mapping[str, bytes]) -> bytes:
     """Return the volume named ``label`` with ``files`` by name; everybody may read and execute them.
 
     Raises UsageError for a label or a name that such a volume cannot have.

@@ -183,15 +183,15 @@ def read_kernel(folder: Path) -> GuestKernel:
     return kernel
 
 
-def find_kept_kernel(guest_root: Path, folders: str) -> GuestKernel | None:
+def find_stored_kernel(guest_root: Path, folders: str) -> GuestKernel | None:
     """Return the kernel that was stored last in a folder whose name matches the pattern, if any."""
     descriptions = sorted(guest_root.glob(f"{folders}/{_DESCRIPTION}"), key=lambda path: path.stat().st_mtime)
     return read_kernel(descriptions[-1].parent) if descriptions else None
 
 
-def find_kept_guest_kernel(guest_root: Path) -> GuestKernel | None:
+def find_stored_guest_kernel(guest_root: Path) -> GuestKernel | None:
     """Return the distribution's kernel below ``guest_root``, if it has been fetched."""
-    return find_kept_kernel(guest_root, f"kernel-*-{_FORMAT}")
+    return find_stored_kernel(guest_root, f"kernel-*-{_FORMAT}")
 
 
 def ensure_kernel(guest_root: Path) -> GuestKernel:
@@ -200,7 +200,7 @@ def ensure_kernel(guest_root: Path) -> GuestKernel:
     A stored kernel stays until it is removed, so that figures of different days can be compared, and
     the network is needed only once. Raises PrerequisiteError when there is none and it cannot be had.
     """
-    if (kernel := find_kept_guest_kernel(guest_root)) is not None:
+    if (kernel := find_stored_guest_kernel(guest_root)) is not None:
         return kernel
     packages = resolve()
     inputs = [*(package.sha256 for package in packages), *GUEST_MODULES, *BALLOON_MODULES, *HOST_MODULES]

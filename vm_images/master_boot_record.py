@@ -27,7 +27,7 @@ _ACTIVE = 0x80
 _NO_CHS = b"\xfe\xff\xff"
 
 
-def boot_area(boot: bytes, core: bytes, disk_bytes: int, signature: int) -> bytes:
+def make_boot_area(boot: bytes, core: bytes, disk_bytes: int, signature: int) -> bytes:
     """Return the first FIRST_PARTITION_SECTOR sectors of a disk of ``disk_bytes`` with one Linux partition over all the
     rest.
 

@@ -18,7 +18,7 @@ from runtime.atomic import partial
 from runtime.errors import PrerequisiteError
 from runtime.images.space import require_space
 from vm_images.bzimage import has_pvh_entry
-from vm_images.kernel import GuestKernel, Package, describe, download, find_kept_kernel, query_package, read_kernel
+from vm_images.kernel import GuestKernel, Package, describe, download, find_stored_kernel, query_package, read_kernel
 
 FRAGMENT = Path(__file__).with_name("kernel.config")
 # Debian's and Ubuntu's name; it depends on the package of the current release.
@@ -212,9 +212,9 @@ def build_minimal_kernel(guest_root: Path, tell: Tell) -> GuestKernel:
     return read_kernel(folder)
 
 
-def find_kept_minimal_kernel(guest_root: Path) -> GuestKernel:
+def find_stored_minimal_kernel(guest_root: Path) -> GuestKernel:
     """Return the minimal kernel that was built last. Raises PrerequisiteError when none was."""
-    kernel = find_kept_kernel(guest_root, f"minimal-*-{_FORMAT}")
+    kernel = find_stored_kernel(guest_root, f"minimal-*-{_FORMAT}")
     if kernel is None:
         raise PrerequisiteError(f"there is no minimal guest kernel below {guest_root}", "run `./invoke images.kernel`")
     return kernel

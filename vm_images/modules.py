@@ -1,4 +1,4 @@
-"""Which kernel modules a guest needs, and in which order: read from the modules themselves."""
+"""Finds the kernel modules that a guest needs, and their order, in the modules themselves."""
 
 from __future__ import annotations
 
@@ -83,14 +83,14 @@ class ModuleTree(Struct, frozen=True):
         def depends(name: str) -> tuple[str, ...]:
             if name not in self.files:
                 raise PrerequisiteError(f"the guest kernel has no module {name}", "choose another kernel package")
-            data[name] = plain_module(self.files[name])
+            data[name] = read_plain_module(self.files[name])
             return parse_needed_modules(data[name])
 
         order = order_modules(wanted, depends, self.builtin)
         return {f"{name}.ko": data[name] for name in order}
 
 
-def plain_module(path: Path) -> bytes:
+def read_plain_module(path: Path) -> bytes:
     """Return the module's ELF file, uncompressed: a guest under emulation should not pay for xz or zstd."""
     data = decompress(path.read_bytes(), str(path))
     if not data.startswith(b"\x7fELF"):

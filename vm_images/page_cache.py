@@ -1,4 +1,4 @@
-"""How QEMU uses the host's page cache for a disk, and whether a file system lets it do without."""
+"""Chooses how QEMU uses the host's page cache for a disk, and checks whether a file system lets it do without."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What makes a stock system one instance: cloud-init's NoCloud seed, with our launcher and the service's plan on it.
+"""Makes the volume by which a stock system becomes one instance: cloud-init's NoCloud seed, our launcher and the plan.
 
 cloud-init finds the volume by its label, names the machine, configures its network card, writes the service's unit
 and starts it (cloud-init's documentation, "NoCloud", "Network configuration version 2"). All of its files are JSON,
@@ -11,7 +11,7 @@ import json
 
 from runtime.plan.encode import encode
 from runtime.spec import Link, Spec
-from vm_images.iso9660 import volume
+from vm_images.iso9660 import make_volume
 from vm_images.plans.unit import EXITED, unit_plan
 
 LABEL = "CIDATA"
@@ -91,4 +91,4 @@ def seed(spec: Spec, instance_id: str, launcher: bytes) -> bytes:
         "launcher": launcher,
         "plan": encode(unit_plan(spec)),
     }
-    return volume(LABEL, files)
+    return make_volume(LABEL, files)

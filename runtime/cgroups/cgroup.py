@@ -12,14 +12,10 @@ from pathlib import Path
 
 from msgspec import Struct, field
 
-from runtime.cgroups.hierarchy import Hierarchies, hierarchies
-from runtime.cgroups.limits import delegations
+from runtime.cgroups.hierarchy import Hierarchies, delegations, hierarchies
 from runtime.effects import DIRECT, Effects
 from runtime.errors import TestbedError
-
-
-def _flat_keyed(text: str) -> dict[str, int]:
-    return {key: int(value) for key, value in (line.split() for line in text.splitlines())}
+from runtime.kernel_files import parse_flat_keyed
 
 
 @contextmanager
@@ -47,32 +43,48 @@ def _with_those_below(directory: Path) -> Iterator[Path]:
     yield directory
 
 
+def _content(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
+class Making(Struct, frozen=True):
+    """What makes a cgroup: ``directories``, from the top, then what is written to which file: ``delegations``, some of
+    which an unprivileged user may not write and need not, and ``cpusets``."""
+
+    directories: tuple[Path, ...]
+    delegations: tuple[tuple[Path, str], ...]
+    cpusets: tuple[tuple[Path, str], ...]
+
+
 class Cgroup(Struct, frozen=True):
     """``name`` below each hierarchy's root, for example ``testbed/<run id>/<instance>``."""
 
     name: str
-    found: Hierarchies = field(default_factory=hierarchies)
+    hierarchies: Hierarchies = field(default_factory=hierarchies)
 
     def directories(self) -> tuple[Path, ...]:
         """Its directories, one a hierarchy in use, whether they exist or not."""
-        return tuple(mount / self.name for mount in self.found.used)
+        return tuple(mount / self.name for mount in self.hierarchies.used)
 
     def exists(self) -> bool:
         """Whether it is there; it is made in every hierarchy or in none."""
-        return os.path.isdir(f"{self.found.used[0]}/{self.name}")
+        return os.path.isdir(f"{self.hierarchies.used[0]}/{self.name}")
 
     def file(self, controller: str, v1: str, v2: str) -> Path:
         """A controller's file, which each version names in its own way. Raises TestbedError without the controller."""
-        mount = self.found.mount_of(controller)
+        mount = self.hierarchies.mount_of(controller)
         if mount is None:
             raise TestbedError(f"cgroup {self.name}: the host has no {controller} controller")
-        return mount / self.name / (v1 if controller in self.found.v1 else v2)
+        return mount / self.name / (v1 if controller in self.hierarchies.v1 else v2)
 
     def cpu_usage_ns(self) -> int:
         """CPU time that its processes have used, in nanoseconds (v2 counts microseconds)."""
-        if "cpuacct" in self.found.v1:
+        if "cpuacct" in self.hierarchies.v1:
             return int(self.file("cpuacct", "cpuacct.usage", "").read_text())
-        return _flat_keyed(self.file("cpu", "", "cpu.stat").read_text())["usage_usec"] * 1000
+        return parse_flat_keyed(self.file("cpu", "", "cpu.stat").read_text())["usage_usec"] * 1000
 
     def memory_bytes(self) -> int:
         """What is charged to it: anonymous memory, page cache, kernel memory."""
@@ -80,7 +92,7 @@ class Cgroup(Struct, frozen=True):
 
     def memory_stat(self) -> dict[str, int]:
         """The kernel's memory.stat, names as on this host's cgroup version, in bytes."""
-        return _flat_keyed(self.file("memory", "memory.stat", "memory.stat").read_text())
+        return parse_flat_keyed(self.file("memory", "memory.stat", "memory.stat").read_text())
 
     def pids(self) -> tuple[int, ...]:
         """The processes in it and in those below it, in any hierarchy."""
@@ -92,43 +104,63 @@ class Cgroup(Struct, frozen=True):
         found.discard(0)  # a process of another pid namespace
         return tuple(sorted(found))
 
+    def plan_making(self, *, delegate: bool = True) -> Making:
+        """Look at what is missing to make it, without limits; on v2 it passes the controllers down to those below it if
+        they are to ``delegate``."""
+        directories = list[Path]()
+        for directory in self.directories():
+            missing = list[Path]()
+            while not os.path.isdir(directory):
+                missing.append(directory)
+                directory = directory.parent
+            directories += reversed(missing)
+        delegated: tuple[tuple[Path, str], ...] = ()
+        if self.hierarchies.unified and (controllers := self.hierarchies.v2 & set(self.hierarchies.wanted)):
+            parent = self.name if delegate else self.name.rpartition("/")[0]
+            delegated = delegations(self.hierarchies.unified, parent, controllers)
+        cpuset = self.hierarchies.v1.get("cpuset") if "cpuset" in self.hierarchies.wanted else None
+        return Making(tuple(directories), delegated, self._cpusets(cpuset) if cpuset else ())
+
+    def _cpusets(self, directory: Path) -> tuple[tuple[Path, str], ...]:
+        """A new v1 cpuset has no processors and takes no process: it gets its parent's, from the top."""
+        writes = list[tuple[Path, str]]()
+        values = {file: _content(directory / file) for file in ("cpuset.cpus", "cpuset.mems")}
+        for part in self.name.split("/"):
+            directory /= part
+            for file in values:
+                if own := _content(directory / file):
+                    values[file] = own
+                else:
+                    writes.append((directory / file, values[file]))
+        return tuple(writes)
+
     def make(self, *, delegate: bool = True) -> None:
-        """Make it, without limits; on v2 it passes the controllers down to those below it if they are to ``delegate``.
+        """Make it, as ``plan_making`` says.
 
         Another lease's end may take an empty parent away in between: then it is tried again.
         """
-        for directory in self.directories():
-            while not directory.is_dir():
+        while (making := self.plan_making(delegate=delegate)).directories:
+            for directory in making.directories:
                 with suppress(FileExistsError, FileNotFoundError):
-                    directory.mkdir(parents=True)
-        if self.found.unified and (controllers := self.found.v2 & set(self.found.wanted)):
-            parent = self.name if delegate else self.name.rpartition("/")[0]
-            for file, words in delegations(self.found.unified, parent, controllers):
-                with suppress(PermissionError):  # above what an ordinary user was given, that has been done
-                    file.write_text(words)
-        if "cpuset" in self.found.wanted and (cpuset := self.found.v1.get("cpuset")):
-            self._inherit_cpuset(cpuset)
-
-    def _inherit_cpuset(self, directory: Path) -> None:
-        """A new v1 cpuset has no processors and takes no process: it gets its parent's, from the top."""
-        for part in self.name.split("/"):
-            directory /= part
-            for file in ("cpuset.cpus", "cpuset.mems"):
-                if not (directory / file).read_text().strip():
-                    (directory / file).write_text((directory.parent / file).read_text())
+                    directory.mkdir()
+        for file, words in making.delegations:
+            with suppress(PermissionError):  # above what an unprivileged user was given, that has been done
+                file.write_text(words)
+        for file, text in making.cpusets:
+            file.write_text(text)
 
     def make_parent(self) -> None:
         """Make the cgroup above it, unless it is there: a lease has made its own."""
-        parent = Cgroup(self.name.rpartition("/")[0], self.found)
+        parent = Cgroup(self.name.rpartition("/")[0], self.hierarchies)
         if not parent.exists():
             parent.make()
 
     def freeze(self, frozen: bool = True, timeout_s: float = 5.0, by: Effects = DIRECT) -> None:
         """Stop all its processes where they are, or let them go on. Raises TestbedError when they do not stop."""
-        if "freezer" in self.found.v1:
-            file, word = self.found.v1["freezer"] / self.name / "freezer.state", "FROZEN" if frozen else "THAWED"
-        elif self.found.unified:
-            file, word = self.found.unified / self.name / "cgroup.freeze", str(int(frozen))
+        if "freezer" in self.hierarchies.v1:
+            file, word = self.hierarchies.v1["freezer"] / self.name / "freezer.state", "FROZEN" if frozen else "THAWED"
+        elif self.hierarchies.unified:
+            file, word = self.hierarchies.unified / self.name / "cgroup.freeze", str(int(frozen))
         else:
             raise TestbedError(f"freeze cgroup {self.name}: the host has no freezer")
         deadline = time.monotonic() + timeout_s
@@ -143,21 +175,21 @@ class Cgroup(Struct, frozen=True):
 
     def frozen(self) -> bool:
         """Whether all its processes are frozen."""
-        if "freezer" in self.found.v1:
+        if "freezer" in self.hierarchies.v1:
             with _unless_removed():
-                return (self.found.v1["freezer"] / self.name / "freezer.state").read_text().strip() == "FROZEN"
-        elif self.found.unified:
+                return (self.hierarchies.v1["freezer"] / self.name / "freezer.state").read_text().strip() == "FROZEN"
+        elif self.hierarchies.unified:
             with _unless_removed():
-                return "frozen 1" in (self.found.unified / self.name / "cgroup.events").read_text()
+                return "frozen 1" in (self.hierarchies.unified / self.name / "cgroup.events").read_text()
         return False
 
     def kill_at_once(self, by: Effects = DIRECT) -> bool:
         """Have the kernel kill every process, those that are just being forked among them; False where it cannot: that
         takes cgroup v2 alone, and Linux 5.14."""
-        if self.found.v1 or self.found.unified is None:
+        if self.hierarchies.v1 or self.hierarchies.unified is None:
             return False
         with _unless_removed():
-            by.write(self.found.unified / self.name / "cgroup.kill", "1")
+            by.write(self.hierarchies.unified / self.name / "cgroup.kill", "1")
             return True
         return False
 

@@ -95,10 +95,18 @@ def has_bfq() -> bool:
     return any("bfq" in path.read_text() for path in Path("/sys/block").glob("*/queue/scheduler"))
 
 
-def require(found: Hierarchies) -> None:
+def require(hierarchies: Hierarchies) -> None:
     """Raise PrerequisiteError when a controller that limits rest on is missing."""
-    if missing := found.missing():
+    if missing := hierarchies.missing():
         raise PrerequisiteError(
-            f"cgroup controllers {', '.join(missing)} are not available (cgroup mode: {found.mode})",
+            f"cgroup controllers {', '.join(missing)} are not available (cgroup mode: {hierarchies.mode})",
             "mount cgroup v2 at /sys/fs/cgroup, or boot with these controllers enabled",
         )
+
+
+def delegations(unified: Path, name: str, controllers: frozenset[str]) -> tuple[tuple[Path, str], ...]:
+    """The (file, controllers) writes that give the cgroups below ``name`` their controllers, on v2, from the top."""
+    path = Path(name)
+    delegating = [unified, *(unified / part for part in (*list(path.parents)[-2::-1], path) if str(part) != ".")]
+    words = " ".join(f"+{controller}" for controller in sorted(controllers))
+    return tuple((cgroup / "cgroup.subtree_control", words) for cgroup in delegating)

@@ -27,9 +27,9 @@ def all_hierarchies() -> Hierarchies:
 
 def hierarchies_for(cgroup: str) -> Hierarchies:
     """The hierarchies in which this user may make the cgroup: for root all, else where it has been delegated."""
-    found = all_hierarchies()
+    on_host = all_hierarchies()
     if not systemd.is_ordinary():
-        return found
+        return on_host
 
     def above(mount: Path) -> Path:
         return next(path for path in (mount / cgroup).parents if path.is_dir())
@@ -37,10 +37,10 @@ def hierarchies_for(cgroup: str) -> Hierarchies:
     def delegated(mount: Path) -> bool:
         return above(mount).is_relative_to(mount) and os.access(above(mount), os.W_OK)
 
-    v1 = {controller: mount for controller, mount in found.v1.items() if delegated(mount)}
-    unified = found.unified if found.unified and delegated(found.unified) else None
+    v1 = {controller: mount for controller, mount in on_host.v1.items() if delegated(mount)}
+    unified = on_host.unified if on_host.unified and delegated(on_host.unified) else None
     v2 = (above(unified) / "cgroup.controllers").read_text().split() if unified else ()
-    return replace(found, v1=v1, unified=unified, v2=frozenset(v2))
+    return replace(on_host, v1=v1, unified=unified, v2=frozenset(v2))
 
 
 def cgroup_of(config: Config, container_id: str, as_systemd: bool = False) -> str:
@@ -70,13 +70,13 @@ def _own_delegated(unified: Path, pid: int) -> str:
     empty without one."""
     lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
     own = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
-    found = ""
+    topmost = ""
     for path in (unified / own, *(unified / own).parents):
         if not path.is_relative_to(unified) or not os.access(path, os.W_OK):
             break
         if path != unified and not (path / "cgroup.procs").read_text():
-            found = str(path.relative_to(unified))
-    return found
+            topmost = str(path.relative_to(unified))
+    return topmost
 
 
 def place_cgroup(config: Config, container_id: str, wants_systemd: bool, bus: systemd.Bus, pid: int) -> Placement:
@@ -86,8 +86,8 @@ def place_cgroup(config: Config, container_id: str, wants_systemd: bool, bus: sy
     the process ``pid``, or into a scope of its own manager; it may have no cgroup at all, and then ``why`` says so.
     Raises UsageError for a path that leads up.
     """
-    found, path = all_hierarchies(), config.linux.cgroups_path
-    no_scope = systemd.missing(found, bus)
+    on_host, path = all_hierarchies(), config.linux.cgroups_path
+    no_scope = systemd.missing(on_host, bus)
     if wants_systemd and not no_scope:
         scope = systemd.scope_of(path, container_id, bus)
         return Placement(scope.cgroup, scope.unit)
@@ -95,7 +95,7 @@ def place_cgroup(config: Config, container_id: str, wants_systemd: bool, bus: sy
     if not systemd.is_ordinary() or path:
         usable = hierarchies_for(cgroup).used
         return Placement(cgroup) if usable else Placement("", why=f"{cgroup} is not below a cgroup of this user's")
-    if found.unified and not found.v1 and (own := _own_delegated(found.unified, pid)):
+    if on_host.unified and not on_host.v1 and (own := _own_delegated(on_host.unified, pid)):
         return Placement(f"{own}/{CGROUP_PARENT}/{container_id}")
     if not no_scope:
         scope = systemd.scope_of("", container_id, bus)

@@ -155,21 +155,21 @@ def _v2_block(block: BlockIO, bfq: Callable[[], bool]) -> list[Setting]:
     return found
 
 
-def is_unified(found: Hierarchies) -> bool:
+def is_unified(hierarchies: Hierarchies) -> bool:
     """Whether limits are cgroup v2's."""
-    return "memory" in found.v2 or not found.v1
+    return "memory" in hierarchies.v2 or not hierarchies.v1
 
 
-def settings(found: Hierarchies, resources: Resources, bfq: Callable[[], bool] = has_bfq) -> tuple[Setting, ...]:
+def settings(hierarchies: Hierarchies, resources: Resources, bfq: Callable[[], bool] = has_bfq) -> tuple[Setting, ...]:
     """What to write where, for this host. Raises UsageError naming a field that its cgroup version does not have.
 
     ``bfq`` says whether the kernel has BFQ, whose weights have a file of their own on cgroup v2.
     """
-    wanted = _v2(resources, bfq) if is_unified(found) else _v1(resources)
+    wanted = _v2(resources, bfq) if is_unified(hierarchies) else _v1(resources)
     if resources.pids is not None:
         wanted.append(("pids", "pids.max", str(resources.pids.limit) if resources.pids.limit > 0 else "max"))
     for huge in resources.hugepage_limits:
-        suffix = "limit_in_bytes" if "hugetlb" in found.v1 else "max"
+        suffix = "limit_in_bytes" if "hugetlb" in hierarchies.v1 else "max"
         wanted.append(("hugetlb", f"hugetlb.{huge.page_size}.{suffix}", str(huge.limit)))
     for device, rdma in resources.rdma.items():
         words = [f"hca_handle={rdma.hca_handles}"] if rdma.hca_handles is not None else []

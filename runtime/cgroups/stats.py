@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from runtime.cgroups.cgroup import Cgroup
+from runtime.kernel_files import parse_flat_keyed
 
 _USER_HZ_NS = 10_000_000  # cpuacct.stat counts in hundredths of a second, whatever the kernel's own tick
 _UNLIMITED = 1 << 63
@@ -15,7 +16,7 @@ Numbers = dict[str, int]
 
 def _keyed(path: Path) -> Numbers:
     with suppress(OSError):
-        return {key: int(value) for key, value in (line.split() for line in path.read_text().splitlines())}
+        return parse_flat_keyed(path.read_text())
     return {}
 
 
@@ -39,7 +40,7 @@ def _cpu(cgroup: Cgroup) -> dict[str, object]:
         "throttledPeriods": throttled.get("nr_throttled", 0),
         "throttledTime": throttled.get("throttled_time", throttled.get("throttled_usec", 0) * 1000),
     }
-    if "cpuacct" in cgroup.found.v1:
+    if "cpuacct" in cgroup.hierarchies.v1:
         shares = _keyed(cgroup.file("cpuacct", "cpuacct.stat", ""))
         user, kernel = (shares.get(name, 0) * _USER_HZ_NS for name in ("user", "system"))
         each = [int(word) for word in cgroup.file("cpuacct", "cpuacct.usage_percpu", "").read_text().split()]
@@ -67,7 +68,7 @@ def _memory(cgroup: Cgroup) -> dict[str, object]:
 
 def _block(cgroup: Cgroup) -> dict[str, object]:
     """Bytes and operations, by device and direction."""
-    if "blkio" in cgroup.found.v1:
+    if "blkio" in cgroup.hierarchies.v1:
         files = {
             "ioServiceBytesRecursive": "blkio.throttle.io_service_bytes_recursive",
             "ioServicedRecursive": "blkio.throttle.io_serviced_recursive",
@@ -99,10 +100,10 @@ def _entry(device: str, kind: str, value: int) -> dict[str, object]:
 
 
 def _huge_pages(cgroup: Cgroup) -> dict[str, object]:
-    mount = cgroup.found.mount_of("hugetlb")
+    mount = cgroup.hierarchies.mount_of("hugetlb")
     if mount is None:
         return {}
-    v1 = "hugetlb" in cgroup.found.v1
+    v1 = "hugetlb" in cgroup.hierarchies.v1
     current = "usage_in_bytes" if v1 else "current"
     found: dict[str, object] = {}
     for path in sorted((mount / cgroup.name).glob(f"hugetlb.*B.{current}")):
@@ -113,7 +114,7 @@ def _huge_pages(cgroup: Cgroup) -> dict[str, object]:
 
 def usage(cgroup: Cgroup) -> dict[str, object]:
     """All of it: what a controller that the host lacks would have counted is left out."""
-    has = cgroup.found.mount_of
+    has = cgroup.hierarchies.mount_of
     data: dict[str, object] = {}
     if has("cpuacct") or has("cpu"):
         data["cpu"] = _cpu(cgroup)

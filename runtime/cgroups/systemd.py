@@ -92,12 +92,12 @@ class Bus(Struct, frozen=True):
         return found
 
 
-def missing(found: Hierarchies, bus: Bus) -> str:
+def missing(hierarchies: Hierarchies, bus: Bus) -> str:
     """Why no scope can be made here, in words; empty where one can."""
     if not os.path.isdir("/run/systemd/system"):  # sd_booted(3)
         return "this host does not run systemd"
-    if found.v1 or found.unified is None:
-        return f"this host has its cgroups in mode {found.mode}, not v2 alone"
+    if hierarchies.v1 or hierarchies.unified is None:
+        return f"this host has its cgroups in mode {hierarchies.mode}, not v2 alone"
     if is_ordinary():
         environment = bus.of_user()
         directory = environment.get("XDG_RUNTIME_DIR")

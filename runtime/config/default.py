@@ -1,4 +1,4 @@
-"""The configuration that ``spec`` writes: a shell with the runtime-spec's default mounts and few capabilities."""
+"""What containers have unless they are told otherwise, and the configuration that the command ``spec`` writes."""
 
 from __future__ import annotations
 
@@ -7,20 +7,63 @@ from msgspec.structs import replace
 from runtime.config.process import Capabilities, Process, Rlimit
 from runtime.config.resources import DeviceRule, Resources
 from runtime.config.types import Config, IDMapping, Linux, Mount, Namespace, Root
-from runtime.spec import DEFAULT_MASKED_PATHS, DEFAULT_PATH, DEFAULT_READONLY_PATHS
 
 OCI_VERSION = "1.3.0"
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+# The capabilities that containers get by default: docker's and podman's list
+# (moby, oci/caps/defaults.go).
+DEFAULT_CAPABILITIES = (
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FSETID",
+    "CAP_FOWNER",
+    "CAP_MKNOD",
+    "CAP_NET_RAW",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETFCAP",
+    "CAP_SETPCAP",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SYS_CHROOT",
+    "CAP_KILL",
+    "CAP_AUDIT_WRITE",
+)
+
+# moby, oci/defaults.go; the runtime-spec's own example has the same lists.
+DEFAULT_MASKED_PATHS = (
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+)
+DEFAULT_READONLY_PATHS = (
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+)
 _CAPABILITIES = ("CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE")  # as runc's and crun's
 _TIGHT = ("nosuid", "noexec", "nodev")
-_MOUNTS = (
+# runtime-spec 1.3, config-linux.md, "Default Filesystems", with runc's options.
+DEFAULT_MOUNTS = (
     Mount("/proc", "proc", "proc"),
     Mount("/dev", "tmpfs", "tmpfs", ("nosuid", "strictatime", "mode=755", "size=65536k")),
     Mount("/dev/pts", "devpts", "devpts", ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5")),
     Mount("/dev/shm", "tmpfs", "shm", (*_TIGHT, "mode=1777", "size=65536k")),
     Mount("/dev/mqueue", "mqueue", "mqueue", _TIGHT),
     Mount("/sys", "sysfs", "sysfs", (*_TIGHT, "ro")),
-    Mount("/sys/fs/cgroup", "cgroup", "cgroup", (*_TIGHT, "relatime", "ro")),
 )
+_CGROUPS = Mount("/sys/fs/cgroup", "cgroup", "cgroup", (*_TIGHT, "relatime", "ro"))
 
 
 def default_config() -> Config:
@@ -40,7 +83,9 @@ def default_config() -> Config:
         masked_paths=DEFAULT_MASKED_PATHS,
         readonly_paths=DEFAULT_READONLY_PATHS,
     )
-    return Config(OCI_VERSION, Root("rootfs", True), process, "testbed", mounts=_MOUNTS, linux=linux)
+    return Config(
+        OCI_VERSION, Root("rootfs", True), process, "testbed", mounts=(*DEFAULT_MOUNTS, _CGROUPS), linux=linux
+    )
 
 
 def rootless_config(uid: int, gid: int) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from msgspec import Struct
@@ -84,6 +85,7 @@ class MountOptions(Struct, frozen=True):
     data: str = ""
 
 
+@lru_cache(maxsize=256)
 def parse(options: tuple[str, ...], place: str = "options") -> MountOptions:
     """Parse the options of one mount; later ones override earlier. Raises UsageError naming ``place`` for options that
     exclude each other."""

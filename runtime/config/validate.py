@@ -16,6 +16,7 @@ from runtime.config.decode import Warn, no_warning, short
 from runtime.config.process import Capabilities, Process
 from runtime.config.types import Config, Hook, IDMapping, Mount
 from runtime.errors import UsageError
+from runtime.kernel_files import parse_fields
 from runtime.plan.constants import ALL_CAPABILITIES, CAPABILITIES
 
 NAMESPACES = ("pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time")
@@ -62,8 +63,7 @@ class Host(Struct, frozen=True):
 
 
 def _capabilities(pid: int) -> int:
-    with open(f"/proc/{pid}/status") as status:
-        lines = dict(line.split(":", 1) for line in status)
+    lines = parse_fields(Path(f"/proc/{pid}/status").read_text())
     return int(lines["CapPrm"], 16) & int(lines["CapBnd"], 16)
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from runtime.config.default import DEFAULT_PATH
 from runtime.errors import PrerequisiteError
 from runtime.images.layers import settle
 from runtime.images.model import History, Image, ImageConfig, Layer
@@ -27,7 +28,6 @@ from runtime.images.oci import EPOCH_S
 from runtime.images.sources import Source, host_sources, to_deb822
 from runtime.images.space import MIB, require_space
 from runtime.images.store import Store
-from runtime.spec import DEFAULT_PATH
 
 REFERENCE = "testbed/base"
 # Increased whenever this module changes the content of the layer.

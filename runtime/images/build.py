@@ -16,6 +16,7 @@ from pathlib import Path
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from runtime.config.default import DEFAULT_PATH
 from runtime.errors import UsageError
 from runtime.images import words
 from runtime.images.base import REFERENCE, ensure_base
@@ -30,7 +31,6 @@ from runtime.images.running import run_command, run_environment
 from runtime.images.stage import Pairs, Stage, cache_key
 from runtime.images.store import Store
 from runtime.images.user import resolve_user
-from runtime.spec import DEFAULT_PATH
 from runtime.unionfs.overlay import check_depth
 
 # The empty image (Docker's reference, "Create a minimal base image using scratch").

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from runtime.config.default import DEFAULT_PATH
 from runtime.errors import UsageError
 from runtime.images.model import Image
 from runtime.images.user import home_directory, resolve_user
-from runtime.spec import DEFAULT_PATH, Process
+from runtime.spec import Process
 
 
 def image_process(

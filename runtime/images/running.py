@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from runtime import container
+from runtime.config.default import DEFAULT_CAPABILITIES, DEFAULT_PATH
 from runtime.errors import PrerequisiteError, TestbedError, WorkloadError
 from runtime.images.base import apt_options, package_urls, proxy_environment
 from runtime.images.layers import is_opaque
@@ -22,10 +23,10 @@ from runtime.images.stage import Stage
 from runtime.images.user import home_directory
 from runtime.launcher import StepError
 from runtime.lease import cgroup_name, lease
-from runtime.plan.container import Building
 from runtime.plan.root import hosts_file
 from runtime.plan.steps import Exec
-from runtime.spec import DEFAULT_CAPABILITIES, DEFAULT_PATH, Process, Spec, User
+from runtime.plan.workload import Building
+from runtime.spec import Process, Spec, User
 from runtime.unionfs.overlay import WritableLayer
 
 # Where the runtime mounts over the image. It makes those that the image lacks as mount points.
@@ -58,7 +59,7 @@ def run_command(
     upper.chmod(0o755)
     spec = Spec(_process(stage, args, user), tuple(str(layer.path) for layer in stage.layers), hostname="build")
     resolver = _text_of("/etc/resolv.conf")
-    files = (("resolv.conf", resolver), ("hosts", hosts_file(spec)), *_apt_configuration(stage.layers))
+    files = (("resolv.conf", resolver), ("hosts", hosts_file(spec.hosts)), *_apt_configuration(stage.layers))
     building = Building(WritableLayer(str(upper), str(work)), files, connected=True)
     owner = f"build-{os.getpid()}"
     with ExitStack() as undo:

@@ -49,11 +49,11 @@ def resolve_user(user: str, layers: Sequence[Layer]) -> User:
     if account is None:
         return _in_range(user, User(uid, 0))
     supplementary = {g.gid for g in groups if account.name in g.members and g.gid != account.gid}
-    return _in_range(user, User(uid, account.gid, tuple(sorted(supplementary))))
+    return _in_range(user, User(uid, account.gid, additional_gids=tuple(sorted(supplementary))))
 
 
 def _in_range(name: str, user: User) -> User:
-    for number in (user.uid, user.gid, *user.groups):
+    for number in (user.uid, user.gid, *user.additional_gids):
         if number > LAST_ID:
             raise UsageError(f"user {name!r}: {number} is no user's or group's number", f"they end at {LAST_ID}")
     return user

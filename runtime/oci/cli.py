@@ -288,6 +288,7 @@ def serve(caller: Caller) -> None:
     invocation = Invocation(options, caller)
     ending = Ending(1)
     try:
+        invocation.open_log()
         words = " ".join(caller.request.arguments)
         invocation.debug(f"{words}, as user {os.geteuid()}")
         ending = _COMMANDS[options.command](invocation)
@@ -306,6 +307,5 @@ def serve(caller: Caller) -> None:
 def _told(invocation: Invocation, error: Exception) -> Ending:
     if isinstance(error, StepError) and isinstance(error.failed, s.WriteDescriptor) and error.failed.fd == 1:
         return Ending(1)  # nobody reads any more
-    error = invocation.in_words(error)
     invocation.tell_error(error)
     return Ending(error.exit_code if isinstance(error, TestbedError) else 1)

@@ -20,12 +20,12 @@ from runtime.errors import UsageError
 from runtime.launcher import Launch, StepError
 from runtime.launcher.messages import CONSOLE, LISTENER, SYNC
 from runtime.oci.caller import Caller
+from runtime.oci.filters import KEPT_FILTERS, keeping_steps, recall
 from runtime.oci.lifecycle import config_of, explained
 from runtime.oci.passing import check_preserved, pass_listener, pass_on, pid_file_refused, pid_file_step
 from runtime.oci.scoped import in_scope, join_scope, joins_through_systemd
 from runtime.oci.state import UNLOCK, Record, StateDir, status
 from runtime.plan.execution import exec_plan, keeps_groups
-from runtime.seccomp.kept import KEPT_FILTERS, recall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def execute(container: StateDir, execution: Execution, caller: Caller, *, warn: 
     host = Host.read(caller.pid)
     grantable = host.grantable(config)
     validate_process(execution.process, host, grantable, warn)
-    recall(config.linux.seccomp, container.root / KEPT_FILTERS)
+    caller.later(*keeping_steps(recall(config.linux.seccomp, container.root / KEPT_FILTERS)))
     cgroup, through_systemd = _cgroup_for(record, hierarchies), joins_through_systemd(record)
     plan = exec_plan(
         execution.process, config, hierarchies, record.pid, "" if through_systemd else cgroup,

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from runtime.config.types import Config
 from runtime.errors import TestbedError, UsageError, WorkloadError
+from runtime.kernel_files import parse_fields
 from runtime.launcher import StepError
 from runtime.oci.caller import Caller, CallerGone
 from runtime.plan import steps as s
@@ -67,8 +68,7 @@ def surroundings_inside(
 def pid_inside(pid: int) -> int:
     """A process's number in its own pid namespace: hooks that run in the container are told that one (runtime.md,
     "State"). Raises ProcessLookupError, FileNotFoundError."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[-1]) for line in lines if line.startswith("NSpid:"))
+    return int(parse_fields(Path(f"/proc/{pid}/status").read_text())["NSpid"].split()[-1])
 
 
 def run_hooks(

@@ -42,10 +42,20 @@ class Invocation:
         self.options, self.caller = options, caller
         self.log = ""
         self.began = time.monotonic()
-        if options.log:
-            self.log = caller.path(options.log) if options.log not in _STREAMS else options.log
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK
-            caller.later(s.Open(self.log, s.LOG_FD, flags | (0 if options.log in _STREAMS else os.O_NOFOLLOW)))
+
+    def open_log(self) -> None:
+        """Have the log opened, if there is to be one, before anything else is done. Raises UsageError."""
+        log = self.options.log
+        if not log:
+            return
+        path = log if log in _STREAMS else self.caller.path(log)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | (0 if log in _STREAMS else os.O_NOFOLLOW)
+        try:
+            self.caller.perform(s.Open(path, s.LOG_FD, flags))
+        except StepError as error:
+            why = "it is a link, which is not followed" if os.path.islink(path) else os.strerror(error.errno)
+            raise UsageError(f"open the log {log}: {why}") from error
+        self.log = path
 
     @property
     def root(self) -> Path:
@@ -54,9 +64,9 @@ class Invocation:
             return Path(self.caller.path(self.options.root))
         return default_root(self.caller.environment)
 
-    def container(self, name: str = "") -> StateDir:
+    def container(self, name: str | None = None) -> StateDir:
         """The container with this name, or the one that the command line names."""
-        return StateDir(self.root, name or self.options.id)
+        return StateDir(self.root, self.options.id if name is None else name)
 
     def print(self, text: str) -> None:
         """Say it on standard output."""
@@ -81,16 +91,6 @@ class Invocation:
             self._write("debug", message)
         elif self.options.debug:
             self._say(f"debug: {message}")
-
-    def in_words(self, error: Exception) -> Exception:
-        """The error as it is to be told: one of the log's own file has no log to go to."""
-        failed = getattr(error, "failed", None)
-        if not (isinstance(error, StepError) and isinstance(failed, s.Open) and failed.fd == s.LOG_FD):
-            return error
-        self.log = ""
-        link = os.path.islink(failed.path)
-        why = "it is a link, which is not followed" if link else os.strerror(error.errno)
-        return UsageError(f"open the log {self.options.log}: {why}")
 
     def _say(self, text: str) -> None:
         from runtime.output import printable

@@ -51,8 +51,8 @@ def run_image(arguments: Sequence[str]) -> int:
     from runtime.images.process import image_process
     from runtime.images.store import Store
     from runtime.lease import cgroup_name, lease
-    from runtime.plan.container import container_plan
     from runtime.plan.explain import explain
+    from runtime.plan.workload import workload_plan
     from runtime.spec import Spec
 
     shown, reference, *command = arguments
@@ -61,7 +61,7 @@ def run_image(arguments: Sequence[str]) -> int:
     spec = Spec(process, tuple(str(layer.path) for layer in image.layers), hostname="container")
     name = f"cli-{os.getpid()}"
     if shown == "explain":
-        print(explain(container_plan(spec, hierarchies(), cgroup_name(name, "container"))))
+        print(explain(workload_plan(spec, hierarchies(), cgroup_name(name, "container"))))
         return 0
     with lease(name):
         return container.run(spec, name=cgroup_name(name, "container"))
@@ -79,10 +79,12 @@ def main(arguments: Sequence[str]) -> int:
     """Do the job that is named; its exit status."""
     from runtime.output import printable
 
+    name, *rest = arguments
     try:
-        return JOBS[arguments[0]](arguments[1:])
+        return JOBS[name](rest)
     except TestbedError as error:
-        print(printable(str(error)), file=sys.stderr)
+        # what others say of errors is part of what the command says
+        print(f"{'error: ' if name == 'image' else ''}{printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130

@@ -28,6 +28,7 @@ from runtime.launcher import Launch, StepError, not_executed, receive, send_go
 from runtime.launcher.messages import CONSOLE, FAILED, LISTENER, READY, SYNC
 from runtime.oci.caller import Caller, CallerGone
 from runtime.oci.cgroup import make_cgroup, make_steps
+from runtime.oci.filters import KEPT_FILTERS, keeping_steps, recall
 from runtime.oci.hooks import Surroundings, pid_inside, run_hooks, surroundings_inside
 from runtime.oci.invocation import run_job
 from runtime.oci.mappings import may_make_nodes, write_maps
@@ -39,7 +40,6 @@ from runtime.plan.bundle import CREATED, PLACED, RECORDED, Choices, bundle_plan
 from runtime.plan.execution import keeps_groups
 from runtime.plan.process import LABELS, label_refused
 from runtime.processes import ProcessGone, executed, open_pidfd, start_time, wait_exit
-from runtime.seccomp.kept import KEPT_FILTERS, recall
 
 
 class PoststartError(TestbedError):
@@ -157,7 +157,7 @@ def create(
     """
     container.check_free()
     config, record = checked(container, creation, wants_systemd, caller, warn)
-    recall(config.linux.seccomp, container.root / KEPT_FILTERS)
+    unkept = recall(config.linux.seccomp, container.root / KEPT_FILTERS)
     if wants_systemd and not scope_of(record):
         why = systemd.missing(all_hierarchies(), caller.bus)
         warn(f"no scope of systemd's: {why}; its directories are made as they would be")
@@ -167,6 +167,7 @@ def create(
         raise UsageError(f"cgroup {record.cgroup}: there are processes in it", "take another cgroupsPath")
     making = make_steps(cgroup) if record.cgroup and not scope_of(record) else ()
     container.claim(caller, undo)
+    caller.later(*keeping_steps(unkept))
     caller.later(container.record_step(record), container.listen_step())
     if creation.notify_socket:
         caller.later(s.Mkdir(str(container.notify_directory)))  # for any user inside, whatever the umask

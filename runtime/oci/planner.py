@@ -23,7 +23,7 @@ from runtime.cgroups import hierarchies
 from runtime.errors import TestbedError, in_words
 from runtime.oci.caller import QUESTION, Caller, CallerGone, receive_request
 from runtime.oci.cli import serve
-from runtime.oci.planners import CGROUP, peer
+from runtime.planners import CGROUP, peer, remove_dead
 
 _IDLE_S = 60.0
 _LONGEST_IDLE_S = 86400.0
@@ -267,6 +267,7 @@ class Socket:
                 return None
             with suppress(FileNotFoundError):
                 os.unlink(path)
+            remove_dead(self._directory)
             listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             listening.bind(path)
             listening.listen(_BACKLOG)

@@ -105,7 +105,7 @@ def print_events(invocation: Invocation) -> Ending:
 
 def print_features(invocation: Invocation) -> Ending:
     """What this runtime can do (runtime-spec, features.md)."""
-    from runtime.config.features import features
+    from runtime.oci.features import features
 
     invocation.print(json.dumps(features(), indent=2) + "\n")
     return Ending()

@@ -1,21 +1,22 @@
-"""An OCI bundle as a plan: its configuration's namespaces, mounts, devices, limits and process (runtime-spec 1.3)."""
+"""A container as a plan: its configuration's namespaces, mounts, devices, limits and process (runtime-spec 1.3)."""
 
 from __future__ import annotations
 
-from errno import EPERM
+from errno import ENOSYS, EPERM
+from signal import SIGKILL
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from runtime import network
 from runtime.cgroups import Hierarchies
 from runtime.config import mount_options
 from runtime.config.process import Process
+from runtime.config.resources import Resources
 from runtime.config.types import Config, Mount
 from runtime.errors import UsageError
 from runtime.plan import constants as k
+from runtime.plan import network
 from runtime.plan import steps as s
-from runtime.plan.cgroup import join_in_two, limit_steps
 from runtime.plan.devices import every_device, host_node_steps, link_steps, node_steps, outside_node_steps
 from runtime.plan.execution import (
     NAMESPACE_FLAGS,
@@ -34,29 +35,34 @@ from runtime.plan.mounts import (
     inside,
     is_bind,
     is_shared,
+    is_tmpfs,
     mount_steps,
     propagations,
+    shared_tmpfs_steps,
     shown_sysfs,
 )
 from runtime.plan.process import label_steps
-from runtime.plan.root import HOLD_ROOT
+from runtime.plan.provision import Provision, may_be_beside, provided_beside, provided_in_turn
+from runtime.plan.root import HOLD_ROOT, ImageRoot, directory_root_steps, file_steps, hiding_steps, image_root_steps
 
 # Points at which the first process waits for the runtime.
-RECORDED, CREATED, STARTING, PLACED = 0, 1, 2, 3
-_SOCKET = 110
+RECORDED, CREATED, STARTING, PLACED, CONNECTED = 0, 1, 2, 3, 4
 _NOTIFY, _NOTIFY_OPTIONS = "/run/notify", ("bind", "ro", "nosuid", "nodev", "noexec")
 
 
 class Choices(Struct, frozen=True):
     """What the command line adds: ``rootfs`` absolute, the cgroup's name (empty: none), and the flags of create.
 
-    ``at_once``: the process is executed without waiting for anybody; only a container with nothing to do in between
-    can be started so. ``scope``: the unit of systemd's that the cgroup is, which only the interpreter deals with.
+    ``start_immediately``: the process is executed without waiting for anybody; only a container with nothing to do in
+    between can be started so. ``makes_cgroup``: the cgroup is not there yet, but what is above it is. ``scope``: the
+    unit of systemd's that the cgroup is, which only the interpreter deals with.
     ``mapped``: we are in a user namespace already, as under a rootless engine, whose root may not make nodes.
     ``grantable``: the capabilities, as a mask, that we have to give.
     ``listen_fds``: the first of the preserved descriptors, which are sockets for it; ``notify``: the directory of the
     socket at which it says that it is ready.
-    ``host_nodes``: the container has a user namespace, and we may not make nodes for it.
+    ``host_nodes``: the container has a user namespace, and we may not make nodes for it. ``ends_with_parent``: it is
+    killed when the thread that started it ends. ``waits_connected``: the network namespace is there, and before it
+    executes its program it waits until its parent has connected that.
     """
 
     rootfs: str
@@ -65,28 +71,31 @@ class Choices(Struct, frozen=True):
     pivot: bool = True
     keyring: str = ""
     rootless: bool = False
-    at_once: bool = False
+    start_immediately: bool = False
     scope: str = ""
     mapped: bool = False
     grantable: int = k.ALL_CAPABILITIES
     listen_fds: int = 0
     notify: str = ""
     host_nodes: bool = False
+    makes_cgroup: bool = False
+    ends_with_parent: bool = False
+    waits_connected: bool = False
 
 
-def _parent_steps(config: Config, found: Hierarchies, choices: Choices) -> list[s.Step]:
+def _limits(config: Config, choices: Choices) -> Resources:
+    """The limits that the plan sets."""
+    limits = config.linux.resources or Resources()
+    if choices.scope and limits.pids and limits.pids.limit == 1:  # systemd sets it once the launcher has gone
+        limits = replace(limits, pids=None)
+    if choices.rootless or choices.mapped:  # no node that it could make would work in its user namespace
+        limits = replace(limits, devices=())
+    return limits
+
+
+def _parent_steps(config: Config) -> list[s.Step]:
     steps: list[s.Step] = []
     kinds = kinds_of(config)
-    if choices.cgroup:
-        if config.linux.resources is not None:
-            limits = config.linux.resources
-            if choices.scope and limits.pids and limits.pids.limit == 1:  # systemd sets it once the launcher has gone
-                limits = replace(limits, pids=None)
-            if choices.rootless or choices.mapped:  # no node that it could make would work in its user namespace
-                limits = replace(limits, devices=())
-            steps += limit_steps(found, choices.cgroup, limits)
-        # The caller may be kept on few processors; what the container may use its cpuset says.
-        steps += [*join_in_two(found, choices.cgroup)[0], s.Affinity()]
     if config.process is not None and config.process.oom_score_adj is not None:
         steps.append(s.Write("/proc/self/oom_score_adj", (str(config.process.oom_score_adj),)))
     joins = [s.JoinNamespace(kinds[kind], flag) for kind, flag in NAMESPACE_FLAGS.items() if kinds.get(kind)]
@@ -100,28 +109,18 @@ def _parent_steps(config: Config, found: Hierarchies, choices: Choices) -> list[
     return [*steps, *of_mounts]  # last: /proc is another's there
 
 
-def _cgroup_steps(config: Config, found: Hierarchies, choices: Choices) -> list[s.Step]:
-    """What the new process does first: its own part of joining its cgroups, of which it then makes the roots that it
-    sees."""
-    if not choices.cgroup:
-        return []
-    own = [s.Unshare(k.CLONE_NEWCGROUP)] if kinds_of(config).get("cgroup") == "" else []
-    return [*join_in_two(found, choices.cgroup)[1], *own]
-
-
-def _namespace_steps(config: Config, choices: Choices) -> list[s.Step]:
+def _namespace_steps(config: Config, choices: Choices, networking: tuple[s.Step, ...]) -> list[s.Step]:
     kinds = kinds_of(config)
     recorded = s.Sync(RECORDED, "the process is there; its maps of ids and its record are to be written")
-    steps: list[s.Step] = [] if choices.at_once else [recorded]
+    steps: list[s.Step] = [] if choices.start_immediately else [recorded]
     if config.process is not None:
         steps += label_steps(config.process)
     if "user" in kinds:
         steps.append(s.SetUser(0, 0, keep_groups=keeps_groups(config, choices.rootless)))
     steps.append(s.SetNonDumpable())
     if choices.keyring:
-        steps.append(s.SessionKeyring(choices.keyring))
-    if kinds.get("network") == "":
-        steps += [s.NetlinkSocket(_SOCKET), s.Netlink(_SOCKET, network.loopback_up(), "bring lo up")]
+        steps.append(s.SessionKeyring(choices.keyring, tolerate=(ENOSYS,)))  # a kernel without any
+    steps += networking
     if config.hostname:
         steps.append(s.SetHostname(config.hostname))
     if config.domainname:
@@ -131,17 +130,12 @@ def _namespace_steps(config: Config, choices: Choices) -> list[s.Step]:
     return steps
 
 
-def _root_steps(config: Config, choices: Choices) -> list[s.Step]:
-    root = choices.rootfs
+def _root_steps(config: Config, choices: Choices, image: ImageRoot | None) -> list[s.Step]:
     if "mount" not in kinds_of(config):  # it is the caller's, and stays as it is
-        return [s.Chdir(root), HOLD_ROOT]
+        return [s.Chdir(choices.rootfs), HOLD_ROOT]
     of_host, _ = propagations(config.linux.rootfs_propagation)
-    return [
-        s.Mount("", "/", "", of_host),
-        s.Mount(root, root, "", k.MS_BIND | k.MS_REC),
-        s.Chdir(root),
-        HOLD_ROOT,
-    ]
+    root = image_root_steps(image) if image else directory_root_steps(choices.rootfs)
+    return [s.Mount("", "/", "", of_host), *root]
 
 
 def _enter_steps(config: Config, process: Process, choices: Choices) -> list[s.Step]:
@@ -170,9 +164,12 @@ def _service_variables(choices: Choices) -> list[str]:
 
 
 def _mounts(
-    config: Config, found: Hierarchies, bundle: str, choices: Choices, maps: MountMaps
+    config: Config, hierarchies: Hierarchies, bundle: str, choices: Choices, maps: MountMaps, memory: str
 ) -> tuple[list[s.Step], list[s.Step]]:
-    """The mounts and devices: what the launcher does for them before it clones, and what is done in the root."""
+    """The mounts and devices: what the launcher does for them before it clones, and what is done in the root.
+
+    With ``memory``, the root has a tmpfs there already, and every tmpfs of the configuration is a directory of it.
+    """
     kinds, linux = kinds_of(config), config.linux
     of_host, of_root = propagations(linux.rootfs_propagation)
     own_dev = not any(inside(mount.destination) == DEV and is_bind(mount) for mount in config.mounts)
@@ -189,7 +186,10 @@ def _mounts(
     notify = [Mount(_NOTIFY, "bind", choices.notify, _NOTIFY_OPTIONS)] if choices.notify else []
     for mount in (*config.mounts, *notify) if "mount" in kinds else ():  # else they would be made on the host
         shown = shown_sysfs(mount) if no_sysfs and mount.type == "sysfs" else mount
-        steps += mount_steps(shown, found, choices.cgroup, bundle, maps)
+        if memory and is_tmpfs(mount):
+            steps += shared_tmpfs_steps(mount, memory)
+        else:
+            steps += mount_steps(shown, hierarchies, choices.cgroup, bundle, maps)
         if inside(mount.destination) == ".":
             steps += [s.Chdir(choices.rootfs), HOLD_ROOT]  # what is mounted on the root is the root from here on
     steps += [*nodes, *(link_steps() if own_dev else ())]
@@ -204,39 +204,47 @@ def _mounts(
     return [*outside, *held], steps
 
 
-def bundle_plan(config: Config, found: Hierarchies, bundle: str, choices: Choices) -> s.Plan:
+def bundle_plan(
+    config: Config,
+    hierarchies: Hierarchies,
+    bundle: str,
+    choices: Choices,
+    *,
+    image: ImageRoot | None = None,
+    connection: network.Connection | None = None,
+) -> s.Plan:
     """The plan that creates the container: it stops at Sync steps, and at WaitStart until it is started.
 
+    Its root is the directory ``choices.rootfs``, or ``image``; a network namespace of its own gets ``connection``.
     Raises UsageError naming what this host or this runtime cannot do.
     """
     process = config.process
     if process is None:
         raise UsageError("config.json: process: missing, and there is nothing else to start")
     process = replace(process, env=(*process.env, *_service_variables(choices)))
-    kinds = kinds_of(config)
-    later = ("time", "cgroup") if choices.cgroup else ("time",)
-    flags = sum(flag for kind, flag in NAMESPACE_FLAGS.items() if kinds.get(kind) == "" and kind not in later)
-    maps = MountMaps(config.linux)
-    outside, mounts = _mounts(config, found, bundle, choices, maps)
-    size = process.console_size
-    terminal = s.Terminal(process.user.uid, size.height if size else 0, size.width if size else 0)
-    hooks = config.hooks
-    created: tuple[s.Step, ...] = ()
-    if hooks.prestart or hooks.create_runtime or hooks.create_container:
-        created = (s.Sync(CREATED, "the mounts are made; hooks run before the root is entered"),)
-    starting: tuple[s.Step, ...] = () if choices.at_once else (s.WaitStart(),)
-    if hooks.start_container:
-        starting += (s.Sync(STARTING, "it is being started; hooks run inside"),)
-    child: list[s.Step] = [
-        *_cgroup_steps(config, found, choices),
-        *_namespace_steps(config, choices),
-        *_root_steps(config, choices),
+    provision = _provision(config, hierarchies, choices, connection)
+    maps, memory = MountMaps(config.linux), image.memory if image else ""
+    shown = replace(config, mounts=config.mounts[:-1]) if provision.sysfs else config
+    outside, mounts = _mounts(shown, hierarchies, bundle, choices, maps, memory)
+    later = ("time", "cgroup", "network")  # others see to them
+    flags = sum(
+        flag for kind, flag in NAMESPACE_FLAGS.items() if kinds_of(config).get(kind) == "" and kind not in later
+    )
+    hidden = (config.linux.readonly_paths, config.linux.masked_paths, image.empty if image else 0)
+    parent = (*maps.steps.values(), *outside, *provision.parent, *_parent_steps(config))
+    child = (
+        *provision.first,
+        *_namespace_steps(config, choices, provision.networking),
+        *_root_steps(config, choices, image),
         *mounts,
-        *((terminal,) if process.terminal else (s.Setsid(tolerate=(EPERM,)), s.ChownStdio(process.user.uid))),
-        *(s.ReadonlyPath(path) for path in config.linux.readonly_paths),
-        *(s.MaskPath(path) for path in config.linux.masked_paths),
-        *created,
+        *_stream_steps(process),
+        *hiding_steps(*hidden, False if provision.sysfs else None),
+        *_hooks_of_create(config),
+        *provision.leaving,
         *_enter_steps(config, process, choices),
+        *(file_steps(image) if image else ()),
+        *provision.inside,
+        *(hiding_steps(*hidden, True) if provision.sysfs else ()),  # it is there only now
         *_personality(config),
         *memory_policy_steps(config),
         *process_end(
@@ -245,10 +253,52 @@ def bundle_plan(config: Config, found: Hierarchies, bundle: str, choices: Choice
             keep_groups=keeps_groups(config, choices.rootless),
             grantable=choices.grantable,
             seccomp=seccomp_step(config),
-            wait=starting,
+            wait=_waiting_steps(config, choices),
+            last=_parents_steps(choices),
+            check=not choices.start_immediately,
         ),
-    ]
-    return s.Plan(tuple(child), (*maps.steps.values(), *outside, *_parent_steps(config, found, choices)), flags)
+    )
+    return s.Plan(child, parent, flags | provision.flags, provision.into_cgroup, provision.beside)
+
+
+def _provision(
+    config: Config, hierarchies: Hierarchies, choices: Choices, connection: network.Connection | None
+) -> Provision:
+    limits, name = _limits(config, choices), choices.cgroup
+    if choices.start_immediately and choices.makes_cgroup and may_be_beside(config, hierarchies):
+        return provided_beside(config, hierarchies, name, limits, connection)
+    return provided_in_turn(config, hierarchies, name, limits, connection, make=choices.makes_cgroup)
+
+
+def _stream_steps(process: Process) -> tuple[s.Step, ...]:
+    uid, size = process.user.uid, process.console_size
+    if process.terminal:
+        return (s.Terminal(uid, size.height, size.width) if size else s.Terminal(uid),)
+    return (s.Setsid(tolerate=(EPERM,)), s.ChownStdio(uid))
+
+
+def _hooks_of_create(config: Config) -> tuple[s.Step, ...]:
+    hooks = config.hooks
+    if hooks.prestart or hooks.create_runtime or hooks.create_container:
+        return (s.Sync(CREATED, "the mounts are made; hooks run before the root is entered"),)
+    return ()
+
+
+def _waiting_steps(config: Config, choices: Choices) -> tuple[s.Step, ...]:
+    """What is waited for when all is made."""
+    waiting: tuple[s.Step, ...] = () if choices.start_immediately else (s.WaitStart(),)
+    if config.hooks.start_container:
+        waiting += (s.Sync(STARTING, "it is being started; hooks run inside"),)
+    return waiting
+
+
+def _parents_steps(choices: Choices) -> tuple[s.Step, ...]:
+    """What ties the command to its parent: after the change of user, which would forget the signal, and before the last
+    word of a parent that may have died unseen."""
+    steps: tuple[s.Step, ...] = (s.DeathSignal(SIGKILL),) if choices.ends_with_parent else ()
+    if choices.waits_connected:
+        steps += (s.Sync(CONNECTED, "its network namespace is there, to be connected"),)
+    return steps
 
 
 def _personality(config: Config) -> list[s.Step]:

@@ -6,11 +6,12 @@ from __future__ import annotations
 import stat
 from collections.abc import Sequence
 from errno import EEXIST, EROFS
+from functools import lru_cache
 
-from runtime.config.types import Device, IDMapping, Linux
+from runtime.config.types import Device, IDMapping, Linux, Mount
 from runtime.plan import constants as k
 from runtime.plan import steps as s
-from runtime.plan.mounts import FIRST_HELD, inside
+from runtime.plan.mounts import FIRST_HELD, inside, is_tmpfs, plain_mount_steps, shared_tmpfs_steps
 
 _DEVICES = tuple(
     Device(f"/dev/{name}", "c", major, minor, 0o666)
@@ -54,6 +55,11 @@ def _node(device: Device, path: str, uid: int, gid: int, *, in_root: bool) -> s.
 
 def node_steps(devices: Sequence[Device]) -> list[s.Step]:
     """Nodes, with the directories that they lie in."""
+    return [*_node_steps(tuple(devices))]
+
+
+@lru_cache(maxsize=64)
+def _node_steps(devices: tuple[Device, ...]) -> tuple[s.Step, ...]:
     steps: list[s.Step] = []
     for device in devices:
         target = inside(device.path)
@@ -63,7 +69,7 @@ def node_steps(devices: Sequence[Device]) -> list[s.Step]:
             if made not in steps:
                 steps.append(made)
         steps.append(_node(device, target, device.uid or 0, device.gid or 0, in_root=True))
-    return steps
+    return tuple(steps)
 
 
 def host_node_steps(devices: Sequence[Device]) -> list[s.Step]:
@@ -87,6 +93,16 @@ def outside_node_steps(devices: Sequence[Device], linux: Linux) -> tuple[list[s.
         made += [_node(device, path, *owner, in_root=False), s.OpenTree(path, fd)]
         attached.append(s.Bind(path, inside(device.path), held=fd))
     return [*made, s.Unmount(_OUTSIDE, k.MNT_DETACH)], attached
+
+
+@lru_cache(maxsize=8)
+def own_mounts(mounts: tuple[Mount, ...], memory: str = "") -> tuple[s.Step, ...]:
+    """New file systems and the devices that every container has, in a root that is held; ``memory`` is the path of a
+    tmpfs of which those in memory become directories, or empty."""
+    steps: list[s.Step] = []
+    for mount in mounts:
+        steps += shared_tmpfs_steps(mount, memory) if memory and is_tmpfs(mount) else plain_mount_steps(mount)
+    return (*steps, *node_steps(every_device(())), *link_steps())
 
 
 def _on_host(mappings: Sequence[IDMapping], number: int) -> int:

@@ -11,7 +11,6 @@ of 8 bytes. ``steps.arguments`` says which of a step's fields are numbers and wh
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from functools import cache, lru_cache
 from zlib import crc32
 
@@ -89,8 +88,3 @@ def encode(plan: Plan) -> bytes:
     total = _HEADER.size + len(body)
     header = _HEADER.pack(magic(), total, len(plan.parent), len(plan.child), len(plan.beside), plan.clone_flags)
     return header + body
-
-
-def raw_strings(step: Step) -> Iterator[bytes]:
-    """The step's strings that are bytes, not text."""
-    return (string.convert(getattr(step, name)) for name, string in layout(type(step)).strings if string.raw)

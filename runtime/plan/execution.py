@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping
 from errno import EEXIST, ENOENT, EPERM, EROFS
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 
@@ -59,35 +60,40 @@ def directory_steps(process: Process) -> list[s.Step]:
     ]
 
 
+@lru_cache(maxsize=64)
 def process_end(
     process: Process,
     *,
-    preserve_fds: int,
-    keep_groups: bool,
-    grantable: int,
-    seccomp: s.Step | None,
-    wait: tuple[s.Step, ...],
-) -> list[s.Step]:
-    """From the finished root to execve. ``wait`` stands where everything else that can fail has been done.
+    preserve_fds: int = 0,
+    keep_groups: bool = False,
+    grantable: int = k.ALL_CAPABILITIES,
+    seccomp: s.Step | None = None,
+    wait: tuple[s.Step, ...] = (),
+    last: tuple[s.Step, ...] = (),
+    check: bool = True,
+) -> tuple[s.Step, ...]:
+    """From the finished root to execve. ``wait`` stands where everything else that can fail has been done, ``last``
+    where the process is whom it is to be. With ``check`` a missing command fails before ``wait``.
 
-    Without no_new_privs a filter needs CAP_SYS_ADMIN, so it comes before the privileges go; with it, last.
+    The kernel takes a filter from who has CAP_SYS_ADMIN or has given up gaining privileges by an execve (seccomp(2)):
+    without no_new_privs it comes before the privileges go; with it, last.
     """
     credentials = credential_steps(process, keep_groups=keep_groups, grantable=grantable)
     home, env = home_steps(process)
-    look = s.CheckExecutable(process.args[0], search_path(process.env))
+    look = (s.CheckExecutable(process.args[0], search_path(process.env)),) if check else ()
     filters = (seccomp,) if seccomp else ()
     if process.no_new_privileges:
         credentials, few = _descriptors_last(credentials)
-        end: tuple[s.Step, ...] = (*credentials, s.NoNewPrivileges(), look, *wait, *few, *filters)
+        end: tuple[s.Step, ...] = (*credentials, s.NoNewPrivileges(), *look, *wait, *few, *last, *filters)
     else:
-        end = (look, *wait, *filters, *credentials)
-    return [
+        end = (*look, *wait, *filters, *credentials, *last)
+    return (
         s.CloseOnExec(3 + preserve_fds),
         s.Chdir(process.cwd, confined=True),
         *home,
         *end,
         s.Exec(process.args, environment(env), search_path(env), at_home=bool(home)),
-    ]
+    )
 
 
 def _descriptors_last(credentials: tuple[s.Step, ...]) -> tuple[tuple[s.Step, ...], tuple[s.Step, ...]]:
@@ -146,7 +152,7 @@ def join_container(pid: int, kinds: Collection[str]) -> tuple[s.Step, ...]:
 def exec_plan(
     process: Process,
     config: Config,
-    found: Hierarchies,
+    hierarchies: Hierarchies,
     pid: int,
     cgroup: str,
     preserve_fds: int,
@@ -157,7 +163,7 @@ def exec_plan(
     """The plan that starts ``process`` in the namespaces of the container's first process ``pid``, in ``cgroup``, or in
     hierarchies that ``below`` has in another."""
     kinds = kinds_of(config)
-    joining, joined = join_in_two(found, cgroup, below) if cgroup or below else ((), ())
+    joining, joined = join_in_two(hierarchies, cgroup, below) if cgroup or below else ((), ())
     parent: list[s.Step] = [*label_steps(process), s.SetNonDumpable(), *joining]
     if process.oom_score_adj is not None:
         parent.insert(0, s.Write("/proc/self/oom_score_adj", (str(process.oom_score_adj),)))

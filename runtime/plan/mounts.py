@@ -51,7 +51,7 @@ class MountMaps(Struct):
 
 def is_bind(mount: Mount) -> bool:
     """Whether an entry of ``mounts`` shows something of the host."""
-    return mount.type == "bind" or not {"bind", "rbind"}.isdisjoint(mount.options)
+    return mount.type == "bind" or "bind" in mount.options or "rbind" in mount.options
 
 
 def shown_sysfs(mount: Mount) -> Mount:
@@ -61,7 +61,27 @@ def shown_sysfs(mount: Mount) -> Mount:
     return replace(mount, type="bind", source="/sys", options=("rbind", *protection))
 
 
-def mount_steps(mount: Mount, found: Hierarchies, cgroup: str, bundle: str, maps: MountMaps) -> list[s.Step]:
+def is_tmpfs(mount: Mount) -> bool:
+    """Whether an entry of ``mounts`` is a new tmpfs."""
+    return mount.type == "tmpfs" and not is_bind(mount)
+
+
+@lru_cache(maxsize=64)
+def shared_tmpfs_steps(mount: Mount, memory: str) -> tuple[s.Step, ...]:
+    """A tmpfs as a directory of the one at ``memory``, which is there for the root already.
+
+    For every superblock the kernel keeps 16 bytes in each memory cgroup of the host (mm/shrinker.c), so that what one
+    superblock more in each of N containers takes grows as N squared. Its size is then that of the whole.
+    """
+    options, target = mount_options.parse(mount.options), inside(mount.destination)
+    mode = next((word[5:] for word in options.data.split(",") if word.startswith("mode=")), "1777")
+    directory = f"{memory}/{target.replace('/', '-')}"
+    attributes = options.set & ~k.MOUNT_ATTR_ATIME
+    clear = k.MOUNT_ATTR_NODEV & ~attributes  # which that one has
+    return (s.Mkdir(directory, int(mode, 8)), s.Bind(directory, target, set=attributes, clear=clear))
+
+
+def mount_steps(mount: Mount, hierarchies: Hierarchies, cgroup: str, bundle: str, maps: MountMaps) -> list[s.Step]:
     """One entry of ``mounts``."""
     options = mount_options.parse(mount.options)
     target = inside(mount.destination)
@@ -84,11 +104,9 @@ def mount_steps(mount: Mount, found: Hierarchies, cgroup: str, bundle: str, maps
             )
         ]
     if mount.type in ("cgroup", "cgroup2"):
-        steps = _cgroup_mount(mount.type, target, options, found, cgroup)
+        steps = _cgroup_mount(mount.type, target, options, hierarchies, cgroup)
     else:
-        flags = options.flags & ~k.MS_RDONLY if target == DEV else options.flags  # nodes are made there first
-        source = mount.source or mount.type
-        steps = [s.Mount(source, target, mount.type, flags, options.data, inside=True, copy_up=options.copy_up)]
+        steps = [*plain_mount_steps(mount)]
     if options.propagation or options.set_all or options.clear_all:
         steps.append(
             s.MountAttributes(target, options.set_all, options.clear_all, options.propagation, True, inside=True)
@@ -96,8 +114,17 @@ def mount_steps(mount: Mount, found: Hierarchies, cgroup: str, bundle: str, maps
     return steps
 
 
+@lru_cache(maxsize=64)
+def plain_mount_steps(mount: Mount) -> tuple[s.Step, ...]:
+    """A new file system, without what is done to its mount afterwards."""
+    options, target = mount_options.parse(mount.options), inside(mount.destination)
+    flags = options.flags & ~k.MS_RDONLY if target == DEV else options.flags  # nodes are made there first
+    source = mount.source or mount.type
+    return (s.Mount(source, target, mount.type, flags, options.data, inside=True, copy_up=options.copy_up),)
+
+
 def _cgroup_mount(
-    kind: str, target: str, options: mount_options.MountOptions, found: Hierarchies, cgroup: str
+    kind: str, target: str, options: mount_options.MountOptions, hierarchies: Hierarchies, cgroup: str
 ) -> list[s.Step]:
     """The container's own cgroup in each hierarchy, as the root of what it sees, whatever its namespace. ``cgroup2`` is
     the hierarchy of v2 alone, also where the host has v1 beside it."""
@@ -105,15 +132,15 @@ def _cgroup_mount(
     attributes = options.set | tight
     if not cgroup:
         return [s.Mount("tmpfs", target, "tmpfs", options.flags, "mode=755", inside=True)]
-    if kind == "cgroup2" or (not found.v1 and found.unified):
-        if options.data or found.unified not in found.used:
+    if kind == "cgroup2" or (not hierarchies.v1 and hierarchies.unified):
+        if options.data or hierarchies.unified not in hierarchies.used:
             flags = options.flags | k.MS_NOSUID | k.MS_NODEV | k.MS_NOEXEC
             return [s.Mount("cgroup2", target, "cgroup2", flags, options.data, inside=True)]
-        return [s.Bind(f"{found.unified}/{cgroup}", target, set=attributes)]
+        return [s.Bind(f"{hierarchies.unified}/{cgroup}", target, set=attributes)]
     steps: list[s.Step] = [
         s.Mount("tmpfs", target, "tmpfs", k.MS_NOSUID | k.MS_NODEV | k.MS_NOEXEC, "mode=755", inside=True)
     ]
-    steps += [s.Bind(f"{mount}/{cgroup}", f"{target}/{mount.name}", set=attributes) for mount in found.used]
+    steps += [s.Bind(f"{mount}/{cgroup}", f"{target}/{mount.name}", set=attributes) for mount in hierarchies.used]
     if options.set & k.MOUNT_ATTR_RDONLY:
         steps.append(s.MountAttributes(target, k.MOUNT_ATTR_RDONLY, inside=True))
     return steps

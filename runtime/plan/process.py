@@ -4,39 +4,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from errno import ENOENT, EPERM
-from functools import lru_cache
+from errno import ENOENT
 
-from runtime.config import process as config
+from runtime.config.default import DEFAULT_PATH
+from runtime.config.process import Capabilities as CapabilitySets
+from runtime.config.process import Process, Rlimit
 from runtime.errors import UsageError
 from runtime.plan.constants import ALL_CAPABILITIES, CAPABILITIES, RLIMITS
 from runtime.plan.steps import (
     Ambient,
     BoundingSet,
     Capabilities,
-    Chdir,
-    Exec,
     FindHome,
     IOPriority,
     KeepCapabilities,
-    NoNewPrivileges,
     SetRlimit,
     SetScheduler,
-    Setsid,
     SetUser,
     Step,
     Umask,
     Write,
 )
-from runtime.spec import DEFAULT_PATH, Process, Rlimit
-
-
-def capability_mask(names: tuple[str, ...]) -> int:
-    """The bit mask of capabilities given by name. Raises UsageError for a name the kernel does not have."""
-    unknown = sorted(set(names) - set(CAPABILITIES))
-    if unknown:
-        raise UsageError(f"unknown capabilities: {', '.join(unknown)}")
-    return sum(1 << CAPABILITIES.index(name) for name in set(names))
 
 
 def _rlimit(limit: Rlimit) -> SetRlimit:
@@ -62,34 +50,13 @@ def search_path(env: tuple[str, ...]) -> str:
     return paths[-1] if paths else DEFAULT_PATH
 
 
-def home_steps(process: config.Process) -> tuple[tuple[Step, ...], tuple[str, ...]]:
+def home_steps(process: Process) -> tuple[tuple[Step, ...], tuple[str, ...]]:
     """How a process gets its HOME, and its environment: one that is given none, or an empty one, is at home where the
     container's /etc/passwd says, or else in / (as with runc and crun)."""
     given = [entry for entry in process.env if entry.startswith("HOME=")]
     if given and given[-1] != "HOME=":
         return (), process.env
     return (FindHome(process.user.uid),), (*(entry for entry in process.env if entry not in given), "HOME=/")
-
-
-@lru_cache(maxsize=64)
-def process_steps(process: Process) -> tuple[Step, ...]:
-    """Session, limits, directory, privileges, user.
-
-    A user other than root ends with no permitted capability: the kernel clears them with the change of
-    user (capabilities(7)), and no_new_privs keeps set-user-ID programs from bringing them back.
-    """
-    mask = capability_mask(process.capabilities)
-    user = process.user
-    return (
-        Setsid(tolerate=(EPERM,)),
-        *(_rlimit(limit) for limit in process.rlimits),
-        Chdir(process.cwd, confined=True),
-        BoundingSet(mask),
-        SetUser(user.uid, user.gid, user.groups),
-        *((Capabilities(mask, mask),) if user.uid == 0 else ()),
-        Umask(user.umask),
-        *((NoNewPrivileges(),) if process.no_new_privileges else ()),
-    )
 
 
 _POLICIES = {"SCHED_OTHER": 0, "SCHED_FIFO": 1, "SCHED_RR": 2, "SCHED_BATCH": 3, "SCHED_IDLE": 5, "SCHED_DEADLINE": 6}
@@ -111,15 +78,13 @@ def _number(names: dict[str, int], name: str, place: str) -> int:
     return names[name]
 
 
-def credential_steps(
-    process: config.Process, *, keep_groups: bool, grantable: int = ALL_CAPABILITIES
-) -> tuple[Step, ...]:
+def credential_steps(process: Process, *, keep_groups: bool, grantable: int = ALL_CAPABILITIES) -> tuple[Step, ...]:
     """An OCI process's limits, scheduling, user, and the five sets of capabilities as far as they are ``grantable``.
 
     Raises UsageError for a limit or a policy that the kernel does not have.
     """
-    user, sets = process.user, process.capabilities or config.Capabilities()
-    steps: list[Step] = [_rlimit(Rlimit(limit.type, limit.soft, limit.hard)) for limit in process.rlimits]
+    user, sets = process.user, process.capabilities or CapabilitySets()
+    steps: list[Step] = [_rlimit(limit) for limit in process.rlimits]
     if scheduler := process.scheduler:
         flags = sum(_number(_POLICY_FLAGS, name, "scheduler.flags") for name in set(scheduler.flags))
         policy = _number(_POLICIES, scheduler.policy, "scheduler.policy")
@@ -147,7 +112,7 @@ def credential_steps(
 LABELS = (_APPARMOR, _SELINUX) = ("/proc/self/attr/apparmor/exec", "/proc/self/attr/exec")
 
 
-def label_steps(process: config.Process) -> tuple[Step, ...]:
+def label_steps(process: Process) -> tuple[Step, ...]:
     """The label under which the process is to be executed. They must be performed while /proc is the host's: one that
     the container brings may swallow what is written (CVE-2019-16884)."""
     steps: list[Step] = []
@@ -158,7 +123,7 @@ def label_steps(process: config.Process) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def label_refused(process: config.Process, error: int) -> UsageError:
+def label_refused(process: Process, error: int) -> UsageError:
     """Why the kernel did not take a process's label."""
     name, label = "apparmorProfile", process.apparmor_profile
     if not label:
@@ -167,10 +132,3 @@ def label_refused(process: config.Process, error: int) -> UsageError:
         hint = "load it with apparmor_parser; /sys/kernel/security/apparmor/profiles lists those that are loaded"
         return UsageError(f"process.{name}: {label!r}: the kernel has no profile of this name", hint)
     return UsageError(f"process.{name}: {label!r}: {os.strerror(error)}")
-
-
-def exec_step(process: Process) -> Exec:
-    """The workload's execve. Raises UsageError for an empty command."""
-    if not process.args or not process.args[0]:
-        raise UsageError("no command: neither the image nor the caller names one")
-    return Exec(process.args, process.env, search_path(process.env))

@@ -64,8 +64,13 @@ _compiled: dict[Seccomp, Filter] = {}
 def remember(config: Seccomp, compiled: Filter) -> None:
     """Let ``compile_filter`` return this filter for the configuration from now on."""
     while len(_compiled) >= _MOST:
-        del _compiled[next(iter(_compiled))]
+        _compiled.pop(next(iter(_compiled)), None)  # another thread may have done so
     _compiled[config] = compiled
+
+
+def is_remembered(config: Seccomp) -> bool:
+    """Return whether ``compile_filter`` has the filter already."""
+    return config in _compiled
 
 
 def compile_filter(config: Seccomp) -> Filter:

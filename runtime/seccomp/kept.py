@@ -12,9 +12,10 @@ import struct
 from contextlib import suppress
 from pathlib import Path
 
-from runtime.atomic import replace_file
+from msgspec import Struct
+
 from runtime.config.seccomp import Seccomp
-from runtime.seccomp.filter import Filter, compile_filter, remember
+from runtime.seccomp.filter import Filter, compile_filter, is_remembered, remember
 
 # A directory of the state's root; no container can have this name.
 KEPT_FILTERS = "@filters"
@@ -22,14 +23,6 @@ MAGIC = b"TBSECC\x01\n"
 _HEADER = struct.Struct("<8s3I")  # the magic, the flags, the sizes of the dependencies and of the program
 _MOST = 64  # files; with more, the oldest is removed
 _SOURCES = tuple(str(Path(__file__).with_name(name)) for name in ("compile.py", "filter.py", "ranges.py"))
-
-
-_relied_on: set[str] = set()
-
-
-def relied_on() -> frozenset[str]:
-    """Return the files that this process did not load, but on which the filters that it read from disk depend."""
-    return frozenset(_relied_on)
 
 
 def _looks(path: str) -> str:
@@ -55,9 +48,8 @@ def pack(compiled: Filter, rests_on: str) -> bytes:
     return _HEADER.pack(MAGIC, compiled.flags, len(basis), len(compiled.program)) + basis + compiled.program
 
 
-def unpack(data: bytes) -> tuple[Filter, str] | None:
-    """Return the filter in a file and the library that compiled it, or None if the file is torn or if this code or the
-    library has changed since."""
+def unpack(data: bytes) -> Filter | None:
+    """Return the filter in a file, or None if the file is torn or if this code or the library has changed since."""
     if len(data) < _HEADER.size:
         return None
     magic, flags, basis_size, program_size = _HEADER.unpack_from(data)
@@ -69,32 +61,38 @@ def unpack(data: bytes) -> tuple[Filter, str] | None:
         same = basis.decode() == _basis(library)
     except (OSError, ValueError):
         return None
-    return (Filter(program, flags), library) if same else None
+    return Filter(program, flags) if same else None
 
 
 def _basis(library: str) -> str:
     return "\0".join(map(_looks, (library, *_SOURCES)))
 
 
-def recall(config: Seccomp | None, directory: Path) -> None:
-    """Let ``compile_filter`` return the configuration's filter from ``directory``, or compile it and keep it there.
+class Unkept(Struct, frozen=True):
+    """A filter to be kept: the ``content`` of the file at ``path``, and files that are too ``old``."""
 
-    Files are trusted only if root alone can write to them. Raises as ``compile_filter`` does.
+    path: Path
+    content: bytes
+    old: tuple[Path, ...]
+
+
+def recall(config: Seccomp | None, directory: Path) -> Unkept | None:
+    """Let ``compile_filter`` return the configuration's filter from ``directory``, or compile it.
+
+    Returns what is to be kept then. Files are trusted only if root alone can write to them. Raises as
+    ``compile_filter`` does.
     """
-    if config is None or os.geteuid() != 0:
-        return
+    if config is None or os.geteuid() != 0 or is_remembered(config):
+        return None
     path = directory / _name(config)
     with suppress(FileNotFoundError):
         with path.open("rb") as stream:
             kept = unpack(stream.read()) if os.fstat(stream.fileno()).st_uid == 0 else None
         if kept is not None:
-            compiled, library = kept
-            remember(config, compiled)
-            _relied_on.update((library, *_SOURCES))
-            return
+            remember(config, kept)
+            return None
     compiled = compile_filter(config)
     with suppress(OSError, StopIteration):  # the next call is slower, and nothing else happens
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_file(path, pack(compiled, _basis(_library())))
-        for old in sorted(directory.iterdir(), key=lambda each: each.stat().st_mtime_ns)[:-_MOST]:
-            old.unlink(missing_ok=True)
+        there = sorted(directory.iterdir(), key=lambda each: each.stat().st_mtime_ns) if directory.is_dir() else []
+        return Unkept(path, pack(compiled, _basis(_library())), tuple(there[: 1 - _MOST]))
+    return None

@@ -13,7 +13,6 @@ from runtime.errors import UsageError
 from runtime.plan.constants import MS_NODEV, MS_NOSUID
 from runtime.plan.steps import Chdir, Mkdir, Mount, Open, Step
 
-DEV = "dev"
 # mount(2) copies one page of options, and its last byte is the terminator.
 _OPTIONS_LIMIT_BYTES = 4095
 # The part of that which the names of layers may take; the rest is for the writable layer's two paths.
@@ -86,14 +85,12 @@ def mount_steps(layers: tuple[str, ...], writable: WritableLayer, target: str) -
 def volatile_steps(directory: str) -> tuple[tuple[Step, ...], WritableLayer]:
     """Return the steps that mount a tmpfs on ``directory`` and make an empty writable layer in it.
 
-    The tmpfs goes with the last process that sees it. The directory DEV beside the layer becomes /dev, which then needs
-    no file system of its own.
+    The tmpfs goes with the last process that sees it.
     """
     writable = WritableLayer(f"{directory}/upper", f"{directory}/work")
     steps = (
         Mount("tmpfs", directory, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755"),
         Mkdir(writable.upper),
         Mkdir(writable.work),
-        Mkdir(f"{directory}/{DEV}"),
     )
     return steps, writable

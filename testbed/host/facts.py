@@ -1,4 +1,4 @@
-"""What the host is, for the manifest of a run, and what on it would disturb a measurement.
+"""Reads what the host is, for the manifest of a run.
 
 Reading is apart from parsing: the functions that take text are pure. What a host does not tell is None in
 the facts, never a guess.
@@ -11,13 +11,11 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-import time
-from collections.abc import Mapping
 from pathlib import Path
 
 from runtime import __version__
 from runtime.cgroups import hierarchies
-from testbed.sample import HostReading, compute_steal, compute_utilisation, read_host
+from runtime.kernel_files import parse_meminfo
 
 SYS = Path("/sys")
 PROC = Path("/proc")
@@ -28,11 +26,6 @@ PACKAGES = ("hdrhistogram", "libvirt-python", "matplotlib", "numpy", "pandas", "
 
 EMULATOR = "qemu"
 _ROOT = Path(__file__).resolve().parents[2]
-
-# More than this before a run starts is not a quiet host: a quarter of the processors, 1 % of the time stolen.
-NOISY_LOAD_PER_CPU = 0.25
-NOISY_UTILISATION = 0.25
-NOISY_STEAL = 0.01
 
 
 def read(path: Path) -> str | None:
@@ -74,8 +67,7 @@ def parse_choice(text: str | None) -> str | None:
 
 def parse_kib(meminfo: str, key: str) -> int:
     """Return a value of /proc/meminfo in bytes; 0 when the key is absent."""
-    value = parse_key_values(meminfo, ":").get(key, "0 kB")
-    return int(value.split()[0]) * 1024
+    return parse_meminfo(meminfo).get(key, 0)
 
 
 def parse_cpu_facts(cpuinfo: str) -> dict[str, object]:
@@ -190,31 +182,3 @@ def read_libvirt_version() -> str | None:
     except ImportError:
         return None
     return format_version(int(libvirt.getVersion()))
-
-
-def watch_noise(window_s: float = 0.3) -> tuple[str, ...]:
-    """Return what on the host would disturb a measurement now, a sentence each; watches it for ``window_s``."""
-    before = read_host()
-    time.sleep(window_s)
-    return find_disturbances(before, read_host(), read_facts())
-
-
-def find_disturbances(before: HostReading, after: HostReading, host: Mapping[str, object]) -> tuple[str, ...]:
-    """Return the warnings of ``watch_noise``, from two readings of an otherwise idle host and its ``read_facts``."""
-    cpu, memory, load = host["cpu"], host["memory"], host["load_average"]
-    assert isinstance(cpu, Mapping) and isinstance(memory, Mapping) and isinstance(load, list)
-    warnings = []
-    busy, stolen = compute_utilisation(before, after), compute_steal(before, after)
-    if busy > NOISY_UTILISATION:
-        warnings.append(f"the processors are {busy:.0%} busy before anything has been started")
-    if load[0] > NOISY_LOAD_PER_CPU * cpu["processors"]:
-        warnings.append(f"the load average is {load[0]:.2f} on {cpu['processors']} processors: something ran just now")
-    if stolen > NOISY_STEAL:
-        warnings.append(f"the hypervisor below gives {stolen:.1%} of the processors' time to others (steal)")
-    if cpu["governor"] not in (None, "performance"):
-        warnings.append(f"the frequency governor is {cpu['governor']}, so the clock follows the load")
-    if memory["swap_used_bytes"]:
-        warnings.append(f"{memory['swap_used_bytes'] >> 20} MiB are swapped out: memory figures miss them")
-    if memory["ksm"] == "1":
-        warnings.append("KSM merges pages in the background: it uses CPU time and lowers PSS as time goes by")
-    return tuple(warnings)

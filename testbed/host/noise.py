@@ -1,4 +1,4 @@
-"""What disturbed a trial while it ran, and what its own limits held back.
+"""Watches what disturbs a trial while it runs, and what its own limits hold back.
 
 A reading is taken where a trial begins and where it ends, outside of what is timed. What counts as noise is what the
 experiment does not cause itself: processor time that the hypervisor below gave to others (steal), that other programs

@@ -1,4 +1,4 @@
-"""Settings of the whole host that a run changes, and puts back whatever happens.
+"""Changes settings of the whole host for a run, and restores them whatever happens.
 
 A setting is a file of the kernel's. It is locked while it is changed, so that two runs do not put back each other's
 value; the kernel drops the lock however a run dies. What was there before is noted in the run's own directory, by

@@ -1,4 +1,4 @@
-"""One run at a time on a host: two at once would measure each other."""
+"""Lets one run at a time measure on a host: two at once would measure each other."""
 
 from __future__ import annotations
 

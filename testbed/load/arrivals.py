@@ -1,4 +1,4 @@
-"""When the requests of an open-loop load are due: it depends on the seed, and on nothing the server does."""
+"""Draws when the requests of an open-loop load are due, which depends on the seed and on nothing the server does."""
 
 from __future__ import annotations
 

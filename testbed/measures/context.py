@@ -1,4 +1,4 @@
-"""What every measure works with: the scenario, the platforms and the run folder of one run."""
+"""The context of a run that every measure works with: scenario, platforms and run folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a run is, and about how long the rest will take, from what its trials have taken so far."""
+"""Estimates how far a run is, and how long the rest will take, from what its trials have taken so far."""
 
 from __future__ import annotations
 

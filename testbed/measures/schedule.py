@@ -39,11 +39,11 @@ def blocks_of(measure: str, trials: int) -> int:
 def _interleave(measures: Sequence[str], trials: int, chance: random.Random) -> list[str]:
     """Return the measure of each block: every measure's blocks spread evenly over the run, each at random in its
     part."""
-    places: list[tuple[float, str]] = []
+    positions: list[tuple[float, str]] = []
     for measure in measures:
         count = blocks_of(measure, trials)
-        places += [((index + chance.random()) / count, measure) for index in range(count)]
-    return [measure for _, measure in sorted(places)]
+        positions += [((index + chance.random()) / count, measure) for index in range(count)]
+    return [measure for _, measure in sorted(positions)]
 
 
 def plan_trials(

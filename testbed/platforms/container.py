@@ -12,7 +12,7 @@ from runtime.cgroups import Cgroup, hierarchies, require
 from runtime.container import Container
 from runtime.images.model import Image
 from runtime.lease import cgroup_name
-from runtime.plan.container import Attachment
+from runtime.plan.network import Attachment
 from testbed import breakdown
 from testbed.lab import Lab
 from testbed.platforms.output import ContainerOutput

@@ -25,7 +25,6 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from runtime.cgroups import Cgroup, Hierarchies, hierarchies, require
-from runtime.cgroups.limits import CPU_PERIOD_USEC, cpu_quota_usec
 from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
 from runtime.home import store_root
 from runtime.images.model import Image
@@ -34,25 +33,20 @@ from runtime.lease import cgroup_name
 from runtime.plan.cgroup import join_steps
 from runtime.plan.constants import CLONE_NEWNS, MNT_DETACH, MS_PRIVATE, MS_REC
 from runtime.plan.encode import encode
-from runtime.plan.filter import confined_steps
-from runtime.plan.process import exec_step
-from runtime.plan.root import HOLD_ROOT, identity_steps
+from runtime.plan.root import HOLD_ROOT
 from runtime.plan.steps import (
     Chdir,
-    CloseOnExec,
     Exec,
     LogLine,
-    MaskPath,
     Mount,
     Open,
     Plan,
-    ReadonlyPath,
     RequestAdmission,
     Step,
     Unmount,
     Unshare,
 )
-from runtime.spec import Spec
+from runtime.spec import CPU_PERIOD_USEC, Spec, cpu_quota_usec
 from runtime.unionfs.overlay import mount_steps, volatile_steps
 from testbed import breakdown
 from testbed.host.facts import format_version
@@ -65,7 +59,7 @@ from testbed.qemu.daemon import Daemon, find_libvirtd, seen_at
 from testbed.qemu.domain import PLAN_VARIABLE, add_child
 from testbed.qemu.reader import ConsoleReader
 from testbed.scenario.model import Scenario
-from vm_images.plans.guest import EXECUTING, FIRST_USERSPACE
+from vm_images.plans.guest import FIRST_USERSPACE, workload_steps
 
 CONTROLLER = Path("/usr/lib/libvirt/libvirt_lxc")
 _DRIVERS = "*/libvirt/connection-driver/libvirt_driver_lxc.so"
@@ -137,14 +131,7 @@ def init_plan(spec: Spec, *, asks: bool = False) -> Plan:
             Unmount("/sys/fs/cgroup", MNT_DETACH, tolerate=(EINVAL, ENOENT)),
             Chdir("/"),
             HOLD_ROOT,
-            # libvirt has no /dev/shm, which the containers' own steps begin with.
-            *(ReadonlyPath(path) for path in spec.readonly_paths),
-            *(MaskPath(path) for path in spec.masked_paths),
-            *identity_steps(spec),
-            CloseOnExec(),
-            *confined_steps(spec),
-            LogLine(EXECUTING),
-            exec_step(spec.process),
+            *workload_steps(spec),
         )
     )
 
@@ -235,7 +222,7 @@ class LibvirtLxcPlatform:
     def __init__(self, scratch: Path, bridge: str, run_id: str, lab: Lab) -> None:
         self._scratch = scratch / self.name
         self._bridge = bridge
-        self._place = Cgroup(cgroup_name(run_id, "libvirtd"))
+        self._daemon_cgroup = Cgroup(cgroup_name(run_id, "libvirtd"))
         self._undo = ExitStack()
         self._running: dict[str, _Running] = {}
         self._started = 0
@@ -261,7 +248,7 @@ class LibvirtLxcPlatform:
         with ExitStack() as undo:
             self._scratch.mkdir(mode=0o700, parents=True)  # plans hold the services' environment
             undo.callback(shutil.rmtree, self._scratch, ignore_errors=True)
-            daemon = Daemon(self._scratch / "libvirtd", self._place, (self._scratch, store_root()))
+            daemon = Daemon(self._scratch / "libvirtd", self._daemon_cgroup, (self._scratch, store_root()))
             undo.callback(daemon.close)
             daemon.start()
             libvirt = ensure_event_loop()
@@ -282,7 +269,7 @@ class LibvirtLxcPlatform:
             raise UsageError(f"start container {instance.name}: the name is in use")
         self._started += 1
         folder = self._scratch / str(self._started)
-        tasks = Cgroup(f"{self._place.name}/{instance.name}", restrict_hierarchies(hierarchies(), ("pids",)))
+        tasks = Cgroup(f"{self._daemon_cgroup.name}/{instance.name}", restrict_hierarchies(hierarchies(), ("pids",)))
         with ExitStack() as undo:
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
             domain = replace(self._lay_out(instance, folder, tasks), port=f"lxc{self._started}")
@@ -290,7 +277,7 @@ class LibvirtLxcPlatform:
             limit = instance.spec.resources.pids
             if limit is not None and self._asks(instance.spec):
                 admission = domain.ours / _ADMISSION
-                self._reader.admit(admission, partial(limit_tasks, self._place, limit))
+                self._reader.admit(admission, partial(limit_tasks, self._daemon_cgroup, limit))
                 undo.callback(self._reader.abandon, admission)
             console = self._reader.follow(domain.ours / "console", instance.log)
             undo.callback(_let_go, domain.ours / "console")
@@ -308,7 +295,7 @@ class LibvirtLxcPlatform:
 
     def _asks(self, spec: Spec) -> bool:
         """Return whether the container has a task limit that no v1 hierarchy can hold."""
-        return spec.resources.pids is not None and "pids" not in self._place.found.v1
+        return spec.resources.pids is not None and "pids" not in self._daemon_cgroup.hierarchies.v1
 
     def _lay_out(self, instance: Instance, folder: Path, tasks: Cgroup) -> Domain:
         """Write the plans and the copies of the launcher that find them, and make the cgroup of the task limit."""
@@ -324,7 +311,7 @@ class LibvirtLxcPlatform:
             return Domain(instance.name, spec, controller, root, ours, self._bridge, None)
         tasks.make()
         (tasks.directories()[0] / "pids.max").write_text(str(spec.resources.pids))
-        within = seen_at(self._place, tasks, "pids")
+        within = seen_at(self._daemon_cgroup, tasks, "pids")
         return Domain(instance.name, spec, controller, root, ours, self._bridge, within)
 
     def _create(self, domain: Domain) -> Any:

@@ -28,8 +28,8 @@ def limit_tasks(parent: Cgroup, limit: int, pid: int) -> None:
 
     libvirt passes no pids controller down. Raises OSError.
     """
-    assert parent.found.unified is not None
-    top, directory = parent.found.unified / parent.name, parent.found.unified / find_cgroup(pid)
+    assert parent.hierarchies.unified is not None
+    top, directory = parent.hierarchies.unified / parent.name, parent.hierarchies.unified / find_cgroup(pid)
     for above in reversed([path for path in directory.parents if path.is_relative_to(top)]):
         (above / "cgroup.subtree_control").write_text("+pids")
     libvirts = int((directory / "pids.current").read_text()) - 1

@@ -74,7 +74,7 @@ def sum_machine_resources(specs: Mapping[str, Spec]) -> Resources:
     return replace(services, memory_bytes=whole_mib)
 
 
-def _beside(specs: Mapping[str, Spec], first_bytes: str) -> str | None:
+def _derive_mac(specs: Mapping[str, Spec], first_bytes: str) -> str | None:
     """Return a MAC for an interface that the machine has besides its containers'; None when they have none."""
     link = next(iter(specs.values())).link
     return f"{first_bytes}{link.mac[5:]}" if link else None
@@ -101,7 +101,7 @@ class ContainersInVmPlatform(VmPlatform):
         sum_resources({service.name: service.resources for service in scenario.services})  # all have a limit
         self.prepare_images(images.values())
 
-    def _kept_disks(self, root: Path, owner: str) -> Disks:
+    def _stored_disks(self, root: Path, owner: str) -> Disks:
         return _LayerDisk(root, self._variant.disk, owner)
 
     @property
@@ -122,10 +122,10 @@ class ContainersInVmPlatform(VmPlatform):
         return sum_machine_resources(instance.specs)
 
     def _mac(self, instance: Instance) -> str | None:
-        return _beside(instance.specs, _CARD)
+        return _derive_mac(instance.specs, _CARD)
 
     def _macs(self, instance: Instance) -> tuple[str, ...]:
-        own = [_beside(instance.specs, _CARD), _beside(instance.specs, _BRIDGE)]
+        own = [_derive_mac(instance.specs, _CARD), _derive_mac(instance.specs, _BRIDGE)]
         return tuple(filter(None, [*own, *(spec.link.mac for spec in instance.specs.values() if spec.link)]))
 
     def _initrd(self, instance: Instance) -> bytes:
@@ -142,7 +142,7 @@ class ContainersInVmPlatform(VmPlatform):
             args=(INTERPRETER, "-S", "-E", "-c", _SUPERVISOR, DESCRIPTION),
             cwd=PACKAGES,
             hostname="host",
-            mac=_beside(specs, _BRIDGE),
+            mac=_derive_mac(specs, _BRIDGE),
             description=to_json(specs, bridge_index=BRIDGE_INDEX),
         )
         return host_initrd(self._ready().guest, host)

@@ -1,4 +1,4 @@
-"""From what a guest's console showed, and what the host saw by itself, to the phases of its start."""
+"""Arranges what a guest's console showed, and what the host saw by itself, as the phases of its start."""
 
 from __future__ import annotations
 

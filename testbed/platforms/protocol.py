@@ -1,4 +1,4 @@
-"""What every platform offers, and the data that crosses the boundary."""
+"""The protocol that every platform fulfils, and the data that crosses it."""
 
 from __future__ import annotations
 

@@ -24,10 +24,10 @@ from msgspec.structs import replace
 from runtime.cgroups import Cgroup
 from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
 from runtime.images.model import Image
+from runtime.kernel_files import available_bytes
 from runtime.plan.encode import encode
 from runtime.plan.steps import Plan
 from runtime.spec import Spec
-from testbed.breakdown import available_bytes
 from testbed.lab import BRIDGE, Lab
 from testbed.platforms.protocol import Instance
 from testbed.platforms.vm import VmPlatform
@@ -138,13 +138,13 @@ class RestoredPlatform(VmPlatform):
         self._memory = ExitStack()
 
     def facts(self) -> Mapping[str, object]:
-        kept_bytes = sum(saved.kept_bytes() for saved in self._saved.values())
+        stored_bytes = sum(saved.stored_bytes() for saved in self._saved.values())
         return {
             **super().facts(),
             "start": "copies of a saved guest: RAM mapped privately from a file that all share, device state loaded",
             "start_memory": "pages that a copy has not changed are charged to none of the copies; PSS divides them",
             "saved_guests": len(self._saved),
-            "saved_bytes": kept_bytes,
+            "saved_bytes": stored_bytes,
         }
 
     def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:

@@ -29,8 +29,8 @@ from testbed.platforms.protocol import Instance, Started
 from testbed.qemu import memory, snapshots
 from testbed.qemu.accelerator import AUTO, CANDIDATES, reach_verdict
 from testbed.qemu.account import (
-    emulator_account,
-    guest_account,
+    find_emulator_account,
+    make_guest_account,
     next_number,
     require_reach,
     require_users,
@@ -165,13 +165,13 @@ class VmPlatform:
         qemu = find_qemu()
         root = store_root() / "guest"
         guest = ensure_guest(root, self._variant.kernel)
-        account = emulator_account()
+        account = find_emulator_account()
         require_users(Path("/proc/self/uid_map").read_text())
         with ExitStack() as undo:
-            disks = self._kept_disks(root, f"{self._run_id}-{self.name}")
+            disks = self._stored_disks(root, f"{self._run_id}-{self.name}")
             undo.callback(disks.close)
             disks.prepare(images)
-            require_reach(guest_account(account, self._run_id, 0), guest.kernel.image, *disks.paths())
+            require_reach(make_guest_account(account, self._run_id, 0), guest.kernel.image, *disks.paths())
             chosen = reach_verdict(root, qemu, guest, self._wanted)
             undo.callback(shutil.rmtree, self._scratch, ignore_errors=True)
             enclose(self._scratch)
@@ -188,7 +188,7 @@ class VmPlatform:
             self._prepared = Prepared(guest, disks, chosen, qemu, emulator, connection, reader, account)
             self._undo = undo.pop_all()
 
-    def _kept_disks(self, root: Path, owner: str) -> Disks:
+    def _stored_disks(self, root: Path, owner: str) -> Disks:
         return Disks(root, self._variant.disk, owner)
 
     def start(self, instance: Instance) -> None:
@@ -199,7 +199,7 @@ class VmPlatform:
             raise UsageError(f"start virtual machine {instance.name}: the name is in use", "run `invoke clean`")
         self._started += 1
         number, folder = next_number(), self._scratch / str(self._started)
-        account = guest_account(prepared.account, self._run_id, number)
+        account = make_guest_account(prepared.account, self._run_id, number)
         here = None if prepared.libvirt.embedded else f"/proc/{os.getpid()}/task/{threading.get_native_id()}/ns/net"
         with report_refusal(instance.name), ExitStack() as undo:
             domain = self._domain(instance, folder, undo)

@@ -31,7 +31,7 @@ from runtime.errors import PrerequisiteError, UsageError
 from runtime.lease import lease
 from runtime.plan.steps import LogLine, Plan
 from testbed.host.facts import EMULATOR
-from testbed.qemu.account import NAME, emulator_account, guest_account
+from testbed.qemu.account import NAME, find_emulator_account, make_guest_account
 from vm_images.guest import COMMAND_LINE, Guest
 from vm_images.plans.guest import FIRST_USERSPACE
 
@@ -231,7 +231,7 @@ def explain_closed_kvm() -> str:
         status = KVM_DEVICE.stat()
     except FileNotFoundError:
         return ""
-    account = guest_account(emulator_account(), "", 0)
+    account = make_guest_account(find_emulator_account(), "", 0)
     if account.may(status, 6):
         return ""
     mode, group = stat.filemode(status.st_mode), _group_name(account.gids[0])

@@ -53,7 +53,7 @@ class Account(Struct, frozen=True):
         return status.st_mode & bits == bits
 
 
-def emulator_account() -> Account:
+def find_emulator_account() -> Account:
     """Return the account. Raises PrerequisiteError when the host has none."""
     try:
         entry = pwd.getpwnam(NAME)
@@ -67,7 +67,7 @@ def next_number() -> int:
     return next(_numbers)
 
 
-def guest_account(account: Account, run_id: str, number: int) -> Account:
+def make_guest_account(account: Account, run_id: str, number: int) -> Account:
     """Return the account of guest ``number`` of a run: a user that no other guest has, in the groups of ``account``."""
     block = int.from_bytes(hashlib.sha256(run_id.encode()).digest()[:4], "big") % _BLOCKS
     return replace(account, uid=_FIRST_UID + block * _BLOCK + number % _BLOCK)

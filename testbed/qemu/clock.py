@@ -1,4 +1,4 @@
-"""What a guest's kernel is given to know about its clocks, where its machine has nothing to measure them by."""
+"""Describes its clocks to a guest's kernel, where its machine has nothing to measure them by."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree
 
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
-from testbed.qemu.account import Account, emulator_account
+from testbed.qemu.account import Account, find_emulator_account
 from testbed.qemu.libvirt_modules import note_storage_module
 
 EMBEDDED = "qemu:///embed"
@@ -254,7 +254,7 @@ def open_embedded(folder: Path, cache: Path) -> Iterator[Any]:
 def _open_embedded(folder: Path, cache: Path) -> Iterator[Any]:
     """Open the process's one connection, with its directories."""
     global _root, _driver
-    account = emulator_account()  # the driver looks it up, too, and gives up without it
+    account = find_emulator_account()  # the driver looks it up, too, and gives up without it
     root = _root = _root or folder
     if set(str(root)) & set(",="):
         reason = "it does not escape commas and equals signs when it asks QEMU what it can do"

@@ -67,7 +67,7 @@ def _hierarchy_names(hierarchies: Hierarchies) -> dict[Path, str]:
 
 def seen_at(root: Cgroup, cgroup: Cgroup, controller: str) -> Path:
     """Return the v1 directory of ``cgroup`` as a daemon sees it whose root of all cgroups is ``root``."""
-    hierarchy = _hierarchy_names(root.found)[root.found.v1[controller]]
+    hierarchy = _hierarchy_names(root.hierarchies)[root.hierarchies.v1[controller]]
     return Path(_CGROUPS, hierarchy, Path(cgroup.name).relative_to(root.name))
 
 
@@ -104,7 +104,7 @@ def daemon_plan(libvirtd: Path, folder: Path, shown: tuple[Path, ...], cgroup: C
     ``reroot`` the daemon sees ``cgroup``, which it is in, as the root of all cgroups, and on v2 passes its controllers
     down, which that must not have done by itself.
     """
-    hierarchies, flags = cgroup.found, CLONE_NEWNS
+    hierarchies, flags = cgroup.hierarchies, CLONE_NEWNS
     steps: list[Step] = [Mount("", "/", "", MS_REC | MS_PRIVATE)]
     if reroot and hierarchies.v1:
         flags |= CLONE_NEWCGROUP  # the launcher is in the cgroup by then
@@ -114,13 +114,13 @@ def daemon_plan(libvirtd: Path, folder: Path, shown: tuple[Path, ...], cgroup: C
         steps += _cgroup_steps(hierarchies)
     for path in shown:
         if any(path.is_relative_to(top) for top in _SHADOWED):
-            steps.append(Mount(str(path), str(_below(folder, path)), "", MS_BIND))
+            steps.append(Mount(str(path), str(_inside(folder, path)), "", MS_BIND))
     configuration = folder / "etc"
     layers = f"lowerdir=/etc,upperdir={configuration / 'upper'},workdir={configuration / 'work'}"
     steps.append(Mount("overlay", "/etc", "overlay", 0, layers))
     # What is mounted below ``folder`` is no longer seen there once that is shadowed itself, so it comes last.
     tops = sorted(_SHADOWED, key=folder.is_relative_to)
-    steps += [Mount(str(_below(folder, top)), str(top), "", MS_BIND | MS_REC) for top in tops]
+    steps += [Mount(str(_inside(folder, top)), str(top), "", MS_BIND | MS_REC) for top in tops]
     # AppArmor's profile for the host's daemon knows neither our controllers nor these mounts.
     steps.append(Write(LABELS[0], ("exec unconfined",), tolerate=(ENOENT, EINVAL)))
     arguments = (str(libvirtd), "--config", str(folder / "libvirtd.conf"), "--pid-file", str(folder / "pid"))
@@ -133,14 +133,14 @@ def daemon_plan(libvirtd: Path, folder: Path, shown: tuple[Path, ...], cgroup: C
     )
 
 
-def _below(folder: Path, path: Path) -> Path:
+def _inside(folder: Path, path: Path) -> Path:
     return folder / "root" / path.relative_to("/")
 
 
 def lay_out(folder: Path, shown: tuple[Path, ...], *, reroot: bool) -> None:
     """Make the daemon's directories and configuration below ``folder``; without ``reroot`` it makes no cgroups."""
     for path in (*_SHADOWED, *(path for path in shown if any(path.is_relative_to(top) for top in _SHADOWED))):
-        _below(folder, path).mkdir(parents=True, exist_ok=True)
+        _inside(folder, path).mkdir(parents=True, exist_ok=True)
     for name in ("sockets", "etc/upper/libvirt", "etc/work"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "etc/upper/libvirt/qemu.conf").write_text(_QEMU_CONF + ("" if reroot else "cgroup_controllers = []\n"))
@@ -238,12 +238,12 @@ class Daemon:
 def _remove_below(cgroup: Cgroup) -> None:
     """Kill what is in ``cgroup`` and all cgroups below it, and remove them, the deepest first."""
     names = {cgroup.name}
-    for mount, directory in zip(cgroup.found.used, cgroup.directories(), strict=True):
+    for mount, directory in zip(cgroup.hierarchies.used, cgroup.directories(), strict=True):
         names |= {str(path.relative_to(mount)) for path in directory.rglob("*") if path.is_dir()}
     problems = []
     for name in sorted(names, key=lambda name: name.count("/"), reverse=True):
         try:
-            below = Cgroup(name, cgroup.found)
+            below = Cgroup(name, cgroup.hierarchies)
             below.kill()
             below.remove()
         except (OSError, TestbedError) as error:

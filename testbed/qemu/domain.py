@@ -139,7 +139,7 @@ def _add_disks(devices: Element, domain: Domain) -> None:
         if domain.disk_format == "raw":
             add_child(disk, "readonly")
             add_child(disk, "shareable")
-        _place(disk, domain.bus, 1 + index)
+        _put_on_bus(disk, domain.bus, 1 + index)
 
 
 def _add_interface(devices: Element, domain: Domain) -> None:
@@ -153,7 +153,7 @@ def _add_interface(devices: Element, domain: Domain) -> None:
     add_child(interface, "driver", name="qemu")  # no vhost-net: a daemon's guests, whose card is ours to add, have none
     if domain.bus == "pci":
         add_child(interface, "rom", enabled="no")
-    _place(interface, domain.bus, 1 + len(domain.disks))
+    _put_on_bus(interface, domain.bus, 1 + len(domain.disks))
 
 
 def _add_memory_backing(root: Element, memory: Memory) -> None:
@@ -175,7 +175,7 @@ def _add_balloon(devices: Element, domain: Domain) -> None:
         return
     reporting = "on" if domain.memory.free_page_reporting else "off"
     balloon = add_child(devices, "memballoon", model="virtio", freePageReporting=reporting)
-    _place(balloon, domain.bus, 2 + len(domain.disks))
+    _put_on_bus(balloon, domain.bus, 2 + len(domain.disks))
 
 
 def _add_own_tap(extra: Element, domain: Domain) -> None:
@@ -204,7 +204,7 @@ def _add_labels(root: Element, domain: Domain) -> None:
         add_child(root, "seclabel", type="none", model=model)
 
 
-def _place(device: Element, bus: str, slot: int) -> None:
+def _put_on_bus(device: Element, bus: str, slot: int) -> None:
     """Put a device straight on the root bus: by itself libvirt puts a hot-plug port before each, for the guest to
     probe."""
     if bus == "mmio":

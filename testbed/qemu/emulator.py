@@ -1,4 +1,4 @@
-"""What libvirt takes for QEMU: our launcher, which has itself put into a cgroup and then becomes QEMU.
+"""The program that libvirt takes for QEMU: our launcher, which has itself put into a cgroup and then becomes QEMU.
 
 So QEMU is charged to its cgroup from its first page on, with all its threads. The launcher asks at a socket, where we
 learn from the kernel who it is, put it in, and give the word; then it becomes the guest's account, which has no rights.
@@ -15,11 +15,14 @@ from collections.abc import Sequence
 from errno import EEXIST
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from runtime.atomic import partial
 from runtime.cgroups import Cgroup
+from runtime.cgroups.resources import settings
 from runtime.errors import PrerequisiteError, TestbedError
 from runtime.launcher import STATIC_BINARY
-from runtime.plan.cgroup import create_steps, join_steps
+from runtime.plan.cgroup import join_steps
 from runtime.plan.constants import CLONE_NEWNET
 from runtime.plan.encode import encode
 from runtime.plan.steps import (
@@ -34,9 +37,8 @@ from runtime.plan.steps import (
     SetUser,
     Step,
     Umask,
-    Write,
 )
-from runtime.spec import Resources
+from runtime.spec import Resources, configured_limits
 from testbed.qemu import tap
 from testbed.qemu.account import Account
 
@@ -103,19 +105,18 @@ def make_cgroup(cgroup: Cgroup, resources: Resources) -> None:
     Of the limits, it holds the CPU quota only. RAM is limited by the machine's size and tasks within the guest;
     what QEMU needs besides the guest's RAM is a cost to be measured, not to be cut.
     """
-    steps = create_steps(cgroup.found, cgroup.name, Resources(cpus=resources.cpus), confine_devices=False)
+    quota = replace(configured_limits(resources), devices=(), memory=None, pids=None)
     try:
         cgroup.make(delegate=False)
-        for step in steps:
-            if isinstance(step, Write):
-                Path(step.path).write_text(*step.data)
+        for controller, file, value in settings(cgroup.hierarchies, quota):
+            cgroup.file(controller, file, file).write_text(value)
     except OSError as error:
         raise TestbedError(f"make cgroup {cgroup.name}: {error}", "run `invoke doctor`") from error
 
 
 def enter_cgroup(cgroup: Cgroup, pid: int) -> None:
     """Put a process that has one thread into the cgroup, in every hierarchy in use. Raises OSError."""
-    for step in join_steps(cgroup.found, cgroup.name):
+    for step in join_steps(cgroup.hierarchies, cgroup.name):
         Path(step.path).write_text(str(pid))
 
 

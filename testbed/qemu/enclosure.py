@@ -6,7 +6,7 @@ import grp
 import os
 from pathlib import Path
 
-from testbed.qemu.account import NAME, Account, emulator_account
+from testbed.qemu.account import NAME, Account, find_emulator_account
 
 
 def find_enclosing_group(account: Account, name: str = NAME) -> int:
@@ -20,7 +20,7 @@ def enclose(*directories: Path) -> None:
 
     Raises PrerequisiteError when the host has no such account.
     """
-    group = find_enclosing_group(emulator_account())
+    group = find_enclosing_group(find_emulator_account())
     for directory in directories:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.chown(directory, 0, group)

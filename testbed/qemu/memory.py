@@ -1,4 +1,4 @@
-"""How a variant's guests share the host's memory: what is changed on the host for them, what they are asked."""
+"""Applies a variant's way of sharing the host's memory: changes the host for it, and asks guests for memory."""
 
 from __future__ import annotations
 

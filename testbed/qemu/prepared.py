@@ -1,4 +1,4 @@
-"""What all starts of a virtual machine platform share, once it is prepared."""
+"""The parts that all starts of a virtual machine platform share, once it is prepared."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from runtime.cgroups import Cgroup
 from runtime.errors import TestbedError
+from runtime.kernel_files import available_bytes
 from testbed import breakdown
 from testbed.qemu import memory
 from testbed.qemu.account import Account
@@ -73,7 +74,7 @@ class Running(Struct, frozen=True):
         """Have the balloon take what the guest says is available, but for a reserve. WorkloadError when it does not."""
         if (meminfo := self.meminfo()) is None:
             return
-        spare_bytes = breakdown.available_bytes(meminfo) - memory.KEEP_BYTES
+        spare_bytes = available_bytes(meminfo) - memory.KEEP_BYTES
         if spare_bytes > 0:
             taken_bytes = memory.read_ballooned_bytes(self.domain, self.ram_bytes)
             memory.inflate(self.domain, self.ram_bytes - taken_bytes - spare_bytes, _RECLAIM_TIMEOUT_S)

@@ -35,7 +35,7 @@ class SavedGuest(Struct, frozen=True):
     ram: int
     state: Path
 
-    def kept_bytes(self) -> int:
+    def stored_bytes(self) -> int:
         """Return what its files take; RAM that was never touched takes nothing."""
         return sum(status.st_blocks * 512 for status in (os.fstat(self.ram), self.state.stat()))
 

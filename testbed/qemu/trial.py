@@ -13,7 +13,7 @@ from runtime.errors import PrerequisiteError, TestbedError
 from runtime.lease import cgroup_name
 from runtime.plan.encode import encode
 from runtime.spec import Resources
-from testbed.qemu.account import emulator_account, guest_account, next_number
+from testbed.qemu.account import find_emulator_account, make_guest_account, next_number
 from testbed.qemu.connection import Connection, destroy_domain, learn_emulator, start_domain
 from testbed.qemu.domain import Domain, domain_xml
 from testbed.qemu.emulator import admit, daemons_emulator, emulator_plan, make_cgroup
@@ -45,7 +45,7 @@ def introduce(libvirt: Connection, emulator: Path, qemu: Path, kind: str, run: s
 def try_daemon(libvirt: Connection, emulator: Path, qemu: Path, run: str, scratch: Path) -> None:
     """Start such a machine, paused, see where its QEMU is, and end it. Raises PrerequisiteError with what to change."""
     name, folder = f"trial-{run}", scratch / "trial"
-    account = guest_account(emulator_account(), run, next_number())
+    account = make_guest_account(find_emulator_account(), run, next_number())
     with ExitStack() as undo:
         undo.callback(shutil.rmtree, folder, ignore_errors=True)
         folder.mkdir()

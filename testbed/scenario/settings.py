@@ -1,4 +1,4 @@
-"""How a scenario is measured: the settings under ``x-testbed`` of its compose.yaml, as frozen data.
+"""Reads how a scenario is measured: the settings under ``x-testbed`` of its compose.yaml, as frozen data.
 
 All but the ready check's service and port have defaults. Whatever is wrong is noted, as ``yamltree`` does.
 """

@@ -1,4 +1,4 @@
-"""When a service's port opens and when it first answers as it should, seen from the host with the host's clock.
+"""Probes when a service's port opens and when it first answers as it should, from the host, by the host's clock.
 
 One loop asks all services. Every attempt is a fresh non-blocking connection: a SYN that was dropped would only be
 sent again after a second (RFC 6298, section 2), and the moment would be seen that late.

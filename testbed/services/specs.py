@@ -1,4 +1,4 @@
-"""What the services of one copy of the application run, the same on every platform."""
+"""Makes the Specs of the services of one copy of the application, the same for every platform."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from typing import Any
 import reports
 from reports import summary
 from reports.memory import draw_pictures, group_parts, select_measured
-from testbed.analysis import PARTS, memory_parts, read_run
+from testbed.analysis import PARTS, estimate_memory_parts, read_run
 from testbed.results import Metric, RunFolder, Trial
 
 WriteRun = Any
@@ -51,7 +51,7 @@ def test_every_part_is_in_the_bar_and_the_table(write_run: WriteRun) -> None:
 
 def test_groups_add_up_to_the_parts(write_run: WriteRun) -> None:
     run = read_run(RunFolder.open(write_run(extra=[ramp(901, "vm", VM)])))
-    parts = memory_parts(run, "vm")
+    parts = estimate_memory_parts(run, "vm")
     assert list(parts) == [name for name in PARTS if name in VM]
     assert sum(group_parts(parts).values()) == sum(VM.values())
 

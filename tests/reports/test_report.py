@@ -20,7 +20,7 @@ import pytest
 import reports
 from reports import figures, html, summary
 from runtime.errors import UsageError
-from testbed.analysis import memory_of_copies, ramps, read_run
+from testbed.analysis import estimate_memory_of_copies, read_run, select_ramps
 from testbed.results import Metric, RunFolder, Trial
 
 WriteRun = Any
@@ -185,6 +185,7 @@ def test_damaged_samples_leave_the_tables(write_run: WriteRun) -> None:
 _ODD: tuple[object, ...] = (None, [], {}, "text", -1, 1e308, True, ["a", {}], {"a": {"b": []}})
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("value", _ODD, ids=repr)
 def test_a_manifest_that_holds_something_else_is_shown_as_far_as_it_goes(write_run: WriteRun, value: object) -> None:
     """Each entry in turn, and each setting, is of another kind than a bench writes."""
@@ -239,7 +240,7 @@ def test_bars_are_medians_of_durations_and_ties_follow_each_other(write_run: Wri
         )
     ]
     run = read_run(RunFolder.open(write_run(platforms=("container",), starts=0, ramps=0, blocks=0, extra=trials)))
-    stages = {stage.name: stage for stage in figures.stages(run, run.platforms[0])}
+    stages = {stage.name: stage for stage in figures.order_stages(run, run.platforms[0])}
     assert stages["web.created"].took_s == pytest.approx(0.4)
     assert stages["web.first_process"].took_s == pytest.approx(0.1)
     assert stages["web.port_open"].took_s == 0, "what is reached at the same time took no time more"
@@ -249,7 +250,7 @@ def test_bars_are_medians_of_durations_and_ties_follow_each_other(write_run: Wri
 def test_the_memory_figure_draws_the_estimate_that_it_labels(full_run: Path) -> None:
     """The line's two ends in the SVG are the first copy and what further ones add, on the axis's scale."""
     run = read_run(RunFolder.open(full_run))
-    memory = memory_of_copies(ramps(run, "container"), "memory_pss")
+    memory = estimate_memory_of_copies(select_ramps(run, "container"), "memory_pss")
     assert memory is not None and memory.further is not None
     picture = figures.draw_density(run)[1]
     svg = etree.fromstring(picture.svg)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from reports import summary
-from reports.quantities import Quantity, number
+from reports.quantities import Quantity, format_number
 from testbed.analysis import read_run
 from testbed.results import Metric, RunFolder, Trial
 
@@ -131,7 +131,7 @@ def test_the_json_has_every_estimate_in_base_units(full_run: Path) -> None:
     ],
 )
 def test_numbers_have_three_significant_digits(value: float, text: str) -> None:
-    assert number(value) == text.replace("25 166", "25\N{NARROW NO-BREAK SPACE}166")
+    assert format_number(value) == text.replace("25 166", "25\N{NARROW NO-BREAK SPACE}166")
 
 
 def test_an_interval_has_the_decimals_of_its_estimate() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from runtime.cgroups import Cgroup
 from runtime.cgroups.placing import all_hierarchies
-from tests.runtime.oci import Runtime, make_runtime
+from tests.runtime.command_line import Runtime, make_runtime
 
 
 @pytest.fixture

@@ -13,8 +13,7 @@ from collections.abc import Callable, Sequence
 
 
 def captured(act: Callable[[], int]) -> tuple[int, str]:
-    """The exit status and the output of ``act``, done in a process forked from this one, which has the runtime
-    imported: seconds, under emulation."""
+    """The exit status and the output of ``act``, done in a process forked from this one; it may execute a program."""
     with tempfile.TemporaryFile("w+") as output:
         pid = os.fork()
         if pid == 0:

@@ -14,10 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from runtime import execution, lifecycle
 from runtime.config.decode import encode
 from runtime.config.default import default_config, rootless_config
-from runtime.oci.cli import main as command_line
 from tests.runtime.guest_checks import captured, work_off
 from tests.waiting import until
 
@@ -28,8 +26,6 @@ WORK = Path("/srv/checks")
 BUNDLE = WORK / "bundle"
 USER, GUEST = 1000, 1001
 MANAGER = "user.slice/user-1000.slice/user@1000.service"
-# What the command line imports when it is needed: here once, for all the processes that are forked.
-IMPORTED = (execution, lifecycle)
 PROFILE = """profile tight flags=(attach_disconnected,mediate_deleted) {
   file,
   capability,
@@ -59,7 +55,8 @@ def configure(config: dict[str, Any]) -> None:
 
 
 def oci(*arguments: str, uid: int = 0, cgroup: Path | None = None, check: bool = True) -> str:
-    """A command's output, in that cgroup and as that user."""
+    """A command's output, in that cgroup, which no planner may stay in, and as that user."""
+    environment = {**os.environ, **({"TESTBED_PLANNER": "off"} if cgroup else {})}
 
     def act() -> int:
         if cgroup:
@@ -69,7 +66,7 @@ def oci(*arguments: str, uid: int = 0, cgroup: Path | None = None, check: bool =
             os.setresgid(uid, uid, uid)
             os.setresuid(uid, uid, uid)
         os.chdir(BUNDLE)
-        return command_line(("--root", f"{WORK}/state-{uid}", *arguments))
+        os.execvpe("testbed-runtime", ("testbed-runtime", "--root", f"{WORK}/state-{uid}", *arguments), environment)
 
     status, said = captured(act)
     assert not check or status == 0, f"{arguments}: {status}: {said}"

@@ -17,7 +17,7 @@ from runtime.config.decode import encode
 from runtime.launcher import STATIC_BINARY, Launch
 from runtime.plan import steps as s
 from runtime.seccomp.default import default_profile
-from tests.runtime.oci import Runtime
+from tests.runtime.command_line import Runtime
 
 pytestmark = pytest.mark.root
 

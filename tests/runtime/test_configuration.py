@@ -16,7 +16,7 @@ import pytest
 from msgspec.structs import replace
 
 from runtime.cgroups.placing import all_hierarchies
-from tests.runtime.oci import Runtime
+from tests.runtime.command_line import Runtime
 from tests.waiting import until
 
 pytestmark = pytest.mark.root

@@ -14,7 +14,7 @@ from runtime import container
 from runtime.cgroups import Cgroup
 from runtime.errors import UsageError
 from runtime.launcher import StepError
-from runtime.plan.container import Building
+from runtime.plan.workload import Building
 from runtime.spec import Process, Resources, Spec, User
 from runtime.unionfs.overlay import WritableLayer
 
@@ -94,7 +94,7 @@ def test_it_may_use_the_processors_that_we_may(busybox_layer: Path, cgroup_paren
 
 def test_what_fails_beside_it_is_named_and_ends_it(busybox_layer: Path, cgroup_parent: str, tmp_path: Path) -> None:
     cgroup = Cgroup(f"{cgroup_parent}/a")
-    if not cgroup.found.v1:
+    if not cgroup.hierarchies.v1:
         pytest.skip("on cgroup v2 nothing is made beside the new process")
     taken = cgroup.directories()[1]
     taken.mkdir(parents=True)
@@ -107,7 +107,9 @@ def test_what_fails_beside_it_is_named_and_ends_it(busybox_layer: Path, cgroup_p
 
 def test_the_workload_is_the_user_it_was_told_to_be(busybox_layer: Path, cgroup_parent: str, tmp_path: Path) -> None:
     spec = shell(
-        busybox_layer, "id -u; id -g; id -G; grep -E 'CapPrm|CapBnd|NoNew' /proc/self/status", user=User(12, 34, (56,))
+        busybox_layer,
+        "id -u; id -g; id -G; grep -E 'CapPrm|CapBnd|NoNew' /proc/self/status",
+        user=User(12, 34, additional_gids=(56,)),
     )
     _, text = output(spec, f"{cgroup_parent}/a", tmp_path)
     assert text.split()[:4] == ["12", "34", "34", "56"]

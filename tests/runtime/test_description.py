@@ -13,7 +13,7 @@ def test_what_is_described_comes_out_as_it_went_in() -> None:
         args=("sh", "-c", "echo 'é' \\\n"),
         env=("A=1",),
         cwd="/srv",
-        user=User(1000, 1001, (4, 5), 0o027),
+        user=User(1000, 1001, 0o027, (4, 5)),
         capabilities=("CAP_CHOWN",),
         rlimits=(Rlimit("RLIMIT_NOFILE", 10, 20),),
         no_new_privileges=False,

@@ -16,7 +16,7 @@ import pytest
 from msgspec import Struct
 
 from runtime.cgroups import hierarchies
-from tests.runtime.oci import said_on
+from tests.runtime.command_line import said_on
 from tests.runtime.shared_host import shared_host
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(not shutil.which("podman"), reason="podman is not installed")]

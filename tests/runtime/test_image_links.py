@@ -24,7 +24,7 @@ from runtime.plan.constants import CLONE_NEWNS, CLONE_NEWUTS
 from runtime.plan.encode import encode
 from runtime.plan.root import HOLD_ROOT
 from runtime.spec import Process, Spec
-from tests.runtime.oci import Runtime
+from tests.runtime.command_line import Runtime
 from vm_images.plans.restored import restored_plan
 
 pytestmark = pytest.mark.root

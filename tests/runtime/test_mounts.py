@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from runtime.cgroups.placing import all_hierarchies
-from tests.runtime.oci import Runtime
+from tests.runtime.command_line import Runtime
 
 pytestmark = pytest.mark.root
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.runtime.oci import Runtime
+from tests.runtime.command_line import Runtime
 from tests.runtime.shared_host import SharedHost, shared_host
 
 pytestmark = pytest.mark.root
@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 VALUES = ("", "private", "rprivate", "slave", "rslave", "shared", "rshared", "unbindable", "runbindable")
 MAPPINGS = [{"containerID": 0, "hostID": 100000, "size": 65536}]
 COMMANDS: dict[str, list[tuple[str, ...]]] = {
-    "run, and a prepared one": [("run", "a"), ("run", "a")],
+    "run, and the same again": [("run", "a"), ("run", "a")],
     "run --no-pivot": [("run", "--no-pivot", "a")],
     "create, start, delete": [("create", "a"), ("start", "a"), ("delete", "--force", "a")],
     "create, delete": [("create", "a"), ("delete", "--force", "a")],
@@ -189,7 +189,7 @@ def test_the_interfaces_containers_leave_the_hosts_mounts(
     script = """
 import sys
 from runtime.container import run
-from runtime.plan.container import Building
+from runtime.plan.workload import Building
 from runtime.spec import Process, Spec
 from runtime.unionfs.overlay import WritableLayer
 layer, name, *writable = sys.argv[1:]

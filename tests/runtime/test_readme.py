@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from runtime.cgroups import Hierarchies
-from runtime.plan.container import container_plan
 from runtime.plan.explain import explain
+from runtime.plan.workload import workload_plan
 from runtime.spec import Process, Resources, Spec
 
 README = Path(__file__).resolve().parents[2] / "runtime" / "README.md"
@@ -17,6 +17,6 @@ TRUE = Spec(Process(args=("/bin/true",)), ("/var/lib/testbed/images/layer",), "t
 
 
 def test_the_listing_is_the_plan_of_today() -> None:
-    listing = explain(container_plan(TRUE, V1, "testbed/example/true"))
+    listing = explain(workload_plan(TRUE, V1, "testbed/example/true"))
     shown = README.read_text().partition("```\n")[2].partition("\n```")[0]
     assert shown == listing

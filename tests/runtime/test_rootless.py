@@ -7,7 +7,6 @@ import os
 import pwd
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +17,10 @@ import pytest
 from runtime.cgroups.placing import all_hierarchies
 from runtime.config.decode import encode
 from runtime.config.default import rootless_config
+from runtime.launcher.build import COMMAND
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def _user() -> pwd.struct_passwd:
@@ -38,7 +37,7 @@ def bundle(busybox_layer: Path) -> Iterator[Path]:
         yield directory
 
 
-def run(bundle: Path, script: str, **linux: Any) -> subprocess.CompletedProcess[str]:
+def run(bundle: Path, script: str, planner: str = "off", **linux: Any) -> subprocess.CompletedProcess[str]:
     """Run a script in a container as that user."""
     config = encode(rootless_config(_user().pw_uid, _user().pw_gid))
     config["process"].update({"args": ["sh", "-c", script], "terminal": False})
@@ -46,21 +45,19 @@ def run(bundle: Path, script: str, **linux: Any) -> subprocess.CompletedProcess[
     config["linux"].update(linux)
     config["root"]["readonly"] = False
     (bundle / "config.json").write_text(json.dumps(config))
-    reachable = subprocess.run(
-        ["ls", REPOSITORY / "runtime"], user=_user().pw_uid, group=_user().pw_gid, extra_groups=[]
-    )
+    reachable = subprocess.run([COMMAND, "--version"], user=_user().pw_uid, group=_user().pw_gid, extra_groups=[])
     if reachable.returncode != 0:
         pytest.skip("the checkout is closed to other users")
     return subprocess.run(
-        [sys.executable, "-m", "runtime.oci.cli", "--root", str(bundle / "state"), "run", "--bundle", str(bundle), "a"],
+        [str(COMMAND), "--root", str(bundle / "state"), "run", "--bundle", str(bundle), "a"],
         capture_output=True,
         text=True,
         timeout=60,
-        cwd=REPOSITORY,
+        cwd=bundle,
         user=_user().pw_uid,
         group=_user().pw_gid,
         extra_groups=[],
-        env={"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"},
+        env={"PATH": os.environ["PATH"], "XDG_RUNTIME_DIR": str(bundle), "TESTBED_PLANNER": planner},
     )
 
 
@@ -69,6 +66,20 @@ def test_an_ordinary_user_is_root_inside(bundle: Path) -> None:
     assert done.stdout.split() == ["0", "0", str(_user().pw_uid), "1", "ok"], done.stderr
     assert (bundle / "rootfs" / "mine").stat().st_uid == _user().pw_uid
     assert list((bundle / "state").iterdir()) == []
+
+
+def test_a_planner_is_its_users_alone(bundle: Path) -> None:
+    directory = bundle / "testbed-runtime-planner"
+    assert run(bundle, "id -u", planner="1").stdout == "0\n"
+    (socket,) = until(lambda: list(directory.glob("*.socket")))
+    assert (directory.stat().st_uid, directory.stat().st_mode & 0o777) == (_user().pw_uid, 0o700)
+    assert run(bundle, "id -u; cat /proc/self/uid_map", planner="1").stdout.split() == [
+        "0",
+        "0",
+        str(_user().pw_uid),
+        "1",
+    ]
+    until(lambda: not socket.exists())  # nobody asks any more
 
 
 def test_devices_are_the_hosts_and_run_no_program(bundle: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from runtime.cgroups import hierarchies
-from tests.runtime.oci import Runtime, assert_no_cgroup, unique
+from tests.runtime.command_line import Runtime, assert_no_cgroup, unique
 
 pytestmark = pytest.mark.root
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
-from tests.runtime.guest_checks import captured
 from tests.runtime.version_two_containers import UNIFIED, disk_numbers, keyed
 from tests.waiting import until
 
 BUNDLE = Path("/tmp/bundle")
 OCI_CGROUP = UNIFIED / "testbed-runtime"
-INTERPRETER = Path("/usr/bin/python3")  # a link, which the launcher executes
+INTERPRETER = Path("/usr/bin/python3")  # a link, which the client executes
 
 
 def bundle(script: str, **resources: object) -> None:
@@ -29,15 +29,13 @@ def bundle(script: str, **resources: object) -> None:
 
 
 def oci(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    def act() -> int:
-        from runtime.oci.cli import main
-
-        os.chdir(BUNDLE)
-        return main(arguments)
-
-    status, said = captured(act)
-    assert not check or status == 0, f"{arguments}: {status}: {said}"
-    return subprocess.CompletedProcess(arguments, status, said, "")
+    """A command, with what it says of errors as part of its output."""
+    with tempfile.TemporaryFile("w+") as output:  # a container keeps it open
+        done = subprocess.run(["testbed-runtime", *arguments], cwd=BUNDLE, stdout=output, stderr=output)
+        output.seek(0)
+        said = output.read()
+    assert not check or done.returncode == 0, f"{arguments}: {done.returncode}: {said}"
+    return subprocess.CompletedProcess(arguments, done.returncode, said, "")
 
 
 def state() -> str:
@@ -46,7 +44,7 @@ def state() -> str:
 
 
 def run_gives_output_and_status_twice() -> None:
-    """By itself, as a user calls it: the second run is the launcher's alone."""
+    """The first starts the planner, and the second is served by it."""
     bundle("cat /proc/self/cgroup; exit 7")
     times_s = []
     for _ in range(2):
@@ -115,30 +113,30 @@ def a_life_by_the_command_line() -> None:
     assert "does not exist" in oci("state", "a", check=False).stdout
 
 
-def the_rest_of_a_life_needs_no_interpreter() -> None:
-    """The launcher alone serves all but create: here there is no interpreter that it could hand over to."""
+def with_a_planner_a_life_needs_no_interpreter() -> None:
+    """Here there is none that could be started."""
     bundle("echo started > /said; sleep 100")
-    oci("create", "a")
     directory = OCI_CGROUP / "a"
+    oci("list")
     hidden = INTERPRETER.rename(INTERPRETER.with_name("hidden"))
     try:
-        assert json.loads(by_the_launcher("state", "a"))["status"] == "created"
-        by_the_launcher("start", "a")
+        by_the_planner("create", "a")
+        assert json.loads(by_the_planner("state", "a"))["status"] == "created"
+        by_the_planner("start", "a")
         until((BUNDLE / "rootfs" / "said").exists, 10)
-        assert json.loads(by_the_launcher("state", "a"))["status"] == "running"
-        by_the_launcher("kill", "a", "KILL")
-        until(lambda: json.loads(by_the_launcher("state", "a"))["status"] == "stopped", 10)
-        by_the_launcher("delete", "a")
+        assert json.loads(by_the_planner("state", "a"))["status"] == "running"
+        by_the_planner("kill", "a", "KILL")
+        until(lambda: json.loads(by_the_planner("state", "a"))["status"] == "stopped", 10)
+        by_the_planner("delete", "a")
     finally:
         hidden.rename(INTERPRETER)
     assert not directory.exists()
     assert "does not exist" in oci("state", "a", check=False).stdout
 
 
-def by_the_launcher(*arguments: str) -> str:
-    done = subprocess.run(["testbed-runtime", *arguments], cwd=BUNDLE, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, ""), (arguments, done)
-    return done.stdout
+def by_the_planner(*arguments: str) -> str:
+    said: str = oci(*arguments).stdout
+    return said
 
 
 def kill_all_reaches_every_process() -> None:
@@ -277,7 +275,7 @@ CHECKS = (
     run_gives_output_and_status_twice,
     limits_of_a_configuration_are_set,
     a_life_by_the_command_line,
-    the_rest_of_a_life_needs_no_interpreter,
+    with_a_planner_a_life_needs_no_interpreter,
     kill_all_reaches_every_process,
     a_paused_container_is_deleted,
     out_of_memory_is_counted,

@@ -7,9 +7,9 @@ import subprocess
 
 
 def _shown(*arguments: str) -> list[dict[str, object]]:
-    said = subprocess.run(["bridge", "-details", "-json", *arguments], check=True, capture_output=True, text=True)
-    found: list[dict[str, object]] = json.loads(said.stdout)
-    return found
+    done = subprocess.run(["bridge", "-details", "-json", *arguments], check=True, capture_output=True, text=True)
+    ports: list[dict[str, object]] = json.loads(done.stdout)
+    return ports
 
 
 def require_fixed(port: str, *macs: str) -> None:

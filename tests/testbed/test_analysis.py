@@ -42,9 +42,9 @@ def test_trials_that_are_not_ok_are_counted_and_not_averaged(tmp_path: Path) -> 
     trials = [_start(number, 1 + number / 10) for number in range(3)]
     trials += [_start(10 + index, value, outcome) for index, (outcome, value) in enumerate(bad)]
     run = read_run(_folder(tmp_path, *trials))
-    assert analysis.start_phases(run, "container")["ready"].value == 1.1
-    assert analysis.values(run, "start", "container", "ready") == (1.0, 1.1, 1.2)
-    (tally,) = analysis.tallies(run)
+    assert analysis.estimate_start_phases(run, "container")["ready"].value == 1.1
+    assert analysis.select_values(run, "start", "container", "ready") == (1.0, 1.1, 1.2)
+    (tally,) = analysis.count_outcomes(run)
     assert (tally.ok, tally.failed, tally.void, tally.interrupted) == (3, 2, 1, 1)
     assert tally.reasons == (
         "failed: because of 10",
@@ -56,11 +56,11 @@ def test_trials_that_are_not_ok_are_counted_and_not_averaged(tmp_path: Path) -> 
 
 def test_phases_are_in_the_order_in_which_they_happen(tmp_path: Path) -> None:
     run = read_run(_folder(tmp_path, _start(1, 3.0)))
-    assert list(analysis.start_phases(run, "container")) == ["created", "ready"]
-    pairs = analysis.service_phases(run, "container")
+    assert list(analysis.estimate_start_phases(run, "container")) == ["created", "ready"]
+    pairs = analysis.estimate_service_phases(run, "container")
     assert list(pairs) == [("redis", "created"), ("web", "created"), ("web", "first_process")]
     assert pairs["web", "first_process"].value == 1.0
-    assert analysis.start_phases(run, "vm") == {}
+    assert analysis.estimate_start_phases(run, "vm") == {}
 
 
 def test_platforms_come_from_the_manifest_and_from_trials(tmp_path: Path) -> None:
@@ -77,21 +77,21 @@ def test_platforms_come_from_the_manifest_and_from_trials(tmp_path: Path) -> Non
 def test_utilisation_is_by_rate(tmp_path: Path) -> None:
     trials = [_load(1, 50, 0.2), _load(2, 10, 0.1), _load(3, 50, 0.4), _load(4, 50, 9.0, "void"), _load(5, 50, 0.3)]
     run = read_run(_folder(tmp_path, *trials))
-    found = analysis.utilisation(run, "container")
-    assert list(found) == [10.0, 50.0]
-    assert found[50.0]["latency_p99"].value == 0.3
-    assert found[50.0]["latency_p99"].n == 3
-    assert analysis.utilisation(run, "vm") == {}
+    by_rate = analysis.estimate_utilisation(run, "container")
+    assert list(by_rate) == [10.0, 50.0]
+    assert by_rate[50.0]["latency_p99"].value == 0.3
+    assert by_rate[50.0]["latency_p99"].n == 3
+    assert analysis.estimate_utilisation(run, "vm") == {}
 
 
 def test_the_frame_is_tidy(tmp_path: Path) -> None:
     run = read_run(_folder(tmp_path, _start(1, 3.0), _load(2, 50, 0.25)))
-    table = analysis.frame(run.trials)
+    table = analysis.build_frame(run.trials)
     assert list(table.columns)[:5] == ["trial", "block", "platform", "measure", "outcome"]
     assert len(table) == 6
     row = table[table["metric"] == "latency_p99"].iloc[0]
     assert (row["rate_per_s"], row["value"], row["unit"]) == (50.0, 0.25, "s")
-    assert len(analysis.frame([])) == 0
+    assert len(analysis.build_frame([])) == 0
 
 
 def _ramp(folder: RunFolder, number: int, each_bytes: float) -> Trial:
@@ -104,30 +104,30 @@ def _ramp(folder: RunFolder, number: int, each_bytes: float) -> Trial:
 def test_the_memory_of_copies_comes_from_the_steps_of_all_ramps(tmp_path: Path) -> None:
     folder = _folder(tmp_path)
     folder.append(_ramp(folder, 1, 100.0))
-    (ramp,) = analysis.ramps(read_run(folder), "container")
+    (ramp,) = analysis.select_ramps(read_run(folder), "container")
     assert (ramp.applications, ramp.reason) == (4, "cap: 4")
     assert ramp.points["cgroup_bytes"] == (0.0, 150.0, 250.0, 350.0, 450.0)
-    memory = analysis.memory_of_copies([ramp], "memory_cgroup")
+    memory = analysis.estimate_memory_of_copies([ramp], "memory_cgroup")
     assert memory is not None and memory.further is not None
     assert (memory.first.value, memory.further.value, memory.further.n) == (150, 100, 3)
     folder.append(_ramp(folder, 2, 200.0))
-    both = analysis.memory_of_copies(analysis.ramps(read_run(folder), "container"), "memory_cgroup")
+    both = analysis.estimate_memory_of_copies(analysis.select_ramps(read_run(folder), "container"), "memory_cgroup")
     assert both is not None and both.further is not None
     assert (both.first.value, both.further.value, both.further.n, both.ramps) == (200, 150, 6, 2)
-    assert analysis.memory_of_copies([ramp], "memory_pss") is None
+    assert analysis.estimate_memory_of_copies([ramp], "memory_pss") is None
 
 
 def test_samples_that_no_host_can_have_count_as_none(tmp_path: Path) -> None:
     folder = _folder(tmp_path)
     folder.append(_ramp(folder, 1, 1e308))
-    (ramp,) = analysis.ramps(read_run(folder), "container")
-    assert analysis.memory_of_copies([ramp], "memory_cgroup") is None
+    (ramp,) = analysis.select_ramps(read_run(folder), "container")
+    assert analysis.estimate_memory_of_copies([ramp], "memory_cgroup") is None
 
 
 def test_a_rate_that_is_no_number_is_none(tmp_path: Path) -> None:
     text = replace(_load(1, 50, 0.2), parameters={"rate_per_s": "fast"})
     run = read_run(_folder(tmp_path, text, _load(2, 10, 0.1)))
-    assert list(analysis.utilisation(run, "container")) == [10.0]
+    assert list(analysis.estimate_utilisation(run, "container")) == [10.0]
 
 
 def test_a_saturated_platform_has_no_latency_at_that_rate(tmp_path: Path) -> None:
@@ -136,10 +136,10 @@ def test_a_saturated_platform_has_no_latency_at_that_rate(tmp_path: Path) -> Non
         for number in (1, 2)
     ]
     run = read_run(_folder(tmp_path, *behind, _load(3, 50, 0.2), _load(4, 10, 0.1)))
-    assert analysis.saturated(run, "container") == {50.0: (2, 3)}
-    found = analysis.utilisation(run, "container")
-    assert set(found[50.0]) == {"achieved_rate"}, "one trial that kept up is not the platform's latency"
-    assert found[10.0]["latency_p99"].value == 0.1
+    assert analysis.find_saturated(run, "container") == {50.0: (2, 3)}
+    by_rate = analysis.estimate_utilisation(run, "container")
+    assert set(by_rate[50.0]) == {"achieved_rate"}, "one trial that kept up is not the platform's latency"
+    assert by_rate[10.0]["latency_p99"].value == 0.1
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\xff\xfe\x00", b'a,b\n"1', b"a\n1,2,3\n1\n"])
@@ -150,6 +150,6 @@ def test_damaged_samples_do_not_stop_the_analysis(tmp_path: Path, content: bytes
     path.unlink()
     if content is not None:
         path.write_bytes(content)
-    (ramp,) = analysis.ramps(read_run(folder), "container")
+    (ramp,) = analysis.select_ramps(read_run(folder), "container")
     assert "cgroup_bytes" not in ramp.points
-    assert analysis.memory_of_copies([ramp], "memory_cgroup") is None
+    assert analysis.estimate_memory_of_copies([ramp], "memory_cgroup") is None

@@ -89,8 +89,8 @@ def test_every_mapping_of_qemu_is_of_one_kind() -> None:
 
 
 def test_an_entry_is_read_whole() -> None:
-    (found,) = parse_smaps(entry(0x7F00, 2048, "rw-s", "/memfd:memory-backend-memfd (deleted)", 0, "ht dc", **HUGE))
-    assert found == Mapped(
+    (mapping,) = parse_smaps(entry(0x7F00, 2048, "rw-s", "/memfd:memory-backend-memfd (deleted)", 0, "ht dc", **HUGE))
+    assert mapping == Mapped(
         0x7F00, 0x7F00 + 2 * MIB, "rw-s", "/memfd:memory-backend-memfd (deleted)", 2 * MIB, 2 * MIB, 0, 0, 2 * MIB,
         frozenset({"ht", "dc"}),
     )  # fmt: skip

@@ -19,13 +19,13 @@ def ramp(taken: list[float]) -> Columns:
 
 
 def test_the_first_copy_is_no_part_of_what_a_further_one_takes() -> None:
-    found = copy_memory([ramp([0, 95, 120, 146, 170])], "memory_pss")
-    assert found is not None
-    assert found.first == Estimate(95, 95, 95, 1, 0.0)
-    assert found.further is not None
-    assert (found.further.value, found.further.n) == (25, 3)
-    assert found.further.low is not None
-    assert found.further.low < 25
+    memory = copy_memory([ramp([0, 95, 120, 146, 170])], "memory_pss")
+    assert memory is not None
+    assert memory.first == Estimate(95, 95, 95, 1, 0.0)
+    assert memory.further is not None
+    assert (memory.further.value, memory.further.n) == (25, 3)
+    assert memory.further.low is not None
+    assert memory.further.low < 25
 
 
 def test_what_is_left_counts_down() -> None:
@@ -37,13 +37,13 @@ def test_what_is_left_counts_down() -> None:
 
 def test_all_ramps_count_and_fewer_than_three_differences_have_no_interval() -> None:
     one, two = ramp([0, 90, 116]), ramp([0, 100, 124])
-    found = copy_memory([one, two], "memory_pss")
-    assert found is not None
-    assert (found.first.value, found.ramps) == (95, 2)
-    assert found.further == MeanEstimate(25, None, None, 2)
-    found = copy_memory([one, two, one], "memory_pss")
-    assert found is not None and found.further is not None
-    assert found.further.is_interval
+    memory = copy_memory([one, two], "memory_pss")
+    assert memory is not None
+    assert (memory.first.value, memory.ramps) == (95, 2)
+    assert memory.further == MeanEstimate(25, None, None, 2)
+    memory = copy_memory([one, two, one], "memory_pss")
+    assert memory is not None and memory.further is not None
+    assert memory.further.is_interval
 
 
 @pytest.mark.parametrize("taken", [[], [0.0]])
@@ -53,9 +53,9 @@ def test_a_ramp_without_a_copy_has_no_memory(taken: list[float]) -> None:
 
 
 def test_a_first_copy_alone_says_nothing_of_further_ones() -> None:
-    found = copy_memory([ramp([0.0, 95.0])], "memory_pss")
-    assert found is not None
-    assert found.further is None
+    memory = copy_memory([ramp([0.0, 95.0])], "memory_pss")
+    assert memory is not None
+    assert memory.further is None
 
 
 def test_steps_that_are_missing_or_no_numbers_are_left_out() -> None:
@@ -96,11 +96,11 @@ def test_the_interval_covers_what_a_further_copy_takes(kind: str, count: int, co
     chance = random.Random(f"{kind} {count} {copies}")
     hits, total = 0, 0.0
     for _ in range(TRIALS):
-        found = copy_memory(ramps(chance, kind, copies, count), "memory_pss")
-        assert found is not None and found.further is not None
-        assert found.further.low is not None and found.further.high is not None
-        hits += found.further.low <= EACH <= found.further.high
-        total += found.further.value
+        memory = copy_memory(ramps(chance, kind, copies, count), "memory_pss")
+        assert memory is not None and memory.further is not None
+        assert memory.further.low is not None and memory.further.high is not None
+        hits += memory.further.low <= EACH <= memory.further.high
+        total += memory.further.value
     assert total / TRIALS == pytest.approx(EACH, rel=0.01)
     chance_of_simulation = 4 * (0.95 * 0.05 / TRIALS) ** 0.5
     assert hits / TRIALS > 0.95 - chance_of_simulation

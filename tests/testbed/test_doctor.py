@@ -26,7 +26,7 @@ from testbed.doctor import (
     run_checks,
 )
 from testbed.qemu.accelerator import CANDIDATES, Attempt
-from vm_images.kernel import find_kept_guest_kernel
+from vm_images.kernel import find_stored_guest_kernel
 
 PREREQUISITE_MISSING = 5
 
@@ -123,11 +123,11 @@ def test_every_accelerator_that_was_tried_is_shown_with_when_that_was() -> None:
 @pytest.mark.root
 @pytest.mark.vm
 def test_as_root_a_guest_is_booted_to_find_out() -> None:
-    if find_kept_guest_kernel(store_root() / "guest") is None:
+    if find_stored_guest_kernel(store_root() / "guest") is None:
         pytest.skip("no guest kernel has been fetched")
-    found = {check.name: check for check in check_accelerators()}
-    assert set(found) == {f"accelerator {name}" for name in CANDIDATES}
-    tried_at = re.search(r"\(tried (.*) UTC\)", found["accelerator kvm"].detail)
+    results = {check.name: check for check in check_accelerators()}
+    assert set(results) == {f"accelerator {name}" for name in CANDIDATES}
+    tried_at = re.search(r"\(tried (.*) UTC\)", results["accelerator kvm"].detail)
     assert tried_at is not None
     age_s = time.time() - calendar.timegm(time.strptime(tried_at[1], "%Y-%m-%d %H:%M"))
     assert age_s < 600, "KVM's verdict is of this run"
@@ -147,9 +147,9 @@ def test_space_is_asked_for_where_the_store_is(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_table_folds_at_the_terminals_width() -> None:
-    found = [Check("libvirt", False, "word " * 60, "mend " * 40), Check("root", True, "user id 0", "never shown")]
+    results = [Check("libvirt", False, "word " * 60, "mend " * 40), Check("root", True, "user id 0", "never shown")]
     for columns in (30, 80, 200):
-        lines = format_table(found, columns)
+        lines = format_table(results, columns)
         assert max(map(len, lines)) <= max(columns, 37)
         text = " ".join(lines)
         assert text.count("word") == 60 and text.count("mend") == 40 and "never" not in text

@@ -18,19 +18,19 @@ from testbed.intervals import FEWEST, MeanEstimate, estimate_mean, estimate_medi
 def test_the_median_has_the_interval_of_the_sign_test(n: int, low: int, high: int, level: float) -> None:
     values = [float(value) for value in range(1, n + 1)]
     random.Random(1).shuffle(values)
-    found = estimate_median(values)
-    assert (found.value, found.low, found.high, found.n) == ((n + 1) / 2, low, high, n)
-    assert found.level == pytest.approx(level, abs=5e-5)
-    assert found.is_interval
+    estimate = estimate_median(values)
+    assert (estimate.value, estimate.low, estimate.high, estimate.n) == ((n + 1) / 2, low, high, n)
+    assert estimate.level == pytest.approx(level, abs=5e-5)
+    assert estimate.is_interval
 
 
 @pytest.mark.parametrize(("n", "level"), [(1, 0.0), (2, 0.5), (3, 0.75), (5, 0.9375)])
 def test_few_values_give_their_range_and_say_what_it_covers(n: int, level: float) -> None:
     assert n < FEWEST
-    found = estimate_median([5.0, 1.0, 4.0, 2.0, 3.0][:n])
-    assert (found.low, found.high) == (min([5.0, 1.0, 4.0, 2.0, 3.0][:n]), 5.0)
-    assert found.level == pytest.approx(level)
-    assert not found.is_interval
+    estimate = estimate_median([5.0, 1.0, 4.0, 2.0, 3.0][:n])
+    assert (estimate.low, estimate.high) == (min([5.0, 1.0, 4.0, 2.0, 3.0][:n]), 5.0)
+    assert estimate.level == pytest.approx(level)
+    assert not estimate.is_interval
 
 
 def test_the_intervals_of_a_median_cover_it_as_often_as_they_say() -> None:
@@ -38,8 +38,8 @@ def test_the_intervals_of_a_median_cover_it_as_often_as_they_say() -> None:
     true_median = 0.6931471805599453  # of the exponential distribution, which is far from symmetric
     hits = 0
     for _ in range(2000):
-        found = estimate_median([chance.expovariate(1) for _ in range(10)])
-        hits += found.low <= true_median <= found.high
+        estimate = estimate_median([chance.expovariate(1) for _ in range(10)])
+        hits += estimate.low <= true_median <= estimate.high
     assert hits / 2000 == pytest.approx(0.9785, abs=0.01)
 
 
@@ -54,18 +54,18 @@ def test_the_ratio_of_medians_is_always_the_same_and_covers_the_true_one() -> No
     for _ in range(40):
         slow = [chance.gauss(10, 1) for _ in range(20)]
         fast = [chance.gauss(2, 0.2) for _ in range(20)]
-        found = estimate_median_ratio(slow, fast)
-        assert found.value == median(slow) / median(fast)
-        assert found == estimate_median_ratio(slow, fast)
-        assert found.is_interval
-        hits += found.low <= 5 <= found.high
+        ratio = estimate_median_ratio(slow, fast)
+        assert ratio.value == median(slow) / median(fast)
+        assert ratio == estimate_median_ratio(slow, fast)
+        assert ratio.is_interval
+        hits += ratio.low <= 5 <= ratio.high
     assert hits >= 34
 
 
 def test_the_ratio_of_few_values_is_no_interval() -> None:
-    found = estimate_median_ratio([10, 12, 14], [1, 2, 4])
-    assert (found.value, found.low, found.high) == (6, 2.5, 14)
-    assert not found.is_interval
+    ratio = estimate_median_ratio([10, 12, 14], [1, 2, 4])
+    assert (ratio.value, ratio.low, ratio.high) == (6, 2.5, 14)
+    assert not ratio.is_interval
 
 
 def test_more_values_than_a_float_can_count_patterns_of() -> None:
@@ -73,11 +73,11 @@ def test_more_values_than_a_float_can_count_patterns_of() -> None:
     from scipy.special import bdtrik
 
     for n in (1029, 1030, 5000):
-        found = estimate_median([float(value) for value in range(1, n + 1)])
+        estimate = estimate_median([float(value) for value in range(1, n + 1)])
         depth = int(bdtrik(0.025, n, 0.5))
-        assert (found.low, found.high) == (depth + 1, n - depth)
-        assert 0.95 <= found.level < 0.955
-        assert found.is_interval
+        assert (estimate.low, estimate.high) == (depth + 1, n - depth)
+        assert 0.95 <= estimate.level < 0.955
+        assert estimate.is_interval
 
 
 def test_sums_that_are_no_floats_do_not_matter() -> None:
@@ -94,12 +94,12 @@ def test_a_ratio_needs_positive_values(above: list[float], under: list[float]) -
 def test_the_mean_has_the_interval_of_student() -> None:
     """Student's own data (Biometrika 6, 1908, p 20): extra hours of sleep of ten patients."""
     sleep = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
-    found = estimate_mean(sleep)
-    assert found.value == pytest.approx(0.75)
-    assert found.n == 10
-    assert found.low == pytest.approx(0.75 - 2.2622 * 1.78901 / 10**0.5, abs=1e-4)
-    assert found.high == pytest.approx(0.75 + 2.2622 * 1.78901 / 10**0.5, abs=1e-4)
-    assert found.is_interval
+    estimate = estimate_mean(sleep)
+    assert estimate.value == pytest.approx(0.75)
+    assert estimate.n == 10
+    assert estimate.low == pytest.approx(0.75 - 2.2622 * 1.78901 / 10**0.5, abs=1e-4)
+    assert estimate.high == pytest.approx(0.75 + 2.2622 * 1.78901 / 10**0.5, abs=1e-4)
+    assert estimate.is_interval
 
 
 def test_fewer_than_three_values_have_a_mean_without_an_interval() -> None:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from runtime import container
 from runtime.errors import TestbedError
-from runtime.plan.container import Attachment
+from runtime.plan.network import Attachment
 from runtime.spec import Process, Spec
 from testbed.lab import BRIDGE, Lab, link_of, mac_of
 from tests.testbed.ports import require_fixed

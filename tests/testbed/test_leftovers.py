@@ -18,7 +18,7 @@ from runtime.lease import STATE_ROOT, lease
 from testbed import leftovers
 from testbed.host.settings import RECORD
 from testbed.leftovers import Leftover
-from tests.runtime.oci import make_runtime
+from tests.runtime.command_line import make_runtime
 
 pytestmark = pytest.mark.root
 
@@ -71,10 +71,10 @@ def test_a_killed_run_is_found_and_removed(owner: tuple[subprocess.Popen[bytes],
     process, pid = owner
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    found = of_run(run_name)
-    assert [leftover.kind for leftover in found] == ["process", "cgroup", "cgroup", "directory"]
-    assert str(found[0]).split()[1] == str(pid)
-    leftovers.remove(found)
+    remains = of_run(run_name)
+    assert [leftover.kind for leftover in remains] == ["process", "cgroup", "cgroup", "directory"]
+    assert str(remains[0]).split()[1] == str(pid)
+    leftovers.remove(remains)
     assert of_run(run_name) == ()
     assert not is_running(pid)
     assert not (STATE_ROOT / run_name).exists()
@@ -90,9 +90,9 @@ def test_a_killed_runs_settings_are_put_back(
     (STATE_ROOT / run_name / RECORD).write_text(json.dumps({str(setting): "0"}))
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    found = of_run(run_name)
-    assert f"setting   {setting} (was 0)" in [str(leftover) for leftover in found]
-    leftovers.remove(found)
+    remains = of_run(run_name)
+    assert f"setting   {setting} (was 0)" in [str(leftover) for leftover in remains]
+    leftovers.remove(remains)
     assert setting.read_text() == "0"
     assert of_run(run_name) == ()
 
@@ -150,7 +150,7 @@ def test_a_container_of_the_command_line_below_our_cgroup_is_left_alone(
     runtime("create", "container")
     try:
         clean()
-        assert runtime.oci.state("container")["status"] == "created"
+        assert runtime.state("container")["status"] == "created"
     finally:
         runtime("delete", "--force", "container")
 

@@ -55,6 +55,7 @@ def test_trials_come_back_as_they_were_written(tmp_path: Path) -> None:
     assert RunFolder.open(folder.path).trials() == written
 
 
+@pytest.mark.no_cover
 def test_a_kill_at_any_byte_loses_at_most_the_trial_being_written(tmp_path: Path) -> None:
     folder = _folder(tmp_path)
     assert folder.trials() == ()

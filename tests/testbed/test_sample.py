@@ -88,9 +88,9 @@ def test_the_sampler_covers_its_window_from_edge_to_edge(cgroup: Cgroup) -> None
     with Sampler({"web": cgroup}, interval_s=0.1) as sampler, run_in(cgroup) as process:
         assert process.stdout and process.stdout.readline() == "ready\n"
         time.sleep(0.25)
-    found = summarise_usage(sampler.rows, "web")
-    assert 0.28 < found.cpu_s < 1.0
-    assert found.samples == len(sampler.rows) >= 5
+    usage = summarise_usage(sampler.rows, "web")
+    assert 0.28 < usage.cpu_s < 1.0
+    assert usage.samples == len(sampler.rows) >= 5
     assert sampler.rows[0].cpu_ns == 0
     assert [row.t_s for row in sampler.rows] == sorted(row.t_s for row in sampler.rows)
     assert max(row.pss_bytes for row in sampler.rows) > 64 * MIB

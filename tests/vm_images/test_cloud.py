@@ -33,8 +33,8 @@ def test_the_boot_loader_names_the_root_and_the_serial_console() -> None:
 
 
 def test_modules_for_what_is_not_installed_are_left_out() -> None:
-    told = cloud.without_modules(CONFIGURATION, ("ssh", "locale"))
-    assert told.split() == "cloud_init_modules: - ssh-import-id - write-files cloud_config_modules: ssh: kept".split()
+    left = cloud.without_modules(CONFIGURATION, ("ssh", "locale"))
+    assert left.split() == "cloud_init_modules: - ssh-import-id - write-files cloud_config_modules: ssh: kept".split()
 
 
 def test_every_input_is_in_the_key() -> None:

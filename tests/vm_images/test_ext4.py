@@ -101,11 +101,11 @@ def test_the_files_come_out_as_they_went_in(layers: list[Path], tmp_path: Path) 
         assert os.listdir(root / "directory") == [], "an opaque directory hides"
         assert (root / "replaced").read_text() == "top"
         for name in sorted(names - {"replaced", "directory"}):
-            found, expected = (root / name).lstat(), (low / name).lstat()
-            assert (found.st_mode, found.st_uid, found.st_gid, found.st_mtime_ns, found.st_rdev) == (
+            actual, expected = (root / name).lstat(), (low / name).lstat()
+            assert (actual.st_mode, actual.st_uid, actual.st_gid, actual.st_mtime_ns, actual.st_rdev) == (
                 *(expected.st_mode, expected.st_uid, expected.st_gid, expected.st_mtime_ns, expected.st_rdev),
             ), name
-            assert found.st_atime_ns == found.st_ctime_ns == found.st_mtime_ns
+            assert actual.st_atime_ns == actual.st_ctime_ns == actual.st_mtime_ns
         assert (root / "large").read_bytes() == (low / "large").read_bytes()
         assert (root / "large").stat().st_mtime_ns == _LATE_NS
         assert os.readlink(root / "long-link") == "x" * 200

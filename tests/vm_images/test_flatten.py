@@ -16,7 +16,7 @@ pytestmark = pytest.mark.root
 
 def described(root: Path) -> dict[str, tuple[object, ...]]:
     """Type, permissions, owner, modification time and content of everything below a directory."""
-    found: dict[str, tuple[object, ...]] = {}
+    entries: dict[str, tuple[object, ...]] = {}
     for folder, directories, files in os.walk(root):
         for name in [".", *directories, *files]:
             path = Path(folder, name)
@@ -25,8 +25,8 @@ def described(root: Path) -> dict[str, tuple[object, ...]]:
             if stat.S_ISREG(status.st_mode):
                 content = path.read_bytes()
             about = (status.st_mode, status.st_uid, status.st_gid, status.st_mtime_ns, content)
-            found[os.path.relpath(path, root)] = about
-    return found
+            entries[os.path.relpath(path, root)] = about
+    return entries
 
 
 @pytest.fixture
@@ -76,10 +76,10 @@ def test_the_tree_is_what_overlayfs_shows(layers: tuple[Path, ...], tmp_path: Pa
         expected = described(merged)
     finally:
         subprocess.run(["umount", str(merged)], check=True)
-    found = described(tmp_path / "tree")
-    assert found == expected
-    assert "opaque/deep/below" not in found
-    assert "merged/deep/beside" in found
+    tree = described(tmp_path / "tree")
+    assert tree == expected
+    assert "opaque/deep/below" not in tree
+    assert "merged/deep/beside" in tree
 
 
 def test_layers_are_as_before(layers: tuple[Path, ...], tmp_path: Path) -> None:

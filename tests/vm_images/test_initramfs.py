@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vm_images.initramfs import Entry, base_archive, modules_archive, plan_archive, write_archive
+from vm_images.initramfs import Entry, make_base_archive, make_modules_archive, make_plan_archive, write_archive
 
 
 def listing(data: bytes) -> dict[str, str]:
@@ -18,11 +18,11 @@ def listing(data: bytes) -> dict[str, str]:
 
 
 def test_cpio_finds_everything_with_its_permissions() -> None:
-    found = listing(base_archive(b"the launcher", {"virtio.ko": b"a module"}))
-    assert found["init"] == "-rwxr-xr-x"
-    assert found["dev/console"] == "crw-------"
-    assert found["modules/virtio.ko"] == "-rw-r--r--"
-    assert found["proc"].startswith("d")
+    listed = listing(make_base_archive(b"the launcher", {"virtio.ko": b"a module"}))
+    assert listed["init"] == "-rwxr-xr-x"
+    assert listed["dev/console"] == "crw-------"
+    assert listed["modules/virtio.ko"] == "-rw-r--r--"
+    assert listed["proc"].startswith("d")
 
 
 @pytest.mark.parametrize("length", range(1, 9))
@@ -35,17 +35,17 @@ def test_contents_survive_whatever_their_length(length: int, tmp_path: Path) -> 
 
 
 def test_a_second_archive_can_follow() -> None:
-    base, plan = base_archive(b"init", {}), plan_archive(b"plan bytes")
+    base, plan = make_base_archive(b"init", {}), make_plan_archive(b"plan bytes")
     assert len(base) % 512 == 0
     assert listing(plan) == {"plan": "-rw-------"}
     assert (base + plan).index(b"070701", base.rindex(b"TRAILER!!!")) == len(base)
 
 
 def test_further_modules_lie_beside_the_others() -> None:
-    assert listing(modules_archive({"bridge.ko": b"a module"})) == {"modules/bridge.ko": "-rw-r--r--"}
+    assert listing(make_modules_archive({"bridge.ko": b"a module"})) == {"modules/bridge.ko": "-rw-r--r--"}
 
 
 def test_equal_inputs_give_equal_bytes() -> None:
     modules = {"b.ko": b"2", "a.ko": b"1"}
-    assert base_archive(b"init", modules) == base_archive(b"init", dict(modules))
-    assert base_archive(b"init", modules) != base_archive(b"init", {"b.ko": b"2", "a.ko": b"changed"})
+    assert make_base_archive(b"init", modules) == make_base_archive(b"init", dict(modules))
+    assert make_base_archive(b"init", modules) != make_base_archive(b"init", {"b.ko": b"2", "a.ko": b"changed"})

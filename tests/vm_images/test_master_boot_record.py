@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import TestbedError
-from vm_images.master_boot_record import FIRST_PARTITION_SECTOR, boot_area
+from vm_images.master_boot_record import FIRST_PARTITION_SECTOR, make_boot_area
 
 BOOT = bytes(510) + b"\x55\xaa"
 # Three sectors and a bit, the first of which ends with GRUB's own idea of where the rest is loaded.
@@ -20,16 +20,16 @@ DISK_BYTES = 64 << 20
 
 def test_the_partition_table_is_one_linux_partition_over_all_the_rest(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
-    disk.write_bytes(boot_area(BOOT, CORE, DISK_BYTES, 0xC0FFEE01).ljust(DISK_BYTES, b"\0"))
-    told = subprocess.run(["blkid", "-p", "-o", "export", str(disk)], capture_output=True, text=True, check=True)
-    assert {"PTTYPE=dos", "PTUUID=c0ffee01"} <= set(told.stdout.split())
+    disk.write_bytes(make_boot_area(BOOT, CORE, DISK_BYTES, 0xC0FFEE01).ljust(DISK_BYTES, b"\0"))
+    output = subprocess.run(["blkid", "-p", "-o", "export", str(disk)], capture_output=True, text=True, check=True)
+    assert {"PTTYPE=dos", "PTUUID=c0ffee01"} <= set(output.stdout.split())
     entry = disk.read_bytes()[0x1BE:0x1CE]
     assert (entry[0], entry[4]) == (0x80, 0x83)
     assert struct.unpack("<II", entry[8:]) == (FIRST_PARTITION_SECTOR, DISK_BYTES // 512 - FIRST_PARTITION_SECTOR)
 
 
 def test_grub_finds_its_core() -> None:
-    area = boot_area(BOOT, CORE, DISK_BYTES, 1)
+    area = make_boot_area(BOOT, CORE, DISK_BYTES, 1)
     assert len(area) == FIRST_PARTITION_SECTOR * 512
     (core,) = struct.unpack_from("<Q", area, 0x5C)
     assert area[core * 512 + 512 : core * 512 + len(CORE)] == CORE[512:]
@@ -48,4 +48,4 @@ def test_grub_finds_its_core() -> None:
 )
 def test_what_is_not_grubs_is_refused(boot: bytes, core: bytes, said: str) -> None:
     with pytest.raises(TestbedError, match=said):
-        boot_area(boot, core, DISK_BYTES, 1)
+        make_boot_area(boot, core, DISK_BYTES, 1)

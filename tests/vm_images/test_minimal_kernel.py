@@ -17,8 +17,8 @@ from vm_images.guest import ensure_guest
 from vm_images.minimal_kernel import (
     FRAGMENT,
     check,
-    find_kept_minimal_kernel,
     find_refused,
+    find_stored_minimal_kernel,
     install_packages,
     missing_packages,
     parse_options,
@@ -94,7 +94,7 @@ def test_the_source_is_found() -> None:
 
 def test_without_one_it_is_said_how_to_build_it(tmp_path: Path) -> None:
     with pytest.raises(PrerequisiteError, match=r"no minimal guest kernel.*\n.*images.kernel"):
-        find_kept_minimal_kernel(tmp_path)
+        find_stored_minimal_kernel(tmp_path)
 
 
 @pytest.mark.vm

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import PrerequisiteError
-from vm_images.modules import ModuleTree, module_name, order_modules, parse_needed_modules, plain_module
+from vm_images.modules import ModuleTree, module_name, order_modules, parse_needed_modules, read_plain_module
 
 NEEDS = {
     "net": ("ring", "bus", "failover"),
@@ -57,4 +57,4 @@ def test_a_missing_module_is_named(tmp_path: Path) -> None:
 def test_a_file_that_is_no_module_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.ko").write_bytes(b"#!/bin/sh")
     with pytest.raises(PrerequisiteError, match="not a kernel module"):
-        plain_module(tmp_path / "a.ko")
+        read_plain_module(tmp_path / "a.ko")

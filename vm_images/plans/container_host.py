@@ -14,7 +14,9 @@ from errno import EINVAL
 from msgspec import Struct
 
 from runtime import network
+from runtime.config.default import DEFAULT_PATH
 from runtime.plan.constants import MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID
+from runtime.plan.network import OWN_SOCKET, loopback_steps
 from runtime.plan.process import search_path
 from runtime.plan.steps import (
     Chdir,
@@ -23,14 +25,12 @@ from runtime.plan.steps import (
     Mkdir,
     Mount,
     Netlink,
-    NetlinkSocket,
     Plan,
     SetHostname,
     Step,
     Umask,
     Write,
 )
-from runtime.spec import DEFAULT_PATH
 from vm_images.plans.guest import DISK, LOWER, MOVE_IN, NO_INPUT, ROOT, boot_steps, overlay_steps, root_steps
 
 # Where a container host has the layers, each under its name on the disk.
@@ -42,7 +42,6 @@ BRIDGE_INDEX = 100
 # All that a v2 hierarchy can pass on; a kernel without one of them goes without.
 CONTROLLERS = ("cpu", "memory", "pids", "io", "cpuset")
 
-_SOCKET = 110
 _ENVIRONMENT = (f"PATH={DEFAULT_PATH}", "LC_ALL=C.UTF-8")
 
 
@@ -62,14 +61,14 @@ class ContainerHost(Struct, frozen=True):
 
 
 def _network_steps(mac: str | None) -> tuple[Step, ...]:
-    """Return a bridge, and on it the network card, which has no address of its own."""
-    steps: list[Step] = [NetlinkSocket(_SOCKET), Netlink(_SOCKET, network.loopback_up(), "bring lo up")]
+    """Return steps for a bridge, and on it the network card, which has no address of its own."""
+    steps: list[Step] = [*loopback_steps()]
     if mac is not None:
         bridge = network.create_bridge(BRIDGE, mac, BRIDGE_INDEX)
         port = network.make_port("eth0", BRIDGE_INDEX)
         steps += [
-            Netlink(_SOCKET, bridge, f"create bridge {BRIDGE}"),
-            Netlink(_SOCKET, port, f"eth0 is a port of {BRIDGE}"),
+            Netlink(OWN_SOCKET, bridge, f"create bridge {BRIDGE}"),
+            Netlink(OWN_SOCKET, port, f"eth0 is a port of {BRIDGE}"),
         ]
     return tuple(steps)
 

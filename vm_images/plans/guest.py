@@ -19,37 +19,38 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from errno import EPERM
 from pathlib import Path
 
-from runtime import network
 from runtime.cgroups import Hierarchies
-from runtime.plan.cgroup import create_steps, join_steps
+from runtime.config.resources import Pids, Resources
+from runtime.plan.cgroup import join_steps, limit_steps, make_steps
 from runtime.plan.constants import CLONE_NEWCGROUP, MS_MOVE, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
-from runtime.plan.filter import confined_steps
-from runtime.plan.process import exec_step
-from runtime.plan.root import HOLD_ROOT, filesystem_steps, identity_steps, protection_steps, sysfs_step
+from runtime.plan.devices import own_mounts
+from runtime.plan.execution import directory_steps, process_end, seccomp_step
+from runtime.plan.network import OWN_SOCKET, link_steps, loopback_steps
+from runtime.plan.root import HOLD_ROOT, hiding_steps, identity_files, written_files
 from runtime.plan.steps import (
     Chdir,
     Chroot,
-    CloseOnExec,
     LoadModule,
     LogLine,
     Mkdir,
     Mount,
-    Netlink,
-    NetlinkSocket,
     Open,
     Plan,
     ServeFile,
     ServePlans,
+    SetHostname,
+    Setsid,
     Step,
     Unshare,
     WaitPath,
     Write,
     forked,
 )
-from runtime.spec import Link, Resources, Spec
-from runtime.unionfs.overlay import DEV, mount_steps, volatile_steps
+from runtime.spec import WORKLOAD_MOUNTS, Link, Spec, configuration
+from runtime.unionfs.overlay import mount_steps, volatile_steps
 
 # Lines on the console that the host times. The first is written before anything is done, the second right
 # before the workload's execve.
@@ -66,25 +67,14 @@ LOWER, VOLATILE, ROOT = "/lower", "/volatile", "/merged"
 MOVE_IN: tuple[Step, ...] = (Mount(".", "/", "", MS_MOVE), Chroot("."), Chdir("/"))
 NO_INPUT = Open("/dev/null", 0, os.O_RDONLY)
 _CGROUP = "/cgroup"
-_SOCKET = 110
 _CONSOLE = 0  # the kernel opens it for PID 1
 # The guest's only network card; index 1 is the loopback interface.
 INTERFACE_INDEX = 2
 
 
 def network_steps(link: Link | None) -> tuple[Step, ...]:
-    """Return the loopback interface and, with a link, the network card with its address."""
-    steps: list[Step] = [NetlinkSocket(_SOCKET), Netlink(_SOCKET, network.loopback_up(), "bring lo up")]
-    if link is not None:
-        address = network.add_address(INTERFACE_INDEX, link.address)
-        steps += [
-            Netlink(_SOCKET, address, f"eth0 is {link.address}"),
-            Netlink(_SOCKET, network.link_up("eth0"), "bring eth0 up"),
-        ]
-        if link.gateway:
-            route = network.add_default_route(link.gateway)
-            steps.append(Netlink(_SOCKET, route, f"default route by {link.gateway}"))
-    return tuple(steps)
+    """Return steps for the loopback interface and, with a link, the network card with its address."""
+    return (*loopback_steps(), *(link_steps(OWN_SOCKET, INTERFACE_INDEX, link) if link else ()))
 
 
 def memory_steps() -> tuple[Step, ...]:
@@ -96,15 +86,15 @@ def memory_steps() -> tuple[Step, ...]:
     )
 
 
-def boot_steps(modules: Sequence[str], network: Sequence[Step], *, tells: bool = True) -> tuple[Step, ...]:
-    """Return the steps from the kernel to a machine with devices, a network and, with ``tells``, a process that reports
-    its memory."""
+def boot_steps(modules: Sequence[str], network: Sequence[Step], *, reports_memory: bool = True) -> tuple[Step, ...]:
+    """Return the steps from the kernel to a machine with devices, a network and, with ``reports_memory``, a process
+    that reports its memory."""
     return (
         LogLine(FIRST_USERSPACE),
         Mount("devtmpfs", "/dev", "devtmpfs", MS_NOSUID | MS_NOEXEC),
         *(LoadModule(path) for path in modules),
         *network,
-        *(memory_steps() if tells else ()),
+        *(memory_steps() if reports_memory else ()),
     )
 
 
@@ -129,24 +119,34 @@ def overlay_steps(
 
 
 def root_steps(prefix: str = "", *, volatile: bool = True) -> tuple[Step, ...]:
-    """Go to the new root, hold it, and mount the kernel's own file systems in it; /dev is in the ``volatile`` one of
-    ``overlay_steps``, if there is that."""
-    dev = f"{prefix}{VOLATILE}/{DEV}" if volatile else ""
-    return (Chdir(f"{prefix}{ROOT}"), HOLD_ROOT, *filesystem_steps(dev), sysfs_step())
+    """Go to the new root, hold it, and mount the kernel's own file systems in it, as every container has them; /dev is
+    in the ``volatile`` one of ``overlay_steps``, if there is that."""
+    memory = f"{prefix}{VOLATILE}" if volatile else ""
+    return (Chdir(f"{prefix}{ROOT}"), HOLD_ROOT, *own_mounts(WORKLOAD_MOUNTS, memory))
 
 
 def workload_steps(spec: Spec, *streams: Step) -> tuple[Step, ...]:
     """Return the steps from inside the root to the workload's execve; ``streams`` open those that it does not have
     already."""
     return (
-        *protection_steps(spec.readonly_paths, spec.masked_paths),
-        *identity_steps(spec),
+        *hiding_steps(spec.readonly_paths, spec.masked_paths),
+        *naming_steps(spec),
         *streams,
-        CloseOnExec(),
-        *confined_steps(spec),
-        LogLine(EXECUTING),
-        exec_step(spec.process),
+        *executing_steps(spec, EXECUTING),
     )
+
+
+def naming_steps(spec: Spec) -> tuple[Step, ...]:
+    """The host name, and the files below /etc that name host and neighbours; the root has been entered."""
+    return (SetHostname(spec.hostname), *written_files(identity_files(spec.hostname, spec.hosts)))
+
+
+def executing_steps(spec: Spec, line: str) -> tuple[Step, ...]:
+    """A container's own last steps, with ``line`` on the console right before the execve."""
+    config = configuration(spec)
+    assert config.process is not None
+    *before, execution = process_end(config.process, seccomp=seccomp_step(config), check=False)
+    return (Setsid(tolerate=(EPERM,)), *directory_steps(config.process), *before, LogLine(line), execution)
 
 
 def _task_limit_steps(pids: int | None) -> tuple[Step, ...]:
@@ -157,7 +157,8 @@ def _task_limit_steps(pids: int | None) -> tuple[Step, ...]:
         Mkdir(_CGROUP),
         Mount("cgroup2", _CGROUP, "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC),
         Write(f"{_CGROUP}/cgroup.subtree_control", ("+pids",)),
-        *create_steps(hierarchies, "workload", Resources(pids=pids), confine_devices=False),
+        *make_steps(hierarchies, "workload"),
+        *limit_steps(hierarchies, "workload", Resources(pids=Pids(pids))),
         *join_steps(hierarchies, "workload"),
         Unshare(CLONE_NEWCGROUP),
     )
@@ -187,7 +188,9 @@ def guest_plan(
     own = (WaitPath(DISK), Mkdir(ROOT), Mount(DISK, ROOT, file_system, 0))
     return Plan(
         child=(
-            *boot_steps(modules, network_steps(spec.link), tells=not served),  # two processes cannot read one console
+            *boot_steps(
+                modules, network_steps(spec.link), reports_memory=not served
+            ),  # two processes cannot read one console
             *_task_limit_steps(spec.resources.pids),
             *(own if writable_disk else overlay_steps(DISK, file_system)),
             *root_steps(volatile=not writable_disk),

@@ -18,7 +18,6 @@ from msgspec.structs import replace
 from runtime.cgroups import Hierarchies
 from runtime.plan.cgroup import join_steps
 from runtime.plan.constants import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
-from runtime.plan.container import container_plan
 from runtime.plan.steps import (
     Chdir,
     LogLine,
@@ -31,6 +30,7 @@ from runtime.plan.steps import (
     Write,
     forked,
 )
+from runtime.plan.workload import workload_plan
 from runtime.spec import Link, Spec
 from vm_images.plans.guest import MOVE_IN, NO_INPUT, boot_steps, network_steps
 
@@ -69,7 +69,7 @@ def _lower(disk: str) -> str:
 def _service_steps(service: str, spec: Spec, disk: str) -> tuple[Step, ...]:
     """Return the cgroup with the service's limits, and the process in it that becomes the service."""
     inside = replace(spec, layers=(_lower(disk),), link=None, host_network=True)
-    plan = container_plan(inside, _FOUND, service)
+    plan = workload_plan(inside, _FOUND, service)
     *child, execution = plan.child
     return (
         *plan.parent,
@@ -82,7 +82,7 @@ def pod_plan(specs: Mapping[str, Spec], disks: Mapping[str, str], link: Link | N
     ``link``.
 
     ``disks`` is each service's disk, by the device's path: several may share one. ``modules`` are the files to load,
-    in order, by their paths in the initial RAM disk. Raises UsageError as ``container_plan`` does.
+    in order, by their paths in the initial RAM disk. Raises UsageError as ``workload_plan`` does.
     """
     return Plan(
         child=(

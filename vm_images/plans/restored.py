@@ -9,18 +9,16 @@ number generator of its own, is the same in all copies; no kernel can fix that.
 from __future__ import annotations
 
 from runtime import network
-from runtime.plan.root import identity_steps
+from runtime.plan.network import OWN_SOCKET, link_steps
 from runtime.plan.steps import AddEntropy, LogLine, Netlink, NetlinkSocket, Plan, SetClock, Step, Write
 from runtime.spec import Link, Spec
-from vm_images.plans.guest import INTERFACE_INDEX
+from vm_images.plans.guest import INTERFACE_INDEX, naming_steps
 
 # Lines on the console, as those of vm_images.plans.guest.
 ASLEEP = "testbed: ready to be saved"
 IDENTIFIED = "testbed: identity"
 # The kernel's generator takes 256 bits (drivers/char/random.c: BLAKE2S_HASH_SIZE).
 ENTROPY_BYTES = 32
-
-_SOCKET = 110
 
 
 def sleep_plan(link: Link | None) -> Plan:
@@ -34,9 +32,9 @@ def sleep_plan(link: Link | None) -> Plan:
     address = network.delete_address(INTERFACE_INDEX, link.address)
     return Plan(
         (
-            NetlinkSocket(_SOCKET),
-            Netlink(_SOCKET, address, f"eth0 is {link.address} no more"),
-            Netlink(_SOCKET, network.link_down("eth0"), "take eth0 down"),
+            NetlinkSocket(OWN_SOCKET),
+            Netlink(OWN_SOCKET, address, f"eth0 is {link.address} no more"),
+            Netlink(OWN_SOCKET, network.link_down("eth0"), "take eth0 down"),
             LogLine(ASLEEP),
         )
     )
@@ -45,16 +43,7 @@ def sleep_plan(link: Link | None) -> Plan:
 def _network_steps(link: Link | None) -> tuple[Step, ...]:
     if link is None:
         return ()
-    steps = [
-        NetlinkSocket(_SOCKET),
-        Netlink(_SOCKET, network.set_mac(INTERFACE_INDEX, link.mac), f"eth0's MAC is {link.mac}"),
-        Netlink(_SOCKET, network.add_address(INTERFACE_INDEX, link.address), f"eth0 is {link.address}"),
-        Netlink(_SOCKET, network.link_up("eth0"), "bring eth0 up"),
-    ]
-    if link.gateway:
-        route = network.add_default_route(link.gateway)
-        steps.append(Netlink(_SOCKET, route, f"default route by {link.gateway}"))
-    return tuple(steps)
+    return (NetlinkSocket(OWN_SOCKET), *link_steps(OWN_SOCKET, INTERFACE_INDEX, link, link.mac))
 
 
 def restored_plan(spec: Spec, machine_id: str, realtime_ns: int, entropy: bytes) -> Plan:
@@ -67,7 +56,7 @@ def restored_plan(spec: Spec, machine_id: str, realtime_ns: int, entropy: bytes)
         (
             SetClock(realtime_ns),
             AddEntropy(entropy),
-            *identity_steps(spec),
+            *naming_steps(spec),
             Write("etc/machine-id", (f"{machine_id}\n",), create=True, inside=True),
             *_network_steps(spec.link),
             LogLine(IDENTIFIED),

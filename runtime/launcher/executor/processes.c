@@ -87,6 +87,7 @@ int perform_hold_signals(const struct step *s) { return (int)SYS(rt_sigprocmask,
 
 int perform_accompany(const struct step *s) {
   long pid = (long)s->accompany.pid;
+  (void)perform_hold_signals(s); /* from now on at the latest: the first look at the child comes after it */
   int signals = (int)SYS(signalfd4, -1, &PASSED_ON, sizeof PASSED_ON, O_CLOEXEC), status = 0;
   for (;;) {
     uint32_t info[32]; /* struct signalfd_siginfo, of which the first is the number */

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from runtime.cgroups import Cgroup, hierarchies
-from runtime.plan.cgroup import create_steps
+from runtime.plan.cgroup import make_steps
 from runtime.plan.steps import Mkdir
-from runtime.spec import Resources
 
 pytestmark = pytest.mark.root
 
@@ -19,7 +18,7 @@ pytestmark = pytest.mark.root
 def make(name: str) -> Cgroup:
     cgroup = Cgroup(name)
     cgroup.make_parent()
-    for step in create_steps(hierarchies(), name, Resources(), confine_devices=False):
+    for step in make_steps(hierarchies(), name):
         assert isinstance(step, Mkdir)
         Path(step.path).mkdir()
     return cgroup

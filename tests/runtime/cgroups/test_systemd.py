@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from runtime.cgroups import Hierarchies
 from runtime.cgroups.placing import place_cgroup
 from runtime.cgroups.resources import settings
-from runtime.cgroups.systemd import Scope, annotated, maps_all_ids, missing, properties, scope_names
+from runtime.cgroups.systemd import Bus, Scope, annotated, maps_all_ids, missing, properties, scope_names
 from runtime.config.resources import Cpu, Memory, Pids, Resources
 from runtime.config.types import Config, Linux, Root
 from runtime.errors import UsageError
@@ -120,7 +121,8 @@ def test_a_user_namespace_is_told_from_the_hosts() -> None:
 
 @pytest.mark.skipif(Path("/run/systemd/system").is_dir(), reason="this host runs systemd")
 def test_without_systemd_the_directories_have_its_names() -> None:
-    assert "does not run systemd" in missing(FOUND)
+    bus = Bus({}, lambda command, environment: (1, "", "nobody is asked"))
+    assert "does not run systemd" in missing(FOUND, bus)
     config = Config("1.2.0", Root("rootfs"), linux=Linux(cgroups_path="a-b.slice:p:x"))
-    placed = place_cgroup(config, "c", True)
+    placed = place_cgroup(config, "c", True, bus, os.getpid())
     assert (placed.cgroup, placed.scope) == ("a.slice/a-b.slice/p-x.scope", "")

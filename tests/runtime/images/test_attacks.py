@@ -143,6 +143,7 @@ def test_a_working_directory_in_a_descriptor_of_the_host_is_refused(build_text: 
         os.close(held)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("copy", ["COPY circle /x", "COPY . /x", "COPY dir/ /x/"])
 def test_links_in_circles_and_depth_in_a_context(
     build_text: Build, context: Path, request: pytest.FixtureRequest, copy: str

@@ -26,7 +26,7 @@ def test_the_configuration_is_what_runs(image: Image) -> None:
     process = image_process(image, environment={})
     assert process.args == ("run", "serve")
     assert process.env == ("PATH=/bin", "MODE=image", "HOME=/home/alice")
-    assert (process.cwd, process.user) == ("/srv", User(1000, 100, (29,)))
+    assert (process.cwd, process.user) == ("/srv", User(1000, 100, additional_gids=(29,)))
 
 
 def test_overrides(image: Image) -> None:

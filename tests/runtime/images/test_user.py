@@ -17,8 +17,8 @@ pytestmark = pytest.mark.root
     [
         ("", User(0, 0)),
         ("root", User(0, 0)),
-        ("alice", User(1000, 100, (29,))),
-        ("1000", User(1000, 100, (29,))),
+        ("alice", User(1000, 100, additional_gids=(29,))),
+        ("1000", User(1000, 100, additional_gids=(29,))),
         ("4711", User(4711, 0)),
         ("alice:audio", User(1000, 29)),
         ("alice:12", User(1000, 12)),

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import termios
 import time
 from contextlib import suppress
@@ -17,15 +18,15 @@ import pytest
 
 from runtime.cgroups import Cgroup, hierarchies
 from runtime.launcher import STATIC_BINARY, StepError, launch
-from runtime.launcher.build import INCLUDES, WARNINGS, sources
+from runtime.launcher.build import BINARY, HERE, INCLUDES, PACKAGES, WARNINGS, sources
 from runtime.plan import steps as s
 from runtime.plan.constants import CLONE_NEWPID, CLONE_NEWUTS
-from runtime.plan.container import container_plan
 from runtime.plan.encode import encode
 from runtime.plan.steps import Plan
+from runtime.plan.workload import workload_plan
 from runtime.spec import Process, Resources, Spec
+from tests.runtime.command_line import make_runtime
 from tests.runtime.launcher.damaged_plans import DAMAGED
-from tests.runtime.oci import make_runtime, unique
 from tests.waiting import until
 
 
@@ -312,10 +313,16 @@ def test_the_binary_is_hardened() -> None:
 
 @pytest.fixture(scope="session")
 def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The launcher with the address and undefined-behaviour sanitizers."""
-    binary = tmp_path_factory.mktemp("sanitized") / "launcher"
+    """The launcher with the address and undefined-behaviour sanitizers, with what it starts around it."""
+    runtime = tmp_path_factory.mktemp("sanitized") / "runtime"
+    (runtime / "launcher").mkdir(parents=True)
+    for path in (*HERE.parent.iterdir(), *HERE.iterdir()):
+        if path not in (HERE, BINARY):
+            (runtime / path.relative_to(HERE.parent)).symlink_to(path)
+    binary = runtime / "launcher" / BINARY.name
     used = [path for path in sources() if not path.endswith("/start.c")]  # a C library starts it
     flags = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    flags += [f'-DPYTHON="{sys.executable}"', f'-DPACKAGES="{PACKAGES}"', f'-DVERSION="test-{os.getpid()}"']
     subprocess.run(["gcc", *WARNINGS, *INCLUDES, *flags, "-o", str(binary), *used], check=True)
     return binary
 
@@ -415,7 +422,7 @@ def test_a_whole_container_is_clean_under_the_sanitizers(
     """Every step of a default container's plan is performed, not only read."""
     spec = Spec(Process(args=("/bin/sh", "-c", "echo inside; exit 3")), (str(busybox_layer),), "one", Resources(pids=9))
     name = f"{cgroup_parent}/c"
-    (tmp_path / "p").write_bytes(encode(container_plan(spec, hierarchies(), name)))
+    (tmp_path / "p").write_bytes(encode(workload_plan(spec, hierarchies(), name)))
     environment = {"ASAN_OPTIONS": "detect_leaks=0"}
     done = subprocess.run([sanitized, tmp_path / "p"], capture_output=True, text=True, env=environment)
     Cgroup(name).remove()
@@ -423,48 +430,35 @@ def test_a_whole_container_is_clean_under_the_sanitizers(
 
 
 @pytest.mark.root
-def test_a_prepared_run_is_clean_under_the_sanitizers(
-    sanitized: Path, tmp_path: Path, busybox_layer: Path, run_name: str
+@pytest.mark.parametrize("planner", ["20", "off"])
+def test_the_client_is_clean_under_the_sanitizers(
+    sanitized: Path, tmp_path: Path, busybox_layer: Path, run_name: str, planner: str
 ) -> None:
-    """The command line's front, from its arguments to the last directory that it removes."""
+    """With a planner that its first call starts, or an interpreter for each."""
     runtime = make_runtime(tmp_path, busybox_layer, run_name)
-    config = runtime.config()
-    del config["linux"]["cgroupsPath"]
-    runtime.configure(config)
-    runtime.shell("echo inside; exit 3")
-    assert runtime("run", unique("first"), check=False).returncode == 3
-    front = tmp_path / "testbed-runtime"
-    front.symlink_to(sanitized)
-    command = [str(front), "--root", str(runtime.root), "run", "--bundle", str(runtime.bundle), unique("second")]
-    environment = {"ASAN_OPTIONS": "detect_leaks=0", "PATH": "/nowhere"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert clean(done.stderr) and (done.returncode, done.stdout) == (3, "inside\n"), done.stderr
-    assert [path.name for path in runtime.root.iterdir()] == ["@prepared"]
+    client = tmp_path / "testbed-runtime"
+    client.symlink_to(sanitized)
 
-
-@pytest.mark.root
-def test_operations_are_clean_under_the_sanitizers(
-    sanitized: Path, tmp_path: Path, busybox_layer: Path, run_name: str
-) -> None:
-    """With no interpreter to hand over to: the launcher did it, or it fails."""
-    runtime = make_runtime(tmp_path, busybox_layer, run_name)
-    runtime.shell("sleep 1000")
-    front = tmp_path / "testbed-runtime"
-    front.symlink_to(sanitized)
-
-    def operate(*arguments: str) -> str:
-        command = [str(front), "--root", str(runtime.root), *arguments]
-        environment = {"ASAN_OPTIONS": "detect_leaks=0"}
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
-        assert clean(done.stderr) and done.returncode == 0, done.stderr
+    def operate(*arguments: str, status: int = 0) -> str:
+        command = [str(client), "--root", str(runtime.root), *arguments]
+        environment = {"ASAN_OPTIONS": "detect_leaks=0", "TESTBED_PLANNER": planner}
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment, timeout=60, cwd=runtime.bundle
+        )  # fmt: skip
+        assert clean(done.stderr) and done.returncode == status, done.stderr
         return done.stdout
 
+    runtime.shell("echo inside; exit 3")
+    assert operate("run", "a", status=3) == "inside\n"
+    assert not list(runtime.root.iterdir())
+    runtime.shell("sleep 1000")
     for deletion in (("delete", "a"), ("delete", "--force", "a")):
         runtime("create", "a")
         assert '"created"' in operate("state", "a")
         operate("start", "a")
         assert '"running"' in operate("state", "a")
-        pid = runtime.oci.state("a")["pid"]
+        pid = runtime.state("a")["pid"]
+        operate("exec", "a", "sh", "-c", "exit 5", status=5)
         operate("kill", "--all", "a", "CONT")
         if deletion == ("delete", "a"):
             operate("kill", "a", "KILL")
@@ -472,3 +466,4 @@ def test_operations_are_clean_under_the_sanitizers(
             assert '"stopped"' in operate("state", "a")
         operate(*deletion)
     assert not list(runtime.root.iterdir())
+    Cgroup(run_name).remove()

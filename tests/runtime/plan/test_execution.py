@@ -41,12 +41,12 @@ def end(process: Process = PROCESS, **changes: Any) -> list[s.Step]:
     wanted: dict[str, Any] = {
         "preserve_fds": 0, "keep_groups": False, "grantable": k.ALL_CAPABILITIES, "seccomp": FILTER, "wait": WAITING,
     }  # fmt: skip
-    return process_end(process, **{**wanted, **changes})
+    return [*process_end(process, **{**wanted, **changes})]
 
 
 def executed(process: Process = PROCESS, kinds: str = "mount pid", **changes: Any) -> s.Plan:
     linux = changes.pop("linux", Linux())
-    wanted: dict[str, Any] = {"found": V1, "pid": 42, "cgroup": "c", "preserve_fds": 0, "keep_groups": False}
+    wanted: dict[str, Any] = {"hierarchies": V1, "pid": 42, "cgroup": "c", "preserve_fds": 0, "keep_groups": False}
     return exec_plan(process, config(kinds, linux=linux), **{**wanted, **changes})
 
 
@@ -270,7 +270,7 @@ def test_without_a_mount_namespace_the_root_is_entered_by_itself() -> None:
 @pytest.mark.parametrize("found", HOSTS.values(), ids=HOSTS)
 def test_cgroups_are_joined_before_the_container(found: Hierarchies) -> None:
     """They cannot be reached from inside. Its processors are those of the cgroup."""
-    plan = executed(found=found)
+    plan = executed(hierarchies=found)
     paths = [f"{mount}/c/{'cgroup.procs' if mount == found.unified else 'tasks'}" for mount in found.used]
     joins = positions(plan.parent, lambda step: getattr(step, "path", "") in paths)
     assert len(joins) == len(paths)
@@ -303,7 +303,7 @@ def test_a_hierarchy_may_have_another_cgroup() -> None:
 def test_processors_when_it_joins_and_when_it_executes(
     affinity: ExecCPUAffinity | None, parent: list[tuple[int, ...]], child: list[tuple[int, ...]]
 ) -> None:
-    plan = executed(replace(PROCESS, exec_cpu_affinity=affinity), found=V2)
+    plan = executed(replace(PROCESS, exec_cpu_affinity=affinity), hierarchies=V2)
     assert [step.processors for step in of_type(plan.parent, s.Affinity)] == parent
     assert [step.processors for step in of_type(plan.child, s.Affinity)] == child
     if affinity and affinity.initial:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from runtime.cgroups import Hierarchies
 from runtime.plan import steps as s
-from runtime.plan.container import container_plan
+from runtime.plan.workload import workload_plan
 from runtime.spec import Process, Resources, Spec
 from testbed.platforms.libvirt_lxc import init_plan
 from vm_images.plans.guest import guest_plan
@@ -20,7 +20,7 @@ from vm_images.plans.unit import unit_plan
 V2 = Hierarchies({}, Path("/cg"), frozenset({"cpu", "memory", "pids"}))
 SPEC = Spec(Process(("server",)), ("/store/a",), "web", Resources(64 << 20, 0.5, 32))
 PLANS: dict[str, Callable[[Spec], s.Plan]] = {
-    "container": lambda spec: container_plan(spec, V2, "testbed/r/i"),
+    "container": lambda spec: workload_plan(spec, V2, "testbed/r/i"),
     "guest": lambda spec: guest_plan(spec, ()),
     "saved guest": lambda spec: guest_plan(spec, (), served=True),
     "pod": lambda spec: pod_plan({"web": spec}, {"web": "/dev/vda"}, None, ()),

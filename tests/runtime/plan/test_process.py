@@ -7,6 +7,7 @@ from errno import EINVAL, ENOENT
 import pytest
 from msgspec.structs import replace
 
+from runtime.config.default import DEFAULT_PATH
 from runtime.config.process import Capabilities, IOPriority, Rlimit, Scheduler, User
 from runtime.errors import UsageError
 from runtime.plan import steps as s
@@ -20,7 +21,6 @@ from runtime.plan.process import (
     label_steps,
     search_path,
 )
-from runtime.spec import DEFAULT_PATH
 from tests.runtime.plan.bundles import PROCESS, assert_order, of_type
 
 CHOWN, KILL, LAST = 1 << 0, 1 << 5, 1 << 40

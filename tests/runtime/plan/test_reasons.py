@@ -8,8 +8,8 @@ from pathlib import Path
 from runtime.cgroups import Hierarchies
 from runtime.plan import constants as k
 from runtime.plan import steps as s
-from runtime.plan.container import container_plan
 from runtime.plan.explain import explain
+from runtime.plan.workload import workload_plan
 from runtime.spec import Process, Resources, Spec
 from vm_images.plans.guest import guest_plan
 
@@ -18,7 +18,7 @@ SPEC = Spec(Process(args=("true",)), ("/store/a",), "one", Resources(pids=9))
 
 
 def test_every_step_of_both_platforms_has_a_reason() -> None:
-    for plan in (container_plan(SPEC, V1, "testbed/r/i"), guest_plan(SPEC, ["/m.ko"])):
+    for plan in (workload_plan(SPEC, V1, "testbed/r/i"), guest_plan(SPEC, ["/m.ko"])):
         assert all(step.reason().endswith(".") for step in plan.steps())
 
 
@@ -37,7 +37,7 @@ def test_what_becomes_of_a_whole_tree_of_mounts_is_told_apart() -> None:
 
 
 def test_a_purpose_stands_once_above_the_steps_that_share_it() -> None:
-    lines = explain(container_plan(SPEC, V1, "testbed/r/i")).splitlines()
+    lines = explain(workload_plan(SPEC, V1, "testbed/r/i")).splitlines()
     purposes = [line for line in lines if line.startswith("# ")]
     assert lines[0] == purposes[0]
     assert all(first != second for first, second in itertools.pairwise(purposes))

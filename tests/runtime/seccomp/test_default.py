@@ -6,8 +6,8 @@ import errno
 
 import pytest
 
+from runtime.config.default import DEFAULT_CAPABILITIES
 from runtime.seccomp.default import default_profile
-from runtime.spec import DEFAULT_CAPABILITIES
 from tests.runtime.seccomp.test_filter import outcome
 
 # x86-64's numbers

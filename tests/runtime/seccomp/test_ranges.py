@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from runtime.config.default import DEFAULT_CAPABILITIES
 from runtime.config.seccomp import Seccomp, SyscallArgument, SyscallRule
 from runtime.seccomp import compile as compiling
 from runtime.seccomp.default import default_profile
 from runtime.seccomp.ranges import Instruction, decode, shortened
-from runtime.spec import DEFAULT_CAPABILITIES
 
 X86_64, I386, AARCH64 = 0xC000003E, 0x40000003, 0xC00000B7
 X32_BIT = 0x40000000

@@ -1,4 +1,4 @@
-"""Facts and warnings: the parsing on text, the reading on this host."""
+"""Facts: the parsing on text, the reading on this host."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 
 from testbed.host import facts as host
 from testbed.host.facts import (
-    find_disturbances,
     parse_choice,
     parse_cpu_facts,
     parse_key_values,
@@ -20,9 +19,7 @@ from testbed.host.facts import (
     read_facts,
     read_first_line,
     read_versions,
-    watch_noise,
 )
-from testbed.sample import HostReading
 
 CPUINFO = """\
 processor\t: 0
@@ -36,26 +33,18 @@ model name\t: another
 MEMINFO = "MemTotal: 1000 kB\nMemAvailable: 400 kB\nSwapTotal: 50 kB\nSwapFree: 20 kB\n"
 
 
-def quiet_host() -> dict[str, object]:
-    return {
-        "cpu": {"processors": 2, "governor": "performance"},
-        "memory": {"swap_used_bytes": 0, "ksm": "0"},
-        "load_average": [0.1, 0.1, 0.1],
-    }
-
-
 def test_the_processor_is_described_by_its_first_core() -> None:
-    found = parse_cpu_facts(CPUINFO)
-    assert found["model"] == "AMD EPYC 7B13"
-    assert found["virtualisation_extension"] == "svm"
-    assert found["under_hypervisor"] is True
-    assert found["processors"] == len(os.sched_getaffinity(0))
+    cpu = parse_cpu_facts(CPUINFO)
+    assert cpu["model"] == "AMD EPYC 7B13"
+    assert cpu["virtualisation_extension"] == "svm"
+    assert cpu["under_hypervisor"] is True
+    assert cpu["processors"] == len(os.sched_getaffinity(0))
 
 
 def test_memory_is_in_bytes_and_swap_in_use_is_a_difference() -> None:
-    found = parse_memory_facts(MEMINFO)
-    assert (found["total_bytes"], found["available_bytes"]) == (1_024_000, 409_600)
-    assert found["swap_used_bytes"] == 30 * 1024
+    memory = parse_memory_facts(MEMINFO)
+    assert (memory["total_bytes"], memory["available_bytes"]) == (1_024_000, 409_600)
+    assert memory["swap_used_bytes"] == 30 * 1024
     assert parse_kib(MEMINFO, "HugePages") == 0
 
 
@@ -67,44 +56,24 @@ def test_kernel_texts_are_parsed() -> None:
     assert parse_key_values(release, "=") == {"NAME": "Debian GNU/Linux", "VERSION_ID": "12"}
 
 
-def test_a_quiet_host_has_nothing_to_warn_of() -> None:
-    idle = HostReading(0, 0, 0, 0, 0), HostReading(1, 5, 0, 100, 0)
-    assert find_disturbances(*idle, quiet_host()) == ()
-
-
-def test_each_disturbance_is_a_sentence_with_its_figure() -> None:
-    host = quiet_host() | {
-        "cpu": {"processors": 2, "governor": "powersave"},
-        "memory": {"swap_used_bytes": 3 << 20, "ksm": "1"},
-        "load_average": [1.5, 0.0, 0.0],
-    }
-    warnings = find_disturbances(HostReading(0, 0, 0, 0, 0), HostReading(1, 80, 5, 100, 0), host)
-    for part in ("80% busy", "load average is 1.50", "5.0%", "powersave", "3 MiB", "KSM"):
-        assert sum(part in warning for warning in warnings) == 1, part
-
-
 def test_the_facts_of_this_host_are_json_and_say_something() -> None:
-    found = json.loads(json.dumps(read_facts()))
-    assert found["kernel"] == os.uname().release
-    assert found["memory"]["total_bytes"] > found["memory"]["available_bytes"] > 0
-    assert found["cgroups"]["mode"] in ("v1", "v2", "hybrid", "none")
-    assert found["cpu"]["model"]
+    facts = json.loads(json.dumps(read_facts()))
+    assert facts["kernel"] == os.uname().release
+    assert facts["memory"]["total_bytes"] > facts["memory"]["available_bytes"] > 0
+    assert facts["cgroups"]["mode"] in ("v1", "v2", "hybrid", "none")
+    assert facts["cpu"]["model"]
 
 
 def test_versions_name_what_is_installed_and_what_is_not() -> None:
-    found = read_versions()
-    assert found["python"] and found["hdrhistogram"]
+    versions = read_versions()
+    assert versions["python"] and versions["hdrhistogram"]
     assert read_first_line("a-command-that-does-not-exist") is None
     assert read_first_line("sh", "-c", "echo complaint >&2; echo 1.5; echo more; exit 1") == "1.5"
 
 
-def test_noise_watches_the_host_for_its_window() -> None:
-    assert all(isinstance(warning, str) for warning in watch_noise(window_s=0.05))
-
-
 def test_the_commit_that_measures_is_known_and_whether_it_was_changed(tmp_path: Path, monkeypatch: Any) -> None:
-    found = host.read_source()
-    assert re.fullmatch("[0-9a-f]{40}", str(found["commit"])) and isinstance(found["dirty"], bool)
+    source = host.read_source()
+    assert re.fullmatch("[0-9a-f]{40}", str(source["commit"])) and isinstance(source["dirty"], bool)
 
     def git(*arguments: str) -> None:
         subprocess.run(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from runtime.cgroups import Cgroup
-from runtime.cgroups.limits import CPU_PERIOD_USEC
+from runtime.spec import CPU_PERIOD_USEC
 from testbed.host import noise
 from testbed.host.noise import (
     Moment,
@@ -112,7 +112,7 @@ def limited(cgroup_parent: str) -> Iterator[Cgroup]:
     cgroup = Cgroup(f"{cgroup_parent}/limited")
     cgroup.make()
     quota_usec = CPU_PERIOD_USEC // 10
-    if "cpu" in cgroup.found.v1:
+    if "cpu" in cgroup.hierarchies.v1:
         cgroup.file("cpu", "cpu.cfs_period_us", "").write_text(str(CPU_PERIOD_USEC))
         cgroup.file("cpu", "cpu.cfs_quota_us", "").write_text(str(quota_usec))
     else:

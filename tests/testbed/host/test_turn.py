@@ -49,15 +49,15 @@ def test_a_second_run_is_refused_with_the_first_ones_name(tmp_path: Path) -> Non
 
 
 def test_a_second_run_waits_and_says_for_whom(tmp_path: Path) -> None:
-    lock, said = tmp_path / "lock", list[str]()
+    lock, lines = tmp_path / "lock", list[str]()
     first = holder(lock)
     threading.Timer(0.3, first.terminate).start()
     began_s = time.monotonic()
-    with take_turn("second", wait=True, progress=said.append, lock=lock):
+    with take_turn("second", wait=True, progress=lines.append, lock=lock):
         assert time.monotonic() - began_s >= 0.2
         assert "second" in lock.read_text()
     first.wait()
-    assert said == [f"waiting for the end of the run first (process {first.pid})"]
+    assert lines == [f"waiting for the end of the run first (process {first.pid})"]
 
 
 def test_many_that_wait_have_one_turn_at_a_time(tmp_path: Path) -> None:

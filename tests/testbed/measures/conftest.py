@@ -209,7 +209,7 @@ def make_context(platform: LocalPlatform, tmp_path: Path) -> MakeContext:
         services = (service("store", STORE_PORT, store or {}), service("web", WEB_PORT, web or {}))
         scenario = Scenario("small", tmp_path, services, settings, settings)
         config = ImageConfig(cmd=(sys.executable, "-S", "-E", "-c", SERVER))
-        images = {found.name: Image(f"small/{found.name}", "sha256:0", config, ()) for found in services}
+        images = {service.name: Image(f"small/{service.name}", "sha256:0", config, ()) for service in services}
         folder = RunFolder.create(tmp_path / "results", "run", {"run": "run", "scenario": "small"})
         lines: list[str] = []
         return RunContext(scenario, settings, images, {"local": platform}, Loopback(), folder, 1, lines.append)

@@ -42,17 +42,17 @@ def test_trial_numbers_are_reserved_without_gaps_or_doubles() -> None:
 
 def test_no_platform_has_a_fixed_place() -> None:
     blocks = by_block(plan_trials(PLATFORMS, ("start",), 300, RATES, seed=5))
-    for place in range(len(PLATFORMS)):
-        found = Counter(trials[place].platform for trials in blocks.values())
-        assert all(70 < found[platform] < 130 for platform in PLATFORMS), "100 expected of each"
+    for position in range(len(PLATFORMS)):
+        counts = Counter(trials[position].platform for trials in blocks.values())
+        assert all(70 < counts[platform] < 130 for platform in PLATFORMS), "100 expected of each"
 
 
 def test_measures_alternate_over_the_whole_run() -> None:
     measures = [trials[0].measure for trials in by_block(plan_trials(PLATFORMS, MEASURES, 30, RATES, seed=6)).values()]
     for measure in MEASURES:
-        places = [place for place, found in enumerate(measures) if found == measure]
+        places = [position for position, one in enumerate(measures) if one == measure]
         for part in range(3):
-            assert any(part * len(measures) / 3 <= place < (part + 1) * len(measures) / 3 for place in places)
+            assert any(part * len(measures) / 3 <= position < (part + 1) * len(measures) / 3 for position in places)
 
 
 def test_rates_are_shuffled_in_each_block_and_alike_for_its_platforms() -> None:

@@ -58,7 +58,7 @@ def test_what_is_given_up_is_recorded_without_being_started(make_context: MakeCo
         context.folder.append(trial(block, "local", "failed"))
     run_trials(context, PlannedTrial(3, 3, "local", "utilisation", (20.0, 40.0)))
     skipped = context.folder.trials()[2:]
-    assert [(found.trial, found.outcome, found.parameters) for found in skipped] == [
+    assert [(trial.trial, trial.outcome, trial.parameters) for trial in skipped] == [
         (3, "failed", {"rate_per_s": 20.0}),
         (4, "failed", {"rate_per_s": 40.0}),
     ]
@@ -94,8 +94,8 @@ def test_what_disturbed_a_trial_is_told_and_recorded_with_it(
     run_trials(context, PlannedTrial(1, 1, "local", "start"))
     (trial,) = context.folder.trials()
     assert (trial.outcome, trial.window, trial.disturbances) == ("ok", seen.figures, seen.disturbances)
-    (told,) = [line for line in lines if "disturbed" in line]
-    assert "other programs used 30% (cc)" in told
+    (line,) = [line for line in lines if "disturbed" in line]
+    assert "other programs used 30% (cc)" in line
     assert any("50%" in line for line in lines)
 
 

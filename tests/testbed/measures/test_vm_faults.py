@@ -201,14 +201,14 @@ def test_a_full_disk_where_guests_are_prepared(
 ) -> None:
     spec = Spec(Process(args=("true",)), (str(layer),), "boxed", Resources(128 << 20, 1.0))
     one = Instance("a0-web", 0, {"web": spec}, tmp_path / "log")
-    place = platform._scratch
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(place)], check=True)
+    scratch = platform._scratch
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(scratch)], check=True)
     try:
         with Lab(), pytest.raises(TestbedError, match=r"start virtual machine a0-web: .*No space left on device"):
             platform.start(one)
-        assert os.listdir(place) == []
+        assert os.listdir(scratch) == []
     finally:
-        subprocess.run(["umount", str(place)], check=True)
+        subprocess.run(["umount", str(scratch)], check=True)
     assert not any(path.exists() for path in Cgroup(f"{cgroup_parent}/a0-web").directories())
     with Lab():
         platform.start(one)

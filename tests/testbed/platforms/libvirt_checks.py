@@ -75,8 +75,8 @@ def libvirts_containers_run_within_their_limits() -> None:
 
 def a_daemon_with_cgroups_of_its_own_is_told_what_to_add() -> None:
     """As Debian has it, libvirt makes a scope of systemd's for QEMU, which goes with QEMU's leaving it."""
-    found = doctor.check_connection(SYSTEM)
-    assert not found.ok and "cgroup_controllers = []" in found.fix, found
+    check = doctor.check_connection(SYSTEM)
+    assert not check.ok and "cgroup_controllers = []" in check.fix, check
     with Path("/etc/libvirt/qemu.conf").open("a") as configuration:
         configuration.write("cgroup_controllers = []\n")
     subprocess.run(["systemctl", "restart", "libvirtd"], check=True)
@@ -84,16 +84,16 @@ def a_daemon_with_cgroups_of_its_own_is_told_what_to_add() -> None:
 
 def doctor_has_the_daemon_start_a_machine() -> None:
     """In our cgroup, as its guest's user, and from where AppArmor lets the daemon execute what is ours."""
-    found = doctor.check_connection(SYSTEM)
-    assert found.ok and "exempt from apparmor" in found.detail, found
+    check = doctor.check_connection(SYSTEM)
+    assert check.ok and "exempt from apparmor" in check.detail, check
 
 
 def where_apparmor_refuses_it_the_hint_says_what_to_add() -> None:
     """So that the check above can fail."""
     emulator = ensure_emulator(store_root() / "guest", find_qemu())
-    with connect(SYSTEM, NOWHERE, NOWHERE) as found:
+    with connect(SYSTEM, NOWHERE, NOWHERE) as daemon:
         try:
-            learn_emulator(found.current(), emulator, "qemu")
+            learn_emulator(daemon.current(), emulator, "qemu")
         except PrerequisiteError as error:
             assert f"{emulator} ixr," in error.hint and "apparmor_parser" in error.hint, error
         else:

@@ -78,8 +78,10 @@ def test_the_rest_of_the_machine_is_the_same(boot: ElementTree.Element) -> None:
         assert one.tag == other.tag
         if one.tag not in changed:
             assert ElementTree.tostring(one) == ElementTree.tostring(other)
-    kept = [ElementTree.tostring(device) for device in boot.find("devices") or () if device.tag != "disk"]
-    assert kept == [ElementTree.tostring(device) for device in direct.find("devices") or () if device.tag != "disk"]
+    unchanged = [ElementTree.tostring(device) for device in boot.find("devices") or () if device.tag != "disk"]
+    assert unchanged == [
+        ElementTree.tostring(device) for device in direct.find("devices") or () if device.tag != "disk"
+    ]
 
 
 def test_ram_is_the_limit_or_what_the_system_boots_with() -> None:
@@ -133,7 +135,7 @@ def platform(home: Path, run_name: str, cgroup_parent: str, layer: Path) -> Iter
 
 def spec(layer: Path, script: str) -> Spec:
     process = Process(
-        ("sh", "-c", script), ("PATH=/bin", "GREETING=hello world"), "/srv", User(1000, 1001, (5, 6), 0o027)
+        ("sh", "-c", script), ("PATH=/bin", "GREETING=hello world"), "/srv", User(1000, 1001, 0o027, (5, 6))
     )
     resources = Resources(128 << 20, 1.0, 24)
     return Spec(process, (str(layer),), "boxed", resources, hosts=(("redis", "10.0.0.3"),))
@@ -142,8 +144,10 @@ def spec(layer: Path, script: str) -> Spec:
 def printed(log: Path) -> list[str]:
     """What the workload wrote: the console's lines from the exec to the exit, less the system's own."""
     text = re.sub(r"^\[\d+\.\d+\] ", "", log.read_text(), flags=re.MULTILINE)
-    told = text.split("testbed: exec\n", 1)[1].split("testbed: exit status", 1)[0]
-    return [line for line in told.splitlines() if line and not re.search(r"^\[ *\d+\.\d+\]|\x1b|ci-info|login:", line)]
+    output = text.split("testbed: exec\n", 1)[1].split("testbed: exit status", 1)[0]
+    return [
+        line for line in output.splitlines() if line and not re.search(r"^\[ *\d+\.\d+\]|\x1b|ci-info|login:", line)
+    ]
 
 
 @pytest.mark.root

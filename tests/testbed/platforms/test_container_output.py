@@ -60,8 +60,8 @@ def test_a_gibibyte_of_output_costs_neither_memory_nor_disk(
     text = one.log.read_bytes()
     assert text.startswith(b"begin\n") and text.endswith(b"\nend\n")
     assert len(text) <= HEAD_BYTES + TAIL_BYTES + 100
-    said = re.search(rb"\n\[\.\.\. (\d+) bytes are not stored here \.\.\.\]\n", text)
-    assert said and int(said[1]) == GIB + len("begin\n\nend\n") - len(text) + len(said[0])
+    match = re.search(rb"\n\[\.\.\. (\d+) bytes are not stored here \.\.\.\]\n", text)
+    assert match and int(match[1]) == GIB + len("begin\n\nend\n") - len(text) + len(match[0])
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 16 << 10  # KiB
 
 

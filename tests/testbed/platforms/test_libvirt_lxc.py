@@ -85,7 +85,7 @@ def test_the_workload_sees_what_our_own_containers_does(
     platform: LibvirtLxcPlatform, lab: Lab, busybox_layer: Path, tmp_path: Path, cgroup_parent: str
 ) -> None:
     (busybox_layer / "srv").mkdir()
-    user = User(1000, 1001, (5, 6), 0o027)
+    user = User(1000, 1001, 0o027, (5, 6))
     spec = shell(busybox_layer, SEEN, env=("PATH=/bin", "GREETING=hello world"), cwd="/srv", user=user)
     log = tmp_path / "container.log"
     with log.open("wb") as file:
@@ -149,9 +149,9 @@ def test_close_ends_what_runs(
     with lab:
         for name in ("a0-web", "a1-web"):
             platform.start(instance(shell(busybox_layer, "exec sleep 600"), tmp_path, name))
-        found = [platform.cgroup(instance(shell(busybox_layer, ""), tmp_path, name)) for name in ("a0-web", "a1-web")]
+        cgroups = [platform.cgroup(instance(shell(busybox_layer, ""), tmp_path, name)) for name in ("a0-web", "a1-web")]
         platform.close()
-    assert not any(directory.exists() for cgroup in found for directory in cgroup.directories())
+    assert not any(directory.exists() for cgroup in cgroups for directory in cgroup.directories())
     assert not any(directory.exists() for directory in Cgroup(f"{cgroup_parent}/libvirtd").directories())
     assert os.listdir(tmp_path / "layers" / "busybox") == ["bin"]
     shutil.rmtree(tmp_path / "layers")

@@ -18,17 +18,17 @@ from msgspec.structs import replace
 
 from runtime import container
 from runtime.cgroups import Cgroup, Hierarchies
-from runtime.cgroups.limits import delegations
+from runtime.cgroups.hierarchy import delegations
 from runtime.errors import UsageError, WorkloadError
 from runtime.launcher import STATIC_BINARY
 from runtime.plan.constants import CAPABILITIES
-from runtime.plan.container import container_plan
 from runtime.plan.encode import encode
+from runtime.plan.workload import workload_plan
 from runtime.spec import Process, Resources, Spec, User
 from testbed.lab import Lab
 from testbed.platforms.protocol import Instance
 from testbed.platforms.vm import VmPlatform
-from testbed.qemu.account import emulator_account
+from testbed.qemu.account import find_emulator_account
 from tests.testbed.platforms.answers import fetch
 from tests.testbed.ports import require_fixed
 
@@ -126,7 +126,7 @@ def assert_without_rights(qemu: int, cgroup: Cgroup) -> None:
     status = dict(line.split(":\t", 1) for line in Path(f"/proc/{qemu}/status").read_text().splitlines())
     (uid,) = set(status["Uid"].split())
     assert int(uid) >= 1_879_048_192, "of those that are the guests'"
-    assert set(status["Groups"].split()) | set(status["Gid"].split()) == set(map(str, emulator_account().gids))
+    assert set(status["Groups"].split()) | set(status["Gid"].split()) == set(map(str, find_emulator_account().gids))
     assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == int(status["CapAmb"], 16) == 0
     assert (status["Seccomp"], status["NoNewPrivs"]) == ("2", "1")
     resident_bytes = int(status["RssAnon"].split()[0]) * 1024
@@ -166,7 +166,7 @@ def test_a_guests_qemu_is_closed_to_anothers(platform: VmPlatform, layer: Path, 
         account = Path(f"/proc/{thief}").stat()
         assert account.st_uid != Path(f"/proc/{qemu}").stat().st_uid
         command = [sys.executable, "-c", LOOK, *own]
-        groups = emulator_account().gids
+        groups = find_emulator_account().gids
         done = subprocess.run(
             command, user=account.st_uid, group=account.st_gid, extra_groups=groups, capture_output=True, text=True
         )
@@ -201,7 +201,7 @@ exit 7
 def test_the_workload_sees_what_a_containers_does(
     platform: VmPlatform, layer: Path, tmp_path: Path, cgroup_parent: str
 ) -> None:
-    user = User(1000, 1001, (5, 6), 0o027)
+    user = User(1000, 1001, 0o027, (5, 6))
     spec = shell(layer, SEEN, env=("PATH=/bin", "GREETING=hello world"), cwd="/srv", user=user)
     log = tmp_path / "container.log"
     with log.open("wb") as file:
@@ -247,12 +247,12 @@ def test_an_image_that_was_not_prepared_is_refused(platform: VmPlatform, tmp_pat
 def nesting(layer: Path) -> Spec:
     """A workload that is a host with cgroup v2 itself and starts a container of ours; all it needs is in the layer."""
     unified = Path("/sys/fs/cgroup")
-    found = Hierarchies({}, unified, frozenset({"memory", "cpu", "pids"}))
+    hierarchies = Hierarchies({}, unified, frozenset({"memory", "cpu", "pids"}))
     name = "testbed/run/nested"
     script = "cat /proc/self/cgroup; for i in 1 2 3 4 5 6 7 8; do sleep 1 & done 2>&1 | tail -1; exit 4"
     shutil.copytree(layer / "bin", layer / "inner" / "bin", symlinks=True)
     nested = replace(shell(layer, script), layers=("/inner",), resources=Resources(32 << 20, 0.25, 6), hosts=())
-    (layer / "plan").write_bytes(encode(container_plan(nested, found, name)))
+    (layer / "plan").write_bytes(encode(workload_plan(nested, hierarchies, name)))
     shutil.copy2(STATIC_BINARY, layer / "launcher")
     files = [f"{unified}/{name}/{file}" for file in ("memory.max", "cpu.max", "pids.max")]
     outer = [

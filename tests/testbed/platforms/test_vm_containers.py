@@ -34,9 +34,9 @@ def spec(script: str, layers: tuple[str, ...] = ("/layer",), **resources: float 
 
 def test_the_machine_has_room_for_all_limits_and_the_system_inside() -> None:
     both = {"a": spec("", memory_bytes=128 * MIB, cpus=0.5), "b": spec("", memory_bytes=256 * MIB, cpus=1.0)}
-    found = sum_machine_resources(both)
-    assert found.cpus == 1.5 and found.memory_bytes is not None
-    assert found.memory_bytes == 384 * MIB + HOST_MEMORY_BYTES + 384 * MIB // 64
+    resources = sum_machine_resources(both)
+    assert resources.cpus == 1.5 and resources.memory_bytes is not None
+    assert resources.memory_bytes == 384 * MIB + HOST_MEMORY_BYTES + 384 * MIB // 64
     assert sum_machine_resources({**both, "c": spec("", memory_bytes=64 * MIB)}).cpus is None, "one has no limit"
     with pytest.raises(UsageError, match="service c has no memory limit"):
         sum_machine_resources({**both, "c": spec("")})
@@ -72,22 +72,22 @@ _MADE: list[Path] = []
 @pytest.fixture
 def platform(run_name: str, cgroup_parent: str, layers: tuple[Path, ...]) -> Iterator[ContainersInVmPlatform]:
     scratch = Path("/run") / f"testbed-{run_name}"
-    found = ContainersInVmPlatform(scratch, BRIDGE, run_name, VARIANTS["vm-containers"])
+    made = ContainersInVmPlatform(scratch, BRIDGE, run_name, VARIANTS["vm-containers"])
     image = Image(
         "test/nested", "sha256:x", ImageConfig(), tuple(Layer(f"sha256:{run_name}{p.name}", p) for p in layers)
     )
     scratch.mkdir()
     try:
         try:
-            found.prepare_images([image])
+            made.prepare_images([image])
         except PrerequisiteError as error:
             pytest.skip(f"no virtual machines: {error}")
-        _MADE.append(found.disk)
-        yield found
-        found.close()
+        _MADE.append(made.disk)
+        yield made
+        made.close()
         assert os.listdir(scratch) == []
     finally:
-        found.close()
+        made.close()
         shutil.rmtree(scratch)
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import PrerequisiteError
+from runtime.kernel_files import available_bytes
 from runtime.spec import Process, Resources, Spec
-from testbed.breakdown import EMULATOR_PARTS, GUEST_PARTS, available_bytes
+from testbed.breakdown import EMULATOR_PARTS, GUEST_PARTS
 from testbed.host import ksm
 from testbed.lab import Lab
 from testbed.platforms.protocol import Instance
@@ -34,17 +35,17 @@ echo holding; exec sleep 600
 def holding(platform: VmPlatform, layer: Path, tmp_path: Path, count: int = 1, ram: int = RAM) -> list[Instance]:
     """So many guests that hold something, once all do."""
     spec = Spec(Process(args=("sh", "-c", HOLD)), (str(layer),), "boxed", Resources(ram, 1.0, 24))
-    found = [Instance(f"a{n}-web", n, {"web": spec}, tmp_path / f"{platform.name}-{n}.log") for n in range(count)]
-    for one in found:
+    instances = [Instance(f"a{n}-web", n, {"web": spec}, tmp_path / f"{platform.name}-{n}.log") for n in range(count)]
+    for one in instances:
         platform.start(one)
-    for one in found:
+    for one in instances:
         platform.started(one, TIMEOUT_S)
     until(
-        lambda: all("holding" in one.log.read_text() for one in found),
+        lambda: all("holding" in one.log.read_text() for one in instances),
         TIMEOUT_S,
-        lambda: [one.log.read_text() for one in found],
+        lambda: [one.log.read_text() for one in instances],
     )
-    return found
+    return instances
 
 
 def size(parts: Mapping[str, int], *names: str) -> int:
@@ -83,8 +84,8 @@ def test_equal_pages_of_two_guests_are_merged_and_ksm_is_as_before(
     with Lab():
         first, second = holding(platform, layer, tmp_path, count=2)
         assert (ksm.KSM / "run").read_text().strip() == "1"
-        found = ksm.wait_for_scans(2, 60)
-        assert found.saved_bytes > 20 * MIB
+        counters = ksm.wait_for_scans(2, 60)
+        assert counters.saved_bytes > 20 * MIB
         assert all(platform.memory_parts(one)["merged"] < -10 * MIB for one in (first, second))
         platform.stop(first)
         assert (ksm.KSM / "run").read_text().strip() == "1"
@@ -103,9 +104,9 @@ def test_without_ksm_a_guests_pages_are_not_offered_to_it(
         before = platform.memory_parts(one)
         platform.reclaim(one)
         after = platform.memory_parts(one)
-        told = platform._running[one.name].meminfo()
+        meminfo = platform._running[one.name].meminfo()
         platform.stop(one)
-    assert told is not None and available_bytes(told) < 2 * KEEP_BYTES
+    assert meminfo is not None and available_bytes(meminfo) < 2 * KEEP_BYTES
     assert size(after, "guest_free", "guest_cache") < size(before, "guest_free", "guest_cache") - 4 * MIB
     assert after["files"] == pytest.approx(before["files"], abs=MIB)
     assert after["guest_kernel"] == pytest.approx(before["guest_kernel"], abs=4 * MIB)

@@ -19,6 +19,6 @@ def test_a_guest_that_is_ahead_of_libvirts_answer_is_created_no_later_than_it_ra
 
 def test_services_in_one_guest_have_their_own_and_the_last_of_them_is_the_guests() -> None:
     phases = {"defined": 1, "spawned": 2, "kernel_entry": 5, "redis.first_process": 7, "web.first_process": 9}
-    found = arrange_phases(phases, 0, 3)
-    assert found.phases["first_process"] == 9 and found.phases["created"] == 3
-    assert found.of("redis")["first_process"] == 7 and found.of("web")["kernel_entry"] == 5
+    phases_of = arrange_phases(phases, 0, 3)
+    assert phases_of.phases["first_process"] == 9 and phases_of.phases["created"] == 3
+    assert phases_of.of("redis")["first_process"] == 7 and phases_of.of("web")["kernel_entry"] == 5

@@ -60,33 +60,33 @@ TRANSLATED = (Attempt("tcg", "multi", 2.0), Attempt("tcg-single", "single", 2.5)
 
 @needs_device
 def test_a_guest_that_gets_to_its_first_process_means_it_works(guest: Guest, tmp_path: Path) -> None:
-    found = try_accelerator(booting(tmp_path, 0.1), guest, "kvm")
-    assert found.boot_s is not None and 0.1 < found.boot_s < 10
-    assert found.cpu == "host-passthrough"
+    tried = try_accelerator(booting(tmp_path, 0.1), guest, "kvm")
+    assert tried.boot_s is not None and 0.1 < tried.boot_s < 10
+    assert tried.cpu == "host-passthrough"
 
 
 @needs_device
 def test_a_processor_that_kvm_refuses_is_replaced_by_all_it_offers(guest: Guest, tmp_path: Path) -> None:
     refuses = 'case "$*" in *"-cpu host"*) echo "kvm_buf_set_msrs: Assertion failed." >&2; exit 134;; esac'
-    found = try_accelerator(booting(tmp_path, 0, refuses), guest, "kvm")
-    assert (found.cpu, found.boot_s is not None) == ("maximum", True)
+    tried = try_accelerator(booting(tmp_path, 0, refuses), guest, "kvm")
+    assert (tried.cpu, tried.boot_s is not None) == ("maximum", True)
 
 
 @needs_device
 def test_qemu_that_aborts_says_why(guest: Guest, tmp_path: Path) -> None:
-    found = try_accelerator(program(tmp_path, "echo 'kvm_buf_set_msrs: Assertion failed.' >&2; exit 134"), guest, "kvm")
-    assert found.boot_s is None
-    assert "kvm_buf_set_msrs: Assertion failed." in found.reason
+    tried = try_accelerator(program(tmp_path, "echo 'kvm_buf_set_msrs: Assertion failed.' >&2; exit 134"), guest, "kvm")
+    assert tried.boot_s is None
+    assert "kvm_buf_set_msrs: Assertion failed." in tried.reason
 
 
 @needs_device
 def test_a_guest_that_hangs_is_given_up_after_the_time_limit(guest: Guest, tmp_path: Path) -> None:
     began_s = time.monotonic()
     hangs = program(tmp_path, "echo 'Linux version 6.1'; exec sleep 60")
-    found = try_accelerator(hangs, guest, "kvm", time_limit_s=0.3)
+    tried = try_accelerator(hangs, guest, "kvm", time_limit_s=0.3)
     assert time.monotonic() - began_s < 5
-    assert found.boot_s is None
-    assert "/dev/kvm opens" in found.reason and "0.3 s" in found.reason and "Linux version 6.1" in found.reason
+    assert tried.boot_s is None
+    assert "/dev/kvm opens" in tried.reason and "0.3 s" in tried.reason and "Linux version 6.1" in tried.reason
 
 
 def tried_by(*words: str) -> str:
@@ -126,9 +126,9 @@ def test_what_is_kept_may_be_damaged(guest: Guest, tmp_path: Path, monkeypatch: 
     (tmp_path / "store").mkdir()
     of_a_new_run(monkeypatch)
     try_accelerators(tmp_path / "store", qemu, guest, "tcg")
-    (kept,) = (tmp_path / "store").glob("accelerators-*.json")
-    for damaged in (b"", kept.read_bytes()[:40], b"[{}]", b"\xff", b"{}"):
-        kept.write_bytes(damaged)
+    (cached,) = (tmp_path / "store").glob("accelerators-*.json")
+    for damaged in (b"", cached.read_bytes()[:40], b"[{}]", b"\xff", b"{}"):
+        cached.write_bytes(damaged)
         of_a_new_run(monkeypatch)
         assert read_last_attempts(tmp_path / "store") == ()
         assert try_accelerators(tmp_path / "store", qemu, guest, "tcg")[1].boot_s is not None
@@ -172,26 +172,26 @@ def test_limits_of_time_follow_what_the_host_shows() -> None:
 
 
 def test_kvm_at_the_processors_speed_is_taken() -> None:
-    found = decide((kvm(0.6), *TRANSLATED), "")
-    assert (found.accelerator, found.hardware, found.cpu) == ("kvm", True, "host-passthrough")
-    assert found.label("vm-pod") == "vm-pod (KVM)"
-    assert found.label("vm", "vmware") == "vm (KVM, nested)"
-    assert found.label("vm", "qemu") == "vm (KVM on an emulated host)"
+    decided = decide((kvm(0.6), *TRANSLATED), "")
+    assert (decided.accelerator, decided.hardware, decided.cpu) == ("kvm", True, "host-passthrough")
+    assert decided.label("vm-pod") == "vm-pod (KVM)"
+    assert decided.label("vm", "vmware") == "vm (KVM, nested)"
+    assert decided.label("vm", "qemu") == "vm (KVM on an emulated host)"
 
 
 def test_a_kvm_without_hardware_is_recognised() -> None:
     """It boots, as an emulated KVM does, but later than under the translator."""
-    found = decide((kvm(9.0), *TRANSLATED), "")
-    assert (found.accelerator, found.hardware) == ("tcg", False)
-    assert found.reason.startswith("KVM without hardware")
+    decided = decide((kvm(9.0), *TRANSLATED), "")
+    assert (decided.accelerator, decided.hardware) == ("tcg", False)
+    assert decided.reason.startswith("KVM without hardware")
     forced = decide((kvm(9.0), *TRANSLATED), "", "kvm")
     assert (forced.accelerator, forced.hardware) == ("kvm", False)
     assert forced.label("vm") == "vm (KVM without hardware, emulated)"
 
 
 def test_a_kvm_that_qemus_account_cannot_open_is_not_taken() -> None:
-    found = decide((kvm(0.6), *TRANSLATED), "libvirt-qemu may not open it")
-    assert found.accelerator == "tcg" and "may not open it" in found.reason
+    decided = decide((kvm(0.6), *TRANSLATED), "libvirt-qemu may not open it")
+    assert decided.accelerator == "tcg" and "may not open it" in decided.reason
     with pytest.raises(PrerequisiteError, match="may not open it"):
         decide((kvm(0.6), *TRANSLATED), "libvirt-qemu may not open it", "kvm")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import PrerequisiteError
-from testbed.qemu.account import Account, guest_account, require_reach, require_users
+from testbed.qemu.account import Account, make_guest_account, require_reach, require_users
 
 pytestmark = pytest.mark.root
 SOMEBODY = Account(64_000, (64_001, 64_002))
@@ -73,7 +73,7 @@ def test_its_own_and_its_groups_files_are_in_reach(file: Path) -> None:
 
 
 def test_what_one_is_given_no_other_guest_can_use(file: Path) -> None:
-    one, other = (guest_account(SOMEBODY, "run", number) for number in (0, 1))
+    one, other = (make_guest_account(SOMEBODY, "run", number) for number in (0, 1))
     assert one.uid != other.uid and one.gids == other.gids == SOMEBODY.gids
     one.give(file)
     assert file.stat().st_mode & 0o777 == 0o600
@@ -84,10 +84,10 @@ def test_what_one_is_given_no_other_guest_can_use(file: Path) -> None:
 
 def test_guests_users_are_of_the_range_that_nothing_else_uses() -> None:
     runs = [f"run-{number}" for number in range(200)]
-    firsts = {guest_account(SOMEBODY, run, 0).uid for run in runs}
+    firsts = {make_guest_account(SOMEBODY, run, 0).uid for run in runs}
     assert len(firsts) > 190
     for run in runs:
-        uids = [guest_account(SOMEBODY, run, number).uid for number in range(4096)]
+        uids = [make_guest_account(SOMEBODY, run, number).uid for number in range(4096)]
         assert len(set(uids)) == 4096 and min(uids) >= 1_879_048_192 and max(uids) < 1 << 31
 
 

@@ -14,5 +14,5 @@ def test_half_of_bogomips_is_the_counters_rate() -> None:
 
 
 def test_the_options_name_this_hosts_rate() -> None:
-    found = parse_tsc_khz(Path("/proc/cpuinfo").read_text())
-    assert ("tsc_early_khz" in clock_options()) == (found is not None)
+    rate_khz = parse_tsc_khz(Path("/proc/cpuinfo").read_text())
+    assert ("tsc_early_khz" in clock_options()) == (rate_khz is not None)

@@ -130,10 +130,10 @@ def ssh_uri(tmp_path: Path, libvirt_daemon: Daemon) -> Iterator[str]:
 
 @pytest.mark.root
 def test_a_daemon_by_ssh(ssh_uri: str, libvirt_daemon: Daemon) -> None:
-    with connect(check_uri(ssh_uri), NOWHERE, NOWHERE) as found:
-        assert found.current().getType() == "QEMU"
-        assert not found.embedded and not found.lost()
+    with connect(check_uri(ssh_uri), NOWHERE, NOWHERE) as daemon:
+        assert daemon.current().getType() == "QEMU"
+        assert not daemon.embedded and not daemon.lost()
         libvirt_daemon.kill()
-        until(found.lost)
+        until(daemon.lost)
     check = doctor.check_connection(ssh_uri)
     assert not check.ok and "ssh 127.0.0.1" in check.fix

@@ -297,8 +297,8 @@ def test_phases_and_answers_that_a_guest_invents_are_bounded(console: Console) -
         console.feed(f"{MEMORY_END}\n".encode(), 1)
 
     console.send = lambda data: threading.Thread(target=answer, args=(data,)).start()
-    told = console.ask_memory(20)
-    assert told is not None and len(told) < 10_000 and "9999" not in told
+    meminfo = console.ask_memory(20)
+    assert meminfo is not None and len(meminfo) < 10_000 and "9999" not in meminfo
 
 
 def test_a_mark_that_comes_in_two_pieces_behind_a_flood_without_lines_is_seen(console: Console) -> None:

@@ -66,8 +66,8 @@ def test_a_disk_of_its_own_is_written_in_the_cache_mode_that_is_named() -> None:
 
 def test_its_qemu_is_roots_until_our_launcher_gives_that_up() -> None:
     def labels(one: Domain) -> list[tuple[str | None, ...]]:
-        found = ElementTree.fromstring(domain_xml(one)).iterfind("seclabel")
-        return [(each.get("type"), each.get("model"), each.get("relabel"), each.findtext("label")) for each in found]
+        elements = ElementTree.fromstring(domain_xml(one)).iterfind("seclabel")
+        return [(each.get("type"), each.get("model"), each.get("relabel"), each.findtext("label")) for each in elements]
 
     assert labels(domain()) == [("static", "dac", "no", "+0:+0")]
     daemons = replace(domain(), daemon=True, tap="tap1", unlabelled=("apparmor",))
@@ -102,8 +102,8 @@ def test_a_machine_without_a_kernel_waits_for_a_saved_state() -> None:
 
 
 def _arguments(one: Domain) -> list[str]:
-    found = ElementTree.fromstring(domain_xml(one)).iter("{http://libvirt.org/schemas/domain/qemu/1.0}arg")
-    return [argument.get("value", "") for argument in found]
+    elements = ElementTree.fromstring(domain_xml(one)).iter("{http://libvirt.org/schemas/domain/qemu/1.0}arg")
+    return [argument.get("value", "") for argument in elements]
 
 
 def test_ram_is_kept_from_ksm_unless_it_is_to_be_merged() -> None:

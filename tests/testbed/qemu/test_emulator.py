@@ -13,7 +13,7 @@ from runtime.cgroups import Cgroup
 from runtime.errors import PrerequisiteError
 from runtime.plan import steps as s
 from runtime.spec import Resources
-from testbed.qemu.account import Account, emulator_account
+from testbed.qemu.account import Account, find_emulator_account
 from testbed.qemu.emulator import emulator_plan, ensure_emulator, enter_cgroup, find_qemu, make_cgroup
 
 
@@ -51,7 +51,7 @@ def test_a_daemons_becomes_the_guests_user_once_it_is_in_the_lab() -> None:
 
 
 def account() -> Account:
-    return replace(emulator_account(), uid=1000, gids=(995, 4))
+    return replace(find_emulator_account(), uid=1000, gids=(995, 4))
 
 
 def test_without_an_instances_plan_it_is_just_qemu(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed.qemu.account import Account, emulator_account, require_reach
+from testbed.qemu.account import Account, find_emulator_account, require_reach
 from testbed.qemu.enclosure import enclose, find_enclosing_group
 
 pytestmark = pytest.mark.root
@@ -33,7 +33,7 @@ def may_read(path: Path, uid: int, *gids: int) -> bool:
 
 
 def test_the_account_reads_by_name_and_nobody_else_does(folder: Path) -> None:
-    account = emulator_account()
+    account = find_emulator_account()
     disk = folder / "disk"
     disk.write_text("an image's")
     enclose(folder, folder / "new")

@@ -107,10 +107,10 @@ def test_libvirts_containers_are_what_the_schema_allows(driver: Any) -> None:
 def test_a_domain_starts_and_ends_and_ends_again(driver: Any) -> None:
     xml = domain_xml(domain()).replace('type="qemu"', 'type="test"', 1)
     started = start_domain(driver, xml, "a0-web")
-    assert "a0-web" in [found.name() for found in driver.listAllDomains()]
+    assert "a0-web" in [domain.name() for domain in driver.listAllDomains()]
     destroy_domain(started)
     destroy_domain(started)
-    assert "a0-web" not in [found.name() for found in driver.listAllDomains()]
+    assert "a0-web" not in [domain.name() for domain in driver.listAllDomains()]
 
 
 @pytest.mark.root

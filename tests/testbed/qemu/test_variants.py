@@ -54,9 +54,9 @@ def test_kinds_of_machine_in_one_run_share_the_driver(run_name: str, tmp_path: P
 def test_the_driver_is_opened_once_however_often_it_is_asked_for(tmp_path: Path, run_name: str) -> None:
     """libvirt registers it anew each time that it is opened, and has room for some twenty."""
     folder = Path("/run") / f"testbed-{run_name}" / "libvirt"
-    found = []
+    opened = []
     for _ in range(30):
         with open_embedded(folder, tmp_path / "cache") as connection:
             assert connection.isAlive()
-            found.append(connection)
-    assert all(one is found[0] for one in found)
+            opened.append(connection)
+    assert all(one is opened[0] for one in opened)

@@ -295,8 +295,8 @@ x-testbed:
   load: {rates_per_s: [1, fast, 1e300], duration_s: 1e308}
   slo: [p99_ms]
 """
-    told = [line.removeprefix(f"{tmp_path}/compose.yaml:") for line in f":{_error(tmp_path, text)}".splitlines()]
-    assert [line.removeprefix(":").split(": ")[:2] for line in told] == [
+    reported = [line.removeprefix(f"{tmp_path}/compose.yaml:") for line in f":{_error(tmp_path, text)}".splitlines()]
+    assert [line.removeprefix(":").split(": ")[:2] for line in reported] == [
         ["3", "services.web.image"],
         ["4", "services.web.build"],
         ["5", "services.web.deploy.resources.limits.cpus"],
@@ -498,10 +498,11 @@ WRONG = (
 
 def _places(text: str) -> list[tuple[int, str]]:
     """The lines with a key, and the line up to the key's colon."""
-    found = ((number, re.match(r"( *(?:- )?[\w-]+:|  *-)", line)) for number, line in enumerate(text.splitlines()))
-    return [(number, match[0]) for number, match in found if match]
+    matches = ((number, re.match(r"( *(?:- )?[\w-]+:|  *-)", line)) for number, line in enumerate(text.splitlines()))
+    return [(number, match[0]) for number, match in matches if match]
 
 
+@pytest.mark.no_cover
 def test_clickme_with_any_value_replaced_is_read_or_refused(tmp_path: Path) -> None:
     """Each key's value, and all below it, by each wrong value: an answer in time, never a traceback."""
     folder = tmp_path / "clickme"

@@ -98,10 +98,10 @@ def test_ready_is_the_first_right_answer_not_the_open_port() -> None:
         return OK if time.monotonic() >= ready_s else UNAVAILABLE
 
     with http_server(answer) as port:
-        (found,) = probe(Question("web", "127.0.0.1", port, "/health", 200, "ready"))
+        (first,) = probe(Question("web", "127.0.0.1", port, "/health", 200, "ready"))
     assert requests[0].startswith(b"GET /health HTTP/1.0\r\n")
-    assert found.open_ns / 1e9 < ready_s - 0.2
-    assert 0 <= found.ready_ns / 1e9 - ready_s < 0.05
+    assert first.open_ns / 1e9 < ready_s - 0.2
+    assert 0 <= first.ready_ns / 1e9 - ready_s < 0.05
 
 
 @pytest.mark.parametrize(
@@ -141,8 +141,8 @@ def test_the_error_names_a_port_that_never_opens() -> None:
 
 def test_a_body_that_ends_with_the_connection_is_whole() -> None:
     with http_server(lambda request: b"HTTP/1.0 200 OK\r\n\r\nready") as port:
-        (found,) = probe(Question("web", "127.0.0.1", port, "/", 200, "ready"))
-    assert found.ready_ns >= found.open_ns > 0
+        (answer,) = probe(Question("web", "127.0.0.1", port, "/", 200, "ready"))
+    assert answer.ready_ns >= answer.open_ns > 0
 
 
 def test_dropped_syns_do_not_cost_the_second_until_they_are_sent_again() -> None:
@@ -164,21 +164,21 @@ def test_dropped_syns_do_not_cost_the_second_until_they_are_sent_again() -> None
 
         thread = threading.Thread(target=accept)
         thread.start()
-        (found,) = probe(Question("web", "127.0.0.1", listener.getsockname()[1]))
+        (answer,) = probe(Question("web", "127.0.0.1", listener.getsockname()[1]))
         thread.join()
         for connection in fill:
             connection.close()
-    assert 0 < found.open_ns / 1e9 - accepted_s < 0.2
+    assert 0 < answer.open_ns / 1e9 - accepted_s < 0.2
 
 
 def test_nothing_is_sent_before_the_first_process_runs() -> None:
     allowed_s = time.monotonic() + 0.2
     with http_server(lambda request: OK) as port:
-        (found,) = probe(
+        (answer,) = probe(
             Question("web", "127.0.0.1", port, "/", 200, "ready"),
             may_ask=lambda service: time.monotonic() >= allowed_s,
         )
-    assert found.open_ns / 1e9 >= allowed_s
+    assert answer.open_ns / 1e9 >= allowed_s
     with pytest.raises(NotReady, match="its first process has not been seen"):
         probe(Question("web", "127.0.0.1", 1), may_ask=lambda service: False, timeout_s=0.05)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from errno import EEXIST, ENOENT, EPERM, EROFS
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from typing import TypeVar
@@ -13,10 +14,10 @@ from runtime.cgroups import Hierarchies
 from runtime.errors import UsageError
 from runtime.plan import steps as s
 from runtime.plan.constants import MS_MOVE, MS_RDONLY
-from runtime.plan.container import container_plan
 from runtime.plan.encode import encode
 from runtime.plan.explain import explain
-from runtime.plan.root import identity_steps, shared_memory_step
+from runtime.plan.root import identity_files, written_files
+from runtime.plan.workload import workload_plan
 from runtime.spec import Link, Process, Resources, Spec, User
 from vm_images.plans.guest import EXECUTING, FIRST_USERSPACE, MEMORY_END, guest_plan
 
@@ -29,7 +30,7 @@ T = TypeVar("T", bound=s.Step)
 
 
 def spec(*, args: tuple[str, ...] = ("server", "--port", "1"), link: Link | None = LINK, pids: int | None = 32) -> Spec:
-    process = Process(args=args, env=("PATH=/bin", "A=1"), cwd="/srv", user=User(1000, 1000, (4,), 0o027))
+    process = Process(args=args, env=("PATH=/bin", "A=1", "HOME=/srv"), cwd="/srv", user=User(1000, 1000, 0o027, (4,)))
     hosts = (("redis", "10.0.0.3"),)
     return Spec(process, ("/store/a", "/store/b"), "web", Resources(64 << 20, 0.5, pids), link, hosts)
 
@@ -38,49 +39,67 @@ def of_type(plan: s.Plan, kind: type[T]) -> list[T]:
     return [step for step in plan.steps() if isinstance(step, kind)]
 
 
-def inside_the_root(plan: s.Plan) -> list[s.Step]:
-    """From the first step once the root is entered, whatever it is that directories are hidden behind. Names come after
-    all that is hidden; but for /sys, which a container hides when the launcher has made it."""
-    steps = list(plan.child[plan.child.index(shared_memory_step()) :])
+def named() -> tuple[s.Step, ...]:
+    """The steps that say who it is."""
+    return (s.SetHostname("web"), *written_files(identity_files("web", spec().hosts)))
+
+
+def is_of_entering(step: s.Step) -> bool:
+    """Whether it is one of a container's own, by which it gets its root, its cgroups, its network and its streams."""
+    kinds = (s.PivotRoot, s.Unmount, s.WaitSignal, s.ReceiveFd, s.Unshare, s.ChownStdio)
+    if isinstance(step, s.Write):
+        return step.path.endswith("/tasks")
+    return isinstance(step, kinds) or step == s.Chdir("/") or (isinstance(step, s.Bind) and bool(step.held))
+
+
+def protected(plan: s.Plan) -> list[s.Step]:
+    """From the first step that protects what is the kernel's, whatever it is that directories are hidden behind. Files
+    are written after all that is hidden; but for /sys, which a container hides when the launcher has made it."""
+    steps = list(plan.child[plan.child.index(s.ReadonlyPath("/proc/bus")) :])
     (last,) = (index for index, step in enumerate(steps) if getattr(step, "path", "") == "/proc/timer_stats")
-    assert set(identity_steps(spec())) <= set(steps[last:])
-    ordered = [step for step in steps if step not in identity_steps(spec())]
+    assert set(named()[1:]) <= set(steps[last:])
+    ordered = [step for step in steps if step not in (*named(), s.Setsid(tolerate=(EPERM,)))]
     return [replace(step, held=0) if isinstance(step, s.MaskPath) else step for step in ordered]
 
 
 def test_the_last_steps_are_the_containers_own() -> None:
-    container = inside_the_root(container_plan(spec(link=None), V1, "testbed/r/i"))
-    guest = inside_the_root(guest_plan(spec(), MODULES))
+    whole = workload_plan(spec(link=None), V1, "testbed/r/i")
+    container = [step for step in protected(whole) if not is_of_entering(step)]
+    guest = protected(guest_plan(spec(), MODULES))
+    made = s.Mkdir("srv", inside=True, tolerate=(EEXIST, EROFS, ENOENT, EPERM))  # where it is to work, before or after
+    assert guest.count(made) == container.count(made) == 1
+    guest.remove(made)
+    container.remove(made)
     guests_own = [step for step in guest if step not in container]
-    # A container's network and its /sys are made beside.
-    shared = [step for step in container if not isinstance(step, s.ReceiveFd) and step != s.Bind("", "sys", held=113)]
-    assert any(isinstance(step, s.SeccompFilter) for step in shared), "the same filter of system calls"
-    assert [step for step in guest if step in container] == shared
+    assert any(isinstance(step, s.SeccompFilter) for step in container), "the same filter of system calls"
+    assert [step for step in guest if step in container] == container
+    assert set(named()) <= set(guest_plan(spec(), MODULES).child) & set(whole.child)
     # A container's standard input is opened by whoever starts it, and its phases are seen without a console.
     assert guests_own == [s.Open("/dev/null", 0), s.LogLine(EXECUTING)]
 
 
 def test_proc_dev_and_sys_are_mounted_as_in_a_container() -> None:
     def mounted(plan: s.Plan) -> list[s.Mount | s.Bind]:
-        """All but what hides and what is made beside, whatever directory it is that becomes /dev."""
+        """All but what hides and what is made beside, whatever directories they are that become /dev and /dev/shm."""
         steps = [step for step in of_type(plan, s.Mount) if not step.target.startswith(("/", "."))]
-        return [*steps, *(replace(step, source="") for step in of_type(plan, s.Bind) if step.target == "dev")]
+        shared = [step for step in of_type(plan, s.Bind) if step.target.startswith("dev")]
+        return [*steps, *(replace(step, source=step.source.rpartition("/")[2]) for step in shared)]
 
     guest = mounted(guest_plan(spec(), MODULES))
-    container = container_plan(spec(link=None), V1, "testbed/r/i")
+    container = workload_plan(spec(link=None), V1, "testbed/r/i")
     (sys,) = of_type(container, s.FsMount)  # made beside
     assert [step for step in guest if step.target != "sys"] == mounted(container)
     assert sys.fstype == "sysfs" and [
         step.fstype for step in guest if isinstance(step, s.Mount) and step.target == "sys"
     ] == ["sysfs"]
-    assert {"proc", "dev", "sys"} <= {step.target for step in guest}
+    assert {"proc", "dev", "dev/shm", "sys"} <= {step.target for step in guest}
 
 
 def test_the_host_hears_of_the_first_and_the_last_step() -> None:
     steps = list(guest_plan(spec(), MODULES).steps())
     assert steps[0] == s.LogLine(FIRST_USERSPACE)
     assert steps[-2] == s.LogLine(EXECUTING)
-    assert steps[-1] == s.Exec(("server", "--port", "1"), ("PATH=/bin", "A=1"), "/bin")
+    assert steps[-1] == s.Exec(("server", "--port", "1"), ("PATH=/bin", "A=1", "HOME=/srv"), "/bin")
 
 
 def test_modules_are_loaded_in_order_before_the_disk_is_waited_for() -> None:
@@ -102,8 +121,8 @@ def test_a_disk_of_its_own_is_the_root() -> None:
     (root,) = (step for step in of_type(plan, s.Mount) if step.source == "/dev/vda")
     assert (root.fstype, root.flags & MS_RDONLY) == ("ext4", 0)
     assert not any(step.fstype == "overlay" for step in of_type(plan, s.Mount))
-    shared = inside_the_root(guest_plan(spec(), MODULES))
-    assert inside_the_root(plan) == shared, "from there on nothing differs"
+    shared = protected(guest_plan(spec(), MODULES))
+    assert protected(plan) == shared, "from there on nothing differs"
 
 
 def test_the_shared_disk_has_the_file_system_that_is_named() -> None:

@@ -16,7 +16,7 @@ SPEC = Spec(Process(("serve",), user=User(1000, 1000)), ("/layer",), "web", Reso
 def test_from_the_roots_file_systems_on_it_is_the_guests_own() -> None:
     """Same bytes, same process: the unit says what standard input is."""
     one, other = unit_plan(SPEC).child, guest_plan(SPEC, ()).child
-    last = other[other.index(LogLine(EXECUTING)) - 12 :]
+    last = other[other.index(LogLine(EXECUTING)) - 15 :]
     assert [step for step in last if step not in one] == [Open("/dev/null", 0, os.O_RDONLY)]
     assert isinstance(one[-1], Exec)
     assert one[-2] == LogLine(EXECUTING)

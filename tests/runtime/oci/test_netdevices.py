@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from tests.runtime.oci import Runtime
+from tests.runtime.command_line import Runtime
 
 pytestmark = pytest.mark.root
 

@@ -51,23 +51,36 @@ def residents(environment: Mapping[str, str]) -> tuple[Resident, ...]:
     """The planners that listen, of whatever version."""
     found: list[Resident] = []
     for directory in directories(environment):
-        with suppress(OSError):
-            for path in sorted(directory.glob("*.socket")):
-                pid, user = _listener(directory, path.name)
-                if pid and user == os.geteuid():
-                    found.append(Resident(pid, path))
+        for path in sorted(directory.glob("*.socket")):
+            pid, user = _listener(directory, path.name) or (0, -1)
+            if user == os.geteuid():
+                found.append(Resident(pid, path))
     return tuple(found)
 
 
-def _listener(directory: Path, name: str) -> tuple[int, int]:
-    held = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+def remove_dead(directory: Path) -> None:
+    """Remove the sockets of planners that were killed: nobody listens at them any more."""
+    for path in directory.glob("*.socket"):
+        with suppress(OSError):
+            if _listener(directory, path.name) == (0, -1):
+                path.unlink(missing_ok=True)
+
+
+def _listener(directory: Path, name: str) -> tuple[int, int] | None:
+    """The process id and the user of who listens there; 0 and -1 for nobody, None where that cannot be told."""
+    try:
+        held = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.setblocking(False)
-            connection.connect(f"/proc/self/fd/{held}/{name}")
+            connection.connect(f"/proc/self/fd/{held}/{name}")  # short enough for a socket address
             return peer(connection)
+    except ConnectionRefusedError:
+        return 0, -1
     except OSError:
-        return 0, 0
+        return None
     finally:
         os.close(held)
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from runtime.config.decode import encode
+from runtime.config.default import rootless_config
 from runtime.errors import UsageError
-from runtime.oci.state import Damaged, Place, check_root, default_root, listing
-from tests.runtime.oci import Runtime
+from runtime.launcher.build import COMMAND
+from runtime.oci.state import Damaged, StateDir, check_root, default_root, listing
+from tests.runtime.command_line import Runtime
 from tests.waiting import until
 
 pytestmark = pytest.mark.root
 NOBODY = 65534
-REPOSITORY = Path(__file__).resolve().parents[2]
+USER = 61234
 
 
 @pytest.mark.parametrize(
@@ -26,18 +28,21 @@ REPOSITORY = Path(__file__).resolve().parents[2]
         (0, 0o770, False), (0, 0o777, False), (0, 0o1777, False), (0, 0o702, False), (NOBODY, 0o700, False),
     ],
 )  # fmt: skip
-def test_a_root_is_ours_alone(owner: int, mode: int, fine: bool, tmp_path: Path) -> None:
-    root = tmp_path / "root"
+def test_a_root_is_ours_alone(owner: int, mode: int, fine: bool, oci: Runtime) -> None:
+    root = oci.root
     root.mkdir()
     os.chown(root, owner, owner)
     root.chmod(mode)
     if fine:
         check_root(root)
-        Place(root, "a").claim()
+        oci("run", "a")
         return
-    for attempt in (lambda: Place(root, "a"), lambda: listing(root)):
+    for attempt in (lambda: StateDir(root, "a"), lambda: listing(root)):
         with pytest.raises(UsageError, match=f"state root {root}: it belongs to user {owner}, mode {mode:04o}"):
             attempt()
+    assert "it belongs to" in oci("create", "a", check=False).stderr
+    os.chown(root, 0, 0)
+    root.chmod(0o700)
 
 
 def test_a_link_to_a_root_is_followed_unless_it_is_anothers(tmp_path: Path) -> None:
@@ -67,25 +72,33 @@ def test_a_directory_in_tmp_that_another_made_first_is_refused(tmp_path: Path) -
         check_root(above / "testbed-runtime")
 
 
-def test_an_ordinary_users_own_is_made_for_it_alone() -> None:
-    script = f"""
-import os, sys
-sys.path.insert(0, {str(REPOSITORY)!r})
-from runtime.oci.state import Place, default_root
-import runtime.oci.state
-os.setresgid(61234, 61234, 61234); os.setresuid(61234, 61234, 61234); os.umask(0)
-os.environ.pop("XDG_RUNTIME_DIR", None)
-Place(default_root(), "a").claim()
-print(default_root(), oct(os.stat(default_root()).st_mode), oct(os.stat(default_root().parent).st_mode))
-Place(default_root(), "a").remove(); os.rmdir(default_root()); os.rmdir(default_root().parent)
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.stdout.split() == ["/tmp/testbed-runtime-61234/testbed-runtime", "0o40700", "0o40700"], done.stderr
-    assert default_root() == Path("/run/testbed-runtime")
+def test_an_ordinary_users_own_is_made_for_it_alone(oci: Runtime) -> None:
+    config = encode(rootless_config(USER, USER))
+    config["process"].update(args=["true"], terminal=False)
+    oci.configure(config)
+    subprocess.run(["chown", "-R", f"{USER}:{USER}", oci.bundle], check=True)
+    root = Path(f"/tmp/testbed-runtime-{USER}/testbed-runtime")
+    assert default_root({}) == Path("/run/testbed-runtime")
+
+    def run(*arguments: str) -> None:
+        environment = {"PATH": os.environ["PATH"], "TESTBED_PLANNER": "off"}
+        subprocess.run(
+            [COMMAND, *arguments], check=True, cwd=oci.bundle, env=environment,
+            user=USER, group=USER, extra_groups=[], umask=0, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    run("create", "a")
+    try:
+        assert [oct(path.stat().st_mode) for path in (root, root.parent)] == ["0o40700", "0o40700"]
+        assert [path.stat().st_uid for path in (root, root.parent)] == [USER, USER]
+    finally:
+        run("delete", "--force", "a")
+        root.rmdir()
+        root.parent.rmdir()
 
 
 @pytest.mark.parametrize("command", [("state", "a"), ("kill", "a", "KILL"), ("delete", "--force", "a"), ("list",)])
-def test_the_launcher_does_not_believe_anothers_root_either(oci: Runtime, command: tuple[str, ...]) -> None:
+def test_no_command_believes_anothers_root(oci: Runtime, command: tuple[str, ...]) -> None:
     oci.shell("sleep 1000")
     oci("run", "--detach", "a")
     oci.root.chmod(0o777)
@@ -122,11 +135,11 @@ def test_the_words_that_engines_look_for(oci: Runtime) -> None:
 
 
 def test_a_record_that_leads_elsewhere_is_damaged(tmp_path: Path) -> None:
-    place = Place(tmp_path, "a")
-    place.claim()
+    container = StateDir(tmp_path, "a")
+    container.directory.mkdir()
     for cgroup in ("/", ".", "..", "a/..", "a//b", "../a", "/a", "a\\u0000b"):
-        (place.directory / "record.json").write_text(
+        (container.directory / "record.json").write_text(
             f'{{"id": "a", "bundle": "", "rootfs": "", "cgroup": "{cgroup}", "config": "", "owner": ""}}'
         )
         with pytest.raises(Damaged, match="cgroup"):
-            place.read()
+            container.read()

@@ -24,15 +24,22 @@ from runtime.launcher.build import COMMAND
 from tests.waiting import until
 
 SUCCESS = "+++ exited with 0 +++"
+# Who decides what a command does: the planner that is there, or comes to be, or an interpreter for this call alone.
+PLANNERS = ("resident", "off")
 # What a process only sees, and what it changes of itself alone: its memory, descriptors, directory, signals, rights.
 _LOOKS = """
-    access arch_prctl brk capget capset chdir clock_gettime close close_range dup dup2 dup3 epoll_create1
+    access arch_prctl brk capget capset chdir clock_gettime close close_range connect dup dup2 dup3 epoll_create1
     execve execveat exit_group faccessat faccessat2 fchdir fcntl futex getcwd getdents64 getegid geteuid
     getgid getpid getrandom getsockname getsockopt gettid getuid ioctl lseek madvise mmap mprotect mremap
-    munmap newfstatat openat2 pipe2 poll prctl pread64 prlimit64 read readlink readlinkat rseq rt_sigaction
-    rt_sigprocmask rt_sigreturn seccomp set_robust_list set_tid_address setgroups setresgid setresuid setsid
-    sigaltstack statfs statx sysinfo umask uname
+    munmap newfstatat openat2 pipe2 poll prctl pread64 prlimit64 read readlink readlinkat recvmsg rseq rt_sigaction
+    rt_sigprocmask rt_sigreturn seccomp set_robust_list set_tid_address setgroups setresgid setresuid setsid setsockopt
+    sigaltstack socket statfs statx sysinfo umask uname
 """.split()
+
+
+def environment(planner: str) -> dict[str, str]:
+    """Ours, for a command that has this kind of planner."""
+    return {**os.environ, **({"TESTBED_PLANNER": "off"} if planner == "off" else {})}
 
 
 class Point(Struct, frozen=True):

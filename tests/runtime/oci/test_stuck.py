@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from runtime import force
 from runtime.errors import TestbedError
 from runtime.launcher import Launch
-from runtime.oci.state import Busy, Place
+from runtime.oci.force import _has_open
 from runtime.plan import steps as s
-from tests.runtime.oci import Runtime, unique
+from tests.runtime.command_line import Runtime, unique
 from tests.waiting import until
 
 pytestmark = pytest.mark.root
@@ -69,21 +68,26 @@ def test_a_hook_that_hangs_does_not_keep_the_container_from_being_deleted(oci: R
         os.kill(int((tmp_path / "hook").read_text()), signal.SIGKILL)
 
 
-def test_who_only_has_the_number_of_a_holder_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_only_has_the_number_of_a_holder_is_left_alone(oci: Runtime) -> None:
     """The lock was taken by a process that passed it on and ended; here by one that closed the file, so to say."""
-    monkeypatch.setattr(force, "_PATIENCE_S", 0.1)
-    monkeypatch.setattr(force, "_END_S", 0.1)
-    monkeypatch.setattr(force, "_has_open", lambda pid, file: False)
-    place = Place(tmp_path, "a")
-    place.claim()
-    with place.locked(), pytest.raises(Busy, match="another command works on it"), force.locked_by_force(place):
-        pass  # and this process is still there
+    oci("create", "a")
+    with (oci.root / "a" / "lock").open("r+b") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        holder = subprocess.Popen(["sleep", "1000"], pass_fds=[lock.fileno()])
+    try:
+        done = oci("delete", "--force", "a", check=False)
+        assert done.returncode == 1 and "another command works on it" in done.stderr
+        assert holder.poll() is None  # and this process is still there
+    finally:
+        holder.kill()
+        holder.wait()
+    oci("delete", "--force", "a")
 
 
 def test_the_holder_of_a_lock_is_who_has_the_file_open(tmp_path: Path) -> None:
     with (tmp_path / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert force._has_open(os.getpid(), tmp_path / "lock") and not force._has_open(1, tmp_path / "lock")
+        assert _has_open(os.getpid(), tmp_path / "lock") and not _has_open(1, tmp_path / "lock")
 
 
 def test_killed_before_it_executed_is_an_error() -> None:

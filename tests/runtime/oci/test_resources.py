@@ -10,7 +10,7 @@ import pytest
 from runtime.cgroups.placing import all_hierarchies
 from runtime.config.resources import Cpu, Memory, Resources
 from runtime.oci.resources import completed
-from tests.runtime.oci import Runtime
+from tests.runtime.command_line import Runtime
 from tests.waiting import until
 
 pytestmark = pytest.mark.root

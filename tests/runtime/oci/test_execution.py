@@ -18,7 +18,7 @@ from runtime.config.bundle import load_process
 from runtime.config.process import Capabilities, Process, Rlimit
 from runtime.errors import UsageError
 from runtime.oci.execution import below, inherited
-from tests.runtime.oci import Runtime
+from tests.runtime.command_line import Runtime
 from tests.waiting import until
 
 pytestmark = pytest.mark.root
@@ -258,6 +258,14 @@ def test_a_paused_container_takes_a_process_if_it_is_asked_to(oci: Runtime) -> N
         oci("resume", "a")
         assert process.stdout and process.stdout.read() == "done\n"
     assert process.returncode == 0
+    oci("pause", "a")
+    command = oci.command("exec", "--ignore-paused", "a", "sh", "-c", "trap 'exit 9' USR1; echo up; sleep 1000 & wait")
+    with subprocess.Popen(command, cwd=oci.bundle, stdout=subprocess.PIPE, text=True) as process:
+        oci("resume", "a")
+        assert process.stdout and process.stdout.readline() == "up\n"
+        until(lambda: "[signalfd]" in str([os.readlink(link) for link in Path(f"/proc/{process.pid}/fd").iterdir()]))
+        process.send_signal(signal.SIGUSR1)
+        assert process.wait(30) == 9
     oci("delete", "--force", "a")
 
 

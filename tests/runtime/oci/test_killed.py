@@ -10,7 +10,7 @@ import pytest
 
 from runtime.cgroups import Cgroup
 from runtime.cgroups.placing import all_hierarchies
-from tests.runtime.oci import SUCCESS, Runtime
+from tests.runtime.command_line import SUCCESS, Runtime
 from tests.waiting import until
 
 pytestmark = pytest.mark.root
@@ -48,8 +48,9 @@ def test_killed_at_every_step(oci: Runtime, operation: str) -> None:
     before the call is made, or the launcher is, or the container's process, whichever makes it.
 
     A kill at a call that only looks is none of its own: what is left is what a kill at the next change leaves. Not
-    walked are the few calls (a tenth at most) of which another process makes as many before, which is killed in its
-    place; and while the command waits for what it started, it is killed once, at the beginning.
+    walked are the few calls (a fifth at most: the client makes the cgroup's directories, and the container's process
+    some in its root) of which another process makes as many before, which is killed in its place; and while the command
+    waits for what it started, it is killed once, at the beginning.
     """
     marker = f"testbed-{os.getpid()}-{operation}"
     oci.shell(f"sleep 1000; : {marker}")
@@ -59,7 +60,7 @@ def test_killed_at_every_step(oci: Runtime, operation: str) -> None:
     steps = oci.changes(*OPERATIONS[operation])
     clean(oci, marker)
     points = [point for point in steps if point.hit]
-    assert len(points) >= len(steps) * 0.9 and len(points) > 4
+    assert len(points) >= len(steps) * 0.8 and len(points) > 4
     killed = 0
     for point in points:
         if operation != "create":

@@ -12,8 +12,9 @@ from runtime.cgroups import Hierarchies
 from runtime.errors import UsageError
 from runtime.plan import steps as s
 from runtime.plan.constants import CLONE_NEWCGROUP, CLONE_NEWNET
-from runtime.plan.container import Attachment, Building, container_plan
 from runtime.plan.explain import explain
+from runtime.plan.network import OWN_NAMESPACE, Attachment
+from runtime.plan.workload import Building, workload_plan
 from runtime.spec import Link, Process, Resources, Spec, User
 from runtime.unionfs.overlay import WritableLayer
 
@@ -27,7 +28,7 @@ LINK = Link(IPv4Interface("10.0.0.2/24"), "02:00:0a:00:00:02")
 
 def spec(**changes: object) -> Spec:
     values: dict[str, object] = {
-        "process": Process(args=("server",), user=User(1000, 1000, (4, 5))),
+        "process": Process(args=("server",), user=User(1000, 1000, additional_gids=(4, 5))),
         "layers": ("/store/layers/a", "/store/layers/b"),
         "hostname": "web",
         "resources": Resources(64 << 20, 0.5, 32),
@@ -40,24 +41,25 @@ def of_type(steps: tuple[s.Step, ...], kind: type[T]) -> list[T]:
 
 
 def test_lower_directories_are_relative_and_the_top_layer_comes_first() -> None:
-    plan = container_plan(spec(), V1, "testbed/r/i")
+    plan = workload_plan(spec(), V1, "testbed/r/i")
     overlay = next(step for step in of_type(plan.child, s.Mount) if step.fstype == "overlay")
     assert overlay.data.startswith("lowerdir=b:a,upperdir=/")
     assert s.Chdir("/store/layers") in plan.child
 
 
 def test_the_memory_limit_is_written_and_its_cgroup_joined_before_the_clone() -> None:
-    plan = container_plan(spec(), V1, "testbed/r/i")
+    plan = workload_plan(spec(), V1, "testbed/r/i")
     assert plan.parent == (
         s.Mkdir("/cg/memory/testbed/r/i"),
         s.Write("/cg/memory/testbed/r/i/memory.limit_in_bytes", (str(64 << 20),)),
         s.Write("/cg/memory/testbed/r/i/tasks", ("0",)),
+        s.Affinity(),
     )
 
 
 @pytest.mark.parametrize("host_network", [False, True])
 def test_the_other_cgroups_are_made_beside_and_joined_while_the_hosts_root_is_there(host_network: bool) -> None:
-    plan = container_plan(spec(host_network=host_network), V1, "testbed/r/i")
+    plan = workload_plan(spec(host_network=host_network), V1, "testbed/r/i")
     written = {step.path: step.data[0] for step in of_type(plan.beside, s.Write)}
     assert written["/cg/cpu/testbed/r/i/cpu.cfs_quota_us"] == "50000"
     assert written["/cg/pids/testbed/r/i/pids.max"] == "32"
@@ -71,7 +73,7 @@ def test_the_other_cgroups_are_made_beside_and_joined_while_the_hosts_root_is_th
 
 def test_a_limit_that_is_written_late_holds_before_the_workload_runs() -> None:
     """What is handed over last is waited for."""
-    plan = container_plan(spec(), V1, "testbed/r/i")
+    plan = workload_plan(spec(), V1, "testbed/r/i")
     last = plan.beside[-1]
     assert isinstance(last, s.SendFd) and last.fd == of_type(plan.child, s.ReceiveFd)[-1].fd
 
@@ -79,14 +81,14 @@ def test_a_limit_that_is_written_late_holds_before_the_workload_runs() -> None:
 @pytest.mark.parametrize("found", [V1, V2])
 def test_the_cgroup_namespace_is_made_after_joining(found: Hierarchies) -> None:
     """Its root is the cgroup that the process is in when the namespace is made."""
-    plan = container_plan(spec(), found, "testbed/r/i")
+    plan = workload_plan(spec(), found, "testbed/r/i")
     joins = [plan.child.index(step) for step in of_type(plan.child, s.Write) if step.path.endswith("/tasks")]
     assert not plan.clone_flags & CLONE_NEWCGROUP
     assert max(joins, default=-1) < plan.child.index(s.Unshare(CLONE_NEWCGROUP))
 
 
 def test_version_two_clones_into_the_cgroup_and_filters_devices() -> None:
-    plan = container_plan(spec(), V2, "testbed/r/i")
+    plan = workload_plan(spec(), V2, "testbed/r/i")
     assert plan.into_cgroup == "/cg/testbed/r/i"
     assert {step.path: step.data[0] for step in of_type(plan.parent, s.Write)}[
         "/cg/testbed/r/i/cpu.max"
@@ -96,52 +98,64 @@ def test_version_two_clones_into_the_cgroup_and_filters_devices() -> None:
 
 
 def test_privileges_are_dropped_last_and_in_order() -> None:
-    kinds: list[object] = [type(step) for step in container_plan(spec(), V1, "testbed/r/i").child]
-    order = [s.PivotRoot, s.MaskPath, s.BoundingSet, s.SetUser, s.NoNewPrivileges, s.Exec]
+    kinds: list[object] = [type(step) for step in workload_plan(spec(), V1, "testbed/r/i").child]
+    order = [s.MaskPath, s.PivotRoot, s.BoundingSet, s.SetUser, s.NoNewPrivileges, s.Exec]
     assert [kinds.index(kind) for kind in order] == sorted(kinds.index(kind) for kind in order)
     assert kinds[-1] is s.Exec
 
 
 def test_dev_and_what_hides_directories_share_the_file_system_of_the_writable_layer() -> None:
     """A superblock is dear where there are many containers."""
-    plan = container_plan(spec(masked_paths=("/proc/acpi", "/sys/firmware")), V1, "testbed/r/i")
+    plan = workload_plan(spec(masked_paths=("/proc/acpi", "/sys/firmware")), V1, "testbed/r/i")
     assert [step.target for step in of_type(plan.child, s.Mount) if step.fstype == "tmpfs"] == ["/tmp"]
     (held,) = of_type(plan.child, s.OpenTree)
     assert {step.held for step in of_type(plan.child, s.MaskPath)} == {held.fd}
 
 
 def test_without_a_link_there_is_only_loopback() -> None:
-    plan = container_plan(spec(), V1, "testbed/r/i")
+    plan = workload_plan(spec(), V1, "testbed/r/i")
     assert s.Unshare(CLONE_NEWNET) in plan.beside
     assert [step.what for step in of_type(plan.beside, s.Netlink)] == ["bring lo up"]
 
 
 def test_the_network_is_made_beside_and_taken_over_before_sys_is_seen() -> None:
     """Only on v1: there the launcher is in the cgroup to which the namespace is charged."""
-    plan = container_plan(spec(), V1, "testbed/r/i")
+    plan = workload_plan(spec(), V1, "testbed/r/i")
     handed = [step.fd for step in of_type(plan.beside, s.SendFd)]
     taken = of_type(plan.child, s.ReceiveFd)
     assert handed == [step.fd for step in taken] and taken[0].namespace == CLONE_NEWNET
     sys = next(step for step in of_type(plan.child, s.Bind) if step.target == "sys")
     assert sys.held == handed[-1] and plan.child.index(taken[-1]) < plan.child.index(sys)
-    unified = container_plan(spec(), V2, "testbed/r/i")
-    assert not unified.beside and s.Unshare(CLONE_NEWNET) in unified.child
+    unified = workload_plan(spec(), V2, "testbed/r/i")
+    assert not unified.beside and unified.clone_flags & CLONE_NEWNET
 
 
 def test_a_link_is_made_from_the_labs_socket() -> None:
-    plan = container_plan(spec(link=LINK), V1, "testbed/r/i", attachment=Attachment(2, 1))
+    plan = workload_plan(spec(link=LINK), V1, "testbed/r/i", attachment=Attachment(2, 1))
     first, *_ = of_type(plan.beside, s.Netlink)
     assert "veth v1" in first.what
     assert s.Unshare(CLONE_NEWNET) in plan.beside
 
 
+@pytest.mark.parametrize("found", [V1, V2])
+def test_the_sockets_and_the_namespace_of_a_link_are_opened_where_they_are_used(found: Hierarchies) -> None:
+    plan = workload_plan(spec(link=LINK), found, "testbed/r/i", attachment=Attachment(2, 1))
+    steps = list(plan.steps())
+    veth = next(index for index, step in enumerate(steps) if isinstance(step, s.Netlink) and "veth" in step.what)
+    before = [step.fd for step in steps[:veth] if isinstance(step, s.NetlinkSocket | s.Open)]
+    assert OWN_NAMESPACE in before
+    for index, step in enumerate(steps):
+        if isinstance(step, s.Netlink):
+            assert step.fd in [each.fd for each in steps[:index] if isinstance(each, s.NetlinkSocket)]
+
+
 def test_a_link_without_a_bridge_is_refused() -> None:
     with pytest.raises(UsageError, match=r"10\.0\.0\.2/24 needs a bridge"):
-        container_plan(spec(link=LINK), V1, "testbed/r/i")
+        workload_plan(spec(link=LINK), V1, "testbed/r/i")
 
 
 def test_host_network_makes_no_namespace() -> None:
-    plan = container_plan(spec(host_network=True), V1, "testbed/r/i")
+    plan = workload_plan(spec(host_network=True), V1, "testbed/r/i")
     assert s.Unshare(CLONE_NEWNET) not in plan.steps() and not plan.clone_flags & CLONE_NEWNET
     assert of_type(tuple(plan.steps()), s.Netlink) == []
 
@@ -150,7 +164,7 @@ def test_a_build_has_the_filter_before_its_privileges_go_and_dies_with_its_paren
     """Without no_new_privs only CAP_SYS_ADMIN may load a filter, and a change of user forgets the death signal."""
     process = Process(("make",), user=User(1000, 1000), no_new_privileges=False)
     building = Building(WritableLayer("/u", "/w"), connected=True)
-    kinds = [type(step) for step in container_plan(spec(process=process), V1, "testbed/r/i", building=building).child]
+    kinds = [type(step) for step in workload_plan(spec(process=process), V1, "testbed/r/i", building=building).child]
     order: list[type[s.Step]] = [
         s.SessionKeyring, s.PivotRoot, s.SeccompFilter, s.BoundingSet, s.SetUser, s.DeathSignal, s.Sync, s.Exec,
     ]  # fmt: skip
@@ -159,16 +173,16 @@ def test_a_build_has_the_filter_before_its_privileges_go_and_dies_with_its_paren
 
 def test_an_empty_command_is_refused() -> None:
     with pytest.raises(UsageError, match="no command"):
-        container_plan(spec(process=Process(args=())), V1, "testbed/r/i")
+        workload_plan(spec(process=Process(args=())), V1, "testbed/r/i")
 
 
 def test_an_unknown_capability_is_named() -> None:
     with pytest.raises(UsageError, match="CAP_FLY"):
-        container_plan(spec(process=Process(args=("a",), capabilities=("CAP_FLY",))), V1, "testbed/r/i")
+        workload_plan(spec(process=Process(args=("a",), capabilities=("CAP_FLY",))), V1, "testbed/r/i")
 
 
 def test_explain_prints_every_step_with_its_index() -> None:
-    plan = container_plan(spec(link=LINK), V1, "testbed/r/i", attachment=Attachment(2, 1))
+    plan = workload_plan(spec(link=LINK), V1, "testbed/r/i", attachment=Attachment(2, 1))
     text = explain(plan)
     numbered = [line for line in text.splitlines() if line[:3].strip().isdigit()]
     assert [int(line[:3]) for line in numbered] == list(range(len(list(plan.steps()))))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from runtime.oci.notify import passed_on
-from tests.runtime.oci import Runtime
+from tests.runtime.command_line import Runtime
 
 pytestmark = pytest.mark.root
 

@@ -15,7 +15,7 @@ import pytest
 
 from runtime import __version__
 from runtime.cgroups.placing import all_hierarchies
-from tests.runtime.oci import Runtime, assert_no_cgroup, said_on, unique
+from tests.runtime.command_line import Runtime, assert_no_cgroup, said_on, unique
 from tests.waiting import until
 
 pytestmark = pytest.mark.root

@@ -1,0 +1,78 @@
+"""A container's network namespace as plan steps: its loopback interface, and a veth pair to a bridge."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from runtime import network
+from runtime.plan.steps import Netlink, NetlinkSocket, Open, Step
+from runtime.spec import Link
+
+# The interface's index inside, far above what a new network namespace may hold by itself (tunnels).
+_INTERFACE = network.VethEnd("eth0", 100)
+# Ports have indexes of their own, above those that the kernel hands out by itself in a lab.
+_FIRST_PORT_INDEX = 100_000
+# Descriptors that live until exec: a socket in the namespace, the namespace itself, a socket in the lab's.
+OWN_SOCKET, OWN_NAMESPACE, _LAB_SOCKET = 110, 107, 106
+
+
+class Attachment(Struct, frozen=True):
+    """The lab's end of a container's network: the bridge's index, and a number for the port that no other has."""
+
+    bridge_index: int
+    port: int
+
+    def veth(self) -> network.VethEnd:
+        """The interface that is the port."""
+        return network.VethEnd(f"v{self.port}", _FIRST_PORT_INDEX + self.port)
+
+
+class Connection(Struct, frozen=True):
+    """Both ends of a container's network: the ``link`` inside, and what it is attached to."""
+
+    link: Link
+    attachment: Attachment
+
+
+def loopback_steps() -> tuple[Step, ...]:
+    """Bring the loopback interface of the network namespace up that the process is in."""
+    return (NetlinkSocket(OWN_SOCKET), Netlink(OWN_SOCKET, network.loopback_up(), "bring lo up"))
+
+
+def link_steps(socket: int, index: int, link: Link, mac: str = "") -> tuple[Step, ...]:
+    """Give eth0, the interface with ``index``, the address and the route of ``link``, and ``mac`` if there is one."""
+    steps: list[Step] = [Netlink(socket, network.set_mac(index, mac), f"eth0's MAC is {mac}")] if mac else []
+    steps += [
+        Netlink(socket, network.add_address(index, link.address), f"eth0 is {link.address}"),
+        Netlink(socket, network.link_up("eth0"), "bring eth0 up"),
+    ]
+    if link.gateway:
+        route = network.add_default_route(link.gateway)
+        steps.append(Netlink(socket, route, f"default route by {link.gateway}"))
+    return tuple(steps)
+
+
+def outside_steps(connection: Connection | None) -> tuple[Step, ...]:
+    """What is opened while the network namespace is still the lab's."""
+    return (NetlinkSocket(_LAB_SOCKET),) if connection else ()
+
+
+def namespace_steps(connection: Connection | None) -> tuple[Step, ...]:
+    """Fill a new network namespace: its loopback interface, and with ``connection`` one end of a veth pair, for which
+    it is held."""
+    if connection is None:
+        return loopback_steps()
+    link, port = connection.link, connection.attachment.veth()
+    veth = network.create_veth(port, connection.attachment.bridge_index, _INTERFACE, link.mac, OWN_NAMESPACE)
+    return (
+        Netlink(_LAB_SOCKET, veth, f"create veth {port.name} on the bridge, its peer eth0 here"),
+        Netlink(_LAB_SOCKET, network.fix_port(port.index), f"the bridge learns nothing from {port.name}"),
+        Netlink(_LAB_SOCKET, network.add_port_address(port.index, link.mac), f"{link.mac} is at {port.name}"),
+        *loopback_steps(),
+        *link_steps(OWN_SOCKET, _INTERFACE.index, link),
+    )
+
+
+def hold_steps() -> tuple[Step, ...]:
+    """Hold the network namespace that the process is in."""
+    return (Open("/proc/thread-self/ns/net", OWN_NAMESPACE),)

@@ -1,0 +1,53 @@
+"""A workload's container as a plan: its configuration's, with a root made of layers and, for a link, a veth pair."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from runtime.cgroups import Hierarchies
+from runtime.errors import UsageError
+from runtime.plan.bundle import Choices, bundle_plan
+from runtime.plan.network import Attachment, Connection
+from runtime.plan.root import ImageRoot, identity_files
+from runtime.plan.steps import Plan
+from runtime.spec import Spec, configuration
+from runtime.unionfs.overlay import WritableLayer
+
+
+class Building(Struct, frozen=True):
+    """What a container that makes a layer of an image has besides its ``Spec``.
+
+    Its changes go to ``writable``, on disk. ``files`` are names below /etc and the texts that it reads there, which do
+    not become the image's. It ends with the thread that started it. With ``connected``, its parent is told when its
+    network namespace is there, and the command is executed on the parent's word.
+    """
+
+    writable: WritableLayer
+    files: tuple[tuple[str, str], ...] = ()
+    connected: bool = False
+
+
+def workload_plan(
+    spec: Spec,
+    hierarchies: Hierarchies,
+    cgroup: str,
+    *,
+    attachment: Attachment | None = None,
+    building: Building | None = None,
+) -> Plan:
+    """The plan that makes the cgroup ``cgroup`` and starts ``spec`` in it; with ``building``, one that makes a layer.
+
+    Raises UsageError for a spec with a link and no ``attachment``, and as ``bundle_plan`` does.
+    """
+    connection = None
+    if spec.link is not None and not spec.host_network:
+        if attachment is None:
+            raise UsageError(f"container {cgroup}: {spec.link.address} needs a bridge to be attached to")
+        connection = Connection(spec.link, attachment)
+    choices = Choices("", cgroup, start_immediately=True, makes_cgroup=True)
+    image = ImageRoot(spec.layers, identity_files(spec.hostname, spec.hosts))
+    if building is not None:
+        choices = replace(choices, keyring="build", ends_with_parent=True, waits_connected=building.connected)
+        image = ImageRoot(spec.layers, building.files, building.writable)
+    return bundle_plan(configuration(spec), hierarchies, "", choices, image=image, connection=connection)
