@@ -11,9 +11,7 @@
 
 enum { FAILED = 125 };
 
-int main(int argc, char **argv, char **environment);
-
-static int give_up(const char *what, const char *why) { return complain(FAILED, "testbed: ", what, ": ", why, NULL); }
+static int give_up(const char *what, const char *why) { return complain(FAILED, joined("testbed: ", what, ": ", why, NULL)); }
 
 int main(int argc, char **argv, char **environment) {
   int opened = open_streams();

@@ -25,30 +25,26 @@ struct outcome {
   int64_t value;
 };
 
-static size_t size_of(const char **list) {
-  size_t n = 0;
-  for (; *list; list++) n += strlen(*list) + 1;
-  return n;
-}
-
-static uint8_t *put(uint8_t *at, const char **list) {
-  for (; *list; list++) {
-    size_t n = strlen(*list) + 1;
-    memcpy(at, *list, n);
-    at += n;
+/* Put the strings, each with its end, at `at`, unless that is NULL. Returns their size. */
+static size_t put(uint8_t *at, const char **list) {
+  size_t size = 0;
+  for (size_t n; *list; list++, size += n) {
+    n = strlen(*list) + 1;
+    if (at) memcpy(at + size, *list, n);
   }
-  return at;
+  return size;
 }
 
 static int ask(int fd, const char **argv, const char **environment, uint32_t umask) {
   struct request_header header = {.magic = "TBASK\x01\n", .umask = umask};
-  size_t size = sizeof header + size_of(argv) + size_of(environment);
+  size_t size = sizeof header + put(NULL, argv) + put(NULL, environment);
   uint8_t *bytes = size <= LARGEST_REQUEST ? map(-1, size) : NULL;
   if (!bytes) return -E2BIG;
   header.size = (uint32_t)size;
   while (argv[header.argc]) header.argc++;
   memcpy(bytes, &header, sizeof header);
-  put(put(bytes + sizeof header, argv), environment);
+  size_t arguments = put(bytes + sizeof header, argv);
+  put(bytes + sizeof header + arguments, environment);
   int result = transfer(__NR_sendto, fd, bytes, size);
   SYS(munmap, bytes, size);
   return result;
@@ -64,9 +60,9 @@ static int receive_header(int fd, struct answer_header *answer) {
 }
 
 struct answer {
+  struct answer_header header;
   struct plan plan;
   const char **more;
-  int last, status;
 };
 
 /* Arguments, each with its end, as a list; NULL for none. */
@@ -80,20 +76,18 @@ static const char **split(const uint8_t *bytes, size_t size) {
 
 /* The next answer that holds a plan, all of whose steps are the parent's: they are performed in this process. */
 static int receive_answer(int fd, struct answer *answer) {
-  struct answer_header header;
+  struct answer_header *header = &answer->header;
   int result;
-  do result = receive_header(fd, &header);
-  while (result == 0 && header.plan_size + header.more_size == 0);
-  size_t size = (size_t)header.plan_size + header.more_size;
+  do result = receive_header(fd, header);
+  while (result == 0 && header->plan_size + header->more_size == 0);
+  size_t size = (size_t)header->plan_size + header->more_size;
   uint8_t *bytes = result == 0 && size <= LARGEST_ANSWER ? map(-1, size) : NULL;
-  if (result == 0) result = bytes ? transfer(__NR_read, fd, bytes, size) : -ENOMEM;
+  if (!bytes) return result < 0 ? result : -ENOMEM;
+  result = transfer(__NR_read, fd, bytes, size);
   if (result < 0) return result;
-  if (plan_read(&answer->plan, bytes, header.plan_size) || answer->plan.parent_count != plan_steps(&answer->plan)) return -EPROTO;
-  answer->plan.pointers = map(-1, plan_pointers(&answer->plan) * sizeof *answer->plan.pointers);
-  answer->more = split(bytes + header.plan_size, header.more_size);
-  answer->last = header.last != 0;
-  answer->status = (int)header.status;
-  return answer->plan.pointers ? 0 : -ENOMEM;
+  answer->more = split(bytes + header->plan_size, header->more_size);
+  const char *wrong = read_plan(&answer->plan, bytes, header->plan_size, NULL, NULL);
+  return wrong || answer->plan.parent_count != plan_steps(&answer->plan) ? -EPROTO : 0;
 }
 
 static void limit_silence(int fd, long seconds) {
@@ -112,21 +106,21 @@ static int obey(int fd, const char **environment) {
     if (result < 0 && !any) return result;
     if (result < 0) break;
     if (!any) limit_silence(fd, ANSWER_S);
-    if (answer.last) SYS(close, fd);
+    if (answer.header.last) SYS(close, fd);
     step_value = -1;
     struct failure failure = {-1, 0};
     int failed = perform(&answer.plan, answer.plan.first_step, 0, answer.plan.parent_count, &failure) != 0;
     struct outcome outcome = {failed ? failure.step : -1, failed ? failure.error : 0, step_value};
     SYS(close_range, RECEIVED_FD, RECEIVED_FD + MOST_RECEIVED - 1, 0); /* one may be an end of somebody's socket */
-    if (answer.last) {
-      int status = failed ? FAILED : step_value >= 0 ? (int)step_value : answer.status;
+    if (answer.header.last) {
+      int status = failed ? FAILED : step_value >= 0 ? (int)step_value : (int)answer.header.status;
       if (answer.more) (void)command_line(answer.more, environment);
       return status;
     }
     if (!failed) undo = answer.more;
     if (transfer(__NR_sendto, fd, &outcome, sizeof outcome) < 0) break;
   }
-  complain(FAILED, "error: the planner ended, or was stopped, in the middle of it; try again", NULL);
+  complain(FAILED, joined("error: the planner ended, or was stopped, in the middle of it; try again", NULL));
   SYS(close, fd);
   if (undo) (void)command_line(undo, environment);
   return FAILED;
@@ -147,6 +141,6 @@ int command_line(const char **argv, const char **environment) {
   int status = ask_planner(fd, argv, environment, umask);
   if (status < 0) status = ask_planner(new_planner(environment), argv, environment, umask);
   if (status >= 0) return status;
-  if (status == -E2BIG) return complain(FAILED, "error: the arguments and the environment are longer than 16 MiB", NULL);
-  return complain(NO_PLANNER, "error: testbed-runtime: its planner cannot be started; run ./invoke to set it up", NULL);
+  if (status == -E2BIG) return complain(FAILED, joined("error: the arguments and the environment are longer than 16 MiB", NULL));
+  return complain(NO_PLANNER, joined("error: testbed-runtime: its planner cannot be started; run ./invoke to set it up", NULL));
 }

@@ -9,11 +9,8 @@
 #include "sys.h"
 
 static int try_lock(int fd, uint64_t timeout_ms) {
-  int result = (int)SYS(flock, fd, LOCK_EX | (timeout_ms ? LOCK_NB : 0));
-  for (; result == -EAGAIN && timeout_ms; timeout_ms--) {
-    sleep_1ms();
-    result = (int)SYS(flock, fd, LOCK_EX | LOCK_NB);
-  }
+  int how = LOCK_EX | (timeout_ms ? LOCK_NB : 0), result;
+  while ((result = (int)SYS(flock, fd, how)) == -EAGAIN && timeout_ms--) sleep_1ms();
   return result;
 }
 
@@ -25,7 +22,7 @@ int perform_lock(const struct step *s) {
   if (fd < 0) return fd;
   int result = try_lock(fd, s->lock.timeout_ms);
   if (result == 0) result = status_of(fd, "", &ours);
-  if (result < 0) return close_with(fd, result);
+  if (result != 0) return close_with(fd, result);
   result = status_of(AT_FDCWD, path, &present);
   return result < 0 || present.stx_ino != ours.stx_ino ? close_with(fd, -ESTALE) : move_fd(fd, (int)s->lock.fd);
 }

@@ -37,7 +37,8 @@ static const char *name_of(long pid, const struct step *s) {
   return "";
 }
 
-/* Ends with the status of the first named one that ends; orphans are only reaped. A terminal may still hold what was written to it when PID 1 ends, and would lose it. */
+/* Ends with the status of the first named one that ends; orphans are only reaped. A terminal may still hold what was written
+ * to it when PID 1 ends, and would lose it. */
 int perform_wait_first_exit(const struct step *s) {
   for (;;) {
     int status = 0;
@@ -46,7 +47,7 @@ int perform_wait_first_exit(const struct step *s) {
     const char *name = name_of(pid, s);
     if (!*name) continue;
     int code = exit_code(status);
-    complain(code, "testbed: ", name, ": ended: ", DECIMAL(code), NULL);
+    complain(code, joined("testbed: ", name, ": ended: ", DECIMAL(code), NULL));
     SYS(ioctl, 2, TCSBRK, 1);
     end_process(code);
   }

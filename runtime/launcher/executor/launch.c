@@ -1,10 +1,10 @@
 /* The ways to perform a whole plan: in place, or in a process of its own. */
 #include <sys/socket.h>
-#include <signal.h>
-#include <time.h>
 #include <fcntl.h>
 #include <linux/sched.h>
 #include <linux/stat.h>
+#include <signal.h>
+#include <time.h>
 
 #include "steps.h"
 #include "sys.h"
@@ -17,19 +17,21 @@ static int64_t now_ns(void) {
   return t.tv_sec * 1000000000LL + t.tv_nsec;
 }
 
-/* A plan's file, whole: the descriptor is closed. */
-const char *load_plan(int fd, struct plan *plan, const char **extra, const char **environment) {
-  struct statx status;
-  if (status_of(fd, "", &status) < 0) return "it cannot be looked at";
-  const uint8_t *bytes = status.stx_size ? map(fd, status.stx_size) : NULL;
-  SYS(close, fd);
-  if (!bytes) return "it cannot be mapped";
-  const char *wrong = plan_read(plan, bytes, status.stx_size);
+const char *read_plan(struct plan *plan, const uint8_t *bytes, size_t size, const char **extra, const char **environment) {
+  const char *wrong = plan_read(plan, bytes, size);
   if (wrong) return wrong;
   plan->extra = extra;
   plan->environment = environment;
   plan->pointers = map(-1, plan_pointers(plan) * sizeof *plan->pointers);
   return plan->pointers ? NULL : "out of memory";
+}
+
+const char *load_plan(int fd, struct plan *plan, const char **extra, const char **environment) {
+  struct statx status;
+  if (status_of(fd, "", &status) < 0) return "it cannot be looked at";
+  const uint8_t *bytes = status.stx_size ? map(fd, status.stx_size) : NULL;
+  SYS(close, fd);
+  return bytes ? read_plan(plan, bytes, status.stx_size, extra, environment) : "it cannot be mapped";
 }
 
 /* --- words on standard error, for a person ---------------------------------------------------------------- */
@@ -41,40 +43,43 @@ int report(const struct plan *plan, const struct failure *failure) {
   int waits = step.operation == OP_RECEIVE_FD || step.operation == OP_WAIT_SIGNAL;
   if (waits && failure->error == ECANCELED) return FAILED; /* the other side has told why */
   int any = failure->step >= 0;
-  const char *step_number = DECIMAL(failure->step), *error = DECIMAL(failure->error);
+  const char *index = DECIMAL(failure->step), *error = DECIMAL(failure->error);
   const char *name = any ? operation_name(step.operation) : "clone", *subject = any ? plan_subject(&step) : "";
-  return complain(
-    FAILED, "testbed: step ", step_number, ": ", name, " ", subject, ": ", error_name(failure->error), " (", error, ")", NULL);
+  struct text what = joined("testbed: step ", index, ": ", name, " ", subject, ": ", error_name(failure->error), " (", error, ")", NULL);
+  return complain(FAILED, what);
 }
 
 /* --- the ways to perform a plan --------------------------------------------------------------------------- */
 
+/* Perform steps of which one executes a program: only a failure returns. */
+static void execute(const struct plan *plan, size_t offset, uint32_t index, uint32_t n, struct failure *failure) {
+  if (perform(plan, offset, index, n, failure) == 0) *failure = (struct failure){-1, ENOEXEC};
+}
+
 int perform_in_place(const struct plan *plan) {
   struct failure failure;
-  if (perform(plan, plan->first_step, 0, plan_steps(plan), &failure) == 0) failure = (struct failure){-1, ENOEXEC};
+  execute(plan, plan->first_step, 0, plan_steps(plan), &failure);
   return report(plan, &failure);
 }
 
 /* The processors that the child may run on, once it is no longer kept off ours; size 0: it has not been. */
-static struct {
-  uint64_t mask[16];
-  long size;
-} processors;
+static uint64_t processors[16];
+static long processors_size;
 
 /* Keep the child, which is not running yet, off our processor, if there is another. A scheduler may leave a process
  * waiting behind the one that made or woke it, and here both have work for a while. */
 static void spread(long pid) {
   uint64_t others[16];
   unsigned ours = 0;
-  long size = SYS(sched_getaffinity, 0, sizeof processors.mask, processors.mask);
-  if (size <= 0 || SYS(getcpu, &ours, 0, 0) < 0 || ours >= 8 * sizeof others) return;
-  memcpy(others, processors.mask, sizeof others);
+  long size = SYS(sched_getaffinity, 0, sizeof processors, processors);
+  if (size <= 0 || SYS(getcpu, &ours) < 0 || ours >= 8 * sizeof others) return;
+  memcpy(others, processors, sizeof others);
   others[ours / 64] &= ~(1ULL << ours % 64);
-  if (SYS(sched_setaffinity, pid, size, others) == 0) processors.size = size;
+  if (SYS(sched_setaffinity, pid, size, others) == 0) processors_size = size;
 }
 
 static void gather(long pid) {
-  if (processors.size) SYS(sched_setaffinity, pid, processors.size, processors.mask);
+  if (processors_size) SYS(sched_setaffinity, pid, processors_size, processors);
 }
 
 static long fail(struct failure *failure, long result) {
@@ -120,10 +125,8 @@ static int beside(const struct plan *plan, long pid, struct failure *failure) {
   return perform(plan, offset, last, 1, failure);
 }
 
-static int child(const struct plan *plan, struct failure *failure) {
-  if (perform(plan, plan->first_child_step, plan->parent_count + plan->beside_count, plan->child_count, failure) == 0)
-    *failure = (struct failure){-1, ENOEXEC}; /* a plan with no exec step */
-  return FAILED;
+static void child(const struct plan *plan, struct failure *failure) {
+  execute(plan, plan->first_child_step, plan->parent_count + plan->beside_count, plan->child_count, failure);
 }
 
 /* The container's first process is a child of whoever started us (CLONE_PARENT): we are gone when it runs. */

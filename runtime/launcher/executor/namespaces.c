@@ -1,8 +1,8 @@
 /* Namespaces that others made, and user namespaces that nobody is in. */
-#include <signal.h>
 #include <fcntl.h>
 #include <linux/prctl.h>
 #include <linux/sched.h>
+#include <signal.h>
 
 #include "steps.h"
 #include "sys.h"

@@ -9,9 +9,6 @@ enum { HEADER_SIZE = 32, STEP_SIZE = 8, MAGIC_SIZE = 6, MAX_STEPS = 4096, MAX_SI
 static unsigned u16(const uint8_t *p) { return p[0] | (unsigned)p[1] << 8; }
 static uint64_t u64(const uint8_t *p) { return u32(p) | (uint64_t)u32(p + 4) << 32; }
 
-uint32_t plan_string_length(const uint8_t *string) { return u32(string); }
-const uint8_t *plan_next_string(const uint8_t *string) { return string + padded(4 + (size_t)u32(string) + 1); }
-
 size_t plan_string_size(const uint8_t *bytes, size_t size, size_t offset) {
   if (offset > size || size - offset < 8) return 0;
   size_t length = u32(bytes + offset), all = padded(4 + length + 1);

@@ -41,8 +41,8 @@ void plan_step(const struct plan *plan, size_t *offset, struct step *step);
 /* The size of the encoded string at `offset`, or 0 when it does not fit or is not terminated. */
 size_t plan_string_size(const uint8_t *bytes, size_t size, size_t offset);
 /* The encoded string after the one at `string`, and a string's length. */
-const uint8_t *plan_next_string(const uint8_t *string);
-uint32_t plan_string_length(const uint8_t *string);
+static inline const uint8_t *plan_next_string(const uint8_t *string) { return string + padded(4 + (size_t)u32(string) + 1); }
+static inline uint32_t plan_string_length(const uint8_t *string) { return u32(string); }
 
 /* What a step is called in an error, and what it acts on, which may be empty. */
 const char *operation_name(unsigned operation);

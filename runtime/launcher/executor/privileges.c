@@ -70,10 +70,7 @@ int perform_set_scheduler(const struct step *s) {
 /* A listener goes to the parent at once; the filter must let sendmsg pass. */
 int perform_seccomp_filter(const struct step *s) {
   uint64_t length = s->seccomp_filter.program_size / sizeof(struct sock_filter);
-  struct sock_fprog program = {
-    .len = (unsigned short)length,
-    .filter = (struct sock_filter *)(uintptr_t)s->seccomp_filter.program,
-  };
+  struct sock_fprog program = {(unsigned short)length, (struct sock_filter *)(uintptr_t)s->seccomp_filter.program};
   if (length > BPF_MAXINSNS) return -E2BIG;
   int result = (int)SYS(seccomp, SECCOMP_SET_MODE_FILTER, s->seccomp_filter.flags, &program);
   if (result < 0 || !(s->seccomp_filter.flags & SECCOMP_FILTER_FLAG_NEW_LISTENER)) return result;

@@ -1,11 +1,11 @@
 /* Processes of whoever performs a plan in its own process: those that it starts, signals and waits for. */
 #include <sys/mman.h>
-#include <time.h>
-#include <signal.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sched.h>
 #include <linux/wait.h>
+#include <signal.h>
+#include <time.h>
 
 #include "steps.h"
 #include "sys.h"

@@ -17,8 +17,7 @@ static int raw_input(int fd) {
   struct termios terminal;
   int result = (int)SYS(ioctl, fd, TCGETS, &terminal);
   if (result < 0) return result == -ENOTTY ? 0 : result;
-  terminal.c_iflag = 0;
-  terminal.c_lflag = 0;
+  terminal.c_iflag = terminal.c_lflag = 0;
   terminal.c_cc[VMIN] = 1;
   terminal.c_cc[VTIME] = 0;
   return (int)SYS(ioctl, fd, TCSETS, &terminal);
@@ -57,10 +56,7 @@ static int copy_out(const char *path, int fd) {
   OWNED int file = open_path(path, O_RDONLY);
   if (file < 0) return file;
   long n;
-  do {
-    n = SYS(read, file, block, sizeof block);
-    if (n > 0) n = SYS(write, fd, block, n);
-  } while (n > 0);
+  while ((n = SYS(read, file, block, sizeof block)) > 0 && (n = SYS(write, fd, block, n)) > 0) continue;
   return (int)n;
 }
 
@@ -72,9 +68,8 @@ int perform_serve_file(const struct step *s) {
     long n = SYS(read, fd, asked, sizeof asked);
     if (n <= 0) return (int)n;
     int result = copy_out(s->serve_file.path, fd);
+    if (result == 0) result = transfer(__NR_write, fd, s->serve_file.end, s->serve_file.end_size);
     if (result < 0) return result;
-    n = SYS(write, fd, s->serve_file.end, s->serve_file.end_size);
-    if (n < 0) return (int)n;
   }
 }
 
@@ -87,13 +82,10 @@ int perform_set_clock(const struct step *s) {
  * would have given out next is given out by none of the copies. */
 int perform_add_entropy(const struct step *s) {
   uint64_t size = s->add_entropy.entropy_size;
-  struct {
-    int bits, size;
-    uint8_t bytes[MOST_ENTROPY];
-  } entropy = {(int)size * 8, (int)size, {0}};
+  int entropy[2 + MOST_ENTROPY / sizeof(int)] = {(int)size * 8, (int)size}; /* struct rand_pool_info */
   if (size > MOST_ENTROPY) return -E2BIG;
-  memcpy(entropy.bytes, s->add_entropy.entropy, size);
+  memcpy(entropy + 2, s->add_entropy.entropy, size);
   OWNED int fd = open_path(s->add_entropy.device, O_RDONLY);
-  int result = fd < 0 ? fd : (int)SYS(ioctl, fd, RNDADDENTROPY, &entropy);
+  int result = fd < 0 ? fd : (int)SYS(ioctl, fd, RNDADDENTROPY, entropy);
   return result < 0 ? result : (int)SYS(ioctl, fd, RNDRESEEDCRNG, 0);
 }

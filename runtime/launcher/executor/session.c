@@ -4,11 +4,11 @@
 #include <asm/statfs.h>
 #include <asm/termios.h>
 #include <fcntl.h>
+#include <linux/magic.h>
+#include <linux/mount.h>
 
 #include "steps.h"
 #include "sys.h"
-
-enum { DEVPTS_MAGIC = 0x1cd1 };
 
 /* struct cmsghdr, and what follows it. */
 struct rights {
@@ -19,15 +19,11 @@ struct rights {
 /* Without a descriptor to carry, plain write(2): a seccomp filter that has begun seldom forbids that one. */
 int send_message(int channel, uint32_t kind, int32_t number, int64_t value, int descriptor) {
   struct message message = {kind, number, value};
-  long n;
-  if (descriptor < 0) {
-    n = SYS(write, channel, &message, sizeof message);
-  } else {
-    struct rights rights = {CMSG_LEN(sizeof descriptor), SOL_SOCKET, SCM_RIGHTS, {descriptor}};
-    struct iovec bytes = {&message, sizeof message};
-    struct msghdr header = {.msg_iov = &bytes, .msg_iovlen = 1, .msg_control = &rights, .msg_controllen = CMSG_SPACE(sizeof descriptor)};
-    n = SYS(sendmsg, channel, &header, MSG_NOSIGNAL);
-  }
+  if (descriptor < 0) return transfer(__NR_write, channel, &message, sizeof message);
+  struct rights rights = {CMSG_LEN(sizeof descriptor), SOL_SOCKET, SCM_RIGHTS, {descriptor}};
+  struct iovec bytes = {&message, sizeof message};
+  struct msghdr header = {.msg_iov = &bytes, .msg_iovlen = 1, .msg_control = &rights, .msg_controllen = CMSG_SPACE(sizeof descriptor)};
+  long n = SYS(sendmsg, channel, &header, MSG_NOSIGNAL);
   return n < 0 ? (int)n : 0;
 }
 
@@ -72,8 +68,7 @@ int perform_receive_fd(const struct step *s) {
 
 int perform_signal(const struct step *s) {
   struct message message = {.kind = MESSAGE_SIGNAL};
-  long n = SYS(sendto, BESIDE_FD, &message, sizeof message, MSG_NOSIGNAL, 0, 0);
-  return n < 0 ? (int)n : 0;
+  return transfer(__NR_sendto, BESIDE_FD, &message, sizeof message);
 }
 
 int perform_wait_signal(const struct step *s) { return wait_for_message(BESIDE_FD, MESSAGE_SIGNAL); }
@@ -106,7 +101,7 @@ int perform_request_admission(const struct step *s) {
 static int bind_console(int slave) {
   OWNED int target = make_file_in_root("dev/console");
   if (target < 0) return target;
-  OWNED int tree = (int)SYS(open_tree, slave, "", AT_EMPTY_PATH | 1 /* OPEN_TREE_CLONE */ | O_CLOEXEC);
+  OWNED int tree = (int)SYS(open_tree, slave, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | O_CLOEXEC);
   return tree < 0 ? tree : attach(tree, target);
 }
 
@@ -130,7 +125,7 @@ int perform_terminal(const struct step *s) {
   if (master < 0) return master;
   struct statfs64 status;
   int unlock = 0, result = (int)SYS(fstatfs, master, &status);
-  if (result == 0 && status.f_type != DEVPTS_MAGIC) result = -ENODEV;
+  if (result == 0 && status.f_type != DEVPTS_SUPER_MAGIC) result = -ENODEV;
   if (result == 0) result = (int)SYS(ioctl, master, TIOCSPTLCK, &unlock);
   OWNED int slave = result < 0 ? result : (int)SYS(ioctl, master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
   result = slave < 0 ? slave : settle(slave, s);

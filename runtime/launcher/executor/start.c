@@ -6,8 +6,6 @@
 #include "sys.h"
 
 uintptr_t __stack_chk_guard = 0;
-__attribute__((noreturn)) void __stack_chk_fail(void);
-__attribute__((noreturn, used)) void start(long *stack);
 int main(int argc, char **argv, char **environment);
 
 __attribute__((noreturn)) void __stack_chk_fail(void) {

@@ -12,10 +12,8 @@ struct message {
   int64_t value;
 };
 
-struct failure {
-  int32_t step; /* its index; -1: the clone, -2: the plan as a whole */
-  int32_t error;
-};
+/* A step's index, or -1: the clone, -2: the plan as a whole. */
+struct failure { int32_t step, error; };
 
 /* Where this process is in a plan. */
 struct progress {
@@ -82,8 +80,10 @@ struct text path_in(int directory, const char *name);
 /* launch.c */
 /* Say on standard error which step failed. */
 int report(const struct plan *plan, const struct failure *failure);
-/* The plan in a file, which is closed; `extra` and `environment` (NULL: none) are what a wrapper adds to its program's.
+/* A plan that is to execute something; `extra` and `environment` (NULL: none) are what a wrapper adds to its program's.
  * Returns NULL, or what is wrong. */
+const char *read_plan(struct plan *plan, const uint8_t *bytes, size_t size, const char **extra, const char **environment);
+/* The one in a file, whose descriptor is closed. */
 const char *load_plan(int fd, struct plan *plan, const char **extra, const char **environment);
 /* Each returns an exit status. */
 int perform_in_place(const struct plan *plan);

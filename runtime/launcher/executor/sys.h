@@ -35,18 +35,9 @@ static inline long sys6(long number, long a, long b, long c, long d, long e, lon
 }
 #endif
 
-#define SYS_PICK(_0, _1, _2, _3, _4, _5, _6, name, ...) name
-#define SYS0(n) sys6(n, 0, 0, 0, 0, 0, 0)
-#define SYS1(n, a) sys6(n, (long)(a), 0, 0, 0, 0, 0)
-#define SYS2(n, a, b) sys6(n, (long)(a), (long)(b), 0, 0, 0, 0)
-#define SYS3(n, a, b, c) sys6(n, (long)(a), (long)(b), (long)(c), 0, 0, 0)
-#define SYS4(n, a, b, c, d) sys6(n, (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
-#define SYS5(n, a, b, c, d, e) sys6(n, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), 0)
-#define SYS6(n, a, b, c, d, e, f) sys6(n, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
-/* SYS(openat, directory, path, flags): the call by its name; numbers and pointers alike. */
-#define SYS(name, ...) \
-  SYS_PICK(_0 __VA_OPT__(, ) __VA_ARGS__, SYS6, SYS5, SYS4, SYS3, SYS2, SYS1, SYS0)(__NR_##name __VA_OPT__(, ) __VA_ARGS__)
-
+#define SYS_6(number, a, b, c, d, e, f, ...) sys6(number, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
+/* SYS(openat, directory, path, flags): the call by its name; numbers and pointers alike, and what is left out is 0. */
+#define SYS(name, ...) SYS_6(__NR_##name __VA_OPT__(, ) __VA_ARGS__, 0, 0, 0, 0, 0, 0, 0)
 /* The same, again for as long as a signal interrupts it. */
 #define SYS_AGAIN(name, ...) \
   ({ \

@@ -12,27 +12,19 @@ void add_bytes(struct text *text, const char *more, size_t size) {
   text->cut |= n < size;
 }
 
-static void add_all(struct text *text, const char *first, va_list rest) {
-  for (const char *part = first; part; part = va_arg(rest, const char *)) add_bytes(text, part, strlen(part));
-}
-
 struct text joined(const char *first, ...) {
   struct text text = {.n = 0};
+  add_bytes(&text, first, strlen(first));
   va_list rest;
   va_start(rest, first);
-  add_all(&text, first, rest);
+  for (const char *part; (part = va_arg(rest, const char *));) add_bytes(&text, part, strlen(part));
   va_end(rest);
   return text;
 }
 
-int complain(int status, const char *first, ...) {
-  struct text line = {.n = 0};
-  va_list rest;
-  va_start(rest, first);
-  add_all(&line, first, rest);
-  va_end(rest);
-  add_bytes(&line, "\n", 1);
-  SYS(write, 2, line.bytes, line.n);
+int complain(int status, struct text words) {
+  add_bytes(&words, "\n", 1);
+  SYS(write, 2, words.bytes, words.n);
   return status;
 }
 

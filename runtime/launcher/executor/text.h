@@ -14,11 +14,12 @@ struct text {
 void add_bytes(struct text *text, const char *more, size_t size);
 /* Several strings, up to a NULL, as one. */
 struct text joined(const char *first, ...) __attribute__((sentinel));
-/* Write them and a newline to standard error; returns `status`. */
-int complain(int status, const char *first, ...) __attribute__((sentinel));
 /* A number as one of them. */
 #define DECIMAL(value) decimal(value, (char[24]){0})
 const char *decimal(long value, char room[24]);
+
+/* Write it and a newline to standard error; returns `status`. */
+int complain(int status, struct text words);
 
 int same(const char *a, const char *b);
 const char *last_part(const char *path);
