@@ -20,13 +20,14 @@ enum { OTHERS_WRITE = 022, INTERPRETER_FD = 3 };
 /* The socket's name in its directory. */
 static struct text socket_name(void) {
   static const char seen[][24] = {"/proc/self/ns/user", "/proc/self/ns/mnt", "/proc/self/ns/pid", "/proc/self/ns/cgroup", "/"};
-  struct text name = joined(VERSION, NULL);
+  uint64_t numbers[sizeof seen / sizeof *seen];
   for (size_t i = 0; i < sizeof seen / sizeof *seen; i++) {
     struct statx status = {.stx_ino = 0};
     SYS(statx, AT_FDCWD, seen[i], 0, STATX_INO, &status);
-    name = joined(name.bytes, "-", DECIMAL((long)status.stx_ino), NULL);
+    numbers[i] = status.stx_ino;
   }
-  return joined(name.bytes, ".socket", NULL);
+  return joined(VERSION, "-", DECIMAL(numbers[0]), "-", DECIMAL(numbers[1]), "-", DECIMAL(numbers[2]), "-", DECIMAL(numbers[3]), "-",
+    DECIMAL(numbers[4]), ".socket", NULL);
 }
 
 /* Where planners of this user listen; 0 and 1 are tried in turn. */

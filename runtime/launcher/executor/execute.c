@@ -11,13 +11,16 @@ struct given { const char **argv, **envp; };
 /* Try `name` in each directory of `search`, as execvpe(3): EACCES is remembered, other errors than absence end it. */
 static int in_search(const char *name, const char *search, int (*try)(const char *path, const struct given *), const struct given *given) {
   if (last_part(name) != name || !*search) return try(name, given);
+  struct text path = {.n = 0};
   int error = -ENOENT;
   for (const char *at = search;; at++) {
-    struct text path = {.n = 0};
     size_t n = 0;
     while (at[n] && at[n] != ':') n++;
+    path.n = 0;
+    path.cut = 0;
     add_bytes(&path, at, n);
-    path = joined(path.bytes, "/", name, NULL);
+    add_bytes(&path, "/", 1);
+    add_bytes(&path, name, strlen(name));
     int result = n && !path.cut ? try(path.bytes, given) : -ENOENT;
     if (result >= 0) return result;
     if (result == -EACCES) error = result;
