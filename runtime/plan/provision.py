@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from runtime.cgroups import Hierarchies
 from runtime.config import mount_options
 from runtime.config.resources import Resources
-from runtime.config.types import Config
+from runtime.config.types import Config, Hooks
 from runtime.plan import constants as k
 from runtime.plan import network
 from runtime.plan import steps as s
@@ -97,6 +97,7 @@ def may_be_beside(config: Config, hierarchies: Hierarchies) -> bool:
         and {"user", "time"}.isdisjoint(kinds)
         and {"mount", "cgroup"} <= {*kinds}
         and not config.linux.sysctl
+        and config.hooks == Hooks()
         and not any(mount.type in ("cgroup", "cgroup2") for mount in mounts)
         and not any(mount.type == "sysfs" for mount in mounts[:-1])
         and (sysfs_attributes(config) is not None or not mounts or mounts[-1].type != "sysfs")
