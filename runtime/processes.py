@@ -1,4 +1,4 @@
-"""Processes by number, told apart from others that had or will have the same number: pid and start time, pidfds."""
+"""Processes by number, and how to be sure that the number is not another's by now: start times, pidfds."""
 
 from __future__ import annotations
 

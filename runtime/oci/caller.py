@@ -364,9 +364,9 @@ def _tail(descriptor: int) -> str:
 
 def _group(leader: int) -> list[int]:
     """The processes whose group it leads."""
-    found = []
+    members = []
     for name in os.listdir("/proc"):
         with suppress(OSError):
             if name.isdigit() and os.getpgid(int(name)) == leader:
-                found.append(int(name))
-    return found
+                members.append(int(name))
+    return members

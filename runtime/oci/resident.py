@@ -33,7 +33,7 @@ class Sources:
 
     def _looks(self) -> list[tuple[int, int]]:
         with suppress(OSError):
-            return [(found.st_mtime_ns, found.st_ino) for found in map(os.stat, self._paths)]
+            return [(one.st_mtime_ns, one.st_ino) for one in map(os.stat, self._paths)]
         return []
 
     def changed(self) -> bool:
@@ -183,8 +183,8 @@ def own_directory(candidates: Sequence[str]) -> Path | None:
 
 
 def _is_ours(path: Path) -> bool:
-    found = path.lstat()
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
+    status = path.lstat()
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
 
 class Socket:
