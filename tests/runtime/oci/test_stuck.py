@@ -4,7 +4,6 @@ executed its program is not taken for a program that ran."""
 from __future__ import annotations
 
 import fcntl
-import fcntl
 import os
 import signal
 import subprocess
