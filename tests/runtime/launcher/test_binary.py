@@ -48,6 +48,14 @@ def test_an_error_names_step_operation_path_and_reason(tmp_path: Path) -> None:
     assert done.stderr == "testbed: step 1: chdir /nowhere: ENOENT (2)\n"
 
 
+def test_every_error_of_the_kernel_has_its_name(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(str(tmp_path / "s"))
+        plan = write_plan(tmp_path / "p", s.RequestAdmission(str(tmp_path / "s")), s.Exec(("true",)))
+        done = subprocess.run([STATIC_BINARY, plan], capture_output=True, text=True)
+    assert done.stderr.endswith(": ECONNREFUSED (111)\n")
+
+
 @pytest.mark.root
 def test_what_is_made_beside_is_handed_over(tmp_path: Path) -> None:
     beside = (s.Unshare(CLONE_NEWUTS), s.SetHostname("beside"), s.Open("/proc/self/ns/uts", 112), s.SendFd(112))
