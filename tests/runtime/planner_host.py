@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -17,12 +18,14 @@ from threading import Thread
 
 from msgspec import Struct
 
+from runtime.cgroups import Cgroup
+from runtime.cgroups.placing import all_hierarchies
 from tests.runtime.command_line import LOOKS, Runtime
 from tests.runtime.shared_host import SharedHost, shared_host
 from tests.waiting import until
 
 DIRECTORY = "/run/testbed-runtime-planner"
-WORD = b"planner"
+WORD = b"planner"  # among its arguments (launcher/client/planner.c)
 # What a planner does with nobody to serve.
 WAITS = ("clock_nanosleep", "restart_syscall")
 
@@ -48,10 +51,9 @@ class PlannerHost(Struct, frozen=True):
         found = []
         for process in Path("/proc").iterdir():
             with suppress(OSError):
-                if process.name.isdigit() and os.readlink(process / "ns/mnt") == mine:
-                    words = (process / "cmdline").read_bytes().split(b"\0")
-                    if WORD in words or any(word.endswith(b"runtime.oci.planner") for word in words):
-                        found.append(int(process.name))
+                here = process.name.isdigit() and os.readlink(process / "ns/mnt") == mine
+                if here and WORD in (process / "cmdline").read_bytes().split(b"\0"):
+                    found.append(int(process.name))
         return found
 
     def warm(self) -> int:
@@ -60,6 +62,28 @@ class PlannerHost(Struct, frozen=True):
         until(self.sockets)
         (planner,) = until(self.planners)
         return planner
+
+    def clean(self) -> None:
+        """Delete container ``a`` by force: there is no state then and no cgroup; what was recorded was whole."""
+        for record in self.oci.root.glob("*/record.json"):
+            json.loads(record.read_text())
+        self.oci("delete", "--force", "a")
+        assert json.loads(self.oci("list", "--format", "json").stdout) == []
+        assert not (self.oci.root / "a").exists()
+        assert not self.cgroup().exists()
+
+    def cgroup(self) -> Cgroup:
+        """The cgroup that the bundle names."""
+        return Cgroup(self.oci.config()["linux"]["cgroupsPath"].strip("/"), all_hierarchies())
+
+    def live(self) -> None:
+        """A container from create to delete: whatever has been before, commands do."""
+        self.oci.shell("exec sleep 1000")
+        self.oci("create", "a")
+        self.oci("start", "a")
+        self.oci("exec", "a", "true")
+        self.oci("kill", "a", "KILL")
+        self.oci("delete", "--force", "a")
 
     def end(self) -> None:
         """Kill all planners."""

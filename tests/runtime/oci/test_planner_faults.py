@@ -1,9 +1,8 @@
-"""Planners that are killed, stuck, full, of another version or somebody else's, and clients that are: a command does
-without, or says what is the matter; nothing is left and nothing is torn."""
+"""Planners that are stuck, at a limit, of another version or somebody else's, and requests that are none: a command
+does without such a planner, or says what is the matter."""
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import shutil
@@ -11,19 +10,14 @@ import signal
 import socket
 import struct
 import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO
 
 import pytest
-from msgspec import Struct
 
-from runtime.cgroups import Cgroup
 from runtime.cgroups.placing import all_hierarchies
-from tests.runtime.command_line import Runtime
-from tests.runtime.planner_host import Impostor, PlannerHost, planner_host
+from tests.runtime.planner_host import Impostor, PlannerHost
 from tests.waiting import until
 
 pytestmark = pytest.mark.root
@@ -32,171 +26,6 @@ NOBODY = 65534
 MAGIC = b"TBASK\x01\n\0"
 # A command that does without a planner that does not answer does so within this.
 PATIENCE_S = 12.0
-
-
-@pytest.fixture
-def host(oci: Runtime) -> Iterator[PlannerHost]:
-    oci.shell("sleep 1000")
-    with planner_host(oci) as found:
-        yield found
-
-
-def clean(host: PlannerHost, name: str = "a") -> None:
-    """After delete --force there is no state and no cgroup; what is recorded until then is whole."""
-    for record in host.oci.root.glob("*/record.json"):
-        json.loads(record.read_text())
-    host.oci("delete", "--force", name)
-    assert json.loads(host.oci("list", "--format", "json").stdout) == []
-    assert not (host.oci.root / name).exists()
-    assert not Cgroup(host.oci.config()["linux"]["cgroupsPath"].strip("/"), all_hierarchies()).exists()
-
-
-def life(host: PlannerHost, name: str = "a") -> None:
-    """A container from create to delete: whatever has been before, commands do."""
-    host.oci.shell("exec sleep 1000")
-    host.oci("create", name)
-    host.oci("start", name)
-    host.oci("exec", name, "true")
-    host.oci("kill", name, "KILL")
-    host.oci("delete", "--force", name)
-
-
-# What each command needs to have been before it.
-OPERATIONS: dict[str, tuple[list[list[str]], list[str]]] = {
-    "create": ([], ["create", "a"]),
-    "run": ([], ["run", "a"]),
-    "run detached": ([], ["run", "--detach", "a"]),
-    "start": ([["create", "a"]], ["start", "a"]),
-    "state": ([["create", "a"]], ["state", "a"]),
-    "exec": ([["run", "--detach", "a"]], ["exec", "a", "true"]),
-    "kill": ([["create", "a"]], ["kill", "a", "KILL"]),
-    "delete": ([["create", "a"]], ["delete", "--force", "a"]),
-}
-
-
-def prepare(host: PlannerHost, operation: str) -> list[str]:
-    """Have done what is to be before a command; return the command."""
-    host.oci.shell("true" if operation == "run" else "exec sleep 1000")
-    before, command = OPERATIONS[operation]
-    for each in before:
-        host.oci(*each)
-    return command
-
-
-@pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_planner_killed_at_every_step(host: PlannerHost, operation: str) -> None:
-    """Before anything is done another one is asked; in the middle the command says so, and what it had begun is
-    undone or can be deleted."""
-    command = prepare(host, operation)
-    clean(host)
-    prepare(host, operation)
-    steps = host.steps(host.warm(), *command)
-    clean(host)
-    assert len(steps) >= 2
-    for call, number in steps:
-        prepare(host, operation)
-        host.traced(host.warm(), [f"-einject={call}:signal=KILL:when={number}"], *command)
-        clean(host)
-    life(host)
-
-
-def test_what_a_command_says_whose_planner_is_killed(host: PlannerHost) -> None:
-    """Success, for who asked another one; or an error that names it."""
-    steps = host.steps(host.warm(), "create", "a")
-    clean(host)
-    for call, number in steps:
-        inject = [f"-einject={call}:signal=KILL:when={number}"]
-        planner = host.warm()
-        with host.watched(planner, inject):
-            done = host.oci("create", "a", check=False)
-        assert done.returncode == 0 or "planner" in done.stderr, (call, number, done)
-        assert (host.oci.root / "a").exists() == (done.returncode == 0), (call, number, done)
-        clean(host)
-
-
-@pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_client_killed_at_every_step(host: PlannerHost, operation: str) -> None:
-    """The planner goes on, holds nothing of it, and serves the next."""
-    command = prepare(host, operation)
-    planner = host.warm()
-    points = [point for point in host.oci.changes(*command) if point.hit]
-    clean(host)
-    descriptors = Path(f"/proc/{planner}/fd")
-    held = len(list(descriptors.iterdir()))
-    for point in points:
-        prepare(host, operation)
-        host.oci.ended_at(point.call, point.number, *command)
-        clean(host)
-    assert host.warm() == planner, "it was lost with a client"
-    until(lambda: len(list(descriptors.iterdir())) <= held, 5, lambda: os.listdir(descriptors))
-
-
-@pytest.mark.parametrize("commands", [("run",), ("run", "--detach")])
-def test_a_first_process_that_is_killed_when_it_is_to_start(host: PlannerHost, commands: tuple[str, ...]) -> None:
-    """Nobody waits for it, though the command that starts it has made it, too."""
-    host.warm()
-    for _ in range(3):
-        done = host.oci.traced(["-s200", "-einject=accept4:signal=KILL:when=1"], *commands, "a")
-        own = [rest for pid, rest in done if pid == done[0][0]]
-        assert own[-1] == "+++ exited with 1 +++"
-        words = ("it is stopped", "it does not wait", "has ended before it was started", "killed before it executed")
-        assert any(word in rest for word in words for rest in own), own[-9:]
-        clean(host)
-
-
-class Begun(Struct):
-    """A command that is under way; what it says goes to a file, as a container may keep that open."""
-
-    process: subprocess.Popen[bytes]
-    said: IO[str]
-
-    def end(self) -> tuple[int, str]:
-        """Its exit status, and what it said."""
-        code = self.process.wait(60)
-        self.said.seek(0)
-        with self.said:
-            return code, self.said.read()
-
-
-def begin(host: PlannerHost, *arguments: str) -> Begun:
-    null, said = subprocess.DEVNULL, tempfile.TemporaryFile("w+")  # noqa: SIM115  Begun closes it
-    command = host.oci.command(*arguments)
-    return Begun(subprocess.Popen(command, cwd=host.oci.bundle, stdin=null, stdout=null, stderr=said), said)
-
-
-@pytest.mark.parametrize("warm", [True, False])
-def test_one_name_asked_for_by_many_at_once(host: PlannerHost, warm: bool) -> None:
-    if warm:
-        host.warm()
-    found = [each.end() for each in [begin(host, "create", "a") for _ in range(6)]]
-    assert sorted(code for code, _ in found) == [0, 1, 1, 1, 1, 1], found
-    assert all("a" in said and "Traceback" not in said for code, said in found if code)
-    until(lambda: len(host.planners()) == 1, 10, host.planners)
-    clean(host)
-
-
-@pytest.mark.parametrize("warm", [True, False])
-def test_many_names_at_once(host: PlannerHost, warm: bool) -> None:
-    """All are served; of the planners that are started at once, one remains."""
-    if warm:
-        host.warm()
-    config = host.oci.config()
-    del config["linux"]["cgroupsPath"]
-    host.oci.configure(config)
-    names = [f"many-{os.getpid()}-{number}" for number in range(8)]
-    assert [each.end()[0] for each in [begin(host, "create", name) for name in names]] == [0] * 8
-    until(lambda: len(host.planners()) == 1, 10, host.planners)
-    assert [each.end()[0] for each in [begin(host, "delete", "--force", name) for name in names]] == [0] * 8
-    assert json.loads(host.oci("list", "--format", "json").stdout) == []
-
-
-def test_create_and_delete_of_one_name_at_once(host: PlannerHost) -> None:
-    host.warm()
-    for _ in range(10):
-        commands = [begin(host, "create", "a"), begin(host, "delete", "--force", "a")]
-        for _code, said in [each.end() for each in commands]:
-            assert "Traceback" not in said and "planner" not in said
-        clean(host)
 
 
 @pytest.mark.parametrize("left", range(7))
@@ -221,14 +50,14 @@ def test_a_full_disk_under_the_state_directory(host: PlannerHost, what: str, lef
             assert "No space left on device" in done.stderr and "Traceback" not in done.stderr
         assert [path.name for path in inside.iterdir() if not path.name.startswith("@")] == []
     shutil.rmtree(filler)
-    life(host)
+    host.live()
     host.host.run("umount", "--lazy", str(host.oci.root))
-    assert not Cgroup(host.oci.config()["linux"]["cgroupsPath"].strip("/"), all_hierarchies()).exists()
+    assert not host.cgroup().exists()
 
 
 def test_a_planner_that_cannot_listen(host: PlannerHost) -> None:
     host.host.run("mount", "-t", "tmpfs", "-o", "ro", "full", str(Path("/run/testbed-runtime-planner")))
-    life(host)
+    host.live()
     assert not host.sockets()
 
 
@@ -245,10 +74,10 @@ def speaks_another_language(client: socket.socket) -> None:
 
 
 def answers(*numbers: int, body: bytes = b"") -> Callable[[socket.socket], None]:
-    """An answer's header, and what comes after it: the sizes of plan, undoing and arguments; last, status, zero."""
+    """An answer's header, and what comes after it: the sizes of plan and arguments, whether it is the last, status."""
 
     def answer(client: socket.socket) -> None:
-        client.sendall(struct.pack("<6I", *numbers) + body)
+        client.sendall(struct.pack("<4I", *numbers) + body)
 
     return answer
 
@@ -264,10 +93,10 @@ ANSWERS: dict[str, Callable[[socket.socket], None]] = {
     "is silent": is_silent,
     "another language": speaks_another_language,
     "half a header": lambda client: client.sendall(b"\1\0\0"),
-    "half a plan": answers(1000, 0, 0, 1, 0, 0, body=b"x" * 100),
-    "no plan": answers(16, 0, 0, 1, 0, 0, body=b"x" * 16),
-    "a plan of 4 GiB": answers(0xFFFFFFFF, 0, 0, 1, 0, 0),
-    "sizes whose sum overflows": answers(0xFFFFFFF0, 0x20, 0, 1, 0, 0),
+    "half a plan": answers(1000, 0, 1, 0, body=b"x" * 100),
+    "no plan": answers(16, 0, 1, 0, body=b"x" * 16),
+    "a plan of 4 GiB": answers(0xFFFFFFFF, 0, 1, 0),
+    "sizes whose sum overflows": answers(0xFFFFFFF0, 0x20, 1, 0),
     "trickles": trickles,
 }
 
@@ -280,9 +109,8 @@ def test_a_planner_that_is_none(host: PlannerHost, answer: str) -> None:
         host.oci("create", "a")
         assert time.monotonic() - began < PATIENCE_S
         assert impostor.heard
-    life_after = host.oci("state", "a")
-    assert json.loads(life_after.stdout)["status"] == "created"
-    clean(host)
+    assert host.oci.state("a")["status"] == "created"
+    host.clean()
 
 
 def test_a_planner_of_another_version_is_not_asked(host: PlannerHost) -> None:
@@ -292,14 +120,14 @@ def test_a_planner_of_another_version_is_not_asked(host: PlannerHost) -> None:
     with Impostor(host, closes) as impostor:
         other = impostor.path.with_name("0.0.1" + path.name.lstrip("0123456789.+abcdefrv"))
         impostor.path.rename(other)
-        life(host)
+        host.live()
         assert not any(impostor.heard)
         other.rename(impostor.path)
 
 
 def test_a_planner_of_another_user_is_told_nothing(host: PlannerHost) -> None:
     with Impostor(host, closes, user=NOBODY) as impostor:
-        life(host)
+        host.live()
     assert not any(impostor.heard)
 
 
@@ -310,7 +138,7 @@ def test_a_directory_that_others_can_write_to_is_not_used(host: PlannerHost, fau
             os.chown(host.directory, NOBODY, NOBODY)
         else:
             host.directory.chmod(0o777)
-        life(host)
+        host.live()
         assert not any(impostor.heard)
         os.chown(host.directory, 0, 0)
         host.directory.chmod(0o700)
@@ -321,7 +149,7 @@ def test_a_directory_that_is_a_link_is_not_used(host: PlannerHost, tmp_path: Pat
     host.host.run("mount", "-t", "tmpfs", "run", "/run")
     (tmp_path / "elsewhere").mkdir()
     (Path(f"/proc/{host.host.pid}/root/run") / "testbed-runtime-planner").symlink_to(tmp_path / "elsewhere")
-    life(host)
+    host.live()
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
@@ -332,10 +160,10 @@ def test_a_planner_at_its_descriptor_limit(host: PlannerHost) -> None:
     hard = resource.prlimit(planner, resource.RLIMIT_NOFILE)[1]
     for spare in range(6):
         resource.prlimit(planner, resource.RLIMIT_NOFILE, (open_ones + spare, hard))
-        life(host)
+        host.live()
     if host.planners() == [planner]:
         resource.prlimit(planner, resource.RLIMIT_NOFILE, (hard, hard))
-    life(host)
+    host.live()
     until(lambda: len(host.planners()) == 1, 10, host.planners)
 
 
@@ -351,7 +179,7 @@ def test_a_planner_that_may_start_no_thread(host: PlannerHost, run_name: str) ->
     host.oci("list")
     for client in idle:
         client.close()
-    life(host)
+    host.live()
     (limited / "pids.max").write_text("max")
     assert len(host.planners()) == 1
     host.end()
@@ -364,7 +192,7 @@ def test_a_planner_with_clients_that_say_nothing(host: PlannerHost) -> None:
     host.warm()
     idle = [host.connect() for _ in range(20)]
     began = time.monotonic()
-    life(host)
+    host.live()
     assert time.monotonic() - began < PATIENCE_S
     for client in idle:
         client.close()
@@ -382,7 +210,7 @@ def test_a_request_of_megabytes(host: PlannerHost, size: int) -> None:
             client.recv(1 << 16)
         except OSError:
             pass
-    life(host)
+    host.live()
     assert host.planners() == [planner]
 
 
@@ -393,8 +221,8 @@ def test_a_request_that_is_not_as_long_as_it_says(host: PlannerHost, claim: int)
         client.sendall(MAGIC + struct.pack("<4I", claim, 0xFFFFFFFF, 0o22, 0) + b"list\0")
         other.sendall(MAGIC + struct.pack("<4I", claim, 1, 0o22, 0))
         other.shutdown(socket.SHUT_WR)
-        life(host)
-    life(host)
+        host.live()
+    host.live()
     assert host.planners() == [planner]
 
 
@@ -406,7 +234,7 @@ def test_a_configuration_of_megabytes(host: PlannerHost, size: int) -> None:
     host.oci.configure(config)
     planner = host.warm()
     if size < 4 << 20:
-        life(host)
+        host.live()
     else:
         assert "config.json: larger than 4194304 bytes" in host.oci("create", "a", check=False).stderr
     assert host.planners() == [planner]
@@ -424,7 +252,7 @@ def test_an_environment_of_megabytes(host: PlannerHost, warm: bool) -> None:
         host.warm()
     environment = {**os.environ, **{f"NAME_{number}": "x" * 100_000 for number in range(50)}}
     host.oci("create", "a", env=environment, preexec_fn=with_a_large_stack)
-    clean(host)
+    host.clean()
 
 
 @pytest.mark.parametrize("long", [False, True])
@@ -445,8 +273,8 @@ def test_a_stuck_planner(host: PlannerHost, long: bool) -> None:
     os.kill(planner, signal.SIGCONT)
     time.sleep(0.5)
     assert marker.read_text() == "x\n"
-    clean(host)
-    life(host)
+    host.clean()
+    host.live()
     until(lambda: len(host.planners()) == 1, 10, host.planners)
 
 
@@ -455,7 +283,7 @@ def test_a_stuck_planner_is_not_waited_for_again_and_again(host: PlannerHost) ->
     os.kill(planner, signal.SIGSTOP)
     host.oci("list")
     began = time.monotonic()
-    life(host)
+    host.live()
     assert time.monotonic() - began < PATIENCE_S / 2
     os.kill(planner, signal.SIGKILL)
 
@@ -469,16 +297,3 @@ def test_a_caller_with_closed_streams(host: PlannerHost, closed: str, warm: bool
     done = subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", *words], cwd=host.oci.bundle, timeout=30, check=False)
     assert done.returncode == 0 or ">&-" in closed.split()
     assert host.warm()
-
-
-def test_what_a_client_leaves_that_dies_while_it_is_served(host: PlannerHost) -> None:
-    """Killed at any moment, by the clock instead of by its steps, two at once."""
-    planner = host.warm()
-    for number in range(40):
-        commands = [begin(host, "create", "a"), begin(host, "state", "a")]
-        time.sleep(number * 0.0005)
-        for command in commands:
-            command.process.kill()
-            command.end()
-        clean(host)
-    assert host.warm() == planner
