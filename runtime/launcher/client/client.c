@@ -18,7 +18,7 @@ struct request_header {
 };
 /* Before an answer: the sizes of the plan to perform, and of the arguments to ask again with: after the last answer, and
  * should the planner be lost after this one. Both zero: it is still at work. After the last answer nothing is heard of the
- * planner: the exit status is the plan's value, or else `status`. */
+ * planner: the exit status is `status`, or, if that is 0, the plan's value. */
 struct answer_header { uint32_t plan_size, more_size, last, status; };
 struct outcome {
   int32_t step, error;
@@ -114,7 +114,8 @@ static int obey(int fd, const char **environment) {
     SYS(close_range, RECEIVED_FD, RECEIVED_FD + MOST_RECEIVED - 1, 0); /* one may be an end of somebody's socket */
     if (answer.header.last) {
       if (failed) report(&answer.plan, &failure);
-      int status = failed ? FAILED : step_value >= 0 ? (int)step_value : (int)answer.header.status;
+      int status = failed ? FAILED : (int)answer.header.status;
+      if (status == 0 && step_value > 0) status = (int)step_value;
       if (answer.more) (void)command_line(answer.more, environment);
       return status;
     }

@@ -49,7 +49,7 @@ def test_each_time_gives_the_same(plain: Runtime, script: str) -> None:
 
 def test_each_time_makes_the_same_container(plain: Runtime) -> None:
     """Seen from inside: mounts, limits, capabilities, descriptors; and the same record outside, but for the process."""
-    descriptors = "ls -l /proc/self/fd | sed 's/ [A-Z].*:.. / /; s/[[#][0-9]*/#/'"  # without times and inodes' numbers; SigQ is all of the user's
+    descriptors = "ls -l /proc/self/fd | sed 's/ [A-Z].*:.. / /; s/[[#][0-9]*/#/'"  # without times and inodes' numbers
     plain.shell(
         f"cut -d' ' -f4- /proc/self/mountinfo; ulimit -a; grep -v -e ctxt -e SigQ /proc/self/status; {descriptors}"
     )
