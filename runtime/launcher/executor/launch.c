@@ -9,7 +9,7 @@
 #include "sys.h"
 #include "text.h"
 
-enum { FAILED = 125, SIGCHLD_ = 17, CLOCK_MONOTONIC_ = 1, UNIX = 1, SEQPACKET = 5 | O_CLOEXEC };
+enum { FAILED = 125, SIGCHLD_ = 17, CLOCK_MONOTONIC_ = 1 };
 
 static int64_t now_ns(void) {
   struct __kernel_timespec t = {0, 0};
@@ -47,8 +47,6 @@ int report(const struct plan *plan, const struct failure *failure) {
   size_t offset = plan->first_step;
   struct step step = {.operation = NO_OPERATION};
   for (int32_t i = 0; i <= failure->step; i++) plan_step(plan, &offset, &step);
-  int waits = step.operation == OP_RECEIVE_FD || step.operation == OP_WAIT_SIGNAL;
-  if (waits && failure->error == ECANCELED) return FAILED; /* the other side has told why */
   struct text line = {.n = 0};
   add(&line, "testbed: step ");
   add_number(&line, failure->step);
@@ -70,37 +68,13 @@ int perform_in_place(const struct plan *plan) {
   return report(plan, &failure);
 }
 
-/* The processors that the child may run on, once it is no longer kept off ours; size 0: it has not been. */
-static struct { uint64_t mask[16]; long size; } processors;
-
-/* Keep the child, which is not running yet, off our processor, if there is another. A scheduler may leave a process
- * waiting behind the one that made or woke it, and here both have work for a while. */
-static void spread(long pid) {
-  uint64_t others[16];
-  unsigned ours = 0;
-  long size = SYS(sched_getaffinity, 0, sizeof processors.mask, ADDRESS(processors.mask));
-  if (size <= 0 || SYS(getcpu, ADDRESS(&ours), 0, 0) < 0 || ours >= 8 * sizeof others) return;
-  memcpy(others, processors.mask, sizeof others);
-  others[ours / 64] &= ~(1ULL << ours % 64);
-  if (SYS(sched_setaffinity, pid, size, ADDRESS(others)) == 0) processors.size = size;
-}
-
-static void gather(long pid) {
-  if (processors.size) SYS(sched_setaffinity, pid, processors.size, ADDRESS(processors.mask));
-}
-
-/* The parent's steps and the clone, after which both sides have their end at BESIDE_FD. Returns the child's pid, 0 in the child, or -1 with `failure` filled. */
+/* The parent's steps and the clone. Returns the child's pid, 0 in the child, or -1 with `failure` filled. */
 static long begin(const struct plan *plan, uint64_t flags, uint64_t exit_signal, struct failure *failure) {
   if (perform(plan, plan->first_step, 0, plan->parent_count, failure) != 0) return -1;
   long cgroup = -1;
   if (*plan->into_cgroup) {
     cgroup = open_path(plan->into_cgroup, O_PATH | O_DIRECTORY);
     if (cgroup < 0) { *failure = (struct failure){-1, (int32_t)-cgroup}; return -1; }
-  }
-  int ends[2] = {-1, -1};
-  if (plan->beside_count) {
-    int result = (int)SYS(socketpair, UNIX, SEQPACKET, 0, ADDRESS(ends));
-    if (result < 0) { *failure = (struct failure){-1, -result}; return -1; }
   }
   struct clone_args args = {
     .flags = plan->clone_flags | flags | (cgroup >= 0 ? CLONE_INTO_CGROUP : 0),
@@ -110,30 +84,11 @@ static long begin(const struct plan *plan, uint64_t flags, uint64_t exit_signal,
   long pid = SYS(clone3, ADDRESS(&args), sizeof args);
   if (pid < 0) { *failure = (struct failure){-1, (int32_t)-pid}; return -1; }
   if (pid > 0 && cgroup >= 0) SYS(close, cgroup);
-  if (plan->beside_count) {
-    if (pid > 0) spread(pid);
-    SYS(close, ends[pid == 0]);
-    move_fd(ends[pid != 0], BESIDE_FD);
-  }
   return pid;
 }
 
-/* What the launcher does while the child goes on, on another processor. The child waits for the last step, and may run
- * anywhere by then. */
-static int beside(const struct plan *plan, long pid, struct failure *failure) {
-  if (!plan->beside_count) return 0;
-  uint32_t first = plan->parent_count, last = first + plan->beside_count - 1;
-  int result = perform(plan, plan->first_beside_step, first, last - first, failure);
-  gather(pid);
-  if (result != 0) return result;
-  size_t offset = plan->first_beside_step;
-  struct step passed;
-  for (uint32_t i = first; i < last; i++) plan_step(plan, &offset, &passed);
-  return perform(plan, offset, last, 1, failure);
-}
-
 static int child(const struct plan *plan, struct failure *failure) {
-  if (perform(plan, plan->first_child_step, plan->parent_count + plan->beside_count, plan->child_count, failure) == 0)
+  if (perform(plan, plan->first_child_step, plan->parent_count, plan->child_count, failure) == 0)
     *failure = (struct failure){-1, ENOEXEC}; /* a plan with no exec step */
   return FAILED;
 }
@@ -146,8 +101,7 @@ int start_plan(void) {
   SYS(umask, 0);
   long pid = load_plan(PLAN_FD, &plan, NULL, NULL) ? -1 : begin(&plan, CLONE_PARENT, 0, &failure);
   if (pid == 0) child(&plan, &failure);
-  else if (pid > 0 && send_message(SYNC_FD, MESSAGE_PID, (int32_t)pid, now_ns(), -1) < 0) return FAILED;
-  else if (pid > 0 && beside(&plan, pid, &failure) == 0) return 0;
+  else if (pid > 0) return send_message(SYNC_FD, MESSAGE_PID, (int32_t)pid, now_ns(), -1) < 0 ? FAILED : 0;
   send_message(SYNC_FD, MESSAGE_FAILED, failure.step, failure.error, -1);
   return FAILED;
 }
@@ -157,7 +111,5 @@ int start_and_wait(const struct plan *plan) {
   long pid = begin(plan, 0, SIGCHLD_, &failure);
   if (pid == 0) child(plan, &failure);
   if (pid <= 0) return report(plan, &failure);
-  if (beside(plan, pid, &failure) < 0 && failure.error != EPIPE) report(plan, &failure); /* EPIPE: the child tells why */
-  if (plan->beside_count) SYS(close, BESIDE_FD);
   return wait_for(pid);
 }

@@ -4,7 +4,7 @@
 #include "sys.h"
 #include "table.h"
 
-enum { HEADER_SIZE = 32, STEP_SIZE = 8, MAGIC_SIZE = 6, MAX_STEPS = 4096, MAX_SIZE = 16 << 20 };
+enum { HEADER_SIZE = 24, STEP_SIZE = 8, MAGIC_SIZE = 6, MAX_STEPS = 4096, MAX_SIZE = 16 << 20 };
 
 static uint16_t u16(const uint8_t *p) { uint16_t v; memcpy(&v, p, sizeof v); return v; }
 static uint64_t u64(const uint8_t *p) { uint64_t v; memcpy(&v, p, sizeof v); return v; }
@@ -78,8 +78,7 @@ static const char *check_step(struct plan *plan, size_t offset, uint32_t index, 
   struct step step;
   size_t next = offset;
   plan_step(plan, &next, &step);
-  if (index == plan->parent_count) reading->end += plan->beside_count;
-  if (index == plan->parent_count + plan->beside_count) reading->end += plan->child_count;
+  if (index == plan->parent_count) reading->end += plan->child_count;
   if (step.operation == OP_FORK) return check_fork(&step, index, reading);
   if (step.operation != OP_EXEC) return NULL;
   plan->exec_count++;
@@ -96,9 +95,8 @@ const char *plan_read(struct plan *plan, const uint8_t *bytes, size_t size) {
   plan->size = size;
   plan->parent_count = u32(bytes + 12);
   plan->child_count = u32(bytes + 16);
-  plan->beside_count = u32(bytes + 20);
-  plan->clone_flags = u64(bytes + 24);
-  if (plan->parent_count > MAX_STEPS || plan->beside_count > MAX_STEPS || plan->child_count > MAX_STEPS) return "too many steps";
+  plan->clone_flags = u32(bytes + 20);
+  if (plan->parent_count > MAX_STEPS || plan->child_count > MAX_STEPS) return "too many steps";
   size_t at = HEADER_SIZE, n = plan_string_size(bytes, size, at);
   if (n == 0) return "malformed cgroup name";
   plan->into_cgroup = (const char *)bytes + at + 4;
@@ -106,8 +104,7 @@ const char *plan_read(struct plan *plan, const uint8_t *bytes, size_t size) {
   plan->first_step = at;
   struct reading reading = {.end = plan->parent_count};
   for (uint32_t i = 0; i < plan_steps(plan); i++) {
-    if (i == plan->parent_count) plan->first_beside_step = at;
-    if (i == plan->parent_count + plan->beside_count) plan->first_child_step = at;
+    if (i == plan->parent_count) plan->first_child_step = at;
     n = step_size(bytes, size, at);
     if (n == 0) return "malformed step";
     const char *wrong = check_step(plan, at, i, &reading);
@@ -117,7 +114,7 @@ const char *plan_read(struct plan *plan, const uint8_t *bytes, size_t size) {
   return at == size ? NULL : "bytes after the last step";
 }
 
-uint32_t plan_steps(const struct plan *plan) { return plan->parent_count + plan->beside_count + plan->child_count; }
+uint32_t plan_steps(const struct plan *plan) { return plan->parent_count + plan->child_count; }
 
 static size_t count(const char **list) {
   size_t n = 0;
