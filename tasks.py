@@ -16,7 +16,7 @@ from invoke.exceptions import Exit
 from runtime import __version__
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from runtime.output import printable
-from testbed.progress import tell
+from testbed.progress import print_progress
 
 ROOT = Path(__file__).resolve().parent
 
@@ -121,7 +121,7 @@ def bench(
         connect=connect,
         wait=wait,
     )
-    run = bench(options, tell)
+    run = bench(options, print_progress)
     return _conclude(run.path, json) or run.exit_code
 
 
@@ -195,7 +195,7 @@ def explain(context: Context, scenario: str = "", service: str = "", platform: s
     """Print the plan that starts a service: each step with its system call and arguments."""
     from testbed.explain import explain_service
 
-    print(explain_service(ROOT / "scenarios", _scenario("explain", scenario), service, platform, tell))
+    print(explain_service(ROOT / "scenarios", _scenario("explain", scenario), service, platform, print_progress))
     return 0
 
 
@@ -207,7 +207,7 @@ def new(context: Context, name: str) -> int:
 
     for path in create_scenario(name, ROOT / "scenarios"):
         print(path)
-    tell(f"measure it: ./invoke bench --scenario {name} --quick")
+    print_progress(f"measure it: ./invoke bench --scenario {name} --quick")
     return 0
 
 
@@ -254,7 +254,7 @@ def kernel(context: Context) -> int:
     """Build the minimal guest kernel from the distribution's kernel source; takes minutes."""
     from testbed.images import build_guest_kernel
 
-    built = build_guest_kernel(tell)
+    built = build_guest_kernel(print_progress)
     print(f"{built.release} from {built.package} {built.version}: {built.image}")
     return 0
 

@@ -14,7 +14,7 @@ from testbed.lab import Lab
 from testbed.measures.context import RunContext
 from testbed.platforms import registry
 from testbed.platforms.vm import VmPlatform
-from testbed.progress import tell
+from testbed.progress import print_progress
 from testbed.results import RunFolder
 from testbed.scenario.model import load
 
@@ -26,7 +26,7 @@ def prepared(names: Sequence[str], scenarios: Path, more: Sequence[Image] = ()) 
     scenario = load("clickme", scenarios)
     with ExitStack() as undo:
         scratch = undo.enter_context(lease(name))
-        images = build_images(scenario, tell)
+        images = build_images(scenario, print_progress)
         lab = Lab()
         chosen = {}
         for platform in names:

@@ -40,7 +40,7 @@ from runtime.plan.steps import Chroot, Plan  # noqa: E402
 from runtime.spec import Process, Spec, configured_process  # noqa: E402
 from testbed.images import build_images  # noqa: E402
 from testbed.lab import Lab  # noqa: E402
-from testbed.progress import tell  # noqa: E402
+from testbed.progress import print_progress  # noqa: E402
 from testbed.scenario.model import Scenario, Service, load  # noqa: E402
 from testbed.services.specs import make_specs  # noqa: E402
 
@@ -143,7 +143,7 @@ def measure(rounds: int) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {"chroot": [], "container": []}
     order = random.Random(1)
     with lease(name) as scratch:
-        images = build_images(scenario, tell)
+        images = build_images(scenario, print_progress)
         log = os.open(scratch / "log", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
         with Lab() as lab, chroots(scenario, images, name, log) as roots:
             index = [service.name for service in scenario.services].index(scenario.settings.ready.service)

@@ -38,7 +38,7 @@ from testbed.measures.application import Application  # noqa: E402
 from testbed.measures.context import RunContext  # noqa: E402
 from testbed.platforms.protocol import Instance  # noqa: E402
 from testbed.platforms.vm import VmPlatform  # noqa: E402
-from testbed.progress import tell  # noqa: E402
+from testbed.progress import print_progress  # noqa: E402
 from testbed.qemu.accelerator import probe_command, reach_verdict  # noqa: E402
 from testbed.qemu.emulator import find_qemu  # noqa: E402
 from testbed.qemu.variants import VARIANTS  # noqa: E402
@@ -59,7 +59,7 @@ def application_phases(name_of_platform: str, rounds: int) -> tuple[str, Times]:
     name = f"benchmark-{os.getpid()}"
     times: Times = {}
     with lease(name) as scratch:
-        images = build_images(scenario, tell)
+        images = build_images(scenario, print_progress)
         platform = VmPlatform(scratch, BRIDGE, name, VARIANTS[name_of_platform])
         platform.prepare(scenario, images)
         try:
@@ -100,7 +100,7 @@ def first_userspace(rounds: int) -> Times:
     name = f"benchmark-{os.getpid()}"
     times: Times = {}
     with lease(name) as scratch:
-        images = build_images(scenario, tell)
+        images = build_images(scenario, print_progress)
         platform = VmPlatform(scratch, BRIDGE, name)
         platform.prepare(scenario, images)
         guest_root = store_root() / "guest"

@@ -33,7 +33,7 @@ from testbed.measures.application import Application, Timeline  # noqa: E402
 from testbed.measures.context import RunContext  # noqa: E402
 from testbed.platforms import registry  # noqa: E402
 from testbed.platforms.protocol import Platform  # noqa: E402
-from testbed.progress import tell  # noqa: E402
+from testbed.progress import print_progress  # noqa: E402
 from testbed.results import RunFolder  # noqa: E402
 from testbed.scenario.model import load  # noqa: E402
 
@@ -65,7 +65,7 @@ def measure(rounds: int) -> Measured:
     name = f"benchmark-{os.getpid()}"
     measured, order = Measured(), random.Random(1)
     with lease(name) as scratch, ExitStack() as undo:
-        images = build_images(scenario, tell)
+        images = build_images(scenario, print_progress)
         lab = Lab()
         chosen: dict[str, Platform] = {}
         for side in (COLD, RESTORED):

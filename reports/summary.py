@@ -67,7 +67,7 @@ def describe_answer(run_folder: Path) -> str:
 def compose(run: Run) -> Answer:
     """Return the answer from what was measured of it."""
     hardware = [platform for platform in run.platforms if not platform.emulated]
-    sentences = [sentence for tell in (_start, _memory, _copies, _cost) if (sentence := tell(run, hardware))]
+    sentences = [sentence for describe in (_start, _memory, _copies, _cost) if (sentence := describe(run, hardware))]
     emulated = [sentence for platform in run.emulated if (sentence := _emulated(run, platform))]
     headline, *details = sentences or [_nothing(run, bool(emulated))]
     return Answer(headline, (*details, *emulated), (*_emulation(run), *_ending(run), *conditions.list_notes(run)))

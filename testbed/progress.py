@@ -7,7 +7,7 @@ import sys
 from runtime.output import printable
 
 
-def tell(line: str) -> None:
+def print_progress(line: str) -> None:
     """Write a line on standard error, at once: standard output is for data. Nothing quoted from a workload controls the
     terminal."""
     print(printable(line), file=sys.stderr, flush=True)

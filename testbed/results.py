@@ -275,8 +275,8 @@ def read_metrics(file: Path) -> list[dict[str, str]]:
 def _check_format(file: Path, version: object) -> None:
     """Raise UsageError unless this testbed reads that version of the format."""
     if type(version) is not int or not 1 <= version <= FORMAT:
-        known = f"the format {version!r}; this testbed reads up to {FORMAT}"
-        raise UsageError(f"{file} has {known}", "read it with the testbed that wrote it, or a newer one")
+        given = f"the format {version!r}; this testbed reads up to {FORMAT}"
+        raise UsageError(f"{file} has {given}", "read it with the testbed that wrote it, or a newer one")
 
 
 def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:

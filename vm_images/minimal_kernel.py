@@ -39,7 +39,7 @@ _FIXED = {
     "LC_ALL": "C",
 }
 
-Tell = Callable[[str], None]
+Progress = Callable[[str], None]
 
 
 def parse_options(text: str) -> tuple[str, ...]:
@@ -83,14 +83,14 @@ def missing_packages(names: Iterable[str] = BUILD_PACKAGES) -> tuple[str, ...]:
     return tuple(name for name in names if f"installed {name}" not in listed)
 
 
-def install_packages(names: tuple[str, ...], tell: Tell) -> None:
+def install_packages(names: tuple[str, ...], progress: Progress) -> None:
     """Install the packages, after saying which. Raises PrerequisiteError, naming them, without root or sources."""
     if not names:
         return
     by_hand = f"as root: apt-get install --no-install-recommends {' '.join(names)}"
     if os.geteuid() != 0:
         raise PrerequisiteError(f"the kernel's build needs packages: {' '.join(names)}", by_hand)
-    tell(f"installing what the kernel's build needs: {' '.join(names)}")
+    progress(f"installing what the kernel's build needs: {' '.join(names)}")
     command = ["apt-get", "-o", "DPkg::Lock::Timeout=120", "install", "--yes", "--no-install-recommends", *names]
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -186,12 +186,12 @@ def _compiler() -> str:
     return subprocess.run(["gcc", "--version"], capture_output=True, text=True, check=True).stdout.partition("\n")[0]
 
 
-def build_minimal_kernel(guest_root: Path, tell: Tell) -> GuestKernel:
+def build_minimal_kernel(guest_root: Path, progress: Progress) -> GuestKernel:
     """Build the minimal kernel of the current source package, options and compiler, unless ``guest_root`` has it.
 
     Raises PrerequisiteError for missing packages, space or options, and when the compiler fails.
     """
-    install_packages(missing_packages(), tell)
+    install_packages(missing_packages(), progress)
     package = source_package()
     inputs = (package.sha256, FRAGMENT.read_text(), _compiler())
     digest = hashlib.sha256("\n".join(inputs).encode()).hexdigest()
@@ -201,12 +201,12 @@ def build_minimal_kernel(guest_root: Path, tell: Tell) -> GuestKernel:
         with partial(folder) as target:
             scratch = target / "build"
             scratch.mkdir(parents=True)
-            tell(f"downloading {package.name} {package.version}")
+            progress(f"downloading {package.name} {package.version}")
             root = download((package,), scratch)
-            tell("unpacking it")
+            progress("unpacking it")
             source = _unpack(root, scratch)
             configure(source)
-            tell("compiling it, which takes 5 to 20 minutes on two processors")
+            progress("compiling it, which takes 5 to 20 minutes on two processors")
             _keep(source, package, target)
             shutil.rmtree(scratch)
     return read_kernel(folder)

@@ -54,6 +54,11 @@ class Hierarchies(Struct, frozen=True, dict=True):
         return tuple(dict.fromkeys(mounts))
 
     @cached_property
+    def whole(self) -> Hierarchies:
+        """The same, of which all are wanted."""
+        return replace(self, wanted=ALL)
+
+    @cached_property
     def split(self) -> tuple[Hierarchies, Hierarchies]:
         """The first of the ``used`` hierarchies alone, and the others."""
         first = self.used[0]

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from runtime.cgroups import systemd
 from runtime.cgroups.cgroup import Cgroup
-from runtime.cgroups.hierarchy import ALL, Hierarchies, hierarchies
+from runtime.cgroups.hierarchy import Hierarchies, hierarchies
 from runtime.config.types import Config
 from runtime.effects import DIRECT, Effects
 from runtime.errors import TestbedError, UsageError
@@ -22,13 +22,13 @@ CGROUP_PARENT = "testbed-runtime"
 
 def all_hierarchies() -> Hierarchies:
     """The host's hierarchies, of which a container joins all."""
-    return replace(hierarchies(), wanted=ALL)
+    return hierarchies().whole
 
 
 def hierarchies_for(cgroup: str) -> Hierarchies:
     """The hierarchies in which this user may make the cgroup: for root all, else where it has been delegated."""
     on_host = all_hierarchies()
-    if not systemd.is_ordinary():
+    if not systemd.is_unprivileged():
         return on_host
 
     def above(mount: Path) -> Path:
@@ -92,7 +92,7 @@ def place_cgroup(config: Config, container_id: str, wants_systemd: bool, bus: sy
         scope = systemd.scope_of(path, container_id, bus)
         return Placement(scope.cgroup, scope.unit)
     cgroup = cgroup_of(config, container_id, wants_systemd)
-    if not systemd.is_ordinary() or path:
+    if not systemd.is_unprivileged() or path:
         usable = hierarchies_for(cgroup).used
         return Placement(cgroup) if usable else Placement("", why=f"{cgroup} is not below a cgroup of this user's")
     if on_host.unified and not on_host.v1 and (own := _own_delegated(on_host.unified, pid)):
@@ -107,11 +107,14 @@ def place_cgroup(config: Config, container_id: str, wants_systemd: bool, bus: sy
 
 def remove_cgroup(cgroup: Cgroup, by: Effects = DIRECT) -> None:
     """Kill what is in it and remove it, with the parent that was made for it."""
-    if cgroup.exists():
+    directories = cgroup.directories()
+    try:
+        by.remove_directories(directories)  # as it is when all has ended
+    except OSError:
         if cgroup.pids():
             with suppress(TestbedError, OSError):
                 cgroup.freeze(False, by=by)
         cgroup.kill(by=by)
-    cgroup.remove(by=by)
+        cgroup.remove(by=by)
     if cgroup.name.rpartition("/")[0].rpartition("/")[2] == CGROUP_PARENT:
-        by.remove_directories((directory.parent for directory in cgroup.directories()), unless_busy=True)
+        by.remove_directories((directory.parent for directory in directories), unless_busy=True)

@@ -15,6 +15,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from msgspec import Struct
@@ -71,7 +72,8 @@ def maps_all_ids(uid_map: str) -> bool:
     return uid_map.split() == ["0", "0", str(_ALL_IDS)]
 
 
-def is_ordinary() -> bool:
+@cache
+def is_unprivileged() -> bool:
     """Whether we are an unprivileged user: by number, or root of a user namespace, as under a rootless engine."""
     return os.geteuid() != 0 or not maps_all_ids(Path("/proc/self/uid_map").read_text())
 
@@ -98,7 +100,7 @@ def missing(hierarchies: Hierarchies, bus: Bus) -> str:
         return "this host does not run systemd"
     if hierarchies.v1 or hierarchies.unified is None:
         return f"this host has its cgroups in mode {hierarchies.mode}, not v2 alone"
-    if is_ordinary():
+    if is_unprivileged():
         environment = bus.of_user()
         directory = environment.get("XDG_RUNTIME_DIR")
         if "DBUS_SESSION_BUS_ADDRESS" not in environment and not (directory and os.path.exists(f"{directory}/bus")):
@@ -126,7 +128,7 @@ def scope_names(cgroups_path: str, container_id: str, ordinary: bool) -> tuple[s
 
 def scope_of(cgroups_path: str, container_id: str, bus: Bus) -> Scope:
     """The scope of a container, below the manager that this user has. Raises UsageError, PrerequisiteError."""
-    ordinary = is_ordinary()
+    ordinary = is_unprivileged()
     unit, slice_ = scope_names(cgroups_path, container_id, ordinary)
     if not ordinary:
         return Scope(unit, slice_)
@@ -202,7 +204,7 @@ def _flat(found: Iterable[Property]) -> tuple[str, ...]:
 
 def _busctl(bus: Bus, *arguments: str) -> str:
     """Ask the manager. Raises PrerequisiteError without busctl or a bus, TestbedError with the manager's own words."""
-    user = is_ordinary()
+    user = is_unprivileged()
     command = ["busctl", "--user" if user else "--system", f"--timeout={_TIMEOUT_S:.0f}", "--json=short", *arguments]
     what = f"ask {'the user' if user else 'the system'}'s systemd: {' '.join(arguments[4:] or arguments)}"
     try:

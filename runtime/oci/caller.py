@@ -12,9 +12,10 @@ import select
 import signal
 import socket
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from errno import EACCES, EAGAIN, EBADF, EBUSY, EIO, ENOENT, ENOTEMPTY, EPERM, EPIPE, ESRCH
+from functools import cached_property
 from pathlib import Path
 
 from msgspec import Struct
@@ -37,6 +38,8 @@ _LARGEST_REQUEST = 16 << 20
 QUESTION = _REQUEST.pack(_MAGIC, _REQUEST.size, 0, 0, 0)
 # The client takes a planner that says nothing for half a minute to be stuck.
 _ALIVE_S = 2.0
+# What a client has just begun to say comes within this time.
+_SOON_MS = 2
 # Nobody may read what is said to a person any more.
 _UNREAD = (EPIPE, EBADF, EIO, EAGAIN)
 
@@ -48,51 +51,67 @@ class CallerGone(TestbedError):
     """The client has ended: nothing can be done for it any more, nor undone."""
 
 
-class Request(Struct, frozen=True):
-    """What is asked for: the ``arguments`` without the program's name, the ``environment`` and the file mode ``umask``
-    of the client, and its process id."""
+class Request(Struct, frozen=True, dict=True):
+    """What is asked for: the ``arguments`` without the program's name, the ``variables`` of the environment
+    (NAME=value) and the file mode ``umask`` of the client, and its process id."""
 
     arguments: tuple[str, ...]
-    environment: Mapping[str, str]
+    variables: tuple[bytes, ...]
     umask: int
     pid: int
 
+    @cached_property
+    def environment(self) -> Mapping[str, str]:
+        """The environment by name."""
+        pairs = (os.fsdecode(variable).partition("=") for variable in self.variables)
+        return {name: value for name, equals, value in pairs if equals}
 
-def receive_request(connection: socket.socket, pid: int) -> Request | None:
+
+def receive_request(connection: socket.socket, pid: int, before_waiting: Callable[[], None]) -> Request | None:
     """The request of the client ``pid``; None for QUESTION.
 
     Raises CallerGone when it is cut off, TestbedError for what is none."""
-    magic, size, count, umask, _ = _REQUEST.unpack(_exactly(connection, _REQUEST.size))
+    magic, size, count, umask, _ = _REQUEST.unpack(_exactly(connection, _REQUEST.size, before_waiting))
     if magic != _MAGIC or not _REQUEST.size <= size <= _LARGEST_REQUEST:
         raise TestbedError("a client of another version asked")
     if size == _REQUEST.size:
         return None
-    words = _exactly(connection, size - _REQUEST.size).split(b"\0")[:-1]
+    words = _exactly(connection, size - _REQUEST.size, before_waiting).split(b"\0")[:-1]
     if not 0 < count <= len(words):
         raise TestbedError("a client asked without words")
-    variables = (os.fsdecode(word).partition("=") for word in words[count:])
-    environment = {name: value for name, equals, value in variables if equals}
-    return Request(tuple(map(os.fsdecode, words[1:count])), environment, umask, pid)
+    return Request(tuple(map(os.fsdecode, words[1:count])), tuple(words[count:]), umask, pid)
 
 
-def _exactly(connection: socket.socket, size: int) -> bytes:
-    data = bytearray()
-    while len(data) < size:
+def _exactly(connection: socket.socket, size: int, before_waiting: Callable[[], None]) -> bytes:
+    """So many bytes. ``before_waiting`` is called unless they come at once."""
+    parts: list[bytes] = []
+    while size > 0:
+        if not _is_readable(connection):
+            before_waiting()
         try:
-            part = connection.recv(min(size - len(data), 1 << 20))
+            part = connection.recv(min(size, 1 << 20))
         except OSError as error:
             raise CallerGone("the client has ended") from error
         if not part:
             raise CallerGone("the client has ended")
-        data += part
-    return bytes(data)
+        parts.append(part)
+        size -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _is_readable(connection: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(_SOON_MS))
 
 
 class Caller:
     """One client, from its request to its exit status."""
 
-    def __init__(self, connection: socket.socket, request: Request) -> None:
+    def __init__(self, connection: socket.socket, request: Request, before_waiting: Callable[[], None]) -> None:
+        """``before_waiting`` is called before the client is waited for."""
         self.request = request
+        self._before_waiting = before_waiting
         # What the client asks for, to undo what was begun, should this process end before it says more.
         self.undo: tuple[str, ...] = ()
         self._connection = connection
@@ -161,6 +180,7 @@ class Caller:
 
     def await_message(self, channel: int) -> None:
         """Wait until ``channel`` can be read. Raises CallerGone, when the client ends before."""
+        self._before_waiting()
         poll = select.poll()
         poll.register(channel, select.POLLIN)
         poll.register(self._connection, select.POLLRDHUP)
@@ -228,7 +248,10 @@ class Caller:
 
     def remove_directories(self, paths: Iterable[Path], unless_busy: bool = False) -> None:
         tolerate = (ENOENT, EBUSY, ENOTEMPTY, EACCES, EPERM) if unless_busy else (ENOENT,)
-        if steps := [s.Remove(str(path), directory=True, tolerate=tolerate) for path in paths]:
+        steps = [s.Remove(str(path), directory=True, tolerate=tolerate) for path in paths]
+        if unless_busy:
+            self.later(*steps)
+        elif steps:
             self._on_files(*steps)
 
     def _on_files(self, *steps: s.Mkdir | s.Write | s.Remove) -> None:
@@ -274,7 +297,7 @@ class Caller:
             raise CallerGone("the client has ended") from error
 
     def _outcome(self, plan: s.Plan) -> int:
-        step, error, value = _OUTCOME.unpack(_exactly(self._connection, _OUTCOME.size))
+        step, error, value = _OUTCOME.unpack(_exactly(self._connection, _OUTCOME.size, self._before_waiting))
         if error:
             raise StepError(plan, step, error)
         return int(value)

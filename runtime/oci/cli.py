@@ -14,7 +14,6 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from runtime.errors import TestbedError, UsageError
-from runtime.launcher import StepError
 from runtime.oci.arguments import Said, parsed
 from runtime.oci.caller import Caller, CallerGone
 from runtime.oci.invocation import Ending, Invocation, job, started_job
@@ -292,8 +291,6 @@ def serve(caller: Caller) -> None:
         words = " ".join(caller.request.arguments)
         invocation.debug(f"{words}, as user {os.geteuid()}")
         ending = _COMMANDS[options.command](invocation)
-        if not ending.more and not ending.steps:
-            caller.perform()  # what is left to be said, for it may fail
     except CallerGone:
         raise
     except (TestbedError, OSError) as error:
@@ -305,7 +302,5 @@ def serve(caller: Caller) -> None:
 
 
 def _told(invocation: Invocation, error: Exception) -> Ending:
-    if isinstance(error, StepError) and isinstance(error.failed, s.WriteDescriptor) and error.failed.fd == 1:
-        return Ending(1)  # nobody reads any more
     invocation.tell_error(error)
     return Ending(error.exit_code if isinstance(error, TestbedError) else 1)

@@ -30,7 +30,7 @@ def lock_by_force(container: StateDir, caller: Caller) -> None:
     try:
         return container.lock(caller, _END_S)
     except Busy:
-        _kill_holders(container.directory / LOCK, caller)
+        _kill_holders(Path(container.file(LOCK)), caller)
         container.lock(caller, _END_S)
 
 

@@ -112,7 +112,7 @@ def checked(
         f"_ses.{container.id}" if creation.keyring else "",
         rootless=rootless,
         scope=placement.scope,
-        mapped=not rootless and systemd.is_ordinary(),
+        mapped=not rootless and systemd.is_unprivileged(),
         grantable=host.grantable(config),
         listen_fds=creation.listen_fds,
         notify=str(container.notify_directory) if creation.notify_socket else "",
@@ -191,6 +191,7 @@ def _create(
     container: StateDir, record: Record, config: Config, plan: s.Plan, creation: Creation, caller: Caller
 ) -> Created:
     launch = Launch(plan, {}, caller, {s.LISTEN_FD: s.LISTENING_FD})
+    caller.later(s.Close(s.LISTENING_FD))  # else who starts the container waits for it when its process has ended
     try:
         with launch:
             made = _follow_creation(launch, container, record, config, creation, caller)
@@ -398,7 +399,7 @@ def delete(container: StateDir, caller: Caller, *, force: bool, warn: Warn) -> N
         with suppress(Damaged, ProcessGone):
             _end(*container.process(), caller)
         # it was killed before there was anything to record, or that is damaged
-        caller.perform(*container.removal_steps())
+        caller.later(*container.removal_steps())
         return
     hierarchies = hierarchies_for(record.cgroup)
     word = status(container, record, hierarchies)
@@ -415,7 +416,7 @@ def delete(container: StateDir, caller: Caller, *, force: bool, warn: Warn) -> N
     with suppress(UsageError, ValueError):
         hooks = config_of(record).hooks.poststop
         run_hooks("poststop", hooks, oci_state(record, "stopped"), caller, _outside(record), warn=warn)
-    caller.perform(*container.removal_steps())
+    caller.later(*container.removal_steps())
 
 
 def pause(container: StateDir, frozen: bool, caller: Caller) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import select
 import socket
 import stat
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -45,8 +46,8 @@ def idle_s(text: str) -> float:
     return _IDLE_S
 
 
-def answer(connection: socket.socket) -> None:
-    """Serve one client to its end; what goes wrong with it is its own affair."""
+def answer(connection: socket.socket, before_waiting: Callable[[], None] = lambda: None) -> None:
+    """Serve one client to its end; what goes wrong with it is its own affair. ``before_waiting``: see Caller."""
     with connection:
         pid, user = peer(connection)
         if user != os.geteuid():
@@ -54,10 +55,10 @@ def answer(connection: socket.socket) -> None:
         with suppress(CallerGone, TestbedError):
             if not _has_descriptors():
                 return
-            request = receive_request(connection, pid)
+            request = receive_request(connection, pid, before_waiting)
             if request is None:  # another planner asks whether we are there
                 return connection.sendall(b"\0")
-            caller = Caller(connection, request)
+            caller = Caller(connection, request, before_waiting)
             try:
                 serve(caller)
             except CallerGone:
@@ -69,9 +70,12 @@ def answer(connection: socket.socket) -> None:
 def _has_descriptors() -> bool:
     """Whether there are enough to serve a client: one that is sent away before anything is done does without."""
     spare: list[int] = []
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     try:
         while len(spare) < _SPARE_DESCRIPTORS:
             spare.append(os.dup(0))
+            if spare[0] < limit // 2:  # all above are free, or nearly
+                return True
         return True
     except OSError:
         return False
@@ -147,6 +151,21 @@ class Mounts:
             hierarchies.cache_clear()
 
 
+class Turn:
+    """A client, and the right to accept the next one. The thread that has it passes it on when it has to wait: most
+    commands are done before, and no other thread is woken for them."""
+
+    def __init__(self, connection: socket.socket, lock: threading.Lock) -> None:
+        self.connection = connection
+        self._lock: threading.Lock | None = lock
+
+    def end(self) -> None:
+        """Let another thread accept; once is enough."""
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.release()
+
+
 class Planner:
     """Threads that accept clients at one socket, one at a time, and serve them side by side."""
 
@@ -181,7 +200,7 @@ class Planner:
             self._spare += 1
 
     def _serve(self) -> None:
-        while (connection := self._accepted()) is not None:
+        while (turn := self._accepted()) is not None:
             with self._lock:
                 self._spare -= 1
                 self.busy += 1
@@ -189,8 +208,9 @@ class Planner:
                 if self._spare == 0:
                     self._add_thread()
             try:
-                answer(connection)
+                answer(turn.connection, turn.end)
             finally:
+                turn.end()
                 with self._lock:
                     self.busy -= 1
                     self.last_s = time.monotonic()
@@ -199,16 +219,17 @@ class Planner:
             if enough:
                 return
 
-    def _accepted(self) -> socket.socket | None:
+    def _accepted(self) -> Turn | None:
         """The next client; None when no more are accepted."""
-        with self._turn:
-            while self._listening.fileno() >= 0:
-                try:
-                    return self._listening.accept()[0]
-                except TimeoutError:
-                    continue
-                except OSError:
-                    self._refuse()
+        self._turn.acquire()
+        while self._listening.fileno() >= 0:
+            try:
+                return Turn(self._listening.accept()[0], self._turn)
+            except TimeoutError:
+                continue
+            except OSError:
+                self._refuse()
+        self._turn.release()
         return None
 
     def _refuse(self) -> None:

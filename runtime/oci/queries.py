@@ -8,6 +8,8 @@ import shutil
 import time
 from pathlib import Path
 
+import msgspec
+
 from runtime.cgroups import Cgroup
 from runtime.cgroups.placing import hierarchies_for
 from runtime.errors import PrerequisiteError, UsageError
@@ -24,7 +26,8 @@ def print_state(invocation: Invocation) -> Ending:
     container = invocation.container()
     record = container.read()
     word = state.status(container, record, hierarchies_for(record.cgroup))
-    invocation.print(json.dumps(state.cli_state(container, record, word), indent=2) + "\n")
+    document = msgspec.json.encode(state.cli_state(container, record, word))
+    invocation.print(msgspec.json.format(document, indent=2).decode() + "\n")
     return Ending()
 
 

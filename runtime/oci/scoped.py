@@ -57,7 +57,7 @@ def update_scope(record: Record, resources: Resources, caller: Caller) -> None:
 
 def joins_through_systemd(record: Record) -> bool:
     """Whether only systemd may put a further process there: an unprivileged user cannot, from elsewhere in the tree."""
-    return bool(scope_of(record)) and systemd.is_ordinary()
+    return bool(scope_of(record)) and systemd.is_unprivileged()
 
 
 def join_scope(record: Record, cgroup: str, pid: int, caller: Caller) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import stat
@@ -10,6 +9,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from errno import EAGAIN, EBADF, EEXIST, ENOENT, ENOTDIR, ESTALE
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -18,7 +18,7 @@ from msgspec.structs import asdict, replace
 
 from runtime.atomic import PARTIAL
 from runtime.cgroups import Cgroup, Hierarchies
-from runtime.cgroups.systemd import is_ordinary
+from runtime.cgroups.systemd import is_unprivileged
 from runtime.config.decode import short
 from runtime.config.default import OCI_VERSION
 from runtime.config.validate import check_id, is_id
@@ -79,9 +79,14 @@ class Record(Struct, frozen=True):
         return {name: value for name, value in asdict(self).items() if name not in ("pid", "start_time")}
 
 
+def _content(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
 def default_root(environment: Mapping[str, str]) -> Path:
     """Where state is kept: below /run for root, else below the user's own runtime directory."""
-    if not is_ordinary():
+    if not is_unprivileged():
         return Path("/run/testbed-runtime")
     return Path(environment.get("XDG_RUNTIME_DIR") or f"/tmp/testbed-runtime-{os.geteuid()}") / "testbed-runtime"
 
@@ -109,7 +114,7 @@ def check_root(root: Path) -> None:
             )
 
 
-class StateDir(Struct, frozen=True):
+class StateDir(Struct, frozen=True, dict=True):
     """One container's directory below the state's root. Raises UsageError for no id, and as ``check_root`` does."""
 
     root: Path
@@ -119,14 +124,19 @@ class StateDir(Struct, frozen=True):
         check_id(self.id)
         check_root(self.root)
 
-    @property
-    def directory(self) -> Path:
-        return self.root / self.id
+    @cached_property
+    def directory(self) -> str:
+        """Its path."""
+        return f"{self.root}/{self.id}"
+
+    def file(self, name: str) -> str:
+        """The path of one of its files."""
+        return f"{self.directory}/{name}"
 
     @property
     def notify_directory(self) -> Path:
         """Where the container finds the socket at which it says that it is ready, if it is given one."""
-        return self.directory / "notify"
+        return Path(self.file("notify"))
 
     def claim(self, caller: Caller, undo: tuple[str, ...]) -> None:
         """Have the directory made, and locked; from then on ``undo`` is how the client has it removed.
@@ -138,9 +148,7 @@ class StateDir(Struct, frozen=True):
             if above:
                 caller.perform()
                 check_root(self.root)
-            caller.perform(
-                s.Mkdir(str(self.directory), 0o700), s.Lock(str(self.directory / LOCK), s.LOCK_FD, create=True)
-            )
+            caller.perform(s.Mkdir(self.directory, 0o700), s.Lock(self.file(LOCK), s.LOCK_FD, create=True))
         except StepError as error:
             if error.errno == EEXIST and isinstance(error.failed, s.Mkdir):
                 raise self._taken() from error
@@ -164,7 +172,7 @@ class StateDir(Struct, frozen=True):
         """
         timeout_ms = 0 if patience_s is None else int(patience_s * 1000)
         try:
-            caller.perform(UNLOCK, s.Lock(str(self.directory / LOCK), s.LOCK_FD, timeout_ms, create=True))
+            caller.perform(UNLOCK, s.Lock(self.file(LOCK), s.LOCK_FD, timeout_ms, create=True))
         except StepError as error:
             if error.errno in (ENOENT, ENOTDIR, ESTALE):
                 raise UnknownContainer(f"container {self.id} does not exist") from error
@@ -177,7 +185,7 @@ class StateDir(Struct, frozen=True):
     def read(self) -> Record:
         """The record. Raises UnknownContainer."""
         try:
-            record = msgspec.json.decode((self.directory / _RECORD).read_bytes(), type=Record)
+            record = msgspec.json.decode(_content(self.file(_RECORD)), type=Record)
         except FileNotFoundError as error:
             raise UnknownContainer(f"container {self.id} does not exist") from error
         except (OSError, ValueError, RecursionError) as error:  # ValueError: msgspec's errors are
@@ -192,7 +200,7 @@ class StateDir(Struct, frozen=True):
     def process(self) -> tuple[int, int]:
         """The first process's number and when it started; zeros as long as there is none. Raises Damaged."""
         try:
-            pid, start = map(int, (self.directory / _PROCESS).read_bytes().split())
+            pid, start = map(int, _content(self.file(_PROCESS)).split())
         except FileNotFoundError:
             return 0, 0
         except (OSError, ValueError) as error:
@@ -202,11 +210,11 @@ class StateDir(Struct, frozen=True):
         return pid, start
 
     def _replace(self, name: str, content: bytes) -> s.Replace:
-        return s.Replace(str(self.directory / name), str(self.directory / f"{PARTIAL}{name}"), content)
+        return s.Replace(self.file(name), self.file(f"{PARTIAL}{name}"), content)
 
     def record_step(self, record: Record) -> s.Step:
         """Record a container that has no process yet."""
-        return self._replace(_RECORD, json.dumps(record.made_as()).encode())
+        return self._replace(_RECORD, msgspec.json.encode(record.made_as()))
 
     def process_step(self, record: Record) -> s.Step:
         """Record the container's first process."""
@@ -214,12 +222,12 @@ class StateDir(Struct, frozen=True):
 
     def listen_step(self) -> s.Step:
         """Make the socket at which the first process waits to be started."""
-        return s.Listen(str(self.directory / _SOCKET), s.LISTENING_FD)
+        return s.Listen(self.file(_SOCKET), s.LISTENING_FD)
 
     def created(self) -> str:
         """When the container was made, as RFC 3339 has it."""
         try:
-            made = (self.directory / LOCK).stat().st_mtime
+            made = os.stat(self.file(LOCK)).st_mtime
         except FileNotFoundError as error:  # deleted meanwhile
             raise UnknownContainer(f"container {self.id} does not exist") from error
         return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(made))
@@ -229,7 +237,7 @@ class StateDir(Struct, frozen=True):
         gone = (ENOENT,)
         steps: list[s.Step] = []
         for directory, directories, files in os.walk(self.directory, topdown=False):
-            last = [LOCK] if directory == str(self.directory) else []
+            last = [LOCK] if directory == self.directory else []
             files = [name for name in files if name not in last] + [name for name in files if name in last]
             links = [name for name in directories if os.path.islink(f"{directory}/{name}")]
             steps += [s.Remove(f"{directory}/{name}", tolerate=gone) for name in (*links, *files)]
@@ -245,7 +253,7 @@ class StateDir(Struct, frozen=True):
                 channel.connect(f"/proc/self/fd/{directory}/{_SOCKET}")
             finally:
                 os.close(directory)
-            caller.perform(s.Remove(str(self.directory / _SOCKET)))
+            caller.perform(s.Remove(self.file(_SOCKET)))
         except (OSError, StepError) as error:
             channel.close()
             raise UsageError(f"start container {self.id}: it does not wait to be started") from error
@@ -253,7 +261,7 @@ class StateDir(Struct, frozen=True):
 
     def waiting(self) -> bool:
         """Whether it has not been started yet."""
-        return os.path.exists(self.directory / _SOCKET)
+        return os.path.exists(self.file(_SOCKET))
 
 
 def status(state: StateDir, record: Record, hierarchies: Hierarchies) -> str:

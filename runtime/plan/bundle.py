@@ -138,23 +138,28 @@ def _root_steps(config: Config, choices: Choices, image: ImageRoot | None) -> li
     return [s.Mount("", "/", "", of_host), *root]
 
 
-def _enter_steps(config: Config, process: Process, choices: Choices) -> list[s.Step]:
+def _enter_steps(config: Config, choices: Choices) -> list[s.Step]:
     if "mount" not in kinds_of(config):
-        return [s.Chroot("."), s.Chdir("/"), *directory_steps(process)]
+        return [s.Chroot("."), s.Chdir("/")]
     if choices.pivot:
         enter: list[s.Step] = [s.PivotRoot(".", "."), s.Unmount(".", k.MNT_DETACH), s.Chdir("/")]
     else:
         enter = [s.Mount(".", "/", "", k.MS_MOVE), s.Chroot("."), s.Chdir("/")]
     _, of_root = propagations(config.linux.rootfs_propagation)
-    if of_root:
-        enter.append(s.Mount("", "/", "", of_root))
-    enter += directory_steps(process)
+    return [*enter, s.Mount("", "/", "", of_root)] if of_root else enter
+
+
+def _protecting_steps(config: Config) -> list[s.Step]:
+    """Write-protect what had to be written to until now."""
+    steps = list[s.Step]()
+    if "mount" not in kinds_of(config):
+        return steps
     of_dev = [m for m in config.mounts if inside(m.destination) == DEV and not is_bind(m)]
     if of_dev and mount_options.parse(of_dev[-1].options).flags & k.MS_RDONLY:
-        enter.append(s.MountAttributes("/dev", k.MOUNT_ATTR_RDONLY))
+        steps.append(s.MountAttributes("/dev", k.MOUNT_ATTR_RDONLY))
     if config.root.readonly:
-        enter.append(s.MountAttributes("/", k.MOUNT_ATTR_RDONLY))
-    return enter
+        steps.append(s.MountAttributes("/", k.MOUNT_ATTR_RDONLY))
+    return steps
 
 
 def _service_variables(choices: Choices) -> list[str]:
@@ -195,7 +200,7 @@ def _mounts(
     steps += [*nodes, *(link_steps() if own_dev else ())]
     held: list[s.Step] = []
     first = FIRST_HELD + sum(isinstance(step, s.OpenTree) for step in outside)
-    if choices.rootless:  # an ordinary user can copy no mount out here
+    if choices.rootless:  # an unprivileged user can copy no mount out here
         pass
     elif "user" in kinds:  # as when the kernel copies the whole tree into one, the host's mounts are out of its reach
         held, steps = held_first(steps, first, lambda _: True, of_host & ~k.MS_REC)
@@ -227,9 +232,8 @@ def bundle_plan(
     maps, memory = MountMaps(config.linux), image.memory if image else ""
     outside, mounts = _mounts(config, hierarchies, bundle, choices, maps, memory)
     later = ("time", "cgroup", "network")  # others see to them
-    flags = sum(
-        flag for kind, flag in NAMESPACE_FLAGS.items() if kinds_of(config).get(kind) == "" and kind not in later
-    )
+    kinds = kinds_of(config)
+    flags = sum(flag for kind, flag in NAMESPACE_FLAGS.items() if kinds.get(kind) == "" and kind not in later)
     hidden = (config.linux.readonly_paths, config.linux.masked_paths, image.empty if image else 0)
     parent = (*maps.steps.values(), *outside, *provision.parent, *_parent_steps(config))
     child = (
@@ -240,8 +244,10 @@ def bundle_plan(
         *_stream_steps(process),
         *hiding_steps(*hidden),
         *_hooks_of_create(config),
-        *_enter_steps(config, process, choices),
+        *_enter_steps(config, choices),
+        *(() if image else directory_steps(process)),  # an image has the directory that it is to work in
         *(file_steps(image) if image else ()),
+        *_protecting_steps(config),
         *_personality(config),
         *memory_policy_steps(config),
         *process_end(

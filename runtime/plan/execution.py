@@ -1,5 +1,5 @@
-"""A process of a bundle's container as steps: from the finished root to execve, and further processes beside the first
-(runtime-spec 1.3, Process)."""
+"""A configuration's process as steps: from the finished root to execve, on either platform, and further processes of a
+container (runtime-spec 1.3, Process)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a prepared root to the workload's first process: the last steps on both platforms."""
+"""Parts of a configuration's process as steps: its credentials, limits, labels, environment and home."""
 
 from __future__ import annotations
 

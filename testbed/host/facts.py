@@ -52,8 +52,8 @@ def parse_key_values(text: str, separator: str) -> dict[str, str]:
     """Parse ``key<separator>value`` lines, without white space and quotes around values; the first of a key counts."""
     values: dict[str, str] = {}
     for line in text.splitlines():
-        key, found_separator, value = line.partition(separator)
-        if found_separator:
+        key, has_separator, value = line.partition(separator)
+        if has_separator:
             values.setdefault(key.strip(), value.strip().strip("\"'"))
     return values
 

@@ -47,7 +47,7 @@ class Moment(Struct, frozen=True):
     pressure_usec: Mapping[str, int]
 
 
-class Seen(Struct, frozen=True):
+class Observation(Struct, frozen=True):
     """What a trial's window shows: ``figures`` are fractions (0 to 1), ``disturbances`` a sentence each."""
 
     figures: Mapping[str, float]
@@ -130,7 +130,7 @@ def read_moment(cgroup: str = "") -> Moment:
     return Moment(read_host(), read_other_processes(os.getpid(), cgroup), read_pressure_usec())
 
 
-def compare(before: Moment, after: Moment) -> Seen:
+def compare(before: Moment, after: Moment) -> Observation:
     """Return what two moments show of the time between them."""
     elapsed_s = max((after.host.t_ns - before.host.t_ns) / 1e9, 1e-9)
     total_ticks = max(after.host.total_ticks - before.host.total_ticks, 1)
@@ -148,10 +148,10 @@ def compare(before: Moment, after: Moment) -> Seen:
     for resource, (limit, what) in PRESSURE_LIMITS.items():
         if (part := figures.get(f"pressure_{resource}", 0.0)) > limit:
             sentences.append(f"all tasks waited for {what} {part:.0%} of the time (PSI)")
-    return Seen({name: round(value, 4) for name, value in figures.items()}, tuple(sentences))
+    return Observation({name: round(value, 4) for name, value in figures.items()}, tuple(sentences))
 
 
-def find_unattributed(others: float | None, seen: Seen) -> tuple[str, ...]:
+def find_unattributed(others: float | None, seen: Observation) -> tuple[str, ...]:
     """Return what a window under load shows besides: time that was neither the application's nor the generator's
     (``others``, a fraction; None without such a window), unless other programs explain it."""
     if others is None or max(others - seen.figures.get("foreign_cpu", 0.0), 0.0) <= FOREIGN_LIMIT:
@@ -207,7 +207,7 @@ class Watch(Struct):
             self._count(cgroup.name)
             self._running.pop(cgroup.name, None)
 
-    def end(self) -> Seen:
+    def end(self) -> Observation:
         """Return what the trial's window shows; the next one begins."""
         assert self._begun is not None, "a trial ends that has not begun"
         for name in self._running:
@@ -223,7 +223,7 @@ class Watch(Struct):
             "throttled_periods": round(sum(one.throttled for one in counted) / periods, 4),
             "throttled_s": round(sum(one.throttled_ns for one in counted) / 1e9, 4),
         }
-        return Seen({**seen.figures, **figures}, seen.disturbances)
+        return Observation({**seen.figures, **figures}, seen.disturbances)
 
     def _count(self, name: str) -> None:
         """Add what has been counted of a cgroup since it was counted last."""

@@ -44,8 +44,8 @@ class Pace:
             return ""
         rest = self._planned[self._planned.index(self._last) :]
         expected_s = [self._expected_s(one) for one in rest]
-        known_s = [seconds for seconds in expected_s if seconds is not None]
-        return describe_duration(sum(known_s)) if len(known_s) == len(expected_s) else ""
+        estimated_s = [seconds for seconds in expected_s if seconds is not None]
+        return describe_duration(sum(estimated_s)) if len(estimated_s) == len(expected_s) else ""
 
     def _expected_s(self, planned: PlannedTrial) -> float | None:
         """Return what this measure took on this platform so far; else what it took on the slowest of the others."""

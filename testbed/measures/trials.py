@@ -72,13 +72,13 @@ def run_trials(context: RunContext, planned: PlannedTrial) -> None:
 
 def _record(context: RunContext, trial: Trial) -> None:
     """Record a trial that ended, with what disturbed it and what its limits held back."""
-    seen = context.watch.end()
-    disturbances = (*seen.disturbances, *find_unattributed(trial.value("host_others"), seen))
+    window = context.watch.end()
+    disturbances = (*window.disturbances, *find_unattributed(trial.value("host_others"), window))
     for disturbance in disturbances:
         context.progress(f"  disturbed: {disturbance}")
-    if held_back := seen.figures.get("throttled_periods"):
+    if held_back := window.figures.get("throttled_periods"):
         context.progress(f"  its limit of processor time held it back in {held_back:.0%} of the periods")
-    context.folder.append(replace(trial, window=seen.figures, disturbances=disturbances))
+    context.folder.append(replace(trial, window=window.figures, disturbances=disturbances))
 
 
 def _record_rest(

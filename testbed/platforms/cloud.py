@@ -21,7 +21,7 @@ from runtime.images.model import Image
 from runtime.launcher import STATIC_BINARY
 from testbed.platforms.protocol import Instance
 from testbed.platforms.vm import VmPlatform
-from testbed.progress import tell
+from testbed.progress import print_progress
 from testbed.qemu.cloud_domain import LEAST_MEMORY_BYTES, boot_from_disk, cloud_memory_bytes
 from testbed.qemu.domain import Domain, domain_xml
 from testbed.qemu.enclosure import enclose
@@ -79,7 +79,7 @@ class CloudPlatform(VmPlatform):
 
     def prepare_images(self, images: Iterable[Image]) -> None:
         with ExitStack() as undo:
-            disk = ensure_cloud(store_root() / "guest", tell)
+            disk = ensure_cloud(store_root() / "guest", print_progress)
             # In the store, not in the run's scratch directory, which is memory on most hosts.
             clones = undo.enter_context(atomic.scratch(disk.folder.parent / f"{self._run_id}-{self.name}-systems"))
             enclose(clones)

@@ -22,7 +22,7 @@ from runtime.images.store import Store
 from runtime.spec import Resources, Spec
 from testbed.platforms.protocol import Instance
 from testbed.platforms.vm import VmPlatform
-from testbed.progress import tell
+from testbed.progress import print_progress
 from testbed.qemu.disks import Disks
 from testbed.qemu.domain import sum_resources
 from testbed.scenario.model import Scenario
@@ -57,7 +57,7 @@ class _LayerDisk(Disks):
 
     def prepare(self, images: Iterable[Image]) -> None:
         given = tuple(images)
-        host = ensure_host_image(Store(store_root() / "images"), tell)
+        host = ensure_host_image(Store(store_root() / "images"), print_progress)
         disk = ensure_layer_disk(self._shared, (host, *given))
         places = {str(layer.path): f"{LAYERS}/{layer_name(layer)}" for image in given for layer in image.layers}
         self.inside = _Inside(tuple(map(layer_name, host.layers)), disk, places)

@@ -116,7 +116,7 @@ class _Originals(VmPlatform):
     def save(self, instance: Instance) -> None:
         """Save a warm guest and end it. Raises WorkloadError when it does not answer, TestbedError for QEMU."""
         running, saved = self._running[instance.name], self._saved[instance.name]
-        running.console.tell(encode(sleep_plan(instance.spec.link)))
+        running.console.send_plan(encode(sleep_plan(instance.spec.link)))
         timeout_s = _SLEEP_TIMEOUT_S * self.patience
         if not running.console.wait_for("asleep", timeout_s):
             reason = running.console.failure or f"it did not answer within {timeout_s:g} s"
@@ -205,7 +205,7 @@ class RestoredPlatform(VmPlatform):
             raise TestbedError(f"start virtual machine {instance.name}: QEMU did not connect to its console")
         machine_id = running.domain.UUIDString().replace("-", "")
         plan = restored_plan(instance.spec, machine_id, time.time_ns(), os.urandom(ENTROPY_BYTES))
-        running.console.tell(encode(plan))
+        running.console.send_plan(encode(plan))
 
     def close(self) -> None:
         super().close()

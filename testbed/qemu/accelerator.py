@@ -43,7 +43,7 @@ TIME_LIMIT_S = 120.0
 # KVM is no use where it takes longer than the translator. It has twice as long as that, and so long at least.
 _LEAST_KVM_LIMIT_S = 2.0
 # A KVM that has worked before and does not now is tried again: nested ones do hang now and then.
-_TRIES_OF_KNOWN_KVM = 3
+_TRIES_OF_PROVEN_KVM = 3
 # The candidates, the best first, with QEMU's -accel for each.
 CANDIDATES = {"kvm": "kvm", "tcg": "tcg,thread=multi", "tcg-single": "tcg,thread=single"}
 AUTO = "auto"
@@ -305,7 +305,7 @@ def try_accelerators(guest_root: Path, qemu: Path, guest: Guest, wanted: str = A
     )
     if wanted in (AUTO, "kvm"):
         worked = "kvm" in cached and cached["kvm"].boot_s is not None
-        kvm = _try_kvm(qemu, guest, kvm_limit_s(translated, wanted), _TRIES_OF_KNOWN_KVM if worked else 1)
+        kvm = _try_kvm(qemu, guest, kvm_limit_s(translated, wanted), _TRIES_OF_PROVEN_KVM if worked else 1)
         if kvm.boot_s is None and worked:
             kvm = replace(kvm, reason=f"{kvm.reason}, although KVM worked on {cached['kvm'].at}")
     else:

@@ -94,7 +94,7 @@ class Console:
         self._step_failed = False
         self._asked = False
         self._memory: list[str] = []
-        self._told: str | None = None
+        self._answer: str | None = None
         self.send: Callable[[bytes], None] | None = None
         self.failure = ""
         self.log_failure = ""
@@ -174,7 +174,7 @@ class Console:
             self._phases.setdefault(phase, now_ns)
             self._changed.notify_all()
 
-    def tell(self, data: bytes) -> None:
+    def send_plan(self, data: bytes) -> None:
         """Send to the guest's end; nothing when it has ended meanwhile."""
         if self.send is not None:
             with suppress(OSError):
@@ -183,7 +183,7 @@ class Console:
     def _is_answer(self, line: str) -> bool:
         """Take a line of the guest's report of its memory; it is in no log, as it is not the workload's."""
         if line == MEMORY_END:
-            self._told, self._asked = "\n".join(self._memory), False
+            self._answer, self._asked = "\n".join(self._memory), False
         elif _MEMORY.fullmatch(line) and len(self._memory) < _MEMORY_LINES_LIMIT:
             self._memory.append(line)
         else:
@@ -195,14 +195,14 @@ class Console:
         with self._changed:
             if self.send is None or self._ended:
                 return None
-            self._memory, self._told, self._asked = [], None, True
+            self._memory, self._answer, self._asked = [], None, True
             try:
                 self.send(b"\n")
             except OSError:
                 return None
-            self._changed.wait_for(lambda: self._told is not None or self._ended, timeout_s)
+            self._changed.wait_for(lambda: self._answer is not None or self._ended, timeout_s)
             self._asked = False
-            return self._told
+            return self._answer
 
     def ending(self) -> str:
         """Return why it ended, as far as is known: the workload's status, the kernel's panic, QEMU's own end; or

@@ -30,7 +30,7 @@ _STATUS_TIMEOUT_S = 0.5
 # by how slow it is.
 START_LIMIT_S = 60.0
 # A guest that is busy, on a host that is, may need a moment to tell of its memory or to give it back.
-_TELL_TIMEOUT_S = 5.0
+_MEMINFO_TIMEOUT_S = 5.0
 _RECLAIM_TIMEOUT_S = 10.0
 
 
@@ -68,7 +68,7 @@ class Running(Struct, frozen=True):
 
     def meminfo(self) -> str | None:
         """Return what the guest says its memory holds (proc(5), /proc/meminfo); None when it does not answer."""
-        return self.console.ask_memory(_TELL_TIMEOUT_S)
+        return self.console.ask_memory(_MEMINFO_TIMEOUT_S)
 
     def reclaim(self) -> None:
         """Have the balloon take what the guest says is available, but for a reserve. WorkloadError when it does not."""

@@ -38,7 +38,7 @@ class Problems:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self._found: list[tuple[int, str]] = []
+        self._problems: list[tuple[int, str]] = []
         self._paths: set[str] = set()
         self._more = 0
 
@@ -48,19 +48,19 @@ class Problems:
         if self._paths & {"", path, *parents}:
             return
         self._paths.add(path)
-        if len(self._found) == MOST_PROBLEMS:
+        if len(self._problems) == MOST_PROBLEMS:
             self._more += 1
             return
         text = f"{path or '(top level)'}: {problem}" + (f"; expected {expected}" if expected else "")
         # A key may spell what a terminal would obey.
         printable = "".join(character if character.isprintable() else "?" for character in text)
-        self._found.append((line, printable))
+        self._problems.append((line, printable))
 
     def check(self) -> None:
         """Raise a UsageError that reports all of them, in the order of their lines, if there are any."""
-        if self._found:
+        if self._problems:
             lines = [
-                f"{self.file}:{line}: {text}" for line, text in sorted(self._found, key=lambda problem: problem[0])
+                f"{self.file}:{line}: {text}" for line, text in sorted(self._problems, key=lambda problem: problem[0])
             ]
             lines += [f"and {self._more} more"] if self._more else []
             raise UsageError("\n".join(lines))

@@ -27,7 +27,7 @@ SUCCESS = "+++ exited with 0 +++"
 # Who decides what a command does: the planner that is there, or comes to be, or an interpreter for this call alone.
 PLANNERS = ("resident", "off")
 # What a process only sees, and what it changes of itself alone: its memory, descriptors, directory, signals, rights.
-_LOOKS = """
+LOOKS = """
     access arch_prctl brk capget capset chdir clock_gettime close close_range connect dup dup2 dup3 epoll_create1
     execve execveat exit_group faccessat faccessat2 fchdir fcntl futex getcwd getdents64 getegid geteuid
     getgid getpid getrandom getsockname getsockopt gettid getuid ioctl lseek madvise mmap mprotect mremap
@@ -105,7 +105,7 @@ class Runtime(Struct):
             call = rest.partition("(")[0]
             made[pid, call] += 1
             victim = first.setdefault((call, made[pid, call]), pid)
-            if call not in _LOOKS and (call != "openat" or "O_CREAT" in rest or "O_TRUNC" in rest):
+            if call not in LOOKS and (call != "openat" or "O_CREAT" in rest or "O_TRUNC" in rest):
                 found.append(Point(call, made[pid, call], pid == lines[0][0], pid == victim))
         return found
 

@@ -86,7 +86,7 @@ def test_every_cgroup_is_its_own_and_has_its_limits(busybox_layer: Path, cgroup_
 
 
 def test_it_may_use_the_processors_that_we_may(busybox_layer: Path, cgroup_parent: str, tmp_path: Path) -> None:
-    """The launcher is kept on few of them itself."""
+    """Nobody is kept off any while it is made."""
     spec = shell(busybox_layer, "grep Cpus_allowed: /proc/self/status")
     ours = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("Cpus_allowed:"))
     assert output(spec, f"{cgroup_parent}/a", tmp_path) == (0, f"{ours}\n")

@@ -1,6 +1,7 @@
 """A guest as a plan: what PID 1 of a virtual machine does between the kernel and the workload.
 
-From the root's file systems on, the steps are the container's own (``root``, ``process``). What differs is how
+From the root's file systems on, the steps are the container's own, of the same OCI
+configuration (``runtime.plan.devices``, ``root`` and ``execution``). What differs is how
 the layers get there (a disk with all of them merged, instead of their directories) and that the namespaces
 are missing: the guest's kernel has nothing else to keep the workload from. There is no pivot_root, which
 the kernel refuses for the initial RAM file system; moving the mount over it and chroot take its place
@@ -27,7 +28,7 @@ from runtime.config.resources import Pids, Resources
 from runtime.plan.cgroup import join_steps, limit_steps, make_steps
 from runtime.plan.constants import CLONE_NEWCGROUP, MS_MOVE, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
 from runtime.plan.devices import own_mounts
-from runtime.plan.execution import directory_steps, process_end, seccomp_step
+from runtime.plan.execution import process_end, seccomp_step
 from runtime.plan.network import OWN_SOCKET, link_steps, loopback_steps
 from runtime.plan.root import HOLD_ROOT, hiding_steps, identity_files, written_files
 from runtime.plan.steps import (
@@ -146,7 +147,7 @@ def executing_steps(spec: Spec, line: str) -> tuple[Step, ...]:
     config = configuration(spec)
     assert config.process is not None
     *before, execution = process_end(config.process, seccomp=seccomp_step(config), check=False)
-    return (Setsid(tolerate=(EPERM,)), *directory_steps(config.process), *before, LogLine(line), execution)
+    return (Setsid(tolerate=(EPERM,)), *before, LogLine(line), execution)
 
 
 def _task_limit_steps(pids: int | None) -> tuple[Step, ...]:

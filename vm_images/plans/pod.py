@@ -2,7 +2,7 @@
 
 PID 1 brings the machine up as for a single workload (``guest``), but stays: it makes a root of its own on a tmpfs,
 since no process can pivot_root away from the initial RAM file system, and forks a process for every service. Its steps
-are those that start the service as a container on a host (``container``), with two differences: the network is
+are those that start the service as a container on a host (``workload_plan``), with two differences: the network is
 the machine's, so all services have one address and share their ports; and the layers come merged on a disk.
 Their limits hold within the guest by its own cgroup v2, as the host's cgroups hold a container's; the machine's RAM
 and processors are the sums of them. The first service that ends takes the guest with it.
@@ -37,7 +37,7 @@ from vm_images.plans.guest import MOVE_IN, NO_INPUT, boot_steps, network_steps
 _POD, _CGROUP, _LOWER = "/pod", "/cgroup", "/lower"
 _CONTROLLERS = ("cpu", "memory", "pids")
 # cgroup v2 with what the services' limits rest on; found so in every guest, for it is mounted here.
-_FOUND = Hierarchies({}, Path(_CGROUP), frozenset(_CONTROLLERS))
+_HIERARCHIES = Hierarchies({}, Path(_CGROUP), frozenset(_CONTROLLERS))
 
 
 def executing(service: str) -> str:
@@ -69,11 +69,13 @@ def _lower(disk: str) -> str:
 def _service_steps(service: str, spec: Spec, disk: str) -> tuple[Step, ...]:
     """Return the cgroup with the service's limits, and the process in it that becomes the service."""
     inside = replace(spec, layers=(_lower(disk),), link=None, host_network=True)
-    plan = workload_plan(inside, _FOUND, service)
+    plan = workload_plan(inside, _HIERARCHIES, service)
     *child, execution = plan.child
     return (
         *plan.parent,
-        *forked(*join_steps(_FOUND, service), *child, LogLine(executing(service)), execution, flags=plan.clone_flags),
+        *forked(
+            *join_steps(_HIERARCHIES, service), *child, LogLine(executing(service)), execution, flags=plan.clone_flags
+        ),
     )
 
 

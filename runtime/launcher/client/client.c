@@ -149,6 +149,7 @@ static int obey(int fd, const char **environment) {
     struct outcome outcome = {failed ? failure.step : -1, failed ? failure.error : 0, step_value};
     SYS(close_range, RECEIVED_FD, RECEIVED_FD + MOST_RECEIVED - 1, 0); /* one may be an end of somebody's socket */
     if (answer.last) {
+      if (failed) report(&answer.plan, &failure);
       int status = failed ? FAILED : step_value >= 0 ? (int)step_value : answer.status;
       if (answer.more) (void)command_line(answer.more, environment);
       return status;

@@ -136,9 +136,9 @@ def test_the_words_that_engines_look_for(oci: Runtime) -> None:
 
 def test_a_record_that_leads_elsewhere_is_damaged(tmp_path: Path) -> None:
     container = StateDir(tmp_path, "a")
-    container.directory.mkdir()
+    Path(container.directory).mkdir()
     for cgroup in ("/", ".", "..", "a/..", "a//b", "../a", "/a", "a\\u0000b"):
-        (container.directory / "record.json").write_text(
+        Path(container.file("record.json")).write_text(
             f'{{"id": "a", "bundle": "", "rootfs": "", "cgroup": "{cgroup}", "config": "", "owner": ""}}'
         )
         with pytest.raises(Damaged, match="cgroup"):

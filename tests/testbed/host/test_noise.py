@@ -16,8 +16,8 @@ from runtime.spec import CPU_PERIOD_USEC
 from testbed.host import noise
 from testbed.host.noise import (
     Moment,
+    Observation,
     Process,
-    Seen,
     Watch,
     compare,
     count_foreign_ticks,
@@ -170,4 +170,4 @@ def test_a_host_without_pressure_figures_has_none(tmp_path: Path, monkeypatch: p
 def test_time_that_nobody_accounts_for_is_told_unless_other_programs_explain_it(
     others: float | None, foreign: float, flagged: bool
 ) -> None:
-    assert bool(find_unattributed(others, Seen({"foreign_cpu": foreign}, ()))) is flagged
+    assert bool(find_unattributed(others, Observation({"foreign_cpu": foreign}, ()))) is flagged

@@ -136,9 +136,9 @@ def test_a_start_that_fails_says_where(
     platform: LibvirtLxcPlatform, lab: Lab, busybox_layer: Path, tmp_path: Path
 ) -> None:
     with lab:
-        one = instance(shell(busybox_layer, "true", cwd="/not/there"), tmp_path)
+        one = instance(shell(busybox_layer, "true", cwd="/proc/not/there"), tmp_path)
         platform.start(one)
-        with pytest.raises(WorkloadError, match="chdir /not/there: ENOENT"):
+        with pytest.raises(WorkloadError, match="chdir /proc/not/there: ENOENT"):
             platform.started(one, TIMEOUT_S)
         platform.stop(one)
 

@@ -221,9 +221,9 @@ def test_the_workload_sees_what_a_containers_does(
 
 def test_a_guest_that_fails_says_where(platform: VmPlatform, layer: Path, tmp_path: Path) -> None:
     with Lab():
-        one = instance(replace(shell(layer, "true", cwd="/not/there")), tmp_path)
+        one = instance(replace(shell(layer, "true", cwd="/proc/not/there")), tmp_path)
         platform.start(one)
-        with pytest.raises(WorkloadError, match="chdir /not/there: ENOENT"):
+        with pytest.raises(WorkloadError, match="chdir /proc/not/there: ENOENT"):
             platform.started(one, TIMEOUT_S)
         platform.stop(one)
         assert not platform.alive(one)

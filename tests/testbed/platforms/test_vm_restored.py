@@ -202,7 +202,7 @@ def test_a_copy_that_cannot_become_what_it_should_says_why(saved: Saved) -> None
     one = saved.instance(11)
     one = replace(one, specs={"web": replace(one.spec, hostname="h" * 65)})
     saved.platform.start(one)
-    with pytest.raises(WorkloadError, match=r"set hostname h+: EINVAL"):
+    with pytest.raises(WorkloadError, match=r"sethostname h+: EINVAL"):
         saved.platform.started(one, TIMEOUT_S)
     saved.platform.stop(one)
 

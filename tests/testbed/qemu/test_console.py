@@ -101,10 +101,10 @@ def test_what_is_sent_arrives_at_the_other_end(reader: ConsoleReader, tmp_path: 
     with socket.socket(socket.AF_UNIX) as guest:
         guest.connect(str(path))
         assert console.wait_for("spawned", 5)
-        console.tell(b"a plan")
+        console.send_plan(b"a plan")
         assert guest.recv(64) == b"a plan"
     assert console.wait_for_end(5)
-    console.tell(b"nobody there")
+    console.send_plan(b"nobody there")
 
 
 def test_containers_in_a_guest_have_phases_of_their_own(console: Console) -> None:

@@ -1,0 +1,473 @@
+"""Planners that are killed, stuck, full, of another version or somebody else's, and clients that are: a command does
+without, or says what is the matter; nothing is left and nothing is torn."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+import pytest
+from msgspec import Struct
+
+from runtime.cgroups import Cgroup
+from runtime.cgroups.placing import all_hierarchies
+from tests.runtime.command_line import Runtime
+from tests.runtime.planner_host import Impostor, PlannerHost, planner_host
+from tests.waiting import until
+
+pytestmark = pytest.mark.root
+
+NOBODY = 65534
+MAGIC = b"TBASK\x01\n\0"
+# A command that does without a planner that does not answer does so within this.
+PATIENCE_S = 12.0
+
+
+@pytest.fixture
+def host(oci: Runtime) -> Iterator[PlannerHost]:
+    oci.shell("sleep 1000")
+    with planner_host(oci) as found:
+        yield found
+
+
+def clean(host: PlannerHost, name: str = "a") -> None:
+    """After delete --force there is no state and no cgroup; what is recorded until then is whole."""
+    for record in host.oci.root.glob("*/record.json"):
+        json.loads(record.read_text())
+    host.oci("delete", "--force", name)
+    assert json.loads(host.oci("list", "--format", "json").stdout) == []
+    assert not (host.oci.root / name).exists()
+    assert not Cgroup(host.oci.config()["linux"]["cgroupsPath"].strip("/"), all_hierarchies()).exists()
+
+
+def life(host: PlannerHost, name: str = "a") -> None:
+    """A container from create to delete: whatever has been before, commands do."""
+    host.oci.shell("exec sleep 1000")
+    host.oci("create", name)
+    host.oci("start", name)
+    host.oci("exec", name, "true")
+    host.oci("kill", name, "KILL")
+    host.oci("delete", "--force", name)
+
+
+# What each command needs to have been before it.
+OPERATIONS: dict[str, tuple[list[list[str]], list[str]]] = {
+    "create": ([], ["create", "a"]),
+    "run": ([], ["run", "a"]),
+    "run detached": ([], ["run", "--detach", "a"]),
+    "start": ([["create", "a"]], ["start", "a"]),
+    "state": ([["create", "a"]], ["state", "a"]),
+    "exec": ([["run", "--detach", "a"]], ["exec", "a", "true"]),
+    "kill": ([["create", "a"]], ["kill", "a", "KILL"]),
+    "delete": ([["create", "a"]], ["delete", "--force", "a"]),
+}
+
+
+def prepare(host: PlannerHost, operation: str) -> list[str]:
+    """Have done what is to be before a command; return the command."""
+    host.oci.shell("true" if operation == "run" else "exec sleep 1000")
+    before, command = OPERATIONS[operation]
+    for each in before:
+        host.oci(*each)
+    return command
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_planner_killed_at_every_step(host: PlannerHost, operation: str) -> None:
+    """Before anything is done another one is asked; in the middle the command says so, and what it had begun is
+    undone or can be deleted."""
+    command = prepare(host, operation)
+    clean(host)
+    prepare(host, operation)
+    steps = host.steps(host.warm(), *command)
+    clean(host)
+    assert len(steps) >= 2
+    for call, number in steps:
+        prepare(host, operation)
+        host.traced(host.warm(), [f"-einject={call}:signal=KILL:when={number}"], *command)
+        clean(host)
+    life(host)
+
+
+def test_what_a_command_says_whose_planner_is_killed(host: PlannerHost) -> None:
+    """Success, for who asked another one; or an error that names it."""
+    steps = host.steps(host.warm(), "create", "a")
+    clean(host)
+    for call, number in steps:
+        inject = [f"-einject={call}:signal=KILL:when={number}"]
+        planner = host.warm()
+        with host.watched(planner, inject):
+            done = host.oci("create", "a", check=False)
+        assert done.returncode == 0 or "planner" in done.stderr, (call, number, done)
+        assert (host.oci.root / "a").exists() == (done.returncode == 0), (call, number, done)
+        clean(host)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_client_killed_at_every_step(host: PlannerHost, operation: str) -> None:
+    """The planner goes on, holds nothing of it, and serves the next."""
+    command = prepare(host, operation)
+    planner = host.warm()
+    points = [point for point in host.oci.changes(*command) if point.hit]
+    clean(host)
+    descriptors = Path(f"/proc/{planner}/fd")
+    held = len(list(descriptors.iterdir()))
+    for point in points:
+        prepare(host, operation)
+        host.oci.ended_at(point.call, point.number, *command)
+        clean(host)
+    assert host.warm() == planner, "it was lost with a client"
+    until(lambda: len(list(descriptors.iterdir())) <= held, 5, lambda: os.listdir(descriptors))
+
+
+@pytest.mark.parametrize("commands", [("run",), ("run", "--detach")])
+def test_a_first_process_that_is_killed_when_it_is_to_start(host: PlannerHost, commands: tuple[str, ...]) -> None:
+    """Nobody waits for it, though the command that starts it has made it, too."""
+    host.warm()
+    for _ in range(3):
+        done = host.oci.traced(["-einject=accept4:signal=KILL:when=1"], *commands, "a")
+        own = [rest for pid, rest in done if pid == done[0][0]]
+        assert own[-1] == "+++ exited with 1 +++"
+        clean(host)
+
+
+class Begun(Struct):
+    """A command that is under way; what it says goes to a file, as a container may keep that open."""
+
+    process: subprocess.Popen[bytes]
+    said: IO[str]
+
+    def end(self) -> tuple[int, str]:
+        """Its exit status, and what it said."""
+        code = self.process.wait(60)
+        self.said.seek(0)
+        with self.said:
+            return code, self.said.read()
+
+
+def begin(host: PlannerHost, *arguments: str) -> Begun:
+    null, said = subprocess.DEVNULL, tempfile.TemporaryFile("w+")  # noqa: SIM115  Begun closes it
+    command = host.oci.command(*arguments)
+    return Begun(subprocess.Popen(command, cwd=host.oci.bundle, stdin=null, stdout=null, stderr=said), said)
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_one_name_asked_for_by_many_at_once(host: PlannerHost, warm: bool) -> None:
+    if warm:
+        host.warm()
+    found = [each.end() for each in [begin(host, "create", "a") for _ in range(6)]]
+    assert sorted(code for code, _ in found) == [0, 1, 1, 1, 1, 1], found
+    assert all("a" in said and "Traceback" not in said for code, said in found if code)
+    until(lambda: len(host.planners()) == 1, 10, host.planners)
+    clean(host)
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_many_names_at_once(host: PlannerHost, warm: bool) -> None:
+    """All are served; of the planners that are started at once, one remains."""
+    if warm:
+        host.warm()
+    config = host.oci.config()
+    del config["linux"]["cgroupsPath"]
+    host.oci.configure(config)
+    names = [f"many-{os.getpid()}-{number}" for number in range(8)]
+    assert [each.end()[0] for each in [begin(host, "create", name) for name in names]] == [0] * 8
+    until(lambda: len(host.planners()) == 1, 10, host.planners)
+    assert [each.end()[0] for each in [begin(host, "delete", "--force", name) for name in names]] == [0] * 8
+    assert json.loads(host.oci("list", "--format", "json").stdout) == []
+
+
+def test_create_and_delete_of_one_name_at_once(host: PlannerHost) -> None:
+    host.warm()
+    for _ in range(10):
+        commands = [begin(host, "create", "a"), begin(host, "delete", "--force", "a")]
+        for _code, said in [each.end() for each in commands]:
+            assert "Traceback" not in said and "planner" not in said
+        clean(host)
+
+
+@pytest.mark.parametrize("bytes_left", [0, 4096, 8192, 16384])
+def test_a_full_disk_under_the_state_directory(host: PlannerHost, bytes_left: int) -> None:
+    host.oci.root.mkdir()
+    host.host.run("mount", "-t", "tmpfs", "-o", "size=128k,mode=700", "state", str(host.oci.root))
+    inside = Path(f"/proc/{host.host.pid}/root{host.oci.root}")
+    (inside / "@filler").write_bytes(b"x" * ((128 << 10) - 4096 - bytes_left))
+    for _ in range(3):  # nothing is used up
+        done = host.oci("create", "a", check=False)
+        if done.returncode == 0:
+            host.oci("delete", "--force", "a")
+        else:
+            assert "No space left on device" in done.stderr and "Traceback" not in done.stderr
+        assert [path.name for path in inside.iterdir() if not path.name.startswith("@")] == []
+    (inside / "@filler").unlink()
+    life(host)
+    host.host.run("umount", "--lazy", str(host.oci.root))
+    assert not Cgroup(host.oci.config()["linux"]["cgroupsPath"].strip("/"), all_hierarchies()).exists()
+
+
+def test_a_planner_that_cannot_listen(host: PlannerHost) -> None:
+    host.host.run("mount", "-t", "tmpfs", "-o", "ro", "full", str(Path("/run/testbed-runtime-planner")))
+    life(host)
+    assert not host.sockets()
+
+
+def closes(client: socket.socket) -> None:
+    client.close()
+
+
+def is_silent(client: socket.socket) -> None:
+    time.sleep(PATIENCE_S)
+
+
+def speaks_another_language(client: socket.socket) -> None:
+    client.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+
+def answers(*numbers: int, body: bytes = b"") -> Callable[[socket.socket], None]:
+    """An answer's header, and what comes after it: the sizes of plan, undoing and arguments; last, status, zero."""
+
+    def answer(client: socket.socket) -> None:
+        client.sendall(struct.pack("<6I", *numbers) + body)
+
+    return answer
+
+
+def trickles(client: socket.socket) -> None:
+    for _ in range(40):
+        client.sendall(b"\1")
+        time.sleep(0.2)
+
+
+ANSWERS: dict[str, Callable[[socket.socket], None]] = {
+    "closes": closes,
+    "is silent": is_silent,
+    "another language": speaks_another_language,
+    "half a header": lambda client: client.sendall(b"\1\0\0"),
+    "half a plan": answers(1000, 0, 0, 1, 0, 0, body=b"x" * 100),
+    "no plan": answers(16, 0, 0, 1, 0, 0, body=b"x" * 16),
+    "a plan of 4 GiB": answers(0xFFFFFFFF, 0, 0, 1, 0, 0),
+    "sizes whose sum overflows": answers(0xFFFFFFF0, 0x20, 0, 1, 0, 0),
+    "trickles": trickles,
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_a_planner_that_is_none(host: PlannerHost, answer: str) -> None:
+    """One of another version, say, at the same place: nothing that it answers is done, and another one is asked."""
+    with Impostor(host, ANSWERS[answer]) as impostor:
+        began = time.monotonic()
+        host.oci("create", "a")
+        assert time.monotonic() - began < PATIENCE_S
+        assert impostor.heard
+    life_after = host.oci("state", "a")
+    assert json.loads(life_after.stdout)["status"] == "created"
+    clean(host)
+
+
+def test_a_planner_of_another_version_is_not_asked(host: PlannerHost) -> None:
+    """Its socket has another name."""
+    host.warm()
+    (path,) = host.sockets()
+    with Impostor(host, closes) as impostor:
+        other = impostor.path.with_name("0.0.1" + path.name.lstrip("0123456789.+abcdefrv"))
+        impostor.path.rename(other)
+        life(host)
+        assert not impostor.heard
+        other.rename(impostor.path)
+
+
+def test_a_planner_of_another_user_is_told_nothing(host: PlannerHost) -> None:
+    with Impostor(host, closes, user=NOBODY) as impostor:
+        life(host)
+    assert not any(impostor.heard)
+
+
+@pytest.mark.parametrize("fault", ["chown", "chmod"])
+def test_a_directory_that_others_can_write_to_is_not_used(host: PlannerHost, fault: str) -> None:
+    with Impostor(host, closes) as impostor:
+        if fault == "chown":
+            os.chown(host.directory, NOBODY, NOBODY)
+        else:
+            host.directory.chmod(0o777)
+        life(host)
+        assert not impostor.heard
+        os.chown(host.directory, 0, 0)
+        host.directory.chmod(0o700)
+
+
+def test_a_directory_that_is_a_link_is_not_used(host: PlannerHost, tmp_path: Path) -> None:
+    host.host.run("umount", "--lazy", "/run/testbed-runtime-planner")
+    host.host.run("mount", "-t", "tmpfs", "run", "/run")
+    (tmp_path / "elsewhere").mkdir()
+    (Path(f"/proc/{host.host.pid}/root/run") / "testbed-runtime-planner").symlink_to(tmp_path / "elsewhere")
+    life(host)
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_planner_at_its_descriptor_limit(host: PlannerHost) -> None:
+    planner = host.warm()
+    descriptors = Path(f"/proc/{planner}/fd")
+    open_ones = len(list(descriptors.iterdir()))
+    hard = resource.prlimit(planner, resource.RLIMIT_NOFILE)[1]
+    for spare in range(6):
+        resource.prlimit(planner, resource.RLIMIT_NOFILE, (open_ones + spare, hard))
+        life(host)
+    if host.planners() == [planner]:
+        resource.prlimit(planner, resource.RLIMIT_NOFILE, (hard, hard))
+    life(host)
+    until(lambda: len(host.planners()) == 1, 10, host.planners)
+
+
+def test_a_planner_that_may_start_no_thread(host: PlannerHost, run_name: str) -> None:
+    """Clients that it has no thread for wait, or do without; it is well when they have gone."""
+    pids = all_hierarchies().mount_of("pids")
+    assert pids
+    planner, limited = host.warm(), pids / run_name / "threads"
+    limited.mkdir(parents=True)
+    (limited / "cgroup.procs").write_text(str(planner))
+    (limited / "pids.max").write_text((limited / "pids.current").read_text())
+    idle = [host.connect() for _ in range(5)]
+    host.oci("list")
+    for client in idle:
+        client.close()
+    life(host)
+    (limited / "pids.max").write_text("max")
+    assert len(host.planners()) == 1
+    host.end()
+    until(lambda: not (limited / "cgroup.procs").read_text())
+    limited.rmdir()
+
+
+def test_a_planner_with_clients_that_say_nothing(host: PlannerHost) -> None:
+    """Whoever connects and waits does not keep others waiting, however many do."""
+    host.warm()
+    idle = [host.connect() for _ in range(20)]
+    began = time.monotonic()
+    life(host)
+    assert time.monotonic() - began < PATIENCE_S
+    for client in idle:
+        client.close()
+
+
+@pytest.mark.parametrize("size", [10 << 20, 15 << 20])
+def test_a_request_of_megabytes(host: PlannerHost, size: int) -> None:
+    """No command line is that long; the planner hears it to its end, or does not, and is there for the next."""
+    planner = host.warm()
+    body = b"list\0" + b"x" * (size - 6) + b"\0"
+    with host.connect() as client:
+        client.settimeout(10)
+        try:
+            client.sendall(MAGIC + struct.pack("<4I", 24 + len(body), 2, 0o22, 0) + body)
+            client.recv(1 << 16)
+        except OSError:
+            pass
+    life(host)
+    assert host.planners() == [planner]
+
+
+@pytest.mark.parametrize("claim", [0, 1, 23, 1 << 24, 0xFFFFFFFF])
+def test_a_request_that_is_not_as_long_as_it_says(host: PlannerHost, claim: int) -> None:
+    planner = host.warm()
+    with host.connect() as client, host.connect() as other:
+        client.sendall(MAGIC + struct.pack("<4I", claim, 0xFFFFFFFF, 0o22, 0) + b"list\0")
+        other.sendall(MAGIC + struct.pack("<4I", claim, 1, 0o22, 0))
+        other.shutdown(socket.SHUT_WR)
+        life(host)
+    life(host)
+    assert host.planners() == [planner]
+
+
+@pytest.mark.parametrize("size", [3 << 20, 10 << 20])
+def test_a_configuration_of_megabytes(host: PlannerHost, size: int) -> None:
+    """What is larger than a configuration may be is refused in words."""
+    config = host.oci.config()
+    config["annotations"] = {f"name-{number}": "x" * 1000 for number in range(size // 1024)}
+    host.oci.configure(config)
+    planner = host.warm()
+    if size < 4 << 20:
+        life(host)
+    else:
+        assert "config.json: larger than 4194304 bytes" in host.oci("create", "a", check=False).stderr
+    assert host.planners() == [planner]
+
+
+def with_a_large_stack() -> None:
+    """Let a command have 6 MB of arguments and environment, the most that the kernel allows: by default it is 2 MB."""
+    hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
+    resource.setrlimit(resource.RLIMIT_STACK, (32 << 20 if hard == resource.RLIM_INFINITY else hard, hard))
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_an_environment_of_megabytes(host: PlannerHost, warm: bool) -> None:
+    if warm:
+        host.warm()
+    environment = {**os.environ, **{f"NAME_{number}": "x" * 100_000 for number in range(50)}}
+    host.oci("create", "a", env=environment, preexec_fn=with_a_large_stack)
+    clean(host)
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_a_stuck_planner(host: PlannerHost, long: bool) -> None:
+    """Commands do without it, with however much they have to say; and when it goes on, it does nothing of what it was
+    asked."""
+    marker = host.oci.bundle / "hooks"
+    config = host.oci.config()
+    script = f"echo x >> {marker}"
+    config["hooks"] = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]}
+    host.oci.configure(config)
+    more = {f"NAME_{number}": "x" * 100_000 for number in range(15)} if long else {}
+    planner = host.warm()
+    os.kill(planner, signal.SIGSTOP)
+    began = time.monotonic()
+    host.oci("create", "a", env={**os.environ, **more})
+    assert time.monotonic() - began < PATIENCE_S
+    os.kill(planner, signal.SIGCONT)
+    time.sleep(0.5)
+    assert marker.read_text() == "x\n"
+    clean(host)
+    life(host)
+    until(lambda: len(host.planners()) == 1, 10, host.planners)
+
+
+def test_a_stuck_planner_is_not_waited_for_again_and_again(host: PlannerHost) -> None:
+    planner = host.warm()
+    os.kill(planner, signal.SIGSTOP)
+    host.oci("list")
+    began = time.monotonic()
+    life(host)
+    assert time.monotonic() - began < PATIENCE_S / 2
+    os.kill(planner, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("warm", [True, False])
+def test_a_caller_with_closed_streams(host: PlannerHost, closed: str, warm: bool) -> None:
+    if warm:
+        host.warm()
+    words = host.oci.command("list")
+    done = subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", *words], cwd=host.oci.bundle, timeout=30, check=False)
+    assert done.returncode == 0 or ">&-" in closed.split()
+    assert host.warm()
+
+
+def test_what_a_client_leaves_that_dies_while_it_is_served(host: PlannerHost) -> None:
+    """Killed at any moment, by the clock instead of by its steps, two at once."""
+    planner = host.warm()
+    for number in range(40):
+        commands = [begin(host, "create", "a"), begin(host, "state", "a")]
+        time.sleep(number * 0.0005)
+        for command in commands:
+            command.process.kill()
+            command.end()
+        clean(host)
+    assert host.warm() == planner
