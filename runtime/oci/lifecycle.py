@@ -153,7 +153,8 @@ def create(
 ) -> Created:
     """Make the container up to the point where its process waits to be started.
 
-    ``undo`` are the arguments that delete it. Raises TestbedError; nothing of it is left then.
+    ``undo`` are the arguments that delete it, with which the client asks again should this process end before the
+    command does. Raises TestbedError; nothing of it is left then.
     """
     container.check_free()
     config, record = checked(container, creation, wants_systemd, caller, warn)
@@ -182,18 +183,17 @@ def create(
             with suppress(TestbedError):
                 remove_container_cgroup(record, caller)
         caller.attempt(*container.removal_steps())
-        raise
-    finally:
         caller.undo = ()
+        raise
 
 
 def _create(
     container: StateDir, record: Record, config: Config, plan: s.Plan, creation: Creation, caller: Caller
 ) -> Created:
     launch = Launch(plan, {}, caller, {s.LISTEN_FD: s.LISTENING_FD})
-    caller.later(s.Close(s.LISTENING_FD))  # else who starts the container waits for it when its process has ended
     try:
         with launch:
+            caller.later(s.Close(s.LISTENING_FD))  # else the socket is there, to be waited at, when nobody is any more
             made = _follow_creation(launch, container, record, config, creation, caller)
             record = made.record
             if creation.pidfd_socket:

@@ -7,31 +7,21 @@ user only, whose clients see the same namespaces as it does and are of the same 
 
 from __future__ import annotations
 
-import gc
 import os
 import resource
-import select
 import socket
-import stat
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
-from runtime.cgroups import hierarchies
 from runtime.errors import TestbedError, in_words
-from runtime.oci.caller import QUESTION, Caller, CallerGone, receive_request
+from runtime.oci.caller import Caller, CallerGone, receive_request
 from runtime.oci.cli import serve
-from runtime.planners import CGROUP, peer, remove_dead
+from runtime.planners import peer
 
 _IDLE_S = 60.0
 _LONGEST_IDLE_S = 86400.0
-_TICK_S = 1.0
-_SPARE_THREADS = 2
 _SPARE_DESCRIPTORS = 16
-_BACKLOG = 128
 # How systemd passes a socket on (sd_listen_fds(3)).
 _FIRST_PASSED = 3
 
@@ -97,254 +87,6 @@ def _tell_fault(caller: Caller, error: BaseException) -> None:
         caller.finish(1)
 
 
-class Sources:
-    """The files that this process was loaded from: when one changes, what is loaded later no longer fits."""
-
-    def __init__(self) -> None:
-        here = Path(__file__).resolve().parent.parent
-        self._paths = [str(path) for path in here.rglob("*.py")]
-        self._before = self._looks()
-
-    def _looks(self) -> list[tuple[int, int]]:
-        with suppress(OSError):
-            return [(found.st_mtime_ns, found.st_ino) for found in map(os.stat, self._paths)]
-        return []
-
-    def changed(self) -> bool:
-        """Whether one is another than it was."""
-        return self._looks() != self._before
-
-
-class Namespace:
-    """The mount namespace that we are in: it must not be there on our account alone."""
-
-    def __init__(self) -> None:
-        self._own = self._of("self")
-        self._is_hosts = self._own == self._of("1")
-
-    @staticmethod
-    def _of(pid: str) -> int:
-        with suppress(OSError):
-            return os.stat(f"/proc/{pid}/ns/mnt").st_ino
-        return 0
-
-    def is_deserted(self) -> bool:
-        """Whether nobody else is in it, of those whom we may see."""
-        if self._is_hosts:
-            return False
-        others = (name for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid())
-        return all(self._of(name) != self._own for name in others)
-
-
-class Mounts:
-    """The mounts that this process sees, of which the cgroup hierarchies are remembered: a change makes the kernel say
-    so of the file (proc_pid_mounts(5))."""
-
-    def __init__(self) -> None:
-        self._file = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
-        self._poll = select.poll()
-        self._poll.register(self._file, select.POLLPRI)
-
-    def check(self) -> None:
-        """Forget what may have changed since the last time."""
-        if self._poll.poll(0):
-            hierarchies.cache_clear()
-
-
-class Turn:
-    """A client, and the right to accept the next one. The thread that has it passes it on when it has to wait: most
-    commands are done before, and no other thread is woken for them."""
-
-    def __init__(self, connection: socket.socket, lock: threading.Lock) -> None:
-        self.connection = connection
-        self._lock: threading.Lock | None = lock
-
-    def end(self) -> None:
-        """Let another thread accept; once is enough."""
-        lock, self._lock = self._lock, None
-        if lock is not None:
-            lock.release()
-
-
-class Planner:
-    """Threads that accept clients at one socket, one at a time, and serve them side by side."""
-
-    def __init__(self, listening: socket.socket) -> None:
-        self._listening = listening
-        self._lock, self._turn = threading.Lock(), threading.Lock()
-        self._spare = 0
-        self.busy = 0
-        self.last_s = time.monotonic()
-        self._reserve = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-        self._mounts = Mounts()
-        listening.settimeout(_TICK_S)
-
-    def stay(self, idle_s: float) -> None:
-        """Serve clients until none has come for the time, or the sources have changed; then no more are accepted."""
-        sources, own = Sources(), Namespace()
-        self._add_thread()
-        while not sources.changed() and not (self.busy == 0 and own.is_deserted()):
-            time.sleep(_TICK_S)
-            quiet_s = time.monotonic() - self.last_s
-            if self.busy == 0 and quiet_s > idle_s:
-                break
-            if self.busy == 0 and quiet_s > _TICK_S:
-                gc.collect()
-        self._listening.close()
-        while self.busy:  # they go on
-            time.sleep(_TICK_S)
-
-    def _add_thread(self) -> None:
-        with suppress(RuntimeError):  # there may be no more; those that there are go on
-            threading.Thread(target=self._serve, daemon=True).start()
-            self._spare += 1
-
-    def _serve(self) -> None:
-        while (turn := self._accepted()) is not None:
-            with self._lock:
-                self._spare -= 1
-                self.busy += 1
-                self._mounts.check()
-                if self._spare == 0:
-                    self._add_thread()
-            try:
-                answer(turn.connection, turn.end)
-            finally:
-                turn.end()
-                with self._lock:
-                    self.busy -= 1
-                    self.last_s = time.monotonic()
-                    enough = self._spare >= _SPARE_THREADS
-                    self._spare += not enough
-            if enough:
-                return
-
-    def _accepted(self) -> Turn | None:
-        """The next client; None when no more are accepted."""
-        self._turn.acquire()
-        while self._listening.fileno() >= 0:
-            try:
-                return Turn(self._listening.accept()[0], self._turn)
-            except TimeoutError:
-                continue
-            except OSError:
-                self._refuse()
-        self._turn.release()
-        return None
-
-    def _refuse(self) -> None:
-        """Without a descriptor to spare a client is sent away, to do without."""
-        with suppress(OSError):
-            os.close(self._reserve)
-            with suppress(OSError):
-                self._listening.accept()[0].close()
-            self._reserve = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-
-
-def own_directory(candidates: Sequence[str]) -> Path | None:
-    """The first of the directories that is, or becomes, ours alone."""
-    for path in map(Path, candidates):
-        with suppress(OSError):
-            if path.parent.name.startswith("testbed-runtime-"):  # in /tmp, where anybody may have made it
-                path.parent.mkdir(mode=0o700, exist_ok=True)
-                if not _is_ours(path.parent):
-                    continue
-            path.mkdir(mode=0o700, exist_ok=True)
-            if _is_ours(path):
-                return path
-    return None
-
-
-def _is_ours(path: Path) -> bool:
-    found = path.lstat()
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
-
-
-class Socket:
-    """A name in a directory of ours at which at most one planner listens."""
-
-    def __init__(self, directory: Path, name: str) -> None:
-        self._directory, self._name = directory, name
-        self._inode = 0
-
-    @contextmanager
-    def _locked(self) -> Iterator[str]:
-        """Nobody else changes the name meanwhile; it comes short enough for a socket address."""
-        import fcntl
-
-        lock = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        held = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield f"/proc/self/fd/{held}/{self._name}"
-        finally:
-            os.close(held)
-            os.close(lock)
-
-    def listen(self) -> socket.socket | None:
-        """Listen, unless somebody does already: one who does not answer is left behind."""
-        with self._locked() as path:
-            if _answers(path):
-                return None
-            with suppress(FileNotFoundError):
-                os.unlink(path)
-            remove_dead(self._directory)
-            listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            listening.bind(path)
-            listening.listen(_BACKLOG)
-            self._inode = os.lstat(path).st_ino
-            return listening
-
-    def remove(self) -> None:
-        """Take the name away, unless another planner has it by now."""
-        with self._locked() as path, suppress(FileNotFoundError):
-            if os.lstat(path).st_ino == self._inode:
-                os.unlink(path)
-
-
-def _answers(path: str) -> bool:
-    """Whether a planner is there, and serves."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
-        other.settimeout(_TICK_S)
-        try:
-            other.connect(path)
-            if peer(other)[1] != os.geteuid():
-                return False
-            other.sendall(QUESTION)
-            return bool(other.recv(1))
-        except OSError:
-            return False
-
-
-@contextmanager
-def own_cgroup() -> Iterator[None]:
-    """Leave the caller's cgroups, where we may, for one of our own that goes with us."""
-    entered: list[Path] = []
-    for mount in hierarchies().used:
-        with suppress(OSError):
-            (mount / CGROUP).mkdir(exist_ok=True)
-            (mount / CGROUP / "cgroup.procs").write_text("0")
-            entered.append(mount)
-    try:
-        yield
-    finally:
-        for mount in entered:
-            with suppress(OSError):
-                (mount / "cgroup.procs").write_text("0")
-                (mount / CGROUP).rmdir()
-
-
-def stay(listening: socket.socket, idle_s: float) -> None:
-    """Serve those who come to the socket, until nobody has for the time."""
-    import runtime.oci.execution
-    import runtime.oci.queries  # noqa: F401  what calls need is there before they come
-
-    gc.collect()
-    gc.freeze()
-    with own_cgroup():
-        Planner(listening).stay(idle_s)
-
-
 def main(arguments: Sequence[str]) -> int:
     """Serve the client at descriptor 3, then those that come: SECONDS NAME DIRECTORY...; or, activated by systemd,
     those that come at its socket: SECONDS."""
@@ -353,17 +95,23 @@ def main(arguments: Sequence[str]) -> int:
         if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS") != "1":
             print("error: planner: no socket was passed on (sd_listen_fds(3))", file=sys.stderr)
             return 1
-        stay(socket.socket(fileno=_FIRST_PASSED), seconds)
+        from runtime.oci.resident import stay
+
+        stay(socket.socket(fileno=_FIRST_PASSED), seconds, lambda: True)
         return 0
     os.set_inheritable(_FIRST_PASSED, False)
     answer(socket.socket(fileno=_FIRST_PASSED))
-    directory = own_directory(arguments[2:]) if seconds else None
+    if not seconds:
+        return 0
+    from runtime.oci.resident import Socket, own_directory, stay  # the first client does not wait for them
+
+    directory = own_directory(arguments[2:])
     if directory is None:
         return 0
     name = Socket(directory, arguments[1])
     if (listening := name.listen()) is not None:
         try:
-            stay(listening, seconds)
+            stay(listening, seconds, name.is_ours)
         finally:
             name.remove()
     return 0

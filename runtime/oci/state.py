@@ -141,17 +141,22 @@ class StateDir(Struct, frozen=True, dict=True):
     def claim(self, caller: Caller, undo: tuple[str, ...]) -> None:
         """Have the directory made, and locked; from then on ``undo`` is how the client has it removed.
 
-        Raises UsageError when the id is taken."""
+        Raises UsageError when the id is taken.
+        """
         above = [path for path in (*reversed(self.root.parents), self.root) if not path.is_dir()]
         caller.later(*(s.Mkdir(str(path), 0o700, tolerate=(EEXIST,)) for path in above))
         try:
             if above:
                 caller.perform()
                 check_root(self.root)
+            caller.undo = undo
             caller.perform(s.Mkdir(self.directory, 0o700), s.Lock(self.file(LOCK), s.LOCK_FD, create=True))
         except StepError as error:
+            caller.undo = ()
             if error.errno == EEXIST and isinstance(error.failed, s.Mkdir):
                 raise self._taken() from error
+            if isinstance(error.failed, s.Lock):
+                caller.attempt(s.Remove(self.directory, directory=True))
             raise
 
     def check_free(self) -> None:

@@ -6,7 +6,10 @@ from msgspec import Struct
 
 from runtime import network
 from runtime.plan.steps import Netlink, NetlinkSocket, Open, Step
-from runtime.spec import Link
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runtime.spec import Link
 
 # The interface's index inside, far above what a new network namespace may hold by itself (tunnels).
 _INTERFACE = network.VethEnd("eth0", 100)
