@@ -211,9 +211,14 @@ def new(context: Context, name: str) -> int:
     return 0
 
 
+_C_FILES = (
+    "runtime/launcher/*.c runtime/launcher/client/*.[ch] runtime/launcher/executor/*.[ch]"
+    " benchmarks/reference/*.[ch] tests/runtime/images/*.c tests/runtime/launcher/*.c"
+)
 LINT = (
     "ruff check .",
     "ruff format --check .",
+    f"clang-format --dry-run --Werror {_C_FILES}",
     "codespell",
     "mypy",
     "shellcheck invoke .ci/run",

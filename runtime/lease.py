@@ -1,4 +1,4 @@
-"""Leases: what a living process has on the host, told apart from what a dead one left.
+"""Leases: how what a living process has on the host differs from what a dead one left.
 
 Everything the testbed puts on a host (cgroups, scratch files) lies below a name, the lease's. The lease is a
 directory with a lock file in it, locked as long as its owner lives: the kernel drops the lock however the

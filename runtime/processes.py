@@ -1,4 +1,4 @@
-"""Processes by number, told apart from others that had or will have the same number: pid and start time, pidfds."""
+"""Processes by number, and how to be sure that the number is not another's by now: start times, pidfds."""
 
 from __future__ import annotations
 
@@ -61,6 +61,15 @@ def executed(pid: int, start_time: int = 0) -> bool:
     """
     stat = _stat(pid)
     return stat is None or start_time not in (0, stat.start_time) or not stat.flags & _FORKED_ONLY
+
+
+def has_executed(pid: int, start_time: int) -> bool | None:
+    """Whether the process that had this number at this start time has executed a program since it was cloned; None when
+    it does not run any more."""
+    stat = _stat(pid) if pid > 0 else None
+    if stat is None or stat.start_time != start_time or stat.state in _DEAD:
+        return None
+    return not stat.flags & _FORKED_ONLY
 
 
 def alive(pid: int, start_time: int) -> bool:

@@ -10,9 +10,14 @@ with 0 when both pass.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from runtime import planners
 
 _GUESTS = "vm or network"
 # pytest's own: with a selection, one stream may have none of the tests.
@@ -30,9 +35,19 @@ def main(arguments: list[str]) -> int:
         output.seek(0)
         sys.stdout.buffer.write(output.read())
         sys.stdout.flush()
+    end_planners()
     if coverage:
         print_coverage()
     return verdict(rest, guests.returncode)
+
+
+def end_planners() -> None:
+    """End the planners of this checkout that the tests' commands have started."""
+    ours = str(Path(__file__).resolve().parent.parent / "runtime" / "oci")
+    for resident in planners.residents(os.environ):
+        with suppress(FileNotFoundError):
+            if ours in Path(f"/proc/{resident.pid}/cmdline").read_text():
+                planners.end(resident)
 
 
 def print_coverage() -> None:

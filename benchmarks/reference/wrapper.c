@@ -8,19 +8,15 @@ static char *const words[] = {WORDS, 0};
 static char *const settings[] = {SETTINGS 0};
 static char *arguments[MOST], *environment[MOST];
 
-static int append(char **list, int count, char *const *more)
-{
-	while (*more && count < MOST - 1)
-		list[count++] = *more++;
-	return count;
+static int append(char **list, int count, char *const *more) {
+  while (*more && count < MOST - 1) list[count++] = *more++;
+  return count;
 }
 
-void begin(char **stack)
-{
-	long count = *(long *)stack;
-	append(arguments, append(arguments, 0, words), stack + 2);
-	append(environment, append(environment, 0, settings), stack + count + 2);
-	SYS(execve, ADDRESS(words[0]), ADDRESS(arguments), ADDRESS(environment));
-	for (;;)
-		SYS(exit_group, 127);
+void begin(char **stack) {
+  long count = *(long *)stack;
+  append(arguments, append(arguments, 0, words), stack + 2);
+  append(environment, append(environment, 0, settings), stack + count + 2);
+  SYS(execve, words[0], arguments, environment);
+  for (;;) SYS(exit_group, 127);
 }

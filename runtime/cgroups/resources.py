@@ -21,9 +21,9 @@ def _numbers(*pairs: tuple[str, str, int | str | None]) -> list[Setting]:
 
 def _v1(resources: Resources) -> list[Setting]:
     memory, cpu = resources.memory, resources.cpu
-    found: list[Setting] = []
+    writes: list[Setting] = []
     if memory:
-        found += _numbers(
+        writes += _numbers(
             ("memory", "memory.limit_in_bytes", memory.limit or None),
             ("memory", "memory.memsw.limit_in_bytes", memory.swap or None),
             ("memory", "memory.soft_limit_in_bytes", memory.reservation or None),
@@ -33,7 +33,7 @@ def _v1(resources: Resources) -> list[Setting]:
             ("memory", "memory.oom_control", 1 if memory.disable_oom_killer else None),
         )
     if cpu:
-        found += _numbers(
+        writes += _numbers(
             ("cpu", "cpu.shares", cpu.shares or None),
             ("cpu", "cpu.cfs_period_us", cpu.period or None),
             ("cpu", "cpu.cfs_quota_us", cpu.quota or None),
@@ -45,29 +45,29 @@ def _v1(resources: Resources) -> list[Setting]:
             ("cpuset", "cpuset.mems", cpu.mems or None),
         )
     if resources.block_io:
-        found += _v1_block(resources.block_io)
+        writes += _v1_block(resources.block_io)
     if resources.network:
-        found += _numbers(("net_cls", "net_cls.classid", resources.network.class_id))
-        found += [("net_prio", "net_prio.ifpriomap", f"{p.name} {p.priority}") for p in resources.network.priorities]
+        writes += _numbers(("net_cls", "net_cls.classid", resources.network.class_id))
+        writes += [("net_prio", "net_prio.ifpriomap", f"{p.name} {p.priority}") for p in resources.network.priorities]
     if resources.unified:
         raise UsageError("config.json: linux.resources.unified: this host has its controllers on cgroup v1")
-    return found
+    return writes
 
 
 def _v1_block(block: BlockIO) -> list[Setting]:
-    found = _numbers(
+    writes = _numbers(
         ("blkio", "blkio.weight", block.weight or None), ("blkio", "blkio.leaf_weight", block.leaf_weight or None)
     )
     for device in block.weight_device:
         numbers = f"{device.major}:{device.minor}"
-        found += _numbers(
+        writes += _numbers(
             ("blkio", "blkio.weight_device", device.weight and f"{numbers} {device.weight}"),
             ("blkio", "blkio.leaf_weight_device", device.leaf_weight and f"{numbers} {device.leaf_weight}"),
         )
     for name, devices in _throttles(block):
         file = f"blkio.throttle.{name}_device"
-        found += [("blkio", file, f"{d.major}:{d.minor} {d.rate}") for d in devices]
-    return found
+        writes += [("blkio", file, f"{d.major}:{d.minor} {d.rate}") for d in devices]
+    return writes
 
 
 def _throttles(block: BlockIO) -> tuple[tuple[str, tuple[ThrottleDevice, ...]], ...]:
@@ -106,12 +106,12 @@ def _swap(memory: Memory) -> str | None:
 
 def _v2(resources: Resources, bfq: Callable[[], bool]) -> list[Setting]:
     memory, cpu = resources.memory, resources.cpu
-    found: list[Setting] = []
+    writes: list[Setting] = []
     if memory:
         for name in ("kernel", "kernel_tcp", "swappiness", "disable_oom_killer"):
             if getattr(memory, name):
                 raise UsageError(f"config.json: linux.resources.memory.{name}: cgroup v2 has no such setting")
-        found += _numbers(
+        writes += _numbers(
             ("memory", "memory.max", _limit(memory.limit)),
             ("memory", "memory.swap.max", _swap(memory)),
             ("memory", "memory.low", _limit(memory.reservation)),
@@ -120,7 +120,7 @@ def _v2(resources: Resources, bfq: Callable[[], bool]) -> list[Setting]:
         if cpu.realtime_period or cpu.realtime_runtime:
             raise UsageError("config.json: linux.resources.cpu.realtimeRuntime: cgroup v2 has no such setting")
         quota = "max" if not cpu.quota or cpu.quota < 0 else str(cpu.quota)
-        found += _numbers(
+        writes += _numbers(
             ("cpu", "cpu.weight", cpu_weight(cpu.shares) if cpu.shares else None),
             ("cpu", "cpu.max", f"{quota} {cpu.period or 100_000}" if cpu.quota or cpu.period else None),
             ("cpu", "cpu.max.burst", cpu.burst),
@@ -129,30 +129,30 @@ def _v2(resources: Resources, bfq: Callable[[], bool]) -> list[Setting]:
             ("cpuset", "cpuset.mems", cpu.mems or None),
         )
     if resources.block_io:
-        found += _v2_block(resources.block_io, bfq)
+        writes += _v2_block(resources.block_io, bfq)
     if resources.network and (resources.network.class_id or resources.network.priorities):
         raise UsageError("config.json: linux.resources.network: cgroup v2 has neither net_cls nor net_prio")
     for file, value in resources.unified.items():
         if "/" in file or "." not in file:
             raise UsageError(f"config.json: linux.resources.unified: {file!r} is not a control file's name")
-        found += [(file.split(".")[0], file, line) for line in value.splitlines()]
-    return found
+        writes += [(file.split(".")[0], file, line) for line in value.splitlines()]
+    return writes
 
 
 def _v2_block(block: BlockIO, bfq: Callable[[], bool]) -> list[Setting]:
     if block.leaf_weight:
         raise UsageError("config.json: linux.resources.blockIO.leafWeight: cgroup v2 has no such setting")
     weights = [("", block.weight), *((f"{d.major}:{d.minor} ", d.weight) for d in block.weight_device)]
-    found: list[Setting] = []
+    writes: list[Setting] = []
     for device, weight in weights:
         if weight and bfq():
-            found.append(("io", "io.bfq.weight", f"{device}{weight}"))
+            writes.append(("io", "io.bfq.weight", f"{device}{weight}"))
         elif weight:
-            found.append(("io", "io.weight", f"{device}{io_weight(weight)}"))
+            writes.append(("io", "io.weight", f"{device}{io_weight(weight)}"))
     for name, devices in _throttles(block):
         key = {"read_bps": "rbps", "write_bps": "wbps", "read_iops": "riops", "write_iops": "wiops"}[name]
-        found += [("io", "io.max", f"{d.major}:{d.minor} {key}={d.rate}") for d in devices]
-    return found
+        writes += [("io", "io.max", f"{d.major}:{d.minor} {key}={d.rate}") for d in devices]
+    return writes
 
 
 def is_unified(hierarchies: Hierarchies) -> bool:

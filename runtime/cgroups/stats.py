@@ -74,17 +74,17 @@ def _block(cgroup: Cgroup) -> dict[str, object]:
             "ioServicedRecursive": "blkio.throttle.io_serviced_recursive",
         }
         return {name: _entries(cgroup.file("blkio", file, "")) for name, file in files.items()}
-    found: dict[str, object] = {}
+    counted: dict[str, object] = {}
     with suppress(OSError):
         lines = [line.split() for line in cgroup.file("io", "", "io.stat").read_text().splitlines()]
         for name, keys in {"ioServiceBytesRecursive": "bytes", "ioServicedRecursive": "ios"}.items():
             words = [(line[0], word.partition("=")) for line in lines for word in line[1:]]
-            found[name] = [
+            counted[name] = [
                 _entry(device, {"r": "Read", "w": "Write", "d": "Discard"}[key[0]], int(value))
                 for device, (key, _, value) in words
                 if key[1:] == keys
             ]
-    return found
+    return counted
 
 
 def _entries(path: Path) -> list[dict[str, object]]:
@@ -105,11 +105,11 @@ def _huge_pages(cgroup: Cgroup) -> dict[str, object]:
         return {}
     v1 = "hugetlb" in cgroup.hierarchies.v1
     current = "usage_in_bytes" if v1 else "current"
-    found: dict[str, object] = {}
+    counted: dict[str, object] = {}
     for path in sorted((mount / cgroup.name).glob(f"hugetlb.*B.{current}")):
         size = path.name.split(".")[1]
-        found[size] = _present(usage=_number(path), max=_number(path.with_name(f"hugetlb.{size}.max_usage_in_bytes")))
-    return found
+        counted[size] = _present(usage=_number(path), max=_number(path.with_name(f"hugetlb.{size}.max_usage_in_bytes")))
+    return counted
 
 
 def usage(cgroup: Cgroup) -> dict[str, object]:

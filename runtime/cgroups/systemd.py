@@ -108,7 +108,7 @@ def missing(hierarchies: Hierarchies, bus: Bus) -> str:
     return ""
 
 
-def scope_names(cgroups_path: str, container_id: str, ordinary: bool) -> tuple[str, str]:
+def scope_names(cgroups_path: str, container_id: str, unprivileged: bool) -> tuple[str, str]:
     """The unit and its slice for ``slice:prefix:name``, all of which may be empty. Raises UsageError for others."""
     slice_, prefix, name = "", "testbed-runtime", container_id
     if cgroups_path:
@@ -117,7 +117,7 @@ def scope_names(cgroups_path: str, container_id: str, ordinary: bool) -> tuple[s
                 f"config.json: linux.cgroupsPath: {cgroups_path!r}", "with systemd's cgroups it is slice:prefix:name"
             )
         slice_, prefix, name = cgroups_path.split(":")
-    slice_ = {"": "user.slice" if ordinary else "system.slice", "-": "-.slice"}.get(slice_, slice_)
+    slice_ = {"": "user.slice" if unprivileged else "system.slice", "-": "-.slice"}.get(slice_, slice_)
     if not re.fullmatch(r"(-|[A-Za-z0-9:_.\\]+(-[A-Za-z0-9:_.\\]+)*)\.slice", slice_):
         raise UsageError(f"config.json: linux.cgroupsPath: {slice_!r} is not the name of a slice")
     unit = f"{prefix}-{name}.scope" if prefix else f"{name}.scope"
@@ -128,9 +128,9 @@ def scope_names(cgroups_path: str, container_id: str, ordinary: bool) -> tuple[s
 
 def scope_of(cgroups_path: str, container_id: str, bus: Bus) -> Scope:
     """The scope of a container, below the manager that this user has. Raises UsageError, PrerequisiteError."""
-    ordinary = is_unprivileged()
-    unit, slice_ = scope_names(cgroups_path, container_id, ordinary)
-    if not ordinary:
+    unprivileged = is_unprivileged()
+    unit, slice_ = scope_names(cgroups_path, container_id, unprivileged)
+    if not unprivileged:
         return Scope(unit, slice_)
     said = _busctl(bus, "get-property", _SERVICE, _OBJECT, _MANAGER, "ControlGroup")
     return Scope(unit, slice_, str(json.loads(said)["data"]).strip("/"))

@@ -140,6 +140,10 @@ class Parent(Protocol):
         """Wait for a child to end; its exit status, -1 for what is no child."""
         ...
 
+    def reap_later(self, pid: int) -> None:
+        """Do so without waiting for it, for a child that is about to end."""
+        ...
+
     def await_message(self, channel: int) -> None:
         """Return when there is something to read."""
 
@@ -173,6 +177,9 @@ class Ourselves:
         except ChildProcessError:
             return -1
         return code if code >= 0 else 128 - code
+
+    def reap_later(self, pid: int) -> None:
+        self.reap(pid)
 
     def await_message(self, channel: int) -> None:
         return
@@ -275,7 +282,8 @@ class Launch:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.channel.close()
-        self._reap(self._launcher_pid)
+        if self._launcher_pid:
+            self.parent.reap_later(self._launcher_pid)
 
 
 def launch(plan: Plan, *, stdin: int, stdout: int, stderr: int, answer: Callable[[int], None] | None = None) -> Spawned:

@@ -6,6 +6,7 @@ reader of plans includes, is what it checks each step by.
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -110,6 +111,16 @@ def _row(kind: type[Step], limits: list[int]) -> str:
     return f'  [OP_{c_name(kind).upper()}] = {{"{spoken_name(kind)}", {counts}, {{{ranges}}}}},'
 
 
+def _error_names() -> Iterator[str]:
+    """The names of the kernel's errors, by their numbers; those without one are called as the first is."""
+    errors = max(errno.errorcode) + 1
+    size = max(map(len, errno.errorcode.values())) + 1
+    yield f"enum {{ ERRORS = {errors} }};"
+    yield f"static const char error_names[ERRORS][{size}] = {{"
+    yield from (f'  [{error}] = "{errno.errorcode.get(error, "errno")}",' for error in range(errors))
+    yield "};"
+
+
 def table_header(kinds: Sequence[type[Step]] = OPERATIONS) -> str:
     """``table.h``, with these operations: rows, not pointers, so that the binary needs no relocation."""
     limits = sorted({number.largest for kind in kinds for _, number in layout(kind).numbers})
@@ -129,6 +140,7 @@ def table_header(kinds: Sequence[type[Step]] = OPERATIONS) -> str:
         '  {"?", 0, 0, 0, 0, {0}},',
         *(_row(kind, limits) for kind in kinds),
         "};",
+        *_error_names(),
         "",
     ]
     return "\n".join(lines)

@@ -14,7 +14,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from errno import EACCES, EAGAIN, EBADF, EBUSY, EIO, ENOENT, ENOTEMPTY, EPERM, EPIPE, ESRCH
+from errno import EACCES, EAGAIN, EBADF, EBUSY, ECHILD, EIO, ENOENT, ENOTEMPTY, EPERM, EPIPE, ESRCH
 from functools import cached_property
 from pathlib import Path
 
@@ -168,8 +168,8 @@ class Caller:
                 self.perform(step, descriptors=descriptors)
 
     def finish(self, status: int, *steps: s.Step, more: Sequence[str] = ()) -> None:
-        """Let the client perform the last steps and end: with the value of the last that has one, or ``status``; and
-        before that, with ``more``, ask again, for what follows a process that it waited for."""
+        """Let the client perform the last steps and end: with ``status``, or, if that is 0, the value of the last one
+        that has any; and before that, with ``more``, ask again, for what follows a process that it waited for."""
         plan = s.Plan((), (*self._first, *steps))
         self.ended = True
         self._send(plan, (), more, status=status)
@@ -212,6 +212,10 @@ class Caller:
             return self.perform(s.Reap(pid))
         except StepError:
             return -1
+
+    def reap_later(self, pid: int) -> None:
+        """Have the client wait for a child that is about to end, before it does anything else."""
+        self.later(s.Reap(pid, tolerate=(ECHILD,)))
 
     def signal(self, pidfd: int, number: int) -> None:
         """Signal the process of a pidfd of ours. Raises ProcessLookupError."""
@@ -360,9 +364,9 @@ def _tail(descriptor: int) -> str:
 
 def _group(leader: int) -> list[int]:
     """The processes whose group it leads."""
-    found = []
+    members = []
     for name in os.listdir("/proc"):
         with suppress(OSError):
             if name.isdigit() and os.getpgid(int(name)) == leader:
-                found.append(int(name))
-    return found
+                members.append(int(name))
+    return members

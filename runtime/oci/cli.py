@@ -102,7 +102,7 @@ def _run(invocation: Invocation) -> Ending:
     made = _made(invocation, creation)
     try:
         relay = _relay(caller, made.master)
-        notifier = _start(invocation, container, beside=not options.detach)
+        notifier = _start(invocation, container, in_foreground=not options.detach)
     except BaseException as error:
         if not isinstance(error, CallerGone):
             _delete_one(invocation, container)
@@ -143,7 +143,7 @@ def _delete_one(invocation: Invocation, container: StateDir) -> None:
         lifecycle.delete(container, invocation.caller, force=True, warn=invocation.warn)
 
 
-def _start(invocation: Invocation, container: StateDir, *, beside: bool) -> int:
+def _start(invocation: Invocation, container: StateDir, *, in_foreground: bool) -> int:
     """Start a created container, and have a service manager that listens told when it is ready: of us or of the
     container, as whose end is the service's. The process id of who does that, or 0."""
     from runtime.oci import lifecycle
@@ -155,13 +155,15 @@ def _start(invocation: Invocation, container: StateDir, *, beside: bool) -> int:
     from runtime.oci.notify import relayed
 
     record = container.read()
-    notifier = relayed(container, record, caller, caller.pid if beside else 0) if record.choices.get("notify") else 0
+    notifier = (
+        relayed(container, record, caller, caller.pid if in_foreground else 0) if record.choices.get("notify") else 0
+    )
     lifecycle.start(container, caller, warn=invocation.warn)
     return notifier
 
 
 def _start_created(invocation: Invocation) -> Ending:
-    return Ending(0, _ended(_start(invocation, invocation.container(), beside=False)))
+    return Ending(0, _ended(_start(invocation, invocation.container(), in_foreground=False)))
 
 
 def _exec(invocation: Invocation) -> Ending:

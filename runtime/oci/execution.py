@@ -136,7 +136,7 @@ def _report(execution: Execution, pid: int, caller: Caller) -> None:
         raise
 
 
-def below(cgroup: str, wanted: Sequence[str], found: Hierarchies) -> dict[Path, str]:
+def below(cgroup: str, wanted: Sequence[str], hierarchies: Hierarchies) -> dict[Path, str]:
     """The cgroups that ``--cgroup`` names, by the hierarchy's mount point: those without a controller are for all.
 
     Raises UsageError for one that does not exist, leads out of the container's, or whose controller there is not.
@@ -144,7 +144,7 @@ def below(cgroup: str, wanted: Sequence[str], found: Hierarchies) -> dict[Path, 
     cgroups: dict[Path, str] = {}
     for text in wanted:
         names, colon, path = text.rpartition(":")
-        mounts = found.used if not colon else tuple(found.mount_of(name) for name in names.split(","))
+        mounts = hierarchies.used if not colon else tuple(hierarchies.mount_of(name) for name in names.split(","))
         if len(wanted) > 1 and not colon:
             raise UsageError(f"exec --cgroup {text}: one of several needs its controllers before a colon")
         for mount in mounts:

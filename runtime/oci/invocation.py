@@ -27,8 +27,8 @@ _UNWRITTEN = (EACCES, EAGAIN, EBADF, EDQUOT, EFBIG, EIO, ENOSPC, EPIPE)
 
 
 class Ending(Struct, frozen=True):
-    """How an invocation ends: the exit ``status``, unless the client's last ``steps`` have one, and what it is to ask
-    for after them."""
+    """How an invocation ends: the exit ``status``, or, if that is 0, that of the client's last ``steps``, and what it
+    is to ask for after them."""
 
     status: int = 0
     steps: tuple[s.Step, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import select
+import signal
 import socket
 import stat
 import threading
@@ -33,7 +34,7 @@ class Sources:
 
     def _looks(self) -> list[tuple[int, int]]:
         with suppress(OSError):
-            return [(found.st_mtime_ns, found.st_ino) for found in map(os.stat, self._paths)]
+            return [(one.st_mtime_ns, one.st_ino) for one in map(os.stat, self._paths)]
         return []
 
     def changed(self) -> bool:
@@ -100,26 +101,31 @@ class Planner:
         self._lock, self._turn = threading.Lock(), threading.Lock()
         self._spare = 0
         self.busy = 0
+        self._told_to_end = False
         self.last_s = time.monotonic()
         self._reserve = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         self._mounts = Mounts()
         listening.settimeout(_TICK_S)
 
     def stay(self, idle_s: float, is_found: Callable[[], bool]) -> None:
-        """Serve clients until none has come for the time, the sources have changed, or clients do not find us any more;
-        then no more are accepted."""
+        """Serve clients until none has come for the time, the sources have changed, clients do not find us any more, or
+        we are told to end; then no more are accepted, and those that are served go on."""
         sources, own = Sources(), Namespace()
+        signal.signal(signal.SIGTERM, self._end)
         self._add_thread()
         while is_found() and not sources.changed() and not (self.busy == 0 and own.is_deserted()):
             time.sleep(_TICK_S)
             quiet_s = time.monotonic() - self.last_s
-            if self.busy == 0 and quiet_s > idle_s:
+            if self._told_to_end or (self.busy == 0 and quiet_s > idle_s):
                 break
             if self.busy == 0 and quiet_s > _TICK_S:
                 gc.collect()
         self._listening.close()
-        while self.busy:  # they go on
-            time.sleep(_TICK_S)
+        while self.busy:
+            time.sleep(_TICK_S / 10)
+
+    def _end(self, *_: object) -> None:
+        self._told_to_end = True
 
     def _add_thread(self) -> None:
         with suppress(RuntimeError):  # there may be no more; those that there are go on
@@ -183,8 +189,8 @@ def own_directory(candidates: Sequence[str]) -> Path | None:
 
 
 def _is_ours(path: Path) -> bool:
-    found = path.lstat()
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
+    status = path.lstat()
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
 
 class Socket:

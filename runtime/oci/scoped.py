@@ -43,10 +43,10 @@ def complete_scope(config: Config, record: Record, caller: Caller) -> None:
 def start_scope(config: Config, record: Record, pid: int, caller: Caller) -> None:
     """Have systemd make the container's scope, with its limits and what annotations add, and the process in it."""
     limits = settings(hierarchies_for(record.cgroup), at_first(config.linux.resources or Resources()))
-    found = {name: (name, kind, value) for name, kind, value in systemd.properties(limits)}
-    found |= {name: (name, kind, value) for name, kind, value in systemd.annotated(config.annotations)}
+    properties = {name: (name, kind, value) for name, kind, value in systemd.properties(limits)}
+    properties |= {name: (name, kind, value) for name, kind, value in systemd.annotated(config.annotations)}
     path = config.linux.cgroups_path
-    systemd.start(systemd.scope_of(path, record.id, caller.bus), pid, found.values(), caller.bus)
+    systemd.start(systemd.scope_of(path, record.id, caller.bus), pid, properties.values(), caller.bus)
 
 
 def update_scope(record: Record, resources: Resources, caller: Caller) -> None:

@@ -26,7 +26,7 @@ from runtime.errors import UsageError, in_words
 from runtime.launcher import StepError
 from runtime.oci.caller import Caller
 from runtime.plan import steps as s
-from runtime.processes import alive
+from runtime.processes import has_executed
 
 # What it was made as, which process it is, who works on it, where it waits.
 _RECORD, _PROCESS, LOCK, _SOCKET = "record.json", "process", "lock", "start"
@@ -250,7 +250,7 @@ class StateDir(Struct, frozen=True, dict=True):
         return tuple(steps)
 
     def connect(self, caller: Caller) -> socket.socket:
-        """Reach the waiting first process; nobody can after that. Raises UsageError when it does not wait."""
+        """Reach the waiting first process, which nobody can after that. Raises UsageError when it does not wait."""
         channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             directory = os.open(self.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -258,26 +258,23 @@ class StateDir(Struct, frozen=True, dict=True):
                 channel.connect(f"/proc/self/fd/{directory}/{_SOCKET}")
             finally:
                 os.close(directory)
-            caller.perform(s.Remove(self.file(_SOCKET)))
-        except (OSError, StepError) as error:
+        except OSError as error:
             channel.close()
             raise UsageError(f"start container {self.id}: it does not wait to be started") from error
+        caller.later(s.Remove(self.file(_SOCKET), tolerate=(ENOENT,)))
         return channel
-
-    def waiting(self) -> bool:
-        """Whether it has not been started yet."""
-        return os.path.exists(self.file(_SOCKET))
 
 
 def status(state: StateDir, record: Record, hierarchies: Hierarchies) -> str:
     """creating, created, running, paused or stopped (runtime-spec, runtime.md, "State")."""
     if not record.pid:
         return "creating"
-    if not alive(record.pid, record.start_time):
+    executed = has_executed(record.pid, record.start_time)
+    if executed is None:
         return "stopped"
     if record.cgroup and Cgroup(record.cgroup, hierarchies).frozen():
         return "paused"
-    return "created" if state.waiting() else "running"
+    return "running" if executed else "created"
 
 
 def oci_state(record: Record, word: str) -> dict[str, object]:

@@ -164,8 +164,8 @@ def _protecting_steps(config: Config) -> list[s.Step]:
 
 def _service_variables(choices: Choices) -> list[str]:
     """What sd_listen_fds(3) and sd_notify(3) look for, as runc names it."""
-    found = [f"LISTEN_FDS={choices.listen_fds}", "LISTEN_PID=1"] if choices.listen_fds else []
-    return [*found, f"NOTIFY_SOCKET={_NOTIFY}/notify.sock"] if choices.notify else found
+    listening = [f"LISTEN_FDS={choices.listen_fds}", "LISTEN_PID=1"] if choices.listen_fds else []
+    return [*listening, f"NOTIFY_SOCKET={_NOTIFY}/notify.sock"] if choices.notify else listening
 
 
 def _mounts(

@@ -46,8 +46,8 @@ def kinds_of(config: Config) -> dict[str, str]:
 
 
 def keeps_groups(config: Config, rootless: bool) -> bool:
-    """Whether the groups stay as they are: in a user namespace of an ordinary user's there are no others, and crun's
-    annotation asks for it (crun.1)."""
+    """Whether the groups stay as they are: an unprivileged user's namespace has no others, and crun's annotation
+    asks for it (crun.1)."""
     return rootless or "run.oci.keep_original_groups" in config.annotations
 
 

@@ -21,7 +21,7 @@ from tests.waiting import until
 
 UNIFIED = Path("/sys/fs/cgroup")
 BUSYBOX = Path("/layers/busybox")
-# Everybody may look into it: ordinary users have bundles there too.
+# Everybody may look into it: unprivileged users have bundles there too.
 WORK = Path("/srv/checks")
 BUNDLE = WORK / "bundle"
 USER, GUEST = 1000, 1001
@@ -252,7 +252,7 @@ def the_hosts_mounts_stay_as_they_are() -> None:
         assert mounts() == before, (value, owner, mounts())
 
 
-# --- an ordinary user's ----------------------------------------------------------------------------------------
+# --- an unprivileged user's ----------------------------------------------------------------------------------------
 
 
 def a_users_container_is_a_scope_of_its_manager() -> None:

@@ -1,4 +1,4 @@
-"""Containers of an ordinary user."""
+"""Containers of an unprivileged user."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _user() -> pwd.struct_passwd:
 
 @pytest.fixture
 def bundle(busybox_layer: Path) -> Iterator[Path]:
-    """A bundle that belongs to an ordinary user, in a directory that this user can reach."""
+    """A bundle that belongs to an unprivileged user, in a directory that this user can reach."""
     with tempfile.TemporaryDirectory(prefix="rootless-", dir="/tmp") as name:
         directory = Path(name)
         shutil.copytree(busybox_layer, directory / "rootfs", symlinks=True)
@@ -118,7 +118,7 @@ def test_limits_where_a_cgroup_is_delegated(bundle: Path, run_name: str) -> None
 
 
 def test_an_overlay_of_its_own(bundle: Path) -> None:
-    """Mounted in the user namespace, with attributes that an ordinary user may write (userxattr)."""
+    """Mounted in the user namespace, with attributes that an unprivileged user may write (userxattr)."""
     for name in ("lower", "upper", "work"):
         (bundle / name).mkdir()
         os.chown(bundle / name, _user().pw_uid, _user().pw_gid)

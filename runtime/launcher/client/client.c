@@ -2,102 +2,68 @@
  * caller's own process tree, and their outcome goes back. runtime/oci/caller.py is the other side. */
 #include "client.h"
 
-#include <asm/socket.h>
+#include <sys/socket.h>
 #include <errno.h>
-#include <fcntl.h>
 
 #include "steps.h"
 #include "sys.h"
 
-enum { MOST_RECEIVED = 12, LARGEST_REQUEST = 16 << 20, LARGEST_ANSWER = 16 << 20 };
-enum { FIRST_ANSWER_S = 3, ANSWER_S = 30, NO_SIGNAL = 0x4000, CLOSE_ON_EXEC = 0x40000000, RIGHTS = 1, FAILED = 1 };
+enum { LARGEST_REQUEST = 16 << 20, LARGEST_ANSWER = 16 << 20, FIRST_ANSWER_S = 3, ANSWER_S = 30, FAILED = 1, NO_PLANNER = 5 };
 
-/* Before a request: its arguments' number and the caller's file mode mask; then come the arguments and the environment, each with its end. */
-struct request_header { char magic[8]; uint32_t size, argc, umask, zero; };
+/* Before a request: its arguments' number and the caller's file mode mask; then come the arguments and the environment,
+ * each with its end. */
+struct request_header {
+  char magic[8];
+  uint32_t size, argc, umask, zero;
+};
 /* Before an answer: the sizes of the plan to perform, and of the arguments to ask again with: after the last answer, and
  * should the planner be lost after this one. Both zero: it is still at work. After the last answer nothing is heard of the
- * planner: the exit status is the plan's value, or else `status`. */
+ * planner: the exit status is `status`, or, if that is 0, the plan's value. */
 struct answer_header { uint32_t plan_size, more_size, last, status; };
-struct outcome { int32_t step, error; int64_t value; };
+struct outcome {
+  int32_t step, error;
+  int64_t value;
+};
 
-/* struct msghdr and its parts as the kernel has them (include/linux/socket.h). */
-struct vector { void *base; size_t size; };
-struct message_header { void *name; long name_size; struct vector *vectors; size_t vector_count; void *control; size_t control_size; unsigned flags; };
-struct received { size_t size; int level, type, descriptors[MOST_RECEIVED]; };
-
-static int complain(const char *words, int status) {
-  SYS(write, 2, ADDRESS(words), strlen(words));
-  return status;
-}
-
-static size_t size_of(const char **list) {
-  size_t n = 0;
-  for (; *list; list++) n += strlen(*list) + 1;
-  return n;
-}
-
-static uint8_t *put(uint8_t *at, const char **list) {
-  for (; *list; list++) {
-    size_t n = strlen(*list) + 1;
-    memcpy(at, *list, n);
-    at += n;
+/* Put the strings, each with its end, at `at`, unless that is NULL. Returns their size. */
+static size_t put(uint8_t *at, const char **list) {
+  size_t size = 0;
+  for (size_t n; *list; list++, size += n) {
+    n = strlen(*list) + 1;
+    if (at) memcpy(at + size, *list, n);
   }
-  return at;
-}
-
-static int send_all(int fd, const void *bytes, size_t n) {
-  for (const uint8_t *at = bytes; n > 0;) {
-    long sent = SYS(sendto, fd, ADDRESS(at), n, NO_SIGNAL, 0, 0);
-    if (sent == -EINTR) continue;
-    if (sent <= 0) return sent < 0 ? (int)sent : -EPIPE;
-    at += sent;
-    n -= (size_t)sent;
-  }
-  return 0;
-}
-
-static int receive_all(int fd, void *bytes, size_t n) {
-  for (uint8_t *at = bytes; n > 0;) {
-    long got = SYS(read, fd, ADDRESS(at), n);
-    if (got == -EINTR) continue;
-    if (got <= 0) return got < 0 ? (int)got : -EPIPE;
-    at += got;
-    n -= (size_t)got;
-  }
-  return 0;
+  return size;
 }
 
 static int ask(int fd, const char **argv, const char **environment, uint32_t umask) {
   struct request_header header = {.magic = "TBASK\x01\n", .umask = umask};
-  size_t size = sizeof header + size_of(argv) + size_of(environment);
+  size_t size = sizeof header + put(NULL, argv) + put(NULL, environment);
   uint8_t *bytes = size <= LARGEST_REQUEST ? map(-1, size) : NULL;
   if (!bytes) return -E2BIG;
   header.size = (uint32_t)size;
   while (argv[header.argc]) header.argc++;
   memcpy(bytes, &header, sizeof header);
-  put(put(bytes + sizeof header, argv), environment);
-  int result = send_all(fd, bytes, size);
+  size_t arguments = put(bytes + sizeof header, argv);
+  put(bytes + sizeof header + arguments, environment);
+  int result = transfer(__NR_sendto, fd, bytes, size);
   SYS(munmap, bytes, size);
   return result;
 }
 
 /* The header of an answer; the descriptors that come with it take their places from RECEIVED_FD on. */
 static int receive_header(int fd, struct answer_header *answer) {
-  struct received received = {.size = 0};
-  struct vector vector = {answer, sizeof *answer};
-  struct message_header header = {.vectors = &vector, .vector_count = 1, .control = &received, .control_size = sizeof received};
-  long n;
-  while ((n = SYS(recvmsg, fd, ADDRESS(&header), CLOSE_ON_EXEC)) == -EINTR) continue;
+  int descriptors[MOST_RECEIVED], result = 0;
+  long n = receive(fd, answer, sizeof *answer, descriptors, MOST_RECEIVED);
   if (n <= 0) return n < 0 ? (int)n : -EPIPE;
-  size_t count = header.control_size > 16 && received.type == RIGHTS ? (received.size - 16) / sizeof(int) : 0;
-  for (size_t i = 0; i < count; i++) {
-    int result = move_fd(received.descriptors[i], RECEIVED_FD + (int)i);
-    if (result < 0) return result;
-  }
-  return receive_all(fd, (uint8_t *)answer + n, sizeof *answer - (size_t)n);
+  for (int i = 0; i < MOST_RECEIVED && descriptors[i] >= 0 && result == 0; i++) result = move_fd(descriptors[i], RECEIVED_FD + i);
+  return result < 0 ? result : transfer(__NR_read, fd, (uint8_t *)answer + n, sizeof *answer - (size_t)n);
 }
 
-struct answer { struct plan plan; const char **more; int last, status; };
+struct answer {
+  struct answer_header header;
+  struct plan plan;
+  const char **more;
+};
 
 /* Arguments, each with its end, as a list; NULL for none. */
 static const char **split(const uint8_t *bytes, size_t size) {
@@ -110,26 +76,24 @@ static const char **split(const uint8_t *bytes, size_t size) {
 
 /* The next answer that holds a plan, all of whose steps are the parent's: they are performed in this process. */
 static int receive_answer(int fd, struct answer *answer) {
-  struct answer_header header;
+  struct answer_header *header = &answer->header;
   int result;
-  do result = receive_header(fd, &header);
-  while (result == 0 && header.plan_size + header.more_size == 0);
-  size_t size = (size_t)header.plan_size + header.more_size;
+  do result = receive_header(fd, header);
+  while (result == 0 && header->plan_size + header->more_size == 0);
+  size_t size = (size_t)header->plan_size + header->more_size;
   uint8_t *bytes = result == 0 && size <= LARGEST_ANSWER ? map(-1, size) : NULL;
-  if (result == 0) result = bytes ? receive_all(fd, bytes, size) : -ENOMEM;
+  if (!bytes) return result < 0 ? result : -ENOMEM;
+  result = transfer(__NR_read, fd, bytes, size);
   if (result < 0) return result;
-  if (plan_read(&answer->plan, bytes, header.plan_size) || answer->plan.parent_count != plan_steps(&answer->plan)) return -EPROTO;
-  answer->plan.pointers = map(-1, plan_pointers(&answer->plan) * sizeof *answer->plan.pointers);
-  answer->more = split(bytes + header.plan_size, header.more_size);
-  answer->last = header.last != 0;
-  answer->status = (int)header.status;
-  return answer->plan.pointers ? 0 : -ENOMEM;
+  answer->more = split(bytes + header->plan_size, header->more_size);
+  const char *wrong = read_plan(&answer->plan, bytes, header->plan_size, NULL, NULL);
+  return wrong || answer->plan.parent_count != plan_steps(&answer->plan) ? -EPROTO : 0;
 }
 
 static void limit_silence(int fd, long seconds) {
-  struct { long s, us; } limit = {seconds, 0};
-  SYS(setsockopt, fd, SOL_SOCKET, SO_RCVTIMEO_OLD, ADDRESS(&limit), sizeof limit);
-  SYS(setsockopt, fd, SOL_SOCKET, SO_SNDTIMEO_OLD, ADDRESS(&limit), sizeof limit);
+  long limit[2] = {seconds, 0}; /* struct timeval */
+  SYS(setsockopt, fd, SOL_SOCKET, SO_RCVTIMEO, limit, sizeof limit);
+  SYS(setsockopt, fd, SOL_SOCKET, SO_SNDTIMEO, limit, sizeof limit);
 }
 
 /* Perform answers until the last one, and end with its status. Returns a negative errno when the planner is lost before
@@ -142,22 +106,23 @@ static int obey(int fd, const char **environment) {
     if (result < 0 && !any) return result;
     if (result < 0) break;
     if (!any) limit_silence(fd, ANSWER_S);
-    if (answer.last) SYS(close, fd);
+    if (answer.header.last) SYS(close, fd);
     step_value = -1;
     struct failure failure = {-1, 0};
     int failed = perform(&answer.plan, answer.plan.first_step, 0, answer.plan.parent_count, &failure) != 0;
     struct outcome outcome = {failed ? failure.step : -1, failed ? failure.error : 0, step_value};
     SYS(close_range, RECEIVED_FD, RECEIVED_FD + MOST_RECEIVED - 1, 0); /* one may be an end of somebody's socket */
-    if (answer.last) {
+    if (answer.header.last) {
       if (failed) report(&answer.plan, &failure);
-      int status = failed ? FAILED : step_value >= 0 ? (int)step_value : answer.status;
+      int status = failed ? FAILED : (int)answer.header.status;
+      if (status == 0 && step_value > 0) status = (int)step_value;
       if (answer.more) (void)command_line(answer.more, environment);
       return status;
     }
     if (!failed) undo = answer.more;
-    if (send_all(fd, &outcome, sizeof outcome) < 0) break;
+    if (transfer(__NR_sendto, fd, &outcome, sizeof outcome) < 0) break;
   }
-  complain("error: the planner ended, or was stopped, in the middle of it; try again\n", FAILED);
+  complain(FAILED, joined("error: the planner ended, or was stopped, in the middle of it; try again", NULL));
   SYS(close, fd);
   if (undo) (void)command_line(undo, environment);
   return FAILED;
@@ -178,6 +143,6 @@ int command_line(const char **argv, const char **environment) {
   int status = ask_planner(fd, argv, environment, umask);
   if (status < 0) status = ask_planner(new_planner(environment), argv, environment, umask);
   if (status >= 0) return status;
-  if (status == -E2BIG) return complain("error: the arguments and the environment are longer than 16 MiB\n", FAILED);
-  return complain("error: testbed-runtime: its planner cannot be started; run ./invoke to set it up\n", 5);
+  if (status == -E2BIG) return complain(FAILED, joined("error: the arguments and the environment are longer than 16 MiB", NULL));
+  return complain(NO_PLANNER, joined("error: testbed-runtime: its planner cannot be started; run ./invoke to set it up", NULL));
 }

@@ -22,37 +22,35 @@ static int copy_owner(int fd, const struct statx *status) {
 }
 
 static int copy_file(int from, int to, const char *name, const struct statx *status) {
-  int source = (int)SYS(openat, from, ADDRESS(name), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC); /* a pipe by now? */
+  OWNED int source = (int)SYS(openat, from, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC); /* a pipe by now? */
   if (source < 0) return source;
-  int target = (int)SYS(openat, to, ADDRESS(name), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-  if (target < 0) return close_with(source, target);
+  OWNED int target = (int)SYS(openat, to, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+  if (target < 0) return target;
   long n;
   while ((n = SYS(sendfile, target, source, 0, 1 << 20)) > 0) continue;
-  int result = n < 0 ? (int)n : copy_owner(target, status);
-  return close_with(source, close_with(target, result));
+  return n < 0 ? (int)n : copy_owner(target, status);
 }
 
 static int copy_link(int from, int to, const char *name) {
   char target[BUFFER_SIZE];
-  long n = SYS(readlinkat, from, ADDRESS(name), ADDRESS(target), sizeof target - 1);
+  long n = SYS(readlinkat, from, name, target, sizeof target - 1);
   if (n < 0) return (int)n;
   target[n] = 0;
-  return (int)SYS(symlinkat, ADDRESS(target), to, ADDRESS(name));
+  return (int)SYS(symlinkat, target, to, name);
 }
 
 static int copy_directory(int from, int to, const char *name, unsigned depth) {
-  int result = (int)SYS(mkdirat, to, ADDRESS(name), 0700);
+  int result = (int)SYS(mkdirat, to, name, 0700);
   if (result < 0) return result;
-  int source = (int)SYS(openat, from, ADDRESS(name), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  OWNED int source = (int)SYS(openat, from, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   if (source < 0) return source;
-  int target = (int)SYS(openat, to, ADDRESS(name), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-  if (target < 0) return close_with(source, target);
-  return close_with(source, close_with(target, copy_tree(source, target, depth + 1)));
+  OWNED int target = (int)SYS(openat, to, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  return target < 0 ? target : copy_tree(source, target, depth + 1);
 }
 
 static int copy_entry(int from, int to, const char *name, unsigned depth) {
   struct statx status;
-  int result = (int)SYS(statx, from, ADDRESS(name), AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, ADDRESS(&status));
+  int result = status_of(from, name, &status);
   if (result < 0) return result;
   switch (status.stx_mode & S_IFMT) {
   case S_IFREG: return copy_file(from, to, name, &status);
@@ -65,11 +63,11 @@ static int copy_entry(int from, int to, const char *name, unsigned depth) {
 int copy_tree(int from, int to, unsigned depth) {
   if (depth > MAX_DEPTH) return -ELOOP;
   struct statx status;
-  int result = (int)SYS(statx, from, ADDRESS(""), AT_EMPTY_PATH, STATX_BASIC_STATS, ADDRESS(&status));
+  int result = status_of(from, "", &status);
   if (result == 0) result = copy_owner(to, &status);
   char buffer[BUFFER_SIZE] __attribute__((aligned(8)));
   while (result == 0) {
-    long n = SYS(getdents64, from, ADDRESS(buffer), sizeof buffer);
+    long n = SYS(getdents64, from, buffer, sizeof buffer);
     if (n <= 0) return (int)n;
     for (long at = 0; at < n && result == 0;) {
       const struct entry *entry = (const struct entry *)(buffer + at);

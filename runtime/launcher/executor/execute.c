@@ -5,48 +5,39 @@
 #include "steps.h"
 #include "sys.h"
 
-enum { PATH_SIZE = 4096, X_OK_ = 1 };
-
 /* What a program is given. */
 struct given { const char **argv, **envp; };
 
 /* Try `name` in each directory of `search`, as execvpe(3): EACCES is remembered, other errors than absence end it. */
 static int in_search(const char *name, const char *search, int (*try)(const char *path, const struct given *), const struct given *given) {
-  size_t name_size = strlen(name) + 1;
-  for (size_t i = 0; name[i]; i++)
-    if (name[i] == '/') return try(name, given);
-  if (!*search) return try(name, given);
-  char path[PATH_SIZE];
+  if (last_part(name) != name || !*search) return try(name, given);
+  struct text path = {.n = 0};
   int error = -ENOENT;
-  for (const char *at = search; ; at++) {
+  for (const char *at = search;; at++) {
     size_t n = 0;
     while (at[n] && at[n] != ':') n++;
-    if (n > 0 && n + 1 + name_size <= sizeof path) {
-      memcpy(path, at, n);
-      path[n] = '/';
-      memcpy(path + n + 1, name, name_size);
-      int result = try(path, given);
-      if (result >= 0) return result;
-      if (result == -EACCES) error = result;
-      else if (result != -ENOENT && result != -ENOTDIR) return result;
-    }
+    path.n = 0;
+    path.cut = 0;
+    add_bytes(&path, at, n);
+    add_bytes(&path, "/", 1);
+    add_bytes(&path, name, strlen(name));
+    int result = n && !path.cut ? try(path.bytes, given) : -ENOENT;
+    if (result >= 0) return result;
+    if (result == -EACCES) error = result;
+    else if (result != -ENOENT && result != -ENOTDIR) return result;
     at += n;
     if (!*at) return error;
   }
 }
 
-static int become(const char *path, const struct given *given) {
-  return (int)SYS(execve, ADDRESS(path), ADDRESS(given->argv), ADDRESS(given->envp));
-}
+static int become(const char *path, const struct given *given) { return (int)SYS(execve, path, given->argv, given->envp); }
 
 static int executable(const char *path, const struct given *given) {
   (void)given;
-  int fd = open_path(path, O_PATH);
-  if (fd < 0) return fd;
-  int directory = is_directory(fd);
-  SYS(close, fd);
+  OWNED int fd = open_path(path, O_PATH);
+  int directory = fd < 0 ? fd : is_directory(fd);
   if (directory) return directory < 0 ? directory : -EACCES;
-  return (int)SYS(faccessat, AT_FDCWD, ADDRESS(path), X_OK_);
+  return (int)SYS(faccessat, AT_FDCWD, path, 1 /* X_OK */);
 }
 
 int perform_exec(const struct step *s) {

@@ -1,14 +1,11 @@
 /* Several processes from one plan: a step that makes those after it a process of their own, and one that waits for their
  * end. */
 #include <asm/ioctls.h>
-#include <errno.h>
-#include <linux/sched.h>
 
 #include "steps.h"
 #include "sys.h"
-#include "text.h"
 
-enum { SIGCHLD_ = 17, MOST_FORKED = 64 };
+enum { MOST_FORKED = 64 };
 
 /* Whom a plan has forked, in order. Beyond the most it goes on without remembering: their end has no name then. */
 static long forked[MOST_FORKED];
@@ -19,8 +16,7 @@ static uint32_t forked_count;
 int perform_fork(const struct step *s) {
   struct progress *progress = s->progress;
   uint32_t n = (uint32_t)s->fork.count;
-  struct clone_args args = {.flags = s->fork.flags, .exit_signal = SIGCHLD_};
-  long pid = SYS(clone3, ADDRESS(&args), sizeof args);
+  long pid = fork_process(s->fork.flags);
   if (pid == 0) {
     progress->end = progress->index + n;
     progress->forked = 1;
@@ -41,22 +37,17 @@ static const char *name_of(long pid, const struct step *s) {
   return "";
 }
 
-/* Ends with the status of the first named one that ends; orphans
- * are only reaped. A terminal may still hold what was written to it when PID 1 ends, and would lose it. */
+/* Ends with the status of the first named one that ends; orphans are only reaped. A terminal may still hold what was written
+ * to it when PID 1 ends, and would lose it. */
 int perform_wait_first_exit(const struct step *s) {
   for (;;) {
     int status = 0;
-    long pid = SYS(wait4, -1, ADDRESS(&status), 0, 0);
-    if (pid == -EINTR) continue;
+    long pid = SYS_AGAIN(wait4, -1, &status, 0, 0);
     if (pid < 0) return (int)pid;
     const char *name = name_of(pid, s);
     if (!*name) continue;
     int code = exit_code(status);
-    struct text line = {.n = 0};
-    add_all(&line, "testbed: ", name, ": ended: ", NULL);
-    add_number(&line, code);
-    add(&line, "\n");
-    say(&line);
+    complain(code, joined("testbed: ", name, ": ended: ", DECIMAL(code), NULL));
     SYS(ioctl, 2, TCSBRK, 1);
     end_process(code);
   }

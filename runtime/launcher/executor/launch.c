@@ -1,30 +1,24 @@
 /* The ways to perform a whole plan: in place, or in a process of its own. */
-#include <errno.h>
+#include <sys/socket.h>
 #include <fcntl.h>
 #include <linux/sched.h>
 #include <linux/stat.h>
-#include <linux/time_types.h>
+#include <signal.h>
+#include <time.h>
 
 #include "steps.h"
 #include "sys.h"
-#include "text.h"
 
-enum { FAILED = 125, SIGCHLD_ = 17, CLOCK_MONOTONIC_ = 1 };
+enum { FAILED = 125 };
 
 static int64_t now_ns(void) {
-  struct __kernel_timespec t = {0, 0};
-  SYS(clock_gettime, CLOCK_MONOTONIC_, ADDRESS(&t));
+  struct timespec t = {0, 0};
+  SYS(clock_gettime, CLOCK_MONOTONIC, &t);
   return t.tv_sec * 1000000000LL + t.tv_nsec;
 }
 
-/* A plan's file, whole: the descriptor is closed. */
-const char *load_plan(int fd, struct plan *plan, const char **extra, const char **environment) {
-  struct statx status;
-  if (SYS(statx, fd, ADDRESS(""), AT_EMPTY_PATH, STATX_SIZE, ADDRESS(&status)) < 0) return "it cannot be looked at";
-  const uint8_t *bytes = status.stx_size ? map(fd, status.stx_size) : NULL;
-  SYS(close, fd);
-  if (!bytes) return "it cannot be mapped";
-  const char *wrong = plan_read(plan, bytes, status.stx_size);
+const char *read_plan(struct plan *plan, const uint8_t *bytes, size_t size, const char **extra, const char **environment) {
+  const char *wrong = plan_read(plan, bytes, size);
   if (wrong) return wrong;
   plan->extra = extra;
   plan->environment = environment;
@@ -32,65 +26,61 @@ const char *load_plan(int fd, struct plan *plan, const char **extra, const char 
   return plan->pointers ? NULL : "out of memory";
 }
 
-/* --- words on standard error, for a person ---------------------------------------------------------------- */
-
-const char *error_name(int error) {
-  static const char names[][16] = {
-    "errno", "EPERM", "ENOENT", "ESRCH", "EINTR", "EIO", "ENXIO", "E2BIG", "ENOEXEC", "EBADF", "ECHILD", "EAGAIN",
-    "ENOMEM", "EACCES", "EFAULT", "ENOTBLK", "EBUSY", "EEXIST", "EXDEV", "ENODEV", "ENOTDIR", "EISDIR", "EINVAL",
-    "ENFILE", "EMFILE", "ENOTTY", "ETXTBSY", "EFBIG", "ENOSPC", "ESPIPE", "EROFS", "EMLINK", "EPIPE", "EDOM", "ERANGE",
-    "EDEADLK", "ENAMETOOLONG", "ENOLCK", "ENOSYS", "ENOTEMPTY", "ELOOP"};
-  return names[error > 0 && error < (int)(sizeof names / sizeof *names) ? error : 0];
+const char *load_plan(int fd, struct plan *plan, const char **extra, const char **environment) {
+  struct statx status;
+  if (status_of(fd, "", &status) < 0) return "it cannot be looked at";
+  const uint8_t *bytes = status.stx_size ? map(fd, status.stx_size) : NULL;
+  SYS(close, fd);
+  return bytes ? read_plan(plan, bytes, status.stx_size, extra, environment) : "it cannot be mapped";
 }
+
+/* --- words on standard error, for a person ---------------------------------------------------------------- */
 
 int report(const struct plan *plan, const struct failure *failure) {
   size_t offset = plan->first_step;
   struct step step = {.operation = NO_OPERATION};
   for (int32_t i = 0; i <= failure->step; i++) plan_step(plan, &offset, &step);
-  struct text line = {.n = 0};
-  add(&line, "testbed: step ");
-  add_number(&line, failure->step);
-  if (failure->step < 0) add(&line, ": clone ");
-  else add_all(&line, ": ", operation_name(step.operation), " ", plan_subject(&step), NULL);
-  add_all(&line, ": ", error_name(failure->error), " (", NULL);
-  add_number(&line, failure->error);
-  add(&line, ")\n");
-  say(&line);
-  return FAILED;
+  int any = failure->step >= 0;
+  const char *index = DECIMAL(failure->step), *error = DECIMAL(failure->error);
+  const char *name = any ? operation_name(step.operation) : "clone", *subject = any ? plan_subject(&step) : "";
+  struct text what = joined("testbed: step ", index, ": ", name, " ", subject, ": ", error_name(failure->error), " (", error, ")", NULL);
+  return complain(FAILED, what);
 }
 
 /* --- the ways to perform a plan --------------------------------------------------------------------------- */
 
+/* Perform steps of which one executes a program: only a failure returns. */
+static void execute(const struct plan *plan, size_t offset, uint32_t index, uint32_t n, struct failure *failure) {
+  if (perform(plan, offset, index, n, failure) == 0) *failure = (struct failure){-1, ENOEXEC};
+}
+
 int perform_in_place(const struct plan *plan) {
   struct failure failure;
-  if (perform(plan, plan->first_step, 0, plan_steps(plan), &failure) == 0)
-    failure = (struct failure){-1, ENOEXEC};
+  execute(plan, plan->first_step, 0, plan_steps(plan), &failure);
   return report(plan, &failure);
+}
+
+static long fail(struct failure *failure, long result) {
+  *failure = (struct failure){-1, (int32_t)-result};
+  return -1;
 }
 
 /* The parent's steps and the clone. Returns the child's pid, 0 in the child, or -1 with `failure` filled. */
 static long begin(const struct plan *plan, uint64_t flags, uint64_t exit_signal, struct failure *failure) {
   if (perform(plan, plan->first_step, 0, plan->parent_count, failure) != 0) return -1;
-  long cgroup = -1;
-  if (*plan->into_cgroup) {
-    cgroup = open_path(plan->into_cgroup, O_PATH | O_DIRECTORY);
-    if (cgroup < 0) { *failure = (struct failure){-1, (int32_t)-cgroup}; return -1; }
-  }
+  OWNED int cgroup = *plan->into_cgroup ? open_path(plan->into_cgroup, O_PATH | O_DIRECTORY) : -1;
+  if (*plan->into_cgroup && cgroup < 0) return fail(failure, cgroup);
   struct clone_args args = {
     .flags = plan->clone_flags | flags | (cgroup >= 0 ? CLONE_INTO_CGROUP : 0),
     .exit_signal = exit_signal,
     .cgroup = cgroup >= 0 ? (uint64_t)cgroup : 0,
   };
-  long pid = SYS(clone3, ADDRESS(&args), sizeof args);
-  if (pid < 0) { *failure = (struct failure){-1, (int32_t)-pid}; return -1; }
-  if (pid > 0 && cgroup >= 0) SYS(close, cgroup);
-  return pid;
+  long pid = SYS(clone3, &args, sizeof args);
+  return pid < 0 ? fail(failure, pid) : pid;
 }
 
-static int child(const struct plan *plan, struct failure *failure) {
-  if (perform(plan, plan->first_child_step, plan->parent_count, plan->child_count, failure) == 0)
-    *failure = (struct failure){-1, ENOEXEC}; /* a plan with no exec step */
-  return FAILED;
+static void child(const struct plan *plan, struct failure *failure) {
+  execute(plan, plan->first_child_step, plan->parent_count, plan->child_count, failure);
 }
 
 /* The container's first process is a child of whoever started us (CLONE_PARENT): we are gone when it runs. */
@@ -108,7 +98,7 @@ int start_plan(void) {
 
 int start_and_wait(const struct plan *plan) {
   struct failure failure;
-  long pid = begin(plan, 0, SIGCHLD_, &failure);
+  long pid = begin(plan, 0, SIGCHLD, &failure);
   if (pid == 0) child(plan, &failure);
   if (pid <= 0) return report(plan, &failure);
   return wait_for(pid);

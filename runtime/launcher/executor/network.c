@@ -1,22 +1,20 @@
 /* One request on a route netlink socket, and its answer. */
-#include <errno.h>
+#include <sys/socket.h>
 #include <linux/netlink.h>
 
 #include "steps.h"
 #include "sys.h"
 
-enum { AF_NETLINK_ = 16, SOCK_RAW_ = 3, SOCK_CLOEXEC_ = 02000000 }; /* bits/socket.h, which needs a C library */
-
 int perform_netlink_socket(const struct step *s) {
-  return move_fd((int)SYS(socket, AF_NETLINK_, SOCK_RAW_ | SOCK_CLOEXEC_, NETLINK_ROUTE), (int)s->netlink_socket.fd);
+  return move_fd((int)SYS(socket, AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE), (int)s->netlink_socket.fd);
 }
 
 int perform_netlink(const struct step *s) {
   int fd = (int)s->netlink.fd;
   char answer[1024];
-  long n = SYS(sendto, fd, ADDRESS(s->netlink.message), s->netlink.message_size, 0, 0, 0);
+  long n = SYS(sendto, fd, s->netlink.message, s->netlink.message_size, 0, 0, 0);
   if (n < 0) return (int)n;
-  n = SYS(recvfrom, fd, ADDRESS(answer), sizeof answer, 0, 0, 0);
+  n = SYS(recvfrom, fd, answer, sizeof answer, 0, 0, 0);
   if (n < 0) return (int)n;
   struct nlmsghdr header;
   int32_t error;

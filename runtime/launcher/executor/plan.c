@@ -6,11 +6,8 @@
 
 enum { HEADER_SIZE = 24, STEP_SIZE = 8, MAGIC_SIZE = 6, MAX_STEPS = 4096, MAX_SIZE = 16 << 20 };
 
-static uint16_t u16(const uint8_t *p) { uint16_t v; memcpy(&v, p, sizeof v); return v; }
-static uint64_t u64(const uint8_t *p) { uint64_t v; memcpy(&v, p, sizeof v); return v; }
-
-uint32_t plan_string_length(const uint8_t *string) { return u32(string); }
-const uint8_t *plan_next_string(const uint8_t *string) { return string + padded(4 + (size_t)u32(string) + 1); }
+static unsigned u16(const uint8_t *p) { return p[0] | (unsigned)p[1] << 8; }
+static uint64_t u64(const uint8_t *p) { return u32(p) | (uint64_t)u32(p + 4) << 32; }
 
 size_t plan_string_size(const uint8_t *bytes, size_t size, size_t offset) {
   if (offset > size || size - offset < 8) return 0;
@@ -19,39 +16,52 @@ size_t plan_string_size(const uint8_t *bytes, size_t size, size_t offset) {
   return all;
 }
 
-/* How many strings the step at `bytes` must have; -1 when a number is larger than its use can hold: whoever passes more
- * would be cut off to another's. */
-static int64_t strings_of(const uint8_t *bytes, const struct layout *layout) {
-  int64_t strings = layout->strings;
+/* Whether a step has as many strings as its numbers say, none of which is larger than its use can hold: whoever passes
+ * more would be cut off to another's. */
+static int numbers_hold(const struct step *step, const struct layout *layout) {
+  uint64_t strings = layout->strings;
   for (unsigned i = 0, plain = layout->numbers - layout->lists; i < layout->numbers; i++) {
-    uint64_t number = u64(bytes + STEP_SIZE + 8 * (size_t)i);
-    if (number > (i < plain ? limits[layout->limit[i]] : MAX_SIZE)) return -1;
-    if (i >= plain) strings += (int64_t)number;
+    if (step->number[i] > (i < plain ? limits[layout->limit[i]] : MAX_SIZE)) return 0;
+    if (i >= plain) strings += step->number[i];
   }
-  return strings;
+  return strings == step->string_count;
 }
 
-/* The size of the encoded step at `offset`, or 0 when it is malformed. */
-static size_t step_size(const uint8_t *bytes, size_t size, size_t offset) {
+/* Decode the step at `offset`. Returns where it ends, or 0 when it is malformed. */
+static size_t decode(const uint8_t *bytes, size_t size, size_t offset, struct step *step) {
   if (offset > size || size - offset < STEP_SIZE) return 0;
   unsigned code = u16(bytes + offset);
-  if (code == 0 || code >= OP_END) return 0;
+  if (code == NO_OPERATION || code >= OP_END) return 0;
   const struct layout *layout = &layouts[code];
-  uint32_t strings = u32(bytes + offset + 4);
-  size_t at = offset + STEP_SIZE + 8 * (size_t)layout->numbers + padded(4 * (size_t)u16(bytes + offset + 2));
-  if (at > size || strings_of(bytes + offset, layout) != strings) return 0;
-  for (uint32_t i = 0; i < strings; i++) {
+  step->operation = (uint16_t)code;
+  step->tolerated_count = (uint16_t)u16(bytes + offset + 2);
+  step->string_count = u32(bytes + offset + 4);
+  const uint8_t *numbers = bytes + offset + STEP_SIZE;
+  size_t tolerated = offset + STEP_SIZE + 8 * (size_t)layout->numbers, at = tolerated + padded(4 * (size_t)step->tolerated_count);
+  if (at > size) return 0;
+  for (unsigned i = 0; i < STEP_NUMBERS; i++) step->number[i] = i < layout->numbers ? u64(numbers + 8 * (size_t)i) : 0;
+  for (unsigned i = 0; i < STEP_STRINGS; i++) step->string[i] = "";
+  memset(step->size, 0, sizeof step->size);
+  if (!numbers_hold(step, layout)) return 0;
+  step->tolerated = bytes + tolerated;
+  step->strings = step->list = bytes + at;
+  for (uint32_t i = 0; i < step->string_count; i++) {
     size_t n = plan_string_size(bytes, size, at);
     if (n == 0) return 0;
+    if (i < layout->strings) {
+      step->string[i] = (const char *)bytes + at + 4;
+      step->size[i] = u32(bytes + at);
+      step->list = bytes + at + n;
+    }
     at += n;
   }
-  return at - offset;
+  return at;
 }
 
 /* What holds between steps: where a forked process's end, and that each process executes one program. */
 struct reading {
-  uint32_t end;                /* of the parent's or the child's steps */
-  uint32_t forked_end;         /* of the last forked process's steps */
+  uint32_t end;        /* of the steps of the same part of the plan */
+  uint32_t forked_end; /* of the last forked process's steps */
   int main_executes, fork_executes;
 };
 
@@ -73,43 +83,39 @@ static const char *check_fork(const struct step *step, uint32_t index, struct re
   return NULL;
 }
 
-/* The step at `offset`, whose own bytes are well-formed. */
-static const char *check_step(struct plan *plan, size_t offset, uint32_t index, struct reading *reading) {
-  struct step step;
-  size_t next = offset;
-  plan_step(plan, &next, &step);
-  if (index == plan->parent_count) reading->end += plan->child_count;
-  if (step.operation == OP_FORK) return check_fork(&step, index, reading);
-  if (step.operation != OP_EXEC) return NULL;
+/* A step whose own bytes are well-formed. */
+static const char *check_step(struct plan *plan, const struct step *step, uint32_t index, struct reading *reading) {
+  if (step->operation == OP_FORK) return check_fork(step, index, reading);
+  if (step->operation != OP_EXEC) return NULL;
   plan->exec_count++;
-  if (step.string_count > plan->exec_strings) plan->exec_strings = step.string_count;
-  return check_exec(&step, index, reading);
+  if (step->string_count > plan->exec_strings) plan->exec_strings = step->string_count;
+  return check_exec(step, index, reading);
 }
 
 const char *plan_read(struct plan *plan, const uint8_t *bytes, size_t size) {
-  memset(plan, 0, sizeof *plan);
   if (size < HEADER_SIZE || size > MAX_SIZE || memcmp(bytes, MAGIC, MAGIC_SIZE) != 0) return "not a plan";
   if (memcmp(bytes, MAGIC, sizeof MAGIC) != 0) return "a plan for another version of the launcher";
   if (u32(bytes + 8) != size) return "the plan is cut short";
-  plan->bytes = bytes;
-  plan->size = size;
-  plan->parent_count = u32(bytes + 12);
-  plan->child_count = u32(bytes + 16);
-  plan->clone_flags = u32(bytes + 20);
+  *plan = (struct plan){
+    .bytes = bytes,
+    .size = size,
+    .parent_count = u32(bytes + 12),
+    .child_count = u32(bytes + 16),
+    .clone_flags = u32(bytes + 20),
+    .into_cgroup = (const char *)bytes + HEADER_SIZE + 4,
+  };
   if (plan->parent_count > MAX_STEPS || plan->child_count > MAX_STEPS) return "too many steps";
-  size_t at = HEADER_SIZE, n = plan_string_size(bytes, size, at);
+  size_t n = plan_string_size(bytes, size, HEADER_SIZE), at = plan->first_step = HEADER_SIZE + n;
   if (n == 0) return "malformed cgroup name";
-  plan->into_cgroup = (const char *)bytes + at + 4;
-  at += n;
-  plan->first_step = at;
-  struct reading reading = {.end = plan->parent_count};
+  struct reading reading = {.end = 0};
   for (uint32_t i = 0; i < plan_steps(plan); i++) {
+    struct step step;
     if (i == plan->parent_count) plan->first_child_step = at;
-    n = step_size(bytes, size, at);
-    if (n == 0) return "malformed step";
-    const char *wrong = check_step(plan, at, i, &reading);
+    reading.end = i < plan->parent_count ? plan->parent_count : plan_steps(plan);
+    at = decode(bytes, size, at, &step);
+    if (at == 0) return "malformed step";
+    const char *wrong = check_step(plan, &step, i, &reading);
     if (wrong) return wrong;
-    at += n;
   }
   return at == size ? NULL : "bytes after the last step";
 }
@@ -140,31 +146,11 @@ const char **plan_arguments(const struct plan *plan, const struct step *step, co
   return plan->pointers;
 }
 
-void plan_step(const struct plan *plan, size_t *offset, struct step *step) {
-  const uint8_t *p = plan->bytes + *offset;
-  step->operation = u16(p);
-  step->tolerated_count = u16(p + 2);
-  step->string_count = u32(p + 4);
-  const struct layout *layout = &layouts[step->operation];
-  p += STEP_SIZE;
-  for (unsigned i = 0; i < STEP_NUMBERS; i++) step->number[i] = i < layout->numbers ? u64(p + 8 * (size_t)i) : 0;
-  for (int i = 0; i < STEP_STRINGS; i++) {
-    step->string[i] = "";
-    step->size[i] = 0;
-  }
-  step->tolerated = p + 8 * (size_t)layout->numbers;
-  p = step->strings = step->tolerated + padded(4 * (size_t)step->tolerated_count);
-  for (uint32_t i = 0; i < step->string_count; i++, p = plan_next_string(p)) {
-    if (i == layout->strings) step->list = p;
-    if (i >= layout->strings) continue;
-    step->string[i] = (const char *)p + 4;
-    step->size[i] = u32(p);
-  }
-  if (step->string_count <= layout->strings) step->list = p;
-  *offset = (size_t)(p - plan->bytes);
-}
+void plan_step(const struct plan *plan, size_t *offset, struct step *step) { *offset = decode(plan->bytes, plan->size, *offset, step); }
 
 const char *operation_name(unsigned operation) { return layouts[operation < OP_END ? operation : 0].name; }
+
+const char *error_name(int error) { return error_names[error > 0 && error < ERRORS ? error : 0]; }
 
 const char *plan_subject(const struct step *step) {
   const uint8_t *at = step->strings;

@@ -13,11 +13,11 @@ struct plan {
   uint32_t parent_count, child_count;
   uint64_t clone_flags;
   const char *into_cgroup;
-  size_t first_step;                  /* offset of the first step */
+  size_t first_step; /* offset of the first step */
   size_t first_child_step;
-  uint32_t exec_count, exec_strings;  /* how many exec steps, and the most strings that one of them has */
-  const char **extra, **environment;  /* what an exec step that asks for it adds to its own; NULL: nothing */
-  const char **pointers;              /* room for plan_pointers of them */
+  uint32_t exec_count, exec_strings; /* how many exec steps, and the most strings that one of them has */
+  const char **extra, **environment; /* what an exec step that asks for it adds to its own; NULL: nothing */
+  const char **pointers;             /* room for plan_pointers of them */
 };
 
 /* A little-endian number, and the size that a record or a string of n bytes is padded to. */
@@ -41,11 +41,12 @@ void plan_step(const struct plan *plan, size_t *offset, struct step *step);
 /* The size of the encoded string at `offset`, or 0 when it does not fit or is not terminated. */
 size_t plan_string_size(const uint8_t *bytes, size_t size, size_t offset);
 /* The encoded string after the one at `string`, and a string's length. */
-const uint8_t *plan_next_string(const uint8_t *string);
-uint32_t plan_string_length(const uint8_t *string);
+static inline const uint8_t *plan_next_string(const uint8_t *string) { return string + padded(4 + (size_t)u32(string) + 1); }
+static inline uint32_t plan_string_length(const uint8_t *string) { return u32(string); }
 
 /* What a step is called in an error, and what it acts on, which may be empty. */
 const char *operation_name(unsigned operation);
+const char *error_name(int error);
 const char *plan_subject(const struct step *step);
 
 #endif

@@ -15,7 +15,7 @@
 
 int perform_set_rlimit(const struct step *s) {
   struct rlimit64 limit = {s->set_rlimit.soft, s->set_rlimit.hard};
-  return (int)SYS(prlimit64, 0, s->set_rlimit.resource, ADDRESS(&limit), 0);
+  return (int)SYS(prlimit64, 0, s->set_rlimit.resource, &limit, 0);
 }
 
 int perform_bounding_set(const struct step *s) {
@@ -35,7 +35,7 @@ int perform_capabilities(const struct step *s) {
     data[i].permitted = (uint32_t)(s->capabilities.permitted >> (32 * i));
     data[i].inheritable = (uint32_t)(s->capabilities.inheritable >> (32 * i));
   }
-  return (int)SYS(capset, ADDRESS(&header), ADDRESS(data));
+  return (int)SYS(capset, &header, data);
 }
 
 int perform_ambient(const struct step *s) {
@@ -47,7 +47,7 @@ int perform_ambient(const struct step *s) {
 
 int perform_set_user(const struct step *s) {
   uint64_t uid = s->set_user.uid, gid = s->set_user.gid;
-  int result = s->set_user.keep_groups ? 0 : (int)SYS(setgroups, s->set_user.groups_size / 4, ADDRESS(s->set_user.groups));
+  int result = s->set_user.keep_groups ? 0 : (int)SYS(setgroups, s->set_user.groups_size / 4, s->set_user.groups);
   if (result == 0) result = (int)SYS(setresgid, gid, gid, gid);
   if (result == 0) result = (int)SYS(setresuid, uid, uid, uid);
   return result;
@@ -64,18 +64,15 @@ int perform_set_scheduler(const struct step *s) {
     .sched_deadline = s->set_scheduler.deadline,
     .sched_period = s->set_scheduler.period,
   };
-  return (int)SYS(sched_setattr, 0, ADDRESS(&attributes), 0);
+  return (int)SYS(sched_setattr, 0, &attributes, 0);
 }
 
 /* A listener goes to the parent at once; the filter must let sendmsg pass. */
 int perform_seccomp_filter(const struct step *s) {
   uint64_t length = s->seccomp_filter.program_size / sizeof(struct sock_filter);
-  struct sock_fprog program = {
-    .len = (unsigned short)length,
-    .filter = (struct sock_filter *)(uintptr_t)s->seccomp_filter.program,
-  };
+  struct sock_fprog program = {(unsigned short)length, (struct sock_filter *)(uintptr_t)s->seccomp_filter.program};
   if (length > BPF_MAXINSNS) return -E2BIG;
-  int result = (int)SYS(seccomp, SECCOMP_SET_MODE_FILTER, s->seccomp_filter.flags, ADDRESS(&program));
+  int result = (int)SYS(seccomp, SECCOMP_SET_MODE_FILTER, s->seccomp_filter.flags, &program);
   if (result < 0 || !(s->seccomp_filter.flags & SECCOMP_FILTER_FLAG_NEW_LISTENER)) return result;
   return close_with(result, send_message(SYNC_FD, MESSAGE_LISTENER, 0, 0, result));
 }
@@ -90,23 +87,21 @@ int perform_device_filter(const struct step *s) {
   load.insns = (uintptr_t)s->device_filter.program;
   load.insn_cnt = (uint32_t)s->device_filter.program_size / 8;
   load.license = (uintptr_t)license;
-  int program = (int)SYS(bpf, BPF_PROG_LOAD, ADDRESS(&load), sizeof load);
+  OWNED int program = (int)SYS(bpf, BPF_PROG_LOAD, &load, sizeof load);
   if (program < 0) return program;
-  int cgroup = open_path(s->device_filter.directory, O_RDONLY | O_DIRECTORY);
-  if (cgroup < 0) return close_with(program, cgroup);
+  OWNED int cgroup = open_path(s->device_filter.directory, O_RDONLY | O_DIRECTORY);
   join.target_fd = (uint32_t)cgroup;
   join.attach_bpf_fd = (uint32_t)program;
   join.attach_type = BPF_CGROUP_DEVICE;
   join.attach_flags = BPF_F_ALLOW_MULTI;
-  int result = (int)SYS(bpf, BPF_PROG_ATTACH, ADDRESS(&join), sizeof join);
-  return close_with(cgroup, close_with(program, result));
+  return cgroup < 0 ? cgroup : (int)SYS(bpf, BPF_PROG_ATTACH, &join, sizeof join);
 }
 
 /* The user may open /dev/stdin and its like again. The null device is everybody's and stays as it is. */
 int perform_chown_stdio(const struct step *s) {
   for (int fd = 0; fd < 3; fd++) {
     struct statx status;
-    if (SYS(statx, fd, ADDRESS(""), AT_EMPTY_PATH, STATX_TYPE | STATX_UID, ADDRESS(&status)) < 0) continue;
+    if (status_of(fd, "", &status) < 0) continue;
     if (status.stx_uid == s->chown_stdio.uid || (status.stx_mode & S_IFMT) != S_IFIFO) continue;
     int result = (int)SYS(fchown, fd, s->chown_stdio.uid, -1);
     if (result < 0 && result != -EINVAL && result != -EPERM && result != -EROFS) return result;

@@ -12,7 +12,7 @@
 #include "steps.h"
 #include "sys.h"
 
-enum { PATH_SIZE = 4096, RETRIES = 128, REPLACEMENTS = 16 };
+enum { RETRIES = 128, REPLACEMENTS = 16, LINKS = 40, LED = -4096 };
 
 int close_with(int fd, int result) {
   SYS(close, fd);
@@ -23,7 +23,7 @@ int close_with(int fd, int result) {
 static int resolved(const char *path, uint64_t flags, uint64_t resolve) {
   struct open_how how = {.flags = flags | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | resolve};
   int fd = -EAGAIN;
-  for (int i = 0; i < RETRIES && fd == -EAGAIN; i++) fd = (int)SYS(openat2, ROOT_FD, ADDRESS(path), ADDRESS(&how), sizeof how);
+  for (int i = 0; i < RETRIES && fd == -EAGAIN; i++) fd = (int)SYS(openat2, ROOT_FD, path, &how, sizeof how);
   return fd;
 }
 
@@ -35,83 +35,65 @@ int open_strictly_in_root(const char *path, uint64_t flags) {
   return fd == -ELOOP ? resolved(path, flags, RESOLVE_NO_XDEV) : fd;
 }
 
-/* The directory that holds `path`, for something to be made in it, and the name of the last component. */
-static int parent_in_root(const char *path, const char **name) {
-  char directory[PATH_SIZE];
-  size_t n = strlen(path), cut = n;
-  while (cut > 0 && path[cut - 1] != '/') cut--;
-  *name = path + cut;
-  if (cut == n || cut >= sizeof directory) return cut == n ? -EINVAL : -ENAMETOOLONG;
-  memcpy(directory, path, cut);
-  directory[cut] = 0;
-  return open_strictly_in_root(cut ? directory : ".", O_PATH | O_DIRECTORY);
+int parent_in_root(const char *path, const char **name) {
+  struct text directory = {.n = 0};
+  *name = last_part(path);
+  if (!**name) return -EINVAL;
+  add_bytes(&directory, path, (size_t)(*name - path));
+  return directory.cut ? -ENAMETOOLONG : open_strictly_in_root(directory.n ? directory.bytes : ".", O_PATH | O_DIRECTORY);
 }
-
-int parent_of(const char *path, int inside, const char **name) {
-  *name = path;
-  return inside ? parent_in_root(path, name) : AT_FDCWD;
-}
-
-int close_parent(int directory, int result) { return directory == AT_FDCWD ? result : close_with(directory, result); }
 
 /* A new file, open for writing, in the place of whatever has its name, unless that is a directory. */
 int replace_in_root(const char *path) {
   const char *name;
-  int parent = parent_in_root(path, &name), fd = -EEXIST;
-  if (parent < 0) return parent;
+  OWNED int parent = parent_in_root(path, &name);
+  int fd = parent < 0 ? parent : -EEXIST;
   for (int i = 0; i < REPLACEMENTS && fd == -EEXIST; i++) {
-    fd = (int)SYS(openat, parent, ADDRESS(name), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-    int result = fd == -EEXIST ? (int)SYS(unlinkat, parent, ADDRESS(name), 0) : 0;
-    if (result < 0 && result != -ENOENT) return close_with(parent, result);
+    fd = (int)SYS(openat, parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+    int result = fd == -EEXIST ? (int)SYS(unlinkat, parent, name, 0) : 0;
+    if (result < 0 && result != -ENOENT) return result;
   }
-  return close_with(parent, fd);
+  return fd;
 }
 
 static int make(int parent, const char *name, int directory) {
-  if (directory) return (int)SYS(mkdirat, parent, ADDRESS(name), 0755);
-  int fd = (int)SYS(openat, parent, ADDRESS(name), O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_WRONLY, 0644);
-  return fd < 0 ? fd : close_with(fd, 0);
+  if (directory) return (int)SYS(mkdirat, parent, name, 0755);
+  OWNED int fd = (int)SYS(openat, parent, name, O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_WRONLY, 0644);
+  return fd < 0 ? fd : 0;
 }
 
-/* A link that leads to nothing: write to `path`, whose component from `begin` to `end` it is, the path that it leads to. */
-static int lead(int parent, char *path, size_t begin, size_t end) {
-  char text[PATH_SIZE];
-  memcpy(text, path + begin, end - begin);
-  text[end - begin] = 0;
-  long n = SYS(readlinkat, parent, ADDRESS(text), ADDRESS(text), sizeof text);
+/* A link that leads to nothing, the component of `path` from `begin` to `end`: change `path` to the one that it leads to. */
+static int lead(int parent, struct text *path, size_t begin, size_t end) {
+  struct text name = {.n = 0}, link = {.n = 0}, led = {.n = 0};
+  add_bytes(&name, path->bytes + begin, end - begin);
+  long n = SYS(readlinkat, parent, name.bytes, link.bytes, sizeof link.bytes - 1);
   if (n < 0) return (int)n;
-  size_t rest = strlen(path + end) + 1, at = n && text[0] == '/' ? 0 : begin;
-  if (at + (size_t)n + rest > PATH_SIZE) return -ENAMETOOLONG;
-  char after[PATH_SIZE];
-  memcpy(after, path + end, rest);
-  memcpy(path + at, text, (size_t)n);
-  memcpy(path + at + n, after, rest);
-  return 0;
+  if (link.bytes[0] != '/') add_bytes(&led, path->bytes, begin);
+  add_bytes(&led, link.bytes, (size_t)n);
+  add_bytes(&led, path->bytes + end, path->n - end);
+  *path = led;
+  return led.cut ? -ENAMETOOLONG : LED;
 }
 
 /* Make the components of `path` that are missing and open it. At a link that leads to nothing `path` is changed to where
  * it leads, and the result is LED. */
-enum { LED = -4096, LINKS = 40 };
-static int make_missing(char *path, int directory) {
+static int make_missing(struct text *path, int directory) {
   int parent = open_in_root(".", O_PATH | O_DIRECTORY);
-  for (size_t at = 0; parent >= 0 && path[at];) {
+  for (size_t at = 0; parent >= 0 && path->bytes[at];) {
     size_t begin = at;
-    while (path[begin] == '/') begin++;
+    while (path->bytes[begin] == '/') begin++;
     size_t end = begin;
-    while (path[end] && path[end] != '/') end++;
+    while (path->bytes[end] && path->bytes[end] != '/') end++;
     if (begin == end) break;
-    char after = path[end];
-    path[end] = 0;
-    int fd = open_in_root(path, O_PATH);
+    char after = path->bytes[end];
+    path->bytes[end] = 0;
+    int fd = open_in_root(path->bytes, O_PATH);
     if (fd == -ENOENT) {
-      int result = make(parent, path + begin, directory || after);
-      fd = result < 0 && result != -EEXIST ? result : open_in_root(path, O_PATH);
+      int result = make(parent, path->bytes + begin, directory || after);
+      fd = result < 0 && result != -EEXIST ? result : open_in_root(path->bytes, O_PATH);
     }
-    path[end] = after;
-    if (fd == -ENOENT) {
-      int result = lead(parent, path, begin, end);
-      return close_with(parent, result < 0 ? result : LED);
-    }
+    path->bytes[end] = after;
+    if (fd == -ENOENT) return close_with(parent, lead(parent, path, begin, end));
     parent = close_with(parent, fd);
     at = end;
   }
@@ -121,36 +103,36 @@ static int make_missing(char *path, int directory) {
 /* Open `path` below the root for a mount on it; what is missing of it is made, the last component as asked, and so is
  * what a link on the way leads to (an image's /etc/resolv.conf may lead to where its system would have made a file). */
 int make_in_root(const char *path, int directory) {
-  char text[PATH_SIZE];
-  size_t n = strlen(path) + 1;
-  if (n > sizeof text) return -ENAMETOOLONG;
-  memcpy(text, path, n);
+  struct text text = joined(path, NULL);
+  if (text.cut) return -ENAMETOOLONG;
   for (int links = 0; links <= LINKS; links++) {
-    int fd = open_in_root(text, O_PATH);
-    if (fd == -ENOENT) fd = make_missing(text, directory);
+    int fd = open_in_root(text.bytes, O_PATH);
+    if (fd == -ENOENT) fd = make_missing(&text, directory);
     if (fd != LED) return fd;
   }
   return -ELOOP;
 }
 
-static int type_of(int fd) {
-  struct statx status;
-  int result = (int)SYS(statx, fd, ADDRESS(""), AT_EMPTY_PATH, STATX_TYPE, ADDRESS(&status));
-  return result < 0 ? result : status.stx_mode & S_IFMT;
+int status_of(int directory, const char *name, struct statx *status) {
+  return (int)SYS(statx, directory, name, *name ? AT_SYMLINK_NOFOLLOW : AT_EMPTY_PATH, STATX_BASIC_STATS, status);
 }
 
 int is_directory(int fd) {
-  int type = type_of(fd);
-  return type < 0 ? type : type == S_IFDIR;
+  struct statx status;
+  int result = status_of(fd, "", &status);
+  return result < 0 ? result : (status.stx_mode & S_IFMT) == S_IFDIR;
 }
 
 int make_file_in_root(const char *path) {
   int fd = open_strictly_in_root(path, O_PATH | O_NOFOLLOW);
   if (fd == -ENOENT) {
     const char *name;
-    int parent = parent_in_root(path, &name), result = parent < 0 ? parent : close_with(parent, make(parent, name, 0));
+    OWNED int parent = parent_in_root(path, &name);
+    int result = parent < 0 ? parent : make(parent, name, 0);
     if (result < 0) return result;
     fd = open_strictly_in_root(path, O_PATH | O_NOFOLLOW);
   }
-  return fd >= 0 && type_of(fd) == S_IFLNK ? close_with(fd, -ELOOP) : fd;
+  struct statx status;
+  int result = fd < 0 ? fd : status_of(fd, "", &status);
+  return result == 0 && (status.stx_mode & S_IFMT) == S_IFLNK ? close_with(fd, -ELOOP) : fd;
 }

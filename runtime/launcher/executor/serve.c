@@ -15,25 +15,12 @@ enum { LARGEST_PLAN = 1 << 16, PREFIX = 12, MOST_ENTROPY = 512, BLOCK_SIZE = 409
 /* Bytes pass as they are, none is echoed and none has a meaning; what is written stays text. */
 static int raw_input(int fd) {
   struct termios terminal;
-  int result = (int)SYS(ioctl, fd, TCGETS, ADDRESS(&terminal));
+  int result = (int)SYS(ioctl, fd, TCGETS, &terminal);
   if (result < 0) return result == -ENOTTY ? 0 : result;
-  terminal.c_iflag = 0;
-  terminal.c_lflag = 0;
+  terminal.c_iflag = terminal.c_lflag = 0;
   terminal.c_cc[VMIN] = 1;
   terminal.c_cc[VTIME] = 0;
-  return (int)SYS(ioctl, fd, TCSETS, ADDRESS(&terminal));
-}
-
-/* Read n bytes: 1, or 0 at the end of the file, or a negative errno. */
-static int read_all(int fd, uint8_t *to, size_t n) {
-  while (n > 0) {
-    long got = SYS(read, fd, ADDRESS(to), n);
-    if (got == -EINTR) continue;
-    if (got <= 0) return (int)got;
-    to += got;
-    n -= (size_t)got;
-  }
-  return 1;
+  return (int)SYS(ioctl, fd, TCSETS, &terminal);
 }
 
 /* A plan of steps only: what would execute a program has no arguments here. One that fails is reported and ends there,
@@ -54,27 +41,23 @@ int perform_serve_plans(const struct step *s) {
   int fd = (int)s->serve_plans.fd, result = raw_input(fd);
   uint8_t *bytes = map(-1, LARGEST_PLAN);
   if (!bytes) return -ENOMEM;
-  while (result >= 0 && (result = read_all(fd, bytes, PREFIX)) > 0) {
-    uint32_t size;
-    memcpy(&size, bytes + 8, sizeof size); /* the header's second field, after the magic */
+  while (result >= 0 && (result = transfer(__NR_read, fd, bytes, PREFIX)) == 0) {
+    uint32_t size = u32(bytes + 8); /* the header's second field, after the magic */
     if (size < PREFIX || size > LARGEST_PLAN) return -EPROTO;
-    result = read_all(fd, bytes + PREFIX, size - PREFIX);
-    if (result > 0) result = serve_plan(bytes, size);
+    result = transfer(__NR_read, fd, bytes + PREFIX, size - PREFIX);
+    if (result == 0) result = serve_plan(bytes, size);
   }
-  return result;
+  return result == -EPIPE ? 0 : result;
 }
 
 /* A file of the kernel's is read in one piece, so what is written is of one moment. */
 static int copy_out(const char *path, int fd) {
   char block[BLOCK_SIZE];
-  int file = open_path(path, O_RDONLY);
+  OWNED int file = open_path(path, O_RDONLY);
   if (file < 0) return file;
   long n;
-  do {
-    n = SYS(read, file, ADDRESS(block), sizeof block);
-    if (n > 0) n = SYS(write, fd, ADDRESS(block), n);
-  } while (n > 0);
-  return close_with(file, (int)n);
+  while ((n = SYS(read, file, block, sizeof block)) > 0 && (n = SYS(write, fd, block, n)) > 0) continue;
+  return (int)n;
 }
 
 /* Ends when the other side does. */
@@ -82,30 +65,27 @@ int perform_serve_file(const struct step *s) {
   char asked[BLOCK_SIZE];
   int fd = (int)s->serve_file.fd;
   for (;;) {
-    long n = SYS(read, fd, ADDRESS(asked), sizeof asked);
+    long n = SYS(read, fd, asked, sizeof asked);
     if (n <= 0) return (int)n;
     int result = copy_out(s->serve_file.path, fd);
+    if (result == 0) result = transfer(__NR_write, fd, s->serve_file.end, s->serve_file.end_size);
     if (result < 0) return result;
-    n = SYS(write, fd, ADDRESS(s->serve_file.end), s->serve_file.end_size);
-    if (n < 0) return (int)n;
   }
 }
 
 int perform_set_clock(const struct step *s) {
   struct __kernel_timespec time = {(int64_t)(s->set_clock.realtime_ns / BILLION), (int64_t)(s->set_clock.realtime_ns % BILLION)};
-  return (int)SYS(clock_settime, CLOCK_REALTIME_, ADDRESS(&time));
+  return (int)SYS(clock_settime, CLOCK_REALTIME_, &time);
 }
 
 /* The bytes are credited in full and the generator is made to draw from them at once: what a copy of the kernel's state
  * would have given out next is given out by none of the copies. */
 int perform_add_entropy(const struct step *s) {
   uint64_t size = s->add_entropy.entropy_size;
-  struct { int bits, size; uint8_t bytes[MOST_ENTROPY]; } entropy = {(int)size * 8, (int)size, {0}};
+  int entropy[2 + MOST_ENTROPY / sizeof(int)] = {(int)size * 8, (int)size}; /* struct rand_pool_info */
   if (size > MOST_ENTROPY) return -E2BIG;
-  memcpy(entropy.bytes, s->add_entropy.entropy, size);
-  int fd = open_path(s->add_entropy.device, O_RDONLY);
-  if (fd < 0) return fd;
-  int result = (int)SYS(ioctl, fd, RNDADDENTROPY, ADDRESS(&entropy));
-  if (result >= 0) result = (int)SYS(ioctl, fd, RNDRESEEDCRNG, 0);
-  return close_with(fd, result);
+  memcpy(entropy + 2, s->add_entropy.entropy, size);
+  OWNED int fd = open_path(s->add_entropy.device, O_RDONLY);
+  int result = fd < 0 ? fd : (int)SYS(ioctl, fd, RNDADDENTROPY, entropy);
+  return result < 0 ? result : (int)SYS(ioctl, fd, RNDRESEEDCRNG, 0);
 }

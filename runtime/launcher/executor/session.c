@@ -1,54 +1,47 @@
 /* Talking with whoever started the launcher, and the terminal that is handed over to it. */
+#include <sys/socket.h>
 #include <asm/ioctls.h>
 #include <asm/statfs.h>
 #include <asm/termios.h>
-#include <errno.h>
 #include <fcntl.h>
-#include <linux/stat.h>
+#include <linux/magic.h>
+#include <linux/mount.h>
 
 #include "steps.h"
 #include "sys.h"
 
-enum { DEVPTS_MAGIC = 0x1cd1, SOL_SOCKET_ = 1, SCM_RIGHTS_ = 1, SOCK_CLOEXEC_ = 02000000, MSG_CMSG_CLOEXEC_ = 0x40000000, MSG_NOSIGNAL_ = 0x4000 };
-
-/* struct msghdr and its parts as the kernel has them (include/linux/socket.h). */
-struct vector { void *base; size_t size; };
-struct header { void *name; long name_size; struct vector *vectors; size_t vector_count; void *control; size_t control_size; unsigned flags; };
-struct rights { size_t size; int level, type, descriptor, padding; };
+/* struct cmsghdr, and what follows it. */
+struct rights {
+  size_t size;
+  int level, type, descriptors[MOST_RECEIVED];
+};
 
 /* Without a descriptor to carry, plain write(2): a seccomp filter that has begun seldom forbids that one. */
 int send_message(int channel, uint32_t kind, int32_t number, int64_t value, int descriptor) {
   struct message message = {kind, number, value};
-  long n;
-  if (descriptor < 0) {
-    n = SYS(write, channel, ADDRESS(&message), sizeof message);
-  } else {
-    struct rights rights = {sizeof(size_t) + 3 * sizeof(int), SOL_SOCKET_, SCM_RIGHTS_, descriptor, 0};
-    struct vector vector = {&message, sizeof message};
-    struct header header = {.vectors = &vector, .vector_count = 1, .control = &rights, .control_size = sizeof rights};
-    n = SYS(sendmsg, channel, ADDRESS(&header), MSG_NOSIGNAL_);
-  }
+  if (descriptor < 0) return transfer(__NR_write, channel, &message, sizeof message);
+  struct rights rights = {CMSG_LEN(sizeof descriptor), SOL_SOCKET, SCM_RIGHTS, {descriptor}};
+  struct iovec bytes = {&message, sizeof message};
+  struct msghdr header = {.msg_iov = &bytes, .msg_iovlen = 1, .msg_control = &rights, .msg_controllen = CMSG_SPACE(sizeof descriptor)};
+  long n = SYS(sendmsg, channel, &header, MSG_NOSIGNAL);
   return n < 0 ? (int)n : 0;
+}
+
+long receive(int channel, void *to, size_t size, int *descriptors, size_t most) {
+  struct rights rights = {.size = 0};
+  struct iovec bytes = {to, size};
+  struct msghdr header = {.msg_iov = &bytes, .msg_iovlen = 1, .msg_control = &rights, .msg_controllen = CMSG_LEN(most * sizeof(int))};
+  long n = SYS_AGAIN(recvmsg, channel, &header, MSG_CMSG_CLOEXEC);
+  int any = n >= 0 && header.msg_controllen > CMSG_LEN(0) && rights.type == SCM_RIGHTS;
+  for (size_t i = 0; i < most; i++) descriptors[i] = any && CMSG_LEN((i + 1) * sizeof(int)) <= rights.size ? rights.descriptors[i] : -1;
+  return n;
 }
 
 /* Wait for a message of this kind. The other side's death closes its end: then there is nobody to go on for. */
 static int wait_for_message(int channel, uint32_t kind) {
   struct message message;
-  long n;
-  while ((n = SYS(read, channel, ADDRESS(&message), sizeof message)) == -EINTR) continue;
-  if (n < 0) return (int)n;
-  return n == (long)sizeof message && message.kind == kind ? 0 : -ECANCELED;
-}
-
-/* Receive at most `size` bytes and a descriptor, -1 without one. Returns their number, or a negative errno. */
-static long receive(int channel, void *bytes, size_t size, int *descriptor) {
-  struct rights rights = {.size = sizeof rights, .descriptor = -1};
-  struct vector vector = {bytes, size};
-  struct header header = {.vectors = &vector, .vector_count = 1, .control = &rights, .control_size = sizeof rights};
-  long n;
-  while ((n = SYS(recvmsg, channel, ADDRESS(&header), MSG_CMSG_CLOEXEC_)) == -EINTR) continue;
-  *descriptor = n >= 0 && header.control_size >= rights.size && rights.type == SCM_RIGHTS_ ? rights.descriptor : -1;
-  return n;
+  long n = SYS_AGAIN(read, channel, &message, sizeof message);
+  return n < 0 ? (int)n : n == (long)sizeof message && message.kind == kind ? 0 : -ECANCELED;
 }
 
 int perform_sync(const struct step *s) {
@@ -61,8 +54,7 @@ int perform_wait_start(const struct step *s) {
   int result = send_message(SYNC_FD, MESSAGE_READY, 0, 0, -1);
   if (result < 0) return result;
   SYS(close, SYNC_FD);
-  int connection;
-  while ((connection = (int)SYS(accept4, LISTEN_FD, 0, 0, SOCK_CLOEXEC_)) == -EINTR) continue;
+  int connection = (int)SYS_AGAIN(accept4, LISTEN_FD, 0, 0, SOCK_CLOEXEC);
   if (connection < 0) return connection;
   SYS(close, LISTEN_FD);
   result = move_fd(connection, SYNC_FD);
@@ -72,32 +64,29 @@ int perform_wait_start(const struct step *s) {
 /* Whoever listens at the path knows from the socket who asks, does what it wants to be done first, and says one byte. A
  * descriptor that comes with it becomes standard input. A socket that is closed instead is a refusal. */
 int perform_request_admission(const struct step *s) {
-  struct { unsigned short family; char path[108]; } address = {.family = 1 /* AF_UNIX */};
-  uint64_t size = s->request_admission.path_size + 1;
-  if (size > sizeof address.path) return -ENAMETOOLONG;
-  memcpy(address.path, s->request_admission.path, size);
-  int connection = (int)SYS(socket, address.family, 1 /* SOCK_STREAM */ | SOCK_CLOEXEC_, 0), descriptor = -1;
+  OWNED int connection = unix_socket(__NR_connect, SOCK_STREAM, s->request_admission.path);
   if (connection < 0) return connection;
   char word;
-  long n = SYS(connect, connection, ADDRESS(&address), sizeof address.family + size);
-  if (n >= 0) n = receive(connection, &word, 1, &descriptor);
+  int descriptor;
+  long n = receive(connection, &word, 1, &descriptor, 1);
   int placed = descriptor < 0 ? 0 : move_fd(descriptor, 0);
-  if (placed < 0) n = placed;
-  return close_with(connection, n < 0 ? (int)n : n == 1 ? 0 : -EACCES);
+  return placed < 0 ? placed : n < 0 ? (int)n : n == 1 ? 0 : -EACCES;
+}
+
+/* The slave is /dev/console too. */
+static int bind_console(int slave) {
+  OWNED int target = make_file_in_root("dev/console");
+  if (target < 0) return target;
+  OWNED int tree = (int)SYS(open_tree, slave, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | O_CLOEXEC);
+  return tree < 0 ? tree : attach(tree, target);
 }
 
 /* The slave side: whose it is, how large, the controlling terminal, the three standard streams. */
 static int settle(int slave, const struct step *s) {
   struct winsize size = {.ws_row = (unsigned short)s->terminal.rows, .ws_col = (unsigned short)s->terminal.columns};
   int result = (int)SYS(fchown, slave, s->terminal.uid, -1);
-  if (result == 0 && size.ws_row) result = (int)SYS(ioctl, slave, TIOCSWINSZ, ADDRESS(&size));
-  if (result == 0 && s->terminal.console) { /* it is /dev/console too */
-    int target = make_file_in_root("dev/console");
-    if (target < 0) return target;
-    int tree = (int)SYS(open_tree, slave, ADDRESS(""), AT_EMPTY_PATH | 1 /* OPEN_TREE_CLONE */ | O_CLOEXEC);
-    result = tree < 0 ? tree : close_with(tree, attach(tree, target));
-    SYS(close, target);
-  }
+  if (result == 0 && size.ws_row) result = (int)SYS(ioctl, slave, TIOCSWINSZ, &size);
+  if (result == 0 && s->terminal.console) result = bind_console(slave);
   if (result == 0) result = (int)SYS(setsid);
   if (result == -EPERM) result = 0; /* it leads a session already */
   if (result >= 0) result = (int)SYS(ioctl, slave, TIOCSCTTY, 0);
@@ -105,18 +94,16 @@ static int settle(int slave, const struct step *s) {
   return result < 0 ? result : 0;
 }
 
-/* A new terminal of the container's own devpts; its master goes to the parent. The peer is opened through the master, never by a name that the image could have taken. */
+/* A new terminal of the container's own devpts; its master goes to the parent. The peer is opened through the master, never
+ * by a name that the image could have taken. */
 int perform_terminal(const struct step *s) {
-  int master = open_strictly_in_root("dev/pts/ptmx", O_RDWR | O_NOCTTY | O_NOFOLLOW);
+  OWNED int master = open_strictly_in_root("dev/pts/ptmx", O_RDWR | O_NOCTTY | O_NOFOLLOW);
   if (master < 0) return master;
   struct statfs64 status;
-  int unlock = 0, result = (int)SYS(fstatfs, master, ADDRESS(&status));
-  if (result == 0 && status.f_type != DEVPTS_MAGIC) result = -ENODEV;
-  if (result == 0) result = (int)SYS(ioctl, master, TIOCSPTLCK, ADDRESS(&unlock));
-  if (result < 0) return close_with(master, result);
-  int slave = (int)SYS(ioctl, master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
-  if (slave < 0) return close_with(master, slave);
-  result = settle(slave, s);
-  if (result == 0) result = send_message(SYNC_FD, MESSAGE_CONSOLE, 0, 0, master);
-  return close_with(master, close_with(slave, result));
+  int unlock = 0, result = (int)SYS(fstatfs, master, &status);
+  if (result == 0 && status.f_type != DEVPTS_SUPER_MAGIC) result = -ENODEV;
+  if (result == 0) result = (int)SYS(ioctl, master, TIOCSPTLCK, &unlock);
+  OWNED int slave = result < 0 ? result : (int)SYS(ioctl, master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+  result = slave < 0 ? slave : settle(slave, s);
+  return result < 0 ? result : send_message(SYNC_FD, MESSAGE_CONSOLE, 0, 0, master);
 }

@@ -1,12 +1,12 @@
 /* One line or one function a step: each is a system call or a few. */
 #include "steps.h"
 
+#include <sys/socket.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/module.h>
 #include <linux/prctl.h>
 #include <linux/stat.h>
-#include <linux/time_types.h>
 
 #include "sys.h"
 
@@ -18,14 +18,14 @@ int move_fd(int fd, int wanted) {
   return close_with(fd, result < 0 ? result : 0);
 }
 
-int open_path(const char *path, uint64_t flags) { return (int)SYS(openat, AT_FDCWD, ADDRESS(path), flags | O_CLOEXEC, 0644); }
+int open_path(const char *path, uint64_t flags) { return (int)SYS(openat, AT_FDCWD, path, flags | O_CLOEXEC, 0644); }
 
-int write_whole(int fd, const void *bytes, uint64_t size) {
+int transfer(long call, int fd, const void *bytes, size_t size) {
   const uint8_t *at = bytes, *end = at + size;
   for (long n; at < end; at += n) {
-    n = SYS(write, fd, ADDRESS(at), end - at);
+    n = sys6(call, fd, (long)at, end - at, MSG_NOSIGNAL, 0, 0); /* flags that only sendto looks at */
     if (n == -EINTR) n = 0;
-    else if (n <= 0) return n < 0 ? (int)n : -EIO;
+    else if (n <= 0) return n < 0 ? (int)n : -EPIPE;
   }
   return 0;
 }
@@ -40,125 +40,110 @@ static int open_to_write(const char *path, int create, int inside) {
 }
 
 int perform_write(const struct step *s) {
-  int fd = open_to_write(s->write.path, s->write.create != 0, s->write.inside != 0);
-  if (fd < 0) return fd;
-  int result = 0;
+  OWNED int fd = open_to_write(s->write.path, s->write.create != 0, s->write.inside != 0);
+  int result = fd < 0 ? fd : 0;
   const uint8_t *record = s->list;
   for (uint64_t i = 0; i < s->write.data_count && result == 0; i++, record = plan_next_string(record))
-    result = write_whole(fd, record + 4, plan_string_length(record));
-  return close_with(fd, result);
+    result = transfer(__NR_write, fd, record + 4, plan_string_length(record));
+  return result;
 }
 
 int perform_write_descriptor(const struct step *s) {
-  return write_whole((int)s->write_descriptor.fd, s->write_descriptor.data, s->write_descriptor.data_size);
+  return transfer(__NR_write, (int)s->write_descriptor.fd, s->write_descriptor.data, s->write_descriptor.data_size);
 }
 
-int perform_log_line(const struct step *s) { return write_whole(2, s->log_line.text, s->log_line.text_size); }
+int perform_log_line(const struct step *s) { return transfer(__NR_write, 2, s->log_line.text, s->log_line.text_size); }
 
-int perform_mkdir(const struct step *s) {
+/* A step that makes the last component of its path, which may be below the root, in the directory that holds it. */
+typedef int making(int directory, const char *name, const struct step *s);
+static int make_at(const char *path, uint64_t inside, making *make, const struct step *s) {
+  if (!inside) return make(AT_FDCWD, path, s);
   const char *name;
-  int directory = parent_of(s->mkdir.path, s->mkdir.inside != 0, &name);
-  if (directory < 0 && directory != AT_FDCWD) return directory;
-  return close_parent(directory, (int)SYS(mkdirat, directory, ADDRESS(name), s->mkdir.mode));
+  OWNED int directory = parent_in_root(path, &name);
+  return directory < 0 ? directory : make(directory, name, s);
 }
 
-int perform_symlink(const struct step *s) {
-  const char *name;
-  int directory = parent_of(s->symlink.path, s->symlink.inside != 0, &name);
-  if (directory < 0 && directory != AT_FDCWD) return directory;
-  return close_parent(directory, (int)SYS(symlinkat, ADDRESS(s->symlink.target), directory, ADDRESS(name)));
+static int make_directory(int directory, const char *name, const struct step *s) {
+  return (int)SYS(mkdirat, directory, name, s->mkdir.mode);
 }
+int perform_mkdir(const struct step *s) { return make_at(s->mkdir.path, s->mkdir.inside, make_directory, s); }
 
-/* Whether what has the name already is of the type that is to be made: 0, or -EEXIST. Of devices it may be another, as
- * where /dev/urandom has been bound on /dev/random. */
-static int is_of_type(int directory, const char *name, uint64_t mode) {
+static int make_link(int directory, const char *name, const struct step *s) {
+  return (int)SYS(symlinkat, s->symlink.target, directory, name);
+}
+int perform_symlink(const struct step *s) { return make_at(s->symlink.path, s->symlink.inside, make_link, s); }
+
+/* What has the name already must be of the type that is to be made, and keeps its owner: it may be the host's. Of devices it
+ * may be another, as where /dev/urandom has been bound on /dev/random. */
+static int make_node(int directory, const char *name, const struct step *s) {
+  uint64_t mode = s->mknod.mode, minor = s->mknod.minor;
+  uint64_t device = (minor & DEVICE_NAME_BITS) | s->mknod.major << 8 | (minor & ~0xffULL) << 12;
+  int result = (int)SYS(mknodat, directory, name, mode, device);
   struct statx status;
-  int result = (int)SYS(statx, directory, ADDRESS(name), AT_SYMLINK_NOFOLLOW, STATX_TYPE, ADDRESS(&status));
-  return result < 0 ? result : (status.stx_mode & S_IFMT) == (mode & S_IFMT) ? 0 : -EEXIST;
+  if (result == -EEXIST && (result = status_of(directory, name, &status)) == 0)
+    return (status.stx_mode & S_IFMT) == (mode & S_IFMT) ? 0 : -EEXIST;
+  if (result < 0 || (!s->mknod.uid && !s->mknod.gid)) return result;
+  return (int)SYS(fchownat, directory, name, s->mknod.uid, s->mknod.gid, AT_SYMLINK_NOFOLLOW);
 }
-
-int perform_mknod(const struct step *s) {
-  const char *name;
-  uint64_t minor = s->mknod.minor, device = (minor & DEVICE_NAME_BITS) | s->mknod.major << 8 | (minor & ~0xffULL) << 12;
-  int directory = parent_of(s->mknod.path, s->mknod.inside != 0, &name);
-  if (directory < 0 && directory != AT_FDCWD) return directory;
-  int result = (int)SYS(mknodat, directory, ADDRESS(name), s->mknod.mode, device);
-  int made = result == 0; /* what is there already keeps its owner: it may be the host's */
-  if (result == -EEXIST) result = is_of_type(directory, name, s->mknod.mode);
-  if (made && (s->mknod.uid || s->mknod.gid))
-    result = (int)SYS(fchownat, directory, ADDRESS(name), s->mknod.uid, s->mknod.gid, AT_SYMLINK_NOFOLLOW);
-  return close_parent(directory, result);
-}
+int perform_mknod(const struct step *s) { return make_at(s->mknod.path, s->mknod.inside, make_node, s); }
 
 int perform_open(const struct step *s) { return move_fd(open_path(s->open.path, s->open.flags), (int)s->open.fd); }
 
 /* A directory outside of the root has a path that begins with "(unreachable)": a way out, so it is refused. */
 int perform_chdir(const struct step *s) {
   char path[4096];
-  int result = (int)SYS(chdir, ADDRESS(s->chdir.path));
+  int result = (int)SYS(chdir, s->chdir.path);
   if (result < 0 || !s->chdir.confined) return result;
-  result = (int)SYS(getcwd, ADDRESS(path), sizeof path);
+  result = (int)SYS(getcwd, path, sizeof path);
   return result < 0 ? result : path[0] == '/' ? 0 : -EXDEV;
 }
 
 int perform_load_module(const struct step *s) {
-  int fd = open_path(s->load_module.path, O_RDONLY);
-  if (fd < 0) return fd;
+  OWNED int fd = open_path(s->load_module.path, O_RDONLY);
   uint64_t n = s->load_module.path_size;
   int plain = n >= 3 && memcmp(s->load_module.path + n - 3, ".ko", 3) == 0;
-  return close_with(fd, (int)SYS(finit_module, fd, ADDRESS(""), plain ? 0 : 4 /* MODULE_INIT_COMPRESSED_FILE */));
+  return fd < 0 ? fd : (int)SYS(finit_module, fd, "", plain ? 0 : MODULE_INIT_COMPRESSED_FILE);
 }
 
 int perform_wait_path(const struct step *s) {
-  struct __kernel_timespec pause = {0, 1000000};
-  for (uint64_t waited_ms = 0; SYS(faccessat, AT_FDCWD, ADDRESS(s->wait_path.path), 0) < 0; waited_ms++) {
+  for (uint64_t waited_ms = 0; SYS(faccessat, AT_FDCWD, s->wait_path.path, 0) < 0; waited_ms++) {
     if (waited_ms >= s->wait_path.timeout_ms) return -ETIMEDOUT;
-    SYS(nanosleep, ADDRESS(&pause), 0);
+    sleep_1ms();
   }
   return 0;
 }
 
-int perform_unmount(const struct step *s) { return (int)SYS(umount2, ADDRESS(s->unmount.target), s->unmount.flags); }
-int perform_chroot(const struct step *s) { return (int)SYS(chroot, ADDRESS(s->chroot.path)); }
-int perform_pivot_root(const struct step *s) {
-  return (int)SYS(pivot_root, ADDRESS(s->pivot_root.new_root), ADDRESS(s->pivot_root.put_old));
-}
+int perform_unmount(const struct step *s) { return (int)SYS(umount2, s->unmount.target, s->unmount.flags); }
+int perform_chroot(const struct step *s) { return (int)SYS(chroot, s->chroot.path); }
+int perform_pivot_root(const struct step *s) { return (int)SYS(pivot_root, s->pivot_root.new_root, s->pivot_root.put_old); }
 
 /* --- the process ------------------------------------------------------------------------------------------ */
 
 /* The call's result, where that may be a number that is no errno. */
 static int without_number(long result) { return result < 0 ? (int)result : 0; }
 
-int perform_set_hostname(const struct step *s) {
-  return (int)SYS(sethostname, ADDRESS(s->set_hostname.hostname), s->set_hostname.hostname_size);
-}
+int perform_set_hostname(const struct step *s) { return (int)SYS(sethostname, s->set_hostname.hostname, s->set_hostname.hostname_size); }
 int perform_set_domainname(const struct step *s) {
-  return (int)SYS(setdomainname, ADDRESS(s->set_domainname.domainname), s->set_domainname.domainname_size);
+  return (int)SYS(setdomainname, s->set_domainname.domainname, s->set_domainname.domainname_size);
 }
 int perform_unshare(const struct step *s) { return (int)SYS(unshare, s->unshare.flags); }
 int perform_umask(const struct step *s) { return without_number(SYS(umask, s->umask.mask)); }
 int perform_setsid(const struct step *s) { return without_number(SYS(setsid)); }
 int perform_personality(const struct step *s) { return without_number(SYS(personality, s->personality.persona)); }
-int perform_session_keyring(const struct step *s) {
-  return without_number(SYS(keyctl, KEYCTL_JOIN_SESSION, ADDRESS(s->session_keyring.name)));
-}
+int perform_session_keyring(const struct step *s) { return without_number(SYS(keyctl, KEYCTL_JOIN_SESSION, s->session_keyring.name)); }
 int perform_io_priority(const struct step *s) { return (int)SYS(ioprio_set, IOPRIO_WHO_PROCESS, 0, s->io_priority.value); }
-int perform_close_on_exec(const struct step *s) {
-  return (int)SYS(close_range, s->close_on_exec.first, ~0U, 4 /* CLOSE_RANGE_CLOEXEC */);
-}
+int perform_close_on_exec(const struct step *s) { return (int)SYS(close_range, s->close_on_exec.first, ~0U, 4 /* CLOSE_RANGE_CLOEXEC */); }
 int perform_affinity(const struct step *s) {
-  return without_number(SYS(sched_setaffinity, 0, s->affinity.processors_size, ADDRESS(s->affinity.processors)));
+  return without_number(SYS(sched_setaffinity, 0, s->affinity.processors_size, s->affinity.processors));
 }
 
 /* Of the nodes' bits the kernel takes one less than it is told there are. */
 int perform_memory_policy(const struct step *s) {
   uint64_t size = s->memory_policy.nodes_size;
-  return (int)SYS(set_mempolicy, s->memory_policy.mode, size ? ADDRESS(s->memory_policy.nodes) : 0, 8 * size + 1);
+  return (int)SYS(set_mempolicy, s->memory_policy.mode, size ? s->memory_policy.nodes : 0, 8 * size + 1);
 }
 
-int perform_keep_capabilities(const struct step *s) {
-  return (int)SYS(prctl, PR_SET_KEEPCAPS, s->keep_capabilities.keep, 0, 0, 0);
-}
+int perform_keep_capabilities(const struct step *s) { return (int)SYS(prctl, PR_SET_KEEPCAPS, s->keep_capabilities.keep, 0, 0, 0); }
 int perform_no_new_privileges(const struct step *s) { return (int)SYS(prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); }
 int perform_set_non_dumpable(const struct step *s) { return (int)SYS(prctl, PR_SET_DUMPABLE, 0, 0, 0, 0); }
 int perform_death_signal(const struct step *s) { return (int)SYS(prctl, PR_SET_PDEATHSIG, s->death_signal.number, 0, 0, 0); }

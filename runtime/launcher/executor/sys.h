@@ -4,10 +4,9 @@
 #define TESTBED_SYS_H
 
 #include <asm/unistd.h>
+#include <errno.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#define ADDRESS(pointer) ((long)(uintptr_t)(pointer))
 
 #if defined(__clang_analyzer__) /* it does not see that a call writes where it is told to */
 long sys6(long number, long a, long b, long c, long d, long e, long f);
@@ -18,8 +17,7 @@ static inline long sys6(long number, long a, long b, long c, long d, long e, lon
   register long r8 __asm__("r8") = e;
   register long r9 __asm__("r9") = f;
   long result = number;
-  __asm__ volatile("syscall" : "+a"(result) : "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
-                   : "rcx", "r11", "memory");
+  __asm__ volatile("syscall" : "+a"(result) : "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9) : "rcx", "r11", "memory");
   return result;
 #elif defined(__aarch64__)
   register long x8 __asm__("x8") = number;
@@ -37,17 +35,23 @@ static inline long sys6(long number, long a, long b, long c, long d, long e, lon
 }
 #endif
 
-#define SYS_PICK(_0, _1, _2, _3, _4, _5, _6, name, ...) name
-#define SYS0(n) sys6(n, 0, 0, 0, 0, 0, 0)
-#define SYS1(n, a) sys6(n, (long)(a), 0, 0, 0, 0, 0)
-#define SYS2(n, a, b) sys6(n, (long)(a), (long)(b), 0, 0, 0, 0)
-#define SYS3(n, a, b, c) sys6(n, (long)(a), (long)(b), (long)(c), 0, 0, 0)
-#define SYS4(n, a, b, c, d) sys6(n, (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
-#define SYS5(n, a, b, c, d, e) sys6(n, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), 0)
-#define SYS6(n, a, b, c, d, e, f) sys6(n, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
-/* SYS(openat, directory, path, flags): the call by its name. */
-#define SYS(name, ...) \
-  SYS_PICK(_0 __VA_OPT__(, ) __VA_ARGS__, SYS6, SYS5, SYS4, SYS3, SYS2, SYS1, SYS0)(__NR_##name __VA_OPT__(, ) __VA_ARGS__)
+#define SYS_6(number, a, b, c, d, e, f, ...) sys6(number, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
+/* SYS(openat, directory, path, flags): the call by its name; numbers and pointers alike, and what is left out is 0. */
+#define SYS(name, ...) SYS_6(__NR_##name __VA_OPT__(, ) __VA_ARGS__, 0, 0, 0, 0, 0, 0, 0)
+/* The same, again for as long as a signal interrupts it. */
+#define SYS_AGAIN(name, ...) \
+  ({ \
+    long result_; \
+    do result_ = SYS(name, __VA_ARGS__); \
+    while (result_ == -EINTR); \
+    result_; \
+  })
+
+/* A descriptor that is closed at the end of its block, if it is one. */
+#define OWNED __attribute__((cleanup(close_owned)))
+static inline void close_owned(const int *fd) {
+  if (*fd >= 0) SYS(close, *fd);
+}
 
 /* The few functions of a C library that are used, or that the compiler calls by itself (start.c). */
 void *memcpy(void *to, const void *from, size_t n);

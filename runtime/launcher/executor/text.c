@@ -12,26 +12,30 @@ void add_bytes(struct text *text, const char *more, size_t size) {
   text->cut |= n < size;
 }
 
-void add(struct text *text, const char *more) { add_bytes(text, more, strlen(more)); }
+struct text joined(const char *first, ...) {
+  struct text text = {.n = 0};
+  add_bytes(&text, first, strlen(first));
+  va_list rest;
+  va_start(rest, first);
+  for (const char *part; (part = va_arg(rest, const char *));) add_bytes(&text, part, strlen(part));
+  va_end(rest);
+  return text;
+}
 
-void add_number(struct text *text, long value) {
-  char digits[24];
-  int at = sizeof digits - 1;
-  digits[at] = 0;
+int complain(int status, struct text words) {
+  add_bytes(&words, "\n", 1);
+  SYS(write, 2, words.bytes, words.n);
+  return status;
+}
+
+const char *decimal(long value, char room[24]) {
+  char *at = room + 23;
   unsigned long rest = value < 0 ? -(unsigned long)value : (unsigned long)value;
-  do digits[--at] = (char)('0' + rest % 10); while (rest /= 10);
-  if (value < 0) digits[--at] = '-';
-  add(text, digits + at);
+  do *--at = (char)('0' + rest % 10);
+  while (rest /= 10);
+  if (value < 0) *--at = '-';
+  return at;
 }
-
-void add_all(struct text *text, ...) {
-  va_list parts;
-  va_start(parts, text);
-  for (const char *part; (part = va_arg(parts, const char *));) add(text, part);
-  va_end(parts);
-}
-
-void say(const struct text *text) { SYS(write, 2, ADDRESS(text->bytes), text->n); }
 
 int same(const char *a, const char *b) {
   size_t n = strlen(b) + 1;

@@ -4,15 +4,22 @@
 
 #include <stddef.h>
 
-struct text { char bytes[4096]; size_t n; int cut; }; /* NUL-terminated; `cut` when something did not fit */
+/* NUL-terminated; `cut` when something did not fit. */
+struct text {
+  char bytes[4096];
+  size_t n;
+  int cut;
+};
 
-void add(struct text *text, const char *more);
 void add_bytes(struct text *text, const char *more, size_t size);
-void add_number(struct text *text, long value);
-/* Add several, up to a NULL. */
-void add_all(struct text *text, ...) __attribute__((sentinel));
-/* Write it to standard error. */
-void say(const struct text *text);
+/* Several strings, up to a NULL, as one. */
+struct text joined(const char *first, ...) __attribute__((sentinel));
+/* A number as one of them. */
+#define DECIMAL(value) decimal(value, (char[24]){0})
+const char *decimal(long value, char room[24]);
+
+/* Write it and a newline to standard error; returns `status`. */
+int complain(int status, struct text words);
 
 int same(const char *a, const char *b);
 const char *last_part(const char *path);

@@ -47,6 +47,14 @@ def test_an_error_names_step_operation_path_and_reason(tmp_path: Path) -> None:
     assert done.stderr == "testbed: step 1: chdir /nowhere: ENOENT (2)\n"
 
 
+def test_every_error_of_the_kernel_has_its_name(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(str(tmp_path / "s"))
+        plan = write_plan(tmp_path / "p", s.RequestAdmission(str(tmp_path / "s")), s.Exec(("true",)))
+        done = subprocess.run([STATIC_BINARY, plan], capture_output=True, text=True)
+    assert done.stderr.endswith(": ECONNREFUSED (111)\n")
+
+
 @pytest.mark.parametrize("parent", [True, False])
 def test_a_step_that_fails_before_or_after_the_clone_is_told_and_ends_the_child(tmp_path: Path, parent: bool) -> None:
     fails: tuple[s.Step, ...] = (s.Open("/nowhere", 112),)

@@ -50,7 +50,9 @@ def test_each_time_gives_the_same(plain: Runtime, script: str) -> None:
 def test_each_time_makes_the_same_container(plain: Runtime) -> None:
     """Seen from inside: mounts, limits, capabilities, descriptors; and the same record outside, but for the process."""
     descriptors = "ls -l /proc/self/fd | sed 's/ [A-Z].*:.. / /; s/[[#][0-9]*/#/'"  # without times and inodes' numbers
-    plain.shell(f"cut -d' ' -f4- /proc/self/mountinfo; ulimit -a; grep -v ctxt /proc/self/status; {descriptors}")
+    plain.shell(
+        f"cut -d' ' -f4- /proc/self/mountinfo; ulimit -a; grep -v -e ctxt -e SigQ /proc/self/status; {descriptors}"
+    )
     outputs = [plain("run", A, env=environment(planner)).stdout.split("\n") for planner in PLANNERS]
     differing = [(x, y) for x, y in zip(*outputs, strict=True) if x != y]
     assert not [pair for pair in differing if not pair[0].startswith("Vm") and not pair[0].startswith("Rss")], differing

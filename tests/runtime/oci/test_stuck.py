@@ -45,11 +45,20 @@ def test_a_paused_container_that_was_not_started_is_deleted(oci: Runtime) -> Non
     oci("delete", "--force", "a")
 
 
+def is_locked(path: Path) -> bool:
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def test_a_start_that_hangs_does_not_keep_the_container_from_being_deleted(oci: Runtime) -> None:
     oci("create", "a")
     os.kill(oci.state("a")["pid"], signal.SIGSTOP)
     starting = begun(oci, "start", "a")
-    until(lambda: not (oci.root / "a" / "start").exists())
+    until(lambda: is_locked(oci.root / "a" / "lock"))
     oci("delete", "--force", "a")
     assert starting.wait(10) != 0
 
