@@ -12,9 +12,6 @@ from typing import Protocol
 class Effects(Protocol):
     """Whoever does it. The methods raise OSError as the system calls do."""
 
-    def make_directory(self, path: Path) -> None:
-        """mkdir(2), mode 0755."""
-
     def write(self, path: Path, text: str) -> None:
         """Write to a file that is there, such as one of the kernel's."""
 
@@ -30,9 +27,6 @@ class Effects(Protocol):
 
 class Direct:
     """This process itself."""
-
-    def make_directory(self, path: Path) -> None:
-        path.mkdir()
 
     def write(self, path: Path, text: str) -> None:
         with open(path, "w") as file:

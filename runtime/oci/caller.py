@@ -158,7 +158,7 @@ class Caller:
 
     def say(self, descriptor: int, text: str) -> None:
         """Write to one of the client's streams before it does anything else."""
-        data = text.encode(errors="surrogateescape")
+        data = text.encode(errors="backslashreplace")
         self.later(s.WriteDescriptor(descriptor, data, tolerate=_UNREAD if descriptor == 2 else ()))
 
     def attempt(self, *steps: s.Step, descriptors: Sequence[int] = ()) -> None:
@@ -244,9 +244,6 @@ class Caller:
 
     # What runtime.effects.Effects has.
 
-    def make_directory(self, path: Path) -> None:
-        self._on_files(s.Mkdir(str(path)))
-
     def write(self, path: Path, text: str) -> None:
         self._on_files(s.Write(str(path), (text,)))
 
@@ -258,12 +255,12 @@ class Caller:
         elif steps:
             self._on_files(*steps)
 
-    def _on_files(self, *steps: s.Mkdir | s.Write | s.Remove) -> None:
+    def _on_files(self, *steps: s.Write | s.Remove) -> None:
         try:
             self.perform(*steps)
         except StepError as error:
             failed = error.failed
-            path = failed.path if isinstance(failed, (s.Mkdir, s.Write, s.Remove)) else None
+            path = failed.path if isinstance(failed, (s.Write, s.Remove)) else None
             raise OSError(error.errno, os.strerror(error.errno), path) from error
 
     @property

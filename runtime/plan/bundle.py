@@ -42,7 +42,7 @@ from runtime.plan.mounts import (
     shown_sysfs,
 )
 from runtime.plan.process import label_steps
-from runtime.plan.provision import Provision, may_be_beside, provided_beside, provided_in_turn
+from runtime.plan.provision import provide
 from runtime.plan.root import HOLD_ROOT, ImageRoot, directory_root_steps, file_steps, hiding_steps, image_root_steps
 
 # Points at which the first process waits for the runtime.
@@ -227,10 +227,10 @@ def bundle_plan(
     if process is None:
         raise UsageError("config.json: process: missing, and there is nothing else to start")
     process = replace(process, env=(*process.env, *_service_variables(choices)))
-    provision = _provision(config, hierarchies, choices, connection)
+    limits = _limits(config, choices)
+    provision = provide(config, hierarchies, choices.cgroup, limits, connection, make=choices.makes_cgroup)
     maps, memory = MountMaps(config.linux), image.memory if image else ""
-    shown = replace(config, mounts=config.mounts[:-1]) if provision.sysfs else config
-    outside, mounts = _mounts(shown, hierarchies, bundle, choices, maps, memory)
+    outside, mounts = _mounts(config, hierarchies, bundle, choices, maps, memory)
     later = ("time", "cgroup", "network")  # others see to them
     kinds = kinds_of(config)
     flags = sum(flag for kind, flag in NAMESPACE_FLAGS.items() if kinds.get(kind) == "" and kind not in later)
@@ -242,15 +242,12 @@ def bundle_plan(
         *_root_steps(config, choices, image),
         *mounts,
         *_stream_steps(process),
-        *hiding_steps(*hidden, False if provision.sysfs else None),
+        *hiding_steps(*hidden),
         *_hooks_of_create(config),
-        *provision.leaving,
         *_enter_steps(config, choices),
         *(() if image else directory_steps(process)),  # an image has the directory that it is to work in
         *(file_steps(image) if image else ()),
         *_protecting_steps(config),
-        *provision.inside,
-        *(hiding_steps(*hidden, True) if provision.sysfs else ()),  # it is there only now
         *_personality(config),
         *memory_policy_steps(config),
         *process_end(
@@ -264,16 +261,7 @@ def bundle_plan(
             check=not choices.start_immediately,
         ),
     )
-    return s.Plan(child, parent, flags | provision.flags, provision.into_cgroup, provision.beside)
-
-
-def _provision(
-    config: Config, hierarchies: Hierarchies, choices: Choices, connection: network.Connection | None
-) -> Provision:
-    limits, name = _limits(config, choices), choices.cgroup
-    if choices.start_immediately and choices.makes_cgroup and may_be_beside(config, hierarchies):
-        return provided_beside(config, hierarchies, name, limits, connection)
-    return provided_in_turn(config, hierarchies, name, limits, connection, make=choices.makes_cgroup)
+    return s.Plan(child, parent, flags | provision.flags, provision.into_cgroup)
 
 
 def _stream_steps(process: Process) -> tuple[s.Step, ...]:

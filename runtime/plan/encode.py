@@ -1,7 +1,7 @@
 """The binary form of a plan, which the launcher reads without parsing text or allocating memory.
 
 All integers are little-endian. Header: magic (6 bytes) and the version (2), total size (u32), number of the parent's
-steps (u32), of the child's (u32), of those beside (u32), clone flags (u64), then one string, ``into_cgroup``.
+steps (u32), of the child's (u32), clone flags (u32), then one string, ``into_cgroup``.
 A step: the place of its operation in ``OPERATIONS`` (u16), number of tolerated errnos (u16), number of strings (u32),
 its numbers (u64 each: as many as the operation has), the errnos (u32 each), then the strings. A string: length (u32),
 bytes, one NUL that the length does not count. Strings and the errnos, as one group, are padded with zeros to a multiple
@@ -20,7 +20,7 @@ from runtime.errors import UsageError
 from runtime.plan.steps import OPERATIONS, Plan, Step
 from runtime.plan.steps.arguments import Layout, layout, text
 
-_HEADER = struct.Struct("<8sIIIIQ")
+_HEADER = struct.Struct("<8sIIII")
 _LENGTH = struct.Struct("<I")
 _ENDS = tuple(bytes(8 - (_LENGTH.size + length) % 8) for length in range(8))  # of a string, by its length modulo 8
 
@@ -86,5 +86,5 @@ def encode(plan: Plan) -> bytes:
     """
     body = encode_string(plan.into_cgroup.encode()) + b"".join(map(_step, plan.steps()))
     total = _HEADER.size + len(body)
-    header = _HEADER.pack(magic(), total, len(plan.parent), len(plan.child), len(plan.beside), plan.clone_flags)
+    header = _HEADER.pack(magic(), total, len(plan.parent), len(plan.child), plan.clone_flags)
     return header + body

@@ -10,8 +10,7 @@ from runtime.plan.steps.words import flag_names
 
 
 def explain(plan: Plan) -> str:
-    """The whole plan, a line a step, under the purposes that they serve, and the clone where the child begins; what the
-    launcher does beside the child comes before the child's steps."""
+    """The whole plan, a line a step, under the purposes that they serve, and the clone where the child begins."""
     lines: list[str] = []
     purpose = ""
     for index, step in enumerate(plan.steps()):
@@ -19,11 +18,6 @@ def explain(plan: Plan) -> str:
             into = f" into {plan.into_cgroup}" if plan.into_cgroup else ""
             lines += [f"# {purposes.CLONE}", f"     clone3 {flag_names(plan.clone_flags, CLONE_FLAGS)}{into}"]
             purpose = purposes.CLONE
-        if plan.beside and index == len(plan.parent):
-            lines.append("# -- Beside it, in the launcher, which may have a processor of its own:")
-        if plan.beside and index == len(plan.parent) + len(plan.beside):
-            lines.append("# -- In the new process, at the same time:")
-            purpose = ""
         reason = purpose if step == Chdir("/") else step.reason()  # it goes on with whatever went before
         if reason != purpose:
             purpose = reason

@@ -100,13 +100,7 @@ def file_steps(image: ImageRoot) -> tuple[Step, ...]:
 
 
 @lru_cache(maxsize=64)
-def hiding_steps(
-    readonly_paths: tuple[str, ...], masked_paths: tuple[str, ...], empty: int = 0, of_sysfs: bool | None = None
-) -> tuple[Step, ...]:
+def hiding_steps(readonly_paths: tuple[str, ...], masked_paths: tuple[str, ...], empty: int = 0) -> tuple[Step, ...]:
     """Write-protect and hide what the runtime-spec's readonlyPaths and maskedPaths name; ``empty`` is the descriptor of
-    a held empty directory to hide directories behind. ``of_sysfs``: only those that are below /sys, or that are not."""
-    readonly, masked = (
-        [path for path in paths if of_sysfs is None or of_sysfs == f"{path}/".startswith("/sys/")]
-        for paths in (readonly_paths, masked_paths)
-    )
-    return (*(ReadonlyPath(path) for path in readonly), *(MaskPath(path, empty) for path in masked))
+    a held empty directory to hide directories behind."""
+    return (*(ReadonlyPath(path) for path in readonly_paths), *(MaskPath(path, empty) for path in masked_paths))

@@ -71,7 +71,7 @@ def test_writes_stay_inside(busybox_layer: Path, cgroup_parent: str, tmp_path: P
 
 
 def test_every_cgroup_is_its_own_and_has_its_limits(busybox_layer: Path, cgroup_parent: str, tmp_path: Path) -> None:
-    """Those that are made beside it, too, and by the time that the workload runs."""
+    """By the time that the workload runs."""
     log = tmp_path / "log"
     with log.open("wb") as file:
         started = container.start(shell(busybox_layer, "sleep 100"), name=f"{cgroup_parent}/a", stdout=file.fileno())
@@ -86,16 +86,16 @@ def test_every_cgroup_is_its_own_and_has_its_limits(busybox_layer: Path, cgroup_
 
 
 def test_it_may_use_the_processors_that_we_may(busybox_layer: Path, cgroup_parent: str, tmp_path: Path) -> None:
-    """While it is being made it is kept off the launcher's."""
+    """Nobody is kept off any while it is made."""
     spec = shell(busybox_layer, "grep Cpus_allowed: /proc/self/status")
     ours = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("Cpus_allowed:"))
     assert output(spec, f"{cgroup_parent}/a", tmp_path) == (0, f"{ours}\n")
 
 
-def test_what_fails_beside_it_is_named_and_ends_it(busybox_layer: Path, cgroup_parent: str, tmp_path: Path) -> None:
+def test_a_cgroup_that_is_there_is_named_and_ends_it(busybox_layer: Path, cgroup_parent: str, tmp_path: Path) -> None:
     cgroup = Cgroup(f"{cgroup_parent}/a")
     if not cgroup.hierarchies.v1:
-        pytest.skip("on cgroup v2 nothing is made beside the new process")
+        pytest.skip("on cgroup v2 there is one cgroup")
     taken = cgroup.directories()[1]
     taken.mkdir(parents=True)
     with pytest.raises(StepError, match=f"mkdir {taken}.*: File exists"):

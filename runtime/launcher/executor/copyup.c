@@ -72,9 +72,7 @@ int copy_tree(int from, int to, unsigned depth) {
     for (long at = 0; at < n && result == 0;) {
       const struct entry *entry = (const struct entry *)(buffer + at);
       at += entry->size;
-      const char *name = entry->name;
-      if (name[0] == '.' && (!name[1] || (name[1] == '.' && !name[2]))) continue;
-      result = copy_entry(from, to, name, depth);
+      if (!same(entry->name, ".") && !same(entry->name, "..")) result = copy_entry(from, to, entry->name, depth);
     }
   }
   return result;

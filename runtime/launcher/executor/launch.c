@@ -40,8 +40,6 @@ int report(const struct plan *plan, const struct failure *failure) {
   size_t offset = plan->first_step;
   struct step step = {.operation = NO_OPERATION};
   for (int32_t i = 0; i <= failure->step; i++) plan_step(plan, &offset, &step);
-  int waits = step.operation == OP_RECEIVE_FD || step.operation == OP_WAIT_SIGNAL;
-  if (waits && failure->error == ECANCELED) return FAILED; /* the other side has told why */
   int any = failure->step >= 0;
   const char *index = DECIMAL(failure->step), *error = DECIMAL(failure->error);
   const char *name = any ? operation_name(step.operation) : "clone", *subject = any ? plan_subject(&step) : "";
@@ -62,71 +60,27 @@ int perform_in_place(const struct plan *plan) {
   return report(plan, &failure);
 }
 
-/* The processors that the child may run on, once it is no longer kept off ours; size 0: it has not been. */
-static uint64_t processors[16];
-static long processors_size;
-
-/* Keep the child, which is not running yet, off our processor, if there is another. A scheduler may leave a process
- * waiting behind the one that made or woke it, and here both have work for a while. */
-static void spread(long pid) {
-  uint64_t others[16];
-  unsigned ours = 0;
-  long size = SYS(sched_getaffinity, 0, sizeof processors, processors);
-  if (size <= 0 || SYS(getcpu, &ours) < 0 || ours >= 8 * sizeof others) return;
-  memcpy(others, processors, sizeof others);
-  others[ours / 64] &= ~(1ULL << ours % 64);
-  if (SYS(sched_setaffinity, pid, size, others) == 0) processors_size = size;
-}
-
-static void gather(long pid) {
-  if (processors_size) SYS(sched_setaffinity, pid, processors_size, processors);
-}
-
 static long fail(struct failure *failure, long result) {
   *failure = (struct failure){-1, (int32_t)-result};
   return -1;
 }
 
-/* The parent's steps and the clone, after which both sides have their end at BESIDE_FD. Returns the child's pid, 0 in the
- * child, or -1 with `failure` filled. */
+/* The parent's steps and the clone. Returns the child's pid, 0 in the child, or -1 with `failure` filled. */
 static long begin(const struct plan *plan, uint64_t flags, uint64_t exit_signal, struct failure *failure) {
   if (perform(plan, plan->first_step, 0, plan->parent_count, failure) != 0) return -1;
   OWNED int cgroup = *plan->into_cgroup ? open_path(plan->into_cgroup, O_PATH | O_DIRECTORY) : -1;
   if (*plan->into_cgroup && cgroup < 0) return fail(failure, cgroup);
-  int ends[2] = {-1, -1};
-  long result = plan->beside_count ? SYS(socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) : 0;
-  if (result < 0) return fail(failure, result);
   struct clone_args args = {
     .flags = plan->clone_flags | flags | (cgroup >= 0 ? CLONE_INTO_CGROUP : 0),
     .exit_signal = exit_signal,
     .cgroup = cgroup >= 0 ? (uint64_t)cgroup : 0,
   };
   long pid = SYS(clone3, &args, sizeof args);
-  if (pid < 0) return fail(failure, pid);
-  if (plan->beside_count) {
-    if (pid > 0) spread(pid);
-    SYS(close, ends[pid == 0]);
-    move_fd(ends[pid != 0], BESIDE_FD);
-  }
-  return pid;
-}
-
-/* What the launcher does while the child goes on, on another processor. The child waits for the last step, and may run
- * anywhere by then. */
-static int beside(const struct plan *plan, long pid, struct failure *failure) {
-  if (!plan->beside_count) return 0;
-  uint32_t first = plan->parent_count, last = first + plan->beside_count - 1;
-  int result = perform(plan, plan->first_beside_step, first, last - first, failure);
-  gather(pid);
-  if (result != 0) return result;
-  size_t offset = plan->first_beside_step;
-  struct step passed;
-  for (uint32_t i = first; i < last; i++) plan_step(plan, &offset, &passed);
-  return perform(plan, offset, last, 1, failure);
+  return pid < 0 ? fail(failure, pid) : pid;
 }
 
 static void child(const struct plan *plan, struct failure *failure) {
-  execute(plan, plan->first_child_step, plan->parent_count + plan->beside_count, plan->child_count, failure);
+  execute(plan, plan->first_child_step, plan->parent_count, plan->child_count, failure);
 }
 
 /* The container's first process is a child of whoever started us (CLONE_PARENT): we are gone when it runs. */
@@ -137,8 +91,7 @@ int start_plan(void) {
   SYS(umask, 0);
   long pid = load_plan(PLAN_FD, &plan, NULL, NULL) ? -1 : begin(&plan, CLONE_PARENT, 0, &failure);
   if (pid == 0) child(&plan, &failure);
-  else if (pid > 0 && send_message(SYNC_FD, MESSAGE_PID, (int32_t)pid, now_ns(), -1) < 0) return FAILED;
-  else if (pid > 0 && beside(&plan, pid, &failure) == 0) return 0;
+  else if (pid > 0) return send_message(SYNC_FD, MESSAGE_PID, (int32_t)pid, now_ns(), -1) < 0 ? FAILED : 0;
   send_message(SYNC_FD, MESSAGE_FAILED, failure.step, failure.error, -1);
   return FAILED;
 }
@@ -148,7 +101,5 @@ int start_and_wait(const struct plan *plan) {
   long pid = begin(plan, 0, SIGCHLD, &failure);
   if (pid == 0) child(plan, &failure);
   if (pid <= 0) return report(plan, &failure);
-  if (beside(plan, pid, &failure) < 0 && failure.error != EPIPE) report(plan, &failure); /* EPIPE: the child tells why */
-  if (plan->beside_count) SYS(close, BESIDE_FD);
   return wait_for(pid);
 }

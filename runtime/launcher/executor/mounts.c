@@ -66,19 +66,6 @@ int perform_open_tree(const struct step *s) {
   return result < 0 ? close_with(tree, result) : move_fd(tree, (int)s->open_tree.fd);
 }
 
-/* A file system of this process's own namespaces, attached nowhere. */
-int perform_fs_mount(const struct step *s) {
-  const char *fstype = s->fs_mount.fstype;
-  uint64_t attributes = s->fs_mount.attributes;
-  OWNED int context = (int)SYS(fsopen, fstype, FSOPEN_CLOEXEC);
-  if (context < 0) return context;
-  long result = SYS(fsconfig, context, FSCONFIG_SET_STRING, "source", fstype, 0);
-  if (result == 0 && attributes & MOUNT_ATTR_RDONLY) result = SYS(fsconfig, context, FSCONFIG_SET_FLAG, "ro", 0, 0);
-  if (result == 0) result = SYS(fsconfig, context, FSCONFIG_CMD_CREATE, 0, 0, 0);
-  if (result == 0) result = SYS(fsmount, context, FSMOUNT_CLOEXEC, attributes);
-  return move_fd((int)result, (int)s->fs_mount.fd);
-}
-
 int perform_bind(const struct step *s) {
   int held = (int)s->bind.held;
   OWNED int tree = held ? held : copy_mount(s->bind.source, s->bind.recursive != 0, s->bind.userns, s->bind.map_all != 0);

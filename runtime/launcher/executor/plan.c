@@ -4,7 +4,7 @@
 #include "sys.h"
 #include "table.h"
 
-enum { HEADER_SIZE = 32, STEP_SIZE = 8, MAGIC_SIZE = 6, MAX_STEPS = 4096, MAX_SIZE = 16 << 20 };
+enum { HEADER_SIZE = 24, STEP_SIZE = 8, MAGIC_SIZE = 6, MAX_STEPS = 4096, MAX_SIZE = 16 << 20 };
 
 static unsigned u16(const uint8_t *p) { return p[0] | (unsigned)p[1] << 8; }
 static uint64_t u64(const uint8_t *p) { return u32(p) | (uint64_t)u32(p + 4) << 32; }
@@ -101,20 +101,17 @@ const char *plan_read(struct plan *plan, const uint8_t *bytes, size_t size) {
     .size = size,
     .parent_count = u32(bytes + 12),
     .child_count = u32(bytes + 16),
-    .beside_count = u32(bytes + 20),
-    .clone_flags = u64(bytes + 24),
+    .clone_flags = u32(bytes + 20),
     .into_cgroup = (const char *)bytes + HEADER_SIZE + 4,
   };
-  if (plan->parent_count > MAX_STEPS || plan->beside_count > MAX_STEPS || plan->child_count > MAX_STEPS) return "too many steps";
+  if (plan->parent_count > MAX_STEPS || plan->child_count > MAX_STEPS) return "too many steps";
   size_t n = plan_string_size(bytes, size, HEADER_SIZE), at = plan->first_step = HEADER_SIZE + n;
   if (n == 0) return "malformed cgroup name";
-  uint32_t first_of_child = plan->parent_count + plan->beside_count;
   struct reading reading = {.end = 0};
   for (uint32_t i = 0; i < plan_steps(plan); i++) {
     struct step step;
-    if (i == plan->parent_count) plan->first_beside_step = at;
-    if (i == first_of_child) plan->first_child_step = at;
-    reading.end = i < plan->parent_count ? plan->parent_count : i < first_of_child ? first_of_child : plan_steps(plan);
+    if (i == plan->parent_count) plan->first_child_step = at;
+    reading.end = i < plan->parent_count ? plan->parent_count : plan_steps(plan);
     at = decode(bytes, size, at, &step);
     if (at == 0) return "malformed step";
     const char *wrong = check_step(plan, &step, i, &reading);
@@ -123,7 +120,7 @@ const char *plan_read(struct plan *plan, const uint8_t *bytes, size_t size) {
   return at == size ? NULL : "bytes after the last step";
 }
 
-uint32_t plan_steps(const struct plan *plan) { return plan->parent_count + plan->beside_count + plan->child_count; }
+uint32_t plan_steps(const struct plan *plan) { return plan->parent_count + plan->child_count; }
 
 static size_t count(const char **list) {
   size_t n = 0;

@@ -10,11 +10,11 @@
 struct plan {
   const uint8_t *bytes;
   size_t size;
-  uint32_t parent_count, beside_count, child_count;
+  uint32_t parent_count, child_count;
   uint64_t clone_flags;
   const char *into_cgroup;
   size_t first_step; /* offset of the first step */
-  size_t first_beside_step, first_child_step;
+  size_t first_child_step;
   uint32_t exec_count, exec_strings; /* how many exec steps, and the most strings that one of them has */
   const char **extra, **environment; /* what an exec step that asks for it adds to its own; NULL: nothing */
   const char **pointers;             /* room for plan_pointers of them */

@@ -48,16 +48,16 @@ void default_signals(void) {
 
 /* In the new process: what it is given takes its places, and then it is the launcher. */
 static __attribute__((noreturn)) void be_launcher(const struct step *s) {
-  const char *argv[3], *none[1]; /* filled here: the binary holds no pointers, for nothing would relocate them */
+  const char *argv[3]; /* filled here: the binary holds no pointers, for nothing would relocate them */
   int32_t pair[2];
   argv[0] = "testbed-launcher";
   argv[1] = "--start";
-  argv[2] = none[0] = NULL;
+  argv[2] = NULL;
   for (size_t at = 0; at + sizeof pair <= s->spawn.descriptors_size; at += sizeof pair) {
     memcpy(pair, s->spawn.descriptors + at, sizeof pair);
     if (SYS(dup3, pair[0], pair[1], 0) < 0) end_process(125);
   }
-  SYS(execveat, s->spawn.launcher, "", argv, none, AT_EMPTY_PATH);
+  SYS(execveat, s->spawn.launcher, "", argv, argv + 2 /* no environment */, AT_EMPTY_PATH);
   end_process(125);
 }
 

@@ -49,30 +49,6 @@ int perform_sync(const struct step *s) {
   return result < 0 ? result : wait_for_message(SYNC_FD, MESSAGE_GO);
 }
 
-int perform_send_fd(const struct step *s) {
-  return send_message(BESIDE_FD, MESSAGE_SENT_FD, (int32_t)s->send_fd.fd, 0, (int)s->send_fd.fd);
-}
-
-/* Wait for what the launcher made beside us and sends, and enter it (a namespace) or keep it. Its death, or its failure,
- * which it tells the parent by itself, closes its end. */
-int perform_receive_fd(const struct step *s) {
-  struct message message;
-  int descriptor, wanted = (int)s->receive_fd.fd;
-  long n = receive(BESIDE_FD, &message, sizeof message, &descriptor, 1);
-  if (n < 0) return (int)n;
-  if (n != (long)sizeof message || descriptor < 0) return -ECANCELED;
-  if (message.kind != MESSAGE_SENT_FD || message.number != wanted) return close_with(descriptor, -EPROTO);
-  if (!s->receive_fd.namespace) return move_fd(descriptor, wanted);
-  return close_with(descriptor, (int)SYS(setns, descriptor, s->receive_fd.namespace));
-}
-
-int perform_signal(const struct step *s) {
-  struct message message = {.kind = MESSAGE_SIGNAL};
-  return transfer(__NR_sendto, BESIDE_FD, &message, sizeof message);
-}
-
-int perform_wait_signal(const struct step *s) { return wait_for_message(BESIDE_FD, MESSAGE_SIGNAL); }
-
 /* The container is created. Whoever connects to the listening socket next starts it, and hears of what fails. */
 int perform_wait_start(const struct step *s) {
   int result = send_message(SYNC_FD, MESSAGE_READY, 0, 0, -1);

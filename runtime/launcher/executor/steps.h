@@ -5,7 +5,7 @@
 #include "plan.h"
 #include "text.h"
 
-/* What goes through SYNC_FD and BESIDE_FD, SOCK_SEQPACKET sockets (runtime/launcher/__init__.py reads it). */
+/* What goes through SYNC_FD, a SOCK_SEQPACKET socket (runtime/launcher/__init__.py reads it). */
 struct message {
   uint32_t kind;
   int32_t number;

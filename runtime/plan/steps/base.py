@@ -19,9 +19,8 @@ from typing import ClassVar
 from msgspec import Struct
 from msgspec.structs import asdict
 
-# Descriptors that outlive steps: the parent's socket, the plan, the container's root, where start connects, and how the
-# launcher and the process that it has cloned talk.
-SYNC_FD, PLAN_FD, ROOT_FD, LISTEN_FD, BESIDE_FD = range(100, 105)
+# Descriptors that outlive steps: the parent's socket, the plan, the container's root, and where start connects.
+SYNC_FD, PLAN_FD, ROOT_FD, LISTEN_FD = range(100, 104)
 # Those of the command line: the socket that becomes LISTEN_FD, the planner, the lock of the container, the log,
 # and the first of those that come with a plan.
 LISTENING_FD, PLANNER_FD, LOCK_FD, LOG_FD, RECEIVED_FD = range(111, 116)
@@ -47,8 +46,7 @@ class Step(Struct, frozen=True, kw_only=True):
 
 
 class Plan(Struct, frozen=True):
-    """What the launcher does: ``parent`` steps, clone3 with ``clone_flags``, then, at the same time, its own steps
-    ``beside`` and the new process's ``child`` steps.
+    """What the launcher does: ``parent`` steps, clone3 with ``clone_flags``, then, in the new process, ``child`` steps.
 
     ``into_cgroup`` is a cgroup v2 directory the child is cloned into (CLONE_INTO_CGROUP), or empty.
     A launcher that is PID 1, or a wrapper, performs all of them in place, one after the other.
@@ -58,10 +56,8 @@ class Plan(Struct, frozen=True):
     parent: tuple[Step, ...] = ()
     clone_flags: int = 0
     into_cgroup: str = ""
-    beside: tuple[Step, ...] = ()
 
     def steps(self) -> Iterator[Step]:
-        """All steps in the order of their indexes in error reports: the parent's, those beside, the child's."""
+        """All steps in the order of their indexes in error reports: the parent's, then the child's."""
         yield from self.parent
-        yield from self.beside
         yield from self.child

@@ -120,21 +120,6 @@ class OpenTree(Step, frozen=True):
         return " ".join([*words, f"as descriptor {self.fd}"])
 
 
-class FsMount(Step, frozen=True):
-    """A new file system of the caller's namespaces at descriptor ``fd``, attached nowhere: fsopen(2), fsmount(2) with
-    MOUNT_ATTR_* ``attributes``."""
-
-    purpose = purposes.KERNEL
-
-    fstype: str
-    fd: Positive
-    attributes: Long = 0
-
-    def describe(self) -> str:
-        names = flag_names(self.attributes, constants.MOUNT_ATTRIBUTES)
-        return f"fsmount {self.fstype} {names} as descriptor {self.fd}"
-
-
 class MountAttributes(Step, frozen=True):
     """mount_setattr(2): set and clear MOUNT_ATTR_* bits and set the propagation (MS_SHARED and its kin, or 0)."""
 

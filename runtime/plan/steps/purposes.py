@@ -28,7 +28,6 @@ GUEST = "A kernel has just booted: bring up what a host's kernel has up already.
 EXEC = "The workload takes the process over; nothing of the launcher remains."
 SECCOMP = "The system calls that it never needs are taken away: fewer doors into the kernel."
 SYNC = "A point of the container's life at which others act: maps of ids, hooks, the word to start."
-HANDED = "What the launcher has made meanwhile changes hands."
 HIDDEN = "While it is being made, no process inside may look at it: it still holds what is the host's."
 BESIDE = "A process beside the plan's own, from here to the end of its steps."
 TOGETHER = "The services belong together: when one ends, all do."

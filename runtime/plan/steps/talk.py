@@ -1,10 +1,9 @@
 """Talking: with the parent, the kernel's network, and whoever reads the console."""
 
-from runtime.plan.constants import CLONE_FLAGS
 from runtime.plan.steps import purposes
-from runtime.plan.steps.arguments import Comment, Id, Line, Long, Positive, Size, Word
+from runtime.plan.steps.arguments import Comment, Id, Line, Long, Positive, Size
 from runtime.plan.steps.base import LISTEN_FD, Step
-from runtime.plan.steps.words import flag_names, quoted
+from runtime.plan.steps.words import quoted
 
 
 class Sync(Step, frozen=True):
@@ -15,47 +14,6 @@ class Sync(Step, frozen=True):
 
     number: Positive
     what: Comment = ""
-
-
-class SendFd(Step, frozen=True):
-    """Of the launcher, beside: give the child the descriptor ``fd``, for its ReceiveFd of the same number."""
-
-    words = "send descriptor {fd} to the new process"
-    purpose = purposes.HANDED
-
-    fd: Positive
-
-
-class ReceiveFd(Step, frozen=True):
-    """Of the child: wait for the descriptor ``fd`` that the launcher sends; it is kept, or, with ``namespace``
-    (CLONE_NEW...), the namespace that it stands for is entered."""
-
-    purpose = purposes.HANDED
-
-    fd: Positive
-    namespace: Word = 0
-
-    def describe(self) -> str:
-        enter = f"setns {flag_names(self.namespace, CLONE_FLAGS)}" if self.namespace else "keep it"
-        return f"receive descriptor {self.fd} from the launcher, {enter}"
-
-
-class Signal(Step, frozen=True):
-    """Of the launcher, beside: tell the child that ``what`` is done, for its WaitSignal."""
-
-    words = "tell the new process: {what}"
-    purpose = purposes.HANDED
-
-    what: Comment
-
-
-class WaitSignal(Step, frozen=True):
-    """Of the child: wait for the launcher's Signal."""
-
-    words = "wait until the launcher tells: {what}"
-    purpose = purposes.HANDED
-
-    what: Comment
 
 
 class WaitStart(Step, frozen=True):

@@ -7,7 +7,7 @@ import struct
 from runtime.plan import steps as s
 from runtime.plan.encode import encode
 
-_FIRST_STEP, _STEP_HEADER = 40, 8
+_FIRST_STEP, _STEP_HEADER = 32, 8
 _ENDLESS = (1 << 64) - 1
 _FORKS = s.Plan((*s.forked(s.Umask(0)), s.Exec(("a",))))
 

@@ -10,7 +10,6 @@ import sys
 import termios
 import time
 from contextlib import suppress
-from errno import ETIMEDOUT
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from runtime.cgroups import Cgroup, hierarchies
 from runtime.launcher import STATIC_BINARY, StepError, launch
 from runtime.launcher.build import BINARY, HERE, INCLUDES, PACKAGES, WARNINGS, sources
 from runtime.plan import steps as s
-from runtime.plan.constants import CLONE_NEWPID, CLONE_NEWUTS
+from runtime.plan.constants import CLONE_NEWPID
 from runtime.plan.encode import encode
 from runtime.plan.steps import Plan
 from runtime.plan.workload import workload_plan
@@ -56,28 +55,15 @@ def test_every_error_of_the_kernel_has_its_name(tmp_path: Path) -> None:
     assert done.stderr.endswith(": ECONNREFUSED (111)\n")
 
 
-@pytest.mark.root
-def test_what_is_made_beside_is_handed_over(tmp_path: Path) -> None:
-    beside = (s.Unshare(CLONE_NEWUTS), s.SetHostname("beside"), s.Open("/proc/self/ns/uts", 112), s.SendFd(112))
-    plan = Plan(beside=beside, child=(s.ReceiveFd(112, CLONE_NEWUTS), s.Exec(("/bin/uname", "-n"))))
-    (tmp_path / "p").write_bytes(encode(plan))
-    done = subprocess.run([STATIC_BINARY, tmp_path / "p"], capture_output=True, text=True, timeout=10)
-    assert (done.returncode, done.stdout) == (0, "beside\n")
-
-
-def test_what_fails_beside_is_told_and_ends_the_child(tmp_path: Path) -> None:
-    plan = Plan(beside=(s.Open("/nowhere", 112), s.SendFd(112)), child=(s.ReceiveFd(112), s.Exec(("/bin/true",))))
+@pytest.mark.parametrize("parent", [True, False])
+def test_a_step_that_fails_before_or_after_the_clone_is_told_and_ends_the_child(tmp_path: Path, parent: bool) -> None:
+    fails: tuple[s.Step, ...] = (s.Open("/nowhere", 112),)
+    last: tuple[s.Step, ...] = (s.Exec(("/bin/true",)),)
+    plan = Plan(parent=fails, child=last) if parent else Plan(child=(*fails, *last))
     (tmp_path / "p").write_bytes(encode(plan))
     done = subprocess.run([STATIC_BINARY, tmp_path / "p"], capture_output=True, text=True, timeout=10)
     assert (done.returncode, done.stderr) == (125, "testbed: step 0: open /nowhere: ENOENT (2)\n")
     with pytest.raises(StepError, match="step 0: open /nowhere"):
-        launch(plan, stdin=0, stdout=1, stderr=2)
-
-
-def test_a_child_that_fails_first_is_whose_error_is_told(tmp_path: Path) -> None:
-    beside = (s.WaitPath(str(tmp_path / "never"), 200, tolerate=(ETIMEDOUT,)), s.Open("/", 112), s.SendFd(112))
-    plan = Plan(beside=beside, child=(s.Chdir("/nowhere"), s.ReceiveFd(112), s.Exec(("/bin/true",))))
-    with pytest.raises(StepError, match="step 3: chdir /nowhere"):
         launch(plan, stdin=0, stdout=1, stderr=2)
 
 

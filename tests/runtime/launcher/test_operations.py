@@ -12,8 +12,8 @@ from runtime.plan import steps as s
 from runtime.plan.steps.arguments import Bits, Comment, Mode, layout
 
 WRITTEN = [path for folder in FOLDERS for path in folder.glob("*.[ch]")]
-# What the reader of plans and the words for an error have to know of single operations.
-NAMED = {"OP_EXEC", "OP_FORK", "OP_RECEIVE_FD", "OP_WAIT_SIGNAL", "OP_END"}
+# What the reader of plans has to know of single operations.
+NAMED = {"OP_EXEC", "OP_FORK", "OP_END"}
 PLAN = HERE.parent / "plan"
 
 

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from runtime.cgroups import Hierarchies
 from runtime.config.process import User
 from runtime.config.types import Config, Hooks, Linux, Mount, Namespace
 from runtime.plan import steps as s
 from runtime.plan.bundle import Choices, bundle_plan
-from runtime.plan.provision import may_be_beside
+from runtime.plan.constants import CLONE_NEWCGROUP, CLONE_NEWNET
 from runtime.plan.root import ImageRoot
 from runtime.plan.workload import workload_plan
 from runtime.spec import Process, Resources, Spec, configuration
@@ -30,7 +31,7 @@ def with_kinds(*kinds: str) -> Config:
     return with_linux(namespaces=(*CONFIG.linux.namespaces, *(Namespace(kind) for kind in kinds)))
 
 
-REFUSED = {
+OTHERS = {
     "a user namespace owns its network": with_kinds("user"),
     "a time namespace is entered by the next process": with_kinds("time"),
     "a namespace is another's": with_linux(namespaces=(*CONFIG.linux.namespaces[1:], Namespace("mount", "/ns"))),
@@ -44,23 +45,34 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("why", REFUSED)
-def test_what_must_be_done_in_turn(why: str) -> None:
-    assert may_be_beside(CONFIG, V1) and may_be_beside(CONFIG, HYBRID)
-    assert not may_be_beside(REFUSED[why], V1)
-    plan = bundle_plan(
-        REFUSED[why], V1, "/b", Choices("/b", "c", start_immediately=True, makes_cgroup=True), image=ImageRoot(("/a",))
-    )
-    assert not plan.beside and not any(isinstance(step, s.WaitSignal | s.ReceiveFd) for step in plan.child)
+def made(config: Config, hierarchies: Hierarchies) -> s.Plan:
+    choices = Choices("/b", "c", start_immediately=True, makes_cgroup=True)
+    return bundle_plan(config, hierarchies, "/b", choices, image=ImageRoot(("/a",)))
+
+
+def of_cgroups(plan: s.Plan) -> list[s.Step]:
+    return [step for step in plan.parent if "/cg/" in str(step)]
+
+
+@pytest.mark.parametrize("hierarchies", [V1, HYBRID, V2], ids=["v1", "hybrid", "v2"])
+@pytest.mark.parametrize("why", OTHERS)
+def test_all_containers_get_their_cgroups_in_one_order_before_anything_looks_at_them(
+    why: str, hierarchies: Hierarchies
+) -> None:
+    plan = made(OTHERS[why], hierarchies)
+    assert of_cgroups(plan) == of_cgroups(made(CONFIG, hierarchies)) != []
+    entered = plan.child.index(s.Unshare(CLONE_NEWCGROUP))
+    looks = [index for index, step in enumerate(plan.child) if isinstance(step, s.Sync | s.Mount)]
+    assert entered < min(looks) and plan.clone_flags & CLONE_NEWNET
 
 
 def test_on_version_two_the_launcher_would_be_one_of_the_containers_tasks() -> None:
-    assert not may_be_beside(CONFIG, V2)
-    assert not workload_plan(SPEC, V2, "c").beside
+    plan = workload_plan(SPEC, V2, "c")
+    assert plan.into_cgroup and not [step for step in plan.parent if "cgroup.procs" in str(step)]
 
 
 @pytest.mark.parametrize("hierarchies", [V1, V2], ids=["v1", "v2"])
-def test_an_engines_container_is_made_by_the_same_steps(hierarchies: Any) -> None:
+def test_an_engines_container_is_made_by_the_same_steps(hierarchies: Hierarchies) -> None:
     """What differs is the root, and who is waited for."""
     engines = bundle_plan(CONFIG, hierarchies, "/b", Choices("/b/rootfs", "testbed/c"))
     own = workload_plan(SPEC, hierarchies, "testbed/c")

@@ -47,43 +47,50 @@ def test_lower_directories_are_relative_and_the_top_layer_comes_first() -> None:
     assert s.Chdir("/store/layers") in plan.child
 
 
-def test_the_memory_limit_is_written_and_its_cgroup_joined_before_the_clone() -> None:
+def test_the_memory_limit_is_written_and_its_cgroup_joined_before_anything_is_made() -> None:
+    """On v1 the other cgroups are charged to it as well."""
     plan = workload_plan(spec(), V1, "testbed/r/i")
-    assert plan.parent == (
+    assert plan.parent[:3] == (
         s.Mkdir("/cg/memory/testbed/r/i"),
         s.Write("/cg/memory/testbed/r/i/memory.limit_in_bytes", (str(64 << 20),)),
         s.Write("/cg/memory/testbed/r/i/tasks", ("0",)),
-        s.Affinity(),
     )
+    assert plan.parent[-1] == s.Affinity()
 
 
 @pytest.mark.parametrize("host_network", [False, True])
-def test_the_other_cgroups_are_made_beside_and_joined_while_the_hosts_root_is_there(host_network: bool) -> None:
+def test_the_other_cgroups_are_limited_and_joined_while_the_hosts_root_is_there(host_network: bool) -> None:
     plan = workload_plan(spec(host_network=host_network), V1, "testbed/r/i")
-    written = {step.path: step.data[0] for step in of_type(plan.beside, s.Write)}
+    written = {step.path: step.data[0] for step in of_type(plan.parent, s.Write)}
     assert written["/cg/cpu/testbed/r/i/cpu.cfs_quota_us"] == "50000"
     assert written["/cg/pids/testbed/r/i/pids.max"] == "32"
-    made = [step.path for step in of_type(plan.beside, s.Mkdir)]
-    (announcing,), (awaiting,) = of_type(plan.beside, s.Signal), of_type(plan.child, s.WaitSignal)
-    announced, awaited = plan.beside.index(announcing), plan.child.index(awaiting)
-    assert all(plan.beside.index(s.Mkdir(path)) < announced for path in made)
-    joins = [plan.child.index(s.Write(f"{path}/tasks", ("0",))) for path in made]
-    assert awaited < min(joins) and max(joins) < plan.child.index(s.PivotRoot(".", "."))
+    for controller in ("cpu", "cpuacct", "devices"):
+        path = f"/cg/{controller}/testbed/r/i"
+        assert plan.parent.index(s.Mkdir(path)) < plan.parent.index(s.Write(f"{path}/tasks", ("0",)))
 
 
-def test_a_limit_that_is_written_late_holds_before_the_workload_runs() -> None:
-    """What is handed over last is waited for."""
+def test_only_the_child_enters_the_cgroup_that_counts_tasks() -> None:
+    """A limit would have to leave room for the launcher too."""
     plan = workload_plan(spec(), V1, "testbed/r/i")
-    last = plan.beside[-1]
-    assert isinstance(last, s.SendFd) and last.fd == of_type(plan.child, s.ReceiveFd)[-1].fd
+    (opened,) = (step for step in of_type(plan.parent, s.Open) if step.path == "/cg/pids/testbed/r/i/tasks")
+    assert plan.parent.index(s.Mkdir("/cg/pids/testbed/r/i")) < plan.parent.index(opened)
+    joined = s.WriteDescriptor(opened.fd, b"0")
+    assert plan.child.index(joined) < plan.child.index(s.PivotRoot(".", "."))
+    assert s.Write(opened.path, ("0",)) not in plan.steps()
+
+
+def test_nor_where_memory_is_counted_together_with_tasks() -> None:
+    together = Hierarchies({**V1.v1, "pids": Path("/cg/memory")}, None, frozenset())
+    plan = workload_plan(spec(), together, "testbed/r/i")
+    assert s.Write("/cg/memory/testbed/r/i/tasks", ("0",)) not in plan.steps()
 
 
 @pytest.mark.parametrize("found", [V1, V2])
 def test_the_cgroup_namespace_is_made_after_joining(found: Hierarchies) -> None:
     """Its root is the cgroup that the process is in when the namespace is made."""
     plan = workload_plan(spec(), found, "testbed/r/i")
-    joins = [plan.child.index(step) for step in of_type(plan.child, s.Write) if step.path.endswith("/tasks")]
-    assert not plan.clone_flags & CLONE_NEWCGROUP
+    joins = [plan.child.index(step) for step in of_type(plan.child, s.WriteDescriptor)]
+    assert len(joins) == (1 if found.v1 else 0) and not plan.clone_flags & CLONE_NEWCGROUP
     assert max(joins, default=-1) < plan.child.index(s.Unshare(CLONE_NEWCGROUP))
 
 
@@ -112,29 +119,19 @@ def test_dev_and_what_hides_directories_share_the_file_system_of_the_writable_la
     assert {step.held for step in of_type(plan.child, s.MaskPath)} == {held.fd}
 
 
-def test_without_a_link_there_is_only_loopback() -> None:
-    plan = workload_plan(spec(), V1, "testbed/r/i")
-    assert s.Unshare(CLONE_NEWNET) in plan.beside
-    assert [step.what for step in of_type(plan.beside, s.Netlink)] == ["bring lo up"]
-
-
-def test_the_network_is_made_beside_and_taken_over_before_sys_is_seen() -> None:
-    """Only on v1: there the launcher is in the cgroup to which the namespace is charged."""
-    plan = workload_plan(spec(), V1, "testbed/r/i")
-    handed = [step.fd for step in of_type(plan.beside, s.SendFd)]
-    taken = of_type(plan.child, s.ReceiveFd)
-    assert handed == [step.fd for step in taken] and taken[0].namespace == CLONE_NEWNET
-    sys = next(step for step in of_type(plan.child, s.Bind) if step.target == "sys")
-    assert sys.held == handed[-1] and plan.child.index(taken[-1]) < plan.child.index(sys)
-    unified = workload_plan(spec(), V2, "testbed/r/i")
-    assert not unified.beside and unified.clone_flags & CLONE_NEWNET
+@pytest.mark.parametrize("found", [V1, V2])
+def test_without_a_link_there_is_only_loopback(found: Hierarchies) -> None:
+    plan = workload_plan(spec(), found, "testbed/r/i")
+    assert plan.clone_flags & CLONE_NEWNET
+    assert [step.what for step in of_type(tuple(plan.steps()), s.Netlink)] == ["bring lo up"]
+    assert of_type(plan.parent, s.Netlink) == []
 
 
 def test_a_link_is_made_from_the_labs_socket() -> None:
     plan = workload_plan(spec(link=LINK), V1, "testbed/r/i", attachment=Attachment(2, 1))
-    first, *_ = of_type(plan.beside, s.Netlink)
+    first, *_ = of_type(plan.child, s.Netlink)
     assert "veth v1" in first.what
-    assert s.Unshare(CLONE_NEWNET) in plan.beside
+    assert plan.clone_flags & CLONE_NEWNET and first.fd in [step.fd for step in of_type(plan.parent, s.NetlinkSocket)]
 
 
 @pytest.mark.parametrize("found", [V1, V2])
@@ -156,7 +153,7 @@ def test_a_link_without_a_bridge_is_refused() -> None:
 
 def test_host_network_makes_no_namespace() -> None:
     plan = workload_plan(spec(host_network=True), V1, "testbed/r/i")
-    assert s.Unshare(CLONE_NEWNET) not in plan.steps() and not plan.clone_flags & CLONE_NEWNET
+    assert not plan.clone_flags & CLONE_NEWNET
     assert of_type(tuple(plan.steps()), s.Netlink) == []
 
 

@@ -1,0 +1,100 @@
+"""How long a planner stays, what it has of its first caller's, and planners that a service manager starts."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runtime import planners
+from runtime.launcher.build import COMMAND, PACKAGES
+from runtime.oci.planner import idle_s
+from tests.runtime.command_line import Runtime
+from tests.runtime.planner_host import PlannerHost, planner_host
+from tests.waiting import until
+
+ROOT = Path(__file__).resolve().parents[3]
+INTERPRETER = ROOT / "runtime" / "oci" / "interpreter.py"
+
+
+@pytest.fixture
+def host(oci: Runtime) -> Iterator[PlannerHost]:
+    with planner_host(oci) as found:
+        yield found
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("", 60), ("off", 0), ("0", 0), ("2.5", 2.5), ("300", 300), ("-1", 60), ("nan", 60), ("1e9", 60), ("soon", 60)],
+)
+def test_how_long_it_stays(text: str, seconds: float) -> None:
+    assert idle_s(text) == seconds
+
+
+@pytest.mark.root
+def test_it_goes_when_nobody_asks_and_takes_its_socket_along(host: PlannerHost) -> None:
+    environment = {**os.environ, "TESTBED_PLANNER": "1"}
+    host.oci("list", env=environment)
+    until(host.sockets)
+    until(lambda: not host.planners(), 15)
+    assert host.sockets() == []
+
+
+@pytest.mark.root
+def test_none_is_left_where_none_is_wanted(host: PlannerHost) -> None:
+    host.oci("list", env={**os.environ, "TESTBED_PLANNER": "off"})
+    until(lambda: not host.planners())
+    assert host.sockets() == []
+
+
+@pytest.mark.root
+def test_it_has_nothing_of_its_first_callers(host: PlannerHost, tmp_path: Path) -> None:
+    with (tmp_path / "file").open("w") as held:
+        host.oci("list", env={**os.environ, "SECRET": "word"}, pass_fds=[held.fileno()])
+    (planner,) = until(host.planners)
+    until(host.sockets)
+    process = Path(f"/proc/{planner}")
+    assert b"SECRET" not in (process / "environ").read_bytes()
+    assert os.readlink(process / "cwd") == "/"
+    assert os.getsid(planner) != os.getsid(0)
+    targets = [os.readlink(descriptor) for descriptor in (process / "fd").iterdir()]
+    assert not [target for target in targets if target.startswith((str(tmp_path), "/dev/pts"))]
+    assert [os.readlink(process / "fd" / str(number)) for number in range(3)] == ["/dev/null"] * 3
+
+
+@pytest.mark.root
+def test_it_keeps_no_mount_namespace_alive(oci: Runtime) -> None:
+    before = {resident.pid for resident in planners.residents(os.environ)}
+    subprocess.run(["unshare", "--mount", COMMAND, "--root", oci.root, "list"], check=True, capture_output=True)
+    until(lambda: {resident.pid for resident in planners.residents(os.environ)} <= before, 20)
+
+
+@pytest.mark.root
+def test_a_service_manager_can_start_it(host: PlannerHost) -> None:
+    """As systemd does: with the socket as descriptor 3, and the process's number in the environment."""
+    host.warm()
+    (path,) = host.sockets()
+    host.end()
+    path.unlink()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        directory = os.open(path.parent, os.O_PATH)
+        listening.bind(f"/proc/self/fd/{directory}/{path.name}")
+        os.close(directory)
+        listening.listen()
+        script = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ['LISTEN_PID'] = str(os.getpid());"
+        script += " os.environ['LISTEN_FDS'] = '1'; os.execv(sys.argv[2], sys.argv[2:])"
+        words = [sys.executable, "-I", "-S", str(INTERPRETER), str(PACKAGES), "planner", "60"]
+        command = [*host.host.inside, sys.executable, "-c", script, str(listening.fileno()), *words]
+        with subprocess.Popen(command, pass_fds=[listening.fileno()]) as manager:
+            host.oci.shell("exec sleep 1000")
+            host.oci("create", "a")
+            host.oci("delete", "--force", "a")
+            assert host.planners() == [manager.pid]
+            manager.terminate()
+            assert manager.wait(20) == 0
+    assert path.is_socket(), "the socket is its manager's"
