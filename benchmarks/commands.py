@@ -210,6 +210,7 @@ def find_peers(command: str, with_newest: bool) -> list[Peer]:
 def measure(peers: Sequence[Peer], rounds: int, seed: int) -> dict[str, dict[str, list[float]]]:
     """Times in seconds, by command line and by command; the ruler's first."""
     with ExitStack() as undo:
+        undo.callback(signal.signal, signal.SIGINT, signal.default_int_handler)
         name = f"benchmark-{os.getpid()}"
         directory = undo.enter_context(mount_namespace(undo.enter_context(lease(name))))
         undo.callback(remove_cgroups, f"{CGROUP_ROOT}/{name}")
@@ -223,6 +224,7 @@ def measure(peers: Sequence[Peer], rounds: int, seed: int) -> dict[str, dict[str
             tasks += [each.life, each.run]
             if shutil.which("podman"):
                 tasks.append(make_podman(each, directory / f"podman{number}").run)
+        undo.callback(signal.signal, signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C does not keep us from cleaning up
         order = random.Random(seed)
         for block in range(WARM_UP + rounds):
             if block == WARM_UP:

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -47,10 +48,12 @@ def test_it_leaves_nothing() -> None:
 @pytest.mark.root
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_interrupted_it_leaves_nothing(number: int) -> None:
-    """Where it has made its so-many-th container."""
+    """Where it has made its so-many-th container; and again while it cleans up."""
     with subprocess.Popen(COMMAND, stdout=subprocess.PIPE, text=True) as benchmark:
         containers = f"{CGROUP_ROOT}/benchmark-{benchmark.pid}/c*"
         until(lambda: any(path.name >= f"c{number}" for path in Path("/sys/fs/cgroup").glob(f"*/{containers}")))
+        benchmark.send_signal(signal.SIGINT)
+        time.sleep(0.05)
         benchmark.send_signal(signal.SIGINT)
         benchmark.communicate(timeout=60)
     assert benchmark.returncode == 130
