@@ -1,7 +1,7 @@
-"""Files and directories that appear whole or not at all.
+"""This module makes files and directories that appear whole or not at all.
 
-What is not complete yet has a name that begins with PARTIAL and ends with its writer's process id, from which
-``invoke clean`` tells a dead writer's remains.
+Until one is complete, its name begins with PARTIAL and ends with its writer's process id. From that id,
+``invoke clean`` recognizes what a dead writer left.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PARTIAL = ".partial-"
 
 @contextmanager
 def scratch(path: Path) -> Iterator[Path]:
-    """A path beside ``path`` for something temporary, removed at the end."""
+    """Yield a path beside ``path`` for something temporary, which is removed at the end."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{PARTIAL}{path.name}-{os.getpid()}")
     remove(temporary)
@@ -35,7 +35,7 @@ def scratch(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def partial(path: Path) -> Iterator[Path]:
-    """A path beside ``path`` to build it at; renamed to ``path`` on success, removed on failure.
+    """Yield a path beside ``path`` to build it at, which is renamed to ``path`` on success and removed on failure.
 
     When another process finished the same directory first, its result stays and ours is removed.
     """
@@ -46,7 +46,7 @@ def partial(path: Path) -> Iterator[Path]:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one, whole, also after a kill. Raises OSError."""
+    """Write a file so that a reader sees all of the old or all of the new one, even after a kill. Raises OSError."""
     with partial(path) as temporary, temporary.open("wb") as stream:
         stream.write(content)
         stream.flush()
@@ -54,9 +54,9 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def read_document(path: Path, kind: type[T], **more: object) -> T | None:
-    """The JSON value of a file that appeared whole, with ``more`` fields; None when there is no file.
+    """Return the JSON value of a file that was written whole, with ``more`` fields, or None when there is no file.
 
-    Raises PrerequisiteError for a damaged one: the disk is not to be trusted.
+    Raises PrerequisiteError when it is damaged, because the disk cannot then be trusted, or when it cannot be read.
     """
     try:
         if not more:
@@ -66,13 +66,13 @@ def read_document(path: Path, kind: type[T], **more: object) -> T | None:
         return None
     except PermissionError as error:
         raise PrerequisiteError(f"read {path}: {error.strerror}", "run as root, or through sudo") from error
-    except (OSError, ValueError) as error:  # ValueError: msgspec's errors are
+    except (OSError, ValueError) as error:  # msgspec's errors are ValueErrors
         hint = "what it describes can be made again: remove it, or set TESTBED_HOME to another directory"
         raise PrerequisiteError(f"read {path}: {in_words(error)}", hint) from error
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a whole directory, however deep; an absent one is fine. Raises OSError."""
+    """Remove a file or a whole directory, however deep; an absent one is ignored. Raises OSError."""
     if not path.is_dir() or path.is_symlink():
         path.unlink(missing_ok=True)
         return
@@ -87,7 +87,7 @@ def remove(path: Path) -> None:
 
 
 def _remove_deep(path: Path) -> None:
-    """Remove a directory by lifting, level by level, what is in its directories into itself: names stay short."""
+    """Remove a directory by lifting its subdirectories' contents into it, level by level, so that paths stay short."""
     lifted = 0
     while entries := list(os.scandir(path)):
         for entry in entries:
@@ -102,6 +102,6 @@ def _remove_deep(path: Path) -> None:
 
 
 def writer_of(path: Path) -> int:
-    """The process id of the writer of something incomplete; 0 for a name that has none."""
+    """Return the process id of the writer of an incomplete file or directory, or 0 for a name that has none."""
     number = path.name.rpartition("-")[2]
     return int(number) if number.isascii() and number.isdigit() else 0

@@ -1,4 +1,4 @@
-"""The life of one container: start a plan, signal it, wait for it, remove what is left."""
+"""This module manages the life of one container: it starts a plan, signals it, waits for it and removes the rest."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from runtime.spec import Spec
 class Container(Struct):
     """A started container.
 
-    ``requested_ns`` is when the start was asked for; with ``process.cloned_ns`` and ``process.executed_ns``
-    it gives the phases of the start, all CLOCK_MONOTONIC. No descriptor is held for it: the process is our child, and
-    its number passes to no other before it is reaped.
+    ``requested_ns`` is when the start was requested. Together with ``process.cloned_ns`` and ``process.executed_ns`` it
+    gives the phases of the start, all in CLOCK_MONOTONIC. No descriptor is held for the process: it is our child, so
+    its pid is not reused before it is reaped.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Container(Struct):
     exit_status: int | None = None
 
     def wait(self, timeout_s: float | None = None) -> int | None:
-        """The first process's exit status, 128 + n when signal n ended it; None when the time is over."""
+        """Return the first process's exit status (128 + n when signal n ended it), or None when the time is over."""
         if self.exit_status is None and timeout_s:
             with suppress(ProcessLookupError), _pidfd(self.process.pid) as pidfd:
                 wait_exit(pidfd, timeout_s)
@@ -43,19 +43,19 @@ class Container(Struct):
         return self.exit_status
 
     def alive(self) -> bool:
-        """Whether the first process is still running."""
+        """Tell whether the first process is still running."""
         return self.wait(0) is None
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Signal the first process; one that has ended is left alone."""
+        """Signal the first process, unless it has ended."""
         if self.alive():
             os.kill(self.process.pid, number)
 
     def delete(self) -> None:
-        """Kill what still runs and remove the cgroup.
+        """Kill the processes that still run and remove the cgroup.
 
-        With the first process of its pid namespace the kernel ends all others before that one counts as
-        dead; mounts, namespaces and veth go with them.
+        When the first process of a pid namespace is killed, the kernel ends all others in it before it reports that one
+        as dead. The mounts, namespaces and veth disappear with them.
         """
         self.send_signal(signal.SIGKILL)
         self.wait()
@@ -95,7 +95,8 @@ def start(
 
     ``stdout`` also takes standard error; ``stdin`` None is /dev/null. With ``building`` it makes a layer of an image;
     ``connect`` gets the pid of the process that is in its network namespace, before the command is executed. Raises
-    StepError when the kernel refuses a step, UsageError when the name is taken; nothing is left behind then.
+    StepError when the kernel refuses a step, UsageError when the name is taken, and PrerequisiteError without root or
+    a required controller. A failed start leaves nothing behind.
     """
     requested_ns = time.monotonic_ns()
     on_host = hierarchies()
@@ -118,9 +119,9 @@ def start(
 
 
 def run(spec: Spec, *, name: str, log: int | None = None, building: Building | None = None) -> int:
-    """Run ``spec`` as a container to its end and return its exit status (128 + n for signal n).
+    """Run ``spec`` as a container until it ends and return its exit status (128 + n for signal n).
 
-    ``log`` is the descriptor for its output, None for our own standard output.
+    ``log`` is the descriptor for its output; None stands for our own standard output.
     """
     container = start(spec, name=name, stdout=1 if log is None else log, building=building)
     try:

@@ -1,4 +1,4 @@
-"""Containers described as text, for a runtime elsewhere that is to start them: ``Spec`` as JSON and back."""
+"""This module converts ``Spec`` to JSON and back, to describe containers to a runtime elsewhere that starts them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runtime.spec import Spec
 
 
 def to_json(specs: Mapping[str, Spec], **more: object) -> str:
-    """The containers by name, in order of their start, and ``more`` for whoever starts them."""
+    """Encode the containers by name, in the order of their start, and ``more`` fields for whoever starts them."""
     return msgspec.json.encode({**more, "containers": specs}, enc_hook=str).decode()
 
 
@@ -20,7 +20,7 @@ def _address(kind: type, text: Any) -> Any:
 
 
 def from_json(text: str) -> tuple[dict[str, Spec], dict[str, Any]]:
-    """What ``to_json`` was given: the containers, and the rest."""
+    """Return the containers and the other fields that ``to_json`` was given."""
     document = msgspec.json.decode(text)
     containers = document.pop("containers")
     return msgspec.convert(containers, dict[str, Spec], dec_hook=_address), document

@@ -1,4 +1,4 @@
-"""What is done to files and processes of the host: by this process, or by another one for it."""
+"""This module defines the effects on the host's files and processes, which this process or another one performs."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Protocol
 
 
 class Effects(Protocol):
-    """Whoever does it. The methods raise OSError as the system calls do."""
+    """The interface of whatever performs the effects. The methods raise OSError as the system calls do."""
 
     def write(self, path: Path, text: str) -> None:
-        """Write to a file that is there, such as one of the kernel's."""
+        """Write to an existing file, such as one of the kernel's."""
 
     def remove_directories(self, paths: Iterable[Path], unless_busy: bool = False) -> None:
-        """rmdir(2), in this order; those that are not there are passed over, and ``unless_busy`` those in use too."""
+        """Remove directories in order with rmdir(2), skipping absent ones and, with ``unless_busy``, busy ones too."""
 
     def signal_all(self, pids: Sequence[int], number: int) -> None:
-        """Signal processes; those that have ended are passed over, and reaped if they are children."""
+        """Signal processes. Those that have ended are skipped, and reaped if they are children."""
 
     def keep_alive(self) -> None:
-        """Say, to whom it concerns, that something is waited for."""
+        """Tell those concerned that the caller is still waiting for something."""
 
 
 class Direct:
-    """This process itself."""
+    """Effects that this process performs itself."""
 
     def write(self, path: Path, text: str) -> None:
         with open(path, "w") as file:
@@ -42,7 +42,7 @@ class Direct:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
             with suppress(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)  # ours, and nobody else waits for it
+                os.waitpid(pid, os.WNOHANG)  # a child of ours, and nobody else waits for it
 
     def keep_alive(self) -> None:
         return

@@ -1,4 +1,4 @@
-"""The errors that reach a user: what was tried, on what, what the kernel or server said, what to do."""
+"""This module defines the errors that reach a user and say what failed, on what, why, and what to do about it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TestbedError(Exception):
 
 
 def in_words(error: Exception) -> str:
-    """An error as a person reads it: of the system's, what it said and on what."""
+    """Return an error's text for a person; for a system error, that is its file names and the system's message."""
     if isinstance(error, OSError) and error.strerror:
         names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, (str, bytes))]
         return ": ".join([" -> ".join(names), error.strerror]) if names else error.strerror

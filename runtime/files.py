@@ -1,4 +1,4 @@
-"""Reading files that other people wrote: regular files only, of a bounded size, none that a link leads away to."""
+"""This module safely reads others' files: only regular ones of bounded size, and none that a link leads away to."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _KINDS = {
 
 
 def read_bounded(path: Path, most_bytes: int) -> bytes:
-    """The content of a regular file. Nothing else is waited for or read.
+    """Return the content of a regular file. It never waits for or reads another kind of file.
 
     Raises UsageError, which quotes nothing of the content, for another kind of file, for one longer than
     ``most_bytes`` and for one that cannot be read.
     """
     try:
-        # Without O_NONBLOCK the opening of a pipe that nobody writes to waits for ever.
+        # Without O_NONBLOCK, opening a pipe that nobody writes to waits forever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError as error:
         raise UsageError(f"read {path}: {error.strerror}") from error
@@ -44,12 +44,12 @@ def read_bounded(path: Path, most_bytes: int) -> bytes:
 
 
 def check_inside(path: Path, folder: Path) -> None:
-    """UsageError when ``path``, which is named inside ``folder``, leads out of it by a link, in a circle or nowhere."""
+    """Raise UsageError when ``path``, named inside ``folder``, is a link that leads outside, in a circle or nowhere."""
     if not os.path.lexists(path):
         return
     try:
         real = path.resolve(strict=True)
-    except (OSError, RuntimeError) as error:  # Python before 3.13: RuntimeError for links in a circle
+    except (OSError, RuntimeError) as error:  # before 3.13, Python raises RuntimeError for links in a circle
         raise UsageError(f"{path}: a link that leads nowhere, or in a circle") from error
     if not real.is_relative_to(folder.resolve()):
         raise UsageError(f"{path}: a link that leads out of {folder}", "copy the file there; nothing outside is read")

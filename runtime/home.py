@@ -1,4 +1,4 @@
-"""Where the testbed keeps what outlives a run: images, guest kernels, disks, verdicts."""
+"""This module finds the store, which keeps what outlives a run: images, guest kernels, disks and verdicts."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from runtime.errors import PrerequisiteError
 
 
 def store_root() -> Path:
-    """The directory of the store: ``$TESTBED_HOME``, or ``/var/lib/testbed``. Raises PrerequisiteError when something
-    else is there; it may be missing."""
+    """Return the directory of the store, which is ``$TESTBED_HOME`` or ``/var/lib/testbed``.
+
+    The directory need not exist. Raises PrerequisiteError when the path is no directory or cannot be examined.
+    """
     path = Path(os.path.abspath(os.environ.get("TESTBED_HOME") or "/var/lib/testbed"))
     try:
         directory = stat.S_ISDIR(path.stat().st_mode)

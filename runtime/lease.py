@@ -1,9 +1,9 @@
-"""Leases: how what a living process has on the host differs from what a dead one left.
+"""This module manages leases, which distinguish what a living process has on the host from what a dead one left.
 
-Everything the testbed puts on a host (cgroups, scratch files) lies below a name, the lease's. The lease is a
-directory with a lock file in it, locked as long as its owner lives: the kernel drops the lock however the
-owner dies. It is made under a name of its writer's, locked, and only then renamed, so it is never seen without its
-lock. It is also the mark of what is ours: a cgroup without a lease of its name belongs to somebody else.
+Everything the testbed puts on a host (cgroups, scratch files) lies below the name of a lease. The lease is a directory
+with a lock file, which is locked as long as the lease's owner lives: the kernel drops the lock however the owner dies.
+The directory is made under a temporary name with its writer's pid, locked, and only then renamed, so it is never seen
+without its lock. A lease also marks what is ours: a cgroup without a lease of its name belongs to somebody else.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ from runtime.errors import PrerequisiteError, UsageError
 STATE_ROOT = Path("/run/testbed")
 CGROUP_ROOT = "testbed"
 _LOCK = "lock"
-# Whoever asks whether a lease is held has it locked for some microseconds.
+# A process that asks whether a lease is held locks it for some microseconds.
 _CLAIM_TRIES, _CLAIM_PAUSE_S = 5, 0.002
 
 
 def cgroup_name(lease: str, instance: str) -> str:
-    """The cgroup of an instance that belongs to a lease."""
+    """Return the name of the cgroup of an instance that belongs to a lease."""
     return f"{CGROUP_ROOT}/{lease}/{instance}"
 
 
 def is_held(name: str, root: Path = STATE_ROOT) -> bool:
-    """Whether a living process holds the lease ``name``. Raises PermissionError when this user may not ask."""
+    """Tell whether a living process holds the lease ``name``. Raises PermissionError when this user may not ask."""
     return _is_locked(root / name / _LOCK) is True
 
 
 def is_dead(name: str, root: Path = STATE_ROOT) -> bool:
-    """Whether the lease is there and its owner is not. Raises PermissionError when this user may not ask."""
+    """Tell whether the lease exists and its owner is dead. Raises PermissionError when this user may not ask."""
     return _is_locked(root / name / _LOCK) is False
 
 
 def _is_locked(path: Path) -> bool | None:
-    """Whether the lock file is locked; None when there is none, or not this one any more."""
+    """Tell whether the lock file is locked. Returns None when it is absent, or no longer the one that was opened."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who ask do not see each other
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that ask do not block each other
         return False if _is_still(descriptor, path) else None
     except BlockingIOError:
         return True
@@ -64,23 +64,23 @@ def _names(root: Path) -> list[str]:
 
 
 def leases(root: Path = STATE_ROOT) -> tuple[str, ...]:
-    """The names of all leases, of living and dead owners; what has no lock file is no lease."""
+    """Return the names of all leases, of living and dead owners. A directory without a lock file is no lease."""
     return tuple(name for name in _names(root) if name[0] != "." and os.path.lexists(root / name / _LOCK))
 
 
 def unfinished(root: Path = STATE_ROOT) -> tuple[Path, ...]:
-    """Directories that were still to become a lease, or were one, each with its writer's pid in its name."""
+    """Return directories that were not yet, or no longer, a lease. Each has its writer's pid in its name."""
     return tuple(root / name for name in _names(root) if name.startswith(PARTIAL))
 
 
 @contextmanager
 def lease(name: str, root: Path = STATE_ROOT) -> Iterator[Path]:
-    """Hold the lease ``name``; the value is its scratch directory, removed at the end with its cgroup.
+    """Hold the lease ``name`` and yield its scratch directory, which is removed at the end with its cgroup.
 
-    Raises UsageError when the name is in use, PrerequisiteError when the directory cannot be made.
+    Raises UsageError when the name is in use, and PrerequisiteError when the directory cannot be made.
     """
     directory, cgroup = root / name, Cgroup(f"{CGROUP_ROOT}/{name}")
-    if cgroup.exists() and not os.path.lexists(directory):  # else a kill would leave it marked as ours
+    if cgroup.exists() and not os.path.lexists(directory):  # otherwise a kill would leave it marked as ours
         raise UsageError(
             f"cgroup {cgroup.name} exists, and no lease of ours made it", f"remove {cgroup.directories()[0]}"
         )
@@ -99,7 +99,7 @@ def lease(name: str, root: Path = STATE_ROOT) -> Iterator[Path]:
 
 
 def _end(directory: Path, cgroup: Cgroup) -> None:
-    """Remove what the lease stands for; what cannot be removed is left for `./invoke clean` to tell."""
+    """Remove the lease's cgroup and directory. What cannot be removed is left for `./invoke clean` to report."""
     with suppress(OSError):
         try:
             cgroup.remove()
@@ -112,13 +112,13 @@ def _partial(directory: Path) -> Path:
 
 
 def _make_locked(directory: Path) -> int:
-    """Make the lease's directory, which appears with its lock held. Returns the lock's descriptor; raises OSError."""
+    """Make the lease's directory, which appears with its lock held. Returns the lock's descriptor. Raises OSError."""
     temporary = _partial(directory)
-    while True:  # the end of another lease may take the empty directory above away at any moment
+    while True:  # the end of another lease may remove the empty parent directory at any moment
         with suppress(FileExistsError):
             directory.parent.mkdir(mode=0o755, parents=True)
         with suppress(FileNotFoundError):
-            remove(temporary)  # of a dead process that had our pid
+            remove(temporary)  # left by a dead process that had our pid
             temporary.mkdir(mode=0o755)
             break
     descriptor = -1
@@ -129,7 +129,7 @@ def _make_locked(directory: Path) -> int:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(directory))
         try:
             temporary.rename(directory)
-        except OSError as error:  # one of this name came in between
+        except OSError as error:  # another lease of this name was made in between
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(directory)) from error
     except BaseException:
         if descriptor >= 0:
@@ -140,7 +140,7 @@ def _make_locked(directory: Path) -> int:
 
 
 def _remove_held(directory: Path) -> None:
-    """Take a lease away that we hold: it vanishes at once, with its lock, and its files after that. Raises OSError."""
+    """Remove a lease that we hold. It vanishes at once with its lock, and its files follow. Raises OSError."""
     temporary = _partial(directory)
     remove(temporary)
     directory.rename(temporary)
@@ -149,10 +149,10 @@ def _remove_held(directory: Path) -> None:
 
 @contextmanager
 def claimed(name: str, root: Path = STATE_ROOT) -> Iterator[Path | None]:
-    """Take a dead owner's lease over; the value is its directory, None when it is held, being taken, or gone.
+    """Take over a dead owner's lease and yield its directory, or None when the lease is held, being taken, or gone.
 
-    Within, nobody else can have it; what it had is for the caller to remove, the directory goes at the end unless an
-    error is raised.
+    Inside the context nobody else can take it, and the caller must remove what belonged to it. The directory is
+    removed at the end unless an error is raised.
     """
     directory = root / name
     with ExitStack() as undo:
@@ -179,7 +179,7 @@ def _take(descriptor: int) -> bool:
 
 
 def _is_still(descriptor: int, path: Path) -> bool:
-    """Whether the open file is the one at ``path``: its owner may have ended the lease before it was locked."""
+    """Tell whether the open file is still at ``path``: its owner may have ended the lease before we locked the file."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.lstat())
     except FileNotFoundError:
@@ -187,12 +187,12 @@ def _is_still(descriptor: int, path: Path) -> bool:
 
 
 def is_abandoned(path: Path) -> bool:
-    """Whether the writer of something unfinished is dead."""
+    """Tell whether the writer of an unfinished directory is dead."""
     return not Path(f"/proc/{writer_of(path)}").exists()
 
 
 def remove_shared(root: Path = STATE_ROOT) -> None:
-    """Take away what all leases share, the cgroup and the directory above them, unless something is in them."""
+    """Remove the cgroup and the directory above all leases, which they share, unless something is in them."""
     for shared in (*Cgroup(CGROUP_ROOT).directories(), root):
         with suppress(OSError):
             shared.rmdir()

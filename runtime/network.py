@@ -1,8 +1,8 @@
-"""Requests that configure the kernel's network (rtnetlink(7)), as bytes.
+"""This module builds the requests that configure the kernel's network (rtnetlink(7)), as bytes.
 
-These functions are pure: plans carry the messages and the launcher sends them; ``request`` sends one from Python. There
-are only those that a lab needs: for bridges, veths, addresses, routes and neighbours. The numbers are those of
-include/uapi/linux/rtnetlink.h, if_link.h and neighbour.h.
+The functions that build requests are pure: plans carry the messages and the launcher sends them. ``request`` sends one
+from Python. There are only the requests that a lab needs: for bridges, veths, addresses, routes and neighbours. The
+numbers are those of include/uapi/linux/rtnetlink.h, if_link.h and neighbour.h.
 """
 
 from __future__ import annotations

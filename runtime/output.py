@@ -1,7 +1,7 @@
-"""What a workload writes: a log within bounds, and text without what a terminal would obey.
+"""This module keeps a workload's output in bounded logs and removes what a terminal would interpret from its text.
 
-A workload decides what it writes and how much. Its standard output is a pipe, never the log itself, which it could
-make as long as it likes; whoever reads the pipe gives what comes to a BoundedLog.
+A workload decides what it writes and how much. Its standard output is a pipe and never the log itself, which it could
+make as long as it likes. The reader of the pipe passes the output on to a BoundedLog.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import os
 import re
 from pathlib import Path
 
-# Of the output of one instance its beginning and its end are stored.
+# The beginning and the end of an instance's output are stored.
 HEAD_BYTES = 1 << 20
 TAIL_BYTES = 1 << 20
-# What an error quotes of it.
+# These limit what an error quotes of the output.
 QUOTED_LINES = 20
 QUOTED_CHARACTERS = 400
 _QUOTED_BYTES = 1 << 16
@@ -27,8 +27,10 @@ _ESCAPE = re.compile(
 
 
 def printable(text: str) -> str:
-    """The text without escape sequences and control characters (ECMA-48, and Unicode's own), and without the middle of
-    lines longer than LONGEST_LINE; lines and tabs stay."""
+    """Remove escape sequences and control characters (of ECMA-48 and of Unicode) from the text.
+
+    Line breaks and tabs stay. Lines longer than LONGEST_LINE lose their middle.
+    """
     if text.isascii() and text.isprintable() and len(text) <= LONGEST_LINE:
         return text
     text = "".join(c for c in _ESCAPE.sub("", text) if c in "\n\t" or c.isprintable())
@@ -41,13 +43,13 @@ def _without_middle(line: str) -> str:
 
 
 def shortened(line: str, characters: int = QUOTED_CHARACTERS) -> str:
-    """The line as an error or a report quotes it: printable, and cut, which is said."""
+    """Return the line as an error or a report quotes it: printable, and cut with a mark where it is too long."""
     line = printable(line[: 4 * characters]).replace("\n", " ")
     return line if len(line) <= characters else f"{line[:characters]} ..."
 
 
 def last_lines(path: Path, lines: int = QUOTED_LINES) -> list[str]:
-    """The last lines of a file that a workload has written, as an error quotes them; of a file of any size."""
+    """Return the last lines of a file of any size that a workload has written, as an error quotes them."""
     try:
         with path.open("rb") as stream:
             size = os.fstat(stream.fileno()).st_size
@@ -60,10 +62,11 @@ def last_lines(path: Path, lines: int = QUOTED_LINES) -> list[str]:
 
 
 class BoundedLog:
-    """A file that has the first ``head`` and the last ``tail`` bytes of what is written to it, and how many it lacks.
+    """A file that keeps the first ``head`` and the last ``tail`` bytes written to it, and says how many it lacks.
 
-    It is at most ``head`` + 2 ``tail`` bytes long, and a line, and is valid at any moment: a kill loses nothing that
-    was written. What a file has already counts. Its methods raise OSError, and TestbedError none.
+    Between writes it is at most ``head`` + 2 ``tail`` bytes and one line long. It is valid at any moment, so a kill
+    loses nothing that was written. What the file already contains counts. Its methods raise OSError, never
+    TestbedError.
     """
 
     def __init__(self, path: Path, head: int = HEAD_BYTES, tail: int = TAIL_BYTES) -> None:
@@ -76,7 +79,7 @@ class BoundedLog:
 
     @property
     def size(self) -> int:
-        """How long the file is now, bytes."""
+        """The size is the current length of the file, in bytes."""
         return self._size
 
     @property
@@ -84,7 +87,7 @@ class BoundedLog:
         return self._file < 0
 
     def write(self, data: bytes | memoryview) -> None:
-        """Add ``data``."""
+        """Append ``data``."""
         rest = memoryview(data)
         while rest:
             written = os.pwrite(self._file, rest, self._size)
@@ -94,7 +97,7 @@ class BoundedLog:
                 self._drop()
 
     def close(self) -> None:
-        """Cut what is more than the head and the tail, and close the file; once is enough."""
+        """Cut the file down to its head and tail and close it. Further calls do nothing."""
         if self._file < 0:
             return
         try:
@@ -106,7 +109,7 @@ class BoundedLog:
 
     def _drop(self) -> None:
         kept = os.pread(self._file, self._tail, self._size - self._tail)
-        kept = kept[kept.find(b"\n", 0, len(kept) // 2) + 1 :]  # from the beginning of a line, if one is near
+        kept = kept[kept.find(b"\n", 0, len(kept) // 2) + 1 :]  # starts at the beginning of a line, if one is near
         self.dropped += self._size - self._head - len(self._marker) - len(kept)
         self._marker = f"\n[... {self.dropped} bytes are not stored here ...]\n".encode()
         end = self._marker + kept

@@ -1,4 +1,4 @@
-"""Which planners of this user there are, and their end."""
+"""This module finds the planners of this user and ends them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from runtime.cgroups import hierarchies
 from runtime.errors import TestbedError
 from runtime.processes import wait_exit
 
-# As launcher/client/planner.c has them.
+# This is the same name as in launcher/client/planner.c.
 _DIRECTORY = "testbed-runtime-planner"
-# Where planners go that leave their callers' cgroups.
+# Planners that leave their callers' cgroups go into this one.
 CGROUP = "testbed-runtime-planner"
 _PEER = struct.Struct("=iII")
 _END_S = 5.0
@@ -34,7 +34,7 @@ class Resident(Struct, frozen=True):
 
 
 def directories(environment: Mapping[str, str]) -> tuple[Path, ...]:
-    """Where this user's planners listen."""
+    """Return the directories in which this user's planners listen."""
     above = [Path("/run")] if os.geteuid() == 0 else []
     runtime = environment.get("XDG_RUNTIME_DIR", "")
     above.append(Path(runtime) if runtime.startswith("/") else Path(f"/tmp/testbed-runtime-{os.geteuid()}"))
@@ -42,13 +42,13 @@ def directories(environment: Mapping[str, str]) -> tuple[Path, ...]:
 
 
 def peer(connection: socket.socket) -> tuple[int, int]:
-    """The process id and the user of who is at the other end."""
+    """Return the process id and the user id of the process at the other end."""
     pid, user, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
     return pid, user
 
 
 def residents(environment: Mapping[str, str]) -> tuple[Resident, ...]:
-    """The planners that listen, of whatever version."""
+    """Return this user's planners that listen, of any version."""
     found: list[Resident] = []
     for directory in directories(environment):
         for path in sorted(directory.glob("*.socket")):
@@ -59,7 +59,7 @@ def residents(environment: Mapping[str, str]) -> tuple[Resident, ...]:
 
 
 def remove_dead(directory: Path) -> None:
-    """Remove the sockets of planners that were killed: nobody listens at them any more."""
+    """Remove the sockets of planners that were killed, at which nobody listens any more."""
     for path in directory.glob("*.socket"):
         with suppress(OSError):
             if _listener(directory, path.name) == (0, -1):
@@ -67,7 +67,10 @@ def remove_dead(directory: Path) -> None:
 
 
 def _listener(directory: Path, name: str) -> tuple[int, int] | None:
-    """The process id and the user of who listens there; 0 and -1 for nobody, None where that cannot be told."""
+    """Return the process id and the user id of the process that listens there.
+
+    Returns 0 and -1 when nobody listens, and None when that cannot be determined.
+    """
     try:
         held = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
@@ -86,7 +89,7 @@ def _listener(directory: Path, name: str) -> tuple[int, int] | None:
 
 
 def end(resident: Resident) -> None:
-    """End a planner: whom it serves does without. Raises TestbedError when it does not end."""
+    """End a planner; those whom it serves then do without it. Raises TestbedError when it does not end."""
     with suppress(ProcessLookupError):
         pidfd = os.pidfd_open(resident.pid)
         try:
@@ -104,7 +107,7 @@ def end(resident: Resident) -> None:
 
 
 def _remove(directory: Path) -> None:
-    """Remove a cgroup unless another planner is in it; one that has ended may not have been reaped yet."""
+    """Remove a cgroup unless another planner is in it, and wait if a planner that ended has not been reaped yet."""
     deadline = time.monotonic() + _END_S
     with suppress(FileNotFoundError):
         while not (directory / "cgroup.procs").read_text() and time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""Processes by number, and how to be sure that the number is not another's by now: start times, pidfds."""
+"""This module handles processes by pid and uses start times and pidfds to detect a pid that has been reused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DEAD = "ZXx"  # zombie; dead, in the two spellings the kernel has had
 
 
 class ProcessGone(UsageError):
-    """The process is no more: it ended, or its number is another's now."""
+    """The process has ended, and its pid may have been reused."""
 
 
 class _Stat(Struct, frozen=True):
@@ -32,7 +32,7 @@ class _Stat(Struct, frozen=True):
 
 
 def _parse_stat(line: bytes) -> _Stat:
-    """The command is in parentheses and may itself hold spaces and parentheses: count from the last one."""
+    """Count fields from the last parenthesis, since the command is in parentheses and may contain spaces and others."""
     fields = line.rpartition(b")")[2].split()
     return _Stat(fields[_STATE].decode(), int(fields[_FLAGS]), int(fields[_START_TIME]))
 
@@ -41,12 +41,12 @@ def _stat(pid: int) -> _Stat | None:
     try:
         with open(f"/proc/{pid}/stat", "rb") as stream:
             return _parse_stat(stream.read())
-    except (FileNotFoundError, ProcessLookupError):  # the latter when it ends between open and read
+    except (FileNotFoundError, ProcessLookupError):  # the latter is raised when it ends between open and read
         return None
 
 
 def start_time(pid: int) -> int:
-    """When the process was started, in clock ticks after boot. Raises ProcessGone."""
+    """Return the time at which the process was started, in clock ticks after boot. Raises ProcessGone."""
     stat = _stat(pid)
     if stat is None:
         raise ProcessGone(f"no process has the number {pid}")
@@ -54,18 +54,21 @@ def start_time(pid: int) -> int:
 
 
 def executed(pid: int, start_time: int = 0) -> bool:
-    """Whether the process, with ``start_time`` the one that was started then, has executed a program since it was
-    cloned; True as well where nobody can tell any more.
+    """Tell whether the process has executed a program since it was cloned.
 
-    A zombie still tells: it is how one that was killed before is told from a program that ended at once.
+    With a ``start_time``, the process meant is the one that was started then. Returns True also when this cannot be
+    determined any more. It can still be determined for a zombie, which distinguishes a process that was killed before
+    it executed a program from a program that ended at once.
     """
     stat = _stat(pid)
     return stat is None or start_time not in (0, stat.start_time) or not stat.flags & _FORKED_ONLY
 
 
 def has_executed(pid: int, start_time: int) -> bool | None:
-    """Whether the process that had this number at this start time has executed a program since it was cloned; None when
-    it does not run any more."""
+    """Tell whether the process with this pid and start time has executed a program since it was cloned.
+
+    Returns None when the process no longer runs.
+    """
     stat = _stat(pid) if pid > 0 else None
     if stat is None or stat.start_time != start_time or stat.state in _DEAD:
         return None
@@ -73,15 +76,16 @@ def has_executed(pid: int, start_time: int) -> bool | None:
 
 
 def alive(pid: int, start_time: int) -> bool:
-    """Whether the process that had this number at this start time still runs; a zombie does not."""
+    """Tell whether the process with this pid and start time still runs. A zombie does not."""
     stat = _stat(pid) if pid > 0 else None
     return stat is not None and stat.start_time == start_time and stat.state not in _DEAD
 
 
 def open_pidfd(pid: int, start_time: int) -> int:
-    """A pidfd of that very process, the caller's to close. Raises ProcessGone for one that ended, zombies included.
+    """Return a pidfd of exactly that process, which the caller must close.
 
-    The start time is compared after the pidfd is open: the number cannot then pass to another unnoticed.
+    Raises ProcessGone when it has ended, even if it is a zombie. The start time is compared after the pidfd is open, so
+    a reused pid cannot go unnoticed.
     """
     gone = ProcessGone(f"process {pid}, started {start_time} ticks after boot, has ended")
     if pid <= 0:
@@ -107,9 +111,9 @@ def send_signal(pidfd: int, number: int) -> None:
 def wait_exit(
     pidfd: int, timeout_s: float | None = None, meanwhile: Callable[[], None] = lambda: None, every_s: float = 5.0
 ) -> bool:
-    """Wait until the process has ended, whoever its parent is; False when ``timeout_s`` passed before (None: never).
+    """Wait until the process has ended, whoever its parent is.
 
-    ``meanwhile`` is called every ``every_s``.
+    Returns False when ``timeout_s`` passes first; None means no limit. ``meanwhile`` is called every ``every_s``.
     """
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
@@ -124,9 +128,9 @@ def wait_exit(
 
 
 def parse_signal(text: str) -> int:
-    """A signal's number from what kill(1) takes: ``TERM``, ``SIGTERM``, ``term``, ``15``, ``RTMIN+3``, ``RTMAX-1``.
+    """Parse a signal as kill(1) takes it: ``TERM``, ``SIGTERM``, ``term``, ``15``, ``RTMIN+3``, ``RTMAX-1``.
 
-    0, which only asks whether the process is there, is taken as well. Raises UsageError.
+    0, which only asks whether the process exists, is accepted as well. Raises UsageError.
     """
     number = _signal_number(text.strip().upper())
     if number is None or not 0 <= number <= signal.SIGRTMAX:

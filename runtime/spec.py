@@ -1,8 +1,8 @@
-"""One workload for either platform, in few words, and the OCI configuration that these words stand for.
+"""This module briefly describes one workload for either platform and expands it into an OCI configuration.
 
 A container and a virtual machine are two ways of executing a ``Spec``, so nothing in here says which one it will be.
-Whoever starts it works from ``configuration``; what that has no word for is the image's ``layers``, the ``link`` and
-the names of ``hosts``.
+Whoever starts it works from ``configuration``, which cannot express the image's ``layers``, the ``link`` and the names
+of ``hosts``.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ __all__ = [
     "cpu_quota_usec",
 ]
 
-# What the kernel gives its first process (INR_OPEN_CUR, INR_OPEN_MAX), so that a container and a guest
-# agree, and no more than any host allows.
+# The kernel gives its first process these limits (INR_OPEN_CUR, INR_OPEN_MAX). With them a container and a guest agree,
+# and neither gets more than any host allows.
 DEFAULT_RLIMITS = (Rlimit("RLIMIT_NOFILE", 1024, 4096),)
-# What the kernel gives a new cgroup (kernel/sched/fair.c, default_cfs_period), so it need not be told: on v1 each write
-# there makes it walk all cgroups of the host.
+# The kernel gives a new cgroup this period (kernel/sched/fair.c, default_cfs_period), so it need not be written. On v1
+# each such write makes the kernel walk all cgroups of the host.
 CPU_PERIOD_USEC = 100_000
 _NAMESPACES = tuple(Namespace(kind) for kind in ("mount", "pid", "uts", "ipc", "cgroup"))
-_CONFINED = (limits.DeviceRule(False),)  # to the devices that every container has
+_CONFINED = (limits.DeviceRule(False),)  # limited to the devices that every container has
 _PROC, *_OTHERS = DEFAULT_MOUNTS
 WORKLOAD_MOUNTS = (replace(_PROC, options=("nosuid", "noexec", "nodev")), *_OTHERS)
 
 
 class Process(Struct, frozen=True):
-    """What is executed: ``args`` (argv), ``env`` (``NAME=value``), ``cwd`` (absolute), and as whom.
+    """The command to execute: ``args`` (argv), ``env`` (``NAME=value``), ``cwd`` (absolute) and its ``user``.
 
-    The ``capabilities`` are those that it and its children may ever have; root has them from the start.
+    The ``capabilities`` are all that it and its children can ever have; root has them from the start.
     """
 
     args: tuple[str, ...]
@@ -69,7 +69,7 @@ class Process(Struct, frozen=True):
 
 
 class Resources(Struct, frozen=True):
-    """Limits. ``memory_bytes`` of RAM, ``cpus`` as a number of processors, ``pids`` tasks; None: no limit."""
+    """Limits on RAM (``memory_bytes``), processors (``cpus``, a number) and tasks (``pids``). None means no limit."""
 
     memory_bytes: int | None = None
     cpus: float | None = None
@@ -89,8 +89,8 @@ class Spec(Struct, frozen=True):
 
     ``layers`` are the absolute paths of the image's layer directories, bottom first; ``hosts`` maps
     names to addresses and becomes ``/etc/hosts``; ``link`` None leaves only the loopback interface.
-    ``host_network`` shares the caller's network namespace instead (the services of a pod need it). ``seccomp``: the
-    default profile stands before the kernel, be it the host's or a guest's.
+    ``host_network`` shares the caller's network namespace instead (the services of a pod need it). ``seccomp``
+    puts the default profile in front of the kernel, be it the host's or a guest's.
     """
 
     process: Process
@@ -106,13 +106,16 @@ class Spec(Struct, frozen=True):
 
 
 def cpu_quota_usec(cpus: float) -> int:
-    """The share of each period that ``cpus`` processors are; at least 1 ms, the kernel's minimum."""
+    """Return the quota per period for ``cpus`` processors, in microseconds: at least 1 ms, the kernel's minimum."""
     return max(1000, round(cpus * CPU_PERIOD_USEC))
 
 
 def configured_process(process: Process) -> oci.Process:
-    """The configuration's ``process``. Who is not root loses the capabilities with the change of user, so it starts
-    with none; the bounding set stays. Raises UsageError for an empty command or an unknown capability."""
+    """Return the configuration's ``process``.
+
+    A process that is not root loses its capabilities when it changes user, so it starts with none; the bounding set
+    stays. Raises UsageError for an empty command or an unknown capability.
+    """
     if not process.args or not process.args[0]:
         raise UsageError("no command: neither the image nor the caller names one")
     bounding = process.capabilities
@@ -131,7 +134,7 @@ def configured_process(process: Process) -> oci.Process:
 
 
 def configured_limits(resources: Resources) -> limits.Resources:
-    """The configuration's ``linux.resources`` of a workload, which has the devices of every container."""
+    """Return the ``linux.resources`` of a workload, which may use the devices that every container has."""
     return limits.Resources(
         devices=_CONFINED,
         memory=None if resources.memory_bytes is None else limits.Memory(limit=resources.memory_bytes),
@@ -142,8 +145,10 @@ def configured_limits(resources: Resources) -> limits.Resources:
 
 @lru_cache(maxsize=64)
 def configuration(spec: Spec) -> Config:
-    """The OCI configuration of a workload, whose root is made of its layers. Raises UsageError for an empty command or
-    an unknown capability."""
+    """Return the OCI configuration of a workload, whose root is made of its layers.
+
+    Raises UsageError for an empty command or an unknown capability.
+    """
     network = () if spec.host_network else (Namespace("network"),)
     linux = Linux(
         resources=configured_limits(spec.resources),

@@ -1,4 +1,4 @@
-"""The standard streams of a process that starts containers."""
+"""This module prepares the standard streams of a process that starts containers."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import os
 
 
 def open_streams() -> None:
-    """Make the null device of each standard stream that is closed; to be called before anything is opened.
+    """Open the null device in place of each closed standard stream; call this before anything else is opened.
 
-    Else what is opened next would take its number, and a container that inherits the streams would get a lock or a
-    socket of ours as its standard input.
+    Otherwise the next file to be opened would take the stream's number, and a container that inherits the streams would
+    get a lock or a socket of ours as its standard input.
     """
     for descriptor in range(3):
         try:

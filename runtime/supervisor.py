@@ -1,8 +1,8 @@
-"""The program of a host of containers: start them, pass on what they print, end with the first that ends.
+"""This program starts the containers of a host, passes on what they print, and ends when the first of them ends.
 
     python3 -m runtime.supervisor DESCRIPTION
 
-It is PID 1 of a guest, and its standard output is the console, where the host outside reads, by lines:
+It is PID 1 of a guest, and its standard output is the console, where the host outside reads these lines:
 
     testbed: NAME: created        the first process of container NAME has been cloned
     testbed: NAME: exec           it has executed its command
@@ -10,7 +10,7 @@ It is PID 1 of a guest, and its standard output is the console, where the host o
     testbed: NAME: ended: 3       its exit status, which is the supervisor's own, too
     testbed: NAME: failed: TEXT   it could not be started
 
-Imports are few on purpose: under emulation each is a part of the start that one can see.
+The imports are few on purpose, because under emulation each takes a noticeable part of the start.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from runtime.spec import Spec
 
 CREATED, EXECUTING, ENDED, FAILED = "created", "exec", "ended: ", "failed: "
 _CHUNK_BYTES = 1 << 16
-# A longer line is passed on in parts, each with the container's name before it.
+# A longer line is passed on in parts, each of which begins with the container's name.
 _LINE_BYTES = 4096
 # ioctl_tty(2): TCSBRK with an argument other than 0 waits until all output has been sent.
 _DRAIN = 0x5409
 
 
 def mark(name: str, what: str) -> str:
-    """The line by which the supervisor tells something of container ``name``."""
+    """Return the line with which the supervisor reports an event of container ``name``."""
     return f"testbed: {name}: {what}"
 
 
 class Output:
-    """One container's output: whole lines go to ``write``, with its name before each."""
+    """One container's output, whose whole lines go to ``write``, each after the container's name."""
 
     def __init__(self, name: str, pipe: int, write: Callable[[bytes], None]) -> None:
         self.pipe = pipe
@@ -51,7 +51,7 @@ class Output:
         self._pending = b""
 
     def take(self) -> bool:
-        """Pass on what is there; False at its end."""
+        """Pass on the output that is available. Returns False at its end."""
         try:
             data = os.read(self.pipe, _CHUNK_BYTES)
         except BlockingIOError:
@@ -67,7 +67,7 @@ class Output:
         return bool(data)
 
     def rest(self) -> None:
-        """Pass on what is still there, without waiting for more: a process that lives on may hold the pipe."""
+        """Pass on the remaining output without waiting for more, because a process that lives on may hold the pipe."""
         os.set_blocking(self.pipe, False)
         while select.select([self.pipe], [], [], 0)[0] and self.take():
             continue
@@ -93,9 +93,9 @@ def _start(name: str, spec: Spec, attachment: Attachment | None) -> tuple[Contai
 
 
 def supervise(specs: Mapping[str, Spec], bridge_index: int) -> int:
-    """Run the containers, started in their order, until one ends; its exit status, 128 + n for signal n.
+    """Start the containers in order, run them until one ends, and return its exit status (128 + n for signal n).
 
-    The others are ended, too. One that cannot be started is said, and gives 1.
+    The others are then ended, too. If one cannot be started, this is reported and the result is 1.
     """
     running: dict[str, Container] = {}
     outputs: list[Output] = []
@@ -117,7 +117,7 @@ def supervise(specs: Mapping[str, Spec], bridge_index: int) -> int:
 def _watch(running: Mapping[str, Container], outputs: list[Output]) -> int:
     poll = select.poll()
     open_pipes = {output.pipe: output for output in outputs}
-    # Readable when the process ends; they go when we do.
+    # They become readable when their processes end, and are closed when we exit.
     ends = [os.pidfd_open(started.process.pid) for started in running.values()]
     for descriptor in (*open_pipes, *ends):
         poll.register(descriptor, select.POLLIN)
@@ -137,12 +137,12 @@ def _watch(running: Mapping[str, Container], outputs: list[Output]) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """Supervise what the named file describes."""
+    """Supervise the containers that the named file describes."""
     with open(arguments[0]) as file:
         specs, rest = from_json(file.read())
     status = supervise(specs, rest.get("bridge_index", 0))
     if os.isatty(1):
-        fcntl.ioctl(1, _DRAIN, 1)  # what is in the serial port when PID 1 ends is lost
+        fcntl.ioctl(1, _DRAIN, 1)  # output still in the serial port when PID 1 ends is lost
     return status
 
 

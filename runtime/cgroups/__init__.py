@@ -1,4 +1,4 @@
-"""Control groups: which the host has, what limits are in their files, and one cgroup as an object."""
+"""This package finds the host's control groups, translates limits into control files and models one cgroup."""
 
 from runtime.cgroups.cgroup import Cgroup
 from runtime.cgroups.hierarchy import Hierarchies, hierarchies, require

@@ -1,4 +1,4 @@
-"""One named cgroup across all hierarchies of the host: its meters, and its end."""
+"""This module makes, measures, freezes, kills and removes one named cgroup across all hierarchies of the host."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from runtime.kernel_files import parse_flat_keyed
 
 @contextmanager
 def _unless_removed() -> Iterator[None]:
-    """Somebody else, systemd for one, may remove an empty cgroup at any moment: before a file is opened, or after."""
+    """Ignore the error when the cgroup is gone.
+
+    Others, such as systemd, may remove an empty cgroup at any moment, before a file is opened or after that.
+    """
     try:
         yield
     except OSError as error:
@@ -29,9 +32,9 @@ def _unless_removed() -> Iterator[None]:
 
 
 def _with_those_below(directory: Path) -> Iterator[Path]:
-    """A cgroup's directory and those that a container with cgroups of its own has made in it, the deepest first.
+    """Yield a cgroup's directory and those that a container with its own cgroups has made in it, deepest first.
 
-    The link count says whether there are any, which is rare.
+    Such directories are rare; the link count says whether there are any.
     """
     try:
         has_others = directory.stat().st_nlink > 2
@@ -51,8 +54,11 @@ def _content(path: Path) -> str:
 
 
 class Making(Struct, frozen=True):
-    """What makes a cgroup: ``directories``, from the top, then what is written to which file: ``delegations``, some of
-    which an unprivileged user may not write and need not, and ``cpusets``."""
+    """The steps that make a cgroup.
+
+    The ``directories`` are made first, from the top. Then the texts of ``delegations`` and ``cpusets`` are written to
+    their files. An unprivileged user may not write some of the ``delegations``, and need not.
+    """
 
     directories: tuple[Path, ...]
     delegations: tuple[tuple[Path, str], ...]
@@ -60,42 +66,45 @@ class Making(Struct, frozen=True):
 
 
 class Cgroup(Struct, frozen=True):
-    """``name`` below each hierarchy's root, for example ``testbed/<run id>/<instance>``."""
+    """A cgroup that has the path ``name`` below each hierarchy's root, for example ``testbed/<run id>/<instance>``."""
 
     name: str
     hierarchies: Hierarchies = field(default_factory=hierarchies)
 
     def directories(self) -> tuple[Path, ...]:
-        """Its directories, one a hierarchy in use, whether they exist or not."""
+        """Return its directories, one per hierarchy in use, whether they exist or not."""
         return tuple(mount / self.name for mount in self.hierarchies.used)
 
     def exists(self) -> bool:
-        """Whether it is there; it is made in every hierarchy or in none."""
+        """Tell whether it exists. It is made either in every hierarchy or in none."""
         return os.path.isdir(f"{self.hierarchies.used[0]}/{self.name}")
 
     def file(self, controller: str, v1: str, v2: str) -> Path:
-        """A controller's file, which each version names in its own way. Raises TestbedError without the controller."""
+        """Return the path of a controller's file, whose name depends on the cgroup version.
+
+        Raises TestbedError when the host lacks the controller.
+        """
         mount = self.hierarchies.mount_of(controller)
         if mount is None:
             raise TestbedError(f"cgroup {self.name}: the host has no {controller} controller")
         return mount / self.name / (v1 if controller in self.hierarchies.v1 else v2)
 
     def cpu_usage_ns(self) -> int:
-        """CPU time that its processes have used, in nanoseconds (v2 counts microseconds)."""
+        """Return the CPU time that its processes have used, in nanoseconds (v2 counts in microseconds)."""
         if "cpuacct" in self.hierarchies.v1:
             return int(self.file("cpuacct", "cpuacct.usage", "").read_text())
         return parse_flat_keyed(self.file("cpu", "", "cpu.stat").read_text())["usage_usec"] * 1000
 
     def memory_bytes(self) -> int:
-        """What is charged to it: anonymous memory, page cache, kernel memory."""
+        """Return the memory charged to it, in bytes: anonymous memory, page cache and kernel memory."""
         return int(self.file("memory", "memory.usage_in_bytes", "memory.current").read_text())
 
     def memory_stat(self) -> dict[str, int]:
-        """The kernel's memory.stat, names as on this host's cgroup version, in bytes."""
+        """Return the kernel's memory.stat, in bytes, with the names that this host's cgroup version uses."""
         return parse_flat_keyed(self.file("memory", "memory.stat", "memory.stat").read_text())
 
     def pids(self) -> tuple[int, ...]:
-        """The processes in it and in those below it, in any hierarchy."""
+        """Return the pids of the processes in it and in the cgroups below it, in any hierarchy."""
         found: set[int] = set()
         for directory in self.directories():
             with _unless_removed():
@@ -105,8 +114,10 @@ class Cgroup(Struct, frozen=True):
         return tuple(sorted(found))
 
     def plan_making(self, *, delegate: bool = True) -> Making:
-        """Look at what is missing to make it, without limits; on v2 it passes the controllers down to those below it if
-        they are to ``delegate``."""
+        """Find the steps that are still needed to make it, without limits.
+
+        On v2, ``delegate`` says whether it passes the controllers down to the cgroups below it.
+        """
         directories = list[Path]()
         for directory in self.directories():
             missing = list[Path]()
@@ -122,7 +133,10 @@ class Cgroup(Struct, frozen=True):
         return Making(tuple(directories), delegated, self._cpusets(cpuset) if cpuset else ())
 
     def _cpusets(self, directory: Path) -> tuple[tuple[Path, str], ...]:
-        """A new v1 cpuset has no processors and takes no process: it gets its parent's, from the top."""
+        """Return the writes that give each new v1 cpuset its parent's processors and memory nodes, from the top.
+
+        A new v1 cpuset has no processors, and no process can join it.
+        """
         writes = list[tuple[Path, str]]()
         values = {file: _content(directory / file) for file in ("cpuset.cpus", "cpuset.mems")}
         for part in self.name.split("/"):
@@ -137,26 +151,29 @@ class Cgroup(Struct, frozen=True):
     def make(self, *, delegate: bool = True) -> None:
         """Make it, as ``plan_making`` says.
 
-        Another lease's end may take an empty parent away in between: then it is tried again.
+        The end of another lease may remove an empty parent in between; in that case it tries again.
         """
         while (making := self.plan_making(delegate=delegate)).directories:
             for directory in making.directories:
                 with suppress(FileExistsError, FileNotFoundError):
                     directory.mkdir()
         for file, words in making.delegations:
-            with suppress(PermissionError):  # above what an unprivileged user was given, that has been done
+            with suppress(PermissionError):  # above the delegated subtree; already done there
                 file.write_text(words)
         for file, text in making.cpusets:
             file.write_text(text)
 
     def make_parent(self) -> None:
-        """Make the cgroup above it, unless it is there: a lease has made its own."""
+        """Make the cgroup above it, unless that exists already, as a lease's own cgroup does."""
         parent = Cgroup(self.name.rpartition("/")[0], self.hierarchies)
         if not parent.exists():
             parent.make()
 
     def freeze(self, frozen: bool = True, timeout_s: float = 5.0, by: Effects = DIRECT) -> None:
-        """Stop all its processes where they are, or let them go on. Raises TestbedError when they do not stop."""
+        """Freeze all its processes, or thaw them.
+
+        Raises TestbedError when this takes longer than ``timeout_s``, or when the host has no freezer.
+        """
         if "freezer" in self.hierarchies.v1:
             file, word = self.hierarchies.v1["freezer"] / self.name / "freezer.state", "FROZEN" if frozen else "THAWED"
         elif self.hierarchies.unified:
@@ -174,7 +191,7 @@ class Cgroup(Struct, frozen=True):
             by.write(file, word)
 
     def frozen(self) -> bool:
-        """Whether all its processes are frozen."""
+        """Tell whether all its processes are frozen."""
         if "freezer" in self.hierarchies.v1:
             with _unless_removed():
                 return (self.hierarchies.v1["freezer"] / self.name / "freezer.state").read_text().strip() == "FROZEN"
@@ -184,8 +201,10 @@ class Cgroup(Struct, frozen=True):
         return False
 
     def kill_at_once(self, by: Effects = DIRECT) -> bool:
-        """Have the kernel kill every process, those that are just being forked among them; False where it cannot: that
-        takes cgroup v2 alone, and Linux 5.14."""
+        """Have the kernel kill every process, including those that are just being forked.
+
+        Returns False where the kernel cannot do so: it takes cgroup v2 without v1, and Linux 5.14.
+        """
         if self.hierarchies.v1 or self.hierarchies.unified is None:
             return False
         with _unless_removed():
@@ -204,8 +223,10 @@ class Cgroup(Struct, frozen=True):
             time.sleep(0.001)
 
     def remove(self, timeout_s: float = 5.0, by: Effects = DIRECT) -> None:
-        """Remove its directories, with those below; absent ones are fine. The last process may need a moment to be
-        reaped."""
+        """Remove its directories and those below them; absent ones are ignored.
+
+        It tries again for ``timeout_s``, because the last process may need a moment to be reaped. Raises TestbedError.
+        """
         deadline = time.monotonic() + timeout_s
         while True:
             directories = [path for directory in self.directories() for path in _with_those_below(directory)]

@@ -1,6 +1,7 @@
-"""Which devices a cgroup may use: rules as cgroup v1's files take them, and as a BPF program for cgroup v2.
+"""This module translates device rules into texts for cgroup v1's files and into a BPF program for cgroup v2.
 
-The program is asked about every device that is opened or made (bpf-cgroup, struct bpf_cgroup_dev_ctx of linux/bpf.h).
+The kernel runs the program for every device that is opened or made (bpf-cgroup, struct bpf_cgroup_dev_ctx of
+linux/bpf.h).
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from itertools import groupby
 
 from runtime.config.resources import DeviceRule
 
-# Every container has these, whatever its rules say (config-linux.md, "Default Devices"; runc and crun allow the
-# same), and may make any node.
+# Every container may use these devices, whatever its rules say, and may make any device node (config-linux.md,
+# "Default Devices"; runc and crun allow the same).
 DEFAULT_RULES = (
     *(DeviceRule(True, kind, None, None, "m") for kind in ("c", "b")),
     *(DeviceRule(True, "c", *numbers) for numbers in ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2))),
@@ -49,7 +50,7 @@ def _access(rule: DeviceRule) -> str:
 
 
 def _rule(rule: DeviceRule) -> list[bytes]:
-    """One rule: it decides about those of the wanted kinds of access that no later rule has decided about."""
+    """Compile one rule. It decides about the requested kinds of access that no later rule has decided about."""
     access = sum(_ACCESS[letter] for letter in set(_access(rule)))
     if rule.allow:
         decided = [
@@ -80,8 +81,11 @@ def _decides_all(rule: DeviceRule) -> bool:
 
 
 def device_program(rules: Sequence[DeviceRule]) -> bytes:
-    """The rules as an eBPF program, 8 bytes an instruction: for each kind of access the last rule that matches
-    decides, and what none matches is allowed, as in a cgroup v1 that has just been made."""
+    """Compile the rules into an eBPF program, with 8 bytes per instruction.
+
+    For each kind of access, the last rule that matches decides. Access that no rule matches is allowed, as in a v1
+    cgroup that has just been made.
+    """
     program = [
         _instruction(_LOAD_WORD, _KIND, source=_CONTEXT),
         _instruction(_COPY, _WANTED, source=_KIND),
@@ -91,14 +95,14 @@ def device_program(rules: Sequence[DeviceRule]) -> bytes:
         _instruction(_LOAD_WORD, _MINOR, source=_CONTEXT, offset=8),
     ]
     for rule in reversed(rules):
-        if _decides_all(rule):  # what came after it would never be reached, which the kernel's verifier refuses
+        if _decides_all(rule):  # the kernel's verifier rejects unreachable instructions
             return b"".join([*program, *_answer(rule.allow)])
         program += _rule(rule)
     return b"".join([*program, *_answer(True)])
 
 
 def rule_texts(rule: DeviceRule) -> tuple[str, ...]:
-    """A rule as cgroup v1's devices.allow and devices.deny take it: what follows an ``a`` there is ignored."""
+    """Return a rule as cgroup v1's devices.allow and devices.deny take it; they ignore what follows an ``a``."""
     if _decides_all(rule):
         return ("a",)
     numbers = ("*" if _number(number) is None else str(number) for number in (rule.major, rule.minor))
@@ -108,7 +112,7 @@ def rule_texts(rule: DeviceRule) -> tuple[str, ...]:
 
 @lru_cache(maxsize=64)
 def rule_files(rules: tuple[DeviceRule, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """The rules as cgroup v1 takes them: what is to be written to which file, in turn."""
+    """Return the rules for cgroup v1, as pairs of a file and the texts to write to it, in order."""
     return tuple(
         (f"devices.{'allow' if allow else 'deny'}", tuple(text for rule in group for text in rule_texts(rule)))
         for allow, group in groupby(rules, lambda rule: rule.allow)

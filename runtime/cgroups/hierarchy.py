@@ -1,4 +1,4 @@
-"""Which cgroup controllers this host has, and in which hierarchy: v1, v2, or both (hybrid)."""
+"""This module finds the host's cgroup controllers and their hierarchies: v1, v2, or both (hybrid)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ ALL = (*WANTED, "cpuset", "blkio", "io", "hugetlb", "freezer", "net_cls", "net_p
 
 
 class Hierarchies(Struct, frozen=True, dict=True):
-    """Mount points: ``v1`` by controller, ``unified`` the v2 mount (or None) and its ``v2`` controllers."""
+    """The mount points of the cgroup hierarchies.
+
+    ``v1`` maps controllers to mounts, ``unified`` is the v2 mount (or None) and ``v2`` holds its controllers.
+    """
 
     v1: Mapping[str, Path]
     unified: Path | None
@@ -29,25 +32,27 @@ class Hierarchies(Struct, frozen=True, dict=True):
 
     @property
     def mode(self) -> str:
-        """``v2``, ``hybrid`` (v1 with a v2 mount beside it), ``v1``, or ``none``."""
+        """The mode is ``v2``, ``hybrid`` (v1 with a v2 mount beside it), ``v1``, or ``none``."""
         if not self.v1:
             return "v2" if self.unified else "none"
         return "hybrid" if self.unified else "v1"
 
     def mount_of(self, controller: str) -> Path | None:
-        """The mount point of the hierarchy that has ``controller``, or None."""
+        """Return the mount point of the hierarchy that has ``controller``, or None."""
         if controller in self.v1:
             return self.v1[controller]
         return self.unified if controller in self.v2 else None
 
     def missing(self) -> tuple[str, ...]:
-        """The required controllers that this host does not offer."""
+        """Return the required controllers that this host does not offer."""
         return tuple(name for name in REQUIRED if self.mount_of(name) is None)
 
     @cached_property
     def used(self) -> tuple[Path, ...]:
-        """The mount points of the ``wanted`` controllers, each once, the memory controller's first; without v1 always
-        that of v2, in which every process is whatever controllers there are."""
+        """These are the mount points of the ``wanted`` controllers, each once, beginning with the memory controller's.
+
+        Without v1 it is always the v2 mount, because every process is in v2 regardless of its controllers.
+        """
         if not self.v1:
             return (self.unified,) if self.unified else ()
         mounts = [mount for name in self.wanted if (mount := self.mount_of(name)) is not None]
@@ -55,12 +60,12 @@ class Hierarchies(Struct, frozen=True, dict=True):
 
     @cached_property
     def whole(self) -> Hierarchies:
-        """The same, of which all are wanted."""
+        """These are the same hierarchies with all controllers wanted."""
         return replace(self, wanted=ALL)
 
     @cached_property
     def split(self) -> tuple[Hierarchies, Hierarchies]:
-        """The first of the ``used`` hierarchies alone, and the others."""
+        """The split separates the first of the ``used`` hierarchies from the others."""
         first = self.used[0]
         of_first = tuple(name for name in self.wanted if self.mount_of(name) == first)
         others = tuple(name for name in self.wanted if name not in of_first)
@@ -68,7 +73,10 @@ class Hierarchies(Struct, frozen=True, dict=True):
 
 
 def parse(mountinfo: str) -> tuple[dict[str, Path], Path | None]:
-    """The v1 mounts by controller and the v2 mount, from /proc/self/mountinfo (proc(5)); named ones are left out."""
+    """Return the v1 mounts by controller and the v2 mount, from the text of /proc/self/mountinfo (proc(5)).
+
+    Named v1 hierarchies are left out.
+    """
     v1: dict[str, Path] = {}
     unified: Path | None = None
     for line in mountinfo.splitlines():
@@ -88,7 +96,7 @@ def parse(mountinfo: str) -> tuple[dict[str, Path], Path | None]:
 
 @cache
 def hierarchies() -> Hierarchies:
-    """The host's hierarchies, read once."""
+    """Return the host's hierarchies, which are read only once."""
     v1, unified = parse(Path("/proc/self/mountinfo").read_text())
     v2 = frozenset((unified / "cgroup.controllers").read_text().split()) if unified else frozenset()
     return Hierarchies(MappingProxyType(v1), unified, v2)
@@ -96,12 +104,12 @@ def hierarchies() -> Hierarchies:
 
 @cache
 def has_bfq() -> bool:
-    """Whether the kernel has the scheduler BFQ: a disk that can be scheduled lists it (block/switching-sched.rst)."""
+    """Tell whether the kernel has the BFQ scheduler, which every schedulable disk lists (block/switching-sched.rst)."""
     return any("bfq" in path.read_text() for path in Path("/sys/block").glob("*/queue/scheduler"))
 
 
 def require(hierarchies: Hierarchies) -> None:
-    """Raise PrerequisiteError when a controller that limits rest on is missing."""
+    """Raise PrerequisiteError when a controller that the limits depend on is missing."""
     if missing := hierarchies.missing():
         raise PrerequisiteError(
             f"cgroup controllers {', '.join(missing)} are not available (cgroup mode: {hierarchies.mode})",
@@ -110,7 +118,7 @@ def require(hierarchies: Hierarchies) -> None:
 
 
 def delegations(unified: Path, name: str, controllers: frozenset[str]) -> tuple[tuple[Path, str], ...]:
-    """The (file, controllers) writes that give the cgroups below ``name`` their controllers, on v2, from the top."""
+    """Return the (file, controllers) writes that enable controllers for the v2 cgroups below ``name``, from the top."""
     path = Path(name)
     delegating = [unified, *(unified / part for part in (*list(path.parents)[-2::-1], path) if str(part) != ".")]
     words = " ".join(f"+{controller}" for controller in sorted(controllers))

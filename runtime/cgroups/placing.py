@@ -1,4 +1,4 @@
-"""Where a container's cgroup goes, in which hierarchies, and how it goes away."""
+"""This module decides where a container's cgroup goes and in which hierarchies, and removes it."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ from runtime.config.types import Config
 from runtime.effects import DIRECT, Effects
 from runtime.errors import TestbedError, UsageError
 
-# Where cgroups go that no cgroupsPath places; it goes with the last of them.
+# The parent of cgroups that no cgroupsPath places. It is removed with the last of them.
 CGROUP_PARENT = "testbed-runtime"
 
 
 def all_hierarchies() -> Hierarchies:
-    """The host's hierarchies, of which a container joins all."""
+    """Return the host's hierarchies with all controllers wanted; a container joins all of them."""
     return hierarchies().whole
 
 
 def hierarchies_for(cgroup: str) -> Hierarchies:
-    """The hierarchies in which this user may make the cgroup: for root all, else where it has been delegated."""
+    """Return the hierarchies in which this user may make the cgroup.
+
+    Root may make it in all of them, and another user only where a cgroup above it has been delegated.
+    """
     on_host = all_hierarchies()
     if not systemd.is_unprivileged():
         return on_host
@@ -44,8 +47,11 @@ def hierarchies_for(cgroup: str) -> Hierarchies:
 
 
 def cgroup_of(config: Config, container_id: str, as_systemd: bool = False) -> str:
-    """The cgroup's name below each hierarchy's root. With ``as_systemd``, ``slice:prefix:name`` gives the directories
-    that systemd would make, for a host where it does not run. Raises UsageError for a path that leads up."""
+    """Return the cgroup's name below each hierarchy's root.
+
+    With ``as_systemd``, ``slice:prefix:name`` gives the directories that systemd would make, for a host where systemd
+    does not run. Raises UsageError for a path with a ``..`` part.
+    """
     path = config.linux.cgroups_path
     if as_systemd and path.count(":") == 2:
         path = "/" + systemd.Scope(*systemd.scope_names(path, container_id, False)).cgroup
@@ -58,7 +64,11 @@ def cgroup_of(config: Config, container_id: str, as_systemd: bool = False) -> st
 
 
 class Placement(Struct, frozen=True):
-    """A container's cgroup, empty without one, and the unit of systemd's that it is, empty where we make it."""
+    """The place of a container's cgroup.
+
+    ``cgroup`` is empty when the container has none, and ``why`` then gives the reason. ``scope`` is the cgroup's
+    systemd unit and is empty when we make the cgroup ourselves.
+    """
 
     cgroup: str
     scope: str = ""
@@ -66,8 +76,10 @@ class Placement(Struct, frozen=True):
 
 
 def _own_delegated(unified: Path, pid: int) -> str:
-    """The topmost cgroup above that of the process ``pid`` that this user may divide and that has no processes itself;
-    empty without one."""
+    """Return the topmost cgroup above that of process ``pid`` that this user may write to and that has no processes.
+
+    Returns an empty string when there is none.
+    """
     lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
     own = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
     topmost = ""
@@ -80,11 +92,11 @@ def _own_delegated(unified: Path, pid: int) -> str:
 
 
 def place_cgroup(config: Config, container_id: str, wants_systemd: bool, bus: systemd.Bus, pid: int) -> Placement:
-    """Where a container's cgroup goes: a scope where systemd runs and is wanted, or else its directories.
+    """Decide where a container's cgroup goes: into a scope where systemd runs and is wanted, else into directories.
 
-    An unprivileged user's container that no cgroupsPath places goes below a cgroup of that user's own, above that of
-    the process ``pid``, or into a scope of its own manager; it may have no cgroup at all, and then ``why`` says so.
-    Raises UsageError for a path that leads up.
+    An unprivileged user's container that no cgroupsPath places goes below one of that user's cgroups above that of the
+    process ``pid``, or into a scope of the user's own manager. It may have no cgroup at all, and then ``why`` gives the
+    reason. Raises UsageError for a path with a ``..`` part.
     """
     on_host, path = all_hierarchies(), config.linux.cgroups_path
     no_scope = systemd.missing(on_host, bus)
@@ -106,10 +118,10 @@ def place_cgroup(config: Config, container_id: str, wants_systemd: bool, bus: sy
 
 
 def remove_cgroup(cgroup: Cgroup, by: Effects = DIRECT) -> None:
-    """Kill what is in it and remove it, with the parent that was made for it."""
+    """Kill the processes in the cgroup and remove it, with the parent that was made for it."""
     directories = cgroup.directories()
     try:
-        by.remove_directories(directories)  # as it is when all has ended
+        by.remove_directories(directories)  # enough when all processes have ended
     except OSError:
         if cgroup.pids():
             with suppress(TestbedError, OSError):

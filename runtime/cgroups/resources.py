@@ -1,7 +1,8 @@
-"""An OCI configuration's linux.resources as writes to control files, for cgroup v1 and v2 (config-linux.md).
+"""This module translates an OCI configuration's linux.resources into writes to cgroup v1 or v2 control files.
 
-The conversions to v2 are those that the runtime-spec's implementers agreed on (crun.1, "cgroup v2"). Engines write 0
-for what they have no wish about: of memory, shares and weights it sets nothing, as with runc.
+The fields are those of config-linux.md. The conversions to v2 are those that the runtime-spec's implementers agreed on
+(crun.1, "cgroup v2"). Engines write 0 for values that they do not want to set, so a 0 for memory, shares or weights
+sets nothing, as with runc.
 """
 
 from __future__ import annotations
@@ -84,17 +85,20 @@ def _limit(value: int | None) -> str | None:
 
 
 def cpu_weight(shares: int) -> int:
-    """cgroup v2's weight (1 to 10,000) for v1's shares (2 to 262,144), linearly."""
+    """Convert v1's shares (2 to 262,144) linearly to cgroup v2's weight (1 to 10,000)."""
     return 1 + (shares - 2) * 9999 // 262142
 
 
 def io_weight(weight: int) -> int:
-    """cgroup v2's own weight (1 to 10,000) for a blockIO weight (10 to 1000), linearly."""
+    """Convert a blockIO weight (10 to 1000) linearly to cgroup v2's own weight (1 to 10,000)."""
     return 1 + (weight - 10) * 9999 // 990
 
 
 def _swap(memory: Memory) -> str | None:
-    """cgroup v2 counts swap alone. Raises UsageError for a sum without its other part, or below it."""
+    """Return the limit for swap alone, as cgroup v2 counts it; OCI's limit is the sum of memory and swap.
+
+    Raises UsageError when memory has no limit to subtract, or when the sum is below that limit.
+    """
     if not memory.swap or memory.swap == -1:
         return _limit(memory.swap)
     if not memory.limit or memory.limit == -1:
@@ -156,14 +160,14 @@ def _v2_block(block: BlockIO, bfq: Callable[[], bool]) -> list[Setting]:
 
 
 def is_unified(hierarchies: Hierarchies) -> bool:
-    """Whether limits are cgroup v2's."""
+    """Tell whether limits are set through cgroup v2."""
     return "memory" in hierarchies.v2 or not hierarchies.v1
 
 
 def settings(hierarchies: Hierarchies, resources: Resources, bfq: Callable[[], bool] = has_bfq) -> tuple[Setting, ...]:
-    """What to write where, for this host. Raises UsageError naming a field that its cgroup version does not have.
+    """Return what to write to which file on this host. Raises UsageError for a field that its cgroup version lacks.
 
-    ``bfq`` says whether the kernel has BFQ, whose weights have a file of their own on cgroup v2.
+    ``bfq`` says whether the kernel has BFQ, whose weights have their own file on cgroup v2.
     """
     wanted = _v2(resources, bfq) if is_unified(hierarchies) else _v1(resources)
     if resources.pids is not None:

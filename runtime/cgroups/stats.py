@@ -1,4 +1,4 @@
-"""What a cgroup has used, in the shape of runc's ``events --stats`` (runc, types/events.go)."""
+"""This module reports what a cgroup has used, in the format of runc's ``events --stats`` (runc, types/events.go)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from runtime.cgroups.cgroup import Cgroup
 from runtime.kernel_files import parse_flat_keyed
 
-_USER_HZ_NS = 10_000_000  # cpuacct.stat counts in hundredths of a second, whatever the kernel's own tick
+_USER_HZ_NS = 10_000_000  # cpuacct.stat counts in hundredths of a second, regardless of the kernel's own tick
 _UNLIMITED = 1 << 63
 
 Numbers = dict[str, int]
@@ -21,7 +21,7 @@ def _keyed(path: Path) -> Numbers:
 
 
 def _number(path: Path) -> int | None:
-    """A file's number; None for an absent file, and for one that holds no limit."""
+    """Return a file's number, or None for an absent file and for one that holds no limit."""
     with suppress(OSError):
         text = path.read_text().strip()
         return int(text) if text.isdigit() and int(text) < _UNLIMITED - 4096 else None
@@ -33,7 +33,7 @@ def _present(**values: object) -> dict[str, object]:
 
 
 def _cpu(cgroup: Cgroup) -> dict[str, object]:
-    """Nanoseconds."""
+    """Return CPU usage and throttling, with times in nanoseconds."""
     throttled = _keyed(cgroup.file("cpu", "cpu.stat", "cpu.stat"))
     throttling = {
         "periods": throttled.get("nr_periods", 0),
@@ -52,7 +52,7 @@ def _cpu(cgroup: Cgroup) -> dict[str, object]:
 
 
 def _memory(cgroup: Cgroup) -> dict[str, object]:
-    """Bytes; ``failcnt`` counts how often the limit was met."""
+    """Return memory usage in bytes; ``failcnt`` counts how often the limit was reached."""
     failures = _number(cgroup.file("memory", "memory.failcnt", ""))
     if failures is None:
         failures = _keyed(cgroup.file("memory", "", "memory.events")).get("max")
@@ -67,7 +67,7 @@ def _memory(cgroup: Cgroup) -> dict[str, object]:
 
 
 def _block(cgroup: Cgroup) -> dict[str, object]:
-    """Bytes and operations, by device and direction."""
+    """Return the bytes transferred and the operations, by device and direction."""
     if "blkio" in cgroup.hierarchies.v1:
         files = {
             "ioServiceBytesRecursive": "blkio.throttle.io_service_bytes_recursive",
@@ -113,7 +113,7 @@ def _huge_pages(cgroup: Cgroup) -> dict[str, object]:
 
 
 def usage(cgroup: Cgroup) -> dict[str, object]:
-    """All of it: what a controller that the host lacks would have counted is left out."""
+    """Return all statistics, leaving out those of controllers that the host lacks."""
     has = cgroup.hierarchies.mount_of
     data: dict[str, object] = {}
     if has("cpuacct") or has("cpu"):

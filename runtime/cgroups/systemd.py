@@ -1,10 +1,12 @@
-"""Transient scopes: where systemd runs, cgroups are its own, so a container's cgroup is a scope that systemd makes,
-knows the limits of, and hands over to us (systemd.scope(5), "Delegate"). The manager is asked through busctl: root's
-containers are units of the system's, those of an unprivileged user units of the user's own manager.
+"""This module makes, changes and stops transient systemd scopes for containers.
 
-Names, slices and properties are as runc's and crun's systemd drivers have them (runc, docs/systemd.md), because engines
-look for them there. What systemd cannot express is written to the cgroup besides, and what it can is told to it too:
-it writes its own idea of a unit's limits again whenever it reloads.
+Where systemd runs, it owns the cgroups. A container's cgroup is therefore a scope that systemd makes, knows the limits
+of, and delegates to us (systemd.scope(5), "Delegate"). The manager is called through busctl: root's containers are
+units of the system manager, and an unprivileged user's containers are units of that user's own manager.
+
+Names, slices and properties follow runc's and crun's systemd drivers (runc, docs/systemd.md), because engines look for
+them there. Limits that systemd cannot express are only written to the cgroup. Limits that it can express are also
+passed to systemd, because it writes its own values of a unit's limits again whenever it reloads.
 """
 
 from __future__ import annotations
@@ -29,15 +31,15 @@ _SERVICE, _OBJECT = "org.freedesktop.systemd1", "/org/freedesktop/systemd1"
 _MANAGER = f"{_SERVICE}.Manager"
 _ANNOTATION = "org.systemd.property."
 _UNLIMITED = str(2**64 - 1)
-# Beyond this a manager that does not answer, or a job that does not end, is an error.
+# A manager that does not answer, or a job that does not end, within this time is an error.
 _TIMEOUT_S = 10.0
 # All user ids, as the first user namespace maps them (user_namespaces(7)).
 _ALL_IDS = 2**32 - 1
 
-# The name of a unit's property, its D-Bus signature, and its value in the words of busctl(1).
+# The name of a unit's property, its D-Bus signature, and its value as arguments of busctl(1).
 Property = tuple[str, str, tuple[str, ...]]
 
-# Control files of cgroup v2 whose value a property takes as it is (systemd.resource-control(5)).
+# Control files of cgroup v2 whose value a property takes unchanged (systemd.resource-control(5)).
 _NUMBERS = {
     "memory.max": "MemoryMax",
     "memory.high": "MemoryHigh",
@@ -48,12 +50,12 @@ _NUMBERS = {
     "pids.max": "TasksMax",
 }
 _SETS = {"cpuset.cpus": "AllowedCPUs", "cpuset.mems": "AllowedMemoryNodes"}
-# How GVariant text spells types (GLib, "GVariant Text Format"), and D-Bus signatures.
+# The names of types in GVariant text (GLib, "GVariant Text Format") and their D-Bus signatures.
 _TYPES = {"byte": "y", "int16": "n", "uint16": "q", "int32": "i", "uint32": "u", "int64": "x", "uint64": "t"}
 
 
 class Scope(Struct, frozen=True):
-    """A transient scope: its unit's name and its slice's, and the cgroup ``above`` them, that of the manager."""
+    """A transient scope: the names of its unit and its slice, and the manager's cgroup, which is ``above`` them."""
 
     unit: str
     slice: str
@@ -61,32 +63,38 @@ class Scope(Struct, frozen=True):
 
     @property
     def cgroup(self) -> str:
-        """The scope's cgroup below the root of the hierarchy: each dash of a slice's name is a step down."""
+        """This is the scope's cgroup below the hierarchy's root. Each dash in a slice's name leads one level down."""
         parts = self.slice.removesuffix(".slice").split("-") if self.slice != "-.slice" else []
         slices = ["-".join(parts[: depth + 1]) + ".slice" for depth in range(len(parts))]
         return "/".join([*([self.above] if self.above else []), *slices, self.unit])
 
 
 def maps_all_ids(uid_map: str) -> bool:
-    """Whether a user namespace is the host's own, from its /proc/PID/uid_map."""
+    """Tell from its /proc/PID/uid_map whether a user namespace is the host's own."""
     return uid_map.split() == ["0", "0", str(_ALL_IDS)]
 
 
 @cache
 def is_unprivileged() -> bool:
-    """Whether we are an unprivileged user: by number, or root of a user namespace, as under a rootless engine."""
+    """Tell whether we are unprivileged: by user id, or as root of a user namespace, as under a rootless engine."""
     return os.geteuid() != 0 or not maps_all_ids(Path("/proc/self/uid_map").read_text())
 
 
 class Bus(Struct, frozen=True):
-    """How a manager is asked: ``run`` executes busctl(1) for whoever has the ``environment``, and returns its exit
-    status, its output and its errors; it raises OSError where that cannot be executed."""
+    """A way to call a systemd manager.
+
+    ``run`` executes busctl(1) for the caller that has the ``environment`` and returns its exit status, its output and
+    its errors. It raises OSError when busctl cannot be executed.
+    """
 
     environment: Mapping[str, str]
     run: Callable[[Sequence[str], Mapping[str, str]], tuple[int, str, str]]
 
     def of_user(self) -> dict[str, str]:
-        """The environment; where a login did not say where the user's bus is, it is where pam_systemd(8) puts it."""
+        """Return the environment, with the user's bus in it.
+
+        If the login set no address for the bus, the bus is taken to be where pam_systemd(8) puts it.
+        """
         found = dict(self.environment)
         directory = f"/run/user/{os.geteuid()}"
         if "DBUS_SESSION_BUS_ADDRESS" not in found and "XDG_RUNTIME_DIR" not in found and os.path.isdir(directory):
@@ -95,7 +103,7 @@ class Bus(Struct, frozen=True):
 
 
 def missing(hierarchies: Hierarchies, bus: Bus) -> str:
-    """Why no scope can be made here, in words; empty where one can."""
+    """Return the reason why no scope can be made here, in words, or an empty string where one can be made."""
     if not os.path.isdir("/run/systemd/system"):  # sd_booted(3)
         return "this host does not run systemd"
     if hierarchies.v1 or hierarchies.unified is None:
@@ -109,7 +117,10 @@ def missing(hierarchies: Hierarchies, bus: Bus) -> str:
 
 
 def scope_names(cgroups_path: str, container_id: str, unprivileged: bool) -> tuple[str, str]:
-    """The unit and its slice for ``slice:prefix:name``, all of which may be empty. Raises UsageError for others."""
+    """Return the names of the unit and its slice for ``slice:prefix:name``, or for an empty path.
+
+    The slice and the prefix may be empty. Raises UsageError for any other path.
+    """
     slice_, prefix, name = "", "testbed-runtime", container_id
     if cgroups_path:
         if cgroups_path.count(":") != 2:
@@ -127,7 +138,7 @@ def scope_names(cgroups_path: str, container_id: str, unprivileged: bool) -> tup
 
 
 def scope_of(cgroups_path: str, container_id: str, bus: Bus) -> Scope:
-    """The scope of a container, below the manager that this user has. Raises UsageError, PrerequisiteError."""
+    """Return a container's scope, below this user's manager. Raises UsageError, PrerequisiteError or TestbedError."""
     unprivileged = is_unprivileged()
     unit, slice_ = scope_names(cgroups_path, container_id, unprivileged)
     if not unprivileged:
@@ -137,7 +148,7 @@ def scope_of(cgroups_path: str, container_id: str, bus: Bus) -> Scope:
 
 
 def _numbers(text: str, what: str) -> tuple[str, ...]:
-    """A list such as ``0-3,7`` as bytes whose bits are the numbers, after their count."""
+    """Convert a list such as ``0-3,7`` to the count of bytes and the bytes of a bit mask. Raises UsageError."""
     mask = 0
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
@@ -149,7 +160,7 @@ def _numbers(text: str, what: str) -> tuple[str, ...]:
 
 
 def properties(settings: Iterable[Setting]) -> tuple[Property, ...]:
-    """Settings of cgroup v2 as properties of a unit, those that systemd has. Raises UsageError."""
+    """Convert settings of cgroup v2 to properties of a unit where systemd has such properties. Raises UsageError."""
     found: list[Property] = []
     for _, file, value in settings:
         if name := _NUMBERS.get(file):
@@ -160,7 +171,7 @@ def properties(settings: Iterable[Setting]) -> tuple[Property, ...]:
             quota, _, period = value.partition(" ")
             share = _UNLIMITED
             if quota != "max":
-                # systemd writes whole percents down: rounded up, for it would round down when it reloads.
+                # systemd stores whole percents and rounds down when it reloads, so the quota is rounded up.
                 usec = int(quota) * 1_000_000 // int(period or 100_000)
                 share = str(-(-usec // 10_000) * 10_000)
             found.append(("CPUQuotaPerSecUSec", "t", (share,)))
@@ -170,9 +181,9 @@ def properties(settings: Iterable[Setting]) -> tuple[Property, ...]:
 
 
 def annotated(annotations: Mapping[str, str]) -> tuple[Property, ...]:
-    """The properties that annotations ``org.systemd.property.NAME`` give, whose values are GVariant text.
+    """Return the properties from annotations ``org.systemd.property.NAME``, whose values are GVariant text.
 
-    Raises UsageError naming an annotation that cannot be understood.
+    Raises UsageError, which names the annotation that cannot be understood.
     """
     found: list[Property] = []
     for key, text in annotations.items():
@@ -203,7 +214,7 @@ def _flat(found: Iterable[Property]) -> tuple[str, ...]:
 
 
 def _busctl(bus: Bus, *arguments: str) -> str:
-    """Ask the manager. Raises PrerequisiteError without busctl or a bus, TestbedError with the manager's own words."""
+    """Call the manager. Raises PrerequisiteError without busctl or a bus, TestbedError with the manager's message."""
     user = is_unprivileged()
     command = ["busctl", "--user" if user else "--system", f"--timeout={_TIMEOUT_S:.0f}", "--json=short", *arguments]
     what = f"ask {'the user' if user else 'the system'}'s systemd: {' '.join(arguments[4:] or arguments)}"
@@ -225,9 +236,9 @@ def _call(bus: Bus, method: str, signature: str, *arguments: str) -> str:
 
 
 def start(scope: Scope, pid: int, found: Iterable[Property], bus: Bus) -> None:
-    """Have the scope made, with the process in it. Raises TestbedError with what systemd says.
+    """Have systemd make the scope with the process in it. Raises TestbedError with systemd's message.
 
-    A unit of this name that has failed, and that nobody has looked at, goes first.
+    If the call fails, a failed unit of this name that is still loaded is reset, and the call is repeated.
     """
     wanted: tuple[Property, ...] = (
         ("Description", "s", (f"testbed-runtime container {scope.unit.removesuffix('.scope')}",)),
@@ -253,7 +264,7 @@ def start(scope: Scope, pid: int, found: Iterable[Property], bus: Bus) -> None:
 
 
 def _await(scope: Scope, pid: int) -> None:
-    """Wait until the process is in the scope's cgroup: the answer to a call comes before the job is done."""
+    """Wait until the process is in the scope's cgroup, because systemd answers a call before the job is done."""
     line, deadline = f"0::/{scope.cgroup}\n", time.monotonic() + _TIMEOUT_S
     while (lies := Path(f"/proc/{pid}/cgroup").read_text()) != line:
         if time.monotonic() > deadline:
@@ -265,23 +276,24 @@ def _await(scope: Scope, pid: int) -> None:
 
 
 def attach(unit: str, below: str, pid: int, bus: Bus) -> None:
-    """Have a further process put into the scope's cgroup, or the one ``below``: systemd may where its user may not.
+    """Have systemd move another process into the scope's cgroup, or into the cgroup ``below`` it.
 
-    Raises TestbedError."""
+    systemd may do so where its user may not. Raises TestbedError.
+    """
     _call(bus, "AttachProcessesToUnit", "ssau", unit, below, "1", str(pid))
 
 
 def update(unit: str, found: tuple[Property, ...], bus: Bus) -> None:
-    """Tell systemd of limits that have changed, for as long as the unit is there. Raises TestbedError."""
+    """Tell systemd about changed limits, which hold for as long as the unit exists. Raises TestbedError."""
     if found:
         _call(bus, "SetUnitProperties", "sba(sv)", unit, "true", *_flat(found))
 
 
 def stop(unit: str, bus: Bus) -> None:
-    """Let systemd forget the scope, whose processes have ended; one that it does not know any more is fine, and so is a
-    manager that is gone: its units are gone with it.
+    """Make systemd forget the scope, whose processes have ended.
 
-    Raises TestbedError when systemd still has it after some seconds: the name could not be used again.
+    A scope that systemd no longer knows is ignored, and so is a manager that is gone, because its units are gone with
+    it. Raises TestbedError when systemd still has the scope after some seconds, because its name could not be reused.
     """
     deadline = time.monotonic() + _TIMEOUT_S
     while True:

@@ -1,4 +1,4 @@
-"""The arguments of testbed-runtime: runc's and crun's."""
+"""Parse the command line of testbed-runtime, which takes the arguments of runc and crun."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ and why it is there.
 
 
 class Said(Exception):
-    """What argparse would have printed before an exit: help, a version, a mistake."""
+    """Carries what argparse would have printed before it exits: the help, the version or a usage error."""
 
     def __init__(self, status: int, descriptor: int, text: str) -> None:
         super().__init__(text)
@@ -24,7 +24,7 @@ class Said(Exception):
 
 
 class _Parser(argparse.ArgumentParser):
-    """One that raises where argparse prints and exits: the process is not its caller's."""
+    """A parser that raises Said where argparse prints and exits, because this process does not belong to the caller."""
 
     def error(self, message: str) -> NoReturn:
         raise Said(2, 2, f"{self.format_usage()}{self.prog}: error: {message}\n")
@@ -35,9 +35,9 @@ class _Parser(argparse.ArgumentParser):
 
 @cache
 def parser(of: str = "") -> argparse.ArgumentParser:
-    """The command line's parser; ``command`` is the subcommand's name.
+    """Return the command line's parser, which stores the subcommand's name in ``command``.
 
-    With ``of``, only that command is known: a process that serves one call sets up no more than it needs."""
+    With ``of``, it knows only that command, so that a process that serves one call sets up no more than it needs."""
     top = _Parser(
         prog="testbed-runtime",
         description=_DESCRIPTION,
@@ -53,12 +53,12 @@ def parser(of: str = "") -> argparse.ArgumentParser:
 
 
 def parsed(arguments: Sequence[str]) -> Any:
-    """The options. Raises Said."""
+    """Parse the arguments and return the options. Raises Said."""
     named = next((word for word in arguments if word in COMMANDS), "")
     try:
         return parser(named).parse_args(arguments)
     except Said:
-        return parser().parse_args(arguments)  # it was another word, or this is for a person
+        return parser().parse_args(arguments)  # the word was no subcommand, or a person reads the message
 
 
 def _container(command: argparse.ArgumentParser) -> None:
@@ -176,7 +176,7 @@ def _update(command: argparse.ArgumentParser) -> None:
 
 
 def size_bytes(text: str) -> int:
-    """A size in bytes, with a unit of 1024s if need be, as runc takes it. Raises argparse's error."""
+    """Parse a size in bytes with an optional unit (powers of 1024), as runc does. Raises ArgumentTypeError."""
     import re
 
     size = re.fullmatch(r"(-1|[0-9]+(?:\.[0-9]+)?) ?([kmgtp]?)(?:i?b)?", text.strip().lower())

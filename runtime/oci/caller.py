@@ -1,8 +1,8 @@
-"""The process that asked: what a command does is done there, in the caller's own process tree.
+"""Have the calling client perform what a command decides, so that it happens in the caller's own process tree.
 
-A command decides, and tells the client (launcher/client/client.c) what to perform, as plans whose steps are all the
-parent's; of each it hears which step failed, or its value. Nothing is done in this process: it can be killed at any
-moment, and another can go on.
+A command decides what is to be done and sends it to the client (launcher/client/client.c) as plans that have parent
+steps only. The client answers each plan with the step that failed, or with a value. This process itself changes
+nothing, so it can be killed at any moment and another one can continue.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _REQUEST = struct.Struct("<8s4I")
 _ANSWER = struct.Struct("<4I")
 _OUTCOME = struct.Struct("<iiq")
 _LARGEST_REQUEST = 16 << 20
-# Whether somebody is there, to be answered with a byte.
+# An empty request that asks whether a planner is there; the planner answers it with one byte.
 QUESTION = _REQUEST.pack(_MAGIC, _REQUEST.size, 0, 0, 0)
-# The client takes a planner that says nothing for half a minute to be stuck.
+# The client assumes that a planner is stuck if it sends nothing for half a minute.
 _ALIVE_S = 2.0
-# What a client has just begun to say comes within this time.
+# The rest of a message that a client has begun to send arrives within this time.
 _SOON_MS = 2
-# Nobody may read what is said to a person any more.
+# These errors mean that nobody can read a message on standard error any more.
 _UNREAD = (EPIPE, EBADF, EIO, EAGAIN)
 
 
@@ -48,12 +48,12 @@ _STREAMS = tuple((f"/dev/{name}", f"fd/{number}") for number, name in enumerate(
 
 
 class CallerGone(TestbedError):
-    """The client has ended: nothing can be done for it any more, nor undone."""
+    """The client has ended, so nothing can be done or undone for it any more."""
 
 
 class Request(Struct, frozen=True, dict=True):
-    """What is asked for: the ``arguments`` without the program's name, the ``variables`` of the environment
-    (NAME=value) and the file mode ``umask`` of the client, and its process id."""
+    """What a client asks for: its ``arguments`` without the program's name, its environment ``variables`` (NAME=value),
+    its file mode ``umask`` and its process id."""
 
     arguments: tuple[str, ...]
     variables: tuple[bytes, ...]
@@ -62,15 +62,15 @@ class Request(Struct, frozen=True, dict=True):
 
     @cached_property
     def environment(self) -> Mapping[str, str]:
-        """The environment by name."""
+        """Return the environment as a mapping from names to values."""
         pairs = (os.fsdecode(variable).partition("=") for variable in self.variables)
         return {name: value for name, equals, value in pairs if equals}
 
 
 def receive_request(connection: socket.socket, pid: int, before_waiting: Callable[[], None]) -> Request | None:
-    """The request of the client ``pid``; None for QUESTION.
+    """Receive the request of the client ``pid``; return None for QUESTION.
 
-    Raises CallerGone when it is cut off, TestbedError for what is none."""
+    Raises CallerGone when the request is cut off and TestbedError when it is malformed."""
     magic, size, count, umask, _ = _REQUEST.unpack(_exactly(connection, _REQUEST.size, before_waiting))
     if magic != _MAGIC or not _REQUEST.size <= size <= _LARGEST_REQUEST:
         raise TestbedError("a client of another version asked")
@@ -83,7 +83,7 @@ def receive_request(connection: socket.socket, pid: int, before_waiting: Callabl
 
 
 def _exactly(connection: socket.socket, size: int, before_waiting: Callable[[], None]) -> bytes:
-    """So many bytes. ``before_waiting`` is called unless they come at once."""
+    """Receive exactly ``size`` bytes, calling ``before_waiting`` whenever they do not arrive at once."""
     parts: list[bytes] = []
     while size > 0:
         if not _is_readable(connection):
@@ -106,13 +106,13 @@ def _is_readable(connection: socket.socket) -> bool:
 
 
 class Caller:
-    """One client, from its request to its exit status."""
+    """Represents one client, from its request to its exit status."""
 
     def __init__(self, connection: socket.socket, request: Request, before_waiting: Callable[[], None]) -> None:
-        """``before_waiting`` is called before the client is waited for."""
+        """Call ``before_waiting`` each time before this process waits for the client."""
         self.request = request
         self._before_waiting = before_waiting
-        # What the client asks for, to undo what was begun, should this process end before it says more.
+        # The request with which the client undoes what was begun if this process ends before its next message.
         self.undo: tuple[str, ...] = ()
         self._connection = connection
         self._first: list[s.Step] = []
@@ -129,11 +129,11 @@ class Caller:
 
     @property
     def directory(self) -> str:
-        """The client's working directory."""
+        """Return the client's working directory."""
         return os.readlink(f"/proc/{self.pid}/cwd")
 
     def path(self, name: str | os.PathLike[str]) -> str:
-        """A path as the client means it."""
+        """Resolve a path as the client means it."""
         path = os.path.join(self.directory, name)
         for prefix, own in (("/proc/self/", ""), ("/dev/fd/", "fd/"), *_STREAMS):
             if path.startswith(prefix):
@@ -141,9 +141,9 @@ class Caller:
         return path
 
     def perform(self, *steps: s.Step, descriptors: Sequence[int] = ()) -> int:
-        """Have the client perform the steps; return the value of the last that has one, or -1.
+        """Have the client perform the steps; return the value of the last step that has one, or -1.
 
-        ``descriptors`` of ours become its own, from s.RECEIVED_FD on. Raises StepError, CallerGone.
+        The client receives our ``descriptors``, numbered from s.RECEIVED_FD on. Raises StepError, CallerGone.
         """
         plan = s.Plan((), (*self._first, *steps))
         self._first.clear()
@@ -153,7 +153,7 @@ class Caller:
         return self._outcome(plan)
 
     def later(self, *steps: s.Step) -> None:
-        """Have the steps performed before the next ones."""
+        """Have the client perform the steps before the next ones that it is sent."""
         self._first += steps
 
     def say(self, descriptor: int, text: str) -> None:
@@ -162,24 +162,25 @@ class Caller:
         self.later(s.WriteDescriptor(descriptor, data, tolerate=_UNREAD if descriptor == 2 else ()))
 
     def attempt(self, *steps: s.Step, descriptors: Sequence[int] = ()) -> None:
-        """Have each of the steps performed, whatever becomes of the others."""
+        """Have the client perform each of the steps, even if others fail."""
         for step in steps:
             with suppress(StepError):
                 self.perform(step, descriptors=descriptors)
 
     def finish(self, status: int, *steps: s.Step, more: Sequence[str] = ()) -> None:
-        """Let the client perform the last steps and end: with ``status``, or, if that is 0, the value of the last one
-        that has any; and before that, with ``more``, ask again, for what follows a process that it waited for."""
+        """Have the client perform the last steps and exit with ``status`` or, if that is 0, with the value of the last
+        step that has one. With ``more``, the client makes that request before it exits: it is what has to follow the
+        end of a process that the client waited for."""
         plan = s.Plan((), (*self._first, *steps))
         self.ended = True
         self._send(plan, (), more, status=status)
 
     def keep_alive(self) -> None:
-        """Tell the client that somebody is still at work for it. Raises CallerGone."""
+        """Tell the client that its request is still being worked on. Raises CallerGone."""
         self._write(_ANSWER.pack(0, 0, 0, 0), ())
 
     def await_message(self, channel: int) -> None:
-        """Wait until ``channel`` can be read. Raises CallerGone, when the client ends before."""
+        """Wait until ``channel`` can be read. Raises CallerGone when the client ends first."""
         self._before_waiting()
         poll = select.poll()
         poll.register(channel, select.POLLIN)
@@ -190,7 +191,7 @@ class Caller:
             raise CallerGone("the client has ended")
 
     def hold_signals(self) -> None:
-        """Have the client hold signals back that a process of its is to get."""
+        """Have the client hold back the signals that it is to pass on to a process of its own."""
         if not self._signals_held:
             self._signals_held = True
             self.later(s.HoldSignals())
@@ -198,8 +199,8 @@ class Caller:
     def start(self, plan: int, channel: int, given: Mapping[int, int], own: Mapping[int, int]) -> int:
         """Have the client start the launcher; return its process id.
 
-        ``plan`` and ``channel`` are descriptors of ours, as those that it is ``given`` by its numbers; ``own`` are the
-        client's.
+        ``plan`` and ``channel`` are descriptors of ours. So are the values of ``given``, whose keys are the launcher's
+        numbers for them; ``own`` maps the launcher's numbers to descriptors of the client in the same way.
         """
         ours = {s.PLAN_FD: plan, s.SYNC_FD: channel, **given}
         pairs = [(s.RECEIVED_FD + 1 + place, target) for place, target in enumerate(ours)]
@@ -207,25 +208,25 @@ class Caller:
         return self.perform(s.Spawn(s.RECEIVED_FD, tuple(pairs)), descriptors=(sealed_launcher(), *ours.values()))
 
     def reap(self, pid: int) -> int:
-        """The exit status of a child of the client's, when it has ended; 128 + n for signal n. -1 for no child."""
+        """Wait for a child of the client and return its exit status: 128 + n for signal n, -1 if it is no child."""
         try:
             return self.perform(s.Reap(pid))
         except StepError:
             return -1
 
     def reap_later(self, pid: int) -> None:
-        """Have the client wait for a child that is about to end, before it does anything else."""
+        """Have the client reap a child that is about to end before it does anything else."""
         self.later(s.Reap(pid, tolerate=(ECHILD,)))
 
     def signal(self, pidfd: int, number: int) -> None:
-        """Signal the process of a pidfd of ours. Raises ProcessLookupError."""
+        """Have the client signal the process that our ``pidfd`` refers to. Raises ProcessLookupError."""
         try:
             self.perform(s.SignalProcess(s.RECEIVED_FD, number), descriptors=(pidfd,))
         except StepError as error:
             raise OSError(error.errno, os.strerror(error.errno)) from error
 
     def signal_all(self, pids: Sequence[int], number: int) -> None:
-        """Signal processes by their numbers; those that have ended meanwhile are passed over."""
+        """Signal processes by their pids, skipping those that have ended meanwhile."""
         for at in range(0, len(pids), _MOST_RECEIVED):
             pidfds: list[int] = []
             try:
@@ -242,7 +243,7 @@ class Caller:
         if steps:
             self.perform(*steps, descriptors=pidfds)
 
-    # What runtime.effects.Effects has.
+    # The methods below are those of runtime.effects.Effects.
 
     def write(self, path: Path, text: str) -> None:
         self._on_files(s.Write(str(path), (text,)))
@@ -265,7 +266,7 @@ class Caller:
 
     @property
     def bus(self) -> systemd.Bus:
-        """How the client asks a systemd."""
+        """Return the connection through which the client talks to systemd."""
         return systemd.Bus(self.environment, self._busctl)
 
     def _busctl(self, command: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str, str]:
@@ -273,7 +274,7 @@ class Caller:
         return done.status, done.output, done.errors
 
     def execute(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> Finished:
-        """Have a program run to its end. Raises OSError where it cannot be executed."""
+        """Run a program to its end. Raises OSError when it cannot be executed."""
         variables = self.environment if environment is None else environment
         env = tuple(f"{name}={value}" for name, value in variables.items())
         plan = s.Plan((s.CloseOnExec(3), s.Umask(self.request.umask), s.Exec(tuple(command), env, search_path(env))))
@@ -306,12 +307,12 @@ class Caller:
     def run(
         self, plan: s.Plan, *, stdin: bytes = b"", timeout_s: float | None = None, together: bool = False
     ) -> Finished:
-        """Have a program run to its end, as a plan's one process; with ``timeout_s`` it is killed, and its group, after
-        that, and so is the group of one that fails. ``together``: what it says of errors is part of its output.
+        """Run a program to its end as the only process of a plan.
 
-        Raises StepError when it cannot be started.
+        After ``timeout_s`` its process group is killed; if the program fails, so is what is left of its group. With
+        ``together``, its standard error goes into its output. Raises StepError when it cannot be started.
         """
-        # Files, not pipes: a daemon that it leaves behind holds its output open, which must not keep us waiting.
+        # These are files, not pipes: a daemon that the program leaves behind would keep a pipe open and us waiting.
         with memory_file("stdin", stdin) as given, memory_file("output") as output, memory_file("errors") as errors:
             with Launch(plan, {0: given, 1: output, 2: output if together else errors}, self) as launch:
                 launch.next()
@@ -326,10 +327,10 @@ class Caller:
             return Finished(status, _tail(output), _tail(errors), in_time)
 
     def _reap_and_end(self, leader: int) -> int:
-        """The exit status of a child that has ended; of one that failed, what it has left of its group is killed."""
+        """Reap a child that has ended and return its exit status; if it failed, kill the rest of its process group."""
         left: list[int] = []
         try:
-            for pid in _group(leader):  # until it is reaped its number cannot be another group's
+            for pid in _group(leader):  # until it is reaped, no other group can have its number
                 with suppress(ProcessLookupError):
                     left.append(os.pidfd_open(pid))
             if (status := self.reap(leader)) != 0:
@@ -342,8 +343,8 @@ class Caller:
 
 
 class Finished(Struct, frozen=True):
-    """A program that has ended: its exit status, 128 + n for signal n, the ends of what it wrote, and whether it ended
-    ``in_time``."""
+    """A program that has ended: its exit ``status`` (128 + n for signal n), the last part of what it wrote to each
+    stream, and whether it ended ``in_time``."""
 
     status: int
     output: str
@@ -360,7 +361,7 @@ def _tail(descriptor: int) -> str:
 
 
 def _group(leader: int) -> list[int]:
-    """The processes whose group it leads."""
+    """Return the processes whose process group ``leader`` leads."""
     members = []
     for name in os.listdir("/proc"):
         with suppress(OSError):

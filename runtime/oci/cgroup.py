@@ -1,4 +1,4 @@
-"""A container's cgroup, made by the client."""
+"""Make a container's cgroup through the client."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _TRIES = 20
 
 
 def make_steps(cgroup: Cgroup) -> tuple[s.Step, ...]:
-    """Make the cgroup, without limits, in each hierarchy, with what is missing above it; on v2 those above pass the
-    controllers on to it."""
+    """Return the steps that make the cgroup without limits in each hierarchy, together with its missing ancestors. On
+    v2 the ancestors delegate the controllers to it."""
     making = cgroup.plan_making(delegate=False)
     return (
         *(s.Mkdir(str(path), tolerate=(EEXIST,)) for path in making.directories),
@@ -25,8 +25,8 @@ def make_steps(cgroup: Cgroup) -> tuple[s.Step, ...]:
 
 
 def make_cgroup(cgroup: Cgroup, steps: Sequence[s.Step], caller: Caller) -> None:
-    """Have the cgroup made. The end of another container may take an empty parent away in between: then it is tried
-    again."""
+    """Have the client make the cgroup. Another container that ends meanwhile may remove an empty parent; the steps are
+    then planned again and retried."""
     for tries in range(_TRIES, 0, -1):
         try:
             caller.perform(*steps)

@@ -1,7 +1,7 @@
-"""testbed-runtime: an OCI runtime on the command line, with runc's and crun's flags.
+"""Carry out the commands of testbed-runtime, an OCI runtime on the command line with the flags of runc and crun.
 
-With ``--explain``, create and run start nothing: the plan is printed, each step with its system call, its arguments
-and why it is there.
+With ``--explain``, create and run start nothing: they print the plan, each step with its system call, its arguments
+and the reason for it.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _run(invocation: Invocation) -> Ending:
 
 
 def _relay(caller: Caller, master: int) -> int:
-    """Relay a terminal to the caller's own; the relay's process id, 0 without a terminal."""
+    """Relay a terminal to the caller's own one; return the relay's process id, or 0 without a terminal."""
     if master < 0:
         return 0
     try:
@@ -127,7 +127,7 @@ def _ended(notifier: int) -> tuple[s.Step, ...]:
 
 
 def _deletion(options: argparse.Namespace) -> tuple[str, ...]:
-    """The arguments that delete what has been run."""
+    """Return the arguments of the command that deletes the container."""
     flags = [
         f"--{name}={value}"
         for name in ("root", "log", "log-format")
@@ -139,13 +139,13 @@ def _deletion(options: argparse.Namespace) -> tuple[str, ...]:
 def _delete_one(invocation: Invocation, container: StateDir) -> None:
     from runtime.oci import lifecycle
 
-    with suppress(UnknownContainer):  # start may have removed it
+    with suppress(UnknownContainer):  # start may have removed the container
         lifecycle.delete(container, invocation.caller, force=True, warn=invocation.warn)
 
 
 def _start(invocation: Invocation, container: StateDir, *, in_foreground: bool) -> int:
-    """Start a created container, and have a service manager that listens told when it is ready: of us or of the
-    container, as whose end is the service's. The process id of who does that, or 0."""
+    """Start a created container. If a service manager listens, a job tells it when the container is ready and names the
+    service's main process: the client ``in_foreground``, else the container's. Returns the job's process id, or 0."""
     from runtime.oci import lifecycle
 
     caller = invocation.caller
@@ -222,7 +222,7 @@ def _image_run(invocation: Invocation) -> Ending:
 
 
 def _delete(invocation: Invocation) -> Ending:
-    """All that are named, whatever becomes of one."""
+    """Delete all containers that are named, even if one of them fails."""
     from runtime.oci import lifecycle
 
     errors = list[TestbedError]()
@@ -280,7 +280,7 @@ _COMMANDS = {
 
 
 def serve(caller: Caller) -> None:
-    """Carry out what the caller asks for, and tell it its exit status. Raises CallerGone."""
+    """Carry out what the caller asks for and tell it which exit status to return. Raises CallerGone."""
     try:
         options = parsed(caller.request.arguments)
     except Said as said:

@@ -1,4 +1,4 @@
-"""The terminal of a container, relayed to the one that we run in."""
+"""Relay the terminal of a container to the terminal that this process runs in."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CHUNK_BYTES = 65536
 
 
 def copy_size(source: int, target: int) -> None:
-    """Give one terminal the size of another; one that has none is left alone."""
+    """Give the target terminal the size of the source; do nothing if either is no terminal."""
     with suppress(OSError):
         fcntl.ioctl(target, termios.TIOCSWINSZ, fcntl.ioctl(source, termios.TIOCGWINSZ, bytes(8)))
 
@@ -34,7 +34,7 @@ def _raw(descriptor: int) -> Iterator[None]:
 
 
 def relay(master: int, stdin: int = 0, stdout: int = 1) -> None:
-    """Carry bytes between our terminal, raw meanwhile, and ``master`` until the container has closed its side."""
+    """Copy bytes between our terminal, in raw mode, and ``master`` until the container has closed its side."""
     copy_size(stdin, master)
     before = signal.signal(signal.SIGWINCH, lambda *_: copy_size(stdin, master))
     sources = [master, stdin]
@@ -46,11 +46,11 @@ def relay(master: int, stdin: int = 0, stdout: int = 1) -> None:
                     data = os.read(stdin, _CHUNK_BYTES)
                     if not data:
                         sources.remove(stdin)
-                    os.write(master, data or b"\x04")  # the end of our input is an end of file at a terminal
+                    os.write(master, data or b"\x04")  # at a terminal, Ctrl-D stands for the end of our input
                 if master in ready:
                     try:
                         data = os.read(master, _CHUNK_BYTES)
-                    except OSError:  # EIO: nobody has the other side open any more
+                    except OSError:  # EIO: no process has the other side open any more
                         return
                     if not data:
                         return

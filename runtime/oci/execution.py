@@ -1,4 +1,4 @@
-"""A further process in a running container."""
+"""Start a further process in a running container (``exec``)."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
 
 class Execution(Struct, frozen=True):
-    """How ``exec`` is asked for: what to start, where its terminal and a pidfd of it go, whether to wait for it, in
-    which ``cgroups`` below the container's (``[CONTROLLER[,...]:]PATH``), and whether the container may be paused."""
+    """The options of ``exec``: which process to start, where its terminal, its pid and a pidfd of it go, how many more
+    descriptors it keeps, whether to ``detach`` from it, into which ``cgroups`` below the container's it goes
+    (``[CONTROLLER[,...]:]PATH``), and whether the container may be paused."""
 
     process: Process
     console_socket: str = ""
@@ -47,14 +48,14 @@ class Execution(Struct, frozen=True):
 
 
 class Executed(Struct, frozen=True):
-    """A process that was started: its ``pid``, and the master side of its terminal, ours to close, or -1."""
+    """A process that was started: its ``pid`` and the master side of its terminal, which we have to close, or -1."""
 
     pid: int
     master: int = -1
 
 
 def wanted_process(options: argparse.Namespace, record: Record, caller: Caller, warn: Warn) -> Process:
-    """The process that the command line asks for: from a file, or the container's own with what options change."""
+    """Return the process that the options ask for: one from a file, or the container's own, changed by options."""
     own = config_of(record).process
     assert own is not None
     process = (
@@ -70,8 +71,8 @@ def wanted_process(options: argparse.Namespace, record: Record, caller: Caller, 
 
 
 def inherited(process: Process, own: Process) -> Process:
-    """A process from a file: the rights that it says nothing about are those of the container's ``own``; limits are not
-    (as with runc and crun)."""
+    """Complete a process from a file: it inherits the capabilities and labels that it does not set from the container's
+    ``own`` process, but not the resource limits (as with runc and crun)."""
     return replace(
         process,
         capabilities=process.capabilities or own.capabilities,
@@ -110,8 +111,8 @@ def _changed(process: Process, options: argparse.Namespace) -> Process:
 
 
 def _cgroup_for(record: Record, hierarchies: Hierarchies) -> str:
-    """The cgroup that a further process goes into: the container's, or, where that has cgroups of its own below it, the
-    first process's. On v2 a cgroup that passes controllers on takes no process (admin-guide/cgroup-v2.rst, "No Internal
+    """Return the cgroup for a further process: the container's or, if that delegates controllers on v2, the first
+    process's. On v2 a cgroup that delegates controllers takes no process (admin-guide/cgroup-v2.rst, "No Internal
     Process Constraint").
     """
     if hierarchies.v1 or hierarchies.unified is None or not record.cgroup:
@@ -123,7 +124,7 @@ def _cgroup_for(record: Record, hierarchies: Hierarchies) -> str:
 
 
 def _report(execution: Execution, pid: int, caller: Caller) -> None:
-    """Say which process it is where that was asked for; one of whom nobody could be told is ended."""
+    """Send a pidfd and write the pid where that is asked for. If one fails, kill the process and raise UsageError."""
     try:
         if execution.pidfd_socket:
             pass_on(os.pidfd_open(pid), caller.path(execution.pidfd_socket), "setns")
@@ -137,9 +138,10 @@ def _report(execution: Execution, pid: int, caller: Caller) -> None:
 
 
 def below(cgroup: str, wanted: Sequence[str], hierarchies: Hierarchies) -> dict[Path, str]:
-    """The cgroups that ``--cgroup`` names, by the hierarchy's mount point: those without a controller are for all.
+    """Map each hierarchy's mount point to the cgroup that ``--cgroup`` names; one without controllers is for all.
 
-    Raises UsageError for one that does not exist, leads out of the container's, or whose controller there is not.
+    Raises UsageError for a cgroup that does not exist, for one outside the container's, and for a controller that the
+    host does not have.
     """
     cgroups: dict[Path, str] = {}
     for text in wanted:
@@ -181,7 +183,7 @@ def execute(container: StateDir, execution: Execution, caller: Caller, *, warn: 
     if through_systemd:
         plan = in_scope(plan, record)
     if word == "paused":
-        caller.later(UNLOCK)  # whoever resumes it takes it, and we wait for that
+        caller.later(UNLOCK)  # the command that resumes the container takes the lock, and we wait for that
     elif not execution.detach:
         caller.hold_signals()
     master = -1

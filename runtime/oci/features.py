@@ -1,4 +1,4 @@
-"""The runtime-spec's features structure (1.3, features.md), which says what this runtime supports."""
+"""Build the runtime-spec's features structure (1.3, features.md), which says what this runtime supports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from runtime.seccomp.filter import ACTIONS, ARCHITECTURES, FLAGS, OPERATORS
 
 
 def features() -> dict[str, object]:
-    """Return the structure: what the runtime recognises and implements, whether or not this host supports it."""
+    """Return the structure. It lists what the runtime recognises and implements, even if this host lacks support."""
     return {
         "ociVersionMin": "1.0.0",
         "ociVersionMax": OCI_VERSION,

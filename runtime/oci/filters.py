@@ -1,4 +1,4 @@
-"""Compiled seccomp filters, kept in the state's root: libseccomp takes longer than all the rest of a start."""
+"""Keep compiled seccomp filters in the state's root: libseccomp takes longer than all the rest of a start."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from runtime.plan import steps as s
 from runtime.seccomp.kept import KEPT_FILTERS, Unkept, recall
 
 __all__ = ["KEPT_FILTERS", "keeping_steps", "recall"]
-# Another command may keep the same one, or there may be no room: the next start is slower, and that is all.
+# Another command may keep the same filter, or there may be no space. The next start is then slower, nothing worse.
 _FINE = (EDQUOT, EEXIST, ENOENT, ENOSPC, EROFS)
 
 
 def keeping_steps(unkept: Unkept | None) -> tuple[s.Step, ...]:
-    """Keep a filter, if there is one to keep, and remove those that are too old."""
+    """Return the steps that keep a filter, if there is one to keep, and remove those that are too old."""
     if unkept is None:
         return ()
     temporary = unkept.path.with_name(f".{unkept.path.name}")

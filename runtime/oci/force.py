@@ -1,5 +1,5 @@
-"""A container that is to be deleted by force while another command works on it, which may never end: it waits for a
-process that is stopped, or for a hook."""
+"""Lock a container that is to be deleted by force while another command works on it. That command may never end, for
+example because it waits for a stopped process or for a hook."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from runtime.oci.caller import Caller
 from runtime.oci.state import LOCK, Busy, Record, StateDir, UnknownContainer
 from runtime.processes import ProcessGone, open_pidfd
 
-# How long the other command has to end by itself, and to end once its container's processes are dead.
+# The other command gets this long to end by itself, and this long once the container's processes are dead.
 _PATIENCE_S, _END_S = 5.0, 1.0
 
 
 def lock_by_force(container: StateDir, caller: Caller) -> None:
-    """Let nobody else work on the container. What a command that does not end waits for is killed, and then that
-    command. Raises UnknownContainer, and Busy for a command that is not killed by that."""
+    """Lock the container for this command. If another command holds the lock and does not end, kill the container's
+    processes that it may wait for, and then that command. Raises UnknownContainer, and Busy if it survives that."""
     try:
         return container.lock(caller, _PATIENCE_S)
     except Busy:
@@ -35,7 +35,7 @@ def lock_by_force(container: StateDir, caller: Caller) -> None:
 
 
 def _kill_processes(record: Record, caller: Caller) -> None:
-    """Kill the first process and what is in the cgroup, frozen or not."""
+    """Kill the first process and all processes in the cgroup, frozen or not."""
     if record.cgroup:
         cgroup = Cgroup(record.cgroup, hierarchies_for(record.cgroup))
         with suppress(TestbedError, OSError):
@@ -54,8 +54,8 @@ def _kill_processes(record: Record, caller: Caller) -> None:
 def _kill_holders(lock: Path, caller: Caller) -> None:
     """Kill the commands that hold the lock.
 
-    /proc/locks names who took it (proc_locks(5)), who may be dead since, and the number another's: only a process that
-    has the file open is one.
+    /proc/locks names the process that took the lock (proc_locks(5)). That process may have died and its pid may have
+    been reused, so only a process that still has the file open counts.
     """
     inode = lock.stat().st_ino
     for line in Path("/proc/locks").read_text().splitlines():

@@ -1,7 +1,7 @@
-"""Hooks: the programs that an OCI configuration wants run at points of a container's life (runtime-spec, POSIX hooks).
+"""Run the hooks that an OCI configuration names for points of a container's lifecycle (runtime-spec, POSIX hooks).
 
-A hook gets the container's state as JSON on its standard input, and is given up on after its timeout. It is a plan of
-the launcher's, in the host's namespaces or in the container's.
+A hook gets the container's state as JSON on its standard input and is killed after its timeout. The launcher runs it
+from a plan, in the host's namespaces or in the container's.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from runtime.oci.caller import Caller, CallerGone
 from runtime.plan import steps as s
 from runtime.plan.execution import join_container
 
-# A failure of these does not fail the operation (runtime-spec 1.3, Lifecycle, step 13).
+# A failure of one of these hooks does not fail the operation (runtime-spec 1.3, Lifecycle, step 13).
 _WARN_ONLY = ("poststop",)
 _TAIL_CHARACTERS = 4096
 _TAIL_LINES = 10
 
 
 class Hook(Protocol):
-    """A hook as configured: absolute ``path``, ``args`` (argv with its first; empty: only the path), ``env`` as
-    ``NAME=value`` or None, ``timeout`` in seconds or None."""
+    """A hook as configured: an absolute ``path``, ``args`` (the whole argv; if empty, argv is just the path), ``env``
+    as ``NAME=value`` entries or None, and ``timeout`` in seconds or None."""
 
     @property
     def path(self) -> str: ...
@@ -44,8 +44,9 @@ class Hook(Protocol):
 
 
 class Surroundings(Struct, frozen=True):
-    """Where hooks run: the working ``directory`` (empty: ours), the ``environment`` of those that have none of their
-    own (None: ours), what to ``join`` before a process is made and whom to ``become`` in it."""
+    """Where hooks run: their working ``directory`` (empty: the client's), the ``environment`` of hooks that have none
+    of their own (None: the client's), the steps that ``join`` namespaces before the process is cloned, and the steps
+    with which that process changes its user (``become``)."""
 
     directory: str = ""
     environment: tuple[str, ...] | None = None
@@ -59,15 +60,15 @@ OURS = Surroundings()
 def surroundings_inside(
     pid: int, config: Config, directory: str, environment: tuple[str, ...] | None, *, keep_groups: bool
 ) -> Surroundings:
-    """The namespaces that a container's first process ``pid`` is in, as their root user."""
+    """Return surroundings in the namespaces of a container's first process ``pid``, as root of its user namespace."""
     own = {namespace.type for namespace in config.linux.namespaces}
     become = (s.SetUser(0, 0, keep_groups=keep_groups),) if "user" in own else ()
     return Surroundings(directory, environment, (s.SetNonDumpable(), *join_container(pid, own)), become)
 
 
 def pid_inside(pid: int) -> int:
-    """A process's number in its own pid namespace: hooks that run in the container are told that one (runtime.md,
-    "State"). Raises ProcessLookupError, FileNotFoundError."""
+    """Return a process's pid in its own pid namespace, which is the one that hooks in the container are told
+    (runtime.md, "State"). Raises ProcessLookupError, FileNotFoundError."""
     return int(parse_fields(Path(f"/proc/{pid}/status").read_text())["NSpid"].split()[-1])
 
 
@@ -82,8 +83,8 @@ def run_hooks(
 ) -> None:
     """Run the hooks of one kind in order; ``state`` is what ``runtime.oci.state.oci_state`` returns.
 
-    The first failure ends it with that error, except for ``poststop``: there every hook is run, and each failure is
-    given to ``warn``. Raises UsageError, WorkloadError.
+    The first failure is raised and no further hook is run, except for ``poststop``: every poststop hook is run, and
+    each failure is passed to ``warn``. Raises UsageError, WorkloadError.
     """
     for index, hook in enumerate(hooks):
         try:
@@ -102,8 +103,8 @@ def run_hook(
 ) -> None:
     """Run one hook and wait for it.
 
-    Raises UsageError for a malformed hook, WorkloadError when it cannot be started, fails, or is not done in time; its
-    process group is then killed.
+    Raises UsageError for a malformed hook and WorkloadError when it cannot be started, fails, or does not end in time.
+    The process group of a hook that fails or does not end in time is killed.
     """
     name = f"{kind} hook {index} ({hook.path})"
     if not os.path.isabs(hook.path):
@@ -138,7 +139,7 @@ def _plan(name: str, hook: Hook, surroundings: Surroundings, caller: Caller) -> 
 
 
 def _environment(name: str, env: Sequence[str]) -> tuple[str, ...]:
-    """Of two with the same name the last is taken, as in a process's."""
+    """Check a hook's environment; of several entries with the same name the last counts, as in a process's."""
     entries: dict[str, str] = {}
     for entry in env:
         key, equals, _ = entry.partition("=")
@@ -158,6 +159,6 @@ def _how_it_ended(status: int) -> str:
 
 
 def _tail(output: str) -> str:
-    """The last lines that a hook wrote, on lines of their own; nothing when it wrote nothing."""
+    """Return the last lines that a hook wrote, each on a line of its own; return nothing if it wrote nothing."""
     text = output[-_TAIL_CHARACTERS:].strip()
     return "".join(f"\n  | {line}" for line in text.splitlines()[-_TAIL_LINES:])

@@ -1,7 +1,7 @@
-"""What the client starts: ``python -I -S interpreter.py PACKAGES planner|job ...``.
+"""Start a planner or a job; the client runs this file as ``python -I -S interpreter.py PACKAGES planner|job ...``.
 
-Nothing of the caller's environment or directory is imported from, and of the installed packages only those in the
-directory PACKAGES.
+Nothing is imported from the caller's environment or working directory, and of the installed packages only those in
+the directory PACKAGES can be imported.
 """
 
 import gc

@@ -1,4 +1,4 @@
-"""What the commands share: the containers that an invocation is about, where its words go, and how it ends."""
+"""Hold what the commands share: the containers that an invocation is about, where its output goes, and how it ends."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-# Links, but the system's own.
+# These are symbolic links, but the system made them.
 _STREAMS = ("/dev/stdout", "/dev/stderr")
 _UNWRITTEN = (EACCES, EAGAIN, EBADF, EDQUOT, EFBIG, EIO, ENOSPC, EPIPE)
 
 
 class Ending(Struct, frozen=True):
-    """How an invocation ends: the exit ``status``, or, if that is 0, that of the client's last ``steps``, and what it
-    is to ask for after them."""
+    """How an invocation ends: with the exit ``status`` or, if that is 0, with that of the client's last ``steps``. The
+    client asks for ``more`` after them."""
 
     status: int = 0
     steps: tuple[s.Step, ...] = ()
@@ -36,7 +36,7 @@ class Ending(Struct, frozen=True):
 
 
 class Invocation:
-    """One command line, and the caller that it is carried out in."""
+    """One command line and the caller that performs it."""
 
     def __init__(self, options: argparse.Namespace, caller: Caller) -> None:
         self.options, self.caller = options, caller
@@ -44,7 +44,7 @@ class Invocation:
         self.began = time.monotonic()
 
     def open_log(self) -> None:
-        """Have the log opened, if there is to be one, before anything else is done. Raises UsageError."""
+        """Have the client open the log, if one is wanted, before it does anything else. Raises UsageError."""
         log = self.options.log
         if not log:
             return
@@ -59,34 +59,35 @@ class Invocation:
 
     @property
     def root(self) -> Path:
-        """The state's root."""
+        """Return the state's root."""
         if self.options.root:
             return Path(self.caller.path(self.options.root))
         return default_root(self.caller.environment)
 
     def container(self, name: str | None = None) -> StateDir:
-        """The container with this name, or the one that the command line names."""
+        """Return the container with this name, or by default the one that the command line names."""
         return StateDir(self.root, self.options.id if name is None else name)
 
     def print(self, text: str) -> None:
-        """Say it on standard output."""
+        """Print the text on standard output."""
         self.caller.say(1, text)
 
     def warn(self, text: str) -> None:
-        """Say it in the log, if there is one, for an engine may take our standard error for the container's."""
+        """Write a warning to the log, if there is one, because an engine may take our standard error for the
+        container's; otherwise write it to standard error."""
         if self.log:
             self._write("warning", text)
         else:
             self._say(f"warning: {text}")
 
     def tell_error(self, error: Exception) -> None:
-        """Say it, and log it."""
+        """Print the error on standard error, and also log it if there is a log."""
         self._say(f"error: {in_words(error)}")
         if self.log:
             self._write("error", in_words(error))
 
     def debug(self, message: str) -> None:
-        """Log, or say, what only who asked for ``--debug`` wants to know."""
+        """With ``--debug``, write a message to the log or, without a log, to standard error."""
         if self.options.debug and self.log:
             self._write("debug", message)
         elif self.options.debug:
@@ -98,7 +99,7 @@ class Invocation:
         self.caller.say(2, f"{printable(text)}\n")
 
     def _write(self, level: str, message: str) -> None:
-        """Append one line. What cannot be written is lost: the command's own outcome matters more."""
+        """Append one line to the log. A line that cannot be written is lost: the command's own outcome matters more."""
         from runtime.output import printable
 
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -109,17 +110,17 @@ class Invocation:
 
 
 def job(*words: str) -> tuple[str, ...]:
-    """The command that has an interpreter do something in the client's own process tree (runtime.oci.jobs)."""
+    """Return the command that runs a job in an interpreter in the client's own process tree (runtime.oci.jobs)."""
     here = os.path.dirname(os.path.abspath(__file__))
     return (sys.executable, "-I", "-S", f"{here}/interpreter.py", PACKAGES[0], "job", *words)
 
 
-# Where the interpreter's packages are: the interpreter was told.
+# The directory of the installed packages; interpreter.py sets it from its first argument.
 PACKAGES = [""]
 
 
 def run_job(caller: Caller, *words: str) -> None:
-    """Have a job done. Raises UsageError with what it says when it fails."""
+    """Run a job to its end. If it fails, raises TestbedError with the message that it printed."""
     done = caller.execute(job(*words))
     if done.status != 0:
         message, _, hint = done.errors.strip().partition("\n  ")
@@ -127,7 +128,7 @@ def run_job(caller: Caller, *words: str) -> None:
 
 
 def started_job(caller: Caller, given: dict[int, int], *words: str) -> int:
-    """Start a job beside the container, with descriptors of ours by its numbers; return its process id."""
+    """Start a job beside the container and return its process id; ``given`` maps its descriptor numbers to ours."""
     from runtime.launcher import Launch
 
     variables = tuple(f"{name}={value}" for name, value in caller.environment.items())

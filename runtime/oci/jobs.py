@@ -1,7 +1,7 @@
-"""What a process of the client's tree has to do, and takes an interpreter: ``interpreter.py PACKAGES job NAME``.
+"""Run the jobs that need an interpreter in the client's process tree: ``interpreter.py PACKAGES job NAME``.
 
-A planner decides only; these act, where a plan's steps do not reach: in another network namespace, at a terminal, as a
-process of a service, on an image of the testbed's store.
+A planner only decides. Jobs act where a plan's steps cannot: in another network namespace, at a terminal, as a process
+of a service, or on an image in the testbed's store.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from runtime.errors import TestbedError
 
 
 def relay_terminal(arguments: Sequence[str]) -> int:
-    """Carry bytes between our terminal and the one whose master side is descriptor 3."""
+    """Copy bytes between our terminal and the one whose master side is descriptor 3."""
     from runtime.oci.console import relay
 
     relay(3)
@@ -21,7 +21,7 @@ def relay_terminal(arguments: Sequence[str]) -> int:
 
 
 def relay_notification(arguments: Sequence[str]) -> int:
-    """Tell a service manager when a container is ready: DIRECTORY PID START-TIME MANAGER MAIN-PID."""
+    """Tell a service manager when a container is ready; the arguments are DIRECTORY PID START-TIME MANAGER MAIN-PID."""
     from runtime.oci.notify import wait_until_ready
 
     directory, pid, start_time, manager, main_pid = arguments
@@ -30,7 +30,7 @@ def relay_notification(arguments: Sequence[str]) -> int:
 
 
 def move_network_devices(arguments: Sequence[str]) -> int:
-    """Move devices into the network namespace of a process: DEVICES PID, the former as JSON."""
+    """Move devices into a process's network namespace; the arguments are DEVICES (as JSON) and PID."""
     import msgspec
 
     from runtime.config.types import NetDevice
@@ -42,7 +42,7 @@ def move_network_devices(arguments: Sequence[str]) -> int:
 
 
 def run_image(arguments: Sequence[str]) -> int:
-    """Start an image of the testbed's store and wait for it: EXPLAIN IMAGE COMMAND..."""
+    """Start an image of the testbed's store and wait for it; the arguments are EXPLAIN IMAGE COMMAND..."""
     import os
 
     from runtime import container
@@ -76,14 +76,14 @@ JOBS: dict[str, Callable[[Sequence[str]], int]] = {
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Do the job that is named; its exit status."""
+    """Run the job that the first argument names and return its exit status."""
     from runtime.output import printable
 
     name, *rest = arguments
     try:
         return JOBS[name](rest)
     except TestbedError as error:
-        # what others say of errors is part of what the command says
+        # other jobs print no prefix: run_job makes the text part of the command's own error
         print(f"{'error: ' if name == 'image' else ''}{printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:

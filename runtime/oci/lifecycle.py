@@ -1,4 +1,4 @@
-"""The operations of the OCI runtime-spec on containers that outlive the command that made them."""
+"""Implement the runtime-spec's operations on containers, which outlive the command that made them."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ from runtime.processes import ProcessGone, executed, open_pidfd, start_time, wai
 
 
 class PoststartError(TestbedError):
-    """A hook failed that runs when the program does already."""
+    """A poststart hook failed; the program is already running by then."""
 
 
 class Creation(Struct, frozen=True):
-    """How ``create`` is asked for: its bundle and its flags; ``console_socket`` None: the caller relays the terminal.
-    ``listen_fds`` and ``notify_socket`` are a service manager's."""
+    """The bundle and the flags of ``create``. If ``console_socket`` is None, the caller relays the terminal;
+    ``listen_fds`` and ``notify_socket`` come from a service manager."""
 
     bundle: Path
     console_socket: str | None = ""
@@ -63,12 +63,12 @@ class Creation(Struct, frozen=True):
 
     @property
     def passed_fds(self) -> int:
-        """How many descriptors above the standard ones go on to the container."""
+        """Return how many descriptors above the standard ones are passed on to the container."""
         return self.listen_fds + self.preserve_fds
 
 
 class Created(Struct, frozen=True):
-    """A container that was made; and the master side of its terminal, ours to close, or -1: somebody else has it."""
+    """A container that was made, and the master side of its terminal, which we have to close, or -1 if we have none."""
 
     record: Record
     master: int = -1
@@ -77,7 +77,7 @@ class Created(Struct, frozen=True):
 def checked(
     container: StateDir, creation: Creation, wants_systemd: bool, caller: Caller, warn: Warn
 ) -> tuple[Config, Record]:
-    """The bundle's configuration, checked, and the record of a container that is not there yet."""
+    """Check the bundle's configuration; return it and the record of the container, which does not exist yet."""
     bundle = Path(os.path.realpath(caller.path(creation.bundle)))
     text = bundles.read_text(bundle / creation.config)
     config = bundles.parse_config(text, bundle / creation.config, warn)
@@ -126,7 +126,7 @@ def checked(
 
 
 def plan_of(config: Config, record: Record) -> s.Plan:
-    """The plan that creates the container of a record."""
+    """Return the plan that creates the container of a record. Raises Damaged."""
     try:
         choices = msgspec.convert(record.choices, Choices)
     except msgspec.ValidationError as error:
@@ -141,7 +141,7 @@ def _decoded(text: str) -> Config:
 
 
 def config_of(record: Record) -> Config:
-    """The configuration that a container was made from."""
+    """Return the configuration that a container was made from. Raises Damaged."""
     try:
         return _decoded(record.config)
     except (ValueError, RecursionError) as error:
@@ -153,8 +153,8 @@ def create(
 ) -> Created:
     """Make the container up to the point where its process waits to be started.
 
-    ``undo`` are the arguments that delete it, with which the client asks again should this process end before the
-    command does. Raises TestbedError; nothing of it is left then.
+    ``undo`` holds the arguments that delete the container; the client makes a request with them if this process ends
+    before the command does. Raises TestbedError, and then nothing of the container is left.
     """
     container.check_free()
     config, record = checked(container, creation, wants_systemd, caller, warn)
@@ -171,7 +171,7 @@ def create(
     caller.later(*keeping_steps(unkept))
     caller.later(container.record_step(record), container.listen_step())
     if creation.notify_socket:
-        caller.later(s.Mkdir(str(container.notify_directory)))  # for any user inside, whatever the umask
+        caller.later(s.Mkdir(str(container.notify_directory)))  # any user inside may use it, whatever the umask
     try:
         if making:
             make_cgroup(cgroup, making, caller)
@@ -193,7 +193,7 @@ def _create(
     launch = Launch(plan, {}, caller, {s.LISTEN_FD: s.LISTENING_FD})
     try:
         with launch:
-            caller.later(s.Close(s.LISTENING_FD))  # else the socket is there, to be waited at, when nobody is any more
+            caller.later(s.Close(s.LISTENING_FD))  # else start could wait at the socket of a process that is gone
             made = _follow_creation(launch, container, record, config, creation, caller)
             record = made.record
             if creation.pidfd_socket:
@@ -246,11 +246,11 @@ def _follow_creation(
 
 
 def explained(error: StepError, process: Process | None) -> TestbedError:
-    """A failed exec in the words that engines look for."""
+    """Return the error for a failed step; for a failed exec it has the wording that engines look for."""
     if isinstance(error.failed, (s.CheckExecutable, s.Exec)) and process is not None:
         name, why = process.args[0], os.strerror(error.errno)
         if "/" in name:
-            return UsageError(f"exec: {name!r}: {why.lower()}")  # as Go spells errors
+            return UsageError(f"exec: {name!r}: {why.lower()}")  # Go writes errors in lower case
         return UsageError(f"executable file `{name}` not found in $PATH: {why}")
     if isinstance(error.failed, s.Mknod) and error.errno == errno.EEXIST:
         hint = "take it out of the root file system, or mount a tmpfs on /dev"
@@ -261,7 +261,7 @@ def explained(error: StepError, process: Process | None) -> TestbedError:
 
 
 def _outside(record: Record) -> Surroundings:
-    """The host's; the bundle may be gone by the time that the container is."""
+    """Return the host's surroundings for hooks; the bundle may have been removed before the container."""
     return Surroundings(record.bundle if os.path.isdir(record.bundle) else "/")
 
 
@@ -271,8 +271,8 @@ def _inside(record: Record, config: Config, directory: str, environment: tuple[s
 
 
 def _hooks_of_create(record: Record, config: Config, caller: Caller) -> None:
-    """Those that run before the root is entered. The last kind runs in the container's namespaces, where ``rootfs`` is
-    the container's root already."""
+    """Run the hooks that precede pivot_root. The last kind, createContainer, runs in the container's namespaces, where
+    ``rootfs`` is already the container's root."""
     hooks, state = config.hooks, oci_state(record, "creating")
     run_hooks("prestart", hooks.prestart, state, caller, _outside(record))
     run_hooks("createRuntime", hooks.create_runtime, state, caller, _outside(record))
@@ -284,7 +284,7 @@ def _hooks_of_create(record: Record, config: Config, caller: Caller) -> None:
 
 
 def _hooks_of_start(record: Record, config: Config, caller: Caller) -> None:
-    """Those that run in the container, before its program does and with its environment."""
+    """Run the startContainer hooks in the container, before its program and with that program's environment."""
     assert config.process is not None
     state = {**oci_state(record, "created"), "pid": pid_inside(record.pid)}
     surroundings = _inside(record, config, "/", config.process.env)
@@ -292,8 +292,8 @@ def _hooks_of_start(record: Record, config: Config, caller: Caller) -> None:
 
 
 def start(container: StateDir, caller: Caller, *, warn: Warn) -> None:
-    """Let the process of a created container execute its program. Raises TestbedError when it cannot, or when a hook
-    fails: one of those that run afterwards ends the container (runtime-spec 1.3, Lifecycle, step 9)."""
+    """Let the process of a created container execute its program. Raises TestbedError when it cannot or when a hook
+    fails; a poststart hook that fails also removes the container (runtime-spec 1.3, Lifecycle, step 9)."""
     try:
         _start(container, caller)
     except PoststartError:
@@ -336,9 +336,10 @@ def _follow(channel: socket.socket, record: Record, config: Config, caller: Call
 
 
 def kill(container: StateDir, number: int, caller: Caller, *, everything: bool) -> None:
-    """Signal the first process, or all; what is frozen cannot die on cgroup v1, so a KILL thaws it.
+    """Signal the first process or, with ``everything``, all processes in the cgroup. On cgroup v1 a frozen process
+    cannot die, so SIGKILL also thaws the container.
 
-    Raises UsageError for one that has ended.
+    Raises UsageError when the first process is to be signalled and has ended.
     """
     record = container.read()
     hierarchies = hierarchies_for(record.cgroup)
@@ -371,7 +372,7 @@ def _kill(container: StateDir, record: Record, number: int, caller: Caller, *, e
 
 
 def _end(pid: int, start_time: int, caller: Caller) -> None:
-    """Kill a process and wait for its end. Raises ProcessGone."""
+    """Kill a process and wait up to 10 s for its end. Raises ProcessGone."""
     pidfd = open_pidfd(pid, start_time)
     try:
         caller.perform(s.SignalProcess(s.RECEIVED_FD, signal.SIGKILL, tolerate=(errno.ESRCH,)), descriptors=(pidfd,))
@@ -381,9 +382,10 @@ def _end(pid: int, start_time: int, caller: Caller) -> None:
 
 
 def delete(container: StateDir, caller: Caller, *, force: bool, warn: Warn) -> None:
-    """Remove a stopped container, or with ``force`` any: its processes, cgroup and state, then run poststop hooks.
+    """Delete a stopped container or, with ``force``, any: end its processes, remove its cgroup, run its poststop hooks
+    and remove its state.
 
-    Raises UsageError, with ``force`` Busy when another command works on it that does not end when the processes do.
+    Raises UsageError, and with ``force`` Busy when another command holds the lock and cannot be made to end.
     """
     if force:
         from runtime.oci.force import lock_by_force
@@ -398,7 +400,7 @@ def delete(container: StateDir, caller: Caller, *, force: bool, warn: Warn) -> N
             raise
         with suppress(Damaged, ProcessGone):
             _end(*container.process(), caller)
-        # it was killed before there was anything to record, or that is damaged
+        # its creation was killed before anything was recorded, or the record is damaged
         caller.later(*container.removal_steps())
         return
     hierarchies = hierarchies_for(record.cgroup)
@@ -420,7 +422,7 @@ def delete(container: StateDir, caller: Caller, *, force: bool, warn: Warn) -> N
 
 
 def pause(container: StateDir, frozen: bool, caller: Caller) -> None:
-    """Freeze all processes of a running container, or thaw them."""
+    """Freeze all processes of a running or created container, or thaw those of a paused one."""
     container.lock(caller)
     record = container.read()
     word = status(container, record, hierarchies_for(record.cgroup))

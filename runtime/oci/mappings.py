@@ -1,4 +1,4 @@
-"""A new user namespace, seen from outside: its maps of ids, and what we may make for it."""
+"""Write the id maps of a new user namespace from outside it, and tell whether we may make device nodes for it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from runtime.plan.mounts import map_lines
 
 
 def may_make_nodes(capabilities: int) -> bool:
-    """Whether who has these capabilities may make device nodes: a root that is itself confined may lack CAP_MKNOD."""
+    """Tell whether these capabilities allow making device nodes: a root that is itself confined may lack CAP_MKNOD."""
     return bool(capabilities >> CAPABILITIES.index("CAP_MKNOD") & 1)
 
 
 def write_maps(pid: int, config: Config, caller: Caller) -> None:
-    """Have the maps of ids of a new user namespace written: by the client itself, or by newuidmap for an unprivileged
-    user's ranges."""
+    """Have the client write the id maps of a new user namespace, either itself or, for an unprivileged user's ranges,
+    with newuidmap and newgidmap. Raises UsageError, PrerequisiteError."""
     linux = config.linux
     for file, mappings in (("uid_map", linux.uid_mappings), ("gid_map", linux.gid_mappings)):
         if not mappings:

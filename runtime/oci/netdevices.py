@@ -1,8 +1,9 @@
-"""Network devices of the host that become a container's (runtime-spec 1.3, config-linux.md, "Network Devices").
+"""Move network devices of the host into a container (runtime-spec 1.3, config-linux.md, "Network Devices").
 
-The kernel moves a device with its MAC and MTU, but takes it down and its addresses away: the permanent ones of global
-scope are given back there, and the device is brought up. From then on it is the container's; at the end of its network
-namespace the kernel gives a physical device back to the host and removes a virtual one.
+When the kernel moves a device, it keeps the MAC and MTU, but takes the device down and removes its addresses. The move
+therefore restores the permanent addresses of global scope in the container and brings the device up. From then on the
+device is the container's: when the network namespace ends, the kernel gives a physical device back to the host and
+removes a virtual one.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from runtime.plan.constants import CLONE_NEWNET
 def move_devices(devices: Mapping[str, NetDevice], pid: int) -> None:
     """Move the host's devices into the network namespace of the process ``pid``.
 
-    Raises TestbedError naming the one that is not there, that may not be moved, or whose name is taken.
+    Raises TestbedError naming a device that does not exist, that may not be moved, or whose new name is taken.
     """
     namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -34,7 +35,7 @@ def move_devices(devices: Mapping[str, NetDevice], pid: int) -> None:
 
 
 def _check(devices: Mapping[str, NetDevice], here: Mapping[str, int], there: Mapping[str, int]) -> None:
-    """Before any is moved: with a container that is not made the kernel would remove what had been."""
+    """Check all devices before any is moved: if the creation failed later, the kernel would remove the virtual ones."""
     taken = set(there)
     for name, device in devices.items():
         place, new_name = f"config.json: linux.netDevices.{name}", device.name or name
@@ -42,7 +43,7 @@ def _check(devices: Mapping[str, NetDevice], here: Mapping[str, int], there: Map
             raise UsageError(f"{place}: the host has no network device of this name")
         if new_name in taken:
             raise UsageError(f"{place}: the container has a network device {new_name!r} already")
-        if "%" not in new_name:  # the kernel makes a name of a pattern
+        if "%" not in new_name:  # the kernel makes a free name from a pattern
             taken.add(new_name)
 
 
@@ -52,7 +53,7 @@ def _move(name: str, new_name: str, namespace: int, here: socket.socket, there: 
     addresses = network.permanent_addresses(here, index)
     before = set(network.links(there))
     network.ask(here, network.move_link(index, new_name, namespace), f"{place}: move it as {new_name}")
-    # the name may be a pattern of the kernel's, and the index another's there
+    # the name may be a pattern that the kernel fills in, and another device there may have the index
     after = network.links(there)
     (arrived,) = set(after) - before
     for address in addresses:
@@ -62,7 +63,7 @@ def _move(name: str, new_name: str, namespace: int, here: socket.socket, there: 
 
 @contextmanager
 def _connected_in(namespace: int) -> Iterator[socket.socket]:
-    """A socket in another network namespace: it stays where it was made."""
+    """Yield a socket in another network namespace; a socket stays in the namespace where it was made."""
     own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         libc.call("setns", namespace, CLONE_NEWNET)

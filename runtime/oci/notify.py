@@ -1,8 +1,8 @@
-"""What a service manager gives the runtime for the container: sockets that it has opened already (sd_listen_fds(3)),
-and where to say that the container is ready (sd_notify(3)). Both go on as runc does it.
+"""Pass on to the container what a service manager gives the runtime: sockets that are already open (sd_listen_fds(3))
+and the socket that takes the message that the container is ready (sd_notify(3)). Both are passed on as runc does it.
 
-The manager listens to processes of the service only, which the container's are not. So the container is given a socket
-of ours, below /run/notify, and we say again what matters.
+The manager accepts messages only from processes of the service, and the container's processes are none. The container
+therefore gets a socket of ours below /run/notify, and we repeat what matters to the manager.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ _BARRIER_S = 5.0
 
 
 def passed_on(environment: Mapping[str, str], pid: int) -> tuple[int, str]:
-    """How many sockets are passed on to the process ``pid``, from descriptor 3 on; and where the manager listens, or
-    an empty text."""
+    """Return how many sockets are passed on to the process ``pid``, from descriptor 3 on, and the address where the
+    manager listens, or an empty string."""
     count = environment.get("LISTEN_FDS", "")
     ours = environment.get("LISTEN_PID") == str(pid) and count.isascii() and count.isdigit() and len(count) < 4
     return int(count) if ours else 0, environment.get("NOTIFY_SOCKET", "")
 
 
 def wait_until_ready(directory: str, pid: int, start_time: int, manager: str, main_pid: int) -> None:
-    """Listen in a created container's directory until it says that it is ready, or has ended, and tell the manager the
-    former, and which process the service's is.
+    """Listen in a created container's directory until the container reports that it is ready or has ended. If it is
+    ready, tell the manager so, and that ``main_pid`` is the service's main process.
 
-    Raises UsageError when it cannot be listened there.
+    Raises UsageError when the socket cannot be made there.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as own:
         _listen(own, Path(directory))
@@ -58,13 +58,13 @@ def wait_until_ready(directory: str, pid: int, start_time: int, manager: str, ma
 def _listen(own: socket.socket, directory: Path) -> None:
     held = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        path = Path(f"/proc/self/fd/{held}/{SOCKET}")  # short enough for a socket address
+        path = Path(f"/proc/self/fd/{held}/{SOCKET}")  # this path is short enough for a socket address
         new = path.with_name(f".{SOCKET}")
         path.unlink(missing_ok=True)
         new.unlink(missing_ok=True)
         own.bind(str(new))
         new.chmod(0o777)
-        new.rename(path)  # it is there when it can be used
+        new.rename(path)  # the name appears only once the socket can be used
     except OSError as error:
         raise UsageError(f"listen in {directory}: {error.strerror}") from error
     finally:
@@ -72,7 +72,7 @@ def _listen(own: socket.socket, directory: Path) -> None:
 
 
 def _tell(manager: str, *messages: bytes) -> None:
-    """Say it, and wait until it has been heard: of a sender that has ended the manager cannot tell whose it was."""
+    """Send the messages and wait until the manager has read them: it cannot attribute those of an ended sender."""
     address = "\0" + manager[1:] if manager.startswith("@") else manager
     heard, barrier = os.pipe()
     try:
@@ -88,9 +88,9 @@ def _tell(manager: str, *messages: bytes) -> None:
 
 
 def relayed(container: StateDir, record: Record, caller: Caller, main_pid: int) -> int:
-    """Have a job listen for a created container that has a directory for it, if the caller wants to be told.
+    """Start a job that listens for a created container, if that has a notify directory and the caller a NOTIFY_SOCKET.
 
-    Returns its process id, or 0. Raises UsageError when it does not listen."""
+    Returns the job's process id, or 0. Raises UsageError when the job does not start to listen."""
     directory, manager = container.notify_directory, caller.environment.get("NOTIFY_SOCKET", "")
     if not manager or not directory.is_dir():
         return 0

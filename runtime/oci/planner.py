@@ -1,8 +1,8 @@
-"""The planner: an interpreter that stays for a while, for what takes it longest is to start.
+"""Run the planner, an interpreter that stays for a while because its start takes longer than its work.
 
-A client that finds none starts one (launcher/client/planner.c), which serves that call and then listens for others. It
-has nothing of its first caller's, and keeps nothing of any container: whoever kills it loses nothing. It serves its own
-user only, whose clients see the same namespaces as it does and are of the same version.
+A client that finds no planner starts one (launcher/client/planner.c), which serves that call and then listens for
+others. A planner keeps nothing of its first caller's and no state of any container, so killing it loses nothing. It
+serves only its own user's clients, which are in the same namespaces and of the same version as the planner.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from runtime.planners import peer
 _IDLE_S = 60.0
 _LONGEST_IDLE_S = 86400.0
 _SPARE_DESCRIPTORS = 16
-# How systemd passes a socket on (sd_listen_fds(3)).
+# systemd passes sockets on from this descriptor on (sd_listen_fds(3)).
 _FIRST_PASSED = 3
 
 
 def idle_s(text: str) -> float:
-    """How long a planner stays without being asked, from TESTBED_PLANNER: seconds, or ``off`` for not at all."""
+    """Return for how many seconds an idle planner stays, from TESTBED_PLANNER: a number, or ``off`` for not at all."""
     if text == "off":
         return 0.0
     with suppress(ValueError):
@@ -37,7 +37,7 @@ def idle_s(text: str) -> float:
 
 
 def answer(connection: socket.socket, before_waiting: Callable[[], None] = lambda: None) -> None:
-    """Serve one client to its end; what goes wrong with it is its own affair. ``before_waiting``: see Caller."""
+    """Serve one client to its end; its errors do not reach the planner. ``before_waiting`` is explained at Caller."""
     with connection:
         pid, user = peer(connection)
         if user != os.geteuid():
@@ -46,7 +46,7 @@ def answer(connection: socket.socket, before_waiting: Callable[[], None] = lambd
             if not _has_descriptors():
                 return
             request = receive_request(connection, pid, before_waiting)
-            if request is None:  # another planner asks whether we are there
+            if request is None:  # another planner asks whether we are still there
                 return connection.sendall(b"\0")
             caller = Caller(connection, request, before_waiting)
             try:
@@ -58,13 +58,13 @@ def answer(connection: socket.socket, before_waiting: Callable[[], None] = lambd
 
 
 def _has_descriptors() -> bool:
-    """Whether there are enough to serve a client: one that is sent away before anything is done does without."""
+    """Tell whether enough descriptors are left to serve a client; a client refused at once can do without us."""
     spare: list[int] = []
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     try:
         while len(spare) < _SPARE_DESCRIPTORS:
             spare.append(os.dup(0))
-            if spare[0] < limit // 2:  # all above are free, or nearly
+            if spare[0] < limit // 2:  # all or nearly all above it are free
                 return True
         return True
     except OSError:
@@ -75,7 +75,7 @@ def _has_descriptors() -> bool:
 
 
 def _tell_fault(caller: Caller, error: BaseException) -> None:
-    """A fault of ours: say where it is, and end the client."""
+    """Report an internal error of ours with its place in the source, and end the client."""
     import traceback
 
     frame = traceback.extract_tb(error.__traceback__)[-1]
@@ -88,8 +88,8 @@ def _tell_fault(caller: Caller, error: BaseException) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Serve the client at descriptor 3, then those that come: SECONDS NAME DIRECTORY...; or, activated by systemd,
-    those that come at its socket: SECONDS."""
+    """Serve the client at descriptor 3 and then those that connect (arguments: SECONDS NAME DIRECTORY...), or, when
+    activated by systemd, those that connect to its socket (argument: SECONDS)."""
     seconds = idle_s(arguments[0])
     if len(arguments) == 1:
         if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS") != "1":
@@ -103,7 +103,7 @@ def main(arguments: Sequence[str]) -> int:
     answer(socket.socket(fileno=_FIRST_PASSED))
     if not seconds:
         return 0
-    from runtime.oci.resident import Socket, own_directory, stay  # the first client does not wait for them
+    from runtime.oci.resident import Socket, own_directory, stay  # the first client does not wait for these imports
 
     directory = own_directory(arguments[2:])
     if directory is None:

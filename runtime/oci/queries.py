@@ -1,4 +1,4 @@
-"""The commands that only look: what a container is, uses and contains, what there are, and what this runtime can."""
+"""Implement the commands that do not change a container: state, list, ps, spec, events and features."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAP_S = 5.0
 
 
 def print_state(invocation: Invocation) -> Ending:
-    """The OCI state of one container, as JSON."""
+    """Print the OCI state of one container as JSON."""
     container = invocation.container()
     record = container.read()
     word = state.status(container, record, hierarchies_for(record.cgroup))
@@ -32,7 +32,7 @@ def print_state(invocation: Invocation) -> Ending:
 
 
 def print_list(invocation: Invocation) -> Ending:
-    """All containers, as a table, as JSON or as ids."""
+    """Print all containers as a table, as JSON or as ids."""
     rows = []
     for container in state.listing(invocation.root):
         try:
@@ -57,7 +57,7 @@ def print_list(invocation: Invocation) -> Ending:
 
 
 def print_ps(invocation: Invocation) -> Ending:
-    """The processes of a container: their numbers as JSON, or what ps(1) says of them."""
+    """Print the processes of a container: their pids as JSON, or the output of ps(1) for them."""
     cgroup = invocation.container().read().cgroup
     pids = Cgroup(cgroup, hierarchies_for(cgroup)).pids() if cgroup else ()
     if invocation.options.format == "json":
@@ -73,7 +73,7 @@ def print_ps(invocation: Invocation) -> Ending:
 
 
 def write_spec(invocation: Invocation) -> Ending:
-    """A config.json to start from."""
+    """Write a config.json to start from."""
     from runtime.config.decode import encode
     from runtime.config.default import default_config, rootless_config
 
@@ -89,7 +89,7 @@ def write_spec(invocation: Invocation) -> Ending:
 
 
 def print_events(invocation: Invocation) -> Ending:
-    """What a container uses, once or at intervals, as JSON."""
+    """Print a container's resource usage as JSON, once or at intervals."""
     from runtime.oci import resources
 
     interval = invocation.options.interval
@@ -107,7 +107,7 @@ def print_events(invocation: Invocation) -> Ending:
 
 
 def print_features(invocation: Invocation) -> Ending:
-    """What this runtime can do (runtime-spec, features.md)."""
+    """Print what this runtime supports (runtime-spec, features.md)."""
     from runtime.oci.features import features
 
     invocation.print(json.dumps(features(), indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""A planner that stays: the socket at which it listens, the threads that serve, and when it goes."""
+"""Keep a planner running: manage the socket where it listens, the threads that serve, and the time when it ends."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BACKLOG = 128
 
 
 class Sources:
-    """The files that this process was loaded from: when one changes, what is loaded later no longer fits."""
+    """The source files of this process: when one changes, modules loaded later no longer fit those loaded before."""
 
     def __init__(self) -> None:
         here = Path(__file__).resolve().parent.parent
@@ -38,12 +38,12 @@ class Sources:
         return []
 
     def changed(self) -> bool:
-        """Whether one is another than it was."""
+        """Tell whether one of the files has changed."""
         return self._looks() != self._before
 
 
 class Namespace:
-    """The mount namespace that we are in: it must not be there on our account alone."""
+    """The mount namespace that we are in, which we must not keep alive on our own."""
 
     def __init__(self) -> None:
         self._own = self._of("self")
@@ -56,7 +56,7 @@ class Namespace:
         return 0
 
     def is_deserted(self) -> bool:
-        """Whether nobody else is in it, of those whom we may see."""
+        """Tell whether no other process that we can see is in the namespace; the host's is never deserted."""
         if self._is_hosts:
             return False
         others = (name for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid())
@@ -64,8 +64,8 @@ class Namespace:
 
 
 class Mounts:
-    """The mounts that this process sees, of which the cgroup hierarchies are remembered: a change makes the kernel say
-    so of the file (proc_pid_mounts(5))."""
+    """The mounts that this process sees. The cgroup hierarchies among them are cached; when a mount changes, poll(2) on
+    mountinfo reports it (proc_pid_mounts(5))."""
 
     def __init__(self) -> None:
         self._file = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
@@ -73,28 +73,28 @@ class Mounts:
         self._poll.register(self._file, select.POLLPRI)
 
     def check(self) -> None:
-        """Forget what may have changed since the last time."""
+        """Clear the cache if a mount has changed since the last check."""
         if self._poll.poll(0):
             hierarchies.cache_clear()
 
 
 class Turn:
-    """A client, and the right to accept the next one. The thread that has it passes it on when it has to wait: most
-    commands are done before, and no other thread is woken for them."""
+    """A client and the right to accept the next one. Its thread gives the right up when it has to wait; most commands
+    end before that, so no other thread is woken for them."""
 
     def __init__(self, connection: socket.socket, lock: threading.Lock) -> None:
         self.connection = connection
         self._lock: threading.Lock | None = lock
 
     def end(self) -> None:
-        """Let another thread accept; once is enough."""
+        """Let another thread accept; further calls have no effect."""
         lock, self._lock = self._lock, None
         if lock is not None:
             lock.release()
 
 
 class Planner:
-    """Threads that accept clients at one socket, one at a time, and serve them side by side."""
+    """Threads that accept clients at one socket, one at a time, and serve them concurrently."""
 
     def __init__(self, listening: socket.socket) -> None:
         self._listening = listening
@@ -108,8 +108,8 @@ class Planner:
         listening.settimeout(_TICK_S)
 
     def stay(self, idle_s: float, is_found: Callable[[], bool]) -> None:
-        """Serve clients until none has come for the time, the sources have changed, clients do not find us any more, or
-        we are told to end; then no more are accepted, and those that are served go on."""
+        """Serve clients until none has come for ``idle_s``, the sources have changed, clients cannot find us any more,
+        our mount namespace is deserted, or SIGTERM arrives. Then accept no more, but finish serving the rest."""
         sources, own = Sources(), Namespace()
         signal.signal(signal.SIGTERM, self._end)
         self._add_thread()
@@ -128,7 +128,7 @@ class Planner:
         self._told_to_end = True
 
     def _add_thread(self) -> None:
-        with suppress(RuntimeError):  # there may be no more; those that there are go on
+        with suppress(RuntimeError):  # the limit of threads may be reached; the existing ones continue
             threading.Thread(target=self._serve, daemon=True).start()
             self._spare += 1
 
@@ -153,7 +153,7 @@ class Planner:
                 return
 
     def _accepted(self) -> Turn | None:
-        """The next client; None when no more are accepted."""
+        """Accept the next client; return None when no more are accepted."""
         self._turn.acquire()
         while self._listening.fileno() >= 0:
             try:
@@ -166,7 +166,7 @@ class Planner:
         return None
 
     def _refuse(self) -> None:
-        """Without a descriptor to spare a client is sent away, to do without."""
+        """Refuse a client when no descriptor is left for it; the client then does without us."""
         with suppress(OSError):
             os.close(self._reserve)
             with suppress(OSError):
@@ -175,10 +175,10 @@ class Planner:
 
 
 def own_directory(candidates: Sequence[str]) -> Path | None:
-    """The first of the directories that is, or becomes, ours alone."""
+    """Return the first of the directories that only we can write to, making it if need be; None if there is none."""
     for path in map(Path, candidates):
         with suppress(OSError):
-            if path.parent.name.startswith("testbed-runtime-"):  # in /tmp, where anybody may have made it
+            if path.parent.name.startswith("testbed-runtime-"):  # it is in /tmp, where anybody may have made it
                 path.parent.mkdir(mode=0o700, exist_ok=True)
                 if not _is_ours(path.parent):
                     continue
@@ -194,7 +194,7 @@ def _is_ours(path: Path) -> bool:
 
 
 class Socket:
-    """A name in a directory of ours at which at most one planner listens."""
+    """The name of a socket in a directory of ours; at most one planner listens at it."""
 
     def __init__(self, directory: Path, name: str) -> None:
         self._directory, self._name = directory, name
@@ -202,7 +202,7 @@ class Socket:
 
     @contextmanager
     def _locked(self) -> Iterator[str]:
-        """Nobody else changes the name meanwhile; it comes short enough for a socket address."""
+        """Keep others from changing the name meanwhile; yield a path that is short enough for a socket address."""
         import fcntl
 
         lock = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -215,7 +215,7 @@ class Socket:
             os.close(lock)
 
     def listen(self) -> socket.socket | None:
-        """Listen, unless somebody does already: one who does not answer is left behind."""
+        """Listen, or return None if a planner already does; the name is taken from one that does not answer."""
         with self._locked() as path:
             if _answers(path):
                 return None
@@ -229,20 +229,20 @@ class Socket:
             return listening
 
     def is_ours(self) -> bool:
-        """Whether the name still is that of the socket at which we listen."""
+        """Tell whether the name still refers to the socket at which we listen."""
         with suppress(OSError):
             return (self._directory / self._name).lstat().st_ino == self._inode
         return False
 
     def remove(self) -> None:
-        """Take the name away, unless another planner has it by now."""
+        """Remove the name unless another planner has taken it."""
         with self._locked() as path:
             if self.is_ours():
                 os.unlink(path)
 
 
 def _answers(path: str) -> bool:
-    """Whether a planner is there, and serves."""
+    """Tell whether a planner of our user listens at the path and answers."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
         other.settimeout(_TICK_S)
         try:
@@ -257,7 +257,7 @@ def _answers(path: str) -> bool:
 
 @contextmanager
 def own_cgroup() -> Iterator[None]:
-    """Leave the caller's cgroups, where we may, for one of our own that goes with us."""
+    """Move, where we may, from the caller's cgroups into one of our own, and remove that at the end."""
     entered: list[Path] = []
     for mount in hierarchies().used:
         with suppress(OSError):
@@ -274,7 +274,7 @@ def own_cgroup() -> Iterator[None]:
 
 
 def stay(listening: socket.socket, idle_s: float, is_found: Callable[[], bool]) -> None:
-    """Serve those who come to the socket, until nobody has for the time or nobody can."""
+    """Serve the clients that connect to the socket, until none has for ``idle_s`` or none can; see Planner.stay."""
     import runtime.oci.execution
     import runtime.oci.queries  # noqa: F401  what calls need is there before they come
 

@@ -1,4 +1,4 @@
-"""The resources of a container that is there: limits that change, and what it has used."""
+"""Change the limits of an existing container, and report the resources that it uses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runtime.oci.caller import Caller
 from runtime.oci.scoped import update_scope
 from runtime.oci.state import StateDir
 
-# What the kernel holds a limit of memory against, on cgroup v1: what is used, and the other limit.
+# On cgroup v1 the kernel compares a memory limit with the memory in use and with the other limit.
 _AGAINST = {
     "memory.limit_in_bytes": ("memory.usage_in_bytes", "memory.memsw.limit_in_bytes"),
     "memory.memsw.limit_in_bytes": ("memory.memsw.usage_in_bytes", "memory.limit_in_bytes"),
@@ -25,8 +25,9 @@ _SWAP = ("memory.memsw.limit_in_bytes", "memory.swap.max")
 
 
 def completed(resources: Resources, cpu_max: str, memory_max: str) -> Resources:
-    """The resources with what cgroup v2 keeps in one file with them, from that file, so that it stays as it is; memory
-    without a limit takes that of swap away too (as with runc)."""
+    """Complete the resources with current values that cgroup v2 needs with the new ones, so that they stay as they are:
+    quota and period share cpu.max, and the limit of swap is computed from that of memory. Removing the memory
+    limit also removes the swap limit (as with runc)."""
     cpu, memory = resources.cpu, resources.memory
     quota, _, period = cpu_max.partition(" ")
     if cpu and cpu.quota and not cpu.period and period:
@@ -47,7 +48,7 @@ def _read(path: Path) -> str:
 
 
 def _check_usage(resources: Resources, cgroup: Cgroup) -> None:
-    """On cgroup v2 a limit below what is used kills: an engine can ask that it is refused. v1 does so by itself."""
+    """Refuse a memory limit below the usage if the engine asks for that: on cgroup v2 it would kill; v1 refuses it."""
     memory = resources.memory
     if memory and memory.check_before_update and memory.limit and memory.limit > 0:
         used = cgroup.memory_bytes()
@@ -56,14 +57,14 @@ def _check_usage(resources: Resources, cgroup: Cgroup) -> None:
 
 
 def _refused(path: Path, value: str, error: OSError) -> UsageError:
-    if not path.exists():  # opening it says that it may not be made
+    if not path.exists():  # the error of open(2) says only that it may not be made
         return UsageError(f"write {value} to {path}: this kernel has no such control file")
     against = [f"{name} is {text}" for name in _AGAINST.get(path.name, ()) if (text := _read(path.with_name(name)))]
     return UsageError(f"write {value} to {path}: {error.strerror}", "; ".join(against))
 
 
 def update(container: StateDir, resources: Resources, caller: Caller) -> None:
-    """Change the limits of a container. Raises UsageError for one that the kernel refuses; those before it are set."""
+    """Change a container's limits. Raises UsageError for one that the kernel refuses; others may be set by then."""
     if resources.devices:
         raise UsageError("update: resources.devices: device rules do not change while a container is there")
     container.lock(caller)
@@ -81,7 +82,8 @@ def update(container: StateDir, resources: Resources, caller: Caller) -> None:
 
 
 def _write(hierarchies: Hierarchies, cgroup: str, resources: Resources, caller: Caller, *, implied: bool) -> None:
-    """Write all limits. ``implied``: not all were asked for, and where swap is not counted it has no file."""
+    """Write all limits. ``implied`` says that ``completed`` added some; swap limits are then skipped on a host that
+    does not account swap and so has no file for them."""
     refused: list[tuple[Path, str]] = []
     for controller, file, value in settings(hierarchies, resources):
         mount = hierarchies.mount_of(controller)
@@ -94,7 +96,7 @@ def _write(hierarchies: Hierarchies, cgroup: str, resources: Resources, caller: 
             caller.write(path, value)
         except OSError:
             refused.append((path, value))
-    # cgroup v1 holds memory below memory and swap at every moment: what was too early fits once the other is set
+    # cgroup v1 never lets the memory limit exceed that of memory and swap: one refused now may fit after the other
     for path, value in refused:
         try:
             caller.write(path, value)
@@ -103,7 +105,7 @@ def _write(hierarchies: Hierarchies, cgroup: str, resources: Resources, caller: 
 
 
 def stats(container: StateDir) -> dict[str, object]:
-    """One line of ``events --stats``, in runc's shape."""
+    """Return one line of ``events --stats`` in runc's format."""
     from runtime.cgroups.stats import usage
 
     cgroup = container.read().cgroup

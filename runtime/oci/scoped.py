@@ -1,4 +1,4 @@
-"""Containers whose cgroup is a scope of systemd's: who is put into it when, and what systemd is told of its limits."""
+"""Manage containers whose cgroup is a systemd scope: put processes into the scope and tell systemd the limits."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from runtime.plan.bundle import PLACED
 
 
 def scope_of(record: Record) -> str:
-    """The unit that a container's cgroup is; empty for a cgroup that we made ourselves."""
+    """Return the scope unit of a container's cgroup, or an empty string for a cgroup that we made ourselves."""
     return str(record.choices.get("scope", ""))
 
 
 def in_scope(plan: s.Plan, record: Record) -> s.Plan:
-    """The plan, with as its first step, where the container's cgroup is a scope, that its parent has it put there."""
+    """Return the plan; if the container's cgroup is a scope, its new first step waits until systemd has put the parent
+    process into that scope."""
     if not scope_of(record):
         return plan
     placed = s.Sync(PLACED, f"systemd puts this process into {scope_of(record)}")
@@ -29,19 +30,19 @@ def in_scope(plan: s.Plan, record: Record) -> s.Plan:
 
 
 def at_first(resources: Resources) -> Resources:
-    """What a scope starts with: the launcher is in it and clones a process, for which one task is too few."""
+    """Return a scope's initial limits: the launcher in it clones a process, for which a pids limit of 1 is too low."""
     return replace(resources, pids=None) if resources.pids and resources.pids.limit == 1 else resources
 
 
 def complete_scope(config: Config, record: Record, caller: Caller) -> None:
-    """Tell systemd what it was not told at first, once only the container's process is there."""
+    """Tell systemd the limits that ``at_first`` left out, once only the container's process is in the scope."""
     resources = config.linux.resources or Resources()
     if scope_of(record) and at_first(resources) != resources:
         update_scope(record, Resources(pids=resources.pids), caller)
 
 
 def start_scope(config: Config, record: Record, pid: int, caller: Caller) -> None:
-    """Have systemd make the container's scope, with its limits and what annotations add, and the process in it."""
+    """Have systemd make the container's scope with its limits, properties from annotations and the process in it."""
     limits = settings(hierarchies_for(record.cgroup), at_first(config.linux.resources or Resources()))
     properties = {name: (name, kind, value) for name, kind, value in systemd.properties(limits)}
     properties |= {name: (name, kind, value) for name, kind, value in systemd.annotated(config.annotations)}
@@ -50,24 +51,25 @@ def start_scope(config: Config, record: Record, pid: int, caller: Caller) -> Non
 
 
 def update_scope(record: Record, resources: Resources, caller: Caller) -> None:
-    """Tell systemd of limits that change, if it knows the container."""
+    """Tell systemd about changed limits if the container's cgroup is a scope."""
     if scope := scope_of(record):
         systemd.update(scope, systemd.properties(settings(hierarchies_for(record.cgroup), resources)), caller.bus)
 
 
 def joins_through_systemd(record: Record) -> bool:
-    """Whether only systemd may put a further process there: an unprivileged user cannot, from elsewhere in the tree."""
+    """Tell whether only systemd may put a further process into the scope: an unprivileged user may not move a process
+    there from elsewhere in the cgroup tree."""
     return bool(scope_of(record)) and systemd.is_unprivileged()
 
 
 def join_scope(record: Record, cgroup: str, pid: int, caller: Caller) -> None:
-    """Have a further process put into the container's scope, or into ``cgroup`` below that."""
+    """Have systemd put a further process into the container's scope, or into ``cgroup`` below it."""
     below = cgroup.removeprefix(record.cgroup)
     systemd.attach(scope_of(record), below, pid, caller.bus)
 
 
 def remove_container_cgroup(record: Record, caller: Caller) -> None:
-    """Kill what is left in a container's cgroup and remove it, and the scope that it is."""
+    """Kill the processes left in a container's cgroup, remove the cgroup, and stop its scope if it has one."""
     remove_cgroup(Cgroup(record.cgroup, hierarchies_for(record.cgroup)), caller)
     if scope := scope_of(record):
         systemd.stop(scope, caller.bus)

@@ -1,4 +1,4 @@
-"""What is known of the containers that the command line made: a directory each, with its record and its lock."""
+"""Keep the state of the containers that the command line made: each has a directory with its record and its lock."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from runtime.oci.caller import Caller
 from runtime.plan import steps as s
 from runtime.processes import has_executed
 
-# What it was made as, which process it is, who works on it, where it waits.
+# These files hold how it was made, its first process, the lock of a command, and the socket where it waits.
 _RECORD, _PROCESS, LOCK, _SOCKET = "record.json", "process", "lock", "start"
 
 
-# Let others work on the container that the client has locked, if there is one.
+# This step releases the lock of the container that the client holds, if there is one.
 UNLOCK = s.Close(s.LOCK_FD, tolerate=(EBADF,))
 
 
@@ -41,7 +41,7 @@ class UnknownContainer(UsageError):
 
 
 class Damaged(UsageError):
-    """What is recorded of a container cannot be read."""
+    """The record of a container cannot be read."""
 
     def __init__(self, container_id: str, why: object) -> None:
         super().__init__(
@@ -51,17 +51,17 @@ class Damaged(UsageError):
 
 
 class Busy(UsageError):
-    """Another command works on the container, and does not end."""
+    """Another command works on the container and does not end."""
 
 
 def _is_below(cgroup: str) -> bool:
-    """Whether a cgroup's name leads neither to its hierarchy's root nor up."""
+    """Tell whether a cgroup's name leads neither to its hierarchy's root nor upwards."""
     return "\0" not in cgroup and not {"", ".", ".."} & set(cgroup.split("/"))
 
 
 class Record(Struct, frozen=True):
-    """A container as it was made. ``pid`` is 0 until its process is there; ``cgroup`` empty without one; ``config`` is
-    the text of its config.json, ``choices`` what the command line added."""
+    """A container as it was made. ``pid`` is 0 until its process exists, and ``cgroup`` is empty if it has none.
+    ``config`` is the text of its config.json; ``choices`` is what the command line added."""
 
     id: str
     bundle: str
@@ -75,7 +75,7 @@ class Record(Struct, frozen=True):
     annotations: dict[str, str] = field(default_factory=dict)
 
     def made_as(self) -> dict[str, object]:
-        """What does not change while the container is there."""
+        """Return the fields that do not change while the container exists."""
         return {name: value for name, value in asdict(self).items() if name not in ("pid", "start_time")}
 
 
@@ -85,17 +85,17 @@ def _content(path: str) -> bytes:
 
 
 def default_root(environment: Mapping[str, str]) -> Path:
-    """Where state is kept: below /run for root, else below the user's own runtime directory."""
+    """Return where state is kept: below /run for root, else below the user's runtime directory or one in /tmp."""
     if not is_unprivileged():
         return Path("/run/testbed-runtime")
     return Path(environment.get("XDG_RUNTIME_DIR") or f"/tmp/testbed-runtime-{os.geteuid()}") / "testbed-runtime"
 
 
 def check_root(root: Path) -> None:
-    """Raise UsageError unless we alone can write to the state's root, or it is not there yet: what is recorded in it
-    says which processes are signalled and which cgroups removed."""
+    """Raise UsageError unless only we can write to the state's root or it does not exist yet: its records decide which
+    processes are signalled and which cgroups are removed."""
     ours = os.geteuid()
-    own = root.parent.name == f"testbed-runtime-{ours}"  # in /tmp, where anybody may have made it before us
+    own = root.parent.name == f"testbed-runtime-{ours}"  # it is in /tmp, where anybody may have made it before us
     for directory in (root.parent, root) if own else (root,):
         try:
             status = os.lstat(directory)
@@ -103,7 +103,7 @@ def check_root(root: Path) -> None:
                 status = os.stat(directory)
         except FileNotFoundError:
             return
-        except (OSError, ValueError) as error:  # ValueError: a NUL byte
+        except (OSError, ValueError) as error:  # ValueError: the path has a NUL byte
             raise UsageError(f"state root {directory}: {getattr(error, 'strerror', None) or error}") from error
         if not stat.S_ISDIR(status.st_mode):
             raise UsageError(f"state root {directory}: not a directory")
@@ -115,7 +115,7 @@ def check_root(root: Path) -> None:
 
 
 class StateDir(Struct, frozen=True, dict=True):
-    """One container's directory below the state's root. Raises UsageError for no id, and as ``check_root`` does."""
+    """A container's directory in the state's root. Raises UsageError for an invalid id or as ``check_root`` does."""
 
     root: Path
     id: str
@@ -126,20 +126,20 @@ class StateDir(Struct, frozen=True, dict=True):
 
     @cached_property
     def directory(self) -> str:
-        """Its path."""
+        """Return the directory's path."""
         return f"{self.root}/{self.id}"
 
     def file(self, name: str) -> str:
-        """The path of one of its files."""
+        """Return the path of one of its files."""
         return f"{self.directory}/{name}"
 
     @property
     def notify_directory(self) -> Path:
-        """Where the container finds the socket at which it says that it is ready, if it is given one."""
+        """Return the directory of the socket, if any, through which the container reports that it is ready."""
         return Path(self.file("notify"))
 
     def claim(self, caller: Caller, undo: tuple[str, ...]) -> None:
-        """Have the directory made, and locked; from then on ``undo`` is how the client has it removed.
+        """Have the client make and lock the directory; from then on ``undo`` is the request that removes it.
 
         Raises UsageError when the id is taken.
         """
@@ -170,10 +170,10 @@ class StateDir(Struct, frozen=True, dict=True):
         )
 
     def lock(self, caller: Caller, patience_s: float | None = None) -> None:
-        """Let nobody else work on the container until the client ends, or ``unlock``.
+        """Let no other command work on the container until the client ends or performs UNLOCK.
 
-        Raises UnknownContainer when there is none (any more), Busy when somebody still does after ``patience_s`` (None:
-        never).
+        Raises UnknownContainer when there is no container (any more), and Busy when another command still holds the
+        lock after ``patience_s``. With None, this waits as long as it takes.
         """
         timeout_ms = 0 if patience_s is None else int(patience_s * 1000)
         try:
@@ -188,22 +188,22 @@ class StateDir(Struct, frozen=True, dict=True):
             raise
 
     def read(self) -> Record:
-        """The record. Raises UnknownContainer."""
+        """Read the record. Raises UnknownContainer, Damaged."""
         try:
             record = msgspec.json.decode(_content(self.file(_RECORD)), type=Record)
         except FileNotFoundError as error:
             raise UnknownContainer(f"container {self.id} does not exist") from error
-        except (OSError, ValueError, RecursionError) as error:  # ValueError: msgspec's errors are
+        except (OSError, ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
             raise Damaged(self.id, in_words(error)) from error
         if record.id != self.id:
             raise Damaged(self.id, f"it is {short(record.id)!r}'s")
-        if record.cgroup and not _is_below(record.cgroup):  # all processes in it are killed with the container
+        if record.cgroup and not _is_below(record.cgroup):  # deleting the container kills all processes in it
             raise Damaged(self.id, f"cgroup {record.cgroup!r}")
         pid, start = self.process()
         return replace(record, pid=pid, start_time=start) if pid else record
 
     def process(self) -> tuple[int, int]:
-        """The first process's number and when it started; zeros as long as there is none. Raises Damaged."""
+        """Return the first process's pid and start time, or zeros as long as there is none. Raises Damaged."""
         try:
             pid, start = map(int, _content(self.file(_PROCESS)).split())
         except FileNotFoundError:
@@ -218,19 +218,19 @@ class StateDir(Struct, frozen=True, dict=True):
         return s.Replace(self.file(name), self.file(f"{PARTIAL}{name}"), content)
 
     def record_step(self, record: Record) -> s.Step:
-        """Record a container that has no process yet."""
+        """Return the step that records a container that has no process yet."""
         return self._replace(_RECORD, msgspec.json.encode(record.made_as()))
 
     def process_step(self, record: Record) -> s.Step:
-        """Record the container's first process."""
+        """Return the step that records the container's first process."""
         return self._replace(_PROCESS, f"{record.pid} {record.start_time}\n".encode())
 
     def listen_step(self) -> s.Step:
-        """Make the socket at which the first process waits to be started."""
+        """Return the step that makes the socket at which the first process waits to be started."""
         return s.Listen(self.file(_SOCKET), s.LISTENING_FD)
 
     def created(self) -> str:
-        """When the container was made, as RFC 3339 has it."""
+        """Return when the container was made, in the format of RFC 3339. Raises UnknownContainer."""
         try:
             made = os.stat(self.file(LOCK)).st_mtime
         except FileNotFoundError as error:  # deleted meanwhile
@@ -238,7 +238,7 @@ class StateDir(Struct, frozen=True, dict=True):
         return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(made))
 
     def removal_steps(self) -> tuple[s.Step, ...]:
-        """Forget the container; the lock, which says whether it is there, goes last."""
+        """Return the steps that remove the state; the lock, which shows that the container exists, is removed last."""
         gone = (ENOENT,)
         steps: list[s.Step] = []
         for directory, directories, files in os.walk(self.directory, topdown=False):
@@ -250,11 +250,11 @@ class StateDir(Struct, frozen=True, dict=True):
         return tuple(steps)
 
     def connect(self, caller: Caller) -> socket.socket:
-        """Reach the waiting first process, which nobody can after that. Raises UsageError when it does not wait."""
+        """Connect to the waiting first process; nobody can do so again. Raises UsageError when it does not wait."""
         channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             directory = os.open(self.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:  # a name that is short enough for a socket address wherever the state lies
+            try:  # this path is short enough for a socket address wherever the state is
                 channel.connect(f"/proc/self/fd/{directory}/{_SOCKET}")
             finally:
                 os.close(directory)
@@ -266,7 +266,7 @@ class StateDir(Struct, frozen=True, dict=True):
 
 
 def status(state: StateDir, record: Record, hierarchies: Hierarchies) -> str:
-    """creating, created, running, paused or stopped (runtime-spec, runtime.md, "State")."""
+    """Return creating, created, running, paused or stopped (runtime-spec, runtime.md, "State")."""
     if not record.pid:
         return "creating"
     executed = has_executed(record.pid, record.start_time)
@@ -278,7 +278,7 @@ def status(state: StateDir, record: Record, hierarchies: Hierarchies) -> str:
 
 
 def oci_state(record: Record, word: str) -> dict[str, object]:
-    """The state as the specification wants it printed, and given to hooks."""
+    """Return the state as the specification wants it printed and passed to hooks."""
     state: dict[str, object] = {"ociVersion": OCI_VERSION, "id": record.id, "status": word}
     state["pid"] = record.pid if word != "stopped" else 0
     state["bundle"] = record.bundle
@@ -288,12 +288,12 @@ def oci_state(record: Record, word: str) -> dict[str, object]:
 
 
 def cli_state(state: StateDir, record: Record, word: str) -> dict[str, object]:
-    """The state with what runc's and crun's add: the root, when it was created, and whose it is."""
+    """Return the state with what runc and crun add to it: the root file system, the creation time and the owner."""
     return {**oci_state(record, word), "rootfs": record.rootfs, "created": state.created(), "owner": record.owner}
 
 
 def listing(root: Path) -> tuple[StateDir, ...]:
-    """All containers of a state root, by id. Raises UsageError as ``check_root`` does."""
+    """Return all containers of a state root, sorted by id. Raises UsageError as ``check_root`` does."""
     check_root(root)
     with suppress(FileNotFoundError):
         names = [name for name in sorted(os.listdir(root)) if is_id(name)]

@@ -1,1 +1,1 @@
-"""Plans: what a container, or the userspace half of a booting guest, is made of."""
+"""Plans list the steps that make a container, or the userspace half of a booting guest."""

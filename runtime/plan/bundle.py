@@ -1,4 +1,4 @@
-"""A container as a plan: its configuration's namespaces, mounts, devices, limits and process (runtime-spec 1.3)."""
+"""Plan a container: its configuration's namespaces, mounts, devices, limits and process (runtime-spec 1.3)."""
 
 from __future__ import annotations
 
@@ -45,24 +45,25 @@ from runtime.plan.process import label_steps
 from runtime.plan.provision import provide
 from runtime.plan.root import HOLD_ROOT, ImageRoot, directory_root_steps, file_steps, hiding_steps, image_root_steps
 
-# Points at which the first process waits for the runtime.
+# These are the points at which the first process waits for the runtime.
 RECORDED, CREATED, STARTING, PLACED, CONNECTED = 0, 1, 2, 3, 4
 _NOTIFY, _NOTIFY_OPTIONS = "/run/notify", ("bind", "ro", "nosuid", "nodev", "noexec")
 
 
 class Choices(Struct, frozen=True):
-    """What the command line adds: ``rootfs`` absolute, the cgroup's name (empty: none), and the flags of create.
+    """Holds what the command line adds: the absolute path ``rootfs``, the cgroup's name (empty: none), and the flags of
+    create.
 
-    ``start_immediately``: the process is executed without waiting for anybody; only a container with nothing to do in
-    between can be started so. ``makes_cgroup``: the cgroup is not there yet, but what is above it is. ``scope``: the
-    unit of systemd's that the cgroup is, which only the interpreter deals with.
-    ``mapped``: we are in a user namespace already, as under a rootless engine, whose root may not make nodes.
-    ``grantable``: the capabilities, as a mask, that we have to give.
-    ``listen_fds``: the first of the preserved descriptors, which are sockets for it; ``notify``: the directory of the
-    socket at which it says that it is ready.
-    ``host_nodes``: the container has a user namespace, and we may not make nodes for it. ``ends_with_parent``: it is
-    killed when the thread that started it ends. ``waits_connected``: the network namespace is there, and before it
-    executes its program it waits until its parent has connected that.
+    ``start_immediately``: the process is executed without waiting for anybody, which suits only a container with
+    nothing to do in between. ``makes_cgroup``: the cgroup does not exist yet, but its parent does. ``scope`` names the
+    systemd unit that the cgroup is; only the interpreter deals with it.
+    ``mapped``: we are already in a user namespace whose root may not make nodes, as under a rootless engine.
+    ``grantable`` is the mask of the capabilities that we can grant.
+    ``listen_fds`` counts the first preserved descriptors that are sockets for the container; ``notify`` is the
+    directory of the socket on which it reports that it is ready.
+    ``host_nodes``: the container has a user namespace, and we may not make nodes for it. ``ends_with_parent``: the
+    container is killed when the thread that started it ends. ``waits_connected``: the process waits, before it executes
+    its program, until its parent has connected its network namespace.
     """
 
     rootfs: str
@@ -84,11 +85,11 @@ class Choices(Struct, frozen=True):
 
 
 def _limits(config: Config, choices: Choices) -> Resources:
-    """The limits that the plan sets."""
+    """Return the limits that the plan sets."""
     limits = config.linux.resources or Resources()
     if choices.scope and limits.pids and limits.pids.limit == 1:  # systemd sets it once the launcher has gone
         limits = replace(limits, pids=None)
-    if choices.rootless or choices.mapped:  # no node that it could make would work in its user namespace
+    if choices.rootless or choices.mapped:  # no node that the container could make would work in its user namespace
         limits = replace(limits, devices=())
     return limits
 
@@ -106,7 +107,7 @@ def _parent_steps(config: Config) -> list[s.Step]:
         offsets = tuple(f"{name} {o.secs} {o.nanosecs}" for name, o in config.linux.time_offsets.items())
         if offsets:
             steps.append(s.Write("/proc/self/timens_offsets", offsets))
-    return [*steps, *of_mounts]  # last: /proc is another's there
+    return [*steps, *of_mounts]  # the mount namespace is joined last: it has another /proc
 
 
 def _namespace_steps(config: Config, choices: Choices, networking: tuple[s.Step, ...]) -> list[s.Step]:
@@ -119,7 +120,7 @@ def _namespace_steps(config: Config, choices: Choices, networking: tuple[s.Step,
         steps.append(s.SetUser(0, 0, keep_groups=keeps_groups(config, choices.rootless)))
     steps.append(s.SetNonDumpable())
     if choices.keyring:
-        steps.append(s.SessionKeyring(choices.keyring, tolerate=(ENOSYS,)))  # a kernel without any
+        steps.append(s.SessionKeyring(choices.keyring, tolerate=(ENOSYS,)))  # the kernel may lack keyrings
     steps += networking
     if config.hostname:
         steps.append(s.SetHostname(config.hostname))
@@ -131,7 +132,7 @@ def _namespace_steps(config: Config, choices: Choices, networking: tuple[s.Step,
 
 
 def _root_steps(config: Config, choices: Choices, image: ImageRoot | None) -> list[s.Step]:
-    if "mount" not in kinds_of(config):  # it is the caller's, and stays as it is
+    if "mount" not in kinds_of(config):  # the mount namespace is the caller's and stays as it is
         return [s.Chdir(choices.rootfs), HOLD_ROOT]
     of_host, _ = propagations(config.linux.rootfs_propagation)
     root = image_root_steps(image) if image else directory_root_steps(choices.rootfs)
@@ -150,7 +151,7 @@ def _enter_steps(config: Config, choices: Choices) -> list[s.Step]:
 
 
 def _protecting_steps(config: Config) -> list[s.Step]:
-    """Write-protect what had to be written to until now."""
+    """Write-protect what had to stay writable until now."""
     steps = list[s.Step]()
     if "mount" not in kinds_of(config):
         return steps
@@ -163,7 +164,7 @@ def _protecting_steps(config: Config) -> list[s.Step]:
 
 
 def _service_variables(choices: Choices) -> list[str]:
-    """What sd_listen_fds(3) and sd_notify(3) look for, as runc names it."""
+    """Return the environment variables that sd_listen_fds(3) and sd_notify(3) read, named as runc names them."""
     listening = [f"LISTEN_FDS={choices.listen_fds}", "LISTEN_PID=1"] if choices.listen_fds else []
     return [*listening, f"NOTIFY_SOCKET={_NOTIFY}/notify.sock"] if choices.notify else listening
 
@@ -171,14 +172,15 @@ def _service_variables(choices: Choices) -> list[str]:
 def _mounts(
     config: Config, hierarchies: Hierarchies, bundle: str, choices: Choices, maps: MountMaps, memory: str
 ) -> tuple[list[s.Step], list[s.Step]]:
-    """The mounts and devices: what the launcher does for them before it clones, and what is done in the root.
+    """Return the steps for mounts and devices: those that the launcher performs before it clones, and those performed
+    in the root.
 
-    With ``memory``, the root has a tmpfs there already, and every tmpfs of the configuration is a directory of it.
+    With ``memory``, the root has a tmpfs there already, and every tmpfs of the configuration becomes a directory of it.
     """
     kinds, linux = kinds_of(config), config.linux
     of_host, of_root = propagations(linux.rootfs_propagation)
     own_dev = not any(inside(mount.destination) == DEV and is_bind(mount) for mount in config.mounts)
-    devices = every_device(linux.devices) if own_dev else []  # what is bound is the host's, and stays as it is
+    devices = every_device(linux.devices) if own_dev else []  # a bound /dev is the host's and stays as it is
     outside: list[s.Step] = []
     if "user" not in kinds and not choices.mapped:
         nodes = node_steps(devices)
@@ -189,20 +191,20 @@ def _mounts(
     no_sysfs = kinds.get("user") == "" and kinds.get("network") != ""
     steps: list[s.Step] = []
     notify = [Mount(_NOTIFY, "bind", choices.notify, _NOTIFY_OPTIONS)] if choices.notify else []
-    for mount in (*config.mounts, *notify) if "mount" in kinds else ():  # else they would be made on the host
+    for mount in (*config.mounts, *notify) if "mount" in kinds else ():  # without it they would be made on the host
         shown = shown_sysfs(mount) if no_sysfs and mount.type == "sysfs" else mount
         if memory and is_tmpfs(mount):
             steps += shared_tmpfs_steps(mount, memory)
         else:
             steps += mount_steps(shown, hierarchies, choices.cgroup, bundle, maps)
         if inside(mount.destination) == ".":
-            steps += [s.Chdir(choices.rootfs), HOLD_ROOT]  # what is mounted on the root is the root from here on
+            steps += [s.Chdir(choices.rootfs), HOLD_ROOT]  # this mount is the root from here on
     steps += [*nodes, *(link_steps() if own_dev else ())]
     held: list[s.Step] = []
     first = FIRST_HELD + sum(isinstance(step, s.OpenTree) for step in outside)
-    if choices.rootless:  # an unprivileged user can copy no mount out here
+    if choices.rootless:  # an unprivileged user cannot copy mounts on the host
         pass
-    elif "user" in kinds:  # as when the kernel copies the whole tree into one, the host's mounts are out of its reach
+    elif "user" in kinds:  # as when the kernel copies a tree into one, the copies cannot affect the host's mounts
         held, steps = held_first(steps, first, lambda _: True, of_host & ~k.MS_REC)
     elif of_root & k.MS_SHARED:
         held, steps = held_first(steps, first, is_shared, 0)
@@ -218,9 +220,9 @@ def bundle_plan(
     image: ImageRoot | None = None,
     connection: network.Connection | None = None,
 ) -> s.Plan:
-    """The plan that creates the container: it stops at Sync steps, and at WaitStart until it is started.
+    """Return the plan that creates the container. It stops at Sync steps, and at WaitStart until it is started.
 
-    Its root is the directory ``choices.rootfs``, or ``image``; a network namespace of its own gets ``connection``.
+    The root is the directory ``choices.rootfs``, or ``image``; a network namespace of its own gets ``connection``.
     Raises UsageError naming what this host or this runtime cannot do.
     """
     process = config.process
@@ -231,7 +233,7 @@ def bundle_plan(
     provision = provide(config, hierarchies, choices.cgroup, limits, connection, make=choices.makes_cgroup)
     maps, memory = MountMaps(config.linux), image.memory if image else ""
     outside, mounts = _mounts(config, hierarchies, bundle, choices, maps, memory)
-    later = ("time", "cgroup", "network")  # others see to them
+    later = ("time", "cgroup", "network")  # other code handles these
     kinds = kinds_of(config)
     flags = sum(flag for kind, flag in NAMESPACE_FLAGS.items() if kinds.get(kind) == "" and kind not in later)
     hidden = (config.linux.readonly_paths, config.linux.masked_paths, image.empty if image else 0)
@@ -245,7 +247,7 @@ def bundle_plan(
         *hiding_steps(*hidden),
         *_hooks_of_create(config),
         *_enter_steps(config, choices),
-        *(() if image else directory_steps(process)),  # an image has the directory that it is to work in
+        *(() if image else directory_steps(process)),  # an image brings its working directory
         *(file_steps(image) if image else ()),
         *_protecting_steps(config),
         *_personality(config),
@@ -279,7 +281,7 @@ def _hooks_of_create(config: Config) -> tuple[s.Step, ...]:
 
 
 def _waiting_steps(config: Config, choices: Choices) -> tuple[s.Step, ...]:
-    """What is waited for when all is made."""
+    """Return the steps that wait once everything is made."""
     waiting: tuple[s.Step, ...] = () if choices.start_immediately else (s.WaitStart(),)
     if config.hooks.start_container:
         waiting += (s.Sync(STARTING, "it is being started; hooks run inside"),)
@@ -287,8 +289,8 @@ def _waiting_steps(config: Config, choices: Choices) -> tuple[s.Step, ...]:
 
 
 def _parents_steps(choices: Choices) -> tuple[s.Step, ...]:
-    """What ties the command to its parent: after the change of user, which would forget the signal, and before the last
-    word of a parent that may have died unseen."""
+    """Tie the command to its parent. These steps come after the change of user, which clears the death signal, and
+    before the parent's last message: the parent may have died before the signal was set, unnoticed."""
     steps: tuple[s.Step, ...] = (s.DeathSignal(SIGKILL),) if choices.ends_with_parent else ()
     if choices.waits_connected:
         steps += (s.Sync(CONNECTED, "its network namespace is there, to be connected"),)

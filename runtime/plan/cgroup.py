@@ -1,4 +1,4 @@
-"""Control groups as plan steps: make one, write its limits and device rules, join it."""
+"""Make the plan steps for control groups: create one, write its limits and device rules, and join it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _TASKS_FD = 105
 
 
 def make_steps(hierarchies: Hierarchies, name: str) -> tuple[Step, ...]:
-    """Make the cgroup ``name``, which must not be there, in every hierarchy in use; what is above it is there."""
+    """Make the cgroup ``name`` in every hierarchy in use. It must not exist yet, but its parent must."""
     return tuple(Mkdir(f"{mount}/{name}") for mount in hierarchies.used)
 
 
 def device_steps(hierarchies: Hierarchies, name: str, rules: Sequence[DeviceRule]) -> tuple[Step, ...]:
-    """Hold the cgroup ``name``, which exists, to the rules. Raises PrerequisiteError on a host that has no way to."""
+    """Apply the rules to the existing cgroup ``name``. Raises PrerequisiteError on a host that cannot enforce them."""
     if not rules:
         return ()
     if mount := hierarchies.v1.get("devices"):
@@ -37,7 +37,7 @@ def device_steps(hierarchies: Hierarchies, name: str, rules: Sequence[DeviceRule
 
 
 def limit_steps(hierarchies: Hierarchies, name: str, resources: Resources) -> tuple[Step, ...]:
-    """Write the limits into the cgroup ``name``, which exists. Raises PrerequisiteError without a controller."""
+    """Write the limits into the existing cgroup ``name``. Raises PrerequisiteError where a controller is missing."""
     steps: list[Step] = []
     for controller, file, value in settings(hierarchies, resources):
         mount = hierarchies.mount_of(controller)
@@ -66,10 +66,11 @@ def _joining(hierarchies: Hierarchies, mount: Path, name: str) -> str:
 def join_in_two(
     hierarchies: Hierarchies, name: str, instead: Mapping[Path, str] = MappingProxyType({})
 ) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
-    """The same for a launcher and for the process that it clones. Where tasks are counted only the latter goes, or a
-    limit would have to leave room for both; the launcher opens the file while it can still be reached.
+    """Join as ``join_steps`` does, in two parts: the launcher's steps, and those of the process that it clones.
 
-    ``instead`` has other names, by mount point; without a name of their own the other hierarchies are left alone.
+    Only the clone joins the hierarchy that counts tasks (pids), or a limit would have to leave room for both. The
+    launcher opens that file for it while the file can still be reached. ``instead`` gives other cgroup names by mount
+    point; hierarchies whose name is empty are left alone.
     """
     counted = hierarchies.mount_of("pids")
     files = {

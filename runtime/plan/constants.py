@@ -1,4 +1,4 @@
-"""The kernel's numbers that plans use (include/uapi/linux: mount.h, sched.h, capability.h)."""
+"""Define the kernel's constants that plans use (include/uapi/linux: mount.h, sched.h, capability.h)."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ CLONE_FLAGS = {
     CLONE_NEWNET: "CLONE_NEWNET",
 }
 
-# Capabilities in the order of their numbers, from 0.
+# Capabilities are listed in the order of their numbers, from 0.
 CAPABILITIES = tuple(
     f"CAP_{name}"
     for name in (
@@ -95,7 +95,7 @@ CAPABILITIES = tuple(
     ).split()
 )
 ALL_CAPABILITIES = (1 << len(CAPABILITIES)) - 1
-# linux/mempolicy.h
+# From linux/mempolicy.h.
 MEMORY_POLICIES = {
     "MPOL_DEFAULT": 0,
     "MPOL_PREFERRED": 1,
@@ -110,7 +110,7 @@ MEMORY_POLICY_FLAGS = {
     "MPOL_F_RELATIVE_NODES": 1 << 14,
     "MPOL_F_STATIC_NODES": 1 << 15,
 }
-# By number (asm-generic/resource.h). Python's module lacks RLIMIT_LOCKS.
+# Limits are in the order of their numbers (asm-generic/resource.h). Python's resource module lacks RLIMIT_LOCKS.
 RLIMITS = tuple(
     f"RLIMIT_{name}"
     for name in (

@@ -1,5 +1,6 @@
-"""The devices of a configuration as steps: nodes in the container's /dev, or, where its root may not make any, mounts
-of nodes that are made outside, or of the host's own (runtime-spec 1.2, config-linux.md, "Default Devices")."""
+"""Turn the devices of a configuration into steps that make nodes in the container's /dev. Where the container's root
+may not make nodes, they mount nodes made outside, or the host's own (runtime-spec 1.2, config-linux.md, "Default
+Devices")."""
 
 from __future__ import annotations
 
@@ -31,17 +32,17 @@ _LINKS = (
     ("/proc/self/fd/1", "dev/stdout"),
     ("/proc/self/fd/2", "dev/stderr"),
 )
-# A directory that every host has. The tmpfs lies over it in a mount namespace of the launcher's only.
+# Every host has this directory. The tmpfs covers it only in a mount namespace of the launcher's own.
 _OUTSIDE = "/tmp"
 
 
 def link_steps() -> list[s.Step]:
-    """The links of every /dev."""
+    """Make the symbolic links that every /dev has."""
     return [s.Symlink(text, path, inside=True, tolerate=(EEXIST, EROFS)) for text, path in _LINKS]
 
 
 def every_device(devices: Sequence[Device]) -> list[Device]:
-    """Those that every container has, and those of the configuration."""
+    """Return the devices that every container has and those of the configuration, which take precedence."""
     own = {device.path for device in devices}
     return [*(device for device in _DEVICES if device.path not in own), *devices]
 
@@ -54,7 +55,7 @@ def _node(device: Device, path: str, uid: int, gid: int, *, in_root: bool) -> s.
 
 
 def node_steps(devices: Sequence[Device]) -> list[s.Step]:
-    """Nodes, with the directories that they lie in."""
+    """Make the nodes of ``devices`` and the directories that contain them."""
     return [*_node_steps(tuple(devices))]
 
 
@@ -73,14 +74,14 @@ def _node_steps(devices: tuple[Device, ...]) -> tuple[s.Step, ...]:
 
 
 def host_node_steps(devices: Sequence[Device]) -> list[s.Step]:
-    """The host's own nodes, with the mode and owner that they have there."""
+    """Bind the host's own nodes, with the mode and owner that they have on the host."""
     attributes = k.MOUNT_ATTR_NOSUID | k.MOUNT_ATTR_NOEXEC
     return [s.Bind(device.path, inside(device.path), set=attributes) for device in devices]
 
 
 def outside_node_steps(devices: Sequence[Device], linux: Linux) -> tuple[list[s.Step], list[s.Step]]:
-    """For a user namespace, whose root may not make nodes: the launcher makes them before, on a tmpfs in a mount
-    namespace of its own, in which it stays, and what is done inside is to attach them."""
+    """Make nodes for a user namespace, whose root may not make any: the launcher makes them beforehand on a tmpfs in a
+    mount namespace of its own, in which it stays, and the steps inside only attach them."""
     made: list[s.Step] = [
         s.Unshare(k.CLONE_NEWNS),
         s.Mount("", "/", "", k.MS_REC | k.MS_SLAVE),
@@ -97,8 +98,8 @@ def outside_node_steps(devices: Sequence[Device], linux: Linux) -> tuple[list[s.
 
 @lru_cache(maxsize=8)
 def own_mounts(mounts: tuple[Mount, ...], memory: str = "") -> tuple[s.Step, ...]:
-    """New file systems and the devices that every container has, in a root that is held; ``memory`` is the path of a
-    tmpfs of which those in memory become directories, or empty."""
+    """Mount new file systems and make the devices that every container has, in a root that is held. Where ``memory``,
+    the path of a tmpfs, is not empty, each tmpfs of ``mounts`` becomes a directory of it."""
     steps: list[s.Step] = []
     for mount in mounts:
         steps += shared_tmpfs_steps(mount, memory) if memory and is_tmpfs(mount) else plain_mount_steps(mount)
@@ -106,7 +107,8 @@ def own_mounts(mounts: tuple[Mount, ...], memory: str = "") -> tuple[s.Step, ...
 
 
 def _on_host(mappings: Sequence[IDMapping], number: int) -> int:
-    """The host's number for an id inside; one that has none is the host's root's, which is nobody inside."""
+    """Return the host's ID for one inside the container. An unmapped ID becomes the host's root, which is nobody
+    inside."""
     for mapping in mappings:
         if 0 <= number - mapping.container_id < mapping.size:
             return mapping.host_id + number - mapping.container_id

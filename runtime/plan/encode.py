@@ -1,11 +1,12 @@
-"""The binary form of a plan, which the launcher reads without parsing text or allocating memory.
+"""Encode a plan in the binary form that the launcher reads without parsing text or allocating memory.
 
-All integers are little-endian. Header: magic (6 bytes) and the version (2), total size (u32), number of the parent's
-steps (u32), of the child's (u32), clone flags (u32), then one string, ``into_cgroup``.
-A step: the place of its operation in ``OPERATIONS`` (u16), number of tolerated errnos (u16), number of strings (u32),
-its numbers (u64 each: as many as the operation has), the errnos (u32 each), then the strings. A string: length (u32),
-bytes, one NUL that the length does not count. Strings and the errnos, as one group, are padded with zeros to a multiple
-of 8 bytes. ``steps.arguments`` says which of a step's fields are numbers and which are strings.
+All integers are little-endian. The header holds the magic (6 bytes) and the version (2), the total size (u32), the
+number of the parent's steps (u32) and of the child's (u32), the clone flags (u32), then one string, ``into_cgroup``.
+A step holds the position of its operation in ``OPERATIONS``, from 1 (u16), the number of tolerated errnos (u16), the
+number of strings (u32), its numbers (u64 each, as many as the operation has), the errnos (u32 each), then the strings.
+A string holds its length (u32), its bytes, and one NUL that the length does not count. Each string, and the errnos as
+one group, are padded with zeros to a multiple of 8 bytes. ``steps.arguments`` says which of a step's fields are numbers
+and which are strings.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ from runtime.plan.steps.arguments import Layout, layout, text
 
 _HEADER = struct.Struct("<8sIIII")
 _LENGTH = struct.Struct("<I")
-_ENDS = tuple(bytes(8 - (_LENGTH.size + length) % 8) for length in range(8))  # of a string, by its length modulo 8
+_ENDS = tuple(bytes(8 - (_LENGTH.size + length) % 8) for length in range(8))  # NUL and padding, by length modulo 8
 
 
 @cache
 def magic() -> bytes:
-    """What a plan begins with: launchers and planners with other operations, or other arguments, have another."""
+    """Return the bytes that a plan begins with. They differ between launchers and planners whose operations or
+    arguments differ."""
     table: list[str] = []
     for kind in OPERATIONS:
         form = layout(kind)
@@ -53,14 +55,14 @@ def _encoder(kind: type[Step]) -> _Encoder:
 
 
 def encode_string(value: bytes) -> bytes:
-    """A string as plans have them."""
+    """Encode a string as plans hold it."""
     length = len(value)
     return _LENGTH.pack(length) + value + _ENDS[length % 8]
 
 
 @lru_cache(maxsize=4096)
 def _step(step: Step) -> bytes:
-    """The step as bytes, which are kept: most steps are equal from start to start."""
+    """Encode the step. The result is cached, as most steps are the same from one start to the next."""
     encoder = _encoder(type(step))
     form = encoder.form
     numbers = [n.convert(getattr(step, name)) if n.convert else getattr(step, name) for name, n in form.numbers]
@@ -80,8 +82,7 @@ def _step(step: Step) -> bytes:
 
 
 def encode(plan: Plan) -> bytes:
-    """The plan as bytes.
-
+    """Encode the plan as bytes.
     Raises UsageError when a string that becomes a C string holds a NUL byte.
     """
     body = encode_string(plan.into_cgroup.encode()) + b"".join(map(_step, plan.steps()))

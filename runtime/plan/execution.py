@@ -1,5 +1,5 @@
-"""A configuration's process as steps: from the finished root to execve, on either platform, and further processes of a
-container (runtime-spec 1.3, Process)."""
+"""Turn a configuration's process into the steps from the finished root to execve, on either platform, and plan further
+processes of a container (runtime-spec 1.3, Process)."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ _MOST_PROCESSORS, _MOST_NODES = 8192, 1024  # NR_CPUS, MAX_NUMNODES at their lar
 
 
 def kinds_of(config: Config) -> dict[str, str]:
-    """The path of each kind of namespace that the container has; empty for a new one."""
+    """Map each type of namespace that the container has to its path, which is empty for a new one."""
     return {namespace.type: namespace.path for namespace in config.linux.namespaces}
 
 
 def keeps_groups(config: Config, rootless: bool) -> bool:
-    """Whether the groups stay as they are: an unprivileged user's namespace has no others, and crun's annotation
-    asks for it (crun.1)."""
+    """Return whether the groups stay as they are: an unprivileged user's namespace has no others, and crun's
+    annotation asks for it (crun.1)."""
     return rootless or "run.oci.keep_original_groups" in config.annotations
 
 
 def directory_steps(process: Process) -> list[s.Step]:
-    """Make the working directory, as far as it is missing and can be made."""
+    """Make the missing parts of the working directory, as far as they can be made."""
     parts = [part for part in inside(process.cwd).split("/") if part != "."]
     return [
         s.Mkdir("/".join(parts[:depth]), tolerate=(EEXIST, EROFS, ENOENT, EPERM), inside=True)
@@ -72,11 +72,12 @@ def process_end(
     last: tuple[s.Step, ...] = (),
     check: bool = True,
 ) -> tuple[s.Step, ...]:
-    """From the finished root to execve. ``wait`` stands where everything else that can fail has been done, ``last``
-    where the process is whom it is to be. With ``check`` a missing command fails before ``wait``.
+    """Return the steps from the finished root to execve. The ``wait`` steps come once everything else that can fail has
+    been done, and the ``last`` steps once the process has its final user. With ``check`` a missing command fails
+    before ``wait``.
 
-    The kernel takes a filter from who has CAP_SYS_ADMIN or has given up gaining privileges by an execve (seccomp(2)):
-    without no_new_privs it comes before the privileges go; with it, last.
+    The kernel accepts a seccomp filter only from a process that has CAP_SYS_ADMIN or has set no_new_privs (seccomp(2)).
+    Without no_new_privs the filter is therefore installed before the privileges are dropped; with it, last.
     """
     credentials = credential_steps(process, keep_groups=keep_groups, grantable=grantable)
     home, env = home_steps(process)
@@ -97,8 +98,8 @@ def process_end(
 
 
 def _descriptors_last(credentials: tuple[s.Step, ...]) -> tuple[tuple[s.Step, ...], tuple[s.Step, ...]]:
-    """The steps without a limit of descriptors that is below those that the plan itself still needs, and that limit:
-    lowering it takes no privilege."""
+    """Split off a limit on descriptors that is too low for those that the plan itself still uses. The steps get a
+    sufficient limit instead; the low one is returned apart, to be set later, as lowering it takes no privilege."""
     few = tuple(
         step
         for step in credentials
@@ -112,7 +113,7 @@ def _descriptors_last(credentials: tuple[s.Step, ...]) -> tuple[tuple[s.Step, ..
 
 
 def seccomp_step(config: Config) -> s.Step | None:
-    """The configuration's filter, compiled."""
+    """Compile the configuration's seccomp filter; return None when it has none."""
     if config.linux.seccomp is None:
         return None
     compiled = compile_filter(config.linux.seccomp)
@@ -121,7 +122,8 @@ def seccomp_step(config: Config) -> s.Step | None:
 
 
 def memory_policy_steps(config: Config) -> list[s.Step]:
-    """The policy by which memory is taken from nodes: set_mempolicy(2) is the calling thread's, and outlives execve."""
+    """Set the NUMA memory policy. set_mempolicy(2) applies to the calling thread, and the policy outlives execve.
+    Raises UsageError for an unknown mode or flag, or a bad list of nodes."""
     policy = config.linux.memory_policy
     if policy is None:
         return []
@@ -138,12 +140,13 @@ def memory_policy_steps(config: Config) -> list[s.Step]:
 
 
 def join_container(pid: int, kinds: Collection[str]) -> tuple[s.Step, ...]:
-    """Enter those of a process's namespaces, and its root directory where they do not bring one. All are opened first:
-    from within its user namespace, a process that is still being made, or that hides, may not be looked at."""
+    """Enter a process's namespaces of these ``kinds``, and its root directory unless its mount namespace brings it. All
+    are opened first: from within its user namespace, a process that is still being made or is not dumpable may not be
+    inspected."""
     own = [kind for kind in NAMESPACE_FLAGS if kind in kinds]
     opens = [s.Open(f"/proc/{pid}/ns/{NAMESPACE_FILES[kind]}", _NAMESPACES + n) for n, kind in enumerate(own)]
     joins = [s.JoinNamespace(f"/proc/self/fd/{_NAMESPACES + n}", NAMESPACE_FLAGS[kind]) for n, kind in enumerate(own)]
-    if "mount" in kinds:  # whose root its own is
+    if "mount" in kinds:  # joining a mount namespace sets the root to its root
         return (*opens, *joins)
     root = s.Open(f"/proc/{pid}/root", _OWN_ROOT, os.O_PATH | os.O_DIRECTORY)
     return (root, *opens, *joins, s.Chroot(f"/proc/self/fd/{_OWN_ROOT}"))
@@ -160,8 +163,8 @@ def exec_plan(
     grantable: int = k.ALL_CAPABILITIES,
     below: Mapping[Path, str] = MappingProxyType({}),
 ) -> s.Plan:
-    """The plan that starts ``process`` in the namespaces of the container's first process ``pid``, in ``cgroup``, or in
-    hierarchies that ``below`` has in another."""
+    """Return the plan that starts ``process`` in the namespaces of the container's first process ``pid`` and in
+    ``cgroup``. ``below`` names another cgroup for some hierarchies, by mount point."""
     kinds = kinds_of(config)
     joining, joined = join_in_two(hierarchies, cgroup, below) if cgroup or below else ((), ())
     parent: list[s.Step] = [*label_steps(process), s.SetNonDumpable(), *joining]
@@ -202,12 +205,13 @@ def exec_plan(
 
 
 def processors(text: str) -> tuple[int, ...]:
-    """The processors of a list. Raises UsageError."""
+    """Return the processors that a list names. Raises UsageError for anything else."""
     return _listed(text, _MOST_PROCESSORS, "config.json: process.execCPUAffinity")
 
 
 def _listed(text: str, most: int, place: str) -> tuple[int, ...]:
-    """The numbers of a list such as ``0-3,7`` (cpuset(7), "List format"). Raises UsageError."""
+    """Return the numbers of a list such as ``0-3,7`` (cpuset(7), "List format"). Raises UsageError for a malformed list
+    or a number that is not below ``most``."""
     found: set[int] = set()
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")

@@ -1,4 +1,4 @@
-"""Plans as text: what a reader sees with ``--explain``."""
+"""Format plans as the text that a reader sees with ``--explain``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from runtime.plan.steps.words import flag_names
 
 
 def explain(plan: Plan) -> str:
-    """The whole plan, a line a step, under the purposes that they serve, and the clone where the child begins."""
+    """Format the whole plan, one line for each step, under the purposes that the steps serve; the clone stands where
+    the child begins."""
     lines: list[str] = []
     purpose = ""
     for index, step in enumerate(plan.steps()):
@@ -18,7 +19,7 @@ def explain(plan: Plan) -> str:
             into = f" into {plan.into_cgroup}" if plan.into_cgroup else ""
             lines += [f"# {purposes.CLONE}", f"     clone3 {flag_names(plan.clone_flags, CLONE_FLAGS)}{into}"]
             purpose = purposes.CLONE
-        reason = purpose if step == Chdir("/") else step.reason()  # it goes on with whatever went before
+        reason = purpose if step == Chdir("/") else step.reason()  # it continues whatever came before
         if reason != purpose:
             purpose = reason
             lines.append(f"# {purpose}")

@@ -1,4 +1,5 @@
-"""The mounts of a configuration as steps; the root is held, and not entered yet (runtime-spec 1.3)."""
+"""Turn the mounts of a configuration into steps, performed while the root is held open but not yet entered
+(runtime-spec 1.3)."""
 
 from __future__ import annotations
 
@@ -23,23 +24,25 @@ DEV = "dev"
 
 @lru_cache(maxsize=64)
 def inside(path: str) -> str:
-    """A path of the configuration's, below the root and relative to it."""
+    """Normalize a path from the configuration and make it relative to the root."""
     return posixpath.normpath("/" + path).lstrip("/") or "."
 
 
 def map_lines(mappings: Sequence[IDMapping]) -> str:
-    """Mappings as the lines of /proc/PID/uid_map and gid_map, user_namespaces(7)."""
+    """Format mappings as the lines of /proc/PID/uid_map and gid_map (user_namespaces(7))."""
     return "".join(f"{m.container_id} {m.host_id} {m.size}\n" for m in mappings)
 
 
 class MountMaps(Struct):
-    """The user namespaces from which mounts get their mapping of ids, one for each mapping there is."""
+    """Collects the user namespaces from which mounts get their ID mappings, one for each distinct mapping."""
 
     linux: Linux
     steps: dict[tuple[str, str], s.NewUserNamespace] = field(default_factory=dict)
 
     def path(self, mount: Mount) -> str:
-        """The namespace for a mount; without mappings of its own it has the container's. Raises UsageError."""
+        """Return the path of the namespace for a mount. A mount without mappings of its own uses the container's.
+
+        Raises UsageError when there are more different mappings than descriptors for them."""
         own = mount if mount.uid_mappings else self.linux
         maps = (map_lines(own.uid_mappings), map_lines(own.gid_mappings))
         fd = _FIRST_MAP + len(self.steps)
@@ -50,39 +53,39 @@ class MountMaps(Struct):
 
 
 def is_bind(mount: Mount) -> bool:
-    """Whether an entry of ``mounts`` shows something of the host."""
+    """Return whether an entry of ``mounts`` is a bind mount, which shows something of the host."""
     return mount.type == "bind" or "bind" in mount.options or "rbind" in mount.options
 
 
 def shown_sysfs(mount: Mount) -> Mount:
-    """The host's /sys in the place of a new sysfs, which only the user namespace that owns the network namespace may
-    mount; what protects the one is for all of the other's mounts."""
+    """Replace a new sysfs, which only the user namespace that owns the network namespace may mount, by a bind mount of
+    the host's /sys. The protective options of the sysfs apply to all mounts below /sys."""
     protection = tuple(f"r{name}" for name in ("ro", "nosuid", "noexec", "nodev") if name in mount.options)
     return replace(mount, type="bind", source="/sys", options=("rbind", *protection))
 
 
 def is_tmpfs(mount: Mount) -> bool:
-    """Whether an entry of ``mounts`` is a new tmpfs."""
+    """Return whether an entry of ``mounts`` is a new tmpfs."""
     return mount.type == "tmpfs" and not is_bind(mount)
 
 
 @lru_cache(maxsize=64)
 def shared_tmpfs_steps(mount: Mount, memory: str) -> tuple[s.Step, ...]:
-    """A tmpfs as a directory of the one at ``memory``, which is there for the root already.
+    """Make a tmpfs as a directory of the tmpfs at ``memory``, which the root has already.
 
-    For every superblock the kernel keeps 16 bytes in each memory cgroup of the host (mm/shrinker.c), so that what one
-    superblock more in each of N containers takes grows as N squared. Its size is then that of the whole.
+    For every superblock the kernel keeps 16 bytes in each memory cgroup of the host (mm/shrinker.c), so the cost of
+    one more superblock in each of N containers grows as N squared. The directory's size limit is the shared tmpfs's.
     """
     options, target = mount_options.parse(mount.options), inside(mount.destination)
     mode = next((word[5:] for word in options.data.split(",") if word.startswith("mode=")), "1777")
     directory = f"{memory}/{target.replace('/', '-')}"
     attributes = options.set & ~k.MOUNT_ATTR_ATIME
-    clear = k.MOUNT_ATTR_NODEV & ~attributes  # which that one has
+    clear = k.MOUNT_ATTR_NODEV & ~attributes  # the shared tmpfs is nodev
     return (s.Mkdir(directory, int(mode, 8)), s.Bind(directory, target, set=attributes, clear=clear))
 
 
 def mount_steps(mount: Mount, hierarchies: Hierarchies, cgroup: str, bundle: str, maps: MountMaps) -> list[s.Step]:
-    """One entry of ``mounts``."""
+    """Return the steps for one entry of ``mounts``."""
     options = mount_options.parse(mount.options)
     target = inside(mount.destination)
     if is_bind(mount):
@@ -116,9 +119,9 @@ def mount_steps(mount: Mount, hierarchies: Hierarchies, cgroup: str, bundle: str
 
 @lru_cache(maxsize=64)
 def plain_mount_steps(mount: Mount) -> tuple[s.Step, ...]:
-    """A new file system, without what is done to its mount afterwards."""
+    """Mount a new file system, without the steps that change its mount afterwards."""
     options, target = mount_options.parse(mount.options), inside(mount.destination)
-    flags = options.flags & ~k.MS_RDONLY if target == DEV else options.flags  # nodes are made there first
+    flags = options.flags & ~k.MS_RDONLY if target == DEV else options.flags  # device nodes are made there first
     source = mount.source or mount.type
     return (s.Mount(source, target, mount.type, flags, options.data, inside=True, copy_up=options.copy_up),)
 
@@ -126,8 +129,8 @@ def plain_mount_steps(mount: Mount) -> tuple[s.Step, ...]:
 def _cgroup_mount(
     kind: str, target: str, options: mount_options.MountOptions, hierarchies: Hierarchies, cgroup: str
 ) -> list[s.Step]:
-    """The container's own cgroup in each hierarchy, as the root of what it sees, whatever its namespace. ``cgroup2`` is
-    the hierarchy of v2 alone, also where the host has v1 beside it."""
+    """Mount the container's own cgroup in each hierarchy as the root of what it sees, whatever its cgroup namespace.
+    The type ``cgroup2`` mounts only the v2 hierarchy, even where the host has v1 beside it."""
     tight = k.MOUNT_ATTR_NOSUID | k.MOUNT_ATTR_NODEV | k.MOUNT_ATTR_NOEXEC
     attributes = options.set | tight
     if not cgroup:
@@ -147,11 +150,12 @@ def _cgroup_mount(
 
 
 def propagations(name: str) -> tuple[int, int]:
-    """What ``linux.rootfsPropagation`` asks for: what the copy of the host's tree becomes before anything is mounted in
-    it, and what the container's own root becomes once it is entered (0: nothing more).
+    """Return what ``linux.rootfsPropagation`` asks for, as two propagation types: the type that the copy of the host's
+    tree gets before anything is mounted in it, and the one that the container's own root gets once it is entered (0:
+    no further change).
 
-    The copy leaves the host's peer groups in any case: what is mounted and unmounted from then on is the container's
-    own affair. As with runc, what is copied of a tree of slaves or of private mounts is the same.
+    The copy leaves the host's peer groups in any case, so later mounts and unmounts do not reach the host. As with
+    runc, a mount copied from a tree of slave or of private mounts is of the same type.
     """
     recursive = name not in mount_options.PROPAGATION
     kind = mount_options.PROPAGATION[name.removeprefix("r") if recursive else name] if name else k.MS_SLAVE
@@ -161,19 +165,19 @@ def propagations(name: str) -> tuple[int, int]:
 
 
 def is_shared(step: s.Bind) -> bool:
-    """Whether it is to be a peer of its source."""
+    """Return whether the bind mount is to be a peer of its source."""
     return step.propagation == k.MS_SHARED
 
 
 def held_first(
     mounts: list[s.Step], first: int, chosen: Callable[[s.Bind], bool], propagation: int
 ) -> tuple[list[s.Step], list[s.Step]]:
-    """Split those of the binds that are ``chosen`` in two: a copy of the source, made by the launcher in the host's
-    mount namespace, and its attachment.
+    """Split each bind that is ``chosen`` in two: the launcher copies the source in the host's mount namespace, and a
+    later step attaches the copy.
 
-    That is for sources that lie where the root of a user namespace may not look, and for peers of the host's mounts,
-    which there are none of in the container's namespace. The copies are descriptors from ``first`` on; they stay
-    peers with ``propagation`` 0.
+    Two kinds of binds need this: those whose source lies where the root of a user namespace may not look, and those
+    that are to be peers of the host's mounts, as the container's mount namespace has no such peers. The copies are
+    held as descriptors from ``first`` on; with ``propagation`` 0 they stay peers.
     """
     held: list[s.Step] = []
     attached: list[s.Step] = []

@@ -1,4 +1,4 @@
-"""A container's network namespace as plan steps: its loopback interface, and a veth pair to a bridge."""
+"""Make the plan steps for a container's network namespace: its loopback interface, and a veth pair to a bridge."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from runtime.spec import Link
 
-# The interface's index inside, far above what a new network namespace may hold by itself (tunnels).
+# The interface's index inside is far above those of the interfaces (tunnels) that a new network namespace may have.
 _INTERFACE = network.VethEnd("eth0", 100)
-# Ports have indexes of their own, above those that the kernel hands out by itself in a lab.
+# Ports have indexes of their own, above those that the kernel assigns by itself in a lab.
 _FIRST_PORT_INDEX = 100_000
-# Descriptors that live until exec: a socket in the namespace, the namespace itself, a socket in the lab's.
+# These descriptors live until exec: a socket in the namespace, the namespace itself, a socket in the lab's namespace.
 OWN_SOCKET, OWN_NAMESPACE, _LAB_SOCKET = 110, 107, 106
 
 
 class Attachment(Struct, frozen=True):
-    """The lab's end of a container's network: the bridge's index, and a number for the port that no other has."""
+    """Describes the lab's end of a container's network: the bridge's index, and a number that is unique to the port."""
 
     bridge_index: int
     port: int
 
     def veth(self) -> network.VethEnd:
-        """The interface that is the port."""
+        """Return the interface that is the port."""
         return network.VethEnd(f"v{self.port}", _FIRST_PORT_INDEX + self.port)
 
 
 class Connection(Struct, frozen=True):
-    """Both ends of a container's network: the ``link`` inside, and what it is attached to."""
+    """Holds both ends of a container's network: the ``link`` inside, and the attachment outside."""
 
     link: Link
     attachment: Attachment
 
 
 def loopback_steps() -> tuple[Step, ...]:
-    """Bring the loopback interface of the network namespace up that the process is in."""
+    """Bring up the loopback interface of the network namespace that the process is in."""
     return (NetlinkSocket(OWN_SOCKET), Netlink(OWN_SOCKET, network.loopback_up(), "bring lo up"))
 
 
@@ -56,13 +56,13 @@ def link_steps(socket: int, index: int, link: Link, mac: str = "") -> tuple[Step
 
 
 def outside_steps(connection: Connection | None) -> tuple[Step, ...]:
-    """What is opened while the network namespace is still the lab's."""
+    """Open the socket that is needed from the lab's network namespace, while the process is still in it."""
     return (NetlinkSocket(_LAB_SOCKET),) if connection else ()
 
 
 def namespace_steps(connection: Connection | None) -> tuple[Step, ...]:
-    """Fill a new network namespace: its loopback interface, and with ``connection`` one end of a veth pair, for which
-    it is held."""
+    """Fill a new network namespace with its loopback interface and, with ``connection``, one end of a veth pair, for
+    which the namespace must be held (``hold_steps``)."""
     if connection is None:
         return loopback_steps()
     link, port = connection.link, connection.attachment.veth()
@@ -77,5 +77,5 @@ def namespace_steps(connection: Connection | None) -> tuple[Step, ...]:
 
 
 def hold_steps() -> tuple[Step, ...]:
-    """Hold the network namespace that the process is in."""
+    """Hold open the network namespace that the process is in."""
     return (Open("/proc/thread-self/ns/net", OWN_NAMESPACE),)

@@ -1,4 +1,4 @@
-"""Parts of a configuration's process as steps: its credentials, limits, labels, environment and home."""
+"""Turn parts of a configuration's process into steps: its credentials, limits, labels, environment and home."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ def _rlimit(limit: Rlimit) -> SetRlimit:
 
 
 def grantable_mask(names: Iterable[str], grantable: int) -> int:
-    """The bit mask of those named capabilities that are in ``grantable``."""
+    """Return the bit mask of those named capabilities that are in ``grantable``."""
     return sum(1 << CAPABILITIES.index(name) for name in {*names} & {*CAPABILITIES}) & grantable
 
 
 def environment(env: tuple[str, ...]) -> tuple[str, ...]:
-    """``NAME=value`` entries of which the last of a name counts, in the place of the first: getenv(3) takes that."""
+    """Keep one ``NAME=value`` entry for each name: the last one, in the place of the first, which getenv(3) takes."""
     values = {entry.partition("=")[0]: entry for entry in env}
     return env if len(values) == len(env) else tuple(values.values())
 
 
 def search_path(env: tuple[str, ...]) -> str:
-    """Where a command without a slash is looked for: the last PATH of ``env``, or the default."""
+    """Return where a command without a slash is looked for: the last PATH of ``env``, or the default."""
     paths = [value for name, _, value in (entry.partition("=") for entry in env) if name == "PATH"]
     return paths[-1] if paths else DEFAULT_PATH
 
 
 def home_steps(process: Process) -> tuple[tuple[Step, ...], tuple[str, ...]]:
-    """How a process gets its HOME, and its environment: one that is given none, or an empty one, is at home where the
-    container's /etc/passwd says, or else in / (as with runc and crun)."""
+    """Return the steps that find a process's HOME, and its environment. A process with no HOME, or an empty one, gets
+    the directory that the container's /etc/passwd names, or else / (as with runc and crun)."""
     given = [entry for entry in process.env if entry.startswith("HOME=")]
     if given and given[-1] != "HOME=":
         return (), process.env
@@ -79,8 +79,7 @@ def _number(names: dict[str, int], name: str, place: str) -> int:
 
 
 def credential_steps(process: Process, *, keep_groups: bool, grantable: int = ALL_CAPABILITIES) -> tuple[Step, ...]:
-    """An OCI process's limits, scheduling, user, and the five sets of capabilities as far as they are ``grantable``.
-
+    """Set an OCI process's limits, scheduling and user, and its five capability sets as far as they are ``grantable``.
     Raises UsageError for a limit or a policy that the kernel does not have.
     """
     user, sets = process.user, process.capabilities or CapabilitySets()
@@ -107,14 +106,14 @@ def credential_steps(process: Process, *, keep_groups: bool, grantable: int = AL
     return tuple(steps)
 
 
-# Where each security module takes the label that the next execve gives (Documentation/security/lsm.rst; the first is
-# AppArmor's own, whichever modules there are besides). That lasts until then, across forks.
+# Each security module takes the label for the next execve from a file of its own (Documentation/security/lsm.rst).
+# The first is AppArmor's own, whichever other modules there are. The label is kept until that execve, across forks.
 LABELS = (_APPARMOR, _SELINUX) = ("/proc/self/attr/apparmor/exec", "/proc/self/attr/exec")
 
 
 def label_steps(process: Process) -> tuple[Step, ...]:
-    """The label under which the process is to be executed. They must be performed while /proc is the host's: one that
-    the container brings may swallow what is written (CVE-2019-16884)."""
+    """Set the label under which the process is to be executed. The steps must be performed while /proc is the host's:
+    a /proc that the container brings may swallow what is written (CVE-2019-16884)."""
     steps: list[Step] = []
     if process.apparmor_profile:
         steps.append(Write(_APPARMOR, (f"exec {process.apparmor_profile}",)))
@@ -124,7 +123,7 @@ def label_steps(process: Process) -> tuple[Step, ...]:
 
 
 def label_refused(process: Process, error: int) -> UsageError:
-    """Why the kernel did not take a process's label."""
+    """Return an error that explains why the kernel did not accept a process's label."""
     name, label = "apparmorProfile", process.apparmor_profile
     if not label:
         return UsageError(f"process.selinuxLabel: {process.selinux_label!r}: {os.strerror(error)}")

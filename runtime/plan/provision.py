@@ -1,4 +1,4 @@
-"""A container's cgroups and network namespace: which process makes them, and in which order."""
+"""Decide which process makes a container's cgroups and network namespace, and in which order."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from runtime.plan import steps as s
 from runtime.plan.cgroup import join_in_two, join_steps, limit_steps, make_steps
 from runtime.plan.execution import kinds_of
 
-_OWN_CGROUP = s.Unshare(k.CLONE_NEWCGROUP)  # its root is the cgroup that the process is in by then
+_OWN_CGROUP = s.Unshare(k.CLONE_NEWCGROUP)  # its root is the cgroup that the process is in when it unshares
 
 
 class Provision(Struct, frozen=True):
-    """Steps of the parent, and of the child: ``first`` of all, and what fills its network namespace (``networking``).
+    """Holds the parent's steps and the child's: those that come ``first`` of all, and ``networking``, which fills its
+    network namespace.
 
-    ``flags`` are further ones for clone3, ``into_cgroup`` the directory of a cgroup v2 to clone into.
+    ``flags`` are additional flags for clone3; ``into_cgroup`` is the directory of a v2 cgroup to clone into, or empty.
     """
 
     parent: tuple[s.Step, ...] = ()
@@ -39,7 +40,8 @@ def provide(
     *,
     make: bool,
 ) -> Provision:
-    """The parent makes the cgroup, if it is to, and sets its limits; the child fills its network namespace."""
+    """Return the steps: the parent sets the cgroup's limits and, with ``make``, makes it first; the child fills its
+    network namespace."""
     parts = Provision()
     kinds = kinds_of(config)
     if kinds.get("network") == "":
@@ -60,7 +62,7 @@ def provide(
     joining, joined = ((), ()) if into else join_in_two(hierarchies, cgroup)
     return replace(
         parts,
-        # The caller may be kept on few processors; what the container may use its cpuset says.
+        # The caller may be confined to few processors; the container's cpuset says which ones it may use.
         parent=(*charged, *made, *limited, *joining, s.Affinity(), *parts.parent),
         first=(*joined, _OWN_CGROUP) if kinds.get("cgroup") == "" else joined,
         into_cgroup=into,
@@ -68,7 +70,7 @@ def provide(
 
 
 def _is_charged_first(hierarchies: Hierarchies) -> bool:
-    """Whether the parent can enter the memory controller's cgroup before it makes the others, so that they are charged
-    to it too: on v1, unless tasks are counted there."""
+    """Return whether the parent can enter the memory controller's cgroup before it makes the others, so that they are
+    charged to it too. It can on v1, unless that hierarchy also counts tasks (pids)."""
     memory = hierarchies.v1.get("memory")
     return memory is not None and hierarchies.used[0] == memory != hierarchies.mount_of("pids")

@@ -1,4 +1,4 @@
-"""A container's root: a directory, or an image's layers below one that takes what is written.
+"""Make a container's root from a directory, or from an image's layers below a layer that takes the writes.
 
 /proc, /dev and the rest are mounts of the configuration (``mounts``, ``devices``).
 """
@@ -16,19 +16,20 @@ from runtime.plan import constants as k
 from runtime.plan.steps import ROOT_FD, Bind, Chdir, MaskPath, Mkdir, Mount, Open, OpenTree, ReadonlyPath, Step, Write
 from runtime.unionfs.overlay import WritableLayer, mount_steps, volatile_steps
 
-# The root's descriptor, from the working directory: what later steps do inside, they do below it.
+# Opens the working directory as the root's descriptor. Later steps with ``inside`` work below it.
 HOLD_ROOT = Open(".", ROOT_FD, os.O_PATH | os.O_DIRECTORY)
-# A directory that every host has. A tmpfs lies over it in the container's own mount namespace only.
+# Every host has this directory. A tmpfs covers it only in the container's own mount namespace.
 MEMORY = "/tmp"
-# Descriptor of an empty directory, until exec.
+# This descriptor holds an empty directory until exec.
 EMPTY = 109
 
 
 class ImageRoot(Struct, frozen=True):
-    """A root made of the ``layers`` of an image, absolute paths, bottom first.
+    """A root is made of the ``layers`` of an image, which are absolute paths, bottom first.
 
-    What is written goes to ``writable``, on disk, or else to memory. ``files`` are names below /etc and texts; where a
-    writable layer on disk is to become the image's, they are bound over what the image has and do not become its own.
+    Writes go to ``writable``, on disk, or else to memory. ``files`` are pairs of a name below /etc and a text. Where
+    a writable layer on disk is to become part of the image, they are bound over the image's files and so stay out of
+    it.
     """
 
     layers: tuple[str, ...]
@@ -37,17 +38,18 @@ class ImageRoot(Struct, frozen=True):
 
     @property
     def memory(self) -> str:
-        """The tmpfs that holds what is written, which has room for other things; empty without one."""
+        """Return the path of the tmpfs that holds the writes and has room for other things; empty without one."""
         return "" if self.writable else MEMORY
 
     @property
     def empty(self) -> int:
-        """The descriptor of a held empty directory to hide others behind, or 0."""
+        """Return the descriptor of a held empty directory to hide others behind, or 0."""
         return 0 if self.writable else EMPTY
 
 
 def image_root_steps(image: ImageRoot) -> tuple[Step, ...]:
-    """Mount the layers and go there. On disk the overlay covers the layers' own directory."""
+    """Mount the layers and change to the root. With a writable layer on disk, the overlay covers the layers' own
+    directory."""
     if image.writable is not None:
         common = os.path.dirname(image.layers[0]) if image.layers else "/"
         return (*mount_steps(image.layers, image.writable, common), Chdir(common), HOLD_ROOT)
@@ -58,24 +60,24 @@ def image_root_steps(image: ImageRoot) -> tuple[Step, ...]:
 
 
 def directory_root_steps(root: str) -> tuple[Step, ...]:
-    """Make a mount of the directory and go there."""
+    """Make the directory a mount point and change to it."""
     return (Mount(root, root, "", k.MS_BIND | k.MS_REC), Chdir(root), HOLD_ROOT)
 
 
 def hosts_file(hosts: Sequence[tuple[str, str]]) -> str:
-    """/etc/hosts: the loopback names, then names and their addresses."""
+    """Format /etc/hosts: the loopback name comes first, then the given pairs of name and address."""
     lines = ["127.0.0.1\tlocalhost", *(f"{address}\t{name}" for name, address in hosts)]
     return "\n".join(lines) + "\n"
 
 
 def identity_files(hostname: str, hosts: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """The files below /etc that name host and neighbours."""
+    """Return the files below /etc that name the host and its neighbours."""
     return (("hostname", f"{hostname}\n"), ("hosts", hosts_file(hosts)))
 
 
 def written_files(files: Sequence[tuple[str, str]]) -> tuple[Step, ...]:
-    """Write files below /etc, when all that is the kernel's is protected. Whatever the image has in their place is
-    replaced, a link too, and not followed."""
+    """Write files below /etc, once all kernel file systems are protected. Whatever the image has in their place is
+    replaced; a link is replaced too, not followed."""
     if not files:
         return ()
     written = (Write(f"etc/{name}", (text,), create=True, inside=True) for name, text in files)
@@ -95,12 +97,12 @@ def bound_files(files: Sequence[tuple[str, str]]) -> tuple[Step, ...]:
 
 
 def file_steps(image: ImageRoot) -> tuple[Step, ...]:
-    """The files of an image's root, which has been entered."""
+    """Put the files into an image's root, which has been entered."""
     return bound_files(image.files) if image.writable else written_files(image.files)
 
 
 @lru_cache(maxsize=64)
 def hiding_steps(readonly_paths: tuple[str, ...], masked_paths: tuple[str, ...], empty: int = 0) -> tuple[Step, ...]:
-    """Write-protect and hide what the runtime-spec's readonlyPaths and maskedPaths name; ``empty`` is the descriptor of
-    a held empty directory to hide directories behind."""
+    """Write-protect what the runtime-spec's readonlyPaths name and hide what maskedPaths name. ``empty`` is the
+    descriptor of a held empty directory to hide directories behind, or 0."""
     return (*(ReadonlyPath(path) for path in readonly_paths), *(MaskPath(path, empty) for path in masked_paths))

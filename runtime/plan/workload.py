@@ -1,4 +1,4 @@
-"""A workload's container as a plan: its configuration's, with a root made of layers and, for a link, a veth pair."""
+"""Plan a workload's container: its configuration, a root made of layers and, if it has a link, a veth pair."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from runtime.unionfs.overlay import WritableLayer
 
 
 class Building(Struct, frozen=True):
-    """What a container that makes a layer of an image has besides its ``Spec``.
+    """Holds what a container that makes a layer of an image has besides its ``Spec``.
 
-    Its changes go to ``writable``, on disk. ``files`` are names below /etc and the texts that it reads there, which do
-    not become the image's. It ends with the thread that started it. With ``connected``, its parent is told when its
-    network namespace is there, and the command is executed on the parent's word.
+    The changes go to ``writable``, on disk. ``files`` are pairs of a name below /etc and the text that the container
+    reads there; they do not become part of the image. The container ends with the thread that started it. With
+    ``connected``, its parent is told once its network namespace exists, and the command is executed when the parent
+    allows it.
     """
 
     writable: WritableLayer
@@ -36,7 +37,7 @@ def workload_plan(
     attachment: Attachment | None = None,
     building: Building | None = None,
 ) -> Plan:
-    """The plan that makes the cgroup ``cgroup`` and starts ``spec`` in it; with ``building``, one that makes a layer.
+    """Return the plan that makes the cgroup ``cgroup`` and starts ``spec`` in it; with ``building``, it makes a layer.
 
     Raises UsageError for a spec with a link and no ``attachment``, and as ``bundle_plan`` does.
     """

@@ -1,9 +1,10 @@
-"""The arguments of an operation: how the launcher gets each of a step's fields, as the field's annotation says.
+"""Read from the annotations of a step's fields how the launcher gets each field as an argument of the operation.
 
 ``str`` is a C string in UTF-8 and ``bytes`` are raw; ``tuple[str, ...]`` is a list of C strings, which comes after all
 other strings and whose length is a number after all other numbers; ``bool`` is a number, 0 or 1. Other types carry a
-``Number``, a ``String`` or a ``Note`` in ``Annotated``: the names below. A bare ``int`` is refused, as its range is
-missing. Modules with classes of steps evaluate their annotations: they have no ``from __future__ import annotations``.
+``Number``, a ``String`` or a ``Note`` in ``Annotated``, as the names below do. A bare ``int`` is refused, as its range
+is missing. Modules that define steps need evaluated annotations, so they have no ``from __future__ import
+annotations``.
 """
 
 from collections.abc import Callable
@@ -14,26 +15,26 @@ from msgspec import Struct
 
 
 class Number(Struct, frozen=True):
-    """An unsigned number from 0 to ``largest``, which its use in C can hold: what is larger would be cut off there, to
-    another's number. ``convert`` makes it of the field."""
+    """Marks an unsigned number from 0 to ``largest``, the most that its type in C can hold: a larger one would be
+    truncated there to a different number. ``convert`` makes the number from the field."""
 
     largest: int
     convert: Callable[[Any], int] | None = None
 
 
 class String(Struct, frozen=True):
-    """A string: ``convert`` makes its bytes of the field. One that is ``raw`` may hold NUL bytes."""
+    """Marks a string, whose bytes ``convert`` makes from the field. A ``raw`` string may hold NUL bytes."""
 
     convert: Callable[[Any], bytes]
     raw: bool = False
 
 
 class Note(Struct, frozen=True):
-    """For the reader of a plan: the launcher does not get it."""
+    """Marks a field that is for the reader of a plan; the launcher does not get it."""
 
 
 def text(value: str) -> bytes:
-    """A C string. Raises ValueError when it holds a NUL byte."""
+    """Encode a C string. Raises ValueError when it holds a NUL byte."""
     data = value.encode("utf-8", "surrogateescape")
     if b"\0" in data:
         raise ValueError(f"{data!r} holds a NUL byte")
@@ -49,7 +50,7 @@ def _words(numbers: tuple[int, ...]) -> bytes:
 
 
 def bits(numbers: tuple[int, ...]) -> bytes:
-    """A set of numbers as the kernel takes it: an array of 64-bit words."""
+    """Encode a set of numbers as the kernel takes it, as a bit mask in an array of 64-bit words."""
     mask = sum(1 << number for number in set(numbers))
     return mask.to_bytes((mask.bit_length() + 63) // 64 * 8, "little")
 
@@ -61,18 +62,18 @@ def _unsigned(number: int) -> int:
 Word = Annotated[int, Number((1 << 32) - 1)]
 Long = Annotated[int, Number((1 << 64) - 1)]
 Signed = Annotated[int, Number((1 << 64) - 1, _unsigned)]
-"""A negative number in two's complement."""
+"""Signed numbers are encoded in two's complement."""
 Positive = Annotated[int, Number((1 << 31) - 1)]
-"""What C has as an int: a descriptor, a signal, a count."""
+"""Positive numbers fit a C int: they are descriptors, signals and counts."""
 Mode = Annotated[int, Number(0o7777)]
 Id = Annotated[int, Number((1 << 32) - 2)]
-"""Of a user or group: the last one means none."""
+"""An Id is that of a user or group. The largest u32 is excluded, as it means none."""
 Size = Annotated[int, Number((1 << 16) - 1)]
-"""Of a terminal, in characters."""
+"""A Size is a terminal's, in characters."""
 Line = Annotated[str, String(_line)]
-"""A C string to which a newline is added."""
+"""A Line is a C string to which a newline is added."""
 Words = Annotated[tuple[int, ...], String(_words, raw=True)]
-"""An array of 32-bit numbers."""
+"""Words are an array of 32-bit numbers."""
 Bits = Annotated[tuple[int, ...], String(bits, raw=True)]
 Comment = Annotated[str, Note()]
 
@@ -80,7 +81,7 @@ _PLAIN: dict[Any, Number | String] = {bool: Number(1), str: String(text), bytes:
 
 
 class Layout(Struct, frozen=True):
-    """How the fields of one class of steps are encoded: numbers and strings in order, and the lists after them."""
+    """Describes how the fields of one class of steps are encoded: numbers and strings in order, then the lists."""
 
     numbers: tuple[tuple[str, Number], ...]
     strings: tuple[tuple[str, String], ...]
@@ -89,7 +90,8 @@ class Layout(Struct, frozen=True):
 
 @cache
 def layout(kind: type) -> Layout:
-    """The layout of a class of steps. Raises TypeError for a field of which it does not say how it is encoded."""
+    """Return the layout of a class of steps. Raises TypeError for a field whose annotation does not say how it is
+    encoded."""
     numbers: list[tuple[str, Number]] = []
     strings: list[tuple[str, String]] = []
     lists: list[str] = []

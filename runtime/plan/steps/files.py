@@ -1,4 +1,4 @@
-"""Files, directories and the working directory."""
+"""Define the steps that deal with files, directories and the working directory."""
 
 import os
 import stat
@@ -37,7 +37,7 @@ def _device_mode(mode: int) -> int:
 
 
 class Mknod(Step, frozen=True):
-    """mknod(2); ``mode`` holds the permission bits and, unless it is a character device, the file type."""
+    """Call mknod(2); ``mode`` holds the permission bits and the file type, which defaults to a character device."""
 
     purpose = purposes.DEV
 
@@ -55,10 +55,10 @@ class Mknod(Step, frozen=True):
 
 
 class Write(Step, frozen=True):
-    """Open ``path`` and write each of ``data`` in a write(2) of its own, as the kernel's control files need.
+    """Open ``path`` and write each item of ``data`` in a write(2) of its own, as the kernel's control files need.
 
-    ``create`` makes the file (mode 0644) or truncates it. With ``inside`` it is a new file that takes the place of
-    whatever lies there, a link or a device of the image's too; a directory stays, and EISDIR says so.
+    ``create`` makes the file (mode 0644) or truncates it. With ``inside`` a new file replaces whatever the image has
+    there, even a link or a device; a directory stays, and the step fails with EISDIR.
     """
 
     path: str
@@ -74,7 +74,7 @@ class Write(Step, frozen=True):
 
 
 class WriteDescriptor(Step, frozen=True):
-    """Write to an open descriptor, all of it."""
+    """Write all of ``data`` to an open descriptor."""
 
     purpose = purposes.JOIN
 
@@ -86,7 +86,7 @@ class WriteDescriptor(Step, frozen=True):
 
 
 class Open(Step, frozen=True):
-    """Open ``path`` and put it at descriptor ``fd``, close-on-exec when ``fd`` is above 2."""
+    """Open ``path`` as descriptor ``fd``, which is close-on-exec when above 2."""
 
     words = "open {path} as descriptor {fd}"
 
@@ -103,7 +103,7 @@ class Open(Step, frozen=True):
 
 
 class Chdir(Step, frozen=True):
-    """chdir(2). With ``confined``, a directory that is not below / (a leaked descriptor's) is refused with EXDEV."""
+    """Call chdir(2). With ``confined``, a directory not below / (from a leaked descriptor) is refused with EXDEV."""
 
     words = "chdir {path}"
 
@@ -115,7 +115,7 @@ class Chdir(Step, frozen=True):
 
 
 class WaitPath(Step, frozen=True):
-    """Wait until ``path`` exists, at most ``timeout_ms``, then fail with ETIMEDOUT."""
+    """Wait until ``path`` exists; fail with ETIMEDOUT after ``timeout_ms``."""
 
     words = "wait for {path}, at most {timeout_ms} ms"
     purpose = purposes.GUEST
@@ -125,7 +125,7 @@ class WaitPath(Step, frozen=True):
 
 
 class LoadModule(Step, frozen=True):
-    """finit_module(2); files ending in .ko.xz, .ko.gz or .ko.zst are decompressed by the kernel."""
+    """Call finit_module(2); the kernel decompresses files ending in .ko.xz, .ko.gz or .ko.zst."""
 
     words = "finit_module {path}"
     purpose = purposes.GUEST

@@ -1,4 +1,5 @@
-"""What the command line's client does on the host, in its own process: files, sockets, processes."""
+"""Define the steps that the command line's client performs on the host, in its own process: they deal with files,
+sockets and processes."""
 
 import struct
 from typing import Annotated
@@ -9,8 +10,9 @@ from runtime.plan.steps.base import Step
 
 
 class Lock(Step, frozen=True):
-    """flock(2) ``path`` and hold it as descriptor ``fd``; ``create`` makes the file. EAGAIN when it is still held after
-    ``timeout_ms`` (0: wait as long as it takes), ESTALE when the file is another by then."""
+    """Lock ``path`` with flock(2) and hold it as descriptor ``fd``; ``create`` makes the file. Fails with EAGAIN when
+    another process still holds the lock after ``timeout_ms`` (0: wait as long as it takes), and with ESTALE when
+    ``path`` is another file by then."""
 
     words = "flock {path} LOCK_EX as descriptor {fd}"
     purpose = purposes.RECORD
@@ -22,7 +24,8 @@ class Lock(Step, frozen=True):
 
 
 class Replace(Step, frozen=True):
-    """Write a file so that a reader sees the old one or the new one, whole: ``temporary`` is a name beside it."""
+    """Replace a file atomically, so that a reader sees all of the old or all of the new one. ``temporary`` is a name
+    beside it."""
 
     words = "write {path} anew, by rename from {temporary}"
     purpose = purposes.RECORD
@@ -34,7 +37,7 @@ class Replace(Step, frozen=True):
 
 
 class Remove(Step, frozen=True):
-    """unlinkat(2) a file, or a ``directory``."""
+    """Remove a file, or a ``directory``, with unlinkat(2)."""
 
     words = "unlinkat {path}"
     purpose = purposes.RECORD
@@ -44,7 +47,7 @@ class Remove(Step, frozen=True):
 
 
 class Listen(Step, frozen=True):
-    """A UNIX socket of type SOCK_SEQPACKET that listens at ``path``, as descriptor ``fd``."""
+    """Make a UNIX socket of type SOCK_SEQPACKET that listens at ``path``, as descriptor ``fd``."""
 
     words = "bind and listen at {path} as descriptor {fd}"
     purpose = purposes.SYNC
@@ -54,7 +57,7 @@ class Listen(Step, frozen=True):
 
 
 class Close(Step, frozen=True):
-    """close(2) the descriptor ``fd``."""
+    """Close the descriptor ``fd`` with close(2)."""
 
     words = "close descriptor {fd}"
     purpose = purposes.RECORD
@@ -67,8 +70,8 @@ def _pairs(descriptors: tuple[tuple[int, int], ...]) -> bytes:
 
 
 class Spawn(Step, frozen=True):
-    """Start the launcher, from descriptor ``launcher``, with ``descriptors``: pairs of ours and its number for it. Its
-    process id is the step's value."""
+    """Start the launcher from descriptor ``launcher``. ``descriptors`` are pairs of a descriptor of ours and its number
+    in the launcher. The launcher's process ID is the step's value."""
 
     words = "clone3, execveat the launcher from descriptor {launcher}"
     purpose = purposes.LAUNCH
@@ -78,7 +81,7 @@ class Spawn(Step, frozen=True):
 
 
 class Reap(Step, frozen=True):
-    """wait4(2) for the child ``pid``; its exit status, 128 + n for signal n, is the step's value."""
+    """Wait for the child ``pid`` with wait4(2); its exit status, 128 + n for signal n, is the step's value."""
 
     words = "wait4 {pid}"
     purpose = purposes.LAUNCH
@@ -87,7 +90,7 @@ class Reap(Step, frozen=True):
 
 
 class SignalProcess(Step, frozen=True):
-    """pidfd_send_signal(2) through the descriptor ``fd``."""
+    """Send signal ``number`` with pidfd_send_signal(2) through the descriptor ``fd``."""
 
     words = "pidfd_send_signal {number} through descriptor {fd}"
     purpose = purposes.LAUNCH
@@ -97,7 +100,7 @@ class SignalProcess(Step, frozen=True):
 
 
 class HoldSignals(Step, frozen=True):
-    """Block the signals that are to be passed on, until it is known to whom."""
+    """Block the signals that are to be passed on, until their recipient is known."""
 
     words = "rt_sigprocmask SIG_BLOCK all that is to be passed on"
     purpose = purposes.LAUNCH

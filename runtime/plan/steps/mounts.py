@@ -1,4 +1,4 @@
-"""Mounts and the root directory."""
+"""Define the steps that deal with mounts and the root directory."""
 
 from runtime.plan import constants
 from runtime.plan.steps import purposes
@@ -8,10 +8,10 @@ from runtime.plan.steps.words import attributes, flag_names
 
 
 class Mount(Step, frozen=True):
-    """mount(2). ``flags`` are MS_* bits; ``data`` is the file system's own option string.
+    """Call mount(2). ``flags`` are MS_* bits; ``data`` is the file system's own option string.
 
-    With ``inside`` the target is a directory below the root, made when absent, and the working directory is the
-    root afterwards. ``copy_up`` copies into the new mount what it hides.
+    With ``inside`` the target is a directory below the root, which is made when absent, and the working directory is
+    the root afterwards. ``copy_up`` copies into the new mount what it hides.
     """
 
     subject = "target"
@@ -64,11 +64,11 @@ class Chroot(Step, frozen=True):
 
 
 class Bind(Step, frozen=True):
-    """Attach a copy of the mount at ``source``, on the host, at ``target`` below the root, made when absent.
+    """Attach a copy of the host's mount at ``source`` to ``target`` below the root, which is made when absent.
 
     ``set`` and ``clear`` are MOUNT_ATTR_* bits for the topmost mount, ``set_all`` and ``clear_all`` for every mount of
-    the tree; ``userns`` is the path of the user namespace whose mapping of ids the mount gets, or empty. ``held`` is
-    the descriptor of a copy that OpenTree made, or 0.
+    the tree; ``userns`` is the path of the user namespace whose ID mapping the mount gets, or empty. ``held`` is the
+    descriptor of a copy that OpenTree made, or 0.
     """
 
     subject = "target"
@@ -99,10 +99,10 @@ class Bind(Step, frozen=True):
 
 
 class OpenTree(Step, frozen=True):
-    """Copy the mount at ``source`` to descriptor ``fd``, attached nowhere: while the caller's rights reach it.
+    """Copy the mount at ``source`` to descriptor ``fd``, attached nowhere, while the caller still has the rights to.
 
-    The copy belongs to the peer groups of what it is a copy of, and so do the mounts in it, unless ``propagation``
-    (MS_PRIVATE or MS_SLAVE) takes them all out.
+    The copy and the mounts in it belong to the peer groups of their originals, unless ``propagation`` (MS_PRIVATE or
+    MS_SLAVE) takes them all out.
     """
 
     purpose = purposes.ROOT
@@ -121,7 +121,7 @@ class OpenTree(Step, frozen=True):
 
 
 class MountAttributes(Step, frozen=True):
-    """mount_setattr(2): set and clear MOUNT_ATTR_* bits and set the propagation (MS_SHARED and its kin, or 0)."""
+    """Call mount_setattr(2) to set and clear MOUNT_ATTR_* bits and to set the propagation (MS_SHARED or such, or 0)."""
 
     purpose = purposes.ROOT
 
@@ -137,9 +137,9 @@ class MountAttributes(Step, frozen=True):
 
 
 class MaskPath(Step, frozen=True):
-    """Hide ``path``, below the root: a file behind the container's null device, which is checked to be that, a
-    directory behind an empty read-only one; absent is fine. ``held`` is the descriptor of a tree that OpenTree made of
-    an empty directory, or 0: then it is a tmpfs. All directories that a plan hides share one."""
+    """Hide ``path`` below the root, which may be absent. A file is hidden behind the container's null device, which is
+    checked to be one; a directory is hidden behind an empty read-only directory. ``held`` is the descriptor of a tree
+    that OpenTree made of an empty directory, or 0 for a tmpfs. All directories that a plan hides share one."""
 
     words = "mask {path}"
     purpose = purposes.PROTECT
@@ -149,7 +149,7 @@ class MaskPath(Step, frozen=True):
 
 
 class ReadonlyPath(Step, frozen=True):
-    """Bind ``path``, below the root, on itself and make that mount read-only; absent is fine."""
+    """Bind ``path`` below the root, which may be absent, on itself and make that mount read-only."""
 
     words = "make read-only {path}"
     purpose = purposes.PROTECT

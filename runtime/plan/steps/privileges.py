@@ -1,4 +1,4 @@
-"""Who the process is and what it may do."""
+"""Define the steps that set who the process is and what it may do."""
 
 from runtime.plan.steps import purposes
 from runtime.plan.steps.arguments import Comment, Id, Long, Word, Words
@@ -7,7 +7,7 @@ from runtime.plan.steps.words import capability_names
 
 
 class SetUser(Step, frozen=True):
-    """setgroups (unless ``keep_groups``: a user namespace may forbid it), setresgid and setresuid, in that order."""
+    """Call setgroups (unless ``keep_groups``, as a user namespace may forbid it), setresgid and setresuid, in order."""
 
     purpose = purposes.USER
 
@@ -32,7 +32,7 @@ class BoundingSet(Step, frozen=True):
 
 
 class Capabilities(Step, frozen=True):
-    """capset(2) with the three masks."""
+    """Call capset(2) with the three masks."""
 
     purpose = purposes.PRIVILEGE
 
@@ -56,7 +56,7 @@ class Ambient(Step, frozen=True):
 
 
 class KeepCapabilities(Step, frozen=True):
-    """prctl PR_SET_KEEPCAPS: the permitted set outlives the change of user that follows."""
+    """Call prctl PR_SET_KEEPCAPS, so that the permitted set survives the change of user that follows."""
 
     words = "prctl PR_SET_KEEPCAPS {keep:d}"
     purpose = purposes.PRIVILEGE
@@ -70,14 +70,14 @@ class NoNewPrivileges(Step, frozen=True):
 
 
 class SetNonDumpable(Step, frozen=True):
-    """prctl PR_SET_DUMPABLE 0: until it executes, no process of the container may trace it or look into its /proc."""
+    """Call prctl PR_SET_DUMPABLE 0: until execve, no process of the container may trace this one or read its /proc."""
 
     words = "prctl PR_SET_DUMPABLE 0"
     purpose = purposes.HIDDEN
 
 
 class SeccompFilter(Step, frozen=True):
-    """seccomp(2) SECCOMP_SET_MODE_FILTER with a classic BPF program; ``what`` is for the reader."""
+    """Call seccomp(2) SECCOMP_SET_MODE_FILTER with a classic BPF program; ``what`` is for the reader."""
 
     words = "seccomp SECCOMP_SET_MODE_FILTER flags={flags:#x} {what}"
     purpose = purposes.SECCOMP
@@ -88,7 +88,7 @@ class SeccompFilter(Step, frozen=True):
 
 
 class DeviceFilter(Step, frozen=True):
-    """bpf(2): load a BPF_PROG_TYPE_CGROUP_DEVICE program and attach it to the cgroup v2 directory."""
+    """Load a BPF_PROG_TYPE_CGROUP_DEVICE program and attach it to the cgroup v2 directory with bpf(2)."""
 
     purpose = purposes.ACCOUNT
 

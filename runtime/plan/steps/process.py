@@ -1,4 +1,4 @@
-"""The process's surroundings, its namespaces, and the program that it becomes."""
+"""Define the steps that set up the process's surroundings and namespaces and execute its program."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from runtime.plan.steps.arguments import Bits, Id, Long, Mode, Positive, Signed,
 from runtime.plan.steps.base import Step
 from runtime.plan.steps.words import flag_names
 
-_MASK_BYTES = 1024  # 8192 processors, the most that a kernel is built for
+_MASK_BYTES = 1024  # a kernel is built for 8192 processors at most
 
 
 class Unshare(Step, frozen=True):
@@ -22,7 +22,7 @@ class Unshare(Step, frozen=True):
 
 
 class JoinNamespace(Step, frozen=True):
-    """setns(2) to the namespace at ``path``, which must be of the type ``flag`` (CLONE_NEW...)."""
+    """Call setns(2) to join the namespace at ``path``, which must be of the type ``flag`` (CLONE_NEW...)."""
 
     purpose = purposes.NAMESPACE
 
@@ -34,8 +34,8 @@ class JoinNamespace(Step, frozen=True):
 
 
 class NewUserNamespace(Step, frozen=True):
-    """Make a user namespace that nobody is in, with these maps of ids (lines as in uid_map), and hold it open as
-    descriptor ``fd``: mounts can take their mapping from it."""
+    """Make a user namespace without any process, with these ID maps (lines as in uid_map), and hold it open as
+    descriptor ``fd``, so that mounts can take their mapping from it."""
 
     purpose = purposes.ROOT
 
@@ -95,7 +95,7 @@ class CloseOnExec(Step, frozen=True):
 
 
 class SetScheduler(Step, frozen=True):
-    """sched_setattr(2); times in nanoseconds."""
+    """Call sched_setattr(2); times are in nanoseconds."""
 
     words = "sched_setattr policy={policy} nice={nice} priority={priority} flags={flags:#x}"
     purpose = purposes.SESSION
@@ -114,7 +114,7 @@ def _processors(numbers: tuple[int, ...]) -> bytes:
 
 
 class Affinity(Step, frozen=True):
-    """sched_setaffinity(2): the processors it may run on, of those that its cgroup has; none given: all of them."""
+    """Call sched_setaffinity(2) with the processors to run on, of those that the cgroup has; empty means all."""
 
     purpose = purposes.SESSION
 
@@ -125,7 +125,7 @@ class Affinity(Step, frozen=True):
 
 
 class MemoryPolicy(Step, frozen=True):
-    """set_mempolicy(2): the ``mode`` with its flags, and the memory nodes that it is about."""
+    """Call set_mempolicy(2) with the ``mode``, which includes its flags, and the memory nodes that it applies to."""
 
     purpose = purposes.SESSION
 
@@ -139,7 +139,7 @@ class MemoryPolicy(Step, frozen=True):
 
 
 class IOPriority(Step, frozen=True):
-    """ioprio_set(2): the class in the bits from 13 up, the level below."""
+    """Call ioprio_set(2); ``value`` has the class in the bits from 13 up, and the level below."""
 
     purpose = purposes.SESSION
 
@@ -157,7 +157,7 @@ class Personality(Step, frozen=True):
 
 
 class SessionKeyring(Step, frozen=True):
-    """keyctl(2) KEYCTL_JOIN_SESSION_KEYRING: a new session keyring, so that the caller's keys stay the caller's."""
+    """Join a new session keyring (keyctl(2) KEYCTL_JOIN_SESSION_KEYRING), so the caller's keys stay out of reach."""
 
     words = "keyctl KEYCTL_JOIN_SESSION_KEYRING {name}"
     purpose = purposes.SESSION
@@ -166,7 +166,8 @@ class SessionKeyring(Step, frozen=True):
 
 
 class DeathSignal(Step, frozen=True):
-    """prctl PR_SET_PDEATHSIG: the kernel sends signal ``number`` when the parent ends. A change of user undoes it."""
+    """Call prctl PR_SET_PDEATHSIG, so that the kernel sends signal ``number`` when the parent ends. A change of user
+    clears this."""
 
     words = "prctl PR_SET_PDEATHSIG {number}"
     purpose = purposes.SESSION
@@ -175,7 +176,7 @@ class DeathSignal(Step, frozen=True):
 
 
 class ChownStdio(Step, frozen=True):
-    """fchown(2) pipes among the standard streams to ``uid``, which can then open /dev/stdin and its like."""
+    """Give pipes among the standard streams to ``uid`` with fchown(2), so that it can open /dev/stdin and the like."""
 
     words = "fchown the standard streams that are pipes to {uid}"
     purpose = purposes.SESSION
@@ -196,12 +197,11 @@ class CheckExecutable(Step, frozen=True):
 
 
 class Exec(Step, frozen=True):
-    """execve(2). A name without a slash is looked up in ``search``, a PATH, as execvpe would; ``program`` is executed
-    instead, whatever the first argument says.
+    """Call execve(2). A name without a slash is looked up in ``search``, a PATH, as execvpe would. ``program``, if
+    given, is executed instead, whatever the first argument says.
 
-    ``append_arguments`` adds the launcher's own command-line arguments and keeps its environment: the
-    launcher then is a wrapper around the program. ``at_home``: the last variable is HOME, and becomes what FindHome
-    found.
+    ``append_arguments`` adds the launcher's own command-line arguments and keeps its environment: the launcher is then
+    a wrapper around the program. ``at_home``: the last variable is HOME, and becomes what FindHome found.
     """
 
     purpose = purposes.EXEC
@@ -219,8 +219,8 @@ class Exec(Step, frozen=True):
 
 
 class FindHome(Step, frozen=True):
-    """Look for the home directory of ``uid`` in /etc/passwd below the root, a regular file of at most 1 MiB, for Exec's
-    HOME; where it is not found, that stays as it is."""
+    """Look up the home directory of ``uid`` for Exec's HOME in /etc/passwd below the root, which must be a regular file
+    of at most 1 MiB. Where none is found, HOME stays as it is."""
 
     words = "read the home directory of user {uid} from etc/passwd"
     purpose = purposes.SESSION
@@ -229,8 +229,8 @@ class FindHome(Step, frozen=True):
 
 
 class Fork(Step, frozen=True):
-    """clone3(2) with ``flags``: the next ``count`` steps are those of a process of its own, which ends with them unless
-    one of them is Exec. The plan goes on after them without waiting. A forked process forks no further.
+    """Call clone3(2) with ``flags``: the next ``count`` steps are performed by a new process, which ends with them
+    unless one of them is Exec. The plan goes on after them without waiting. A forked process does not fork again.
     """
 
     purpose = purposes.BESIDE
@@ -244,14 +244,14 @@ class Fork(Step, frozen=True):
 
 
 def forked(*steps: Step, flags: int = 0) -> tuple[Step, ...]:
-    """The steps as a process of its own beside the one whose plan they stand in."""
+    """Wrap the steps so that a process of their own performs them, beside the one whose plan they are in."""
     return (Fork(len(steps), flags), *steps)
 
 
 class WaitFirstExit(Step, frozen=True):
-    """Wait for the first forked process to end, say ``testbed: NAME: ended: STATUS`` on descriptor 2, and end with its
-    status, 128 + n for signal n. ``names`` are the forked processes' in the order of their forks; the end of one
-    without a name is nobody's concern.
+    """Wait for the first named forked process to end, report ``testbed: NAME: ended: STATUS`` on descriptor 2, and end
+    with its status, 128 + n for signal n. ``names`` are those of the forked processes in the order of their forks;
+    the end of a process without a name is ignored.
     """
 
     purpose = purposes.TOGETHER

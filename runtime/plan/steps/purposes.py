@@ -1,6 +1,6 @@
-"""The purposes that steps serve: one sentence for each.
+"""Define the purposes that steps serve, with one sentence for each.
 
-``explain`` prints it once above the steps that share it, so that a plan reads as an argument and not as a list.
+``explain`` prints each once above the steps that share it, so that a plan reads as an argument and not as a list.
 """
 
 from posixpath import basename
@@ -40,7 +40,7 @@ PHASE = "Tell whoever times the start how far it has come."
 
 
 def of_path(path: str) -> str:
-    """The purpose of making, mounting or writing ``path``."""
+    """Return the purpose of making, mounting or writing ``path``."""
     name, inside = basename(path), path.lstrip("/")
     if name in ("tasks", "cgroup.procs"):
         return JOIN

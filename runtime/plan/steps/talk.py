@@ -1,4 +1,4 @@
-"""Talking: with the parent, the kernel's network, and whoever reads the console."""
+"""Define the steps that talk to the parent, the kernel and whoever reads the console."""
 
 from runtime.plan.steps import purposes
 from runtime.plan.steps.arguments import Comment, Id, Line, Long, Positive, Size
@@ -7,7 +7,7 @@ from runtime.plan.steps.words import quoted
 
 
 class Sync(Step, frozen=True):
-    """Tell the parent that point ``number`` is reached and wait for its word to go on."""
+    """Tell the parent that point ``number`` is reached and wait until it says to go on."""
 
     words = "tell the parent: {what}; wait for its word"
     purpose = purposes.SYNC
@@ -17,16 +17,16 @@ class Sync(Step, frozen=True):
 
 
 class WaitStart(Step, frozen=True):
-    """The container is created: wait until somebody connects to LISTEN_FD and gives the word."""
+    """Wait, now that the container is created, until somebody connects to LISTEN_FD and says to start it."""
 
     words = f"accept on descriptor {LISTEN_FD}: wait until it is started"
     purpose = purposes.SYNC
 
 
 class RequestAdmission(Step, frozen=True):
-    """Connect to the Unix socket at ``path`` and wait for the word of who listens there: it knows who asks, and may put
-    the process into cgroups or grant it other things that it has no right to take; a descriptor that comes with the
-    word becomes standard input. EACCES when it is refused."""
+    """Connect to the Unix socket at ``path`` and wait until its listener says to go on. The listener knows who asks,
+    and may put the process into cgroups or grant it other things that the process has no right to take. A descriptor
+    that comes with the answer becomes standard input. Fails with EACCES when the listener refuses."""
 
     words = "connect to {path} and wait for the word to go on"
     purpose = purposes.SYNC
@@ -35,7 +35,7 @@ class RequestAdmission(Step, frozen=True):
 
 
 class Terminal(Step, frozen=True):
-    """A new terminal of the devpts at dev/pts becomes the standard streams; its master goes to the parent."""
+    """Make a new terminal of the devpts at dev/pts the standard streams, and send its master to the parent."""
 
     words = "open dev/pts/ptmx, ioctl TIOCGPTPEER for user {uid}, send the master to the parent"
     purpose = purposes.SESSION
@@ -58,9 +58,10 @@ class LogLine(Step, frozen=True):
 
 
 class ServePlans(Step, frozen=True):
-    """Read encoded plans from descriptor ``fd``, a terminal, and perform each as it comes, until its end.
+    """Read encoded plans from descriptor ``fd``, a terminal, and perform each as it comes, until end of file.
 
-    They hold no Exec. One of which a step fails is reported as ever, on standard error, and the next is awaited.
+    The plans hold no Exec. When a step fails, the error is reported on standard error as usual, and the next plan is
+    awaited.
     """
 
     words = "perform the plans that come through descriptor {fd}"
@@ -70,9 +71,9 @@ class ServePlans(Step, frozen=True):
 
 
 class ServeFile(Step, frozen=True):
-    """Whenever something comes in on descriptor ``fd``, write there what the file ``path`` says now, then ``end``.
+    """Whenever input arrives on descriptor ``fd``, write the current content of the file ``path`` there, then ``end``.
 
-    It goes on for as long as the other side is there: a step of a forked process.
+    This goes on for as long as the other side is there, so it is a step for a forked process.
     """
 
     words = "read descriptor {fd}, each time write {path} there"
@@ -84,7 +85,7 @@ class ServeFile(Step, frozen=True):
 
 
 class NetlinkSocket(Step, frozen=True):
-    """Open a route netlink socket in the current network namespace, at descriptor ``fd``."""
+    """Open a NETLINK_ROUTE socket in the current network namespace, as descriptor ``fd``."""
 
     words = "open a route netlink socket as descriptor {fd}"
     purpose = purposes.NETWORK
@@ -93,7 +94,7 @@ class NetlinkSocket(Step, frozen=True):
 
 
 class Netlink(Step, frozen=True):
-    """Send one rtnetlink request on ``fd`` and take the kernel's answer; ``what`` is for the reader."""
+    """Send one rtnetlink request on ``fd`` and receive the kernel's answer; ``what`` is for the reader."""
 
     words = "netlink on descriptor {fd}: {what}"
     purpose = purposes.NETWORK
@@ -104,7 +105,7 @@ class Netlink(Step, frozen=True):
 
 
 class SetClock(Step, frozen=True):
-    """clock_settime(2) CLOCK_REALTIME, in nanoseconds since 1970."""
+    """Set CLOCK_REALTIME with clock_settime(2), in nanoseconds since 1970."""
 
     purpose = purposes.AFRESH
 
@@ -115,7 +116,9 @@ class SetClock(Step, frozen=True):
 
 
 class AddEntropy(Step, frozen=True):
-    """random(4) RNDADDENTROPY on ``device``, credited in full, then RNDRESEEDCRNG: at most 512 bytes, all secret."""
+    """Call RNDADDENTROPY on ``device`` (random(4)), credited in full, then RNDRESEEDCRNG.
+
+    ``entropy`` is at most 512 bytes, all of them secret."""
 
     purpose = purposes.AFRESH
 
