@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -18,6 +19,12 @@ _TEST_RUN = "test-"
 _BUSYBOX = Path("/bin/busybox")
 # For a test that boots guests or builds from package sources, with its fixtures, on a busy host without KVM.
 _GUESTS_TIMEOUT_S = 1200
+
+
+def pytest_configure() -> None:
+    """Take SIGINT, which a script that starts the tests in the background has them ignore, and with them each command
+    that a test interrupts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
