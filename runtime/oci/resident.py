@@ -113,16 +113,17 @@ class Planner:
         sources, own = Sources(), Namespace()
         signal.signal(signal.SIGTERM, self._end)
         self._add_thread()
-        while is_found() and not sources.changed() and not (self.busy == 0 and own.is_deserted()):
-            time.sleep(_TICK_S)
-            quiet_s = time.monotonic() - self.last_s
-            if self._told_to_end or (self.busy == 0 and quiet_s > idle_s):
-                break
-            if self.busy == 0 and quiet_s > _TICK_S:
-                gc.collect()
-        self._listening.close()
-        while self.busy:
-            time.sleep(_TICK_S / 10)
+        with own_cgroup():  # clients are served meanwhile: on a busy host the move may take long
+            while is_found() and not sources.changed() and not (self.busy == 0 and own.is_deserted()):
+                time.sleep(_TICK_S)
+                quiet_s = time.monotonic() - self.last_s
+                if self._told_to_end or (self.busy == 0 and quiet_s > idle_s):
+                    break
+                if self.busy == 0 and quiet_s > _TICK_S:
+                    gc.collect()
+            self._listening.close()
+            while self.busy:
+                time.sleep(_TICK_S / 10)
 
     def _end(self, *_: object) -> None:
         self._told_to_end = True
@@ -280,5 +281,4 @@ def stay(listening: socket.socket, idle_s: float, is_found: Callable[[], bool]) 
 
     gc.collect()
     gc.freeze()
-    with own_cgroup():
-        Planner(listening).stay(idle_s, is_found)
+    Planner(listening).stay(idle_s, is_found)
