@@ -79,6 +79,7 @@ def reporting(body: Callable[..., int]) -> Callable[..., None]:
         "scenario": "name of a folder below scenarios/, or a path to one",
         "platforms": "comma-separated: container, vm or another kind of vm (a wrong name lists them all)",
         "accel": "what runs virtual machines: kvm, tcg, tcg-single, or auto for the best that works",
+        "base": "release that images are built on: bookworm, trixie or noble (default: the host's own)",
         "measures": "comma-separated: start,density,utilisation",
         "trials": "start trials on each platform, instead of the scenario's: 1 or more",
         "quick": "the scenario's quick settings: at most 3 minutes",
@@ -94,6 +95,7 @@ def bench(
     context: Context,
     scenario: str = "",
     platforms: str = "container,vm,vm-containers",
+    base: str = "",
     measures: str = "start,density,utilisation",
     accel: str = "auto",
     trials: str = "",
@@ -120,6 +122,7 @@ def bench(
         command=tuple(sys.argv),
         connect=connect,
         wait=wait,
+        base=base,
     )
     run = bench(options, print_progress)
     return _conclude(run.path, json) or run.exit_code

@@ -20,8 +20,8 @@ from msgspec import Struct
 from runtime.atomic import partial
 from runtime.errors import PrerequisiteError
 from runtime.home import store_root
-from runtime.images.base import read_codename
-from runtime.images.sources import Source, host_sources, to_deb822
+from runtime.images.base import read_host
+from runtime.images.sources import Source, distribution_sources, read_texts, to_deb822
 from runtime.plan.constants import CLONE_NEWNS, MNT_DETACH, MS_PRIVATE, MS_REC
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
@@ -65,8 +65,11 @@ def newest_crun() -> tuple[str, ...]:
 
 def _fetch(package: str, suite: str, directory: Path) -> None:
     """Unpack a package of another release, and all that it depends on, into ``directory``."""
-    codename = read_codename(Path("/etc/os-release").read_text())
-    archive = next(source for source in host_sources(Path("/etc/apt"), codename) if codename in source.suites)
+    codename = read_host().codename
+    configured = distribution_sources(read_texts(Path("/etc/apt")), codename)
+    archive = next((source for source in configured if codename in source.suites), None)
+    if archive is None:
+        raise PrerequisiteError(f"no package source for {codename} in /etc/apt", "configure one: sources.list(5)")
     work = directory / "apt"
     for name in ("state/lists/partial", "cache/archives/partial"):
         (work / name).mkdir(parents=True)

@@ -16,13 +16,15 @@ from msgspec import Struct, to_builtins
 from msgspec.structs import replace
 
 from runtime.errors import PrerequisiteError, UsageError
+from runtime.images.base import read_host
 from runtime.images.model import Image
+from runtime.images.releases import choose_release
 from runtime.lease import CGROUP_ROOT, lease
 from testbed.host.facts import read_facts, read_source, read_versions
 from testbed.host.noise import Watch
 from testbed.host.quiet import watch_noise
 from testbed.host.turn import take_turn
-from testbed.images import build_images
+from testbed.images import build_images, find_base
 from testbed.lab import Lab
 from testbed.measures.context import RunContext
 from testbed.measures.pace import Pace
@@ -45,7 +47,8 @@ SCENARIO_LETTERS = 9
 
 class Options(Struct, frozen=True):
     """What was asked for. ``trials`` None means the scenario's own number, ``connect`` "" libvirt in our own process;
-    ``wait``: for the end of another run on this host, instead of being refused."""
+    ``wait``: for the end of another run on this host, instead of being refused; ``base``: the release that images are
+    built on, "" the host's."""
 
     scenario: str
     platforms: tuple[str, ...]
@@ -59,6 +62,7 @@ class Options(Struct, frozen=True):
     command: tuple[str, ...]
     connect: str = ""
     wait: bool = False
+    base: str = ""
 
 
 class Finished(Struct, frozen=True):
@@ -69,7 +73,14 @@ class Finished(Struct, frozen=True):
 
 
 def _image_record(image: Image) -> dict[str, object]:
-    return {"reference": image.reference, "id": image.id, "layers": [layer.diff_id for layer in image.layers]}
+    """Return an image's name and digests, and those of the base image it stands on, if it does."""
+    base = find_base(image)
+    return {
+        "reference": image.reference,
+        "id": image.id,
+        "layers": [layer.diff_id for layer in image.layers],
+        "base": {"reference": base.reference, "id": base.id, "layer": base.layers[0].diff_id} if base else None,
+    }
 
 
 def filters(scenario: Scenario) -> dict[str, str]:
@@ -146,6 +157,7 @@ def bench(options: Options, progress: Progress) -> Finished:
     registry.require_memory(names, scenario.services)
     wanted = check_measures(options.measures)
     check_accelerator(options.accelerator)
+    choose_release(options.base, read_host())
     connect = check_uri(options.connect) if options.connect else ""
     if os.geteuid() != 0:
         raise PrerequisiteError("bench needs root: namespaces, cgroups and QEMU", "run it with sudo")
@@ -154,7 +166,7 @@ def bench(options: Options, progress: Progress) -> Finished:
     with ExitStack() as undo:
         undo.enter_context(take_turn(run_id, wait=options.wait, progress=progress))
         scratch = undo.enter_context(lease(run_id))
-        images = build_images(scenario, progress)
+        images = build_images(scenario, progress, options.base)
         lab = Lab()
         chosen: dict[str, Platform] = {}
         for name in names:

@@ -23,11 +23,11 @@ from runtime import libc, network, planners
 from runtime.cgroups import hierarchies
 from runtime.errors import PrerequisiteError, TestbedError
 from runtime.home import store_root
-from runtime.images.sources import host_sources
+from runtime.images.base import release_inputs
 from runtime.images.space import free_bytes
 from runtime.lease import lease
 from runtime.plan.constants import CLONE_NEWNS, CLONE_NEWUSER, MS_PRIVATE, MS_REC
-from testbed.host.facts import format_version, parse_key_values, parse_kib, read, read_first_line, read_libvirt_version
+from testbed.host.facts import format_version, parse_kib, read, read_first_line, read_libvirt_version
 from testbed.lab import Lab, mac_of
 from testbed.platforms.libvirt_lxc import find_driver
 from testbed.qemu import accelerator
@@ -41,6 +41,8 @@ GIB = 1 << 30
 NEEDED_FREE_BYTES = 3 * GIB
 NEEDED_MEMORY_BYTES = 2 * GIB
 SYS_CLONE3 = 435
+# Ubuntu's, from 23.10 on.
+APPARMOR_RESTRICTION = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
 SET_UP = "run ./invoke, which installs it"
 EXIT_PREREQUISITE = PrerequisiteError.exit_code
 
@@ -183,9 +185,17 @@ def check_network() -> Check:
 
 def check_user_namespaces() -> Check:
     """Check for user namespaces, which a rootless runtime needs and no measure does."""
-    problem = attempt(lambda: libc.call("unshare", CLONE_NEWUSER))
-    fix = "sysctl kernel.unprivileged_userns_clone=1, or user.max_user_namespaces above 0"
+    # With the second, the first must give its maker capabilities: AppArmor lets it be made and takes them away.
+    problem = attempt(lambda: libc.call("unshare", CLONE_NEWUSER | CLONE_NEWNS))
+    fix = advise_user_namespaces(read(APPARMOR_RESTRICTION) or "")
     return Check("user namespaces", not problem, problem or "can be made", fix, required=False)
+
+
+def advise_user_namespaces(restriction: str) -> str:
+    """Return what lets anybody make user namespaces; ``restriction`` is what AppArmor's switch for them says."""
+    if restriction == "1":
+        return "sysctl kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile with `userns` (Ubuntu)"
+    return "sysctl kernel.unprivileged_userns_clone=1, or user.max_user_namespaces above 0"
 
 
 def check_clone3() -> Check:
@@ -327,12 +337,12 @@ def check_libvirt_lxc() -> Check:
 
 def check_package_sources() -> Check:
     """Check that sources for the base image are configured; whether they can be reached shows when it is built."""
-    release = parse_key_values(read(Path("/etc/os-release")) or "", "=")
     try:
-        sources = host_sources(Path("/etc/apt"), release.get("VERSION_CODENAME", ""))
-    except TestbedError as error:
-        return Check("package sources", False, error.message, error.hint)
-    return Check("package sources", True, ", ".join(sorted({uri for source in sources for uri in source.uris})))
+        inputs = release_inputs()
+    except (TestbedError, OSError) as error:
+        return Check("package sources", False, str(error).partition("\n")[0], getattr(error, "hint", ""))
+    where = ", ".join(sorted({uri for source in inputs.sources for uri in source.uris}))
+    return Check("package sources", True, f"{inputs.codename} from {where}")
 
 
 def check_space() -> Check:

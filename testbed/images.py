@@ -5,27 +5,41 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from runtime.home import store_root
+from runtime.images.base import base_reference, read_host
 from runtime.images.build import build
 from runtime.images.model import Image
+from runtime.images.releases import RELEASES, choose_release
 from runtime.images.store import Store
 from testbed.scenario.model import Scenario
 from vm_images.kernel import GuestKernel
 from vm_images.minimal_kernel import build_minimal_kernel
 
 
-def build_images(scenario: Scenario, progress: Callable[[str], None]) -> dict[str, Image]:
-    """Build the image of each service, unless the store has all its layers, and return them by the service's name."""
+def build_images(scenario: Scenario, progress: Callable[[str], None], base: str = "") -> dict[str, Image]:
+    """Build the image of each service, unless the store has all its layers, and return them by the service's name.
+
+    ``base`` is the release that they stand on, "" the host's. An image on another one has that in its name.
+    """
     store = Store(store_root() / "images")
+    tag = f":{base}" if base and base != choose_release("", read_host()).codename else ""
     return {
         service.name: build(
             store,
             context=service.context,
             dockerfile=service.dockerfile,
-            reference=f"{scenario.name}/{service.name}",
+            reference=f"{scenario.name}/{service.name}{tag}",
             progress=progress,
+            base=base,
         )
         for service in scenario.services
     }
+
+
+def find_base(image: Image) -> Image | None:
+    """Return the base image in the store that ``image`` stands on; None for one that was made from nothing."""
+    store = Store(store_root() / "images")
+    bases = (store.find(base_reference(codename)) for codename in RELEASES)
+    return next((base for base in bases if base and base.layers == image.layers[: len(base.layers)]), None)
 
 
 def build_guest_kernel(progress: Callable[[str], None]) -> GuestKernel:

@@ -23,21 +23,24 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from msgspec import Struct
-from msgspec.structs import asdict, replace
+from msgspec.structs import asdict
 
 from runtime.atomic import partial, read_document, scratch
 from runtime.config.default import DEFAULT_PATH
 from runtime.errors import PrerequisiteError
-from runtime.images.base import Inputs, bootstrap, host_inputs
+from runtime.images.base import Inputs, bootstrap, read_host, release_inputs
 from runtime.images.layers import settle
 from runtime.images.oci import EPOCH_S
+from runtime.images.releases import Release, choose_release
 from runtime.images.space import MIB, full_disk_reported, require_space
 from vm_images.master_boot_record import FIRST_PARTITION_SECTOR, SECTOR_BYTES, make_boot_area
 
 # Counts up when this module changes what the disk holds.
 _RECIPE = 1
+# The kernel for virtual machines, by distribution.
+KERNELS = {"debian": "linux-image-cloud-amd64", "ubuntu": "linux-image-virtual"}
 PACKAGES = (
-    *("linux-image-cloud-amd64", "initramfs-tools", "busybox", "zstd", "grub-pc-bin", "grub-common", "e2fsprogs"),
+    *("initramfs-tools", "busybox", "zstd", "grub-pc-bin", "grub-common", "e2fsprogs"),
     *("systemd-sysv", "dbus", "udev", "libpam-systemd", "systemd-resolved", "netplan.io", "iproute2", "procps"),
     *("cloud-init", "cloud-guest-utils", "fdisk", "login", "passwd", "sudo", "ca-certificates"),
 )
@@ -104,8 +107,13 @@ def without_modules(configuration: str, modules: Collection[str]) -> str:
 
 
 def cloud_inputs() -> Inputs:
-    """Return what this host would make the disk of. Raises PrerequisiteError as ``host_inputs``."""
-    return replace(host_inputs(), packages=PACKAGES)
+    """Return what this host would make the disk of. Raises PrerequisiteError as ``release_inputs``."""
+    return release_inputs(packages=(kernel_package(choose_release("", read_host())), *PACKAGES))
+
+
+def kernel_package(release: Release) -> str:
+    """Return the name of the package that has a release's kernel for virtual machines."""
+    return KERNELS[release.distribution]
 
 
 def disk_key(inputs: Inputs) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from runtime.images.build import build
 from runtime.images.model import Image
+from runtime.images.releases import find_release_with
 from runtime.images.store import Store
 from runtime.launcher.build import IMAGE_BINARY, NEEDED, build_for
 from vm_images.guest import Guest
@@ -45,7 +47,11 @@ def ensure_host_image(
     """
     with tempfile.TemporaryDirectory(prefix="testbed-") as context:
         _stage(Path(context))
-        return build(store, context=Path(context), dockerfile=dockerfile, reference=reference, progress=progress)
+        # msgspec has a part compiled for one version of Python, which the image must have, too.
+        release = find_release_with(sys.version_info[:2])
+        return build(
+            store, context=Path(context), dockerfile=dockerfile, reference=reference, progress=progress, base=release
+        )
 
 
 def host_initrd(guest: Guest, host: ContainerHost) -> bytes:

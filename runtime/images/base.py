@@ -1,8 +1,9 @@
-"""The base image: a minimal Debian (or Ubuntu) of the host's own release, made by mmdebstrap.
+"""The base image: a minimal Debian or Ubuntu, of the host's own release or another, made by mmdebstrap.
 
-Packages come from the sources that the host is configured with, and ``apt-get`` inside the image uses the same
-sources. The layer is cached by the hash of all its inputs. What would differ from one build to the next (logs, caches,
-the machine id, today's date) is removed or set to a fixed time, so that the same packages give the same layer.
+Packages come from the sources that the host has for the release (``runtime.images.releases``), and ``apt-get`` inside
+the image uses the same. The layer is cached by the hash of all its inputs. What would differ from one build to the
+next (logs, caches, the machine id, today's date) is removed or set to a fixed time, so that the same packages give the
+same layer.
 """
 
 from __future__ import annotations
@@ -25,7 +26,16 @@ from runtime.errors import PrerequisiteError
 from runtime.images.layers import settle
 from runtime.images.model import History, Image, ImageConfig, Layer
 from runtime.images.oci import EPOCH_S
-from runtime.images.sources import Source, host_sources, to_deb822
+from runtime.images.releases import (
+    RELEASES,
+    Host,
+    choose_release,
+    explain_failure,
+    parse_host,
+    read_sources_file,
+    release_sources,
+)
+from runtime.images.sources import Source, distribution_sources, read_texts, to_deb822
 from runtime.images.space import MIB, require_space
 from runtime.images.store import Store
 
@@ -104,50 +114,57 @@ class Inputs(Struct, frozen=True):
         return hashlib.sha256(json.dumps(document).encode()).hexdigest()
 
 
-def ensure_base(store: Store, progress: Callable[[str], None]) -> Image:
-    """Return the image ``testbed/base``, and make it first if its inputs are new (about 20 s and 100 MB of packages).
+def ensure_base(store: Store, progress: Callable[[str], None], release: str = "") -> Image:
+    """Return the base image of ``release`` ("": the host's), and make it first if its inputs are new (about 20 s and
+    100 MB of packages).
 
-    Raises PrerequisiteError if mmdebstrap is missing, without root, without space, or if no package source answers.
+    Raises UsageError for an unknown release, and PrerequisiteError if mmdebstrap is missing, without root, without
+    space, or if no package source answers.
     """
-    inputs = host_inputs()
+    inputs = release_inputs(release)
+    return ensure_system(store, inputs, base_reference(inputs.codename), progress)
+
+
+def base_reference(codename: str) -> str:
+    """Return the name of a release's base image, ``testbed/base:trixie``."""
+    return f"{REFERENCE}:{codename}"
+
+
+def ensure_system(store: Store, inputs: Inputs, reference: str, progress: Callable[[str], None]) -> Image:
+    """Return the image ``reference``, of one layer: the release and the packages of ``inputs``. It is made first if
+    they are new. Raises as ``ensure_base`` does."""
     layer = store.cached(inputs.key())
-    image = store.find(REFERENCE)
+    image = store.find(reference)
     if layer is not None and image is not None and image.layers == (layer,):
         return image
-    return make_base(store, inputs, progress)
-
-
-def make_base(store: Store, inputs: Inputs, progress: Callable[[str], None]) -> Image:
-    """Make the base image of ``inputs``, unless its layer exists, and tag it. Raises as ``ensure_base`` does."""
     with store.building(progress):
         layer = store.cached(inputs.key()) or _make(store, inputs, progress)
         config = ImageConfig(env=(f"PATH={DEFAULT_PATH}",), cmd=("/bin/sh",))
-        return store.tag(REFERENCE, config, (layer,), (History(_created_by(inputs), False),))
+        return store.tag(reference, config, (layer,), (History(_created_by(inputs), False),))
 
 
-def host_inputs(apt_folder: Path = Path("/etc/apt"), os_release: Path = Path("/etc/os-release")) -> Inputs:
-    """Return the inputs of a base image made on this host. Raises PrerequisiteError if it cannot make one."""
-    codename = read_codename(os_release.read_text())
-    sources = host_sources(apt_folder, codename)
+def read_host(os_release: Path = Path("/etc/os-release")) -> Host:
+    """Return this host's distribution and release. Raises PrerequisiteError if it is neither Debian nor Ubuntu."""
+    return parse_host(os_release.read_text())
+
+
+def release_inputs(release: str = "", packages: tuple[str, ...] = (), apt_folder: Path = Path("/etc/apt")) -> Inputs:
+    """Return the inputs of an image of ``release`` ("": the host's) with ``packages``, made on this host.
+
+    Raises UsageError for an unknown release, PrerequisiteError if this host has no package sources for it.
+    """
+    host = read_host()
+    chosen = choose_release(release, host)
+    sources = release_sources(chosen, host, apt_folder)
     encrypted = any(uri.startswith("https:") for source in sources for uri in source.uris)
     keyrings = sorted({source.keyring for source in sources if source.keyring})
     return Inputs(
         architecture=platform.machine(),
-        codename=codename,
+        codename=chosen.codename,
         sources=sources,
-        packages=("ca-certificates",) if encrypted else (),
+        packages=(*packages, *(("ca-certificates",) if encrypted and "ca-certificates" not in packages else ())),
         keyrings=tuple((path, hashlib.sha256(Path(path).read_bytes()).hexdigest()) for path in keyrings),
     )
-
-
-def read_codename(os_release: str) -> str:
-    """Return VERSION_CODENAME from the text of os-release(5). Raises PrerequisiteError for another distribution."""
-    fields = dict(line.partition("=")[::2] for line in os_release.splitlines())
-    codename = fields.get("VERSION_CODENAME", "").strip("\"'")
-    if fields.get("ID", "").strip("\"'") not in ("debian", "ubuntu") or not codename:
-        hint = "base images are made on Debian and Ubuntu hosts"
-        raise PrerequisiteError("/etc/os-release names no release of Debian's or Ubuntu's", hint)
-    return codename
 
 
 def _make(store: Store, inputs: Inputs, progress: Callable[[str], None]) -> Layer:
@@ -229,7 +246,7 @@ def _failure(inputs: Inputs, status: int, output: str) -> PrerequisiteError:
     where = ", ".join(sorted({uri for source in inputs.sources for uri in source.uris}))
     return PrerequisiteError(
         f"mmdebstrap {inputs.codename} from {where}: exit status {status}\n    {last}",
-        "check that `apt-get update` works on this host",
+        explain_failure(output, RELEASES[inputs.codename], inputs.sources),
     )
 
 
@@ -279,13 +296,16 @@ def proxy_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def package_urls(apt_folder: Path = Path("/etc/apt"), os_release: Path = Path("/etc/os-release")) -> tuple[str, ...]:
-    """Return the URLs of this host's package sources and of the proxies in apt's configuration; none without apt."""
+    """Return the URLs of the package sources that this host has for its own release and for those of base images, and
+    of the proxies in apt's configuration; none without apt."""
     try:
-        sources = host_sources(apt_folder, read_codename(os_release.read_text()))
+        codenames = {parse_host(os_release.read_text()).codename, *RELEASES}
+        texts = {**read_texts(apt_folder), **read_sources_file(os.environ)}
     except (PrerequisiteError, OSError):
         return ()
     options = (line.partition(" ")[2].strip('";') for line in apt_options() if "::Proxy" in line)
-    return (*options, *(uri for source in sources for uri in source.uris))
+    sources = (source for codename in sorted(codenames) for source in distribution_sources(texts, codename))
+    return (*options, *dict.fromkeys(uri for source in sources for uri in source.uris))
 
 
 @cache

@@ -46,18 +46,20 @@ def build(
     reference: str,
     progress: Callable[[str], None],
     arguments: Mapping[str, str] | None = None,
+    base: str = "",
 ) -> Image:
     """Build ``dockerfile`` with the files of ``context`` and name the image ``reference``.
 
+    ``FROM testbed/base`` is the base image of the release ``base``, of "" the host's; ``FROM testbed/base:trixie`` that
+    of trixie.
     ``progress`` is called with a line for each step, which says whether it was cached and how long it took.
     ``arguments`` are values for ARG. Raises UsageError (``file:line: what``) for an invalid Dockerfile, WorkloadError
     if a RUN fails, PrerequisiteError if the host lacks something. The store is unchanged then, except for the layers
     of the steps that succeeded, which the next build uses.
     """
     file = read(dockerfile, context)
-    steps = _Steps(
-        store, file, Context.at(context, dockerfile), reference.rpartition("/")[2], progress, dict(arguments or {})
-    )
+    name = reference.rpartition("/")[2]
+    steps = _Steps(store, file, Context.at(context, dockerfile), name, progress, dict(arguments or {}), base)
     stage, rest = steps.start()
     with store.building(progress):
         for instruction in rest:
@@ -70,7 +72,8 @@ def build(
 class _Steps(Struct):
     """One build: what its instructions need besides the stage that they change.
 
-    ``arguments`` are the caller's values for ARG; ``defaults`` are those given before FROM.
+    ``arguments`` are the caller's values for ARG, ``base`` is the caller's release; ``defaults`` are the values of ARG
+    given before FROM.
     """
 
     store: Store
@@ -79,6 +82,7 @@ class _Steps(Struct):
     name: str
     progress: Callable[[str], None]
     arguments: Mapping[str, str]
+    base: str
     done: int = 0
     defaults: Pairs = field(default_factory=Pairs)
 
@@ -100,8 +104,9 @@ class _Steps(Struct):
         """Return the image that FROM names; the base image is made if it is missing."""
         if reference == SCRATCH:
             return Image(SCRATCH, "", ImageConfig(env=(f"PATH={DEFAULT_PATH}",)), ())
-        if reference == REFERENCE:
-            return ensure_base(self.store, self.progress)
+        repository, _, release = reference.partition(":")
+        if repository == REFERENCE:
+            return ensure_base(self.store, self.progress, release or self.base)
         image = self.store.find(reference)
         if image is None:
             known = ", ".join(sorted({REFERENCE, *self.store.references()}))

@@ -1,8 +1,8 @@
-"""The host's package sources, reduced to the distribution's own.
+"""Package sources, reduced to those of one release of a distribution.
 
 A host also lists third parties (a cloud's tools, a language's vendor). An image is made from, and later installs from,
-only the stanzas whose suite is the host's release, its updates or its security fixes, and whose components are Debian's
-or Ubuntu's. Both formats of sources.list(5) are read, and deb822 is written.
+only the stanzas whose suite is the release, its updates or its security fixes, and whose components are Debian's or
+Ubuntu's. Both formats of sources.list(5) are read, and deb822 is written.
 """
 
 from __future__ import annotations
@@ -40,23 +40,10 @@ class Source(Struct, frozen=True):
         return value if value.startswith("/") and "\n" not in value else None
 
 
-def host_sources(folder: Path, codename: str) -> tuple[Source, ...]:
-    """Return the distribution's sources that are configured below ``folder`` (``/etc/apt``).
-
-    Raises PrerequisiteError if there is none for ``codename``, or if a key lies where keys do not belong.
-    """
+def read_texts(folder: Path) -> dict[str, str]:
+    """Return the files of package sources below ``folder`` (``/etc/apt``), by their paths, in apt's order."""
     paths = [folder / "sources.list", *sorted((folder / "sources.list.d").glob("*"))]
-    texts = {str(path): path.read_text() for path in paths if path.suffix in (".list", ".sources") and path.is_file()}
-    sources = distribution_sources(texts, codename)
-    if not sources:
-        raise PrerequisiteError(
-            f"no package source for {codename} in {', '.join(texts) or folder}",
-            f"an image needs a source with the suite {codename} and the component main",
-        )
-    for source in sources:
-        if source.keyring is not None:
-            _check_keyring(source.keyring)
-    return sources
+    return {str(path): path.read_text() for path in paths if path.suffix in (".list", ".sources") and path.is_file()}
 
 
 def distribution_sources(texts: Mapping[str, str], codename: str) -> tuple[Source, ...]:
@@ -146,11 +133,21 @@ def _reduced(source: Source, codename: str) -> Source | None:
     return Source(uris, suites, components, source.options)
 
 
-def _check_keyring(path: str) -> None:
-    if ".." in Path(path).parts or not path.startswith(KEYRING_FOLDERS):
-        raise PrerequisiteError(
-            f"the package source's key {path} lies outside {', '.join(KEYRING_FOLDERS)}",
-            "move the key there and correct Signed-By",
-        )
-    if not Path(path).is_file():
-        raise PrerequisiteError(f"the package source's key {path} does not exist", "install it, or correct Signed-By")
+def check_keyrings(sources: Iterable[Source], package: str) -> None:
+    """Raise PrerequisiteError if a key of these sources lies where keys do not belong, or does not exist.
+
+    ``package`` is what installs the distribution's own keys.
+    """
+    for path in (source.keyring for source in sources):
+        if path is None:
+            continue
+        if ".." in Path(path).parts or not path.startswith(KEYRING_FOLDERS):
+            raise PrerequisiteError(
+                f"the package source's key {path} lies outside {', '.join(KEYRING_FOLDERS)}",
+                "move the key there and correct Signed-By",
+            )
+        if not Path(path).is_file():
+            raise PrerequisiteError(
+                f"the package source's key {path} does not exist",
+                f"install {package}, copy the file from a host that has it, or write the key itself into Signed-By",
+            )

@@ -18,6 +18,7 @@ from runtime import atomic
 from runtime.errors import TestbedError
 from runtime.home import store_root
 from runtime.images.model import Image
+from runtime.images.releases import RELEASES
 from runtime.launcher import STATIC_BINARY
 from testbed.platforms.protocol import Instance
 from testbed.platforms.vm import VmPlatform
@@ -25,7 +26,7 @@ from testbed.progress import print_progress
 from testbed.qemu.cloud_domain import LEAST_MEMORY_BYTES, boot_from_disk, cloud_memory_bytes
 from testbed.qemu.domain import Domain, domain_xml
 from testbed.qemu.enclosure import enclose
-from vm_images.cloud import KERNEL_ARGUMENTS, CloudDisk, ensure_cloud
+from vm_images.cloud import KERNEL_ARGUMENTS, CloudDisk, ensure_cloud, kernel_package
 from vm_images.qcow2 import clone
 from vm_images.seed import seed
 
@@ -67,10 +68,11 @@ class CloudPlatform(VmPlatform):
         """Return what VmPlatform's does, for the stock system; ``memory`` says when a guest has more RAM than its
         limit."""
         disk = self._stocked().disk
+        release = RELEASES[disk.codename]
         return {
             **super().facts(),
             "kernel": disk.kernel,
-            "kernel_package": f"linux-image-cloud-amd64 of Debian {disk.codename}",
+            "kernel_package": f"{kernel_package(release)} of {release.title}, {release.codename}",
             "command_line": KERNEL_ARGUMENTS,
             "direct_boot": "none: SeaBIOS, GRUB",
             "system": {name: value for name, value in asdict(disk).items() if name != "folder"},

@@ -16,6 +16,7 @@ from runtime.errors import PrerequisiteError
 from runtime.home import store_root
 from runtime.images import base
 from runtime.images.model import Image
+from runtime.images.releases import RELEASES, choose_release
 from runtime.images.sources import parse_deb822
 from runtime.images.store import Store
 from tests.waiting import until
@@ -25,14 +26,6 @@ from tests.waiting import until
 def image() -> Iterator[Image]:
     """The real base image from the store that everything shares: mmdebstrap runs once a machine."""
     yield base.ensure_base(Store(store_root() / "images"), print)
-
-
-def test_the_codename() -> None:
-    assert base.read_codename('ID=debian\nVERSION_CODENAME="bookworm"\n') == "bookworm"
-    assert base.read_codename("ID=ubuntu\nID_LIKE=debian\nVERSION_CODENAME=noble\n") == "noble"
-    for text in ("ID=fedora\nVERSION_CODENAME=x\n", "ID=debian\n", ""):
-        with pytest.raises(PrerequisiteError, match="no release of Debian's or Ubuntu's"):
-            base.read_codename(text)
 
 
 def test_every_input_is_in_the_key() -> None:
@@ -54,11 +47,11 @@ def test_only_proxies_are_taken_from_the_environment() -> None:
 
 def test_the_key_asks_no_program_and_is_the_same_behind_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is looked for by every build; and a store that is copied to another host is to be found there."""
-    key = base.host_inputs().key()
+    key = base.release_inputs().key()
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:3142")
     monkeypatch.setattr(base, "apt_options", lambda: ('Acquire::http::Proxy "http://127.0.0.1:3142";',))
-    assert base.host_inputs().key() == key
+    assert base.release_inputs().key() == key
 
 
 @pytest.mark.root
@@ -74,9 +67,9 @@ def test_a_missing_mmdebstrap_is_named(store: Store, monkeypatch: pytest.MonkeyP
 @pytest.mark.root
 def test_an_unreachable_source_is_named_and_leaves_nothing(store: Store, tmp_path: Path) -> None:
     (tmp_path / "sources.list").write_text("deb http://127.0.0.1:9/debian bookworm main\n")
-    inputs = base.host_inputs(tmp_path)
+    inputs = base.release_inputs("bookworm", apt_folder=tmp_path)
     with pytest.raises(PrerequisiteError) as caught:
-        base.make_base(store, inputs, print)
+        base.ensure_system(store, inputs, "test/base", print)
     assert "from http://127.0.0.1:9/debian: exit status" in caught.value.message
     assert "apt-get update" in caught.value.hint
     assert store.leftovers() == ()
@@ -105,15 +98,35 @@ def test_the_image_is_a_clean_debian(image: Image) -> None:
 @pytest.mark.network
 def test_the_image_installs_from_the_hosts_sources_for_its_release(image: Image) -> None:
     root = image.layers[0].path
-    codename = base.read_codename(Path("/etc/os-release").read_text())
+    codename = choose_release("", base.read_host()).codename
     files = sorted(path.name for path in (root / "etc/apt/sources.list.d").iterdir())
     assert files == ["base.sources"]
     assert not (root / "etc/apt/sources.list").exists()
     sources = parse_deb822((root / "etc/apt/sources.list.d/base.sources").read_text())
-    assert sources == base.host_inputs().sources
+    assert sources == base.release_inputs().sources
     assert all(suite.startswith(codename) for source in sources for suite in source.suites)
     for source in sources:
         assert source.keyring is None or (root / source.keyring.lstrip("/")).is_file()
+
+
+@pytest.mark.root
+@pytest.mark.network
+def test_the_distributions_other_release_comes_from_the_same_mirror() -> None:
+    """The real image, from the store that everything shares: mmdebstrap runs once a machine."""
+    host = base.read_host()
+    own = choose_release("", host).codename
+    others = [name for name, each in RELEASES.items() if each.distribution == host.distribution and name != own]
+    if not others:
+        pytest.skip(f"{host.distribution} has one release here")
+    image = base.ensure_base(Store(store_root() / "images"), print, others[0])
+    assert image.reference == f"testbed/base:{others[0]}"
+    root = image.layers[0].path
+    assert f"VERSION_CODENAME={others[0]}\n" in (root / "etc/os-release").read_text()
+    sources = parse_deb822((root / "etc/apt/sources.list.d/base.sources").read_text())
+    assert {uri for source in sources for uri in source.uris} == {
+        uri for source in base.release_inputs().sources for uri in source.uris
+    }
+    assert base.ensure_base(Store(store_root() / "images"), print).reference == f"testbed/base:{own}"
 
 
 @pytest.mark.root
