@@ -69,7 +69,7 @@ struct answer {
 static const char **split(const uint8_t *bytes, size_t size) {
   size_t count = 0, n = 0;
   for (size_t i = 0; i < size; i++) count += bytes[i] == 0;
-  const char **list = size && !bytes[size - 1] ? map(-1, (count + 1) * sizeof *list) : NULL;
+  const char **list = size && !bytes[size - 1] ? (const char **)map(-1, (count + 1) * sizeof *list) : NULL;
   for (size_t begin = 0; list && n < count; begin += strlen(list[n++]) + 1) list[n] = (const char *)bytes + begin;
   return list;
 }

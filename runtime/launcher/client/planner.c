@@ -105,7 +105,7 @@ static __attribute__((noreturn)) void be_interpreter(int fd, const char **enviro
 }
 
 int new_planner(const char **environment) {
-  int ends[2];
+  int ends[2] = {-1, -1};
   int result = (int)SYS(socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends);
   if (result < 0) return result;
   long pid = fork_process(0);

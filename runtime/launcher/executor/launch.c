@@ -22,7 +22,7 @@ const char *read_plan(struct plan *plan, const uint8_t *bytes, size_t size, cons
   if (wrong) return wrong;
   plan->extra = extra;
   plan->environment = environment;
-  plan->pointers = map(-1, plan_pointers(plan) * sizeof *plan->pointers);
+  plan->pointers = (const char **)map(-1, plan_pointers(plan) * sizeof *plan->pointers);
   return plan->pointers ? NULL : "out of memory";
 }
 

@@ -80,8 +80,10 @@ static int make_node(int directory, const char *name, const struct step *s) {
   uint64_t device = (minor & DEVICE_NAME_BITS) | s->mknod.major << 8 | (minor & ~0xffULL) << 12;
   int result = (int)SYS(mknodat, directory, name, mode, device);
   struct statx status;
-  if (result == -EEXIST && (result = status_of(directory, name, &status)) == 0)
-    return (status.stx_mode & S_IFMT) == (mode & S_IFMT) ? 0 : -EEXIST;
+  if (result == -EEXIST) {
+    result = status_of(directory, name, &status);
+    if (result == 0) return (status.stx_mode & S_IFMT) == (mode & S_IFMT) ? 0 : -EEXIST;
+  }
   if (result < 0 || (!s->mknod.uid && !s->mknod.gid)) return result;
   return (int)SYS(fchownat, directory, name, s->mknod.uid, s->mknod.gid, AT_SYMLINK_NOFOLLOW);
 }
