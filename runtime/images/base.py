@@ -162,7 +162,7 @@ def release_inputs(release: str = "", packages: tuple[str, ...] = (), apt_folder
         architecture=platform.machine(),
         codename=chosen.codename,
         sources=sources,
-        packages=(*packages, *(("ca-certificates",) if encrypted and "ca-certificates" not in packages else ())),
+        packages=tuple(dict.fromkeys((*packages, *chosen.packages, *(("ca-certificates",) if encrypted else ())))),
         keyrings=tuple((path, hashlib.sha256(Path(path).read_bytes()).hexdigest()) for path in keyrings),
     )
 

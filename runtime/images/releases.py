@@ -22,14 +22,19 @@ SOURCES_VARIABLE = "TESTBED_SOURCES"
 
 
 class Release(Struct, frozen=True):
-    """A release of a distribution; ``python`` is the version of its python3, ``keyring`` the name of the file with its
-    archive's keys, and of the package that has it, without the ending."""
+    """A release of a distribution.
+
+    ``python`` is the version of its python3; ``keyring`` is the name of the file with its archive's keys, without the
+    ending, and nearly that of its package; ``packages`` are those that a base image has beside the essential ones and
+    apt: in bookworm apt still depended on what makes users.
+    """
 
     codename: str
     distribution: str
     title: str
     python: tuple[int, int]
     keyring: str
+    packages: tuple[str, ...] = ()
 
 
 _DEBIAN, _UBUNTU = "debian-archive-keyring", "ubuntu-archive-keyring"
@@ -37,8 +42,8 @@ RELEASES = {
     release.codename: release
     for release in (
         Release("bookworm", "debian", "Debian 12", (3, 11), _DEBIAN),
-        Release("trixie", "debian", "Debian 13", (3, 13), _DEBIAN),
-        Release("noble", "ubuntu", "Ubuntu 24.04", (3, 12), _UBUNTU),
+        Release("trixie", "debian", "Debian 13", (3, 13), _DEBIAN, ("passwd",)),
+        Release("noble", "ubuntu", "Ubuntu 24.04", (3, 12), _UBUNTU, ("passwd",)),
     )
 }
 # On a host of another release of the distribution.
