@@ -14,6 +14,9 @@ _XZ_MAGIC = b"\xfd7zXZ"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _LZ4_LEGACY_MAGIC = b"\x02\x21\x4c\x18"
 _LZ4_LEGACY_BLOCK_BYTES = 8 << 20
+_ZSTD_CHUNK_BYTES = 4 << 20
+# No kernel and no module comes near.
+_ZSTD_MOST_BYTES = 1 << 30
 
 
 def decompress(packed: bytes, what: str) -> bytes:
@@ -60,18 +63,39 @@ def _lz4_legacy(packed: bytes) -> bytes:
     return b"".join(parts)
 
 
+class _Buffer(ctypes.Structure):
+    """ZSTD_inBuffer and ZSTD_outBuffer of zstd.h."""
+
+    _fields_ = (("bytes", ctypes.c_void_p), ("size", ctypes.c_size_t), ("position", ctypes.c_size_t))
+
+
 def _zstd(packed: bytes) -> bytes:
-    """Unpack one frame that names its content's size, as the kernel's build writes them."""
+    """Unpack the first frame. It need not name its content's size: what was packed from a pipe does not."""
     library = _library("libzstd.so.1", "libzstd1")
-    library.ZSTD_getFrameContentSize.restype = ctypes.c_ulonglong
-    library.ZSTD_findFrameCompressedSize.restype = ctypes.c_size_t
-    library.ZSTD_decompress.restype = ctypes.c_size_t
-    size = library.ZSTD_getFrameContentSize(packed, ctypes.c_size_t(len(packed)))
-    if size >= 1 << 32:  # also the error codes, which are the largest numbers
-        raise ValueError("the zstd frame does not name its size")
-    frame = library.ZSTD_findFrameCompressedSize(packed, ctypes.c_size_t(len(packed)))
-    target = ctypes.create_string_buffer(size)
-    done = library.ZSTD_decompress(target, ctypes.c_size_t(size), packed, ctypes.c_size_t(frame))
-    if done != size:
-        raise ValueError("the zstd frame is damaged")
-    return target.raw
+    library.ZSTD_createDStream.restype = ctypes.c_void_p
+    library.ZSTD_decompressStream.restype = ctypes.c_size_t
+    library.ZSTD_getErrorName.restype = ctypes.c_char_p
+    stream = ctypes.c_void_p(library.ZSTD_createDStream())
+    if not stream:
+        raise MemoryError("ZSTD_createDStream")
+    try:
+        source = _Buffer(ctypes.cast(ctypes.c_char_p(packed), ctypes.c_void_p), len(packed), 0)
+        chunk = ctypes.create_string_buffer(_ZSTD_CHUNK_BYTES)
+        parts, size = [], 0
+        while True:
+            before = source.position
+            target = _Buffer(ctypes.cast(chunk, ctypes.c_void_p), len(chunk), 0)
+            left = library.ZSTD_decompressStream(stream, ctypes.byref(target), ctypes.byref(source))
+            if library.ZSTD_isError(ctypes.c_size_t(left)):
+                what = library.ZSTD_getErrorName(ctypes.c_size_t(left)).decode()
+                raise ValueError(f"the zstd frame is damaged: {what}")
+            parts.append(chunk.raw[: target.position])
+            size += target.position
+            if size > _ZSTD_MOST_BYTES:
+                raise ValueError(f"the zstd frame holds more than {_ZSTD_MOST_BYTES >> 20} MiB")
+            if left == 0:
+                return b"".join(parts)
+            if target.position == 0 and source.position == before:
+                raise ValueError("the zstd frame is cut off")
+    finally:
+        library.ZSTD_freeDStream(stream)

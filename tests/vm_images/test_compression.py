@@ -6,10 +6,12 @@ import ctypes
 import gzip
 import lzma
 import struct
+from collections.abc import Callable
 
 import pytest
 
 from runtime.errors import PrerequisiteError
+from vm_images import compression
 from vm_images.compression import decompress
 
 BLOCK_BYTES = 8 << 20
@@ -28,11 +30,16 @@ def lz4_legacy(data: bytes) -> bytes:
     return bytes(packed)
 
 
-def zstd(data: bytes) -> bytes:
+def zstd(data: bytes, *, with_size: bool) -> bytes:
+    """A frame, with its content's size in its header or, as ``zstd`` makes it from a pipe, without."""
     library = ctypes.CDLL("libzstd.so.1")
-    library.ZSTD_compress.restype = ctypes.c_size_t
+    library.ZSTD_createCCtx.restype = ctypes.c_void_p
+    library.ZSTD_compress2.restype = ctypes.c_size_t
+    context = ctypes.c_void_p(library.ZSTD_createCCtx())
+    library.ZSTD_CCtx_setParameter(context, 200, int(with_size))  # ZSTD_c_contentSizeFlag
     target = ctypes.create_string_buffer(len(data) + 1000)
-    done = library.ZSTD_compress(target, ctypes.c_size_t(len(target)), data, ctypes.c_size_t(len(data)), 3)
+    done = library.ZSTD_compress2(context, target, ctypes.c_size_t(len(target)), data, ctypes.c_size_t(len(data)))
+    library.ZSTD_freeCCtx(context)
     return target.raw[:done]
 
 
@@ -45,8 +52,25 @@ def test_lz4_legacy() -> None:
     assert decompress(lz4_legacy(DATA), "test") == DATA
 
 
-def test_zstd_with_its_size_in_the_frame() -> None:
-    assert decompress(zstd(DATA) + b"trailing size", "test") == DATA
+@pytest.mark.parametrize("with_size", [True, False])
+def test_zstd_with_its_size_in_the_frame_and_without(with_size: bool) -> None:
+    """Debian 12's kernel names it, Debian 13's does not."""
+    assert decompress(zstd(DATA, with_size=with_size) + b"trailing size", "test") == DATA
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [(lambda packed: packed[:-10], "is cut off"), (lambda packed: packed[:20] + b"\xff" * 200, "damaged")],
+)
+def test_a_damaged_zstd_frame_is_noticed(damage: Callable[[bytes], bytes], message: str) -> None:
+    with pytest.raises(PrerequisiteError, match=f"unpack test: the zstd frame .*{message}"):
+        decompress(damage(zstd(DATA, with_size=False)), "test")
+
+
+def test_a_zstd_frame_that_grows_without_end_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compression, "_ZSTD_MOST_BYTES", len(DATA) - 1)
+    with pytest.raises(PrerequisiteError, match="holds more than"):
+        decompress(zstd(DATA, with_size=False), "test")
 
 
 def test_what_is_not_packed_is_left_alone() -> None:

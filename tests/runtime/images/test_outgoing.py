@@ -74,7 +74,15 @@ def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 @pytest.mark.root
 def test_a_run_reaches_nothing_of_the_hosts(build_text: Build, context: Path, proxy: list[str]) -> None:
-    command = ["gcc", "-static", "-w", "-o", str(context / "probe"), str(Path(__file__).with_name("probe.c"))]
+    command = [
+        "gcc",
+        "-static",
+        "-w",
+        "-D_GNU_SOURCE",
+        "-o",
+        str(context / "probe"),
+        str(Path(__file__).with_name("probe.c")),
+    ]
     subprocess.run(command, check=True)
     name = f"testbed-{os.getpid()}"
     with ExitStack() as opened:
