@@ -4,7 +4,7 @@
 
 Without a command it is `./invoke doctor`. The root is made once, by mmdebstrap, and kept below the store (hosts/): what
 ./invoke installs there the first time is there the next. It has a clone of this checkout, with what is not committed
-yet, at /root/testbed. The container has the host's kernel, devices, cgroups and network, and all privileges that the
+yet, at /srv/testbed. The container has the host's kernel, devices, cgroups and network, and all privileges that the
 caller has, for the testbed must be able to do everything there; its mounts, processes and file system are its own, and
 end with it. It is no boundary that holds anything back.
 
@@ -42,7 +42,7 @@ from testbed.host.turn import take_turn  # noqa: E402
 from testbed.progress import print_progress  # noqa: E402
 
 PACKAGES = ("ca-certificates", "git", "passwd", "procps")
-CHECKOUT = "root/testbed"
+CHECKOUT = "srv/testbed"
 # How this host reaches a package index, as far as it is said by files: pip's own, and the authorities it trusts.
 INDEX_FILES = ("/etc/pip.conf", "/etc/xdg/pip", "/root/.config/pip", "/root/.pip", "/etc/ssl/certs")
 INDEX_VARIABLES = re.compile(r"(PIP|SSL)_[A-Z_]+")

@@ -36,6 +36,16 @@ def idle_s(text: str) -> float:
     return _IDLE_S
 
 
+def _is_waited_for() -> bool:
+    """Tell whether conmon has adopted us: it adopts what its children leave, and when its container has ended it waits
+    for all of them; podman 5 waits for conmon. The next client, which is podman's, starts a planner that stays."""
+    try:
+        with open(f"/proc/{os.getppid()}/comm", "rb") as name:
+            return name.read() == b"conmon\n"
+    except OSError:
+        return False
+
+
 def answer(connection: socket.socket, before_waiting: Callable[[], None] = lambda: None) -> None:
     """Serve one client to its end; its errors do not reach the planner. ``before_waiting`` is explained at Caller."""
     with connection:
@@ -101,7 +111,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     os.set_inheritable(_FIRST_PASSED, False)
     answer(socket.socket(fileno=_FIRST_PASSED))
-    if not seconds:
+    if not seconds or _is_waited_for():
         return 0
     from runtime.oci.resident import Socket, own_directory, stay  # the first client does not wait for these imports
 

@@ -52,6 +52,30 @@ def test_none_is_left_where_none_is_wanted(host: PlannerHost) -> None:
     assert host.sockets() == []
 
 
+# A parent of that name that adopts orphans, runs the arguments, and ends when it has no child any more.
+ADOPTER = """
+import ctypes, os, subprocess, sys
+prctl = ctypes.CDLL(None, use_errno=True).prctl
+assert prctl(15, sys.argv[1].encode(), 0, 0, 0) == 0 and prctl(36, 1, 0, 0, 0) == 0  # PR_SET_NAME, _CHILD_SUBREAPER
+subprocess.run(sys.argv[2:], check=True, stdout=subprocess.DEVNULL)
+try:
+    while sys.argv[1] == "conmon":
+        os.wait()
+except ChildProcessError:
+    pass
+"""
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(("parent", "stays"), [("conmon", False), ("another", True)])
+def test_it_does_not_keep_conmon_which_waits_for_all_that_it_adopted(
+    host: PlannerHost, parent: str, stays: bool
+) -> None:
+    state = str(host.oci.root)
+    host.host.run(sys.executable, "-c", ADOPTER, parent, str(COMMAND), "--root", state, "list")  # within a minute
+    assert bool(until(host.sockets) if stays else host.planners()) == stays
+
+
 @pytest.mark.root
 def test_it_has_nothing_of_its_first_callers(host: PlannerHost, tmp_path: Path) -> None:
     with (tmp_path / "file").open("w") as held:

@@ -132,7 +132,10 @@ def test_a_filter_that_forbids_everything(
     for command in before:
         oci(command, "a")
     done = oci(last, "a", check=False)
-    assert done.returncode == 1 and "error: " in done.stderr and "Traceback" not in done.stderr, done
+    if last == "start" and done.returncode == 0:  # the host's first process had reaped it by then: nobody can tell
+        assert oci.state("a")["status"] == "stopped"
+    else:
+        assert done.returncode == 1 and "error: " in done.stderr and "Traceback" not in done.stderr, done
     oci("delete", "--force", "a")
 
 
