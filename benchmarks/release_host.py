@@ -14,14 +14,15 @@ It takes the turn of a run on this host, waiting for one that is measured (--bes
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ from runtime.atomic import partial  # noqa: E402
 from runtime.config.default import DEFAULT_PATH  # noqa: E402
 from runtime.errors import PrerequisiteError  # noqa: E402
 from runtime.home import store_root  # noqa: E402
-from runtime.images.base import apt_options, ensure_system, proxy_environment, release_inputs  # noqa: E402
+from runtime.images.base import apt_options, ensure_system, proxy_environment, read_host, release_inputs  # noqa: E402
+from runtime.images.releases import choose_release  # noqa: E402
 from runtime.images.store import Store  # noqa: E402
 from runtime.launcher.build import COMMAND  # noqa: E402
 from runtime.lease import STATE_ROOT, cgroup_name, lease  # noqa: E402
@@ -104,9 +106,21 @@ def own_capabilities(status: str) -> tuple[str, ...]:
     return tuple(name for number, name in enumerate(CAPABILITIES) if mask >> number & 1)
 
 
-def ensure_root(release: str, fresh: bool) -> Path:
-    """Return the root of a release below the store, made of an image with its packages the first time."""
-    folder = store_root() / "hosts" / release
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Wait until nobody else uses the root that is or will be ``folder``, and hold it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print_progress(f"waiting for another command in {folder}")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def ensure_root(release: str, folder: Path, fresh: bool) -> Path:
+    """Return ``folder``, the root of a release, made of an image with its packages the first time."""
     if fresh and folder.exists():
         shutil.rmtree(folder)
     if not folder.exists():
@@ -156,7 +170,9 @@ def perform_inside(release: str, fresh: bool, beside: bool, command: Sequence[st
         if not beside:
             undo.enter_context(take_turn(owner, wait=True, progress=print_progress))
         scratch = undo.enter_context(lease(owner))
-        rootfs = ensure_root(release, fresh)
+        folder = store_root() / "hosts" / choose_release(release, read_host()).codename
+        undo.enter_context(held(folder))
+        rootfs = ensure_root(release, folder, fresh)
         renew_checkout(rootfs / CHECKOUT)
         asked = subprocess.run(
             [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False

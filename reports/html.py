@@ -296,13 +296,14 @@ def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return {"flat": flatten(settings), **sections}
 
 
-def _images(manifest: Mapping[str, Any]) -> Sequence[tuple[str, str, str, list[str]]]:
-    """Return service, reference, id and layers of every image."""
+def _images(manifest: Mapping[str, Any]) -> Sequence[tuple[str, str, str, str, list[str]]]:
+    """Return service, reference, base (if any is recorded), id and layers of every image."""
     images = get_mapping(manifest.get("images"))
     return [
         (
             str(name),
             str(image.get("reference", "")),
+            str(get_mapping(image.get("base")).get("reference", "")),
             str(image.get("id", "")),
             _lines(image.get("layers")),
         )

@@ -211,7 +211,7 @@ def _run_mmdebstrap(inputs: Inputs, scratch: Path, tree: Path) -> None:
         f"--variant={VARIANT}",
         "--mode=root",
         "--format=directory",
-        f"--hook-dir={HOOKS}",
+        *([] if RELEASES[inputs.codename].is_merged else [f"--hook-dir={HOOKS}"]),
         *([f"--include={','.join(inputs.packages)}"] if inputs.packages else []),
         *(f"--aptopt={option}" for option in (*apt_options(), _IMAGE_APT_OPTION)),
         *(f"--dpkgopt={option}" for option in _DPKG_OPTIONS),

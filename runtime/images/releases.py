@@ -24,28 +24,38 @@ SOURCES_VARIABLE = "TESTBED_SOURCES"
 class Release(Struct, frozen=True):
     """A release of a distribution.
 
-    ``python`` is the version of its python3; ``keyring`` is the name of the file with its archive's keys, without the
-    ending, and nearly that of its package; ``packages`` are those that a base image has beside the essential ones and
-    apt: in bookworm apt still depended on what makes users.
+    ``python`` is the version of its python3; ``packages`` are those that a base image has beside the essential ones and
+    apt: in bookworm apt still depended on what makes users. Where ``is_merged``, /bin is a link to /usr/bin from the
+    first package on.
     """
 
     codename: str
     distribution: str
     title: str
     python: tuple[int, int]
-    keyring: str
     packages: tuple[str, ...] = ()
+    is_merged: bool = False
+
+    @property
+    def keyring(self) -> str:
+        """The file with all keys of the distribution's archive."""
+        return f"{KEYRING_FOLDERS[0]}{self.distribution}-archive-keyring.gpg"
+
+    @property
+    def keyring_package(self) -> str:
+        """The package that has this file, in either distribution."""
+        return KEYRING_PACKAGES[self.distribution]
 
 
-_DEBIAN, _UBUNTU = "debian-archive-keyring", "ubuntu-archive-keyring"
 RELEASES = {
     release.codename: release
     for release in (
-        Release("bookworm", "debian", "Debian 12", (3, 11), _DEBIAN),
-        Release("trixie", "debian", "Debian 13", (3, 13), _DEBIAN, ("passwd",)),
-        Release("noble", "ubuntu", "Ubuntu 24.04", (3, 12), _UBUNTU, ("passwd",)),
+        Release("bookworm", "debian", "Debian 12", (3, 11)),
+        Release("trixie", "debian", "Debian 13", (3, 13), ("passwd",)),
+        Release("noble", "ubuntu", "Ubuntu 24.04", (3, 12), ("passwd",), is_merged=True),
     )
 }
+KEYRING_PACKAGES = {"debian": "debian-archive-keyring", "ubuntu": "ubuntu-keyring"}
 # On a host of another release of the distribution.
 DEFAULTS = {"debian": "trixie", "ubuntu": "noble"}
 
@@ -107,7 +117,7 @@ def release_sources(
             f"{', '.join((*sources_file(environment), *texts)) or apt_folder}",
             explain_missing(release, host),
         )
-    check_keyrings(sources, release.keyring)
+    check_keyrings(sources, release.keyring_package)
     return sources
 
 
@@ -139,8 +149,7 @@ def _moved(source: Source, codename: str, release: Release) -> Source:
     suites = tuple(release.codename + suite.removeprefix(codename) for suite in source.suites)
     options = source.options
     if source.keyring is not None and codename in Path(source.keyring).name:
-        every_key = f"{KEYRING_FOLDERS[0]}{release.keyring}.gpg"
-        options = tuple((name, every_key if name == "signed-by" else value) for name, value in options)
+        options = tuple((name, release.keyring if name == "signed-by" else value) for name, value in options)
     return replace(source, suites=suites, options=options)
 
 
@@ -157,7 +166,7 @@ def explain_missing(release: Release, host: Host) -> str:
             "URIs: (the mirror)",
             f"Suites: {codename} {codename}-updates {codename}-security",
             f"Components: {components}",
-            f"Signed-By: {KEYRING_FOLDERS[0]}{release.keyring}.gpg",
+            f"Signed-By: {release.keyring}",
         )
     )
 
@@ -183,7 +192,7 @@ def explain_failure(output: str, release: Release, sources: Iterable[Source]) ->
     if _has(output, _KEY_WORDS):
         keyrings = ", ".join(sorted({source.keyring for source in sources if source.keyring})) or "apt's trusted keys"
         return (
-            f"the archive's key is not in {keyrings}: install the newest {release.keyring}, "
+            f"the archive's key is not in {keyrings}: install the newest {release.keyring_package}, "
             "or write the key into Signed-By"
         )
     if _has(output, _NETWORK_WORDS):

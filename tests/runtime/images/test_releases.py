@@ -147,14 +147,14 @@ def test_a_named_file_that_is_not_there_or_has_no_key_says_so(tmp_path: Path) ->
     named.write_text(UBUNTU + "Signed-By: /usr/share/keyrings/no-such-archive-keyring.gpg\n")
     with pytest.raises(PrerequisiteError, match=r"no-such-archive-keyring\.gpg does not exist") as no:
         release_sources(NOBLE, ON_BOOKWORM, tmp_path, {SOURCES_VARIABLE: str(named)})
-    assert "install ubuntu-archive-keyring" in no.value.hint
+    assert "install ubuntu-keyring" in no.value.hint
 
 
 @pytest.mark.parametrize(
     ("said", "advice"),
     [
         ("E: The repository 'http://m noble InRelease' is not signed.", "the archive's key is not in /usr/share/k.gpg"),
-        ("W: GPG error: http://m noble InRelease: NO_PUBKEY 871920D1991BC93C", "install the newest ubuntu-archive-key"),
+        ("W: GPG error: http://m noble InRelease: NO_PUBKEY 871920D1991BC93C", "install the newest ubuntu-keyring"),
         (
             "Sub-process /usr/bin/sqv returned an error code (1): Missing key 9D6D",
             "or write the key into Signed-By",
