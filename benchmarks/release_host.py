@@ -43,7 +43,8 @@ from runtime.plan.constants import CAPABILITIES  # noqa: E402
 from testbed.host.turn import take_turn  # noqa: E402
 from testbed.progress import print_progress  # noqa: E402
 
-PACKAGES = ("ca-certificates", "git", "passwd", "procps")
+# Beside what ./invoke installs: what every installed system has.
+PACKAGES = ("ca-certificates", "git", "mount", "passwd", "procps", "util-linux")
 CHECKOUT = "srv/testbed"
 # How this host reaches a package index, as far as it is said by files: pip's own, and the authorities it trusts.
 INDEX_FILES = ("/etc/pip.conf", "/etc/xdg/pip", "/root/.config/pip", "/root/.pip", "/etc/ssl/certs")
