@@ -60,7 +60,8 @@ def test_a_start_that_hangs_does_not_keep_the_container_from_being_deleted(oci: 
     starting = begun(oci, "start", "a")
     until(lambda: is_locked(oci.root / "a" / "lock"))
     oci("delete", "--force", "a")
-    assert starting.wait(10) != 0
+    # 0 where the host's first process has reaped it by then: nobody can tell whether it had executed its program.
+    assert starting.wait(10) in (0, 1)
 
 
 def test_a_hook_that_hangs_does_not_keep_the_container_from_being_deleted(oci: Runtime, tmp_path: Path) -> None:
