@@ -59,6 +59,7 @@ def test_a_run_on_the_platforms_of_every_comparison_answers_as_json(tmp_path: Pa
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["status"] == "finished"
     assert set(manifest["images"]) == {"web", "redis"}
+    assert all(image["base"]["layer"] == image["layers"][0] for image in manifest["images"].values())
 
     before = (folder / "report.html").read_bytes()
     assert run("report", "--run", str(folder)).returncode == 0
@@ -120,6 +121,7 @@ def test_a_killed_run_is_cleaned_up(tmp_path: Path) -> None:
         (("--scenario", "clickme", "--seed", "-5"), 1, "--seed -5: a seed is 0 or more"),
         (("--scenario", "clickme", "--seed", "1.5"), 1, "--seed 1.5: not a whole number"),
         (("--scenario", "clickme", "--platforms", "vm,container,vm"), 1, "platform vm is named twice"),
+        (("--scenario", "clickme", "--base", "buzz"), 1, "base buzz: there is no such release"),
         ((), 1, "which scenario? "),
     ],
 )

@@ -17,6 +17,7 @@ import pytest
 from runtime import container
 from runtime.cgroups import Cgroup
 from runtime.errors import PrerequisiteError, UsageError, WorkloadError
+from runtime.images import build as build_module
 from runtime.images.layers import OPAQUE_XATTR
 from runtime.images.model import Image
 from runtime.images.process import image_process
@@ -405,6 +406,31 @@ def test_another_escape_character(build_text: Build) -> None:
     image = build_text("# escape=`\nFROM tiny\nENV A=C:\\ `\n B=`$A\nWORKDIR /a\\b\n")
     assert image.config.env[1:] == ("A=C:\\", "B=$A")
     assert image.config.working_dir == "/a\\b"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "base", "release"),
+    [
+        ("testbed/base", "", ""),
+        ("testbed/base", "trixie", "trixie"),
+        ("testbed/base:noble", "trixie", "noble"),
+        ("testbed/base:bookworm", "", "bookworm"),
+    ],
+)
+def test_the_base_is_of_the_release_that_the_caller_or_the_file_names(
+    store: Store, tiny: Image, context: Path, monkeypatch: pytest.MonkeyPatch, wanted: str, base: str, release: str
+) -> None:
+    asked: list[str] = []
+
+    def ensure_base(_store: Store, _progress: object, release: str) -> Image:
+        asked.append(release)
+        return tiny
+
+    monkeypatch.setattr(build_module, "ensure_base", ensure_base)
+    dockerfile = context / "Dockerfile"
+    dockerfile.write_text(f"FROM {wanted}\nENV A=b\n")
+    build_module.build(store, context=context, dockerfile=dockerfile, reference="t/t", progress=print, base=base)
+    assert asked == [release]
 
 
 def test_an_unknown_parent_image(build_text: Build) -> None:

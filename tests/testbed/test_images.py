@@ -1,0 +1,56 @@
+"""The images of a scenario's services: on which base they are built, under which name, and how that is found again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runtime.images.model import Image, ImageConfig, Layer
+from runtime.images.releases import Host
+from runtime.images.store import Store
+from testbed import images
+from testbed.scenario.model import load
+
+SCENARIOS = Path(__file__).resolve().parents[2] / "scenarios"
+
+
+@pytest.mark.parametrize(
+    ("base", "reference"),
+    [
+        ("", "clickme/web"),
+        ("bookworm", "clickme/web"),
+        ("trixie", "clickme/web:trixie"),
+        ("noble", "clickme/web:noble"),
+    ],
+)
+def test_an_image_on_another_base_than_the_hosts_has_it_in_its_name(
+    monkeypatch: pytest.MonkeyPatch, base: str, reference: str
+) -> None:
+    built: list[tuple[str, str]] = []
+
+    def build(_store: Store, *, reference: str, base: str, **_rest: object) -> Image:
+        built.append((reference, base))
+        return Image(reference, "sha256:0", ImageConfig(), ())
+
+    monkeypatch.setattr(images, "build", build)
+    monkeypatch.setattr(images, "read_host", lambda: Host("debian", "bookworm"))
+    found = images.build_images(load("clickme", SCENARIOS), print, base)
+    assert found["web"].reference == reference
+    assert (reference, base) in built
+
+
+def test_the_base_of_an_image_is_found_by_its_layer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TESTBED_HOME", str(tmp_path))
+    store = Store(tmp_path / "images")
+    with store.building(print), store.scratch() as scratch:
+        layers = []
+        for name in ("base", "above"):
+            tree = scratch / name
+            tree.mkdir()
+            (tree / name).write_text(name)
+            layers.append(store.add_layer(tree, name))
+        base = store.tag("testbed/base:trixie", ImageConfig(), layers[:1])
+        image = store.tag("s/web:trixie", ImageConfig(), layers)
+    assert images.find_base(image) == base
+    assert images.find_base(Image("scratch", "", ImageConfig(), (Layer("sha256:1", tmp_path),))) is None
