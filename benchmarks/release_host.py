@@ -111,6 +111,7 @@ def own_capabilities(status: str) -> tuple[str, ...]:
 def held(folder: Path) -> Iterator[None]:
     """Wait until nobody else uses the root that is or will be ``folder``, and hold it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.parent.chmod(0o700)  # set-user-ID programs are below
     with folder.with_suffix(".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -159,14 +159,15 @@ def end_planners() -> tuple[int, ...]:
 
 
 def remove_store() -> Path:
-    """Remove images, guest kernels, disks and verdicts; the next run makes them again. Returns where they were.
+    """Remove images, guest kernels, disks, verdicts and hosts of other releases, which are made again when needed.
+    Returns where they were.
 
     Raises UsageError while a run or a build is alive.
     """
     if _held():
         raise UsageError("a run or a build is using the store", "wait for its end, or end it")
     root = store_root()
-    for folder in ("images", "guest"):
+    for folder in ("images", "guest", "hosts"):
         if (root / folder).exists():
             shutil.rmtree(root / folder)
     for emulator in daemons_emulators():
