@@ -16,6 +16,7 @@ from runtime.cgroups.hierarchy import Hierarchies, delegations, hierarchies
 from runtime.effects import DIRECT, Effects
 from runtime.errors import TestbedError
 from runtime.kernel_files import parse_flat_keyed
+from runtime.speed import is_over, scale
 
 
 @contextmanager
@@ -180,13 +181,15 @@ class Cgroup(Struct, frozen=True):
             file, word = self.hierarchies.unified / self.name / "cgroup.freeze", str(int(frozen))
         else:
             raise TestbedError(f"freeze cgroup {self.name}: the host has no freezer")
-        deadline = time.monotonic() + timeout_s
+        began_s = time.monotonic()
         by.write(file, word)
         while self.frozen() != frozen:
-            if time.monotonic() > deadline:
+            if is_over(began_s, timeout_s):
                 if frozen:
                     self.freeze(False, by=by)  # some may have stopped
-                raise TestbedError(f"freeze cgroup {self.name}: not all processes stopped within {timeout_s} s")
+                raise TestbedError(
+                    f"freeze cgroup {self.name}: not all processes stopped within {scale(timeout_s):g} s"
+                )
             time.sleep(0.001)
             by.write(file, word)
 
@@ -214,12 +217,12 @@ class Cgroup(Struct, frozen=True):
 
     def kill(self, timeout_s: float = 10.0, by: Effects = DIRECT) -> None:
         """Kill its processes and wait until none is left. Raises TestbedError when some will not die."""
-        deadline = time.monotonic() + timeout_s
+        began_s = time.monotonic()
         while pids := self.pids():
             self.kill_at_once(by)
             by.signal_all(pids, signal.SIGKILL)
-            if time.monotonic() > deadline:
-                raise TestbedError(f"cgroup {self.name}: processes {pids} did not die in {timeout_s} s")
+            if is_over(began_s, timeout_s):
+                raise TestbedError(f"cgroup {self.name}: processes {pids} did not die in {scale(timeout_s):g} s")
             time.sleep(0.001)
 
     def remove(self, timeout_s: float = 5.0, by: Effects = DIRECT) -> None:
@@ -227,13 +230,13 @@ class Cgroup(Struct, frozen=True):
 
         It tries again for ``timeout_s``, because the last process may need a moment to be reaped. Raises TestbedError.
         """
-        deadline = time.monotonic() + timeout_s
+        began_s = time.monotonic()
         while True:
             directories = [path for directory in self.directories() for path in _with_those_below(directory)]
             try:
                 by.remove_directories(directories)
             except OSError as error:
-                if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                if error.errno != errno.EBUSY or is_over(began_s, timeout_s):
                     raise TestbedError(f"remove cgroup {error.filename or self.name}: {error.strerror}") from error
                 time.sleep(0.001)
             else:
