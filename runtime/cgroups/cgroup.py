@@ -6,7 +6,7 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -54,6 +54,38 @@ def _content(path: Path) -> str:
         return ""
 
 
+class Throttling(Struct, frozen=True):
+    """How often the quota of processor time held a cgroup back: in ``throttled`` of its ``periods``, for
+    ``throttled_ns``.
+
+    Periods count only while it wants to run and has a quota. The time is that of each processor's queue, added up: with
+    two processors it can be twice what passed.
+    """
+
+    periods: int = 0
+    throttled: int = 0
+    throttled_ns: int = 0
+
+    def since(self, before: Throttling) -> Throttling:
+        """Return what came after an earlier reading of the same cgroup."""
+        return Throttling(
+            self.periods - before.periods, self.throttled - before.throttled, self.throttled_ns - before.throttled_ns
+        )
+
+    @property
+    def fraction(self) -> float:
+        """The part of the periods, 0 to 1, in which it was held back; 0 without a quota."""
+        return self.throttled / self.periods if self.periods > 0 else 0.0
+
+
+def sum_throttling(counted: Iterable[Throttling]) -> Throttling:
+    """Return the sum over several cgroups."""
+    whole = tuple(counted)
+    return Throttling(
+        sum(one.periods for one in whole), sum(one.throttled for one in whole), sum(one.throttled_ns for one in whole)
+    )
+
+
 class Making(Struct, frozen=True):
     """The steps that make a cgroup.
 
@@ -95,6 +127,15 @@ class Cgroup(Struct, frozen=True):
         if "cpuacct" in self.hierarchies.v1:
             return int(self.file("cpuacct", "cpuacct.usage", "").read_text())
         return parse_flat_keyed(self.file("cpu", "", "cpu.stat").read_text())["usage_usec"] * 1000
+
+    def throttling(self) -> Throttling:
+        """Return how often its quota has held it back since it was made (cpu.stat of either version).
+
+        All counts are 0 without a quota. Raises OSError when it is gone.
+        """
+        counts = parse_flat_keyed(self.file("cpu", "cpu.stat", "cpu.stat").read_text())
+        throttled_ns = counts.get("throttled_time", counts.get("throttled_usec", 0) * 1000)
+        return Throttling(counts.get("nr_periods", 0), counts.get("nr_throttled", 0), throttled_ns)
 
     def memory_bytes(self) -> int:
         """Return the memory charged to it, in bytes: anonymous memory, page cache and kernel memory."""
