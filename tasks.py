@@ -33,6 +33,14 @@ def _number(option: str, text: str) -> int:
         raise UsageError(f"{option} {text}: not a whole number") from None
 
 
+def _fraction(option: str, text: str) -> float:
+    """The number that an option is given. Raises UsageError for anything else."""
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"{option} {text}: not a number") from None
+
+
 def _scenario(task_name: str, scenario: str) -> str:
     """The scenario that is asked for. Raises UsageError without one, with those that there are."""
     if not scenario:
@@ -79,6 +87,8 @@ def reporting(body: Callable[..., int]) -> Callable[..., None]:
         "scenario": "name of a folder below scenarios/, or a path to one",
         "platforms": "comma-separated: container, vm or another kind of vm (a wrong name lists them all)",
         "accel": "what runs virtual machines: kvm, tcg, tcg-single, or auto for the best that works",
+        "guest-kernel": "a vmlinux or bzImage of your own, drivers built in, for machines that are given a kernel",
+        "emulator-cpus": "processors for QEMU's own threads, on top of the services' limits (default: 0)",
         "measures": "comma-separated: start,density,utilisation",
         "trials": "start trials on each platform, instead of the scenario's: 1 or more",
         "quick": "the scenario's quick settings: at most 3 minutes",
@@ -96,6 +106,8 @@ def bench(
     platforms: str = "container,vm,vm-containers",
     measures: str = "start,density,utilisation",
     accel: str = "auto",
+    guest_kernel: str = "",
+    emulator_cpus: str = "",
     trials: str = "",
     quick: bool = False,
     seed: str = "1",
@@ -120,6 +132,8 @@ def bench(
         command=tuple(sys.argv),
         connect=connect,
         wait=wait,
+        guest_kernel=guest_kernel,
+        emulator_cpus=_fraction("--emulator-cpus", emulator_cpus) if emulator_cpus else 0.0,
     )
     run = bench(options, print_progress)
     return _conclude(run.path, json) or run.exit_code

@@ -1,38 +1,72 @@
-"""Decompression of what kernel packages hold: gzip, xz, zstd and the LZ4 legacy frame, recognised by their magic."""
+"""Decompression of what kernels and their packages hold: gzip, bzip2, lzma, xz, zstd and the LZ4 legacy frame.
+
+They are recognised by their magic. What a small file may unpack to has a limit.
+"""
 
 from __future__ import annotations
 
+import bz2
 import ctypes
 import lzma
 import struct
 import zlib
+from typing import Protocol
 
 from runtime.errors import PrerequisiteError
 
-_GZIP_MAGIC = b"\x1f\x8b"
+GZIP_MAGIC = b"\x1f\x8b"
+_BZIP2_MAGIC = b"BZh"
+_LZMA_MAGIC = b"\x5d\x00\x00"
 _XZ_MAGIC = b"\xfd7zXZ"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _LZ4_LEGACY_MAGIC = b"\x02\x21\x4c\x18"
 _LZ4_LEGACY_BLOCK_BYTES = 8 << 20
+# No kernel is larger, nor any module.
+MOST_BYTES = 1 << 30
 
 
-def decompress(packed: bytes, what: str) -> bytes:
+class _Decompressor(Protocol):
+    """What the standard library's decompressors have in common."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
+def decompress(packed: bytes, what: str, most_bytes: int = MOST_BYTES) -> bytes:
     """Return the data unpacked, or itself when it is in none of the known formats.
 
-    Raises PrerequisiteError, naming ``what``, for damaged data or a missing library.
+    Raises PrerequisiteError, naming ``what``, for damaged data, more than ``most_bytes``, or a missing library.
     """
     try:
-        if packed.startswith(_GZIP_MAGIC):
-            return zlib.decompress(packed, wbits=31)
-        if packed.startswith(_XZ_MAGIC):
-            return lzma.decompress(packed)
+        if packed.startswith(GZIP_MAGIC):
+            return _unpack(zlib.decompressobj(wbits=31), packed, most_bytes)
+        if packed.startswith((_XZ_MAGIC, _LZMA_MAGIC)):
+            return _unpack(lzma.LZMADecompressor(), packed, most_bytes)
+        if packed.startswith(_BZIP2_MAGIC):
+            return _unpack(bz2.BZ2Decompressor(), packed, most_bytes)
         if packed.startswith(_LZ4_LEGACY_MAGIC):
-            return _lz4_legacy(packed)
+            return _lz4_legacy(packed, most_bytes)
         if packed.startswith(_ZSTD_MAGIC):
-            return _zstd(packed)
-    except (zlib.error, lzma.LZMAError, ValueError) as error:
+            return _zstd(packed, most_bytes)
+    except (zlib.error, lzma.LZMAError, ValueError, OSError, EOFError) as error:
         raise PrerequisiteError(f"unpack {what}: {error}", "remove it and download it again") from error
     return packed
+
+
+def _unpack(decompressor: _Decompressor, packed: bytes, most_bytes: int) -> bytes:
+    """Unpack one stream; what stands behind it is not looked at."""
+    data = decompressor.decompress(packed, most_bytes + 1)
+    _check_size(len(data), most_bytes)
+    if not decompressor.eof:
+        raise ValueError("it ends in the middle")
+    return data
+
+
+def _check_size(size_bytes: int, most_bytes: int) -> None:
+    if size_bytes > most_bytes:
+        raise ValueError(f"it holds more than {most_bytes} bytes")
 
 
 def _library(name: str, package: str) -> ctypes.CDLL:
@@ -43,7 +77,7 @@ def _library(name: str, package: str) -> ctypes.CDLL:
         raise PrerequisiteError(f"load {name}: {error}", f"install {package}") from error
 
 
-def _lz4_legacy(packed: bytes) -> bytes:
+def _lz4_legacy(packed: bytes, most_bytes: int) -> bytes:
     """Unpack blocks of at most 8 MiB, each with its packed size in front (lz4, doc/lz4_Frame_format.md)."""
     library = _library("liblz4.so.1", "liblz4-1")
     target = ctypes.create_string_buffer(_LZ4_LEGACY_BLOCK_BYTES)
@@ -56,11 +90,12 @@ def _lz4_legacy(packed: bytes) -> bytes:
         if done < 0 or len(block) != size:
             raise ValueError(f"the LZ4 block at byte {at} is damaged")
         parts.append(target.raw[:done])
+        _check_size(sum(map(len, parts)), most_bytes)
         at += 4 + size
     return b"".join(parts)
 
 
-def _zstd(packed: bytes) -> bytes:
+def _zstd(packed: bytes, most_bytes: int) -> bytes:
     """Unpack one frame that names its content's size, as the kernel's build writes them."""
     library = _library("libzstd.so.1", "libzstd1")
     library.ZSTD_getFrameContentSize.restype = ctypes.c_ulonglong
@@ -69,6 +104,7 @@ def _zstd(packed: bytes) -> bytes:
     size = library.ZSTD_getFrameContentSize(packed, ctypes.c_size_t(len(packed)))
     if size >= 1 << 32:  # also the error codes, which are the largest numbers
         raise ValueError("the zstd frame does not name its size")
+    _check_size(size, most_bytes)
     frame = library.ZSTD_findFrameCompressedSize(packed, ctypes.c_size_t(len(packed)))
     target = ctypes.create_string_buffer(size)
     done = library.ZSTD_decompress(target, ctypes.c_size_t(size), packed, ctypes.c_size_t(frame))

@@ -29,6 +29,7 @@ from msgspec.structs import replace
 from runtime.atomic import partial
 from runtime.errors import PrerequisiteError, UsageError
 from runtime.lease import lease
+from runtime.output import QUOTED_LINES, printable, shortened
 from runtime.plan.steps import LogLine, Plan
 from runtime.speed import factor, scale
 from testbed.host.facts import EMULATOR
@@ -62,7 +63,7 @@ class Attempt(Struct, frozen=True):
     """A boot of the guest under one accelerator: ``boot_s`` to its first process, None when it did not get there.
 
     ``cpu`` is libvirt's CPU mode, or a model: the host's own where the accelerator takes it, else all it can offer.
-    ``at`` is when it was tried (UTC).
+    ``at`` is when it was tried (UTC), ``console`` what the guest's console showed last when it did not get there.
     """
 
     accelerator: str
@@ -70,6 +71,15 @@ class Attempt(Struct, frozen=True):
     boot_s: float | None = None
     cpu: str = "maximum"
     at: str = ""
+    console: str = ""
+
+
+class NoGuestBoots(PrerequisiteError):
+    """The guest's kernel boots under no accelerator: ``attempts`` are all that were made."""
+
+    def __init__(self, message: str, hint: str, attempts: Sequence[Attempt]) -> None:
+        super().__init__(message, hint)
+        self.attempts = tuple(attempts)
 
 
 class Verdict(Struct, frozen=True):
@@ -135,9 +145,13 @@ def _read_until(process: subprocess.Popen[bytes], mark: bytes, deadline_s: float
     return True, output
 
 
-def _last_line(output: bytes) -> str:
+def _last_lines(output: bytes, count: int = QUOTED_LINES) -> str:
     lines = [line.strip() for line in output.decode(errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else "nothing"
+    return "\n".join(shortened(printable(line)) for line in lines[-count:])
+
+
+def _last_line(output: bytes) -> str:
+    return _last_lines(output, 1) or "nothing"
 
 
 def _boot(command: list[str], time_limit_s: float) -> tuple[float | None, bool, bytes]:
@@ -186,13 +200,14 @@ def try_accelerator(qemu: Path, guest: Guest, accelerator: str, time_limit_s: fl
                 break
     if exited:
         reason = f"QEMU ended under {name} before the guest's first process: {_last_line(output)}"
-        return Attempt(accelerator, reason, at=at)
+        return Attempt(accelerator, reason, at=at, console=_last_lines(output))
     opens = f"{KVM_DEVICE} opens, but under" if accelerator == "kvm" else "under"
     return Attempt(
         accelerator,
         f"{opens} {name} the guest kernel did not reach its first process in {time_limit_s:g} s "
         f"(last console line: {_last_line(output)})",
         at=at,
+        console=_last_lines(output),
     )
 
 
@@ -227,7 +242,7 @@ def decide(attempts: Sequence[Attempt], closed: str, wanted: str = AUTO) -> Verd
             why = reason if wanted == AUTO else f"asked for; {chosen.reason}"
             return Verdict(name, why, chosen.boot_s, chosen.cpu, False, tuple(attempts))
     tried = "; ".join(one.reason for one in attempts)
-    raise PrerequisiteError(f"no guest boots: {tried}", "reinstall qemu-system-x86")
+    raise NoGuestBoots(f"no guest boots: {tried}", "reinstall qemu-system-x86", attempts)
 
 
 def explain_closed_kvm() -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import ctypes
 import gzip
 import lzma
 import struct
+from collections.abc import Callable
 
 import pytest
 
@@ -62,3 +64,15 @@ def test_damage_names_the_file(packed: bytes) -> None:
 def test_a_cut_lz4_block_is_noticed() -> None:
     with pytest.raises(PrerequisiteError, match="damaged"):
         decompress(lz4_legacy(DATA)[:-10], "test")
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress, bz2.compress, lz4_legacy, zstd])
+def test_what_unpacks_to_more_than_the_limit_is_refused(pack: Callable[[bytes], bytes]) -> None:
+    assert decompress(pack(DATA), "test", len(DATA)) == DATA
+    with pytest.raises(PrerequisiteError, match="unpack test: it holds more than"):
+        decompress(pack(DATA), "test", len(DATA) - 1)
+
+
+def test_bzip2_and_the_old_lzma() -> None:
+    assert decompress(bz2.compress(DATA), "test") == DATA
+    assert decompress(lzma.compress(DATA, format=lzma.FORMAT_ALONE), "test") == DATA
