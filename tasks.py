@@ -168,13 +168,19 @@ def report(context: Context, run: str = "") -> int:
     return _conclude(locate(run, ROOT / "results"), False)
 
 
-@task(help={"json": "print as JSON", "connect": "also try this libvirt URI, as bench --connect would"})
+@task(
+    help={
+        "json": "print as JSON",
+        "connect": "also try this libvirt URI, as bench --connect would",
+        "guest-kernel": "boot this kernel to find out, as bench --guest-kernel would",
+    }
+)
 @reporting
-def doctor(context: Context, json: bool = False, connect: str = "") -> int:
+def doctor(context: Context, json: bool = False, connect: str = "", guest_kernel: str = "") -> int:
     """Say what this host can do, what it cannot, and how to fix that."""
     from testbed.doctor import print_checks, run_checks
 
-    return print_checks(run_checks(connect), as_json=json)
+    return print_checks(run_checks(connect, guest_kernel), as_json=json)
 
 
 @task(help={"check": "only list; exit 1 when there is something", "store": "also remove images, kernels and disks"})

@@ -19,6 +19,7 @@ from runtime.errors import PrerequisiteError, UsageError
 from runtime.home import store_root
 from runtime.images.model import Image
 from runtime.lease import CGROUP_ROOT, lease
+from testbed.host import kvm
 from testbed.host.facts import read_facts, read_source, read_versions
 from testbed.host.noise import Watch
 from testbed.host.quiet import watch_noise
@@ -104,7 +105,7 @@ def _manifest(
         "seccomp": filters(scenario),
         "source": read_source(),
         "versions": read_versions(),
-        "host": read_facts(),
+        "host": {**read_facts(), "kvm": kvm.detect().words},
         "noise": list(watch_noise()),
     }
 

@@ -53,6 +53,15 @@ def read_first_line(*command: str) -> str | None:
     return done.stdout.partition("\n")[0].strip() or None
 
 
+def read_lines(*command: str) -> list[str]:
+    """Return the lines of a command's standard output; none when it is absent, fails or takes too long."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=scale(_COMMAND_S), check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return done.stdout.splitlines()
+
+
 def parse_key_values(text: str, separator: str) -> dict[str, str]:
     """Parse ``key<separator>value`` lines, without white space and quotes around values; the first of a key counts."""
     values: dict[str, str] = {}

@@ -204,7 +204,7 @@ def try_accelerator(qemu: Path, guest: Guest, accelerator: str, time_limit_s: fl
     opens = f"{KVM_DEVICE} opens, but under" if accelerator == "kvm" else "under"
     return Attempt(
         accelerator,
-        f"{opens} {name} the guest kernel did not reach its first process in {time_limit_s:g} s "
+        f"{opens} {name} the guest kernel did not reach its first process in {time_limit_s:.4g} s "
         f"(last console line: {_last_line(output)})",
         at=at,
         console=_last_lines(output),
