@@ -228,7 +228,7 @@ def test_a_command_imports_little() -> None:
     script = f"""import sys
 sys.path[:0] = [{str(ROOT)!r}]
 sys.path.append({str(PACKAGES)!r})
-import runtime.oci.planner, runtime.oci.execution, runtime.oci.lifecycle
+import runtime.oci.planner, runtime.oci.execution, runtime.oci.creation, runtime.oci.lifecycle
 print(*[name for name in {costly!r} if name in sys.modules])"""
     done = subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
