@@ -42,7 +42,10 @@ class Machine(Struct, frozen=True):
 def needed_options(machine: Machine) -> tuple[str, ...]:
     """Return the options, as a kernel's configuration names them."""
     names = [*_ALL]
-    names += ["VIRTIO_MMIO", "ACPI"] if machine.bus == "mmio" else ["PCI", "VIRTIO_PCI", "ACPI"]
+    # microvm's serial port has no legacy interrupt, only the one that ACPI's tables give it.
+    names += (
+        ["VIRTIO_MMIO", "ACPI", "PNP", "SERIAL_8250_PNP"] if machine.bus == "mmio" else ["PCI", "VIRTIO_PCI", "ACPI"]
+    )
     names += {"erofs": ["EROFS_FS", "EROFS_FS_XATTR"], "ext4": ["EXT4_FS"]}[machine.file_system]
     names += [] if machine.writable_disk else ["OVERLAY_FS"]
     names += ["VIRTIO_BALLOON"] if machine.balloon or machine.reporting else []

@@ -294,6 +294,12 @@ def test_what_a_quota_held_back_of_each_instance_is_shown(write_run: WriteRun) -
     assert "throttled" not in page.shown.partition("each service")[2].partition("Held back")[0], "it is no phase"
 
 
+def test_what_is_next_to_nothing_is_not_said_first(write_run: WriteRun) -> None:
+    folder = write_run(extra=[held_back(900, "container", 0.004, web=0.008), held_back(901, "vm", 0.2, web=0.4)])
+    said = summary.describe_answer(folder)
+    assert "vm (TCG, emulated) in up to 20% of a trial's periods" in said and "container in up to" not in said
+
+
 def test_nothing_is_said_of_quotas_that_held_nothing_back(write_run: WriteRun) -> None:
     folder = write_run(extra=[held_back(900, "container", 0.0, web=0.0)])
     reports.render(folder)

@@ -24,7 +24,11 @@ def test_what_is_off_is_told_from_what_is_a_module() -> None:
 def test_each_kind_of_machine_asks_for_its_own() -> None:
     usual = set(needed_options(Machine()))
     assert {"CONFIG_VIRTIO_PCI", "CONFIG_EROFS_FS", "CONFIG_OVERLAY_FS"} <= usual
-    assert set(needed_options(VARIANTS["vm-micro"].kernel_needs)) - usual == {"CONFIG_VIRTIO_MMIO"}
+    assert set(needed_options(VARIANTS["vm-micro"].kernel_needs)) - usual == {
+        "CONFIG_VIRTIO_MMIO",
+        "CONFIG_PNP",
+        "CONFIG_SERIAL_8250_PNP",
+    }
     disk = set(needed_options(VARIANTS["vm-disk"].kernel_needs))
     assert "CONFIG_EXT4_FS" in disk and "CONFIG_OVERLAY_FS" not in disk and "CONFIG_EROFS_FS" not in disk
     assert set(needed_options(VARIANTS["vm-balloon"].kernel_needs)) - usual == {"CONFIG_VIRTIO_BALLOON"}
