@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from testbed.analysis import Run, get_mapping
+from testbed.results import LEAST_HELD_BACK
 
 # What a manifest calls a host whose processor QEMU emulates (systemd-detect-virt(1)).
 _EMULATOR = "qemu"
 _TRIALS_SHOWN = 3
-# Of periods: less is shown in tables, and not said before everything else.
-_LEAST_HELD_BACK = 0.005
 
 
 def hypervisor(run: Run) -> str:
@@ -69,7 +68,7 @@ def _note_held_back(run: Run) -> str:
     """Say where a quota stopped instances; of a machine, that they are stopped with all that QEMU does for them."""
     most: dict[str, float] = {}
     for trial in run.trials:
-        if (part := trial.window.get("throttled_periods", 0.0)) >= _LEAST_HELD_BACK:
+        if (part := trial.window.get("throttled_periods", 0.0)) >= LEAST_HELD_BACK:
             most[trial.platform] = max(most.get(trial.platform, 0.0), part)
     by_name = {one.name: one for one in run.platforms}
     if not most:
