@@ -27,6 +27,8 @@ from vm_images.kernel import GuestKernel, find_stored_guest_kernel
 from vm_images.minimal_kernel import find_stored_minimal_kernel
 from vm_images.own_kernel import CONFIG, read_own_kernel
 
+# Of the real store, whatever the tests' own is.
+KERNELS = store_root() / "guest"
 KERNEL = GuestKernel(Path("/nowhere"), "6.9", "vmlinux", "sha256:12", True, (), own=True)
 
 
@@ -166,7 +168,7 @@ def test_a_kernel_that_does_not_boot_is_found_out_by_its_console(
 @pytest.mark.parametrize("name", ["vm", "vm-micro", "vm-disk", "vm-restored"])
 def test_a_kernel_with_all_built_in_serves(name: str, bench: _Bench, home: Path, tmp_path: Path) -> None:
     try:
-        built = find_stored_minimal_kernel(store_root() / "guest")
+        built = find_stored_minimal_kernel(KERNELS)
     except PrerequisiteError:
         pytest.skip("there is no minimal kernel to give: ./invoke images.kernel")
     shutil.copy2(built.image, tmp_path / "mine")
