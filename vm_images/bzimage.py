@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 
 from runtime.errors import PrerequisiteError
-from vm_images.compression import GZIP_MAGIC, decompress
+from vm_images.compression import GZIP_MAGIC, MOST_BYTES, decompress
 
 # The first sectors, up to the end of the setup header.
 HEADER_BYTES = 0x268
@@ -34,7 +34,8 @@ def extract_vmlinux(bzimage: bytes) -> bytes:
         raise PrerequisiteError("the guest kernel's payload is not in the file: it is cut short")
     (size_bytes,) = struct.unpack("<I", packed[-4:])
     # The last four bytes of gzip's own format are the size already.
-    elf = decompress(packed if packed.startswith(GZIP_MAGIC) else packed[:-4], "the guest kernel")
+    stream = packed if packed.startswith(GZIP_MAGIC) else packed[:-4]
+    elf = decompress(stream, "the guest kernel", min(size_bytes, MOST_BYTES))
     if len(elf) != size_bytes or not elf.startswith(b"\x7fELF"):
         raise PrerequisiteError(
             f"the guest kernel unpacks to {len(elf)} bytes starting with {elf[:4].hex()}, not to an ELF of {size_bytes}"

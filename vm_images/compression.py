@@ -21,6 +21,8 @@ _XZ_MAGIC = b"\xfd7zXZ"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _LZ4_LEGACY_MAGIC = b"\x02\x21\x4c\x18"
 _LZ4_LEGACY_BLOCK_BYTES = 8 << 20
+# zstd.h, zstd_errors.h: ZSTD_CONTENTSIZE_UNKNOWN, ZSTD_CONTENTSIZE_ERROR, ZSTD_error_dstSize_tooSmall.
+_ZSTD_UNKNOWN, _ZSTD_DAMAGED, _ZSTD_NO_ROOM = (1 << 64) - 1, (1 << 64) - 2, 70
 # No kernel is larger, nor any module.
 MOST_BYTES = 1 << 30
 
@@ -96,18 +98,23 @@ def _lz4_legacy(packed: bytes, most_bytes: int) -> bytes:
 
 
 def _zstd(packed: bytes, most_bytes: int) -> bytes:
-    """Unpack one frame that names its content's size, as the kernel's build writes them."""
+    """Unpack one frame. That of a kernel does not name its content's size, for it was packed from a pipe."""
     library = _library("libzstd.so.1", "libzstd1")
     library.ZSTD_getFrameContentSize.restype = ctypes.c_ulonglong
     library.ZSTD_findFrameCompressedSize.restype = ctypes.c_size_t
     library.ZSTD_decompress.restype = ctypes.c_size_t
     size = library.ZSTD_getFrameContentSize(packed, ctypes.c_size_t(len(packed)))
-    if size >= 1 << 32:  # also the error codes, which are the largest numbers
-        raise ValueError("the zstd frame does not name its size")
-    _check_size(size, most_bytes)
-    frame = library.ZSTD_findFrameCompressedSize(packed, ctypes.c_size_t(len(packed)))
-    target = ctypes.create_string_buffer(size)
-    done = library.ZSTD_decompress(target, ctypes.c_size_t(size), packed, ctypes.c_size_t(frame))
-    if done != size:
+    if size == _ZSTD_DAMAGED:
         raise ValueError("the zstd frame is damaged")
-    return target.raw
+    named = size != _ZSTD_UNKNOWN
+    _check_size(size if named else 0, most_bytes)
+    room = size if named else most_bytes
+    frame = library.ZSTD_findFrameCompressedSize(packed, ctypes.c_size_t(len(packed)))
+    target = ctypes.create_string_buffer(room)
+    done = library.ZSTD_decompress(target, ctypes.c_size_t(room), packed, ctypes.c_size_t(frame))
+    # Error codes are the largest numbers (zstd_errors.h).
+    if done == (1 << 64) - _ZSTD_NO_ROOM:
+        _check_size(most_bytes + 1, most_bytes)
+    if done > room or (named and done != size):
+        raise ValueError("the zstd frame is damaged")
+    return ctypes.string_at(target, done)

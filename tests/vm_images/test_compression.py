@@ -76,3 +76,26 @@ def test_what_unpacks_to_more_than_the_limit_is_refused(pack: Callable[[bytes], 
 def test_bzip2_and_the_old_lzma() -> None:
     assert decompress(bz2.compress(DATA), "test") == DATA
     assert decompress(lzma.compress(DATA, format=lzma.FORMAT_ALONE), "test") == DATA
+
+
+def zstd_from_a_pipe(data: bytes) -> bytes:
+    library = ctypes.CDLL("libzstd.so.1")
+    library.ZSTD_createCCtx.restype = ctypes.c_void_p
+    library.ZSTD_compress2.restype = ctypes.c_size_t
+    context = ctypes.c_void_p(library.ZSTD_createCCtx())
+    library.ZSTD_CCtx_setParameter(context, 200, 0)  # ZSTD_c_contentSizeFlag
+    target = ctypes.create_string_buffer(len(data) + 1000)
+    done = library.ZSTD_compress2(context, target, ctypes.c_size_t(len(target)), data, ctypes.c_size_t(len(data)))
+    library.ZSTD_freeCCtx(context)
+    return target.raw[:done]
+
+
+def test_a_zstd_frame_from_a_pipe_does_not_name_its_size() -> None:
+    """As the kernel's build makes it (scripts/Makefile.lib, zstd22_with_size), for example Debian 13's."""
+    packed = zstd_from_a_pipe(DATA)
+    assert decompress(packed, "test", len(DATA)) == DATA
+    with pytest.raises(PrerequisiteError, match="it holds more than"):
+        decompress(packed, "test", len(DATA) - 1)
+    damaged = packed[:-200] + bytes(200)
+    with pytest.raises(PrerequisiteError, match="damaged"):
+        decompress(damaged, "test", len(DATA))

@@ -17,7 +17,8 @@ from msgspec.structs import replace
 from runtime.errors import TestbedError, UsageError
 from runtime.home import store_root
 from tests.vm_images.test_bzimage import bzimage, elf, note
-from vm_images import compression, own_kernel
+from vm_images import bzimage as bzimage_module
+from vm_images import own_kernel
 from vm_images.kernel import find_stored_guest_kernel
 from vm_images.own_kernel import read_options, read_own_kernel
 
@@ -168,7 +169,7 @@ def test_neither_the_file_nor_what_it_unpacks_to_is_read_without_a_limit(
         read_own_kernel(tmp_path / "store", given(bytes(1001)))
     bomb = boot_image(vmlinux() + bytes(1 << 20))
     assert len(bomb) < 8192
-    monkeypatch.setattr(compression.decompress, "__defaults__", (1 << 20,))
+    monkeypatch.setattr(bzimage_module, "MOST_BYTES", 1 << 20)
     with pytest.raises(UsageError, match="it holds more than 1048576 bytes"):
         read_own_kernel(tmp_path / "store", given(bomb))
 
