@@ -33,6 +33,14 @@ def _number(option: str, text: str) -> int:
         raise UsageError(f"{option} {text}: not a whole number") from None
 
 
+def _fraction(option: str, text: str) -> float:
+    """The number that an option is given. Raises UsageError for anything else."""
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"{option} {text}: not a number") from None
+
+
 def _scenario(task_name: str, scenario: str) -> str:
     """The scenario that is asked for. Raises UsageError without one, with those that there are."""
     if not scenario:
@@ -80,6 +88,8 @@ def reporting(body: Callable[..., int]) -> Callable[..., None]:
         "platforms": "comma-separated: container, vm or another kind of vm (a wrong name lists them all)",
         "accel": "what runs virtual machines: kvm, tcg, tcg-single, or auto for the best that works",
         "base": "release that images are built on: bookworm, trixie or noble (default: the host's own)",
+        "guest-kernel": "a vmlinux or bzImage of your own, drivers built in, for machines that are given a kernel",
+        "emulator-cpus": "processors for QEMU's own threads, on top of the services' limits (default: 0)",
         "measures": "comma-separated: start,density,utilisation",
         "trials": "start trials on each platform, instead of the scenario's: 1 or more",
         "quick": "the scenario's quick settings: at most 3 minutes",
@@ -98,6 +108,8 @@ def bench(
     base: str = "",
     measures: str = "start,density,utilisation",
     accel: str = "auto",
+    guest_kernel: str = "",
+    emulator_cpus: str = "",
     trials: str = "",
     quick: bool = False,
     seed: str = "1",
@@ -123,6 +135,8 @@ def bench(
         connect=connect,
         wait=wait,
         base=base,
+        guest_kernel=guest_kernel,
+        emulator_cpus=_fraction("--emulator-cpus", emulator_cpus) if emulator_cpus else 0.0,
     )
     run = bench(options, print_progress)
     return _conclude(run.path, json) or run.exit_code
@@ -157,13 +171,19 @@ def report(context: Context, run: str = "") -> int:
     return _conclude(locate(run, ROOT / "results"), False)
 
 
-@task(help={"json": "print as JSON", "connect": "also try this libvirt URI, as bench --connect would"})
+@task(
+    help={
+        "json": "print as JSON",
+        "connect": "also try this libvirt URI, as bench --connect would",
+        "guest-kernel": "boot this kernel to find out, as bench --guest-kernel would",
+    }
+)
 @reporting
-def doctor(context: Context, json: bool = False, connect: str = "") -> int:
+def doctor(context: Context, json: bool = False, connect: str = "", guest_kernel: str = "") -> int:
     """Say what this host can do, what it cannot, and how to fix that."""
     from testbed.doctor import print_checks, run_checks
 
-    return print_checks(run_checks(connect), as_json=json)
+    return print_checks(run_checks(connect, guest_kernel), as_json=json)
 
 
 @task(help={"check": "only list; exit 1 when there is something", "store": "also remove images, kernels and disks"})

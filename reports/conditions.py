@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from testbed.analysis import Run, get_mapping
+from testbed.results import LEAST_HELD_BACK
 
 # What a manifest calls a host whose processor QEMU emulates (systemd-detect-virt(1)).
 _EMULATOR = "qemu"
@@ -64,13 +65,21 @@ def _note_disturbed(run: Run) -> str:
 
 
 def _note_held_back(run: Run) -> str:
+    """Say where a quota stopped instances; of a machine, that they are stopped with all that QEMU does for them."""
     most: dict[str, float] = {}
     for trial in run.trials:
-        if part := trial.window.get("throttled_periods", 0.0):
+        if (part := trial.window.get("throttled_periods", 0.0)) >= LEAST_HELD_BACK:
             most[trial.platform] = max(most.get(trial.platform, 0.0), part)
-    labels = {one.name: one.label for one in run.platforms}
-    shown = [f"{labels.get(name, name)} in up to {part:.0%} of a trial's periods" for name, part in most.items()]
-    return f"The limit of processor time held instances back (nr_throttled): {', '.join(shown)}." if shown else ""
+    by_name = {one.name: one for one in run.platforms}
+    if not most:
+        return ""
+    shown = [
+        f"{by_name[name].label if name in by_name else name} in up to {part:.0%} of a trial's periods"
+        for name, part in most.items()
+    ]
+    machines = any("accelerator" in by_name[name].facts for name in most if name in by_name)
+    shared = " A machine's quota is for its processors and for QEMU's own threads together." if machines else ""
+    return f"The limit of processor time held instances back (nr_throttled): {', '.join(shown)}.{shared}"
 
 
 def as_json(run: Run) -> dict[str, Any]:

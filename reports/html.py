@@ -14,12 +14,14 @@ from markupsafe import Markup, escape
 from msgspec import Struct
 
 from reports import figures, memory
-from reports.quantities import LOAD, RULERS, START, Quantity, describe_phase, format_number
+from reports.quantities import HELD_BACK, LOAD, RULERS, START, Quantity, describe_phase, format_number
 from reports.summary import SATURATED, compose, describe_copies
 from testbed.analysis import (
     PARTS,
+    HeldBack,
     Run,
     count_outcomes,
+    estimate_held_back,
     estimate_memory_of_copies,
     estimate_service_phases,
     estimate_start_phases,
@@ -199,7 +201,32 @@ def _start_tables(run: Run) -> list[Table]:
             head,
             by_service,
         ),
+        _held_back_table(run),
     ]
+
+
+def _held_back_table(run: Run) -> Table:
+    """Return what quotas of processor time held back of each instance until the application was ready."""
+    by_platform = {one: held for one in run.platforms if (held := estimate_held_back(run, one.name))}
+    parts = dict.fromkeys(part for held in by_platform.values() for part in held)
+    rows = tuple(
+        (Cell(part), *(_held_back_cell(held.get(part)) for held in by_platform.values()))
+        for part in parts
+        if any(part in held and held[part].periods.value for held in by_platform.values())
+    )
+    return Table(
+        "Held back by the limit of processor time until the application was ready: the part of the kernel's periods in"
+        " which an instance had used up its quota and was stopped (nr_throttled), and for how long, added up over"
+        " processors (throttled_time). Medians.",
+        ("instance", *(one.label for one in by_platform)),
+        rows,
+    )
+
+
+def _held_back_cell(held: HeldBack | None) -> Cell:
+    if held is None:
+        return Cell("–", "no quota")
+    return Cell(HELD_BACK.show(held.periods.value), f"{describe_phase('').show(held.seconds.value)} in all")
 
 
 def _density_tables(run: Run) -> list[Table]:

@@ -87,6 +87,7 @@ RULERS = {
     "memory_pss": Quantity("sum of PSS", "MiB", MEBIBYTE),
     "memory_available": Quantity("drop of MemAvailable", "MiB", MEBIBYTE),
 }
+HELD_BACK = Quantity("periods held back by its quota", "%", 100.0, most_decimals=1)
 LOAD = {
     "achieved_rate": Quantity("answered", "/s"),
     "latency_p50": Quantity("latency p50", "ms", 1e3),
@@ -95,6 +96,7 @@ LOAD = {
     "memory_cgroup": Quantity("memory, cgroup charge", "MiB", MEBIBYTE),
     "memory_pss": Quantity("memory, sum of PSS", "MiB", MEBIBYTE),
     "memory_per_request": Quantity("memory per request/s", "MiB", MEBIBYTE),
+    "throttled_periods": HELD_BACK,
     "host_utilisation": Quantity("host utilisation", "%", 100.0, most_decimals=1),
     "host_application": Quantity("of it the application", "%", 100.0, most_decimals=1),
     "host_generator": Quantity("the generator", "%", 100.0, most_decimals=1),

@@ -11,7 +11,7 @@ from msgspec import Struct
 from testbed.breakdown import EMULATOR_PARTS, PARTS
 from testbed.copies import CopyMemory, copy_memory, taken_bytes
 from testbed.intervals import Estimate, estimate_median
-from testbed.results import RunFolder, Trial
+from testbed.results import THROTTLED, THROTTLED_PERIODS, RunFolder, Trial
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -157,7 +157,7 @@ def estimate_service_phases(run: Run, platform: str) -> dict[tuple[str, str], Es
         for trial in trials
         for metric in trial.metrics
         for service, dot, phase in [metric.metric.rpartition(".")]
-        if dot
+        if dot and phase not in (THROTTLED, THROTTLED_PERIODS)
     )
     estimates = {
         pair: estimate_median(observed)
@@ -165,6 +165,34 @@ def estimate_service_phases(run: Run, platform: str) -> dict[tuple[str, str], Es
         if (observed := select_values(run, "start", platform, ".".join(pair)))
     }
     return dict(sorted(estimates.items(), key=lambda item: (item[0][0], item[1].value)))
+
+
+class HeldBack(Struct, frozen=True):
+    """What the quota of processor time held back: the fraction (0 to 1) of periods, and seconds."""
+
+    periods: Estimate
+    seconds: Estimate
+
+
+def estimate_held_back(run: Run, platform: str) -> dict[str, HeldBack]:
+    """Return the medians of what was held back until an application was ready, by its parts: instances that have a
+    quota."""
+    trials = [trial for trial in run.trials if _ok(trial) and (trial.measure, trial.platform) == ("start", platform)]
+    parts = dict.fromkeys(
+        part
+        for trial in trials
+        for metric in trial.metrics
+        for part, dot, name in [metric.metric.rpartition(".")]
+        if dot and name == THROTTLED
+    )
+    held_back = {}
+    for part in parts:
+        fractions, seconds = (
+            select_values(run, "start", platform, f"{part}.{name}") for name in (THROTTLED_PERIODS, THROTTLED)
+        )
+        if fractions and seconds:
+            held_back[part] = HeldBack(estimate_median(fractions), estimate_median(seconds))
+    return held_back
 
 
 def select_ramps(run: Run, platform: str) -> tuple[Ramp, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
@@ -16,10 +16,12 @@ from msgspec import Struct, to_builtins
 from msgspec.structs import replace
 
 from runtime.errors import PrerequisiteError, UsageError
+from runtime.home import store_root
 from runtime.images.base import read_host
 from runtime.images.model import Image
 from runtime.images.releases import choose_release
 from runtime.lease import CGROUP_ROOT, lease
+from testbed.host import kvm
 from testbed.host.facts import read_facts, read_source, read_versions
 from testbed.host.noise import Watch
 from testbed.host.quiet import watch_noise
@@ -31,12 +33,17 @@ from testbed.measures.pace import Pace
 from testbed.measures.schedule import plan_trials
 from testbed.measures.trials import check_measures, choose_exit_code, run_trials
 from testbed.platforms import registry
+from testbed.platforms.own_kernel import explained, require_options, try_kernel
 from testbed.platforms.protocol import Platform
+from testbed.platforms.registry import Machines
 from testbed.qemu.accelerator import check_accelerator
 from testbed.qemu.connection import check_uri
+from testbed.qemu.variants import VARIANTS
 from testbed.results import RunFolder, check_base
 from testbed.scenario.model import Scenario, Settings
 from testbed.scenario.model import load as load_scenario
+from vm_images.kernel import GuestKernel
+from vm_images.own_kernel import read_own_kernel
 
 Progress = Callable[[str], None]
 
@@ -48,7 +55,8 @@ SCENARIO_LETTERS = 9
 class Options(Struct, frozen=True):
     """What was asked for. ``trials`` None means the scenario's own number, ``connect`` "" libvirt in our own process;
     ``wait``: for the end of another run on this host, instead of being refused; ``base``: the release that images are
-    built on, "" the host's."""
+    built on, "" the host's. ``guest_kernel`` is the file of a kernel of one's own for virtual machines, "" for none;
+    ``emulator_cpus`` are processors for QEMU's own threads."""
 
     scenario: str
     platforms: tuple[str, ...]
@@ -63,6 +71,8 @@ class Options(Struct, frozen=True):
     connect: str = ""
     wait: bool = False
     base: str = ""
+    guest_kernel: str = ""
+    emulator_cpus: float = 0.0
 
 
 class Finished(Struct, frozen=True):
@@ -106,7 +116,7 @@ def _manifest(
         "seccomp": filters(scenario),
         "source": read_source(),
         "versions": read_versions(),
-        "host": read_facts(),
+        "host": {**read_facts(), "kvm": kvm.detect().words},
         "noise": list(watch_noise()),
     }
 
@@ -145,6 +155,43 @@ def choose_settings(scenario: Scenario, options: Options) -> Settings:
     return settings if options.trials is None else replace(settings, trials=options.trials)
 
 
+def _choose_machines(options: Options, names: Sequence[str], progress: Progress) -> Machines:
+    """Return what was asked for of virtual machines; a kernel is in the store then, and known to have its options."""
+    machines = Machines(emulator_cpus=options.emulator_cpus)
+    if options.guest_kernel:
+        kernel = read_own_kernel(store_root() / "guest", Path(options.guest_kernel))
+        machines = replace(machines, kernel=kernel)
+        progress(f"guest kernel: {kernel.package}, {kernel.release}, {kernel.version}")
+    for sentence in registry.check_machines(names, machines):
+        progress(sentence)
+    if machines.kernel is not None:
+        given = {name: VARIANTS[name] for name in names if name in VARIANTS and VARIANTS[name].boots_kernel}
+        require_options(machines.kernel, given)
+    return machines
+
+
+def _kernel_record(file: str, kernel: GuestKernel | None) -> dict[str, object] | None:
+    """Return what the manifest records of a kernel of one's own: the file's digest is that of what was given."""
+    if kernel is None:
+        return None
+    return {"file": file, "digest": kernel.version, "release": kernel.release, "booted_sha256": kernel.sha256}
+
+
+def prepare(
+    platform: Platform, kernel: GuestKernel | None, scenario: Scenario, images: Mapping[str, Image], scratch: Path
+) -> None:
+    """Prepare a platform, and try a kernel of one's own in it. Raises PrerequisiteError with what the kernel lacks."""
+    variant = VARIANTS.get(platform.name)
+    if kernel is None or variant is None or not variant.boots_kernel:
+        platform.prepare(scenario, images)
+        return
+    cold = variant.start == "cold"
+    with explained(kernel, variant, starts=not cold):
+        platform.prepare(scenario, images)
+    if cold:  # to save those that are restored, each service was booted
+        try_kernel(platform, kernel, variant, scenario, images, scratch / f"kernel-{platform.name}.log")
+
+
 def bench(options: Options, progress: Progress) -> Finished:
     """Run the scenario and return its run folder, with metrics.csv but without a report.
 
@@ -159,6 +206,7 @@ def bench(options: Options, progress: Progress) -> Finished:
     check_accelerator(options.accelerator)
     choose_release(options.base, read_host())
     connect = check_uri(options.connect) if options.connect else ""
+    machines = _choose_machines(options, names, progress)
     if os.geteuid() != 0:
         raise PrerequisiteError("bench needs root: namespaces, cgroups and QEMU", "run it with sudo")
     check_base(options.out)  # before images are built for minutes
@@ -170,10 +218,11 @@ def bench(options: Options, progress: Progress) -> Finished:
         lab = Lab()
         chosen: dict[str, Platform] = {}
         for name in names:
-            chosen[name] = registry.create(name, run_id, scratch, lab, options.accelerator, connect)
+            chosen[name] = registry.create(name, run_id, scratch, lab, options.accelerator, connect, machines)
             undo.callback(chosen[name].close)
-            chosen[name].prepare(scenario, images)
+            prepare(chosen[name], machines.kernel, scenario, images, scratch)
         manifest = _manifest(run_id, options, settings, scenario, images)
+        manifest["guest_kernel"] = _kernel_record(options.guest_kernel, machines.kernel)
         manifest["platforms"] = {name: _platform_record(platform) for name, platform in chosen.items()}
         folder = RunFolder.create(options.out, run_id, manifest)
         progress(f"run folder: {folder.path}")

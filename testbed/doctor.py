@@ -17,7 +17,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from msgspec import Struct, to_builtins
+from msgspec import to_builtins
 
 from runtime import libc, network, planners
 from runtime.cgroups import hierarchies
@@ -27,15 +27,14 @@ from runtime.images.base import release_inputs
 from runtime.images.space import free_bytes
 from runtime.lease import lease
 from runtime.plan.constants import CLONE_NEWNS, CLONE_NEWUSER, MS_PRIVATE, MS_REC
+from testbed.checks import SET_UP, Check
+from testbed.checks_of_machines import check_accelerators, check_kvm, check_variants
 from testbed.host.facts import format_version, parse_kib, read, read_first_line, read_libvirt_version
 from testbed.lab import Lab, mac_of
 from testbed.platforms.libvirt_lxc import find_driver
-from testbed.qemu import accelerator
 from testbed.qemu.connection import EMBEDDED, check_uri, connect
 from testbed.qemu.emulator import ensure_emulator, find_qemu
 from testbed.qemu.trial import introduce
-from vm_images.guest import guest_of
-from vm_images.kernel import find_stored_guest_kernel
 
 GIB = 1 << 30
 NEEDED_FREE_BYTES = 3 * GIB
@@ -43,24 +42,14 @@ NEEDED_MEMORY_BYTES = 2 * GIB
 SYS_CLONE3 = 435
 # Ubuntu's, from 23.10 on.
 APPARMOR_RESTRICTION = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
-SET_UP = "run ./invoke, which installs it"
 EXIT_PREREQUISITE = PrerequisiteError.exit_code
 
 
-class Check(Struct, frozen=True):
-    """One question to the host: ``ok``, what was found, and, when not ok, what to do. Some are not ``required``."""
-
-    name: str
-    ok: bool
-    detail: str
-    fix: str = ""
-    required: bool = True
-
-
-def run_checks(connect: str = "") -> list[Check]:
+def run_checks(connect: str = "", guest_kernel: str = "") -> list[Check]:
     """Ask everything. Without root the questions that need it are answered with what the kernel says.
 
-    ``connect`` is a libvirt URI to be tried, too.
+    ``connect`` is a libvirt URI to be tried, too, ``guest_kernel`` the file of a kernel to boot instead of the
+    distribution's.
     """
     return [
         check_root(),
@@ -71,11 +60,12 @@ def run_checks(connect: str = "") -> list[Check]:
         check_clone3(),
         check_planner(),
         check_kvm(),
-        *check_accelerators(),
+        *check_accelerators(guest_kernel),
         check_command("qemu", "qemu-system-x86_64", "--version"),
         check_libvirt(),
         *([check_connection(connect)] if connect else []),
         check_libvirt_lxc(),
+        *check_variants(),
         check_command("mmdebstrap", "mmdebstrap", "--version"),
         check_command("slirp4netns", "slirp4netns", "--version"),
         check_command("mkfs.erofs", "mkfs.erofs", "-V"),
@@ -213,71 +203,6 @@ def check_planner() -> Check:
     variable = os.environ.get("TESTBED_PLANNER", "")
     detail = words or ("none: TESTBED_PLANNER is off" if variable == "off" else "none; the next call starts one")
     return Check("planner", True, detail, required=False)
-
-
-def check_kvm() -> Check:
-    """Check only that the device is there and opens; whether guests run on it is the accelerator's question."""
-    try:
-        os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
-    except OSError as error:
-        detail = f"/dev/kvm: {error.strerror}"
-        return Check("kvm device", False, detail, "guests will be emulated (TCG); load kvm_intel or kvm_amd", False)
-    return Check("kvm device", True, "/dev/kvm opens", required=False)
-
-
-def check_accelerators() -> list[Check]:
-    """Check what guests would run on, by booting one as root where a kernel for it is there; else report the last
-    attempt."""
-    guest_root = store_root() / "guest"
-    try:
-        kernel = find_stored_guest_kernel(guest_root)
-        if kernel is not None and os.geteuid() == 0:
-            tried = accelerator.try_accelerators(guest_root, find_qemu(), guest_of(kernel))
-        else:
-            tried = accelerator.read_last_attempts(guest_root)
-        return judge_attempts(tried, explain_closed_kvm())
-    except PrerequisiteError as error:
-        return [Check("accelerator", False, error.message, error.hint, required=False)]
-
-
-def explain_closed_kvm() -> str:
-    """Return why QEMU's account cannot open KVM, as far as there is such an account."""
-    try:
-        return accelerator.explain_closed_kvm()
-    except PrerequisiteError:
-        return ""
-
-
-def judge_attempts(tried: Sequence[accelerator.Attempt], closed: str) -> list[Check]:
-    """Return a check for each accelerator that was tried, with when that was; the one that guests get is marked.
-
-    Raises PrerequisiteError when no guest boots.
-    """
-    if not tried:
-        detail = "not tried yet: the first benchmark with VMs, or doctor as root after it, boots a guest to find out"
-        return [Check("accelerator", True, detail, required=False)]
-    chosen = accelerator.decide(tried, closed)
-    fix = "without hardware virtualisation VM figures are of an emulator; use a host with a working KVM"
-    results = [
-        Check(
-            f"accelerator {one.accelerator}",
-            one.boot_s is not None and (one.accelerator != "kvm" or chosen.hardware),
-            f"{chosen.reason if one.accelerator == 'kvm' else one.reason} (tried {one.at})"
-            + mark_chosen(one.accelerator, chosen.accelerator),
-            fix if one.accelerator == "kvm" else "",
-            required=False,
-        )
-        for one in tried
-    ]
-    if "kvm" not in [one.accelerator for one in tried]:
-        detail = "not known to work; each run as root tries it anew, and so does doctor"
-        results.append(Check("accelerator kvm", False, detail, "run doctor as root", required=False))
-    return results
-
-
-def mark_chosen(name: str, chosen: str) -> str:
-    """Return the words that mark the accelerator that guests get."""
-    return "; guests get this one" if name == chosen else ""
 
 
 def check_command(name: str, *call: str) -> Check:

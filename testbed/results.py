@@ -34,6 +34,10 @@ METRICS = "metrics.csv"
 METRIC_COLUMNS = (
     "run", "trial", "block", "scenario", "platform", "measure", "metric", "value", "unit", "outcome", "format",
 )  # fmt: skip
+# What the quota of processor time held back: the fraction of periods, and seconds.
+THROTTLED_PERIODS, THROTTLED = "throttled_periods", "throttled"
+# Less of the periods is in tables, and not said in words.
+LEAST_HELD_BACK = 0.005
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 Outcome = Literal["ok", "failed", "void", "interrupted"]

@@ -17,7 +17,7 @@ from types import TracebackType
 
 from msgspec import Struct
 
-from runtime.cgroups import Cgroup
+from runtime.cgroups import Cgroup, Throttling
 from runtime.kernel_files import available_bytes
 
 PROC = Path("/proc")
@@ -25,12 +25,13 @@ CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 class Reading(Struct, frozen=True):
-    """One cgroup at a moment of CLOCK_MONOTONIC; ``cpu_ns`` counts since the cgroup was made."""
+    """One cgroup at a moment of CLOCK_MONOTONIC; ``cpu_ns`` and ``throttling`` count since the cgroup was made."""
 
     t_ns: int
     cpu_ns: int
     cgroup_bytes: int
     pss_bytes: int
+    throttling: Throttling = Throttling()
 
 
 class HostReading(Struct, frozen=True):
@@ -60,13 +61,14 @@ class Shares(Struct, frozen=True):
 
 
 class Row(Struct, frozen=True):
-    """One sample of a cgroup: ``t_s`` and ``cpu_ns`` count from the sampler's first sample of it."""
+    """One sample of a cgroup: ``t_s``, ``cpu_ns`` and ``throttling`` count from the sampler's first sample of it."""
 
     t_s: float
     name: str
     cpu_ns: int
     cgroup_bytes: int
     pss_bytes: int
+    throttling: Throttling = Throttling()
 
 
 class HostRow(Struct, frozen=True):
@@ -79,17 +81,24 @@ class HostRow(Struct, frozen=True):
 
 
 class Usage(Struct, frozen=True):
-    """A cgroup over a window: CPU time used in it, and memory averaged over its samples."""
+    """A cgroup over a window: CPU time used in it, what its quota held back, and memory averaged over its samples."""
 
     cpu_s: float
     cgroup_bytes: float
     pss_bytes: float
     samples: int
+    throttling: Throttling = Throttling()
 
 
 def read_usage(cgroup: Cgroup) -> Reading:
     """Read a cgroup now. Raises OSError when it is gone."""
-    return Reading(time.monotonic_ns(), cgroup.cpu_usage_ns(), cgroup.memory_bytes(), read_pss_bytes(cgroup.pids()))
+    return Reading(
+        time.monotonic_ns(),
+        cgroup.cpu_usage_ns(),
+        cgroup.memory_bytes(),
+        read_pss_bytes(cgroup.pids()),
+        cgroup.throttling(),
+    )
 
 
 def read_pss_bytes(pids: Iterable[int]) -> int:
@@ -176,6 +185,7 @@ def summarise_usage(rows: Sequence[Row], name: str, since_s: float = 0.0, until_
         sum(row.cgroup_bytes for row in own) / count,
         sum(row.pss_bytes for row in own) / count,
         count,
+        own[-1].throttling.since(own[0].throttling),
     )
 
 
@@ -195,7 +205,7 @@ class Sampler:
         self.began_ns = 0
         self._cgroups = dict(cgroups)
         self._interval_s = interval_s
-        self._first_cpu_ns: dict[str, int] = {}
+        self._first: dict[str, Reading] = {}
         self._host_before = read_host()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
@@ -254,10 +264,10 @@ class Sampler:
                     raise
                 self.lost.add(name)
                 continue
-            first_cpu_ns = self._first_cpu_ns.setdefault(name, now.cpu_ns)
-            self.rows.append(
-                Row(self._since_s(now.t_ns), name, now.cpu_ns - first_cpu_ns, now.cgroup_bytes, now.pss_bytes)
-            )
+            first = self._first.setdefault(name, now)
+            held_back = now.throttling.since(first.throttling)
+            t_s, cpu_ns = self._since_s(now.t_ns), now.cpu_ns - first.cpu_ns
+            self.rows.append(Row(t_s, name, cpu_ns, now.cgroup_bytes, now.pss_bytes, held_back))
 
     def _since_s(self, t_ns: int) -> float:
         return (t_ns - self.began_ns) / 1e9

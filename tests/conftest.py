@@ -11,8 +11,10 @@ from uuid import uuid4
 
 import pytest
 
+from runtime import speed
 from runtime.cgroups import Cgroup
 from runtime.lease import CGROUP_ROOT, lease
+from runtime.speed import REFERENCE_NS, Speed
 from testbed import leftovers
 
 _TEST_RUN = "test-"
@@ -55,6 +57,13 @@ def busybox_layer(tmp_path: Path) -> Path:
     for command in ("sh", "true", "false", "cat", "id", "sleep", "mount", "ls", "grep", "ip", "hostname", "dd", "stat"):
         (layer / "bin" / command).symlink_to("busybox")
     return layer
+
+
+@pytest.fixture
+def slow_host(monkeypatch: pytest.MonkeyPatch) -> float:
+    """Has limits of time be those of a host that is so many times slower."""
+    monkeypatch.setattr(speed, "measured", lambda: Speed(10 * REFERENCE_NS, 10.0))
+    return 10.0
 
 
 @pytest.fixture

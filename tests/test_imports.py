@@ -35,6 +35,7 @@ ROOMS: Mapping[str, set[str]] = {
     "runtime.libc": set(),
     "runtime.files": {"runtime.errors"},
     "runtime.output": set(),
+    "runtime.speed": set(),
     "runtime.processes": {"runtime.errors"},
     "runtime.network": _KERNEL,
     "runtime.plan.constants": set(),
@@ -42,7 +43,7 @@ ROOMS: Mapping[str, set[str]] = {
     "runtime.config": _KERNEL | {"runtime.kernel_files"},
     "runtime.seccomp": _KERNEL | {"runtime.atomic", "runtime.config"},
     "runtime.spec": _KERNEL | {"runtime.config", "runtime.network", "runtime.seccomp"},
-    "runtime.cgroups": _KERNEL | {"runtime.config", "runtime.effects", "runtime.kernel_files"},
+    "runtime.cgroups": _KERNEL | {"runtime.config", "runtime.effects", "runtime.kernel_files", "runtime.speed"},
     "runtime.planners": {"runtime.cgroups", "runtime.errors", "runtime.processes"},
     "runtime.unionfs": _KERNEL | {"runtime.plan.steps"},
     "runtime.plan": _PURE | {"runtime.cgroups", "runtime.plan.steps", "runtime.unionfs"},
@@ -227,7 +228,7 @@ def test_a_command_imports_little() -> None:
     script = f"""import sys
 sys.path[:0] = [{str(ROOT)!r}]
 sys.path.append({str(PACKAGES)!r})
-import runtime.oci.planner, runtime.oci.execution, runtime.oci.lifecycle
+import runtime.oci.planner, runtime.oci.execution, runtime.oci.creation, runtime.oci.lifecycle
 print(*[name for name in {costly!r} if name in sys.modules])"""
     done = subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

@@ -44,6 +44,22 @@ def nothing_left() -> Iterator[None]:
     assert set(leftovers.find()) <= before
 
 
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("--guest-kernel", "/etc/passwd"), "neither a vmlinux (ELF) nor a bzImage"),
+        (("--guest-kernel", "/nowhere/vmlinux"), "read /nowhere/vmlinux: No such file"),
+        (("--emulator-cpus", "some"), "--emulator-cpus some: not a number"),
+        (("--emulator-cpus", "nan"), "--emulator-cpus nan: not a number of processors"),
+        (("--emulator-cpus", "1", "--platforms", "container"), "no virtual machine among container"),
+    ],
+)
+def test_what_machines_cannot_be_given_is_refused_at_once(arguments: tuple[str, ...], problem: str) -> None:
+    done = run("bench", "--scenario", "clickme", *arguments, timeout=60)
+    assert done.returncode == 1
+    assert problem in done.stderr and "building" not in done.stderr
+
+
 def test_a_run_on_the_platforms_of_every_comparison_answers_as_json(tmp_path: Path) -> None:
     done = run(
         "bench", "--scenario", "clickme", "--measures", "start", "--trials", "1", "--out", str(tmp_path), "--json"

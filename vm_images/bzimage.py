@@ -9,15 +9,17 @@ from __future__ import annotations
 import struct
 
 from runtime.errors import PrerequisiteError
-from vm_images.compression import decompress
+from vm_images.compression import GZIP_MAGIC, MOST_BYTES, decompress
 
+# The first sectors, up to the end of the setup header.
+HEADER_BYTES = 0x268
 _PT_NOTE = 4
 _XEN_ELFNOTE_PHYS32_ENTRY = 18
 
 
 def extract_payload(bzimage: bytes) -> bytes:
     """Return the compressed vmlinux of a bzImage with its size behind it; PrerequisiteError if it is no bzImage."""
-    if bzimage[0x202:0x206] != b"HdrS":
+    if len(bzimage) < HEADER_BYTES or bzimage[0x202:0x206] != b"HdrS":
         raise PrerequisiteError("the guest kernel is not an x86 bzImage: no HdrS at 0x202")
     setup_sectors = bzimage[0x1F1] or 4
     offset, length = struct.unpack_from("<II", bzimage, 0x248)
@@ -28,8 +30,12 @@ def extract_payload(bzimage: bytes) -> bytes:
 def extract_vmlinux(bzimage: bytes) -> bytes:
     """Return the uncompressed ELF kernel of a bzImage. Raises PrerequisiteError when it does not unpack to one."""
     packed = extract_payload(bzimage)
+    if len(packed) < 4:
+        raise PrerequisiteError("the guest kernel's payload is not in the file: it is cut short")
     (size_bytes,) = struct.unpack("<I", packed[-4:])
-    elf = decompress(packed[:-4], "the guest kernel")
+    # The last four bytes of gzip's own format are the size already.
+    stream = packed if packed.startswith(GZIP_MAGIC) else packed[:-4]
+    elf = decompress(stream, "the guest kernel", min(size_bytes, MOST_BYTES))
     if len(elf) != size_bytes or not elf.startswith(b"\x7fELF"):
         raise PrerequisiteError(
             f"the guest kernel unpacks to {len(elf)} bytes starting with {elf[:4].hex()}, not to an ELF of {size_bytes}"

@@ -71,9 +71,11 @@ def guest_of(kernel: GuestKernel, launcher: Path = STATIC_BINARY) -> Guest:
     return Guest(kernel, base, kernel.module_names, _digest(kernel, base))
 
 
-def ensure_guest(guest_root: Path, kernel: KernelName = "debian") -> Guest:
-    """Return the guest with one of the kernels below ``guest_root``.
+def ensure_guest(guest_root: Path, kernel: KernelName | GuestKernel = "debian") -> Guest:
+    """Return the guest with a kernel, or with one of those below ``guest_root``.
 
     The distribution's is downloaded if there is none; PrerequisiteError when the minimal one has not been built.
     """
+    if isinstance(kernel, GuestKernel):
+        return guest_of(kernel)
     return guest_of(find_stored_minimal_kernel(guest_root) if kernel == "minimal" else ensure_kernel(guest_root))

@@ -38,7 +38,8 @@ class GuestKernel(Struct, frozen=True):
 
     ``image`` is an ELF file with a PVH entry when ``pvh``, else a bzImage; ``modules`` are plain .ko files in
     the order of loading; after them a guest with a balloon loads ``balloon_modules``, a host of containers
-    ``host_modules``.
+    ``host_modules``. One of somebody's ``own`` comes from no package, but from a file: ``package`` is its name,
+    ``version`` its digest.
     """
 
     folder: Path
@@ -49,10 +50,17 @@ class GuestKernel(Struct, frozen=True):
     module_names: tuple[str, ...]
     balloon_module_names: tuple[str, ...] = ()
     host_module_names: tuple[str, ...] = ()
+    own: bool = False
 
     @property
     def image(self) -> Path:
         return self.folder / ("vmlinux" if self.pvh else "vmlinuz")
+
+    @property
+    def sha256(self) -> str:
+        """The digest of what is booted, in hexadecimal digits."""
+        with self.image.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
 
     @property
     def modules(self) -> tuple[Path, ...]:
@@ -166,7 +174,8 @@ def _keep(root: Path, package: Package, target: Path) -> None:
     (target / ("vmlinux" if pvh else "vmlinuz")).write_bytes(elf if pvh else bzimage)
     for name, data in modules.items():
         (target / "modules" / name).write_bytes(data)
-    describe(GuestKernel(target, release, package.name, package.version, pvh, guest, *further))
+    balloon, host = further
+    describe(GuestKernel(target, release, package.name, package.version, pvh, guest, balloon, host))
 
 
 def describe(kernel: GuestKernel) -> None:

@@ -6,7 +6,7 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from runtime.cgroups.hierarchy import Hierarchies, delegations, hierarchies
 from runtime.effects import DIRECT, Effects
 from runtime.errors import TestbedError
 from runtime.kernel_files import parse_flat_keyed
+from runtime.speed import is_over, scale
 
 
 @contextmanager
@@ -51,6 +52,38 @@ def _content(path: Path) -> str:
         return path.read_text().strip()
     except FileNotFoundError:
         return ""
+
+
+class Throttling(Struct, frozen=True):
+    """How often the quota of processor time held a cgroup back: in ``throttled`` of its ``periods``, for
+    ``throttled_ns``.
+
+    Periods count only while it wants to run and has a quota. The time is that of each processor's queue, added up: with
+    two processors it can be twice what passed.
+    """
+
+    periods: int = 0
+    throttled: int = 0
+    throttled_ns: int = 0
+
+    def since(self, before: Throttling) -> Throttling:
+        """Return what came after an earlier reading of the same cgroup."""
+        return Throttling(
+            self.periods - before.periods, self.throttled - before.throttled, self.throttled_ns - before.throttled_ns
+        )
+
+    @property
+    def fraction(self) -> float:
+        """The part of the periods, 0 to 1, in which it was held back; 0 without a quota."""
+        return self.throttled / self.periods if self.periods > 0 else 0.0
+
+
+def sum_throttling(counted: Iterable[Throttling]) -> Throttling:
+    """Return the sum over several cgroups."""
+    whole = tuple(counted)
+    return Throttling(
+        sum(one.periods for one in whole), sum(one.throttled for one in whole), sum(one.throttled_ns for one in whole)
+    )
 
 
 class Making(Struct, frozen=True):
@@ -94,6 +127,15 @@ class Cgroup(Struct, frozen=True):
         if "cpuacct" in self.hierarchies.v1:
             return int(self.file("cpuacct", "cpuacct.usage", "").read_text())
         return parse_flat_keyed(self.file("cpu", "", "cpu.stat").read_text())["usage_usec"] * 1000
+
+    def throttling(self) -> Throttling:
+        """Return how often its quota has held it back since it was made (cpu.stat of either version).
+
+        All counts are 0 without a quota. Raises OSError when it is gone.
+        """
+        counts = parse_flat_keyed(self.file("cpu", "cpu.stat", "cpu.stat").read_text())
+        throttled_ns = counts.get("throttled_time", counts.get("throttled_usec", 0) * 1000)
+        return Throttling(counts.get("nr_periods", 0), counts.get("nr_throttled", 0), throttled_ns)
 
     def memory_bytes(self) -> int:
         """Return the memory charged to it, in bytes: anonymous memory, page cache and kernel memory."""
@@ -180,13 +222,15 @@ class Cgroup(Struct, frozen=True):
             file, word = self.hierarchies.unified / self.name / "cgroup.freeze", str(int(frozen))
         else:
             raise TestbedError(f"freeze cgroup {self.name}: the host has no freezer")
-        deadline = time.monotonic() + timeout_s
+        began_s = time.monotonic()
         by.write(file, word)
         while self.frozen() != frozen:
-            if time.monotonic() > deadline:
+            if is_over(began_s, timeout_s):
                 if frozen:
                     self.freeze(False, by=by)  # some may have stopped
-                raise TestbedError(f"freeze cgroup {self.name}: not all processes stopped within {timeout_s} s")
+                raise TestbedError(
+                    f"freeze cgroup {self.name}: not all processes stopped within {scale(timeout_s):g} s"
+                )
             time.sleep(0.001)
             by.write(file, word)
 
@@ -214,12 +258,12 @@ class Cgroup(Struct, frozen=True):
 
     def kill(self, timeout_s: float = 10.0, by: Effects = DIRECT) -> None:
         """Kill its processes and wait until none is left. Raises TestbedError when some will not die."""
-        deadline = time.monotonic() + timeout_s
+        began_s = time.monotonic()
         while pids := self.pids():
             self.kill_at_once(by)
             by.signal_all(pids, signal.SIGKILL)
-            if time.monotonic() > deadline:
-                raise TestbedError(f"cgroup {self.name}: processes {pids} did not die in {timeout_s} s")
+            if is_over(began_s, timeout_s):
+                raise TestbedError(f"cgroup {self.name}: processes {pids} did not die in {scale(timeout_s):g} s")
             time.sleep(0.001)
 
     def remove(self, timeout_s: float = 5.0, by: Effects = DIRECT) -> None:
@@ -227,13 +271,13 @@ class Cgroup(Struct, frozen=True):
 
         It tries again for ``timeout_s``, because the last process may need a moment to be reaped. Raises TestbedError.
         """
-        deadline = time.monotonic() + timeout_s
+        began_s = time.monotonic()
         while True:
             directories = [path for directory in self.directories() for path in _with_those_below(directory)]
             try:
                 by.remove_directories(directories)
             except OSError as error:
-                if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                if error.errno != errno.EBUSY or is_over(began_s, timeout_s):
                     raise TestbedError(f"remove cgroup {error.filename or self.name}: {error.strerror}") from error
                 time.sleep(0.001)
             else:

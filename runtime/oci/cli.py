@@ -16,8 +16,8 @@ from msgspec.structs import replace
 from runtime.errors import TestbedError, UsageError
 from runtime.oci.arguments import Said, parsed
 from runtime.oci.caller import Caller, CallerGone
+from runtime.oci.creation import Created, Creation
 from runtime.oci.invocation import Ending, Invocation, job, started_job
-from runtime.oci.lifecycle import Created, Creation
 from runtime.oci.state import UNLOCK, StateDir, UnknownContainer
 from runtime.plan import steps as s
 
@@ -51,23 +51,21 @@ def _wants_systemd(options: argparse.Namespace) -> bool:
 
 
 def _explain(invocation: Invocation, creation: Creation) -> Ending:
-    from runtime.oci import lifecycle
+    from runtime.oci.creation import checked, plan_of
     from runtime.plan.explain import explain
 
     creation = replace(creation, console_socket=None)
     wants_systemd = _wants_systemd(invocation.options)
-    config, record = lifecycle.checked(
-        invocation.container(), creation, wants_systemd, invocation.caller, invocation.warn
-    )
-    invocation.print(explain(lifecycle.plan_of(config, record)) + "\n")
+    config, record = checked(invocation.container(), creation, wants_systemd, invocation.caller, invocation.warn)
+    invocation.print(explain(plan_of(config, record)) + "\n")
     return Ending()
 
 
 def _made(invocation: Invocation, creation: Creation) -> Created:
-    from runtime.oci import lifecycle
+    from runtime.oci.creation import create
 
     wants_systemd = _wants_systemd(invocation.options)
-    return lifecycle.create(
+    return create(
         invocation.container(),
         creation,
         invocation.caller,

@@ -20,8 +20,8 @@ from runtime.errors import UsageError
 from runtime.launcher import Launch, StepError
 from runtime.launcher.messages import CONSOLE, LISTENER, SYNC
 from runtime.oci.caller import Caller
+from runtime.oci.creation import config_of, explained
 from runtime.oci.filters import KEPT_FILTERS, keeping_steps, recall
-from runtime.oci.lifecycle import config_of, explained
 from runtime.oci.passing import check_preserved, pass_listener, pass_on, pid_file_refused, pid_file_step
 from runtime.oci.scoped import in_scope, join_scope, joins_through_systemd
 from runtime.oci.state import UNLOCK, Record, StateDir, status

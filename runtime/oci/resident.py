@@ -20,6 +20,8 @@ from runtime.oci.planner import answer
 from runtime.planners import CGROUP, peer, remove_dead
 
 _TICK_S = 1.0
+# For so many ticks another planner is waited for.
+_PATIENCE = 5
 _SPARE_THREADS = 2
 _BACKLOG = 128
 
@@ -220,12 +222,15 @@ class Socket:
         with self._locked() as path:
             if _answers(path):
                 return None
-            with suppress(FileNotFoundError):
-                os.unlink(path)
             remove_dead(self._directory)
+            # Until it listens it looks like one that was killed: clients go elsewhere, and `clean` removes it.
+            unfinished = f"{path}.new"
+            with suppress(FileNotFoundError):
+                os.unlink(unfinished)
             listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            listening.bind(path)
+            listening.bind(unfinished)
             listening.listen(_BACKLOG)
+            os.rename(unfinished, path)
             self._inode = os.lstat(path).st_ino
             return listening
 
@@ -243,17 +248,31 @@ class Socket:
 
 
 def _answers(path: str) -> bool:
-    """Tell whether a planner of our user listens at the path and answers."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
+    """Tell whether a planner of our user listens at the path and answers.
+
+    On a busy host it may not come to that for seconds, unlike one that was stopped, which is not waited for.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other, suppress(OSError):
         other.settimeout(_TICK_S)
-        try:
-            other.connect(path)
-            if peer(other)[1] != os.geteuid():
-                return False
-            other.sendall(QUESTION)
-            return bool(other.recv(1))
-        except OSError:
+        other.connect(path)
+        pid, user = peer(other)
+        if user != os.geteuid():
             return False
+        other.sendall(QUESTION)
+        for _ in range(_PATIENCE):
+            with suppress(TimeoutError):
+                return bool(other.recv(1))
+            if _is_stopped(pid):
+                return False
+    return False
+
+
+def _is_stopped(pid: int) -> bool:
+    """Tell whether a process is stopped (proc_pid_stat(5)), or is no more."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] in "TtZXx"
+    except (OSError, IndexError):
+        return True
 
 
 @contextmanager

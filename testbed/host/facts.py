@@ -13,9 +13,12 @@ import platform
 import subprocess
 from pathlib import Path
 
+from msgspec.structs import asdict
+
 from runtime import __version__
 from runtime.cgroups import hierarchies
 from runtime.kernel_files import parse_meminfo
+from runtime.speed import measured, scale
 
 SYS = Path("/sys")
 PROC = Path("/proc")
@@ -25,6 +28,8 @@ CPU = SYS / "devices/system/cpu"
 PACKAGES = ("hdrhistogram", "libvirt-python", "matplotlib", "numpy", "pandas", "scipy")
 
 EMULATOR = "qemu"
+# In which a command tells its version.
+_COMMAND_S = 10.0
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -42,10 +47,19 @@ def read_first_line(*command: str) -> str | None:
     The exit status is left alone: mkfs.erofs 1.5 prints its version and fails, whatever the option.
     """
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=scale(_COMMAND_S), check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.partition("\n")[0].strip() or None
+
+
+def read_lines(*command: str) -> list[str]:
+    """Return the lines of a command's standard output; none when it is absent, fails or takes too long."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=scale(_COMMAND_S), check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return done.stdout.splitlines()
 
 
 def parse_key_values(text: str, separator: str) -> dict[str, str]:
@@ -140,6 +154,8 @@ def read_facts() -> dict[str, object]:
             "v2_controllers": sorted(mounted.v2),
         },
         "load_average": list(os.getloadavg()),
+        # Limits of time are multiplied by the factor; it is that of runtime.speed.
+        "speed": asdict(measured()),
     }
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from runtime.errors import PrerequisiteError, TestbedError
+from runtime.speed import is_over, scale
 from testbed.host.settings import change_settings
 
 KSM = Path("/sys/kernel/mm/ksm")
@@ -68,12 +69,13 @@ def wait_for_scans(scans: int, timeout_s: float) -> Counters:
 
     Raises TestbedError when the time is over.
     """
-    before, deadline_s = read_counters().full_scans, time.monotonic() + timeout_s
+    before, began_s = read_counters().full_scans, time.monotonic()
     while (now := read_counters()).full_scans < before + scans:
-        if time.monotonic() > deadline_s:
+        if is_over(began_s, timeout_s):
             done = now.full_scans - before
             raise TestbedError(
-                f"wait for {scans} full scans of KSM: {done} in {timeout_s:g} s", "give it more time, or fewer guests"
+                f"wait for {scans} full scans of KSM: {done} in {scale(timeout_s):g} s",
+                "give it more time, or fewer guests",
             )
         time.sleep(_POLL_S)
     return now

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from msgspec import Struct, field
 
-from runtime.cgroups import Cgroup
+from runtime.cgroups import Cgroup, Throttling, sum_throttling
 from runtime.output import printable
 from testbed.sample import HostReading, compute_steal, read_host
 
@@ -159,22 +159,6 @@ def find_unattributed(others: float | None, seen: Observation) -> tuple[str, ...
     return (f"neither application nor generator used {others:.0%} of the processors' time under load",)
 
 
-class Throttling(Struct, frozen=True):
-    """How often the limit of processor time held a cgroup back: so many of its periods, for so long in all."""
-
-    periods: int = 0
-    throttled: int = 0
-    throttled_ns: int = 0
-
-
-def read_throttling(cgroup: Cgroup) -> Throttling:
-    """Return a cgroup's count since it was made (cpu.stat of either version). Raises OSError when it is gone."""
-    lines = cgroup.file("cpu", "cpu.stat", "cpu.stat").read_text().splitlines()
-    counts = {name: int(value) for name, value in (line.split() for line in lines)}
-    throttled_ns = counts.get("throttled_time", counts.get("throttled_usec", 0) * 1000)
-    return Throttling(counts.get("nr_periods", 0), counts.get("nr_throttled", 0), throttled_ns)
-
-
 class Watch(Struct):
     """Watches trials, one after the other; what is in ``cgroup`` is the experiment's own."""
 
@@ -216,12 +200,12 @@ class Watch(Struct):
         seen, counted = compare(self._begun, after), tuple(self._counted)
         self._begun = after
         self._counted.clear()
-        periods = sum(one.periods for one in counted)
-        if not periods:
+        held_back = sum_throttling(counted)
+        if not held_back.periods:
             return seen
         figures = {
-            "throttled_periods": round(sum(one.throttled for one in counted) / periods, 4),
-            "throttled_s": round(sum(one.throttled_ns for one in counted) / 1e9, 4),
+            "throttled_periods": round(held_back.fraction, 4),
+            "throttled_s": round(held_back.throttled_ns / 1e9, 4),
         }
         return Observation({**seen.figures, **figures}, seen.disturbances)
 
@@ -229,7 +213,6 @@ class Watch(Struct):
         """Add what has been counted of a cgroup since it was counted last."""
         cgroup, before = self._running[name]
         with suppress(OSError):  # it has ended by itself
-            now = read_throttling(cgroup)
+            now = cgroup.throttling()
             self._running[name] = (cgroup, now)
-            periods, throttled = now.periods - before.periods, now.throttled - before.throttled
-            self._counted.append(Throttling(periods, throttled, now.throttled_ns - before.throttled_ns))
+            self._counted.append(now.since(before))

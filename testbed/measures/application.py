@@ -7,14 +7,15 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from itertools import takewhile
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 
 from msgspec import Struct
 
-from runtime.cgroups import Cgroup
+from runtime.cgroups import Cgroup, Throttling
 from runtime.errors import WorkloadError
 from runtime.output import QUOTED_LINES, last_lines
 from testbed.interruption import defer_signals
+from testbed.measures import throttling
 from testbed.measures.context import RunContext
 from testbed.platforms.protocol import Instance, Platform
 from testbed.qemu.console import KERNEL_PANIC
@@ -31,13 +32,15 @@ class Timeline(Struct, frozen=True):
 
     ``services`` has each service's phases by name, in the order of the scenario: those of the platform (see
     testbed.platforms.protocol.Started) and ``port_open`` when a port of it is known. ``port_open_ns`` and
-    ``ready_ns`` are the application's: the ready check's port, and its first right answer.
+    ``ready_ns`` are the application's: the ready check's port, and its first right answer. ``held_back`` is what the
+    quota of processor time took of each instance until then, by its part of the application.
     """
 
     requested_ns: int
     services: Mapping[str, Mapping[str, int]]
     port_open_ns: int
     ready_ns: int
+    held_back: Mapping[str, Throttling] = MappingProxyType({})
 
 
 def ready_timeout_s(ready: Ready, platform: Platform) -> float:
@@ -174,7 +177,9 @@ class Application:
             for instance in self.instances
             for service in instance.specs
         }
-        return Timeline(requested_ns, services, answers[0].open_ns, answers[0].ready_ns)
+        cgroups = {throttling.name_part(instance): self._platform.cgroup(instance) for instance in self.instances}
+        held_back = throttling.read(cgroups)
+        return Timeline(requested_ns, services, answers[0].open_ns, answers[0].ready_ns, held_back)
 
     def check_alive(self) -> None:
         """Raise WorkloadError when the first process of a service has ended."""

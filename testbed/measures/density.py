@@ -16,6 +16,7 @@ from time import process_time, sleep
 from msgspec import Struct
 from msgspec.structs import astuple
 
+from runtime.cgroups import Throttling, sum_throttling
 from runtime.errors import TestbedError, WorkloadError
 from testbed import breakdown
 from testbed.copies import RULERS, first_bytes, further_bytes
@@ -24,7 +25,7 @@ from testbed.load.open_loop import LoadResult, OfferedLoad, Target, merge, run_l
 from testbed.measures.application import Application
 from testbed.measures.context import LOAD_ATTEMPTS, RunContext
 from testbed.measures.schedule import PlannedTrial
-from testbed.results import Metric, Outcome, Trial
+from testbed.results import THROTTLED_PERIODS, Metric, Outcome, Trial
 from testbed.sample import HostReading, compute_shares, compute_utilisation, read_host, read_usage
 from testbed.scenario.model import Scenario, Settings, Slo
 
@@ -38,7 +39,8 @@ class Point(Struct, frozen=True):
     """One step of the ramp, and a row of the samples: so many applications, after a window of load.
 
     ``available_bytes`` is the host's MemAvailable; ``host_utilisation`` a fraction (0 to 1) over the window, and
-    ``host_others`` the part of it that was neither application nor generator.
+    ``host_others`` the part of it that was neither application nor generator. ``throttled_periods`` is the fraction of
+    the instances' periods in which their quota of processor time held them back.
     """
 
     applications: int
@@ -49,6 +51,7 @@ class Point(Struct, frozen=True):
     error_fraction: float
     host_utilisation: float
     host_others: float
+    throttled_periods: float = 0.0
 
 
 class Stop(Struct, frozen=True):
@@ -79,11 +82,13 @@ def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None
 
 
 class _Processors(Struct, frozen=True):
-    """The host at a moment, with the CPU seconds that all applications and this process have used by then."""
+    """The host at a moment, with the CPU seconds that all applications and this process have used by then, and what
+    quotas have held back of the applications."""
 
     host: HostReading
     applications_s: float
     own_s: float
+    held_back: Throttling
 
 
 class _Ramp:
@@ -176,8 +181,10 @@ class _Ramp:
         return merge(results), before[0], self._processors()
 
     def _processors(self) -> _Processors:
-        used_ns = sum(cgroup.cpu_usage_ns() for one in self._running for cgroup in one.cgroups().values())
-        return _Processors(read_host(), used_ns / 1e9, process_time())
+        cgroups = [cgroup for one in self._running for cgroup in one.cgroups().values()]
+        used_ns = sum(cgroup.cpu_usage_ns() for cgroup in cgroups)
+        held_back = sum_throttling(cgroup.throttling() for cgroup in cgroups)
+        return _Processors(read_host(), used_ns / 1e9, process_time(), held_back)
 
     def _point(self, result: LoadResult, before: _Processors, after: _Processors) -> Point:
         readings = [read_usage(cgroup) for application in self._running for cgroup in application.cgroups().values()]
@@ -195,6 +202,7 @@ class _Ramp:
                 after.applications_s - before.applications_s,
                 result.generator_cpu_s + after.own_s - before.own_s,
             ).others,
+            throttled_periods=after.held_back.since(before.held_back).fraction,
         )
 
 
@@ -239,8 +247,8 @@ def make_metrics(within_slo: int, points: Sequence[Point]) -> tuple[Metric, ...]
     first one took (``_first``) and the mean of what each further one added (``_further``).
 
     These are as they were read: one of MemAvailable is below 0 where something else gave memory back meanwhile. The
-    step that broke the service level counts, too: its memory is as real. ``host_others`` is that of the most disturbed
-    step.
+    step that broke the service level counts, too: its memory is as real. ``host_others`` and
+    ``throttled_periods`` are those of the step that had most of it.
     """
     figures = [Metric("applications", within_slo, "1")]
     columns = {name: [float(getattr(point, name)) for point in points] for name in Point.__struct_fields__}
@@ -248,4 +256,6 @@ def make_metrics(within_slo: int, points: Sequence[Point]) -> tuple[Metric, ...]
         first, further = first_bytes(columns, ruler), further_bytes(columns, ruler)
         figures += [Metric(f"{ruler}_first", first, "bytes")] if first is not None else []
         figures += [Metric(f"{ruler}_further", fmean(further), "bytes")] if further else []
-    return (*figures, Metric("host_others", max((point.host_others for point in points), default=0.0), "1"))
+    for name in ("host_others", THROTTLED_PERIODS):
+        figures.append(Metric(name, max(columns[name], default=0.0), "1"))
+    return tuple(figures)

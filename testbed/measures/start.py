@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
+from testbed.measures import throttling
 from testbed.measures.application import Application, Timeline
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
@@ -24,7 +25,7 @@ def make_metrics(timeline: Timeline) -> tuple[Metric, ...]:
 
     The application's own: ``created`` and ``first_process`` when the last service got there, ``port_open`` and
     ``ready`` by the ready check. Then ``<service>.<phase>`` for each service, its own ``request`` among them, for
-    services are requested one after the other.
+    services are requested one after the other. Last comes what the quota of processor time held back meanwhile.
     """
     phases = {
         phase: max(service[phase] for service in timeline.services.values()) for phase in ("created", "first_process")
@@ -32,4 +33,5 @@ def make_metrics(timeline: Timeline) -> tuple[Metric, ...]:
     phases |= {"port_open": timeline.port_open_ns, "ready": timeline.ready_ns}
     for name, service in timeline.services.items():
         phases |= {f"{name}.{phase}": at_ns for phase, at_ns in service.items()}
-    return tuple(Metric(name, (at_ns - timeline.requested_ns) / 1e9, "s") for name, at_ns in phases.items())
+    seconds = tuple(Metric(name, (at_ns - timeline.requested_ns) / 1e9, "s") for name, at_ns in phases.items())
+    return (*seconds, *throttling.make_metrics(timeline.held_back))

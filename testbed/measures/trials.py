@@ -14,7 +14,7 @@ from testbed.interruption import Interrupted
 from testbed.measures import density, start, utilisation
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
-from testbed.results import Outcome, Trial
+from testbed.results import LEAST_HELD_BACK, Outcome, Trial
 
 # Measuring yields each trial as it ends; closing the generator undoes what it has started.
 Measure = Callable[[RunContext, PlannedTrial], Generator[Trial, None, None]]
@@ -76,7 +76,7 @@ def _record(context: RunContext, trial: Trial) -> None:
     disturbances = (*window.disturbances, *find_unattributed(trial.value("host_others"), window))
     for disturbance in disturbances:
         context.progress(f"  disturbed: {disturbance}")
-    if held_back := window.figures.get("throttled_periods"):
+    if (held_back := window.figures.get("throttled_periods", 0.0)) >= LEAST_HELD_BACK:
         context.progress(f"  its limit of processor time held it back in {held_back:.0%} of the periods")
     context.folder.append(replace(trial, window=window.figures, disturbances=disturbances))
 

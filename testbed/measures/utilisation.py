@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
 from time import process_time
 
 from msgspec import Struct
+from msgspec.structs import astuple
 
 from testbed.load.open_loop import LoadResult, Target, run_load
+from testbed.measures import throttling
 from testbed.measures.application import Application
 from testbed.measures.context import LOAD_ATTEMPTS, RunContext
 from testbed.measures.schedule import PlannedTrial
@@ -26,17 +28,21 @@ from testbed.sample import (
 )
 
 SAMPLE_INTERVAL_S = 0.25
-SAMPLE_COLUMNS = ("t_s", "name", "cpu_ns", "cgroup_bytes", "pss_bytes", "busy", "available_bytes")
+SAMPLE_COLUMNS = (
+    "t_s", "name", "cpu_ns", "cgroup_bytes", "pss_bytes", "busy", "available_bytes",
+    "nr_periods", "nr_throttled", "throttled_ns",
+)  # fmt: skip
 
 
 class Window(Struct, frozen=True):
     """What was seen from the end of the warm-up to the last answer.
 
-    ``used`` has one entry an instance; ``sampler_cpu_s`` is what this process used meanwhile.
+    ``used`` has one entry an instance, by its part of the application; ``sampler_cpu_s`` is what this process used
+    meanwhile.
     """
 
     load: LoadResult
-    used: tuple[Usage, ...]
+    used: Mapping[str, Usage]
     before: HostReading
     after: HostReading
     rows: tuple[Row, ...] = ()
@@ -104,7 +110,10 @@ def _offer(context: RunContext, rate_per_s: float, application: Application, see
         )
         after, ended_cpu_s = read_host(), process_time()
     sampler, before, began_cpu_s = begun[0]
-    used = tuple(summarise_usage(sampler.rows, name) for name in cgroups)
+    used = {
+        throttling.name_part(instance): summarise_usage(sampler.rows, instance.name)
+        for instance in application.instances
+    }
     rows, host_rows = tuple(sampler.rows), tuple(sampler.host_rows)
     return Window(result, used, before, after, rows, host_rows, ended_cpu_s - began_cpu_s)
 
@@ -138,16 +147,16 @@ def make_metrics(rate_per_s: float, window: Window) -> tuple[Metric, ...]:
     grows for as long as the load lasts. ``host_utilisation`` is the sum of its three parts, as far as ticks can tell.
     """
     load = window.load
-    application_s = sum(used.cpu_s for used in window.used)
+    application_s = sum(used.cpu_s for used in window.used.values())
     parts = compute_shares(window.before, window.after, application_s, load.generator_cpu_s + window.sampler_cpu_s)
-    cgroup_bytes = sum(used.cgroup_bytes for used in window.used)
+    cgroup_bytes = sum(used.cgroup_bytes for used in window.used.values())
     figures = [
         Metric("rate", rate_per_s, "1/s"),
         Metric("achieved_rate", load.achieved_rate_per_s, "1/s"),
         Metric("requests_ok", load.ok, "1"),
         Metric("requests_failed", load.failed, "1"),
         Metric("memory_cgroup", cgroup_bytes, "bytes"),
-        Metric("memory_pss", sum(used.pss_bytes for used in window.used), "bytes"),
+        Metric("memory_pss", sum(used.pss_bytes for used in window.used.values()), "bytes"),
         Metric("host_utilisation", compute_utilisation(window.before, window.after), "1"),
         Metric("host_application", parts.application, "1"),
         Metric("host_generator", parts.generator, "1"),
@@ -155,6 +164,7 @@ def make_metrics(rate_per_s: float, window: Window) -> tuple[Metric, ...]:
         Metric("saturated", float(load.saturated), "1"),
         Metric("generator_lag_p99", load.lag_p99_s, "s"),
         Metric("generator_cpu", load.generator_cpu_s, "s"),
+        *throttling.make_metrics({part: used.throttling for part, used in window.used.items()}),
     ]
     if load.ok:
         figures += [
@@ -169,7 +179,11 @@ def make_metrics(rate_per_s: float, window: Window) -> tuple[Metric, ...]:
 def merge_sample_rows(rows: Sequence[Row], host_rows: Sequence[HostRow]) -> list[tuple[float | str, ...]]:
     """Return the samples of all instances and, named ``host``, of the host, in the order of time."""
     table: list[tuple[float | str, ...]] = [
-        (round(row.t_s, 4), row.name, row.cpu_ns, row.cgroup_bytes, row.pss_bytes, "", "") for row in rows
+        (round(row.t_s, 4), row.name, row.cpu_ns, row.cgroup_bytes, row.pss_bytes, "", "", *astuple(row.throttling))
+        for row in rows
     ]
-    table += [(round(row.t_s, 4), "host", "", "", "", round(row.busy, 4), row.available_bytes) for row in host_rows]
+    table += [
+        (round(row.t_s, 4), "host", "", "", "", round(row.busy, 4), row.available_bytes, "", "", "")
+        for row in host_rows
+    ]
     return sorted(table, key=lambda row: row[0])

@@ -13,6 +13,7 @@ from runtime.container import Container
 from runtime.images.model import Image
 from runtime.lease import cgroup_name
 from runtime.plan.network import Attachment
+from runtime.speed import factor
 from testbed import breakdown
 from testbed.lab import Lab
 from testbed.platforms.output import ContainerOutput
@@ -27,7 +28,6 @@ class ContainerPlatform:
     label = "container"
     emulated = False
     virtual = False
-    patience = 1.0
     shared = False
     one_address = False
 
@@ -37,6 +37,10 @@ class ContainerPlatform:
         self._running: dict[str, Container] = {}
         self._output = ContainerOutput()
         self._started = 0
+
+    @property
+    def patience(self) -> float:
+        return factor()
 
     def facts(self) -> Mapping[str, object]:
         return {"kernel": platform.release(), "cgroups": hierarchies().mode, "root": "overlay on tmpfs"}

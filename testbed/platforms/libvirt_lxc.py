@@ -47,6 +47,7 @@ from runtime.plan.steps import (
     Unshare,
 )
 from runtime.spec import CPU_PERIOD_USEC, Spec, cpu_quota_usec
+from runtime.speed import factor, scale
 from runtime.unionfs.overlay import mount_steps, volatile_steps
 from testbed import breakdown
 from testbed.host.facts import format_version
@@ -200,7 +201,7 @@ class _Running(Struct, frozen=True):
             undo.callback(shutil.rmtree, self.folder, ignore_errors=True)
             undo.callback(self.tasks.remove)
             undo.callback(self.cgroup.remove)
-            undo.callback(self.console.wait_for_end, _END_TIMEOUT_S)
+            undo.callback(self.console.wait_for_end, scale(_END_TIMEOUT_S))
             undo.callback(self.cgroup.kill)
             undo.callback(destroy_domain, self.domain)
 
@@ -215,7 +216,6 @@ class LibvirtLxcPlatform:
     label = "libvirt-lxc"
     emulated = False
     virtual = False
-    patience = 1.0
     shared = False
     one_address = False
 
@@ -229,6 +229,10 @@ class LibvirtLxcPlatform:
         self._connection: Any = None
         self._reader: ConsoleReader | None = None
         lab.when_entered(self._enter)
+
+    @property
+    def patience(self) -> float:
+        return factor()
 
     def facts(self) -> Mapping[str, object]:
         return {

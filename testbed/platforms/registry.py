@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from runtime.errors import UsageError
@@ -19,7 +20,10 @@ from testbed.platforms.vm import VmPlatform
 from testbed.qemu.domain import compute_guest_memory, sum_resources
 from testbed.qemu.variants import VARIANTS, Variant, find_refusal
 from testbed.scenario.compose import Service
+from vm_images.kernel import GuestKernel
 
+# More would be no share of a host's.
+MOST_EMULATOR_CPUS = 64.0
 NAMES = ("container", *VARIANTS, "libvirt-lxc")
 
 
@@ -52,14 +56,62 @@ def require_memory(names: Iterable[str], services: Sequence[Service]) -> None:
         raise UsageError("\n".join(problems), next(iter(problems.values())))
 
 
-def create(name: str, run_id: str, scratch: Path, lab: Lab, accelerator: str = "auto", connect: str = "") -> Platform:
+class Machines(Struct, frozen=True):
+    """What was asked for of all virtual machines: ``kernel`` is one of somebody's own, for those that are given one;
+    ``emulator_cpus`` processors are for QEMU's own threads, besides the services' limits."""
+
+    kernel: GuestKernel | None = None
+    emulator_cpus: float = 0.0
+
+
+NOTHING_ASKED = Machines()
+
+
+def check_machines(names: Iterable[str], machines: Machines) -> tuple[str, ...]:
+    """Return a sentence for each platform that takes no kernel of somebody's own.
+
+    Raises UsageError when none of those named takes it, or for a share of processors that is none.
+    """
+    named = tuple(names)
+    if not 0 <= machines.emulator_cpus <= MOST_EMULATOR_CPUS:  # false for a NaN, too
+        raise UsageError(
+            f"--emulator-cpus {machines.emulator_cpus:g}: not a number of processors",
+            f"from 0 to {MOST_EMULATOR_CPUS}, for example 0.5",
+        )
+    if machines.emulator_cpus and not any(name in VARIANTS for name in named):
+        raise UsageError(f"--emulator-cpus: no virtual machine among {', '.join(named)}", "name one, for example vm")
+    if machines.kernel is None:
+        return ()
+    without = [name for name in named if name in VARIANTS and not VARIANTS[name].boots_kernel]
+    if not any(name in VARIANTS and VARIANTS[name].boots_kernel for name in named):
+        disks = f" ({', '.join(without)} boots the kernel of its own disk)" if without else ""
+        raise UsageError(
+            f"--guest-kernel: none of {', '.join(named)} is given a kernel{disks}",
+            f"name one of {', '.join(name for name, variant in VARIANTS.items() if variant.boots_kernel)}",
+        )
+    return tuple(f"{name} boots the kernel of its own disk: --guest-kernel is not for it" for name in without)
+
+
+def create(
+    name: str,
+    run_id: str,
+    scratch: Path,
+    lab: Lab,
+    accelerator: str = "auto",
+    connect: str = "",
+    machines: Machines = NOTHING_ASKED,
+) -> Platform:
     """Make the platform ``name`` for one run.
 
     For virtual machines, ``accelerator`` is a candidate's name, and ``connect`` the libvirt URI, empty for their own.
     """
     if name in VARIANTS:
         variant = replace(VARIANTS[name], uri=connect) if connect else VARIANTS[name]
-        return _choose_vm_class(variant)(scratch, BRIDGE, run_id, variant, accelerator)
+        kind = _choose_vm_class(variant)
+        variant = replace(variant, emulator_cpus=machines.emulator_cpus)
+        if machines.kernel is not None and variant.boots_kernel:
+            variant = replace(variant, kernel=machines.kernel)
+        return kind(scratch, BRIDGE, run_id, variant, accelerator)
     if name == "libvirt-lxc":
         return LibvirtLxcPlatform(scratch, BRIDGE, run_id, lab)
     return ContainerPlatform(run_id, lab)

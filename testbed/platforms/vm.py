@@ -138,6 +138,8 @@ class VmPlatform:
             "cpu": prepared.verdict.cpu,
             "kernel": kernel.release,
             "kernel_package": f"{kernel.package} {kernel.version}",
+            "kernel_sha256": kernel.sha256,
+            "emulator_cpus": self._variant.emulator_cpus or None,
             "command_line": self._command_line(),
             "direct_boot": "PVH" if kernel.pvh else "bzImage",
             "machine": self._variant.machine,
@@ -220,7 +222,7 @@ class VmPlatform:
             undo.callback(cgroup.remove)
             undo.callback(cgroup.kill)
             cgroup.make_parent()
-            make_cgroup(cgroup, self._resources(instance))
+            make_cgroup(cgroup, self._resources(instance), self._variant.emulator_cpus)
             console = prepared.reader.listen(domain.console_socket, instance.log)
             undo.callback(prepared.reader.abandon, domain.console_socket)
             handed = domain.ram.descriptor if domain.ram else None

@@ -29,14 +29,17 @@ from msgspec.structs import replace
 from runtime.atomic import partial
 from runtime.errors import PrerequisiteError, UsageError
 from runtime.lease import lease
+from runtime.output import QUOTED_LINES, printable, shortened
 from runtime.plan.steps import LogLine, Plan
+from runtime.speed import factor, scale
 from testbed.host.facts import EMULATOR
 from testbed.qemu.account import NAME, find_emulator_account, make_guest_account
 from vm_images.guest import COMMAND_LINE, Guest
 from vm_images.plans.guest import FIRST_USERSPACE
 
 KVM_DEVICE = Path("/dev/kvm")
-# In which a translated guest gets to its first process on an idle host; limits of time are made for it.
+# In which a translated guest gets to its first process on an idle host; limits of time are made for it. All others
+# here are multiplied by how slow the host is (runtime.speed).
 _USUAL_BOOT_S = 3.0
 # A boot that takes longer hangs; one that works is over when it is, however long it may take.
 TIME_LIMIT_S = 120.0
@@ -60,7 +63,7 @@ class Attempt(Struct, frozen=True):
     """A boot of the guest under one accelerator: ``boot_s`` to its first process, None when it did not get there.
 
     ``cpu`` is libvirt's CPU mode, or a model: the host's own where the accelerator takes it, else all it can offer.
-    ``at`` is when it was tried (UTC).
+    ``at`` is when it was tried (UTC), ``console`` what the guest's console showed last when it did not get there.
     """
 
     accelerator: str
@@ -68,6 +71,15 @@ class Attempt(Struct, frozen=True):
     boot_s: float | None = None
     cpu: str = "maximum"
     at: str = ""
+    console: str = ""
+
+
+class NoGuestBoots(PrerequisiteError):
+    """The guest's kernel boots under no accelerator: ``attempts`` are all that were made."""
+
+    def __init__(self, message: str, hint: str, attempts: Sequence[Attempt]) -> None:
+        super().__init__(message, hint)
+        self.attempts = tuple(attempts)
 
 
 class Verdict(Struct, frozen=True):
@@ -85,8 +97,8 @@ class Verdict(Struct, frozen=True):
 
     @property
     def slowness(self) -> float:
-        """How many times longer this host takes for a boot than limits of time are made for, but at least 1."""
-        return max(1.0, (self.boot_s or 0.0) / _USUAL_BOOT_S)
+        """How many times longer this host takes than limits of time are made for, for a boot or for ordinary work."""
+        return max(factor(), (self.boot_s or 0.0) / _USUAL_BOOT_S)
 
     def label(self, platform: str, hypervisor: str = "") -> str:
         """Return how figures call the guests of ``platform`` under this accelerator, on a host that itself has a
@@ -133,9 +145,13 @@ def _read_until(process: subprocess.Popen[bytes], mark: bytes, deadline_s: float
     return True, output
 
 
-def _last_line(output: bytes) -> str:
+def _last_lines(output: bytes, count: int = QUOTED_LINES) -> str:
     lines = [line.strip() for line in output.decode(errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else "nothing"
+    return "\n".join(shortened(printable(line)) for line in lines[-count:])
+
+
+def _last_line(output: bytes) -> str:
+    return _last_lines(output, 1) or "nothing"
 
 
 def _boot(command: list[str], time_limit_s: float) -> tuple[float | None, bool, bytes]:
@@ -156,8 +172,10 @@ def _boot(command: list[str], time_limit_s: float) -> tuple[float | None, bool, 
     return took_s if booted else None, exited, output
 
 
-def try_accelerator(qemu: Path, guest: Guest, accelerator: str, time_limit_s: float = TIME_LIMIT_S) -> Attempt:
-    """Boot the guest's kernel under one accelerator as far as PID 1's first message; at most ``time_limit_s`` a boot.
+def try_accelerator(qemu: Path, guest: Guest, accelerator: str, time_limit_s: float | None = None) -> Attempt:
+    """Boot the guest's kernel under one accelerator as far as PID 1's first message.
+
+    A boot may take ``time_limit_s``, by default longer than any takes that works.
 
     KVM is given the host's processor first; where QEMU ends over that, it is tried again with less.
     """
@@ -166,6 +184,8 @@ def try_accelerator(qemu: Path, guest: Guest, accelerator: str, time_limit_s: fl
     if accelerator == "kvm" and not os.access(KVM_DEVICE, os.R_OK | os.W_OK):
         reason = f"no {KVM_DEVICE}" if not KVM_DEVICE.exists() else f"no access to {KVM_DEVICE}"
         return Attempt(accelerator, reason, at=at)
+    if time_limit_s is None:
+        time_limit_s = scale(TIME_LIMIT_S)
     modes = KVM_CPUS if accelerator == "kvm" else {"maximum": "max"}
     with lease(f"probe-{os.getpid()}") as scratch:
         initrd = scratch / "initrd"
@@ -180,13 +200,14 @@ def try_accelerator(qemu: Path, guest: Guest, accelerator: str, time_limit_s: fl
                 break
     if exited:
         reason = f"QEMU ended under {name} before the guest's first process: {_last_line(output)}"
-        return Attempt(accelerator, reason, at=at)
+        return Attempt(accelerator, reason, at=at, console=_last_lines(output))
     opens = f"{KVM_DEVICE} opens, but under" if accelerator == "kvm" else "under"
     return Attempt(
         accelerator,
-        f"{opens} {name} the guest kernel did not reach its first process in {time_limit_s:g} s "
+        f"{opens} {name} the guest kernel did not reach its first process in {time_limit_s:.4g} s "
         f"(last console line: {_last_line(output)})",
         at=at,
+        console=_last_lines(output),
     )
 
 
@@ -221,7 +242,7 @@ def decide(attempts: Sequence[Attempt], closed: str, wanted: str = AUTO) -> Verd
             why = reason if wanted == AUTO else f"asked for; {chosen.reason}"
             return Verdict(name, why, chosen.boot_s, chosen.cpu, False, tuple(attempts))
     tried = "; ".join(one.reason for one in attempts)
-    raise PrerequisiteError(f"no guest boots: {tried}", "reinstall qemu-system-x86")
+    raise NoGuestBoots(f"no guest boots: {tried}", "reinstall qemu-system-x86", attempts)
 
 
 def explain_closed_kvm() -> str:
@@ -275,7 +296,9 @@ def kvm_limit_s(translated: Sequence[Attempt], wanted: str) -> float:
     """Return how long a boot under KVM may take: as long as any when it is ``wanted``, or there is none to compare it
     with."""
     fastest_s = min((one.boot_s for one in translated if one.boot_s), default=None)
-    return TIME_LIMIT_S if wanted == "kvm" or fastest_s is None else max(_LEAST_KVM_LIMIT_S, 2 * fastest_s)
+    if wanted == "kvm" or fastest_s is None:
+        return scale(TIME_LIMIT_S)
+    return max(scale(_LEAST_KVM_LIMIT_S), 2 * fastest_s)
 
 
 def _try_kvm(qemu: Path, guest: Guest, limit_s: float, tries: int) -> Attempt:

@@ -20,6 +20,7 @@ from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree
 
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
+from runtime.speed import scale
 from testbed.qemu.account import Account, find_emulator_account
 from testbed.qemu.libvirt_modules import note_storage_module
 
@@ -152,9 +153,9 @@ class Connection:
             raise TestbedError(f"the connection to libvirt at {self.uri} was lost", "see whether its daemon runs")
         return self._current
 
-    def reopen(self, limit_s: float = _REOPEN_LIMIT_S) -> None:
+    def reopen(self, limit_s: float | None = None) -> None:
         """Open it again if it was lost, trying for ``limit_s``: a daemon that restarts needs a moment."""
-        deadline_s = time.monotonic() + limit_s
+        deadline_s = time.monotonic() + (scale(_REOPEN_LIMIT_S) if limit_s is None else limit_s)
         while self.lost():
             try:
                 # The lost one is left to the domains that know it, and ends with the last of them.

@@ -23,6 +23,7 @@ from runtime.plan.cgroup import join_steps
 from runtime.plan.constants import CLONE_NEWCGROUP, CLONE_NEWNS, MNT_DETACH, MS_BIND, MS_PRIVATE, MS_REC
 from runtime.plan.process import LABELS
 from runtime.plan.steps import CloseOnExec, Exec, Mkdir, Mount, Plan, Setsid, Step, Unmount, Unshare, Write
+from runtime.speed import scale
 from testbed.qemu.connection import ensure_event_loop
 
 LIBVIRTD = "libvirtd"
@@ -190,7 +191,8 @@ class Daemon:
 
     def _await_answer(self) -> None:
         libvirt = ensure_event_loop()
-        deadline_s = time.monotonic() + _LIMIT_S
+        limit_s = scale(_LIMIT_S)
+        deadline_s = time.monotonic() + limit_s
         while True:
             try:
                 libvirt.open(self.uri("qemu+unix:///system")).close()
@@ -198,7 +200,7 @@ class Daemon:
             except libvirt.libvirtError as error:
                 ended = bool(select.select([self._pidfd], [], [], 0.01)[0])
                 if ended or time.monotonic() > deadline_s:
-                    what = "ended at once" if ended else f"does not answer within {_LIMIT_S:g} s"
+                    what = "ended at once" if ended else f"does not answer within {limit_s:g} s"
                     errors = (self._folder / "stderr").read_text(errors="replace").strip().splitlines()
                     self.kill()
                     raise PrerequisiteError(
@@ -219,7 +221,7 @@ class Daemon:
             return
         try:
             signal.pidfd_send_signal(self._pidfd, how)
-            if not select.select([self._pidfd], [], [], _LIMIT_S)[0]:
+            if not select.select([self._pidfd], [], [], scale(_LIMIT_S))[0]:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             os.waitpid(process.pid, 0)
         except (ProcessLookupError, ChildProcessError):

@@ -99,12 +99,15 @@ def emulator_plan(
     return Plan((RequestAdmission(str(admission)), *abroad, user, Exec((str(qemu), *arguments), append_arguments=True)))
 
 
-def make_cgroup(cgroup: Cgroup, resources: Resources) -> None:
+def make_cgroup(cgroup: Cgroup, resources: Resources, emulator_cpus: float = 0.0) -> None:
     """Make an instance's cgroup with its limits. Raises TestbedError when the kernel refuses.
 
     Of the limits, it holds the CPU quota only. RAM is limited by the machine's size and tasks within the guest;
-    what QEMU needs besides the guest's RAM is a cost to be measured, not to be cut.
+    what QEMU needs besides the guest's RAM is a cost to be measured, not to be cut. ``emulator_cpus`` come on top of
+    the quota, if there is one: where that is a whole number of processors, the guest's cannot use them.
     """
+    if resources.cpus is not None:
+        resources = replace(resources, cpus=resources.cpus + emulator_cpus)
     quota = replace(configured_limits(resources), devices=(), memory=None, pids=None)
     try:
         cgroup.make(delegate=False)

@@ -16,6 +16,7 @@ from msgspec import Struct
 from runtime.cgroups import Cgroup
 from runtime.errors import TestbedError
 from runtime.kernel_files import available_bytes
+from runtime.speed import scale
 from testbed import breakdown
 from testbed.qemu import memory
 from testbed.qemu.account import Account
@@ -62,13 +63,13 @@ class Running(Struct, frozen=True):
             if self.tap:
                 undo.callback(remove_tap, self.tap)
             undo.callback(self.cgroup.remove)
-            undo.callback(self.console.wait_for_end, _END_TIMEOUT_S)
+            undo.callback(self.console.wait_for_end, scale(_END_TIMEOUT_S))
             undo.callback(destroy_domain, self.domain)
             undo.callback(self.cgroup.kill)
 
     def meminfo(self) -> str | None:
         """Return what the guest says its memory holds (proc(5), /proc/meminfo); None when it does not answer."""
-        return self.console.ask_memory(_MEMINFO_TIMEOUT_S)
+        return self.console.ask_memory(scale(_MEMINFO_TIMEOUT_S))
 
     def reclaim(self) -> None:
         """Have the balloon take what the guest says is available, but for a reserve. WorkloadError when it does not."""
@@ -77,7 +78,7 @@ class Running(Struct, frozen=True):
         spare_bytes = available_bytes(meminfo) - memory.KEEP_BYTES
         if spare_bytes > 0:
             taken_bytes = memory.read_ballooned_bytes(self.domain, self.ram_bytes)
-            memory.inflate(self.domain, self.ram_bytes - taken_bytes - spare_bytes, _RECLAIM_TIMEOUT_S)
+            memory.inflate(self.domain, self.ram_bytes - taken_bytes - spare_bytes, scale(_RECLAIM_TIMEOUT_S))
 
     def memory_parts(self, *, ballooned: bool) -> Mapping[str, int]:
         """Return where its memory goes, in bytes by part; ``ballooned`` when it has a balloon to ask for its size."""
@@ -98,7 +99,7 @@ class Running(Struct, frozen=True):
 
     def ending(self) -> str:
         """Return why it has ended: QEMU's status comes a moment after its console's end."""
-        deadline_s = time.monotonic() + _STATUS_TIMEOUT_S
+        deadline_s = time.monotonic() + scale(_STATUS_TIMEOUT_S)
         while not self.console.ending() and time.monotonic() < deadline_s:
             time.sleep(0.01)
         return self.console.ending()

@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from runtime.atomic import partial
 from runtime.errors import TestbedError
+from runtime.speed import scale
 from testbed.qemu.connection import load_libvirt
 from testbed.qemu.monitor import ask, await_migration
 
@@ -71,7 +72,7 @@ def save(domain: Any, saved: SavedGuest) -> None:
     with partial(saved.state) as unfinished:
         _pass(domain, os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         ask(domain, "migrate", {"uri": "fd:state"})
-        await_migration(domain, _TIMEOUT_S)
+        await_migration(domain, scale(_TIMEOUT_S))
 
 
 def load(domain: Any, saved: SavedGuest) -> None:
@@ -79,7 +80,7 @@ def load(domain: Any, saved: SavedGuest) -> None:
     ask(domain, "migrate-set-capabilities", _IGNORE_SHARED)
     _pass(domain, os.open(saved.state, os.O_RDONLY | os.O_CLOEXEC))
     ask(domain, "migrate-incoming", {"uri": "fd:state"})
-    await_migration(domain, _TIMEOUT_S)
+    await_migration(domain, scale(_TIMEOUT_S))
 
 
 def resume(domain: Any) -> None:

@@ -13,6 +13,7 @@ from runtime.errors import PrerequisiteError, TestbedError
 from runtime.lease import cgroup_name
 from runtime.plan.encode import encode
 from runtime.spec import Resources
+from runtime.speed import factor
 from testbed.qemu.account import find_emulator_account, make_guest_account, next_number
 from testbed.qemu.connection import Connection, destroy_domain, learn_emulator, start_domain
 from testbed.qemu.domain import Domain, domain_xml
@@ -82,7 +83,7 @@ def try_daemon(libvirt: Connection, emulator: Path, qemu: Path, run: str, scratc
         reader.admit(admission, partial(admit, cgroup, account))
         account.give(domain.emulator_plan, domain.console_socket, admission)
         try:
-            with limit_start(cgroup, name, 1.0):
+            with limit_start(cgroup, name, factor()):
                 machine = start_domain(libvirt.current(), domain_xml(domain), name, paused=True)
         except TestbedError as error:
             hint = _OWN_CGROUPS if "cgroup" in error.message else "see its log: journalctl --unit libvirtd"

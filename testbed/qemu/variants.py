@@ -11,6 +11,8 @@ from msgspec import Struct
 from runtime.errors import UsageError
 from vm_images.disk import FileSystem
 from vm_images.guest import KernelName
+from vm_images.kernel import GuestKernel
+from vm_images.kernel_options import Machine
 from vm_images.page_cache import CacheMode
 from vm_images.qcow2 import DiskFormat
 
@@ -63,8 +65,9 @@ class Variant(Struct, frozen=True):
     a copy of the application gets: one a service, or one for all of them. ``boot``: ``direct`` loads our kernel and
     initial RAM disk, ``cloud`` a stock distribution from its disk. ``inside``: what runs a service in the guest, a
     plain ``process`` or ``containers`` of our own runtime. ``start``: ``cold``, or ``restored`` from the saved state of
-    a guest that has booted before. ``uri`` is libvirt's connection. ``kernel`` is the distribution's or our minimal
-    one.
+    a guest that has booted before. ``uri`` is libvirt's connection. ``kernel`` is the distribution's, our minimal
+    one, or one of somebody's own. ``emulator_cpus`` is what QEMU's own threads may use besides the services' limit of
+    processor time.
     """
 
     name: str
@@ -77,7 +80,25 @@ class Variant(Struct, frozen=True):
     memory: Memory = Memory()
     disk: Disk = Disk()
     uri: str = "qemu:///embed"
-    kernel: KernelName = "debian"
+    kernel: KernelName | GuestKernel = "debian"
+    emulator_cpus: float = 0.0
+
+    @property
+    def boots_kernel(self) -> bool:
+        """Whether QEMU loads the guest's kernel; else it comes from the guest's own disk."""
+        return self.boot == "direct"
+
+    @property
+    def kernel_needs(self) -> Machine:
+        """What it asks of its guest's kernel."""
+        return Machine(
+            bus=self.bus,
+            file_system=self.disk.file_system,
+            writable_disk=self.disk.format == "qcow2",
+            balloon=self.memory.balloon,
+            reporting=self.memory.free_page_reporting,
+            containers=self.inside == "containers",
+        )
 
 
 # What can be chosen freely for each kind of guest. A saved guest's RAM is a file, and it cannot be asked for

@@ -15,6 +15,7 @@ from errno import EINPROGRESS, errorcode
 
 from msgspec import Struct
 
+from runtime.speed import factor
 from testbed.load.http1 import MalformedResponse, ResponseReader
 
 # How long to wait between two attempts: half a percent of the time that has passed since the request, within
@@ -127,7 +128,7 @@ class _Attempts:
         if self.question.path:
             self._socket.send(self.question.message())
             self._sent = True
-            self._deadline_ns = now_ns + ANSWER_TIMEOUT_NS
+            self._deadline_ns = now_ns + round(ANSWER_TIMEOUT_NS * factor())
         else:
             self.ready_ns = now_ns
             self.close()

@@ -272,3 +272,35 @@ def test_a_phase_of_the_application_that_is_a_services_own_is_drawn_once(write_r
     run = write_run(platforms=("container",), starts=0, ramps=0, blocks=0, extra=[trial])
     ((_, alt),) = Page(reports.render(run)).pictures()
     assert alt.endswith("web: instance created 0.100 s, web: port open 0.400 s, first correct answer 0.500 s.")
+
+
+def held_back(number: int, platform: str, fraction: float, **services: float) -> Trial:
+    """A start that its quota held back, as it would be recorded."""
+    figures = [Metric("ready", 1.0, "s"), Metric("throttled_periods", fraction, "1"), Metric("throttled", 1.25, "s")]
+    for service, part in services.items():
+        figures += [Metric(f"{service}.throttled_periods", part, "1"), Metric(f"{service}.throttled", 1.25, "s")]
+    window = {"throttled_periods": fraction}
+    return Trial(number, number, platform, "start", "ok", metrics=tuple(figures), window=window)
+
+
+def test_what_a_quota_held_back_of_each_instance_is_shown(write_run: WriteRun) -> None:
+    folder = write_run(extra=[held_back(900, "container", 0.0, web=0.0), held_back(901, "vm", 0.31, web=0.625)])
+    reports.render(folder)
+    page = Page(folder / "report.html")
+    assert "Held back by the limit of processor time until the application was ready" in page.shown
+    assert "web 0 % 1.25 s in all 62.5 % 1.25 s in all" in page.shown.replace("\N{NO-BREAK SPACE}", " ")
+    assert "vm (TCG, emulated) in up to 31% of a trial's periods" in page.shown.replace("\N{NO-BREAK SPACE}", " ")
+    assert "A machine's quota is for its processors and for QEMU's own threads together" in page.shown
+    assert "throttled" not in page.shown.partition("each service")[2].partition("Held back")[0], "it is no phase"
+
+
+def test_what_is_next_to_nothing_is_not_said_first(write_run: WriteRun) -> None:
+    folder = write_run(extra=[held_back(900, "container", 0.004, web=0.008), held_back(901, "vm", 0.2, web=0.4)])
+    said = summary.describe_answer(folder)
+    assert "vm (TCG, emulated) in up to 20% of a trial's periods" in said and "container in up to" not in said
+
+
+def test_nothing_is_said_of_quotas_that_held_nothing_back(write_run: WriteRun) -> None:
+    folder = write_run(extra=[held_back(900, "container", 0.0, web=0.0)])
+    reports.render(folder)
+    assert "Held back" not in Page(folder / "report.html").shown

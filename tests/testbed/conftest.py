@@ -14,6 +14,7 @@ from runtime.cgroups import Cgroup
 from runtime.errors import PrerequisiteError
 from runtime.home import store_root
 from runtime.plan.constants import CLONE_NEWNET
+from runtime.spec import CPU_PERIOD_USEC
 from testbed.qemu.daemon import Daemon, find_libvirtd
 from testbed.qemu.emulator import ensure_emulator, find_qemu
 from vm_images.kernel import ensure_kernel
@@ -74,3 +75,18 @@ def libvirt_daemon(run_name: str, cgroup_parent: str) -> Iterator[Daemon]:
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture
+def limited(cgroup_parent: str) -> Iterator[Cgroup]:
+    """A cgroup that may use a tenth of a processor."""
+    cgroup = Cgroup(f"{cgroup_parent}/limited")
+    cgroup.make()
+    quota_usec = CPU_PERIOD_USEC // 10
+    if "cpu" in cgroup.hierarchies.v1:
+        cgroup.file("cpu", "cpu.cfs_period_us", "").write_text(str(CPU_PERIOD_USEC))
+        cgroup.file("cpu", "cpu.cfs_quota_us", "").write_text(str(quota_usec))
+    else:
+        cgroup.file("cpu", "", "cpu.max").write_text(f"{quota_usec} {CPU_PERIOD_USEC}")
+    yield cgroup
+    cgroup.remove()

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-import calendar
 import json
 import os
-import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from runtime.home import store_root
-from testbed.doctor import (
-    Check,
-    attempt,
-    check_accelerators,
-    check_command,
-    check_space,
-    format_table,
-    judge_attempts,
-    print_checks,
-    run_checks,
-)
-from testbed.qemu.accelerator import CANDIDATES, Attempt
-from vm_images.kernel import find_stored_guest_kernel
+from testbed.checks import Check
+from testbed.doctor import attempt, check_command, check_space, format_table, print_checks, run_checks
 
 PREREQUISITE_MISSING = 5
 
@@ -102,35 +87,6 @@ def test_the_exit_code_depends_on_required_checks_only(capsys: pytest.CaptureFix
         "fix": "guests will be emulated",
         "required": False,
     }
-
-
-def test_every_accelerator_that_was_tried_is_shown_with_when_that_was() -> None:
-    (untried,) = judge_attempts((), "")
-    assert untried.ok and not untried.required
-    at = "2026-01-02 03:04 UTC"
-    translated = Attempt("tcg", "booted in 2 s", 2.0, at=at), Attempt("tcg-single", "booted in 3 s", 3.0, at=at)
-    kvm, tcg, single = judge_attempts((Attempt("kvm", "it hangs", at=at), *translated), "")
-    assert (kvm.ok, kvm.required, kvm.detail) == (False, False, f"it hangs (tried {at})")
-    assert (tcg.ok, tcg.detail) == (True, f"booted in 2 s (tried {at}); guests get this one")
-    assert (single.ok, single.detail) == (True, f"booted in 3 s (tried {at})")
-    fast = (Attempt("kvm", "booted in 0.8 s", 0.8, at=at), *translated)
-    assert judge_attempts(fast, "")[0].detail == f"booted in 0.8 s (tried {at}); guests get this one"
-    assert not judge_attempts(fast, "it may not open it")[0].ok
-    *_, unknown = judge_attempts(translated, "")
-    assert not unknown.ok and "tries it anew" in unknown.detail
-
-
-@pytest.mark.root
-@pytest.mark.vm
-def test_as_root_a_guest_is_booted_to_find_out() -> None:
-    if find_stored_guest_kernel(store_root() / "guest") is None:
-        pytest.skip("no guest kernel has been fetched")
-    results = {check.name: check for check in check_accelerators()}
-    assert set(results) == {f"accelerator {name}" for name in CANDIDATES}
-    tried_at = re.search(r"\(tried (.*) UTC\)", results["accelerator kvm"].detail)
-    assert tried_at is not None
-    age_s = time.time() - calendar.timegm(time.strptime(tried_at[1], "%Y-%m-%d %H:%M"))
-    assert age_s < 600, "KVM's verdict is of this run"
 
 
 def test_an_absent_command_is_named() -> None:

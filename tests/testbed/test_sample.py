@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import pytest
 
-from runtime.cgroups import Cgroup
+from runtime.cgroups import Cgroup, Throttling
 from testbed.sample import (
     HostReading,
     Row,
@@ -100,6 +100,25 @@ def test_the_sampler_covers_its_window_from_edge_to_edge(cgroup: Cgroup) -> None
 
 
 @pytest.mark.root
+def test_the_sampler_sees_what_the_quota_holds_back(limited: Cgroup) -> None:
+    """A tenth of a processor, and a process that wants all of it."""
+    spinner = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        for directory in limited.directories():
+            (directory / "cgroup.procs").write_text(str(spinner.pid))
+        time.sleep(0.3)
+        with Sampler({"web": limited}, interval_s=0.1) as sampler:
+            time.sleep(0.7)
+    finally:
+        spinner.kill()
+        spinner.wait()
+    held_back = summarise_usage(sampler.rows, "web").throttling
+    assert 4 <= held_back.periods <= 9 and held_back.throttled >= held_back.periods - 2
+    assert 0.3e9 < held_back.throttled_ns < 0.9e9
+    assert sampler.rows[0].throttling == Throttling(), "counted from the first sample on, not from the cgroup's making"
+
+
+@pytest.mark.root
 def test_an_instance_that_ends_while_sampled_is_lost_not_an_error(cgroup: Cgroup) -> None:
     with Sampler({"web": cgroup}, interval_s=0.05) as sampler:
         with run_in(cgroup) as process:
@@ -125,6 +144,9 @@ def test_what_goes_wrong_in_the_thread_is_raised_where_it_is_seen(tmp_path: Path
 
         def pids(self) -> tuple[int, ...]:
             return ()
+
+        def throttling(self) -> Throttling:
+            return Throttling()
 
     with pytest.raises(ValueError, match="not a number"), Sampler({"web": Unreadable("testbed/none")}, interval_s=0.01):
         time.sleep(0.1)

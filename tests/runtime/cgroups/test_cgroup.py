@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.cgroups import Cgroup, hierarchies
+from runtime.cgroups import Cgroup, Hierarchies, Throttling, hierarchies, sum_throttling
 from runtime.plan.cgroup import make_steps
 from runtime.plan.steps import Mkdir
 
@@ -47,3 +47,30 @@ def test_remove_of_what_is_not_there_is_harmless(cgroup_parent: str) -> None:
     cgroup.kill()
     cgroup.remove()
     assert time.monotonic() - started < 1
+
+
+@pytest.mark.parametrize(
+    ("text", "counted"),
+    [
+        ("nr_periods 20\nnr_throttled 5\nthrottled_time 1500000\n", Throttling(20, 5, 1_500_000)),
+        ("nr_periods 20\nnr_throttled 5\nthrottled_time 15\nwait_sum 9\n", Throttling(20, 5, 15)),
+    ],
+)
+def test_what_a_quota_holds_back_is_read_from_version_one(text: str, counted: Throttling, tmp_path: Path) -> None:
+    cgroup = Cgroup("one", Hierarchies({"cpu": tmp_path}, None, frozenset()))
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "cpu.stat").write_text(text)
+    assert cgroup.throttling() == counted
+
+
+def test_what_a_quota_holds_back_is_read_from_version_two(tmp_path: Path) -> None:
+    cgroup = Cgroup("one", Hierarchies({}, tmp_path, frozenset({"cpu"})))
+    (tmp_path / "one").mkdir()
+    file = tmp_path / "one" / "cpu.stat"
+    file.write_text("usage_usec 5\nuser_usec 3\nsystem_usec 2\n")
+    assert cgroup.throttling() == Throttling(), "without a quota, or without the controller"
+    file.write_text(f"{file.read_text()}nr_periods 7\nnr_throttled 2\nthrottled_usec 1500\nnr_bursts 0\nburst_usec 0\n")
+    before = Throttling(3, 1, 500_000)
+    assert cgroup.throttling().since(before) == Throttling(4, 1, 1_000_000)
+    assert cgroup.throttling().fraction == 2 / 7 and Throttling().fraction == 0
+    assert sum_throttling([before, before]) == Throttling(6, 2, 1_000_000)

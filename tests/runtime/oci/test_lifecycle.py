@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 
 from runtime import __version__
 from runtime.cgroups.placing import all_hierarchies
-from tests.runtime.command_line import Runtime, assert_no_cgroup, said_on, unique
+from tests.runtime.command_line import Runtime, said_on
 from tests.waiting import until
 
 pytestmark = pytest.mark.root
@@ -44,13 +43,6 @@ def test_created_running_stopped_deleted(oci: Runtime, tmp_path: Path) -> None:
     oci("delete", "a")
     assert "does not exist" in oci("state", "a", check=False).stderr
     assert oci("delete", "--force", "a").returncode == 0
-
-
-def test_an_id_is_taken_once(oci: Runtime) -> None:
-    oci.shell("sleep 100")
-    oci("create", "a")
-    assert "already exists" in oci("create", "a", check=False).stderr
-    oci("delete", "--force", "a")
 
 
 def test_hooks_run_in_order_and_where_they_belong(oci: Runtime, tmp_path: Path) -> None:
@@ -138,13 +130,6 @@ def test_a_hook_that_fails_by_its_name_fails_the_container(oci: Runtime, kind: s
     assert oci("list", "--quiet").stdout == ""
 
 
-def test_a_hook_that_fails_leaves_nothing(oci: Runtime) -> None:
-    config = oci.config()
-    config["hooks"] = {"createRuntime": [{"path": "/bin/false"}]}
-    oci.configure(config)
-    assert "exit status 1" in oci("create", "a", check=False).stderr
-
-
 def test_exec_joins_the_container(oci: Runtime) -> None:
     oci.shell("sleep 100")
     oci("run", "--detach", "a")
@@ -161,20 +146,6 @@ def test_exec_joins_the_container(oci: Runtime) -> None:
     pids = all_hierarchies().mount_of("pids")
     assert pids and (pids / cgroup / "pids.max").read_text() == "33\n"
     assert json.loads(oci("events", "--stats", "a").stdout)["data"]["pids"]["current"] == 1
-    oci("delete", "--force", "a")
-
-
-def test_a_terminal_is_handed_over(oci: Runtime, tmp_path: Path) -> None:
-    oci.shell("tty; stty size; test -c /dev/console", terminal=True, consoleSize={"height": 30, "width": 90})
-    path = tmp_path / "console"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
-        listening.bind(str(path))
-        listening.listen(1)
-        oci("create", "--console-socket", str(path), "a")
-        with listening.accept()[0] as channel:
-            (master,) = socket.recv_fds(channel, 100, 1)[1]
-    oci("start", "a")
-    assert said_on(master).split() == [b"/dev/pts/0", b"30", b"90"]
     oci("delete", "--force", "a")
 
 
@@ -197,22 +168,6 @@ def test_run_passes_signals_on(oci: Runtime) -> None:
     assert process.returncode == 5
 
 
-def test_without_pivot_root(oci: Runtime) -> None:
-    oci.shell("ls / | wc -l; test -e /proc/1/root/work && echo host; true")
-    assert "host" not in oci("run", "--no-pivot", "a").stdout
-
-
-def test_descriptors_are_kept_only_when_asked_for(oci: Runtime, tmp_path: Path) -> None:
-    oci.shell("ls /proc/self/fd | wc -l")
-    (tmp_path / "file").touch()
-    with (tmp_path / "file").open() as stream:
-        os.dup2(stream.fileno(), 30)
-        plain = oci("run", "a", pass_fds=(30,)).stdout
-        kept = oci("run", "--preserve-fds", "28", "b", pass_fds=(30,)).stdout
-        os.close(30)
-    assert int(kept) == int(plain) + 1
-
-
 def test_errors_go_to_the_log_as_json(oci: Runtime, tmp_path: Path) -> None:
     log = tmp_path / "log"
     assert oci("--log", str(log), "--log-format", "json", "start", "nobody", check=False).returncode == 1
@@ -233,20 +188,6 @@ def test_spec_and_features(oci: Runtime, tmp_path: Path) -> None:
         "selinux",
     }
     assert "MPOL_BIND" in features["linux"]["memoryPolicy"]["modes"] and features["linux"]["netDevices"]["enabled"]
-
-
-def test_explain_prints_a_bundles_plan_and_starts_nothing(oci: Runtime) -> None:
-    listing = oci("--explain", "create", "a").stdout
-    assert "clone3 CLONE_NEWNS" in listing and listing.rstrip().endswith("execve sh -c true")
-
-
-def test_the_cgroup_of_a_bundle_that_names_none_goes_with_its_parent(oci: Runtime) -> None:
-    config = oci.config()
-    config["linux"]["cgroupsPath"] = ""
-    oci.configure(config)
-    name = unique("a")
-    oci("run", name)
-    assert_no_cgroup(name, all_hierarchies())
 
 
 def test_events_count_what_it_uses(oci: Runtime) -> None:

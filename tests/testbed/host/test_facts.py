@@ -62,6 +62,7 @@ def test_the_facts_of_this_host_are_json_and_say_something() -> None:
     assert facts["memory"]["total_bytes"] > facts["memory"]["available_bytes"] > 0
     assert facts["cgroups"]["mode"] in ("v1", "v2", "hybrid", "none")
     assert facts["cpu"]["model"]
+    assert facts["speed"]["round_ns"] > 0 and facts["speed"]["factor"] >= 1
 
 
 def test_versions_name_what_is_installed_and_what_is_not() -> None:

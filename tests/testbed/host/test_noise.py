@@ -6,13 +6,11 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from runtime.cgroups import Cgroup
-from runtime.spec import CPU_PERIOD_USEC
 from testbed.host import noise
 from testbed.host.noise import (
     Moment,
@@ -104,21 +102,6 @@ def test_a_program_of_somebody_elses_is_noise_and_a_child_of_ours_is_not() -> No
     child.wait()
     assert orphan in others and child.pid not in others and os.getpid() not in others
     assert watch.end().figures["foreign_cpu"] > 0.1
-
-
-@pytest.fixture
-def limited(cgroup_parent: str) -> Iterator[Cgroup]:
-    """A cgroup that may use a tenth of a processor."""
-    cgroup = Cgroup(f"{cgroup_parent}/limited")
-    cgroup.make()
-    quota_usec = CPU_PERIOD_USEC // 10
-    if "cpu" in cgroup.hierarchies.v1:
-        cgroup.file("cpu", "cpu.cfs_period_us", "").write_text(str(CPU_PERIOD_USEC))
-        cgroup.file("cpu", "cpu.cfs_quota_us", "").write_text(str(quota_usec))
-    else:
-        cgroup.file("cpu", "", "cpu.max").write_text(f"{quota_usec} {CPU_PERIOD_USEC}")
-    yield cgroup
-    cgroup.remove()
 
 
 @pytest.mark.root

@@ -15,8 +15,10 @@ from msgspec.structs import replace
 
 from runtime.errors import TestbedError, WorkloadError
 from testbed.interruption import Interrupted, raise_on_signals
+from testbed.lab import Lab
 from testbed.measures.application import Application, make_instances, make_questions, ready_timeout_s
 from testbed.measures.context import RunContext
+from testbed.platforms import registry
 from testbed.platforms.protocol import Started
 
 MakeContext = Callable[..., RunContext]
@@ -157,6 +159,11 @@ def test_the_ready_check_comes_first_and_its_port_is_asked_once(make_context: Ma
         ("web", 18080, "/health"),
         ("store", 16379, ""),
     ]
+
+
+def test_a_slow_host_gives_every_platform_more_time(slow_host: float, tmp_path: Path) -> None:
+    for name in ("container", "libvirt-lxc"):
+        assert registry.create(name, "run", tmp_path, Lab()).patience == slow_host
 
 
 def test_virtual_machines_get_their_own_time_to_be_ready(make_context: MakeContext, platform: Any) -> None:

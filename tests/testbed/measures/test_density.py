@@ -158,7 +158,11 @@ def test_the_first_application_is_apart_from_further_ones() -> None:
     assert figures["memory_pss_further"] == 30 * MIB
     assert figures["memory_available_first"] == figures["memory_available_further"] == 50 * MIB
     assert figures["host_others"] == 0.04
-    assert [metric.metric for metric in make_metrics(0, points[:1])] == ["applications", "host_others"]
+    assert figures["throttled_periods"] == 0
+    most = make_metrics(2, [*points[:2], replace(points[2], throttled_periods=0.4)])[-1]
+    assert (most.metric, most.value, most.unit) == ("throttled_periods", 0.4, "1")
+    alone = [metric.metric for metric in make_metrics(0, points[:1])]
+    assert alone == ["applications", "host_others", "throttled_periods"]
     assert "memory_pss_further" not in {metric.metric for metric in make_metrics(1, points[:2])}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from runtime.cgroups import Throttling
 from testbed.measures.application import Timeline
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
@@ -64,3 +65,11 @@ def test_phases_are_seconds_since_the_application_was_requested() -> None:
     assert figures["ready"] == pytest.approx(0.1)
     assert figures["web.kernel_entry"] == pytest.approx(0.004)
     assert figures["web.request"] == pytest.approx(0.002)
+    held_back = {"web": Throttling(8, 6, 400_000_000), "store": Throttling()}
+    last = make_metrics(Timeline(base, services, base + 10**7, base + 10**8, held_back))[-4:]
+    assert [(one.metric, one.value, one.unit) for one in last] == [
+        ("throttled_periods", 0.75, "1"),
+        ("throttled", 0.4, "s"),
+        ("web.throttled_periods", 0.75, "1"),
+        ("web.throttled", 0.4, "s"),
+    ]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from runtime.cgroups import Throttling
 from testbed.load.open_loop import LoadResult, build_histogram
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
@@ -102,7 +103,10 @@ def test_a_late_generator_voids_the_trial() -> None:
 
 
 def test_figures_are_summed_over_instances_and_divided_by_successes() -> None:
-    used = (Usage(1.5, 200.0, 150.0, 20), Usage(0.5, 40.0, 30.0, 20))
+    used = {
+        "web": Usage(1.5, 200.0, 150.0, 20, Throttling(100, 25, 2_000_000_000)),
+        "store": Usage(0.5, 40.0, 30.0, 20, Throttling(100, 5, 0)),
+    }
     window = Window(load_result(), used, HostReading(0, 0, 0, 0, 0), HostReading(1, 30, 0, 120, 0))
     figures = {metric.metric: metric.value for metric in make_metrics(20.0, window)}
     assert figures["cpu_per_request"] == pytest.approx(0.02)
@@ -112,11 +116,12 @@ def test_figures_are_summed_over_instances_and_divided_by_successes() -> None:
     assert figures["host_utilisation"] == pytest.approx(0.25)
     assert figures["latency_p99"] == pytest.approx(0.01, rel=1e-2)
     assert figures["saturated"] == 0
+    assert (figures["throttled_periods"], figures["web.throttled_periods"], figures["web.throttled"]) == (0.15, 0.25, 2)
 
 
 def test_who_used_the_host_adds_up() -> None:
     """2 CPU seconds of 8 were the application's, 1.1 those of the generator and this process, 4 were busy in all."""
-    used = (Usage(1.5, 0.0, 0.0, 20), Usage(0.5, 0.0, 0.0, 20))
+    used = {"web": Usage(1.5, 0.0, 0.0, 20), "store": Usage(0.5, 0.0, 0.0, 20)}
     ticks = CLOCK_TICKS_PER_S
     before, after = HostReading(0, 0, 0, 0, 0), HostReading(1, 4 * ticks, 0, 8 * ticks, 0)
     window = Window(load_result(generator_cpu_s=1.0), used, before, after, sampler_cpu_s=0.1)
@@ -128,7 +133,7 @@ def test_who_used_the_host_adds_up() -> None:
 
 
 def test_a_saturated_application_has_a_cost_and_no_latency() -> None:
-    window = Window(load_result(saturated=True), (), HostReading(0, 0, 0, 0, 0), HostReading(1, 30, 0, 120, 0))
+    window = Window(load_result(saturated=True), {}, HostReading(0, 0, 0, 0, 0), HostReading(1, 30, 0, 120, 0))
     names = {metric.metric for metric in make_metrics(20.0, window)}
     assert "cpu_per_request" in names
     assert not {"latency_p50", "latency_p99"} & names

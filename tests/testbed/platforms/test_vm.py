@@ -26,6 +26,7 @@ from runtime.plan.encode import encode
 from runtime.plan.workload import workload_plan
 from runtime.spec import Process, Resources, Spec, User
 from testbed.lab import Lab
+from testbed.measures.throttling import make_metrics
 from testbed.platforms.protocol import Instance
 from testbed.platforms.vm import VmPlatform
 from testbed.qemu.account import find_emulator_account
@@ -56,6 +57,21 @@ def shell(layer: Path, script: str, **process: object) -> Spec:
 
 def instance(spec: Spec, tmp_path: Path, name: str = "a0-web") -> Instance:
     return Instance(name, 0, {"web": spec}, tmp_path / f"{name}.log")
+
+
+def test_a_machine_that_its_own_quota_stalls_shows_it(platform: VmPlatform, layer: Path, tmp_path: Path) -> None:
+    """Its boot alone takes more than a third of a processor."""
+    spec = replace(shell(layer, "sleep 60"), resources=Resources(128 << 20, 0.3))
+    held = instance(spec, tmp_path)
+    platform.start(held)
+    try:
+        platform.started(held, 5 * TIMEOUT_S)
+        seen = platform.cgroup(held).throttling()
+        assert seen.fraction > 0.3 and seen.throttled_ns > 500_000_000, seen
+        figures = {metric.metric: metric.value for metric in make_metrics({"web": seen})}
+        assert figures["web.throttled_periods"] == seen.fraction
+    finally:
+        platform.stop(held)
 
 
 def printed(log: Path) -> list[str]:

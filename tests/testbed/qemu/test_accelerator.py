@@ -166,6 +166,18 @@ def test_kvm_has_the_time_that_the_translator_takes() -> None:
     assert kvm_limit_s(TRANSLATED, "kvm") == kvm_limit_s((Attempt("tcg", ""),), "auto") == TIME_LIMIT_S
 
 
+def test_limits_of_time_follow_the_measured_speed_of_the_host(
+    slow_host: float, guest: Guest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert kvm_limit_s((Attempt("tcg", "", 0.1),), "auto") == 2.0 * slow_host
+    assert kvm_limit_s(TRANSLATED, "kvm") == TIME_LIMIT_S * slow_host
+    assert Verdict("kvm", "", 3.0).slowness == slow_host
+    assert Verdict("tcg", "", 60.0).slowness == 20, "guests may be slower still"
+    monkeypatch.setattr(accelerator, "TIME_LIMIT_S", 0.03)
+    hangs = try_accelerator(program(tmp_path, "exec sleep 60"), guest, "tcg")
+    assert "did not reach its first process in 0.3 s" in hangs.reason
+
+
 def test_limits_of_time_follow_what_the_host_shows() -> None:
     assert Verdict("tcg", "", 2.0).slowness == Verdict("kvm", "", 0.3).slowness == Verdict("tcg", "").slowness == 1
     assert Verdict("tcg", "", 30.0).slowness == 10

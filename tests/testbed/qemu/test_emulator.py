@@ -33,6 +33,18 @@ def test_qemu_has_the_cpu_quota_and_no_memory_limit(cgroup_parent: str) -> None:
             cgroup.remove()
 
 
+@pytest.mark.root
+@pytest.mark.parametrize(("cpus", "quota"), [(1.0, "150000"), (None, "")])
+def test_qemus_own_threads_may_have_a_share_on_top(cpus: float | None, quota: str, cgroup_parent: str) -> None:
+    cgroup = Cgroup(f"{cgroup_parent}/vm")
+    make_cgroup(cgroup, Resources(64 << 20, cpus), 0.5)
+    try:
+        set_to = cgroup.file("cpu", "cpu.cfs_quota_us", "cpu.max").read_text().split()[0]
+        assert set_to == quota or (not quota and set_to in ("-1", "max"))
+    finally:
+        cgroup.remove()
+
+
 def test_libvirts_arguments_go_to_qemu() -> None:
     plan = emulator_plan(Path("/usr/bin/qemu"), Path("/run/admission"), account())
     become = s.SetUser(1000, 995, (995, 4))

@@ -121,6 +121,27 @@ def test_a_wrong_answer_is_not_ready_and_the_error_says_why(raw: bytes, problem:
     assert f"GET http://127.0.0.1:{port}/" in str(raised.value)
 
 
+@pytest.mark.parametrize("answers", [False, True])
+def test_an_answer_has_the_time_that_the_host_takes(
+    answers: bool, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a slow host a first answer that came too late would be asked for again, for ever."""
+    if answers:
+        request.getfixturevalue("slow_host")
+    monkeypatch.setattr("testbed.services.probe.ANSWER_TIMEOUT_NS", 50_000_000)
+
+    def answer(_: bytes) -> bytes:
+        time.sleep(0.2)
+        return OK
+
+    with http_server(answer) as port:
+        if answers:
+            assert probe(Question("web", "127.0.0.1", port, "/", 200, "ready"))[0].ready_ns
+        else:
+            with pytest.raises(NotReady, match="no answer"):
+                probe(Question("web", "127.0.0.1", port, "/", 200, "ready"), timeout_s=0.6)
+
+
 def test_an_answer_without_an_end_is_none() -> None:
     """It would be read for five seconds, as fast as the server sends."""
 
