@@ -35,6 +35,7 @@ from testbed.qemu.connection import check_uri
 from testbed.results import RunFolder, check_base
 from testbed.scenario.model import Scenario, Settings
 from testbed.scenario.model import load as load_scenario
+from testbed.temperature import find_temperature, list_missing_cold
 
 Progress = Callable[[str], None]
 
@@ -101,7 +102,8 @@ def _manifest(
 
 
 def _platform_record(platform: Platform) -> dict[str, object]:
-    return {"label": platform.label, "emulated": platform.emulated, **platform.facts()}
+    temperature = find_temperature(platform.name)
+    return {"label": platform.label, "emulated": platform.emulated, "temperature": temperature, **platform.facts()}
 
 
 def _say_where(
@@ -142,7 +144,10 @@ def bench(options: Options, progress: Progress) -> Finished:
     """
     scenario = load_scenario(options.scenario, options.scenarios)
     settings = choose_settings(scenario, options)
-    names = registry.check_names(options.platforms)
+    asked = registry.check_names(options.platforms)
+    names = (*list_missing_cold(asked), *asked)
+    if names != asked:
+        progress(f"measured too, as warm starts are compared beside cold ones only: {', '.join(names[: -len(asked)])}")
     registry.require_memory(names, scenario.services)
     wanted = check_measures(options.measures)
     check_accelerator(options.accelerator)

@@ -52,7 +52,8 @@ def plan_service(spec: Spec, platform: str) -> Plan:
             writable_disk=variant.disk.format == "qcow2",
             served=variant.start == "restored",
         )
-    return workload_plan(spec, hierarchies(), cgroup_name("example", spec.hostname), attachment=Attachment(2, 1))
+    name, pooled = cgroup_name("example", spec.hostname), platform == "container-pooled"
+    return workload_plan(spec, hierarchies(), name, attachment=Attachment(2, 1), pooled=pooled)
 
 
 def plan_application(wanted: Mapping[str, Spec]) -> Plan:

@@ -13,6 +13,7 @@ from testbed.platforms.cloud import CloudPlatform
 from testbed.platforms.container import ContainerPlatform
 from testbed.platforms.libvirt_lxc import LibvirtLxcPlatform
 from testbed.platforms.nested import ContainersInVmPlatform
+from testbed.platforms.pooled import PooledPlatform
 from testbed.platforms.protocol import Platform
 from testbed.platforms.restored import RestoredPlatform
 from testbed.platforms.vm import VmPlatform
@@ -20,7 +21,7 @@ from testbed.qemu.domain import compute_guest_memory, sum_resources
 from testbed.qemu.variants import VARIANTS, Variant, find_refusal
 from testbed.scenario.compose import Service
 
-NAMES = ("container", *VARIANTS, "libvirt-lxc")
+NAMES = ("container", "container-pooled", *VARIANTS, "libvirt-lxc")
 
 
 def check_names(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -62,6 +63,8 @@ def create(name: str, run_id: str, scratch: Path, lab: Lab, accelerator: str = "
         return _choose_vm_class(variant)(scratch, BRIDGE, run_id, variant, accelerator)
     if name == "libvirt-lxc":
         return LibvirtLxcPlatform(scratch, BRIDGE, run_id, lab)
+    if name == "container-pooled":
+        return PooledPlatform(run_id, lab)
     return ContainerPlatform(run_id, lab)
 
 
