@@ -39,7 +39,6 @@ class ContainerPlatform:
         self._lab = lab
         self._running: dict[str, Container] = {}
         self._output = ContainerOutput()
-        self._started = 0
 
     def facts(self) -> Mapping[str, object]:
         return {"kernel": platform.release(), "cgroups": hierarchies().mode, "root": "overlay on tmpfs"}
@@ -56,15 +55,12 @@ class ContainerPlatform:
         return container.start(instance.spec, name=name, stdout=stdout, attachment=attachment)
 
     def _with_output(self, instance: Instance, make: Callable[[Instance, int, Attachment], T]) -> T:
-        """Make something whose output goes to the instance's log, with a port of its own on the bridge."""
-        # A veth outlives its namespace for a moment, so every start has a name of its own.
-        self._started += 1
-        attachment = Attachment(self._lab.bridge_index, self._started)
+        """Make something whose output goes to the instance's log, attached to the bridge."""
         with ExitStack() as undo:
             stdout = self._output.open(instance)
             undo.callback(self._output.end, instance.name)
             try:
-                made = make(instance, stdout, attachment)
+                made = make(instance, stdout, self._lab.attach())
             finally:
                 os.close(stdout)
             undo.pop_all()

@@ -12,6 +12,7 @@ import pytest
 from runtime.errors import TestbedError, WorkloadError
 from runtime.spec import Process, Resources, Spec
 from testbed.lab import Lab
+from testbed.platforms.container import ContainerPlatform
 from testbed.platforms.pooled import PooledPlatform
 from testbed.platforms.protocol import Instance, Pooling
 from tests.testbed.platforms.answers import fetch
@@ -69,6 +70,17 @@ def test_one_is_filled_before_it_is_started_and_serves_once(pool: Pool) -> None:
     assert not pool.platform.cgroup(one).exists()
     with pytest.raises(TestbedError, match="none waits in the pool"):
         pool.platform.start(one)
+
+
+def test_containers_that_start_cold_beside_it_have_other_veths(pool: Pool, cgroup_parent: str) -> None:
+    """Each platform counted its own once: the second one's was there already."""
+    beside = ContainerPlatform(cgroup_parent.rpartition("/")[2], pool.lab)
+    try:
+        for application in range(2):
+            beside.start(pool.instance(application))
+        pool.platform.fill(pool.instance(2))
+    finally:
+        beside.close()
 
 
 def test_one_that_died_is_replaced_when_the_pool_is_filled(pool: Pool) -> None:
