@@ -37,6 +37,12 @@ def find_temperature(platform: str) -> Temperature:
     return warm.temperature if warm else "cold"
 
 
+def find_cold(platform: str) -> str:
+    """Return the platform that is the same but starts cold; empty for one that does, and for an unknown one."""
+    warm = WARM.get(platform)
+    return warm.cold if warm else ""
+
+
 def list_missing_cold(platforms: Iterable[str]) -> tuple[str, ...]:
     """Return the platforms, each once, that start cold and would have to stand beside these and do not."""
     names = tuple(platforms)
