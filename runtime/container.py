@@ -84,7 +84,7 @@ def _reap(pid: int, options: int) -> int | None:
     return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
 
 
-def _check(name: str) -> Cgroup:
+def check_startable(name: str) -> Cgroup:
     """Return the container's cgroup, which does not exist yet. Raises PrerequisiteError or UsageError."""
     on_host = hierarchies()
     if os.geteuid() != 0:
@@ -126,7 +126,7 @@ def start(
     a required controller. A failed start leaves nothing behind.
     """
     requested_ns = time.monotonic_ns()
-    cgroup = _check(name)
+    cgroup = check_startable(name)
     plan = workload_plan(spec, cgroup.hierarchies, name, attachment=attachment, building=building)
     with _input(stdin) as standard_input, ExitStack() as undo:
         undo.callback(cgroup.remove)
@@ -198,7 +198,7 @@ def pool(spec: Spec, *, name: str, stdout: int, attachment: Attachment | None = 
     Raises what ``start`` raises, also for a command that is not there. A failure leaves nothing behind.
     """
     requested_ns = time.monotonic_ns()
-    cgroup = _check(name)
+    cgroup = check_startable(name)
     plan = workload_plan(spec, cgroup.hierarchies, name, attachment=attachment, pooled=True)
     with _input(None) as standard_input, ExitStack() as undo:
         undo.callback(cgroup.remove)

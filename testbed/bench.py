@@ -154,6 +154,7 @@ def bench(options: Options, progress: Progress) -> Finished:
     connect = check_uri(options.connect) if options.connect else ""
     if os.geteuid() != 0:
         raise PrerequisiteError("bench needs root: namespaces, cgroups and QEMU", "run it with sudo")
+    registry.require_programs(names)
     check_base(options.out)  # before images are built for minutes
     run_id = make_run_id(scenario.name)
     with ExitStack() as undo:

@@ -26,6 +26,7 @@ class Warm(Struct, frozen=True):
 WARM: Mapping[str, Warm] = MappingProxyType(
     {
         "container-pooled": Warm("pooled", "container"),
+        "container-restored": Warm("restored", "container"),
         "vm-restored": Warm("restored", "vm"),
     }
 )

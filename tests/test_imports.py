@@ -49,6 +49,7 @@ ROOMS: Mapping[str, set[str]] = {
     "runtime.launcher": _KERNEL | {"runtime.atomic", "runtime.plan", "runtime.plan.steps", "runtime.processes"},
     "runtime.lease": {"runtime.atomic", "runtime.cgroups", "runtime.errors"},
     "runtime.container": _STARTS | {"runtime.unionfs"},
+    "runtime.checkpoint": _STARTS | {"runtime.container", "runtime.unionfs"},
     "runtime.images": _STARTS
     | {"runtime.atomic", "runtime.container", "runtime.files", "runtime.lease", "runtime.libc"}
     | {"runtime.output", "runtime.unionfs"},

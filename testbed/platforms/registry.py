@@ -7,6 +7,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from runtime.checkpoint import find_criu
 from runtime.errors import UsageError
 from testbed.lab import BRIDGE, Lab
 from testbed.platforms.cloud import CloudPlatform
@@ -16,12 +17,13 @@ from testbed.platforms.nested import ContainersInVmPlatform
 from testbed.platforms.pooled import PooledPlatform
 from testbed.platforms.protocol import Platform
 from testbed.platforms.restored import RestoredPlatform
+from testbed.platforms.restored_container import RestoredContainerPlatform
 from testbed.platforms.vm import VmPlatform
 from testbed.qemu.domain import compute_guest_memory, sum_resources
 from testbed.qemu.variants import VARIANTS, Variant, find_refusal
 from testbed.scenario.compose import Service
 
-NAMES = ("container", "container-pooled", *VARIANTS, "libvirt-lxc")
+NAMES = ("container", "container-pooled", "container-restored", *VARIANTS, "libvirt-lxc")
 
 
 def check_names(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -53,6 +55,12 @@ def require_memory(names: Iterable[str], services: Sequence[Service]) -> None:
         raise UsageError("\n".join(problems), next(iter(problems.values())))
 
 
+def require_programs(names: Iterable[str]) -> None:
+    """Raise PrerequisiteError when a program is missing that one of these platforms takes, before an image is built."""
+    if "container-restored" in names:
+        find_criu()
+
+
 def create(name: str, run_id: str, scratch: Path, lab: Lab, accelerator: str = "auto", connect: str = "") -> Platform:
     """Make the platform ``name`` for one run.
 
@@ -65,6 +73,8 @@ def create(name: str, run_id: str, scratch: Path, lab: Lab, accelerator: str = "
         return LibvirtLxcPlatform(scratch, BRIDGE, run_id, lab)
     if name == "container-pooled":
         return PooledPlatform(run_id, lab)
+    if name == "container-restored":
+        return RestoredContainerPlatform(run_id, lab, scratch)
     return ContainerPlatform(run_id, lab)
 
 

@@ -27,6 +27,7 @@ def test_what_the_registry_restores_is_restored_here() -> None:
         (("container", "vm"), ()),
         (("container", "vm-restored"), ("vm",)),
         (("container-pooled", "vm-restored"), ("container", "vm")),
+        (("container-pooled", "container-restored"), ("container",)),
         (("vm-restored", "vm", "libvirt-lxc"), ()),
     ],
 )

@@ -43,7 +43,7 @@ def test_containers_need_none() -> None:
 
 
 def test_every_variant_is_a_platform() -> None:
-    assert registry.NAMES == ("container", "container-pooled", *VARIANTS, "libvirt-lxc")
+    assert registry.NAMES == ("container", "container-pooled", "container-restored", *VARIANTS, "libvirt-lxc")
     assert registry.check_names(("vm", "container")) == ("vm", "container")
     with pytest.raises(UsageError, match="platform vm is named twice"):
         registry.check_names(("vm", "container", "vm"))
