@@ -37,6 +37,7 @@ _PROBE_TIMEOUT_S = 60.0
 # Of a log, its end; and how many of the errors in it are quoted.
 _LOG_BYTES, _QUOTED_ERRORS = 1 << 18, 3
 NOBODY = 65534
+_WALLS = ("Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp")
 _CAP_SYS_RESOURCE = 24
 _HINT = (
     "CRIU has to fit the kernel: 4.2 or later from Linux 6.16 on (criu.org; Debian 13 has 4.1). Without it, measure"
@@ -54,7 +55,7 @@ class Criu(Struct, frozen=True):
 
     @property
     def skips_lock(self) -> bool:
-        """Whether it can do without locking the network, for which older ones run iptables."""
+        """Whether it can do without locking the network, as older ones cannot."""
         major = self.version.partition(".")[0]
         return major.isdecimal() and int(major) >= 4
 
@@ -231,12 +232,13 @@ def restore(
     return Restoring(name, cgroup, criu, work, spawned, requested_ns)
 
 
-def probe(criu: Criu, name: str, folder: Path) -> None:
+def probe(criu: Criu, name: str, folder: Path) -> tuple[str, ...]:
     """Save a process of ours, the launcher waiting for a file that never comes, and restore it, for real. It is not
     root's, as most services are not.
 
-    ``name`` is that of a cgroup to be, ``folder`` an empty directory. Raises PrerequisiteError with what was tried and
-    what CRIU said when it cannot be done here. Nothing is left but the folder.
+    Returns what confined the process before and does not any more, by its name in /proc/PID/status: CRIU before 4.0
+    loses ``NoNewPrivs``. ``name`` is that of a cgroup to be, ``folder`` an empty directory. Raises PrerequisiteError
+    with what was tried and what CRIU said when it cannot be done here. Nothing is left but the folder.
     """
     layer = folder / "layer"
     for directory in (layer, folder / "work", folder / "saved"):
@@ -250,12 +252,15 @@ def probe(criu: Criu, name: str, folder: Path) -> None:
         with ExitStack() as undo:
             original = start_original(spec, name=name, stdout=writing, folder=folder / "saved", attachment=None)
             undo.callback(original.container.delete)
+            before = _confinement(original.container.process.pid)
             saved = save(original, criu)
             making = restore(spec, saved, criu, name=name, stdout=writing, work=folder / "work", attachment=None)
             copy = making.finish(_PROBE_TIMEOUT_S)
             undo.callback(copy.delete)
             if (status := copy.wait(0.05)) is not None:
                 raise WorkloadError(f"the restored process ended at once, with exit status {status}")
+            after = _confinement(copy.process.pid)
+            return tuple(wall for wall, value in before.items() if after.get(wall) != value)
     except TestbedError as error:
         tried = f"a container of ours was saved and restored with {criu.program}, CRIU {criu.version}"
         kernel = f"Linux {os.uname().release}"
@@ -269,8 +274,16 @@ def probe(criu: Criu, name: str, folder: Path) -> None:
         os.close(writing)
 
 
+def _read_status(pid: int | str) -> dict[str, str]:
+    """Return the lines of /proc/PID/status by their names."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def _confinement(pid: int) -> dict[str, str]:
+    return {name: value for name, value in _read_status(pid).items() if name in _WALLS}
+
+
 def _may_read_limits() -> bool:
     """Return whether we have CAP_SYS_RESOURCE, which prlimit(2) of a process of another user takes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    effective = next((int(line.split()[1], 16) for line in lines if line.startswith("CapEff:")), 0)
-    return bool(effective >> _CAP_SYS_RESOURCE & 1)
+    return bool(int(_read_status("self").get("CapEff", "0"), 16) >> _CAP_SYS_RESOURCE & 1)

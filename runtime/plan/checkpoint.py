@@ -56,11 +56,12 @@ def original_plan(
 
 def dump_command(criu: str, pid: int, network: int, images: str, *, skips_lock: bool) -> tuple[str, ...]:
     """Return the command that saves the container of the first process ``pid`` and ends it; ``network`` is the inode of
-    its network namespace. With ``skips_lock`` CRIU does not lock the network, where there are no connections."""
+    its network namespace. With ``skips_lock`` CRIU does not lock the network, where there are no connections;
+    one that cannot do without uses nftables, for which it needs no program."""
     return (
         *(criu, "dump", "--tree", str(pid), "--images-dir", images, "--work-dir", images, "--log-file", "dump.log"),
         *("--external", f"net[{network}]:{NETWORK}", "--manage-cgroups=ignore", "--file-locks"),
-        *(("--network-lock", "skip") if skips_lock else ()),
+        *("--network-lock", "skip" if skips_lock else "nftables"),
     )
 
 
@@ -102,6 +103,7 @@ def restore_plan(
         *written_files(identity_files(spec.hostname, spec.hosts)),
         s.Chdir("/"),
         s.Open("/proc/thread-self/ns/net", 0),
+        s.CloseOnExec(INPUT_FD + 1),
         s.Exec(restore_command(criu, saved, work), (_PATH,), ""),
     )
     return s.Plan(child, provision.parent, k.CLONE_NEWNS | provision.flags, provision.into_cgroup)

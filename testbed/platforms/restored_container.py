@@ -44,7 +44,6 @@ class RestoredContainerPlatform(ContainerPlatform):
     """Copies of saved containers. The saved ones are stored below the run's scratch directory and go with it."""
 
     name = "container-restored"
-    label = "container (restored by CRIU)"
 
     def __init__(self, run_id: str, lab: Lab, scratch: Path) -> None:
         super().__init__(run_id, lab)
@@ -54,6 +53,12 @@ class RestoredContainerPlatform(ContainerPlatform):
         self._restoring: dict[str, Restoring] = {}
         self._phases: dict[str, Mapping[str, int]] = {}
         self._prepared_s = 0.0
+        self._lost: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:  # type: ignore[override]
+        without = f", without {' and '.join(self._lost)}" if self._lost else ""
+        return f"container (restored by CRIU{without})"
 
     def facts(self) -> Mapping[str, object]:
         files = [file for saved in self._saved.values() for file in Path(saved.images).iterdir()]
@@ -62,6 +67,7 @@ class RestoredContainerPlatform(ContainerPlatform):
             "start": "copies of a saved container: CRIU makes its processes again, in their own cgroup and namespaces",
             "start_memory": "every page of a copy is its own and charged to it, and so is what CRIU takes meanwhile",
             "criu": self._criu.version,
+            "confinement_lost": list(self._lost),
             "saved_containers": len(self._saved),
             "saved_bytes": sum(file.stat().st_size for file in files),
             "saved_within_s": round(self._prepared_s, 3),
@@ -86,7 +92,7 @@ class RestoredContainerPlatform(ContainerPlatform):
         folder.mkdir()
         self._criu = checkpoint.find_criu()
         (folder / "probe").mkdir()
-        checkpoint.probe(self._criu, cgroup_name(self._run_id, "criu-probe"), folder / "probe")
+        self._lost = checkpoint.probe(self._criu, cgroup_name(self._run_id, "criu-probe"), folder / "probe")
         with ExitStack() as undo:
             started = []
             for service, one in warmed.items():

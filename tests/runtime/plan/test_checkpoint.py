@@ -39,6 +39,7 @@ def test_a_copy_has_what_was_saved_below_a_layer_of_its_own() -> None:
     assert plan.into_cgroup == "/sys/fs/cgroup/testbed/r/c"
     last = plan.child[-1]
     assert isinstance(last, s.Exec)
+    assert plan.child[-2] == s.CloseOnExec(4), "the parent hears when CRIU has been executed"
     words = " ".join(last.args)
     assert words.startswith("/usr/sbin/criu restore --images-dir /run/x/images --work-dir /run/x/c")
     for inherited in ("fd[0]:lab", "fd[3]:pipe:[1]", "fd[1]:pipe:[2]", "fd[2]:pipe:[2]"):
