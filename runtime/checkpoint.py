@@ -44,7 +44,10 @@ _HINT = (
     " container-pooled, which needs nothing"
 )
 
-_LACKING = "We have not CAP_SYS_RESOURCE, without which CRIU cannot read another user's limits (prlimit(2)). "
+_LACKING = (
+    "We have not CAP_SYS_RESOURCE, without which CRIU cannot read the limits of another user's process (prlimit(2)):"
+    " run where root has it"
+)
 
 
 class Criu(Struct, frozen=True):
@@ -264,10 +267,10 @@ def probe(criu: Criu, name: str, folder: Path) -> tuple[str, ...]:
     except TestbedError as error:
         tried = f"a container of ours was saved and restored with {criu.program}, CRIU {criu.version}"
         kernel = f"Linux {os.uname().release}"
-        lacking = "" if _may_read_limits() else _LACKING
+        why = _HINT if _may_read_limits() else _LACKING
         raise PrerequisiteError(
             f"restore containers: it does not work on this host ({kernel}): {error.message}",
-            f"tried: {tried}. {lacking}{_HINT}",
+            f"tried: {tried}. {why}",
         ) from error
     finally:
         os.close(reading)

@@ -13,12 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from runtime import checkpoint
 from runtime.home import store_root
 from testbed.doctor import (
     Check,
     attempt,
     check_accelerators,
     check_command,
+    check_criu,
     check_space,
     format_table,
     judge_attempts,
@@ -137,6 +139,15 @@ def test_an_absent_command_is_named() -> None:
     check = check_command("qemu", "qemu-system-none", "--version")
     assert not check.ok
     assert "qemu-system-none" in check.detail
+
+
+def test_without_criu_there_is_only_something_missing_that_few_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "SYSTEM_PATH", "/nowhere")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    check = check_criu()
+    assert not check.ok and not check.required and "criu is not installed" in check.detail
 
 
 def test_space_is_asked_for_where_the_store_is(monkeypatch: pytest.MonkeyPatch) -> None:
