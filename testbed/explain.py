@@ -51,6 +51,7 @@ def plan_service(spec: Spec, platform: str) -> Plan:
             file_system=variant.disk.file_system,
             writable_disk=variant.disk.format == "qcow2",
             served=variant.start == "restored",
+            pooled=variant.start == "pooled",
         )
     name, pooled = cgroup_name("example", spec.hostname), platform == "container-pooled"
     return workload_plan(spec, hierarchies(), name, attachment=Attachment(2, 1), pooled=pooled)

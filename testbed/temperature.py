@@ -27,6 +27,7 @@ WARM: Mapping[str, Warm] = MappingProxyType(
     {
         "container-pooled": Warm("pooled", "container"),
         "container-restored": Warm("restored", "container"),
+        "vm-pooled": Warm("pooled", "vm"),
         "vm-restored": Warm("restored", "vm"),
     }
 )

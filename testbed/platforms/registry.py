@@ -15,6 +15,7 @@ from testbed.platforms.container import ContainerPlatform
 from testbed.platforms.libvirt_lxc import LibvirtLxcPlatform
 from testbed.platforms.nested import ContainersInVmPlatform
 from testbed.platforms.pooled import PooledPlatform
+from testbed.platforms.pooled_vm import PooledVmPlatform
 from testbed.platforms.protocol import Platform
 from testbed.platforms.restored import RestoredPlatform
 from testbed.platforms.restored_container import RestoredContainerPlatform
@@ -68,7 +69,7 @@ def create(name: str, run_id: str, scratch: Path, lab: Lab, accelerator: str = "
     """
     if name in VARIANTS:
         variant = replace(VARIANTS[name], uri=connect) if connect else VARIANTS[name]
-        return _choose_vm_class(variant)(scratch, BRIDGE, run_id, variant, accelerator)
+        return choose_vm_class(variant)(scratch, BRIDGE, run_id, variant, accelerator)
     if name == "libvirt-lxc":
         return LibvirtLxcPlatform(scratch, BRIDGE, run_id, lab)
     if name == "container-pooled":
@@ -78,7 +79,7 @@ def create(name: str, run_id: str, scratch: Path, lab: Lab, accelerator: str = "
     return ContainerPlatform(run_id, lab)
 
 
-def _choose_vm_class(variant: Variant) -> type[VmPlatform]:
+def choose_vm_class(variant: Variant) -> type[VmPlatform]:
     """Choose the class that starts machines of the variant. Raises UsageError when there is none."""
     if problem := find_refusal(variant):
         raise UsageError(f"no platform makes {variant.name}: {problem}", "see testbed/qemu/variants.py")
@@ -88,4 +89,6 @@ def _choose_vm_class(variant: Variant) -> type[VmPlatform]:
         return ContainersInVmPlatform
     if variant.start == "restored":
         return RestoredPlatform
+    if variant.start == "pooled":
+        return PooledVmPlatform
     return VmPlatform
