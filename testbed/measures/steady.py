@@ -27,7 +27,7 @@ LEFT_BATCHES = 5
 FEWEST_BATCHES = 2 * LEFT_BATCHES + 1
 RATE_PER_S = 25.0
 # The window is a part of a load's, which a scenario chooses, full or quick.
-WINDOW_FRACTION, LONGEST_S = 0.75, 10.0
+WINDOW_FRACTION, LONGEST_S = 0.6, 10.0
 _TIMEOUT_S = 5.0
 _PIECE_BYTES = 65536
 

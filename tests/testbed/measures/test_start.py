@@ -30,11 +30,11 @@ def test_a_trial_records_every_phase(make_context: MakeContext, platform: Any) -
     for phase in ("request", "created", "first_process", "port_open"):
         assert 0 <= figures[f"store.{phase}"] <= figures[f"web.{phase}"]
     assert {metric.unit for metric in trial.metrics} == {"s"}
-    assert figures["steady_window"] == pytest.approx(0.375)
-    assert "steady" not in figures, "nine requests are too few to say"
+    assert figures["steady_window"] == pytest.approx(0.3)
+    assert "steady" not in figures, "eight requests are too few to say"
     assert not any(name.startswith("pool_") for name in figures)
     lines = (context.folder.path / "samples" / str(trial.samples)).read_text().splitlines()
-    assert lines[0] == "due_s,latency_s" and len(lines) == 10
+    assert lines[0] == "due_s,latency_s" and len(lines) == 9
     assert (context.folder.path / "logs" / "t007-web.log").read_text().endswith("listening\n")
     assert platform.pids() == []
 
