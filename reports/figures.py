@@ -20,6 +20,7 @@ from testbed.analysis import (
     estimate_start_phases,
     estimate_utilisation,
     get_mapping,
+    list_compared,
     select_ramps,
     taken_bytes,
 )
@@ -53,7 +54,9 @@ class Stage(Struct, frozen=True):
 
 def draw_start(run: Run) -> list[Picture]:
     """Draw one waterfall of phases a platform; on one scale unless an emulated platform would dwarf the others."""
-    staged = [(one, order_stages(run, one)) for one in run.platforms if estimate_start_phases(run, one.name)]
+    staged = [
+        (one, order_stages(run, one)) for one in list_compared(run, "start") if estimate_start_phases(run, one.name)
+    ]
     ends = [max(max(stage.reached_s) for stage in of) for _, of in staged]
     shared = 0.0 if any(one.emulated for one, _ in staged) else max(ends, default=0.0)
     pictures = [_waterfall(run, one, of, shared or end) for (one, of), end in zip(staged, ends, strict=True)]
@@ -141,7 +144,8 @@ def _stage_title(name: str) -> str:
 
 def draw_density(run: Run) -> list[Picture]:
     """Draw memory against the number of copies, by each ruler, and the latency while the number grew."""
-    by_platform = {one.name: [ramp for ramp in select_ramps(run, one.name) if ramp.points] for one in run.platforms}
+    compared = list_compared(run, "density")
+    by_platform = {one.name: [ramp for ramp in select_ramps(run, one.name) if ramp.points] for one in compared}
     by_platform = {name: of for name, of in by_platform.items() if of}
     if not by_platform:
         return []
@@ -220,7 +224,7 @@ def _ramp_latency(run: Run, by_platform: Mapping[str, Sequence[Ramp]]) -> Pictur
 
 def draw_load(run: Run) -> list[Picture]:
     """Draw latency, processor time, memory and the host's utilisation against the offered rate."""
-    by_platform = {one.name: estimate_utilisation(run, one.name) for one in run.platforms}
+    by_platform = {one.name: estimate_utilisation(run, one.name) for one in list_compared(run, "utilisation")}
     by_platform = {name: rates for name, rates in by_platform.items() if rates}
     if not by_platform:
         return []

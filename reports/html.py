@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,22 +12,29 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from msgspec import Struct
+from msgspec.structs import replace
 
 from reports import figures, memory
-from reports.quantities import HELD_BACK, LOAD, RULERS, START, Quantity, describe_phase, format_number
+from reports.quantities import HELD_BACK, LOAD, RULERS, START, START_EXTRAS, Quantity, describe_phase, format_number
 from reports.summary import SATURATED, compose, describe_copies
+from reports.temperatures import describe_cold
 from testbed.analysis import (
     PARTS,
     HeldBack,
+    Platform,
     Run,
     count_outcomes,
+    count_steady,
     estimate_held_back,
     estimate_memory_of_copies,
     estimate_service_phases,
+    estimate_start_extras,
     estimate_start_phases,
     estimate_utilisation,
     find_saturated,
     get_mapping,
+    list_alone,
+    list_compared,
     select_ramps,
 )
 from testbed.intervals import Estimate
@@ -78,9 +85,12 @@ def render_page(run: Run) -> str:
         answer=compose(run),
         when=_when(run.manifest),
         asked=asked if isinstance(asked, list) else ["start", "density", "utilisation"],
-        start=_section(run, "start", figures.draw_start(run), _start_tables(run)),
+        start=_section(run, "start", figures.draw_start(run), _each_alone(run, "start", _start_tables)),
         density=_section(
-            run, "density", (*figures.draw_density(run), *memory.draw_pictures(run)), _density_tables(run)
+            run,
+            "density",
+            (*figures.draw_density(run), *memory.draw_pictures(run)),
+            [*_each_alone(run, "density", _density_tables), *_density_notes(run)],
         ),
         utilisation=_section(run, "utilisation", figures.draw_load(run), _load_tables(run)),
         settings=_settings(run.manifest),
@@ -166,17 +176,36 @@ def _cell(quantity: Quantity, estimate: Any) -> Cell:
     return Cell(quantity.show(estimate.value), quantity.qualify(estimate)) if estimate else Cell("–")
 
 
-def _start_tables(run: Run) -> list[Table]:
+def _each_alone(run: Run, measure: str, tables: Callable[[Run, Sequence[Platform]], list[Table]]) -> list[Table]:
+    """Return the tables of the platforms that are compared, then those of each that is set against nothing."""
+    shown = tables(run, list_compared(run, measure))
+    for one in list_alone(run, measure):
+        note = f"{one.label}, which starts warm, set against nothing: this run has no {describe_cold(one)}."
+        shown += [replace(table, caption=f"{note} {table.caption}") for table in tables(run, (one,))]
+    return shown
+
+
+def _start_tables(run: Run, platforms: Sequence[Platform]) -> list[Table]:
     """Return the application's phases, then each service's."""
-    ends = {one.name: estimate_start_phases(run, one.name) for one in run.platforms}
+    ends = {one.name: estimate_start_phases(run, one.name) for one in platforms}
+    extras = {one.name: estimate_start_extras(run, one.name) for one in platforms}
+    steady = {one.name: count_steady(run, one.name) for one in platforms}
     labels = tuple(
-        f"{one.label} (n = {max(e.n for e in ends[one.name].values())})" for one in run.platforms if ends[one.name]
+        f"{one.label} (n = {max(e.n for e in ends[one.name].values())})" for one in platforms if ends[one.name]
     )
-    having = [one for one in run.platforms if ends[one.name]]
+    having = [one for one in platforms if ends[one.name]]
     phases = tuple(
         (Cell(quantity.title), *(_cell(quantity, ends[one.name].get(name)) for one in having))
         for name, quantity in START.items()
         if any(name in ends[one.name] for one in having)
+    )
+    if any(watched for _, watched in steady.values()):
+        counts = (f"{count} of {watched}" if watched else "–" for count, watched in (steady[p.name] for p in having))
+        phases += ((Cell("trials in which it became steady"), *map(Cell, counts)),)
+    phases += tuple(
+        (Cell(quantity.title), *(_cell(quantity, extras[one.name].get(name)) for one in having))
+        for name, quantity in START_EXTRAS.items()
+        if any(name in extras[one.name] for one in having)
     )
     services = {one.name: estimate_service_phases(run, one.name) for one in having}
     slowest = max(services.values(), key=len, default={})
@@ -229,9 +258,9 @@ def _held_back_cell(held: HeldBack | None) -> Cell:
     return Cell(HELD_BACK.show(held.periods.value), f"{describe_phase('').show(held.seconds.value)} in all")
 
 
-def _density_tables(run: Run) -> list[Table]:
-    """Return what one more application takes; how far each ramp went and why it ended."""
-    by_platform = {one: of for one in run.platforms if (of := select_ramps(run, one.name))}
+def _density_tables(run: Run, platforms: Sequence[Platform]) -> list[Table]:
+    """Return what one more application takes."""
+    by_platform = {one: of for one in platforms if (of := select_ramps(run, one.name))}
     rows = []
     for name, quantity in RULERS.items():
         held = [estimate_memory_of_copies(of, name) for of in by_platform.values()]
@@ -241,20 +270,21 @@ def _density_tables(run: Run) -> list[Table]:
             if any(estimates):
                 rows.append((Cell(f"{title}, {quantity.title}"), *(_cell(quantity, each) for each in estimates)))
     rows.append((Cell("copies within the service level"), *(Cell(*describe_copies(of)) for of in by_platform.values())))
-    ends = tuple(
-        (Cell(f"trial {ramp.trial}: {one.label}"), Cell(str(ramp.applications)), Cell(ramp.reason or "no reason given"))
-        for one, of in by_platform.items()
-        for ramp in of
-    )
     caption = (
         "Memory of copies: the first one (median over ramps), and the mean of what each further one adds, over the"
         " steps of all ramps, with its 95 % interval from three steps on."
     )
-    return [
-        Table(caption, ("figure", *(one.label for one in by_platform)), tuple(rows) if by_platform else ()),
-        _part_table(run),
-        Table("Why each ramp ended.", ("ramp", "copies", "reason"), ends),
-    ]
+    return [Table(caption, ("figure", *(one.label for one in by_platform)), tuple(rows) if by_platform else ())]
+
+
+def _density_notes(run: Run) -> list[Table]:
+    """Return where a copy's memory goes; how far each ramp went and why it ended."""
+    ends = tuple(
+        (Cell(f"trial {ramp.trial}: {one.label}"), Cell(str(ramp.applications)), Cell(ramp.reason or "no reason given"))
+        for one in run.platforms
+        for ramp in select_ramps(run, one.name)
+    )
+    return [_part_table(run), Table("Why each ramp ended.", ("ramp", "copies", "reason"), ends)]
 
 
 def _part_table(run: Run) -> Table:

@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 from reports.drawing import INK, MUTED, draw_axes, wrap_label
 from reports.figures import Picture
 from reports.quantities import MEBIBYTE, Quantity
-from testbed.analysis import EMULATOR_PARTS, PARTS, Platform, Run, estimate_memory_parts
+from testbed.analysis import EMULATOR_PARTS, PARTS, Platform, Run, estimate_memory_parts, list_compared
 from testbed.intervals import Estimate
 
 _OTHER = "merged, or unattributed"
@@ -35,7 +35,8 @@ def describe_part(name: str) -> Quantity:
 
 def select_measured(run: Run) -> dict[Platform, dict[str, Estimate]]:
     """Return the parts of the platforms that have any, when one of them is a virtual machine."""
-    by_platform = {one: parts for one in run.platforms if (parts := estimate_memory_parts(run, one.name))}
+    compared = list_compared(run, "density")
+    by_platform = {one: parts for one in compared if (parts := estimate_memory_parts(run, one.name))}
     return by_platform if any(set(parts) & set(EMULATOR_PARTS) for parts in by_platform.values()) else {}
 
 

@@ -81,6 +81,12 @@ START = {
     "identity": _seconds("own identity set"),
     "port_open": _seconds("port open"),
     "ready": _seconds("first correct answer"),
+    "steady": _seconds("latency steady"),
+}
+START_EXTRAS = {
+    "steady_latency": Quantity("latency from then on", "ms", 1e3),
+    "pool_fill": _seconds("made before the request"),
+    "pool_memory": Quantity("memory while it waits", "MiB", MEBIBYTE),
 }
 RULERS = {
     "memory_cgroup": Quantity("cgroup charge", "MiB", MEBIBYTE),

@@ -2,6 +2,9 @@
 
 An emulated guest is not hardware virtualisation. Where one is among the platforms, the headline speaks of the others
 only, the emulated figures follow under their label, and no ratio is drawn between the two.
+
+A headline compares platforms that start at the same temperature. One that starts warm is set against nothing unless the
+same kind of platform, started cold, stands beside it.
 """
 
 from __future__ import annotations
@@ -13,20 +16,24 @@ from typing import Any
 
 from msgspec import Struct, to_builtins
 
-from reports import columns, conditions
-from reports.quantities import LOAD, RULERS, START, Quantity
+from reports import columns, conditions, temperatures
+from reports.quantities import LOAD, RULERS, START, START_EXTRAS, Quantity
 from testbed.analysis import (
+    STEADY,
     CopyMemory,
     Platform,
     Ramp,
     Run,
     count_outcomes,
+    count_steady,
     estimate_memory_of_copies,
     estimate_memory_parts,
     estimate_service_phases,
+    estimate_start_extras,
     estimate_start_phases,
     estimate_utilisation,
     find_saturated,
+    list_compared,
     read_run,
     select_ramps,
     select_values,
@@ -66,11 +73,22 @@ def describe_answer(run_folder: Path) -> str:
 
 def compose(run: Run) -> Answer:
     """Return the answer from what was measured of it."""
-    hardware = [platform for platform in run.platforms if not platform.emulated]
-    sentences = [sentence for describe in (_start, _memory, _copies, _cost) if (sentence := describe(run, hardware))]
-    emulated = [sentence for platform in run.emulated if (sentence := _emulated(run, platform))]
+    sentences = [
+        sentence
+        for measure, describe in (
+            ("start", _start), ("start", _steady), ("density", _memory), ("density", _copies), ("utilisation", _cost),
+        )
+        if (sentence := temperatures.describe_each(run, measure, describe))
+    ]  # fmt: skip
+    emulated = [sentence for platform in run.emulated if (sentence := _figures(run, platform, temperatures.MEASURES))]
+    alone = [
+        sentence
+        for platform, measures in temperatures.select_alone(run)
+        if (sentence := _figures(run, platform, measures))
+    ]
     headline, *details = sentences or [_nothing(run, bool(emulated))]
-    return Answer(headline, (*details, *emulated), (*_emulation(run), *_ending(run), *conditions.list_notes(run)))
+    notes = (*_emulation(run), *temperatures.list_notes(run), *_ending(run), *conditions.list_notes(run))
+    return Answer(headline, (*details, *emulated, *alone), notes)
 
 
 def _scenario(run: Run) -> str:
@@ -98,6 +116,21 @@ def _start(run: Run, platforms: Sequence[Platform]) -> str:
         kind = "95 % interval " if ratio.is_interval else ""
         sentence += f", {_RATIO.show(ratio.value)} times as long ({kind}{_RATIO.qualify(ratio) or 'one trial'}),"
     return f"{sentence} on {conditions.this_host(run)}."
+
+
+def _steady(run: Run, platforms: Sequence[Platform]) -> str:
+    """Return when latency was steady, and in how many trials it was not within the time that it was watched."""
+    steady = [
+        (one, estimate_start_phases(run, one.name).get(STEADY), *count_steady(run, one.name)) for one in platforms
+    ]
+    parts = [
+        f"{START[STEADY].show(estimate.value) if estimate else 'not found'} {_as(one)}"
+        f"{START[STEADY].basis(estimate) if estimate else ''}"
+        f"{f' and not within its window in {watched - count} of {watched} trials' if count < watched else ''}"
+        for one, estimate, count, watched in steady
+        if watched
+    ]
+    return f"Since the request, latency was steady after {_listed(parts)}." if parts else ""
 
 
 def _memory(run: Run, platforms: Sequence[Platform]) -> str:
@@ -166,23 +199,27 @@ def _listed(parts: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
 
 
-def _emulated(run: Run, platform: Platform) -> str:
-    """Return all figures of an emulated platform in a sentence of its own that begins with its label."""
+def _figures(run: Run, platform: Platform, measures: Sequence[str]) -> str:
+    """Return the figures of a platform that is not compared in a sentence of its own that begins with its label."""
     parts = []
-    if ready := estimate_start_phases(run, platform.name).get("ready"):
+    start = estimate_start_phases(run, platform.name) if "start" in measures else {}
+    if ready := start.get("ready"):
         parts.append(f"first correct answer after {START['ready'].show(ready.value)}{START['ready'].basis(ready)}")
-    ramps_of = select_ramps(run, platform.name)
+    if steady := start.get(STEADY):
+        parts.append(f"latency steady after {START[STEADY].show(steady.value)}")
+    ramps_of = select_ramps(run, platform.name) if "density" in measures else ()
     if memory := estimate_memory_of_copies(ramps_of, "memory_cgroup"):
         parts.append(f"{RULERS['memory_cgroup'].show(memory.first.value)} for the first copy")
         parts += [f"{_further(memory)} for each further one{_basis(memory)}"] if memory.further else []
     if ramps_of:
         count, reason = describe_copies(ramps_of)
         parts.append(f"{count} at once ({reason})")
-    keeps_up = [(rate, of) for rate, of in estimate_utilisation(run, platform.name).items() if _COST.issubset(of)]
+    loads = estimate_utilisation(run, platform.name) if "utilisation" in measures else {}
+    keeps_up = [(rate, of) for rate, of in loads.items() if _COST.issubset(of)]
     for rate, of in keeps_up[-1:]:
         cost = [LOAD[name].show(of[name].value) for name in ("cpu_per_request", "latency_p99")]
         parts.append(f"at {rate:g} requests/s {' of processor time each and p99 '.join(cost)}")
-    if too_high := find_saturated(run, platform.name):
+    if loads and (too_high := find_saturated(run, platform.name)):
         parts.append(f"saturated at {min(too_high):g} requests/s")
     return f"{platform.label}: {'; '.join(parts)}." if parts else ""
 
@@ -222,12 +259,15 @@ def make_table(run_folder: Path) -> list[Row]:
 
 def make_rows(run: Run) -> list[Row]:
     """Return the rows of ``make_table``, of a run that has been read."""
-    starts = {one.name: estimate_start_phases(run, one.name) for one in run.platforms}
+    compared = list_compared(run, "start")
+    starts = {one.name: estimate_start_phases(run, one.name) for one in compared}
+    extras = {one.name: estimate_start_extras(run, one.name) for one in compared}
     table = [
-        Row("start", quantity.title, _cells(starts, name, quantity.show, quantity.qualify))
-        for name, quantity in START.items()
+        Row("start", quantity.title, _cells(of, name, quantity.show, quantity.qualify))
+        for of, quantities in ((starts, START), (extras, START_EXTRAS))
+        for name, quantity in quantities.items()
     ]
-    ramped = {one.name: select_ramps(run, one.name) for one in run.platforms}
+    ramped = {one.name: select_ramps(run, one.name) for one in list_compared(run, "density")}
     for name, quantity in RULERS.items():
         memory = {one: held for one, of in ramped.items() if (held := estimate_memory_of_copies(of, name))}
         first = {one: {name: held.first} for one, held in memory.items()}
@@ -242,7 +282,7 @@ def make_rows(run: Run) -> list[Row]:
             {one: "{} ({})".format(*describe_copies(of)) for one, of in ramped.items() if of},
         )
     )
-    loads = {one.name: estimate_utilisation(run, one.name) for one in run.platforms}
+    loads = {one.name: estimate_utilisation(run, one.name) for one in list_compared(run, "utilisation")}
     for rate in sorted({rate for at in loads.values() for rate in at})[-1:]:
         at_rate = {one: at[rate] for one, at in loads.items() if rate in at}
         behind = {one: SATURATED for one in at_rate if rate in find_saturated(run, one)}
@@ -324,8 +364,12 @@ def _platform_json(run: Run, platform: Platform) -> dict[str, Any]:
     return {
         "label": platform.label,
         "emulated": platform.emulated,
+        "temperature": platform.temperature,
+        "compared": {measure: platform in list_compared(run, measure) for measure in temperatures.MEASURES},
         "trials": [to_builtins(tally) for tally in count_outcomes(run) if tally.platform == platform.name],
         "start": _estimates_json(estimate_start_phases(run, platform.name)),
+        "start_extras": _estimates_json(estimate_start_extras(run, platform.name)),
+        "steady": dict(zip(("trials", "of"), count_steady(run, platform.name), strict=True)),
         "start_services": services,
         "memory_parts": _estimates_json(estimate_memory_parts(run, platform.name)),
         "density": {

@@ -1,4 +1,5 @@
-"""This module manages the life of one container: it starts a plan, signals it, waits for it and removes the rest."""
+"""This module manages the life of one container: it starts a plan, at once or from a pool, signals it, waits for it and
+removes the rest."""
 
 from __future__ import annotations
 
@@ -11,8 +12,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from msgspec import Struct
 
 from runtime.cgroups import Cgroup, hierarchies, require
-from runtime.errors import PrerequisiteError, UsageError
-from runtime.launcher import Spawned, launch
+from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
+from runtime.launcher import Launch, Spawned, launch
+from runtime.launcher.messages import SYNC
+from runtime.plan.bundle import POOLED
 from runtime.plan.network import Attachment
 from runtime.plan.workload import Building, workload_plan
 from runtime.processes import wait_exit
@@ -81,6 +84,30 @@ def _reap(pid: int, options: int) -> int | None:
     return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
 
 
+def check_startable(name: str) -> Cgroup:
+    """Return the container's cgroup, which does not exist yet. Raises PrerequisiteError or UsageError."""
+    on_host = hierarchies()
+    if os.geteuid() != 0:
+        raise PrerequisiteError(f"start container {name}: needs root", "run as root, or through sudo")
+    require(on_host)
+    cgroup = Cgroup(name, on_host)
+    if cgroup.exists():
+        raise UsageError(f"start container {name}: a cgroup of this name exists", "run `invoke clean`")
+    return cgroup
+
+
+@contextmanager
+def _input(stdin: int | None) -> Iterator[int]:
+    if stdin is not None:
+        yield stdin
+        return
+    null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield null
+    finally:
+        os.close(null)
+
+
 def start(
     spec: Spec,
     *,
@@ -99,23 +126,92 @@ def start(
     a required controller. A failed start leaves nothing behind.
     """
     requested_ns = time.monotonic_ns()
-    on_host = hierarchies()
-    if os.geteuid() != 0:
-        raise PrerequisiteError(f"start container {name}: needs root", "run as root, or through sudo")
-    require(on_host)
-    cgroup = Cgroup(name, on_host)
-    if cgroup.exists():
-        raise UsageError(f"start container {name}: a cgroup of this name exists", "run `invoke clean`")
-    plan = workload_plan(spec, on_host, name, attachment=attachment, building=building)
-    with ExitStack() as opened, ExitStack() as undo:
-        if stdin is None:
-            stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-            opened.callback(os.close, stdin)
+    cgroup = check_startable(name)
+    plan = workload_plan(spec, cgroup.hierarchies, name, attachment=attachment, building=building)
+    with _input(stdin) as standard_input, ExitStack() as undo:
         undo.callback(cgroup.remove)
         cgroup.make_parent()
-        process = launch(plan, stdin=stdin, stdout=stdout, stderr=stdout, answer=connect)
+        process = launch(plan, stdin=standard_input, stdout=stdout, stderr=stdout, answer=connect)
         undo.pop_all()
     return Container(name, cgroup, process, requested_ns)
+
+
+class PooledContainer:
+    """A container whose plan has been performed up to its last step, the exec of its command, and that waits for it.
+
+    Cgroup, namespaces, mounts, network, user and filter are there, and what they take is charged to its cgroup. It is
+    started at most once, and ends by itself when the program that made it ends. ``requested_ns`` and ``pooled_ns`` are
+    when its making began and ended (CLOCK_MONOTONIC), ``pid`` is its first process's.
+    """
+
+    def __init__(self, name: str, cgroup: Cgroup, launching: Launch, requested_ns: int) -> None:
+        self.name, self.cgroup, self.pid, self.requested_ns = name, cgroup, launching.known_pid(), requested_ns
+        self.pooled_ns = time.monotonic_ns()
+        self._launching = launching
+        self._exit_status: int | None = None
+        self._started = False
+
+    def exit_status(self) -> int | None:
+        """Return how it ended while it waited (128 + n when signal n ended it); None as long as it waits."""
+        if self._exit_status is None and not self._started:
+            self._exit_status = _reap(self.pid, os.WNOHANG)
+        return self._exit_status
+
+    def start(self) -> Container:
+        """Let it do its last step; return once its command has been executed. From then on it is the returned one.
+
+        Raises UsageError when it has been started before, WorkloadError when it has ended while it waited, and
+        StepError when the command cannot be executed. Nothing is left of it after an error.
+        """
+        requested_ns = time.monotonic_ns()
+        if self._started:
+            raise UsageError(f"start pooled container {self.name}: it has been started before")
+        with ExitStack() as undo:
+            undo.callback(self.delete)
+            if (status := self.exit_status()) is not None:
+                raise WorkloadError(
+                    f"start pooled container {self.name}: it ended while it waited in the pool (exit status {status})",
+                    "something killed it: its memory limit (see dmesg), or whoever signals its processes",
+                )
+            self._launching.go()
+            self._launching.next()
+            process = Spawned(self.pid, self._launching.cloned_ns, time.monotonic_ns())
+            self._started = True
+            undo.pop_all()
+        self._launching.channel.close()
+        return Container(self.name, self.cgroup, process, requested_ns)
+
+    def delete(self) -> None:
+        """End it and remove what it has, unless it was started; harmless when that has been done."""
+        if self._started:
+            return
+        self._launching.channel.close()
+        if self.exit_status() is None:
+            os.kill(self.pid, signal.SIGKILL)
+            self._exit_status = _reap(self.pid, 0)
+        self.cgroup.remove()
+
+
+def pool(spec: Spec, *, name: str, stdout: int, attachment: Attachment | None = None) -> PooledContainer:
+    """Make a container as ``start`` does, all but its last step; return once it waits for that one.
+
+    Raises what ``start`` raises, also for a command that is not there. A failure leaves nothing behind.
+    """
+    requested_ns = time.monotonic_ns()
+    cgroup = check_startable(name)
+    plan = workload_plan(spec, cgroup.hierarchies, name, attachment=attachment, pooled=True)
+    with _input(None) as standard_input, ExitStack() as undo:
+        undo.callback(cgroup.remove)
+        cgroup.make_parent()
+        launching = undo.enter_context(Launch(plan, {0: standard_input, 1: stdout, 2: stdout}))
+        message = launching.next()
+        if message is None or (message.kind, message.number) != (SYNC, POOLED):
+            raise TestbedError(f"make pooled container {name}: it said {message}, not that it waits")
+        pooled = PooledContainer(name, cgroup, launching, requested_ns)
+        undo.callback(pooled.delete)
+        launching.reap_launcher()
+        undo.pop_all()
+    return pooled
 
 
 def run(spec: Spec, *, name: str, log: int | None = None, building: Building | None = None) -> int:

@@ -12,25 +12,40 @@ from testbed.breakdown import EMULATOR_PARTS, PARTS
 from testbed.copies import CopyMemory, copy_memory, taken_bytes
 from testbed.intervals import Estimate, estimate_median
 from testbed.results import THROTTLED, THROTTLED_PERIODS, RunFolder, Trial
+from testbed.temperature import TEMPERATURES, Temperature, find_cold, find_temperature
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["EMULATOR_PARTS", "PARTS", "CopyMemory", "Estimate", "estimate_median", "taken_bytes"]
+__all__ = [
+    "EMULATOR_PARTS",
+    "PARTS",
+    "TEMPERATURES",
+    "CopyMemory",
+    "Estimate",
+    "estimate_median",
+    "find_cold",
+    "taken_bytes",
+]
 
 # The phases of an application's start, in order; every one is seconds since the request.
 START_PHASES = ("created", "first_process", "port_open", "ready")
+STEADY = "steady"
+# What else a start has: latency once it is steady, and what was done before the request.
+START_EXTRAS = ("steady_latency", "pool_fill", "pool_memory")
 # Beyond this no sample is a quantity of this planet's hosts, but damage.
 _LARGEST = 1e18
 
 
 class Platform(Struct, frozen=True):
-    """A platform as the manifest records it: its name, the label it carries everywhere, whether it is emulated."""
+    """A platform as the manifest records it: its name, the label it carries everywhere, whether it is emulated, and the
+    temperature at which it starts."""
 
     name: str
     label: str
     emulated: bool
     facts: Mapping[str, Any]
+    temperature: Temperature = "cold"
 
     def __hash__(self) -> int:
         return hash(self.name)
@@ -77,16 +92,43 @@ def get_mapping(value: object) -> Mapping[str, Any]:
 
 
 def read_run(folder: RunFolder) -> Run:
-    """Return the whole of a run folder. Platforms that only trials mention come after those of the manifest."""
+    """Return the whole of a run folder. Platforms that start cold come first, then those of the manifest before those
+    that only trials mention."""
     trials = folder.trials()
     platforms: dict[str, Platform] = {}
     for name, facts in get_mapping(folder.manifest.get("platforms")).items():
         facts = get_mapping(facts)
         rest = {key: value for key, value in facts.items() if key not in ("label", "emulated")}
-        platforms[name] = Platform(name, str(facts.get("label") or name), bool(facts.get("emulated")), rest)
+        label, emulated = str(facts.get("label") or name), bool(facts.get("emulated"))
+        platforms[name] = Platform(name, label, emulated, rest, _temperature(name, facts.get("temperature")))
     for trial in trials:
-        platforms.setdefault(trial.platform, Platform(trial.platform, trial.platform, False, {}))
-    return Run(folder, folder.manifest, trials, tuple(platforms.values()))
+        name = trial.platform
+        platforms.setdefault(name, Platform(name, name, False, {}, find_temperature(name)))
+    ordered = sorted(platforms.values(), key=lambda one: TEMPERATURES.index(one.temperature))
+    return Run(folder, folder.manifest, trials, tuple(ordered))
+
+
+def _temperature(name: str, recorded: object) -> Temperature:
+    """Return the temperature that a manifest records; what an older one leaves out follows from the name."""
+    return next((one for one in TEMPERATURES if one == recorded), find_temperature(name))
+
+
+def list_compared(run: Run, measure: str) -> tuple[Platform, ...]:
+    """Return the platforms that may be set side by side in a measure: those that start cold, and of the others those
+    beside whose figures the run has those of the same kind that starts cold."""
+    alone = list_alone(run, measure)
+    return tuple(one for one in run.platforms if one not in alone)
+
+
+def list_alone(run: Run, measure: str) -> tuple[Platform, ...]:
+    """Return the platforms that start warm and are set against nothing in a measure: the run has no figures of the same
+    kind that starts cold, so nobody could tell the kind's part from that of the temperature."""
+    measured = {trial.platform for trial in run.trials if _ok(trial) and trial.measure == measure}
+    return tuple(
+        one
+        for one in run.platforms
+        if one.temperature != "cold" and one.name in measured and find_cold(one.name) not in measured
+    )
 
 
 def build_frame(trials: Iterable[Trial]) -> pd.DataFrame:
@@ -144,9 +186,25 @@ def select_values(run: Run, measure: str, platform: str, metric: str) -> tuple[f
 
 
 def estimate_start_phases(run: Run, platform: str) -> dict[str, Estimate]:
-    """Return the median of each phase of the application's start, seconds since the request, in order."""
-    phases = {phase: select_values(run, "start", platform, phase) for phase in START_PHASES}
-    return {phase: estimate_median(seconds) for phase, seconds in phases.items() if seconds}
+    """Return the median of each phase of the application's start, seconds since the request, in order, the last of them
+    when its latency was steady."""
+    return _estimate(run, platform, (*START_PHASES, STEADY))
+
+
+def estimate_start_extras(run: Run, platform: str) -> dict[str, Estimate]:
+    """Return the medians of what else a start has (``START_EXTRAS``), in base units."""
+    return _estimate(run, platform, START_EXTRAS)
+
+
+def _estimate(run: Run, platform: str, names: Iterable[str]) -> dict[str, Estimate]:
+    observed = {name: select_values(run, "start", platform, name) for name in names}
+    return {name: estimate_median(values) for name, values in observed.items() if values}
+
+
+def count_steady(run: Run, platform: str) -> tuple[int, int]:
+    """Return in how many starts latency became steady while it was watched, and in how many it was watched."""
+    watched = select_values(run, "start", platform, "steady_window")
+    return len(select_values(run, "start", platform, STEADY)), len(watched)
 
 
 def estimate_service_phases(run: Run, platform: str) -> dict[tuple[str, str], Estimate]:

@@ -42,6 +42,7 @@ from testbed.qemu.variants import VARIANTS
 from testbed.results import RunFolder, check_base
 from testbed.scenario.model import Scenario, Settings
 from testbed.scenario.model import load as load_scenario
+from testbed.temperature import find_temperature, list_missing_cold
 from vm_images.kernel import GuestKernel
 from vm_images.own_kernel import read_own_kernel
 
@@ -122,7 +123,8 @@ def _manifest(
 
 
 def _platform_record(platform: Platform) -> dict[str, object]:
-    return {"label": platform.label, "emulated": platform.emulated, **platform.facts()}
+    temperature = find_temperature(platform.name)
+    return {"label": platform.label, "emulated": platform.emulated, "temperature": temperature, **platform.facts()}
 
 
 def _say_where(
@@ -200,7 +202,10 @@ def bench(options: Options, progress: Progress) -> Finished:
     """
     scenario = load_scenario(options.scenario, options.scenarios)
     settings = choose_settings(scenario, options)
-    names = registry.check_names(options.platforms)
+    asked = registry.check_names(options.platforms)
+    names = (*list_missing_cold(asked), *asked)
+    if names != asked:
+        progress(f"measured too, as warm starts are compared beside cold ones only: {', '.join(names[: -len(asked)])}")
     registry.require_memory(names, scenario.services)
     wanted = check_measures(options.measures)
     check_accelerator(options.accelerator)
@@ -209,6 +214,7 @@ def bench(options: Options, progress: Progress) -> Finished:
     machines = _choose_machines(options, names, progress)
     if os.geteuid() != 0:
         raise PrerequisiteError("bench needs root: namespaces, cgroups and QEMU", "run it with sudo")
+    registry.require_programs(names)
     check_base(options.out)  # before images are built for minutes
     run_id = make_run_id(scenario.name)
     with ExitStack() as undo:

@@ -21,11 +21,12 @@ from msgspec import to_builtins
 
 from runtime import libc, network, planners
 from runtime.cgroups import hierarchies
+from runtime.checkpoint import find_criu, probe
 from runtime.errors import PrerequisiteError, TestbedError
 from runtime.home import store_root
 from runtime.images.base import release_inputs
 from runtime.images.space import free_bytes
-from runtime.lease import lease
+from runtime.lease import cgroup_name, lease
 from runtime.plan.constants import CLONE_NEWNS, CLONE_NEWUSER, MS_PRIVATE, MS_REC
 from testbed.checks import SET_UP, Check
 from testbed.checks_of_machines import check_accelerators, check_kvm, check_variants
@@ -65,6 +66,7 @@ def run_checks(connect: str = "", guest_kernel: str = "") -> list[Check]:
         check_libvirt(),
         *([check_connection(connect)] if connect else []),
         check_libvirt_lxc(),
+        check_criu(),
         *check_variants(),
         check_command("mmdebstrap", "mmdebstrap", "--version"),
         check_command("slirp4netns", "slirp4netns", "--version"),
@@ -258,6 +260,19 @@ def check_libvirt_lxc() -> Check:
     except PrerequisiteError as error:
         return Check("libvirt-lxc", False, error.message, error.hint, required=False)
     return Check("libvirt-lxc", True, "libvirtd and its LXC driver, for a daemon of the run's own", required=False)
+
+
+def check_criu() -> Check:
+    """Save and restore a process of ours with CRIU, for container-restored."""
+    try:
+        criu = find_criu()
+        with lease(name := f"doctor-criu-{os.getpid()}") as scratch:
+            (scratch / "probe").mkdir()
+            lost = probe(criu, cgroup_name(name, "probe"), scratch / "probe")
+    except TestbedError as error:
+        return Check("criu", False, error.message, error.hint, required=False)
+    detail = f"CRIU {criu.version} saves and restores a container"
+    return Check("criu", True, f"{detail}, without {', '.join(lost)}" if lost else detail, required=False)
 
 
 def check_package_sources() -> Check:

@@ -51,8 +51,10 @@ def plan_service(spec: Spec, platform: str) -> Plan:
             file_system=variant.disk.file_system,
             writable_disk=variant.disk.format == "qcow2",
             served=variant.start == "restored",
+            pooled=variant.start == "pooled",
         )
-    return workload_plan(spec, hierarchies(), cgroup_name("example", spec.hostname), attachment=Attachment(2, 1))
+    name, pooled = cgroup_name("example", spec.hostname), platform == "container-pooled"
+    return workload_plan(spec, hierarchies(), name, attachment=Attachment(2, 1), pooled=pooled)
 
 
 def plan_application(wanted: Mapping[str, Spec]) -> Plan:

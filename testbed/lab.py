@@ -17,6 +17,7 @@ from types import TracebackType
 from runtime import libc, network
 from runtime.errors import PrerequisiteError, TestbedError
 from runtime.plan.constants import CLONE_NEWNET
+from runtime.plan.network import Attachment
 from runtime.spec import Link
 
 BRIDGE = "tb0"
@@ -66,6 +67,7 @@ class Lab:
 
     def __init__(self) -> None:
         self.bridge_index = 0
+        self._attached = 0
         self._undo = ExitStack()
         self._neighbours: set[str] = set()
         self._when_entered: list[Callable[[], None]] = []
@@ -98,6 +100,12 @@ class Lab:
         self.bridge_index = socket.if_nametoindex(BRIDGE)
         address = IPv4Interface(f"{gateway}/{NETWORK.prefixlen}")
         network.request(network.add_address(self.bridge_index, address), f"give {BRIDGE} {address}")
+
+    def attach(self) -> Attachment:
+        """Return where one more container is attached. No two have the same, whatever platform they are of: a veth
+        outlives its namespace for a moment."""
+        self._attached += 1
+        return Attachment(self.bridge_index, self._attached)
 
     def link(self, application: int, service: int) -> Link:
         """Return what ``link_of`` does, with the lab's own neighbour entry for it set.

@@ -50,6 +50,7 @@ ROOMS: Mapping[str, set[str]] = {
     "runtime.launcher": _KERNEL | {"runtime.atomic", "runtime.plan", "runtime.plan.steps", "runtime.processes"},
     "runtime.lease": {"runtime.atomic", "runtime.cgroups", "runtime.errors"},
     "runtime.container": _STARTS | {"runtime.unionfs"},
+    "runtime.checkpoint": _STARTS | {"runtime.container", "runtime.unionfs"},
     "runtime.images": _STARTS
     | {"runtime.atomic", "runtime.container", "runtime.files", "runtime.lease", "runtime.libc"}
     | {"runtime.output", "runtime.unionfs"},
@@ -62,7 +63,14 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.progress": set(),
     "testbed.results": set(),
     "testbed.sample": set(),
-    "testbed.analysis": {"testbed.breakdown", "testbed.copies", "testbed.intervals", "testbed.results"},
+    "testbed.temperature": set(),
+    "testbed.analysis": {
+        "testbed.breakdown",
+        "testbed.copies",
+        "testbed.intervals",
+        "testbed.results",
+        "testbed.temperature",
+    },
     "testbed.scenario": set(),
     "testbed.images": {"testbed.scenario"},
     "testbed.host": {"testbed.sample"},

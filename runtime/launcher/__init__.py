@@ -253,8 +253,7 @@ class Launch:
         """The child's pid, for whoever answers its first message. The launcher tells it once it has cloned, and ends;
         raises TestbedError when it ended, killed, without a word."""
         if not self.pid:
-            self._reap(self._launcher_pid)
-            self._launcher_pid = 0
+            self.reap_launcher()
             self.channel.setblocking(False)
             with suppress(BlockingIOError):
                 message = receive(self.channel)
@@ -264,6 +263,11 @@ class Launch:
             if not self.pid:
                 raise TestbedError("the launcher ended before it said which process it had started")
         return self.pid
+
+    def reap_launcher(self) -> None:
+        """Wait for the launcher itself, which ends once it has cloned; harmless when that has been done."""
+        self._reap(self._launcher_pid)
+        self._launcher_pid = 0
 
     def go(self) -> None:
         """Answer a Sync step."""

@@ -46,7 +46,7 @@ from runtime.plan.provision import provide
 from runtime.plan.root import HOLD_ROOT, ImageRoot, directory_root_steps, file_steps, hiding_steps, image_root_steps
 
 # These are the points at which the first process waits for the runtime.
-RECORDED, CREATED, STARTING, PLACED, CONNECTED = 0, 1, 2, 3, 4
+RECORDED, CREATED, STARTING, PLACED, CONNECTED, POOLED = 0, 1, 2, 3, 4, 5
 _NOTIFY, _NOTIFY_OPTIONS = "/run/notify", ("bind", "ro", "nosuid", "nodev", "noexec")
 
 
@@ -63,7 +63,8 @@ class Choices(Struct, frozen=True):
     directory of the socket on which it reports that it is ready.
     ``host_nodes``: the container has a user namespace, and we may not make nodes for it. ``ends_with_parent``: the
     container is killed when the thread that started it ends. ``waits_connected``: the process waits, before it executes
-    its program, until its parent has connected its network namespace.
+    its program, until its parent has connected its network namespace. ``pooled``: it does all but execute its program,
+    and waits there until its parent tells it to go on.
     """
 
     rootfs: str
@@ -82,6 +83,7 @@ class Choices(Struct, frozen=True):
     makes_cgroup: bool = False
     ends_with_parent: bool = False
     waits_connected: bool = False
+    pooled: bool = False
 
 
 def _limits(config: Config, choices: Choices) -> Resources:
@@ -260,7 +262,8 @@ def bundle_plan(
             seccomp=seccomp_step(config),
             wait=_waiting_steps(config, choices),
             last=_parents_steps(choices),
-            check=not choices.start_immediately,
+            hold=(s.Sync(POOLED, "all is there but the program"),) if choices.pooled else (),
+            check=choices.pooled or not choices.start_immediately,
         ),
     )
     return s.Plan(child, parent, flags | provision.flags, provision.into_cgroup)

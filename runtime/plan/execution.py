@@ -70,11 +70,12 @@ def process_end(
     seccomp: s.Step | None = None,
     wait: tuple[s.Step, ...] = (),
     last: tuple[s.Step, ...] = (),
+    hold: tuple[s.Step, ...] = (),
     check: bool = True,
 ) -> tuple[s.Step, ...]:
     """Return the steps from the finished root to execve. The ``wait`` steps come once everything else that can fail has
-    been done, and the ``last`` steps once the process has its final user. With ``check`` a missing command fails
-    before ``wait``.
+    been done, the ``last`` steps once the process has its final user, and the ``hold`` steps when nothing but execve is
+    left, so that the seccomp filter has to allow them. With ``check`` a missing command fails before ``wait``.
 
     The kernel accepts a seccomp filter only from a process that has CAP_SYS_ADMIN or has set no_new_privs (seccomp(2)).
     Without no_new_privs the filter is therefore installed before the privileges are dropped; with it, last.
@@ -93,6 +94,7 @@ def process_end(
         s.Chdir(process.cwd, confined=True),
         *home,
         *end,
+        *hold,
         s.Exec(process.args, environment(env), search_path(env), at_home=bool(home)),
     )
 

@@ -29,12 +29,13 @@ class ImageRoot(Struct, frozen=True):
 
     Writes go to ``writable``, on disk, or else to memory. ``files`` are pairs of a name below /etc and a text. Where
     a writable layer on disk is to become part of the image, they are bound over the image's files and so stay out of
-    it.
+    it; one that is ``temporary`` does not.
     """
 
     layers: tuple[str, ...]
     files: tuple[tuple[str, str], ...] = ()
     writable: WritableLayer | None = None
+    temporary: bool = False
 
     @property
     def memory(self) -> str:
@@ -98,7 +99,7 @@ def bound_files(files: Sequence[tuple[str, str]]) -> tuple[Step, ...]:
 
 def file_steps(image: ImageRoot) -> tuple[Step, ...]:
     """Put the files into an image's root, which has been entered."""
-    return bound_files(image.files) if image.writable else written_files(image.files)
+    return bound_files(image.files) if image.writable and not image.temporary else written_files(image.files)
 
 
 @lru_cache(maxsize=64)

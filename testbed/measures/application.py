@@ -17,7 +17,7 @@ from runtime.output import QUOTED_LINES, last_lines
 from testbed.interruption import defer_signals
 from testbed.measures import throttling
 from testbed.measures.context import RunContext
-from testbed.platforms.protocol import Instance, Platform
+from testbed.platforms.protocol import Filled, Instance, Platform, Pooling
 from testbed.qemu.console import KERNEL_PANIC
 from testbed.scenario.model import Ready, Scenario
 from testbed.services.probe import NotReady, Question, ask
@@ -109,7 +109,8 @@ class Application:
 
     Entering starts the services in dependency order and waits; leaving stops them in reverse, as does an error
     or an interruption in the middle of a start. Raises WorkloadError, with the last lines of every console, when
-    the application is not ready in time or one of its processes ends. ``addresses`` are by service.
+    the application is not ready in time or one of its processes ends. ``addresses`` are by service; ``filled`` is what
+    those of its instances took, by name, that were made beforehand.
     """
 
     def __init__(self, context: RunContext, platform: Platform, number: int, label: str) -> None:
@@ -117,6 +118,7 @@ class Application:
         self._platform = platform
         self._undo = ExitStack()
         self._timeline: Timeline | None = None
+        self.filled: dict[str, Filled] = {}
         self.instances = make_instances(
             context, number, label, shared=platform.shared, one_address=platform.one_address
         )
@@ -130,6 +132,11 @@ class Application:
 
     def __enter__(self) -> Application:
         with ExitStack() as undo:
+            if isinstance(self._platform, Pooling):
+                for instance in self.instances:
+                    undo.callback(self._platform.stop, instance)
+                    with defer_signals():
+                        self.filled[instance.name] = self._platform.fill(instance)
             requested_ns = time.monotonic_ns()
             for instance in self.instances:
                 undo.callback(self._platform.stop, instance)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from typing import TypeVar
 
 from runtime import container
 from runtime.cgroups import Cgroup, hierarchies, require
@@ -19,6 +20,8 @@ from testbed.lab import Lab
 from testbed.platforms.output import ContainerOutput
 from testbed.platforms.protocol import Instance, Started
 from testbed.scenario.model import Scenario
+
+T = TypeVar("T")
 
 
 class ContainerPlatform:
@@ -36,7 +39,6 @@ class ContainerPlatform:
         self._lab = lab
         self._running: dict[str, Container] = {}
         self._output = ContainerOutput()
-        self._started = 0
 
     @property
     def patience(self) -> float:
@@ -50,19 +52,23 @@ class ContainerPlatform:
         require(hierarchies())
 
     def start(self, instance: Instance) -> None:
-        # A veth outlives its namespace for a moment, so every start has a name of its own.
-        self._started += 1
-        attachment = Attachment(self._lab.bridge_index, self._started)
+        self._running[instance.name] = self._with_output(instance, self._make)
+
+    def _make(self, instance: Instance, stdout: int, attachment: Attachment) -> Container:
+        name = self._cgroup_name(instance)
+        return container.start(instance.spec, name=name, stdout=stdout, attachment=attachment)
+
+    def _with_output(self, instance: Instance, make: Callable[[Instance, int, Attachment], T]) -> T:
+        """Make something whose output goes to the instance's log, attached to the bridge."""
         with ExitStack() as undo:
             stdout = self._output.open(instance)
             undo.callback(self._output.end, instance.name)
             try:
-                self._running[instance.name] = container.start(
-                    instance.spec, name=self._cgroup_name(instance), stdout=stdout, attachment=attachment
-                )
+                made = make(instance, stdout, self._lab.attach())
             finally:
                 os.close(stdout)
             undo.pop_all()
+        return made
 
     def started(self, instance: Instance, timeout_s: float) -> Started:
         """Return the phases, which are all known when ``start`` returns: it returns after the workload's execve."""

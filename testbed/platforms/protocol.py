@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from msgspec import Struct, field
 
@@ -59,6 +59,24 @@ class Started(Struct, frozen=True):
     def of(self, service: str) -> Mapping[str, int]:
         """Return the phases of one of the instance's services."""
         return {**self.phases, **self.services.get(service, {})}
+
+
+class Filled(Struct, frozen=True):
+    """What an instance took that waits in a pool: the nanoseconds of its making, the bytes that are charged to it while
+    it waits, and how many had to be ``replaced`` because they had ended while they waited."""
+
+    took_ns: int
+    memory_bytes: int
+    replaced: int = 0
+
+
+@runtime_checkable
+class Pooling(Protocol):
+    """What a platform has besides whose instances are made before they are requested."""
+
+    def fill(self, instance: Instance) -> Filled:
+        """Make the instance up to its last step, unless it waits already; not timed. ``start`` lets it do that step,
+        and ``stop`` ends it in any case."""
 
 
 class Platform(Protocol):

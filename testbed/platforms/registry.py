@@ -8,14 +8,18 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
+from runtime.checkpoint import find_criu
 from runtime.errors import UsageError
 from testbed.lab import BRIDGE, Lab
 from testbed.platforms.cloud import CloudPlatform
 from testbed.platforms.container import ContainerPlatform
 from testbed.platforms.libvirt_lxc import LibvirtLxcPlatform
 from testbed.platforms.nested import ContainersInVmPlatform
+from testbed.platforms.pooled import PooledPlatform
+from testbed.platforms.pooled_vm import PooledVmPlatform
 from testbed.platforms.protocol import Platform
 from testbed.platforms.restored import RestoredPlatform
+from testbed.platforms.restored_container import RestoredContainerPlatform
 from testbed.platforms.vm import VmPlatform
 from testbed.qemu.domain import compute_guest_memory, sum_resources
 from testbed.qemu.variants import VARIANTS, Variant, find_refusal
@@ -24,7 +28,7 @@ from vm_images.kernel import GuestKernel
 
 # More would be no share of a host's.
 MOST_EMULATOR_CPUS = 64.0
-NAMES = ("container", *VARIANTS, "libvirt-lxc")
+NAMES = ("container", "container-pooled", "container-restored", *VARIANTS, "libvirt-lxc")
 
 
 def check_names(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -92,6 +96,12 @@ def check_machines(names: Iterable[str], machines: Machines) -> tuple[str, ...]:
     return tuple(f"{name} boots the kernel of its own disk: --guest-kernel is not for it" for name in without)
 
 
+def require_programs(names: Iterable[str]) -> None:
+    """Raise PrerequisiteError when a program is missing that one of these platforms takes, before an image is built."""
+    if "container-restored" in names:
+        find_criu()
+
+
 def create(
     name: str,
     run_id: str,
@@ -107,17 +117,21 @@ def create(
     """
     if name in VARIANTS:
         variant = replace(VARIANTS[name], uri=connect) if connect else VARIANTS[name]
-        kind = _choose_vm_class(variant)
+        kind = choose_vm_class(variant)
         variant = replace(variant, emulator_cpus=machines.emulator_cpus)
         if machines.kernel is not None and variant.boots_kernel:
             variant = replace(variant, kernel=machines.kernel)
         return kind(scratch, BRIDGE, run_id, variant, accelerator)
     if name == "libvirt-lxc":
         return LibvirtLxcPlatform(scratch, BRIDGE, run_id, lab)
+    if name == "container-pooled":
+        return PooledPlatform(run_id, lab)
+    if name == "container-restored":
+        return RestoredContainerPlatform(run_id, lab, scratch)
     return ContainerPlatform(run_id, lab)
 
 
-def _choose_vm_class(variant: Variant) -> type[VmPlatform]:
+def choose_vm_class(variant: Variant) -> type[VmPlatform]:
     """Choose the class that starts machines of the variant. Raises UsageError when there is none."""
     if problem := find_refusal(variant):
         raise UsageError(f"no platform makes {variant.name}: {problem}", "see testbed/qemu/variants.py")
@@ -127,4 +141,6 @@ def _choose_vm_class(variant: Variant) -> type[VmPlatform]:
         return ContainersInVmPlatform
     if variant.start == "restored":
         return RestoredPlatform
+    if variant.start == "pooled":
+        return PooledVmPlatform
     return VmPlatform

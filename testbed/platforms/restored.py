@@ -62,7 +62,7 @@ def _essence(spec: Spec) -> tuple[Spec, bool]:
     return replace(spec, hostname="", hosts=(), link=None), spec.link is not None
 
 
-def _await_idle(cgroup: Cgroup, timeout_s: float) -> None:
+def await_idle(cgroup: Cgroup, timeout_s: float) -> None:
     """Wait until what the guest began at its start is done, or else every copy would do the rest of it."""
     deadline_ns = time.monotonic_ns() + round(timeout_s * 1e9)
     used_ns, since_ns = cgroup.cpu_usage_ns(), time.monotonic_ns()
@@ -111,7 +111,7 @@ class _Originals(VmPlatform):
             )
         except NotReady as error:
             raise WorkloadError(f"save {instance.name}: {error}", f"see {instance.log}") from error
-        _await_idle(self.cgroup(instance), deadline_s - time.monotonic())
+        await_idle(self.cgroup(instance), deadline_s - time.monotonic())
 
     def save(self, instance: Instance) -> None:
         """Save a warm guest and end it. Raises WorkloadError when it does not answer, TestbedError for QEMU."""

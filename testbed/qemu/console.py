@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from runtime.output import BoundedLog, shortened
-from vm_images.plans.guest import EXECUTING, FIRST_USERSPACE, MEMORY_END
+from vm_images.plans.guest import EXECUTING, FIRST_USERSPACE, MEMORY_END, POOLED
 from vm_images.plans.restored import ASLEEP, IDENTIFIED
 from vm_images.plans.unit import EXITED
 
 _MARKS = {
     "kernel_entry": "Linux version ",
     "first_userspace": FIRST_USERSPACE,
+    "pooled": POOLED,
     "first_process": EXECUTING,
     "asleep": ASLEEP,
     "identity": IDENTIFIED,
@@ -179,6 +180,10 @@ class Console:
         if self.send is not None:
             with suppress(OSError):
                 self.send(data)
+
+    def send_word(self) -> None:
+        """Let a guest go on that waits for its console's input."""
+        self.send_plan(b"\n")
 
     def _is_answer(self, line: str) -> bool:
         """Take a line of the guest's report of its memory; it is in no log, as it is not the workload's."""

@@ -64,10 +64,10 @@ class Variant(Struct, frozen=True):
     ``machine`` is libvirt's machine type, ``bus`` where its virtio devices are. ``guest_per`` says how many machines
     a copy of the application gets: one a service, or one for all of them. ``boot``: ``direct`` loads our kernel and
     initial RAM disk, ``cloud`` a stock distribution from its disk. ``inside``: what runs a service in the guest, a
-    plain ``process`` or ``containers`` of our own runtime. ``start``: ``cold``, or ``restored`` from the saved state of
-    a guest that has booted before. ``uri`` is libvirt's connection. ``kernel`` is the distribution's, our minimal
-    one, or one of somebody's own. ``emulator_cpus`` is what QEMU's own threads may use besides the services' limit of
-    processor time.
+    plain ``process`` or ``containers`` of our own runtime. ``start``: ``cold``, ``pooled`` when all but the workload's
+    exec has been done before, or ``restored`` from the saved state of a guest that has booted before. ``uri`` is
+    libvirt's connection. ``kernel`` is the distribution's, our minimal one, or one of somebody's own.
+    ``emulator_cpus`` is what QEMU's own threads may use besides the services' limit of processor time.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Variant(Struct, frozen=True):
     bus: Literal["pci", "mmio"] = "pci"
     boot: Literal["direct", "cloud"] = "direct"
     inside: Literal["process", "containers"] = "process"
-    start: Literal["cold", "restored"] = "cold"
+    start: Literal["cold", "pooled", "restored"] = "cold"
     memory: Memory = Memory()
     disk: Disk = Disk()
     uri: str = "qemu:///embed"
@@ -108,6 +108,7 @@ _ALLOWED: Mapping[str, tuple[str, ...]] = {
     "a stock system": ("balloon", "free_page_reporting", "ksm", "hugepages"),
     "containers in a guest": ("balloon", "free_page_reporting", "ksm"),
     "a restored guest": ("kernel", "bus", "ksm"),
+    "a pooled guest": ("disk", "kernel", "bus", "ksm", "hugepages"),
     "one guest for all services": ("kernel", "bus", "balloon", "free_page_reporting", "ksm", "hugepages"),
 }
 
@@ -118,6 +119,7 @@ def find_refusal(variant: Variant) -> str:
         "a stock system": variant.boot == "cloud",
         "containers in a guest": variant.inside == "containers",
         "a restored guest": variant.start == "restored",
+        "a pooled guest": variant.start == "pooled",
     }
     kinds = [kind for kind, is_wanted in wanted.items() if is_wanted]
     pod = variant.guest_per == "application" and variant.inside == "process"
@@ -154,6 +156,7 @@ VARIANTS = index_by_name(
         # SeaBIOS enters the kernel by PVH. Measured with q35, qboot is there 20 ms earlier, of 1.5 s, and no guest runs
         # sooner.
         Variant("vm"),
+        Variant("vm-pooled", start="pooled"),
         Variant("vm-restored", start="restored"),
         # QEMU's smallest machine, made after Firecracker's: no PCI, so none to probe, and virtio devices at fixed
         # addresses. libvirt 9 defines it, without knowing it: the addresses of the devices have to be given. ACPI

@@ -21,9 +21,18 @@ PLATFORMS: dict[str, dict[str, Any]] = {
     "container": {"label": "container", "emulated": False, "kernel": "6.1.0", "cgroups": "v1"},
     "vm": {"label": "vm (TCG, emulated)", "emulated": True, "accelerator": "tcg", "accelerator_reason": "no /dev/kvm"},
     "kvm": {"label": "vm (KVM)", "emulated": False, "accelerator": "kvm"},
+    "container-pooled": {"label": "container (pooled)", "emulated": False, "temperature": "pooled"},
+    # As a run recorded it that knew nothing of temperatures.
+    "vm-restored": {"label": "vm-restored (KVM)", "emulated": False, "accelerator": "kvm"},
 }
 # Seconds to ready, seconds of CPU per request, bytes per copy.
-SCALE = {"container": (0.62, 0.00045, 44 * MIB), "vm": (13.1, 0.0094, 395 * MIB), "kvm": (2.9, 0.0007, 290 * MIB)}
+SCALE = {
+    "container": (0.62, 0.00045, 44 * MIB),
+    "vm": (13.1, 0.0094, 395 * MIB),
+    "kvm": (2.9, 0.0007, 290 * MIB),
+    "container-pooled": (0.55, 0.00045, 44 * MIB),
+    "vm-restored": (0.3, 0.0007, 290 * MIB),
+}
 
 
 def _manifest(run_id: str, platforms: Sequence[str]) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from runtime import checkpoint
 from testbed.checks import Check
-from testbed.doctor import attempt, check_command, check_space, format_table, print_checks, run_checks
+from testbed.doctor import attempt, check_command, check_criu, check_space, format_table, print_checks, run_checks
 
 PREREQUISITE_MISSING = 5
 
@@ -93,6 +94,15 @@ def test_an_absent_command_is_named() -> None:
     check = check_command("qemu", "qemu-system-none", "--version")
     assert not check.ok
     assert "qemu-system-none" in check.detail
+
+
+def test_without_criu_there_is_only_something_missing_that_few_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "SYSTEM_PATH", "/nowhere")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    check = check_criu()
+    assert not check.ok and not check.required and "criu is not installed" in check.detail
 
 
 def test_space_is_asked_for_where_the_store_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,7 @@ from runtime.plan.steps import (
     Setsid,
     Step,
     Unshare,
+    WaitInput,
     WaitPath,
     Write,
     forked,
@@ -57,6 +58,8 @@ from runtime.unionfs.overlay import mount_steps, volatile_steps
 # before the workload's execve.
 FIRST_USERSPACE = "testbed: first userspace"
 EXECUTING = "testbed: exec"
+# And one in between, of a guest that waits in a pool.
+POOLED = "testbed: waiting in the pool"
 # Where the guest keeps account of its memory, and the line that ends its report of it.
 MEMORY = "/proc/meminfo"
 MEMORY_END = "testbed: end of memory"
@@ -68,7 +71,7 @@ LOWER, VOLATILE, ROOT = "/lower", "/volatile", "/merged"
 MOVE_IN: tuple[Step, ...] = (Mount(".", "/", "", MS_MOVE), Chroot("."), Chdir("/"))
 NO_INPUT = Open("/dev/null", 0, os.O_RDONLY)
 _CGROUP = "/cgroup"
-_CONSOLE = 0  # the kernel opens it for PID 1
+_CONSOLE, _CONSOLE_TOO = 0, 2  # the kernel opens it for PID 1; the second one stays when the workload has its input
 # The guest's only network card; index 1 is the loopback interface.
 INTERFACE_INDEX = 2
 
@@ -126,14 +129,14 @@ def root_steps(prefix: str = "", *, volatile: bool = True) -> tuple[Step, ...]:
     return (Chdir(f"{prefix}{ROOT}"), HOLD_ROOT, *own_mounts(WORKLOAD_MOUNTS, memory))
 
 
-def workload_steps(spec: Spec, *streams: Step) -> tuple[Step, ...]:
+def workload_steps(spec: Spec, *streams: Step, hold: tuple[Step, ...] = ()) -> tuple[Step, ...]:
     """Return the steps from inside the root to the workload's execve; ``streams`` open those that it does not have
-    already."""
+    already, ``hold`` are done when nothing but the execve is left."""
     return (
         *hiding_steps(spec.readonly_paths, spec.masked_paths),
         *naming_steps(spec),
         *streams,
-        *executing_steps(spec, EXECUTING),
+        *executing_steps(spec, EXECUTING, hold),
     )
 
 
@@ -142,12 +145,12 @@ def naming_steps(spec: Spec) -> tuple[Step, ...]:
     return (SetHostname(spec.hostname), *written_files(identity_files(spec.hostname, spec.hosts)))
 
 
-def executing_steps(spec: Spec, line: str) -> tuple[Step, ...]:
-    """A container's own last steps, with ``line`` on the console right before the execve."""
+def executing_steps(spec: Spec, line: str, hold: tuple[Step, ...] = ()) -> tuple[Step, ...]:
+    """A container's own last steps, with ``line`` on the console right before the execve, and ``hold`` before that."""
     config = configuration(spec)
     assert config.process is not None
     *before, execution = process_end(config.process, seccomp=seccomp_step(config), check=False)
-    return (Setsid(tolerate=(EPERM,)), *before, LogLine(line), execution)
+    return (Setsid(tolerate=(EPERM,)), *before, *hold, LogLine(line), execution)
 
 
 def _task_limit_steps(pids: int | None) -> tuple[Step, ...]:
@@ -178,25 +181,27 @@ def guest_plan(
     file_system: str = "erofs",
     writable_disk: bool = False,
     served: bool = False,
+    pooled: bool = False,
 ) -> Plan:
     """Return the plan of the guest that runs ``spec`` from a disk with the spec's layers.
 
     ``modules`` are the files to load, in order, by their paths in the initial RAM disk. What the workload writes
     goes to memory, above the disk with its ``file_system``, or onto the disk when it is the guest's own,
-    ``writable_disk``. A ``served`` guest performs further plans that come through its console (``restored``). Raises
-    UsageError for an empty command or an unknown capability or limit.
+    ``writable_disk``. A ``served`` guest performs further plans that come through its console (``restored``); a
+    ``pooled`` one waits before the execve until a byte comes there. Raises UsageError for an empty command or an
+    unknown capability or limit.
     """
     own = (WaitPath(DISK), Mkdir(ROOT), Mount(DISK, ROOT, file_system, 0))
     return Plan(
         child=(
             *boot_steps(
-                modules, network_steps(spec.link), reports_memory=not served
+                modules, network_steps(spec.link), reports_memory=not served and not pooled
             ),  # two processes cannot read one console
             *_task_limit_steps(spec.resources.pids),
             *(own if writable_disk else overlay_steps(DISK, file_system)),
             *root_steps(volatile=not writable_disk),
             *(_served_steps(spec.resources.pids) if served else ()),
             *MOVE_IN,
-            *workload_steps(spec, NO_INPUT),
+            *workload_steps(spec, NO_INPUT, hold=(LogLine(POOLED), WaitInput(_CONSOLE_TOO)) if pooled else ()),
         )
     )

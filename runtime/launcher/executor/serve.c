@@ -73,6 +73,13 @@ int perform_serve_file(const struct step *s) {
   }
 }
 
+/* Whoever writes gives the word; whoever closes will not. */
+int perform_wait_input(const struct step *s) {
+  char word;
+  long n = SYS_AGAIN(read, (int)s->wait_input.fd, &word, 1);
+  return n < 0 ? (int)n : n ? 0 : -EPIPE;
+}
+
 int perform_set_clock(const struct step *s) {
   struct __kernel_timespec time = {(int64_t)(s->set_clock.realtime_ns / BILLION), (int64_t)(s->set_clock.realtime_ns % BILLION)};
   return (int)SYS(clock_settime, CLOCK_REALTIME_, &time);

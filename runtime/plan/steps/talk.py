@@ -70,6 +70,15 @@ class ServePlans(Step, frozen=True):
     fd: Positive
 
 
+class WaitInput(Step, frozen=True):
+    """Wait until descriptor ``fd`` has something to read, and take one byte of it; end of file is a failure."""
+
+    words = "read a byte from descriptor {fd}: wait for the word to go on"
+    purpose = purposes.SYNC
+
+    fd: Positive
+
+
 class ServeFile(Step, frozen=True):
     """Whenever input arrives on descriptor ``fd``, write the current content of the file ``path`` there, then ``end``.
 

@@ -130,6 +130,16 @@ def test_a_forked_process_answers_each_time_it_is_asked(tmp_path: Path) -> None:
         process.kill()
 
 
+@pytest.mark.parametrize(
+    ("word", "status", "error"), [("x", 5, ""), ("", 125, "testbed: step 0: wait input : EPIPE (32)\n")]
+)
+def test_it_waits_for_a_word(word: str, status: int, error: str, tmp_path: Path) -> None:
+    """Of a pipe that is closed instead, none will come."""
+    plan = write_plan(tmp_path / "p", s.WaitInput(0), say("exit 5"))
+    done = subprocess.run([STATIC_BINARY, plan], input=word, capture_output=True, text=True, timeout=10)
+    assert (done.returncode, done.stderr) == (status, error)
+
+
 def test_what_cannot_be_told_is_an_error(tmp_path: Path) -> None:
     plan = write_plan(tmp_path / "p", s.ServeFile("/nowhere", 0, ""), say("true"))
     done = subprocess.run([STATIC_BINARY, plan], input="?", capture_output=True, text=True, timeout=10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +12,10 @@ from runtime.cgroups import Throttling
 from testbed.measures.application import Timeline
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
-from testbed.measures.start import make_metrics
+from testbed.measures.start import make_metrics, make_steady_metrics
+from testbed.measures.steady import Answered
 from testbed.measures.trials import run_trials
+from testbed.platforms.protocol import Filled, Instance
 
 MakeContext = Callable[..., RunContext]
 
@@ -28,6 +31,11 @@ def test_a_trial_records_every_phase(make_context: MakeContext, platform: Any) -
     for phase in ("request", "created", "first_process", "port_open"):
         assert 0 <= figures[f"store.{phase}"] <= figures[f"web.{phase}"]
     assert {metric.unit for metric in trial.metrics} == {"s"}
+    assert figures["steady_window"] == pytest.approx(0.3)
+    assert "steady" not in figures, "eight requests are too few to say"
+    assert not any(name.startswith("pool_") for name in figures)
+    lines = (context.folder.path / "samples" / str(trial.samples)).read_text().splitlines()
+    assert lines[0] == "due_s,latency_s" and len(lines) == 9
     assert (context.folder.path / "logs" / "t007-web.log").read_text().endswith("listening\n")
     assert platform.pids() == []
 
@@ -73,3 +81,34 @@ def test_phases_are_seconds_since_the_application_was_requested() -> None:
         ("web.throttled_periods", 0.75, "1"),
         ("web.throttled", 0.4, "s"),
     ]
+
+
+def test_steady_since_the_first_answer_or_since_a_request() -> None:
+    timeline = Timeline(10**9, {}, 2 * 10**9, 3 * 10**9)
+    times = [Answered(4 * 10**9 + number * 10**7, 0.001 + 0.0001 * (number % 3)) for number in range(100)]
+    figures = {one.metric: one.value for one in make_steady_metrics(timeline, times, 4.0)}
+    assert figures == {"steady_window": 4.0, "steady": 2.0, "steady_latency": pytest.approx(0.0011)}
+    slow = [Answered(one.due_ns, one.latency_s + 0.5 * (number < 20)) for number, one in enumerate(times)]
+    figures = {one.metric: one.value for one in make_steady_metrics(timeline, slow, 4.0)}
+    assert figures["steady"] == pytest.approx(3.2) and figures["steady_latency"] == pytest.approx(0.0011)
+    assert [one.metric for one in make_steady_metrics(timeline, times[:20], 4.0)] == ["steady_window"]
+
+
+def test_what_was_filled_is_in_the_figures_and_not_in_the_time(make_context: MakeContext, platform: Any) -> None:
+    """A fill of a tenth of a second for each service comes before the request."""
+    order = list[str]()
+
+    def fill(instance: Instance) -> Filled:
+        time.sleep(0.1)
+        order.append(instance.service)
+        return Filled(10**8, 1 << 20, replaced=len(order) == 1)
+
+    context = make_context()
+    platform.fill = fill
+    run_trials(context, PlannedTrial(1, 1, "local", "start"))
+    (trial,) = context.folder.trials()
+    figures = {metric.metric: metric.value for metric in trial.metrics}
+    assert order == ["store", "web"]
+    assert figures["pool_fill"] == pytest.approx(0.2) and figures["pool_memory"] == 2 << 20
+    assert figures["pool_replaced"] == 1
+    assert figures["store.request"] < 0.1

@@ -12,6 +12,7 @@ import pytest
 
 from runtime.images.model import Image, ImageConfig, Layer
 from testbed.lab import BRIDGE
+from testbed.platforms.registry import choose_vm_class
 from testbed.platforms.vm import VmPlatform
 from testbed.qemu.variants import VARIANTS
 
@@ -27,7 +28,7 @@ def make_vm(home: Path, run_name: str, cgroup_parent: str, layer: Path) -> Itera
         with ExitStack() as undo:
 
             def make(name: str) -> VmPlatform:
-                platform = VmPlatform(scratch, BRIDGE, run_name, VARIANTS[name])
+                platform = choose_vm_class(VARIANTS[name])(scratch, BRIDGE, run_name, VARIANTS[name])
                 undo.callback(platform.close)
                 platform.prepare_images([image])
                 return platform

@@ -43,7 +43,7 @@ def test_containers_need_none() -> None:
 
 
 def test_every_variant_is_a_platform() -> None:
-    assert registry.NAMES == ("container", *VARIANTS, "libvirt-lxc")
+    assert registry.NAMES == ("container", "container-pooled", "container-restored", *VARIANTS, "libvirt-lxc")
     assert registry.check_names(("vm", "container")) == ("vm", "container")
     with pytest.raises(UsageError, match="platform vm is named twice"):
         registry.check_names(("vm", "container", "vm"))
@@ -83,6 +83,8 @@ OWN = Disk("qcow2", file_system="ext4")
         (replace(NESTED, memory=Memory(hugepages=True)), "containers in a guest is not made with .* memory.hugepages"),
         (replace(RESTORED, disk=OWN), "a restored guest is not made with another disk"),
         (replace(RESTORED, memory=Memory(balloon=True)), "a restored guest is not made with another memory.balloon"),
+        (replace(POD, start="pooled"), "a pooled guest and one guest for all services exclude each other"),
+        (replace(RESTORED, start="pooled", memory=Memory(balloon=True)), "a pooled guest is not made with another mem"),
         (replace(POD, disk=Disk(file_system="ext4")), "one guest for all services is not made with another disk"),
     ],
     ids=lambda value: "" if isinstance(value, str) else None,

@@ -19,7 +19,7 @@ from runtime.plan.explain import explain
 from runtime.plan.root import identity_files, written_files
 from runtime.plan.workload import workload_plan
 from runtime.spec import Link, Process, Resources, Spec, User
-from vm_images.plans.guest import EXECUTING, FIRST_USERSPACE, MEMORY_END, guest_plan
+from vm_images.plans.guest import EXECUTING, FIRST_USERSPACE, MEMORY_END, POOLED, guest_plan, memory_steps
 
 MODULES = ("/modules/virtio.ko", "/modules/virtio_blk.ko")
 V1 = Hierarchies(
@@ -161,6 +161,15 @@ def test_it_is_encodable_and_can_be_explained() -> None:
     plan = guest_plan(spec(), MODULES)
     assert encode(plan).startswith(b"TBPLAN")
     assert "erofs" in explain(plan)
+
+
+def test_a_pooled_guest_waits_when_nothing_but_the_execve_is_left() -> None:
+    plan, cold = guest_plan(spec(), MODULES, pooled=True), guest_plan(spec(), MODULES)
+    *_, told, waiting, executing, execution = plan.child
+    assert (told, waiting, executing) == (s.LogLine(POOLED), s.WaitInput(2), s.LogLine(EXECUTING))
+    assert isinstance(execution, s.Exec)
+    others = [step for step in plan.child if step not in (told, waiting)]
+    assert others == [step for step in cold.child if step not in memory_steps()], "one process reads the console"
 
 
 def test_a_guest_needs_a_command() -> None:
