@@ -7,6 +7,7 @@ import errno
 import pytest
 
 from runtime.config.default import DEFAULT_CAPABILITIES
+from runtime.config.seccomp import Seccomp, SyscallRule
 from runtime.seccomp.default import default_profile
 from tests.runtime.seccomp.test_filter import outcome
 
@@ -42,3 +43,16 @@ def test_a_capability_opens_what_it_is_for() -> None:
 
 def test_an_ordinary_socket_is_allowed() -> None:
     assert outcome(default_profile(DEFAULT_CAPABILITIES), 41, 1, 1, 0)[1] > 2
+
+
+def test_calls_newer_than_libseccomp_are_allowed() -> None:
+    # fchmodat2(AT_FDCWD, "", 0, 0): the kernel's own answer, be it that it has no such call.
+    assert outcome(default_profile(DEFAULT_CAPABILITIES), 452, -100, 0, 0, 0)[2] in (errno.EFAULT, errno.ENOSYS)
+
+
+def test_calls_newer_than_libseccomp_do_not_hinder_a_filter_of_several_architectures() -> None:
+    architectures = ("SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32")
+    rule = SyscallRule(("fchmodat2", "getpriority"), "SCMP_ACT_ERRNO", errno.ENOTTY)
+    assert (
+        outcome(Seccomp("SCMP_ACT_ALLOW", architectures=architectures, syscalls=(rule,)), 140, 0, 0)[2] == errno.ENOTTY
+    )
