@@ -8,6 +8,9 @@ from pathlib import Path
 
 from runtime.errors import PrerequisiteError
 
+# A file in the store that seals it.
+SEAL = "sealed"
+
 
 def store_root() -> Path:
     """Return the directory of the store, which is ``$TESTBED_HOME`` or ``/var/lib/testbed``.
@@ -24,3 +27,9 @@ def store_root() -> Path:
     if not directory:
         raise PrerequisiteError(f"TESTBED_HOME: {path} is not a directory", "set it to one")
     return path
+
+
+def is_sealed() -> bool:
+    """Return whether the store is sealed: it is complete, so what it holds is taken by its name, and nothing is made
+    for it or fetched."""
+    return (store_root() / SEAL).exists()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from runtime.home import store_root
+from runtime.home import is_sealed, store_root
 from runtime.images.base import base_reference, read_host
 from runtime.images.build import build
 from runtime.images.model import Image
@@ -15,19 +15,26 @@ from vm_images.kernel import GuestKernel
 from vm_images.minimal_kernel import build_minimal_kernel
 
 
+def image_name(scenario: Scenario, service: str) -> str:
+    """Return what the store calls the image of a scenario's service."""
+    return f"{scenario.name}/{service}"
+
+
 def build_images(scenario: Scenario, progress: Callable[[str], None], base: str = "") -> dict[str, Image]:
     """Build the image of each service, unless the store has all its layers, and return them by the service's name.
 
     ``base`` is the release that they stand on, "" the host's. An image on another one has that in its name.
     """
     store = Store(store_root() / "images")
+    if is_sealed():
+        return {service.name: store.get(image_name(scenario, service.name)) for service in scenario.services}
     tag = f":{base}" if base and base != choose_release("", read_host()).codename else ""
     return {
         service.name: build(
             store,
             context=service.context,
             dockerfile=service.dockerfile,
-            reference=f"{scenario.name}/{service.name}{tag}",
+            reference=f"{image_name(scenario, service.name)}{tag}",
             progress=progress,
             base=base,
         )

@@ -28,6 +28,7 @@ from msgspec.structs import asdict
 from runtime.atomic import partial, read_document, scratch
 from runtime.config.default import DEFAULT_PATH
 from runtime.errors import PrerequisiteError
+from runtime.home import is_sealed
 from runtime.images.base import Inputs, bootstrap, read_host, release_inputs
 from runtime.images.layers import settle
 from runtime.images.oci import EPOCH_S
@@ -128,15 +129,25 @@ def ensure_cloud(guest_root: Path, progress: Callable[[str], None]) -> CloudDisk
 
     Raises PrerequisiteError: no root, mmdebstrap or mke2fs missing, no package source that answers, no space.
     """
+    folder = _find_sealed(guest_root) or _ensure_folder(guest_root, progress)
+    disk = read_document(folder / _DESCRIPTION, CloudDisk, folder=folder)
+    if disk is None:
+        raise PrerequisiteError(f"{folder}: it has no {_DESCRIPTION}", "remove it: it is made again")
+    return disk
+
+
+def _find_sealed(guest_root: Path) -> Path | None:
+    """Return the disk's folder in a sealed store, where there is one at most."""
+    return next(guest_root.glob("cloud-*"), None) if is_sealed() else None
+
+
+def _ensure_folder(guest_root: Path, progress: Callable[[str], None]) -> Path:
     inputs = cloud_inputs()
     key = disk_key(inputs)
     folder = guest_root / f"cloud-{key[:24]}"
     if not folder.exists():
         _make(inputs, key, folder, progress)
-    disk = read_document(folder / _DESCRIPTION, CloudDisk, folder=folder)
-    if disk is None:
-        raise PrerequisiteError(f"{folder}: it has no {_DESCRIPTION}", "remove it: it is made again")
-    return disk
+    return folder
 
 
 def _make(inputs: Inputs, key: str, folder: Path, progress: Callable[[str], None]) -> None:

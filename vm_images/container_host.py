@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from runtime.home import is_sealed
 from runtime.images.build import build
 from runtime.images.model import Image
 from runtime.images.releases import find_release_with
@@ -45,6 +46,8 @@ def ensure_host_image(
 
     Raises PrerequisiteError and WorkloadError as ``runtime.images.build.build`` does.
     """
+    if is_sealed():
+        return store.get(reference)
     with tempfile.TemporaryDirectory(prefix="testbed-") as context:
         _stage(Path(context))
         # msgspec has a part compiled for one version of Python, which the image must have, too.

@@ -17,9 +17,10 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,24 @@ class Store:
         if references.get(reference) != image_id:
             self._write_json(self.root / "references.json", {**references, reference: image_id})
         return Image(reference, image_id, config, tuple(layers), tuple(history))
+
+    def copy_index(self, images: Iterable[Image], target: Path, layers: str) -> None:
+        """Make ``target`` a store of these images whose layers are links to those in the directory ``layers``, where
+        each has its name in this store: for a file system that has the layers elsewhere. Raises OSError."""
+        for name in ("layers", "images", "cache", "tmp"):
+            (target / name).mkdir(parents=True)
+        references: dict[str, str] = {}
+        for image in images:
+            references[image.reference] = image.id
+            path = self._image_path(image.id)
+            shutil.copyfile(path, target / "images" / path.name)
+            for layer in image.layers:
+                link = target / "layers" / layer.path.name
+                if not link.is_symlink():
+                    link.symlink_to(f"{layers}/{link.name}")
+                    shutil.copyfile(f"{layer.path}.json", f"{link}.json")
+        (target / "references.json").write_text(json.dumps(references, indent=1, sort_keys=True) + "\n")
+        (target / "lock").touch()
 
     def _references(self) -> dict[str, str]:
         return read_document(self.root / "references.json", dict[str, str]) or {}

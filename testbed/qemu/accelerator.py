@@ -28,6 +28,7 @@ from msgspec.structs import replace
 
 from runtime.atomic import partial
 from runtime.errors import PrerequisiteError, UsageError
+from runtime.home import is_sealed
 from runtime.lease import lease
 from runtime.output import QUOTED_LINES, printable, shortened
 from runtime.plan.steps import LogLine, Plan
@@ -321,10 +322,10 @@ def try_accelerators(guest_root: Path, qemu: Path, guest: Guest, wanted: str = A
     if (path, wanted) in _tried:
         return _tried[path, wanted]
     cached = _read(path)
+    others = () if wanted == "kvm" and is_sealed() else tuple(name for name in CANDIDATES if name != "kvm")
     translated = tuple(
         cached[name] if name in cached and cached[name].boot_s is not None else try_accelerator(qemu, guest, name)
-        for name in CANDIDATES
-        if name != "kvm"
+        for name in others
     )
     if wanted in (AUTO, "kvm"):
         worked = "kvm" in cached and cached["kvm"].boot_s is not None
