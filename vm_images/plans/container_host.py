@@ -73,7 +73,8 @@ def _network_steps(mac: str | None) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def _cgroup_steps() -> tuple[Step, ...]:
+def cgroup_steps() -> tuple[Step, ...]:
+    """Return steps that mount cgroup v2 in the root that the working directory is, and pass on all controllers."""
     directory = "sys/fs/cgroup"
     return (
         Mount("cgroup2", directory, "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, inside=True),
@@ -94,7 +95,7 @@ def container_host_plan(host: ContainerHost, modules: Sequence[str]) -> Plan:
             Mkdir(f"{ROOT}{LAYERS}"),
             Mount(LOWER, f"{ROOT}{LAYERS}", "", MS_BIND),
             *root_steps(),
-            *_cgroup_steps(),
+            *cgroup_steps(),
             *MOVE_IN,
             SetHostname(host.hostname),
             Write(DESCRIPTION.lstrip("/"), (host.description,), create=True, inside=True),

@@ -1,0 +1,63 @@
+# The reference machine's system: Debian 13 with QEMU, libvirt's driver for it, a kernel with KVM, and this checkout.
+# It is used twice: its QEMU emulates the machine, and the machine, once emulated, has it as its root.
+FROM testbed/base:trixie
+
+ARG DEBIAN_FRONTEND=noninteractive
+
+# The QEMU that emulates the machine: the distribution's source with one fault less, and no device that the machine has
+# not. What it was built with is not kept.
+COPY qemu /tmp/qemu
+RUN sed -i 's/^Types: deb$/Types: deb deb-src/' /etc/apt/sources.list.d/base.sources \
+ && apt-get update \
+ && deps="dpkg-dev gcc libc6-dev libglib2.0-dev meson ninja-build patch pkgconf python3-setuptools python3-venv xz-utils zlib1g-dev" \
+ && before="$(apt-mark showmanual)" \
+ && apt-get install --yes --no-install-recommends $deps \
+ && mkdir /tmp/build && cd /tmp/build \
+ && apt-get -o APT::Sandbox::User=root source --only-source qemu >/dev/null \
+ && cd qemu-*/ \
+ && patch --strip=1 </tmp/qemu/reference.patch \
+ && cp /tmp/qemu/reference.mak configs/devices/x86_64-softmmu/ \
+ && mkdir build && cd build \
+ && ../configure --target-list=x86_64-softmmu --without-default-features --without-default-devices \
+           --with-devices-x86_64=reference --enable-tcg --disable-debug-info --disable-docs \
+           --disable-download --disable-guest-agent --disable-install-blobs --disable-tools \
+           --with-pkgversion=testbed >/dev/null \
+ && ninja --quiet qemu-system-x86_64 \
+ && strip qemu-system-x86_64 \
+ && install -D --target-directory=/usr/lib/testbed-qemu qemu-system-x86_64 \
+ && ./qemu-system-x86_64 --version | head -n 1 >/usr/lib/testbed-qemu/qemu-system-x86_64.version \
+ && cd / && rm -rf /tmp/build /tmp/qemu \
+ && apt-mark auto '.*' >/dev/null && apt-mark manual $before >/dev/null \
+ && apt-get purge --yes --auto-remove \
+ && sed -i 's/^Types: deb deb-src$/Types: deb/' /etc/apt/sources.list.d/base.sources \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/ldconfig/aux-cache \
+           /var/log/apt /var/log/dpkg.log /var/log/alternatives.log
+
+# The kernel is unpacked, not installed: nobody boots this system by a boot loader, so it needs no initial RAM disk.
+# What apt fetched and logged goes in the same layer that made it, or the image would carry it.
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends busybox-static e2fsprogs erofs-utils iproute2 kmod \
+           libvirt-daemon-driver-qemu python3 python3-libvirt qemu-system-x86 qemu-utils \
+ && cd /tmp \
+ && apt-get -o APT::Sandbox::User=root download \
+           "$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)" \
+ && dpkg-deb --extract linux-image-*.deb / \
+ && rm linux-image-*.deb \
+ && depmod "$(ls /lib/modules)" \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/ldconfig/aux-cache \
+           /var/log/apt /var/log/dpkg.log /var/log/alternatives.log
+
+# libvirt's QEMU driver refuses to open without the account that it would run system machines as.
+RUN getent group kvm >/dev/null || groupadd --system kvm; \
+    getent group libvirt-qemu >/dev/null || groupadd --system libvirt-qemu; \
+    getent passwd libvirt-qemu >/dev/null || useradd --system --gid kvm --groups libvirt-qemu \
+           --home-dir /var/lib/libvirt --no-create-home --shell /usr/sbin/nologin libvirt-qemu
+
+# Compiled now, and never looked at whether a source is newer: the machine's root is made anew at every start.
+COPY packages /usr/lib/testbed
+RUN python3 -m compileall -q --invalidation-mode unchecked-hash /usr/lib/testbed \
+ && cd /usr/lib/testbed && python3 -c 'import hdrh, httptools, libvirt, msgspec, pycdlib, yaml'
+
+COPY source /usr/lib/testbed
+RUN python3 -m compileall -q --invalidation-mode unchecked-hash /usr/lib/testbed/runtime /usr/lib/testbed/testbed \
+           /usr/lib/testbed/vm_images
