@@ -88,6 +88,7 @@ def reporting(body: Callable[..., int]) -> Callable[..., None]:
         "platforms": "comma-separated: container, vm or another kind of vm (a wrong name lists them all)",
         "accel": "what runs virtual machines: kvm, tcg, tcg-single, or auto for the best that works",
         "base": "release that images are built on: bookworm, trixie or noble (default: the host's own)",
+        "machine": "where to measure: native (this host) or reference (deterministic, in instruction time)",
         "guest-kernel": "a vmlinux or bzImage of your own, drivers built in, for machines that are given a kernel",
         "emulator-cpus": "processors for QEMU's own threads, on top of the services' limits (default: 0)",
         "measures": "comma-separated: start,density,utilisation",
@@ -108,6 +109,7 @@ def bench(
     base: str = "",
     measures: str = "start,density,utilisation",
     accel: str = "auto",
+    machine: str = "native",
     guest_kernel: str = "",
     emulator_cpus: str = "",
     trials: str = "",
@@ -119,7 +121,8 @@ def bench(
     json: bool = False,
 ) -> int:
     """Measure a scenario on every platform, then print the answer and the report's path."""
-    from testbed.bench import Options, bench
+    from testbed.bench import Options
+    from testbed.machine.choice import choose_machine
 
     options = Options(
         scenario=_scenario("bench", scenario),
@@ -138,7 +141,7 @@ def bench(
         guest_kernel=guest_kernel,
         emulator_cpus=_fraction("--emulator-cpus", emulator_cpus) if emulator_cpus else 0.0,
     )
-    run = bench(options, print_progress)
+    run = choose_machine(machine)(options, print_progress)
     return _conclude(run.path, json) or run.exit_code
 
 

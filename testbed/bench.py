@@ -194,12 +194,18 @@ def prepare(
         try_kernel(platform, kernel, variant, scenario, images, scratch / f"kernel-{platform.name}.log")
 
 
-def bench(options: Options, progress: Progress) -> Finished:
-    """Run the scenario and return its run folder, with metrics.csv but without a report.
+class Request(Struct, frozen=True):
+    """What was asked for, read and found possible."""
 
-    Raises UsageError for an unknown name, PrerequisiteError for what the host lacks, WorkloadError when an image
-    does not build. Whatever happens, nothing that was started is left; the trials that ended are in the folder.
-    """
+    scenario: Scenario
+    settings: Settings
+    platforms: tuple[str, ...]
+    measures: tuple[str, ...]
+
+
+def check_options(options: Options, progress: Progress) -> Request:
+    """Return what the options ask for. Raises UsageError for what nobody can do, and PrerequisiteError without root or
+    a place for run folders: before images are built for minutes."""
     scenario = load_scenario(options.scenario, options.scenarios)
     settings = choose_settings(scenario, options)
     asked = registry.check_names(options.platforms)
@@ -210,12 +216,23 @@ def bench(options: Options, progress: Progress) -> Finished:
     wanted = check_measures(options.measures)
     check_accelerator(options.accelerator)
     choose_release(options.base, read_host())
-    connect = check_uri(options.connect) if options.connect else ""
-    machines = _choose_machines(options, names, progress)
     if os.geteuid() != 0:
         raise PrerequisiteError("bench needs root: namespaces, cgroups and QEMU", "run it with sudo")
+    check_base(options.out)
+    return Request(scenario, settings, names, wanted)
+
+
+def bench(options: Options, progress: Progress) -> Finished:
+    """Run the scenario and return its run folder, with metrics.csv but without a report.
+
+    Raises UsageError for an unknown name, PrerequisiteError for what the host lacks, WorkloadError when an image
+    does not build. Whatever happens, nothing that was started is left; the trials that ended are in the folder.
+    """
+    request = check_options(options, progress)
+    scenario, settings, names, wanted = request.scenario, request.settings, request.platforms, request.measures
+    connect = check_uri(options.connect) if options.connect else ""
+    machines = _choose_machines(options, names, progress)
     registry.require_programs(names)
-    check_base(options.out)  # before images are built for minutes
     run_id = make_run_id(scenario.name)
     with ExitStack() as undo:
         undo.enter_context(take_turn(run_id, wait=options.wait, progress=progress))

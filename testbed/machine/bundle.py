@@ -1,0 +1,277 @@
+"""One file with everything that a run in the reference machine was made of, and what it must give again.
+
+It is a tar archive, compressed: ``bundle.json``, the run's trials, and the machine's kernel, initial RAM disk and disk,
+on which are the emulator's own files, too. Each part is named with its sha256, and none is used before it has that.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO
+
+import msgspec
+from msgspec import Struct
+
+from runtime import atomic
+from runtime.errors import PrerequisiteError, TestbedError, UsageError
+from runtime.home import store_root
+from runtime.images.space import MIB, require_space
+from runtime.lease import lease
+from testbed.bench import Options, check_options, make_run_id
+from testbed.host.turn import take_turn
+from testbed.images import build_images
+from testbed.machine import emulator
+from testbed.machine.emulation import emulate
+from testbed.machine.inputs import Inputs, combined_digest, inputs, read_qemu_version, require_room
+from testbed.machine.job import Job
+from testbed.machine.reference import NAME, describe_job, hand_over, results_digests
+from testbed.results import TRIALS, RunFolder, Trial
+
+# Raised when an older testbed could no longer read it right.
+FORMAT = 1
+_DESCRIPTION = "bundle.json"
+_PARTS = (emulator.KERNEL, emulator.INITRD, emulator.DISK)
+_LONGEST_DESCRIPTION = 1 << 20
+_LONGEST_TRIALS = 256 * MIB
+_LONGEST_PART = 16 << 30
+_CHUNK_BYTES = 1 << 20
+_NEEDED_BYTES = 4000 * MIB
+
+
+class Description(Struct, frozen=True):
+    """What a bundle holds: the ``job``, the emulator's version and the layers of the disk that it is made of, bottom
+    first, the disk's length, and the sha256 of each input and of each result by name."""
+
+    format: int
+    job: Job
+    run: str
+    qemu: str
+    layers: tuple[str, ...]
+    disk_bytes: int
+    inputs: Mapping[str, str]
+    results: Mapping[str, str]
+
+
+class Difference(Struct, frozen=True):
+    """What differs between two runs: the number of the first trial in which a ``metric`` (or another field) does."""
+
+    metric: str
+    trial: int
+    expected: str
+    found: str
+
+    def __str__(self) -> str:
+        return f"{self.metric} differs from trial {self.trial} on: {self.found} instead of {self.expected}"
+
+
+def bundle(run: RunFolder, options: Options, target: Path, progress: Callable[[str], None]) -> str:
+    """Write the bundle of a run to ``target``, whole or not at all, and return the digest over its inputs.
+
+    The inputs are made again, of this checkout and this host's store. Raises UsageError when the run was not made in
+    the reference machine, or when they are no longer the run's.
+    """
+    machine = run.manifest.get("machine")
+    if not isinstance(machine, dict) or machine.get("kind") != NAME:
+        raise UsageError(f"{run.path} was not measured in the reference machine", "bench --machine reference")
+    request = check_options(options, progress)
+    require_space(target.parent, _NEEDED_BYTES, "writing the bundle")
+    images = build_images(request.scenario, progress, options.base)
+    kernel = Path(options.guest_kernel) if options.guest_kernel else None
+    job = describe_job(request, options)
+    with inputs(job, request.scenario.folder, images, run.run_id, progress, kernel) as made:
+        expected = machine["inputs_by_name"]
+        if changed := sorted(name for name in made.digests if made.digests[name] != expected.get(name)):
+            commit = (run.manifest.get("source") or {}).get("commit")
+            raise UsageError(
+                f"the inputs of the run {run.run_id} cannot be made again here: {', '.join(changed)} changed",
+                f"check out {commit or 'its commit'}, with the store that it was measured with, or measure again",
+            )
+        description = Description(
+            FORMAT,
+            job,
+            run.run_id,
+            machine["qemu"],
+            made.layer_names,
+            made.disk_bytes,
+            made.digests,
+            machine["results_by_name"],
+        )
+        with atomic.partial(target) as unfinished:
+            _write(unfinished, description, run.path / TRIALS, made.files)
+        return made.digest
+
+
+def _write(target: Path, description: Description, trials: Path, files: Path) -> None:
+    with (
+        target.open("wb") as raw,
+        gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as stream,
+        tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        document = msgspec.json.format(msgspec.json.encode(description), indent=1)
+        _add(archive, _DESCRIPTION, io.BytesIO(document), len(document))
+        for name, path in ((TRIALS, trials), *((part, files / part) for part in _PARTS)):
+            with path.open("rb") as source:
+                _add(archive, name, source, path.stat().st_size)
+
+
+def _add(archive: tarfile.TarFile, name: str, source: IO[bytes], size: int) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size = size
+    archive.addfile(entry, source)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[Description, bytes, Path]]:
+    """Yield what a bundle says, the trials that it expects, and a folder with its parts, each of which has its digest.
+
+    Raises UsageError, which names the part and its digest, for a file that is truncated, changed or no bundle.
+    """
+    require_space(store_root(), _NEEDED_BYTES, "unpacking the bundle")
+    with atomic.scratch(store_root() / "guest" / "bundle") as folder, ExitStack() as undo:
+        files = folder / emulator.FOLDER.name
+        files.mkdir(parents=True)
+        try:
+            archive = undo.enter_context(tarfile.open(path, mode="r|gz"))
+            description = msgspec.json.decode(_read(archive, _DESCRIPTION, _LONGEST_DESCRIPTION), type=Description)
+            if description.format > FORMAT:
+                raise UsageError(f"{path} has the format {description.format}; this testbed reads up to {FORMAT}")
+            trials = _read(archive, TRIALS, _LONGEST_TRIALS)
+            _check(path, TRIALS, hashlib.sha256(trials).hexdigest(), description.results.get(TRIALS))
+            for name in _PARTS:
+                digest = _extract(archive, name, files / name)
+                _check(path, name, digest, description.inputs.get(name))
+        except (tarfile.TarError, EOFError, OSError, msgspec.MsgspecError) as error:
+            raise UsageError(f"{path} is no whole bundle: {error}", "fetch it again") from error
+        yield description, trials, folder
+
+
+def _member(archive: tarfile.TarFile, name: str) -> tuple[tarfile.TarInfo, IO[bytes]]:
+    entry = archive.next()
+    stream = archive.extractfile(entry) if entry is not None and entry.isfile() else None
+    if entry is None or entry.name != name or stream is None:
+        raise tarfile.TarError(f"{name} is not where it should be")
+    return entry, stream
+
+
+def _read(archive: tarfile.TarFile, name: str, limit_bytes: int) -> bytes:
+    entry, stream = _member(archive, name)
+    if entry.size > limit_bytes:
+        raise tarfile.TarError(f"{name} has {entry.size} bytes, of at most {limit_bytes}")
+    data = stream.read(limit_bytes)
+    if len(data) != entry.size:
+        raise tarfile.TarError(f"{name} ends after {len(data)} of {entry.size} bytes")
+    return data
+
+
+def _extract(archive: tarfile.TarFile, name: str, target: Path) -> str:
+    entry, stream = _member(archive, name)
+    if entry.size > _LONGEST_PART:
+        raise tarfile.TarError(f"{name} has {entry.size} bytes, of at most {_LONGEST_PART}")
+    digest, written = hashlib.sha256(), 0
+    with target.open("wb") as file:
+        while data := stream.read(_CHUNK_BYTES):
+            digest.update(data)
+            written += file.write(data)
+    if written != entry.size:
+        raise tarfile.TarError(f"{name} ends after {written} of {entry.size} bytes")
+    target.chmod(0o444)
+    return digest.hexdigest()
+
+
+def _check(path: Path, name: str, digest: str, expected: str | None) -> None:
+    if digest != expected:
+        raise UsageError(
+            f"{path}: {name} has the sha256 {digest}, not {expected or 'one that it names'}",
+            "the bundle was changed or damaged: fetch it again",
+        )
+
+
+def compare(expected: bytes, found: bytes) -> tuple[Difference, ...]:
+    """Return what differs between two trials.jsonl, each metric once, at its first difference; empty when nothing
+    does. Raises UsageError for a line that is no trial."""
+    if expected == found:
+        return ()
+    try:
+        before, after = (
+            [msgspec.json.decode(line, type=Trial) for line in text.splitlines()] for text in (expected, found)
+        )
+    except msgspec.MsgspecError as error:
+        raise UsageError(f"the bundle's {TRIALS}: {error}", "fetch it again") from error
+    first: dict[str, Difference] = {}
+    for one, other in zip(before, after, strict=False):
+        values = [{metric.metric: repr(metric.value) for metric in trial.metrics} for trial in (one, other)]
+        for trial, fields in ((one, values[0]), (other, values[1])):
+            fields["outcome"] = trial.outcome
+            fields["platform and measure"] = f"{trial.platform} {trial.measure}"
+        for name in sorted({*values[0], *values[1]}):
+            pair = [fields.get(name, "nothing") for fields in values]
+            if pair[0] != pair[1] and name not in first:
+                first[name] = Difference(name, one.trial, *pair)
+    if len(before) != len(after):
+        first["trials"] = Difference("trials", min(len(before), len(after)), str(len(before)), str(len(after)))
+    if not first:
+        first["details"] = Difference("details", 0, "those of the bundle", "others")
+    return tuple(first.values())
+
+
+def reproduce(
+    path: Path, progress: Callable[[str], None], *, any_qemu: bool = False, wait: bool = False
+) -> tuple[Difference, ...]:
+    """Run a bundle's experiment again and return what differs from what it expects; nothing when it is identical.
+
+    Raises UsageError for a bundle that is damaged, or whose emulator is not of the version that it names, unless
+    ``any_qemu``; PrerequisiteError without room for the machine; WorkloadError as a run in it.
+    """
+    require_room()
+    run_id = make_run_id("reproduce")
+    with ExitStack() as undo:
+        undo.enter_context(take_turn(run_id, wait=wait, progress=progress))
+        scratch = undo.enter_context(lease(run_id))
+        progress(f"{path}: checking its parts")
+        description, trials, folder = undo.enter_context(opened(path))
+        layers = _unpack_layers(folder, description.layers)
+        found = read_qemu_version(layers)
+        if found != description.qemu and not any_qemu:
+            raise UsageError(
+                f"{path} names {description.qemu}, and has {found}",
+                "its figures may differ in every digit: another QEMU may count other instructions. To try: --any-qemu",
+            )
+        made = Inputs(layers, folder, description.disk_bytes, description.inputs)
+        progress(f"reference machine: {combined_digest(description.inputs)[:16]}")
+        emulate(made, run_id, scratch / "console", scratch / "results", progress)
+        run = hand_over(scratch)
+        digests = results_digests(run.path)
+        if digests == dict(description.results):
+            return ()
+        differences = compare(trials, (run.path / TRIALS).read_bytes())
+        others = sorted(name for name in description.results if digests.get(name) != description.results[name])
+        return differences or tuple(
+            Difference(name, 0, description.results[name], digests.get(name, "nothing")) for name in others
+        )
+
+
+def _unpack_layers(folder: Path, names: tuple[str, ...]) -> tuple[Path, ...]:
+    """Return the directories of the disk's layers ``names``, unpacked below ``folder``. Raises TestbedError."""
+    disk, target = folder / emulator.FOLDER.name / emulator.DISK, folder / "layers"
+    command = ["fsck.erofs", f"--extract={target}", "--force", str(disk)]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise PrerequisiteError(f"unpack the bundle's disk: {error}", "install erofs-utils") from error
+    if done.returncode:
+        said = (done.stderr + done.stdout).strip().splitlines()[-3:]
+        raise TestbedError(f"unpack the bundle's disk: fsck.erofs: {' '.join(said)}", "fetch the bundle again")
+    if bad := [name for name in names if "/" in name or not (target / name).is_dir()]:
+        raise UsageError(f"the bundle's disk has no layer {', '.join(bad)}", "fetch it again")
+    for other in target.iterdir():
+        if other.name not in names:
+            shutil.rmtree(other)
+    return tuple(target / name for name in names)

@@ -1,0 +1,217 @@
+"""Everything that determines what the reference machine does, laid out as files, with their digest.
+
+The machine's one disk has every layer as a directory, that of its own system, of the scenario's images and of what
+guests need; beside them, as one more layer, a sealed store, the scenario and the job. Nothing is fetched inside.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from runtime import atomic
+from runtime.errors import PrerequisiteError, UsageError
+from runtime.files import read_bounded
+from runtime.home import SEAL, store_root
+from runtime.images.model import Image, ImageConfig, Layer
+from runtime.images.oci import EPOCH_S
+from runtime.images.space import MIB, require_space
+from runtime.images.store import Store
+from testbed.machine import emulator
+from testbed.machine.job import GUEST_KERNEL, JOB, SCENARIOS, Job
+from testbed.qemu.variants import VARIANTS, Variant
+from vm_images.cloud import ensure_cloud
+from vm_images.container_host import ensure_host_image
+from vm_images.disk import ensure_disk, ensure_layer_disk, layer_name
+from vm_images.guest import ensure_guest
+from vm_images.plans.container_host import LAYERS
+from vm_images.reference import INTERPRETER, ensure_reference_image, kernel_of, machine_initrd
+
+PROGRAM = (INTERPRETER, "-B", "-m", "testbed.machine.inside")
+# What the machine's store is called there (runtime.home).
+_STORE = Path("/var/lib/testbed")
+# The layer with the store, the scenario and the job: above all others of the machine's own root.
+_INPUTS = "sha256:inputs"
+# Measured with clickme: the image, then the disk; a scenario's own images come to it.
+_LONGEST_VERSION = 4096
+NEEDED_BYTES = 3000 * MIB
+# A device's memory begins and ends at these (docs/nvdimm.txt of QEMU: align).
+_ALIGNMENT = 2 << 20
+
+
+class Inputs(Struct, frozen=True):
+    """A machine ready to be emulated: the layers of the ``emulator``'s root, bottom first, the ``folder`` with
+    ``machine/``, the disk's length, and the sha256 of each part by name."""
+
+    emulator: tuple[Path, ...]
+    folder: Path
+    disk_bytes: int
+    digests: Mapping[str, str]
+
+    @property
+    def files(self) -> Path:
+        """The directory of the machine's files."""
+        return self.folder / emulator.FOLDER.name
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers of the emulator's container, bottom first: its root's, and the machine's files."""
+        return (*map(str, self.emulator), str(self.folder))
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """What the emulator's layers are called, also on the machine's disk."""
+        return tuple(path.name for path in self.emulator)
+
+    @property
+    def digest(self) -> str:
+        """The one digest over all parts."""
+        return combined_digest(self.digests)
+
+
+def combined_digest(digests: Mapping[str, str]) -> str:
+    """Return the sha256 over names and digests, in the order of names: ``sha256sum``'s lines."""
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _stored(
+    variant: Variant, images: Iterable[Image], progress: Callable[[str], None]
+) -> tuple[list[Image], set[Path]]:
+    """Return the further images and the paths in the guests' store that machines of a variant need; they are made first
+    if they are missing."""
+    root = store_root() / "guest"
+    paths = {ensure_guest(root, variant.kernel).kernel.folder}
+    further: list[Image] = []
+    if variant.inside == "containers":
+        further = [ensure_host_image(Store(store_root() / "images"), progress)]
+        paths.add(ensure_layer_disk(root / "disks", (*further, *images)))
+    else:
+        paths |= {ensure_disk(root / "disks", image, variant.disk.file_system) for image in images}
+    if variant.boot == "cloud":
+        paths.add(ensure_cloud(root, progress).folder)
+    return further, paths
+
+
+def require_room() -> None:
+    """Raise PrerequisiteError, which says how much is needed, without the disk or the memory for the machine."""
+    require_space(store_root(), NEEDED_BYTES, "making the reference machine")
+    available_kib = int(Path("/proc/meminfo").read_text().partition("MemAvailable:")[2].split()[0])
+    if available_kib >> 10 < emulator.MEMORY_MIB:
+        raise PrerequisiteError(
+            f"the reference machine has {emulator.MEMORY_MIB} MiB of memory; {available_kib >> 10} MiB are available",
+            "end what uses memory on this host, or take a host with 8 GiB",
+        )
+
+
+def require_platforms(names: Iterable[str]) -> None:
+    """Raise UsageError for a platform that the machine does not have."""
+    if others := [name for name in names if name not in VARIANTS and not name.startswith("container")]:
+        raise UsageError(f"the reference machine has no {', '.join(others)}", "container and vm platforms run there")
+
+
+@contextmanager
+def inputs(
+    job: Job,
+    scenario: Path,
+    images: Mapping[str, Image],
+    name: str,
+    progress: Callable[[str], None],
+    guest_kernel: Path | None = None,
+) -> Iterator[Inputs]:
+    """Make the machine's files below the store, and remove them at the end.
+
+    ``images`` are the scenario's, by service; ``scenario`` is its folder, ``guest_kernel`` a file for guests. Raises
+    PrerequisiteError for whatever the host lacks.
+    """
+    store = Store(store_root() / "images")
+    own = ensure_reference_image(store, progress)
+    needed = [replace(image, reference=f"{job.scenario}/{service}") for service, image in images.items()]
+    paths = set[Path]()
+    for variant in (VARIANTS[platform] for platform in job.platforms if platform in VARIANTS):
+        further, stored = _stored(variant, tuple(images.values()), progress)
+        needed += [image for image in further if image not in needed]
+        paths |= stored
+    with atomic.scratch(store_root() / "guest" / f"machine-{name}") as folder:
+        files = folder / emulator.FOLDER.name
+        files.mkdir(parents=True)
+        tree = folder / "inputs"
+        _lay_out(tree, store, job, scenario, needed, paths)
+        if guest_kernel is not None:
+            copy = tree / GUEST_KERNEL.relative_to("/")
+            shutil.copyfile(guest_kernel, copy)
+        _set_times(tree)
+        progress("reference machine: writing its disk")
+        layer = Layer(_INPUTS, tree)
+        built = ensure_layer_disk(folder / "disks", [own, *needed, Image("inputs", _INPUTS, ImageConfig(), (layer,))])
+        built.rename(files / emulator.DISK)
+        shutil.rmtree(folder / "disks")
+        shutil.rmtree(tree)
+        disk_bytes = -(-(files / emulator.DISK).stat().st_size // _ALIGNMENT) * _ALIGNMENT
+        os.truncate(files / emulator.DISK, disk_bytes)
+        shutil.copyfile(kernel_of(own)[0], files / emulator.KERNEL)
+        layers = (*map(layer_name, own.layers), layer_name(layer))
+        (files / emulator.INITRD).write_bytes(machine_initrd(own, layers, PROGRAM))
+        for path in files.iterdir():
+            path.chmod(0o444)
+        yield Inputs(tuple(layer.path for layer in own.layers), folder, disk_bytes, _digests(own, files, disk_bytes))
+
+
+def _lay_out(tree: Path, store: Store, job: Job, scenario: Path, images: list[Image], paths: Iterable[Path]) -> None:
+    """Write the layer with the sealed store, the scenario and the job."""
+    inside = tree / _STORE.relative_to("/")
+    inside.mkdir(parents=True)
+    (inside / SEAL).touch()
+    store.copy_index(images, inside / "images", LAYERS)
+    guest = store_root() / "guest"
+    for path in sorted(paths):
+        target = inside / "guest" / path.relative_to(guest)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            shutil.copytree(path, target, copy_function=os.link)
+        else:
+            os.link(path, target)
+    shutil.copytree(scenario, tree / SCENARIOS.relative_to("/") / job.scenario)
+    (tree / JOB.relative_to("/")).write_bytes(msgspec.json.encode(job))
+
+
+def _set_times(tree: Path) -> None:
+    """Give all that is not a link to a file of the store's the same time."""
+    linked = tree / _STORE.relative_to("/") / "guest"
+    for directory, folders, names in os.walk(tree, topdown=False):
+        own = [] if Path(directory).is_relative_to(linked) else names  # links are the store's own files
+        for name in (*own, *folders):
+            os.utime(Path(directory, name), (EPOCH_S, EPOCH_S), follow_symlinks=False)
+    os.utime(tree, (EPOCH_S, EPOCH_S))
+
+
+def _digests(image: Image, files: Path, disk_bytes: int) -> dict[str, str]:
+    command = "\0".join(emulator.emulator_command(disk_bytes))
+    return {
+        "command": hashlib.sha256(command.encode()).hexdigest(),
+        "emulator": image.id.removeprefix("sha256:"),
+        **{path.name: file_digest(path) for path in sorted(files.iterdir())},
+    }
+
+
+def read_qemu_version(layers: Iterable[Path]) -> str:
+    """Return the version of the emulator in these layers, which it wrote down when it was built."""
+    paths = [layer / f"{emulator.QEMU}.version".lstrip("/") for layer in layers]
+    written = next((path for path in paths if path.is_file()), None)
+    if written is None:
+        raise PrerequisiteError(f"the reference machine's image has no {emulator.QEMU}", "report it")
+    return read_bounded(written, _LONGEST_VERSION).decode(errors="replace").strip()

@@ -1,0 +1,111 @@
+"""The program that the reference machine becomes: it runs one experiment, hands over the run folder, and powers off.
+
+    python3 -m testbed.machine.inside
+
+It is PID 1, and does nothing but wait: the experiment has a process of its own, so that it runs as everywhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import termios
+import threading
+import time
+import traceback
+from pathlib import Path
+
+import msgspec
+
+from runtime import libc
+from runtime.errors import TestbedError
+from testbed.bench import Options, bench
+from testbed.interruption import raise_on_signals
+from testbed.machine import job as jobs
+from testbed.machine.emulator import RESULTS_BYTES
+from vm_images.reference import RESULTS
+
+# How often it says that it is alive, in seconds of its own time.
+_PULSE_S = 5.0
+# linux/reboot.h
+_POWER_OFF = 0x4321FEDC
+
+
+def _say(line: str) -> None:
+    os.write(1, f"{jobs.PROGRESS}{line}\n".encode())
+
+
+def _pulse() -> None:
+    while True:
+        os.write(1, f"{jobs.TIME}{time.monotonic():.0f}\n".encode())
+        time.sleep(_PULSE_S)
+
+
+def _options(job: jobs.Job) -> Options:
+    return Options(
+        scenario=str(jobs.SCENARIOS / job.scenario),
+        platforms=job.platforms,
+        accelerator="kvm",
+        measures=job.measures,
+        trials=job.trials,
+        quick=job.quick,
+        seed=job.seed,
+        out=jobs.RESULTS_FOLDER,
+        scenarios=jobs.SCENARIOS,
+        command=("inside",),
+        emulator_cpus=job.emulator_cpus,
+        guest_kernel=str(jobs.GUEST_KERNEL) if job.guest_kernel else "",
+    )
+
+
+def _experiment() -> None:
+    """Run it and write down how it ended."""
+    threading.Thread(target=_pulse, daemon=True).start()
+    run: Path | None = None
+    try:
+        job = msgspec.json.decode(jobs.JOB.read_bytes(), type=jobs.Job)
+        with raise_on_signals():
+            finished = bench(_options(job), _say)
+        run, outcome = finished.path, jobs.Outcome(finished.path.name, finished.exit_code)
+    except Exception as error:
+        if not isinstance(error, TestbedError):
+            traceback.print_exc()
+        outcome = jobs.describe_error(error)
+    with Path(RESULTS).open("wb") as target:
+        jobs.pack(outcome, run, target, RESULTS_BYTES)
+        os.fsync(target.fileno())
+
+
+def main() -> None:
+    """Run the experiment in a child, reap what is left to PID 1, and power off."""
+    for device in ("/dev/kvm", "/dev/vhost-net"):  # as udev has them
+        shutil.chown(device, group="kvm")
+        Path(device).chmod(0o660)
+    jobs.RESULTS_FOLDER.mkdir(parents=True, exist_ok=True)
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setsid()
+            _experiment()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        sys.stdout.flush()
+        os._exit(0)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    pid = status = 0
+    while pid != child:
+        pid, status = os.wait()
+    if status:
+        _say(f"the experiment's process ended with the status {os.waitstatus_to_exitcode(status)}")
+    os.sync()
+    if os.isatty(1):
+        termios.tcdrain(1)
+    libc.call("reboot", _POWER_OFF)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""A run in the reference machine: its inputs, the machine emulated, and the run folder that comes back."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from msgspec import to_builtins
+
+from runtime.errors import UsageError, WorkloadError
+from runtime.lease import lease
+from testbed.bench import Finished, Options, Request, check_options, make_run_id
+from testbed.host.facts import read_facts, read_source
+from testbed.host.turn import take_turn
+from testbed.images import build_images
+from testbed.machine.emulation import Emulated, emulate, read_tail
+from testbed.machine.inputs import (
+    Inputs,
+    combined_digest,
+    file_digest,
+    inputs,
+    read_qemu_version,
+    require_platforms,
+    require_room,
+)
+from testbed.machine.job import Job, unpack
+from testbed.measures.trials import choose_exit_code
+from testbed.results import TRIALS, RunFolder
+
+NAME = "reference"
+_CONSOLE = "machine.log"
+
+
+def bench(options: Options, progress: Callable[[str], None]) -> Finished:
+    """Run the scenario in the reference machine; parameters, result and errors are ``testbed.bench.bench``'s.
+
+    Raises UsageError also for what the machine has not, PrerequisiteError without room for it, and WorkloadError with
+    its console's last lines when it does not power off by itself.
+    """
+    request = check_options(options, progress)
+    require_platforms(request.platforms)
+    if options.connect:
+        raise UsageError(f"--connect {options.connect}: the reference machine has libvirt in its own process")
+    require_room()
+    run_id = make_run_id(request.scenario.name)
+    with ExitStack() as undo:
+        undo.enter_context(take_turn(run_id, wait=options.wait, progress=progress))
+        scratch = undo.enter_context(lease(run_id))
+        images = build_images(request.scenario, progress, options.base)
+        kernel = Path(options.guest_kernel) if options.guest_kernel else None
+        job = describe_job(request, options)
+        made = undo.enter_context(inputs(job, request.scenario.folder, images, run_id, progress, kernel))
+        progress(f"reference machine: {made.digest[:16]}; its time comes first in each line")
+        emulated = emulate(made, run_id, scratch / "console", scratch / "results", progress)
+        return _take_over(options, run_id, scratch, made, emulated)
+
+
+def describe_job(request: Request, options: Options) -> Job:
+    """Return what the machine is to do for these options."""
+    return Job(
+        scenario=request.scenario.name,
+        platforms=request.platforms,
+        measures=request.measures,
+        trials=options.trials,
+        quick=options.quick,
+        seed=options.seed,
+        emulator_cpus=options.emulator_cpus,
+        guest_kernel=bool(options.guest_kernel),
+    )
+
+
+def results_digests(run: Path) -> dict[str, str]:
+    """Return the sha256 of each file with results in a run folder: its trials and their time series."""
+    paths = [run / TRIALS, *sorted((run / "samples").glob("*"))]
+    return {str(path.relative_to(run)): file_digest(path) for path in paths if path.is_file()}
+
+
+def results_digest(run: Path) -> str:
+    """Return the one digest over a run's results."""
+    return combined_digest(results_digests(run))
+
+
+def hand_over(scratch: Path) -> RunFolder:
+    """Return the run folder that the machine handed over, unpacked below ``scratch``.
+
+    Raises what ended its experiment, if that did not end well, and WorkloadError when it handed over nothing.
+    """
+    taken = scratch / "taken"
+    with (scratch / "results").open("rb") as source:
+        outcome = unpack(source, taken)
+    if outcome is None:
+        said = read_tail(scratch / "console")
+        raise WorkloadError(
+            "the reference machine powered off (exit code 0) without results", f"its console's last lines:\n{said}"
+        )
+    if (error := outcome.error()) is not None:
+        raise error
+    return RunFolder.open(taken / "run")
+
+
+def _take_over(options: Options, run_id: str, scratch: Path, made: Inputs, emulated: Emulated) -> Finished:
+    """Make the run folder of what the machine handed over. Raises as ``hand_over``."""
+    inside = hand_over(scratch)
+    folder = RunFolder.create(options.out, run_id, _manifest(options, run_id, inside, made, emulated))
+    for name in (TRIALS, "samples", "logs"):
+        source = inside.path / name
+        if source.is_dir():
+            shutil.copytree(source, folder.path / name, dirs_exist_ok=True)
+        elif source.is_file():
+            shutil.copyfile(source, folder.path / name)
+    shutil.copyfile(scratch / "console", folder.path / "logs" / _CONSOLE)
+    folder.finish(inside.manifest["status"])
+    return Finished(folder.path, choose_exit_code(folder.trials()))
+
+
+def _manifest(options: Options, run_id: str, inside: RunFolder, made: Inputs, emulated: Emulated) -> Mapping[str, Any]:
+    """Return the manifest that the machine wrote, with what is known outside only."""
+    unknown_inside = {"format", "finished", "status"}
+    manifest = {name: value for name, value in inside.manifest.items() if name not in unknown_inside}
+    return {
+        **manifest,
+        "run": run_id,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(options.command),
+        "source": read_source(),
+        "machine": {
+            "kind": NAME,
+            "qemu": read_qemu_version(made.emulator),
+            "inputs": made.digest,
+            "inputs_by_name": dict(made.digests),
+            "results": results_digest(inside.path),
+            "results_by_name": results_digests(inside.path),
+            "emulated": to_builtins(emulated),
+            "host": read_facts(),
+        },
+    }
