@@ -25,15 +25,16 @@ from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from runtime.home import store_root
 from runtime.images.space import MIB, require_space
 from runtime.lease import lease
-from testbed.bench import Options, check_options, make_run_id
+from testbed.bench import make_run_id
 from testbed.host.turn import take_turn
 from testbed.images import build_images
 from testbed.machine import emulator
 from testbed.machine.emulation import emulate
 from testbed.machine.inputs import Inputs, combined_digest, inputs, read_qemu_version, require_room
 from testbed.machine.job import Job
-from testbed.machine.reference import NAME, describe_job, hand_over, results_digests
+from testbed.machine.reference import hand_over, results_digests
 from testbed.results import TRIALS, RunFolder, Trial
+from testbed.scenario.model import load
 
 # Raised when an older testbed could no longer read it right.
 FORMAT = 1
@@ -72,22 +73,48 @@ class Difference(Struct, frozen=True):
         return f"{self.metric} differs from trial {self.trial} on: {self.found} instead of {self.expected}"
 
 
-def bundle(run: RunFolder, options: Options, target: Path, progress: Callable[[str], None]) -> str:
+class _MadeOf(Struct, frozen=True):
+    """What the inputs of a run were made of, as its user named it."""
+
+    scenario: str
+    base: str
+    guest_kernel: str
+
+
+class _Machine(Struct, frozen=True):
+    """What a manifest says of the reference machine, as far as it is needed here."""
+
+    kind: str
+    qemu: str
+    job: Job
+    made_of: _MadeOf
+    inputs_by_name: Mapping[str, str]
+    results_by_name: Mapping[str, str]
+
+
+def _read_machine(run: RunFolder) -> _Machine:
+    try:
+        return msgspec.convert(run.manifest["machine"], _Machine)
+    except (KeyError, msgspec.ValidationError) as error:
+        hint = "bench --machine reference makes a run that can be bundled"
+        raise UsageError(f"{run.path} was not measured in the reference machine", hint) from error
+
+
+def bundle(run: RunFolder, scenarios: Path, target: Path, progress: Callable[[str], None]) -> str:
     """Write the bundle of a run to ``target``, whole or not at all, and return the digest over its inputs.
 
     The inputs are made again, of this checkout and this host's store. Raises UsageError when the run was not made in
     the reference machine, or when they are no longer the run's.
     """
-    machine = run.manifest.get("machine")
-    if not isinstance(machine, dict) or machine.get("kind") != NAME:
-        raise UsageError(f"{run.path} was not measured in the reference machine", "bench --machine reference")
-    request = check_options(options, progress)
-    require_space(target.parent, _NEEDED_BYTES, "writing the bundle")
-    images = build_images(request.scenario, progress, options.base)
-    kernel = Path(options.guest_kernel) if options.guest_kernel else None
-    job = describe_job(request, options)
-    with inputs(job, request.scenario.folder, images, run.run_id, progress, kernel) as made:
-        expected = machine["inputs_by_name"]
+    machine = _read_machine(run)
+    made_of = machine.made_of
+    scenario = load(made_of.scenario, scenarios)
+    require_space(target.absolute().parent, _NEEDED_BYTES, "writing the bundle")
+    require_room()
+    images = build_images(scenario, progress, made_of.base)
+    kernel = Path(made_of.guest_kernel) if made_of.guest_kernel else None
+    with inputs(machine.job, scenario.folder, images, run.run_id, progress, kernel) as made:
+        expected = machine.inputs_by_name
         if changed := sorted(name for name in made.digests if made.digests[name] != expected.get(name)):
             commit = (run.manifest.get("source") or {}).get("commit")
             raise UsageError(
@@ -95,16 +122,17 @@ def bundle(run: RunFolder, options: Options, target: Path, progress: Callable[[s
                 f"check out {commit or 'its commit'}, with the store that it was measured with, or measure again",
             )
         description = Description(
-            FORMAT,
-            job,
-            run.run_id,
-            machine["qemu"],
-            made.layer_names,
-            made.disk_bytes,
-            made.digests,
-            machine["results_by_name"],
+            format=FORMAT,
+            job=machine.job,
+            run=run.run_id,
+            qemu=machine.qemu,
+            layers=made.layer_names,
+            disk_bytes=made.disk_bytes,
+            inputs=made.digests,
+            results=machine.results_by_name,
         )
-        with atomic.partial(target) as unfinished:
+        progress(f"writing {target}")
+        with atomic.partial(target.absolute()) as unfinished:
             _write(unfinished, description, run.path / TRIALS, made.files)
         return made.digest
 
@@ -244,7 +272,7 @@ def reproduce(
                 f"{path} names {description.qemu}, and has {found}",
                 "its figures may differ in every digit: another QEMU may count other instructions. To try: --any-qemu",
             )
-        made = Inputs(layers, folder, description.disk_bytes, description.inputs)
+        made = Inputs(description.job, layers, folder, description.disk_bytes, description.inputs)
         progress(f"reference machine: {combined_digest(description.inputs)[:16]}")
         emulate(made, run_id, scratch / "console", scratch / "results", progress)
         run = hand_over(scratch)

@@ -109,7 +109,8 @@ def unpack(source: BinaryIO, folder: Path) -> Outcome | None:
                 raise TestbedError("the reference machine's results name no outcome", "report it")
             outcome = msgspec.json.decode(document.read(_LONGEST_OUTCOME), type=Outcome)
             for member in archive:
-                _extract(archive, member, folder)
+                if member.name != OUTCOME:
+                    _extract(archive, member, folder)
     except (tarfile.TarError, msgspec.MsgspecError) as error:
         raise TestbedError(f"read the reference machine's results: {error}", "report it") from error
     return outcome

@@ -131,6 +131,8 @@ def _manifest(options: Options, run_id: str, inside: RunFolder, made: Inputs, em
         "machine": {
             "kind": NAME,
             "qemu": read_qemu_version(made.emulator),
+            "job": to_builtins(made.job),
+            "made_of": {"scenario": options.scenario, "base": options.base, "guest_kernel": options.guest_kernel},
             "inputs": made.digest,
             "inputs_by_name": dict(made.digests),
             "results": results_digest(inside.path),
