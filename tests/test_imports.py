@@ -64,6 +64,16 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.results": set(),
     "testbed.sample": set(),
     "testbed.temperature": set(),
+    "testbed.machine": {
+        "testbed.bench",
+        "testbed.host",
+        "testbed.images",
+        "testbed.interruption",
+        "testbed.measures",
+        "testbed.qemu",
+        "testbed.results",
+        "testbed.scenario",
+    },
     "testbed.analysis": {
         "testbed.breakdown",
         "testbed.copies",

@@ -179,3 +179,19 @@ def test_nobody_else_enters_the_store_and_an_open_one_is_closed(store: Store, ti
     command = ["sh", "-c", '"$0" true', str(program)]
     done = subprocess.run(command, user=64_000, group=64_000, extra_groups=[], capture_output=True, check=False)
     assert b"Permission denied" in done.stderr
+
+
+def test_an_index_names_the_same_images_with_their_layers_elsewhere(store: Store, tmp_path: Path) -> None:
+    one, two = add(store, "one"), add(store, "two")
+    with store.building(print):
+        image = store.tag("app/web", ImageConfig(cmd=("run",)), (one, two))
+        store.tag("app/other", ImageConfig(), (two,))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for layer in (one, two):
+        (elsewhere / layer.path.name).symlink_to(layer.path)
+    store.copy_index((image,), tmp_path / "copy", str(elsewhere))
+    copy = Store(tmp_path / "copy")
+    found = copy.get("app/web")
+    assert (found.id, found.config, copy.references()) == (image.id, image.config, ("app/web",))
+    assert [(layer.path / "file").read_text() for layer in found.layers] == ["one", "two"]
