@@ -64,6 +64,17 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.results": set(),
     "testbed.sample": set(),
     "testbed.temperature": set(),
+    "testbed.bench": {
+        "testbed.host",
+        "testbed.images",
+        "testbed.lab",
+        "testbed.measures",
+        "testbed.platforms",
+        "testbed.qemu",
+        "testbed.results",
+        "testbed.scenario",
+        "testbed.temperature",
+    },
     "testbed.machine": {
         "testbed.bench",
         "testbed.host",
