@@ -49,9 +49,9 @@ def test_what_the_pages_name_is_there(path: str, name: str) -> None:
     assert is_there(path, name)
 
 
-def test_the_four_flows_are_drawn() -> None:
+def test_the_five_flows_are_drawn() -> None:
     flows = re.findall(r"^## .+?(?=^## |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    assert [flow.count("```") for flow in flows] == [2, 2, 2, 2]
+    assert [flow.count("```") for flow in flows] == [2, 2, 2, 2, 2]
     assert all(len(named(flow)) >= 10 for flow in flows)
 
 
