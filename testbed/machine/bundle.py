@@ -272,7 +272,7 @@ def reproduce(
                 f"{path} names {description.qemu}, and has {found}",
                 "its figures may differ in every digit: another QEMU may count other instructions. To try: --any-qemu",
             )
-        made = Inputs(description.job, layers, folder, description.disk_bytes, description.inputs)
+        made = Inputs(layers, folder, description.disk_bytes, description.inputs)
         progress(f"reference machine: {combined_digest(description.inputs)[:16]}")
         emulate(made, run_id, scratch / "console", scratch / "results", progress)
         run = hand_over(scratch)

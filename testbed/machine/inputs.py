@@ -48,10 +48,9 @@ _ALIGNMENT = 2 << 20
 
 
 class Inputs(Struct, frozen=True):
-    """A machine ready to be emulated: its ``job``, the layers of the ``emulator``'s root, bottom first, the ``folder``
-    with ``machine/``, the disk's length, and the sha256 of each part by name."""
+    """A machine ready to be emulated: the layers of the ``emulator``'s root, bottom first, the ``folder`` with
+    ``machine/``, the disk's length, and the sha256 of each part by name."""
 
-    job: Job
     emulator: tuple[Path, ...]
     folder: Path
     disk_bytes: int
@@ -165,12 +164,11 @@ def inputs(
         disk_bytes = -(-(files / emulator.DISK).stat().st_size // _ALIGNMENT) * _ALIGNMENT
         os.truncate(files / emulator.DISK, disk_bytes)
         shutil.copyfile(kernel_of(own)[0], files / emulator.KERNEL)
-        names = (*map(layer_name, own.layers), layer_name(layer))
-        (files / emulator.INITRD).write_bytes(machine_initrd(own, names, PROGRAM))
+        layers = (*map(layer_name, own.layers), layer_name(layer))
+        (files / emulator.INITRD).write_bytes(machine_initrd(own, layers, PROGRAM))
         for path in files.iterdir():
             path.chmod(0o444)
-        layers = tuple(layer.path for layer in own.layers)
-        yield Inputs(job, layers, folder, disk_bytes, _digests(own, files, disk_bytes))
+        yield Inputs(tuple(layer.path for layer in own.layers), folder, disk_bytes, _digests(own, files, disk_bytes))
 
 
 def _lay_out(tree: Path, store: Store, job: Job, scenario: Path, images: list[Image], paths: Iterable[Path]) -> None:

@@ -57,7 +57,7 @@ def bench(options: Options, progress: Callable[[str], None]) -> Finished:
         made = undo.enter_context(inputs(job, request.scenario.folder, images, run_id, progress, kernel))
         progress(f"reference machine: {made.digest[:16]}; its time comes first in each line")
         emulated = emulate(made, run_id, scratch / "console", scratch / "results", progress)
-        return _take_over(options, run_id, scratch, made, emulated)
+        return _take_over(options, run_id, job, scratch, made, emulated)
 
 
 def describe_job(request: Request, options: Options) -> Job:
@@ -103,10 +103,10 @@ def hand_over(scratch: Path) -> RunFolder:
     return RunFolder.open(taken / "run")
 
 
-def _take_over(options: Options, run_id: str, scratch: Path, made: Inputs, emulated: Emulated) -> Finished:
+def _take_over(options: Options, run_id: str, job: Job, scratch: Path, made: Inputs, emulated: Emulated) -> Finished:
     """Make the run folder of what the machine handed over. Raises as ``hand_over``."""
     inside = hand_over(scratch)
-    folder = RunFolder.create(options.out, run_id, _manifest(options, run_id, inside, made, emulated))
+    folder = RunFolder.create(options.out, run_id, _manifest(options, run_id, job, inside, made, emulated))
     for name in (TRIALS, "samples", "logs"):
         source = inside.path / name
         if source.is_dir():
@@ -118,7 +118,9 @@ def _take_over(options: Options, run_id: str, scratch: Path, made: Inputs, emula
     return Finished(folder.path, choose_exit_code(folder.trials()))
 
 
-def _manifest(options: Options, run_id: str, inside: RunFolder, made: Inputs, emulated: Emulated) -> Mapping[str, Any]:
+def _manifest(
+    options: Options, run_id: str, job: Job, inside: RunFolder, made: Inputs, emulated: Emulated
+) -> Mapping[str, Any]:
     """Return the manifest that the machine wrote, with what is known outside only."""
     unknown_inside = {"format", "finished", "status"}
     manifest = {name: value for name, value in inside.manifest.items() if name not in unknown_inside}
@@ -131,7 +133,7 @@ def _manifest(options: Options, run_id: str, inside: RunFolder, made: Inputs, em
         "machine": {
             "kind": NAME,
             "qemu": read_qemu_version(made.emulator),
-            "job": to_builtins(made.job),
+            "job": to_builtins(job),
             "made_of": {"scenario": options.scenario, "base": options.base, "guest_kernel": options.guest_kernel},
             "inputs": made.digest,
             "inputs_by_name": dict(made.digests),

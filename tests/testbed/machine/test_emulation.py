@@ -15,11 +15,8 @@ from runtime.lease import cgroup_name, lease
 from testbed.machine import emulation, emulator
 from testbed.machine.emulation import emulate
 from testbed.machine.inputs import Inputs
-from testbed.machine.job import Job
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="containers need root")
-
-JOB = Job("x", ("container",), ("start",), 1, True, 1)
 
 
 @pytest.fixture
@@ -37,7 +34,7 @@ def inputs(folder: Path, script: str) -> Inputs:
     program.write_text(f"#!/bin/busybox sh\n{script}\n")
     program.chmod(0o755)
     (folder / "machine").mkdir()
-    return Inputs(JOB, (root,), folder / "machine", 2 << 20, {})
+    return Inputs((root,), folder / "machine", 2 << 20, {})
 
 
 def test_what_the_machine_says_is_passed_on_with_its_time(tmp_path: Path, run_id: str) -> None:
