@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -147,8 +147,6 @@ def inputs(
         needed += [image for image in further if image not in needed]
         paths |= stored
     with atomic.scratch(store_root() / "guest" / f"machine-{name}") as folder:
-        files = folder / emulator.FOLDER.name
-        files.mkdir(parents=True)
         tree = folder / "inputs"
         _lay_out(tree, store, job, scenario, needed, paths)
         if guest_kernel is not None:
@@ -157,18 +155,32 @@ def inputs(
         _set_times(tree)
         progress("reference machine: writing its disk")
         layer = Layer(_INPUTS, tree)
-        built = ensure_layer_disk(folder / "disks", [own, *needed, Image("inputs", _INPUTS, ImageConfig(), (layer,))])
-        built.rename(files / emulator.DISK)
-        shutil.rmtree(folder / "disks")
+        made = assemble(folder, own, (layer,), PROGRAM, needed)
         shutil.rmtree(tree)
-        disk_bytes = -(-(files / emulator.DISK).stat().st_size // _ALIGNMENT) * _ALIGNMENT
-        os.truncate(files / emulator.DISK, disk_bytes)
-        shutil.copyfile(kernel_of(own)[0], files / emulator.KERNEL)
-        layers = (*map(layer_name, own.layers), layer_name(layer))
-        (files / emulator.INITRD).write_bytes(machine_initrd(own, layers, PROGRAM))
-        for path in files.iterdir():
-            path.chmod(0o444)
-        yield Inputs(tuple(layer.path for layer in own.layers), folder, disk_bytes, _digests(own, files, disk_bytes))
+        yield made
+
+
+def assemble(
+    folder: Path, own: Image, added: Sequence[Layer], program: Sequence[str], further: Sequence[Image] = ()
+) -> Inputs:
+    """Write the files of a machine into ``folder``, which is on the store's file system, and return it.
+
+    Its root is made of the layers of ``own``, bottom first, and above them those ``added``; it becomes ``program``. The
+    layers of ``further`` images are on its disk, too.
+    """
+    files = folder / emulator.FOLDER.name
+    files.mkdir(parents=True)
+    on_disk = [own, *further, Image("inputs", _INPUTS, ImageConfig(), tuple(added))]
+    ensure_layer_disk(folder / "disks", on_disk).rename(files / emulator.DISK)
+    shutil.rmtree(folder / "disks")
+    disk_bytes = -(-(files / emulator.DISK).stat().st_size // _ALIGNMENT) * _ALIGNMENT
+    os.truncate(files / emulator.DISK, disk_bytes)
+    shutil.copyfile(kernel_of(own)[0], files / emulator.KERNEL)
+    layers = tuple(layer_name(layer) for layer in (*own.layers, *added))
+    (files / emulator.INITRD).write_bytes(machine_initrd(own, layers, tuple(program)))
+    for path in files.iterdir():
+        path.chmod(0o444)
+    return Inputs(tuple(layer.path for layer in own.layers), folder, disk_bytes, _digests(own, files, disk_bytes))
 
 
 def _lay_out(tree: Path, store: Store, job: Job, scenario: Path, images: list[Image], paths: Iterable[Path]) -> None:
