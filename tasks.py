@@ -92,7 +92,7 @@ def reporting(body: Callable[..., int]) -> Callable[..., None]:
         "guest-kernel": "a vmlinux or bzImage of your own, drivers built in, for machines that are given a kernel",
         "emulator-cpus": "processors for QEMU's own threads, on top of the services' limits (default: 0)",
         "measures": "comma-separated: start,density,utilisation",
-        "trials": "start trials on each platform, instead of the scenario's: 1 or more",
+        "trials": "start trials on each platform, instead of the scenario's (in the reference machine: of 1)",
         "quick": "the scenario's quick settings: at most 3 minutes",
         "seed": "decides the order of trials and the arrival of requests",
         "connect": "libvirt's URI for virtual machines: qemu:///system, qemu+ssh://... (default: no daemon)",
