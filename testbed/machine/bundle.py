@@ -44,6 +44,8 @@ _LONGEST_DESCRIPTION = 1 << 20
 _LONGEST_TRIALS = 256 * MIB
 _LONGEST_PART = 16 << 30
 _CHUNK_BYTES = 1 << 20
+# Of an opened bundle, the directory that has its parts; beside it are the layers, and no layer may be below another.
+_ROOT = "parts"
 _NEEDED_BYTES = 4000 * MIB
 
 
@@ -164,7 +166,7 @@ def opened(path: Path) -> Iterator[tuple[Description, bytes, Path]]:
     """
     require_space(store_root(), _NEEDED_BYTES, "unpacking the bundle")
     with atomic.scratch(store_root() / "guest" / "bundle") as folder, ExitStack() as undo:
-        files = folder / emulator.FOLDER.name
+        files = folder / _ROOT / emulator.FOLDER.name
         files.mkdir(parents=True)
         try:
             archive = undo.enter_context(tarfile.open(path, mode="r|gz"))
@@ -272,7 +274,7 @@ def reproduce(
                 f"{path} names {description.qemu}, and has {found}",
                 "its figures may differ in every digit: another QEMU may count other instructions. To try: --any-qemu",
             )
-        made = Inputs(layers, folder, description.disk_bytes, description.inputs)
+        made = Inputs(layers, folder / _ROOT, description.disk_bytes, description.inputs)
         progress(f"reference machine: {combined_digest(description.inputs)[:16]}")
         emulate(made, run_id, scratch / "console", scratch / "results", progress)
         run = hand_over(scratch)
@@ -288,7 +290,7 @@ def reproduce(
 
 def _unpack_layers(folder: Path, names: tuple[str, ...]) -> tuple[Path, ...]:
     """Return the directories of the disk's layers ``names``, unpacked below ``folder``. Raises TestbedError."""
-    disk, target = folder / emulator.FOLDER.name / emulator.DISK, folder / "layers"
+    disk, target = folder / _ROOT / emulator.FOLDER.name / emulator.DISK, folder / "layers"
     command = ["fsck.erofs", f"--extract={target}", "--force", str(disk)]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)

@@ -62,7 +62,7 @@ def test_a_bundle_opens_as_it_was_written(tmp_path: Path, store: Path) -> None:
     with opened(written(tmp_path)) as (description, trials, folder):
         assert description.job == JOB and trials == trial(1, 2.0)
         for name, data in PARTS.items():
-            assert (folder / emulator.FOLDER.name / name).read_bytes() == data
+            assert (folder / "parts" / emulator.FOLDER.name / name).read_bytes() == data
     assert not list((store / "guest").iterdir())
 
 
