@@ -53,15 +53,17 @@ def start_time(pid: int) -> int:
     return stat.start_time
 
 
-def executed(pid: int, start_time: int = 0) -> bool:
+def executed(pid: int, start_time: int = 0) -> bool | None:
     """Tell whether the process has executed a program since it was cloned.
 
-    With a ``start_time``, the process meant is the one that was started then. Returns True also when this cannot be
-    determined any more. It can still be determined for a zombie, which distinguishes a process that was killed before
-    it executed a program from a program that ended at once.
+    With a ``start_time``, the process meant is the one that was started then. Returns None when this cannot be
+    determined any more, because it was reaped. It can still be determined for a zombie, which distinguishes a process
+    that was killed before it executed a program from a program that ended at once.
     """
     stat = _stat(pid)
-    return stat is None or start_time not in (0, stat.start_time) or not stat.flags & _FORKED_ONLY
+    if stat is None or start_time not in (0, stat.start_time):
+        return None
+    return not stat.flags & _FORKED_ONLY
 
 
 def has_executed(pid: int, start_time: int) -> bool | None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,10 +87,10 @@ def test_a_run_on_the_platforms_of_every_comparison_answers_as_json(tmp_path: Pa
 @pytest.mark.parametrize("platform", ["container", "vm"])
 def test_an_interrupted_run_leaves_nothing(number: signal.Signals, platform: str, tmp_path: Path) -> None:
     arguments = ("bench", "--scenario", "clickme", "--measures", "utilisation", "--platforms", platform)
-    process = start_and_wait_for_trial(*arguments, "--out", str(tmp_path))
-    time.sleep(1.5)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=30)
+    with running_trial(*arguments, "--out", str(tmp_path)) as process:
+        time.sleep(1.5)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
     assert process.returncode == 130, errors
     assert "interrupted" in errors
     (folder,) = tmp_path.iterdir()
@@ -99,24 +100,29 @@ def test_an_interrupted_run_leaves_nothing(number: signal.Signals, platform: str
     assert json.loads((folder / "manifest.json").read_text())["status"] == "interrupted"
 
 
-def start_and_wait_for_trial(*arguments: str) -> subprocess.Popen[str]:
-    """A run that has begun its first trial; its standard error stays open."""
-    process = subprocess.Popen(command(*arguments), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stderr
-    for line in process.stderr:
-        if re.match(r"trials? \d+( to \d+)? of \d+: ", line):
-            return process
-    raise AssertionError(f"the run ended with {process.wait()} before its first trial")
+@contextmanager
+def running_trial(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A run that has begun its first trial; its standard error stays open. It ends with a test that fails, also while
+    it waits for its turn, which others would wait for then."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command(*arguments), cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            assert process.stderr
+            began = any(re.match(r"trials? \d+( to \d+)? of \d+: ", line) for line in process.stderr)
+            assert began, f"the run ended with {process.wait()} before its first trial"
+            yield process
+        finally:
+            process.terminate()
 
 
 def test_a_killed_run_is_cleaned_up(tmp_path: Path) -> None:
     arguments = ("bench", "--scenario", "clickme", "--measures", "utilisation", "--platforms", "vm")
     before = run("clean", "--check").stdout
-    process = start_and_wait_for_trial(*arguments, "--out", str(tmp_path))
-    assert run("clean", "--check").stdout == before, "a living run is not a leftover"
-    time.sleep(2)
-    process.kill()
-    process.communicate()
+    with running_trial(*arguments, "--out", str(tmp_path)) as process:
+        assert run("clean", "--check").stdout == before, "a living run is not a leftover"
+        time.sleep(2)
+        process.kill()
+        process.communicate()
     checked = run("clean", "--check")
     assert checked.returncode == 1
     assert re.search(r"process +\d+ .*qemu", checked.stdout)

@@ -34,10 +34,11 @@ from runtime.images.layers import settle
 from runtime.images.oci import EPOCH_S
 from runtime.images.releases import Release, choose_release
 from runtime.images.space import MIB, full_disk_reported, require_space
+from vm_images.ext4 import correct_times, environment_at
 from vm_images.master_boot_record import FIRST_PARTITION_SECTOR, SECTOR_BYTES, make_boot_area
 
 # Counts up when this module changes what the disk holds.
-_RECIPE = 1
+_RECIPE = 2
 # The kernel for virtual machines, by distribution.
 KERNELS = {"debian": "linux-image-cloud-amd64", "ubuntu": "linux-image-virtual"}
 PACKAGES = (
@@ -229,14 +230,16 @@ def _describe(tree: Path) -> tuple[str, str, int, int]:
 
 def write_disk(path: Path, tree: Path, identity: uuid.UUID, area: bytes, size_bytes: int = DISK_BYTES) -> None:
     """Write the disk: the boot area, and behind it an ext4 file system with the tree, complete, so that no guest has to
-    initialise its tables in the background."""
+    initialise its tables in the background. When the tree was read and changed here, which mke2fs takes over, is not in
+    it."""
     path.touch()
     os.truncate(path, size_bytes)
     offset = FIRST_PARTITION_SECTOR * SECTOR_BYTES
     extended = f"offset={offset},hash_seed={identity},lazy_itable_init=0,lazy_journal_init=0"
     size = f"{(size_bytes - offset) // 1024}k"
     options = ["-q", "-F", "-t", "ext4", "-U", str(identity), "-E", extended, "-d", str(tree)]
-    environment = {"PATH": DEFAULT_PATH, "E2FSPROGS_FAKE_TIME": str(EPOCH_S), "SOURCE_DATE_EPOCH": str(EPOCH_S)}
+    environment = {"PATH": DEFAULT_PATH, **environment_at(EPOCH_S)}
     _run(["mke2fs", *options, str(path), size], environment, "make the cloud image's file system")
+    correct_times(path, tree, EPOCH_S, offset)
     with path.open("r+b") as disk:
         disk.write(area)

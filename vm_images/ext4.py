@@ -68,7 +68,7 @@ def inodes_below(listing: str) -> dict[str, int]:
     return {fields[i + 4]: int(fields[i]) for i in range(1, len(fields) - 6, 7)}
 
 
-def _inodes(target: Path, entries: Sequence[_Entry], environment: dict[str, str]) -> dict[str, int]:
+def _inodes(device: str, entries: Sequence[_Entry], environment: Mapping[str, str], target: Path) -> dict[str, int]:
     """Return the inode numbers of what has the end of a line in its path, which no command to debugfs can name."""
     inodes: dict[str, int] = {}
     listed: dict[str, dict[str, int]] = {}
@@ -78,23 +78,15 @@ def _inodes(target: Path, entries: Sequence[_Entry], environment: dict[str, str]
         folder, _, name = entry.path.rpartition("/")
         if folder not in listed:
             where = f"<{inodes[folder]}>" if folder in inodes else _quoted(folder or "/")
-            listed[folder] = inodes_below(
-                _run(["debugfs", "-R", f"ls -p {where}", str(target)], environment, target)[0]
-            )
+            listed[folder] = inodes_below(_run(["debugfs", "-R", f"ls -p {where}", device], environment, target)[0])
         inodes[entry.path] = listed[folder][name]
     return inodes
 
 
 def make_correction(entries: Sequence[_Entry], epoch_s: int, inodes: Mapping[str, int] | None = None) -> str:
     """Return the commands for debugfs: each file was last read and changed when it was modified, down to the
-    nanosecond.
-
-    The root gets its permissions too, and ``lost+found``, which the layers do not have, goes: fsck makes it when
-    there is something to keep in it. ``inodes`` numbers those of which the path cannot be given.
-    """
+    nanosecond. The root gets its permissions too. ``inodes`` numbers those of which the path cannot be given."""
     commands = [f"set_inode_field / mode 0{entries[0].status.st_mode:o}"]
-    if all(entry.path != f"/{_LOST_AND_FOUND}" for entry in entries):
-        commands.append(f"rmdir {_LOST_AND_FOUND}")
     for entry in entries:
         number = (inodes or {}).get(entry.path)
         name, time_ns = f"<{number}>" if number else _quoted(entry.path), entry.status.st_mtime_ns
@@ -112,7 +104,7 @@ def compute_size_bytes(entries: Sequence[_Entry]) -> int:
     return 2 * blocks * _BLOCK_BYTES + inodes_bytes + _JOURNAL_BYTES + _ROOM_BYTES
 
 
-def _run(command: list[str], environment: dict[str, str], target: Path) -> tuple[str, str]:
+def _run(command: list[str], environment: Mapping[str, str], target: Path) -> tuple[str, str]:
     """Return what a tool says on its standard output and error."""
     try:
         # Bytes: names may have any, and reading text would change the ends of lines in them.
@@ -138,13 +130,33 @@ def make_ext4(target: Path, tree: Path, volume: uuid.UUID, epoch_s: int) -> None
         *("-m", "0", "-N", str(len(entries) + _SPARE_INODES), "-J", f"size={_JOURNAL_BYTES >> 20}"),
         *("-U", str(volume), "-E", options, "-d", str(tree), str(target), f"{compute_size_bytes(entries) >> 10}k"),
     ]
-    # By the first its libraries tell the time, by the second, which is newer, the tools of later releases.
-    environment = {"E2FSPROGS_FAKE_TIME": str(epoch_s), "SOURCE_DATE_EPOCH": str(epoch_s), "LC_ALL": "C"}
-    _run(command, environment, target)
+    _run(command, environment_at(epoch_s), target)
+    # The layers do not have lost+found: fsck makes it when there is something to keep in it.
+    surplus = () if any(entry.path == f"/{_LOST_AND_FOUND}" for entry in entries) else (_LOST_AND_FOUND,)
+    _correct(target, entries, epoch_s, 0, surplus)
+
+
+def environment_at(epoch_s: int) -> dict[str, str]:
+    """Return the environment in which the tools take it to be this time, in seconds since 1970."""
+    # By the first their libraries tell the time, by the second, which is newer, the tools of later releases.
+    return {"E2FSPROGS_FAKE_TIME": str(epoch_s), "SOURCE_DATE_EPOCH": str(epoch_s), "LC_ALL": "C"}
+
+
+def correct_times(target: Path, tree: Path, epoch_s: int, offset_bytes: int) -> None:
+    """Make the times in a file system that mke2fs has made of ``tree`` those of ``make_correction``; it begins at
+    ``offset_bytes`` of ``target``. Raises PrerequisiteError."""
+    _correct(target, list(_entries(tree)), epoch_s, offset_bytes, ())
+
+
+def _correct(target: Path, entries: Sequence[_Entry], epoch_s: int, offset_bytes: int, surplus: Sequence[str]) -> None:
+    """Correct the attributes of ``entries``, and remove the empty directories ``surplus``."""
+    environment = environment_at(epoch_s)
+    device = f"{target}?offset={offset_bytes}" if offset_bytes else str(target)
     with scratch(target.with_suffix(".debugfs")) as commands:
-        inodes = _inodes(target, entries, environment)
-        commands.write_text(make_correction(entries, epoch_s, inodes), errors="surrogateescape")
+        inodes = _inodes(device, entries, environment, target)
+        removal = "".join(f"rmdir {name}\n" for name in surplus)
+        commands.write_text(removal + make_correction(entries, epoch_s, inodes), errors="surrogateescape")
         # It goes on after a command that failed and ends well: the words on stderr, after its own name, tell.
-        _, output = _run(["debugfs", "-w", "-f", str(commands), str(target)], environment, target)
+        _, output = _run(["debugfs", "-w", "-f", str(commands), device], environment, target)
     if complaints := output.splitlines()[1:]:
         raise PrerequisiteError(f"build disk {target}: debugfs: {complaints[0]}", "report this version of e2fsprogs")

@@ -2,7 +2,8 @@
 
 The launcher is executed from a sealed copy in memory: what a container finds behind /proc/PID/exe while it is
 being made can then neither be written to nor is it a file of the host (CVE-2019-5736). The plan goes in another such
-file. What happens is told through a socket, which closes when the workload has been executed.
+file. What happens is told through a socket, which closes when the workload has been executed, or when its process has
+died before: the kernel tells which as long as that is not reaped, and its last word, in memory that is shared, after.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from errno import ECANCELED, EXDEV
 from functools import cache
 from pathlib import Path
@@ -79,6 +80,17 @@ class Message(Struct, frozen=True):
     descriptor: int = -1
 
 
+def last_word() -> AbstractContextManager[int]:
+    """A file in which a created container's first process, which gets it by ``send_go``, leaves its last word."""
+    return memory_file("testbed-last-word", bytes(_MESSAGE.size))
+
+
+def read_last_word(descriptor: int) -> Message:
+    """What the process has come to: FAILED with a step and its errno; EXECUTING when nothing but execve was left; or
+    kind 0."""
+    return Message(*_MESSAGE.unpack(os.pread(descriptor, _MESSAGE.size, 0)))
+
+
 @contextmanager
 def memory_file(name: str, content: bytes = b"") -> Iterator[int]:
     """A file in memory, at its beginning, with this content."""
@@ -118,10 +130,11 @@ def receive(channel: socket.socket) -> Message | None:
     return Message(kind, number, value, descriptor)
 
 
-def send_go(channel: socket.socket) -> None:
-    """Give the word that a Sync or WaitStart step waits for. Raises TestbedError when the process is gone."""
+def send_go(channel: socket.socket, last_word: int | None = None) -> None:
+    """Give the word that a Sync step waits for, or WaitStart, which takes the file for its last word with it. Raises
+    TestbedError when the process is gone."""
     try:
-        channel.send(_MESSAGE.pack(GO, 0, 0))
+        socket.send_fds(channel, [_MESSAGE.pack(GO, 0, 0)], [] if last_word is None else [last_word])
     except (BrokenPipeError, ConnectionResetError) as error:
         raise TestbedError("the container's first process has ended before it was started") from error
 
@@ -235,7 +248,7 @@ class Launch:
             self._reap(self.pid)
             failure = self._failure or Message(FAILED, -1, ECANCELED)
             raise StepError(self.plan, failure.number, failure.value)
-        if not executed(self.pid):
+        if executed(self.pid) is False:
             self._reap(self.pid)
             raise not_executed()
         return None

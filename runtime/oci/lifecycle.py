@@ -13,8 +13,8 @@ from runtime.cgroups.placing import hierarchies_for
 from runtime.config.decode import Warn
 from runtime.config.types import Config
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
-from runtime.launcher import StepError, not_executed, receive, send_go
-from runtime.launcher.messages import FAILED, LISTENER, SYNC
+from runtime.launcher import Message, StepError, last_word, not_executed, read_last_word, receive, send_go
+from runtime.launcher.messages import EXECUTING, FAILED, LISTENER, SYNC
 from runtime.oci.caller import Caller, CallerGone
 from runtime.oci.creation import config_of, container_surroundings, explained, host_surroundings, plan_of
 from runtime.oci.hooks import pid_inside, run_hooks
@@ -54,9 +54,10 @@ def _start(container: StateDir, caller: Caller) -> None:
     word = status(container, record, hierarchies_for(record.cgroup))
     if word != "created":
         raise UsageError(f"start container {container.id}: it is {word}, not created")
-    with container.connect(caller) as channel:
-        send_go(channel)
+    with container.connect(caller) as channel, last_word() as descriptor:
+        send_go(channel, descriptor)
         _follow(channel, record, config, caller)
+        _check_executed(read_last_word(descriptor), record, config)
     try:
         run_hooks("poststart", config.hooks.poststart, oci_state(record, "running"), caller, host_surroundings(record))
     except CallerGone:
@@ -76,8 +77,20 @@ def _follow(channel: socket.socket, record: Record, config: Config, caller: Call
         elif message.kind == LISTENER:
             pass_listener(message.descriptor, config, record, record.pid, "created")
         elif message.kind == FAILED:
-            raise explained(StepError(plan_of(config, record), message.number, message.value), config.process)
-    if not executed(record.pid, record.start_time):
+            raise _failed(message, record, config)
+
+
+def _failed(message: Message, record: Record, config: Config) -> TestbedError:
+    return explained(StepError(plan_of(config, record), message.number, message.value), config.process)
+
+
+def _check_executed(last: Message, record: Record, config: Config) -> None:
+    """Raise TestbedError if the first process died before it executed its program. Where the host has reaped it, its
+    last word tells, but for a death within execve itself, which no filter causes: it would have at the first try."""
+    if last.kind == FAILED:  # and a filter kept it from saying so
+        raise _failed(last, record, config)
+    told = executed(record.pid, record.start_time)
+    if told is False or (told is None and last.kind != EXECUTING):
         raise not_executed()
 
 

@@ -62,14 +62,14 @@ def test_a_process_that_only_was_forked_tells_so_even_when_it_is_dead(executes: 
         os.read(read, 1)
         os.execv("/bin/true", ["true"]) if executes else os._exit(0)
     started = start_time(pid)
-    assert not executed(pid) and not executed(pid, started)
-    assert executed(pid, started + 1), "that is another's"
+    assert executed(pid) is False and executed(pid, started) is False
+    assert executed(pid, started + 1) is None, "that is another's"
     os.close(write)
     ended(pid)
     assert executed(pid) is executes
     os.waitpid(pid, 0)
     os.close(read)
-    assert executed(pid), "nobody can tell"
+    assert executed(pid) is None, "nobody can tell"
 
 
 def test_no_such_process(sleeper: subprocess.Popen[bytes]) -> None:

@@ -24,6 +24,8 @@ from vm_images.kernel import GuestKernel, find_stored_guest_kernel
 from vm_images.minimal_kernel import FRAGMENT
 from vm_images.own_kernel import CONFIG
 
+_IMPORTED_S = time.time()
+
 
 def test_every_accelerator_that_was_tried_is_shown_with_when_that_was() -> None:
     (untried,) = judge_attempts((), "")
@@ -50,8 +52,8 @@ def test_as_root_a_guest_is_booted_to_find_out() -> None:
     assert set(results) == {f"accelerator {name}" for name in CANDIDATES}
     tried_at = re.search(r"\(tried (.*) UTC\)", results["accelerator kvm"].detail)
     assert tried_at is not None
-    age_s = time.time() - calendar.timegm(time.strptime(tried_at[1], "%Y-%m-%d %H:%M"))
-    assert age_s < 600, "KVM's verdict is of this run"
+    tried_s = calendar.timegm(time.strptime(tried_at[1], "%Y-%m-%d %H:%M"))
+    assert tried_s > _IMPORTED_S - 60, "KVM's verdict is of this process, and told to the minute"
 
 
 @pytest.mark.root

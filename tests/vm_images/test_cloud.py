@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
+import time
 import uuid
 from pathlib import Path
 
@@ -52,9 +55,15 @@ def test_the_disk_holds_the_tree_and_is_the_same_bits_again(tmp_path: Path) -> N
         (tree / f"etc/file{number}").write_text("text" * number)
     (tree / "etc/secret").write_text("mine")
     (tree / "etc/secret").chmod(0o4700)
+    os.utime(tree / "etc/secret", ns=(1, 1_000_000_000_123_456_789))
     area = b"boot".ljust(FIRST_PARTITION_SECTOR * 512, b"\0")
-    for name in ("one", "two"):
-        cloud.write_disk(tmp_path / name, tree, ROOT, area, 64 << 20)
+    cloud.write_disk(tmp_path / "one", tree, ROOT, area, 64 << 20)
+    for path in (tree, *tree.rglob("*")):  # read, and changed, since: before a second has passed a disk would not tell
+        os.utime(path, ns=(10**18, path.stat().st_mtime_ns))
+    time.sleep(1.1)
+    (tree / "etc/file1").chmod(0o644)
+    os.link(tree / "etc/file2", tmp_path / "elsewhere")
+    cloud.write_disk(tmp_path / "two", tree, ROOT, area, 64 << 20)
     content = (tmp_path / "one").read_bytes()
     assert content == (tmp_path / "two").read_bytes()
     assert content[:4] == b"boot"
@@ -64,3 +73,6 @@ def test_the_disk_holds_the_tree_and_is_the_same_bits_again(tmp_path: Path) -> N
     assert read.stdout == "text" * 49
     status = subprocess.run(["debugfs", "-R", "stat /etc/secret", inside], capture_output=True, text=True, check=True)
     assert "Mode:  04700" in status.stdout
+    for field in ("atime", "ctime", "mtime"):
+        assert re.search(rf" {field}: 0x3b9aca00:{123_456_789 << 2:08x} ", status.stdout)
+    subprocess.run(["e2fsck", "-f", "-n", inside], capture_output=True, check=True)

@@ -39,6 +39,9 @@ def sha256(path: Path) -> str:
 def test_two_builds_give_the_same_bits(layers: list[Path], tmp_path: Path) -> None:
     first, second = tmp_path / "one.erofs", tmp_path / "elsewhere" / "deeper" / "two.erofs"
     build_disk(layers, "sha256:1", first)
+    for path in (*layers, *layers[0].iterdir()):  # read, and changed, since
+        os.utime(path, ns=(10**18, path.stat().st_mtime_ns))
+    os.link(layers[0] / "file9", tmp_path / "of another build")
     build_disk(layers, "sha256:1", second)
     assert sha256(first) == sha256(second)
     assert os.listdir(second.parent) == ["two.erofs"]

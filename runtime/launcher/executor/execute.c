@@ -40,10 +40,19 @@ static int executable(const char *path, const struct given *given) {
   return (int)SYS(faccessat, AT_FDCWD, path, 1 /* X_OK */);
 }
 
+/* From here on only execve can end the process. A filter that kills for that does so at a try that must fail, before the
+ * last word is left; a supervisor is not asked twice. */
+static void announce(const struct given *given) {
+  if (!has_last_word()) return;
+  if (!has_listener) SYS(execve, "", given->argv, given->envp);
+  leave_last_word(MESSAGE_EXECUTING, 0, 0);
+}
+
 int perform_exec(const struct step *s) {
   struct given given = {.envp = NULL};
   given.argv = plan_arguments(s->progress->plan, s, &given.envp);
   if (s->exec.at_home && *home_variable()) given.envp[s->exec.env_count - 1] = home_variable();
+  announce(&given);
   if (*s->exec.program) return become(s->exec.program, &given);
   return in_search(given.argv[0], s->exec.search, become, &given);
 }

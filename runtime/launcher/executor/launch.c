@@ -92,6 +92,7 @@ int start_plan(void) {
   long pid = load_plan(PLAN_FD, &plan, NULL, NULL) ? -1 : begin(&plan, CLONE_PARENT, 0, &failure);
   if (pid == 0) child(&plan, &failure);
   else if (pid > 0) return send_message(SYNC_FD, MESSAGE_PID, (int32_t)pid, now_ns(), -1) < 0 ? FAILED : 0;
+  leave_last_word(MESSAGE_FAILED, failure.step, failure.error);
   send_message(SYNC_FD, MESSAGE_FAILED, failure.step, failure.error, -1);
   return FAILED;
 }

@@ -67,6 +67,8 @@ int perform_set_scheduler(const struct step *s) {
   return (int)SYS(sched_setattr, 0, &attributes, 0);
 }
 
+int has_listener;
+
 /* A listener goes to the parent at once; the filter must let sendmsg pass. */
 int perform_seccomp_filter(const struct step *s) {
   uint64_t length = s->seccomp_filter.program_size / sizeof(struct sock_filter);
@@ -74,6 +76,7 @@ int perform_seccomp_filter(const struct step *s) {
   if (length > BPF_MAXINSNS) return -E2BIG;
   int result = (int)SYS(seccomp, SECCOMP_SET_MODE_FILTER, s->seccomp_filter.flags, &program);
   if (result < 0 || !(s->seccomp_filter.flags & SECCOMP_FILTER_FLAG_NEW_LISTENER)) return result;
+  has_listener = 1;
   return close_with(result, send_message(SYNC_FD, MESSAGE_LISTENER, 0, 0, result));
 }
 

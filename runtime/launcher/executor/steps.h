@@ -33,6 +33,12 @@ int send_message(int channel, uint32_t kind, int32_t number, int64_t value, int 
 /* Receive at most `size` bytes, and descriptors: as many as came, then -1. Returns the number of bytes, or a negative
  * errno. */
 long receive(int channel, void *to, size_t size, int *descriptors, size_t most);
+/* Whether whoever started this process has given it memory for its last word, and to leave that there. */
+int has_last_word(void);
+void leave_last_word(uint32_t kind, int32_t number, int64_t value);
+
+/* privileges.c */
+extern int has_listener; /* a filter asks a supervisor, who would hear of each call */
 
 /* root.c: paths that never leave the directory at ROOT_FD */
 int open_in_root(const char *path, uint64_t flags);

@@ -60,8 +60,8 @@ def instance(spec: Spec, tmp_path: Path, name: str = "a0-web") -> Instance:
 
 
 def test_a_machine_that_its_own_quota_stalls_shows_it(platform: VmPlatform, layer: Path, tmp_path: Path) -> None:
-    """Its boot alone takes more than a third of a processor."""
-    spec = replace(shell(layer, "sleep 60"), resources=Resources(128 << 20, 0.3))
+    """Its boot alone takes more than a third of a processor; of a busy host it gets more than a seventh."""
+    spec = replace(shell(layer, "sleep 60"), resources=Resources(128 << 20, 0.15))
     held = instance(spec, tmp_path)
     platform.start(held)
     try:
