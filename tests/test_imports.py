@@ -57,6 +57,7 @@ ROOMS: Mapping[str, set[str]] = {
     "vm_images.plans": set(),
     "testbed.breakdown": set(),
     "testbed.copies": {"testbed.intervals"},
+    "testbed.counts": set(),
     "testbed.interruption": set(),
     "testbed.intervals": set(),
     "testbed.lab": set(),
@@ -76,12 +77,12 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.host": {"testbed.sample"},
     "testbed.load": set(),
     "testbed.services": {"testbed.load", "testbed.scenario"},
-    "testbed.qemu": {"testbed.breakdown", "testbed.host"},
+    "testbed.qemu": {"testbed.breakdown", "testbed.counts", "testbed.host"},
     "testbed.platforms": {"testbed.breakdown", "testbed.host", "testbed.lab", "testbed.progress"}
     | {"testbed.qemu", "testbed.scenario", "testbed.services"},
     "testbed.measures": {"testbed.breakdown", "testbed.copies", "testbed.host", "testbed.interruption", "testbed.lab"}
     | {"testbed.load", "testbed.platforms", "testbed.qemu", "testbed.results", "testbed.sample", "testbed.scenario"}
-    | {"testbed.services"},
+    | {"testbed.counts", "testbed.services"},
 }
 # Not so yet: module and room. Each goes when the import does.
 PENDING = {
