@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from msgspec import Struct
 from msgspec.structs import replace
 
+from reports.conditions import unit_of_time
 from reports.drawing import HEIGHT_IN, INK, MUTED, Look, assign_looks, draw_axes, label_ends, set_log_scale, wrap_label
 from reports.quantities import LOAD, MEBIBYTE, RULERS, Quantity, describe_phase, format_number
 from testbed.analysis import (
@@ -115,7 +116,7 @@ def _waterfall(run: Run, platform: Platform, of: Sequence[Stage], end_s: float) 
         axes.set_xlim(0, end_s * 1.04)
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
-        axes.set_xlabel("seconds since the application was requested")
+        axes.set_xlabel(f"{unit_of_time(run, 'seconds')} since the application was requested")
         axes.set_title(f"Start: {wrap_label(platform.label)}", color=look.colour)
     count = max(len(stage.reached_s) for stage in of)
     described = ", ".join(
@@ -215,7 +216,7 @@ def _ramp_latency(run: Run, by_platform: Mapping[str, Sequence[Ramp]]) -> Pictur
             axes.axhline(limit, color=MUTED, linewidth=1, linestyle=":")
             ends.append((0, limit, f"service level\n{limit:g} ms", MUTED))
         _whole_copies(axes, by_platform)
-        axes.set_ylabel("latency p99 (ms, log scale)")
+        axes.set_ylabel(f"latency p99 ({unit_of_time(run, 'ms')}, log scale)")
         axes.set_title("Latency while the ramp grew")
         label_ends(axes, ends)
     alt = f"99th percentile of latency against the number of copies, service level {limit} ms: {'; '.join(described)}."
@@ -228,10 +229,18 @@ def draw_load(run: Run) -> list[Picture]:
     by_platform = {name: rates for name, rates in by_platform.items() if rates}
     if not by_platform:
         return []
+    ms = unit_of_time(run, "ms")
     return [
-        _against_rate(run, by_platform, ("latency_p50", "latency_p99"), "Latency", "latency (ms, log scale)", log=True),
         _against_rate(
-            run, by_platform, ("cpu_per_request",), "Processor time", "CPU time per request (ms, log scale)", log=True
+            run, by_platform, ("latency_p50", "latency_p99"), "Latency", f"latency ({ms}, log scale)", log=True
+        ),
+        _against_rate(
+            run,
+            by_platform,
+            ("cpu_per_request",),
+            "Processor time",
+            f"CPU time per request ({ms}, log scale)",
+            log=True,
         ),
         _against_rate(run, by_platform, ("memory_cgroup",), "Memory under load", "cgroup charge (MiB)"),
         _against_rate(
