@@ -5,9 +5,9 @@
 Both runs are of one scenario: ``./invoke bench --scenario clickme`` with the same settings, without and with
 ``--machine reference``. Compared are all times that both have of the container (phases of its start, those of each
 service, processor time and latency at each rate) and of bare processes (testbed.bare), as medians. The rank
-correlation (Spearman's) says whether the one clock puts figures in the order of the other; that of figures over many orders of
-magnitude is high by itself, so each group has its own, and its spread: how far the ratio of the two clocks is from one
-figure to another. Machines are not compared: of theirs, the price of an exit is missing.
+correlation (Spearman's) says whether the one clock puts figures in the order of the other; that of figures over many
+orders of magnitude is high by itself, so each group has its own, and its spread: how far the ratio of the two clocks
+is from one figure to another. Machines are not compared: of theirs, the price of an exit is missing.
 """
 
 from __future__ import annotations

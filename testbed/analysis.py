@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from testbed.breakdown import EMULATOR_PARTS, PARTS
 from testbed.copies import CopyMemory, copy_memory, taken_bytes
 from testbed.intervals import Estimate, estimate_median
-from testbed.results import THROTTLED, THROTTLED_PERIODS, RunFolder, Trial
+from testbed.results import THROTTLED, THROTTLED_PERIODS, RunFolder, Trial, counts_instructions
 from testbed.temperature import TEMPERATURES, Temperature, find_cold, find_temperature
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Run(Struct, frozen=True):
     @property
     def instruction_time(self) -> bool:
         """Whether its seconds count instructions: it was made in the reference machine (testbed.machine)."""
-        return get_mapping(self.manifest.get("machine")).get("kind") == "reference"
+        return counts_instructions(self.manifest)
 
     @property
     def emulated(self) -> tuple[Platform, ...]:

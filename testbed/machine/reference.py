@@ -30,9 +30,9 @@ from testbed.machine.inputs import (
 )
 from testbed.machine.job import Job, unpack
 from testbed.measures.trials import choose_exit_code
-from testbed.results import TRIALS, RunFolder
+from testbed.results import REFERENCE, TRIALS, RunFolder
 
-NAME = "reference"
+NAME = REFERENCE
 _CONSOLE = "machine.log"
 
 

@@ -15,7 +15,7 @@ from runtime.errors import TestbedError
 from testbed import counts
 from testbed.qemu.monitor import ask
 
-_QUESTION = {
+QUESTION = {
     "target": "vcpu",
     "providers": [{"provider": "kvm", "names": [counts.TOTAL, *counts.REASONS]}],
 }
@@ -25,7 +25,7 @@ def read_exits(domain: Any) -> Mapping[str, int] | None:
     """Return the exits of a running virDomain since it was started, by reason (testbed.counts), summed over its
     processors; None where QEMU or its kernel does not count them."""
     try:
-        answer = ask(domain, "query-stats", _QUESTION)
+        answer = ask(domain, "query-stats", QUESTION)
     except TestbedError:  # older than 7.1, or just ended, which others notice and say
         return None
     return parse_exits(answer)
