@@ -26,6 +26,7 @@ from testbed.analysis import (
     taken_bytes,
 )
 from testbed.intervals import Estimate
+from testbed.results import THROTTLED, THROTTLED_PERIODS
 
 # A service level beyond a day is a slip, and would squeeze all else into a line.
 _LARGEST_MS = 86_400_000
@@ -73,7 +74,12 @@ def order_stages(run: Run, platform: Platform) -> list[Stage]:
         for trial in run.trials
         if (trial.outcome, trial.measure, trial.platform) == ("ok", "start", platform.name)
     ]
-    names = dict.fromkeys(metric.metric for trial in trials for metric in trial.metrics)
+    names = dict.fromkeys(
+        metric.metric
+        for trial in trials
+        for metric in trial.metrics
+        if not metric.metric.endswith((THROTTLED, THROTTLED_PERIODS))
+    )
     reached = {name: {trial.trial: at for trial in trials if (at := trial.value(name)) is not None} for name in names}
     services = {name: seconds for name, seconds in reached.items() if "." in name}
     own = {name: reached[name] for name in START_PHASES if name in reached}
@@ -100,6 +106,7 @@ def _find_previous(name: str, reached: Mapping[str, Mapping[int, float]]) -> Map
 
 def _waterfall(run: Run, platform: Platform, of: Sequence[Stage], end_s: float) -> Picture:
     look, svg = assign_looks(run)[platform.name], list[str]()
+    wide = "application was requested"  # where there is room for it
     with draw_axes(1.3 + 0.3 * len(of), svg) as axes:
         for row, stage in enumerate(of):
             begin = max(0.0, stage.median_s - stage.took_s)
@@ -116,7 +123,7 @@ def _waterfall(run: Run, platform: Platform, of: Sequence[Stage], end_s: float) 
         axes.set_xlim(0, end_s * 1.04)
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
-        axes.set_xlabel(f"{unit_of_time(run, 'seconds')} since the application was requested")
+        axes.set_xlabel(f"{unit_of_time(run, 'seconds')} since the {'request' if run.instruction_time else wide}")
         axes.set_title(f"Start: {wrap_label(platform.label)}", color=look.colour)
     count = max(len(stage.reached_s) for stage in of)
     described = ", ".join(
@@ -229,7 +236,7 @@ def draw_load(run: Run) -> list[Picture]:
     by_platform = {name: rates for name, rates in by_platform.items() if rates}
     if not by_platform:
         return []
-    ms = unit_of_time(run, "ms")
+    ms, broken = unit_of_time(run, "ms"), "\n" if run.instruction_time else " "
     return [
         _against_rate(
             run, by_platform, ("latency_p50", "latency_p99"), "Latency", f"latency ({ms}, log scale)", log=True
@@ -239,7 +246,7 @@ def draw_load(run: Run) -> list[Picture]:
             by_platform,
             ("cpu_per_request",),
             "Processor time",
-            f"CPU time per request ({ms}, log scale)",
+            f"CPU time per request{broken}({ms}, log scale)",
             log=True,
         ),
         _against_rate(run, by_platform, ("memory_cgroup",), "Memory under load", "cgroup charge (MiB)"),
