@@ -49,7 +49,7 @@ PUBLISHED = (
         "AMD, VMRUN until after the exit",
         *_at_clocks(1360),
         "1,360 cycles of the time stamp counter, 2020; the entry, a short guest and the exit",
-        "M. Roth, on the kernel's mailing list: https://lkml.iu.edu/hypermail/linux/kernel/2012.2/00527.html",
+        "A discussion of saving host state by VMSAVE, the kernel's mailing list, December 2020: https://lkml.iu.edu/hypermail/linux/kernel/2012.2/00527.html",
     ),
     Published(
         "Intel Skylake, hypercall",
@@ -62,13 +62,13 @@ PUBLISHED = (
         "Intel Nehalem, the switch alone",
         *_at_clocks(2000, 2.93, 2.93),
         "2,000 cycles at 2.93 GHz, Xeon X5570, KVM of Linux 2.6.34",
-        "A. Landau, M. Ben-Yehuda, A. Gordon: SplitX, USENIX WIOV 2011, table 1",
+        "A. Landau, M. Ben-Yehuda, A. Gordon: SplitX: Split Guest/Hypervisor Execution on Multi-Core, USENIX WIOV 2011",
     ),
     Published(
         "nested: KVM below Hyper-V, CPUID",
         *_at_clocks(8304),
         "8,304 cycles with the enlightened VMCS, 18,890 without it (which is beyond the chart), 2018",
-        "V. Kuznetsov, x86/kvm: use Enlightened VMCS when running on Hyper-V, Linux commit 773e8a0425c9",
+        "V. Kuznetsov, message of the commit that brought arch/x86/kvm/vmx_evmcs.h into Linux",
     ),
 )
 
