@@ -257,7 +257,11 @@ def _count_tables(run: Run) -> list[Table]:
     )
     return [
         _count_table(run, f"{counted}, from the request until ready. Medians.", until_ready),
-        _count_table(run, f"The same for each request, at {rate:g} requests/s.", for_each),
+        _count_table(
+            run,
+            f"The same for each request of a load, at {rate:g} requests/s; the warm-up and its requests are in it.",
+            for_each,
+        ),
     ]
 
 

@@ -39,7 +39,8 @@ class Window(Struct, frozen=True):
     """What was seen from the end of the warm-up to the last answer.
 
     ``used`` has one entry an instance, by its part of the application; ``sampler_cpu_s`` is what this process used
-    meanwhile. ``counted`` are the counts before the first sample and after the last one.
+    meanwhile. ``counted`` are the counts before the warm-up's first request and after the last
+    answer, ``offered`` the requests between them: to read them in between would delay requests.
     """
 
     load: LoadResult
@@ -50,6 +51,7 @@ class Window(Struct, frozen=True):
     host_rows: tuple[HostRow, ...] = ()
     sampler_cpu_s: float = 0.0
     counted: tuple[counting.Tally | None, counting.Tally | None] = (None, None)
+    offered: int = 0
 
 
 def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None, None]:
@@ -99,10 +101,9 @@ def _offer(context: RunContext, platform: Platform, rate_per_s: float, applicati
     target = Target(application.addresses[load.service], load.port, load.method, load.path)
     cgroups = application.cgroups()
     begun: list[tuple[Sampler, HostReading, float]] = []
-    counted: list[counting.Tally | None] = []
+    counted = counting.read(platform, application.instances)
 
     def begin() -> None:
-        counted.append(counting.read(platform, application.instances))
         begun.append((undo.enter_context(Sampler(cgroups, SAMPLE_INTERVAL_S)), read_host(), process_time()))
 
     with ExitStack() as undo:
@@ -116,14 +117,16 @@ def _offer(context: RunContext, platform: Platform, rate_per_s: float, applicati
             started=begin,
         )
         after, ended_cpu_s = read_host(), process_time()
-    tallies = counted[0], counting.read(platform, application.instances)
+    tallies = counted, counting.read(platform, application.instances)
+    offered = round(rate_per_s * (load.warmup_s + load.duration_s))
     sampler, before, began_cpu_s = begun[0]
     used = {
         throttling.name_part(instance): summarise_usage(sampler.rows, instance.name)
         for instance in application.instances
     }
     rows, host_rows = tuple(sampler.rows), tuple(sampler.host_rows)
-    return Window(result, used, before, after, rows, host_rows, ended_cpu_s - began_cpu_s, tallies)
+    own_s = ended_cpu_s - began_cpu_s
+    return Window(result, used, before, after, rows, host_rows, own_s, tallies, offered)
 
 
 def judge_load(result: LoadResult) -> tuple[Outcome, str]:
@@ -173,7 +176,7 @@ def make_metrics(rate_per_s: float, window: Window) -> tuple[Metric, ...]:
         Metric("generator_lag_p99", load.lag_p99_s, "s"),
         Metric("generator_cpu", load.generator_cpu_s, "s"),
         *throttling.make_metrics({part: used.throttling for part, used in window.used.items()}),
-        *counting.make_metrics(*window.counted, load.ok),
+        *counting.make_metrics(*window.counted, window.offered if load.ok else 0),
     ]
     if load.ok:
         figures += [
