@@ -30,6 +30,7 @@ from testbed.machine.inputs import (
 )
 from testbed.machine.job import Job, unpack
 from testbed.measures.trials import choose_exit_code
+from testbed.qemu.accelerator import ON_EMULATED_HOST
 from testbed.results import REFERENCE, TRIALS, RunFolder
 
 NAME = REFERENCE
@@ -118,12 +119,21 @@ def _take_over(options: Options, run_id: str, scratch: Path, made: Inputs, emula
     return Finished(folder.path, choose_exit_code(folder.trials()))
 
 
+def _relabel(platforms: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the platforms without the host's emulation in their labels: here containers run on the same."""
+    return {
+        name: {**one, "label": str(one.get("label", name)).replace(ON_EMULATED_HOST, "")}
+        for name, one in platforms.items()
+    }
+
+
 def _manifest(options: Options, run_id: str, inside: RunFolder, made: Inputs, emulated: Emulated) -> Mapping[str, Any]:
     """Return the manifest that the machine wrote, with what is known outside only."""
     unknown_inside = {"format", "finished", "status"}
     manifest = {name: value for name, value in inside.manifest.items() if name not in unknown_inside}
     return {
         **manifest,
+        "platforms": _relabel(manifest.get("platforms", {})),
         "run": run_id,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(options.command),
