@@ -72,8 +72,8 @@ def split_parts(rows: Sequence[Line], labels: Mapping[str, str], width: int) -> 
     return tuple(Part(tuple(names), figures, tuple(columns[name] for name in names), True) for names in groups)
 
 
-def make_tables(rows: Sequence[Line], labels: Mapping[str, str], width: int) -> list[Table]:
-    """Return the same, ready to be printed."""
+def make_tables(rows: Sequence[Line], labels: Mapping[str, str], width: int, unit: str = "") -> list[Table]:
+    """Return the same, ready to be printed; ``unit`` heads the figures' column."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -81,7 +81,7 @@ def make_tables(rows: Sequence[Line], labels: Mapping[str, str], width: int) -> 
     for part in split_parts(rows, labels, width):
         shown = fold if part.folded else str
         table = Table(box=None, padding=0, pad_edge=False)
-        table.add_column("", width=part.figures + _GAP, overflow="fold")
+        table.add_column(unit, width=part.figures + _GAP, overflow="fold")
         for name, column in zip(part.platforms, part.widths, strict=True):
             table.add_column(escape(shown(labels[name])), width=column + _GAP, overflow="fold")
         for row in rows:

@@ -10,6 +10,7 @@ from testbed.results import LEAST_HELD_BACK
 # What a manifest calls a host whose processor QEMU emulates (systemd-detect-virt(1)).
 _EMULATOR = "qemu"
 _TRIALS_SHOWN = 3
+INSTRUCTION_TIME = "instruction time"
 
 
 def hypervisor(run: Run) -> str:
@@ -21,18 +22,54 @@ def hypervisor(run: Run) -> str:
 
 
 def this_host(run: Run) -> str:
-    """Return the host in a sentence of figures: whether it is a machine of its own is part of what they mean."""
+    """Return the end of a sentence of figures, "on this host": whether it is a machine of its own is part of what they
+    mean."""
+    if run.instruction_time:
+        return f"in the reference machine{in_instruction_time(run)}"
     below = hypervisor(run)
     if below == _EMULATOR:
-        return "this host, which is itself emulated"
-    return "this host, which is itself a virtual machine" if below else "this host"
+        return "on this host, which is itself emulated"
+    return "on this host, which is itself a virtual machine" if below else "on this host"
+
+
+def in_instruction_time(run: Run) -> str:
+    """Return what a sentence with times must say besides; nothing where they are of a clock as everybody has it."""
+    return ", in instruction time" if run.instruction_time else ""
+
+
+def unit_of_time(run: Run, unit: str) -> str:
+    """Return a unit of time as axes and captions name it."""
+    return f"{unit} of {INSTRUCTION_TIME}" if run.instruction_time else unit
+
+
+def describe_clock(run: Run) -> str:
+    """Return what the run's clock counts, in a sentence; empty for a clock as everybody has it."""
+    return (
+        "All times are instruction time: one instruction a nanosecond, on an emulated processor." * run.instruction_time
+    )
+
+
+def _note_instruction_time(run: Run) -> str:
+    if not run.instruction_time:
+        return ""
+    return (
+        f"{describe_clock(run)} This run was made in the reference machine: KVM there is the real KVM, and containers"
+        " and virtual machines have equal, emulated hardware. So its figures are the same on every host, and no"
+        " seconds: caches, TLB, the bandwidth of memory and the hardware's own price of an exit are not in them."
+    )
 
 
 def list_notes(run: Run) -> list[str]:
     """Return what a reader must know of the run's conditions before its figures, a sentence each."""
     return [
         note
-        for note in (_note_hypervisor(run), _note_noise_before(run), _note_disturbed(run), _note_held_back(run))
+        for note in (
+            _note_instruction_time(run),
+            _note_hypervisor(run),
+            _note_noise_before(run),
+            _note_disturbed(run),
+            _note_held_back(run),
+        )
         if note
     ]
 
@@ -40,7 +77,7 @@ def list_notes(run: Run) -> list[str]:
 def _note_hypervisor(run: Run) -> str:
     nested = [one.label for one in run.platforms if not one.emulated and one.facts.get("accelerator") == "kvm"]
     below = hypervisor(run)
-    if not below or not nested:
+    if not below or not nested or run.instruction_time:
         return ""
     return (
         f"This host is itself {'emulated' if below == _EMULATOR else 'a virtual machine'} ({below}), so the guests of "

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from msgspec import Struct
 from msgspec.structs import replace
 
+from reports.conditions import unit_of_time
 from reports.drawing import HEIGHT_IN, INK, MUTED, Look, assign_looks, draw_axes, label_ends, set_log_scale, wrap_label
 from reports.quantities import LOAD, MEBIBYTE, RULERS, Quantity, describe_phase, format_number
 from testbed.analysis import (
@@ -25,6 +26,7 @@ from testbed.analysis import (
     taken_bytes,
 )
 from testbed.intervals import Estimate
+from testbed.results import THROTTLED, THROTTLED_PERIODS
 
 # A service level beyond a day is a slip, and would squeeze all else into a line.
 _LARGEST_MS = 86_400_000
@@ -72,7 +74,12 @@ def order_stages(run: Run, platform: Platform) -> list[Stage]:
         for trial in run.trials
         if (trial.outcome, trial.measure, trial.platform) == ("ok", "start", platform.name)
     ]
-    names = dict.fromkeys(metric.metric for trial in trials for metric in trial.metrics)
+    names = dict.fromkeys(
+        metric.metric
+        for trial in trials
+        for metric in trial.metrics
+        if not metric.metric.endswith((THROTTLED, THROTTLED_PERIODS))
+    )
     reached = {name: {trial.trial: at for trial in trials if (at := trial.value(name)) is not None} for name in names}
     services = {name: seconds for name, seconds in reached.items() if "." in name}
     own = {name: reached[name] for name in START_PHASES if name in reached}
@@ -99,6 +106,7 @@ def _find_previous(name: str, reached: Mapping[str, Mapping[int, float]]) -> Map
 
 def _waterfall(run: Run, platform: Platform, of: Sequence[Stage], end_s: float) -> Picture:
     look, svg = assign_looks(run)[platform.name], list[str]()
+    wide = "application was requested"  # where there is room for it
     with draw_axes(1.3 + 0.3 * len(of), svg) as axes:
         for row, stage in enumerate(of):
             begin = max(0.0, stage.median_s - stage.took_s)
@@ -115,7 +123,7 @@ def _waterfall(run: Run, platform: Platform, of: Sequence[Stage], end_s: float) 
         axes.set_xlim(0, end_s * 1.04)
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
-        axes.set_xlabel("seconds since the application was requested")
+        axes.set_xlabel(f"{unit_of_time(run, 'seconds')} since the {'request' if run.instruction_time else wide}")
         axes.set_title(f"Start: {wrap_label(platform.label)}", color=look.colour)
     count = max(len(stage.reached_s) for stage in of)
     described = ", ".join(
@@ -215,7 +223,7 @@ def _ramp_latency(run: Run, by_platform: Mapping[str, Sequence[Ramp]]) -> Pictur
             axes.axhline(limit, color=MUTED, linewidth=1, linestyle=":")
             ends.append((0, limit, f"service level\n{limit:g} ms", MUTED))
         _whole_copies(axes, by_platform)
-        axes.set_ylabel("latency p99 (ms, log scale)")
+        axes.set_ylabel(f"latency p99 ({unit_of_time(run, 'ms')}, log scale)")
         axes.set_title("Latency while the ramp grew")
         label_ends(axes, ends)
     alt = f"99th percentile of latency against the number of copies, service level {limit} ms: {'; '.join(described)}."
@@ -228,10 +236,18 @@ def draw_load(run: Run) -> list[Picture]:
     by_platform = {name: rates for name, rates in by_platform.items() if rates}
     if not by_platform:
         return []
+    ms, broken = unit_of_time(run, "ms"), "\n" if run.instruction_time else " "
     return [
-        _against_rate(run, by_platform, ("latency_p50", "latency_p99"), "Latency", "latency (ms, log scale)", log=True),
         _against_rate(
-            run, by_platform, ("cpu_per_request",), "Processor time", "CPU time per request (ms, log scale)", log=True
+            run, by_platform, ("latency_p50", "latency_p99"), "Latency", f"latency ({ms}, log scale)", log=True
+        ),
+        _against_rate(
+            run,
+            by_platform,
+            ("cpu_per_request",),
+            "Processor time",
+            f"CPU time per request{broken}({ms}, log scale)",
+            log=True,
         ),
         _against_rate(run, by_platform, ("memory_cgroup",), "Memory under load", "cgroup charge (MiB)"),
         _against_rate(

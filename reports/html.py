@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from msgspec import Struct
 from msgspec.structs import replace
 
-from reports import figures, memory
+from reports import charges, conditions, figures, memory
 from reports.quantities import HELD_BACK, LOAD, RULERS, START, START_EXTRAS, Quantity, describe_phase, format_number
 from reports.summary import SATURATED, compose, describe_copies
 from reports.temperatures import describe_cold
@@ -93,6 +93,9 @@ def render_page(run: Run) -> str:
             [*_each_alone(run, "density", _density_tables), *_density_notes(run)],
         ),
         utilisation=_section(run, "utilisation", figures.draw_load(run), _load_tables(run)),
+        charges=_charges(run),
+        published=charges.list_sources(),
+        clock=conditions.describe_clock(run),
         settings=_settings(run.manifest),
         outcomes=_outcomes(run),
         unsuccessful=[(one, reason) for one in count_outcomes(run) for reason in one.reasons],
@@ -167,6 +170,12 @@ def _section(run: Run, measure: str, pictures: Iterable[figures.Picture], tables
     return Section(shown, tuple(table for table in tables if table.rows), measured)
 
 
+def _charges(run: Run) -> Section:
+    pictures = tuple(figures.Picture(*drawn) for drawn in charges.draw_ratios(run))
+    tables = tuple(table for table in _count_tables(run) if table.rows)
+    return Section(tuple((_data_uri(one.svg), one) for one in pictures), tables, bool(tables))
+
+
 def _data_uri(svg: str) -> str:
     return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
 
@@ -217,8 +226,8 @@ def _start_tables(run: Run, platforms: Sequence[Platform]) -> list[Table]:
         )
         for service, name in pairs
     )
-    head = ("phase", *labels)
-    caption = "Seconds since the application was requested"
+    head = (_head(run, "phase"), *labels)
+    caption = f"{conditions.unit_of_time(run, 'Seconds')} since the application was requested"
     return [
         Table(
             f"{caption}: the application. Medians, with 95 % intervals (or the range of fewer than six trials).",
@@ -234,6 +243,43 @@ def _start_tables(run: Run, platforms: Sequence[Platform]) -> list[Table]:
     ]
 
 
+def _head(run: Run, title: str) -> str:
+    """Return the head of a table's first column, which says what the times beside it are."""
+    return f"{title}{conditions.in_instruction_time(run)}"
+
+
+def _count_tables(run: Run) -> list[Table]:
+    """Return what was counted until the application was ready, and for each request."""
+    until_ready = charges.list_start_counts(run)
+    rate, for_each = charges.list_load_counts(run)
+    counted = (
+        "Exits of a guest to KVM by reason, faults and switches of the application's cgroups (of machines: of QEMU)"
+    )
+    return [
+        _count_table(run, f"{counted}, from the request until ready. Medians.", until_ready),
+        _count_table(
+            run,
+            f"The same for each request of a load, at {rate:g} requests/s; the warm-up and its requests are in it.",
+            for_each,
+        ),
+    ]
+
+
+def _count_table(run: Run, caption: str, rows: Sequence[charges.CountRow]) -> Table:
+    platforms = [one for one in run.platforms if any(one.name in row.estimates for row in rows)]
+    return Table(
+        caption,
+        ("count", *(one.label for one in platforms)),
+        tuple((Cell(row.quantity.title), *(_count_cell(run, one, row) for one in platforms)) for row in rows),
+    )
+
+
+def _count_cell(run: Run, platform: Platform, row: charges.CountRow) -> Cell:
+    if (estimate := row.estimates.get(platform.name)) is None:
+        return Cell("–", charges.explain_absence(run, platform, row.name))
+    return _cell(row.quantity, estimate)
+
+
 def _held_back_table(run: Run) -> Table:
     """Return what quotas of processor time held back of each instance until the application was ready."""
     by_platform = {one: held for one in run.platforms if (held := estimate_held_back(run, one.name))}
@@ -247,7 +293,7 @@ def _held_back_table(run: Run) -> Table:
         "Held back by the limit of processor time until the application was ready: the part of the kernel's periods in"
         " which an instance had used up its quota and was stopped (nr_throttled), and for how long, added up over"
         " processors (throttled_time). Medians.",
-        ("instance", *(one.label for one in by_platform)),
+        (_head(run, "instance"), *(one.label for one in by_platform)),
         rows,
     )
 
@@ -314,7 +360,7 @@ def _load_tables(run: Run) -> list[Table]:
     return [
         Table(
             f"{one.label}: medians by offered rate, with 95 % intervals (or the range of fewer than six trials).",
-            ("offered", *(LOAD[name].title for name in shown)),
+            (_head(run, "offered"), *(LOAD[name].title for name in shown)),
             tuple(
                 (Cell(f"{rate:g} /s"), *(_load_cell(name, figures.get(name), behind.get(rate)) for name in shown))
                 for rate, figures in rates.items()

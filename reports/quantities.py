@@ -108,6 +108,24 @@ LOAD = {
     "host_generator": Quantity("the generator", "%", 100.0, most_decimals=1),
     "host_others": Quantity("others", "%", 100.0, most_decimals=1),
 }
+# From where counts begin until where they end, or for each request (testbed.measures.counting).
+COUNTS = {
+    "exits": Quantity("VM exits", ""),
+    "exits_page_fault": Quantity("exits: page fault of the guest's memory", ""),
+    "exits_io": Quantity("exits: port of a device", ""),
+    "exits_mmio": Quantity("exits: memory of a device that QEMU serves", ""),
+    "exits_halt": Quantity("exits: guest idle (HLT)", ""),
+    "exits_interrupt": Quantity("exits: interrupt of the host", ""),
+    "exits_interrupt_window": Quantity("exits: ready for an interrupt", ""),
+    "exits_nmi_window": Quantity("exits: ready for an NMI", ""),
+    "exits_hypercall": Quantity("exits: hypercall", ""),
+    "exits_other": Quantity("exits: others (registers, CPUID, notices to virtio)", ""),
+    "page_faults": Quantity("page faults", ""),
+    "major_faults": Quantity("of them with input from a disk", ""),
+    "context_switches": Quantity("context switches", ""),
+    "host_context_switches": Quantity("context switches of the whole host", ""),
+    "host_interrupts": Quantity("interrupts of the whole host", ""),
+}
 
 
 def describe_phase(name: str) -> Quantity:

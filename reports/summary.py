@@ -16,7 +16,7 @@ from typing import Any
 
 from msgspec import Struct, to_builtins
 
-from reports import columns, conditions, temperatures
+from reports import charges, columns, conditions, temperatures
 from reports.quantities import LOAD, RULERS, START, START_EXTRAS, Quantity
 from testbed.analysis import (
     STEADY,
@@ -29,6 +29,7 @@ from testbed.analysis import (
     estimate_memory_of_copies,
     estimate_memory_parts,
     estimate_service_phases,
+    estimate_start_counts,
     estimate_start_extras,
     estimate_start_phases,
     estimate_utilisation,
@@ -45,6 +46,7 @@ _AS = {"container": "as containers", "vm": "as virtual machines"}
 _STOPPED = {"cap": "the cap", "slo": "then the service level broke", "memory": "then memory was short"}
 _RATIO = Quantity("ratio of medians", "")
 _IN_TABLE = ("latency_p50", "latency_p99", "cpu_per_request", "host_utilisation", "host_others")
+_COUNTED = ("exits", "page_faults", "context_switches")
 _COST = {"cpu_per_request", "latency_p99"}
 SATURATED = "saturated"
 
@@ -115,7 +117,7 @@ def _start(run: Run, platforms: Sequence[Platform]) -> str:
         )
         kind = "95 % interval " if ratio.is_interval else ""
         sentence += f", {_RATIO.show(ratio.value)} times as long ({kind}{_RATIO.qualify(ratio) or 'one trial'}),"
-    return f"{sentence} on {conditions.this_host(run)}."
+    return f"{sentence} {conditions.this_host(run)}."
 
 
 def _steady(run: Run, platforms: Sequence[Platform]) -> str:
@@ -130,7 +132,8 @@ def _steady(run: Run, platforms: Sequence[Platform]) -> str:
         for one, estimate, count, watched in steady
         if watched
     ]
-    return f"Since the request, latency was steady after {_listed(parts)}." if parts else ""
+    clock = conditions.in_instruction_time(run)
+    return f"Since the request, latency was steady after {_listed(parts)}{clock}." if parts else ""
 
 
 def _memory(run: Run, platforms: Sequence[Platform]) -> str:
@@ -175,14 +178,14 @@ def _cost(run: Run, platforms: Sequence[Platform]) -> str:
     shared = set.intersection(*keeping_up) if keeping_up else set()
     sentences = []
     if shared:
-        rate = max(shared)
+        rate, clock = max(shared), conditions.in_instruction_time(run)
         cpu, p99 = (
             _listed(
                 [f"{LOAD[name].show(rates[rate][name].value)}{what} {_as(one)}" for one, rates in by_platform.items()]
             )
             for name, what in (("cpu_per_request", " of processor time"), ("latency_p99", ""))
         )
-        sentences.append(f"At {rate:g} requests/s a request took {cpu}; 99 % were answered within {p99}.")
+        sentences.append(f"At {rate:g} requests/s a request took {cpu}; 99 % were answered within {p99}{clock}.")
     sentences += [f"{_saturation(run, one)}." for one in by_platform if find_saturated(run, one.name)]
     return " ".join(sentences)
 
@@ -221,7 +224,7 @@ def _figures(run: Run, platform: Platform, measures: Sequence[str]) -> str:
         parts.append(f"at {rate:g} requests/s {' of processor time each and p99 '.join(cost)}")
     if loads and (too_high := find_saturated(run, platform.name)):
         parts.append(f"saturated at {min(too_high):g} requests/s")
-    return f"{platform.label}: {'; '.join(parts)}." if parts else ""
+    return f"{platform.label}: {'; '.join(parts)}{conditions.in_instruction_time(run)}." if parts else ""
 
 
 def _nothing(run: Run, emulated: bool) -> str:
@@ -267,6 +270,10 @@ def make_rows(run: Run) -> list[Row]:
         for of, quantities in ((starts, START), (extras, START_EXTRAS))
         for name, quantity in quantities.items()
     ]
+    for one_count in charges.list_start_counts(run):
+        if one_count.name in _COUNTED:
+            cells = {one: one_count.quantity.show(of.value) for one, of in one_count.estimates.items()}
+            table.append(Row("counted until ready", one_count.quantity.title, cells))
     ramped = {one.name: select_ramps(run, one.name) for one in list_compared(run, "density")}
     for name, quantity in RULERS.items():
         memory = {one: held for one, of in ramped.items() if (held := estimate_memory_of_copies(of, name))}
@@ -333,11 +340,14 @@ def print_answer(run_folder: Path) -> None:
             lines.append(columns.Line(row.measure))
         measure = row.measure
         lines.append(columns.Line(f"  {row.figure}", row.cells))
+    unit = conditions.INSTRUCTION_TIME if run.instruction_time else ""
     if run.trials:
-        for part in columns.make_tables(lines, {one.name: one.label for one in run.platforms}, console.width):
+        for part in columns.make_tables(lines, {one.name: one.label for one in run.platforms}, console.width, unit):
             console.print(part)
             console.print()
         console.print("Medians, with 95 % intervals or, of fewer than six trials, the range.", style="dim")
+        if clock := conditions.describe_clock(run):
+            console.print(clock, style="dim")
 
 
 def as_json(run_folder: Path) -> dict[str, Any]:
@@ -347,6 +357,7 @@ def as_json(run_folder: Path) -> dict[str, Any]:
         "run": run.manifest.get("run"),
         "scenario": run.manifest.get("scenario"),
         "status": run.manifest.get("status"),
+        "clock": "instructions" if run.instruction_time else "host",
         "answer": to_builtins(compose(run)),
         "conditions": conditions.as_json(run),
         "platforms": {one.name: _platform_json(run, one) for one in run.platforms},
@@ -368,6 +379,7 @@ def _platform_json(run: Run, platform: Platform) -> dict[str, Any]:
         "compared": {measure: platform in list_compared(run, measure) for measure in temperatures.MEASURES},
         "trials": [to_builtins(tally) for tally in count_outcomes(run) if tally.platform == platform.name],
         "start": _estimates_json(estimate_start_phases(run, platform.name)),
+        "start_counts": _estimates_json(estimate_start_counts(run, platform.name)),
         "start_extras": _estimates_json(estimate_start_extras(run, platform.name)),
         "steady": dict(zip(("trials", "of"), count_steady(run, platform.name), strict=True)),
         "start_services": services,

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from testbed.breakdown import EMULATOR_PARTS, PARTS
 from testbed.copies import CopyMemory, copy_memory, taken_bytes
 from testbed.intervals import Estimate, estimate_median
-from testbed.results import THROTTLED, THROTTLED_PERIODS, RunFolder, Trial
+from testbed.results import THROTTLED, THROTTLED_PERIODS, RunFolder, Trial, counts_instructions
 from testbed.temperature import TEMPERATURES, Temperature, find_cold, find_temperature
 
 if TYPE_CHECKING:
@@ -33,6 +34,11 @@ START_PHASES = ("created", "first_process", "port_open", "ready")
 STEADY = "steady"
 # What else a start has: latency once it is steady, and what was done before the request.
 START_EXTRAS = ("steady_latency", "pool_fill", "pool_memory")
+# What is counted until an application is ready (testbed.measures.counting): all that begins so.
+COUNT_BEGINNINGS = ("exits", "page_faults", "major_faults", "context_switches", "host_")
+# What an accelerator's label says of an emulated host (testbed.qemu.accelerator). In the reference machine containers
+# run on the same emulated processor, so it would say a difference where there is none.
+_ON_EMULATED_HOST = " on an emulated host"
 # Beyond this no sample is a quantity of this planet's hosts, but damage.
 _LARGEST = 1e18
 
@@ -82,6 +88,11 @@ class Run(Struct, frozen=True):
     platforms: tuple[Platform, ...]
 
     @property
+    def instruction_time(self) -> bool:
+        """Whether its seconds count instructions: it was made in the reference machine (testbed.machine)."""
+        return counts_instructions(self.manifest)
+
+    @property
     def emulated(self) -> tuple[Platform, ...]:
         return tuple(platform for platform in self.platforms if platform.emulated)
 
@@ -95,17 +106,19 @@ def read_run(folder: RunFolder) -> Run:
     """Return the whole of a run folder. Platforms that start cold come first, then those of the manifest before those
     that only trials mention."""
     trials = folder.trials()
+    run = Run(folder, folder.manifest, trials, ())
     platforms: dict[str, Platform] = {}
     for name, facts in get_mapping(folder.manifest.get("platforms")).items():
         facts = get_mapping(facts)
         rest = {key: value for key, value in facts.items() if key not in ("label", "emulated")}
         label, emulated = str(facts.get("label") or name), bool(facts.get("emulated"))
+        label = label.replace(_ON_EMULATED_HOST, "") if run.instruction_time else label
         platforms[name] = Platform(name, label, emulated, rest, _temperature(name, facts.get("temperature")))
     for trial in trials:
         name = trial.platform
         platforms.setdefault(name, Platform(name, name, False, {}, find_temperature(name)))
     ordered = sorted(platforms.values(), key=lambda one: TEMPERATURES.index(one.temperature))
-    return Run(folder, folder.manifest, trials, tuple(ordered))
+    return replace(run, platforms=tuple(ordered))
 
 
 def _temperature(name: str, recorded: object) -> Temperature:
@@ -199,6 +212,13 @@ def estimate_start_extras(run: Run, platform: str) -> dict[str, Estimate]:
 def _estimate(run: Run, platform: str, names: Iterable[str]) -> dict[str, Estimate]:
     observed = {name: select_values(run, "start", platform, name) for name in names}
     return {name: estimate_median(values) for name, values in observed.items() if values}
+
+
+def estimate_start_counts(run: Run, platform: str) -> dict[str, Estimate]:
+    """Return the medians of what was counted from the request until the application was ready."""
+    trials = [trial for trial in run.trials if _ok(trial) and (trial.measure, trial.platform) == ("start", platform)]
+    names = dict.fromkeys(metric.metric for trial in trials for metric in trial.metrics)
+    return _estimate(run, platform, [name for name in names if "." not in name and name.startswith(COUNT_BEGINNINGS)])
 
 
 def count_steady(run: Run, platform: str) -> tuple[int, int]:

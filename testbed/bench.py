@@ -21,6 +21,7 @@ from runtime.images.base import read_host
 from runtime.images.model import Image
 from runtime.images.releases import choose_release
 from runtime.lease import CGROUP_ROOT, lease
+from testbed.bare import time_work
 from testbed.host import kvm
 from testbed.host.facts import read_facts, read_source, read_versions
 from testbed.host.noise import Watch
@@ -125,6 +126,15 @@ def _manifest(
 def _platform_record(platform: Platform) -> dict[str, object]:
     temperature = find_temperature(platform.name)
     return {"label": platform.label, "emulated": platform.emulated, "temperature": temperature, **platform.facts()}
+
+
+def _time_bare(progress: Progress) -> dict[str, float] | None:
+    """Return the seconds that pieces of work take as bare processes; None on a host that lacks one of the programs."""
+    try:
+        return time_work()
+    except OSError as error:
+        progress(f"bare processes are not timed: {error}")
+        return None
 
 
 def _say_where(
@@ -238,6 +248,7 @@ def bench(options: Options, progress: Progress) -> Finished:
         undo.enter_context(take_turn(run_id, wait=options.wait, progress=progress))
         scratch = undo.enter_context(lease(run_id))
         images = build_images(scenario, progress, options.base)
+        bare = _time_bare(progress)  # while this process has no threads yet, and nothing else runs
         lab = Lab()
         chosen: dict[str, Platform] = {}
         for name in names:
@@ -245,6 +256,7 @@ def bench(options: Options, progress: Progress) -> Finished:
             undo.callback(chosen[name].close)
             prepare(chosen[name], machines.kernel, scenario, images, scratch)
         manifest = _manifest(run_id, options, settings, scenario, images)
+        manifest["bare"] = bare
         manifest["guest_kernel"] = _kernel_record(options.guest_kernel, machines.kernel)
         manifest["platforms"] = {name: _platform_record(platform) for name, platform in chosen.items()}
         folder = RunFolder.create(options.out, run_id, manifest)

@@ -32,12 +32,16 @@ MANIFEST = "manifest.json"
 TRIALS = "trials.jsonl"
 METRICS = "metrics.csv"
 METRIC_COLUMNS = (
-    "run", "trial", "block", "scenario", "platform", "measure", "metric", "value", "unit", "outcome", "format",
+    "run", "trial", "block", "scenario", "platform", "measure", "metric", "value", "unit", "outcome", "clock", "format",
 )  # fmt: skip
+# Columns that older tables lack.
+_ADDED = {"clock", "format"}
 # What the quota of processor time held back: the fraction of periods, and seconds.
 THROTTLED_PERIODS, THROTTLED = "throttled_periods", "throttled"
 # Less of the periods is in tables, and not said in words.
 LEAST_HELD_BACK = 0.005
+# The kind of a manifest's ``machine`` in which one instruction takes one nanosecond.
+REFERENCE = "reference"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 Outcome = Literal["ok", "failed", "void", "interrupted"]
@@ -203,10 +207,11 @@ class RunFolder:
     def write_metrics(self) -> None:
         """Make metrics.csv from the trials: one row a metric; a trial without any has one row with these empty."""
         rows: list[tuple[object, ...]] = []
+        clock = "instructions" if counts_instructions(self.manifest) else "host"
         for trial in self.trials():
             head = (self.run_id, trial.trial, trial.block, self.scenario, trial.platform, trial.measure)
             figures: list[tuple[object, ...]] = [(one.metric, one.value, one.unit) for one in trial.metrics]
-            rows += [(*head, *figure, trial.outcome, FORMAT) for figure in figures or [("", "", "")]]
+            rows += [(*head, *figure, trial.outcome, clock, FORMAT) for figure in figures or [("", "", "")]]
         replace_file(self.path / METRICS, _csv(METRIC_COLUMNS, rows))
 
     def finish(self, status: Status) -> None:
@@ -227,6 +232,12 @@ class RunFolder:
 
     def _write_manifest(self) -> None:
         replace_file(self.path / MANIFEST, json.dumps(self.manifest, indent=2, default=str).encode() + b"\n")
+
+
+def counts_instructions(manifest: Mapping[str, Any]) -> bool:
+    """Return whether a run's seconds count instructions: it was made in the reference machine (testbed.machine)."""
+    machine = manifest.get("machine")
+    return isinstance(machine, dict) and machine.get("kind") == REFERENCE
 
 
 def check_base(base: Path) -> None:
@@ -255,16 +266,16 @@ def locate(run: str, base: Path) -> Path:
 
 
 def read_metrics(file: Path) -> list[dict[str, str]]:
-    """Return the rows of a metrics.csv by column, as text; ``format`` is "1" for a file that was written without that
-    column.
+    """Return the rows of a metrics.csv by column, as text; ``format`` is "1" and ``clock`` "host" for a file that was
+    written without these columns.
 
     Raises UsageError when the file cannot be read, lacks a column, or has a row of a newer format.
     """
     try:
         with file.open(newline="") as stream:
             reader = csv.DictReader(stream, restval="")
-            missing = set(METRIC_COLUMNS) - {"format"} - set(reader.fieldnames or ())
-            rows = [{"format": "1", **row} for row in reader]
+            missing = set(METRIC_COLUMNS) - _ADDED - set(reader.fieldnames or ())
+            rows = [{"clock": "host", "format": "1", **row} for row in reader]
     except OSError as error:
         raise UsageError(f"cannot read {file}: {error.strerror}") from error
     except (ValueError, csv.Error) as error:

@@ -55,8 +55,10 @@ ROOMS: Mapping[str, set[str]] = {
     | {"runtime.atomic", "runtime.container", "runtime.files", "runtime.lease", "runtime.libc"}
     | {"runtime.output", "runtime.unionfs"},
     "vm_images.plans": set(),
+    "testbed.bare": set(),
     "testbed.breakdown": set(),
     "testbed.copies": {"testbed.intervals"},
+    "testbed.counts": set(),
     "testbed.interruption": set(),
     "testbed.intervals": set(),
     "testbed.lab": set(),
@@ -65,6 +67,7 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.sample": set(),
     "testbed.temperature": set(),
     "testbed.bench": {
+        "testbed.bare",
         "testbed.host",
         "testbed.images",
         "testbed.lab",
@@ -97,12 +100,12 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.host": {"testbed.sample"},
     "testbed.load": set(),
     "testbed.services": {"testbed.load", "testbed.scenario"},
-    "testbed.qemu": {"testbed.breakdown", "testbed.host"},
+    "testbed.qemu": {"testbed.breakdown", "testbed.counts", "testbed.host"},
     "testbed.platforms": {"testbed.breakdown", "testbed.host", "testbed.lab", "testbed.progress"}
     | {"testbed.qemu", "testbed.scenario", "testbed.services"},
     "testbed.measures": {"testbed.breakdown", "testbed.copies", "testbed.host", "testbed.interruption", "testbed.lab"}
     | {"testbed.load", "testbed.platforms", "testbed.qemu", "testbed.results", "testbed.sample", "testbed.scenario"}
-    | {"testbed.services"},
+    | {"testbed.counts", "testbed.services"},
 }
 # Not so yet: module and room. Each goes when the import does.
 PENDING = {

@@ -31,9 +31,10 @@ from testbed.machine.inputs import (
 )
 from testbed.machine.job import Job, unpack
 from testbed.measures.trials import choose_exit_code
-from testbed.results import TRIALS, RunFolder
+from testbed.qemu.accelerator import ON_EMULATED_HOST
+from testbed.results import REFERENCE, TRIALS, RunFolder
 
-NAME = "reference"
+NAME = REFERENCE
 # Nothing varies there, so a second trial would tell what the first has told; another place in the order of trials, and
 # so another state of caches in memory, is what more of them show.
 TRIALS_ENOUGH = 1
@@ -123,6 +124,14 @@ def _take_over(options: Options, run_id: str, job: Job, scratch: Path, made: Inp
     return Finished(folder.path, choose_exit_code(folder.trials()))
 
 
+def _relabel(platforms: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the platforms without the host's emulation in their labels: here containers run on the same."""
+    return {
+        name: {**one, "label": str(one.get("label", name)).replace(ON_EMULATED_HOST, "")}
+        for name, one in platforms.items()
+    }
+
+
 def _manifest(
     options: Options, run_id: str, job: Job, inside: RunFolder, made: Inputs, emulated: Emulated
 ) -> Mapping[str, Any]:
@@ -131,6 +140,7 @@ def _manifest(
     manifest = {name: value for name, value in inside.manifest.items() if name not in unknown_inside}
     return {
         **manifest,
+        "platforms": _relabel(manifest.get("platforms", {})),
         "run": run_id,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(options.command),

@@ -15,7 +15,7 @@ from runtime.cgroups import Cgroup, Throttling
 from runtime.errors import WorkloadError
 from runtime.output import QUOTED_LINES, last_lines
 from testbed.interruption import defer_signals
-from testbed.measures import throttling
+from testbed.measures import counting, throttling
 from testbed.measures.context import RunContext
 from testbed.platforms.protocol import Filled, Instance, Platform, Pooling
 from testbed.qemu.console import KERNEL_PANIC
@@ -33,7 +33,8 @@ class Timeline(Struct, frozen=True):
     ``services`` has each service's phases by name, in the order of the scenario: those of the platform (see
     testbed.platforms.protocol.Started) and ``port_open`` when a port of it is known. ``port_open_ns`` and
     ``ready_ns`` are the application's: the ready check's port, and its first right answer. ``held_back`` is what the
-    quota of processor time took of each instance until then, by its part of the application.
+    quota of processor time took of each instance until then, by its part of the application. ``counted`` are the counts
+    just before the request and, as soon as its time is known, when it was ready; None when they could not be read.
     """
 
     requested_ns: int
@@ -41,6 +42,7 @@ class Timeline(Struct, frozen=True):
     port_open_ns: int
     ready_ns: int
     held_back: Mapping[str, Throttling] = MappingProxyType({})
+    counted: tuple[counting.Tally | None, counting.Tally | None] = (None, None)
 
 
 def ready_timeout_s(ready: Ready, platform: Platform) -> float:
@@ -137,12 +139,13 @@ class Application:
                     undo.callback(self._platform.stop, instance)
                     with defer_signals():
                         self.filled[instance.name] = self._platform.fill(instance)
+            before = counting.read(self._platform, [one for one in self.instances if one.name in self.filled])
             requested_ns = time.monotonic_ns()
             for instance in self.instances:
                 undo.callback(self._platform.stop, instance)
                 with defer_signals():
                     self._platform.start(instance)
-            self._timeline = self._wait(requested_ns)
+            self._timeline = self._wait(requested_ns, before)
             cgroups = tuple(self.cgroups().values())
             self._context.watch.running(cgroups)
             undo.callback(self._context.watch.stopping, cgroups)
@@ -154,7 +157,7 @@ class Application:
     ) -> None:
         self._undo.close()
 
-    def _wait(self, requested_ns: int) -> Timeline:
+    def _wait(self, requested_ns: int, before: counting.Tally | None) -> Timeline:
         ready = self._context.settings.ready
         timeout_s = ready_timeout_s(ready, self._platform)
         asked = make_questions(self._context.scenario, ready, self.addresses)
@@ -176,6 +179,7 @@ class Application:
         while len(first_processes.phases) < len(self.addresses):  # services that have no port to ask
             watch()
             time.sleep(0.001)
+        counted = before, counting.read(self._platform, self.instances)
         opened: dict[str, int] = {}
         for question, answer in zip(asked, answers, strict=True):
             opened[question.service] = max(opened.get(question.service, 0), answer.open_ns)
@@ -186,7 +190,7 @@ class Application:
         }
         cgroups = {throttling.name_part(instance): self._platform.cgroup(instance) for instance in self.instances}
         held_back = throttling.read(cgroups)
-        return Timeline(requested_ns, services, answers[0].open_ns, answers[0].ready_ns, held_back)
+        return Timeline(requested_ns, services, answers[0].open_ns, answers[0].ready_ns, held_back, counted)
 
     def check_alive(self) -> None:
         """Raise WorkloadError when the first process of a service has ended."""

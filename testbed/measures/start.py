@@ -7,7 +7,7 @@ from collections.abc import Generator, Sequence
 from statistics import median
 
 from testbed.load.open_loop import Target
-from testbed.measures import throttling
+from testbed.measures import counting, throttling
 from testbed.measures.application import Application, Timeline
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
@@ -40,7 +40,8 @@ def make_metrics(timeline: Timeline) -> tuple[Metric, ...]:
 
     The application's own: ``created`` and ``first_process`` when the last service got there, ``port_open`` and
     ``ready`` by the ready check. Then ``<service>.<phase>`` for each service, its own ``request`` among them, for
-    services are requested one after the other. Last comes what the quota of processor time held back meanwhile.
+    services are requested one after the other. Last comes what the quota of processor time held back meanwhile,
+    and what was counted until the application was ready.
     """
     phases = {
         phase: max(service[phase] for service in timeline.services.values()) for phase in ("created", "first_process")
@@ -49,7 +50,7 @@ def make_metrics(timeline: Timeline) -> tuple[Metric, ...]:
     for name, service in timeline.services.items():
         phases |= {f"{name}.{phase}": at_ns for phase, at_ns in service.items()}
     seconds = tuple(Metric(name, (at_ns - timeline.requested_ns) / 1e9, "s") for name, at_ns in phases.items())
-    return (*seconds, *throttling.make_metrics(timeline.held_back))
+    return (*seconds, *throttling.make_metrics(timeline.held_back), *counting.make_metrics(*timeline.counted))
 
 
 def make_steady_metrics(timeline: Timeline, answered: Sequence[Answered], window_s: float) -> tuple[Metric, ...]:

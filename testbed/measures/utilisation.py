@@ -10,10 +10,11 @@ from msgspec import Struct
 from msgspec.structs import astuple
 
 from testbed.load.open_loop import LoadResult, Target, run_load
-from testbed.measures import throttling
+from testbed.measures import counting, throttling
 from testbed.measures.application import Application
 from testbed.measures.context import LOAD_ATTEMPTS, RunContext
 from testbed.measures.schedule import PlannedTrial
+from testbed.platforms.protocol import Platform
 from testbed.results import Metric, Outcome, Trial
 from testbed.sample import (
     HostReading,
@@ -38,7 +39,8 @@ class Window(Struct, frozen=True):
     """What was seen from the end of the warm-up to the last answer.
 
     ``used`` has one entry an instance, by its part of the application; ``sampler_cpu_s`` is what this process used
-    meanwhile.
+    meanwhile. ``counted`` are the counts before the warm-up's first request and after the last
+    answer, ``offered`` the requests between them: to read them in between would delay requests.
     """
 
     load: LoadResult
@@ -48,6 +50,8 @@ class Window(Struct, frozen=True):
     rows: tuple[Row, ...] = ()
     host_rows: tuple[HostRow, ...] = ()
     sampler_cpu_s: float = 0.0
+    counted: tuple[counting.Tally | None, counting.Tally | None] = (None, None)
+    offered: int = 0
 
 
 def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None, None]:
@@ -58,19 +62,22 @@ def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None
     platform = context.platforms[planned.platform]
     with Application(context, platform, 0, f"t{planned.trial:03}") as application:
         for index in range(len(planned.rates_per_s)):
-            trial = _trial(context, planned, application, index)
+            trial = _trial(context, platform, planned, application, index)
             application.check_alive()
             yield trial
 
 
-def _trial(context: RunContext, planned: PlannedTrial, application: Application, index: int) -> Trial:
+def _trial(
+    context: RunContext, platform: Platform, planned: PlannedTrial, application: Application, index: int
+) -> Trial:
     """Return the trial of one rate: the first window whose generator was not late, or the last one."""
     rate_per_s, number = planned.rates_per_s[index], planned.trial + index
     attempts = 0
     outcome: Outcome = "void"
     while outcome == "void" and attempts < LOAD_ATTEMPTS:
         attempts += 1
-        window = _offer(context, rate_per_s, application, context.arrival_seed(planned.block, index))
+        seed = context.arrival_seed(planned.block, index)
+        window = _offer(context, platform, rate_per_s, application, seed)
         outcome, reason = judge_load(window.load)
         context.progress(
             f"  {rate_per_s:g}/s: {describe_outcome(window.load)}{f' ({outcome}: {reason})' if reason else ''}"
@@ -88,12 +95,13 @@ def _trial(context: RunContext, planned: PlannedTrial, application: Application,
     )
 
 
-def _offer(context: RunContext, rate_per_s: float, application: Application, seed: int) -> Window:
+def _offer(context: RunContext, platform: Platform, rate_per_s: float, application: Application, seed: int) -> Window:
     """Offer one rate, sampling from the end of the warm-up on."""
     load = context.settings.load
     target = Target(application.addresses[load.service], load.port, load.method, load.path)
     cgroups = application.cgroups()
     begun: list[tuple[Sampler, HostReading, float]] = []
+    counted = counting.read(platform, application.instances)
 
     def begin() -> None:
         begun.append((undo.enter_context(Sampler(cgroups, SAMPLE_INTERVAL_S)), read_host(), process_time()))
@@ -109,13 +117,16 @@ def _offer(context: RunContext, rate_per_s: float, application: Application, see
             started=begin,
         )
         after, ended_cpu_s = read_host(), process_time()
+    tallies = counted, counting.read(platform, application.instances)
+    offered = round(rate_per_s * (load.warmup_s + load.duration_s))
     sampler, before, began_cpu_s = begun[0]
     used = {
         throttling.name_part(instance): summarise_usage(sampler.rows, instance.name)
         for instance in application.instances
     }
     rows, host_rows = tuple(sampler.rows), tuple(sampler.host_rows)
-    return Window(result, used, before, after, rows, host_rows, ended_cpu_s - began_cpu_s)
+    own_s = ended_cpu_s - began_cpu_s
+    return Window(result, used, before, after, rows, host_rows, own_s, tallies, offered)
 
 
 def judge_load(result: LoadResult) -> tuple[Outcome, str]:
@@ -165,6 +176,7 @@ def make_metrics(rate_per_s: float, window: Window) -> tuple[Metric, ...]:
         Metric("generator_lag_p99", load.lag_p99_s, "s"),
         Metric("generator_cpu", load.generator_cpu_s, "s"),
         *throttling.make_metrics({part: used.throttling for part, used in window.used.items()}),
+        *counting.make_metrics(*window.counted, window.offered if load.ok else 0),
     ]
     if load.ok:
         figures += [

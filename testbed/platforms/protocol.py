@@ -79,6 +79,15 @@ class Pooling(Protocol):
         and ``stop`` ends it in any case."""
 
 
+@runtime_checkable
+class Counting(Protocol):
+    """What a platform has besides whose instances are guests that something counts the exits of."""
+
+    def exits(self, instance: Instance) -> Mapping[str, int] | None:
+        """Return the exits of a running instance so far, by reason (testbed.counts); None where there are none to
+        count, as under an emulator, or nothing counts them."""
+
+
 class Platform(Protocol):
     """One way to run an application. Adding a platform is one module and one registration."""
 

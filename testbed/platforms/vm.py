@@ -55,6 +55,7 @@ from testbed.qemu.emulator import (
     read_qemu_version,
 )
 from testbed.qemu.enclosure import enclose
+from testbed.qemu.exits import read_exits
 from testbed.qemu.prepared import Prepared
 from testbed.qemu.reader import ConsoleReader, adopt_orphans
 from testbed.qemu.running import Running, limit_start, report_refusal
@@ -149,6 +150,7 @@ class VmPlatform:
             "qemu": read_qemu_version(prepared.qemu),
             "libvirt": format_version(prepared.connection.getLibVersion()),
             "connection": prepared.libvirt.uri,
+            "exits": "counted by KVM" if prepared.verdict.accelerator == "kvm" else "none: emulated, without KVM",
             "accounts": "a user of its own for each guest's QEMU",
         }
 
@@ -380,6 +382,12 @@ class VmPlatform:
 
     def cgroup(self, instance: Instance) -> Cgroup:
         return Cgroup(cgroup_name(self._run_id, instance.name))
+
+    def exits(self, instance: Instance) -> Mapping[str, int] | None:
+        """Return what KVM has counted; QEMU's translator has no exits."""
+        if self._ready().verdict.accelerator != "kvm":
+            return None
+        return read_exits(self._running[instance.name].domain)
 
     def reclaim(self, instance: Instance) -> None:
         """Have the balloon, if there is one for that, take what the guest can do without."""

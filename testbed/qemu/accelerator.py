@@ -53,6 +53,7 @@ CANDIDATES = {"kvm": "kvm", "tcg": "tcg,thread=multi", "tcg-single": "tcg,thread
 AUTO = "auto"
 # What a guest under KVM gets for a processor, the best first: libvirt's mode or model, and QEMU's -cpu for it.
 KVM_CPUS = {"host-passthrough": "host", "maximum": "max", "qemu64": "qemu64"}
+ON_EMULATED_HOST = " on an emulated host"
 _NAMES = {"kvm": "KVM", "tcg": "TCG, emulated", "tcg-single": "TCG with one thread, emulated"}
 # Part of a cached verdict's key: to be raised when its form changes.
 _FORMAT = 4
@@ -108,7 +109,7 @@ class Verdict(Struct, frozen=True):
         if self.accelerator == "kvm" and not self.hardware:
             below = " without hardware, emulated"
         elif self.accelerator == "kvm" and hypervisor:
-            below = " on an emulated host" if hypervisor == EMULATOR else ", nested"
+            below = ON_EMULATED_HOST if hypervisor == EMULATOR else ", nested"
         return f"{platform} ({_NAMES[self.accelerator]}{below})"
 
 

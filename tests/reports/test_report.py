@@ -247,6 +247,14 @@ def test_bars_are_medians_of_durations_and_ties_follow_each_other(write_run: Wri
     assert stages["ready"].took_s == pytest.approx(0.2)
 
 
+def test_what_a_quota_held_back_of_a_service_is_no_phase_of_its_start(write_run: WriteRun) -> None:
+    names = ("created", "ready", "web.created", "web.throttled", "web.throttled_periods")
+    metrics = tuple(Metric(name, at_s, "s") for name, at_s in zip(names, (0.1, 0.9, 0.1, 0.2, 0.5), strict=True))
+    trial = Trial(1, 1, "container", "start", "ok", metrics=metrics)
+    run = read_run(RunFolder.open(write_run(platforms=("container",), starts=0, ramps=0, blocks=0, extra=[trial])))
+    assert [stage.name for stage in figures.order_stages(run, run.platforms[0])] == ["web.created", "ready"]
+
+
 def test_the_memory_figure_draws_the_estimate_that_it_labels(full_run: Path) -> None:
     """The line's two ends in the SVG are the first copy and what further ones add, on the axis's scale."""
     run = read_run(RunFolder.open(full_run))

@@ -189,12 +189,12 @@ def test_metrics_are_tidy_and_show_trials_without_figures(tmp_path: Path) -> Non
     folder.write_metrics()
     with (folder.path / "metrics.csv").open(newline="") as stream:
         rows = list(csv.reader(stream))
-    run, form = str(MANIFEST["run"]), str(FORMAT)
+    run, end = str(MANIFEST["run"]), ["host", str(FORMAT)]
     assert tuple(rows[0]) == METRIC_COLUMNS
     assert rows[1:] == [
-        [run, "0", "0", "clickme", "container", "utilisation", "ready", "0.5", "s", "ok", form],
-        [run, "0", "0", "clickme", "container", "utilisation", "memory_cgroup", "1000000.0", "bytes", "ok", form],
-        [run, "1", "0", "clickme", "vm", "start", "", "", "", "failed", form],
+        [run, "0", "0", "clickme", "container", "utilisation", "ready", "0.5", "s", "ok", *end],
+        [run, "0", "0", "clickme", "container", "utilisation", "memory_cgroup", "1000000.0", "bytes", "ok", *end],
+        [run, "1", "0", "clickme", "vm", "start", "", "", "", "failed", *end],
     ]
 
 
@@ -275,9 +275,20 @@ def test_metrics_of_a_newer_testbed_are_refused_and_those_without_a_format_are_r
     file.write_text("\n".join(line.rpartition(",")[0] for line in current.splitlines()) + "\n")
     assert read_metrics(file) == [row | {"format": "1"} for row in rows]
     for newer in (str(FORMAT + 1), "x", "", "0", "1.5"):
-        file.write_text(current.replace(f",ok,{FORMAT}\n", f",ok,{newer}\n", 1))
+        file.write_text(current.replace(f",ok,host,{FORMAT}\n", f",ok,host,{newer}\n", 1))
         with pytest.raises(UsageError, match="has the format"):
             read_metrics(file)
+
+
+def test_a_row_of_the_reference_machine_says_what_its_clock_counts(tmp_path: Path) -> None:
+    folder = _folder(tmp_path)
+    folder.append(_trial(0))
+    folder.manifest["machine"] = {"kind": "reference"}
+    folder.write_metrics()
+    assert {row["clock"] for row in read_metrics(folder.path / "metrics.csv")} == {"instructions"}
+    file = folder.path / "metrics.csv"
+    file.write_text(file.read_text().replace(",clock,", ",").replace(",instructions,", ","))
+    assert {row["clock"] for row in read_metrics(file)} == {"host"}, "an older table had no other"
 
 
 @pytest.mark.parametrize(

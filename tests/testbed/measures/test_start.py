@@ -30,7 +30,12 @@ def test_a_trial_records_every_phase(make_context: MakeContext, platform: Any) -
     assert figures["ready"] > 0.2
     for phase in ("request", "created", "first_process", "port_open"):
         assert 0 <= figures[f"store.{phase}"] <= figures[f"web.{phase}"]
-    assert {metric.unit for metric in trial.metrics} == {"s"}
+    counts = {"page_faults", "major_faults", "context_switches", "host_context_switches", "host_interrupts"}
+    assert {metric.metric for metric in trial.metrics if metric.unit == "1"} == counts, "and no exits of a process"
+    assert {metric.unit for metric in trial.metrics} == {"s", "1"}
+    assert figures["page_faults"] > 500 and figures["context_switches"] > 4
+    assert figures["host_interrupts"] > 0 and figures["host_context_switches"] >= figures["context_switches"]
+    assert 0 < figures["counting"] < 0.5
     assert figures["steady_window"] == pytest.approx(0.3)
     assert "steady" not in figures, "eight requests are too few to say"
     assert not any(name.startswith("pool_") for name in figures)

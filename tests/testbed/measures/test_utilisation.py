@@ -56,6 +56,9 @@ def test_each_rate_is_a_trial_with_the_cost_of_a_request(make_context: MakeConte
         assert 24 * MIB < figures["memory_pss"] < 60 * MIB
         assert figures["memory_cgroup"] > 24 * MIB
         assert figures["memory_per_request"] == pytest.approx(figures["memory_cgroup"] / figures["achieved_rate"])
+        assert figures["host_context_switches_per_request"] > 1 and figures["host_interrupts_per_request"] > 0.1
+        assert 0 <= figures["context_switches_per_request"], "a thread of each connection, which has ended, is lost"
+        assert "exits_per_request" not in figures, "processes have none"
         assert 0 < figures["host_utilisation"] <= 1
         assert 0 < figures["host_application"] < 1
         assert 0 < figures["host_generator"] < 1
