@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import os
 import shutil
 import subprocess
 import tarfile
@@ -29,7 +30,7 @@ from testbed.bench import make_run_id
 from testbed.host.turn import take_turn
 from testbed.images import build_images
 from testbed.machine import emulator
-from testbed.machine.emulation import emulate
+from testbed.machine.emulation import USER, emulate
 from testbed.machine.inputs import Inputs, combined_digest, inputs, read_qemu_version, require_room
 from testbed.machine.job import Job
 from testbed.machine.reference import hand_over, results_digests
@@ -290,10 +291,22 @@ def reproduce(
 
 def _unpack_layers(folder: Path, names: tuple[str, ...]) -> tuple[Path, ...]:
     """Return the directories of the disk's layers ``names``, unpacked below ``folder``. Raises TestbedError."""
+    # Whoever wrote the bundle wrote the disk: it is unpacked by a user who may write nowhere else.
     disk, target = folder / _ROOT / emulator.FOLDER.name / emulator.DISK, folder / "layers"
     command = ["fsck.erofs", f"--extract={target}", "--force", str(disk)]
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        target.mkdir()
+        os.chown(target, USER.uid, USER.gid)
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            user=USER.uid,
+            group=USER.gid,
+            extra_groups=(),
+        )
     except FileNotFoundError as error:
         raise PrerequisiteError(f"unpack the bundle's disk: {error}", "install erofs-utils") from error
     if done.returncode:

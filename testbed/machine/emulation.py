@@ -21,7 +21,7 @@ from testbed.machine.inputs import Inputs
 from testbed.machine.job import PROGRESS, TIME
 
 # Whom nobody else is: QEMU needs no rights, and what it emulates is a scenario's.
-_USER = User(uid=65533, gid=65533)
+USER = User(uid=65533, gid=65533)
 _POLL_S = 0.2
 # The machine says every five seconds of its time that it is alive; on a busy host these are a minute of ours.
 SILENCE_S = 600.0
@@ -102,9 +102,9 @@ def emulate(
         said = os.open(console, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         undo.callback(os.close, said)
         for descriptor in (given, said):
-            os.fchown(descriptor, _USER.uid, _USER.gid)
+            os.fchown(descriptor, USER.uid, USER.gid)
         command = emulator.emulator_command(inputs.disk_bytes, deterministic=deterministic)
-        spec = Spec(Process(args=command, user=_USER), inputs.layers, hostname="emulator")
+        spec = Spec(Process(args=command, user=USER), inputs.layers, hostname="emulator")
         machine = container.start(spec, name=cgroup_name(run_id, "emulator"), stdin=given, stdout=said)
         undo.callback(machine.delete)
         lines = Console(console)

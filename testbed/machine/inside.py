@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from runtime import libc
-from runtime.errors import TestbedError
+from runtime.errors import PrerequisiteError, TestbedError
 from testbed.bench import Options, bench
 from testbed.interruption import raise_on_signals
 from testbed.machine import job as jobs
@@ -62,11 +62,25 @@ def _options(job: jobs.Job) -> Options:
     )
 
 
+def _give_devices() -> None:
+    """Give the devices of virtual machines to those who may use them, as udev does. Raises PrerequisiteError when the
+    processor that is emulated has no virtualisation."""
+    if not Path("/dev/kvm").exists():
+        raise PrerequisiteError(
+            "the reference machine has no /dev/kvm: its emulator does not emulate AMD's SVM",
+            "its processor is QEMU's `max`: use a QEMU whose TCG has that (Debian 13's does)",
+        )
+    for device in ("/dev/kvm", "/dev/vhost-net"):
+        shutil.chown(device, group="kvm")
+        Path(device).chmod(0o660)
+
+
 def _experiment() -> None:
     """Run it and write down how it ended."""
     threading.Thread(target=_pulse, daemon=True).start()
     run: Path | None = None
     try:
+        _give_devices()
         job = msgspec.json.decode(jobs.JOB.read_bytes(), type=jobs.Job)
         with raise_on_signals():
             finished = bench(_options(job), _say)
@@ -76,15 +90,16 @@ def _experiment() -> None:
             traceback.print_exc()
         outcome = jobs.describe_error(error)
     with Path(RESULTS).open("wb") as target:
-        jobs.pack(outcome, run, target, RESULTS_BYTES)
+        try:
+            jobs.pack(outcome, run, target, RESULTS_BYTES)
+        except TestbedError as error:  # too much for the memory that takes it
+            jobs.pack(jobs.describe_error(error), None, target, RESULTS_BYTES)
+        target.flush()
         os.fsync(target.fileno())
 
 
 def main() -> None:
     """Run the experiment in a child, reap what is left to PID 1, and power off."""
-    for device in ("/dev/kvm", "/dev/vhost-net"):  # as udev has them
-        shutil.chown(device, group="kvm")
-        Path(device).chmod(0o660)
     jobs.RESULTS_FOLDER.mkdir(parents=True, exist_ok=True)
     child = os.fork()
     if child == 0:
