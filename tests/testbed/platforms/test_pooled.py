@@ -65,7 +65,8 @@ def test_one_is_filled_before_it_is_started_and_serves_once(pool: Pool) -> None:
     pool.platform.start(one)
     phases = pool.platform.started(one, 1).phases
     assert phases["request"] == phases["created"] < phases["first_process"]
-    assert ask(one) == "served" and pool.waiting_pid(one) == pid
+    assert ask(one) == "served"
+    assert pid in pool.platform.cgroup(one).pids(), "beside one that it has forked to answer, for a moment"
     pool.platform.stop(one)
     assert not pool.platform.cgroup(one).exists()
     with pytest.raises(TestbedError, match="none waits in the pool"):
