@@ -35,9 +35,15 @@ exec /lib/systemd/systemd --unit=checks.service --show-status=0 </dev/console >/
 """
 
 
-def layer_of_unit(directory: Path, module: str, wants: str, modules: tuple[str, ...] = ()) -> Layer:
-    """A layer with the unit that BOOT has systemd start: it runs the checks of ``module`` once ``wants`` are there and
-    the kernel has the ``modules`` of the layer of that name, and ends the guest."""
+def layer_of_unit(
+    directory: Path,
+    module: str,
+    wants: str,
+    modules: tuple[str, ...] = (),
+    environment: tuple[str, ...] = ("PYTHONDONTWRITEBYTECODE=1",),
+) -> Layer:
+    """A layer with the unit that BOOT has systemd start: it runs the checks of ``module`` in this ``environment``, once
+    ``wants`` are there and the kernel has the ``modules`` of the layer of that name, and ends the guest."""
     inserted = "".join(f"ExecStartPre=/layers/busybox/bin/busybox insmod /layers/modules/{name}\n" for name in modules)
     units = directory / "units" / "etc" / "systemd" / "system"
     units.mkdir(parents=True)
@@ -52,7 +58,7 @@ StandardError=tty
 TTYPath=/dev/ttyS0
 TimeoutStopSec=2
 WorkingDirectory={CHECKS}
-Environment=PYTHONDONTWRITEBYTECODE=1
+Environment={" ".join(environment)}
 {inserted}ExecStart=/usr/bin/python3 -m {module}
 ExecStopPost=/bin/sh -c "sleep 0.3; echo b > /proc/sysrq-trigger"
 """)
@@ -111,5 +117,10 @@ def outcomes_of(
         shutil.rmtree(work)
     console = done.stdout.decode(errors="replace").replace("\r", "")
     print(console, done.stderr.decode())
+    return read_outcomes(console)
+
+
+def read_outcomes(console: str) -> dict[str, str]:
+    """What each check came to, by what a guest's console shows, without carriage returns."""
     found = re.findall(r"^check: (\w+): [\d.]+ s: (.*)$", console, re.MULTILINE)
     return {check: said if said == "ok" else json.loads(said) for check, said in found}
