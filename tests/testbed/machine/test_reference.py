@@ -1,10 +1,75 @@
-"""What is known outside of the reference machine only, as the manifest records it."""
+"""The reference machine as a whole: what it measures is a function of its inputs, whatever the host does beside it."""
 
 from __future__ import annotations
 
-from testbed.machine.reference import NAME, _relabel
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from runtime.errors import PrerequisiteError
+from testbed.bench import Options
+from testbed.machine.reference import NAME, _relabel, bench
 from testbed.qemu.accelerator import Verdict
-from testbed.results import counts_instructions
+from testbed.results import TRIALS, RunFolder, counts_instructions
+from testbed.scenario.new import create_scenario
+
+PLATFORMS = ("container", "vm")
+# Takes a processor, and its caches, from the emulator.
+_LOOP = "import hashlib\nwhile True: hashlib.sha256(bytes(1 << 20)).digest()"
+
+
+def run(scenarios: Path, out: Path) -> RunFolder:
+    """One trial of the start of the template's web server, on both sides."""
+    options = Options(
+        "tiny",
+        PLATFORMS,
+        "auto",
+        ("start",),
+        1,
+        quick=True,
+        seed=7,
+        out=out,
+        scenarios=scenarios,
+        command=(),
+        wait=True,
+    )
+    try:
+        finished = bench(options, print)
+    except PrerequisiteError as error:
+        pytest.skip(f"no reference machine: {error}")
+    assert finished.exit_code == 0
+    return RunFolder.open(finished.path)
+
+
+@contextmanager
+def busy_host() -> Iterator[None]:
+    """Within, something else keeps a processor busy."""
+    with subprocess.Popen([sys.executable, "-c", _LOOP]) as loop:
+        try:
+            yield
+        finally:
+            loop.kill()
+
+
+@pytest.mark.root
+@pytest.mark.vm
+@pytest.mark.network
+def test_two_runs_are_the_same_to_the_last_digit_on_a_quiet_host_and_a_busy_one(tmp_path: Path) -> None:
+    scenarios = tmp_path / "scenarios"
+    scenarios.mkdir()
+    create_scenario("tiny", scenarios)
+    quiet = run(scenarios, tmp_path / "quiet")
+    with busy_host():
+        busy = run(scenarios, tmp_path / "busy")
+    assert {trial.platform for trial in quiet.trials()} == set(PLATFORMS)
+    assert all(trial.outcome == "ok" for trial in quiet.trials())
+    assert quiet.manifest["machine"]["inputs_by_name"] == busy.manifest["machine"]["inputs_by_name"]
+    assert (quiet.path / TRIALS).read_bytes() == (busy.path / TRIALS).read_bytes()
+    assert quiet.manifest["machine"]["results_by_name"] == busy.manifest["machine"]["results_by_name"]
 
 
 def test_a_label_does_not_tell_of_emulation_that_containers_have_too() -> None:
