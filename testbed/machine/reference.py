@@ -6,7 +6,7 @@ import shlex
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +142,7 @@ def _manifest(
         **manifest,
         "platforms": _relabel(manifest.get("platforms", {})),
         "run": run_id,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": (datetime.now(UTC) - timedelta(seconds=emulated.real_s)).isoformat(timespec="seconds"),
         "command": shlex.join(options.command),
         "source": read_source(),
         "machine": {
