@@ -25,6 +25,7 @@ from testbed.bench import Options, bench
 from testbed.interruption import raise_on_signals
 from testbed.machine import job as jobs
 from testbed.machine.emulator import RESULTS_BYTES
+from testbed.machine.handover import pack
 from testbed.qemu.accelerator import ON_EMULATED_HOST
 from vm_images.reference import RESULTS
 
@@ -91,9 +92,9 @@ def _experiment() -> None:
         outcome = jobs.describe_error(error)
     with Path(RESULTS).open("wb") as target:
         try:
-            jobs.pack(outcome, run, target, RESULTS_BYTES)
+            pack(outcome, run, target, RESULTS_BYTES)
         except TestbedError as error:  # too much for the memory that takes it
-            jobs.pack(jobs.describe_error(error), None, target, RESULTS_BYTES)
+            pack(jobs.describe_error(error), None, target, RESULTS_BYTES)
         target.flush()
         os.fsync(target.fileno())
 

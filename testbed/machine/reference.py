@@ -20,6 +20,7 @@ from testbed.host.facts import read_facts, read_source
 from testbed.host.turn import take_turn
 from testbed.images import build_images
 from testbed.machine.emulation import Emulated, emulate, read_tail
+from testbed.machine.handover import unpack
 from testbed.machine.inputs import (
     Inputs,
     combined_digest,
@@ -29,7 +30,7 @@ from testbed.machine.inputs import (
     require_platforms,
     require_room,
 )
-from testbed.machine.job import Job, unpack
+from testbed.machine.job import Job
 from testbed.measures.trials import choose_exit_code
 from testbed.qemu.accelerator import ON_EMULATED_HOST
 from testbed.results import REFERENCE, TRIALS, RunFolder
