@@ -135,7 +135,8 @@ def test_a_killed_run_is_cleaned_up(tmp_path: Path) -> None:
     ("arguments", "code", "message"),
     [
         (("--scenario", "nonsense"), 1, "clickme"),
-        (("--scenario", "clickme", "--platforms", "container,moon"), 1, "known platforms: container, vm"),
+        (("--scenario", "clickme", "--platforms", "container,moon"), 1, "known platforms: container, container-pooled"),
+        (("--scenario", "clickme", "--machine", "moon"), 1, "known machines: native, reference"),
         (("--scenario", "clickme", "--measures", "speed"), 1, "known measures: start, density, utilisation"),
         (("--scenario", "clickme", "--trials", "-1"), 1, "at least 1"),
         (("--scenario", "clickme", "--trials", "0"), 1, "at least 1"),
