@@ -22,7 +22,7 @@ def test_nothing_of_the_host_s_time_or_chance_is_in_the_machine() -> None:
 
 def test_without_instruction_counting_it_has_the_host_s_time() -> None:
     command = " ".join(emulator_command(2 << 20, deterministic=False))
-    assert "-icount" not in command and "thread=multi" in command and "-smp 1" in command
+    assert "-icount" not in command and "thread=multi" in command and "-smp 2" in command
 
 
 def test_the_disk_is_read_only_memory_of_the_given_length() -> None:
