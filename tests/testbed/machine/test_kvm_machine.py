@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
-from runtime.errors import PrerequisiteError
+from runtime.errors import PrerequisiteError, WorkloadError
 from runtime.files import read_bounded
 from runtime.home import SEAL, store_root
 from runtime.images.model import Layer
 from runtime.images.store import Store
 from runtime.lease import lease
+from testbed.machine import emulation
 from testbed.machine.emulation import emulate
 from testbed.machine.inputs import Inputs, assemble, require_room
 from tests.runtime.check_guest import CHECKS as CHECKS_FOLDER
@@ -35,6 +36,7 @@ _SYSTEMD = ("/lib/systemd/systemd", "--unit=checks.service", "--show-status=0", 
 # What the udev of a server has systemd do (its static-nodes-permissions.conf); the machine has systemd alone.
 _DEVICES = "z /dev/kvm 0660 - kvm -\nz /dev/vhost-net 0660 - kvm -\n"
 _LONGEST_CONSOLE = 16 << 20
+_SILENCE_S = 150.0  # the longest check takes a fifth of it
 _COMMANDS = ("sh", "cat", "ls", "ip")
 
 
@@ -69,32 +71,42 @@ def machine(work: Path) -> Inputs:
     return made
 
 
-def boot(made: Inputs, name: str) -> str:
-    """What the machine's console shows until it has powered off."""
-    with lease(name) as scratch:
+def boot(made: Inputs, name: str) -> dict[str, str]:
+    """What each check came to, as far as the machine got."""
+    with lease(name) as scratch, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(emulation, "SILENCE_S", _SILENCE_S)
         try:
-            emulate(made, name, scratch / "console", scratch / "results", print)
-        finally:
-            console = read_bounded(scratch / "console", _LONGEST_CONSOLE).decode(errors="replace").replace("\r", "")
-            print(console)
-    return console
+            emulate(made, name, scratch / "console", scratch / "results", print, deterministic=False)
+        except WorkloadError as error:
+            print(error)
+        console = read_bounded(scratch / "console", _LONGEST_CONSOLE).decode(errors="replace").replace("\r", "")
+    print(console)
+    return read_outcomes(console)
+
+
+def is_done(found: Mapping[str, str]) -> bool:
+    """Whether all checks were done and are right."""
+    return all(found.get(check.__name__) == "ok" for check in CHECKS)
 
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What each check came to, in one boot for all: with icount, so that it is the same every time. Without, QEMU 10.0
-    still has faults with nested guests: of some forty boots, one of the machine or of a guest died or stood still."""
+    """What each check came to. QEMU 10.0 still has faults with nested guests: in some boots the machine or one of its
+    guests dies or stands still. None is the same twice, as one of ours would be: what failed has a second boot."""
     name = f"test-{tmp_path_factory.mktemp('work').parent.name}-kvm"
     work = store_root() / "guest" / name
     try:
         work.mkdir()
         made = machine(work)
-        console = boot(made, name)
+        found = boot(made, name)
+        if not is_done(found):
+            print("once more: was that a fault of the emulator's?")
+            found = {**boot(made, name), **{check: said for check, said in found.items() if said == "ok"}}
     except PrerequisiteError as error:
         pytest.skip(f"no machine to do the checks in: {error}")
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return read_outcomes(console)
+    return found
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
