@@ -36,8 +36,8 @@ RUN sed -i 's/^Types: deb$/Types: deb deb-src/' /etc/apt/sources.list.d/base.sou
 # The kernel is unpacked, not installed: nobody boots this system by a boot loader, so it needs no initial RAM disk.
 # What apt fetched and logged goes in the same layer that made it, or the image would carry it.
 RUN apt-get update \
- && apt-get install --yes --no-install-recommends busybox-static e2fsprogs erofs-utils iproute2 kmod \
-           libvirt-daemon-driver-qemu python3 python3-libvirt qemu-system-x86 qemu-utils \
+ && apt-get install --yes --no-install-recommends busybox-static criu e2fsprogs erofs-utils iproute2 \
+           kmod libvirt-daemon-driver-qemu python3 python3-libvirt qemu-system-x86 qemu-utils \
  && cd /tmp \
  && apt-get -o APT::Sandbox::User=root download \
            "$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)" \
