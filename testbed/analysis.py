@@ -136,7 +136,7 @@ def list_compared(run: Run, measure: str) -> tuple[Platform, ...]:
 def list_alone(run: Run, measure: str) -> tuple[Platform, ...]:
     """Return the platforms that start warm and are set against nothing in a measure: the run has no figures of the same
     kind that starts cold, so nobody could tell the kind's part from that of the temperature."""
-    measured = {trial.platform for trial in run.trials if _ok(trial) and trial.measure == measure}
+    measured = {trial.platform for trial in run.trials if trial.counted and trial.measure == measure}
     return tuple(
         one
         for one in run.platforms
@@ -178,14 +178,10 @@ def count_outcomes(run: Run) -> tuple[Tally, ...]:
 def _tally(platform: str, measure: str, trials: list[Trial]) -> Tally:
     outcomes = [trial.outcome for trial in trials]
     reasons = dict.fromkeys(
-        f"{trial.outcome}: {trial.reason or 'no reason given'}" for trial in trials if not _ok(trial)
+        f"{trial.outcome}: {trial.reason or 'no reason given'}" for trial in trials if trial.outcome != "ok"
     )
     counts = {name: outcomes.count(name) for name in ("ok", "failed", "void", "interrupted")}
     return Tally(platform, measure, **counts, reasons=tuple(reasons))
-
-
-def _ok(trial: Trial) -> bool:
-    return trial.outcome == "ok"
 
 
 def select_values(run: Run, measure: str, platform: str, metric: str) -> tuple[float, ...]:
@@ -193,7 +189,7 @@ def select_values(run: Run, measure: str, platform: str, metric: str) -> tuple[f
     numbers = (
         trial.value(metric)
         for trial in run.trials
-        if _ok(trial) and (trial.measure, trial.platform) == (measure, platform)
+        if trial.counted and (trial.measure, trial.platform) == (measure, platform)
     )
     return tuple(value for value in numbers if value is not None)
 
@@ -216,7 +212,7 @@ def _estimate(run: Run, platform: str, names: Iterable[str]) -> dict[str, Estima
 
 def estimate_start_counts(run: Run, platform: str) -> dict[str, Estimate]:
     """Return the medians of what was counted from the request until the application was ready."""
-    trials = [trial for trial in run.trials if _ok(trial) and (trial.measure, trial.platform) == ("start", platform)]
+    trials = [trial for trial in run.trials if trial.counted and (trial.measure, trial.platform) == ("start", platform)]
     names = dict.fromkeys(metric.metric for trial in trials for metric in trial.metrics)
     return _estimate(run, platform, [name for name in names if "." not in name and name.startswith(COUNT_BEGINNINGS)])
 
@@ -229,7 +225,7 @@ def count_steady(run: Run, platform: str) -> tuple[int, int]:
 
 def estimate_service_phases(run: Run, platform: str) -> dict[tuple[str, str], Estimate]:
     """Return the median of each phase of each service, seconds since the application's request, by (service, phase)."""
-    trials = [trial for trial in run.trials if _ok(trial) and (trial.measure, trial.platform) == ("start", platform)]
+    trials = [trial for trial in run.trials if trial.counted and (trial.measure, trial.platform) == ("start", platform)]
     pairs = dict.fromkeys(
         (service, phase)
         for trial in trials
@@ -255,7 +251,7 @@ class HeldBack(Struct, frozen=True):
 def estimate_held_back(run: Run, platform: str) -> dict[str, HeldBack]:
     """Return the medians of what was held back until an application was ready, by its parts: instances that have a
     quota."""
-    trials = [trial for trial in run.trials if _ok(trial) and (trial.measure, trial.platform) == ("start", platform)]
+    trials = [trial for trial in run.trials if trial.counted and (trial.measure, trial.platform) == ("start", platform)]
     parts = dict.fromkeys(
         part
         for trial in trials
@@ -278,7 +274,7 @@ def select_ramps(run: Run, platform: str) -> tuple[Ramp, ...]:
     return tuple(
         _ramp(run, trial)
         for trial in run.trials
-        if _ok(trial) and (trial.measure, trial.platform) == ("density", platform)
+        if trial.counted and (trial.measure, trial.platform) == ("density", platform)
     )
 
 
@@ -323,7 +319,7 @@ def estimate_utilisation(run: Run, platform: str) -> dict[float, dict[str, Estim
 
     A rate at which the platform was saturated in some trial has no latency: it is a matter of the window's length then.
     """
-    table = build_frame(trial for trial in run.trials if _ok(trial) and trial.measure == "utilisation")
+    table = build_frame(trial for trial in run.trials if trial.counted and trial.measure == "utilisation")
     table = table[table["platform"] == platform].dropna(subset=["rate_per_s"])
     by_rate: dict[float, dict[str, Estimate]] = {}
     too_high = find_saturated(run, platform)
@@ -342,7 +338,7 @@ def find_saturated(run: Run, platform: str) -> dict[float, tuple[int, int]]:
     counts: dict[float, tuple[int, int]] = {}
     for trial in run.trials:
         rate = get_offered_rate(trial)
-        if _ok(trial) and (trial.measure, trial.platform) == ("utilisation", platform) and rate is not None:
+        if trial.counted and (trial.measure, trial.platform) == ("utilisation", platform) and rate is not None:
             behind, of = counts.get(rate, (0, 0))
             counts[rate] = (behind + bool(trial.value("saturated")), of + 1)
     return {rate: count for rate, count in sorted(counts.items()) if count[0]}

@@ -64,8 +64,11 @@ class Trial(Struct, frozen=True):
     ``outcome`` is ``ok``; ``failed`` (the workload or platform did not do its part); ``void`` (the measurement
     itself was bad: a late load generator); or ``interrupted``. ``reason`` says why it is not ok, or why a ramp ended,
     ``details`` what else was said then: the last lines of every console.
-    ``samples`` is the name of its time series below ``samples/``. ``window`` and ``disturbances`` are what
-    testbed.host.noise saw while it ran.
+    ``samples`` is the name of its time series below ``samples/``, ``histogram`` that of its latencies there. ``window``
+    and ``disturbances`` are what testbed.host.noise saw while it ran.
+
+    ``warmup``: it is on record and not counted. ``repeats`` is the number of the void trial that it was done again for,
+    0 for none; ``beside`` the platform that ran at the same time on the same host, "" for none.
     """
 
     trial: int
@@ -80,6 +83,15 @@ class Trial(Struct, frozen=True):
     details: str = ""
     window: Mapping[str, float] = field(default_factory=dict)
     disturbances: tuple[str, ...] = ()
+    histogram: str | None = None
+    warmup: bool = False
+    repeats: int = 0
+    beside: str = ""
+
+    @property
+    def counted(self) -> bool:
+        """Whether it is evidence: it ended well, and warmed nothing up for others."""
+        return self.outcome == "ok" and not self.warmup
 
     def value(self, metric: str) -> float | None:
         """Return the value of a metric, None when the trial has no such metric."""
