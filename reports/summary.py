@@ -39,8 +39,8 @@ from testbed.analysis import (
     select_ramps,
     select_values,
 )
-from testbed.intervals import Estimate, estimate_median_ratio
 from testbed.results import RunFolder
+from testbed.statistics import Estimate, estimate_median_ratio
 
 _AS = {"container": "as containers", "vm": "as virtual machines"}
 _STOPPED = {"cap": "the cap", "slo": "then the service level broke", "memory": "then memory was short"}

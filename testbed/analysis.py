@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from testbed.breakdown import EMULATOR_PARTS, PARTS
 from testbed.copies import CopyMemory, copy_memory, taken_bytes
-from testbed.intervals import Estimate, estimate_median
 from testbed.results import THROTTLED, THROTTLED_PERIODS, RunFolder, Trial, counts_instructions
+from testbed.statistics import Estimate, estimate_median
 from testbed.temperature import TEMPERATURES, Temperature, find_cold, find_temperature
 
 if TYPE_CHECKING:
