@@ -135,7 +135,7 @@ def _judge_pairs(base: Sequence[float], other: Sequence[float], margin: float) -
 
 def _judge_equal_pairs(base: Sequence[float], other: Sequence[float], margin: float) -> Equivalence:
     p_value = max(_judge_pairs(base, other, margin), _judge_pairs(other, base, margin))
-    ratio = estimate_median([b / a for a, b in zip(base, other, strict=True)], 1 - 2 * RISK)
+    ratio = estimate_median([b / a for a, b in zip(base, other, strict=True)], level=1 - 2 * RISK)
     return Equivalence(margin, p_value, ratio.low, ratio.high)
 
 
@@ -150,7 +150,7 @@ def judge_equivalence(base: Sequence[float], other: Sequence[float], margin: flo
         judge_below([value * (1 + margin) for value in base], other),
         judge_below([value * (1 + margin) for value in other], base),
     )
-    ratio = estimate_median_ratio(other, base, 1 - 2 * RISK)
+    ratio = estimate_median_ratio(other, base, level=1 - 2 * RISK)
     return Equivalence(margin, p_value, ratio.low, ratio.high)
 
 

@@ -34,7 +34,7 @@ class Estimate(Struct, frozen=True):
         return self.level >= LEVEL
 
 
-def estimate_median(values: Sequence[float], level: float = LEVEL) -> Estimate:
+def estimate_median(values: Sequence[float], *, level: float = LEVEL) -> Estimate:
     """Return the median, with the narrowest symmetric interval of order statistics that covers at least ``level``.
 
     Free of any assumption on the distribution: the number of values below the true median is binomial(n, 1/2)
@@ -63,7 +63,9 @@ def find_middle(ordered: Sequence[float]) -> float:
     return ordered[n // 2] if n % 2 else ordered[n // 2 - 1] / 2 + ordered[n // 2] / 2
 
 
-def estimate_median_difference(minuend: Sequence[float], subtrahend: Sequence[float], level: float = LEVEL) -> Estimate:
+def estimate_median_difference(
+    minuend: Sequence[float], subtrahend: Sequence[float], *, level: float = LEVEL
+) -> Estimate:
     """Return the difference of two medians with its interval, from the intervals of both.
 
     They are combined as Zou and Donner have it (Construction of confidence limits about effect measures: a general
@@ -73,7 +75,7 @@ def estimate_median_difference(minuend: Sequence[float], subtrahend: Sequence[fl
     """
     if not minuend or not subtrahend:
         raise ValueError("a difference of medians needs values on both sides")
-    one, other = estimate_median(minuend, level), estimate_median(subtrahend, level)
+    one, other = estimate_median(minuend, level=level), estimate_median(subtrahend, level=level)
     value, n = one.value - other.value, min(one.n, other.n)
     if min(one.level, other.level) < level:
         return Estimate(value, min(minuend) - max(subtrahend), max(minuend) - min(subtrahend), n, 0.0)
@@ -82,7 +84,9 @@ def estimate_median_difference(minuend: Sequence[float], subtrahend: Sequence[fl
     return Estimate(value, value - below, value + above, n, level)
 
 
-def estimate_median_ratio(numerator: Sequence[float], denominator: Sequence[float], level: float = LEVEL) -> Estimate:
+def estimate_median_ratio(
+    numerator: Sequence[float], denominator: Sequence[float], *, level: float = LEVEL
+) -> Estimate:
     """Return the ratio of two medians of positive values with its interval: as that of a difference, in logarithms.
 
     With fewer than ``FEWEST`` values on a side: the range of the possible ratios, with level 0. Raises ValueError for
@@ -90,7 +94,7 @@ def estimate_median_ratio(numerator: Sequence[float], denominator: Sequence[floa
     """
     if not numerator or not denominator or min(*numerator, *denominator, 1) <= 0:
         raise ValueError("a ratio needs positive values on both sides")
-    above, under = estimate_median(numerator, level), estimate_median(denominator, level)
+    above, under = estimate_median(numerator, level=level), estimate_median(denominator, level=level)
     value, n = above.value / under.value, min(above.n, under.n)
     if min(above.level, under.level) < level:
         return Estimate(value, min(numerator) / max(denominator), max(numerator) / min(denominator), n, 0.0)

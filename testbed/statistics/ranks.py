@@ -78,7 +78,7 @@ def judge_below(base: Sequence[float], other: Sequence[float]) -> float:
     return find_tail(count_smaller(base, other), len(base), len(other))
 
 
-def hodges_lehmann(base: Sequence[float], other: Sequence[float], level: float = LEVEL) -> Estimate:
+def hodges_lehmann(base: Sequence[float], other: Sequence[float], *, level: float = LEVEL) -> Estimate:
     """Return by how much ``other`` is shifted against ``base``: the median of all differences, with its interval.
 
     (Hodges and Lehmann, Estimates of location based on rank tests, Annals of Mathematical Statistics 34, 1963.) Exact
