@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -300,14 +301,24 @@ def _points(run: Run, trial: Trial) -> dict[str, tuple[float, ...]]:
     """Return the columns of a trial's samples; none when the file is gone or is not as it was written."""
     import pandas as pd
 
-    path = run.folder.samples_path(trial)
-    if path is None:
+    raw = read_samples(run, trial)
+    if raw is None:
         return {}
-    try:
-        table = pd.read_csv(path).apply(pd.to_numeric, errors="coerce")
-    except (ValueError, UnicodeDecodeError):  # EmptyDataError and ParserError are ValueErrors
-        return {}
+    table = raw.apply(pd.to_numeric, errors="coerce")
     return {str(name): tuple(_number(value) for value in table[name]) for name in table.columns}
+
+
+def read_samples(run: Run, trial: Trial) -> pd.DataFrame | None:
+    """Return a trial's time series as it was written; None when it has none, or the file is not as it was written."""
+    import pandas as pd
+
+    content = run.folder.read_samples(trial)
+    if content is None:
+        return None
+    try:
+        return pd.read_csv(io.BytesIO(content))
+    except (ValueError, UnicodeDecodeError, pd.errors.ParserError):
+        return None
 
 
 def _number(value: float) -> float:

@@ -211,6 +211,17 @@ class RunFolder:
         """Return the file of a trial's time series; None when it has none, and for what is no file of this folder."""
         return self._sample_file(trial.samples)
 
+    def read_samples(self, trial: Trial) -> bytes | None:
+        """Return a trial's time series as it was written, CSV; None when it has none, and for what cannot be read or is
+        longer than MOST_SAMPLES_BYTES."""
+        path = self.samples_path(trial)
+        if path is None:
+            return None
+        try:
+            return read_bounded(path, MOST_SAMPLES_BYTES)
+        except UsageError:
+            return None
+
     def histogram_path(self, trial: Trial) -> Path | None:
         """Return the file of a trial's latencies; None when it has none, and for what is no file of this folder."""
         return self._sample_file(trial.histogram)

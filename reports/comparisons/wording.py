@@ -13,7 +13,7 @@ from testbed.comparison.verdict import Change, Judgement
 from testbed.statistics import Estimate
 
 _PER_REQUEST = "_per_request"
-_COPIES = {"_first_copy": "first copy", "_further_copy": "each further copy"}
+_COPIES = {"_first": "first copy", "_further": "each further copy"}
 RESULT = {"ok": "ok", "regression": "worse", "cannot tell": "cannot tell"}
 HEADLINES = {
     "ok": "No figure got worse by more than its limit.",

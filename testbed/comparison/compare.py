@@ -10,7 +10,8 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from runtime.errors import UsageError
-from testbed.comparison.figures import DIRECTIONS, METRICS, Figure, count_failures
+from testbed.aliases import is_alias, name_again
+from testbed.comparison.figures import DIRECTIONS, METRICS, Figure
 from testbed.comparison.fingerprint import (
     Difference,
     list_changed_platforms,
@@ -26,6 +27,7 @@ from testbed.comparison.verdict import (
     Change,
     Judgement,
     Result,
+    estimate_aa_noise,
     estimate_change,
     estimate_own_noise,
     find_p_of_harm,
@@ -169,7 +171,9 @@ def compare_sides(
     shared = [
         figure
         for figure in _list_all(before)
-        if figure.platform not in changed and any(figure in one.figures for one in after)
+        if figure.platform not in changed
+        and any(figure in one.figures for one in after)
+        and not is_alias(figure.platform)
     ]
     rows = _make_rows(shared, before, after, limits, exact)
     failures = _compare_failures(before, after, exact)
@@ -237,7 +241,13 @@ def _values(side: Sequence[Measured], figure: Figure) -> list[tuple[float, ...]]
 def _measure_row(figure: Figure, before: Sequence[Measured], after: Sequence[Measured], exact: bool) -> Row:
     old, new = _values(before, figure), _values(after, figure)
     change = estimate_change(old, new)
-    noise = None if exact or (change and change.covers_runs) else estimate_own_noise([*old, *new])
+    again = Figure(name_again(figure.platform), figure.measure, figure.metric, figure.rate_per_s)
+    pairs = [
+        (one.figures[figure], one.figures[again]) for one in (*before, *after) if {figure, again} <= one.figures.keys()
+    ]
+    noise = None if exact else estimate_aa_noise(pairs)
+    if noise is None and not exact and not (change and change.covers_runs):
+        noise = estimate_own_noise([*old, *new])
     return Row(figure, tuple(map(estimate_median, old)), tuple(map(estimate_median, new)), change, noise, None)
 
 
@@ -269,7 +279,7 @@ def _list_failures(side: Sequence[Measured]) -> dict[tuple[str, str], list[tuple
     """Return, by platform and measure, how many trials failed and of how many, in each run that has such trials."""
     counts: dict[tuple[str, str], list[tuple[int, int]]] = {}
     for one in side:
-        for key, count in count_failures(one.run).items():
+        for key, count in one.failures.items():
             counts.setdefault(key, []).append(count)
     return counts
 
@@ -295,7 +305,7 @@ def _list_missing(
     failed = {key for key, counts in _list_failures(after).items() if all(_fraction(count) == 1 for count in counts)}
     missing = []
     for figure in _list_all(before):
-        if not limits.judges(figure):
+        if not limits.judges(figure) or is_alias(figure.platform):
             continue
         if figure.platform in changed:
             missing.append((figure, changed[figure.platform]))

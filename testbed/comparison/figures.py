@@ -46,7 +46,7 @@ class Figure(Struct, frozen=True, order=True):
         return DIRECTIONS[self.measure][self.metric]
 
 
-_FIRST, _FURTHER = "_first_copy", "_further_copy"
+_FIRST, _FURTHER = "_first", "_further"
 _LOWER_S, _LOWER = Direction("lower", "s"), Direction("lower", "1")
 # What else a run has (phases of one service, parts of the host's time) explains figures and is none to compare by.
 DIRECTIONS: Mapping[str, Mapping[str, Direction]] = {
@@ -89,8 +89,9 @@ METRICS = tuple(dict.fromkeys(metric for metrics in DIRECTIONS.values() for metr
 def list_figures(run: Run) -> dict[Figure, tuple[float, ...]]:
     """Return every figure of a run that has a direction, with its value in each trial that counts, in their order.
 
-    Memory of copies has one value a ramp: bytes of the first copy, and the mean of what each further one adds. A
-    platform that was saturated at a rate in some trial has no latency there.
+    Memory of copies has one value a ramp: bytes of the first copy, and the mean of what each further one adds; where
+    trials do not have it as a metric, as older ones, it comes from their samples. A platform that was saturated at a
+    rate in some trial has no latency there.
     """
     figures: dict[Figure, list[float]] = {}
     saturated = {platform.name: find_saturated(run, platform.name) for platform in run.platforms}
@@ -104,12 +105,14 @@ def list_figures(run: Run) -> dict[Figure, tuple[float, ...]]:
                 figure = Figure(trial.platform, trial.measure, metric.metric, rate)
                 figures.setdefault(figure, []).append(metric.value)
     for platform in run.platforms:
-        for metric_name, value in _memory_of_copies(run, platform.name):
-            figures.setdefault(Figure(platform.name, "density", metric_name), []).append(value)
+        if Figure(platform.name, "density", f"{RULERS[0]}{_FIRST}") not in figures:
+            for metric_name, value in _list_memory(run, platform.name):
+                figures.setdefault(Figure(platform.name, "density", metric_name), []).append(value)
     return {figure: tuple(values) for figure, values in figures.items()}
 
 
-def _memory_of_copies(run: Run, platform: str) -> list[tuple[str, float]]:
+def _list_memory(run: Run, platform: str) -> list[tuple[str, float]]:
+    """Return what copies take by each ruler, a value for each ramp, from its samples."""
     found = []
     for ramp in select_ramps(run, platform):
         for ruler in RULERS:

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from runtime.errors import UsageError
 from testbed.analysis import Run, read_run
-from testbed.comparison.figures import Figure, list_figures
+from testbed.comparison.figures import Figure, count_failures, list_figures
 from testbed.comparison.fingerprint import list_differences, list_obstacles
 from testbed.results import MANIFEST, RunFolder, locate
 
@@ -28,6 +28,11 @@ class Measured(Struct, frozen=True):
     @property
     def run_id(self) -> str:
         return self.run.folder.run_id
+
+    @property
+    def failures(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """How many trials failed and how many ended, by platform and measure."""
+        return count_failures(self.run)
 
 
 def measure(path: Path) -> Measured:
