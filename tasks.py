@@ -2,43 +2,19 @@
 
 from __future__ import annotations
 
-import functools
-import os
 import sys
-import traceback
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from invoke import Collection, Context, Program, task
 from invoke.exceptions import Exit
 
+from commands import lists, runs
+from commands.common import ROOT, parse_fraction, parse_number, reporting, split_words
+from commands.gate import Wishes, compare_with, conclude, read_baseline
 from runtime import __version__
-from runtime.errors import PrerequisiteError, TestbedError, UsageError
-from runtime.output import printable
+from runtime.errors import PrerequisiteError, UsageError
+from testbed.comparison.compare import Comparison
 from testbed.progress import print_progress
-
-ROOT = Path(__file__).resolve().parent
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
-def _number(option: str, text: str) -> int:
-    """The whole number that an option is given. Raises UsageError for anything else."""
-    try:
-        return int(text)
-    except ValueError:
-        raise UsageError(f"{option} {text}: not a whole number") from None
-
-
-def _fraction(option: str, text: str) -> float:
-    """The number that an option is given. Raises UsageError for anything else."""
-    try:
-        return float(text)
-    except ValueError:
-        raise UsageError(f"{option} {text}: not a number") from None
 
 
 def _scenario(task_name: str, scenario: str) -> str:
@@ -52,34 +28,6 @@ def _scenario(task_name: str, scenario: str) -> str:
             f"./invoke {task_name} NAME; all options: ./invoke {task_name} --help",
         )
     return scenario
-
-
-def reporting(body: Callable[..., int]) -> Callable[..., None]:
-    """Turn a body that returns an exit code into a task body: errors become one message and their exit code."""
-
-    @functools.wraps(body)
-    def run(*arguments: Any, **keywords: Any) -> None:
-        from runtime.streams import open_streams
-        from testbed.interruption import Interrupted, raise_on_signals
-
-        open_streams()
-        try:
-            with raise_on_signals():
-                code = body(*arguments, **keywords)
-        except TestbedError as error:
-            raise Exit(f"error: {printable(str(error))}", code=error.exit_code) from error
-        except Interrupted as interrupted:
-            raise Exit(f"interrupted ({interrupted}); all that was started has been removed", code=130) from interrupted
-        except Exception as error:
-            if isinstance(error, PermissionError) and os.geteuid() != 0:
-                denied = PrerequisiteError(f"{error.filename or body.__name__}: {error.strerror}", "run it as root")
-                raise Exit(f"error: {printable(str(denied))}", code=denied.exit_code) from error
-            traceback.print_exc()
-            raise Exit(f"internal error: {error}", code=1) from error
-        if code:
-            raise Exit(code=code)
-
-    return run
 
 
 @task(
@@ -99,6 +47,12 @@ def reporting(body: Callable[..., int]) -> Callable[..., None]:
         "wait": "wait while another run is measured on this host, instead of being refused",
         "out": "where run folders are made (default: results/)",
         "json": "print the answer as JSON on standard output",
+        "baseline": "compare the run with this one: a run (folder or id), a folder of runs, or several with commas",
+        "gate": "exit with 3 when a figure got worse than the baseline's, with 4 when that cannot be told",
+        "limit": "by how much a figure may get worse: 5% (default), or 5%,latency_p99=20%; instruction time: 0",
+        "metrics": "comma-separated: judge these only (a wrong name lists all)",
+        "html": "also write a page of the comparison to this file",
+        "junit": "also write the comparison as JUnit XML to this file",
     }
 )
 @reporting
@@ -119,6 +73,12 @@ def bench(
     wait: bool = False,
     out: str = "",
     json: bool = False,
+    baseline: str = "",
+    gate: bool = False,
+    limit: str = "",
+    metrics: str = "",
+    html: str = "",
+    junit: str = "",
 ) -> int:
     """Measure a scenario on every platform, then print the answer and the report's path."""
     from testbed.bench import Options
@@ -126,12 +86,12 @@ def bench(
 
     options = Options(
         scenario=_scenario("bench", scenario),
-        platforms=_words(platforms),
+        platforms=split_words(platforms),
         accelerator=accel,
-        measures=_words(measures),
-        trials=_number("--trials", trials) if trials else None,
+        measures=split_words(measures),
+        trials=parse_number("--trials", trials) if trials else None,
         quick=quick,
-        seed=_number("--seed", seed),
+        seed=parse_number("--seed", seed),
         out=Path(out) if out else ROOT / "results",
         scenarios=ROOT / "scenarios",
         command=tuple(sys.argv),
@@ -139,18 +99,24 @@ def bench(
         wait=wait,
         base=base,
         guest_kernel=guest_kernel,
-        emulator_cpus=_fraction("--emulator-cpus", emulator_cpus) if emulator_cpus else 0.0,
+        emulator_cpus=parse_fraction("--emulator-cpus", emulator_cpus) if emulator_cpus else 0.0,
     )
+    wishes = Wishes(gate, html, junit, json=json)
+    against = read_baseline(baseline, limit, metrics, wishes, scenario, ROOT / "scenarios")
     run = choose_machine(machine)(options, print_progress)
-    return _conclude(run.path, json) or run.exit_code
+    comparison = compare_with(against, run.path) if against else None
+    code = _conclude(run.path, json, comparison)
+    return run.exit_code or code or (conclude(comparison, wishes, print_json=False) if comparison else 0)
 
 
-def _conclude(run: Path, as_json: bool) -> int:
-    """Render the report and print the answer; the JSON is all that goes to standard output when asked for."""
+def _conclude(run: Path, as_json: bool, comparison: Comparison | None = None) -> int:
+    """Render the report and print the answer; the JSON is all that goes to standard output when asked for, with the
+    comparison if there is one."""
     import json
 
     import reports
     from reports import summary
+    from reports.comparisons import data
 
     try:
         report = reports.render(run)
@@ -158,7 +124,8 @@ def _conclude(run: Path, as_json: bool) -> int:
         summary.print_answer(run)
         raise
     if as_json:
-        print(json.dumps(summary.as_json(run), indent=2))
+        compared = {"comparison": data.as_json(comparison)} if comparison else {}
+        print(json.dumps({**summary.as_json(run), **compared}, indent=2))
     else:
         summary.print_answer(run)
         print(f"report: {report}")
@@ -316,8 +283,21 @@ def test(context: Context, select: str = "", only: str = "") -> None:
                 raise Exit(f"failed: {check}", code=1)
 
 
+@task(positional=["shell"], help={"shell": "bash, zsh or fish"})
+@reporting
+def completion(context: Context, shell: str) -> int:
+    """Print a script that completes tasks, options and their values: eval "$(./invoke completion bash)"."""
+    from commands.completion import write_script
+
+    print(write_script(shell, namespace.tasks), end="")
+    return 0
+
+
 # The tasks so far stand by themselves; those of a group come after it.
 namespace = Collection.from_module(sys.modules[__name__])
+for more in (lists, runs):
+    for one in Collection.from_module(more).tasks.values():
+        namespace.add_task(one)
 
 
 @task

@@ -15,9 +15,12 @@ from runtime.launcher.build import NEEDED, PACKAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 # Each may import those before it.
-ORDER = ("runtime", "vm_images", "testbed", "reports", "tasks")
+ORDER = ("runtime", "vm_images", "testbed", "reports", "commands", "tasks")
 # Reports reads run folders; nothing in it can run or change anything.
-REPORTS_MAY = ("testbed.results", "testbed.analysis", "testbed.statistics", "runtime.errors")
+REPORTS_MAY = (
+    *("testbed.results", "testbed.analysis", "testbed.comparison", "testbed.statistics"),
+    *("runtime.errors", "runtime.output"),
+)
 # Imported inside a function, or at the top of a module that is itself imported inside one.
 SLOW = ("pandas", "matplotlib", "scipy", "numpy")
 
@@ -95,6 +98,14 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.results",
         "testbed.temperature",
     },
+    "testbed.aliases": set(),
+    "testbed.comparison": {
+        "testbed.aliases",
+        "testbed.analysis",
+        "testbed.copies",
+        "testbed.results",
+        "testbed.statistics",
+    },
     "testbed.scenario": set(),
     "testbed.images": {"testbed.scenario"},
     "testbed.host": {"testbed.sample"},
@@ -106,6 +117,9 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.measures": {"testbed.breakdown", "testbed.copies", "testbed.host", "testbed.interruption", "testbed.lab"}
     | {"testbed.load", "testbed.platforms", "testbed.qemu", "testbed.results", "testbed.sample", "testbed.scenario"}
     | {"testbed.counts", "testbed.services"},
+    "reports.quantities": set(),
+    "reports.comparisons": {"reports.quantities"},
+    "reports.exports": {"reports.comparisons"},
 }
 # Not so yet: module and room. Each goes when the import does.
 PENDING = {

@@ -35,7 +35,8 @@ _APART = 1
 _P_VALUE = 0.0001
 _WINDOW = 50
 # A change costs so many times the logarithm of the number of runs, in variances of the noise; three would be the least
-# (Zhang and Siegmund, A Modified Bayes Information Criterion, 2007), and is more easily fooled by a robust estimate of it.
+# (Zhang and Siegmund, A Modified Bayes Information Criterion, 2007), and is fooled more often by how these are
+# estimated.
 _PENALTY = 5.0
 _LEAST_SEGMENT = 2
 

@@ -1,0 +1,97 @@
+"""What becomes of a comparison: it is printed, written as was asked for, and may decide the exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from msgspec import Struct
+
+from commands.common import RESULTS
+from runtime.errors import UsageError
+from testbed.comparison.compare import Comparison, Limits, compare_sides, parse_limits
+from testbed.comparison.sides import Measured, measure, read_side
+from testbed.comparison.verdict import EXIT_CODES
+from testbed.progress import print_progress
+from testbed.results import replace_file
+from testbed.scenario.model import load
+
+_STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
+
+
+class Wishes(Struct, frozen=True):
+    """What is wanted of a comparison: an exit code (``gate``), files ("" for none), JSON instead of text."""
+
+    gate: bool = False
+    html: str = ""
+    junit: str = ""
+    markdown: str = ""
+    json: bool = False
+
+
+class Baseline(Struct, frozen=True):
+    """What a run that is still to be made will be compared with."""
+
+    side: Sequence[Measured]
+    limits: Limits
+    wishes: Wishes
+
+
+def read_baseline(
+    named: str, limit: str, metrics: str, wishes: Wishes, scenario: str, scenarios: Path
+) -> Baseline | None:
+    """Read what a bench is to be compared with; None where nothing is.
+
+    Raises UsageError, before anything is measured, for a baseline that is damaged or of another scenario, and for
+    options that need one.
+    """
+    if not named:
+        if wishes.gate or limit or metrics or wishes.html or wishes.junit:
+            raise UsageError("--gate, --limit, --metrics, --html and --junit need --baseline", "give a run, or several")
+        return None
+    side = read_side(named, RESULTS)
+    of_baseline, measured_now = side[0].run.folder.scenario, load(scenario, scenarios).name
+    if of_baseline != measured_now:
+        raise UsageError(
+            f"--baseline {named}: it is of the scenario {of_baseline or '(none)'}, not of {measured_now}",
+            "give a run of the same scenario",
+        )
+    return Baseline(side, parse_limits(limit, metrics), wishes)
+
+
+def compare_with(baseline: Baseline, run: Path) -> Comparison:
+    """Compare a run that was just made with its baseline."""
+    return compare_sides(baseline.side, [measure(run)], baseline.limits)
+
+
+def conclude(comparison: Comparison, wishes: Wishes, print_json: bool = True) -> int:
+    """Write and print a comparison as it was wanted; return the exit code, 0 without a gate."""
+    from reports.comparisons import data, page, terminal
+    from reports.exports import junit, markdown
+
+    if wishes.html:
+        replace_file(Path(wishes.html), page.render_page(comparison, wishes.gate).encode(errors="replace"))
+        print_progress(f"page: {wishes.html}")
+    if wishes.junit:
+        replace_file(Path(wishes.junit), junit.export_comparison(comparison))
+    text = markdown.export_comparison(comparison, wishes.gate)
+    if wishes.markdown:
+        replace_file(Path(wishes.markdown), text.encode(errors="replace"))
+    append_step_summary(text)
+    if wishes.json and print_json:
+        print(json.dumps(data.as_json(comparison), indent=2, allow_nan=False))
+    elif not wishes.json:
+        terminal.print_comparison(comparison, wishes.gate)
+    return EXIT_CODES[comparison.result] if wishes.gate else 0
+
+
+def append_step_summary(text: str) -> None:
+    """Append Markdown to the summary of a GitHub job's step, where this is one."""
+    if file := os.environ.get(_STEP_SUMMARY):
+        try:
+            with Path(file).open("a", encoding="utf-8", errors="replace") as stream:
+                stream.write(f"{text}\n")
+        except OSError as error:
+            print_progress(f"cannot append to {file} ({_STEP_SUMMARY}): {error.strerror}")
