@@ -65,7 +65,8 @@ def test_each_part_of_the_packages_contains_the_one_before() -> None:
     assert PROJECT["project"]["dependencies"] == []
     assert extras["runtime"] == ["msgspec"]
     assert "testbed[runtime]" in extras["bench"]
-    assert "testbed[bench]" in extras["dev"]
+    assert "testbed[bench]" in extras["trend"]
+    assert "testbed[trend]" in extras["dev"]
 
 
 def test_the_runtime_is_installed_with_the_sources_of_its_launcher() -> None:
