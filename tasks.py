@@ -14,7 +14,7 @@ from commands.gate import Wishes, compare_with, conclude, read_baseline
 from runtime import __version__
 from runtime.errors import PrerequisiteError, UsageError
 from testbed.comparison.compare import Comparison
-from testbed.progress import print_progress
+from testbed.progress import print_progress, show_progress
 
 
 def _scenario(task_name: str, scenario: str) -> str:
@@ -103,7 +103,8 @@ def bench(
     )
     wishes = Wishes(gate, html, junit, json=json)
     against = read_baseline(baseline, limit, metrics, wishes, scenario, ROOT / "scenarios")
-    run = choose_machine(machine)(options, print_progress)
+    with show_progress() as progress:
+        run = choose_machine(machine)(options, progress)
     comparison = compare_with(against, run.path) if against else None
     code = _conclude(run.path, json, comparison)
     return run.exit_code or code or (conclude(comparison, wishes, print_json=False) if comparison else 0)
@@ -115,8 +116,8 @@ def _conclude(run: Path, as_json: bool, comparison: Comparison | None = None) ->
     import json
 
     import reports
-    from reports import summary
-    from reports.comparisons import data
+    from reports import document, summary
+    from reports.comparisons.data import as_json as comparison_as_json
 
     try:
         report = reports.render(run)
@@ -124,8 +125,8 @@ def _conclude(run: Path, as_json: bool, comparison: Comparison | None = None) ->
         summary.print_answer(run)
         raise
     if as_json:
-        compared = {"comparison": data.as_json(comparison)} if comparison else {}
-        print(json.dumps({**summary.as_json(run), **compared}, indent=2))
+        compared = {"comparison": comparison_as_json(comparison)} if comparison else {}
+        print(json.dumps({**document.as_json(run), **compared}, indent=2))
     else:
         summary.print_answer(run)
         print(f"report: {report}")

@@ -15,5 +15,5 @@ def render(run_folder: Path) -> Path:
     from testbed.results import RunFolder, replace_file
 
     report = run_folder / "report.html"
-    replace_file(report, render_page(read_run(RunFolder.open(run_folder))).encode())
+    replace_file(report, render_page(read_run(RunFolder.open(run_folder))).encode(errors="replace"))
     return report

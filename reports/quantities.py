@@ -134,7 +134,9 @@ def describe_phase(name: str) -> Quantity:
 
 
 def format_number(value: float) -> str:
-    """Return a number to three significant digits, written out."""
+    """Return a number to three significant digits, written out; what is none, of a damaged file, as it is."""
+    if not math.isfinite(value):
+        return str(value)
     return _fixed(value, min(9, _decimals(value)))
 
 

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from testbed.breakdown import EMULATOR_PARTS, PARTS
 from testbed.copies import CopyMemory, copy_memory, taken_bytes
 from testbed.results import THROTTLED, THROTTLED_PERIODS, RunFolder, Trial, counts_instructions
+from testbed.soundness import list_faults, void_impossible
 from testbed.statistics import Estimate, estimate_median
 from testbed.temperature import TEMPERATURES, Temperature, find_cold, find_temperature
 
@@ -27,6 +28,7 @@ __all__ = [
     "Estimate",
     "estimate_median",
     "find_cold",
+    "list_faults",
     "taken_bytes",
 ]
 
@@ -106,7 +108,7 @@ def get_mapping(value: object) -> Mapping[str, Any]:
 def read_run(folder: RunFolder) -> Run:
     """Return the whole of a run folder. Platforms that start cold come first, then those of the manifest before those
     that only trials mention."""
-    trials = folder.trials()
+    trials = void_impossible(folder.trials())
     run = Run(folder, folder.manifest, trials, ())
     platforms: dict[str, Platform] = {}
     for name, facts in get_mapping(folder.manifest.get("platforms")).items():

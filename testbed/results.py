@@ -55,6 +55,7 @@ Outcome = Literal["ok", "failed", "void", "interrupted"]
 Status = Literal["running", "finished", "interrupted", "failed"]
 # No figure of a host is larger: what is comes from a damaged file, and sums of such values are no numbers.
 Value = Annotated[float, Meta(ge=-1e18, le=1e18)]
+Number = Annotated[int, Meta(ge=0, le=10**9)]
 
 
 class Metric(Struct, frozen=True):
@@ -78,8 +79,8 @@ class Trial(Struct, frozen=True):
     0 for none; ``beside`` the platform that ran at the same time on the same host, "" for none.
     """
 
-    trial: int
-    block: int
+    trial: Number
+    block: Number
     platform: str
     measure: str
     outcome: Outcome
@@ -92,7 +93,7 @@ class Trial(Struct, frozen=True):
     disturbances: tuple[str, ...] = ()
     histogram: str | None = None
     warmup: bool = False
-    repeats: int = 0
+    repeats: Number = 0
     beside: str = ""
 
     @property

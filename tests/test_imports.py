@@ -96,8 +96,10 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.copies",
         "testbed.statistics",
         "testbed.results",
+        "testbed.soundness",
         "testbed.temperature",
     },
+    "testbed.soundness": {"testbed.results"},
     "testbed.aliases": set(),
     "testbed.comparison": {
         "testbed.aliases",

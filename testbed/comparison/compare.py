@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from runtime.errors import UsageError
 from testbed.aliases import is_alias, name_again
+from testbed.analysis import list_faults
 from testbed.comparison.figures import DIRECTIONS, METRICS, Figure
 from testbed.comparison.fingerprint import (
     Difference,
@@ -340,6 +341,8 @@ def _list_notes(
             "One run on each side: the intervals have what varies within a run, and not what varies from run to run."
             " Give several runs of a side, or a folder of runs."
         )
+    for one in (*before, *after):
+        notes += [f"{one.run_id}: {fault}" for fault in list_faults(one.run.folder, one.run.trials)]
     for name, side in (("baseline", before), ("other side", after)):
         if unfinished := [one.run_id for one in side if one.run.manifest.get("status") != "finished"]:
             notes.append(f"Of the {name} {', '.join(unfinished[:3])} did not end as planned: it may lack trials.")

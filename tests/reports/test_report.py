@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import reports
-from reports import figures, html, summary
+from reports import document, figures, html, summary
 from runtime.errors import UsageError
 from testbed.analysis import estimate_memory_of_copies, read_run, select_ramps
 from testbed.results import Metric, RunFolder, Trial
@@ -200,7 +200,7 @@ def test_a_manifest_that_holds_something_else_is_shown_as_far_as_it_goes(write_r
     for change in changes:
         (run / "manifest.json").write_text(json.dumps({**manifest, **change}))
         assert "clickme" in html.render_page(read_run(RunFolder.open(run))) or "scenario" in change, change
-        json.dumps(summary.as_json(run), allow_nan=False)
+        json.dumps(document.as_json(run), allow_nan=False)
 
 
 @pytest.mark.parametrize("limit", ["text", [], None, -1, 0])
