@@ -19,6 +19,7 @@ from testbed.results import replace_file
 from testbed.statistics import estimate_median
 
 INDEX = "index.html"
+_LONGEST_PROBLEM = 400
 _TEMPLATES = Path(__file__).parent / "templates"
 # The headline figures, of each measure one.
 _HEADLINES = (("start", "ready"), ("density", "applications"), ("utilisation", "cpu_per_request"))
@@ -68,7 +69,7 @@ def _read_entry(path: Path) -> Entry:
     try:
         measured = measure(path)
     except TestbedError as error:
-        return Entry(name, "", problem=shorten(error.message))
+        return Entry(name, "", problem=shorten(error.message, _LONGEST_PROBLEM))
     manifest = measured.run.manifest
     report = path / "report.html"
     return Entry(

@@ -63,10 +63,10 @@ def flatten(value: object, name: str = "", depth: int = 0) -> Iterator[tuple[str
         yield shorten(name), _text(value)
 
 
-def shorten(text: str) -> str:
+def shorten(text: str, most: int = _LONGEST_TEXT) -> str:
     """Return a text from a manifest as one printable line of bounded length."""
-    line = " ".join(printable(text[: 4 * _LONGEST_TEXT]).split())
-    return line if len(line) <= _LONGEST_TEXT else f"{line[: _LONGEST_TEXT - 1]}…"
+    line = " ".join(printable(text[: 4 * most]).split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def _text(value: object) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from statistics import fmean, median, variance
 from typing import Literal
 
@@ -149,15 +150,27 @@ def estimate_aa_noise(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) 
 
 
 def estimate_own_noise(runs: Runs) -> float | None:
-    """Return by how much a run's own median is uncertain: the width of its interval relative to it, of several runs the
-    widest; None where a run has too few trials for an interval, or none that is a ratio."""
-    widths = []
+    """Return by how much a run's own median is uncertain, relative to it, of several runs the most; None where a run
+    has too few trials for an interval, or none that is a ratio.
+
+    It is the width of its interval, or how far apart the medians of its consecutive parts are: an interval takes trials
+    for independent, and a host that was slow for a while makes neighbours alike.
+    """
+    noises = []
     for values in runs:
         estimate = estimate_median(values)
         if not estimate.is_interval or estimate.value <= 0:
             return None
-        widths.append((estimate.high - estimate.low) / estimate.value)
-    return max(widths, default=None)
+        medians = [median(part) for part in _divide(values)]
+        noises.append(max(estimate.high - estimate.low, max(medians) - min(medians)) / estimate.value)
+    return max(noises, default=None)
+
+
+def _divide(values: Sequence[float]) -> list[Sequence[float]]:
+    """Return a run's trials in four consecutive parts, or in two where these would have fewer than three."""
+    parts = 4 if len(values) >= 12 else 2
+    ends = [len(values) * number // parts for number in range(parts + 1)]
+    return [values[begin:end] for begin, end in pairwise(ends)]
 
 
 def judge(change: Change | None, better: Better, limit: float, noise: float | None, p_of_harm: float) -> Judgement:
