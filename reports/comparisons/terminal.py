@@ -42,7 +42,12 @@ def print_comparison(comparison: Comparison, gate: bool) -> None:
     for note in comparison.notes:
         console.print(f"Note: {note}", style="yellow", markup=False)
     console.print()
-    _print_rows(console, wording.make_lines(comparison))
+    lines = wording.make_lines(comparison)
+    told = [line for line, row in zip(lines, comparison.rows, strict=True) if not row.is_quiet]
+    _print_rows(console, told)
+    if len(told) < len(lines):
+        rest = len(lines) - len(told)
+        console.print(f"{rest} more, not judged, in which no change was seen; --json and --html have all.", style="dim")
     for name, sentence in wording.list_failures(comparison):
         console.print(f"{name}: {sentence}", markup=False)
     unit = "instruction time" if comparison.clock == "instructions" else "medians"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import median
 from typing import Literal
 
 from msgspec import Struct, field
@@ -68,6 +67,16 @@ class Row(Struct, frozen=True):
     change: Change | None
     noise: float | None
     judgement: Judgement | None
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether there is nothing to say of it: it is not judged, and its interval has no change in it, or it has
+        none."""
+        if self.judgement is not None:
+            return False
+        if self.change is None or self.change.low is None or self.change.high is None:
+            return True
+        return self.change.low <= 0 <= self.change.high
 
     @property
     def harm(self) -> float:
@@ -347,8 +356,3 @@ def _list_notes(
         if unfinished := [one.run_id for one in side if one.run.manifest.get("status") != "finished"]:
             notes.append(f"Of the {name} {', '.join(unfinished[:3])} did not end as planned: it may lack trials.")
     return notes
-
-
-def find_center(estimates: Sequence[Estimate]) -> float:
-    """Return what stands for a side: the median of its runs."""
-    return median(one.value for one in estimates)
