@@ -10,9 +10,9 @@ from invoke.exceptions import Exit
 
 from commands import lists, runs
 from commands.common import ROOT, parse_fraction, parse_number, reporting, split_words
-from commands.gate import Wishes, compare_with, conclude, read_baseline
+from commands.gate import Planned, Wishes, compare_with, conclude, read_baseline
 from runtime import __version__
-from runtime.errors import PrerequisiteError, UsageError
+from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from testbed.comparison.compare import Comparison
 from testbed.progress import print_progress, show_progress
 
@@ -102,10 +102,15 @@ def bench(
         emulator_cpus=parse_fraction("--emulator-cpus", emulator_cpus) if emulator_cpus else 0.0,
     )
     wishes = Wishes(gate, html, junit, json=json)
-    against = read_baseline(baseline, limit, metrics, wishes, scenario, ROOT / "scenarios")
+    planned = Planned(scenario, ROOT / "scenarios", quick, machine)
+    against = read_baseline(baseline, limit, metrics, wishes, planned)
     with show_progress() as progress:
         run = choose_machine(machine)(options, progress)
-    comparison = compare_with(against, run.path) if against else None
+    try:
+        comparison = compare_with(against, run.path) if against else None
+    except TestbedError:  # the answer is worth having all the same
+        _conclude(run.path, json)
+        raise
     code = _conclude(run.path, json, comparison)
     return run.exit_code or code or (conclude(comparison, wishes, print_json=False) if comparison else 0)
 

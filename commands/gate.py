@@ -7,15 +7,16 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, to_builtins
 
 from commands.common import RESULTS
 from runtime.errors import UsageError
 from testbed.comparison.compare import Comparison, Limits, compare_sides, parse_limits
+from testbed.comparison.fingerprint import look_ahead
 from testbed.comparison.sides import Measured, measure, read_side
 from testbed.comparison.verdict import EXIT_CODES
 from testbed.progress import print_progress
-from testbed.results import replace_file
+from testbed.results import REFERENCE, replace_file
 from testbed.scenario.model import load
 
 _STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
@@ -31,6 +32,15 @@ class Wishes(Struct, frozen=True):
     json: bool = False
 
 
+class Planned(Struct, frozen=True):
+    """What a bench was asked to measure, and where."""
+
+    scenario: str
+    scenarios: Path
+    quick: bool
+    machine: str
+
+
 class Baseline(Struct, frozen=True):
     """What a run that is still to be made will be compared with."""
 
@@ -39,24 +49,23 @@ class Baseline(Struct, frozen=True):
     wishes: Wishes
 
 
-def read_baseline(
-    named: str, limit: str, metrics: str, wishes: Wishes, scenario: str, scenarios: Path
-) -> Baseline | None:
+def read_baseline(named: str, limit: str, metrics: str, wishes: Wishes, planned: Planned) -> Baseline | None:
     """Read what a bench is to be compared with; None where nothing is.
 
-    Raises UsageError, before anything is measured, for a baseline that is damaged or of another scenario, and for
-    options that need one.
+    Raises UsageError, before anything is measured, for a baseline that is damaged or could not be compared with what is
+    ``planned``, and for options that need one.
     """
     if not named:
         if wishes.gate or limit or metrics or wishes.html or wishes.junit:
             raise UsageError("--gate, --limit, --metrics, --html and --junit need --baseline", "give a run, or several")
         return None
     side = read_side(named, RESULTS)
-    of_baseline, measured_now = side[0].run.folder.scenario, load(scenario, scenarios).name
-    if of_baseline != measured_now:
+    scenario = load(planned.scenario, planned.scenarios)
+    settings = to_builtins(scenario.chosen(planned.quick))
+    if obstacles := look_ahead(side[0].run, scenario.name, settings, planned.machine == REFERENCE):
         raise UsageError(
-            f"--baseline {named}: it is of the scenario {of_baseline or '(none)'}, not of {measured_now}",
-            "give a run of the same scenario",
+            f"--baseline {named}: this run could not be compared with it: {obstacles[0]}",
+            "give a run of the same scenario, settings and machine; --quick has other settings",
         )
     return Baseline(side, parse_limits(limit, metrics), wishes)
 

@@ -12,8 +12,8 @@ from msgspec import Struct
 from runtime.output import printable
 
 Report = Callable[[str], None]
-# How a run announces its trials, on a host as on the console of the reference machine.
-_STEP = re.compile(r"trials? (\d{1,9})(?: to (\d{1,9}))? of (?:about )?(\d{1,9}): (.+)", re.DOTALL)
+# How a run announces its trials, on a host as on the console of the reference machine, whose time comes first.
+_STEP = re.compile(r"(?:\[ *\d+ s\] )?trials? (\d{1,9})(?: to (\d{1,9}))? of (?:about )?(\d{1,9}): (.+)", re.DOTALL)
 
 
 class Step(Struct, frozen=True):

@@ -10,9 +10,11 @@ from itertools import islice
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from runtime.output import printable
 from testbed.analysis import Run, get_mapping
+from testbed.results import REFERENCE
 
 # What two runs differ in, in the order in which it is told: the name, and the paths in the manifest.
 GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -116,6 +118,13 @@ def list_differences(before: Run, after: Run) -> tuple[Difference, ...]:
         for name in dict.fromkeys((*old.get(group, {}), *new.get(group, {})))
         if old.get(group, {}).get(name) != new.get(group, {}).get(name)
     )
+
+
+def look_ahead(before: Run, scenario: str, settings: Mapping[str, Any], instruction_time: bool) -> tuple[str, ...]:
+    """Return why a run that is still to be made could not be compared with this one, as ``list_obstacles`` does."""
+    planned = {"scenario": scenario, "settings": settings, "machine": {"kind": REFERENCE} if instruction_time else None}
+    after = replace(before, manifest={**before.manifest, **planned})
+    return list_obstacles(list_differences(before, after))
 
 
 def list_obstacles(differences: Sequence[Difference]) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ print("the answer")
         ("trial 3 of 12: start on vm, about 5 min left", Step(2, 12, "start on vm, about 5 min left")),
         ("trials 4 to 8 of about 30: utilisation on vm", Step(3, 30, "utilisation on vm")),
         ("trial 9 of 3: more than were expected", Step(8, 9, "more than were expected")),
+        ("[    12 s] trial 2 of 2: start on vm", Step(1, 2, "start on vm")),
         ("  ready after 0.6 s", None),
         ("trial of strength", None),
         ("trial 99999999999 of 3: x", None),
