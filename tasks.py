@@ -10,7 +10,7 @@ from invoke.exceptions import Exit
 
 from commands import lists, runs
 from commands.common import ROOT, parse_fraction, parse_number, reporting, split_words
-from commands.gate import Planned, Wishes, compare_with, conclude, read_baseline
+from commands.gate import Planned, Wishes, append_step_summary, compare_with, conclude, read_baseline
 from runtime import __version__
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from testbed.comparison.compare import Comparison
@@ -121,7 +121,7 @@ def _conclude(run: Path, as_json: bool, comparison: Comparison | None = None) ->
     import json
 
     import reports
-    from reports import document, summary
+    from reports import document, step_summary, summary
     from reports.comparisons.data import as_json as comparison_as_json
 
     try:
@@ -129,6 +129,7 @@ def _conclude(run: Path, as_json: bool, comparison: Comparison | None = None) ->
     except PrerequisiteError:  # a run of somebody else's: it can be read all the same
         summary.print_answer(run)
         raise
+    append_step_summary(lambda: step_summary.describe_run(run))
     if as_json:
         compared = {"comparison": comparison_as_json(comparison)} if comparison else {}
         print(json.dumps({**document.as_json(run), **compared}, indent=2))

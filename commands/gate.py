@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from msgspec import Struct, to_builtins
@@ -88,7 +88,7 @@ def conclude(comparison: Comparison, wishes: Wishes, print_json: bool = True) ->
     text = markdown.export_comparison(comparison, wishes.gate)
     if wishes.markdown:
         replace_file(Path(wishes.markdown), text.encode(errors="replace"))
-    append_step_summary(text)
+    append_step_summary(lambda: text)
     if wishes.json and print_json:
         print(json.dumps(data.as_json(comparison), indent=2, allow_nan=False))
     elif not wishes.json:
@@ -96,11 +96,11 @@ def conclude(comparison: Comparison, wishes: Wishes, print_json: bool = True) ->
     return EXIT_CODES[comparison.result] if wishes.gate else 0
 
 
-def append_step_summary(text: str) -> None:
+def append_step_summary(describe: Callable[[], str]) -> None:
     """Append Markdown to the summary of a GitHub job's step, where this is one."""
     if file := os.environ.get(_STEP_SUMMARY):
         try:
             with Path(file).open("a", encoding="utf-8", errors="replace") as stream:
-                stream.write(f"{text}\n")
+                stream.write(f"{describe()}\n")
         except OSError as error:
             print_progress(f"cannot append to {file} ({_STEP_SUMMARY}): {error.strerror}")

@@ -24,7 +24,11 @@ def test_nested_facts_are_dotted_names() -> None:
     assert list(flatten(nested)) == [("a.b", "1"), ("a.c", "1, 2"), ("d.0.e", ""), ("d.1.e", "True")]
 
 
-@pytest.mark.parametrize("value", [10**5000, {"a": {}}, [], "\x1b[31m" * 1000, float("inf"), "x" * 10**6])
+@pytest.mark.parametrize(
+    "value",
+    [10**5000, {"a": {}}, [], "\x1b[31m" * 1000, float("inf"), "x" * 10**6],
+    ids=("huge", "empty", "none", "red", "infinite", "long"),
+)
 def test_whatever_a_fact_is_it_is_a_short_printable_text(value: Any) -> None:
     deep: Any = value
     for _ in range(50):
