@@ -45,7 +45,7 @@ def describe_figure(figure: Figure) -> Quantity:
             if figure.metric.endswith(ending):
                 ruler = RULERS[figure.metric.removesuffix(ending)]
                 return Quantity(f"{which}, {ruler.title}", ruler.unit, ruler.scale)
-        return Quantity("copies within the SLO", "")
+        return Quantity("copies within the SLO", "", most_decimals=0)
     known = {**LOAD, **{f"{name}{_PER_REQUEST}": quantity for name, quantity in COUNTS.items()}}
     quantity = known.get(figure.metric) or Quantity(figure.metric.replace("_", " "), _unit(figure))
     per = " per request" if figure.metric.removesuffix(_PER_REQUEST) in COUNTS else ""

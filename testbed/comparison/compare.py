@@ -241,7 +241,7 @@ def _make_rows(
         ]
     by_name = {row.figure: judgement for row, judgement in zip(judged, judgements, strict=True)}
     rows = [replace(row, judgement=by_name.get(row.figure)) for row in rows]
-    return tuple(sorted(rows, key=lambda row: -row.harm))
+    return tuple(sorted(rows, key=lambda row: (-round(row.harm, 6), row.judgement is None)))
 
 
 def _values(side: Sequence[Measured], figure: Figure) -> list[tuple[float, ...]]:

@@ -19,7 +19,7 @@ from testbed.results import REFERENCE
 # What two runs differ in, in the order in which it is told: the name, and the paths in the manifest.
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "scenario": ("scenario",),
-    "settings": ("settings", "quick", "measures"),
+    "settings": ("settings", "platforms_ran", "quick", "measures"),
     "clock": ("clock",),
     "machine": ("machine.inputs", "machine.qemu"),
     "host": ("host.cpu", "host.memory", "host.machine", "host.hypervisor", "host.architecture", "host.kvm"),
@@ -97,7 +97,9 @@ def _pick(manifest: Mapping[str, Any], path: str) -> object:
 
 def read_fingerprint(run: Run) -> dict[str, dict[str, str]]:
     """Return what a run was made of, by group: names of facts, and their texts."""
-    manifest = {**run.manifest, "clock": "instruction time" if run.instruction_time else "host clock"}
+    clock = "instruction time" if run.instruction_time else "host clock"
+    beside = "each with another at the same time" if any(trial.beside for trial in run.trials) else "each by itself"
+    manifest = {**run.manifest, "clock": clock, "platforms_ran": beside}
     groups = dict(GROUPS)
     if run.instruction_time:  # the machine is emulated: what it runs on is no part of its figures
         groups = {name: paths for name, paths in groups.items() if name not in ("host", "kernel")}
@@ -136,7 +138,7 @@ def list_obstacles(differences: Sequence[Difference]) -> tuple[str, ...]:
             obstacles.append(f"they ran other scenarios ({one.before or 'none'} and {one.after or 'none'})")
         elif one.group == "clock":
             obstacles.append(f"their clocks are others ({one.before} and {one.after}): an instruction is no second")
-        elif one.group == "settings" and one.name.startswith("settings") and last not in _EFFORT:
+        elif one.group == "settings" and one.name.startswith(("settings", "platforms_ran")) and last not in _EFFORT:
             obstacles.append(f"their settings differ ({one})")
     return tuple(obstacles)
 

@@ -26,7 +26,7 @@ def test_runs_with_their_headlines_the_newest_first(write_run: WriteRun) -> None
     assert text.index("cccc") < text.index("bbbb") < text.index("aaaa")
     assert f'href="{older.name}/report.html"' in text and f'href="{newer.name}' not in text
     assert "is damaged" in text and "commit dddddddddddd" in text
-    assert "0.612 s" in text and "12.0" in text and "at 200/s" in text
+    assert "0.612 s" in text and "<td>12</td>" in text and "at 200/s" in text
 
 
 def test_an_empty_folder_has_an_empty_page(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_all_that_is_said_is_in_the_json(comparison: Comparison) -> None:
     assert document["schema"] == "testbed-comparison/1"
     assert (document["result"], document["exit_code"]) == ("regression", 3)
     assert document["sentence"] == wording.describe_result(comparison)
-    harms = [figure["harm"] for figure in document["figures"]]
+    harms = [round(figure["harm"], 6) for figure in document["figures"]]
     assert harms == sorted(harms, reverse=True) and len(harms) == len(comparison.rows)
     assert document["notes"] == list(comparison.notes)
     assert {one["name"] for one in document["differences"]} == {"seed"}

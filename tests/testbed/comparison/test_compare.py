@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from runtime.errors import UsageError
 from testbed.comparison.compare import Limits, compare_sides, judge_failures, parse_limits
@@ -75,6 +76,12 @@ def test_settings_of_another_experiment_are_refused_unless_wanted(make_run: Make
     with pytest.raises(UsageError, match=r"their settings differ \(settings.load.rates_per_s: 50 → 60\)"):
         compare_sides([before], [after], Limits())
     assert any("not runs of one experiment" in note for note in compare_sides([before], [after], Limits(), True).notes)
+
+
+def test_platforms_that_ran_beside_others_are_not_compared_with_ones_that_did_not(make_run: MakeRun) -> None:
+    duet = [replace(trial, beside="vm") for trial in starts(noisy(1.0))]
+    with pytest.raises(UsageError, match="each by itself → each with another at the same time"):
+        compare_sides([make_run(starts(noisy(1.0)))], [make_run(duet)], Limits())
 
 
 @pytest.mark.parametrize(
