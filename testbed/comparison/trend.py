@@ -152,8 +152,12 @@ def find_shifts(values: Sequence[float]) -> tuple[Shift, ...]:
     """Return the changes that all detectors see; none of fewer than FEWEST_RUNS values."""
     if len(values) < FEWEST_RUNS or len(set(values)) == 1:
         return ()
-    first, *others = (detect(values) for detect in DETECTORS.values())
-    agreed = [at for at in first if all(any(abs(at - seen) <= _APART for seen in other) for other in others)]
+    detectors = iter(DETECTORS.values())
+    agreed = next(detectors)(values)
+    for detect in detectors:
+        if agreed:  # else none can be agreed on
+            seen = detect(values)
+            agreed = [at for at in agreed if any(abs(at - other) <= _APART for other in seen)]
     ends = [0, *agreed, len(values)]
     parts = [values[begin:end] for begin, end in pairwise(ends)]
     return tuple(
