@@ -13,8 +13,8 @@ from commands.common import ROOT, parse_fraction, parse_number, reporting, split
 from commands.gate import Planned, Wishes, append_step_summary, compare_with, conclude, read_baseline
 from runtime import __version__
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
-from testbed.comparison.compare import Comparison
 from testbed.progress import print_progress, show_progress
+from testbed.runs.compare import Comparison
 
 
 def _scenario(task_name: str, scenario: str) -> str:
@@ -122,7 +122,7 @@ def _conclude(run: Path, as_json: bool, comparison: Comparison | None = None) ->
 
     import reports
     from reports import document, step_summary, summary
-    from reports.comparisons.data import as_json as comparison_as_json
+    from reports.runs.data import as_json as comparison_as_json
 
     try:
         report = reports.render(run)

@@ -34,11 +34,11 @@ from runtime import container  # noqa: E402
 from runtime.errors import WorkloadError  # noqa: E402
 from runtime.lease import cgroup_name, lease  # noqa: E402
 from runtime.spec import Process, Resources, Spec  # noqa: E402
-from testbed.comparison.compare import Limits, compare_sides, parse_limits  # noqa: E402
-from testbed.comparison.sides import Measured, list_folders, measure  # noqa: E402
-from testbed.comparison.verdict import Result  # noqa: E402
 from testbed.host.facts import read_facts, read_source  # noqa: E402
 from testbed.results import Metric, RunFolder, Trial  # noqa: E402
+from testbed.runs.compare import Limits, compare_sides, parse_limits  # noqa: E402
+from testbed.runs.sides import Measured, list_folders, measure  # noqa: E402
+from testbed.runs.verdict import Result  # noqa: E402
 
 PAUSE_S = 0.05  # between two starts, so that a run is not over within one mood of the host
 JUDGED = "ready,first_process"

@@ -19,9 +19,9 @@ _SHELLS = ("bash", "zsh", "fish")
 
 def list_values() -> dict[str, tuple[str, ...]]:
     """Return the values of options by their names, and of tasks' words by those of the tasks."""
-    from testbed.comparison.figures import METRICS
     from testbed.measures.trials import NAMES as MEASURES
     from testbed.platforms.registry import NAMES as PLATFORMS
+    from testbed.runs.figures import METRICS
     from testbed.scenario.model import list_scenarios
 
     scenarios = list_scenarios(ROOT / "scenarios")

@@ -11,12 +11,12 @@ from msgspec import Struct, to_builtins
 
 from commands.common import RESULTS
 from runtime.errors import UsageError
-from testbed.comparison.compare import Comparison, Limits, compare_sides, parse_limits
-from testbed.comparison.fingerprint import look_ahead
-from testbed.comparison.sides import Measured, measure, read_side
-from testbed.comparison.verdict import EXIT_CODES
 from testbed.progress import print_progress
 from testbed.results import REFERENCE, replace_file
+from testbed.runs.compare import Comparison, Limits, compare_sides, parse_limits
+from testbed.runs.fingerprint import look_ahead
+from testbed.runs.sides import Measured, measure, read_side
+from testbed.runs.verdict import EXIT_CODES
 from testbed.scenario.model import load
 
 _STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
@@ -77,8 +77,8 @@ def compare_with(baseline: Baseline, run: Path) -> Comparison:
 
 def conclude(comparison: Comparison, wishes: Wishes, print_json: bool = True) -> int:
     """Write and print a comparison as it was wanted; return the exit code, 0 without a gate."""
-    from reports.comparisons import data, page, terminal
     from reports.exports import junit, markdown
+    from reports.runs import data, page, terminal
 
     if wishes.html:
         replace_file(Path(wishes.html), page.render_page(comparison, wishes.gate).encode(errors="replace"))

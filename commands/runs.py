@@ -11,8 +11,8 @@ from invoke import Context, task
 
 from commands.common import RESULTS, reporting
 from runtime.errors import UsageError
-from testbed.comparison.sides import Measured, read_side
 from testbed.progress import print_progress
+from testbed.runs.sides import Measured, read_side
 
 
 @task(
@@ -46,7 +46,7 @@ def compare(
 ) -> int:
     """Compare two runs, or two sets of runs: what differs in what they were made of, what changed, the worst first."""
     from commands.gate import Wishes, conclude
-    from testbed.comparison.compare import compare_sides, parse_limits
+    from testbed.runs.compare import compare_sides, parse_limits
 
     limits = parse_limits(limit, metrics)
     comparison = compare_sides(read_side(before, RESULTS), read_side(after, RESULTS), limits, anyway)
@@ -57,9 +57,9 @@ def compare(
 @reporting
 def trend(context: Context, folder: str, json: bool = False) -> int:
     """Say which run, and which commit, changed which figure: of all runs in a folder, by the vote of two detectors."""
-    from reports.comparisons.trends import as_json, describe_trends
+    from reports.runs.trends import as_json, describe_trends
     from runtime.output import printable
-    from testbed.comparison.trend import read_trends
+    from testbed.runs.trend import read_trends
 
     trends = read_trends(Path(folder))
     if not trends.trends and not trends.left_out:

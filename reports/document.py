@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import to_builtins
 
-from reports import conditions, temperatures
+from reports import comparisons, conditions, temperatures
 from reports.quantities import RULERS
 from reports.summary import compose, make_rows
 from testbed.analysis import (
@@ -54,6 +54,7 @@ def as_json(run_folder: Path) -> dict[str, Any]:
         "answer": to_builtins(compose(run)),
         "table": [to_builtins(row) for row in make_rows(run)],
         "conditions": conditions.as_json(run),
+        "comparisons": comparisons.as_json(run),
         "made_of": _replace_infinite({name: run.manifest.get(name) for name in _MADE_OF}),
         "platforms": {one.name: _platform_json(run, one) for one in run.platforms},
         "folder": str(run.folder.path),

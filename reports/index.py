@@ -10,12 +10,12 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from msgspec import Struct
 
-from reports.comparisons import wording
+from reports.runs import wording
 from runtime.errors import TestbedError
-from testbed.comparison.figures import Figure
-from testbed.comparison.fingerprint import read_commit, shorten
-from testbed.comparison.sides import Measured, list_folders, measure
 from testbed.results import replace_file
+from testbed.runs.figures import Figure
+from testbed.runs.fingerprint import read_commit, shorten
+from testbed.runs.sides import Measured, list_folders, measure
 from testbed.statistics import estimate_median
 
 INDEX = "index.html"

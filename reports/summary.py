@@ -16,7 +16,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from reports import charges, columns, conditions, temperatures
+from reports import charges, columns, comparisons, conditions, temperatures
 from reports.quantities import LOAD, RULERS, START, START_EXTRAS, Quantity
 from testbed.analysis import (
     STEADY,
@@ -93,8 +93,9 @@ def compose(run: Run) -> Answer:
         *_ending(run),
         *list_faults(run.folder, run.trials),
         *conditions.list_notes(run),
+        *comparisons.list_notes(run),
     )
-    return Answer(headline, (*details, *emulated, *alone), notes)
+    return Answer(headline, (*details, *comparisons.describe(run), *emulated, *alone), notes)
 
 
 def _scenario(run: Run) -> str:

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER = ("runtime", "vm_images", "testbed", "reports", "commands", "tasks")
 # Reports reads run folders; nothing in it can run or change anything.
 REPORTS_MAY = (
-    *("testbed.results", "testbed.analysis", "testbed.comparison", "testbed.statistics"),
+    *("testbed.results", "testbed.analysis", "testbed.comparisons", "testbed.runs", "testbed.statistics"),
     *("runtime.errors", "runtime.output"),
 )
 # Imported inside a function, or at the top of a module that is itself imported inside one.
@@ -61,6 +61,7 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.bare": set(),
     "testbed.breakdown": set(),
     "testbed.copies": {"testbed.statistics"},
+    "testbed.comparisons": {"testbed.analysis", "testbed.copies", "testbed.results", "testbed.statistics"},
     "testbed.counts": set(),
     "testbed.interruption": set(),
     "testbed.statistics": set(),
@@ -101,7 +102,7 @@ ROOMS: Mapping[str, set[str]] = {
     },
     "testbed.soundness": {"testbed.results"},
     "testbed.aliases": set(),
-    "testbed.comparison": {
+    "testbed.runs": {
         "testbed.aliases",
         "testbed.analysis",
         "testbed.copies",
@@ -120,8 +121,8 @@ ROOMS: Mapping[str, set[str]] = {
     | {"testbed.load", "testbed.platforms", "testbed.qemu", "testbed.results", "testbed.sample", "testbed.scenario"}
     | {"testbed.counts", "testbed.services"},
     "reports.quantities": set(),
-    "reports.comparisons": {"reports.quantities"},
-    "reports.exports": {"reports.comparisons"},
+    "reports.runs": {"reports.quantities"},
+    "reports.exports": {"reports.runs"},
 }
 # Not so yet: module and room. Each goes when the import does.
 PENDING = {

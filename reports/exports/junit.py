@@ -7,10 +7,10 @@ from xml.etree import ElementTree
 
 from msgspec import Struct
 
-from reports.comparisons import wording
+from reports.runs import wording
 from runtime.output import printable
-from testbed.comparison.compare import Comparison
-from testbed.comparison.sides import Measured
+from testbed.runs.compare import Comparison
+from testbed.runs.sides import Measured
 from testbed.statistics import estimate_median
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from reports.comparisons import terminal, wording
+from reports.runs import terminal, wording
 from runtime.output import printable
-from testbed.comparison.compare import Comparison
+from testbed.runs.compare import Comparison
 
 # What GitHub takes of one step's summary is a MiB.
 _MOST_ROWS = 200

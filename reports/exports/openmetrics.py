@@ -6,8 +6,8 @@ import re
 from datetime import datetime
 
 from runtime.output import printable
-from testbed.comparison.figures import Figure
-from testbed.comparison.sides import Measured
+from testbed.runs.figures import Figure
+from testbed.runs.sides import Measured
 from testbed.statistics import estimate_median
 
 _UNITS = {"s": "seconds", "bytes": "bytes", "1/s": "per_second", "1": ""}

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from runtime.output import printable
-from testbed.comparison.fingerprint import read_commit
-from testbed.comparison.sides import Measured
+from testbed.runs.fingerprint import read_commit
+from testbed.runs.sides import Measured
 from testbed.statistics import estimate_median
 
 _COLUMNS = (

@@ -27,7 +27,14 @@ from testbed.statistics.medians import (
     estimate_median_ratio,
 )
 from testbed.statistics.ranks import hodges_lehmann
-from testbed.statistics.series import Autocorrelation, Drift, autocorrelation, find_warmup, judge_drift
+from testbed.statistics.series import (
+    Autocorrelation,
+    Drift,
+    autocorrelation,
+    estimate_median_of_series,
+    find_warmup,
+    judge_drift,
+)
 
 __all__ = [
     "FEWEST",
@@ -51,6 +58,7 @@ __all__ = [
     "estimate_mean",
     "estimate_median",
     "estimate_median_difference",
+    "estimate_median_of_series",
     "estimate_median_ratio",
     "find_components",
     "find_warmup",

@@ -196,7 +196,7 @@ def _judge(one: Comparison) -> Comparison:
         return replace(one, verdict="more", why="")
     if one.p_value <= RISK and estimate.high < same:
         return replace(one, verdict="less", why="")
-    return replace(one, verdict="cannot tell", why="the trials vary too much")
+    return replace(one, verdict="cannot tell", why=one.why or "the trials vary too much")
 
 
 def _smallest(base: Sequence[float], other: Sequence[float]) -> float | None:

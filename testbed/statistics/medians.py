@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -38,13 +39,24 @@ def estimate_median(values: Sequence[float], *, level: float = LEVEL) -> Estimat
     """Return the median, with the narrowest symmetric interval of order statistics that covers at least ``level``.
 
     Free of any assumption on the distribution: the number of values below the true median is binomial(n, 1/2)
-    (Conover, Practical Nonparametric Statistics, 3rd ed., section 3.2). Counted in whole numbers, for beyond 1,029
-    values 2**n is no float. It assumes that the values are independent. Raises ValueError without values.
+    (Conover, Practical Nonparametric Statistics, 3rd ed., section 3.2). It assumes that the values are independent.
+    Raises ValueError without values.
     """
     if not values:
         raise ValueError("a median needs a value")
     ordered = sorted(values)
     n = len(ordered)
+    depth, covered, _ = find_depth(n, level)
+    return Estimate(find_middle(ordered), ordered[depth], ordered[n - 1 - depth], n, covered)
+
+
+@lru_cache(maxsize=1024)
+def find_depth(n: int, level: float) -> tuple[int, float, float]:
+    """Return how many of ``n`` values lie beyond each limit of the median's interval, what that interval covers, and
+    what the next narrower one does.
+
+    Counted in whole numbers, for beyond 1,029 values 2**n is no float.
+    """
     missed = Fraction(1 - level).limit_denominator(10**6)
     most = 2**n * missed.numerator
     depth, tail = 0, 1  # tail: of 2**n equally likely patterns those with at most `depth` values below the median
@@ -52,8 +64,8 @@ def estimate_median(values: Sequence[float], *, level: float = LEVEL) -> Estimat
     while missed.denominator * 2 * (tail + term) <= most:
         depth, tail = depth + 1, tail + term
         term = term * (n - depth) // (depth + 1)
-    covered = max(0.0, 1 - float(Fraction(2 * tail, 2**n)))
-    return Estimate(find_middle(ordered), ordered[depth], ordered[n - 1 - depth], n, covered)
+    covered, narrower = (max(0.0, 1 - float(Fraction(2 * of, 2**n))) for of in (tail, tail + term))
+    return depth, covered, narrower
 
 
 def find_middle(ordered: Sequence[float]) -> float:
@@ -75,10 +87,10 @@ def estimate_median_difference(
     """
     if not minuend or not subtrahend:
         raise ValueError("a difference of medians needs values on both sides")
-    one, other = estimate_median(minuend, level=level), estimate_median(subtrahend, level=level)
+    one, other = _find_limits(minuend, level), _find_limits(subtrahend, level)
     value, n = one.value - other.value, min(one.n, other.n)
-    if min(one.level, other.level) < level:
-        return Estimate(value, min(minuend) - max(subtrahend), max(minuend) - min(subtrahend), n, 0.0)
+    if not one.level or not other.level:
+        return Estimate(value, one.low - other.high, one.high - other.low, n, 0.0)
     below = math.hypot(one.value - one.low, other.high - other.value)
     above = math.hypot(one.high - one.value, other.value - other.low)
     return Estimate(value, value - below, value + above, n, level)
@@ -94,13 +106,34 @@ def estimate_median_ratio(
     """
     if not numerator or not denominator or min(*numerator, *denominator, 1) <= 0:
         raise ValueError("a ratio needs positive values on both sides")
-    above, under = estimate_median(numerator, level=level), estimate_median(denominator, level=level)
+    above, under = _find_limits(numerator, level), _find_limits(denominator, level)
     value, n = above.value / under.value, min(above.n, under.n)
-    if min(above.level, under.level) < level:
-        return Estimate(value, min(numerator) / max(denominator), max(numerator) / min(denominator), n, 0.0)
+    if not above.level or not under.level:
+        return Estimate(value, above.low / under.high, above.high / under.low, n, 0.0)
     down = math.hypot(_log_ratio(above.value, above.low), _log_ratio(under.high, under.value))
     up = math.hypot(_log_ratio(above.high, above.value), _log_ratio(under.value, under.low))
     return Estimate(value, value * math.exp(-down), value * math.exp(min(up, _LARGEST_EXPONENT)), n, level)
+
+
+def _find_limits(values: Sequence[float], level: float) -> Estimate:
+    """Return a median with limits that cover just ``level``, between two order statistics; the range, with level 0, of
+    too few values.
+
+    T. P. Hettmansperger and S. J. Sheather, Confidence intervals based on interpolated order statistics, Statistics and
+    Probability Letters 4, 1986. What is combined with another interval must not cover more than it says, or both
+    together cover far more. By itself it would cover less than it says where the middle of a distribution is empty.
+    """
+    ordered = sorted(values)
+    n = len(ordered)
+    depth, covered, narrower = find_depth(n, level)
+    if covered < level:
+        return Estimate(find_middle(ordered), ordered[0], ordered[-1], n, 0.0)
+    outside, inside = depth + 1, n - depth - 1
+    part = (covered - level) / (covered - narrower)
+    weight = inside * part / (outside + (inside - outside) * part)
+    low = (1 - weight) * ordered[depth] + weight * ordered[depth + 1]
+    high = (1 - weight) * ordered[n - 1 - depth] + weight * ordered[n - 2 - depth]
+    return Estimate(find_middle(ordered), low, high, n, level)
 
 
 def _log_ratio(high: float, low: float) -> float:

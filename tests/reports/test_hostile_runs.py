@@ -16,15 +16,15 @@ import pytest
 
 import reports
 from reports import document, summary
-from reports.comparisons import data, page, terminal, trends
 from reports.exports import junit, markdown, openmetrics, tables
 from reports.exports.parquet import export as export_parquet
 from reports.index import write_index
+from reports.runs import data, page, terminal, trends
 from runtime.errors import TestbedError, UsageError
-from testbed.comparison.compare import Limits, compare_sides
-from testbed.comparison.sides import measure, read_side
-from testbed.comparison.trend import read_trends
 from testbed.results import FORMAT, MOST_MANIFEST_BYTES, MOST_TRIALS_BYTES, RunFolder
+from testbed.runs.compare import Limits, compare_sides
+from testbed.runs.sides import measure, read_side
+from testbed.runs.trend import read_trends
 
 WriteRun = Any
 SCRIPT = "<script>alert(1)</script>"

@@ -14,9 +14,9 @@ import pytest
 
 from reports.exports import junit, markdown, openmetrics, tables
 from reports.exports.parquet import export as export_parquet
-from testbed.comparison.compare import Limits, compare_sides
-from testbed.comparison.sides import Measured, measure
 from testbed.results import Trial
+from testbed.runs.compare import Limits, compare_sides
+from testbed.runs.sides import Measured, measure
 
 WriteRun = Callable[..., Path]
 

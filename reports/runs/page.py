@@ -9,8 +9,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from msgspec import Struct
 
-from reports.comparisons import terminal, wording
-from testbed.comparison.compare import Comparison, Row
+from reports.runs import terminal, wording
+from testbed.runs.compare import Comparison, Row
 
 _TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
 _WIDTH, _HEIGHT = 220, 22

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from reports.quantities import COUNTS, LOAD, RULERS, START, START_EXTRAS, Quantity
-from testbed.comparison.compare import Comparison, Row
-from testbed.comparison.figures import Figure
-from testbed.comparison.verdict import Change, Judgement
+from testbed.runs.compare import Comparison, Row
+from testbed.runs.figures import Figure
+from testbed.runs.verdict import Change, Judgement
 from testbed.statistics import Estimate
 
 _PER_REQUEST = "_per_request"

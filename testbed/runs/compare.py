@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from runtime.errors import UsageError
 from testbed.aliases import is_alias, name_again
 from testbed.analysis import list_faults
-from testbed.comparison.figures import DIRECTIONS, METRICS, Figure
-from testbed.comparison.fingerprint import (
+from testbed.runs.figures import DIRECTIONS, METRICS, Figure
+from testbed.runs.fingerprint import (
     Difference,
     list_changed_platforms,
     list_differences,
@@ -20,8 +20,8 @@ from testbed.comparison.fingerprint import (
     list_obstacles,
     read_commit,
 )
-from testbed.comparison.sides import Measured
-from testbed.comparison.verdict import (
+from testbed.runs.sides import Measured
+from testbed.runs.verdict import (
     ALPHA,
     RESULTS,
     Change,

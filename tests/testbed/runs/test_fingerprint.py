@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from testbed.comparison.fingerprint import (
+from testbed.runs.fingerprint import (
     flatten,
     list_differences,
     list_doubts,

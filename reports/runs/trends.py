@@ -7,8 +7,8 @@ from typing import Any
 
 from msgspec import Struct, to_builtins
 
-from reports.comparisons import wording
-from testbed.comparison.trend import FEWEST_RUNS, Point, Series, Shift, Trend, Trends
+from reports.runs import wording
+from testbed.runs.trend import FEWEST_RUNS, Point, Series, Shift, Trend, Trends
 
 # Raised when a reader of the version before would read the document wrong.
 SCHEMA = "testbed-trend/1"

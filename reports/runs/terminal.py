@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from reports.comparisons import wording
-from testbed.comparison.compare import Comparison
-from testbed.comparison.fingerprint import Difference
+from reports.runs import wording
+from testbed.runs.compare import Comparison
+from testbed.runs.fingerprint import Difference
 
 # Of each group of the fingerprint so many differences are told; the JSON has all.
 _SHOWN_OF_GROUP = 4

@@ -22,10 +22,10 @@ from msgspec import Struct
 
 from runtime.errors import PrerequisiteError, TestbedError
 from testbed.aliases import is_alias
-from testbed.comparison.figures import Figure
-from testbed.comparison.fingerprint import list_differences, list_doubts, list_obstacles, read_commit
-from testbed.comparison.sides import Measured, list_folders, measure
-from testbed.comparison.verdict import find_typical
+from testbed.runs.figures import Figure
+from testbed.runs.fingerprint import list_differences, list_doubts, list_obstacles, read_commit
+from testbed.runs.sides import Measured, list_folders, measure
+from testbed.runs.verdict import find_typical
 
 # With fewer runs no detector can tell a change from chance.
 FEWEST_RUNS = 8

@@ -6,9 +6,9 @@ from typing import Any
 
 from msgspec import to_builtins
 
-from reports.comparisons import wording
-from testbed.comparison.compare import Comparison
-from testbed.comparison.verdict import EXIT_CODES
+from reports.runs import wording
+from testbed.runs.compare import Comparison
+from testbed.runs.verdict import EXIT_CODES
 
 # Raised when a reader of the version before would read the document wrong.
 SCHEMA = "testbed-comparison/1"

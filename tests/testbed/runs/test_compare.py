@@ -10,10 +10,10 @@ import pytest
 from msgspec.structs import replace
 
 from runtime.errors import UsageError
-from testbed.comparison.compare import Limits, compare_sides, judge_failures, parse_limits
-from testbed.comparison.figures import Figure
-from testbed.comparison.sides import find_side, list_folders, measure, read_side
 from testbed.results import Metric, Trial
+from testbed.runs.compare import Limits, compare_sides, judge_failures, parse_limits
+from testbed.runs.figures import Figure
+from testbed.runs.sides import find_side, list_folders, measure, read_side
 
 MakeRun = Any
 READY = Figure("container", "start", "ready")

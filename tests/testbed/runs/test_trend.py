@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from runtime.errors import UsageError
-from testbed.comparison import trend
-from testbed.comparison.trend import (
+from testbed.results import Metric, Trial
+from testbed.runs import trend
+from testbed.runs.trend import (
     DETECTORS,
     FEWEST_RUNS,
     Shift,
@@ -19,7 +20,6 @@ from testbed.comparison.trend import (
     find_trends,
     read_trends,
 )
-from testbed.results import Metric, Trial
 
 MakeRun = Any
 

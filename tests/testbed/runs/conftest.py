@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from testbed.comparison.sides import Measured, measure
 from testbed.results import Metric, RunFolder, Trial
+from testbed.runs.sides import Measured, measure
 
 MakeRun = Callable[..., Measured]
 MANIFEST: dict[str, Any] = {

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from testbed.comparison.verdict import (
+from testbed.runs.verdict import (
     Change,
     estimate_aa_noise,
     estimate_change,

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from reports.comparisons import data, page, terminal, trends, wording
-from testbed.comparison.compare import Comparison, Limits, compare_sides
-from testbed.comparison.figures import DIRECTIONS, Figure
-from testbed.comparison.sides import read_side
-from testbed.comparison.trend import read_trends
+from reports.runs import data, page, terminal, trends, wording
+from testbed.runs.compare import Comparison, Limits, compare_sides
+from testbed.runs.figures import DIRECTIONS, Figure
+from testbed.runs.sides import read_side
+from testbed.runs.trend import read_trends
 
 WriteRun = Callable[..., Path]
 

@@ -16,7 +16,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from testbed.comparison.figures import Better
+from testbed.runs.figures import Better
 from testbed.statistics import FEWEST, LEVEL, estimate_median, estimate_median_ratio
 from testbed.statistics.ranks import judge_below
 

@@ -11,9 +11,9 @@ from msgspec import Struct
 
 from runtime.errors import UsageError
 from testbed.analysis import Run, read_run
-from testbed.comparison.figures import Figure, count_failures, list_figures
-from testbed.comparison.fingerprint import list_differences, list_obstacles
 from testbed.results import MANIFEST, RunFolder, locate
+from testbed.runs.figures import Figure, count_failures, list_figures
+from testbed.runs.fingerprint import list_differences, list_obstacles
 
 # The most runs of one side, of a trend, or on an index page: what a nightly job makes in some three years.
 MOST_RUNS = 1000
