@@ -46,7 +46,7 @@ REFERENCE = "reference"
 # What is read of a run folder at most: a manifest takes some 30 KiB, a trial 3 KiB, a row of metrics.csv 150 bytes.
 # Who wrote the folder decides its sizes; without a limit that is also how much memory its reader takes.
 MOST_MANIFEST_BYTES = 16 << 20
-MOST_TRIALS_BYTES = 256 << 20
+MOST_TRIALS_BYTES = 128 << 20
 MOST_METRICS_BYTES = 256 << 20
 MOST_SAMPLES_BYTES = 256 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

@@ -22,6 +22,7 @@ from msgspec import Struct
 
 from runtime.errors import PrerequisiteError, TestbedError
 from testbed.aliases import is_alias
+from testbed.analysis import Run
 from testbed.runs.figures import Figure
 from testbed.runs.fingerprint import list_differences, list_doubts, list_obstacles, read_commit
 from testbed.runs.sides import Measured, list_folders, measure
@@ -100,10 +101,16 @@ def read_trends(folder: Path) -> Trends:
     left_out: list[str] = []
     for path in list_folders(folder):
         try:
-            runs.append(measure(path))
+            runs.append(_without_trials(measure(path)))
         except TestbedError as error:
             left_out.append(error.message)
     return Trends(find_trends(runs), tuple(left_out))
+
+
+def _without_trials(one: Measured) -> Measured:
+    """Return a run with its figures alone: a thousand runs with all of their trials take gigabytes."""
+    beside = tuple(trial for trial in one.run.trials if trial.beside)[:1]  # part of what it was made of
+    return Measured(Run(one.run.folder, one.run.manifest, beside, one.run.platforms), one.figures)
 
 
 def find_trends(runs: Sequence[Measured]) -> tuple[Trend, ...]:
