@@ -23,7 +23,7 @@ from testbed.runs.sides import Measured, read_side
         "gate": "exit with 3 when a figure got worse, with 4 when that cannot be told",
         "limit": "by how much a figure may get worse: 5% (default), or 5%,latency_p99=20%; instruction time: 0",
         "metrics": "comma-separated: judge these only (a wrong name lists all)",
-        "anyway": "compare runs of other settings, too",
+        "anyway": "compare runs of other settings, and judge those of other hosts, too",
         "html": "also write a page to this file",
         "junit": "also write JUnit XML to this file: a case for each metric and platform",
         "markdown": "also write Markdown to this file (and to $GITHUB_STEP_SUMMARY where that is set)",

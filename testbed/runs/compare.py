@@ -166,7 +166,7 @@ def compare_sides(
     """Compare the runs of two sides.
 
     Raises UsageError when they cannot be compared: other scenarios, settings or clocks, or no figure that both have.
-    ``anyway`` compares those of other settings all the same, and notes it.
+    ``anyway`` compares those of other settings all the same, and judges those of other hosts; it is noted.
     """
     old, new = before[0].run, after[0].run
     differences = list_differences(old, new)
@@ -185,7 +185,10 @@ def compare_sides(
         and any(figure in one.figures for one in after)
         and not is_alias(figure.platform)
     ]
+    doubts = () if exact else _list_doubts([*before, *after])
     rows = _make_rows(shared, before, after, limits, exact)
+    if doubts and not anyway:
+        rows = tuple(replace(row, judgement=_doubt(row.judgement)) for row in rows)
     failures = _compare_failures(before, after, exact)
     missing = _list_missing(before, after, changed, limits)
     if not rows and not failures:
@@ -199,11 +202,23 @@ def compare_sides(
         _side(before),
         _side(after),
         differences,
-        tuple(_list_notes(before, after, of_settings, changed, differences, exact)),
+        (*_list_notes(before, after, of_settings, changed, exact), *doubts),
         rows,
         failures,
         missing,
     )
+
+
+def _list_doubts(runs: Sequence[Measured]) -> tuple[str, ...]:
+    """Return why a change need not be one of what was measured: some run is of another host than the first."""
+    found = (list_doubts(list_differences(runs[0].run, one.run)) for one in runs[1:])
+    return next((doubts for doubts in found if doubts), ())
+
+
+def _doubt(judgement: Judgement | None) -> Judgement | None:
+    if judgement is None:
+        return None
+    return replace(judgement, result="cannot tell", reason="measured on different hosts; --anyway judges all the same")
 
 
 def _list_all(side: Sequence[Measured]) -> list[Figure]:
@@ -255,9 +270,10 @@ def _measure_row(figure: Figure, before: Sequence[Measured], after: Sequence[Mea
     pairs = [
         (one.figures[figure], one.figures[again]) for one in (*before, *after) if {figure, again} <= one.figures.keys()
     ]
-    noise = None if exact else estimate_aa_noise(pairs)
-    if noise is None and not exact and not (change and change.covers_runs):
-        noise = estimate_own_noise([*old, *new])
+    noises = [] if exact else [estimate_aa_noise(pairs)]
+    if not exact and not (change and change.covers_runs):
+        noises.append(estimate_own_noise([*old, *new]))
+    noise = max((one for one in noises if one is not None), default=None)
     return Row(figure, tuple(map(estimate_median, old)), tuple(map(estimate_median, new)), change, noise, None)
 
 
@@ -335,13 +351,11 @@ def _list_notes(
     after: Sequence[Measured],
     of_settings: Sequence[str],
     changed: Mapping[str, str],
-    differences: Sequence[Difference],
     exact: bool,
 ) -> list[str]:
     notes = []
     if of_settings:
         notes.append(f"These are not runs of one experiment, and were compared all the same: {'; '.join(of_settings)}.")
-    notes += list_doubts(differences)
     notes += [f"{name} is not compared: {why}." for name, why in sorted(changed.items())]
     if exact:
         notes.append("Both sides are of the reference machine, so every difference is one of their inputs.")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-import random
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from testbed.results import Metric, RunFolder, Trial
+from testbed.results import RunFolder, Trial
 from testbed.runs.sides import Measured, measure
 
 MakeRun = Callable[..., Measured]
@@ -25,18 +24,6 @@ MANIFEST: dict[str, Any] = {
     "host": {"cpu": {"model": "Some CPU", "processors": 2}, "kernel": "6.1.0", "load_average": [0.1]},
     "platforms": {"container": {"label": "container", "emulated": False}},
 }
-
-
-def starts(platform: str, values: Iterable[float], metric: str = "ready") -> list[Trial]:
-    return [
-        Trial(number, number, platform, "start", "ok", metrics=(Metric(metric, value, "s"),))
-        for number, value in enumerate(values, 1)
-    ]
-
-
-def noisy(center: float, n: int = 12, spread: float = 0.01, seed: int = 1) -> list[float]:
-    chance = random.Random(seed)
-    return [center * chance.lognormvariate(0, spread) for _ in range(n)]
 
 
 def write_small_run(base: Path, name: str, trials: Iterable[Trial], **changes: Any) -> Path:

@@ -106,6 +106,7 @@ def test_what_differs_is_told_and_what_passes_is_not(make_run: MakeRun) -> None:
         ("commit", "source.dirty"),
     ]
     assert any("different hosts" in note for note in comparison.notes)
+    assert comparison.result == "cannot tell"
     assert comparison.after.commits == ("bbbbbbbbbbbb+changes",)
 
 
@@ -159,6 +160,14 @@ def test_in_the_reference_machine_the_gate_is_exact(make_run: MakeRun) -> None:
     assert compare_sides([before], [same], Limits()).result == "ok"
     assert compare_sides([before], [worse], Limits()).result == "regression"
     assert compare_sides([before], [worse], parse_limits("1%")).result == "ok"
+
+
+def test_a_gate_does_not_judge_hosts_unless_it_is_wanted(make_run: MakeRun) -> None:
+    before = [make_run(starts(noisy(1.0, seed=n))) for n in range(3)]
+    after = make_run(starts(noisy(1.5)), host={"cpu": {"model": "Slow CPU"}})
+    doubted = compare_sides(before, [after], Limits())
+    assert doubted.result == "cannot tell" and "--anyway" in doubted.judgements[0].reason
+    assert compare_sides(before, [after], Limits(), anyway=True).result == "regression"
 
 
 def test_several_runs_make_a_side(make_run: MakeRun) -> None:
