@@ -6,7 +6,8 @@
 Each pair is two runs of the same: real starts of /bin/true in a container of ours, one after the other, written as
 run folders and read again, as `./invoke compare --gate` would. Then the second of each pair is compared again with its
 times multiplied by ``--slower``: a gate that is never red would have no false alarms either. With ``--runs``,
-the runs in a folder (of one scenario, in the order of their names) are taken two by two.
+the runs in a folder (of one scenario, in the order of their names) are taken two by two, and with ``--before 10`` each is
+compared with the ten before it.
 """
 
 from __future__ import annotations
@@ -78,8 +79,8 @@ def make_run(folder: RunFolder, spec: Spec, name: str, output: int, trials: int)
     return measure(folder.path)
 
 
-def make_pairs(pairs: int, trials: int, out: str) -> Iterator[tuple[Measured, Measured]]:
-    """Yield pairs of real runs of the same."""
+def make_runs(count: int, trials: int, out: str) -> Iterator[Measured]:
+    """Yield real runs of the same, one after the other."""
     name = f"benchmark-{os.getpid()}"
     manifest = {"scenario": "true", "settings": {}, "host": read_facts(), "source": read_source()}
     with ExitStack() as undo:
@@ -95,8 +96,8 @@ def make_pairs(pairs: int, trials: int, out: str) -> Iterator[tuple[Measured, Me
             folder = RunFolder.create(Path(out) if out else directory / "runs", run_id, {"run": run_id, **manifest})
             return make_run(folder, spec, cgroup_name(name, "true"), output, trials)
 
-        for number in range(pairs):
-            yield run(f"r{number:03}a"), run(f"r{number:03}b")
+        for number in range(count):
+            yield run(f"r{number:04}")
 
 
 def make_slower(measured: Measured, factor: float) -> Measured:
@@ -108,12 +109,22 @@ def make_slower(measured: Measured, factor: float) -> Measured:
     return replace(measured, figures=figures)
 
 
-def count_gates(pairs: Sequence[tuple[Measured, Measured]], limits: Limits) -> Count:
-    """Gate every pair."""
+Sides = tuple[Sequence[Measured], Sequence[Measured]]
+
+
+def pair_up(runs: Sequence[Measured], before: int) -> list[Sides]:
+    """Return the sides that are compared: runs two by two, or each with so many before it."""
+    if before == 1:
+        return [([one], [other]) for one, other in zip(runs[::2], runs[1::2], strict=False)]
+    return [(runs[at - before : at], [runs[at]]) for at in range(before, len(runs))]
+
+
+def count_gates(pairs: Sequence[Sides], limits: Limits) -> Count:
+    """Gate every pair of sides."""
     results: Counter[Result] = Counter()
     changes = [0.0]
     for before, after in pairs:
-        comparison = compare_sides([before], [after], limits)
+        comparison = compare_sides(before, after, limits)
         results[comparison.result] += 1
         changes += [abs(row.change.value) for row in comparison.rows if row.judgement and row.change]
     return Count(len(pairs), results["regression"], results["cannot tell"], results["ok"], max(changes))
@@ -125,18 +136,19 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--limit", default="5%")
     parser.add_argument("--slower", type=float, default=2.0)
-    parser.add_argument("--runs", default="")
+    parser.add_argument("--runs", default="", help="a folder of runs, instead of new ones")
+    parser.add_argument("--before", type=int, default=1, help="runs on the baseline's side")
     parser.add_argument("--out", default="", help="where run folders are made, and stay")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if options.runs:
         limits = parse_limits(options.limit)
         runs = [measure(path) for path in list_folders(Path(options.runs))]
-        pairs = list(zip(runs[::2], runs[1::2], strict=False))
     else:
         limits = parse_limits(options.limit, JUDGED)
-        pairs = list(make_pairs(options.pairs, options.trials, options.out))
-    slower = [(before, make_slower(after, options.slower)) for before, after in pairs]
+        runs = list(make_runs(2 * options.pairs, options.trials, options.out))
+    pairs = pair_up(runs, options.before)
+    slower = [(before, [make_slower(one, options.slower) for one in after]) for before, after in pairs]
     counts = {"A/A": count_gates(pairs, limits), f"times x {options.slower:g}": count_gates(slower, limits)}
     if options.json:
         print(json.dumps({name: to_builtins(count) for name, count in counts.items()}))

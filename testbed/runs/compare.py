@@ -270,9 +270,7 @@ def _measure_row(figure: Figure, before: Sequence[Measured], after: Sequence[Mea
     pairs = [
         (one.figures[figure], one.figures[again]) for one in (*before, *after) if {figure, again} <= one.figures.keys()
     ]
-    noises = [] if exact else [estimate_aa_noise(pairs)]
-    if not exact and not (change and change.covers_runs):
-        noises.append(estimate_own_noise([*old, *new]))
+    noises = () if exact else (estimate_aa_noise(pairs), estimate_own_noise(old), estimate_own_noise(new))
     noise = max((one for one in noises if one is not None), default=None)
     return Row(figure, tuple(map(estimate_median, old)), tuple(map(estimate_median, new)), change, noise, None)
 

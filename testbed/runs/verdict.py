@@ -150,8 +150,8 @@ def estimate_aa_noise(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) 
 
 
 def estimate_own_noise(runs: Runs) -> float | None:
-    """Return by how much a run's own median is uncertain, relative to it, of several runs the most; None where a run
-    has too few trials for an interval, or none that is a ratio.
+    """Return by how much a run's own median is uncertain, relative to it, of several runs of a side the median; None
+    where a run has too few trials for an interval, or none that is a ratio.
 
     It is the width of its interval, or how far apart the medians of its consecutive parts are: an interval takes trials
     for independent, and a host that was slow for a while makes neighbours alike.
@@ -160,10 +160,10 @@ def estimate_own_noise(runs: Runs) -> float | None:
     for values in runs:
         estimate = estimate_median(values)
         if not estimate.is_interval or estimate.value <= 0:
-            return None
+            return None  # a run without it would be the noisiest
         medians = [median(part) for part in _divide(values)]
         noises.append(max(estimate.high - estimate.low, max(medians) - min(medians)) / estimate.value)
-    return max(noises, default=None)
+    return median(noises) if noises else None
 
 
 def _divide(values: Sequence[float]) -> list[Sequence[float]]:
@@ -177,8 +177,9 @@ def judge(change: Change | None, better: Better, limit: float, noise: float | No
     """Judge a change by the larger of the user's limit and the noise, both relative.
 
     A regression is one whose whole interval is beyond that, and whose ``p_of_harm``, adjusted for the number of figures
-    that are judged, is below ALPHA. It is ok when the whole interval is within the limit, and so is the noise;
-    otherwise it cannot be told: a change of the limit's size could hide.
+    that are judged, is below ALPHA. It is ok when the whole interval is within the limit and, where the interval has
+    not what varies from run to run, so is the noise. Otherwise it cannot be told: a change of the limit's size could
+    hide.
     """
     if change is None:
         return Judgement("cannot tell", "it is zero or less in the baseline, so there is no ratio")
@@ -189,7 +190,7 @@ def judge(change: Change | None, better: Better, limit: float, noise: float | No
     smallest = threshold + (harm.value - harm.low)
     if harm.low > threshold and p_of_harm < ALPHA:
         return Judgement("regression", f"worse by at least {harm.low:.1%}", threshold, smallest)
-    if threshold > limit:
+    if threshold > limit and not change.covers_runs:
         return Judgement("cannot tell", f"the noise, {threshold:.1%}, is more than the limit", threshold, smallest)
     if harm.high <= limit:
         return Judgement("ok", "within the limit", threshold, smallest)

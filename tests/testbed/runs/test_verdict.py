@@ -132,10 +132,21 @@ def test_p_values_are_small_only_beyond_the_threshold(better: str) -> None:
         assert find_p_of_harm(before, same, better, 0.05) > 0.9  # type: ignore[arg-type]
 
 
-def test_noise_is_the_width_of_the_widest_run_or_what_a_platform_shows_against_itself() -> None:
+def test_with_several_runs_the_noise_bounds_a_regression_and_the_interval_what_is_ok() -> None:
+    change = Change(0.01, -0.02, 0.04, covers_runs=True)
+    assert judge(change, "lower", 0.05, 0.20, 1.0).result == "ok"
+    assert judge(Change(0.15, 0.10, 0.20, covers_runs=True), "lower", 0.05, 0.20, 0.0).result == "cannot tell"
+
+
+def test_a_run_whose_parts_differ_is_as_noisy_as_they_do() -> None:
+    """Each half is quiet; as if independent, the median's interval would be as narrow as one of them."""
+    assert estimate_own_noise([[*noisy(1.0, 12, 0.001), *noisy(1.5, 13, 0.001)]]) == pytest.approx(0.33, abs=0.02)
+
+
+def test_noise_is_the_width_of_a_typical_run_or_what_a_platform_shows_against_itself() -> None:
     narrow, wide = noisy(1.0, spread=0.001), noisy(1.0, spread=0.05)
     assert estimate_own_noise([narrow]) == pytest.approx(0.002, abs=0.002)
-    assert estimate_own_noise([narrow, wide]) == estimate_own_noise([wide])
+    assert estimate_own_noise([narrow, wide, wide]) == estimate_own_noise([wide])
     assert estimate_own_noise([[1.0, 1.1]]) is None
     assert estimate_aa_noise([]) is None
     noise = estimate_aa_noise([(narrow, [value * 1.03 for value in narrow])])
