@@ -6,8 +6,8 @@
 Each pair is two runs of the same: real starts of /bin/true in a container of ours, one after the other, written as
 run folders and read again, as `./invoke compare --gate` would. Then the second of each pair is compared again with its
 times multiplied by ``--slower``: a gate that is never red would have no false alarms either. With ``--runs``,
-the runs in a folder (of one scenario, in the order of their names) are taken two by two, and with ``--before 10`` each is
-compared with the ten before it.
+the runs in a folder (of one scenario, in the order of their names) are taken two by two, and with ``--before 10`` each
+is compared with the ten before it.
 """
 
 from __future__ import annotations

@@ -30,8 +30,10 @@ def test_runs_that_became_far_slower_are_red_and_the_same_run_is_not(tmp_path: P
 
 def test_runs_are_taken_two_by_two_or_each_with_those_before_it() -> None:
     runs: list[Any] = [1, 2, 3, 4, 5]
-    assert pair_up(runs, 1) == [([1], [2]), ([3], [4])]
-    assert pair_up(runs, 3) == [([1, 2, 3], [4]), ([2, 3, 4], [5])]
+    pairs: Any = pair_up(runs, 1)
+    assert pairs == [([1], [2]), ([3], [4])]
+    windows: Any = pair_up(runs, 3)
+    assert windows == [([1, 2, 3], [4]), ([2, 3, 4], [5])]
 
 
 @pytest.mark.root
