@@ -7,7 +7,8 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from msgspec import Struct, to_builtins
+import msgspec
+from msgspec import Struct
 
 from commands.common import RESULTS
 from runtime.errors import UsageError
@@ -61,7 +62,7 @@ def read_baseline(named: str, limit: str, metrics: str, wishes: Wishes, planned:
         return None
     side = read_side(named, RESULTS)
     scenario = load(planned.scenario, planned.scenarios)
-    settings = to_builtins(scenario.chosen(planned.quick))
+    settings = json.loads(msgspec.json.encode(scenario.chosen(planned.quick)))  # as a manifest has them
     if obstacles := look_ahead(side[0].run, scenario.name, settings, planned.machine == REFERENCE):
         raise UsageError(
             f"--baseline {named}: this run could not be compared with it: {obstacles[0]}",
