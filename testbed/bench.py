@@ -218,7 +218,7 @@ def check_options(options: Options, progress: Progress) -> Request:
     a place for run folders: before images are built for minutes."""
     scenario = load_scenario(options.scenario, options.scenarios)
     settings = choose_settings(scenario, options)
-    asked = registry.check_names(options.platforms)
+    asked = registry.check_names(registry.expand(options.platforms, progress))
     names = (*list_missing_cold(asked), *asked)
     if names != asked:
         progress(f"measured too, as warm starts are compared beside cold ones only: {', '.join(names[: -len(asked)])}")

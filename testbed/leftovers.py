@@ -31,6 +31,7 @@ from runtime.lease import (
     unfinished,
 )
 from testbed.host import settings as host_settings
+from testbed.platforms.peers import sweep
 from testbed.qemu.emulator import daemons_emulators
 
 
@@ -47,8 +48,7 @@ class Leftover(Struct, frozen=True):
 
 def _directories_below(run: str) -> set[Path]:
     """Return the directories of a lease's cgroup and of those below it, in every hierarchy."""
-    roots = [mount / CGROUP_ROOT / run for mount in hierarchies().used]
-    return {Path(path) for root in roots for path, _, _ in os.walk(root)}
+    return set(sweep.find_directories(f"{CGROUP_ROOT}/{run}"))
 
 
 def _held() -> bool:
@@ -124,6 +124,7 @@ def _remove_run(run: str) -> None:
             cgroup = Cgroup(f"{CGROUP_ROOT}/{run}")
             cgroup.kill()
             cgroup.remove()
+            sweep.remove_directories(cgroup.name)
             host_settings.restore_settings(directory)
 
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import astuple
 
 from testbed.load.open_loop import LoadResult, Target, run_load
-from testbed.measures import counting, throttling
+from testbed.measures import counting, overhead, throttling
 from testbed.measures.application import Application
 from testbed.measures.context import LOAD_ATTEMPTS, RunContext
 from testbed.measures.schedule import PlannedTrial
@@ -39,8 +39,9 @@ class Window(Struct, frozen=True):
     """What was seen from the end of the warm-up to the last answer.
 
     ``used`` has one entry an instance, by its part of the application; ``sampler_cpu_s`` is what this process used
-    meanwhile. ``counted`` are the counts before the warm-up's first request and after the last
-    answer, ``offered`` the requests between them: to read them in between would delay requests.
+    meanwhile. ``beside`` is what the platform's own processes had taken before and after. ``counted`` are the counts
+    before the warm-up's first request and after the last answer, ``offered`` the requests between them: to read them in
+    between would delay requests.
     """
 
     load: LoadResult
@@ -52,6 +53,7 @@ class Window(Struct, frozen=True):
     sampler_cpu_s: float = 0.0
     counted: tuple[counting.Tally | None, counting.Tally | None] = (None, None)
     offered: int = 0
+    beside: tuple[overhead.Overhead | None, overhead.Overhead | None] = (None, None)
 
 
 def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None, None]:
@@ -101,9 +103,11 @@ def _offer(context: RunContext, platform: Platform, rate_per_s: float, applicati
     target = Target(application.addresses[load.service], load.port, load.method, load.path)
     cgroups = application.cgroups()
     begun: list[tuple[Sampler, HostReading, float]] = []
+    beside: list[overhead.Overhead | None] = []
     counted = counting.read(platform, application.instances)
 
     def begin() -> None:
+        beside.append(overhead.read(platform, application.instances))
         begun.append((undo.enter_context(Sampler(cgroups, SAMPLE_INTERVAL_S)), read_host(), process_time()))
 
     with ExitStack() as undo:
@@ -117,6 +121,7 @@ def _offer(context: RunContext, platform: Platform, rate_per_s: float, applicati
             started=begin,
         )
         after, ended_cpu_s = read_host(), process_time()
+    beside.append(overhead.read(platform, application.instances))
     tallies = counted, counting.read(platform, application.instances)
     offered = round(rate_per_s * (load.warmup_s + load.duration_s))
     sampler, before, began_cpu_s = begun[0]
@@ -126,7 +131,8 @@ def _offer(context: RunContext, platform: Platform, rate_per_s: float, applicati
     }
     rows, host_rows = tuple(sampler.rows), tuple(sampler.host_rows)
     own_s = ended_cpu_s - began_cpu_s
-    return Window(result, used, before, after, rows, host_rows, own_s, tallies, offered)
+    own = beside[0], beside[-1]
+    return Window(result, used, before, after, rows, host_rows, own_s, tallies, offered, own)
 
 
 def judge_load(result: LoadResult) -> tuple[Outcome, str]:
@@ -177,6 +183,7 @@ def make_metrics(rate_per_s: float, window: Window) -> tuple[Metric, ...]:
         Metric("generator_cpu", load.generator_cpu_s, "s"),
         *throttling.make_metrics({part: used.throttling for part, used in window.used.items()}),
         *counting.make_metrics(*window.counted, window.offered if load.ok else 0),
+        *overhead.make_metrics(window.beside[1], window.beside[0]),
     ]
     if load.ok:
         figures += [

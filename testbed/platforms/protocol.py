@@ -88,6 +88,14 @@ class Counting(Protocol):
         count, as under an emulator, or nothing counts them."""
 
 
+@runtime_checkable
+class Overseen(Protocol):
+    """What a platform has besides that keeps processes of its own beside a workload: shim, monitor, supervisor."""
+
+    def overhead(self, instance: Instance) -> Cgroup:
+        """Return the cgroup of the platform's own processes for a running instance, a part of the instance's cgroup."""
+
+
 class Platform(Protocol):
     """One way to run an application. Adding a platform is one module and one registration."""
 

@@ -21,7 +21,7 @@ class ProcessPeer(Peer):
 
     @property
     def title(self) -> str:
-        return "process (no isolation but its own address and files)"
+        return "process (bare)"
 
     def root_steps(self, place: Place) -> tuple[Step, ...]:
         return share_host_steps()

@@ -62,6 +62,7 @@ class _Running(Struct):
     requested_ns: int
     returned_ns: int = 0
     status: int | None = None
+    ended: int | None = None
     pid: int = 0
     pidfd: int = -1
     workload: str = ""
@@ -258,9 +259,10 @@ class PeerPlatform:
         return self._ending(running)
 
     def _ending(self, running: _Running) -> str:
-        if self._peer.detaches:
-            return ""  # nobody's child knows the status
-        return f"exit status {running.status}"
+        status = _workload_status(running) if self._peer.detaches else _status(running)
+        if status is None:
+            return ""
+        return f"exit status {status if status >= 0 else 128 - status}"
 
     def stop(self, instance: Instance) -> None:
         running = self._running.pop(instance.name, None)
@@ -361,9 +363,20 @@ def _reap(pid: int) -> int | None:
 
 
 def _status(running: _Running) -> int | None:
+    """Return how the peer's program has ended; None while it runs."""
     if running.status is None:
         running.status = _reap(running.process.pid)
     return running.status
+
+
+def _workload_status(running: _Running) -> int | None:
+    """Return how the workload of a peer whose program had ended before has ended; None while it runs, and where it is
+    no child that was left to us."""
+    if running.ended is None and running.pid:
+        with suppress(ChildProcessError):
+            reaped, status = os.waitpid(running.pid, os.WNOHANG)
+            running.ended = os.waitstatus_to_exitcode(status) if reaped else None
+    return running.ended
 
 
 def _end_processes(running: _Running) -> None:
