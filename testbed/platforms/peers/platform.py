@@ -60,12 +60,14 @@ class _Running(Struct):
     place: Place
     process: Spawned
     requested_ns: int
+    undo: ExitStack
     returned_ns: int = 0
     status: int | None = None
     ended: int | None = None
     pid: int = 0
     pidfd: int = -1
     workload: str = ""
+    orphans: frozenset[int] = frozenset()
 
     @property
     def cgroup(self) -> Cgroup:
@@ -157,17 +159,23 @@ class PeerPlatform:
             undo.callback(self._watch.forget, instance.name)
             plan = program_plan(peer, place, found, self._lab.attach())
             mounted = partial(self._mounted, instance.name, place.root)
+            before = list_children()
+            undo.enter_context(adopt_orphans())
             try:
-                with Path(os.devnull).open("rb") as nothing, adopt_orphans():
+                with Path(os.devnull).open("rb") as nothing:
                     process = launch(plan, stdin=nothing.fileno(), stdout=stdout, stderr=stdout, answer=mounted)
-                    running = _Running(place, process, requested_ns)
-                    undo.callback(_end_processes, running)
+                running = _Running(place, process, requested_ns, undo)
+                undo.callback(_end_processes, running)
+                undo.callback(self._end_by_its_words, place)
+                try:
                     if peer.detaches:
                         self._await_program(instance, running)
+                finally:
+                    running.orphans = list_children() - before - {process.pid}
             finally:
                 os.close(stdout)
             self._running[instance.name] = running
-            undo.pop_all()
+            running.undo = undo.pop_all()
 
     def _place(self, instance: Instance) -> Place:
         self._started += 1
@@ -267,22 +275,11 @@ class PeerPlatform:
     def stop(self, instance: Instance) -> None:
         running = self._running.pop(instance.name, None)
         if running is not None:
-            self._stop(instance.name, running)
+            running.undo.close()
 
-    def _stop(self, name: str, running: _Running) -> None:
-        """End an instance; each step is tried, whatever becomes of the one before."""
-        assert self._watch is not None and self._reader is not None
-        found = self._prepared()
-        with ExitStack() as undo:  # runs in reverse
-            undo.callback(shutil.rmtree, running.place.folder, ignore_errors=True)
-            undo.callback(self._output.end, name)
-            undo.callback(remove_directories, running.place.cgroup)
-            undo.callback(running.cgroup.remove)
-            undo.callback(_end_processes, running)
-            undo.callback(self._watch.forget, name)
-            undo.callback(self._reader.abandon, running.place.entry / ADMISSION)
-            for words in self._peer.ending(running.place, found):
-                undo.callback(_run, words, self._peer.environment(running.place))
+    def _end_by_its_words(self, place: Place) -> None:
+        for words in self._peer.ending(place, self._prepared()):
+            _run(words, self._peer.environment(place))
 
     def cgroup(self, instance: Instance) -> Cgroup:
         name = cgroup_name(self._run_id, instance.name)
@@ -312,7 +309,7 @@ class PeerPlatform:
                 if service is not None:
                     undo.callback(service.close)
             while self._running:
-                undo.callback(self._stop, *self._running.popitem())
+                undo.callback(self._running.popitem()[1].undo.close)
         self._watch = self._reader = None
 
 
@@ -380,15 +377,27 @@ def _workload_status(running: _Running) -> int | None:
 
 
 def _end_processes(running: _Running) -> None:
-    """Kill what is left of an instance, and reap those of it that are our children."""
+    """Kill what is left of an instance, and reap those of it that are our children, or were left to us."""
+    before = list_children()
     if running.pidfd >= 0:
         os.close(running.pidfd)
-        running.pidfd = -1
     ours = {running.process.pid, running.pid, *running.cgroup.pids()} - {0}
-    running.cgroup.kill(scale(10.0))
+    running.cgroup.kill()
     for pid in ours:
         with suppress(ChildProcessError):
             os.waitpid(pid, 0)
+    for pid in running.orphans | (list_children() - before):
+        with suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+
+
+def list_children() -> frozenset[int]:
+    """Return this process's children, those that have ended among them; none on a kernel that does not list them."""
+    found: set[int] = set()
+    for children in Path("/proc/self/task").glob("*/children"):
+        with suppress(OSError):  # a thread that has just ended
+            found.update(map(int, children.read_text().split()))
+    return frozenset(found)
 
 
 def _remove_cgroup(cgroup: Cgroup) -> None:

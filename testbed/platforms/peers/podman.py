@@ -6,6 +6,7 @@ unpacks and copies nothing.
 
 from __future__ import annotations
 
+import json
 import resource
 import tempfile
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ _SECCOMP, _CONFIGURATION = "seccomp.json", "containers.conf"
 # It would give hard limits that a process without CAP_SYS_RESOURCE may not.
 _ENGINE = """[containers]
 default_ulimits = []
+default_capabilities = {}
 init = false
 [engine]
 cgroup_manager = "cgroupfs"
@@ -47,12 +49,15 @@ class PodmanPeer(Peer):
         {
             "walls": "as a container's of ours, by podman's own words",
             "storage": "none: the root is our mount (--rootfs)",
+            "adds": "HOSTNAME to the environment, and the user's own group to its others",
             "conmon": "in the cgroup of podman's own processes (--cgroups=no-conmon)",
         }
     )
 
     def lay_out(self, place: Place) -> None:
-        (place.shared / _CONFIGURATION).write_text(_ENGINE)
+        capabilities = [name.removeprefix("CAP_") for name in place.spec.process.capabilities]
+        # Capabilities that are added by an option are effective for an unprivileged user, too, which ours are not.
+        (place.folder / _CONFIGURATION).write_text(_ENGINE.format(json.dumps(capabilities)))
         seccomp = place.config.linux.seccomp
         if seccomp is not None:
             (place.folder / _SECCOMP).write_bytes(msgspec.json.encode(seccomp))
@@ -61,7 +66,7 @@ class PodmanPeer(Peer):
         return (*hide_second_version(place.hierarchies), Mount(str(place.shared), _HERE, "", MS_BIND))
 
     def environment(self, place: Place) -> tuple[str, ...]:
-        return (*super().environment(place), f"CONTAINERS_CONF={place.shared / _CONFIGURATION}", "HOME=/root")
+        return (*super().environment(place), f"CONTAINERS_CONF={place.folder / _CONFIGURATION}", "HOME=/root")
 
     def more_facts(self, found: Found) -> Mapping[str, object]:
         with tempfile.TemporaryDirectory(prefix="testbed-podman-", dir="/run") as here:
@@ -73,7 +78,7 @@ class PodmanPeer(Peer):
     def command(self, place: Place, found: Found) -> tuple[str, ...]:
         return (
             *_called(found, _HERE),
-            *("run", "--detach", "--name", place.name, "--log-driver=passthrough", "--systemd=false"),
+            *("run", "--detach", "--name", place.name, "--log-driver=passthrough", "--systemd=false", "--passwd=false"),
             *("--network=ns:/proc/self/ns/net", "--no-hosts", "--hostname", place.spec.hostname),
             *("--cgroups=no-conmon", "--cgroup-parent", f"/{place.cgroup}"),
             *_limits(place),
@@ -116,7 +121,9 @@ def _process(place: Place) -> tuple[str, ...]:
     groups = [f"--group-add={gid}" for gid in user.additional_gids]
     umask = [] if user.umask is None else [f"--umask={user.umask:04o}"]
     where = (f"--user={user.uid}:{user.gid}", f"--workdir={process.cwd}", "--http-proxy=false", "--entrypoint=")
-    return (*where, *variables, *ulimits, *groups, *umask)
+    given = {entry.partition("=")[0] for entry in process.env}
+    own = tuple(f"--unsetenv={name}" for name in ("container", "TERM") if name not in given)
+    return (*where, *own, *variables, *ulimits, *groups, *umask)
 
 
 def _most_processes() -> int:
@@ -128,7 +135,6 @@ def _most_processes() -> int:
 def _walls(place: Place) -> tuple[str, ...]:
     process = place.config.process
     assert process is not None
-    added = [f"--cap-add={name}" for name in place.spec.process.capabilities]
     filters = f"{place.folder / _SECCOMP}" if place.config.linux.seccomp is not None else "unconfined"
     privileges = ("--security-opt=no-new-privileges",) if process.no_new_privileges else ()
-    return ("--cap-drop=all", *added, f"--security-opt=seccomp={filters}", *privileges)
+    return (f"--security-opt=seccomp={filters}", *privileges)

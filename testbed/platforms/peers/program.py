@@ -95,6 +95,8 @@ def ask(words: Sequence[str], question: str) -> tuple[int, str]:
     assert asked.stdout is not None
     try:
         answer = _read(asked.stdout.fileno(), time.monotonic() + timeout_s)
+        if answer is not None and len(answer) > _ANSWER_BYTES:
+            raise PrerequisiteError(f"{question}: its answer is longer than {_ANSWER_BYTES} bytes", _REPAIR)
         if answer is None:
             raise PrerequisiteError(f"{question}: no end of its answer within {timeout_s:g} s", _REPAIR)
         status = asked.wait(timeout_s)
@@ -109,14 +111,14 @@ def ask(words: Sequence[str], question: str) -> tuple[int, str]:
 
 
 def _read(descriptor: int, deadline_s: float) -> bytes | None:
-    """Return what is written there until its end, as far as it is kept; None when the end does not come in time."""
-    kept, count = b"", 0
-    while count <= _ANSWER_BYTES:
+    """Return what is written there until its end, or until it is too long; None when the end does not come in time."""
+    answer = b""
+    while len(answer) <= _ANSWER_BYTES:
         ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline_s - time.monotonic()))
         if not ready:
             return None
         data = os.read(descriptor, 1 << 14)
         if not data:
-            return kept
-        kept, count = (kept + data)[:_ANSWER_BYTES], count + len(data)
-    return kept
+            break
+        answer += data
+    return answer
