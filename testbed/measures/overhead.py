@@ -1,4 +1,4 @@
-"""What the platform's own processes take beside the workload: a part of what its instances are charged for."""
+"""What the platform's own processes take beside the workload."""
 
 from __future__ import annotations
 
@@ -7,39 +7,43 @@ from contextlib import suppress
 
 from msgspec import Struct
 
-from testbed.platforms.protocol import Instance, Overseen, Platform
+from testbed.platforms.protocol import Instance, Overhead, Overseen, Platform
 from testbed.results import Metric
-
-
-class Overhead(Struct, frozen=True):
-    """The memory that is charged to those processes, and the processor time that they have used since their instances
-    were requested."""
-
-    memory_bytes: int = 0
-    cpu_ns: int = 0
-
 
 NOTHING = Overhead()
 
 
-def read(platform: Platform, instances: Iterable[Instance]) -> Overhead | None:
-    """Return the sum over running instances; None on a platform that has no such processes."""
+class Beside(Struct, frozen=True):
+    """What those processes have taken that belong to the running instances, and what a ``shared`` daemon has."""
+
+    own: Overhead = NOTHING
+    shared: Overhead | None = None
+
+
+def read(platform: Platform, instances: Iterable[Instance]) -> Beside | None:
+    """Return what they have taken by now; None on a platform that has no such processes."""
     if not isinstance(platform, Overseen):
         return None
     memory_bytes, cpu_ns = 0, 0
     for instance in instances:
-        cgroup = platform.overhead(instance)
         with suppress(OSError):  # it has just ended
-            memory_bytes += cgroup.memory_bytes()
-            cpu_ns += cgroup.cpu_usage_ns()
-    return Overhead(memory_bytes, cpu_ns)
+            one = platform.overhead(instance)
+            memory_bytes, cpu_ns = memory_bytes + one.memory_bytes, cpu_ns + one.cpu_ns
+    return Beside(Overhead(memory_bytes, cpu_ns), platform.shared_overhead())
 
 
-def make_metrics(after: Overhead | None, before: Overhead | None = NOTHING) -> tuple[Metric, ...]:
-    """Return the memory as it was ``after``, and the processor time since ``before``, or since the request."""
-    if after is None or before is None:
+def make_metrics(before: Beside | None, after: Beside | None) -> tuple[Metric, ...]:
+    """Return the memory as it was ``after``, and the processor time since ``before``; nothing without both."""
+    if before is None or after is None:
         return ()
+    metrics = _metrics("overhead", before.own, after.own)
+    if after.shared is None:
+        return metrics
+    return (*metrics, *_metrics("shared_overhead", before.shared or NOTHING, after.shared))
+
+
+def _metrics(name: str, before: Overhead, after: Overhead) -> tuple[Metric, ...]:
     return (
-        Metric("overhead_memory", after.memory_bytes, "bytes"),
-        Metric("overhead_cpu", (after.cpu_ns - before.cpu_ns) / 1e9, "s"),
+        Metric(f"{name}_memory", after.memory_bytes, "bytes"),
+        Metric(f"{name}_cpu", (after.cpu_ns - before.cpu_ns) / 1e9, "s"),
     )

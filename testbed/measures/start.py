@@ -22,6 +22,7 @@ def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None
     Raises WorkloadError when it is not ready in time.
     """
     platform = context.platforms[planned.platform]
+    before = overhead.read(platform, ())
     with Application(context, platform, 0, f"t{planned.trial:03}") as application:
         timeline, filled = application.timeline, tuple(application.filled.values())
         beside = overhead.read(platform, application.instances)
@@ -34,7 +35,7 @@ def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None
         *make_metrics(timeline),
         *make_steady_metrics(timeline, answered, window_s),
         *make_pool_metrics(filled),
-        *overhead.make_metrics(beside),
+        *overhead.make_metrics(before, beside),
     )
     rows = [((one.due_ns - timeline.requested_ns) / 1e9, one.latency_s) for one in answered]
     samples = context.folder.write_samples(f"t{planned.trial:03}", ("due_s", "latency_s"), rows)

@@ -53,7 +53,7 @@ class Window(Struct, frozen=True):
     sampler_cpu_s: float = 0.0
     counted: tuple[counting.Tally | None, counting.Tally | None] = (None, None)
     offered: int = 0
-    beside: tuple[overhead.Overhead | None, overhead.Overhead | None] = (None, None)
+    beside: tuple[overhead.Beside | None, overhead.Beside | None] = (None, None)
 
 
 def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None, None]:
@@ -103,7 +103,7 @@ def _offer(context: RunContext, platform: Platform, rate_per_s: float, applicati
     target = Target(application.addresses[load.service], load.port, load.method, load.path)
     cgroups = application.cgroups()
     begun: list[tuple[Sampler, HostReading, float]] = []
-    beside: list[overhead.Overhead | None] = []
+    beside: list[overhead.Beside | None] = []
     counted = counting.read(platform, application.instances)
 
     def begin() -> None:
@@ -183,7 +183,7 @@ def make_metrics(rate_per_s: float, window: Window) -> tuple[Metric, ...]:
         Metric("generator_cpu", load.generator_cpu_s, "s"),
         *throttling.make_metrics({part: used.throttling for part, used in window.used.items()}),
         *counting.make_metrics(*window.counted, window.offered if load.ok else 0),
-        *overhead.make_metrics(window.beside[1], window.beside[0]),
+        *overhead.make_metrics(*window.beside),
     ]
     if load.ok:
         figures += [

@@ -14,6 +14,8 @@ from runtime.home import store_root
 from testbed.lab import BRIDGE, Lab
 from testbed.platforms.cloud import CloudPlatform
 from testbed.platforms.container import ContainerPlatform
+from testbed.platforms.docker import DockerPlatform
+from testbed.platforms.docker_client import find_daemon
 from testbed.platforms.libvirt_lxc import LibvirtLxcPlatform, find_driver
 from testbed.platforms.needs import Host, find_needs, look_at_host
 from testbed.platforms.nested import ContainersInVmPlatform
@@ -32,7 +34,8 @@ from vm_images.kernel import GuestKernel
 
 # More would be no share of a host's.
 MOST_EMULATOR_CPUS = 64.0
-NAMES = ("container", "container-pooled", "container-restored", *VARIANTS, "libvirt-lxc", *PEERS)
+NAMES = ("container", "container-pooled", "container-restored", *VARIANTS, "libvirt-lxc", *PEERS, "docker")
+_PEERS = (*PEERS, "docker")
 # Names that stand for several: all peers that are here, and all platforms.
 GROUPS = ("peers", "all")
 
@@ -62,6 +65,8 @@ def require_platform(name: str, host: Host) -> None:
         probe(PEERS[name])
     elif name == "container-restored":
         find_criu()
+    elif name == "docker":
+        find_daemon()
     elif name == "libvirt-lxc":
         find_driver()
     elif name in VARIANTS:
@@ -80,7 +85,7 @@ def expand(names: Sequence[str], tell: Callable[[str], None]) -> tuple[str, ...]
         if name not in GROUPS:
             expanded.append(name)
             continue
-        meant = [one for one in (PEERS if name == "peers" else NAMES) if one not in (*expanded, *names)]
+        meant = [one for one in (_PEERS if name == "peers" else NAMES) if one not in (*expanded, *names)]
         missing = find_missing(meant)
         for one in missing:
             tell(f"without {one.name}: {one.why}")
@@ -165,6 +170,8 @@ def require_programs(names: Iterable[str]) -> None:
             find_criu()
         elif name in PEERS:
             probe(PEERS[name])
+        elif name == "docker":
+            find_daemon()
 
 
 def create(
@@ -193,6 +200,8 @@ def create(
         return PooledPlatform(run_id, lab)
     if name == "container-restored":
         return RestoredContainerPlatform(run_id, lab, scratch)
+    if name == "docker":
+        return DockerPlatform(run_id, scratch, lab)
     if name in PEERS:
         return PeerPlatform(PEERS[name], run_id, scratch, lab)
     return ContainerPlatform(run_id, lab)

@@ -37,7 +37,7 @@ from testbed.platforms.peers.peer import Peer, Place
 from testbed.platforms.peers.plans import ADMISSION, program_plan
 from testbed.platforms.peers.program import Found, find
 from testbed.platforms.peers.sweep import remove_directories, sweep_run
-from testbed.platforms.protocol import Instance, Started
+from testbed.platforms.protocol import Instance, Overhead, Started
 from testbed.qemu.reader import ConsoleReader, adopt_orphans
 from testbed.scenario.model import Scenario
 
@@ -286,15 +286,22 @@ class PeerPlatform:
         running = self._running.get(instance.name)
         return SplitCgroup(name, hierarchies(), (running and running.workload) or f"{name}/workload")
 
-    def overhead(self, instance: Instance) -> Cgroup:
+    def overhead_cgroup(self, instance: Instance) -> Cgroup:
         """Return the cgroup of the peer's own processes; it is part of the instance's."""
         return Cgroup(f"{cgroup_name(self._run_id, instance.name)}/overhead")
+
+    def overhead(self, instance: Instance) -> Overhead:
+        cgroup = self.overhead_cgroup(instance)
+        return Overhead(cgroup.memory_bytes(), cgroup.cpu_usage_ns())
+
+    def shared_overhead(self) -> None:
+        """Return nothing: no peer has a daemon."""
 
     def reclaim(self, instance: Instance) -> None:
         """Reclaim nothing: a container's free memory is the host's already."""
 
     def memory_parts(self, instance: Instance) -> Mapping[str, int]:
-        cgroup, overhead = self.cgroup(instance), self.overhead(instance)
+        cgroup, overhead = self.cgroup(instance), self.overhead_cgroup(instance)
         own = set(overhead.pids())
         of_workload = breakdown.read_mappings(pid for pid in cgroup.pids() if pid not in own)
         return breakdown.peer_parts(of_workload, breakdown.read_charge(cgroup), overhead.memory_bytes())

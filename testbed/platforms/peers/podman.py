@@ -137,4 +137,5 @@ def _walls(place: Place) -> tuple[str, ...]:
     assert process is not None
     filters = f"{place.folder / _SECCOMP}" if place.config.linux.seccomp is not None else "unconfined"
     privileges = ("--security-opt=no-new-privileges",) if process.no_new_privileges else ()
-    return (f"--security-opt=seccomp={filters}", *privileges)
+    masked = f"--security-opt=mask={':'.join(place.spec.masked_paths)}"
+    return (masked, f"--security-opt=seccomp={filters}", *privileges)
