@@ -102,7 +102,7 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.services": {"testbed.load", "testbed.scenario"},
     "testbed.qemu": {"testbed.breakdown", "testbed.counts", "testbed.host"},
     "testbed.platforms": {"testbed.breakdown", "testbed.host", "testbed.lab", "testbed.progress"}
-    | {"testbed.qemu", "testbed.scenario", "testbed.services"},
+    | {"testbed.qemu", "testbed.sample", "testbed.scenario", "testbed.services"},
     "testbed.measures": {"testbed.breakdown", "testbed.copies", "testbed.host", "testbed.interruption", "testbed.lab"}
     | {"testbed.load", "testbed.platforms", "testbed.qemu", "testbed.results", "testbed.sample", "testbed.scenario"}
     | {"testbed.counts", "testbed.services"},
