@@ -42,8 +42,8 @@ from testbed.platforms import docker_client
 from testbed.platforms.docker_client import Daemon, find_daemon
 from testbed.platforms.lxc_cgroups import find_cgroup
 from testbed.platforms.peers.plans import ADMISSION, ENTRY, ENTRY_PLAN, LAUNCHER
-from testbed.platforms.peers.platform import SplitCgroup
-from testbed.platforms.peers.sweep import remove_directories, sweep_run
+from testbed.platforms.peers.running import SplitCgroup, remove_cgroup
+from testbed.platforms.peers.sweep import sweep_run
 from testbed.platforms.protocol import Instance, Overhead, Started
 from testbed.qemu.console import Console
 from testbed.qemu.domain import PLAN_VARIABLE
@@ -177,7 +177,7 @@ class DockerPlatform:
         with ExitStack() as undo:
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
             entry = _lay_out(folder, spec)
-            undo.callback(_remove_cgroup, cgroup)
+            undo.callback(remove_cgroup, cgroup)
             cgroup.make()
             console = self._reader.follow(entry / _OUTPUT, instance.log)
             undo.callback(_let_go, entry / _OUTPUT)
@@ -276,12 +276,6 @@ def _lay_out(folder: Path, spec: Spec) -> Path:
     if (seccomp := configuration(spec).linux.seccomp) is not None:
         (folder / "seccomp.json").write_bytes(msgspec.json.encode(seccomp))
     return entry
-
-
-def _remove_cgroup(cgroup: Cgroup) -> None:
-    cgroup.kill()
-    cgroup.remove()
-    remove_directories(cgroup.name)
 
 
 def _let_go(pipe: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Mapping
@@ -17,12 +16,10 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
-from msgspec import Struct
-
-from runtime.cgroups import Cgroup, Throttling, hierarchies, require
+from runtime.cgroups import Cgroup, hierarchies, require
 from runtime.errors import TestbedError, UsageError, WorkloadError
 from runtime.images.model import Image
-from runtime.launcher import Spawned, launch
+from runtime.launcher import launch
 from runtime.lease import cgroup_name
 from runtime.output import last_lines
 from runtime.processes import wait_exit
@@ -36,42 +33,23 @@ from testbed.platforms.peers.oci import PID_FILE
 from testbed.platforms.peers.peer import Peer, Place
 from testbed.platforms.peers.plans import ADMISSION, program_plan
 from testbed.platforms.peers.program import Found, find
-from testbed.platforms.peers.sweep import remove_directories, sweep_run
+from testbed.platforms.peers.running import (
+    Running,
+    SplitCgroup,
+    end_processes,
+    list_children,
+    program_status,
+    reap,
+    remove_cgroup,
+    workload_status,
+)
+from testbed.platforms.peers.sweep import sweep_run
 from testbed.platforms.protocol import Instance, Overhead, Started
 from testbed.qemu.reader import ConsoleReader, adopt_orphans
 from testbed.scenario.model import Scenario
 
 # How long a peer's own commands may take on an ordinary host.
 _COMMAND_S = 60.0
-
-
-class SplitCgroup(Cgroup, frozen=True):
-    """The cgroup above those of a workload and of its peer's own processes; the quota is the ``workload``'s."""
-
-    workload: str = ""
-
-    def throttling(self) -> Throttling:
-        return Cgroup(self.workload, self.hierarchies).throttling()
-
-
-class _Running(Struct):
-    """A started instance: its place, the process that became the peer's program, and how that ended."""
-
-    place: Place
-    process: Spawned
-    requested_ns: int
-    undo: ExitStack
-    returned_ns: int = 0
-    status: int | None = None
-    ended: int | None = None
-    pid: int = 0
-    pidfd: int = -1
-    workload: str = ""
-    orphans: frozenset[int] = frozenset()
-
-    @property
-    def cgroup(self) -> Cgroup:
-        return Cgroup(self.place.cgroup, self.place.hierarchies)
 
 
 class PeerPlatform:
@@ -92,7 +70,7 @@ class PeerPlatform:
         self._watch: ExecWatch | None = None
         self._reader: ConsoleReader | None = None
         self._output = ContainerOutput()
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, Running] = {}
         self._started = 0
         self._more_facts: Mapping[str, object] = {}
 
@@ -151,7 +129,7 @@ class PeerPlatform:
         with ExitStack() as undo:
             undo.callback(shutil.rmtree, place.folder, ignore_errors=True)
             self._lay_out(place, undo)
-            undo.callback(_remove_cgroup, cgroup)
+            undo.callback(remove_cgroup, cgroup)
             for part in _parts(peer, place):
                 Cgroup(part, place.hierarchies).make(delegate=False)
             stdout = self._output.open(instance)
@@ -164,8 +142,8 @@ class PeerPlatform:
             try:
                 with Path(os.devnull).open("rb") as nothing:
                     process = launch(plan, stdin=nothing.fileno(), stdout=stdout, stderr=stdout, answer=mounted)
-                running = _Running(place, process, requested_ns, undo)
-                undo.callback(_end_processes, running)
+                running = Running(place, process, requested_ns, undo)
+                undo.callback(end_processes, running)
                 undo.callback(self._end_by_its_words, place)
                 try:
                     if peer.detaches:
@@ -199,7 +177,7 @@ class PeerPlatform:
         if self._peer.is_seen:
             self._watch.watch(name, f"/proc/{pid}/root{root}")
 
-    def _await_program(self, instance: Instance, running: _Running) -> None:
+    def _await_program(self, instance: Instance, running: Running) -> None:
         """Wait until the peer's program has ended, which leaves the workload running. Raises WorkloadError."""
         pidfd = os.pidfd_open(running.process.pid)
         try:
@@ -208,7 +186,7 @@ class PeerPlatform:
         finally:
             os.close(pidfd)
         running.returned_ns = time.monotonic_ns()
-        running.status = _reap(running.process.pid)
+        running.status = reap(running.process.pid)
         if running.status:
             raise self._failed(instance, f"it ended with exit status {running.status}")
 
@@ -222,8 +200,7 @@ class PeerPlatform:
         running = self._running[instance.name]
         process = running.process
         if not self._peer.is_seen:
-            running.pid = int((running.place.folder / PID_FILE).read_text())
-            first_ns = running.returned_ns
+            first_ns, running.pid = running.returned_ns, self._read_pid(instance, running)
         else:
             first_ns, running.pid = self._await_first(instance, running, timeout_s)
         with suppress(ProcessLookupError):  # it has ended already, as alive will say
@@ -239,11 +216,17 @@ class PeerPlatform:
             }
         )
 
-    def _await_first(self, instance: Instance, running: _Running, timeout_s: float) -> tuple[int, int]:
+    def _read_pid(self, instance: Instance, running: Running) -> int:
+        try:
+            return int((running.place.folder / PID_FILE).read_text())
+        except (OSError, ValueError) as error:
+            raise self._failed(instance, "it wrote no process id") from error
+
+    def _await_first(self, instance: Instance, running: Running, timeout_s: float) -> tuple[int, int]:
         assert self._watch is not None
         deadline_s = time.monotonic() + timeout_s
         while (first := self._watch.wait(instance.name, min(timeout_s, 0.05))) is None:
-            if not self._peer.detaches and _status(running) is not None and not self._watch.find(instance.name):
+            if not self._peer.detaches and program_status(running) is not None and not self._watch.find(instance.name):
                 raise self._failed(instance, f"{self._ending(running)} before the workload's first process")
             if time.monotonic() > deadline_s:
                 raise self._failed(instance, f"no first process within {timeout_s:g} s")
@@ -254,7 +237,7 @@ class PeerPlatform:
         if running is None or self._output.failure(instance.name):
             return False
         if not self._peer.detaches:
-            return _status(running) is None
+            return program_status(running) is None
         if not running.pid:
             return True  # it has just been started
         return running.pidfd >= 0 and not wait_exit(running.pidfd, 0)
@@ -266,8 +249,8 @@ class PeerPlatform:
             return failure
         return self._ending(running)
 
-    def _ending(self, running: _Running) -> str:
-        status = _workload_status(running) if self._peer.detaches else _status(running)
+    def _ending(self, running: Running) -> str:
+        status = workload_status(running) if self._peer.detaches else program_status(running)
         if status is None:
             return ""
         return f"exit status {status if status >= 0 else 128 - status}"
@@ -352,62 +335,3 @@ def _run(words: tuple[str, ...], environment: tuple[str, ...]) -> None:
             env=variables,
             check=False,
         )
-
-
-def _reap(pid: int) -> int | None:
-    """Return the exit status of a child that has ended, 128 + n for signal n; None while it runs."""
-    try:
-        reaped, status = os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        return 128 + signal.SIGKILL
-    if not reaped:
-        return None
-    code = os.waitstatus_to_exitcode(status)
-    return code if code >= 0 else 128 - code
-
-
-def _status(running: _Running) -> int | None:
-    """Return how the peer's program has ended; None while it runs."""
-    if running.status is None:
-        running.status = _reap(running.process.pid)
-    return running.status
-
-
-def _workload_status(running: _Running) -> int | None:
-    """Return how the workload of a peer whose program had ended before has ended; None while it runs, and where it is
-    no child that was left to us."""
-    if running.ended is None and running.pid:
-        with suppress(ChildProcessError):
-            reaped, status = os.waitpid(running.pid, os.WNOHANG)
-            running.ended = os.waitstatus_to_exitcode(status) if reaped else None
-    return running.ended
-
-
-def _end_processes(running: _Running) -> None:
-    """Kill what is left of an instance, and reap those of it that are our children, or were left to us."""
-    before = list_children()
-    if running.pidfd >= 0:
-        os.close(running.pidfd)
-    ours = {running.process.pid, running.pid, *running.cgroup.pids()} - {0}
-    running.cgroup.kill()
-    for pid in ours:
-        with suppress(ChildProcessError):
-            os.waitpid(pid, 0)
-    for pid in running.orphans | (list_children() - before):
-        with suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
-
-
-def list_children() -> frozenset[int]:
-    """Return this process's children, those that have ended among them; none on a kernel that does not list them."""
-    found: set[int] = set()
-    for children in Path("/proc/self/task").glob("*/children"):
-        with suppress(OSError):  # a thread that has just ended
-            found.update(map(int, children.read_text().split()))
-    return frozenset(found)
-
-
-def _remove_cgroup(cgroup: Cgroup) -> None:
-    cgroup.kill()
-    cgroup.remove()
-    remove_directories(cgroup.name)

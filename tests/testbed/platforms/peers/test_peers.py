@@ -113,7 +113,9 @@ def test_it_serves_within_its_limits_and_leaves_nothing(rig: Rig, name: str) -> 
     if name not in ("runsc", "kata"):
         assert workload.file("pids", "pids.max", "pids.max").read_text().strip() == str(TASKS)
     assert cgroup.memory_bytes() >= overhead.memory_bytes() and cgroup.cpu_usage_ns() > 0
-    assert cgroup.throttling().periods >= 0
+    assert cgroup.throttling().periods == workload.throttling().periods, "the quota is the workload's"
+    if "cpu" in cgroup.hierarchies.v1:
+        assert cgroup.file("cpu", "cpu.stat", "cpu.stat") == workload.file("cpu", "cpu.stat", "cpu.stat")
     parts = platform.memory_parts(one)
     assert parts["application"] > 0 and parts.get("overhead", 0) == pytest.approx(overhead.memory_bytes(), abs=1 << 20)
     platform.stop(one)
