@@ -66,8 +66,13 @@ class _Running(Struct):
     requested_ns: int
     created_ns: int
     undo: ExitStack
-    pid: int = 0
+    admitted: list[int]
     cgroup: str = ""
+
+    @property
+    def pid(self) -> int:
+        """The container's first process; 0 until it has asked for its network."""
+        return self.admitted[0] if self.admitted else 0
 
 
 def entry_plan(spec: Spec) -> Plan:
@@ -182,20 +187,19 @@ class DockerPlatform:
             console = self._reader.follow(entry / _OUTPUT, instance.log)
             undo.callback(_let_go, entry / _OUTPUT)
             (entry / _OUTPUT).chmod(0o622)
-            seen: list[int] = []
-            self._reader.admit(entry / ADMISSION, partial(_connect, spec.link, self._lab.attach(), seen.append))
+            admitted: list[int] = []
+            self._reader.admit(entry / ADMISSION, partial(_connect, spec.link, self._lab.attach(), admitted.append))
             undo.callback(self._reader.abandon, entry / ADMISSION)
             (entry / ADMISSION).chmod(0o666)
             undo.callback(docker_client.run, (daemon.client, "rm", "--force", "--volumes", name), "docker", check=False)
             variables = {PLAN_VARIABLE: f"{ENTRY}/{ENTRY_PLAN}"}
             image = self._images[spec.layers]
             words = docker_client.run_words(daemon.client, spec, name, self._mark, cgroup.name, entry, image, variables)
-            running = _Running(name, console, requested_ns, time.monotonic_ns(), undo)
+            running = _Running(name, console, requested_ns, time.monotonic_ns(), undo, admitted)
             try:
                 docker_client.run(words, f"start container {instance.name} by docker")
             except TestbedError as error:
                 raise WorkloadError(error.message, error.hint) from error
-            running.pid = seen[0] if seen else 0
             self._running[instance.name] = running
             running.undo = undo.pop_all()
 
