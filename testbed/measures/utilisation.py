@@ -39,9 +39,8 @@ class Window(Struct, frozen=True):
     """What was seen from the end of the warm-up to the last answer.
 
     ``used`` has one entry an instance, by its part of the application; ``sampler_cpu_s`` is what this process used
-    meanwhile. ``beside`` is what the platform's own processes had taken before and after. ``counted`` are the counts
-    before the warm-up's first request and after the last answer, ``offered`` the requests between them: to read them in
-    between would delay requests.
+    meanwhile. ``counted`` are the counts before the warm-up's first request and after the last
+    answer, ``offered`` the requests between them: to read them in between would delay requests.
     """
 
     load: LoadResult
@@ -53,7 +52,6 @@ class Window(Struct, frozen=True):
     sampler_cpu_s: float = 0.0
     counted: tuple[counting.Tally | None, counting.Tally | None] = (None, None)
     offered: int = 0
-    beside: tuple[overhead.Beside | None, overhead.Beside | None] = (None, None)
 
 
 def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None, None]:
@@ -79,7 +77,9 @@ def _trial(
     while outcome == "void" and attempts < LOAD_ATTEMPTS:
         attempts += 1
         seed = context.arrival_seed(planned.block, index)
+        before = overhead.read(platform, application.instances)
         window = _offer(context, platform, rate_per_s, application, seed)
+        beside = overhead.make_metrics(before, overhead.read(platform, application.instances))
         outcome, reason = judge_load(window.load)
         context.progress(
             f"  {rate_per_s:g}/s: {describe_outcome(window.load)}{f' ({outcome}: {reason})' if reason else ''}"
@@ -92,7 +92,7 @@ def _trial(
         outcome,
         reason,
         {"rate_per_s": rate_per_s, "attempts": attempts},
-        make_metrics(rate_per_s, window),
+        (*make_metrics(rate_per_s, window), *beside),
         context.folder.write_samples(f"t{number:03}", SAMPLE_COLUMNS, merge_sample_rows(window.rows, window.host_rows)),
     )
 
@@ -103,11 +103,9 @@ def _offer(context: RunContext, platform: Platform, rate_per_s: float, applicati
     target = Target(application.addresses[load.service], load.port, load.method, load.path)
     cgroups = application.cgroups()
     begun: list[tuple[Sampler, HostReading, float]] = []
-    beside: list[overhead.Beside | None] = []
     counted = counting.read(platform, application.instances)
 
     def begin() -> None:
-        beside.append(overhead.read(platform, application.instances))
         begun.append((undo.enter_context(Sampler(cgroups, SAMPLE_INTERVAL_S)), read_host(), process_time()))
 
     with ExitStack() as undo:
@@ -121,7 +119,6 @@ def _offer(context: RunContext, platform: Platform, rate_per_s: float, applicati
             started=begin,
         )
         after, ended_cpu_s = read_host(), process_time()
-    beside.append(overhead.read(platform, application.instances))
     tallies = counted, counting.read(platform, application.instances)
     offered = round(rate_per_s * (load.warmup_s + load.duration_s))
     sampler, before, began_cpu_s = begun[0]
@@ -131,8 +128,7 @@ def _offer(context: RunContext, platform: Platform, rate_per_s: float, applicati
     }
     rows, host_rows = tuple(sampler.rows), tuple(sampler.host_rows)
     own_s = ended_cpu_s - began_cpu_s
-    own = beside[0], beside[-1]
-    return Window(result, used, before, after, rows, host_rows, own_s, tallies, offered, own)
+    return Window(result, used, before, after, rows, host_rows, own_s, tallies, offered)
 
 
 def judge_load(result: LoadResult) -> tuple[Outcome, str]:
@@ -183,7 +179,6 @@ def make_metrics(rate_per_s: float, window: Window) -> tuple[Metric, ...]:
         Metric("generator_cpu", load.generator_cpu_s, "s"),
         *throttling.make_metrics({part: used.throttling for part, used in window.used.items()}),
         *counting.make_metrics(*window.counted, window.offered if load.ok else 0),
-        *overhead.make_metrics(*window.beside),
     ]
     if load.ok:
         figures += [
