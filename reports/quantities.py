@@ -90,6 +90,8 @@ START_EXTRAS = {
     "pool_memory": Quantity("memory while it waits", "MiB", MEBIBYTE),
     "overhead_memory": Quantity("memory of its own processes", "MiB", MEBIBYTE, most_decimals=1),
     "overhead_cpu": Quantity("CPU time of its own processes", "ms", 1e3, most_decimals=1),
+    "shared_overhead_memory": Quantity("memory of its shared daemons", "MiB", MEBIBYTE, most_decimals=1),
+    "shared_overhead_cpu": Quantity("CPU time of its shared daemons", "ms", 1e3, most_decimals=1),
 }
 RULERS = {
     "memory_cgroup": Quantity("cgroup charge", "MiB", MEBIBYTE),
