@@ -85,7 +85,7 @@ def reporting(body: Callable[..., int]) -> Callable[..., None]:
 @task(
     help={
         "scenario": "name of a folder below scenarios/, or a path to one",
-        "platforms": "comma-separated: container, vm or another kind of vm (a wrong name lists them all)",
+        "platforms": "comma-separated: container, vm, a peer (crun, podman...), peers, all (a wrong name lists them)",
         "accel": "what runs virtual machines: kvm, tcg, tcg-single, or auto for the best that works",
         "base": "release that images are built on: bookworm, trixie or noble (default: the host's own)",
         "machine": "where to measure: native (this host) or reference (deterministic, in instruction time)",
