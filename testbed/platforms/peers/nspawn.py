@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from errno import EEXIST
 from pathlib import Path
 
 from runtime.errors import PrerequisiteError
@@ -34,7 +35,7 @@ class NspawnPeer(EnteringPeer):
     def root_steps(self, place: Place) -> tuple[Step, ...]:
         """Make the directory without which it takes nothing for a root, and hide the host's state from it."""
         return (
-            Mkdir("usr", tolerate=(17,), inside=True),
+            Mkdir("usr", tolerate=(EEXIST,), inside=True),
             Mount("tmpfs", str(_STATE), "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755"),
         )
 

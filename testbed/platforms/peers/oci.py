@@ -99,7 +99,7 @@ class RunscPeer(OciPeer):
     is_seen = False
     said = MappingProxyType(
         {
-            "walls": "gVisor's own kernel in place of our seccomp filter, which it ignores",
+            "other_walls": "gVisor's own kernel in place of our seccomp filter, which it ignores",
             "limits": "memory and processors, of its kernel and the workload together; no limit of tasks, as its"
             " kernel's threads would count",
             "first_process_seen": "when `runsc run` has ended: gVisor executes the program unseen by the host",
@@ -131,6 +131,7 @@ class KataPeer(OciPeer):
     """Containers of Kata 1, the last with an OCI command line."""
 
     is_seen = False
+    said = MappingProxyType({"other_walls": "a virtual machine"})
 
     def check(self, found: Found) -> None:
         major = re.match(r"\d+", found.version)

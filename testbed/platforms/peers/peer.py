@@ -25,7 +25,7 @@ from testbed.platforms.peers.program import Found, Program
 
 SAME_WALLS: Mapping[str, str] = MappingProxyType({"walls": "as a container's of ours, by the peer's own words"})
 NO_WALLS: Mapping[str, str] = MappingProxyType(
-    {"walls": "none: no seccomp, all of root's capabilities, the host's processes, devices and /sys in sight"}
+    {"other_walls": "none: no seccomp, all of root's capabilities, the host's processes, devices and /sys in sight"}
 )
 
 
