@@ -126,7 +126,7 @@ def test_hierarchies_are_found_wherever_they_are_mounted() -> None:
     text = """24 21 0:21 / /sys/fs/cgroup rw - tmpfs tmpfs rw
 25 24 0:22 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
 26 24 0:23 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd
-27 24 0:24 / /sys/fs/cgroup/uni\\040fied rw - cgroup2 cgroup2 rw
+27 24 0:24 / /sys/fs/cgroup/two\\040words rw - cgroup2 cgroup2 rw
 broken
 """
-    assert find_mounts(text) == [Path(f"/sys/fs/cgroup/{name}") for name in ("memory", "systemd", "uni fied")]
+    assert find_mounts(text) == [Path(f"/sys/fs/cgroup/{name}") for name in ("memory", "systemd", "two words")]
