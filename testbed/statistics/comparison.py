@@ -15,14 +15,8 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from testbed.statistics.medians import (
-    FEWEST,
-    LEVEL,
-    Estimate,
-    estimate_median,
-    estimate_median_difference,
-    estimate_median_ratio,
-)
+from testbed.statistics.contrasts import estimate_median_difference, estimate_median_ratio
+from testbed.statistics.medians import FEWEST, LEVEL, Estimate, estimate_median
 from testbed.statistics.ranks import compare_order, hodges_lehmann, judge_below, judge_signs_below
 
 # A ratio between 1 / (1 + MARGIN) and 1 + MARGIN is a difference that does not matter.
@@ -75,7 +69,7 @@ class Comparison(Struct, frozen=True):
 
 
 def compare_medians(base: Sequence[float], other: Sequence[float], margin: float = MARGIN) -> Comparison:
-    """Return how ``other`` compares with ``base``: independent samples of values that are better neither high nor low.
+    """Return how ``other`` compares with ``base``: two samples, each in the order in which its trials were made.
 
     Raises ValueError for a side without values.
     """
