@@ -17,7 +17,12 @@ from testbed.statistics.comparison import (
     judge_family,
 )
 from testbed.statistics.contrasts import estimate_median_difference, estimate_median_ratio
-from testbed.statistics.correlation import Autocorrelation, autocorrelation, estimate_median_of_series
+from testbed.statistics.correlation import (
+    FEWEST_TO_ALLOW,
+    Autocorrelation,
+    autocorrelation,
+    estimate_median_of_series,
+)
 from testbed.statistics.levels import LevelCost, Repetition, VarianceComponents, find_components, plan_repetitions
 from testbed.statistics.means import MeanEstimate, estimate_mean
 from testbed.statistics.medians import FEWEST, LEVEL, Estimate, estimate_median
@@ -26,6 +31,7 @@ from testbed.statistics.series import Drift, find_warmup, judge_drift
 
 __all__ = [
     "FEWEST",
+    "FEWEST_TO_ALLOW",
     "LEVEL",
     "MARGIN",
     "Autocorrelation",

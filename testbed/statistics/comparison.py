@@ -16,7 +16,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from testbed.statistics.contrasts import estimate_median_difference, estimate_median_ratio
-from testbed.statistics.medians import FEWEST, LEVEL, Estimate, estimate_median
+from testbed.statistics.correlation import estimate_median_of_series, find_inflation
+from testbed.statistics.medians import FEWEST, LEVEL, Estimate
 from testbed.statistics.ranks import compare_order, hodges_lehmann, judge_below, judge_signs_below
 
 # A ratio between 1 / (1 + MARGIN) and 1 + MARGIN is a difference that does not matter.
@@ -81,7 +82,7 @@ def compare_medians(base: Sequence[float], other: Sequence[float], margin: float
             ratio=estimate_median_ratio(other, base) if positive else None,
             difference=estimate_median_difference(other, base),
             shift=hodges_lehmann(base, other),
-            p_value=compare_order(base, other),
+            p_value=compare_order(base, other, find_inflation(base, other)),
             equivalence=judge_equivalence(base, other, margin) if positive else None,
             verdict="cannot tell",
             smallest=_smallest(base, other) if positive else None,
@@ -101,8 +102,8 @@ def compare_pairs(base: Sequence[float], other: Sequence[float], margin: float =
     if not base or len(base) != len(other):
         raise ValueError("pairs need as many values on both sides, and one at least")
     positive = min(min(base), min(other)) > 0
-    difference = estimate_median([b - a for a, b in zip(base, other, strict=True)])
-    ratio = estimate_median([b / a for a, b in zip(base, other, strict=True)]) if positive else None
+    difference = estimate_median_of_series([b - a for a, b in zip(base, other, strict=True)])
+    ratio = estimate_median_of_series([b / a for a, b in zip(base, other, strict=True)]) if positive else None
     return _judge(
         Comparison(
             ratio=ratio,
@@ -129,7 +130,7 @@ def _judge_pairs(base: Sequence[float], other: Sequence[float], margin: float) -
 
 def _judge_equal_pairs(base: Sequence[float], other: Sequence[float], margin: float) -> Equivalence:
     p_value = max(_judge_pairs(base, other, margin), _judge_pairs(other, base, margin))
-    ratio = estimate_median([b / a for a, b in zip(base, other, strict=True)], level=1 - 2 * RISK)
+    ratio = estimate_median_of_series([b / a for a, b in zip(base, other, strict=True)], level=1 - 2 * RISK)
     return Equivalence(margin, p_value, ratio.low, ratio.high)
 
 
@@ -140,9 +141,10 @@ def judge_equivalence(base: Sequence[float], other: Sequence[float], margin: flo
     of Pharmacokinetics and Biopharmaceutics 15, 1987), here by ranks: that ``other`` is less than 1 + margin times, and
     more than 1 / (1 + margin) times ``base``; the larger p value counts.
     """
+    inflation = find_inflation(base, other)
     p_value = max(
-        judge_below([value * (1 + margin) for value in base], other),
-        judge_below([value * (1 + margin) for value in other], base),
+        judge_below([value * (1 + margin) for value in base], other, inflation),
+        judge_below([value * (1 + margin) for value in other], base, inflation),
     )
     ratio = estimate_median_ratio(other, base, level=1 - 2 * RISK)
     return Equivalence(margin, p_value, ratio.low, ratio.high)

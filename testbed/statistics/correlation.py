@@ -14,7 +14,6 @@ from statistics import NormalDist
 from msgspec import Struct
 
 from testbed.statistics.medians import LEVEL, Estimate, estimate_median, find_depth, find_middle
-from testbed.statistics.ranks import rank
 
 # A chance of one in twenty is taken that a series without any warm-up, drift or correlation is said to have some.
 RISK = 0.05
@@ -23,6 +22,9 @@ RISK = 0.05
 SUSPICION = 0.2
 # Of fewer trials nothing can be told.
 FEWEST_OF_SERIES = 6
+# Of fewer trials the range is as far as an interval can go, and a test that allows for correlation would never reject:
+# they are taken as independent, which is what randomised blocks are for.
+FEWEST_TO_ALLOW = 20
 # Beyond, correlation is not believed, for an interval would have no end.
 _LARGEST_CORRELATION = 0.95
 
@@ -70,16 +72,45 @@ def autocorrelation(values: Sequence[float]) -> Autocorrelation:
     return Autocorrelation(lag_1, chance.inv_cdf(1 - RISK), chance.inv_cdf(1 - SUSPICION), 1 - chance.cdf(lag_1), n)
 
 
-def estimate_median_of_series(values: Sequence[float]) -> Estimate:
-    """Return the median of trials in the order in which they were made, with an interval of 95 % that is wider where
-    neighbours may have something in common.
+def rank(values: Sequence[float]) -> list[float]:
+    """Return the rank of each value, from 1; equal ones share theirs."""
+    order = sorted(range(len(values)), key=values.__getitem__)
+    ranks = [0.0] * len(values)
+    begin = 0
+    while begin < len(order):
+        end = begin
+        while end < len(order) and values[order[end]] == values[order[begin]]:
+            end += 1
+        for index in order[begin:end]:
+            ranks[index] = (begin + 1 + end) / 2
+        begin = end
+    return ranks
+
+
+def estimate_median_of_series(values: Sequence[float], *, level: float = LEVEL) -> Estimate:
+    """Return the median of trials in the order in which they were made, with an interval that is wider where neighbours
+    may have something in common.
 
     It holds from about 20 trials on; fewer cannot show what they have in common (benchmarks/coverage.py). Raises
     ValueError without values.
     """
-    estimate = estimate_median(values)
-    wider = _widen(values, LEVEL) if estimate.is_interval else None
+    estimate = estimate_median(values, level=level)
+    wider = _widen(values, level) if estimate.level >= level else None
     return wider or estimate
+
+
+def find_inflation(*samples: Sequence[float]) -> float:
+    """Return how many times as large the variance of a sum of ranks may be as that of independent trials, at least 1:
+    1 + 2 sum r ** k, as of a first-order autoregressive series, on average over samples that are given in their order.
+    Samples of fewer than ``FEWEST_TO_ALLOW`` are taken as independent.
+    """
+    found = []
+    for values in samples:
+        related = autocorrelation(values)
+        allowed = related.is_suspected and related.n >= FEWEST_TO_ALLOW
+        of_values = _correct(related.lag_1, related.n) if allowed else 0.0
+        found.append((1 + of_values) / (1 - of_values))
+    return sum(found) / len(found)
 
 
 def find_limits(values: Sequence[float], level: float) -> Estimate:
