@@ -280,7 +280,7 @@ def select_ramps(run: Run, platform: str) -> tuple[Ramp, ...]:
 
 def _ramp(run: Run, trial: Trial) -> Ramp:
     applications = int(trial.value("applications") or 0)
-    return Ramp(trial.trial, trial.platform, applications, trial.reason, _points(run, trial))
+    return Ramp(trial.trial, trial.platform, applications, trial.reason, read_points(run, trial))
 
 
 def estimate_memory_of_copies(ramps: Iterable[Ramp], ruler: str) -> CopyMemory | None:
@@ -296,7 +296,7 @@ def estimate_memory_parts(run: Run, platform: str) -> dict[str, Estimate]:
     return {name: estimate_median(held) for name, held in observed.items() if held}
 
 
-def _points(run: Run, trial: Trial) -> dict[str, tuple[float, ...]]:
+def read_points(run: Run, trial: Trial) -> dict[str, tuple[float, ...]]:
     """Return the columns of a trial's samples; none when the file is gone or is not as it was written."""
     import pandas as pd
 
