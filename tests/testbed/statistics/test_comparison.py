@@ -116,8 +116,18 @@ def test_a_family_claims_less_than_each_by_itself() -> None:
     assert all(one.verdict == "more" for one in judge_family(clear[:20]))
     adjusted = judge_family(clear)  # six against six values reject with no less than 2 / 924
     assert {one.verdict for one in adjusted} == {"cannot tell"}
+    assert (adjusted[0].smallest, adjusted[0].why) == (None, "not sure enough for 40 comparisons at once")
     assert adjusted[0].family == 40 and adjusted[0].p_value == pytest.approx(80 / 924)
     assert judge_family([]) == ()
+
+
+def test_among_many_a_difference_must_be_larger_to_be_seen() -> None:
+    one = compare_medians(_sample(20), _sample(20, seed=2))
+    many = judge_family([one] * 10)[0]
+    assert one.smallest is not None and many.smallest is not None
+    assert 1.2 * one.smallest < many.smallest < 1.6 * one.smallest
+    assert judge_family([one])[0] == one
+    assert judge_family(judge_family([one] * 10))[0].smallest == pytest.approx(many.smallest)
 
 
 def test_a_comparison_needs_values() -> None:
