@@ -26,8 +26,8 @@ from testbed.copies import further_bytes
 from testbed.results import Trial
 from testbed.statistics import (
     FEWEST_TO_ALLOW,
-    LEVEL,
     MARGIN,
+    RISK,
     Autocorrelation,
     Comparison,
     Drift,
@@ -129,7 +129,7 @@ def examine_series(run: Run) -> tuple[Series, ...]:
     drifting = adjust_holm([one.drift.p_value for one in found])
     related = adjust_holm([one.related.p_value for one in found])
     return tuple(
-        replace(one, drifts=p_drift <= 1 - LEVEL, is_related=p_related <= 1 - LEVEL)
+        replace(one, drifts=p_drift <= RISK, is_related=p_related <= RISK)
         for one, p_drift, p_related in zip(found, drifting, related, strict=True)
     )
 

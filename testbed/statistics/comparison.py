@@ -17,12 +17,11 @@ from msgspec.structs import replace
 
 from testbed.statistics.contrasts import estimate_median_difference, estimate_median_ratio
 from testbed.statistics.correlation import estimate_median_of_series, find_inflation
-from testbed.statistics.medians import FEWEST, LEVEL, Estimate
+from testbed.statistics.medians import FEWEST, RISK, Estimate
 from testbed.statistics.ranks import compare_order, hodges_lehmann, judge_below, judge_signs_below
 
 # A ratio between 1 / (1 + MARGIN) and 1 + MARGIN is a difference that does not matter.
 MARGIN = 0.05
-RISK = 1 - LEVEL
 # The chance that a difference of the smallest size that could have been seen would have been seen.
 POWER = 0.8
 _LARGEST = 300.0  # of the logarithm of a ratio: beyond, there is none

@@ -13,8 +13,8 @@ from statistics import NormalDist, median
 
 from msgspec import Struct
 
-from testbed.statistics.correlation import FEWEST_OF_SERIES, RISK
-from testbed.statistics.medians import find_middle
+from testbed.statistics.correlation import FEWEST_OF_SERIES
+from testbed.statistics.medians import RISK, find_middle
 from testbed.statistics.ranks import compare_order
 
 # A trial so many times as far from the median of the later ones as any of these is warm-up, however few trials there
