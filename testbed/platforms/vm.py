@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -56,6 +57,7 @@ from testbed.qemu.emulator import (
 )
 from testbed.qemu.enclosure import enclose
 from testbed.qemu.exits import read_exits
+from testbed.qemu.pinning import Pinning, make_pinning
 from testbed.qemu.prepared import Prepared
 from testbed.qemu.reader import ConsoleReader, adopt_orphans
 from testbed.qemu.running import Running, limit_start, report_refusal
@@ -239,7 +241,10 @@ class VmPlatform:
                 machine = start_domain(prepared.connection, self._xml(domain), instance.name, paused=domain.incoming)
             created_ns = time.monotonic_ns()
             what = (domain.disks, domain.tap if domain.daemon else "", domain.memory_bytes, account)
-            running = Running(machine, console, cgroup, folder, prepared.disks, *what, requested_ns, created_ns)
+            processors = domain.pinning.processors if domain.pinning else ()
+            running = Running(
+                machine, console, cgroup, folder, prepared.disks, *what, requested_ns, created_ns, processors
+            )
             undo.push(lambda *_: running.end())
             if domain.tap:  # before the guest has come as far as its network
                 fix_port(domain.tap, *self._macs(instance))
@@ -280,6 +285,7 @@ class VmPlatform:
     def _domain(self, instance: Instance, folder: Path, undo: ExitStack) -> Domain:
         """Return the machine, with its files in ``folder``; ``undo`` takes back the disks that it is given."""
         prepared, resources, disk = self._ready(), self._resources(instance), self._variant.disk
+        vcpus = count_vcpus(resources, os.cpu_count() or 1)
         return Domain(
             name=instance.name,
             machine=self._variant.machine,
@@ -287,7 +293,7 @@ class VmPlatform:
             accelerator=prepared.verdict.accelerator,
             cpu=prepared.verdict.cpu,
             memory_bytes=compute_guest_memory(resources, " and ".join(instance.specs)),
-            vcpus=count_vcpus(resources, os.cpu_count() or 1),
+            vcpus=vcpus,
             emulator=prepared.emulator,
             emulator_plan=folder / "plan",
             kernel=prepared.guest.kernel.image,
@@ -302,7 +308,14 @@ class VmPlatform:
             memory=self._variant.memory,
             daemon=not prepared.libvirt.embedded,
             unlabelled=prepared.libvirt.security_models(),
+            pinning=self._pinning(vcpus),
         )
+
+    def _pinning(self, vcpus: int) -> Pinning | None:
+        """Return where the virtual processors of a new machine run: where the fewest of those that run already do."""
+        if not self._variant.pinned or self._ready().verdict.accelerator == "tcg-single":
+            return None
+        return make_pinning(chain.from_iterable(one.processors for one in self._running.values()), vcpus)
 
     def _command_line(self) -> str:
         return COMMAND_LINE + (clock_options() if self._variant.machine == "microvm" else "")
