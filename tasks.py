@@ -217,6 +217,42 @@ def report(context: Context, run: str = "") -> int:
 
 @task(
     help={
+        "runs": "run folders, or their ids in results/, comma-separated (default: the newest of each scenario there)",
+        "json": "print as JSON",
+    }
+)
+@reporting
+def felter(context: Context, runs: str = "", json: bool = False) -> int:
+    """Print the table of Felter et al. (2014), made again of runs of hpc, net, disk, kv and db."""
+    import json as json_module
+
+    from rich.console import Console
+
+    from reports import felter
+    from testbed.analysis import read_run
+    from testbed.results import RunFolder, find_newest_of, locate
+
+    base = ROOT / "results"
+    paths = [locate(run, base) for run in _words(runs)] or find_newest_of(base, tuple(felter.FIGURES))
+    read = [read_run(RunFolder.open(path)) for path in paths]
+    if not felter.make_rows(read):
+        raise UsageError(
+            f"none of {len(read)} runs has a figure of the table",
+            f"measure one: ./invoke bench --scenario hpc; the others: {', '.join(felter.FIGURES)}",
+        )
+    if json:
+        print(json_module.dumps(felter.as_json(read), indent=2))
+        return 0
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    for note in felter.list_notes(read):
+        console.print(f"Note: {note}", style="yellow", markup=False)
+    console.print(felter.make_table(read))
+    console.print(felter.LEGEND, style="dim", markup=False)
+    return 0
+
+
+@task(
+    help={
         "json": "print as JSON",
         "connect": "also try this libvirt URI, as bench --connect would",
         "guest-kernel": "boot this kernel to find out, as bench --guest-kernel would",
