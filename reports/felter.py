@@ -39,8 +39,8 @@ LEGEND = (
 
 
 class Cell(Struct, frozen=True):
-    """A figure on a platform: ours and the published one, and each as a ratio to that of the first column in which there
-    is one of ours; a ratio that was published itself is one to native.
+    """A figure on a platform: ours and the published one, and each as a ratio to that of the first column that has one
+    of ours; a ratio that was published itself is one to native.
 
     ``emulated``: ours is of an emulator's guest, and has no ratio.
     """

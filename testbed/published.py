@@ -106,20 +106,23 @@ def _mark(value: Value, citations: dict[str, Citation]) -> Mark | None:
     fields = value.fields(_FIGURE)
     names = ("work", "where", "platform", "scenario", "measure", "figure", "what", "unit", "checked")
     texts = {key: require(fields, key, value, "text").text() for key in names}
-    number = require(fields, "value", value, "a number").number(texts["unit"], low=0, high=_MOST)
+    unit = texts["unit"]
+    number = require(fields, "value", value, "a number").number(unit, low=0, high=_MOST)
+    deviation = fields["sd"].number(unit, low=0, high=_MOST) if "sd" in fields else None
+    runs = fields["n"].integer(1, 1_000_000, "runs") if "n" in fields else None
     units = {**UNITS, **_MORE_UNITS}
     for key, known in (("work", citations), ("unit", units), ("checked", get_args(Check))):
         if key in fields and texts[key] not in known:
             fields[key].report(f"is {quote(texts[key])}", f"one of {', '.join(known)}")
-    if texts["work"] not in citations or texts["unit"] not in units:
+    if texts["work"] not in citations or unit not in units:
         return None
-    factor, base = units[texts["unit"]]
+    factor, base = units[unit]
     return Mark(
         citation=citations[texts["work"]],
         **{key: texts[key] for key in ("where", "platform", "scenario", "measure", "figure", "what")},
         value=number * factor,
         unit=base,
         checked=cast(Check, texts["checked"]),
-        sd=fields["sd"].number(texts["unit"], low=0, high=_MOST) * factor if "sd" in fields else None,
-        n=fields["n"].integer(1, 1_000_000, "runs") if "n" in fields else None,
+        sd=None if deviation is None else deviation * factor,
+        n=runs,
     )
