@@ -2,9 +2,9 @@
 
     .venv/bin/python benchmarks/scenarios.py [--platforms container,vm] [--scenarios hpc,kv] [--out DIR] [--json]
 
-It is what tests leave out, for the images of some are large. A scenario whose run fails, or lacks a figure on a platform,
-ends it with 1, once the others have run. Prints for each scenario the seconds in all, and by platform the figures of its
-work, and the seconds until it was ready.
+It is what tests leave out, for the images of some are large. A scenario whose run fails, or lacks a figure on a
+platform, ends it with 1, once the others have run. Prints for each scenario the seconds in all, and by platform the
+figures of its work, and the seconds until it was ready.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ Value = Annotated[float, Meta(ge=-1e18, le=1e18)]
 
 
 class Metric(Struct, frozen=True):
-    """One figure of a trial: ``value`` is finite, in ``unit`` (``s``, ``bytes``, ``1/s``, ``1``)."""
+    """One figure of a trial: ``value`` is finite, in ``unit`` (``s``, ``bytes``, ``1/s``, ``bytes/s``, ``1``)."""
 
     metric: str
     value: Value
