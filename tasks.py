@@ -324,7 +324,7 @@ LINT = (
     f"clang-format --dry-run --Werror {_C_FILES}",
     "codespell",
     "mypy",
-    "shellcheck invoke .ci/run",
+    "shellcheck invoke .ci/run scenarios/*/*/www/cgi-bin/run",
     "python -m runtime.launcher.build --analyze",
 )
 
