@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct, to_builtins
 
 from reports.quantities import Quantity
-from reports.work import describe_figure
+from reports.work import describe_figure, show_published
 from testbed.analysis import Figure, Run, estimate_work
 from testbed.published import Mark, list_marks
 
@@ -130,7 +130,7 @@ def make_table(runs: Sequence[Run]) -> Table:
         quantity = describe_figure(row.figure, unit, largest)
         table.add_row(f"  {quantity.title}", "ours", *(_ours(cell, quantity) for cell in row.cells.values()))
         if any(cell.published for cell in row.cells.values()):
-            cells = (_published(cell, row.figure) for cell in row.cells.values())
+            cells = (_published(cell.published, cell.published_ratio) for cell in row.cells.values())
             table.add_row("", "2014", *cells, style="dim")
     return table
 
@@ -143,19 +143,12 @@ def _ours(cell: Cell, quantity: Quantity) -> str:
     return "\n".join([*lines, "emulated" if cell.emulated else _as_ratio(cell.ratio)]).rstrip()
 
 
-def _published(cell: Cell, figure: str) -> str:
-    """Return a published figure with the digits that it was published with."""
-    mark = cell.published
+def _published(mark: Mark | None, ratio: float | None) -> str:
     if mark is None:
         return "\N{EN DASH}"
-    if mark.unit == "1":
-        return f"{_as_ratio(mark.value)} native"
-    quantity = describe_figure(figure, mark.unit, mark.value)
-    spread = "" if mark.sd is None else f" ± {mark.sd * quantity.scale:.4g}"
-    runs = "" if mark.n is None else f" (n = {mark.n})"
-    return (
-        f"{mark.value * quantity.scale:.4g}{spread} {quantity.unit}\n{_as_ratio(cell.published_ratio)}{runs}".rstrip()
-    )
+    shown, bracket, runs = show_published(mark).partition(" (")
+    beside = "" if mark.unit == "1" else _as_ratio(ratio)
+    return f"{shown}\n{beside}{bracket}{runs}".rstrip()
 
 
 def _as_ratio(ratio: float | None) -> str:

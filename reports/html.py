@@ -93,7 +93,7 @@ def render_page(run: Run) -> str:
             [*_each_alone(run, "density", _density_tables), *_density_notes(run)],
         ),
         utilisation=_section(run, "utilisation", figures.draw_load(run), _load_tables(run)),
-        work=_section(run, "work", (), [_work_table(run)]),
+        work=_section(run, "work", (), [_work_table(run), _published_table(run)]),
         charges=_charges(run),
         published=charges.list_sources(),
         clock=conditions.describe_clock(run),
@@ -369,6 +369,27 @@ def _work_table(run: Run) -> Table:
                 *(_cell(quantity, figures[one.name].estimate if one.name in figures else None) for one in having),
             )
             for quantity, figures in rows
+        ),
+    )
+
+
+def _published_table(run: Run) -> Table:
+    """Return the published figures that those of the work are like."""
+    return Table(
+        "Published figures like these. It was another machine, another year and often another program: what may be"
+        " compared is how platforms differ, not the numbers.",
+        ("figure", "platform", "published", "in"),
+        tuple(
+            (
+                Cell(mark.figure.replace("_", " "), mark.what),
+                Cell(mark.platform),
+                Cell(work.show_published(mark)),
+                Cell(
+                    f"{mark.citation.authors.split(',')[0]} et al. {mark.citation.year}, {mark.where}",
+                    mark.citation.url,
+                ),
+            )
+            for mark in work.list_published(run)
         ),
     )
 

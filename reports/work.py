@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from reports.quantities import MEBIBYTE, Quantity
 from testbed.analysis import Figure, Run, estimate_work
+from testbed.published import Mark, list_marks
 
 # What every work takes besides its own figures (testbed.measures.work); counts of all kinds are in the JSON only.
 _TAKEN = {
@@ -46,3 +47,20 @@ def list_figures(run: Run, platforms: Mapping[str, object]) -> list[tuple[Quanti
         largest = max(figure.estimate.value for figure in having.values())
         rows.append((describe_figure(name, next(iter(having.values())).unit, largest), having))
     return rows
+
+
+def show_published(mark: Mark) -> str:
+    """Return a published figure with the digits that it was published with, its standard deviation and runs."""
+    if mark.unit == "1":
+        return f"x {mark.value:.2f} native"
+    quantity = describe_figure(mark.figure, mark.unit, mark.value)
+    spread = "" if mark.sd is None else f" ± {mark.sd * quantity.scale:.4g}"
+    runs = "" if mark.n is None else f" (n = {mark.n})"
+    return f"{mark.value * quantity.scale:.4g}{spread} {quantity.unit}{runs}"
+
+
+def list_published(run: Run) -> list[Mark]:
+    """Return the published figures that those of the run's work are like."""
+    names = dict.fromkeys(name for platform in run.platforms for name in estimate_work(run, platform.name))
+    scenario = str(run.manifest.get("scenario") or "none")
+    return [mark for name in names for mark in list_marks(scenario, "work", name)]

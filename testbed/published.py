@@ -73,9 +73,13 @@ def read_published(file: Path = FILE) -> tuple[Mark, ...]:
 
 
 def list_marks(scenario: str, measure: str, figure: str, file: Path = FILE) -> tuple[Mark, ...]:
-    """Return the published figures that one of ours is like, in the file's order; to be drawn beside it."""
-    wanted = (scenario, measure, figure)
-    return tuple(one for one in read_published(file) if (one.scenario, one.measure, one.figure) == wanted)
+    """Return the published figures that one of ours is like, in the file's order; to be drawn beside it. With ``""`` as
+    the scenario those of all."""
+    return tuple(
+        one
+        for one in read_published(file)
+        if scenario in ("", one.scenario) and (one.measure, one.figure) == (measure, figure)
+    )
 
 
 def list_citations(file: Path = FILE) -> tuple[Citation, ...]:

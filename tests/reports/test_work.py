@@ -56,6 +56,7 @@ def test_figures_are_shown_in_handy_units_beside_what_they_took(tmp_path: Path) 
     assert rows["round trip"]["vm"].startswith("62.0 µs")
     page = reports.render(run.folder.path).read_text()
     assert 'href="#work"' in page and "linpack" in page and "GET /run" in page
+    assert "Published figures like these" in page and "10.1109/ISPASS.2015.7095802" in page
     shown = json.loads(json.dumps(as_json(run.folder.path)))["platforms"]["vm-tuned"]["work"]
     assert shown["linpack"]["estimate"]["value"] == pytest.approx(19e9) and shown["linpack"]["unit"] == "flop/s"
     assert shown["page_faults"]["unit"] == "1" and "hpcc.throttled" not in shown
