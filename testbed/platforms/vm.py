@@ -23,7 +23,7 @@ from runtime.lease import cgroup_name
 from runtime.plan.encode import encode
 from runtime.plan.steps import Plan
 from runtime.spec import Resources
-from testbed.host.facts import detect_hypervisor, format_version
+from testbed.host.facts import detect_hypervisor
 from testbed.lab import fix_port
 from testbed.platforms import phases
 from testbed.platforms.protocol import Instance, Started
@@ -53,12 +53,11 @@ from testbed.qemu.emulator import (
     ensure_emulator,
     find_qemu,
     make_cgroup,
-    read_qemu_version,
 )
 from testbed.qemu.enclosure import enclose
 from testbed.qemu.exits import read_exits
 from testbed.qemu.pinning import Pinning, make_pinning
-from testbed.qemu.prepared import Prepared
+from testbed.qemu.prepared import Prepared, describe_machine
 from testbed.qemu.reader import ConsoleReader, adopt_orphans
 from testbed.qemu.running import Running, limit_start, report_refusal
 from testbed.qemu.tap import create_tap, remove_tap
@@ -132,29 +131,7 @@ class VmPlatform:
         return self._ready().verdict.label(self.name, detect_hypervisor())
 
     def facts(self) -> Mapping[str, object]:
-        prepared = self._ready()
-        kernel = prepared.guest.kernel
-        return {
-            "accelerator": prepared.verdict.accelerator,
-            "accelerator_reason": prepared.verdict.reason,
-            "accelerators_tried": {one.accelerator: one.reason for one in prepared.verdict.attempts},
-            "cpu": prepared.verdict.cpu,
-            "kernel": kernel.release,
-            "kernel_package": f"{kernel.package} {kernel.version}",
-            "kernel_sha256": kernel.sha256,
-            "emulator_cpus": self._variant.emulator_cpus or None,
-            "command_line": self._command_line(),
-            "direct_boot": "PVH" if kernel.pvh else "bzImage",
-            "machine": self._variant.machine,
-            "network": "virtio-net in QEMU itself, without vhost-net, on every connection",
-            **prepared.disks.facts(),
-            "memory": memory.describe_memory(self._variant.memory),
-            "qemu": read_qemu_version(prepared.qemu),
-            "libvirt": format_version(prepared.connection.getLibVersion()),
-            "connection": prepared.libvirt.uri,
-            "exits": "counted by KVM" if prepared.verdict.accelerator == "kvm" else "none: emulated, without KVM",
-            "accounts": "a user of its own for each guest's QEMU",
-        }
+        return describe_machine(self._variant, self._ready(), self._command_line())
 
     def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
         """Prepare kernel, disks, the accelerator's probe, and libvirt with its knowledge of QEMU."""
@@ -313,7 +290,7 @@ class VmPlatform:
 
     def _pinning(self, vcpus: int) -> Pinning | None:
         """Return where the virtual processors of a new machine run: where the fewest of those that run already do."""
-        if not self._variant.pinned or self._ready().verdict.accelerator == "tcg-single":
+        if not self._ready().pins(self._variant):
             return None
         return make_pinning(chain.from_iterable(one.processors for one in self._running.values()), vcpus)
 

@@ -34,6 +34,7 @@ def test_each_virtual_processor_has_one_of_the_hosts(
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("on one processor everything is pinned to it")
     platform = make_vm("vm-tuned")
+    assert "pinned" in str(platform.facts()["processors"])
     spec = Spec(Process(args=("sh", "-c", SHOW)), (str(layer),), "boxed", Resources(128 << 20, 1.0, 24))
     guests = [Instance(f"a{number}-web", number, {"web": spec}, tmp_path / f"{number}.log") for number in range(2)]
     with Lab():
