@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 import reports
-from reports import felter
+from reports import comparisons, felter
 from reports.summary import as_json, make_table
 from reports.work import describe_figure, list_figures
 from testbed.analysis import Run, read_run
+from testbed.comparisons import Headline, compare_platforms
 from testbed.results import Metric, RunFolder, Trial, find_newest_of
 
 LINPACK = {"container": 20e9, "vm-tuned": 19e9, "vm": 1e9}
@@ -29,7 +30,7 @@ def write_run(base: Path, run_id: str, scenario: str, linpack: Mapping[str, floa
         "scenario": scenario,
         "measures": ["start", "work"],
         "platforms": platforms,
-        "settings": {"work": {"path": "/run", "service": "hpcc"}},
+        "settings": {"work": {"path": "/run", "service": "hpcc", "figures": [["linpack", "Gflop/s"]]}},
     }
     folder = RunFolder.create(base, run_id, manifest)
     number = 0
@@ -60,6 +61,15 @@ def test_figures_are_shown_in_handy_units_beside_what_they_took(tmp_path: Path) 
     shown = json.loads(json.dumps(as_json(run.folder.path)))["platforms"]["vm-tuned"]["work"]
     assert shown["linpack"]["estimate"]["value"] == pytest.approx(19e9) and shown["linpack"]["unit"] == "flop/s"
     assert shown["page_faults"]["unit"] == "1" and "hpcc.throttled" not in shown
+
+
+def test_each_figure_is_compared_with_the_first_platform(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "run-hpc", "hpc")
+    compared = [(one.headline, one.baseline, one.platform) for one in compare_platforms(run)]
+    assert compared == [(Headline("work", "linpack"), "container", "vm-tuned")], "and not with an emulator's guest"
+    assert any("linpack cannot tell" in sentence for sentence in comparisons.describe(run))
+    run.manifest["settings"]["work"]["figures"] = "damaged"
+    assert compare_platforms(run) == ()
 
 
 @pytest.mark.parametrize(
