@@ -20,6 +20,7 @@ _SHELLS = ("bash", "zsh", "fish")
 def list_values() -> dict[str, tuple[str, ...]]:
     """Return the values of options by their names, and of tasks' words by those of the tasks."""
     from testbed.measures.trials import NAMES as MEASURES
+    from testbed.platforms.registry import GROUPS
     from testbed.platforms.registry import NAMES as PLATFORMS
     from testbed.runs.figures import METRICS
     from testbed.scenario.model import list_scenarios
@@ -27,7 +28,7 @@ def list_values() -> dict[str, tuple[str, ...]]:
     scenarios = list_scenarios(ROOT / "scenarios")
     return {
         "--scenario": scenarios,
-        "--platforms": PLATFORMS,
+        "--platforms": (*PLATFORMS, *GROUPS),
         "--platform": PLATFORMS,
         "--measures": MEASURES,
         "--metrics": METRICS,

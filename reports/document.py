@@ -25,6 +25,7 @@ from testbed.analysis import (
     estimate_start_extras,
     estimate_start_phases,
     estimate_utilisation,
+    estimate_work,
     find_saturated,
     list_compared,
     read_run,
@@ -92,6 +93,7 @@ def _platform_json(run: Run, platform: Platform) -> dict[str, Any]:
             {"rate_per_s": rate, "saturated": rate in find_saturated(run, platform.name), **_estimates_json(figures)}
             for rate, figures in estimate_utilisation(run, platform.name).items()
         ],
+        "work": to_builtins(estimate_work(run, platform.name)),
     }
 
 

@@ -20,13 +20,15 @@ from testbed.analysis import (
     find_saturated,
     get_offered_rate,
     list_compared,
+    list_work_figures,
     select_ramps,
 )
 from testbed.copies import further_bytes
 from testbed.results import Trial
 from testbed.statistics import (
-    LEVEL,
+    FEWEST_TO_ALLOW,
     MARGIN,
+    RISK,
     Autocorrelation,
     Comparison,
     Drift,
@@ -93,9 +95,10 @@ def compare_values(base: Values, other: Values, margin: float = MARGIN) -> Compa
     """Return a comparison of values by block.
 
     Where trials resemble their neighbours, or drift, that is most likely the host's state, which all platforms of a
-    block share: from ``FEWEST_BLOCKS`` on they are compared within blocks then, and where that does not help nothing is
-    claimed. With fewer blocks the samples are compared as they are, which claims too little rather than too much as
-    long as the state is shared (benchmarks/coverage.py).
+    block share: from ``FEWEST_BLOCKS`` on they are compared within blocks then. Where even differences resemble their
+    neighbours, and there are too few of them to allow for it, nothing is claimed. With fewer blocks the samples are
+    compared as they are, which claims too little rather than too much as long as the state is shared
+    (benchmarks/coverage.py).
     """
     first, second = ([value for _, value in values] for values in (base, other))
     of_base, of_other = dict(base), dict(other)
@@ -106,12 +109,15 @@ def compare_values(base: Values, other: Values, margin: float = MARGIN) -> Compa
     first, second = ([of[block] for block in shared] for of in (of_base, of_other))
     compared = compare_pairs(first, second, margin)
     differences = [b - a for a, b in zip(first, second, strict=True)]
-    return _hold_back(compared) if autocorrelation(differences).found else compared
+    return _hold_back(compared) if len(shared) < FEWEST_TO_ALLOW and autocorrelation(differences).found else compared
 
 
 def _hold_back(compared: Comparison) -> Comparison:
     """Return a comparison that claims nothing, since its trials are not independent."""
-    return replace(compared, p_value=1.0, equivalence=None, verdict="cannot tell", why=_RELATED)
+    ratio = replace(compared.ratio, level=0.0) if compared.ratio else None
+    return replace(
+        compared, ratio=ratio, p_value=1.0, equivalence=None, verdict="cannot tell", smallest=None, why=_RELATED
+    )
 
 
 def examine_series(run: Run) -> tuple[Series, ...]:
@@ -124,7 +130,7 @@ def examine_series(run: Run) -> tuple[Series, ...]:
     drifting = adjust_holm([one.drift.p_value for one in found])
     related = adjust_holm([one.related.p_value for one in found])
     return tuple(
-        replace(one, drifts=p_drift <= 1 - LEVEL, is_related=p_related <= 1 - LEVEL)
+        replace(one, drifts=p_drift <= RISK, is_related=p_related <= RISK)
         for one, p_drift, p_related in zip(found, drifting, related, strict=True)
     )
 
@@ -154,6 +160,7 @@ def _list_figures(run: Run, platforms: Sequence[Platform]) -> list[tuple[Headlin
             (Headline("utilisation", metric, rate), _read_metric("utilisation", metric, rate))
             for metric in ("cpu_per_request", "latency_p99")
         ]
+    figures += [(Headline("work", name), _read_metric("work", name)) for name in list_work_figures(run)]
     return [
         (headline, values)
         for headline, read in figures

@@ -13,16 +13,21 @@ from runtime.checkpoint import find_criu
 from runtime.errors import TestbedError
 from runtime.files import read_bounded
 from runtime.home import store_root
+from runtime.output import shortened
 from testbed.host.facts import read_first_line, read_libvirt_version
-from testbed.platforms.libvirt_lxc import find_driver
-from testbed.platforms.needs import Host, find_needs, look_at_host
-from testbed.platforms.registry import NAMES
+from testbed.platforms.needs import Host, look_at_host
+from testbed.platforms.peers.names import PEERS
+from testbed.platforms.peers.platform import probe
+from testbed.platforms.registry import NAMES, require_platform
 from testbed.qemu.variants import VARIANTS
 from testbed.scenario.model import COMPOSE_FILES, load
 from testbed.scenario.model import list_scenarios as list_names
 
 # A compose file is read to here for what it says of itself.
 _HEAD_BYTES = 1 << 20
+
+# Of why a platform is not here, so many characters are shown.
+_SHOWN = 200
 
 # What each platform is, in a line.
 DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
@@ -44,6 +49,19 @@ DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
         "vm-ksm": "vm whose equal pages KSM merges",
         "vm-hugepages": "vm with memory of huge pages",
         "vm-containers": "one machine a copy, in which our runtime runs the services",
+        "vm-tuned": "vm with pinned processors that knows the host's topology",
+        "process": "a process of the host, with the image's root mounted and no walls",
+        "chroot": "the same behind chroot(2)",
+        "bwrap": "bubblewrap: namespaces without privileges",
+        "nspawn": "systemd-nspawn",
+        "crun": "the OCI runtime crun",
+        "runc": "the OCI runtime runc",
+        "youki": "the OCI runtime youki",
+        "podman": "podman, with conmon",
+        "lxc": "LXC",
+        "runsc": "gVisor: a kernel in a process",
+        "kata": "Kata Containers: a machine for each container",
+        "docker": "docker, by its daemon and containerd",
     }
 )
 
@@ -116,37 +134,26 @@ def list_platforms() -> tuple[ListedPlatform, ...]:
 def _look(name: str, host: Host) -> ListedPlatform:
     description = DESCRIPTIONS.get(name, "")
     try:
-        if name in VARIANTS:
-            return _look_at_machine(name, description, host)
+        require_platform(name, host)
         detail = _find_version(name)
     except TestbedError as error:
-        return ListedPlatform(name, description, False, error.message.splitlines()[0], error.hint)
+        return ListedPlatform(name, description, False, shortened(error.message.splitlines()[0], _SHOWN), error.hint)
     if os.geteuid() != 0:
         return ListedPlatform(name, description, False, "needs root", "run it with sudo")
     return ListedPlatform(name, description, True, detail)
 
 
 def _find_version(name: str) -> str:
-    """Return the version of what a kind of container is started by. Raises PrerequisiteError when that is not there."""
+    """Return the version of what starts a platform that is here. Raises PrerequisiteError for what is not."""
+    if name in PEERS:
+        return f"{PEERS[name].title} {probe(PEERS[name]).version}".strip()
+    if name in VARIANTS:
+        line = read_first_line("qemu-system-x86_64", "--version") or "QEMU"
+        return line.replace("QEMU emulator version", "QEMU").partition(" (")[0]
     if name == "container-restored":
         return f"CRIU {find_criu().version}"
     if name == "libvirt-lxc":
-        find_driver()
         return f"libvirt {read_libvirt_version()}"
+    if name == "docker":
+        return read_first_line("docker", "--version") or "docker"
     return "this checkout"
-
-
-def _look_at_machine(name: str, description: str, host: Host) -> ListedPlatform:
-    needs = find_needs(VARIANTS[name], host)
-    lacks = [need for need in needs if not need.there]
-    if lacks:
-        fix = "; ".join(dict.fromkeys(need.fix for need in lacks if need.fix))
-        return ListedPlatform(name, description, False, "; ".join(need.words for need in lacks), fix)
-    if os.geteuid() != 0:
-        return ListedPlatform(name, description, False, "needs root", "run it with sudo")
-    return ListedPlatform(name, description, True, _read_emulator_version())
-
-
-def _read_emulator_version() -> str:
-    line = read_first_line("qemu-system-x86_64", "--version") or "QEMU"
-    return line.replace("QEMU emulator version", "QEMU").partition(" (")[0]

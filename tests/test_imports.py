@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER = ("runtime", "vm_images", "testbed", "reports", "commands", "tasks")
 # Reports reads run folders; nothing in it can run or change anything.
 REPORTS_MAY = (
-    *("testbed.results", "testbed.analysis", "testbed.comparisons", "testbed.runs", "testbed.statistics"),
-    *("runtime.errors", "runtime.output"),
+    *("testbed.results", "testbed.analysis", "testbed.comparisons", "testbed.published", "testbed.repetitions"),
+    *("testbed.runs", "testbed.statistics", "runtime.errors", "runtime.output"),
 )
 # Imported inside a function, or at the top of a module that is itself imported inside one.
 SLOW = ("pandas", "matplotlib", "scipy", "numpy")
@@ -67,6 +67,8 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.statistics": set(),
     "testbed.lab": set(),
     "testbed.progress": set(),
+    "testbed.published": {"testbed.scenario"},
+    "testbed.repetitions": {"testbed.analysis", "testbed.results", "testbed.statistics"},
     "testbed.results": set(),
     "testbed.sample": set(),
     "testbed.temperature": set(),
@@ -116,12 +118,13 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.services": {"testbed.load", "testbed.scenario"},
     "testbed.qemu": {"testbed.breakdown", "testbed.counts", "testbed.host"},
     "testbed.platforms": {"testbed.breakdown", "testbed.host", "testbed.lab", "testbed.progress"}
-    | {"testbed.qemu", "testbed.scenario", "testbed.services"},
+    | {"testbed.qemu", "testbed.sample", "testbed.scenario", "testbed.services"},
     "testbed.measures": {"testbed.breakdown", "testbed.copies", "testbed.host", "testbed.interruption", "testbed.lab"}
     | {"testbed.load", "testbed.platforms", "testbed.qemu", "testbed.results", "testbed.sample", "testbed.scenario"}
     | {"testbed.counts", "testbed.services"},
     "reports.quantities": set(),
-    "reports.runs": {"reports.quantities"},
+    "reports.work": {"reports.quantities"},
+    "reports.runs": {"reports.quantities", "reports.work"},
     "reports.exports": {"reports.runs"},
 }
 # Not so yet: module and room. Each goes when the import does.

@@ -52,8 +52,8 @@ def export_run(measured: Measured) -> bytes:
     """Return a run as JUnit XML: each figure passes, with its median; a measure all of whose trials failed fails."""
     cases = []
     for figure, values in measured.figures.items():
-        quantity = wording.describe_figure(figure)
         estimate = estimate_median(values)
+        quantity = wording.describe_figure(figure, abs(estimate.value))
         output = f"{quantity.title}: {quantity.show(estimate.value)}{quantity.basis(estimate)}"
         cases.append(Case(figure.platform, figure.test, output))
     for (platform, measure), (failed, ended) in measured.failures.items():

@@ -24,7 +24,7 @@ def export_run(measured: Measured) -> bytes:
     units: dict[str, str] = {}
     at = _read_time(measured)
     for figure, values in measured.figures.items():
-        unit = _UNITS[figure.direction.unit]
+        unit = _UNITS.get(figure.direction.unit, figure.direction.unit.replace("/s", "_per_second"))
         name = _NOT_IN_NAME.sub("_", "_".join(filter(None, ("testbed", figure.measure, figure.metric, unit))))
         units[name] = unit
         estimate = estimate_median(values)

@@ -62,7 +62,7 @@ def describe_trends(trends: Trends) -> Iterator[str]:
 
 
 def _describe(one: Found) -> str:
-    quantity = wording.describe_figure(one.series.figure)
+    quantity = wording.describe_figure(one.series.figure, max(abs(one.shift.before), abs(one.shift.after)))
     change = f"{wording.show_percent(one.shift.change)}, " if one.shift.change is not None else ""
     sense = "worse" if one.harm > 0 else "better" if one.harm < 0 else "other"
     return (

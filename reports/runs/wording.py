@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from reports import work
 from reports.quantities import COUNTS, LOAD, RULERS, START, START_EXTRAS, Quantity
 from testbed.runs.compare import Comparison, Row
-from testbed.runs.figures import Figure
+from testbed.runs.figures import WORK, Figure
 from testbed.runs.verdict import Change, Judgement
 from testbed.statistics import Estimate
 
@@ -35,11 +36,13 @@ class Line(Struct, frozen=True):
     result: str
 
 
-def describe_figure(figure: Figure) -> Quantity:
-    """Return a figure's title, unit and scale."""
+def describe_figure(figure: Figure, largest: float = 1.0) -> Quantity:
+    """Return a figure's title, unit and scale; ``largest`` of its values chooses the scale of an application's own."""
     if figure.measure == "start":
         known = {**START_EXTRAS, **START, **COUNTS}
         return known.get(figure.metric) or Quantity(figure.metric.replace("_", " "), _unit(figure))
+    if figure.measure == WORK:
+        return work.describe_figure(figure.metric, figure.direction.unit, largest)
     if figure.measure == "density":
         for ending, which in _COPIES.items():
             if figure.metric.endswith(ending):
@@ -100,7 +103,7 @@ def make_lines(comparison: Comparison) -> list[Line]:
 
 
 def _make_line(row: Row) -> Line:
-    quantity = describe_figure(row.figure)
+    quantity = describe_figure(row.figure, max(abs(one.value) for one in (*row.before, *row.after)))
     return Line(
         row.figure.platform,
         quantity.title,

@@ -223,10 +223,12 @@ def _doubt(judgement: Judgement | None) -> Judgement | None:
 
 def _list_all(side: Sequence[Measured]) -> list[Figure]:
     """Return the figures that some run of the side has, in the order in which measures have them."""
-    order = {metric: number for number, metric in enumerate(METRICS)}
+    order = {metric: number for number, metric in enumerate(METRICS, 1)}
     figures = dict.fromkeys(figure for one in side for figure in one.figures)
     measures = list(DIRECTIONS)
-    return sorted(figures, key=lambda f: (measures.index(f.measure), f.platform, f.rate_per_s, order[f.metric]))
+    return sorted(
+        figures, key=lambda f: (measures.index(f.measure), f.platform, f.rate_per_s, order.get(f.metric, 0), f.metric)
+    )
 
 
 def _make_rows(
@@ -266,7 +268,7 @@ def _values(side: Sequence[Measured], figure: Figure) -> list[tuple[float, ...]]
 def _measure_row(figure: Figure, before: Sequence[Measured], after: Sequence[Measured], exact: bool) -> Row:
     old, new = _values(before, figure), _values(after, figure)
     change = estimate_change(old, new)
-    again = Figure(name_again(figure.platform), figure.measure, figure.metric, figure.rate_per_s)
+    again = replace(figure, platform=name_again(figure.platform))
     pairs = [
         (one.figures[figure], one.figures[again]) for one in (*before, *after) if {figure, again} <= one.figures.keys()
     ]

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from testbed.analysis import Run, find_saturated, get_offered_rate, select_ramps
 from testbed.copies import RULERS, first_bytes, further_bytes
+from testbed.results import Metric
 
 Better = Literal["lower", "higher"]
 
@@ -22,13 +23,16 @@ class Direction(Struct, frozen=True):
 
 
 class Figure(Struct, frozen=True, order=True):
-    """One figure: a metric of a measure on a platform, under load at an offered rate (requests per second; 0 for
-    none)."""
+    """One figure: a metric of a measure on a platform, under load at an offered rate (requests per second; 0 for none).
+
+    ``unit`` is that of a figure of an application's own work, whose name nobody else knows; "" of all others.
+    """
 
     platform: str
     measure: str
     metric: str
     rate_per_s: float = 0.0
+    unit: str = ""
 
     @property
     def name(self) -> str:
@@ -43,9 +47,14 @@ class Figure(Struct, frozen=True, order=True):
 
     @property
     def direction(self) -> Direction:
+        if self.unit:
+            return Direction("higher" if self.unit.endswith("/s") else "lower", self.unit, gated=True)
         return DIRECTIONS[self.measure][self.metric]
 
 
+WORK = "work"
+# What else there is of work besides its own figures.
+_BESIDE_WORK = ("exits", "page_faults", "major_faults", "context_switches", "host_", "counting", "throttled")
 _FIRST, _FURTHER = "_first", "_further"
 _LOWER_S, _LOWER = Direction("lower", "s"), Direction("lower", "1")
 # What else a run has (phases of one service, parts of the host's time) explains figures and is none to compare by.
@@ -84,6 +93,11 @@ DIRECTIONS: Mapping[str, Mapping[str, Direction]] = {
         "page_faults_per_request": _LOWER,
         "context_switches_per_request": _LOWER,
     },
+    WORK: {
+        "work_duration": Direction("lower", "s", gated=True),
+        "work_cpu": _LOWER_S,
+        "work_memory": Direction("lower", "bytes"),
+    },
 }
 METRICS = tuple(dict.fromkeys(metric for metrics in DIRECTIONS.values() for metric in metrics))
 
@@ -103,14 +117,24 @@ def list_figures(run: Run) -> dict[Figure, tuple[float, ...]]:
         rate = (get_offered_rate(trial) or 0.0) if trial.measure == "utilisation" else 0.0
         for metric in trial.metrics:
             too_high = metric.metric.startswith("latency_") and rate in saturated.get(trial.platform, {})
-            if metric.metric in DIRECTIONS[trial.measure] and not too_high:
-                figure = Figure(trial.platform, trial.measure, metric.metric, rate)
+            own = trial.measure == WORK and is_own_figure(metric)
+            if (own or metric.metric in DIRECTIONS[trial.measure]) and not too_high:
+                figure = Figure(trial.platform, trial.measure, metric.metric, rate, metric.unit if own else "")
                 figures.setdefault(figure, []).append(metric.value)
     for platform in run.platforms:
         if Figure(platform.name, "density", f"{RULERS[0]}{_FIRST}") not in figures:
             for metric_name, value in _list_memory(run, platform.name):
                 figures.setdefault(Figure(platform.name, "density", metric_name), []).append(value)
     return {figure: tuple(values) for figure, values in figures.items()}
+
+
+def is_own_figure(metric: Metric) -> bool:
+    """Whether a metric of work is what the application itself answered, and its unit says what is better: more in a
+    second, or fewer seconds."""
+    name = metric.metric
+    if metric.unit != "s" and not metric.unit.endswith("/s"):
+        return False
+    return not ("." in name or name in DIRECTIONS[WORK] or name.startswith(_BESIDE_WORK))
 
 
 def _list_memory(run: Run, platform: str) -> list[tuple[str, float]]:

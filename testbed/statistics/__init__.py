@@ -16,30 +16,25 @@ from testbed.statistics.comparison import (
     judge_equivalence,
     judge_family,
 )
-from testbed.statistics.levels import LevelCost, Repetition, VarianceComponents, find_components, plan_repetitions
-from testbed.statistics.means import MeanEstimate, estimate_mean
-from testbed.statistics.medians import (
-    FEWEST,
-    LEVEL,
-    Estimate,
-    estimate_median,
-    estimate_median_difference,
-    estimate_median_ratio,
-)
-from testbed.statistics.ranks import hodges_lehmann
-from testbed.statistics.series import (
+from testbed.statistics.contrasts import estimate_median_difference, estimate_median_ratio
+from testbed.statistics.correlation import (
+    FEWEST_TO_ALLOW,
     Autocorrelation,
-    Drift,
     autocorrelation,
     estimate_median_of_series,
-    find_warmup,
-    judge_drift,
 )
+from testbed.statistics.levels import LevelCost, Repetition, VarianceComponents, find_components, plan_repetitions
+from testbed.statistics.means import MeanEstimate, estimate_mean
+from testbed.statistics.medians import FEWEST, LEVEL, RISK, Estimate, estimate_median
+from testbed.statistics.ranks import hodges_lehmann
+from testbed.statistics.series import Drift, find_warmup, judge_drift
 
 __all__ = [
     "FEWEST",
+    "FEWEST_TO_ALLOW",
     "LEVEL",
     "MARGIN",
+    "RISK",
     "Autocorrelation",
     "Comparison",
     "Drift",

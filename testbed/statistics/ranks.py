@@ -13,6 +13,7 @@ from functools import lru_cache
 from itertools import accumulate
 from statistics import NormalDist
 
+from testbed.statistics.correlation import find_inflation, rank
 from testbed.statistics.medians import LEVEL, Estimate
 
 # Up to so many steps of counting the distribution is exact; beyond, the normal one is the same to four digits.
@@ -39,13 +40,16 @@ def _count_arrangements(n: int, m: int) -> tuple[int, ...]:
     return tuple(accumulate(counts))
 
 
-def find_tail(u: float, n: int, m: int) -> float:
-    """Return the probability of a U of at most ``u`` between samples of ``n`` and ``m`` values of one distribution."""
+def find_tail(u: float, n: int, m: int, inflation: float = 1.0) -> float:
+    """Return the probability of a U of at most ``u`` between samples of ``n`` and ``m`` values of one distribution.
+
+    ``inflation`` is how many times as large the variance is as that of independent trials.
+    """
     n, m = sorted((n, m))
     if u < 0:
         return 0.0
-    if n * n * m > _EXACT_STEPS:
-        spread = math.sqrt(n * m * (n + m + 1) / 12)
+    if n * n * m > _EXACT_STEPS or inflation > 1:
+        spread = math.sqrt(inflation * n * m * (n + m + 1) / 12)
         return NormalDist().cdf((math.floor(u) + 0.5 - n * m / 2) / spread)
     at = math.floor(u)
     arrangements = _count_arrangements(n, m)
@@ -64,18 +68,18 @@ def count_smaller(one: Sequence[float], other: Sequence[float]) -> float:
     return above + equal / 2
 
 
-def compare_order(base: Sequence[float], other: Sequence[float]) -> float:
+def compare_order(base: Sequence[float], other: Sequence[float], inflation: float = 1.0) -> float:
     """Return the two-sided p value of Mann and Whitney's test that neither sample tends to be larger.
 
     Exact for samples without ties up to about 58 values each; ties make it larger than it had to be.
     """
     u = count_smaller(base, other)
-    return min(1.0, 2 * find_tail(min(u, len(base) * len(other) - u), len(base), len(other)))
+    return min(1.0, 2 * find_tail(min(u, len(base) * len(other) - u), len(base), len(other), inflation))
 
 
-def judge_below(base: Sequence[float], other: Sequence[float]) -> float:
+def judge_below(base: Sequence[float], other: Sequence[float], inflation: float = 1.0) -> float:
     """Return the one-sided p value: small when the values of ``other`` tend to be smaller than those of ``base``."""
-    return find_tail(count_smaller(base, other), len(base), len(other))
+    return find_tail(count_smaller(base, other), len(base), len(other), inflation)
 
 
 def hodges_lehmann(base: Sequence[float], other: Sequence[float], *, level: float = LEVEL) -> Estimate:
@@ -83,24 +87,26 @@ def hodges_lehmann(base: Sequence[float], other: Sequence[float], *, level: floa
 
     (Hodges and Lehmann, Estimates of location based on rank tests, Annals of Mathematical Statistics 34, 1963.) Exact
     where both distributions differ in their location only. ``level`` of the result is what the interval covers; below
-    four values on both sides that is less than 95 %. Raises ValueError for a side without values.
+    four values on both sides that is less than 95 %. Samples are given in the order of their trials, for the interval
+    is wider where neighbours may have something in common. Raises ValueError for a side without values.
     """
     if not base or not other:
         raise ValueError("a shift needs values on both sides")
     n, m = len(base), len(other)
-    depth = _find_depth(n, m, 1 - level)
-    tail = find_tail(depth, n, m)
+    inflation = find_inflation(base, other)
+    depth = _find_depth(n, m, 1 - level, inflation)
+    tail = find_tail(depth, n, m, inflation)
     middle = ((n * m - 1) // 2, n * m // 2)
     low, before, after, high = _find_differences(base, other, (depth, *middle, n * m - 1 - depth))
     return Estimate(before / 2 + after / 2, low, high, min(n, m), max(0.0, 1 - 2 * tail))
 
 
-def _find_depth(n: int, m: int, missed: float) -> int:
+def _find_depth(n: int, m: int, missed: float, inflation: float) -> int:
     """Return how many of the differences on each side may be outside of the interval."""
     low, high = 0, n * m // 2
     while low < high:
         at = (low + high + 1) // 2
-        if 2 * find_tail(at, n, m) <= missed:
+        if 2 * find_tail(at, n, m, inflation) <= missed:
             low = at
         else:
             high = at - 1
@@ -133,9 +139,9 @@ def _count_signs(n: int) -> tuple[int, ...]:
     """Return, for w from 0 up, how many of the 2**n ways to give 1 to n signs have positive ones that sum up to at most
     w."""
     counts = [1] + [0] * (n * (n + 1) // 2)
-    for rank in range(1, n + 1):
-        for w in range(len(counts) - 1, rank - 1, -1):
-            counts[w] += counts[w - rank]
+    for signed in range(1, n + 1):
+        for w in range(len(counts) - 1, signed - 1, -1):
+            counts[w] += counts[w - signed]
     return tuple(accumulate(counts))
 
 
@@ -159,18 +165,3 @@ def judge_signs_below(differences: Sequence[float]) -> float:
         at if difference > 0 else at / 2 for at, difference in zip(ranks, differences, strict=True) if difference >= 0
     )
     return _find_sign_tail(positive, len(differences))
-
-
-def rank(values: Sequence[float]) -> list[float]:
-    """Return the rank of each value, from 1; equal ones share theirs."""
-    order = sorted(range(len(values)), key=values.__getitem__)
-    ranks = [0.0] * len(values)
-    begin = 0
-    while begin < len(order):
-        end = begin
-        while end < len(order) and values[order[end]] == values[order[begin]]:
-            end += 1
-        for index in order[begin:end]:
-            ranks[index] = (begin + 1 + end) / 2
-        begin = end
-    return ranks

@@ -221,6 +221,21 @@ def test_runs_of_one_side_are_of_one_experiment(make_run: MakeRun, tmp_path: Pat
         read_side(str(tmp_path), tmp_path)
 
 
+def test_an_applications_own_figures_are_judged_by_their_unit(make_run: MakeRun) -> None:
+    def work(flops: float, more: float) -> list[Trial]:
+        metrics = (
+            Metric("linpack", flops, "flop/s"),
+            Metric("score", more, "1"),
+            Metric("work_duration", 2.0, "s"),
+            Metric("web.throttled", more, "s"),
+        )
+        return [Trial(number, number, "container", "work", "ok", metrics=metrics) for number in range(1, 9)]
+
+    comparison = compare_sides([make_run(work(2e10, 1.0))], [make_run(work(1e10, 2.0))], Limits())
+    assert [(row.figure.metric, row.harm) for row in comparison.rows] == [("linpack", 0.5), ("work_duration", 0.0)]
+    assert comparison.rows[0].judgement is not None and comparison.rows[0].judgement.result == "regression"
+
+
 def test_figures_of_density_come_from_samples_where_trials_lack_them(make_run: MakeRun, tmp_path: Path) -> None:
     trial = Trial(1, 1, "container", "density", "ok", metrics=(Metric("applications", 2, "1"),), samples="t001.csv")
     one = make_run([trial])
