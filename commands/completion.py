@@ -65,8 +65,8 @@ def write_script(shell: str, tasks: Mapping[str, Any]) -> str:
     return writers[shell](list_options(tasks), list_values())
 
 
-def _cases(options: Mapping[str, Sequence[str]], values: Mapping[str, Sequence[str]]) -> str:
-    """Return the branches that tell values and options, of a ``case`` of a POSIX shell."""
+def _cases(values: Mapping[str, Sequence[str]]) -> str:
+    """Return the branches of a ``case`` that tell the values of an option or a task."""
     lines = []
     for name, of in values.items():
         words = f"$({_LIST_RUNS})" if of == _RUNS else " ".join(of)
@@ -83,7 +83,7 @@ def _write_bash(options: Mapping[str, Sequence[str]], values: Mapping[str, Seque
 _testbed_values() {{
     words=
     case $1 in
-{_cases(options, values)}
+{_cases(values)}
     esac
 }}
 _testbed() {{

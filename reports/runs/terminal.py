@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from reports.runs import wording
 from testbed.runs.compare import Comparison
 from testbed.runs.fingerprint import Difference
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 # Of each group of the fingerprint so many differences are told; the JSON has all.
 _SHOWN_OF_GROUP = 4
@@ -56,12 +60,11 @@ def print_comparison(comparison: Comparison, gate: bool) -> None:
         console.print(wording.describe_result(comparison), style=_STYLES[comparison.result], markup=False)
 
 
-def _print_rows(console: object, lines: Sequence[wording.Line]) -> None:
-    from rich.console import Console
+def _print_rows(console: Console, lines: Sequence[wording.Line]) -> None:
+    """Print a table where it fits the terminal, else each figure in lines of its own."""
     from rich.markup import escape
     from rich.table import Table
 
-    assert isinstance(console, Console)
     rows = [
         (
             one.platform,
