@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from reports.quantities import sanitize
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -125,8 +127,10 @@ def make_tables(rows: Sequence[Line], labels: Mapping[str, str], width: int, uni
         table = Table(box=None, padding=0, pad_edge=False, title=escape(part.title), title_justify="left")
         table.title_style = "bold"
         for number, (text, column) in enumerate(zip(part.head, part.widths, strict=True), 1):
-            table.add_column(escape(text), width=column + (_GAP if number < len(part.head) else 0), overflow="fold")
+            table.add_column(
+                escape(sanitize(text)), width=column + (_GAP if number < len(part.head) else 0), overflow="fold"
+            )
         for row in part.rows:
-            table.add_row(*map(escape, row), style="bold" if len(row) == 1 else None)
+            table.add_row(*(escape(sanitize(text)) for text in row), style="bold" if len(row) == 1 else None)
         built.append(table)
     return built

@@ -6,9 +6,11 @@ import math
 
 from msgspec import Struct
 
+from runtime.output import printable
 from testbed.statistics import Estimate, MeanEstimate
 
 MEBIBYTE = 1 / 2**20
+_NARROW = "\N{NARROW NO-BREAK SPACE}"
 
 
 class Quantity(Struct, frozen=True):
@@ -155,4 +157,9 @@ def _fixed(value: float, decimals: int) -> str:
     text = f"{value:,.{decimals}f}"
     if float(text.replace(",", "")) == 0:
         return "0"
-    return text.replace(",", "\N{NARROW NO-BREAK SPACE}").replace("-", "\N{MINUS SIGN}")
+    return text.replace(",", _NARROW).replace("-", "\N{MINUS SIGN}")
+
+
+def sanitize(text: str) -> str:
+    """Return a text for a terminal: nothing that a run folder brought controls it, and the spaces in numbers stay."""
+    return _NARROW.join(map(printable, text.split(_NARROW)))

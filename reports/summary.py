@@ -17,7 +17,7 @@ from typing import Any
 from msgspec import Struct
 
 from reports import charges, columns, comparisons, conditions, temperatures, work
-from reports.quantities import LOAD, RULERS, START, START_EXTRAS, Quantity
+from reports.quantities import LOAD, RULERS, START, START_EXTRAS, Quantity, sanitize
 from testbed.analysis import (
     STEADY,
     CopyMemory,
@@ -337,10 +337,10 @@ def print_answer(run_folder: Path) -> None:
     composed = compose(run)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
     for warning in composed.warnings:
-        console.print(f"Note: {warning}", style="yellow", markup=False)
-    console.print(composed.headline, style="bold", markup=False)
+        console.print(sanitize(f"Note: {warning}"), style="yellow", markup=False)
+    console.print(sanitize(composed.headline), style="bold", markup=False)
     for sentence in composed.details:
-        console.print(sentence, markup=False)
+        console.print(sanitize(sentence), markup=False)
     lines: list[columns.Line] = []
     measure = ""
     for row in make_rows(run):

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from reports.quantities import sanitize
 from reports.runs import wording
 from testbed.runs.compare import Comparison
 from testbed.runs.fingerprint import Difference
@@ -37,14 +38,14 @@ def print_comparison(comparison: Comparison, gate: bool) -> None:
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120, soft_wrap=False)
     before, after = comparison.before, comparison.after
-    console.print(f"Baseline: {wording.describe_side(before.runs, before.commits)}", markup=False)
-    console.print(f"Compared: {wording.describe_side(after.runs, after.commits)}", markup=False)
+    console.print(sanitize(f"Baseline: {wording.describe_side(before.runs, before.commits)}"), markup=False)
+    console.print(sanitize(f"Compared: {wording.describe_side(after.runs, after.commits)}"), markup=False)
     differences = list_differences(comparison.differences)
     console.print("What differs between them:" if differences else "Nothing differs in what they were made of.")
     for line in differences:
-        console.print(f"  {line}", markup=False)
+        console.print(sanitize(f"  {line}"), markup=False)
     for note in comparison.notes:
-        console.print(f"Note: {note}", style="yellow", markup=False)
+        console.print(sanitize(f"Note: {note}"), style="yellow", markup=False)
     console.print()
     lines = wording.make_lines(comparison)
     told = [line for line, row in zip(lines, comparison.rows, strict=True) if not row.is_quiet]
@@ -53,11 +54,11 @@ def print_comparison(comparison: Comparison, gate: bool) -> None:
         rest = len(lines) - len(told)
         console.print(f"{rest} more, not judged, in which no change was seen; --json and --html have all.", style="dim")
     for name, sentence in wording.list_failures(comparison):
-        console.print(f"{name}: {sentence}", markup=False)
+        console.print(sanitize(f"{name}: {sentence}"), markup=False)
     unit = "instruction time" if comparison.clock == "instructions" else "medians"
     console.print(f"The most harm first; {unit}, with 95 % intervals of figures and of their ratio.", style="dim")
     if gate:
-        console.print(wording.describe_result(comparison), style=_STYLES[comparison.result], markup=False)
+        console.print(sanitize(wording.describe_result(comparison)), style=_STYLES[comparison.result], markup=False)
 
 
 def _print_rows(console: Console, lines: Sequence[wording.Line]) -> None:
@@ -80,16 +81,19 @@ def _print_rows(console: Console, lines: Sequence[wording.Line]) -> None:
     widths = [max((len(row[column]) for row in (head, *rows)), default=0) for column in range(5)]
     if sum(widths) + 2 * 5 + 20 > console.width:
         for row, line in zip(rows, lines, strict=True):
-            console.print(f"{row[0]}, {row[1]}: {row[4]}", style="bold", markup=False)
-            console.print(f"    {row[2]} → {row[3]}", markup=False)
+            console.print(sanitize(f"{row[0]}, {row[1]}: {row[4]}"), style="bold", markup=False)
+            console.print(sanitize(f"    {row[2]} → {row[3]}"), markup=False)
             if row[5]:
-                console.print(f"    {row[5]}", style=_STYLES[line.result], markup=False)
+                console.print(sanitize(f"    {row[5]}"), style=_STYLES[line.result], markup=False)
         console.print()
         return
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for title in head:
         table.add_column(title, overflow="fold")
     for row, line in zip(rows, lines, strict=True):
-        table.add_row(*map(escape, row[:5]), f"[{_STYLES[line.result]}]{escape(row[5])}[/]" if line.result else "")
+        table.add_row(
+            *(escape(sanitize(text)) for text in row[:5]),
+            f"[{_STYLES[line.result]}]{escape(sanitize(row[5]))}[/]" if line.result else "",
+        )
     console.print(table)
     console.print()

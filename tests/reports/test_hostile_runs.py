@@ -21,6 +21,7 @@ from reports.exports.parquet import export as export_parquet
 from reports.index import write_index
 from reports.runs import data, page, terminal, trends
 from runtime.errors import TestbedError, UsageError
+from runtime.output import printable
 from testbed.results import FORMAT, MOST_MANIFEST_BYTES, MOST_TRIALS_BYTES, RunFolder
 from testbed.runs.compare import Limits, compare_sides
 from testbed.runs.sides import measure, read_side
@@ -68,7 +69,8 @@ def index(run: Path) -> None:
 def trend(run: Path) -> None:
     read = read_trends(run.parent)
     json.dumps(trends.as_json(read), allow_nan=False)
-    list(trends.describe_trends(read))
+    for line in trends.describe_trends(read):
+        print(printable(line))  # as the task does
 
 
 READERS: dict[str, Callable[[Path], None]] = {
@@ -77,13 +79,16 @@ READERS: dict[str, Callable[[Path], None]] = {
 
 
 def outlive(reader: Callable[[Path], None], run: Path) -> str:
-    """Read a folder; an error is one that a person is told, in one line and a hint."""
-    with redirect_stdout(io.StringIO()):
+    """Read a folder; an error is one that a person is told, in one line and a hint. Nothing in it controls a
+    terminal."""
+    written = io.StringIO()
+    with redirect_stdout(written):
         try:
             reader(run)
         except TestbedError as error:
             assert error.message.strip() and "\n" not in error.message.strip()
             return error.message
+    assert "\x1b" not in written.getvalue()
     return ""
 
 
@@ -142,6 +147,20 @@ def test_any_value_in_a_trial(reader: str, small: Path) -> None:
             for new in chance.sample(NASTY, 1):
                 rewrite(small, manifest, replaced(lines, (number, *path), new))
                 outlive(READERS[reader], small)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_names_and_reasons_do_not_control_a_terminal(reader: str, small: Path) -> None:
+    red = "\x1b[31mred\x1b]0;title\x07"
+    manifest = json.loads((small / "manifest.json").read_text())
+    platforms = {f"{red}{name}": {**facts, "label": red} for name, facts in manifest["platforms"].items()}
+    lines = [json.loads(line) for line in (small / "trials.jsonl").read_text().splitlines()]
+    for line in lines:
+        line |= {"platform": f"{red}{line['platform']}", "reason": red, "disturbances": [red]}
+    lines[0] |= {"outcome": "failed"}
+    for run in (small, small.parent / "whole"):
+        rewrite(run, {**manifest, "scenario": red, "platforms": platforms, "noise": [red], "status": red}, lines)
+    outlive(READERS[reader], small)
 
 
 @pytest.mark.parametrize("reader", READERS)
