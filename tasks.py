@@ -280,7 +280,8 @@ def new(context: Context, name: str) -> int:
 
 _C_FILES = (
     "runtime/launcher/*.c runtime/launcher/client/*.[ch] runtime/launcher/executor/*.[ch]"
-    " benchmarks/reference/*.[ch] tests/runtime/images/*.c tests/runtime/launcher/*.c"
+    " testbed/load/generator/*.[ch] benchmarks/reference/*.[ch]"
+    " tests/runtime/images/*.c tests/runtime/launcher/*.c tests/testbed/load/*.c"
 )
 LINT = (
     "ruff check .",
@@ -290,6 +291,7 @@ LINT = (
     "mypy",
     "shellcheck invoke .ci/run",
     "python -m runtime.launcher.build --analyze",
+    "python -m testbed.load.build --analyze",
 )
 
 

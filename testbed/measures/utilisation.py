@@ -40,7 +40,7 @@ class Window(Struct, frozen=True):
 
     ``used`` has one entry an instance, by its part of the application; ``sampler_cpu_s`` is what this process used
     meanwhile. ``counted`` are the counts before the warm-up's first request and after the last
-    answer, ``offered`` the requests between them: to read them in between would delay requests.
+    answer: to read them in between would delay requests.
     """
 
     load: LoadResult
@@ -51,7 +51,6 @@ class Window(Struct, frozen=True):
     host_rows: tuple[HostRow, ...] = ()
     sampler_cpu_s: float = 0.0
     counted: tuple[counting.Tally | None, counting.Tally | None] = (None, None)
-    offered: int = 0
 
 
 def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None, None]:
@@ -98,7 +97,7 @@ def _trial(
 def _offer(context: RunContext, platform: Platform, rate_per_s: float, application: Application, seed: int) -> Window:
     """Offer one rate, sampling from the end of the warm-up on."""
     load = context.settings.load
-    target = Target(application.addresses[load.service], load.port, load.method, load.path)
+    target = Target(application.addresses[load.service], load.port, load.kinds)
     cgroups = application.cgroups()
     begun: list[tuple[Sampler, HostReading, float]] = []
     counted = counting.read(platform, application.instances)
@@ -114,11 +113,11 @@ def _offer(context: RunContext, platform: Platform, rate_per_s: float, applicati
             load.connections,
             seed,
             warmup_s=load.warmup_s,
+            schedule=load.schedule,
             started=begin,
         )
         after, ended_cpu_s = read_host(), process_time()
     tallies = counted, counting.read(platform, application.instances)
-    offered = round(rate_per_s * (load.warmup_s + load.duration_s))
     sampler, before, began_cpu_s = begun[0]
     used = {
         throttling.name_part(instance): summarise_usage(sampler.rows, instance.name)
@@ -126,7 +125,7 @@ def _offer(context: RunContext, platform: Platform, rate_per_s: float, applicati
     }
     rows, host_rows = tuple(sampler.rows), tuple(sampler.host_rows)
     own_s = ended_cpu_s - began_cpu_s
-    return Window(result, used, before, after, rows, host_rows, own_s, tallies, offered)
+    return Window(result, used, before, after, rows, host_rows, own_s, tallies)
 
 
 def judge_load(result: LoadResult) -> tuple[Outcome, str]:
@@ -176,7 +175,7 @@ def make_metrics(rate_per_s: float, window: Window) -> tuple[Metric, ...]:
         Metric("generator_lag_p99", load.lag_p99_s, "s"),
         Metric("generator_cpu", load.generator_cpu_s, "s"),
         *throttling.make_metrics({part: used.throttling for part, used in window.used.items()}),
-        *counting.make_metrics(*window.counted, window.offered if load.ok else 0),
+        *counting.make_metrics(*window.counted, load.offered if load.ok else 0),
     ]
     if load.ok:
         figures += [

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import UsageError
+from testbed.histograms import build_histogram
 from testbed.load.arrivals import draw_poisson_arrivals
 from testbed.load.open_loop import (
     LoadResult,
     OfferedLoad,
     Target,
-    build_histogram,
     is_saturated,
     judge_lateness,
     merge,

@@ -10,7 +10,8 @@ import pytest
 from msgspec.structs import replace
 
 from runtime.cgroups import Throttling
-from testbed.load.open_loop import LoadResult, build_histogram
+from testbed.histograms import build_histogram
+from testbed.load.open_loop import LoadResult
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
 from testbed.measures.trials import run_trials
