@@ -29,6 +29,8 @@ MAX_USEC = 3_600_000_000
 DIGITS = 3
 # A percentile says something when so many lie beyond it.
 LEAST_BEYOND = 5
+# Those that a load's latency is told by.
+PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 
 # The most that a histogram of MAX_USEC and DIGITS takes: 23 buckets of 1,024 counters, at most 9 bytes each.
 _MOST_PAYLOAD_BYTES = 1 << 18
@@ -57,6 +59,17 @@ def percentile_or_none(histogram: HdrHistogram, percentile: float) -> float | No
     # In the decimals that a reader sees: 99.9 % of 5,000 leaves 5, and no more than 4.999 in binary.
     beyond = histogram.get_total_count() * (1 - Fraction(str(percentile)) / 100)
     return float(histogram.get_value_at_percentile(percentile)) if beyond >= LEAST_BEYOND else None
+
+
+def name_percentile(percentile: float) -> str:
+    """Return a percentile's name in metrics: p50, p99_9."""
+    return f"p{percentile:g}".replace(".", "_")
+
+
+def find_percentiles(histogram: HdrHistogram) -> dict[float, float]:
+    """Return those of PERCENTILES, ascending, that so many values can tell, in the histogram's unit."""
+    found = ((percentile, percentile_or_none(histogram, percentile)) for percentile in PERCENTILES)
+    return {percentile: value for percentile, value in found if value is not None}
 
 
 def encode_histogram(histogram: HdrHistogram, length_s: float) -> bytes:

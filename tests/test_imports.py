@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Each may import those before it.
 ORDER = ("runtime", "vm_images", "testbed", "reports", "tasks")
 # Reports reads run folders; nothing in it can run or change anything.
-REPORTS_MAY = ("testbed.results", "testbed.analysis", "testbed.intervals", "runtime.errors")
+REPORTS_MAY = ("testbed.results", "testbed.analysis", "testbed.histograms", "testbed.intervals", "runtime.errors")
 # Imported inside a function, or at the top of a module that is itself imported inside one.
 SLOW = ("pandas", "matplotlib", "scipy", "numpy")
 
@@ -64,7 +64,7 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.intervals": set(),
     "testbed.lab": set(),
     "testbed.progress": set(),
-    "testbed.results": set(),
+    "testbed.results": {"testbed.histograms"},
     "testbed.sample": set(),
     "testbed.temperature": set(),
     "testbed.bench": {
@@ -105,7 +105,14 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.qemu": {"testbed.breakdown", "testbed.counts", "testbed.host"},
     "testbed.platforms": {"testbed.breakdown", "testbed.host", "testbed.lab", "testbed.progress"}
     | {"testbed.qemu", "testbed.scenario", "testbed.services"},
-    "testbed.measures": {"testbed.breakdown", "testbed.copies", "testbed.host", "testbed.interruption", "testbed.lab"}
+    "testbed.measures": {
+        "testbed.breakdown",
+        "testbed.copies",
+        "testbed.histograms",
+        "testbed.host",
+        "testbed.interruption",
+        "testbed.lab",
+    }
     | {"testbed.load", "testbed.platforms", "testbed.qemu", "testbed.results", "testbed.sample", "testbed.scenario"}
     | {"testbed.counts", "testbed.services"},
 }

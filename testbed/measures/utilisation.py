@@ -9,6 +9,7 @@ from time import process_time
 from msgspec import Struct
 from msgspec.structs import astuple
 
+from testbed.histograms import find_percentiles, name_percentile
 from testbed.load.open_loop import LoadResult, Target, run_load
 from testbed.measures import counting, throttling
 from testbed.measures.application import Application
@@ -91,6 +92,7 @@ def _trial(
         {"rate_per_s": rate_per_s, "attempts": attempts},
         make_metrics(rate_per_s, window),
         context.folder.write_samples(f"t{number:03}", SAMPLE_COLUMNS, merge_sample_rows(window.rows, window.host_rows)),
+        histogram=context.folder.write_histogram(f"t{number:03}", window.load.latencies, window.load.elapsed_s),
     )
 
 
@@ -139,7 +141,10 @@ def describe_outcome(result: LoadResult) -> str:
     """Return a load's outcome in a few words."""
     if result.saturated:
         return f"saturated, {result.achieved_rate_per_s:.0f}/s answered"
-    return f"p99 {result.p99_s * 1e3:.1f} ms"
+    found = find_percentiles(result.latencies)
+    if not found:
+        return f"{result.ok} answered, too few for percentiles"
+    return f"p{max(found):g} {found[max(found)] / 1e3:.1f} ms"
 
 
 def describe_failures(result: LoadResult) -> str:
@@ -183,8 +188,18 @@ def make_metrics(rate_per_s: float, window: Window) -> tuple[Metric, ...]:
             Metric("memory_per_request", cgroup_bytes / load.achieved_rate_per_s, "bytes s"),
         ]
     if load.ok and not load.saturated:
-        figures += [Metric("latency_p50", load.p50_s, "s"), Metric("latency_p99", load.p99_s, "s")]
+        figures += make_latency_metrics(load)
     return tuple(figures)
+
+
+def make_latency_metrics(load: LoadResult) -> tuple[Metric, ...]:
+    """Return the percentiles of a load's latency that its number of requests can tell, and that number, ``latency_n``:
+    the successes, and the timeouts as long as they had waited."""
+    percentiles = (
+        Metric(f"latency_{name_percentile(percentile)}", usec / 1e6, "s")
+        for percentile, usec in find_percentiles(load.latencies).items()
+    )
+    return (*percentiles, Metric("latency_n", load.latencies.get_total_count(), "1"))
 
 
 def merge_sample_rows(rows: Sequence[Row], host_rows: Sequence[HostRow]) -> list[tuple[float | str, ...]]:
