@@ -179,6 +179,11 @@ def run_loads(loads: Sequence[OfferedLoad], *, started: Callable[[], None] | Non
     if not loads:
         return ()
     planned = [load.plan() for load in loads]
+    return judge_report(loads, offer(planned, started))
+
+
+def offer(planned: Sequence[Stream], started: Callable[[], None] | None = None) -> Report:
+    """Have a generator offer what is planned and return its report; ``started`` and errors as for ``run_loads``."""
     with subprocess.Popen(
         [build.build()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -196,7 +201,7 @@ def run_loads(loads: Sequence[OfferedLoad], *, started: Callable[[], None] | Non
             raise
     if process.returncode != 0:
         raise TestbedError(f"load generator: exit status {process.returncode}", complaint[-2000:])
-    return judge_report(loads, decode_report(answer, planned))
+    return decode_report(answer, planned)
 
 
 def check_load(load: OfferedLoad) -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import resource
+import socket
 import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from testbed.load import build
 from testbed.load.messages import Stream, decode_report, describe_failure, encode_loads
+from testbed.load.open_loop import offer
 from testbed.load.requests import Request
 from tests.testbed.load.test_http1 import CASES
 
@@ -104,3 +111,74 @@ def test_the_generator_is_compiled_when_a_source_is_newer(monkeypatch: pytest.Mo
     assert binary.stat().st_mtime_ns == made_ns
     described = subprocess.run(["file", "-b", binary], capture_output=True, text=True, check=False).stdout
     assert not described or "static" in described
+
+
+def test_connections_that_cannot_be_had_are_failures() -> None:
+    """Standard streams and epoll take four descriptors of eight."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        arrivals = [number * 1_000_000 for number in range(100)]
+        port = mute.getsockname()[1]
+        stream = Stream("127.0.0.1", port, 200_000_000, 0, 100_000_000, 50, (Request(),), arrivals, bytes(100))
+        done = subprocess.run(
+            [build.build()],
+            input=b"".join(encode_loads([stream])),
+            capture_output=True,
+            timeout=10,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (8, 8)),
+        )
+    (report,) = decode_report(done.stdout.partition(b"\n")[2], [stream]).streams
+    assert set(report.failures) == {"socket: EMFILE", "timeout"}
+    assert report.failures["timeout"] == report.opened <= 4
+
+
+def test_it_ends_with_the_process_that_started_it() -> None:
+    script = (
+        "import subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.argv[1]], stdin=subprocess.PIPE)\n"
+        "time.sleep(0.3); print(child.pid, flush=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(build.build())], capture_output=True, text=True, timeout=10
+    )
+    pid = int(done.stdout)
+    until = time.monotonic() + 5
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_an_answer_that_comes_before_the_request_is_out_ends_the_connection() -> None:
+    """What follows the part of a body that was sent would be taken for the rest of it."""
+    request = Request("POST", "/", body="x" * 16_000_000)  # more than the kernel takes in at once
+    received: list[bytes] = []
+
+    def serve(connection: socket.socket) -> None:
+        data = connection.recv(1000)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        time.sleep(0.1)
+        with suppress(OSError), connection:
+            while piece := connection.recv(1 << 20):
+                data += piece
+        received.append(data)
+
+    def accept(listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(listener.accept()[0],)).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        thread = threading.Thread(target=accept, args=(listener,))
+        thread.start()
+        port = listener.getsockname()[1]
+        arrivals = [number * 100_000_000 for number in range(5)]
+        stream = Stream("127.0.0.1", port, 2 * 10**9, 0, 10**9, 1, (request,), arrivals, bytes(5))
+        (report,) = offer([stream]).streams
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    size = len(request.compose("127.0.0.1", port))
+    assert (len(report.ok_usec), report.opened) == (5, 5)
+    assert any(len(data) < size for data in received), "some were answered before they were out"
+    for data in received:
+        begins = [at for at in range(len(data)) if data.startswith(b"POST / HTTP/1.1", at)]
+        assert begins == [size * number for number in range(len(begins))]
