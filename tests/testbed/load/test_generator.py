@@ -131,6 +131,20 @@ def test_connections_that_cannot_be_had_are_failures() -> None:
     assert report.failures["timeout"] == report.opened <= 4
 
 
+@pytest.mark.root
+def test_it_has_no_rights_while_it_reads_what_servers_send() -> None:
+    with subprocess.Popen([build.build()], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        try:
+            until = time.monotonic() + 5
+            while "CapEff:\t0000000000000000" not in (status := Path(f"/proc/{process.pid}/status").read_text()):
+                assert time.monotonic() < until, status
+                time.sleep(0.005)
+        finally:
+            process.kill()
+    assert "Uid:\t65534\t65534\t65534\t65534" in status and "Gid:\t65534\t65534" in status
+    assert "Groups:\t \n" in status and "NoNewPrivs:\t1" in status
+
+
 def test_it_ends_with_the_process_that_started_it() -> None:
     script = (
         "import subprocess, sys, time\n"
