@@ -9,7 +9,7 @@ from time import process_time
 from msgspec import Struct
 from msgspec.structs import astuple
 
-from testbed.histograms import find_percentiles, name_percentile
+from testbed.histograms import can_tell, find_percentiles, name_percentile
 from testbed.load.open_loop import LoadResult, Target, run_load
 from testbed.measures import counting, throttling
 from testbed.measures.application import Application
@@ -177,7 +177,8 @@ def make_metrics(rate_per_s: float, window: Window) -> tuple[Metric, ...]:
         Metric("host_generator", parts.generator, "1"),
         Metric("host_others", parts.others, "1"),
         Metric("saturated", float(load.saturated), "1"),
-        Metric("generator_lag_p99", load.lag_p99_s, "s"),
+        *([Metric("generator_lag_p99", load.lag_p99_s, "s")] if can_tell(load.ok + load.failed, 99) else []),
+        Metric("generator_lag_max", load.lag_max_s, "s"),
         Metric("generator_cpu", load.generator_cpu_s, "s"),
         *throttling.make_metrics({part: used.throttling for part, used in window.used.items()}),
         *counting.make_metrics(*window.counted, load.offered if load.ok else 0),

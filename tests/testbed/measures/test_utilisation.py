@@ -157,6 +157,9 @@ def test_a_percentile_is_told_when_five_requests_lie_beyond_it(n: int, told: str
     expected = [f"latency_{name}" for name in names[: names.index(told) + 1 if told else 0]]
     load = load_result(ok=n, latencies=build_histogram([10_000] * n))
     assert [metric.metric for metric in make_latency_metrics(load)] == [*expected, "latency_n"]
+    window = Window(load, {}, HostReading(0, 0, 0, 0, 0), HostReading(1, 30, 0, 120, 0))
+    told_of_lag = {metric.metric for metric in make_metrics(20.0, window)}
+    assert ("generator_lag_p99" in told_of_lag, "generator_lag_max" in told_of_lag) == (n + load.failed >= 500, True)
     shown = describe_outcome(load)
     assert shown == (f"{told.replace('_', '.')} 10.0 ms" if told else f"{n} answered, too few for percentiles")
 
