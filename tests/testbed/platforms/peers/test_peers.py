@@ -104,20 +104,22 @@ def test_it_serves_within_its_limits_and_leaves_nothing(rig: Rig, name: str) -> 
     assert rig.ask(one) == "served"
     assert platform.alive(one)
     cgroup, overhead = platform.cgroup(one), platform.overhead_cgroup(one)
-    assert isinstance(platform, Overseen) and overhead.name.startswith(cgroup.name)
+    assert isinstance(platform, Overseen) and overhead.name == f"{cgroup.name}/overhead"
     workload = Cgroup(platform._running[one.name].workload)
     assert set(workload.pids()) and set(workload.pids()) | set(overhead.pids()) == set(cgroup.pids())
+    assert (workload.name == cgroup.name) == (name in BARE)
     assert int(workload.file("memory", "memory.limit_in_bytes", "memory.max").read_text()) == MEMORY_BYTES
     quota = workload.file("cpu", "cpu.cfs_quota_us", "cpu.max").read_text().split()
     assert quota[0] == "100000"
     if name not in ("runsc", "kata"):
         assert workload.file("pids", "pids.max", "pids.max").read_text().strip() == str(TASKS)
-    assert cgroup.memory_bytes() >= overhead.memory_bytes() and cgroup.cpu_usage_ns() > 0
+    own = platform.overhead(one)
+    assert cgroup.memory_bytes() >= own.memory_bytes and cgroup.cpu_usage_ns() > own.cpu_ns
     assert cgroup.throttling().periods == workload.throttling().periods, "the quota is the workload's"
     if "cpu" in cgroup.hierarchies.v1:
         assert cgroup.file("cpu", "cpu.stat", "cpu.stat") == workload.file("cpu", "cpu.stat", "cpu.stat")
     parts = platform.memory_parts(one)
-    assert parts["application"] > 0 and parts.get("overhead", 0) == pytest.approx(overhead.memory_bytes(), abs=1 << 20)
+    assert parts["application"] > 0 and parts.get("overhead", 0) == pytest.approx(own.memory_bytes, abs=1 << 20)
     platform.stop(one)
     platform.stop(one)
     assert not cgroup.exists()
