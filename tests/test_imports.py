@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER = ("runtime", "vm_images", "testbed", "reports", "tasks")
 # Reports reads run folders; nothing in it can run or change anything.
 REPORTS_MAY = (
-    "testbed.results", "testbed.analysis", "testbed.comparisons", "testbed.repetitions", "testbed.statistics",
-    "runtime.errors",
+    "testbed.results", "testbed.analysis", "testbed.comparisons", "testbed.published", "testbed.repetitions",
+    "testbed.statistics", "runtime.errors",
 )  # fmt: skip
 # Imported inside a function, or at the top of a module that is itself imported inside one.
 SLOW = ("pandas", "matplotlib", "scipy", "numpy")
@@ -67,6 +67,7 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.statistics": set(),
     "testbed.lab": set(),
     "testbed.progress": set(),
+    "testbed.published": {"testbed.scenario"},
     "testbed.repetitions": {"testbed.analysis", "testbed.results", "testbed.statistics"},
     "testbed.results": set(),
     "testbed.sample": set(),
