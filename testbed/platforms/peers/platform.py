@@ -200,10 +200,12 @@ class PeerPlatform:
         """Return the phases, once the workload's command has been executed. Raises WorkloadError when it never is."""
         running = self._running[instance.name]
         process = running.process
-        if not self._peer.is_seen:
+        if self._peer.is_seen:
+            first_ns, running.pid = self._await_first(instance, running, timeout_s)
+        elif self._peer.detaches:
             first_ns, running.pid = running.returned_ns, self._read_pid(instance, running)
         else:
-            first_ns, running.pid = self._await_first(instance, running, timeout_s)
+            first_ns, running.pid = process.executed_ns, process.pid
         with suppress(ProcessLookupError):  # it has ended already, as alive will say
             running.pidfd = os.pidfd_open(running.pid)
         with suppress(OSError):
