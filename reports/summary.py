@@ -16,7 +16,7 @@ from typing import Any
 
 from msgspec import Struct, to_builtins
 
-from reports import charges, columns, conditions, temperatures
+from reports import charges, columns, comparisons, conditions, temperatures
 from reports.quantities import LOAD, RULERS, START, START_EXTRAS, Quantity
 from testbed.analysis import (
     STEADY,
@@ -39,8 +39,8 @@ from testbed.analysis import (
     select_ramps,
     select_values,
 )
-from testbed.intervals import Estimate, estimate_median_ratio
 from testbed.results import RunFolder
+from testbed.statistics import Estimate, estimate_median_ratio
 
 _AS = {"container": "as containers", "vm": "as virtual machines"}
 _STOPPED = {"cap": "the cap", "slo": "then the service level broke", "memory": "then memory was short"}
@@ -89,8 +89,14 @@ def compose(run: Run) -> Answer:
         if (sentence := _figures(run, platform, measures))
     ]
     headline, *details = sentences or [_nothing(run, bool(emulated))]
-    notes = (*_emulation(run), *temperatures.list_notes(run), *_ending(run), *conditions.list_notes(run))
-    return Answer(headline, (*details, *emulated, *alone), notes)
+    notes = (
+        *_emulation(run),
+        *temperatures.list_notes(run),
+        *_ending(run),
+        *conditions.list_notes(run),
+        *comparisons.list_notes(run),
+    )
+    return Answer(headline, (*details, *comparisons.describe(run), *emulated, *alone), notes)
 
 
 def _scenario(run: Run) -> str:
@@ -360,6 +366,7 @@ def as_json(run_folder: Path) -> dict[str, Any]:
         "clock": "instructions" if run.instruction_time else "host",
         "answer": to_builtins(compose(run)),
         "conditions": conditions.as_json(run),
+        "comparisons": comparisons.as_json(run),
         "platforms": {one.name: _platform_json(run, one) for one in run.platforms},
         "folder": str(run.folder.path),
         "report": str(run.folder.path / "report.html"),

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Each may import those before it.
 ORDER = ("runtime", "vm_images", "testbed", "reports", "tasks")
 # Reports reads run folders; nothing in it can run or change anything.
-REPORTS_MAY = ("testbed.results", "testbed.analysis", "testbed.intervals", "runtime.errors")
+REPORTS_MAY = ("testbed.results", "testbed.analysis", "testbed.comparisons", "testbed.statistics", "runtime.errors")
 # Imported inside a function, or at the top of a module that is itself imported inside one.
 SLOW = ("pandas", "matplotlib", "scipy", "numpy")
 
@@ -57,10 +57,11 @@ ROOMS: Mapping[str, set[str]] = {
     "vm_images.plans": set(),
     "testbed.bare": set(),
     "testbed.breakdown": set(),
-    "testbed.copies": {"testbed.intervals"},
+    "testbed.copies": {"testbed.statistics"},
+    "testbed.comparisons": {"testbed.analysis", "testbed.copies", "testbed.results", "testbed.statistics"},
     "testbed.counts": set(),
     "testbed.interruption": set(),
-    "testbed.intervals": set(),
+    "testbed.statistics": set(),
     "testbed.lab": set(),
     "testbed.progress": set(),
     "testbed.results": set(),
@@ -91,7 +92,7 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.analysis": {
         "testbed.breakdown",
         "testbed.copies",
-        "testbed.intervals",
+        "testbed.statistics",
         "testbed.results",
         "testbed.temperature",
     },

@@ -7,7 +7,7 @@ from statistics import median
 
 import pytest
 
-from testbed.intervals import FEWEST, MeanEstimate, estimate_mean, estimate_median, estimate_median_ratio
+from testbed.statistics import FEWEST, MeanEstimate, estimate_mean, estimate_median, estimate_median_ratio
 
 
 @pytest.mark.parametrize(
