@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import UsageError
-from testbed.bench import Options, bench
+from testbed.bench import bench
+from testbed.request import Options
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 
