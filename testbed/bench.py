@@ -94,6 +94,7 @@ def bench(options: Options, progress: Progress) -> Finished:
     WorkloadError when an image does not build. Whatever happens, nothing that was started is left; the trials that
     ended are in the folder.
     """
+    asked = options
     resumed = None if options.resume is None else open_resumed(options)
     options = options if resumed is None else resumed.options
     revision = find_revision(options.against) if options.against else None
@@ -107,6 +108,7 @@ def bench(options: Options, progress: Progress) -> Finished:
     with ExitStack() as undo:
         undo.enter_context(take_turn(run_id, wait=options.wait, progress=progress))
         if resumed is not None:
+            resumed = open_resumed(asked)  # somebody else may have gone on with it while we waited
             resumed.clean()
         scratch = undo.enter_context(lease(run_id))
         images = build_images(request.scenario, progress, options.base)

@@ -70,7 +70,9 @@ def run_trials(context: RunContext, planned: PlannedTrial) -> list[Trial]:
 def _record(context: RunContext, planned: PlannedTrial, trial: Trial) -> Trial:
     """Record a trial that ended, with its place in the schedule, what disturbed it and what its limits held back."""
     window = context.watch.end()
-    disturbances = (*window.disturbances, *find_unattributed(trial.value("host_others"), window))
+    # What the platform beside it uses is no disturbance of a duet.
+    unattributed = () if planned.beside else find_unattributed(trial.value("host_others"), window)
+    disturbances = (*window.disturbances, *unattributed)
     for disturbance in disturbances:
         context.progress(f"  disturbed: {disturbance}")
     if (held_back := window.figures.get("throttled_periods", 0.0)) >= LEAST_HELD_BACK:
