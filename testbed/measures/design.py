@@ -160,6 +160,8 @@ def judge(design: Design, measure: str, blocks: int, record: Sequence[Trial]) ->
         return f"{blocks} block{'' if blocks == 1 else 's'}, as asked for"
     if not any(trial.counted and trial.measure == measure for trial in record):
         return f"no trial of it counts after {blocks} blocks"
+    if not find_headline(measure, record):
+        return f"{blocks} blocks: it has no figure to be judged by"
     widest = find_widest(measure, record)
     found = "without an interval on some platform" if widest is None else f"±{widest:.1%}"
     last = max(trial.block for trial in record if trial.measure == measure)

@@ -146,6 +146,12 @@ def test_warm_ups_and_failures_are_no_evidence() -> None:
     assert judge(design, "start", 6, failed) == "no trial of it counts after 6 blocks"
 
 
+def test_a_measure_without_a_headline_gets_the_least_number() -> None:
+    design = Design({"other": 6}, {"other": 40}, until=0.05)
+    record = [Trial(number, number, "a", "other", "ok") for number in range(1, 7)]
+    assert judge(design, "other", 6, record) == "6 blocks: it has no figure to be judged by"
+
+
 def test_utilisation_is_judged_at_every_rate() -> None:
     def trials(rate: float, values: Sequence[float]) -> list[Trial]:
         metric = "cpu_per_request"
