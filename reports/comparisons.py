@@ -11,6 +11,7 @@ from reports import conditions
 from reports.quantities import LOAD, RULERS, START, Quantity
 from testbed.analysis import Run
 from testbed.comparisons import Headline, PlatformComparison, Series, compare_platforms, examine_series
+from testbed.repetitions import find_repetitions
 from testbed.statistics import Comparison
 
 _RATIO = Quantity("ratio of medians", "")
@@ -61,6 +62,8 @@ def describe_verdict(compared: Comparison) -> str:
 
 def title_of(headline: Headline) -> str:
     """Return what a headline figure is called."""
+    if headline.measure == "work":
+        return headline.metric.replace("_", " ")
     known = _TITLES.get((headline.measure, headline.metric)) or LOAD[headline.metric].title
     return known if headline.rate_per_s is None else f"{known} at {headline.rate_per_s:g}/s"
 
@@ -90,14 +93,18 @@ def _list_told(series: Series) -> list[str]:
     if series.is_related:
         told.append(
             f"neighbouring trials resemble each other (lag-1 autocorrelation {series.related.lag_1:.2f}, by chance at"
-            f" most {series.related.bound:.2f}), so its interval is widened, or left out where there are too few"
+            f" most {series.related.bound:.2f}), so its interval is wider than that of independent ones"
         )
     return told
 
 
 def as_json(run: Run) -> dict[str, Any]:
-    """Return the same as data: every comparison, and every series with what it did."""
+    """Return the same as data: every comparison, every series with what it did, and where it would be worth to repeat
+    more."""
     return {
         "against_baseline": [to_builtins(one) for one in compare_platforms(run)],
         "over_the_run": [to_builtins(one) for one in examine_series(run)],
+        "where_to_repeat": {
+            one.name: to_builtins(found) for one in run.platforms if (found := find_repetitions(run, one.name))
+        },
     }

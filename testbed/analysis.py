@@ -284,7 +284,7 @@ def select_ramps(run: Run, platform: str) -> tuple[Ramp, ...]:
 
 def _ramp(run: Run, trial: Trial) -> Ramp:
     applications = int(trial.value("applications") or 0)
-    return Ramp(trial.trial, trial.platform, applications, trial.reason, _points(run, trial))
+    return Ramp(trial.trial, trial.platform, applications, trial.reason, read_points(run, trial))
 
 
 def estimate_memory_of_copies(ramps: Iterable[Ramp], ruler: str) -> CopyMemory | None:
@@ -300,7 +300,7 @@ def estimate_memory_parts(run: Run, platform: str) -> dict[str, Estimate]:
     return {name: estimate_median(held) for name, held in observed.items() if held}
 
 
-def _points(run: Run, trial: Trial) -> dict[str, tuple[float, ...]]:
+def read_points(run: Run, trial: Trial) -> dict[str, tuple[float, ...]]:
     """Return the columns of a trial's samples; none when the file is gone or is not as it was written."""
     import pandas as pd
 
@@ -346,6 +346,29 @@ def find_saturated(run: Run, platform: str) -> dict[float, tuple[int, int]]:
             behind, of = counts.get(rate, (0, 0))
             counts[rate] = (behind + bool(trial.value("saturated")), of + 1)
     return {rate: count for rate, count in sorted(counts.items()) if count[0]}
+
+
+class Figure(Struct, frozen=True):
+    """A figure of an application's work: its median over trials, in ``unit``."""
+
+    estimate: Estimate
+    unit: str
+
+
+def list_work_figures(run: Run) -> tuple[str, ...]:
+    """Return the names of the figures that the run's scenario asks its work for."""
+    figures = get_mapping(get_mapping(run.manifest.get("settings")).get("work")).get("figures")
+    pairs = figures if isinstance(figures, list) else []
+    return tuple(str(pair[0]) for pair in pairs if isinstance(pair, list) and pair)
+
+
+def estimate_work(run: Run, platform: str) -> dict[str, Figure]:
+    """Return the medians of what an application's work has answered and took, by name, in base units."""
+    trials = [trial for trial in run.trials if trial.counted and (trial.measure, trial.platform) == ("work", platform)]
+    units = {metric.metric: metric.unit for trial in trials for metric in trial.metrics if "." not in metric.metric}
+    return {
+        name: Figure(estimate_median(select_values(run, "work", platform, name)), unit) for name, unit in units.items()
+    }
 
 
 def get_offered_rate(trial: Trial) -> float | None:

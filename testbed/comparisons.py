@@ -20,14 +20,15 @@ from testbed.analysis import (
     find_saturated,
     get_offered_rate,
     list_compared,
+    list_work_figures,
     select_ramps,
 )
 from testbed.copies import further_bytes
 from testbed.results import Trial
 from testbed.statistics import (
     FEWEST_TO_ALLOW,
-    LEVEL,
     MARGIN,
+    RISK,
     Autocorrelation,
     Comparison,
     Drift,
@@ -129,7 +130,7 @@ def examine_series(run: Run) -> tuple[Series, ...]:
     drifting = adjust_holm([one.drift.p_value for one in found])
     related = adjust_holm([one.related.p_value for one in found])
     return tuple(
-        replace(one, drifts=p_drift <= 1 - LEVEL, is_related=p_related <= 1 - LEVEL)
+        replace(one, drifts=p_drift <= RISK, is_related=p_related <= RISK)
         for one, p_drift, p_related in zip(found, drifting, related, strict=True)
     )
 
@@ -159,6 +160,7 @@ def _list_figures(run: Run, platforms: Sequence[Platform]) -> list[tuple[Headlin
             (Headline("utilisation", metric, rate), _read_metric("utilisation", metric, rate))
             for metric in ("cpu_per_request", "latency_p99")
         ]
+    figures += [(Headline("work", name), _read_metric("work", name)) for name in list_work_figures(run)]
     return [
         (headline, values)
         for headline, read in figures

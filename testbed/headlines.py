@@ -14,6 +14,7 @@ HEADLINES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "start": ("ready",),
         "density": ("memory_cgroup_further", "memory_cgroup_first"),
         "utilisation": ("cpu_per_request",),
+        "work": ("work_duration",),
     }
 )
 

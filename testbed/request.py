@@ -16,7 +16,8 @@ from runtime.images.releases import choose_release
 from testbed.aliases import name_again
 from testbed.measures.design import Asked, Design, choose_design
 from testbed.measures.schedule import Group
-from testbed.measures.trials import NAMES, check_measures
+from testbed.measures.trials import check_measures
+from testbed.measures.work import require_work
 from testbed.platforms import registry
 from testbed.platforms.own_kernel import require_options
 from testbed.platforms.registry import Machines
@@ -41,7 +42,7 @@ class Options(Struct, frozen=True):
     """What was asked for. ``trials`` None means at least as many as an interval needs, ``connect`` "" libvirt in our
     own process; ``wait``: for the end of another run on this host, instead of being refused; ``base``: the release that
     images are built on, "" the host's. ``guest_kernel`` is the file of a kernel of one's own for virtual machines, ""
-    for none; ``emulator_cpus`` are processors for QEMU's own threads. No ``measures`` are all that there can be.
+    for none; ``emulator_cpus`` are processors for QEMU's own threads. No ``measures`` are the scenario's own.
 
     ``until`` is the relative half-width of intervals to measure for, ``budget_s`` the seconds to do it in; ``again`` is
     the platform of A/A: its name, ``first``, ``none``, or "" as the run is long or short. ``duet``: two platforms at
@@ -125,11 +126,11 @@ def choose_again(options: Options, names: Sequence[str], design: Design) -> str:
     return options.again
 
 
-def choose_measures(options: Options) -> tuple[str, ...]:
-    """Return the measures that were asked for, or all. Raises UsageError for one that is none, or not possible at the
-    same time on two platforms."""
+def choose_measures(options: Options, scenarios: Sequence[str]) -> tuple[str, ...]:
+    """Return the measures that were asked for, or the scenario's own. Raises UsageError for one that is none, or not
+    possible at the same time on two platforms."""
     if not options.measures:
-        return tuple(name for name in NAMES if not (options.duet and name in ALONE_ONLY))
+        return check_measures([name for name in scenarios if not (options.duet and name in ALONE_ONLY)])
     wanted = check_measures(options.measures)
     if options.duet and (alone := [name for name in wanted if name in ALONE_ONLY]):
         raise UsageError(
@@ -172,12 +173,14 @@ def check_options(
     """
     scenario = load_scenario(options.scenario, options.scenarios)
     settings = choose_settings(scenario, options)
-    asked = registry.check_names(options.platforms)
+    asked = registry.check_names(registry.expand(options.platforms, progress))
     names = asked if options.duet else (*list_missing_cold(asked), *asked)
     if names != asked:
         progress(f"measured too, as warm starts are compared beside cold ones only: {', '.join(names[: -len(asked)])}")
     registry.require_memory(names, scenario.services)
-    wanted = choose_measures(options)
+    wanted = choose_measures(options, settings.measures)
+    if "work" in wanted:
+        require_work(settings.work, scenario.name)
     check_accelerator(options.accelerator)
     choose_release(options.base, read_host())
     design = choose_design(

@@ -18,13 +18,9 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER = ("runtime", "vm_images", "testbed", "reports", "tasks")
 # Reports reads run folders; nothing in it can run or change anything.
 REPORTS_MAY = (
-    "testbed.results",
-    "testbed.analysis",
-    "testbed.comparisons",
-    "testbed.pairs",
-    "testbed.statistics",
-    "runtime.errors",
-)
+    "testbed.results", "testbed.analysis", "testbed.comparisons", "testbed.pairs", "testbed.published",
+    "testbed.repetitions", "testbed.statistics", "runtime.errors",
+)  # fmt: skip
 # Imported inside a function, or at the top of a module that is itself imported inside one.
 SLOW = ("pandas", "matplotlib", "scipy", "numpy")
 
@@ -72,6 +68,8 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.statistics": set(),
     "testbed.lab": set(),
     "testbed.progress": set(),
+    "testbed.published": {"testbed.scenario"},
+    "testbed.repetitions": {"testbed.analysis", "testbed.results", "testbed.statistics"},
     "testbed.results": set(),
     "testbed.sample": set(),
     "testbed.temperature": {"testbed.aliases"},
@@ -159,7 +157,7 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.services": {"testbed.load", "testbed.scenario"},
     "testbed.qemu": {"testbed.breakdown", "testbed.counts", "testbed.host"},
     "testbed.platforms": {"testbed.breakdown", "testbed.host", "testbed.lab", "testbed.progress"}
-    | {"testbed.qemu", "testbed.scenario", "testbed.services"},
+    | {"testbed.qemu", "testbed.sample", "testbed.scenario", "testbed.services"},
     "testbed.measures": {"testbed.breakdown", "testbed.copies", "testbed.host", "testbed.interruption", "testbed.lab"}
     | {"testbed.load", "testbed.platforms", "testbed.qemu", "testbed.results", "testbed.sample", "testbed.scenario"}
     | {"testbed.counts", "testbed.headlines", "testbed.services", "testbed.statistics"},

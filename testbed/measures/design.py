@@ -26,8 +26,9 @@ UNTIL = 0.05
 MOST_BLOCKS = 40
 # After so many seconds no block begins beyond the least number, unless --budget says otherwise.
 MORE_FOR_S = 30 * 60.0
-# In the short form (quick settings) a block of density or utilisation comes to so many of starts.
+# In the short form (quick settings) a block of a measure that takes many seconds comes to so many of the others.
 STARTS_PER_BLOCK = 3
+_LONG = ("density", "utilisation")
 WARMUP_BLOCKS = 1
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _LEAST_UNTIL, _MOST_UNTIL = 0.001, 0.5
@@ -108,7 +109,7 @@ def choose_design(measures: Sequence[str], trials: int, asked: Asked) -> Design:
         raise UsageError(f"--until {asked.until:.3%}: with {fixed} the number of trials is fixed", f"leave {fixed} out")
     if asked.quick:
         starts = trials if asked.trials is None else asked.trials
-        counts = {one: starts if one == "start" else max(1, starts // STARTS_PER_BLOCK) for one in measures}
+        counts = {one: max(1, starts // STARTS_PER_BLOCK) if one in _LONG else starts for one in measures}
         return Design(counts, counts, budget_s=asked.budget_s)
     if asked.trials is not None:
         counts = dict.fromkeys(measures, asked.trials)

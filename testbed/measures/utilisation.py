@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import astuple
 
 from testbed.load.open_loop import LoadResult, Target, run_load
-from testbed.measures import counting, throttling
+from testbed.measures import counting, overhead, throttling
 from testbed.measures.application import Application
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
@@ -73,7 +73,9 @@ def _trial(
     """Return the trial of one rate; it is void when the generator was late."""
     rate_per_s, number = planned.rates_per_s[index], planned.trial + index
     context.meet()
+    before = overhead.read(platform, application.instances)
     window = _offer(context, platform, rate_per_s, application, context.rate_seed(planned.block, rate_per_s))
+    beside = overhead.make_metrics(before, overhead.read(platform, application.instances))
     outcome, reason = judge_load(window.load)
     context.progress(
         f"  {rate_per_s:g}/s: {describe_outcome(window.load)}{f' ({outcome}: {reason})' if reason else ''}"
@@ -86,7 +88,7 @@ def _trial(
         outcome,
         reason,
         {"rate_per_s": rate_per_s},
-        make_metrics(rate_per_s, window),
+        (*make_metrics(rate_per_s, window), *beside),
         context.folder.write_samples(f"t{number:03}", SAMPLE_COLUMNS, merge_sample_rows(window.rows, window.host_rows)),
     )
 

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from msgspec import Struct
 from msgspec.structs import replace
 
+from testbed.scenario.work import Work, read_figures
 from testbed.scenario.yamltree import Value, quote, require
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH")
@@ -62,20 +63,28 @@ class Density(Struct, frozen=True):
 
 
 class Settings(Struct, frozen=True):
-    """All that ``x-testbed`` says; ``trials`` is the number of starts on each platform."""
+    """All that ``x-testbed`` says; ``trials`` is the number of starts on each platform, ``work`` what the application
+    does when it is asked once, if there is such."""
 
     trials: int
     ready: Ready
     load: Load
     slo: Slo
     density: Density
+    work: Work | None = None
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """What is measured unless something else is asked for: work, of an application that is there to do that."""
+        return ("start", "density", "utilisation") if self.work is None else ("start", "work")
 
 
 _READY = ("service", "port", "path", "status", "body", "timeout_s", "timeout_vm_s")
 _LOAD = ("service", "port", "method", "path", "rates_per_s", "duration_s", "warmup_s", "connections")
 _SLO = ("p99_ms", "error_fraction")
 _DENSITY = ("rate_per_s", "settle_s", "window_s", "cap")
-_KEYS = {"ready": _READY, "load": _LOAD, "slo": _SLO, "density": _DENSITY}
+_WORK = ("service", "port", "path", "timeout_s", "timeout_vm_s", "figures")
+_KEYS = {"ready": _READY, "load": _LOAD, "slo": _SLO, "density": _DENSITY, "work": _WORK}
 _SECTIONS = ("trials", *_KEYS)
 
 _DAY_S = 86_400
@@ -101,11 +110,11 @@ class _Section:
     def __init__(self, parent: Value, base: Mapping[str, Value], quick: Mapping[str, Value], name: str) -> None:
         self._parent = parent
         self._name = name
-        self._is_there = False
+        self.is_there = False
         self._fields: dict[str, Value] = {}
         for sections in (base, quick):
             if name in sections and not sections[name].is_null:
-                self._parent, self._is_there = sections[name], True
+                self._parent, self.is_there = sections[name], True
                 self._fields |= self._parent.fields(_KEYS[name])
 
     def get(self, key: str) -> Value | None:
@@ -114,9 +123,9 @@ class _Section:
         return None if value is None or value.is_null else value
 
     def needed(self, key: str, expected: str) -> Value:
-        if not self._is_there:
+        if not self.is_there:
             self._parent = require({}, self._name, self._parent, "at least its service and port")
-            self._is_there = True
+            self.is_there = True
         return require(self._fields, key, self._parent, expected)
 
     def seconds(self, key: str, default: float, above: float | None = None) -> float:
@@ -164,6 +173,7 @@ def _settings(parent: Value, base: Mapping[str, Value], quick: Mapping[str, Valu
         load=_load(_Section(parent, base, quick, "load"), ready, names),
         slo=_slo(_Section(parent, base, quick, "slo")),
         density=_density(_Section(parent, base, quick, "density")),
+        work=_work(_Section(parent, base, quick, "work"), ready, names),
     )
 
 
@@ -239,6 +249,21 @@ def _density(section: _Section) -> Density:
         settle_s=section.seconds("settle_s", 2),
         window_s=section.seconds("window_s", 5, above=0),
         cap=section.integer("cap", 24, 1, 10_000, "applications"),
+    )
+
+
+def _work(section: _Section, ready: Ready, names: tuple[str, ...]) -> Work | None:
+    """Return the work, if the section is there; unless it says otherwise, who answers the ready check does it."""
+    if not section.is_there:
+        return None
+    service, port = section.get("service"), section.get("port")
+    return Work(
+        service=ready.service if service is None else _service(service, names),
+        port=ready.port if port is None else _port(port),
+        path=section.path("/run"),
+        timeout_s=section.seconds("timeout_s", 120, above=0),
+        timeout_vm_s=section.seconds("timeout_vm_s", 1200, above=0),
+        figures=read_figures(section.needed("figures", "the names of its figures, each with a unit")),
     )
 
 

@@ -25,7 +25,7 @@ from testbed.statistics.correlation import (
 )
 from testbed.statistics.levels import LevelCost, Repetition, VarianceComponents, find_components, plan_repetitions
 from testbed.statistics.means import MeanEstimate, estimate_mean
-from testbed.statistics.medians import FEWEST, LEVEL, Estimate, estimate_median
+from testbed.statistics.medians import FEWEST, LEVEL, RISK, Estimate, estimate_median
 from testbed.statistics.ranks import hodges_lehmann
 from testbed.statistics.series import Drift, find_warmup, judge_drift
 
@@ -34,6 +34,7 @@ __all__ = [
     "FEWEST_TO_ALLOW",
     "LEVEL",
     "MARGIN",
+    "RISK",
     "Autocorrelation",
     "Comparison",
     "Drift",

@@ -17,15 +17,14 @@ from msgspec.structs import replace
 
 from testbed.statistics.contrasts import estimate_median_difference, estimate_median_ratio
 from testbed.statistics.correlation import estimate_median_of_series, find_inflation
-from testbed.statistics.medians import FEWEST, LEVEL, Estimate
+from testbed.statistics.medians import FEWEST, RISK, Estimate
 from testbed.statistics.ranks import compare_order, hodges_lehmann, judge_below, judge_signs_below
 
 # A ratio between 1 / (1 + MARGIN) and 1 + MARGIN is a difference that does not matter.
 MARGIN = 0.05
-RISK = 1 - LEVEL
 # The chance that a difference of the smallest size that could have been seen would have been seen.
 POWER = 0.8
-_LARGEST = 300.0  # half the width of an interval of a logarithm: beyond, there is no such ratio
+_LARGEST = 300.0  # of the logarithm of a ratio: beyond, there is none
 
 Verdict = Literal["more", "less", "equivalent", "cannot tell"]
 
@@ -169,16 +168,34 @@ def judge_family(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
     differing = adjust_holm([one.p_value for one in comparisons])
     beyond = adjust_holm([one.equivalence.p_value if one.equivalence else 1.0 for one in comparisons])
     return tuple(
-        _judge(
-            replace(
-                one,
-                p_value=p_value,
-                equivalence=replace(one.equivalence, p_value=p_beyond) if one.equivalence else None,
-                family=len(comparisons),
-            )
-        )
+        _adjust(one, p_value, p_beyond, len(comparisons))
         for one, p_value, p_beyond in zip(comparisons, differing, beyond, strict=True)
     )
+
+
+def _adjust(one: Comparison, p_value: float, p_beyond: float, family: int) -> Comparison:
+    """Return a comparison as one of a family, with its verdict."""
+    judged = _judge(
+        replace(
+            one,
+            p_value=p_value,
+            equivalence=replace(one.equivalence, p_value=p_beyond) if one.equivalence else None,
+            smallest=_find_smallest_of_family(one, family),
+            family=family,
+        )
+    )
+    if judged.verdict != "cannot tell" or one.verdict == "cannot tell":
+        return judged
+    return replace(judged, why=f"not sure enough for {family} comparisons at once")
+
+
+def _find_smallest_of_family(one: Comparison, family: int) -> float | None:
+    """Return the smallest difference that would have been seen though it is one of ``family`` comparisons; None where
+    so few trials could not have shown any."""
+    least = 2 / (2**one.n_base if one.paired else math.comb(one.n_base + one.n_other, one.n_base))
+    if one.smallest is None or least * family > RISK:
+        return None
+    return math.expm1(min(_LARGEST, math.log1p(one.smallest) * _reach(family) / _reach(one.family)))
 
 
 def _judge(one: Comparison) -> Comparison:
@@ -208,8 +225,13 @@ def _log_width(ratio: Estimate) -> float:
 
 
 def _find_smallest(half_width: float) -> float | None:
-    """Return the relative difference that is seen with ``POWER`` where half an interval of its logarithm is so wide: in
-    units of the standard error it is z(1 - RISK / 2) + z(POWER), and half the interval z(1 - RISK / 2)."""
+    """Return the relative difference that is seen with ``POWER`` where half an interval of its logarithm is so wide."""
+    reach = half_width * _reach(1)
+    return math.expm1(reach) if reach < _LARGEST else None
+
+
+def _reach(family: int) -> float:
+    """Return how far off a difference must be to be seen with ``POWER`` among so many, in halves of an interval: of
+    standard errors it is z(1 - RISK / 2 / family) + z(POWER), and half the interval z(1 - RISK / 2)."""
     normal = NormalDist()
-    beyond = 1 + normal.inv_cdf(POWER) / normal.inv_cdf(1 - RISK / 2)
-    return math.expm1(half_width * beyond) if half_width < _LARGEST else None
+    return (normal.inv_cdf(1 - RISK / 2 / family) + normal.inv_cdf(POWER)) / normal.inv_cdf(1 - RISK / 2)

@@ -13,10 +13,8 @@ from statistics import NormalDist
 
 from msgspec import Struct
 
-from testbed.statistics.medians import LEVEL, Estimate, estimate_median, find_depth, find_middle
+from testbed.statistics.medians import LEVEL, RISK, Estimate, estimate_median, find_depth, find_middle
 
-# A chance of one in twenty is taken that a series without any warm-up, drift or correlation is said to have some.
-RISK = 0.05
 # A correlation that one independent series in five has is reason enough to widen an interval: what is found with less
 # risk is found too late (benchmarks/coverage.py).
 SUSPICION = 0.2

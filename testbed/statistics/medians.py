@@ -9,6 +9,8 @@ from functools import lru_cache
 from msgspec import Struct
 
 LEVEL = 0.95
+# The chance that is taken of claiming something where there is nothing to be claimed.
+RISK = 0.05
 # The fewest values from which order statistics give a 95 % interval of the median: 1 - 2 / 2**6 = 0.969.
 FEWEST = 6
 

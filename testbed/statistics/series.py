@@ -13,8 +13,8 @@ from statistics import NormalDist, median
 
 from msgspec import Struct
 
-from testbed.statistics.correlation import FEWEST_OF_SERIES, RISK
-from testbed.statistics.medians import find_middle
+from testbed.statistics.correlation import FEWEST_OF_SERIES
+from testbed.statistics.medians import RISK, find_middle
 from testbed.statistics.ranks import compare_order
 
 # A trial so many times as far from the median of the later ones as any of these is warm-up, however few trials there
@@ -22,6 +22,8 @@ from testbed.statistics.ranks import compare_order
 FAR = 5.0
 # Whatever takes more trials than these to go away is no warm-up.
 _LONGEST_WARMUP = 100
+# So many change points are tried before there is none: the likeliest ones lie side by side.
+_TRIED = 3
 # A longer series is judged by the medians of so many equal parts.
 _PARTS = 500
 # Up to so many values the test of Mann and Kendall is exact.
@@ -48,15 +50,17 @@ def find_warmup(values: Sequence[float]) -> int:
     """Return how many of the first values are warm-up, 0 for none: a change point within the first third.
 
     It is where the values before and after differ most by the test of Mann and Whitney, adjusted for the number of
-    points that are tried; or where all before are ``FAR`` times as far from the median of those after as any of these.
+    points that are tried, and those after do not drift: what never ends is no warm-up. Or it is where all before are
+    ``FAR`` times as far from the median of those after as any of these.
     """
     if len(values) < FEWEST_OF_SERIES:
         return 0
     longest = min(len(values) // 3, _LONGEST_WARMUP)
-    p_values = [compare_order(values[:k], values[k:]) for k in range(1, longest + 1)]
-    if min(p_values) * len(p_values) <= RISK:
-        return p_values.index(min(p_values)) + 1
-    return max((k for k in range(1, len(p_values) + 1) if _is_far(values[:k], values[k:])), default=0)
+    p_values = {k: compare_order(values[:k], values[k:]) for k in range(1, longest + 1)}
+    differing = [k for k in sorted(p_values, key=p_values.__getitem__) if p_values[k] * longest <= RISK]
+    if differing:
+        return next((k for k in differing[:_TRIED] if not judge_drift(values[k:]).found), 0)
+    return max((k for k in p_values if _is_far(values[:k], values[k:])), default=0)
 
 
 def _is_far(first: Sequence[float], rest: Sequence[float]) -> bool:

@@ -47,10 +47,13 @@ def test_what_is_not_measured_cannot_be_measured_again() -> None:
 
 
 def test_density_is_not_for_two() -> None:
-    assert choose_measures(options()) == ("start", "density", "utilisation")
-    assert choose_measures(options(duet=True)) == ("start", "utilisation")
+    own = ("start", "density", "utilisation")
+    assert choose_measures(options(), own) == own
+    assert choose_measures(options(duet=True), own) == ("start", "utilisation")
     with pytest.raises(UsageError, match="density fills the host"):
-        choose_measures(options(duet=True, measures=("start", "density")))
+        choose_measures(options(duet=True, measures=("start", "density")), own)
+    with pytest.raises(UsageError, match="unknown measure"):
+        choose_measures(options(duet=True), ("density",))
 
 
 def test_platforms_run_one_by_one_unless_it_is_a_duet() -> None:

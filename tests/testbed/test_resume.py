@@ -174,7 +174,8 @@ def test_a_run_that_was_killed_is_finished_and_leaves_nothing(tmp_path: Path) ->
         process.send_signal(signal.SIGKILL)
     (path,) = (one.parent for one in tmp_path.glob("*/manifest.json"))
     killed = RunFolder.open(path)
-    assert killed.manifest["status"] == "running" and len(killed.trials()) == 3
+    before_kill = killed.trials()
+    assert killed.manifest["status"] == "running" and len(before_kill) == 3
     with (path / "trials.jsonl").open("ab") as file:
         file.write(b'{"trial": 4, "blo')  # as a power loss leaves it
     with bench("--resume", str(path), "--json") as process:
@@ -187,7 +188,7 @@ def test_a_run_that_was_killed_is_finished_and_leaves_nothing(tmp_path: Path) ->
     trials = run.trials()
     assert [trial.trial for trial in trials] == [1, 2, 3, 4, 5, 6]
     assert len({(trial.block, trial.platform) for trial in trials}) == 6
-    assert trials[:3] == killed.trials() and all(trial.outcome == "ok" for trial in trials)
+    assert trials[:3] == before_kill and all(trial.outcome == "ok" for trial in trials)
     assert set(leftovers.find()) <= before
     again = subprocess.run([INVOKE, "bench", "--resume", path], cwd=ROOT, capture_output=True, text=True)
     assert again.returncode == 1 and "is finished" in again.stderr
