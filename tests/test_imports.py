@@ -74,7 +74,7 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.sample": set(),
     "testbed.temperature": {"testbed.aliases"},
     "testbed.headlines": {"testbed.results"},
-    "testbed.leftovers": {"testbed.host", "testbed.qemu"},
+    "testbed.leftovers": {"testbed.host", "testbed.platforms", "testbed.qemu"},
     "testbed.request": {
         "testbed.aliases",
         "testbed.measures",
