@@ -45,7 +45,7 @@ from testbed.repetitions import (  # noqa: E402
     summarise,
 )
 from testbed.results import RunFolder, find_newest  # noqa: E402
-from testbed.statistics import LevelCost, find_components  # noqa: E402
+from testbed.statistics import MOST, LevelCost, find_components  # noqa: E402
 
 BUILD, RUN = "build", "run"
 FEWEST = 2
@@ -148,7 +148,7 @@ def _print(found: Mapping[str, Repetitions]) -> None:
         print(f"\n{figure:14}{'measured':>9}{'deviates by':>13}{'of variance':>13}{'costs':>11}{'repeat':>12}")
         for level, count in zip(of.levels, of.counts, strict=True):
             component = max(0.0, level.component)
-            wanted = "as needed" if level.count is None else str(level.count)
+            wanted = "as needed" if level.count is None else "all time" if level.count >= MOST else str(level.count)
             print(
                 f"{level.level:14}{count:9}{math.sqrt(component):12.1%} {component / total:12.0%} "
                 f"{level.cost_s:8.2f} s {wanted:>12}"
