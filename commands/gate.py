@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from commands.common import RESULTS
 from runtime.errors import UsageError
+from testbed.analysis import Run
 from testbed.progress import print_progress
 from testbed.results import REFERENCE, replace_file
 from testbed.runs.compare import Comparison, Limits, compare_sides, parse_limits
@@ -50,25 +51,31 @@ class Baseline(Struct, frozen=True):
     wishes: Wishes
 
 
-def read_baseline(named: str, limit: str, metrics: str, wishes: Wishes, planned: Planned) -> Baseline | None:
+def read_baseline(named: str, limit: str, metrics: str, wishes: Wishes, planned: Planned | None) -> Baseline | None:
     """Read what a bench is to be compared with; None where nothing is.
 
     Raises UsageError, before anything is measured, for a baseline that is damaged or could not be compared with what is
-    ``planned``, and for options that need one.
+    ``planned`` (None: a run that goes on as it began), and for options that need one.
     """
     if not named:
         if wishes.gate or limit or metrics or wishes.html or wishes.junit:
             raise UsageError("--gate, --limit, --metrics, --html and --junit need --baseline", "give a run, or several")
         return None
     side = read_side(named, RESULTS)
+    if planned is not None:
+        _check_ahead(named, side[0].run, planned)
+    return Baseline(side, parse_limits(limit, metrics), wishes)
+
+
+def _check_ahead(named: str, before: Run, planned: Planned) -> None:
+    """Raise UsageError where what is planned could not be compared with a run."""
     scenario = load(planned.scenario, planned.scenarios)
     settings = json.loads(msgspec.json.encode(scenario.chosen(planned.quick)))  # as a manifest has them
-    if obstacles := look_ahead(side[0].run, scenario.name, settings, planned.machine == REFERENCE):
+    if obstacles := look_ahead(before, scenario.name, settings, planned.machine == REFERENCE):
         raise UsageError(
             f"--baseline {named}: this run could not be compared with it: {obstacles[0]}",
             "give a run of the same scenario, settings and machine; --quick has other settings",
         )
-    return Baseline(side, parse_limits(limit, metrics), wishes)
 
 
 def compare_with(baseline: Baseline, run: Path) -> Comparison:

@@ -31,6 +31,7 @@ from testbed.analysis import (
     read_run,
     select_ramps,
 )
+from testbed.pairs import list_noise_floors
 from testbed.results import RunFolder
 from testbed.statistics import Estimate
 
@@ -38,7 +39,7 @@ from testbed.statistics import Estimate
 SCHEMA = "testbed-answer/1"
 # What the manifest says of what was run, how, and on what.
 _MADE_OF = (
-    "command", "started", "finished", "quick", "seed", "measures", "settings", "images", "seccomp", "source",
+    "command", "started", "finished", "quick", "seed", "measures", "settings", "design", "images", "seccomp", "source",
     "versions", "host", "machine",
 )  # fmt: skip
 
@@ -56,6 +57,7 @@ def as_json(run_folder: Path) -> dict[str, Any]:
         "table": [to_builtins(row) for row in make_rows(run)],
         "conditions": conditions.as_json(run),
         "comparisons": comparisons.as_json(run),
+        "noise_floors": to_builtins(list_noise_floors(run)),
         "made_of": _replace_infinite({name: run.manifest.get(name) for name in _MADE_OF}),
         "platforms": {one.name: _platform_json(run, one) for one in run.platforms},
         "folder": str(run.folder.path),

@@ -35,6 +35,11 @@ def is_alias(name: str) -> bool:
     return _SIGN in name
 
 
+def is_of_revision(name: str) -> bool:
+    """Return whether a name is that of a platform that the code of another revision runs."""
+    return is_alias(name) and not is_again(name)
+
+
 def describe_alias(name: str, label: str) -> str:
     """Return the label of an alias, from that of the platform itself."""
     rest = name.partition(_SIGN)[2]

@@ -9,7 +9,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from runtime.errors import UsageError
-from testbed.aliases import is_alias, name_again
+from testbed.aliases import is_alias
 from testbed.analysis import list_faults
 from testbed.runs.figures import DIRECTIONS, METRICS, Figure
 from testbed.runs.fingerprint import (
@@ -27,7 +27,6 @@ from testbed.runs.verdict import (
     Change,
     Judgement,
     Result,
-    estimate_aa_noise,
     estimate_change,
     estimate_own_noise,
     find_p_of_harm,
@@ -268,11 +267,8 @@ def _values(side: Sequence[Measured], figure: Figure) -> list[tuple[float, ...]]
 def _measure_row(figure: Figure, before: Sequence[Measured], after: Sequence[Measured], exact: bool) -> Row:
     old, new = _values(before, figure), _values(after, figure)
     change = estimate_change(old, new)
-    again = replace(figure, platform=name_again(figure.platform))
-    pairs = [
-        (one.figures[figure], one.figures[again]) for one in (*before, *after) if {figure, again} <= one.figures.keys()
-    ]
-    noises = () if exact else (estimate_aa_noise(pairs), estimate_own_noise(old), estimate_own_noise(new))
+    floors = [one.find_noise_floor(figure) for one in (*before, *after)]
+    noises = () if exact else (*floors, estimate_own_noise(old), estimate_own_noise(new))
     noise = max((one for one in noises if one is not None), default=None)
     return Row(figure, tuple(map(estimate_median, old)), tuple(map(estimate_median, new)), change, noise, None)
 

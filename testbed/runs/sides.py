@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from runtime.errors import UsageError
 from testbed.analysis import Run, read_run
+from testbed.pairs import find_noise_floor
 from testbed.results import MANIFEST, RunFolder, locate
 from testbed.runs.figures import Figure, count_failures, list_figures
 from testbed.runs.fingerprint import list_differences, list_obstacles
@@ -33,6 +34,12 @@ class Measured(Struct, frozen=True):
     def failures(self) -> dict[tuple[str, str], tuple[int, int]]:
         """How many trials failed and how many ended, by platform and measure."""
         return count_failures(self.run)
+
+    def find_noise_floor(self, figure: Figure) -> float | None:
+        """Return how far apart, relative, a platform that was measured twice in this run is from itself (A/A) in the
+        figure's metric; None where none was."""
+        floor = find_noise_floor(self.run, figure.measure, figure.metric, figure.rate_per_s or None)
+        return floor.spread if floor else None
 
 
 def measure(path: Path) -> Measured:

@@ -136,19 +136,6 @@ def _relative(logarithm: float) -> float:
     return math.expm1(min(logarithm, 700.0))  # beyond, no float
 
 
-def estimate_aa_noise(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> float | None:
-    """Return the noise floor that A/A measurements show, relative: of one platform measured twice in a run, how far
-    apart both may be (the farther end of their change's interval), of several runs the most; None without any."""
-    ends = [
-        abs(end)
-        for one, again in pairs
-        if (change := estimate_change([one], [again]))
-        for end in (change.low, change.high)
-        if end is not None
-    ]
-    return max(ends, default=None)
-
-
 def estimate_own_noise(runs: Runs) -> float | None:
     """Return by how much a run's own median is uncertain, relative to it, of several runs of a side the median; None
     where a run has too few trials for an interval, or none that is a ratio.
