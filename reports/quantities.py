@@ -9,6 +9,8 @@ from msgspec import Struct
 from testbed.statistics import Estimate, MeanEstimate
 
 MEBIBYTE = 1 / 2**20
+# What stands in place of a latency where a platform could not keep up.
+SATURATED = "saturated"
 
 
 class Quantity(Struct, frozen=True):
@@ -102,6 +104,7 @@ HELD_BACK = Quantity("periods held back by its quota", "%", 100.0, most_decimals
 LOAD = {
     "achieved_rate": Quantity("answered", "/s"),
     "latency_p50": Quantity("latency p50", "ms", 1e3),
+    "latency_p90": Quantity("latency p90", "ms", 1e3),
     "latency_p99": Quantity("latency p99", "ms", 1e3),
     "cpu_per_request": Quantity("CPU time per request", "ms", 1e3),
     "memory_cgroup": Quantity("memory, cgroup charge", "MiB", MEBIBYTE),
@@ -154,3 +157,11 @@ def _fixed(value: float, decimals: int) -> str:
     if float(text.replace(",", "")) == 0:
         return "0"
     return text.replace(",", "\N{NARROW NO-BREAK SPACE}").replace("-", "\N{MINUS SIGN}")
+
+
+def format_plain(value: float) -> str:
+    """Return a round number, such as a tick, without needless digits; large ones with a prefix."""
+    for size, prefix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if size <= abs(value) < size * 1000:
+            return f"{value / (1e3 if prefix == 'k' else size):g}{prefix}".replace("-", "\N{MINUS SIGN}")
+    return f"{value:g}".replace("-", "\N{MINUS SIGN}")
