@@ -98,6 +98,10 @@ class Overview(Struct, frozen=True):
 
 def make_overview(run: Run) -> Overview:
     """Return what the run has of it: measures that no platform has a figure of are left out."""
+    return run.remember(("overview",), lambda: _make_overview(run))
+
+
+def _make_overview(run: Run) -> Overview:
     groups = _group(run)
     rate = select_rate(run)
     made = [

@@ -64,7 +64,6 @@ def describe_run(run: Run) -> dict[str, Any]:
     asked = run.manifest.get("measures")
     answer = compose(run)
     shown = overview.make_overview(run)
-    sentence = overview.write_sentence(run, shown)
     logs = provenance.find_logs(run.folder)
     reasons = [(one, reason[:_LONGEST_REASON]) for one in count_outcomes(run) for reason in one.reasons]
     return {
@@ -72,9 +71,9 @@ def describe_run(run: Run) -> dict[str, Any]:
         "manifest": run.manifest,
         "theme": theme,
         "symbols": define_symbols(),
-        "sentence": sentence or answer.headline,
+        "sentence": answer.ratios or answer.headline,
         "answer": answer,
-        "sentences": (answer.headline, *answer.details) if sentence else answer.details,
+        "sentences": (answer.headline, *answer.details) if answer.ratios else answer.details,
         "verdict": conditions.judge_noise(run),
         "badges": conditions.list_badges(run),
         "opening": opening.draw_opening(run, shown),

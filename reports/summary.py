@@ -16,7 +16,7 @@ from typing import Any
 
 from msgspec import Struct, to_builtins
 
-from reports import charges, columns, comparisons, conditions, temperatures, work
+from reports import charges, columns, comparisons, conditions, overview, temperatures, work
 from reports.quantities import LOAD, RULERS, SATURATED, START, START_EXTRAS, Quantity
 from testbed.analysis import (
     STEADY,
@@ -52,11 +52,16 @@ _COST = {"cpu_per_request", "latency_p99"}
 
 
 class Answer(Struct, frozen=True):
-    """``headline`` is the answer in a sentence, ``details`` are further sentences, ``warnings`` come before all."""
+    """``headline`` is the answer in a sentence, ``details`` are further sentences, ``warnings`` come before all.
+
+    ``ratios`` says all measures' ratios to the baseline in one sentence (reports.overview), with which the page opens;
+    empty where nothing is compared.
+    """
 
     headline: str
     details: tuple[str, ...]
     warnings: tuple[str, ...]
+    ratios: str = ""
 
 
 class Row(Struct, frozen=True):
@@ -96,7 +101,8 @@ def compose(run: Run) -> Answer:
         *conditions.list_notes(run),
         *comparisons.list_notes(run),
     )
-    return Answer(headline, (*details, *comparisons.describe(run), *emulated, *alone), notes)
+    ratios = overview.write_sentence(run, overview.make_overview(run))
+    return Answer(headline, (*details, *comparisons.describe(run), *emulated, *alone), notes, ratios)
 
 
 def _scenario(run: Run) -> str:

@@ -11,6 +11,7 @@ import pytest
 import reports
 from reports.figures.opening import draw_opening
 from reports.overview import Overview, find_tail, make_overview, select_rate, show_ratio, write_sentence
+from reports.summary import compose
 from testbed.analysis import Run, estimate_start_phases, read_run
 from testbed.results import Metric, RunFolder, Trial
 
@@ -59,6 +60,7 @@ def test_like_is_set_against_like(write_run: WriteRun) -> None:
     assert ready["container-pooled"].ratio is None, "there is nothing else that is pooled"
     sentence = write_sentence(run, found)
     assert sentence.startswith("As vm (KVM), clickme took 4.") and "pooled" not in sentence
+    assert compose(run).ratios == sentence, "so the JSON has it, too"
 
 
 def test_what_reached_the_cap_is_a_bound(write_run: WriteRun) -> None:
