@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from testbed.analysis import Run, get_mapping
 from testbed.comparisons import examine_series
+from testbed.pairs import find_noise_floor
 from testbed.results import LEAST_HELD_BACK
 
 # What a manifest calls a host whose processor QEMU emulates (systemd-detect-virt(1)).
@@ -91,6 +92,8 @@ def judge_noise(run: Run) -> Verdict:
         reasons.append(f"Trials disturbed: {shown}.")
     if before:
         reasons.append(f"Before the run: {'; '.join(str(line)[:120] for line in before[:2])}.")
+    if floor := find_noise_floor(run, "start", "ready"):
+        reasons.append(f"A/A noise floor of first answers: ±{floor.spread:.1%}.".replace("%", " %"))
     reasons += moved
     if not watched and not before:
         return Verdict("unknown", "Noise was not recorded", tuple(moved))
@@ -188,7 +191,7 @@ def _note_held_back(run: Run) -> str:
     for trial in run.trials:
         if (part := trial.window.get("throttled_periods", 0.0)) >= LEAST_HELD_BACK:
             most[trial.platform] = max(most.get(trial.platform, 0.0), part)
-    by_name = {one.name: one for one in run.platforms}
+    by_name = {one.name: one for one in (*run.platforms, *run.again)}
     if not most:
         return ""
     shown = [

@@ -30,6 +30,7 @@ from testbed.analysis import (
 )
 from testbed.analysis import Figure as WorkFigure
 from testbed.comparisons import compare_platforms
+from testbed.pairs import find_noise_floor
 from testbed.statistics import MARGIN, Estimate, MeanEstimate, estimate_median
 
 # So many figures of an application's work stand beside the other measures; its own section has all.
@@ -63,7 +64,8 @@ class Measure(Struct, frozen=True):
     """A column: its head, what is measured in a few words, which way is better, and the figures by platform.
 
     ``compared_by`` is the metric of its comparisons (testbed.comparisons), ``rate_per_s`` their rate; ``absent`` says
-    why a platform has no figure.
+    why a platform has no figure. ``floor`` is what a platform differed by from itself (A/A, testbed.pairs), as a
+    fraction; None in a run that did not look.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Measure(Struct, frozen=True):
     compared_by: str = ""
     rate_per_s: float | None = None
     absent: Mapping[str, str] = field(default_factory=dict)
+    floor: float | None = None
 
 
 class Group(Struct, frozen=True):
@@ -138,8 +141,17 @@ def _judge(run: Run, groups: Sequence[Group], measures: Sequence[Measure]) -> tu
                 if span and not span[0] <= figure.ratio <= span[1]:
                     span = None  # it is of another estimate than the one that is shown
                 figures[name] = replace(figure, ratio_span=span, verdict=comparison.verdict)
-        judged.append(replace(measure, figures=figures))
+        judged.append(replace(measure, figures=figures, floor=_find_floor(run, measure)))
     return tuple(judged)
+
+
+def _find_floor(run: Run, measure: Measure) -> float | None:
+    """Return the noise floor of a measure, as a fraction of the figure."""
+    metric = "memory_cgroup_further" if measure.name == "memory" else measure.compared_by
+    for kind in ("start", "density", "utilisation", "work"):
+        if floor := find_noise_floor(run, kind, metric, measure.rate_per_s):
+            return floor.spread
+    return None
 
 
 def _group(run: Run) -> tuple[Group, ...]:

@@ -104,7 +104,7 @@ def describe_run(run: Run) -> dict[str, Any]:
         "trials": trials.list_trials(run, logs),
         "unsuccessful": reasons[:_MOST_REASONS],
         "more_reasons": len(reasons) - _MOST_REASONS,
-        "labels": {one.name: one.label for one in run.platforms},
+        "labels": {one.name: one.label for one in (*run.platforms, *run.again)},
         "platforms": [(one, flatten(one.facts)) for one in run.platforms],
         "host": flatten(get_mapping(run.manifest.get("host"))),
         "versions": flatten(get_mapping(run.manifest.get("versions"))),

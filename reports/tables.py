@@ -300,9 +300,10 @@ def _load_cell(name: str, estimate: Estimate | None, behind: tuple[int, int] | N
 
 
 def make_outcomes(run: Run) -> Table:
+    labels = {one.name: one.label for one in (*run.platforms, *run.again)}
     rows = tuple(
         (
-            Cell(f"{one.measure}: {next((p.label for p in run.platforms if p.name == one.platform), one.platform)}"),
+            Cell(f"{one.measure}: {labels.get(one.platform, one.platform)}"),
             *(Cell(str(count)) for count in (one.ok, one.failed, one.void, one.interrupted)),
         )
         for one in count_outcomes(run)

@@ -41,7 +41,7 @@ def list_trials(run: Run, logs: Mapping[int, Sequence[str]]) -> Listing:
     bad = pick_evenly([trial for trial in run.trials if not trial.counted], _MOST_BAD)
     good = pick_evenly([trial for trial in run.trials if trial.counted], _MOST_GOOD)
     listed = sorted((*bad, *good), key=lambda trial: trial.trial)
-    labels = {one.name: one.label for one in run.platforms}
+    labels = {one.name: one.label for one in (*run.platforms, *run.again)}
     lines = tuple(_line(run, trial, labels, logs.get(trial.trial, ())) for trial in listed)
     return Listing(lines, len(run.trials) - len(lines))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from testbed.aliases import is_again
 from testbed.breakdown import EMULATOR_PARTS, PARTS
 from testbed.copies import CopyMemory, copy_memory, taken_bytes
 from testbed.results import THROTTLED, THROTTLED_PERIODS, RunFolder, Trial, counts_instructions
@@ -82,12 +83,14 @@ class Ramp(Struct, frozen=True):
 
 
 class Run(Struct, frozen=True):
-    """A run folder's content, read once."""
+    """A run folder's content, read once. ``again`` are those platforms that were measured once more as they are
+    (A/A): they say how large a difference of nothing is (testbed.pairs), and stand beside no other."""
 
     folder: RunFolder
     manifest: Mapping[str, Any]
     trials: tuple[Trial, ...]
     platforms: tuple[Platform, ...]
+    again: tuple[Platform, ...] = ()
     _memory: dict[tuple[object, ...], Any] = field(default_factory=dict)
 
     def remember(self, key: tuple[object, ...], make: Callable[[], _T]) -> _T:
@@ -127,7 +130,8 @@ def read_run(folder: RunFolder) -> Run:
         name = trial.platform
         platforms.setdefault(name, Platform(name, name, False, {}, find_temperature(name)))
     ordered = sorted(platforms.values(), key=lambda one: TEMPERATURES.index(one.temperature))
-    return replace(run, platforms=tuple(ordered))
+    again = tuple(one for one in ordered if is_again(one.name))
+    return replace(run, platforms=tuple(one for one in ordered if one not in again), again=again)
 
 
 def _temperature(name: str, recorded: object) -> Temperature:
@@ -276,12 +280,9 @@ class HeldBack(Struct, frozen=True):
 
 
 def estimate_held_back(run: Run, platform: str) -> dict[str, HeldBack]:
-    """Return the medians of what was held back until an application was ready, by its parts: instances that have a
-    quota."""
-    parts = [
-        part for metric in _read_values(run, "start", platform) for part, dot, name in [metric.rpartition(".")]
-        if dot and name == THROTTLED
-    ]  # fmt: skip
+    """Return the medians of what quotas held back until an application was ready, by instance."""
+    end = f".{THROTTLED}"
+    parts = [name.removesuffix(end) for name in _read_values(run, "start", platform) if name.endswith(end)]
     held_back = {}
     for part in parts:
         fractions, seconds = (

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from runtime.errors import PrerequisiteError
@@ -82,8 +82,8 @@ def _install_packages(target: Path, scratch: Path) -> None:
     shutil.rmtree(target / "bin", ignore_errors=True)  # scripts of this host's interpreter
 
 
-def _stage_source(target: Path) -> None:
-    """Lay out this checkout's modules, and a launcher that knows the image's interpreter."""
+def _stage_source(target: Path, programs: Sequence[Path]) -> None:
+    """Lay out this checkout's modules and ``programs``, and a launcher that knows the image's interpreter."""
     for folder in _SOURCES:
         for source in sorted((_ROOT / folder).rglob("*")):
             if source.suffix in (".py", ".dockerfile", ".config") and source.is_file():
@@ -92,11 +92,16 @@ def _stage_source(target: Path) -> None:
                 shutil.copyfile(source, copy)
     build_for(INTERPRETER, Path(PACKAGES), IMAGE_BINARY)
     shutil.copy2(IMAGE_BINARY, target / "runtime" / _LAUNCHER)
+    for program in programs:
+        copy = target / program.relative_to(_ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(program, copy)
 
 
-def ensure_reference_image(store: Store, progress: Callable[[str], None]) -> Image:
+def ensure_reference_image(store: Store, programs: Sequence[Path], progress: Callable[[str], None]) -> Image:
     """Build the image unless the store has its layers (about a minute, 150 MB of packages, 600 MB of disk).
 
+    ``programs`` are static ones of this checkout that measure: the machine compiles none.
     Raises PrerequisiteError and WorkloadError as ``runtime.images.build.build`` does, and PrerequisiteError without a
     package index.
     """
@@ -107,7 +112,7 @@ def ensure_reference_image(store: Store, progress: Callable[[str], None]) -> Ima
         shutil.copyfile(_PATCH, context / "qemu" / _PATCH.name)
         (context / "qemu" / "reference.mak").write_text("".join(f"CONFIG_{name}=y\n" for name in DEVICES))
         _install_packages(context / "packages", Path(scratch))
-        _stage_source(context / "source")
+        _stage_source(context / "source", programs)
         return build(store, context=context, dockerfile=DOCKERFILE, reference=REFERENCE, progress=progress)
 
 

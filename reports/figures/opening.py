@@ -11,6 +11,7 @@ from reports.overview import Figure, Measure, Overview, explain_signs, show_rati
 from testbed.analysis import Run
 
 _STRIP_PX, _ROOMY_STRIP_PX = 18, 26
+_EXPLAINED = " A/A: what one platform measured twice differed by from itself; no smaller difference says anything."
 # With more rows than these, intervals are left to the marks and the tables, so that the first screen has them all.
 _ROOMY_ROWS = 6
 
@@ -34,7 +35,7 @@ def draw_opening(run: Run, overview: Overview) -> Picture | None:
     columns, cells = [], {}
     for at, measure in enumerate(overview.measures):
         scale = _scale(measure)
-        columns.append(Column(measure.head, measure.note, scale, ticks=4))
+        columns.append(Column(measure.head, _note(measure), scale, ticks=4))
         for row, name in names.items():
             cells[row, at] = _cell(measure, name, looks[name], scale, _base(overview, measure, name), roomy, strip_px)
     alt = " ".join(_describe(run, measure) for measure in overview.measures)
@@ -42,9 +43,17 @@ def draw_opening(run: Run, overview: Overview) -> Picture | None:
         "Dot: median (of memory the mean of what further copies add); line: its 95 % interval, or the range of fewer"
         " than six trials. \N{MULTIPLICATION SIGN}: times the baseline, the vertical line. Each column has one axis;"
         f" those whose values differ most are logarithmic.{explain_signs(overview)}"
+        f"{_EXPLAINED if any(one.floor is not None for one in overview.measures) else ''}"
     )
     markup = draw_matrix(Matrix(columns, rows, cells, strip_px, class_="opening"))
     return Picture(markup, "", alt, caption, wide=True)
+
+
+def _note(measure: Measure) -> str:
+    """Return what stands below a column's head: what was measured, and the noise floor of every difference in it."""
+    if measure.floor is None:
+        return measure.note
+    return f"{measure.note}; A/A ±{measure.floor:.1%}".replace("%", " %")
 
 
 def _head_of(temperature: str) -> str:

@@ -5,17 +5,24 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from reports.conditions import unit_of_time
 from reports.figures.chart import Chart, Point, Series, draw_chart
 from reports.figures.marks import Picture, assign_looks
 from reports.figures.scales import Scale, choose_scale
 from reports.overview import select_rate
-from testbed.analysis import Run, estimate_utilisation, list_compared
+from reports.thinning import pick_evenly
+from runtime.errors import UsageError
+from testbed.analysis import Run, estimate_utilisation, get_offered_rate, list_compared, select_trials
+from testbed.histograms import LEAST_BEYOND
+from testbed.results import Trial
 from testbed.statistics import Estimate
 
 _PERCENTILE = re.compile(r"latency_p(\d{1,3}(?:_\d{1,4})?)")
 _TICKS = (0.0, 50.0, 90.0, 99.0, 99.9, 99.99, 99.999)
+# Histograms of so many trials are merged at most, evenly over the run, and the curve is drawn in so many steps a nine.
+_MOST_HISTOGRAMS, _STEPS_A_NINE = 60, 12
 
 
 def place_percentile(percentile: float) -> float:
@@ -30,7 +37,7 @@ def draw_percentiles(run: Run) -> list[Picture]:
         return []
     looks, series, described = assign_looks(run), [], []
     for one in list_compared(run, "utilisation"):
-        points = find_percentiles(estimate_utilisation(run, one.name).get(rate, {}))
+        points = read_percentiles(run, one.name, rate)
         if points:
             series.append(Series(looks[one.name].label, looks[one.name], points))
             described.append(f"{one.label} {points[-1].y:.3g} ms at the last")
@@ -45,10 +52,34 @@ def draw_percentiles(run: Run) -> list[Picture]:
     chart = Chart(x, y, "percentile of requests", f"latency in {unit}{log}", series, x_ticks=ticks)
     alt = f"Latency by percentile at {rate:g} requests/s: {'; '.join(described)}."
     caption = (
-        f"At {rate:g} requests/s: medians over trials of each percentile, with intervals. Each further nine takes the"
-        " same room."
+        f"At {rate:g} requests/s: of all requests of the trials together where their histograms are kept, otherwise the"
+        f" medians over trials of a few percentiles. No percentile is drawn that fewer than {LEAST_BEYOND} requests lie"
+        " beyond; each further nine takes the same room."
     )
     return [Picture(draw_chart(chart), "Latency by percentile", alt, caption)]
+
+
+def read_percentiles(run: Run, platform: str, rate: float) -> Sequence[Point]:
+    """Return latency in ms by percentile, of all trials' histograms at a rate; of metrics where one is missing."""
+    trials = [one for one in select_trials(run, "utilisation", platform) if get_offered_rate(one) == rate]
+    counted = [_read(run, trial) for trial in pick_evenly(trials, _MOST_HISTOGRAMS)]
+    if not counted or any(one is None for one in counted):
+        return find_percentiles(estimate_utilisation(run, platform).get(rate, {}))
+    merged, *others = counted
+    for other in others:
+        merged.add(other)
+    requests = merged.get_total_count()
+    nines = place_percentile(100 * (1 - LEAST_BEYOND / requests)) if requests > LEAST_BEYOND else 0.0
+    steps = [at / _STEPS_A_NINE for at in range(math.floor(nines * _STEPS_A_NINE) + 1)]
+    return [Point(at, merged.get_value_at_percentile(100 * (1 - 10**-at)) / 1e3) for at in steps]
+
+
+def _read(run: Run, trial: Trial) -> Any:
+    """Return a trial's histogram of microseconds; None where there is none, or it is damaged."""
+    try:
+        return run.folder.read_histogram(trial)
+    except UsageError:
+        return None
 
 
 def find_percentiles(figures: Mapping[str, Estimate]) -> Sequence[Point]:

@@ -25,6 +25,7 @@ from runtime.images.model import Image, ImageConfig, Layer
 from runtime.images.oci import EPOCH_S
 from runtime.images.space import MIB, require_space
 from runtime.images.store import Store
+from testbed.load.build import build as build_generator
 from testbed.machine import emulator
 from testbed.machine.job import GUEST_KERNEL, JOB, SCENARIOS, Job
 from testbed.qemu.variants import VARIANTS, Variant
@@ -139,7 +140,7 @@ def inputs(
     PrerequisiteError for whatever the host lacks.
     """
     store = Store(store_root() / "images")
-    own = ensure_reference_image(store, progress)
+    own = ensure_reference_image(store, (build_generator(),), progress)
     needed = [replace(image, reference=f"{job.scenario}/{service}") for service, image in images.items()]
     paths = set[Path]()
     for variant in (VARIANTS[platform] for platform in job.platforms if platform in VARIANTS):

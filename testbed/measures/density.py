@@ -167,7 +167,7 @@ class _Ramp:
         results = run_loads(
             [
                 OfferedLoad(
-                    Target(application.addresses[load.service], load.port, load.method, load.path),
+                    Target(application.addresses[load.service], load.port, load.kinds),
                     density.rate_per_s,
                     density.window_s,
                     load.connections,

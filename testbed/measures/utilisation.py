@@ -9,10 +9,11 @@ from time import process_time
 from msgspec import Struct
 from msgspec.structs import astuple
 
+from testbed.histograms import can_tell, find_percentiles, name_percentile
 from testbed.load.open_loop import LoadResult, Target, run_load
 from testbed.measures import counting, overhead, throttling
 from testbed.measures.application import Application
-from testbed.measures.context import LOAD_ATTEMPTS, RunContext
+from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
 from testbed.platforms.protocol import Platform
 from testbed.results import Metric, Outcome, Trial
@@ -40,7 +41,7 @@ class Window(Struct, frozen=True):
 
     ``used`` has one entry an instance, by its part of the application; ``sampler_cpu_s`` is what this process used
     meanwhile. ``counted`` are the counts before the warm-up's first request and after the last
-    answer, ``offered`` the requests between them: to read them in between would delay requests.
+    answer: to read them in between would delay requests.
     """
 
     load: LoadResult
@@ -51,7 +52,6 @@ class Window(Struct, frozen=True):
     host_rows: tuple[HostRow, ...] = ()
     sampler_cpu_s: float = 0.0
     counted: tuple[counting.Tally | None, counting.Tally | None] = (None, None)
-    offered: int = 0
 
 
 def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None, None]:
@@ -70,20 +70,16 @@ def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None
 def _trial(
     context: RunContext, platform: Platform, planned: PlannedTrial, application: Application, index: int
 ) -> Trial:
-    """Return the trial of one rate: the first window whose generator was not late, or the last one."""
+    """Return the trial of one rate; it is void when the generator was late."""
     rate_per_s, number = planned.rates_per_s[index], planned.trial + index
-    attempts = 0
-    outcome: Outcome = "void"
-    while outcome == "void" and attempts < LOAD_ATTEMPTS:
-        attempts += 1
-        seed = context.arrival_seed(planned.block, index)
-        before = overhead.read(platform, application.instances)
-        window = _offer(context, platform, rate_per_s, application, seed)
-        beside = overhead.make_metrics(before, overhead.read(platform, application.instances))
-        outcome, reason = judge_load(window.load)
-        context.progress(
-            f"  {rate_per_s:g}/s: {describe_outcome(window.load)}{f' ({outcome}: {reason})' if reason else ''}"
-        )
+    context.meet()
+    before = overhead.read(platform, application.instances)
+    window = _offer(context, platform, rate_per_s, application, context.rate_seed(planned.block, rate_per_s))
+    beside = overhead.make_metrics(before, overhead.read(platform, application.instances))
+    outcome, reason = judge_load(window.load)
+    context.progress(
+        f"  {rate_per_s:g}/s: {describe_outcome(window.load)}{f' ({outcome}: {reason})' if reason else ''}"
+    )
     return Trial(
         number,
         planned.block,
@@ -91,16 +87,17 @@ def _trial(
         planned.measure,
         outcome,
         reason,
-        {"rate_per_s": rate_per_s, "attempts": attempts},
+        {"rate_per_s": rate_per_s},
         (*make_metrics(rate_per_s, window), *beside),
         context.folder.write_samples(f"t{number:03}", SAMPLE_COLUMNS, merge_sample_rows(window.rows, window.host_rows)),
+        histogram=context.folder.write_histogram(f"t{number:03}", window.load.latencies, window.load.elapsed_s),
     )
 
 
 def _offer(context: RunContext, platform: Platform, rate_per_s: float, application: Application, seed: int) -> Window:
     """Offer one rate, sampling from the end of the warm-up on."""
     load = context.settings.load
-    target = Target(application.addresses[load.service], load.port, load.method, load.path)
+    target = Target(application.addresses[load.service], load.port, load.kinds)
     cgroups = application.cgroups()
     begun: list[tuple[Sampler, HostReading, float]] = []
     counted = counting.read(platform, application.instances)
@@ -116,11 +113,11 @@ def _offer(context: RunContext, platform: Platform, rate_per_s: float, applicati
             load.connections,
             seed,
             warmup_s=load.warmup_s,
+            schedule=load.schedule,
             started=begin,
         )
         after, ended_cpu_s = read_host(), process_time()
     tallies = counted, counting.read(platform, application.instances)
-    offered = round(rate_per_s * (load.warmup_s + load.duration_s))
     sampler, before, began_cpu_s = begun[0]
     used = {
         throttling.name_part(instance): summarise_usage(sampler.rows, instance.name)
@@ -128,7 +125,7 @@ def _offer(context: RunContext, platform: Platform, rate_per_s: float, applicati
     }
     rows, host_rows = tuple(sampler.rows), tuple(sampler.host_rows)
     own_s = ended_cpu_s - began_cpu_s
-    return Window(result, used, before, after, rows, host_rows, own_s, tallies, offered)
+    return Window(result, used, before, after, rows, host_rows, own_s, tallies)
 
 
 def judge_load(result: LoadResult) -> tuple[Outcome, str]:
@@ -142,7 +139,10 @@ def describe_outcome(result: LoadResult) -> str:
     """Return a load's outcome in a few words."""
     if result.saturated:
         return f"saturated, {result.achieved_rate_per_s:.0f}/s answered"
-    return f"p99 {result.p99_s * 1e3:.1f} ms"
+    found = find_percentiles(result.latencies)
+    if not found:
+        return f"{result.ok} answered, too few for percentiles"
+    return f"p{max(found):g} {found[max(found)] / 1e3:.1f} ms"
 
 
 def describe_failures(result: LoadResult) -> str:
@@ -175,10 +175,11 @@ def make_metrics(rate_per_s: float, window: Window) -> tuple[Metric, ...]:
         Metric("host_generator", parts.generator, "1"),
         Metric("host_others", parts.others, "1"),
         Metric("saturated", float(load.saturated), "1"),
-        Metric("generator_lag_p99", load.lag_p99_s, "s"),
+        *([Metric("generator_lag_p99", load.lag_p99_s, "s")] if can_tell(load.ok + load.failed, 99) else []),
+        Metric("generator_lag_max", load.lag_max_s, "s"),
         Metric("generator_cpu", load.generator_cpu_s, "s"),
         *throttling.make_metrics({part: used.throttling for part, used in window.used.items()}),
-        *counting.make_metrics(*window.counted, window.offered if load.ok else 0),
+        *counting.make_metrics(*window.counted, load.offered if load.ok else 0),
     ]
     if load.ok:
         figures += [
@@ -186,8 +187,18 @@ def make_metrics(rate_per_s: float, window: Window) -> tuple[Metric, ...]:
             Metric("memory_per_request", cgroup_bytes / load.achieved_rate_per_s, "bytes s"),
         ]
     if load.ok and not load.saturated:
-        figures += [Metric("latency_p50", load.p50_s, "s"), Metric("latency_p99", load.p99_s, "s")]
+        figures += make_latency_metrics(load)
     return tuple(figures)
+
+
+def make_latency_metrics(load: LoadResult) -> tuple[Metric, ...]:
+    """Return the percentiles of a load's latency that its number of requests can tell, and that number, ``latency_n``:
+    the successes, and the timeouts as long as they had waited."""
+    percentiles = (
+        Metric(f"latency_{name_percentile(percentile)}", usec / 1e6, "s")
+        for percentile, usec in find_percentiles(load.latencies).items()
+    )
+    return (*percentiles, Metric("latency_n", load.latencies.get_total_count(), "1"))
 
 
 def merge_sample_rows(rows: Sequence[Row], host_rows: Sequence[HostRow]) -> list[tuple[float | str, ...]]:

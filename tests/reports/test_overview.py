@@ -70,6 +70,24 @@ def test_what_reached_the_cap_is_a_bound(write_run: WriteRun) -> None:
     assert show_ratio(copies["kvm"]).startswith("\N{LESS-THAN OR EQUAL TO} 0.4")
 
 
+def test_the_noise_floor_stands_beside_every_difference(write_run: WriteRun) -> None:
+    """One platform measured twice (A/A) is no row of its own, and its spread is told where ratios are."""
+    extra = [
+        Trial(
+            n, n, name, "start", "ok", metrics=(Metric("ready", 1.0 + n % 5 / 100 + (name != "container") / 50, "s"),)
+        )
+        for n in range(1, 13)
+        for name in ("container", "container@again")
+    ]
+    run, found = overview_of(write_run(platforms=("container", "kvm"), starts=0, ramps=0, blocks=0, extra=extra))
+    assert [one.name for one in found.platforms] == ["container", "kvm"]
+    floor = found.measures[0].floor
+    assert floor is not None and 0.01 < floor < 0.1
+    picture = draw_opening(run, found)
+    assert picture is not None and f"A/A ±{floor:.1%}".replace("%", " %") in picture.markup
+    assert "measured twice" in picture.caption
+
+
 def test_few_trials_are_said_to_tell_nothing(write_run: WriteRun) -> None:
     run, found = overview_of(write_run(platforms=("container", "kvm"), starts=2, ramps=0, blocks=0))
     assert found.measures[0].figures["kvm"].verdict == "cannot tell"

@@ -19,6 +19,7 @@ from runtime.home import SEAL, store_root
 from runtime.images.model import Layer
 from runtime.images.store import Store
 from runtime.lease import lease
+from testbed.load.build import build as build_generator
 from testbed.machine import emulation
 from testbed.machine.emulation import emulate
 from testbed.machine.inputs import Inputs, assemble, require_room
@@ -55,7 +56,7 @@ def store_layer(directory: Path) -> Layer:
 def machine(work: Path) -> Inputs:
     """The machine's files below ``work``, which is on the store's file system: hard links to its layers go there."""
     require_room()
-    own = ensure_reference_image(Store(store_root() / "images"), print)
+    own = ensure_reference_image(Store(store_root() / "images"), (build_generator(),), print)
     layers = work / "layers"
     checks = layers_of_checks(layers, "kvm_checks.py", _COMMANDS, Path(__file__).parent)
     copy = layers / "checks" / "tests" / Path(answers.__file__).relative_to(TESTS)
