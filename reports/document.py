@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import to_builtins
 
-from reports import comparisons, conditions, temperatures
+from reports import comparisons, conditions, overview, temperatures
 from reports.quantities import RULERS
 from reports.summary import compose, make_rows
 from testbed.analysis import (
@@ -47,6 +47,7 @@ _MADE_OF = (
 def as_json(run_folder: Path) -> dict[str, Any]:
     """Return the answer and every estimate behind it, in base units (s, bytes, fractions), ready for ``json.dumps``."""
     run = read_run(RunFolder.open(run_folder))
+    shown = overview.make_overview(run)
     return {
         "schema": SCHEMA,
         "run": run.manifest.get("run"),
@@ -54,6 +55,8 @@ def as_json(run_folder: Path) -> dict[str, Any]:
         "status": run.manifest.get("status"),
         "clock": "instructions" if run.instruction_time else "host",
         "answer": to_builtins(compose(run)),
+        "sentence": overview.write_sentence(run, shown),
+        "overview": [_measure_json(measure) for measure in shown.measures],
         "table": [to_builtins(row) for row in make_rows(run)],
         "conditions": conditions.as_json(run),
         "comparisons": comparisons.as_json(run),
@@ -65,12 +68,29 @@ def as_json(run_folder: Path) -> dict[str, Any]:
     }
 
 
+def _measure_json(measure: overview.Measure) -> dict[str, Any]:
+    """Return a column of the report's first picture: of each platform its estimate, the ratio to the baseline, and the
+    verdict."""
+    fields = ("estimate", "ratio", "ratio_span", "is_baseline", "verdict", "note")
+    return {
+        "measure": measure.name,
+        "title": measure.head,
+        "rate_per_s": measure.rate_per_s,
+        "noise_floor": measure.floor,
+        "platforms": {
+            name: {field: to_builtins(getattr(figure, field)) for field in fields}
+            for name, figure in measure.figures.items()
+        },
+        "absent": dict(measure.absent),
+    }
+
+
 def _platform_json(run: Run, platform: Platform) -> dict[str, Any]:
     services: dict[str, dict[str, object]] = {}
     for (service, name), estimate in estimate_service_phases(run, platform.name).items():
         services.setdefault(service, {})[name] = to_builtins(estimate)
     of = select_ramps(run, platform.name)
-    memory = {ruler: estimate_memory_of_copies(of, ruler) for ruler in RULERS}
+    memory = {ruler: estimate_memory_of_copies(run, platform.name, ruler) for ruler in RULERS}
     return {
         "label": platform.label,
         "emulated": platform.emulated,

@@ -11,6 +11,8 @@ from testbed.statistics import Estimate, MeanEstimate
 
 MEBIBYTE = 1 / 2**20
 _NARROW = "\N{NARROW NO-BREAK SPACE}"
+# What stands in place of a latency where a platform could not keep up.
+SATURATED = "saturated"
 
 
 class Quantity(Struct, frozen=True):
@@ -161,6 +163,14 @@ def _fixed(value: float, decimals: int) -> str:
     if float(text.replace(",", "")) == 0:
         return "0"
     return text.replace(",", _NARROW).replace("-", "\N{MINUS SIGN}")
+
+
+def format_plain(value: float) -> str:
+    """Return a round number, such as a tick, without needless digits; large ones with a prefix."""
+    for size, prefix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if size <= abs(value) < size * 1000:
+            return f"{value / (1e3 if prefix == 'k' else size):g}{prefix}".replace("-", "\N{MINUS SIGN}")
+    return f"{value:g}".replace("-", "\N{MINUS SIGN}")
 
 
 def sanitize(text: str) -> str:
