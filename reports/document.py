@@ -47,7 +47,6 @@ _MADE_OF = (
 def as_json(run_folder: Path) -> dict[str, Any]:
     """Return the answer and every estimate behind it, in base units (s, bytes, fractions), ready for ``json.dumps``."""
     run = read_run(RunFolder.open(run_folder))
-    shown = overview.make_overview(run)
     return {
         "schema": SCHEMA,
         "run": run.manifest.get("run"),
@@ -55,8 +54,7 @@ def as_json(run_folder: Path) -> dict[str, Any]:
         "status": run.manifest.get("status"),
         "clock": "instructions" if run.instruction_time else "host",
         "answer": to_builtins(compose(run)),
-        "sentence": overview.write_sentence(run, shown),
-        "overview": [_measure_json(measure) for measure in shown.measures],
+        "overview": [_measure_json(measure) for measure in overview.make_overview(run).measures],
         "table": [to_builtins(row) for row in make_rows(run)],
         "conditions": conditions.as_json(run),
         "comparisons": comparisons.as_json(run),

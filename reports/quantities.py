@@ -10,9 +10,9 @@ from runtime.output import printable
 from testbed.statistics import Estimate, MeanEstimate
 
 MEBIBYTE = 1 / 2**20
-_NARROW = "\N{NARROW NO-BREAK SPACE}"
 # What stands in place of a latency where a platform could not keep up.
 SATURATED = "saturated"
+_NARROW = "\N{NARROW NO-BREAK SPACE}"
 
 
 class Quantity(Struct, frozen=True):

@@ -37,7 +37,7 @@ def test_every_headline_of_the_report_is_in_the_json(write_run: WriteRun, platfo
     heads = re.findall(r"<h1[^>]*>(.*?)</h1>", (run / "report.html").read_text(), re.DOTALL)
     for head in heads:
         said = plain(html_module.unescape(re.sub(r"<[^>]+>", "", head)))
-        assert any(said in plain(sentence) for sentence in (data["sentence"], answer["headline"]))
+        assert any(said in plain(text) for text in (answer["ratios"], answer["headline"], data["scenario"]))
 
 
 def test_every_row_of_the_terminal_is_in_the_json(full_run: Path) -> None:
