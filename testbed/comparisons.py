@@ -24,6 +24,7 @@ from testbed.analysis import (
     select_ramps,
 )
 from testbed.copies import further_bytes
+from testbed.pairs import list_duets
 from testbed.results import Trial
 from testbed.statistics import (
     FEWEST_TO_ALLOW,
@@ -80,16 +81,19 @@ class Series(Struct, frozen=True):
 
 
 def compare_platforms(run: Run, margin: float = MARGIN) -> tuple[PlatformComparison, ...]:
-    """Return every comparison that a run allows, with verdicts that hold for all of them at once."""
+    """Return every comparison that a run allows, with verdicts that hold for all of them at once. Duets have their own
+    (testbed.pairs)."""
     return run.remember(("comparisons", margin), lambda: _compare_platforms(run, margin))
 
 
 def _compare_platforms(run: Run, margin: float) -> tuple[PlatformComparison, ...]:
+    duets = {frozenset(duet) for duet in list_duets(run)}
     found = [
         PlatformComparison(headline, baseline.name, other.name, compare_values(values[baseline], values[other], margin))
         for group in _list_groups(run)
         for headline, values in _list_figures(run, group)
         for baseline, other in ((next(iter(values)), other) for other in list(values)[1:])
+        if {baseline.name, other.name} not in duets
     ]
     judged = judge_family([one.comparison for one in found])
     return tuple(replace(one, comparison=verdict) for one, verdict in zip(found, judged, strict=True))

@@ -72,7 +72,8 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.breakdown": set(),
     "testbed.aliases": set(),
     "testbed.copies": {"testbed.statistics"},
-    "testbed.comparisons": {"testbed.analysis", "testbed.copies", "testbed.results", "testbed.statistics"},
+    "testbed.comparisons": {"testbed.analysis", "testbed.copies", "testbed.pairs", "testbed.results"}
+    | {"testbed.statistics"},
     "testbed.counts": set(),
     "testbed.histograms": set(),
     "testbed.interruption": set(),

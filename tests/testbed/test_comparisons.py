@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from testbed.analysis import Run, read_run
 from testbed.comparisons import Headline, compare_platforms, compare_values, examine_series
 from testbed.results import Metric, Outcome, RunFolder, Trial
@@ -128,3 +130,13 @@ def test_an_application_s_work_is_compared_by_its_own_figures(tmp_path: Path) ->
             folder.append(Trial(block, block, platform, "work", "ok", metrics=metrics))
     (only,) = compare_platforms(read_run(folder))
     assert (only.headline, only.comparison.verdict) == (Headline("work", "throughput"), "less")
+
+
+def test_a_duet_is_left_to_its_own_comparison(tmp_path: Path) -> None:
+    pairs = (("container", "crun"), ("crun", "container"))
+    trials = [
+        replace(_start(block, platform, 1.0 + block / 1000), beside=beside)
+        for block in range(1, 9)
+        for platform, beside in pairs
+    ]
+    assert compare_platforms(_run(tmp_path, *trials)) == ()
