@@ -19,7 +19,7 @@ from testbed.scenario.work import Work, convert
 from testbed.services.exchange import Exchange, NoAnswer, fetch
 
 # How long an end may take to be seen, once there is no answer.
-_ENDING_S = 1.0
+_ENDING_S = 2.0
 # What is quoted of an answer that is none.
 _QUOTED_CHARACTERS = 300
 
