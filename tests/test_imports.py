@@ -15,12 +15,13 @@ from runtime.launcher.build import NEEDED, PACKAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 # Each may import those before it.
-ORDER = ("runtime", "vm_images", "testbed", "reports", "tasks")
+ORDER = ("runtime", "vm_images", "testbed", "reports", "commands", "tasks")
 # Reports reads run folders; nothing in it can run or change anything.
 REPORTS_MAY = (
-    "testbed.analysis", "testbed.comparisons", "testbed.histograms", "testbed.pairs", "testbed.published",
-    "testbed.repetitions", "testbed.results", "testbed.statistics", "runtime.errors",
-)  # fmt: skip
+    *("testbed.analysis", "testbed.comparisons", "testbed.histograms", "testbed.pairs", "testbed.published"),
+    *("testbed.repetitions", "testbed.results", "testbed.runs", "testbed.statistics"),
+    *("runtime.errors", "runtime.output"),
+)
 # Imported inside a function, or at the top of a module that is itself imported inside one.
 SLOW = ("pandas", "matplotlib", "scipy", "numpy")
 
@@ -159,7 +160,17 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.copies",
         "testbed.statistics",
         "testbed.results",
+        "testbed.soundness",
         "testbed.temperature",
+    },
+    "testbed.soundness": {"testbed.results"},
+    "testbed.runs": {
+        "testbed.aliases",
+        "testbed.analysis",
+        "testbed.copies",
+        "testbed.pairs",
+        "testbed.results",
+        "testbed.statistics",
     },
     "testbed.scenario": {"testbed.load"},
     "testbed.images": {"testbed.scenario"},
@@ -173,6 +184,8 @@ ROOMS: Mapping[str, set[str]] = {
     | {"testbed.histograms"}
     | {"testbed.load", "testbed.platforms", "testbed.qemu", "testbed.results", "testbed.sample", "testbed.scenario"}
     | {"testbed.counts", "testbed.headlines", "testbed.services", "testbed.statistics"},
+    "reports.runs": {"reports.quantities", "reports.work"},
+    "reports.exports": {"reports.runs"},
 }
 # Not so yet: module and room. Each goes when the import does.
 PENDING = {
