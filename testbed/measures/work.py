@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Generator, Mapping
 
 from runtime.cgroups import Cgroup
@@ -17,6 +18,8 @@ from testbed.results import Metric, Trial
 from testbed.scenario.work import Work, convert
 from testbed.services.exchange import Exchange, NoAnswer, fetch
 
+# How long an end may take to be seen, once there is no answer.
+_ENDING_S = 2.0
 # What is quoted of an answer that is none.
 _QUOTED_CHARACTERS = 300
 
@@ -77,7 +80,11 @@ def _have_it_done(work: Work, application: Application, timeout_s: float) -> Exc
     try:
         return fetch(address, work.port, work.path, timeout_s, application.check_alive)
     except NoAnswer as error:
-        application.check_alive()
+        # A process that has ended closes its connections first.
+        deadline_s = time.monotonic() + _ENDING_S
+        while time.monotonic() < deadline_s:
+            application.check_alive()
+            time.sleep(0.02)
         raise application.failure(f"{_request(work)}: {error}") from error
 
 
