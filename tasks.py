@@ -10,9 +10,9 @@ from pathlib import Path
 from invoke import Collection, Context, Program, task
 from invoke.exceptions import Exit
 
-from commands import lists, runs
-from commands.common import ROOT, parse_fraction, parse_number, reporting, split_words
-from commands.gate import Planned, Wishes, append_step_summary, compare_with, conclude, read_baseline
+from reports.commands import lists, runs
+from reports.commands.common import ROOT, parse_fraction, parse_number, reporting, split_words
+from reports.commands.gate import Planned, Wishes, append_step_summary, compare_with, conclude, read_baseline
 from runtime import __version__
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from testbed.progress import print_progress, show_progress
@@ -385,7 +385,7 @@ def test(context: Context, select: str = "", only: str = "") -> None:
 @reporting
 def completion(context: Context, shell: str) -> int:
     """Print a script that completes tasks, options and their values: eval "$(./invoke completion bash)"."""
-    from commands.completion import write_script
+    from reports.commands.completion import write_script
 
     print(write_script(shell, namespace.tasks), end="")
     return 0

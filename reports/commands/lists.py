@@ -7,7 +7,7 @@ import json as json_module
 from invoke import Context, task
 from msgspec import to_builtins
 
-from commands.common import ROOT, reporting
+from reports.commands.common import ROOT, reporting
 from testbed.progress import print_progress
 
 
@@ -15,7 +15,7 @@ from testbed.progress import print_progress
 @reporting
 def scenarios(context: Context, json: bool = False) -> int:
     """List the scenarios: what each is, its services, and what is measured of it."""
-    from commands.listing import describe_scenarios
+    from reports.commands.listing import describe_scenarios
     from testbed.listing import list_scenarios
 
     listed = list_scenarios(ROOT / "scenarios")
@@ -27,7 +27,7 @@ def scenarios(context: Context, json: bool = False) -> int:
 @reporting
 def platforms(context: Context, json: bool = False) -> int:
     """List the platforms: what each is, and whether it can run here or why not."""
-    from commands.listing import describe_platforms
+    from reports.commands.listing import describe_platforms
     from testbed.listing import list_platforms
 
     print_progress("looking at this host")

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 INVOKE = Path(sys.executable).parent / "invoke"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from invoke import Context, task
 
-from commands.common import RESULTS, reporting
+from reports.commands.common import RESULTS, reporting
 from runtime.errors import UsageError
 from testbed.progress import print_progress
 from testbed.runs.sides import Measured, read_side
@@ -45,7 +45,7 @@ def compare(
     json: bool = False,
 ) -> int:
     """Compare two runs, or two sets of runs: what differs in what they were made of, what changed, the worst first."""
-    from commands.gate import Wishes, conclude
+    from reports.commands.gate import Wishes, conclude
     from testbed.runs.compare import compare_sides, parse_limits
 
     limits = parse_limits(limit, metrics)

@@ -12,7 +12,7 @@ import pytest
 
 from testbed.scenario.new import create_scenario
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 INVOKE = Path(sys.executable).parent / "invoke"
 
 

@@ -14,7 +14,7 @@ from invoke.exceptions import Exit
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from runtime.output import printable
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "results"
 
 
