@@ -40,6 +40,7 @@ from testbed.analysis import (
     select_values,
 )
 from testbed.intervals import Estimate, estimate_median_ratio
+from testbed.ramps import HELD, select_density, select_parts, select_steps
 from testbed.results import RunFolder
 
 _AS = {"container": "as containers", "vm": "as virtual machines"}
@@ -388,6 +389,9 @@ def _platform_json(run: Run, platform: Platform) -> dict[str, Any]:
             "applications": [ramp.applications for ramp in of],
             "stopped": [ramp.reason for ramp in of],
             "bytes": {name: to_builtins(held) for name, held in memory.items() if held},
+            "held": [held for one in select_density(run, platform.name) if (held := one.value(HELD)) is not None],
+            "steps": [to_builtins(step) for step in select_steps(run, platform.name)],
+            "parts": [to_builtins(step) for step in select_parts(run, platform.name)],
         },
         "utilisation": [
             {"rate_per_s": rate, "saturated": rate in find_saturated(run, platform.name), **_estimates_json(figures)}

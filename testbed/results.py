@@ -38,6 +38,8 @@ METRIC_COLUMNS = (
 _ADDED = {"clock", "format"}
 # What the quota of processor time held back: the fraction of periods, and seconds.
 THROTTLED_PERIODS, THROTTLED = "throttled_periods", "throttled"
+# What a trial's name has behind it in the file of its memory by part, at several steps of its ramp.
+PARTS_OF_STEPS = "-parts"
 # Less of the periods is in tables, and not said in words.
 LEAST_HELD_BACK = 0.005
 # The kind of a manifest's ``machine`` in which one instruction takes one nanosecond.

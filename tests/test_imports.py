@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Each may import those before it.
 ORDER = ("runtime", "vm_images", "testbed", "reports", "tasks")
 # Reports reads run folders; nothing in it can run or change anything.
-REPORTS_MAY = ("testbed.results", "testbed.analysis", "testbed.intervals", "runtime.errors")
+REPORTS_MAY = ("testbed.results", "testbed.analysis", "testbed.intervals", "testbed.ramps", "runtime.errors")
 # Imported inside a function, or at the top of a module that is itself imported inside one.
 SLOW = ("pandas", "matplotlib", "scipy", "numpy")
 
@@ -95,6 +95,7 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.results",
         "testbed.temperature",
     },
+    "testbed.ramps": {"testbed.analysis", "testbed.breakdown", "testbed.intervals", "testbed.results"},
     "testbed.scenario": set(),
     "testbed.images": {"testbed.scenario"},
     "testbed.host": {"testbed.sample"},
