@@ -280,7 +280,7 @@ def new(context: Context, name: str) -> int:
 
 _C_FILES = (
     "runtime/launcher/*.c runtime/launcher/client/*.[ch] runtime/launcher/executor/*.[ch]"
-    " benchmarks/reference/*.[ch] tests/runtime/images/*.c tests/runtime/launcher/*.c"
+    " benchmarks/reference/*.[ch] testbed/sampler/*.c tests/runtime/images/*.c tests/runtime/launcher/*.c"
 )
 LINT = (
     "ruff check .",
@@ -290,6 +290,7 @@ LINT = (
     "mypy",
     "shellcheck invoke .ci/run",
     "python -m runtime.launcher.build --analyze",
+    "python -m testbed.sampler.build --analyze",
 )
 
 

@@ -65,6 +65,7 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.progress": set(),
     "testbed.results": set(),
     "testbed.sample": set(),
+    "testbed.sampler": set(),
     "testbed.temperature": set(),
     "testbed.bench": {
         "testbed.bare",
@@ -106,7 +107,7 @@ ROOMS: Mapping[str, set[str]] = {
     | {"testbed.qemu", "testbed.scenario", "testbed.services"},
     "testbed.measures": {"testbed.breakdown", "testbed.copies", "testbed.host", "testbed.interruption", "testbed.lab"}
     | {"testbed.load", "testbed.platforms", "testbed.qemu", "testbed.results", "testbed.sample", "testbed.scenario"}
-    | {"testbed.counts", "testbed.services"},
+    | {"testbed.counts", "testbed.sampler", "testbed.services"},
 }
 # Not so yet: module and room. Each goes when the import does.
 PENDING = {

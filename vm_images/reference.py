@@ -48,6 +48,7 @@ _PATCH = Path(__file__).with_suffix(".patch")
 _ROOT = Path(__file__).resolve().parent.parent
 _SOURCES = ("runtime", "testbed", "vm_images")
 _LAUNCHER = Path("launcher", "testbed-launcher")
+_SAMPLER = Path("testbed", "sampler", "testbed-sampler")
 _LOCK = _ROOT / "requirements.lock"
 
 
@@ -83,7 +84,8 @@ def _install_packages(target: Path, scratch: Path) -> None:
 
 
 def _stage_source(target: Path) -> None:
-    """Lay out this checkout's modules, and a launcher that knows the image's interpreter."""
+    """Lay out this checkout's modules, a launcher that knows the image's interpreter, and the sampler: there is no
+    compiler in it. Raises PrerequisiteError when one of them cannot be compiled here."""
     for folder in _SOURCES:
         for source in sorted((_ROOT / folder).rglob("*")):
             if source.suffix in (".py", ".dockerfile", ".config") and source.is_file():
@@ -92,6 +94,13 @@ def _stage_source(target: Path) -> None:
                 shutil.copyfile(source, copy)
     build_for(INTERPRETER, Path(PACKAGES), IMAGE_BINARY)
     shutil.copy2(IMAGE_BINARY, target / "runtime" / _LAUNCHER)
+    # Of testbed, which nothing here imports.
+    compiled = subprocess.run(
+        [sys.executable, "-m", "testbed.sampler.build"], cwd=_ROOT, capture_output=True, text=True, check=False
+    )
+    if compiled.returncode:
+        raise PrerequisiteError(f"compile the sampler: {compiled.stderr.strip()[-500:]}", "install gcc and libc6-dev")
+    shutil.copy2(_ROOT / _SAMPLER, target / _SAMPLER)
 
 
 def ensure_reference_image(store: Store, progress: Callable[[str], None]) -> Image:

@@ -15,10 +15,12 @@ from runtime.cgroups import Cgroup, Throttling
 from runtime.errors import WorkloadError
 from runtime.output import QUOTED_LINES, last_lines
 from testbed.interruption import defer_signals
+from testbed.lab import find_ports
 from testbed.measures import counting, throttling
 from testbed.measures.context import RunContext
 from testbed.platforms.protocol import Filled, Instance, Platform, Pooling
 from testbed.qemu.console import KERNEL_PANIC
+from testbed.sampler.plan import Target
 from testbed.scenario.model import Ready, Scenario
 from testbed.services.probe import NotReady, Question, ask
 from testbed.services.specs import make_specs
@@ -204,6 +206,17 @@ class Application:
         """Return the error that says what happened to this application, with the last lines of its consoles."""
         message = f"{self._context.scenario.name} on {self._platform.name}: {what}"
         return WorkloadError(message, "\n  ".join(quote_console(instance) for instance in self.instances))
+
+    def targets(self) -> dict[str, Target]:
+        """Return what is to be sampled of each instance, by its name: its cgroup and its ports of the lab's bridge."""
+        macs = {
+            spec.link.mac: one.name for one in self.instances for spec in one.specs.values() if spec.link is not None
+        }
+        ports = find_ports(macs)
+        return {
+            name: Target(cgroup, tuple(sorted({port for mac, port in ports.items() if macs[mac] == name})))
+            for name, cgroup in self.cgroups().items()
+        }
 
     def cgroups(self) -> dict[str, Cgroup]:
         """Return the cgroup of each instance, by the instance's name."""
