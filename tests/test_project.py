@@ -124,3 +124,9 @@ def test_a_test_run_has_two_parts() -> None:
     assert tasks.checks("load", "tests") == ("python -m tests.streams --durations=10 -k 'load'",)
     with pytest.raises(Exit, match="test --only everything: there is no such part"):
         tasks.test.body(None, only="everything")
+
+
+def test_the_lock_names_everything_that_is_needed() -> None:
+    """./invoke installs what it lists and resolves nothing: a release made since then must not matter."""
+    done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout

@@ -21,6 +21,7 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
+from runtime import speed
 from runtime.cgroups import Cgroup
 from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
 from runtime.images.model import Image
@@ -46,8 +47,9 @@ from vm_images.plans.restored import ENTROPY_BYTES, restored_plan, sleep_plan
 _BOOT_TIMEOUT_S = 120.0
 _SLEEP_TIMEOUT_S = 10.0
 _SPAWN_TIMEOUT_S = 10.0
-# A guest is idle when its QEMU used less than a tenth of a processor for so long.
-_IDLE_NS, _IDLE_FRACTION = 200_000_000, 0.1
+# A guest is idle when its QEMU used less than this part of a processor for so long; a host that is n times slower needs
+# n times as much for a guest's timer, up to half a processor, which no guest that still boots stays below.
+_IDLE_NS, _IDLE_FRACTION, _IDLE_FRACTION_MOST = 200_000_000, 0.1, 0.5
 
 
 class Warmed(Struct, frozen=True):
@@ -65,11 +67,12 @@ def _essence(spec: Spec) -> tuple[Spec, bool]:
 def await_idle(cgroup: Cgroup, timeout_s: float) -> None:
     """Wait until what the guest began at its start is done, or else every copy would do the rest of it."""
     deadline_ns = time.monotonic_ns() + round(timeout_s * 1e9)
+    idle = min(_IDLE_FRACTION * speed.factor(), _IDLE_FRACTION_MOST)
     used_ns, since_ns = cgroup.cpu_usage_ns(), time.monotonic_ns()
     while since_ns < deadline_ns:
         time.sleep(_IDLE_NS / 1e9)
         now_used_ns, now_ns = cgroup.cpu_usage_ns(), time.monotonic_ns()
-        if now_used_ns - used_ns < _IDLE_FRACTION * (now_ns - since_ns):
+        if now_used_ns - used_ns < idle * (now_ns - since_ns):
             return
         used_ns, since_ns = now_used_ns, now_ns
 
