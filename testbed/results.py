@@ -40,6 +40,8 @@ _ADDED = {"clock", "format"}
 THROTTLED_PERIODS, THROTTLED = "throttled_periods", "throttled"
 # What a trial's name has behind it in the file of its memory by part, at several steps of its ramp.
 PARTS_OF_STEPS = "-parts"
+# The same of what was sampled of its instances in the last window of its ramp.
+INSTANCES_OF_STEP = "-instances"
 # Less of the periods is in tables, and not said in words.
 LEAST_HELD_BACK = 0.005
 # The kind of a manifest's ``machine`` in which one instruction takes one nanosecond.

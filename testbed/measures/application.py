@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from itertools import takewhile
 from types import MappingProxyType, TracebackType
@@ -207,20 +207,20 @@ class Application:
         message = f"{self._context.scenario.name} on {self._platform.name}: {what}"
         return WorkloadError(message, "\n  ".join(quote_console(instance) for instance in self.instances))
 
-    def targets(self) -> dict[str, Target]:
-        """Return what is to be sampled of each instance, by its name: its cgroup and its ports of the lab's bridge."""
-        macs = {
-            spec.link.mac: one.name for one in self.instances for spec in one.specs.values() if spec.link is not None
-        }
-        ports = find_ports(macs)
-        return {
-            name: Target(cgroup, tuple(sorted({port for mac, port in ports.items() if macs[mac] == name})))
-            for name, cgroup in self.cgroups().items()
-        }
-
     def cgroups(self) -> dict[str, Cgroup]:
         """Return the cgroup of each instance, by the instance's name."""
         return {instance.name: self._platform.cgroup(instance) for instance in self.instances}
+
+
+def list_targets(applications: Sequence[Application]) -> dict[str, Target]:
+    """Return what is to be sampled of each instance, by its name: its cgroup and its ports of the lab's bridge."""
+    instances = [instance for application in applications for instance in application.instances]
+    macs = {spec.link.mac: one.name for one in instances for spec in one.specs.values() if spec.link is not None}
+    ports: dict[str, set[str]] = {}
+    for mac, port in find_ports(macs).items():
+        ports.setdefault(macs[mac], set()).add(port)
+    cgroups = {name: cgroup for application in applications for name, cgroup in application.cgroups().items()}
+    return {name: Target(cgroup, tuple(sorted(ports.get(name, ())))) for name, cgroup in cgroups.items()}
 
 
 def _phases(platform_phases: Mapping[str, int], open_ns: int | None) -> dict[str, int]:

@@ -11,25 +11,35 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from statistics import fmean
 from time import process_time, sleep
-from typing import Literal
 
 from msgspec import Struct
 from msgspec.structs import astuple, replace
 
-from runtime.cgroups import Throttling, sum_throttling
+from runtime.cgroups import sum_throttling
 from runtime.errors import TestbedError, WorkloadError
 from testbed import breakdown
-from testbed.copies import RULERS, first_bytes, further_bytes
 from testbed.lab import PORTS_LIMIT
-from testbed.load.open_loop import LoadResult, OfferedLoad, Target, merge, run_loads
-from testbed.measures.application import Application
+from testbed.load.open_loop import OfferedLoad, Target, merge, run_loads
+from testbed.measures.application import Application, list_targets
 from testbed.measures.context import LOAD_ATTEMPTS, RunContext
-from testbed.measures.level import CONFIDENCE, MOST_WINDOWS, Judged, Verdict, Window, count_slower, judge, wants_another
+from testbed.measures.level import CONFIDENCE, MOST_WINDOWS, Judged, judge, wants_another
 from testbed.measures.schedule import PlannedTrial
-from testbed.results import PARTS_OF_STEPS, THROTTLED_PERIODS, Metric, Outcome, Trial
-from testbed.sample import HostReading, compute_shares, compute_utilisation, read_host, read_usage
+from testbed.measures.steps import (
+    Look,
+    Point,
+    Processors,
+    is_power_of_two,
+    list_parts,
+    make_metrics,
+    make_part_metrics,
+    make_point,
+    make_window,
+)
+from testbed.results import INSTANCES_OF_STEP, PARTS_OF_STEPS, Outcome, Trial
+from testbed.sample import read_host, read_usage
+from testbed.sampler.records import COLUMNS, Row, tabulate
+from testbed.sampler.sampler import Sampler
 from testbed.scenario.model import Scenario, Settings
 
 # What the host itself must keep, whatever is measured.
@@ -40,38 +50,6 @@ UNLIMITED_BYTES = 1 << 30
 AGAIN_WARMUP_S = 1.0
 # More than the applications of a ramp times what tells their steps apart.
 SEEDS_OF_A_LOOK = 100_000_000
-
-
-class Point(Struct, frozen=True):
-    """One step of the ramp, and a row of the samples: so many applications, under load in one window or several.
-
-    ``available_bytes`` is the host's MemAvailable; ``host_utilisation`` a fraction (0 to 1) of the windows, and
-    ``host_others`` the part of it that was neither application nor generator. ``throttled_periods`` is the fraction of
-    the instances' periods in which their quota of processor time held them back.
-
-    ``start_s`` is what the newest application took from its request until it was ready, beside all the others.
-    ``requests`` have a latency, of these ``slow`` are above the service level's limit, a fraction that lies between
-    ``slow_low`` and ``slow_high`` (testbed.measures.level); ``p50_ms`` and ``p99_ms`` are theirs. ``windows`` is how
-    often the step was looked at.
-    """
-
-    applications: int
-    cgroup_bytes: int
-    pss_bytes: int
-    available_bytes: int
-    p99_ms: float
-    error_fraction: float
-    host_utilisation: float
-    host_others: float
-    throttled_periods: float = 0.0
-    p50_ms: float = 0.0
-    start_s: float = 0.0
-    requests: int = 0
-    slow: int = 0
-    slow_low: float = 0.0
-    slow_high: float = 1.0
-    windows: int = 0
-    verdict: Verdict | Literal[""] = ""
 
 
 class Stop(Struct, frozen=True):
@@ -89,6 +67,7 @@ def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None
     context.progress(f"  {ramp.within_slo} applications ({stop.reason})")
     name = f"t{planned.trial:03}"
     context.folder.write_samples(f"{name}{PARTS_OF_STEPS}", ("applications", "part", "bytes"), list_parts(ramp.parts))
+    context.folder.write_samples(f"{name}{INSTANCES_OF_STEP}", COLUMNS, tabulate(ramp.rows))
     yield Trial(
         planned.trial,
         planned.block,
@@ -107,35 +86,9 @@ def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None
     )
 
 
-class _Processors(Struct, frozen=True):
-    """The host at a moment, with the CPU seconds that all applications and this process have used by then, and what
-    quotas have held back of the applications."""
-
-    host: HostReading
-    applications_s: float
-    own_s: float
-    held_back: Throttling
-
-
-class _Look(Struct, frozen=True):
-    """One window of load on a step, with the host's state on either side of it."""
-
-    load: LoadResult
-    window: Window
-    before: _Processors
-    after: _Processors
-
-    @property
-    def others(self) -> float:
-        """The fraction (0 to 1) of the host that neither application nor generator used."""
-        before, after = self.before, self.after
-        applications_s = after.applications_s - before.applications_s
-        own_s = self.load.generator_cpu_s + after.own_s - before.own_s
-        return compute_shares(before.host, after.host, applications_s, own_s).others
-
-
 class _Ramp:
-    """The ramp under way: ``applications`` holds what runs, ``points`` what was seen at each step."""
+    """The ramp under way: ``applications`` holds what runs, ``points`` what was seen at each step, ``rows`` what was
+    sampled in the last window."""
 
     def __init__(self, context: RunContext, planned: PlannedTrial, applications: ExitStack) -> None:
         self._context = context
@@ -143,6 +96,8 @@ class _Ramp:
         self._undo = applications
         self._running: list[Application] = []
         self.points: list[Point] = []
+        self.rows: tuple[Row, ...] = ()
+        self._told: set[str] = set()
         self.parts: dict[int, Mapping[str, int]] = {}
         self.within_slo = 0
         self._verdict = ""
@@ -196,7 +151,7 @@ class _Ramp:
 
     def _step(self) -> Stop | None:
         """Load all applications in as many windows as a verdict takes, and read their memory."""
-        looks: list[_Look] = []
+        looks: list[Look] = []
         slo = self._context.settings.slo
         while not looks or wants_another([look.window for look in looks], slo):
             look = self._look(len(looks))
@@ -213,7 +168,7 @@ class _Ramp:
         self._verdict = "; held there" if judged.verdict == "held" else f"; undecided there: {judged.reason}"
         return None
 
-    def _look(self, number: int) -> _Look:
+    def _look(self, number: int) -> Look:
         """Return what one window of load saw; a late generator has further attempts at it."""
         for attempt in range(LOAD_ATTEMPTS):
             look = self._load(number * LOAD_ATTEMPTS + attempt)
@@ -221,61 +176,60 @@ class _Ramp:
                 break
         return look
 
-    def _load(self, number: int) -> _Look:
+    def _load(self, number: int) -> Look:
         """Load all applications at once; the warm-up of the first time is for the newest to settle."""
         settings = self._context.settings
         load, density = settings.load, settings.density
-        before: list[_Processors] = []
+        before: list[Processors] = []
         seeds = number * SEEDS_OF_A_LOOK + len(self._running) * 1000
-        result = merge(
-            run_loads(
-                [
-                    OfferedLoad(
-                        Target(application.addresses[load.service], load.port, load.method, load.path),
-                        density.rate_per_s,
-                        density.window_s,
-                        load.connections,
-                        self._context.arrival_seed(self._planned.block, seeds + index),
-                        warmup_s=min(density.settle_s, AGAIN_WARMUP_S) if number else density.settle_s,
-                    )
-                    for index, application in enumerate(self._running)
-                ],
-                started=lambda: before.append(self._processors()),
-            )
-        )
-        return _Look(result, make_window(result, settings.slo.p99_ms), before[0], self._processors())
 
-    def _processors(self) -> _Processors:
+        def begin() -> None:
+            undo.enter_context(sampler)
+            before.append(self._processors())
+
+        with ExitStack() as undo:
+            sampler = Sampler(list_targets(self._running))
+            undo.callback(sampler.close)
+            result = merge(
+                run_loads(
+                    [
+                        OfferedLoad(
+                            Target(application.addresses[load.service], load.port, load.method, load.path),
+                            density.rate_per_s,
+                            density.window_s,
+                            load.connections,
+                            self._context.arrival_seed(self._planned.block, seeds + index),
+                            warmup_s=min(density.settle_s, AGAIN_WARMUP_S) if number else density.settle_s,
+                        )
+                        for index, application in enumerate(self._running)
+                    ],
+                    started=begin,
+                )
+            )
+            after = self._processors()
+        self._tell_unread(sampler.sampling.unread)
+        self.rows = sampler.sampling.rows
+        window = make_window(result, settings.slo.p99_ms)
+        return Look(result, window, before[0], after, sampler.sampling)
+
+    def _tell_unread(self, unread: Sequence[str]) -> None:
+        """Say once in a ramp what could not be sampled."""
+        for what in unread:
+            if (name := what.partition(":")[0]) not in self._told:
+                self._told.add(name)
+                self._context.progress(f"  not sampled: {what}")
+
+    def _processors(self) -> Processors:
         cgroups = [cgroup for one in self._running for cgroup in one.cgroups().values()]
         used_ns = sum(cgroup.cpu_usage_ns() for cgroup in cgroups)
         held_back = sum_throttling(cgroup.throttling() for cgroup in cgroups)
-        return _Processors(read_host(), used_ns / 1e9, process_time(), held_back)
+        return Processors(read_host(), used_ns / 1e9, process_time(), held_back)
 
-    def _point(self, looks: Sequence[_Look], judged: Judged) -> Point:
+    def _point(self, looks: Sequence[Look], judged: Judged) -> Point:
         readings = [read_usage(cgroup) for application in self._running for cgroup in application.cgroups().values()]
         timeline = self._running[-1].timeline
-        result = merge([look.load for look in looks])
-        return Point(
-            applications=len(self._running),
-            cgroup_bytes=sum(reading.cgroup_bytes for reading in readings),
-            pss_bytes=sum(reading.pss_bytes for reading in readings),
-            available_bytes=read_host().available_bytes,
-            p99_ms=result.p99_s * 1e3,
-            error_fraction=result.error_fraction,
-            host_utilisation=fmean(compute_utilisation(look.before.host, look.after.host) for look in looks),
-            host_others=fmean(look.others for look in looks),
-            throttled_periods=sum_throttling(
-                look.after.held_back.since(look.before.held_back) for look in looks
-            ).fraction,
-            p50_ms=result.p50_s * 1e3,
-            start_s=(timeline.ready_ns - timeline.requested_ns) / 1e9,
-            requests=sum(look.window.answered for look in looks),
-            slow=sum(look.window.slow for look in looks),
-            slow_low=judged.slow_low,
-            slow_high=judged.slow_high,
-            windows=len(looks),
-            verdict=judged.verdict,
-        )
+        start_s = (timeline.ready_ns - timeline.requested_ns) / 1e9
+        return make_point(len(self._running), readings, read_host(), looks, judged, start_s)
 
 
 def count_most_applications(settings: Settings, ports: int) -> int:
@@ -298,47 +252,3 @@ def find_limit(running: int, cap: int, available_bytes: int, need_bytes: int) ->
         reason = f"memory: {available_bytes >> 20} MiB available, less than {wanted}"
         return Stop(reason, "ok" if running else "failed")
     return None
-
-
-def make_window(result: LoadResult, limit_ms: float) -> Window:
-    """Return the counts of a load that its service level is judged by."""
-    slow, answered = count_slower(result.latencies, limit_ms), int(result.latencies.get_total_count())
-    return Window(answered, slow, result.ok + result.failed, result.failed)
-
-
-def is_power_of_two(count: int) -> bool:
-    """Return whether a number of applications is one of 1, 2, 4, 8 and so on."""
-    return count > 0 and count & (count - 1) == 0
-
-
-def list_parts(parts: Mapping[int, Mapping[str, int]]) -> list[tuple[int, str, int]]:
-    """Return the rows of (applications, part, bytes that all of them hold), in the order of the steps."""
-    return [(count, name, held_bytes) for count, held in sorted(parts.items()) for name, held_bytes in held.items()]
-
-
-def make_part_metrics(parts: Mapping[int, Mapping[str, int]]) -> tuple[Metric, ...]:
-    """Return what one application holds on average where most were broken down, ``part_<name>`` in bytes."""
-    most = max(parts, default=0)
-    return tuple(Metric(f"part_{name}", held / most, "bytes") for name, held in parts.get(most, {}).items())
-
-
-def make_metrics(within_slo: int, points: Sequence[Point]) -> tuple[Metric, ...]:
-    """Return how many ``applications`` ran without breaking the service level, of how many it is certain that it held
-    (``applications_held``), and their memory in bytes, by ruler: what the first one took (``_first``) and the mean of
-    what each further one added (``_further``).
-
-    These are as they were read: one of MemAvailable is below 0 where something else gave memory back meanwhile. The
-    step that broke the service level counts, too: its memory is as real. ``host_others`` and
-    ``throttled_periods`` are those of the step that had most of it.
-    """
-    held = max((point.applications for point in points if point.verdict == "held"), default=0)
-    figures = [Metric("applications", within_slo, "1"), Metric("applications_held", held, "1")]
-    numbers = [name for name in Point.__struct_fields__ if name != "verdict"]
-    columns = {name: [float(getattr(point, name)) for point in points] for name in numbers}
-    for ruler in RULERS:
-        first, further = first_bytes(columns, ruler), further_bytes(columns, ruler)
-        figures += [Metric(f"{ruler}_first", first, "bytes")] if first is not None else []
-        figures += [Metric(f"{ruler}_further", fmean(further), "bytes")] if further else []
-    for name in ("host_others", THROTTLED_PERIODS):
-        figures.append(Metric(name, max(columns[name], default=0.0), "1"))
-    return tuple(figures)

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from testbed.load.open_loop import LoadResult, Target, run_load
 from testbed.measures import counting, throttling
-from testbed.measures.application import Application
+from testbed.measures.application import Application, list_targets
 from testbed.measures.context import LOAD_ATTEMPTS, RunContext
 from testbed.measures.schedule import PlannedTrial
 from testbed.platforms.protocol import Platform
@@ -92,7 +92,7 @@ def _offer(context: RunContext, platform: Platform, rate_per_s: float, applicati
         begun.append((read_host(), process_time()))
 
     with ExitStack() as undo:
-        sampler = Sampler(application.targets())
+        sampler = Sampler(list_targets([application]))
         undo.callback(sampler.close)
         result = run_load(
             target,

@@ -132,6 +132,16 @@ def summarise_usage(rows: Sequence[Row], name: str) -> Usage:
     return Usage(last("cpu_ns") / 1e9, mean("cgroup_bytes"), mean("pss_bytes"), samples, held_back)
 
 
+def compute_pressure(rows: Sequence[Row], name: str, resource: str) -> float:
+    """Return the fraction (0 to 1) of the time in which some of what ``name`` is waited for a resource: ``cpu``,
+    ``memory`` or ``io``. 0 where the kernel does not tell."""
+    column = f"{resource}_some_us"
+    told = [(row.t_s, row.values[column]) for row in rows if row.name == name and column in row.values]
+    if len(told) < 2 or told[-1][0] <= told[0][0]:
+        return 0.0
+    return min(max((told[-1][1] - told[0][1]) / 1e6 / (told[-1][0] - told[0][0]), 0.0), 1.0)
+
+
 def tabulate(rows: Sequence[Row]) -> list[tuple[float | str, ...]]:
     """Return the rows of a file of samples, in the order of COLUMNS; a cell is empty where nothing was read."""
     return [(round(row.t_s, 4), row.name, *(_cell(row.values.get(name)) for name in COLUMNS[2:])) for row in rows]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from testbed.analysis import Run, read_run
-from testbed.measures.density import Point
+from testbed.measures.steps import Point
 from testbed.ramps import select_parts, select_steps
 from testbed.results import RunFolder, Trial
 

@@ -8,24 +8,14 @@ import re
 import signal
 import threading
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from testbed.interruption import Interrupted, raise_on_signals
 from testbed.measures.context import RunContext
-from testbed.measures.density import (
-    Point,
-    application_bytes,
-    count_most_applications,
-    find_limit,
-    is_power_of_two,
-    list_parts,
-    make_metrics,
-    make_part_metrics,
-)
-from testbed.measures.level import Verdict
+from testbed.measures.density import application_bytes, count_most_applications, find_limit
 from testbed.measures.schedule import PlannedTrial
 from testbed.measures.trials import run_trials
 from testbed.results import Trial
@@ -75,6 +65,12 @@ def test_the_cap_stops_the_ramp_and_each_application_takes_its_memory(make_conte
     assert {row["windows"] for row in rows[1:]} == {"1"}, "no window more where it could not decide"
     assert [row["verdict"] for row in rows] == ["", "undecided", "undecided", "undecided"]
     assert all(0 < float(row["start_s"]) < 5 for row in rows[1:])
+    assert all(0 <= float(row[f"{what}_pressure"]) <= 1 for row in rows for what in ("cpu", "memory", "io"))
+    with (context.folder.path / "samples" / "t003-instances.csv").open() as file:
+        sampled = list(csv.DictReader(file))
+    assert {row["name"] for row in sampled} == {
+        "host", *(f"t003-a{number}-{service}" for number in range(3) for service in ("web", "store"))
+    }  # fmt: skip
     with (context.folder.path / "samples" / "t003-parts.csv").open() as file:
         parts = list(csv.DictReader(file))
     held = {int(row["applications"]): int(row["bytes"]) for row in parts if row["part"] == "application"}
@@ -166,25 +162,6 @@ def test_memory_for_the_next_application_and_the_host_must_be_there() -> None:
     assert capped is not None and capped.reason == "cap: 12 applications"
 
 
-def test_the_first_application_is_apart_from_further_ones() -> None:
-    taken = [0, 45, 85, 125, 165]
-    points = [
-        Point(n, taken[n] * MIB, n * 30 * MIB, (9000 - n * 50) * MIB, 1, 0, 0, n / 100) for n in range(len(taken))
-    ]
-    figures = {metric.metric: metric.value for metric in make_metrics(4, points)}
-    assert figures["memory_cgroup_first"] == 45 * MIB
-    assert figures["memory_cgroup_further"] == 40 * MIB
-    assert figures["memory_pss_further"] == 30 * MIB
-    assert figures["memory_available_first"] == figures["memory_available_further"] == 50 * MIB
-    assert figures["host_others"] == 0.04
-    assert figures["throttled_periods"] == 0
-    most = make_metrics(2, [*points[:2], replace(points[2], throttled_periods=0.4)])[-1]
-    assert (most.metric, most.value, most.unit) == ("throttled_periods", 0.4, "1")
-    alone = [metric.metric for metric in make_metrics(0, points[:1])]
-    assert alone == ["applications", "applications_held", "host_others", "throttled_periods"]
-    assert "memory_pss_further" not in {metric.metric for metric in make_metrics(1, points[:2])}
-
-
 def test_the_bridge_limits_the_cap(make_context: MakeContext) -> None:
     context = make_context()
     many = replace(context.settings, density=replace(context.settings.density, cap=10_000))
@@ -192,24 +169,3 @@ def test_the_bridge_limits_the_cap(make_context: MakeContext) -> None:
     assert count_most_applications(many, 2) == 511
     assert count_most_applications(many, 1) == 1023, "a shared instance needs one port"
     assert application_bytes(context.scenario) == 128 * MIB
-
-
-def test_what_is_certain_is_apart_from_what_did_not_break() -> None:
-    verdicts: list[Verdict | Literal[""]] = ["", "held", "undecided", "held", "undecided", "broke"]
-    points = [Point(n, 0, 0, 0, 1, 0, 0, 0, verdict=verdict) for n, verdict in enumerate(verdicts)]
-    figures = {metric.metric: metric.value for metric in make_metrics(4, points)}
-    assert (figures["applications"], figures["applications_held"]) == (4, 3)
-
-
-def test_memory_is_broken_down_when_the_number_has_doubled() -> None:
-    assert [count for count in range(20) if is_power_of_two(count)] == [1, 2, 4, 8, 16]
-    parts = {1: {"application": 50, "files": 7}, 3: {"application": 90}, 2: {"application": 70}}
-    assert list_parts(parts) == [
-        (1, "application", 50),
-        (1, "files", 7),
-        (2, "application", 70),
-        (3, "application", 90),
-    ]
-    (last,) = make_part_metrics(parts)
-    assert (last.metric, last.value, last.unit) == ("part_application", 30, "bytes")
-    assert make_part_metrics({}) == ()
