@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from msgspec import Struct
 
@@ -12,18 +10,13 @@ from testbed.analysis import Run
 from testbed.breakdown import PARTS
 from testbed.intervals import Estimate, estimate_median
 from testbed.results import PARTS_OF_STEPS, Trial
+from testbed.tables import Row, parse_figure, read_table
 
 # Of how many applications it is certain that they were within the service level.
 HELD = "applications_held"
 VERDICTS = ("held", "broke", "undecided")
 # A percentile is told where so many requests lie beyond it: a p99 of 500.
 LEAST_BEYOND = 5
-# A ramp of 10,000 steps has a table of 2 MB.
-_LARGEST_BYTES = 32 << 20
-# No figure of a host is larger.
-_LARGEST = 1e18
-
-Row = Mapping[str, str]
 
 
 class Step(Struct, frozen=True):
@@ -60,7 +53,7 @@ def select_steps(run: Run, platform: str) -> tuple[Step, ...]:
     seen = [
         one
         for trial in select_density(run, platform)
-        for row in _read(run.folder.samples_path(trial))
+        for row in read_table(run.folder.samples_path(trial))
         if (one := _parse(row)) is not None
     ]
     counts = sorted({one.applications for one in seen})
@@ -82,7 +75,7 @@ class _Seen(Struct, frozen=True):
 def _parse(row: Row) -> _Seen | None:
     """Return a row of a ramp's samples; None for the empty host and for what lacks a figure."""
     names = ("applications", "requests", "slow", "start_s", "p50_ms", "p99_ms")
-    values = [_finite(row.get(name)) for name in names]
+    values = [parse_figure(row.get(name)) for name in names]
     known = [value for value in values if value is not None and value >= 0]
     if len(known) < len(names) or known[0] < 1 or known[1] < 1:
         return None
@@ -111,31 +104,12 @@ def select_parts(run: Run, platform: str) -> tuple[PartsOfStep, ...]:
     by_count: dict[int, dict[str, list[float]]] = {}
     for trial in select_density(run, platform):
         path = run.folder.samples_path(trial)
-        for row in _read(path.with_name(f"{path.stem}{PARTS_OF_STEPS}.csv") if path else None):
-            count, name, held = _finite(row.get("applications")), row.get("part", ""), _finite(row.get("bytes"))
+        for row in read_table(path.with_name(f"{path.stem}{PARTS_OF_STEPS}.csv") if path else None):
+            count, held = parse_figure(row.get("applications")), parse_figure(row.get("bytes"))
+            name = row.get("part", "")
             if count is not None and count >= 1 and name in PARTS and held is not None:
                 by_count.setdefault(int(count), {}).setdefault(name, []).append(held / int(count))
     return tuple(
         PartsOfStep(count, {name: estimate_median(parts[name]) for name in PARTS if name in parts})
         for count, parts in sorted(by_count.items())
     )
-
-
-def _finite(text: str | None) -> float | None:
-    """Return a number that a figure of a host can be; None for all else."""
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if abs(value) <= _LARGEST else None
-
-
-def _read(path: Path | None) -> list[Row]:
-    """Return the rows of a table; none where it is gone, too large, or no table."""
-    try:
-        if path is None or not path.is_file() or path.stat().st_size > _LARGEST_BYTES:
-            return []
-        with path.open(newline="", encoding="utf-8", errors="replace") as stream:
-            return [{str(key): str(value) for key, value in row.items()} for row in csv.DictReader(stream, restval="")]
-    except (OSError, csv.Error):
-        return []

@@ -17,7 +17,14 @@ ROOT = Path(__file__).resolve().parent.parent
 # Each may import those before it.
 ORDER = ("runtime", "vm_images", "testbed", "reports", "tasks")
 # Reports reads run folders; nothing in it can run or change anything.
-REPORTS_MAY = ("testbed.results", "testbed.analysis", "testbed.intervals", "testbed.ramps", "runtime.errors")
+REPORTS_MAY = (
+    "testbed.results",
+    "testbed.analysis",
+    "testbed.intervals",
+    "testbed.ramps",
+    "testbed.timeline",
+    "runtime.errors",
+)
 # Imported inside a function, or at the top of a module that is itself imported inside one.
 SLOW = ("pandas", "matplotlib", "scipy", "numpy")
 
@@ -66,7 +73,9 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.results": set(),
     "testbed.sample": set(),
     "testbed.sampler": set(),
+    "testbed.tables": set(),
     "testbed.temperature": set(),
+    "testbed.timeline": {"testbed.analysis", "testbed.results", "testbed.tables"},
     "testbed.bench": {
         "testbed.bare",
         "testbed.host",
@@ -96,7 +105,13 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.results",
         "testbed.temperature",
     },
-    "testbed.ramps": {"testbed.analysis", "testbed.breakdown", "testbed.intervals", "testbed.results"},
+    "testbed.ramps": {
+        "testbed.analysis",
+        "testbed.breakdown",
+        "testbed.intervals",
+        "testbed.results",
+        "testbed.tables",
+    },
     "testbed.scenario": set(),
     "testbed.images": {"testbed.scenario"},
     "testbed.host": {"testbed.sample"},
