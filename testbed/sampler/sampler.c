@@ -2,8 +2,9 @@
 // files, how often and which of their numbers is said by lines on its standard input (testbed/sampler/plan.py makes them):
 //
 //   interval NS            the time between two ticks
+//   limit MILLIONTHS       the part of a processor that it may take in all
 //   group EVERY BUDGET     of the files that follow each is read every EVERY ticks, as long as all of them together take less than BUDGET
-//                          millionths of a processor (0: whatever they take); when they take more, each is read less often
+//                          millionths of a processor, or less than the limit is taken in all. Else each is read less often. 0: no budget
 //   number PATH            a file that is one number
 //   keys PATH KEY...       numbers behind words: WORD[|WORD][@N][+], the last word's number, or the Nth (from 0) behind it; + adds up all
 //   long PATH KEY...       the same in a file that the kernel gives a page at a time. PATH and the KEYs have tabs between them
@@ -64,7 +65,7 @@ struct header {
 static struct source *sources;
 static struct group *groups;
 static size_t source_count, group_count;
-static uint64_t interval_ns = SECOND_NS;
+static uint64_t interval_ns = SECOND_NS, limit, begun_cpu_ns;
 static char text[TEXT_BYTES + 2]; // a blank before what was read, so that each word has one, and a zero behind it
 static char batch[BATCH_BYTES];
 static size_t batched;
@@ -237,11 +238,13 @@ static void read_source(uint32_t index, uint32_t tick, uint64_t t_ns) {
 static void read_group(struct group *group, uint32_t tick, uint64_t elapsed_ns) {
   group->owed += (double)group->count / group->every;
   if (group->owed > (double)group->count) group->owed = (double)group->count;
-  double allowed_ns = (double)elapsed_ns / 1e6 * (double)group->budget;
+  double part_ns = (double)elapsed_ns / 1e6 * (double)group->budget, whole_ns = (double)elapsed_ns / 1e6 * (double)limit;
   uint64_t begun_ns = cpu_ns(), t_ns = 0, stride = group->slow ? 1 : STRIDE;
   for (uint64_t i = 0; group->owed >= 1; i++) {
     if (i % stride == 0) {
-      if (group->budget && (double)(group->spent_ns + cpu_ns() - begun_ns) > allowed_ns) break;
+      uint64_t taken_ns = cpu_ns();
+      bool over = (double)(group->spent_ns + taken_ns - begun_ns) > part_ns && (double)(taken_ns - begun_cpu_ns) > whole_ns;
+      if (group->budget && over) break;
       t_ns = now_ns();
     }
     read_source((uint32_t)(group->first + group->cursor), tick, t_ns);
@@ -282,7 +285,8 @@ static bool wait_until(uint64_t due_ns) {
 }
 
 static void sample(void) {
-  uint64_t begun_ns = now_ns(), begun_cpu_ns = cpu_ns();
+  uint64_t begun_ns = now_ns();
+  begun_cpu_ns = cpu_ns();
   uint32_t tick = 0;
   note_tick(0, begun_ns);
   read_all(0, false);
@@ -392,6 +396,7 @@ int main(int count, char **arguments) {
     char *kept = strdup(line); // for paths and keys
     if (!kept) fail("sampler: memory");
     if (strncmp(line, "interval ", 9) == 0) interval_ns = strtoull(line + 9, NULL, 10);
+    if (strncmp(line, "limit ", 6) == 0) limit = strtoull(line + 6, NULL, 10);
     if (strncmp(line, "group ", 6) == 0) add_group(kept + 6);
     for (int kind = NUMBER; kind <= EACH; kind++)
       if (strncmp(line, KINDS[kind], strlen(KINDS[kind])) == 0) add_source(kind, kept + strlen(KINDS[kind]));

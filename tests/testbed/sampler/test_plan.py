@@ -6,7 +6,7 @@ from pathlib import Path
 
 from runtime.cgroups import Cgroup
 from runtime.cgroups.hierarchy import Hierarchies
-from testbed.sampler.plan import BUDGETS, Group, Target, describe_groups, plan_network, plan_sampling
+from testbed.sampler.plan import BUDGETS, LIMIT, Group, Target, describe_groups, plan_network, plan_sampling
 
 ROOT = Path("/sys/fs/cgroup")
 V1 = Hierarchies({name: ROOT / name for name in ("memory", "cpu", "cpuacct", "pids", "devices")}, None, frozenset())
@@ -62,7 +62,7 @@ def test_charges_are_read_at_every_tick_and_the_rest_once_a_second_within_a_hund
         "memory": 1,
     }
     assert {group.every for group in groups.values()} == {1, 10}
-    assert sum(BUDGETS.values()) <= 10_000
+    assert sum(BUDGETS.values()) <= LIMIT < 10_000
     assert [name for name, group in groups.items() if group.is_slow] == ["io", "pss"]
 
 
@@ -78,6 +78,6 @@ def test_interfaces_are_sought_in_the_order_of_the_file_and_seen_from_the_instan
 
 def test_the_program_is_told_in_lines() -> None:
     lines = describe_groups(plan_sampling({}, V2), 0.1).splitlines()
-    assert lines[:2] == ["interval 100000000", f"group 1 {BUDGETS['host']}"]
-    assert lines[3] == "keys /proc/meminfo\tMemAvailable:"
+    assert lines[:3] == ["interval 100000000", f"limit {LIMIT}", f"group 1 {BUDGETS['host']}"]
+    assert lines[4] == "keys /proc/meminfo\tMemAvailable:"
     assert "group 1 0" in describe_groups(plan_sampling({}, V2), 0.1, limited=False)

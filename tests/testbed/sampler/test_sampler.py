@@ -153,8 +153,8 @@ def test_it_sees_what_the_quota_holds_back(limited: Cgroup) -> None:
         spinner.kill()
         spinner.wait()
     held_back = summarise_usage(sampler.sampling.rows, "web").throttling
-    assert 4 <= held_back.periods <= 9 and held_back.throttled >= held_back.periods - 2
-    assert 0.3e9 < held_back.throttled_ns < 0.9e9
+    assert 3 <= held_back.periods <= 15 and held_back.throttled >= held_back.periods / 2
+    assert 0.2e9 < held_back.throttled_ns < 1.5e9
     first = summarise_usage(sampler.sampling.rows[:3], "web").throttling
     assert first == Throttling(), "counted from the first sample on, not from the cgroup's making"
 
@@ -277,6 +277,15 @@ def test_what_costs_too_much_is_read_less_often(tmp_path: Path) -> None:
     unlimited, limited = (int(line.split()[2]) for line in report if line.startswith("group"))
     assert unlimited > 200 * 20
     assert 400 <= limited < unlimited / 5, "the first and the last reading of all, and little more"
+
+
+def test_what_others_leave_may_be_taken(tmp_path: Path) -> None:
+    file = tmp_path / "number"
+    file.write_text("1\n")
+    lines = "interval 10000000\nlimit 900000\ngroup 1 10\n" + f"number {file}\n" * 200
+    _, report = run_program(lines, tmp_path, 0.5)
+    (readings,) = (int(line.split()[2]) for line in report if line.startswith("group"))
+    assert readings > 200 * 20
 
 
 def test_files_that_are_read_seldom_take_turns(tmp_path: Path) -> None:
