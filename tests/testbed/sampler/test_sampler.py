@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from ipaddress import IPv4Interface
 from pathlib import Path
 
@@ -100,10 +101,10 @@ def columns(*names: str) -> tuple[Column, ...]:
 @pytest.mark.root
 def test_it_covers_its_window_from_edge_to_edge(cgroup: Cgroup, tmp_path: Path) -> None:
     before = descriptors()
-    with Sampler({"web": Target(cgroup)}) as sampler, run_in(cgroup, tmp_path) as process:
+    with ExitStack() as undo, Sampler({"web": Target(cgroup)}) as sampler:
+        process = undo.enter_context(run_in(cgroup, tmp_path))
         assert process.stdout and process.stdout.readline() == "ready\n"
         time.sleep(0.35)
-        assert process.stdin
     sampling = sampler.sampling
     usage = summarise_usage(sampling.rows, "web")
     assert 0.28 < usage.cpu_s < 1.5
@@ -154,7 +155,7 @@ def test_it_sees_what_the_quota_holds_back(limited: Cgroup) -> None:
         spinner.wait()
     held_back = summarise_usage(sampler.sampling.rows, "web").throttling
     assert 3 <= held_back.periods <= 15 and held_back.throttled >= held_back.periods / 2
-    assert 0.2e9 < held_back.throttled_ns < 1.5e9
+    assert 0.05e9 < held_back.throttled_ns < 1.5e9
     first = summarise_usage(sampler.sampling.rows[:3], "web").throttling
     assert first == Throttling(), "counted from the first sample on, not from the cgroup's making"
 
