@@ -280,7 +280,8 @@ def new(context: Context, name: str) -> int:
 
 _C_FILES = (
     "runtime/launcher/*.c runtime/launcher/client/*.[ch] runtime/launcher/executor/*.[ch]"
-    " benchmarks/reference/*.[ch] testbed/sampler/*.c tests/runtime/images/*.c tests/runtime/launcher/*.c"
+    " testbed/load/generator/*.[ch] testbed/sampler/*.c benchmarks/reference/*.[ch]"
+    " tests/runtime/images/*.c tests/runtime/launcher/*.c tests/testbed/load/*.c"
 )
 LINT = (
     "ruff check .",
@@ -291,6 +292,7 @@ LINT = (
     "shellcheck invoke .ci/run",
     "python -m runtime.launcher.build --analyze",
     "python -m testbed.sampler.build --analyze",
+    "python -m testbed.load.build --analyze",
 )
 
 

@@ -97,7 +97,10 @@ HELD_BACK = Quantity("periods held back by its quota", "%", 100.0, most_decimals
 LOAD = {
     "achieved_rate": Quantity("answered", "/s"),
     "latency_p50": Quantity("latency p50", "ms", 1e3),
+    "latency_p90": Quantity("latency p90", "ms", 1e3),
     "latency_p99": Quantity("latency p99", "ms", 1e3),
+    "latency_p99_9": Quantity("latency p99.9", "ms", 1e3),
+    "latency_n": Quantity("latency: requests", ""),
     "cpu_per_request": Quantity("CPU time per request", "ms", 1e3),
     "memory_cgroup": Quantity("memory, cgroup charge", "MiB", MEBIBYTE),
     "memory_pss": Quantity("memory, sum of PSS", "MiB", MEBIBYTE),

@@ -46,9 +46,11 @@ from testbed.results import RunFolder
 _AS = {"container": "as containers", "vm": "as virtual machines"}
 _STOPPED = {"cap": "the cap", "slo": "then the service level broke", "memory": "then memory was short"}
 _RATIO = Quantity("ratio of medians", "")
-_IN_TABLE = ("latency_p50", "latency_p99", "cpu_per_request", "host_utilisation", "host_others")
+_IN_TABLE = ("latency_p50", "latency_p90", "latency_p99", "cpu_per_request", "host_utilisation", "host_others")
 _COUNTED = ("exits", "page_faults", "context_switches")
-_COST = {"cpu_per_request", "latency_p99"}
+_COST = {"cpu_per_request", "latency_p50"}
+# The percentiles by which slow requests are told, the one first that needs most requests, and how it is said.
+_TAILS = {"latency_p99": "99 %", "latency_p90": "90 %", "latency_p50": "half"}
 SATURATED = "saturated"
 
 
@@ -180,15 +182,23 @@ def _cost(run: Run, platforms: Sequence[Platform]) -> str:
     sentences = []
     if shared:
         rate, clock = max(shared), conditions.in_instruction_time(run)
-        cpu, p99 = (
+        tail = _tail([rates[rate] for rates in by_platform.values()])
+        cpu, slow = (
             _listed(
                 [f"{LOAD[name].show(rates[rate][name].value)}{what} {_as(one)}" for one, rates in by_platform.items()]
             )
-            for name, what in (("cpu_per_request", " of processor time"), ("latency_p99", ""))
+            for name, what in (("cpu_per_request", " of processor time"), (tail, ""))
         )
-        sentences.append(f"At {rate:g} requests/s a request took {cpu}; 99 % were answered within {p99}{clock}.")
+        sentences.append(
+            f"At {rate:g} requests/s a request took {cpu}; {_TAILS[tail]} were answered within {slow}{clock}."
+        )
     sentences += [f"{_saturation(run, one)}." for one in by_platform if find_saturated(run, one.name)]
     return " ".join(sentences)
+
+
+def _tail(figures: Sequence[Mapping[str, Estimate]]) -> str:
+    """Return the highest percentile that all of these have."""
+    return next(name for name in _TAILS if all(name in of for of in figures))
 
 
 def _saturation(run: Run, platform: Platform) -> str:
@@ -221,8 +231,9 @@ def _figures(run: Run, platform: Platform, measures: Sequence[str]) -> str:
     loads = estimate_utilisation(run, platform.name) if "utilisation" in measures else {}
     keeps_up = [(rate, of) for rate, of in loads.items() if _COST.issubset(of)]
     for rate, of in keeps_up[-1:]:
-        cost = [LOAD[name].show(of[name].value) for name in ("cpu_per_request", "latency_p99")]
-        parts.append(f"at {rate:g} requests/s {' of processor time each and p99 '.join(cost)}")
+        tail = _tail([of])
+        cost = [LOAD[name].show(of[name].value) for name in ("cpu_per_request", tail)]
+        parts.append(f"at {rate:g} requests/s {f' of processor time each and {tail[-3:]} '.join(cost)}")
     if loads and (too_high := find_saturated(run, platform.name)):
         parts.append(f"saturated at {min(too_high):g} requests/s")
     return f"{platform.label}: {'; '.join(parts)}{conditions.in_instruction_time(run)}." if parts else ""

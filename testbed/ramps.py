@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from testbed.analysis import Run
 from testbed.breakdown import PARTS
+from testbed.histograms import LEAST_BEYOND
 from testbed.intervals import Estimate, estimate_median
 from testbed.results import PARTS_OF_STEPS, Trial
 from testbed.tables import Row, parse_figure, read_table
@@ -15,8 +16,6 @@ from testbed.tables import Row, parse_figure, read_table
 # Of how many applications it is certain that they were within the service level.
 HELD = "applications_held"
 VERDICTS = ("held", "broke", "undecided")
-# A percentile is told where so many requests lie beyond it: a p99 of 500.
-LEAST_BEYOND = 5
 
 
 class Step(Struct, frozen=True):

@@ -17,13 +17,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct, field, to_builtins
 
 from runtime import atomic
 from runtime.errors import PrerequisiteError, UsageError
+from runtime.files import check_inside
+from testbed.histograms import encode_histogram, read_histogram
+
+if TYPE_CHECKING:
+    from hdrh.histogram import HdrHistogram
 
 # The version of the run folder's format, which the manifest and each row of metrics.csv carry. It is raised when an
 # older testbed could no longer read the folder right; a folder that names none has the first (docs/run-folder.md).
@@ -208,6 +213,27 @@ class RunFolder:
         file_name = f"{name}.csv"
         replace_file(self.path / "samples" / file_name, _csv(header, rows))
         return file_name
+
+    def write_histogram(self, name: str, latencies: HdrHistogram, length_s: float) -> str:
+        """Write a histogram of microseconds over ``length_s`` and return its name below ``samples/``."""
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no name for a file")
+        file_name = f"{name}.hdr"
+        replace_file(self.path / "samples" / file_name, encode_histogram(latencies, length_s))
+        return file_name
+
+    def read_histogram(self, trial: Trial) -> HdrHistogram | None:
+        """Return the histogram of a trial's latencies in microseconds, None when it has none or the file is gone.
+
+        Raises UsageError, which names the file, when that is damaged, cut short, another's, or outside of the folder.
+        """
+        if not trial.histogram:
+            return None
+        if not _NAME.fullmatch(trial.histogram):
+            raise UsageError(f"{self.path}: trial {trial.trial} names no histogram", "restore its line, or remove it")
+        file = self.path / "samples" / trial.histogram
+        check_inside(file, self.path)
+        return read_histogram(file) if file.exists() else None
 
     def samples_path(self, trial: Trial) -> Path | None:
         """Return the file of a trial's time series, None when it has none or the file is gone."""

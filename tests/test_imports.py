@@ -20,6 +20,7 @@ ORDER = ("runtime", "vm_images", "testbed", "reports", "tasks")
 REPORTS_MAY = (
     "testbed.results",
     "testbed.analysis",
+    "testbed.histograms",
     "testbed.intervals",
     "testbed.ramps",
     "testbed.timeline",
@@ -66,11 +67,12 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.breakdown": set(),
     "testbed.copies": {"testbed.intervals"},
     "testbed.counts": set(),
+    "testbed.histograms": set(),
     "testbed.interruption": set(),
     "testbed.intervals": set(),
     "testbed.lab": set(),
     "testbed.progress": set(),
-    "testbed.results": set(),
+    "testbed.results": {"testbed.histograms"},
     "testbed.sample": set(),
     "testbed.sampler": set(),
     "testbed.tables": set(),
@@ -93,9 +95,11 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.host",
         "testbed.images",
         "testbed.interruption",
+        "testbed.load",
         "testbed.measures",
         "testbed.qemu",
         "testbed.results",
+        "testbed.sampler",
         "testbed.scenario",
     },
     "testbed.analysis": {
@@ -108,19 +112,27 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.ramps": {
         "testbed.analysis",
         "testbed.breakdown",
+        "testbed.histograms",
         "testbed.intervals",
         "testbed.results",
         "testbed.tables",
     },
-    "testbed.scenario": set(),
+    "testbed.scenario": {"testbed.load"},
     "testbed.images": {"testbed.scenario"},
     "testbed.host": {"testbed.sample"},
-    "testbed.load": set(),
+    "testbed.load": {"testbed.histograms"},
     "testbed.services": {"testbed.load", "testbed.scenario"},
     "testbed.qemu": {"testbed.breakdown", "testbed.counts", "testbed.host"},
     "testbed.platforms": {"testbed.breakdown", "testbed.host", "testbed.lab", "testbed.progress"}
     | {"testbed.qemu", "testbed.scenario", "testbed.services"},
-    "testbed.measures": {"testbed.breakdown", "testbed.copies", "testbed.host", "testbed.interruption", "testbed.lab"}
+    "testbed.measures": {
+        "testbed.breakdown",
+        "testbed.copies",
+        "testbed.histograms",
+        "testbed.host",
+        "testbed.interruption",
+        "testbed.lab",
+    }
     | {"testbed.load", "testbed.platforms", "testbed.qemu", "testbed.results", "testbed.sample", "testbed.scenario"}
     | {"testbed.counts", "testbed.sampler", "testbed.services"},
 }

@@ -15,11 +15,18 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "invoke"
 PREREQUISITE_MISSING = 5
-# What the launcher and the sampler are made of, and what is made of that.
-SOURCES = (
-    *("runtime/launcher/main.c", "runtime/launcher/build.py", "runtime/plan/steps/files.py", "runtime/plan/encode.py"),
-    *("testbed/sampler/sampler.c", "testbed/sampler/build.py"),
-)
+# What programs are made of, and the module that compiles them.
+SOURCES = {
+    "runtime/launcher/main.c": "runtime.launcher.build",
+    "runtime/launcher/build.py": "runtime.launcher.build",
+    "runtime/plan/steps/files.py": "runtime.launcher.build",
+    "runtime/plan/encode.py": "runtime.launcher.build",
+    "testbed/load/generator/main.c": "testbed.load.build",
+    "testbed/load/build.py": "testbed.load.build",
+    "testbed/sampler/sampler.c": "testbed.sampler.build",
+    "testbed/sampler/build.py": "testbed.sampler.build",
+}
+# What is made of the first of them.
 GENERATED = "runtime/launcher/generated/operations.h"
 # A fake dpkg-query that knows every package it is asked for.
 ALL_INSTALLED = """#!/bin/sh
@@ -40,6 +47,7 @@ def checkout(tmp_path: Path) -> Iterator[Path]:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
     executable(root / "runtime" / "launcher" / "testbed-launcher", "")
+    executable(root / "testbed" / "load" / "generator" / "testbed-load", "")
     executable(root / "testbed" / "sampler" / "testbed-sampler", "")
     executable(root / ".venv" / "bin" / "python", '#!/bin/sh\necho python "$@" >&2\n')
     executable(root / ".venv" / "bin" / "testbed-runtime", "")
@@ -145,8 +153,8 @@ def test_a_newer_source_is_compiled(checkout: Path, source: str) -> None:
     later_s = time.time() + 1
     os.utime(checkout / source, (later_s, later_s))
     done = run(checkout, "doctor")
-    for module in ("runtime.launcher.build", "testbed.sampler.build"):
-        assert (f"python -m {module}" in done.stderr) == (source != GENERATED)
+    compiled = [line.removeprefix("python -m ") for line in done.stderr.splitlines() if line.startswith("python -m ")]
+    assert compiled == ([] if source == GENERATED else [SOURCES[source]])
     assert done.returncode == 0
 
 

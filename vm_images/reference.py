@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from runtime.errors import PrerequisiteError
@@ -48,7 +48,6 @@ _PATCH = Path(__file__).with_suffix(".patch")
 _ROOT = Path(__file__).resolve().parent.parent
 _SOURCES = ("runtime", "testbed", "vm_images")
 _LAUNCHER = Path("launcher", "testbed-launcher")
-_SAMPLER = Path("testbed", "sampler", "testbed-sampler")
 _LOCK = _ROOT / "requirements.lock"
 
 
@@ -83,9 +82,8 @@ def _install_packages(target: Path, scratch: Path) -> None:
     shutil.rmtree(target / "bin", ignore_errors=True)  # scripts of this host's interpreter
 
 
-def _stage_source(target: Path) -> None:
-    """Lay out this checkout's modules, a launcher that knows the image's interpreter, and the sampler: there is no
-    compiler in it. Raises PrerequisiteError when one of them cannot be compiled here."""
+def _stage_source(target: Path, programs: Sequence[Path]) -> None:
+    """Lay out this checkout's modules and ``programs``, and a launcher that knows the image's interpreter."""
     for folder in _SOURCES:
         for source in sorted((_ROOT / folder).rglob("*")):
             if source.suffix in (".py", ".dockerfile", ".config") and source.is_file():
@@ -94,18 +92,14 @@ def _stage_source(target: Path) -> None:
                 shutil.copyfile(source, copy)
     build_for(INTERPRETER, Path(PACKAGES), IMAGE_BINARY)
     shutil.copy2(IMAGE_BINARY, target / "runtime" / _LAUNCHER)
-    # Of testbed, which nothing here imports.
-    compiled = subprocess.run(
-        [sys.executable, "-m", "testbed.sampler.build"], cwd=_ROOT, capture_output=True, text=True, check=False
-    )
-    if compiled.returncode:
-        raise PrerequisiteError(f"compile the sampler: {compiled.stderr.strip()[-500:]}", "install gcc and libc6-dev")
-    shutil.copy2(_ROOT / _SAMPLER, target / _SAMPLER)
+    for program in programs:
+        shutil.copy2(program, target / program.relative_to(_ROOT))
 
 
-def ensure_reference_image(store: Store, progress: Callable[[str], None]) -> Image:
+def ensure_reference_image(store: Store, programs: Sequence[Path], progress: Callable[[str], None]) -> Image:
     """Build the image unless the store has its layers (about a minute, 150 MB of packages, 600 MB of disk).
 
+    ``programs`` are static ones of this checkout that measure: the machine compiles none.
     Raises PrerequisiteError and WorkloadError as ``runtime.images.build.build`` does, and PrerequisiteError without a
     package index.
     """
@@ -116,7 +110,7 @@ def ensure_reference_image(store: Store, progress: Callable[[str], None]) -> Ima
         shutil.copyfile(_PATCH, context / "qemu" / _PATCH.name)
         (context / "qemu" / "reference.mak").write_text("".join(f"CONFIG_{name}=y\n" for name in DEVICES))
         _install_packages(context / "packages", Path(scratch))
-        _stage_source(context / "source")
+        _stage_source(context / "source", programs)
         return build(store, context=context, dockerfile=DOCKERFILE, reference=REFERENCE, progress=progress)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -49,6 +50,11 @@ HARDENING = (
     "-fstack-clash-protection",
     "-ftrivial-auto-var-init=zero",
     "-Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-code",
+)
+# The same of a program that has a C library: static, so that it runs in another release of the system, too.
+STATIC = (
+    *("-O2", "-fPIE", "-static-pie", "-fstack-protector-strong", "-fstack-clash-protection", "-D_FORTIFY_SOURCE=2"),
+    "-Wl,-z,relro,-z,now,-z,noexecstack",
 )
 FREESTANDING = (
     "-D_GNU_SOURCE",
@@ -112,25 +118,27 @@ def build() -> None:
 
 
 def analyze() -> None:
-    """Have gcc and clang-tidy look for faults in the sources. Raises PrerequisiteError without them, TestbedError for
-    what they find; they print it themselves."""
-    flags = ("-std=gnu11", "-D_GNU_SOURCE", "-ffreestanding", *INCLUDES)
-    commands = [
-        ["gcc", *WARNINGS, *INCLUDES, "-ffreestanding", "-O2", "-fanalyzer", "-c", "-o", os.devnull, path]
-        for path in sources()
-    ]
-    commands.append(["clang-tidy", "--quiet", *sources(), "--", *flags])
+    """Have the analyzers look for faults in the launcher; errors as ``find_faults``."""
+    find_faults(sources(), ("-ffreestanding", *INCLUDES))
+
+
+def find_faults(paths: Sequence[str], flags: Sequence[str]) -> None:
+    """Have gcc and clang-tidy look for faults in C files. Raises PrerequisiteError without them, TestbedError for what
+    they find; they print it themselves."""
+    commands = [["gcc", *WARNINGS, *flags, "-O2", "-fanalyzer", "-c", "-o", os.devnull, path] for path in paths]
+    config = f"--config-file={HERE / '.clang-tidy'}"
+    commands.append(["clang-tidy", "--quiet", config, *paths, "--", "-std=gnu11", "-D_GNU_SOURCE", *flags])
     failed = []
     for command in commands:
         try:
             done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
         except FileNotFoundError as error:
-            raise PrerequisiteError(f"analyze the launcher: {error}", f"install {command[0]}") from error
+            raise PrerequisiteError(f"analyze C: {error}", f"install {command[0]}") from error
         if done.returncode:  # else it only counts what .clang-tidy leaves out
             print(done.stderr, file=sys.stderr)
             failed.append(command[0])
     if failed:
-        raise TestbedError(f"analyze the launcher: {', '.join(dict.fromkeys(failed))} found something")
+        raise TestbedError(f"analyze C: {', '.join(dict.fromkeys(failed))} found something")
 
 
 def _link(path: Path, target: Path) -> None:
@@ -141,11 +149,16 @@ def _link(path: Path, target: Path) -> None:
 
 def build_for(python: str, packages: Path, binary: Path) -> None:
     """Compile ``binary``, whose interpreter is ``python``, if it is out of date; errors as ``build``."""
-    if is_current(binary):
-        return
+    if not is_current(binary):
+        compile_program(command(python, packages), binary)
+
+
+def compile_program(command: Sequence[str], binary: Path) -> None:
+    """Call the compiler, whose command line lacks nothing but its output, and put ``binary`` in place when it is whole;
+    errors as ``build``."""
     try:
         with partial(binary) as unfinished:
-            subprocess.run([*command(python, packages), "-o", str(unfinished)], check=True)
+            subprocess.run([*command, "-o", str(unfinished)], check=True)
     except FileNotFoundError as error:
         raise PrerequisiteError(f"compile {binary.name}: {error}", "install gcc") from error
     except subprocess.CalledProcessError as error:

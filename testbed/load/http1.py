@@ -1,6 +1,7 @@
 """Reads HTTP/1.1 responses as they arrive (RFC 9112): enough to know the status and where one ends.
 
-httptools parses them. What it leaves open is decided here: how much may come that does not end, what is surplus, and
+The load generator has a reader of its own, in C (generator/http1.c); this one is for those who ask seldom. httptools
+parses for it. What it leaves open is decided here: how much may come that does not end, what is surplus, and
 what becomes of responses that end with their headers or with the connection.
 """
 
@@ -134,19 +135,21 @@ class _Headers:
         with suppress(HttpParserError, HttpParserUpgrade):
             parser.feed_data(data)
         is_old = parser.get_http_version() == "1.0"
-        self.keep_alive = b"keep-alive" in self._connection if is_old else b"close" not in self._connection
+        self.keep_alive = b"keep-alive" in self._options if is_old else b"close" not in self._options
         self.body_ends_with_connection = self._ended and not self._has_framing
 
     def on_message_begin(self) -> None:
-        self._connection = b""
+        self._options: list[bytes] = []
         self._has_framing = self._ended = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        name = name.lower()
+        name, words = name.lower(), [word.strip() for word in value.lower().split(b",")]
         if name == b"connection":
-            self._connection = value.lower()
-        elif name == b"content-length" or (name == b"transfer-encoding" and value.lower().endswith(b"chunked")):
+            self._options += words
+        elif name == b"content-length":
             self._has_framing = True
+        elif name == b"transfer-encoding" and any(words):
+            self._has_framing = [word for word in words if word][-1] == b"chunked"  # else RFC 9112, 6.3
 
     def on_headers_complete(self) -> None:
         self._ended = True

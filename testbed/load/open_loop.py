@@ -3,31 +3,31 @@
 Latency counts from the moment at which a request was *due*, not from the moment at which it could be sent:
 a server that stalls for a second delays every request that fell due in that second, and a generator that
 waits for it (a closed loop) would report one slow request instead ("coordinated omission": Gil Tene, How NOT
-to Measure Latency, 2013; wrk2 and its README). The generator (testbed.load.generator) is a process of its own, so
+to Measure Latency, 2013; wrk2 and its README). The generator (testbed/load/generator, in C) is a process of its own, so
 that nothing else this process does, such as sampling, delays a request.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from msgspec import Struct, to_builtins
+from msgspec import Struct
 from msgspec.structs import replace
 
 from runtime.errors import TestbedError, UsageError
+from testbed.histograms import build_histogram, percentile_or_none
+from testbed.load import build
+from testbed.load.arrivals import Schedule, count_requests, draw_arrivals
+from testbed.load.messages import Report, Stream, StreamReport, decode_report, encode_loads
+from testbed.load.requests import Request, draw_kinds, find_fault
 
 if TYPE_CHECKING:
     from hdrh.histogram import HdrHistogram
-
-ROOT = Path(__file__).resolve().parents[2]
 
 # A trial is void when the generator's own lag could pass for the server's latency: when its p99 is more than
 # a tenth of the p99 that is reported, unless it is below 2 ms. On two processors kept busy by others it stays
@@ -40,25 +40,21 @@ LAG_LIMIT_FRACTION = 0.1
 BACKLOG_LIMIT = 0.05
 GROWTH_LIMIT = 2.0
 
-HISTOGRAM_MAX_USEC = 3_600_000_000
-HISTOGRAM_DIGITS = 3
-
 
 class Target(Struct, frozen=True):
-    """What each request asks for, and the status that counts as success."""
+    """What is asked, and for what: one kind of request, or a mix of several."""
 
     address: str
     port: int
-    method: str = "GET"
-    path: str = "/"
-    expect_status: int = 200
+    requests: tuple[Request, ...] = (Request(),)
 
 
 class OfferedLoad(Struct, frozen=True):
     """A load on one target: ``rate_per_s`` requests for ``duration_s``, over at most ``connections``.
 
-    The first ``warmup_s`` come on top, at the same rate, and are not counted. A request that has no
-    answer ``timeout_s`` after it was due has failed. ``seed`` decides when the requests are due.
+    The first ``warmup_s`` come on top and are not counted. A request that has no answer ``timeout_s`` after it was due
+    has failed. ``seed`` decides when the requests are due, as the ``schedule`` has it, and in which order the kinds of
+    a mix come. A trace has rates of its own: ``rate_per_s`` is what it is called by.
     """
 
     target: Target
@@ -68,6 +64,26 @@ class OfferedLoad(Struct, frozen=True):
     seed: int
     warmup_s: float = 0.0
     timeout_s: float = 10.0
+    schedule: Schedule = Schedule()
+
+    def count_requests(self) -> int:
+        """Return how many requests it has, those of the warm-up too."""
+        return count_requests(self.schedule, self.rate_per_s, self.duration_s, self.warmup_s)
+
+    def plan(self) -> Stream:
+        """Draw its requests, for the generator."""
+        arrivals = draw_arrivals(self.schedule, self.rate_per_s, self.duration_s, self.seed, self.warmup_s)
+        return Stream(
+            self.target.address,
+            self.target.port,
+            round(self.timeout_s * 1e9),
+            round(self.warmup_s * 1e9),
+            round(self.duration_s * 1e9),
+            self.connections,
+            self.target.requests,
+            arrivals,
+            draw_kinds(self.target.requests, len(arrivals), self.seed),
+        )
 
 
 class LoadResult(Struct, frozen=True):
@@ -75,7 +91,8 @@ class LoadResult(Struct, frozen=True):
 
     ``latencies`` is a histogram in microseconds, from due to the last byte of the answer, of the successes
     and of the timeouts (at the time they had waited); failures of other kinds are often fast and would
-    flatter it, so they are only counted, in ``failures`` by reason. ``elapsed_s`` runs from the end of the
+    flatter it, so they are only counted, in ``failures`` by reason. ``offered`` are all requests, those of the warm-up
+    too. ``elapsed_s`` runs from the end of the
     warm-up to the last answer, and is at least the load's duration. ``began_ns`` and ``ended_ns`` are the
     same two moments on CLOCK_MONOTONIC. ``connections_opened`` counts the warm-up's too.
 
@@ -101,6 +118,7 @@ class LoadResult(Struct, frozen=True):
     late: bool
     reason: str
     saturated: bool = False
+    offered: int = 0
 
     @property
     def p50_s(self) -> float:
@@ -126,6 +144,11 @@ class LoadResult(Struct, frozen=True):
         """Return a percentile (0 to 100) of the latency, in seconds, to three significant digits."""
         return float(self.latencies.get_value_at_percentile(percentile)) / 1e6
 
+    def percentile_or_none_s(self, percentile: float) -> float | None:
+        """Return a percentile (0 to 100) in seconds; None when too few requests lie beyond it to tell it."""
+        usec = percentile_or_none(self.latencies, percentile)
+        return None if usec is None else usec / 1e6
+
 
 def run_load(
     target: Target,
@@ -136,10 +159,11 @@ def run_load(
     *,
     warmup_s: float = 0.0,
     timeout_s: float = 10.0,
+    schedule: Schedule = Schedule(),  # noqa: B008 frozen data
     started: Callable[[], None] | None = None,
 ) -> LoadResult:
     """Offer one load and wait for its end; the parameters are those of OfferedLoad and run_loads."""
-    load = OfferedLoad(target, rate_per_s, duration_s, connections, seed, warmup_s, timeout_s)
+    load = OfferedLoad(target, rate_per_s, duration_s, connections, seed, warmup_s, timeout_s, schedule)
     return run_loads([load], started=started)[0]
 
 
@@ -154,14 +178,19 @@ def run_loads(loads: Sequence[OfferedLoad], *, started: Callable[[], None] | Non
         check_load(load)
     if not loads:
         return ()
-    command = [sys.executable, "-m", "testbed.load.generator"]
+    planned = [load.plan() for load in loads]
+    return judge_report(loads, offer(planned, started))
+
+
+def offer(planned: Sequence[Stream], started: Callable[[], None] | None = None) -> Report:
+    """Have a generator offer what is planned and return its report; ``started`` and errors as for ``run_loads``."""
     with subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [build.build()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         assert process.stdin and process.stdout and process.stderr
         try:
             with contextlib.suppress(BrokenPipeError):  # it died early: its exit status and stderr say why
-                process.stdin.write(json.dumps([to_builtins(load) for load in loads]).encode())
+                process.stdin.writelines(encode_loads(planned))
                 process.stdin.close()
             if process.stdout.readline() and started is not None:
                 started()
@@ -172,7 +201,7 @@ def run_loads(loads: Sequence[OfferedLoad], *, started: Callable[[], None] | Non
             raise
     if process.returncode != 0:
         raise TestbedError(f"load generator: exit status {process.returncode}", complaint[-2000:])
-    return parse_report(loads, json.loads(answer))
+    return decode_report(answer, planned)
 
 
 def check_load(load: OfferedLoad) -> None:
@@ -187,40 +216,43 @@ def check_load(load: OfferedLoad) -> None:
     for name, value in numbers.items():
         if value <= 0:
             raise UsageError(f"load on {where}: {name} is {value}", "it must be more than 0")
-    if round(load.rate_per_s * load.duration_s) < 1:
+    for request in load.target.requests:
+        if fault := find_fault(request):
+            raise UsageError(f"load on {where}: {request}: {fault}")
+    if count_requests(load.schedule, load.rate_per_s, load.duration_s) < 1:
         raise UsageError(
             f"load on {where}: no request falls due in {load.duration_s:g} s",
             f"at {load.rate_per_s:g} requests/s, load for {1 / load.rate_per_s:g} s at least",
         )
 
 
-def parse_report(loads: Sequence[OfferedLoad], report: Mapping[str, Any]) -> tuple[LoadResult, ...]:
-    """Return the generator's report (see testbed.load.generator.Generator.report) as results, one a load."""
-    lags = build_histogram(report["lags_usec"])
-    lag_p99_s = float(lags.get_value_at_percentile(99)) / 1e6
-    finished = []
-    for load, stream in zip(loads, report["streams"], strict=True):
-        latencies = build_histogram([*stream["ok_usec"], *stream["timeout_usec"]])
-        reason = judge_lateness(lag_p99_s, float(latencies.get_value_at_percentile(99)) / 1e6)
-        ended_ns = max(stream["last_ns"], report["began_ns"] + round(load.duration_s * 1e9))
-        finished.append(
-            LoadResult(
-                ok=len(stream["ok_usec"]),
-                failed=sum(stream["failures"].values()),
-                failures=dict(sorted(stream["failures"].items())),
-                latencies=latencies,
-                elapsed_s=(ended_ns - report["began_ns"]) / 1e9,
-                began_ns=report["began_ns"],
-                ended_ns=ended_ns,
-                connections_opened=stream["opened"],
-                lag_p99_s=lag_p99_s,
-                generator_cpu_s=report["cpu_s"],
-                late=bool(reason),
-                reason=reason,
-                saturated=is_saturated(stream["ok_usec"], len(stream["timeout_usec"]), stream["backlog"]),
-            )
-        )
-    return tuple(finished)
+def judge_report(loads: Sequence[OfferedLoad], report: Report) -> tuple[LoadResult, ...]:
+    """Return what the generator reports as results, one a load."""
+    lag_p99_s = float(build_histogram(report.lags_usec).get_value_at_percentile(99)) / 1e6
+    pairs = zip(loads, report.streams, strict=True)
+    return tuple(_judge_stream(load, stream, report, lag_p99_s) for load, stream in pairs)
+
+
+def _judge_stream(load: OfferedLoad, stream: StreamReport, report: Report, lag_p99_s: float) -> LoadResult:
+    latencies = build_histogram([*stream.ok_usec, *stream.timeout_usec])
+    reason = judge_lateness(lag_p99_s, float(latencies.get_value_at_percentile(99)) / 1e6)
+    ended_ns = max(stream.last_ns, report.began_ns + round(load.duration_s * 1e9))
+    return LoadResult(
+        ok=len(stream.ok_usec),
+        failed=sum(stream.failures.values()),
+        failures=dict(sorted(stream.failures.items())),
+        latencies=latencies,
+        elapsed_s=(ended_ns - report.began_ns) / 1e9,
+        began_ns=report.began_ns,
+        ended_ns=ended_ns,
+        connections_opened=stream.opened,
+        lag_p99_s=lag_p99_s,
+        generator_cpu_s=report.cpu_ns / 1e9,
+        late=bool(reason),
+        reason=reason,
+        saturated=is_saturated(stream.ok_usec, len(stream.timeout_usec), stream.backlog),
+        offered=load.count_requests(),
+    )
 
 
 def is_saturated(ok_usec: Sequence[int], timeouts: int, backlog: int) -> bool:
@@ -244,16 +276,6 @@ def judge_lateness(lag_p99_s: float, latency_p99_s: float) -> str:
     if lag_p99_s <= limit_s:
         return ""
     return f"generator late: p99 lag {lag_p99_s * 1e3:.1f} ms, more than {limit_s * 1e3:.1f} ms"
-
-
-def build_histogram(values_usec: Sequence[int]) -> HdrHistogram:
-    """Return a histogram of microseconds up to an hour, to three significant digits."""
-    from hdrh.histogram import HdrHistogram
-
-    counted = HdrHistogram(1, HISTOGRAM_MAX_USEC, HISTOGRAM_DIGITS)
-    for value, count in Counter(values_usec).items():
-        counted.record_value(min(max(value, 1), HISTOGRAM_MAX_USEC), count)
-    return counted
 
 
 def merge(parts: Sequence[LoadResult]) -> LoadResult:
@@ -281,4 +303,5 @@ def merge(parts: Sequence[LoadResult]) -> LoadResult:
         late=bool(reason),
         reason=reason,
         saturated=any(part.saturated for part in parts),
+        offered=sum(part.offered for part in parts),
     )

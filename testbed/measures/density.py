@@ -161,7 +161,7 @@ class _Ramp:
         judged = judge([look.window for look in looks], slo)
         point = self._point(looks, judged)
         self.points.append(point)
-        shown = f"p99 {point.p99_ms:.1f} ms, errors {point.error_fraction:.1%}"
+        shown = f"started in {point.start_s:.2f} s, p50 {point.p50_ms:.1f} ms"
         self._context.progress(f"  {point.applications} running: {shown}, {judged.verdict}: {judged.reason}")
         if judged.verdict == "broke":
             return Stop(f"slo: {judged.reason}")
@@ -194,7 +194,7 @@ class _Ramp:
                 run_loads(
                     [
                         OfferedLoad(
-                            Target(application.addresses[load.service], load.port, load.method, load.path),
+                            Target(application.addresses[load.service], load.port, load.kinds),
                             density.rate_per_s,
                             density.window_s,
                             load.connections,

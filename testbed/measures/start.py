@@ -26,7 +26,7 @@ def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None
         timeline, filled = application.timeline, tuple(application.filled.values())
         context.progress(f"  ready after {(timeline.ready_ns - timeline.requested_ns) / 1e9:.3f} s")
         load = context.settings.load
-        target = Target(application.addresses[load.service], load.port, load.method, load.path)
+        target = Target(application.addresses[load.service], load.port, load.kinds)
         window_s = choose_window_s(load)
         answered = watch_latency(target, window_s, application.check_alive)
     metrics = (*make_metrics(timeline), *make_steady_metrics(timeline, answered, window_s), *make_pool_metrics(filled))

@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from testbed.load.http1 import MalformedResponse, ResponseReader
 from testbed.load.open_loop import Target
+from testbed.load.requests import find_main
 from testbed.scenario.settings import Load
 
 BATCH = 5
@@ -63,7 +64,7 @@ def _squared_error(rest: Sequence[float]) -> float:
 
 def watch_latency(target: Target, window_s: float, watch: Callable[[], None] = lambda: None) -> list[Answered]:
     """Send requests to the target at ``RATE_PER_S`` for so long, one after the other on a connection that is kept, and
-    return those that were answered as they should, in order.
+    return those that were answered as they should, in order. Of a mix it is the main request that is sent.
 
     Latency counts from when a request was due, so that what is due during a stall waits for its end. ``watch`` is
     called between requests and may raise. A request without an answer within 5 s ends the watching.
@@ -78,7 +79,7 @@ def watch_latency(target: Target, window_s: float, watch: Callable[[], None] = l
             if time.monotonic_ns() > began_ns + round((window_s + _TIMEOUT_S) * 1e9):
                 break
             watch()
-            if connection.request() == target.expect_status:
+            if connection.request() == find_main(target.requests).expect_status:
                 answered.append(Answered(due_ns, (time.monotonic_ns() - due_ns) / 1e9))
     except TimeoutError:
         pass
@@ -92,10 +93,10 @@ class _Connection:
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._reader = ResponseReader(bodiless=target.method == "HEAD")
+        request = find_main(target.requests)
+        self._reader = ResponseReader(request.is_bodiless)
         self._socket: socket.socket | None = None
-        head = f"{target.method} {target.path} HTTP/1.1\r\nHost: {target.address}:{target.port}\r\n"
-        self._message = f"{head}Accept: */*\r\nContent-Length: 0\r\n\r\n".encode()
+        self._message = request.compose(target.address, target.port)
 
     def request(self) -> int:
         """Ask once; return the answer's status, 0 when there was none. Raises TimeoutError when none comes in time."""

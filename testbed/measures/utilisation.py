@@ -8,6 +8,7 @@ from time import process_time
 
 from msgspec import Struct
 
+from testbed.histograms import find_percentiles, name_percentile
 from testbed.load.open_loop import LoadResult, Target, run_load
 from testbed.measures import counting, throttling
 from testbed.measures.application import Application, list_targets
@@ -25,7 +26,7 @@ class Window(Struct, frozen=True):
 
     ``used`` has one entry an instance, by its part of the application; ``sampled`` is what sampling took, and
     ``own_cpu_s`` what this process used meanwhile. ``counted`` are the counts before the warm-up's first request and
-    after the last answer, ``offered`` the requests between them: to read them in between would delay requests.
+    after the last answer: to read them in between would delay requests.
     """
 
     load: LoadResult
@@ -36,7 +37,6 @@ class Window(Struct, frozen=True):
     sampled: Account | None = None
     own_cpu_s: float = 0.0
     counted: tuple[counting.Tally | None, counting.Tally | None] = (None, None)
-    offered: int = 0
 
 
 def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None, None]:
@@ -77,13 +77,14 @@ def _trial(
         {"rate_per_s": rate_per_s, "attempts": attempts},
         make_metrics(rate_per_s, window),
         context.folder.write_samples(f"t{number:03}", COLUMNS, tabulate(window.rows)),
+        histogram=context.folder.write_histogram(f"t{number:03}", window.load.latencies, window.load.elapsed_s),
     )
 
 
 def _offer(context: RunContext, platform: Platform, rate_per_s: float, application: Application, seed: int) -> Window:
     """Offer one rate, sampling from the end of the warm-up on."""
     load = context.settings.load
-    target = Target(application.addresses[load.service], load.port, load.method, load.path)
+    target = Target(application.addresses[load.service], load.port, load.kinds)
     begun: list[tuple[HostReading, float]] = []
     counted = counting.read(platform, application.instances)
 
@@ -101,11 +102,11 @@ def _offer(context: RunContext, platform: Platform, rate_per_s: float, applicati
             load.connections,
             seed,
             warmup_s=load.warmup_s,
+            schedule=load.schedule,
             started=begin,
         )
         after, ended_cpu_s = read_host(), process_time()
     tallies = counted, counting.read(platform, application.instances)
-    offered = round(rate_per_s * (load.warmup_s + load.duration_s))
     before, began_cpu_s = begun[0]
     sampling = sampler.sampling
     for what in sampling.unread:
@@ -115,7 +116,7 @@ def _offer(context: RunContext, platform: Platform, rate_per_s: float, applicati
         for instance in application.instances
     }
     own_s = ended_cpu_s - began_cpu_s
-    return Window(result, used, before, after, sampling.rows, sampling.account, own_s, tallies, offered)
+    return Window(result, used, before, after, sampling.rows, sampling.account, own_s, tallies)
 
 
 def judge_load(result: LoadResult) -> tuple[Outcome, str]:
@@ -129,7 +130,10 @@ def describe_outcome(result: LoadResult) -> str:
     """Return a load's outcome in a few words."""
     if result.saturated:
         return f"saturated, {result.achieved_rate_per_s:.0f}/s answered"
-    return f"p99 {result.p99_s * 1e3:.1f} ms"
+    found = find_percentiles(result.latencies)
+    if not found:
+        return f"{result.ok} answered, too few for percentiles"
+    return f"p{max(found):g} {found[max(found)] / 1e3:.1f} ms"
 
 
 def describe_failures(result: LoadResult) -> str:
@@ -167,7 +171,7 @@ def make_metrics(rate_per_s: float, window: Window) -> tuple[Metric, ...]:
         Metric("generator_cpu", load.generator_cpu_s, "s"),
         *(make_sampler_metrics(window.sampled) if window.sampled else ()),
         *throttling.make_metrics({part: used.throttling for part, used in window.used.items()}),
-        *counting.make_metrics(*window.counted, window.offered if load.ok else 0),
+        *counting.make_metrics(*window.counted, load.offered if load.ok else 0),
     ]
     if load.ok:
         figures += [
@@ -175,8 +179,18 @@ def make_metrics(rate_per_s: float, window: Window) -> tuple[Metric, ...]:
             Metric("memory_per_request", cgroup_bytes / load.achieved_rate_per_s, "bytes s"),
         ]
     if load.ok and not load.saturated:
-        figures += [Metric("latency_p50", load.p50_s, "s"), Metric("latency_p99", load.p99_s, "s")]
+        figures += make_latency_metrics(load)
     return tuple(figures)
+
+
+def make_latency_metrics(load: LoadResult) -> tuple[Metric, ...]:
+    """Return the percentiles of a load's latency that its number of requests can tell, and that number, ``latency_n``:
+    the successes, and the timeouts as long as they had waited."""
+    percentiles = (
+        Metric(f"latency_{name_percentile(percentile)}", usec / 1e6, "s")
+        for percentile, usec in find_percentiles(load.latencies).items()
+    )
+    return (*percentiles, Metric("latency_n", load.latencies.get_total_count(), "1"))
 
 
 def make_sampler_metrics(account: Account) -> tuple[Metric, ...]:

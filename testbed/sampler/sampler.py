@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from runtime.cgroups.hierarchy import hierarchies
 from runtime.errors import TestbedError
-from testbed.sampler.build import ensure_binary
+from testbed.sampler.build import build
 from testbed.sampler.plan import INTERVAL_S, PROC, Group, Source, Target, describe_groups, plan_sampling
 from testbed.sampler.records import Row, read_records
 
@@ -82,7 +82,7 @@ class Sampler:
         descriptor = self._records.fileno()
         try:
             self._process = subprocess.Popen(
-                [ensure_binary(), str(descriptor)],
+                [build(), str(descriptor)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

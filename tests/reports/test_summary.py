@@ -46,6 +46,19 @@ def test_hardware_platforms_are_compared_with_an_interval(write_run: WriteRun) -
     assert "At 200 requests/s a request took 0.5" in text
 
 
+def test_slow_requests_are_told_by_the_percentile_that_their_number_allows(write_run: WriteRun) -> None:
+    path = write_run(starts=0, ramps=0)
+    run = read_run(RunFolder.open(path))
+    assert "99 % were answered within" in summary.compose(run).headline
+    text = (path / "trials.jsonl").read_text()
+    (path / "trials.jsonl").write_text(text.replace('"latency_p99"', '"latency_p90"'))
+    run = read_run(RunFolder.open(path))
+    assert "90 % were answered within" in summary.compose(run).headline
+    (path / "trials.jsonl").write_text(text.replace('"latency_p99"', '"latency_other"'))
+    run = read_run(RunFolder.open(path))
+    assert "half were answered within" in summary.compose(run).headline
+
+
 def test_a_saturated_platform_says_so_and_gives_no_latency(write_run: WriteRun) -> None:
     figures = (Metric("saturated", 1, "1"), Metric("achieved_rate", 151.0, "1/s"), Metric("cpu_per_request", 1e-3, "s"))
     behind = [Trial(800 + n, n, "container", "utilisation", "ok", "", {"rate_per_s": 300.0}, figures) for n in range(3)]

@@ -8,26 +8,29 @@ import signal
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from runtime.errors import UsageError
-from testbed.load.arrivals import draw_poisson_arrivals
+from testbed.histograms import build_histogram
+from testbed.load.arrivals import Schedule, draw_poisson_arrivals
 from testbed.load.open_loop import (
     LoadResult,
     OfferedLoad,
     Target,
-    build_histogram,
     is_saturated,
     judge_lateness,
     merge,
     run_load,
     run_loads,
 )
+from testbed.load.requests import Request
 
 
 class Server(ThreadingHTTPServer):
@@ -45,6 +48,8 @@ def http_server(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[Ta
 
         def do_GET(self) -> None:
             answer(self)
+
+        do_POST = do_GET
 
         def log_message(self, format: str, *args: object) -> None:
             pass
@@ -297,18 +302,6 @@ def test_an_interrupt_ends_the_generator() -> None:
     assert children and not any(Path(f"/proc/{child}").exists() for child in children)
 
 
-def test_arrivals_are_a_poisson_process_of_a_fixed_count() -> None:
-    arrivals = draw_poisson_arrivals(rate_per_s=1000, duration_s=10, seed=11)
-    assert arrivals == draw_poisson_arrivals(1000, 10, 11) != draw_poisson_arrivals(1000, 10, 12)
-    assert len(arrivals) == 10_000
-    assert arrivals == sorted(arrivals)
-    assert arrivals[0] >= 0 and arrivals[-1] < 10e9
-    gaps = [(later - earlier) / 1e9 for earlier, later in itertools.pairwise(arrivals)]
-    mean = sum(gaps) / len(gaps)
-    deviation = (sum((gap - mean) ** 2 for gap in gaps) / len(gaps)) ** 0.5
-    assert 0.95 < deviation / mean < 1.05, "exponential gaps have a coefficient of variation of one"
-
-
 def test_the_histogram_keeps_three_digits_and_clips_at_an_hour() -> None:
     made = build_histogram([1234567, 0, 10**12])
     assert made.get_total_count() == 3
@@ -320,3 +313,95 @@ def test_a_result_without_requests_has_no_error_fraction() -> None:
     empty = LoadResult(0, 0, {}, build_histogram([]), 1.0, 0, 1, 0, 0.0, 0.0, False, "")
     assert empty.error_fraction == 0.0
     assert empty.achieved_rate_per_s == 0.0
+
+
+def test_a_mix_is_sent_and_judged_kind_by_kind() -> None:
+    seen: list[tuple[str, str, str, bytes]] = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        body = handler.rfile.read(int(handler.headers["Content-Length"] or 0))
+        seen.append((handler.command, handler.path, handler.headers.get("X-Kind", ""), body))
+        reply(handler, 404 if handler.path == "/gone" else 201 if handler.command == "POST" else 200)
+
+    mix = (
+        Request("GET", "/page", weight=6),
+        Request("POST", "/click", 201, (("X-Kind", "one"),), "x" * 300_000, weight=3),
+        Request("GET", "/gone", weight=1),
+    )
+    with http_server(answer) as target:
+        result = run_load(replace(target, requests=mix), 100, 0.5, connections=4, seed=5)
+    assert (result.ok, result.failures, result.offered) == (45, {"status 404 (GET /gone)": 5}, 50)
+    assert Counter(one[:3] for one in seen) == {
+        ("GET", "/page", ""): 30,
+        ("POST", "/click", "one"): 15,
+        ("GET", "/gone", ""): 5,
+    }
+    assert all(len(body) == (300_000 if method == "POST" else 0) for method, _, _, body in seen)
+
+
+def test_a_request_that_would_be_two_is_refused() -> None:
+    target = Target("127.0.0.1", 1, (Request(headers=(("X", "y\r\nZ: z"),)),))
+    with pytest.raises(UsageError, match="more than one line"):
+        run_load(target, 10, 1, connections=1, seed=1)
+
+
+@pytest.mark.parametrize(
+    "schedule", [Schedule("constant"), Schedule("ramp", 20.0), Schedule("trace", 0.0, ((0, 180.0),))]
+)
+def test_other_schedules_are_offered(schedule: Schedule) -> None:
+    arrivals: list[float] = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        arrivals.append(time.monotonic())
+        reply(handler)
+
+    with http_server(answer) as target:
+        result = run_load(target, 180, 1.0, connections=16, seed=5, schedule=schedule)
+    assert result.ok == len(arrivals) == result.offered == {"ramp": 100}.get(schedule.kind, 180)
+    gaps = [after - before for before, after in itertools.pairwise(arrivals[20:])]
+    if schedule.kind == "ramp":
+        assert sum(at - arrivals[0] < 0.5 for at in arrivals) < 40
+    if schedule.kind == "constant":
+        assert sum(0.002 < gap < 0.012 for gap in gaps) > 0.8 * len(gaps)
+
+
+def test_a_server_that_never_stops_sending_delays_no_other_request() -> None:
+    """Nor does it grow the generator: what is read is not kept."""
+
+    def flood(listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=pour, args=(listener.accept()[0],), daemon=True).start()
+
+    def pour(connection: socket.socket) -> None:
+        with suppress(OSError), connection:
+            connection.recv(1000)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+            while True:
+                connection.sendall(bytes(1 << 16))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, http_server(reply) as good:
+        threading.Thread(target=flood, args=(listener,), daemon=True).start()
+        bad = Target("127.0.0.1", listener.getsockname()[1])
+        loads = [
+            OfferedLoad(bad, 10, 0.5, 2, 1, timeout_s=0.4),
+            OfferedLoad(good, 50, 0.5, 4, 2),
+        ]
+        flooded, served = run_loads(loads)
+        listener.shutdown(socket.SHUT_RDWR)
+    assert flooded.failures == {"timeout": 5}
+    assert served.ok == 25
+    assert served.lag_p99_s < 0.05
+
+
+def test_statuses_that_a_server_invents_fill_a_table_of_bounded_size() -> None:
+    numbers = itertools.count()
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        reply(handler, 400 + next(numbers) % 500)
+
+    mix = tuple(Request(path=f"/{number}") for number in range(8))
+    with http_server(answer) as target:
+        result = run_load(replace(target, requests=mix), 1500, 1.0, connections=32, seed=5)
+    assert result.failed == 1500
+    assert len(result.failures) == 1024 and result.failures["other failures (GET /0)"] > 1

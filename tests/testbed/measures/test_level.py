@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from testbed.load.open_loop import build_histogram
+from testbed.histograms import build_histogram
 from testbed.measures.level import (
     MOST_WINDOWS,
     SIDE_ERROR,

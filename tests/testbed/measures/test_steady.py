@@ -13,6 +13,7 @@ from itertools import pairwise
 import pytest
 
 from testbed.load.open_loop import Target
+from testbed.load.requests import Request
 from testbed.measures.steady import BATCH, FEWEST_BATCHES, RATE_PER_S, find_steady, watch_latency
 
 
@@ -71,7 +72,7 @@ def server(answer: bytes, delay_s: float = 0.0, closes: bool = False) -> Iterato
 
     threading.Thread(target=accept, daemon=True).start()
     with listener:
-        yield Target("127.0.0.1", listener.getsockname()[1], "POST", "/click"), asked
+        yield Target("127.0.0.1", listener.getsockname()[1], (Request("POST", "/click"),)), asked
         listener.shutdown(socket.SHUT_RDWR)
 
 

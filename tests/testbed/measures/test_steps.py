@@ -7,7 +7,8 @@ from typing import Any, Literal
 from msgspec.structs import replace
 
 from runtime.cgroups import Throttling
-from testbed.load.open_loop import LoadResult, build_histogram
+from testbed.histograms import build_histogram
+from testbed.load.open_loop import LoadResult
 from testbed.measures.level import Verdict, judge
 from testbed.measures.steps import (
     Look,

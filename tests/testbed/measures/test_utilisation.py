@@ -10,11 +10,18 @@ import pytest
 from msgspec.structs import replace
 
 from runtime.cgroups import Throttling
-from testbed.load.open_loop import LoadResult, build_histogram
+from testbed.histograms import build_histogram
+from testbed.load.open_loop import LoadResult
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
 from testbed.measures.trials import run_trials
-from testbed.measures.utilisation import Window, describe_outcome, judge_load, make_metrics
+from testbed.measures.utilisation import (
+    Window,
+    describe_outcome,
+    judge_load,
+    make_latency_metrics,
+    make_metrics,
+)
 from testbed.sample import CLOCK_TICKS_PER_S, HostReading
 from testbed.sampler.records import Usage
 
@@ -53,7 +60,11 @@ def test_each_rate_is_a_trial_with_the_cost_of_a_request(make_context: MakeConte
         assert figures["requests_ok"] == pytest.approx(requests, rel=0.5)
         assert figures["requests_failed"] == 0
         assert 0.004 <= figures["cpu_per_request"] < 0.012, "each request uses 4 ms"
-        assert 0.004 <= figures["latency_p50"] <= figures["latency_p99"] < 0.5
+        assert ("latency_p50" in figures) == (figures["requests_ok"] >= 10), "below, fewer than five lie beyond it"
+        assert 0.004 <= figures.get("latency_p50", 0.004) < 0.5
+        assert "latency_p90" not in figures
+        kept = context.folder.read_histogram(trial)
+        assert kept is not None and kept.get_total_count() == figures["latency_n"] == figures["requests_ok"]
         assert 24 * MIB < figures["memory_pss"] < 60 * MIB
         assert figures["memory_cgroup"] > 24 * MIB
         assert figures["memory_per_request"] == pytest.approx(figures["memory_cgroup"] / figures["achieved_rate"])
@@ -123,9 +134,23 @@ def test_figures_are_summed_over_instances_and_divided_by_successes() -> None:
     assert figures["achieved_rate"] == pytest.approx(20.0)
     assert figures["memory_per_request"] == pytest.approx(12.0)
     assert figures["host_utilisation"] == pytest.approx(0.25)
-    assert figures["latency_p99"] == pytest.approx(0.01, rel=1e-2)
+    assert figures["latency_p90"] == pytest.approx(0.01, rel=1e-2)
+    assert figures["latency_n"] == 100
     assert figures["saturated"] == 0
     assert (figures["throttled_periods"], figures["web.throttled_periods"], figures["web.throttled"]) == (0.15, 0.25, 2)
+
+
+@pytest.mark.parametrize(
+    ("n", "told"),
+    [(9, ""), (10, "p50"), (49, "p50"), (50, "p90"), (499, "p90"), (500, "p99"), (4999, "p99"), (5000, "p99_9")],
+)
+def test_a_percentile_is_told_when_five_requests_lie_beyond_it(n: int, told: str) -> None:
+    names = ["p50", "p90", "p99", "p99_9"]
+    expected = [f"latency_{name}" for name in names[: names.index(told) + 1 if told else 0]]
+    load = load_result(ok=n, latencies=build_histogram([10_000] * n))
+    assert [metric.metric for metric in make_latency_metrics(load)] == [*expected, "latency_n"]
+    shown = describe_outcome(load)
+    assert shown == (f"{told.replace('_', '.')} 10.0 ms" if told else f"{n} answered, too few for percentiles")
 
 
 def test_who_used_the_host_adds_up() -> None:
@@ -145,6 +170,6 @@ def test_a_saturated_application_has_a_cost_and_no_latency() -> None:
     window = Window(load_result(saturated=True), {}, HostReading(0, 0, 0, 0, 0), HostReading(1, 30, 0, 120, 0))
     names = {metric.metric for metric in make_metrics(20.0, window)}
     assert "cpu_per_request" in names
-    assert not {"latency_p50", "latency_p99"} & names
+    assert not any(name.startswith("latency_") for name in names)
     assert {metric.metric: metric.value for metric in make_metrics(20.0, window)}["saturated"] == 1
     assert describe_outcome(load_result(saturated=True)) == "saturated, 20/s answered"

@@ -12,7 +12,7 @@ import pytest
 from runtime.home import store_root
 from runtime.images.model import Image
 from runtime.images.store import Store
-from testbed.sampler.build import HERE, ensure_binary
+from testbed.sampler.build import HERE, build
 from tests.runtime.check_guest import CHECKS as CHECKS_DIRECTORY
 from tests.runtime.check_guest import layers_of_checks, outcomes_of
 from tests.testbed.sampler.sampler_checks import CHECKS
@@ -32,7 +32,7 @@ def layers(directory: Path) -> Image:
     image = layers_of_checks(directory, "sampler_checks.py", ("sleep",), Path(__file__).parent)
     target = directory / "checks" / "testbed" / "sampler"
     target.mkdir(parents=True)
-    for source in (*HERE.glob("*.py"), ensure_binary()):
+    for source in (*HERE.glob("*.py"), build()):
         shutil.copy2(source, target)
     return image
 
