@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
@@ -90,6 +91,7 @@ def _away(value: float) -> float:
     return value if abs(value) > _TINY else _TINY
 
 
+@lru_cache(1024)
 def bound_fraction(bad: int, of: int, side_error: float = SIDE_ERROR) -> tuple[float, float]:
     """Return an interval that misses a fraction on either side with at most ``side_error``; 0 to 1 of nothing.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 import pytest
 
@@ -92,6 +93,26 @@ def test_many_windows_break_together_what_none_breaks_alone() -> None:
     while wants_another(windows, SLO):
         windows.append(each)
     assert (judge(windows, SLO).verdict, len(windows) <= MOST_WINDOWS) == ("broke", True)
+
+
+def ramp_verdicts(chance: random.Random, slow_fraction: float, requests: int, times: int) -> Counter[str]:
+    """The verdicts of so many steps whose requests are slow with that probability, independently of each other."""
+    found: Counter[str] = Counter()
+    for _ in range(times):
+        windows: list[Window] = []
+        while not windows or wants_another(windows, SLO):
+            windows.append(window(requests, slow=sum(chance.random() < slow_fraction for _ in range(requests))))
+        found[judge(windows, SLO).verdict] += 1
+    return found
+
+
+def test_verdicts_are_as_sure_as_they_say() -> None:
+    """At the limit itself either verdict is wrong; far from it there is one nearly always."""
+    chance = random.Random(11)
+    at_the_limit = ramp_verdicts(chance, 0.01, 300, 1000)
+    assert at_the_limit["broke"] <= 25 and at_the_limit["held"] <= 25 and at_the_limit["undecided"] >= 950
+    assert ramp_verdicts(chance, 0.04, 300, 100)["broke"] >= 95
+    assert ramp_verdicts(chance, 0.001, 300, 100)["held"] >= 90
 
 
 def test_failures_break_it_as_slowness_does() -> None:
