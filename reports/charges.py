@@ -21,7 +21,7 @@ from testbed.analysis import (
     estimate_utilisation,
     list_compared,
 )
-from testbed.intervals import Estimate
+from testbed.statistics import Estimate
 
 HIGHEST_PRICE_USEC = 4.0
 CONTAINER = "container"

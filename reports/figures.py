@@ -25,8 +25,8 @@ from testbed.analysis import (
     select_ramps,
     taken_bytes,
 )
-from testbed.intervals import Estimate
 from testbed.results import THROTTLED, THROTTLED_PERIODS
+from testbed.statistics import Estimate
 
 # A service level beyond a day is a slip, and would squeeze all else into a line.
 _LARGEST_MS = 86_400_000

@@ -37,7 +37,7 @@ from testbed.analysis import (
     list_compared,
     select_ramps,
 )
-from testbed.intervals import Estimate
+from testbed.statistics import Estimate
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _BASIS = re.compile(r"\((?:median of|one trial|95.%.interval|range)[^()]*\)")

@@ -10,7 +10,7 @@ from reports.drawing import INK, MUTED, draw_axes, wrap_label
 from reports.figures import Picture
 from reports.quantities import MEBIBYTE, Quantity
 from testbed.analysis import EMULATOR_PARTS, PARTS, Platform, Run, estimate_memory_parts, list_compared
-from testbed.intervals import Estimate
+from testbed.statistics import Estimate
 
 _OTHER = "merged, or unattributed"
 # What the bar distinguishes, with its colour: parts of a kind are one. Colours as in reports.drawing.

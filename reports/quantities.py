@@ -6,7 +6,7 @@ import math
 
 from msgspec import Struct
 
-from testbed.intervals import Estimate, MeanEstimate
+from testbed.statistics import Estimate, MeanEstimate
 
 MEBIBYTE = 1 / 2**20
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from msgspec import Struct, to_builtins
 
-from reports import charges, columns, conditions, temperatures
+from reports import charges, columns, comparisons, conditions, temperatures
 from reports.quantities import LOAD, RULERS, START, START_EXTRAS, Quantity
 from testbed.analysis import (
     STEADY,
@@ -39,9 +39,9 @@ from testbed.analysis import (
     select_ramps,
     select_values,
 )
-from testbed.intervals import Estimate, estimate_median_ratio
-from testbed.ramps import HELD, select_density, select_parts, select_steps
+from testbed.ramps import read_density
 from testbed.results import RunFolder
+from testbed.statistics import Estimate, estimate_median_ratio
 
 _AS = {"container": "as containers", "vm": "as virtual machines"}
 _STOPPED = {"cap": "the cap", "slo": "then the service level broke", "memory": "then memory was short"}
@@ -92,8 +92,14 @@ def compose(run: Run) -> Answer:
         if (sentence := _figures(run, platform, measures))
     ]
     headline, *details = sentences or [_nothing(run, bool(emulated))]
-    notes = (*_emulation(run), *temperatures.list_notes(run), *_ending(run), *conditions.list_notes(run))
-    return Answer(headline, (*details, *emulated, *alone), notes)
+    notes = (
+        *_emulation(run),
+        *temperatures.list_notes(run),
+        *_ending(run),
+        *conditions.list_notes(run),
+        *comparisons.list_notes(run),
+    )
+    return Answer(headline, (*details, *comparisons.describe(run), *emulated, *alone), notes)
 
 
 def _scenario(run: Run) -> str:
@@ -372,6 +378,7 @@ def as_json(run_folder: Path) -> dict[str, Any]:
         "clock": "instructions" if run.instruction_time else "host",
         "answer": to_builtins(compose(run)),
         "conditions": conditions.as_json(run),
+        "comparisons": comparisons.as_json(run),
         "platforms": {one.name: _platform_json(run, one) for one in run.platforms},
         "folder": str(run.folder.path),
         "report": str(run.folder.path / "report.html"),
@@ -400,9 +407,7 @@ def _platform_json(run: Run, platform: Platform) -> dict[str, Any]:
             "applications": [ramp.applications for ramp in of],
             "stopped": [ramp.reason for ramp in of],
             "bytes": {name: to_builtins(held) for name, held in memory.items() if held},
-            "held": [held for one in select_density(run, platform.name) if (held := one.value(HELD)) is not None],
-            "steps": [to_builtins(step) for step in select_steps(run, platform.name)],
-            "parts": [to_builtins(step) for step in select_parts(run, platform.name)],
+            **to_builtins(read_density(run, platform.name)),
         },
         "utilisation": [
             {"rate_per_s": rate, "saturated": rate in find_saturated(run, platform.name), **_estimates_json(figures)}

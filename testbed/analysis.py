@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from testbed.breakdown import EMULATOR_PARTS, PARTS
 from testbed.copies import CopyMemory, copy_memory, taken_bytes
-from testbed.intervals import Estimate, estimate_median
 from testbed.results import THROTTLED, THROTTLED_PERIODS, RunFolder, Trial, counts_instructions
+from testbed.statistics import Estimate, estimate_median, estimate_median_of_series
 from testbed.temperature import TEMPERATURES, Temperature, find_cold, find_temperature
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def estimate_start_extras(run: Run, platform: str) -> dict[str, Estimate]:
 
 def _estimate(run: Run, platform: str, names: Iterable[str]) -> dict[str, Estimate]:
     observed = {name: select_values(run, "start", platform, name) for name in names}
-    return {name: estimate_median(values) for name, values in observed.items() if values}
+    return {name: estimate_median_of_series(values) for name, values in observed.items() if values}
 
 
 def estimate_start_counts(run: Run, platform: str) -> dict[str, Estimate]:
@@ -234,7 +234,7 @@ def estimate_service_phases(run: Run, platform: str) -> dict[tuple[str, str], Es
         if dot and phase not in (THROTTLED, THROTTLED_PERIODS)
     )
     estimates = {
-        pair: estimate_median(observed)
+        pair: estimate_median_of_series(observed)
         for pair in pairs
         if (observed := select_values(run, "start", platform, ".".join(pair)))
     }
@@ -280,7 +280,7 @@ def select_ramps(run: Run, platform: str) -> tuple[Ramp, ...]:
 
 def _ramp(run: Run, trial: Trial) -> Ramp:
     applications = int(trial.value("applications") or 0)
-    return Ramp(trial.trial, trial.platform, applications, trial.reason, _points(run, trial))
+    return Ramp(trial.trial, trial.platform, applications, trial.reason, read_points(run, trial))
 
 
 def estimate_memory_of_copies(ramps: Iterable[Ramp], ruler: str) -> CopyMemory | None:
@@ -296,7 +296,7 @@ def estimate_memory_parts(run: Run, platform: str) -> dict[str, Estimate]:
     return {name: estimate_median(held) for name, held in observed.items() if held}
 
 
-def _points(run: Run, trial: Trial) -> dict[str, tuple[float, ...]]:
+def read_points(run: Run, trial: Trial) -> dict[str, tuple[float, ...]]:
     """Return the columns of a trial's samples; none when the file is gone or is not as it was written."""
     import pandas as pd
 
@@ -325,7 +325,7 @@ def estimate_utilisation(run: Run, platform: str) -> dict[float, dict[str, Estim
     too_high = find_saturated(run, platform)
     for rate, at_rate in table.groupby("rate_per_s"):
         by_rate[float(str(rate))] = {
-            str(metric): estimate_median([float(value) for value in group["value"]])
+            str(metric): estimate_median_of_series([float(value) for value in group["value"]])
             for metric, group in at_rate.groupby("metric", sort=False)
             if metric != "saturated" and not (float(str(rate)) in too_high and str(metric).startswith("latency_"))
         }

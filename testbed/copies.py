@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from msgspec import Struct
 
-from testbed.intervals import Estimate, MeanEstimate, estimate_mean, estimate_median
+from testbed.statistics import Estimate, MeanEstimate, estimate_mean, estimate_median
 
 # A ruler, and the column of a ramp's samples that it is read from.
 COLUMNS: Mapping[str, str] = {

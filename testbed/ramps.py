@@ -9,8 +9,8 @@ from msgspec import Struct
 from testbed.analysis import Run
 from testbed.breakdown import PARTS
 from testbed.histograms import LEAST_BEYOND
-from testbed.intervals import Estimate, estimate_median
 from testbed.results import PARTS_OF_STEPS, Trial
+from testbed.statistics import Estimate, estimate_median
 from testbed.tables import Row, parse_figure, read_table
 
 # Of how many applications it is certain that they were within the service level.
@@ -39,6 +39,21 @@ class PartsOfStep(Struct, frozen=True):
 
     applications: int
     parts: Mapping[str, Estimate]
+
+
+class Density(Struct, frozen=True):
+    """What all ramps of a platform saw; ``held`` are the applications that each held for sure."""
+
+    held: tuple[float, ...]
+    steps: tuple[Step, ...]
+    parts: tuple[PartsOfStep, ...]
+
+
+def read_density(run: Run, platform: str) -> Density:
+    """Return the steps of all ramps of a platform, and what is certain of each."""
+    held = (trial.value(HELD) for trial in select_density(run, platform))
+    known = tuple(value for value in held if value is not None)
+    return Density(known, select_steps(run, platform), select_parts(run, platform))
 
 
 def select_density(run: Run, platform: str) -> tuple[Trial, ...]:

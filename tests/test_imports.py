@@ -18,13 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER = ("runtime", "vm_images", "testbed", "reports", "tasks")
 # Reports reads run folders; nothing in it can run or change anything.
 REPORTS_MAY = (
-    "testbed.results",
-    "testbed.analysis",
-    "testbed.histograms",
-    "testbed.intervals",
-    "testbed.ramps",
-    "testbed.timeline",
-    "runtime.errors",
+    *("testbed.results", "testbed.analysis", "testbed.comparisons", "testbed.histograms", "testbed.ramps"),
+    *("testbed.repetitions", "testbed.statistics", "testbed.timeline", "runtime.errors"),
 )
 # Imported inside a function, or at the top of a module that is itself imported inside one.
 SLOW = ("pandas", "matplotlib", "scipy", "numpy")
@@ -65,13 +60,15 @@ ROOMS: Mapping[str, set[str]] = {
     "vm_images.plans": set(),
     "testbed.bare": set(),
     "testbed.breakdown": set(),
-    "testbed.copies": {"testbed.intervals"},
+    "testbed.copies": {"testbed.statistics"},
+    "testbed.comparisons": {"testbed.analysis", "testbed.copies", "testbed.results", "testbed.statistics"},
     "testbed.counts": set(),
     "testbed.histograms": set(),
     "testbed.interruption": set(),
-    "testbed.intervals": set(),
+    "testbed.statistics": set(),
     "testbed.lab": set(),
     "testbed.progress": set(),
+    "testbed.repetitions": {"testbed.analysis", "testbed.results", "testbed.statistics"},
     "testbed.results": {"testbed.histograms"},
     "testbed.sample": set(),
     "testbed.sampler": set(),
@@ -105,7 +102,7 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.analysis": {
         "testbed.breakdown",
         "testbed.copies",
-        "testbed.intervals",
+        "testbed.statistics",
         "testbed.results",
         "testbed.temperature",
     },
@@ -113,8 +110,8 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.analysis",
         "testbed.breakdown",
         "testbed.histograms",
-        "testbed.intervals",
         "testbed.results",
+        "testbed.statistics",
         "testbed.tables",
     },
     "testbed.scenario": {"testbed.load"},

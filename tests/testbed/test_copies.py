@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from testbed.copies import Columns, copy_memory, first_bytes, further_bytes, taken_bytes
-from testbed.intervals import Estimate, MeanEstimate
+from testbed.statistics import Estimate, MeanEstimate
 
 FIRST, EACH = 95.0, 25.0
 TRIALS = 2000

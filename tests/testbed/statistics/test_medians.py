@@ -1,13 +1,12 @@
-"""Estimates and intervals against published values and by simulation."""
+"""Medians and their intervals against published tables and by simulation."""
 
 from __future__ import annotations
 
 import random
-from statistics import median
 
 import pytest
 
-from testbed.intervals import FEWEST, MeanEstimate, estimate_mean, estimate_median, estimate_median_ratio
+from testbed.statistics import FEWEST, estimate_median
 
 
 @pytest.mark.parametrize(
@@ -48,26 +47,6 @@ def test_a_median_without_values_is_refused() -> None:
         estimate_median([])
 
 
-def test_the_ratio_of_medians_is_always_the_same_and_covers_the_true_one() -> None:
-    chance = random.Random(4)
-    hits = 0
-    for _ in range(40):
-        slow = [chance.gauss(10, 1) for _ in range(20)]
-        fast = [chance.gauss(2, 0.2) for _ in range(20)]
-        ratio = estimate_median_ratio(slow, fast)
-        assert ratio.value == median(slow) / median(fast)
-        assert ratio == estimate_median_ratio(slow, fast)
-        assert ratio.is_interval
-        hits += ratio.low <= 5 <= ratio.high
-    assert hits >= 34
-
-
-def test_the_ratio_of_few_values_is_no_interval() -> None:
-    ratio = estimate_median_ratio([10, 12, 14], [1, 2, 4])
-    assert (ratio.value, ratio.low, ratio.high) == (6, 2.5, 14)
-    assert not ratio.is_interval
-
-
 def test_more_values_than_a_float_can_count_patterns_of() -> None:
     """Beyond 1,029 values 2**n is no float; the limits are the binomial's, by scipy's own count."""
     from scipy.special import bdtrik
@@ -80,30 +59,11 @@ def test_more_values_than_a_float_can_count_patterns_of() -> None:
         assert estimate.is_interval
 
 
-def test_sums_that_are_no_floats_do_not_matter() -> None:
+def test_a_sum_that_is_no_float_does_not_matter() -> None:
     assert estimate_median([1e308] * 4).value == 1e308
-    assert estimate_median_ratio([1e308] * 8, [1e308] * 8).value == 1
 
 
-@pytest.mark.parametrize(("above", "under"), [([], [1.0]), ([1.0], []), ([1.0, 0.0], [1.0]), ([1.0], [-1.0])])
-def test_a_ratio_needs_positive_values(above: list[float], under: list[float]) -> None:
-    with pytest.raises(ValueError, match="positive values on both sides"):
-        estimate_median_ratio(above, under)
-
-
-def test_the_mean_has_the_interval_of_student() -> None:
-    """Student's own data (Biometrika 6, 1908, p 20): extra hours of sleep of ten patients."""
-    sleep = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
-    estimate = estimate_mean(sleep)
-    assert estimate.value == pytest.approx(0.75)
-    assert estimate.n == 10
-    assert estimate.low == pytest.approx(0.75 - 2.2622 * 1.78901 / 10**0.5, abs=1e-4)
-    assert estimate.high == pytest.approx(0.75 + 2.2622 * 1.78901 / 10**0.5, abs=1e-4)
-    assert estimate.is_interval
-
-
-def test_fewer_than_three_values_have_a_mean_without_an_interval() -> None:
-    assert estimate_mean([1.0, 3.0]) == MeanEstimate(2.0, None, None, 2)
-    assert not estimate_mean([5.0]).is_interval
-    with pytest.raises(ValueError, match="needs a value"):
-        estimate_mean([])
+def test_another_level_has_other_order_statistics() -> None:
+    values = [float(value) for value in range(1, 11)]
+    assert (estimate_median(values, level=0.9).low, estimate_median(values, level=0.99).low) == (2, 1)
+    assert estimate_median(values, level=0.85).level == pytest.approx(0.8906, abs=1e-4)

@@ -1,0 +1,207 @@
+"""The platforms of a run against its baseline, and what its trials did in the order in which they were made.
+
+Compared is what starts at the same temperature and runs on hardware: the first such platform of the manifest is the
+baseline of the others. All verdicts of a run hold at once (Holm).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from statistics import fmean
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from testbed.analysis import (
+    TEMPERATURES,
+    Platform,
+    Ramp,
+    Run,
+    find_saturated,
+    get_offered_rate,
+    list_compared,
+    select_ramps,
+)
+from testbed.copies import further_bytes
+from testbed.results import Trial
+from testbed.statistics import (
+    FEWEST_TO_ALLOW,
+    MARGIN,
+    RISK,
+    Autocorrelation,
+    Comparison,
+    Drift,
+    adjust_holm,
+    autocorrelation,
+    compare_medians,
+    compare_pairs,
+    find_warmup,
+    judge_drift,
+    judge_family,
+)
+
+# Of fewer blocks the test within blocks could reject nothing in a family of 25 comparisons.
+FEWEST_BLOCKS = 10
+_RELATED = "neighbouring trials resemble each other, so that there are fewer of them than it seems"
+
+# A platform's values of one figure, each with its block, in the order of trials.
+Values = Sequence[tuple[int, float]]
+
+
+class Headline(Struct, frozen=True):
+    """What a measure is compared by. ``rate_per_s`` is that of utilisation: the highest that all keep up with."""
+
+    measure: str
+    metric: str
+    rate_per_s: float | None = None
+
+
+class PlatformComparison(Struct, frozen=True):
+    """A platform against the baseline in one figure; both go by their names."""
+
+    headline: Headline
+    baseline: str
+    platform: str
+    comparison: Comparison
+
+
+class Series(Struct, frozen=True):
+    """A platform's values of one figure over the run: how many first ones are ``warmup`` that was not marked as such,
+    and what the others do. ``drifts`` and ``is_related`` are judged over all series of the run at once."""
+
+    headline: Headline
+    platform: str
+    warmup: int
+    drift: Drift
+    related: Autocorrelation
+    drifts: bool = False
+    is_related: bool = False
+
+
+def compare_platforms(run: Run, margin: float = MARGIN) -> tuple[PlatformComparison, ...]:
+    """Return every comparison that a run allows, with verdicts that hold for all of them at once."""
+    found = [
+        PlatformComparison(headline, baseline.name, other.name, compare_values(values[baseline], values[other], margin))
+        for group in _list_groups(run)
+        for headline, values in _list_figures(run, group)
+        for baseline, other in ((next(iter(values)), other) for other in list(values)[1:])
+    ]
+    judged = judge_family([one.comparison for one in found])
+    return tuple(replace(one, comparison=verdict) for one, verdict in zip(found, judged, strict=True))
+
+
+def compare_values(base: Values, other: Values, margin: float = MARGIN) -> Comparison:
+    """Return a comparison of values by block.
+
+    Where trials resemble their neighbours, or drift, that is most likely the host's state, which all platforms of a
+    block share: from ``FEWEST_BLOCKS`` on they are compared within blocks then. Where even differences resemble their
+    neighbours, and there are too few of them to allow for it, nothing is claimed. With fewer blocks the samples are
+    compared as they are, which claims too little rather than too much as long as the state is shared
+    (benchmarks/coverage.py).
+    """
+    first, second = ([value for _, value in values] for values in (base, other))
+    of_base, of_other = dict(base), dict(other)
+    shared = sorted(of_base.keys() & of_other.keys())
+    moving = any(autocorrelation(values).found or judge_drift(values).found for values in (first, second))
+    if not moving or len(shared) < FEWEST_BLOCKS:
+        return compare_medians(first, second, margin)
+    first, second = ([of[block] for block in shared] for of in (of_base, of_other))
+    compared = compare_pairs(first, second, margin)
+    differences = [b - a for a, b in zip(first, second, strict=True)]
+    return _hold_back(compared) if len(shared) < FEWEST_TO_ALLOW and autocorrelation(differences).found else compared
+
+
+def _hold_back(compared: Comparison) -> Comparison:
+    """Return a comparison that claims nothing, since its trials are not independent."""
+    ratio = replace(compared.ratio, level=0.0) if compared.ratio else None
+    return replace(
+        compared, ratio=ratio, p_value=1.0, equivalence=None, verdict="cannot tell", smallest=None, why=_RELATED
+    )
+
+
+def examine_series(run: Run) -> tuple[Series, ...]:
+    """Return what each platform's headline figures did over the run."""
+    found = [
+        _examine(headline, platform.name, [value for _, value in values[platform]])
+        for platform in run.platforms
+        for headline, values in _list_figures(run, [platform])
+    ]
+    drifting = adjust_holm([one.drift.p_value for one in found])
+    related = adjust_holm([one.related.p_value for one in found])
+    return tuple(
+        replace(one, drifts=p_drift <= RISK, is_related=p_related <= RISK)
+        for one, p_drift, p_related in zip(found, drifting, related, strict=True)
+    )
+
+
+def _examine(headline: Headline, platform: str, values: Sequence[float]) -> Series:
+    warmup = find_warmup(values)
+    return Series(headline, platform, warmup, judge_drift(values[warmup:]), autocorrelation(values[warmup:]))
+
+
+def _list_groups(run: Run) -> list[list[Platform]]:
+    """Return the platforms that may be set side by side: on hardware, and started at the same temperature."""
+    return [
+        [one for one in run.platforms if one.temperature == temperature and not one.emulated]
+        for temperature in TEMPERATURES
+    ]
+
+
+def _list_figures(run: Run, platforms: Sequence[Platform]) -> list[tuple[Headline, dict[Platform, Values]]]:
+    """Return the headline figures that platforms have values of, each with those platforms, in their order."""
+    figures = [
+        (Headline("start", "ready"), _read_metric("start", "ready")),
+        (Headline("density", "further_bytes"), _read_further),
+        (Headline("density", "applications"), _read_metric("density", "applications")),
+    ]
+    if rate := _find_shared_rate(run, platforms):
+        figures += [
+            (Headline("utilisation", metric, rate), _read_metric("utilisation", metric, rate))
+            for metric in ("cpu_per_request", "latency_p99")
+        ]
+    return [
+        (headline, values)
+        for headline, read in figures
+        if (values := {
+            one: of for one in platforms if one in list_compared(run, headline.measure) and (of := read(run, one.name))
+        })
+    ]  # fmt: skip
+
+
+def _read_metric(measure: str, metric: str, rate_per_s: float | None = None) -> Callable[[Run, str], Values]:
+    def read(run: Run, platform: str) -> Values:
+        trials = _select(run.trials, measure, platform, rate_per_s)
+        return [(trial.block, value) for trial in trials if (value := trial.value(metric)) is not None]
+
+    return read
+
+
+def _select(trials: Iterable[Trial], measure: str, platform: str, rate_per_s: float | None = None) -> list[Trial]:
+    return [
+        trial
+        for trial in trials
+        if trial.counted
+        and (trial.measure, trial.platform) == (measure, platform)
+        and (rate_per_s is None or get_offered_rate(trial) == rate_per_s)
+    ]
+
+
+def _read_further(run: Run, platform: str) -> Values:
+    """Return what a further copy takes, bytes by cgroup charge: the mean over a ramp."""
+    blocks = {trial.trial: trial.block for trial in run.trials}
+
+    def mean(ramp: Ramp) -> float | None:
+        taken = further_bytes(ramp.points, "memory_cgroup")
+        return fmean(taken) if taken else None
+
+    return [(blocks[ramp.trial], of) for ramp in select_ramps(run, platform) if (of := mean(ramp)) is not None]
+
+
+def _find_shared_rate(run: Run, platforms: Sequence[Platform]) -> float | None:
+    """Return the highest offered rate that all platforms that were offered any keep up with."""
+    rates = []
+    for one in platforms:
+        offered = {get_offered_rate(trial) for trial in _select(run.trials, "utilisation", one.name)} - {None}
+        if offered:
+            rates.append(offered - find_saturated(run, one.name).keys())
+    return max(filter(None, set.intersection(*rates)), default=None) if rates else None
