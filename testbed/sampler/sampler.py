@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from runtime.cgroups.hierarchy import hierarchies
 from runtime.errors import TestbedError
+from runtime.speed import scale
 from testbed.sampler.build import build
 from testbed.sampler.plan import INTERVAL_S, PROC, Group, Source, Target, describe_groups, plan_sampling
 from testbed.sampler.records import Row, read_records
@@ -133,9 +134,9 @@ class Sampler:
 
     def _finish(self) -> Sampling:
         try:
-            said, complaint = self._process.communicate(timeout=_TIMEOUT_S)
+            said, complaint = self._process.communicate(timeout=scale(_TIMEOUT_S))
         except subprocess.TimeoutExpired as error:
-            raise TestbedError(f"sampler: it did not end within {_TIMEOUT_S:g} s") from error
+            raise TestbedError(f"sampler: it did not end within {scale(_TIMEOUT_S):g} s") from error
         report = [line.split() for line in said.decode().splitlines()]
         if self._process.returncode or not report or report[-1] != ["end"]:
             raise self._failure(complaint)
