@@ -93,7 +93,9 @@ def _stage_source(target: Path, programs: Sequence[Path]) -> None:
     build_for(INTERPRETER, Path(PACKAGES), IMAGE_BINARY)
     shutil.copy2(IMAGE_BINARY, target / "runtime" / _LAUNCHER)
     for program in programs:
-        shutil.copy2(program, target / program.relative_to(_ROOT))
+        copy = target / program.relative_to(_ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(program, copy)
 
 
 def ensure_reference_image(store: Store, programs: Sequence[Path], progress: Callable[[str], None]) -> Image:

@@ -20,7 +20,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from runtime.errors import TestbedError, UsageError
-from testbed.histograms import build_histogram, percentile_or_none
+from testbed.histograms import build_histogram
 from testbed.load import build
 from testbed.load.arrivals import Schedule, count_requests, draw_arrivals
 from testbed.load.messages import Report, Stream, StreamReport, decode_report, encode_loads
@@ -91,10 +91,10 @@ class LoadResult(Struct, frozen=True):
 
     ``latencies`` is a histogram in microseconds, from due to the last byte of the answer, of the successes
     and of the timeouts (at the time they had waited); failures of other kinds are often fast and would
-    flatter it, so they are only counted, in ``failures`` by reason. ``offered`` are all requests, those of the warm-up
-    too. ``elapsed_s`` runs from the end of the
-    warm-up to the last answer, and is at least the load's duration. ``began_ns`` and ``ended_ns`` are the
-    same two moments on CLOCK_MONOTONIC. ``connections_opened`` counts the warm-up's too.
+    flatter it, so they are only counted, in ``failures`` by reason. Its percentiles are as good as its count
+    (``testbed.histograms.percentile_or_none``). ``elapsed_s`` runs from the end of the warm-up to the last answer, and
+    is at least the load's duration. ``began_ns`` and ``ended_ns`` are the same two moments on CLOCK_MONOTONIC.
+    ``connections_opened`` and ``offered``, the number of requests, count the warm-up's too.
 
     ``saturated``: the server fell behind further and further (see ``is_saturated``), so that the latencies are as
     long as the load lasted.
@@ -143,11 +143,6 @@ class LoadResult(Struct, frozen=True):
     def percentile_s(self, percentile: float) -> float:
         """Return a percentile (0 to 100) of the latency, in seconds, to three significant digits."""
         return float(self.latencies.get_value_at_percentile(percentile)) / 1e6
-
-    def percentile_or_none_s(self, percentile: float) -> float | None:
-        """Return a percentile (0 to 100) in seconds; None when too few requests lie beyond it to tell it."""
-        usec = percentile_or_none(self.latencies, percentile)
-        return None if usec is None else usec / 1e6
 
 
 def run_load(

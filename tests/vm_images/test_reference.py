@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from runtime.errors import PrerequisiteError
 from runtime.images.model import Image, ImageConfig, Layer
+from testbed.load.build import build as build_generator
 from vm_images import reference
 from vm_images.reference import DOCKERFILE, WHEELS, kernel_of, locked
 
@@ -61,3 +65,14 @@ def test_the_patch_is_applied_before_the_emulator_is_configured() -> None:
     text = DOCKERFILE.read_text()
     assert text.index("reference.patch") < text.index("../configure")
     assert DOCKERFILE.with_suffix(".patch").read_text().count("+            cs->exception_index = -1;") == 1
+
+
+def test_the_machine_gets_the_programs_that_measure_and_no_source_in_c(tmp_path: Path) -> None:
+    reference._stage_source(tmp_path, (build_generator(),))
+    staged = tmp_path / "testbed" / "load" / "generator"
+    assert [path.name for path in staged.iterdir()] == ["testbed-load"]
+    assert os.access(staged / "testbed-load", os.X_OK)
+    # There, without sources, what is there is what is run.
+    script = "from testbed.load.build import build; print(build())"
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{staged / 'testbed-load'}\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import socket
 import subprocess
@@ -165,6 +166,7 @@ def test_an_answer_that_comes_before_the_request_is_out_ends_the_connection() ->
     """What follows the part of a body that was sent would be taken for the rest of it."""
     request = Request("POST", "/", body="x" * 16_000_000)  # more than the kernel takes in at once
     received: list[bytes] = []
+    serving: list[threading.Thread] = []
 
     def serve(connection: socket.socket) -> None:
         data = connection.recv(1000)
@@ -178,7 +180,8 @@ def test_an_answer_that_comes_before_the_request_is_out_ends_the_connection() ->
     def accept(listener: socket.socket) -> None:
         with suppress(OSError):
             while True:
-                threading.Thread(target=serve, args=(listener.accept()[0],)).start()
+                serving.append(threading.Thread(target=serve, args=(listener.accept()[0],)))
+                serving[-1].start()
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -189,10 +192,11 @@ def test_an_answer_that_comes_before_the_request_is_out_ends_the_connection() ->
         stream = Stream("127.0.0.1", port, 2 * 10**9, 0, 10**9, 1, (request,), arrivals, bytes(5))
         (report,) = offer([stream]).streams
         listener.shutdown(socket.SHUT_RDWR)
-        thread.join()
+        for one in (thread, *serving):
+            one.join()
     size = len(request.compose("127.0.0.1", port))
     assert (len(report.ok_usec), report.opened) == (5, 5)
     assert any(len(data) < size for data in received), "some were answered before they were out"
     for data in received:
-        begins = [at for at in range(len(data)) if data.startswith(b"POST / HTTP/1.1", at)]
+        begins = [found.start() for found in re.finditer(b"POST / HTTP/1.1", data)]
         assert begins == [size * number for number in range(len(begins))]

@@ -11,7 +11,9 @@ from msgspec.structs import replace
 
 from runtime.cgroups import Throttling
 from testbed.histograms import build_histogram
+from testbed.load.arrivals import Schedule
 from testbed.load.open_loop import LoadResult
+from testbed.load.requests import Request
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
 from testbed.measures.trials import run_trials
@@ -86,6 +88,18 @@ def test_each_rate_is_a_trial_with_the_cost_of_a_request(make_context: MakeConte
         assert any(row["busy"] for row in rows if row["name"] == "host")
     assert platform.events.count(("start", "web")) == 1, "one application serves all rates"
     assert platform.pids() == []
+
+
+@pytest.mark.root
+def test_a_mix_is_offered_as_its_schedule_has_it(make_context: MakeContext) -> None:
+    mix = (Request("POST", "/click", weight=3), Request("GET", "/health"))
+    context = make_context()
+    ramp = Schedule("ramp", from_per_s=20.0)
+    load = replace(context.settings.load, requests=mix, schedule=ramp, duration_s=1.0, warmup_s=0.0)
+    context = replace(context, settings=replace(context.settings, load=load))
+    run_trials(context, replace(PLANNED, rates_per_s=(40.0,)))
+    (trial,) = context.folder.trials()
+    assert (trial.value("requests_ok"), trial.value("requests_failed")) == (30, 0), "the mean of 20 and 40 for a second"
 
 
 @pytest.mark.root
