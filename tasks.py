@@ -85,13 +85,13 @@ def reporting(body: Callable[..., int]) -> Callable[..., None]:
 @task(
     help={
         "scenario": "name of a folder below scenarios/, or a path to one",
-        "platforms": "comma-separated: container, vm or another kind of vm (a wrong name lists them all)",
+        "platforms": "comma-separated: container, vm, a peer (crun, podman...), peers, all (a wrong name lists them)",
         "accel": "what runs virtual machines: kvm, tcg, tcg-single, or auto for the best that works",
         "base": "release that images are built on: bookworm, trixie or noble (default: the host's own)",
         "machine": "where to measure: native (this host) or reference (deterministic, in instruction time)",
         "guest-kernel": "a vmlinux or bzImage of your own, drivers built in, for machines that are given a kernel",
         "emulator-cpus": "processors for QEMU's own threads, on top of the services' limits (default: 0)",
-        "measures": "comma-separated: start,density,utilisation",
+        "measures": "comma-separated: start,density,utilisation,work (default: the scenario's own)",
         "trials": "start trials on each platform, instead of the scenario's (in the reference machine: of 1)",
         "quick": "the scenario's quick settings: at most 3 minutes",
         "seed": "decides the order of trials and the arrival of requests",
@@ -107,7 +107,7 @@ def bench(
     scenario: str = "",
     platforms: str = "container,vm,vm-containers",
     base: str = "",
-    measures: str = "start,density,utilisation",
+    measures: str = "",
     accel: str = "auto",
     machine: str = "native",
     guest_kernel: str = "",
@@ -217,6 +217,42 @@ def report(context: Context, run: str = "") -> int:
 
 @task(
     help={
+        "runs": "run folders, or their ids in results/, comma-separated (default: the newest of each scenario there)",
+        "json": "print as JSON",
+    }
+)
+@reporting
+def felter(context: Context, runs: str = "", json: bool = False) -> int:
+    """Print the table of Felter et al. (2014), made again of runs of hpc, net, disk, kv and db."""
+    import json as json_module
+
+    from rich.console import Console
+
+    from reports import felter
+    from testbed.analysis import read_run
+    from testbed.results import RunFolder, find_newest_of, locate
+
+    base = ROOT / "results"
+    paths = [locate(run, base) for run in _words(runs)] or find_newest_of(base, tuple(felter.FIGURES))
+    read = [read_run(RunFolder.open(path)) for path in paths]
+    if not felter.make_rows(read):
+        raise UsageError(
+            f"none of {len(read)} runs has a figure of the table",
+            f"measure one: ./invoke bench --scenario hpc; the others: {', '.join(felter.FIGURES)}",
+        )
+    if json:
+        print(json_module.dumps(felter.as_json(read), indent=2))
+        return 0
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    for note in felter.list_notes(read):
+        console.print(f"Note: {note}", style="yellow", markup=False)
+    console.print(felter.make_table(read))
+    console.print(felter.LEGEND, style="dim", markup=False)
+    return 0
+
+
+@task(
+    help={
         "json": "print as JSON",
         "connect": "also try this libvirt URI, as bench --connect would",
         "guest-kernel": "boot this kernel to find out, as bench --guest-kernel would",
@@ -289,7 +325,7 @@ LINT = (
     f"clang-format --dry-run --Werror {_C_FILES}",
     "codespell",
     "mypy",
-    "shellcheck invoke .ci/run",
+    "shellcheck invoke .ci/run scenarios/*/*/www/cgi-bin/run",
     "python -m runtime.launcher.build --analyze",
     "python -m testbed.sampler.build --analyze",
     "python -m testbed.load.build --analyze",

@@ -91,6 +91,7 @@ def measure(options: argparse.Namespace) -> tuple[list[list[Measured]], float]:
     builds, longer = [], []
     for build in range(options.builds):
         with tempfile.TemporaryDirectory(prefix="testbed-pilot-") as directory:
+            Path(directory).chmod(0o755)  # what runs in an instance reads the layers as a user without rights
             store = Path(directory) / "store"
             first, *others = (
                 run_bench(options, store, Path(directory) / f"results-{number}", 1 + number)

@@ -62,6 +62,8 @@ def describe_verdict(compared: Comparison) -> str:
 
 def title_of(headline: Headline) -> str:
     """Return what a headline figure is called."""
+    if headline.measure == "work":
+        return headline.metric.replace("_", " ")
     known = _TITLES.get((headline.measure, headline.metric)) or LOAD[headline.metric].title
     return known if headline.rate_per_s is None else f"{known} at {headline.rate_per_s:g}/s"
 

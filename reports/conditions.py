@@ -10,6 +10,7 @@ from testbed.results import LEAST_HELD_BACK
 # What a manifest calls a host whose processor QEMU emulates (systemd-detect-virt(1)).
 _EMULATOR = "qemu"
 _TRIALS_SHOWN = 3
+_WALLS_SHOWN = 200
 INSTRUCTION_TIME = "instruction time"
 
 
@@ -66,6 +67,7 @@ def list_notes(run: Run) -> list[str]:
         for note in (
             _note_instruction_time(run),
             _note_hypervisor(run),
+            _note_walls(run),
             _note_noise_before(run),
             _note_disturbed(run),
             _note_held_back(run),
@@ -83,6 +85,16 @@ def _note_hypervisor(run: Run) -> str:
         f"This host is itself {'emulated' if below == _EMULATOR else 'a virtual machine'} ({below}), so the guests of "
         f"{', '.join(nested)} are nested: they cost more than on a machine of its own."
     )
+
+
+def _note_walls(run: Run) -> str:
+    """Say which platforms confine a workload by something else than the others do, as their facts have it."""
+    others: dict[str, list[str]] = {}
+    for one in run.platforms:
+        if walls := one.facts.get("other_walls"):
+            others.setdefault(str(walls)[:_WALLS_SHOWN], []).append(one.label)
+    shown = "; ".join(f"{', '.join(labels)}: {walls}" for walls, labels in others.items())
+    return f"Not every platform has the same walls around a workload. {shown}." if shown else ""
 
 
 def _note_noise_before(run: Run) -> str:

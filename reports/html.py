@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from msgspec import Struct
 from msgspec.structs import replace
 
-from reports import charges, conditions, figures, memory
+from reports import charges, conditions, figures, memory, work
 from reports.quantities import HELD_BACK, LOAD, RULERS, START, START_EXTRAS, Quantity, describe_phase, format_number
 from reports.summary import SATURATED, compose, describe_copies
 from reports.temperatures import describe_cold
@@ -93,6 +93,7 @@ def render_page(run: Run) -> str:
             [*_each_alone(run, "density", _density_tables), *_density_notes(run)],
         ),
         utilisation=_section(run, "utilisation", figures.draw_load(run), _load_tables(run)),
+        work=_section(run, "work", (), [_work_table(run), _published_table(run)]),
         charges=_charges(run),
         published=charges.list_sources(),
         clock=conditions.describe_clock(run),
@@ -353,6 +354,46 @@ def _part_table(run: Run) -> Table:
     )
 
 
+def _work_table(run: Run) -> Table:
+    """Return the figures of the application's work, by platform."""
+    platforms = list_compared(run, "work")
+    rows = work.list_figures(run, {one.name: one for one in platforms})
+    having = [one for one in platforms if any(one.name in figures for _, figures in rows)]
+    return Table(
+        "Figures of the work, as its own programs give them, and what it took. Medians, with 95 % intervals (or the"
+        " range of fewer than six trials).",
+        (_head(run, "figure"), *(one.label for one in having)),
+        tuple(
+            (
+                Cell(quantity.title),
+                *(_cell(quantity, figures[one.name].estimate if one.name in figures else None) for one in having),
+            )
+            for quantity, figures in rows
+        ),
+    )
+
+
+def _published_table(run: Run) -> Table:
+    """Return the published figures that those of the work are like."""
+    return Table(
+        "Published figures like these. It was another machine, another year and often another program: what may be"
+        " compared is how platforms differ, not the numbers.",
+        ("figure", "platform", "published", "in"),
+        tuple(
+            (
+                Cell(mark.figure.replace("_", " "), mark.what),
+                Cell(mark.platform),
+                Cell(work.show_published(mark)),
+                Cell(
+                    f"{mark.citation.authors.split(',')[0]} et al. {mark.citation.year}, {mark.where}",
+                    mark.citation.url,
+                ),
+            )
+            for mark in work.list_published(run)
+        ),
+    )
+
+
 def _load_tables(run: Run) -> list[Table]:
     """Return one table a platform: a row for each rate."""
     by_platform = [(one, estimate_utilisation(run, one.name), find_saturated(run, one.name)) for one in run.platforms]
@@ -395,7 +436,7 @@ def _outcomes(run: Run) -> Table:
 def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that the text of the page speaks of, each empty when the manifest has it not."""
     settings = get_mapping(manifest.get("settings"))
-    sections = {name: get_mapping(settings.get(name)) for name in ("ready", "load", "slo", "density")}
+    sections = {name: get_mapping(settings.get(name)) for name in ("ready", "load", "slo", "density", "work")}
     return {"flat": flatten(settings), **sections}
 
 

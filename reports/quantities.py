@@ -65,6 +65,7 @@ START = {
     "defined": _seconds("machine described"),
     "spawned": _seconds("QEMU running"),
     "created": _seconds("instance created"),
+    "program": _seconds("platform's own program executed"),
     "firmware": _seconds("firmware started"),
     "boot_loader": _seconds("boot loader started"),
     "restored": _seconds("saved state loaded"),
@@ -87,6 +88,10 @@ START_EXTRAS = {
     "steady_latency": Quantity("latency from then on", "ms", 1e3),
     "pool_fill": _seconds("made before the request"),
     "pool_memory": Quantity("memory while it waits", "MiB", MEBIBYTE),
+    "overhead_memory": Quantity("memory of its own processes", "MiB", MEBIBYTE, most_decimals=1),
+    "overhead_cpu": Quantity("CPU time of its own processes", "ms", 1e3, most_decimals=1),
+    "shared_overhead_memory": Quantity("memory of its shared daemons", "MiB", MEBIBYTE, most_decimals=1),
+    "shared_overhead_cpu": Quantity("CPU time of its shared daemons", "ms", 1e3, most_decimals=1),
 }
 RULERS = {
     "memory_cgroup": Quantity("cgroup charge", "MiB", MEBIBYTE),
@@ -105,6 +110,8 @@ LOAD = {
     "memory_cgroup": Quantity("memory, cgroup charge", "MiB", MEBIBYTE),
     "memory_pss": Quantity("memory, sum of PSS", "MiB", MEBIBYTE),
     "memory_per_request": Quantity("memory per request/s", "MiB", MEBIBYTE),
+    "overhead_memory": Quantity("of it the platform's own processes", "MiB", MEBIBYTE, most_decimals=1),
+    "overhead_cpu": Quantity("their CPU time meanwhile", "ms", 1e3, most_decimals=1),
     "throttled_periods": HELD_BACK,
     "host_utilisation": Quantity("host utilisation", "%", 100.0, most_decimals=1),
     "host_application": Quantity("of it the application", "%", 100.0, most_decimals=1),

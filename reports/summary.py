@@ -16,7 +16,7 @@ from typing import Any
 
 from msgspec import Struct, to_builtins
 
-from reports import charges, columns, comparisons, conditions, temperatures
+from reports import charges, columns, comparisons, conditions, temperatures, work
 from reports.quantities import LOAD, RULERS, START, START_EXTRAS, Quantity
 from testbed.analysis import (
     STEADY,
@@ -33,6 +33,7 @@ from testbed.analysis import (
     estimate_start_extras,
     estimate_start_phases,
     estimate_utilisation,
+    estimate_work,
     find_saturated,
     list_compared,
     read_run,
@@ -315,6 +316,9 @@ def make_rows(run: Run) -> list[Row]:
             cells = _cells(at_rate, name, LOAD[name].show, LOAD[name].qualify)
             cells |= behind if name.startswith("latency_") else {}
             table.append(Row(f"at {rate:g}/s", LOAD[name].title, cells))
+    for quantity, figures in work.list_figures(run, {one.name: one for one in list_compared(run, "work")}):
+        cells = _cells({one: {"": of.estimate} for one, of in figures.items()}, "", quantity.show, quantity.qualify)
+        table.append(Row("work", quantity.title, cells))
     table.append(Row("trials", "ok / failed / void", _outcomes(run)))
     return [row for row in table if row.cells]
 
@@ -413,6 +417,7 @@ def _platform_json(run: Run, platform: Platform) -> dict[str, Any]:
             {"rate_per_s": rate, "saturated": rate in find_saturated(run, platform.name), **_estimates_json(figures)}
             for rate, figures in estimate_utilisation(run, platform.name).items()
         ],
+        "work": to_builtins(estimate_work(run, platform.name)),
     }
 
 

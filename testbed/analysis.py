@@ -344,6 +344,29 @@ def find_saturated(run: Run, platform: str) -> dict[float, tuple[int, int]]:
     return {rate: count for rate, count in sorted(counts.items()) if count[0]}
 
 
+class Figure(Struct, frozen=True):
+    """A figure of an application's work: its median over trials, in ``unit``."""
+
+    estimate: Estimate
+    unit: str
+
+
+def list_work_figures(run: Run) -> tuple[str, ...]:
+    """Return the names of the figures that the run's scenario asks its work for."""
+    figures = get_mapping(get_mapping(run.manifest.get("settings")).get("work")).get("figures")
+    pairs = figures if isinstance(figures, list) else []
+    return tuple(str(pair[0]) for pair in pairs if isinstance(pair, list) and pair)
+
+
+def estimate_work(run: Run, platform: str) -> dict[str, Figure]:
+    """Return the medians of what an application's work has answered and took, by name, in base units."""
+    trials = [trial for trial in run.trials if trial.counted and (trial.measure, trial.platform) == ("work", platform)]
+    units = {metric.metric: metric.unit for trial in trials for metric in trial.metrics if "." not in metric.metric}
+    return {
+        name: Figure(estimate_median(select_values(run, "work", platform, name)), unit) for name, unit in units.items()
+    }
+
+
 def get_offered_rate(trial: Trial) -> float | None:
     """Return the rate that a trial offered, in requests per second; None when it records none."""
     rate = trial.parameters.get("rate_per_s")

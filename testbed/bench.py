@@ -33,6 +33,7 @@ from testbed.measures.context import RunContext
 from testbed.measures.pace import Pace
 from testbed.measures.schedule import plan_trials
 from testbed.measures.trials import check_measures, choose_exit_code, run_trials
+from testbed.measures.work import require_work
 from testbed.platforms import registry
 from testbed.platforms.own_kernel import explained, require_options, try_kernel
 from testbed.platforms.protocol import Platform
@@ -55,7 +56,8 @@ SCENARIO_LETTERS = 9
 
 
 class Options(Struct, frozen=True):
-    """What was asked for. ``trials`` None means the scenario's own number, ``connect`` "" libvirt in our own process;
+    """What was asked for. ``trials`` None means the scenario's own number, and no ``measures`` the scenario's own;
+    ``connect`` "" means libvirt in our own process;
     ``wait``: for the end of another run on this host, instead of being refused; ``base``: the release that images are
     built on, "" the host's. ``guest_kernel`` is the file of a kernel of one's own for virtual machines, "" for none;
     ``emulator_cpus`` are processors for QEMU's own threads."""
@@ -100,22 +102,20 @@ def filters(scenario: Scenario) -> dict[str, str]:
     return {service.name: "the default profile" if service.seccomp else "none" for service in scenario.services}
 
 
-def _manifest(
-    run_id: str, options: Options, settings: Settings, scenario: Scenario, images: Mapping[str, Image]
-) -> dict[str, object]:
+def _manifest(run_id: str, options: Options, request: Request, images: Mapping[str, Image]) -> dict[str, object]:
     """Return what the run is, as the run folder's manifest records it; platforms are added once they are prepared."""
     return {
         "run": run_id,
-        "scenario": scenario.name,
+        "scenario": request.scenario.name,
         "quick": options.quick,
         "accelerator_asked_for": options.accelerator,
         "seed": options.seed,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(options.command),
-        "measures": list(options.measures),
-        "settings": to_builtins(settings),
+        "measures": list(request.measures),
+        "settings": to_builtins(request.settings),
         "images": {name: _image_record(image) for name, image in images.items()},
-        "seccomp": filters(scenario),
+        "seccomp": filters(request.scenario),
         "source": read_source(),
         "versions": read_versions(),
         "host": {**read_facts(), "kvm": kvm.detect().words},
@@ -218,12 +218,14 @@ def check_options(options: Options, progress: Progress) -> Request:
     a place for run folders: before images are built for minutes."""
     scenario = load_scenario(options.scenario, options.scenarios)
     settings = choose_settings(scenario, options)
-    asked = registry.check_names(options.platforms)
+    asked = registry.check_names(registry.expand(options.platforms, progress))
     names = (*list_missing_cold(asked), *asked)
     if names != asked:
         progress(f"measured too, as warm starts are compared beside cold ones only: {', '.join(names[: -len(asked)])}")
     registry.require_memory(names, scenario.services)
-    wanted = check_measures(options.measures)
+    wanted = check_measures(options.measures or settings.measures)
+    if "work" in wanted:
+        require_work(settings.work, scenario.name)
     check_accelerator(options.accelerator)
     choose_release(options.base, read_host())
     if os.geteuid() != 0:
@@ -255,7 +257,7 @@ def bench(options: Options, progress: Progress) -> Finished:
             chosen[name] = registry.create(name, run_id, scratch, lab, options.accelerator, connect, machines)
             undo.callback(chosen[name].close)
             prepare(chosen[name], machines.kernel, scenario, images, scratch)
-        manifest = _manifest(run_id, options, settings, scenario, images)
+        manifest = _manifest(run_id, options, request, images)
         manifest["bare"] = bare
         manifest["guest_kernel"] = _kernel_record(options.guest_kernel, machines.kernel)
         manifest["platforms"] = {name: _platform_record(platform) for name, platform in chosen.items()}

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from runtime.cgroups import Cgroup
 from runtime.kernel_files import parse_meminfo
@@ -43,6 +44,7 @@ PARTS: Mapping[str, str] = {
     "host_kernel": "host: kernel",
     "absent": "guest: counted, but zero or untouched",
     "merged": "merged by KSM",
+    "overhead": "runtime: its own processes",
     "unexplained": "unattributed",
 }
 # The parts that are the guest's own RAM, and those that QEMU needs besides.
@@ -281,3 +283,10 @@ def read_charge(cgroup: Cgroup) -> Charge:
         names = ("file", "file_mapped", "shmem")
     cache_bytes, mapped_bytes, shared_bytes = (stat.get(name, 0) for name in names)
     return Charge(cgroup.memory_bytes(), cache_bytes, mapped_bytes, shared_bytes, kernel_bytes)
+
+
+def peer_parts(mappings: Sequence[Mapped], charge: Charge, overhead_bytes: int) -> dict[str, int]:
+    """Return where the memory of a peer's container goes: ``mappings`` are the workload's, ``charge`` is that of all,
+    ``overhead_bytes`` that of the peer's own processes."""
+    rest = replace(charge, total_bytes=max(charge.total_bytes - overhead_bytes, 0))
+    return sort_parts({**container_parts(mappings, rest), "overhead": overhead_bytes})

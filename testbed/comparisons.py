@@ -20,6 +20,7 @@ from testbed.analysis import (
     find_saturated,
     get_offered_rate,
     list_compared,
+    list_work_figures,
     select_ramps,
 )
 from testbed.copies import further_bytes
@@ -159,6 +160,7 @@ def _list_figures(run: Run, platforms: Sequence[Platform]) -> list[tuple[Headlin
             (Headline("utilisation", metric, rate), _read_metric("utilisation", metric, rate))
             for metric in ("cpu_per_request", "latency_p99")
         ]
+    figures += [(Headline("work", name), _read_metric("work", name)) for name in list_work_figures(run)]
     return [
         (headline, values)
         for headline, read in figures

@@ -11,7 +11,7 @@ from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from runtime.home import store_root
 from runtime.images.model import Image
 from runtime.images.store import Store
-from runtime.lease import cgroup_name
+from runtime.lease import STATE_ROOT, cgroup_name
 from runtime.plan.explain import explain
 from runtime.plan.network import Attachment
 from runtime.plan.steps import Plan
@@ -19,6 +19,10 @@ from runtime.plan.workload import workload_plan
 from runtime.spec import Spec
 from testbed.images import build_images
 from testbed.lab import link_of
+from testbed.platforms.peers.names import PEERS
+from testbed.platforms.peers.peer import Place
+from testbed.platforms.peers.plans import program_plan
+from testbed.platforms.peers.program import Found
 from testbed.platforms.registry import check_names
 from testbed.qemu.domain import name_disk
 from testbed.qemu.variants import VARIANTS
@@ -54,6 +58,10 @@ def plan_service(spec: Spec, platform: str) -> Plan:
             pooled=variant.start == "pooled",
         )
     name, pooled = cgroup_name("example", spec.hostname), platform == "container-pooled"
+    if platform in PEERS:
+        peer, scratch = PEERS[platform], STATE_ROOT / "example" / platform
+        place = Place(f"example-{spec.hostname}", spec, scratch / "1", scratch, name, hierarchies())
+        return program_plan(peer, place, Found(peer.program.name, ""), Attachment(2, 1))
     return workload_plan(spec, hierarchies(), name, attachment=Attachment(2, 1), pooled=pooled)
 
 

@@ -31,11 +31,14 @@ from runtime.lease import (
     unfinished,
 )
 from testbed.host import settings as host_settings
+from testbed.platforms import docker_client
+from testbed.platforms.peers import sweep
 from testbed.qemu.emulator import daemons_emulators
 
 
 class Leftover(Struct, frozen=True):
-    """One thing that a dead run left: ``kind`` is process, cgroup, setting, directory or partial, ``what`` is which."""
+    """One thing that a dead run left: ``kind`` is process, cgroup, setting, directory, docker (what its daemon has) or
+    partial, ``what`` is which."""
 
     kind: str
     what: str
@@ -47,8 +50,7 @@ class Leftover(Struct, frozen=True):
 
 def _directories_below(run: str) -> set[Path]:
     """Return the directories of a lease's cgroup and of those below it, in every hierarchy."""
-    roots = [mount / CGROUP_ROOT / run for mount in hierarchies().used]
-    return {Path(path) for root in roots for path, _, _ in os.walk(root)}
+    return set(sweep.find_directories(f"{CGROUP_ROOT}/{run}"))
 
 
 def _held() -> bool:
@@ -103,6 +105,7 @@ def find() -> tuple[Leftover, ...]:
         if not groups and not _held() and _shared_is_empty():
             groups.add((CGROUP_ROOT, ""))
     scratch = [STATE_ROOT / run for run in dead]
+    living = {docker_client.mark_of(run) for run in names if run not in dead}
     abandoned = [path for path in unfinished(STATE_ROOT) if is_abandoned(path)]
     return (
         *(Leftover("process", f"{pid} {_command(pid)}", run) for pid, run in sorted(processes.items()) if pid),
@@ -113,6 +116,7 @@ def find() -> tuple[Leftover, ...]:
             for setting, value in host_settings.read_record(path).items()
         ),
         *(Leftover("directory", str(path), path.name) for path in scratch),
+        *(Leftover("docker", one.what, one.mark) for one in docker_client.find_marked() if one.mark not in living),
         *(Leftover("partial", str(path), "") for path in (*abandoned, *sorted(_partials()))),
     )
 
@@ -124,17 +128,20 @@ def _remove_run(run: str) -> None:
             cgroup = Cgroup(f"{CGROUP_ROOT}/{run}")
             cgroup.kill()
             cgroup.remove()
+            sweep.remove_directories(cgroup.name)
             host_settings.restore_settings(directory)
 
 
 def remove(leftovers: tuple[Leftover, ...]) -> None:
     """Remove what ``find`` found, each run as a whole. Raises TestbedError for what would not go, after trying all."""
     problems: list[str] = []
-    for run in sorted({leftover.run for leftover in leftovers if leftover.run}):
+    for run in sorted({leftover.run for leftover in leftovers if leftover.run and leftover.kind != "docker"}):
         try:
             _remove_run(run)
         except (OSError, TestbedError) as error:
             problems.append(f"{run}: {error}")
+    for mark in sorted({leftover.run for leftover in leftovers if leftover.kind == "docker"}):
+        docker_client.remove_marked(docker_client.DOCKER.name, mark)
     for leftover in leftovers:
         if leftover.kind == "partial":
             try:

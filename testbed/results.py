@@ -14,6 +14,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -60,7 +61,7 @@ Value = Annotated[float, Meta(ge=-1e18, le=1e18)]
 
 
 class Metric(Struct, frozen=True):
-    """One figure of a trial: ``value`` is finite, in ``unit`` (``s``, ``bytes``, ``1/s``, ``1``)."""
+    """One figure of a trial: ``value`` is finite, in ``unit`` (``s``, ``bytes``, ``1/s``, ``bytes/s``, ``1``)."""
 
     metric: str
     value: Value
@@ -298,6 +299,16 @@ def find_newest(base: Path) -> Path:
     if not runs:
         raise UsageError(f"there is no run in {base}", "make one: ./invoke bench --scenario clickme")
     return runs[-1]
+
+
+def find_newest_of(base: Path, scenarios: Sequence[str]) -> list[Path]:
+    """Return the newest run folder below ``base`` of each of these scenarios that has one. What is damaged is passed
+    over: nobody has asked for it."""
+    newest: dict[str, Path] = {}
+    for path in sorted(file.parent for file in base.glob(f"*/{MANIFEST}")):
+        with suppress(UsageError):
+            newest[RunFolder.open(path).scenario] = path
+    return [newest[scenario] for scenario in scenarios if scenario in newest]
 
 
 def locate(run: str, base: Path) -> Path:

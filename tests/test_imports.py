@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER = ("runtime", "vm_images", "testbed", "reports", "tasks")
 # Reports reads run folders; nothing in it can run or change anything.
 REPORTS_MAY = (
-    *("testbed.results", "testbed.analysis", "testbed.comparisons", "testbed.histograms", "testbed.ramps"),
-    *("testbed.repetitions", "testbed.statistics", "testbed.timeline", "runtime.errors"),
+    *("testbed.results", "testbed.analysis", "testbed.comparisons", "testbed.histograms", "testbed.published"),
+    *("testbed.ramps", "testbed.repetitions", "testbed.statistics", "testbed.timeline", "runtime.errors"),
 )
 # Imported inside a function, or at the top of a module that is itself imported inside one.
 SLOW = ("pandas", "matplotlib", "scipy", "numpy")
@@ -68,6 +68,7 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.statistics": set(),
     "testbed.lab": set(),
     "testbed.progress": set(),
+    "testbed.published": {"testbed.scenario"},
     "testbed.repetitions": {"testbed.analysis", "testbed.results", "testbed.statistics"},
     "testbed.results": {"testbed.histograms"},
     "testbed.sample": set(),
@@ -121,7 +122,7 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.services": {"testbed.load", "testbed.scenario"},
     "testbed.qemu": {"testbed.breakdown", "testbed.counts", "testbed.host"},
     "testbed.platforms": {"testbed.breakdown", "testbed.host", "testbed.lab", "testbed.progress"}
-    | {"testbed.qemu", "testbed.scenario", "testbed.services"},
+    | {"testbed.qemu", "testbed.sample", "testbed.scenario", "testbed.services"},
     "testbed.measures": {
         "testbed.breakdown",
         "testbed.copies",

@@ -61,6 +61,19 @@ def test_what_machines_cannot_be_given_is_refused_at_once(arguments: tuple[str, 
     assert problem in done.stderr and "building" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("bench", "--scenario", "clickme", "--measures", "work"), "scenario clickme has no work to measure"),
+        (("felter", "--runs", "nowhere"), "nowhere is no run folder"),
+    ],
+)
+def test_figures_that_there_are_not_are_refused_at_once(arguments: tuple[str, ...], problem: str) -> None:
+    done = run(*arguments, timeout=60)
+    assert done.returncode == 1
+    assert problem in done.stderr and "building" not in done.stderr
+
+
 def test_a_run_on_the_platforms_of_every_comparison_answers_as_json(tmp_path: Path) -> None:
     done = run(
         "bench", "--scenario", "clickme", "--measures", "start", "--trials", "1", "--out", str(tmp_path), "--json"

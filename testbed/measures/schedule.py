@@ -33,7 +33,7 @@ class PlannedTrial(Struct, frozen=True):
 
 def blocks_of(measure: str, trials: int) -> int:
     """Return how many blocks a measure gets when ``trials`` starts were asked for."""
-    return trials if measure == "start" else max(1, trials // STARTS_PER_BLOCK)
+    return trials if measure in ("start", "work") else max(1, trials // STARTS_PER_BLOCK)
 
 
 def _interleave(measures: Sequence[str], trials: int, chance: random.Random) -> list[str]:

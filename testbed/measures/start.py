@@ -7,7 +7,7 @@ from collections.abc import Generator, Sequence
 from statistics import median
 
 from testbed.load.open_loop import Target
-from testbed.measures import counting, throttling
+from testbed.measures import counting, overhead, throttling
 from testbed.measures.application import Application, Timeline
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
@@ -22,14 +22,21 @@ def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None
     Raises WorkloadError when it is not ready in time.
     """
     platform = context.platforms[planned.platform]
+    before = overhead.read(platform, ())
     with Application(context, platform, 0, f"t{planned.trial:03}") as application:
         timeline, filled = application.timeline, tuple(application.filled.values())
+        beside = overhead.read(platform, application.instances)
         context.progress(f"  ready after {(timeline.ready_ns - timeline.requested_ns) / 1e9:.3f} s")
         load = context.settings.load
         target = Target(application.addresses[load.service], load.port, load.kinds)
         window_s = choose_window_s(load)
         answered = watch_latency(target, window_s, application.check_alive)
-    metrics = (*make_metrics(timeline), *make_steady_metrics(timeline, answered, window_s), *make_pool_metrics(filled))
+    metrics = (
+        *make_metrics(timeline),
+        *make_steady_metrics(timeline, answered, window_s),
+        *make_pool_metrics(filled),
+        *overhead.make_metrics(before, beside),
+    )
     rows = [((one.due_ns - timeline.requested_ns) / 1e9, one.latency_s) for one in answered]
     samples = context.folder.write_samples(f"t{planned.trial:03}", ("due_s", "latency_s"), rows)
     yield Trial(planned.trial, planned.block, planned.platform, planned.measure, "ok", metrics=metrics, samples=samples)

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
 from testbed.host.noise import find_unattributed
 from testbed.interruption import Interrupted
-from testbed.measures import density, start, utilisation
+from testbed.measures import density, start, utilisation, work
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
 from testbed.results import LEAST_HELD_BACK, Outcome, Trial
@@ -20,7 +20,12 @@ from testbed.results import LEAST_HELD_BACK, Outcome, Trial
 Measure = Callable[[RunContext, PlannedTrial], Generator[Trial, None, None]]
 
 MEASURES: Mapping[str, Measure] = MappingProxyType(
-    {"start": start.measure, "density": density.measure, "utilisation": utilisation.measure}
+    {
+        "start": start.measure,
+        "density": density.measure,
+        "utilisation": utilisation.measure,
+        "work": work.measure,
+    }
 )
 NAMES = tuple(MEASURES)
 

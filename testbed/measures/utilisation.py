@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from testbed.histograms import find_percentiles, name_percentile
 from testbed.load.open_loop import LoadResult, Target, run_load
-from testbed.measures import counting, throttling
+from testbed.measures import counting, overhead, throttling
 from testbed.measures.application import Application, list_targets
 from testbed.measures.context import LOAD_ATTEMPTS, RunContext
 from testbed.measures.schedule import PlannedTrial
@@ -62,7 +62,9 @@ def _trial(
     while outcome == "void" and attempts < LOAD_ATTEMPTS:
         attempts += 1
         seed = context.arrival_seed(planned.block, index)
+        before = overhead.read(platform, application.instances)
         window = _offer(context, platform, rate_per_s, application, seed)
+        beside = overhead.make_metrics(before, overhead.read(platform, application.instances))
         outcome, reason = judge_load(window.load)
         context.progress(
             f"  {rate_per_s:g}/s: {describe_outcome(window.load)}{f' ({outcome}: {reason})' if reason else ''}"
@@ -75,7 +77,7 @@ def _trial(
         outcome,
         reason,
         {"rate_per_s": rate_per_s, "attempts": attempts},
-        make_metrics(rate_per_s, window),
+        (*make_metrics(rate_per_s, window), *beside),
         context.folder.write_samples(f"t{number:03}", COLUMNS, tabulate(window.rows)),
         histogram=context.folder.write_histogram(f"t{number:03}", window.load.latencies, window.load.elapsed_s),
     )

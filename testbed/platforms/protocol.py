@@ -88,6 +88,24 @@ class Counting(Protocol):
         count, as under an emulator, or nothing counts them."""
 
 
+class Overhead(Struct, frozen=True):
+    """What a platform's own processes hold in memory now, and the processor time that they have used so far."""
+
+    memory_bytes: int = 0
+    cpu_ns: int = 0
+
+
+@runtime_checkable
+class Overseen(Protocol):
+    """What a platform has besides that keeps processes of its own beside a workload: shim, monitor, supervisor."""
+
+    def overhead(self, instance: Instance) -> Overhead:
+        """Return what those take that belong to a running instance. Raises OSError when they are gone."""
+
+    def shared_overhead(self) -> Overhead | None:
+        """Return what a daemon takes that serves all instances, and others'; None where there is none."""
+
+
 class Platform(Protocol):
     """One way to run an application. Adding a platform is one module and one registration."""
 

@@ -1,20 +1,26 @@
-"""The platforms that a workload can run on, by name: two kinds of container, and every kind of virtual machine."""
+"""The platforms that a workload can run on, by name: containers, every kind of virtual machine, and peers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from runtime.checkpoint import find_criu
-from runtime.errors import UsageError
+from runtime.errors import PrerequisiteError, UsageError
+from runtime.home import store_root
 from testbed.lab import BRIDGE, Lab
 from testbed.platforms.cloud import CloudPlatform
 from testbed.platforms.container import ContainerPlatform
-from testbed.platforms.libvirt_lxc import LibvirtLxcPlatform
+from testbed.platforms.docker import DockerPlatform
+from testbed.platforms.docker_client import find_daemon
+from testbed.platforms.libvirt_lxc import LibvirtLxcPlatform, find_driver
+from testbed.platforms.needs import Host, find_needs, look_at_host
 from testbed.platforms.nested import ContainersInVmPlatform
+from testbed.platforms.peers.names import PEERS
+from testbed.platforms.peers.platform import PeerPlatform, probe
 from testbed.platforms.pooled import PooledPlatform
 from testbed.platforms.pooled_vm import PooledVmPlatform
 from testbed.platforms.protocol import Platform
@@ -28,14 +34,75 @@ from vm_images.kernel import GuestKernel
 
 # More would be no share of a host's.
 MOST_EMULATOR_CPUS = 64.0
-NAMES = ("container", "container-pooled", "container-restored", *VARIANTS, "libvirt-lxc")
+NAMES = ("container", "container-pooled", "container-restored", *VARIANTS, "libvirt-lxc", *PEERS, "docker")
+_PEERS = (*PEERS, "docker")
+# Names that stand for several: all peers that are here, and all platforms.
+GROUPS = ("peers", "all")
+
+
+class Missing(Struct, frozen=True):
+    """A platform that a group stands for and that is not here: its name, and why."""
+
+    name: str
+    why: str
+
+
+def find_missing(names: Iterable[str]) -> tuple[Missing, ...]:
+    """Return those of the platforms that cannot be had here, with the reason; programs are asked for their versions."""
+    host = look_at_host(store_root())
+    missing = []
+    for name in names:
+        try:
+            require_platform(name, host)
+        except PrerequisiteError as error:
+            missing.append(Missing(name, f"{error.message} ({error.hint})" if error.hint else error.message))
+    return tuple(missing)
+
+
+def require_platform(name: str, host: Host) -> None:
+    """Raise PrerequisiteError when a platform lacks a program, as far as that is known before it is prepared."""
+    if name in PEERS:
+        probe(PEERS[name])
+    elif name == "container-restored":
+        find_criu()
+    elif name == "docker":
+        find_daemon()
+    elif name == "libvirt-lxc":
+        find_driver()
+    elif name in VARIANTS:
+        for need in find_needs(VARIANTS[name], host):
+            if not need.there:
+                raise PrerequisiteError(need.words, need.fix)
+
+
+def expand(names: Sequence[str], tell: Callable[[str], None]) -> tuple[str, ...]:
+    """Return the platforms that the names stand for: a group is those of it that are here and not named beside it.
+
+    Those that are not are told of, each with the reason. Raises PrerequisiteError when none of a group is here.
+    """
+    expanded: list[str] = []
+    for name in names:
+        if name not in GROUPS:
+            expanded.append(name)
+            continue
+        meant = [one for one in (_PEERS if name == "peers" else NAMES) if one not in (*expanded, *names)]
+        missing = find_missing(meant)
+        for one in missing:
+            tell(f"without {one.name}: {one.why}")
+        here = [one for one in meant if one not in {one.name for one in missing}]
+        if meant and not here:
+            raise PrerequisiteError(f"--platforms {name}: none of them is here", "./invoke doctor says what is missing")
+        expanded += here
+    return tuple(expanded)
 
 
 def check_names(names: tuple[str, ...]) -> tuple[str, ...]:
     """Return the names as given. Raises UsageError for one that is no platform, or named twice."""
     unknown = [name for name in names if name not in NAMES]
     if unknown or not names:
-        raise UsageError(f"unknown platform {', '.join(unknown) or '(none)'}", f"known platforms: {', '.join(NAMES)}")
+        raise UsageError(
+            f"unknown platform {', '.join(unknown) or '(none)'}", f"known platforms: {', '.join((*NAMES, *GROUPS))}"
+        )
     if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         raise UsageError(f"platform {', '.join(twice)} is named twice", "name each once: a block holds each once")
     return names
@@ -98,8 +165,13 @@ def check_machines(names: Iterable[str], machines: Machines) -> tuple[str, ...]:
 
 def require_programs(names: Iterable[str]) -> None:
     """Raise PrerequisiteError when a program is missing that one of these platforms takes, before an image is built."""
-    if "container-restored" in names:
-        find_criu()
+    for name in names:
+        if name == "container-restored":
+            find_criu()
+        elif name in PEERS:
+            probe(PEERS[name])
+        elif name == "docker":
+            find_daemon()
 
 
 def create(
@@ -128,6 +200,10 @@ def create(
         return PooledPlatform(run_id, lab)
     if name == "container-restored":
         return RestoredContainerPlatform(run_id, lab, scratch)
+    if name == "docker":
+        return DockerPlatform(run_id, scratch, lab)
+    if name in PEERS:
+        return PeerPlatform(PEERS[name], run_id, scratch, lab)
     return ContainerPlatform(run_id, lab)
 
 

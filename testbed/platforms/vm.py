@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -22,7 +23,7 @@ from runtime.lease import cgroup_name
 from runtime.plan.encode import encode
 from runtime.plan.steps import Plan
 from runtime.spec import Resources
-from testbed.host.facts import detect_hypervisor, format_version
+from testbed.host.facts import detect_hypervisor
 from testbed.lab import fix_port
 from testbed.platforms import phases
 from testbed.platforms.protocol import Instance, Started
@@ -52,11 +53,11 @@ from testbed.qemu.emulator import (
     ensure_emulator,
     find_qemu,
     make_cgroup,
-    read_qemu_version,
 )
 from testbed.qemu.enclosure import enclose
 from testbed.qemu.exits import read_exits
-from testbed.qemu.prepared import Prepared
+from testbed.qemu.pinning import Pinning, make_pinning
+from testbed.qemu.prepared import Prepared, describe_machine
 from testbed.qemu.reader import ConsoleReader, adopt_orphans
 from testbed.qemu.running import Running, limit_start, report_refusal
 from testbed.qemu.tap import create_tap, remove_tap
@@ -130,29 +131,7 @@ class VmPlatform:
         return self._ready().verdict.label(self.name, detect_hypervisor())
 
     def facts(self) -> Mapping[str, object]:
-        prepared = self._ready()
-        kernel = prepared.guest.kernel
-        return {
-            "accelerator": prepared.verdict.accelerator,
-            "accelerator_reason": prepared.verdict.reason,
-            "accelerators_tried": {one.accelerator: one.reason for one in prepared.verdict.attempts},
-            "cpu": prepared.verdict.cpu,
-            "kernel": kernel.release,
-            "kernel_package": f"{kernel.package} {kernel.version}",
-            "kernel_sha256": kernel.sha256,
-            "emulator_cpus": self._variant.emulator_cpus or None,
-            "command_line": self._command_line(),
-            "direct_boot": "PVH" if kernel.pvh else "bzImage",
-            "machine": self._variant.machine,
-            "network": "virtio-net in QEMU itself, without vhost-net, on every connection",
-            **prepared.disks.facts(),
-            "memory": memory.describe_memory(self._variant.memory),
-            "qemu": read_qemu_version(prepared.qemu),
-            "libvirt": format_version(prepared.connection.getLibVersion()),
-            "connection": prepared.libvirt.uri,
-            "exits": "counted by KVM" if prepared.verdict.accelerator == "kvm" else "none: emulated, without KVM",
-            "accounts": "a user of its own for each guest's QEMU",
-        }
+        return describe_machine(self._variant, self._ready(), self._command_line())
 
     def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
         """Prepare kernel, disks, the accelerator's probe, and libvirt with its knowledge of QEMU."""
@@ -239,7 +218,10 @@ class VmPlatform:
                 machine = start_domain(prepared.connection, self._xml(domain), instance.name, paused=domain.incoming)
             created_ns = time.monotonic_ns()
             what = (domain.disks, domain.tap if domain.daemon else "", domain.memory_bytes, account)
-            running = Running(machine, console, cgroup, folder, prepared.disks, *what, requested_ns, created_ns)
+            processors = domain.pinning.processors if domain.pinning else ()
+            running = Running(
+                machine, console, cgroup, folder, prepared.disks, *what, requested_ns, created_ns, processors
+            )
             undo.push(lambda *_: running.end())
             if domain.tap:  # before the guest has come as far as its network
                 fix_port(domain.tap, *self._macs(instance))
@@ -280,6 +262,7 @@ class VmPlatform:
     def _domain(self, instance: Instance, folder: Path, undo: ExitStack) -> Domain:
         """Return the machine, with its files in ``folder``; ``undo`` takes back the disks that it is given."""
         prepared, resources, disk = self._ready(), self._resources(instance), self._variant.disk
+        vcpus = count_vcpus(resources, os.cpu_count() or 1)
         return Domain(
             name=instance.name,
             machine=self._variant.machine,
@@ -287,7 +270,7 @@ class VmPlatform:
             accelerator=prepared.verdict.accelerator,
             cpu=prepared.verdict.cpu,
             memory_bytes=compute_guest_memory(resources, " and ".join(instance.specs)),
-            vcpus=count_vcpus(resources, os.cpu_count() or 1),
+            vcpus=vcpus,
             emulator=prepared.emulator,
             emulator_plan=folder / "plan",
             kernel=prepared.guest.kernel.image,
@@ -302,7 +285,14 @@ class VmPlatform:
             memory=self._variant.memory,
             daemon=not prepared.libvirt.embedded,
             unlabelled=prepared.libvirt.security_models(),
+            pinning=self._pinning(vcpus),
         )
+
+    def _pinning(self, vcpus: int) -> Pinning | None:
+        """Return where the virtual processors of a new machine run: where the fewest of those that run already do."""
+        if not self._ready().pins(self._variant):
+            return None
+        return make_pinning(chain.from_iterable(one.processors for one in self._running.values()), vcpus)
 
     def _command_line(self) -> str:
         return COMMAND_LINE + (clock_options() if self._variant.machine == "microvm" else "")

@@ -9,9 +9,11 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from msgspec import Struct
+from msgspec.structs import astuple
 
 from runtime.errors import UsageError
 from runtime.spec import Resources
+from testbed.qemu.pinning import Pinning
 from testbed.qemu.variants import Memory
 from vm_images.page_cache import CacheMode, io_mode
 
@@ -46,7 +48,8 @@ class Domain(Struct, frozen=True):
     without ``kernel`` boots nothing: QEMU waits for the ``incoming`` state of a saved one.
 
     ``tap`` is the host's end of the network card, which is ours to make when a ``daemon`` starts QEMU. ``unlabelled``
-    are the security models, as libvirt calls them, that leave QEMU alone.
+    are the security models, as libvirt calls them, that leave QEMU alone. With a ``pinning`` each virtual processor
+    runs on one of the host's, and the guest is shown their topology and caches.
     """
 
     name: str
@@ -72,6 +75,7 @@ class Domain(Struct, frozen=True):
     daemon: bool = False
     tap: str = ""
     unlabelled: tuple[str, ...] = ()
+    pinning: Pinning | None = None
 
     @property
     def incoming(self) -> bool:
@@ -226,6 +230,27 @@ def _arguments(domain: Domain) -> list[str]:
     return [*arguments, "-incoming", "defer"] if domain.incoming else arguments
 
 
+def _add_pinning(root: Element, pinning: Pinning | None) -> None:
+    if pinning is None:
+        return
+    tune = add_child(root, "cputune")
+    for virtual, processor in enumerate(pinning.processors):
+        add_child(tune, "vcpupin", vcpu=str(virtual), cpuset=str(processor))
+
+
+def _add_cpu(root: Element, domain: Domain) -> None:
+    """Describe the processors. libvirt shows the host's caches only to a guest that has the host's processor."""
+    named = domain.cpu not in ("host-passthrough", "maximum")
+    cpu = add_child(root, "cpu", mode="custom" if named else domain.cpu)
+    if named:
+        add_child(cpu, "model", domain.cpu)
+    if domain.pinning is not None:
+        sockets, cores, threads = astuple(domain.pinning.topology)
+        add_child(cpu, "topology", sockets=str(sockets), cores=str(cores), threads=str(threads))
+        if domain.cpu == "host-passthrough":
+            add_child(cpu, "cache", mode="passthrough")
+
+
 def _add_kernel(system: Element, domain: Domain) -> None:
     if domain.kernel is not None:
         add_child(system, "kernel", str(domain.kernel))
@@ -243,16 +268,14 @@ def domain_xml(domain: Domain) -> str:
     add_child(root, "memory", str(domain.memory_bytes), unit="b")
     _add_memory_backing(root, domain.memory)
     add_child(root, "vcpu", str(domain.vcpus))
+    _add_pinning(root, domain.pinning)
     system = add_child(root, "os")
     add_child(system, "type", "hvm", arch="x86_64", machine=domain.machine)
     _add_kernel(system, domain)
     features = add_child(root, "features")
     add_child(features, "acpi")
     add_child(features, "apic")
-    named = domain.cpu not in ("host-passthrough", "maximum")
-    cpu = add_child(root, "cpu", mode="custom" if named else domain.cpu)
-    if named:
-        add_child(cpu, "model", domain.cpu)
+    _add_cpu(root, domain)
     for event in ("on_poweroff", "on_reboot", "on_crash"):
         add_child(root, event, "destroy")
     devices = add_child(root, "devices")

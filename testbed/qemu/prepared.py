@@ -7,11 +7,15 @@ from typing import Any
 
 from msgspec import Struct
 
+from testbed.host.facts import format_version
 from testbed.qemu.accelerator import Verdict
 from testbed.qemu.account import Account
 from testbed.qemu.connection import Connection
 from testbed.qemu.disks import Disks
+from testbed.qemu.emulator import read_qemu_version
+from testbed.qemu.memory import describe_memory
 from testbed.qemu.reader import ConsoleReader
+from testbed.qemu.variants import Variant
 from vm_images.guest import Guest
 
 
@@ -31,3 +35,34 @@ class Prepared(Struct, frozen=True):
     def connection(self) -> Any:
         """libvirt's own connection (virConnect). Raises TestbedError when it is lost."""
         return self.libvirt.current()
+
+    def pins(self, variant: Variant) -> bool:
+        """Return whether each virtual processor is pinned: where one thread of QEMU is all of them, none can be."""
+        return variant.pinned and self.verdict.accelerator != "tcg-single"
+
+
+def describe_machine(variant: Variant, prepared: Prepared, command_line: str) -> dict[str, object]:
+    """Return what the manifest records of a kind of machine."""
+    kernel, verdict = prepared.guest.kernel, prepared.verdict
+    return {
+        "accelerator": verdict.accelerator,
+        "accelerator_reason": verdict.reason,
+        "accelerators_tried": {one.accelerator: one.reason for one in verdict.attempts},
+        "cpu": verdict.cpu,
+        "processors": "each pinned to one of the host's, whose topology it has" if prepared.pins(variant) else None,
+        "kernel": kernel.release,
+        "kernel_package": f"{kernel.package} {kernel.version}",
+        "kernel_sha256": kernel.sha256,
+        "emulator_cpus": variant.emulator_cpus or None,
+        "command_line": command_line,
+        "direct_boot": "PVH" if kernel.pvh else "bzImage",
+        "machine": variant.machine,
+        "network": "virtio-net in QEMU itself, without vhost-net, on every connection",
+        **prepared.disks.facts(),
+        "memory": describe_memory(variant.memory),
+        "qemu": read_qemu_version(prepared.qemu),
+        "libvirt": format_version(prepared.connection.getLibVersion()),
+        "connection": prepared.libvirt.uri,
+        "exits": "counted by KVM" if verdict.accelerator == "kvm" else "none: emulated, without KVM",
+        "accounts": "a user of its own for each guest's QEMU",
+    }

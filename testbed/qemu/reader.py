@@ -24,6 +24,7 @@ from testbed.qemu.console import Console
 
 _CHUNK_BYTES = 1 << 16
 _PR_SET_CHILD_SUBREAPER = 36
+_adopting, _adopters = threading.Lock(), list[int]()
 _PEER_CREDENTIALS = struct.Struct("3i")  # unix(7): pid, uid, gid
 
 
@@ -35,11 +36,16 @@ def adopt_orphans() -> Iterator[None]:
     orphans only now and then would otherwise keep whoever waits for QEMU's end waiting for up to seconds.
     """
     libc = ctypes.CDLL(None)
-    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    with _adopting:
+        _adopters.append(1)
+        libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     try:
         yield
     finally:
-        libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+        with _adopting:
+            _adopters.pop()
+            if not _adopters:  # it is the process's, whoever else is within
+                libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 def _listener(path: Path) -> socket.socket:

@@ -39,7 +39,7 @@ class Running(Struct, frozen=True):
     """A started guest: its libvirt domain, console and files, and when it was asked for and made.
 
     ``paths`` are those of its disks, ``tap`` is the name of one that was made for it, ``account`` the one that its
-    QEMU runs as.
+    QEMU runs as, ``processors`` those of the host that its own are pinned to.
     """
 
     domain: Any
@@ -53,6 +53,7 @@ class Running(Struct, frozen=True):
     account: Account
     requested_ns: int
     created_ns: int
+    processors: tuple[int, ...] = ()
 
     def end(self) -> None:
         """End QEMU and remove cgroup and files; each of these is tried, whatever becomes of the one before."""

@@ -67,7 +67,8 @@ class Variant(Struct, frozen=True):
     plain ``process`` or ``containers`` of our own runtime. ``start``: ``cold``, ``pooled`` when all but the workload's
     exec has been done before, or ``restored`` from the saved state of a guest that has booted before. ``uri`` is
     libvirt's connection. ``kernel`` is the distribution's, our minimal one, or one of somebody's own.
-    ``emulator_cpus`` is what QEMU's own threads may use besides the services' limit of processor time.
+    ``emulator_cpus`` is what QEMU's own threads may use besides the services' limit of processor time. ``pinned``: each
+    virtual processor runs on one of the host's, and the guest is shown the topology and the caches of those.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Variant(Struct, frozen=True):
     uri: str = "qemu:///embed"
     kernel: KernelName | GuestKernel = "debian"
     emulator_cpus: float = 0.0
+    pinned: bool = False
 
     @property
     def boots_kernel(self) -> bool:
@@ -134,6 +136,8 @@ def find_refusal(variant: Variant) -> str:
     usual = Variant(variant.name, guest_per=variant.guest_per)
     others = [name for name in ("disk", "kernel", "bus") if name not in allowed]
     changed = [name for name in others if getattr(variant, name) != getattr(usual, name)]
+    if variant.pinned and kind:
+        changed.append("pinned")
     unusual = [name for name in ("balloon", "free_page_reporting", "ksm", "hugepages") if getattr(variant.memory, name)]
     changed += [f"memory.{name}" for name in unusual if name not in allowed]
     if variant.inside == "containers" and variant.guest_per != "application":
@@ -171,6 +175,8 @@ VARIANTS = index_by_name(
         Variant("vm-reporting", memory=Memory(free_page_reporting=True)),
         Variant("vm-ksm", memory=Memory(ksm=True)),
         Variant("vm-hugepages", memory=Memory(hugepages=True)),
+        # As Felter et al. (2014) tuned theirs: processors pinned, and their topology shown to the guest.
+        Variant("vm-tuned", pinned=True),
         Variant("vm-containers", guest_per="application", inside="containers"),
     )
 )

@@ -24,11 +24,11 @@ class Section:
     ) -> None:
         self._parent = parent
         self._name = name
-        self._is_there = False
+        self.is_there = False
         self._fields: dict[str, Value] = {}
         for sections in (base, quick):
             if name in sections and not sections[name].is_null:
-                self._parent, self._is_there = sections[name], True
+                self._parent, self.is_there = sections[name], True
                 self._fields |= self._parent.fields(keys)
 
     def get(self, key: str) -> Value | None:
@@ -37,9 +37,9 @@ class Section:
         return None if value is None or value.is_null else value
 
     def needed(self, key: str, expected: str) -> Value:
-        if not self._is_there:
+        if not self.is_there:
             self._parent = require({}, self._name, self._parent, "at least its service and port")
-            self._is_there = True
+            self.is_there = True
         return require(self._fields, key, self._parent, expected)
 
     def seconds(self, key: str, default: float, above: float | None = None) -> float:

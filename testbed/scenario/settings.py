@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from testbed.scenario.loads import LOAD_KEYS, Load, find_shortest_s, mean_rate_per_s, read_load
 from testbed.scenario.sections import Section, read_port, read_rate, read_service
+from testbed.scenario.work import Work, read_figures
 from testbed.scenario.yamltree import Value
 
 __all__ = ["MOST_TRIALS", "Density", "Load", "Ready", "Settings", "Slo", "read_settings"]
@@ -49,19 +50,27 @@ class Density(Struct, frozen=True):
 
 
 class Settings(Struct, frozen=True):
-    """All that ``x-testbed`` says; ``trials`` is the number of starts on each platform."""
+    """All that ``x-testbed`` says; ``trials`` is the number of starts on each platform, ``work`` what the application
+    does when it is asked once, if there is such."""
 
     trials: int
     ready: Ready
     load: Load
     slo: Slo
     density: Density
+    work: Work | None = None
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """What is measured unless something else is asked for: work, of an application that is there to do that."""
+        return ("start", "density", "utilisation") if self.work is None else ("start", "work")
 
 
 _READY = ("service", "port", "path", "status", "body", "timeout_s", "timeout_vm_s")
 _SLO = ("p99_ms", "error_fraction")
 _DENSITY = ("rate_per_s", "settle_s", "window_s", "cap")
-_KEYS = {"ready": _READY, "load": LOAD_KEYS, "slo": _SLO, "density": _DENSITY}
+_WORK = ("service", "port", "path", "timeout_s", "timeout_vm_s", "figures")
+_KEYS = {"ready": _READY, "load": LOAD_KEYS, "slo": _SLO, "density": _DENSITY, "work": _WORK}
 _SECTIONS = ("trials", *_KEYS)
 
 MOST_TRIALS = 10_000
@@ -91,6 +100,7 @@ def _settings(parent: Value, base: Mapping[str, Value], quick: Mapping[str, Valu
         load=read_load(section("load"), ready.service, ready.port, ready.path, names),
         slo=_slo(section("slo")),
         density=_density(section("density")),
+        work=_work(section("work"), ready, names),
     )
 
 
@@ -124,6 +134,21 @@ def _density(section: Section) -> Density:
         settle_s=section.seconds("settle_s", 2),
         window_s=section.seconds("window_s", 5, above=0),
         cap=section.integer("cap", 24, 1, 10_000, "applications"),
+    )
+
+
+def _work(section: Section, ready: Ready, names: tuple[str, ...]) -> Work | None:
+    """Return the work, if the section is there; unless it says otherwise, who answers the ready check does it."""
+    if not section.is_there:
+        return None
+    service, port = section.get("service"), section.get("port")
+    return Work(
+        service=ready.service if service is None else read_service(service, names),
+        port=ready.port if port is None else read_port(port),
+        path=section.path("/run"),
+        timeout_s=section.seconds("timeout_s", 120, above=0),
+        timeout_vm_s=section.seconds("timeout_vm_s", 1200, above=0),
+        figures=read_figures(section.needed("figures", "the names of its figures, each with a unit")),
     )
 
 

@@ -187,6 +187,17 @@ def test_the_headline_says_what_the_host_itself_is(kind: str, label: str, where:
     assert f"as {label}" in headline and headline.endswith(f" on this host, {where}.")
 
 
+def test_other_walls_than_a_container_has_are_told(write_run: WriteRun) -> None:
+    folder = write_run(platforms=("container", "kvm"))
+    assert "the same walls" not in summary.describe_answer(folder)
+    file = folder / "manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest["platforms"]["container"]["other_walls"] = "none at all"
+    file.write_text(json.dumps(manifest))
+    told = summary.describe_answer(folder)
+    assert "Not every platform has the same walls around a workload. container: none at all." in told
+
+
 def test_an_older_run_has_no_conditions(write_run: WriteRun) -> None:
     data = summary.as_json(write_run(noise=None))["conditions"]
     assert data == {"before": [], "hypervisor": None, "trials": []}

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from runtime.errors import UsageError
+from runtime.errors import PrerequisiteError, UsageError
 from runtime.spec import Resources
 from testbed.lab import Lab
 from testbed.platforms import registry
+from testbed.platforms.peers.names import PEERS
 from testbed.platforms.registry import require_memory
 from testbed.qemu.variants import VARIANTS, Disk, Memory, Variant
 from testbed.scenario.compose import Service
@@ -43,12 +44,37 @@ def test_containers_need_none() -> None:
 
 
 def test_every_variant_is_a_platform() -> None:
-    assert registry.NAMES == ("container", "container-pooled", "container-restored", *VARIANTS, "libvirt-lxc")
+    containers = ("container", "container-pooled", "container-restored")
+    assert registry.NAMES == (*containers, *VARIANTS, "libvirt-lxc", *PEERS, "docker")
     assert registry.check_names(("vm", "container")) == ("vm", "container")
     with pytest.raises(UsageError, match="platform vm is named twice"):
         registry.check_names(("vm", "container", "vm"))
     with pytest.raises(UsageError, match="unknown platform vmm"):
         registry.check_names(("vm", "vmm"))
+
+
+def test_a_group_is_what_is_here_of_it_and_says_what_is_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, answer in (("crun", "crun version 1.8.1"), ("runc", "garbage"), ("bwrap", "bubblewrap 0.8.0")):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho {answer}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "bwrap").write_text("#!/bin/sh\nexit 1\n")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    told: list[str] = []
+    assert registry.expand(("vm", "crun", "peers"), told.append) == ("vm", "crun", "process", "runc")
+    assert "without youki: youki is not on the PATH (no Debian package has youki" in "\n".join(told)
+    assert "without bwrap: bwrap --version: exit status 1" in "\n".join(told)
+    assert len(told) == len(PEERS) - 3 + 1, "each that is missing has its line"
+    every = registry.expand(("all",), told.append)
+    assert {"container", "process", "crun"} <= set(every) and "podman" not in every and "vm-cloud" not in every
+    assert registry.expand(("vm",), told.append) == ("vm",)
+
+
+def test_a_peer_that_is_not_here_is_refused_before_anything_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    for name, package in (("crun", "crun"), ("nspawn", "systemd-container"), ("docker", "docker.io")):
+        with pytest.raises(PrerequisiteError, match="is not on the PATH") as caught:
+            registry.require_programs([name])
+        assert caught.value.hint == f"install the package {package}"
 
 
 @pytest.mark.parametrize("name", registry.NAMES)

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from runtime.errors import UsageError
 from runtime.spec import Resources
 from testbed.qemu.domain import Domain, Ram, compute_guest_memory, count_vcpus, domain_xml, sum_resources
+from testbed.qemu.pinning import Pinning, Topology
 from testbed.qemu.variants import Memory
 
 
@@ -167,3 +168,18 @@ def test_no_connection_gives_a_guest_vhost_net() -> None:
     assert interface is not None
     assert [driver.get("name") for driver in interface.findall("driver")] == ["qemu"]
     assert "vhost" not in domain_xml(replace(domain(), daemon=True, tap="tap0"))
+
+
+@pytest.mark.parametrize(("cpu", "has_caches"), [("host-passthrough", True), ("maximum", False), ("qemu64", False)])
+def test_a_tuned_guest_is_pinned_and_shown_the_topology(cpu: str, has_caches: bool) -> None:
+    pinned = replace(domain(), cpu=cpu, pinning=Pinning((2, 6), Topology(1, 1, 2)))
+    root = ElementTree.fromstring(domain_xml(pinned))
+    assert [one.attrib for one in root.iterfind("cputune/vcpupin")] == [
+        {"vcpu": "0", "cpuset": "2"},
+        {"vcpu": "1", "cpuset": "6"},
+    ]
+    topology, cache = root.find("cpu/topology"), root.find("cpu/cache")
+    assert topology is not None and topology.attrib == {"sockets": "1", "cores": "1", "threads": "2"}
+    assert (cache is not None) is has_caches
+    untuned = ElementTree.fromstring(domain_xml(domain()))
+    assert (untuned.find("cputune"), untuned.find("cpu/topology")) == (None, None)

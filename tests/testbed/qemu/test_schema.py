@@ -17,6 +17,7 @@ from testbed.lab import link_of
 from testbed.platforms import libvirt_lxc
 from testbed.qemu.connection import destroy_domain, embedded_uri, ensure_event_loop, start_domain
 from testbed.qemu.domain import domain_xml
+from testbed.qemu.pinning import Pinning, Topology
 from testbed.qemu.variants import VARIANTS
 from tests.testbed.qemu.test_domain import domain
 
@@ -58,6 +59,9 @@ def test_every_kind_of_machine_is_what_the_schema_allows(
     one = replace(domain(accelerator), machine=machine, daemon=daemon, tap="tap1")
     assert "<name>a0-web</name>" in validate(driver, domain_xml(one))
     validate(driver, domain_xml(replace(one, mac=None, tap="", unlabelled=("apparmor",))))
+    pinning = Pinning((0, 1), Topology(1, 2, 1)) if VARIANTS[variant].pinned else None
+    cpu = "host-passthrough" if accelerator == "kvm" else "maximum"
+    validate(driver, domain_xml(replace(one, cpu=cpu, pinning=pinning)))
 
 
 def test_what_the_schema_does_not_allow_is_refused(driver: Any) -> None:

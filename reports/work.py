@@ -1,0 +1,66 @@
+"""The figures of an application's work: names, units and rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from reports.quantities import MEBIBYTE, Quantity
+from testbed.analysis import Figure, Run, estimate_work
+from testbed.published import Mark, list_marks
+
+# What every work takes besides its own figures (testbed.measures.work); counts of all kinds are in the JSON only.
+_TAKEN = {
+    "work_duration": Quantity("time that the work took, by the host's clock", "s", most_decimals=4),
+    "work_cpu": Quantity("processor time of all services", "s", most_decimals=4),
+    "work_memory": Quantity("cgroup charge after it", "MiB", MEBIBYTE),
+    "exits": Quantity("VM exits", ""),
+}
+# From what to what a unit is shown in its larger ones: the least value, the unit and the factor to it.
+_SHOWN: Mapping[str, tuple[tuple[float, str, float], ...]] = {
+    "s": ((1.0, "s", 1.0), (1e-3, "ms", 1e3), (0.0, "µs", 1e6)),
+    "bytes": ((0.0, "MiB", MEBIBYTE),),
+    "bytes/s": ((1e9, "GB/s", 1e-9), (0.0, "MB/s", 1e-6)),
+    "flop/s": ((0.0, "Gflop/s", 1e-9),),
+    "1/s": ((1e6, "million/s", 1e-6), (0.0, "/s", 1.0)),
+}
+_NOT_SHOWN = ("page_faults", "major_faults", "context_switches", "exits_", "host_", "counting", "throttled")
+
+
+def describe_figure(name: str, unit: str, largest: float) -> Quantity:
+    """Return a figure as it is shown, in a unit in which the ``largest`` of its values is a handy number."""
+    if name in _TAKEN:
+        return _TAKEN[name]
+    choices = _SHOWN.get(unit, ((0.0, unit, 1.0),))
+    _, shown, scale = next((one for one in choices if largest >= one[0]), choices[-1])
+    return Quantity(name.replace("_", " "), shown, scale)
+
+
+def list_figures(run: Run, platforms: Mapping[str, object]) -> list[tuple[Quantity, dict[str, Figure]]]:
+    """Return each figure that some of the platforms has, with those that have it by name: the work's own first."""
+    by_platform = {name: estimate_work(run, name) for name in platforms}
+    names = dict.fromkeys(name for figures in by_platform.values() for name in figures)
+    rows = []
+    for name in (*(one for one in names if one not in _TAKEN), *(one for one in _TAKEN if one in names)):
+        if name.startswith(_NOT_SHOWN):
+            continue
+        having = {platform: figures[name] for platform, figures in by_platform.items() if name in figures}
+        largest = max(figure.estimate.value for figure in having.values())
+        rows.append((describe_figure(name, next(iter(having.values())).unit, largest), having))
+    return rows
+
+
+def show_published(mark: Mark) -> str:
+    """Return a published figure with the digits that it was published with, its standard deviation and runs."""
+    if mark.unit == "1":
+        return f"x {mark.value:.2f} native"
+    quantity = describe_figure(mark.figure, mark.unit, mark.value)
+    spread = "" if mark.sd is None else f" ± {mark.sd * quantity.scale:.4g}"
+    runs = "" if mark.n is None else f" (n = {mark.n})"
+    return f"{mark.value * quantity.scale:.4g}{spread} {quantity.unit}{runs}"
+
+
+def list_published(run: Run) -> list[Mark]:
+    """Return the published figures that those of the run's work are like."""
+    names = dict.fromkeys(name for platform in run.platforms for name in estimate_work(run, platform.name))
+    scenario = str(run.manifest.get("scenario") or "none")
+    return [mark for name in names for mark in list_marks(scenario, "work", name)]

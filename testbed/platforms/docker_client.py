@@ -1,0 +1,157 @@
+"""What is asked of docker's command line: whether its daemon can serve a run, an image of layers, a container."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from msgspec import Struct
+
+from runtime.errors import PrerequisiteError, TestbedError
+from runtime.output import printable, shortened
+from runtime.spec import CPU_PERIOD_USEC, Spec, configuration
+from runtime.speed import scale
+from runtime.unionfs.overlay import WritableLayer, effective, options
+from testbed.platforms.peers.plans import ENTRY, LAUNCHER
+from testbed.platforms.peers.program import Program, ask, find
+
+DOCKER = Program("docker", "docker.io")
+# Marks what a run has with the daemon; its value is the run's mark.
+LABEL = "testbed.run"
+_COMMAND_S = 300.0
+_START_IT = "start it, or set DOCKER_HOST: the testbed starts no daemon"
+
+
+class Daemon(Struct, frozen=True):
+    """The daemon that answers: its version, storage driver and default runtime, and the client that asked."""
+
+    client: str
+    version: str
+    storage: str
+    runtime: str
+
+
+def find_daemon() -> Daemon:
+    """Find docker's client, and ask the daemon what it is.
+
+    Raises PrerequisiteError without a client, without an answer, or for a daemon whose containers cannot be in a run's
+    cgroup.
+    """
+    client = find(DOCKER)
+    status, answer = ask((client.path, "info", "--format", "{{json .}}"), "docker info")
+    try:
+        told = json.loads(answer) if not status else {}
+        version, storage, runtime, driver = (
+            str(told[name]) for name in ("ServerVersion", "Driver", "DefaultRuntime", "CgroupDriver")
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        said = shortened(printable(answer.strip().partition("\n")[0])) or "nothing"
+        raise PrerequisiteError(f"docker's daemon does not answer: {said}", _START_IT) from error
+    if not version:
+        raise PrerequisiteError("docker's daemon does not answer", _START_IT)
+    if driver != "cgroupfs":
+        raise PrerequisiteError(
+            f"docker's daemon makes its cgroups by {shortened(printable(driver))}, so its containers cannot be in the"
+            " run's",
+            'use one with "exec-opts": ["native.cgroupdriver=cgroupfs"]',
+        )
+    return Daemon(client.path, *(shortened(printable(word)) for word in (version, storage, runtime)))
+
+
+def run(words: Sequence[str], what: str, *, check: bool = True) -> str:
+    """Run a docker command; return what it prints. Raises TestbedError, with what it says, when it fails."""
+    try:
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=scale(_COMMAND_S), check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TestbedError(f"{what}: no end within {scale(_COMMAND_S):g} s") from error
+    if done.returncode and check:
+        said = "\n".join(shortened(printable(line)) for line in done.stderr.strip().splitlines()[-4:])
+        raise TestbedError(f"{what}: exit status {done.returncode}", said)
+    return done.stdout
+
+
+def import_layers(client: str, layers: Sequence[str], folder: Path, reference: str, mark: str) -> None:
+    """Import the layers, merged, as one image. Raises TestbedError."""
+    for name in ("upper", "work", "root"):
+        (folder / name).mkdir()
+    mounted = options(effective(tuple(layers)), WritableLayer(str(folder / "upper"), str(folder / "work")))
+    script = (
+        'mount -t overlay -o "$1" overlay "$2" && tar --directory "$2" --xattrs --create . |'
+        ' "$3" import --change "LABEL $4" - "$5"'
+    )
+    words = ("unshare", "--mount", "sh", "-c", script, "sh", mounted, str(folder / "root"), client)
+    run((*words, f"{LABEL}={mark}", reference), f"import the image {reference} into docker")
+
+
+def run_words(
+    client: str, spec: Spec, name: str, mark: str, cgroup: str, entry: Path, image: str, variables: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Return the words that make and start a container in which our launcher, below ``entry``, is executed."""
+    process, user, limits = spec.process, spec.process.user, spec.resources
+    words = [client, "run", "--detach", "--name", name, "--label", f"{LABEL}={mark}", "--log-driver=none"]
+    words += ["--network=none", f"--hostname={spec.hostname}", f"--cgroup-parent=/{cgroup}"]
+    words += [f"--add-host={other}:{address}" for other, address in spec.hosts]
+    words += ["--volume", f"{entry}:{ENTRY}:ro", f"--workdir={process.cwd}", f"--user={user.uid}:{user.gid}"]
+    words += [f"--group-add={gid}" for gid in user.additional_gids]
+    words += [f"--ulimit={one.type.removeprefix('RLIMIT_').lower()}={one.soft}:{one.hard}" for one in process.rlimits]
+    words += [f"--env={variable}={value}" for variable, value in variables.items()]
+    words += [
+        "--cap-drop=ALL",
+        *(f"--cap-add={capability.removeprefix('CAP_')}" for capability in process.capabilities),
+    ]
+    words += [f"--security-opt=seccomp={entry.parent / 'seccomp.json' if spec.seccomp else 'unconfined'}"]
+    words += ["--security-opt=no-new-privileges"] if process.no_new_privileges else []
+    words += [f"--pids-limit={limits.pids}"] if limits.pids is not None else []
+    if limits.memory_bytes is not None:
+        words += [f"--memory={limits.memory_bytes}b", f"--memory-swap={limits.memory_bytes}b"]
+    cpu = configuration(spec).linux.resources
+    if cpu is not None and cpu.cpu is not None and cpu.cpu.quota is not None:
+        words += [f"--cpu-period={CPU_PERIOD_USEC}", f"--cpu-quota={cpu.cpu.quota}"]
+    return (*words, "--entrypoint", f"{ENTRY}/{LAUNCHER}", image)
+
+
+def mark_of(run_id: str) -> str:
+    """Return how a run is marked with the daemon; its images' names have no capital letters."""
+    return run_id.lower()
+
+
+def remove_marked(client: str, mark: str) -> None:
+    """Remove a run's containers and images from the daemon; what does not go, stays."""
+    for kind, remove in (("ps", ("rm", "--force", "--volumes")), ("images", ("rmi", "--force"))):
+        listed = run((client, kind, "--all", "--quiet", "--filter", f"label={LABEL}={mark}"), "docker", check=False)
+        if found := listed.split():
+            run((client, *remove, *dict.fromkeys(found)), "docker", check=False)
+
+
+class Marked(Struct, frozen=True):
+    """What a run has with the daemon: a container or an image by its name, and the run's mark."""
+
+    what: str
+    mark: str
+
+
+def find_marked() -> tuple[Marked, ...]:
+    """Return what runs have with docker's daemon; nothing where there is no client, or no daemon answers it."""
+    client = shutil.which(DOCKER.name)
+    if client is None:
+        return ()
+    marked = [
+        Marked(f"container {name}", mark) for mark, name in _list(client, "ps", f'{{{{.Label "{LABEL}"}}}}', "Names")
+    ]
+    images = _list(client, "images", "{{.Repository}}", "Tag")
+    return (*marked, *(Marked(f"image {name}:{tag}", name.rpartition("/")[2]) for name, tag in images))
+
+
+def _list(client: str, kind: str, first: str, second: str) -> list[tuple[str, str]]:
+    words = (client, kind, "--all", "--filter", f"label={LABEL}", "--format", f"{first} {{{{.{second}}}}}")
+    try:
+        status, answer = ask(words, f"docker {kind}")
+    except PrerequisiteError:
+        return []
+    lines = [printable(line).split() for line in answer.splitlines()] if not status else []
+    return [(line[0], line[1]) for line in lines if len(line) == 2]
