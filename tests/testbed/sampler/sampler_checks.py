@@ -24,7 +24,7 @@ SLEEP = HOLD + "import time; time.sleep(1000)\n"
 def running(program: str, name: str) -> Iterator[Cgroup]:
     """A process in a cgroup that may use a tenth of a processor."""
     cgroup = Cgroup(f"testbed/{name}")
-    cgroup.make()
+    cgroup.make(delegate=False)  # a cgroup that passes controllers on has no processes
     cgroup.file("cpu", "", "cpu.max").write_text("10000 100000")
     process = subprocess.Popen(["/usr/bin/python3", "-S", "-c", program])
     try:

@@ -44,7 +44,7 @@ sys.stdin.read()
 def cgroup(cgroup_parent: str) -> Iterator[Cgroup]:
     """An empty cgroup in the host's real hierarchies."""
     made = Cgroup(f"{cgroup_parent}/sampled")
-    made.make()
+    made.make(delegate=False)
     yield made
     made.kill()
     made.remove()
