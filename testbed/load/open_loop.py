@@ -99,7 +99,7 @@ class LoadResult(Struct, frozen=True):
     ``saturated``: the server fell behind further and further (see ``is_saturated``), so that the latencies are as
     long as the load lasted.
 
-    ``lag_p99_s`` (how long after its due time the generator turned to a request), ``late`` with its
+    ``lag_p99_s`` and ``lag_max_s`` (how long after its due time the generator turned to a request), ``late`` with its
     ``reason``, and ``generator_cpu_s`` (since counting began) speak of the generator's process, which all loads of one
     call share.
     A result that is ``late`` says nothing about the server: the trial is void.
@@ -119,6 +119,7 @@ class LoadResult(Struct, frozen=True):
     reason: str
     saturated: bool = False
     offered: int = 0
+    lag_max_s: float = 0.0
 
     @property
     def p50_s(self) -> float:
@@ -223,12 +224,15 @@ def check_load(load: OfferedLoad) -> None:
 
 def judge_report(loads: Sequence[OfferedLoad], report: Report) -> tuple[LoadResult, ...]:
     """Return what the generator reports as results, one a load."""
-    lag_p99_s = float(build_histogram(report.lags_usec).get_value_at_percentile(99)) / 1e6
+    lags = build_histogram(report.lags_usec)
+    lag_p99_s, lag_max_s = (float(lags.get_value_at_percentile(percentile)) / 1e6 for percentile in (99, 100))
     pairs = zip(loads, report.streams, strict=True)
-    return tuple(_judge_stream(load, stream, report, lag_p99_s) for load, stream in pairs)
+    return tuple(_judge_stream(load, stream, report, lag_p99_s, lag_max_s) for load, stream in pairs)
 
 
-def _judge_stream(load: OfferedLoad, stream: StreamReport, report: Report, lag_p99_s: float) -> LoadResult:
+def _judge_stream(
+    load: OfferedLoad, stream: StreamReport, report: Report, lag_p99_s: float, lag_max_s: float
+) -> LoadResult:
     latencies = build_histogram([*stream.ok_usec, *stream.timeout_usec])
     reason = judge_lateness(lag_p99_s, float(latencies.get_value_at_percentile(99)) / 1e6)
     ended_ns = max(stream.last_ns, report.began_ns + round(load.duration_s * 1e9))
@@ -247,6 +251,7 @@ def _judge_stream(load: OfferedLoad, stream: StreamReport, report: Report, lag_p
         reason=reason,
         saturated=is_saturated(stream.ok_usec, len(stream.timeout_usec), stream.backlog),
         offered=load.count_requests(),
+        lag_max_s=lag_max_s,
     )
 
 
@@ -299,4 +304,5 @@ def merge(parts: Sequence[LoadResult]) -> LoadResult:
         reason=reason,
         saturated=any(part.saturated for part in parts),
         offered=sum(part.offered for part in parts),
+        lag_max_s=max(part.lag_max_s for part in parts),
     )

@@ -8,7 +8,7 @@ from time import process_time
 
 from msgspec import Struct
 
-from testbed.histograms import find_percentiles, name_percentile
+from testbed.histograms import can_tell, find_percentiles, name_percentile
 from testbed.load.open_loop import LoadResult, Target, run_load
 from testbed.measures import counting, overhead, throttling
 from testbed.measures.application import Application, list_targets
@@ -169,7 +169,8 @@ def make_metrics(rate_per_s: float, window: Window) -> tuple[Metric, ...]:
         Metric("host_generator", parts.generator, "1"),
         Metric("host_others", parts.others, "1"),
         Metric("saturated", float(load.saturated), "1"),
-        Metric("generator_lag_p99", load.lag_p99_s, "s"),
+        *([Metric("generator_lag_p99", load.lag_p99_s, "s")] if can_tell(load.ok + load.failed, 99) else []),
+        Metric("generator_lag_max", load.lag_max_s, "s"),
         Metric("generator_cpu", load.generator_cpu_s, "s"),
         *(make_sampler_metrics(window.sampled) if window.sampled else ()),
         *throttling.make_metrics({part: used.throttling for part, used in window.used.items()}),

@@ -62,11 +62,13 @@ def test_each_rate_is_a_trial_with_the_cost_of_a_request(make_context: MakeConte
         assert figures["requests_ok"] == pytest.approx(requests, rel=0.5)
         assert figures["requests_failed"] == 0
         assert 0.004 <= figures["cpu_per_request"] < 0.012, "each request uses 4 ms"
-        assert ("latency_p50" in figures) == (figures["requests_ok"] >= 10), "below, fewer than five lie beyond it"
-        assert 0.004 <= figures.get("latency_p50", 0.004) < 0.5
+        enough = figures["requests_ok"] >= 10 and not figures["saturated"]  # as it is on a busy host
+        assert ("latency_p50" in figures) == enough, "of fewer, less than five lie beyond it"
+        assert 0.004 <= figures.get("latency_p50", 0.004) < 2
         assert "latency_p90" not in figures
         kept = context.folder.read_histogram(trial)
-        assert kept is not None and kept.get_total_count() == figures["latency_n"] == figures["requests_ok"]
+        assert kept is not None and kept.get_total_count() == figures["requests_ok"]
+        assert figures.get("latency_n", figures["requests_ok"]) == figures["requests_ok"]
         assert 24 * MIB < figures["memory_pss"] < 60 * MIB
         assert figures["memory_cgroup"] > 24 * MIB
         assert figures["memory_per_request"] == pytest.approx(figures["memory_cgroup"] / figures["achieved_rate"])
@@ -163,6 +165,9 @@ def test_a_percentile_is_told_when_five_requests_lie_beyond_it(n: int, told: str
     expected = [f"latency_{name}" for name in names[: names.index(told) + 1 if told else 0]]
     load = load_result(ok=n, latencies=build_histogram([10_000] * n))
     assert [metric.metric for metric in make_latency_metrics(load)] == [*expected, "latency_n"]
+    window = Window(load, {}, HostReading(0, 0, 0, 0, 0), HostReading(1, 30, 0, 120, 0))
+    told_of_lag = {metric.metric for metric in make_metrics(20.0, window)}
+    assert ("generator_lag_p99" in told_of_lag, "generator_lag_max" in told_of_lag) == (n + load.failed >= 500, True)
     shown = describe_outcome(load)
     assert shown == (f"{told.replace('_', '.')} 10.0 ms" if told else f"{n} answered, too few for percentiles")
 
