@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +93,17 @@ def reporting(body: Callable[..., int]) -> Callable[..., None]:
         "guest-kernel": "a vmlinux or bzImage of your own, drivers built in, for machines that are given a kernel",
         "emulator-cpus": "processors for QEMU's own threads, on top of the services' limits (default: 0)",
         "measures": "comma-separated: start,density,utilisation,work (default: the scenario's own)",
-        "trials": "start trials on each platform, instead of the scenario's (in the reference machine: of 1)",
-        "quick": "the scenario's quick settings: at most 3 minutes",
+        "trials": "exactly so many trials of each measure on each platform (in the reference machine: default 1);"
+        " otherwise at least 6, after one as a warm-up",
+        "until": "measure until each median is known to so much of itself, at most 40 trials (default: 5%)",
+        "budget": "no block of trials begins that would not end in this time: 90s, 30m, 2h (default: 30m for what goes"
+        " beyond the least number)",
+        "resume": "go on with a run that was interrupted: its folder, or its id in results/",
+        "aa": "measure this platform once more, as it is, or the first, or none: the difference is the noise floor"
+        " (default: first, unless --quick, --trials, --duet or --against)",
+        "duet": "two platforms at the same time, compared in pairs; or one with --aa or --against",
+        "against": "measure each platform with the code of another revision, too, block by block",
+        "quick": "the scenario's quick settings: few trials, at most 3 minutes, orders of magnitude only",
         "seed": "decides the order of trials and the arrival of requests",
         "connect": "libvirt's URI for virtual machines: qemu:///system, qemu+ssh://... (default: no daemon)",
         "wait": "wait while another run is measured on this host, instead of being refused",
@@ -113,6 +123,12 @@ def bench(
     guest_kernel: str = "",
     emulator_cpus: str = "",
     trials: str = "",
+    until: str = "",
+    budget: str = "",
+    resume: str = "",
+    aa: str = "",
+    duet: bool = False,
+    against: str = "",
     quick: bool = False,
     seed: str = "1",
     connect: str = "",
@@ -121,11 +137,16 @@ def bench(
     json: bool = False,
 ) -> int:
     """Measure a scenario on every platform, then print the answer and the report's path."""
-    from testbed.bench import Options
+    given = dict(locals())
     from testbed.machine.choice import choose_machine
+    from testbed.measures.design import parse_budget, parse_until
+    from testbed.request import Options
+    from testbed.results import locate
 
+    if resume:
+        _check_resumed(given)
     options = Options(
-        scenario=_scenario("bench", scenario),
+        scenario="" if resume else _scenario("bench", scenario),
         platforms=_words(platforms),
         accelerator=accel,
         measures=_words(measures),
@@ -140,9 +161,28 @@ def bench(
         base=base,
         guest_kernel=guest_kernel,
         emulator_cpus=_fraction("--emulator-cpus", emulator_cpus) if emulator_cpus else 0.0,
+        until=parse_until(until) if until else None,
+        budget_s=parse_budget(budget) if budget else None,
+        again=aa,
+        duet=duet,
+        against=against,
+        resume=locate(resume, ROOT / "results") if resume else None,
     )
     run = choose_machine(machine)(options, print_progress)
     return _conclude(run.path, json) or run.exit_code
+
+
+# Of a run that is gone on with, all else is what it was.
+_BESIDE_RESUME = ("context", "resume", "budget", "wait", "json")
+
+
+def _check_resumed(given: Mapping[str, object]) -> None:
+    """Raise UsageError for an option of ``bench`` that stands beside --resume though the run itself says it."""
+    defaults = inspect.signature(bench.body).parameters
+    others = [name for name in given if name not in _BESIDE_RESUME and given[name] != defaults[name].default]
+    if others:
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in others)
+        raise UsageError(f"--resume with {named}: a run goes on as it began", "leave it out; --budget may be new")
 
 
 def _conclude(run: Path, as_json: bool) -> int:

@@ -16,6 +16,7 @@ import argparse
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -44,10 +45,12 @@ from testbed.repetitions import (  # noqa: E402
     summarise,
 )
 from testbed.results import RunFolder, find_newest  # noqa: E402
-from testbed.statistics import LevelCost, find_components  # noqa: E402
+from testbed.statistics import MOST, LevelCost, find_components  # noqa: E402
 
 BUILD, RUN = "build", "run"
 FEWEST = 2
+# What a bench says when it has to wait (testbed.host.turn).
+_WAITING = "waiting for the end of the run"
 
 
 class Measured(Struct, frozen=True):
@@ -67,12 +70,9 @@ def run_bench(options: argparse.Namespace, store: Path, out: Path, seed: int) ->
     command += ["--scenario", options.scenario, "--platforms", options.platform, "--seed", str(seed)]
     command += ["--trials", str(options.instances), "--out", str(out), *(["--quick"] if options.quick else [])]
     environment = {**os.environ, "TESTBED_HOME": str(store), "PYTHONPATH": str(ROOT)}
-    begun = time.monotonic()
-    done = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    took_s = time.monotonic() - begun
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise WorkloadError(f"the pilot's bench exited with {done.returncode}: {last}")
+    took_s, said, status = follow(command, environment)
+    if status:
+        raise WorkloadError(f"the pilot's bench exited with {status}: {said or 'it said nothing'}")
     run = read_run(RunFolder.open(find_newest(out)))
     starts = list_starts(run, options.platform)
     requests = [logs for trial in starts if len(logs := read_steady_logs(run, trial)) >= FEWEST_REQUESTS]
@@ -83,6 +83,25 @@ def run_bench(options: argparse.Namespace, store: Path, out: Path, seed: int) ->
         )
     ready = [math.log(value) for trial in starts if (value := trial.value("ready"))]
     return Measured(requests, ready, cost_of_instance(starts), cost_of_request(run, starts[0]), took_s)
+
+
+def follow(command: Sequence[str], environment: Mapping[str, str]) -> tuple[float, str, int]:
+    """Run a bench; return the seconds that it took without those in which it waited for another run's end, the last
+    line that it said, and its exit status."""
+    begun, waiting, said = time.monotonic(), False, ""
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace"
+    ) as bench:
+        try:
+            assert bench.stderr is not None
+            for line in bench.stderr:
+                begun = time.monotonic() if waiting else begun
+                waiting = line.startswith(_WAITING)
+                said = line.strip() or said
+        except SystemExit:
+            bench.terminate()  # it takes down what it has started, which a kill would leave
+            raise
+    return time.monotonic() - begun, said, bench.returncode
 
 
 def measure(options: argparse.Namespace) -> tuple[list[list[Measured]], float]:
@@ -129,7 +148,7 @@ def _print(found: Mapping[str, Repetitions]) -> None:
         print(f"\n{figure:14}{'measured':>9}{'deviates by':>13}{'of variance':>13}{'costs':>11}{'repeat':>12}")
         for level, count in zip(of.levels, of.counts, strict=True):
             component = max(0.0, level.component)
-            wanted = "as needed" if level.count is None else str(level.count)
+            wanted = "as needed" if level.count is None else "all time" if level.count >= MOST else str(level.count)
             print(
                 f"{level.level:14}{count:9}{math.sqrt(component):12.1%} {component / total:12.0%} "
                 f"{level.cost_s:8.2f} s {wanted:>12}"
@@ -147,6 +166,7 @@ def main() -> None:
     options = parser.parse_args()
     if min(options.builds, options.runs, options.instances) < FEWEST:
         raise UsageError(f"every level needs at least {FEWEST} repetitions: one by itself shows no variation")
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     found = decide(*measure(options))
     if options.json:
         print(json.dumps(to_builtins(found)))

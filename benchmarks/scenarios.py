@@ -80,6 +80,13 @@ def read(scenario: str, took_s: float, answer: Mapping[str, Any]) -> Measured:
     return Measured(scenario, took_s, answer["folder"], figures, "; ".join(missing))
 
 
+def show(one: Measured) -> None:
+    """Print what came of a scenario, as soon as it is known: the next one may take minutes."""
+    print(f"{one.scenario}: {one.seconds:.0f} s{f'; {one.problem}' if one.problem else ''}", flush=True)
+    for platform, figures in one.figures.items():
+        print(f"  {platform}: {', '.join(f'{name} {value:.4g}' for name, value in figures.items())}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenarios", default=",".join(list_scenarios(SCENARIOS)))
@@ -87,14 +94,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "results")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    measured = [measure(name, options.platforms, options.out) for name in options.scenarios.split(",")]
+    measured = []
+    for name in options.scenarios.split(","):
+        measured.append(measure(name, options.platforms, options.out))
+        if not options.json:
+            show(measured[-1])
     if options.json:
         print(json.dumps(to_builtins(measured), indent=2))
-    else:
-        for one in measured:
-            print(f"{one.scenario}: {one.seconds:.0f} s{f'; {one.problem}' if one.problem else ''}")
-            for platform, figures in one.figures.items():
-                print(f"  {platform}: {', '.join(f'{name} {value:.4g}' for name, value in figures.items())}")
     if any(one.problem for one in measured):
         sys.exit(1)
 

@@ -119,7 +119,7 @@ def _note_held_back(run: Run) -> str:
     for trial in run.trials:
         if (part := trial.window.get("throttled_periods", 0.0)) >= LEAST_HELD_BACK:
             most[trial.platform] = max(most.get(trial.platform, 0.0), part)
-    by_name = {one.name: one for one in run.platforms}
+    by_name = {one.name: one for one in (*run.platforms, *run.again)}
     if not most:
         return ""
     shown = [

@@ -100,7 +100,7 @@ def render_page(run: Run) -> str:
         settings=_settings(run.manifest),
         outcomes=_outcomes(run),
         unsuccessful=[(one, reason) for one in count_outcomes(run) for reason in one.reasons],
-        labels={one.name: one.label for one in run.platforms},
+        labels={one.name: one.label for one in (*run.platforms, *run.again)},
         platforms=[(one, flatten(one.facts)) for one in run.platforms],
         host=flatten(get_mapping(run.manifest.get("host"))),
         versions=flatten(get_mapping(run.manifest.get("versions"))),
@@ -419,9 +419,10 @@ def _load_cell(name: str, estimate: Estimate | None, behind: tuple[int, int] | N
 
 
 def _outcomes(run: Run) -> Table:
+    labels = {one.name: one.label for one in (*run.platforms, *run.again)}
     rows = tuple(
         (
-            Cell(f"{one.measure}: {next((p.label for p in run.platforms if p.name == one.platform), one.platform)}"),
+            Cell(f"{one.measure}: {labels.get(one.platform, one.platform)}"),
             *(Cell(str(count)) for count in (one.ok, one.failed, one.void, one.interrupted)),
         )
         for one in count_outcomes(run)

@@ -16,7 +16,7 @@ from typing import Any
 
 from msgspec import Struct, to_builtins
 
-from reports import charges, columns, comparisons, conditions, temperatures, work
+from reports import charges, columns, comparisons, conditions, pairs, temperatures, work
 from reports.quantities import LOAD, RULERS, START, START_EXTRAS, Quantity
 from testbed.analysis import (
     STEADY,
@@ -100,7 +100,7 @@ def compose(run: Run) -> Answer:
         *conditions.list_notes(run),
         *comparisons.list_notes(run),
     )
-    return Answer(headline, (*details, *comparisons.describe(run), *emulated, *alone), notes)
+    return Answer(headline, (*details, *comparisons.describe(run), *pairs.describe(run), *emulated, *alone), notes)
 
 
 def _scenario(run: Run) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from testbed.aliases import is_again
 from testbed.breakdown import EMULATOR_PARTS, PARTS
 from testbed.copies import CopyMemory, copy_memory, taken_bytes
 from testbed.results import THROTTLED, THROTTLED_PERIODS, RunFolder, Trial, counts_instructions
@@ -80,12 +81,14 @@ class Ramp(Struct, frozen=True):
 
 
 class Run(Struct, frozen=True):
-    """A run folder's content, read once."""
+    """A run folder's content, read once. ``again`` are those platforms that were measured once more as they are
+    (A/A): they say how large a difference of nothing is (testbed.pairs), and stand beside no other."""
 
     folder: RunFolder
     manifest: Mapping[str, Any]
     trials: tuple[Trial, ...]
     platforms: tuple[Platform, ...]
+    again: tuple[Platform, ...] = ()
 
     @property
     def instruction_time(self) -> bool:
@@ -118,7 +121,8 @@ def read_run(folder: RunFolder) -> Run:
         name = trial.platform
         platforms.setdefault(name, Platform(name, name, False, {}, find_temperature(name)))
     ordered = sorted(platforms.values(), key=lambda one: TEMPERATURES.index(one.temperature))
-    return replace(run, platforms=tuple(ordered))
+    again = tuple(one for one in ordered if is_again(one.name))
+    return replace(run, platforms=tuple(one for one in ordered if one not in again), again=again)
 
 
 def _temperature(name: str, recorded: object) -> Temperature:

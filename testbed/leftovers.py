@@ -121,7 +121,7 @@ def find() -> tuple[Leftover, ...]:
     )
 
 
-def _remove_run(run: str) -> None:
+def remove_run(run: str) -> None:
     """End what a dead run left: its processes, cgroups, settings and files. A lease that is held now is left alone."""
     with claimed(run, STATE_ROOT) as directory:
         if directory is not None:
@@ -137,7 +137,7 @@ def remove(leftovers: tuple[Leftover, ...]) -> None:
     problems: list[str] = []
     for run in sorted({leftover.run for leftover in leftovers if leftover.run and leftover.kind != "docker"}):
         try:
-            _remove_run(run)
+            remove_run(run)
         except (OSError, TestbedError) as error:
             problems.append(f"{run}: {error}")
     for mark in sorted({leftover.run for leftover in leftovers if leftover.kind == "docker"}):

@@ -33,15 +33,16 @@ if TYPE_CHECKING:
 
 # The version of the run folder's format, which the manifest and each row of metrics.csv carry. It is raised when an
 # older testbed could no longer read the folder right; a folder that names none has the first (docs/run-folder.md).
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "manifest.json"
 TRIALS = "trials.jsonl"
 METRICS = "metrics.csv"
 METRIC_COLUMNS = (
-    "run", "trial", "block", "scenario", "platform", "measure", "metric", "value", "unit", "outcome", "clock", "format",
+    "run", "trial", "block", "scenario", "platform", "measure", "metric", "value", "unit", "outcome", "clock", "warmup",
+    "repeats", "beside", "format",
 )  # fmt: skip
-# Columns that older tables lack.
-_ADDED = {"clock", "format"}
+# Columns that older tables lack, and what their rows are taken to say there.
+_ADDED = {"clock": "host", "warmup": "0", "repeats": "0", "beside": "", "format": "1"}
 # What the quota of processor time held back: the fraction of periods, and seconds.
 THROTTLED_PERIODS, THROTTLED = "throttled_periods", "throttled"
 # What a trial's name has behind it in the file of its memory by part, at several steps of its ramp.
@@ -77,8 +78,8 @@ class Trial(Struct, frozen=True):
     ``samples`` is the name of its time series below ``samples/``, ``histogram`` that of its latencies there. ``window``
     and ``disturbances`` are what testbed.host.noise saw while it ran.
 
-    ``warmup``: it is on record and not counted. ``repeats`` is the number of the void trial that it was done again for,
-    0 for none; ``beside`` the platform that ran at the same time on the same host, "" for none.
+    ``warmup``: it is on record and not counted. ``repeats`` is the number of the void or interrupted trial that it was
+    done again for, 0 for none; ``beside`` the platform that ran at the same time on the same host, "" for none.
     """
 
     trial: int
@@ -132,8 +133,8 @@ class RunFolder:
             ) from error
         except OSError as error:
             raise _write_error(path, error) from error
-        folder = cls(path, {"format": FORMAT, **manifest, "finished": None, "status": "running"})
-        folder._write_manifest()
+        folder = cls(path, {"format": FORMAT, **manifest, "finished": None, "status": "running", "sessions": []})
+        folder.begin_session(str(manifest.get("command", "")))
         return folder
 
     @classmethod
@@ -253,15 +254,44 @@ class RunFolder:
         clock = "instructions" if counts_instructions(self.manifest) else "host"
         for trial in self.trials():
             head = (self.run_id, trial.trial, trial.block, self.scenario, trial.platform, trial.measure)
+            tail = (trial.outcome, clock, int(trial.warmup), trial.repeats, trial.beside, FORMAT)
             figures: list[tuple[object, ...]] = [(one.metric, one.value, one.unit) for one in trial.metrics]
-            rows += [(*head, *figure, trial.outcome, clock, FORMAT) for figure in figures or [("", "", "")]]
+            rows += [(*head, *figure, *tail) for figure in figures or [("", "", "")]]
         replace_file(self.path / METRICS, _csv(METRIC_COLUMNS, rows))
+
+    def begin_session(self, command: str) -> None:
+        """Put in the manifest that the run is being measured, from now on by this command. A session before that has
+        no end was killed."""
+        for session in self.sessions:
+            if session.get("status") == "running":
+                session["status"] = "killed"
+        begun = {"started": _now(), "ended": None, "status": "running", "command": command}
+        self.manifest |= {"finished": None, "status": "running", "sessions": [*self.sessions, begun]}
+        self._write_manifest()
+
+    @property
+    def sessions(self) -> list[dict[str, Any]]:
+        """The stretches of time in which the run was measured, as the manifest has them: the first, and one for each
+        time that it was resumed."""
+        sessions = self.manifest.get("sessions")
+        return [one for one in sessions if isinstance(one, dict)] if isinstance(sessions, list) else []
+
+    def note(self, **figures: object) -> None:
+        """Put members in the manifest that are known only later."""
+        self.manifest |= figures
+        self._write_manifest()
+
+    def note_session(self, **figures: object) -> None:
+        """Put members in the manifest's record of this session; on disk with its end."""
+        if sessions := self.sessions:
+            sessions[-1] |= figures
 
     def finish(self, status: Status) -> None:
         """Write metrics.csv and put the end's time (UTC) and how the run ended in the manifest."""
         self.write_metrics()
-        self.manifest |= {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "status": status}
-        self._write_manifest()
+        ended = _now()
+        self.note_session(ended=ended, status=status)
+        self.note(finished=ended, status=status)
 
     def conclude(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -275,6 +305,10 @@ class RunFolder:
 
     def _write_manifest(self) -> None:
         replace_file(self.path / MANIFEST, json.dumps(self.manifest, indent=2, default=str).encode() + b"\n")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def counts_instructions(manifest: Mapping[str, Any]) -> bool:
@@ -319,16 +353,16 @@ def locate(run: str, base: Path) -> Path:
 
 
 def read_metrics(file: Path) -> list[dict[str, str]]:
-    """Return the rows of a metrics.csv by column, as text; ``format`` is "1" and ``clock`` "host" for a file that was
-    written without these columns.
+    """Return the rows of a metrics.csv by column, as text; in a file that was written without a column, ``format`` is
+    "1", ``clock`` "host", and every trial counts and ran alone.
 
     Raises UsageError when the file cannot be read, lacks a column, or has a row of a newer format.
     """
     try:
         with file.open(newline="") as stream:
             reader = csv.DictReader(stream, restval="")
-            missing = set(METRIC_COLUMNS) - _ADDED - set(reader.fieldnames or ())
-            rows = [{"clock": "host", "format": "1", **row} for row in reader]
+            missing = set(METRIC_COLUMNS) - _ADDED.keys() - set(reader.fieldnames or ())
+            rows = [{**_ADDED, **row} for row in reader]
     except OSError as error:
         raise UsageError(f"cannot read {file}: {error.strerror}") from error
     except (ValueError, csv.Error) as error:

@@ -12,6 +12,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from testbed.aliases import find_original
+
 Temperature = Literal["cold", "pooled", "restored"]
 TEMPERATURES: tuple[Temperature, ...] = ("cold", "pooled", "restored")
 
@@ -35,7 +37,7 @@ WARM: Mapping[str, Warm] = MappingProxyType(
 
 def find_temperature(platform: str) -> Temperature:
     """Return the temperature at which a platform, by its name, starts."""
-    warm = WARM.get(platform)
+    warm = WARM.get(find_original(platform))
     return warm.temperature if warm else "cold"
 
 

@@ -18,8 +18,9 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER = ("runtime", "vm_images", "testbed", "reports", "tasks")
 # Reports reads run folders; nothing in it can run or change anything.
 REPORTS_MAY = (
-    *("testbed.results", "testbed.analysis", "testbed.comparisons", "testbed.histograms", "testbed.published"),
-    *("testbed.ramps", "testbed.repetitions", "testbed.statistics", "testbed.timeline", "runtime.errors"),
+    *("testbed.results", "testbed.analysis", "testbed.comparisons", "testbed.histograms", "testbed.pairs"),
+    *("testbed.published", "testbed.ramps", "testbed.repetitions", "testbed.statistics", "testbed.timeline"),
+    "runtime.errors",
 )
 # Imported inside a function, or at the top of a module that is itself imported inside one.
 SLOW = ("pandas", "matplotlib", "scipy", "numpy")
@@ -60,6 +61,7 @@ ROOMS: Mapping[str, set[str]] = {
     "vm_images.plans": set(),
     "testbed.bare": set(),
     "testbed.breakdown": set(),
+    "testbed.aliases": set(),
     "testbed.copies": {"testbed.statistics"},
     "testbed.comparisons": {"testbed.analysis", "testbed.copies", "testbed.results", "testbed.statistics"},
     "testbed.counts": set(),
@@ -74,13 +76,12 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.sample": set(),
     "testbed.sampler": set(),
     "testbed.tables": set(),
-    "testbed.temperature": set(),
     "testbed.timeline": {"testbed.analysis", "testbed.results", "testbed.tables"},
-    "testbed.bench": {
-        "testbed.bare",
-        "testbed.host",
-        "testbed.images",
-        "testbed.lab",
+    "testbed.temperature": {"testbed.aliases"},
+    "testbed.headlines": {"testbed.results"},
+    "testbed.leftovers": {"testbed.host", "testbed.platforms", "testbed.qemu"},
+    "testbed.request": {
+        "testbed.aliases",
         "testbed.measures",
         "testbed.platforms",
         "testbed.qemu",
@@ -88,7 +89,47 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.scenario",
         "testbed.temperature",
     },
+    "testbed.stage": {
+        "testbed.aliases",
+        "testbed.lab",
+        "testbed.platforms",
+        "testbed.qemu",
+        "testbed.request",
+        "testbed.scenario",
+        "testbed.temperature",
+    },
+    "testbed.manifest": {"testbed.host", "testbed.images", "testbed.request", "testbed.scenario"},
+    "testbed.resume": {"testbed.leftovers", "testbed.request", "testbed.results"},
+    "testbed.duet": {
+        "testbed.aliases",
+        "testbed.host",
+        "testbed.images",
+        "testbed.interruption",
+        "testbed.manifest",
+        "testbed.measures",
+        "testbed.request",
+        "testbed.results",
+        "testbed.scenario",
+        "testbed.stage",
+    },
+    "testbed.bench": {
+        "testbed.aliases",
+        "testbed.bare",
+        "testbed.duet",
+        "testbed.host",
+        "testbed.images",
+        "testbed.manifest",
+        "testbed.measures",
+        "testbed.platforms",
+        "testbed.qemu",
+        "testbed.request",
+        "testbed.results",
+        "testbed.resume",
+        "testbed.scenario",
+        "testbed.stage",
+    },
     "testbed.machine": {
+        "testbed.aliases",
         "testbed.bench",
         "testbed.host",
         "testbed.images",
@@ -96,11 +137,20 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.load",
         "testbed.measures",
         "testbed.qemu",
+        "testbed.request",
         "testbed.results",
         "testbed.sampler",
         "testbed.scenario",
     },
+    "testbed.pairs": {
+        "testbed.aliases",
+        "testbed.analysis",
+        "testbed.headlines",
+        "testbed.results",
+        "testbed.statistics",
+    },
     "testbed.analysis": {
+        "testbed.aliases",
         "testbed.breakdown",
         "testbed.copies",
         "testbed.statistics",
@@ -132,7 +182,7 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.lab",
     }
     | {"testbed.load", "testbed.platforms", "testbed.qemu", "testbed.results", "testbed.sample", "testbed.scenario"}
-    | {"testbed.counts", "testbed.sampler", "testbed.services"},
+    | {"testbed.counts", "testbed.headlines", "testbed.sampler", "testbed.services", "testbed.statistics"},
 }
 # Not so yet: module and room. Each goes when the import does.
 PENDING = {

@@ -125,9 +125,9 @@ def read_pressure_usec() -> dict[str, int]:
     return pressures
 
 
-def read_moment(cgroup: str = "") -> Moment:
-    """Return the host now; what is in ``cgroup`` and what descends from this process is ours."""
-    return Moment(read_host(), read_other_processes(os.getpid(), cgroup), read_pressure_usec())
+def read_moment(cgroup: str = "", own: int = 0) -> Moment:
+    """Return the host now; what is in ``cgroup`` and what descends from the process ``own`` (0: this one) is ours."""
+    return Moment(read_host(), read_other_processes(own or os.getpid(), cgroup), read_pressure_usec())
 
 
 def compare(before: Moment, after: Moment) -> Observation:
@@ -160,9 +160,11 @@ def find_unattributed(others: float | None, seen: Observation) -> tuple[str, ...
 
 
 class Watch(Struct):
-    """Watches trials, one after the other; what is in ``cgroup`` is the experiment's own."""
+    """Watches trials, one after the other; what is in ``cgroup``, and what descends from the process ``own`` (0: this
+    one), is the experiment's own."""
 
     cgroup: str = ""
+    own: int = 0
     _begun: Moment | None = None
     _running: dict[str, tuple[Cgroup, Throttling]] = field(default_factory=dict)
     _counted: list[Throttling] = field(default_factory=list)
@@ -170,7 +172,7 @@ class Watch(Struct):
     def begin(self) -> None:
         """Begin to watch a trial."""
         self._counted.clear()
-        self._begun = read_moment(self.cgroup)
+        self._begun = read_moment(self.cgroup, self.own)
 
     @property
     def begun(self) -> bool:
@@ -196,7 +198,7 @@ class Watch(Struct):
         assert self._begun is not None, "a trial ends that has not begun"
         for name in self._running:
             self._count(name)
-        after = read_moment(self.cgroup)
+        after = read_moment(self.cgroup, self.own)
         seen, counted = compare(self._begun, after), tuple(self._counted)
         self._begun = after
         self._counted.clear()

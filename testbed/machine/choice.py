@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from runtime.errors import UsageError
-from testbed.bench import Finished, Options
+from testbed.bench import Finished
 from testbed.bench import bench as native
 from testbed.machine.reference import NAME as REFERENCE
 from testbed.machine.reference import bench as reference
+from testbed.request import Options
 
 MACHINES: dict[str, Callable[[Options, Callable[[str], None]], Finished]] = {"native": native, REFERENCE: reference}
 

@@ -21,12 +21,13 @@ import msgspec
 
 from runtime import libc
 from runtime.errors import PrerequisiteError, TestbedError
-from testbed.bench import Options, bench
+from testbed.bench import bench
 from testbed.interruption import raise_on_signals
 from testbed.machine import job as jobs
 from testbed.machine.emulator import RESULTS_BYTES
 from testbed.machine.handover import pack
 from testbed.qemu.accelerator import ON_EMULATED_HOST
+from testbed.request import Options
 from vm_images.reference import RESULTS
 
 # How often it says that it is alive, in seconds of its own time.
@@ -58,6 +59,7 @@ def _options(job: jobs.Job) -> Options:
         out=jobs.RESULTS_FOLDER,
         scenarios=jobs.SCENARIOS,
         command=("inside",),
+        again=job.again,
         emulator_cpus=job.emulator_cpus,
         guest_kernel=str(jobs.GUEST_KERNEL) if job.guest_kernel else "",
     )

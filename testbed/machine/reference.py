@@ -15,7 +15,8 @@ from msgspec.structs import replace
 
 from runtime.errors import UsageError, WorkloadError
 from runtime.lease import lease
-from testbed.bench import Finished, Options, Request, check_options, make_run_id
+from testbed.aliases import find_original
+from testbed.bench import Finished, make_run_id
 from testbed.host.facts import read_facts, read_source
 from testbed.host.turn import take_turn
 from testbed.images import build_images
@@ -33,6 +34,7 @@ from testbed.machine.inputs import (
 from testbed.machine.job import Job
 from testbed.measures.trials import choose_exit_code
 from testbed.qemu.accelerator import ON_EMULATED_HOST
+from testbed.request import Options, Request, check_options
 from testbed.results import REFERENCE, TRIALS, RunFolder
 
 NAME = REFERENCE
@@ -48,9 +50,10 @@ def bench(options: Options, progress: Callable[[str], None]) -> Finished:
     Raises UsageError also for what the machine has not, PrerequisiteError without room for it, and WorkloadError with
     its console's last lines when it does not power off by itself.
     """
+    refuse_what_varies(options)
     options = replace(options, trials=TRIALS_ENOUGH if options.trials is None else options.trials)
     request = check_options(options, progress)
-    require_platforms(request.platforms)
+    require_platforms(list_originals(request))
     if options.connect:
         raise UsageError(f"--connect {options.connect}: the reference machine has libvirt in its own process")
     require_room()
@@ -67,15 +70,41 @@ def bench(options: Options, progress: Callable[[str], None]) -> Finished:
         return _take_over(options, run_id, job, scratch, made, emulated)
 
 
+def refuse_what_varies(options: Options) -> None:
+    """Raise UsageError for an option that has no meaning where nothing varies and one processor does everything."""
+    given = {
+        "--resume": options.resume is not None,
+        "--until": options.until is not None,
+        "--budget": options.budget_s is not None,
+        "--duet": options.duet,
+        "--against": bool(options.against),
+    }
+    hints = {
+        "--duet": "its one processor would run them by turns",
+        "--against": "run it at each revision, and compare the runs: any difference is one",
+    }
+    for option in (name for name, is_given in given.items() if is_given):
+        raise UsageError(
+            f"{option}: not in the reference machine",
+            hints.get(option, "nothing varies there: --trials N says how much is measured, and the same comes again"),
+        )
+
+
+def list_originals(request: Request) -> tuple[str, ...]:
+    """Return the platforms of a request, each once and by its own name."""
+    return tuple(dict.fromkeys(map(find_original, request.platforms)))
+
+
 def describe_job(request: Request, options: Options) -> Job:
     """Return what the machine is to do for these options."""
     return Job(
         scenario=request.scenario.name,
-        platforms=request.platforms,
+        platforms=list_originals(request),
         measures=request.measures,
         trials=options.trials,
         quick=options.quick,
         seed=options.seed,
+        again=options.again,
         emulator_cpus=options.emulator_cpus,
         guest_kernel=bool(options.guest_kernel),
     )

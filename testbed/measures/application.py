@@ -141,6 +141,7 @@ class Application:
                     undo.callback(self._platform.stop, instance)
                     with defer_signals():
                         self.filled[instance.name] = self._platform.fill(instance)
+            self._context.meet()
             before = counting.read(self._platform, [one for one in self.instances if one.name in self.filled])
             requested_ns = time.monotonic_ns()
             for instance in self.instances:

@@ -10,13 +10,12 @@ from msgspec import Struct, field
 from runtime.images.model import Image
 from runtime.spec import Link
 from testbed.host.noise import Watch
-from testbed.measures.pace import Pace
 from testbed.platforms.protocol import Platform
 from testbed.results import RunFolder
 from testbed.scenario.model import Scenario, Settings
 
-# How often a load is offered in all when its generator was late, before the trial is void. A void window says
-# nothing of the workload, so one that is not void may take its place; the trial records that it did.
+# How often a step of a ramp is loaded in all when the generator was late, before the trial is void. A void window says
+# nothing of the workload, so one that is not void may take its place.
 LOAD_ATTEMPTS = 3
 
 
@@ -29,7 +28,7 @@ class Addresses(Protocol):
 
 class RunContext(Struct, frozen=True):
     """One run: ``images`` by service, ``platforms`` by name, ``progress`` tells a person what happens, ``watch`` sees
-    what disturbs its trials, ``pace`` how far it is."""
+    what disturbs its trials. ``meet`` waits until what runs beside a trial has got to the same point."""
 
     scenario: Scenario
     settings: Settings
@@ -40,7 +39,11 @@ class RunContext(Struct, frozen=True):
     seed: int
     progress: Callable[[str], None]
     watch: Watch = field(default_factory=Watch)
-    pace: Pace = field(default_factory=Pace)
+    meet: Callable[[], None] = lambda: None
+
+    def rate_seed(self, block: int, rate_per_s: float) -> int:
+        """Return the seed of the arrivals of one of the settings' rates, whatever their order in the block is."""
+        return self.arrival_seed(block, self.settings.load.rates_per_s.index(rate_per_s))
 
     def arrival_seed(self, block: int, index: int) -> int:
         """Return the seed of a load's arrivals: the platform has no part in it, so all get the same load in a block."""

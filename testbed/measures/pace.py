@@ -1,55 +1,98 @@
-"""Estimates how far a run is, and how long the rest will take, from what its trials have taken so far."""
+"""Estimates how far a run is, and how long the rest will take: from what its trials have taken so far, and from the
+scenario's settings for what has not been tried yet."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from statistics import fmean
 
-from testbed.measures.schedule import PlannedTrial
+from msgspec import Struct
+
+from testbed.measures.schedule import Group
+from testbed.measures.steady import choose_window_s
+from testbed.scenario.model import Settings
+
+# What a start takes in all, by whether a kernel boots for it: seconds on an ordinary host, the emulated guest's.
+TYPICAL_START_S, TYPICAL_BOOT_S = 1.0, 12.0
+# How many copies a ramp gets to, as a part of its cap.
+_TYPICAL_RAMP = 0.5
 
 
-def describe_duration(seconds: float) -> str:
-    """Return a time left in words, no more exact than it is known."""
+class Step(Struct, frozen=True):
+    """One measure of a group of platforms, with so many trials of each."""
+
+    measure: str
+    group: Group
+    count: int = 1
+
+
+def describe_time(seconds: float) -> str:
+    """Return a time in words, no more exact than it is known."""
     if seconds < 90:
-        return f"about {max(10, round(seconds / 10) * 10)} s left"
+        return f"about {max(10, round(seconds / 10) * 10)} s"
     minutes = round(seconds / 60)
-    return f"about {minutes} min left" if minutes < 90 else f"about {minutes / 60:.1f} h left"
+    return f"about {minutes} min" if minutes < 90 else f"about {minutes / 60:.1f} h"
+
+
+def show_seconds(seconds: float) -> str:
+    """Return a time that was asked for: ``90 s``, ``30 min``, ``2 h``."""
+    for unit, length_s in (("h", 3600), ("min", 60)):
+        if seconds >= length_s and seconds % length_s == 0:
+            return f"{seconds / length_s:.0f} {unit}"
+    return f"{seconds:g} s"
+
+
+def guess_s(measure: str, settings: Settings, boots: bool) -> float:
+    """Return the seconds that one measure of one platform takes on an ordinary host; ``boots``: a kernel does for
+    every instance. It is told before anything has been measured, and only then."""
+    load, density = settings.load, settings.density
+    start_s = TYPICAL_BOOT_S if boots else TYPICAL_START_S
+    if measure == "start":
+        return start_s + choose_window_s(load)
+    if measure == "density":
+        steps = max(1.0, _TYPICAL_RAMP * density.cap)
+        return density.settle_s + steps * (start_s + density.settle_s + density.window_s)
+    return start_s + len(load.rates_per_s) * (load.warmup_s + load.duration_s + 0.5)
 
 
 class Pace:
-    """Takes the time of each planned trial; one that stands for several rates counts as so many trials."""
+    """Takes the time of each step. ``guess`` gives the seconds of one that none is like on record yet."""
 
-    def __init__(self, planned: Sequence[PlannedTrial] = (), clock: Callable[[], float] = time.monotonic) -> None:
-        self._planned = tuple(planned)
+    def __init__(
+        self,
+        guess: Callable[[str, Group], float] = lambda measure, group: 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._guess = guess
         self._clock = clock
-        self._took_s: dict[tuple[str, str], list[float]] = {}
-        self._last: PlannedTrial | None = None
-        self._since_s = 0.0
+        self._took_s: dict[tuple[str, frozenset[str]], list[float]] = {}
+        self._begun: tuple[Step, float] | None = None
 
-    def begin(self, planned: PlannedTrial) -> str:
-        """Return ``trial 3 of 12``, of the trial that begins now."""
-        now_s = self._clock()
-        if self._last is not None:
-            self._took_s.setdefault((self._last.measure, self._last.platform), []).append(now_s - self._since_s)
-        self._last, self._since_s = planned, now_s
-        last = planned.trial + len(planned.rates_per_s[1:])
-        number = f"{planned.trial}" if last == planned.trial else f"{planned.trial} to {last}"
-        total = sum(len(one.rates_per_s) or 1 for one in self._planned)
-        return f"trial{'s' if last > planned.trial else ''} {number}" + (f" of {total}" if total else "")
+    def begin(self, step: Step) -> None:
+        """Begin to take the time of a step."""
+        self._begun = step, self._clock()
 
-    def left(self) -> str:
-        """Return the time that the trial that has begun and all after it will take, in words; empty while it is not
-        known."""
-        if self._last not in self._planned:
-            return ""
-        rest = self._planned[self._planned.index(self._last) :]
-        expected_s = [self._expected_s(one) for one in rest]
-        estimated_s = [seconds for seconds in expected_s if seconds is not None]
-        return describe_duration(sum(estimated_s)) if len(estimated_s) == len(expected_s) else ""
+    def end(self) -> None:
+        """Take the time of the step that has begun."""
+        assert self._begun is not None, "a step ends that has not begun"
+        step, since_s = self._begun
+        self._took_s.setdefault((step.measure, frozenset(step.group)), []).append(self._clock() - since_s)
+        self._begun = None
 
-    def _expected_s(self, planned: PlannedTrial) -> float | None:
-        """Return what this measure took on this platform so far; else what it took on the slowest of the others."""
-        if took_s := self._took_s.get((planned.measure, planned.platform)):
-            return sum(took_s) / len(took_s)
-        others = [max(took_s) for (measure, _), took_s in self._took_s.items() if measure == planned.measure]
-        return max(others, default=None)
+    def expect_s(self, steps: Sequence[Step]) -> float:
+        """Return the seconds that these steps will take."""
+        return sum(self._expected_s(step) for step in steps)
+
+    def _expected_s(self, step: Step) -> float:
+        """Return what this measure took of this group so far; else what was guessed, by as much more or less as it was
+        wrong of others."""
+        if took_s := self._took_s.get((step.measure, frozenset(step.group))):
+            return fmean(took_s)
+        guessed_s = self._guess(step.measure, step.group)
+        errors = [
+            fmean(took_s) / guess
+            for (measure, group), took_s in self._took_s.items()
+            if measure == step.measure and (guess := self._guess(measure, tuple(group)))
+        ]
+        return guessed_s * max(errors, default=1.0)

@@ -1,27 +1,35 @@
-"""The order of all trials, decided from a seed before anything runs.
+"""The order of all trials, which follows from a seed alone.
 
 A randomised complete block design (R. A. Fisher, The Design of Experiments, 1935, on randomised blocks; for
 measurements of computers: Abedi and Brecht, Conducting Repeatable Experiments in Highly Variable Cloud Computing
 Environments, ICPE 2017, "randomised multiple interleaved trials"). A block holds every platform once, in shuffled
-order, so what the host does over minutes falls on all platforms alike; blocks of the measures alternate, so it
-falls on all measures alike, too.
+order, so what the host does over minutes falls on all platforms alike; a round holds a block of every measure, in
+shuffled order too. Rounds are drawn one by one, each from the seed and its own number: a longer run has the shorter one
+as its beginning, and one that was cut short can be continued.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import count
 
 from msgspec import Struct
 
-# Density and utilisation fill a block with many seconds of load, so there is one for every three starts.
-STARTS_PER_BLOCK = 3
+from testbed.results import Trial
+
+# How often a trial that is void is done again in its block.
+MOST_REPEATS = 2
+# Platforms that are measured at the same time; alone, without a rival.
+Group = tuple[str, ...]
 
 
 class PlannedTrial(Struct, frozen=True):
     """One measure of one platform. Trials and blocks are numbered from 1 through the whole run.
 
     With ``rates_per_s`` (utilisation) it is several trials, one a rate in this order, numbered from ``trial`` on.
+    ``repeats`` has the number of the trial that each of them is done again for, 0 for none; ``beside`` is the platform
+    that runs at the same time, "" for none. A ``warmup`` is on record and not counted.
     """
 
     trial: int
@@ -29,37 +37,101 @@ class PlannedTrial(Struct, frozen=True):
     platform: str
     measure: str
     rates_per_s: tuple[float, ...] = ()
+    warmup: bool = False
+    repeats: tuple[int, ...] = ()
+    beside: str = ""
+
+    @property
+    def count(self) -> int:
+        """How many trials it is."""
+        return len(self.rates_per_s) or 1
+
+    def repeats_of(self, index: int) -> int:
+        """Return the number of the trial that the ``index``-th is done again for, 0 for none."""
+        return self.repeats[index] if index < len(self.repeats) else 0
 
 
-def blocks_of(measure: str, trials: int) -> int:
-    """Return how many blocks a measure gets when ``trials`` starts were asked for."""
-    return trials if measure in ("start", "work") else max(1, trials // STARTS_PER_BLOCK)
+class Block(Struct, frozen=True):
+    """Every group of platforms once, in this order, in one measure. Blocks are numbered from 1 as they are drawn,
+    whether or not they are measured; ``round`` counts the blocks of this measure."""
+
+    number: int
+    round: int
+    measure: str
+    groups: tuple[Group, ...]
+    rates_per_s: tuple[float, ...] = ()
 
 
-def _interleave(measures: Sequence[str], trials: int, chance: random.Random) -> list[str]:
-    """Return the measure of each block: every measure's blocks spread evenly over the run, each at random in its
-    part."""
-    positions: list[tuple[float, str]] = []
-    for measure in measures:
-        count = blocks_of(measure, trials)
-        positions += [((index + chance.random()) / count, measure) for index in range(count)]
-    return [measure for _, measure in sorted(positions)]
+def draw_rounds(
+    groups: Sequence[Group], measures: Sequence[str], rates_per_s: Sequence[float], seed: int
+) -> Iterator[tuple[Block, ...]]:
+    """Yield round after round, without an end. The same arguments always give the same ones.
 
-
-def plan_trials(
-    platforms: Sequence[str], measures: Sequence[str], trials: int, rates_per_s: Sequence[float], seed: int
-) -> tuple[PlannedTrial, ...]:
-    """Return all trials in order. The same arguments always give the same schedule.
-
-    ``trials`` is the number of starts on each platform. Rates are shuffled anew in each block of utilisation, in
-    the same order for all its platforms.
+    Rates are shuffled anew in each block of utilisation, in the same order for all its platforms.
     """
-    chance = random.Random(seed)
-    planned: list[PlannedTrial] = []
-    number = 1
-    for block, measure in enumerate(_interleave(measures, trials, chance), 1):
-        rates = tuple(chance.sample(tuple(rates_per_s), len(rates_per_s))) if measure == "utilisation" else ()
-        for platform in chance.sample(tuple(platforms), len(platforms)):
-            planned.append(PlannedTrial(number, block, platform, measure, rates))
-            number += len(rates) or 1
+    number = 0
+    for round_number in count(1):
+        chance = random.Random(f"{seed}/{round_number}")
+        blocks = []
+        for measure in chance.sample(tuple(measures), len(measures)):
+            number += 1
+            rates = tuple(chance.sample(tuple(rates_per_s), len(rates_per_s))) if measure == "utilisation" else ()
+            shuffled = chance.sample(tuple(groups), len(groups))
+            order = tuple(tuple(chance.sample(group, len(group))) for group in shuffled)
+            blocks.append(Block(number, round_number, measure, order, rates))
+        yield tuple(blocks)
+
+
+def group_by_block(record: Iterable[Trial]) -> dict[int, list[Trial]]:
+    """Return the trials of each block, by its number."""
+    blocks: dict[int, list[Trial]] = {}
+    for trial in record:
+        blocks.setdefault(trial.block, []).append(trial)
+    return blocks
+
+
+def list_open(
+    block: Block, recorded: Iterable[Trial], first: int, *, warmup: bool = False
+) -> tuple[tuple[PlannedTrial, ...], ...]:
+    """Return what of a block is still to be done after the trials of it on record, a tuple of what runs at the same
+    time each; nothing when the block is complete. Numbers begin at ``first``; what is done again comes last.
+
+    A trial that is void or was interrupted is done again, the first at most ``MOST_REPEATS`` times. Of platforms that
+    run at the same time all are, unless one has failed: there is nothing to compare then.
+    """
+    ended: dict[tuple[str, float], list[Trial]] = {}
+    for trial in recorded:
+        ended.setdefault((trial.platform, _rate(trial)), []).append(trial)
+    open_rates = {
+        group: tuple(rate for rate in block.rates_per_s or (0.0,) if not _is_complete(group, rate, ended))
+        for group in block.groups
+    }
+    planned = []
+    for group in sorted(block.groups, key=lambda one: any(platform in one for platform, _ in ended)):
+        rates = open_rates[group]
+        unit = []
+        for platform in group if rates else ():
+            before = tuple(ended[platform, rate][-1].trial if (platform, rate) in ended else 0 for rate in rates)
+            beside = next((other for other in group if other != platform), "")
+            asked = rates if block.rates_per_s else ()
+            unit.append(PlannedTrial(first, block.number, platform, block.measure, asked, warmup, before, beside))
+            first += len(rates)
+        planned += [tuple(unit)] if unit else []
     return tuple(planned)
+
+
+def _rate(trial: Trial) -> float:
+    """Return the rate that tells the trials of a block on one platform apart: of utilisation only."""
+    rate = trial.parameters.get("rate_per_s", 0.0) if trial.measure == "utilisation" else 0.0
+    return float(rate) if isinstance(rate, int | float) else 0.0
+
+
+def _is_complete(group: Group, rate: float, ended: Mapping[tuple[str, float], Sequence[Trial]]) -> bool:
+    """Return whether a group has no more to do at a rate."""
+    trials = [ended.get((platform, rate), ()) for platform in group]
+    if any(trial.outcome == "failed" for of in trials for trial in of):
+        return all(trials)
+    return all(
+        any(trial.outcome == "ok" for trial in of) or sum(trial.outcome == "void" for trial in of) > MOST_REPEATS
+        for of in trials
+    )

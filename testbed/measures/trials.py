@@ -29,9 +29,6 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
 )
 NAMES = tuple(MEASURES)
 
-# A platform that failed in its first blocks is given up: each further one could take its whole timeout.
-BLOCKS_TO_GIVE_UP = 2
-
 
 def check_measures(names: Sequence[str]) -> tuple[str, ...]:
     """Return the names as given. Raises UsageError for one that is no measure, or named twice."""
@@ -43,73 +40,64 @@ def check_measures(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def run_trials(context: RunContext, planned: PlannedTrial) -> None:
-    """Do what is planned and record its trials.
+def run_trials(context: RunContext, planned: PlannedTrial) -> list[Trial]:
+    """Do what is planned, record its trials, and return them.
 
     A trial in which the workload or the platform fails is recorded as failed, and so are the rest of its unit.
     An interruption is recorded and raised again. Raises PrerequisiteError and UsageError: they would befall every
     other trial, too.
     """
-    done = 0
-    what = f"{planned.measure} on {context.platforms[planned.platform].label}"
-    number, left = context.pace.begin(planned), context.pace.left()
-    context.progress(f"{number}: {what}{f', {left}' if left else ''}")
-    if reason := find_reason_to_give_up(context.folder.trials(), planned.platform):
-        context.progress(f"  {reason}")
-        context.watch.pause()
-        return _record_rest(context, planned, done, "failed", reason)
+    done: list[Trial] = []
     context.watch.begin()
     try:
         with closing(MEASURES[planned.measure](context, planned)) as trials:
             for trial in trials:
-                _record(context, trial)
-                done += 1
+                done.append(_record(context, planned, trial))
     except (PrerequisiteError, UsageError):
         raise
     except TestbedError as error:
         context.progress(f"  failed: {error}")
-        _record_rest(context, planned, done, "failed", error.message.splitlines()[0], error.hint)
+        reason, begun = error.message.splitlines()[0], len(done)
+        for index in range(begun, planned.count):
+            trial = replace(make_unmeasured(planned, index, "failed", reason), details=error.hint)
+            if index == begun:
+                done.append(_record(context, planned, trial))
+            else:
+                context.folder.append(trial)
+                done.append(trial)
     except (KeyboardInterrupt, SystemExit, Interrupted) as interruption:
         reason = f"{type(interruption).__name__} {interruption}".rstrip()
-        context.folder.append(_unmeasured(planned, done, "interrupted", reason))
+        context.folder.append(make_unmeasured(planned, len(done), "interrupted", reason))
         raise
+    return done
 
 
-def _record(context: RunContext, trial: Trial) -> None:
-    """Record a trial that ended, with what disturbed it and what its limits held back."""
+def _record(context: RunContext, planned: PlannedTrial, trial: Trial) -> Trial:
+    """Record a trial that ended, with its place in the schedule, what disturbed it and what its limits held back."""
     window = context.watch.end()
-    disturbances = (*window.disturbances, *find_unattributed(trial.value("host_others"), window))
+    # What the platform beside it uses is no disturbance of a duet.
+    unattributed = () if planned.beside else find_unattributed(trial.value("host_others"), window)
+    disturbances = (*window.disturbances, *unattributed)
     for disturbance in disturbances:
         context.progress(f"  disturbed: {disturbance}")
     if (held_back := window.figures.get("throttled_periods", 0.0)) >= LEAST_HELD_BACK:
         context.progress(f"  its limit of processor time held it back in {held_back:.0%} of the periods")
-    context.folder.append(replace(trial, window=window.figures, disturbances=disturbances))
+    trial = place(planned, replace(trial, window=window.figures, disturbances=disturbances))
+    context.folder.append(trial)
+    return trial
 
 
-def _record_rest(
-    context: RunContext, planned: PlannedTrial, done: int, outcome: Outcome, reason: str, details: str = ""
-) -> None:
-    """Record the trials of ``planned`` from the ``done``-th on as ended without figures; the first may have run."""
-    for index in range(done, len(planned.rates_per_s) or 1):
-        trial = replace(_unmeasured(planned, index, outcome, reason), details=details)
-        if index == done and context.watch.begun:
-            _record(context, trial)
-        else:
-            context.folder.append(trial)
+def place(planned: PlannedTrial, trial: Trial) -> Trial:
+    """Return the trial with what the schedule knows of it: whether it warms up, what it repeats and stands beside."""
+    repeats = planned.repeats_of(trial.trial - planned.trial)
+    return replace(trial, warmup=planned.warmup, repeats=repeats, beside=planned.beside)
 
 
-def _unmeasured(planned: PlannedTrial, index: int, outcome: Outcome, reason: str) -> Trial:
+def make_unmeasured(planned: PlannedTrial, index: int, outcome: Outcome, reason: str) -> Trial:
+    """Return the ``index``-th trial of what is planned as one that ended without figures."""
     parameters = {"rate_per_s": planned.rates_per_s[index]} if planned.rates_per_s else {}
-    return Trial(planned.trial + index, planned.block, planned.platform, planned.measure, outcome, reason, parameters)
-
-
-def find_reason_to_give_up(trials: Iterable[Trial], platform: str) -> str:
-    """Return why a platform is not tried any more; empty as long as it is."""
-    tried = [trial for trial in trials if trial.platform == platform]
-    failed_blocks = {trial.block for trial in tried if trial.outcome == "failed"}
-    if len(failed_blocks) < BLOCKS_TO_GIVE_UP or any(trial.outcome != "failed" for trial in tried):
-        return ""
-    return f"not tried: {platform} failed in its first {BLOCKS_TO_GIVE_UP} blocks"
+    trial = Trial(planned.trial + index, planned.block, planned.platform, planned.measure, outcome, reason, parameters)
+    return place(planned, trial)
 
 
 def choose_exit_code(trials: Iterable[Trial]) -> int:

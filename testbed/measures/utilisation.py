@@ -12,7 +12,7 @@ from testbed.histograms import can_tell, find_percentiles, name_percentile
 from testbed.load.open_loop import LoadResult, Target, run_load
 from testbed.measures import counting, overhead, throttling
 from testbed.measures.application import Application, list_targets
-from testbed.measures.context import LOAD_ATTEMPTS, RunContext
+from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
 from testbed.platforms.protocol import Platform
 from testbed.results import Metric, Outcome, Trial
@@ -55,20 +55,16 @@ def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None
 def _trial(
     context: RunContext, platform: Platform, planned: PlannedTrial, application: Application, index: int
 ) -> Trial:
-    """Return the trial of one rate: the first window whose generator was not late, or the last one."""
+    """Return the trial of one rate; it is void when the generator was late."""
     rate_per_s, number = planned.rates_per_s[index], planned.trial + index
-    attempts = 0
-    outcome: Outcome = "void"
-    while outcome == "void" and attempts < LOAD_ATTEMPTS:
-        attempts += 1
-        seed = context.arrival_seed(planned.block, index)
-        before = overhead.read(platform, application.instances)
-        window = _offer(context, platform, rate_per_s, application, seed)
-        beside = overhead.make_metrics(before, overhead.read(platform, application.instances))
-        outcome, reason = judge_load(window.load)
-        context.progress(
-            f"  {rate_per_s:g}/s: {describe_outcome(window.load)}{f' ({outcome}: {reason})' if reason else ''}"
-        )
+    context.meet()
+    before = overhead.read(platform, application.instances)
+    window = _offer(context, platform, rate_per_s, application, context.rate_seed(planned.block, rate_per_s))
+    beside = overhead.make_metrics(before, overhead.read(platform, application.instances))
+    outcome, reason = judge_load(window.load)
+    context.progress(
+        f"  {rate_per_s:g}/s: {describe_outcome(window.load)}{f' ({outcome}: {reason})' if reason else ''}"
+    )
     return Trial(
         number,
         planned.block,
@@ -76,7 +72,7 @@ def _trial(
         planned.measure,
         outcome,
         reason,
-        {"rate_per_s": rate_per_s, "attempts": attempts},
+        {"rate_per_s": rate_per_s},
         (*make_metrics(rate_per_s, window), *beside),
         context.folder.write_samples(f"t{number:03}", COLUMNS, tabulate(window.rows)),
         histogram=context.folder.write_histogram(f"t{number:03}", window.load.latencies, window.load.elapsed_s),

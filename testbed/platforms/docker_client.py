@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
+import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,21 +37,24 @@ class Daemon(Struct, frozen=True):
 def find_daemon() -> Daemon:
     """Find docker's client, and ask the daemon what it is.
 
-    Raises PrerequisiteError without a client, without an answer, or for a daemon whose containers cannot be in a run's
-    cgroup.
+    Raises PrerequisiteError without a client, without an answer, or for a daemon whose containers are not here, or
+    cannot be in a run's cgroup.
     """
     client = find(DOCKER)
     status, answer = ask((client.path, "info", "--format", "{{json .}}"), "docker info")
     try:
         told = json.loads(answer) if not status else {}
-        version, storage, runtime, driver = (
-            str(told[name]) for name in ("ServerVersion", "Driver", "DefaultRuntime", "CgroupDriver")
+        version, storage, runtime, driver, host = (
+            str(told[name]) for name in ("ServerVersion", "Driver", "DefaultRuntime", "CgroupDriver", "Name")
         )
     except (ValueError, KeyError, TypeError) as error:
         said = shortened(printable(answer.strip().partition("\n")[0])) or "nothing"
         raise PrerequisiteError(f"docker's daemon does not answer: {said}", _START_IT) from error
     if not version:
         raise PrerequisiteError("docker's daemon does not answer", _START_IT)
+    if host != socket.gethostname():
+        where = shortened(printable(host))
+        raise PrerequisiteError(f"docker's daemon is on another host, {where}", "set DOCKER_HOST to one that is here")
     if driver != "cgroupfs":
         raise PrerequisiteError(
             f"docker's daemon makes its cgroups by {shortened(printable(driver))}, so its containers cannot be in the"
@@ -136,9 +139,10 @@ class Marked(Struct, frozen=True):
 
 
 def find_marked() -> tuple[Marked, ...]:
-    """Return what runs have with docker's daemon; nothing where there is no client, or no daemon answers it."""
-    client = shutil.which(DOCKER.name)
-    if client is None:
+    """Return what runs have with docker's daemon; nothing where no daemon of this host answers."""
+    try:
+        client = find_daemon().client
+    except PrerequisiteError:
         return ()
     marked = [
         Marked(f"container {name}", mark) for mark, name in _list(client, "ps", f'{{{{.Label "{LABEL}"}}}}', "Names")

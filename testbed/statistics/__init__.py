@@ -23,7 +23,7 @@ from testbed.statistics.correlation import (
     autocorrelation,
     estimate_median_of_series,
 )
-from testbed.statistics.levels import LevelCost, Repetition, VarianceComponents, find_components, plan_repetitions
+from testbed.statistics.levels import MOST, LevelCost, Repetition, VarianceComponents, find_components, plan_repetitions
 from testbed.statistics.means import MeanEstimate, estimate_mean
 from testbed.statistics.medians import FEWEST, LEVEL, RISK, Estimate, estimate_median
 from testbed.statistics.ranks import hodges_lehmann
@@ -34,6 +34,7 @@ __all__ = [
     "FEWEST_TO_ALLOW",
     "LEVEL",
     "MARGIN",
+    "MOST",
     "RISK",
     "Autocorrelation",
     "Comparison",

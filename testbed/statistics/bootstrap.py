@@ -23,7 +23,7 @@ def estimate_bca(values: Sequence[float], statistic: Callable[..., Any]) -> Esti
     ``statistic`` takes an array and ``axis``, as numpy's do. The interval is that of B. Efron (Better bootstrap
     confidence intervals, Journal of the American Statistical Association 82, 1987), by scipy.stats.bootstrap, of a
     level that is higher by as much as Student's interval is wider than the normal one (T. Hesterberg, What teachers
-    should know about the bootstrap, The American Statistician 69, 2015, section 4.2). With fewer than
+    should know about the bootstrap, The American Statistician 69, 2015). With fewer than
     ``FEWEST_OF_BCA`` values: their range, with level 0. Raises ValueError without values.
     """
     if not values:

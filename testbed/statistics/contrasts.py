@@ -21,7 +21,7 @@ def estimate_median_difference(
     """Return the difference of two medians with its interval, from the intervals of both.
 
     They are combined as Zou and Donner have it (Construction of confidence limits about effect measures: a general
-    approach, Statistics in Medicine 27, 2008, equation 7): each limit is as far away as the root of the sum of both
+    approach, Statistics in Medicine 27, 2008): each limit is as far away as the root of the sum of both
     squared distances. Unlike a bootstrap's, there is no chance in it. With fewer than ``FEWEST`` on a side: the range
     of possible differences, with level 0. Raises ValueError for a side without values.
     """

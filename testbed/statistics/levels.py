@@ -1,8 +1,8 @@
 """Where to repeat: how much each level of an experiment varies, and how often to repeat it for what it costs.
 
-T. Kalibera and R. Jones, Rigorous Benchmarking in Reasonable Time, ISMM 2013, sections 6 and 9: an experiment has
-levels, such as build, boot, instance and request, each of which is repeated within the one above it. What varies on a
-level averages out only by repeating that level or one above it.
+T. Kalibera and R. Jones, Rigorous Benchmarking in Reasonable Time, ISMM 2013: an experiment has levels, such as build,
+boot, instance and request, each of which is repeated within the one above it. What varies on a level averages out only
+by repeating that level or one above it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from msgspec import Struct
 
 # Beyond so many repetitions the formula means: as many as there is time for.
-_MOST = 10_000
+MOST = 10_000
 
 # Numbers, or a list of such a thing for each repetition of a level: measurements, by level from the highest down.
 Nested = Sequence[Any]
@@ -69,9 +69,9 @@ def find_components(measured: Nested) -> VarianceComponents:
 def plan_repetitions(components: Sequence[float], costs: Sequence[LevelCost]) -> tuple[Repetition, ...]:
     """Return how often to repeat each level, from the highest down, for the least variance in a given time.
 
-    r_i = ceil(sqrt(c_(i+1) / c_i * T_i / T_(i+1))) (section 6.2): what varies much and costs little is repeated. A
-    level that adds nothing is done once; where the level above adds nothing, this one is repeated instead of it, and
-    the count is ``_MOST``.
+    r_i = ceil(sqrt(c_(i+1) / c_i * T_i / T_(i+1))): what varies much and costs little is repeated. A level that adds
+    nothing is done once; where the level above adds nothing, this one is repeated instead of it, and the count is
+    ``MOST``. Raises ValueError where components and costs are not of the same levels.
     """
     if len(components) != len(costs):
         raise ValueError(f"{len(components)} components and {len(costs)} costs are not of the same levels")
@@ -85,8 +85,8 @@ def _count(own: float, above: float, cost_s: float, cost_above_s: float) -> int:
     if own <= 0:
         return 1
     if above <= 0 or cost_s <= 0:
-        return _MOST
-    return min(_MOST, max(1, math.ceil(math.sqrt(cost_above_s / cost_s * own / above))))
+        return MOST
+    return min(MOST, max(1, math.ceil(math.sqrt(cost_above_s / cost_s * own / above))))
 
 
 def _shape(measured: Nested) -> tuple[int, ...]:

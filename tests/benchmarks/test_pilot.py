@@ -49,6 +49,18 @@ def test_one_repetition_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         pilot.main()
 
 
+def test_the_time_that_a_bench_waits_is_not_what_it_costs() -> None:
+    script = (
+        "import sys, time\n"
+        "for line, then_s in (('waiting for the end of the run x', 1.5), ('begun', 0.2), ('done', 0)):\n"
+        "    print(line, file=sys.stderr, flush=True); time.sleep(then_s)\n"
+        "sys.exit(3)"
+    )
+    took_s, said, status = pilot.follow([sys.executable, "-c", script], {})
+    assert 0.2 <= took_s < 1.5
+    assert (said, status) == ("done", 3)
+
+
 def test_a_bench_that_fails_is_told(tmp_path: Path) -> None:
     options = argparse.Namespace(scenario="no-such", platform="container", instances=2, quick=True)
     with pytest.raises(TestbedError, match="the pilot's bench exited with 1: "):

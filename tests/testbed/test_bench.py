@@ -1,15 +1,27 @@
-"""What a run does before it measures."""
+"""What a run does before it measures, and whole runs of a small scenario in their several forms."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from runtime.errors import UsageError
-from testbed.bench import Options, bench
+from testbed import leftovers
+from testbed.analysis import read_run
+from testbed.bench import bench
+from testbed.pairs import list_duets, list_noise_floors
+from testbed.request import Options
+from testbed.results import RunFolder
+from testbed.scenario.new import create_scenario
 
-SCENARIOS = Path(__file__).parents[2] / "scenarios"
+ROOT = Path(__file__).resolve().parents[2]
+SCENARIOS = ROOT / "scenarios"
+INVOKE = Path(sys.executable).parent / "invoke"
 
 
 @pytest.mark.parametrize(
@@ -26,3 +38,62 @@ def test_the_cold_counterparts_of_warm_platforms_are_measured_too(
         bench(options, lines.append)
     said = [f"measured too, as warm starts are compared beside cold ones only: {added}"] if added else []
     assert lines == said
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Iterator[str]:
+    """A small scenario; the runs of it leave nothing."""
+    before = set(leftovers.find())
+    (tmp_path / "scenarios").mkdir()
+    create_scenario("tiny", tmp_path / "scenarios")
+    yield str(tmp_path / "scenarios" / "tiny")
+    assert set(leftovers.find()) <= before
+
+
+def run(scenario: str, out: Path, *arguments: str) -> tuple[RunFolder, str]:
+    """Return the folder of a run on containers, and what it said."""
+    command = [str(INVOKE), "--search-root", str(ROOT), "bench", "--scenario", scenario, "--platforms", "container"]
+    asked = [*command, *arguments, "--out", str(out), "--wait", "--json"]
+    done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return RunFolder.open(Path(json.loads(done.stdout)["folder"])), done.stderr
+
+
+@pytest.mark.root
+@pytest.mark.network
+def test_a_run_within_a_budget_begins_with_a_warm_up_and_measures_its_noise(scenario: str, tmp_path: Path) -> None:
+    """It has the time for a few blocks only, which are complete."""
+    folder, said = run(scenario, tmp_path, "--measures", "start", "--budget", "60s")
+    trials = folder.trials()
+    assert "blocks: at least 10 of start, after 1 of each as a warm-up" in said and "no block that would not" in said
+    assert {trial.platform for trial in trials} == {"container", "container@again"} and len(trials) % 2 == 0
+    assert [trial.warmup for trial in trials[:3]] == [True, True, False]
+    assert "budget of 1 min" in folder.manifest["ended"]["start"]
+    assert 0 < folder.sessions[0]["measured_s"] < 75 and folder.sessions[0]["unfinished_block"] is None
+    measured = read_run(folder)
+    assert [one.label for one in measured.again] == ["container (again)"]
+    (floor,) = list_noise_floors(measured)
+    assert 0 <= floor.spread < 10
+
+
+@pytest.mark.root
+@pytest.mark.network
+def test_a_duet_is_of_pairs(scenario: str, tmp_path: Path) -> None:
+    folder, _ = run(scenario, tmp_path, "--duet", "--aa", "container", "--quick")
+    measured = read_run(folder)
+    assert folder.manifest["duet"] is True
+    assert {trial.measure for trial in measured.trials} == {"start", "utilisation"}
+    assert all(trial.beside != trial.platform and trial.beside for trial in measured.trials)
+    assert list_duets(measured) == (("container", "container@again"),)
+
+
+@pytest.mark.root
+@pytest.mark.network
+def test_a_revision_is_measured_beside_this_one(scenario: str, tmp_path: Path) -> None:
+    folder, said = run(scenario, tmp_path, "--against", "HEAD", "--measures", "start", "--trials", "1")
+    commit = folder.manifest["against"]["commit"]
+    (own, other) = sorted(folder.trials(), key=lambda trial: trial.platform)
+    assert (own.platform, other.platform) == ("container", f"container@{commit[:12]}")
+    assert own.outcome == other.outcome == "ok" and own.beside == "" and "making a second tree" in said
+    assert folder.manifest["platforms"][other.platform]["label"] == f"container ({commit[:12]})"
+    assert folder.manifest["platforms"][other.platform]["images"] == folder.manifest["platforms"]["container"]["images"]

@@ -116,3 +116,15 @@ def test_a_run_with_little_in_it_has_nothing_to_compare(tmp_path: Path) -> None:
     one_each = [_start(1, name, 1.0) for name in ("container", "crun")]
     (only,) = compare_platforms(_run(tmp_path / "one", *one_each))
     assert only.comparison.verdict == "cannot tell"
+
+
+def test_an_application_s_work_is_compared_by_its_own_figures(tmp_path: Path) -> None:
+    settings = {"work": {"figures": [["throughput", "1/s"], "damaged", []]}}
+    manifest = {"run": "run", "scenario": "s", "platforms": PLATFORMS, "settings": settings}
+    folder = RunFolder.create(tmp_path, "run", manifest)
+    for block in range(8):
+        for platform, scale in (("container", 1.0), ("crun", 0.5)):
+            metrics = (Metric("throughput", scale * (100 + block), "1/s"), Metric("work_duration", 1.0, "s"))
+            folder.append(Trial(block, block, platform, "work", "ok", metrics=metrics))
+    (only,) = compare_platforms(read_run(folder))
+    assert (only.headline, only.comparison.verdict) == (Headline("work", "throughput"), "less")

@@ -189,13 +189,38 @@ def test_metrics_are_tidy_and_show_trials_without_figures(tmp_path: Path) -> Non
     folder.write_metrics()
     with (folder.path / "metrics.csv").open(newline="") as stream:
         rows = list(csv.reader(stream))
-    run, end = str(MANIFEST["run"]), ["host", str(FORMAT)]
+    run, end = str(MANIFEST["run"]), ["host", "0", "0", "", str(FORMAT)]
     assert tuple(rows[0]) == METRIC_COLUMNS
     assert rows[1:] == [
         [run, "0", "0", "clickme", "container", "utilisation", "ready", "0.5", "s", "ok", *end],
         [run, "0", "0", "clickme", "container", "utilisation", "memory_cgroup", "1000000.0", "bytes", "ok", *end],
         [run, "1", "0", "clickme", "vm", "start", "", "", "", "failed", *end],
     ]
+
+
+def test_a_row_says_whether_its_trial_is_a_warm_up_a_repeat_or_one_of_two(tmp_path: Path) -> None:
+    folder = _folder(tmp_path)
+    folder.append(Trial(3, 1, "vm", "start", "void", warmup=True, repeats=2, beside="container"))
+    folder.write_metrics()
+    (row,) = read_metrics(folder.path / "metrics.csv")
+    assert (row["warmup"], row["repeats"], row["beside"]) == ("1", "2", "container")
+
+
+def test_each_session_of_a_run_is_on_record(tmp_path: Path) -> None:
+    folder = _folder(tmp_path)
+    folder.begin_session("bench --resume x")
+    assert RunFolder.open(folder.path).manifest["status"] == "running", "the first was killed"
+    folder.note_session(measured_s=3.0)
+    folder.finish("interrupted")
+    folder.begin_session("bench --resume x")
+    folder.finish("finished")
+    manifest = RunFolder.open(folder.path).manifest
+    assert [one["status"] for one in manifest["sessions"]] == ["killed", "interrupted", "finished"]
+    assert manifest["sessions"][1]["measured_s"] == 3.0 and manifest["sessions"][0]["ended"] is None
+    for hostile in (5, {"a": 1}, [3, {"status": "running"}]):
+        folder.note(sessions=hostile)
+        folder.begin_session("again")
+        assert folder.sessions[-1]["command"] == "again"
 
 
 def test_samples_and_logs_stay_in_the_folder(tmp_path: Path) -> None:
@@ -275,7 +300,7 @@ def test_metrics_of_a_newer_testbed_are_refused_and_those_without_a_format_are_r
     file.write_text("\n".join(line.rpartition(",")[0] for line in current.splitlines()) + "\n")
     assert read_metrics(file) == [row | {"format": "1"} for row in rows]
     for newer in (str(FORMAT + 1), "x", "", "0", "1.5"):
-        file.write_text(current.replace(f",ok,host,{FORMAT}\n", f",ok,host,{newer}\n", 1))
+        file.write_text(current.replace(f",ok,host,0,0,,{FORMAT}\n", f",ok,host,0,0,,{newer}\n", 1))
         with pytest.raises(UsageError, match="has the format"):
             read_metrics(file)
 

@@ -17,6 +17,7 @@ class ProcessPeer(Peer):
     name = "process"
     program = Program("")
     stays = False
+    is_seen = False
     said = NO_WALLS
 
     @property

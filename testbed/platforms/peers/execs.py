@@ -14,7 +14,6 @@ import select
 import struct
 import threading
 import time
-from contextlib import suppress
 
 from msgspec import Struct
 
@@ -80,15 +79,19 @@ class ExecWatch:
         """Watch an instance no more."""
         with self._changed:
             self._seen.pop(name, None)
-            for group in [group for group, other in self._groups.items() if other == name]:
-                self._end(group)
+            left = [group for group, other in self._groups.items() if other == name]
+            for group in left:
+                self._leave(group)
+        for group in left:
+            os.close(group)
 
     def close(self) -> None:
         """End the watching, and its thread."""
         os.eventfd_write(self._stop, 1)
         self._thread.join()
-        for group in list(self._groups):
-            self._end(group)
+        for group in self._groups:
+            os.close(group)
+        self._groups.clear()
         self._poll.close()
         os.close(self._stop)
 
@@ -98,26 +101,28 @@ class ExecWatch:
             now_ns = time.monotonic_ns()
             if self._stop in ready:
                 return
-            with self._changed:
-                for group in ready:
-                    if group in self._groups:  # else it was forgotten meanwhile
-                        self._take(group, now_ns)
+            with self._changed:  # a group that is not among them was forgotten meanwhile
+                done = [group for group in ready if group in self._groups and self._take(group, now_ns)]
+            for group in done:  # the kernel waits for all readers of marks, some 15 ms: nobody shall wait with it
+                os.close(group)
 
-    def _take(self, group: int, now_ns: int) -> None:
-        """Read a group's first event, which is its last."""
-        with suppress(BlockingIOError):
+    def _take(self, group: int, now_ns: int) -> bool:
+        """Read a group's first event, which is its last; False when there is none."""
+        try:
             data = os.read(group, _EVENT.size)
-            _, _, _, _, _, descriptor, pid = _EVENT.unpack_from(data)
-            if descriptor >= 0:
-                os.close(descriptor)
-            self._seen[self._groups[group]] = Executed(now_ns, pid)
-            self._end(group)
-            self._changed.notify_all()
+        except BlockingIOError:
+            return False
+        _, _, _, _, _, descriptor, pid = _EVENT.unpack_from(data)
+        if descriptor >= 0:
+            os.close(descriptor)
+        self._seen[self._groups[group]] = Executed(now_ns, pid)
+        self._leave(group)
+        self._changed.notify_all()
+        return True
 
-    def _end(self, group: int) -> None:
+    def _leave(self, group: int) -> None:
         self._poll.unregister(group)
         del self._groups[group]
-        os.close(group)
 
 
 def _refused(call: str) -> PrerequisiteError:

@@ -31,7 +31,8 @@ NO_WALLS: Mapping[str, str] = MappingProxyType(
 
 class Place(Struct, frozen=True):
     """Where one instance is started: its ``name``, unique on the host; ``folder`` for its files, which is removed at
-    the end; ``shared``, a folder of all the peer's instances; ``cgroup``, the one above those of its parts."""
+    the end; ``shared``, a folder of all the peer's instances; ``cgroup``, the instance's: the one above those of its
+    parts if it is ``split``."""
 
     name: str
     spec: Spec
@@ -39,6 +40,7 @@ class Place(Struct, frozen=True):
     shared: Path
     cgroup: str
     hierarchies: Hierarchies
+    split: bool = True
 
     @property
     def root(self) -> Path:
@@ -53,17 +55,20 @@ class Place(Struct, frozen=True):
     @property
     def workload(self) -> str:
         """The cgroup of the workload, with its limits."""
-        return f"{self.cgroup}/workload"
+        return self._part("workload")
 
     @property
     def overhead(self) -> str:
         """The cgroup of the peer's own processes: shim, monitor, supervisor."""
-        return f"{self.cgroup}/overhead"
+        return self._part("overhead")
 
     @property
     def ground(self) -> str:
         """The cgroup that is charged for the namespaces and mounts that all peers are given alike."""
-        return f"{self.cgroup}/ground"
+        return self._part("ground")
+
+    def _part(self, name: str) -> str:
+        return f"{self.cgroup}/{name}" if self.split else self.cgroup
 
     @property
     def config(self) -> Config:
@@ -77,7 +82,8 @@ class Peer:
     ``detaches``: its program ends when the workload runs. ``limits``: it makes the workload's cgroup with its limits.
     ``enters``: our launcher is executed inside it and does what it has no words for. ``stays``: it has processes of
     its own beside the workload, for which it makes a cgroup if it ``splits``. ``is_seen``: the workload's first program
-    comes from the root that we mount. ``said`` is what the manifest has of all its instances.
+    is to be watched for in the root that we mount; else it is there when the program has ended or, of one without a
+    program, is executed. ``said`` is what the manifest has of all its instances.
     """
 
     name: str

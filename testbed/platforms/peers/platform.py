@@ -137,7 +137,7 @@ class PeerPlatform:
             undo.callback(self._watch.forget, instance.name)
             plan = program_plan(peer, place, found, self._lab.attach())
             mounted = partial(self._mounted, instance.name, place.root)
-            before = list_children()
+            before = list_children() if peer.detaches else frozenset()
             undo.enter_context(adopt_orphans())
             try:
                 with Path(os.devnull).open("rb") as nothing:
@@ -145,11 +145,11 @@ class PeerPlatform:
                 running = Running(place, process, requested_ns, undo)
                 undo.callback(end_processes, running)
                 undo.callback(self._end_by_its_words, place)
-                try:
-                    if peer.detaches:
+                if peer.detaches:
+                    try:
                         self._await_program(instance, running)
-                finally:
-                    running.orphans = list_children() - before - {process.pid}
+                    finally:
+                        running.orphans = list_children() - before - {process.pid}
             finally:
                 os.close(stdout)
             self._running[instance.name] = running
@@ -159,7 +159,8 @@ class PeerPlatform:
         self._started += 1
         name = f"{self._run_id}-{instance.name}"
         cgroup = cgroup_name(self._run_id, instance.name)
-        return Place(name, instance.spec, self._scratch / str(self._started), self._scratch, cgroup, hierarchies())
+        folder, split = self._scratch / str(self._started), self._peer.stays
+        return Place(name, instance.spec, folder, self._scratch, cgroup, hierarchies(), split)
 
     def _lay_out(self, place: Place, undo: ExitStack) -> None:
         for directory in (place.folder, place.root, place.folder / "volatile"):
@@ -199,10 +200,12 @@ class PeerPlatform:
         """Return the phases, once the workload's command has been executed. Raises WorkloadError when it never is."""
         running = self._running[instance.name]
         process = running.process
-        if not self._peer.is_seen:
+        if self._peer.is_seen:
+            first_ns, running.pid = self._await_first(instance, running, timeout_s)
+        elif self._peer.detaches:
             first_ns, running.pid = running.returned_ns, self._read_pid(instance, running)
         else:
-            first_ns, running.pid = self._await_first(instance, running, timeout_s)
+            first_ns, running.pid = process.executed_ns, process.pid
         with suppress(ProcessLookupError):  # it has ended already, as alive will say
             running.pidfd = os.pidfd_open(running.pid)
         with suppress(OSError):
@@ -274,6 +277,8 @@ class PeerPlatform:
         return Cgroup(f"{cgroup_name(self._run_id, instance.name)}/overhead")
 
     def overhead(self, instance: Instance) -> Overhead:
+        if not self._peer.stays:
+            return Overhead()
         cgroup = self.overhead_cgroup(instance)
         return Overhead(cgroup.memory_bytes(), cgroup.cpu_usage_ns())
 
@@ -285,6 +290,8 @@ class PeerPlatform:
 
     def memory_parts(self, instance: Instance) -> Mapping[str, int]:
         cgroup, overhead = self.cgroup(instance), self.overhead_cgroup(instance)
+        if not self._peer.stays:
+            return breakdown.container_parts(breakdown.read_mappings(cgroup.pids()), breakdown.read_charge(cgroup))
         own = set(overhead.pids())
         of_workload = breakdown.read_mappings(pid for pid in cgroup.pids() if pid not in own)
         return breakdown.peer_parts(of_workload, breakdown.read_charge(cgroup), overhead.memory_bytes())
@@ -312,6 +319,8 @@ def probe(peer: Peer) -> Found:
 
 def _parts(peer: Peer, place: Place) -> tuple[str, ...]:
     """Return the cgroups that the peer does not make itself."""
+    if not place.split:
+        return (place.workload,)
     workload = () if peer.limits else (place.workload,)
     return (place.ground, *workload, *(() if peer.splits else (place.overhead,)))
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import PrerequisiteError
-from testbed.bench import Options
 from testbed.machine.reference import NAME, _relabel, bench
 from testbed.qemu.accelerator import Verdict
+from testbed.request import Options
 from testbed.results import TRIALS, RunFolder, counts_instructions
 from testbed.scenario.new import create_scenario
 

@@ -1,62 +1,72 @@
-"""How far a run is, in words."""
+"""How long a run takes: from what it took so far, and before that from the scenario's settings."""
 
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
-from testbed.measures.pace import Pace, describe_duration
-from testbed.measures.schedule import PlannedTrial
+from testbed.measures.pace import Pace, Step, describe_time, guess_s, show_seconds
+from testbed.scenario.model import Settings
+from tests.testbed.measures.conftest import SETTINGS
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [
-        (0, "about 10 s left"),
-        (44, "about 40 s left"),
-        (89, "about 90 s left"),
-        (240, "about 4 min left"),
-        (3600 * 2, "about 2.0 h left"),
-    ],
+    [(0, "about 10 s"), (44, "about 40 s"), (89, "about 90 s"), (240, "about 4 min"), (3600 * 2, "about 2.0 h")],
 )
-def test_a_time_left_is_no_more_exact_than_it_is_known(seconds: float, text: str) -> None:
-    assert describe_duration(seconds) == text
+def test_a_time_is_no_more_exact_than_it_is_known(seconds: float, text: str) -> None:
+    assert describe_time(seconds) == text
 
 
-def test_the_rest_is_as_long_as_its_like_was() -> None:
+@pytest.mark.parametrize(("seconds", "text"), [(90, "90 s"), (1800, "30 min"), (7200, "2 h"), (0.5, "0.5 s")])
+def test_a_time_that_was_asked_for_is_told_as_it_was(seconds: float, text: str) -> None:
+    assert show_seconds(seconds) == text
+
+
+class Clock:
+    """A clock that a test turns."""
+
     now_s = 0.0
-    planned = [
-        PlannedTrial(1, 1, "container", "start"),
-        PlannedTrial(2, 1, "vm", "start"),
-        PlannedTrial(3, 2, "vm", "start"),
-        PlannedTrial(4, 2, "container", "start"),
-        PlannedTrial(5, 3, "vm", "utilisation", (10.0, 20.0, 50.0)),
-        PlannedTrial(8, 3, "container", "utilisation", (10.0, 20.0, 50.0)),
-    ]
-    pace = Pace(planned, lambda: now_s)
-    seen = []
-    for one, took_s in zip(planned, (2, 20, 20, 2, 60, 60), strict=True):
-        seen.append((pace.begin(one), pace.left()))
-        now_s += took_s
-    assert seen == [
-        ("trial 1 of 10", ""),
-        ("trial 2 of 10", ""),
-        ("trial 3 of 10", ""),
-        ("trial 4 of 10", ""),
-        ("trials 5 to 7 of 10", ""),  # nothing is known of utilisation yet
-        ("trials 8 to 10 of 10", "about 60 s left"),
-    ]
+
+    def __call__(self) -> float:
+        return self.now_s
 
 
-def test_another_platforms_time_stands_in_for_one_that_is_not_known() -> None:
-    now_s = 0.0
-    planned = [PlannedTrial(number, 1, f"platform-{number}", "start") for number in (1, 2, 3)]
-    pace = Pace(planned, lambda: now_s)
-    pace.begin(planned[0])
-    now_s = 240.0
-    pace.begin(planned[1])
-    assert pace.left() == "about 8 min left"
+def take(pace: Pace, clock: Clock, step: Step, seconds: float) -> None:
+    pace.begin(step)
+    clock.now_s += seconds
+    pace.end()
 
 
-def test_a_trial_that_was_not_planned_has_a_number_only() -> None:
-    pace = Pace()
-    assert (pace.begin(PlannedTrial(3, 1, "vm", "start")), pace.left()) == ("trial 3", "")
+def test_what_was_measured_counts_and_what_was_not_is_guessed() -> None:
+    clock = Clock()
+    pace = Pace(lambda measure, group: {"start": 5.0, "density": 60.0}[measure], clock)
+    starts, ramp = Step("start", ("a",)), Step("density", ("a",))
+    assert pace.expect_s([starts, starts, ramp]) == 70
+    take(pace, clock, starts, 2)
+    take(pace, clock, starts, 4)
+    assert pace.expect_s([starts, starts, ramp]) == 3 + 3 + 60
+
+
+def test_a_platform_that_is_not_known_yet_is_guessed_by_how_wrong_others_were() -> None:
+    clock = Clock()
+    pace = Pace(lambda measure, group: 20.0 if group == ("vm",) else 2.0, clock)
+    take(pace, clock, Step("start", ("container",)), 6)
+    assert pace.expect_s([Step("start", ("vm",))]) == 60
+
+
+def test_the_two_of_a_duet_are_one_step_in_either_order() -> None:
+    clock = Clock()
+    pace = Pace(clock=clock)
+    take(pace, clock, Step("start", ("a", "b")), 7)
+    assert pace.expect_s([Step("start", ("b", "a"))]) == 7
+
+
+def test_a_guess_follows_the_settings() -> None:
+    def guess(settings: Settings, measure: str) -> float:
+        return guess_s(measure, settings, boots=False)
+
+    longer = replace(SETTINGS, load=replace(SETTINGS.load, duration_s=30.0), density=replace(SETTINGS.density, cap=30))
+    for measure in ("start", "density", "utilisation"):
+        assert 0 < guess(SETTINGS, measure) < guess(longer, measure)
+        assert guess(SETTINGS, measure) < guess_s(measure, SETTINGS, boots=True)

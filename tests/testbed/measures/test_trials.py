@@ -34,35 +34,11 @@ def test_unknown_measures_are_refused_and_the_known_ones_listed() -> None:
         trials.check_measures(())
 
 
-def test_a_platform_is_given_up_after_two_failed_blocks_and_no_success() -> None:
-    failed_twice = [trial(1, "vm", "failed"), trial(2, "vm", "failed"), trial(2, "container", "ok")]
-    assert trials.find_reason_to_give_up(failed_twice, "vm") == "not tried: vm failed in its first 2 blocks"
-    assert trials.find_reason_to_give_up(failed_twice, "container") == ""
-    assert trials.find_reason_to_give_up(failed_twice[:1], "vm") == ""
-    assert trials.find_reason_to_give_up([trial(1, "vm", "ok"), *failed_twice], "vm") == ""
-    assert trials.find_reason_to_give_up([trial(1, "vm", "failed"), trial(1, "vm", "failed")], "vm") == "", (
-        "rates of one block"
-    )
-
-
 def test_a_platform_that_never_worked_is_exit_code_6() -> None:
     assert trials.choose_exit_code([trial(1, "vm", "failed"), trial(2, "vm", "ok")]) == 0
     assert trials.choose_exit_code([trial(1, "vm", "failed"), trial(1, "container", "ok")]) == 6
     assert trials.choose_exit_code([trial(1, "vm", "void")]) == 0
     assert trials.choose_exit_code([]) == 0
-
-
-def test_what_is_given_up_is_recorded_without_being_started(make_context: MakeContext, platform: Any) -> None:
-    context = make_context()
-    for block in (1, 2):
-        context.folder.append(trial(block, "local", "failed"))
-    run_trials(context, PlannedTrial(3, 3, "local", "utilisation", (20.0, 40.0)))
-    skipped = context.folder.trials()[2:]
-    assert [(trial.trial, trial.outcome, trial.parameters) for trial in skipped] == [
-        (3, "failed", {"rate_per_s": 20.0}),
-        (4, "failed", {"rate_per_s": 40.0}),
-    ]
-    assert platform.events == []
 
 
 def test_a_missing_prerequisite_ends_the_run(make_context: MakeContext, platform: Any) -> None:
@@ -120,3 +96,26 @@ def test_a_trial_that_failed_tells_what_disturbed_it_too(
     first, second = context.folder.trials()
     assert (first.outcome, first.disturbances) == ("failed", ("steal",))
     assert (second.outcome, second.disturbances, second.window) == ("failed", (), {}), "it has never run"
+
+
+def test_trials_are_recorded_with_their_place_in_the_schedule(make_context: MakeContext) -> None:
+    context = make_context()
+    planned = PlannedTrial(7, 3, "local", "utilisation", (20.0, 40.0), True, (5, 0), "other")
+    done = run_trials(context, planned)
+    assert done == list(context.folder.trials())
+    assert [(trial.trial, trial.block, trial.repeats) for trial in done] == [(7, 3, 5), (8, 3, 0)]
+    assert all(trial.warmup and trial.beside == "other" and not trial.counted for trial in done)
+
+
+def test_a_rate_is_offered_alike_wherever_in_the_block_it_comes(make_context: MakeContext) -> None:
+    context = make_context()
+    assert context.rate_seed(3, 20.0) == context.arrival_seed(3, 1) and context.rate_seed(3, 40.0) == (
+        context.arrival_seed(3, 0)
+    )
+
+
+def test_what_runs_beside_is_waited_for_before_the_request_and_before_each_rate(make_context: MakeContext) -> None:
+    met: list[int] = []
+    context = replace(make_context(), meet=lambda: met.append(len(met)))
+    run_trials(context, PlannedTrial(1, 1, "local", "utilisation", (20.0, 40.0)))
+    assert len(met) == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,7 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.root
 TIMEOUT_S = 60.0
+TOLD = '{"ServerVersion": "1", "Driver": "vfs", "DefaultRuntime": "runc", "CgroupDriver": "%s", "Name": "%s"}'
 ROOT = Path(__file__).resolve().parents[3]
 DAEMON = """
 umount /sys/fs/cgroup/unified 2>/dev/null
@@ -208,7 +210,8 @@ def test_without_a_daemon_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("not json", "does not answer: not json"),
         ("[1, 2]", "does not answer"),
-        ('{"ServerVersion": "1", "Driver": "vfs", "DefaultRuntime": "runc", "CgroupDriver": "systemd"}', "by systemd"),
+        (TOLD % ("systemd", socket.gethostname()), "by systemd"),
+        (TOLD % ("cgroupfs", "elsewhere"), "on another host, elsewhere"),
     ],
 )
 def test_a_daemon_that_cannot_serve_is_refused(

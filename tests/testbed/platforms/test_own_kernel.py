@@ -14,7 +14,6 @@ from runtime.errors import PrerequisiteError, UsageError, WorkloadError
 from runtime.home import store_root
 from runtime.images.model import Image, ImageConfig, Layer
 from runtime.spec import Resources
-from testbed.bench import prepare
 from testbed.lab import Lab
 from testbed.platforms import own_kernel, registry
 from testbed.platforms.own_kernel import explained, find_suspect, require_options
@@ -23,6 +22,7 @@ from testbed.platforms.registry import Machines, check_machines
 from testbed.qemu.accelerator import Attempt, NoGuestBoots
 from testbed.qemu.variants import VARIANTS
 from testbed.scenario.model import Density, Load, Ready, Scenario, Service, Settings, Slo
+from testbed.stage import prepare
 from vm_images.kernel import GuestKernel, find_stored_guest_kernel
 from vm_images.minimal_kernel import find_stored_minimal_kernel
 from vm_images.own_kernel import CONFIG, read_own_kernel

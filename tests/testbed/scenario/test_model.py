@@ -14,7 +14,8 @@ import pytest
 
 from runtime.errors import UsageError
 from runtime.lease import STATE_ROOT
-from testbed.bench import filters, make_run_id
+from testbed.bench import make_run_id
+from testbed.manifest import filters
 from testbed.scenario.model import Scenario, load
 
 CLICKME = Path(__file__).parents[3] / "scenarios" / "clickme"

@@ -30,20 +30,21 @@ V1 = Hierarchies(
 LINK = Link(IPv4Interface("10.77.1.10/16"), "02:00:0a:4d:01:0a")
 
 
-def place(hierarchies: Hierarchies = V1, **spec: object) -> Place:
+def place(hierarchies: Hierarchies = V1, *, split: bool = True, **spec: object) -> Place:
     process = Process(("/bin/serve", "-x"), ("PATH=/bin", "A=b c"), "/srv", User(1000, 1001, None, (7,)))
     wanted = Spec(
         process, ("/layers/a", "/layers/b"), "web", Resources(64 << 20, 0.5, 24), LINK, (("db", "10.77.1.11"),)
     )
     wanted = msgspec.structs.replace(wanted, **spec)
     folder = Path("/run/testbed/RUN/peer/1")
-    return Place("RUN-a0-web", wanted, folder, folder.parent, "testbed/RUN/a0-web", hierarchies)
+    return Place("RUN-a0-web", wanted, folder, folder.parent, "testbed/RUN/a0-web", hierarchies, split)
 
 
 @pytest.mark.parametrize("name", [name for name in PEERS if name != "kata"])
 @pytest.mark.parametrize("hierarchies", [V1, V2], ids=["v1", "v2"])
 def test_each_peer_gets_the_same_network_and_root_and_is_waited_for(name: str, hierarchies: Hierarchies) -> None:
-    plan = program_plan(PEERS[name], place(hierarchies), Found(f"/usr/bin/{name}", "1"), Attachment(2, 1))
+    peer = PEERS[name]
+    plan = program_plan(peer, place(hierarchies, split=peer.stays), Found(f"/usr/bin/{name}", "1"), Attachment(2, 1))
     assert plan.clone_flags == CLONE_NEWNS | CLONE_NEWNET
     steps = list(plan.child)
     overlay = next(one for one in steps if isinstance(one, s.Mount) and one.fstype == "overlay")
@@ -54,8 +55,8 @@ def test_each_peer_gets_the_same_network_and_root_and_is_waited_for(name: str, h
     joined = [
         one.path for one in steps[steps.index(sync) :] if isinstance(one, s.Write) and "/testbed/RUN/" in one.path
     ]
-    part = {"process": "workload", "chroot": "workload", "lxc": ""}.get(name, "overhead")
-    assert all(f"/a0-web/{part}/" in path for path in joined) and bool(joined) == bool(part)
+    part = "/a0-web/overhead/" if peer.stays else "/a0-web/"
+    assert all(part in path for path in joined) and bool(joined) == (not peer.splits)
     assert isinstance(steps[-1], s.Exec)
     assert steps[-1].args[0] == ("/bin/serve" if name == "process" else f"/usr/bin/{name}")
 

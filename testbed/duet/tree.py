@@ -1,0 +1,89 @@
+"""A second tree of this code, at another revision, with a launcher of its own, for as long as a run needs it."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from msgspec import Struct
+
+from runtime.errors import PrerequisiteError, TestbedError, UsageError
+from testbed.aliases import name_at
+
+ROOT = Path(__file__).resolve().parents[2]
+# What a revision must have to be measured beside this one.
+_PLAYER = "testbed/duet/player.py"
+_LAUNCHER = "runtime/launcher/testbed-launcher"
+_COMPILE = "from runtime.launcher import build as b; b.build_for({python!r}, b.PACKAGES, b.BINARY)"
+
+
+class Revision(Struct, frozen=True):
+    """A commit of this repository, and how it was ``asked`` for."""
+
+    asked: str
+    commit: str
+
+    def name_platforms(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return what these platforms are called when the revision runs them."""
+        return tuple(name_at(name, self.commit) for name in names)
+
+
+def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    command = ("git", "-c", f"safe.directory={root}", "-C", str(root), *arguments)
+    try:
+        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    except OSError as error:
+        raise PrerequisiteError(f"--against: run git: {error.strerror}", "install git") from error
+
+
+def without_python_paths() -> dict[str, str]:
+    """Return the environment in which an interpreter imports from its working directory first."""
+    return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONSAFEPATH")}
+
+
+def find_revision(asked: str, root: Path = ROOT) -> Revision:
+    """Return the commit that ``asked`` names. Raises UsageError when there is none, or when it is older than what
+    measures two revisions side by side; PrerequisiteError without git."""
+    found = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{asked}^{{commit}}")
+    if found.returncode:
+        raise UsageError(
+            f"--against {asked}: no commit of the repository at {root}", "name a branch, a tag or a commit of it"
+        )
+    commit = found.stdout.decode().strip()
+    if _git(root, "cat-file", "-e", f"{commit}:{_PLAYER}").returncode:
+        raise UsageError(
+            f"--against {asked}: the commit {commit[:12]} has no {_PLAYER}",
+            "a revision can be measured beside this one from the commit on that added this file",
+        )
+    return Revision(asked, commit)
+
+
+def make_tree(revision: Revision, target: Path, root: Path = ROOT) -> Path:
+    """Write the revision's files to ``target``, which must not exist, compile its launcher, and return the directory.
+
+    Raises TestbedError when git or the compiler fails.
+    """
+    archive = _git(root, "archive", "--format=tar", revision.commit)
+    if archive.returncode:
+        raise TestbedError(f"git archive {revision.commit[:12]}: {archive.stderr.decode(errors='replace').strip()}")
+    target.mkdir()
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
+        files.extractall(target, filter="tar")
+    done = subprocess.run(
+        [sys.executable, "-c", _COMPILE.format(python=sys.executable)],
+        cwd=target,
+        env=without_python_paths(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode or not (target / _LAUNCHER).exists():
+        said = done.stderr.strip().splitlines()[-3:] or [f"there is no {_LAUNCHER}"]
+        raise TestbedError(f"compile the launcher of {revision.commit[:12]}: {' '.join(said)}", f"in {target}")
+    return target

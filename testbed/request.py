@@ -1,0 +1,193 @@
+"""What is asked for of a run, and whether it can be done: all that is found out before anything is built."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from runtime.errors import PrerequisiteError, UsageError
+from runtime.home import store_root
+from runtime.images.base import read_host
+from runtime.images.releases import choose_release
+from testbed.aliases import name_again
+from testbed.measures.design import Asked, Design, choose_design
+from testbed.measures.schedule import Group
+from testbed.measures.trials import check_measures
+from testbed.measures.work import require_work
+from testbed.platforms import registry
+from testbed.platforms.own_kernel import require_options
+from testbed.platforms.registry import Machines
+from testbed.qemu.accelerator import check_accelerator
+from testbed.qemu.variants import VARIANTS
+from testbed.results import check_base
+from testbed.scenario.model import Scenario, Settings
+from testbed.scenario.model import load as load_scenario
+from testbed.temperature import find_temperature, list_missing_cold
+from vm_images.own_kernel import read_own_kernel
+
+Progress = Callable[[str], None]
+
+# Two ramps at once would fill the host together, and no ruler could tell whose memory that is.
+ALONE_ONLY = ("density",)
+# Of --aa: no platform, and the one that a run without the option measures again.
+NOT_AGAIN, AGAIN_BY_DEFAULT = "none", ""
+FIRST = "first"
+
+
+class Options(Struct, frozen=True):
+    """What was asked for. ``trials`` None means at least as many as an interval needs, ``connect`` "" libvirt in our
+    own process; ``wait``: for the end of another run on this host, instead of being refused; ``base``: the release that
+    images are built on, "" the host's. ``guest_kernel`` is the file of a kernel of one's own for virtual machines, ""
+    for none; ``emulator_cpus`` are processors for QEMU's own threads. No ``measures`` are the scenario's own.
+
+    ``until`` is the relative half-width of intervals to measure for, ``budget_s`` the seconds to do it in; ``again`` is
+    the platform of A/A: its name, ``first``, ``none``, or "" as the run is long or short. ``duet``: two platforms at
+    the same time; ``against``: a revision of this code to measure too, "" for none. ``resume`` is the folder of a run
+    to go on with, None for a new one.
+    """
+
+    scenario: str
+    platforms: tuple[str, ...]
+    accelerator: str
+    measures: tuple[str, ...]
+    trials: int | None
+    quick: bool
+    seed: int
+    out: Path
+    scenarios: Path
+    command: tuple[str, ...]
+    connect: str = ""
+    wait: bool = False
+    base: str = ""
+    guest_kernel: str = ""
+    emulator_cpus: float = 0.0
+    until: float | None = None
+    budget_s: float | None = None
+    again: str = AGAIN_BY_DEFAULT
+    duet: bool = False
+    against: str = ""
+    resume: Path | None = None
+
+
+class Request(Struct, frozen=True):
+    """What was asked for, read and found possible: ``platforms`` with their aliases, in ``groups`` of those that run at
+    the same time."""
+
+    scenario: Scenario
+    settings: Settings
+    platforms: tuple[str, ...]
+    measures: tuple[str, ...]
+    design: Design
+    groups: tuple[Group, ...]
+
+
+def choose_settings(scenario: Scenario, options: Options) -> Settings:
+    """Return the scenario's settings, full or quick, with the number of trials that was asked for."""
+    settings = scenario.chosen(options.quick)
+    if options.seed < 0:
+        raise UsageError(f"--seed {options.seed}: a seed is 0 or more")
+    return settings if options.trials is None else replace(settings, trials=options.trials)
+
+
+def choose_machines(options: Options, names: Sequence[str], progress: Progress) -> Machines:
+    """Return what was asked for of virtual machines; a kernel is in the store then, and known to have its options."""
+    machines = Machines(emulator_cpus=options.emulator_cpus)
+    if options.guest_kernel:
+        kernel = read_own_kernel(store_root() / "guest", Path(options.guest_kernel))
+        machines = replace(machines, kernel=kernel)
+        progress(f"guest kernel: {kernel.package}, {kernel.release}, {kernel.version}")
+    for sentence in registry.check_machines(names, machines):
+        progress(sentence)
+    if machines.kernel is not None:
+        given = {name: VARIANTS[name] for name in names if name in VARIANTS and VARIANTS[name].boots_kernel}
+        require_options(machines.kernel, given)
+    return machines
+
+
+def choose_again(options: Options, names: Sequence[str], design: Design) -> str:
+    """Return the platform that is measured once more, "" for none. Raises UsageError for one that is not measured."""
+    if options.again == NOT_AGAIN:
+        return ""
+    cold = [name for name in names if find_temperature(name) == "cold"]
+    first = cold[0] if cold else names[0]
+    if options.again == AGAIN_BY_DEFAULT:
+        return first if design.is_adaptive and not options.duet and not options.against else ""
+    if options.again == FIRST:
+        return first
+    if options.again not in names:
+        raise UsageError(
+            f"--aa {options.again}: it is not among the platforms of this run",
+            f"one of {', '.join(names)}, or {NOT_AGAIN}",
+        )
+    return options.again
+
+
+def choose_measures(options: Options, scenarios: Sequence[str]) -> tuple[str, ...]:
+    """Return the measures that were asked for, or the scenario's own. Raises UsageError for one that is none, or not
+    possible at the same time on two platforms."""
+    if not options.measures:
+        return check_measures([name for name in scenarios if not (options.duet and name in ALONE_ONLY)])
+    wanted = check_measures(options.measures)
+    if options.duet and (alone := [name for name in wanted if name in ALONE_ONLY]):
+        raise UsageError(
+            f"--duet: {', '.join(alone)} fills the host, which two platforms cannot do at the same time",
+            "measure start, utilisation, or leave --duet out",
+        )
+    return wanted
+
+
+def make_groups(options: Options, names: Sequence[str], again: str, rivals: Sequence[str]) -> tuple[Group, ...]:
+    """Return which platforms run at the same time: each alone, or in a duet with its rival.
+
+    ``rivals`` are the same platforms at another revision, in the same order, or none. Raises UsageError for a duet
+    that is not of two.
+    """
+    if not options.duet:
+        return tuple((name,) for name in (*names, *([name_again(again)] if again else []), *rivals))
+    if rivals:
+        if again:
+            raise UsageError("--duet with --against: each platform has its rival", "leave --aa out")
+        return tuple(zip(names, rivals, strict=True))
+    if again and len(names) == 1:
+        return ((again, name_again(again)),)
+    if again or len(names) != 2:
+        said = f"{', '.join(names)}{f' and {again} again' if again else ''}"
+        raise UsageError(
+            f"--duet: two platforms run at the same time, not {said}",
+            "name two, as in --platforms container,vm; or one with --aa or --against REV",
+        )
+    return (tuple(names),)
+
+
+def check_options(
+    options: Options, progress: Progress, rivals: Callable[[Sequence[str]], Sequence[str]] = lambda names: ()
+) -> Request:
+    """Return what the options ask for; ``rivals`` names the platforms of another revision, given this one's.
+
+    Raises UsageError for what nobody can do, and PrerequisiteError without root or a place for run folders: before
+    images are built for minutes.
+    """
+    scenario = load_scenario(options.scenario, options.scenarios)
+    settings = choose_settings(scenario, options)
+    asked = registry.check_names(registry.expand(options.platforms, progress))
+    names = asked if options.duet else (*list_missing_cold(asked), *asked)
+    if names != asked:
+        progress(f"measured too, as warm starts are compared beside cold ones only: {', '.join(names[: -len(asked)])}")
+    registry.require_memory(names, scenario.services)
+    wanted = choose_measures(options, settings.measures)
+    if "work" in wanted:
+        require_work(settings.work, scenario.name)
+    check_accelerator(options.accelerator)
+    choose_release(options.base, read_host())
+    design = choose_design(
+        wanted, settings.trials, Asked(options.quick, options.trials, options.until, options.budget_s)
+    )
+    groups = make_groups(options, names, choose_again(options, names, design), rivals(names))
+    if os.geteuid() != 0:
+        raise PrerequisiteError("bench needs root: namespaces, cgroups and QEMU", "run it with sudo")
+    check_base(options.out)
+    return Request(scenario, settings, tuple(name for group in groups for name in group), wanted, design, groups)
