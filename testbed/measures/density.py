@@ -23,7 +23,7 @@ from testbed.lab import PORTS_LIMIT
 from testbed.load.open_loop import OfferedLoad, Target, merge, run_loads
 from testbed.measures.application import Application, list_targets
 from testbed.measures.context import LOAD_ATTEMPTS, RunContext
-from testbed.measures.level import CONFIDENCE, MOST_WINDOWS, Judged, judge, wants_another
+from testbed.measures.level import AGAIN_WARMUP_S, CONFIDENCE, MOST_WINDOWS, Judged, judge, wants_another
 from testbed.measures.schedule import PlannedTrial
 from testbed.measures.steps import (
     Look,
@@ -46,8 +46,6 @@ from testbed.scenario.model import Scenario, Settings
 RESERVE_BYTES = 512 << 20
 # What a service may take that has no memory limit: unknown, so careful.
 UNLIMITED_BYTES = 1 << 30
-# A step that is looked at again has been under this load already: the connections are new, and no more.
-AGAIN_WARMUP_S = 1.0
 # More than the applications of a ramp times what tells their steps apart.
 SEEDS_OF_A_LOOK = 100_000_000
 
@@ -184,8 +182,8 @@ class _Ramp:
         seeds = number * SEEDS_OF_A_LOOK + len(self._running) * 1000
 
         def begin() -> None:
-            undo.enter_context(sampler)
             before.append(self._processors())
+            undo.enter_context(sampler)
 
         with ExitStack() as undo:
             sampler = Sampler(list_targets(self._running))

@@ -25,6 +25,8 @@ Verdict = Literal["held", "broke", "undecided"]
 # How often a step may be looked at, and how sure its verdict is: a level that holds is called broken, or the other way
 # round, in at most so many of all steps. Each look could end it, so each has its part (Bonferroni) of each side.
 MOST_WINDOWS = 4
+# The warm-up of a further look: the step has been under this load already, only the connections are new.
+AGAIN_WARMUP_S = 1.0
 CONFIDENCE = 0.95
 SIDE_ERROR = (1 - CONFIDENCE) / 2 / MOST_WINDOWS
 # A p99: the fraction of the requests that may be slower.
@@ -157,6 +159,14 @@ def wants_another(windows: Sequence[Window], slo: Slo) -> bool:
     failed = [(one.failed, one.offered) for one in windows]
     fates = [_fates(slow, SLOW_FRACTION), _fates(failed, slo.error_fraction)]
     return any("broke" in fate for fate in fates) or all("held" in fate for fate in fates)
+
+
+def count_windows(requests: int, slo: Slo) -> int:
+    """Return in how many windows a step is looked at that has so many requests in each, none of them slow."""
+    windows = [Window(requests, 0, requests, 0)]
+    while wants_another(windows, slo):
+        windows.append(windows[0])
+    return len(windows)
 
 
 def _fates(counts: Sequence[tuple[int, int]], limit: float) -> set[Verdict]:

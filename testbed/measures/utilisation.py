@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from time import process_time
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from runtime.cgroups import Cgroup
 from testbed.histograms import can_tell, find_percentiles, name_percentile
 from testbed.load.open_loop import LoadResult, Target, run_load
 from testbed.measures import counting, overhead, throttling
@@ -83,12 +85,14 @@ def _offer(context: RunContext, platform: Platform, rate_per_s: float, applicati
     """Offer one rate, sampling from the end of the warm-up on."""
     load = context.settings.load
     target = Target(application.addresses[load.service], load.port, load.kinds)
-    begun: list[tuple[HostReading, float]] = []
+    cgroups = application.cgroups()
+    begun: list[tuple[dict[str, int], HostReading, float]] = []
     counted = counting.read(platform, application.instances)
 
     def begin() -> None:
+        # Requests are due from now on: what they use must not wait for the sampler to have its turn.
+        begun.append((read_cpu_ns(cgroups), read_host(), process_time()))
         undo.enter_context(sampler)
-        begun.append((read_host(), process_time()))
 
     with ExitStack() as undo:
         sampler = Sampler(list_targets([application]))
@@ -103,18 +107,29 @@ def _offer(context: RunContext, platform: Platform, rate_per_s: float, applicati
             schedule=load.schedule,
             started=begin,
         )
-        after, ended_cpu_s = read_host(), process_time()
+        after, ended_cpu_s, ended_ns = read_host(), process_time(), read_cpu_ns(cgroups)
     tallies = counted, counting.read(platform, application.instances)
-    before, began_cpu_s = begun[0]
+    began_ns, before, began_cpu_s = begun[0]
     sampling = sampler.sampling
     for what in sampling.unread:
         context.progress(f"  not sampled: {what}")
-    used = {
-        throttling.name_part(instance): summarise_usage(sampling.rows, instance.name)
-        for instance in application.instances
-    }
+    used = {}
+    for instance in application.instances:
+        usage = summarise_usage(sampling.rows, instance.name)
+        if instance.name in began_ns and instance.name in ended_ns:
+            usage = replace(usage, cpu_s=(ended_ns[instance.name] - began_ns[instance.name]) / 1e9)
+        used[throttling.name_part(instance)] = usage
     own_s = ended_cpu_s - began_cpu_s
     return Window(result, used, before, after, sampling.rows, sampling.account, own_s, tallies)
+
+
+def read_cpu_ns(cgroups: Mapping[str, Cgroup]) -> dict[str, int]:
+    """Return the CPU time of each cgroup so far, in nanoseconds, without those that have gone."""
+    found: dict[str, int] = {}
+    for name, cgroup in cgroups.items():
+        with suppress(OSError):
+            found[name] = cgroup.cpu_usage_ns()
+    return found
 
 
 def judge_load(result: LoadResult) -> tuple[Outcome, str]:

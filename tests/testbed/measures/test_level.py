@@ -15,6 +15,7 @@ from testbed.measures.level import (
     bound_fraction,
     compute_beta,
     count_slower,
+    count_windows,
     judge,
     wants_another,
 )
@@ -135,6 +136,10 @@ def test_no_time_is_lost_where_nothing_can_be_decided() -> None:
     assert wants_another([window(10, slow=3)], SLO), "forty like these would"
     assert wants_another([window(150)], SLO)
     assert not wants_another([window(1000, slow=10)] * MOST_WINDOWS, SLO)
+
+
+def test_the_windows_of_a_good_step_can_be_told_beforehand() -> None:
+    assert [count_windows(requests, SLO) for requests in (10, 126, 130, 200, 300, 600)] == [1, 1, 4, 3, 2, 1]
 
 
 def test_latencies_above_the_limit_are_slow() -> None:
