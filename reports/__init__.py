@@ -10,10 +10,10 @@ def render(run_folder: Path) -> Path:
 
     Raises UsageError when the folder is damaged, PrerequisiteError when it cannot be written to.
     """
-    from reports.html import render_page
+    from reports.page import render_page
     from testbed.analysis import read_run
     from testbed.results import RunFolder, replace_file
 
     report = run_folder / "report.html"
-    replace_file(report, render_page(read_run(RunFolder.open(run_folder))).encode())
+    replace_file(report, render_page(read_run(RunFolder.open(run_folder))).encode(errors="replace"))
     return report

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
-from reports.drawing import HEIGHT_IN, MUTED, assign_looks, draw_axes, label_ends, wrap_label
 from reports.quantities import COUNTS, Quantity
 from testbed.analysis import (
     Platform,
@@ -26,7 +25,7 @@ from testbed.statistics import Estimate
 HIGHEST_PRICE_USEC = 4.0
 CONTAINER = "container"
 PER_REQUEST = "_per_request"
-_RATIO = Quantity("ratio", "")
+RATIO = Quantity("ratio", "")
 
 
 class Published(Struct, frozen=True):
@@ -141,45 +140,6 @@ def select_rate(run: Run) -> tuple[float, Mapping[str, Mapping[str, Estimate]]]:
         return 0.0, {}
     rate = max(shared)
     return rate, {name: rates[rate] for name, rates in by_platform.items()}
-
-
-def draw_ratios(run: Run) -> list[tuple[str, str, str]]:
-    """Draw how each ratio moves with the price of an exit: SVG, what it shows in words, and the line below."""
-    return [_draw(run, ratios) for ratios in select_ratios(run)]
-
-
-def _draw(run: Run, ratios: Ratios) -> tuple[str, str, str]:
-    looks, svg, described = assign_looks(run), list[str](), list[str]()
-    ends: list[tuple[float, float, str, str]] = []
-    with draw_axes(HEIGHT_IN, svg) as axes:
-        for one in ratios.charged:
-            look = looks[one.platform.name]
-            ratio = one.ratio(HIGHEST_PRICE_USEC)
-            axes.plot([0, HIGHEST_PRICE_USEC], [one.ratio(0), ratio], look.line, color=look.colour, linewidth=1.8)
-            ends.append((HIGHEST_PRICE_USEC, ratio, wrap_label(look.label), look.colour))
-            described.append(f"{look.label} from {_RATIO.show(one.ratio(0))} to {_RATIO.show(ratio)}")
-        highest = max(one.ratio(HIGHEST_PRICE_USEC) for one in ratios.charged)
-        axes.set_ylim(0, highest * 1.25)
-        for number, mark in enumerate(PUBLISHED, 1):
-            high_usec = min(mark.high_usec, HIGHEST_PRICE_USEC)
-            axes.axvspan(mark.low_usec, max(high_usec, mark.low_usec + 0.015), color=MUTED, alpha=0.16, linewidth=0)
-            # Those that lie on each other are told apart by height.
-            axes.annotate(
-                str(number), ((mark.low_usec + high_usec) / 2, highest * (1.22 - 0.075 * ((number - 1) % 3))),
-                ha="center", va="top", fontsize=9, color=MUTED,
-            )  # fmt: skip
-        axes.axhline(1, color=MUTED, linewidth=1, linestyle=":")
-        axes.set_xlim(0, HIGHEST_PRICE_USEC)
-        axes.set_xlabel("assumed price of an exit (µs)")
-        axes.set_ylabel("times the container's (instruction time)")
-        axes.set_title(f"{ratios.title}, with exits charged")
-        label_ends(axes, ends)
-    alt = f"Ratio to the container of {ratios.what}, when an exit costs 0 to {HIGHEST_PRICE_USEC:g} µs: "
-    caption = (
-        f"Ratio to the container of {ratios.what}: instruction time and exits at their price, over the container's"
-        " instruction time. Grey, numbered: published figures, listed below. Dotted: as long as the container."
-    )
-    return svg[0], f"{alt}{'; '.join(described)}.", caption
 
 
 class CountRow(Struct, frozen=True):

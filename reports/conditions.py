@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
+
+from msgspec import Struct
 
 from testbed.analysis import Run, get_mapping
+from testbed.comparisons import examine_series
+from testbed.pairs import find_noise_floor
 from testbed.results import LEAST_HELD_BACK
 
 # What a manifest calls a host whose processor QEMU emulates (systemd-detect-virt(1)).
@@ -12,6 +16,21 @@ _EMULATOR = "qemu"
 _TRIALS_SHOWN = 3
 _WALLS_SHOWN = 200
 INSTRUCTION_TIME = "instruction time"
+
+
+class Verdict(Struct, frozen=True):
+    """Whether a run's host was quiet: in a word or two, and why, a short sentence each."""
+
+    level: Literal["quiet", "disturbed", "unknown"]
+    title: str
+    reasons: tuple[str, ...]
+
+
+class Badge(Struct, frozen=True):
+    """What a reader must know before any figure, in a few words."""
+
+    level: Literal["alarm", "note"]
+    text: str
 
 
 def hypervisor(run: Run) -> str:
@@ -58,6 +77,59 @@ def _note_instruction_time(run: Run) -> str:
         " and virtual machines have equal, emulated hardware. So its figures are the same on every host, and no"
         " seconds: caches, TLB, the bandwidth of memory and the hardware's own price of an exit are not in them."
     )
+
+
+def judge_noise(run: Run) -> Verdict:
+    """Return whether the host was quiet: before the run, in each trial, and over the run's whole time."""
+    watched = [trial for trial in run.trials if trial.window]
+    disturbed = sum(1 for trial in watched if trial.disturbances)
+    noise = run.manifest.get("noise")
+    before = noise if isinstance(noise, list) else []
+    moved = _describe_series(run)
+    reasons = []
+    if watched:
+        shown = f"{disturbed} of {len(watched)}" if disturbed else f"none of {len(watched)}"
+        reasons.append(f"Trials disturbed: {shown}.")
+    if before:
+        reasons.append(f"Before the run: {'; '.join(str(line)[:120] for line in before[:2])}.")
+    if floor := find_noise_floor(run, "start", "ready"):
+        reasons.append(f"A/A noise floor of first answers: ±{floor.spread:.1%}.".replace("%", " %"))
+    reasons += moved
+    if not watched and not before:
+        return Verdict("unknown", "Noise was not recorded", tuple(moved))
+    if disturbed or before or moved:
+        title = "The host was not quiet" if disturbed or before else "The figures moved"
+        return Verdict("disturbed", title, tuple(reasons))
+    return Verdict("quiet", "The host was quiet", tuple(reasons))
+
+
+def _describe_series(run: Run) -> list[str]:
+    """Say which platforms' figures drifted over the run, and where neighbouring trials are alike."""
+    labels = {one.name: one.label for one in run.platforms}
+    series = examine_series(run)
+    drifted = [f"{labels[one.platform]} {one.drift.relative:+.1%}".replace("%", " %") for one in series if one.drifts]
+    related = list(dict.fromkeys(labels[one.platform] for one in series if one.is_related))
+    said = [f"Figures drifted over the run: {', '.join(drifted[:_TRIALS_SHOWN])}."] if drifted else []
+    if related:
+        said.append(f"Trials resemble their neighbours ({', '.join(related[:_TRIALS_SHOWN])}): intervals are widened.")
+    return said
+
+
+def list_badges(run: Run) -> list[Badge]:
+    """Return what stands beside the answer: an emulated or nested guest, a clock of instructions, an end."""
+    badges = []
+    if run.emulated:
+        labels = ", ".join(one.label for one in run.emulated)
+        badges.append(Badge("alarm", f"Emulated, no hardware virtualisation: {labels}"))
+    if run.instruction_time:
+        badges.append(Badge("alarm", "Instruction time, not seconds"))
+    if _note_hypervisor(run):
+        badges.append(Badge("alarm", "Guests are nested"))
+    if run.manifest.get("status") not in ("finished", None):
+        badges.append(Badge("alarm", f"The run did not finish ({str(run.manifest.get('status'))[:40]})"))
+    if run.manifest.get("quick") is True:
+        badges.append(Badge("note", "Quick settings: few trials, orders of magnitude"))
+    return badges
 
 
 def list_notes(run: Run) -> list[str]:

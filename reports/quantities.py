@@ -9,6 +9,8 @@ from msgspec import Struct
 from testbed.statistics import Estimate, MeanEstimate
 
 MEBIBYTE = 1 / 2**20
+# What stands in place of a latency where a platform could not keep up.
+SATURATED = "saturated"
 
 
 class Quantity(Struct, frozen=True):
@@ -157,3 +159,11 @@ def _fixed(value: float, decimals: int) -> str:
     if float(text.replace(",", "")) == 0:
         return "0"
     return text.replace(",", "\N{NARROW NO-BREAK SPACE}").replace("-", "\N{MINUS SIGN}")
+
+
+def format_plain(value: float) -> str:
+    """Return a round number, such as a tick, without needless digits; large ones with a prefix."""
+    for size, prefix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if size <= abs(value) < size * 1000:
+            return f"{value / (1e3 if prefix == 'k' else size):g}{prefix}".replace("-", "\N{MINUS SIGN}")
+    return f"{value:g}".replace("-", "\N{MINUS SIGN}")

@@ -16,8 +16,8 @@ from typing import Any
 
 from msgspec import Struct, to_builtins
 
-from reports import charges, columns, comparisons, conditions, pairs, temperatures, work
-from reports.quantities import LOAD, RULERS, START, START_EXTRAS, Quantity
+from reports import charges, columns, comparisons, conditions, overview, pairs, temperatures, work
+from reports.quantities import LOAD, RULERS, SATURATED, START, START_EXTRAS, Quantity
 from testbed.analysis import (
     STEADY,
     CopyMemory,
@@ -52,15 +52,19 @@ _COUNTED = ("exits", "page_faults", "context_switches")
 _COST = {"cpu_per_request", "latency_p50"}
 # The percentiles by which slow requests are told, the one first that needs most requests, and how it is said.
 _TAILS = {"latency_p99": "99 %", "latency_p90": "90 %", "latency_p50": "half"}
-SATURATED = "saturated"
 
 
 class Answer(Struct, frozen=True):
-    """``headline`` is the answer in a sentence, ``details`` are further sentences, ``warnings`` come before all."""
+    """``headline`` is the answer in a sentence, ``details`` are further sentences, ``warnings`` come before all.
+
+    ``ratios`` says all measures' ratios to the baseline in one sentence (reports.overview), with which the page opens;
+    empty where nothing is compared.
+    """
 
     headline: str
     details: tuple[str, ...]
     warnings: tuple[str, ...]
+    ratios: str = ""
 
 
 class Row(Struct, frozen=True):
@@ -100,7 +104,10 @@ def compose(run: Run) -> Answer:
         *conditions.list_notes(run),
         *comparisons.list_notes(run),
     )
-    return Answer(headline, (*details, *comparisons.describe(run), *pairs.describe(run), *emulated, *alone), notes)
+    ratios = overview.write_sentence(run, overview.make_overview(run))
+    return Answer(
+        headline, (*details, *comparisons.describe(run), *pairs.describe(run), *emulated, *alone), notes, ratios
+    )
 
 
 def _scenario(run: Run) -> str:
@@ -148,7 +155,7 @@ def _steady(run: Run, platforms: Sequence[Platform]) -> str:
 
 def _memory(run: Run, platforms: Sequence[Platform]) -> str:
     """Return the memory that the first application takes, and that each further one adds."""
-    memory = [(one, estimate_memory_of_copies(select_ramps(run, one.name), "memory_cgroup")) for one in platforms]
+    memory = [(one, estimate_memory_of_copies(run, one.name, "memory_cgroup")) for one in platforms]
     with_copies = [(one, of) for one, of in memory if of]
     if not with_copies:
         return ""
@@ -229,7 +236,7 @@ def _figures(run: Run, platform: Platform, measures: Sequence[str]) -> str:
     if steady := start.get(STEADY):
         parts.append(f"latency steady after {START[STEADY].show(steady.value)}")
     ramps_of = select_ramps(run, platform.name) if "density" in measures else ()
-    if memory := estimate_memory_of_copies(ramps_of, "memory_cgroup"):
+    if ramps_of and (memory := estimate_memory_of_copies(run, platform.name, "memory_cgroup")):
         parts.append(f"{RULERS['memory_cgroup'].show(memory.first.value)} for the first copy")
         parts += [f"{_further(memory)} for each further one{_basis(memory)}"] if memory.further else []
     if ramps_of:
@@ -295,7 +302,7 @@ def make_rows(run: Run) -> list[Row]:
             table.append(Row("counted until ready", one_count.quantity.title, cells))
     ramped = {one.name: select_ramps(run, one.name) for one in list_compared(run, "density")}
     for name, quantity in RULERS.items():
-        memory = {one: held for one, of in ramped.items() if (held := estimate_memory_of_copies(of, name))}
+        memory = {one: held for one in ramped if (held := estimate_memory_of_copies(run, one, name))}
         first = {one: {name: held.first} for one, held in memory.items()}
         further = {one: {name: held.further} for one, held in memory.items() if held.further}
         for title, of_platforms in (("first copy", first), ("each further", further)):
@@ -394,7 +401,7 @@ def _platform_json(run: Run, platform: Platform) -> dict[str, Any]:
     for (service, name), estimate in estimate_service_phases(run, platform.name).items():
         services.setdefault(service, {})[name] = to_builtins(estimate)
     of = select_ramps(run, platform.name)
-    memory = {ruler: estimate_memory_of_copies(of, ruler) for ruler in RULERS}
+    memory = {ruler: estimate_memory_of_copies(run, platform.name, ruler) for ruler in RULERS}
     return {
         "label": platform.label,
         "emulated": platform.emulated,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from testbed.aliases import is_again
@@ -18,6 +18,8 @@ from testbed.temperature import TEMPERATURES, Temperature, find_cold, find_tempe
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_T = TypeVar("_T")
 
 __all__ = [
     "EMULATOR_PARTS",
@@ -89,6 +91,13 @@ class Run(Struct, frozen=True):
     trials: tuple[Trial, ...]
     platforms: tuple[Platform, ...]
     again: tuple[Platform, ...] = ()
+    _memory: dict[tuple[object, ...], Any] = field(default_factory=dict)
+
+    def remember(self, key: tuple[object, ...], make: Callable[[], _T]) -> _T:
+        """Return what ``make`` returns, which is called once for a key: a run never changes, and has many readers."""
+        if key not in self._memory:
+            self._memory[key] = make()
+        return cast(_T, self._memory[key])
 
     @property
     def instruction_time(self) -> bool:
@@ -140,7 +149,7 @@ def list_compared(run: Run, measure: str) -> tuple[Platform, ...]:
 def list_alone(run: Run, measure: str) -> tuple[Platform, ...]:
     """Return the platforms that start warm and are set against nothing in a measure: the run has no figures of the same
     kind that starts cold, so nobody could tell the kind's part from that of the temperature."""
-    measured = {trial.platform for trial in run.trials if trial.counted and trial.measure == measure}
+    measured = {one.name for one in run.platforms if select_trials(run, measure, one.name)}
     return tuple(
         one
         for one in run.platforms
@@ -188,14 +197,38 @@ def _tally(platform: str, measure: str, trials: list[Trial]) -> Tally:
     return Tally(platform, measure, **counts, reasons=tuple(reasons))
 
 
+def select_trials(run: Run, measure: str, platform: str) -> tuple[Trial, ...]:
+    """Return the trials of a measure on a platform that are evidence, in their order."""
+    return run.remember(("trials",), lambda: _group_counted(run.trials)).get((measure, platform), ())
+
+
+def _group_counted(trials: Iterable[Trial]) -> dict[tuple[str, str], tuple[Trial, ...]]:
+    groups: dict[tuple[str, str], list[Trial]] = {}
+    for trial in trials:
+        if trial.counted:
+            groups.setdefault((trial.measure, trial.platform), []).append(trial)
+    return {key: tuple(group) for key, group in groups.items()}
+
+
 def select_values(run: Run, measure: str, platform: str, metric: str) -> tuple[float, ...]:
-    """Return a metric's value in every ok trial that has it."""
-    numbers = (
-        trial.value(metric)
-        for trial in run.trials
-        if trial.counted and (trial.measure, trial.platform) == (measure, platform)
-    )
-    return tuple(value for value in numbers if value is not None)
+    """Return a metric's value in every counted trial that has it."""
+    return tuple(_read_values(run, measure, platform).get(metric, ()))
+
+
+def _read_values(run: Run, measure: str, platform: str) -> dict[str, list[float]]:
+    return run.remember(("values", measure, platform), lambda: _group_values(select_trials(run, measure, platform)))
+
+
+def _group_values(trials: Iterable[Trial]) -> dict[str, list[float]]:
+    """Return the values of trials by metric, in the order in which the metrics first appear."""
+    groups: dict[str, list[float]] = {}
+    for trial in trials:
+        seen = set()
+        for metric in trial.metrics:
+            if metric.metric not in seen:  # the first one counts, as Trial.value has it
+                seen.add(metric.metric)
+                groups.setdefault(metric.metric, []).append(metric.value)
+    return groups
 
 
 def estimate_start_phases(run: Run, platform: str) -> dict[str, Estimate]:
@@ -210,14 +243,16 @@ def estimate_start_extras(run: Run, platform: str) -> dict[str, Estimate]:
 
 
 def _estimate(run: Run, platform: str, names: Iterable[str]) -> dict[str, Estimate]:
-    observed = {name: select_values(run, "start", platform, name) for name in names}
-    return {name: estimate_median_of_series(values) for name, values in observed.items() if values}
+    observed = {name: values for name in names if (values := select_values(run, "start", platform, name))}
+    return {
+        name: run.remember(("median", platform, name), partial(estimate_median_of_series, values))
+        for name, values in observed.items()
+    }
 
 
 def estimate_start_counts(run: Run, platform: str) -> dict[str, Estimate]:
     """Return the medians of what was counted from the request until the application was ready."""
-    trials = [trial for trial in run.trials if trial.counted and (trial.measure, trial.platform) == ("start", platform)]
-    names = dict.fromkeys(metric.metric for trial in trials for metric in trial.metrics)
+    names = _read_values(run, "start", platform)
     return _estimate(run, platform, [name for name in names if "." not in name and name.startswith(COUNT_BEGINNINGS)])
 
 
@@ -229,20 +264,12 @@ def count_steady(run: Run, platform: str) -> tuple[int, int]:
 
 def estimate_service_phases(run: Run, platform: str) -> dict[tuple[str, str], Estimate]:
     """Return the median of each phase of each service, seconds since the application's request, by (service, phase)."""
-    trials = [trial for trial in run.trials if trial.counted and (trial.measure, trial.platform) == ("start", platform)]
-    pairs = dict.fromkeys(
-        (service, phase)
-        for trial in trials
-        for metric in trial.metrics
-        for service, dot, phase in [metric.metric.rpartition(".")]
-        if dot and phase not in (THROTTLED, THROTTLED_PERIODS)
-    )
-    estimates = {
-        pair: estimate_median_of_series(observed)
-        for pair in pairs
-        if (observed := select_values(run, "start", platform, ".".join(pair)))
-    }
-    return dict(sorted(estimates.items(), key=lambda item: (item[0][0], item[1].value)))
+    found = {}
+    for name in _read_values(run, "start", platform):
+        service, dot, phase = name.rpartition(".")
+        if dot and phase not in (THROTTLED, THROTTLED_PERIODS):
+            found[service, phase] = _estimate(run, platform, (name,))[name]
+    return dict(sorted(found.items(), key=lambda item: (item[0][0], item[1].value)))
 
 
 class HeldBack(Struct, frozen=True):
@@ -253,16 +280,9 @@ class HeldBack(Struct, frozen=True):
 
 
 def estimate_held_back(run: Run, platform: str) -> dict[str, HeldBack]:
-    """Return the medians of what was held back until an application was ready, by its parts: instances that have a
-    quota."""
-    trials = [trial for trial in run.trials if trial.counted and (trial.measure, trial.platform) == ("start", platform)]
-    parts = dict.fromkeys(
-        part
-        for trial in trials
-        for metric in trial.metrics
-        for part, dot, name in [metric.metric.rpartition(".")]
-        if dot and name == THROTTLED
-    )
+    """Return the medians of what quotas held back until an application was ready, by instance."""
+    end = f".{THROTTLED}"
+    parts = [name.removesuffix(end) for name in _read_values(run, "start", platform) if name.endswith(end)]
     held_back = {}
     for part in parts:
         fractions, seconds = (
@@ -274,11 +294,9 @@ def estimate_held_back(run: Run, platform: str) -> dict[str, HeldBack]:
 
 
 def select_ramps(run: Run, platform: str) -> tuple[Ramp, ...]:
-    """Return the density trials that are ok, with the points that they are judged by."""
-    return tuple(
-        _ramp(run, trial)
-        for trial in run.trials
-        if trial.counted and (trial.measure, trial.platform) == ("density", platform)
+    """Return the density trials that are evidence, with the points that they are judged by."""
+    return run.remember(
+        ("ramps", platform), lambda: tuple(_ramp(run, trial) for trial in select_trials(run, "density", platform))
     )
 
 
@@ -287,10 +305,11 @@ def _ramp(run: Run, trial: Trial) -> Ramp:
     return Ramp(trial.trial, trial.platform, applications, trial.reason, read_points(run, trial))
 
 
-def estimate_memory_of_copies(ramps: Iterable[Ramp], ruler: str) -> CopyMemory | None:
-    """Return what the first copy and each further one take, in bytes by one ruler, over these ramps; None without
-    any."""
-    return copy_memory((ramp.points for ramp in ramps), ruler)
+def estimate_memory_of_copies(run: Run, platform: str, ruler: str) -> CopyMemory | None:
+    """Return what the first copy and each further one take, in bytes by one ruler, over all ramps; None without any."""
+    return run.remember(
+        ("memory", platform, ruler), lambda: copy_memory((ramp.points for ramp in select_ramps(run, platform)), ruler)
+    )
 
 
 def estimate_memory_parts(run: Run, platform: str) -> dict[str, Estimate]:
@@ -311,11 +330,8 @@ def read_points(run: Run, trial: Trial) -> dict[str, tuple[float, ...]]:
         table = pd.read_csv(path).apply(pd.to_numeric, errors="coerce")
     except (ValueError, UnicodeDecodeError):  # EmptyDataError and ParserError are ValueErrors
         return {}
-    return {str(name): tuple(_number(value) for value in table[name]) for name in table.columns}
-
-
-def _number(value: float) -> float:
-    return float(value) if abs(value) <= _LARGEST else math.nan
+    sound = table.astype(float).where(table.abs() <= _LARGEST)
+    return {str(name): tuple(sound[name].tolist()) for name in sound.columns}
 
 
 def estimate_utilisation(run: Run, platform: str) -> dict[float, dict[str, Estimate]]:
@@ -323,26 +339,31 @@ def estimate_utilisation(run: Run, platform: str) -> dict[float, dict[str, Estim
 
     A rate at which the platform was saturated in some trial has no latency: it is a matter of the window's length then.
     """
-    table = build_frame(trial for trial in run.trials if trial.counted and trial.measure == "utilisation")
-    table = table[table["platform"] == platform].dropna(subset=["rate_per_s"])
-    by_rate: dict[float, dict[str, Estimate]] = {}
+    return run.remember(("utilisation", platform), lambda: _estimate_rates(run, platform))
+
+
+def _estimate_rates(run: Run, platform: str) -> dict[float, dict[str, Estimate]]:
+    by_rate: dict[float, list[Trial]] = {}
+    for trial in select_trials(run, "utilisation", platform):
+        if (rate := get_offered_rate(trial)) is not None:
+            by_rate.setdefault(rate, []).append(trial)
     too_high = find_saturated(run, platform)
-    for rate, at_rate in table.groupby("rate_per_s"):
-        by_rate[float(str(rate))] = {
-            str(metric): estimate_median_of_series([float(value) for value in group["value"]])
-            for metric, group in at_rate.groupby("metric", sort=False)
-            if metric != "saturated" and not (float(str(rate)) in too_high and str(metric).startswith("latency_"))
+    return {
+        rate: {
+            metric: estimate_median_of_series(values)
+            for metric, values in _group_values(trials).items()
+            if metric != "saturated" and not (rate in too_high and metric.startswith("latency_"))
         }
-    return by_rate
+        for rate, trials in sorted(by_rate.items())
+    }
 
 
 def find_saturated(run: Run, platform: str) -> dict[float, tuple[int, int]]:
     """Return the offered rates (requests per second) that the platform could not keep up with: in how many of how many
     trials."""
     counts: dict[float, tuple[int, int]] = {}
-    for trial in run.trials:
-        rate = get_offered_rate(trial)
-        if trial.counted and (trial.measure, trial.platform) == ("utilisation", platform) and rate is not None:
+    for trial in select_trials(run, "utilisation", platform):
+        if (rate := get_offered_rate(trial)) is not None:
             behind, of = counts.get(rate, (0, 0))
             counts[rate] = (behind + bool(trial.value("saturated")), of + 1)
     return {rate: count for rate, count in sorted(counts.items()) if count[0]}

@@ -81,6 +81,10 @@ class Series(Struct, frozen=True):
 
 def compare_platforms(run: Run, margin: float = MARGIN) -> tuple[PlatformComparison, ...]:
     """Return every comparison that a run allows, with verdicts that hold for all of them at once."""
+    return run.remember(("comparisons", margin), lambda: _compare_platforms(run, margin))
+
+
+def _compare_platforms(run: Run, margin: float) -> tuple[PlatformComparison, ...]:
     found = [
         PlatformComparison(headline, baseline.name, other.name, compare_values(values[baseline], values[other], margin))
         for group in _list_groups(run)
@@ -122,6 +126,10 @@ def _hold_back(compared: Comparison) -> Comparison:
 
 def examine_series(run: Run) -> tuple[Series, ...]:
     """Return what each platform's headline figures did over the run."""
+    return run.remember(("series",), lambda: _examine_series(run))
+
+
+def _examine_series(run: Run) -> tuple[Series, ...]:
     found = [
         _examine(headline, platform.name, [value for _, value in values[platform]])
         for platform in run.platforms

@@ -55,13 +55,20 @@ def taken_bytes(columns: Columns, ruler: str) -> tuple[tuple[float, float], ...]
 
 def first_bytes(columns: Columns, ruler: str) -> float | None:
     """Return what the first copy of a ramp takes; None for a ramp without one."""
-    steps = dict(taken_bytes(columns, ruler))
-    return steps[1] - steps[0] if 0 in steps and 1 in steps else None
+    return _first(taken_bytes(columns, ruler))
+
+
+def _first(steps: Sequence[tuple[float, float]]) -> float | None:
+    taken = dict(steps)
+    return taken[1] - taken[0] if 0 in taken and 1 in taken else None
 
 
 def further_bytes(columns: Columns, ruler: str) -> tuple[float, ...]:
     """Return what each copy after the first adds."""
-    steps = taken_bytes(columns, ruler)
+    return _further(taken_bytes(columns, ruler))
+
+
+def _further(steps: Sequence[tuple[float, float]]) -> tuple[float, ...]:
     return tuple(after - before for (n, before), (m, after) in pairwise(steps) if n >= 1 and m == n + 1)
 
 
@@ -72,11 +79,11 @@ def copy_memory(ramps: Iterable[Columns], ruler: str) -> CopyMemory | None:
     neighbouring differences share with opposite signs, make its interval too wide, never too narrow. No copy takes less
     than nothing: estimates end at 0, and a mean whose whole interval is below it is none.
     """
-    ramps = tuple(ramps)
-    firsts = [first for ramp in ramps if (first := first_bytes(ramp, ruler)) is not None]
+    steps = [taken_bytes(ramp, ruler) for ramp in ramps]
+    firsts = [first for of in steps if (first := _first(of)) is not None]
     if not firsts:
         return None
-    differences = [difference for ramp in ramps for difference in further_bytes(ramp, ruler)]
+    differences = [difference for of in steps for difference in _further(of)]
     typical = estimate_median([max(0.0, value) for value in firsts])
     return CopyMemory(typical, _not_negative(estimate_mean(differences)) if differences else None, len(firsts))
 

@@ -59,6 +59,15 @@ ROOMS: Mapping[str, set[str]] = {
     | {"runtime.atomic", "runtime.container", "runtime.files", "runtime.lease", "runtime.libc"}
     | {"runtime.output", "runtime.unionfs"},
     "vm_images.plans": set(),
+    "reports.quantities": set(),
+    "reports.theme": set(),
+    "reports.work": {"reports.quantities"},
+    "reports.thinning": set(),
+    "reports.charges": {"reports.quantities"},
+    "reports.conditions": {"reports.thinning"},
+    "reports.overview": {"reports.conditions", "reports.quantities", "reports.work"},
+    "reports.figures": {"reports.charges", "reports.conditions", "reports.overview", "reports.quantities"}
+    | {"reports.theme", "reports.thinning", "reports.work"},
     "testbed.bare": set(),
     "testbed.breakdown": set(),
     "testbed.aliases": set(),

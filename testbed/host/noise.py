@@ -48,7 +48,8 @@ class Moment(Struct, frozen=True):
 
 
 class Observation(Struct, frozen=True):
-    """What a trial's window shows: ``figures`` are fractions (0 to 1), ``disturbances`` a sentence each."""
+    """What a trial's window shows: ``figures`` are fractions (0 to 1) but for ``began_s``, when it began by the host's
+    monotonic clock, and ``took_s``; ``disturbances`` are a sentence each."""
 
     figures: Mapping[str, float]
     disturbances: tuple[str, ...]
@@ -200,6 +201,9 @@ class Watch(Struct):
             self._count(name)
         after = read_moment(self.cgroup, self.own)
         seen, counted = compare(self._begun, after), tuple(self._counted)
+        began_ns, ended_ns = self._begun.host.t_ns, after.host.t_ns
+        times = {"began_s": round(began_ns / 1e9, 3), "took_s": round((ended_ns - began_ns) / 1e9, 3)}
+        seen = Observation({**seen.figures, **times}, seen.disturbances)
         self._begun = after
         self._counted.clear()
         held_back = sum_throttling(counted)

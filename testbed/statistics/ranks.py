@@ -11,6 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate
+from operator import sub
 from statistics import NormalDist
 
 from testbed.statistics.correlation import find_inflation, rank
@@ -32,11 +33,10 @@ def _count_arrangements(n: int, m: int) -> tuple[int, ...]:
     """
     half = n * m // 2
     counts = [1] + [0] * half
-    for i in range(1, n + 1):
-        for u in range(half, m + i - 1, -1):
-            counts[u] -= counts[u - m - i]
-        for u in range(i, half + 1):
-            counts[u] += counts[u - i]
+    for i in range(1, n + 1):  # times 1 - x**(m + i), over 1 - x**i: as loops in C, for there are many steps
+        counts[m + i :] = map(sub, counts[m + i :], counts)
+        for first in range(min(i, half + 1)):
+            counts[first::i] = accumulate(counts[first::i])
     return tuple(accumulate(counts))
 
 

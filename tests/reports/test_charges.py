@@ -11,8 +11,10 @@ import pytest
 
 import reports
 from reports import charges, summary
-from reports.charges import PUBLISHED, Charged, draw_ratios, list_load_counts, list_start_counts, select_ratios
-from reports.figures import draw_load, draw_start
+from reports.charges import PUBLISHED, Charged, list_load_counts, list_start_counts, select_ratios
+from reports.figures.load import draw_load
+from reports.figures.prices import draw_ratios
+from reports.figures.waterfall import draw_start
 from testbed.analysis import Platform, read_run
 from testbed.results import Metric, RunFolder, Trial
 from tests.reports.conftest import WriteRun, load_trial, start_trial
@@ -61,9 +63,9 @@ def test_starts_and_requests_are_charged(folder: Path) -> None:
     assert [(one.seconds, one.exits, one.container_s) for one in start.charged] == [(6.0, 100_000, 2.0)]
     assert [one.exits for one in load.charged] == [60]
     assert load.what == "CPU time per request at 50 requests/s"
-    (svg, alt, _), _ = draw_ratios(read_run(RunFolder.open(folder)))
-    assert "vm (KVM) from 3.00 to 3.20" in alt
-    assert all(f">{number}</text>" in svg for number in range(1, len(PUBLISHED) + 1))
+    picture, _ = draw_ratios(read_run(RunFolder.open(folder)))
+    assert "vm (KVM) from 3.00 to 3.20" in picture.alt
+    assert all(f">{number}</text>" in picture.markup for number in range(1, len(PUBLISHED) + 1))
 
 
 def test_on_a_host_of_its_own_the_price_is_paid_already(folder: Path) -> None:
@@ -114,9 +116,9 @@ def test_the_page_names_instruction_time_in_axes_and_heads(folder: Path) -> None
     for one in PUBLISHED:
         assert one.name in page
     run = read_run(RunFolder.open(folder))
-    svgs = [picture.svg for picture in (*draw_start(run), *draw_load(run))]
-    timed = [svg for svg in svgs if re.search(r"seconds|\bms\b", svg)]
-    assert timed and all("of instruction time" in svg for svg in timed)
+    shown = [f"{picture.markup} {picture.caption}" for picture in (*draw_start(run), *draw_load(run))]
+    timed = [text for text in shown if re.search(r"[sS]econds (of|since)|>ms|in ms", text)]
+    assert len(timed) == 3 and all("of instruction time" in text for text in timed)
 
 
 def test_every_published_price_names_its_source_and_lies_in_the_chart() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import reports
 from reports import summary
-from reports.html import render_page
+from reports.page import render_page
 from testbed.analysis import count_steady, list_alone, list_compared, read_run
 from testbed.results import Metric, RunFolder, Trial
 

@@ -10,8 +10,10 @@ import pytest
 
 import reports
 from reports import comparisons, felter
+from reports.figures.work import draw_work
+from reports.overview import make_overview
 from reports.summary import as_json, make_table
-from reports.work import describe_figure, list_figures
+from reports.work import describe_figure, list_figures, list_published
 from testbed.analysis import Run, read_run
 from testbed.comparisons import Headline, compare_platforms
 from testbed.results import Metric, RunFolder, Trial, find_newest_of
@@ -63,13 +65,24 @@ def test_figures_are_shown_in_handy_units_beside_what_they_took(tmp_path: Path) 
     assert shown["page_faults"]["unit"] == "1" and "hpcc.throttled" not in shown
 
 
+def test_published_figures_are_marks_beside_ours(tmp_path: Path) -> None:
+    """In a row of their own, and on the same axis."""
+    run = write_run(tmp_path, "run-hpc", "hpc")
+    (picture,) = draw_work(run)
+    published = [mark for mark in list_published(run) if mark.unit != "1"]
+    assert published and picture.markup.count("<circle") == len(published)
+    assert "Felter 2014" in picture.markup and "another machine" in picture.caption
+    assert picture.alt.count("published for") == len(published)
+    assert [one.name for one in make_overview(run).measures][:2] == ["linpack", "round_trip"], "they open the page"
+
+
 def test_each_figure_is_compared_with_the_first_platform(tmp_path: Path) -> None:
     run = write_run(tmp_path, "run-hpc", "hpc")
     compared = [(one.headline, one.baseline, one.platform) for one in compare_platforms(run)]
     assert compared == [(Headline("work", "linpack"), "container", "vm-tuned")], "and not with an emulator's guest"
     assert any("linpack cannot tell" in sentence for sentence in comparisons.describe(run))
     run.manifest["settings"]["work"]["figures"] = "damaged"
-    assert compare_platforms(run) == ()
+    assert compare_platforms(Run(run.folder, run.manifest, run.trials, run.platforms)) == ()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from testbed import analysis
 from testbed.analysis import read_run
+from testbed.copies import copy_memory
 from testbed.results import Metric, Outcome, RunFolder, Trial
 
 
@@ -107,21 +108,21 @@ def test_the_memory_of_copies_comes_from_the_steps_of_all_ramps(tmp_path: Path) 
     (ramp,) = analysis.select_ramps(read_run(folder), "container")
     assert (ramp.applications, ramp.reason) == (4, "cap: 4")
     assert ramp.points["cgroup_bytes"] == (0.0, 150.0, 250.0, 350.0, 450.0)
-    memory = analysis.estimate_memory_of_copies([ramp], "memory_cgroup")
+    memory = copy_memory([ramp.points], "memory_cgroup")
     assert memory is not None and memory.further is not None
     assert (memory.first.value, memory.further.value, memory.further.n) == (150, 100, 3)
     folder.append(_ramp(folder, 2, 200.0))
-    both = analysis.estimate_memory_of_copies(analysis.select_ramps(read_run(folder), "container"), "memory_cgroup")
+    both = analysis.estimate_memory_of_copies(read_run(folder), "container", "memory_cgroup")
     assert both is not None and both.further is not None
     assert (both.first.value, both.further.value, both.further.n, both.ramps) == (200, 150, 6, 2)
-    assert analysis.estimate_memory_of_copies([ramp], "memory_pss") is None
+    assert copy_memory([ramp.points], "memory_pss") is None
 
 
 def test_samples_that_no_host_can_have_count_as_none(tmp_path: Path) -> None:
     folder = _folder(tmp_path)
     folder.append(_ramp(folder, 1, 1e308))
     (ramp,) = analysis.select_ramps(read_run(folder), "container")
-    assert analysis.estimate_memory_of_copies([ramp], "memory_cgroup") is None
+    assert copy_memory([ramp.points], "memory_cgroup") is None
 
 
 def test_a_rate_that_is_no_number_is_none(tmp_path: Path) -> None:
@@ -152,4 +153,4 @@ def test_damaged_samples_do_not_stop_the_analysis(tmp_path: Path, content: bytes
         path.write_bytes(content)
     (ramp,) = analysis.select_ramps(read_run(folder), "container")
     assert "cgroup_bytes" not in ramp.points
-    assert analysis.estimate_memory_of_copies([ramp], "memory_cgroup") is None
+    assert copy_memory([ramp.points], "memory_cgroup") is None

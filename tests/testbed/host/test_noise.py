@@ -104,6 +104,15 @@ def test_a_program_of_somebody_elses_is_noise_and_a_child_of_ours_is_not() -> No
     assert watch.end().figures["foreign_cpu"] > 0.1
 
 
+def test_a_trial_knows_when_it_ran() -> None:
+    """By the host's monotonic clock; the next one begins where it ends."""
+    watch = Watch()
+    watch.begin()
+    first, second = watch.end().figures, watch.end().figures
+    assert first["began_s"] <= time.monotonic() and 0 <= first["took_s"] < 60
+    assert second["began_s"] == pytest.approx(first["began_s"] + first["took_s"], abs=0.002)
+
+
 @pytest.mark.root
 def test_what_the_limit_of_processor_time_holds_back_is_counted_for_each_trial(limited: Cgroup) -> None:
     watch = Watch(limited.name)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import base64
+import itertools
 import re
-import xml.etree.ElementTree as etree
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import reports
 from reports import summary
-from reports.memory import draw_pictures, group_parts, select_measured
+from reports.figures.memory import draw_memory, group_parts, select_measured
 from testbed.analysis import PARTS, estimate_memory_parts, read_run
 from testbed.results import Metric, RunFolder, Trial
 
@@ -35,9 +36,9 @@ def ramp(number: int, platform: str, parts: Mapping[str, float]) -> Trial:
 def test_every_part_is_in_the_bar_and_the_table(write_run: WriteRun) -> None:
     path = write_run(extra=[ramp(900, "container", CONTAINER), ramp(901, "vm", VM)])
     run = read_run(RunFolder.open(path))
-    (picture,) = draw_pictures(run)
-    words = " ".join(str(text) for text in etree.fromstring(picture.svg).itertext())
-    for word in ("vm", "emulated", "388 MiB", "41 MiB", "guest: kernel", "QEMU", "164"):
+    (picture,) = draw_memory(run)
+    words = re.sub(r"<[^>]+>", " ", picture.markup)
+    for word in ("vm", "emulated", "388 MiB", "41.0 MiB", "guest: kernel", "QEMU", "164 MiB"):
         assert word in words
     assert "merged, or unattributed -34" in picture.alt
     page = reports.render(path).read_text()
@@ -46,7 +47,7 @@ def test_every_part_is_in_the_bar_and_the_table(write_run: WriteRun) -> None:
     shown = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", table))
     for word in ("QEMU: translated code – 90.0 MiB", "merged by KSM – \N{MINUS SIGN}35.0 MiB", "sum 41.0 MiB 388 MiB"):
         assert word in shown
-    assert base64.b64encode(picture.svg.encode()).decode() in page
+    assert picture.markup in page
 
 
 def test_groups_add_up_to_the_parts(write_run: WriteRun) -> None:
@@ -56,10 +57,26 @@ def test_groups_add_up_to_the_parts(write_run: WriteRun) -> None:
     assert sum(group_parts(parts).values()) == sum(VM.values())
 
 
+def test_bars_lie_end_to_end_and_end_at_their_sum(write_run: WriteRun) -> None:
+    run = read_run(RunFolder.open(write_run(platforms=("vm",), starts=0, ramps=0, extra=[ramp(901, "vm", VM)])))
+    (picture,) = draw_memory(run)
+    bars = [
+        (float(x), float(width))
+        for x, width in re.findall(r'<rect x="([\d.]+)%" y="[\d.]+" width="([\d.]+)%"', picture.markup)
+    ]
+    *parts, total = bars
+    sizes = list(group_parts(estimate_memory_parts(run, "vm")).values())
+    for (left, width), size in zip(parts, sizes, strict=True):
+        assert width / total[1] == pytest.approx(abs(size) / sum(sizes), abs=0.002), left
+    for (left, width), (following, _) in itertools.pairwise(parts[:-1]):
+        assert left + width == pytest.approx(following, abs=0.02)
+    assert parts[-1][0] == pytest.approx(total[1], abs=0.02), "what was merged goes back to the sum"
+
+
 def test_containers_alone_are_not_told_apart(write_run: WriteRun) -> None:
     run = read_run(RunFolder.open(write_run(extra=[ramp(900, "container", CONTAINER)])))
     assert select_measured(run) == {}
-    assert draw_pictures(run) == []
+    assert draw_memory(run) == []
 
 
 def test_the_parts_are_in_the_json(write_run: WriteRun) -> None:

@@ -1,22 +1,17 @@
-"""The report as one HTML page that needs nothing else: figures, tables, facts, and what they mean."""
+"""The tables of a report: every estimate behind the figures, with its interval."""
 
 from __future__ import annotations
 
-import base64
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
 from msgspec import Struct
 from msgspec.structs import replace
 
-from reports import charges, conditions, figures, memory, work
-from reports.quantities import HELD_BACK, LOAD, RULERS, START, START_EXTRAS, Quantity, describe_phase, format_number
-from reports.summary import SATURATED, compose, describe_copies
+from reports import charges, conditions, work
+from reports.figures import memory
+from reports.quantities import HELD_BACK, LOAD, RULERS, SATURATED, START, START_EXTRAS, Quantity, describe_phase
+from reports.summary import describe_copies
 from reports.temperatures import describe_cold
 from testbed.analysis import (
     PARTS,
@@ -32,16 +27,14 @@ from testbed.analysis import (
     estimate_start_phases,
     estimate_utilisation,
     find_saturated,
-    get_mapping,
     list_alone,
     list_compared,
     select_ramps,
 )
 from testbed.statistics import Estimate
 
-_TEMPLATES = Path(__file__).parent / "templates"
-_BASIS = re.compile(r"\((?:median of|one trial|95.%.interval|range)[^()]*\)")
-_BEFORE_UNIT = re.compile(r"(?<=[0-9]) (?=(?:s|ms|MiB|requests/s)\b|%|/s)")
+# Ends of ramps that are listed, trials that are named for each, and how much of a reason.
+_MOST_ENDS, _MOST_NAMED, _LONGEST_REASON = 60, 8, 400
 
 
 class Cell(Struct, frozen=True):
@@ -59,134 +52,12 @@ class Table(Struct, frozen=True):
     rows: tuple[tuple[Cell, ...], ...]
 
 
-class Section(Struct, frozen=True):
-    """One measure: its pictures (as data URIs), its tables, and what its trials came to."""
-
-    pictures: tuple[tuple[str, figures.Picture], ...]
-    tables: tuple[Table, ...]
-    measured: bool
-
-
-def render_page(run: Run) -> str:
-    """Render the whole page."""
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"unbroken": bind_units, "lighter": dim_basis, "plain": format_plain}
-    asked = run.manifest.get("measures")
-    return environment.get_template("report.html.j2").render(
-        run=run,
-        manifest=run.manifest,
-        answer=compose(run),
-        when=_when(run.manifest),
-        asked=asked if isinstance(asked, list) else ["start", "density", "utilisation"],
-        start=_section(run, "start", figures.draw_start(run), _each_alone(run, "start", _start_tables)),
-        density=_section(
-            run,
-            "density",
-            (*figures.draw_density(run), *memory.draw_pictures(run)),
-            [*_each_alone(run, "density", _density_tables), *_density_notes(run)],
-        ),
-        utilisation=_section(run, "utilisation", figures.draw_load(run), _load_tables(run)),
-        work=_section(run, "work", (), [_work_table(run), _published_table(run)]),
-        charges=_charges(run),
-        published=charges.list_sources(),
-        clock=conditions.describe_clock(run),
-        settings=_settings(run.manifest),
-        outcomes=_outcomes(run),
-        unsuccessful=[(one, reason) for one in count_outcomes(run) for reason in one.reasons],
-        labels={one.name: one.label for one in (*run.platforms, *run.again)},
-        platforms=[(one, flatten(one.facts)) for one in run.platforms],
-        host=flatten(get_mapping(run.manifest.get("host"))),
-        versions=flatten(get_mapping(run.manifest.get("versions"))),
-        images=_images(run.manifest),
-    )
-
-
-def _lines(value: object) -> list[str]:
-    return [str(line) for line in value] if isinstance(value, list) else []
-
-
-def bind_units(text: str) -> str:
-    """Return a text in which no line ends between a number and its unit."""
-    return _BEFORE_UNIT.sub("\N{NO-BREAK SPACE}", text)
-
-
-def format_plain(value: object, scale: float = 1.0) -> str:
-    """Return a setting as it was written: a number without needless digits, anything else as it is."""
-    return f"{value * scale:g}" if isinstance(value, int | float) else str(value)
-
-
-def dim_basis(text: str) -> Markup:
-    """Return a text as markup in which what a figure rests on, in brackets after it, stands back."""
-    return Markup(_BASIS.sub(r'<span class="basis">\g<0></span>', str(escape(text))))  # noqa: S704 # escaped before
-
-
-def flatten(nested: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Return nested facts as pairs of a readable name and a text, in their order; what is empty is left out."""
-    rows: list[tuple[str, str]] = []
-    for key, value in nested.items():
-        name = f"{prefix}{key}".replace("_", " ")
-        if isinstance(value, Mapping):
-            rows += flatten(value, f"{name}: ")
-        elif isinstance(value, list | tuple):
-            rows.append((name, ", ".join(_sized("", item)[1] for item in value)))
-        elif isinstance(value, bool):
-            rows.append((name, "yes" if value else "no"))
-        else:
-            rows.append(_sized(name, value))
-    return [(name, text) for name, text in rows if text not in ("", "None")]
-
-
-def _sized(name: str, value: object) -> tuple[str, str]:
-    """Format a fact: bytes in MiB or GiB, which read better, and a fraction with few digits."""
-    if name.endswith(" bytes") and isinstance(value, int):
-        unit, size = ("GiB", 2**30) if value >= 10 * 2**30 else ("MiB", 2**20)
-        return name.removesuffix(" bytes"), f"{format_number(value / size)} {unit}"
-    return name, format_number(value) if isinstance(value, float) else str(value)
-
-
-def _when(manifest: Mapping[str, Any]) -> str:
-    """Return when the run was, and how long it took."""
-    try:
-        began = datetime.fromisoformat(str(manifest.get("started")))
-    except ValueError:
-        return "at an unknown time"
-    shown = f"{began.day} {began:%B %Y, %H:%M} UTC"
-    try:
-        took_s = (datetime.fromisoformat(str(manifest.get("finished"))) - began).total_seconds()
-    except (ValueError, TypeError):
-        return shown
-    return f"{shown}, took {took_s / 60:.0f} min" if took_s >= 90 else f"{shown}, took {took_s:.0f} s"
-
-
-def _section(run: Run, measure: str, pictures: Iterable[figures.Picture], tables: Iterable[Table]) -> Section:
-    shown = tuple((_data_uri(picture.svg), picture) for picture in pictures)
-    measured = any(one.ok for one in count_outcomes(run) if one.measure == measure)
-    return Section(shown, tuple(table for table in tables if table.rows), measured)
-
-
-def _charges(run: Run) -> Section:
-    pictures = tuple(figures.Picture(*drawn) for drawn in charges.draw_ratios(run))
-    tables = tuple(table for table in _count_tables(run) if table.rows)
-    return Section(tuple((_data_uri(one.svg), one) for one in pictures), tables, bool(tables))
-
-
-def _data_uri(svg: str) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
-
-
 def _cell(quantity: Quantity, estimate: Any) -> Cell:
     """Return an estimate (or none) with its interval."""
     return Cell(quantity.show(estimate.value), quantity.qualify(estimate)) if estimate else Cell("–")
 
 
-def _each_alone(run: Run, measure: str, tables: Callable[[Run, Sequence[Platform]], list[Table]]) -> list[Table]:
+def list_each_alone(run: Run, measure: str, tables: Callable[[Run, Sequence[Platform]], list[Table]]) -> list[Table]:
     """Return the tables of the platforms that are compared, then those of each that is set against nothing."""
     shown = tables(run, list_compared(run, measure))
     for one in list_alone(run, measure):
@@ -195,7 +66,7 @@ def _each_alone(run: Run, measure: str, tables: Callable[[Run, Sequence[Platform
     return shown
 
 
-def _start_tables(run: Run, platforms: Sequence[Platform]) -> list[Table]:
+def make_start_tables(run: Run, platforms: Sequence[Platform]) -> list[Table]:
     """Return the application's phases, then each service's."""
     ends = {one.name: estimate_start_phases(run, one.name) for one in platforms}
     extras = {one.name: estimate_start_extras(run, one.name) for one in platforms}
@@ -249,7 +120,7 @@ def _head(run: Run, title: str) -> str:
     return f"{title}{conditions.in_instruction_time(run)}"
 
 
-def _count_tables(run: Run) -> list[Table]:
+def make_count_tables(run: Run) -> list[Table]:
     """Return what was counted until the application was ready, and for each request."""
     until_ready = charges.list_start_counts(run)
     rate, for_each = charges.list_load_counts(run)
@@ -305,12 +176,12 @@ def _held_back_cell(held: HeldBack | None) -> Cell:
     return Cell(HELD_BACK.show(held.periods.value), f"{describe_phase('').show(held.seconds.value)} in all")
 
 
-def _density_tables(run: Run, platforms: Sequence[Platform]) -> list[Table]:
+def make_density_tables(run: Run, platforms: Sequence[Platform]) -> list[Table]:
     """Return what one more application takes."""
     by_platform = {one: of for one in platforms if (of := select_ramps(run, one.name))}
     rows = []
     for name, quantity in RULERS.items():
-        held = [estimate_memory_of_copies(of, name) for of in by_platform.values()]
+        held = [estimate_memory_of_copies(run, one.name, name) for one in by_platform]
         first = [each.first if each else None for each in held]
         further = [each.further if each else None for each in held]
         for title, estimates in (("first copy", first), ("each further copy", further)):
@@ -324,14 +195,24 @@ def _density_tables(run: Run, platforms: Sequence[Platform]) -> list[Table]:
     return [Table(caption, ("figure", *(one.label for one in by_platform)), tuple(rows) if by_platform else ())]
 
 
-def _density_notes(run: Run) -> list[Table]:
-    """Return where a copy's memory goes; how far each ramp went and why it ended."""
-    ends = tuple(
-        (Cell(f"trial {ramp.trial}: {one.label}"), Cell(str(ramp.applications)), Cell(ramp.reason or "no reason given"))
-        for one in run.platforms
-        for ramp in select_ramps(run, one.name)
+def make_density_notes(run: Run) -> list[Table]:
+    """Return where a copy's memory goes; how far the ramps went and why they ended, those that ended alike together."""
+    ends: dict[tuple[str, int, str], list[int]] = {}
+    for one in run.platforms:
+        for ramp in select_ramps(run, one.name):
+            ends.setdefault((one.label, ramp.applications, ramp.reason or "no reason given"), []).append(ramp.trial)
+    rows = tuple(
+        (Cell(label, _name_trials(trials)), Cell(str(copies)), Cell(reason[:_LONGEST_REASON]))
+        for (label, copies, reason), trials in list(ends.items())[:_MOST_ENDS]
     )
-    return [_part_table(run), Table("Why each ramp ended.", ("ramp", "copies", "reason"), ends)]
+    left_out = f" The first {_MOST_ENDS} of {len(ends)} ends." if len(ends) > _MOST_ENDS else ""
+    return [_part_table(run), Table(f"Why ramps ended.{left_out}", ("ramps", "copies", "reason"), rows)]
+
+
+def _name_trials(trials: Sequence[int]) -> str:
+    shown = ", ".join(str(trial) for trial in trials[:_MOST_NAMED])
+    more = f" and {len(trials) - _MOST_NAMED} more" if len(trials) > _MOST_NAMED else ""
+    return f"trial{'s' if len(trials) > 1 else ''} {shown}{more}"
 
 
 def _part_table(run: Run) -> Table:
@@ -354,7 +235,7 @@ def _part_table(run: Run) -> Table:
     )
 
 
-def _work_table(run: Run) -> Table:
+def make_work_table(run: Run) -> Table:
     """Return the figures of the application's work, by platform."""
     platforms = list_compared(run, "work")
     rows = work.list_figures(run, {one.name: one for one in platforms})
@@ -373,7 +254,7 @@ def _work_table(run: Run) -> Table:
     )
 
 
-def _published_table(run: Run) -> Table:
+def make_published_table(run: Run) -> Table:
     """Return the published figures that those of the work are like."""
     return Table(
         "Published figures like these. It was another machine, another year and often another program: what may be"
@@ -394,7 +275,7 @@ def _published_table(run: Run) -> Table:
     )
 
 
-def _load_tables(run: Run) -> list[Table]:
+def make_load_tables(run: Run) -> list[Table]:
     """Return one table a platform: a row for each rate."""
     by_platform = [(one, estimate_utilisation(run, one.name), find_saturated(run, one.name)) for one in run.platforms]
     shown = [name for name in LOAD if any(name in figures for _, rates, _ in by_platform for figures in rates.values())]
@@ -418,7 +299,7 @@ def _load_cell(name: str, estimate: Estimate | None, behind: tuple[int, int] | N
     return _cell(LOAD[name], estimate)
 
 
-def _outcomes(run: Run) -> Table:
+def make_outcomes(run: Run) -> Table:
     labels = {one.name: one.label for one in (*run.platforms, *run.again)}
     rows = tuple(
         (
@@ -432,26 +313,3 @@ def _outcomes(run: Run) -> Table:
         ("trials", "ok", "failed", "void", "interrupted"),
         rows,
     )
-
-
-def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that the text of the page speaks of, each empty when the manifest has it not."""
-    settings = get_mapping(manifest.get("settings"))
-    sections = {name: get_mapping(settings.get(name)) for name in ("ready", "load", "slo", "density", "work")}
-    return {"flat": flatten(settings), **sections}
-
-
-def _images(manifest: Mapping[str, Any]) -> Sequence[tuple[str, str, str, str, list[str]]]:
-    """Return service, reference, base (if any is recorded), id and layers of every image."""
-    images = get_mapping(manifest.get("images"))
-    return [
-        (
-            str(name),
-            str(image.get("reference", "")),
-            str(get_mapping(image.get("base")).get("reference", "")),
-            str(image.get("id", "")),
-            _lines(image.get("layers")),
-        )
-        for name, image in images.items()
-        if isinstance(image, Mapping)
-    ]

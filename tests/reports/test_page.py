@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as etree
 from collections.abc import Iterator
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,29 @@ from typing import Any
 import pytest
 
 import reports
-from reports import figures, html, summary
+from reports import summary, theme
+from reports.figures.density import draw_density
+from reports.figures.waterfall import order_stages
+from reports.page import render_page
 from runtime.errors import UsageError
-from testbed.analysis import estimate_memory_of_copies, read_run, select_ramps
+from testbed.analysis import read_run
 from testbed.results import Metric, RunFolder, Trial
 
 WriteRun = Any
 
 
+class Figure:
+    """A figure of a page: what it shows in words, its visible text, and its markup."""
+
+    def __init__(self, alt: str, markup: str) -> None:
+        self.alt = alt
+        self.markup = markup
+        inner = re.sub(r"<[^>]+>", " ", re.sub(r"<figcaption>.*", "", markup, flags=re.DOTALL))
+        self.text = " ".join(unescape(inner).split())
+
+
 class Page(HTMLParser):
-    """A page's elements, pictures and visible text; every element that must be closed is."""
+    """A page's elements, figures and visible text; every element that must be closed is."""
 
     _VOID = ("meta", "img", "br")
 
@@ -45,6 +59,9 @@ class Page(HTMLParser):
         if tag not in self._VOID:
             self._open.append(tag)
 
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+
     def handle_endtag(self, tag: str) -> None:
         assert self._open.pop() == tag
 
@@ -59,11 +76,10 @@ class Page(HTMLParser):
     def all(self, tag: str) -> Iterator[dict[str, str]]:
         return (attributes for name, attributes in self.elements if name == tag)
 
-    def pictures(self) -> list[tuple[str, str]]:
-        """SVG documents and alternative texts."""
-        prefix = "data:image/svg+xml;base64,"
-        found = [(image["src"].removeprefix(prefix), image["alt"]) for image in self.all("img")]
-        return [(base64.b64decode(source, validate=True).decode(), alt) for source, alt in found]
+    @property
+    def figures(self) -> list[Figure]:
+        found = re.findall(r'<figure(?: class="wide")? aria-label="([^"]*)">(.*?)</figure>', self.text, re.DOTALL)
+        return [Figure(unescape(alt), markup) for alt, markup in found]
 
 
 @pytest.fixture(scope="session")
@@ -72,34 +88,47 @@ def full_page(full_run: Path) -> Page:
     return Page(full_run / "report.html")
 
 
-def test_the_page_needs_nothing_else(full_page: Page) -> None:
+def test_the_page_needs_nothing_else_and_leads_only_into_its_folder(full_page: Page, full_run: Path) -> None:
     identifiers = [attributes["id"] for _, attributes in full_page.elements if "id" in attributes]
     assert len(identifiers) == len(set(identifiers))
+    links = 0
     for _, attributes in full_page.elements:
-        assert attributes.get("src", "data:").startswith("data:")
+        assert "src" not in attributes
         href = attributes.get("href", "#start")
-        assert href.startswith("#")
-        assert href[1:] in identifiers
-    assert "url(" not in full_page.text
-    assert "<script" not in full_page.text
+        if href.startswith("#"):
+            assert href[1:] in identifiers
+        else:
+            links += 1
+            assert (full_run / href).exists() and not href.startswith(("/", ".")) and ":" not in href
+    assert links >= 5
+    assert re.search(r"url\((?!#h\d\))", full_page.text) is None
+    for word in ("<script", "<img", "<link", "@import", "http:", "javascript:"):
+        assert word not in full_page.text
 
 
 def test_the_page_can_be_read_without_seeing_the_pictures(full_page: Page) -> None:
-    pictures = full_page.pictures()
-    assert len(pictures) == 10
-    assert all(len(alt) > 40 for _, alt in pictures)
+    assert len(full_page.figures) == 14
+    assert all(len(figure.alt) > 40 for figure in full_page.figures)
     assert len(list(full_page.all("caption"))) == len(list(full_page.all("table"))) >= 6
     assert all(header["scope"] in ("row", "col") for header in full_page.all("th"))
 
 
-def test_pictures_are_well_formed_and_label_the_emulated_platform(full_page: Page) -> None:
-    pictures = full_page.pictures()
-    labelled = 0
-    for svg, alt in pictures:
-        words = "".join(str(text) for text in etree.fromstring(svg).itertext())
-        assert ("emulated" in alt) == ("emulated" in words)
-        labelled += "emulated" in words
-    assert labelled == len(pictures) - 1  # all but the waterfall of the containers' start
+def test_figures_are_well_formed_and_label_the_emulated_platform(full_page: Page) -> None:
+    for figure in full_page.figures:
+        etree.fromstring(f"<figure>{figure.markup}</figure>")
+        assert ("emulated" in figure.alt) == ("emulated" in figure.text), figure.alt
+
+
+def test_no_text_is_smaller_than_eleven_pixels(full_page: Page) -> None:
+    """Text is not scaled with its figure: no view that is stretched holds any."""
+    style = full_page.text[full_page.text.index("<style>") : full_page.text.index("@media print")]
+    sizes = re.findall(r"font(?:-size)?:[^;}]*?(\d*\.?\d+)(px|rem|em|pt|vw)", style)
+    scale = {"px": 1.0, "rem": 16.0, "em": 16.0, "pt": 4 / 3, "vw": 16.0}
+    assert len(sizes) > 20 and min(float(size) * scale[unit] for size, unit in sizes) >= 11
+    assert f"figure text, .y-label, .x-label, .key, .matrix {{ font-size: {theme.FIGURE_PX}px" in style
+    assert "font-size" not in full_page.text[full_page.text.index("<body>") :]
+    for view in re.findall(r'<svg viewBox="[^>]*preserveAspectRatio="none".*?</svg>', full_page.text):
+        assert "<text" not in view
 
 
 def test_the_same_folder_gives_the_same_bytes_elsewhere(full_run: Path, tmp_path: Path) -> None:
@@ -144,24 +173,24 @@ def test_the_page_tells_how_to_repeat_the_run_and_what_went_wrong(full_page: Pag
 
 
 @pytest.mark.parametrize(
-    ("options", "pictures", "said"),
+    ("options", "figures", "said"),
     [
         ({"platforms": ()}, 0, "no trial has ended"),
-        ({"platforms": ("container",), "starts": 0, "ramps": 0}, 4, "At 200 requests/s a request took"),
-        ({"platforms": ("container",), "ramps": 0, "blocks": 0, "measures": ["start"]}, 1, "was not part of the run"),
-        ({"platforms": ("container",), "starts": 1, "ramps": 0, "blocks": 0}, 1, "No trial of this measure succeeded"),
-        ({"platforms": ("container",), "starts": 0, "blocks": 0, "ramps": 2}, 4, "each further one"),
-        ({"platforms": ("vm",), "starts": 2, "blocks": 1}, 9, "only emulated ones"),
-        ({"starts": 0, "ramps": 0, "blocks": 0, "extra": [Trial(1, 1, "vm", "start", "failed", "x" * 3000)]}, 0, "xxx"),
-        ({"status": "interrupted", "starts": 1, "ramps": 0, "blocks": 0}, 2, "was interrupted"),
-        ({"platforms": ("container", "vm", "kvm")}, 11, "vm (KVM)"),
+        ({"platforms": ("container",), "starts": 0, "ramps": 0}, 8, "At 200 requests/s a request took"),
+        ({"platforms": ("container",), "ramps": 0, "blocks": 0, "measures": ["start"]}, 5, "was not part of the run"),
+        ({"platforms": ("container",), "starts": 1, "ramps": 0, "blocks": 0}, 3, "No trial of this measure succeeded"),
+        ({"platforms": ("container",), "starts": 0, "blocks": 0, "ramps": 2}, 6, "each further one"),
+        ({"platforms": ("vm",), "starts": 2, "blocks": 1}, 13, "only emulated ones"),
+        ({"starts": 0, "ramps": 0, "blocks": 0, "extra": [Trial(1, 1, "vm", "start", "failed", "x" * 3000)]}, 1, "xxx"),
+        ({"status": "interrupted", "starts": 1, "ramps": 0, "blocks": 0}, 3, "was interrupted"),
+        ({"platforms": ("container", "vm", "kvm")}, 14, "vm (KVM)"),
     ],
 )
 def test_a_part_of_a_run_is_shown_as_far_as_it_goes(
-    write_run: WriteRun, options: dict[str, Any], pictures: int, said: str
+    write_run: WriteRun, options: dict[str, Any], figures: int, said: str
 ) -> None:
     page = Page(reports.render(write_run(**options)))
-    assert len(page.pictures()) == pictures
+    assert len(page.figures) == figures
     assert said in page.shown
 
 
@@ -178,7 +207,7 @@ def test_damaged_samples_leave_the_tables(write_run: WriteRun) -> None:
     for path in (run / "samples").iterdir():
         path.write_bytes(b"\xff\x00")
     page = Page(reports.render(run))
-    assert len(page.pictures()) == 6
+    assert len(page.figures) == 10
     assert "copies within the service level" in page.shown
 
 
@@ -199,14 +228,14 @@ def test_a_manifest_that_holds_something_else_is_shown_as_far_as_it_goes(write_r
     changes += [{"platforms": {"container": value}}, {"images": {"web": value}}]
     for change in changes:
         (run / "manifest.json").write_text(json.dumps({**manifest, **change}))
-        assert "clickme" in html.render_page(read_run(RunFolder.open(run))) or "scenario" in change, change
+        assert "clickme" in render_page(read_run(RunFolder.open(run))) or "scenario" in change, change
         json.dumps(summary.as_json(run), allow_nan=False)
 
 
 @pytest.mark.parametrize("limit", ["text", [], None, -1, 0])
 def test_a_service_level_that_is_none_is_not_drawn(write_run: WriteRun, limit: object) -> None:
     run = write_run(platforms=("container",), starts=0, blocks=0, settings={"slo": {"p99_ms": limit}})
-    assert "service level" not in figures.draw_density(read_run(RunFolder.open(run)))[-1].svg
+    assert "service level" not in draw_density(read_run(RunFolder.open(run)))[0].markup
 
 
 def test_names_from_outside_stay_text(write_run: WriteRun) -> None:
@@ -217,8 +246,68 @@ def test_names_from_outside_stay_text(write_run: WriteRun) -> None:
     page = Page(reports.render(run))
     assert "<script" not in page.text
     assert "<script>alert(1)</script>" in page.shown
-    svg = page.pictures()[0][0]
-    assert "$x$ & co" in "".join(str(text) for text in etree.fromstring(svg).itertext())
+    assert page.figures[0].text.count("<b>$x$ & co</b>") >= 1
+    assert "<b>$x$ & co</b>" in page.figures[0].alt
+
+
+HOSTILE = (
+    "\"><script>alert(1)</script><img src=x onerror=alert(1)>'; --x:url(javascript:alert(1)) {{ 7*7 }} \ud800 \x00"
+)
+
+
+def test_a_hostile_run_is_shown_as_text(write_run: WriteRun) -> None:
+    """Markup in every text that a manifest, a trial or a file's name brings, and addresses that lead elsewhere."""
+    metrics = (Metric(f"web.{HOSTILE[:30]}", 0.1, "s"), Metric("ready", 0.4, "s"), Metric("web.created", 0.2, "s"))
+    window = {"steal": 1e18, "began_s": -1e18, "took_s": 1e18}
+    extra = [
+        Trial(900, 9, "container", "start", "ok", metrics=metrics, window=window, samples="../../etc/passwd"),
+        Trial(901, 9, "x<y>", 'st"art', "failed", HOSTILE.replace("\ud800", ""), {"rate_per_s": "text"}),
+        Trial(902, 9, "container", "utilisation", "void", "late", {"rate_per_s": 1e308}, histogram="/etc/passwd"),
+        Trial(
+            903, 9, "container", "utilisation", "ok", "", {"rate_per_s": 1e308}, (Metric("cpu_per_request", 1, "s"),)
+        ),
+        Trial(904, 9, "container", "start", "ok", metrics=(Metric("ready", -5.0, "s"),)),
+        Trial(905, 9, "container", "start", "ok", metrics=(Metric("ready", 1e18, "s"),)),
+    ]
+    run = write_run(platforms=("container", "kvm"), starts=2, extra=extra, scenario=HOSTILE, command=HOSTILE)
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["platforms"]["kvm"] = {"label": HOSTILE, HOSTILE: {HOSTILE: [HOSTILE]}}
+    manifest |= {"images": {HOSTILE: {"layers": [HOSTILE], "id": HOSTILE}}, "noise": [HOSTILE], "started": HOSTILE}
+    manifest |= {"source": {"commit": HOSTILE}, "seed": HOSTILE, "settings": {"load": {"path": HOSTILE}}}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    for name in ("t900-web.log", "t900-&quot;><b>.log", "t900-javascript:x.log", "..t900.log"):
+        (run / "logs" / name).write_text("")
+    page = Page(reports.render(run))
+    assert {tag for tag, _ in page.elements} & {"script", "img", "iframe", "object", "link"} == set()
+    for tag, attributes in page.elements:
+        assert not any(name.startswith("on") for name in attributes), (tag, attributes)
+        assert re.fullmatch(r"#\w+|(logs|samples)/[\w.%-]*|\w+\.(json|jsonl|csv)", attributes.get("href", "#x"))
+        assert "script" not in attributes.get("style", "")
+    assert "49" not in page.figures[0].text.split("{{")[0] or "{{ 7*7 }}" in page.shown
+    assert "logs/t900-web.log" in page.text and "etc/passwd" not in page.text
+    for figure in page.figures:
+        assert not re.search(r"\b(nan|inf)\b", figure.markup.replace("\x00", ""), re.IGNORECASE)
+
+
+def test_a_page_of_many_platforms_stays_small(write_run: WriteRun) -> None:
+    """Fifteen platforms, with a thousand trials more."""
+    chance = random.Random(8)
+    names = [f"kind-{number}" for number in range(12)]
+    extra = [
+        Trial(n, n, names[n % 12], "start", "ok", metrics=(Metric("ready", chance.lognormvariate(0, 1), "s"),))
+        for n in range(1, 1001)
+    ]
+    run = write_run(platforms=("container", "kvm", "vm"), ramps=6, blocks=6, extra=extra)
+    assert reports.render(run).stat().st_size < 1_500_000
+
+
+def test_a_damaged_line_of_trials_is_named(write_run: WriteRun) -> None:
+    run = write_run(starts=1, ramps=0, blocks=0)
+    with (run / "trials.jsonl").open("a") as stream:
+        stream.write('{"trial": 1, "block": 1, "platform": "vm", "measure": "start", "outcome": "ok",'
+                     ' "metrics": [{"metric": "ready", "value": 1e308, "unit": "s"}]}\n')  # fmt: skip
+    with pytest.raises(UsageError, match=r"trials.jsonl:3: not a trial"):
+        reports.render(run)
 
 
 def test_a_folder_that_is_no_run_is_an_error(tmp_path: Path) -> None:
@@ -240,7 +329,7 @@ def test_bars_are_medians_of_durations_and_ties_follow_each_other(write_run: Wri
         )
     ]
     run = read_run(RunFolder.open(write_run(platforms=("container",), starts=0, ramps=0, blocks=0, extra=trials)))
-    stages = {stage.name: stage for stage in figures.order_stages(run, run.platforms[0])}
+    stages = {stage.name: stage for stage in order_stages(run, run.platforms[0])}
     assert stages["web.created"].took_s == pytest.approx(0.4)
     assert stages["web.first_process"].took_s == pytest.approx(0.1)
     assert stages["web.port_open"].took_s == 0, "what is reached at the same time took no time more"
@@ -252,33 +341,14 @@ def test_what_a_quota_held_back_of_a_service_is_no_phase_of_its_start(write_run:
     metrics = tuple(Metric(name, at_s, "s") for name, at_s in zip(names, (0.1, 0.9, 0.1, 0.2, 0.5), strict=True))
     trial = Trial(1, 1, "container", "start", "ok", metrics=metrics)
     run = read_run(RunFolder.open(write_run(platforms=("container",), starts=0, ramps=0, blocks=0, extra=[trial])))
-    assert [stage.name for stage in figures.order_stages(run, run.platforms[0])] == ["web.created", "ready"]
-
-
-def test_the_memory_figure_draws_the_estimate_that_it_labels(full_run: Path) -> None:
-    """The line's two ends in the SVG are the first copy and what further ones add, on the axis's scale."""
-    run = read_run(RunFolder.open(full_run))
-    memory = estimate_memory_of_copies(select_ramps(run, "container"), "memory_pss")
-    assert memory is not None and memory.further is not None
-    picture = figures.draw_density(run)[1]
-    svg = etree.fromstring(picture.svg)
-    assert f"{memory.further.value / 2**20:.1f} MiB each further" in "".join(str(text) for text in svg.itertext())
-    lines = [
-        [(float(x), float(y)) for x, y in re.findall(r"[ML] ([\d.]+) ([\d.]+)", path.get("d", ""))]
-        for path in svg.iter("{http://www.w3.org/2000/svg}path")
-        if "stroke: #0072b2" in path.get("style", "") and "stroke-width: 1." in path.get("style", "")
-    ]
-    (zero, one), (start, end) = (line for line in lines if len(line) == 2)
-    assert start == pytest.approx(one, abs=0.01)
-    first_px, further_px = zero[1] - one[1], start[1] - end[1]
-    assert further_px / 11 / first_px == pytest.approx(memory.further.value / memory.first.value, rel=1e-3)
+    assert [stage.name for stage in order_stages(run, run.platforms[0])] == ["web.created", "ready"]
 
 
 def test_a_phase_of_the_application_that_is_a_services_own_is_drawn_once(write_run: WriteRun) -> None:
     figures = (("web.created", 0.1), ("web.port_open", 0.4), ("port_open", 0.4), ("ready", 0.5))
     trial = Trial(1, 1, "container", "start", "ok", metrics=tuple(Metric(name, value, "s") for name, value in figures))
     run = write_run(platforms=("container",), starts=0, ramps=0, blocks=0, extra=[trial])
-    ((_, alt),) = Page(reports.render(run)).pictures()
+    alt = next(figure.alt for figure in Page(reports.render(run)).figures if figure.alt.startswith("Phases"))
     assert alt.endswith("web: instance created 0.100 s, web: port open 0.400 s, first correct answer 0.500 s.")
 
 
