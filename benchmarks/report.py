@@ -63,9 +63,9 @@ def make_trial(number: int, platform: int, chance: random.Random) -> Trial:
 def write_series(folder: RunFolder, rows: int, chance: random.Random) -> None:
     """Write one time series of each kind."""
     folder.write_samples("start", ("due_s", "latency_s"), [(0.01 * at, chance.random() / 100) for at in range(rows)])
-    row = (250_000, 40 * MIB, 36 * MIB, "", "", 10, 0, 0)
-    unread = [""] * (len(COLUMNS) - 2 - len(row))
-    load = [(round(0.1 * at, 4), "web", *row, *unread) for at in range(rows)]
+    row: list[float | str] = [250_000, 40 * MIB, 36 * MIB, "", "", 10, 0, 0]
+    row += [""] * (len(COLUMNS) - 2 - len(row))
+    load = [(round(0.1 * at, 4), "web", *row) for at in range(rows)]
     folder.write_samples("load", COLUMNS, load)
     header = ("applications", "cgroup_bytes", "pss_bytes", "available_bytes", "p99_ms", "error_fraction")
     steps = [(at, 40 * MIB * at, 36 * MIB * at, 64e9 - 44 * MIB * at, 2 + at / 20, 0.0) for at in range(rows)]
