@@ -2,44 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
-import os
 import sys
-import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from invoke import Collection, Context, Program, task
 from invoke.exceptions import Exit
 
+from commands import lists, runs
+from commands.common import ROOT, parse_fraction, parse_number, reporting, split_words
+from commands.gate import Planned, Wishes, append_step_summary, compare_with, conclude, read_baseline
 from runtime import __version__
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
-from runtime.output import printable
-from testbed.progress import print_progress
-
-ROOT = Path(__file__).resolve().parent
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
-def _number(option: str, text: str) -> int:
-    """The whole number that an option is given. Raises UsageError for anything else."""
-    try:
-        return int(text)
-    except ValueError:
-        raise UsageError(f"{option} {text}: not a whole number") from None
-
-
-def _fraction(option: str, text: str) -> float:
-    """The number that an option is given. Raises UsageError for anything else."""
-    try:
-        return float(text)
-    except ValueError:
-        raise UsageError(f"{option} {text}: not a number") from None
+from testbed.progress import print_progress, show_progress
+from testbed.runs.compare import Comparison
 
 
 def _scenario(task_name: str, scenario: str) -> str:
@@ -53,34 +30,6 @@ def _scenario(task_name: str, scenario: str) -> str:
             f"./invoke {task_name} NAME; all options: ./invoke {task_name} --help",
         )
     return scenario
-
-
-def reporting(body: Callable[..., int]) -> Callable[..., None]:
-    """Turn a body that returns an exit code into a task body: errors become one message and their exit code."""
-
-    @functools.wraps(body)
-    def run(*arguments: Any, **keywords: Any) -> None:
-        from runtime.streams import open_streams
-        from testbed.interruption import Interrupted, raise_on_signals
-
-        open_streams()
-        try:
-            with raise_on_signals():
-                code = body(*arguments, **keywords)
-        except TestbedError as error:
-            raise Exit(f"error: {printable(str(error))}", code=error.exit_code) from error
-        except Interrupted as interrupted:
-            raise Exit(f"interrupted ({interrupted}); all that was started has been removed", code=130) from interrupted
-        except Exception as error:
-            if isinstance(error, PermissionError) and os.geteuid() != 0:
-                denied = PrerequisiteError(f"{error.filename or body.__name__}: {error.strerror}", "run it as root")
-                raise Exit(f"error: {printable(str(denied))}", code=denied.exit_code) from error
-            traceback.print_exc()
-            raise Exit(f"internal error: {error}", code=1) from error
-        if code:
-            raise Exit(code=code)
-
-    return run
 
 
 @task(
@@ -109,6 +58,12 @@ def reporting(body: Callable[..., int]) -> Callable[..., None]:
         "wait": "wait while another run is measured on this host, instead of being refused",
         "out": "where run folders are made (default: results/)",
         "json": "print the answer as JSON on standard output",
+        "baseline": "compare the run with this one: a run (folder or id), a folder of runs, or several with commas",
+        "gate": "exit with 3 when a figure got worse than the baseline's, with 4 when that cannot be told",
+        "limit": "by how much a figure may get worse: 5% (default), or 5%,latency_p99=20%; instruction time: 0",
+        "metrics": "comma-separated: judge these only (a wrong name lists all)",
+        "html": "also write a page of the comparison to this file",
+        "junit": "also write the comparison as JUnit XML to this file",
     }
 )
 @reporting
@@ -135,6 +90,12 @@ def bench(
     wait: bool = False,
     out: str = "",
     json: bool = False,
+    baseline: str = "",
+    gate: bool = False,
+    limit: str = "",
+    metrics: str = "",
+    html: str = "",
+    junit: str = "",
 ) -> int:
     """Measure a scenario on every platform, then print the answer and the report's path."""
     given = dict(locals())
@@ -147,12 +108,12 @@ def bench(
         _check_resumed(given)
     options = Options(
         scenario="" if resume else _scenario("bench", scenario),
-        platforms=_words(platforms),
+        platforms=split_words(platforms),
         accelerator=accel,
-        measures=_words(measures),
-        trials=_number("--trials", trials) if trials else None,
+        measures=split_words(measures),
+        trials=parse_number("--trials", trials) if trials else None,
         quick=quick,
-        seed=_number("--seed", seed),
+        seed=parse_number("--seed", seed),
         out=Path(out) if out else ROOT / "results",
         scenarios=ROOT / "scenarios",
         command=tuple(sys.argv),
@@ -160,7 +121,7 @@ def bench(
         wait=wait,
         base=base,
         guest_kernel=guest_kernel,
-        emulator_cpus=_fraction("--emulator-cpus", emulator_cpus) if emulator_cpus else 0.0,
+        emulator_cpus=parse_fraction("--emulator-cpus", emulator_cpus) if emulator_cpus else 0.0,
         until=parse_until(until) if until else None,
         budget_s=parse_budget(budget) if budget else None,
         again=aa,
@@ -168,12 +129,34 @@ def bench(
         against=against,
         resume=locate(resume, ROOT / "results") if resume else None,
     )
-    run = choose_machine(machine)(options, print_progress)
-    return _conclude(run.path, json) or run.exit_code
+    wishes = Wishes(gate, html, junit, json=json)
+    planned = None if resume else Planned(scenario, ROOT / "scenarios", quick, machine)
+    earlier = read_baseline(baseline, limit, metrics, wishes, planned)
+    with show_progress() as progress:
+        run = choose_machine(machine)(options, progress)
+    try:
+        comparison = compare_with(earlier, run.path) if earlier else None
+    except TestbedError:  # the answer is worth having all the same
+        _conclude(run.path, json)
+        raise
+    code = _conclude(run.path, json, comparison)
+    return run.exit_code or code or (conclude(comparison, wishes, print_json=False) if comparison else 0)
 
 
 # Of a run that is gone on with, all else is what it was.
-_BESIDE_RESUME = ("context", "resume", "budget", "wait", "json")
+_BESIDE_RESUME = (
+    "context",
+    "resume",
+    "budget",
+    "wait",
+    "json",
+    "baseline",
+    "gate",
+    "limit",
+    "metrics",
+    "html",
+    "junit",
+)
 
 
 def _check_resumed(given: Mapping[str, object]) -> None:
@@ -185,20 +168,24 @@ def _check_resumed(given: Mapping[str, object]) -> None:
         raise UsageError(f"--resume with {named}: a run goes on as it began", "leave it out; --budget may be new")
 
 
-def _conclude(run: Path, as_json: bool) -> int:
-    """Render the report and print the answer; the JSON is all that goes to standard output when asked for."""
+def _conclude(run: Path, as_json: bool, comparison: Comparison | None = None) -> int:
+    """Render the report and print the answer; the JSON is all that goes to standard output when asked for, with the
+    comparison if there is one."""
     import json
 
     import reports
-    from reports import summary
+    from reports import document, step_summary, summary
+    from reports.runs.data import as_json as comparison_as_json
 
     try:
         report = reports.render(run)
     except PrerequisiteError:  # a run of somebody else's: it can be read all the same
         summary.print_answer(run)
         raise
+    append_step_summary(lambda: step_summary.describe_run(run))
     if as_json:
-        print(json.dumps(summary.as_json(run), indent=2))
+        compared = {"comparison": comparison_as_json(comparison)} if comparison else {}
+        print(json.dumps({**document.as_json(run), **compared}, indent=2))
     else:
         summary.print_answer(run)
         print(f"report: {report}")
@@ -273,7 +260,7 @@ def felter(context: Context, runs: str = "", json: bool = False) -> int:
     from testbed.results import RunFolder, find_newest_of, locate
 
     base = ROOT / "results"
-    paths = [locate(run, base) for run in _words(runs)] or find_newest_of(base, tuple(felter.FIGURES))
+    paths = [locate(run, base) for run in split_words(runs)] or find_newest_of(base, tuple(felter.FIGURES))
     read = [read_run(RunFolder.open(path)) for path in paths]
     if not felter.make_rows(read):
         raise UsageError(
@@ -395,8 +382,21 @@ def test(context: Context, select: str = "", only: str = "") -> None:
                 raise Exit(f"failed: {check}", code=1)
 
 
+@task(positional=["shell"], help={"shell": "bash, zsh or fish"})
+@reporting
+def completion(context: Context, shell: str) -> int:
+    """Print a script that completes tasks, options and their values: eval "$(./invoke completion bash)"."""
+    from commands.completion import write_script
+
+    print(write_script(shell, namespace.tasks), end="")
+    return 0
+
+
 # The tasks so far stand by themselves; those of a group come after it.
 namespace = Collection.from_module(sys.modules[__name__])
+for more in (lists, runs):
+    for one in Collection.from_module(more).tasks.values():
+        namespace.add_task(one)
 
 
 @task

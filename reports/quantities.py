@@ -6,11 +6,13 @@ import math
 
 from msgspec import Struct
 
+from runtime.output import printable
 from testbed.statistics import Estimate, MeanEstimate
 
 MEBIBYTE = 1 / 2**20
 # What stands in place of a latency where a platform could not keep up.
 SATURATED = "saturated"
+_NARROW = "\N{NARROW NO-BREAK SPACE}"
 
 
 class Quantity(Struct, frozen=True):
@@ -146,7 +148,9 @@ def describe_phase(name: str) -> Quantity:
 
 
 def format_number(value: float) -> str:
-    """Return a number to three significant digits, written out."""
+    """Return a number to three significant digits, written out; what is none, of a damaged file, as it is."""
+    if not math.isfinite(value):
+        return str(value)
     return _fixed(value, min(9, _decimals(value)))
 
 
@@ -158,7 +162,7 @@ def _fixed(value: float, decimals: int) -> str:
     text = f"{value:,.{decimals}f}"
     if float(text.replace(",", "")) == 0:
         return "0"
-    return text.replace(",", "\N{NARROW NO-BREAK SPACE}").replace("-", "\N{MINUS SIGN}")
+    return text.replace(",", _NARROW).replace("-", "\N{MINUS SIGN}")
 
 
 def format_plain(value: float) -> str:
@@ -167,3 +171,8 @@ def format_plain(value: float) -> str:
         if size <= abs(value) < size * 1000:
             return f"{value / (1e3 if prefix == 'k' else size):g}{prefix}".replace("-", "\N{MINUS SIGN}")
     return f"{value:g}".replace("-", "\N{MINUS SIGN}")
+
+
+def sanitize(text: str) -> str:
+    """Return a text for a terminal: nothing that a run folder brought controls it, and the spaces in numbers stay."""
+    return _NARROW.join(map(printable, text.split(_NARROW)))

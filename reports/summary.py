@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct, to_builtins
+from msgspec import Struct
 
 from reports import charges, columns, comparisons, conditions, overview, pairs, temperatures, work
-from reports.quantities import LOAD, RULERS, SATURATED, START, START_EXTRAS, Quantity
+from reports.quantities import LOAD, RULERS, SATURATED, START, START_EXTRAS, Quantity, sanitize
 from testbed.analysis import (
     STEADY,
     CopyMemory,
@@ -27,20 +27,16 @@ from testbed.analysis import (
     count_outcomes,
     count_steady,
     estimate_memory_of_copies,
-    estimate_memory_parts,
-    estimate_service_phases,
-    estimate_start_counts,
     estimate_start_extras,
     estimate_start_phases,
     estimate_utilisation,
-    estimate_work,
     find_saturated,
     list_compared,
+    list_faults,
     read_run,
     select_ramps,
     select_values,
 )
-from testbed.ramps import read_density
 from testbed.results import RunFolder
 from testbed.statistics import Estimate, estimate_median_ratio
 
@@ -101,6 +97,7 @@ def compose(run: Run) -> Answer:
         *_emulation(run),
         *temperatures.list_notes(run),
         *_ending(run),
+        *list_faults(run.folder, run.trials),
         *conditions.list_notes(run),
         *comparisons.list_notes(run),
     )
@@ -358,10 +355,10 @@ def print_answer(run_folder: Path) -> None:
     composed = compose(run)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
     for warning in composed.warnings:
-        console.print(f"Note: {warning}", style="yellow", markup=False)
-    console.print(composed.headline, style="bold", markup=False)
+        console.print(sanitize(f"Note: {warning}"), style="yellow", markup=False)
+    console.print(sanitize(composed.headline), style="bold", markup=False)
     for sentence in composed.details:
-        console.print(sentence, markup=False)
+        console.print(sanitize(sentence), markup=False)
     lines: list[columns.Line] = []
     measure = ""
     for row in make_rows(run):
@@ -377,56 +374,3 @@ def print_answer(run_folder: Path) -> None:
         console.print("Medians, with 95 % intervals or, of fewer than six trials, the range.", style="dim")
         if clock := conditions.describe_clock(run):
             console.print(clock, style="dim")
-
-
-def as_json(run_folder: Path) -> dict[str, Any]:
-    """Return the answer and every estimate behind it, in base units (s, bytes, fractions), ready for ``json.dumps``."""
-    run = read_run(RunFolder.open(run_folder))
-    return {
-        "run": run.manifest.get("run"),
-        "scenario": run.manifest.get("scenario"),
-        "status": run.manifest.get("status"),
-        "clock": "instructions" if run.instruction_time else "host",
-        "answer": to_builtins(compose(run)),
-        "conditions": conditions.as_json(run),
-        "comparisons": comparisons.as_json(run),
-        "platforms": {one.name: _platform_json(run, one) for one in run.platforms},
-        "folder": str(run.folder.path),
-        "report": str(run.folder.path / "report.html"),
-    }
-
-
-def _platform_json(run: Run, platform: Platform) -> dict[str, Any]:
-    services: dict[str, dict[str, object]] = {}
-    for (service, name), estimate in estimate_service_phases(run, platform.name).items():
-        services.setdefault(service, {})[name] = to_builtins(estimate)
-    of = select_ramps(run, platform.name)
-    memory = {ruler: estimate_memory_of_copies(run, platform.name, ruler) for ruler in RULERS}
-    return {
-        "label": platform.label,
-        "emulated": platform.emulated,
-        "temperature": platform.temperature,
-        "compared": {measure: platform in list_compared(run, measure) for measure in temperatures.MEASURES},
-        "trials": [to_builtins(tally) for tally in count_outcomes(run) if tally.platform == platform.name],
-        "start": _estimates_json(estimate_start_phases(run, platform.name)),
-        "start_counts": _estimates_json(estimate_start_counts(run, platform.name)),
-        "start_extras": _estimates_json(estimate_start_extras(run, platform.name)),
-        "steady": dict(zip(("trials", "of"), count_steady(run, platform.name), strict=True)),
-        "start_services": services,
-        "memory_parts": _estimates_json(estimate_memory_parts(run, platform.name)),
-        "density": {
-            "applications": [ramp.applications for ramp in of],
-            "stopped": [ramp.reason for ramp in of],
-            "bytes": {name: to_builtins(held) for name, held in memory.items() if held},
-            **to_builtins(read_density(run, platform.name)),
-        },
-        "utilisation": [
-            {"rate_per_s": rate, "saturated": rate in find_saturated(run, platform.name), **_estimates_json(figures)}
-            for rate, figures in estimate_utilisation(run, platform.name).items()
-        ],
-        "work": to_builtins(estimate_work(run, platform.name)),
-    }
-
-
-def _estimates_json(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
-    return {name: to_builtins(estimate) for name, estimate in estimates.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -13,6 +14,7 @@ from testbed.aliases import is_again
 from testbed.breakdown import EMULATOR_PARTS, PARTS
 from testbed.copies import CopyMemory, copy_memory, taken_bytes
 from testbed.results import THROTTLED, THROTTLED_PERIODS, RunFolder, Trial, counts_instructions
+from testbed.soundness import list_faults, void_impossible
 from testbed.statistics import Estimate, estimate_median, estimate_median_of_series
 from testbed.temperature import TEMPERATURES, Temperature, find_cold, find_temperature
 
@@ -29,6 +31,7 @@ __all__ = [
     "Estimate",
     "estimate_median",
     "find_cold",
+    "list_faults",
     "taken_bytes",
 ]
 
@@ -117,7 +120,7 @@ def get_mapping(value: object) -> Mapping[str, Any]:
 def read_run(folder: RunFolder) -> Run:
     """Return the whole of a run folder. Platforms that start cold come first, then those of the manifest before those
     that only trials mention."""
-    trials = folder.trials()
+    trials = void_impossible(folder.trials())
     run = Run(folder, folder.manifest, trials, ())
     platforms: dict[str, Platform] = {}
     for name, facts in get_mapping(folder.manifest.get("platforms")).items():
@@ -323,15 +326,25 @@ def read_points(run: Run, trial: Trial) -> dict[str, tuple[float, ...]]:
     """Return the columns of a trial's samples; none when the file is gone or is not as it was written."""
     import pandas as pd
 
-    path = run.folder.samples_path(trial)
-    if path is None:
+    raw = read_samples(run, trial)
+    if raw is None:
         return {}
-    try:
-        table = pd.read_csv(path).apply(pd.to_numeric, errors="coerce")
-    except (ValueError, UnicodeDecodeError):  # EmptyDataError and ParserError are ValueErrors
-        return {}
+    table = raw.apply(pd.to_numeric, errors="coerce")
     sound = table.astype(float).where(table.abs() <= _LARGEST)
     return {str(name): tuple(sound[name].tolist()) for name in sound.columns}
+
+
+def read_samples(run: Run, trial: Trial) -> pd.DataFrame | None:
+    """Return a trial's time series as it was written; None when it has none, or the file is not as it was written."""
+    import pandas as pd
+
+    content = run.folder.read_samples(trial)
+    if content is None:
+        return None
+    try:
+        return pd.read_csv(io.BytesIO(content))
+    except (ValueError, UnicodeDecodeError, pd.errors.ParserError):
+        return None
 
 
 def estimate_utilisation(run: Run, platform: str) -> dict[float, dict[str, Estimate]]:

@@ -25,7 +25,7 @@ from msgspec import Meta, Struct, field, to_builtins
 
 from runtime import atomic
 from runtime.errors import PrerequisiteError, UsageError
-from runtime.files import check_inside
+from runtime.files import check_inside, read_bounded
 from testbed.histograms import encode_histogram, read_histogram
 
 if TYPE_CHECKING:
@@ -53,12 +53,19 @@ INSTANCES_OF_STEP = "-instances"
 LEAST_HELD_BACK = 0.005
 # The kind of a manifest's ``machine`` in which one instruction takes one nanosecond.
 REFERENCE = "reference"
+# What is read of a run folder at most: a manifest takes some 30 KiB, a trial 3 KiB, a row of metrics.csv 150 bytes.
+# Who wrote the folder decides its sizes; without a limit that is also how much memory its reader takes.
+MOST_MANIFEST_BYTES = 16 << 20
+MOST_TRIALS_BYTES = 128 << 20
+MOST_METRICS_BYTES = 256 << 20
+MOST_SAMPLES_BYTES = 256 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 Outcome = Literal["ok", "failed", "void", "interrupted"]
 Status = Literal["running", "finished", "interrupted", "failed"]
 # No figure of a host is larger: what is comes from a damaged file, and sums of such values are no numbers.
 Value = Annotated[float, Meta(ge=-1e18, le=1e18)]
+Number = Annotated[int, Meta(ge=0, le=10**9)]
 
 
 class Metric(Struct, frozen=True):
@@ -82,8 +89,8 @@ class Trial(Struct, frozen=True):
     done again for, 0 for none; ``beside`` the platform that ran at the same time on the same host, "" for none.
     """
 
-    trial: int
-    block: int
+    trial: Number
+    block: Number
     platform: str
     measure: str
     outcome: Outcome
@@ -96,7 +103,7 @@ class Trial(Struct, frozen=True):
     disturbances: tuple[str, ...] = ()
     histogram: str | None = None
     warmup: bool = False
-    repeats: int = 0
+    repeats: Number = 0
     beside: str = ""
 
     @property
@@ -141,14 +148,12 @@ class RunFolder:
     def open(cls, path: Path) -> RunFolder:
         """Return an existing run folder. Raises UsageError when it is none, or its manifest is damaged."""
         file = path / MANIFEST
-        try:
-            manifest = json.loads(file.read_bytes())
-        except FileNotFoundError as error:
+        if not os.path.lexists(file):
             what = f"has no {MANIFEST}" if path.is_dir() else "does not exist"
-            raise UsageError(f"{path} is no run folder: it {what}", "give a folder below results/") from error
-        except OSError as error:
-            raise UsageError(f"cannot read {file}: {error.strerror}") from error
-        except ValueError as error:
+            raise UsageError(f"{path} is no run folder: it {what}", "give a folder below results/")
+        try:
+            manifest = json.loads(read_bounded(file, MOST_MANIFEST_BYTES))
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"{file} is damaged: {error}", "restore it; the trials next to it are intact") from error
         if isinstance(manifest, dict):
             _check_format(file, manifest.get("format", 1))
@@ -189,23 +194,20 @@ class RunFolder:
     def trials(self) -> tuple[Trial, ...]:
         """Return every trial that was written as a whole, in order; a torn last line is not one.
 
-        Raises UsageError, with the line's number, when a line is damaged otherwise.
+        Raises UsageError, with the line's number, when a line is damaged otherwise, and for a file of more than
+        MOST_TRIALS_BYTES.
         """
         file = self.path / TRIALS
-        try:
-            text = file.read_bytes()
-        except FileNotFoundError:
+        if not os.path.lexists(file):
             return ()
-        except OSError as error:
-            raise UsageError(f"cannot read {file}: {error.strerror}") from error
-        lines = text.split(b"\n")[:-1]
+        lines = read_bounded(file, MOST_TRIALS_BYTES).split(b"\n")[:-1]
         return tuple(self._parse(file, number, line) for number, line in enumerate(lines, 1))
 
     @staticmethod
     def _parse(file: Path, number: int, line: bytes) -> Trial:
         try:
             return msgspec.json.decode(line, type=Trial)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise UsageError(f"{file}:{number}: not a trial: {error}", "remove or restore this line") from error
 
     def write_samples(self, name: str, header: Sequence[str], rows: Iterable[Sequence[float | str]]) -> str:
@@ -238,9 +240,29 @@ class RunFolder:
         return read_histogram(file) if file.exists() else None
 
     def samples_path(self, trial: Trial) -> Path | None:
-        """Return the file of a trial's time series, None when it has none or the file is gone."""
-        path = self.path / "samples" / trial.samples if trial.samples else None
-        return path if path and path.is_file() else None
+        """Return the file of a trial's time series; None when it has none, and for what is no file of this folder."""
+        return self._sample_file(trial.samples)
+
+    def read_samples(self, trial: Trial) -> bytes | None:
+        """Return a trial's time series as it was written, CSV; None when it has none, and for what cannot be read or is
+        longer than MOST_SAMPLES_BYTES."""
+        path = self.samples_path(trial)
+        if path is None:
+            return None
+        try:
+            return read_bounded(path, MOST_SAMPLES_BYTES)
+        except UsageError:
+            return None
+
+    def histogram_path(self, trial: Trial) -> Path | None:
+        """Return the file of a trial's latencies; None when it has none, and for what is no file of this folder."""
+        return self._sample_file(trial.histogram)
+
+    def _sample_file(self, name: str | None) -> Path | None:
+        if not name or not _NAME.fullmatch(name):
+            return None
+        path = self.path / "samples" / name
+        return path if os.path.isfile(path) and path.resolve().is_relative_to(self.path.resolve()) else None
 
     def log_path(self, instance: str) -> Path:
         """Return where an instance's console is written."""
@@ -359,16 +381,14 @@ def read_metrics(file: Path) -> list[dict[str, str]]:
     Raises UsageError when the file cannot be read, lacks a column, or has a row of a newer format.
     """
     try:
-        with file.open(newline="") as stream:
-            reader = csv.DictReader(stream, restval="")
-            missing = set(METRIC_COLUMNS) - _ADDED.keys() - set(reader.fieldnames or ())
-            rows = [{**_ADDED, **row} for row in reader]
-    except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror}") from error
+        stream = io.StringIO(read_bounded(file, MOST_METRICS_BYTES).decode(), newline="")
+        reader = csv.DictReader(stream, restval="")
+        missing = set(METRIC_COLUMNS) - _ADDED.keys() - set(reader.fieldnames or ())
+        rows = [{**_ADDED, **row} for row in reader]
     except (ValueError, csv.Error) as error:
         raise UsageError(f"{file} is damaged: {error}", "restore it") from error
     for version in {row["format"] for row in rows}:
-        _check_format(file, int(version) if version.isdecimal() else version)
+        _check_format(file, int(version) if re.fullmatch(r"[0-9]{1,9}", version) else version)
     if missing:
         raise UsageError(f"{file} has no column {', '.join(sorted(missing))}", f"give a run's {METRICS}")
     return rows

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, SECURITY = ROOT / "docs" / "architecture.md", ROOT / "SECURITY.md"
-FOLDERS = "benchmarks|docs|reports|runtime|scenarios|testbed|tests|vm_images"
+FOLDERS = "benchmarks|commands|docs|reports|runtime|scenarios|testbed|tests|vm_images"
 # A path with a folder of ours, or tasks.py; then, after a colon, what is in it.
 NAMED = re.compile(rf"(?<![\w./-])((?:{FOLDERS})/[\w./-]*\w|tasks\.py)(?::([A-Za-z_][\w.]*\w))?")
 

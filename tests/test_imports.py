@@ -15,12 +15,12 @@ from runtime.launcher.build import NEEDED, PACKAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 # Each may import those before it.
-ORDER = ("runtime", "vm_images", "testbed", "reports", "tasks")
+ORDER = ("runtime", "vm_images", "testbed", "reports", "commands", "tasks")
 # Reports reads run folders; nothing in it can run or change anything.
 REPORTS_MAY = (
-    *("testbed.results", "testbed.analysis", "testbed.comparisons", "testbed.histograms", "testbed.pairs"),
-    *("testbed.published", "testbed.ramps", "testbed.repetitions", "testbed.statistics", "testbed.timeline"),
-    "runtime.errors",
+    *("testbed.analysis", "testbed.comparisons", "testbed.histograms", "testbed.pairs", "testbed.published"),
+    *("testbed.ramps", "testbed.repetitions", "testbed.results", "testbed.runs", "testbed.statistics"),
+    *("testbed.timeline", "runtime.errors", "runtime.output"),
 )
 # Imported inside a function, or at the top of a module that is itself imported inside one.
 SLOW = ("pandas", "matplotlib", "scipy", "numpy")
@@ -164,6 +164,7 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.copies",
         "testbed.statistics",
         "testbed.results",
+        "testbed.soundness",
         "testbed.temperature",
     },
     "testbed.ramps": {
@@ -173,6 +174,15 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.results",
         "testbed.statistics",
         "testbed.tables",
+    },
+    "testbed.soundness": {"testbed.results"},
+    "testbed.runs": {
+        "testbed.aliases",
+        "testbed.analysis",
+        "testbed.copies",
+        "testbed.pairs",
+        "testbed.results",
+        "testbed.statistics",
     },
     "testbed.scenario": {"testbed.load"},
     "testbed.images": {"testbed.scenario"},
@@ -192,6 +202,8 @@ ROOMS: Mapping[str, set[str]] = {
     }
     | {"testbed.load", "testbed.platforms", "testbed.qemu", "testbed.results", "testbed.sample", "testbed.scenario"}
     | {"testbed.counts", "testbed.headlines", "testbed.sampler", "testbed.services", "testbed.statistics"},
+    "reports.runs": {"reports.quantities", "reports.work"},
+    "reports.exports": {"reports.runs"},
 }
 # Not so yet: module and room. Each goes when the import does.
 PENDING = {

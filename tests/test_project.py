@@ -65,7 +65,8 @@ def test_each_part_of_the_packages_contains_the_one_before() -> None:
     assert PROJECT["project"]["dependencies"] == []
     assert extras["runtime"] == ["msgspec"]
     assert "testbed[runtime]" in extras["bench"]
-    assert "testbed[bench]" in extras["dev"]
+    assert "testbed[bench]" in extras["trend"]
+    assert "testbed[trend]" in extras["dev"]
 
 
 def test_the_runtime_is_installed_with_the_sources_of_its_launcher() -> None:
@@ -129,4 +130,7 @@ def test_a_test_run_has_two_parts() -> None:
 def test_the_lock_names_everything_that_is_needed() -> None:
     """./invoke installs what it lists and resolves nothing: a release made since then must not matter."""
     done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
+    overridden = ("apache-otava ",)  # pyproject.toml says what of it is left out, and why
+    assert [line for line in done.stdout.splitlines() if " has requirement " in line or " requires " in line] == [
+        line for line in done.stdout.splitlines() if line.startswith(overridden)
+    ]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import reports
-from reports import charges, summary
+from reports import charges, document, summary
 from reports.charges import PUBLISHED, Charged, list_load_counts, list_start_counts, select_ratios
 from reports.figures.load import draw_load
 from reports.figures.prices import draw_ratios
@@ -102,7 +102,7 @@ def test_instruction_time_says_so_everywhere(folder: Path, capsys: pytest.Captur
     printed = capsys.readouterr().out
     assert "\ninstruction time " in printed and printed.rstrip().endswith("on an emulated processor.")
     assert "emulated host" not in printed
-    data = summary.as_json(folder)
+    data = document.as_json(folder)
     assert data["clock"] == "instructions"
     assert data["platforms"]["kvm"]["start_counts"]["exits"]["value"] == 100_000
 

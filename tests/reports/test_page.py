@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import reports
-from reports import summary, theme
+from reports import document, summary, theme
 from reports.figures.density import draw_density
 from reports.figures.waterfall import order_stages
 from reports.page import render_page
@@ -229,7 +229,7 @@ def test_a_manifest_that_holds_something_else_is_shown_as_far_as_it_goes(write_r
     for change in changes:
         (run / "manifest.json").write_text(json.dumps({**manifest, **change}))
         assert "clickme" in render_page(read_run(RunFolder.open(run))) or "scenario" in change, change
-        json.dumps(summary.as_json(run), allow_nan=False)
+        json.dumps(document.as_json(run), allow_nan=False)
 
 
 @pytest.mark.parametrize("limit", ["text", [], None, -1, 0])

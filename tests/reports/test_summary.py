@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reports import summary
+from reports import document, summary
 from reports.quantities import Quantity, format_number
 from testbed.analysis import read_run
 from testbed.results import Metric, RunFolder, Trial
@@ -68,7 +68,7 @@ def test_a_saturated_platform_says_so_and_gives_no_latency(write_run: WriteRun) 
     assert "At 200 requests/s a request took" in text, "the highest rate that both keep up with"
     rows = {(row.measure, row.figure): row.cells for row in summary.make_table(run)}
     assert rows["at 300/s", "latency p99"] == {"container": "saturated"}
-    found = summary.as_json(run)["platforms"]["container"]["utilisation"][-1]
+    found = document.as_json(run)["platforms"]["container"]["utilisation"][-1]
     assert found["saturated"] is True
     assert "latency_p99" not in found
 
@@ -118,7 +118,7 @@ def test_the_printed_answer_goes_to_standard_output(write_run: WriteRun, capsys:
 
 
 def test_the_json_has_every_estimate_in_base_units(full_run: Path) -> None:
-    found = json.loads(json.dumps(summary.as_json(full_run), allow_nan=False))
+    found = json.loads(json.dumps(document.as_json(full_run), allow_nan=False))
     container = found["platforms"]["container"]
     assert found["run"] == full_run.name
     assert container["start"]["ready"]["n"] == 10
@@ -166,7 +166,7 @@ def test_the_conditions_of_a_run_are_told_and_are_data(write_run: WriteRun) -> N
     assert "5 were disturbed" in text and "trial 900: noise 0" in text and "and 2 more" in text
     assert "container in up to 40% of a trial's periods" in text
     assert "itself a virtual machine (kvm), so the guests of vm (KVM) are nested" in text
-    data = summary.as_json(folder)["conditions"]
+    data = document.as_json(folder)["conditions"]
     assert data["hypervisor"] == "kvm" and data["before"] == ["the load average is 9"]
     assert [one["trial"] for one in data["trials"]] == [900, 901, 902, 903, 904]
     assert data["trials"][0] == {"trial": 900, "window": seen, "disturbances": ["noise 0"]}
@@ -183,7 +183,7 @@ def test_the_headline_says_what_the_host_itself_is(kind: str, label: str, where:
     folder = write_run(platforms=("container", "kvm"), host={"hypervisor": kind})
     file = folder / "manifest.json"
     file.write_text(file.read_text().replace("vm (KVM)", label))
-    headline = summary.as_json(folder)["answer"]["headline"]
+    headline = document.as_json(folder)["answer"]["headline"]
     assert f"as {label}" in headline and headline.endswith(f" on this host, {where}.")
 
 
@@ -199,5 +199,5 @@ def test_other_walls_than_a_container_has_are_told(write_run: WriteRun) -> None:
 
 
 def test_an_older_run_has_no_conditions(write_run: WriteRun) -> None:
-    data = summary.as_json(write_run(noise=None))["conditions"]
+    data = document.as_json(write_run(noise=None))["conditions"]
     assert data == {"before": [], "hypervisor": None, "trials": []}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import reports
-from reports import summary
+from reports import document, summary
 from reports.page import render_page
 from testbed.analysis import count_steady, list_alone, list_compared, read_run
 from testbed.results import Metric, RunFolder, Trial
@@ -51,7 +51,7 @@ def test_a_restored_machine_without_a_cold_one_is_set_against_nothing(write_run:
     assert not any("restored" in sentence for sentence in answer.details if sentence not in own)
     for row in summary.make_table(path):
         assert "vm-restored" not in row.cells or row.measure == "trials"
-    data = summary.as_json(path)["platforms"]
+    data = document.as_json(path)["platforms"]
     assert data["vm-restored"]["temperature"] == "restored" and data["container"]["temperature"] == "cold"
     assert data["vm-restored"]["compared"] == {"start": False, "density": False, "utilisation": False}
     page = render_page(run)

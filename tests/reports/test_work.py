@@ -10,9 +10,10 @@ import pytest
 
 import reports
 from reports import comparisons, felter
+from reports.document import as_json
 from reports.figures.work import draw_work
 from reports.overview import make_overview
-from reports.summary import as_json, make_table
+from reports.summary import make_table
 from reports.work import describe_figure, list_figures, list_published
 from testbed.analysis import Run, read_run
 from testbed.comparisons import Headline, compare_platforms

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import reports
-from reports import summary
+from reports import document
 from reports.figures.memory import draw_memory, group_parts, select_measured
 from testbed.analysis import PARTS, estimate_memory_parts, read_run
 from testbed.results import Metric, RunFolder, Trial
@@ -81,6 +81,6 @@ def test_containers_alone_are_not_told_apart(write_run: WriteRun) -> None:
 
 def test_the_parts_are_in_the_json(write_run: WriteRun) -> None:
     path: Path = write_run(extra=[ramp(901, "vm", VM), ramp(902, "vm", {**VM, "application": 42})])
-    found = summary.as_json(path)["platforms"]["vm"]["memory_parts"]
+    found = document.as_json(path)["platforms"]["vm"]["memory_parts"]
     assert found["application"]["value"] == 41 * MIB
     assert found["merged"]["value"] == -35 * MIB

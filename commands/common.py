@@ -1,0 +1,66 @@
+"""What the tasks have in common: how they parse options, and how errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import functools
+import os
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from invoke.exceptions import Exit
+
+from runtime.errors import PrerequisiteError, TestbedError, UsageError
+from runtime.output import printable
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "results"
+
+
+def split_words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def parse_number(option: str, text: str) -> int:
+    """The whole number that an option is given. Raises UsageError for anything else."""
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"{option} {text}: not a whole number") from None
+
+
+def parse_fraction(option: str, text: str) -> float:
+    """The number that an option is given. Raises UsageError for anything else."""
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"{option} {text}: not a number") from None
+
+
+def reporting(body: Callable[..., int]) -> Callable[..., None]:
+    """Turn a body that returns an exit code into a task body: errors become one message and their exit code."""
+
+    @functools.wraps(body)
+    def run(*arguments: Any, **keywords: Any) -> None:
+        from runtime.streams import open_streams
+        from testbed.interruption import Interrupted, raise_on_signals
+
+        open_streams()
+        try:
+            with raise_on_signals():
+                code = body(*arguments, **keywords)
+        except TestbedError as error:
+            raise Exit(f"error: {printable(str(error))}", code=error.exit_code) from error
+        except Interrupted as interrupted:
+            raise Exit(f"interrupted ({interrupted}); all that was started has been removed", code=130) from interrupted
+        except Exception as error:
+            if isinstance(error, PermissionError) and os.geteuid() != 0:
+                denied = PrerequisiteError(f"{error.filename or body.__name__}: {error.strerror}", "run it as root")
+                raise Exit(f"error: {printable(str(denied))}", code=denied.exit_code) from error
+            traceback.print_exc()
+            raise Exit(f"internal error: {error}", code=1) from error
+        if code:
+            raise Exit(code=code)
+
+    return run

@@ -1,0 +1,1 @@
+"""Runs and comparisons in the formats of others: JUnit, OpenMetrics, Bencher, Otava, Parquet, Markdown."""

@@ -1,0 +1,47 @@
+"""A bench that is compared with an earlier one: measured for real, twice, and its exit code is the gate's."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from testbed.scenario.new import create_scenario
+
+ROOT = Path(__file__).resolve().parents[2]
+INVOKE = Path(sys.executable).parent / "invoke"
+
+
+def bench(scenario: Path, out: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Starts of a static page, on containers of ours; it waits for its turn, for this host may measure another."""
+    fixed = ("--platforms", "container", "--measures", "start", "--trials", "6", "--wait", "--json", "--out", str(out))
+    command = [str(INVOKE), "--search-root", str(ROOT), "bench", "--scenario", str(scenario), *fixed, *options]
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=variables)
+
+
+@pytest.mark.root
+def test_a_bench_is_compared_with_its_baseline_and_exits_as_the_gate_does(tmp_path: Path) -> None:
+    create_scenario("page", tmp_path)
+    scenario, out, step = tmp_path / "page", tmp_path / "runs", tmp_path / "step.md"
+    first = bench(scenario, out)
+    assert first.returncode == 0, first.stderr
+    (baseline,) = out.iterdir()
+
+    options = ("--baseline", str(baseline), "--gate", "--limit", "1000%", "--junit", str(tmp_path / "cases.xml"))
+    second = bench(scenario, out, *options, GITHUB_STEP_SUMMARY=str(step))
+    assert second.returncode == 0, second.stderr
+    document = json.loads(second.stdout)
+    assert document["schema"] == "testbed-answer/1" and document["comparison"]["result"] == "ok"
+    assert document["comparison"]["before"]["runs"] == [baseline.name]
+    assert b"start/ready" in (tmp_path / "cases.xml").read_bytes()
+    assert step.read_text().count("\n### ") == 1 and step.read_text().startswith("### ")
+
+    third = bench(scenario, out, "--baseline", str(out), "--gate", "--limit", "0%")
+    assert third.returncode in (3, 4), "without any tolerance nothing is ok"
+    sides = json.loads(third.stdout)["comparison"]
+    assert len(sides["before"]["runs"]) == 2 and sides["exit_code"] == third.returncode
