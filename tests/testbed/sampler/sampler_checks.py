@@ -15,21 +15,27 @@ from testbed.sampler.sampler import Sampler, Sampling
 from tests.runtime.guest_checks import be_init, work_off
 
 MIB = 1 << 20
-HOLD = "held = bytearray(b'x') * (24 << 20)\n"
+HOLD = "held = bytearray(b'x') * (24 << 20); print('ready', flush=True)\n"
 SPIN = HOLD + "while True: pass\n"
 SLEEP = HOLD + "import time; time.sleep(1000)\n"
 
 
 @contextmanager
-def running(program: str, name: str) -> Iterator[Cgroup]:
-    """A process in a cgroup that may use a tenth of a processor."""
+def running(program: str, name: str, *, limited: bool = False) -> Iterator[Cgroup]:
+    """A process that has what it holds, in a cgroup; ``limited``: that may use a tenth of a processor."""
     cgroup = Cgroup(f"testbed/{name}")
     cgroup.make(delegate=False)  # a cgroup that passes controllers on has no processes
-    cgroup.file("cpu", "", "cpu.max").write_text("10000 100000")
-    process = subprocess.Popen(["/usr/bin/python3", "-S", "-c", program])
+    directory = cgroup.directories()[0]
+
+    def join() -> None:
+        (directory / "cgroup.procs").write_text("0")
+
+    command = ["/usr/bin/python3", "-S", "-c", program]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=join)
     try:
-        (cgroup.directories()[0] / "cgroup.procs").write_text(str(process.pid))
-        time.sleep(2)
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        if limited:
+            cgroup.file("cpu", "", "cpu.max").write_text("10000 100000")
         yield cgroup
     finally:
         process.kill()
@@ -45,7 +51,7 @@ def sample(cgroup: Cgroup, seconds: float = 2.5) -> Sampling:
 
 
 def one_file_has_time_and_throttling() -> None:
-    with running(SPIN, "spinning") as cgroup:
+    with running(SPIN, "spinning", limited=True) as cgroup:
         sampling = sample(cgroup)
     usage = summarise_usage(sampling.rows, "web")
     assert 0.05 < usage.cpu_s < 1.5, usage
@@ -61,7 +67,7 @@ def memory_is_charged_and_shared() -> None:
 
 
 def what_the_kernel_tells_of_pressure_is_sampled_and_what_it_does_not_is_said() -> None:
-    with running(SPIN, "waiting") as cgroup:
+    with running(SPIN, "waiting", limited=True) as cgroup:
         has_pressure = (cgroup.directories()[0] / "cpu.pressure").exists()
         sampling = sample(cgroup)
     told = [row.values["cpu_some_us"] for row in sampling.rows if row.name == "web" and "cpu_some_us" in row.values]
