@@ -343,7 +343,7 @@ def new(context: Context, name: str) -> int:
 
 _C_FILES = (
     "runtime/launcher/*.c runtime/launcher/client/*.[ch] runtime/launcher/executor/*.[ch]"
-    " testbed/load/generator/*.[ch] benchmarks/reference/*.[ch]"
+    " testbed/load/generator/*.[ch] testbed/sampler/*.c benchmarks/reference/*.[ch]"
     " tests/runtime/images/*.c tests/runtime/launcher/*.c tests/testbed/load/*.c"
 )
 LINT = (
@@ -354,6 +354,7 @@ LINT = (
     "mypy",
     "shellcheck invoke .ci/run scenarios/*/*/www/cgi-bin/run",
     "python -m runtime.launcher.build --analyze",
+    "python -m testbed.sampler.build --analyze",
     "python -m testbed.load.build --analyze",
 )
 

@@ -27,8 +27,8 @@ sys.path.insert(0, str(ROOT))
 
 from msgspec import to_builtins  # noqa: E402
 
-from testbed.measures.utilisation import SAMPLE_COLUMNS  # noqa: E402
 from testbed.results import Metric, RunFolder, Trial  # noqa: E402
+from testbed.sampler.records import COLUMNS  # noqa: E402
 
 LIMIT_S, LIMIT_MB, LIMIT_PAGE_MB = 5.0, 500, 1.5
 RATES = (10.0, 50.0, 100.0, 200.0)
@@ -63,9 +63,10 @@ def make_trial(number: int, platform: int, chance: random.Random) -> Trial:
 def write_series(folder: RunFolder, rows: int, chance: random.Random) -> None:
     """Write one time series of each kind."""
     folder.write_samples("start", ("due_s", "latency_s"), [(0.01 * at, chance.random() / 100) for at in range(rows)])
-    row = (250_000, 40 * MIB, 36 * MIB, "", "", 10, 0, 0)
+    row: list[float | str] = [250_000, 40 * MIB, 36 * MIB, "", "", 10, 0, 0]
+    row += [""] * (len(COLUMNS) - 2 - len(row))
     load = [(round(0.1 * at, 4), "web", *row) for at in range(rows)]
-    folder.write_samples("load", SAMPLE_COLUMNS, load)
+    folder.write_samples("load", COLUMNS, load)
     header = ("applications", "cgroup_bytes", "pss_bytes", "available_bytes", "p99_ms", "error_fraction")
     steps = [(at, 40 * MIB * at, 36 * MIB * at, 64e9 - 44 * MIB * at, 2 + at / 20, 0.0) for at in range(rows)]
     folder.write_samples("density", header, steps)

@@ -32,6 +32,7 @@ from testbed.analysis import (
     select_ramps,
 )
 from testbed.pairs import list_noise_floors
+from testbed.ramps import read_density
 from testbed.results import RunFolder
 from testbed.statistics import Estimate
 
@@ -107,6 +108,7 @@ def _platform_json(run: Run, platform: Platform) -> dict[str, Any]:
             "applications": [ramp.applications for ramp in of],
             "stopped": [ramp.reason for ramp in of],
             "bytes": {name: to_builtins(held) for name, held in memory.items() if held},
+            **to_builtins(read_density(run, platform.name)),
             "ramps": [{"trial": ramp.trial, "points": _finite(ramp.points)} for ramp in of],
         },
         "utilisation": [

@@ -26,7 +26,7 @@ _ROUTE = struct.Struct("=BBBBBBBBI")
 _NEIGHBOUR = struct.Struct("=BxxxiHBB")
 
 _NEWLINK, _DELLINK, _GETLINK, _SETLINK = 16, 17, 18, 19
-_NEWADDR, _DELADDR, _GETADDR, _NEWROUTE, _NEWNEIGH = 20, 21, 22, 24, 28
+_NEWADDR, _DELADDR, _GETADDR, _NEWROUTE, _NEWNEIGH, _GETNEIGH = 20, 21, 22, 24, 28, 30
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _REQUEST, _ACK, _REPLACE, _EXCL, _CREATE, _DUMP = 1, 4, 0x100, 0x200, 0x400, 0x300
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
@@ -37,6 +37,7 @@ _BRPORT_LEARNING, _BRPORT_UNICAST_FLOOD = 8, 9
 _INFO_KIND, _INFO_DATA = 1, 2
 _VETH_INFO_PEER = 1
 _NLA_F_NESTED = 0x8000
+_NDA_LLADDR = 2
 _NUD_NOARP, _NUD_PERMANENT = 0x40, 0x80
 _NTF_MASTER, _NTF_STICKY = 0x04, 0x40
 _AF_BRIDGE = 7
@@ -214,6 +215,16 @@ def links(route: socket.socket) -> dict[str, int]:
         _attributes(body[_LINK.size :])[_IFLA_IFNAME].rstrip(b"\0").decode(errors="replace"): _LINK.unpack_from(body)[2]
         for body in _dump(route, _GETLINK, _LINK.pack(0, 0, 0, 0, 0))
     }
+
+
+def bridge_addresses(route: socket.socket) -> dict[str, int]:
+    """Return the indices of the ports behind which bridges in the socket's namespace have seen each MAC, or were told
+    that it is: their forwarding databases."""
+    found: dict[str, int] = {}
+    for body in _dump(route, _GETNEIGH, _NEIGHBOUR.pack(_AF_BRIDGE, 0, 0, 0, 0)):
+        mac = _attributes(body[_NEIGHBOUR.size :]).get(_NDA_LLADDR, b"")
+        found[mac.hex(":")] = _NEIGHBOUR.unpack_from(body)[1]
+    return found
 
 
 def permanent_addresses(route: socket.socket, index: int) -> list[bytes]:

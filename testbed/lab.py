@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
@@ -49,6 +49,17 @@ def fix_port(name: str, *macs: str) -> None:
     network.request(network.fix_port(index), f"have the bridge learn nothing from {name}")
     for mac in macs:
         network.request(network.add_port_address(index, mac), f"tell the bridge that {mac} is at {name}")
+
+
+def find_ports(macs: Collection[str]) -> dict[str, str]:
+    """Return the names of the ports, of bridges in the caller's network namespace, that these MACs are behind, by MAC.
+
+    One that has sent nothing for five minutes, and was not fixed, is unknown.
+    """
+    with network.connected() as route:
+        names = {index: name for name, index in network.links(route).items()}
+        known = network.bridge_addresses(route)
+    return {mac: names[index] for mac, index in known.items() if mac in macs and index in names}
 
 
 def _move(function: str, *arguments: int) -> None:

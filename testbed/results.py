@@ -45,6 +45,10 @@ METRIC_COLUMNS = (
 _ADDED = {"clock": "host", "warmup": "0", "repeats": "0", "beside": "", "format": "1"}
 # What the quota of processor time held back: the fraction of periods, and seconds.
 THROTTLED_PERIODS, THROTTLED = "throttled_periods", "throttled"
+# What a trial's name has behind it in the file of its memory by part, at several steps of its ramp.
+PARTS_OF_STEPS = "-parts"
+# The same of what was sampled of its instances in the last window of its ramp.
+INSTANCES_OF_STEP = "-instances"
 # Less of the periods is in tables, and not said in words.
 LEAST_HELD_BACK = 0.005
 # The kind of a manifest's ``machine`` in which one instruction takes one nanosecond.

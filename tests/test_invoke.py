@@ -15,9 +15,19 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "invoke"
 PREREQUISITE_MISSING = 5
-# What the launcher is made of, and what is made of that, below runtime/.
-SOURCES = ("launcher/main.c", "launcher/build.py", "plan/steps/files.py", "plan/encode.py")
-GENERATED = "launcher/generated/operations.h"
+# What programs are made of, and the module that compiles them.
+SOURCES = {
+    "runtime/launcher/main.c": "runtime.launcher.build",
+    "runtime/launcher/build.py": "runtime.launcher.build",
+    "runtime/plan/steps/files.py": "runtime.launcher.build",
+    "runtime/plan/encode.py": "runtime.launcher.build",
+    "testbed/load/generator/main.c": "testbed.load.build",
+    "testbed/load/build.py": "testbed.load.build",
+    "testbed/sampler/sampler.c": "testbed.sampler.build",
+    "testbed/sampler/build.py": "testbed.sampler.build",
+}
+# What is made of the first of them.
+GENERATED = "runtime/launcher/generated/operations.h"
 # A fake dpkg-query that knows every package it is asked for.
 ALL_INSTALLED = """#!/bin/sh
 shift 2
@@ -34,9 +44,11 @@ def checkout(tmp_path: Path) -> Iterator[Path]:
     (root / "requirements.lock").write_text("invoke==3.0.3\n")
     (root / "pyproject.toml").write_text("[project]\n")
     for name in (*SOURCES, GENERATED):
-        (root / "runtime" / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / "runtime" / name).touch()
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
     executable(root / "runtime" / "launcher" / "testbed-launcher", "")
+    executable(root / "testbed" / "load" / "generator" / "testbed-load", "")
+    executable(root / "testbed" / "sampler" / "testbed-sampler", "")
     executable(root / ".venv" / "bin" / "python", '#!/bin/sh\necho python "$@" >&2\n')
     executable(root / ".venv" / "bin" / "testbed-runtime", "")
     executable(root / ".venv" / "bin" / "invoke", '#!/bin/sh\nfor word; do echo "$word"; done\n')
@@ -139,9 +151,10 @@ def test_the_account_that_libvirt_asks_for_is_made_where_it_alone_is_missing(che
 @pytest.mark.parametrize("source", [*SOURCES, GENERATED])
 def test_a_newer_source_is_compiled(checkout: Path, source: str) -> None:
     later_s = time.time() + 1
-    os.utime(checkout / "runtime" / source, (later_s, later_s))
+    os.utime(checkout / source, (later_s, later_s))
     done = run(checkout, "doctor")
-    assert ("python -m runtime.launcher.build" in done.stderr) == (source != GENERATED)
+    compiled = [line.removeprefix("python -m ") for line in done.stderr.splitlines() if line.startswith("python -m ")]
+    assert compiled == ([] if source == GENERATED else [SOURCES[source]])
     assert done.returncode == 0
 
 

@@ -51,6 +51,12 @@ HARDENING = (
     "-ftrivial-auto-var-init=zero",
     "-Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-code",
 )
+# The same of a program that has a C library: static, so that it runs in another release of the system, too.
+STATIC = (
+    *("-O2", "-fPIE", "-static-pie", "-fstack-protector-strong", "-fstack-clash-protection"),
+    *("-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"),  # some distributions' compilers define it themselves
+    "-Wl,-z,relro,-z,now,-z,noexecstack",
+)
 FREESTANDING = (
     "-D_GNU_SOURCE",
     "-nostdlib",

@@ -11,16 +11,10 @@ import sys
 from pathlib import Path
 
 from runtime.errors import TestbedError
-from runtime.launcher.build import WARNINGS, compile_program, find_faults
+from runtime.launcher.build import STATIC, WARNINGS, compile_program, find_faults
 
 FOLDER = Path(__file__).resolve().with_name("generator")
 BINARY = FOLDER / "testbed-load"
-# As the launcher's, of a program that has a C library: static, so that it runs in another release of the system, too.
-HARDENING = (
-    *("-O2", "-fPIE", "-static-pie", "-fstack-protector-strong", "-fstack-clash-protection"),
-    *("-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"),  # some distributions' compilers define it themselves
-    "-Wl,-z,relro,-z,now,-z,noexecstack",
-)
 
 
 def sources() -> list[str]:
@@ -38,7 +32,7 @@ def build() -> Path:
     """Compile the generator if it is out of date; its path. Raises PrerequisiteError without a compiler, TestbedError
     when it fails."""
     if not is_current():
-        compile_program([os.environ.get("CC", "gcc"), *WARNINGS, *HARDENING, *sources()], BINARY)
+        compile_program([os.environ.get("CC", "gcc"), *WARNINGS, *STATIC, *sources()], BINARY)
     return BINARY
 
 

@@ -29,6 +29,7 @@ from testbed.load.build import build as build_generator
 from testbed.machine import emulator
 from testbed.machine.job import GUEST_KERNEL, JOB, SCENARIOS, Job
 from testbed.qemu.variants import VARIANTS, Variant
+from testbed.sampler.build import build as build_sampler
 from vm_images.cloud import ensure_cloud
 from vm_images.container_host import ensure_host_image
 from vm_images.disk import ensure_disk, ensure_layer_disk, layer_name
@@ -140,7 +141,7 @@ def inputs(
     PrerequisiteError for whatever the host lacks.
     """
     store = Store(store_root() / "images")
-    own = ensure_reference_image(store, (build_generator(),), progress)
+    own = ensure_reference_image(store, (build_generator(), build_sampler()), progress)
     needed = [replace(image, reference=f"{job.scenario}/{service}") for service, image in images.items()]
     paths = set[Path]()
     for variant in (VARIANTS[platform] for platform in job.platforms if platform in VARIANTS):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from itertools import takewhile
 from types import MappingProxyType, TracebackType
@@ -15,10 +15,12 @@ from runtime.cgroups import Cgroup, Throttling
 from runtime.errors import WorkloadError
 from runtime.output import QUOTED_LINES, last_lines
 from testbed.interruption import defer_signals
+from testbed.lab import find_ports
 from testbed.measures import counting, throttling
 from testbed.measures.context import RunContext
 from testbed.platforms.protocol import Filled, Instance, Platform, Pooling
 from testbed.qemu.console import KERNEL_PANIC
+from testbed.sampler.plan import Target
 from testbed.scenario.model import Ready, Scenario
 from testbed.services.probe import NotReady, Question, ask
 from testbed.services.specs import make_specs
@@ -209,6 +211,17 @@ class Application:
     def cgroups(self) -> dict[str, Cgroup]:
         """Return the cgroup of each instance, by the instance's name."""
         return {instance.name: self._platform.cgroup(instance) for instance in self.instances}
+
+
+def list_targets(applications: Sequence[Application]) -> dict[str, Target]:
+    """Return what is to be sampled of each instance, by its name: its cgroup and its ports of the lab's bridge."""
+    instances = [instance for application in applications for instance in application.instances]
+    macs = {spec.link.mac: one.name for one in instances for spec in one.specs.values() if spec.link is not None}
+    ports: dict[str, set[str]] = {}
+    for mac, port in find_ports(macs).items():
+        ports.setdefault(macs[mac], set()).add(port)
+    cgroups = {name: cgroup for application in applications for name, cgroup in application.cgroups().items()}
+    return {name: Target(cgroup, tuple(sorted(ports.get(name, ())))) for name, cgroup in cgroups.items()}
 
 
 def _phases(platform_phases: Mapping[str, int], open_ns: int | None) -> dict[str, int]:

@@ -1,57 +1,53 @@
 """Density: how many copies of the application fit, and what memory each one takes.
 
 Applications are added one at a time, all of them under a low load, until the service level breaks, the host's
-memory runs short, or a stated cap is reached. Memory is read three ways (see testbed.sample) after each step: what the
-first application takes, and what each further one adds (see testbed.copies). At the end of the ramp, while all run, it
-is broken down by what it is used for (see testbed.breakdown).
+memory runs short, or a stated cap is reached. Each step is looked at in as many windows of load as a verdict takes (see
+testbed.measures.level). Memory is read three ways (see testbed.sample) after each step: what the first application
+takes, and what each further one adds (see testbed.copies). When their number has doubled, and at the end, it is broken
+down by what it is used for (see testbed.breakdown).
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from statistics import fmean
 from time import process_time, sleep
 
 from msgspec import Struct
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
-from runtime.cgroups import Throttling, sum_throttling
+from runtime.cgroups import sum_throttling
 from runtime.errors import TestbedError, WorkloadError
 from testbed import breakdown
-from testbed.copies import RULERS, first_bytes, further_bytes
 from testbed.lab import PORTS_LIMIT
-from testbed.load.open_loop import LoadResult, OfferedLoad, Target, merge, run_loads
-from testbed.measures.application import Application
+from testbed.load.open_loop import OfferedLoad, Target, merge, run_loads
+from testbed.measures.application import Application, list_targets
 from testbed.measures.context import LOAD_ATTEMPTS, RunContext
+from testbed.measures.level import AGAIN_WARMUP_S, CONFIDENCE, MOST_WINDOWS, Judged, judge, wants_another
 from testbed.measures.schedule import PlannedTrial
-from testbed.results import THROTTLED_PERIODS, Metric, Outcome, Trial
-from testbed.sample import HostReading, compute_shares, compute_utilisation, read_host, read_usage
-from testbed.scenario.model import Scenario, Settings, Slo
+from testbed.measures.steps import (
+    Look,
+    Point,
+    Processors,
+    is_power_of_two,
+    list_parts,
+    make_metrics,
+    make_part_metrics,
+    make_point,
+    make_window,
+)
+from testbed.results import INSTANCES_OF_STEP, PARTS_OF_STEPS, Outcome, Trial
+from testbed.sample import read_host, read_usage
+from testbed.sampler.records import COLUMNS, Row, tabulate
+from testbed.sampler.sampler import Sampler
+from testbed.scenario.model import Scenario, Settings
 
 # What the host itself must keep, whatever is measured.
 RESERVE_BYTES = 512 << 20
 # What a service may take that has no memory limit: unknown, so careful.
 UNLIMITED_BYTES = 1 << 30
-
-
-class Point(Struct, frozen=True):
-    """One step of the ramp, and a row of the samples: so many applications, after a window of load.
-
-    ``available_bytes`` is the host's MemAvailable; ``host_utilisation`` a fraction (0 to 1) over the window, and
-    ``host_others`` the part of it that was neither application nor generator. ``throttled_periods`` is the fraction of
-    the instances' periods in which their quota of processor time held them back.
-    """
-
-    applications: int
-    cgroup_bytes: int
-    pss_bytes: int
-    available_bytes: int
-    p99_ms: float
-    error_fraction: float
-    host_utilisation: float
-    host_others: float
-    throttled_periods: float = 0.0
+# More than the applications of a ramp times what tells their steps apart.
+SEEDS_OF_A_LOOK = 100_000_000
 
 
 class Stop(Struct, frozen=True):
@@ -67,7 +63,9 @@ def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None
         ramp = _Ramp(context, planned, applications)
         stop = ramp.run()
     context.progress(f"  {ramp.within_slo} applications ({stop.reason})")
-    header = list(Point.__struct_fields__)
+    name = f"t{planned.trial:03}"
+    context.folder.write_samples(f"{name}{PARTS_OF_STEPS}", ("applications", "part", "bytes"), list_parts(ramp.parts))
+    context.folder.write_samples(f"{name}{INSTANCES_OF_STEP}", COLUMNS, tabulate(ramp.rows))
     yield Trial(
         planned.trial,
         planned.block,
@@ -75,24 +73,20 @@ def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None
         planned.measure,
         stop.outcome,
         stop.reason,
-        {"rate_per_s": context.settings.density.rate_per_s, "cap": ramp.cap},
-        (*make_metrics(ramp.within_slo, ramp.points), *make_part_metrics(ramp.parts, len(ramp.points) - 1)),
-        context.folder.write_samples(f"t{planned.trial:03}", header, [astuple(point) for point in ramp.points]),
+        {
+            "rate_per_s": context.settings.density.rate_per_s,
+            "cap": ramp.cap,
+            "most_windows": MOST_WINDOWS,
+            "confidence": CONFIDENCE,
+        },
+        (*make_metrics(ramp.within_slo, ramp.points), *make_part_metrics(ramp.parts)),
+        context.folder.write_samples(name, list(Point.__struct_fields__), [astuple(point) for point in ramp.points]),
     )
 
 
-class _Processors(Struct, frozen=True):
-    """The host at a moment, with the CPU seconds that all applications and this process have used by then, and what
-    quotas have held back of the applications."""
-
-    host: HostReading
-    applications_s: float
-    own_s: float
-    held_back: Throttling
-
-
 class _Ramp:
-    """The ramp under way: ``applications`` holds what runs, ``points`` what was seen at each step."""
+    """The ramp under way: ``applications`` holds what runs, ``points`` what was seen at each step, ``rows`` what was
+    sampled in the last window."""
 
     def __init__(self, context: RunContext, planned: PlannedTrial, applications: ExitStack) -> None:
         self._context = context
@@ -100,23 +94,31 @@ class _Ramp:
         self._undo = applications
         self._running: list[Application] = []
         self.points: list[Point] = []
-        self.parts: Mapping[str, int] = {}
+        self.rows: tuple[Row, ...] = ()
+        self._told: set[str] = set()
+        self.parts: dict[int, Mapping[str, int]] = {}
         self.within_slo = 0
+        self._verdict = ""
         self._platform = context.platforms[planned.platform]
         self.cap = count_most_applications(
             context.settings, 1 if self._platform.shared else len(context.scenario.services)
         )
 
     def run(self) -> Stop:
-        """Add applications until something says stop, and see what all of them hold then."""
+        """Add applications until something says stop, and see what all that were looked at hold then."""
         stop = self._grow()
-        with suppress(OSError, TestbedError):  # an instance has ended, which may be what ended the ramp
-            self.parts = breakdown.sum_parts(
-                self._platform.memory_parts(instance)
-                for application in self._running[: len(self.points) - 1]
-                for instance in application.instances
-            )
+        self._break_down(len(self.points) - 1)
         return stop
+
+    def _break_down(self, count: int) -> None:
+        """Record what the first ``count`` applications hold, by part, unless one of their instances has ended."""
+        if count and count not in self.parts:
+            with suppress(OSError, TestbedError):
+                self.parts[count] = breakdown.sum_parts(
+                    self._platform.memory_parts(instance)
+                    for application in self._running[:count]
+                    for instance in application.instances
+                )
 
     def _grow(self) -> Stop:
         sleep(self._context.settings.density.settle_s)  # the host gives back what the trial before had taken
@@ -125,7 +127,7 @@ class _Ramp:
         need_bytes = application_bytes(self._context.scenario)
         while True:
             if stop := find_limit(len(self._running), self.cap, read_host().available_bytes, need_bytes):
-                return stop
+                return replace(stop, reason=stop.reason + self._verdict)
             try:
                 self._add()
             except WorkloadError as error:
@@ -135,6 +137,8 @@ class _Ramp:
             if stop := self._step():
                 return stop
             self.within_slo = len(self._running)
+            if is_power_of_two(self.within_slo):
+                self._break_down(self.within_slo)
 
     def _add(self) -> None:
         number = len(self._running)
@@ -144,66 +148,86 @@ class _Ramp:
             self._platform.reclaim(instance)
 
     def _step(self) -> Stop | None:
-        """Load all applications, read their memory, and judge the service level."""
-        for _ in range(LOAD_ATTEMPTS):
-            result, before, after = self._load()
-            if not result.late:
-                break
-        else:
-            return Stop(result.reason, "void")
-        point = self._point(result, before, after)
+        """Load all applications in as many windows as a verdict takes, and read their memory."""
+        looks: list[Look] = []
+        slo = self._context.settings.slo
+        while not looks or wants_another([look.window for look in looks], slo):
+            look = self._look(len(looks))
+            if look.load.late:
+                return Stop(look.load.reason, "void")
+            looks.append(look)
+        judged = judge([look.window for look in looks], slo)
+        point = self._point(looks, judged)
         self.points.append(point)
-        shown = f"p99 {point.p99_ms:.1f} ms, errors {point.error_fraction:.1%}"
-        self._context.progress(f"  {point.applications} running: {shown}")
-        if reason := find_broken_level(point, self._context.settings.slo):
-            return Stop(reason)
+        shown = f"started in {point.start_s:.2f} s, p50 {point.p50_ms:.1f} ms"
+        self._context.progress(f"  {point.applications} running: {shown}, {judged.verdict}: {judged.reason}")
+        if judged.verdict == "broke":
+            return Stop(f"slo: {judged.reason}")
+        self._verdict = "; held there" if judged.verdict == "held" else f"; undecided there: {judged.reason}"
         return None
 
-    def _load(self) -> tuple[LoadResult, _Processors, _Processors]:
-        """Return the load on all applications at once; its warm-up is the time for the newest to settle."""
+    def _look(self, number: int) -> Look:
+        """Return what one window of load saw; a late generator has further attempts at it."""
+        for attempt in range(LOAD_ATTEMPTS):
+            look = self._load(number * LOAD_ATTEMPTS + attempt)
+            if not look.load.late:
+                break
+        return look
+
+    def _load(self, number: int) -> Look:
+        """Load all applications at once; the warm-up of the first time is for the newest to settle."""
         settings = self._context.settings
         load, density = settings.load, settings.density
-        before: list[_Processors] = []
-        results = run_loads(
-            [
-                OfferedLoad(
-                    Target(application.addresses[load.service], load.port, load.kinds),
-                    density.rate_per_s,
-                    density.window_s,
-                    load.connections,
-                    self._context.arrival_seed(self._planned.block, len(self._running) * 1000 + number),
-                    warmup_s=density.settle_s,
-                )
-                for number, application in enumerate(self._running)
-            ],
-            started=lambda: before.append(self._processors()),
-        )
-        return merge(results), before[0], self._processors()
+        before: list[Processors] = []
+        seeds = number * SEEDS_OF_A_LOOK + len(self._running) * 1000
 
-    def _processors(self) -> _Processors:
+        def begin() -> None:
+            before.append(self._processors())
+            undo.enter_context(sampler)
+
+        with ExitStack() as undo:
+            sampler = Sampler(list_targets(self._running))
+            undo.callback(sampler.close)
+            result = merge(
+                run_loads(
+                    [
+                        OfferedLoad(
+                            Target(application.addresses[load.service], load.port, load.kinds),
+                            density.rate_per_s,
+                            density.window_s,
+                            load.connections,
+                            self._context.arrival_seed(self._planned.block, seeds + index),
+                            warmup_s=min(density.settle_s, AGAIN_WARMUP_S) if number else density.settle_s,
+                        )
+                        for index, application in enumerate(self._running)
+                    ],
+                    started=begin,
+                )
+            )
+            after = self._processors()
+        self._tell_unread(sampler.sampling.unread)
+        self.rows = sampler.sampling.rows
+        window = make_window(result, settings.slo.p99_ms)
+        return Look(result, window, before[0], after, sampler.sampling)
+
+    def _tell_unread(self, unread: Sequence[str]) -> None:
+        """Say once in a ramp what could not be sampled."""
+        for what in unread:
+            if (name := what.partition(":")[0]) not in self._told:
+                self._told.add(name)
+                self._context.progress(f"  not sampled: {what}")
+
+    def _processors(self) -> Processors:
         cgroups = [cgroup for one in self._running for cgroup in one.cgroups().values()]
         used_ns = sum(cgroup.cpu_usage_ns() for cgroup in cgroups)
         held_back = sum_throttling(cgroup.throttling() for cgroup in cgroups)
-        return _Processors(read_host(), used_ns / 1e9, process_time(), held_back)
+        return Processors(read_host(), used_ns / 1e9, process_time(), held_back)
 
-    def _point(self, result: LoadResult, before: _Processors, after: _Processors) -> Point:
+    def _point(self, looks: Sequence[Look], judged: Judged) -> Point:
         readings = [read_usage(cgroup) for application in self._running for cgroup in application.cgroups().values()]
-        return Point(
-            applications=len(self._running),
-            cgroup_bytes=sum(reading.cgroup_bytes for reading in readings),
-            pss_bytes=sum(reading.pss_bytes for reading in readings),
-            available_bytes=read_host().available_bytes,
-            p99_ms=result.p99_s * 1e3,
-            error_fraction=result.error_fraction,
-            host_utilisation=compute_utilisation(before.host, after.host),
-            host_others=compute_shares(
-                before.host,
-                after.host,
-                after.applications_s - before.applications_s,
-                result.generator_cpu_s + after.own_s - before.own_s,
-            ).others,
-            throttled_periods=after.held_back.since(before.held_back).fraction,
-        )
+        timeline = self._running[-1].timeline
+        start_s = (timeline.ready_ns - timeline.requested_ns) / 1e9
+        return make_point(len(self._running), readings, read_host(), looks, judged, start_s)
 
 
 def count_most_applications(settings: Settings, ports: int) -> int:
@@ -226,36 +250,3 @@ def find_limit(running: int, cap: int, available_bytes: int, need_bytes: int) ->
         reason = f"memory: {available_bytes >> 20} MiB available, less than {wanted}"
         return Stop(reason, "ok" if running else "failed")
     return None
-
-
-def find_broken_level(point: Point, slo: Slo) -> str:
-    """Return how the service level was broken; empty when it held."""
-    if point.error_fraction > slo.error_fraction:
-        return f"slo: {point.error_fraction:.1%} of requests failed, more than {slo.error_fraction:.1%}"
-    if point.p99_ms > slo.p99_ms:
-        return f"slo: p99 {point.p99_ms:.0f} ms, more than {slo.p99_ms:g} ms"
-    return ""
-
-
-def make_part_metrics(parts: Mapping[str, int], applications: int) -> tuple[Metric, ...]:
-    """Return what one of so many applications holds on average, ``part_<name>`` in bytes."""
-    return tuple(Metric(f"part_{name}", held_bytes / applications, "bytes") for name, held_bytes in parts.items())
-
-
-def make_metrics(within_slo: int, points: Sequence[Point]) -> tuple[Metric, ...]:
-    """Return how many ``applications`` ran within the service level, and their memory in bytes, by ruler: what the
-    first one took (``_first``) and the mean of what each further one added (``_further``).
-
-    These are as they were read: one of MemAvailable is below 0 where something else gave memory back meanwhile. The
-    step that broke the service level counts, too: its memory is as real. ``host_others`` and
-    ``throttled_periods`` are those of the step that had most of it.
-    """
-    figures = [Metric("applications", within_slo, "1")]
-    columns = {name: [float(getattr(point, name)) for point in points] for name in Point.__struct_fields__}
-    for ruler in RULERS:
-        first, further = first_bytes(columns, ruler), further_bytes(columns, ruler)
-        figures += [Metric(f"{ruler}_first", first, "bytes")] if first is not None else []
-        figures += [Metric(f"{ruler}_further", fmean(further), "bytes")] if further else []
-    for name in ("host_others", THROTTLED_PERIODS):
-        figures.append(Metric(name, max(columns[name], default=0.0), "1"))
-    return tuple(figures)

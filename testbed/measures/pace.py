@@ -9,6 +9,7 @@ from statistics import fmean
 
 from msgspec import Struct
 
+from testbed.measures.level import AGAIN_WARMUP_S, count_windows
 from testbed.measures.schedule import Group
 from testbed.measures.steady import choose_window_s
 from testbed.scenario.model import Settings
@@ -51,8 +52,11 @@ def guess_s(measure: str, settings: Settings, boots: bool) -> float:
     if measure == "start":
         return start_s + choose_window_s(load)
     if measure == "density":
-        steps = max(1.0, _TYPICAL_RAMP * density.cap)
-        return density.settle_s + steps * (start_s + density.settle_s + density.window_s)
+        steps = max(1, round(_TYPICAL_RAMP * density.cap))
+        requests = density.rate_per_s * density.window_s
+        windows = sum(count_windows(round(copies * requests), settings.slo) for copies in range(1, steps + 1))
+        again_s = (windows - steps) * min(density.settle_s, AGAIN_WARMUP_S)
+        return density.settle_s + steps * (start_s + density.settle_s) + windows * density.window_s + again_s
     return start_s + len(load.rates_per_s) * (load.warmup_s + load.duration_s + 0.5)
 
 

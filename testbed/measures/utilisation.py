@@ -2,46 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Mapping
+from contextlib import ExitStack, suppress
 from time import process_time
 
 from msgspec import Struct
-from msgspec.structs import astuple
+from msgspec.structs import replace
 
+from runtime.cgroups import Cgroup
 from testbed.histograms import can_tell, find_percentiles, name_percentile
 from testbed.load.open_loop import LoadResult, Target, run_load
 from testbed.measures import counting, overhead, throttling
-from testbed.measures.application import Application
+from testbed.measures.application import Application, list_targets
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
 from testbed.platforms.protocol import Platform
 from testbed.results import Metric, Outcome, Trial
-from testbed.sample import (
-    HostReading,
-    HostRow,
-    Row,
-    Sampler,
-    Usage,
-    compute_shares,
-    compute_utilisation,
-    read_host,
-    summarise_usage,
-)
-
-SAMPLE_INTERVAL_S = 0.25
-SAMPLE_COLUMNS = (
-    "t_s", "name", "cpu_ns", "cgroup_bytes", "pss_bytes", "busy", "available_bytes",
-    "nr_periods", "nr_throttled", "throttled_ns",
-)  # fmt: skip
+from testbed.sample import HostReading, compute_shares, compute_utilisation, read_host
+from testbed.sampler.records import COLUMNS, Row, Usage, summarise_usage, tabulate
+from testbed.sampler.sampler import Account, Sampler
 
 
 class Window(Struct, frozen=True):
     """What was seen from the end of the warm-up to the last answer.
 
-    ``used`` has one entry an instance, by its part of the application; ``sampler_cpu_s`` is what this process used
-    meanwhile. ``counted`` are the counts before the warm-up's first request and after the last
-    answer: to read them in between would delay requests.
+    ``used`` has one entry an instance, by its part of the application; ``sampled`` is what sampling took, and
+    ``own_cpu_s`` what this process used meanwhile. ``counted`` are the counts before the warm-up's first request and
+    after the last answer: to read them in between would delay requests.
     """
 
     load: LoadResult
@@ -49,8 +36,8 @@ class Window(Struct, frozen=True):
     before: HostReading
     after: HostReading
     rows: tuple[Row, ...] = ()
-    host_rows: tuple[HostRow, ...] = ()
-    sampler_cpu_s: float = 0.0
+    sampled: Account | None = None
+    own_cpu_s: float = 0.0
     counted: tuple[counting.Tally | None, counting.Tally | None] = (None, None)
 
 
@@ -89,7 +76,7 @@ def _trial(
         reason,
         {"rate_per_s": rate_per_s},
         (*make_metrics(rate_per_s, window), *beside),
-        context.folder.write_samples(f"t{number:03}", SAMPLE_COLUMNS, merge_sample_rows(window.rows, window.host_rows)),
+        context.folder.write_samples(f"t{number:03}", COLUMNS, tabulate(window.rows)),
         histogram=context.folder.write_histogram(f"t{number:03}", window.load.latencies, window.load.elapsed_s),
     )
 
@@ -99,13 +86,17 @@ def _offer(context: RunContext, platform: Platform, rate_per_s: float, applicati
     load = context.settings.load
     target = Target(application.addresses[load.service], load.port, load.kinds)
     cgroups = application.cgroups()
-    begun: list[tuple[Sampler, HostReading, float]] = []
+    begun: list[tuple[dict[str, int], HostReading, float]] = []
     counted = counting.read(platform, application.instances)
 
     def begin() -> None:
-        begun.append((undo.enter_context(Sampler(cgroups, SAMPLE_INTERVAL_S)), read_host(), process_time()))
+        # Requests are due from now on: what they use must not wait for the sampler to have its turn.
+        begun.append((read_cpu_ns(cgroups), read_host(), process_time()))
+        undo.enter_context(sampler)
 
     with ExitStack() as undo:
+        sampler = Sampler(list_targets([application]))
+        undo.callback(sampler.close)
         result = run_load(
             target,
             rate_per_s,
@@ -116,16 +107,29 @@ def _offer(context: RunContext, platform: Platform, rate_per_s: float, applicati
             schedule=load.schedule,
             started=begin,
         )
-        after, ended_cpu_s = read_host(), process_time()
+        after, ended_cpu_s, ended_ns = read_host(), process_time(), read_cpu_ns(cgroups)
     tallies = counted, counting.read(platform, application.instances)
-    sampler, before, began_cpu_s = begun[0]
-    used = {
-        throttling.name_part(instance): summarise_usage(sampler.rows, instance.name)
-        for instance in application.instances
-    }
-    rows, host_rows = tuple(sampler.rows), tuple(sampler.host_rows)
+    began_ns, before, began_cpu_s = begun[0]
+    sampling = sampler.sampling
+    for what in sampling.unread:
+        context.progress(f"  not sampled: {what}")
+    used = {}
+    for instance in application.instances:
+        usage = summarise_usage(sampling.rows, instance.name)
+        if instance.name in began_ns and instance.name in ended_ns:
+            usage = replace(usage, cpu_s=(ended_ns[instance.name] - began_ns[instance.name]) / 1e9)
+        used[throttling.name_part(instance)] = usage
     own_s = ended_cpu_s - began_cpu_s
-    return Window(result, used, before, after, rows, host_rows, own_s, tallies)
+    return Window(result, used, before, after, sampling.rows, sampling.account, own_s, tallies)
+
+
+def read_cpu_ns(cgroups: Mapping[str, Cgroup]) -> dict[str, int]:
+    """Return the CPU time of each cgroup so far, in nanoseconds, without those that have gone."""
+    found: dict[str, int] = {}
+    for name, cgroup in cgroups.items():
+        with suppress(OSError):
+            found[name] = cgroup.cpu_usage_ns()
+    return found
 
 
 def judge_load(result: LoadResult) -> tuple[Outcome, str]:
@@ -161,7 +165,8 @@ def make_metrics(rate_per_s: float, window: Window) -> tuple[Metric, ...]:
     """
     load = window.load
     application_s = sum(used.cpu_s for used in window.used.values())
-    parts = compute_shares(window.before, window.after, application_s, load.generator_cpu_s + window.sampler_cpu_s)
+    own_s = window.own_cpu_s + (window.sampled.cpu_s if window.sampled else 0.0)
+    parts = compute_shares(window.before, window.after, application_s, load.generator_cpu_s + own_s)
     cgroup_bytes = sum(used.cgroup_bytes for used in window.used.values())
     figures = [
         Metric("rate", rate_per_s, "1/s"),
@@ -178,6 +183,7 @@ def make_metrics(rate_per_s: float, window: Window) -> tuple[Metric, ...]:
         *([Metric("generator_lag_p99", load.lag_p99_s, "s")] if can_tell(load.ok + load.failed, 99) else []),
         Metric("generator_lag_max", load.lag_max_s, "s"),
         Metric("generator_cpu", load.generator_cpu_s, "s"),
+        *(make_sampler_metrics(window.sampled) if window.sampled else ()),
         *throttling.make_metrics({part: used.throttling for part, used in window.used.items()}),
         *counting.make_metrics(*window.counted, load.offered if load.ok else 0),
     ]
@@ -201,14 +207,13 @@ def make_latency_metrics(load: LoadResult) -> tuple[Metric, ...]:
     return (*percentiles, Metric("latency_n", load.latencies.get_total_count(), "1"))
 
 
-def merge_sample_rows(rows: Sequence[Row], host_rows: Sequence[HostRow]) -> list[tuple[float | str, ...]]:
-    """Return the samples of all instances and, named ``host``, of the host, in the order of time."""
-    table: list[tuple[float | str, ...]] = [
-        (round(row.t_s, 4), row.name, row.cpu_ns, row.cgroup_bytes, row.pss_bytes, "", "", *astuple(row.throttling))
-        for row in rows
-    ]
-    table += [
-        (round(row.t_s, 4), "host", "", "", "", round(row.busy, 4), row.available_bytes, "", "", "")
-        for row in host_rows
-    ]
-    return sorted(table, key=lambda row: row[0])
+def make_sampler_metrics(account: Account) -> tuple[Metric, ...]:
+    """Return what sampling took in the window, in CPU seconds; of them, those of PSS with its last reading, which comes
+    after the window; how often CPU time and PSS of an instance were read in a second; and how late the samples came."""
+    return (
+        Metric("sampler_cpu", account.cpu_s, "s"),
+        Metric("sampler_pss_cpu", account.group_cpu_s.get("pss", 0.0), "s"),
+        Metric("sampler_rate", account.rates_per_s.get("cpu", 0.0), "1/s"),
+        Metric("sampler_pss_rate", account.rates_per_s.get("pss", 0.0), "1/s"),
+        Metric("sampler_lag_p99", account.late_p99_s, "s"),
+    )

@@ -3,6 +3,7 @@ process of its own. tests/runtime/check_guest.py boots the guest and reads what 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import sys
@@ -44,3 +45,16 @@ def work_off(checks: Sequence[Callable[[], None]]) -> None:
         else:
             outcome = "ok"
         print(f"check: {check.__name__}: {time.monotonic() - began:.1f} s: {outcome}", flush=True)
+
+
+def be_init(act: Callable[[], None]) -> None:
+    """Do ``act`` in a child, and reap whoever is orphaned, until it ends."""
+    child = os.fork()
+    if child == 0:
+        try:
+            act()
+        finally:
+            os._exit(0)
+    while os.wait()[0] != child:
+        continue
+    fcntl.ioctl(1, 0x5409, 1)  # TCSBRK: what is in the serial port when PID 1 ends is lost

@@ -6,13 +6,11 @@ tests/runtime/test_version_two_guest.py reads.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import subprocess
 from pathlib import Path
 
 from tests.runtime import version_two_commands, version_two_containers
-from tests.runtime.guest_checks import work_off
+from tests.runtime.guest_checks import be_init, work_off
 from tests.runtime.version_two_commands import BUNDLE, OCI_CGROUP
 from tests.runtime.version_two_containers import BUSYBOX, UNIFIED
 
@@ -47,16 +45,7 @@ def check_all() -> None:
 
 
 def main() -> None:
-    """Be an init: have the checks done in a child, and reap whoever is orphaned, until it ends."""
-    child = os.fork()
-    if child == 0:
-        try:
-            check_all()
-        finally:
-            os._exit(0)
-    while os.wait()[0] != child:
-        continue
-    fcntl.ioctl(1, 0x5409, 1)  # TCSBRK: what is in the serial port when PID 1 ends is lost
+    be_init(check_all)
 
 
 if __name__ == "__main__":

@@ -7,16 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
-from runtime.cgroups import Cgroup, Throttling
+from runtime.cgroups import Cgroup
 from testbed.sample import (
     HostReading,
-    Row,
-    Sampler,
     compute_steal,
     compute_utilisation,
     cpu_s,
@@ -25,7 +21,6 @@ from testbed.sample import (
     read_host,
     read_pss_bytes,
     read_usage,
-    summarise_usage,
 )
 
 MIB = 1 << 20
@@ -83,75 +78,6 @@ def test_a_reading_has_the_cpu_time_and_memory_of_the_processes(cgroup: Cgroup) 
     assert after.t_ns > before.t_ns
 
 
-@pytest.mark.root
-def test_the_sampler_covers_its_window_from_edge_to_edge(cgroup: Cgroup) -> None:
-    with Sampler({"web": cgroup}, interval_s=0.1) as sampler, run_in(cgroup) as process:
-        assert process.stdout and process.stdout.readline() == "ready\n"
-        time.sleep(0.25)
-    usage = summarise_usage(sampler.rows, "web")
-    assert 0.28 < usage.cpu_s < 1.0
-    assert usage.samples == len(sampler.rows) >= 5
-    assert sampler.rows[0].cpu_ns == 0
-    assert [row.t_s for row in sampler.rows] == sorted(row.t_s for row in sampler.rows)
-    assert max(row.pss_bytes for row in sampler.rows) > 64 * MIB
-    assert 0.1 < max(row.busy for row in sampler.host_rows) <= 1.0
-    assert all(row.available_bytes > 0 for row in sampler.host_rows)
-    assert 0 < sampler.sampler_cpu_s < 0.1
-
-
-@pytest.mark.root
-def test_the_sampler_sees_what_the_quota_holds_back(limited: Cgroup) -> None:
-    """A tenth of a processor, and a process that wants all of it."""
-    spinner = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    try:
-        for directory in limited.directories():
-            (directory / "cgroup.procs").write_text(str(spinner.pid))
-        time.sleep(0.3)
-        with Sampler({"web": limited}, interval_s=0.1) as sampler:
-            time.sleep(0.7)
-    finally:
-        spinner.kill()
-        spinner.wait()
-    held_back = summarise_usage(sampler.rows, "web").throttling
-    assert 4 <= held_back.periods <= 9 and held_back.throttled >= held_back.periods - 2
-    assert 0.3e9 < held_back.throttled_ns < 0.9e9
-    assert sampler.rows[0].throttling == Throttling(), "counted from the first sample on, not from the cgroup's making"
-
-
-@pytest.mark.root
-def test_an_instance_that_ends_while_sampled_is_lost_not_an_error(cgroup: Cgroup) -> None:
-    with Sampler({"web": cgroup}, interval_s=0.05) as sampler:
-        with run_in(cgroup) as process:
-            assert process.stdout and process.stdout.readline() == "ready\n"
-        cgroup.remove()
-        time.sleep(0.15)
-    assert sampler.lost == {"web"}
-    assert sampler.rows
-
-
-def test_what_goes_wrong_in_the_thread_is_raised_where_it_is_seen(tmp_path: Path) -> None:
-    class Unreadable(Cgroup, frozen=True):
-        calls: ClassVar[int] = 0
-
-        def cpu_usage_ns(self) -> int:
-            Unreadable.calls += 1
-            if Unreadable.calls > 1:
-                raise ValueError("cpuacct.usage: not a number")
-            return 0
-
-        def memory_bytes(self) -> int:
-            return 0
-
-        def pids(self) -> tuple[int, ...]:
-            return ()
-
-        def throttling(self) -> Throttling:
-            return Throttling()
-
-    with pytest.raises(ValueError, match="not a number"), Sampler({"web": Unreadable("testbed/none")}, interval_s=0.01):
-        time.sleep(0.1)
-
-
 def test_pss_of_a_process_that_has_ended_is_nothing() -> None:
     process = subprocess.Popen(["true"])
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
@@ -188,18 +114,3 @@ def test_the_host_can_be_read() -> None:
     second = read_host()
     assert second.total_ticks > first.total_ticks
     assert first.available_bytes > MIB
-
-
-def test_usage_is_of_one_name_in_one_window() -> None:
-    rows = [
-        Row(0.0, "web", 0, 100, 10),
-        Row(1.0, "web", 500_000_000, 200, 20),
-        Row(1.0, "redis", 9_000_000_000, 7, 7),
-        Row(2.0, "web", 700_000_000, 600, 30),
-    ]
-    assert summarise_usage(rows, "web").cpu_s == pytest.approx(0.7)
-    assert summarise_usage(rows, "web").cgroup_bytes == 300
-    late = summarise_usage(rows, "web", since_s=0.5)
-    assert late.cpu_s == pytest.approx(0.2)
-    assert (late.cgroup_bytes, late.pss_bytes, late.samples) == (400, 25, 2)
-    assert summarise_usage(rows, "absent").samples == 0

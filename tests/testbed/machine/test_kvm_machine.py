@@ -23,6 +23,7 @@ from testbed.load.build import build as build_generator
 from testbed.machine import emulation
 from testbed.machine.emulation import emulate
 from testbed.machine.inputs import Inputs, assemble, require_room
+from testbed.sampler.build import build as build_sampler
 from tests.runtime.check_guest import CHECKS as CHECKS_FOLDER
 from tests.runtime.check_guest import TESTS, layer_of_unit, layers_of_checks, read_outcomes
 from tests.testbed.machine.kvm_checks import CHECKS, IMAGE
@@ -56,7 +57,7 @@ def store_layer(directory: Path) -> Layer:
 def machine(work: Path) -> Inputs:
     """The machine's files below ``work``, which is on the store's file system: hard links to its layers go there."""
     require_room()
-    own = ensure_reference_image(Store(store_root() / "images"), (build_generator(),), print)
+    own = ensure_reference_image(Store(store_root() / "images"), (build_generator(), build_sampler()), print)
     layers = work / "layers"
     checks = layers_of_checks(layers, "kvm_checks.py", _COMMANDS, Path(__file__).parent)
     copy = layers / "checks" / "tests" / Path(answers.__file__).relative_to(TESTS)

@@ -37,6 +37,7 @@ option = lambda name: float(os.environ.get(name, "0"))
 address, port = os.environ["LISTEN"], int(os.environ["PORT"])
 application = int(address.split(".")[2])
 began = time.monotonic()
+slow = iter(range(int(option("SLOW_REQUESTS") or 1 << 30)))
 held = bytearray(b"x") * (int(option("HOLD_MIB")) << 20)
 for number in range(30):
     say(f"line {number}")
@@ -62,7 +63,7 @@ def answer(connection):
                     os._exit(4)
                 if 0 < option("FAIL_FROM") <= application:
                     line = b"500 Overloaded"
-                if 0 < option("SLOW_FROM") <= application:
+                if 0 < option("SLOW_FROM") <= application and next(slow, None) is not None:
                     time.sleep(0.2)
             connection.sendall(b"HTTP/1.1 " + line + b"\\r\\nContent-Length: 5\\r\\n\\r\\nready")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable
@@ -14,22 +15,13 @@ from msgspec.structs import replace
 
 from testbed.interruption import Interrupted, raise_on_signals
 from testbed.measures.context import RunContext
-from testbed.measures.density import (
-    Point,
-    application_bytes,
-    count_most_applications,
-    find_broken_level,
-    find_limit,
-    make_metrics,
-)
+from testbed.measures.density import application_bytes, count_most_applications, find_limit
 from testbed.measures.schedule import PlannedTrial
 from testbed.measures.trials import run_trials
 from testbed.results import Trial
-from testbed.scenario.model import Slo
 
 MakeContext = Callable[..., RunContext]
 MIB = 1 << 20
-FAULTS = [("SLOW_FROM", " ms, more than 150 ms"), ("FAIL_FROM", "% of requests failed, more than 1.0%")]
 PLANNED = PlannedTrial(3, 2, "local", "density")
 
 
@@ -49,8 +41,12 @@ def samples(context: RunContext, trial: Trial) -> list[dict[str, str]]:
 def test_the_cap_stops_the_ramp_and_each_application_takes_its_memory(make_context: MakeContext, platform: Any) -> None:
     context = make_context(web={"HOLD_MIB": "24"})
     trial = run(context)
-    assert (trial.outcome, trial.reason) == ("ok", "cap: 3 applications")
-    assert trial.value("applications") == 3
+    assert trial.outcome == "ok"
+    assert re.fullmatch(
+        r"cap: 3 applications; undecided there: 0 of \d+ requests slower than 150 ms \(0.0% to .*%\), too few .* 1%",
+        trial.reason,
+    )
+    assert (trial.value("applications"), trial.value("applications_held")) == (3, 0)
     for ruler, most_mib in (("memory_cgroup", 60), ("memory_pss", 60), ("memory_available", 300)):
         for figure in ("first", "further"):
             value = trial.value(f"{ruler}_{figure}")
@@ -63,21 +59,48 @@ def test_the_cap_stops_the_ramp_and_each_application_takes_its_memory(make_conte
     rows = samples(context, trial)
     assert [row["applications"] for row in rows] == ["0", "1", "2", "3"]
     assert [float(row["cgroup_bytes"]) for row in rows] == sorted(float(row["cgroup_bytes"]) for row in rows)
-    assert all(0 < float(row["p99_ms"]) < 150 for row in rows[1:])
+    assert all(0 < float(row["p50_ms"]) <= float(row["p99_ms"]) < 150 for row in rows[1:])
+    requests = [int(row["requests"]) for row in rows]
+    assert requests[0] == 0 < requests[1] < requests[2] < requests[3] < 60, "20 a second each, in 0.4 s"
+    assert {row["windows"] for row in rows[1:]} == {"1"}, "no window more where it could not decide"
+    assert [row["verdict"] for row in rows] == ["", "undecided", "undecided", "undecided"]
+    assert all(0 < float(row["start_s"]) < 5 for row in rows[1:])
+    assert all(0 <= float(row[f"{what}_pressure"]) <= 1 for row in rows for what in ("cpu", "memory", "io"))
+    with (context.folder.path / "samples" / "t003-instances.csv").open() as file:
+        sampled = list(csv.DictReader(file))
+    assert {row["name"] for row in sampled} == {
+        "host", *(f"t003-a{number}-{service}" for number in range(3) for service in ("web", "store"))
+    }  # fmt: skip
+    with (context.folder.path / "samples" / "t003-parts.csv").open() as file:
+        parts = list(csv.DictReader(file))
+    held = {int(row["applications"]): int(row["bytes"]) for row in parts if row["part"] == "application"}
+    assert list(held) == [1, 2, 3], "one, twice as many, and the end"
+    assert all(count * 24 * MIB < size < count * 60 * MIB for count, size in held.items())
     assert platform.pids() == []
 
 
 @pytest.mark.root
-@pytest.mark.parametrize(
-    ("fault", "reason"), [("SLOW_FROM", " ms, more than 150 ms"), ("FAIL_FROM", "% of requests failed, more than 1.0%")]
-)
-def test_a_broken_service_level_stops_the_ramp(make_context: MakeContext, fault: str, reason: str) -> None:
+@pytest.mark.parametrize(("fault", "what"), [("SLOW_FROM", "slower than 150 ms"), ("FAIL_FROM", "failed")])
+def test_a_broken_service_level_stops_the_ramp(make_context: MakeContext, fault: str, what: str) -> None:
     context = make_context(web={fault: "2"})
     trial = run(context)
     assert trial.outcome == "ok"
-    assert trial.reason.startswith("slo: ") and trial.reason.endswith(reason)
+    assert re.fullmatch(rf"slo: \d+ of \d+ requests in 2 windows {what} \(.*\), more than 1%", trial.reason)
     assert trial.value("applications") == 1
-    assert len(samples(context, trial)) == 3, "the broken step is recorded, too"
+    rows = samples(context, trial)
+    assert [row["verdict"] for row in rows] == ["", "undecided", "broke"], "the broken step is recorded, too"
+    assert rows[2]["windows"] == "2"
+    assert float(rows[2]["slow_low"]) > 0.01 or fault == "FAIL_FROM"
+
+
+@pytest.mark.root
+def test_a_hiccup_does_not_end_the_ramp(make_context: MakeContext) -> None:
+    """The service is slow for as long as its second application's first window lasts, and then no more."""
+    trial = run(context := make_context(web={"SLOW_FROM": "2", "SLOW_REQUESTS": "5"}))
+    assert trial.reason.startswith("cap: 3 applications; undecided there: ")
+    rows = samples(context, trial)
+    assert [row["verdict"] for row in rows] == ["", "undecided", "undecided", "undecided"]
+    assert int(rows[2]["windows"]) > 1 and int(rows[2]["slow"]) >= 3
 
 
 @pytest.mark.root
@@ -137,33 +160,6 @@ def test_memory_for_the_next_application_and_the_host_must_be_there() -> None:
     assert none_at_all is not None and none_at_all.outcome == "failed"
     capped = find_limit(12, cap=12, available_bytes=10_000 * MIB, need_bytes=need)
     assert capped is not None and capped.reason == "cap: 12 applications"
-
-
-def test_the_service_level_holds_up_to_its_limits() -> None:
-    slo = Slo(p99_ms=250, error_fraction=0.01)
-    point = Point(3, 1, 1, 1, p99_ms=250.0, error_fraction=0.01, host_utilisation=0.5, host_others=0.0)
-    assert find_broken_level(point, slo) == ""
-    assert find_broken_level(replace(point, p99_ms=250.6), slo) == "slo: p99 251 ms, more than 250 ms"
-    assert find_broken_level(replace(point, error_fraction=0.02), slo) == "slo: 2.0% of requests failed, more than 1.0%"
-
-
-def test_the_first_application_is_apart_from_further_ones() -> None:
-    taken = [0, 45, 85, 125, 165]
-    points = [
-        Point(n, taken[n] * MIB, n * 30 * MIB, (9000 - n * 50) * MIB, 1, 0, 0, n / 100) for n in range(len(taken))
-    ]
-    figures = {metric.metric: metric.value for metric in make_metrics(4, points)}
-    assert figures["memory_cgroup_first"] == 45 * MIB
-    assert figures["memory_cgroup_further"] == 40 * MIB
-    assert figures["memory_pss_further"] == 30 * MIB
-    assert figures["memory_available_first"] == figures["memory_available_further"] == 50 * MIB
-    assert figures["host_others"] == 0.04
-    assert figures["throttled_periods"] == 0
-    most = make_metrics(2, [*points[:2], replace(points[2], throttled_periods=0.4)])[-1]
-    assert (most.metric, most.value, most.unit) == ("throttled_periods", 0.4, "1")
-    alone = [metric.metric for metric in make_metrics(0, points[:1])]
-    assert alone == ["applications", "host_others", "throttled_periods"]
-    assert "memory_pss_further" not in {metric.metric for metric in make_metrics(1, points[:2])}
 
 
 def test_the_bridge_limits_the_cap(make_context: MakeContext) -> None:

@@ -24,7 +24,8 @@ from testbed.measures.utilisation import (
     make_latency_metrics,
     make_metrics,
 )
-from testbed.sample import CLOCK_TICKS_PER_S, HostReading, Usage
+from testbed.sample import CLOCK_TICKS_PER_S, HostReading
+from testbed.sampler.records import Usage
 
 MakeContext = Callable[..., RunContext]
 MIB = 1 << 20
@@ -78,10 +79,15 @@ def test_each_rate_is_a_trial_with_the_cost_of_a_request(make_context: MakeConte
         assert 0 < figures["host_application"] < 1
         assert 0 < figures["host_generator"] < 1
         assert 0 <= figures["host_others"] <= figures["host_utilisation"]
+        assert 0 < figures["sampler_cpu"] < 0.1 and 0 < figures["sampler_pss_cpu"] < 0.1
+        assert 5 < figures["sampler_rate"] < 12
         assert trial.samples is not None
         with (context.folder.path / "samples" / trial.samples).open() as file:
             rows = list(csv.DictReader(file))
         assert {row["name"] for row in rows} == {"t005-web", "t005-store", "host"}
+        of_web = [row for row in rows if row["name"] == "t005-web"]
+        assert float(of_web[-1]["cpu_ns"]) > 0 and float(of_web[-1]["pss_bytes"]) > 24 * MIB
+        assert any(row["busy"] for row in rows if row["name"] == "host")
     assert platform.events.count(("start", "web")) == 1, "one application serves all rates"
     assert platform.pids() == []
 
@@ -171,7 +177,7 @@ def test_who_used_the_host_adds_up() -> None:
     used = {"web": Usage(1.5, 0.0, 0.0, 20), "store": Usage(0.5, 0.0, 0.0, 20)}
     ticks = CLOCK_TICKS_PER_S
     before, after = HostReading(0, 0, 0, 0, 0), HostReading(1, 4 * ticks, 0, 8 * ticks, 0)
-    window = Window(load_result(generator_cpu_s=1.0), used, before, after, sampler_cpu_s=0.1)
+    window = Window(load_result(generator_cpu_s=1.0), used, before, after, own_cpu_s=0.1)
     figures = {metric.metric: metric.value for metric in make_metrics(20.0, window)}
     assert figures["host_utilisation"] == 0.5
     assert figures["host_application"] == pytest.approx(0.25)
