@@ -16,11 +16,10 @@ from msgspec import Struct
 from reports.quantities import format_number
 from testbed.analysis import Run, get_mapping
 from testbed.results import MANIFEST, METRICS, TRIALS, RunFolder, Trial
+from testbed.runs.fingerprint import PASSING
 
 # What another run must share for its figures to be expected to be the same, by the manifest's members.
 _MADE_OF = ("scenario", "settings", "images", "versions", "source", "guest_kernel", "seccomp", "platforms", "machine")
-# Facts of a host that change by the minute.
-_PASSING = frozenset({"available_bytes", "swap_used_bytes", "load_average", "speed"})
 _LOG = re.compile(r"t(\d{1,9})[-.][A-Za-z0-9._-]*")
 # What has a meaning in an entry of a bibliography.
 _UNSAFE = re.compile(r"[{}\\%\n]")
@@ -82,7 +81,7 @@ def fingerprint(manifest: Mapping[str, Any], members: Iterable[str]) -> str:
 
 def _lasting(value: object) -> object:
     if isinstance(value, Mapping):
-        return {str(key): _lasting(inner) for key, inner in value.items() if key not in _PASSING}
+        return {str(key): _lasting(inner) for key, inner in value.items() if key not in PASSING}
     return [_lasting(inner) for inner in value] if isinstance(value, list) else value
 
 
@@ -158,8 +157,8 @@ def find_logs(folder: RunFolder) -> dict[int, list[str]]:
 
 def sample_links(folder: RunFolder, trial: Trial) -> Sequence[str]:
     """Return links to a trial's time series and histogram, those that are there."""
-    names = [name for name in (trial.samples, trial.histogram) if name and "/" not in name and name[:1] != "."]
-    return [f"samples/{quote(name)}" for name in names if (folder.path / "samples" / name).is_file()]
+    paths = (folder.samples_path(trial), folder.histogram_path(trial))
+    return [f"samples/{quote(path.name)}" for path in paths if path is not None]
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "", depth: int = 0) -> list[tuple[str, str]]:

@@ -31,7 +31,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "seed": ("seed",),
 }
 # Facts that are other in every run and make none of it another experiment.
-_PASSING = frozenset({"available_bytes", "swap_used_bytes", "load_average", "speed"})
+PASSING = frozenset({"available_bytes", "swap_used_bytes", "load_average", "speed"})
 # Settings that say how much is measured, not what.
 _EFFORT = frozenset({"trials", "until", "budget_s", "most_trials"})
 # Facts of a host that an update of it changes.
@@ -56,7 +56,7 @@ def flatten(value: object, name: str = "", depth: int = 0) -> Iterator[tuple[str
     """Yield the leaves of nested data as a dotted name and a text; what is too deep is one leaf."""
     if isinstance(value, Mapping) and depth < _DEEPEST:
         for key, inner in value.items():
-            if key not in _PASSING:
+            if key not in PASSING:
                 yield from flatten(inner, f"{name}.{key}" if name else str(key), depth + 1)
     elif isinstance(value, list) and depth < _DEEPEST and any(isinstance(inner, Mapping | list) for inner in value):
         for index, inner in enumerate(value):
