@@ -121,7 +121,7 @@ def running_trial(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(command(*arguments), cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as process:
         try:
             assert process.stderr
-            began = any(re.match(r"trials? \d+( to \d+)? of \d+: ", line) for line in process.stderr)
+            began = any(re.match(r"trials? \d+( to \d+)? of (about )?\d+: ", line) for line in process.stderr)
             assert began, f"the run ended with {process.wait()} before its first trial"
             yield process
         finally:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import os
 import subprocess
 import sys
-import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -72,8 +70,14 @@ def make_tree(revision: Revision, target: Path, root: Path = ROOT) -> Path:
     if archive.returncode:
         raise TestbedError(f"git archive {revision.commit[:12]}: {archive.stderr.decode(errors='replace').strip()}")
     target.mkdir()
-    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
-        files.extractall(target, filter="tar")
+    unpacked = subprocess.run(
+        ["tar", "--extract", "--no-same-owner", "--directory", str(target)],
+        input=archive.stdout,
+        capture_output=True,
+        check=False,
+    )
+    if unpacked.returncode:
+        raise TestbedError(f"tar --extract in {target}: {unpacked.stderr.decode(errors='replace').strip()}")
     done = subprocess.run(
         [sys.executable, "-c", _COMPILE.format(python=sys.executable)],
         cwd=target,
