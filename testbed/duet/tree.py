@@ -1,4 +1,4 @@
-"""A second tree of this code, at another revision, with a launcher of its own, for as long as a run needs it."""
+"""A second tree of this code, at another revision, with programs of its own, for as long as a run needs it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 _PLAYER = "testbed/duet/player.py"
 _LAUNCHER = "runtime/launcher/testbed-launcher"
 _COMPILE = "from runtime.launcher import build as b; b.build_for({python!r}, b.PACKAGES, b.BINARY)"
+# The modules that compile what measures, where the revision has them: the first trial must not wait for a compiler.
+_MEASURING = ("testbed.load.build", "testbed.sampler.build")
 
 
 class Revision(Struct, frozen=True):
@@ -62,7 +64,7 @@ def find_revision(asked: str, root: Path = ROOT) -> Revision:
 
 
 def make_tree(revision: Revision, target: Path, root: Path = ROOT) -> Path:
-    """Write the revision's files to ``target``, which must not exist, compile its launcher, and return the directory.
+    """Write the revision's files to ``target``, which must not exist, compile its programs, and return the directory.
 
     Raises TestbedError when git or the compiler fails.
     """
@@ -78,8 +80,18 @@ def make_tree(revision: Revision, target: Path, root: Path = ROOT) -> Path:
     )
     if unpacked.returncode:
         raise TestbedError(f"tar --extract in {target}: {unpacked.stderr.decode(errors='replace').strip()}")
+    _compile(revision, target, "the launcher", "-c", _COMPILE.format(python=sys.executable))
+    if not (target / _LAUNCHER).exists():
+        raise TestbedError(f"compile the launcher of {revision.commit[:12]}: there is no {_LAUNCHER}", f"in {target}")
+    for module in _MEASURING:
+        if (target / module.replace(".", "/")).with_suffix(".py").exists():
+            _compile(revision, target, module, "-m", module)
+    return target
+
+
+def _compile(revision: Revision, target: Path, what: str, *words: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", _COMPILE.format(python=sys.executable)],
+        [sys.executable, *words],
         cwd=target,
         env=without_python_paths(),
         stdin=subprocess.DEVNULL,
@@ -87,7 +99,6 @@ def make_tree(revision: Revision, target: Path, root: Path = ROOT) -> Path:
         text=True,
         check=False,
     )
-    if done.returncode or not (target / _LAUNCHER).exists():
-        said = done.stderr.strip().splitlines()[-3:] or [f"there is no {_LAUNCHER}"]
-        raise TestbedError(f"compile the launcher of {revision.commit[:12]}: {' '.join(said)}", f"in {target}")
-    return target
+    if done.returncode:
+        said = done.stderr.strip().splitlines()[-3:] or [f"exit status {done.returncode}"]
+        raise TestbedError(f"compile {what} of {revision.commit[:12]}: {' '.join(said)}", f"in {target}")

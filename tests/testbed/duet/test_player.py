@@ -113,6 +113,9 @@ def test_another_tree_measures_with_its_own_code(
     """The tree is this revision, with a line that only it says."""
     revision = find_revision("HEAD")
     tree = make_tree(revision, tmp_path / "tree")
+    assert all(
+        (tree / name).exists() for name in ("testbed/load/generator/testbed-load", "testbed/sampler/testbed-sampler")
+    )
     measure = tree / "testbed" / "measures" / "start.py"
     measure.write_text(measure.read_text().replace("ready after", "this tree was ready after"))
     (name,) = revision.name_platforms(("container",))
