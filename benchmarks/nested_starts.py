@@ -23,13 +23,11 @@ from runtime.home import store_root  # noqa: E402
 from runtime.images.model import Layer  # noqa: E402
 from runtime.images.store import Store  # noqa: E402
 from runtime.lease import lease  # noqa: E402
-from testbed.load.build import build as build_generator  # noqa: E402
 from testbed.machine.emulation import emulate  # noqa: E402
-from testbed.machine.inputs import assemble, require_room  # noqa: E402
+from testbed.machine.inputs import assemble, ensure_machine_image, require_room  # noqa: E402
 from testbed.machine.job import PROGRESS  # noqa: E402
-from testbed.sampler.build import build as build_sampler  # noqa: E402
 from vm_images.guest import ensure_guest  # noqa: E402
-from vm_images.reference import INTERPRETER, ensure_reference_image  # noqa: E402
+from vm_images.reference import INTERPRETER  # noqa: E402
 
 # What runs in the machine, as its first process.
 INSIDE = f"""
@@ -52,7 +50,7 @@ def main() -> int:
     parser.add_argument("starts", type=int, nargs="?", default=100)
     starts = parser.parse_args().starts
     require_room()
-    image = ensure_reference_image(Store(store_root() / "images"), (build_generator(), build_sampler()), print)
+    image = ensure_machine_image(Store(store_root() / "images"), print)
     kernel = ensure_guest(store_root() / "guest").kernel.folder
     run_id = f"starts-{secrets.token_hex(3)}"
     lines: list[str] = []

@@ -227,6 +227,11 @@ def virtual_parts(
     return sort_parts(parts)
 
 
+def read_container_parts(cgroup: Cgroup) -> dict[str, int]:
+    """Read what the processes of a container hold now, as ``container_parts``."""
+    return container_parts(read_mappings(cgroup.pids()), read_charge(cgroup))
+
+
 def container_parts(mappings: Sequence[Mapped], charge: Charge) -> dict[str, int]:
     """Return the parts of a container's memory, in bytes; ``mappings`` are those of all its processes."""
     private_bytes = sum(one.anonymous_bytes for one in mappings)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -166,8 +166,44 @@ def compile_program(command: Sequence[str], binary: Path) -> None:
         raise TestbedError(f"compile {binary.name}: gcc exited with {error.returncode}") from error
 
 
-if __name__ == "__main__":
+class StaticProgram(msgspec.Struct, frozen=True):
+    """A static program that has a C library: ``binary``, made of the C files in ``folder``. ``module`` is the file that
+    says so, which counts as a source."""
+
+    folder: Path
+    binary: Path
+    module: Path
+
+    def sources(self) -> list[str]:
+        """Return the paths of all C files."""
+        return sorted(str(path) for path in self.folder.glob("*.c"))
+
+    def is_current(self) -> bool:
+        """Return whether the binary exists and no source is newer; where there is no source, none is."""
+        if not self.binary.exists() or not self.sources():
+            return self.binary.exists()
+        written = [path.stat().st_mtime for path in (*self.folder.glob("*.[ch]"), self.module)]
+        return self.binary.stat().st_mtime >= max(written)
+
+    def build(self) -> Path:
+        """Compile the binary if it is out of date, and return its path. Raises PrerequisiteError without a compiler,
+        TestbedError when it fails."""
+        if not self.is_current():
+            compile_program([os.environ.get("CC", "gcc"), *WARNINGS, *STATIC, *self.sources()], self.binary)
+        return self.binary
+
+    def analyze(self) -> None:
+        """Have the analyzers look for faults; errors as ``find_faults``."""
+        find_faults(self.sources(), ())
+
+
+def do_as_asked(build: Callable[[], object], analyze: Callable[[], None]) -> None:
+    """Compile a program, or with ``--analyze`` look for faults in it: the command line of a module like this one."""
     try:
         analyze() if sys.argv[1:] == ["--analyze"] else build()
     except TestbedError as problem:
         sys.exit(f"error: {problem}")
+
+
+if __name__ == "__main__":
+    do_as_asked(build, analyze)

@@ -21,8 +21,8 @@ from msgspec.structs import replace
 
 from runtime.errors import TestbedError, UsageError
 from testbed.histograms import build_histogram
-from testbed.load import build
 from testbed.load.arrivals import Schedule, count_requests, draw_arrivals
+from testbed.load.build import GENERATOR
 from testbed.load.messages import Report, Stream, StreamReport, decode_report, encode_loads
 from testbed.load.requests import Request, draw_kinds, find_fault
 
@@ -181,7 +181,7 @@ def run_loads(loads: Sequence[OfferedLoad], *, started: Callable[[], None] | Non
 def offer(planned: Sequence[Stream], started: Callable[[], None] | None = None) -> Report:
     """Have a generator offer what is planned and return its report; ``started`` and errors as for ``run_loads``."""
     with subprocess.Popen(
-        [build.build()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [GENERATOR.build()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         assert process.stdin and process.stdout and process.stderr
         try:

@@ -25,11 +25,11 @@ from runtime.images.model import Image, ImageConfig, Layer
 from runtime.images.oci import EPOCH_S
 from runtime.images.space import MIB, require_space
 from runtime.images.store import Store
-from testbed.load.build import build as build_generator
+from testbed.load.build import GENERATOR
 from testbed.machine import emulator
 from testbed.machine.job import GUEST_KERNEL, JOB, SCENARIOS, Job
 from testbed.qemu.variants import VARIANTS, Variant
-from testbed.sampler.build import build as build_sampler
+from testbed.sampler.build import SAMPLER
 from vm_images.cloud import ensure_cloud
 from vm_images.container_host import ensure_host_image
 from vm_images.disk import ensure_disk, ensure_layer_disk, layer_name
@@ -126,6 +126,12 @@ def require_platforms(names: Iterable[str]) -> None:
         raise UsageError(f"the reference machine has no {', '.join(others)}", "container and vm platforms run there")
 
 
+def ensure_machine_image(store: Store, progress: Callable[[str], None]) -> Image:
+    """Build the machine's image, with the programs of this checkout that measure, unless the store has it; errors as
+    ``vm_images.reference.ensure_reference_image``."""
+    return ensure_reference_image(store, (GENERATOR.build(), SAMPLER.build()), progress)
+
+
 @contextmanager
 def inputs(
     job: Job,
@@ -141,7 +147,7 @@ def inputs(
     PrerequisiteError for whatever the host lacks.
     """
     store = Store(store_root() / "images")
-    own = ensure_reference_image(store, (build_generator(), build_sampler()), progress)
+    own = ensure_machine_image(store, progress)
     needed = [replace(image, reference=f"{job.scenario}/{service}") for service, image in images.items()]
     paths = set[Path]()
     for variant in (VARIANTS[platform] for platform in job.platforms if platform in VARIANTS):

@@ -105,8 +105,7 @@ class ContainerPlatform:
         """Reclaim nothing: a container's free memory is the host's already."""
 
     def memory_parts(self, instance: Instance) -> Mapping[str, int]:
-        cgroup = self.cgroup(instance)
-        return breakdown.container_parts(breakdown.read_mappings(cgroup.pids()), breakdown.read_charge(cgroup))
+        return breakdown.read_container_parts(self.cgroup(instance))
 
     def close(self) -> None:
         """End what is still running."""

@@ -256,8 +256,7 @@ class DockerPlatform:
         """Reclaim nothing: a container's free memory is the host's already."""
 
     def memory_parts(self, instance: Instance) -> Mapping[str, int]:
-        cgroup = self.cgroup(instance)
-        return breakdown.container_parts(breakdown.read_mappings(cgroup.pids()), breakdown.read_charge(cgroup))
+        return breakdown.read_container_parts(self.cgroup(instance))
 
     def close(self) -> None:
         """End what still runs; remove the run's images and files."""

@@ -360,8 +360,7 @@ class LibvirtLxcPlatform:
         """Reclaim nothing: a container's free memory is the host's already."""
 
     def memory_parts(self, instance: Instance) -> Mapping[str, int]:
-        cgroup = self.cgroup(instance)
-        return breakdown.container_parts(breakdown.read_mappings(cgroup.pids()), breakdown.read_charge(cgroup))
+        return breakdown.read_container_parts(self.cgroup(instance))
 
     def close(self) -> None:
         """End what still runs, then libvirtd; remove the run's files."""

@@ -14,7 +14,7 @@ from msgspec import Struct
 from runtime.cgroups.hierarchy import hierarchies
 from runtime.errors import TestbedError
 from runtime.speed import scale
-from testbed.sampler.build import build
+from testbed.sampler.build import SAMPLER
 from testbed.sampler.plan import INTERVAL_S, PROC, Group, Source, Target, describe_groups, plan_sampling
 from testbed.sampler.records import Row, read_records
 
@@ -83,7 +83,7 @@ class Sampler:
         descriptor = self._records.fileno()
         try:
             self._process = subprocess.Popen(
-                [build(), str(descriptor)],
+                [SAMPLER.build(), str(descriptor)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

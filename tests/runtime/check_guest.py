@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,11 @@ import pytest
 from runtime.errors import TestbedError
 from runtime.home import store_root
 from runtime.images.model import Image, ImageConfig, Layer
+from runtime.images.store import Store
 from testbed.qemu.emulator import find_qemu
 from tests import waiting
-from vm_images.container_host import host_initrd
-from vm_images.disk import ensure_layer_disk
+from vm_images.container_host import INTERPRETER, ensure_host_image, host_initrd
+from vm_images.disk import ensure_layer_disk, layer_name
 from vm_images.guest import COMMAND_LINE, ensure_guest
 from vm_images.plans.container_host import LAYERS, ContainerHost
 
@@ -118,6 +120,20 @@ def outcomes_of(
     console = done.stdout.decode(errors="replace").replace("\r", "")
     print(console, done.stderr.decode())
     return read_outcomes(console)
+
+
+def outcomes_on_version_two(
+    name: str, checks: Callable[[Path], Image], program: str, timeout_s: float
+) -> dict[str, str]:
+    """What each check came to, as ``outcomes_of``, on a small host of containers with cgroup v2 alone; ``program`` is
+    the module that works off the checks."""
+
+    def machine(host: Image) -> ContainerHost:
+        args = (INTERPRETER, "-m", program)
+        return ContainerHost(tuple(map(layer_name, host.layers)), args, CHECKS, "host", None, "")
+
+    host_image = partial(ensure_host_image, Store(store_root() / "images"), print)
+    return outcomes_of(name, host_image, checks, machine, memory_mib=384, timeout_s=timeout_s)
 
 
 def read_outcomes(console: str) -> dict[str, str]:

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from runtime.home import store_root
 from runtime.images.model import Image
-from runtime.images.store import Store
-from tests.runtime.check_guest import CHECKS as CHECKS_DIRECTORY
-from tests.runtime.check_guest import layers_of_checks, outcomes_of
+from tests.runtime.check_guest import layers_of_checks, outcomes_on_version_two
 from tests.runtime.version_two_checks import CHECKS
-from vm_images.container_host import INTERPRETER, ensure_host_image
-from vm_images.disk import layer_name
-from vm_images.plans.container_host import ContainerHost
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]
 
@@ -35,14 +28,8 @@ def layers(directory: Path) -> Image:
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """One boot for all checks."""
-
-    def machine(host: Image) -> ContainerHost:
-        args = (INTERPRETER, "-m", _PROGRAM)
-        return ContainerHost(tuple(map(layer_name, host.layers)), args, CHECKS_DIRECTORY, "host", None, "")
-
     name = f"test-{tmp_path_factory.mktemp('work').parent.name}"
-    host_image = partial(ensure_host_image, Store(store_root() / "images"), print)
-    return outcomes_of(name, host_image, layers, machine, memory_mib=384, timeout_s=TIMEOUT_S)
+    return outcomes_on_version_two(name, layers, _PROGRAM, TIMEOUT_S)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)

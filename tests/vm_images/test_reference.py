@@ -12,7 +12,7 @@ import pytest
 
 from runtime.errors import PrerequisiteError
 from runtime.images.model import Image, ImageConfig, Layer
-from testbed.load.build import build as build_generator
+from testbed.load.build import GENERATOR
 from vm_images import reference
 from vm_images.reference import DOCKERFILE, WHEELS, kernel_of, locked
 
@@ -68,11 +68,11 @@ def test_the_patch_is_applied_before_the_emulator_is_configured() -> None:
 
 
 def test_the_machine_gets_the_programs_that_measure_and_no_source_in_c(tmp_path: Path) -> None:
-    reference._stage_source(tmp_path, (build_generator(),))
+    reference._stage_source(tmp_path, (GENERATOR.build(),))
     staged = tmp_path / "testbed" / "load" / "generator"
     assert [path.name for path in staged.iterdir()] == ["testbed-load"]
     assert os.access(staged / "testbed-load", os.X_OK)
     # There, without sources, what is there is what is run.
-    script = "from testbed.load.build import build; print(build())"
+    script = "from testbed.load.build import GENERATOR; print(GENERATOR.build())"
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout == f"{staged / 'testbed-load'}\n"

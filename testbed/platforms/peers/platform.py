@@ -291,7 +291,7 @@ class PeerPlatform:
     def memory_parts(self, instance: Instance) -> Mapping[str, int]:
         cgroup, overhead = self.cgroup(instance), self.overhead_cgroup(instance)
         if not self._peer.stays:
-            return breakdown.container_parts(breakdown.read_mappings(cgroup.pids()), breakdown.read_charge(cgroup))
+            return breakdown.read_container_parts(cgroup)
         own = set(overhead.pids())
         of_workload = breakdown.read_mappings(pid for pid in cgroup.pids() if pid not in own)
         return breakdown.peer_parts(of_workload, breakdown.read_charge(cgroup), overhead.memory_bytes())

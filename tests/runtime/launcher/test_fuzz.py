@@ -13,6 +13,7 @@ from runtime.launcher.build import INCLUDES, sources
 from runtime.plan import steps as s
 from runtime.plan.encode import encode, magic
 from runtime.plan.steps.arguments import layout
+from tests.fuzzing import compile_fuzzer
 from tests.runtime.launcher.damaged_plans import DAMAGED
 from tests.runtime.plan.any_step import step_of
 
@@ -43,17 +44,8 @@ def written(folder: Path, inputs: Mapping[str, bytes]) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def fuzzer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    binary = tmp_path_factory.mktemp("fuzzer") / "fuzz"
-    flags = ["-g", "-O1", "-D_GNU_SOURCE", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"]
     used = [str(Path(__file__).with_name("fuzz_plan.c")), *(path for path in sources() if path.endswith("/plan.c"))]
-    try:
-        built = subprocess.run(["clang", *flags, *INCLUDES, "-o", str(binary), *used], capture_output=True, text=True)
-    except FileNotFoundError:
-        pytest.skip("clang is not installed, and libFuzzer comes with it")
-    if built.returncode != 0 and "cannot find" in built.stderr:
-        pytest.skip("clang has no libFuzzer here: install its libclang-rt package")
-    assert built.returncode == 0, built.stderr
-    return binary
+    return compile_fuzzer(tmp_path_factory.mktemp("fuzzer") / "fuzz", used, INCLUDES)
 
 
 def test_what_the_reader_once_crashed_on_is_read(fuzzer: Path, tmp_path: Path) -> None:

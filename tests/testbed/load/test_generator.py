@@ -13,11 +13,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from testbed.load import build
+from testbed.load.build import FOLDER, GENERATOR
 from testbed.load.messages import Stream, decode_report, describe_failure, encode_loads
 from testbed.load.open_loop import offer
 from testbed.load.requests import Request
+from tests.fuzzing import compile_fuzzer
 from tests.testbed.load.test_http1 import CASES
 
 EXECUTIONS = 300_000
@@ -34,19 +36,8 @@ STREAM = Stream("127.0.0.1", 1, 10**9, 0, 10**9, 1, (Request(),), [0, 10, 20], b
 
 @pytest.fixture(scope="module")
 def fuzzer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    binary = tmp_path_factory.mktemp("fuzzer") / "fuzz"
-    flags = ["-g", "-O1", "-D_GNU_SOURCE", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"]
-    used = [str(Path(__file__).with_name("fuzz_http1.c")), str(build.FOLDER / "http1.c")]
-    try:
-        built = subprocess.run(
-            ["clang", *flags, f"-I{build.FOLDER}", "-o", str(binary), *used], capture_output=True, text=True
-        )
-    except FileNotFoundError:
-        pytest.skip("clang is not installed, and libFuzzer comes with it")
-    if built.returncode != 0 and "cannot find" in built.stderr:
-        pytest.skip("clang has no libFuzzer here: install its libclang-rt package")
-    assert built.returncode == 0, built.stderr
-    return binary
+    used = [str(Path(__file__).with_name("fuzz_http1.c")), str(FOLDER / "http1.c")]
+    return compile_fuzzer(tmp_path_factory.mktemp("fuzzer") / "fuzz", used, [f"-I{FOLDER}"])
 
 
 def test_no_answer_makes_the_reader_leave_its_bytes_or_depends_on_how_it_is_cut(fuzzer: Path, tmp_path: Path) -> None:
@@ -75,14 +66,14 @@ def test_no_answer_makes_the_reader_leave_its_bytes_or_depends_on_how_it_is_cut(
     ],
 )
 def test_loads_that_are_none_are_refused(said: bytes, complaint: str) -> None:
-    done = subprocess.run([build.build()], input=said, capture_output=True, timeout=10)
+    done = subprocess.run([GENERATOR.build()], input=said, capture_output=True, timeout=10)
     assert (done.returncode, done.stdout) == (1, b"")
     assert complaint in done.stderr.decode()
 
 
 def test_a_report_that_is_cut_short_is_none() -> None:
     loads = b"".join(encode_loads([STREAM]))
-    done = subprocess.run([build.build()], input=loads, capture_output=True, timeout=10)
+    done = subprocess.run([GENERATOR.build()], input=loads, capture_output=True, timeout=10)
     line, _, report = done.stdout.partition(b"\n")
     whole = decode_report(report, [STREAM])
     assert whole.began_ns == int(line)
@@ -102,13 +93,13 @@ def test_failures_are_named_as_the_kernel_and_http_name_them() -> None:
     assert describe_failure(1, 9999, None) == "socket: 9999"
 
 
-def test_the_generator_is_compiled_when_a_source_is_newer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_generator_is_compiled_when_a_source_is_newer(tmp_path: Path) -> None:
     binary = tmp_path / "testbed-load"
-    monkeypatch.setattr(build, "BINARY", binary)
-    assert not build.is_current()
-    assert build.build() == binary and build.is_current()
+    program = replace(GENERATOR, binary=binary)
+    assert not program.is_current()
+    assert program.build() == binary and program.is_current()
     made_ns = binary.stat().st_mtime_ns
-    build.build()
+    program.build()
     assert binary.stat().st_mtime_ns == made_ns
     described = subprocess.run(["file", "-b", binary], capture_output=True, text=True, check=False).stdout
     assert not described or "static" in described
@@ -121,7 +112,7 @@ def test_connections_that_cannot_be_had_are_failures() -> None:
         port = mute.getsockname()[1]
         stream = Stream("127.0.0.1", port, 200_000_000, 0, 100_000_000, 50, (Request(),), arrivals, bytes(100))
         done = subprocess.run(
-            [build.build()],
+            [GENERATOR.build()],
             input=b"".join(encode_loads([stream])),
             capture_output=True,
             timeout=10,
@@ -134,7 +125,7 @@ def test_connections_that_cannot_be_had_are_failures() -> None:
 
 @pytest.mark.root
 def test_it_has_no_rights_while_it_reads_what_servers_send() -> None:
-    with subprocess.Popen([build.build()], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen([GENERATOR.build()], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
         try:
             until = time.monotonic() + 5
             while "CapEff:\t0000000000000000" not in (status := Path(f"/proc/{process.pid}/status").read_text()):
@@ -153,7 +144,7 @@ def test_it_ends_with_the_process_that_started_it() -> None:
         "time.sleep(0.3); print(child.pid, flush=True)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, str(build.build())], capture_output=True, text=True, timeout=10
+        [sys.executable, "-c", script, str(GENERATOR.build())], capture_output=True, text=True, timeout=10
     )
     pid = int(done.stdout)
     until = time.monotonic() + 5

@@ -19,18 +19,16 @@ from runtime.home import SEAL, store_root
 from runtime.images.model import Layer
 from runtime.images.store import Store
 from runtime.lease import lease
-from testbed.load.build import build as build_generator
 from testbed.machine import emulation
 from testbed.machine.emulation import emulate
-from testbed.machine.inputs import Inputs, assemble, require_room
-from testbed.sampler.build import build as build_sampler
+from testbed.machine.inputs import Inputs, assemble, ensure_machine_image, require_room
 from tests.runtime.check_guest import CHECKS as CHECKS_FOLDER
 from tests.runtime.check_guest import TESTS, layer_of_unit, layers_of_checks, read_outcomes
 from tests.testbed.machine.kvm_checks import CHECKS, IMAGE
 from tests.testbed.platforms import answers
 from vm_images.disk import ensure_disk
 from vm_images.kernel import ensure_kernel
-from vm_images.reference import PACKAGES, ensure_reference_image
+from vm_images.reference import PACKAGES
 
 pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.network]
 
@@ -57,7 +55,7 @@ def store_layer(directory: Path) -> Layer:
 def machine(work: Path) -> Inputs:
     """The machine's files below ``work``, which is on the store's file system: hard links to its layers go there."""
     require_room()
-    own = ensure_reference_image(Store(store_root() / "images"), (build_generator(), build_sampler()), print)
+    own = ensure_machine_image(Store(store_root() / "images"), print)
     layers = work / "layers"
     checks = layers_of_checks(layers, "kvm_checks.py", _COMMANDS, Path(__file__).parent)
     copy = layers / "checks" / "tests" / Path(answers.__file__).relative_to(TESTS)

@@ -21,7 +21,7 @@ from runtime.cgroups import Cgroup
 from runtime.errors import TestbedError
 from runtime.images.model import Image, ImageConfig
 from runtime.spec import Link, Resources
-from testbed.breakdown import container_parts, read_charge, read_mappings
+from testbed.breakdown import read_container_parts
 from testbed.lab import mac_of
 from testbed.measures.context import RunContext
 from testbed.platforms.protocol import Instance, Started
@@ -164,8 +164,7 @@ class LocalPlatform:
         pass
 
     def memory_parts(self, instance: Instance) -> dict[str, int]:
-        cgroup = self.cgroup(instance)
-        return container_parts(read_mappings(cgroup.pids()), read_charge(cgroup))
+        return read_container_parts(self.cgroup(instance))
 
     def close(self) -> None:
         """Nothing was taken."""

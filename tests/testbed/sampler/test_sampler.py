@@ -20,7 +20,7 @@ from runtime.cgroups import Cgroup, Throttling
 from runtime.errors import TestbedError
 from testbed.lab import Lab, find_ports, fix_port
 from testbed.sampler import sampler as module
-from testbed.sampler.build import build
+from testbed.sampler.build import SAMPLER
 from testbed.sampler.plan import Column, Group, Source, Target, describe_groups, plan_sampling
 from testbed.sampler.records import Records, read_records, summarise_usage
 from testbed.sampler.sampler import Sampler
@@ -74,7 +74,7 @@ def run_program(lines: str, tmp_path: Path, seconds: float = 0.0) -> tuple[bytes
     """What the program writes, and what it reports, for these lines of instructions."""
     path = tmp_path / "records"
     with path.open("wb") as records:
-        program = [str(build()), str(records.fileno())]
+        program = [str(SAMPLER.build()), str(records.fileno())]
         with subprocess.Popen(
             program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, pass_fds=(records.fileno(),)
         ) as process:
@@ -327,15 +327,15 @@ def test_an_error_in_the_context_ends_it_and_keeps_the_error() -> None:
     assert descriptors() == before
 
 
-def test_a_program_that_dies_is_an_error_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_dies_is_an_error_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(TestbedError, match="sampler: exit status -9"), Sampler({}) as sampler:
         sampler._process.kill()
         sampler._process.wait()
-    monkeypatch.setattr(module, "build", lambda: Path("/bin/false"))
+    monkeypatch.setattr(module, "SAMPLER", replace(SAMPLER, folder=tmp_path, binary=Path("/bin/false")))
     with pytest.raises(TestbedError, match="sampler: exit status"), Sampler({}):
         raise AssertionError("it never began")
 
 
 def test_the_program_says_how_it_is_called() -> None:
-    done = subprocess.run([build()], capture_output=True, text=True)
+    done = subprocess.run([SAMPLER.build()], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (2, "usage: sampler DESCRIPTOR (see sampler.c)\n")
