@@ -82,11 +82,6 @@ def list_marks(scenario: str, measure: str, figure: str, file: Path = FILE) -> t
     )
 
 
-def list_citations(file: Path = FILE) -> tuple[Citation, ...]:
-    """Return the works that are cited, each once."""
-    return tuple(dict.fromkeys(mark.citation for mark in read_published(file)))
-
-
 def _citation(name: str, value: Value) -> Citation:
     fields = value.fields(_WORK)
     texts = {key: require(fields, key, value, "text").text() for key in ("authors", "title", "venue", "hardware")}
