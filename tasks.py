@@ -6,17 +6,19 @@ import inspect
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from invoke import Collection, Context, Program, task
 from invoke.exceptions import Exit
 
 from reports.commands import lists, runs
 from reports.commands.common import ROOT, parse_fraction, parse_number, reporting, split_words
-from reports.commands.gate import Planned, Wishes, append_step_summary, compare_with, conclude, read_baseline
 from runtime import __version__
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from testbed.progress import print_progress, show_progress
-from testbed.runs.compare import Comparison
+
+if TYPE_CHECKING:
+    from testbed.runs.compare import Comparison
 
 
 def _scenario(task_name: str, scenario: str) -> str:
@@ -99,6 +101,7 @@ def bench(
 ) -> int:
     """Measure a scenario on every platform, then print the answer and the report's path."""
     given = dict(locals())
+    from reports.commands.gate import Planned, Wishes, compare_with, conclude, read_baseline
     from testbed.machine.choice import choose_machine
     from testbed.measures.design import parse_budget, parse_until
     from testbed.request import Options
@@ -175,6 +178,7 @@ def _conclude(run: Path, as_json: bool, comparison: Comparison | None = None) ->
 
     import reports
     from reports import document, step_summary, summary
+    from reports.commands.gate import append_step_summary
     from reports.runs.data import as_json as comparison_as_json
 
     try:

@@ -356,6 +356,14 @@ def test_what_is_slow_to_import_comes_late(module: str) -> None:
     assert done.stdout.split() == []
 
 
+def test_the_tasks_import_late_what_only_one_of_them_needs() -> None:
+    """Each of them pays for what is at the top, `./invoke --list` and the completion of a word too."""
+    late = ("testbed.analysis", "testbed.scenario.model", "testbed.runs", "testbed.bench", "reports.summary")
+    script = f"import sys, tasks; print(*[name for name in {late!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
 def test_a_command_imports_little() -> None:
     """As the client starts an interpreter for ``create`` and ``exec``: what is named here costs milliseconds."""
     costly = ("dataclasses", "inspect", "subprocess", "typing_extensions")

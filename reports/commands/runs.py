@@ -6,13 +6,16 @@ import json as json_module
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from invoke import Context, task
 
 from reports.commands.common import RESULTS, reporting
 from runtime.errors import UsageError
 from testbed.progress import print_progress
-from testbed.runs.sides import Measured, read_side
+
+if TYPE_CHECKING:
+    from testbed.runs.sides import Measured
 
 
 @task(
@@ -47,6 +50,7 @@ def compare(
     """Compare two runs, or two sets of runs: what differs in what they were made of, what changed, the worst first."""
     from reports.commands.gate import Wishes, conclude
     from testbed.runs.compare import compare_sides, parse_limits
+    from testbed.runs.sides import read_side
 
     limits = parse_limits(limit, metrics)
     comparison = compare_sides(read_side(before, RESULTS), read_side(after, RESULTS), limits, anyway)
@@ -116,6 +120,7 @@ def _exporters() -> Mapping[str, Callable[[Sequence[Measured]], bytes]]:
 def export(context: Context, run: str, format: str = "", out: str = "", parquet: str = "") -> int:
     """Write a run's figures in the format of another tool."""
     from testbed.results import replace_file
+    from testbed.runs.sides import read_side
 
     if format == "parquet" and not parquet:
         parquet, out, format = out, "", ""
