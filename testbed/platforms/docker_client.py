@@ -108,6 +108,7 @@ def run_words(
         *(f"--cap-add={capability.removeprefix('CAP_')}" for capability in process.capabilities),
     ]
     words += [f"--security-opt=seccomp={entry.parent / 'seccomp.json' if spec.seccomp else 'unconfined'}"]
+    words += ["--security-opt=apparmor=unconfined"]  # as all others are
     words += ["--security-opt=no-new-privileges"] if process.no_new_privileges else []
     words += [f"--pids-limit={limits.pids}"] if limits.pids is not None else []
     if limits.memory_bytes is not None:

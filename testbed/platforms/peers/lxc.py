@@ -44,6 +44,7 @@ def configure(place: Place) -> Iterator[tuple[str, str]]:
     yield "lxc.mount.auto", "proc:rw sys:ro"
     yield "lxc.mount.entry", f"{place.entry} {ENTRY[1:]} none rbind,create=dir 0 0"
     yield "lxc.mount.entry", "shm dev/shm tmpfs nosuid,nodev,noexec,mode=1777,size=65536k,create=dir 0 0"
+    yield "lxc.apparmor.profile", "unconfined"  # as the others' are; its own profile need not be loaded
     yield "lxc.autodev", "1"
     yield "lxc.console.path", "none"
     yield "lxc.tty.max", "0"

@@ -138,4 +138,4 @@ def _walls(place: Place) -> tuple[str, ...]:
     filters = f"{place.folder / _SECCOMP}" if place.config.linux.seccomp is not None else "unconfined"
     privileges = ("--security-opt=no-new-privileges",) if process.no_new_privileges else ()
     masked = f"--security-opt=mask={':'.join(place.spec.masked_paths)}"
-    return (masked, f"--security-opt=seccomp={filters}", *privileges)
+    return (masked, f"--security-opt=seccomp={filters}", "--security-opt=apparmor=unconfined", *privileges)
