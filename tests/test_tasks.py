@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from runtime.lease import lease
-from testbed import leftovers
 from testbed.host.turn import take_turn
+from tests.owned import no_dead_run_left
 
 ROOT = Path(__file__).resolve().parents[1]
 INVOKE = Path(sys.executable).parent / "invoke"
@@ -39,10 +39,8 @@ def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
-    """No more is left than before the test: what a dead run left on this host earlier is not the test's to judge."""
-    before = set(leftovers.find())
-    yield
-    assert set(leftovers.find()) <= before
+    with no_dead_run_left():
+        yield
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from runtime.launcher import StepError
 from runtime.plan.workload import Building
 from runtime.spec import Process, Resources, Spec, User
 from runtime.unionfs.overlay import WritableLayer
+from tests.owned import mounts_of
 
 pytestmark = pytest.mark.root
 
@@ -35,10 +36,6 @@ def output(spec: Spec, name: str, tmp_path: Path) -> tuple[int, str]:
     with log.open("wb") as file:
         status = container.run(spec, name=name, log=file.fileno())
     return status, log.read_text()
-
-
-def mounts() -> str:
-    return Path("/proc/self/mountinfo").read_text()
 
 
 def test_it_is_alone_in_its_namespaces(busybox_layer: Path, cgroup_parent: str, tmp_path: Path) -> None:
@@ -61,13 +58,12 @@ def test_namespaces_differ_from_the_hosts(busybox_layer: Path, cgroup_parent: st
 
 
 def test_writes_stay_inside(busybox_layer: Path, cgroup_parent: str, tmp_path: Path) -> None:
-    before = mounts()
     status, text = output(
         shell(busybox_layer, "echo changed > /bin/new && cat /bin/new /etc/hostname"), f"{cgroup_parent}/a", tmp_path
     )
     assert (status, text) == (0, "changed\nboxed\n")
     assert not (busybox_layer / "bin" / "new").exists()
-    assert mounts() == before
+    assert mounts_of(tmp_path, cgroup_parent) == []
 
 
 def test_every_cgroup_is_its_own_and_has_its_limits(busybox_layer: Path, cgroup_parent: str, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from runtime.container import PooledContainer
 from runtime.errors import UsageError, WorkloadError
 from runtime.launcher import StepError
 from runtime.spec import Process, Resources, Spec
+from tests.owned import mounts_of
 from tests.waiting import until
 
 pytestmark = pytest.mark.root
@@ -39,13 +40,12 @@ def pooled(spec: Spec, name: str, log: Path) -> Iterator[PooledContainer]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
+def nothing_left(tmp_path: Path) -> Iterator[None]:
     """No process and no mount of it is left."""
-    before = Path("/proc/self/mountinfo").read_text()
     yield
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
-    assert Path("/proc/self/mountinfo").read_text() == before
+    assert mounts_of(tmp_path) == []
 
 
 @pytest.mark.parametrize("no_new_privileges", [True, False])

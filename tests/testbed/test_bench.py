@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import UsageError
-from testbed import leftovers
 from testbed.analysis import read_run
 from testbed.bench import bench
 from testbed.pairs import list_duets, list_noise_floors
 from testbed.request import Options
 from testbed.results import RunFolder
 from testbed.scenario.new import create_scenario
+from tests.owned import no_dead_run_left
 
 ROOT = Path(__file__).resolve().parents[2]
 SCENARIOS = ROOT / "scenarios"
@@ -43,11 +43,10 @@ def test_the_cold_counterparts_of_warm_platforms_are_measured_too(
 @pytest.fixture
 def scenario(tmp_path: Path) -> Iterator[str]:
     """A small scenario; the runs of it leave nothing."""
-    before = set(leftovers.find())
     (tmp_path / "scenarios").mkdir()
     create_scenario("tiny", tmp_path / "scenarios")
-    yield str(tmp_path / "scenarios" / "tiny")
-    assert set(leftovers.find()) <= before
+    with no_dead_run_left():
+        yield str(tmp_path / "scenarios" / "tiny")
 
 
 def run(scenario: str, out: Path, *arguments: str) -> tuple[RunFolder, str]:

@@ -14,7 +14,6 @@ from msgspec.structs import replace
 
 from runtime.errors import UsageError
 from runtime.lease import leases
-from testbed import leftovers
 from testbed.bench import make_run_id
 from testbed.duet.players import Players, check_settings, make_part
 from testbed.duet.tree import ROOT, find_revision, make_tree
@@ -23,6 +22,7 @@ from testbed.measures.schedule import PlannedTrial
 from testbed.request import Options, Request, check_options
 from testbed.results import RunFolder
 from testbed.scenario.new import create_scenario
+from tests.owned import no_dead_run_left
 from tests.waiting import until
 
 pytestmark = [pytest.mark.root, pytest.mark.network]
@@ -30,10 +30,8 @@ pytestmark = [pytest.mark.root, pytest.mark.network]
 
 @pytest.fixture
 def nothing_left() -> Iterator[None]:
-    """No more is left than before the test."""
-    before = set(leftovers.find())
-    yield
-    assert set(leftovers.find()) <= before
+    with no_dead_run_left():
+        yield
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from testbed.measures.throttling import make_metrics
 from testbed.platforms.protocol import Instance
 from testbed.platforms.vm import VmPlatform
 from testbed.qemu.account import find_emulator_account
+from tests.owned import files_of, mounts_of
 from tests.testbed.platforms.answers import fetch
 from tests.testbed.ports import require_fixed
 
@@ -90,17 +91,16 @@ def traces(run_name: str) -> dict[str, object]:
     return {
         "processes": processes,
         "interfaces": _interfaces(),
-        "mounts": Path("/proc/self/mountinfo").read_text(),
-        # those of the command line's runs, which no guest makes, come and go
-        "temporary": sorted(path.name for path in Path(tempfile.gettempdir()).glob("testbed-[!r]*")),
+        "mounts": mounts_of(run_name),
+        "temporary": files_of(run_name, Path(tempfile.gettempdir()), 1),
     }
 
 
 def test_it_serves_and_leaves_nothing(
     platform: VmPlatform, layer: Path, tmp_path: Path, cgroup_parent: str, run_name: str
 ) -> None:
-    before = traces(run_name)
     with Lab() as lab:
+        before = traces(run_name)
         link = lab.link(0, 0)
         interfaces = _interfaces()
         served = replace(shell(layer, "exec busybox httpd -f -p 80 -h /srv"), link=link)
@@ -133,8 +133,8 @@ def test_it_serves_and_leaves_nothing(
         assert not platform.alive(one)
         assert _interfaces() == interfaces
         assert not any(directory.exists() for directory in Cgroup(f"{cgroup_parent}/{one.name}").directories())
+        assert traces(run_name) == before
     assert "Linux version" in one.log.read_text()
-    assert traces(run_name) == before
 
 
 def assert_without_rights(qemu: int, cgroup: Cgroup) -> None:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from runtime.cgroups import Cgroup
 from runtime.errors import PrerequisiteError, UsageError, WorkloadError
-from runtime.lease import CGROUP_ROOT
+from runtime.lease import CGROUP_ROOT, STATE_ROOT
 from runtime.spec import Process, Resources, Spec, User
 from testbed import leftovers
 from testbed.lab import Lab
@@ -23,6 +23,7 @@ from testbed.platforms.peers.names import PEERS
 from testbed.platforms.peers.platform import PeerPlatform, probe
 from testbed.platforms.peers.sweep import find_directories
 from testbed.platforms.protocol import Instance, Overseen
+from tests.owned import files_of, mounts_of
 from tests.testbed.platforms.answers import fetch
 from tests.waiting import until
 
@@ -71,7 +72,6 @@ SERVER = ("busybox", "httpd", "-f", "-p", "80", "-h", "/srv")
 def rig(busybox_layer: Path, cgroup_parent: str, run_name: str, tmp_path: Path) -> Iterator[Rig]:
     (busybox_layer / "srv").mkdir()
     (busybox_layer / "srv" / "index.html").write_text("served")
-    before = sorted(path.name for path in Path("/run").iterdir())
     with Lab() as lab:
         made = Rig(run_name, lab, busybox_layer, tmp_path)
         yield made
@@ -80,7 +80,6 @@ def rig(busybox_layer: Path, cgroup_parent: str, run_name: str, tmp_path: Path) 
     assert find_left(run_name) == []
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
-    assert [name for name in sorted(path.name for path in Path("/run").iterdir()) if name not in before] == []
     assert sorted(path.name for path in busybox_layer.iterdir()) == ["bin", "srv"], "the layer is as it was"
 
 
@@ -89,8 +88,9 @@ def find_left(run: str) -> list[str]:
     run_cgroup = f"{CGROUP_ROOT}/{run}"
     leased = set(Cgroup(run_cgroup).directories())
     cgroups = [str(path) for path in find_directories(run_cgroup) if path not in leased]
-    mounts = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if run in line]
-    return [*cgroups, *mounts, *(str(path) for path in Path("/run/testbed", run).iterdir() if path.name != "lock")]
+    files = [str(path) for path in STATE_ROOT.joinpath(run).iterdir() if path.name != "lock"]
+    others = [path for path in files_of(run, Path("/run")) if path != str(STATE_ROOT / run)]
+    return [*cgroups, *mounts_of(run), *files, *others]
 
 
 @pytest.mark.parametrize("name", PEERS)
