@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from invoke import Collection, Context, Program, task
 from invoke.exceptions import Exit
 
+from reports.commands import fleet as fleets
 from reports.commands import lists, runs
 from reports.commands.common import ROOT, parse_fraction, parse_number, reporting, split_words
 from runtime import __version__
@@ -398,7 +399,7 @@ def completion(context: Context, shell: str) -> int:
 
 # The tasks so far stand by themselves; those of a group come after it.
 namespace = Collection.from_module(sys.modules[__name__])
-for more in (lists, runs):
+for more in (fleets, lists, runs):
     for one in Collection.from_module(more).tasks.values():
         namespace.add_task(one)
 

@@ -25,11 +25,14 @@ from testbed.analysis import (
 )
 from testbed.results import Trial
 from testbed.statistics import Estimate, MeanEstimate, estimate_median
+from testbed.timeline import read_timeline
 
 # What a footprint's memory is read by, unless another ruler is asked for: what the kernel charges.
 RULER = "memory_cgroup"
 # Without these measures a run has no footprint.
 NEEDED = ("density", "utilisation")
+# What the host's own rows among the samples are called.
+HOST = "host"
 
 
 class Footprint(Struct, frozen=True):
@@ -37,8 +40,9 @@ class Footprint(Struct, frozen=True):
 
     Bytes of the first copy on a host and of each further one; CPU seconds for a request and, for each second, of an
     idle copy (``cpu_idle`` is None where the run has one rate only: then it is within ``cpu_per_request``). ``start_s``
-    is the time from a request to the first correct answer, None where it was not measured. ``held`` are the copies that
-    each ramp ended with, and ``capped`` whether the ramp's own limit ended all of them.
+    is the time from a request to the first correct answer, None where it was not measured. ``instances`` is how many a
+    copy is made of, ``held`` are the copies that each ramp ended with, and ``capped`` whether the ramp's own limit
+    ended all of them.
     """
 
     platform: str
@@ -49,6 +53,7 @@ class Footprint(Struct, frozen=True):
     cpu_per_request: Estimate
     cpu_idle: Estimate | None
     start_s: Estimate | None
+    instances: int = 1
     held: tuple[int, ...] = ()
     capped: bool = False
 
@@ -125,9 +130,18 @@ def _read(run: Run, platform: Platform, ruler: str) -> Footprint:
         cpu_per_request=per_request,
         cpu_idle=idle,
         start_s=estimate_start_phases(run, name).get("ready"),
+        instances=_count_instances(run, name),
         held=tuple(ramp.applications for ramp in ramps),
         capped=bool(ramps) and all(ramp.applications == cap for ramp in ramps),
     )
+
+
+def _count_instances(run: Run, platform: str) -> int:
+    """Return how many instances a copy is made of: those that were sampled, or one for each service of the scenario."""
+    for trial in select_trials(run, "utilisation", platform):
+        if sampled := len(read_timeline(run, trial).keys() - {HOST}):
+            return sampled
+    return max(1, len(get_mapping(run.manifest.get("images"))))
 
 
 def _as_estimate(mean: MeanEstimate) -> Estimate:

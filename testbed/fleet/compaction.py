@@ -13,13 +13,13 @@ import math
 import numpy as np
 from msgspec import Struct
 
-from testbed.fleet.demands import Demand, Hosting, Room, add_hosting, list_demands
+from testbed.fleet.demands import Hosting, Room, add_hosting, list_demands
 from testbed.fleet.packing import pack_in_order
 from testbed.fleet.parallel import spread
-from testbed.fleet.servers import Column, Servers, take_first
+from testbed.fleet.servers import Servers, take_first
 
 # A larger fleet is compacted by a part of it: a scheduler has cells, too.
-LARGEST_CELL = 2000
+LARGEST_CELL = 10_000
 TIMES = 11
 _PERCENTILE = 0.9
 
@@ -51,9 +51,7 @@ def _count_hosts(cell: _Cell) -> int:
     """Return the hosts that a first fit opens when equal servers that stand together arrive together."""
     demand = add_hosting(list_demands(cell.servers), cell.hosting)
     rows = np.stack([demand.mean, demand.sd, demand.memory], axis=1)
-    starts = np.flatnonzero(np.concatenate([[True], (np.diff(rows, axis=0) != 0).any(axis=1)]))
-    sizes: Column = np.diff(np.append(starts, len(rows)))
-    order = np.random.default_rng(cell.seed).permutation(len(starts))
-    chosen = starts[order]
-    batches = Demand(demand.mean[chosen], demand.sd[chosen], demand.memory[chosen], sizes[order])
-    return pack_in_order(batches, cell.room).count
+    begins = np.concatenate([[True], (np.diff(rows, axis=0) != 0).any(axis=1)])
+    batch = np.cumsum(begins) - 1
+    places = np.random.default_rng(cell.seed).permutation(int(batch[-1]) + 1)
+    return pack_in_order(demand, cell.room, np.argsort(places[batch], kind="stable")).count

@@ -164,7 +164,7 @@ def count_fitting(room: Room, sums: Sums, mean: Column, sd: Column, memory: Colu
     with np.errstate(divide="ignore", invalid="ignore"):
         root = 2 * c / (b + np.sqrt(np.maximum(b * b - 4 * a * c, 0)))
         of_memory = (room.memory_bytes - sums.memory) / memory
-    of_cpu = np.where((rest > 0) & (c > 0), np.nan_to_num(root, nan=_UNLIMITED, posinf=_UNLIMITED), 0.0)
+    of_cpu = np.where((rest > 0) & (c > 0), np.where(np.isfinite(root), root, _UNLIMITED), 0.0)
     return np.floor(np.clip(np.minimum(of_cpu, of_memory), 0, _UNLIMITED) + _SLACK).astype(np.int64)
 
 
@@ -186,13 +186,29 @@ def group(demand: Demand, most: int) -> Demand:
     grouped = _merge(demand, _number_equal(demand))
     if len(grouped.mean) <= most:
         return grouped
-    parts = max(1, math.isqrt(most))
-    slices = _cut(grouped.memory, grouped.count, parts)
-    cells = np.zeros(len(slices), dtype=np.int64)
-    for index in range(parts):
-        inside = np.flatnonzero(slices == index)
-        cells[inside] = index * parts + _cut(grouped.mean[inside], grouped.count[inside], parts)
+    columns = [grouped.memory, grouped.mean]
+    columns += [] if _has_one_ratio(grouped) else [grouped.sd]
+    columns = [one for one in columns if np.ptp(one) > 0]
+    parts = max(1, math.floor(most ** (1 / max(1, len(columns))) + _SLACK))
+    cells = np.zeros(len(grouped.mean), dtype=np.int64)
+    for column in columns:
+        before, cells = cells, np.zeros(len(cells), dtype=np.int64)
+        for number in np.unique(before):
+            inside = np.flatnonzero(before == number)
+            cells[inside] = number * parts + _cut(column[inside], grouped.count[inside], parts)
     return _merge(grouped, cells)
+
+
+def ungroup(demand: Demand) -> Demand:
+    """Return a row for each server."""
+    columns = (np.repeat(one, demand.count) for one in (demand.mean, demand.sd, demand.memory))
+    mean, sd, memory = columns
+    return Demand(mean, sd, memory, np.ones(len(mean), dtype=np.int64))
+
+
+def _has_one_ratio(demand: Demand) -> bool:
+    """Whether all standard deviations are the same part of their means, as those of drawn servers are."""
+    return bool(np.allclose(demand.sd, demand.mean * (demand.sd.sum() / demand.mean.sum()), rtol=1e-6))
 
 
 def _number_equal(demand: Demand) -> Column:

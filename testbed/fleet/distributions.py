@@ -57,8 +57,18 @@ class Mix(Struct, frozen=True):
 
     @property
     def cpu_cv(self) -> float:
-        """The coefficient of variation over time of a sine with that ratio of peak to mean: (ratio - 1) / sqrt(2)."""
-        return (self.peak_to_mean - 1) / math.sqrt(2)
+        """The coefficient of variation of a server's CPU use over time."""
+        return find_variation(self.peak_to_mean)
+
+
+def find_variation(peak_to_mean: float) -> float:
+    """Return the coefficient of variation over a day like a sine: (peak / mean - 1) / sqrt(2).
+
+    Raises UsageError for a peak below the mean.
+    """
+    if not peak_to_mean >= 1:
+        raise UsageError(f"a ratio of peak to mean of {peak_to_mean:g}", "a peak is at least the mean: 1 or more")
+    return (peak_to_mean - 1) / math.sqrt(2)
 
 
 def talk_mix(utilisation: float, cores: float = 4, memory_bytes: float = 2.25 * GIB) -> Mix:
@@ -104,11 +114,9 @@ def check_mix(mix: Mix) -> Mix:
     for what, value in fractions.items():
         if not (0 <= value < 1 and (value > 0 or what == "zombies")):
             raise UsageError(f"{mix.name}: {what} is {value:g}", "a fraction above 0 and below 1 (zombies may be 0)")
-    if not (mix.peak_to_mean >= 1 and mix.memory_cv >= 0 and mix.concentration >= 0):
-        raise UsageError(
-            f"{mix.name}: a ratio of peak to mean of {mix.peak_to_mean:g}, a variation of memory of {mix.memory_cv:g}",
-            "a peak is at least the mean, and a variation at least 0",
-        )
+    find_variation(mix.peak_to_mean)
+    if not (mix.memory_cv >= 0 and mix.concentration >= 0):
+        raise UsageError(f"{mix.name}: a variation of memory of {mix.memory_cv:g}", "0 or more")
     if mix.batch_shape and mix.batch_shape <= 1:
         raise UsageError(f"{mix.name}: a Pareto shape of {mix.batch_shape:g} has no mean", "more than 1, or 0 for none")
     return mix

@@ -1,9 +1,9 @@
 """Vector bin packing of a fleet onto equal hosts, by processors and memory.
 
-Four heuristics, as R. Panigrahy, K. Talwar, L. Uyeda and U. Wieder have them (Heuristics for Vector Bin Packing,
-Microsoft Research 2011): first fit and best fit decreasing, which take server after server, and dot product and
-norm-based greedy, which fill host after host. Servers that are equal and hosts that hold the same are handled together,
-so that the time depends on how many sizes there are, not on how many servers.
+Servers as they come, and four heuristics that R. Panigrahy, K. Talwar, L. Uyeda and U. Wieder compare (Heuristics for
+Vector Bin Packing, Microsoft Research 2011): first fit and best fit decreasing, which take server after server, and dot
+product and norm-based greedy, which fill host after host. In these four, servers that are equal and hosts that hold the
+same are handled together, so that the time depends on how many sizes there are, not on how many servers.
 """
 
 from __future__ import annotations
@@ -15,16 +15,21 @@ import numpy as np
 from msgspec import Struct
 
 from runtime.errors import UsageError
+from testbed.fleet.arrivals import place_arrivals
 from testbed.fleet.bounds import linear_cpu
-from testbed.fleet.demands import Demand, Room, Sums, count_fitting, is_within
+from testbed.fleet.demands import Demand, Hosting, Room, Sums, add_hosting, count_fitting, is_within, ungroup
 from testbed.fleet.servers import Column
 
-Heuristic = Literal["first fit", "best fit", "dot product", "norm greedy"]
+Heuristic = Literal["as they come", "first fit", "best fit", "dot product", "norm greedy"]
 HEURISTICS: tuple[Heuristic, ...] = get_args(Heuristic)
+# So many different sizes are packed; where there are more, similar servers are taken as the largest of them.
+MOST_SIZES = 1600
 # After so many sizes those hosts are set aside that have room for none of the rest.
 _SET_ASIDE_AFTER = 32
 # A host that is filled by itself gets so many parts of what fits of the best size, one after the other.
 _AT_ONCE = 4
+# The order in which servers come.
+_ORDER = 20080730
 
 
 class Packing(Struct, frozen=True):
@@ -42,6 +47,12 @@ class Packing(Struct, frozen=True):
     @property
     def placed(self) -> int:
         return int((self.hosts * self.servers).sum())
+
+
+def count_hosts(each: Demand, similar: Demand, hosting: Hosting, room: Room, heuristic: Heuristic) -> int:
+    """Return the hosts that servers need when they are hosted: of ``each`` as it is where they are placed as they come,
+    else of ``similar``, which has those that are alike in one row."""
+    return pack(add_hosting(each if heuristic == "as they come" else similar, hosting), room, heuristic).count
 
 
 def pack(demand: Demand, room: Room, heuristic: Heuristic) -> Packing:
@@ -151,28 +162,18 @@ def _weights(normal: Column, demand: Demand) -> Column:
     return total / total.sum()
 
 
-def pack_in_order(demand: Demand, room: Room) -> Packing:
-    """Pack rows as they come, each on the first hosts with room: a first fit without sorting."""
-    return _place_all(demand, room, np.arange(len(demand.mean)), lambda hosts: None)
-
-
 def _pack_by_server(demand: Demand, room: Room, choose: Callable[[_Open, Column], Column | None]) -> Packing:
     """Place the largest servers first."""
     normal = _normal(demand, room)
     weights = _weights(normal, demand)
     order = np.argsort(-(normal @ weights), kind="stable")
-    return _place_all(demand, room, order, lambda hosts: choose(hosts, weights))
-
-
-def _place_all(demand: Demand, room: Room, order: Column, choose: Callable[[_Open], Column | None]) -> Packing:
-    """Place rows in ``order``, each on the hosts that ``choose`` returns in order, or as they were opened."""
     rows = _rows(demand)
     least = np.minimum.accumulate(rows[order[::-1]], axis=0)[::-1]  # of what is still to come
     hosts = _Open(room)
     for place, index in enumerate(order):
         if place % _SET_ASIDE_AFTER == 0:
             hosts.set_aside(least[place, 0], least[place, 2], least[place, 3])
-        hosts.place(rows[index], int(demand.count[index]), choose(hosts))
+        hosts.place(rows[index], int(demand.count[index]), choose(hosts, weights))
     return hosts.finish()
 
 
@@ -233,9 +234,10 @@ def _fill_host(
                 return used, host
         place = int(np.argmax(score(parts, 1 - taken, weights)))
         best, row = int(alive[place]), sizes[place]
-        one = Sums(*(np.float64(value) for value in host[:4]))
-        most = int(count_fitting(room, one, row[0], row[2], row[3]))
+        most = int(min((1 - taken[0]) / parts[place, 0], (1 - taken[1]) / parts[place, 1]))  # not sure to fit
         number = max(1, min(most // _AT_ONCE, int(left[best] - used[best])))
+        if number > 1 and not _fits(room, host + number * row):
+            number = 1
         used[best] += number
         host = host + number * row
         taken += number * parts[place]
@@ -261,7 +263,20 @@ def _norm_greedy(demand: Demand, room: Room) -> Packing:
     return _pack_by_host(demand, room, lambda normal, rest, weights: -(((normal - rest) ** 2) @ weights))
 
 
+def _as_they_come(demand: Demand, room: Room) -> Packing:
+    """Place servers in random order, from a fixed seed."""
+    each = ungroup(demand)
+    return pack_in_order(each, room, np.random.default_rng(_ORDER).permutation(len(each.mean)))
+
+
+def pack_in_order(demand: Demand, room: Room, order: Column) -> Packing:
+    """Place servers, a row each, in an order of arrival."""
+    servers, sums = place_arrivals(demand, room, order)
+    return Packing(np.ones(len(servers), dtype=np.int64), servers, sums)
+
+
 _PACKERS: Mapping[Heuristic, Callable[[Demand, Room], Packing]] = {
+    "as they come": _as_they_come,
     "first fit": _first_fit,
     "best fit": _best_fit,
     "dot product": _dot_product,

@@ -12,9 +12,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from runtime.errors import UsageError
-from testbed.fleet.demands import Hosting, add_hosting, group, list_demands, make_room
+from testbed.fleet.demands import Hosting, group, list_demands, make_room
 from testbed.fleet.hosting import compute_hosting, find_base, take_estimates
-from testbed.fleet.packing import Heuristic, pack
+from testbed.fleet.packing import Heuristic, count_hosts
 from testbed.fleet.parallel import spread
 from testbed.fleet.servers import scale, take_first
 from testbed.fleet.simulate import Question
@@ -75,6 +75,8 @@ class Sensitivity(Struct, frozen=True):
     """How one platform beside the base depends on each assumption; ``servers`` is the part that it was computed of."""
 
     platform: str
+    label: str
+    emulated: bool
     base: str
     servers: int
     central: Point
@@ -116,7 +118,9 @@ def find_sensitivity(question: Question, footprint: Footprint, heuristic: Heuris
     at = dict(zip(values, points[:-1], strict=True))
     return Sensitivity(
         footprint.platform,
-        base.platform,
+        footprint.label,
+        footprint.emulated,
+        base.label,
         part.servers.count,
         points[-1],
         tuple(
@@ -138,13 +142,14 @@ def _find_point(task: _Task) -> Point:
     host = replace(
         question.host, cores=question.host.cores * change.host, memory_bytes=question.host.memory_bytes * change.host
     )
-    bare = group(list_demands(scale(question.servers, change.load, change.memory)), _SIZES)
+    bare = list_demands(scale(question.servers, change.load, change.memory))
+    similar = group(bare, _SIZES)
     counts: list[int | None] = []
     for footprint in (task.footprint, task.base):
         hosting = compute_hosting(take_estimates(footprint), take_estimates(task.base))
         hosting = _change_hosting(hosting, change) if footprint.platform != task.base.platform else hosting
         try:
-            counts.append(pack(add_hosting(bare, hosting), make_room(host, fit, hosting), task.heuristic).count)
+            counts.append(count_hosts(bare, similar, hosting, make_room(host, fit, hosting), task.heuristic))
         except UsageError:
             counts.append(None)
     return Point(task.value, counts[0], counts[1])

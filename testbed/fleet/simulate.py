@@ -1,8 +1,5 @@
-"""Consolidates a fleet on each platform: hosts, utilisation, power and cost, with the footprints' intervals carried
-through.
-
-The interval of a number of hosts comes from draws of the footprints: their lower bounds are computed for every draw,
-and the draws at the ends of 95 % are packed in truth.
+"""Consolidates a fleet on each platform: hosts, utilisation, power and cost, with what the footprints' intervals make
+of them.
 """
 
 from __future__ import annotations
@@ -10,33 +7,31 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 from msgspec import Struct
 
 from runtime.errors import UsageError
-from testbed.fleet.bounds import Bound, find_bound, find_relaxed
+from testbed.fleet.bounds import Bound, find_bound
 from testbed.fleet.demands import (
     Demand,
     Fit,
     Host,
     Hosting,
-    Room,
     add_hosting,
     check_each_fits,
     group,
     list_demands,
     make_room,
 )
-from testbed.fleet.hosting import Figures, compute_hosting, draw_figures, find_base, take_estimates
-from testbed.fleet.packing import HEURISTICS, Heuristic, fits_alone, pack
+from testbed.fleet.draws import Drawn, Draws, Interval, draw_platforms, find_interval, find_ratio_interval
+from testbed.fleet.hosting import compute_hosting, find_base, take_estimates
+from testbed.fleet.packing import HEURISTICS, MOST_SIZES, Heuristic, count_hosts, fits_alone
 from testbed.fleet.power import Bill, PowerModel, Prices, bill_hosts, bill_servers, check_power, describe_power
-from testbed.fleet.servers import Column, Servers
+from testbed.fleet.servers import Servers, take_first
 from testbed.footprints import Footprint
-from testbed.statistics import LEVEL
 
-# So many different sizes are packed; similar servers are taken as the largest of them.
-MOST_SIZES = 1600
 DRAWS = 1000
+# The ends of intervals are packed of so many servers: how the number of hosts moves, a part shows as well as the whole.
+SAMPLE = 10_000
 
 
 class Spares(Struct, frozen=True):
@@ -62,16 +57,6 @@ class Question(Struct, frozen=True):
     prices: Prices = Prices()
     seed: int = 1
     draws: int = DRAWS
-
-
-class Interval(Struct, frozen=True):
-    """A figure and what it may be, given the footprints: an interval of 95 %, or a range of few trials where
-    ``is_interval`` is false; both None where the footprints have neither."""
-
-    value: float
-    low: float | None
-    high: float | None
-    is_interval: bool
 
 
 class Packed(Struct, frozen=True):
@@ -139,16 +124,6 @@ class Outcome(Struct, frozen=True):
     assumptions: tuple[str, ...]
 
 
-class _Drawn(Struct, frozen=True):
-    """A platform with its figures at their estimates and in draws, and the lower bound of hosts of each draw."""
-
-    footprint: Footprint
-    hosting: Hosting
-    room: Room
-    figures: Figures
-    bounds: Column
-
-
 def simulate(question: Question) -> Outcome:
     """Return what becomes of the fleet on each platform. Raises UsageError for a server that fits on no host, and for a
     host or a headroom that leaves no room; an emulated platform is left out instead, for that is the emulator's
@@ -158,27 +133,17 @@ def simulate(question: Question) -> Outcome:
     footprints, left_out = _find_fitting(question, base)
     bare = list_demands(question.servers)
     similar = _group(question, bare, base, footprints)
-    central = take_estimates(base)
-    drawn_base = draw_figures(base, question.draws, np.random.default_rng([question.seed, 0]))
-    drawn = [
-        _draw(question, similar, footprint, number, central, drawn_base, base)
-        for number, footprint in enumerate(footprints)
-    ]
+    drawn = draw_platforms(_make_draws(question, base), footprints, similar)
     of_base = next(one for one in drawn if one.footprint is base)
-    packed = _pack_all(bare, similar, of_base, HEURISTICS)
+    packed = _pack(bare, similar, of_base, HEURISTICS)
     best = min(packed, key=lambda one: one.hosts).heuristic
+    sample = list_demands(take_first(question.servers, SAMPLE))
     hosted = tuple(
-        _host(
-            question,
-            bare,
-            similar,
-            one,
-            drawn_base,
-            packed if one is of_base else _pack_all(bare, similar, one, (best,)),
-        )
+        _host(question, bare, sample, one, packed if one is of_base else _pack(bare, similar, one, (best,)))
         for one in drawn
     )
     by_name = {one.platform: one for one in hosted}
+    least = by_name[base.platform].bound.hosts
     return Outcome(
         question.servers.count,
         question.servers.source,
@@ -186,12 +151,16 @@ def simulate(question: Question) -> Outcome:
         bill_servers(question.servers.count, question.servers.utilisation, question.power, question.prices),
         question.host,
         base.platform,
-        find_bound(add_hosting(similar, of_base.hosting), of_base.room).hosts / by_name[base.platform].bound.hosts - 1,
+        find_bound(add_hosting(similar, of_base.hosting), of_base.room).hosts / least - 1,
         hosted,
-        tuple(_pair(similar, one, of_base, drawn_base, best, by_name) for one in drawn if one is not of_base),
+        tuple(_pair(sample, one, of_base, best, by_name) for one in drawn if one is not of_base),
         left_out,
         describe_assumptions(question),
     )
+
+
+def _make_draws(question: Question, base: Footprint) -> Draws:
+    return Draws(base, question.host, question.fit, question.seed, question.draws)
 
 
 def _find_fitting(question: Question, base: Footprint) -> tuple[tuple[Footprint, ...], tuple[tuple[str, str], ...]]:
@@ -220,66 +189,15 @@ def _group(question: Question, bare: Demand, base: Footprint, footprints: Sequen
     return similar if all(alone) else group(bare, bare.servers)
 
 
-def _draw(
-    question: Question,
-    similar: Demand,
-    footprint: Footprint,
-    number: int,
-    central: Figures,
-    drawn_base: Figures,
-    base: Footprint,
-) -> _Drawn:
-    """Return a platform with the lower bound of hosts of each draw; the base's draws are the same for all platforms."""
-    hosting = compute_hosting(take_estimates(footprint), central)
-    figures = drawn_base
-    if footprint is not base:
-        figures = draw_figures(footprint, question.draws, np.random.default_rng([question.seed, number + 1]))
-    hostings = [compute_hosting(figures, drawn_base, index) for index in range(question.draws)]
-    rooms = [make_room(question.host, question.fit, one) for one in hostings]
-    bounds = [find_relaxed(add_hosting(similar, one), room) for one, room in zip(hostings, rooms, strict=True)]
-    return _Drawn(footprint, hosting, make_room(question.host, question.fit, hosting), figures, np.array(bounds))
-
-
-def _pack_all(bare: Demand, similar: Demand, one: _Drawn, heuristics: Sequence[Heuristic]) -> tuple[Packed, ...]:
+def _pack(bare: Demand, similar: Demand, one: Drawn, heuristics: Sequence[Heuristic]) -> tuple[Packed, ...]:
     """Pack a platform's servers by each heuristic, beside the lower bound of the servers as they are."""
     least = find_bound(add_hosting(bare, one.hosting), one.room).hosts
-    demand = add_hosting(similar, one.hosting)
-    counts = ((name, pack(demand, one.room, name).count) for name in heuristics)
+    counts = ((name, count_hosts(bare, similar, one.hosting, one.room, name)) for name in heuristics)
     return tuple(Packed(name, hosts, hosts / least - 1) for name, hosts in counts)
 
 
-def _find_ends(values: Column) -> tuple[int, int]:
-    """Return the indices of the draws at the ends of the middle 95 %."""
-    order = np.argsort(values, kind="stable")
-    beyond = math.floor(len(order) * (1 - LEVEL) / 2)
-    return int(order[beyond]), int(order[len(order) - 1 - beyond])
-
-
-def _make_interval(value: float, ends: Sequence[float], *footprints: Footprint) -> Interval:
-    """Return a figure with its interval; it has one only if the footprints have."""
-    without = {name for one in footprints for name in one.without_interval}
-    low, high = min(value, *ends), max(value, *ends)
-    if without and low == high:
-        return Interval(value, None, None, False)
-    return Interval(value, low, high, not without)
-
-
-def _pack_draw(similar: Demand, one: _Drawn, drawn_base: Figures, index: int, heuristic: Heuristic) -> int:
-    hosting = compute_hosting(one.figures, drawn_base, index)
-    room = Room(
-        one.room.cores,
-        one.room.memory_bytes + max(0.0, one.hosting.memory_once) - hosting.memory_once,
-        one.room.deviations,
-        one.room.correlation,
-    )
-    return pack(add_hosting(similar, hosting), room, heuristic).count
-
-
-def _host(
-    question: Question, bare: Demand, similar: Demand, one: _Drawn, drawn_base: Figures, packed: tuple[Packed, ...]
-) -> Hosted:
+def _host(question: Question, bare: Demand, sample: Demand, one: Drawn, packed: tuple[Packed, ...]) -> Hosted:
     best = min(packed, key=lambda each: each.hosts)
-    ends = [_pack_draw(similar, one, drawn_base, index, best.heuristic) for index in _find_ends(one.bounds)]
     spare = question.spares.count(best.hosts)
     machines = best.hosts + spare
     demand = add_hosting(bare, one.hosting)
@@ -293,7 +211,7 @@ def _host(
         one.hosting,
         find_bound(demand, one.room),
         packed,
-        _make_interval(best.hosts, ends, one.footprint, find_base(question.footprints)),
+        find_interval(sample, one, best.hosts, best.heuristic),
         spare,
         question.servers.count / best.hosts,
         utilisation,
@@ -304,23 +222,11 @@ def _host(
     )
 
 
-def _pair(
-    similar: Demand,
-    one: _Drawn,
-    base: _Drawn,
-    drawn_base: Figures,
-    heuristic: Heuristic,
-    by_name: dict[str, Hosted],
-) -> Pair:
-    """Return the ratio of hosts, whose ends are those of the ratio of the lower bounds of the same draw."""
-    ends = []
-    for index in _find_ends(one.bounds / base.bounds):
-        counts = [_pack_draw(similar, each, drawn_base, index, heuristic) for each in (one, base)]
-        ends.append(counts[0] / counts[1])
-    names = one.footprint.platform, base.footprint.platform
-    value = by_name[names[0]].hosts.value / by_name[names[1]].hosts.value
-    ratio = _make_interval(value, ends, one.footprint, base.footprint)
-    return Pair(*names, one.footprint.emulated or base.footprint.emulated, ratio)
+def _pair(sample: Demand, one: Drawn, base: Drawn, heuristic: Heuristic, by_name: dict[str, Hosted]) -> Pair:
+    platform, name = one.footprint.platform, base.footprint.platform
+    value = by_name[platform].hosts.value / by_name[name].hosts.value
+    ratio = find_ratio_interval(sample, one, base, value, heuristic)
+    return Pair(platform, name, one.footprint.emulated or base.footprint.emulated, ratio)
 
 
 def describe_assumptions(question: Question) -> tuple[str, ...]:
