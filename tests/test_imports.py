@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER = ("runtime", "vm_images", "testbed", "reports", "tasks")
 # Reports reads run folders; nothing in it can run or change anything, but for the tasks in reports/commands.
 REPORTS_MAY = (
-    *("testbed.analysis", "testbed.comparisons", "testbed.histograms", "testbed.pairs", "testbed.published"),
+    *("testbed.analysis", "testbed.comparisons", "testbed.fleet", "testbed.footprints", "testbed.histograms"),
+    *("testbed.history", "testbed.pairs", "testbed.published"),
     *("testbed.ramps", "testbed.repetitions", "testbed.results", "testbed.runs", "testbed.statistics"),
     *("testbed.timeline", "runtime.errors", "runtime.output"),
 )
@@ -75,7 +76,10 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.comparisons": {"testbed.analysis", "testbed.copies", "testbed.pairs", "testbed.results"}
     | {"testbed.statistics"},
     "testbed.counts": set(),
+    "testbed.fleet": {"testbed.footprints", "testbed.statistics"},
+    "testbed.footprints": {"testbed.analysis", "testbed.results", "testbed.statistics", "testbed.timeline"},
     "testbed.histograms": set(),
+    "testbed.history": {"testbed.scenario"},
     "testbed.interruption": set(),
     "testbed.statistics": set(),
     "testbed.lab": set(),
@@ -203,6 +207,7 @@ ROOMS: Mapping[str, set[str]] = {
     }
     | {"testbed.load", "testbed.platforms", "testbed.qemu", "testbed.results", "testbed.sample", "testbed.scenario"}
     | {"testbed.counts", "testbed.headlines", "testbed.sampler", "testbed.services", "testbed.statistics"},
+    "reports.fleets": {"reports.figures", "reports.quantities", "reports.theme"},
     "reports.runs": {"reports.quantities", "reports.work"},
     "reports.exports": {"reports.runs"},
 }
