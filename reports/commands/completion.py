@@ -19,6 +19,7 @@ _SHELLS = ("bash", "zsh", "fish")
 
 def list_values() -> dict[str, tuple[str, ...]]:
     """Return the values of options by their names, and of tasks' words by those of the tasks."""
+    from testbed.copies import RULERS
     from testbed.measures.trials import NAMES as MEASURES
     from testbed.platforms.registry import GROUPS
     from testbed.platforms.registry import NAMES as PLATFORMS
@@ -39,6 +40,9 @@ def list_values() -> dict[str, tuple[str, ...]]:
         "--run": _RUNS,
         "--baseline": _RUNS,
         "--resume": _RUNS,
+        "--from": _RUNS,
+        "--servers": ("talk", "azure", "application"),
+        "--ruler": RULERS,
         "bench": scenarios,
         "explain": scenarios,
         "compare": _RUNS,

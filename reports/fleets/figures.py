@@ -13,7 +13,7 @@ from testbed.fleet.sensitivity import Curve, Point, Sensitivity
 from testbed.fleet.study import Fleet
 
 _LINE = 26  # px of a row
-_LABEL = 0.36  # of the width: where bars begin
+_LABEL, _BARS = 0.3, 0.42  # of the width: where bars begin, and how wide the longest is
 _CURVE_PX = 150
 
 
@@ -48,7 +48,7 @@ def draw_utilisation(fleets: Sequence[Fleet]) -> Picture:
 
 
 def _place(fraction: float) -> float:
-    return _LABEL + (1 - _LABEL - 0.02) * min(1.0, max(0.0, fraction))
+    return _LABEL + _BARS * min(1.0, max(0.0, fraction))
 
 
 def _bar_row(y: float, label: str, whole: float, own: float, class_: str, shown: str) -> Markup:
@@ -56,8 +56,7 @@ def _bar_row(y: float, label: str, whole: float, own: float, class_: str, shown:
     if whole > own:
         parts.append(element("g", bar(_place(own), _place(whole), y + 3, 14, class_), opacity="0.45"))
     parts.append(bar(_place(0), _place(min(own, whole)), y + 3, 14, class_))
-    inside = whole > 0.6
-    parts.append(words(shown, _place(0 if inside else whole), y + 15, dx=6, class_="name" if inside else "quiet"))
+    parts.append(words(shown, _place(whole), y + 15, dx=6, class_="quiet"))
     return join(*parts)
 
 

@@ -116,7 +116,7 @@ def make_hosts_table(fleet: Fleet) -> Table:
         "fewer",
         "ratio",
     )
-    return Table(outcome.source, head, tuple(rows))
+    return Table(f"{outcome.source}; in brackets 95 % intervals", head, tuple(rows))
 
 
 def make_packing_table(fleet: Fleet) -> Table:

@@ -50,6 +50,7 @@ def print_fleets(run: str, notes: Sequence[str], fleets: Sequence[Fleet]) -> Non
             console.print(sanitize(line), markup=False)
         _print_sensitivity(console, fleet)
     console.print()
+    console.print("In brackets: 95 % intervals, of the footprints' alone.", style="dim")
     for number, line in enumerate(dict.fromkeys(line for one in fleets for line in one.outcome.assumptions)):
         console.print(sanitize(f"{'Assumptions: ' if not number else '  '}{line}"), style="dim", markup=False)
     console.print()

@@ -21,6 +21,7 @@ QUANTITIES = {
     "servers_per_host": "machines on a host",
 }
 CHECKS = {"read": "read there", "quoted": "quoted elsewhere", "secondary": "from a secondary source"}
+_KIND = "95 % interval "
 _VERDICTS = {
     "agrees": "the model agrees with it",
     "capped": "the ramp's own limit ended it before",
@@ -34,22 +35,22 @@ def show_count(value: float) -> str:
     return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
-def show_hosts(interval: Interval) -> str:
-    """Return a number of machines with what it may be."""
-    return _with_spread(interval, show_count)
+def show_hosts(interval: Interval, kind: str = "") -> str:
+    """Return a number of machines with what it may be; ``kind`` goes before an interval of 95 %."""
+    return _with_spread(interval, show_count, kind)
 
 
-def show_ratio(pair: Pair) -> str:
+def show_ratio(pair: Pair, kind: str = "") -> str:
     """Return how many times as many hosts, with what it may be."""
-    return _with_spread(pair.ratio, lambda value: f"{value:.2f}")
+    return _with_spread(pair.ratio, lambda value: f"{value:.2f}", kind)
 
 
-def _with_spread(interval: Interval, show: Callable[[float], str]) -> str:
+def _with_spread(interval: Interval, show: Callable[[float], str], kind: str) -> str:
     """Return a figure with its interval or range, in brackets; alone where the footprints say nothing of either."""
     if interval.low is None or interval.high is None:
         return show(interval.value)
-    kind = "95 % interval" if interval.is_interval else "range of few trials"
-    return f"{show(interval.value)} ({kind} {show(interval.low)}–{show(interval.high)})"
+    before = kind if interval.is_interval else "range of few trials "
+    return f"{show(interval.value)} ({before}{show(interval.low)}–{show(interval.high)})"
 
 
 def show_past(figure: PastFigure) -> str:
@@ -74,16 +75,18 @@ def conclude(outcome: Outcome) -> str:
     base = find_base(outcome)
     sentence = (
         f"{show_count(outcome.servers)} servers at {outcome.utilisation:.1%} of their processors fit on"
-        f" {show_hosts(base.hosts)} hosts as {base.label} (no packing needs fewer than {base.bound.hosts};"
+        f" {show_hosts(base.hosts, _KIND)} hosts as {base.label} (no packing needs fewer than {base.bound.hosts};"
         f" {base.bound.binds} binds), which then run at {base.utilisation:.0%}"
     )
     parts = [sentence]
     for pair in outcome.pairs:
         one = next(each for each in outcome.hosted if each.platform == pair.platform)
         if pair.emulated:
-            parts.append(f"as {one.label} on {show_hosts(one.hosts)}, which says nothing of hardware virtualisation")
+            parts.append(
+                f"as {one.label} on {show_hosts(one.hosts, _KIND)}, which says nothing of hardware virtualisation"
+            )
         else:
-            parts.append(f"as {one.label} on {show_hosts(one.hosts)}: {show_ratio(pair)} times as many")
+            parts.append(f"as {one.label} on {show_hosts(one.hosts, _KIND)}: {show_ratio(pair, _KIND)} times as many")
     return "; ".join(parts) + "."
 
 
@@ -142,7 +145,7 @@ def describe_copies(copies: Copies) -> str:
     """Return a planned platform in a sentence."""
     others = ", ".join(f"{name} {show_count(count)}" for name, count in copies.by.items() if name != copies.binds)
     sentence = (
-        f"{copies.label}: {show_hosts(copies.copies)} copies, limited by {copies.binds} ({others});"
+        f"{copies.label}: {show_hosts(copies.copies, _KIND)} copies, limited by {copies.binds} ({others});"
         f" CPU {copies.utilisation:.0%}, memory {copies.memory:.0%} in use"
     )
     return sentence + (", emulated" if copies.emulated and "emulated" not in copies.label else "")

@@ -52,13 +52,6 @@ def test_a_fleet_is_printed_and_written_as_table_and_page(measured: str, tmp_pat
         assert part in content
 
 
-def test_a_page_is_the_same_byte_for_byte(measured: str, tmp_path: Path) -> None:
-    pages = [tmp_path / name for name in ("one.html", "two.html")]
-    for page in pages:
-        assert run("fleet", "--from", measured, *SMALL, "--html", str(page)).returncode == 0
-    assert pages[0].read_bytes() == pages[1].read_bytes()
-
-
 def test_json_has_all_and_stands_alone_on_standard_output(measured: str) -> None:
     done = run("fleet", "--from", measured, *SMALL, "--seeds", "2", "--json")
     document = json.loads(done.stdout)
