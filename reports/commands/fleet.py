@@ -263,7 +263,7 @@ def plan(
     if json:
         print(json_module.dumps(data.plan_as_json(source, copies), indent=2, allow_nan=False))
     else:
-        terminal.print_plan(source.run, source.notes, copies)
+        terminal.print_plan(source.run, source.scenario, source.notes, copies)
     return 0
 
 

@@ -56,6 +56,7 @@ def plan_as_json(source: Source, copies: Sequence[Copies]) -> dict[str, Any]:
         "scenario": source.scenario,
         "sentences": [wording.describe_copies(one) for one in copies],
         "notes": source.notes,
+        "to_measure": wording.advise_measuring(source.scenario, copies),
         "footprints": to_builtins(source.footprints),
         "copies": [{**to_builtins(one), "binds": one.binds} for one in copies],
     }

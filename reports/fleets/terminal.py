@@ -114,8 +114,8 @@ def _print_sensitivity(console: Console, fleet: Fleet) -> None:
     console.print(table)
 
 
-def print_plan(run: str, notes: Sequence[str], copies: Sequence[Copies]) -> None:
-    """Print how many copies fit on a host, and what binds."""
+def print_plan(run: str, scenario: str, notes: Sequence[str], copies: Sequence[Copies]) -> None:
+    """Print how many copies fit on a host, what binds, and how to hold the service level to that."""
     console = _make_console()
     console.print(sanitize(f"Footprints from {run}"), markup=False)
     for note in notes:
@@ -134,3 +134,8 @@ def print_plan(run: str, notes: Sequence[str], copies: Sequence[Copies]) -> None
     for one in copies:
         if line := wording.describe_check(one):
             console.print(sanitize(line), markup=False)
+    console.print(
+        "The service level is not in the model. Where such a host is at hand, ramps up to there tell:", style="dim"
+    )
+    for command in wording.advise_measuring(scenario, copies):
+        console.print(sanitize(f"  {command}"), style="dim", markup=False)

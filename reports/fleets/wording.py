@@ -48,7 +48,7 @@ def show_ratio(pair: Pair, kind: str = "") -> str:
 def _with_spread(interval: Interval, show: Callable[[float], str], kind: str) -> str:
     """Return a figure with its interval or range, in brackets; alone where the footprints say nothing of either."""
     if interval.low is None or interval.high is None:
-        return show(interval.value)
+        return show(interval.value) + (f" (no interval: {interval.why})" if interval.why else "")
     before = kind if interval.is_interval else "range of few trials "
     return f"{show(interval.value)} ({before}{show(interval.low)}–{show(interval.high)})"
 
@@ -162,3 +162,11 @@ def describe_check(copies: Copies) -> str:
         f"{copies.label}: on the run's own host the model says {check.model} copies, its ramps ended with {shown}:"
         f" {_VERDICTS[check.verdict]}"
     )
+
+
+def advise_measuring(scenario: str, copies: Sequence[Copies]) -> list[str]:
+    """Return the commands that hold the service level to what is planned, where such a host is at hand."""
+    return [
+        f"./invoke bench --scenario {scenario} --platforms {one.platform} --measures density --cap {cap:.0f}"
+        for one, cap in ((one, one.copies.value) for one in copies)
+    ]

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from msgspec import Struct
 
+from runtime.errors import UsageError
 from testbed.fleet.bounds import find_relaxed
 from testbed.fleet.demands import Demand, Fit, Host, Hosting, Room, add_hosting, group, make_room
 from testbed.fleet.hosting import Figures, compute_hosting, draw_figures, take_estimates
@@ -19,6 +20,8 @@ from testbed.fleet.packing import MOST_SIZES, Heuristic, count_hosts
 from testbed.fleet.servers import Column
 from testbed.footprints import Footprint
 from testbed.statistics import LEVEL
+
+_TOO_LARGE = "at its end some server fits on no host"
 
 
 class Draws(Struct, frozen=True):
@@ -56,12 +59,13 @@ class Drawn(Struct, frozen=True):
 
 class Interval(Struct, frozen=True):
     """A figure and what it may be, given the footprints: an interval of 95 %, or a range of few trials where
-    ``is_interval`` is false; both None where the footprints have neither."""
+    ``is_interval`` is false; both None where the footprints have neither, or for the reason ``why``."""
 
     value: float
     low: float | None
     high: float | None
     is_interval: bool
+    why: str = ""
 
 
 def draw_platforms(draws: Draws, footprints: Sequence[Footprint], demand: Demand) -> list[Drawn]:
@@ -83,8 +87,11 @@ def draw_platforms(draws: Draws, footprints: Sequence[Footprint], demand: Demand
 def find_interval(sample: Demand, one: Drawn, hosts: int, heuristic: Heuristic) -> Interval:
     """Return a platform's hosts with what they may be."""
     similar = group(sample, MOST_SIZES)
-    central = count_hosts(sample, similar, one.hosting, one.room, heuristic)
-    ends = [count_hosts(sample, similar, *one.make_hosting(index), heuristic) for index in find_ends(one.bounds)]
+    try:
+        central = count_hosts(sample, similar, one.hosting, one.room, heuristic)
+        ends = [count_hosts(sample, similar, *one.make_hosting(index), heuristic) for index in find_ends(one.bounds)]
+    except UsageError:
+        return Interval(hosts, None, None, False, _TOO_LARGE)
     return make_interval(hosts, [hosts * count / central for count in ends], one.has_intervals)
 
 
@@ -97,9 +104,12 @@ def find_ratio_interval(sample: Demand, one: Drawn, base: Drawn, ratio: float, h
         of_one, of_base = (count_hosts(sample, similar, *each, heuristic) for each in hostings)
         return of_one / of_base
 
-    central = divide([(each.hosting, each.room) for each in (one, base)])
     indices = find_ends(one.bounds / base.bounds)
-    ends = [divide([each.make_hosting(index) for each in (one, base)]) for index in indices]
+    try:
+        central = divide([(each.hosting, each.room) for each in (one, base)])
+        ends = [divide([each.make_hosting(index) for each in (one, base)]) for index in indices]
+    except UsageError:
+        return Interval(ratio, None, None, False, _TOO_LARGE)
     return make_interval(ratio, [ratio * end / central for end in ends], one.has_intervals and base.has_intervals)
 
 

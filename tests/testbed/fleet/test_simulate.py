@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from runtime.errors import UsageError
 from testbed.fleet.compaction import compact
 from testbed.fleet.demands import Fit, Host, make_room
-from testbed.fleet.distributions import draw_servers, talk_mix
+from testbed.fleet.distributions import Mix, Size, draw_servers, talk_mix
 from testbed.fleet.draws import find_ends, make_interval
 from testbed.fleet.packing import HEURISTICS
 from testbed.fleet.power import HOURS_A_YEAR, PowerModel, Prices
@@ -50,6 +50,14 @@ def test_a_wider_footprint_makes_a_wider_interval_and_few_trials_none(question: 
     assert width(footprint("vm", 290, 1.3, spread=0.3)) > width(footprint("vm", 290, 1.3, spread=0.05))
     few = simulate(replace(question, footprints=(container, footprint("vm", 290, 1.3, n=2))))
     assert not few.pairs[0].ratio.is_interval and "CPU time per request" in few.hosted[1].without_interval
+
+
+def test_an_interval_whose_end_fits_on_no_host_is_none_and_says_why(question: Question, container: Footprint) -> None:
+    large = draw_servers(Mix("large", (Size(1.0, 16, 2**30),), 0.3, concentration=0), 20, 1)
+    unsure = footprint("vm", 44, 1.0, spread=0.5)
+    outcome = simulate(replace(question, servers=large, footprints=(container, unsure)))
+    for interval in (outcome.hosted[1].hosts, outcome.pairs[0].ratio):
+        assert (interval.low, interval.high) == (None, None) and "fits on no host" in interval.why
 
 
 def test_the_same_question_has_the_same_answer(question: Question) -> None:
