@@ -6,7 +6,6 @@ as few trials were made, stays without one, and says so.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from statistics import fmean
 
@@ -165,7 +164,7 @@ def estimate_cpu(trials: Sequence[Trial]) -> tuple[Estimate, Estimate | None]:
     blocks: dict[int, list[tuple[float, float]]] = {}
     for trial in trials:
         rate, cost = trial.value("achieved_rate") or get_offered_rate(trial), trial.value("cpu_per_request")
-        if rate and cost is not None and math.isfinite(cost) and not trial.value("saturated"):
+        if rate and rate > 0 and cost is not None and cost >= 0 and not trial.value("saturated"):
             blocks.setdefault(trial.block, []).append((rate, cost * rate))
     if not blocks:
         raise UsageError(

@@ -15,6 +15,7 @@ from testbed.fleet.study import Fleet
 _LINE = 26  # px of a row
 _LABEL, _BARS = 0.3, 0.42  # of the width: where bars begin, and how wide the longest is
 _CURVE_PX = 150
+_NARROW = 0.01  # of the width: less has its ends in one text
 
 
 def _look(index: int, label: str, emulated: bool) -> Look:
@@ -72,9 +73,12 @@ def draw_tornado(found: Sensitivity) -> Picture:
         ends = [(one, _spot(one.ratio, low, high)) for one in (swing.low, swing.high) if one.ratio is not None]
         rows.append(words(swing.name, 0, y + 14, class_="quiet"))
         rows.append(bar(ends[0][1], ends[-1][1], y + 4, 13, "block c1"))
-        for one, x in ends:
-            leftmost = x == min(place for _, place in ends)
-            rows.append(words(f"{one.value:g}", x, y + 15, "end" if leftmost else "start", dx=-5 if leftmost else 5))
+        left, right = min(ends, key=lambda end: end[1]), max(ends, key=lambda end: end[1])
+        if right[1] - left[1] < _NARROW:
+            rows.append(words(f"{swing.low.value:g}, {swing.high.value:g}", right[1], y + 15, dx=5))
+        else:
+            rows.append(words(f"{left[0].value:g}", left[1], y + 15, "end", dx=-5))
+            rows.append(words(f"{right[0].value:g}", right[1], y + 15, dx=5))
     height = len(swings) * _LINE
     if middle is not None:
         x = _spot(middle, low, high)

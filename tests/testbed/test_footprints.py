@@ -99,6 +99,11 @@ def test_rates_in_blocks_of_their_own_share_one_line() -> None:
     assert not per_request.is_interval
 
 
+def test_figures_that_cannot_be_are_no_cost() -> None:
+    damaged = [load(1, 0, "vm", 10.0, -5.0), load(2, 0, "vm", -10.0, 0.1), load(3, 0, "vm", 10.0, 0.002)]
+    assert estimate_cpu(damaged)[0].value == 0.002
+
+
 def test_a_saturated_platform_has_no_cost_of_a_request() -> None:
     with pytest.raises(UsageError, match="saturated in all"):
         estimate_cpu([load(1, 0, "vm", 10.0, 0.003, saturated=True)])
