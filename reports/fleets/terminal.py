@@ -99,11 +99,13 @@ def _table_of_packing(outcome: Outcome) -> Table:
 
 
 def _print_sensitivity(console: Console, fleet: Fleet) -> None:
+    from rich.markup import escape
+
     found = fleet.sensitivity
     if found is None:
         return
-    title = f"Hosts as {found.label}, times those as {found.base} (of {show_count(found.servers)} servers)"
-    table = _make_table(title, "low", "ratio", "high", "ratio")
+    shown = f"Hosts as {found.label}, times those as {found.base} (of {show_count(found.servers)} servers)"
+    table = _make_table(escape(sanitize(shown)), "low", "ratio", "high", "ratio")
     for swing in found.swings[:_SHOWN_SWINGS]:
         cells = [
             text

@@ -18,10 +18,21 @@ import reports
 from reports import document, summary
 from reports.exports import junit, markdown, openmetrics, tables
 from reports.exports.parquet import export as export_parquet
+from reports.fleets import data as fleet_data
+from reports.fleets import page as fleet_page
+from reports.fleets import terminal as fleet_terminal
+from reports.fleets.data import Source
 from reports.index import write_index
 from reports.runs import data, page, terminal, trends
 from runtime.errors import TestbedError, UsageError
 from runtime.output import printable
+from testbed.analysis import read_run
+from testbed.fleet.capacity import Plan, plan_host
+from testbed.fleet.demands import Fit, Host
+from testbed.fleet.distributions import draw_servers, talk_mix
+from testbed.fleet.simulate import Question
+from testbed.fleet.study import Extent, study_fleet
+from testbed.footprints import read_footprints
 from testbed.results import FORMAT, MOST_MANIFEST_BYTES, MOST_TRIALS_BYTES, RunFolder
 from testbed.runs.compare import Limits, compare_sides
 from testbed.runs.sides import measure, read_side
@@ -73,8 +84,22 @@ def trend(run: Path) -> None:
         print(printable(line))  # as the task does
 
 
+def fleet(run: Path) -> None:
+    """What the tasks fleet and plan do with a run."""
+    read = read_run(RunFolder.open(run))
+    footprints = read_footprints(read)
+    servers = draw_servers(talk_mix(0.08), 40, 1)
+    found = study_fleet("8", Question(servers, footprints, Host(64, 2**36), draws=20), Extent(sensitivity=True))
+    source = Source(str(read.folder.run_id), str(read.manifest.get("scenario")), footprints, ())
+    assert SCRIPT not in fleet_page.render_page(source, [found], ())
+    json.dumps(fleet_data.fleets_as_json(source, [found], ()), allow_nan=False)
+    copies = [plan_host(Plan(Host(64, 2**36), Fit(), 5.0, 0.7), one) for one in footprints]
+    fleet_terminal.print_fleets(source.run, source.notes, [found])
+    fleet_terminal.print_plan(source.run, source.scenario, source.notes, copies)
+
+
 READERS: dict[str, Callable[[Path], None]] = {
-    "answer": print_all, "compare": compare, "export": export, "index": index, "trend": trend,
+    "answer": print_all, "compare": compare, "export": export, "fleet": fleet, "index": index, "trend": trend,
 }  # fmt: skip
 
 
