@@ -31,7 +31,6 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.command import perform  # noqa: E402
 from testbed import statistics as st  # noqa: E402
-from testbed.comparisons import compare_values  # noqa: E402
 
 SIZES = (6, 10, 20, 50)
 LEAST, MOST = 94.0, 6.0
@@ -152,7 +151,7 @@ def _paired_ratio(pair: Pair) -> bool | None:
 
 def _run_ratio(pair: Pair) -> bool | None:
     """The ratio that a run's report gives, within blocks or not; none where it says that trials are related."""
-    ratio = compare_values(_blocks(pair.base), _blocks(_scale(pair.other, RATIO))).ratio
+    ratio = st.compare_blocks(_blocks(pair.base), _blocks(_scale(pair.other, RATIO))).ratio
     return _holds(ratio, RATIO) if ratio else None
 
 
@@ -170,12 +169,12 @@ INTERVALS: Mapping[str, Judge] = {
 
 
 def _claims_difference(pair: Pair) -> bool:
-    return compare_values(_blocks(pair.base), _blocks(pair.other)).verdict in ("more", "less")
+    return st.compare_blocks(_blocks(pair.base), _blocks(pair.other)).verdict in ("more", "less")
 
 
 def _claims_equivalence(pair: Pair) -> bool:
     """The medians are as far apart as the margin, which is not within it."""
-    return compare_values(_blocks(pair.base), _blocks(_scale(pair.other, 1 + st.MARGIN))).verdict == "equivalent"
+    return st.compare_blocks(_blocks(pair.base), _blocks(_scale(pair.other, 1 + st.MARGIN))).verdict == "equivalent"
 
 
 CLAIMS: Mapping[str, Callable[[Pair], bool]] = {
