@@ -25,6 +25,7 @@ FEWEST_TO_SHOW = 10
 # An interval goes by the upper end of the one-sided interval of the correlation that has this confidence. It is the
 # least with which intervals cover 94 % from ten trials on (benchmarks/coverage.py).
 CONFIDENCE = 0.75
+_STANDARD_ERRORS = NormalDist().inv_cdf(CONFIDENCE)
 # Batches of a series are as many at least: fewer could not show what they have in common.
 _FEWEST_BATCHES = 10
 # However much trials have in common, they count as so many independent ones: an interval would have no end. With two,
@@ -106,7 +107,7 @@ def find_inflation(values: Sequence[float]) -> float:
     if n < FEWEST_TO_SHOW or related.bound == 1:
         return 1.0
     of_values = 2 * math.sin(math.pi / 6 * related.lag_1)  # from the correlation of ranks to that of normal values
-    found = [_inflate(_correct(of_values, n) + NormalDist().inv_cdf(CONFIDENCE) / math.sqrt(n))]
+    found = [_inflate(_correct(of_values, n) + _STANDARD_ERRORS / math.sqrt(n))]
     if related.found:
         found += _inflate_by_batches(rank(values))
     return min(max(found), n / _LEAST_EFFECTIVE)
