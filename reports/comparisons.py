@@ -82,11 +82,11 @@ def list_notes(run: Run) -> list[str]:
 
 def _note_assumed(examined: Sequence[Series]) -> list[str]:
     """Say which figures have an interval of so few trials that these cannot show whether they are independent."""
-    few = [series for series in examined if FEWEST <= series.related.n < FEWEST_TO_SHOW]
+    few = [series for series in examined if FEWEST <= _count_trials(series) < FEWEST_TO_SHOW]
     if not few:
         return []
     titles = ", ".join(dict.fromkeys(title_of(series.headline) for series in few))
-    counts = sorted({series.related.n for series in few})
+    counts = sorted(set(map(_count_trials, few)))
     n = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
     return [f"Intervals of {titles} assume independent trials: n = {n} cannot show otherwise."]
 
@@ -115,10 +115,15 @@ def _list_told(series: Series) -> list[str]:
 
 def _describe_effect(series: Series) -> str:
     """Say what related trials do to the interval."""
-    n = series.warmup + series.related.n
+    n = _count_trials(series)
     if series.effective is None:
         return f"{n} trials are too few for an interval that allows for it"
     return f"in its interval its {n} trials count as {series.effective:.0f} independent ones"
+
+
+def _count_trials(series: Series) -> int:
+    """Return how many trials the figure's interval has: those that look like a warm-up count, too."""
+    return series.warmup + series.related.n
 
 
 def as_json(run: Run) -> dict[str, Any]:

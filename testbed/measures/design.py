@@ -24,8 +24,8 @@ from testbed.statistics import FEWEST, FEWEST_TO_SHOW, estimate_median_of_series
 
 # The relative half-width of a median's interval that is narrow enough, unless --until says otherwise.
 UNTIL = 0.05
-# So many times as narrow must an interval be that takes its trials as independent: about what it would have to be wider
-# if each had six tenths of its deviation from the one before.
+# So many times as narrow must an interval be that takes its trials as independent: about as much wider as it
+# had to be if each had two thirds of its deviation from the one before.
 _UNSHOWN = 2.0
 # No measure gets more blocks than these to become so; a coefficient of variation of 12 % takes about 36 for 5 %.
 MOST_BLOCKS = 40

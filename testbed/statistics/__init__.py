@@ -4,7 +4,7 @@ Importing it costs nothing: scipy and numpy are imported by the functions that n
 while something is measured.
 """
 
-from testbed.statistics.blocks import FEWEST_BLOCKS, Blocks, compare_blocks
+from testbed.statistics.blocks import Blocks, compare_blocks
 from testbed.statistics.bootstrap import estimate_bca
 from testbed.statistics.comparison import (
     MARGIN,
@@ -32,7 +32,6 @@ from testbed.statistics.series import Drift, find_warmup, judge_drift
 
 __all__ = [
     "FEWEST",
-    "FEWEST_BLOCKS",
     "FEWEST_TO_SHOW",
     "LEVEL",
     "MARGIN",

@@ -102,7 +102,10 @@ def find_inflation(values: Sequence[float]) -> float:
     and have in common (batch means: C. Alexopoulos and A. F. Seila, Output data analysis, in J. Banks, Handbook of
     Simulation, 1998).
     """
-    related = autocorrelation(values)
+    return _find_inflation(values, autocorrelation(values))
+
+
+def _find_inflation(values: Sequence[float], related: Autocorrelation) -> float:
     n = related.n
     if n < FEWEST_TO_SHOW or related.bound == 1:
         return 1.0
@@ -189,7 +192,8 @@ def find_limits(values: Sequence[float], level: float) -> Estimate:
 def _allow(values: Sequence[float], estimate: Estimate, depth: float) -> Estimate:
     """Return an estimate whose limits lie ``depth`` order statistics from each end if trials are independent, and as
     many times as far from the middle as the number of values below the median varies more."""
-    n, related, inflation = len(values), autocorrelation(values), find_inflation(values)
+    related = autocorrelation(values)
+    n, inflation = related.n, _find_inflation(values, related)
     ordered, middle = sorted(values), (n - 1) / 2
     at = max(0.0, middle - (middle - depth) * math.sqrt(_inflate_signs(inflation)))
     below, part = math.floor(at), at - math.floor(at)
