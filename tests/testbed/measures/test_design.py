@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import random
+import subprocess
+import sys
 from collections.abc import Sequence
 
 import pytest
@@ -204,3 +206,18 @@ def test_the_number_of_blocks_is_foreseen_by_the_root_law() -> None:
     assert predict_blocks(design, "start", 3, record[:3]) == 6
     assert predict_blocks(design, "start", 7, starts("a", [1.0] * 7)) == 7
     assert predict_blocks(Design({"start": 2}, {"start": 2}), "start", 1, record) == 2
+
+
+def test_what_decides_while_a_run_measures_needs_no_numpy() -> None:
+    """The reference machine has none."""
+    program = """
+import sys
+from testbed.measures.design import Design, judge, predict_blocks
+from testbed.results import Metric, Trial
+design = Design({"start": 6}, {"start": 40}, until=0.05)
+values = [1 + at / 30 for at in range(24)]
+record = [Trial(at, at, "a", "start", "ok", metrics=(Metric("ready", value, "s"),)) for at, value in enumerate(values)]
+assert judge(design, "start", 24, record) == "" and predict_blocks(design, "start", 24, record) == 40
+assert not {"numpy", "scipy", "pandas"} & sys.modules.keys()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
