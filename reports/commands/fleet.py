@@ -239,7 +239,7 @@ def plan(
 ) -> int:
     """Say how many copies of a measured application a host holds, as containers and as machines, and what binds."""
     from reports.fleets import data, terminal
-    from testbed.fleet.capacity import Plan, plan_host
+    from testbed.fleet.capacity import CopiesQuestion, find_copies
     from testbed.fleet.demands import Fit
     from testbed.fleet.distributions import find_variation
     from testbed.fleet.parsing import parse_percent, parse_size
@@ -251,7 +251,7 @@ def plan(
             f"give a run of it, or measure it: ./invoke bench --scenario {scenario} --measures density,utilisation",
         )
     size = parse_size("--host", host)
-    wanted = Plan(
+    wanted = CopiesQuestion(
         size,
         Fit(parse_percent("--headroom", headroom), parse_percent("--overload", overload)),
         parse_fraction("--rate", rate) if rate else _find_rate(run),
@@ -259,11 +259,11 @@ def plan(
         parse_fraction("--restart-within", restart_within),
         parse_number("--bridges", bridges),
     )
-    copies = [plan_host(wanted, one, _find_own_host(run)) for one in source.footprints]
+    copies = [find_copies(wanted, one, _find_own_host(run)) for one in source.footprints]
     if json:
-        print(json_module.dumps(data.plan_as_json(source, copies), indent=2, allow_nan=False))
+        print(json_module.dumps(data.copies_as_json(source, copies), indent=2, allow_nan=False))
     else:
-        terminal.print_plan(source.run, source.scenario, source.notes, copies)
+        terminal.print_copies(source.run, source.scenario, source.notes, copies)
     return 0
 
 

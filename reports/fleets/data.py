@@ -48,7 +48,7 @@ def fleets_as_json(source: Source, fleets: Sequence[Fleet], history: Sequence[Pa
     }
 
 
-def plan_as_json(source: Source, copies: Sequence[Copies]) -> dict[str, Any]:
+def copies_as_json(source: Source, copies: Sequence[Copies]) -> dict[str, Any]:
     """Return a planned host with what it rests on."""
     return {
         "schema": PLAN_SCHEMA,

@@ -116,7 +116,7 @@ def _print_sensitivity(console: Console, fleet: Fleet) -> None:
     console.print(table)
 
 
-def print_plan(run: str, scenario: str, notes: Sequence[str], copies: Sequence[Copies]) -> None:
+def print_copies(run: str, scenario: str, notes: Sequence[str], copies: Sequence[Copies]) -> None:
     """Print how many copies fit on a host, what binds, and how to hold the service level to that."""
     console = _make_console()
     console.print(sanitize(f"Footprints from {run}"), markup=False)

@@ -109,9 +109,7 @@ def find_sensitivity(question: Question, footprint: Footprint, heuristic: Heuris
     """Return how many times as many hosts a platform needs as the base, with each assumption varied."""
     base = find_base(question.footprints)
     part = replace(question, servers=take_first(question.servers, SAMPLE))
-    values = [
-        (field, value) for _, field, ends, along in _VARIED for value in dict.fromkeys((*ends, *along))
-    ]  # each once
+    values = [(field, value) for _, field, ends, along in _VARIED for value in sorted({*ends, *along})]
     tasks = [_Task(part, footprint, base, Change(**{field: value}), value, heuristic) for field, value in values]
     tasks.append(_Task(part, footprint, base, Change(), 1.0, heuristic))
     points = spread(_find_point, tasks, workers)
@@ -134,6 +132,7 @@ def find_sensitivity(question: Question, footprint: Footprint, heuristic: Heuris
 
 
 def _find_point(task: _Task) -> Point:
+    """Return the hosts on the platform and on the base with one assumption changed."""
     change, question, fit = task.change, task.question, task.question.fit
     if change.headroom is not None:
         fit = replace(fit, headroom=change.headroom)

@@ -27,7 +27,7 @@ from reports.runs import data, page, terminal, trends
 from runtime.errors import TestbedError, UsageError
 from runtime.output import printable
 from testbed.analysis import read_run
-from testbed.fleet.capacity import Plan, plan_host
+from testbed.fleet.capacity import CopiesQuestion, find_copies
 from testbed.fleet.demands import Fit, Host
 from testbed.fleet.distributions import draw_servers, talk_mix
 from testbed.fleet.simulate import Question
@@ -93,9 +93,9 @@ def fleet(run: Path) -> None:
     source = Source(str(read.folder.run_id), str(read.manifest.get("scenario")), footprints, ())
     assert SCRIPT not in fleet_page.render_page(source, [found], ())
     json.dumps(fleet_data.fleets_as_json(source, [found], ()), allow_nan=False)
-    copies = [plan_host(Plan(Host(64, 2**36), Fit(), 5.0, 0.7), one) for one in footprints]
+    copies = [find_copies(CopiesQuestion(Host(64, 2**36), Fit(), 5.0, 0.7), one) for one in footprints]
     fleet_terminal.print_fleets(source.run, source.notes, [found])
-    fleet_terminal.print_plan(source.run, source.scenario, source.notes, copies)
+    fleet_terminal.print_copies(source.run, source.scenario, source.notes, copies)
 
 
 READERS: dict[str, Callable[[Path], None]] = {
