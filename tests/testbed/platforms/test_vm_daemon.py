@@ -23,6 +23,7 @@ from testbed.qemu.daemon import Daemon
 from testbed.qemu.variants import VARIANTS
 from tests.testbed.platforms.answers import greeting
 from tests.testbed.ports import require_fixed
+from tests.waiting import until
 from vm_images.kernel import ensure_kernel
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]
@@ -95,7 +96,7 @@ def test_a_daemon_that_goes_fails_the_trial_and_not_the_next(
         assert re.search(r"the last line|testbed: exec", caught.value.hint)
         libvirt_daemon.start()
         platform.stop(one)
-        assert not Path(f"/proc/{pid}").exists()
+        until(lambda: not Path(f"/proc/{pid}").exists())  # it is init that reaps it
         assert not any(directory.exists() for directory in platform.cgroup(one).directories())
         two = instance(busybox_layer, "exec sleep 600", tmp_path, name="a1-web")
         platform.start(two)
