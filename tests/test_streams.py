@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.streams import verdict
+from tests.streams import make_commands, verdict
 
 
 @pytest.mark.parametrize(
@@ -12,3 +12,16 @@ from tests.streams import verdict
 )
 def test_one_failure_is_enough(statuses: tuple[int, int], status: int) -> None:
     assert verdict(*statuses) == status
+
+
+def test_every_test_is_in_one_stream_and_both_have_the_selection() -> None:
+    commands = make_commands(["--durations=10", "-k", "lab"])
+    assert commands.guests[-5:] == ("--durations=10", "-k", "lab", "-m", "vm")
+    assert commands.rest[-5:] == ("--durations=10", "-k", "lab", "-m", "not vm")
+
+
+def test_coverage_is_measured_when_it_is_asked_for_and_not_beside_guests() -> None:
+    commands = make_commands(["--coverage"])
+    assert "--cov" in commands.rest and "--cov" not in commands.guests
+    assert "--coverage" not in (*commands.rest, *commands.guests)
+    assert "--cov" not in make_commands([]).rest
