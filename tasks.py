@@ -379,7 +379,7 @@ def checks(select: str, only: str, coverage: bool = False) -> tuple[str, ...]:
     help={
         "select": "only tests whose names match (pytest -k)",
         "only": "one part: lint (with types) or tests",
-        "coverage": "measure how much of the code the tests without guests run, which takes them half as long again",
+        "coverage": "measure how much of the code runs without guests, which takes half as long again",
     }
 )
 def test(context: Context, select: str = "", only: str = "", coverage: bool = False) -> None:

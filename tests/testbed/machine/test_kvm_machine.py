@@ -32,7 +32,7 @@ from vm_images.disk import ensure_disk, layer_name
 from vm_images.kernel import ensure_kernel
 from vm_images.reference import PACKAGES, machine_initrd
 
-pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.network]
+pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.machine, pytest.mark.network]
 
 _SYSTEMD = "exec /lib/systemd/systemd --unit=checks.service --show-status=0 --log-target=null"
 # What the udev of a server has systemd do (its static-nodes-permissions.conf); the machine has systemd alone.

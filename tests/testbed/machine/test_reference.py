@@ -58,6 +58,7 @@ def busy_host() -> Iterator[None]:
 
 @pytest.mark.root
 @pytest.mark.vm
+@pytest.mark.machine
 @pytest.mark.network
 def test_two_runs_are_the_same_to_the_last_digit_on_a_quiet_host_and_a_busy_one(tmp_path: Path) -> None:
     scenarios = tmp_path / "scenarios"
