@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from invoke import Collection, Context, Program, task
+from invoke import Collection, Context, task
 from invoke.exceptions import Exit
 
 from reports.commands import lists, runs
 from reports.commands.common import ROOT, parse_fraction, parse_number, reporting, split_words
+from reports.commands.front import QuietProgram
 from runtime import __version__
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from testbed.progress import print_progress, show_progress
@@ -426,4 +427,4 @@ def kernel(context: Context) -> int:
 namespace.add_collection(Collection("images", kernel))
 
 # `testbed` in .venv/bin: the same tasks, without the set-up that ./invoke makes before.
-program = Program(version=__version__, namespace=namespace, name="testbed", binary="testbed")
+program = QuietProgram(version=__version__, namespace=namespace, name="testbed", binary="testbed")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import select
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +39,13 @@ def parse_fraction(option: str, text: str) -> float:
         raise UsageError(f"{option} {text}: not a number") from None
 
 
+def is_reader_gone() -> bool:
+    """Whether standard output is a pipe whose reader has closed it."""
+    watched = select.poll()
+    watched.register(1, 0)
+    return any(event & select.POLLERR for _, event in watched.poll(0))
+
+
 def reporting(body: Callable[..., int]) -> Callable[..., None]:
     """Turn a body that returns an exit code into a task body: errors become one message and their exit code."""
 
@@ -55,6 +63,8 @@ def reporting(body: Callable[..., int]) -> Callable[..., None]:
         except Interrupted as interrupted:
             raise Exit(f"interrupted ({interrupted}); all that was started has been removed", code=130) from interrupted
         except Exception as error:
+            if isinstance(error, BrokenPipeError) and is_reader_gone():
+                raise
             if isinstance(error, PermissionError) and os.geteuid() != 0:
                 denied = PrerequisiteError(f"{error.filename or body.__name__}: {error.strerror}", "run it as root")
                 raise Exit(f"error: {printable(str(denied))}", code=denied.exit_code) from error

@@ -1,0 +1,42 @@
+"""What ``./invoke`` executes: the task runner of the invoke library, which ends quietly when nobody reads any more.
+
+python -P -m reports.commands.front [ARGUMENTS OF invoke]
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import invoke
+from invoke.program import Program
+
+from reports.commands.common import is_reader_gone
+
+# What a shell says of a program that SIGPIPE has ended.
+_CLOSED_PIPE = 128 + 13
+
+
+class QuietProgram(Program):
+    """A program whose reader may go before all is printed, as that of ``./invoke --list | head -1``."""
+
+    def run(self, argv: Any = None, exit: bool = True) -> None:
+        """Run it as the library does; a closed pipe as standard output ends it as it would end a program in C."""
+        try:
+            try:
+                super().run(argv, exit)
+            finally:
+                sys.stdout.flush()
+        except BrokenPipeError:
+            if not is_reader_gone():
+                raise
+            # What is left in the buffer would be written once more at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(_CLOSED_PIPE)
+
+
+if __name__ == "__main__":
+    sys.argv[0] = str(Path(sys.executable).with_name("invoke"))  # which runs record
+    QuietProgram(name="Invoke", binary="inv[oke]", binary_names=["invoke", "inv"], version=invoke.__version__).run()
