@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import select
+import signal
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +47,12 @@ def is_reader_gone() -> bool:
     return any(event & select.POLLERR for _, event in watched.poll(0))
 
 
+def leave_reader() -> int:
+    """Have what is still to be printed go nowhere; return the status that a shell gives a program ended by SIGPIPE."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 128 + signal.SIGPIPE
+
+
 def reporting(body: Callable[..., int]) -> Callable[..., None]:
     """Turn a body that returns an exit code into a task body: errors become one message and their exit code."""
 
@@ -64,7 +71,7 @@ def reporting(body: Callable[..., int]) -> Callable[..., None]:
             raise Exit(f"interrupted ({interrupted}); all that was started has been removed", code=130) from interrupted
         except Exception as error:
             if isinstance(error, BrokenPipeError) and is_reader_gone():
-                raise
+                raise Exit(code=leave_reader()) from error
             if isinstance(error, PermissionError) and os.geteuid() != 0:
                 denied = PrerequisiteError(f"{error.filename or body.__name__}: {error.strerror}", "run it as root")
                 raise Exit(f"error: {printable(str(denied))}", code=denied.exit_code) from error

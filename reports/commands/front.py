@@ -5,7 +5,6 @@ python -P -m reports.commands.front [ARGUMENTS OF invoke]
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,7 @@ from typing import Any
 import invoke
 from invoke.program import Program
 
-from reports.commands.common import is_reader_gone
-
-# What a shell says of a program that SIGPIPE has ended.
-_CLOSED_PIPE = 128 + 13
+from reports.commands.common import is_reader_gone, leave_reader
 
 
 class QuietProgram(Program):
@@ -32,9 +28,7 @@ class QuietProgram(Program):
         except BrokenPipeError:
             if not is_reader_gone():
                 raise
-            # What is left in the buffer would be written once more at the end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(_CLOSED_PIPE)
+            sys.exit(leave_reader())
 
 
 if __name__ == "__main__":
