@@ -1,4 +1,5 @@
-"""Directories for the files of tests' runs, with paths as short as the names of sockets must be.
+"""Directories for the files of tests: those of runs, with paths as short as the names of sockets must be, and those of
+images, on the file system of the store.
 
 A run's name tells which process made it, so that what a killed test left is told from what a living one has.
 """
@@ -13,10 +14,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from runtime.home import store_root
+
 TEST_RUN = "test-"
 _ROOT = Path("/run")
-_PREFIX = f"testbed-{TEST_RUN}"
-_NAME = re.compile(rf"{_PREFIX}([0-9a-f]+)-[0-9a-f]+")
+_NAME = re.compile(rf"(?:testbed-)?{TEST_RUN}([0-9a-f]+)-[0-9a-f]+")
 # Chance decides where the numbers of a process begin, for its id comes again.
 _numbers = itertools.count(random.randrange(1 << 23))
 
@@ -31,9 +33,16 @@ def scratch_path(run: str) -> Path:
     return _ROOT / f"testbed-{run}"
 
 
+def in_store(run: str) -> Path:
+    """Return the path of a run's directory in the store, to which its layers can be linked."""
+    return store_root() / "guest" / run
+
+
 def find_dead() -> list[Path]:
     """Return the directories whose process is gone."""
-    return sorted(path for path in _ROOT.glob(f"{_PREFIX}*") if _is_dead(path))
+    return sorted(
+        path for root in (_ROOT, store_root() / "guest") for path in root.glob(f"*{TEST_RUN}*") if _is_dead(path)
+    )
 
 
 def _is_dead(scratch: Path) -> bool:

@@ -27,9 +27,13 @@ def test_the_directory_of_a_dead_process_is_removed_with_its_mounts(scratch: Pat
     dead = Path(done.stdout.strip())
     subprocess.run(["mount", "-t", "tmpfs", "none", str(dead)], check=True)
     (dead / "file").touch()
+    stored = scratches.in_store(dead.name.removeprefix("testbed-"))
+    stored.mkdir(parents=True)
     assert dead in find_dead() and scratch not in find_dead()
-    scratches.remove(dead)
-    assert not dead.exists()
+    assert stored in find_dead()
+    for path in (dead, stored):
+        scratches.remove(path)
+        assert not path.exists()
 
 
 @pytest.mark.root

@@ -24,8 +24,10 @@ from testbed.machine import emulation
 from testbed.machine.emulation import emulate
 from testbed.machine.emulator import INITRD
 from testbed.machine.inputs import Inputs, assemble, ensure_machine_image, require_room
+from tests import scratches
 from tests.runtime.check_guest import CHECKS as CHECKS_FOLDER
 from tests.runtime.check_guest import TESTS, layer_of_unit, layers_of_checks, read_outcomes
+from tests.scratches import name_run
 from tests.testbed.machine.kvm_checks import CHECKS, DONE, IMAGE, LAST
 from tests.testbed.platforms import answers
 from vm_images.disk import ensure_disk, layer_name
@@ -113,12 +115,12 @@ def is_done(found: Mapping[str, str]) -> bool:
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def outcomes() -> dict[str, str]:
     """What each check came to. QEMU 10.0 still has faults with nested guests: in some boots the machine or one of its
     guests dies or stands still. None is the same twice, as one of ours would be: what failed has a second boot, in
     which it is looked at the end once more whether anything is left."""
-    name = f"test-{tmp_path_factory.mktemp('work').parent.name}-kvm"
-    work = store_root() / "guest" / name
+    name = name_run()
+    work = scratches.in_store(name)
     try:
         work.mkdir()
         made = machine(work)
