@@ -17,6 +17,7 @@ from runtime.home import store_root
 from runtime.images.model import Image, ImageConfig, Layer
 from runtime.spec import Process, Resources, Spec
 from testbed.lab import BRIDGE, Lab
+from testbed.platforms import vm
 from testbed.platforms.protocol import Instance
 from testbed.platforms.vm import VmPlatform
 from testbed.qemu.daemon import Daemon
@@ -58,8 +59,13 @@ def instance(layer: Path, script: str, tmp_path: Path, lab: Lab | None = None, n
 
 
 def test_it_serves_in_the_lab_and_leaves_nothing(
-    platform: VmPlatform, libvirt_daemon: Daemon, busybox_layer: Path, tmp_path: Path
+    platform: VmPlatform,
+    libvirt_daemon: Daemon,
+    busybox_layer: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(vm, "adopt_orphans", lambda: pytest.fail("a daemon waits for ends that nobody reaps"))
     with Lab() as lab:
         one = instance(busybox_layer, "exec busybox nc -ll -p 80 -e cat /page", tmp_path, lab)
         before = sorted(name for _, name in socket.if_nameindex())
