@@ -49,7 +49,8 @@ def is_reader_gone() -> bool:
 
 def leave_reader() -> int:
     """Have what is still to be printed go nowhere; return the status that a shell gives a program ended by SIGPIPE."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
     return 128 + signal.SIGPIPE
 
 

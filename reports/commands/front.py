@@ -1,6 +1,8 @@
 """What ``./invoke`` executes: the task runner of the invoke library, which ends quietly when nobody reads any more.
 
-python -P -m reports.commands.front [ARGUMENTS OF invoke]
+    python -P -m reports.commands.front [ARGUMENTS OF invoke]
+
+What a run records as its command line begins with the library's own program.
 """
 
 from __future__ import annotations
@@ -32,5 +34,5 @@ class QuietProgram(Program):
 
 
 if __name__ == "__main__":
-    sys.argv[0] = str(Path(sys.executable).with_name("invoke"))  # which runs record
+    sys.argv[0] = str(Path(sys.executable).with_name("invoke"))
     QuietProgram(name="Invoke", binary="inv[oke]", binary_names=["invoke", "inv"], version=invoke.__version__).run()

@@ -24,8 +24,10 @@ def take_turn(
     """Within, no other run is measured on this host. The kernel ends the turn of a run that dies.
 
     A run that is to ``share`` the host neither waits nor keeps others waiting. Raises UsageError, with the other run's
-    name, when it is not to ``wait`` for that one's end.
+    name, when it is not to ``wait`` for that one's end, and when it is to do both.
     """
+    if share and wait:
+        raise UsageError("--share with --wait: a run either shares the host or waits until it has it", "leave one out")
     if share:
         progress("this run shares the host: its figures are no better than what else runs here lets them be")
         yield

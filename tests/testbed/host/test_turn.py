@@ -92,3 +92,5 @@ def test_a_run_that_shares_the_host_neither_waits_nor_is_waited_for(tmp_path: Pa
     ):
         assert lock.read_text().startswith("first")
     assert len(lines) == 2 and "shares the host" in lines[0]
+    with pytest.raises(UsageError, match="--share with --wait"), take_turn("a", wait=True, progress=print, share=True):
+        raise AssertionError("entered")
