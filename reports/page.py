@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from msgspec import Struct
 
-from reports import charges, conditions, overview, provenance, tables, theme, trials
+from reports import charges, conditions, density_tables, overview, provenance, tables, theme, trials
 from reports.figures import (
     density,
     distribution,
@@ -21,6 +21,7 @@ from reports.figures import (
     opening,
     percentiles,
     prices,
+    ticks,
     timeline,
     waterfall,
     work,
@@ -70,6 +71,7 @@ def describe_run(run: Run) -> dict[str, Any]:
         "run": run,
         "manifest": run.manifest,
         "theme": theme,
+        "ticks": ticks,
         "symbols": define_symbols(),
         "sentence": answer.ratios or answer.headline,
         "answer": answer,
@@ -87,8 +89,12 @@ def describe_run(run: Run) -> dict[str, Any]:
             run,
             "density",
             (*density.draw_density(run), *memory.draw_memory(run)),
-            [*tables.list_each_alone(run, "density", tables.make_density_tables), *tables.make_density_notes(run)],
+            [
+                *tables.list_each_alone(run, "density", density_tables.make_density_tables),
+                *density_tables.make_density_notes(run),
+            ],
         ),
+        "guests_broken_down": bool(memory.select_measured(run)),
         "utilisation": _section(
             run, "utilisation", (*load.draw_load(run), *percentiles.draw_percentiles(run)), tables.make_load_tables(run)
         ),

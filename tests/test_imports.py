@@ -72,7 +72,7 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.breakdown": set(),
     "testbed.aliases": set(),
     "testbed.copies": {"testbed.statistics"},
-    "testbed.comparisons": {"testbed.analysis", "testbed.copies", "testbed.pairs", "testbed.results"}
+    "testbed.comparisons": {"testbed.analysis", "testbed.copies", "testbed.pairs", "testbed.ramps", "testbed.results"}
     | {"testbed.statistics"},
     "testbed.counts": set(),
     "testbed.histograms": set(),
@@ -161,8 +161,6 @@ ROOMS: Mapping[str, set[str]] = {
     },
     "testbed.analysis": {
         "testbed.aliases",
-        "testbed.breakdown",
-        "testbed.copies",
         "testbed.statistics",
         "testbed.results",
         "testbed.soundness",
@@ -171,6 +169,7 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.ramps": {
         "testbed.analysis",
         "testbed.breakdown",
+        "testbed.copies",
         "testbed.histograms",
         "testbed.results",
         "testbed.statistics",
@@ -182,6 +181,7 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.analysis",
         "testbed.copies",
         "testbed.pairs",
+        "testbed.ramps",
         "testbed.results",
         "testbed.statistics",
     },

@@ -13,7 +13,8 @@ import pytest
 import reports
 from reports import document
 from reports.figures.memory import draw_memory, group_parts, select_measured
-from testbed.analysis import PARTS, estimate_memory_parts, read_run
+from testbed.analysis import read_run
+from testbed.ramps import PARTS, estimate_memory_parts
 from testbed.results import Metric, RunFolder, Trial
 
 WriteRun = Any
