@@ -20,7 +20,6 @@ from testbed.ramps import (
     select_ramps,
     summarise_steps,
 )
-from testbed.statistics import estimate_median
 
 # Ends of ramps that are listed, trials that are named for each, and how much of a reason.
 _MOST_ENDS, _MOST_NAMED, _LONGEST_REASON = 60, 8, 400
@@ -28,7 +27,6 @@ _MOST_ENDS, _MOST_NAMED, _LONGEST_REASON = 60, 8, 400
 _MOST_STEPS = 16
 _START = Quantity("start of the newest", "s", most_decimals=4)
 _LATENCY = Quantity("latency", "ms")
-_CERTAIN = Quantity("copies", "", most_decimals=1)
 
 
 def make_density_tables(run: Run, platforms: Sequence[Platform]) -> list[Table]:
@@ -45,15 +43,22 @@ def make_density_tables(run: Run, platforms: Sequence[Platform]) -> list[Table]:
                     (Cell(f"{title}, {quantity.title}"), *(show_estimate(quantity, each) for each in estimates))
                 )
     rows.append((Cell("copies within the service level"), *(Cell(*describe_copies(of)) for of in by_platform.values())))
-    certain = {one: [float(ramp.held) for ramp in of if ramp.held is not None] for one, of in by_platform.items()}
+    certain = {one: [ramp.held for ramp in of if ramp.held is not None] for one, of in by_platform.items()}
     if any(certain.values()):
-        shown = (show_estimate(_CERTAIN, estimate_median(of) if of else None) for of in certain.values())
+        shown = (_show_certain(of) for of in certain.values())
         rows.append((Cell("copies for which it held for sure"), *shown))
     caption = (
         "Memory of copies: the first one (median over ramps), and the mean of what each further one adds, over the"
         " steps of all ramps, with its 95 % interval from three steps on."
     )
     return [Table(caption, ("figure", *(one.label for one in by_platform)), tuple(rows) if by_platform else ())]
+
+
+def _show_certain(counts: Sequence[int]) -> Cell:
+    """Return with how many copies the service level held for sure, of several ramps the least and the most."""
+    if not counts:
+        return Cell("–")
+    return Cell(f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}")
 
 
 def make_density_notes(run: Run) -> list[Table]:

@@ -21,6 +21,7 @@ from reports.figures import (
     opening,
     percentiles,
     prices,
+    samples,
     ticks,
     timeline,
     waterfall,
@@ -96,7 +97,10 @@ def describe_run(run: Run) -> dict[str, Any]:
         ),
         "guests_broken_down": bool(memory.select_measured(run)),
         "utilisation": _section(
-            run, "utilisation", (*load.draw_load(run), *percentiles.draw_percentiles(run)), tables.make_load_tables(run)
+            run,
+            "utilisation",
+            (*load.draw_load(run), *percentiles.draw_percentiles(run), *samples.draw_samples(run)),
+            tables.make_load_tables(run),
         ),
         "work": _section(
             run, "work", work.draw_work(run), [tables.make_work_table(run), tables.make_published_table(run)]

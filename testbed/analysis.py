@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Mapping
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -280,19 +281,25 @@ def estimate_held_back(run: Run, platform: str) -> dict[str, HeldBack]:
     return held_back
 
 
-def read_points(run: Run, trial: Trial) -> dict[str, tuple[float, ...]]:
+def read_points(run: Run, trial: Trial) -> dict[str, Sequence[float]]:
     """Return the columns of a trial's samples; none when the file is gone or is not as it was written."""
     table = read_samples(run, trial)
     return {} if table is None else select_numbers(table)
 
 
-def select_numbers(table: pd.DataFrame) -> dict[str, tuple[float, ...]]:
-    """Return the columns of samples as numbers; what is none, or none that a host can have, is NaN."""
+def select_numbers(table: pd.DataFrame) -> dict[str, Sequence[float]]:
+    """Return the columns of samples as numbers; what is none, or none that a host can have, is NaN.
+
+    As arrays of the standard library: a run may have ten million of them, of which a tuple would make objects.
+    """
+    import numpy as np
     import pandas as pd
 
-    numbers = table.apply(pd.to_numeric, errors="coerce")
-    sound = numbers.astype(float).where(numbers.abs() <= _LARGEST)
-    return {str(name): tuple(sound[name].tolist()) for name in sound.columns}
+    columns: dict[str, Sequence[float]] = {}
+    for name in table.columns:
+        values = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=float)
+        columns[str(name)] = array("d", np.where(np.abs(values) <= _LARGEST, values, np.nan).tobytes())
+    return columns
 
 
 def read_samples(run: Run, trial: Trial) -> pd.DataFrame | None:

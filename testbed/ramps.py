@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -32,7 +33,7 @@ class Ramp(Struct, frozen=True):
     platform: str
     applications: int
     reason: str
-    points: Mapping[str, tuple[float, ...]]
+    points: Mapping[str, Sequence[float]]
     held: int | None = None
     verdicts: tuple[str, ...] = ()
 
@@ -106,12 +107,13 @@ def estimate_memory_parts(run: Run, platform: str) -> dict[str, Estimate]:
 
 def list_counts(ramps: Iterable[Ramp]) -> tuple[int, ...]:
     """Return with how many applications some ramp had a step, ascending."""
-    return tuple(sorted({int(count) for ramp in ramps for count in ramp.points.get("applications", ()) if count >= 1}))
+    counts = set[float]().union(*(ramp.points.get("applications", ()) for ramp in ramps))
+    return tuple(sorted({int(count) for count in counts if count >= 1}))
 
 
 def summarise_steps(ramps: Sequence[Ramp], counts: Iterable[int]) -> tuple[Step, ...]:
     """Return the steps with these numbers of applications, those that some ramp has come to."""
-    rows = [{count: row for row, count in enumerate(ramp.points.get("applications", ()))} for ramp in ramps]
+    rows = [dict(zip(ramp.points.get("applications", ()), itertools.count())) for ramp in ramps]
     steps = []
     for count in counts:
         if reached := [(ramp, row[count]) for ramp, row in zip(ramps, rows, strict=True) if count in row]:

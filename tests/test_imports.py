@@ -86,7 +86,7 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.sample": set(),
     "testbed.sampler": set(),
     "testbed.tables": set(),
-    "testbed.timeline": {"testbed.analysis", "testbed.results", "testbed.tables"},
+    "testbed.timeline": {"testbed.analysis", "testbed.results"},
     "testbed.temperature": {"testbed.aliases"},
     "testbed.headlines": {"testbed.results"},
     "testbed.leftovers": {"testbed.host", "testbed.platforms", "testbed.qemu"},

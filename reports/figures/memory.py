@@ -181,4 +181,4 @@ def _draw_key(groups: Sequence[str]) -> Markup:
         for group in groups
         for hue, _ in [_GROUPS[group]]
     ]
-    return element("ul", *items, class_="key hatches")
+    return element("ul", *items, class_="key shown")

@@ -77,9 +77,9 @@ def _draw_verdicts(run: Run, by_platform: Ramps, axis: Axis) -> list[Picture]:
     column = Column(COPIES.capitalize(), note, scale, labels=[(1.0, "1"), *axis.labels[1:]])
     markup = draw_matrix(Matrix([column], rows, cells, height_px, inline=True, class_="verdicts"))
     caption = (
-        "Each sign is a step of a ramp. Filled: the service level held, with the interval of the fraction of slow"
-        " requests below 1 %. Hollow: undecided, requests were too few to tell. Cross: it broke, and that ended the"
-        " ramp. Right: copies within the service level, and with how many it held for sure; medians over ramps."
+        "Each sign is a step of a ramp. Filled: it held, the whole interval of the fraction of slow requests"
+        " is below 1 %. Hollow: undecided, requests were too few to tell. Cross: it broke, and that ended the ramp."
+        " Right: copies within the service level, and with how many it held for sure; medians over ramps."
     )
     alt = f"Verdict of each step. Copies within the service level, and how many for sure: {'; '.join(said)}."
     return [Picture(markup, "How many copies hold the service level", alt, caption, wide=True)]
@@ -109,7 +109,7 @@ def _draw_latency(run: Run, by_platform: Ramps, steps: Steps, axis: Axis) -> lis
     limits = []
     if isinstance(limit, int | float) and not isinstance(limit, bool) and 0 < limit < _LARGEST_MS:
         limits.append(Limit(float(limit), f"service level {limit:g} ms"))
-    values = [point.y for points in (*tails.values(), *halves.values()) for point in points]
+    values = [*_list_edges(tails), *_list_edges(halves)]
     y = choose_scale([*values, *(one.y for one in limits if tails)], "log")
     pictures = []
     if tails:
@@ -155,7 +155,7 @@ def _draw_starts(run: Run, steps: Steps, axis: Axis) -> list[Picture]:
     """Draw how long a copy takes to its first answer beside those that run already; older runs have not recorded it."""
     if not (traced := _trace(steps, lambda step: step.start_s, before=1)):
         return []
-    y = choose_scale([point.y for points in traced.values() for point in points])
+    y = choose_scale(_list_edges(traced))
     unit = f"{unit_of_time(run, 'seconds')} to the first answer{', log scale' if y.kind == 'log' else ''}"
     alt = f"Time to the first answer against the copies that run already: {_say_ends(run, traced, 's')}."
     lines = _draw_lines(run, traced)
@@ -171,6 +171,11 @@ def _trace(steps: Steps, read: Callable[[Step], Estimate | None], before: int = 
         for name, of in steps.items()
     }
     return {name: points for name, points in traced.items() if points}
+
+
+def _list_edges(traced: Traces) -> list[float]:
+    """Return all that must have room on an axis: the ends of intervals, too."""
+    return [y for points in traced.values() for one in points for y in (one.low, one.y, one.high) if y is not None]
 
 
 def _draw_lines(run: Run, traced: Traces) -> list[Series]:

@@ -126,7 +126,7 @@ def test_the_memory_of_copies_comes_from_the_steps_of_all_ramps(tmp_path: Path) 
     folder.append(_ramp(folder, 1, 100.0))
     (ramp,) = select_ramps(read_run(folder), "container")
     assert (ramp.applications, ramp.reason) == (4, "cap: 4")
-    assert ramp.points["cgroup_bytes"] == (0.0, 150.0, 250.0, 350.0, 450.0)
+    assert tuple(ramp.points["cgroup_bytes"]) == (0.0, 150.0, 250.0, 350.0, 450.0)
     memory = copy_memory([ramp.points], "memory_cgroup")
     assert memory is not None and memory.further is not None
     assert (memory.first.value, memory.further.value, memory.further.n) == (150, 100, 3)
