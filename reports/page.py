@@ -28,7 +28,7 @@ from reports.figures import (
     work,
 )
 from reports.figures.marks import Picture, define_symbols
-from reports.provenance import flatten, parse_time
+from reports.provenance import list_facts, parse_time
 from reports.summary import compose
 from testbed.analysis import Run, count_outcomes, get_mapping
 
@@ -115,9 +115,9 @@ def describe_run(run: Run) -> dict[str, Any]:
         "unsuccessful": reasons[:_MOST_REASONS],
         "more_reasons": len(reasons) - _MOST_REASONS,
         "labels": {one.name: one.label for one in (*run.platforms, *run.again)},
-        "platforms": [(one, flatten(one.facts)) for one in run.platforms],
-        "host": flatten(get_mapping(run.manifest.get("host"))),
-        "versions": flatten(get_mapping(run.manifest.get("versions"))),
+        "platforms": [(one, list_facts(one.facts)) for one in run.platforms],
+        "host": list_facts(get_mapping(run.manifest.get("host"))),
+        "versions": list_facts(get_mapping(run.manifest.get("versions"))),
         "source": provenance.find_provenance(run),
     }
 
@@ -168,4 +168,4 @@ def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that the text of the page speaks of, each empty when the manifest has it not."""
     settings = get_mapping(manifest.get("settings"))
     sections = {name: get_mapping(settings.get(name)) for name in ("ready", "load", "slo", "density", "work")}
-    return {"flat": flatten(settings), **sections}
+    return {"flat": list_facts(settings), **sections}

@@ -19,8 +19,8 @@ ORDER = ("runtime", "vm_images", "testbed", "reports", "tasks")
 # Reports reads run folders; nothing in it can run or change anything, but for the tasks in reports/commands.
 REPORTS_MAY = (
     *("testbed.analysis", "testbed.comparisons", "testbed.histograms", "testbed.pairs", "testbed.published"),
-    *("testbed.ramps", "testbed.repetitions", "testbed.results", "testbed.runs", "testbed.statistics"),
-    *("testbed.timeline", "runtime.errors", "runtime.output"),
+    *("testbed.ramps", "testbed.repetitions", "testbed.results", "testbed.run_folders", "testbed.runs"),
+    *("testbed.statistics", "testbed.timeline", "runtime.errors", "runtime.output"),
 )
 # Imported inside a function, or at the top of a module that is itself imported inside one.
 SLOW = ("pandas", "matplotlib", "scipy", "numpy")
@@ -83,6 +83,7 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.published": {"testbed.scenario"},
     "testbed.repetitions": {"testbed.analysis", "testbed.results", "testbed.statistics"},
     "testbed.results": {"testbed.histograms"},
+    "testbed.run_folders": {"testbed.results"},
     "testbed.sample": set(),
     "testbed.sampler": set(),
     "testbed.tables": set(),
@@ -183,6 +184,7 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.pairs",
         "testbed.ramps",
         "testbed.results",
+        "testbed.run_folders",
         "testbed.statistics",
     },
     "testbed.scenario": {"testbed.load"},
