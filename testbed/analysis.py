@@ -297,7 +297,9 @@ def select_numbers(table: pd.DataFrame) -> dict[str, Sequence[float]]:
 
     columns: dict[str, Sequence[float]] = {}
     for name in table.columns:
-        values = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=float)
+        given = table[name]
+        is_number = given.dtype.kind in "iuf"
+        values = (given if is_number else pd.to_numeric(given, errors="coerce")).to_numpy(dtype=float)
         columns[str(name)] = array("d", np.where(np.abs(values) <= _LARGEST, values, np.nan).tobytes())
     return columns
 

@@ -76,18 +76,20 @@ def select_ramps(run: Run, platform: str) -> tuple[Ramp, ...]:
 
 
 def _ramp(run: Run, trial: Trial) -> Ramp:
-    table = read_samples(run, trial)
-    points = select_numbers(table) if table is not None else {}
-    found = table["verdict"].tolist() if table is not None and "verdict" in table.columns else []
-    applications, held = int(trial.value("applications") or 0), trial.value("applications_held")
+    points: Mapping[str, Sequence[float]] = {}
+    verdicts: list[object] = []
+    if (table := read_samples(run, trial)) is not None:
+        points = select_numbers(table.drop(columns="verdict", errors="ignore"))
+        verdicts = table["verdict"].tolist() if "verdict" in table.columns else []
+    held = trial.value("applications_held")
     return Ramp(
         trial.trial,
         trial.platform,
-        applications,
+        int(trial.value("applications") or 0),
         trial.reason,
         points,
         None if held is None else int(held),
-        tuple(verdict if verdict in VERDICTS else "" for verdict in found),
+        tuple(str(one) if one in VERDICTS else "" for one in verdicts),
     )
 
 
