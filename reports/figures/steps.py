@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Container, Mapping, Sequence
 from statistics import median
 
@@ -48,12 +49,19 @@ def lay_axis(by_platform: Ramps) -> Axis:
 
 def draw_steps(run: Run, by_platform: Ramps, axis: Axis) -> list[Picture]:
     """Draw verdicts, percentiles of latency and start times, those that the ramps have recorded."""
-    steps = {name: summarise_steps(of, pick_evenly(list_counts(of), _MOST_STEPS)) for name, of in by_platform.items()}
+    steps = {name: summarise_steps(of, _pick_counts(of)) for name, of in by_platform.items()}
     return [
         *_draw_verdicts(run, by_platform, axis),
         *_draw_latency(run, by_platform, steps, axis),
         *_draw_starts(run, steps, axis),
     ]
+
+
+def _pick_counts(ramps: Sequence[Ramp]) -> list[int]:
+    """Return the numbers of copies that are drawn; those on either side of the knee are among them."""
+    counts = list_counts(ramps)
+    knee = math.floor(median(ramp.applications for ramp in ramps))
+    return sorted({*pick_evenly(counts, _MOST_STEPS), *({knee, knee + 1} & set(counts))})
 
 
 def _draw_verdicts(run: Run, by_platform: Ramps, axis: Axis) -> list[Picture]:
@@ -144,11 +152,10 @@ def _draw_tails(run: Run, by_platform: Ramps, steps: Steps, tails: Traces) -> tu
 
 
 def find_knee(points: Sequence[Point], copies: float, broken: Container[float]) -> tuple[Point | None, Point | None]:
-    """Return the last step at which the service level held, and the first one beyond it that is one of the
-    ``broken``."""
-    held = [point for point in points if point.x <= copies]
-    broke = [point for point in points if point.x > copies and point.x in broken]
-    return held[-1] if held else None, broke[0] if broke else None
+    """Return the step with so many copies, the most that held the service level, and the first one beyond it that is
+    one of the ``broken``."""
+    held = next((point for point in points if point.x == math.floor(copies)), None)
+    return held, next((point for point in points if point.x > copies and point.x in broken), None)
 
 
 def _draw_starts(run: Run, steps: Steps, axis: Axis) -> list[Picture]:

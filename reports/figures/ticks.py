@@ -15,8 +15,8 @@ from msgspec import Struct
 from reports.figures.marks import words
 from reports.figures.scales import Scale
 
-# Nearer to an end than this fraction, a label begins or ends at its tick: it would leave its column.
-_AT_AN_END = 0.07
+# px: a label that would leave a column of this width by more than so much begins or ends at its tick.
+_NARROW_PX, _BEYOND_PX = 120, 3
 # px of FIGURE_PX text: the widest digit of usual fonts (DejaVu Sans, 0.64 em), and what must be between two labels.
 _DIGIT_PX, _GAP_PX = 7.7, 6.0
 # px. A label that needs more than the last has no place on any screen.
@@ -44,7 +44,7 @@ def place_ticks(scale: Scale, labels: Sequence[tuple[float, str]], at_ends: bool
     """Return the labels, ascending, that have room on some screen; the outermost have the first right to it, then the
     middle ones. With ``at_ends`` none leaves the axis."""
     placed = [(scale.place(value), text) for value, text in labels]
-    anchors = [_anchor(x) if at_ends else "middle" for x, _ in placed]
+    anchors = [_choose_anchor(x, text) if at_ends else "middle" for x, text in placed]
     ticks: dict[int, Tick] = {}
     for at in _order(len(placed)):
         x, text = placed[at]
@@ -54,8 +54,9 @@ def place_ticks(scale: Scale, labels: Sequence[tuple[float, str]], at_ends: bool
     return [ticks[at] for at in sorted(ticks)]
 
 
-def _anchor(x: float) -> Anchor:
-    return "start" if x < _AT_AN_END else "end" if x > 1 - _AT_AN_END else "middle"
+def _choose_anchor(x: float, text: str) -> Anchor:
+    needed = (_DIGIT_PX * len(text) / 2 - _BEYOND_PX) / _NARROW_PX
+    return "start" if x < needed else "end" if x > 1 - needed else "middle"
 
 
 def _order(count: int) -> list[int]:

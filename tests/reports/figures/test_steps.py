@@ -29,6 +29,7 @@ def test_the_knee_is_the_last_step_that_held() -> None:
     assert find_knee(points, 3, {3}) == (points[2], None)
     assert find_knee(points, 0, {1, 2, 3}) == (None, points[0])
     assert find_knee([], 3, {3}) == (None, None)
+    assert find_knee([points[0], points[2]], 2, {3}) == (None, points[2]), "no percentile is told of it"
 
 
 def add_old_ramp(folder: RunFolder, number: int, held: int) -> None:
@@ -142,6 +143,12 @@ def test_of_many_steps_the_table_has_doublings_changes_and_the_last() -> None:
     ramp = Ramp(1, "container", 99, "slo", {"applications": counts}, 90, verdicts)
     assert density_tables.pick_counts([ramp]) == (1, 2, 4, 8, 11, 16, 32, 64, 91, 100)
     assert density_tables.pick_counts([]) == ()
+
+
+def test_of_very_many_steps_the_knee_is_drawn(folder: RunFolder) -> None:
+    add_ramp(folder, 1, ("held",) * 217 + ("broke",))
+    markup = draw(folder)["Latency p99 beside others"].markup
+    assert 'class="ring c0"' in markup and 'class="cross"' in markup
 
 
 def test_ramps_of_very_many_steps_are_thinned(folder: RunFolder) -> None:

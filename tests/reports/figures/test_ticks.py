@@ -48,6 +48,13 @@ def test_the_outermost_stay_the_longest() -> None:
         assert texts[-1] == "400" or len(texts) == 1
 
 
+def test_a_label_is_at_its_tick_unless_it_would_leave_the_column() -> None:
+    whole = Scale("linear", 0.5, 18.5)
+    ticks = place_ticks(whole, [(1.0, "1"), (9.0, "9"), (18.0, "18000")])
+    assert [one.anchor for one in ticks] == ["middle", "middle", "end"]
+    assert place_ticks(Scale("linear", 0, 1), [(0.0, "0")])[0].anchor == "start"
+
+
 def test_labels_at_one_place_are_one() -> None:
     ticks = place_ticks(Scale("linear", 1, 1), [(1.0, "1"), (1.0, "1"), (2.0, "2")])
     assert [one.text for one in ticks] == ["1"]
