@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean, median
 
 from markupsafe import Markup
@@ -90,10 +90,10 @@ def draw_samples(run: Run) -> list[Picture]:
         abreast = loads[first : first + _PLATFORMS_ABREAST]
         cells = {}
         for row, panel in enumerate(panels):
-            axis = _lay_axis([line for load in loads for line in lines[panel.title, load.platform].values()])
+            axis, labels = _lay_axis(line for load in loads for line in lines[panel.title, load.platform].values())
             for at, load in enumerate(abreast):
                 if of := lines[panel.title, load.platform]:
-                    cells[row, at] = _draw_cell(of, names, time, axis)
+                    cells[row, at] = _draw_cell(of, names, time, axis, labels)
         columns = [Column(load.platform.label, _say_load(load.trial), time, ticks=5) for load in abreast]
         rows = [Row(panel.title, note=panel.unit) for panel in panels]
         drawn.append(draw_matrix(Matrix(columns, rows, cells, _STRIP_PX, class_="series")))
@@ -137,14 +137,18 @@ def _draw_lines(panel: Panel, load: Load) -> dict[str, Series]:
     return {name: line for name, line in lines.items() if len(line) > 1}
 
 
-def _lay_axis(lines: Sequence[Series]) -> Scale:
-    """Return a row's axis, the same for all platforms: from 0 to a little more than the greatest."""
-    return Scale("linear", 0.0, max((value for line in lines for _, value in line), default=0.0) * 1.08 or 1.0)
+def _lay_axis(lines: Iterable[Series]) -> tuple[Scale, Sequence[tuple[float, str]]]:
+    """Return a row's axis, the same for all platforms, from 0 to a little more than the greatest, with its labels."""
+    most = max((value for line in lines for _, value in line), default=0.0)
+    axis = Scale("linear", 0.0, most * 1.08 or 1.0)
+    return axis, axis.ticks(3) if most > 0 else [(0.0, "0")]
 
 
-def _draw_cell(lines: Mapping[str, Series], names: Sequence[str], time: Scale, axis: Scale) -> Cell:
+def _draw_cell(
+    lines: Mapping[str, Series], names: Sequence[str], time: Scale, axis: Scale, labels: Sequence[tuple[float, str]]
+) -> Cell:
     shapes = []
-    for value, text in axis.ticks(2) if any(value for line in lines.values() for _, value in line) else [(0.0, "0")]:
+    for value, text in labels:
         y = _STRIP_PX * (1 - axis.place(value))
         shapes += [segment(0, y, 1, y, "grid"), words(text, 0, y + 4, "end", -6)]
     drawn = [

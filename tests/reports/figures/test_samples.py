@@ -80,6 +80,14 @@ def test_a_row_has_one_axis_for_all_platforms(folder: RunFolder) -> None:
     assert heights[1] / heights[0] == pytest.approx(4, rel=0.01), "memory, the third row in each column"
 
 
+@pytest.mark.parametrize("mib", [0.3, 7, 44, 99, 101, 230, 395, 427, 512, 2040])
+def test_an_axis_has_two_labels_at_least(folder: RunFolder, mib: float) -> None:
+    add_load(folder, 1, make_rows(1, 0.5, mib))
+    _, _, throttled, memory, *_ = draw(folder).split('class="cell"')
+    assert len(re.findall('<text [^>]+dx="-6"', memory)) >= 2
+    assert len(re.findall('<text [^>]+dx="-6"', throttled)) == 1, "there is nothing but 0"
+
+
 def test_very_long_loads_are_thinned_and_many_instances_chosen(folder: RunFolder) -> None:
     rows = make_rows(1, 0.5, 100, 600, ("a", "b", "c", "d"))
     rows += [Row(0.0, "t001-idle", {"cpu_ns": 0}), Row(600.0, "t001-idle", {"cpu_ns": 5})]
