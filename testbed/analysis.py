@@ -277,7 +277,7 @@ def estimate_held_back(run: Run, platform: str) -> dict[str, HeldBack]:
             select_values(run, "start", platform, f"{part}.{name}") for name in (THROTTLED_PERIODS, THROTTLED)
         )
         if fractions and seconds:
-            held_back[part] = HeldBack(estimate_median(fractions), estimate_median(seconds))
+            held_back[part] = HeldBack(*map(estimate_median_of_series, (fractions, seconds)))
     return held_back
 
 
@@ -371,7 +371,8 @@ def estimate_work(run: Run, platform: str) -> dict[str, Figure]:
     trials = [trial for trial in run.trials if trial.counted and (trial.measure, trial.platform) == ("work", platform)]
     units = {metric.metric: metric.unit for trial in trials for metric in trial.metrics if "." not in metric.metric}
     return {
-        name: Figure(estimate_median(select_values(run, "work", platform, name)), unit) for name, unit in units.items()
+        name: Figure(estimate_median_of_series(select_values(run, "work", platform, name)), unit)
+        for name, unit in units.items()
     }
 
 

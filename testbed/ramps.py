@@ -13,7 +13,7 @@ from testbed.breakdown import EMULATOR_PARTS, PARTS
 from testbed.copies import CopyMemory, copy_memory, taken_bytes
 from testbed.histograms import LEAST_BEYOND
 from testbed.results import PARTS_OF_STEPS, Trial
-from testbed.statistics import Estimate, estimate_median
+from testbed.statistics import Estimate, estimate_median_of_series
 from testbed.tables import parse_figure, read_table
 
 __all__ = ["EMULATOR_PARTS", "PARTS", "CopyMemory", "taken_bytes"]
@@ -104,7 +104,7 @@ def estimate_memory_parts(run: Run, platform: str) -> dict[str, Estimate]:
     """Return what a copy of the application holds in each part (see testbed.breakdown), bytes, at the ends of the
     ramps."""
     observed = {name: select_values(run, "density", platform, f"part_{name}") for name in PARTS}
-    return {name: estimate_median(held) for name, held in observed.items() if held}
+    return {name: estimate_median_of_series(held) for name, held in observed.items() if held}
 
 
 def list_counts(ramps: Iterable[Ramp]) -> tuple[int, ...]:
@@ -154,7 +154,7 @@ def _read(reached: _Reached, column: str) -> list[float]:
 def _estimate(values: Sequence[float]) -> Estimate | None:
     """Return the median of times; nothing takes no time at all."""
     taken = [value for value in values if value > 0]
-    return estimate_median(taken) if taken else None
+    return estimate_median_of_series(taken) if taken else None
 
 
 def _add(values: Sequence[float], reached: _Reached) -> int | None:
@@ -177,8 +177,8 @@ def _select_parts(run: Run, platform: str) -> tuple[PartsOfStep, ...]:
     return tuple(
         PartsOfStep(
             count,
-            {name: estimate_median(parts[name]) for name in PARTS if name in parts},
-            estimate_median(totals[count]),
+            {name: estimate_median_of_series(parts[name]) for name in PARTS if name in parts},
+            estimate_median_of_series(totals[count]),
         )
         for count, parts in sorted(by_count.items())
     )
