@@ -52,8 +52,9 @@ def describe_verdict(compared: Comparison) -> str:
         shown += f", {'95 % interval ' if ratio.is_interval else ''}{spread}"
     if compared.paired:
         shown += ", within blocks"
-    if compared.verdict == "equivalent" and compared.equivalence:
-        return f"the same within {compared.equivalence.margin:.0%} ({shown})"
+    if compared.verdict == "equivalent":
+        within = f" within {compared.equivalence.margin:.0%}" if compared.equivalence else ""
+        return f"the same{within} ({shown})"
     if compared.verdict != "cannot tell":
         return f"{compared.verdict} ({shown})"
     seen = f"; a difference of {compared.smallest:.0%} would have been seen" if compared.smallest is not None else ""

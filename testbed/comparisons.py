@@ -38,6 +38,7 @@ from testbed.statistics import (
     estimate_median_of_series,
     find_warmup,
     judge_drift,
+    judge_exactly,
     judge_family,
 )
 
@@ -75,8 +76,8 @@ class Series(Struct, frozen=True):
 
 
 def compare_platforms(run: Run, margin: float = MARGIN) -> tuple[PlatformComparison, ...]:
-    """Return every comparison that a run allows, with verdicts that hold for all of them at once. Duets have their own
-    (testbed.pairs)."""
+    """Return every comparison that a run allows, with verdicts that hold for all of them at once, or, in instruction
+    time, exactly. Duets have their own (testbed.pairs)."""
     return run.remember(("comparisons", margin), lambda: _compare_platforms(run, margin))
 
 
@@ -89,7 +90,8 @@ def _compare_platforms(run: Run, margin: float) -> tuple[PlatformComparison, ...
         for baseline, other in ((next(iter(values)), other) for other in list(values)[1:])
         if {baseline.name, other.name} not in duets
     ]
-    judged = judge_family([one.comparison for one in found])
+    comparisons = [one.comparison for one in found]
+    judged = map(judge_exactly, comparisons) if run.instruction_time else judge_family(comparisons)
     return tuple(replace(one, comparison=verdict) for one, verdict in zip(found, judged, strict=True))
 
 

@@ -15,6 +15,7 @@ from testbed.statistics.comparison import (
     compare_medians,
     compare_pairs,
     judge_equivalence,
+    judge_exactly,
     judge_family,
 )
 from testbed.statistics.contrasts import estimate_median_difference, estimate_median_ratio
@@ -64,6 +65,7 @@ __all__ = [
     "hodges_lehmann",
     "judge_drift",
     "judge_equivalence",
+    "judge_exactly",
     "judge_family",
     "plan_repetitions",
 ]

@@ -215,6 +215,15 @@ def _find_smallest_of_family(one: Comparison, family: int) -> float | None:
     return math.expm1(min(_LARGEST, math.log1p(one.smallest) * _reach(family) / _reach(one.family)))
 
 
+def judge_exactly(one: Comparison) -> Comparison:
+    """Return a comparison of figures that chance has no part in: any difference is one, however few trials."""
+    estimate, same = (one.ratio, 1.0) if one.ratio else (one.difference, 0.0)
+    verdict: Verdict = "more" if estimate.value > same else "less" if estimate.value < same else "equivalent"
+    return replace(
+        one, verdict=verdict, p_value=float(verdict == "equivalent"), equivalence=None, smallest=None, why=""
+    )
+
+
 def _judge(one: Comparison) -> Comparison:
     """Return the comparison with its verdict."""
     if min(one.n_base, one.n_other) < FEWEST:

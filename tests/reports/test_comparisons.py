@@ -9,7 +9,7 @@ from typing import Any
 from reports import comparisons, summary
 from testbed.analysis import read_run
 from testbed.results import Metric, RunFolder, Trial
-from testbed.statistics import compare_medians
+from testbed.statistics import compare_medians, judge_exactly
 
 WriteRun = Any
 
@@ -43,6 +43,12 @@ def test_what_cannot_be_told_says_why_and_what_would_have_been_seen() -> None:
     one, other = ([chance.lognormvariate(0, 1) for _ in range(8)] for _ in range(2))
     text = comparisons.describe_verdict(compare_medians(one, other))
     assert text.startswith("cannot tell (") and "the trials vary too much; a difference of " in text
+    exact = [judge_exactly(compare_medians([2.0], [value])) for value in (1.0, 2.0, 7.4)]
+    assert [comparisons.describe_verdict(one) for one in exact] == [
+        "less (0.500 times)",
+        "the same (1.00 times)",
+        "more (3.70 times)",
+    ]
     few = comparisons.describe_verdict(compare_medians([1.0, 2.0], [1.0, 2.0]))
     assert few.endswith("range 0.50–2.00, fewer than 6 trials)")
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from testbed.analysis import Run, read_run
 from testbed.comparisons import Headline, compare_platforms, examine_series
-from testbed.results import Metric, Outcome, RunFolder, Trial
+from testbed.results import REFERENCE, Metric, Outcome, RunFolder, Trial
 
 PLATFORMS = {
     "container": {"emulated": False},
@@ -100,6 +100,16 @@ def test_a_run_with_little_in_it_has_nothing_to_compare(tmp_path: Path) -> None:
     one_each = [_start(1, name, 1.0) for name in ("container", "crun")]
     (only,) = compare_platforms(_run(tmp_path / "one", *one_each))
     assert only.comparison.verdict == "cannot tell"
+
+
+def test_in_instruction_time_any_difference_is_one(tmp_path: Path) -> None:
+    manifest = {"run": "run", "scenario": "s", "platforms": PLATFORMS, "machine": {"kind": REFERENCE}}
+    for name, seconds, verdict in (("more", 1.001, "more"), ("less", 0.5, "less"), ("same", 1.0, "equivalent")):
+        folder = RunFolder.create(tmp_path / name, "run", manifest)
+        folder.append(_start(1, "container", 1.0))
+        folder.append(_start(1, "crun", seconds))
+        (only,) = compare_platforms(read_run(folder))
+        assert (only.comparison.verdict, only.comparison.why) == (verdict, "")
 
 
 def test_an_application_s_work_is_compared_by_its_own_figures(tmp_path: Path) -> None:
