@@ -14,7 +14,7 @@ from typing import Any
 import invoke
 from invoke.program import Program
 
-from reports.commands.common import is_reader_gone, leave_reader
+from reports.commands.exits import is_reader_gone, leave_reader
 
 
 class QuietProgram(Program):
