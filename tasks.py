@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from invoke import Collection, Context, Program, task
+from invoke import Collection, Context, task
 from invoke.exceptions import Exit
 
 from reports.commands import fleet as fleets
 from reports.commands import lists, runs
-from reports.commands.common import ROOT, parse_fraction, parse_number, reporting, split_words
+from reports.commands.exits import reporting
+from reports.commands.front import QuietProgram
+from reports.commands.options import ROOT, parse_fraction, parse_number, split_words
 from runtime import __version__
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from testbed.progress import print_progress, show_progress
@@ -60,6 +62,7 @@ def _scenario(task_name: str, scenario: str) -> str:
         "seed": "decides the order of trials and the arrival of requests",
         "connect": "libvirt's URI for virtual machines: qemu:///system, qemu+ssh://... (default: no daemon)",
         "wait": "wait while another run is measured on this host, instead of being refused",
+        "share": "measure beside other runs on this host, which disturb each other: to see that something works",
         "out": "where run folders are made (default: results/)",
         "json": "print the answer as JSON on standard output",
         "baseline": "compare the run with this one: a run (folder or id), a folder of runs, or several with commas",
@@ -93,6 +96,7 @@ def bench(
     seed: str = "1",
     connect: str = "",
     wait: bool = False,
+    share: bool = False,
     out: str = "",
     json: bool = False,
     baseline: str = "",
@@ -108,7 +112,7 @@ def bench(
     from testbed.machine.choice import choose_machine
     from testbed.measures.design import parse_budget, parse_until
     from testbed.request import Options
-    from testbed.results import locate
+    from testbed.run_folders import locate
 
     if resume:
         _check_resumed(given)
@@ -125,6 +129,7 @@ def bench(
         command=tuple(sys.argv),
         connect=connect,
         wait=wait,
+        share=share,
         base=base,
         guest_kernel=guest_kernel,
         emulator_cpus=parse_fraction("--emulator-cpus", emulator_cpus) if emulator_cpus else 0.0,
@@ -211,7 +216,8 @@ def _conclude(run: Path, as_json: bool, comparison: Comparison | None = None) ->
 def bundle(context: Context, run: str, out: str = "") -> int:
     """Write all inputs of a run in the reference machine, and what it must give again, to one file."""
     from testbed.machine.bundle import bundle
-    from testbed.results import RunFolder, locate
+    from testbed.results import RunFolder
+    from testbed.run_folders import locate
 
     folder = RunFolder.open(locate(run, ROOT / "results"))
     target = Path(out) if out else Path(f"{folder.run_id}.bundle")
@@ -245,45 +251,9 @@ def reproduce(context: Context, file: str, any_qemu: bool = False, wait: bool = 
 @reporting
 def report(context: Context, run: str = "") -> int:
     """Render a run's report again, byte for byte the same, and print its answer."""
-    from testbed.results import locate
+    from testbed.run_folders import locate
 
     return _conclude(locate(run, ROOT / "results"), False)
-
-
-@task(
-    help={
-        "runs": "run folders, or their ids in results/, comma-separated (default: the newest of each scenario there)",
-        "json": "print as JSON",
-    }
-)
-@reporting
-def felter(context: Context, runs: str = "", json: bool = False) -> int:
-    """Print the table of Felter et al. (2014), made again of runs of hpc, net, disk, kv and db."""
-    import json as json_module
-
-    from rich.console import Console
-
-    from reports import felter
-    from testbed.analysis import read_run
-    from testbed.results import RunFolder, find_newest_of, locate
-
-    base = ROOT / "results"
-    paths = [locate(run, base) for run in split_words(runs)] or find_newest_of(base, tuple(felter.FIGURES))
-    read = [read_run(RunFolder.open(path)) for path in paths]
-    if not felter.make_rows(read):
-        raise UsageError(
-            f"none of {len(read)} runs has a figure of the table",
-            f"measure one: ./invoke bench --scenario hpc; the others: {', '.join(felter.FIGURES)}",
-        )
-    if json:
-        print(json_module.dumps(felter.as_json(read), indent=2))
-        return 0
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    for note in felter.list_notes(read):
-        console.print(f"Note: {note}", style="yellow", markup=False)
-    console.print(felter.make_table(read))
-    console.print(felter.LEGEND, style="dim", markup=False)
-    return 0
 
 
 @task(
@@ -367,20 +337,26 @@ LINT = (
 )
 
 
-def checks(select: str, only: str) -> tuple[str, ...]:
+def checks(select: str, only: str, coverage: bool = False) -> tuple[str, ...]:
     """The command lines of a test run. Raises UsageError for a part that there is not."""
-    tests = "python -m tests.streams --durations=10" + (f" -k '{select}'" if select else "")
+    tests = "python -m tests.streams --durations=10" + " --coverage" * coverage + (f" -k '{select}'" if select else "")
     parts = {"": (*LINT, tests), "lint": LINT, "tests": (tests,)}
     if only not in parts:
         raise UsageError(f"test --only {only}: there is no such part", "lint or tests")
     return parts[only]
 
 
-@task(help={"select": "only tests whose names match (pytest -k)", "only": "one part: lint (with types) or tests"})
-def test(context: Context, select: str = "", only: str = "") -> None:
+@task(
+    help={
+        "select": "only tests whose names match (pytest -k)",
+        "only": "one part: lint (with types) or tests",
+        "coverage": "measure how much of the code runs without guests, which takes half as long again",
+    }
+)
+def test(context: Context, select: str = "", only: str = "", coverage: bool = False) -> None:
     """Lint, types and all tests."""
     try:
-        chosen = checks(select, only)
+        chosen = checks(select, only, coverage)
     except UsageError as error:
         raise Exit(f"error: {error}", code=error.exit_code) from error
     with context.cd(str(ROOT)), context.prefix(f"PATH='{Path(sys.executable).parent}':\"$PATH\""):
@@ -421,4 +397,4 @@ def kernel(context: Context) -> int:
 namespace.add_collection(Collection("images", kernel))
 
 # `testbed` in .venv/bin: the same tasks, without the set-up that ./invoke makes before.
-program = Program(version=__version__, namespace=namespace, name="testbed", binary="testbed")
+program = QuietProgram(version=__version__, namespace=namespace, name="testbed", binary="testbed")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from invoke import Context, task
 
-from reports.commands.common import RESULTS, parse_fraction, parse_number, reporting, split_words
+from reports.commands.exits import reporting
+from reports.commands.options import RESULTS, parse_fraction, parse_number, split_words
 from runtime.errors import UsageError
 from testbed.progress import print_progress
 
@@ -112,7 +113,8 @@ def _read_source(run: str, ruler: str, platforms: str) -> tuple[Run, Source]:
     from testbed.analysis import read_run
     from testbed.copies import RULERS
     from testbed.footprints import read_footprints
-    from testbed.results import RunFolder, locate
+    from testbed.results import RunFolder
+    from testbed.run_folders import locate
 
     if ruler not in RULERS:
         raise UsageError(f"--ruler {ruler}: there is no such ruler", ", ".join(RULERS))
