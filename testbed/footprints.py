@@ -15,15 +15,14 @@ from runtime.errors import UsageError
 from testbed.analysis import (
     Platform,
     Run,
-    estimate_memory_of_copies,
     estimate_start_phases,
     get_mapping,
     get_offered_rate,
-    select_ramps,
     select_trials,
 )
+from testbed.ramps import estimate_memory_of_copies, select_ramps
 from testbed.results import Trial
-from testbed.statistics import Estimate, MeanEstimate, estimate_median
+from testbed.statistics import Estimate, MeanEstimate, estimate_median_of_series
 from testbed.timeline import read_timeline
 
 # What a footprint's memory is read by, unless another ruler is asked for: what the kernel charges.
@@ -173,10 +172,12 @@ def estimate_cpu(trials: Sequence[Trial]) -> tuple[Estimate, Estimate | None]:
         )
     lines = [fit_line(points) for points in blocks.values() if _has_rates(points)]
     if lines:
-        return estimate_median([slope for slope, _ in lines]), estimate_median([idle for _, idle in lines])
+        return estimate_median_of_series([slope for slope, _ in lines]), estimate_median_of_series(
+            [idle for _, idle in lines]
+        )
     every = [point for points in blocks.values() for point in points]
     if not _has_rates(every):
-        return estimate_median([cpu / rate for rate, cpu in every]), None
+        return estimate_median_of_series([cpu / rate for rate, cpu in every]), None
     slope, idle = fit_line(every)  # one line has no interval
     return Estimate(slope, slope, slope, 1, 0.0), Estimate(idle, idle, idle, 1, 0.0)
 

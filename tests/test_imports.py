@@ -77,7 +77,8 @@ ROOMS: Mapping[str, set[str]] = {
     | {"testbed.statistics"},
     "testbed.counts": set(),
     "testbed.fleet": {"testbed.footprints", "testbed.statistics"},
-    "testbed.footprints": {"testbed.analysis", "testbed.results", "testbed.statistics", "testbed.timeline"},
+    "testbed.footprints": {"testbed.analysis", "testbed.ramps", "testbed.results", "testbed.statistics"}
+    | {"testbed.timeline"},
     "testbed.histograms": set(),
     "testbed.history": {"testbed.scenario"},
     "testbed.interruption": set(),

@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from msgspec import Struct
 
 from reports import theme
+from reports.figures import ticks
 from reports.figures.marks import Picture, define_symbols
 from reports.fleets import figures, wording
 from reports.fleets.data import Source
@@ -49,6 +50,7 @@ def render_page(source: Source, fleets: Sequence[Fleet], history: Sequence[PastF
             pictures += [figures.draw_tornado(found), *figures.draw_curves(found)]
     return environment.get_template("fleet.html.j2").render(
         theme=theme,
+        ticks=ticks,
         symbols=define_symbols(),
         run=source.run,
         scenario=source.scenario,
