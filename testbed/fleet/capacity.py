@@ -19,6 +19,8 @@ from testbed.footprints import Footprint
 # A bridge of Linux has so many ports; one of them is the load's.
 PORTS_OF_BRIDGE = 1023
 _NEGLIGIBLE = 1e-9
+# No rate, time or number of bridges is larger.
+_MOST = 1e9
 
 
 class CopiesQuestion(Struct, frozen=True):
@@ -106,10 +108,11 @@ def _check(question: CopiesQuestion) -> None:
         raise UsageError(
             f"a host of {question.host.cores:g} processors and {question.host.memory_bytes:g} bytes", "more than 0"
         )
-    if not (question.rate_per_s > 0 and question.restart_s > 0 and question.bridges > 0 and question.cpu_cv >= 0):
+    given = question.rate_per_s, question.restart_s, question.bridges
+    if not (all(0 < one <= _MOST for one in given) and 0 <= question.cpu_cv <= _MOST):
         raise UsageError(
             f"{question.rate_per_s:g} requests/s, back within {question.restart_s:g} s, {question.bridges} bridges",
-            "each must be more than 0",
+            "each must be more than 0, and a number of this world",
         )
 
 

@@ -64,10 +64,10 @@ class Mix(Struct, frozen=True):
 def find_variation(peak_to_mean: float) -> float:
     """Return the coefficient of variation over a day like a sine: (peak / mean - 1) / sqrt(2).
 
-    Raises UsageError for a peak below the mean.
+    Raises UsageError for a peak below the mean, or a thousand times as high.
     """
-    if not peak_to_mean >= 1:
-        raise UsageError(f"a ratio of peak to mean of {peak_to_mean:g}", "a peak is at least the mean: 1 or more")
+    if not 1 <= peak_to_mean <= 1000:
+        raise UsageError(f"a ratio of peak to mean of {peak_to_mean:g}", "a peak is at least the mean: 1 to 1000")
     return (peak_to_mean - 1) / math.sqrt(2)
 
 

@@ -125,6 +125,9 @@ def test_a_host_is_planned(measured: str) -> None:
         ({"scenario": "kv"}, "is a run of clickme"),
         ({"host": "64c,0.01G"}, "no copy fits on a host of 64 processors"),
         ({"rate": "0"}, "0 requests/s"),
+        ({"rate": "inf"}, "inf requests/s"),
+        ({"restart_within": "inf"}, "back within inf s"),
+        ({"restart_within": "nan"}, "back within nan s"),
         ({"peak_to_mean": "0.1"}, "a peak is at least the mean"),
     ],
 )
