@@ -28,6 +28,7 @@ from testbed.measures.course import Course, Perform, Plan, describe_plan, look_a
 from testbed.measures.pace import Pace, guess_s
 from testbed.measures.schedule import Group
 from testbed.measures.trials import choose_exit_code, run_trials
+from testbed.neighbours.cases import list_cases
 from testbed.platforms import registry
 from testbed.qemu.connection import check_uri
 from testbed.qemu.variants import VARIANTS
@@ -111,7 +112,7 @@ def bench(options: Options, progress: Progress) -> Finished:
             resumed = open_resumed(asked)  # somebody else may have gone on with it while we waited
             resumed.clean()
         scratch = undo.enter_context(lease(run_id))
-        images = build_images(request.scenario, progress, options.base)
+        images = build_images(request.scenario, progress, options.base, request.measures)
         manifest = make_manifest(run_id, options, request, images)
         manifest["bare"] = _time_bare(progress)  # while this process has no threads yet, and nothing else runs
         manifest["guest_kernel"] = kernel_record(options.guest_kernel, machines.kernel)
@@ -195,8 +196,10 @@ def _measure(
     spent_s: float,
 ) -> None:
     """Take the run's course, and note in its manifest how long that took and why it ended."""
-    plan = Plan(request.groups, request.measures, request.settings.load.rates_per_s, options.seed, request.design)
-    pace = Pace(partial(_guess_s, request.settings))
+    settings = request.settings
+    cases = tuple(case.name for case in list_cases(settings.neighbours.kinds))
+    plan = Plan(request.groups, request.measures, settings.load.rates_per_s, options.seed, request.design, cases)
+    pace = Pace(partial(_guess_s, settings))
     for sentence in describe_plan(plan, look_ahead(plan, folder.trials()), pace):
         progress(sentence)
     course = Course(plan, folder, perform, pace, labels, progress, spent_s)

@@ -15,6 +15,7 @@ from runtime.images.base import read_host
 from runtime.images.releases import choose_release
 from testbed.aliases import name_again
 from testbed.measures.design import Asked, Design, choose_design
+from testbed.measures.neighbours import require_neighbours
 from testbed.measures.schedule import Group
 from testbed.measures.trials import check_measures
 from testbed.measures.work import require_work
@@ -31,8 +32,9 @@ from vm_images.own_kernel import read_own_kernel
 
 Progress = Callable[[str], None]
 
-# Two ramps at once would fill the host together, and no ruler could tell whose memory that is.
-ALONE_ONLY = ("density",)
+# Two ramps at once would fill the host together, and no ruler could tell whose memory that is; nor whose neighbour has
+# slowed an application down.
+ALONE_ONLY = ("density", "neighbours")
 # Of --aa: no platform, and the one that a run without the option measures again.
 NOT_AGAIN, AGAIN_BY_DEFAULT = "none", ""
 FIRST = "first"
@@ -181,6 +183,8 @@ def check_options(
     wanted = choose_measures(options, settings.measures)
     if "work" in wanted:
         require_work(settings.work, scenario.name)
+    if "neighbours" in wanted:
+        require_neighbours(names)
     check_accelerator(options.accelerator)
     choose_release(options.base, read_host())
     design = choose_design(

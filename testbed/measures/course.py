@@ -6,7 +6,7 @@ It reads what is on record and goes on from there, so a run that begins and one 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from msgspec import Struct
@@ -32,10 +32,15 @@ class Plan(Struct, frozen=True):
     rates_per_s: tuple[float, ...]
     seed: int
     design: Design
+    cases: tuple[str, ...] = ()
 
-    def count_rates(self, measure: str) -> int:
+    def count_trials(self, measure: str) -> int:
         """Return how many trials of a platform a block of the measure has."""
-        return len(self.rates_per_s) if measure == "utilisation" else 1
+        return {"utilisation": len(self.rates_per_s), "neighbours": len(self.cases)}.get(measure, 1)
+
+    def draw(self) -> Iterator[tuple[Block, ...]]:
+        """Yield the rounds of the run, without an end."""
+        return draw_rounds(self.groups, self.measures, self.rates_per_s, self.seed, self.cases)
 
     def warms_up(self, block: Block) -> bool:
         """Return whether a block's trials are warm-ups."""
@@ -68,7 +73,7 @@ def look_ahead(plan: Plan, record: Sequence[Trial]) -> Outlook:
     recorded = group_by_block(record)
     steps = [
         Step(block.measure, tuple(one.platform for one in unit), unit[0].count)
-        for blocks in islice(draw_rounds(plan.groups, plan.measures, plan.rates_per_s, plan.seed), longest)
+        for blocks in islice(plan.draw(), longest)
         for block in blocks
         if block.round <= wanted[block.measure]
         for unit in list_open(block, recorded.get(block.number, ()), 1)
@@ -120,7 +125,7 @@ class Course:
     def run(self) -> None:
         """Measure until there is enough of everything. ``unfinished`` is the number of the block under way."""
         plan = self._plan
-        for blocks in draw_rounds(plan.groups, plan.measures, plan.rates_per_s, plan.seed):
+        for blocks in plan.draw():
             for block in blocks:
                 is_begun = any(trial.block == block.number for trial in self._record)
                 if not is_begun and block.measure in self.ended:
@@ -140,8 +145,8 @@ class Course:
         design, blocks = self._plan.design, count_blocks(self._plan, self._record)[block.measure]
         if block.round > design.warmups and (reason := judge(design, block.measure, blocks, self._record)):
             return reason
-        rates = self._plan.count_rates(block.measure)
-        block_s = self._pace.expect_s([Step(block.measure, group, rates) for group in block.groups])
+        trials = self._plan.count_trials(block.measure)
+        block_s = self._pace.expect_s([Step(block.measure, group, trials) for group in block.groups])
         so_many = f"{blocks} block{'' if blocks == 1 else 's'}"
         # The first block of a run begins, whatever it is guessed to take.
         if design.budget_s is not None and self._record and self.spent_s + block_s > design.budget_s:

@@ -20,6 +20,11 @@ from testbed.results import Trial
 
 # How often a trial that is void is done again in its block.
 MOST_REPEATS = 2
+# The parameters that tell the trials of a measure apart within a block, by measure, and what others are told by.
+RATE, CASE = "rate_per_s", "case"
+TOLD_BY = {"utilisation": RATE, "neighbours": CASE}
+Part = float | str
+_WHOLE: Part = 0.0
 # Platforms that are measured at the same time; alone, without a rival.
 Group = tuple[str, ...]
 
@@ -27,7 +32,8 @@ Group = tuple[str, ...]
 class PlannedTrial(Struct, frozen=True):
     """One measure of one platform. Trials and blocks are numbered from 1 through the whole run.
 
-    With ``rates_per_s`` (utilisation) it is several trials, one a rate in this order, numbered from ``trial`` on.
+    With ``rates_per_s`` (utilisation) it is several trials, one a rate in this order, numbered from ``trial`` on; with
+    ``cases`` (neighbours) one a case.
     ``repeats`` has the number of the trial that each of them is done again for, 0 for none; ``beside`` is the platform
     that runs at the same time, "" for none. A ``warmup`` is on record and not counted.
     """
@@ -40,11 +46,18 @@ class PlannedTrial(Struct, frozen=True):
     warmup: bool = False
     repeats: tuple[int, ...] = ()
     beside: str = ""
+    cases: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:
         """How many trials it is."""
-        return len(self.rates_per_s) or 1
+        return len(self.rates_per_s) or len(self.cases) or 1
+
+    def list_parameters(self, index: int) -> dict[str, float | str]:
+        """Return what tells the ``index``-th trial from the others of it."""
+        if self.rates_per_s:
+            return {RATE: self.rates_per_s[index]}
+        return {CASE: self.cases[index]} if self.cases else {}
 
     def repeats_of(self, index: int) -> int:
         """Return the number of the trial that the ``index``-th is done again for, 0 for none."""
@@ -60,14 +73,20 @@ class Block(Struct, frozen=True):
     measure: str
     groups: tuple[Group, ...]
     rates_per_s: tuple[float, ...] = ()
+    cases: tuple[str, ...] = ()
 
 
 def draw_rounds(
-    groups: Sequence[Group], measures: Sequence[str], rates_per_s: Sequence[float], seed: int
+    groups: Sequence[Group],
+    measures: Sequence[str],
+    rates_per_s: Sequence[float],
+    seed: int,
+    cases: Sequence[str] = (),
 ) -> Iterator[tuple[Block, ...]]:
     """Yield round after round, without an end. The same arguments always give the same ones.
 
-    Rates are shuffled anew in each block of utilisation, in the same order for all its platforms.
+    Rates are shuffled anew in each block of utilisation, and cases in each of neighbours, in the same order for all its
+    platforms.
     """
     number = 0
     for round_number in count(1):
@@ -76,9 +95,10 @@ def draw_rounds(
         for measure in chance.sample(tuple(measures), len(measures)):
             number += 1
             rates = tuple(chance.sample(tuple(rates_per_s), len(rates_per_s))) if measure == "utilisation" else ()
+            beside = tuple(chance.sample(tuple(cases), len(cases))) if measure == "neighbours" else ()
             shuffled = chance.sample(tuple(groups), len(groups))
             order = tuple(tuple(chance.sample(group, len(group))) for group in shuffled)
-            blocks.append(Block(number, round_number, measure, order, rates))
+            blocks.append(Block(number, round_number, measure, order, rates, beside))
         yield tuple(blocks)
 
 
@@ -99,36 +119,39 @@ def list_open(
     A trial that is void or was interrupted is done again, the first at most ``MOST_REPEATS`` times. Of platforms that
     run at the same time all are, unless one has failed: there is nothing to compare then.
     """
-    ended: dict[tuple[str, float], list[Trial]] = {}
+    ended: dict[tuple[str, Part], list[Trial]] = {}
     for trial in recorded:
-        ended.setdefault((trial.platform, _rate(trial)), []).append(trial)
-    open_rates = {
-        group: tuple(rate for rate in block.rates_per_s or (0.0,) if not _is_complete(group, rate, ended))
-        for group in block.groups
+        ended.setdefault((trial.platform, _find_part(trial)), []).append(trial)
+    whole: tuple[Part, ...] = block.rates_per_s or block.cases or (_WHOLE,)
+    open_parts = {
+        group: tuple(part for part in whole if not _is_complete(group, part, ended)) for group in block.groups
     }
     planned = []
     for group in sorted(block.groups, key=lambda one: any(platform in one for platform, _ in ended)):
-        rates = open_rates[group]
+        parts = open_parts[group]
         unit = []
-        for platform in group if rates else ():
-            before = tuple(ended[platform, rate][-1].trial if (platform, rate) in ended else 0 for rate in rates)
+        for platform in group if parts else ():
+            before = tuple(ended[platform, part][-1].trial if (platform, part) in ended else 0 for part in parts)
             beside = next((other for other in group if other != platform), "")
-            asked = rates if block.rates_per_s else ()
-            unit.append(PlannedTrial(first, block.number, platform, block.measure, asked, warmup, before, beside))
-            first += len(rates)
+            rates = tuple(part for part in parts if not isinstance(part, str)) if block.rates_per_s else ()
+            cases = tuple(part for part in parts if isinstance(part, str))
+            unit.append(
+                PlannedTrial(first, block.number, platform, block.measure, rates, warmup, before, beside, cases)
+            )
+            first += len(parts)
         planned += [tuple(unit)] if unit else []
     return tuple(planned)
 
 
-def _rate(trial: Trial) -> float:
-    """Return the rate that tells the trials of a block on one platform apart: of utilisation only."""
-    rate = trial.parameters.get("rate_per_s", 0.0) if trial.measure == "utilisation" else 0.0
-    return float(rate) if isinstance(rate, int | float) else 0.0
+def _find_part(trial: Trial) -> Part:
+    """Return what tells a trial of a block from the others on the same platform: a rate, a case, or nothing."""
+    part = trial.parameters.get(TOLD_BY.get(trial.measure, ""), _WHOLE)
+    return float(part) if isinstance(part, int | float) else part
 
 
-def _is_complete(group: Group, rate: float, ended: Mapping[tuple[str, float], Sequence[Trial]]) -> bool:
-    """Return whether a group has no more to do at a rate."""
-    trials = [ended.get((platform, rate), ()) for platform in group]
+def _is_complete(group: Group, part: Part, ended: Mapping[tuple[str, Part], Sequence[Trial]]) -> bool:
+    """Return whether a group has no more to do of a part of its block."""
+    trials = [ended.get((platform, part), ()) for platform in group]
     if any(trial.outcome == "failed" for of in trials for trial in of):
         return all(trials)
     return all(
