@@ -130,6 +130,7 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.images",
         "testbed.manifest",
         "testbed.measures",
+        "testbed.neighbours",
         "testbed.platforms",
         "testbed.qemu",
         "testbed.request",
@@ -186,7 +187,8 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.statistics",
     },
     "testbed.scenario": {"testbed.load"},
-    "testbed.images": {"testbed.scenario"},
+    "testbed.neighbours": {"testbed.interruption", "testbed.platforms", "testbed.scenario", "testbed.services"},
+    "testbed.images": {"testbed.neighbours", "testbed.scenario"},
     "testbed.host": {"testbed.sample"},
     "testbed.load": {"testbed.histograms"},
     "testbed.services": {"testbed.load", "testbed.scenario"},
@@ -202,7 +204,8 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.lab",
     }
     | {"testbed.load", "testbed.platforms", "testbed.qemu", "testbed.results", "testbed.sample", "testbed.scenario"}
-    | {"testbed.counts", "testbed.headlines", "testbed.sampler", "testbed.services", "testbed.statistics"},
+    | {"testbed.counts", "testbed.headlines", "testbed.sampler", "testbed.services", "testbed.statistics"}
+    | {"testbed.aliases", "testbed.neighbours", "testbed.temperature"},
     "reports.runs": {"reports.quantities", "reports.work"},
     "reports.exports": {"reports.runs"},
 }

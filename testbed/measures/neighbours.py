@@ -16,7 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from runtime.cgroups import Cgroup
-from runtime.errors import UsageError, WorkloadError
+from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
 from testbed.aliases import find_original
 from testbed.measures.application import Application, find_targets, ready_timeout_s
 from testbed.measures.context import RunContext
@@ -68,14 +68,21 @@ def require_neighbours(platforms: tuple[str, ...]) -> None:
 
 
 def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None, None]:
-    """Measure each case of the plan, with an application of its own; one trial a case.
+    """Measure each case of the plan, with an application of its own; one trial a case, which fails by itself.
 
-    Raises WorkloadError when an application or a neighbour does not start, and PrerequisiteError on a host that would
-    not keep its reserve.
+    Raises PrerequisiteError on a host that would not keep its reserve.
     """
     platform = context.platforms[planned.platform]
     for index, name in enumerate(planned.cases):
-        yield _trial(context, platform, planned, find_case(name, context.settings.neighbours.kinds), index)
+        try:
+            yield _trial(context, platform, planned, find_case(name, context.settings.neighbours.kinds), index)
+        except (PrerequisiteError, UsageError):
+            raise
+        except TestbedError as error:
+            context.progress(f"  {name}: failed: {error}")
+            reason, parameters = error.message.splitlines()[0], planned.list_parameters(index)
+            where = (planned.trial + index, planned.block, planned.platform, planned.measure)
+            yield Trial(*where, "failed", reason, parameters, details=error.hint)
 
 
 def _trial(context: RunContext, platform: Platform, planned: PlannedTrial, case: Case, index: int) -> Trial:
@@ -148,7 +155,8 @@ def _offer_beside(
     with Neighbour(platform, instance, ready_timeout_s(context.settings.ready, platform)) as neighbour:
         context.watch.running((cgroup,))
         neighbour.go()
-        window = offer(context, platform, application, asked, find_targets((instance,), {label: cgroup}))
+        targets = {name: replace(of, each=False) for name, of in find_targets((instance,), {label: cgroup}).items()}
+        window = offer(context, platform, application, asked, targets)
         beside = Beside(summarise_usage(window.rows, label), neighbour.read_state(), neighbour.alive)
         context.watch.stopping((cgroup,))
     return window, beside
