@@ -31,6 +31,7 @@ from testbed.analysis import (
     read_run,
     select_ramps,
 )
+from testbed.interference import estimate_alone, estimate_interference
 from testbed.pairs import list_noise_floors
 from testbed.ramps import read_density
 from testbed.results import RunFolder
@@ -116,6 +117,12 @@ def _platform_json(run: Run, platform: Platform) -> dict[str, Any]:
             for rate, figures in estimate_utilisation(run, platform.name).items()
         ],
         "work": to_builtins(estimate_work(run, platform.name)),
+        "neighbours": {
+            "alone": _estimates_json(estimate_alone(run, platform.name)),
+            "beside": [
+                {"name": one.case.name, **to_builtins(one)} for one in estimate_interference(run, platform.name)
+            ],
+        },
     }
 
 

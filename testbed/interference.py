@@ -49,6 +49,11 @@ class Interference(Struct, frozen=True):
     pooled: float | None = None
     lost: tuple[str, ...] = ()
 
+    @property
+    def does(self) -> str:
+        """What the neighbour does."""
+        return KINDS[self.case.kind]
+
 
 def estimate_interference(run: Run, platform: str) -> tuple[Interference, ...]:
     """Return what each kind of neighbour did to the application on a platform, in the order of kinds, with limits

@@ -20,7 +20,7 @@ ORDER = ("runtime", "vm_images", "testbed", "reports", "tasks")
 REPORTS_MAY = (
     *("testbed.analysis", "testbed.comparisons", "testbed.histograms", "testbed.pairs", "testbed.published"),
     *("testbed.ramps", "testbed.repetitions", "testbed.results", "testbed.runs", "testbed.statistics"),
-    *("testbed.timeline", "runtime.errors", "runtime.output"),
+    *("testbed.timeline", "testbed.interference", "runtime.errors", "runtime.output"),
 )
 # Imported inside a function, or at the top of a module that is itself imported inside one.
 SLOW = ("pandas", "matplotlib", "scipy", "numpy")
@@ -62,12 +62,13 @@ ROOMS: Mapping[str, set[str]] = {
     "reports.quantities": set(),
     "reports.theme": set(),
     "reports.work": {"reports.quantities"},
+    "reports.neighbours": {"reports.quantities"},
     "reports.thinning": set(),
     "reports.charges": {"reports.quantities"},
     "reports.conditions": {"reports.thinning"},
     "reports.overview": {"reports.conditions", "reports.quantities", "reports.work"},
     "reports.figures": {"reports.charges", "reports.conditions", "reports.overview", "reports.quantities"}
-    | {"reports.theme", "reports.thinning", "reports.work"},
+    | {"reports.neighbours", "reports.theme", "reports.thinning", "reports.work"},
     "testbed.bare": set(),
     "testbed.breakdown": set(),
     "testbed.aliases": set(),
@@ -177,6 +178,8 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.statistics",
         "testbed.tables",
     },
+    "testbed.interference": {"testbed.analysis", "testbed.histograms", "testbed.neighbours", "testbed.results"}
+    | {"testbed.scenario", "testbed.statistics"},
     "testbed.soundness": {"testbed.results"},
     "testbed.runs": {
         "testbed.aliases",
