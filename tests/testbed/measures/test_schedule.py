@@ -111,3 +111,22 @@ def test_both_of_a_duet_are_repeated_unless_one_has_failed() -> None:
     ((one, other),) = list_open(block, [ended(1, "a", "void"), ended(2, "b", "void")], 3)
     assert (one.repeats, other.repeats, one.trial, other.trial) == ((1,), (2,), 3, 4)
     assert list_open(block, [ended(1, "a", "failed"), ended(2, "b", "void")], 3) == ()
+
+
+def test_cases_are_a_blocks_parts_as_rates_are() -> None:
+    cases = ("alone", "spin, limits on", "spin, limits off")
+    measures = ("neighbours", "start")
+    rounds = list(islice(draw_rounds(GROUPS, measures, RATES, 1, cases), 6))
+    blocks = [block for blocks in rounds for block in blocks if block.measure == "neighbours"]
+    assert all(sorted(block.cases) == sorted(cases) and not block.rates_per_s for block in blocks)
+    assert len({block.cases for block in blocks}) > 1, "in an order of its own in each"
+    block = Block(1, 1, "neighbours", (("container",),), cases=cases)
+    ((planned,),) = list_open(block, (), 7)
+    assert (planned.cases, planned.count, planned.list_parameters(1)) == (cases, 3, {"case": "spin, limits on"})
+    outcomes: tuple[Outcome, ...] = ("ok", "void", "failed")
+    done = [
+        Trial(7 + at, 1, "container", "neighbours", outcome, parameters={"case": case, "rate_per_s": 50.0})
+        for at, (case, outcome) in enumerate(zip(cases, outcomes, strict=True))
+    ]
+    ((again,),) = list_open(block, done, 10)
+    assert (again.cases, again.repeats) == (("spin, limits on",), (8,)), "what was void; what has failed is over"
