@@ -65,7 +65,7 @@ def describe_effect(effect: Interference, tail: str) -> Effect:
         if throughput.high == 0:
             return Effect(_NOTHING, f"in {effect.trials}{of}")
         return Effect(f"throughput {show_ratio(THROUGHPUT, throughput)}", RATIOS[THROUGHPUT].qualify(throughput))
-    if effect.saturated:
+    if effect.saturated * 2 > effect.trials or (effect.saturated and slow is None):
         return Effect(SATURATED, f"in {effect.saturated}{of}")
     if slow is None:
         return Effect("–")

@@ -138,6 +138,7 @@ def test_the_terminal_and_the_page_say_the_worst_first(tmp_path: Path) -> None:
     assert any("vm (TCG): the worst neighbour with limits spin" in sentence for sentence in answer.details)
     page = reports.render(run.folder.path).read_text()
     assert 'id="neighbours"' in page and "it has ended" in page and "Sharma et al. 2016" in page
+    assert "neighbours: fork, limits off" in page, "in the list of trials"
     assert "did not finish" in page and "github.com/dyweb" in page
     (picture,) = draw_neighbours(run)
     assert "fork, limits off, container: nothing answered" in picture.alt

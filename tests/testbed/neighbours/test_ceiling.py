@@ -80,3 +80,15 @@ def test_a_kernel_that_does_not_inherit_limits_is_refused(tmp_path: Path) -> Non
     (tmp_path / "run" / "memory.use_hierarchy").write_text("0\n")
     with pytest.raises(PrerequisiteError, match="does not hold what is below"), hold_below(cgroup, Ceiling(1)):
         pass
+
+
+def test_on_version_two_the_ceiling_is_of_memory_without_swap_and_of_tasks(tmp_path: Path) -> None:
+    """Files of a cgroup that is none: what is written while it holds, and after it."""
+    cgroup = Cgroup("run", Hierarchies({}, tmp_path, frozenset({"memory", "pids", "cpu"})))
+    files = {name: tmp_path / "run" / name for name in ("memory.max", "memory.swap.max", "pids.max")}
+    (tmp_path / "run").mkdir()
+    for file in files.values():
+        file.write_text("max")
+    with hold_below(cgroup, Ceiling(100 * MIB, 50)):
+        assert [file.read_text() for file in files.values()] == [str(100 * MIB), "0", "50"]
+    assert [file.read_text() for file in files.values()] == ["max"] * 3
