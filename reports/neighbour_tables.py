@@ -73,7 +73,8 @@ def _ratio(effect: Interference, name: str, saturated: str) -> Cell:
     if name not in effect.ratios:
         return Cell("–", saturated if name != THROUGHPUT else "")
     estimate = effect.ratios[name]
-    return Cell(show_ratio(name, estimate), RATIOS[name].qualify(estimate))
+    below = (RATIOS[name].qualify(estimate), saturated if name != THROUGHPUT else "")
+    return Cell(show_ratio(name, estimate), "; ".join(filter(None, below)))
 
 
 def _describe_done(effect: Interference) -> tuple[str, str]:

@@ -152,13 +152,14 @@ def _offer_beside(
         context.settings.load.warmup_s + asked.duration_s,
     )
     cgroup = platform.cgroup(instance)
-    with Neighbour(platform, instance, ready_timeout_s(context.settings.ready, platform)) as neighbour:
+    with ExitStack() as undo:
+        neighbour = undo.enter_context(Neighbour(platform, instance, ready_timeout_s(context.settings.ready, platform)))
         context.watch.running((cgroup,))
+        undo.callback(context.watch.stopping, (cgroup,))
         neighbour.go()
         targets = {name: replace(of, each=False) for name, of in find_targets((instance,), {label: cgroup}).items()}
         window = offer(context, platform, application, asked, targets)
         beside = Beside(summarise_usage(window.rows, label), neighbour.read_state(), neighbour.alive)
-        context.watch.stopping((cgroup,))
     return window, beside
 
 

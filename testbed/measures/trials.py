@@ -75,7 +75,8 @@ def run_trials(context: RunContext, planned: PlannedTrial) -> list[Trial]:
 
 def _record(context: RunContext, planned: PlannedTrial, trial: Trial) -> Trial:
     """Record a trial that ended, with its place in the schedule, what disturbed it and what its limits held back."""
-    window = context.watch.end()
+    # A neighbour that turns bad is there to make others wait.
+    window = context.watch.end(pressed=trial.value("neighbour_alive") is not None)
     # What the platform beside it uses is no disturbance of a duet.
     unattributed = () if planned.beside else find_unattributed(trial.value("host_others"), window)
     disturbances = (*window.disturbances, *unattributed)
