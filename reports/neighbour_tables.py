@@ -10,7 +10,7 @@ from reports.neighbours import (
     list_published_beside,
     show_ratio,
 )
-from reports.quantities import LOAD, MEBIBYTE, Quantity
+from reports.quantities import LOAD, MEBIBYTE, Quantity, format_number
 from reports.tables import Cell, Table
 from testbed.analysis import Platform, Run, list_compared
 from testbed.interference import MEASURE, THROUGHPUT, Interference, estimate_alone
@@ -82,11 +82,16 @@ def _describe_done(effect: Interference) -> tuple[str, str]:
     done = effect.done
     took = [quantity.show(done[name].value) for name, quantity in _TAKEN.items() if name in done]
     ended = [
-        f"{done[name].value:.0f} {word}"
+        f"{_count(done[name].value)} {word}"
         for name, word in (("neighbour_refused", "refused"), ("neighbour_killed", "killed"))
         if name in done and done[name].value
     ]
     return ", ".join(took) or "–", ", ".join(ended)
+
+
+def _count(value: float) -> str:
+    """Return a count, or the median of counts, which may be half of one."""
+    return f"{value:g}" if value < 1000 else format_number(value)
 
 
 def _published_table() -> Table:

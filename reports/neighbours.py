@@ -83,12 +83,12 @@ def _weigh(effect: Interference, tail: str) -> tuple[float, float, float]:
 def describe_platform(effects: Sequence[Interference], tail: str) -> str:
     """Return the worst neighbour of a platform with limits and without, in words."""
     parts = []
-    for limited, words in ((True, "with limits"), (False, "without")):
+    for limited, words in ((True, "with limits"), (False, "without limits")):
         some = [one for one in effects if one.case.limited == limited]
         if some:
             worst = max(some, key=lambda one: _weigh(one, tail))
-            parts.append(f"{words} {worst.case.kind}: {describe_effect(worst, tail)}")
-    return ", ".join(parts)
+            parts.append(f"{words} {worst.case.kind}, {describe_effect(worst, tail)}")
+    return " and ".join(parts)
 
 
 def describe(run: Run, platforms: Sequence[Platform]) -> str:

@@ -132,8 +132,8 @@ def test_the_terminal_and_the_page_say_the_worst_first(tmp_path: Path) -> None:
     assert rows["memory, limits off"]["container"] == "lost (in 1 of 6)"
     answer = compose(run)
     assert answer.headline == (
-        "The worst neighbour, relative to the application alone: container with limits spin: p99 x 1.10 (1.10–1.10),"
-        " without memory: lost (in 1 of 6)."
+        "The worst neighbour, relative to the application alone: container with limits spin, p99 x 1.10 (1.10–1.10)"
+        " and without limits memory, lost (in 1 of 6)."
     )
     assert any("vm (TCG): the worst neighbour with limits spin" in sentence for sentence in answer.details)
     page = reports.render(run.folder.path).read_text()
