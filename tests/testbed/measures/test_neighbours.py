@@ -22,7 +22,7 @@ from testbed.measures.trials import run_trials
 from testbed.measures.utilisation import Window
 from testbed.neighbours import neighbour
 from testbed.neighbours.build import NEIGHBOUR
-from testbed.neighbours.cases import TENANT, Case
+from testbed.neighbours.cases import TENANT, Case, Ceiling
 from testbed.neighbours.image import PROGRAM, REFERENCE
 from testbed.platforms.container import ContainerPlatform
 from testbed.results import RunFolder, Trial
@@ -76,12 +76,16 @@ def measure(busybox_layer: Path, cgroup_parent: str, tmp_path: Path) -> Iterator
 
 
 def figures(trial: Trial) -> dict[str, float]:
-    assert trial.outcome in ("ok", "void"), trial.reason  # a busy host may hold the generator up
+    # A busy host may hold the generator up, or the application.
+    assert trial.outcome in ("ok", "void") or trial.reason.startswith("alone it does not keep up"), trial.reason
     return {metric.metric: metric.value for metric in trial.metrics}
 
 
 @pytest.mark.root
-def test_a_fork_bomb_is_stopped_by_its_own_limit_or_by_the_runs(measure: Measure) -> None:
+def test_a_fork_bomb_is_stopped_by_its_own_limit_or_by_the_runs(
+    measure: Measure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neighbours, "compute_ceiling", lambda *asked: Ceiling(512 * MIB, 200))
     trials = measure("alone", "fork, limits on", "fork, limits off")
     alone, limited, unlimited = (figures(trials[name]) for name in trials)
     assert alone["survived"] == limited["survived"] == unlimited["survived"] == 1
@@ -89,7 +93,7 @@ def test_a_fork_bomb_is_stopped_by_its_own_limit_or_by_the_runs(measure: Measure
     assert TENANT.pids is not None
     assert 0 < limited["neighbour_work"] < TENANT.pids and limited["neighbour_refused"] > 0
     assert limited["neighbour_alive"] == 1
-    assert TENANT.pids < unlimited.get("neighbour_work", 1000) < 1024, "all tasks of the run are not more"
+    assert unlimited["neighbour_refused"] > 0 and TENANT.pids < unlimited["neighbour_work"] < 200, "the run's tasks"
     assert 0 <= limited["host_neighbour"] <= 1 and limited["neighbour_cpu"] > 0
 
 
