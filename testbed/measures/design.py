@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import Struct
 
 from runtime.errors import UsageError
-from testbed.headlines import find_headline
+from testbed.headlines import HEADLINES, find_headline
 from testbed.results import Trial
 from testbed.statistics import FEWEST, estimate_median
 
@@ -115,7 +115,8 @@ def choose_design(measures: Sequence[str], trials: int, asked: Asked) -> Design:
         counts = dict.fromkeys(measures, asked.trials)
         return Design(counts, counts, budget_s=asked.budget_s)
     least = {one: max(FEWEST, trials) if one == "start" else FEWEST for one in measures}
-    most = {one: max(MOST_BLOCKS, count) for one, count in least.items()}
+    # What no figure is judged by has nothing to become narrow.
+    most = {one: max(MOST_BLOCKS, count) if one in HEADLINES else count for one, count in least.items()}
     more_for_s = MORE_FOR_S if asked.budget_s is None else None
     until = UNTIL if asked.until is None else asked.until
     return Design(least, most, until, WARMUP_BLOCKS, asked.budget_s, more_for_s)
