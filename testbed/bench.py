@@ -29,7 +29,6 @@ from testbed.measures.course import Course, Perform, Plan, describe_plan, look_a
 from testbed.measures.pace import Pace, guess_s
 from testbed.measures.schedule import Group
 from testbed.measures.trials import choose_exit_code, run_trials
-from testbed.neighbours.cases import list_cases
 from testbed.platforms import registry
 from testbed.qemu.connection import check_uri
 from testbed.qemu.variants import VARIANTS
@@ -197,10 +196,8 @@ def _measure(
     spent_s: float,
 ) -> None:
     """Take the run's course, and note in its manifest how long that took and why it ended."""
-    settings = request.settings
-    cases = tuple(case.name for case in list_cases(settings.neighbours.kinds))
-    plan = Plan(request.groups, request.measures, settings.load.rates_per_s, options.seed, request.design, cases)
-    pace = Pace(partial(_guess_s, settings))
+    plan = Plan(request.groups, request.measures, request.levels, options.seed, request.design)
+    pace = Pace(partial(_guess_s, request.settings))
     for sentence in describe_plan(plan, look_ahead(plan, folder.trials()), pace):
         progress(sentence)
     course = Course(plan, folder, perform, pace, labels, progress, spent_s)

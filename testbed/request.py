@@ -14,11 +14,13 @@ from runtime.home import store_root
 from runtime.images.base import read_host
 from runtime.images.releases import choose_release
 from testbed.aliases import name_again
+from testbed.levels import Level
 from testbed.measures.design import Asked, Design, choose_design
 from testbed.measures.neighbours import require_neighbours
 from testbed.measures.schedule import Group
 from testbed.measures.trials import check_measures
 from testbed.measures.work import require_work
+from testbed.neighbours.cases import list_cases
 from testbed.platforms import registry
 from testbed.platforms.own_kernel import require_options
 from testbed.platforms.registry import Machines
@@ -87,6 +89,12 @@ class Request(Struct, frozen=True):
     measures: tuple[str, ...]
     design: Design
     groups: tuple[Group, ...]
+
+    @property
+    def levels(self) -> dict[str, tuple[Level, ...]]:
+        """The levels of each measure that has any: rates of utilisation, cases of neighbours."""
+        cases = tuple(case.name for case in list_cases(self.settings.neighbours.kinds))
+        return {"utilisation": self.settings.load.rates_per_s, "neighbours": cases}
 
 
 def choose_settings(scenario: Scenario, options: Options) -> Settings:

@@ -91,8 +91,11 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.temperature": {"testbed.aliases"},
     "testbed.headlines": {"testbed.results"},
     "testbed.leftovers": {"testbed.host", "testbed.platforms", "testbed.qemu"},
+    "testbed.levels": {"testbed.results"},
     "testbed.request": {
         "testbed.aliases",
+        "testbed.levels",
+        "testbed.neighbours",
         "testbed.measures",
         "testbed.platforms",
         "testbed.qemu",
@@ -132,7 +135,6 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.interruption",
         "testbed.manifest",
         "testbed.measures",
-        "testbed.neighbours",
         "testbed.platforms",
         "testbed.qemu",
         "testbed.request",
@@ -209,7 +211,7 @@ ROOMS: Mapping[str, set[str]] = {
     }
     | {"testbed.load", "testbed.platforms", "testbed.qemu", "testbed.results", "testbed.sample", "testbed.scenario"}
     | {"testbed.counts", "testbed.headlines", "testbed.sampler", "testbed.services", "testbed.statistics"}
-    | {"testbed.aliases", "testbed.neighbours", "testbed.temperature"},
+    | {"testbed.aliases", "testbed.levels", "testbed.neighbours", "testbed.temperature"},
     "reports.runs": {"reports.quantities", "reports.work"},
     "reports.exports": {"reports.runs"},
 }

@@ -6,11 +6,12 @@ It reads what is on record and goes on from there, so a run that begins and one 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 
 from msgspec import Struct
 
+from testbed.levels import Level
 from testbed.measures.design import Design, judge, predict_blocks
 from testbed.measures.pace import Pace, Step, describe_time, show_seconds
 from testbed.measures.schedule import Block, Group, PlannedTrial, draw_rounds, group_by_block, list_open
@@ -25,22 +26,17 @@ BLOCKS_TO_GIVE_UP = 2
 
 
 class Plan(Struct, frozen=True):
-    """What is measured, in which order, and how much of it."""
+    """What is measured, in which order, and how much of it. ``levels`` are by measure, of those that have any."""
 
     groups: tuple[Group, ...]
     measures: tuple[str, ...]
-    rates_per_s: tuple[float, ...]
+    levels: Mapping[str, tuple[Level, ...]]
     seed: int
     design: Design
-    cases: tuple[str, ...] = ()
 
-    def count_trials(self, measure: str) -> int:
+    def count_levels(self, measure: str) -> int:
         """Return how many trials of a platform a block of the measure has."""
-        return {"utilisation": len(self.rates_per_s), "neighbours": len(self.cases)}.get(measure, 1)
-
-    def draw(self) -> Iterator[tuple[Block, ...]]:
-        """Yield the rounds of the run, without an end."""
-        return draw_rounds(self.groups, self.measures, self.rates_per_s, self.seed, self.cases)
+        return len(self.levels.get(measure, ())) or 1
 
     def warms_up(self, block: Block) -> bool:
         """Return whether a block's trials are warm-ups."""
@@ -73,7 +69,7 @@ def look_ahead(plan: Plan, record: Sequence[Trial]) -> Outlook:
     recorded = group_by_block(record)
     steps = [
         Step(block.measure, tuple(one.platform for one in unit), unit[0].count)
-        for blocks in islice(plan.draw(), longest)
+        for blocks in islice(draw_rounds(plan.groups, plan.measures, plan.levels, plan.seed), longest)
         for block in blocks
         if block.round <= wanted[block.measure]
         for unit in list_open(block, recorded.get(block.number, ()), 1)
@@ -125,7 +121,7 @@ class Course:
     def run(self) -> None:
         """Measure until there is enough of everything. ``unfinished`` is the number of the block under way."""
         plan = self._plan
-        for blocks in plan.draw():
+        for blocks in draw_rounds(plan.groups, plan.measures, plan.levels, plan.seed):
             for block in blocks:
                 is_begun = any(trial.block == block.number for trial in self._record)
                 if not is_begun and block.measure in self.ended:
@@ -145,8 +141,8 @@ class Course:
         design, blocks = self._plan.design, count_blocks(self._plan, self._record)[block.measure]
         if block.round > design.warmups and (reason := judge(design, block.measure, blocks, self._record)):
             return reason
-        trials = self._plan.count_trials(block.measure)
-        block_s = self._pace.expect_s([Step(block.measure, group, trials) for group in block.groups])
+        levels = self._plan.count_levels(block.measure)
+        block_s = self._pace.expect_s([Step(block.measure, group, levels) for group in block.groups])
         so_many = f"{blocks} block{'' if blocks == 1 else 's'}"
         # The first block of a run begins, whatever it is guessed to take.
         if design.budget_s is not None and self._record and self.spent_s + block_s > design.budget_s:

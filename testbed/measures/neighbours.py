@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from runtime.cgroups import Cgroup
 from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
 from testbed.aliases import find_original
+from testbed.levels import LEVELS
 from testbed.measures.application import Application, find_targets, ready_timeout_s
 from testbed.measures.context import RunContext
 from testbed.measures.density import RESERVE_BYTES, application_bytes
@@ -73,16 +74,17 @@ def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None
     Raises PrerequisiteError on a host that would not keep its reserve.
     """
     platform = context.platforms[planned.platform]
-    for index, name in enumerate(planned.cases):
+    for index, level in enumerate(planned.levels):
+        case = find_case(str(level), context.settings.neighbours.kinds)
         try:
-            yield _trial(context, platform, planned, find_case(name, context.settings.neighbours.kinds), index)
+            yield _trial(context, platform, planned, case, index)
         except (PrerequisiteError, UsageError):
             raise
         except TestbedError as error:
-            context.progress(f"  {name}: failed: {error}")
-            reason, parameters = error.message.splitlines()[0], planned.list_parameters(index)
-            where = (planned.trial + index, planned.block, planned.platform, planned.measure)
-            yield Trial(*where, "failed", reason, parameters, details=error.hint)
+            context.progress(f"  {case.name}: failed: {error}")
+            reason, where = error.message.splitlines()[0], (planned.block, planned.platform, planned.measure)
+            parameters = {LEVELS[planned.measure]: case.name}
+            yield Trial(planned.trial + index, *where, "failed", reason, parameters, details=error.hint)
 
 
 def _trial(context: RunContext, platform: Platform, planned: PlannedTrial, case: Case, index: int) -> Trial:
@@ -115,7 +117,7 @@ def _trial(context: RunContext, platform: Platform, planned: PlannedTrial, case:
         planned.measure,
         outcome,
         reason,
-        {"case": case.name, "rate_per_s": asked.rate_per_s, **({"lost": lost} if lost else {})},
+        {LEVELS[planned.measure]: case.name, "rate_per_s": asked.rate_per_s, **({"lost": lost} if lost else {})},
         (
             *make_window_metrics(asked.rate_per_s, window, beside),
             *make_victim_metrics(window, context.settings.slo.p99_ms, survived=not lost),

@@ -16,15 +16,13 @@ from itertools import count
 
 from msgspec import Struct
 
+from testbed.levels import Level, find_level
 from testbed.results import Trial
 
 # How often a trial that is void is done again in its block.
 MOST_REPEATS = 2
-# The parameters that tell the trials of a measure apart within a block, by measure, and what others are told by.
-RATE, CASE = "rate_per_s", "case"
-TOLD_BY = {"utilisation": RATE, "neighbours": CASE}
-Part = float | str
-_WHOLE: Part = 0.0
+# The level of a measure that has none.
+_ONLY: Level = 0.0
 # Platforms that are measured at the same time; alone, without a rival.
 Group = tuple[str, ...]
 
@@ -32,8 +30,8 @@ Group = tuple[str, ...]
 class PlannedTrial(Struct, frozen=True):
     """One measure of one platform. Trials and blocks are numbered from 1 through the whole run.
 
-    With ``rates_per_s`` (utilisation) it is several trials, one a rate in this order, numbered from ``trial`` on; with
-    ``cases`` (neighbours) one a case.
+    With ``levels`` it is several trials, one a level in this order, numbered from ``trial`` on: rates of utilisation
+    (requests/s), names of cases of neighbours (testbed.neighbours.cases).
     ``repeats`` has the number of the trial that each of them is done again for, 0 for none; ``beside`` is the platform
     that runs at the same time, "" for none. A ``warmup`` is on record and not counted.
     """
@@ -42,22 +40,15 @@ class PlannedTrial(Struct, frozen=True):
     block: int
     platform: str
     measure: str
-    rates_per_s: tuple[float, ...] = ()
+    levels: tuple[Level, ...] = ()
     warmup: bool = False
     repeats: tuple[int, ...] = ()
     beside: str = ""
-    cases: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:
         """How many trials it is."""
-        return len(self.rates_per_s) or len(self.cases) or 1
-
-    def list_parameters(self, index: int) -> dict[str, float | str]:
-        """Return what tells the ``index``-th trial from the others of it."""
-        if self.rates_per_s:
-            return {RATE: self.rates_per_s[index]}
-        return {CASE: self.cases[index]} if self.cases else {}
+        return len(self.levels) or 1
 
     def repeats_of(self, index: int) -> int:
         """Return the number of the trial that the ``index``-th is done again for, 0 for none."""
@@ -72,21 +63,15 @@ class Block(Struct, frozen=True):
     round: int
     measure: str
     groups: tuple[Group, ...]
-    rates_per_s: tuple[float, ...] = ()
-    cases: tuple[str, ...] = ()
+    levels: tuple[Level, ...] = ()
 
 
 def draw_rounds(
-    groups: Sequence[Group],
-    measures: Sequence[str],
-    rates_per_s: Sequence[float],
-    seed: int,
-    cases: Sequence[str] = (),
+    groups: Sequence[Group], measures: Sequence[str], levels: Mapping[str, Sequence[Level]], seed: int
 ) -> Iterator[tuple[Block, ...]]:
     """Yield round after round, without an end. The same arguments always give the same ones.
 
-    Rates are shuffled anew in each block of utilisation, and cases in each of neighbours, in the same order for all its
-    platforms.
+    The ``levels`` of a measure are shuffled anew in each of its blocks, in the same order for all its platforms.
     """
     number = 0
     for round_number in count(1):
@@ -94,11 +79,11 @@ def draw_rounds(
         blocks = []
         for measure in chance.sample(tuple(measures), len(measures)):
             number += 1
-            rates = tuple(chance.sample(tuple(rates_per_s), len(rates_per_s))) if measure == "utilisation" else ()
-            beside = tuple(chance.sample(tuple(cases), len(cases))) if measure == "neighbours" else ()
+            of_measure = levels.get(measure, ())
+            drawn = tuple(chance.sample(tuple(of_measure), len(of_measure))) if of_measure else ()
             shuffled = chance.sample(tuple(groups), len(groups))
             order = tuple(tuple(chance.sample(group, len(group))) for group in shuffled)
-            blocks.append(Block(number, round_number, measure, order, rates, beside))
+            blocks.append(Block(number, round_number, measure, order, drawn))
         yield tuple(blocks)
 
 
@@ -119,39 +104,35 @@ def list_open(
     A trial that is void or was interrupted is done again, the first at most ``MOST_REPEATS`` times. Of platforms that
     run at the same time all are, unless one has failed: there is nothing to compare then.
     """
-    ended: dict[tuple[str, Part], list[Trial]] = {}
+    ended: dict[tuple[str, Level], list[Trial]] = {}
     for trial in recorded:
-        ended.setdefault((trial.platform, _find_part(trial)), []).append(trial)
-    whole: tuple[Part, ...] = block.rates_per_s or block.cases or (_WHOLE,)
-    open_parts = {
-        group: tuple(part for part in whole if not _is_complete(group, part, ended)) for group in block.groups
+        ended.setdefault((trial.platform, _level(trial)), []).append(trial)
+    open_levels = {
+        group: tuple(level for level in block.levels or (_ONLY,) if not _is_complete(group, level, ended))
+        for group in block.groups
     }
     planned = []
     for group in sorted(block.groups, key=lambda one: any(platform in one for platform, _ in ended)):
-        parts = open_parts[group]
+        levels = open_levels[group]
         unit = []
-        for platform in group if parts else ():
-            before = tuple(ended[platform, part][-1].trial if (platform, part) in ended else 0 for part in parts)
+        for platform in group if levels else ():
+            before = tuple(ended[platform, level][-1].trial if (platform, level) in ended else 0 for level in levels)
             beside = next((other for other in group if other != platform), "")
-            rates = tuple(part for part in parts if not isinstance(part, str)) if block.rates_per_s else ()
-            cases = tuple(part for part in parts if isinstance(part, str))
-            unit.append(
-                PlannedTrial(first, block.number, platform, block.measure, rates, warmup, before, beside, cases)
-            )
-            first += len(parts)
+            asked = levels if block.levels else ()
+            unit.append(PlannedTrial(first, block.number, platform, block.measure, asked, warmup, before, beside))
+            first += len(levels)
         planned += [tuple(unit)] if unit else []
     return tuple(planned)
 
 
-def _find_part(trial: Trial) -> Part:
-    """Return what tells a trial of a block from the others on the same platform: a rate, a case, or nothing."""
-    part = trial.parameters.get(TOLD_BY.get(trial.measure, ""), _WHOLE)
-    return float(part) if isinstance(part, int | float) else part
+def _level(trial: Trial) -> Level:
+    level = find_level(trial)
+    return _ONLY if level is None else level
 
 
-def _is_complete(group: Group, part: Part, ended: Mapping[tuple[str, Part], Sequence[Trial]]) -> bool:
-    """Return whether a group has no more to do of a part of its block."""
-    trials = [ended.get((platform, part), ()) for platform in group]
+def _is_complete(group: Group, level: Level, ended: Mapping[tuple[str, Level], Sequence[Trial]]) -> bool:
+    """Return whether a group has no more to do at a level."""
+    trials = [ended.get((platform, level), ()) for platform in group]
     if any(trial.outcome == "failed" for of in trials for trial in of):
         return all(trials)
     return all(

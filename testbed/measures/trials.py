@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
 from testbed.host.noise import find_unattributed
 from testbed.interruption import Interrupted
+from testbed.levels import LEVELS
 from testbed.measures import density, neighbours, start, utilisation, work
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
@@ -97,8 +98,8 @@ def place(planned: PlannedTrial, trial: Trial) -> Trial:
 
 def make_unmeasured(planned: PlannedTrial, index: int, outcome: Outcome, reason: str) -> Trial:
     """Return the ``index``-th trial of what is planned as one that ended without figures."""
-    number, parameters = planned.trial + index, planned.list_parameters(index)
-    trial = Trial(number, planned.block, planned.platform, planned.measure, outcome, reason, parameters)
+    parameters = {LEVELS[planned.measure]: planned.levels[index]} if planned.levels else {}
+    trial = Trial(planned.trial + index, planned.block, planned.platform, planned.measure, outcome, reason, parameters)
     return place(planned, trial)
 
 

@@ -66,7 +66,7 @@ def measure(busybox_layer: Path, cgroup_parent: str, tmp_path: Path) -> Iterator
         context = RunContext(scenario, SETTINGS, images, {"container": platform}, lab, folder, 1, said.append)
 
         def run(*names: str) -> Mapping[str, Trial]:
-            run_trials(context, PlannedTrial(1, 1, "container", "neighbours", cases=names))
+            run_trials(context, PlannedTrial(1, 1, "container", "neighbours", names))
             return {str(trial.parameters["case"]): trial for trial in folder.trials()}
 
         yield run
