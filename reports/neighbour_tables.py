@@ -10,7 +10,7 @@ from reports.neighbours import (
     list_published_beside,
     show_ratio,
 )
-from reports.quantities import LOAD, MEBIBYTE, Quantity, format_number
+from reports.quantities import INTERVALS, LOAD, MEBIBYTE, Quantity, format_number
 from reports.tables import Cell, Table
 from testbed.analysis import Platform, Run, list_compared
 from testbed.interference import MEASURE, THROUGHPUT, Interference, estimate_alone
@@ -50,7 +50,7 @@ def _platform_table(run: Run, platform: Platform, effects: Sequence[Interference
     )
     return Table(
         f"{platform.label}: the application beside each neighbour, relative to the same application alone in the same"
-        " block. Medians over blocks, with 95 % intervals (or the range of fewer than six blocks).",
+        f" block. {INTERVALS}",
         head,
         (first, *(_row(one, names, pooled) for one in effects)),
     )

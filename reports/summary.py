@@ -17,7 +17,7 @@ from typing import Any
 from msgspec import Struct
 
 from reports import charges, columns, comparisons, conditions, neighbours, overview, pairs, temperatures, work
-from reports.quantities import LOAD, RULERS, SATURATED, START, START_EXTRAS, Quantity, sanitize
+from reports.quantities import INTERVALS, LOAD, RULERS, SATURATED, START, START_EXTRAS, Quantity, sanitize
 from testbed.analysis import (
     STEADY,
     CopyMemory,
@@ -387,6 +387,6 @@ def print_answer(run_folder: Path) -> None:
         for part in columns.make_tables(lines, {one.name: one.label for one in run.platforms}, console.width, unit):
             console.print(part)
             console.print()
-        console.print("Medians, with 95 % intervals or, of fewer than six trials, the range.", style="dim")
+        console.print(INTERVALS, style="dim")
         if clock := conditions.describe_clock(run):
             console.print(clock, style="dim")

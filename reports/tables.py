@@ -10,7 +10,17 @@ from msgspec.structs import replace
 
 from reports import charges, conditions, work
 from reports.figures import memory
-from reports.quantities import HELD_BACK, LOAD, RULERS, SATURATED, START, START_EXTRAS, Quantity, describe_phase
+from reports.quantities import (
+    HELD_BACK,
+    INTERVALS,
+    LOAD,
+    RULERS,
+    SATURATED,
+    START,
+    START_EXTRAS,
+    Quantity,
+    describe_phase,
+)
 from reports.summary import describe_copies
 from reports.temperatures import describe_cold
 from testbed.analysis import (
@@ -102,7 +112,7 @@ def make_start_tables(run: Run, platforms: Sequence[Platform]) -> list[Table]:
     caption = f"{conditions.unit_of_time(run, 'Seconds')} since the application was requested"
     return [
         Table(
-            f"{caption}: the application. Medians, with 95 % intervals (or the range of fewer than six trials).",
+            f"{caption}: the application. {INTERVALS}",
             head,
             phases,
         ),
@@ -281,7 +291,7 @@ def make_load_tables(run: Run) -> list[Table]:
     shown = [name for name in LOAD if any(name in figures for _, rates, _ in by_platform for figures in rates.values())]
     return [
         Table(
-            f"{one.label}: medians by offered rate, with 95 % intervals (or the range of fewer than six trials).",
+            f"{one.label}, by offered rate. {INTERVALS}",
             (_head(run, "offered"), *(LOAD[name].title for name in shown)),
             tuple(
                 (Cell(f"{rate:g} /s"), *(_load_cell(name, figures.get(name), behind.get(rate)) for name in shown))

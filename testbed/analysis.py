@@ -292,7 +292,7 @@ def estimate_held_back(run: Run, platform: str) -> dict[str, HeldBack]:
             select_values(run, "start", platform, f"{part}.{name}") for name in (THROTTLED_PERIODS, THROTTLED)
         )
         if fractions and seconds:
-            held_back[part] = HeldBack(estimate_median(fractions), estimate_median(seconds))
+            held_back[part] = HeldBack(*map(estimate_median_of_series, (fractions, seconds)))
     return held_back
 
 
@@ -319,7 +319,7 @@ def estimate_memory_parts(run: Run, platform: str) -> dict[str, Estimate]:
     """Return what a copy of the application holds in each part (see testbed.breakdown), bytes, at the ends of the
     ramps."""
     observed = {name: select_values(run, "density", platform, f"part_{name}") for name in PARTS}
-    return {name: estimate_median(held) for name, held in observed.items() if held}
+    return {name: estimate_median_of_series(held) for name, held in observed.items() if held}
 
 
 def read_points(run: Run, trial: Trial) -> dict[str, tuple[float, ...]]:
@@ -401,7 +401,8 @@ def estimate_work(run: Run, platform: str) -> dict[str, Figure]:
     trials = [trial for trial in run.trials if trial.counted and (trial.measure, trial.platform) == ("work", platform)]
     units = {metric.metric: metric.unit for trial in trials for metric in trial.metrics if "." not in metric.metric}
     return {
-        name: Figure(estimate_median(select_values(run, "work", platform, name)), unit) for name, unit in units.items()
+        name: Figure(estimate_median_of_series(select_values(run, "work", platform, name)), unit)
+        for name, unit in units.items()
     }
 
 

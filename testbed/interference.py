@@ -17,7 +17,7 @@ from testbed.histograms import percentile_or_none
 from testbed.neighbours.cases import ALONE, Case, list_cases
 from testbed.results import Trial
 from testbed.scenario.neighbours import KINDS
-from testbed.statistics import Estimate, estimate_median
+from testbed.statistics import Estimate, estimate_median_of_series
 
 if TYPE_CHECKING:
     from hdrh.histogram import HdrHistogram
@@ -97,7 +97,7 @@ def _compare(
         survived=sum(trial.value("survived") == 1 for trial in trials),
         saturated=sum(trial.value("saturated") == 1 for trial in trials),
         broken=sum(trial.value("slo_broken") == 1 for trial in trials),
-        ratios={metric: estimate_median(values) for metric, values in ratios.items()},
+        ratios={metric: estimate_median_of_series(values) for metric, values in ratios.items()},
         done=_medians(trials, DONE),
         pooled=pooled / pooled_alone if pooled is not None and pooled_alone else None,
         lost=tuple(dict.fromkeys(str(trial.parameters["lost"]) for trial in trials if "lost" in trial.parameters)),
@@ -112,7 +112,7 @@ def _divide(pairs: Iterable[tuple[Trial, Trial]], metric: str) -> list[float]:
 
 def _medians(trials: Sequence[Trial], names: Iterable[str]) -> dict[str, Estimate]:
     observed = {name: [value for one in trials if (value := one.value(name)) is not None] for name in names}
-    return {name: estimate_median(values) for name, values in observed.items() if values}
+    return {name: estimate_median_of_series(values) for name, values in observed.items() if values}
 
 
 def _pool(run: Run, trials: Sequence[Trial]) -> float | None:
