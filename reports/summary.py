@@ -20,13 +20,10 @@ from reports import charges, columns, comparisons, conditions, neighbours, overv
 from reports.quantities import INTERVALS, LOAD, RULERS, SATURATED, START, START_EXTRAS, Quantity, sanitize
 from testbed.analysis import (
     STEADY,
-    CopyMemory,
     Platform,
-    Ramp,
     Run,
     count_outcomes,
     count_steady,
-    estimate_memory_of_copies,
     estimate_start_extras,
     estimate_start_phases,
     estimate_utilisation,
@@ -34,9 +31,9 @@ from testbed.analysis import (
     list_compared,
     list_faults,
     read_run,
-    select_ramps,
     select_values,
 )
+from testbed.ramps import CopyMemory, Ramp, estimate_memory_of_copies, select_ramps
 from testbed.results import RunFolder
 from testbed.statistics import Estimate, estimate_median_ratio
 

@@ -15,16 +15,15 @@ from msgspec.structs import replace
 from testbed.analysis import (
     TEMPERATURES,
     Platform,
-    Ramp,
     Run,
     find_saturated,
     get_offered_rate,
     list_compared,
     list_work_figures,
-    select_ramps,
 )
 from testbed.copies import further_bytes
 from testbed.pairs import list_duets
+from testbed.ramps import Ramp, select_ramps
 from testbed.results import Trial
 from testbed.statistics import (
     MARGIN,
