@@ -47,7 +47,7 @@ def _scenario(task_name: str, scenario: str) -> str:
         "guest-kernel": "a vmlinux or bzImage of your own, drivers built in, for machines that are given a kernel",
         "cap": "a density ramp ends with so many applications (default: the scenario's; in the reference machine: 8)",
         "emulator-cpus": "processors for QEMU's own threads, on top of the services' limits (default: 0)",
-        "measures": "comma-separated: start,density,utilisation,work (default: the scenario's own)",
+        "measures": "comma-separated: start,density,utilisation,work,neighbours (default: the scenario's own)",
         "trials": "exactly so many trials of each measure on each platform (in the reference machine: default 1);"
         " otherwise at least 6, after one as a warm-up",
         "until": "measure until each median is known to so much of itself, at most 40 trials (default: 5%)",
@@ -321,7 +321,7 @@ def new(context: Context, name: str) -> int:
 
 _C_FILES = (
     "runtime/launcher/*.c runtime/launcher/client/*.[ch] runtime/launcher/executor/*.[ch]"
-    " testbed/load/generator/*.[ch] testbed/sampler/*.c benchmarks/reference/*.[ch]"
+    " testbed/load/generator/*.[ch] testbed/neighbours/program/*.[ch] testbed/sampler/*.c benchmarks/reference/*.[ch]"
     " tests/runtime/images/*.c tests/runtime/launcher/*.c tests/testbed/load/*.c"
 )
 LINT = (
@@ -334,6 +334,7 @@ LINT = (
     "python -m runtime.launcher.build --analyze",
     "python -m testbed.sampler.build --analyze",
     "python -m testbed.load.build --analyze",
+    "python -m testbed.neighbours.build --analyze",
 )
 
 

@@ -11,12 +11,23 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from msgspec import Struct
 
-from reports import charges, conditions, density_tables, overview, provenance, tables, theme, trials
+from reports import (
+    charges,
+    conditions,
+    density_tables,
+    neighbour_tables,
+    overview,
+    provenance,
+    tables,
+    theme,
+    trials,
+)
 from reports.figures import (
     density,
     distribution,
     load,
     memory,
+    neighbours,
     noise,
     opening,
     percentiles,
@@ -35,6 +46,8 @@ from testbed.analysis import Run, count_outcomes, get_mapping
 _TEMPLATES = Path(__file__).parent / "templates"
 _BASIS = re.compile(r"\((?:median of|one trial|95.%.interval|range)[^()]*\)")
 _BEFORE_UNIT = re.compile(r"(?<=[0-9]) (?=(?:s|ms|MiB|requests/s)\b|%|/s)")
+# The settings that the text speaks of.
+_SETTINGS = ("ready", "load", "slo", "density", "neighbours", "work")
 # Reasons of trials that are not ok: beyond so many they are in trials.jsonl.
 _MOST_REASONS, _LONGEST_REASON = 60, 4000
 
@@ -105,6 +118,7 @@ def describe_run(run: Run) -> dict[str, Any]:
         "work": _section(
             run, "work", work.draw_work(run), [tables.make_work_table(run), tables.make_published_table(run)]
         ),
+        "neighbours": _section(run, "neighbours", neighbours.draw_neighbours(run), neighbour_tables.make_tables(run)),
         "charges": _charges(run),
         "published": charges.list_sources(),
         "clock": conditions.describe_clock(run),
@@ -167,5 +181,5 @@ def _charges(run: Run) -> Section:
 def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that the text of the page speaks of, each empty when the manifest has it not."""
     settings = get_mapping(manifest.get("settings"))
-    sections = {name: get_mapping(settings.get(name)) for name in ("ready", "load", "slo", "density", "work")}
+    sections = {name: get_mapping(settings.get(name)) for name in _SETTINGS}
     return {"flat": list_facts(settings), **sections}

@@ -49,6 +49,8 @@ def list_trials(run: Run, logs: Mapping[int, Sequence[str]]) -> Listing:
 def _line(run: Run, trial: Trial, labels: Mapping[str, str], logs: Sequence[str]) -> Line:
     rate = get_offered_rate(trial)
     what = f"{trial.measure} at {rate:g}/s" if rate is not None and trial.measure == "utilisation" else trial.measure
+    if trial.measure == "neighbours":
+        what += f": {str(trial.parameters.get('case', '?'))[:60]}"
     said = [name for name, held in (("warm-up", trial.warmup), (f"again for {trial.repeats}", trial.repeats)) if held]
     links = [(_short(link), link) for link in (*logs, *provenance.sample_links(run.folder, trial))]
     return Line(

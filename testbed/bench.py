@@ -112,7 +112,7 @@ def bench(options: Options, progress: Progress) -> Finished:
             resumed = open_resumed(asked)  # somebody else may have gone on with it while we waited
             resumed.clean()
         scratch = undo.enter_context(lease(run_id))
-        images = build_images(request.scenario, progress, options.base)
+        images = build_images(request.scenario, progress, options.base, request.measures)
         manifest = make_manifest(run_id, options, request, images)
         manifest["bare"] = _time_bare(progress)  # while this process has no threads yet, and nothing else runs
         manifest["guest_kernel"] = kernel_record(options.guest_kernel, machines.kernel)
@@ -196,7 +196,7 @@ def _measure(
     spent_s: float,
 ) -> None:
     """Take the run's course, and note in its manifest how long that took and why it ended."""
-    plan = Plan(request.groups, request.measures, request.settings.load.rates_per_s, options.seed, request.design)
+    plan = Plan(request.groups, request.measures, request.levels, options.seed, request.design)
     pace = Pace(partial(_guess_s, request.settings))
     for sentence in describe_plan(plan, look_ahead(plan, folder.trials()), pace):
         progress(sentence)

@@ -19,7 +19,7 @@ ORDER = ("runtime", "vm_images", "testbed", "reports", "tasks")
 # Reports reads run folders; nothing in it can run or change anything, but for the tasks in reports/commands.
 REPORTS_MAY = (
     *("testbed.analysis", "testbed.comparisons", "testbed.fleet", "testbed.footprints", "testbed.histograms"),
-    *("testbed.history", "testbed.pairs", "testbed.published"),
+    *("testbed.history", "testbed.interference", "testbed.pairs", "testbed.published"),
     *("testbed.ramps", "testbed.repetitions", "testbed.results", "testbed.run_folders", "testbed.runs"),
     *("testbed.statistics", "testbed.timeline", "runtime.errors", "runtime.output"),
 )
@@ -63,12 +63,13 @@ ROOMS: Mapping[str, set[str]] = {
     "reports.quantities": set(),
     "reports.theme": set(),
     "reports.work": {"reports.quantities"},
+    "reports.neighbours": {"reports.quantities"},
     "reports.thinning": set(),
     "reports.charges": {"reports.quantities"},
     "reports.conditions": {"reports.thinning"},
     "reports.overview": {"reports.conditions", "reports.quantities", "reports.work"},
     "reports.figures": {"reports.charges", "reports.conditions", "reports.overview", "reports.quantities"}
-    | {"reports.theme", "reports.thinning", "reports.work"},
+    | {"reports.neighbours", "reports.theme", "reports.thinning", "reports.work"},
     "testbed.bare": set(),
     "testbed.breakdown": set(),
     "testbed.aliases": set(),
@@ -96,8 +97,11 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.temperature": {"testbed.aliases"},
     "testbed.headlines": {"testbed.results"},
     "testbed.leftovers": {"testbed.host", "testbed.platforms", "testbed.qemu"},
+    "testbed.levels": {"testbed.results"},
     "testbed.request": {
         "testbed.aliases",
+        "testbed.levels",
+        "testbed.neighbours",
         "testbed.measures",
         "testbed.platforms",
         "testbed.qemu",
@@ -182,6 +186,8 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.statistics",
         "testbed.tables",
     },
+    "testbed.interference": {"testbed.analysis", "testbed.histograms", "testbed.neighbours", "testbed.results"}
+    | {"testbed.scenario", "testbed.statistics"},
     "testbed.soundness": {"testbed.results"},
     "testbed.runs": {
         "testbed.aliases",
@@ -194,7 +200,8 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.statistics",
     },
     "testbed.scenario": {"testbed.load"},
-    "testbed.images": {"testbed.scenario"},
+    "testbed.neighbours": {"testbed.interruption", "testbed.platforms", "testbed.scenario", "testbed.services"},
+    "testbed.images": {"testbed.neighbours", "testbed.scenario"},
     "testbed.host": {"testbed.sample"},
     "testbed.load": {"testbed.histograms"},
     "testbed.services": {"testbed.load", "testbed.scenario"},
@@ -210,7 +217,8 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.lab",
     }
     | {"testbed.load", "testbed.platforms", "testbed.qemu", "testbed.results", "testbed.sample", "testbed.scenario"}
-    | {"testbed.counts", "testbed.headlines", "testbed.sampler", "testbed.services", "testbed.statistics"},
+    | {"testbed.counts", "testbed.headlines", "testbed.sampler", "testbed.services", "testbed.statistics"}
+    | {"testbed.aliases", "testbed.levels", "testbed.neighbours", "testbed.temperature"},
     "reports.fleets": {"reports.figures", "reports.quantities", "reports.theme"},
     "reports.runs": {"reports.quantities", "reports.work"},
     "reports.exports": {"reports.runs"},
