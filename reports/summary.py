@@ -83,6 +83,7 @@ def compose(run: Run) -> Answer:
         sentence
         for measure, describe in (
             ("start", _start), ("start", _steady), ("density", _memory), ("density", _copies), ("utilisation", _cost),
+            ("work", _work),
         )
         if (sentence := temperatures.describe_each(run, measure, describe))
     ]  # fmt: skip
@@ -220,6 +221,16 @@ def _saturation(run: Run, platform: Platform) -> str:
     return f"It was saturated {_as(platform)} at {rate:g} requests/s (in {behind} of {of} trials){shown}"
 
 
+def _work(run: Run, platforms: Sequence[Platform]) -> str:
+    """Return the first figure of the application's work, and the processor time that all of the work took."""
+    parts = []
+    for quantity, of in work.list_leading(run, {one.name: one for one in platforms}):
+        estimates = [(one, of[one.name].estimate) for one in platforms if one.name in of]
+        shown = [f"{quantity.show(found.value)} {_as(one)}{quantity.basis(found)}" for one, found in estimates]
+        parts.append(f"{quantity.title} {_listed(shown)}")
+    return f"The work of {_scenario(run)}: {'; '.join(parts)}{conditions.in_instruction_time(run)}." if parts else ""
+
+
 def _listed(parts: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
 
@@ -247,6 +258,8 @@ def _figures(run: Run, platform: Platform, measures: Sequence[str]) -> str:
         parts.append(f"at {rate:g} requests/s {f' of processor time each and {tail[-3:]} '.join(cost)}")
     if loads and (too_high := find_saturated(run, platform.name)):
         parts.append(f"saturated at {min(too_high):g} requests/s")
+    for quantity, figures in work.list_leading(run, {platform.name: platform}) if "work" in measures else ():
+        parts.append(f"{quantity.title} {quantity.show(figures[platform.name].estimate.value)}")
     return f"{platform.label}: {'; '.join(parts)}{conditions.in_instruction_time(run)}." if parts else ""
 
 

@@ -9,9 +9,10 @@ from testbed.analysis import Figure, Run, estimate_work
 from testbed.published import Mark, list_marks
 
 # What every work takes besides its own figures (testbed.measures.work); counts of all kinds are in the JSON only.
+CPU = Quantity("processor time of all services", "s", most_decimals=4)
 _TAKEN = {
     "work_duration": Quantity("time that the work took, by the host's clock", "s", most_decimals=4),
-    "work_cpu": Quantity("processor time of all services", "s", most_decimals=4),
+    "work_cpu": CPU,
     "work_memory": Quantity("cgroup charge after it", "MiB", MEBIBYTE),
     "exits": Quantity("VM exits", ""),
 }
@@ -35,7 +36,11 @@ def describe_figure(name: str, unit: str, largest: float) -> Quantity:
     return Quantity(name.replace("_", " "), shown, scale)
 
 
-def list_figures(run: Run, platforms: Mapping[str, object]) -> list[tuple[Quantity, dict[str, Figure]]]:
+# A figure as it is shown, with those that have it by name.
+Row = tuple[Quantity, dict[str, Figure]]
+
+
+def list_figures(run: Run, platforms: Mapping[str, object]) -> list[Row]:
     """Return each figure that some of the platforms has, with those that have it by name: the work's own first."""
     by_platform = {name: estimate_work(run, name) for name in platforms}
     names = dict.fromkeys(name for figures in by_platform.values() for name in figures)
@@ -47,6 +52,12 @@ def list_figures(run: Run, platforms: Mapping[str, object]) -> list[tuple[Quanti
         largest = max(figure.estimate.value for figure in having.values())
         rows.append((describe_figure(name, next(iter(having.values())).unit, largest), having))
     return rows
+
+
+def list_leading(run: Run, platforms: Mapping[str, object]) -> list[Row]:
+    """Return what a sentence says of the work: the first of its own figures, and the processor time that it took."""
+    rows = list_figures(run, platforms)
+    return [*rows[:1], *(row for row in rows[1:] if row[0] == CPU)]
 
 
 def show_published(mark: Mark) -> str:

@@ -13,7 +13,7 @@ from reports import comparisons, felter
 from reports.document import as_json
 from reports.figures.work import draw_work
 from reports.overview import make_overview
-from reports.summary import make_table
+from reports.summary import compose, make_table
 from reports.work import describe_figure, list_figures, list_published
 from testbed.analysis import Run, read_run
 from testbed.comparisons import Headline, compare_platforms
@@ -44,6 +44,7 @@ def write_run(base: Path, run_id: str, scenario: str, linpack: Mapping[str, floa
                 Metric("linpack", value * factor, "flop/s"),
                 Metric("round_trip", 62e-6 * factor, "s"),
                 Metric("work_duration", 2.0, "s"),
+                Metric("work_cpu", 1.5 * factor, "s"),
                 Metric("page_faults", 100.0, "1"),
                 Metric("hpcc.throttled", 0.0, "s"),
             )
@@ -55,7 +56,8 @@ def write_run(base: Path, run_id: str, scenario: str, linpack: Mapping[str, floa
 def test_figures_are_shown_in_handy_units_beside_what_they_took(tmp_path: Path) -> None:
     run = write_run(tmp_path, "run-hpc", "hpc")
     rows = {row.figure: row.cells for row in make_table(run.folder.path) if row.measure == "work"}
-    assert list(rows) == ["linpack", "round trip", "time that the work took, by the host's clock"]
+    taken = ["time that the work took, by the host's clock", "processor time of all services"]
+    assert list(rows) == ["linpack", "round trip", *taken]
     assert rows["linpack"]["container"] == "20.0 Gflop/s (range 18.0–22.0)"
     assert rows["round trip"]["vm"].startswith("62.0 µs")
     page = reports.render(run.folder.path).read_text()
@@ -75,6 +77,20 @@ def test_published_figures_are_marks_beside_ours(tmp_path: Path) -> None:
     assert "Felter 2014" in picture.markup and "another machine" in picture.caption
     assert picture.alt.count("published for") == len(published)
     assert [one.name for one in make_overview(run).measures][:2] == ["linpack", "round_trip"], "they open the page"
+
+
+def test_the_answer_says_what_the_work_gave(tmp_path: Path) -> None:
+    """Also in a run that measures nothing else: its trials have succeeded."""
+    run = write_run(tmp_path, "run-hpc", "hpc")
+    answer = compose(run)
+    assert answer.headline == (
+        "The work of hpc: linpack 20.0 Gflop/s as containers (median of 2; range 18.0–22.0 Gflop/s) and"
+        " 19.0 Gflop/s as vm-tuned (median of 2; range 17.1–20.9 Gflop/s);"
+        " processor time of all services 1.50 s as containers (median of 2; range 1.35–1.65 s) and"
+        " 1.50 s as vm-tuned (median of 2; range 1.35–1.65 s)."
+    )
+    assert answer.details[-1] == "vm (TCG): linpack 1.00 Gflop/s; processor time of all services 1.50 s."
+    assert answer.ratios.startswith("As vm-tuned, hpc had 0.95 times the linpack (?), compared with container")
 
 
 def test_each_figure_is_compared_with_the_first_platform(tmp_path: Path) -> None:
