@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from reports import conditions
 from reports.quantities import LOAD, RULERS, SATURATED, START, Quantity
-from reports.work import list_figures
+from reports.work import list_figures, say_better
 from testbed.analysis import (
     STEADY,
     TEMPERATURES,
@@ -195,7 +195,7 @@ def _start(run: Run, groups: Sequence[Group], metric: str, head: str) -> Measure
 
 
 def _work(run: Run, groups: Sequence[Group]) -> list[Measure]:
-    """Return the first figures of the application's work; which way is better depends on the figure."""
+    """Return the first figures of the application's work."""
     measures: list[Measure] = []
     for quantity, of in list_figures(run, {one.name: one for one in run.platforms})[:_MOST_OF_WORK]:
 
@@ -205,7 +205,8 @@ def _work(run: Run, groups: Sequence[Group]) -> list[Measure]:
         figures = _figures(run, groups, "work", quantity, find)
         name = quantity.title.replace(" ", "_")
         said = "" if measures else f"had {{}} the {quantity.title}"
-        measures.append(Measure(name, quantity.title.capitalize(), "of the work", quantity, figures, name, said=said))
+        note = f"of the work; {say_better(next(iter(of.values())))}"
+        measures.append(Measure(name, quantity.title.capitalize(), note, quantity, figures, name, said=said))
     return measures
 
 

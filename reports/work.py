@@ -54,6 +54,11 @@ def list_figures(run: Run, platforms: Mapping[str, object]) -> list[Row]:
     return rows
 
 
+def say_better(figure: Figure) -> str:
+    """Say which way a figure of the work is better: more of what there is in a second, less of what takes time."""
+    return "more is better" if figure.unit.endswith("/s") else "less is better"
+
+
 def list_leading(run: Run, platforms: Mapping[str, object]) -> list[Row]:
     """Return what a sentence says of the work: the first of its own figures, and the processor time that it took."""
     rows = list_figures(run, platforms)

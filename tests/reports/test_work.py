@@ -76,7 +76,9 @@ def test_published_figures_are_marks_beside_ours(tmp_path: Path) -> None:
     assert published and picture.markup.count("<circle") == len(published)
     assert "Felter 2014" in picture.markup and "another machine" in picture.caption
     assert picture.alt.count("published for") == len(published)
-    assert [one.name for one in make_overview(run).measures][:2] == ["linpack", "round_trip"], "they open the page"
+    linpack, round_trip, *_ = make_overview(run).measures
+    assert (linpack.name, round_trip.name) == ("linpack", "round_trip"), "they open the page"
+    assert (linpack.note, round_trip.note) == ("of the work; more is better", "of the work; less is better")
 
 
 def test_the_answer_says_what_the_work_gave(tmp_path: Path) -> None:
