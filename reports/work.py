@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from reports.quantities import MEBIBYTE, Quantity
+from reports.quantities import MEBIBYTE, Quantity, format_published
 from testbed.analysis import Figure, Run, estimate_work
 from testbed.published import Mark, list_marks
 
@@ -66,13 +66,13 @@ def list_leading(run: Run, platforms: Mapping[str, object]) -> list[Row]:
 
 
 def show_published(mark: Mark) -> str:
-    """Return a published figure with the digits that it was published with, its standard deviation and runs."""
+    """Return a published figure with its standard deviation and number of runs."""
     if mark.unit == "1":
         return f"x {mark.value:.2f} native"
     quantity = describe_figure(mark.figure, mark.unit, mark.value)
-    spread = "" if mark.sd is None else f" ± {mark.sd * quantity.scale:.4g}"
+    spread = "" if mark.sd is None else f" ± {format_published(mark.sd * quantity.scale)}"
     runs = "" if mark.n is None else f" (n = {mark.n})"
-    return f"{mark.value * quantity.scale:.4g}{spread} {quantity.unit}{runs}"
+    return f"{format_published(mark.value * quantity.scale)}{spread} {quantity.unit}{runs}"
 
 
 def list_published(run: Run) -> list[Mark]:

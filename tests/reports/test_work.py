@@ -157,6 +157,31 @@ def test_a_published_ratio_stays_one_to_native(tmp_path: Path) -> None:
     )
 
 
+def test_a_published_figure_has_a_ratio_though_its_baseline_was_not_published(tmp_path: Path) -> None:
+    """Of Docker there is no run of Redis like ours; what a machine is to native has been published all the same."""
+    folder = RunFolder.create(
+        tmp_path, "run-kv", {"run": "run-kv", "scenario": "kv", "platforms": {"container": {}, "vm": {}}}
+    )
+    for number, platform in enumerate(("container", "vm"), start=1):
+        folder.append(Trial(number, 1, platform, "work", "ok", metrics=(Metric("get_rate", 1e5, "1/s"),)))
+    folder.finish("finished")
+    (row,) = felter.make_rows([read_run(folder)])
+    native, container, machine, _ = row.cells.values()
+    assert native.published is not None and container.published is None and machine.published is not None
+    assert machine.published_ratio == machine.published.value / native.published.value and machine.to_native
+    printed = print_table(read_run(folder))
+    assert "104\u202f015 /s" in printed and "x 0.98 native (n = 1)" in printed and "e+" not in printed
+
+
+def print_table(run: Run) -> str:
+    from rich.console import Console
+
+    console = Console(width=120, highlight=False)
+    with console.capture() as capture:
+        console.print(felter.make_table([run]))
+    return capture.get()
+
+
 def test_of_two_runs_the_later_one_counts(tmp_path: Path) -> None:
     runs = [write_run(tmp_path, f"run-{index}", "hpc", {"container": value}) for index, value in enumerate((1e9, 3e9))]
     (row,) = felter.make_rows(runs)
@@ -168,13 +193,8 @@ def test_of_two_runs_the_later_one_counts(tmp_path: Path) -> None:
 
 
 def test_it_is_printed_with_its_conditions(tmp_path: Path) -> None:
-    from rich.console import Console
-
     run = write_run(tmp_path, "run-hpc", "hpc")
-    console = Console(width=120, highlight=False)
-    with console.capture() as capture:
-        console.print(felter.make_table([run]))
-    text = capture.get()
+    text = print_table(run)
     assert "290.8 ± 1.13 Gflop/s" in text and "x 0.98 (n = 10)" in text and "emulated" in text
     assert felter.list_notes([run]) == ("vm (TCG): emulated, so there is no ratio to other platforms.",)
     assert felter.make_rows([]) == ()
