@@ -7,6 +7,7 @@ labels again. So cells come column by column in the page.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from markupsafe import Markup
 from msgspec import Struct
@@ -19,6 +20,8 @@ _AXIS_PX = 20
 _SHORT_ROWS = 16
 # Nearer to an end than this, a tick's text would leave its column.
 _AT_AN_END = 0.07
+# What columns share of a page that is neither wide nor narrow, what lies between two, and a character of a tick's text.
+_SHARED_PX, _GAP_PX, _CHARACTER_PX = 740.0, 20.0, 7.0
 
 
 class Column(Struct, frozen=True):
@@ -76,7 +79,7 @@ def draw_matrix(matrix: Matrix) -> Markup:
             if (cell := matrix.cells.get((below, at))) is not None:
                 parts += [_row_label(row, below, first=False, column=at), _cell(matrix, column, cell, below, at)]
         if column.scale:
-            parts.append(_axis(column, len(matrix.rows), at))
+            parts.append(_axis(column, len(matrix.rows), at, _SHARED_PX / len(matrix.columns) - _GAP_PX))
     kinds = ("matrix", "inline" * matrix.inline, "short" * (len(matrix.rows) <= _SHORT_ROWS), matrix.class_)
     return element("div", *parts, class_=" ".join(filter(None, kinds)), style=f"--columns:{len(matrix.columns)}")
 
@@ -124,12 +127,34 @@ def _cell(matrix: Matrix, column: Column, cell: Cell, row: int, at: int) -> Mark
     return element("div", drawn, shown, small, class_="cell", style=_place(row, at))
 
 
-def _axis(column: Column, rows: int, at: int) -> Markup:
+class _TickText(Struct, frozen=True):
+    """A text below an axis at ``x``, a fraction of it, from which it goes to both sides or to one."""
+
+    x: float
+    text: str
+    anchor: Literal["start", "middle", "end"]
+
+
+def choose_texts(scale: Scale, most: int, width_px: float) -> list[_TickText]:
+    """Return the texts of an axis' ticks from the left, without those that would touch one before."""
+    texts, end = [], -1.0
+    for value, text in scale.ticks(most):
+        x, width = scale.place(value), len(text) * _CHARACTER_PX / width_px
+        anchor: Literal["start", "middle", "end"] = "middle"
+        if not _AT_AN_END <= x <= 1 - _AT_AN_END:
+            anchor = "start" if x < _AT_AN_END else "end"
+        begin = x - {"start": 0.0, "middle": width / 2, "end": width}[anchor]
+        if begin >= end:
+            texts.append(_TickText(x, text, anchor))
+            end = begin + width
+    return texts
+
+
+def _axis(column: Column, rows: int, at: int, width_px: float) -> Markup:
     assert column.scale is not None
-    texts = []
-    for value, text in column.scale.ticks(column.ticks):
-        x = column.scale.place(value)
-        anchor = "start" if x < _AT_AN_END else "end" if x > 1 - _AT_AN_END else "middle"
-        texts.append(element("text", text, x=percent(x), y=number(15), text_anchor=anchor))
+    texts = [
+        element("text", one.text, x=percent(one.x), y=number(15), text_anchor=one.anchor)
+        for one in choose_texts(column.scale, column.ticks, width_px)
+    ]
     line = segment(0, 0.5, 1, 0.5, "axis-line")
     return element("div", plot(_AXIS_PX, line, *texts), class_="axis", style=_place(rows, at))

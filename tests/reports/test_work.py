@@ -76,6 +76,12 @@ def test_published_figures_are_marks_beside_ours(tmp_path: Path) -> None:
     assert published and picture.markup.count("<circle") == len(published)
     assert "Felter 2014" in picture.markup and "another machine" in picture.caption
     assert picture.alt.count("published for") == len(published)
+    many = tuple(Metric(f"other_{number}", 1.0, "s") for number in range(9))
+    folder = RunFolder.create(tmp_path, "run-many", {"run": "run-many", "scenario": "hpc", "platforms": {"vm": {}}})
+    folder.append(Trial(1, 1, "vm", "work", "ok", metrics=(Metric("linpack", 1e9, "flop/s"), *many)))
+    folder.finish("finished")
+    first, *others = draw_work(read_run(folder))[0].markup.split('class="matrix')[1:]
+    assert "published" in first and len(others) == 2 and not any("published" in other for other in others)
     linpack, round_trip, *_ = make_overview(run).measures
     assert (linpack.name, round_trip.name) == ("linpack", "round_trip"), "they open the page"
     assert (linpack.note, round_trip.note) == ("of the work; more is better", "of the work; less is better")
