@@ -129,9 +129,9 @@ def make_table(runs: Sequence[Run]) -> Table:
         if row.scenario != scenario:
             table.add_row(row.scenario, style="bold")
         scenario = row.scenario
-        largest = max(cell.ours.estimate.value for cell in row.cells.values() if cell.ours)
+        values = [cell.ours.estimate.value for cell in row.cells.values() if cell.ours]
         unit = next(cell.ours.unit for cell in row.cells.values() if cell.ours)
-        quantity = describe_figure(row.figure, unit, largest)
+        quantity = describe_figure(row.figure, unit, max(values), min(values))
         table.add_row(f"  {quantity.title}", "ours", *(_ours(cell, quantity) for cell in row.cells.values()))
         if any(cell.published for cell in row.cells.values()):
             table.add_row("", "2014", *(_published(cell) for cell in row.cells.values()), style="dim")

@@ -137,18 +137,17 @@ def _start(run: Run, platforms: Sequence[Platform]) -> str:
 
 def _steady(run: Run, platforms: Sequence[Platform]) -> str:
     """Return when latency was steady, and in how many trials it was not within the time that it was watched."""
-    steady = [
-        (one, estimate_start_phases(run, one.name).get(STEADY), *count_steady(run, one.name)) for one in platforms
-    ]
-    parts = [
-        f"{START[STEADY].show(estimate.value) if estimate else 'not found'} {_as(one)}"
-        f"{START[STEADY].basis(estimate) if estimate else ''}"
-        f"{f' and not within its window in {watched - count} of {watched} trials' if count < watched else ''}"
-        for one, estimate, count, watched in steady
-        if watched
-    ]
+    parts = []
+    for one in platforms:
+        estimate, (count, watched) = estimate_start_phases(run, one.name).get(STEADY), count_steady(run, one.name)
+        never = f"within its window in {watched - count} of {watched} trials"
+        if estimate and watched:
+            after = f"steady after {START[STEADY].show(estimate.value)} {_as(one)}{START[STEADY].basis(estimate)}"
+            parts.append(f"{after} and not {never}" if count < watched else after)
+        elif watched:
+            parts.append(f"not steady {never} {_as(one)}")
     clock = conditions.in_instruction_time(run)
-    return f"Since the request, latency was steady after {_listed(parts)}{clock}." if parts else ""
+    return f"Since the request, latency was {_listed(parts)}{clock}." if parts else ""
 
 
 def _memory(run: Run, platforms: Sequence[Platform]) -> str:

@@ -27,13 +27,21 @@ _SHOWN: Mapping[str, tuple[tuple[float, str, float], ...]] = {
 _NOT_SHOWN = ("page_faults", "major_faults", "context_switches", "exits_", "host_", "counting", "throttled")
 
 
-def describe_figure(name: str, unit: str, largest: float) -> Quantity:
-    """Return a figure as it is shown, in a unit in which the ``largest`` of its values is a handy number."""
+def describe_figure(name: str, unit: str, largest: float, least: float = 0.0) -> Quantity:
+    """Return a figure as it is shown, in a unit in which the ``largest`` of its values is a handy number; or in one in
+    which the ``least`` above 0 is, where the largest has no more than four digits before its point in that one, too."""
     if name in _TAKEN:
         return _TAKEN[name]
-    choices = _SHOWN.get(unit, ((0.0, unit, 1.0),))
-    _, shown, scale = next((one for one in choices if largest >= one[0]), choices[-1])
+    shown, scale = _choose_unit(unit, largest)
+    if least > 0 and largest * (finer := _choose_unit(unit, least))[1] < 10_000:
+        shown, scale = finer
     return Quantity(name.replace("_", " "), shown, scale)
+
+
+def _choose_unit(unit: str, value: float) -> tuple[str, float]:
+    """Return the unit in which a value is a handy number, and the factor to it."""
+    choices = _SHOWN.get(unit, ((0.0, unit, 1.0),))
+    return next((one for one in choices if value >= one[0]), choices[-1])[1:]
 
 
 # A figure as it is shown, with those that have it by name.
@@ -49,8 +57,9 @@ def list_figures(run: Run, platforms: Mapping[str, object]) -> list[Row]:
         if name.startswith(_NOT_SHOWN):
             continue
         having = {platform: figures[name] for platform, figures in by_platform.items() if name in figures}
-        largest = max(figure.estimate.value for figure in having.values())
-        rows.append((describe_figure(name, next(iter(having.values())).unit, largest), having))
+        values = [figure.estimate.value for figure in having.values()]
+        unit = next(iter(having.values())).unit
+        rows.append((describe_figure(name, unit, max(values), min(values)), having))
     return rows
 
 

@@ -128,6 +128,14 @@ def test_a_unit_is_chosen_by_the_largest_value(unit: str, value: float, shown: s
     assert describe_figure("a_figure", unit, value).title == "a figure"
 
 
+def test_a_finer_unit_is_chosen_where_the_largest_value_is_handy_in_it_too() -> None:
+    """A round trip of a container beside that of an emulated machine: 0.00690 ms is no handy number."""
+    quantity = describe_figure("round_trip", "s", 3.09e-3, 6.9e-6)
+    assert (quantity.show(6.9e-6), quantity.show(3.09e-3)) == ("6.90 µs", "3\u202f090 µs")
+    assert describe_figure("round_trip", "s", 30e-3, 6.9e-6).unit == "ms"
+    assert describe_figure("round_trip", "s", 3.09e-3, 0.0).unit == "ms"
+
+
 def test_a_run_without_work_has_no_section_of_it(tmp_path: Path) -> None:
     run = write_run(tmp_path, "run-none", "clickme", {})
     assert list_figures(run, {}) == []
