@@ -134,7 +134,7 @@ def make_table(runs: Sequence[Run]) -> Table:
         quantity = describe_figure(row.figure, unit, max(values), min(values))
         table.add_row(f"  {quantity.title}", "ours", *(_ours(cell, quantity) for cell in row.cells.values()))
         if any(cell.published for cell in row.cells.values()):
-            table.add_row("", "2014", *(_published(cell) for cell in row.cells.values()), style="dim")
+            table.add_row("", "2014", *(_published(cell, quantity) for cell in row.cells.values()), style="dim")
     return table
 
 
@@ -146,10 +146,10 @@ def _ours(cell: Cell, quantity: Quantity) -> str:
     return "\n".join([*lines, "emulated" if cell.emulated else _as_ratio(cell.ratio)]).rstrip()
 
 
-def _published(cell: Cell) -> str:
+def _published(cell: Cell, quantity: Quantity) -> str:
     if cell.published is None:
         return "\N{EN DASH}"
-    shown, _, runs = show_published(cell.published).partition(" (")
+    shown, _, runs = show_published(cell.published, quantity).partition(" (")
     ratio = "" if cell.published.unit == "1" else _as_ratio(cell.published_ratio)
     beside = [ratio, "native" if ratio and cell.to_native else "", f"({runs}" if runs else ""]
     return "\n".join(filter(None, (shown, " ".join(filter(None, beside)))))

@@ -74,11 +74,11 @@ def list_leading(run: Run, platforms: Mapping[str, object]) -> list[Row]:
     return [*rows[:1], *(row for row in rows[1:] if row[0] == CPU)]
 
 
-def show_published(mark: Mark) -> str:
-    """Return a published figure with its standard deviation and number of runs."""
+def show_published(mark: Mark, like: Quantity | None = None) -> str:
+    """Return a published figure with its standard deviation and number of runs, in the unit of ``like``, or its own."""
     if mark.unit == "1":
         return f"x {mark.value:.2f} native"
-    quantity = describe_figure(mark.figure, mark.unit, mark.value)
+    quantity = like or describe_figure(mark.figure, mark.unit, mark.value)
     spread = "" if mark.sd is None else f" ± {format_published(mark.sd * quantity.scale)}"
     runs = "" if mark.n is None else f" (n = {mark.n})"
     return f"{format_published(mark.value * quantity.scale)}{spread} {quantity.unit}{runs}"

@@ -196,6 +196,16 @@ def print_table(run: Run) -> str:
     return capture.get()
 
 
+def test_ours_and_the_published_figure_have_one_unit(tmp_path: Path) -> None:
+    folder = RunFolder.create(
+        tmp_path, "run-net", {"run": "run-net", "scenario": "net", "platforms": {"container": {}}}
+    )
+    folder.append(Trial(1, 1, "container", "work", "ok", metrics=(Metric("to_server", 656e6, "bytes/s"),)))
+    folder.finish("finished")
+    printed = print_table(read_run(folder))
+    assert "656 MB/s" in printed and "1\u202f162 MB/s" in printed and "GB/s" not in printed
+
+
 def test_of_two_runs_the_later_one_counts(tmp_path: Path) -> None:
     runs = [write_run(tmp_path, f"run-{index}", "hpc", {"container": value}) for index, value in enumerate((1e9, 3e9))]
     (row,) = felter.make_rows(runs)
