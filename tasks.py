@@ -42,6 +42,7 @@ def _scenario(task_name: str, scenario: str) -> str:
         "base": "release that images are built on: bookworm, trixie or noble (default: the host's own)",
         "machine": "where to measure: native (this host) or reference (deterministic, in instruction time)",
         "guest-kernel": "a vmlinux or bzImage of your own, drivers built in, for machines that are given a kernel",
+        "cap": "a density ramp ends with so many applications (default: the scenario's; in the reference machine: 8)",
         "emulator-cpus": "processors for QEMU's own threads, on top of the services' limits (default: 0)",
         "measures": "comma-separated: start,density,utilisation,work (default: the scenario's own)",
         "trials": "exactly so many trials of each measure on each platform (in the reference machine: default 1);"
@@ -79,6 +80,7 @@ def bench(
     machine: str = "native",
     guest_kernel: str = "",
     emulator_cpus: str = "",
+    cap: str = "",
     trials: str = "",
     until: str = "",
     budget: str = "",
@@ -130,6 +132,7 @@ def bench(
         again=aa,
         duet=duet,
         against=against,
+        cap=parse_number("--cap", cap) if cap else None,
         resume=locate(resume, ROOT / "results") if resume else None,
     )
     wishes = Wishes(gate, html, junit, json=json)

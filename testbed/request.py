@@ -42,7 +42,8 @@ class Options(Struct, frozen=True):
     """What was asked for. ``trials`` None means at least as many as an interval needs, ``connect`` "" libvirt in our
     own process; ``wait``: for the end of another run on this host, instead of being refused; ``base``: the release that
     images are built on, "" the host's. ``guest_kernel`` is the file of a kernel of one's own for virtual machines, ""
-    for none; ``emulator_cpus`` are processors for QEMU's own threads. No ``measures`` are the scenario's own.
+    for none; ``emulator_cpus`` are processors for QEMU's own threads. No ``measures`` are the scenario's own, and with
+    no ``cap`` a density ramp ends where the scenario says.
 
     ``until`` is the relative half-width of intervals to measure for, ``budget_s`` the seconds to do it in; ``again`` is
     the platform of A/A: its name, ``first``, ``none``, or "" as the run is long or short. ``duet``: two platforms at
@@ -71,6 +72,7 @@ class Options(Struct, frozen=True):
     duet: bool = False
     against: str = ""
     resume: Path | None = None
+    cap: int | None = None
 
 
 class Request(Struct, frozen=True):
@@ -86,10 +88,14 @@ class Request(Struct, frozen=True):
 
 
 def choose_settings(scenario: Scenario, options: Options) -> Settings:
-    """Return the scenario's settings, full or quick, with the number of trials that was asked for."""
+    """Return the scenario's settings, full or quick, with the number of trials and the cap that were asked for."""
     settings = scenario.chosen(options.quick)
     if options.seed < 0:
         raise UsageError(f"--seed {options.seed}: a seed is 0 or more")
+    if options.cap is not None:
+        if options.cap < 1:
+            raise UsageError(f"--cap {options.cap}: a ramp has at least one application")
+        settings = replace(settings, density=replace(settings.density, cap=options.cap))
     return settings if options.trials is None else replace(settings, trials=options.trials)
 
 

@@ -184,6 +184,17 @@ def test_a_checkout_that_moved_makes_its_venv_again(checkout: Path) -> None:
     assert "making .venv with" in done.stderr
 
 
+def test_a_link_to_the_venv_of_another_checkout_leaves_that_as_it_is(checkout: Path) -> None:
+    other = (checkout / ".venv").rename(checkout.parent / "others")
+    before = sorted(other.rglob("*"))
+    (checkout / ".venv").symlink_to(other)
+    (checkout / "requirements.lock").write_text("no-such-package-anywhere==1.0\n")
+    done = run(checkout, "doctor", PIP_INDEX_URL="file:///nowhere", PIP_CONFIG_FILE=os.devnull)
+    assert "making .venv with" in done.stderr and "pip could not install" in done.stderr
+    assert sorted(other.rglob("*")) == before
+    assert not (checkout / ".venv").is_symlink()
+
+
 def test_missing_packages_and_nobody_to_install_them(checkout: Path) -> None:
     commands = checkout.parent / "commands"
     executable(commands / "dpkg-query", "#!/bin/sh\nexit 1\n")

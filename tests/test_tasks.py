@@ -48,6 +48,8 @@ def nothing_left() -> Iterator[None]:
     [
         (("--guest-kernel", "/etc/passwd"), "neither a vmlinux (ELF) nor a bzImage"),
         (("--guest-kernel", "/nowhere/vmlinux"), "read /nowhere/vmlinux: No such file"),
+        (("--cap", "few"), "--cap few: not a whole number"),
+        (("--cap", "0"), "--cap 0: a ramp has at least one application"),
         (("--emulator-cpus", "some"), "--emulator-cpus some: not a number"),
         (("--emulator-cpus", "nan"), "--emulator-cpus nan: not a number of processors"),
         (("--emulator-cpus", "1", "--platforms", "container"), "no virtual machine among container"),

@@ -52,7 +52,8 @@ def build(
 
     ``FROM testbed/base`` is the base image of the release ``base``, of "" the host's; ``FROM testbed/base:trixie`` that
     of trixie.
-    ``progress`` is called with a line for each step, which says whether it was cached and how long it took.
+    ``progress`` is called with a line for each step, which says whether it was cached and how long it took; with none
+    where there was nothing to do.
     ``arguments`` are values for ARG. Raises UsageError (``file:line: what``) for an invalid Dockerfile, WorkloadError
     if a RUN fails, PrerequisiteError if the host lacks something. The store is unchanged then, except for the layers
     of the steps that succeeded, which the next build uses.
@@ -73,7 +74,7 @@ class _Steps(Struct):
     """One build: what its instructions need besides the stage that they change.
 
     ``arguments`` are the caller's values for ARG, ``base`` is the caller's release; ``defaults`` are the values of ARG
-    given before FROM.
+    given before FROM. ``held`` are the lines of the steps before the first that makes a layer, then None.
     """
 
     store: Store
@@ -84,6 +85,7 @@ class _Steps(Struct):
     arguments: Mapping[str, str]
     base: str
     done: int = 0
+    held: list[str] | None = field(default_factory=list)
     defaults: Pairs = field(default_factory=Pairs)
 
     def start(self) -> tuple[Stage, tuple[Instruction, ...]]:
@@ -159,6 +161,7 @@ class _Steps(Struct):
             self.report(instruction, "(cached)")
             return cached
         self.report(instruction)
+        self._release()
         began, began_s = time.monotonic(), time.time() - 1
         with self.store.scratch() as scratch:
             tree = make(scratch)
@@ -169,10 +172,20 @@ class _Steps(Struct):
         return layer
 
     def report(self, instruction: Instruction, outcome: str = "") -> None:
-        """Report which step is running."""
+        """Report which step is running, once one has anything to do."""
         text = " ".join(str(instruction).split())
         shown = text if len(text) <= SHOWN_COLUMNS else text[: SHOWN_COLUMNS - 3] + "..."
-        self.progress(f"{self._step()} {shown} {outcome}".rstrip())
+        line = f"{self._step()} {shown} {outcome}".rstrip()
+        if self.held is None:
+            self.progress(line)
+        else:
+            self.held.append(line)
+
+    def _release(self) -> None:
+        """Report what was held: there is something to do."""
+        for line in self.held or ():
+            self.progress(line)
+        self.held = None
 
     def output(self, line: str) -> None:
         """Report a line of a step's output."""

@@ -56,6 +56,7 @@ def _options(job: jobs.Job) -> Options:
         trials=job.trials,
         quick=job.quick,
         seed=job.seed,
+        cap=job.cap,
         out=jobs.RESULTS_FOLDER,
         scenarios=jobs.SCENARIOS,
         command=("inside",),

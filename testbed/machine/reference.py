@@ -41,6 +41,8 @@ NAME = REFERENCE
 # Nothing varies there, so a second trial would tell what the first has told; another place in the order of trials, and
 # so another state of caches in memory, is what more of them show.
 TRIALS_ENOUGH = 1
+# To emulate one more copy takes minutes of processor time, and what each adds is known exactly after a few.
+COPIES_ENOUGH = 8
 _CONSOLE = "machine.log"
 
 
@@ -104,6 +106,7 @@ def describe_job(request: Request, options: Options) -> Job:
         trials=options.trials,
         quick=options.quick,
         seed=options.seed,
+        cap=options.cap or min(request.settings.density.cap, COPIES_ENOUGH),
         again=options.again,
         emulator_cpus=options.emulator_cpus,
         guest_kernel=bool(options.guest_kernel),

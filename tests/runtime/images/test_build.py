@@ -247,11 +247,18 @@ def test_the_second_build_finds_every_layer(build_text: Build, context: Path, pr
     first = build_text(text)
     progress.clear()
     assert build_text(text) == first
+    assert progress == [], "nothing was done"
+    build_text(f"{text}RUN echo z > /z\n")
     assert [line for line in progress if line.endswith("(cached)")] == [
-        "app 2/6 RUN echo x > /x (cached)",
-        "app 3/6 COPY file /file (cached)",
-        "app 4/6 WORKDIR /new (cached)",
-        "app 5/6 RUN echo y > /y (cached)",
+        "app 2/7 RUN echo x > /x (cached)",
+        "app 3/7 COPY file /file (cached)",
+        "app 4/7 WORKDIR /new (cached)",
+        "app 5/7 RUN echo y > /y (cached)",
+    ]
+    assert [line.partition(" in ")[0] for line in progress[-3:]] == [
+        "app 6/7 CMD x",
+        "app 7/7 RUN echo z > /z",
+        "app 7/7 done",
     ]
 
 

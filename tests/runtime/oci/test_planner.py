@@ -97,9 +97,16 @@ def test_it_has_nothing_of_its_first_callers(host: PlannerHost, tmp_path: Path) 
 
 @pytest.mark.root
 def test_it_keeps_no_mount_namespace_alive(oci: Runtime) -> None:
-    before = {resident.pid for resident in planners.residents(os.environ)}
-    subprocess.run(["unshare", "--mount", COMMAND, "--root", oci.root, "list"], check=True, capture_output=True)
-    until(lambda: {resident.pid for resident in planners.residents(os.environ)} <= before, 20)
+    script = 'readlink /proc/self/ns/mnt && exec "$@" >/dev/null'
+    unshare = ("unshare", "--mount", "sh", "-c", script, "sh")
+    listed = subprocess.run([*unshare, COMMAND, "--root", oci.root, "list"], check=True, capture_output=True, text=True)
+
+    def is_in_it(pid: int) -> bool:
+        with suppress(FileNotFoundError):
+            return os.readlink(f"/proc/{pid}/ns/mnt") == listed.stdout.strip()
+        return False
+
+    until(lambda: not any(is_in_it(resident.pid) for resident in planners.residents(os.environ)), 20)
 
 
 @pytest.mark.root

@@ -17,7 +17,7 @@ from testbed.machine.bundle import FORMAT, Description, _write, bundle, compare,
 from testbed.machine.job import Job
 from testbed.results import TRIALS, Metric, RunFolder, Trial
 
-JOB = Job("x", ("container",), ("start",), 1, True, 1)
+JOB = Job("x", ("container",), ("start",), 1, True, 1, 2)
 PARTS = {emulator.KERNEL: b"kernel" * 1000, emulator.INITRD: b"initrd" * 1000, emulator.DISK: bytes(1 << 20)}
 
 

@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from runtime.errors import PrerequisiteError
-from testbed.machine.reference import NAME, _relabel, bench
+from testbed.machine.reference import COPIES_ENOUGH, NAME, _relabel, bench, describe_job
 from testbed.qemu.accelerator import Verdict
-from testbed.request import Options
+from testbed.request import Options, check_options
 from testbed.results import TRIALS, RunFolder, counts_instructions
 from testbed.scenario.new import create_scenario
 
@@ -53,6 +54,20 @@ def busy_host() -> Iterator[None]:
             yield
         finally:
             loop.kill()
+
+
+@pytest.mark.parametrize(
+    ("scenarios", "asked", "cap"), [(24, None, COPIES_ENOUGH), (24, 12, 12), (2, None, 2), (24, 1, 1)]
+)
+def test_a_ramp_ends_early_unless_another_cap_is_asked_for(
+    scenarios: int, asked: int | None, cap: int, tmp_path: Path
+) -> None:
+    create_scenario("tiny", tmp_path)
+    options = Options("tiny", PLATFORMS, "auto", (), 1, False, 7, tmp_path, tmp_path, (), cap=asked)
+    request = check_options(options, print)
+    density = replace(request.settings.density, cap=asked or scenarios)
+    request = replace(request, settings=replace(request.settings, density=density))
+    assert describe_job(request, options).cap == cap
 
 
 @pytest.mark.root
