@@ -21,7 +21,7 @@ _SHOWN: Mapping[str, tuple[tuple[float, str, float], ...]] = {
     "s": ((1.0, "s", 1.0), (1e-3, "ms", 1e3), (0.0, "µs", 1e6)),
     "bytes": ((0.0, "MiB", MEBIBYTE),),
     "bytes/s": ((1e9, "GB/s", 1e-9), (0.0, "MB/s", 1e-6)),
-    "flop/s": ((0.0, "Gflop/s", 1e-9),),
+    "flop/s": ((1e9, "Gflop/s", 1e-9), (0.0, "Mflop/s", 1e-6)),
     "1/s": ((1e6, "million/s", 1e-6), (0.0, "/s", 1.0)),
 }
 _NOT_SHOWN = ("page_faults", "major_faults", "context_switches", "exits_", "host_", "counting", "throttled")

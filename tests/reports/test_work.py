@@ -118,6 +118,8 @@ def test_each_figure_is_compared_with_the_first_platform(tmp_path: Path) -> None
         ("s", 2e-6, "2.00 µs"),
         ("bytes/s", 1.5e9, "1.50 GB/s"),
         ("bytes/s", 1.5e6, "1.50 MB/s"),
+        ("flop/s", 4.71e9, "4.71 Gflop/s"),
+        ("flop/s", 27.5e6, "27.5 Mflop/s"),
         ("1/s", 2.5e8, "250 million/s"),
         ("1/s", 250.0, "250 /s"),
         ("parsecs", 3.0, "3.00 parsecs"),
