@@ -129,11 +129,13 @@ def make_table(runs: Sequence[Run]) -> Table:
         if row.scenario != scenario:
             table.add_row(row.scenario, style="bold")
         scenario = row.scenario
-        values = [cell.ours.estimate.value for cell in row.cells.values() if cell.ours]
-        unit = next(cell.ours.unit for cell in row.cells.values() if cell.ours)
-        quantity = describe_figure(row.figure, unit, max(values), min(values))
+        ours = [cell.ours for cell in row.cells.values() if cell.ours]
+        marks = [cell.published for cell in row.cells.values() if cell.published]
+        values = [one.estimate.value for one in ours]
+        published = [mark.value for mark in marks if mark.unit != "1"]
+        quantity = describe_figure(row.figure, ours[0].unit, max(values + published), min(values))
         table.add_row(f"  {quantity.title}", "ours", *(_ours(cell, quantity) for cell in row.cells.values()))
-        if any(cell.published for cell in row.cells.values()):
+        if marks:
             table.add_row("", "2014", *(_published(cell, quantity) for cell in row.cells.values()), style="dim")
     return table
 
