@@ -99,12 +99,11 @@ def lease(name: str, root: Path = STATE_ROOT) -> Iterator[Path]:
 
 
 def _end(directory: Path, cgroup: Cgroup) -> None:
-    """Remove the lease's cgroup and directory. What cannot be removed is left for `./invoke clean` to report."""
+    """Remove the lease's cgroup, then its directory, which tells `./invoke clean` whose the cgroup is. Raises
+    TestbedError when that cannot be removed."""
+    cgroup.remove()
     with suppress(OSError):
-        try:
-            cgroup.remove()
-        finally:
-            _remove_held(directory)
+        _remove_held(directory)
 
 
 def _partial(directory: Path) -> Path:

@@ -22,6 +22,7 @@ from testbed.duet.tree import ROOT, Revision, find_revision, make_tree
 from testbed.host.noise import Watch
 from testbed.host.turn import take_turn
 from testbed.images import build_images
+from testbed.interruption import Undo
 from testbed.manifest import kernel_record, make_manifest
 from testbed.measures.context import RunContext
 from testbed.measures.course import Course, Perform, Plan, describe_plan, look_ahead
@@ -105,7 +106,7 @@ def bench(options: Options, progress: Progress) -> Finished:
     machines = choose_machines(options, own, progress)
     registry.require_programs(own)
     run_id = make_run_id(request.scenario.name) if resumed is None else resumed.run_id
-    with ExitStack() as undo:
+    with Undo() as undo:
         undo.enter_context(take_turn(run_id, wait=options.wait, progress=progress))
         if resumed is not None:
             resumed = open_resumed(asked)  # somebody else may have gone on with it while we waited

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
+from contextlib import ExitStack, contextmanager
+from types import FrameType, TracebackType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -46,6 +46,16 @@ def defer_signals() -> Iterator[None]:
         pending, _Deferral.pending = _Deferral.pending, None
         if pending is not None:
             raise Interrupted(pending)
+
+
+class Undo(ExitStack):
+    """A stack that is undone to its end: an interruption meanwhile, also of a run that has ended well, waits for it."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
+    ) -> bool | None:
+        with defer_signals():
+            return super().__exit__(kind, error, traceback)
 
 
 @contextmanager

@@ -128,6 +128,7 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.duet",
         "testbed.host",
         "testbed.images",
+        "testbed.interruption",
         "testbed.manifest",
         "testbed.measures",
         "testbed.platforms",

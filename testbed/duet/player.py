@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 import traceback
-from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
@@ -38,7 +37,7 @@ from testbed.duet.messages import (
 )
 from testbed.host.noise import Watch
 from testbed.images import build_images
-from testbed.interruption import Interrupted, raise_on_signals
+from testbed.interruption import Interrupted, Undo, raise_on_signals
 from testbed.manifest import image_record
 from testbed.measures.context import RunContext
 from testbed.measures.trials import run_trials
@@ -93,7 +92,7 @@ def play(orders: IO[bytes], news: IO[bytes]) -> None:
     def say(line: str) -> None:
         send(news, Said(line))
 
-    with ExitStack() as undo:
+    with Undo() as undo:
         scratch = undo.enter_context(lease(part.lease))
         options = make_options(part, scratch)
         request = check_options(options, say)

@@ -29,6 +29,7 @@ from runtime.lease import lease
 from testbed.bench import make_run_id
 from testbed.host.turn import take_turn
 from testbed.images import build_images
+from testbed.interruption import Undo
 from testbed.machine import emulator
 from testbed.machine.emulation import USER, emulate
 from testbed.machine.inputs import Inputs, combined_digest, inputs, read_qemu_version, require_room
@@ -263,7 +264,7 @@ def reproduce(
     """
     require_room()
     run_id = make_run_id("reproduce")
-    with ExitStack() as undo:
+    with Undo() as undo:
         undo.enter_context(take_turn(run_id, wait=wait, progress=progress))
         scratch = undo.enter_context(lease(run_id))
         progress(f"{path}: checking its parts")

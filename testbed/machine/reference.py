@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from testbed.bench import Finished, make_run_id
 from testbed.host.facts import read_facts, read_source
 from testbed.host.turn import take_turn
 from testbed.images import build_images
+from testbed.interruption import Undo
 from testbed.machine.emulation import Emulated, emulate, read_tail
 from testbed.machine.handover import unpack
 from testbed.machine.inputs import (
@@ -60,7 +60,7 @@ def bench(options: Options, progress: Callable[[str], None]) -> Finished:
         raise UsageError(f"--connect {options.connect}: the reference machine has libvirt in its own process")
     require_room()
     run_id = make_run_id(request.scenario.name)
-    with ExitStack() as undo:
+    with Undo() as undo:
         undo.enter_context(take_turn(run_id, wait=options.wait, progress=progress))
         scratch = undo.enter_context(lease(run_id))
         images = build_images(request.scenario, progress, options.base)

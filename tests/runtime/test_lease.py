@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from runtime.cgroups import Cgroup
-from runtime.errors import PrerequisiteError, UsageError
-from runtime.lease import CGROUP_ROOT, is_held, lease, remove_shared
+from runtime.errors import PrerequisiteError, TestbedError, UsageError
+from runtime.lease import CGROUP_ROOT, is_dead, is_held, lease, remove_shared
 
 pytestmark = pytest.mark.root
 
@@ -29,6 +29,28 @@ def test_it_goes_with_an_error(tmp_path: Path, run_name: str, error: type[Except
         (scratch / "file").write_text("x")
         raise error
     assert not tmp_path.exists()
+
+
+class Killed(BaseException):
+    """What comes in between."""
+
+
+@pytest.mark.parametrize("error", [TestbedError("busy"), Killed()])
+def test_it_stays_while_its_cgroup_does(
+    tmp_path: Path, run_name: str, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """Without it, nobody would know whose the cgroup is."""
+
+    def fail(_cgroup: Cgroup) -> None:
+        raise error
+
+    with pytest.raises(type(error)), lease(run_name, tmp_path) as scratch:
+        monkeypatch.setattr(Cgroup, "remove", fail)
+    assert is_dead(run_name, tmp_path) and scratch.is_dir()
+    monkeypatch.undo()
+    cgroup = Cgroup(f"{CGROUP_ROOT}/{run_name}")
+    assert cgroup.exists()
+    cgroup.remove()
 
 
 def test_a_taken_name_is_refused(tmp_path: Path, run_name: str) -> None:

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from testbed.interruption import Interrupted, defer_signals, raise_on_signals
+from testbed.interruption import Interrupted, Undo, defer_signals, raise_on_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -36,6 +36,19 @@ def test_a_deferred_interruption_comes_at_the_end() -> None:
             noted.append("started")
         noted.append("never")
     assert noted == ["started"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_interruption_waits_until_all_is_undone(fails: bool) -> None:
+    """Of a run that ended by itself as of one that failed."""
+    undone: list[str] = []
+    with pytest.raises(Interrupted, match="SIGTERM"), raise_on_signals(), Undo() as undo:
+        undo.callback(undone.append, "first")
+        undo.callback(os.kill, os.getpid(), signal.SIGTERM)
+        undo.callback(undone.append, "last")
+        if fails:
+            raise RuntimeError
+    assert undone == ["last", "first"]
 
 
 def test_without_a_signal_deferring_changes_nothing() -> None:

@@ -12,8 +12,9 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from runtime.cgroups import Cgroup
 from runtime.errors import UsageError
-from runtime.lease import leases
+from runtime.lease import CGROUP_ROOT, leases
 from testbed.bench import make_run_id
 from testbed.duet.players import Players, check_settings, make_part
 from testbed.duet.tree import ROOT, find_revision, make_tree
@@ -162,3 +163,4 @@ def test_a_player_whose_run_is_killed_takes_down_what_it_started(
     done = subprocess.run([sys.executable, "-c", KILLED, str(part)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     until(lambda: lease not in leases(), 30)
+    assert not Cgroup(f"{CGROUP_ROOT}/{lease}").exists()
