@@ -362,5 +362,5 @@ def _compare(group: Group, measure: Measure) -> str:
         return ""
     untold = all(figure.verdict == "cannot tell" for figure in figures if figure.ratio is not None)
     low, high = (f"{edge:.2g}" if edge < 100 else f"{edge:.0f}" for edge in (min(ratios), max(ratios)))
-    said = measure.said.format(f"{low} times" if low == high else f"{low} to {high} times")
+    said = measure.said.replace("{}", f"{low} times" if low == high else f"{low} to {high} times", 1)
     return f"{said} (?)" if untold else said

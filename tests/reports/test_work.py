@@ -101,6 +101,17 @@ def test_the_answer_says_what_the_work_gave(tmp_path: Path) -> None:
     assert answer.ratios.startswith("As vm-tuned, hpc had 0.95 times the linpack (?), compared with container")
 
 
+def test_braces_in_a_name_are_no_format(tmp_path: Path) -> None:
+    """A run folder may be anybody's, and have figures of any name."""
+    folder = RunFolder.create(
+        tmp_path, "run-x", {"run": "run-x", "scenario": "x", "platforms": {"container": {}, "vm": {}}}
+    )
+    for number, platform in enumerate(("container", "vm"), start=1):
+        folder.append(Trial(number, 1, platform, "work", "ok", metrics=(Metric("a{b}{}", float(number), "1/s"),)))
+    folder.finish("finished")
+    assert compose(read_run(folder)).ratios.startswith("As vm, x had 2 times the a{b}{}")
+
+
 def test_each_figure_is_compared_with_the_first_platform(tmp_path: Path) -> None:
     run = write_run(tmp_path, "run-hpc", "hpc")
     compared = [(one.headline, one.baseline, one.platform) for one in compare_platforms(run)]
