@@ -29,7 +29,7 @@ def describe(run: Run) -> list[str]:
     for one in compare_platforms(run):
         by_pair.setdefault((one.platform, one.baseline), []).append(one)
     return [
-        f"{labels[platform]} against {labels[baseline]}: {'; '.join(map(_describe_figure, found))}"
+        f"{labels[platform]} against {labels[baseline]}: {'; '.join(_describe_figure(run, one) for one in found)}"
         f"{conditions.in_instruction_time(run)}{_describe_family(found)}."
         for (platform, baseline), found in by_pair.items()
     ]
@@ -40,7 +40,10 @@ def _describe_family(found: Sequence[PlatformComparison]) -> str:
     return f" ({family} comparisons, judged at once)" if family > 1 else ""
 
 
-def _describe_figure(one: PlatformComparison) -> str:
+def _describe_figure(run: Run, one: PlatformComparison) -> str:
+    ratio = one.comparison.ratio
+    if run.instruction_time and one.comparison.verdict == "cannot tell" and ratio:
+        return f"{title_of(one.headline)} {_RATIO.show(ratio.value)} times"  # there is no chance in it
     return f"{title_of(one.headline)} {describe_verdict(one.comparison)}"
 
 

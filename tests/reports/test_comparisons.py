@@ -7,7 +7,7 @@ import random
 from typing import Any
 
 from reports import comparisons, summary
-from testbed.analysis import read_run
+from testbed.analysis import Run, read_run
 from testbed.results import Metric, RunFolder, Trial
 from testbed.statistics import compare_medians
 
@@ -27,6 +27,17 @@ def test_every_figure_has_its_verdict_and_ratio(write_run: WriteRun) -> None:
     assert "CPU time per request at 200/s more (1.5" in sentence
     assert sentence.endswith("(5 comparisons, judged at once).")
     assert sentence in summary.compose(run).details
+
+
+def test_instruction_time_needs_no_number_of_trials(write_run: WriteRun) -> None:
+    """Its figures are the same whenever they are measured, and so is a difference."""
+    starts = [_start(1, "container", 1.0), _start(2, "kvm", 2.5)]
+    run = read_run(RunFolder.open(write_run(platforms=("container", "kvm"), starts=0, ramps=0, blocks=0, extra=starts)))
+    assert "cannot tell (2.50 times, fewer than 6 trials)" in comparisons.describe(run)[0]
+    there = Run(run.folder, {**run.manifest, "machine": {"kind": "reference"}}, run.trials, run.platforms)
+    assert comparisons.describe(there) == [
+        "vm (KVM) against container: first correct answer 2.50 times, in instruction time."
+    ]
 
 
 def test_no_difference_is_said(write_run: WriteRun) -> None:
