@@ -14,7 +14,7 @@ from testbed.aliases import find_original
 from testbed.analysis import Run, get_offered_rate
 from testbed.headlines import HEADLINES, find_headline
 from testbed.results import Trial
-from testbed.statistics import Comparison, Estimate, compare_pairs, estimate_median_ratio
+from testbed.statistics import Comparison, Estimate, compare_blocks, compare_pairs
 
 Pair = tuple[float, float]
 
@@ -22,7 +22,8 @@ Pair = tuple[float, float]
 class NoiseFloor(Struct, frozen=True):
     """What a platform differs by from itself in a metric (at an offered rate, in requests per second; None for none).
 
-    ``ratio`` is that of its two medians with their interval, or in a duet that of its pairs.
+    ``ratio`` is as any other comparison of the run has it: of its two medians or within blocks
+    (``testbed.statistics.compare_blocks``), in a duet that of its pairs.
     """
 
     platform: str
@@ -88,17 +89,20 @@ def find_noise_floor(run: Run, measure: str, metric: str, rate_per_s: float | No
             comparison = compare_duet(run, measure, both, metric, rate_per_s)
             ratio = comparison.ratio if comparison else None
         else:
-            ratio = _ratio_of_medians(run, measure, both, metric, rate_per_s)
+            ratio = _compare_again(run, measure, both, metric, rate_per_s)
         if ratio is not None and ratio.low > 0:
             return NoiseFloor(both[0], measure, metric, ratio, rate_per_s)
     return None
 
 
-def _ratio_of_medians(
+def _compare_again(
     run: Run, measure: str, platforms: tuple[str, str], metric: str, rate_per_s: float | None
 ) -> Estimate | None:
-    base, of = (list(_by_block(run.trials, measure, name, metric, rate_per_s).values()) for name in platforms)
-    return estimate_median_ratio(of, base) if base and of and min(*base, *of) > 0 else None
+    base, again = (
+        [(block, value) for (block, _), value in _by_block(run.trials, measure, name, metric, rate_per_s).items()]
+        for name in platforms
+    )
+    return compare_blocks(base, again).ratio if base and again else None
 
 
 def list_noise_floors(run: Run) -> tuple[NoiseFloor, ...]:

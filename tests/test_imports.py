@@ -19,8 +19,8 @@ ORDER = ("runtime", "vm_images", "testbed", "reports", "tasks")
 # Reports reads run folders; nothing in it can run or change anything, but for the tasks in reports/commands.
 REPORTS_MAY = (
     *("testbed.analysis", "testbed.comparisons", "testbed.histograms", "testbed.pairs", "testbed.published"),
-    *("testbed.ramps", "testbed.repetitions", "testbed.results", "testbed.runs", "testbed.statistics"),
-    *("testbed.timeline", "runtime.errors", "runtime.output"),
+    *("testbed.ramps", "testbed.repetitions", "testbed.results", "testbed.run_folders", "testbed.runs"),
+    *("testbed.statistics", "testbed.timeline", "runtime.errors", "runtime.output"),
 )
 # Imported inside a function, or at the top of a module that is itself imported inside one.
 SLOW = ("pandas", "matplotlib", "scipy", "numpy")
@@ -72,7 +72,7 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.breakdown": set(),
     "testbed.aliases": set(),
     "testbed.copies": {"testbed.statistics"},
-    "testbed.comparisons": {"testbed.analysis", "testbed.copies", "testbed.pairs", "testbed.results"}
+    "testbed.comparisons": {"testbed.analysis", "testbed.copies", "testbed.pairs", "testbed.ramps", "testbed.results"}
     | {"testbed.statistics"},
     "testbed.counts": set(),
     "testbed.histograms": set(),
@@ -83,10 +83,11 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.published": {"testbed.scenario"},
     "testbed.repetitions": {"testbed.analysis", "testbed.results", "testbed.statistics"},
     "testbed.results": {"testbed.histograms"},
+    "testbed.run_folders": {"testbed.results"},
     "testbed.sample": set(),
     "testbed.sampler": set(),
     "testbed.tables": set(),
-    "testbed.timeline": {"testbed.analysis", "testbed.results", "testbed.tables"},
+    "testbed.timeline": {"testbed.analysis", "testbed.results"},
     "testbed.temperature": {"testbed.aliases"},
     "testbed.headlines": {"testbed.results"},
     "testbed.leftovers": {"testbed.host", "testbed.platforms", "testbed.qemu"},
@@ -162,8 +163,6 @@ ROOMS: Mapping[str, set[str]] = {
     },
     "testbed.analysis": {
         "testbed.aliases",
-        "testbed.breakdown",
-        "testbed.copies",
         "testbed.statistics",
         "testbed.results",
         "testbed.soundness",
@@ -172,6 +171,7 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.ramps": {
         "testbed.analysis",
         "testbed.breakdown",
+        "testbed.copies",
         "testbed.histograms",
         "testbed.results",
         "testbed.statistics",
@@ -183,7 +183,9 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.analysis",
         "testbed.copies",
         "testbed.pairs",
+        "testbed.ramps",
         "testbed.results",
+        "testbed.run_folders",
         "testbed.statistics",
     },
     "testbed.scenario": {"testbed.load"},

@@ -7,30 +7,32 @@ labels again. So cells come column by column in the page.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 from markupsafe import Markup
 from msgspec import Struct
 
-from reports.figures.marks import Look, element, number, percent, plot, segment
+from reports.figures.marks import Look, element, plot, segment
 from reports.figures.scales import Scale
+from reports.figures.ticks import draw_ticks, place_ticks
 
 _AXIS_PX = 20
 # No more rows than these are kept on one page of paper.
 _SHORT_ROWS = 16
-# Nearer to an end than this, a tick's text would leave its column.
-_AT_AN_END = 0.07
-# What columns share of a page that is neither wide nor narrow, what lies between two, and a character of a tick's text.
-_SHARED_PX, _GAP_PX, _CHARACTER_PX = 740.0, 20.0, 7.0
 
 
 class Column(Struct, frozen=True):
-    """A column: what it shows, a note below its head, and its axis, if it has one."""
+    """A column: what it shows, a note below its head, and its axis, if it has one, with at most so many ``ticks`` or
+    those that are given as ``labels``."""
 
     head: str
     note: str = ""
     scale: Scale | None = None
     ticks: int = 4
+    labels: Sequence[tuple[float, str]] = ()
+
+    def list_labels(self) -> Sequence[tuple[float, str]]:
+        """Return the values that are marked on its axis, with their texts."""
+        return self.labels or (self.scale.ticks(self.ticks) if self.scale else ())
 
 
 class Row(Struct, frozen=True):
@@ -79,7 +81,7 @@ def draw_matrix(matrix: Matrix) -> Markup:
             if (cell := matrix.cells.get((below, at))) is not None:
                 parts += [_row_label(row, below, first=False, column=at), _cell(matrix, column, cell, below, at)]
         if column.scale:
-            parts.append(_axis(column, len(matrix.rows), at, _SHARED_PX / len(matrix.columns) - _GAP_PX))
+            parts.append(_axis(column, len(matrix.rows), at))
     kinds = ("matrix", "inline" * matrix.inline, "short" * (len(matrix.rows) <= _SHORT_ROWS), matrix.class_)
     return element("div", *parts, class_=" ".join(filter(None, kinds)), style=f"--columns:{len(matrix.columns)}")
 
@@ -117,7 +119,7 @@ def _cell(matrix: Matrix, column: Column, cell: Cell, row: int, at: int) -> Mark
     drawn = Markup("")
     if column.scale and (cell.marks or cell.text):
         grid = [segment(column.scale.place(value), 0, column.scale.place(value), matrix.height_px, "grid")
-                for value, _ in column.scale.ticks(column.ticks)]  # fmt: skip
+                for value, _ in column.list_labels()]  # fmt: skip
         base = [] if cell.base is None else [segment(cell.base, 0, cell.base, matrix.height_px, "base")]
         drawn = plot(matrix.height_px, *grid, *base, cell.marks)
     figure = [element("b", cell.text)] if cell.text else []
@@ -127,34 +129,8 @@ def _cell(matrix: Matrix, column: Column, cell: Cell, row: int, at: int) -> Mark
     return element("div", drawn, shown, small, class_="cell", style=_place(row, at))
 
 
-class _TickText(Struct, frozen=True):
-    """A text below an axis at ``x``, a fraction of it, from which it goes to both sides or to one."""
-
-    x: float
-    text: str
-    anchor: Literal["start", "middle", "end"]
-
-
-def choose_texts(scale: Scale, most: int, width_px: float) -> list[_TickText]:
-    """Return the texts of an axis' ticks from the left, without those that would touch one before."""
-    texts, end = [], -1.0
-    for value, text in scale.ticks(most):
-        x, width = scale.place(value), len(text) * _CHARACTER_PX / width_px
-        anchor: Literal["start", "middle", "end"] = "middle"
-        if not _AT_AN_END <= x <= 1 - _AT_AN_END:
-            anchor = "start" if x < _AT_AN_END else "end"
-        begin = x - {"start": 0.0, "middle": width / 2, "end": width}[anchor]
-        if begin >= end:
-            texts.append(_TickText(x, text, anchor))
-            end = begin + width
-    return texts
-
-
-def _axis(column: Column, rows: int, at: int, width_px: float) -> Markup:
+def _axis(column: Column, rows: int, at: int) -> Markup:
     assert column.scale is not None
-    texts = [
-        element("text", one.text, x=percent(one.x), y=number(15), text_anchor=one.anchor)
-        for one in choose_texts(column.scale, column.ticks, width_px)
-    ]
+    texts = draw_ticks(place_ticks(column.scale, column.list_labels()), 15)
     line = segment(0, 0.5, 1, 0.5, "axis-line")
     return element("div", plot(_AXIS_PX, line, *texts), class_="axis", style=_place(rows, at))
