@@ -23,7 +23,7 @@ from testbed.analysis import (
 )
 from testbed.copies import further_bytes
 from testbed.pairs import list_duets
-from testbed.ramps import Ramp, select_ramps
+from testbed.ramps import Ramp, is_capped, select_ramps
 from testbed.results import Trial
 from testbed.statistics import (
     MARGIN,
@@ -89,6 +89,7 @@ def _compare_platforms(run: Run, margin: float) -> tuple[PlatformComparison, ...
         for headline, values in _list_figures(run, group)
         for baseline, other in ((next(iter(values)), other) for other in list(values)[1:])
         if {baseline.name, other.name} not in duets
+        and not (headline.metric == "applications" and all(is_capped(run, one.name) for one in (baseline, other)))
     ]
     comparisons = [one.comparison for one in found]
     judged = map(judge_exactly, comparisons) if run.instruction_time else judge_family(comparisons)

@@ -31,8 +31,7 @@ from runtime.plan.constants import CLONE_NEWNS, CLONE_NEWUSER, MS_PRIVATE, MS_RE
 from testbed.checks import SET_UP, Check
 from testbed.checks_of_machines import check_accelerators, check_kvm, check_variants
 from testbed.checks_of_peers import check_peers
-from testbed.host.facts import parse_kib, read, read_first_line
-from testbed.host.libvirt_library import format_version, read_libvirt_version
+from testbed.host.facts import format_version, parse_kib, read, read_first_line, read_libvirt_version
 from testbed.lab import Lab, mac_of
 from testbed.platforms.libvirt_lxc import find_driver
 from testbed.qemu.connection import EMBEDDED, check_uri, connect

@@ -14,8 +14,7 @@ from runtime.errors import TestbedError
 from runtime.files import read_bounded
 from runtime.home import store_root
 from runtime.output import shortened
-from testbed.host.facts import read_first_line
-from testbed.host.libvirt_library import read_libvirt_version
+from testbed.host.facts import read_first_line, read_libvirt_version
 from testbed.platforms.needs import Host, look_at_host
 from testbed.platforms.peers.names import PEERS
 from testbed.platforms.peers.platform import probe

@@ -17,9 +17,10 @@ from msgspec.structs import asdict
 
 from runtime import __version__
 from runtime.cgroups import hierarchies
+from runtime.errors import PrerequisiteError
 from runtime.kernel_files import parse_meminfo
 from runtime.speed import measured, scale
-from testbed.host.libvirt_library import read_libvirt_version
+from testbed.host.libvirt_library import load_libvirt
 
 SYS = Path("/sys")
 PROC = Path("/proc")
@@ -184,4 +185,17 @@ def _package(name: str) -> str | None:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def format_version(number: int) -> str:
+    """Format a version number of libvirt's: major * 1,000,000 + minor * 1,000 + release."""
+    return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
+
+
+def read_libvirt_version() -> str | None:
+    """Return the version of the libvirt library, ``9.0.0``; None when it cannot be loaded."""
+    try:
+        return format_version(int(load_libvirt().getVersion()))
+    except PrerequisiteError:
         return None

@@ -50,7 +50,8 @@ from runtime.spec import CPU_PERIOD_USEC, Spec, cpu_quota_usec
 from runtime.speed import factor, scale
 from runtime.unionfs.overlay import mount_steps, volatile_steps
 from testbed import breakdown
-from testbed.host.libvirt_library import format_version, load_libvirt
+from testbed.host.facts import format_version
+from testbed.host.libvirt_library import load_libvirt
 from testbed.lab import Lab, fix_port
 from testbed.platforms.lxc_cgroups import find_cgroup, limit_tasks, restrict_hierarchies
 from testbed.platforms.protocol import Instance, Started

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from testbed.host.libvirt_library import format_version
+from testbed.host.facts import format_version
 from testbed.qemu.accelerator import Verdict
 from testbed.qemu.account import Account
 from testbed.qemu.connection import Connection

@@ -80,3 +80,17 @@ def test_many_that_wait_have_one_turn_at_a_time(tmp_path: Path) -> None:
         thread.join(60)
     assert (most, entered) == (1, 200)
     assert not (tmp_path / "lock").exists()
+
+
+def test_a_run_that_shares_the_host_neither_waits_nor_is_waited_for(tmp_path: Path) -> None:
+    lock, lines = tmp_path / "lock", list[str]()
+    with take_turn("third", wait=False, progress=lines.append, share=True, lock=lock):
+        assert not lock.exists()
+    with (
+        take_turn("first", wait=False, progress=print, lock=lock),
+        take_turn("second", wait=False, progress=lines.append, share=True, lock=lock),
+    ):
+        assert lock.read_text().startswith("first")
+    assert len(lines) == 2 and "shares the host" in lines[0]
+    with pytest.raises(UsageError, match="--share with --wait"), take_turn("a", wait=True, progress=print, share=True):
+        raise AssertionError("entered")
