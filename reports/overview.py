@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from reports import conditions
 from reports.quantities import LOAD, RULERS, SATURATED, START, Quantity
-from reports.work import list_figures
+from reports.work import list_figures, say_better
 from testbed.analysis import (
     STEADY,
     TEMPERATURES,
@@ -64,7 +64,8 @@ class Measure(Struct, frozen=True):
 
     ``compared_by`` is the metric of its comparisons (testbed.comparisons), ``rate_per_s`` their rate; ``absent`` says
     why a platform has no figure. ``floor`` is what a platform differed by from itself (A/A, testbed.pairs), as a
-    fraction; None in a run that did not look.
+    fraction; None in a run that did not look. ``said`` is how a sentence says its ratio, which replaces ``{}`` there;
+    empty where none does.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Measure(Struct, frozen=True):
     rate_per_s: float | None = None
     absent: Mapping[str, str] = field(default_factory=dict)
     floor: float | None = None
+    said: str = ""
 
 
 class Group(Struct, frozen=True):
@@ -187,12 +189,13 @@ def _start(run: Run, groups: Sequence[Group], metric: str, head: str) -> Measure
         return estimate_start_phases(run, platform.name).get(metric)
 
     figures = _figures(run, groups, "start", START[metric], find)
-    return Measure(metric, head, "since the request; less is better", START[metric], figures, metric)
+    said = "took {} as long to its first answer" if metric == "ready" else ""
+    return Measure(metric, head, "since the request; less is better", START[metric], figures, metric, said=said)
 
 
 def _work(run: Run, groups: Sequence[Group]) -> list[Measure]:
-    """Return the first figures of the application's work; which way is better depends on the figure."""
-    measures = []
+    """Return the first figures of the application's work."""
+    measures: list[Measure] = []
     for quantity, of in list_figures(run, {one.name: one for one in run.platforms})[:_MOST_OF_WORK]:
 
         def find(platform: Platform, of: Mapping[str, WorkFigure] = of) -> Estimate | None:
@@ -200,7 +203,9 @@ def _work(run: Run, groups: Sequence[Group]) -> list[Measure]:
 
         figures = _figures(run, groups, "work", quantity, find)
         name = quantity.title.replace(" ", "_")
-        measures.append(Measure(name, quantity.title.capitalize(), "of the work", quantity, figures, name))
+        said = "" if measures else f"had {{}} the {quantity.title}"
+        note = f"of the work; {say_better(next(iter(of.values())))}"
+        measures.append(Measure(name, quantity.title.capitalize(), note, quantity, figures, name, said=said))
     return measures
 
 
@@ -213,7 +218,8 @@ def _memory(run: Run, groups: Sequence[Group]) -> Measure:
 
     quantity = RULERS[ruler]
     figures = _figures(run, groups, "density", quantity, find)
-    return Measure("memory", "Memory", "of each further copy; less is better", quantity, figures, "further_bytes")
+    note, said = "of each further copy; less is better", "{} the memory for each further copy"
+    return Measure("memory", "Memory", note, quantity, figures, "further_bytes", said=said)
 
 
 def _copies(run: Run, groups: Sequence[Group]) -> Measure:
@@ -247,7 +253,8 @@ def _at_rate(run: Run, groups: Sequence[Group], metric: str, rate: float) -> Mea
     absent = {one.name: SATURATED for one in run.platforms if rate in find_saturated(run, one.name)}
     figures = _figures(run, groups, "utilisation", quantity, find)
     note = f"{what} at {rate:g}/s; less is better"
-    return Measure(metric, head, note, quantity, figures, metric, rate, absent)
+    said = "{} the processor time for a request" if metric == _COST else ""
+    return Measure(metric, head, note, quantity, figures, metric, rate, absent, said=said)
 
 
 def select_at_rate(run: Run, platform: str, metric: str, rate: float) -> tuple[float, ...]:
@@ -344,20 +351,15 @@ def _join(parts: Sequence[str], word: str) -> str:
 
 # More platforms than these are counted, not named.
 _MOST_NAMED = 3
-_SAID = {
-    "ready": "took {} as long to its first answer",
-    "memory": "{} the memory for each further copy",
-    "cpu_per_request": "{} the processor time for a request",
-}
 
 
 def _compare(group: Group, measure: Measure) -> str:
     """Return what a sentence says of a measure: the ratio, or from which to which one they go."""
     figures = [figure for one in group.platforms if (figure := measure.figures.get(one.name)) is not None]
     ratios = [figure.ratio for figure in figures if figure.ratio is not None]
-    if not ratios or measure.name not in _SAID:
+    if not ratios or not measure.said:
         return ""
     untold = all(figure.verdict == "cannot tell" for figure in figures if figure.ratio is not None)
     low, high = (f"{edge:.2g}" if edge < 100 else f"{edge:.0f}" for edge in (min(ratios), max(ratios)))
-    said = _SAID[measure.name].format(f"{low} times" if low == high else f"{low} to {high} times")
+    said = measure.said.replace("{}", f"{low} times" if low == high else f"{low} to {high} times", 1)
     return f"{said} (?)" if untold else said
