@@ -80,3 +80,14 @@ def test_many_that_wait_have_one_turn_at_a_time(tmp_path: Path) -> None:
         thread.join(60)
     assert (most, entered) == (1, 200)
     assert not (tmp_path / "lock").exists()
+
+
+def test_the_file_of_another_run_stays(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    with take_turn("first", wait=False, progress=print, lock=lock):
+        lock.unlink()  # somebody has cleaned, and another run begun
+        with take_turn("second", wait=False, progress=print, lock=lock):
+            pass
+        assert not lock.exists()
+        lock.write_text("third")
+    assert lock.read_text() == "third"
