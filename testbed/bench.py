@@ -24,6 +24,7 @@ from testbed.host.turn import take_turn
 from testbed.images import build_images
 from testbed.interruption import Undo
 from testbed.manifest import kernel_record, make_manifest
+from testbed.measures.consolidation import MEASURE, check_servers
 from testbed.measures.context import RunContext
 from testbed.measures.course import Course, Perform, Plan, describe_plan, look_ahead
 from testbed.measures.pace import Pace, guess_s
@@ -100,6 +101,8 @@ def bench(options: Options, progress: Progress) -> Finished:
     options = options if resumed is None else resumed.options
     revision = find_revision(options.against) if options.against else None
     request = check_options(options, progress, revision.name_platforms if revision else lambda names: ())
+    if MEASURE in request.measures:
+        check_servers(request.settings, request.scenario)
     if options.connect:
         check_uri(options.connect)
     own = tuple(dict.fromkeys(map(find_original, request.platforms)))
@@ -196,7 +199,7 @@ def _measure(
     spent_s: float,
 ) -> None:
     """Take the run's course, and note in its manifest how long that took and why it ended."""
-    plan = Plan(request.groups, request.measures, request.settings.load.rates_per_s, options.seed, request.design)
+    plan = Plan(request.groups, request.measures, request.levels, options.seed, request.design)
     pace = Pace(partial(_guess_s, request.settings))
     for sentence in describe_plan(plan, look_ahead(plan, folder.trials()), pace):
         progress(sentence)

@@ -14,6 +14,7 @@ from runtime.home import store_root
 from runtime.images.base import read_host
 from runtime.images.releases import choose_release
 from testbed.aliases import name_again
+from testbed.levels import Level
 from testbed.measures.design import Asked, Design, choose_design
 from testbed.measures.schedule import Group
 from testbed.measures.trials import check_measures
@@ -24,6 +25,7 @@ from testbed.platforms.registry import Machines
 from testbed.qemu.accelerator import check_accelerator
 from testbed.qemu.variants import VARIANTS
 from testbed.results import check_base
+from testbed.scenario import consolidation as servers
 from testbed.scenario.model import Scenario, Settings
 from testbed.scenario.model import load as load_scenario
 from testbed.temperature import find_temperature, list_missing_cold
@@ -32,7 +34,7 @@ from vm_images.own_kernel import read_own_kernel
 Progress = Callable[[str], None]
 
 # Two ramps at once would fill the host together, and no ruler could tell whose memory that is.
-ALONE_ONLY = ("density",)
+ALONE_ONLY = ("density", "consolidation")
 # Of --aa: no platform, and the one that a run without the option measures again.
 NOT_AGAIN, AGAIN_BY_DEFAULT = "none", ""
 FIRST = "first"
@@ -43,12 +45,12 @@ class Options(Struct, frozen=True):
     own process; ``wait``: for the end of another run on this host, instead of being refused; ``base``: the release that
     images are built on, "" the host's. ``guest_kernel`` is the file of a kernel of one's own for virtual machines, ""
     for none; ``emulator_cpus`` are processors for QEMU's own threads. No ``measures`` are the scenario's own, and with
-    no ``cap`` a density ramp ends where the scenario says.
+    no ``cap`` a ramp ends where the scenario says.
 
     ``until`` is the relative half-width of intervals to measure for, ``budget_s`` the seconds to do it in; ``again`` is
     the platform of A/A: its name, ``first``, ``none``, or "" as the run is long or short. ``duet``: two platforms at
     the same time; ``against``: a revision of this code to measure too, "" for none. ``resume`` is the folder of a run
-    to go on with, None for a new one.
+    to go on with, None for a new one. ``packed`` is what was asked for of consolidation in place of the scenario's own.
     """
 
     scenario: str
@@ -73,6 +75,7 @@ class Options(Struct, frozen=True):
     against: str = ""
     resume: Path | None = None
     cap: int | None = None
+    packed: servers.Asked = servers.Asked()
 
 
 class Request(Struct, frozen=True):
@@ -86,16 +89,28 @@ class Request(Struct, frozen=True):
     design: Design
     groups: tuple[Group, ...]
 
+    @property
+    def levels(self) -> dict[str, tuple[Level, ...]]:
+        """The levels of each measure that has any: rates of utilisation, mixes of consolidation."""
+        mixes = tuple(mix.name for mix in self.settings.consolidation.mixes)
+        return {"utilisation": self.settings.load.rates_per_s, "consolidation": mixes}
+
 
 def choose_settings(scenario: Scenario, options: Options) -> Settings:
-    """Return the scenario's settings, full or quick, with the number of trials and the cap that were asked for."""
+    """Return the scenario's settings, full or quick, with the number of trials, the cap and the servers that were asked
+    for."""
     settings = scenario.chosen(options.quick)
     if options.seed < 0:
         raise UsageError(f"--seed {options.seed}: a seed is 0 or more")
     if options.cap is not None:
         if options.cap < 1:
             raise UsageError(f"--cap {options.cap}: a ramp has at least one application")
-        settings = replace(settings, density=replace(settings.density, cap=options.cap))
+        settings = replace(
+            settings,
+            density=replace(settings.density, cap=options.cap),
+            consolidation=replace(settings.consolidation, cap=options.cap),
+        )
+    settings = replace(settings, consolidation=options.packed.apply(settings.consolidation))
     return settings if options.trials is None else replace(settings, trials=options.trials)
 
 
@@ -187,6 +202,7 @@ def check_options(
     wanted = choose_measures(options, settings.measures)
     if "work" in wanted:
         require_work(settings.work, scenario.name)
+    _check_consolidation(options, wanted)
     check_accelerator(options.accelerator)
     choose_release(options.base, read_host())
     design = choose_design(
@@ -197,3 +213,19 @@ def check_options(
         raise PrerequisiteError("bench needs root: namespaces, cgroups and QEMU", "run it with sudo")
     check_base(options.out)
     return Request(scenario, settings, tuple(name for group in groups for name in group), wanted, design, groups)
+
+
+def _check_consolidation(options: Options, measures: Sequence[str]) -> None:
+    """Raise UsageError for servers that nobody would pack, or that no two revisions could pack alike."""
+    if "consolidation" not in measures:
+        if options.packed != servers.Asked():
+            raise UsageError(
+                "--fractions, --shape, --packing, --zombies: they are of the measure consolidation",
+                f"--measures {','.join((*measures, 'consolidation'))}",
+            )
+        return
+    if options.against:
+        raise UsageError(
+            "--against: consolidation has one calibration for all platforms, and each revision would have its own",
+            "leave --against out, or consolidation",
+        )

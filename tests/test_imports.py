@@ -18,7 +18,14 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER = ("runtime", "vm_images", "testbed", "reports", "tasks")
 # Reports reads run folders; nothing in it can run or change anything, but for the tasks in reports/commands.
 REPORTS_MAY = (
-    *("testbed.analysis", "testbed.comparisons", "testbed.histograms", "testbed.pairs", "testbed.published"),
+    *(
+        "testbed.analysis",
+        "testbed.comparisons",
+        "testbed.consolidations",
+        "testbed.histograms",
+        "testbed.pairs",
+        "testbed.published",
+    ),
     *("testbed.ramps", "testbed.repetitions", "testbed.results", "testbed.runs", "testbed.statistics"),
     *("testbed.timeline", "runtime.errors", "runtime.output"),
 )
@@ -65,20 +72,28 @@ ROOMS: Mapping[str, set[str]] = {
     "reports.thinning": set(),
     "reports.charges": {"reports.quantities"},
     "reports.conditions": {"reports.thinning"},
-    "reports.overview": {"reports.conditions", "reports.quantities", "reports.work"},
-    "reports.figures": {"reports.charges", "reports.conditions", "reports.overview", "reports.quantities"}
+    "reports.consolidation": {"reports.conditions", "reports.quantities"},
+    "reports.overview": {"reports.conditions", "reports.consolidation", "reports.quantities", "reports.work"},
+    "reports.figures": {
+        "reports.charges",
+        "reports.conditions",
+        "reports.consolidation",
+        "reports.overview",
+        "reports.quantities",
+    }
     | {"reports.theme", "reports.thinning", "reports.work"},
     "testbed.bare": set(),
     "testbed.breakdown": set(),
     "testbed.aliases": set(),
     "testbed.copies": {"testbed.statistics"},
-    "testbed.comparisons": {"testbed.analysis", "testbed.copies", "testbed.pairs", "testbed.results"}
-    | {"testbed.statistics"},
+    "testbed.comparisons": {"testbed.analysis", "testbed.consolidations", "testbed.copies", "testbed.pairs"}
+    | {"testbed.levels", "testbed.results", "testbed.statistics"},
     "testbed.counts": set(),
     "testbed.histograms": set(),
     "testbed.interruption": set(),
     "testbed.statistics": set(),
     "testbed.lab": set(),
+    "testbed.levels": {"testbed.results"},
     "testbed.progress": set(),
     "testbed.published": {"testbed.scenario"},
     "testbed.repetitions": {"testbed.analysis", "testbed.results", "testbed.statistics"},
@@ -92,6 +107,7 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.leftovers": {"testbed.host", "testbed.platforms", "testbed.qemu"},
     "testbed.request": {
         "testbed.aliases",
+        "testbed.levels",
         "testbed.measures",
         "testbed.platforms",
         "testbed.qemu",
@@ -157,6 +173,7 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.aliases",
         "testbed.analysis",
         "testbed.headlines",
+        "testbed.levels",
         "testbed.results",
         "testbed.statistics",
     },
@@ -177,11 +194,13 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.statistics",
         "testbed.tables",
     },
+    "testbed.consolidations": {"testbed.analysis", "testbed.results", "testbed.statistics", "testbed.tables"},
     "testbed.soundness": {"testbed.results"},
     "testbed.runs": {
         "testbed.aliases",
         "testbed.analysis",
         "testbed.copies",
+        "testbed.levels",
         "testbed.pairs",
         "testbed.results",
         "testbed.statistics",
@@ -203,8 +222,15 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.lab",
     }
     | {"testbed.load", "testbed.platforms", "testbed.qemu", "testbed.results", "testbed.sample", "testbed.scenario"}
-    | {"testbed.counts", "testbed.headlines", "testbed.sampler", "testbed.services", "testbed.statistics"},
-    "reports.runs": {"reports.quantities", "reports.work"},
+    | {
+        "testbed.counts",
+        "testbed.headlines",
+        "testbed.levels",
+        "testbed.sampler",
+        "testbed.services",
+        "testbed.statistics",
+    },
+    "reports.runs": {"reports.consolidation", "reports.quantities", "reports.work"},
     "reports.exports": {"reports.runs"},
 }
 # Not so yet: module and room. Each goes when the import does.

@@ -11,6 +11,7 @@ from itertools import islice
 
 from msgspec import Struct
 
+from testbed.levels import Level
 from testbed.measures.design import Design, judge, predict_blocks
 from testbed.measures.pace import Pace, Step, describe_time, show_seconds
 from testbed.measures.schedule import Block, Group, PlannedTrial, draw_rounds, group_by_block, list_open
@@ -25,17 +26,17 @@ BLOCKS_TO_GIVE_UP = 2
 
 
 class Plan(Struct, frozen=True):
-    """What is measured, in which order, and how much of it."""
+    """What is measured, in which order, and how much of it. ``levels`` are by measure, of those that have any."""
 
     groups: tuple[Group, ...]
     measures: tuple[str, ...]
-    rates_per_s: tuple[float, ...]
+    levels: Mapping[str, tuple[Level, ...]]
     seed: int
     design: Design
 
-    def count_rates(self, measure: str) -> int:
+    def count_levels(self, measure: str) -> int:
         """Return how many trials of a platform a block of the measure has."""
-        return len(self.rates_per_s) if measure == "utilisation" else 1
+        return len(self.levels.get(measure, ())) or 1
 
     def warms_up(self, block: Block) -> bool:
         """Return whether a block's trials are warm-ups."""
@@ -68,7 +69,7 @@ def look_ahead(plan: Plan, record: Sequence[Trial]) -> Outlook:
     recorded = group_by_block(record)
     steps = [
         Step(block.measure, tuple(one.platform for one in unit), unit[0].count)
-        for blocks in islice(draw_rounds(plan.groups, plan.measures, plan.rates_per_s, plan.seed), longest)
+        for blocks in islice(draw_rounds(plan.groups, plan.measures, plan.levels, plan.seed), longest)
         for block in blocks
         if block.round <= wanted[block.measure]
         for unit in list_open(block, recorded.get(block.number, ()), 1)
@@ -120,7 +121,7 @@ class Course:
     def run(self) -> None:
         """Measure until there is enough of everything. ``unfinished`` is the number of the block under way."""
         plan = self._plan
-        for blocks in draw_rounds(plan.groups, plan.measures, plan.rates_per_s, plan.seed):
+        for blocks in draw_rounds(plan.groups, plan.measures, plan.levels, plan.seed):
             for block in blocks:
                 is_begun = any(trial.block == block.number for trial in self._record)
                 if not is_begun and block.measure in self.ended:
@@ -140,8 +141,8 @@ class Course:
         design, blocks = self._plan.design, count_blocks(self._plan, self._record)[block.measure]
         if block.round > design.warmups and (reason := judge(design, block.measure, blocks, self._record)):
             return reason
-        rates = self._plan.count_rates(block.measure)
-        block_s = self._pace.expect_s([Step(block.measure, group, rates) for group in block.groups])
+        levels = self._plan.count_levels(block.measure)
+        block_s = self._pace.expect_s([Step(block.measure, group, levels) for group in block.groups])
         so_many = f"{blocks} block{'' if blocks == 1 else 's'}"
         # The first block of a run begins, whatever it is guessed to take.
         if design.budget_s is not None and self._record and self.spent_s + block_s > design.budget_s:

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from runtime.errors import UsageError
 from testbed.headlines import find_headline
+from testbed.levels import Level, find_level
 from testbed.results import Trial
 from testbed.statistics import FEWEST, estimate_median
 
@@ -28,7 +29,7 @@ MOST_BLOCKS = 40
 MORE_FOR_S = 30 * 60.0
 # In the short form (quick settings) a block of a measure that takes many seconds comes to so many of the others.
 STARTS_PER_BLOCK = 3
-_LONG = ("density", "utilisation")
+_LONG = ("density", "utilisation", "consolidation")
 WARMUP_BLOCKS = 1
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _LEAST_UNTIL, _MOST_UNTIL = 0.001, 0.5
@@ -56,12 +57,12 @@ class Design(Struct, frozen=True):
 
 
 class Width(Struct, frozen=True):
-    """The relative half-width of a platform's interval (at one rate); None without one, ``n`` trials behind it."""
+    """The relative half-width of a platform's interval (at one level); None without one, ``n`` trials behind it."""
 
     platform: str
     half: float | None
     n: int
-    rate_per_s: float | None = None
+    level: Level | None = None
 
 
 class Asked(Struct, frozen=True):
@@ -122,14 +123,12 @@ def choose_design(measures: Sequence[str], trials: int, asked: Asked) -> Design:
 
 
 def find_widths(measure: str, record: Iterable[Trial]) -> tuple[Width, ...]:
-    """Return the width of each platform's interval in a measure, of utilisation at each rate."""
-    groups: dict[tuple[str, float | None], list[Trial]] = {}
+    """Return the width of each platform's interval in a measure, at each of its levels."""
+    groups: dict[tuple[str, Level | None], list[Trial]] = {}
     for trial in record:
         if trial.counted and trial.measure == measure:
-            offered = trial.parameters.get("rate_per_s") if measure == "utilisation" else None
-            rate = float(offered) if isinstance(offered, int | float) else None
-            groups.setdefault((trial.platform, rate), []).append(trial)
-    return tuple(Width(platform, _half(measure, of), len(of), rate) for (platform, rate), of in groups.items())
+            groups.setdefault((trial.platform, find_level(trial)), []).append(trial)
+    return tuple(Width(platform, _half(measure, of), len(of), level) for (platform, level), of in groups.items())
 
 
 def _half(measure: str, trials: Sequence[Trial]) -> float | None:

@@ -12,12 +12,15 @@ from msgspec import Struct
 from testbed.measures.level import AGAIN_WARMUP_S, count_windows
 from testbed.measures.schedule import Group
 from testbed.measures.steady import choose_window_s
+from testbed.scenario.consolidation import Mix
 from testbed.scenario.model import Settings
 
 # What a start takes in all, by whether a kernel boots for it: seconds on an ordinary host, the emulated guest's.
 TYPICAL_START_S, TYPICAL_BOOT_S = 1.0, 12.0
 # How many copies a ramp gets to, as a part of its cap.
 _TYPICAL_RAMP = 0.5
+# Of the processors that servers fill before their service level breaks.
+_TYPICAL_USE = 0.7
 
 
 class Step(Struct, frozen=True):
@@ -57,7 +60,15 @@ def guess_s(measure: str, settings: Settings, boots: bool) -> float:
         windows = sum(count_windows(round(copies * requests), settings.slo) for copies in range(1, steps + 1))
         again_s = (windows - steps) * min(density.settle_s, AGAIN_WARMUP_S)
         return density.settle_s + steps * (start_s + density.settle_s) + windows * density.window_s + again_s
+    if measure == "consolidation":
+        return sum(_guess_mix_s(mix, settings, start_s) for mix in settings.consolidation.mixes)
     return start_s + len(load.rates_per_s) * (load.warmup_s + load.duration_s + 0.5)
+
+
+def _guess_mix_s(mix: Mix, settings: Settings, start_s: float) -> float:
+    packed = settings.consolidation
+    servers = max(1, min(packed.cap, round(_TYPICAL_USE / mix.fraction / (1 - mix.zombies))))
+    return packed.settle_s + packed.idle_s + servers * (start_s + packed.settle_s + packed.window_s)
 
 
 class Pace:

@@ -16,10 +16,13 @@ from itertools import count
 
 from msgspec import Struct
 
+from testbed.levels import Level, find_level
 from testbed.results import Trial
 
 # How often a trial that is void is done again in its block.
 MOST_REPEATS = 2
+# The level of a measure that has none.
+_ONLY: Level = 0.0
 # Platforms that are measured at the same time; alone, without a rival.
 Group = tuple[str, ...]
 
@@ -27,7 +30,8 @@ Group = tuple[str, ...]
 class PlannedTrial(Struct, frozen=True):
     """One measure of one platform. Trials and blocks are numbered from 1 through the whole run.
 
-    With ``rates_per_s`` (utilisation) it is several trials, one a rate in this order, numbered from ``trial`` on.
+    With ``levels`` it is several trials, one a level in this order, numbered from ``trial`` on: rates of utilisation
+    (requests/s), names of mixes of consolidation (testbed.measures.mixes).
     ``repeats`` has the number of the trial that each of them is done again for, 0 for none; ``beside`` is the platform
     that runs at the same time, "" for none. A ``warmup`` is on record and not counted.
     """
@@ -36,7 +40,7 @@ class PlannedTrial(Struct, frozen=True):
     block: int
     platform: str
     measure: str
-    rates_per_s: tuple[float, ...] = ()
+    levels: tuple[Level, ...] = ()
     warmup: bool = False
     repeats: tuple[int, ...] = ()
     beside: str = ""
@@ -44,7 +48,7 @@ class PlannedTrial(Struct, frozen=True):
     @property
     def count(self) -> int:
         """How many trials it is."""
-        return len(self.rates_per_s) or 1
+        return len(self.levels) or 1
 
     def repeats_of(self, index: int) -> int:
         """Return the number of the trial that the ``index``-th is done again for, 0 for none."""
@@ -59,15 +63,15 @@ class Block(Struct, frozen=True):
     round: int
     measure: str
     groups: tuple[Group, ...]
-    rates_per_s: tuple[float, ...] = ()
+    levels: tuple[Level, ...] = ()
 
 
 def draw_rounds(
-    groups: Sequence[Group], measures: Sequence[str], rates_per_s: Sequence[float], seed: int
+    groups: Sequence[Group], measures: Sequence[str], levels: Mapping[str, Sequence[Level]], seed: int
 ) -> Iterator[tuple[Block, ...]]:
     """Yield round after round, without an end. The same arguments always give the same ones.
 
-    Rates are shuffled anew in each block of utilisation, in the same order for all its platforms.
+    The ``levels`` of a measure are shuffled anew in each of its blocks, in the same order for all its platforms.
     """
     number = 0
     for round_number in count(1):
@@ -75,10 +79,11 @@ def draw_rounds(
         blocks = []
         for measure in chance.sample(tuple(measures), len(measures)):
             number += 1
-            rates = tuple(chance.sample(tuple(rates_per_s), len(rates_per_s))) if measure == "utilisation" else ()
+            of_measure = levels.get(measure, ())
+            drawn = tuple(chance.sample(tuple(of_measure), len(of_measure))) if of_measure else ()
             shuffled = chance.sample(tuple(groups), len(groups))
             order = tuple(tuple(chance.sample(group, len(group))) for group in shuffled)
-            blocks.append(Block(number, round_number, measure, order, rates))
+            blocks.append(Block(number, round_number, measure, order, drawn))
         yield tuple(blocks)
 
 
@@ -99,36 +104,35 @@ def list_open(
     A trial that is void or was interrupted is done again, the first at most ``MOST_REPEATS`` times. Of platforms that
     run at the same time all are, unless one has failed: there is nothing to compare then.
     """
-    ended: dict[tuple[str, float], list[Trial]] = {}
+    ended: dict[tuple[str, Level], list[Trial]] = {}
     for trial in recorded:
-        ended.setdefault((trial.platform, _rate(trial)), []).append(trial)
-    open_rates = {
-        group: tuple(rate for rate in block.rates_per_s or (0.0,) if not _is_complete(group, rate, ended))
+        ended.setdefault((trial.platform, _level(trial)), []).append(trial)
+    open_levels = {
+        group: tuple(level for level in block.levels or (_ONLY,) if not _is_complete(group, level, ended))
         for group in block.groups
     }
     planned = []
     for group in sorted(block.groups, key=lambda one: any(platform in one for platform, _ in ended)):
-        rates = open_rates[group]
+        levels = open_levels[group]
         unit = []
-        for platform in group if rates else ():
-            before = tuple(ended[platform, rate][-1].trial if (platform, rate) in ended else 0 for rate in rates)
+        for platform in group if levels else ():
+            before = tuple(ended[platform, level][-1].trial if (platform, level) in ended else 0 for level in levels)
             beside = next((other for other in group if other != platform), "")
-            asked = rates if block.rates_per_s else ()
+            asked = levels if block.levels else ()
             unit.append(PlannedTrial(first, block.number, platform, block.measure, asked, warmup, before, beside))
-            first += len(rates)
+            first += len(levels)
         planned += [tuple(unit)] if unit else []
     return tuple(planned)
 
 
-def _rate(trial: Trial) -> float:
-    """Return the rate that tells the trials of a block on one platform apart: of utilisation only."""
-    rate = trial.parameters.get("rate_per_s", 0.0) if trial.measure == "utilisation" else 0.0
-    return float(rate) if isinstance(rate, int | float) else 0.0
+def _level(trial: Trial) -> Level:
+    level = find_level(trial)
+    return _ONLY if level is None else level
 
 
-def _is_complete(group: Group, rate: float, ended: Mapping[tuple[str, float], Sequence[Trial]]) -> bool:
-    """Return whether a group has no more to do at a rate."""
-    trials = [ended.get((platform, rate), ()) for platform in group]
+def _is_complete(group: Group, level: Level, ended: Mapping[tuple[str, Level], Sequence[Trial]]) -> bool:
+    """Return whether a group has no more to do at a level."""
+    trials = [ended.get((platform, level), ()) for platform in group]
     if any(trial.outcome == "failed" for of in trials for trial in of):
         return all(trials)
     return all(

@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
 from testbed.host.noise import find_unattributed
 from testbed.interruption import Interrupted
-from testbed.measures import density, start, utilisation, work
+from testbed.levels import LEVELS
+from testbed.measures import consolidation, density, start, utilisation, work
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
 from testbed.results import LEAST_HELD_BACK, Outcome, Trial
@@ -25,6 +26,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
         "density": density.measure,
         "utilisation": utilisation.measure,
         "work": work.measure,
+        "consolidation": consolidation.measure,
     }
 )
 NAMES = tuple(MEASURES)
@@ -95,7 +97,7 @@ def place(planned: PlannedTrial, trial: Trial) -> Trial:
 
 def make_unmeasured(planned: PlannedTrial, index: int, outcome: Outcome, reason: str) -> Trial:
     """Return the ``index``-th trial of what is planned as one that ended without figures."""
-    parameters = {"rate_per_s": planned.rates_per_s[index]} if planned.rates_per_s else {}
+    parameters = {LEVELS[planned.measure]: planned.levels[index]} if planned.levels else {}
     trial = Trial(planned.trial + index, planned.block, planned.platform, planned.measure, outcome, reason, parameters)
     return place(planned, trial)
 

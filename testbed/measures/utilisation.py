@@ -48,7 +48,7 @@ def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None
     """
     platform = context.platforms[planned.platform]
     with Application(context, platform, 0, f"t{planned.trial:03}") as application:
-        for index in range(len(planned.rates_per_s)):
+        for index in range(len(planned.levels)):
             trial = _trial(context, platform, planned, application, index)
             application.check_alive()
             yield trial
@@ -58,7 +58,7 @@ def _trial(
     context: RunContext, platform: Platform, planned: PlannedTrial, application: Application, index: int
 ) -> Trial:
     """Return the trial of one rate; it is void when the generator was late."""
-    rate_per_s, number = planned.rates_per_s[index], planned.trial + index
+    rate_per_s, number = float(planned.levels[index]), planned.trial + index
     context.meet()
     before = overhead.read(platform, application.instances)
     window = _offer(context, platform, rate_per_s, application, context.rate_seed(planned.block, rate_per_s))

@@ -10,12 +10,13 @@ from collections.abc import Collection, Mapping
 from msgspec import Struct
 from msgspec.structs import replace
 
+from testbed.scenario.consolidation import CONSOLIDATION_KEYS, Consolidation, read_consolidation
 from testbed.scenario.loads import LOAD_KEYS, Load, find_shortest_s, mean_rate_per_s, read_load
 from testbed.scenario.sections import Section, read_port, read_rate, read_service
 from testbed.scenario.work import Work, read_figures
 from testbed.scenario.yamltree import Value
 
-__all__ = ["MOST_TRIALS", "Density", "Load", "Ready", "Settings", "Slo", "read_settings"]
+__all__ = ["MOST_TRIALS", "Consolidation", "Density", "Load", "Ready", "Settings", "Slo", "read_settings"]
 
 
 class Ready(Struct, frozen=True):
@@ -59,6 +60,7 @@ class Settings(Struct, frozen=True):
     slo: Slo
     density: Density
     work: Work | None = None
+    consolidation: Consolidation = Consolidation()
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -70,7 +72,14 @@ _READY = ("service", "port", "path", "status", "body", "timeout_s", "timeout_vm_
 _SLO = ("p99_ms", "error_fraction")
 _DENSITY = ("rate_per_s", "settle_s", "window_s", "cap")
 _WORK = ("service", "port", "path", "timeout_s", "timeout_vm_s", "figures")
-_KEYS = {"ready": _READY, "load": LOAD_KEYS, "slo": _SLO, "density": _DENSITY, "work": _WORK}
+_KEYS = {
+    "ready": _READY,
+    "load": LOAD_KEYS,
+    "slo": _SLO,
+    "density": _DENSITY,
+    "work": _WORK,
+    "consolidation": CONSOLIDATION_KEYS,
+}
 _SECTIONS = ("trials", *_KEYS)
 
 MOST_TRIALS = 10_000
@@ -101,6 +110,7 @@ def _settings(parent: Value, base: Mapping[str, Value], quick: Mapping[str, Valu
         slo=_slo(section("slo")),
         density=_density(section("density")),
         work=_work(section("work"), ready, names),
+        consolidation=read_consolidation(section("consolidation")),
     )
 
 
@@ -165,7 +175,7 @@ def _shortened(settings: Settings, given: Collection[str]) -> Settings:
     def least(key: str, value: float, short: float) -> float:
         return value if key in given else min(value, short)
 
-    load, density = settings.load, settings.density
+    load, density, packed = settings.load, settings.density, settings.consolidation
     duration_s = least("load.duration_s", load.duration_s, 4.0)
     rates = load.rates_per_s if "load.rates_per_s" in given else load.rates_per_s[:1]
     if load.schedule.trace:
@@ -187,4 +197,16 @@ def _shortened(settings: Settings, given: Collection[str]) -> Settings:
             window_s=least("density.window_s", density.window_s, 2.0),
             cap=int(least("density.cap", density.cap, 2)),
         ),
+        consolidation=replace(
+            packed,
+            fractions=packed.fractions if "consolidation.fractions" in given else _middle(packed.fractions),
+            settle_s=least("consolidation.settle_s", packed.settle_s, 0.5),
+            window_s=least("consolidation.window_s", packed.window_s, 3.0),
+            idle_s=least("consolidation.idle_s", packed.idle_s, 3.0),
+            cap=int(least("consolidation.cap", packed.cap, 16)),
+        ),
     )
+
+
+def _middle(fractions: tuple[float, ...]) -> tuple[float, ...]:
+    return (sorted(fractions)[len(fractions) // 2],)

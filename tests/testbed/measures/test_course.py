@@ -54,7 +54,7 @@ class Host:
 
 
 def make_plan(design: Design, groups: tuple[Group, ...] = (("a",), ("b",))) -> Plan:
-    return Plan(groups, tuple(design.least), RATES, 1, design)
+    return Plan(groups, tuple(design.least), {"utilisation": RATES}, 1, design)
 
 
 def level(planned: PlannedTrial, index: int) -> float:

@@ -14,7 +14,7 @@ RATES = (10.0, 25.0, 50.0, 100.0)
 
 
 def draw(rounds: int, seed: int, groups: tuple[Group, ...] = GROUPS) -> list[tuple[Block, ...]]:
-    return list(islice(draw_rounds(groups, MEASURES, RATES, seed), rounds))
+    return list(islice(draw_rounds(groups, MEASURES, {"utilisation": RATES}, seed), rounds))
 
 
 def ended(
@@ -62,10 +62,10 @@ def test_the_two_of_a_duet_change_places_too() -> None:
 
 def test_rates_are_shuffled_in_each_block_and_alike_for_its_platforms() -> None:
     blocks = [block for blocks in draw(30, 7) for block in blocks]
-    rates = [block.rates_per_s for block in blocks if block.measure == "utilisation"]
+    rates = [block.levels for block in blocks if block.measure == "utilisation"]
     assert all(sorted(one) == sorted(RATES) for one in rates) and len(set(rates)) > 1
-    assert all(block.rates_per_s == () for block in blocks if block.measure != "utilisation")
-    (unit, *_) = list_open(next(block for block in blocks if block.rates_per_s), (), 8)
+    assert all(block.levels == () for block in blocks if block.measure != "utilisation")
+    (unit, *_) = list_open(next(block for block in blocks if block.levels), (), 8)
     assert (unit[0].trial, unit[0].count) == (8, 4)
 
 
@@ -88,7 +88,7 @@ def test_a_block_goes_on_at_the_rate_where_it_was_cut_short() -> None:
     block = Block(1, 1, "utilisation", (("a",),), (20.0, 40.0, 10.0))
     record = [ended(1, "a", "ok", 20.0, "utilisation"), ended(2, "a", "interrupted", 40.0, "utilisation")]
     ((planned,),) = list_open(block, record, 4)
-    assert (planned.rates_per_s, planned.repeats) == ((40.0, 10.0), (2, 0))
+    assert (planned.levels, planned.repeats) == ((40.0, 10.0), (2, 0))
     assert [planned.repeats_of(index) for index in range(2)] == [2, 0]
 
 

@@ -99,7 +99,7 @@ def test_a_mix_is_offered_as_its_schedule_has_it(make_context: MakeContext) -> N
     ramp = Schedule("ramp", from_per_s=20.0)
     load = replace(context.settings.load, requests=mix, schedule=ramp, duration_s=1.0, warmup_s=0.0)
     context = replace(context, settings=replace(context.settings, load=load))
-    run_trials(context, replace(PLANNED, rates_per_s=(40.0,)))
+    run_trials(context, replace(PLANNED, levels=(40.0,)))
     (trial,) = context.folder.trials()
     assert (trial.value("requests_ok"), trial.value("requests_failed")) == (30, 0), "the mean of 20 and 40 for a second"
 
