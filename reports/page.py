@@ -12,7 +12,9 @@ from markupsafe import Markup, escape
 from msgspec import Struct
 
 from reports import charges, conditions, overview, provenance, tables, theme, trials
+from reports import consolidation as servers
 from reports.figures import (
+    consolidation,
     density,
     distribution,
     load,
@@ -95,6 +97,13 @@ def describe_run(run: Run) -> dict[str, Any]:
         "work": _section(
             run, "work", work.draw_work(run), [tables.make_work_table(run), tables.make_published_table(run)]
         ),
+        "consolidation": _section(
+            run,
+            "consolidation",
+            consolidation.draw_consolidation(run),
+            tables.make_consolidation_tables(run),
+        ),
+        "assumptions": servers.list_assumptions(run),
         "charges": _charges(run),
         "published": charges.list_sources(),
         "clock": conditions.describe_clock(run),

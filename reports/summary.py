@@ -16,7 +16,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from reports import charges, columns, comparisons, conditions, overview, pairs, temperatures, work
+from reports import charges, columns, comparisons, conditions, consolidation, overview, pairs, temperatures, work
 from reports.quantities import LOAD, RULERS, SATURATED, START, START_EXTRAS, Quantity, sanitize
 from testbed.analysis import (
     STEADY,
@@ -83,6 +83,8 @@ def compose(run: Run) -> Answer:
         sentence
         for measure, describe in (
             ("start", _start), ("start", _steady), ("density", _memory), ("density", _copies), ("utilisation", _cost),
+            ("consolidation", consolidation.describe_middle), ("consolidation", consolidation.describe_others),
+            ("consolidation", consolidation.describe_idle),
         )
         if (sentence := temperatures.describe_each(run, measure, describe))
     ]  # fmt: skip
@@ -247,6 +249,7 @@ def _figures(run: Run, platform: Platform, measures: Sequence[str]) -> str:
         parts.append(f"at {rate:g} requests/s {f' of processor time each and {tail[-3:]} '.join(cost)}")
     if loads and (too_high := find_saturated(run, platform.name)):
         parts.append(f"saturated at {min(too_high):g} requests/s")
+    parts += consolidation.describe_alone(run, platform) if "consolidation" in measures else []
     return f"{platform.label}: {'; '.join(parts)}{conditions.in_instruction_time(run)}." if parts else ""
 
 
@@ -323,6 +326,9 @@ def make_rows(run: Run) -> list[Row]:
     for quantity, figures in work.list_figures(run, {one.name: one for one in list_compared(run, "work")}):
         cells = _cells({one: {"": of.estimate} for one, of in figures.items()}, "", quantity.show, quantity.qualify)
         table.append(Row("work", quantity.title, cells))
+    for measure, quantity, estimates in consolidation.list_rows(run):
+        cells = _cells({one: {"": of} for one, of in estimates.items()}, "", quantity.show, quantity.qualify)
+        table.append(Row(measure, quantity.title, cells))
     table.append(Row("trials", "ok / failed / void", _outcomes(run)))
     return [row for row in table if row.cells]
 

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from reports import charges, conditions, work
+from reports import charges, conditions, consolidation, work
 from reports.figures import memory
 from reports.quantities import HELD_BACK, LOAD, RULERS, SATURATED, START, START_EXTRAS, Quantity, describe_phase
 from reports.summary import describe_copies
@@ -31,6 +31,7 @@ from testbed.analysis import (
     list_compared,
     select_ramps,
 )
+from testbed.consolidations import estimate_idle, list_mixes
 from testbed.statistics import Estimate
 
 # Ends of ramps that are listed, trials that are named for each, and how much of a reason.
@@ -232,6 +233,46 @@ def _part_table(run: Run) -> Table:
         "Where a copy's memory goes, at the end of the ramp: a page that several map is divided among them.",
         ("part", *(one.label for one in by_platform)),
         tuple(rows) if by_platform else (),
+    )
+
+
+def make_consolidation_tables(run: Run) -> list[Table]:
+    """Return a table for each mix of servers, a column a platform, and what an idle server costs."""
+    labels = {one.name: one.label for one in run.platforms}
+    tables = []
+    for mix in list_mixes(run):
+        rows = [
+            (Cell(quantity.title), *(_cell(quantity, packed.figures.get(name)) for packed in mix.packed))
+            for name, quantity in consolidation.FIGURES.items()
+            if any(name in packed.figures for packed in mix.packed)
+        ]
+        if any(packed.overhead is not None for packed in mix.packed):
+            overheads = (_cell(consolidation.OVERHEAD, packed.overhead) for packed in mix.packed)
+            rows.append((Cell(consolidation.OVERHEAD.title), *overheads))
+        ends = (Cell(consolidation.describe_end(one), "; ".join(one.reasons)[:_LONGEST_REASON]) for one in mix.packed)
+        rows.append((Cell("why no more were added"), *ends))
+        head = ("figure", *(f"{labels[one.platform]} (n = {one.ramps})" for one in mix.packed))
+        caption = (
+            f"{consolidation.name_servers(run, mix).capitalize()}. Medians, with 95 % intervals (or the range of fewer"
+            " than six ramps)."
+        )
+        tables.append(Table(caption, head, tuple(rows)))
+    return [*tables, _idle_table(run)]
+
+
+def _idle_table(run: Run) -> Table:
+    """Return what a server costs in an hour that has no load, while nothing else runs."""
+    by_platform = {one: idle for one in run.platforms if (idle := estimate_idle(run, one.name))}
+    rows = tuple(
+        (Cell(quantity.title), *(_cell(quantity, idle.get(name)) for idle in by_platform.values()))
+        for name, quantity in consolidation.IDLE.items()
+    )
+    return Table(
+        "An idle server (a zombie): what it takes while nobody asks it anything. A wake-up is a thread that had gone to"
+        " sleep and runs again (voluntary context switches): of a virtual machine QEMU's threads, its processors among"
+        " them. Medians over the ramps of all mixes.",
+        (_head(run, "in an hour"), *(one.label for one in by_platform)),
+        rows if by_platform else (),
     )
 
 

@@ -23,7 +23,9 @@ from testbed.analysis import (
     list_work_figures,
     select_ramps,
 )
+from testbed.consolidations import MEASURE, list_mixes
 from testbed.copies import further_bytes
+from testbed.levels import Level, find_level
 from testbed.pairs import list_duets
 from testbed.results import Trial
 from testbed.statistics import (
@@ -51,11 +53,13 @@ Values = Sequence[tuple[int, float]]
 
 
 class Headline(Struct, frozen=True):
-    """What a measure is compared by. ``rate_per_s`` is that of utilisation: the highest that all keep up with."""
+    """What a measure is compared by. ``rate_per_s`` is that of utilisation: the highest that all keep up with; ``mix``
+    the servers of consolidation."""
 
     measure: str
     metric: str
     rate_per_s: float | None = None
+    mix: str = ""
 
 
 class PlatformComparison(Struct, frozen=True):
@@ -172,6 +176,10 @@ def _list_figures(run: Run, platforms: Sequence[Platform]) -> list[tuple[Headlin
             (Headline("utilisation", metric, rate), _read_metric("utilisation", metric, rate))
             for metric in ("cpu_per_request", "latency_p99")
         ]
+    figures += [
+        (Headline(MEASURE, "servers", mix=mix.name), _read_metric(MEASURE, "servers", mix.name))
+        for mix in list_mixes(run)
+    ]
     figures += [(Headline("work", name), _read_metric("work", name)) for name in list_work_figures(run)]
     return [
         (headline, values)
@@ -182,21 +190,21 @@ def _list_figures(run: Run, platforms: Sequence[Platform]) -> list[tuple[Headlin
     ]  # fmt: skip
 
 
-def _read_metric(measure: str, metric: str, rate_per_s: float | None = None) -> Callable[[Run, str], Values]:
+def _read_metric(measure: str, metric: str, level: Level | None = None) -> Callable[[Run, str], Values]:
     def read(run: Run, platform: str) -> Values:
-        trials = _select(run.trials, measure, platform, rate_per_s)
+        trials = _select(run.trials, measure, platform, level)
         return [(trial.block, value) for trial in trials if (value := trial.value(metric)) is not None]
 
     return read
 
 
-def _select(trials: Iterable[Trial], measure: str, platform: str, rate_per_s: float | None = None) -> list[Trial]:
+def _select(trials: Iterable[Trial], measure: str, platform: str, level: Level | None = None) -> list[Trial]:
     return [
         trial
         for trial in trials
         if trial.counted
         and (trial.measure, trial.platform) == (measure, platform)
-        and (rate_per_s is None or get_offered_rate(trial) == rate_per_s)
+        and (level is None or find_level(trial) == level)
     ]
 
 

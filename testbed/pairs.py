@@ -13,6 +13,7 @@ from msgspec import Struct
 from testbed.aliases import find_original
 from testbed.analysis import Run, get_offered_rate
 from testbed.headlines import HEADLINES, find_headline
+from testbed.levels import Level, find_level
 from testbed.results import Trial
 from testbed.statistics import Comparison, Estimate, compare_pairs, estimate_median_ratio
 
@@ -38,24 +39,23 @@ class NoiseFloor(Struct, frozen=True):
 
 
 def select_pairs(
-    run: Run, measure: str, platforms: tuple[str, str], metric: str, rate_per_s: float | None = None
+    run: Run, measure: str, platforms: tuple[str, str], metric: str, level: Level | None = None
 ) -> tuple[Pair, ...]:
     """Return a metric's values on two platforms, pair by pair: of trials that count and were in the same block, at the
-    same rate."""
-    one, other = (_by_block(run.trials, measure, name, metric, rate_per_s) for name in platforms)
+    same level (testbed.levels), of those that have any at this one or at each."""
+    one, other = (_by_block(run.trials, measure, name, metric, level) for name in platforms)
     return tuple((one[block], other[block]) for block in one if block in other)
 
 
 def _by_block(
-    trials: Iterable[Trial], measure: str, platform: str, metric: str, rate_per_s: float | None
-) -> dict[tuple[int, float | None], float]:
-    values: dict[tuple[int, float | None], float] = {}
+    trials: Iterable[Trial], measure: str, platform: str, metric: str, level: Level | None
+) -> dict[tuple[int, Level | None], float]:
+    values: dict[tuple[int, Level | None], float] = {}
     for trial in trials:
         if trial.counted and (trial.measure, trial.platform) == (measure, platform):
-            rate = get_offered_rate(trial) if measure == "utilisation" else None
-            value = trial.value(metric)
-            if value is not None and rate_per_s in (None, rate):
-                values[trial.block, rate] = value
+            own, value = find_level(trial), trial.value(metric)
+            if value is not None and level in (None, own):
+                values[trial.block, own] = value
     return values
 
 
@@ -72,32 +72,32 @@ def list_duets(run: Run) -> tuple[tuple[str, str], ...]:
 
 
 def compare_duet(
-    run: Run, measure: str, platforms: tuple[str, str], metric: str, rate_per_s: float | None = None
+    run: Run, measure: str, platforms: tuple[str, str], metric: str, level: Level | None = None
 ) -> Comparison | None:
     """Return how the second platform compares with the first, pair by pair (testbed.statistics.compare_pairs); None
     without a pair."""
-    pairs = select_pairs(run, measure, platforms, metric, rate_per_s)
+    pairs = select_pairs(run, measure, platforms, metric, level)
     return compare_pairs([one for one, _ in pairs], [other for _, other in pairs]) if pairs else None
 
 
-def find_noise_floor(run: Run, measure: str, metric: str, rate_per_s: float | None = None) -> NoiseFloor | None:
+def find_noise_floor(run: Run, measure: str, metric: str, level: Level | None = None) -> NoiseFloor | None:
     """Return the noise floor of a metric; None where no platform was measured again, or its values have no ratio."""
     for again in run.again:
         both = find_original(again.name), again.name
         if both in list_duets(run):
-            comparison = compare_duet(run, measure, both, metric, rate_per_s)
+            comparison = compare_duet(run, measure, both, metric, level)
             ratio = comparison.ratio if comparison else None
         else:
-            ratio = _ratio_of_medians(run, measure, both, metric, rate_per_s)
+            ratio = _ratio_of_medians(run, measure, both, metric, level)
         if ratio is not None and ratio.low > 0:
-            return NoiseFloor(both[0], measure, metric, ratio, rate_per_s)
+            return NoiseFloor(both[0], measure, metric, ratio, level if isinstance(level, float) else None)
     return None
 
 
 def _ratio_of_medians(
-    run: Run, measure: str, platforms: tuple[str, str], metric: str, rate_per_s: float | None
+    run: Run, measure: str, platforms: tuple[str, str], metric: str, level: Level | None
 ) -> Estimate | None:
-    base, of = (list(_by_block(run.trials, measure, name, metric, rate_per_s).values()) for name in platforms)
+    base, of = (list(_by_block(run.trials, measure, name, metric, level).values()) for name in platforms)
     return estimate_median_ratio(of, base) if base and of and min(*base, *of) > 0 else None
 
 

@@ -16,10 +16,11 @@ Series = tuple[tuple[float, float], ...]
 def read_timeline(run: Run, trial: Trial) -> Mapping[str, Mapping[str, Series]]:
     """Return the series of a trial by instance (or ``host``) and column (docs/run-folder.md), in the order of time.
 
-    Of ``density`` they are of its last window. Empty for other measures, and where the file is gone or damaged.
+    Of ``density`` and ``consolidation`` they are of the last window. Empty for other measures, and where the file is
+    gone or damaged.
     """
     path = run.folder.samples_path(trial)
-    if path is not None and trial.measure == "density":
+    if path is not None and trial.measure in ("density", "consolidation"):
         path = path.with_name(f"{path.stem}{INSTANCES_OF_STEP}.csv")
     points: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for row in read_table(path):
