@@ -42,7 +42,7 @@ class Packed(Struct, frozen=True):
     """The servers of one mix on a platform: medians over ramps, by metric, and why the ramps ended.
 
     ``overhead`` is the processor time of one server alone, as a multiple of that on the platform that was calibrated
-    on, in the same mix; None on that platform itself, and without it.
+    on, in the same mix; None on that platform itself, without it, and where one server broke the service level.
     """
 
     platform: str
@@ -132,7 +132,7 @@ def _mix(name: str, by_platform: Mapping[str, Sequence[Trial]], baseline: str) -
     fraction, zombies, rate = (
         _number(first.parameters.get(key)) or 0.0 for key in ("fraction", "zombies", "rate_per_s")
     )
-    alone = _values(by_platform.get(baseline, ()), "alone_cpu")
+    alone = _values(_select_served(by_platform.get(baseline, ())), "alone_cpu")
     packed = tuple(_pack(platform, trials, baseline, alone) for platform, trials in by_platform.items())
     return Mix(name, fraction, zombies, rate, packed)
 
@@ -140,12 +140,17 @@ def _mix(name: str, by_platform: Mapping[str, Sequence[Trial]], baseline: str) -
 def _pack(platform: str, trials: Sequence[Trial], baseline: str, base: Sequence[float]) -> Packed:
     names = dict.fromkeys(metric.metric for trial in trials for metric in trial.metrics)
     figures = {name: estimate_median(_values(trials, name)) for name in names}
-    own = _values(trials, "alone_cpu")
+    own = _values(_select_served(trials), "alone_cpu")
     overhead = None
     if platform != baseline and base and own and min(*base, *own) > 0:
         overhead = estimate_median_ratio(own, base)
     reasons = tuple(dict.fromkeys(trial.reason for trial in trials))
     return Packed(platform, figures, reasons, len(trials), overhead)
+
+
+def _select_served(trials: Sequence[Trial]) -> list[Trial]:
+    """Return the trials in which one server alone held its level: else it has not done the work that it was given."""
+    return [trial for trial in trials if (trial.value("servers") or 0) >= 1]
 
 
 def _values(trials: Sequence[Trial], metric: str) -> list[float]:

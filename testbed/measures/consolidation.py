@@ -207,7 +207,7 @@ def make_metrics(
     machine of its own when it was calibrated, ``utilisation_after`` what all of them use of this host (of its
     processors' time, platforms' own processes included, generator and others not), ``utilisation_declared`` the same of
     those that fit by their limits. ``alone_cpu`` is one server's part of this host on this platform, and
-    ``cpu_overhead`` how many times the calibrated one that is; ``packed_cpu`` is a server's part when all run.
+    ``cpu_overhead`` how many times the calibrated one that is, unless it broke; ``packed_cpu`` is a server's part when all run.
     Latencies are those of one server alone and of all of them.
     """
     steps = {point.applications: point for point in points}
@@ -226,9 +226,10 @@ def make_metrics(
             found.append(Metric("utilisation_declared", at_declared.host_application, "1"))
     if alone := steps.get(1):
         calibrated = rate.reached * calibration.processors / calibration.host_processors
+        if alone.verdict != "broke":  # else it has not done the work
+            found.append(Metric("cpu_overhead", alone.host_application / calibrated, "1"))
         found += [
             Metric("alone_cpu", alone.host_application, "1"),
-            Metric("cpu_overhead", alone.host_application / calibrated, "1"),
             Metric("alone_memory", alone.cgroup_bytes, "bytes"),
             *_latencies("alone", alone),
         ]

@@ -142,6 +142,7 @@ def test_one_that_broke_with_one_server_is_told(read: Callable[..., Run]) -> Non
     assert "vm (TCG, emulated): of servers that use 8 %" in "\n".join(compose(run).details)
     assert "an idle server takes 3.60 s of processor time" in "\n".join(compose(run).details)
     assert "0 (the service level broke with one" in "\n".join(compose(run).details)
+    assert list_mixes(run)[0].packed[1].overhead is None, "it has not done the work"
     assert draw_consolidation(run) and "the service level broke with one" in render_page(run)
 
 
