@@ -12,7 +12,8 @@ from invoke import Collection, Context, Program, task
 from invoke.exceptions import Exit
 
 from reports.commands import lists, runs
-from reports.commands.common import ROOT, parse_fraction, parse_number, reporting, split_words
+from reports.commands.exits import reporting
+from reports.commands.options import ROOT, parse_fraction, parse_number, split_words
 from runtime import __version__
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from testbed.progress import print_progress, show_progress
@@ -115,7 +116,7 @@ def bench(
     from testbed.machine.choice import choose_machine
     from testbed.measures.design import parse_budget, parse_until
     from testbed.request import Options
-    from testbed.results import locate
+    from testbed.run_folders import locate
     from testbed.scenario.consolidation import Asked, parse_fractions, parse_zombies
 
     if resume:
@@ -225,7 +226,8 @@ def _conclude(run: Path, as_json: bool, comparison: Comparison | None = None) ->
 def bundle(context: Context, run: str, out: str = "") -> int:
     """Write all inputs of a run in the reference machine, and what it must give again, to one file."""
     from testbed.machine.bundle import bundle
-    from testbed.results import RunFolder, locate
+    from testbed.results import RunFolder
+    from testbed.run_folders import locate
 
     folder = RunFolder.open(locate(run, ROOT / "results"))
     target = Path(out) if out else Path(f"{folder.run_id}.bundle")
@@ -259,45 +261,9 @@ def reproduce(context: Context, file: str, any_qemu: bool = False, wait: bool = 
 @reporting
 def report(context: Context, run: str = "") -> int:
     """Render a run's report again, byte for byte the same, and print its answer."""
-    from testbed.results import locate
+    from testbed.run_folders import locate
 
     return _conclude(locate(run, ROOT / "results"), False)
-
-
-@task(
-    help={
-        "runs": "run folders, or their ids in results/, comma-separated (default: the newest of each scenario there)",
-        "json": "print as JSON",
-    }
-)
-@reporting
-def felter(context: Context, runs: str = "", json: bool = False) -> int:
-    """Print the table of Felter et al. (2014), made again of runs of hpc, net, disk, kv and db."""
-    import json as json_module
-
-    from rich.console import Console
-
-    from reports import felter
-    from testbed.analysis import read_run
-    from testbed.results import RunFolder, find_newest_of, locate
-
-    base = ROOT / "results"
-    paths = [locate(run, base) for run in split_words(runs)] or find_newest_of(base, tuple(felter.FIGURES))
-    read = [read_run(RunFolder.open(path)) for path in paths]
-    if not felter.make_rows(read):
-        raise UsageError(
-            f"none of {len(read)} runs has a figure of the table",
-            f"measure one: ./invoke bench --scenario hpc; the others: {', '.join(felter.FIGURES)}",
-        )
-    if json:
-        print(json_module.dumps(felter.as_json(read), indent=2))
-        return 0
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    for note in felter.list_notes(read):
-        console.print(f"Note: {note}", style="yellow", markup=False)
-    console.print(felter.make_table(read))
-    console.print(felter.LEGEND, style="dim", markup=False)
-    return 0
 
 
 @task(

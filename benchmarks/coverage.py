@@ -8,9 +8,14 @@ Verdicts and tests: the percentage that claim something where there is nothing t
 6 %. The chance of the simulation itself is about 0.35 % with 4,000 times.
 
 Shapes: lognormal (sigma 0.5, and 1 as `skewed`), bimodal (30 % of the values 1.5 times as large), unequal (one side of
-a comparison varies five times as much as the other), correlated (each trial has half its deviation from the one
-before), shared (correlated, too, but platforms of one block have it in common, as the host's state is), and for means
-and verdicts normal (sd 5 %, as the memory of copies about is).
+a comparison varies five times as much as the other), correlated (each trial has half its deviation from the one before
+of its platform; 0.8 of it where the name says so), shared (correlated, too, but half of the variance is one state for
+all platforms of a block), blocks (as a run is made: four trials a block in random order, half of the variance a state
+of the host that is 0.95 of what it was one trial before), and for means and verdicts normal (sd 5 %, as the memory of
+copies about is), also correlated.
+
+Widths: how many times as wide an interval of independent trials is as if the method took them for such: the median over
+samples, and the 95th percentile.
 """
 
 from __future__ import annotations
@@ -21,8 +26,10 @@ import math
 import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import NormalDist
+from unittest import mock
 
 from msgspec import Struct, to_builtins
 
@@ -31,13 +38,14 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.command import perform  # noqa: E402
 from testbed import statistics as st  # noqa: E402
-from testbed.comparisons import compare_values  # noqa: E402
+from testbed.statistics import correlation, means, ranks  # noqa: E402
 
 SIZES = (6, 10, 20, 50)
 LEAST, MOST = 94.0, 6.0
 RATIO = 1.3  # of the other side's values to those of the base, where they differ
 FAMILY = 5
-_STEP, _NOISE = 0.5, 0.5
+_STEP, _STRONG, _NOISE = 0.5, 0.8, 0.5
+_TRIALS_OF_BLOCK, _STEP_OF_TRIAL = 4, 0.95
 _BIMODAL, _APART, _WITHIN = 0.3, 1.5, 0.05
 
 
@@ -90,16 +98,27 @@ def _find_bimodal_median() -> float:
 _BIMODAL_MEDIAN = _find_bimodal_median()
 
 
-def _autoregressive(chance: random.Random, n: int) -> list[float]:
+def _autoregressive(chance: random.Random, n: int, step: float = _STEP) -> list[float]:
     states = [chance.gauss(0, 1)]
     while len(states) < n:
-        states.append(_STEP * states[-1] + math.sqrt(1 - _STEP**2) * chance.gauss(0, 1))
+        states.append(step * states[-1] + math.sqrt(1 - step**2) * chance.gauss(0, 1))
     return states
 
 
-def _correlated(chance: random.Random, n: int) -> Pair:
-    sides = [[math.exp(_NOISE * state) for state in _autoregressive(chance, n)] for _ in range(2)]
-    return Pair(sides[0], sides[1], 1.0, math.exp(_NOISE**2 / 2))
+def _correlated(step: float) -> Draw:
+    def draw(chance: random.Random, n: int) -> Pair:
+        sides = [[math.exp(_NOISE * state) for state in _autoregressive(chance, n, step)] for _ in range(2)]
+        return Pair(sides[0], sides[1], 1.0, math.exp(_NOISE**2 / 2))
+
+    return draw
+
+
+def _correlated_normal(step: float) -> Draw:
+    def draw(chance: random.Random, n: int) -> Pair:
+        sides = [[1 + _WITHIN * state for state in _autoregressive(chance, n, step)] for _ in range(2)]
+        return Pair(sides[0], sides[1], 1.0, 1.0)
+
+    return draw
 
 
 def _shared(chance: random.Random, n: int) -> Pair:
@@ -109,15 +128,30 @@ def _shared(chance: random.Random, n: int) -> Pair:
     return Pair(sides[0], sides[1], 1.0, math.exp(_NOISE**2 / 2))
 
 
+def _in_blocks(chance: random.Random, n: int) -> Pair:
+    """The state goes on from trial to trial; which trials of a block are the two platforms' is random."""
+    states = _autoregressive(chance, n * _TRIALS_OF_BLOCK, _STEP_OF_TRIAL)
+    sides: list[list[float]] = [[], []]
+    for begin in range(0, len(states), _TRIALS_OF_BLOCK):
+        for side, at in zip(sides, chance.sample(range(_TRIALS_OF_BLOCK), 2), strict=True):
+            side.append(math.exp(_NOISE / math.sqrt(2) * (states[begin + at] + chance.gauss(0, 1))))
+    return Pair(sides[0], sides[1], 1.0, math.exp(_NOISE**2 / 2))
+
+
 SHAPES: Mapping[str, Draw] = {
     "lognormal": _lognormal(0.5),
     "skewed": _lognormal(1.0),
     "bimodal": _bimodal,
     "unequal": _lognormal(0.1, 0.5),
-    "correlated": _correlated,
+    "correlated": _correlated(_STEP),
+    "correlated 0.8": _correlated(_STRONG),
     "shared": _shared,
+    "blocks": _in_blocks,
     "normal": _normal,
+    "normal, correlated": _correlated_normal(_STEP),
+    "normal, 0.8": _correlated_normal(_STRONG),
 }
+_CORRELATED = {"correlated", "correlated 0.8", "shared", "blocks", "normal, correlated", "normal, 0.8"}
 
 
 def _holds(estimate: st.Estimate, true: float, level: float = st.LEVEL) -> bool | None:
@@ -151,8 +185,8 @@ def _paired_ratio(pair: Pair) -> bool | None:
 
 
 def _run_ratio(pair: Pair) -> bool | None:
-    """The ratio that a run's report gives, within blocks or not; none where it says that trials are related."""
-    ratio = compare_values(_blocks(pair.base), _blocks(_scale(pair.other, RATIO))).ratio
+    """The ratio that a run's report gives, within blocks or not."""
+    ratio = st.compare_blocks(_blocks(pair.base), _blocks(_scale(pair.other, RATIO))).ratio
     return _holds(ratio, RATIO) if ratio else None
 
 
@@ -170,12 +204,12 @@ INTERVALS: Mapping[str, Judge] = {
 
 
 def _claims_difference(pair: Pair) -> bool:
-    return compare_values(_blocks(pair.base), _blocks(pair.other)).verdict in ("more", "less")
+    return st.compare_blocks(_blocks(pair.base), _blocks(pair.other)).verdict in ("more", "less")
 
 
 def _claims_equivalence(pair: Pair) -> bool:
     """The medians are as far apart as the margin, which is not within it."""
-    return compare_values(_blocks(pair.base), _blocks(_scale(pair.other, 1 + st.MARGIN))).verdict == "equivalent"
+    return st.compare_blocks(_blocks(pair.base), _blocks(_scale(pair.other, 1 + st.MARGIN))).verdict == "equivalent"
 
 
 CLAIMS: Mapping[str, Callable[[Pair], bool]] = {
@@ -227,7 +261,8 @@ def list_cells(method: str) -> list[tuple[str, int]]:
     whatever it says."""
     left_out = set() if method.startswith(_OF_PAIRS) else {"unequal"}
     left_out |= set() if method.startswith(("mean", "more", "equivalent")) else {"normal"}
-    left_out |= {"correlated", "shared"} if method == "autocorrelation" else set()
+    left_out |= set() if method.startswith("mean") else {"normal, correlated", "normal, 0.8"}
+    left_out |= _CORRELATED if method == "autocorrelation" else set()
     return [(shape, n) for shape in SHAPES if shape not in left_out for n in SIZES]
 
 
@@ -243,6 +278,36 @@ def simulate_family(times: int, seed: int, n: int) -> float:
     return 100 * wrong / times
 
 
+WIDTHS: Mapping[str, tuple[str, Callable[[Pair], st.Estimate | st.MeanEstimate]]] = {
+    "median, of a series": ("lognormal", lambda pair: st.estimate_median_of_series(pair.base)),
+    "ratio of medians": ("lognormal", lambda pair: st.estimate_median_ratio(pair.other, pair.base)),
+    "shift, Hodges-Lehmann": ("lognormal", lambda pair: st.hodges_lehmann(pair.base, pair.other)),
+    "mean, Student's t": ("normal", lambda pair: st.estimate_mean(pair.base)),
+}
+
+
+def measure_widths(method: str, n: int, times: int, seed: int) -> tuple[float, float]:
+    """Return how many times as wide a method's intervals of independent trials are as if it took them for such: the
+    median and the 95th percentile."""
+    shape, estimate = WIDTHS[method]
+    chance = random.Random(f"{seed} width {n}")
+    widths = []
+    for _ in range(times):
+        pair = SHAPES[shape](chance, n)
+        allowed = _width(estimate(pair))
+        with ExitStack() as patches:
+            for module in (correlation, ranks, means):
+                patches.enter_context(mock.patch.object(module, "find_inflation", lambda values: 1.0))
+            widths.append(allowed / _width(estimate(pair)))
+    widths.sort()
+    return widths[times // 2], widths[times * 95 // 100]
+
+
+def _width(estimate: st.Estimate | st.MeanEstimate) -> float:
+    assert estimate.low is not None and estimate.high is not None
+    return estimate.high - estimate.low
+
+
 def _show(cell: Cell) -> str:
     if not cell.given:
         return "refused"
@@ -251,13 +316,17 @@ def _show(cell: Cell) -> str:
 
 
 def _print(title: str, methods: Sequence[str], cells: Sequence[Cell]) -> None:
-    print(f"\n{title}\n{'':32}{'':12}" + "".join(f"{f'n = {n}':>12}" for n in SIZES))
+    print(_head(title))
     for method in methods:
         name = method
         for shape in dict.fromkeys(shape for shape, _ in list_cells(method)):
             row = [cell for cell in cells if (cell.method, cell.shape) == (method, shape)]
-            print(f"{name:32}{shape:12}" + "".join(f"{_show(cell):>12}" for cell in row), flush=True)
+            print(f"{name:32}{shape:20}" + "".join(f"{_show(cell):>12}" for cell in row), flush=True)
             name = ""
+
+
+def _head(title: str) -> str:
+    return f"\n{title}\n{'':52}" + "".join(f"{f'n = {n}':>12}" for n in SIZES)
 
 
 def main() -> None:
@@ -272,14 +341,19 @@ def main() -> None:
         by_method[method] = [simulate(method, shape, n, of_method, options.seed) for shape, n in list_cells(method)]
         print(f"{method}: done", file=sys.stderr)
     families = {n: simulate_family(options.times // 4, options.seed, n) for n in SIZES}
+    widths = {of: [measure_widths(of, n, options.times // 2, options.seed) for n in SIZES] for of in WIDTHS}
     cells = [cell for of in by_method.values() for cell in of]
     if options.json:
-        print(json.dumps({"cells": to_builtins(cells), "families": families}))
+        print(json.dumps({"cells": to_builtins(cells), "families": families, "widths": widths}))
         return
     _print(f"Intervals of 95 %: % that hold the true value, of {options.times}", tuple(INTERVALS), cells)
     _print("Claims where there is nothing: %, at most 5", tuple(CLAIMS), cells)
     shown = "".join(f"{percentage:>12.1f}" for percentage in families.values())
-    print(f"{f'any of {FAMILY} comparisons (Holm)':32}{'lognormal':12}{shown}")
+    print(f"{f'any of {FAMILY} comparisons (Holm)':32}{'lognormal':20}{shown}")
+    print(_head("Widths on independent data, times those of the method that takes trials as independent"))
+    for method, found in widths.items():
+        cells_of = "".join(f"{f'{typical:.2f} ({wide:.1f})':>12}" for typical, wide in found)
+        print(f"{method:32}{WIDTHS[method][0]:20}{cells_of}")
 
 
 if __name__ == "__main__":

@@ -44,7 +44,8 @@ from testbed.repetitions import (  # noqa: E402
     read_steady_logs,
     summarise,
 )
-from testbed.results import RunFolder, find_newest  # noqa: E402
+from testbed.results import RunFolder  # noqa: E402
+from testbed.run_folders import find_newest  # noqa: E402
 from testbed.statistics import MOST, LevelCost, find_components  # noqa: E402
 
 BUILD, RUN = "build", "run"

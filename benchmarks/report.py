@@ -26,8 +26,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from msgspec import to_builtins  # noqa: E402
+from msgspec.structs import astuple  # noqa: E402
 
-from testbed.results import Metric, RunFolder, Trial  # noqa: E402
+from testbed.measures.steps import Point  # noqa: E402
+from testbed.results import PARTS_OF_STEPS, Metric, RunFolder, Trial  # noqa: E402
+from testbed.sampler.plan import HOST  # noqa: E402
 from testbed.sampler.records import COLUMNS  # noqa: E402
 
 LIMIT_S, LIMIT_MB, LIMIT_PAGE_MB = 5.0, 500, 1.5
@@ -65,11 +68,21 @@ def write_series(folder: RunFolder, rows: int, chance: random.Random) -> None:
     folder.write_samples("start", ("due_s", "latency_s"), [(0.01 * at, chance.random() / 100) for at in range(rows)])
     row: list[float | str] = [250_000, 40 * MIB, 36 * MIB, "", "", 10, 0, 0]
     row += [""] * (len(COLUMNS) - 2 - len(row))
-    load = [(round(0.1 * at, 4), "web", *row) for at in range(rows)]
+    host: list[float | str] = ["", "", "", 0.5, 20e9, "", "", "", 0.0, "", "", "", ""]
+    load: list[Sequence[float | str]] = []
+    for at in range(rows // 2):
+        t_s = round(0.1 * at, 4)
+        row[:2] = [25_000_000 * at, (40 + at % 7) * MIB]
+        load += [(t_s, "web", *row), (t_s, HOST, *host, *[1000 * at] * (len(COLUMNS) - 2 - len(host)))]
     folder.write_samples("load", COLUMNS, load)
-    header = ("applications", "cgroup_bytes", "pss_bytes", "available_bytes", "p99_ms", "error_fraction")
-    steps = [(at, 40 * MIB * at, 36 * MIB * at, 64e9 - 44 * MIB * at, 2 + at / 20, 0.0) for at in range(rows)]
-    folder.write_samples("density", header, steps)
+    steps = [
+        Point(at, 40 * MIB * at, 36 * MIB * at, int(64e9) - 44 * MIB * at, 2 + at / 20, 0.0, 0.5, 0.1, 0.0, 1 + at / 40,
+              0.4 + at / 900, 800, 1, 0.0001, 0.008, 2, "held")
+        for at in range(rows)
+    ]  # fmt: skip
+    folder.write_samples("density", Point.__struct_fields__, [astuple(step) for step in steps])
+    parts = [(2**at, name, 2**at * 10 * MIB) for at in range(10) for name in ("application", "files", "host_kernel")]
+    folder.write_samples(f"density{PARTS_OF_STEPS}", ("applications", "part", "bytes"), parts)
 
 
 def write_run(base: Path, trials: int, samples: int, platforms: int) -> Path:
@@ -89,6 +102,9 @@ def write_run(base: Path, trials: int, samples: int, platforms: int) -> Path:
         record = to_builtins(trial)
         record["samples"] = f"t{number:05}.csv"
         os.link(folder.path / "samples" / str(trial.samples), folder.path / "samples" / record["samples"])
+        if trial.measure == "density":
+            name = f"t{number:05}{PARTS_OF_STEPS}.csv"
+            os.link(folder.path / "samples" / f"density{PARTS_OF_STEPS}.csv", folder.path / "samples" / name)
         lines.append(json.dumps(record))
     (folder.path / "trials.jsonl").write_text("\n".join(lines) + "\n")
     folder.finish("finished")

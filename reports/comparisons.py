@@ -12,7 +12,7 @@ from reports.quantities import LOAD, RULERS, START, Quantity
 from testbed.analysis import Run
 from testbed.comparisons import Headline, PlatformComparison, Series, compare_platforms, examine_series
 from testbed.repetitions import find_repetitions
-from testbed.statistics import Comparison
+from testbed.statistics import FEWEST, FEWEST_TO_SHOW, Comparison
 
 _RATIO = Quantity("ratio of medians", "")
 _TITLES = {
@@ -54,8 +54,9 @@ def describe_verdict(compared: Comparison) -> str:
         shown += f", {'95 % interval ' if ratio.is_interval else ''}{spread}"
     if compared.paired:
         shown += ", within blocks"
-    if compared.verdict == "equivalent" and compared.equivalence:
-        return f"the same within {compared.equivalence.margin:.0%} ({shown})"
+    if compared.verdict == "equivalent":
+        within = f" within {compared.equivalence.margin:.0%}" if compared.equivalence else ""
+        return f"the same{within} ({shown})"
     if compared.verdict != "cannot tell":
         return f"{compared.verdict} ({shown})"
     seen = f"; a difference of {compared.smallest:.0%} would have been seen" if compared.smallest is not None else ""
@@ -73,13 +74,26 @@ def title_of(headline: Headline) -> str:
 
 
 def list_notes(run: Run) -> list[str]:
-    """Return what a reader must know of the order of the run's trials, a sentence each."""
+    """Return what a reader must know of the order of the run's trials, a sentence each, and which of its intervals take
+    them as independent."""
     labels = {one.name: one.label for one in run.platforms}
-    return [
+    notes = [
         f"{title_of(series.headline)}, {labels[series.platform]}: {', and '.join(told)}."
         for series in examine_series(run)
         if (told := _list_told(series))
     ]
+    return [*notes, *_note_assumed(examine_series(run))]
+
+
+def _note_assumed(examined: Sequence[Series]) -> list[str]:
+    """Say which figures have an interval of so few trials that these cannot show whether they are independent."""
+    few = [series for series in examined if FEWEST <= _count_trials(series) < FEWEST_TO_SHOW]
+    if not few:
+        return []
+    titles = ", ".join(dict.fromkeys(title_of(series.headline) for series in few))
+    counts = sorted(set(map(_count_trials, few)))
+    n = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
+    return [f"Intervals of {titles} assume independent trials: n = {n} cannot show otherwise."]
 
 
 def _list_told(series: Series) -> list[str]:
@@ -91,15 +105,30 @@ def _list_told(series: Series) -> list[str]:
             else "the first trial differs from the later ones as a warm-up would, and counts all the same"
         )
     if series.drifts:
+        or_wandered = ", or wandered, which that test cannot tell from a drift" if series.is_related else ""
         told.append(
             f"it drifted by {series.drift.relative:+.1%} over the run (Mann-Kendall p {series.drift.p_value:.2g})"
+            f"{or_wandered}"
         )
     if series.is_related:
         told.append(
             f"neighbouring trials resemble each other (lag-1 autocorrelation {series.related.lag_1:.2f}, by chance at"
-            f" most {series.related.bound:.2f}), so its interval is wider than that of independent ones"
+            f" most {series.related.bound:.2f}): {_describe_effect(series)}"
         )
     return told
+
+
+def _describe_effect(series: Series) -> str:
+    """Say what related trials do to the interval."""
+    n = _count_trials(series)
+    if series.effective is None:
+        return f"{n} trials are too few for an interval that allows for it"
+    return f"in its interval its {n} trials count as {series.effective:.0f} independent ones"
+
+
+def _count_trials(series: Series) -> int:
+    """Return how many trials the figure's interval has: those that look like a warm-up count, too."""
+    return series.warmup + series.related.n
 
 
 def as_json(run: Run) -> dict[str, Any]:

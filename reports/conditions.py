@@ -10,6 +10,7 @@ from testbed.analysis import Run, get_mapping
 from testbed.comparisons import examine_series
 from testbed.pairs import find_noise_floor
 from testbed.results import LEAST_HELD_BACK
+from testbed.statistics import FEWEST_TO_SHOW
 
 # What a manifest calls a host whose processor QEMU emulates (systemd-detect-virt(1)).
 _EMULATOR = "qemu"
@@ -111,7 +112,9 @@ def _describe_series(run: Run) -> list[str]:
     related = list(dict.fromkeys(labels[one.platform] for one in series if one.is_related))
     said = [f"Figures drifted over the run: {', '.join(drifted[:_TRIALS_SHOWN])}."] if drifted else []
     if related:
-        said.append(f"Trials resemble their neighbours ({', '.join(related[:_TRIALS_SHOWN])}): intervals are widened.")
+        few = any(one.is_related and one.effective is None for one in series)
+        effect = f"intervals are widened{f', but of fewer than {FEWEST_TO_SHOW} trials' if few else ''}"
+        said.append(f"Trials resemble their neighbours ({', '.join(related[:_TRIALS_SHOWN])}): {effect}.")
     return said
 
 

@@ -18,8 +18,6 @@ from testbed.analysis import (
     count_outcomes,
     count_steady,
     estimate_held_back,
-    estimate_memory_of_copies,
-    estimate_memory_parts,
     estimate_service_phases,
     estimate_start_counts,
     estimate_start_extras,
@@ -29,10 +27,16 @@ from testbed.analysis import (
     find_saturated,
     list_compared,
     read_run,
-    select_ramps,
 )
 from testbed.pairs import list_noise_floors
-from testbed.ramps import read_density
+from testbed.ramps import (
+    estimate_memory_of_copies,
+    estimate_memory_parts,
+    list_counts,
+    select_parts,
+    select_ramps,
+    summarise_steps,
+)
 from testbed.results import RunFolder
 from testbed.statistics import Estimate
 
@@ -109,7 +113,9 @@ def _platform_json(run: Run, platform: Platform) -> dict[str, Any]:
             "applications": [ramp.applications for ramp in of],
             "stopped": [ramp.reason for ramp in of],
             "bytes": {name: to_builtins(held) for name, held in memory.items() if held},
-            **to_builtins(read_density(run, platform.name)),
+            "held": [ramp.held for ramp in of if ramp.held is not None],
+            "steps": to_builtins(summarise_steps(of, list_counts(of))),
+            "parts": to_builtins(select_parts(run, platform.name)),
             "ramps": [{"trial": ramp.trial, "points": _finite(ramp.points)} for ramp in of],
         },
         "utilisation": [

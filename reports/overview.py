@@ -20,19 +20,18 @@ from testbed.analysis import (
     TEMPERATURES,
     Platform,
     Run,
-    estimate_memory_of_copies,
     estimate_start_phases,
     estimate_utilisation,
     find_saturated,
     get_offered_rate,
     list_alone,
-    select_ramps,
     select_trials,
 )
 from testbed.analysis import Figure as WorkFigure
 from testbed.comparisons import compare_platforms
 from testbed.consolidations import Mix, select_middle
 from testbed.pairs import find_noise_floor
+from testbed.ramps import estimate_memory_of_copies, select_ramps
 from testbed.statistics import MARGIN, Estimate, MeanEstimate, estimate_median
 
 # So many figures of an application's work stand beside the other measures; its own section has all.

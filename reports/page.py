@@ -11,7 +11,17 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from msgspec import Struct
 
-from reports import charges, conditions, overview, provenance, tables, theme, trials
+from reports import (
+    charges,
+    conditions,
+    consolidation_tables,
+    density_tables,
+    overview,
+    provenance,
+    tables,
+    theme,
+    trials,
+)
 from reports import consolidation as servers
 from reports.figures import (
     consolidation,
@@ -23,12 +33,14 @@ from reports.figures import (
     opening,
     percentiles,
     prices,
+    samples,
+    ticks,
     timeline,
     waterfall,
     work,
 )
 from reports.figures.marks import Picture, define_symbols
-from reports.provenance import flatten, parse_time
+from reports.provenance import list_facts, parse_time
 from reports.summary import compose
 from testbed.analysis import Run, count_outcomes, get_mapping
 
@@ -72,6 +84,7 @@ def describe_run(run: Run) -> dict[str, Any]:
         "run": run,
         "manifest": run.manifest,
         "theme": theme,
+        "ticks": ticks,
         "symbols": define_symbols(),
         "sentence": answer.ratios or answer.headline,
         "answer": answer,
@@ -89,10 +102,17 @@ def describe_run(run: Run) -> dict[str, Any]:
             run,
             "density",
             (*density.draw_density(run), *memory.draw_memory(run)),
-            [*tables.list_each_alone(run, "density", tables.make_density_tables), *tables.make_density_notes(run)],
+            [
+                *tables.list_each_alone(run, "density", density_tables.make_density_tables),
+                *density_tables.make_density_notes(run),
+            ],
         ),
+        "guests_broken_down": bool(memory.select_measured(run)),
         "utilisation": _section(
-            run, "utilisation", (*load.draw_load(run), *percentiles.draw_percentiles(run)), tables.make_load_tables(run)
+            run,
+            "utilisation",
+            (*load.draw_load(run), *percentiles.draw_percentiles(run), *samples.draw_samples(run)),
+            tables.make_load_tables(run),
         ),
         "work": _section(
             run, "work", work.draw_work(run), [tables.make_work_table(run), tables.make_published_table(run)]
@@ -101,7 +121,7 @@ def describe_run(run: Run) -> dict[str, Any]:
             run,
             "consolidation",
             consolidation.draw_consolidation(run),
-            tables.make_consolidation_tables(run),
+            consolidation_tables.make_consolidation_tables(run),
         ),
         "assumptions": servers.list_assumptions(run),
         "charges": _charges(run),
@@ -114,9 +134,9 @@ def describe_run(run: Run) -> dict[str, Any]:
         "unsuccessful": reasons[:_MOST_REASONS],
         "more_reasons": len(reasons) - _MOST_REASONS,
         "labels": {one.name: one.label for one in (*run.platforms, *run.again)},
-        "platforms": [(one, flatten(one.facts)) for one in run.platforms],
-        "host": flatten(get_mapping(run.manifest.get("host"))),
-        "versions": flatten(get_mapping(run.manifest.get("versions"))),
+        "platforms": [(one, list_facts(one.facts)) for one in run.platforms],
+        "host": list_facts(get_mapping(run.manifest.get("host"))),
+        "versions": list_facts(get_mapping(run.manifest.get("versions"))),
         "source": provenance.find_provenance(run),
     }
 
@@ -167,4 +187,4 @@ def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that the text of the page speaks of, each empty when the manifest has it not."""
     settings = get_mapping(manifest.get("settings"))
     sections = {name: get_mapping(settings.get(name)) for name in ("ready", "load", "slo", "density", "work")}
-    return {"flat": flatten(settings), **sections}
+    return {"flat": list_facts(settings), **sections}

@@ -161,13 +161,13 @@ def sample_links(folder: RunFolder, trial: Trial) -> Sequence[str]:
     return [f"samples/{quote(path.name)}" for path in paths if path is not None]
 
 
-def flatten(nested: Mapping[str, Any], prefix: str = "", depth: int = 0) -> list[tuple[str, str]]:
+def list_facts(nested: Mapping[str, Any], prefix: str = "", depth: int = 0) -> list[tuple[str, str]]:
     """Return nested facts as pairs of a readable name and a text, in their order; what is empty is left out."""
     rows: list[tuple[str, str]] = []
     for key, value in nested.items():
         name = f"{prefix}{key}".replace("_", " ")
         if isinstance(value, Mapping) and depth < _DEEPEST:
-            rows += flatten(value, f"{name}: ", depth + 1)
+            rows += list_facts(value, f"{name}: ", depth + 1)
         elif isinstance(value, list | tuple):
             rows.append((name, ", ".join(_sized("", item)[1] for item in value[:_LONGEST_LIST])))
         elif isinstance(value, bool):

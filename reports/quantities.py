@@ -12,6 +12,12 @@ from testbed.statistics import Estimate, MeanEstimate
 MEBIBYTE = 1 / 2**20
 # What stands in place of a latency where a platform could not keep up.
 SATURATED = "saturated"
+# Marks an interval that is wider because neighbouring trials were found to resemble each other.
+WIDENED = "\N{DAGGER}"
+INTERVALS = (
+    "Medians, with 95 % intervals or, of fewer than six trials, the range. \N{DAGGER} marks an interval that is wider "
+    "since neighbouring trials resemble each other."
+)
 _NARROW = "\N{NARROW NO-BREAK SPACE}"
 
 
@@ -38,14 +44,14 @@ class Quantity(Struct, frozen=True):
         return f"{_fixed(low * self.scale, decimals)}{between}{_fixed(high * self.scale, decimals)}"
 
     def qualify(self, estimate: Estimate | MeanEstimate) -> str:
-        """Return what qualifies a figure: its interval, or the range of too few trials; empty when there is
-        neither."""
+        """Return what qualifies a figure: its interval, with a mark where it is widened, or the range of too few
+        trials; empty when there is neither."""
         if estimate.low is None or estimate.high is None or (isinstance(estimate, Estimate) and estimate.n < 2):
             return ""
         if estimate.low == estimate.high == 0:
             return ""  # a time that is zero by definition
         span = self.span(estimate.low, estimate.high, estimate.value)
-        return span if estimate.is_interval else f"range {span}"
+        return f"{span}{WIDENED if estimate.is_widened else ''}" if estimate.is_interval else f"range {span}"
 
     def basis(self, estimate: Estimate | MeanEstimate) -> str:
         """Return what a figure rests on, for a sentence: the number of trials and its interval or range, in

@@ -17,16 +17,13 @@ from typing import Any
 from msgspec import Struct
 
 from reports import charges, columns, comparisons, conditions, consolidation, overview, pairs, temperatures, work
-from reports.quantities import LOAD, RULERS, SATURATED, START, START_EXTRAS, Quantity, sanitize
+from reports.quantities import INTERVALS, LOAD, RULERS, SATURATED, START, START_EXTRAS, Quantity, sanitize
 from testbed.analysis import (
     STEADY,
-    CopyMemory,
     Platform,
-    Ramp,
     Run,
     count_outcomes,
     count_steady,
-    estimate_memory_of_copies,
     estimate_start_extras,
     estimate_start_phases,
     estimate_utilisation,
@@ -34,9 +31,9 @@ from testbed.analysis import (
     list_compared,
     list_faults,
     read_run,
-    select_ramps,
     select_values,
 )
+from testbed.ramps import CopyMemory, Ramp, estimate_memory_of_copies, select_ramps
 from testbed.results import RunFolder
 from testbed.statistics import Estimate, estimate_median_ratio
 
@@ -377,6 +374,6 @@ def print_answer(run_folder: Path) -> None:
         for part in columns.make_tables(lines, {one.name: one.label for one in run.platforms}, console.width, unit):
             console.print(part)
             console.print()
-        console.print("Medians, with 95 % intervals or, of fewer than six trials, the range.", style="dim")
+        console.print(INTERVALS, style="dim")
         if clock := conditions.describe_clock(run):
             console.print(clock, style="dim")

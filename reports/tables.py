@@ -8,20 +8,25 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from reports import charges, conditions, consolidation, work
-from reports.figures import memory
-from reports.quantities import HELD_BACK, LOAD, RULERS, SATURATED, START, START_EXTRAS, Quantity, describe_phase
-from reports.summary import describe_copies
+from reports import charges, conditions, work
+from reports.quantities import (
+    HELD_BACK,
+    INTERVALS,
+    LOAD,
+    SATURATED,
+    START,
+    START_EXTRAS,
+    Quantity,
+    describe_phase,
+)
 from reports.temperatures import describe_cold
 from testbed.analysis import (
-    PARTS,
     HeldBack,
     Platform,
     Run,
     count_outcomes,
     count_steady,
     estimate_held_back,
-    estimate_memory_of_copies,
     estimate_service_phases,
     estimate_start_extras,
     estimate_start_phases,
@@ -29,13 +34,8 @@ from testbed.analysis import (
     find_saturated,
     list_alone,
     list_compared,
-    select_ramps,
 )
-from testbed.consolidations import estimate_idle, list_mixes
 from testbed.statistics import Estimate
-
-# Ends of ramps that are listed, trials that are named for each, and how much of a reason.
-_MOST_ENDS, _MOST_NAMED, _LONGEST_REASON = 60, 8, 400
 
 
 class Cell(Struct, frozen=True):
@@ -53,7 +53,7 @@ class Table(Struct, frozen=True):
     rows: tuple[tuple[Cell, ...], ...]
 
 
-def _cell(quantity: Quantity, estimate: Any) -> Cell:
+def show_estimate(quantity: Quantity, estimate: Any) -> Cell:
     """Return an estimate (or none) with its interval."""
     return Cell(quantity.show(estimate.value), quantity.qualify(estimate)) if estimate else Cell("–")
 
@@ -77,7 +77,7 @@ def make_start_tables(run: Run, platforms: Sequence[Platform]) -> list[Table]:
     )
     having = [one for one in platforms if ends[one.name]]
     phases = tuple(
-        (Cell(quantity.title), *(_cell(quantity, ends[one.name].get(name)) for one in having))
+        (Cell(quantity.title), *(show_estimate(quantity, ends[one.name].get(name)) for one in having))
         for name, quantity in START.items()
         if any(name in ends[one.name] for one in having)
     )
@@ -85,7 +85,7 @@ def make_start_tables(run: Run, platforms: Sequence[Platform]) -> list[Table]:
         counts = (f"{count} of {watched}" if watched else "–" for count, watched in (steady[p.name] for p in having))
         phases += ((Cell("trials in which it became steady"), *map(Cell, counts)),)
     phases += tuple(
-        (Cell(quantity.title), *(_cell(quantity, extras[one.name].get(name)) for one in having))
+        (Cell(quantity.title), *(show_estimate(quantity, extras[one.name].get(name)) for one in having))
         for name, quantity in START_EXTRAS.items()
         if any(name in extras[one.name] for one in having)
     )
@@ -95,7 +95,7 @@ def make_start_tables(run: Run, platforms: Sequence[Platform]) -> list[Table]:
     by_service = tuple(
         (
             Cell(f"{service}: {describe_phase(name).title}"),
-            *(_cell(describe_phase(name), services[one.name].get((service, name))) for one in having),
+            *(show_estimate(describe_phase(name), services[one.name].get((service, name))) for one in having),
         )
         for service, name in pairs
     )
@@ -103,7 +103,7 @@ def make_start_tables(run: Run, platforms: Sequence[Platform]) -> list[Table]:
     caption = f"{conditions.unit_of_time(run, 'Seconds')} since the application was requested"
     return [
         Table(
-            f"{caption}: the application. Medians, with 95 % intervals (or the range of fewer than six trials).",
+            f"{caption}: the application. {INTERVALS}",
             head,
             phases,
         ),
@@ -150,7 +150,7 @@ def _count_table(run: Run, caption: str, rows: Sequence[charges.CountRow]) -> Ta
 def _count_cell(run: Run, platform: Platform, row: charges.CountRow) -> Cell:
     if (estimate := row.estimates.get(platform.name)) is None:
         return Cell("–", charges.explain_absence(run, platform, row.name))
-    return _cell(row.quantity, estimate)
+    return show_estimate(row.quantity, estimate)
 
 
 def _held_back_table(run: Run) -> Table:
@@ -177,105 +177,6 @@ def _held_back_cell(held: HeldBack | None) -> Cell:
     return Cell(HELD_BACK.show(held.periods.value), f"{describe_phase('').show(held.seconds.value)} in all")
 
 
-def make_density_tables(run: Run, platforms: Sequence[Platform]) -> list[Table]:
-    """Return what one more application takes."""
-    by_platform = {one: of for one in platforms if (of := select_ramps(run, one.name))}
-    rows = []
-    for name, quantity in RULERS.items():
-        held = [estimate_memory_of_copies(run, one.name, name) for one in by_platform]
-        first = [each.first if each else None for each in held]
-        further = [each.further if each else None for each in held]
-        for title, estimates in (("first copy", first), ("each further copy", further)):
-            if any(estimates):
-                rows.append((Cell(f"{title}, {quantity.title}"), *(_cell(quantity, each) for each in estimates)))
-    rows.append((Cell("copies within the service level"), *(Cell(*describe_copies(of)) for of in by_platform.values())))
-    caption = (
-        "Memory of copies: the first one (median over ramps), and the mean of what each further one adds, over the"
-        " steps of all ramps, with its 95 % interval from three steps on."
-    )
-    return [Table(caption, ("figure", *(one.label for one in by_platform)), tuple(rows) if by_platform else ())]
-
-
-def make_density_notes(run: Run) -> list[Table]:
-    """Return where a copy's memory goes; how far the ramps went and why they ended, those that ended alike together."""
-    ends: dict[tuple[str, int, str], list[int]] = {}
-    for one in run.platforms:
-        for ramp in select_ramps(run, one.name):
-            ends.setdefault((one.label, ramp.applications, ramp.reason or "no reason given"), []).append(ramp.trial)
-    rows = tuple(
-        (Cell(label, _name_trials(trials)), Cell(str(copies)), Cell(reason[:_LONGEST_REASON]))
-        for (label, copies, reason), trials in list(ends.items())[:_MOST_ENDS]
-    )
-    left_out = f" The first {_MOST_ENDS} of {len(ends)} ends." if len(ends) > _MOST_ENDS else ""
-    return [_part_table(run), Table(f"Why ramps ended.{left_out}", ("ramps", "copies", "reason"), rows)]
-
-
-def _name_trials(trials: Sequence[int]) -> str:
-    shown = ", ".join(str(trial) for trial in trials[:_MOST_NAMED])
-    more = f" and {len(trials) - _MOST_NAMED} more" if len(trials) > _MOST_NAMED else ""
-    return f"trial{'s' if len(trials) > 1 else ''} {shown}{more}"
-
-
-def _part_table(run: Run) -> Table:
-    """Return every part of a copy's memory, and their sum."""
-    by_platform = memory.select_measured(run)
-    rows = [
-        (
-            Cell(memory.describe_part(name).title),
-            *(_cell(memory.describe_part(name), parts.get(name)) for parts in by_platform.values()),
-        )
-        for name in PARTS
-        if any(name in parts for parts in by_platform.values())
-    ]
-    sums = (sum(one.value for one in parts.values()) for parts in by_platform.values())
-    rows.append((Cell("sum"), *(Cell(memory.describe_part("").show(size)) for size in sums)))
-    return Table(
-        "Where a copy's memory goes, at the end of the ramp: a page that several map is divided among them.",
-        ("part", *(one.label for one in by_platform)),
-        tuple(rows) if by_platform else (),
-    )
-
-
-def make_consolidation_tables(run: Run) -> list[Table]:
-    """Return a table for each mix of servers, a column a platform, and what an idle server costs."""
-    labels = {one.name: one.label for one in run.platforms}
-    tables = []
-    for mix in list_mixes(run):
-        rows = [
-            (Cell(quantity.title), *(_cell(quantity, packed.figures.get(name)) for packed in mix.packed))
-            for name, quantity in consolidation.FIGURES.items()
-            if any(name in packed.figures for packed in mix.packed)
-        ]
-        if any(packed.overhead is not None for packed in mix.packed):
-            overheads = (_cell(consolidation.OVERHEAD, packed.overhead) for packed in mix.packed)
-            rows.append((Cell(consolidation.OVERHEAD.title), *overheads))
-        ends = (Cell(consolidation.describe_end(one), "; ".join(one.reasons)[:_LONGEST_REASON]) for one in mix.packed)
-        rows.append((Cell("why no more were added"), *ends))
-        head = ("figure", *(f"{labels[one.platform]} (n = {one.ramps})" for one in mix.packed))
-        caption = (
-            f"{consolidation.name_servers(run, mix).capitalize()}. Medians, with 95 % intervals (or the range of fewer"
-            " than six ramps)."
-        )
-        tables.append(Table(caption, head, tuple(rows)))
-    return [*tables, _idle_table(run)]
-
-
-def _idle_table(run: Run) -> Table:
-    """Return what a server costs in an hour that has no load, while nothing else runs."""
-    by_platform = {one: idle for one in run.platforms if (idle := estimate_idle(run, one.name))}
-    rows = tuple(
-        (Cell(quantity.title), *(_cell(quantity, idle.get(name)) for idle in by_platform.values()))
-        for name, quantity in consolidation.IDLE.items()
-    )
-    return Table(
-        "An idle server (a zombie): what it takes while nobody asks it anything. A wake-up is a thread that had gone to"
-        " sleep and runs again (voluntary context switches): of a virtual machine QEMU's threads, its processors among"
-        " them. Medians over the ramps of all mixes.",
-        (_head(run, "in an hour"), *(one.label for one in by_platform)),
-        rows if by_platform else (),
-    )
-
-
 def make_work_table(run: Run) -> Table:
     """Return the figures of the application's work, by platform."""
     platforms = list_compared(run, "work")
@@ -288,7 +189,10 @@ def make_work_table(run: Run) -> Table:
         tuple(
             (
                 Cell(quantity.title),
-                *(_cell(quantity, figures[one.name].estimate if one.name in figures else None) for one in having),
+                *(
+                    show_estimate(quantity, figures[one.name].estimate if one.name in figures else None)
+                    for one in having
+                ),
             )
             for quantity, figures in rows
         ),
@@ -322,7 +226,7 @@ def make_load_tables(run: Run) -> list[Table]:
     shown = [name for name in LOAD if any(name in figures for _, rates, _ in by_platform for figures in rates.values())]
     return [
         Table(
-            f"{one.label}: medians by offered rate, with 95 % intervals (or the range of fewer than six trials).",
+            f"{one.label}, by offered rate. {INTERVALS}",
             (_head(run, "offered"), *(LOAD[name].title for name in shown)),
             tuple(
                 (Cell(f"{rate:g} /s"), *(_load_cell(name, figures.get(name), behind.get(rate)) for name in shown))
@@ -337,7 +241,7 @@ def _load_cell(name: str, estimate: Estimate | None, behind: tuple[int, int] | N
     """Return a figure at a rate; no latency where the platform fell ``behind`` in so many of so many trials."""
     if behind and name.startswith("latency_"):
         return Cell(SATURATED, f"in {behind[0]} of {behind[1]} trials")
-    return _cell(LOAD[name], estimate)
+    return show_estimate(LOAD[name], estimate)
 
 
 def make_outcomes(run: Run) -> Table:

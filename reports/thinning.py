@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from typing import TypeVar
 
 _T = TypeVar("_T")
@@ -22,3 +23,15 @@ def pick_evenly(items: Sequence[_T], most: int) -> Sequence[_T]:
     if len(items) <= most:
         return items
     return [items[round(at * (len(items) - 1) / (most - 1))] for at in range(most)]
+
+
+def thin_series(
+    points: Sequence[tuple[float, float]], most: int, choose: Callable[[Iterable[float]], float]
+) -> list[tuple[float, float]]:
+    """Return a series of at most so many points: each the last time of neighbours, and what ``choose`` makes of their
+    values."""
+    if len(points) <= most:
+        return list(points)
+    edges = [round(at * len(points) / most) for at in range(most + 1)]
+    groups = [points[first:last] for first, last in pairwise(edges)]
+    return [(group[-1][0], choose(value for _, value in group)) for group in groups]

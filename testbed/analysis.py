@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Mapping
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -11,8 +12,6 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from testbed.aliases import is_again
-from testbed.breakdown import EMULATOR_PARTS, PARTS
-from testbed.copies import CopyMemory, copy_memory, taken_bytes
 from testbed.results import THROTTLED, THROTTLED_PERIODS, RunFolder, Trial, counts_instructions
 from testbed.soundness import list_faults, void_impossible
 from testbed.statistics import Estimate, estimate_median, estimate_median_of_series
@@ -24,15 +23,11 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 __all__ = [
-    "EMULATOR_PARTS",
-    "PARTS",
     "TEMPERATURES",
-    "CopyMemory",
     "Estimate",
     "estimate_median",
     "find_cold",
     "list_faults",
-    "taken_bytes",
 ]
 
 # The phases of an application's start, in order; every one is seconds since the request.
@@ -73,16 +68,6 @@ class Tally(Struct, frozen=True):
     void: int
     interrupted: int
     reasons: tuple[str, ...]
-
-
-class Ramp(Struct, frozen=True):
-    """One density trial: how far it went, why it stopped, and the columns of its samples."""
-
-    trial: int
-    platform: str
-    applications: int
-    reason: str
-    points: Mapping[str, tuple[float, ...]]
 
 
 class Run(Struct, frozen=True):
@@ -292,46 +277,31 @@ def estimate_held_back(run: Run, platform: str) -> dict[str, HeldBack]:
             select_values(run, "start", platform, f"{part}.{name}") for name in (THROTTLED_PERIODS, THROTTLED)
         )
         if fractions and seconds:
-            held_back[part] = HeldBack(estimate_median(fractions), estimate_median(seconds))
+            held_back[part] = HeldBack(*map(estimate_median_of_series, (fractions, seconds)))
     return held_back
 
 
-def select_ramps(run: Run, platform: str) -> tuple[Ramp, ...]:
-    """Return the density trials that are evidence, with the points that they are judged by."""
-    return run.remember(
-        ("ramps", platform), lambda: tuple(_ramp(run, trial) for trial in select_trials(run, "density", platform))
-    )
-
-
-def _ramp(run: Run, trial: Trial) -> Ramp:
-    applications = int(trial.value("applications") or 0)
-    return Ramp(trial.trial, trial.platform, applications, trial.reason, read_points(run, trial))
-
-
-def estimate_memory_of_copies(run: Run, platform: str, ruler: str) -> CopyMemory | None:
-    """Return what the first copy and each further one take, in bytes by one ruler, over all ramps; None without any."""
-    return run.remember(
-        ("memory", platform, ruler), lambda: copy_memory((ramp.points for ramp in select_ramps(run, platform)), ruler)
-    )
-
-
-def estimate_memory_parts(run: Run, platform: str) -> dict[str, Estimate]:
-    """Return what a copy of the application holds in each part (see testbed.breakdown), bytes, at the ends of the
-    ramps."""
-    observed = {name: select_values(run, "density", platform, f"part_{name}") for name in PARTS}
-    return {name: estimate_median(held) for name, held in observed.items() if held}
-
-
-def read_points(run: Run, trial: Trial) -> dict[str, tuple[float, ...]]:
+def read_points(run: Run, trial: Trial) -> dict[str, Sequence[float]]:
     """Return the columns of a trial's samples; none when the file is gone or is not as it was written."""
+    table = read_samples(run, trial)
+    return {} if table is None else select_numbers(table)
+
+
+def select_numbers(table: pd.DataFrame) -> dict[str, Sequence[float]]:
+    """Return the columns of samples as numbers; what is none, or none that a host can have, is NaN.
+
+    As arrays of the standard library: a run may have ten million of them, of which a tuple would make objects.
+    """
+    import numpy as np
     import pandas as pd
 
-    raw = read_samples(run, trial)
-    if raw is None:
-        return {}
-    table = raw.apply(pd.to_numeric, errors="coerce")
-    sound = table.astype(float).where(table.abs() <= _LARGEST)
-    return {str(name): tuple(sound[name].tolist()) for name in sound.columns}
+    columns: dict[str, Sequence[float]] = {}
+    for name in table.columns:
+        given = table[name]
+        is_number = given.dtype.kind in "iuf"
+        values = (given if is_number else pd.to_numeric(given, errors="coerce")).to_numpy(dtype=float)
+        columns[str(name)] = array("d", np.where(np.abs(values) <= _LARGEST, values, np.nan).tobytes())
+    return columns
 
 
 def read_samples(run: Run, trial: Trial) -> pd.DataFrame | None:
@@ -401,7 +371,8 @@ def estimate_work(run: Run, platform: str) -> dict[str, Figure]:
     trials = [trial for trial in run.trials if trial.counted and (trial.measure, trial.platform) == ("work", platform)]
     units = {metric.metric: metric.unit for trial in trials for metric in trial.metrics if "." not in metric.metric}
     return {
-        name: Figure(estimate_median(select_values(run, "work", platform, name)), unit) for name, unit in units.items()
+        name: Figure(estimate_median_of_series(select_values(run, "work", platform, name)), unit)
+        for name, unit in units.items()
     }
 
 

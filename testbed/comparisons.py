@@ -15,41 +15,34 @@ from msgspec.structs import replace
 from testbed.analysis import (
     TEMPERATURES,
     Platform,
-    Ramp,
     Run,
     find_saturated,
     get_offered_rate,
     list_compared,
     list_work_figures,
-    select_ramps,
 )
 from testbed.consolidations import MEASURE, list_mixes
 from testbed.copies import further_bytes
 from testbed.levels import Level, find_level
 from testbed.pairs import list_duets
+from testbed.ramps import Ramp, select_ramps
 from testbed.results import Trial
 from testbed.statistics import (
-    FEWEST_TO_ALLOW,
     MARGIN,
     RISK,
     Autocorrelation,
+    Blocks,
     Comparison,
     Drift,
     adjust_holm,
     autocorrelation,
-    compare_medians,
-    compare_pairs,
+    compare_blocks,
+    estimate_median_of_series,
     find_warmup,
     judge_drift,
+    judge_exactly,
     judge_family,
 )
-
-# Of fewer blocks the test within blocks could reject nothing in a family of 25 comparisons.
-FEWEST_BLOCKS = 10
-_RELATED = "neighbouring trials resemble each other, so that there are fewer of them than it seems"
-
-# A platform's values of one figure, each with its block, in the order of trials.
-Values = Sequence[tuple[int, float]]
 
 
 class Headline(Struct, frozen=True):
@@ -73,7 +66,8 @@ class PlatformComparison(Struct, frozen=True):
 
 class Series(Struct, frozen=True):
     """A platform's values of one figure over the run: how many first ones are ``warmup`` that was not marked as such,
-    and what the others do. ``drifts`` and ``is_related`` are judged over all series of the run at once."""
+    and what the others do. ``drifts`` and ``is_related`` are judged over all series of the run at once. ``effective``
+    is as how many independent trials they count in an interval, None of too few to show otherwise."""
 
     headline: Headline
     platform: str
@@ -82,54 +76,27 @@ class Series(Struct, frozen=True):
     related: Autocorrelation
     drifts: bool = False
     is_related: bool = False
+    effective: float | None = None
 
 
 def compare_platforms(run: Run, margin: float = MARGIN) -> tuple[PlatformComparison, ...]:
-    """Return every comparison that a run allows, with verdicts that hold for all of them at once. Duets have their own
-    (testbed.pairs)."""
+    """Return every comparison that a run allows, with verdicts that hold for all of them at once, or, in instruction
+    time, exactly. Duets have their own (testbed.pairs)."""
     return run.remember(("comparisons", margin), lambda: _compare_platforms(run, margin))
 
 
 def _compare_platforms(run: Run, margin: float) -> tuple[PlatformComparison, ...]:
     duets = {frozenset(duet) for duet in list_duets(run)}
     found = [
-        PlatformComparison(headline, baseline.name, other.name, compare_values(values[baseline], values[other], margin))
+        PlatformComparison(headline, baseline.name, other.name, compare_blocks(values[baseline], values[other], margin))
         for group in _list_groups(run)
         for headline, values in _list_figures(run, group)
         for baseline, other in ((next(iter(values)), other) for other in list(values)[1:])
         if {baseline.name, other.name} not in duets
     ]
-    judged = judge_family([one.comparison for one in found])
+    comparisons = [one.comparison for one in found]
+    judged = map(judge_exactly, comparisons) if run.instruction_time else judge_family(comparisons)
     return tuple(replace(one, comparison=verdict) for one, verdict in zip(found, judged, strict=True))
-
-
-def compare_values(base: Values, other: Values, margin: float = MARGIN) -> Comparison:
-    """Return a comparison of values by block.
-
-    Where trials resemble their neighbours, or drift, that is most likely the host's state, which all platforms of a
-    block share: from ``FEWEST_BLOCKS`` on they are compared within blocks then. Where even differences resemble their
-    neighbours, and there are too few of them to allow for it, nothing is claimed. With fewer blocks the samples are
-    compared as they are, which claims too little rather than too much as long as the state is shared
-    (benchmarks/coverage.py).
-    """
-    first, second = ([value for _, value in values] for values in (base, other))
-    of_base, of_other = dict(base), dict(other)
-    shared = sorted(of_base.keys() & of_other.keys())
-    moving = any(autocorrelation(values).found or judge_drift(values).found for values in (first, second))
-    if not moving or len(shared) < FEWEST_BLOCKS:
-        return compare_medians(first, second, margin)
-    first, second = ([of[block] for block in shared] for of in (of_base, of_other))
-    compared = compare_pairs(first, second, margin)
-    differences = [b - a for a, b in zip(first, second, strict=True)]
-    return _hold_back(compared) if len(shared) < FEWEST_TO_ALLOW and autocorrelation(differences).found else compared
-
-
-def _hold_back(compared: Comparison) -> Comparison:
-    """Return a comparison that claims nothing, since its trials are not independent."""
-    ratio = replace(compared.ratio, level=0.0) if compared.ratio else None
-    return replace(
-        compared, ratio=ratio, p_value=1.0, equivalence=None, verdict="cannot tell", smallest=None, why=_RELATED
-    )
 
 
 def examine_series(run: Run) -> tuple[Series, ...]:
@@ -153,7 +120,8 @@ def _examine_series(run: Run) -> tuple[Series, ...]:
 
 def _examine(headline: Headline, platform: str, values: Sequence[float]) -> Series:
     warmup = find_warmup(values)
-    return Series(headline, platform, warmup, judge_drift(values[warmup:]), autocorrelation(values[warmup:]))
+    rest, effective = values[warmup:], estimate_median_of_series(values).effective
+    return Series(headline, platform, warmup, judge_drift(rest), autocorrelation(rest), effective=effective)
 
 
 def _list_groups(run: Run) -> list[list[Platform]]:
@@ -164,7 +132,7 @@ def _list_groups(run: Run) -> list[list[Platform]]:
     ]
 
 
-def _list_figures(run: Run, platforms: Sequence[Platform]) -> list[tuple[Headline, dict[Platform, Values]]]:
+def _list_figures(run: Run, platforms: Sequence[Platform]) -> list[tuple[Headline, dict[Platform, Blocks]]]:
     """Return the headline figures that platforms have values of, each with those platforms, in their order."""
     figures = [
         (Headline("start", "ready"), _read_metric("start", "ready")),
@@ -190,8 +158,8 @@ def _list_figures(run: Run, platforms: Sequence[Platform]) -> list[tuple[Headlin
     ]  # fmt: skip
 
 
-def _read_metric(measure: str, metric: str, level: Level | None = None) -> Callable[[Run, str], Values]:
-    def read(run: Run, platform: str) -> Values:
+def _read_metric(measure: str, metric: str, level: Level | None = None) -> Callable[[Run, str], Blocks]:
+    def read(run: Run, platform: str) -> Blocks:
         trials = _select(run.trials, measure, platform, level)
         return [(trial.block, value) for trial in trials if (value := trial.value(metric)) is not None]
 
@@ -208,7 +176,7 @@ def _select(trials: Iterable[Trial], measure: str, platform: str, level: Level |
     ]
 
 
-def _read_further(run: Run, platform: str) -> Values:
+def _read_further(run: Run, platform: str) -> Blocks:
     """Return what a further copy takes, bytes by cgroup charge: the mean over a ramp."""
     blocks = {trial.trial: trial.block for trial in run.trials}
 

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from testbed.analysis import Platform, Run, get_mapping, select_trials
 from testbed.results import Trial
-from testbed.statistics import Estimate, estimate_median, estimate_median_ratio
+from testbed.statistics import Estimate, estimate_median_of_series, estimate_median_ratio
 from testbed.tables import parse_figure, read_table
 
 MEASURE = "consolidation"
@@ -139,7 +139,7 @@ def _mix(name: str, by_platform: Mapping[str, Sequence[Trial]], baseline: str) -
 
 def _pack(platform: str, trials: Sequence[Trial], baseline: str, base: Sequence[float]) -> Packed:
     names = dict.fromkeys(metric.metric for trial in trials for metric in trial.metrics)
-    figures = {name: estimate_median(_values(trials, name)) for name in names}
+    figures = {name: estimate_median_of_series(_values(trials, name)) for name in names}
     own = _values(_select_served(trials), "alone_cpu")
     overhead = None
     if platform != baseline and base and own and min(*base, *own) > 0:
@@ -161,7 +161,7 @@ def estimate_idle(run: Run, platform: str) -> dict[str, Estimate]:
     """Return what an idle server takes: medians of IDLE over the trials of all mixes, in base units (processors,
     wake-ups per second, bytes)."""
     trials = select_trials(run, MEASURE, platform)
-    return {name: estimate_median(values) for name in IDLE if (values := _values(trials, name))}
+    return {name: estimate_median_of_series(values) for name in IDLE if (values := _values(trials, name))}
 
 
 def read_steps(run: Run, platform: Platform, mix: str) -> tuple[tuple[Step, ...], ...]:

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from testbed.statistics import Estimate, MeanEstimate, estimate_mean, estimate_median
+from testbed.statistics import Estimate, MeanEstimate, estimate_mean, estimate_median_of_series
 
 # A ruler, and the column of a ramp's samples that it is read from.
 COLUMNS: Mapping[str, str] = {
@@ -75,8 +76,8 @@ def _further(steps: Sequence[tuple[float, float]]) -> tuple[float, ...]:
 def copy_memory(ramps: Iterable[Columns], ruler: str) -> CopyMemory | None:
     """Return the memory of copies from all ramps; None without a ramp that has a copy.
 
-    ``further`` takes the copies as independent of each other, whatever ramp they are in; errors of reading, which two
-    neighbouring differences share with opposite signs, make its interval too wide, never too narrow. No copy takes less
+    ``further`` takes the copies in their order, ramp after ramp; errors of reading, which two neighbouring differences
+    share with opposite signs, make its interval too wide, never too narrow. No copy takes less
     than nothing: estimates end at 0, and a mean whose whole interval is below it is none.
     """
     steps = [taken_bytes(ramp, ruler) for ramp in ramps]
@@ -84,7 +85,7 @@ def copy_memory(ramps: Iterable[Columns], ruler: str) -> CopyMemory | None:
     if not firsts:
         return None
     differences = [difference for of in steps for difference in _further(of)]
-    typical = estimate_median([max(0.0, value) for value in firsts])
+    typical = estimate_median_of_series([max(0.0, value) for value in firsts])
     return CopyMemory(typical, _not_negative(estimate_mean(differences)) if differences else None, len(firsts))
 
 
@@ -93,4 +94,4 @@ def _not_negative(mean: MeanEstimate) -> MeanEstimate | None:
         return mean if mean.value >= 0 else None
     if mean.high < 0:
         return None
-    return MeanEstimate(max(0.0, mean.value), max(0.0, mean.low), mean.high, mean.n)
+    return replace(mean, value=max(0.0, mean.value), low=max(0.0, mean.low))

@@ -11,19 +11,21 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from testbed.aliases import find_original
-from testbed.analysis import Run, get_offered_rate
+from testbed.analysis import Run
 from testbed.headlines import HEADLINES, find_headline
-from testbed.levels import Level, find_level
+from testbed.levels import LEVELS, Level, find_level
 from testbed.results import Trial
-from testbed.statistics import Comparison, Estimate, compare_pairs, estimate_median_ratio
+from testbed.statistics import Comparison, Estimate, compare_blocks, compare_pairs
 
 Pair = tuple[float, float]
 
 
 class NoiseFloor(Struct, frozen=True):
-    """What a platform differs by from itself in a metric (at an offered rate, in requests per second; None for none).
+    """What a platform differs by from itself in a metric (at an offered rate, in requests per second; None for none; of
+    a mix of servers, "" for none).
 
-    ``ratio`` is that of its two medians with their interval, or in a duet that of its pairs.
+    ``ratio`` is as any other comparison of the run has it: of its two medians or within blocks
+    (``testbed.statistics.compare_blocks``), in a duet that of its pairs.
     """
 
     platform: str
@@ -31,6 +33,7 @@ class NoiseFloor(Struct, frozen=True):
     metric: str
     ratio: Estimate
     rate_per_s: float | None = None
+    mix: str = ""
 
     @property
     def spread(self) -> float:
@@ -88,30 +91,35 @@ def find_noise_floor(run: Run, measure: str, metric: str, level: Level | None = 
             comparison = compare_duet(run, measure, both, metric, level)
             ratio = comparison.ratio if comparison else None
         else:
-            ratio = _ratio_of_medians(run, measure, both, metric, level)
+            ratio = _compare_again(run, measure, both, metric, level)
         if ratio is not None and ratio.low > 0:
-            return NoiseFloor(both[0], measure, metric, ratio, level if isinstance(level, float) else None)
+            rate, mix = (None, level) if isinstance(level, str) else (level, "")
+            return NoiseFloor(both[0], measure, metric, ratio, rate, mix)
     return None
 
 
-def _ratio_of_medians(
+def _compare_again(
     run: Run, measure: str, platforms: tuple[str, str], metric: str, level: Level | None
 ) -> Estimate | None:
-    base, of = (list(_by_block(run.trials, measure, name, metric, level).values()) for name in platforms)
-    return estimate_median_ratio(of, base) if base and of and min(*base, *of) > 0 else None
+    base, again = (
+        [(block, value) for (block, _), value in _by_block(run.trials, measure, name, metric, level).items()]
+        for name in platforms
+    )
+    return compare_blocks(base, again).ratio if base and again else None
 
 
 def list_noise_floors(run: Run) -> tuple[NoiseFloor, ...]:
-    """Return the noise floor of each measure's headline, of utilisation at each offered rate."""
+    """Return the noise floor of each measure's headline, at each of its levels."""
     found = (find_noise_floor(run, *figure) for figure in list_headlines(run))
     return tuple(one for one in found if one is not None)
 
 
-def list_headlines(run: Run) -> tuple[tuple[str, str, float | None], ...]:
-    """Return each measure's headline, as measure, metric and, of utilisation, each offered rate (else None)."""
-    figures: list[tuple[str, str, float | None]] = []
+def list_headlines(run: Run) -> tuple[tuple[str, str, Level | None], ...]:
+    """Return each measure's headline, as measure, metric and each of its levels (None where it has none)."""
+    figures: list[tuple[str, str, Level | None]] = []
     for measure in HEADLINES:
         if metric := find_headline(measure, run.trials):
-            rates = sorted({rate for one in run.trials if one.measure == measure and (rate := get_offered_rate(one))})
-            figures += [(measure, metric, rate) for rate in (rates if measure == "utilisation" else [None])]
+            found = {find_level(one) for one in run.trials if one.measure == measure} - {None}
+            levels = sorted(found, key=lambda level: (isinstance(level, str), level)) if measure in LEVELS else [None]
+            figures += [(measure, metric, level) for level in levels]
     return tuple(figures)

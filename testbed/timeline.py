@@ -1,39 +1,42 @@
-"""Reads what was sampled of instances and the host while a trial ran, as series over time."""
+"""Reads what was sampled of instances and the host while a load ran, as series over time."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from testbed.analysis import Run
-from testbed.results import INSTANCES_OF_STEP, Trial
-from testbed.tables import parse_figure, read_table
+from testbed.analysis import Run, read_samples, select_numbers
+from testbed.results import Trial
 
 # Seconds since sampling began, and what was read then.
 Series = tuple[tuple[float, float], ...]
 
 
 def read_timeline(run: Run, trial: Trial) -> Mapping[str, Mapping[str, Series]]:
-    """Return the series of a trial by instance (or ``host``) and column (docs/run-folder.md), in the order of time.
-
-    Of ``density`` and ``consolidation`` they are of the last window. Empty for other measures, and where the file is
-    gone or damaged.
-    """
-    path = run.folder.samples_path(trial)
-    if path is not None and trial.measure in ("density", "consolidation"):
-        path = path.with_name(f"{path.stem}{INSTANCES_OF_STEP}.csv")
-    points: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for row in read_table(path):
-        t_s, name = parse_figure(row.get("t_s")), row.get("name")
-        if t_s is None or not name:
-            continue
-        of_name = points.setdefault(name, {})
-        for column, text in row.items():
-            if column not in ("t_s", "name") and (value := parse_figure(text)) is not None:
-                of_name.setdefault(column, []).append((t_s, value))
+    """Return the series of a trial of ``utilisation`` by instance (or ``host``) and column (docs/run-folder.md), in the
+    order of time. Empty where the file is gone or damaged, and for what has no such rows."""
+    table = read_samples(run, trial)
+    if table is None or not {"t_s", "name"} <= set(table.columns):
+        return {}
+    names = table["name"].fillna("").astype(str).tolist()
+    numbers = select_numbers(table.drop(columns="name"))
+    rows: dict[str, list[int]] = {}
+    for row, (name, t_s) in enumerate(zip(names, numbers["t_s"], strict=True)):
+        if name and math.isfinite(t_s):
+            rows.setdefault(name, []).append(row)
     return {
-        name: {column: tuple(sorted(series)) for column, series in columns.items()} for name, columns in points.items()
+        name: {
+            column: series
+            for column, values in numbers.items()
+            if column != "t_s" and (series := _select(numbers["t_s"], values, of))
+        }
+        for name, of in rows.items()
     }
+
+
+def _select(times: Sequence[float], values: Sequence[float], rows: Sequence[int]) -> Series:
+    return tuple(sorted((times[row], values[row]) for row in rows if math.isfinite(values[row])))
 
 
 def compute_rates(series: Sequence[tuple[float, float]], unit: float = 1.0) -> Series:

@@ -18,16 +18,9 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER = ("runtime", "vm_images", "testbed", "reports", "tasks")
 # Reports reads run folders; nothing in it can run or change anything, but for the tasks in reports/commands.
 REPORTS_MAY = (
-    *(
-        "testbed.analysis",
-        "testbed.comparisons",
-        "testbed.consolidations",
-        "testbed.histograms",
-        "testbed.pairs",
-        "testbed.published",
-    ),
-    *("testbed.ramps", "testbed.repetitions", "testbed.results", "testbed.runs", "testbed.statistics"),
-    *("testbed.timeline", "runtime.errors", "runtime.output"),
+    *("testbed.analysis", "testbed.comparisons", "testbed.consolidations", "testbed.histograms", "testbed.pairs"),
+    *("testbed.published", "testbed.ramps", "testbed.repetitions", "testbed.results", "testbed.run_folders"),
+    *("testbed.runs", "testbed.statistics", "testbed.timeline", "runtime.errors", "runtime.output"),
 )
 # Imported inside a function, or at the top of a module that is itself imported inside one.
 SLOW = ("pandas", "matplotlib", "scipy", "numpy")
@@ -86,8 +79,8 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.breakdown": set(),
     "testbed.aliases": set(),
     "testbed.copies": {"testbed.statistics"},
-    "testbed.comparisons": {"testbed.analysis", "testbed.consolidations", "testbed.copies", "testbed.pairs"}
-    | {"testbed.levels", "testbed.results", "testbed.statistics"},
+    "testbed.comparisons": {"testbed.analysis", "testbed.consolidations", "testbed.copies", "testbed.levels"}
+    | {"testbed.pairs", "testbed.ramps", "testbed.results", "testbed.statistics"},
     "testbed.counts": set(),
     "testbed.histograms": set(),
     "testbed.interruption": set(),
@@ -98,10 +91,11 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.published": {"testbed.scenario"},
     "testbed.repetitions": {"testbed.analysis", "testbed.results", "testbed.statistics"},
     "testbed.results": {"testbed.histograms"},
+    "testbed.run_folders": {"testbed.results"},
     "testbed.sample": set(),
     "testbed.sampler": set(),
     "testbed.tables": set(),
-    "testbed.timeline": {"testbed.analysis", "testbed.results", "testbed.tables"},
+    "testbed.timeline": {"testbed.analysis", "testbed.results"},
     "testbed.temperature": {"testbed.aliases"},
     "testbed.headlines": {"testbed.results"},
     "testbed.leftovers": {"testbed.host", "testbed.platforms", "testbed.qemu"},
@@ -179,8 +173,6 @@ ROOMS: Mapping[str, set[str]] = {
     },
     "testbed.analysis": {
         "testbed.aliases",
-        "testbed.breakdown",
-        "testbed.copies",
         "testbed.statistics",
         "testbed.results",
         "testbed.soundness",
@@ -189,6 +181,7 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.ramps": {
         "testbed.analysis",
         "testbed.breakdown",
+        "testbed.copies",
         "testbed.histograms",
         "testbed.results",
         "testbed.statistics",
@@ -202,7 +195,9 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.copies",
         "testbed.levels",
         "testbed.pairs",
+        "testbed.ramps",
         "testbed.results",
+        "testbed.run_folders",
         "testbed.statistics",
     },
     "testbed.scenario": {"testbed.load"},

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reports.commands.common import RESULTS, ROOT
+from reports.commands.options import RESULTS, ROOT
 from runtime.errors import UsageError
 
 # What stands for the ids of runs, which come and go.

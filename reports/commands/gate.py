@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from reports.commands.common import RESULTS
+from reports.commands.options import RESULTS
 from runtime.errors import UsageError
 from testbed.analysis import Run
 from testbed.progress import print_progress

@@ -7,7 +7,8 @@ import json as json_module
 from invoke import Context, task
 from msgspec import to_builtins
 
-from reports.commands.common import ROOT, reporting
+from reports.commands.exits import reporting
+from reports.commands.options import ROOT
 from testbed.progress import print_progress
 
 

@@ -1,4 +1,4 @@
-"""The tasks on runs that have been made: compare, trend, export, index."""
+"""The tasks on runs that have been made: compare, trend, export, index, felter."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from invoke import Context, task
 
-from reports.commands.common import RESULTS, reporting
+from reports.commands.exits import reporting
+from reports.commands.options import RESULTS, split_words
 from runtime.errors import UsageError
 from testbed.progress import print_progress
 
@@ -146,4 +147,38 @@ def export(context: Context, run: str, format: str = "", out: str = "", parquet:
             print_progress(f"{out}: {len(content)} bytes")
         else:
             sys.stdout.write(content.decode())
+    return 0
+
+
+@task(
+    help={
+        "runs": "run folders, or their ids in results/, comma-separated (default: the newest of each scenario there)",
+        "json": "print as JSON",
+    }
+)
+@reporting
+def felter(context: Context, runs: str = "", json: bool = False) -> int:
+    """Print the table of Felter et al. (2014), made again of runs of hpc, net, disk, kv and db."""
+    from rich.console import Console
+
+    from reports import felter
+    from testbed.analysis import read_run
+    from testbed.results import RunFolder
+    from testbed.run_folders import find_newest_of, locate
+
+    paths = [locate(run, RESULTS) for run in split_words(runs)] or find_newest_of(RESULTS, tuple(felter.FIGURES))
+    read = [read_run(RunFolder.open(path)) for path in paths]
+    if not felter.make_rows(read):
+        raise UsageError(
+            f"none of {len(read)} runs has a figure of the table",
+            f"measure one: ./invoke bench --scenario hpc; the others: {', '.join(felter.FIGURES)}",
+        )
+    if json:
+        print(json_module.dumps(felter.as_json(read), indent=2))
+        return 0
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    for note in felter.list_notes(read):
+        console.print(f"Note: {note}", style="yellow", markup=False)
+    console.print(felter.make_table(read))
+    console.print(felter.LEGEND, style="dim", markup=False)
     return 0

@@ -11,7 +11,7 @@ from reports.runs import wording
 from runtime.output import printable
 from testbed.runs.compare import Comparison
 from testbed.runs.sides import Measured
-from testbed.statistics import estimate_median
+from testbed.statistics import estimate_median_of_series
 
 
 class Case(Struct, frozen=True):
@@ -52,7 +52,7 @@ def export_run(measured: Measured) -> bytes:
     """Return a run as JUnit XML: each figure passes, with its median; a measure all of whose trials failed fails."""
     cases = []
     for figure, values in measured.figures.items():
-        estimate = estimate_median(values)
+        estimate = estimate_median_of_series(values)
         quantity = wording.describe_figure(figure, abs(estimate.value))
         output = f"{quantity.title}: {quantity.show(estimate.value)}{quantity.basis(estimate)}"
         cases.append(Case(figure.platform, figure.test, output))

@@ -8,7 +8,7 @@ from datetime import datetime
 from runtime.output import printable
 from testbed.runs.figures import Figure
 from testbed.runs.sides import Measured
-from testbed.statistics import estimate_median
+from testbed.statistics import estimate_median_of_series
 
 _UNITS = {"s": "seconds", "bytes": "bytes", "1/s": "per_second", "1": ""}
 _NOT_IN_NAME = re.compile(r"[^A-Za-z0-9_]")
@@ -27,7 +27,7 @@ def export_run(measured: Measured) -> bytes:
         unit = _UNITS.get(figure.direction.unit, figure.direction.unit.replace("/s", "_per_second"))
         name = _NOT_IN_NAME.sub("_", "_".join(filter(None, ("testbed", figure.measure, figure.metric, unit))))
         units[name] = unit
-        estimate = estimate_median(values)
+        estimate = estimate_median_of_series(values)
         shown = {"median": estimate.value}
         shown |= {"low": estimate.low, "high": estimate.high} if estimate.is_interval else {}
         families.setdefault(name, []).extend(

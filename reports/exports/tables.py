@@ -11,7 +11,7 @@ from typing import Any
 from runtime.output import printable
 from testbed.runs.fingerprint import read_commit
 from testbed.runs.sides import Measured
-from testbed.statistics import estimate_median
+from testbed.statistics import estimate_median_of_series
 
 _COLUMNS = (
     "run", "scenario", "platform", "measure", "metric", "rate_per_s", "median", "low", "high", "level", "trials",
@@ -23,7 +23,7 @@ def export_bencher(measured: Measured) -> bytes:
     """Return a run in Bencher Metric Format: by benchmark, ``clickme/container/utilisation@50``, and measure."""
     results: dict[str, dict[str, dict[str, float]]] = {}
     for figure, values in measured.figures.items():
-        estimate = estimate_median(values)
+        estimate = estimate_median_of_series(values)
         bounds = {"lower_value": estimate.low, "upper_value": estimate.high} if estimate.is_interval else {}
         name = printable(f"{measured.run.folder.scenario}/{figure.platform}/{figure.measure}{figure.level}")
         results.setdefault(name, {})[figure.metric] = {"value": estimate.value, **bounds}
@@ -40,7 +40,10 @@ def export_otava(runs: Sequence[Measured]) -> bytes:
             _cell(one.run.manifest.get("started")),
             _cell(one.run_id),
             read_commit(one.run),
-            *(repr(estimate_median(one.figures[figure]).value) if figure in one.figures else "" for figure in names),
+            *(
+                repr(estimate_median_of_series(one.figures[figure]).value) if figure in one.figures else ""
+                for figure in names
+            ),
         )
         for one in runs
     ]
@@ -53,7 +56,7 @@ def export_csv(runs: Sequence[Measured]) -> bytes:
     for one in runs:
         clock = "instructions" if one.run.instruction_time else "host"
         for figure, values in one.figures.items():
-            found = estimate_median(values)
+            found = estimate_median_of_series(values)
             name = (_cell(one.run_id), _cell(one.run.folder.scenario), _cell(figure.platform))
             numbers = (found.value, found.low, found.high, found.level, found.n)
             rate = figure.rate_per_s or ""

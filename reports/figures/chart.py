@@ -14,6 +14,7 @@ from msgspec import Struct
 from reports.figures.marks import Look, element, marker, number, path, percent, plot, segment, stretched, words
 from reports.figures.matrix import draw_sign
 from reports.figures.scales import Scale
+from reports.figures.ticks import draw_ticks, place_ticks
 
 HEIGHT_PX = 230
 _LINE_PX = 14
@@ -93,7 +94,7 @@ def draw_chart(chart: Chart) -> Markup:
         "div",
         element("div", chart.y_label, class_="y-label"),
         element("ul", *key, class_="key"),
-        plot(height + 22, *drawn, class_="chart"),
+        element("div", plot(height + 22, *drawn), class_="axis"),
         element("div", chart.x_label, class_="x-label"),
         class_="plot",
     )
@@ -108,10 +109,10 @@ def _axes(chart: Chart) -> list[Markup]:
     for value, text in chart.y.ticks(5):
         y = _y(chart, value)
         shapes += [segment(0, y, 1, y, "grid"), words(text, 0, y + 4, "end", -7)]
-    for value, text in chart.x_ticks or chart.x.ticks(6):
-        x = chart.x.place(value)
-        shapes += [segment(x, chart.height_px, x, chart.height_px + 4, "axis-line")]
-        shapes.append(words(text, x, chart.height_px + 17, "middle"))
+    labels = chart.x_ticks or chart.x.ticks(6)
+    for x in (chart.x.place(value) for value, _ in labels):
+        shapes.append(segment(x, chart.height_px, x, chart.height_px + 4, "axis-line"))
+    shapes += draw_ticks(place_ticks(chart.x, labels, at_ends=False), chart.height_px + 17)
     shapes.append(segment(0, chart.height_px, 1, chart.height_px, "axis-line"))
     for limit in chart.limits:
         shapes.append(segment(0, _y(chart, limit.y), 1, _y(chart, limit.y), "limit"))

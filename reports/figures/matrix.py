@@ -11,23 +11,28 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 from msgspec import Struct
 
-from reports.figures.marks import Look, element, number, percent, plot, segment
+from reports.figures.marks import Look, element, plot, segment
 from reports.figures.scales import Scale
+from reports.figures.ticks import draw_ticks, place_ticks
 
 _AXIS_PX = 20
 # No more rows than these are kept on one page of paper.
 _SHORT_ROWS = 16
-# Nearer to an end than this, a tick's text would leave its column.
-_AT_AN_END = 0.07
 
 
 class Column(Struct, frozen=True):
-    """A column: what it shows, a note below its head, and its axis, if it has one."""
+    """A column: what it shows, a note below its head, and its axis, if it has one, with at most so many ``ticks`` or
+    those that are given as ``labels``."""
 
     head: str
     note: str = ""
     scale: Scale | None = None
     ticks: int = 4
+    labels: Sequence[tuple[float, str]] = ()
+
+    def list_labels(self) -> Sequence[tuple[float, str]]:
+        """Return the values that are marked on its axis, with their texts."""
+        return self.labels or (self.scale.ticks(self.ticks) if self.scale else ())
 
 
 class Row(Struct, frozen=True):
@@ -114,7 +119,7 @@ def _cell(matrix: Matrix, column: Column, cell: Cell, row: int, at: int) -> Mark
     drawn = Markup("")
     if column.scale and (cell.marks or cell.text):
         grid = [segment(column.scale.place(value), 0, column.scale.place(value), matrix.height_px, "grid")
-                for value, _ in column.scale.ticks(column.ticks)]  # fmt: skip
+                for value, _ in column.list_labels()]  # fmt: skip
         base = [] if cell.base is None else [segment(cell.base, 0, cell.base, matrix.height_px, "base")]
         drawn = plot(matrix.height_px, *grid, *base, cell.marks)
     figure = [element("b", cell.text)] if cell.text else []
@@ -126,10 +131,6 @@ def _cell(matrix: Matrix, column: Column, cell: Cell, row: int, at: int) -> Mark
 
 def _axis(column: Column, rows: int, at: int) -> Markup:
     assert column.scale is not None
-    texts = []
-    for value, text in column.scale.ticks(column.ticks):
-        x = column.scale.place(value)
-        anchor = "start" if x < _AT_AN_END else "end" if x > 1 - _AT_AN_END else "middle"
-        texts.append(element("text", text, x=percent(x), y=number(15), text_anchor=anchor))
+    texts = draw_ticks(place_ticks(column.scale, column.list_labels()), 15)
     line = segment(0, 0.5, 1, 0.5, "axis-line")
     return element("div", plot(_AXIS_PX, line, *texts), class_="axis", style=_place(rows, at))

@@ -1,16 +1,18 @@
-"""Where a copy's memory is: the same part in the same row, every platform on the same axis."""
+"""Where a copy's memory is, at the end of the ramps part by part, and at their steps; platforms on the same axis."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from reports.figures.marks import Picture, bar, join, segment
+from reports.figures.marks import Picture, bar, element, join, segment
 from reports.figures.matrix import Cell, Column, Matrix, Row, draw_matrix
 from reports.figures.scales import Scale
 from reports.quantities import MEBIBYTE, Quantity
-from testbed.analysis import EMULATOR_PARTS, PARTS, Platform, Run, estimate_memory_parts, list_compared
+from reports.thinning import pick_evenly
+from testbed.analysis import Platform, Run, list_compared
+from testbed.ramps import EMULATOR_PARTS, PARTS, PartsOfStep, estimate_memory_parts, select_parts
 from testbed.statistics import Estimate
 
 # What the figure distinguishes, with its hue: parts of a kind are one.
@@ -24,7 +26,7 @@ _GROUPS: Mapping[str, tuple[int, tuple[str, ...]]] = {
     "host: page cache, kernel": (3, ("host_cache", "host_kernel")),
     "merged, or unattributed": (7, ("unexplained", "absent", "merged")),
 }
-_PLATFORMS_ABREAST = 4
+_PLATFORMS_ABREAST, _MOST_COUNTS = 4, 8
 _BAR_PX = 22
 
 
@@ -50,7 +52,12 @@ def group_parts(parts: Mapping[str, Estimate]) -> dict[str, float]:
 
 
 def draw_memory(run: Run) -> list[Picture]:
-    """Draw the parts; none without a virtual machine whose memory was broken down."""
+    """Draw where a copy's memory goes, as far as the run's ramps broke it down."""
+    return [*_draw_ends(run), *_draw_steps(run)]
+
+
+def _draw_ends(run: Run) -> list[Picture]:
+    """Draw the parts at the end of the ramps; none without a virtual machine whose memory was broken down."""
     bars = {one: group_parts(parts) for one, parts in select_measured(run).items()}
     if not bars:
         return []
@@ -107,3 +114,71 @@ def _sum_cell(total: float, scale: Scale) -> Cell:
 
 def _show(size: float) -> str:
     return Quantity("", "MiB", most_decimals=1).show(size)
+
+
+def _draw_steps(run: Run) -> list[Picture]:
+    """Draw the parts laid end to end, a row for each number of copies; none where only one number was looked at."""
+    by_platform = {one: parts for one in list_compared(run, "density") if (parts := select_parts(run, one.name))}
+    counts = sorted({step.applications for steps in by_platform.values() for step in steps})
+    if len(counts) < 2:
+        return []
+    counts = list(pick_evenly(counts, _MOST_COUNTS))
+    grouped = {one: {step.applications: step for step in steps} for one, steps in by_platform.items()}
+    shown = [step for steps in grouped.values() for count, step in steps.items() if count in counts]
+    used = [group for group in _GROUPS if any(group in group_parts(step.parts) for step in shown)]
+    longest = [sum(size for size in group_parts(step.parts).values() if size > 0) for step in shown]
+    scale = Scale("linear", 0.0, max((*longest, *(step.total.high * MEBIBYTE for step in shown), 1.0)) * 1.02)
+    rows = [Row(f"{count} {'copy' if count == 1 else 'copies'}") for count in counts]
+    drawn, platforms = [_draw_key(used)], list(grouped)
+    for first in range(0, len(platforms), _PLATFORMS_ABREAST):
+        abreast = platforms[first : first + _PLATFORMS_ABREAST]
+        cells = {
+            (row, at): _draw_stack(grouped[one][count], scale)
+            for at, one in enumerate(abreast)
+            for row, count in enumerate(counts)
+            if count in grouped[one]
+        }
+        columns = [Column(one.label, "MiB of a copy", scale, ticks=4) for one in abreast]
+        drawn.append(draw_matrix(Matrix(columns, rows, cells, _BAR_PX, inline=True, class_="memory")))
+    said = [f"{one.label} {_say_totals(steps)}" for one, steps in by_platform.items()]
+    most = max(step.total.n for step in shown)
+    rests = f", median of at most {most} ramps with its 95 % interval or their range" if most > 1 else ""
+    caption = (
+        f"Mean of the copies that ran, by what it is used for; line: the sum{rests}. What copies share is divided among"
+        " more of them, the more there are."
+    )
+    alt = f"Memory of a copy against how many run, in MiB: {'; '.join(said)}."
+    return [Picture(join(*drawn), "Memory of a copy beside others", alt, caption, wide=True)]
+
+
+def _say_totals(steps: Sequence[PartsOfStep]) -> str:
+    return ", ".join(f"{_show(step.total.value * MEBIBYTE)} with {step.applications}" for step in steps)
+
+
+def _draw_stack(step: PartsOfStep, scale: Scale) -> Cell:
+    """Return a bar of what takes memory, and a line at the sum, from which what was merged is taken off."""
+    shapes, at = [], 0.0
+    for group, size in group_parts(step.parts).items():
+        if size > 0:
+            hue = _GROUPS[group][0]
+            shapes.append(bar(scale.place(at), scale.place(at + size), 4, _BAR_PX - 8, f"bar c{hue}", hue))
+            at += size
+    low_mib, total_mib, high_mib = (edge * MEBIBYTE for edge in (step.total.low, step.total.value, step.total.high))
+    low, total, high = map(scale.place, (low_mib, total_mib, high_mib))
+    shapes.append(segment(total, 1, total, _BAR_PX - 1, "median sum"))
+    if high > low:
+        shapes.append(segment(low, _BAR_PX / 2, high, _BAR_PX / 2, "median sum"))
+    span = Quantity("", "MiB").span(low_mib, high_mib, total_mib) if step.total.n > 1 else ""
+    return Cell(join(*shapes), _show(total_mib), span)
+
+
+def _draw_key(groups: Sequence[str]) -> Markup:
+    """Return which hatch is which group."""
+    items = [
+        element(
+            "li", element("svg", bar(0, 1, 0.5, 11, f"bar c{hue}", hue), class_="swatch", aria_hidden="true"), group
+        )
+        for group in groups
+        for hue, _ in [_GROUPS[group]]
+    ]
+    return element("ul", *items, class_="key shown")

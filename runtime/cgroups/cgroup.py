@@ -214,8 +214,9 @@ class Cgroup(Struct, frozen=True):
     def freeze(self, frozen: bool = True, timeout_s: float = 5.0, by: Effects = DIRECT) -> None:
         """Freeze all its processes, or thaw them.
 
-        Raises TestbedError when this takes longer than ``timeout_s``, or when the host has no freezer.
+        Raises TestbedError when this takes longer than ``timeout_s``, when the host has no freezer, and for a root.
         """
+        self._require_a_name("freeze the processes")
         if "freezer" in self.hierarchies.v1:
             file, word = self.hierarchies.v1["freezer"] / self.name / "freezer.state", "FROZEN" if frozen else "THAWED"
         elif self.hierarchies.unified:
@@ -244,11 +245,20 @@ class Cgroup(Struct, frozen=True):
                 return "frozen 1" in (self.hierarchies.unified / self.name / "cgroup.events").read_text()
         return False
 
+    def _require_a_name(self, what: str) -> None:
+        """Raise TestbedError for the root of the hierarchies, which has all processes of the host, and for what may be
+        one: nothing of ours is there, so whoever asks has been told a wrong name."""
+        parts = self.name.split("/")
+        if ".." in parts or not any(part not in ("", ".") for part in parts):
+            raise TestbedError(f"{what} of {self.name or '/'!r}: that is no cgroup of ours, but may be the whole host")
+
     def kill_at_once(self, by: Effects = DIRECT) -> bool:
         """Have the kernel kill every process, including those that are just being forked.
 
-        Returns False where the kernel cannot do so: it takes cgroup v2 without v1, and Linux 5.14.
+        Returns False where the kernel cannot do so: it takes cgroup v2 without v1, and Linux 5.14. Raises TestbedError
+        for a root.
         """
+        self._require_a_name("kill the processes")
         if self.hierarchies.v1 or self.hierarchies.unified is None:
             return False
         with _unless_removed():
@@ -257,7 +267,8 @@ class Cgroup(Struct, frozen=True):
         return False
 
     def kill(self, timeout_s: float = 10.0, by: Effects = DIRECT) -> None:
-        """Kill its processes and wait until none is left. Raises TestbedError when some will not die."""
+        """Kill its processes and wait until none is left. Raises TestbedError when some do not die, and for a root."""
+        self._require_a_name("kill the processes")
         began_s = time.monotonic()
         while pids := self.pids():
             self.kill_at_once(by)
@@ -269,8 +280,10 @@ class Cgroup(Struct, frozen=True):
     def remove(self, timeout_s: float = 5.0, by: Effects = DIRECT) -> None:
         """Remove its directories and those below them; absent ones are ignored.
 
-        It tries again for ``timeout_s``, because the last process may need a moment to be reaped. Raises TestbedError.
+        It tries again for ``timeout_s``, because the last process may need a moment to be reaped. Raises TestbedError
+        when it cannot be removed, and for a root.
         """
+        self._require_a_name("remove the cgroups")
         began_s = time.monotonic()
         while True:
             directories = [path for directory in self.directories() for path in _with_those_below(directory)]

@@ -207,8 +207,8 @@ def make_metrics(
     machine of its own when it was calibrated, ``utilisation_after`` what all of them use of this host (of its
     processors' time, platforms' own processes included, generator and others not), ``utilisation_declared`` the same of
     those that fit by their limits. ``alone_cpu`` is one server's part of this host on this platform, and
-    ``cpu_overhead`` how many times the calibrated one that is, unless it broke; ``packed_cpu`` is a server's part when all run.
-    Latencies are those of one server alone and of all of them.
+    ``cpu_overhead`` how many times the calibrated one that is, unless it broke; ``packed_cpu`` is a server's part when
+    all run. Latencies are those of one server alone and of all of them.
     """
     steps = {point.applications: point for point in points}
     figures = [

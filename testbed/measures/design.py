@@ -4,7 +4,9 @@ To stop when an interval has become narrow makes it too narrow: a run ends where
 (Y. S. Chow and H. Robbins, On the asymptotic theory of fixed-width sequential confidence intervals, Annals of
 Mathematical Statistics 36(2), 1965: right in the limit only). With lognormal values of 10 % spread, 92 % of such
 intervals covered the median. So a run is judged without its last block: one more follows the decision, which by
-simulation makes 95 % of it again (tests/testbed/measures/test_design.py).
+simulation makes 95 % of it again (tests/testbed/measures/test_design.py). The interval is the one that is reported:
+where trials resemble their neighbours it is wider, and the run longer. Fewer than ``FEWEST_TO_SHOW`` trials cannot show
+whether they do; theirs must be narrower by as much as correlation could widen it.
 """
 
 from __future__ import annotations
@@ -19,10 +21,13 @@ from runtime.errors import UsageError
 from testbed.headlines import find_headline
 from testbed.levels import Level, find_level
 from testbed.results import Trial
-from testbed.statistics import FEWEST, estimate_median
+from testbed.statistics import FEWEST, FEWEST_TO_SHOW, estimate_median_of_series
 
 # The relative half-width of a median's interval that is narrow enough, unless --until says otherwise.
 UNTIL = 0.05
+# So many times as narrow must an interval be that takes its trials as independent: about as much wider as it
+# had to be if each had two thirds of its deviation from the one before.
+_UNSHOWN = 2.0
 # No measure gets more blocks than these to become so; a coefficient of variation of 12 % takes about 36 for 5 %.
 MOST_BLOCKS = 40
 # After so many seconds no block begins beyond the least number, unless --budget says otherwise.
@@ -135,7 +140,7 @@ def _half(measure: str, trials: Sequence[Trial]) -> float | None:
     """Return the relative half-width of the median of the measure's headline; None when there is no interval."""
     metric = find_headline(measure, trials)
     values = [value for trial in trials if (value := trial.value(metric)) is not None]
-    estimate = estimate_median(values) if values else None
+    estimate = estimate_median_of_series(values) if values else None
     if estimate is None or not estimate.is_interval:
         return None
     half = (estimate.high - estimate.low) / 2
@@ -147,6 +152,10 @@ def find_widest(measure: str, record: Iterable[Trial]) -> float | None:
     halves = [width.half for width in find_widths(measure, record)]
     known = [half for half in halves if half is not None]
     return max(known) if known and len(known) == len(halves) else None
+
+
+def _is_narrow(width: Width, until: float) -> bool:
+    return width.half is not None and width.half <= (until if width.n >= FEWEST_TO_SHOW else until / _UNSHOWN)
 
 
 def judge(design: Design, measure: str, blocks: int, record: Sequence[Trial]) -> str:
@@ -165,8 +174,8 @@ def judge(design: Design, measure: str, blocks: int, record: Sequence[Trial]) ->
     widest = find_widest(measure, record)
     found = "without an interval on some platform" if widest is None else f"±{widest:.1%}"
     last = max(trial.block for trial in record if trial.measure == measure)
-    before = find_widest(measure, [trial for trial in record if trial.block != last])
-    if before is not None and before <= design.until:
+    before = find_widths(measure, [trial for trial in record if trial.block != last])
+    if before and all(_is_narrow(width, design.until) for width in before):
         return f"{found} after {blocks} blocks"
     return f"the most, {blocks} blocks: {found}" if blocks >= design.most[measure] else ""
 
@@ -182,4 +191,7 @@ def predict_blocks(design: Design, measure: str, blocks: int, record: Sequence[T
     widest = find_widest(measure, record)
     if widest is None or not math.isfinite(widest):
         return most
-    return min(most, max(blocks + 1, math.ceil(blocks * (widest / design.until) ** 2) + 1))
+    enough = blocks * (widest / design.until) ** 2
+    if blocks < FEWEST_TO_SHOW:
+        enough = max(enough, min(enough * _UNSHOWN**2, FEWEST_TO_SHOW))
+    return min(most, max(blocks, math.ceil(enough)) + 1)

@@ -13,7 +13,7 @@ import platform
 import shutil
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from errno import EINVAL, ENOENT
 from functools import partial
 from pathlib import Path
@@ -290,12 +290,21 @@ class LibvirtLxcPlatform:
             if domain.spec.link is not None:
                 fix_port(domain.port, domain.spec.link.mac)
             created_ns = time.monotonic_ns()
-            cgroup = Cgroup(
-                find_cgroup(created.ID()), restrict_hierarchies(hierarchies(), ("memory", "cpu", "cpuacct", "devices"))
+            running = _Running(
+                created, console, self._find_cgroup(created, instance.name), tasks, folder, requested_ns, created_ns
             )
-            running = _Running(created, console, cgroup, tasks, folder, requested_ns, created_ns)
             self._running[instance.name] = running
             undo.pop_all()
+
+    def _find_cgroup(self, domain: Any, name: str) -> Cgroup:
+        """Return the cgroup that libvirt has made: below that of its daemon, whoever has the process's number by now.
+        Of a container that has ended already, it is one that is not there."""
+        found = absent = f"{self._daemon_cgroup.name}/ended/{name}"
+        with suppress(OSError):
+            found = find_cgroup(domain.ID())
+        if not found.startswith(f"{self._daemon_cgroup.name}/"):
+            found = absent
+        return Cgroup(found, restrict_hierarchies(hierarchies(), ("memory", "cpu", "cpuacct", "devices")))
 
     def _asks(self, spec: Spec) -> bool:
         """Return whether the container has a task limit that no v1 hierarchy can hold."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 from runtime.cgroups import Cgroup, Hierarchies
@@ -16,11 +18,17 @@ def restrict_hierarchies(hierarchies: Hierarchies, controllers: tuple[str, ...])
 
 
 def find_cgroup(pid: int) -> str:
-    """Return the name of the cgroup that holds ``pid``: the memory controller's on v1, that of v2 otherwise."""
+    """Return the name of the cgroup that holds ``pid``: the memory controller's on v1, that of v2 otherwise.
+
+    Raises ProcessLookupError when it has ended: the kernel moves it to the root then, where all of the host is.
+    """
     lines = [line.split(":", 2) for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()]
     names = {controllers: path for _, controllers, path in lines}
     of_memory = [path for controllers, path in names.items() if "memory" in controllers.split(",")]
-    return (of_memory or [names[""]])[0].lstrip("/")
+    name = (of_memory or [names[""]])[0].strip("/")
+    if not name:
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), str(pid))
+    return name
 
 
 def limit_tasks(parent: Cgroup, limit: int, pid: int) -> None:

@@ -33,7 +33,7 @@ from testbed.runs.verdict import (
     judge,
     judge_exactly,
 )
-from testbed.statistics import Estimate, adjust_holm, estimate_median
+from testbed.statistics import Estimate, adjust_holm, estimate_median_of_series
 
 # The fraction by which a figure may get worse where nothing else is asked for.
 DEFAULT_LIMIT = 0.05
@@ -271,7 +271,14 @@ def _measure_row(figure: Figure, before: Sequence[Measured], after: Sequence[Mea
     floors = [one.find_noise_floor(figure) for one in (*before, *after)]
     noises = () if exact else (*floors, estimate_own_noise(old), estimate_own_noise(new))
     noise = max((one for one in noises if one is not None), default=None)
-    return Row(figure, tuple(map(estimate_median, old)), tuple(map(estimate_median, new)), change, noise, None)
+    return Row(
+        figure,
+        tuple(map(estimate_median_of_series, old)),
+        tuple(map(estimate_median_of_series, new)),
+        change,
+        noise,
+        None,
+    )
 
 
 def _judge_row_exactly(row: Row, before: Sequence[Measured], after: Sequence[Measured], limits: Limits) -> Judgement:

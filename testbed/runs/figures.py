@@ -7,9 +7,10 @@ from typing import Literal
 
 from msgspec import Struct
 
-from testbed.analysis import Run, find_saturated, get_offered_rate, select_ramps
+from testbed.analysis import Run, find_saturated, get_offered_rate
 from testbed.copies import RULERS, first_bytes, further_bytes
 from testbed.levels import find_level
+from testbed.ramps import select_ramps
 from testbed.results import Metric
 
 Better = Literal["lower", "higher"]

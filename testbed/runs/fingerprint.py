@@ -52,15 +52,15 @@ class Difference(Struct, frozen=True):
         return f"{self.name}: {self.before or 'none'} → {self.after or 'none'}"
 
 
-def flatten(value: object, name: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
+def name_values(value: object, name: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
     """Yield the leaves of nested data as a dotted name and a text; what is too deep is one leaf."""
     if isinstance(value, Mapping) and depth < _DEEPEST:
         for key, inner in value.items():
             if key not in PASSING:
-                yield from flatten(inner, f"{name}.{key}" if name else str(key), depth + 1)
+                yield from name_values(inner, f"{name}.{key}" if name else str(key), depth + 1)
     elif isinstance(value, list) and depth < _DEEPEST and any(isinstance(inner, Mapping | list) for inner in value):
         for index, inner in enumerate(value):
-            yield from flatten(inner, f"{name}.{index}", depth + 1)
+            yield from name_values(inner, f"{name}.{index}", depth + 1)
     else:
         yield shorten(name), _text(value)
 
@@ -105,7 +105,9 @@ def read_fingerprint(run: Run) -> dict[str, dict[str, str]]:
         groups = {name: paths for name, paths in groups.items() if name not in ("host", "kernel")}
     return {
         group: dict(
-            islice((pair for path in paths for pair in flatten(_pick(manifest, path), path) if pair[1]), _MOST_FACTS)
+            islice(
+                (pair for path in paths for pair in name_values(_pick(manifest, path), path) if pair[1]), _MOST_FACTS
+            )
         )
         for group, paths in groups.items()
     }

@@ -12,7 +12,8 @@ from msgspec import Struct
 from runtime.errors import UsageError
 from testbed.analysis import Run, read_run
 from testbed.pairs import find_noise_floor
-from testbed.results import MANIFEST, RunFolder, locate
+from testbed.results import MANIFEST, RunFolder
+from testbed.run_folders import locate
 from testbed.runs.figures import Figure, count_failures, list_figures
 from testbed.runs.fingerprint import list_differences, list_obstacles
 

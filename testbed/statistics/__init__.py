@@ -4,6 +4,7 @@ Importing it costs nothing: scipy and numpy are imported by the functions that n
 while something is measured.
 """
 
+from testbed.statistics.blocks import Blocks, compare_blocks
 from testbed.statistics.bootstrap import estimate_bca
 from testbed.statistics.comparison import (
     MARGIN,
@@ -14,11 +15,12 @@ from testbed.statistics.comparison import (
     compare_medians,
     compare_pairs,
     judge_equivalence,
+    judge_exactly,
     judge_family,
 )
 from testbed.statistics.contrasts import estimate_median_difference, estimate_median_ratio
 from testbed.statistics.correlation import (
-    FEWEST_TO_ALLOW,
+    FEWEST_TO_SHOW,
     Autocorrelation,
     autocorrelation,
     estimate_median_of_series,
@@ -31,12 +33,13 @@ from testbed.statistics.series import Drift, find_warmup, judge_drift
 
 __all__ = [
     "FEWEST",
-    "FEWEST_TO_ALLOW",
+    "FEWEST_TO_SHOW",
     "LEVEL",
     "MARGIN",
     "MOST",
     "RISK",
     "Autocorrelation",
+    "Blocks",
     "Comparison",
     "Drift",
     "Equivalence",
@@ -48,6 +51,7 @@ __all__ = [
     "Verdict",
     "adjust_holm",
     "autocorrelation",
+    "compare_blocks",
     "compare_medians",
     "compare_pairs",
     "estimate_bca",
@@ -61,6 +65,7 @@ __all__ = [
     "hodges_lehmann",
     "judge_drift",
     "judge_equivalence",
+    "judge_exactly",
     "judge_family",
     "plan_repetitions",
 ]

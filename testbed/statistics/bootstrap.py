@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import Any
 
+from testbed.statistics.correlation import autocorrelation, find_inflation
+from testbed.statistics.means import find_factor
 from testbed.statistics.medians import LEVEL, Estimate
 
 # Of fewer values the bootstrap's interval of a skewed distribution's mean is too short (benchmarks/coverage.py).
@@ -23,7 +25,8 @@ def estimate_bca(values: Sequence[float], statistic: Callable[..., Any]) -> Esti
     ``statistic`` takes an array and ``axis``, as numpy's do. The interval is that of B. Efron (Better bootstrap
     confidence intervals, Journal of the American Statistical Association 82, 1987), by scipy.stats.bootstrap, of a
     level that is higher by as much as Student's interval is wider than the normal one (T. Hesterberg, What teachers
-    should know about the bootstrap, The American Statistician 69, 2015). With fewer than
+    should know about the bootstrap, The American Statistician 69, 2015). Values are given in their order: where
+    neighbours have, or may have, something in common, it is wider by as much as Student's. With fewer than
     ``FEWEST_OF_BCA`` values: their range, with level 0. Raises ValueError without values.
     """
     if not values:
@@ -47,7 +50,10 @@ def estimate_bca(values: Sequence[float], statistic: Callable[..., Any]) -> Esti
         method="BCa",
         rng=np.random.default_rng(_SEED),
     ).confidence_interval
-    return Estimate(value, float(interval.low), float(interval.high), len(values), LEVEL)
+    effective = len(values) / find_inflation(values)
+    wider = find_factor(effective) / find_factor(len(values))
+    low, high = (value + wider * (float(limit) - value) for limit in (interval.low, interval.high))
+    return Estimate(value, low, high, len(values), LEVEL, effective, autocorrelation(values).found)
 
 
 def _expand(n: int) -> float:

@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import NormalDist
+from statistics import NormalDist, fmean
 from typing import Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from testbed.statistics.contrasts import estimate_median_difference, estimate_median_ratio
-from testbed.statistics.correlation import estimate_median_of_series, find_inflation
+from testbed.statistics.correlation import (
+    FEWEST_TO_SHOW,
+    autocorrelation,
+    estimate_median_of_series,
+    find_inflation,
+)
 from testbed.statistics.medians import FEWEST, RISK, Estimate
 from testbed.statistics.ranks import compare_order, hodges_lehmann, judge_below, judge_signs_below
 
@@ -81,13 +86,25 @@ def compare_medians(base: Sequence[float], other: Sequence[float], margin: float
             ratio=estimate_median_ratio(other, base) if positive else None,
             difference=estimate_median_difference(other, base),
             shift=hodges_lehmann(base, other),
-            p_value=compare_order(base, other, find_inflation(base, other)),
+            p_value=compare_order(base, other, _inflate(base, other)),
             equivalence=judge_equivalence(base, other, margin) if positive else None,
             verdict="cannot tell",
             smallest=_smallest(base, other) if positive else None,
             n_base=len(base),
             n_other=len(other),
         )
+    )
+
+
+def _inflate(*samples: Sequence[float]) -> float:
+    """Return the inflation that a test allows for: that of samples in which neighbours were found to be related.
+
+    An interval allows for more, and a verdict needs both. If a test did, ten trials a side that do not overlap would
+    not be enough to tell them apart among the comparisons of a run.
+    """
+    return fmean(
+        find_inflation(values) if len(values) >= FEWEST_TO_SHOW and autocorrelation(values).found else 1.0
+        for values in samples
     )
 
 
@@ -140,7 +157,7 @@ def judge_equivalence(base: Sequence[float], other: Sequence[float], margin: flo
     of Pharmacokinetics and Biopharmaceutics 15, 1987), here by ranks: that ``other`` is less than 1 + margin times, and
     more than 1 / (1 + margin) times ``base``; the larger p value counts.
     """
-    inflation = find_inflation(base, other)
+    inflation = _inflate(base, other)
     p_value = max(
         judge_below([value * (1 + margin) for value in base], other, inflation),
         judge_below([value * (1 + margin) for value in other], base, inflation),
@@ -196,6 +213,15 @@ def _find_smallest_of_family(one: Comparison, family: int) -> float | None:
     if one.smallest is None or least * family > RISK:
         return None
     return math.expm1(min(_LARGEST, math.log1p(one.smallest) * _reach(family) / _reach(one.family)))
+
+
+def judge_exactly(one: Comparison) -> Comparison:
+    """Return a comparison of figures that chance has no part in: any difference is one, however few trials."""
+    estimate, same = (one.ratio, 1.0) if one.ratio else (one.difference, 0.0)
+    verdict: Verdict = "more" if estimate.value > same else "less" if estimate.value < same else "equivalent"
+    return replace(
+        one, verdict=verdict, p_value=float(verdict == "equivalent"), equivalence=None, smallest=None, why=""
+    )
 
 
 def _judge(one: Comparison) -> Comparison:

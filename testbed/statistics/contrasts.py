@@ -33,7 +33,7 @@ def estimate_median_difference(
         return Estimate(value, one.low - other.high, one.high - other.low, n, 0.0)
     below = math.hypot(one.value - one.low, other.high - other.value)
     above = math.hypot(one.high - one.value, other.value - other.low)
-    return Estimate(value, value - below, value + above, n, level)
+    return Estimate(value, value - below, value + above, n, level, *_join(one, other))
 
 
 def estimate_median_ratio(
@@ -52,7 +52,14 @@ def estimate_median_ratio(
         return Estimate(value, above.low / under.high, above.high / under.low, n, 0.0)
     down = math.hypot(_log_ratio(above.value, above.low), _log_ratio(under.high, under.value))
     up = math.hypot(_log_ratio(above.high, above.value), _log_ratio(under.value, under.low))
-    return Estimate(value, value * math.exp(-down), value * math.exp(min(up, _LARGEST_EXPONENT)), n, level)
+    high = value * math.exp(min(up, _LARGEST_EXPONENT))
+    return Estimate(value, value * math.exp(-down), high, n, level, *_join(above, under))
+
+
+def _join(one: Estimate, other: Estimate) -> tuple[float | None, bool]:
+    """Return as how many independent trials those of the side that has fewer count, and whether any are related."""
+    known = [side.effective for side in (one, other) if side.effective is not None]
+    return (min(known) if len(known) == 2 else None), one.related or other.related
 
 
 def _log_ratio(high: float, low: float) -> float:

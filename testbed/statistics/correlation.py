@@ -9,65 +9,70 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from statistics import NormalDist
+from statistics import NormalDist, fmean
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from testbed.statistics.medians import LEVEL, RISK, Estimate, estimate_median, find_depth, find_middle
 
-# A correlation that one independent series in five has is reason enough to widen an interval: what is found with less
-# risk is found too late (benchmarks/coverage.py).
-SUSPICION = 0.2
 # Of fewer trials nothing can be told.
 FEWEST_OF_SERIES = 6
-# Of fewer trials the range is as far as an interval can go, and a test that allows for correlation would never reject:
-# they are taken as independent, which is what randomised blocks are for.
-FEWEST_TO_ALLOW = 20
-# Beyond, correlation is not believed, for an interval would have no end.
-_LARGEST_CORRELATION = 0.95
+# Fewer trials than these cannot show what they have in common: their autocorrelation is about the same whether they are
+# independent or have half of their deviations from the trial before (benchmarks/coverage.py; likewise A. Solanas, R.
+# Manolov and V. Sierra, Lag-one autocorrelation in short series, Psicologica 31, 2010).
+FEWEST_TO_SHOW = 10
+# An interval goes by the upper end of the one-sided interval of the correlation that has this confidence. It is the
+# least with which intervals cover 94 % from ten trials on (benchmarks/coverage.py).
+CONFIDENCE = 0.75
+_STANDARD_ERRORS = NormalDist().inv_cdf(CONFIDENCE)
+# Batches of a series are as many at least: fewer could not show what they have in common.
+_FEWEST_BATCHES = 10
+# However much trials have in common, they count as so many independent ones: an interval would have no end. With two,
+# Student's would be four times as wide again.
+_LEAST_EFFECTIVE = 3.0
 
 
 class Autocorrelation(Struct, frozen=True):
     """How much a trial has in common with the next one, from -1 to 1: ``lag_1``, of ranks.
 
-    Of independent trials one series in twenty is beyond ``bound``, one in five beyond ``suspect``; ``p_value`` is that
-    of so much or more.
+    Of independent trials one series in twenty is beyond ``bound``; ``p_value`` is that of so much or more.
     """
 
     lag_1: float
     bound: float
-    suspect: float
     p_value: float
     n: int
 
     @property
     def found(self) -> bool:
-        """Whether neighbours have more in common than chance gives: then an interval is too short."""
+        """Whether neighbours have more in common than chance gives."""
         return self.lag_1 > self.bound
-
-    @property
-    def is_suspected(self) -> bool:
-        """Whether they may have: then an interval must be wider to be sure."""
-        return self.lag_1 > self.suspect
 
 
 def autocorrelation(values: Sequence[float]) -> Autocorrelation:
-    """Return the autocorrelation at lag 1 of the values' ranks, with its bounds under independence.
+    """Return the autocorrelation at lag 1 of the values' ranks, with its bound under independence.
 
     Its mean is -1 / n then; its variance is that of J.-M. Dufour and R. Roy (Some robust exact results on sample
     autocorrelations and tests of randomness, Journal of Econometrics 29, 1985). Fewer than ``FEWEST_OF_SERIES`` values,
     and equal ones, have none.
     """
     n = len(values)
-    ranks = rank(values)
-    mean = (n + 1) / 2
-    total = sum((one - mean) ** 2 for one in ranks)
-    if n < FEWEST_OF_SERIES or not total:
-        return Autocorrelation(0.0, 1.0, 1.0, 1.0, n)
-    lag_1 = sum((one - mean) * (following - mean) for one, following in pairwise(ranks)) / total
+    lag_1 = _correlate_neighbours(rank(values)) if n >= FEWEST_OF_SERIES else None
+    if lag_1 is None:
+        return Autocorrelation(0.0, 1.0, 1.0, n)
     variance = (5 * n**4 - 14 * n**3 - 9 * n**2 + 26 * n + 16) / (5 * (n - 1) ** 2 * n**2 * (n + 1))
     chance = NormalDist(-1 / n, math.sqrt(variance))
-    return Autocorrelation(lag_1, chance.inv_cdf(1 - RISK), chance.inv_cdf(1 - SUSPICION), 1 - chance.cdf(lag_1), n)
+    return Autocorrelation(lag_1, chance.inv_cdf(1 - RISK), 1 - chance.cdf(lag_1), n)
+
+
+def _correlate_neighbours(values: Sequence[float]) -> float | None:
+    """Return the autocorrelation at lag 1; None of values that are all equal."""
+    mean = fmean(values)
+    total = sum((one - mean) ** 2 for one in values)
+    if not total:
+        return None
+    return sum((one - mean) * (following - mean) for one, following in pairwise(values)) / total
 
 
 def rank(values: Sequence[float]) -> list[float]:
@@ -85,82 +90,114 @@ def rank(values: Sequence[float]) -> list[float]:
     return ranks
 
 
-def estimate_median_of_series(values: Sequence[float], *, level: float = LEVEL) -> Estimate:
-    """Return the median of trials in the order in which they were made, with an interval that is wider where neighbours
-    may have something in common.
+def find_inflation(values: Sequence[float]) -> float:
+    """Return how many times as large as that of independent trials the variance of a mean of trials in their order, or
+    of their ranks, must be taken to be: at least 1, which fewer than ``FEWEST_TO_SHOW`` have.
 
-    It holds from about 20 trials on; fewer cannot show what they have in common (benchmarks/coverage.py). Raises
-    ValueError without values.
+    It is that of a first-order autoregressive series, (1 + r) / (1 - r), by the upper bound of r (``CONFIDENCE``),
+    whose standard error is taken as 1 / sqrt(n) (M. S. Bartlett, On the theoretical specification and sampling
+    properties of autocorrelated time-series, Supplement to the Journal of the Royal Statistical Society 8, 1946). Where
+    neighbours are found to resemble each other, that may last longer than such a series has it, as a state of the host
+    does below the noise of each trial. Then it is no less than what the means of batches of 2, 4, 8 ... trials vary by
+    and have in common (batch means: C. Alexopoulos and A. F. Seila, Output data analysis, in J. Banks, Handbook of
+    Simulation, 1998).
+    """
+    return _find_inflation(values, autocorrelation(values))
+
+
+def _find_inflation(values: Sequence[float], related: Autocorrelation) -> float:
+    n = related.n
+    if n < FEWEST_TO_SHOW or related.bound == 1:
+        return 1.0
+    of_values = 2 * math.sin(math.pi / 6 * related.lag_1)  # from the correlation of ranks to that of normal values
+    found = [_inflate(_correct(of_values, n) + _STANDARD_ERRORS / math.sqrt(n))]
+    if related.found:
+        found += _inflate_by_batches(rank(values))
+    return min(max(found), n / _LEAST_EFFECTIVE)
+
+
+def _correct(lag_1: float, n: int) -> float:
+    """Return the autocorrelation of ``n`` values at lag 1 without the bias that it has in a short series, -(1 + 4 r) /
+    n (F. H. C. Marriott and J. A. Pope, Bias in the estimation of autocorrelations, and M. G. Kendall, Note on bias in
+    the estimation of autocorrelation, both Biometrika 41, 1954)."""
+    return (n * lag_1 + 1) / (n - 4)
+
+
+def _inflate(correlation: float) -> float:
+    return max(1.0, (1 + correlation) / (1 - correlation)) if correlation < 1 else math.inf
+
+
+def _inflate_by_batches(ranks: Sequence[float]) -> list[float]:
+    """Return the inflation by the means of batches, of each size of which there are enough."""
+    of_one, size, found = _find_variance(ranks), 2, []
+    while (batches := len(ranks) // size) >= _FEWEST_BATCHES:
+        begin = len(ranks) - batches * size
+        means = [fmean(ranks[at : at + size]) for at in range(begin, len(ranks), size)]
+        lag_1 = _correlate_neighbours(means)
+        if lag_1 is not None:
+            found.append(size * _find_variance(means) / of_one * _inflate(_correct(lag_1, batches)))
+        size *= 2
+    return found
+
+
+def _find_variance(values: Sequence[float]) -> float:
+    mean = fmean(values)
+    return sum((value - mean) ** 2 for value in values) / (len(values) - 1)
+
+
+def _inflate_signs(inflation: float) -> float:
+    """Return the inflation of the number of values below the median from that of a mean.
+
+    It is 1 + 2 sum (2 / pi) arcsin(r ** k), by the correlation of signs of a first-order autoregressive series of
+    normal values, on whatever scale (W. F. Sheppard, Philosophical Transactions of the Royal Society A 192, 1899).
+    """
+    correlation = (inflation - 1) / (inflation + 1)
+    total, power = 0.0, correlation
+    while power > 1e-3:
+        total += math.asin(power) * 2 / math.pi
+        power *= correlation
+    return 1 + 2 * total
+
+
+def estimate_median_of_series(values: Sequence[float], *, level: float = LEVEL) -> Estimate:
+    """Return the median of trials in the order in which they were made, with an interval that is wider by what
+    neighbours have, or may have, in common (``find_inflation``), at most their range.
+
+    The result says what that was: ``effective`` and ``related``. Fewer than ``FEWEST_TO_SHOW`` cannot show it, and are
+    taken as independent. Raises ValueError without values.
     """
     estimate = estimate_median(values, level=level)
-    wider = _widen(values, level) if estimate.level >= level else None
-    return wider or estimate
-
-
-def find_inflation(*samples: Sequence[float]) -> float:
-    """Return how many times as large the variance of a sum of ranks may be as that of independent trials, at least 1:
-    1 + 2 sum r ** k, as of a first-order autoregressive series, on average over samples that are given in their order.
-    Samples of fewer than ``FEWEST_TO_ALLOW`` are taken as independent.
-    """
-    found = []
-    for values in samples:
-        related = autocorrelation(values)
-        allowed = related.is_suspected and related.n >= FEWEST_TO_ALLOW
-        of_values = _correct(related.lag_1, related.n) if allowed else 0.0
-        found.append((1 + of_values) / (1 - of_values))
-    return sum(found) / len(found)
+    return _allow(values, estimate, find_depth(len(values), level)[0])
 
 
 def find_limits(values: Sequence[float], level: float) -> Estimate:
     """Return the median of trials in their order, with limits to be combined with those of another one.
 
     They cover just ``level``, between two order statistics (T. P. Hettmansperger and S. J. Sheather, Confidence
-    intervals based on interpolated order statistics, Statistics and Probability Letters 4, 1986): combined intervals
-    that each cover more than they say cover far more. By itself it would cover less than it says where the middle of a
-    distribution is empty. Of too few values they are the range, with level 0.
+    intervals based on interpolated order statistics, Statistics and Probability Letters 4, 1986), of independent
+    trials: combined intervals that each cover more than they say cover far more. By itself it would cover less than it
+    says where the middle of a distribution is empty. Of too few values they are the range, with level 0.
     """
     ordered = sorted(values)
     n = len(ordered)
     depth, covered, narrower = find_depth(n, level)
+    whole = Estimate(find_middle(ordered), ordered[0], ordered[-1], n, level)
     if covered < level:
-        return Estimate(find_middle(ordered), ordered[0], ordered[-1], n, 0.0)
-    if wider := _widen(values, level):
-        return wider
+        return replace(whole, level=0.0)
     outside, inside = depth + 1, n - depth - 1
     part = (covered - level) / (covered - narrower)
-    weight = inside * part / (outside + (inside - outside) * part)
-    low = (1 - weight) * ordered[depth] + weight * ordered[depth + 1]
-    high = (1 - weight) * ordered[n - 1 - depth] + weight * ordered[n - 2 - depth]
-    return Estimate(find_middle(ordered), low, high, n, level)
+    return _allow(values, whole, depth + inside * part / (outside + (inside - outside) * part))
 
 
-def _widen(values: Sequence[float], level: float) -> Estimate | None:
-    """Return the median with limits as far out as a first-order autoregressive series needs them, at most the range;
-    None where nothing hints at correlation.
-
-    The number of values below the median has the variance n / 4 of independent ones times 1 + 2 sum (2 / pi) arcsin(r
-    ** k), by the correlation of signs of such a series. That is of normal values, on whatever scale.
-    """
+def _allow(values: Sequence[float], estimate: Estimate, depth: float) -> Estimate:
+    """Return an estimate whose limits lie ``depth`` order statistics from each end if trials are independent, and as
+    many times as far from the middle as the number of values below the median varies more."""
     related = autocorrelation(values)
-    if not related.is_suspected:
-        return None
-    ordered, n = sorted(values), len(values)
-    spread = math.sqrt(n * _inflate(_correct(related.lag_1, n))) / 2
-    depth = max(0, math.floor(n / 2 - NormalDist().inv_cdf((1 + level) / 2) * spread) - 1)
-    return Estimate(find_middle(ordered), ordered[depth], ordered[n - 1 - depth], n, level)
-
-
-def _correct(lag_1: float, n: int) -> float:
-    """Return the correlation of the values from that of ranks, without the bias that it has in a short series (M. G.
-    Kendall, Note on bias in the estimation of autocorrelation, Biometrika 41, 1954)."""
-    of_values = 2 * math.sin(math.pi / 6 * lag_1)
-    return min(_LARGEST_CORRELATION, max(0.0, (n * of_values + 1) / (n - 4)))
-
-
-def _inflate(correlation: float) -> float:
-    """Return how many times as large the variance of the number of values below the median is."""
-    total, power = 0.0, correlation
-    while power > 1e-3:
-        total += math.asin(power) * 2 / math.pi
-        power *= correlation
-    return 1 + 2 * total
+    n, inflation = related.n, _find_inflation(values, related)
+    ordered, middle = sorted(values), (n - 1) / 2
+    at = max(0.0, middle - (middle - depth) * math.sqrt(_inflate_signs(inflation)))
+    below, part = math.floor(at), at - math.floor(at)
+    low = (1 - part) * ordered[below] + part * ordered[min(below + 1, n - 1)]
+    high = (1 - part) * ordered[n - 1 - below] + part * ordered[max(0, n - 2 - below)]
+    effective = n / inflation if n >= FEWEST_TO_SHOW else None
+    return replace(estimate, low=low, high=high, effective=effective, related=related.found)

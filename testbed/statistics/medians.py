@@ -20,6 +20,10 @@ class Estimate(Struct, frozen=True):
 
     ``n`` is the number of trials behind it. With fewer than ``FEWEST`` the interval is the trials' range, and
     ``level`` is what that range really covers (0 for a single trial); it is then no 95 % interval.
+
+    ``effective`` is as how many independent trials they count, since neighbours have, or may have, something in common;
+    None where trials are taken as independent without their having been able to show otherwise. ``related`` says that
+    neighbours were found to resemble each other (testbed.statistics.correlation).
     """
 
     value: float
@@ -27,11 +31,18 @@ class Estimate(Struct, frozen=True):
     high: float
     n: int
     level: float
+    effective: float | None = None
+    related: bool = False
 
     @property
     def is_interval(self) -> bool:
         """Whether it is an interval of (at least) 95 %, and not merely the range of a few trials."""
         return self.level >= LEVEL
+
+    @property
+    def is_widened(self) -> bool:
+        """Whether it is an interval that is wider because neighbours were found to resemble each other."""
+        return self.is_interval and self.related and self.effective is not None
 
 
 def estimate_median(values: Sequence[float], *, level: float = LEVEL) -> Estimate:

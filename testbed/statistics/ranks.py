@@ -1,7 +1,8 @@
 """Two samples by their ranks: the test of Mann and Whitney, and the shift of Hodges and Lehmann with its interval.
 
-Both come from one distribution, that of the number of pairs in which one sample's value is the smaller (U), so that the
-test rejects exactly the shifts that are not in the interval. scipy has the test, and not the distribution.
+Both come from one distribution, that of the number of pairs in which one sample's value is the smaller (U), so that, of
+independent trials, the test rejects exactly the shifts that are not in the interval. scipy has the test, and not the
+distribution.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate
 from operator import sub
-from statistics import NormalDist
+from statistics import NormalDist, fmean
 
-from testbed.statistics.correlation import find_inflation, rank
+from testbed.statistics.correlation import FEWEST_TO_SHOW, autocorrelation, find_inflation, rank
 from testbed.statistics.medians import LEVEL, Estimate
 
 # Up to so many steps of counting the distribution is exact; beyond, the normal one is the same to four digits.
@@ -40,16 +41,14 @@ def _count_arrangements(n: int, m: int) -> tuple[int, ...]:
     return tuple(accumulate(counts))
 
 
-def find_tail(u: float, n: int, m: int, inflation: float = 1.0) -> float:
-    """Return the probability of a U of at most ``u`` between samples of ``n`` and ``m`` values of one distribution.
-
-    ``inflation`` is how many times as large the variance is as that of independent trials.
-    """
+def find_tail(u: float, n: int, m: int) -> float:
+    """Return the probability of a U of at most ``u`` between samples of ``n`` and ``m`` independent values of one
+    distribution."""
     n, m = sorted((n, m))
     if u < 0:
         return 0.0
-    if n * n * m > _EXACT_STEPS or inflation > 1:
-        spread = math.sqrt(inflation * n * m * (n + m + 1) / 12)
+    if n * n * m > _EXACT_STEPS:
+        spread = math.sqrt(n * m * (n + m + 1) / 12)
         return NormalDist().cdf((math.floor(u) + 0.5 - n * m / 2) / spread)
     at = math.floor(u)
     arrangements = _count_arrangements(n, m)
@@ -71,15 +70,21 @@ def count_smaller(one: Sequence[float], other: Sequence[float]) -> float:
 def compare_order(base: Sequence[float], other: Sequence[float], inflation: float = 1.0) -> float:
     """Return the two-sided p value of Mann and Whitney's test that neither sample tends to be larger.
 
-    Exact for samples without ties up to about 58 values each; ties make it larger than it had to be.
+    Exact for samples without ties up to about 58 values each; ties make it larger than it had to be. ``inflation`` is
+    how many times as large the variance of U is taken to be as that of independent trials.
     """
-    u = count_smaller(base, other)
-    return min(1.0, 2 * find_tail(min(u, len(base) * len(other) - u), len(base), len(other), inflation))
+    u = _shrink(count_smaller(base, other), len(base) * len(other), inflation)
+    return min(1.0, 2 * find_tail(min(u, len(base) * len(other) - u), len(base), len(other)))
 
 
 def judge_below(base: Sequence[float], other: Sequence[float], inflation: float = 1.0) -> float:
     """Return the one-sided p value: small when the values of ``other`` tend to be smaller than those of ``base``."""
-    return find_tail(count_smaller(base, other), len(base), len(other), inflation)
+    return find_tail(_shrink(count_smaller(base, other), len(base) * len(other), inflation), len(base), len(other))
+
+
+def _shrink(u: float, pairs: int, inflation: float) -> float:
+    """Return the U that is as many spreads of independent trials from the middle as ``u`` is inflated ones."""
+    return u if inflation == 1 else pairs / 2 - (pairs / 2 - u) / math.sqrt(inflation)
 
 
 def hodges_lehmann(base: Sequence[float], other: Sequence[float], *, level: float = LEVEL) -> Estimate:
@@ -88,25 +93,34 @@ def hodges_lehmann(base: Sequence[float], other: Sequence[float], *, level: floa
     (Hodges and Lehmann, Estimates of location based on rank tests, Annals of Mathematical Statistics 34, 1963.) Exact
     where both distributions differ in their location only. ``level`` of the result is what the interval covers; below
     four values on both sides that is less than 95 %. Samples are given in the order of their trials, for the interval
-    is wider where neighbours may have something in common. Raises ValueError for a side without values.
+    is wider where neighbours have, or may have, something in common: its limits are as many differences farther from
+    the middle as the spread of U is larger then. Raises ValueError for a side without values.
     """
     if not base or not other:
         raise ValueError("a shift needs values on both sides")
     n, m = len(base), len(other)
-    inflation = find_inflation(base, other)
-    depth = _find_depth(n, m, 1 - level, inflation)
-    tail = find_tail(depth, n, m, inflation)
+    depth = _find_depth(n, m, 1 - level)
+    covered = max(0.0, 1 - 2 * find_tail(depth, n, m))
+    inflation = fmean((find_inflation(base), find_inflation(other)))
+    depth = max(0, math.floor((n * m - 1) / 2 - ((n * m - 1) / 2 - depth) * math.sqrt(inflation)))
     middle = ((n * m - 1) // 2, n * m // 2)
     low, before, after, high = _find_differences(base, other, (depth, *middle, n * m - 1 - depth))
-    return Estimate(before / 2 + after / 2, low, high, min(n, m), max(0.0, 1 - 2 * tail))
+    return Estimate(before / 2 + after / 2, low, high, min(n, m), covered, *_find_effective(base, other, inflation))
 
 
-def _find_depth(n: int, m: int, missed: float, inflation: float) -> int:
-    """Return how many of the differences on each side may be outside of the interval."""
+def _find_effective(base: Sequence[float], other: Sequence[float], inflation: float) -> tuple[float | None, bool]:
+    """Return as how many independent trials those of the smaller side count, and whether neighbours are related."""
+    n = min(len(base), len(other))
+    related = any(autocorrelation(values).found for values in (base, other))
+    return (n / inflation if n >= FEWEST_TO_SHOW else None), related
+
+
+def _find_depth(n: int, m: int, missed: float) -> int:
+    """Return how many of the differences on each side may be outside of the interval of independent trials."""
     low, high = 0, n * m // 2
     while low < high:
         at = (low + high + 1) // 2
-        if 2 * find_tail(at, n, m, inflation) <= missed:
+        if 2 * find_tail(at, n, m) <= missed:
             low = at
         else:
             high = at - 1

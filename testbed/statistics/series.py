@@ -73,7 +73,9 @@ def judge_drift(values: Sequence[float]) -> Drift:
     """Return the drift over a series: the slope of Theil and Sen, judged by the test of Mann and Kendall.
 
     (P. K. Sen, Estimates of the regression coefficient based on Kendall's tau, Journal of the American Statistical
-    Association 63, 1968.) A series of more than ``_PARTS`` values is taken by the medians of as many parts.
+    Association 63, 1968.) The test takes trials as independent, so that a series that wanders is often found to drift
+    (benchmarks/coverage.py): both are reasons to compare within blocks. A series of more than ``_PARTS`` values is
+    taken by the medians of as many parts.
     """
     n = len(values)
     parts = _divide(values)

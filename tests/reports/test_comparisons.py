@@ -9,7 +9,7 @@ from typing import Any
 from reports import comparisons, summary
 from testbed.analysis import read_run
 from testbed.results import Metric, RunFolder, Trial
-from testbed.statistics import compare_medians
+from testbed.statistics import compare_medians, judge_exactly
 
 WriteRun = Any
 
@@ -43,6 +43,12 @@ def test_what_cannot_be_told_says_why_and_what_would_have_been_seen() -> None:
     one, other = ([chance.lognormvariate(0, 1) for _ in range(8)] for _ in range(2))
     text = comparisons.describe_verdict(compare_medians(one, other))
     assert text.startswith("cannot tell (") and "the trials vary too much; a difference of " in text
+    exact = [judge_exactly(compare_medians([2.0], [value])) for value in (1.0, 2.0, 7.4)]
+    assert [comparisons.describe_verdict(one) for one in exact] == [
+        "less (0.500 times)",
+        "the same (1.00 times)",
+        "more (3.70 times)",
+    ]
     few = comparisons.describe_verdict(compare_medians([1.0, 2.0], [1.0, 2.0]))
     assert few.endswith("range 0.50–2.00, fewer than 6 trials)")
 
@@ -55,10 +61,29 @@ def test_what_moved_over_the_run_is_a_note(write_run: WriteRun) -> None:
     (of_container,) = [note for note in notes if note.startswith("first correct answer, container: ")]
     assert (
         "it drifted by +73.0% over the run" in of_container
+        and "or wandered, which that test cannot tell from a drift" in of_container
         and "neighbouring trials resemble each other" in of_container
+        and of_container.endswith("in its interval its 24 trials count as 3 independent ones.")
     )
     (of_kvm,) = [note for note in notes if note.startswith("first correct answer, vm (KVM): ")]
     assert "the first trial differs from the later ones" in of_kvm
+
+
+def test_few_trials_assume_what_they_cannot_show(write_run: WriteRun) -> None:
+    rising = [_start(at, "container", 1 + at / 20) for at in range(9)]
+    calm = [_start(at, "kvm", 1 + at * 4 % 7 / 100) for at in range(7)]
+    folder = write_run(platforms=("container", "kvm"), starts=0, ramps=0, blocks=0, extra=[*rising, *calm])
+    notes = comparisons.list_notes(read_run(RunFolder.open(folder)))
+    assert notes[0].endswith("9 trials are too few for an interval that allows for it.")
+    assert notes[1:] == [
+        "Intervals of first correct answer assume independent trials: n = 7 to 9 cannot show otherwise."
+    ]
+
+
+def test_enough_trials_assume_nothing(write_run: WriteRun) -> None:
+    calm = [_start(at, "container", 1 + at * 5 % 12 / 100) for at in range(12)]
+    folder = write_run(platforms=("container",), starts=0, ramps=0, blocks=0, extra=calm)
+    assert comparisons.list_notes(read_run(RunFolder.open(folder))) == []
 
 
 def test_the_json_has_comparisons_series_and_repetitions(write_run: WriteRun) -> None:

@@ -42,6 +42,12 @@ def test_disturbed_trials_and_a_busy_host_are_told(write_run: WriteRun) -> None:
 def test_figures_that_move_are_told(write_run: WriteRun) -> None:
     verdict = judge_noise(run_of(write_run, [start(n, 1.0 + n / 50) for n in range(1, 31)]))
     assert verdict.level == "disturbed" and "drifted over the run: container +" in " ".join(verdict.reasons)
+    assert verdict.reasons[-1] == "Trials resemble their neighbours (container): intervals are widened."
+
+
+def test_few_trials_that_move_are_told_with_what_their_interval_lacks(write_run: WriteRun) -> None:
+    verdict = judge_noise(run_of(write_run, [start(n, 1.0 + n / 50) for n in range(1, 9)]))
+    assert verdict.reasons[-1].endswith("(container): intervals are widened, but of fewer than 10 trials.")
 
 
 def test_what_was_not_recorded_is_not_said_to_be_quiet(write_run: WriteRun) -> None:

@@ -132,7 +132,7 @@ def test_the_first_picture_has_the_servers_of_the_mix_in_the_middle(read: Callab
 def test_a_platform_that_was_measured_twice_gives_the_noise_floor(read: Callable[..., Run]) -> None:
     again = [make_trial(number, "container@again", 10, 0.081 + number / 1e3) for number in range(1, 8)]
     run = read([*TRIALS[:7], *again], ("container",))
-    assert any("processor time of one server alone ±" in one for one in compose(run).details)
+    assert any("processor time of one server alone (8% each) ±" in one for one in compose(run).details)
     assert [mix.packed[0].platform for mix in list_mixes(run)] == ["container"], "it stands beside no other"
     assert render_page(run)
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from reports.provenance import find_logs, find_provenance, fingerprint, flatten, sample_links
+from reports.provenance import find_logs, find_provenance, fingerprint, list_facts, sample_links
 from testbed.analysis import Run, read_run
 from testbed.results import RunFolder, Trial
 
@@ -57,11 +57,11 @@ def test_links_lead_to_what_is_there(write_run: WriteRun) -> None:
 
 def test_facts_of_any_shape_are_readable_and_bounded() -> None:
     facts = {"total_bytes": 24 << 30, "is_it": True, "none": None, "list": [1.5, "x"], "deep": {"a": {"b": 1}}}
-    assert flatten(facts) == [
+    assert list_facts(facts) == [
         ("total", "24.0 GiB"), ("is it", "yes"), ("list", "1.50, x"), ("deep: a: b", "1"),
     ]  # fmt: skip
     nested: dict[str, Any] = {}
     for _ in range(200):
         nested = {"a": nested, "text": "y" * 5000}
-    rows = flatten({"a": nested, "many": {str(n): n for n in range(1000)}, "huge": json.loads("9" * 4000)})
+    rows = list_facts({"a": nested, "many": {str(n): n for n in range(1000)}, "huge": json.loads("9" * 4000)})
     assert len(rows) <= 1000 and max(len(text) for _, text in rows) <= 2000

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from reports import document, summary
-from reports.quantities import Quantity, format_number
+from reports.quantities import START, Quantity, format_number
 from testbed.analysis import read_run
 from testbed.results import Metric, RunFolder, Trial
+from testbed.statistics import estimate_median_of_series
 
 WriteRun = Any
 FAILED = Trial(900, 90, "vm", "start", "failed", "not ready within 120 s")
@@ -201,3 +202,11 @@ def test_other_walls_than_a_container_has_are_told(write_run: WriteRun) -> None:
 def test_an_older_run_has_no_conditions(write_run: WriteRun) -> None:
     data = document.as_json(write_run(noise=None))["conditions"]
     assert data == {"before": [], "hypervisor": None, "trials": []}
+
+
+def test_an_interval_of_trials_that_resemble_each_other_has_a_mark() -> None:
+    seconds = START["ready"]
+    wandering = estimate_median_of_series([1 + at / 20 for at in range(24)])
+    assert seconds.qualify(wandering) == "1.00–2.15†"
+    assert "95 % interval 1.00–2.15† s" in seconds.basis(wandering)
+    assert "†" not in seconds.qualify(estimate_median_of_series([1 + at / 20 for at in range(9)]))

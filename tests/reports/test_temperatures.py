@@ -53,7 +53,8 @@ def test_a_restored_machine_without_a_cold_one_is_set_against_nothing(write_run:
         assert "vm-restored" not in row.cells or row.measure == "trials"
     data = document.as_json(path)["platforms"]
     assert data["vm-restored"]["temperature"] == "restored" and data["container"]["temperature"] == "cold"
-    assert data["vm-restored"]["compared"] == {"start": False, "density": False, "utilisation": False}
+    compared = data["vm-restored"]["compared"]
+    assert compared == {"start": False, "density": False, "utilisation": False, "consolidation": True}
     page = render_page(run)
     assert (
         "vm-restored (KVM), which starts warm, set against nothing: this run has no figure of vm started cold." in page

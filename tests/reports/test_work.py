@@ -17,7 +17,8 @@ from reports.summary import make_table
 from reports.work import describe_figure, list_figures, list_published
 from testbed.analysis import Run, read_run
 from testbed.comparisons import Headline, compare_platforms
-from testbed.results import Metric, RunFolder, Trial, find_newest_of
+from testbed.results import Metric, RunFolder, Trial
+from testbed.run_folders import find_newest_of
 
 LINPACK = {"container": 20e9, "vm-tuned": 19e9, "vm": 1e9}
 EMULATED = ("vm",)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from msgspec.structs import replace
 
 from testbed import analysis
 from testbed.analysis import read_run
-from testbed.copies import copy_memory
 from testbed.results import Metric, Outcome, RunFolder, Trial
 
 
@@ -95,36 +93,6 @@ def test_the_frame_is_tidy(tmp_path: Path) -> None:
     assert len(analysis.build_frame([])) == 0
 
 
-def _ramp(folder: RunFolder, number: int, each_bytes: float) -> Trial:
-    rows = [(copies, copies * each_bytes + (copies > 0) * 50) for copies in range(5)]
-    samples = folder.write_samples(f"t{number}", ("applications", "cgroup_bytes"), rows)
-    metrics = (Metric("applications", 4, "1"),)
-    return Trial(number, number, "container", "density", "ok", "cap: 4", metrics=metrics, samples=samples)
-
-
-def test_the_memory_of_copies_comes_from_the_steps_of_all_ramps(tmp_path: Path) -> None:
-    folder = _folder(tmp_path)
-    folder.append(_ramp(folder, 1, 100.0))
-    (ramp,) = analysis.select_ramps(read_run(folder), "container")
-    assert (ramp.applications, ramp.reason) == (4, "cap: 4")
-    assert ramp.points["cgroup_bytes"] == (0.0, 150.0, 250.0, 350.0, 450.0)
-    memory = copy_memory([ramp.points], "memory_cgroup")
-    assert memory is not None and memory.further is not None
-    assert (memory.first.value, memory.further.value, memory.further.n) == (150, 100, 3)
-    folder.append(_ramp(folder, 2, 200.0))
-    both = analysis.estimate_memory_of_copies(read_run(folder), "container", "memory_cgroup")
-    assert both is not None and both.further is not None
-    assert (both.first.value, both.further.value, both.further.n, both.ramps) == (200, 150, 6, 2)
-    assert copy_memory([ramp.points], "memory_pss") is None
-
-
-def test_samples_that_no_host_can_have_count_as_none(tmp_path: Path) -> None:
-    folder = _folder(tmp_path)
-    folder.append(_ramp(folder, 1, 1e308))
-    (ramp,) = analysis.select_ramps(read_run(folder), "container")
-    assert copy_memory([ramp.points], "memory_cgroup") is None
-
-
 def test_a_rate_that_is_no_number_is_none(tmp_path: Path) -> None:
     text = replace(_load(1, 50, 0.2), parameters={"rate_per_s": "fast"})
     run = read_run(_folder(tmp_path, text, _load(2, 10, 0.1)))
@@ -141,16 +109,3 @@ def test_a_saturated_platform_has_no_latency_at_that_rate(tmp_path: Path) -> Non
     by_rate = analysis.estimate_utilisation(run, "container")
     assert set(by_rate[50.0]) == {"achieved_rate"}, "one trial that kept up is not the platform's latency"
     assert by_rate[10.0]["latency_p99"].value == 0.1
-
-
-@pytest.mark.parametrize("content", [None, b"", b"\xff\xfe\x00", b'a,b\n"1', b"a\n1,2,3\n1\n"])
-def test_damaged_samples_do_not_stop_the_analysis(tmp_path: Path, content: bytes | None) -> None:
-    folder = _folder(tmp_path)
-    folder.append(_ramp(folder, 1, 100.0))
-    path = folder.path / "samples" / "t1.csv"
-    path.unlink()
-    if content is not None:
-        path.write_bytes(content)
-    (ramp,) = analysis.select_ramps(read_run(folder), "container")
-    assert "cgroup_bytes" not in ramp.points
-    assert copy_memory([ramp.points], "memory_cgroup") is None

@@ -8,8 +8,8 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from testbed.analysis import Run, read_run
-from testbed.comparisons import Headline, compare_platforms, compare_values, examine_series
-from testbed.results import Metric, Outcome, RunFolder, Trial
+from testbed.comparisons import Headline, compare_platforms, examine_series
+from testbed.results import REFERENCE, Metric, Outcome, RunFolder, Trial
 
 PLATFORMS = {
     "container": {"emulated": False},
@@ -82,25 +82,6 @@ def test_copies_are_compared_by_what_a_further_one_takes(tmp_path: Path) -> None
     assert by_metric["applications"].verdict == "equivalent"
 
 
-def test_a_host_that_drifts_is_compared_within_blocks() -> None:
-    chance = random.Random(3)
-    base = [(block, (1 + block / 10) * chance.lognormvariate(0, 0.01)) for block in range(20)]
-    other = [(block, 1.1 * value * chance.lognormvariate(0, 0.01)) for block, value in base]
-    compared = compare_values(base, other)
-    assert (compared.paired, compared.verdict) == (True, "more")
-    assert not compare_values(base[:8], other[:8]).paired, "eight pairs could reject too little"
-    assert not compare_values(base, [(block + 100, value) for block, value in other]).paired, "no block is shared"
-
-
-def test_what_resembles_its_neighbours_within_blocks_too_claims_nothing() -> None:
-    base = [(block, 1 + 0.001 * (block % 3)) for block in range(12)]
-    other = [(block, 2.0 + block / 3) for block in range(12)]
-    compared = compare_values(base, other)
-    assert compared.verdict == "cannot tell"
-    assert "resemble each other" in compared.why
-    assert compared.ratio is not None and not compared.ratio.is_interval
-
-
 def test_what_a_series_did_is_told(tmp_path: Path) -> None:
     drifting = [_start(block, "crun", 1 + block / 20) for block in range(1, 25)]
     cold = [_start(1, "container", 3.0), *_starts("container", 1, 30)[1:]]
@@ -108,6 +89,7 @@ def test_what_a_series_did_is_told(tmp_path: Path) -> None:
     assert by_platform["container"].warmup == 1 and not by_platform["container"].drifts
     assert by_platform["crun"].drifts and by_platform["crun"].is_related
     assert by_platform["crun"].drift.relative > 0.5
+    assert by_platform["crun"].effective == 3
 
 
 def test_a_run_with_little_in_it_has_nothing_to_compare(tmp_path: Path) -> None:
@@ -118,6 +100,16 @@ def test_a_run_with_little_in_it_has_nothing_to_compare(tmp_path: Path) -> None:
     one_each = [_start(1, name, 1.0) for name in ("container", "crun")]
     (only,) = compare_platforms(_run(tmp_path / "one", *one_each))
     assert only.comparison.verdict == "cannot tell"
+
+
+def test_in_instruction_time_any_difference_is_one(tmp_path: Path) -> None:
+    manifest = {"run": "run", "scenario": "s", "platforms": PLATFORMS, "machine": {"kind": REFERENCE}}
+    for name, seconds, verdict in (("more", 1.001, "more"), ("less", 0.5, "less"), ("same", 1.0, "equivalent")):
+        folder = RunFolder.create(tmp_path / name, "run", manifest)
+        folder.append(_start(1, "container", 1.0))
+        folder.append(_start(1, "crun", seconds))
+        (only,) = compare_platforms(read_run(folder))
+        assert (only.comparison.verdict, only.comparison.why) == (verdict, "")
 
 
 def test_an_application_s_work_is_compared_by_its_own_figures(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from testbed.copies import Columns, copy_memory, first_bytes, further_bytes, taken_bytes
-from testbed.statistics import Estimate, MeanEstimate
+from testbed.statistics import FEWEST_TO_SHOW, Estimate, MeanEstimate
 
 FIRST, EACH = 95.0, 25.0
 TRIALS = 2000
@@ -92,7 +92,8 @@ def ramps(chance: random.Random, kind: str, copies: int, count: int) -> Iterator
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("kind", ["walk", "noise", "both"])
 def test_the_interval_covers_what_a_further_copy_takes(kind: str, count: int, copies: int) -> None:
-    """Simulated: 95 % of the time where copies differ, and never less; its mean is not biased by the first copy."""
+    """Simulated: 95 % of the time where copies differ, and never less; its mean is not biased by the first copy. Where
+    there are enough differences to show it, the interval allows for what they may have in common, and covers more."""
     chance = random.Random(f"{kind} {count} {copies}")
     hits, total = 0, 0.0
     for _ in range(TRIALS):
@@ -104,4 +105,5 @@ def test_the_interval_covers_what_a_further_copy_takes(kind: str, count: int, co
     assert total / TRIALS == pytest.approx(EACH, rel=0.01)
     chance_of_simulation = 4 * (0.95 * 0.05 / TRIALS) ** 0.5
     assert hits / TRIALS > 0.95 - chance_of_simulation
-    assert kind != "walk" or hits / TRIALS < 0.95 + chance_of_simulation
+    most = 0.95 if (copies - 1) * count < FEWEST_TO_SHOW else 0.98
+    assert kind != "walk" or hits / TRIALS < most + chance_of_simulation

@@ -52,6 +52,15 @@ def test_the_noise_floor_is_what_the_interval_of_nothing_allows(tmp_path: Path) 
     assert find_noise_floor(run, "start", "nothing") is None
 
 
+def test_a_noise_floor_is_compared_as_platforms_are(tmp_path: Path) -> None:
+    """Of a host that gets slower and slower the comparisons are within blocks, and so is what they are held against."""
+    drifting = [1.0 + block / 10 for block in range(12)]
+    again = [value * (1.01 if block % 2 else 0.99) for block, value in enumerate(drifting)]
+    run = read(tmp_path, [*starts("container", drifting), *starts("container@again", again, 2)])
+    (floor,) = list_noise_floors(run)
+    assert floor.spread == pytest.approx(0.01, abs=0.001)
+
+
 def test_a_run_without_a_platform_measured_again_has_no_noise_floor(tmp_path: Path) -> None:
     assert list_noise_floors(read(tmp_path, starts("container", BASE))) == ()
 

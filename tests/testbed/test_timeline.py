@@ -22,21 +22,23 @@ ROWS = (
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     folder = RunFolder.create(tmp_path, "run", {"run": "run"})
-    for name in ("t000", "t001-instances"):
-        folder.write_samples(name, COLUMNS, tabulate(ROWS))
-    folder.write_samples("t001", ("applications",), [(1,)])
+    folder.write_samples("t000", COLUMNS, tabulate(ROWS))
+    folder.write_samples("t001", ("due_s", "latency_s"), [(1, 2)])
     return Run(folder, folder.manifest, (), ())
 
 
-@pytest.mark.parametrize(("number", "measure"), [(0, "utilisation"), (1, "density")])
-def test_each_column_is_a_series_of_what_was_read(run: Run, number: int, measure: str) -> None:
-    trial = Trial(number, 0, "container", measure, "ok", samples=f"t00{number}.csv")
-    timeline = read_timeline(run, trial)
+def test_each_column_is_a_series_of_what_was_read(run: Run) -> None:
+    timeline = read_timeline(run, Trial(0, 0, "container", "utilisation", "ok", samples="t000.csv"))
     assert timeline["web"]["cpu_ns"] == ((0.0, 0), (0.1, 50e6), (0.3, 250e6))
     assert timeline["web"]["pss_bytes"] == ((0.3, 7),)
     assert timeline["host"] == {"busy": ((0.0, 0.25),)}
     (first, second) = compute_rates(timeline["web"]["cpu_ns"], 1e9)
     assert first == (0.1, 0.5) and second[1] == pytest.approx(1.0)
+
+
+def test_what_has_no_such_rows_has_no_series(run: Run) -> None:
+    assert read_timeline(run, Trial(1, 0, "container", "start", "ok", samples="t001.csv")) == {}
+    assert read_timeline(run, Trial(2, 0, "container", "start", "ok")) == {}
 
 
 def test_a_counter_that_falls_or_a_clock_that_stands_has_no_rate_there() -> None:

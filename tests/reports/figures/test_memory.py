@@ -13,7 +13,8 @@ import pytest
 import reports
 from reports import document
 from reports.figures.memory import draw_memory, group_parts, select_measured
-from testbed.analysis import PARTS, estimate_memory_parts, read_run
+from testbed.analysis import read_run
+from testbed.ramps import PARTS, estimate_memory_parts
 from testbed.results import Metric, RunFolder, Trial
 
 WriteRun = Any
@@ -84,3 +85,36 @@ def test_the_parts_are_in_the_json(write_run: WriteRun) -> None:
     found = document.as_json(path)["platforms"]["vm"]["memory_parts"]
     assert found["application"]["value"] == 41 * MIB
     assert found["merged"]["value"] == -35 * MIB
+
+
+def add_ramp_with_steps(folder: RunFolder, number: int, platform: str, held: Mapping[int, Mapping[str, float]]) -> None:
+    """Add a ramp at whose steps one copy holds so many MiB of each part, by the number of copies."""
+    rows = [(count, name, count * size * MIB) for count, parts in held.items() for name, size in parts.items()]
+    folder.write_samples(f"t{number:03}-parts", ("applications", "part", "bytes"), rows)
+    samples = folder.write_samples(f"t{number:03}", ("applications",), [(0,), *((count,) for count in held)])
+    metrics = (Metric("applications", max(held), "1"),)
+    folder.append(Trial(number, number, platform, "density", "ok", "cap", metrics=metrics, samples=samples))
+
+
+def test_a_copy_beside_others_is_a_bar_for_each_number_of_copies(write_run: WriteRun) -> None:
+    folder = RunFolder.open(write_run(platforms=("container", "vm"), starts=0, ramps=0, blocks=0))
+    for number, more in ((1, 0), (2, 2), (3, 4)):
+        steps = {1: {"application": 30 + more, "host_cache": 10}, 2: {"application": 30 + more, "host_cache": 5}}
+        add_ramp_with_steps(folder, number, "container", steps)
+    add_ramp_with_steps(folder, 4, "vm", {1: {"application": 40, "guest_kernel": 60, "merged": -20}})
+    (picture,) = draw_memory(read_run(folder))
+    assert picture.title == "Memory of a copy beside others"
+    assert "container 42.0 MiB with 1, 37.0 MiB with 2; vm (TCG, emulated) 80.0 MiB with 1" in picture.alt
+    assert "40.0–44.0" in picture.markup and "1 copy" in picture.markup and "2 copies" in picture.markup
+    bars = re.findall(r'<rect x="([\d.]+)%" y="4" width="([\d.]+)%" height="14" class="bar c(\d)"', picture.markup)
+    assert [hue for *_, hue in bars] == ["0", "3", "0", "3", "0", "2"], "what was merged is taken off at the sum"
+    for (left, width, _), (following, _, _) in zip(bars[::2], bars[1::2], strict=True):
+        assert float(left) + float(width) == pytest.approx(float(following), abs=0.02), "laid end to end"
+    lines = re.findall(r'x1="([\d.]+)%" y1="1" x2="\1%" y2="21" class="median sum"', picture.markup)
+    assert float(lines[-1]) / float(lines[0]) == pytest.approx(80 / 42, abs=0.01)
+
+
+def test_one_number_of_copies_is_no_course(write_run: WriteRun) -> None:
+    folder = RunFolder.open(write_run(platforms=("container",), starts=0, ramps=0, blocks=0))
+    add_ramp_with_steps(folder, 1, "container", {1: {"application": 30}})
+    assert draw_memory(read_run(folder)) == []

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from runtime.cgroups import Cgroup, Hierarchies, Throttling, hierarchies, sum_throttling
+from runtime.errors import TestbedError
 from runtime.plan.cgroup import make_steps
 from runtime.plan.steps import Mkdir
 
@@ -39,6 +40,19 @@ def test_meters_see_a_process_that_joined(cgroup_parent: str) -> None:
         process.wait()
         cgroup.remove()
     assert not any(directory.exists() for directory in cgroup.directories())
+
+
+@pytest.mark.parametrize("name", ["", "/", ".", "//", "testbed/..", "../../user.slice"])
+@pytest.mark.parametrize("operation", ["kill", "kill_at_once", "freeze", "remove"])
+def test_the_whole_host_is_nobodys(name: str, operation: str, tmp_path: Path) -> None:
+    """A name of a root comes from a mistake, such as that of a process that has ended: /proc has it in the root."""
+    with subprocess.Popen(["sleep", "100"]) as bystander:
+        (tmp_path / "cgroup.procs").write_text(f"{bystander.pid}\n")
+        cgroup = Cgroup(name, Hierarchies({}, tmp_path, frozenset({"memory"})))
+        with pytest.raises(TestbedError, match="may be the whole host"):
+            getattr(cgroup, operation)()
+        assert bystander.poll() is None and sorted(path.name for path in tmp_path.iterdir()) == ["cgroup.procs"]
+        bystander.kill()
 
 
 def test_remove_of_what_is_not_there_is_harmless(cgroup_parent: str) -> None:

@@ -6,10 +6,12 @@ import os
 import re
 import shutil
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec import Struct
 from msgspec.structs import replace
 
 from runtime import container
@@ -141,6 +143,26 @@ def test_a_start_that_fails_says_where(
         with pytest.raises(WorkloadError, match="chdir /proc/not/there: ENOENT"):
             platform.started(one, TIMEOUT_S)
         platform.stop(one)
+
+
+def test_who_has_the_number_of_a_controller_that_ended_is_left_alone(platform: LibvirtLxcPlatform) -> None:
+    """The kernel gives numbers again, and has what waits to be reaped in the root, where the whole host is."""
+    with subprocess.Popen(["sleep", "100"]) as bystander:
+        for number in (bystander.pid, 1, -1):
+            cgroup = platform._find_cgroup(Named(number), "a0-web")
+            assert cgroup.pids() == () and not cgroup.exists()
+            cgroup.kill()
+        assert bystander.poll() is None
+        bystander.kill()
+
+
+class Named(Struct):
+    """A domain whose controller has, or had, this process number."""
+
+    number: int
+
+    def ID(self) -> int:
+        return self.number
 
 
 def test_close_ends_what_runs(

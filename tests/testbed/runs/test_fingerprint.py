@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from testbed.runs.fingerprint import (
-    flatten,
     list_differences,
     list_doubts,
     list_obstacles,
     look_ahead,
+    name_values,
     read_commit,
     shorten,
 )
@@ -21,7 +21,7 @@ MakeRun = Any
 
 def test_nested_facts_are_dotted_names() -> None:
     nested = {"a": {"b": 1, "c": [1, 2], "load_average": [9]}, "d": [{"e": None}, {"e": True}]}
-    assert list(flatten(nested)) == [("a.b", "1"), ("a.c", "1, 2"), ("d.0.e", ""), ("d.1.e", "True")]
+    assert list(name_values(nested)) == [("a.b", "1"), ("a.c", "1, 2"), ("d.0.e", ""), ("d.1.e", "True")]
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_whatever_a_fact_is_it_is_a_short_printable_text(value: Any) -> None:
     deep: Any = value
     for _ in range(50):
         deep = {"a": deep}
-    for name, text in (*flatten({"name": value}), *flatten(deep)):
+    for name, text in (*name_values({"name": value}), *name_values(deep)):
         assert len(name) <= 120 and len(text) <= 120
         assert text.isprintable()
 

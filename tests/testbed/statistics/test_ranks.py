@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from itertools import combinations
+from itertools import combinations, zip_longest
 from statistics import median
 
 import pytest
@@ -44,9 +44,35 @@ def test_equal_values_are_never_evidence() -> None:
     assert compare_order([1.0] * 6, [2.0] * 6) == pytest.approx(2 / 924)
 
 
+def _alternate(values: list[float]) -> list[float]:
+    """Return values in an order in which neighbours have nothing in common."""
+    ordered = sorted(values)
+    half = (len(ordered) + 1) // 2
+    return [value for pair in zip_longest(ordered[:half], ordered[half:]) for value in pair if value is not None]
+
+
+def test_a_shift_of_trials_that_wander_has_a_wider_interval() -> None:
+    chance = random.Random(3)
+    base, other = [chance.gauss(0, 1) for _ in range(12)], [chance.gauss(2, 1) for _ in range(12)]
+    apart = hodges_lehmann(_alternate(base), _alternate(other))
+    wandering = hodges_lehmann(sorted(base), sorted(other))
+    assert wandering.low < apart.low and apart.high < wandering.high
+    assert wandering.value == apart.value and wandering.level == apart.level
+    assert (apart.effective, apart.related) == (12, False)
+    assert wandering.is_widened and wandering.effective == 3
+    assert hodges_lehmann(sorted(base[:9]), sorted(other[:9])).effective is None
+
+
+def test_a_test_that_allows_for_it_rejects_less() -> None:
+    base, other = [float(at) for at in range(8)], [float(at) + 4.5 for at in range(8)]
+    p_values = [compare_order(base, other, inflation) for inflation in (1.0, 1.5, 3.0)]
+    assert p_values == sorted(p_values) and p_values[0] < 0.05 < p_values[2]
+    assert judge_below(other, base, 3.0) > judge_below(other, base)
+
+
 def test_the_shift_is_the_median_of_differences_with_the_interval_of_the_test() -> None:
     chance = random.Random(5)
-    base, other = [chance.gauss(0, 1) for _ in range(9)], [chance.gauss(2, 1) for _ in range(11)]
+    base, other = [chance.gauss(0, 1) for _ in range(9)], _alternate([chance.gauss(2, 1) for _ in range(11)])
     shift = hodges_lehmann(base, other)
     assert shift.value == pytest.approx(median(b - a for a in base for b in other))
     assert 0.95 <= shift.level < 0.96

@@ -1,4 +1,4 @@
-"""What the tasks have in common: how they parse options, and how errors become messages and exit codes."""
+"""How the body of a task becomes a task: its errors become one message and an exit code."""
 
 from __future__ import annotations
 
@@ -6,36 +6,12 @@ import functools
 import os
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from invoke.exceptions import Exit
 
-from runtime.errors import PrerequisiteError, TestbedError, UsageError
+from runtime.errors import PrerequisiteError, TestbedError
 from runtime.output import printable
-
-ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ROOT / "results"
-
-
-def split_words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
-def parse_number(option: str, text: str) -> int:
-    """The whole number that an option is given. Raises UsageError for anything else."""
-    try:
-        return int(text)
-    except ValueError:
-        raise UsageError(f"{option} {text}: not a whole number") from None
-
-
-def parse_fraction(option: str, text: str) -> float:
-    """The number that an option is given. Raises UsageError for anything else."""
-    try:
-        return float(text)
-    except ValueError:
-        raise UsageError(f"{option} {text}: not a number") from None
 
 
 def reporting(body: Callable[..., int]) -> Callable[..., None]:

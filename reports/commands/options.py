@@ -1,0 +1,30 @@
+"""The options that tasks have in common: where runs and scenarios are, and how words and numbers are parsed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from runtime.errors import UsageError
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "results"
+
+
+def split_words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def parse_number(option: str, text: str) -> int:
+    """The whole number that an option is given. Raises UsageError for anything else."""
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"{option} {text}: not a whole number") from None
+
+
+def parse_fraction(option: str, text: str) -> float:
+    """The number that an option is given. Raises UsageError for anything else."""
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"{option} {text}: not a number") from None
