@@ -26,12 +26,24 @@ def make_consolidation_tables(run: Run) -> list[Table]:
         if any(packed.overhead is not None for packed in mix.packed):
             overheads = (show_estimate(consolidation.OVERHEAD, packed.overhead) for packed in mix.packed)
             rows.append((Cell(consolidation.OVERHEAD.title), *overheads))
-        ends = (Cell(consolidation.describe_end(one), "; ".join(one.reasons)[:_LONGEST_REASON]) for one in mix.packed)
-        rows.append((Cell("why no more were added"), *ends))
         head = ("figure", *(f"{labels[one.platform]} (n = {one.ramps})" for one in mix.packed))
         caption = f"{consolidation.name_servers(run, mix).capitalize()}. {INTERVALS}"
         tables.append(Table(caption, head, tuple(rows)))
-    return [*tables, _idle_table(run)]
+    return [*tables, _idle_table(run), _end_table(run)]
+
+
+def _end_table(run: Run) -> Table:
+    """Return why no more servers were added."""
+    labels = {one.name: one.label for one in run.platforms}
+    rows = tuple(
+        (
+            Cell(f"{mix.name}: {labels[one.platform]}"),
+            Cell(consolidation.describe_end(one), "; ".join(one.reasons)[:_LONGEST_REASON]),
+        )
+        for mix in list_mixes(run)
+        for one in mix.packed
+    )
+    return Table("Why no more servers were added.", ("servers", "reason"), rows)
 
 
 def _idle_table(run: Run) -> Table:

@@ -222,7 +222,7 @@ def make_metrics(
     ]
     if declared is not None:
         found += [Metric("declared", declared, "1"), Metric("servers_declared", min(declared, within_slo), "1")]
-        if at_declared := steps.get(min(declared, within_slo)):
+        if within_slo and (at_declared := steps.get(min(declared, within_slo))):
             found.append(Metric("utilisation_declared", at_declared.host_application, "1"))
     if alone := steps.get(1):
         calibrated = rate.reached * calibration.processors / calibration.host_processors

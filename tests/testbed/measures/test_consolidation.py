@@ -155,7 +155,7 @@ def test_figures_of_a_ramp_that_broke_with_one_server() -> None:
     figures = {metric.metric: metric.value for metric in make_metrics(0, points, 5, RATE, calibration)}
     assert (figures["servers"], figures["servers_declared"], figures["declared"]) == (0, 0, 5)
     assert figures["alone_cpu"] == 0.4 and figures["alone_p99"] == 0.9
-    assert not {"cpu_overhead", "utilisation_after", "packed_p99"} & figures.keys()
+    assert not {"cpu_overhead", "utilisation_after", "utilisation_declared", "packed_p99"} & figures.keys()
     held = [points[0], replace(points[1], verdict="held")]
     (overhead,) = (one.value for one in make_metrics(1, held, 5, RATE, calibration) if one.metric == "cpu_overhead")
     assert overhead == pytest.approx(8.0)
