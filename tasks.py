@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from invoke import Collection, Context, Program, task
+from invoke import Collection, Context, task
 from invoke.exceptions import Exit
 
 from reports.commands import lists, runs
 from reports.commands.exits import reporting
+from reports.commands.front import QuietProgram
 from reports.commands.options import ROOT, parse_fraction, parse_number, split_words
 from runtime import __version__
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
@@ -64,6 +65,7 @@ def _scenario(task_name: str, scenario: str) -> str:
         "seed": "decides the order of trials and the arrival of requests",
         "connect": "libvirt's URI for virtual machines: qemu:///system, qemu+ssh://... (default: no daemon)",
         "wait": "wait while another run is measured on this host, instead of being refused",
+        "share": "measure beside other runs on this host, which disturb each other: to see that something works",
         "out": "where run folders are made (default: results/)",
         "json": "print the answer as JSON on standard output",
         "baseline": "compare the run with this one: a run (folder or id), a folder of runs, or several with commas",
@@ -101,6 +103,7 @@ def bench(
     seed: str = "1",
     connect: str = "",
     wait: bool = False,
+    share: bool = False,
     out: str = "",
     json: bool = False,
     baseline: str = "",
@@ -134,6 +137,7 @@ def bench(
         command=tuple(sys.argv),
         connect=connect,
         wait=wait,
+        share=share,
         base=base,
         guest_kernel=guest_kernel,
         emulator_cpus=parse_fraction("--emulator-cpus", emulator_cpus) if emulator_cpus else 0.0,
@@ -347,20 +351,26 @@ LINT = (
 )
 
 
-def checks(select: str, only: str) -> tuple[str, ...]:
+def checks(select: str, only: str, coverage: bool = False) -> tuple[str, ...]:
     """The command lines of a test run. Raises UsageError for a part that there is not."""
-    tests = "python -m tests.streams --durations=10" + (f" -k '{select}'" if select else "")
+    tests = "python -m tests.streams --durations=10" + " --coverage" * coverage + (f" -k '{select}'" if select else "")
     parts = {"": (*LINT, tests), "lint": LINT, "tests": (tests,)}
     if only not in parts:
         raise UsageError(f"test --only {only}: there is no such part", "lint or tests")
     return parts[only]
 
 
-@task(help={"select": "only tests whose names match (pytest -k)", "only": "one part: lint (with types) or tests"})
-def test(context: Context, select: str = "", only: str = "") -> None:
+@task(
+    help={
+        "select": "only tests whose names match (pytest -k)",
+        "only": "one part: lint (with types) or tests",
+        "coverage": "measure how much of the code runs without guests, which takes half as long again",
+    }
+)
+def test(context: Context, select: str = "", only: str = "", coverage: bool = False) -> None:
     """Lint, types and all tests."""
     try:
-        chosen = checks(select, only)
+        chosen = checks(select, only, coverage)
     except UsageError as error:
         raise Exit(f"error: {error}", code=error.exit_code) from error
     with context.cd(str(ROOT)), context.prefix(f"PATH='{Path(sys.executable).parent}':\"$PATH\""):
@@ -401,4 +411,4 @@ def kernel(context: Context) -> int:
 namespace.add_collection(Collection("images", kernel))
 
 # `testbed` in .venv/bin: the same tasks, without the set-up that ./invoke makes before.
-program = Program(version=__version__, namespace=namespace, name="testbed", binary="testbed")
+program = QuietProgram(version=__version__, namespace=namespace, name="testbed", binary="testbed")

@@ -31,7 +31,7 @@ from testbed.analysis import Figure as WorkFigure
 from testbed.comparisons import compare_platforms
 from testbed.consolidations import Mix, select_middle
 from testbed.pairs import find_noise_floor
-from testbed.ramps import estimate_memory_of_copies, select_ramps
+from testbed.ramps import estimate_memory_of_copies, is_capped, select_ramps
 from testbed.statistics import MARGIN, Estimate, MeanEstimate, estimate_median
 
 # So many figures of an application's work stand beside the other measures; its own section has all.
@@ -226,7 +226,7 @@ def _copies(run: Run, groups: Sequence[Group]) -> Measure:
         return estimate_median([float(ramp.applications) for ramp in ramps]) if ramps else None
 
     found = _figures(run, groups, "density", _COPIES, find)
-    capped = {name for name in found if all(one.reason.startswith("cap:") for one in select_ramps(run, name))}
+    capped = {name for name in found if is_capped(run, name)}
     figures = _bound(found, groups, capped)
     return Measure("copies", "Copies", "within the service level; more is better", _COPIES, figures, "applications")
 

@@ -110,7 +110,7 @@ def bench(options: Options, progress: Progress) -> Finished:
     registry.require_programs(own)
     run_id = make_run_id(request.scenario.name) if resumed is None else resumed.run_id
     with Undo() as undo:
-        undo.enter_context(take_turn(run_id, wait=options.wait, progress=progress))
+        undo.enter_context(take_turn(run_id, wait=options.wait, progress=progress, share=options.share))
         if resumed is not None:
             resumed = open_resumed(asked)  # somebody else may have gone on with it while we waited
             resumed.clean()

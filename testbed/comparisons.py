@@ -25,7 +25,7 @@ from testbed.consolidations import MEASURE, list_mixes
 from testbed.copies import further_bytes
 from testbed.levels import Level, find_level
 from testbed.pairs import list_duets
-from testbed.ramps import Ramp, select_ramps
+from testbed.ramps import Ramp, is_capped, select_ramps
 from testbed.results import Trial
 from testbed.statistics import (
     MARGIN,
@@ -93,10 +93,19 @@ def _compare_platforms(run: Run, margin: float) -> tuple[PlatformComparison, ...
         for headline, values in _list_figures(run, group)
         for baseline, other in ((next(iter(values)), other) for other in list(values)[1:])
         if {baseline.name, other.name} not in duets
+        and not all(_is_bound(run, headline, one.name) for one in (baseline, other))
     ]
     comparisons = [one.comparison for one in found]
     judged = map(judge_exactly, comparisons) if run.instruction_time else judge_family(comparisons)
     return tuple(replace(one, comparison=verdict) for one, verdict in zip(found, judged, strict=True))
+
+
+def _is_bound(run: Run, headline: Headline, platform: str) -> bool:
+    """Return whether a number of copies, or of servers, is only the cap: more might fit."""
+    if headline.mix:
+        packed = next((mix.packed for mix in list_mixes(run) if mix.name == headline.mix), ())
+        return any(one.platform == platform and one.is_capped for one in packed)
+    return headline.metric == "applications" and is_capped(run, platform)
 
 
 def examine_series(run: Run) -> tuple[Series, ...]:

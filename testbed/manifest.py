@@ -12,6 +12,7 @@ from runtime.images.model import Image
 from testbed.host import kvm
 from testbed.host.facts import read_facts, read_source, read_versions
 from testbed.host.quiet import watch_noise
+from testbed.host.turn import SHARED
 from testbed.images import find_base
 from testbed.request import Options, Request
 from testbed.scenario.model import Scenario
@@ -61,5 +62,5 @@ def make_manifest(run_id: str, options: Options, request: Request, images: Mappi
         "source": read_source(),
         "versions": read_versions(),
         "host": {**read_facts(), "kvm": kvm.detect().words},
-        "noise": list(watch_noise()),
+        "noise": [*watch_noise(), *([SHARED] if options.share else ())],
     }

@@ -75,6 +75,12 @@ def select_ramps(run: Run, platform: str) -> tuple[Ramp, ...]:
     )
 
 
+def is_capped(run: Run, platform: str) -> bool:
+    """Return whether each ramp ended at its cap, so that it is not known how many copies there could have been."""
+    ramps = select_ramps(run, platform)
+    return bool(ramps) and all(ramp.reason.startswith("cap:") for ramp in ramps)
+
+
 def _ramp(run: Run, trial: Trial) -> Ramp:
     points: Mapping[str, Sequence[float]] = {}
     verdicts: list[object] = []

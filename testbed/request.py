@@ -42,10 +42,10 @@ FIRST = "first"
 
 class Options(Struct, frozen=True):
     """What was asked for. ``trials`` None means at least as many as an interval needs, ``connect`` "" libvirt in our
-    own process; ``wait``: for the end of another run on this host, instead of being refused; ``base``: the release that
-    images are built on, "" the host's. ``guest_kernel`` is the file of a kernel of one's own for virtual machines, ""
-    for none; ``emulator_cpus`` are processors for QEMU's own threads. No ``measures`` are the scenario's own, and with
-    no ``cap`` a ramp ends where the scenario says.
+    own process; ``wait``: for the end of another run on this host, instead of being refused; ``share``: measure beside
+    it; ``base``: the release that images are built on, "" the host's. ``guest_kernel`` is the file of a kernel of one's
+    own for virtual machines, "" for none; ``emulator_cpus`` are processors for QEMU's own threads. No ``measures`` are
+    the scenario's own, and with no ``cap`` a ramp ends where the scenario says.
 
     ``until`` is the relative half-width of intervals to measure for, ``budget_s`` the seconds to do it in; ``again`` is
     the platform of A/A: its name, ``first``, ``none``, or "" as the run is long or short. ``duet``: two platforms at
@@ -75,6 +75,7 @@ class Options(Struct, frozen=True):
     against: str = ""
     resume: Path | None = None
     cap: int | None = None
+    share: bool = False
     packed: servers.Asked = servers.Asked()
 
 

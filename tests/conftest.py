@@ -6,8 +6,8 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
@@ -16,8 +16,8 @@ from runtime.cgroups import Cgroup
 from runtime.lease import CGROUP_ROOT, lease
 from runtime.speed import REFERENCE_NS, Speed
 from testbed import leftovers
+from tests import scratches
 
-_TEST_RUN = "test-"
 _BUSYBOX = Path("/bin/busybox")
 # For a test that boots guests or builds from package sources, with its fixtures, on a busy host without KVM.
 _GUESTS_TIMEOUT_S = 1200
@@ -33,10 +33,14 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """What tests that were killed left on this host, which would be in the way of the next, is taken away and told."""
     if os.geteuid() != 0:
         return
-    left = tuple(leftover for leftover in leftovers.find() if leftover.run.startswith(_TEST_RUN))
+    left = tuple(leftover for leftover in leftovers.find() if leftover.run.startswith(scratches.TEST_RUN))
     leftovers.remove(left)
     for leftover in left:
         session.config.get_terminal_writer().line(f"removed what a killed test left: {leftover}")
+    for path in scratches.find_dead():
+        with suppress(FileNotFoundError):  # the other stream of tests begins at the same time
+            scratches.remove(path)
+        session.config.get_terminal_writer().line(f"removed what a killed test left: directory {path}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -69,7 +73,20 @@ def slow_host(monkeypatch: pytest.MonkeyPatch) -> float:
 @pytest.fixture
 def run_name() -> str:
     """A run id that nothing else uses; what a test puts below it must be gone when the test ends."""
-    return f"{_TEST_RUN}{uuid4().hex[:12]}"
+    return scratches.name_run()
+
+
+@pytest.fixture
+def scratch(run_name: str) -> Iterator[Path]:
+    """A directory for a run's files, in which none may be left. Its path is short, as the names of sockets must be."""
+    directory = scratches.scratch_path(run_name)
+    directory.mkdir()
+    try:
+        yield directory
+        left = os.listdir(directory)
+    finally:
+        scratches.remove(directory)
+    assert left == [], "a test left files"
 
 
 @pytest.fixture

@@ -1,11 +1,12 @@
-"""Run all tests in two streams side by side, each a pytest of its own: those with guests, which mostly wait for one
-processor's work, and the rest.
+"""Run all tests in streams side by side, each a pytest of its own, so that one's waiting is another's time.
 
-    python -m tests.streams [PYTEST'S ARGUMENTS]
+    python -m tests.streams [--coverage] [PYTEST'S ARGUMENTS]
 
-The output of the rest is shown as it comes, that of the tests with guests after it, and then how much of the code the
-rest has run. That is not measured of the tests with guests, whose clocks it would disturb, nor of a selection. Exits
-with 0 when both pass.
+Guests are booted one after the other, in a stream of their own: two emulated ones at once would take both processors of
+a small host, and each other's time. The second stream has what takes long whatever else runs: the emulated machine,
+which has a clock of its own, and what is made of package sources or measures whole runs. The third has all the rest.
+The rest's output is shown as it comes, and that of the others after it. With ``--coverage`` it is measured how much of
+the code the rest runs, which then takes half as long again. Exits with 0 when all streams pass.
 """
 
 from __future__ import annotations
@@ -14,31 +15,57 @@ import os
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from runtime import planners
 
-_GUESTS = "vm or network"
-# pytest's own: with a selection, one stream may have none of the tests.
+# Which tests each stream has, by their markers (pyproject.toml); each test is in one of them.
+_REST = "the rest"
+STREAMS: Mapping[str, str] = {
+    "guests": "vm and not machine",
+    "the emulated machine, package sources and runs": "machine or (network and not vm)",
+    _REST: "not vm and not machine and not network",
+}
+_COVERAGE = "--coverage"
+# pytest's own: with a selection, a stream may have none of the tests.
 _PASSED, _NO_TESTS = 0, 5
 
 
-def main(arguments: list[str]) -> int:
-    """Run both streams; the exit status of the first that failed."""
-    command = [sys.executable, "-m", "pytest", *arguments]
-    coverage = [] if "-k" in arguments else ["--cov", "--cov-report="]
-    with tempfile.TemporaryFile() as output:
-        with subprocess.Popen([*command, "-m", _GUESTS], stdout=output, stderr=subprocess.STDOUT) as guests:
-            rest = subprocess.run([*command, "-m", f"not ({_GUESTS})", *coverage], check=False).returncode
-            print("The tests with guests, meanwhile:", flush=True)
-        output.seek(0)
-        sys.stdout.buffer.write(output.read())
-        sys.stdout.flush()
+def make_commands(arguments: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return what each stream executes for these arguments of ours, by its name."""
+    command = (sys.executable, "-m", "pytest", *(one for one in arguments if one != _COVERAGE))
+    commands = {name: (*command, "-m", marked) for name, marked in STREAMS.items()}
+    if _COVERAGE in arguments:
+        commands[_REST] += ("--cov", "--cov-report=")
+    return commands
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the streams; the exit status of the first that failed."""
+    commands, began_s = make_commands(arguments), time.monotonic()
+    shown = commands.pop(_REST)
+    with ExitStack() as undo:
+        outputs = {name: undo.enter_context(tempfile.TemporaryFile()) for name in commands}
+        others = {
+            name: undo.enter_context(subprocess.Popen(command, stdout=outputs[name], stderr=subprocess.STDOUT))
+            for name, command in commands.items()
+        }
+        statuses = [subprocess.run(shown, check=False).returncode]
+        for name, process in others.items():
+            statuses.append(process.wait())
+            print(f"Meanwhile, {name}:", flush=True)
+            outputs[name].seek(0)
+            sys.stdout.buffer.write(outputs[name].read())
+            sys.stdout.flush()
     end_planners()
-    if coverage:
+    if _COVERAGE in arguments:
         print_coverage()
-    return verdict(rest, guests.returncode)
+    minutes, seconds = divmod(round(time.monotonic() - began_s), 60)
+    print(f"all streams took {minutes} min {seconds} s", flush=True)
+    return verdict(*statuses)
 
 
 def end_planners() -> None:
@@ -55,7 +82,7 @@ def print_coverage() -> None:
     report = [sys.executable, "-m", "coverage", "report", "--format=total"]
     total = subprocess.run(report, check=False, capture_output=True, text=True)
     said = f"{total.stdout.strip()} %" if total.returncode == 0 else total.stdout.strip() or total.stderr.strip()
-    print(f"statements that the tests without guests ran: {said} (.venv/bin/coverage report)", flush=True)
+    print(f"statements that {_REST} ran: {said} (.venv/bin/coverage report)", flush=True)
 
 
 def verdict(*statuses: int) -> int:

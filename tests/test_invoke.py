@@ -28,6 +28,15 @@ SOURCES = {
 }
 # What is made of the first of them.
 GENERATED = "runtime/launcher/generated/operations.h"
+# A fake interpreter, which says what it is to compile, and on its standard output what it hands over.
+PYTHON = """#!/bin/sh
+if [ "$1 $2 $3" = "-P -m reports.commands.front" ]; then
+    shift 3
+    for word; do echo "$word"; done
+else
+    echo python "$@" >&2
+fi
+"""
 # A fake dpkg-query that knows every package it is asked for.
 ALL_INSTALLED = """#!/bin/sh
 shift 2
@@ -37,7 +46,7 @@ for package; do printf 'installed %s\\n' "$package"; done
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Iterator[Path]:
-    """A checkout that has been set up, as far as the script can tell, whose invoke prints its arguments."""
+    """A checkout that has been set up, as far as the script can tell, whose front prints its arguments."""
     root = tmp_path / "check out"  # with a space, as people have
     root.mkdir()
     shutil.copy2(SCRIPT, root)
@@ -49,9 +58,8 @@ def checkout(tmp_path: Path) -> Iterator[Path]:
     executable(root / "runtime" / "launcher" / "testbed-launcher", "")
     executable(root / "testbed" / "load" / "generator" / "testbed-load", "")
     executable(root / "testbed" / "sampler" / "testbed-sampler", "")
-    executable(root / ".venv" / "bin" / "python", '#!/bin/sh\necho python "$@" >&2\n')
+    executable(root / ".venv" / "bin" / "python", PYTHON)
     executable(root / ".venv" / "bin" / "testbed-runtime", "")
-    executable(root / ".venv" / "bin" / "invoke", '#!/bin/sh\nfor word; do echo "$word"; done\n')
     lock_sum, project_sum = (
         subprocess.run(["sha256sum", root / name], capture_output=True, text=True, check=True).stdout.split()[0]
         for name in ("requirements.lock", "pyproject.toml")
@@ -94,7 +102,7 @@ def test_with_everything_in_place_it_hands_over_and_says_nothing(checkout: Path)
 def test_a_stream_that_is_closed_is_the_null_device(checkout: Path, closed: str) -> None:
     said = checkout / "said"
     script = f"#!/bin/sh\nreadlink /proc/$$/fd/0 /proc/$$/fd/1 /proc/$$/fd/2 2>/dev/null | cat > '{said}'\n"
-    executable(checkout / ".venv" / "bin" / "invoke", script)
+    executable(checkout / ".venv" / "bin" / "python", script)
     subprocess.run(["sh", "-c", f"exec '{checkout}/invoke' {closed}"], check=True, cwd="/", timeout=60)
     assert said.read_text().split().count("/dev/null") >= closed.count("&-")
 

@@ -11,15 +11,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from runtime.errors import UsageError
 from runtime.lease import lease
 from testbed.host.turn import take_turn
 from tests.owned import no_dead_run_left
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[1]
 INVOKE = Path(sys.executable).parent / "invoke"
@@ -28,9 +30,9 @@ pytestmark = pytest.mark.root
 
 
 def command(*arguments: str) -> list[str]:
-    """A task as a process; a run waits for its turn, for this host may measure another."""
-    waiting = ["--wait"] if arguments[0] == "bench" and len(arguments) > 1 else []
-    return [str(INVOKE), *arguments, *waiting]
+    """A task as a process; a run shares this host, which may measure another, for none of its figures is judged."""
+    sharing = ["--share"] if arguments[0] == "bench" and len(arguments) > 1 else []
+    return [str(INVOKE), *arguments, *sharing]
 
 
 def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -74,9 +76,11 @@ def test_figures_that_there_are_not_are_refused_at_once(arguments: tuple[str, ..
     assert problem in done.stderr and "building" not in done.stderr
 
 
+@pytest.mark.vm
 def test_a_run_on_the_platforms_of_every_comparison_answers_as_json(tmp_path: Path) -> None:
     done = run(
-        "bench", "--scenario", "clickme", "--measures", "start", "--trials", "1", "--out", str(tmp_path), "--json"
+        *("bench", "--scenario", "clickme", "--measures", "start", "--trials", "1", "--quick"),
+        *("--out", str(tmp_path), "--json"),
     )
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
@@ -97,7 +101,7 @@ def test_a_run_on_the_platforms_of_every_comparison_answers_as_json(tmp_path: Pa
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("platform", ["container", "vm"])
+@pytest.mark.parametrize("platform", ["container", pytest.param("vm", marks=pytest.mark.vm)])
 def test_an_interrupted_run_leaves_nothing(number: signal.Signals, platform: str, tmp_path: Path) -> None:
     arguments = ("bench", "--scenario", "clickme", "--measures", "utilisation", "--platforms", platform)
     with running_trial(*arguments, "--out", str(tmp_path)) as process:
@@ -115,8 +119,7 @@ def test_an_interrupted_run_leaves_nothing(number: signal.Signals, platform: str
 
 @contextmanager
 def running_trial(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A run that has begun its first trial; its standard error stays open. It ends with a test that fails, also while
-    it waits for its turn, which others would wait for then."""
+    """A run that has begun its first trial; its standard error stays open. It ends with a test that fails."""
     pipe = subprocess.PIPE
     with subprocess.Popen(command(*arguments), cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as process:
         try:
@@ -128,20 +131,23 @@ def running_trial(*arguments: str) -> Iterator[subprocess.Popen[str]]:
             process.terminate()
 
 
+@pytest.mark.vm
 def test_a_killed_run_is_cleaned_up(tmp_path: Path) -> None:
+    """What another test's run, killed meanwhile, has left is there for a moment, too."""
     arguments = ("bench", "--scenario", "clickme", "--measures", "utilisation", "--platforms", "vm")
-    before = run("clean", "--check").stdout
     with running_trial(*arguments, "--out", str(tmp_path)) as process:
-        assert run("clean", "--check").stdout == before, "a living run is not a leftover"
+        (folder,) = tmp_path.iterdir()
+        assert folder.name not in run("clean", "--check").stdout, "a living run is not a leftover"
         time.sleep(2)
         process.kill()
         process.communicate()
     checked = run("clean", "--check")
-    assert checked.returncode == 1
-    assert re.search(r"process +\d+ .*qemu", checked.stdout)
+    assert checked.returncode == 1 and folder.name in checked.stdout
+    guests = re.findall(r"^process +(\d+) .*qemu", checked.stdout, re.MULTILINE)
     cleaned = run("clean")
     assert cleaned.returncode == 0, cleaned.stderr
-    assert run("clean", "--check").stdout == ""
+    assert guests and not any(Path(f"/proc/{qemu}").exists() for qemu in guests)
+    until(lambda: run("clean", "--check").stdout == "", 60)
 
 
 @pytest.mark.parametrize(
@@ -217,14 +223,18 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_built(plac
 
 
 def test_a_second_run_on_this_host_is_refused(tmp_path: Path) -> None:
-    with take_turn("the-first", wait=True, progress=print):
+    """Whether the first one is this test's or somebody else's."""
+    with ExitStack() as undo:
+        with suppress(UsageError):
+            undo.enter_context(take_turn("the-first", wait=False, progress=print))
         done = subprocess.run(
             [str(INVOKE), "bench", "--scenario", "clickme", "--out", str(tmp_path)],
             cwd=ROOT,
             capture_output=True,
             text=True,
         )
-    assert done.returncode == 1 and "the-first" in done.stderr and "--wait" in done.stderr
+    assert done.returncode == 1 and "is being measured on this host" in done.stderr
+    assert "--wait" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -4,14 +4,31 @@ from __future__ import annotations
 
 import functools
 import os
+import select
+import signal
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from invoke.exceptions import Exit
 
 from runtime.errors import PrerequisiteError, TestbedError
 from runtime.output import printable
+
+
+def is_reader_gone() -> bool:
+    """Whether standard output is a pipe whose reader has closed it."""
+    watched = select.poll()
+    watched.register(1, 0)
+    return any(event & select.POLLERR for _, event in watched.poll(0))
+
+
+def leave_reader() -> int:
+    """Have what is still to be printed go nowhere; return the status that a shell gives a program ended by SIGPIPE."""
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+    return 128 + signal.SIGPIPE
 
 
 def reporting(body: Callable[..., int]) -> Callable[..., None]:
@@ -31,6 +48,8 @@ def reporting(body: Callable[..., int]) -> Callable[..., None]:
         except Interrupted as interrupted:
             raise Exit(f"interrupted ({interrupted}); all that was started has been removed", code=130) from interrupted
         except Exception as error:
+            if isinstance(error, BrokenPipeError) and is_reader_gone():
+                raise Exit(code=leave_reader()) from error
             if isinstance(error, PermissionError) and os.geteuid() != 0:
                 denied = PrerequisiteError(f"{error.filename or body.__name__}: {error.strerror}", "run it as root")
                 raise Exit(f"error: {printable(str(denied))}", code=denied.exit_code) from error

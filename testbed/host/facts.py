@@ -17,8 +17,10 @@ from msgspec.structs import asdict
 
 from runtime import __version__
 from runtime.cgroups import hierarchies
+from runtime.errors import PrerequisiteError
 from runtime.kernel_files import parse_meminfo
 from runtime.speed import measured, scale
+from testbed.host.libvirt_library import load_libvirt
 
 SYS = Path("/sys")
 PROC = Path("/proc")
@@ -194,7 +196,6 @@ def format_version(number: int) -> str:
 def read_libvirt_version() -> str | None:
     """Return the version of the libvirt library, ``9.0.0``; None when it cannot be loaded."""
     try:
-        import libvirt
-    except ImportError:
+        return format_version(int(load_libvirt().getVersion()))
+    except PrerequisiteError:
         return None
-    return format_version(int(libvirt.getVersion()))

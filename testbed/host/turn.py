@@ -10,17 +10,28 @@ from pathlib import Path
 
 from runtime.errors import PrerequisiteError, UsageError
 
+# What the manifest of a run says that takes no turn.
+SHARED = "other runs may have been measured on this host at the same time, as --share lets them"
 # Root's own, unlike /run/lock: nobody else may keep runs waiting.
 LOCK = Path("/run/testbed-run.lock")
 _NAME_BYTES = 200
 
 
 @contextmanager
-def take_turn(run: str, *, wait: bool, progress: Callable[[str], None], lock: Path = LOCK) -> Iterator[None]:
+def take_turn(
+    run: str, *, wait: bool, progress: Callable[[str], None], share: bool = False, lock: Path = LOCK
+) -> Iterator[None]:
     """Within, no other run is measured on this host. The kernel ends the turn of a run that dies.
 
-    Raises UsageError, with the other run's name, when it is not to ``wait`` for that one's end.
+    A run that is to ``share`` the host neither waits nor keeps others waiting. Raises UsageError, with the other run's
+    name, when it is not to ``wait`` for that one's end, and when it is to do both.
     """
+    if share and wait:
+        raise UsageError("--share with --wait: a run either shares the host or waits until it has it", "leave one out")
+    if share:
+        progress("this run shares the host: its figures are no better than what else runs here lets them be")
+        yield
+        return
     descriptor = _take_lock(lock, wait, progress)
     try:
         os.ftruncate(descriptor, 0)

@@ -63,7 +63,7 @@ def bench(options: Options, progress: Callable[[str], None]) -> Finished:
     require_room()
     run_id = make_run_id(request.scenario.name)
     with Undo() as undo:
-        undo.enter_context(take_turn(run_id, wait=options.wait, progress=progress))
+        undo.enter_context(take_turn(run_id, wait=options.wait, progress=progress, share=options.share))
         scratch = undo.enter_context(lease(run_id))
         images = build_images(request.scenario, progress, options.base)
         kernel = Path(options.guest_kernel) if options.guest_kernel else None

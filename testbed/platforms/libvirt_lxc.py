@@ -51,10 +51,11 @@ from runtime.speed import factor, scale
 from runtime.unionfs.overlay import mount_steps, volatile_steps
 from testbed import breakdown
 from testbed.host.facts import format_version
+from testbed.host.libvirt_library import load_libvirt
 from testbed.lab import Lab, fix_port
 from testbed.platforms.lxc_cgroups import find_cgroup, limit_tasks, restrict_hierarchies
 from testbed.platforms.protocol import Instance, Started
-from testbed.qemu.connection import destroy_domain, ensure_event_loop, load_libvirt
+from testbed.qemu.connection import destroy_domain, ensure_event_loop
 from testbed.qemu.console import Console
 from testbed.qemu.daemon import Daemon, find_libvirtd, seen_at
 from testbed.qemu.domain import PLAN_VARIABLE, add_child

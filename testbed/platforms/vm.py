@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -214,7 +214,9 @@ class VmPlatform:
                 undo.callback(remove_tap, domain.tap)
                 create_tap(domain.tap, socket.if_nametoindex(self._bridge), account.uid)
             console.stamp("defined")
-            with adopt_orphans(), limit_start(cgroup, instance.name, self.patience):
+            # What a daemon of ours starts is the daemon's: it waits until init has reaped what it asks and ends.
+            adoption = adopt_orphans() if prepared.libvirt.embedded else nullcontext()
+            with adoption, limit_start(cgroup, instance.name, self.patience):
                 machine = start_domain(prepared.connection, self._xml(domain), instance.name, paused=domain.incoming)
             created_ns = time.monotonic_ns()
             what = (domain.disks, domain.tap if domain.daemon else "", domain.memory_bytes, account)

@@ -21,6 +21,7 @@ from xml.etree import ElementTree
 
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from runtime.speed import scale
+from testbed.host.libvirt_library import load_libvirt
 from testbed.qemu.account import Account, find_emulator_account
 from testbed.qemu.libvirt_modules import note_storage_module
 
@@ -53,17 +54,6 @@ _sharing = threading.Lock()
 _users = 0
 _connection: Any = None
 _closing = ExitStack()
-
-
-def load_libvirt() -> Any:
-    """Return the libvirt module. Raises PrerequisiteError when the library is missing."""
-    # Read when the library initialises. By itself it warns on stderr about every domain that is root's.
-    os.environ.setdefault("LIBVIRT_DEBUG", "4")
-    try:
-        import libvirt
-    except ImportError as error:
-        raise PrerequisiteError(f"load libvirt: {error}", "install libvirt0 and libvirt-python") from error
-    return libvirt
 
 
 def _run_event_loop(libvirt: Any) -> None:

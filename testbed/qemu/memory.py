@@ -11,8 +11,8 @@ from typing import Any
 
 from runtime.errors import UsageError, WorkloadError
 from testbed.host import ksm
+from testbed.host.libvirt_library import load_libvirt
 from testbed.host.settings import change_settings
-from testbed.qemu.connection import load_libvirt
 from testbed.qemu.variants import Memory
 
 # Huge pages that are taken from the host's free memory when a guest starts, and go back there when it ends:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runtime.errors import TestbedError
-from testbed.qemu.connection import load_libvirt
+from testbed.host.libvirt_library import load_libvirt
 
 _PAUSE_S = 0.001
 

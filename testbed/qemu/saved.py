@@ -22,7 +22,7 @@ from msgspec import Struct
 from runtime.atomic import partial
 from runtime.errors import TestbedError
 from runtime.speed import scale
-from testbed.qemu.connection import load_libvirt
+from testbed.host.libvirt_library import load_libvirt
 from testbed.qemu.monitor import ask, await_migration
 
 _IGNORE_SHARED = {"capabilities": [{"capability": "x-ignore-shared", "state": True}]}

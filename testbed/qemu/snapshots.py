@@ -14,8 +14,8 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from runtime.errors import TestbedError, UsageError
+from testbed.host.libvirt_library import load_libvirt
 from testbed.qemu.account import Account
-from testbed.qemu.connection import load_libvirt
 from testbed.qemu.domain import name_disk
 from vm_images.qcow2 import clone
 

@@ -127,6 +127,9 @@ def test_the_first_picture_has_the_servers_of_the_mix_in_the_middle(read: Callab
     (measure,) = (one for one in make_overview(other).measures if one.name == "servers")
     assert measure.figures["container"].text == "\N{GREATER-THAN OR EQUAL TO} 9"
     assert measure.figures["kvm"].verdict == "at most"
+    both = [make_trial(1, "container", 9, 0.08, reason="cap: 9"), make_trial(2, "kvm", 9, 0.1, reason="cap: 9")]
+    third = read(both, name="20260301T120000Z-clickme-ef56")
+    assert not any("servers within the SLO" in one for one in compose(third).details), "both reached the cap"
 
 
 def test_a_platform_that_was_measured_twice_gives_the_noise_floor(read: Callable[..., Run]) -> None:

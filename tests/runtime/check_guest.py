@@ -17,7 +17,8 @@ from runtime.home import store_root
 from runtime.images.model import Image, ImageConfig, Layer
 from runtime.images.store import Store
 from testbed.qemu.emulator import find_qemu
-from tests import waiting
+from tests import scratches, waiting
+from tests.scratches import name_run
 from vm_images.container_host import INTERPRETER, ensure_host_image, host_initrd
 from vm_images.disk import ensure_layer_disk, layer_name
 from vm_images.guest import COMMAND_LINE, ensure_guest
@@ -86,7 +87,6 @@ def layers_of_checks(
 
 
 def outcomes_of(
-    name: str,
     host_image: Callable[[], Image],
     checks: Callable[[Path], Image],
     machine: Callable[[Image], ContainerHost],
@@ -103,7 +103,7 @@ def outcomes_of(
     except TestbedError as error:
         pytest.skip(f"no guest to do the checks in: {error}")
     # Hard links from the store's layers to a disk: on one file system. It is no image that anybody keeps.
-    work = Path(store_root() / "guest" / name)
+    work = scratches.in_store(name_run())
     work.mkdir()
     try:
         disk = ensure_layer_disk(work / "disks", [host, checks(work / "layers")])
@@ -122,9 +122,7 @@ def outcomes_of(
     return read_outcomes(console)
 
 
-def outcomes_on_version_two(
-    name: str, checks: Callable[[Path], Image], program: str, timeout_s: float
-) -> dict[str, str]:
+def outcomes_on_version_two(checks: Callable[[Path], Image], program: str, timeout_s: float) -> dict[str, str]:
     """What each check came to, as ``outcomes_of``, on a small host of containers with cgroup v2 alone; ``program`` is
     the module that works off the checks."""
 
@@ -133,7 +131,7 @@ def outcomes_on_version_two(
         return ContainerHost(tuple(map(layer_name, host.layers)), args, CHECKS, "host", None, "")
 
     host_image = partial(ensure_host_image, Store(store_root() / "images"), print)
-    return outcomes_of(name, host_image, checks, machine, memory_mib=384, timeout_s=timeout_s)
+    return outcomes_of(host_image, checks, machine, memory_mib=384, timeout_s=timeout_s)
 
 
 def read_outcomes(console: str) -> dict[str, str]:

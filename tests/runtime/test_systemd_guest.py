@@ -36,7 +36,7 @@ def layers(directory: Path) -> Image:
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def outcomes() -> dict[str, str]:
     """One boot for all checks."""
 
     def host_image() -> Image:
@@ -45,8 +45,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     def machine(host: Image) -> ContainerHost:
         return ContainerHost((*map(layer_name, host.layers), "units"), ("/bin/sh", "-c", BOOT), "/", "host", None, "")
 
-    name = f"test-{tmp_path_factory.mktemp('work').parent.name}-systemd"
-    return outcomes_of(name, host_image, layers, machine, memory_mib=1024, timeout_s=TIMEOUT_S)
+    return outcomes_of(host_image, layers, machine, memory_mib=1024, timeout_s=TIMEOUT_S)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)

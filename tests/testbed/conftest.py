@@ -20,27 +20,38 @@ from testbed.qemu.emulator import ensure_emulator, find_qemu
 from vm_images.kernel import ensure_kernel
 
 
+@pytest.fixture(scope="session")
+def home_path() -> Iterator[Path]:
+    """Where the stores of tests are, one after the other, where QEMU's account can get to (pytest keeps its directories
+    to itself): whether KVM works is tried once for each path, and where it does not, that takes ten seconds."""
+    parent = Path(tempfile.mkdtemp(prefix="testbed-home-", dir="/var/tmp"))
+    parent.chmod(0o755)
+    try:
+        yield parent / "home"
+    finally:
+        parent.rmdir()
+
+
 @pytest.fixture(scope="module")
-def home() -> Iterator[Path]:
-    """A store of the tests' own that shares the real one's kernel, where QEMU's account can get to (pytest keeps its
-    directories to itself)."""
+def home(home_path: Path) -> Iterator[Path]:
+    """A store of the tests' own that shares the real one's kernel."""
     guest = store_root() / "guest"
     try:
         ensure_kernel(guest)
         ensure_emulator(guest, find_qemu())
     except PrerequisiteError as error:
         pytest.skip(f"no guest kernel: {error}")
-    home = Path(tempfile.mkdtemp(prefix="testbed-home-", dir="/var/tmp"))
+    home_path.mkdir()
     try:
-        home.chmod(0o755)
-        (home / "guest").mkdir()
+        home_path.chmod(0o755)
+        (home_path / "guest").mkdir()
         for kept in [*guest.glob("kernel-*"), *guest.glob("emulator-*"), *guest.glob("accelerators-*")]:
-            (home / "guest" / kept.name).symlink_to(kept)
+            (home_path / "guest" / kept.name).symlink_to(kept)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("TESTBED_HOME", str(home))
-            yield home
+            patch.setenv("TESTBED_HOME", str(home_path))
+            yield home_path
     finally:
-        shutil.rmtree(home)
+        shutil.rmtree(home_path)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from testbed.bench import bench
 from testbed.pairs import list_duets, list_noise_floors
 from testbed.request import Options
 from testbed.results import RunFolder
-from testbed.scenario.new import create_scenario
+from tests.brief_scenarios import create_brief_scenario
 from tests.owned import no_dead_run_left
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,15 +44,15 @@ def test_the_cold_counterparts_of_warm_platforms_are_measured_too(
 def scenario(tmp_path: Path) -> Iterator[str]:
     """A small scenario; the runs of it leave nothing."""
     (tmp_path / "scenarios").mkdir()
-    create_scenario("tiny", tmp_path / "scenarios")
+    brief = create_brief_scenario("tiny", tmp_path / "scenarios")
     with no_dead_run_left():
-        yield str(tmp_path / "scenarios" / "tiny")
+        yield str(brief)
 
 
 def run(scenario: str, out: Path, *arguments: str) -> tuple[RunFolder, str]:
     """Return the folder of a run on containers, and what it said."""
     command = [str(INVOKE), "--search-root", str(ROOT), "bench", "--scenario", scenario, "--platforms", "container"]
-    asked = [*command, *arguments, "--out", str(out), "--wait", "--json"]
+    asked = [*command, *arguments, "--out", str(out), "--share", "--json"]
     done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return RunFolder.open(Path(json.loads(done.stdout)["folder"])), done.stderr
@@ -62,15 +62,16 @@ def run(scenario: str, out: Path, *arguments: str) -> tuple[RunFolder, str]:
 @pytest.mark.network
 def test_a_run_within_a_budget_begins_with_a_warm_up_and_measures_its_noise(scenario: str, tmp_path: Path) -> None:
     """It has the time for a few blocks only, which are complete."""
-    folder, said = run(scenario, tmp_path, "--measures", "start", "--budget", "60s")
+    folder, said = run(scenario, tmp_path, "--measures", "start", "--budget", "20s")
     trials = folder.trials()
     assert "blocks: at least 10 of start, after 1 of each as a warm-up" in said and "no block that would not" in said
     assert {trial.platform for trial in trials} == {"container", "container@again"} and len(trials) % 2 == 0
     assert [trial.warmup for trial in trials[:3]] == [True, True, False]
-    assert "budget of 1 min" in folder.manifest["ended"]["start"]
-    assert 0 < folder.sessions[0]["measured_s"] < 75 and folder.sessions[0]["unfinished_block"] is None
+    assert "budget of 20 s" in folder.manifest["ended"]["start"]
+    assert 0 < folder.sessions[0]["measured_s"] < 35 and folder.sessions[0]["unfinished_block"] is None
     measured = read_run(folder)
     assert [one.label for one in measured.again] == ["container (again)"]
+    assert "--share" in folder.manifest["noise"][-1]
     (floor,) = list_noise_floors(measured)
     assert 0 <= floor.spread < 10
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import pytest
 from msgspec.structs import replace
 
 from testbed.analysis import Run, read_run
@@ -69,17 +70,29 @@ def test_load_is_compared_at_the_highest_rate_that_all_keep_up_with(tmp_path: Pa
     assert only.comparison.verdict == "more"
 
 
-def test_copies_are_compared_by_what_a_further_one_takes(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("reasons", "verdict"),
+    [
+        (("slo: p99", "memory: short"), "equivalent"),
+        (("cap: 3 applications", "slo: p99"), "equivalent"),
+        (("cap: 3 applications", "cap: 3 applications"), None),  # nobody knows how many more
+    ],
+)
+def test_copies_are_compared_by_what_a_further_one_takes(
+    reasons: tuple[str, str], verdict: str | None, tmp_path: Path
+) -> None:
     folder = RunFolder.create(tmp_path, "run", {"run": "run", "scenario": "s", "platforms": PLATFORMS})
     for number in range(1, 17):
         platform, each = ("container", 100.0) if number % 2 else ("crun", 150.0)
         rows = [(copies, copies * each * (1 + number / 1000)) for copies in range(4)]
         samples = folder.write_samples(f"t{number}", ("applications", "cgroup_bytes"), rows)
         metrics = (Metric("applications", 3, "1"),)
-        folder.append(Trial(number, number, platform, "density", "ok", "cap", metrics=metrics, samples=samples))
+        reason = reasons[number % 2]
+        folder.append(Trial(number, number, platform, "density", "ok", reason, metrics=metrics, samples=samples))
     by_metric = {one.headline.metric: one.comparison for one in compare_platforms(read_run(folder))}
     assert by_metric["further_bytes"].verdict == "more"
-    assert by_metric["applications"].verdict == "equivalent"
+    compared = by_metric.get("applications")
+    assert (compared and compared.verdict) == verdict
 
 
 def test_what_a_series_did_is_told(tmp_path: Path) -> None:

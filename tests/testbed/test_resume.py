@@ -22,7 +22,7 @@ from testbed.request import Options
 from testbed.results import FORMAT, RunFolder, Trial
 from testbed.resume import check_same, find_differences, open_resumed
 from testbed.scenario.consolidation import Asked
-from testbed.scenario.new import create_scenario
+from tests.brief_scenarios import create_brief_scenario
 
 ROOT = Path(__file__).resolve().parents[2]
 INVOKE = Path(sys.executable).parent / "invoke"
@@ -52,7 +52,7 @@ def resume(folder: RunFolder, **changes: Any) -> Any:
 def test_a_run_goes_on_with_what_was_asked_for_it(folder: RunFolder) -> None:
     resumed = resume(folder, scenario="another", wait=True)
     assert (resumed.run_id, resumed.options.scenario, resumed.options.wait) == (folder.run_id, "small", True)
-    assert resumed.options.command == ("bench", "--resume")
+    assert resumed.options.command == ("bench", "--resume") and not resumed.options.share
     assert resumed.options.packed == Asked(fractions=(0.05,), zombies=0.0)
     assert resumed.options.scenarios == Path("scenarios") and resumed.options.out == folder.path.parent
 
@@ -166,10 +166,10 @@ def test_a_hostile_manifest_is_only_different() -> None:
 @pytest.mark.network
 def test_a_run_that_was_killed_is_finished_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "scenarios").mkdir()
-    create_scenario("tiny", tmp_path / "scenarios")
+    brief = create_brief_scenario("tiny", tmp_path / "scenarios")
     asked = (
-        "--scenario", str(tmp_path / "scenarios" / "tiny"), "--platforms", "container", "--aa", "container",
-        "--measures", "start", "--trials", "3", "--out", str(tmp_path),
+        "--scenario", str(brief), "--platforms", "container", "--aa", "container",
+        "--measures", "start", "--trials", "3", "--out", str(tmp_path), "--share",
     )  # fmt: skip
     with bench(*asked) as process:
         wait_for(process, "trial 4 of 6")
@@ -198,7 +198,7 @@ def test_a_run_that_was_killed_is_finished_and_leaves_nothing(tmp_path: Path) ->
 
 def bench(*arguments: str) -> subprocess.Popen[str]:
     pipe = subprocess.PIPE
-    command = [str(INVOKE), "--search-root", str(ROOT), "bench", *arguments, "--wait"]
+    command = [str(INVOKE), "--search-root", str(ROOT), "bench", *arguments]
     return subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
 
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from testbed.scenario.new import create_scenario
+from tests.brief_scenarios import create_brief_scenario
 
 ROOT = Path(__file__).resolve().parents[3]
 INVOKE = Path(sys.executable).parent / "invoke"
 
 
 def bench(scenario: Path, out: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Starts of a static page, on containers of ours; it waits for its turn, for this host may measure another."""
-    fixed = ("--platforms", "container", "--measures", "start", "--trials", "6", "--wait", "--json", "--out", str(out))
+    """Starts of a static page, on containers of ours; it shares this host, which may measure another."""
+    fixed = ("--platforms", "container", "--measures", "start", "--trials", "6", "--share", "--json", "--out", str(out))
     command = [str(INVOKE), "--search-root", str(ROOT), "bench", "--scenario", str(scenario), *fixed, *options]
     variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=variables)
@@ -26,8 +26,7 @@ def bench(scenario: Path, out: Path, *options: str, **environment: str) -> subpr
 
 @pytest.mark.root
 def test_a_bench_is_compared_with_its_baseline_and_exits_as_the_gate_does(tmp_path: Path) -> None:
-    create_scenario("page", tmp_path)
-    scenario, out, step = tmp_path / "page", tmp_path / "runs", tmp_path / "step.md"
+    scenario, out, step = create_brief_scenario("page", tmp_path), tmp_path / "runs", tmp_path / "step.md"
     first = bench(scenario, out)
     assert first.returncode == 0, first.stderr
     (baseline,) = out.iterdir()

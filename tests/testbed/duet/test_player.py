@@ -28,6 +28,9 @@ from tests.waiting import until
 
 pytestmark = [pytest.mark.root, pytest.mark.network]
 
+# Other tests keep the host busy, and a trial in which that made the generator of the load late is void.
+ATTEMPTS = 3
+
 
 @pytest.fixture
 def nothing_left() -> Iterator[None]:
@@ -74,20 +77,26 @@ def test_two_containers_are_measured_at_the_same_time(
                 PlannedTrial(2, 1, names[1], "start", beside=names[0]),
             )
         )
-        loads = players.perform(
-            (
-                PlannedTrial(3, 2, names[0], "utilisation", rates, beside=names[1]),
-                PlannedTrial(3 + len(rates), 2, names[1], "utilisation", rates, beside=names[0]),
+        performed = list(starts)
+        for block in range(2, 2 + ATTEMPTS):
+            first = len(performed) + 1
+            loads = players.perform(
+                (
+                    PlannedTrial(first, block, names[0], "utilisation", rates, beside=names[1]),
+                    PlannedTrial(first + len(rates), block, names[1], "utilisation", rates, beside=names[0]),
+                )
             )
-        )
+            performed += loads
+            if not any(one.outcome == "void" for one in loads):
+                break
     assert [(one.platform, one.beside, one.outcome) for one in starts] == [
         ("container", "container@again", "ok"),
         ("container@again", "container", "ok"),
     ]
     assert all(one.value("ready") for one in starts), [one.reason for one in starts]
-    assert [one.outcome for one in loads] == ["ok"] * 2 * len(rates)
-    assert folder.trials() == (*starts, *loads)
-    for trial in (*starts, *loads):
+    assert [one.outcome for one in loads] == ["ok"] * 2 * len(rates), [one.reason for one in loads]
+    assert folder.trials() == tuple(performed)
+    for trial in performed:
         assert folder.samples_path(trial) is not None, "a player writes to the run's folder"
         assert not [one for one in trial.disturbances if "container" in one], "the other is no disturbance"
     assert not [name for name in leases() if "player" in name]

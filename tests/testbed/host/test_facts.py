@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from testbed.host.facts import (
     read_first_line,
     read_versions,
 )
+
+ROOT = Path(__file__).resolve().parents[3]
 
 CPUINFO = """\
 processor\t: 0
@@ -105,3 +108,12 @@ def test_what_is_below_the_host_is_known_where_its_processor_says_so(tmp_path: P
         host.detect_hypervisor.cache_clear()
         assert host.detect_hypervisor() == kind
     host.detect_hypervisor.cache_clear()
+
+
+def test_who_asks_for_the_version_of_libvirt_first_keeps_its_warnings_off_the_terminal() -> None:
+    """Whoever loads the library decides, and facts are read before any machine is started."""
+    ask = "from testbed.host.facts import read_libvirt_version as ask; print(ask()); "
+    script = ask + "import os; print(os.environ['LIBVIRT_DEBUG'])"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LIBVIRT")}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, cwd=ROOT)
+    assert done.stdout.split()[1:] == ["4"], done.stderr

@@ -91,3 +91,17 @@ def test_the_file_of_another_run_stays(tmp_path: Path) -> None:
         assert not lock.exists()
         lock.write_text("third")
     assert lock.read_text() == "third"
+
+
+def test_a_run_that_shares_the_host_neither_waits_nor_is_waited_for(tmp_path: Path) -> None:
+    lock, lines = tmp_path / "lock", list[str]()
+    with take_turn("third", wait=False, progress=lines.append, share=True, lock=lock):
+        assert not lock.exists()
+    with (
+        take_turn("first", wait=False, progress=print, lock=lock),
+        take_turn("second", wait=False, progress=lines.append, share=True, lock=lock),
+    ):
+        assert lock.read_text().startswith("first")
+    assert len(lines) == 2 and "shares the host" in lines[0]
+    with pytest.raises(UsageError, match="--share with --wait"), take_turn("a", wait=True, progress=print, share=True):
+        raise AssertionError("entered")

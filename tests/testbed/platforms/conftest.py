@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,22 +16,18 @@ from testbed.qemu.variants import VARIANTS
 
 
 @pytest.fixture
-def make_vm(home: Path, run_name: str, cgroup_parent: str, layer: Path) -> Iterator[Callable[[str], VmPlatform]]:
-    """Makes the platform of a variant with the busybox layer's disk; it leaves nothing in its scratch directory."""
-    scratch = Path("/run") / f"testbed-{run_name}"  # short, as sockets need
+def make_vm(
+    home: Path, run_name: str, cgroup_parent: str, scratch: Path, layer: Path
+) -> Iterator[Callable[[str], VmPlatform]]:
+    """Makes the platform of a variant with the busybox layer's disk."""
     # The image's name is its content's: the disk is built for each temporary directory anew.
     image = Image("test/busybox", f"sha256:{run_name}", ImageConfig(), (Layer("sha256:busybox", layer),))
-    scratch.mkdir()
-    try:
-        with ExitStack() as undo:
+    with ExitStack() as undo:
 
-            def make(name: str) -> VmPlatform:
-                platform = choose_vm_class(VARIANTS[name])(scratch, BRIDGE, run_name, VARIANTS[name])
-                undo.callback(platform.close)
-                platform.prepare_images([image])
-                return platform
+        def make(name: str) -> VmPlatform:
+            platform = choose_vm_class(VARIANTS[name])(scratch, BRIDGE, run_name, VARIANTS[name])
+            undo.callback(platform.close)
+            platform.prepare_images([image])
+            return platform
 
-            yield make
-        assert os.listdir(scratch) == []
-    finally:
-        shutil.rmtree(scratch)
+        yield make

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -119,10 +118,8 @@ def layer(layer: Path) -> Path:
 
 
 @pytest.fixture
-def platform(home: Path, run_name: str, cgroup_parent: str, layer: Path) -> Iterator[CloudPlatform]:
-    """The platform, with the layer's disk. Its scratch path is short, as sockets need."""
-    scratch = Path("/run") / f"testbed-{run_name}"
-    scratch.mkdir()
+def platform(home: Path, run_name: str, cgroup_parent: str, scratch: Path, layer: Path) -> Iterator[CloudPlatform]:
+    """The platform, with the layer's disk."""
     platform = CloudPlatform(scratch, BRIDGE, run_name, VARIANTS["vm-cloud"])
     try:
         image = Image("test/busybox", f"sha256:{run_name}", ImageConfig(), (Layer("sha256:busybox", layer),))
@@ -130,7 +127,6 @@ def platform(home: Path, run_name: str, cgroup_parent: str, layer: Path) -> Iter
         yield platform
     finally:
         platform.close()
-        shutil.rmtree(scratch)
 
 
 def spec(layer: Path, script: str) -> Spec:

@@ -60,7 +60,7 @@ def layers(directory: Path) -> Image:
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def outcomes() -> dict[str, str]:
     """One boot for all checks."""
 
     def host_image() -> Image:
@@ -70,8 +70,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         used = (*map(layer_name, host.layers), *ADDED)
         return ContainerHost(used, (INTERPRETER, "-m", _PROGRAM), CHECKS_DIRECTORY, "host", None, "")
 
-    name = f"test-{tmp_path_factory.mktemp('work').parent.name}-criu"
-    return outcomes_of(name, host_image, layers, machine, memory_mib=1024, timeout_s=TIMEOUT_S)
+    return outcomes_of(host_image, layers, machine, memory_mib=1024, timeout_s=TIMEOUT_S)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)

@@ -29,6 +29,7 @@ from testbed.lab import Lab
 from testbed.measures.throttling import make_metrics
 from testbed.platforms.protocol import Instance
 from testbed.platforms.vm import VmPlatform
+from testbed.qemu import connection
 from testbed.qemu.account import find_emulator_account
 from tests.owned import files_of, mounts_of
 from tests.testbed.platforms.answers import fetch
@@ -97,7 +98,12 @@ def traces(run_name: str) -> dict[str, object]:
 
 
 def test_it_serves_and_leaves_nothing(
-    platform: VmPlatform, layer: Path, tmp_path: Path, cgroup_parent: str, run_name: str
+    platform: VmPlatform,
+    layer: Path,
+    tmp_path: Path,
+    cgroup_parent: str,
+    run_name: str,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     with Lab() as lab:
         before = traces(run_name)
@@ -118,6 +124,9 @@ def test_it_serves_and_leaves_nothing(
         ]
         assert fetch(f"http://{link.address.ip}/index.html", 10) == "from the layer"
         assert platform.alive(one)
+        assert connection._root is not None
+        assert "is tainted" in (connection._root / "log" / "qemu" / f"{one.name}.log").read_text()
+        assert "tainted" not in capfd.readouterr().err, "which libvirt says of every machine"
         cgroup = platform.cgroup(one)
         assert len(cgroup.pids()) == 1
         assert Path(f"/proc/{cgroup.pids()[0]}/comm").read_text().startswith("qemu")

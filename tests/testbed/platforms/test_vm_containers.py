@@ -70,13 +70,13 @@ _MADE: list[Path] = []
 
 
 @pytest.fixture
-def platform(run_name: str, cgroup_parent: str, layers: tuple[Path, ...]) -> Iterator[ContainersInVmPlatform]:
-    scratch = Path("/run") / f"testbed-{run_name}"
+def platform(
+    run_name: str, cgroup_parent: str, scratch: Path, layers: tuple[Path, ...]
+) -> Iterator[ContainersInVmPlatform]:
     made = ContainersInVmPlatform(scratch, BRIDGE, run_name, VARIANTS["vm-containers"])
     image = Image(
         "test/nested", "sha256:x", ImageConfig(), tuple(Layer(f"sha256:{run_name}{p.name}", p) for p in layers)
     )
-    scratch.mkdir()
     try:
         try:
             made.prepare_images([image])
@@ -84,11 +84,8 @@ def platform(run_name: str, cgroup_parent: str, layers: tuple[Path, ...]) -> Ite
             pytest.skip(f"no virtual machines: {error}")
         _MADE.append(made.disk)
         yield made
-        made.close()
-        assert os.listdir(scratch) == []
     finally:
         made.close()
-        shutil.rmtree(scratch)
 
 
 STORE = "httpd -p 80 -h /srv; echo up; nc -l -p 81 > /dev/null; echo over; exit 5"

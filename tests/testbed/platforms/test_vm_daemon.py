@@ -17,12 +17,14 @@ from runtime.home import store_root
 from runtime.images.model import Image, ImageConfig, Layer
 from runtime.spec import Process, Resources, Spec
 from testbed.lab import BRIDGE, Lab
+from testbed.platforms import vm
 from testbed.platforms.protocol import Instance
 from testbed.platforms.vm import VmPlatform
 from testbed.qemu.daemon import Daemon
 from testbed.qemu.variants import VARIANTS
 from tests.testbed.platforms.answers import greeting
 from tests.testbed.ports import require_fixed
+from tests.waiting import until
 from vm_images.kernel import ensure_kernel
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]
@@ -57,8 +59,13 @@ def instance(layer: Path, script: str, tmp_path: Path, lab: Lab | None = None, n
 
 
 def test_it_serves_in_the_lab_and_leaves_nothing(
-    platform: VmPlatform, libvirt_daemon: Daemon, busybox_layer: Path, tmp_path: Path
+    platform: VmPlatform,
+    libvirt_daemon: Daemon,
+    busybox_layer: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(vm, "adopt_orphans", lambda: pytest.fail("a daemon waits for ends that nobody reaps"))
     with Lab() as lab:
         one = instance(busybox_layer, "exec busybox nc -ll -p 80 -e cat /page", tmp_path, lab)
         before = sorted(name for _, name in socket.if_nameindex())
@@ -95,7 +102,7 @@ def test_a_daemon_that_goes_fails_the_trial_and_not_the_next(
         assert re.search(r"the last line|testbed: exec", caught.value.hint)
         libvirt_daemon.start()
         platform.stop(one)
-        assert not Path(f"/proc/{pid}").exists()
+        until(lambda: not Path(f"/proc/{pid}").exists())  # it is init that reaps it
         assert not any(directory.exists() for directory in platform.cgroup(one).directories())
         two = instance(busybox_layer, "exec sleep 600", tmp_path, name="a1-web")
         platform.start(two)

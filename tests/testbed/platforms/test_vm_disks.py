@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,10 +48,8 @@ Platforms = Callable[[Disk], VmPlatform]
 
 
 @pytest.fixture
-def platforms(home: Path, run_name: str, cgroup_parent: str, layer: Path) -> Iterator[Platforms]:
+def platforms(home: Path, run_name: str, cgroup_parent: str, scratch: Path, layer: Path) -> Iterator[Platforms]:
     """Make a platform with a kind of disk, prepared for the layer's image; nothing of it may be left at the end."""
-    scratch = Path("/run") / f"testbed-{run_name}"
-    scratch.mkdir()
     made: list[VmPlatform] = []
 
     def make(disk: Disk) -> VmPlatform:
@@ -67,12 +64,10 @@ def platforms(home: Path, run_name: str, cgroup_parent: str, layer: Path) -> Ite
         yield make
         for platform in made:
             platform.close()
-        assert os.listdir(scratch) == []
         assert [path for path in (home / "guest").iterdir() if path.name.startswith(".partial")] == []
     finally:
         for platform in made:
             platform.close()
-        shutil.rmtree(scratch)
 
 
 def instance(layer: Path, link: Link, tmp_path: Path, name: str) -> Instance:
@@ -189,10 +184,10 @@ def own_disks(home: Path, name: str) -> set[Path]:
 
 
 def test_a_start_that_fails_early_leaves_no_disk(
-    platforms: Platforms, home: Path, layer: Path, tmp_path: Path, run_name: str
+    platforms: Platforms, home: Path, layer: Path, tmp_path: Path, scratch: Path
 ) -> None:
     platform = platforms(Disk("qcow2", file_system="ext4"))
-    (Path("/run") / f"testbed-{run_name}" / "vm-disk" / "1").touch()  # where its first start has its files
+    (scratch / "vm-disk" / "1").touch()  # where its first start has its files
     with Lab() as lab, pytest.raises(TestbedError, match=r"start virtual machine a0: .*File exists"):
         platform.start(instance(layer, lab.link(0, 0), tmp_path, "a0"))
     assert own_disks(home, "a0") == set()

@@ -13,8 +13,8 @@ from testbed.qemu.libvirt_modules import note_storage_module
 
 @pytest.mark.root
 @pytest.mark.vm
-def test_an_open_driver_has_taken_note_of_the_storage_module(run_name: str, tmp_path: Path) -> None:
-    with open_embedded(Path("/run") / f"testbed-{run_name}" / "libvirt", tmp_path / "cache"):
+def test_an_open_driver_has_taken_note_of_the_storage_module(scratch: Path, tmp_path: Path) -> None:
+    with open_embedded(scratch / "libvirt", tmp_path / "cache"):
         if not note_storage_module():
             pytest.skip("this libvirt has no storage module of its own")
         (module,) = Path("/usr/lib").glob("*/libvirt/storage-file/libvirt_storage_file_fs.so")

@@ -40,20 +40,20 @@ def test_no_two_devices_have_one_slot(memory: Memory, disks: int, boot: str) -> 
 
 @pytest.mark.root
 @pytest.mark.vm
-def test_kinds_of_machine_in_one_run_share_the_driver(run_name: str, tmp_path: Path) -> None:
-    folder = Path("/run") / f"testbed-{run_name}" / "libvirt"  # short: the driver keeps it, and its sockets' names
+def test_kinds_of_machine_in_one_run_share_the_driver(scratch: Path, tmp_path: Path) -> None:
+    folder = scratch / "libvirt"
     with open_embedded(folder, tmp_path / "cache") as first:
         with open_embedded(folder, tmp_path / "cache") as second:
             assert second is first
         assert first.isAlive(), "the first to leave does not end it"
-    assert not folder.parent.exists()
+    assert not folder.exists()
 
 
 @pytest.mark.root
 @pytest.mark.vm
-def test_the_driver_is_opened_once_however_often_it_is_asked_for(tmp_path: Path, run_name: str) -> None:
+def test_the_driver_is_opened_once_however_often_it_is_asked_for(tmp_path: Path, scratch: Path) -> None:
     """libvirt registers it anew each time that it is opened, and has room for some twenty."""
-    folder = Path("/run") / f"testbed-{run_name}" / "libvirt"
+    folder = scratch / "libvirt"
     opened = []
     for _ in range(30):
         with open_embedded(folder, tmp_path / "cache") as connection:

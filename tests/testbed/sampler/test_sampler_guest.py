@@ -31,10 +31,9 @@ def layers(directory: Path) -> Image:
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def outcomes() -> dict[str, str]:
     """One boot for all checks."""
-    name = f"test-{tmp_path_factory.mktemp('work').parent.name}-sampler"
-    return outcomes_on_version_two(name, layers, _PROGRAM, TIMEOUT_S)
+    return outcomes_on_version_two(layers, _PROGRAM, TIMEOUT_S)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)

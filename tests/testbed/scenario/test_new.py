@@ -63,7 +63,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 @pytest.mark.network
 def test_it_runs(tmp_path: Path) -> None:
     create_scenario("new-scenario", tmp_path)
-    arguments = ("bench", "--scenario", str(tmp_path / "new-scenario"), "--quick", "--wait")
+    arguments = ("bench", "--scenario", str(tmp_path / "new-scenario"), "--quick", "--share")
     options = ("--platforms", "container", "--measures", "start,utilisation")
     done = subprocess.run(
         [str(Path(sys.executable).parent / "invoke"), *arguments, *options, "--out", tmp_path],
