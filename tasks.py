@@ -46,7 +46,7 @@ def _scenario(task_name: str, scenario: str) -> str:
         "guest-kernel": "a vmlinux or bzImage of your own, drivers built in, for machines that are given a kernel",
         "cap": "a ramp ends with so many applications (default: the scenario's; in the reference machine: 8 or 20)",
         "emulator-cpus": "processors for QEMU's own threads, on top of the services' limits (default: 0)",
-        "measures": "comma-separated: start,density,utilisation,work,consolidation (default: the scenario's own)",
+        "measures": "comma-separated: start,density,utilisation,work,neighbours,consolidation (default: its own)",
         "fractions": "of consolidation: percent of a machine that each server uses alone (default: 5,8,12; quick: 8)",
         "shape": "of consolidation: constant, diurnal (peak over mean 2.5, phases spread) or trace (the scenario's)",
         "packing": "of consolidation: used (overcommitted, until the service level breaks) or declared (sum of limits)",
@@ -335,7 +335,7 @@ def new(context: Context, name: str) -> int:
 
 _C_FILES = (
     "runtime/launcher/*.c runtime/launcher/client/*.[ch] runtime/launcher/executor/*.[ch]"
-    " testbed/load/generator/*.[ch] testbed/sampler/*.c benchmarks/reference/*.[ch]"
+    " testbed/load/generator/*.[ch] testbed/neighbours/program/*.[ch] testbed/sampler/*.c benchmarks/reference/*.[ch]"
     " tests/runtime/images/*.c tests/runtime/launcher/*.c tests/testbed/load/*.c"
 )
 LINT = (
@@ -348,6 +348,7 @@ LINT = (
     "python -m runtime.launcher.build --analyze",
     "python -m testbed.sampler.build --analyze",
     "python -m testbed.load.build --analyze",
+    "python -m testbed.neighbours.build --analyze",
 )
 
 

@@ -28,6 +28,7 @@ from testbed.analysis import (
     list_compared,
     read_run,
 )
+from testbed.interference import estimate_alone, estimate_interference
 from testbed.pairs import list_noise_floors
 from testbed.ramps import (
     estimate_memory_of_copies,
@@ -123,6 +124,12 @@ def _platform_json(run: Run, platform: Platform) -> dict[str, Any]:
             for rate, figures in estimate_utilisation(run, platform.name).items()
         ],
         "work": to_builtins(estimate_work(run, platform.name)),
+        "neighbours": {
+            "alone": _estimates_json(estimate_alone(run, platform.name)),
+            "beside": [
+                {"name": one.case.name, **to_builtins(one)} for one in estimate_interference(run, platform.name)
+            ],
+        },
     }
 
 

@@ -16,6 +16,7 @@ from reports import (
     conditions,
     consolidation_tables,
     density_tables,
+    neighbour_tables,
     overview,
     provenance,
     tables,
@@ -29,6 +30,7 @@ from reports.figures import (
     distribution,
     load,
     memory,
+    neighbours,
     noise,
     opening,
     percentiles,
@@ -47,6 +49,8 @@ from testbed.analysis import Run, count_outcomes, get_mapping
 _TEMPLATES = Path(__file__).parent / "templates"
 _BASIS = re.compile(r"\((?:median of|one trial|95.%.interval|range)[^()]*\)")
 _BEFORE_UNIT = re.compile(r"(?<=[0-9]) (?=(?:s|ms|MiB|requests/s)\b|%|/s)")
+# The settings that the text speaks of.
+_SETTINGS = ("ready", "load", "slo", "density", "neighbours", "work")
 # Reasons of trials that are not ok: beyond so many they are in trials.jsonl.
 _MOST_REASONS, _LONGEST_REASON = 60, 4000
 
@@ -124,6 +128,7 @@ def describe_run(run: Run) -> dict[str, Any]:
             consolidation_tables.make_consolidation_tables(run),
         ),
         "assumptions": servers.list_assumptions(run),
+        "neighbours": _section(run, "neighbours", neighbours.draw_neighbours(run), neighbour_tables.make_tables(run)),
         "charges": _charges(run),
         "published": charges.list_sources(),
         "clock": conditions.describe_clock(run),
@@ -186,5 +191,5 @@ def _charges(run: Run) -> Section:
 def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that the text of the page speaks of, each empty when the manifest has it not."""
     settings = get_mapping(manifest.get("settings"))
-    sections = {name: get_mapping(settings.get(name)) for name in ("ready", "load", "slo", "density", "work")}
+    sections = {name: get_mapping(settings.get(name)) for name in _SETTINGS}
     return {"flat": list_facts(settings), **sections}

@@ -16,7 +16,18 @@ from typing import Any
 
 from msgspec import Struct
 
-from reports import charges, columns, comparisons, conditions, consolidation, overview, pairs, temperatures, work
+from reports import (
+    charges,
+    columns,
+    comparisons,
+    conditions,
+    consolidation,
+    neighbours,
+    overview,
+    pairs,
+    temperatures,
+    work,
+)
 from reports.quantities import INTERVALS, LOAD, RULERS, SATURATED, START, START_EXTRAS, Quantity, sanitize
 from testbed.analysis import (
     STEADY,
@@ -80,6 +91,7 @@ def compose(run: Run) -> Answer:
         sentence
         for measure, describe in (
             ("start", _start), ("start", _steady), ("density", _memory), ("density", _copies), ("utilisation", _cost),
+            ("neighbours", neighbours.describe),
             ("consolidation", consolidation.describe_middle), ("consolidation", consolidation.describe_others),
             ("consolidation", consolidation.describe_idle),
         )
@@ -246,6 +258,9 @@ def _figures(run: Run, platform: Platform, measures: Sequence[str]) -> str:
         parts.append(f"at {rate:g} requests/s {f' of processor time each and {tail[-3:]} '.join(cost)}")
     if loads and (too_high := find_saturated(run, platform.name)):
         parts.append(f"saturated at {min(too_high):g} requests/s")
+    if effects := neighbours.list_measured(run, (platform,)).get(platform.name):
+        worst = neighbours.describe_platform(effects, neighbours.choose_tail(effects))
+        parts.append(f"the worst neighbour {worst}, relative to alone")
     parts += consolidation.describe_alone(run, platform) if "consolidation" in measures else []
     return f"{platform.label}: {'; '.join(parts)}{conditions.in_instruction_time(run)}." if parts else ""
 
@@ -323,11 +338,23 @@ def make_rows(run: Run) -> list[Row]:
     for quantity, figures in work.list_figures(run, {one.name: one for one in list_compared(run, "work")}):
         cells = _cells({one: {"": of.estimate} for one, of in figures.items()}, "", quantity.show, quantity.qualify)
         table.append(Row("work", quantity.title, cells))
+    table += _neighbour_rows(run)
     for measure, quantity, estimates in consolidation.list_rows(run):
         cells = _cells({one: {"": of} for one, of in estimates.items()}, "", quantity.show, quantity.qualify)
         table.append(Row(measure, quantity.title, cells))
     table.append(Row("trials", "ok / failed / void", _outcomes(run)))
     return [row for row in table if row.cells]
+
+
+def _neighbour_rows(run: Run) -> list[Row]:
+    """Return a row a neighbour, with what matters most of what it did on each platform."""
+    measured = neighbours.list_measured(run, list_compared(run, "neighbours"))
+    tail = neighbours.choose_tail(one for effects in measured.values() for one in effects)
+    rows: dict[str, dict[str, str]] = {}
+    for platform, effects in measured.items():
+        for one in effects:
+            rows.setdefault(one.case.name, {})[platform] = str(neighbours.describe_effect(one, tail))
+    return [Row("beside a neighbour, relative to alone", case, cells) for case, cells in rows.items()]
 
 
 def _cells(

@@ -50,6 +50,8 @@ def _line(run: Run, trial: Trial, labels: Mapping[str, str], logs: Sequence[str]
     rate, mix = get_offered_rate(trial), trial.parameters.get("mix")
     what = f"{trial.measure} at {rate:g}/s" if rate is not None and trial.measure == "utilisation" else trial.measure
     what += f" of {str(mix)[:60]}" if mix is not None and trial.measure == "consolidation" else ""
+    if trial.measure == "neighbours":
+        what += f": {str(trial.parameters.get('case', '?'))[:60]}"
     said = [name for name, held in (("warm-up", trial.warmup), (f"again for {trial.repeats}", trial.repeats)) if held]
     links = [(_short(link), link) for link in (*logs, *provenance.sample_links(run.folder, trial))]
     return Line(

@@ -52,7 +52,7 @@ def list_figures(run: Run, platforms: Mapping[str, object]) -> list[tuple[Quanti
 def show_published(mark: Mark) -> str:
     """Return a published figure with the digits that it was published with, its standard deviation and runs."""
     if mark.unit == "1":
-        return f"x {mark.value:.2f} native"
+        return f"x {mark.value:.2f} {mark.of}"
     quantity = describe_figure(mark.figure, mark.unit, mark.value)
     spread = "" if mark.sd is None else f" ± {mark.sd * quantity.scale:.4g}"
     runs = "" if mark.n is None else f" (n = {mark.n})"

@@ -115,7 +115,7 @@ def bench(options: Options, progress: Progress) -> Finished:
             resumed = open_resumed(asked)  # somebody else may have gone on with it while we waited
             resumed.clean()
         scratch = undo.enter_context(lease(run_id))
-        images = build_images(request.scenario, progress, options.base)
+        images = build_images(request.scenario, progress, options.base, request.measures)
         manifest = make_manifest(run_id, options, request, images)
         manifest["bare"] = _time_bare(progress)  # while this process has no threads yet, and nothing else runs
         manifest["guest_kernel"] = kernel_record(options.guest_kernel, machines.kernel)

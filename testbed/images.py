@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from runtime.home import is_sealed, store_root
 from runtime.images.base import base_reference, read_host
@@ -10,36 +10,44 @@ from runtime.images.build import build
 from runtime.images.model import Image
 from runtime.images.releases import RELEASES, choose_release
 from runtime.images.store import Store
+from testbed.neighbours.image import REFERENCE as NEIGHBOUR_IMAGE
+from testbed.neighbours.image import ensure_neighbour_image
 from testbed.scenario.model import Scenario
 from vm_images.kernel import GuestKernel
 from vm_images.minimal_kernel import build_minimal_kernel
 
 
-def image_name(scenario: Scenario, service: str) -> str:
-    """Return what the store calls the image of a scenario's service."""
-    return f"{scenario.name}/{service}"
+def image_name(scenario: str, service: str) -> str:
+    """Return what the store calls the image of a scenario's service, or of the neighbour."""
+    return service if service == NEIGHBOUR_IMAGE else f"{scenario}/{service}"
 
 
-def build_images(scenario: Scenario, progress: Callable[[str], None], base: str = "") -> dict[str, Image]:
-    """Build the image of each service, unless the store has all its layers, and return them by the service's name.
+def build_images(
+    scenario: Scenario, progress: Callable[[str], None], base: str = "", measures: Collection[str] = ()
+) -> dict[str, Image]:
+    """Build the image of each service, unless the store has all its layers, and return them by the service's name; for
+    ``measures`` with neighbours also theirs, by its own.
 
     ``base`` is the release that they stand on, "" the host's. An image on another one has that in its name.
     """
     store = Store(store_root() / "images")
+    beside = (NEIGHBOUR_IMAGE,) if "neighbours" in measures else ()
     if is_sealed():
-        return {service.name: store.get(image_name(scenario, service.name)) for service in scenario.services}
+        names = (*(service.name for service in scenario.services), *beside)
+        return {name: store.get(image_name(scenario.name, name)) for name in names}
     tag = f":{base}" if base and base != choose_release("", read_host()).codename else ""
-    return {
+    images = {
         service.name: build(
             store,
             context=service.context,
             dockerfile=service.dockerfile,
-            reference=f"{image_name(scenario, service.name)}{tag}",
+            reference=f"{image_name(scenario.name, service.name)}{tag}",
             progress=progress,
             base=base,
         )
         for service in scenario.services
     }
+    return images | {name: ensure_neighbour_image(store, progress) for name in beside}
 
 
 def find_base(image: Image) -> Image | None:

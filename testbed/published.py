@@ -13,14 +13,16 @@ from testbed.scenario.yamltree import Value, quote, read_tree, require
 
 FILE = Path(__file__).with_suffix(".yaml")
 # How a figure was checked: computed again from the runs that its authors published, read in the document or its
-# abstract, or quoted elsewhere in the same words.
-Check = Literal["recomputed", "read", "quoted"]
+# abstract, quoted elsewhere in the same words, or reported in a reader's own words.
+Check = Literal["recomputed", "read", "quoted", "reported"]
+# What a ratio may be to: the native figure of the same work, or that of the same platform without a neighbour.
+_BASES = ("native", "alone")
 # Beside the units of programs: decimal megabytes, and a factor to the native figure of the same work.
 _MORE_UNITS = {"MB": (1e6, "bytes"), "ratio": (1.0, "1")}
 _WORK = ("authors", "title", "venue", "year", "url", "data", "hardware")
 _FIGURE = (
     *("work", "where", "platform", "scenario", "measure", "figure", "what"),
-    *("value", "unit", "sd", "n", "checked"),
+    *("value", "unit", "of", "sd", "n", "checked", "via"),
 )
 _MOST = 1e18
 
@@ -39,8 +41,8 @@ class Citation(Struct, frozen=True):
 
 
 class Mark(Struct, frozen=True):
-    """A published figure: ``value`` and ``sd`` are in ``unit``, a base unit of run folders, or ``1`` for a ratio to the
-    native figure of the same work.
+    """A published figure: ``value`` and ``sd`` are in ``unit``, a base unit of run folders, or ``1``: a ratio to what
+    ``of`` names in the same work: ``native``, or ``alone``. ``via`` is where it was found, unless that is the work.
 
     ``n`` is the number of runs, where it is published. ``scenario``, ``measure`` and ``figure`` say which of ours it is
     like, ``platform`` is ours where there is one like it.
@@ -58,6 +60,8 @@ class Mark(Struct, frozen=True):
     checked: Check
     sd: float | None = None
     n: int | None = None
+    of: str = "native"
+    via: str = ""
 
 
 @cache
@@ -113,6 +117,12 @@ def _mark(value: Value, citations: dict[str, Citation]) -> Mark | None:
     for key, known in (("work", citations), ("unit", units), ("checked", get_args(Check))):
         if key in fields and texts[key] not in known:
             fields[key].report(f"is {quote(texts[key])}", f"one of {', '.join(known)}")
+    base_of = fields["of"].text() if "of" in fields else _BASES[0]
+    if base_of not in _BASES:
+        fields["of"].report(f"is {quote(base_of)}", f"one of {', '.join(_BASES)}")
+    via = _address(fields["via"]) if "via" in fields else ""
+    if texts["checked"] == "reported" and not via:
+        require({}, "via", value, "where the reader's words are")
     if texts["work"] not in citations or unit not in units:
         return None
     factor, base = units[unit]
@@ -124,4 +134,6 @@ def _mark(value: Value, citations: dict[str, Citation]) -> Mark | None:
         checked=cast(Check, texts["checked"]),
         sd=None if deviation is None else deviation * factor,
         n=runs,
+        of=base_of,
+        via=via,
     )

@@ -16,9 +16,11 @@ from runtime.images.releases import choose_release
 from testbed.aliases import name_again
 from testbed.levels import Level
 from testbed.measures.design import Asked, Design, choose_design
+from testbed.measures.neighbours import require_neighbours
 from testbed.measures.schedule import Group
 from testbed.measures.trials import check_measures
 from testbed.measures.work import require_work
+from testbed.neighbours.cases import list_cases
 from testbed.platforms import registry
 from testbed.platforms.own_kernel import require_options
 from testbed.platforms.registry import Machines
@@ -33,8 +35,9 @@ from vm_images.own_kernel import read_own_kernel
 
 Progress = Callable[[str], None]
 
-# Two ramps at once would fill the host together, and no ruler could tell whose memory that is.
-ALONE_ONLY = ("density", "consolidation")
+# Two ramps at once would fill the host together, and no ruler could tell whose memory that is; nor whose neighbour has
+# slowed an application down.
+ALONE_ONLY = ("density", "neighbours", "consolidation")
 # Of --aa: no platform, and the one that a run without the option measures again.
 NOT_AGAIN, AGAIN_BY_DEFAULT = "none", ""
 FIRST = "first"
@@ -92,9 +95,10 @@ class Request(Struct, frozen=True):
 
     @property
     def levels(self) -> dict[str, tuple[Level, ...]]:
-        """The levels of each measure that has any: rates of utilisation, mixes of consolidation."""
+        """The levels of each measure that has any: rates (utilisation), cases (neighbours), mixes (consolidation)."""
+        cases = tuple(case.name for case in list_cases(self.settings.neighbours.kinds))
         mixes = tuple(mix.name for mix in self.settings.consolidation.mixes)
-        return {"utilisation": self.settings.load.rates_per_s, "consolidation": mixes}
+        return {"utilisation": self.settings.load.rates_per_s, "neighbours": cases, "consolidation": mixes}
 
 
 def choose_settings(scenario: Scenario, options: Options) -> Settings:
@@ -204,6 +208,8 @@ def check_options(
     if "work" in wanted:
         require_work(settings.work, scenario.name)
     _check_consolidation(options, wanted)
+    if "neighbours" in wanted:
+        require_neighbours(names)
     check_accelerator(options.accelerator)
     choose_release(options.base, read_host())
     design = choose_design(

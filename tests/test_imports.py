@@ -19,7 +19,8 @@ ORDER = ("runtime", "vm_images", "testbed", "reports", "tasks")
 # Reports reads run folders; nothing in it can run or change anything, but for the tasks in reports/commands.
 REPORTS_MAY = (
     *("testbed.analysis", "testbed.comparisons", "testbed.consolidations", "testbed.histograms", "testbed.pairs"),
-    *("testbed.published", "testbed.ramps", "testbed.repetitions", "testbed.results", "testbed.run_folders"),
+    *("testbed.published", "testbed.interference", "testbed.ramps", "testbed.repetitions", "testbed.results"),
+    "testbed.run_folders",
     *("testbed.runs", "testbed.statistics", "testbed.timeline", "runtime.errors", "runtime.output"),
 )
 # Imported inside a function, or at the top of a module that is itself imported inside one.
@@ -62,6 +63,7 @@ ROOMS: Mapping[str, set[str]] = {
     "reports.quantities": set(),
     "reports.theme": set(),
     "reports.work": {"reports.quantities"},
+    "reports.neighbours": {"reports.quantities"},
     "reports.thinning": set(),
     "reports.charges": {"reports.quantities"},
     "reports.conditions": {"reports.thinning"},
@@ -74,7 +76,7 @@ ROOMS: Mapping[str, set[str]] = {
         "reports.overview",
         "reports.quantities",
     }
-    | {"reports.theme", "reports.thinning", "reports.work"},
+    | {"reports.neighbours", "reports.theme", "reports.thinning", "reports.work"},
     "testbed.bare": set(),
     "testbed.breakdown": set(),
     "testbed.aliases": set(),
@@ -102,6 +104,7 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.request": {
         "testbed.aliases",
         "testbed.levels",
+        "testbed.neighbours",
         "testbed.measures",
         "testbed.platforms",
         "testbed.qemu",
@@ -188,6 +191,8 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.tables",
     },
     "testbed.consolidations": {"testbed.analysis", "testbed.results", "testbed.statistics", "testbed.tables"},
+    "testbed.interference": {"testbed.analysis", "testbed.histograms", "testbed.neighbours", "testbed.results"}
+    | {"testbed.scenario", "testbed.statistics"},
     "testbed.soundness": {"testbed.results"},
     "testbed.runs": {
         "testbed.aliases",
@@ -201,7 +206,8 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.statistics",
     },
     "testbed.scenario": {"testbed.load"},
-    "testbed.images": {"testbed.scenario"},
+    "testbed.neighbours": {"testbed.interruption", "testbed.platforms", "testbed.scenario", "testbed.services"},
+    "testbed.images": {"testbed.neighbours", "testbed.scenario"},
     "testbed.host": {"testbed.sample"},
     "testbed.load": {"testbed.histograms"},
     "testbed.services": {"testbed.load", "testbed.scenario"},
@@ -217,14 +223,8 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.lab",
     }
     | {"testbed.load", "testbed.platforms", "testbed.qemu", "testbed.results", "testbed.sample", "testbed.scenario"}
-    | {
-        "testbed.counts",
-        "testbed.headlines",
-        "testbed.levels",
-        "testbed.sampler",
-        "testbed.services",
-        "testbed.statistics",
-    },
+    | {"testbed.counts", "testbed.headlines", "testbed.sampler", "testbed.services", "testbed.statistics"}
+    | {"testbed.aliases", "testbed.levels", "testbed.neighbours", "testbed.temperature"},
     "reports.runs": {"reports.consolidation", "reports.quantities", "reports.work"},
     "reports.exports": {"reports.runs"},
 }

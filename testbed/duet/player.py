@@ -97,7 +97,7 @@ def play(orders: IO[bytes], news: IO[bytes]) -> None:
         options = make_options(part, scratch)
         request = check_options(options, say)
         machines = choose_machines(options, options.platforms, say)
-        images = build_images(request.scenario, say, options.base)
+        images = build_images(request.scenario, say, options.base, request.measures)
         stage = set_stage(undo, part.lease, scratch, options.platforms, request, images, machines, options)
         record = describe_platform(part.platform, stage.platforms[part.platform])
         digests = {name: image_record(image) for name, image in images.items()}

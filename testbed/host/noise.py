@@ -131,8 +131,9 @@ def read_moment(cgroup: str = "", own: int = 0) -> Moment:
     return Moment(read_host(), read_other_processes(own or os.getpid(), cgroup), read_pressure_usec())
 
 
-def compare(before: Moment, after: Moment) -> Observation:
-    """Return what two moments show of the time between them."""
+def compare(before: Moment, after: Moment, *, pressed: bool = False) -> Observation:
+    """Return what two moments show of the time between them. ``pressed``: the experiment itself made tasks wait for
+    memory and the disk, which is no disturbance then."""
     elapsed_s = max((after.host.t_ns - before.host.t_ns) / 1e9, 1e-9)
     total_ticks = max(after.host.total_ticks - before.host.total_ticks, 1)
     spent = count_foreign_ticks(before.others, after.others)
@@ -147,7 +148,7 @@ def compare(before: Moment, after: Moment) -> Observation:
         most = ", ".join(printable(command) for command, _ in spent.most_common(3))
         sentences.append(f"other programs used {figures['foreign_cpu']:.0%} of the processors' time ({most})")
     for resource, (limit, what) in PRESSURE_LIMITS.items():
-        if (part := figures.get(f"pressure_{resource}", 0.0)) > limit:
+        if not pressed and (part := figures.get(f"pressure_{resource}", 0.0)) > limit:
             sentences.append(f"all tasks waited for {what} {part:.0%} of the time (PSI)")
     return Observation({name: round(value, 4) for name, value in figures.items()}, tuple(sentences))
 
@@ -194,13 +195,13 @@ class Watch(Struct):
             self._count(cgroup.name)
             self._running.pop(cgroup.name, None)
 
-    def end(self) -> Observation:
-        """Return what the trial's window shows; the next one begins."""
+    def end(self, *, pressed: bool = False) -> Observation:
+        """Return what the trial's window shows (``pressed`` as ``compare`` has it); the next one begins."""
         assert self._begun is not None, "a trial ends that has not begun"
         for name in self._running:
             self._count(name)
         after = read_moment(self.cgroup, self.own)
-        seen, counted = compare(self._begun, after), tuple(self._counted)
+        seen, counted = compare(self._begun, after, pressed=pressed), tuple(self._counted)
         began_ns, ended_ns = self._begun.host.t_ns, after.host.t_ns
         times = {"began_s": round(began_ns / 1e9, 3), "took_s": round((ended_ns - began_ns) / 1e9, 3)}
         seen = Observation({**seen.figures, **times}, seen.disturbances)

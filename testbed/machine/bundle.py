@@ -115,7 +115,7 @@ def bundle(run: RunFolder, scenarios: Path, target: Path, progress: Callable[[st
     scenario = load(made_of.scenario, scenarios)
     require_space(target.absolute().parent, _NEEDED_BYTES, "writing the bundle")
     require_room()
-    images = build_images(scenario, progress, made_of.base)
+    images = build_images(scenario, progress, made_of.base, machine.job.measures)
     kernel = Path(made_of.guest_kernel) if made_of.guest_kernel else None
     with inputs(machine.job, scenario.folder, images, run.run_id, progress, kernel) as made:
         expected = machine.inputs_by_name

@@ -25,6 +25,7 @@ from runtime.images.model import Image, ImageConfig, Layer
 from runtime.images.oci import EPOCH_S
 from runtime.images.space import MIB, require_space
 from runtime.images.store import Store
+from testbed.images import image_name
 from testbed.load.build import GENERATOR
 from testbed.machine import emulator
 from testbed.machine.job import GUEST_KERNEL, JOB, SCENARIOS, Job
@@ -148,7 +149,7 @@ def inputs(
     """
     store = Store(store_root() / "images")
     own = ensure_machine_image(store, progress)
-    needed = [replace(image, reference=f"{job.scenario}/{service}") for service, image in images.items()]
+    needed = [replace(image, reference=image_name(job.scenario, service)) for service, image in images.items()]
     paths = set[Path]()
     for variant in (VARIANTS[platform] for platform in job.platforms if platform in VARIANTS):
         further, stored = _stored(variant, tuple(images.values()), progress)

@@ -65,7 +65,7 @@ def bench(options: Options, progress: Callable[[str], None]) -> Finished:
     with Undo() as undo:
         undo.enter_context(take_turn(run_id, wait=options.wait, progress=progress, share=options.share))
         scratch = undo.enter_context(lease(run_id))
-        images = build_images(request.scenario, progress, options.base)
+        images = build_images(request.scenario, progress, options.base, request.measures)
         kernel = Path(options.guest_kernel) if options.guest_kernel else None
         job = describe_job(request, options)
         made = undo.enter_context(inputs(job, request.scenario.folder, images, run_id, progress, kernel))

@@ -216,11 +216,16 @@ class Application:
 def list_targets(applications: Sequence[Application]) -> dict[str, Target]:
     """Return what is to be sampled of each instance, by its name: its cgroup and its ports of the lab's bridge."""
     instances = [instance for application in applications for instance in application.instances]
+    cgroups = {name: cgroup for application in applications for name, cgroup in application.cgroups().items()}
+    return find_targets(instances, cgroups)
+
+
+def find_targets(instances: Sequence[Instance], cgroups: Mapping[str, Cgroup]) -> dict[str, Target]:
+    """Return what is to be sampled of running instances whose cgroups, by name, these are."""
     macs = {spec.link.mac: one.name for one in instances for spec in one.specs.values() if spec.link is not None}
     ports: dict[str, set[str]] = {}
     for mac, port in find_ports(macs).items():
         ports.setdefault(macs[mac], set()).add(port)
-    cgroups = {name: cgroup for application in applications for name, cgroup in application.cgroups().items()}
     return {name: Target(cgroup, tuple(sorted(ports.get(name, ())))) for name, cgroup in cgroups.items()}
 
 

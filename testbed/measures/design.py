@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import Struct
 
 from runtime.errors import UsageError
-from testbed.headlines import find_headline
+from testbed.headlines import HEADLINES, find_headline
 from testbed.levels import Level, find_level
 from testbed.results import Trial
 from testbed.statistics import FEWEST, FEWEST_TO_SHOW, estimate_median_of_series
@@ -34,7 +34,7 @@ MOST_BLOCKS = 40
 MORE_FOR_S = 30 * 60.0
 # In the short form (quick settings) a block of a measure that takes many seconds comes to so many of the others.
 STARTS_PER_BLOCK = 3
-_LONG = ("density", "utilisation", "consolidation")
+_LONG = ("density", "utilisation", "neighbours", "consolidation")
 WARMUP_BLOCKS = 1
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _LEAST_UNTIL, _MOST_UNTIL = 0.001, 0.5
@@ -121,7 +121,8 @@ def choose_design(measures: Sequence[str], trials: int, asked: Asked) -> Design:
         counts = dict.fromkeys(measures, asked.trials)
         return Design(counts, counts, budget_s=asked.budget_s)
     least = {one: max(FEWEST, trials) if one == "start" else FEWEST for one in measures}
-    most = {one: max(MOST_BLOCKS, count) for one, count in least.items()}
+    # What no figure is judged by has nothing to become narrow.
+    most = {one: max(MOST_BLOCKS, count) if one in HEADLINES else count for one, count in least.items()}
     more_for_s = MORE_FOR_S if asked.budget_s is None else None
     until = UNTIL if asked.until is None else asked.until
     return Design(least, most, until, WARMUP_BLOCKS, asked.budget_s, more_for_s)

@@ -12,6 +12,7 @@ from msgspec import Struct
 from testbed.measures.level import AGAIN_WARMUP_S, count_windows
 from testbed.measures.schedule import Group
 from testbed.measures.steady import choose_window_s
+from testbed.neighbours.cases import list_cases
 from testbed.scenario.consolidation import Mix
 from testbed.scenario.model import Settings
 
@@ -60,6 +61,10 @@ def guess_s(measure: str, settings: Settings, boots: bool) -> float:
         windows = sum(count_windows(round(copies * requests), settings.slo) for copies in range(1, steps + 1))
         again_s = (windows - steps) * min(density.settle_s, AGAIN_WARMUP_S)
         return density.settle_s + steps * (start_s + density.settle_s) + windows * density.window_s + again_s
+    if measure == "neighbours":
+        cases = list_cases(settings.neighbours.kinds)
+        starts = len(cases) + sum(bool(case.kind) for case in cases)
+        return starts * start_s + len(cases) * (load.warmup_s + settings.neighbours.window_s + 0.5)
     if measure == "consolidation":
         return sum(_guess_mix_s(mix, settings, start_s) for mix in settings.consolidation.mixes)
     return start_s + len(load.rates_per_s) * (load.warmup_s + load.duration_s + 0.5)

@@ -12,7 +12,7 @@ from runtime.errors import PrerequisiteError, TestbedError, UsageError, Workload
 from testbed.host.noise import find_unattributed
 from testbed.interruption import Interrupted
 from testbed.levels import LEVELS
-from testbed.measures import consolidation, density, start, utilisation, work
+from testbed.measures import consolidation, density, neighbours, start, utilisation, work
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
 from testbed.results import LEAST_HELD_BACK, Outcome, Trial
@@ -26,6 +26,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
         "density": density.measure,
         "utilisation": utilisation.measure,
         "work": work.measure,
+        "neighbours": neighbours.measure,
         "consolidation": consolidation.measure,
     }
 )
@@ -76,7 +77,8 @@ def run_trials(context: RunContext, planned: PlannedTrial) -> list[Trial]:
 
 def _record(context: RunContext, planned: PlannedTrial, trial: Trial) -> Trial:
     """Record a trial that ended, with its place in the schedule, what disturbed it and what its limits held back."""
-    window = context.watch.end()
+    # A neighbour that turns bad is there to make others wait.
+    window = context.watch.end(pressed=trial.value("neighbour_alive") is not None)
     # What the platform beside it uses is no disturbance of a duet.
     unattributed = () if planned.beside else find_unattributed(trial.value("host_others"), window)
     disturbances = (*window.disturbances, *unattributed)

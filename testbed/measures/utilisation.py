@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from contextlib import ExitStack, suppress
 from time import process_time
+from types import MappingProxyType
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from runtime.cgroups import Cgroup
 from testbed.histograms import can_tell, find_percentiles, name_percentile
+from testbed.load.arrivals import Schedule
 from testbed.load.open_loop import LoadResult, Target, run_load
 from testbed.measures import counting, overhead, throttling
 from testbed.measures.application import Application, list_targets
@@ -19,8 +21,18 @@ from testbed.measures.schedule import PlannedTrial
 from testbed.platforms.protocol import Platform
 from testbed.results import Metric, Outcome, Trial
 from testbed.sample import HostReading, compute_shares, compute_utilisation, read_host
+from testbed.sampler.plan import Target as Sampled
 from testbed.sampler.records import COLUMNS, Row, Usage, summarise_usage, tabulate
 from testbed.sampler.sampler import Account, Sampler
+
+
+class Offer(Struct, frozen=True):
+    """A load that is offered to an application: its rate, how long it is counted, and when its requests are due."""
+
+    rate_per_s: float
+    duration_s: float
+    seed: int
+    schedule: Schedule = Schedule()
 
 
 class Window(Struct, frozen=True):
@@ -61,7 +73,9 @@ def _trial(
     rate_per_s, number = float(planned.levels[index]), planned.trial + index
     context.meet()
     before = overhead.read(platform, application.instances)
-    window = _offer(context, platform, rate_per_s, application, context.rate_seed(planned.block, rate_per_s))
+    load = context.settings.load
+    asked = Offer(rate_per_s, load.duration_s, context.rate_seed(planned.block, rate_per_s), load.schedule)
+    window = offer(context, platform, application, asked)
     beside = overhead.make_metrics(before, overhead.read(platform, application.instances))
     outcome, reason = judge_load(window.load)
     context.progress(
@@ -81,8 +95,14 @@ def _trial(
     )
 
 
-def _offer(context: RunContext, platform: Platform, rate_per_s: float, application: Application, seed: int) -> Window:
-    """Offer one rate, sampling from the end of the warm-up on."""
+def offer(
+    context: RunContext,
+    platform: Platform,
+    application: Application,
+    asked: Offer,
+    beside: Mapping[str, Sampled] = MappingProxyType({}),
+) -> Window:
+    """Offer a load, sampling from the end of the warm-up on; of what else runs ``beside`` it, too."""
     load = context.settings.load
     target = Target(application.addresses[load.service], load.port, load.kinds)
     cgroups = application.cgroups()
@@ -95,16 +115,16 @@ def _offer(context: RunContext, platform: Platform, rate_per_s: float, applicati
         undo.enter_context(sampler)
 
     with ExitStack() as undo:
-        sampler = Sampler(list_targets([application]))
+        sampler = Sampler({**list_targets([application]), **beside})
         undo.callback(sampler.close)
         result = run_load(
             target,
-            rate_per_s,
-            load.duration_s,
+            asked.rate_per_s,
+            asked.duration_s,
             load.connections,
-            seed,
+            asked.seed,
             warmup_s=load.warmup_s,
-            schedule=load.schedule,
+            schedule=asked.schedule,
             started=begin,
         )
         after, ended_cpu_s, ended_ns = read_host(), process_time(), read_cpu_ns(cgroups)

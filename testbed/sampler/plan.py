@@ -37,10 +37,15 @@ _STALLS = ("cpu", "memory", "io")
 
 
 class Target(Struct, frozen=True):
-    """What is sampled under a name: a cgroup, and the host's ends of its network interfaces."""
+    """What is sampled under a name: a cgroup, and the host's ends of its network interfaces.
+
+    Its processes are asked one by one, for what their cgroup does not tell, if ``each`` is true: not where there may be
+    thousands that fork.
+    """
 
     cgroup: Cgroup
     interfaces: tuple[str, ...] = ()
+    each: bool = True
 
 
 class Column(Struct, frozen=True):
@@ -89,7 +94,7 @@ def plan_sampling(targets: Mapping[str, Target], hierarchies: Hierarchies, netde
         Group("io", SELDOM, _io(targets, hierarchies)),
         Group("pressure", SELDOM, _pressure(targets, hierarchies)),
         Group("network", SELDOM, plan_network({name: one.interfaces for name, one in targets.items()}, netdev)),
-        Group("pss", SELDOM, tuple(_pss(name, one.cgroup) for name, one in targets.items())),
+        Group("pss", SELDOM, tuple(_pss(name, one.cgroup) for name, one in targets.items() if one.each)),
     ]
     return tuple(group for group in groups if group.sources)
 
@@ -138,6 +143,7 @@ def _io(targets: Mapping[str, Target], hierarchies: Hierarchies) -> tuple[Source
     return tuple(
         Source("each io", _directory(one.cgroup), _transferred(owner), ("read_bytes: ", "write_bytes: "))
         for owner, one in targets.items()
+        if one.each
     )
 
 

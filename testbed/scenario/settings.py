@@ -12,11 +12,14 @@ from msgspec.structs import replace
 
 from testbed.scenario.consolidation import CONSOLIDATION_KEYS, Consolidation, read_consolidation
 from testbed.scenario.loads import LOAD_KEYS, Load, find_shortest_s, mean_rate_per_s, read_load
+from testbed.scenario.neighbours import QUICK_KINDS, Neighbours, read_neighbours
 from testbed.scenario.sections import Section, read_port, read_rate, read_service
 from testbed.scenario.work import Work, read_figures
 from testbed.scenario.yamltree import Value
 
-__all__ = ["MOST_TRIALS", "Consolidation", "Density", "Load", "Ready", "Settings", "Slo", "read_settings"]
+__all__ = [
+    "MOST_TRIALS", "Consolidation", "Density", "Load", "Neighbours", "Ready", "Settings", "Slo", "read_settings",
+]  # fmt: skip
 
 
 class Ready(Struct, frozen=True):
@@ -51,14 +54,15 @@ class Density(Struct, frozen=True):
 
 
 class Settings(Struct, frozen=True):
-    """All that ``x-testbed`` says; ``trials`` is the number of starts on each platform, ``work`` what the application
-    does when it is asked once, if there is such."""
+    """All that ``x-testbed`` says; ``trials`` is the number of starts on each platform, ``neighbours`` who turns bad
+    beside the application, ``work`` what it does when it is asked once, if there is such."""
 
     trials: int
     ready: Ready
     load: Load
     slo: Slo
     density: Density
+    neighbours: Neighbours = Neighbours()
     work: Work | None = None
     consolidation: Consolidation = Consolidation()
 
@@ -71,12 +75,14 @@ class Settings(Struct, frozen=True):
 _READY = ("service", "port", "path", "status", "body", "timeout_s", "timeout_vm_s")
 _SLO = ("p99_ms", "error_fraction")
 _DENSITY = ("rate_per_s", "settle_s", "window_s", "cap")
+_NEIGHBOURS = ("kinds", "rate_per_s", "window_s")
 _WORK = ("service", "port", "path", "timeout_s", "timeout_vm_s", "figures")
 _KEYS = {
     "ready": _READY,
     "load": LOAD_KEYS,
     "slo": _SLO,
     "density": _DENSITY,
+    "neighbours": _NEIGHBOURS,
     "work": _WORK,
     "consolidation": CONSOLIDATION_KEYS,
 }
@@ -103,12 +109,14 @@ def _settings(parent: Value, base: Mapping[str, Value], quick: Mapping[str, Valu
 
     trials = {**base, **quick}.get("trials")
     ready = _ready(section("ready"), names)
+    load = read_load(section("load"), ready.service, ready.port, ready.path, names)
     return Settings(
         trials=10 if trials is None or trials.is_null else trials.integer(1, MOST_TRIALS, "trials"),
         ready=ready,
-        load=read_load(section("load"), ready.service, ready.port, ready.path, names),
+        load=load,
         slo=_slo(section("slo")),
         density=_density(section("density")),
+        neighbours=read_neighbours(section("neighbours"), load.rates_per_s, load.duration_s),
         work=_work(section("work"), ready, names),
         consolidation=read_consolidation(section("consolidation")),
     )
@@ -175,7 +183,7 @@ def _shortened(settings: Settings, given: Collection[str]) -> Settings:
     def least(key: str, value: float, short: float) -> float:
         return value if key in given else min(value, short)
 
-    load, density, packed = settings.load, settings.density, settings.consolidation
+    load, density, neighbours, packed = settings.load, settings.density, settings.neighbours, settings.consolidation
     duration_s = least("load.duration_s", load.duration_s, 4.0)
     rates = load.rates_per_s if "load.rates_per_s" in given else load.rates_per_s[:1]
     if load.schedule.trace:
@@ -204,6 +212,11 @@ def _shortened(settings: Settings, given: Collection[str]) -> Settings:
             window_s=least("consolidation.window_s", packed.window_s, 3.0),
             idle_s=least("consolidation.idle_s", packed.idle_s, 3.0),
             cap=int(least("consolidation.cap", packed.cap, 16)),
+        ),
+        neighbours=replace(
+            neighbours,
+            kinds=neighbours.kinds if "neighbours.kinds" in given else QUICK_KINDS,
+            window_s=least("neighbours.window_s", neighbours.window_s, duration_s),
         ),
     )
 

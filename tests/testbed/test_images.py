@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from runtime.home import SEAL
 from runtime.images.model import Image, ImageConfig, Layer
 from runtime.images.releases import Host
 from runtime.images.store import Store
 from testbed import images
+from testbed.neighbours.image import REFERENCE as NEIGHBOUR_IMAGE
 from testbed.scenario.model import load
 
 SCENARIOS = Path(__file__).resolve().parents[2] / "scenarios"
@@ -54,3 +56,25 @@ def test_the_base_of_an_image_is_found_by_its_layer(monkeypatch: pytest.MonkeyPa
         image = store.tag("s/web:trixie", ImageConfig(), layers)
     assert images.find_base(image) == base
     assert images.find_base(Image("scratch", "", ImageConfig(), (Layer("sha256:1", tmp_path),))) is None
+
+
+def test_the_neighbours_image_is_built_where_neighbours_are_measured_and_found_in_a_sealed_store(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TESTBED_HOME", str(tmp_path))
+    monkeypatch.setattr(
+        images, "build", lambda _store, *, reference, **_rest: Image(reference, "sha256:0", ImageConfig(), ())
+    )
+    scenario = load("idle", SCENARIOS)
+    assert list(images.build_images(scenario, print)) == [scenario.services[0].name]
+    built = images.build_images(scenario, print, measures=("start", "neighbours"))[NEIGHBOUR_IMAGE]
+    assert built.config.entrypoint == ("/testbed-neighbour",)
+    (layer,) = built.layers
+    assert [path.name for path in layer.path.iterdir()] == ["testbed-neighbour"]
+    store = Store(tmp_path / "images")
+    for service in scenario.services:  # as the reference machine has them: all there is, and nothing is built
+        store.tag(f"idle/{service.name}", ImageConfig(), built.layers)
+    (tmp_path / SEAL).touch()
+    sealed = images.build_images(scenario, print, measures=("neighbours",))
+    assert sealed[NEIGHBOUR_IMAGE].id == built.id and len(sealed) == 1 + len(scenario.services)
+    assert images.image_name("idle", NEIGHBOUR_IMAGE) == NEIGHBOUR_IMAGE

@@ -9,6 +9,7 @@ import pytest
 from runtime.errors import UsageError
 from testbed.published import FILE, list_marks, read_published
 from testbed.scenario.model import load
+from testbed.scenario.neighbours import KINDS
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 WORK = """\
@@ -30,6 +31,10 @@ def test_a_table_is_found_by_the_figure_that_it_is_like() -> None:
 
 def test_every_figure_of_a_table_is_one_that_a_scenario_has() -> None:
     for mark in read_published():
+        if mark.scenario == "any":
+            assert mark.figure.split()[0] in KINDS and mark.figure.split()[1] in ("throughput", "latency")
+            assert (mark.measure, mark.unit, mark.of) == ("neighbours", "1", "alone")
+            continue
         work = load(mark.scenario, SCENARIOS).settings.work
         if mark.citation.id == "felter2014":
             assert work is not None and mark.figure in dict(work.figures)
@@ -37,9 +42,24 @@ def test_every_figure_of_a_table_is_one_that_a_scenario_has() -> None:
         assert mark.sd is None or mark.sd < mark.value
 
 
+def test_a_readers_words_name_the_reader(tmp_path: Path) -> None:
+    reported = [mark for mark in read_published() if mark.checked == "reported"]
+    assert len(reported) == 6 and all(mark.via.startswith("https://") for mark in reported)
+    file = tmp_path / "published.yaml"
+    common = (
+        "work: a, where: w, platform: vm, scenario: any, measure: neighbours, figure: f, what: x, value: 1, unit: s"
+    )
+    file.write_text(WORK + f"  - {{{common}, checked: reported, of: nothing}}\n")
+    with pytest.raises(UsageError) as caught:
+        read_published(file)
+    assert "figures[0].via" in str(caught.value) and "of: is 'nothing'; expected one of native, alone" in str(
+        caught.value
+    )
+
+
 def test_every_work_is_cited_by_a_figure() -> None:
     works = {mark.citation for mark in read_published()}
-    assert len({citation.id for citation in works}) == FILE.read_text().count("    authors: ") == 6
+    assert len({citation.id for citation in works}) == FILE.read_text().count("    authors: ") == 7
     assert all(citation.hardware and 2010 < citation.year < 2030 for citation in works)
 
 

@@ -208,6 +208,16 @@ def test_the_number_of_blocks_is_foreseen_by_the_root_law() -> None:
     assert predict_blocks(Design({"start": 2}, {"start": 2}), "start", 1, record) == 2
 
 
+def test_a_measure_without_a_headline_has_its_least_number_of_blocks() -> None:
+    design = choose_design(("start", "neighbours"), 10, Asked())
+    assert (design.least["neighbours"], design.most["neighbours"]) == (6, 6)
+    assert design.most["start"] == 40
+    trials = [Trial(1, block, "container", "neighbours", "ok") for block in range(1, 8)]
+    assert judge(design, "neighbours", 6, trials).startswith("6 blocks")
+    assert not judge(design, "neighbours", 5, trials)
+    assert choose_design(("neighbours",), 10, Asked(quick=True)).least == {"neighbours": 3}
+
+
 def test_what_decides_while_a_run_measures_needs_no_numpy() -> None:
     """The reference machine has none."""
     program = """

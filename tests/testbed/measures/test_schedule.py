@@ -111,3 +111,21 @@ def test_both_of_a_duet_are_repeated_unless_one_has_failed() -> None:
     ((one, other),) = list_open(block, [ended(1, "a", "void"), ended(2, "b", "void")], 3)
     assert (one.repeats, other.repeats, one.trial, other.trial) == ((1,), (2,), 3, 4)
     assert list_open(block, [ended(1, "a", "failed"), ended(2, "b", "void")], 3) == ()
+
+
+def test_cases_are_a_blocks_levels_as_rates_are() -> None:
+    cases = ("alone", "spin, limits on", "spin, limits off")
+    drawn = draw_rounds(GROUPS, ("neighbours", "start"), {"neighbours": cases}, 1)
+    blocks = [block for blocks in islice(drawn, 6) for block in blocks if block.measure == "neighbours"]
+    assert all(sorted(map(str, block.levels)) == sorted(cases) for block in blocks)
+    assert len({block.levels for block in blocks}) > 1, "in an order of its own in each"
+    block = Block(1, 1, "neighbours", (("container",),), cases)
+    ((planned,),) = list_open(block, (), 7)
+    assert (planned.levels, planned.count) == (cases, 3)
+    outcomes: tuple[Outcome, ...] = ("ok", "void", "failed")
+    done = [
+        Trial(7 + at, 1, "container", "neighbours", outcome, parameters={"case": case, "rate_per_s": 50.0})
+        for at, (case, outcome) in enumerate(zip(cases, outcomes, strict=True))
+    ]
+    ((again,),) = list_open(block, done, 10)
+    assert (again.levels, again.repeats) == (("spin, limits on",), (8,)), "what was void; what has failed is over"

@@ -66,7 +66,7 @@ def test_what_disturbed_a_trial_is_told_and_recorded_with_it(
     lines: list[str] = []
     context = replace(make_context(), progress=lines.append)
     seen = Observation({"foreign_cpu": 0.3, "throttled_periods": 0.5}, ("other programs used 30% (cc)",))
-    monkeypatch.setattr(Watch, "end", lambda watch: seen)
+    monkeypatch.setattr(Watch, "end", lambda watch, pressed: seen)
     run_trials(context, PlannedTrial(1, 1, "local", "start"))
     (trial,) = context.folder.trials()
     assert (trial.outcome, trial.window, trial.disturbances) == ("ok", seen.figures, seen.disturbances)
@@ -93,7 +93,7 @@ def test_a_trial_that_failed_tells_what_disturbed_it_too(
         raise WorkloadError("it did not start")
 
     platform.start = start
-    monkeypatch.setattr(Watch, "end", lambda watch: Observation({"steal": 0.5}, ("steal",)))
+    monkeypatch.setattr(Watch, "end", lambda watch, pressed: Observation({"steal": 0.5}, ("steal",)))
     run_trials(context, PlannedTrial(1, 1, "local", "utilisation", (10.0, 20.0)))
     first, second = context.folder.trials()
     assert (first.outcome, first.disturbances) == ("failed", ("steal",))

@@ -1,0 +1,133 @@
+"""One neighbour on a platform: started calm, turned bad, asked what it has done, and stopped."""
+
+from __future__ import annotations
+
+import re
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+from msgspec import Struct
+
+from runtime.errors import WorkloadError
+from runtime.images.model import Image
+from runtime.images.process import image_process
+from runtime.spec import Link, Resources, Spec
+from testbed.interruption import defer_signals
+from testbed.neighbours.cases import OWN_TASKS, Ceiling, choose_own_bytes
+from testbed.platforms.protocol import Instance, Platform
+from testbed.services.exchange import NoAnswer, fetch
+
+SERVICE = "neighbour"
+PORT = 7077
+# It ends so long after its start, however long its own is taken to be ready.
+_LIFE_S = 300.0
+_MOST_LIFE_S = 3600.0
+_ANSWER_S = 5.0
+_PAUSE_S = 0.05
+_STATE = re.compile(rb"work=([0-9]{1,18}) refused=([0-9]{1,18}) killed=([0-9]{1,18})\n")
+
+
+class State(Struct, frozen=True):
+    """What a neighbour has done: units of its kind, what the kernel refused it, and workers of it that were killed."""
+
+    work: int
+    refused: int
+    killed: int
+
+
+def make_command(kind: str, seconds: float, ceiling: Ceiling, link: Link) -> tuple[str, ...]:
+    """Return the program's arguments. Its packages go to the lab's gateway, the bridge, and no further."""
+    life_s = min(round(seconds), _MOST_LIFE_S)
+    gateway = link.address.network.network_address + 1
+    numbers = (PORT, life_s, choose_own_bytes(kind, ceiling), OWN_TASKS)
+    return (kind, *(f"{number:.0f}" for number in numbers), str(gateway))
+
+
+def make_instance(
+    label: str, kind: str, image: Image, resources: Resources, ceiling: Ceiling, link: Link, log: Path, window_s: float
+) -> Instance:
+    """Return what to start for a neighbour that will be bad for ``window_s``."""
+    command = make_command(kind, _LIFE_S + window_s, ceiling, link)
+    process = image_process(image, command=command, environment={})
+    layers = tuple(str(layer.path) for layer in image.layers)
+    spec = Spec(process, layers, SERVICE, resources=resources, link=link)
+    return Instance(label, 1, {SERVICE: spec}, log)
+
+
+def parse_state(body: bytes) -> State | None:
+    """Return what a neighbour answered; None for anything else, which may come from a guest that is at its end."""
+    found = _STATE.fullmatch(body)
+    return State(*map(int, found.groups())) if found else None
+
+
+class Neighbour:
+    """A context manager: within it the neighbour is there, and calm until ``go``.
+
+    Raises WorkloadError when it does not answer within ``timeout_s`` of its start.
+    """
+
+    def __init__(self, platform: Platform, instance: Instance, timeout_s: float) -> None:
+        self._platform = platform
+        self._timeout_s = timeout_s
+        self._undo = ExitStack()
+        self.instance = instance
+        link = instance.spec.link
+        assert link is not None
+        self._address = str(link.address.ip)
+
+    def __enter__(self) -> Neighbour:
+        with ExitStack() as undo:
+            undo.callback(self._platform.stop, self.instance)
+            with defer_signals():
+                self._platform.start(self.instance)
+            self._platform.started(self.instance, self._timeout_s)
+            self._wait()
+            self._undo = undo.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._undo.close()
+
+    def _wait(self) -> None:
+        deadline_s = time.monotonic() + self._timeout_s
+        while (problem := self._ask("/")[1]) and time.monotonic() < deadline_s:
+            if not self._platform.alive(self.instance):
+                problem = f"it has ended: {self._platform.ending(self.instance)}"
+                break
+            time.sleep(_PAUSE_S)
+        if problem:
+            raise WorkloadError(f"neighbour {self.instance.name} does not answer: {problem}", self._quote())
+
+    def _quote(self) -> str:
+        return f"its console: {self.instance.log}"
+
+    def go(self) -> None:
+        """Turn it bad. Raises WorkloadError when it does not take the word."""
+        _, problem = self._ask("/go")
+        if problem:
+            raise WorkloadError(f"neighbour {self.instance.name} was told to go: {problem}", self._quote())
+
+    def read_state(self) -> State | None:
+        """Return what it has done; None when it does not say, because it has ended or is too busy."""
+        body, problem = self._ask("/state")
+        return None if problem else parse_state(body)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is still there: it may have been killed, or have brought its own guest down."""
+        try:
+            return self._platform.alive(self.instance)
+        except WorkloadError:
+            return False
+
+    def _ask(self, path: str) -> tuple[bytes, str]:
+        """Return the answer's body, and what is wrong with it, if anything is."""
+        try:
+            exchange = fetch(self._address, PORT, path, _ANSWER_S)
+        except NoAnswer as error:
+            return b"", str(error)
+        return exchange.body, "" if exchange.status == 200 else f"status {exchange.status}"
