@@ -16,7 +16,18 @@ from typing import Any
 
 from msgspec import Struct
 
-from reports import charges, columns, comparisons, conditions, neighbours, overview, pairs, temperatures, work
+from reports import (
+    charges,
+    columns,
+    comparisons,
+    conditions,
+    consolidation,
+    neighbours,
+    overview,
+    pairs,
+    temperatures,
+    work,
+)
 from reports.quantities import INTERVALS, LOAD, RULERS, SATURATED, START, START_EXTRAS, Quantity, sanitize
 from testbed.analysis import (
     STEADY,
@@ -82,6 +93,8 @@ def compose(run: Run) -> Answer:
             ("start", _start), ("start", _steady), ("density", _memory), ("density", _copies), ("utilisation", _cost),
             ("neighbours", neighbours.describe),
             ("work", _work),
+            ("consolidation", consolidation.describe_middle), ("consolidation", consolidation.describe_others),
+            ("consolidation", consolidation.describe_idle),
         )
         if (sentence := temperatures.describe_each(run, measure, describe))
     ]  # fmt: skip
@@ -260,6 +273,7 @@ def _figures(run: Run, platform: Platform, measures: Sequence[str]) -> str:
         parts.append(f"the worst neighbour {worst}, relative to alone")
     for quantity, figures in work.list_leading(run, {platform.name: platform}) if "work" in measures else ():
         parts.append(f"{quantity.title} {quantity.show(figures[platform.name].estimate.value)}")
+    parts += consolidation.describe_alone(run, platform) if "consolidation" in measures else []
     return f"{platform.label}: {'; '.join(parts)}{conditions.in_instruction_time(run)}." if parts else ""
 
 
@@ -337,6 +351,9 @@ def make_rows(run: Run) -> list[Row]:
         cells = _cells({one: {"": of.estimate} for one, of in figures.items()}, "", quantity.show, quantity.qualify)
         table.append(Row("work", quantity.title, cells))
     table += _neighbour_rows(run)
+    for measure, quantity, estimates in consolidation.list_rows(run):
+        cells = _cells({one: {"": of} for one, of in estimates.items()}, "", quantity.show, quantity.qualify)
+        table.append(Row(measure, quantity.title, cells))
     table.append(Row("trials", "ok / failed / void", _outcomes(run)))
     return [row for row in table if row.cells]
 

@@ -17,6 +17,7 @@ HEADLINES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "density": ("memory_cgroup_further", "memory_cgroup_first"),
         "utilisation": ("cpu_per_request",),
         "work": (),
+        "consolidation": ("alone_cpu",),
     }
 )
 

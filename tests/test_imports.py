@@ -18,8 +18,9 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER = ("runtime", "vm_images", "testbed", "reports", "tasks")
 # Reports reads run folders; nothing in it can run or change anything, but for the tasks in reports/commands.
 REPORTS_MAY = (
-    *("testbed.analysis", "testbed.comparisons", "testbed.histograms", "testbed.pairs", "testbed.published"),
-    *("testbed.interference", "testbed.ramps", "testbed.repetitions", "testbed.results", "testbed.run_folders"),
+    *("testbed.analysis", "testbed.comparisons", "testbed.consolidations", "testbed.histograms", "testbed.pairs"),
+    *("testbed.published", "testbed.interference", "testbed.ramps", "testbed.repetitions", "testbed.results"),
+    "testbed.run_folders",
     *("testbed.runs", "testbed.statistics", "testbed.timeline", "runtime.errors", "runtime.output"),
 )
 # Imported inside a function, or at the top of a module that is itself imported inside one.
@@ -66,20 +67,28 @@ ROOMS: Mapping[str, set[str]] = {
     "reports.thinning": set(),
     "reports.charges": {"reports.quantities"},
     "reports.conditions": {"reports.thinning"},
-    "reports.overview": {"reports.conditions", "reports.quantities", "reports.work"},
-    "reports.figures": {"reports.charges", "reports.conditions", "reports.overview", "reports.quantities"}
+    "reports.consolidation": {"reports.conditions", "reports.quantities"},
+    "reports.overview": {"reports.conditions", "reports.consolidation", "reports.quantities", "reports.work"},
+    "reports.figures": {
+        "reports.charges",
+        "reports.conditions",
+        "reports.consolidation",
+        "reports.overview",
+        "reports.quantities",
+    }
     | {"reports.neighbours", "reports.theme", "reports.thinning", "reports.work"},
     "testbed.bare": set(),
     "testbed.breakdown": set(),
     "testbed.aliases": set(),
     "testbed.copies": {"testbed.statistics"},
-    "testbed.comparisons": {"testbed.analysis", "testbed.copies", "testbed.pairs", "testbed.ramps", "testbed.results"}
-    | {"testbed.statistics"},
+    "testbed.comparisons": {"testbed.analysis", "testbed.consolidations", "testbed.copies", "testbed.levels"}
+    | {"testbed.pairs", "testbed.ramps", "testbed.results", "testbed.statistics"},
     "testbed.counts": set(),
     "testbed.histograms": set(),
     "testbed.interruption": set(),
     "testbed.statistics": set(),
     "testbed.lab": set(),
+    "testbed.levels": {"testbed.results"},
     "testbed.progress": set(),
     "testbed.published": {"testbed.scenario"},
     "testbed.repetitions": {"testbed.analysis", "testbed.results", "testbed.statistics"},
@@ -92,7 +101,6 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.temperature": {"testbed.aliases"},
     "testbed.headlines": {"testbed.results"},
     "testbed.leftovers": {"testbed.host", "testbed.platforms", "testbed.qemu"},
-    "testbed.levels": {"testbed.results"},
     "testbed.request": {
         "testbed.aliases",
         "testbed.levels",
@@ -162,6 +170,7 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.aliases",
         "testbed.analysis",
         "testbed.headlines",
+        "testbed.levels",
         "testbed.results",
         "testbed.statistics",
     },
@@ -181,6 +190,7 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.statistics",
         "testbed.tables",
     },
+    "testbed.consolidations": {"testbed.analysis", "testbed.results", "testbed.statistics", "testbed.tables"},
     "testbed.interference": {"testbed.analysis", "testbed.histograms", "testbed.neighbours", "testbed.results"}
     | {"testbed.scenario", "testbed.statistics"},
     "testbed.soundness": {"testbed.results"},
@@ -188,6 +198,7 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.aliases",
         "testbed.analysis",
         "testbed.copies",
+        "testbed.levels",
         "testbed.pairs",
         "testbed.ramps",
         "testbed.results",
@@ -214,7 +225,7 @@ ROOMS: Mapping[str, set[str]] = {
     | {"testbed.load", "testbed.platforms", "testbed.qemu", "testbed.results", "testbed.sample", "testbed.scenario"}
     | {"testbed.counts", "testbed.headlines", "testbed.sampler", "testbed.services", "testbed.statistics"}
     | {"testbed.aliases", "testbed.levels", "testbed.neighbours", "testbed.temperature"},
-    "reports.runs": {"reports.quantities", "reports.work"},
+    "reports.runs": {"reports.consolidation", "reports.quantities", "reports.work"},
     "reports.exports": {"reports.runs"},
 }
 # Not so yet: module and room. Each goes when the import does.
