@@ -45,9 +45,13 @@ def _scenario(task_name: str, scenario: str) -> str:
         "base": "release that images are built on: bookworm, trixie or noble (default: the host's own)",
         "machine": "where to measure: native (this host) or reference (deterministic, in instruction time)",
         "guest-kernel": "a vmlinux or bzImage of your own, drivers built in, for machines that are given a kernel",
-        "cap": "a density ramp ends with so many applications (default: the scenario's; in the reference machine: 8)",
+        "cap": "a ramp ends with so many applications (default: the scenario's; in the reference machine: 8 or 20)",
         "emulator-cpus": "processors for QEMU's own threads, on top of the services' limits (default: 0)",
-        "measures": "comma-separated: start,density,utilisation,work,neighbours (default: the scenario's own)",
+        "measures": "comma-separated: start,density,utilisation,work,neighbours,consolidation (default: its own)",
+        "fractions": "of consolidation: percent of a machine that each server uses alone (default: 5,8,12; quick: 8)",
+        "shape": "of consolidation: constant, diurnal (peak over mean 2.5, phases spread) or trace (the scenario's)",
+        "packing": "of consolidation: used (overcommitted, until the service level breaks) or declared (sum of limits)",
+        "zombies": "of consolidation: percent of servers without load in one more mix, 0 for none (default: 30)",
         "trials": "exactly so many trials of each measure on each platform (in the reference machine: default 1);"
         " otherwise at least 6, after one as a warm-up",
         "until": "measure until each median is known to so much of itself, at most 40 trials (default: 5%)",
@@ -80,6 +84,10 @@ def bench(
     platforms: str = "container,vm,vm-containers",
     base: str = "",
     measures: str = "",
+    fractions: str = "",
+    shape: str = "",
+    packing: str = "",
+    zombies: str = "",
     accel: str = "auto",
     machine: str = "native",
     guest_kernel: str = "",
@@ -113,6 +121,7 @@ def bench(
     from testbed.measures.design import parse_budget, parse_until
     from testbed.request import Options
     from testbed.run_folders import locate
+    from testbed.scenario.consolidation import Asked, parse_fractions, parse_zombies
 
     if resume:
         _check_resumed(given)
@@ -140,6 +149,12 @@ def bench(
         against=against,
         cap=parse_number("--cap", cap) if cap else None,
         resume=locate(resume, ROOT / "results") if resume else None,
+        packed=Asked(
+            parse_fractions(fractions) if fractions else (),
+            shape,
+            packing,
+            parse_zombies(zombies) if zombies else None,
+        ),
     )
     wishes = Wishes(gate, html, junit, json=json)
     planned = None if resume else Planned(scenario, ROOT / "scenarios", quick, machine)

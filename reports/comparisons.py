@@ -19,6 +19,8 @@ _TITLES = {
     ("start", "ready"): START["ready"].title,
     ("density", "further_bytes"): f"each further copy, {RULERS['memory_cgroup'].title}",
     ("density", "applications"): "copies within the SLO",
+    ("consolidation", "servers"): "servers within the SLO",
+    ("consolidation", "alone_cpu"): "processor time of one server alone",
 }
 
 
@@ -66,6 +68,8 @@ def title_of(headline: Headline) -> str:
     if headline.measure == "work":
         return headline.metric.replace("_", " ")
     known = _TITLES.get((headline.measure, headline.metric)) or LOAD[headline.metric].title
+    if headline.mix:
+        return f"{known} ({headline.mix} each)"
     return known if headline.rate_per_s is None else f"{known} at {headline.rate_per_s:g}/s"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import to_builtins
 
-from reports import comparisons, conditions, overview, temperatures
+from reports import comparisons, conditions, consolidation, overview, temperatures
 from reports.quantities import RULERS
 from reports.summary import compose, make_rows
 from testbed.analysis import (
@@ -64,6 +64,7 @@ def as_json(run_folder: Path) -> dict[str, Any]:
         "table": [to_builtins(row) for row in make_rows(run)],
         "conditions": conditions.as_json(run),
         "comparisons": comparisons.as_json(run),
+        "consolidation": consolidation.as_json(run),
         "noise_floors": to_builtins(list_noise_floors(run)),
         "made_of": _replace_infinite({name: run.manifest.get(name) for name in _MADE_OF}),
         "platforms": {one.name: _platform_json(run, one) for one in run.platforms},

@@ -34,13 +34,14 @@ FIGURES: Mapping[str, tuple[str, ...]] = {
 }
 LEGEND = (
     "Ours: medians, with 95 % intervals or, of fewer than six trials, the range. 2014: means with standard deviations,"
-    " as published; sources: testbed/published.yaml. x: ratio to the first platform that was measured here."
+    " as published or computed from the authors' runs; sources: testbed/published.yaml. x: ratio to the first platform"
+    " that was measured here, or where that has no published figure, to native."
 )
 
 
 class Cell(Struct, frozen=True):
     """A figure on a platform: ours and the published one, and each as a ratio to that of the first column that has one
-    of ours; a ratio that was published itself is one to native.
+    of ours. A published one is ``to_native`` where that column has no published figure, or only ratios were published.
 
     ``emulated``: ours is of an emulator's guest, and has no ratio.
     """
@@ -49,6 +50,7 @@ class Cell(Struct, frozen=True):
     published: Mark | None = None
     ratio: float | None = None
     published_ratio: float | None = None
+    to_native: bool = False
     emulated: bool = False
 
 
@@ -75,7 +77,8 @@ def _row(run: Run | None, scenario: str, name: str) -> Row:
     values = {column: one.estimate.value for column, one in ours.items() if one and COLUMNS[column] not in emulated}
     base = next(iter(values), "")
     published = {column: mark.value for column, mark in marks.items() if mark.unit != "1"}
-    ratios, published_ratios = _ratios(values, base), _ratios(published, base)
+    published_base = base if base in published else "native"
+    ratios, published_ratios = _ratios(values, base), _ratios(published, published_base)
     published_ratios |= {column: mark.value for column, mark in marks.items() if mark.unit == "1"}
     return Row(
         scenario,
@@ -86,6 +89,7 @@ def _row(run: Run | None, scenario: str, name: str) -> Row:
                 marks.get(column),
                 ratios.get(column),
                 published_ratios.get(column),
+                column in marks and (marks[column].unit == "1" or published_base != base),
                 COLUMNS[column] in emulated and ours[column] is not None,
             )
             for column in COLUMNS
@@ -125,13 +129,14 @@ def make_table(runs: Sequence[Run]) -> Table:
         if row.scenario != scenario:
             table.add_row(row.scenario, style="bold")
         scenario = row.scenario
-        largest = max(cell.ours.estimate.value for cell in row.cells.values() if cell.ours)
-        unit = next(cell.ours.unit for cell in row.cells.values() if cell.ours)
-        quantity = describe_figure(row.figure, unit, largest)
+        ours = [cell.ours for cell in row.cells.values() if cell.ours]
+        marks = [cell.published for cell in row.cells.values() if cell.published]
+        values = [one.estimate.value for one in ours]
+        published = [mark.value for mark in marks if mark.unit != "1"]
+        quantity = describe_figure(row.figure, ours[0].unit, max(values + published), min(values))
         table.add_row(f"  {quantity.title}", "ours", *(_ours(cell, quantity) for cell in row.cells.values()))
-        if any(cell.published for cell in row.cells.values()):
-            cells = (_published(cell.published, cell.published_ratio) for cell in row.cells.values())
-            table.add_row("", "2014", *cells, style="dim")
+        if marks:
+            table.add_row("", "2014", *(_published(cell, quantity) for cell in row.cells.values()), style="dim")
     return table
 
 
@@ -143,12 +148,13 @@ def _ours(cell: Cell, quantity: Quantity) -> str:
     return "\n".join([*lines, "emulated" if cell.emulated else _as_ratio(cell.ratio)]).rstrip()
 
 
-def _published(mark: Mark | None, ratio: float | None) -> str:
-    if mark is None:
+def _published(cell: Cell, quantity: Quantity) -> str:
+    if cell.published is None:
         return "\N{EN DASH}"
-    shown, bracket, runs = show_published(mark).partition(" (")
-    beside = "" if mark.unit == "1" else _as_ratio(ratio)
-    return f"{shown}\n{beside}{bracket}{runs}".rstrip()
+    shown, _, runs = show_published(cell.published, quantity).partition(" (")
+    ratio = "" if cell.published.unit == "1" else _as_ratio(cell.published_ratio)
+    beside = [ratio, "native" if ratio and cell.to_native else "", f"({runs}" if runs else ""]
+    return "\n".join(filter(None, (shown, " ".join(filter(None, beside)))))
 
 
 def _as_ratio(ratio: float | None) -> str:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from reports.runs import wording
 from runtime.errors import TestbedError
 from testbed.results import replace_file
-from testbed.runs.figures import Figure
+from testbed.runs.figures import WORK, Figure
 from testbed.runs.fingerprint import read_commit, shorten
 from testbed.runs.sides import Measured, list_folders, measure
 from testbed.statistics import estimate_median
@@ -61,7 +61,7 @@ def _list_titles() -> list[str]:
         "applications": "copies within the SLO",
         "cpu_per_request": "CPU per request",
     }
-    return [titles[metric] for _, metric in _HEADLINES]
+    return [*(titles[metric] for _, metric in _HEADLINES), WORK]
 
 
 def _read_entry(path: Path) -> Entry:
@@ -96,6 +96,7 @@ def _pick_headlines(measured: Measured) -> dict[str, tuple[str, ...]]:
                 if (one.platform, one.measure, one.metric) == (platform.name, measure_name, metric)
             ]
             cells.append(_show(measured, max(of, key=lambda one: one.rate_per_s)) if of else "")
+        cells.append(_show_work(measured, platform.name))
         if any(cells):
             shown[shorten(platform.label)] = tuple(cells)
     return shown
@@ -104,3 +105,13 @@ def _pick_headlines(measured: Measured) -> dict[str, tuple[str, ...]]:
 def _show(measured: Measured, figure: Figure) -> str:
     rate = f" at {figure.rate_per_s:g}/s" if figure.rate_per_s else ""
     return wording.describe_figure(figure).show(estimate_median(measured.figures[figure]).value) + rate
+
+
+def _show_work(measured: Measured, platform: str) -> str:
+    """Return the first figure that an application's work gave on a platform, with its name; "" where it had none."""
+    own = (one for one in measured.figures if (one.platform, one.measure) == (platform, WORK) and one.unit)
+    if (first := next(own, None)) is None:
+        return ""
+    value = estimate_median(measured.figures[first]).value
+    quantity = wording.describe_figure(first, abs(value))
+    return f"{quantity.title} {quantity.show(value)}"

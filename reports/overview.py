@@ -6,14 +6,15 @@ emulated platform has figures, but no ratio: it is no answer to how virtual mach
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
 from reports import conditions
+from reports.consolidation import SERVERS
 from reports.quantities import LOAD, RULERS, SATURATED, START, Quantity
-from reports.work import list_figures
+from reports.work import list_figures, say_better
 from testbed.analysis import (
     STEADY,
     TEMPERATURES,
@@ -28,6 +29,7 @@ from testbed.analysis import (
 )
 from testbed.analysis import Figure as WorkFigure
 from testbed.comparisons import compare_platforms
+from testbed.consolidations import Mix, select_middle
 from testbed.pairs import find_noise_floor
 from testbed.ramps import estimate_memory_of_copies, is_capped, select_ramps
 from testbed.statistics import MARGIN, Estimate, MeanEstimate, estimate_median
@@ -62,9 +64,10 @@ class Figure(Struct, frozen=True):
 class Measure(Struct, frozen=True):
     """A column: its head, what is measured in a few words, which way is better, and the figures by platform.
 
-    ``compared_by`` is the metric of its comparisons (testbed.comparisons), ``rate_per_s`` their rate; ``absent`` says
-    why a platform has no figure. ``floor`` is what a platform differed by from itself (A/A, testbed.pairs), as a
-    fraction; None in a run that did not look.
+    ``compared_by`` is the metric of its comparisons (testbed.comparisons), ``rate_per_s`` their rate and ``mix`` their
+    servers; ``absent`` says why a platform has no figure. ``floor`` is what a platform differed by from itself (A/A,
+    testbed.pairs), as a fraction; None in a run that did not look. ``said`` is how a sentence says its ratio, which
+    replaces ``{}`` there; empty where none does.
     """
 
     name: str
@@ -76,6 +79,8 @@ class Measure(Struct, frozen=True):
     rate_per_s: float | None = None
     absent: Mapping[str, str] = field(default_factory=dict)
     floor: float | None = None
+    said: str = ""
+    mix: str = ""
 
 
 class Group(Struct, frozen=True):
@@ -111,6 +116,7 @@ def _make_overview(run: Run) -> Overview:
         _start(run, groups, STEADY, "Latency steady"),
         _memory(run, groups),
         _copies(run, groups),
+        *([_servers(run, groups, mix)] if (mix := select_middle(run)) else []),
         *(_at_rate(run, groups, name, rate) for name in (_COST, find_tail(run, rate)) if rate is not None),
     ]
     made += _work(run, groups)
@@ -121,7 +127,7 @@ def _judge(run: Run, groups: Sequence[Group], measures: Sequence[Measure]) -> tu
     """Return the measures with what can be said of each ratio, all comparisons of the run being looked at at once."""
     baselines = {one.name: group.baseline.name for group in groups if group.baseline for one in group.platforms}
     compared = {
-        (one.headline.metric, one.headline.rate_per_s, one.platform): one.comparison
+        (one.headline.metric, one.headline.rate_per_s, one.headline.mix, one.platform): one.comparison
         for one in compare_platforms(run)
         if one.baseline == baselines.get(one.platform)
     }
@@ -129,7 +135,7 @@ def _judge(run: Run, groups: Sequence[Group], measures: Sequence[Measure]) -> tu
     for measure in measures:
         figures = dict(measure.figures)
         for name, figure in figures.items():
-            comparison = compared.get((measure.compared_by, measure.rate_per_s, name))
+            comparison = compared.get((measure.compared_by, measure.rate_per_s, measure.mix, name))
             if figure.ratio is None or figure.verdict or run.instruction_time:
                 continue  # instruction time has no chance in it: any difference is one
             if comparison is None:  # nobody has looked whether it differs
@@ -147,8 +153,8 @@ def _judge(run: Run, groups: Sequence[Group], measures: Sequence[Measure]) -> tu
 def _find_floor(run: Run, measure: Measure) -> float | None:
     """Return the noise floor of a measure, as a fraction of the figure."""
     metric = "memory_cgroup_further" if measure.name == "memory" else measure.compared_by
-    for kind in ("start", "density", "utilisation", "work"):
-        if floor := find_noise_floor(run, kind, metric, measure.rate_per_s):
+    for kind in ("start", "density", "utilisation", "work", "consolidation"):
+        if floor := find_noise_floor(run, kind, metric, measure.rate_per_s or measure.mix or None):
             return floor.spread
     return None
 
@@ -187,12 +193,13 @@ def _start(run: Run, groups: Sequence[Group], metric: str, head: str) -> Measure
         return estimate_start_phases(run, platform.name).get(metric)
 
     figures = _figures(run, groups, "start", START[metric], find)
-    return Measure(metric, head, "since the request; less is better", START[metric], figures, metric)
+    said = "took {} as long to its first answer" if metric == "ready" else ""
+    return Measure(metric, head, "since the request; less is better", START[metric], figures, metric, said=said)
 
 
 def _work(run: Run, groups: Sequence[Group]) -> list[Measure]:
-    """Return the first figures of the application's work; which way is better depends on the figure."""
-    measures = []
+    """Return the first figures of the application's work."""
+    measures: list[Measure] = []
     for quantity, of in list_figures(run, {one.name: one for one in run.platforms})[:_MOST_OF_WORK]:
 
         def find(platform: Platform, of: Mapping[str, WorkFigure] = of) -> Estimate | None:
@@ -200,7 +207,9 @@ def _work(run: Run, groups: Sequence[Group]) -> list[Measure]:
 
         figures = _figures(run, groups, "work", quantity, find)
         name = quantity.title.replace(" ", "_")
-        measures.append(Measure(name, quantity.title.capitalize(), "of the work", quantity, figures, name))
+        said = "" if measures else f"had {{}} the {quantity.title}"
+        note = f"of the work; {say_better(next(iter(of.values())))}"
+        measures.append(Measure(name, quantity.title.capitalize(), note, quantity, figures, name, said=said))
     return measures
 
 
@@ -213,7 +222,8 @@ def _memory(run: Run, groups: Sequence[Group]) -> Measure:
 
     quantity = RULERS[ruler]
     figures = _figures(run, groups, "density", quantity, find)
-    return Measure("memory", "Memory", "of each further copy; less is better", quantity, figures, "further_bytes")
+    note, said = "of each further copy; less is better", "{} the memory for each further copy"
+    return Measure("memory", "Memory", note, quantity, figures, "further_bytes", said=said)
 
 
 def _copies(run: Run, groups: Sequence[Group]) -> Measure:
@@ -223,6 +233,25 @@ def _copies(run: Run, groups: Sequence[Group]) -> Measure:
 
     found = _figures(run, groups, "density", _COPIES, find)
     capped = {name for name in found if is_capped(run, name)}
+    figures = _bound(found, groups, capped)
+    return Measure("copies", "Copies", "within the service level; more is better", _COPIES, figures, "applications")
+
+
+def _servers(run: Run, groups: Sequence[Group], mix: Mix) -> Measure:
+    by_platform = {packed.platform: packed for packed in mix.packed}
+
+    def find(platform: Platform) -> Estimate | None:
+        packed = by_platform.get(platform.name)
+        return packed.figures.get("servers") if packed else None
+
+    found = _figures(run, groups, "consolidation", SERVERS, find)
+    figures = _bound(found, groups, {name for name in found if by_platform[name].is_capped})
+    note = f"at {mix.fraction * 100:.3g} % of a machine each, within the service level; more is better"
+    return Measure("servers", "Servers", note, SERVERS, figures, "servers", mix=mix.name)
+
+
+def _bound(found: Mapping[str, Figure], groups: Sequence[Group], capped: Collection[str]) -> dict[str, Figure]:
+    """Return figures of how many fit; those of platforms that were ``capped`` are bounds, and so are ratios to them."""
     baselines = {one.name: group.baseline.name for group in groups if group.baseline for one in group.platforms}
     figures = {}
     for name, figure in found.items():
@@ -234,7 +263,7 @@ def _copies(run: Run, groups: Sequence[Group]) -> Measure:
         ratio = figure.ratio if known else None
         note = figure.note or ("" if known else "the cap")
         figures[name] = replace(figure, text=text, ratio=ratio, verdict=bound or "", note=note)
-    return Measure("copies", "Copies", "within the service level; more is better", _COPIES, figures, "applications")
+    return figures
 
 
 def _at_rate(run: Run, groups: Sequence[Group], metric: str, rate: float) -> Measure:
@@ -247,7 +276,8 @@ def _at_rate(run: Run, groups: Sequence[Group], metric: str, rate: float) -> Mea
     absent = {one.name: SATURATED for one in run.platforms if rate in find_saturated(run, one.name)}
     figures = _figures(run, groups, "utilisation", quantity, find)
     note = f"{what} at {rate:g}/s; less is better"
-    return Measure(metric, head, note, quantity, figures, metric, rate, absent)
+    said = "{} the processor time for a request" if metric == _COST else ""
+    return Measure(metric, head, note, quantity, figures, metric, rate, absent, said=said)
 
 
 def select_at_rate(run: Run, platform: str, metric: str, rate: float) -> tuple[float, ...]:
@@ -344,20 +374,15 @@ def _join(parts: Sequence[str], word: str) -> str:
 
 # More platforms than these are counted, not named.
 _MOST_NAMED = 3
-_SAID = {
-    "ready": "took {} as long to its first answer",
-    "memory": "{} the memory for each further copy",
-    "cpu_per_request": "{} the processor time for a request",
-}
 
 
 def _compare(group: Group, measure: Measure) -> str:
     """Return what a sentence says of a measure: the ratio, or from which to which one they go."""
     figures = [figure for one in group.platforms if (figure := measure.figures.get(one.name)) is not None]
     ratios = [figure.ratio for figure in figures if figure.ratio is not None]
-    if not ratios or measure.name not in _SAID:
+    if not ratios or not measure.said:
         return ""
     untold = all(figure.verdict == "cannot tell" for figure in figures if figure.ratio is not None)
     low, high = (f"{edge:.2g}" if edge < 100 else f"{edge:.0f}" for edge in (min(ratios), max(ratios)))
-    said = _SAID[measure.name].format(f"{low} times" if low == high else f"{low} to {high} times")
+    said = measure.said.replace("{}", f"{low} times" if low == high else f"{low} to {high} times", 1)
     return f"{said} (?)" if untold else said

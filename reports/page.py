@@ -14,6 +14,7 @@ from msgspec import Struct
 from reports import (
     charges,
     conditions,
+    consolidation_tables,
     density_tables,
     neighbour_tables,
     overview,
@@ -22,7 +23,9 @@ from reports import (
     theme,
     trials,
 )
+from reports import consolidation as servers
 from reports.figures import (
+    consolidation,
     density,
     distribution,
     load,
@@ -118,6 +121,13 @@ def describe_run(run: Run) -> dict[str, Any]:
         "work": _section(
             run, "work", work.draw_work(run), [tables.make_work_table(run), tables.make_published_table(run)]
         ),
+        "consolidation": _section(
+            run,
+            "consolidation",
+            consolidation.draw_consolidation(run),
+            consolidation_tables.make_consolidation_tables(run),
+        ),
+        "assumptions": servers.list_assumptions(run),
         "neighbours": _section(run, "neighbours", neighbours.draw_neighbours(run), neighbour_tables.make_tables(run)),
         "charges": _charges(run),
         "published": charges.list_sources(),

@@ -18,7 +18,9 @@ def describe(run: Run) -> list[str]:
 
 def _describe_floors(run: Run, floors: Sequence[NoiseFloor]) -> str:
     label = next((one.label for one in run.platforms if one.name == floors[0].platform), floors[0].platform)
-    parts = [f"{_title(one.measure, one.metric, one.rate_per_s)} {_describe_floor(one)}" for one in floors]
+    parts = [
+        f"{_title(one.measure, one.metric, one.rate_per_s or one.mix or None)} {_describe_floor(one)}" for one in floors
+    ]
     return f"Noise floor, of {label} measured twice: {'; '.join(parts)}. A difference within it says nothing."
 
 
@@ -42,6 +44,7 @@ def _describe_duets(run: Run) -> list[str]:
     return sentences
 
 
-def _title(measure: str, metric: str, rate_per_s: float | None) -> str:
+def _title(measure: str, metric: str, level: float | str | None) -> str:
     names = {"memory_cgroup_further": "memory of each further copy", "memory_cgroup_first": "memory of the first copy"}
-    return names.get(metric) or title_of(Headline(measure, metric, rate_per_s))
+    headline = Headline(measure, metric, mix=level) if isinstance(level, str) else Headline(measure, metric, level)
+    return names.get(metric) or title_of(headline)

@@ -160,6 +160,11 @@ def format_number(value: float) -> str:
     return _fixed(value, min(9, _decimals(value)))
 
 
+def format_published(value: float) -> str:
+    """Return a number of a publication, written out: whole from a thousand on, else to four significant digits."""
+    return _fixed(value, 0) if abs(value) >= 1000 else f"{value:.4g}"
+
+
 def _decimals(value: float) -> int:
     return 0 if value == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
 

@@ -16,7 +16,18 @@ from typing import Any
 
 from msgspec import Struct
 
-from reports import charges, columns, comparisons, conditions, neighbours, overview, pairs, temperatures, work
+from reports import (
+    charges,
+    columns,
+    comparisons,
+    conditions,
+    consolidation,
+    neighbours,
+    overview,
+    pairs,
+    temperatures,
+    work,
+)
 from reports.quantities import INTERVALS, LOAD, RULERS, SATURATED, START, START_EXTRAS, Quantity, sanitize
 from testbed.analysis import (
     STEADY,
@@ -81,6 +92,9 @@ def compose(run: Run) -> Answer:
         for measure, describe in (
             ("start", _start), ("start", _steady), ("density", _memory), ("density", _copies), ("utilisation", _cost),
             ("neighbours", neighbours.describe),
+            ("work", _work),
+            ("consolidation", consolidation.describe_middle), ("consolidation", consolidation.describe_others),
+            ("consolidation", consolidation.describe_idle),
         )
         if (sentence := temperatures.describe_each(run, measure, describe))
     ]  # fmt: skip
@@ -134,18 +148,17 @@ def _start(run: Run, platforms: Sequence[Platform]) -> str:
 
 def _steady(run: Run, platforms: Sequence[Platform]) -> str:
     """Return when latency was steady, and in how many trials it was not within the time that it was watched."""
-    steady = [
-        (one, estimate_start_phases(run, one.name).get(STEADY), *count_steady(run, one.name)) for one in platforms
-    ]
-    parts = [
-        f"{START[STEADY].show(estimate.value) if estimate else 'not found'} {_as(one)}"
-        f"{START[STEADY].basis(estimate) if estimate else ''}"
-        f"{f' and not within its window in {watched - count} of {watched} trials' if count < watched else ''}"
-        for one, estimate, count, watched in steady
-        if watched
-    ]
+    parts = []
+    for one in platforms:
+        estimate, (count, watched) = estimate_start_phases(run, one.name).get(STEADY), count_steady(run, one.name)
+        never = f"within its window in {watched - count} of {watched} trials"
+        if estimate and watched:
+            after = f"steady after {START[STEADY].show(estimate.value)} {_as(one)}{START[STEADY].basis(estimate)}"
+            parts.append(f"{after} and not {never}" if count < watched else after)
+        elif watched:
+            parts.append(f"not steady {never} {_as(one)}")
     clock = conditions.in_instruction_time(run)
-    return f"Since the request, latency was steady after {_listed(parts)}{clock}." if parts else ""
+    return f"Since the request, latency was {_listed(parts)}{clock}." if parts else ""
 
 
 def _memory(run: Run, platforms: Sequence[Platform]) -> str:
@@ -218,6 +231,16 @@ def _saturation(run: Run, platform: Platform) -> str:
     return f"It was saturated {_as(platform)} at {rate:g} requests/s (in {behind} of {of} trials){shown}"
 
 
+def _work(run: Run, platforms: Sequence[Platform]) -> str:
+    """Return the first figure of the application's work, and the processor time that all of the work took."""
+    parts = []
+    for quantity, of in work.list_leading(run, {one.name: one for one in platforms}):
+        estimates = [(one, of[one.name].estimate) for one in platforms if one.name in of]
+        shown = [f"{quantity.show(found.value)} {_as(one)}{quantity.basis(found)}" for one, found in estimates]
+        parts.append(f"{quantity.title} {_listed(shown)}")
+    return f"The work of {_scenario(run)}: {'; '.join(parts)}{conditions.in_instruction_time(run)}." if parts else ""
+
+
 def _listed(parts: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
 
@@ -248,6 +271,9 @@ def _figures(run: Run, platform: Platform, measures: Sequence[str]) -> str:
     if effects := neighbours.list_measured(run, (platform,)).get(platform.name):
         worst = neighbours.describe_platform(effects, neighbours.choose_tail(effects))
         parts.append(f"the worst neighbour {worst}, relative to alone")
+    for quantity, figures in work.list_leading(run, {platform.name: platform}) if "work" in measures else ():
+        parts.append(f"{quantity.title} {quantity.show(figures[platform.name].estimate.value)}")
+    parts += consolidation.describe_alone(run, platform) if "consolidation" in measures else []
     return f"{platform.label}: {'; '.join(parts)}{conditions.in_instruction_time(run)}." if parts else ""
 
 
@@ -325,6 +351,9 @@ def make_rows(run: Run) -> list[Row]:
         cells = _cells({one: {"": of.estimate} for one, of in figures.items()}, "", quantity.show, quantity.qualify)
         table.append(Row("work", quantity.title, cells))
     table += _neighbour_rows(run)
+    for measure, quantity, estimates in consolidation.list_rows(run):
+        cells = _cells({one: {"": of} for one, of in estimates.items()}, "", quantity.show, quantity.qualify)
+        table.append(Row(measure, quantity.title, cells))
     table.append(Row("trials", "ok / failed / void", _outcomes(run)))
     return [row for row in table if row.cells]
 

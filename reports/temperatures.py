@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from testbed.analysis import TEMPERATURES, Platform, Run, find_cold, list_alone, list_compared
 
-MEASURES = ("start", "density", "utilisation")
+MEASURES = ("start", "density", "utilisation", "work", "consolidation")
 
 
 def describe_each(run: Run, measure: str, describe: Callable[[Run, Sequence[Platform]], str]) -> str:

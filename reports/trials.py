@@ -47,8 +47,9 @@ def list_trials(run: Run, logs: Mapping[int, Sequence[str]]) -> Listing:
 
 
 def _line(run: Run, trial: Trial, labels: Mapping[str, str], logs: Sequence[str]) -> Line:
-    rate = get_offered_rate(trial)
+    rate, mix = get_offered_rate(trial), trial.parameters.get("mix")
     what = f"{trial.measure} at {rate:g}/s" if rate is not None and trial.measure == "utilisation" else trial.measure
+    what += f" of {str(mix)[:60]}" if mix is not None and trial.measure == "consolidation" else ""
     if trial.measure == "neighbours":
         what += f": {str(trial.parameters.get('case', '?'))[:60]}"
     said = [name for name, held in (("warm-up", trial.warmup), (f"again for {trial.repeats}", trial.repeats)) if held]
@@ -77,6 +78,8 @@ def _figure(trial: Trial) -> str:
         return START["ready"].show(ready)
     if (copies := trial.value("applications")) is not None:
         return f"{copies:g} copies; {trial.reason[:120]}"
+    if (servers := trial.value("servers")) is not None:
+        return f"{servers:g} servers; {trial.reason[:120]}"
     if (cost := trial.value("cpu_per_request")) is not None:
         return f"{LOAD['cpu_per_request'].show(cost)} of CPU a request"
     return ""

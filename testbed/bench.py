@@ -24,6 +24,7 @@ from testbed.host.turn import take_turn
 from testbed.images import build_images
 from testbed.interruption import Undo
 from testbed.manifest import kernel_record, make_manifest
+from testbed.measures.consolidation import MEASURE, check_servers
 from testbed.measures.context import RunContext
 from testbed.measures.course import Course, Perform, Plan, describe_plan, look_ahead
 from testbed.measures.pace import Pace, guess_s
@@ -100,6 +101,8 @@ def bench(options: Options, progress: Progress) -> Finished:
     options = options if resumed is None else resumed.options
     revision = find_revision(options.against) if options.against else None
     request = check_options(options, progress, revision.name_platforms if revision else lambda names: ())
+    if MEASURE in request.measures:
+        check_servers(request.settings, request.scenario)
     if options.connect:
         check_uri(options.connect)
     own = tuple(dict.fromkeys(map(find_original, request.platforms)))

@@ -21,7 +21,9 @@ from testbed.analysis import (
     list_compared,
     list_work_figures,
 )
+from testbed.consolidations import MEASURE, list_mixes
 from testbed.copies import further_bytes
+from testbed.levels import Level, find_level
 from testbed.pairs import list_duets
 from testbed.ramps import Ramp, is_capped, select_ramps
 from testbed.results import Trial
@@ -44,11 +46,13 @@ from testbed.statistics import (
 
 
 class Headline(Struct, frozen=True):
-    """What a measure is compared by. ``rate_per_s`` is that of utilisation: the highest that all keep up with."""
+    """What a measure is compared by. ``rate_per_s`` is that of utilisation: the highest that all keep up with; ``mix``
+    the servers of consolidation."""
 
     measure: str
     metric: str
     rate_per_s: float | None = None
+    mix: str = ""
 
 
 class PlatformComparison(Struct, frozen=True):
@@ -89,11 +93,19 @@ def _compare_platforms(run: Run, margin: float) -> tuple[PlatformComparison, ...
         for headline, values in _list_figures(run, group)
         for baseline, other in ((next(iter(values)), other) for other in list(values)[1:])
         if {baseline.name, other.name} not in duets
-        and not (headline.metric == "applications" and all(is_capped(run, one.name) for one in (baseline, other)))
+        and not all(_is_bound(run, headline, one.name) for one in (baseline, other))
     ]
     comparisons = [one.comparison for one in found]
     judged = map(judge_exactly, comparisons) if run.instruction_time else judge_family(comparisons)
     return tuple(replace(one, comparison=verdict) for one, verdict in zip(found, judged, strict=True))
+
+
+def _is_bound(run: Run, headline: Headline, platform: str) -> bool:
+    """Return whether a number of copies, or of servers, is only the cap: more might fit."""
+    if headline.mix:
+        packed = next((mix.packed for mix in list_mixes(run) if mix.name == headline.mix), ())
+        return any(one.platform == platform and one.is_capped for one in packed)
+    return headline.metric == "applications" and is_capped(run, platform)
 
 
 def examine_series(run: Run) -> tuple[Series, ...]:
@@ -141,6 +153,10 @@ def _list_figures(run: Run, platforms: Sequence[Platform]) -> list[tuple[Headlin
             (Headline("utilisation", metric, rate), _read_metric("utilisation", metric, rate))
             for metric in ("cpu_per_request", "latency_p99")
         ]
+    figures += [
+        (Headline(MEASURE, "servers", mix=mix.name), _read_metric(MEASURE, "servers", mix.name))
+        for mix in list_mixes(run)
+    ]
     figures += [(Headline("work", name), _read_metric("work", name)) for name in list_work_figures(run)]
     return [
         (headline, values)
@@ -151,21 +167,21 @@ def _list_figures(run: Run, platforms: Sequence[Platform]) -> list[tuple[Headlin
     ]  # fmt: skip
 
 
-def _read_metric(measure: str, metric: str, rate_per_s: float | None = None) -> Callable[[Run, str], Blocks]:
+def _read_metric(measure: str, metric: str, level: Level | None = None) -> Callable[[Run, str], Blocks]:
     def read(run: Run, platform: str) -> Blocks:
-        trials = _select(run.trials, measure, platform, rate_per_s)
+        trials = _select(run.trials, measure, platform, level)
         return [(trial.block, value) for trial in trials if (value := trial.value(metric)) is not None]
 
     return read
 
 
-def _select(trials: Iterable[Trial], measure: str, platform: str, rate_per_s: float | None = None) -> list[Trial]:
+def _select(trials: Iterable[Trial], measure: str, platform: str, level: Level | None = None) -> list[Trial]:
     return [
         trial
         for trial in trials
         if trial.counted
         and (trial.measure, trial.platform) == (measure, platform)
-        and (rate_per_s is None or get_offered_rate(trial) == rate_per_s)
+        and (level is None or find_level(trial) == level)
     ]
 
 

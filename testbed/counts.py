@@ -20,6 +20,8 @@ MOST_THREADS = 2048
 _LONGEST_STATUS = 1 << 14
 # Its line of interrupts has a number for each that the host could have: ten bytes for each of 65,536 at most.
 _LONGEST_STAT = 1 << 20
+# Lines of a thread's status (proc(5)).
+_VOLUNTARY, _FORCED = b"voluntary_ctxt_switches:", b"nonvoluntary_ctxt_switches:"
 TOTAL = "exits"
 # The reasons that KVM itself tells apart (arch/x86/kvm/x86.c: kvm_vcpu_stats_desc), as they are called here. What they
 # leave of all exits is OTHER: registers of the machine and of control, CPUID, and so on.
@@ -65,9 +67,9 @@ def read_counts(cgroup: Cgroup, exits: Mapping[str, int] | None = None) -> Count
     return Counts(faults, major, read_switches(cgroup.pids()), exits)
 
 
-def read_switches(pids: Iterable[int]) -> Mapping[int, int] | None:
-    """Return the context switches of each living thread of these processes; None when there are more than
-    MOST_THREADS.
+def read_switches(pids: Iterable[int], kinds: tuple[bytes, ...] = (_VOLUNTARY, _FORCED)) -> Mapping[int, int] | None:
+    """Return the context switches (of these ``kinds``) of each living thread of these processes; None when there are
+    more than MOST_THREADS.
 
     It takes about 15 µs a thread.
     """
@@ -84,17 +86,19 @@ def read_switches(pids: Iterable[int]) -> Mapping[int, int] | None:
                 status = _read(PROC / str(pid) / "task" / thread / "status", _LONGEST_STATUS)
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            switches[int(thread)] = parse_switches(status)
+            switches[int(thread)] = parse_switches(status, kinds)
     return switches
 
 
-def parse_switches(status: bytes) -> int:
+def read_wakeups(pids: Iterable[int]) -> Mapping[int, int] | None:
+    """Return how often each living thread of these processes has gone to sleep by itself, and so been woken again; None
+    when there are more than MOST_THREADS. A guest's processor that halts under KVM is such a thread."""
+    return read_switches(pids, (_VOLUNTARY,))
+
+
+def parse_switches(status: bytes, kinds: tuple[bytes, ...] = (_VOLUNTARY, _FORCED)) -> int:
     """Return the context switches, voluntary or not, of a thread's status file (proc(5))."""
-    return sum(
-        int(line.rpartition(b":")[2])
-        for line in status.splitlines()
-        if line.startswith((b"voluntary_ctxt_switches:", b"nonvoluntary_ctxt_switches:"))
-    )
+    return sum(int(line.rpartition(b":")[2]) for line in status.splitlines() if line.startswith(kinds))
 
 
 def read_host_counts() -> HostCounts:

@@ -7,12 +7,15 @@ from types import MappingProxyType
 
 from testbed.results import Trial
 
-# A rate of utilisation, in requests per second, or the name of a case of neighbours (testbed.neighbours.cases).
+# A rate of utilisation, in requests per second; the name of a case of neighbours (testbed.neighbours.cases), or of a
+# mix of consolidation (testbed.scenario.consolidation).
 Level = float | str
 # The parameter of a trial that has its level, by measure.
-LEVELS: Mapping[str, str] = MappingProxyType({"utilisation": "rate_per_s", "neighbours": "case"})
+LEVELS: Mapping[str, str] = MappingProxyType(
+    {"utilisation": "rate_per_s", "neighbours": "case", "consolidation": "mix"}
+)
 # The measures whose levels have names.
-_NAMED = ("neighbours",)
+_NAMED = ("neighbours", "consolidation")
 
 
 def find_level(trial: Trial) -> Level | None:

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from testbed.aliases import find_original
-from testbed.analysis import Run, get_offered_rate
+from testbed.analysis import Run
 from testbed.headlines import HEADLINES, find_headline
+from testbed.levels import LEVELS, Level, find_level
 from testbed.results import Trial
 from testbed.statistics import Comparison, Estimate, compare_blocks, compare_pairs
 
@@ -20,7 +21,8 @@ Pair = tuple[float, float]
 
 
 class NoiseFloor(Struct, frozen=True):
-    """What a platform differs by from itself in a metric (at an offered rate, in requests per second; None for none).
+    """What a platform differs by from itself in a metric (at an offered rate, in requests per second; None for none; of
+    a mix of servers, "" for none).
 
     ``ratio`` is as any other comparison of the run has it: of its two medians or within blocks
     (``testbed.statistics.compare_blocks``), in a duet that of its pairs.
@@ -31,6 +33,7 @@ class NoiseFloor(Struct, frozen=True):
     metric: str
     ratio: Estimate
     rate_per_s: float | None = None
+    mix: str = ""
 
     @property
     def spread(self) -> float:
@@ -39,24 +42,23 @@ class NoiseFloor(Struct, frozen=True):
 
 
 def select_pairs(
-    run: Run, measure: str, platforms: tuple[str, str], metric: str, rate_per_s: float | None = None
+    run: Run, measure: str, platforms: tuple[str, str], metric: str, level: Level | None = None
 ) -> tuple[Pair, ...]:
     """Return a metric's values on two platforms, pair by pair: of trials that count and were in the same block, at the
-    same rate."""
-    one, other = (_by_block(run.trials, measure, name, metric, rate_per_s) for name in platforms)
+    same level (testbed.levels), of those that have any at this one or at each."""
+    one, other = (_by_block(run.trials, measure, name, metric, level) for name in platforms)
     return tuple((one[block], other[block]) for block in one if block in other)
 
 
 def _by_block(
-    trials: Iterable[Trial], measure: str, platform: str, metric: str, rate_per_s: float | None
-) -> dict[tuple[int, float | None], float]:
-    values: dict[tuple[int, float | None], float] = {}
+    trials: Iterable[Trial], measure: str, platform: str, metric: str, level: Level | None
+) -> dict[tuple[int, Level | None], float]:
+    values: dict[tuple[int, Level | None], float] = {}
     for trial in trials:
         if trial.counted and (trial.measure, trial.platform) == (measure, platform):
-            rate = get_offered_rate(trial) if measure == "utilisation" else None
-            value = trial.value(metric)
-            if value is not None and rate_per_s in (None, rate):
-                values[trial.block, rate] = value
+            own, value = find_level(trial), trial.value(metric)
+            if value is not None and level in (None, own):
+                values[trial.block, own] = value
     return values
 
 
@@ -73,49 +75,51 @@ def list_duets(run: Run) -> tuple[tuple[str, str], ...]:
 
 
 def compare_duet(
-    run: Run, measure: str, platforms: tuple[str, str], metric: str, rate_per_s: float | None = None
+    run: Run, measure: str, platforms: tuple[str, str], metric: str, level: Level | None = None
 ) -> Comparison | None:
     """Return how the second platform compares with the first, pair by pair (testbed.statistics.compare_pairs); None
     without a pair."""
-    pairs = select_pairs(run, measure, platforms, metric, rate_per_s)
+    pairs = select_pairs(run, measure, platforms, metric, level)
     return compare_pairs([one for one, _ in pairs], [other for _, other in pairs]) if pairs else None
 
 
-def find_noise_floor(run: Run, measure: str, metric: str, rate_per_s: float | None = None) -> NoiseFloor | None:
+def find_noise_floor(run: Run, measure: str, metric: str, level: Level | None = None) -> NoiseFloor | None:
     """Return the noise floor of a metric; None where no platform was measured again, or its values have no ratio."""
     for again in run.again:
         both = find_original(again.name), again.name
         if both in list_duets(run):
-            comparison = compare_duet(run, measure, both, metric, rate_per_s)
+            comparison = compare_duet(run, measure, both, metric, level)
             ratio = comparison.ratio if comparison else None
         else:
-            ratio = _compare_again(run, measure, both, metric, rate_per_s)
+            ratio = _compare_again(run, measure, both, metric, level)
         if ratio is not None and ratio.low > 0:
-            return NoiseFloor(both[0], measure, metric, ratio, rate_per_s)
+            rate, mix = (None, level) if isinstance(level, str) else (level, "")
+            return NoiseFloor(both[0], measure, metric, ratio, rate, mix)
     return None
 
 
 def _compare_again(
-    run: Run, measure: str, platforms: tuple[str, str], metric: str, rate_per_s: float | None
+    run: Run, measure: str, platforms: tuple[str, str], metric: str, level: Level | None
 ) -> Estimate | None:
     base, again = (
-        [(block, value) for (block, _), value in _by_block(run.trials, measure, name, metric, rate_per_s).items()]
+        [(block, value) for (block, _), value in _by_block(run.trials, measure, name, metric, level).items()]
         for name in platforms
     )
     return compare_blocks(base, again).ratio if base and again else None
 
 
 def list_noise_floors(run: Run) -> tuple[NoiseFloor, ...]:
-    """Return the noise floor of each measure's headline, of utilisation at each offered rate."""
+    """Return the noise floor of each measure's headline, at each of its levels."""
     found = (find_noise_floor(run, *figure) for figure in list_headlines(run))
     return tuple(one for one in found if one is not None)
 
 
-def list_headlines(run: Run) -> tuple[tuple[str, str, float | None], ...]:
-    """Return each measure's headline, as measure, metric and, of utilisation, each offered rate (else None)."""
-    figures: list[tuple[str, str, float | None]] = []
+def list_headlines(run: Run) -> tuple[tuple[str, str, Level | None], ...]:
+    """Return each measure's headline, as measure, metric and each of its levels (None where it has none)."""
+    figures: list[tuple[str, str, Level | None]] = []
     for measure in HEADLINES:
         if metric := find_headline(measure, run.trials):
-            rates = sorted({rate for one in run.trials if one.measure == measure and (rate := get_offered_rate(one))})
-            figures += [(measure, metric, rate) for rate in (rates if measure == "utilisation" else [None])]
+            found = {find_level(one) for one in run.trials if one.measure == measure} - {None}
+            levels = sorted(found, key=lambda level: (isinstance(level, str), level)) if measure in LEVELS else [None]
+            figures += [(measure, metric, level) for level in levels]
     return tuple(figures)

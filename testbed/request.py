@@ -27,6 +27,7 @@ from testbed.platforms.registry import Machines
 from testbed.qemu.accelerator import check_accelerator
 from testbed.qemu.variants import VARIANTS
 from testbed.results import check_base
+from testbed.scenario import consolidation as servers
 from testbed.scenario.model import Scenario, Settings
 from testbed.scenario.model import load as load_scenario
 from testbed.temperature import find_temperature, list_missing_cold
@@ -36,7 +37,7 @@ Progress = Callable[[str], None]
 
 # Two ramps at once would fill the host together, and no ruler could tell whose memory that is; nor whose neighbour has
 # slowed an application down.
-ALONE_ONLY = ("density", "neighbours")
+ALONE_ONLY = ("density", "neighbours", "consolidation")
 # Of --aa: no platform, and the one that a run without the option measures again.
 NOT_AGAIN, AGAIN_BY_DEFAULT = "none", ""
 FIRST = "first"
@@ -47,12 +48,12 @@ class Options(Struct, frozen=True):
     own process; ``wait``: for the end of another run on this host, instead of being refused; ``share``: measure beside
     it; ``base``: the release that images are built on, "" the host's. ``guest_kernel`` is the file of a kernel of one's
     own for virtual machines, "" for none; ``emulator_cpus`` are processors for QEMU's own threads. No ``measures`` are
-    the scenario's own, and with no ``cap`` a density ramp ends where the scenario says.
+    the scenario's own, and with no ``cap`` a ramp ends where the scenario says.
 
     ``until`` is the relative half-width of intervals to measure for, ``budget_s`` the seconds to do it in; ``again`` is
     the platform of A/A: its name, ``first``, ``none``, or "" as the run is long or short. ``duet``: two platforms at
     the same time; ``against``: a revision of this code to measure too, "" for none. ``resume`` is the folder of a run
-    to go on with, None for a new one.
+    to go on with, None for a new one. ``packed`` is what was asked for of consolidation in place of the scenario's own.
     """
 
     scenario: str
@@ -78,6 +79,7 @@ class Options(Struct, frozen=True):
     resume: Path | None = None
     cap: int | None = None
     share: bool = False
+    packed: servers.Asked = servers.Asked()
 
 
 class Request(Struct, frozen=True):
@@ -93,20 +95,27 @@ class Request(Struct, frozen=True):
 
     @property
     def levels(self) -> dict[str, tuple[Level, ...]]:
-        """The levels of each measure that has any: rates of utilisation, cases of neighbours."""
+        """The levels of each measure that has any: rates (utilisation), cases (neighbours), mixes (consolidation)."""
         cases = tuple(case.name for case in list_cases(self.settings.neighbours.kinds))
-        return {"utilisation": self.settings.load.rates_per_s, "neighbours": cases}
+        mixes = tuple(mix.name for mix in self.settings.consolidation.mixes)
+        return {"utilisation": self.settings.load.rates_per_s, "neighbours": cases, "consolidation": mixes}
 
 
 def choose_settings(scenario: Scenario, options: Options) -> Settings:
-    """Return the scenario's settings, full or quick, with the number of trials and the cap that were asked for."""
+    """Return the scenario's settings, full or quick, with the number of trials, the cap and the servers that were asked
+    for."""
     settings = scenario.chosen(options.quick)
     if options.seed < 0:
         raise UsageError(f"--seed {options.seed}: a seed is 0 or more")
     if options.cap is not None:
         if options.cap < 1:
             raise UsageError(f"--cap {options.cap}: a ramp has at least one application")
-        settings = replace(settings, density=replace(settings.density, cap=options.cap))
+        settings = replace(
+            settings,
+            density=replace(settings.density, cap=options.cap),
+            consolidation=replace(settings.consolidation, cap=options.cap),
+        )
+    settings = replace(settings, consolidation=options.packed.apply(settings.consolidation))
     return settings if options.trials is None else replace(settings, trials=options.trials)
 
 
@@ -198,6 +207,7 @@ def check_options(
     wanted = choose_measures(options, settings.measures)
     if "work" in wanted:
         require_work(settings.work, scenario.name)
+    _check_consolidation(options, wanted)
     if "neighbours" in wanted:
         require_neighbours(names)
     check_accelerator(options.accelerator)
@@ -210,3 +220,19 @@ def check_options(
         raise PrerequisiteError("bench needs root: namespaces, cgroups and QEMU", "run it with sudo")
     check_base(options.out)
     return Request(scenario, settings, tuple(name for group in groups for name in group), wanted, design, groups)
+
+
+def _check_consolidation(options: Options, measures: Sequence[str]) -> None:
+    """Raise UsageError for servers that nobody would pack, or that no two revisions could pack alike."""
+    if "consolidation" not in measures:
+        if options.packed != servers.Asked():
+            raise UsageError(
+                "--fractions, --shape, --packing, --zombies: they are of the measure consolidation",
+                f"--measures {','.join((*measures, 'consolidation'))}",
+            )
+        return
+    if options.against:
+        raise UsageError(
+            "--against: consolidation has one calibration for all platforms, and each revision would have its own",
+            "leave --against out, or consolidation",
+        )

@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER = ("runtime", "vm_images", "testbed", "reports", "tasks")
 # Reports reads run folders; nothing in it can run or change anything, but for the tasks in reports/commands.
 REPORTS_MAY = (
-    *("testbed.analysis", "testbed.comparisons", "testbed.fleet", "testbed.footprints", "testbed.histograms"),
-    *("testbed.history", "testbed.interference", "testbed.pairs", "testbed.published"),
+    *("testbed.analysis", "testbed.comparisons", "testbed.consolidations", "testbed.fleet", "testbed.footprints"),
+    *("testbed.histograms", "testbed.history", "testbed.interference", "testbed.pairs", "testbed.published"),
     *("testbed.ramps", "testbed.repetitions", "testbed.results", "testbed.run_folders", "testbed.runs"),
     *("testbed.statistics", "testbed.timeline", "runtime.errors", "runtime.output"),
 )
@@ -67,15 +67,22 @@ ROOMS: Mapping[str, set[str]] = {
     "reports.thinning": set(),
     "reports.charges": {"reports.quantities"},
     "reports.conditions": {"reports.thinning"},
-    "reports.overview": {"reports.conditions", "reports.quantities", "reports.work"},
-    "reports.figures": {"reports.charges", "reports.conditions", "reports.overview", "reports.quantities"}
+    "reports.consolidation": {"reports.conditions", "reports.quantities"},
+    "reports.overview": {"reports.conditions", "reports.consolidation", "reports.quantities", "reports.work"},
+    "reports.figures": {
+        "reports.charges",
+        "reports.conditions",
+        "reports.consolidation",
+        "reports.overview",
+        "reports.quantities",
+    }
     | {"reports.neighbours", "reports.theme", "reports.thinning", "reports.work"},
     "testbed.bare": set(),
     "testbed.breakdown": set(),
     "testbed.aliases": set(),
     "testbed.copies": {"testbed.statistics"},
-    "testbed.comparisons": {"testbed.analysis", "testbed.copies", "testbed.pairs", "testbed.ramps", "testbed.results"}
-    | {"testbed.statistics"},
+    "testbed.comparisons": {"testbed.analysis", "testbed.consolidations", "testbed.copies", "testbed.levels"}
+    | {"testbed.pairs", "testbed.ramps", "testbed.results", "testbed.statistics"},
     "testbed.counts": set(),
     "testbed.fleet": {"testbed.footprints", "testbed.statistics"},
     "testbed.footprints": {"testbed.analysis", "testbed.ramps", "testbed.results", "testbed.statistics"}
@@ -85,6 +92,7 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.interruption": set(),
     "testbed.statistics": set(),
     "testbed.lab": set(),
+    "testbed.levels": {"testbed.results"},
     "testbed.progress": set(),
     "testbed.published": {"testbed.scenario"},
     "testbed.repetitions": {"testbed.analysis", "testbed.results", "testbed.statistics"},
@@ -97,7 +105,6 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.temperature": {"testbed.aliases"},
     "testbed.headlines": {"testbed.results"},
     "testbed.leftovers": {"testbed.host", "testbed.platforms", "testbed.qemu"},
-    "testbed.levels": {"testbed.results"},
     "testbed.request": {
         "testbed.aliases",
         "testbed.levels",
@@ -167,6 +174,7 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.aliases",
         "testbed.analysis",
         "testbed.headlines",
+        "testbed.levels",
         "testbed.results",
         "testbed.statistics",
     },
@@ -186,6 +194,7 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.statistics",
         "testbed.tables",
     },
+    "testbed.consolidations": {"testbed.analysis", "testbed.results", "testbed.statistics", "testbed.tables"},
     "testbed.interference": {"testbed.analysis", "testbed.histograms", "testbed.neighbours", "testbed.results"}
     | {"testbed.scenario", "testbed.statistics"},
     "testbed.soundness": {"testbed.results"},
@@ -193,6 +202,7 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.aliases",
         "testbed.analysis",
         "testbed.copies",
+        "testbed.levels",
         "testbed.pairs",
         "testbed.ramps",
         "testbed.results",
@@ -220,7 +230,7 @@ ROOMS: Mapping[str, set[str]] = {
     | {"testbed.counts", "testbed.headlines", "testbed.sampler", "testbed.services", "testbed.statistics"}
     | {"testbed.aliases", "testbed.levels", "testbed.neighbours", "testbed.temperature"},
     "reports.fleets": {"reports.figures", "reports.quantities", "reports.theme"},
-    "reports.runs": {"reports.quantities", "reports.work"},
+    "reports.runs": {"reports.consolidation", "reports.quantities", "reports.work"},
     "reports.exports": {"reports.runs"},
 }
 # Not so yet: module and room. Each goes when the import does.

@@ -20,10 +20,12 @@ _SHELLS = ("bash", "zsh", "fish")
 def list_values() -> dict[str, tuple[str, ...]]:
     """Return the values of options by their names, and of tasks' words by those of the tasks."""
     from testbed.copies import RULERS
+    from testbed.load.shapes import SHAPES
     from testbed.measures.trials import NAMES as MEASURES
     from testbed.platforms.registry import GROUPS
     from testbed.platforms.registry import NAMES as PLATFORMS
     from testbed.runs.figures import METRICS
+    from testbed.scenario.consolidation import PACKINGS
     from testbed.scenario.model import list_scenarios
 
     scenarios = list_scenarios(ROOT / "scenarios")
@@ -34,6 +36,8 @@ def list_values() -> dict[str, tuple[str, ...]]:
         "--measures": MEASURES,
         "--metrics": METRICS,
         "--machine": ("native", "reference"),
+        "--shape": SHAPES,
+        "--packing": PACKINGS,
         "--accel": ("auto", "kvm", "tcg", "tcg-single"),
         "--base": ("bookworm", "trixie", "noble"),
         "--format": ("junit", "openmetrics", "bmf", "otava", "csv", "parquet"),

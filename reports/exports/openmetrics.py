@@ -47,6 +47,7 @@ def _labels(measured: Measured, figure: Figure, statistic: str) -> str:
         "scenario": measured.run.folder.scenario,
         "platform": figure.platform,
         **({"rate_per_s": f"{figure.rate_per_s:g}"} if figure.rate_per_s else {}),
+        **({"mix": figure.mix} if figure.mix else {}),
         "run": measured.run_id,
         "clock": "instructions" if measured.run.instruction_time else "host",
         "statistic": statistic,

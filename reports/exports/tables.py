@@ -15,7 +15,7 @@ from testbed.statistics import estimate_median_of_series
 
 _COLUMNS = (
     "run", "scenario", "platform", "measure", "metric", "rate_per_s", "median", "low", "high", "level", "trials",
-    "unit", "clock",
+    "unit", "clock", "mix",
 )  # fmt: skip
 
 
@@ -25,8 +25,7 @@ def export_bencher(measured: Measured) -> bytes:
     for figure, values in measured.figures.items():
         estimate = estimate_median_of_series(values)
         bounds = {"lower_value": estimate.low, "upper_value": estimate.high} if estimate.is_interval else {}
-        rate = f"@{figure.rate_per_s:g}" if figure.rate_per_s else ""
-        name = printable(f"{measured.run.folder.scenario}/{figure.platform}/{figure.measure}{rate}")
+        name = printable(f"{measured.run.folder.scenario}/{figure.platform}/{figure.measure}{figure.level}")
         results.setdefault(name, {})[figure.metric] = {"value": estimate.value, **bounds}
     return json.dumps(results, indent=2, allow_nan=False).encode() + b"\n"
 
@@ -61,7 +60,9 @@ def export_csv(runs: Sequence[Measured]) -> bytes:
             name = (_cell(one.run_id), _cell(one.run.folder.scenario), _cell(figure.platform))
             numbers = (found.value, found.low, found.high, found.level, found.n)
             rate = figure.rate_per_s or ""
-            rows.append((*name, figure.measure, figure.metric, rate, *numbers, figure.direction.unit, clock))
+            rows.append(
+                (*name, figure.measure, figure.metric, rate, *numbers, figure.direction.unit, clock, _cell(figure.mix))
+            )
     return _write(_COLUMNS, rows)
 
 

@@ -67,7 +67,7 @@ def _head_of(temperature: str) -> str:
 def _scale(measure: Measure) -> Scale:
     factor = measure.quantity.scale
     values = [edge * factor for one in measure.figures.values() for edge in _edges(one)]
-    return choose_scale(values, "linear" if measure.name == "copies" else None)
+    return choose_scale(values, "linear" if measure.name in ("copies", "servers") else None)
 
 
 def _edges(figure: Figure) -> tuple[float, ...]:

@@ -25,13 +25,14 @@ def draw_work(run: Run) -> list[Picture]:
     marks = [mark for mark in list_published(run) if mark.unit != "1"]  # a ratio has no place on an axis of figures
     looks = assign_looks(run)
     having = [one for one in platforms if any(one.name in of for _, of in figures)]
-    published = list(dict.fromkeys(_name(mark) for mark in marks))
-    rows = [Row(one.label, looks[one.name]) for one in having] + [Row(name, note="published") for name in published]
     drawn, described = [], []
     for first in range(0, len(figures), _COLUMNS_ABREAST):
         columns, cells = [], {}
-        for at, (quantity, of) in enumerate(figures[first : first + _COLUMNS_ABREAST]):
-            like = [mark for mark in marks if mark.figure.replace("_", " ") == quantity.title]
+        part = figures[first : first + _COLUMNS_ABREAST]
+        like_each = [[mark for mark in marks if mark.figure.replace("_", " ") == one.title] for one, _ in part]
+        published = list(dict.fromkeys(_name(mark) for like in like_each for mark in like))
+        rows = [Row(one.label, looks[one.name]) for one in having] + [Row(name, note="published") for name in published]
+        for at, ((quantity, of), like) in enumerate(zip(part, like_each, strict=True)):
             scale = _scale(quantity, of, like)
             columns.append(Column(quantity.title, quantity.unit, scale, ticks=4))
             for row, one in enumerate(having):

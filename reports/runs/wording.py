@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from reports import work
+from reports import consolidation, work
 from reports.quantities import COUNTS, LOAD, RULERS, START, START_EXTRAS, Quantity
 from testbed.runs.compare import Comparison, Row
 from testbed.runs.figures import WORK, Figure
@@ -49,6 +50,9 @@ def describe_figure(figure: Figure, largest: float = 1.0) -> Quantity:
                 ruler = RULERS[figure.metric.removesuffix(ending)]
                 return Quantity(f"{which}, {ruler.title}", ruler.unit, ruler.scale)
         return Quantity("copies within the SLO", "", most_decimals=0)
+    if figure.measure == "consolidation":
+        quantity = {**consolidation.FIGURES, **consolidation.IDLE}[figure.metric]
+        return replace(quantity, title=f"{quantity.title} ({figure.mix[:60]})")
     known = {**LOAD, **{f"{name}{_PER_REQUEST}": quantity for name, quantity in COUNTS.items()}}
     quantity = known.get(figure.metric) or Quantity(figure.metric.replace("_", " "), _unit(figure))
     per = " per request" if figure.metric.removesuffix(_PER_REQUEST) in COUNTS else ""

@@ -38,7 +38,9 @@ def take_turn(
         os.pwrite(descriptor, f"{run} (process {os.getpid()})"[:_NAME_BYTES].encode(), 0)
         yield
     finally:
-        lock.unlink(missing_ok=True)  # ours, as long as it is locked
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), lock.lstat()):  # else somebody has removed ours
+                lock.unlink()
         os.close(descriptor)
 
 

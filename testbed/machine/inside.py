@@ -63,6 +63,7 @@ def _options(job: jobs.Job) -> Options:
         again=job.again,
         emulator_cpus=job.emulator_cpus,
         guest_kernel=str(jobs.GUEST_KERNEL) if job.guest_kernel else "",
+        packed=job.packed,
     )
 
 

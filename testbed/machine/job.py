@@ -8,6 +8,7 @@ from typing import Literal
 from msgspec import Struct
 
 from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
+from testbed.scenario.consolidation import Asked
 
 # In the machine: what it is to do, its scenario, and where it measures.
 JOB = Path("/var/lib/testbed/job.json")
@@ -32,6 +33,7 @@ class Job(Struct, frozen=True):
     again: str = ""
     emulator_cpus: float = 0.0
     guest_kernel: bool = False
+    packed: Asked = Asked()
 
 
 class Outcome(Struct, frozen=True):

@@ -43,6 +43,8 @@ NAME = REFERENCE
 TRIALS_ENOUGH = 1
 # To emulate one more copy takes minutes of processor time, and what each adds is known exactly after a few.
 COPIES_ENOUGH = 8
+# Lightly used servers fill its one processor with these.
+SERVERS_ENOUGH = 20
 _CONSOLE = "machine.log"
 
 
@@ -110,6 +112,7 @@ def describe_job(request: Request, options: Options) -> Job:
         again=options.again,
         emulator_cpus=options.emulator_cpus,
         guest_kernel=bool(options.guest_kernel),
+        packed=replace(options.packed, cap=options.cap or min(request.settings.consolidation.cap, SERVERS_ENOUGH)),
     )
 
 

@@ -34,7 +34,8 @@ class Timeline(Struct, frozen=True):
 
     ``services`` has each service's phases by name, in the order of the scenario: those of the platform (see
     testbed.platforms.protocol.Started) and ``port_open`` when a port of it is known. ``port_open_ns`` and
-    ``ready_ns`` are the application's: the ready check's port, and its first right answer. ``held_back`` is what the
+    ``ready_ns`` are the application's: the ready check's port, and its first right answer or, where that was later,
+    when the last other port opened: a client that answers does not make a database ready. ``held_back`` is what the
     quota of processor time took of each instance until then, by its part of the application. ``counted`` are the counts
     just before the request and, as soon as its time is known, when it was ready; None when they could not be read.
     """
@@ -193,7 +194,8 @@ class Application:
         }
         cgroups = {throttling.name_part(instance): self._platform.cgroup(instance) for instance in self.instances}
         held_back = throttling.read(cgroups)
-        return Timeline(requested_ns, services, answers[0].open_ns, answers[0].ready_ns, held_back, counted)
+        ready_ns = max(answers[0].ready_ns, *opened.values())
+        return Timeline(requested_ns, services, answers[0].open_ns, ready_ns, held_back, counted)
 
     def check_alive(self) -> None:
         """Raise WorkloadError when the first process of a service has ended."""

@@ -34,7 +34,7 @@ MOST_BLOCKS = 40
 MORE_FOR_S = 30 * 60.0
 # In the short form (quick settings) a block of a measure that takes many seconds comes to so many of the others.
 STARTS_PER_BLOCK = 3
-_LONG = ("density", "utilisation", "neighbours")
+_LONG = ("density", "utilisation", "neighbours", "consolidation")
 WARMUP_BLOCKS = 1
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _LEAST_UNTIL, _MOST_UNTIL = 0.001, 0.5

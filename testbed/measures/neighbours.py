@@ -21,8 +21,8 @@ from testbed.aliases import find_original
 from testbed.levels import LEVELS
 from testbed.measures.application import Application, find_targets, ready_timeout_s
 from testbed.measures.context import RunContext
-from testbed.measures.density import RESERVE_BYTES, application_bytes
 from testbed.measures.level import SLOW_FRACTION, bound_fraction
+from testbed.measures.ramp import RESERVE_BYTES, application_bytes
 from testbed.measures.schedule import PlannedTrial
 from testbed.measures.steps import make_window
 from testbed.measures.utilisation import Offer, Window, describe_outcome, make_metrics, offer

@@ -13,12 +13,15 @@ from testbed.measures.level import AGAIN_WARMUP_S, count_windows
 from testbed.measures.schedule import Group
 from testbed.measures.steady import choose_window_s
 from testbed.neighbours.cases import list_cases
+from testbed.scenario.consolidation import Mix
 from testbed.scenario.model import Settings
 
 # What a start takes in all, by whether a kernel boots for it: seconds on an ordinary host, the emulated guest's.
 TYPICAL_START_S, TYPICAL_BOOT_S = 1.0, 12.0
 # How many copies a ramp gets to, as a part of its cap.
 _TYPICAL_RAMP = 0.5
+# Of the processors that servers fill before their service level breaks.
+_TYPICAL_USE = 0.7
 
 
 class Step(Struct, frozen=True):
@@ -62,7 +65,15 @@ def guess_s(measure: str, settings: Settings, boots: bool) -> float:
         cases = list_cases(settings.neighbours.kinds)
         starts = len(cases) + sum(bool(case.kind) for case in cases)
         return starts * start_s + len(cases) * (load.warmup_s + settings.neighbours.window_s + 0.5)
+    if measure == "consolidation":
+        return sum(_guess_mix_s(mix, settings, start_s) for mix in settings.consolidation.mixes)
     return start_s + len(load.rates_per_s) * (load.warmup_s + load.duration_s + 0.5)
+
+
+def _guess_mix_s(mix: Mix, settings: Settings, start_s: float) -> float:
+    packed = settings.consolidation
+    servers = max(1, min(packed.cap, round(_TYPICAL_USE / mix.fraction / (1 - mix.zombies))))
+    return packed.settle_s + packed.idle_s + servers * (start_s + packed.settle_s + packed.window_s)
 
 
 class Pace:

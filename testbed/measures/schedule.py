@@ -31,7 +31,7 @@ class PlannedTrial(Struct, frozen=True):
     """One measure of one platform. Trials and blocks are numbered from 1 through the whole run.
 
     With ``levels`` it is several trials, one a level in this order, numbered from ``trial`` on: rates of utilisation
-    (requests/s), names of cases of neighbours (testbed.neighbours.cases).
+    (requests/s), names of cases of neighbours and of mixes of consolidation (testbed.levels).
     ``repeats`` has the number of the trial that each of them is done again for, 0 for none; ``beside`` is the platform
     that runs at the same time, "" for none. A ``warmup`` is on record and not counted.
     """

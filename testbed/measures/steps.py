@@ -1,4 +1,4 @@
-"""What a density ramp sees at each step, as figures: pure, from readings on either side of its windows of load."""
+"""What a ramp sees at each step, as figures: pure, from readings on either side of its windows of load."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from testbed.copies import RULERS, first_bytes, further_bytes
 from testbed.load.open_loop import LoadResult, merge
 from testbed.measures.level import Judged, Verdict, Window, count_slower
 from testbed.results import THROTTLED_PERIODS, Metric
-from testbed.sample import HostReading, Reading, compute_shares, compute_utilisation
+from testbed.sample import HostReading, Reading, Shares, compute_shares, compute_utilisation
 from testbed.sampler.plan import HOST
 from testbed.sampler.records import compute_pressure
 from testbed.sampler.sampler import Sampling
@@ -22,9 +22,10 @@ from testbed.sampler.sampler import Sampling
 class Point(Struct, frozen=True):
     """One step of the ramp, and a row of the samples: so many applications, under load in one window or several.
 
-    ``available_bytes`` is the host's MemAvailable; ``host_utilisation`` a fraction (0 to 1) of the windows, and
-    ``host_others`` the part of it that was neither application nor generator. ``throttled_periods`` is the fraction of
-    the instances' periods in which their quota of processor time held them back.
+    ``available_bytes`` is the host's MemAvailable; ``host_utilisation`` a fraction (0 to 1) of the windows, and the
+    others with ``host_`` the parts of it: of the applications, of the generator, and what was neither.
+    ``throttled_periods`` is the fraction of the instances' periods in which their quota of processor time held them
+    back.
 
     ``start_s`` is what the newest application took from its request until it was ready, beside all the others.
     ``requests`` have a latency, of these ``slow`` are above the service level's limit, a fraction that lies between
@@ -53,6 +54,8 @@ class Point(Struct, frozen=True):
     cpu_pressure: float = 0.0
     memory_pressure: float = 0.0
     io_pressure: float = 0.0
+    host_application: float = 0.0
+    host_generator: float = 0.0
 
 
 class Processors(Struct, frozen=True):
@@ -75,12 +78,12 @@ class Look(Struct, frozen=True):
     sampling: Sampling
 
     @property
-    def others(self) -> float:
-        """The fraction (0 to 1) of the host that neither application nor generator used."""
+    def shares(self) -> Shares:
+        """Who used the host's processors."""
         before, after = self.before, self.after
         applications_s = after.applications_s - before.applications_s
         own_s = self.load.generator_cpu_s + after.own_s - before.own_s + self.sampling.account.cpu_s
-        return compute_shares(before.host, after.host, applications_s, own_s).others
+        return compute_shares(before.host, after.host, applications_s, own_s)
 
 
 def make_window(result: LoadResult, limit_ms: float) -> Window:
@@ -98,7 +101,7 @@ def make_point(
     start_s: float,
 ) -> Point:
     """Return a step of so many applications, after its ``looks``: ``readings`` are of all their cgroups."""
-    result = merge([look.load for look in looks])
+    result, shares = merge([look.load for look in looks]), [look.shares for look in looks]
     cpu, memory, io = (
         fmean(compute_pressure(look.sampling.rows, HOST, name) for look in looks) for name in ("cpu", "memory", "io")
     )
@@ -110,7 +113,7 @@ def make_point(
         p99_ms=result.p99_s * 1e3,
         error_fraction=result.error_fraction,
         host_utilisation=fmean(compute_utilisation(look.before.host, look.after.host) for look in looks),
-        host_others=fmean(look.others for look in looks),
+        host_others=fmean(one.others for one in shares),
         throttled_periods=sum_throttling(look.after.held_back.since(look.before.held_back) for look in looks).fraction,
         p50_ms=result.p50_s * 1e3,
         start_s=start_s,
@@ -123,6 +126,8 @@ def make_point(
         cpu_pressure=cpu,
         memory_pressure=memory,
         io_pressure=io,
+        host_application=fmean(one.application for one in shares),
+        host_generator=fmean(one.generator for one in shares),
     )
 
 

@@ -12,7 +12,7 @@ from runtime.errors import PrerequisiteError, TestbedError, UsageError, Workload
 from testbed.host.noise import find_unattributed
 from testbed.interruption import Interrupted
 from testbed.levels import LEVELS
-from testbed.measures import density, neighbours, start, utilisation, work
+from testbed.measures import consolidation, density, neighbours, start, utilisation, work
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
 from testbed.results import LEAST_HELD_BACK, Outcome, Trial
@@ -27,6 +27,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
         "utilisation": utilisation.measure,
         "work": work.measure,
         "neighbours": neighbours.measure,
+        "consolidation": consolidation.measure,
     }
 )
 NAMES = tuple(MEASURES)

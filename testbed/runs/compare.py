@@ -226,7 +226,8 @@ def _list_all(side: Sequence[Measured]) -> list[Figure]:
     figures = dict.fromkeys(figure for one in side for figure in one.figures)
     measures = list(DIRECTIONS)
     return sorted(
-        figures, key=lambda f: (measures.index(f.measure), f.platform, f.rate_per_s, order.get(f.metric, 0), f.metric)
+        figures,
+        key=lambda f: (measures.index(f.measure), f.platform, f.rate_per_s, f.mix, order.get(f.metric, 0), f.metric),
     )
 
 

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from testbed.analysis import Run, find_saturated, get_offered_rate
 from testbed.copies import RULERS, first_bytes, further_bytes
+from testbed.levels import find_level
 from testbed.ramps import select_ramps
 from testbed.results import Metric
 
@@ -24,7 +25,8 @@ class Direction(Struct, frozen=True):
 
 
 class Figure(Struct, frozen=True, order=True):
-    """One figure: a metric of a measure on a platform, under load at an offered rate (requests per second; 0 for none).
+    """One figure: a metric of a measure on a platform, under load at an offered rate (requests per second; 0 for none),
+    or of a mix of servers ("" for none).
 
     ``unit`` is that of a figure of an application's own work, whose name nobody else knows; "" of all others.
     """
@@ -34,6 +36,7 @@ class Figure(Struct, frozen=True, order=True):
     metric: str
     rate_per_s: float = 0.0
     unit: str = ""
+    mix: str = ""
 
     @property
     def name(self) -> str:
@@ -43,8 +46,12 @@ class Figure(Struct, frozen=True, order=True):
     @property
     def test(self) -> str:
         """Its name without the platform."""
-        rate = f"@{self.rate_per_s:g}" if self.rate_per_s else ""
-        return f"{self.measure}/{self.metric}{rate}"
+        return f"{self.measure}/{self.metric}{self.level}"
+
+    @property
+    def level(self) -> str:
+        """What tells it from the same metric under another load, ``@50`` or ``@8%``; "" where there is one load."""
+        return f"@{self.rate_per_s:g}" if self.rate_per_s else f"@{self.mix}" if self.mix else ""
 
     @property
     def direction(self) -> Direction:
@@ -94,6 +101,17 @@ DIRECTIONS: Mapping[str, Mapping[str, Direction]] = {
         "page_faults_per_request": _LOWER,
         "context_switches_per_request": _LOWER,
     },
+    "consolidation": {
+        "servers": Direction("higher", "1", gated=True),
+        "servers_declared": Direction("higher", "1"),
+        "utilisation_after": Direction("higher", "1"),
+        "alone_cpu": Direction("lower", "1", gated=True),
+        "alone_memory": Direction("lower", "bytes"),
+        "packed_memory": Direction("lower", "bytes"),
+        "idle_cpu": _LOWER,
+        "idle_wakeups": Direction("lower", "1/s"),
+        "idle_memory": Direction("lower", "bytes"),
+    },
     WORK: {
         "work_duration": Direction("lower", "s", gated=True),
         "work_cpu": _LOWER_S,
@@ -116,11 +134,13 @@ def list_figures(run: Run) -> dict[Figure, tuple[float, ...]]:
         if not trial.counted or trial.measure not in DIRECTIONS:
             continue
         rate = (get_offered_rate(trial) or 0.0) if trial.measure == "utilisation" else 0.0
+        level = find_level(trial)
+        mix = level if isinstance(level, str) else ""
         for metric in trial.metrics:
             too_high = metric.metric.startswith("latency_") and rate in saturated.get(trial.platform, {})
             own = trial.measure == WORK and is_own_figure(metric)
             if (own or metric.metric in DIRECTIONS[trial.measure]) and not too_high:
-                figure = Figure(trial.platform, trial.measure, metric.metric, rate, metric.unit if own else "")
+                figure = Figure(trial.platform, trial.measure, metric.metric, rate, metric.unit if own else "", mix)
                 figures.setdefault(figure, []).append(metric.value)
     for platform in run.platforms:
         if Figure(platform.name, "density", f"{RULERS[0]}{_FIRST}") not in figures:

@@ -39,7 +39,7 @@ class Measured(Struct, frozen=True):
     def find_noise_floor(self, figure: Figure) -> float | None:
         """Return how far apart, relative, a platform that was measured twice in this run is from itself (A/A) in the
         figure's metric; None where none was."""
-        floor = find_noise_floor(self.run, figure.measure, figure.metric, figure.rate_per_s or None)
+        floor = find_noise_floor(self.run, figure.measure, figure.metric, figure.rate_per_s or figure.mix or None)
         return floor.spread if floor else None
 
 

@@ -140,11 +140,11 @@ def _read_schedule(section: Section) -> Schedule:
     if value is not None and kind == "trace" and trace is None:
         value.report("is a trace, and none is named", f"trace: a CSV file with the columns {TRACE_HEADER}")
     rate = 0.0 if from_per_s is None else from_per_s.number("requests per second", low=0, high=MOST_RATE_PER_S)
-    steps = _read_trace(trace) if trace is not None and kind == "trace" else ()
+    steps = read_trace(trace) if trace is not None and kind == "trace" else ()
     return Schedule(kind, rate if math.isfinite(rate) else 0.0, steps)
 
 
-def _read_trace(value: Value) -> tuple[tuple[float, float], ...]:
+def read_trace(value: Value) -> tuple[tuple[float, float], ...]:
     """Return the steps of a trace: a CSV file in the scenario's folder, ``t_s,rate_per_s``, from 0 on."""
     name = value.text("the name of a CSV file in the scenario's folder")
     path = PurePosixPath(name)

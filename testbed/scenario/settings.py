@@ -10,13 +10,16 @@ from collections.abc import Collection, Mapping
 from msgspec import Struct
 from msgspec.structs import replace
 
+from testbed.scenario.consolidation import CONSOLIDATION_KEYS, Consolidation, read_consolidation
 from testbed.scenario.loads import LOAD_KEYS, Load, find_shortest_s, mean_rate_per_s, read_load
 from testbed.scenario.neighbours import QUICK_KINDS, Neighbours, read_neighbours
 from testbed.scenario.sections import Section, read_port, read_rate, read_service
 from testbed.scenario.work import Work, read_figures
 from testbed.scenario.yamltree import Value
 
-__all__ = ["MOST_TRIALS", "Density", "Load", "Neighbours", "Ready", "Settings", "Slo", "read_settings"]
+__all__ = [
+    "MOST_TRIALS", "Consolidation", "Density", "Load", "Neighbours", "Ready", "Settings", "Slo", "read_settings",
+]  # fmt: skip
 
 
 class Ready(Struct, frozen=True):
@@ -61,6 +64,7 @@ class Settings(Struct, frozen=True):
     density: Density
     neighbours: Neighbours = Neighbours()
     work: Work | None = None
+    consolidation: Consolidation = Consolidation()
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -80,6 +84,7 @@ _KEYS = {
     "density": _DENSITY,
     "neighbours": _NEIGHBOURS,
     "work": _WORK,
+    "consolidation": CONSOLIDATION_KEYS,
 }
 _SECTIONS = ("trials", *_KEYS)
 
@@ -113,6 +118,7 @@ def _settings(parent: Value, base: Mapping[str, Value], quick: Mapping[str, Valu
         density=_density(section("density")),
         neighbours=read_neighbours(section("neighbours"), load.rates_per_s, load.duration_s),
         work=_work(section("work"), ready, names),
+        consolidation=read_consolidation(section("consolidation")),
     )
 
 
@@ -177,7 +183,7 @@ def _shortened(settings: Settings, given: Collection[str]) -> Settings:
     def least(key: str, value: float, short: float) -> float:
         return value if key in given else min(value, short)
 
-    load, density, neighbours = settings.load, settings.density, settings.neighbours
+    load, density, neighbours, packed = settings.load, settings.density, settings.neighbours, settings.consolidation
     duration_s = least("load.duration_s", load.duration_s, 4.0)
     rates = load.rates_per_s if "load.rates_per_s" in given else load.rates_per_s[:1]
     if load.schedule.trace:
@@ -199,9 +205,21 @@ def _shortened(settings: Settings, given: Collection[str]) -> Settings:
             window_s=least("density.window_s", density.window_s, 2.0),
             cap=int(least("density.cap", density.cap, 2)),
         ),
+        consolidation=replace(
+            packed,
+            fractions=packed.fractions if "consolidation.fractions" in given else _middle(packed.fractions),
+            settle_s=least("consolidation.settle_s", packed.settle_s, 0.5),
+            window_s=least("consolidation.window_s", packed.window_s, 3.0),
+            idle_s=least("consolidation.idle_s", packed.idle_s, 3.0),
+            cap=int(least("consolidation.cap", packed.cap, 16)),
+        ),
         neighbours=replace(
             neighbours,
             kinds=neighbours.kinds if "neighbours.kinds" in given else QUICK_KINDS,
             window_s=least("neighbours.window_s", neighbours.window_s, duration_s),
         ),
     )
+
+
+def _middle(fractions: tuple[float, ...]) -> tuple[float, ...]:
+    return (sorted(fractions)[len(fractions) // 2],)

@@ -9,6 +9,7 @@ import pytest
 
 from reports.index import write_index
 from runtime.errors import UsageError
+from testbed.results import Metric, RunFolder, Trial
 
 WriteRun = Callable[..., Path]
 
@@ -27,6 +28,15 @@ def test_runs_with_their_headlines_the_newest_first(write_run: WriteRun) -> None
     assert f'href="{older.name}/report.html"' in text and f'href="{newer.name}' not in text
     assert "is damaged" in text and "commit dddddddddddd" in text
     assert "0.612 s" in text and "<td>12</td>" in text and "at 200/s" in text
+
+
+def test_a_run_of_work_has_what_it_gave(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "run-kv", {"run": "run-kv", "scenario": "kv", "platforms": {"container": {}}})
+    metrics = (Metric("set_rate", 63492.0, "1/s"), Metric("get_rate", 9.0, "1/s"), Metric("work_duration", 1.1, "s"))
+    folder.append(Trial(1, 1, "container", "work", "ok", metrics=metrics))
+    folder.finish("finished")
+    text = write_index(tmp_path)[0].read_text()
+    assert "<td>set rate 63\u202f492 /s</td>" in text and "no figure" not in text
 
 
 def test_an_empty_folder_has_an_empty_page(tmp_path: Path) -> None:

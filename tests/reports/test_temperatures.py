@@ -53,7 +53,9 @@ def test_a_restored_machine_without_a_cold_one_is_set_against_nothing(write_run:
         assert "vm-restored" not in row.cells or row.measure == "trials"
     data = document.as_json(path)["platforms"]
     assert data["vm-restored"]["temperature"] == "restored" and data["container"]["temperature"] == "cold"
-    assert data["vm-restored"]["compared"] == {"start": False, "density": False, "utilisation": False}
+    not_compared = {"start": False, "density": False, "utilisation": False}
+    others = {"work": True, "consolidation": True}
+    assert data["vm-restored"]["compared"] == {**not_compared, **others}, "there is none that could not be"
     page = render_page(run)
     assert (
         "vm-restored (KVM), which starts warm, set against nothing: this run has no figure of vm started cold." in page
@@ -85,6 +87,13 @@ def test_first_answer_and_steady_latency_are_both_given(write_run: WriteRun, tmp
     assert "Cold: Since the request, latency was steady after 0.800 s as containers" in text
     assert "and not within its window in 1 of 8 trials" in text
     assert "Pooled: Since the request, latency was steady after 0.700 s as container (pooled)" in text
+    never = [steady_trial(number, "container", None) for number in range(8)]
+    path = write_run(name="never", platforms=("container",), starts=0, ramps=0, blocks=0, extra=never)
+    told = summary.describe_answer(path)
+    assert told.endswith(
+        "\nSince the request, latency was not steady within its window in 8 of 8 trials as containers."
+    )
+    path = write_run(name="both", platforms=("container", "container-pooled"), starts=0, ramps=0, blocks=0, extra=extra)
     rows = {row.figure: row.cells for row in summary.make_table(path)}
     assert rows["latency steady"]["container"].startswith("0.800 s")
     assert rows["made before the request"] == {"container-pooled": "0.0200 s (0.0200–0.0200)"}

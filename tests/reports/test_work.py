@@ -13,7 +13,7 @@ from reports import comparisons, felter
 from reports.document import as_json
 from reports.figures.work import draw_work
 from reports.overview import make_overview
-from reports.summary import make_table
+from reports.summary import compose, make_table
 from reports.work import describe_figure, list_figures, list_published
 from testbed.analysis import Run, read_run
 from testbed.comparisons import Headline, compare_platforms
@@ -45,6 +45,7 @@ def write_run(base: Path, run_id: str, scenario: str, linpack: Mapping[str, floa
                 Metric("linpack", value * factor, "flop/s"),
                 Metric("round_trip", 62e-6 * factor, "s"),
                 Metric("work_duration", 2.0, "s"),
+                Metric("work_cpu", 1.5 * factor, "s"),
                 Metric("page_faults", 100.0, "1"),
                 Metric("hpcc.throttled", 0.0, "s"),
             )
@@ -56,7 +57,8 @@ def write_run(base: Path, run_id: str, scenario: str, linpack: Mapping[str, floa
 def test_figures_are_shown_in_handy_units_beside_what_they_took(tmp_path: Path) -> None:
     run = write_run(tmp_path, "run-hpc", "hpc")
     rows = {row.figure: row.cells for row in make_table(run.folder.path) if row.measure == "work"}
-    assert list(rows) == ["linpack", "round trip", "time that the work took, by the host's clock"]
+    taken = ["time that the work took, by the host's clock", "processor time of all services"]
+    assert list(rows) == ["linpack", "round trip", *taken]
     assert rows["linpack"]["container"] == "20.0 Gflop/s (range 18.0–22.0)"
     assert rows["round trip"]["vm"].startswith("62.0 µs")
     page = reports.render(run.folder.path).read_text()
@@ -75,7 +77,40 @@ def test_published_figures_are_marks_beside_ours(tmp_path: Path) -> None:
     assert published and picture.markup.count("<circle") == len(published)
     assert "Felter 2014" in picture.markup and "another machine" in picture.caption
     assert picture.alt.count("published for") == len(published)
-    assert [one.name for one in make_overview(run).measures][:2] == ["linpack", "round_trip"], "they open the page"
+    many = tuple(Metric(f"other_{number}", 1.0, "s") for number in range(9))
+    folder = RunFolder.create(tmp_path, "run-many", {"run": "run-many", "scenario": "hpc", "platforms": {"vm": {}}})
+    folder.append(Trial(1, 1, "vm", "work", "ok", metrics=(Metric("linpack", 1e9, "flop/s"), *many)))
+    folder.finish("finished")
+    first, *others = draw_work(read_run(folder))[0].markup.split('class="matrix')[1:]
+    assert "published" in first and len(others) == 2 and not any("published" in other for other in others)
+    linpack, round_trip, *_ = make_overview(run).measures
+    assert (linpack.name, round_trip.name) == ("linpack", "round_trip"), "they open the page"
+    assert (linpack.note, round_trip.note) == ("of the work; more is better", "of the work; less is better")
+
+
+def test_the_answer_says_what_the_work_gave(tmp_path: Path) -> None:
+    """Also in a run that measures nothing else: its trials have succeeded."""
+    run = write_run(tmp_path, "run-hpc", "hpc")
+    answer = compose(run)
+    assert answer.headline == (
+        "The work of hpc: linpack 20.0 Gflop/s as containers (median of 2; range 18.0–22.0 Gflop/s) and"
+        " 19.0 Gflop/s as vm-tuned (median of 2; range 17.1–20.9 Gflop/s);"
+        " processor time of all services 1.50 s as containers (median of 2; range 1.35–1.65 s) and"
+        " 1.50 s as vm-tuned (median of 2; range 1.35–1.65 s)."
+    )
+    assert answer.details[-1] == "vm (TCG): linpack 1.00 Gflop/s; processor time of all services 1.50 s."
+    assert answer.ratios.startswith("As vm-tuned, hpc had 0.95 times the linpack (?), compared with container")
+
+
+def test_braces_in_a_name_are_no_format(tmp_path: Path) -> None:
+    """A run folder may be anybody's, and have figures of any name."""
+    folder = RunFolder.create(
+        tmp_path, "run-x", {"run": "run-x", "scenario": "x", "platforms": {"container": {}, "vm": {}}}
+    )
+    for number, platform in enumerate(("container", "vm"), start=1):
+        folder.append(Trial(number, 1, platform, "work", "ok", metrics=(Metric("a{b}{}", float(number), "1/s"),)))
+    folder.finish("finished")
+    assert compose(read_run(folder)).ratios.startswith("As vm, x had 2 times the a{b}{}")
 
 
 def test_each_figure_is_compared_with_the_first_platform(tmp_path: Path) -> None:
@@ -95,6 +130,8 @@ def test_each_figure_is_compared_with_the_first_platform(tmp_path: Path) -> None
         ("s", 2e-6, "2.00 µs"),
         ("bytes/s", 1.5e9, "1.50 GB/s"),
         ("bytes/s", 1.5e6, "1.50 MB/s"),
+        ("flop/s", 4.71e9, "4.71 Gflop/s"),
+        ("flop/s", 27.5e6, "27.5 Mflop/s"),
         ("1/s", 2.5e8, "250 million/s"),
         ("1/s", 250.0, "250 /s"),
         ("parsecs", 3.0, "3.00 parsecs"),
@@ -103,6 +140,14 @@ def test_each_figure_is_compared_with_the_first_platform(tmp_path: Path) -> None
 def test_a_unit_is_chosen_by_the_largest_value(unit: str, value: float, shown: str) -> None:
     assert describe_figure("a_figure", unit, value).show(value) == shown
     assert describe_figure("a_figure", unit, value).title == "a figure"
+
+
+def test_a_finer_unit_is_chosen_where_the_largest_value_is_handy_in_it_too() -> None:
+    """A round trip of a container beside that of an emulated machine: 0.00690 ms is no handy number."""
+    quantity = describe_figure("round_trip", "s", 3.09e-3, 6.9e-6)
+    assert (quantity.show(6.9e-6), quantity.show(3.09e-3)) == ("6.90 µs", "3\u202f090 µs")
+    assert describe_figure("round_trip", "s", 30e-3, 6.9e-6).unit == "ms"
+    assert describe_figure("round_trip", "s", 3.09e-3, 0.0).unit == "ms"
 
 
 def test_a_run_without_work_has_no_section_of_it(tmp_path: Path) -> None:
@@ -140,6 +185,41 @@ def test_a_published_ratio_stays_one_to_native(tmp_path: Path) -> None:
     )
 
 
+def test_a_published_figure_has_a_ratio_though_its_baseline_was_not_published(tmp_path: Path) -> None:
+    """Of Docker there is no run of Redis like ours; what a machine is to native has been published all the same."""
+    folder = RunFolder.create(
+        tmp_path, "run-kv", {"run": "run-kv", "scenario": "kv", "platforms": {"container": {}, "vm": {}}}
+    )
+    for number, platform in enumerate(("container", "vm"), start=1):
+        folder.append(Trial(number, 1, platform, "work", "ok", metrics=(Metric("get_rate", 1e5, "1/s"),)))
+    folder.finish("finished")
+    (row,) = felter.make_rows([read_run(folder)])
+    native, container, machine, _ = row.cells.values()
+    assert native.published is not None and container.published is None and machine.published is not None
+    assert machine.published_ratio == machine.published.value / native.published.value and machine.to_native
+    printed = print_table(read_run(folder))
+    assert "104\u202f015 /s" in printed and "x 0.98 native (n = 1)" in printed and "e+" not in printed
+
+
+def print_table(run: Run) -> str:
+    from rich.console import Console
+
+    console = Console(width=120, highlight=False)
+    with console.capture() as capture:
+        console.print(felter.make_table([run]))
+    return capture.get()
+
+
+def test_ours_and_the_published_figure_have_one_unit(tmp_path: Path) -> None:
+    folder = RunFolder.create(
+        tmp_path, "run-net", {"run": "run-net", "scenario": "net", "platforms": {"container": {}}}
+    )
+    folder.append(Trial(1, 1, "container", "work", "ok", metrics=(Metric("to_server", 656e6, "bytes/s"),)))
+    folder.finish("finished")
+    printed = print_table(read_run(folder))
+    assert "656 MB/s" in printed and "1\u202f162 MB/s" in printed and "GB/s" not in printed
+
+
 def test_of_two_runs_the_later_one_counts(tmp_path: Path) -> None:
     runs = [write_run(tmp_path, f"run-{index}", "hpc", {"container": value}) for index, value in enumerate((1e9, 3e9))]
     (row,) = felter.make_rows(runs)
@@ -151,13 +231,8 @@ def test_of_two_runs_the_later_one_counts(tmp_path: Path) -> None:
 
 
 def test_it_is_printed_with_its_conditions(tmp_path: Path) -> None:
-    from rich.console import Console
-
     run = write_run(tmp_path, "run-hpc", "hpc")
-    console = Console(width=120, highlight=False)
-    with console.capture() as capture:
-        console.print(felter.make_table([run]))
-    text = capture.get()
+    text = print_table(run)
     assert "290.8 ± 1.13 Gflop/s" in text and "x 0.98 (n = 10)" in text and "emulated" in text
     assert felter.list_notes([run]) == ("vm (TCG): emulated, so there is no ratio to other platforms.",)
     assert felter.make_rows([]) == ()

@@ -97,3 +97,21 @@ def test_a_revision_is_measured_beside_this_one(scenario: str, tmp_path: Path) -
     assert own.outcome == other.outcome == "ok" and own.beside == "" and "making a second tree" in said
     assert folder.manifest["platforms"][other.platform]["label"] == f"container ({commit[:12]})"
     assert folder.manifest["platforms"][other.platform]["images"] == folder.manifest["platforms"]["container"]["images"]
+
+
+@pytest.mark.root
+@pytest.mark.network
+def test_servers_are_packed_in_containers(scenario: str, tmp_path: Path) -> None:
+    """The level is so patient that a busy host keeps to it, too."""
+    with (Path(scenario) / "compose.yaml").open("a") as file:
+        file.write("  slo: {p99_ms: 9000, error_fraction: 0.5}\n")
+        file.write("  consolidation: {window_s: 0.5, settle_s: 0.1, idle_s: 0.3, zombies: 0}\n")
+    asked = ("--measures", "consolidation", "--fractions", "3", "--packing", "declared", "--cap", "2", "--trials", "1")
+    folder, said = run(scenario, tmp_path, *asked)
+    (trial,) = folder.trials()
+    assert "calibrating on container: one copy alone" in said
+    declared = int(trial.value("declared") or 0)
+    assert trial.outcome == "ok" and trial.value("servers") == min(2, declared), trial.reason
+    (rate,) = folder.manifest["calibration"]["rates"]
+    assert abs(rate["reached"] - 0.03) <= 0.03 * 0.1 and trial.parameters["rate_per_s"] == rate["rate_per_s"]
+    assert "Consolidation</h2>" in (folder.path / "report.html").read_text()

@@ -20,6 +20,7 @@ from testbed.counts import (
     read_counts,
     read_host_counts,
     read_switches,
+    read_wakeups,
     sort_exits,
 )
 
@@ -70,3 +71,15 @@ def test_what_no_reason_explains_of_all_exits_is_other() -> None:
     assert sorted_exits == {"exits": 100, "halt": 30, "io": 20, "other": 50}
     assert sort_exits({"halt_exits": 3}) is None
     assert add_exits([{"exits": 1, "io": 1}, {"exits": 2, "halt": 2}]) == {"exits": 3, "io": 1, "halt": 2}
+
+
+def test_a_thread_that_sleeps_is_woken_as_often() -> None:
+    script = "import time\nfor _ in range(30): time.sleep(0.005)\nprint('slept', flush=True)\ntime.sleep(60)"
+    with subprocess.Popen([sys.executable, "-S", "-c", script], stdout=subprocess.PIPE) as process:
+        assert process.stdout and process.stdout.readline() == b"slept\n"
+        (woken,) = (read_wakeups([process.pid]) or {}).values()
+        (switched,) = (read_switches([process.pid]) or {}).values()
+        process.kill()
+    assert 30 <= woken <= switched
+    status = b"Name:\tx\nvoluntary_ctxt_switches:\t7\nnonvoluntary_ctxt_switches:\t5\n"
+    assert (parse_switches(status), parse_switches(status, (b"voluntary_ctxt_switches:",))) == (12, 7)

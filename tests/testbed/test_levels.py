@@ -15,6 +15,8 @@ from testbed.results import Trial
         ("utilisation", "50", None),
         ("neighbours", "alone", "alone"),
         ("neighbours", 7.0, None),
+        ("consolidation", "8%", "8%"),
+        ("consolidation", 8.0, None),
         ("start", 50, None),
     ],
 )

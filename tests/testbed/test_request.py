@@ -9,7 +9,10 @@ import pytest
 
 from runtime.errors import UsageError
 from testbed.measures.design import Asked, Design, choose_design
-from testbed.request import Options, choose_again, choose_measures, make_groups
+from testbed.request import Options, check_options, choose_again, choose_measures, choose_settings, make_groups
+from testbed.scenario import consolidation
+from testbed.scenario.model import load
+from testbed.scenario.new import create_scenario
 
 FULL = choose_design(("start",), 10, Asked())
 SHORT = choose_design(("start",), 10, Asked(quick=True))
@@ -77,3 +80,29 @@ def test_platforms_run_one_by_one_unless_it_is_a_duet() -> None:
 def test_a_duet_is_of_two(names: tuple[str, ...], again: str, rivals: tuple[str, ...], problem: str) -> None:
     with pytest.raises(UsageError, match=problem):
         make_groups(options(duet=True), names, again, rivals)
+
+
+def test_servers_that_nobody_would_pack_are_told(tmp_path: Path) -> None:
+    create_scenario("tiny", tmp_path)
+
+    def check(**changes: Any) -> None:
+        given = {"scenario": "tiny", "platforms": ("container",), "scenarios": tmp_path, "out": tmp_path / "results"}
+        check_options(options(**(given | changes)), lambda line: None)
+
+    packed = consolidation.Asked(fractions=(0.05,))
+    with pytest.raises(UsageError, match="they are of the measure consolidation") as raised:
+        check(packed=packed)
+    assert raised.value.hint == "--measures start,density,utilisation,consolidation"
+    with pytest.raises(UsageError, match="--against: consolidation has one calibration"):
+        check(measures=("consolidation",), against="main")
+    with pytest.raises(UsageError, match="--duet: consolidation fills the host"):
+        check(measures=("consolidation",), duet=True, platforms=("container", "vm"))
+
+
+def test_one_cap_is_for_all_ramps_and_the_reference_machine_s_for_servers(tmp_path: Path) -> None:
+    create_scenario("tiny", tmp_path)
+    scenario = load("tiny", tmp_path)
+    settings = choose_settings(scenario, options(cap=7))
+    assert (settings.density.cap, settings.consolidation.cap) == (7, 7)
+    settings = choose_settings(scenario, options(cap=8, packed=consolidation.Asked(cap=20)))
+    assert (settings.density.cap, settings.consolidation.cap) == (8, 20)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import to_builtins
 
 from runtime.errors import UsageError
 from runtime.lease import lease
@@ -20,6 +21,7 @@ from testbed import leftovers
 from testbed.request import Options
 from testbed.results import FORMAT, RunFolder, Trial
 from testbed.resume import check_same, find_differences, open_resumed
+from testbed.scenario.consolidation import Asked
 from tests.brief_scenarios import create_brief_scenario
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,9 +39,9 @@ def make_options(**changes: Any) -> Options:
 @pytest.fixture
 def folder(tmp_path: Path, run_name: str) -> RunFolder:
     """A run that was killed."""
-    options = json.loads(
-        json.dumps({field: getattr(make_options(), field) for field in Options.__struct_fields__}, default=str)
-    )
+    options = to_builtins(
+        make_options(packed=Asked(fractions=(0.05,), zombies=0.0)), enc_hook=str
+    )  # as the manifest has them
     return RunFolder.create(tmp_path, run_name, {"run": run_name, "options": options, "command": "bench"})
 
 
@@ -51,6 +53,7 @@ def test_a_run_goes_on_with_what_was_asked_for_it(folder: RunFolder) -> None:
     resumed = resume(folder, scenario="another", wait=True)
     assert (resumed.run_id, resumed.options.scenario, resumed.options.wait) == (folder.run_id, "small", True)
     assert resumed.options.command == ("bench", "--resume") and not resumed.options.share
+    assert resumed.options.packed == Asked(fractions=(0.05,), zombies=0.0)
     assert resumed.options.scenarios == Path("scenarios") and resumed.options.out == folder.path.parent
 
 

@@ -82,6 +82,17 @@ def test_many_that_wait_have_one_turn_at_a_time(tmp_path: Path) -> None:
     assert not (tmp_path / "lock").exists()
 
 
+def test_the_file_of_another_run_stays(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    with take_turn("first", wait=False, progress=print, lock=lock):
+        lock.unlink()  # somebody has cleaned, and another run begun
+        with take_turn("second", wait=False, progress=print, lock=lock):
+            pass
+        assert not lock.exists()
+        lock.write_text("third")
+    assert lock.read_text() == "third"
+
+
 def test_a_run_that_shares_the_host_neither_waits_nor_is_waited_for(tmp_path: Path) -> None:
     lock, lines = tmp_path / "lock", list[str]()
     with take_turn("third", wait=False, progress=lines.append, share=True, lock=lock):

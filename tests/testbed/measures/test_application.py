@@ -49,6 +49,14 @@ def test_a_start_has_its_phases_in_order(make_context: MakeContext, platform: An
     assert gone(pids)
 
 
+def test_an_application_is_ready_with_the_last_of_its_ports(make_context: MakeContext, platform: Any) -> None:
+    """A client answers its ready check though the database that it is there for starts for seconds yet."""
+    with Application(make_context(store={"OPEN_AFTER_S": "0.6"}), platform, 0, "t001") as application:
+        timeline = application.timeline
+    web, store = timeline.services["web"], timeline.services["store"]
+    assert timeline.port_open_ns == web["port_open"] < store["port_open"] == timeline.ready_ns
+
+
 def test_services_start_in_dependency_order_and_stop_in_reverse(make_context: MakeContext, platform: Any) -> None:
     with Application(make_context(), platform, 0, "t001"):
         pass

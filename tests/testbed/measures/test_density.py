@@ -15,7 +15,6 @@ from msgspec.structs import replace
 
 from testbed.interruption import Interrupted, raise_on_signals
 from testbed.measures.context import RunContext
-from testbed.measures.density import application_bytes, count_most_applications, find_limit
 from testbed.measures.schedule import PlannedTrial
 from testbed.measures.trials import run_trials
 from testbed.results import Trial
@@ -146,26 +145,3 @@ def test_an_interruption_in_the_ramp_leaves_nothing(make_context: MakeContext, p
     (trial,) = context.folder.trials()
     assert (trial.trial, trial.outcome, trial.reason) == (3, "interrupted", "Interrupted SIGINT")
     assert len(running) == 2 and platform.pids() == []
-
-
-def test_memory_for_the_next_application_and_the_host_must_be_there() -> None:
-    need = 384 * MIB
-    assert find_limit(4, cap=12, available_bytes=896 * MIB, need_bytes=need) is None
-    short = find_limit(4, cap=12, available_bytes=895 * MIB, need_bytes=need)
-    assert short is not None and short.outcome == "ok"
-    assert short.reason == (
-        "memory: 895 MiB available, less than 384 MiB for the next application and 512 MiB in reserve"
-    )
-    none_at_all = find_limit(0, cap=12, available_bytes=100 * MIB, need_bytes=need)
-    assert none_at_all is not None and none_at_all.outcome == "failed"
-    capped = find_limit(12, cap=12, available_bytes=10_000 * MIB, need_bytes=need)
-    assert capped is not None and capped.reason == "cap: 12 applications"
-
-
-def test_the_bridge_limits_the_cap(make_context: MakeContext) -> None:
-    context = make_context()
-    many = replace(context.settings, density=replace(context.settings.density, cap=10_000))
-    assert count_most_applications(context.settings, 2) == 3
-    assert count_most_applications(many, 2) == 511
-    assert count_most_applications(many, 1) == 1023, "a shared instance needs one port"
-    assert application_bytes(context.scenario) == 128 * MIB

@@ -32,7 +32,7 @@ def test_work_is_asked_of_who_answers_the_ready_check(tmp_path: Path) -> None:
     assert scenario.quick.work is not None and scenario.quick.work.path == "/run?quick"
     assert scenario.settings.measures == ("start", "work")
     assert _load(tmp_path, "").settings.measures == ("start", "density", "utilisation")
-    assert {*scenario.settings.measures, "density", "utilisation", "neighbours"} == set(NAMES)
+    assert {*scenario.settings.measures, "density", "utilisation", "neighbours", "consolidation"} == set(NAMES)
 
 
 def test_the_mistakes_are_reported_at_once(tmp_path: Path) -> None:
