@@ -31,7 +31,8 @@ pytestmark = pytest.mark.root
 
 def command(*arguments: str) -> list[str]:
     """A task as a process; a run shares this host, which may measure another, for none of its figures is judged."""
-    sharing = ["--share"] if arguments[0] == "bench" and len(arguments) > 1 else []
+    begins = arguments[0] == "bench" and len(arguments) > 1 and "--resume" not in arguments
+    sharing = ["--share"] if begins else []
     return [str(INVOKE), *arguments, *sharing]
 
 
