@@ -226,7 +226,7 @@ def _make_mix(
 @reporting
 def plan(
     context: Context,
-    host: str,
+    host: str = "",
     from_: str = "",
     scenario: str = "",
     rate: str = "",
@@ -246,6 +246,8 @@ def plan(
     from testbed.fleet.distributions import find_variation
     from testbed.fleet.parsing import parse_percent, parse_size
 
+    if not host:
+        raise UsageError("plan: for which host?", "./invoke plan --host 64c,512G; all options: ./invoke plan --help")
     run, source = _read_source(from_, ruler, platforms)
     if scenario and Path(scenario).name != source.scenario:
         raise UsageError(

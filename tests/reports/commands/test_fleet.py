@@ -122,6 +122,7 @@ def test_a_host_is_planned(measured: str) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        ({"host": ""}, "plan: for which host?"),
         ({"scenario": "kv"}, "is a run of clickme"),
         ({"host": "64c,0.01G"}, "no copy fits on a host of 64 processors"),
         ({"rate": "0"}, "0 requests/s"),
