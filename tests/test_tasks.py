@@ -147,7 +147,8 @@ def test_a_killed_run_is_cleaned_up(tmp_path: Path) -> None:
     guests = re.findall(r"^process +(\d+) .*qemu", checked.stdout, re.MULTILINE)
     cleaned = run("clean")
     assert cleaned.returncode == 0, cleaned.stderr
-    assert guests and not any(Path(f"/proc/{qemu}").exists() for qemu in guests)
+    # What waits to be reaped, by whoever has adopted it, is no more than a number.
+    assert guests and not any(Path(f"/proc/{qemu}/exe").exists() for qemu in guests)
     until(lambda: run("clean", "--check").stdout == "", 60)
 
 

@@ -101,6 +101,7 @@ def list_originals(request: Request) -> tuple[str, ...]:
 
 def describe_job(request: Request, options: Options) -> Job:
     """Return what the machine is to do for these options."""
+    servers = options.cap or min(request.settings.consolidation.cap, SERVERS_ENOUGH)
     return Job(
         scenario=request.scenario.name,
         platforms=list_originals(request),
@@ -112,7 +113,7 @@ def describe_job(request: Request, options: Options) -> Job:
         again=options.again,
         emulator_cpus=options.emulator_cpus,
         guest_kernel=bool(options.guest_kernel),
-        packed=replace(options.packed, cap=options.cap or min(request.settings.consolidation.cap, SERVERS_ENOUGH)),
+        packed=replace(options.packed, cap=servers) if "consolidation" in request.measures else options.packed,
     )
 
 

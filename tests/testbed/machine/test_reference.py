@@ -12,10 +12,11 @@ import pytest
 from msgspec.structs import replace
 
 from runtime.errors import PrerequisiteError
-from testbed.machine.reference import COPIES_ENOUGH, NAME, _relabel, bench, describe_job
+from testbed.machine.reference import COPIES_ENOUGH, NAME, SERVERS_ENOUGH, _relabel, bench, describe_job
 from testbed.qemu.accelerator import Verdict
 from testbed.request import Options, check_options
 from testbed.results import TRIALS, RunFolder, counts_instructions
+from testbed.scenario.consolidation import Asked
 from testbed.scenario.new import create_scenario
 
 PLATFORMS = ("container", "vm")
@@ -69,6 +70,16 @@ def test_a_ramp_ends_early_unless_another_cap_is_asked_for(
     density = replace(request.settings.density, cap=asked or scenarios)
     request = replace(request, settings=replace(request.settings, density=density))
     assert describe_job(request, options).cap == cap
+
+
+def test_the_machine_may_do_what_it_is_told(tmp_path: Path) -> None:
+    """A job has nothing that its own check of options refuses."""
+    create_scenario("tiny", tmp_path)
+    for measures, packed in ((("start",), Asked()), (("start", "consolidation"), Asked(cap=SERVERS_ENOUGH))):
+        options = Options("tiny", PLATFORMS, "auto", measures, 1, False, 7, tmp_path, tmp_path, ())
+        job = describe_job(check_options(options, print), options)
+        assert job.packed == packed
+        check_options(replace(options, measures=job.measures, packed=job.packed, cap=job.cap), print)
 
 
 @pytest.mark.root

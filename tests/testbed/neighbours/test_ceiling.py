@@ -19,12 +19,16 @@ MIB = 1 << 20
 HOG = "held = []\nwhile True: held.append(bytearray(b'x' * (4 << 20)))"
 FORKS = """
 import os, time
+children = []
 for number in range(40):
     try:
-        if os.fork() == 0:
+        if (child := os.fork()) == 0:
             time.sleep(30); os._exit(0)
+        children.append(child)
     except OSError as error:
         print(number, error.errno, flush=True); break
+for child in children:
+    os.kill(child, 9)
 """
 
 
