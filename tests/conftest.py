@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,13 @@ def busybox_layer(tmp_path: Path) -> Path:
     for command in ("sh", "true", "false", "cat", "id", "sleep", "mount", "ls", "grep", "ip", "hostname", "dd", "stat"):
         (layer / "bin" / command).symlink_to("busybox")
     return layer
+
+
+@pytest.fixture
+def no_tracker() -> Iterator[None]:
+    """Ends the process in which multiprocessing keeps count of its resources: others look whether a child is left."""
+    yield
+    resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
 
 
 @pytest.fixture

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from benchmarks.fleet import measure_apart, state_footprints, validate
 
 
+@pytest.mark.usefixtures("no_tracker")
 def test_a_fleet_is_measured_in_a_process_of_its_own() -> None:
     row = measure_apart("8", 100, state_footprints())
     assert row.servers == 100 and row.cpu_s > 0 and row.peak_bytes > 10e6

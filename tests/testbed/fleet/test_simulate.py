@@ -149,6 +149,7 @@ def test_a_study_draws_again_and_varies(question: Question) -> None:
     assert (plain.redrawn, plain.compaction, plain.sensitivity) == ((), (), None) and plain.outcome == found.outcome
 
 
+@pytest.mark.usefixtures("no_tracker")
 def test_processes_give_the_same_answer(question: Question) -> None:
     small = replace(question, servers=draw_servers(talk_mix(0.08), 100, 1), draws=20)
     one, two = (study_fleet("x", small, Extent(3, workers=workers), talk_mix(0.08)) for workers in (1, 2))
