@@ -68,4 +68,5 @@ def test_copies_are_added_in_strides_and_those_without_a_load_have_none(
     assert [point.applications for point in ramp.points] == [0, 2, 4] and ramp.within_slo == 4
     assert [point.requests for point in ramp.points] == [0, 6, 18], "one of two, and three of four, are asked"
     assert seen == [2], "once, with the first copy's two services"
-    assert all(0 <= point.host_generator <= point.host_utilisation <= 1 for point in ramp.points)
+    # Not of one another: in so short a window the kernel's ticks are coarser than what the generator takes.
+    assert all(0 <= point.host_generator <= 1 and 0 <= point.host_utilisation <= 1 for point in ramp.points)
