@@ -59,6 +59,11 @@ class Shares(Struct, frozen=True):
     others: float
 
 
+def sum_cpu_ns(cgroups: Iterable[Cgroup]) -> int:
+    """Return the CPU time that all of the cgroups have used so far, in nanoseconds. Raises OSError when one is gone."""
+    return sum(cgroup.cpu_usage_ns() for cgroup in cgroups)
+
+
 def read_usage(cgroup: Cgroup) -> Reading:
     """Read a cgroup now. Raises OSError when it is gone."""
     return Reading(

@@ -18,6 +18,7 @@ from runtime.errors import TestbedError, UsageError
 from testbed.load.open_loop import LoadResult, OfferedLoad, Target, run_loads
 from testbed.measures.application import Application
 from testbed.measures.context import LOAD_ATTEMPTS, RunContext
+from testbed.sample import sum_cpu_ns
 from testbed.scenario.model import Scenario, Settings
 
 # The first of these that a run measures is calibrated on: the least between an application and the host.
@@ -125,7 +126,8 @@ def calibrate(context: RunContext) -> Calibration:
     """Start one copy on the baseline and find the rates, from the lowest fraction to the highest."""
     settings, host_processors = context.settings.consolidation, count_processors()
     processors = settings.processors or float(host_processors)
-    platform = context.platforms[choose_baseline(context.platforms)]
+    name = choose_baseline(context.platforms)
+    platform = context.platforms[name]
     context.progress(f"  calibrating on {platform.label}: one copy alone on a machine with {processors:g} processors")
     rates: list[Rate] = []
     with Application(context, platform, 0, "calibration") as application:
@@ -139,7 +141,6 @@ def calibrate(context: RunContext) -> Calibration:
         for fraction in sorted(settings.fractions):
             found = _search(fraction, known, look, context.settings)
             rates.append(_describe(fraction, found))
-    name = next(name for name, one in context.platforms.items() if one is platform)
     return Calibration(name, processors, host_processors, tuple(rates))
 
 
@@ -232,7 +233,7 @@ def _load(context: RunContext, application: Application, rate_per_s: float, proc
     begun: list[tuple[int, int]] = []
 
     def read() -> tuple[int, int]:
-        return time.monotonic_ns(), sum(cgroup.cpu_usage_ns() for cgroup in cgroups)
+        return time.monotonic_ns(), sum_cpu_ns(cgroups)
 
     offered = OfferedLoad(
         Target(application.addresses[load.service], load.port, load.kinds),

@@ -10,7 +10,7 @@ from msgspec import Struct
 from testbed.counts import count_switches, read_wakeups
 from testbed.measures.application import Application
 from testbed.results import Metric
-from testbed.sample import read_usage
+from testbed.sample import read_usage, sum_cpu_ns
 
 
 class Idle(Struct, frozen=True):
@@ -56,7 +56,7 @@ def _read(application: Application) -> _Reading:
     cgroups = tuple(application.cgroups().values())
     return _Reading(
         time.monotonic_ns(),
-        sum(cgroup.cpu_usage_ns() for cgroup in cgroups),
+        sum_cpu_ns(cgroups),
         tuple(read_wakeups(cgroup.pids()) for cgroup in cgroups),
     )
 

@@ -27,7 +27,7 @@ from testbed.measures.level import AGAIN_WARMUP_S, Judged, judge, wants_another
 from testbed.measures.steps import Look, Point, Processors, is_power_of_two, list_parts, make_point, make_window
 from testbed.platforms.protocol import Platform
 from testbed.results import INSTANCES_OF_STEP, PARTS_OF_STEPS, Outcome
-from testbed.sample import read_host, read_usage
+from testbed.sample import read_host, read_usage, sum_cpu_ns
 from testbed.sampler.records import COLUMNS, Row, tabulate
 from testbed.sampler.sampler import Sampler
 from testbed.scenario.model import Scenario
@@ -239,7 +239,7 @@ class Ramp:
 
     def _processors(self) -> Processors:
         cgroups = [cgroup for one in self._running for cgroup in one.cgroups().values()]
-        used_ns = sum(cgroup.cpu_usage_ns() for cgroup in cgroups)
+        used_ns = sum_cpu_ns(cgroups)
         held_back = sum_throttling(cgroup.throttling() for cgroup in cgroups)
         return Processors(read_host(), used_ns / 1e9, process_time(), held_back)
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 
-from runtime.cgroups import Cgroup
 from runtime.errors import UsageError, WorkloadError
 from runtime.output import printable
 from testbed.measures import counting, throttling
@@ -15,6 +14,7 @@ from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
 from testbed.platforms.protocol import Platform
 from testbed.results import Metric, Trial
+from testbed.sample import sum_cpu_ns
 from testbed.scenario.work import Work, convert
 from testbed.services.exchange import Exchange, NoAnswer, fetch
 
@@ -36,9 +36,9 @@ def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None
         cgroups = {throttling.name_part(one): platform.cgroup(one) for one in application.instances}
         counted = counting.read(platform, application.instances)
         held_back = throttling.read(cgroups)
-        cpu_ns = _read_cpu_ns(cgroups)
+        cpu_ns = sum_cpu_ns(cgroups.values())
         exchange = _have_it_done(work, application, work_timeout_s(work, platform))
-        cpu_ns = _read_cpu_ns(cgroups) - cpu_ns
+        cpu_ns = sum_cpu_ns(cgroups.values()) - cpu_ns
         memory_bytes = sum(cgroup.memory_bytes() for cgroup in cgroups.values())
         context.folder.log_path(f"{label}-work").write_bytes(exchange.body)
         figures = make_figures(work, exchange, application)
@@ -68,10 +68,6 @@ def require_work(work: Work | None, scenario: str) -> Work:
 def work_timeout_s(work: Work, platform: Platform) -> float:
     """Return how long the work may take on that platform."""
     return platform.patience * (work.timeout_vm_s if platform.virtual else work.timeout_s)
-
-
-def _read_cpu_ns(cgroups: Mapping[str, Cgroup]) -> int:
-    return sum(cgroup.cpu_usage_ns() for cgroup in cgroups.values())
 
 
 def _have_it_done(work: Work, application: Application, timeout_s: float) -> Exchange:
