@@ -12,6 +12,7 @@ import gzip
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from io import TextIOWrapper
+from itertools import chain
 from pathlib import Path
 from statistics import NormalDist
 
@@ -121,7 +122,7 @@ def _make_servers(
         raise UsageError(f"--format {kind}: there is no such format of a trace", ", ".join(FORMATS))
     if kind == "csv":
         return _collect(path, _read_own(path, first[1], rest), _HOLE, ("CPU use and memory as the file has them",))
-    lines = _chain(first, rest)
+    lines = chain((first,), rest)
     if kind == "azure":
         notes = (
             "CPU use: avgcpu of each machine, of all its processors; >24 processors count as 30, >64 GiB as 70",
@@ -134,11 +135,6 @@ def _make_servers(
     shown = f"{size.cores:g} processors and {size.memory_bytes / GIB:.4g} GiB"
     shares = (f"percentages are of {shown} (--server)", "memory: the most that a server used")
     return _collect(path, (_read_alibaba(path, size, *one) for one in lines), _HOLE_OF_ALIBABA, shares)
-
-
-def _chain(first: tuple[int, list[str]], rest: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
-    yield first
-    yield from rest
 
 
 def _parse(path: Path, line: int, what: str, text: str, low: float = 0.0, high: float = 1e18) -> float:
