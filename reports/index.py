@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from msgspec import Struct
 
 from reports.runs import wording
+from reports.templating import make_environment
 from runtime.errors import TestbedError
 from testbed.results import replace_file
 from testbed.runs.figures import WORK, Figure
@@ -20,7 +20,6 @@ from testbed.statistics import estimate_median
 
 INDEX = "index.html"
 _LONGEST_PROBLEM = 400
-_TEMPLATES = Path(__file__).parent / "templates"
 # The headline figures, of each measure one.
 _HEADLINES = (("start", "ready"), ("density", "applications"), ("utilisation", "cpu_per_request"))
 
@@ -46,9 +45,7 @@ def write_index(base: Path) -> tuple[Path, int]:
     PrerequisiteError when the page cannot be written.
     """
     entries = [_read_entry(path) for path in reversed(list_folders(base))]
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
+    environment = make_environment()
     page = environment.get_template("index.html.j2").render(entries=entries, titles=_list_titles())
     path = base / INDEX
     replace_file(path, page.encode(errors="replace"))

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from msgspec import Struct
 
@@ -44,9 +42,9 @@ from reports.figures import (
 from reports.figures.marks import Picture, define_symbols
 from reports.provenance import list_facts, parse_time
 from reports.summary import compose
+from reports.templating import make_environment
 from testbed.analysis import Run, count_outcomes, get_mapping
 
-_TEMPLATES = Path(__file__).parent / "templates"
 _BASIS = re.compile(r"\((?:median of|one trial|95.%.interval|range)[^()]*\)")
 _BEFORE_UNIT = re.compile(r"(?<=[0-9]) (?=(?:s|ms|MiB|requests/s)\b|%|/s)")
 # The settings that the text speaks of.
@@ -65,14 +63,7 @@ class Section(Struct, frozen=True):
 
 def render_page(run: Run) -> str:
     """Render the whole page."""
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = make_environment(lstrip_blocks=True, keep_trailing_newline=True)
     environment.filters |= {"unbroken": bind_units, "lighter": dim_basis, "plain": format_setting}
     return environment.get_template("report.html.j2").render(describe_run(run))
 

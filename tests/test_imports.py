@@ -61,6 +61,7 @@ ROOMS: Mapping[str, set[str]] = {
     | {"runtime.output", "runtime.unionfs"},
     "vm_images.plans": set(),
     "reports.quantities": set(),
+    "reports.templating": set(),
     "reports.theme": set(),
     "reports.work": {"reports.quantities"},
     "reports.neighbours": {"reports.quantities"},
@@ -229,8 +230,8 @@ ROOMS: Mapping[str, set[str]] = {
     | {"testbed.load", "testbed.platforms", "testbed.qemu", "testbed.results", "testbed.sample", "testbed.scenario"}
     | {"testbed.counts", "testbed.headlines", "testbed.sampler", "testbed.services", "testbed.statistics"}
     | {"testbed.aliases", "testbed.levels", "testbed.neighbours", "testbed.temperature"},
-    "reports.fleets": {"reports.figures", "reports.quantities", "reports.theme"},
-    "reports.runs": {"reports.consolidation", "reports.quantities", "reports.work"},
+    "reports.fleets": {"reports.figures", "reports.quantities", "reports.templating", "reports.theme"},
+    "reports.runs": {"reports.consolidation", "reports.quantities", "reports.templating", "reports.work"},
     "reports.exports": {"reports.runs"},
 }
 # Not so yet: module and room. Each goes when the import does.

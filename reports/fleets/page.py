@@ -4,9 +4,7 @@ sources."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from msgspec import Struct
 
 from reports import theme
@@ -16,11 +14,11 @@ from reports.fleets import figures, wording
 from reports.fleets.data import Source
 from reports.fleets.wording import show_count
 from reports.quantities import MEBIBYTE, Quantity, format_number
+from reports.templating import make_environment
 from testbed.fleet.study import Fleet
 from testbed.footprints import Footprint
 from testbed.history import PastFigure
 
-_TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
 _MEMORY = Quantity("memory", "MiB", MEBIBYTE, most_decimals=1)
 _CPU = Quantity("CPU time", "ms", 1e3, most_decimals=3)
 _START = Quantity("start", "s", most_decimals=2)
@@ -36,13 +34,7 @@ class Table(Struct, frozen=True):
 
 def render_page(source: Source, fleets: Sequence[Fleet], history: Sequence[PastFigure]) -> str:
     """Render the page; the same fleets always give the same bytes."""
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = make_environment(lstrip_blocks=True)
     varied = [one.sensitivity for one in fleets if one.sensitivity is not None]
     pictures: list[Picture] = []
     for found in varied:

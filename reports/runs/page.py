@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from msgspec import Struct
 
 from reports.runs import terminal, wording
+from reports.templating import make_environment
 from testbed.runs.compare import Comparison, Row
 
-_TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
 _WIDTH, _HEIGHT = 220, 22
 # A change beyond is drawn at the edge of the picture, as an arrow.
 _MOST = 1.0
@@ -27,9 +25,7 @@ class Drawn(Struct, frozen=True):
 
 def render_page(comparison: Comparison, gate: bool) -> str:
     """Render the page; the same comparison always gives the same bytes."""
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
+    environment = make_environment()
     reach = find_reach(comparison.rows)
     pairs = zip(wording.make_lines(comparison), comparison.rows, strict=True)
     return environment.get_template("comparison.html.j2").render(
