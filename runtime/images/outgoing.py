@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import shutil
 import socket
 import subprocess
 import threading
@@ -31,8 +32,10 @@ _PORTS = {"http": 80, "https": 443}
 _URL = re.compile(
     r"(?:(?P<scheme>[a-z][a-z0-9+.-]*)://)?(?:[^/@\s]*@)?(?P<host>\[[^\]/]+\]|[^:/\s\"]+)(?::(?P<port>\d+))?"
 )
+# Its sandbox makes only `/` private before it lets go of the host's mounts: each below that is shared, as systemd makes
+# them, would go from the host, too. So it gets a mount namespace in which all are private (unshare(1)'s default).
 _SLIRP = (
-    "slirp4netns", "--configure", "--mtu=65520", "--disable-host-loopback", "--disable-dns", "--enable-sandbox",
+    "unshare", "--mount", "slirp4netns", "--configure", "--mtu=65520", "--disable-host-loopback", "--disable-dns", "--enable-sandbox",
     "--enable-seccomp", "--netns-type=path",
 )  # fmt: skip
 
@@ -93,6 +96,8 @@ def outgoing(pid: int, services: Iterable[Service], environment: Mapping[str, st
 
 def _start_slirp(pid: int, leave: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Start slirp4netns, and return once the interface is configured. It ends when ``leave``'s other end is closed."""
+    if shutil.which("slirp4netns", path=environment.get("PATH")) is None:
+        raise PrerequisiteError("slirp4netns is not installed", "apt-get install slirp4netns")
     ready, told = os.pipe()
     said, saying = os.pipe()
     os.set_blocking(saying, False)  # later nobody reads the pipe, and what does not fit into it is lost
@@ -104,8 +109,6 @@ def _start_slirp(pid: int, leave: int, environment: Mapping[str, str]) -> subpro
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=saying, stderr=saying, pass_fds=(told, leave), env=environment
             )
-        except FileNotFoundError as error:
-            raise PrerequisiteError("slirp4netns is not installed", "apt-get install slirp4netns") from error
         finally:
             for descriptor in (told, leave, saying):
                 os.close(descriptor)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from runtime.images.layers import walk
 from runtime.images.model import Image
 from runtime.images.outgoing import Service, loopback_services, outgoing
 from runtime.images.rootfs import read_text
+from tests.runtime.shared_host import shared_host
 
 Build = Callable[[str], Image]
 
@@ -170,6 +172,20 @@ for word in (b'first', b'second'): s.sendto(word, ('127.0.0.53', {port})); print
             assert done.stdout.split() == ["b'FIRST'", "b'SECOND'"]
             assert "tap0" in subprocess.run([*enter, "ip", "-br", "link"], capture_output=True, text=True).stdout
         assert "tap0" not in subprocess.run([*enter, "ip", "-br", "link"], capture_output=True, text=True).stdout
+
+
+@pytest.mark.root
+def test_a_host_that_shares_its_mounts_keeps_them() -> None:
+    program = """import os, subprocess
+from runtime.images.outgoing import outgoing
+inside = subprocess.Popen(["unshare", "--net", "sleep", "60"])
+while os.readlink(f"/proc/{inside.pid}/ns/net") == os.readlink("/proc/self/ns/net"): pass
+with outgoing(inside.pid, [], dict(os.environ)): print("connected")
+inside.kill()"""
+    with shared_host() as host:
+        before = host.mounts()
+        assert host.run(sys.executable, "-c", program) == "connected\n"
+        assert host.mounts() == before
 
 
 @pytest.mark.root
