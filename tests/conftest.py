@@ -18,6 +18,7 @@ from runtime.lease import CGROUP_ROOT, lease
 from runtime.speed import REFERENCE_NS, Speed
 from testbed import leftovers
 from tests import scratches
+from tests.owned import own_mounts
 
 _BUSYBOX = Path("/bin/busybox")
 # For a test that boots guests or builds from package sources, with its fixtures, on a busy host without KVM.
@@ -51,6 +52,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(_GUESTS_TIMEOUT_S))
         if os.geteuid() != 0 and item.get_closest_marker("root"):
             item.add_marker(pytest.mark.skip(reason="needs root: namespaces, mounts and cgroups are real here"))
+
+
+@pytest.fixture(autouse=True)
+def keeps_mounts() -> Iterator[None]:
+    """Fails a test that mounted or unmounted anything for others than itself, where no others do (tests.streams)."""
+    if not own_mounts():
+        yield
+        return
+    before = Path("/proc/self/mountinfo").read_text().splitlines()
+    yield
+    after = Path("/proc/self/mountinfo").read_text().splitlines()
+    assert after == before, "a test changed the mounts of its host"
 
 
 @pytest.fixture

@@ -20,6 +20,14 @@ def mounts_of(*names: str | Path) -> list[str]:
     return [line for line in lines if any(str(name) in line for name in names)]
 
 
+def own_mounts() -> bool:
+    """Whether nobody but the tests mounts anything here: the mount namespace is not that of the host's first process."""
+    try:
+        return os.readlink("/proc/self/ns/mnt") != os.readlink("/proc/1/ns/mnt")
+    except OSError:
+        return False
+
+
 def files_of(name: str, directory: Path, depth: int = 3) -> list[str]:
     """The files and directories with a name in theirs, at most ``depth`` levels below a directory; what goes away
     meanwhile is somebody else's."""

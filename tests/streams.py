@@ -7,6 +7,9 @@ a small host, and each other's time. The second stream has what takes long whate
 which has a clock of its own, and what is made of package sources or measures whole runs. The third has all the rest.
 The rest's output is shown as it comes, and that of the others after it. With ``--coverage`` it is measured how much of
 the code the rest runs, which then takes half as long again. Exits with 0 when all streams pass.
+
+Each has a mount namespace of its own, in which `/` is shared as systemd shares it, whatever the host does: what a test
+mounts and unmounts by mistake is seen there (tests/conftest.py), and not by the host.
 """
 
 from __future__ import annotations
@@ -30,13 +33,15 @@ STREAMS: Mapping[str, str] = {
     _REST: "not vm and not machine and not network",
 }
 _COVERAGE = "--coverage"
+_SHARED = ("unshare", "--mount", "sh", "-c", 'mount --make-rshared / && exec "$@"', "sh")
 # pytest's own: with a selection, a stream may have none of the tests.
 _PASSED, _NO_TESTS = 0, 5
 
 
 def make_commands(arguments: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Return what each stream executes for these arguments of ours, by its name."""
-    command = (sys.executable, "-m", "pytest", *(one for one in arguments if one != _COVERAGE))
+    namespace = _SHARED if os.geteuid() == 0 else ()
+    command = (*namespace, sys.executable, "-m", "pytest", *(one for one in arguments if one != _COVERAGE))
     commands = {name: (*command, "-m", marked) for name, marked in STREAMS.items()}
     if _COVERAGE in arguments:
         commands[_REST] += ("--cov", "--cov-report=")

@@ -25,6 +25,8 @@ PORT = 7077
 _LIFE_S = 300.0
 _MOST_LIFE_S = 3600.0
 _ANSWER_S = 5.0
+# It shares its processor time with all its workers when it is asked what it has done.
+_STATE_S = 30.0
 _PAUSE_S = 0.05
 _STATE = re.compile(rb"work=([0-9]{1,18}) refused=([0-9]{1,18}) killed=([0-9]{1,18})\n")
 
@@ -113,7 +115,7 @@ class Neighbour:
 
     def read_state(self) -> State | None:
         """Return what it has done; None when it does not say, because it has ended or is too busy."""
-        body, problem = self._ask("/state")
+        body, problem = self._ask("/state", _STATE_S)
         return None if problem else parse_state(body)
 
     @property
@@ -124,10 +126,10 @@ class Neighbour:
         except WorkloadError:
             return False
 
-    def _ask(self, path: str) -> tuple[bytes, str]:
+    def _ask(self, path: str, timeout_s: float = _ANSWER_S) -> tuple[bytes, str]:
         """Return the answer's body, and what is wrong with it, if anything is."""
         try:
-            exchange = fetch(self._address, PORT, path, _ANSWER_S)
+            exchange = fetch(self._address, PORT, path, timeout_s)
         except NoAnswer as error:
             return b"", str(error)
         return exchange.body, "" if exchange.status == 200 else f"status {exchange.status}"
