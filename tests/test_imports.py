@@ -59,6 +59,7 @@ ROOMS: Mapping[str, set[str]] = {
     "runtime.images": _STARTS
     | {"runtime.atomic", "runtime.container", "runtime.files", "runtime.lease", "runtime.libc"}
     | {"runtime.output", "runtime.unionfs"},
+    "runtime.registry": {"runtime.errors", "runtime.files", "runtime.images", "runtime.output"},
     "vm_images.plans": set(),
     "reports.quantities": set(),
     "reports.templating": set(),
