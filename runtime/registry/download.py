@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from runtime.images.descriptors import Descriptor
-from runtime.registry.errors import CutError, RegistryError
+from runtime.registry.errors import CutError, NotThereError, RegistryError
 from runtime.registry.transport import Answer, Transport, shown
 
 CHUNK_BYTES = 1 << 20
@@ -19,15 +19,24 @@ _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
 class Download:
     """The content of a blob, to be read once, by one thread.
 
-    ``ask`` requests it from an offset on. The read that gives the last bytes raises RegistryError if the digest is not
-    the descriptor's, so that nobody has all of a wrong blob and takes it for right.
+    ``asks`` request it from an offset on, at one registry after the other: where one fails, the next gives the rest.
+    With ``check``, the read that gives the last bytes raises RegistryError if the digest is not the descriptor's, so
+    that nobody has all of a wrong blob and takes it for right; without it, that is up to the reader.
     """
 
-    def __init__(self, transport: Transport, descriptor: Descriptor, name: str, ask: Callable[[int], Answer]) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        descriptor: Descriptor,
+        name: str,
+        asks: Sequence[Callable[[int], Answer]],
+        *,
+        check: bool = True,
+    ) -> None:
         self.descriptor, self.name = descriptor, name
         self.offset = 0
-        self._transport, self._ask = transport, ask
-        self._sha256 = hashlib.sha256()
+        self._transport, self._asks = transport, list(asks)
+        self._sha256 = hashlib.sha256() if check else None
         self._answer: Answer | None = None
         self._cuts, self._cut_at = 0, 0
 
@@ -60,7 +69,11 @@ class Download:
                 break
             except CutError as error:
                 self._again(error)
-        self._sha256.update(chunk)
+            except (NotThereError, RegistryError):
+                if not self._next():
+                    raise
+        if self._sha256:
+            self._sha256.update(chunk)
         self.offset += len(chunk)
         if self.offset == size:
             self.close()
@@ -69,7 +82,7 @@ class Download:
 
     def _open(self) -> Answer:
         """Ask for what is missing. Raises CutError for what may go better next time."""
-        answer = self._ask(self.offset)
+        answer = self._asks[0](self.offset)
         try:
             begin, length = _range_of(answer, self.descriptor.size)
             if begin > self.offset or begin + length != self.descriptor.size:
@@ -89,12 +102,23 @@ class Download:
             self._cuts = 0
         self._cut_at = self.offset
         self._cuts += 1
-        if self._cuts >= self._transport.limits.attempts:
+        if self._cuts >= self._transport.limits.attempts and not self._next():
             what = f"{error.message}; {self._cuts} times, after {self.offset} of {self.descriptor.size} bytes"
             raise RegistryError(what, error.hint) from error
         self._transport.wait(self._cuts)
 
+    def _next(self) -> bool:
+        """Turn to the next registry, if there is one."""
+        self.close()
+        if len(self._asks) == 1:
+            return False
+        self._cuts = 0
+        del self._asks[0]
+        return True
+
     def _verify(self) -> None:
+        if self._sha256 is None:
+            return
         found = "sha256:" + self._sha256.hexdigest()
         if found != self.descriptor.digest:
             raise RegistryError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 from urllib.parse import quote, urljoin
 
@@ -101,22 +102,17 @@ class Repository:
         said = answer.header("Docker-Content-Digest")
         return said if DIGEST.fullmatch(said) else None
 
-    def blob(self, descriptor: Descriptor) -> Download:
-        """Return the stream of a blob. It is a context; nothing is asked for before the first read."""
+    def blob(self, descriptor: Descriptor, others: Sequence[Repository] = (), *, check: bool = True) -> Download:
+        """Return the stream of a blob. It is a context; nothing is asked for before the first read.
 
-        def ask(offset: int) -> Answer:
-            headers = {"Range": f"bytes={offset}-"} if offset else {}
-            name = f"blob {descriptor.digest} of {self}"
-            return self._call("GET", f"blobs/{descriptor.digest}", self._pull, name, headers=headers, good=(200, 206))
+        ``others`` are asked for what this repository does not give. Without ``check`` the reader checks the digest.
+        """
+        asks = [partial(one._ask_blob, descriptor.digest) for one in (self, *others)]
+        return Download(self.access.transport, descriptor, f"{self}@{descriptor.digest}", asks, check=check)
 
-        return Download(self.access.transport, descriptor, f"{self}@{descriptor.digest}", ask)
-
-    def small_blob(self, descriptor: Descriptor, most_bytes: int) -> bytes:
-        """Return a blob in memory. Raises RegistryError if it is larger than ``most_bytes``."""
-        if descriptor.size > most_bytes:
-            raise RegistryError(f"{self}@{descriptor.digest}: {descriptor.size} bytes, of {most_bytes} that are read")
-        with self.blob(descriptor) as stream:
-            return b"".join(iter(stream.read, b""))
+    def _ask_blob(self, digest: str, offset: int) -> Answer:
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        return self._call("GET", f"blobs/{digest}", self._pull, f"blob {digest} of {self}", headers=headers, good=(200, 206))
 
     def put_manifest(self, content: bytes, media_type: str, target: str) -> str:
         """Push a manifest or index under a tag or its digest, and return its digest. One with a subject is listed with

@@ -1,0 +1,57 @@
+"""Push an image from the store: its blobs side by side, then its manifest."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import cast
+
+from runtime.errors import UsageError
+from runtime.images.descriptors import Descriptor, Manifest, parse_manifest
+from runtime.images.layout import COPY_BYTES
+from runtime.images.store import Store
+from runtime.registry.client import Client
+from runtime.registry.pull import PARALLEL
+from runtime.registry.references import Reference, parse
+from runtime.registry.repository import Repository
+
+# Repositories of the same registry that are asked for a blob before it is sent.
+_MOUNTS = 2
+
+
+def push(store: Store, client: Client, name: str, target: str, progress: Callable[[str], None]) -> str:
+    """Push the image called ``name`` in the store to a registry as ``target``, and return its manifest's digest.
+
+    What the registry has is not sent, and what another of its repositories has is mounted from there. Raises UsageError
+    for an image that is not there and for a name that is none, NotThereError, RegistryError.
+    """
+    stored = store.manifest(name)
+    content = store.layout.read(stored.digest, f"manifest of {name}")
+    manifest = parse_manifest(content, f"manifest of {name}")
+    reference, repository = client.target(target)
+    if reference.digest and reference.digest != stored.digest:
+        raise UsageError(f"push {name} as {reference}: its digest is {stored.digest}")
+    progress(f"pushing {name} to {repository}")
+    blobs = {blob.digest: blob for blob in (*manifest.layers, manifest.config)}
+    nearby = _repositories_of_blobs(store, reference)
+
+    def send(blob: Descriptor) -> str:
+        with closing(_open(store, blob)) as file:
+            return repository.uploads.send(blob, file, nearby.get(blob.digest, ())[:_MOUNTS])
+
+    with ThreadPoolExecutor(PARALLEL, thread_name_prefix="push") as pool:
+        try:
+            ways = pool.map(send, sorted(blobs.values(), key=lambda blob: -blob.size))
+            for blob, way in zip(sorted(blobs.values(), key=lambda blob: -blob.size), ways, strict=True):
+                progress(f"{blob.digest[:19]}: {blob.size} bytes {_WAYS[way]}")
+        except BaseException:
+            client.transport.close()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return repository.put_manifest(content, stored.media_type, reference.tag or stored.digest)
+
+
+_WAYS = {"there": "are there already", "mounted": "are there, in another repository", "sent": "sent"}
