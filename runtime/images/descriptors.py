@@ -72,7 +72,7 @@ class Manifest(Struct, frozen=True):
 class Index(Struct, frozen=True):
     """A list of manifests: of a layout's images, or of one image's platforms."""
 
-    manifests: tuple[Descriptor, ...] = ()
+    manifests: tuple[Descriptor, ...]
 
 
 class _Kind(Struct, frozen=True, rename="camel"):
@@ -88,6 +88,11 @@ def check_digest(digest: str) -> str:
     if not _DIGEST.fullmatch(digest):
         raise UsageError(f"digest {digest[:80]!r}: not sha256: and 64 hexadecimal digits")
     return digest
+
+
+def plain(descriptor: Descriptor) -> Descriptor:
+    """Return a descriptor with what names the blob, and nothing besides."""
+    return Descriptor(descriptor.media_type, descriptor.digest, descriptor.size)
 
 
 def digest_of(content: bytes) -> str:

@@ -44,7 +44,7 @@ def test_an_image_reads_back_as_it_was_written(store: Store) -> None:
     with store.building(print):
         written = store.tag("some/name", config, layers, (History("made", False), History("ENV", True)))
     assert store.get("some/name") == written
-    document = json.loads((store.root / "images" / f"{written.id[7:]}.json").read_text())
+    document = json.loads(store.layout.path(written.id).read_text())
     assert document["rootfs"] == {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]}
     assert (document["os"], document["config"]["ExposedPorts"]) == ("linux", {"80/tcp": {}})
 
@@ -133,9 +133,11 @@ def test_builders_wait_for_each_other(store: Store) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"null", b'{"diff_id": 1, "rootfs": {}}', b"\xff\xfe{", b'{"tiny": 5}']
 )
-@pytest.mark.parametrize("where", ["references.json", "images/*.json", "layers/*.json"])
+@pytest.mark.parametrize("where", ["index.json", "manifest", "configuration", "layers/*.json"])
 def test_a_damaged_file_is_named(store: Store, tiny: Image, where: str, content: bytes) -> None:
-    (path,) = store.root.glob(where)
+    manifest = store.layout.path(store.manifest("tiny").digest)
+    named = {"manifest": manifest, "configuration": store.layout.path(tiny.id)}
+    path = named.get(where) or next(store.root.glob(where))
     path.write_bytes(content)
     with pytest.raises(PrerequisiteError, match=f"read {path}"):
         store.get("tiny")
