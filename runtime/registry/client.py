@@ -22,8 +22,8 @@ _DEPTH = 3
 
 
 class Found(Struct, frozen=True):
-    """An image in a registry: its full name, the repositories that may have its blobs, the first one its manifest's, and
-    that manifest."""
+    """An image in a registry: its full name, its manifest, and the repositories that may have its blobs, beginning with
+    the one that has the manifest."""
 
     reference: Reference
     repositories: tuple[Repository, ...]
@@ -31,12 +31,14 @@ class Found(Struct, frozen=True):
 
 
 class Client:
-    """A user's way to registries: settings and credentials of an environment, and connections, which the context closes.
+    """The settings and credentials of an environment, and connections to registries, which the context closes.
 
     ``plain_http`` has all registries be asked without encryption.
     """
 
-    def __init__(self, environment: Mapping[str, str], *, plain_http: bool = False, limits: Limits | None = None) -> None:
+    def __init__(
+        self, environment: Mapping[str, str], *, plain_http: bool = False, limits: Limits | None = None
+    ) -> None:
         self.settings = settings.load(environment)
         self.transport = Transport(limits)
         self._credentials = credentials.from_environment(environment)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import suppress
 
 from runtime.errors import UsageError
@@ -14,6 +14,7 @@ from runtime.images.ingest import Ingest, ingesting
 from runtime.images.model import Image
 from runtime.images.oci import Document
 from runtime.images.store import Store
+from runtime.images.unpack import Limits
 from runtime.registry.client import Client, Found
 from runtime.registry.download import CHUNK_BYTES, Download
 from runtime.registry.references import parse
@@ -23,19 +24,26 @@ PARALLEL = 4
 _AHEAD_CHUNKS = 16
 
 
-def pull(store: Store, client: Client, name: str, progress: Callable[[str], None], platform: str = "") -> Image:
+def pull(
+    store: Store,
+    client: Client,
+    name: str,
+    progress: Callable[[str], None],
+    platform: str = "",
+    limits: Limits = Limits(),  # noqa: B008
+) -> Image:
     """Bring the image called ``name`` into the store and return it. What the store has already is not downloaded.
 
-    It gets its full name there, and ``name`` as a further one. ``platform`` is ``os/architecture[/variant]``, by default
-    this host's. Raises UsageError for a wrong name, NotThereError, RegistryError, and UsageError for an image that is
-    damaged or exceeds the store's limits; the store is then as it was, but for whole layers.
+    It gets its full name there, and ``name`` as a further one. ``platform`` is ``os/architecture[/variant]``, by
+    default this host's; ``limits`` are those of each layer. Raises UsageError for a wrong name and for an image that
+    is damaged or exceeds the limits, NotThereError and RegistryError; only whole layers stay in the store then.
     """
     found = client.find(name, platform)
     manifest = found.received.document
     assert isinstance(manifest, Manifest)
     reference = str(found.reference)
     progress(f"pulling {reference} from {found.repositories[0]}")
-    with ingesting(store, progress) as ingest:
+    with ingesting(store, progress, limits) as ingest:
         config = _fetch_configuration(ingest, found, manifest, reference)
         missing = {
             (layer, diff_id): None
@@ -75,7 +83,7 @@ def _fetch_layers(
         pending = {pool.submit(fetch, *one): one[0] for one in layers}
         try:
             while pending:
-                done, _ = wait(pending, timeout=0.5, return_when="FIRST_COMPLETED")
+                done, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
                 for future in done:
                     layer = pending.pop(future)
                     future.result()

@@ -10,13 +10,12 @@ from contextlib import closing
 from typing import cast
 
 from runtime.errors import UsageError
-from runtime.images.descriptors import Descriptor, Manifest, parse_manifest
+from runtime.images.descriptors import Descriptor, parse_manifest
 from runtime.images.layout import COPY_BYTES
 from runtime.images.store import Store
 from runtime.registry.client import Client
 from runtime.registry.pull import PARALLEL
 from runtime.registry.references import Reference, parse
-from runtime.registry.repository import Repository
 
 # Repositories of the same registry that are asked for a blob before it is sent.
 _MOUNTS = 2
@@ -55,3 +54,31 @@ def push(store: Store, client: Client, name: str, target: str, progress: Callabl
 
 
 _WAYS = {"there": "are there already", "mounted": "are there, in another repository", "sent": "sent"}
+
+
+def _open(store: Store, blob: Descriptor) -> io.BufferedReader:
+    """Open a blob at any offset: one that the store makes again of its files is written out first."""
+    file = store.open_blob(blob.digest)
+    if not isinstance(cast(io.BufferedReader, file).raw, io.FileIO):
+        with file:
+            spool = tempfile.TemporaryFile(dir=store.layout.tmp)  # noqa: SIM115 # the caller closes it
+            while chunk := file.read(COPY_BYTES):
+                spool.write(chunk)
+            spool.flush()
+            return cast(io.BufferedReader, spool)
+    return cast(io.BufferedReader, file)
+
+
+def _repositories_of_blobs(store: Store, target: Reference) -> dict[str, tuple[str, ...]]:
+    """Return which other repositories of the target's registry have the blobs of images in the store, by digest."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, descriptor in store.layout.references().items():
+        try:
+            reference = parse(name)
+            manifest = parse_manifest(store.layout.read(descriptor.digest, name), name)
+        except UsageError:  # a name that is no reference, or a list: neither says where its layers are
+            continue
+        if reference.host == target.host and reference.path != target.path:
+            for layer in (*manifest.layers, manifest.config):
+                found[layer.digest] = (*found.get(layer.digest, ()), reference.path)
+    return found

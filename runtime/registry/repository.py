@@ -112,7 +112,9 @@ class Repository:
 
     def _ask_blob(self, digest: str, offset: int) -> Answer:
         headers = {"Range": f"bytes={offset}-"} if offset else {}
-        return self._call("GET", f"blobs/{digest}", self._pull, f"blob {digest} of {self}", headers=headers, good=(200, 206))
+        return self._call(
+            "GET", f"blobs/{digest}", self._pull, f"blob {digest} of {self}", headers=headers, good=(200, 206)
+        )
 
     def put_manifest(self, content: bytes, media_type: str, target: str) -> str:
         """Push a manifest or index under a tag or its digest, and return its digest. One with a subject is listed with

@@ -10,6 +10,7 @@ import pytest
 
 from runtime.images.descriptors import LAYER_GZIP, Descriptor, digest_of
 from runtime.registry.access import Access
+from runtime.registry.client import Client
 from runtime.registry.credentials import Credentials
 from runtime.registry.repository import Repository
 from runtime.registry.transport import Limits, Transport
@@ -26,6 +27,14 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The host and port of an empty docker-registry."""
     with debian_registry(tmp_path_factory.mktemp("registry")) as address:
         yield address
+
+
+def client_of(folder: Path, text: str = "", **environment: str) -> Client:
+    """A client with settings of its own and without credentials."""
+    path = folder / "registries.conf"
+    path.write_text(text)
+    names = {"CONTAINERS_REGISTRIES_CONF": str(path), "REGISTRY_AUTH_FILE": "/none", **environment}
+    return Client(names, plain_http=True, limits=LIMITS)
 
 
 @pytest.fixture
