@@ -3,53 +3,30 @@
 from __future__ import annotations
 
 import http.client
-import shutil
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-_CONFIGURATION = """version: 0.1
-log: {{level: info}}
-storage:
-  filesystem: {{rootdirectory: {folder}/data}}
-  maintenance: {{uploadpurging: {{enabled: false}}}}
-http:
-  addr: 127.0.0.1:0
-{more}
-"""
+from benchmarks.docker_registry import docker_registry
+from runtime.errors import PrerequisiteError
 
 
 @contextmanager
 def debian_registry(folder: Path, more: str = "") -> Iterator[str]:
     """Run docker-registry with its data in ``folder``, and yield its host and port. The test is skipped without it."""
-    if shutil.which("docker-registry") is None:
-        pytest.skip("docker-registry is not installed: apt-get install docker-registry")
-    configuration = folder / "registry.yml"
-    configuration.write_text(_CONFIGURATION.format(folder=folder, more=more))
-    process = subprocess.Popen(
-        ["docker-registry", "serve", configuration], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    )
-    assert process.stderr is not None
-    try:
-        address = ""
-        for line in process.stderr:
-            if 'msg="listening on ' in line:
-                address = line.partition('msg="listening on ')[2].partition('"')[0].removesuffix(", tls")
-                break
-        assert address, "docker-registry did not start"
-        threading.Thread(target=process.stderr.read, daemon=True).start()
+    with ExitStack() as undo:
+        try:
+            address = undo.enter_context(docker_registry(folder, more))
+        except PrerequisiteError as error:
+            pytest.skip(str(error))
         yield address
-    finally:
-        process.kill()
-        process.wait()
 
 
 class Exchange(BaseHTTPRequestHandler):
