@@ -107,7 +107,6 @@ class Layout:
                 os.fchmod(descriptor, 0o644)
                 os.fsync(descriptor)
             os.rename(name, target)
-            sync_directory(target.parent)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
@@ -143,6 +142,7 @@ class Layout:
                 named = (msgspec.structs.replace(target, annotations=annotations),)
             changed = Index(tuple(sorted((*rest, *named), key=_order)))
             if changed != index:
+                sync_directory(self.root / "blobs" / "sha256")  # what it names is there, too
                 self._write_index(changed)
 
     def _write_index(self, index: Index) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
-from runtime.atomic import read_document, replace_file
+from runtime.atomic import partial, read_document
 from runtime.images.descriptors import LAYER_TAR, Descriptor
 from runtime.images.oci import EPOCH_S
 
@@ -42,16 +45,35 @@ def record_path(layer: Path) -> Path:
 
 def read_record(layer: Path) -> Record | None:
     """Return the record of the layer at a path, or None when it has none, or was perhaps not on the disk when the host
-    went down. Raises PrerequisiteError when the record is damaged."""
-    record = read_document(record_path(layer), Record)
-    if record is None or record.boot not in ("", current_boot()):
+    went down: then it is of another boot, or empty. Raises PrerequisiteError when the record is damaged."""
+    path = record_path(layer)
+    try:
+        if path.stat().st_size == 0:
+            return None
+    except FileNotFoundError:
         return None
-    return record
+    record = read_document(path, Record)
+    return None if record is None or record.boot not in ("", current_boot()) else record
 
 
 def write_record(layer: Path, record: Record) -> None:
-    """Write the record of the layer at a path. Raises OSError."""
-    replace_file(record_path(layer), msgspec.json.format(msgspec.json.encode(record, order="sorted"), indent=1))
+    """Write the record of the layer at a path, which need not be on the disk. Raises OSError."""
+    with partial(record_path(layer)) as temporary:
+        temporary.write_bytes(_encode(record))
+
+
+def settle_records(layers: Sequence[Path], sync: Callable[[], None]) -> None:
+    """Note of layers that their files are on the disk, after ``sync`` has written all there. Raises OSError."""
+    with ExitStack() as stack:
+        for layer in layers:
+            record = read_record(layer)
+            if record is not None:
+                stack.enter_context(partial(record_path(layer))).write_bytes(_encode(replace(record, boot="")))
+        sync()
+
+
+def _encode(record: Record) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(record, order="sorted"), indent=1)
 
 
 @cache

@@ -41,7 +41,7 @@ from runtime.images.descriptors import CONFIG, MANIFEST, Descriptor, Manifest
 from runtime.images.layout import Layout, hold, sync_file_system
 from runtime.images.migration import OLD_INDEX, migrate
 from runtime.images.model import History, Image, ImageConfig, Layer
-from runtime.images.records import Record, current_boot, read_record, write_record
+from runtime.images.records import Record, current_boot, read_record, settle_records, write_record
 from runtime.images.reference import spellings
 from runtime.images.space import full_disk_reported
 
@@ -282,13 +282,9 @@ class Store:
 
     def _sync(self) -> None:
         """Have the files of new layers on the disk, and note that they are."""
-        if self._unsynced:
-            sync_file_system(self.root)
-            while self._unsynced:
-                path = self._unsynced.pop()
-                record = read_record(path)
-                if record is not None:
-                    write_record(path, replace(record, boot=""))
+        unsynced, self._unsynced = self._unsynced, []
+        if unsynced:
+            settle_records(unsynced, lambda: sync_file_system(self.root))
 
     def _layer_path(self, diff_id: str) -> Path:
         return self.root / "layers" / diff_id.removeprefix("sha256:")[:NAME_DIGITS]

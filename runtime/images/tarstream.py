@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -95,6 +96,11 @@ class Chunks:
             count -= len(piece)
             yield piece
 
+    def skip(self, count: int) -> None:
+        """Pass over the next ``count`` bytes. Raises TarError if the stream ends before."""
+        for _ in self.pieces(count):
+            pass
+
     def rest(self) -> Iterator[bytes]:
         """Yield what is left."""
         if self._at < len(self._chunk):
@@ -109,11 +115,19 @@ class Chunks:
         return bool(self._chunk)
 
 
+class Stream(Protocol):
+    """Where a tar is read from: ``Chunks``, or a file in which what is passed over need not be read."""
+
+    def take(self, count: int) -> bytes: ...
+    def pieces(self, count: int) -> Iterator[memoryview]: ...
+    def skip(self, count: int) -> None: ...
+
+
 class TarReader:
     """The entries of a tar, in order. What is not read of an entry's content is passed over."""
 
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        self.stream = Chunks(chunks)
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
         self._global: dict[bytes, bytes] = {}
         self._left = 0  # of this entry's content, with the padding
         self._padding = 0
@@ -131,8 +145,8 @@ class TarReader:
             yield piece
 
     def _skip(self) -> None:
-        for _ in self.stream.pieces(self._left + self._padding):
-            pass
+        if self._left + self._padding:
+            self.stream.skip(self._left + self._padding)
         self._left = self._padding = 0
 
     def _entry(self) -> Entry | None:

@@ -23,7 +23,7 @@ from runtime.images import tarstream
 from runtime.images.layers import OPAQUE_MARKER, OPAQUE_XATTR, OVERLAY_XATTRS, WHITEOUT_PREFIX
 from runtime.images.oci import EPOCH_S
 from runtime.images.space import MIB, free_bytes
-from runtime.images.tarstream import Entry, TarError, TarReader
+from runtime.images.tarstream import Chunks, Entry, TarError, TarReader
 
 NAME_LIMIT_BYTES = 4096  # PATH_MAX
 LINKS_LIMIT = 40  # MAXSYMLINKS, include/linux/namei.h
@@ -82,7 +82,8 @@ def unpack(chunks: Iterable[bytes], tree: Path, what: str, limits: Limits = Limi
     Raises UsageError, which names the layer as ``what``, for an archive that is damaged, leaves the tree or exceeds a
     limit; PrerequisiteError where the host cannot hold it. The tree is then incomplete.
     """
-    reader = TarReader(chunks)
+    stream = Chunks(chunks)
+    reader = TarReader(stream)
     with_tree = _Unpacker(tree, limits)
     entry: Entry | None = None
     try:
@@ -91,7 +92,7 @@ def unpack(chunks: Iterable[bytes], tree: Path, what: str, limits: Limits = Limi
         entry = None
         with_tree.finish()
         left = 0
-        for chunk in reader.stream.rest():
+        for chunk in stream.rest():
             left += len(chunk)
             if left > limits.content_bytes:
                 raise TarError(f"more than {limits.content_bytes} bytes after its end")
