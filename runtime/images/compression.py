@@ -25,6 +25,14 @@ _MEMBERS_LIMIT = 4_000_000
 _WINDOW_BYTES = 128 << 20
 
 
+def parse_compression(text: str) -> Compression:
+    """Return the compression with this name. Raises UsageError where there is none."""
+    for one in COMPRESSIONS:
+        if one == text:
+            return one
+    raise UsageError(f"compression {text}: there is no such compression", f"one of {', '.join(COMPRESSIONS)}")
+
+
 def detect(start: bytes) -> Compression:
     """Return how a stream that begins with these bytes is compressed. Raises UsageError for what layers do not use."""
     if start.startswith(_GZIP):

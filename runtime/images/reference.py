@@ -6,6 +6,16 @@ The store calls an image what its maker called it. Docker's tools leave out what
 
 from __future__ import annotations
 
+import re
+
+from runtime.errors import UsageError
+
+# distribution-spec 1.1, "Pulling manifests": the name, with a host that may have a port, then the tag.
+_NAME = re.compile(
+    r"(?:[a-zA-Z0-9][a-zA-Z0-9.-]*(?::[0-9]+)?/)?[a-z0-9]+(?:(?:[._]|__|-+|/)[a-z0-9]+)*(?::[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?"
+)
+_LONGEST = 255
+
 _HUB, _LIBRARY, _LOCAL, _LATEST = "docker.io/", "library/", "localhost/", ":latest"
 
 
@@ -30,3 +40,12 @@ def spellings(reference: str) -> tuple[str, ...]:
         elif ":" not in base.rpartition("/")[2]:
             spelled[base + _LATEST] = None
     return tuple(spelled)
+
+
+def check_name(name: str) -> str:
+    """Return ``name``. Raises UsageError unless other tools accept it as the name of an image, too."""
+    if len(name) > _LONGEST or not _NAME.fullmatch(name):
+        raise UsageError(
+            f"name {name[:80]!r}: no name of an image", "lower-case letters, digits, .-_ and /, then : and a tag if any"
+        )
+    return name

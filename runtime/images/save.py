@@ -25,6 +25,7 @@ from runtime.images.oci import EPOCH_S
 from runtime.images.store import Store
 
 Format = Literal["oci", "docker"]
+FORMATS: tuple[Format, ...] = ("oci", "docker")
 
 
 class _Member(Struct, frozen=True):
@@ -32,6 +33,14 @@ class _Member(Struct, frozen=True):
 
     size: int
     chunks: Callable[[], Iterator[bytes]]
+
+
+def parse_format(text: str) -> Format:
+    """Return the format with this name. Raises UsageError where there is none."""
+    for one in FORMATS:
+        if one == text:
+            return one
+    raise UsageError(f"format {text}: there is no such format of archives", f"one of {', '.join(FORMATS)}")
 
 
 def save(

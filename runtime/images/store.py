@@ -52,7 +52,7 @@ NAME_DIGITS = 26
 _MODE = 0o700
 
 
-class _Cached(Struct, frozen=True):
+class Cached(Struct, frozen=True):
     """The result of a build step."""
 
     diff_id: str
@@ -101,11 +101,11 @@ class Store:
     def layer(self, diff_id: str) -> Layer | None:
         """Return the layer with this diff_id, or None."""
         record = self.record(diff_id)
-        return None if record is None else Layer(diff_id, self._layer_path(diff_id))
+        return None if record is None else Layer(diff_id, self.layer_path(diff_id))
 
     def record(self, diff_id: str) -> Record | None:
         """Return the record of a layer, or None when the layer is not there."""
-        path = self._layer_path(diff_id)
+        path = self.layer_path(diff_id)
         record = read_record(path)
         return None if record is None or record.diff_id != diff_id or not path.is_dir() else record
 
@@ -129,7 +129,7 @@ class Store:
             return self.layout.open(digest)
         if self._remade(digest) is None:
             raise UsageError(f"no blob {digest} in {self.root}", "./invoke images.verify names what is missing")
-        return io.BufferedReader(_Tar(layer_format.tar_chunks(self._layer_path(digest))), 1 << 20)
+        return io.BufferedReader(_Tar(layer_format.tar_chunks(self.layer_path(digest))), 1 << 20)
 
     def verify(self, image: Image) -> tuple[Layer, ...]:
         """Return the layers of ``image`` whose content on disk is no longer that of their diff_id."""
@@ -144,7 +144,7 @@ class Store:
 
     def cached(self, key: str) -> Layer | None:
         """Return the layer that the build step with this key made before, or None if there is none any more."""
-        entry = read_document(self._cache_path(key), _Cached)
+        entry = read_document(self._cache_path(key), Cached)
         return self.layer(entry.diff_id) if entry else None
 
     def leftovers(self) -> tuple[Path, ...]:
@@ -177,6 +177,15 @@ class Store:
                     self._sync()
 
     @contextmanager
+    def collecting(self, progress: Callable[[str], None]) -> Iterator[None]:
+        """Hold the store while nobody else writes; errors as for ``building``."""
+        with full_disk_reported(self.root, "write to the image store"):
+            self._make_folders()
+            waiting = f"waiting for another build in {self.root}"
+            with hold(self.root / "lock", waiting, progress), self.layout.alone(progress):
+                yield
+
+    @contextmanager
     def scratch(self) -> Iterator[Path]:
         """Make an empty directory on the store's file system, which is removed at the end. It must be held to write."""
         path = Path(tempfile.mkdtemp(prefix=PARTIAL, suffix=f"-{os.getpid()}", dir=self.root / "tmp"))
@@ -197,7 +206,7 @@ class Store:
 
     def place(self, tree: Path, record: Record) -> Layer:
         """Move the directory ``tree`` to where the layer with this record is; where there is one, that stays."""
-        path = self._layer_path(record.diff_id)
+        path = self.layer_path(record.diff_id)
         with self.layout.committing():
             if self.layer(record.diff_id) is None:
                 if path.exists():  # a writer was killed after the rename, before it wrote the record
@@ -271,7 +280,7 @@ class Store:
                 return None
             if record.hides_below:  # overlay knows no layer whose root is opaque
                 layers.clear()
-            layers.append(Layer(record.diff_id, self._layer_path(record.diff_id)))
+            layers.append(Layer(record.diff_id, self.layer_path(record.diff_id)))
         image_id = manifest.config.digest
         return Image(reference, image_id, oci.config_of(document), tuple(layers), oci.history_of(document))
 
@@ -286,7 +295,8 @@ class Store:
         if unsynced:
             settle_records(unsynced, lambda: sync_file_system(self.root))
 
-    def _layer_path(self, diff_id: str) -> Path:
+    def layer_path(self, diff_id: str) -> Path:
+        """Return where the layer with this diff_id is, if it is there."""
         return self.root / "layers" / diff_id.removeprefix("sha256:")[:NAME_DIGITS]
 
     def _cache_path(self, key: str) -> Path:
