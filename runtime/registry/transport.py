@@ -244,8 +244,9 @@ class Transport:
                     return answer
                 asked = answer.header("Retry-After")
                 answer.close()
-            except CutError:
-                if attempt == attempts or self._closed.is_set():
+            except CutError as error:
+                is_nobody = isinstance(error.__cause__, ConnectionRefusedError | socket.gaierror)
+                if attempt == attempts or self._closed.is_set() or (is_nobody and attempt > 1):
                     raise
             self.wait(attempt, asked)
         raise AssertionError("there is at least one attempt")
