@@ -46,10 +46,11 @@ class Layout:
         """Make what an empty layout has, unless it is there. Raises OSError."""
         for path in (self.tmp, self.root / "blobs" / "sha256"):
             path.mkdir(parents=True, exist_ok=True)
-        if not (self.root / "index.json").exists():
-            self._write_index(Index(()))
         if not (self.root / VERSION_FILE).exists():
-            replace_file(self.root / VERSION_FILE, VERSION)
+            with self._writer(_silent), self.committing():
+                if not (self.root / "index.json").exists():
+                    self._write_index(Index(()))
+                replace_file(self.root / VERSION_FILE, VERSION)
 
     # Blobs
 
@@ -155,12 +156,15 @@ class Layout:
     @contextmanager
     def writing(self, progress: Callable[[str], None]) -> Iterator[None]:
         """Hold the layout as one of its writers, after removing what dead ones left when no other writes."""
+        with open(self.root / "writers", "w") as lock, suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.sweep()
+        with self._writer(progress):
+            yield
+
+    @contextmanager
+    def _writer(self, progress: Callable[[str], None]) -> Iterator[None]:
         with open(self.root / "writers", "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self.sweep()
-            except BlockingIOError:
-                pass
             _lock(lock, fcntl.LOCK_SH, f"waiting for a collection in {self.root}", progress)
             yield
 
@@ -174,7 +178,7 @@ class Layout:
     @contextmanager
     def committing(self) -> Iterator[None]:
         """Hold the lock under which the index and the names of layers change: for moments only."""
-        with hold(self.root / "commit", "", lambda line: None):
+        with hold(self.root / "commit", "", _silent):
             yield
 
     def leftovers(self) -> tuple[Path, ...]:
@@ -204,6 +208,10 @@ def _lock(lock: TextIO, kind: int, waiting: str, progress: Callable[[str], None]
     if waiting:
         progress(waiting)
     fcntl.flock(lock, kind)
+
+
+def _silent(line: str) -> None:
+    pass
 
 
 def _order(one: Descriptor) -> tuple[str, str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from runtime.atomic import read_document, remove
+from runtime.atomic import PARTIAL, read_document, remove
 from runtime.images.descriptors import CONFIG, MANIFEST, Descriptor, Manifest, encode_manifest
 from runtime.images.layout import Layout, hold
 from runtime.images.oci import Document
@@ -36,8 +38,11 @@ def migrate(root: Path, layout: Layout, record: Callable[[str], Record | None]) 
             config = Descriptor(CONFIG, layout.add(text), len(text))
             manifest = encode_manifest(Manifest(config, layers))
             layout.point(reference, Descriptor(MANIFEST, layout.add(manifest), len(manifest)))
+        away = layout.tmp / f"{PARTIAL}images-{os.getpid()}"  # before the index: no kill leaves them without it
+        with suppress(FileNotFoundError):
+            os.rename(root / "images", away)
         old.unlink(missing_ok=True)
-        remove(root / "images")
+        remove(away)
     (root / "migration").unlink(missing_ok=True)
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -20,18 +19,14 @@ from msgspec import Struct
 
 from runtime.errors import PrerequisiteError, UsageError
 from runtime.images import tarstream
-from runtime.images.layers import OPAQUE_MARKER, OPAQUE_XATTR, OVERLAY_XATTRS, WHITEOUT_PREFIX
+from runtime.images.confined import NAME_LIMIT_BYTES, Folder, Names, Tree, remove_below, status_of
+from runtime.images.layers import OPAQUE_MARKER, OVERLAY_XATTRS, WHITEOUT_PREFIX, is_whiteout
 from runtime.images.oci import EPOCH_S
 from runtime.images.space import MIB, free_bytes
 from runtime.images.tarstream import Chunks, Entry, TarError, TarReader
 
-NAME_LIMIT_BYTES = 4096  # PATH_MAX
-LINKS_LIMIT = 40  # MAXSYMLINKS, include/linux/namei.h
 _NS = 10**9
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-# Directories that are kept open, the parents of what comes next.
-_OPEN_LIMIT = 64
 # The kernel's modules decide on these: they name what the builder's host knows, or are computed by it.
 _UNUSED_XATTRS = (b"security.selinux", b"security.ima", b"security.evm")
 _OVERLAYS = (OVERLAY_XATTRS.encode(), b"user.overlay.")
@@ -66,16 +61,6 @@ class Unpacked(Struct, frozen=True):
     hides_below: bool
 
 
-class _Folder:
-    """A directory of the tree, as far as the archive has spoken of it."""
-
-    __slots__ = ("children", "mtime_ns")
-
-    def __init__(self) -> None:
-        self.children: dict[bytes, _Folder] = {}
-        self.mtime_ns = EPOCH_S * _NS
-
-
 def unpack(chunks: Iterable[bytes], tree: Path, what: str, limits: Limits = Limits()) -> Unpacked:  # noqa: B008
     """Unpack a layer's uncompressed tar into ``tree``, an empty directory, and read the stream to its end.
 
@@ -90,7 +75,7 @@ def unpack(chunks: Iterable[bytes], tree: Path, what: str, limits: Limits = Limi
         for entry in reader:
             with_tree.add(entry, reader.content())
         entry = None
-        with_tree.finish()
+        with_tree.tree.set_times()
         left = 0
         for chunk in stream.rest():
             left += len(chunk)
@@ -101,8 +86,8 @@ def unpack(chunks: Iterable[bytes], tree: Path, what: str, limits: Limits = Limi
     except OSError as error:
         raise _explain(error, what, entry) from error
     finally:
-        with_tree.close()
-    return Unpacked(with_tree.newest_ns // _NS, with_tree.hides_below)
+        with_tree.tree.close()
+    return Unpacked(with_tree.newest_ns // _NS, with_tree.tree.hides_below)
 
 
 def _where(entry: Entry | None, message: str) -> str:
@@ -132,20 +117,9 @@ class _Unpacker:
     def __init__(self, tree: Path, limits: Limits) -> None:
         self.limits = limits
         self.newest_ns = EPOCH_S * _NS
-        self.hides_below = False
+        self.tree = Tree(tree)
         self._path = tree
-        self._root = _Folder()
-        self._root_fd = os.open(tree, _DIRECTORY)
-        self._open: OrderedDict[tuple[bytes, ...], int] = OrderedDict()
         self._entries = self._bytes = self._unchecked = 0
-        self._last: tuple[bytes, tuple[bytes, ...], _Folder, int] | None = None
-        os.fchmod(self._root_fd, 0o755)
-        os.fchown(self._root_fd, 0, 0)
-
-    def close(self) -> None:
-        for descriptor in (*self._open.values(), self._root_fd):
-            os.close(descriptor)
-        self._open.clear()
 
     def add(self, entry: Entry, content: Iterator[memoryview]) -> None:
         """Add an entry. Raises TarError, OSError."""
@@ -154,34 +128,21 @@ class _Unpacker:
         if base == b"":
             if entry.kind != tarstream.DIRECTORY:
                 raise TarError("the root is no directory")
-            self._attributes(self._root_fd, entry)
-            self._root.mtime_ns = entry.mtime_ns
+            self._attributes(self.tree.root_fd, entry)
+            self.tree.root.mtime_ns = entry.mtime_ns
             self._see(entry.mtime_ns)
             return
         if base.startswith(_META_PREFIX) and base != _OPAQUE:
             return
-        where, folder, fd = self._folder(folder_name)
+        where, folder, fd = self.tree.folder(folder_name)
         if base == _OPAQUE:
-            self._set_opaque(where, fd)
+            self.tree.set_opaque(where, fd)
         elif base.startswith(_PREFIX):
-            self._whiteout(base[len(_PREFIX) :], folder, fd)
+            self._whiteout(base[len(_PREFIX) :], where, folder, fd)
         elif entry.kind == tarstream.DIRECTORY:
             self._directory(base, entry, where, folder, fd)
         else:
             self._make(base, entry, content, folder, where, fd)
-
-    def finish(self) -> None:
-        """Set the times of directories, which making what is in them has changed."""
-        os.utime(self._root_fd, ns=(self._root.mtime_ns, self._root.mtime_ns))
-        pending: list[tuple[tuple[bytes, ...], _Folder]] = [((), self._root)]
-        while pending:
-            where, folder = pending.pop()
-            if not folder.children:
-                continue
-            fd = self._descriptor(where)
-            for name, child in folder.children.items():
-                os.utime(name, ns=(child.mtime_ns, child.mtime_ns), dir_fd=fd, follow_symlinks=False)
-                pending.append(((*where, name), child))
 
     def _count(self, entry: Entry) -> None:
         self._entries += 1
@@ -203,130 +164,23 @@ class _Unpacker:
     def _see(self, mtime_ns: int) -> None:
         self.newest_ns = max(self.newest_ns, mtime_ns)
 
-    # Directories
-
-    def _folder(self, name: bytes) -> tuple[tuple[bytes, ...], _Folder, int]:
-        """Return the directory called ``name``, which is made if it is missing: its names below the root, what is known
-        of it, and a descriptor."""
-        if self._last is not None and self._last[0] == name:
-            return self._last[1:]
-        todo = [part for part in reversed(name.split(b"/")) if part]
-        where: list[bytes] = []
-        passed = [self._root]
-        links = 0
-        while todo:
-            part = todo.pop()
-            if part == b"..":
-                del where[-1:], passed[len(where) + 1 :]
-                continue
-            if part in (b"", b"."):
-                continue
-            child = passed[-1].children.get(part)
-            if child is None:
-                target = self._enter(part, passed[-1], tuple(where))
-                if target is not None:
-                    links += 1
-                    if links > LINKS_LIMIT:
-                        raise TarError("more than 40 links in its name, or a circle of them")
-                    if target.startswith(b"/"):
-                        where, passed = [], passed[:1]
-                    todo += reversed(target.split(b"/"))
-                    continue
-                child = passed[-1].children[part]
-            where.append(part)
-            passed.append(child)
-        if sum(map(len, where)) + len(where) > NAME_LIMIT_BYTES:
-            raise TarError(f"links lead to a name of more than {NAME_LIMIT_BYTES} bytes")
-        place = tuple(where)
-        self._last = (name, place, passed[-1], self._descriptor(place))
-        return self._last[1:]
-
-    def _enter(self, part: bytes, folder: _Folder, where: tuple[bytes, ...]) -> bytes | None:
-        """Make the directory ``part``; where a link has that name, return its target instead."""
-        fd = self._descriptor(where)
-        status = _status(part, fd)
-        if status is not None and stat.S_ISLNK(status.st_mode):
-            return os.readlink(part, dir_fd=fd)
-        if status is not None and not _is_whiteout(status):
-            raise TarError("it lies below a file")
-        self._make_directory(part, folder, where, fd, over_whiteout=status is not None)
-        return None
-
-    def _make_directory(
-        self, base: bytes, folder: _Folder, where: tuple[bytes, ...], fd: int, *, over_whiteout: bool
-    ) -> None:
-        if over_whiteout:
-            os.unlink(base, dir_fd=fd)
-        os.mkdir(base, 0o755, dir_fd=fd)
-        folder.children[base] = _Folder()
-        if over_whiteout:
-            self._set_opaque((*where, base), self._descriptor((*where, base)))
-
-    def _descriptor(self, where: tuple[bytes, ...]) -> int:
-        """Return a descriptor of a directory of the tree, which is kept open for a while."""
-        if not where:
-            return self._root_fd
-        fd = self._open.get(where)
-        if fd is not None:
-            self._open.move_to_end(where)
-            return fd
-        depth = len(where) - 1
-        while depth and where[:depth] not in self._open:
-            depth -= 1
-        parent = self._open[where[:depth]] if depth else self._root_fd
-        held = -1
-        try:
-            for part in where[depth:]:
-                below = os.open(part, _DIRECTORY, dir_fd=parent)
-                if held >= 0:
-                    os.close(held)
-                parent = held = below
-        except BaseException:
-            if held >= 0:
-                os.close(held)
-            raise
-        self._open[where] = held
-        if len(self._open) > _OPEN_LIMIT:
-            old, closed = self._open.popitem(last=False)
-            os.close(closed)
-            if self._last is not None and self._last[1] == old:
-                self._last = None
-        return held
-
-    def _forget(self) -> None:
-        """Close what is open below a directory that is replaced."""
-        for descriptor in self._open.values():
-            os.close(descriptor)
-        self._open.clear()
-        self._last = None
-
-    def _directory(self, base: bytes, entry: Entry, where: tuple[bytes, ...], folder: _Folder, fd: int) -> None:
+    def _directory(self, base: bytes, entry: Entry, where: Names, folder: Folder, fd: int) -> None:
         if base not in folder.children:
-            status = _status(base, fd)
-            whiteout = status is not None and _is_whiteout(status)
+            status = status_of(base, fd)
+            whiteout = status is not None and is_whiteout(status)
             if status is not None and not whiteout:
                 os.unlink(base, dir_fd=fd)
-            self._make_directory(base, folder, where, fd, over_whiteout=whiteout)
-        self._attributes(self._descriptor((*where, base)), entry)
+            self.tree.make_directory(base, folder, where, fd, over_whiteout=whiteout)
+        self._attributes(self.tree.descriptor((*where, base)), entry)
         folder.children[base].mtime_ns = entry.mtime_ns
         self._see(entry.mtime_ns)
 
-    def _set_opaque(self, where: tuple[bytes, ...], fd: int) -> None:
-        if where:
-            os.setxattr(fd, OPAQUE_XATTR, b"y")
-        else:
-            self.hides_below = True
-
-    def _whiteout(self, hidden: bytes, folder: _Folder, fd: int) -> None:
+    def _whiteout(self, hidden: bytes, where: Names, folder: Folder, fd: int) -> None:
         if hidden in (b"", b".", b"..") or b"/" in hidden:
             raise TarError("it says that a name is deleted which is none")
         if hidden in folder.children:
-            below = os.open(hidden, _DIRECTORY, dir_fd=fd)
-            try:
-                os.setxattr(below, OPAQUE_XATTR, b"y")
-            finally:
-                os.close(below)
-        elif _status(hidden, fd) is None:
+            self.tree.set_opaque((*where, hidden), self.tree.descriptor((*where, hidden)))
+        elif status_of(hidden, fd) is None:
             self._mknod(hidden, stat.S_IFCHR, 0, fd)
             os.utime(hidden, (EPOCH_S, EPOCH_S), dir_fd=fd, follow_symlinks=False)
 
@@ -337,8 +191,8 @@ class _Unpacker:
         base: bytes,
         entry: Entry,
         content: Iterator[memoryview],
-        folder: _Folder,
-        where: tuple[bytes, ...],
+        folder: Folder,
+        where: Names,
         fd: int,
     ) -> None:
         """Make what is no directory, in place of what has its name."""
@@ -346,14 +200,14 @@ class _Unpacker:
             self._make_new(base, entry, content, fd)
         except FileExistsError:
             if base in folder.children:
-                self._forget()
-                fd = self._descriptor(where)
-                _remove_tree(base, fd)
+                self.tree.forget()
+                fd = self.tree.descriptor(where)
+                remove_below(base, fd)
                 del folder.children[base]
             elif entry.kind == tarstream.LINK and self._is_same(base, entry, fd):
                 return
             else:
-                fd = self._folder(b"/".join(where))[2]
+                fd = self.tree.folder(b"/".join(where))[2]
                 os.unlink(base, dir_fd=fd)
             self._make_new(base, entry, content, fd)
         self._see(entry.mtime_ns)
@@ -412,18 +266,15 @@ class _Unpacker:
         folder_name, base = _split(entry.target)
         if base == b"":
             raise TarError("a hard link to the root")
-        last = self._last  # what comes next is usually beside this entry, not beside what it links to
-        fd = self._folder(folder_name)[2]
-        if last is not None and last[1] in self._open:
-            self._last = last
-        status = _status(base, fd)
-        if status is None or _is_whiteout(status) or stat.S_ISDIR(status.st_mode):
+        fd = self.tree.descriptor_of(folder_name)
+        status = status_of(base, fd)
+        if status is None or is_whiteout(status) or stat.S_ISDIR(status.st_mode):
             raise TarError(f"a hard link to {tarstream.shown(entry.target)}, which is no file of this layer before it")
         return base, fd
 
     def _is_same(self, base: bytes, entry: Entry, fd: int) -> bool:
         source, source_fd = self._link_source(entry)
-        one, two = _status(base, fd), _status(source, source_fd)
+        one, two = status_of(base, fd), status_of(source, source_fd)
         return one is not None and two is not None and os.path.samestat(one, two)
 
 
@@ -452,17 +303,6 @@ def _kept_xattrs(entry: Entry) -> Iterator[tuple[bytes, bytes]]:
             yield name, value
 
 
-def _status(name: bytes, fd: int) -> os.stat_result | None:
-    try:
-        return os.lstat(name, dir_fd=fd)
-    except FileNotFoundError:
-        return None
-
-
-def _is_whiteout(status: os.stat_result) -> bool:
-    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
-
-
 def _write(file: int, data: memoryview) -> None:
     while len(data):
         data = data[os.write(file, data) :]
@@ -479,9 +319,3 @@ def _fill(file: int, segments: Iterable[tuple[int, int]], content: Iterator[memo
             piece = piece[written:]
             offset += written
             length -= written
-
-
-def _remove_tree(name: bytes, fd: int) -> None:
-    from runtime.atomic import remove
-
-    remove(Path(f"/proc/self/fd/{fd}/{os.fsdecode(name)}"))
