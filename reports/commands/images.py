@@ -1,5 +1,5 @@
 """The tasks on the image store and its registries: list, inspect, history, diff, verify, gc, save, load, tag, rm, pull,
-push, serve, and kernel."""
+push, referrers, serve, and kernel."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from msgspec import to_builtins
 
 from reports.commands.exits import reporting
 from runtime.errors import UsageError
+from runtime.output import shortened
 from testbed.progress import print_progress
 
 if TYPE_CHECKING:
@@ -239,6 +240,23 @@ def push(context: Context, image: str, to: str = "", plain_http: bool = False) -
 
     with Client(os.environ, plain_http=plain_http) as client:
         print(send(_store(), client, image, to or image, print_progress))
+    return 0
+
+
+@task(
+    positional=["image"],
+    help={"image": "[HOST/]PATH[:TAG][@DIGEST] in a registry", "type": "only those of a type", "plain-http": _PLAIN},
+)
+@reporting
+def referrers(context: Context, image: str, type: str = "", plain_http: bool = False) -> int:
+    """List what a registry has about an image (signatures, lists of its parts): digest, size and type of each."""
+    from runtime.registry.client import Client
+
+    with Client(os.environ, plain_http=plain_http) as client:
+        reference, repository = client.target(image)
+        digest = reference.digest or repository.manifest(reference.tag).descriptor.digest
+        for one in repository.referrers(digest, type):
+            print(f"{one.digest}  {one.size:>9}  {shortened(one.artifact_type)}")
     return 0
 
 

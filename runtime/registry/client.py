@@ -17,6 +17,8 @@ from runtime.registry.repository import Repository
 from runtime.registry.settings import Source
 from runtime.registry.transport import Limits, Transport
 
+# Blobs that are on their way at once: as many as other clients have, which registries are made for.
+PARALLEL = 4
 # An index may list indexes. Nobody needs more.
 _DEPTH = 3
 

@@ -9,18 +9,16 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import suppress
 
 from runtime.errors import UsageError
-from runtime.images.descriptors import DOCUMENT_LIMIT_BYTES, Descriptor, Manifest
+from runtime.images.descriptors import DOCUMENT_LIMIT_BYTES, Descriptor, Manifest, Platform, decode
 from runtime.images.ingest import Ingest, ingesting
 from runtime.images.model import Image
-from runtime.images.oci import Document
+from runtime.images.oci import Document, architecture
 from runtime.images.store import Store
 from runtime.images.unpack import Limits
-from runtime.registry.client import Client, Found
+from runtime.registry.client import PARALLEL, Client, Found
 from runtime.registry.download import CHUNK_BYTES, Download
 from runtime.registry.references import parse
 
-# As many as other clients fetch at once, which registries are made for.
-PARALLEL = 4
 _AHEAD_CHUNKS = 16
 
 
@@ -45,6 +43,7 @@ def pull(
     progress(f"pulling {reference} from {found.repositories[0]}")
     with ingesting(store, progress, limits) as ingest:
         config = _fetch_configuration(ingest, found, manifest, reference)
+        _check_platform(ingest, manifest, reference, platform)
         missing = {
             (layer, diff_id): None
             for layer, diff_id in zip(manifest.layers, config.rootfs.diff_ids, strict=True)
@@ -67,6 +66,15 @@ def _fetch_configuration(ingest: Ingest, found: Found, manifest: Manifest, refer
         what = f"{reference}: {len(manifest.layers)} layers, and its configuration names {len(config.rootfs.diff_ids)}"
         raise UsageError(what)
     return config
+
+
+def _check_platform(ingest: Ingest, manifest: Manifest, reference: str, platform: str) -> None:
+    """Raise UsageError for an image that says that it is for something else: one that is in no list was not chosen."""
+    text = ingest.store.layout.read(manifest.config.digest, reference)
+    built = decode(text, Platform, f"configuration of {reference}")
+    wanted = platform or f"linux/{architecture()}"
+    if built.architecture and [built.os, built.architecture] != wanted.split("/")[:2]:
+        raise UsageError(f"{reference}: it is for {built}, and {wanted} is wanted", "choose another tag, or --platform")
 
 
 def _fetch_layers(

@@ -13,8 +13,7 @@ from runtime.errors import UsageError
 from runtime.images.descriptors import Descriptor, parse_manifest
 from runtime.images.layout import COPY_BYTES
 from runtime.images.store import Store
-from runtime.registry.client import Client
-from runtime.registry.pull import PARALLEL
+from runtime.registry.client import PARALLEL, Client
 from runtime.registry.references import Reference, parse
 
 # Repositories of the same registry that are asked for a blob before it is sent.

@@ -18,6 +18,7 @@ from runtime.images.unpack import Limits
 from runtime.registry.errors import NotThereError, RegistryError
 from runtime.registry.pull import pull, read_ahead
 from runtime.registry.repository import Repository
+from runtime.registry.resolving import registry_resolver
 from tests.runtime.registry.conftest import Open, client_of
 from tests.runtime.registry.images import layer_of, members, push_blob, push_image
 from tests.runtime.registry.servers import Exchange, Faulty, faulty
@@ -94,6 +95,32 @@ def test_what_a_list_has_for_a_platform_is_chosen(store: Store, source: Reposito
         assert lookup("arm", other.layers) is not None
         with pytest.raises(UsageError, match=r"there are: .*linux/s390x"):
             pull(store, client, name, print, "linux/mips")
+
+
+def test_an_image_for_another_machine_is_refused(store: Store, source: Repository, tmp_path: Path) -> None:
+    push_image(source, tmp_path, "foreign", LAYERS[1:2], machine="s390x")
+    with client_of(tmp_path) as client:
+        with pytest.raises(UsageError, match=f"it is for linux/s390x, and linux/{architecture()} is wanted"):
+            pull(store, client, f"{source}:foreign", print)
+        assert store.references() == ()
+        pull(store, client, f"{source}:foreign", print, "linux/s390x")
+
+
+def test_a_resolver_asks_the_store_then_registries(
+    store: Store, registry: str, source: Repository, before: Faulty, tmp_path: Path
+) -> None:
+    push_image(source, tmp_path, "resolved", LAYERS)
+    (tmp_path / "registries.conf").write_text("")
+    environment = {"CONTAINERS_REGISTRIES_CONF": str(tmp_path / "registries.conf"), "REGISTRY_AUTH_FILE": "/none"}
+    environment["TESTBED_REGISTRY"] = f"http://{before.host}"
+    resolve = registry_resolver(store, print, environment)
+    image = resolve("team/app:resolved", "")
+    asked = len(before.requests)
+    assert image is not None and lookup("c", image.layers) is not None and asked > 0
+    again = resolve("team/app:resolved", "")
+    assert again is not None and again.id == image.id and len(before.requests) == asked
+    with pytest.raises(NotThereError, match="none"):
+        resolve("team/none", "")
 
 
 def test_layers_are_fetched_side_by_side(store: Store, source: Repository, before: Faulty, tmp_path: Path) -> None:

@@ -236,13 +236,23 @@ def encrypted(certificate: Path, received: list[bytes]) -> object:
     return serve
 
 
-def test_certificates_are_checked(transport: Transport, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_certificates_are_checked(
+    transport: Transport, certificate: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     received: list[bytes] = []
     with raw_server(encrypted(certificate, received)) as host:  # type: ignore[arg-type]
         url = f"https://localhost:{host.rpartition(':')[2]}/"
         with pytest.raises(RegistryError, match="its certificate is not trusted") as caught:
             transport.request("GET", url, {})
         assert "certs.d/localhost" in caught.value.hint and received == []
+        place = tmp_path / url.split("/")[2]
+        place.mkdir()
+        monkeypatch.setattr("runtime.registry.transport.CERTIFICATES", (str(tmp_path),))
+        (place / "broken.crt").write_text("nothing")
+        (place / "ca.crt").write_bytes(certificate.read_bytes())
+        with Transport(QUICK) as trusting:
+            assert get(trusting, url) == b"ok"
+        monkeypatch.setattr("runtime.registry.transport.CERTIFICATES", ("/none",))
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         with Transport(QUICK) as trusting:
             assert get(trusting, url) == b"ok"
