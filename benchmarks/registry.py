@@ -41,6 +41,7 @@ from runtime.registry.client import Client  # noqa: E402
 
 _FOLDER = Path("/usr")
 _LEVEL = 6
+_LARGEST_BYTES = 4 << 20
 _OURS = """import os, sys
 sys.path[:0] = [{root!r}]
 from pathlib import Path
@@ -57,6 +58,7 @@ Layer: TypeAlias = tuple[Path, Descriptor, str]
 def make_layers(folder: Path, mib: int, count: int) -> list[Layer]:
     """Write so many compressed layers of the host's files, and return each with its descriptor and diff_id."""
     files = [path for path in sorted(_FOLDER.rglob("*")) if path.is_file() and not path.is_symlink()]
+    files = [path for path in files if path.stat().st_size < _LARGEST_BYTES]
     random.Random(1).shuffle(files)
     made, limit = [], (mib << 20) // count
     remaining = iter(files)

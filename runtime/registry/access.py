@@ -19,10 +19,12 @@ from msgspec import Struct
 
 from runtime.output import shortened
 from runtime.registry import challenges
+from runtime.registry.addresses import check_address, origin, shown
+from runtime.registry.answers import Answer
 from runtime.registry.challenges import Challenge
 from runtime.registry.credentials import Credential, Credentials
 from runtime.registry.errors import NotThereError, RegistryError
-from runtime.registry.transport import Answer, Body, Transport, check_address, origin, shown
+from runtime.registry.transport import Body, Transport
 
 _TOKEN_BYTES = 1 << 20
 _ERROR_BYTES = 1 << 16

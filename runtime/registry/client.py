@@ -10,12 +10,13 @@ from runtime.errors import TestbedError, UsageError
 from runtime.images.descriptors import Index, choose_platform
 from runtime.registry import credentials, references, settings
 from runtime.registry.access import Access
+from runtime.registry.answers import Limits
 from runtime.registry.errors import NotThereError, RegistryError
 from runtime.registry.manifests import Received
 from runtime.registry.references import Reference
 from runtime.registry.repository import Repository
 from runtime.registry.settings import Source
-from runtime.registry.transport import Limits, Transport
+from runtime.registry.transport import Transport
 
 # Blobs that are on their way at once: as many as other clients have, which registries are made for.
 PARALLEL = 4

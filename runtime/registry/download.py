@@ -7,8 +7,10 @@ import re
 from collections.abc import Callable, Sequence
 
 from runtime.images.descriptors import Descriptor
+from runtime.registry.addresses import shown
+from runtime.registry.answers import Answer
 from runtime.registry.errors import CutError, NotThereError, RegistryError
-from runtime.registry.transport import Answer, Transport, shown
+from runtime.registry.transport import Transport
 
 CHUNK_BYTES = 1 << 20
 # A connection that brought so much was worth it: the attempts are counted anew.

@@ -27,11 +27,12 @@ from runtime.images.descriptors import (
 from runtime.output import shortened
 from runtime.registry import manifests
 from runtime.registry.access import Access
+from runtime.registry.addresses import shown
+from runtime.registry.answers import Answer
 from runtime.registry.download import Download
 from runtime.registry.errors import CutError, NotThereError, RegistryError
 from runtime.registry.manifests import ACCEPT, Received
 from runtime.registry.references import DIGEST
-from runtime.registry.transport import Answer, shown
 from runtime.registry.upload import Upload
 
 T = TypeVar("T")

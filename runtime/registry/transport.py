@@ -1,8 +1,8 @@
 """HTTP as a client of registries needs it: over kept connections, with limits on all that a server can do.
 
 A server may be slow, endless, cut connections, answer 5xx or redirect. So each wait has a limit, a body must keep a
-least rate, redirects are few and take no credentials to another host, and what may work a little later is tried again.
-``http.client`` reads heads and bodies; its reads go through a ``_Metered`` stream, which has the limits.
+least rate (runtime.registry.answers), redirects are few and take no credentials to another host, and what may work a
+little later is tried again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import random
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -25,31 +24,17 @@ from urllib.parse import urljoin, urlsplit
 from msgspec import Struct
 
 from runtime import __version__
-from runtime.errors import in_words
-from runtime.output import shortened
+from runtime.registry.addresses import CERTIFICATES, check_address, explain, origin, shown
+from runtime.registry.answers import BLOCK_BYTES, Answer, Limits, Response
 from runtime.registry.errors import CutError, RegistryError
 from runtime.registry.proxies import proxy_for
 
 CONNECT_S = 20.0
-# A head must be there so many seconds after the request; then, of a body, LEAST_BYTES in each so many seconds of
-# waiting. What we ourselves take to unpack does not count.
-HEAD_S = 60.0
-STALL_S = 30.0
-LEAST_BYTES = 30 << 10
-ATTEMPTS = 5
-_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 20.0
 REDIRECTS = 5
 _REDIRECTIONS = (301, 302, 303, 307, 308)
 # distribution-spec and RFC 9110: what a registry may get over. A 500 is often a storage's timeout.
 _PASSING = (408, 429, 500, 502, 503, 504)
-_BLOCK_BYTES = 1 << 18
-# More than a head with all that is read along with its end.
-_HEAD_BYTES = 1 << 20
-# The rest of a body that is read, rather than its connection given up.
-_DRAINED_BYTES = 1 << 16
-# Where engines keep the certificates of a registry's own authority (containers-certs.d(5)).
-CERTIFICATES = ("/etc/containers/certs.d", "/etc/docker/certs.d")
 _USER_AGENT = f"testbed/{__version__}"
 
 
@@ -64,130 +49,12 @@ class Part(Struct, frozen=True):
 Body: TypeAlias = bytes | Part | None
 
 
-class Limits(Struct, frozen=True):
-    """How patient a client is, in seconds, and how often it tries. Tests are less so."""
-
-    head_s: float = HEAD_S
-    stall_s: float = STALL_S
-    least_bytes: int = LEAST_BYTES
-    attempts: int = ATTEMPTS
-    pause_s: float = _PAUSE_S
-
-
 def pause_s(attempt: int, asked: str, first_s: float, chance: Callable[[], float] = random.random) -> float:
     """Return how long to wait after the attempt with this number (from 1): twice as long each time, give or take a
     quarter, or what the server's ``Retry-After`` asks, up to 20 seconds."""
     if asked.isascii() and asked.isdigit():
         return min(float(asked[:6]), _LONGEST_PAUSE_S)
     return min(first_s * float(1 << (attempt - 1)) * (0.75 + 0.5 * chance()), _LONGEST_PAUSE_S)
-
-
-class _Metered(io.RawIOBase):
-    """A socket's stream whose reads together wait at most ``limit_s`` for each ``least`` bytes (0: for all bytes)."""
-
-    def __init__(self, connected: socket.socket, limit_s: float) -> None:
-        self._socket = connected
-        self._open = connected.makefile("rb", buffering=0)  # http.client closes the socket when no request is to follow
-        self._waited_s, self._bytes, self._limit_s, self._least = 0.0, 0, limit_s, 0
-
-    def restrict(self, limit_s: float, least: int) -> None:
-        self._waited_s, self._bytes, self._limit_s, self._least = 0.0, 0, limit_s, least
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        left_s = self._limit_s - self._waited_s
-        slow = f"less than {self._least} bytes" if self._least else "no answer"
-        if left_s <= 0:
-            raise TimeoutError(f"{slow} in {self._limit_s:g} s")
-        began = time.monotonic()
-        self._socket.settimeout(left_s)
-        try:
-            count = self._socket.recv_into(buffer)
-        except TimeoutError as error:
-            raise TimeoutError(f"{slow} in {self._limit_s:g} s") from error
-        self._waited_s += time.monotonic() - began
-        self._bytes += count
-        if self._least and self._bytes >= self._least:
-            self._waited_s, self._bytes = 0.0, 0
-        if not self._least and self._bytes > _HEAD_BYTES:
-            raise OSError("its answer has no end")
-        return count
-
-    def close(self) -> None:
-        self._open.close()
-        super().close()
-
-
-class _Response(http.client.HTTPResponse):
-    """A response that is read through a _Metered stream, and whose head must come within a time."""
-
-    def __init__(self, limits: Limits, sock: socket.socket, debuglevel: int = 0, method: str | None = None) -> None:
-        super().__init__(sock, debuglevel, method)
-        self.fp.close()
-        self._limits = limits
-        self.metered = _Metered(sock, limits.head_s)
-        self.fp = io.BufferedReader(self.metered, _BLOCK_BYTES)
-
-    def begin(self) -> None:
-        super().begin()
-        self.metered.restrict(self._limits.stall_s, self._limits.least_bytes)
-
-
-class Answer:
-    """A server's answer, whose body is still to be read. It is a context, which gives the connection back, or up."""
-
-    def __init__(self, url: str, response: _Response, done: Callable[[bool], None]) -> None:
-        self.url, self.status = url, response.status
-        self._response = response
-        self._done: Callable[[bool], None] | None = done
-
-    def header(self, name: str) -> str:
-        """Return a header, empty without it."""
-        return self._response.headers.get(name, "")
-
-    @property
-    def size(self) -> int | None:
-        """The bytes that are still to come, where the head says so."""
-        return self._response.length
-
-    def read(self, most_bytes: int) -> bytes:
-        """Return the whole body. Raises RegistryError if it is longer than ``most_bytes``, CutError if it is cut."""
-        found = io.BytesIO()
-        while chunk := self.read1(min(_BLOCK_BYTES, most_bytes + 1 - found.tell())):
-            found.write(chunk)
-            if found.tell() > most_bytes:
-                raise RegistryError(f"{shown(self.url)}: the answer is longer than {most_bytes} bytes")
-        if self.size:
-            raise CutError(f"{shown(self.url)}: the connection ended within the answer")
-        return found.getvalue()
-
-    def read1(self, most_bytes: int) -> bytes:
-        """Return the next bytes, none at the end. Raises CutError."""
-        try:
-            return self._response.read1(most_bytes)
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise CutError(f"{shown(self.url)}: {_words(error)}") from error
-
-    def __enter__(self) -> Answer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Give the connection back, if the body's end is near, or else close it."""
-        if self._done is None:
-            return
-        done, self._done = self._done, None
-        whole = self._response.isclosed()
-        with suppress(RegistryError):
-            if not whole and self.size is not None and self.size <= _DRAINED_BYTES:
-                self.read(_DRAINED_BYTES)
-                whole = True
-        self._response.close()
-        done(whole and not self._response.will_close)
 
 
 class Transport:
@@ -271,6 +138,8 @@ class Transport:
             answer.close()
             path.append(shown(target))
             check_address(target, here)
+            if body and origin(target) != origin(url):
+                raise RegistryError(f"{path[0]}: sends what is for it on to another host, {path[-1]}")
             if len(path) > REDIRECTS + 1:
                 raise RegistryError(f"{path[0]}: more than {REDIRECTS} redirects, the last one to {path[-1]}")
             here = target
@@ -302,7 +171,7 @@ class Transport:
         url: str,
         headers: Mapping[str, str],
         body: Body,
-    ) -> _Response:
+    ) -> Response:
         proxy = proxy_for(url)
         parts = urlsplit(url)
         target = url if proxy and parts.scheme == "http" else (parts.path or "/") + (parts.query and f"?{parts.query}")
@@ -320,7 +189,7 @@ class Transport:
         with suppress(BrokenPipeError, ConnectionResetError):  # it may have answered before it had read all
             connection.request(method, target, _reader(body), sent)
         response = connection.getresponse()
-        assert isinstance(response, _Response)
+        assert isinstance(response, Response)
         return response
 
     def _take(self, key: tuple[str, str]) -> tuple[http.client.HTTPConnection, bool]:
@@ -357,14 +226,14 @@ class Transport:
         if scheme == "https":
             context = self._context(netloc)
             connection = http.client.HTTPSConnection(
-                at_host, at_port, timeout=CONNECT_S, context=context, blocksize=_BLOCK_BYTES
+                at_host, at_port, timeout=CONNECT_S, context=context, blocksize=BLOCK_BYTES
             )
             if proxy:
                 tunnel = {"Proxy-Authorization": proxy.authorization} if proxy.authorization else {}
                 connection.set_tunnel(host, port or 443, tunnel)
         else:
-            connection = http.client.HTTPConnection(at_host, at_port, timeout=CONNECT_S, blocksize=_BLOCK_BYTES)
-        connection.response_class = partial(_Response, self.limits)  # type: ignore[assignment]
+            connection = http.client.HTTPConnection(at_host, at_port, timeout=CONNECT_S, blocksize=BLOCK_BYTES)
+        connection.response_class = partial(Response, self.limits)  # type: ignore[assignment]
         return connection
 
     def _context(self, netloc: str) -> ssl.SSLContext:
@@ -395,50 +264,3 @@ class _PartReader:
 
 def _reader(body: Body) -> Any:
     return _PartReader(body) if isinstance(body, Part) else body
-
-
-def origin(url: str) -> tuple[str, str, int]:
-    """Return the scheme, host and port of an address: what credentials are for (RFC 6454)."""
-    parts = urlsplit(url)
-    return parts.scheme, (parts.hostname or "").lower(), parts.port or {"https": 443}.get(parts.scheme, 80)
-
-
-def check_address(target: str, source: str) -> None:
-    """Raise RegistryError unless a server at ``source`` may send us to ``target``: never from HTTPS to HTTP."""
-    try:
-        scheme, host, _ = origin(target)
-    except ValueError:
-        scheme = host = ""
-    if not host or scheme not in ("http", "https") or not target.isascii() or not target.isprintable() or " " in target:
-        raise RegistryError(f"{shown(source)}: sends us on to {shortened(target)!r}, which is not an address of HTTP")
-    if scheme == "http" and urlsplit(source).scheme == "https":
-        raise RegistryError(f"{shown(source)}: sends us on to {shown(target)}, which is not encrypted")
-
-
-def shown(url: str) -> str:
-    """Return an address for a person: without the query and the user, which may be secret."""
-    parts = urlsplit(url)
-    return shortened(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
-
-
-def explain(error: Exception, method: str, url: str) -> tuple[str, str]:
-    """Return the message and the hint for a request that got no answer."""
-    hint = ""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        place = f"{CERTIFICATES[0]}/{urlsplit(url).netloc}/ca.crt"
-        hint = f"add its authority's certificate to the system's, or as {place}"
-    elif isinstance(error, ssl.SSLError):
-        hint = "if it speaks plain HTTP, say so: --plain-http, or `insecure = true` in registries.conf"
-    elif isinstance(error, ConnectionRefusedError | socket.gaierror):
-        hint = "is that its address, and does it run? Proxies come from https_proxy, http_proxy and no_proxy"
-    return f"{method} {shown(url)}: {_words(error)}", hint
-
-
-def _words(error: Exception) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted: {error.verify_message}"
-    if isinstance(error, http.client.RemoteDisconnected):
-        return "the connection ended without an answer"
-    if isinstance(error, http.client.IncompleteRead):
-        return "the connection ended within the answer"
-    return shortened(in_words(error) or type(error).__name__)

@@ -11,8 +11,10 @@ from msgspec import Struct
 
 from runtime.images.descriptors import Descriptor
 from runtime.registry.access import Access
+from runtime.registry.addresses import check_address, shown
+from runtime.registry.answers import Answer
 from runtime.registry.errors import CutError, RegistryError
-from runtime.registry.transport import Answer, Part, check_address, shown
+from runtime.registry.transport import Part
 
 # What is sent at once. A larger blob goes in such chunks, so that a cut costs one at most.
 CHUNK_BYTES = 64 << 20

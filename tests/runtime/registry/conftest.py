@@ -10,10 +10,11 @@ import pytest
 
 from runtime.images.descriptors import LAYER_GZIP, Descriptor, digest_of
 from runtime.registry.access import Access
+from runtime.registry.answers import Limits
 from runtime.registry.client import Client
 from runtime.registry.credentials import Credentials
 from runtime.registry.repository import Repository
-from runtime.registry.transport import Limits, Transport
+from runtime.registry.transport import Transport
 from tests.runtime.registry.servers import debian_registry
 
 # Patient with a busy host, and quick to try again.

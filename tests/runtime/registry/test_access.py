@@ -91,6 +91,24 @@ def test_an_identity_token_is_exchanged(tmp_path: Path, open_repository: Open) -
     assert tokens == [("POST", {**fields, "scope": ["repository:a/b:pull"]}, "")]
 
 
+def test_an_identity_token_goes_along_no_redirect(tmp_path: Path, open_repository: Open) -> None:
+    with faulty() as other, faulty() as server:
+
+        def rule(exchange: Exchange) -> bool:
+            exchange.rfile.read(exchange.length)
+            if exchange.command == "POST":
+                exchange.answer(307, {"Location": f"http://{other.host}/token"})
+            else:
+                exchange.answer(401, {"WWW-Authenticate": f'Bearer realm="http://{server.host}/token"'})
+            return True
+
+        server.rule = rule
+        file = logged_in(tmp_path, server.host, identitytoken="I")
+        with pytest.raises(RegistryError, match="on to another host"):
+            open_repository(server.host, "a/b", files=(file,)).tags()
+        assert other.requests == []
+
+
 @pytest.mark.parametrize(
     "challenge", ["", "Negotiate", 'Bearer realm="file:///etc/passwd"', "Bearer", "Bearer realm=x"]
 )

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from runtime.images.descriptors import Descriptor
+from runtime.registry.answers import Limits
 from runtime.registry.download import Download
 from runtime.registry.errors import NotThereError, RegistryError
-from runtime.registry.transport import Limits
 from tests.runtime.registry.conftest import LIMITS, Open
 from tests.runtime.registry.servers import Exchange, Faulty, faulty
 
