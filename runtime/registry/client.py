@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 from msgspec import Struct
 
@@ -53,6 +55,19 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.transport.close()
+
+    @contextmanager
+    def working(self) -> Iterator[ThreadPoolExecutor]:
+        """Yield threads for what goes on side by side. A failure or an interrupt within the context ends what they wait
+        for, and this client's connections."""
+        pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="registry")
+        try:
+            yield pool
+        except BaseException:
+            self.transport.close()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def repository(self, source: Source) -> Repository:
         """Return the repository that a source names."""

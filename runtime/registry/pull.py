@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import suppress
 
 from runtime.errors import UsageError
@@ -15,7 +15,7 @@ from runtime.images.model import Image
 from runtime.images.oci import Document, architecture
 from runtime.images.store import Store
 from runtime.images.unpack import Limits
-from runtime.registry.client import PARALLEL, Client, Found
+from runtime.registry.client import Client, Found
 from runtime.registry.download import CHUNK_BYTES, Download
 from runtime.registry.references import parse
 
@@ -87,19 +87,14 @@ def _fetch_layers(
         ingest.layer(layer, diff_id, chunks)
 
     layers.sort(key=lambda one: -one[0].size)
-    with ThreadPoolExecutor(PARALLEL, thread_name_prefix="pull") as pool:
+    with client.working() as pool:
         pending = {pool.submit(fetch, *one): one[0] for one in layers}
-        try:
-            while pending:
-                done, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-                for future in done:
-                    layer = pending.pop(future)
-                    future.result()
-                    progress(f"{layer.digest[:19]}: {layer.size} bytes")
-        except BaseException:
-            client.transport.close()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        while pending:
+            done, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+            for future in done:
+                layer = pending.pop(future)
+                future.result()
+                progress(f"{layer.digest[:19]}: {layer.size} bytes")
 
 
 def _download(found: Found, descriptor: Descriptor) -> Download:

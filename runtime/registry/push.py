@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import cast
 
@@ -13,7 +12,7 @@ from runtime.errors import UsageError
 from runtime.images.descriptors import Descriptor, parse_manifest
 from runtime.images.layout import COPY_BYTES
 from runtime.images.store import Store
-from runtime.registry.client import PARALLEL, Client
+from runtime.registry.client import Client
 from runtime.registry.references import Reference, parse
 
 # Repositories of the same registry that are asked for a blob before it is sent.
@@ -40,15 +39,10 @@ def push(store: Store, client: Client, name: str, target: str, progress: Callabl
         with closing(_open(store, blob)) as file:
             return repository.uploads.send(blob, file, nearby.get(blob.digest, ())[:_MOUNTS])
 
-    with ThreadPoolExecutor(PARALLEL, thread_name_prefix="push") as pool:
-        try:
-            ways = pool.map(send, sorted(blobs.values(), key=lambda blob: -blob.size))
-            for blob, way in zip(sorted(blobs.values(), key=lambda blob: -blob.size), ways, strict=True):
-                progress(f"{blob.digest[:19]}: {blob.size} bytes {_WAYS[way]}")
-        except BaseException:
-            client.transport.close()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    largest_first = sorted(blobs.values(), key=lambda blob: -blob.size)
+    with client.working() as pool:
+        for blob, way in zip(largest_first, pool.map(send, largest_first), strict=True):
+            progress(f"{blob.digest[:19]}: {blob.size} bytes {_WAYS[way]}")
     return repository.put_manifest(content, stored.media_type, reference.tag or stored.digest)
 
 

@@ -184,6 +184,8 @@ class Transport:
         if connection.sock is None:
             connection.connect()
             assert connection.sock is not None
+            if self._closed.is_set():
+                raise ConnectionAbortedError("interrupted")
             connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.sock.settimeout(self.limits.head_s)
         with suppress(BrokenPipeError, ConnectionResetError):  # it may have answered before it had read all

@@ -3,6 +3,9 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +18,7 @@ from runtime.images.oci import architecture
 from runtime.images.rootfs import lookup
 from runtime.images.store import Store
 from runtime.images.unpack import Limits
+from runtime.images.verification import verify_store
 from runtime.registry.errors import NotThereError, RegistryError
 from runtime.registry.pull import pull, read_ahead
 from runtime.registry.repository import Repository
@@ -24,6 +28,7 @@ from tests.runtime.registry.images import layer_of, members, push_blob, push_ima
 from tests.runtime.registry.servers import Exchange, Faulty, faulty
 
 pytestmark = pytest.mark.root
+ROOT = Path(__file__).resolve().parents[3]
 
 NOISE = random.Random(1).randbytes(2_000_000)
 LAYERS = [layer_of({"a": b"one", "large": NOISE}), layer_of({"b": b"two"}), layer_of({".wh.a": b"", "c": b"three"})]
@@ -228,6 +233,43 @@ def test_a_damaged_image_leaves_nothing(store: Store, source: Repository, tmp_pa
     assert store.references() == () and store.leftovers() == ()
     assert not (tmp_path / "escaped").exists()
     assert [path for path in (store.root / "layers").iterdir()] == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_pull_that_is_ended_leaves_a_sound_store(
+    store: Store, source: Repository, before: Faulty, tmp_path: Path, number: signal.Signals
+) -> None:
+    push_image(source, tmp_path, "ended", LAYERS)
+    asked = threading.Event()
+
+    def rule(exchange: Exchange) -> bool:
+        status, headers, body = exchange.upstream()
+        if len(body) < 1_000_000:
+            exchange.answer(status, headers, body)
+            return True
+        exchange.begin(status, headers)
+        exchange.wfile.write(body[:1_000_000])
+        asked.set()
+        exchange.rfile.read(1)
+        return True
+
+    before.rule = rule
+    script = f"""
+import pathlib, runtime.images.store as stores, runtime.registry.client as clients, runtime.registry.pull as pulls
+client = clients.Client({{"CONTAINERS_REGISTRIES_CONF": "/none", "REGISTRY_AUTH_FILE": "/none"}}, plain_http=True)
+pulls.pull(stores.Store(pathlib.Path({str(store.root)!r})), client, "{before.host}/team/app:ended", print)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        assert asked.wait(60)
+        process.send_signal(number)
+        process.wait(20)
+    assert number == signal.SIGKILL or store.leftovers() == ()
+    with store.writing(print):
+        assert store.leftovers() == () and store.references() == ()
+    assert verify_store(store, (), print) == []
+    before.rule = lambda exchange: False
+    with client_of(tmp_path) as client:
+        assert store.verify(pull(store, client, f"{before.host}/team/app:ended", print)) == ()
 
 
 def test_chunks_are_read_ahead_and_errors_passed_on() -> None:
