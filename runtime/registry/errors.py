@@ -20,5 +20,9 @@ class NotThereError(UsageError):
         self.status = status
 
 
+class NoRegistryError(UsageError):
+    """A name names no registry, and neither do the settings."""
+
+
 class CutError(RegistryError):
     """A connection ended, or became too slow, in the midst of a body: the rest can be asked for again."""

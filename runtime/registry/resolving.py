@@ -1,9 +1,11 @@
-"""Images for the FROM of a Dockerfile and the image of a service: from the store, or else from a registry."""
+"""Images for the FROM of a Dockerfile and the image of a service: those that are here, and else those of registries."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
+
+from runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from runtime.images.model import Image
@@ -13,23 +15,29 @@ Resolver: TypeAlias = "Callable[[str, str], Image | None]"
 
 
 def registry_resolver(
-    store: Store, progress: Callable[[str], None], environment: Mapping[str, str], *, plain_http: bool = False
+    local: Resolver, store: Store, progress: Callable[[str], None], environment: Mapping[str, str]
 ) -> Resolver:
-    """Return a function that gets an image by its name and platform ("" is this host's): from the store if that has it,
-    or else from the registries that the settings of ``environment`` name.
+    """Return a function that gets an image by its name and platform ("" is this host's): from ``local``, or where that
+    raises UsageError, from the registries that the settings of ``environment`` name, into ``store``.
 
-    It raises UsageError, NotThereError and RegistryError as ``pull`` does.
+    It raises UsageError, NotThereError and RegistryError as ``pull`` does; where no registry is named, what ``local``
+    raised, with what to do about the registry.
     """
 
-    def resolve(reference: str, platform: str) -> Image:
-        found = store.find(reference) if platform == "" else None
-        if found is not None:
-            return found
+    def resolve(reference: str, platform: str) -> Image | None:
+        try:
+            return local(reference, platform)
+        except UsageError as error:
+            missing = error
         # Nobody who has all images already waits for these imports.
         from runtime.registry.client import Client
+        from runtime.registry.errors import NoRegistryError
         from runtime.registry.pull import pull
 
-        with Client(environment, plain_http=plain_http) as client:
-            return pull(store, client, reference, progress, platform)
+        try:
+            with Client(environment) as client:
+                return pull(store, client, reference, progress, platform)
+        except NoRegistryError as error:
+            raise UsageError(missing.message, f"{missing.hint}; or {error.hint}") from error
 
     return resolve

@@ -20,6 +20,7 @@ from runtime.errors import UsageError
 from runtime.files import read_bounded
 from runtime.output import shortened
 from runtime.registry import references
+from runtime.registry.errors import NoRegistryError
 from runtime.registry.references import Reference
 
 VARIABLE = "TESTBED_REGISTRY"
@@ -77,7 +78,7 @@ class Settings(Struct, frozen=True):
     def candidates(self, reference: Reference) -> tuple[Reference, ...]:
         """Return the full references that ``reference`` may mean, to be tried in this order: itself if it names a host.
 
-        Raises UsageError for a short name without any registry.
+        Raises NoRegistryError for a short name without any.
         """
         if reference.host:
             return (reference,)
@@ -89,7 +90,7 @@ class Settings(Struct, frozen=True):
         if not found:
             what = f"which registry has {str(reference)!r}? It is a short name, and none is configured"
             hint = f"name it as HOST/{reference}, or set {VARIABLE}=HOST, or unqualified-search-registries in"
-            raise UsageError(what, f"{hint} {_SYSTEM}/registries.conf")
+            raise NoRegistryError(what, f"{hint} {_SYSTEM}/registries.conf")
         return tuple(found)
 
     def sources(self, reference: Reference) -> tuple[Source, ...]:

@@ -111,14 +111,16 @@ def test_an_image_for_another_machine_is_refused(store: Store, source: Repositor
         pull(store, client, f"{source}:foreign", print, "linux/s390x")
 
 
-def test_a_resolver_asks_the_store_then_registries(
-    store: Store, registry: str, source: Repository, before: Faulty, tmp_path: Path
+def test_a_resolver_asks_registries_for_what_is_not_here(
+    store: Store, source: Repository, before: Faulty, tmp_path: Path
 ) -> None:
     push_image(source, tmp_path, "resolved", LAYERS)
-    (tmp_path / "registries.conf").write_text("")
-    environment = {"CONTAINERS_REGISTRIES_CONF": str(tmp_path / "registries.conf"), "REGISTRY_AUTH_FILE": "/none"}
+    environment = {"CONTAINERS_REGISTRIES_CONF": "/none", "REGISTRY_AUTH_FILE": "/none"}
+    with pytest.raises(UsageError, match="no image 'team/app:resolved'") as caught:
+        registry_resolver(lambda name, _: store.get(name), store, print, environment)("team/app:resolved", "")
+    assert "known images: none; or name it as HOST/team/app:resolved" in caught.value.hint
     environment["TESTBED_REGISTRY"] = f"http://{before.host}"
-    resolve = registry_resolver(store, print, environment)
+    resolve = registry_resolver(lambda name, _: store.get(name), store, print, environment)
     image = resolve("team/app:resolved", "")
     asked = len(before.requests)
     assert image is not None and lookup("c", image.layers) is not None and asked > 0
