@@ -90,11 +90,6 @@ def is_path(text: str) -> bool:
     return len(text) <= _PATH_CHARACTERS and _PATH.fullmatch(text) is not None
 
 
-def is_tag(text: str) -> bool:
-    """Return whether ``text`` is a tag."""
-    return _TAG.fullmatch(text) is not None
-
-
 def with_host(reference: Reference, host: str, prefix: str = "") -> Reference:
     """Return a short name's reference at ``host``, its path below ``prefix``."""
     return replace(reference, host=host, path=f"{prefix}/{reference.path}" if prefix else reference.path)
