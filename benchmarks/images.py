@@ -44,7 +44,8 @@ load(Store(Path(sys.argv[1])), Path(sys.argv[2]), lambda line: None)
 """
 _UNPACKED = {"none": "cat", "gzip": "gzip -dc", "zstd": "zstd -dc"}
 # The digest's output goes away; `wait` is for it, as tar may be done before.
-_PIPE = '{cat} "$1" | tee >(sha256sum >/dev/null) | tar -x --xattrs --xattrs-include=* --warning=no-unknown-keyword -C "$2"; wait'
+_PIPE = '{cat} "$1" | tee >(sha256sum >/dev/null) | tar {options} -C "$2"; wait'
+_TAR = "-x --xattrs --xattrs-include=* --warning=no-unknown-keyword"
 
 
 def time_ours(archive: Path, target: Path) -> float:
@@ -54,7 +55,7 @@ def time_ours(archive: Path, target: Path) -> float:
 
 def time_pipe(layer: Path, target: Path, *, compression: Compression, flush: bool) -> float:
     """Return the seconds that tar and sha256sum take for the same layer."""
-    script = _PIPE.format(cat=_UNPACKED[compression]) + ('; sync -f "$2"' if flush else "")
+    script = _PIPE.format(cat=_UNPACKED[compression], options=_TAR) + ('; sync -f "$2"' if flush else "")
     return _timed(["bash", "-c", script, "bash", str(layer), str(target)])
 
 
