@@ -89,7 +89,7 @@ def diff(context: Context, before: str, after: str, json: bool = False) -> int:
     return 0
 
 
-@task(positional=["images"], help={"images": "names, comma-separated (default: all, and what no image names)"})
+@task(help={"images": "names, comma-separated (default: all, and what no image names)"})
 @reporting
 def verify(context: Context, images: str = "") -> int:
     """Read every blob and every layer's files, and say which are no longer what they were; exit 1 when there are
