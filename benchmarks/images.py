@@ -20,10 +20,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -35,6 +35,15 @@ from runtime.images.save import save  # noqa: E402
 from runtime.images.store import Store  # noqa: E402
 
 LIMIT = 1.2
+
+
+class Took(NamedTuple):
+    """What a command took: seconds on the clock, and of processor time."""
+
+    seconds: float
+    cpu_s: float
+
+
 _LOAD = """
 import sys
 from pathlib import Path
@@ -48,29 +57,31 @@ _PIPE = '{cat} "$1" | tee >(sha256sum >/dev/null) | tar {options} -C "$2"; wait'
 _TAR = "-x --xattrs --xattrs-include=* --warning=no-unknown-keyword"
 
 
-def time_ours(archive: Path, target: Path) -> float:
-    """Return the seconds that a process takes to load an archive into a new store."""
+def time_ours(archive: Path, target: Path) -> Took:
+    """Return what a process takes to load an archive into a new store."""
     return _timed([sys.executable, "-c", _LOAD, str(target / "store"), str(archive)], cwd=ROOT)
 
 
-def time_pipe(layer: Path, target: Path, *, compression: Compression, flush: bool) -> float:
-    """Return the seconds that tar and sha256sum take for the same layer."""
+def time_pipe(layer: Path, target: Path, *, compression: Compression, flush: bool) -> Took:
+    """Return what tar and sha256sum take for the same layer."""
     script = _PIPE.format(cat=_UNPACKED[compression], options=_TAR) + ('; sync -f "$2"' if flush else "")
     return _timed(["bash", "-c", script, "bash", str(layer), str(target)])
 
 
-def time_podman(archive: Path, target: Path) -> float:
-    """Return the seconds that podman takes to load an archive into new storage of the driver vfs."""
+def time_podman(archive: Path, target: Path) -> Took:
+    """Return what podman takes to load an archive into new storage of the driver vfs."""
     settings = f'[storage]\ndriver = "vfs"\ngraphroot = "{target}/graph"\nrunroot = "{target}/run"\n'
     (target / "storage.conf").write_text(settings)
     environment = {**os.environ, "CONTAINERS_STORAGE_CONF": str(target / "storage.conf")}
     return _timed(["podman", "load", "--quiet", "--input", str(archive)], env=environment)
 
 
-def _timed(command: Sequence[str], **options: object) -> float:
-    began = time.monotonic()
+def _timed(command: Sequence[str], **options: object) -> Took:
+    before = os.times()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, **options)  # type: ignore[call-overload]
-    return time.monotonic() - began
+    after = os.times()
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    return Took(after.elapsed - before.elapsed, cpu)
 
 
 def write_inputs(image: str, folder: Path) -> None:
@@ -88,9 +99,9 @@ def write_inputs(image: str, folder: Path) -> None:
             subprocess.run([program, "-c", str(folder / "none.layer")], stdout=file, check=True)
 
 
-def measure(folder: Path, rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of each contender, round by round."""
-    contenders: dict[str, Callable[[Path], float]] = {}
+def measure(folder: Path, rounds: int) -> dict[str, list[Took]]:
+    """Return what each contender takes, round by round."""
+    contenders: dict[str, Callable[[Path], Took]] = {}
     for kind in COMPRESSIONS:
         contenders[f"{kind}: ours"] = partial(time_ours, folder / f"{kind}.tar")
         for flush in (False, True):
@@ -98,16 +109,16 @@ def measure(folder: Path, rounds: int) -> dict[str, list[float]]:
             contenders[name] = partial(time_pipe, folder / f"{kind}.layer", compression=kind, flush=flush)
     if shutil.which("podman"):
         contenders["none: podman load"] = partial(time_podman, folder / "none.tar")
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    took: dict[str, list[Took]] = {name: [] for name in contenders}
     for number in range(rounds + 1):
         for name, contender in contenders.items():
             with tempfile.TemporaryDirectory(dir=folder) as target:
                 os.sync()
-                took = contender(Path(target))
+                one = contender(Path(target))
                 subprocess.run(["rm", "-rf", f"{target}/graph", f"{target}/store"], check=True)
             if number:  # the first round warms the page cache
-                seconds[name].append(took)
-    return seconds
+                took[name].append(one)
+    return took
 
 
 def main() -> int:
@@ -120,16 +131,21 @@ def main() -> int:
     (store_root() / "images").mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".benchmark-", dir=store_root()) as name:
         write_inputs(options.image, Path(name))
-        seconds = measure(Path(name), options.rounds)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
+        took = measure(Path(name), options.rounds)
+    medians = {name: statistics.median(one.seconds for one in each) for name, each in took.items()}
     if options.json:
-        print(json.dumps({"seconds": seconds, "medians": medians, "limit": LIMIT}, indent=2))
+        print(json.dumps({"took": took, "medians": medians, "limit": LIMIT}, indent=2))
     else:
-        for name, values in seconds.items():
-            peer = medians[f"{name.partition(':')[0]}: tar -x | sha256sum"]
-            ratio = medians[name] / peer
-            print(f"{name:34} {medians[name]:6.2f} s  ({min(values):.2f} to {max(values):.2f})  {ratio:5.2f}")
-    return int(any(medians[f"{k}: ours"] > LIMIT * medians[f"{k}: tar -x | sha256sum"] for k in COMPRESSIONS))
+        for name, each in took.items():
+            ratio = medians[name] / medians[_peer(name)]
+            least, most = min(one.seconds for one in each), max(one.seconds for one in each)
+            cpu = statistics.median(one.cpu_s for one in each)
+            print(f"{name:32} {medians[name]:6.2f} s ({least:.2f} to {most:.2f}), CPU {cpu:5.2f} s, ratio {ratio:.2f}")
+    return int(any(medians[name] > LIMIT * medians[_peer(name)] for name in medians if name.endswith("ours")))
+
+
+def _peer(name: str) -> str:
+    return f"{name.partition(':')[0]}: tar -x | sha256sum"
 
 
 if __name__ == "__main__":
