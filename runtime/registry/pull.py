@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import suppress
 
+from msgspec.structs import replace
+
 from runtime.errors import UsageError
 from runtime.images.descriptors import DOCUMENT_LIMIT_BYTES, Descriptor, Manifest, Platform, decode
 from runtime.images.ingest import Ingest, ingesting
@@ -29,17 +31,20 @@ def pull(
     progress: Callable[[str], None],
     platform: str = "",
     limits: Limits = Limits(),  # noqa: B008
+    pinned: bool = False,
 ) -> Image:
     """Bring the image called ``name`` into the store and return it. What the store has already is not downloaded.
 
-    It gets its full name there, and ``name`` as a further one. ``platform`` is ``os/architecture[/variant]``, by
-    default this host's; ``limits`` are those of each layer. Raises UsageError for a wrong name and for an image that
-    is damaged or exceeds the limits, NotThereError and RegistryError; only whole layers stay in the store then.
+    It gets its full name there, and ``name`` as a further one; ``pinned``, its name with its digest alone.
+    ``platform`` is ``os/architecture[/variant]``, by default this host's; ``limits`` are those of each layer. Raises
+    UsageError for a wrong name and for an image that is damaged or exceeds the limits, NotThereError and RegistryError;
+    only whole layers stay in the store then.
     """
     found = client.find(name, platform)
     manifest = found.received.document
     assert isinstance(manifest, Manifest)
-    reference = str(found.reference)
+    digest = found.received.descriptor.digest
+    reference = str(replace(found.reference, tag="", digest=digest) if pinned else found.reference)
     progress(f"pulling {reference} from {found.repositories[0]}")
     with ingesting(store, progress, limits) as ingest:
         config = _fetch_configuration(ingest, found, manifest, reference)
@@ -52,7 +57,7 @@ def pull(
         _fetch_layers(ingest, client, found, list(missing), progress)
         image = ingest.image(reference, found.received.content, found.received.descriptor.media_type)
         asked = str(parse(name))
-        if asked != reference:
+        if asked != reference and not pinned:
             store.alias(reference, asked)
     return image
 
