@@ -135,7 +135,7 @@ def pull_each(host: str, folder: Path, chance: random.Random) -> Iterator[tuple[
 def push_each(folder: Path, stored: Path, chance: random.Random) -> Iterator[tuple[str, tuple[float, float]]]:
     """Push the image that is in ``stored`` with each client, to an empty registry each."""
     for kind in chance.sample(["push, ours", "push, skopeo from oci"], 2):
-        place = folder / kind.replace(" ", "")
+        place = folder / kind.replace(", ", "-").replace(" ", "-")
         place.mkdir()
         with docker_registry(place) as host:
             target = f"{host}/app:1"
