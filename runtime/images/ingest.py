@@ -16,11 +16,12 @@ layers of one image at the same time, and any number of processes images.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 
 from runtime.errors import UsageError
 from runtime.images import descriptors, oci
+from runtime.images.ahead import read_ahead
 from runtime.images.compression import decompressed
 from runtime.images.descriptors import MANIFEST, Descriptor, Manifest
 from runtime.images.layout import read_chunks
@@ -78,10 +79,15 @@ class Ingest:
             tree.mkdir()
             here = self.store.layout.has(descriptor.digest)
             arriving = self._local(descriptor) if here else self._arriving(descriptor, chunks)
-            tar = _Measured(decompressed(arriving), self.limits.content_bytes, what)
-            unpacked = unpack(tar, tree, what, self.limits)
-            for _ in arriving:  # what a decompressor does not ask for ends the blob all the same
-                pass
+            with closing(arriving):  # which removes what is not complete
+                # A blob that has its tar's digest is that, and is hashed already.
+                plain = descriptor.digest == diff_id
+                content = arriving if plain else decompressed(arriving)
+                tar = _Measured(content, self.limits.tar_bytes(descriptor.size), what, diff_id if plain else "")
+                with closing(read_ahead(tar)) as stream:
+                    unpacked = unpack(stream, tree, what, self.limits)
+                for _ in arriving:  # what a decompressor does not ask for ends the blob all the same
+                    pass
             if tar.diff_id != diff_id:
                 if not here:
                     self.store.layout.discard(descriptor.digest)
@@ -90,10 +96,10 @@ class Ingest:
             record = Record(diff_id, tar.length, created_by, unpacked.newest_s, blob, unpacked.hides_below)
             return self.store.place(tree, record)
 
-    def _local(self, descriptor: Descriptor) -> Iterator[bytes]:
+    def _local(self, descriptor: Descriptor) -> Generator[bytes, None, None]:
         return read_chunks(self.store.layout.open(descriptor.digest))
 
-    def _arriving(self, descriptor: Descriptor, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    def _arriving(self, descriptor: Descriptor, chunks: Iterable[bytes]) -> Generator[bytes, None, None]:
         return self.store.layout.store(chunks, descriptor.digest, descriptor.size, f"layer {descriptor.digest}")
 
     def image(self, reference: str, manifest: bytes, media_type: str = MANIFEST) -> Image:
@@ -127,21 +133,22 @@ class Ingest:
 
 
 class _Measured:
-    """Chunks whose length and digest are known once they have passed."""
+    """Chunks whose length and digest are known once they have passed; of a digest that is known, only the length."""
 
-    def __init__(self, chunks: Iterable[bytes], limit: int, what: str) -> None:
-        self._chunks, self._limit, self._what = chunks, limit, what
+    def __init__(self, chunks: Iterable[bytes], limit: int, what: str, known: str) -> None:
+        self._chunks, self._limit, self._what, self._known = chunks, limit, what, known
         self._sha256 = hashlib.sha256()
         self.length = 0
 
     def __iter__(self) -> Iterator[bytes]:
         for chunk in self._chunks:
             self.length += len(chunk)
-            if self.length > 2 * self._limit:  # headers and padding are not content
-                raise UsageError(f"{self._what}: it is longer than {2 * self._limit} bytes when it is decompressed")
-            self._sha256.update(chunk)
+            if self.length > self._limit:
+                raise UsageError(f"{self._what}: it is longer than {self._limit} bytes when it is decompressed")
+            if not self._known:
+                self._sha256.update(chunk)
             yield chunk
 
     @property
     def diff_id(self) -> str:
-        return "sha256:" + self._sha256.hexdigest()
+        return self._known or "sha256:" + self._sha256.hexdigest()

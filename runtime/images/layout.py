@@ -17,7 +17,7 @@ import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, TextIO
@@ -82,7 +82,7 @@ class Layout:
                 pass
         return digest
 
-    def store(self, chunks: Iterable[bytes], digest: str, size: int | None, what: str) -> Iterator[bytes]:
+    def store(self, chunks: Iterable[bytes], digest: str, size: int | None, what: str) -> Generator[bytes, None, None]:
         """Yield the chunks of a blob while it is stored; it is there once the last has been taken.
 
         Raises UsageError, which names the blob as ``what``, for one that is longer or shorter than ``size`` or has
@@ -218,7 +218,7 @@ def _order(one: Descriptor) -> tuple[str, str]:
     return (one.annotations or {}).get(descriptors.REFERENCE, ""), one.digest
 
 
-def read_chunks(file: BinaryIO) -> Iterator[bytes]:
+def read_chunks(file: BinaryIO) -> Generator[bytes, None, None]:
     """Yield what a file holds, and close it."""
     with file:
         while chunk := file.read(COPY_BYTES):

@@ -213,7 +213,7 @@ class TarReader:
         kind = _KINDS.get(flag)
         if kind is None:
             raise TarError(f"{shown(name)}: unknown kind of entry {flag!r}")
-        if kind == FILE and name.endswith(b"/"):
+        if flag == b"\0" and name.endswith(b"/"):
             kind = DIRECTORY  # before POSIX, a directory was told by that alone
         entry = Entry(
             name, kind, _number(fields[1]) & 0o7777, _number(fields[2]), _number(fields[3]), size, mtime_ns, target,

@@ -37,11 +37,21 @@ _CHECK_EVERY_BYTES = 64 * MIB
 
 
 class Limits(Struct, frozen=True):
-    """What one layer may hold: entries, and bytes of its files, holes included; so much of the disk stays free."""
+    """What one layer may hold: entries, and bytes of its files, holes included; so much of the disk stays free.
+
+    A tar above ``expanded_bytes`` is at most ``expansion`` times as long as its compressed blob. Programs and data take
+    two to ten times; a bomb takes a thousand.
+    """
 
     entries: int = 1_000_000
     content_bytes: int = 64 << 30
     free_bytes: int = 256 * MIB
+    expanded_bytes: int = 1 << 30
+    expansion: int = 100
+
+    def tar_bytes(self, blob_bytes: int) -> int:
+        """Return how long the tar in a blob of this length may be: headers and padding are not content."""
+        return min(2 * self.content_bytes, max(self.expanded_bytes, self.expansion * blob_bytes))
 
 
 class Unpacked(Struct, frozen=True):
