@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
-from contextlib import suppress
 
 from msgspec.structs import replace
 
@@ -20,8 +17,6 @@ from runtime.images.unpack import Limits
 from runtime.registry.client import Client, Found
 from runtime.registry.download import CHUNK_BYTES, Download
 from runtime.registry.references import parse
-
-_AHEAD_CHUNKS = 16
 
 
 def pull(
@@ -88,8 +83,7 @@ def _fetch_layers(
     """Fetch layers, the largest first, a few at a time. The first failure ends all."""
 
     def fetch(layer: Descriptor, diff_id: str) -> None:
-        chunks = read_ahead(_chunks(_download(found, layer)))
-        ingest.layer(layer, diff_id, chunks)
+        ingest.layer(layer, diff_id, _chunks(_download(found, layer)))
 
     layers.sort(key=lambda one: -one[0].size)
     with client.working() as pool:
@@ -110,34 +104,3 @@ def _download(found: Found, descriptor: Descriptor) -> Download:
 def _chunks(download: Download) -> Iterator[bytes]:
     with download:
         yield from iter(lambda: download.read(CHUNK_BYTES), b"")
-
-
-def read_ahead(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield chunks that a thread reads meanwhile, a few of them ahead. What it raises is raised here.
-
-    When the reader stops early, the thread ends after the chunk that it waits for.
-    """
-    ready: queue.Queue[bytes | BaseException | None] = queue.Queue(_AHEAD_CHUNKS)
-    stopped = threading.Event()
-
-    def read() -> None:
-        try:
-            for chunk in chunks:
-                ready.put(chunk)
-                if stopped.is_set():
-                    return
-            ready.put(None)
-        except BaseException as error:
-            ready.put(error)
-
-    threading.Thread(target=read, name="read ahead", daemon=True).start()
-    try:
-        while (found := ready.get()) is not None:
-            if isinstance(found, BaseException):
-                raise found
-            yield found
-    finally:
-        stopped.set()
-        with suppress(queue.Empty):
-            while True:
-                ready.get_nowait()

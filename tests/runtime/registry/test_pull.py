@@ -21,7 +21,7 @@ from runtime.images.store import Store
 from runtime.images.unpack import Limits
 from runtime.images.verification import verify_store
 from runtime.registry.errors import NotThereError, RegistryError
-from runtime.registry.pull import pull, read_ahead
+from runtime.registry.pull import pull
 from runtime.registry.repository import Repository
 from runtime.registry.resolving import registry_resolver
 from tests.runtime.registry.conftest import Open, client_of
@@ -299,31 +299,3 @@ pulls.pull(stores.Store(pathlib.Path({str(store.root)!r})), client, "{before.hos
     before.rule = lambda exchange: False
     with client_of(tmp_path) as client:
         assert store.verify(pull(store, client, f"{before.host}/team/app:ended", print)) == ()
-
-
-def test_chunks_are_read_ahead_and_errors_passed_on() -> None:
-    def chunks() -> Iterator[bytes]:
-        yield from (b"a", b"b")
-        raise RegistryError("cut")
-
-    taken = []
-    with pytest.raises(RegistryError, match="cut"):
-        for chunk in read_ahead(chunks()):
-            taken.append(chunk)
-    assert taken == [b"a", b"b"]
-
-
-def test_a_reader_that_stops_ends_the_thread() -> None:
-    over = threading.Event()
-
-    def chunks() -> Iterator[bytes]:
-        try:
-            while True:
-                yield b"a"
-        finally:
-            over.set()
-
-    ahead = read_ahead(chunks())
-    assert next(ahead) == b"a"
-    ahead.close()  # type: ignore[attr-defined]
-    assert over.wait(20)
