@@ -15,7 +15,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from runtime.errors import UsageError
+from runtime.errors import UsageError, WorkloadError
 from runtime.images import words
 from runtime.images.adding import add
 from runtime.images.arguments import builtin_arguments, host_platform
@@ -192,7 +192,7 @@ def _execute_stage(steps: Steps) -> Stage:
         steps.build.runs.check()
         try:
             stage = _execute_step(steps, stage, instruction)
-        except (ValueError, OSError, UsageError) as error:
+        except (ValueError, OSError, UsageError, WorkloadError) as error:
             raise steps.error(instruction, error) from error
     return stage
 

@@ -139,10 +139,14 @@ def _pair(word: str) -> tuple[str, str]:
 
 
 def _parse_onbuild(entry: Instruction, escape: str) -> Instruction:
-    trigger = parse_instruction(entry.text, entry.heredocs, entry.line, escape)
-    if trigger.name in _NOT_IN_ONBUILD:
-        raise ValueError(f"{trigger.name} may not be triggered")
+    check_trigger(parse_instruction(entry.text, entry.heredocs, entry.line, escape))
     return replace(entry, words=(entry.whole_text,))
+
+
+def check_trigger(instruction: Instruction) -> None:
+    """Raise ValueError for an instruction that ONBUILD may not have."""
+    if instruction.name in _NOT_IN_ONBUILD:
+        raise ValueError(f"{instruction.name} may not be triggered")
 
 
 def _parse_healthcheck(entry: Instruction, escape: str) -> Instruction:

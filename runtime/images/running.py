@@ -164,15 +164,15 @@ def start_command(
     stage: Stage, command: Command, scratch: Path, runs: Runs, undo: ExitStack, *, stdout: int, stdin: int | None = None
 ) -> container.Container:
     """Start a command on top of the stage's layers; ``undo`` ends it and its network. Raises WorkloadError."""
-    upper, work = scratch / "upper", scratch / "work"
-    upper.mkdir()
-    work.mkdir()
+    upper, work, root = scratch / "upper", scratch / "work", scratch / "root"
+    for directory in (upper, work, root):
+        directory.mkdir()
     upper.chmod(0o755)
     spec = Spec(_process(stage, command), tuple(str(layer.path) for layer in stage.layers), hostname="build")
     resolver = _text_of("/etc/resolv.conf")
     files = (("resolv.conf", resolver), ("hosts", hosts_file(spec.hosts)), *_apt_configuration(stage.layers))
     writable = WritableLayer(str(upper), str(work))
-    building = Building(writable, files, connected=command.connected, mounts=command.mounts)
+    building = Building(writable, files, command.connected, command.mounts, mount_point=str(root))
 
     def connect(pid: int) -> None:
         urls = (*proxy_environment(os.environ).values(), *package_urls())

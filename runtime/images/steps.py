@@ -10,7 +10,7 @@ from pathlib import Path
 
 from msgspec import Struct, field
 
-from runtime.errors import UsageError
+from runtime.errors import UsageError, WorkloadError
 from runtime.images import words
 from runtime.images.context import Context, Files
 from runtime.images.dockerfile import Dockerfile
@@ -98,10 +98,10 @@ class Steps:
     def error(self, instruction: Instruction, error: Exception) -> Exception:
         """Return an error that names the instruction's line, if ``error`` does not already and the file is to blame."""
         file = self.build.file
-        if isinstance(error, UsageError):
+        if isinstance(error, UsageError | WorkloadError):
             if error.message.startswith(f"{file.path}:"):
                 return error
-            return file.error(instruction.line, error.message, error.hint)
+            return type(error)(f"{file.path}:{instruction.line}: {error.message}", error.hint)
         if isinstance(error, OSError):
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 return error

@@ -22,13 +22,15 @@ class Building(Struct, frozen=True):
     The changes go to ``writable``, on disk. ``files`` are pairs of a name below /etc and the text that the container
     reads there; they do not become part of the image. The container ends with the thread that started it. With
     ``connected``, its parent is told once its network namespace exists, and the command is executed when the parent
-    allows it. ``mounts`` come after those of every workload.
+    allows it. ``mounts`` come after those of every workload; they may be of anything but what ``mount_point`` covers, a
+    directory for the root ("" covers that of the layers).
     """
 
     writable: WritableLayer
     files: tuple[tuple[str, str], ...] = ()
     connected: bool = False
     mounts: tuple[Mount, ...] = ()
+    mount_point: str = ""
 
 
 def workload_plan(
@@ -55,6 +57,6 @@ def workload_plan(
     image = ImageRoot(spec.layers, identity_files(spec.hostname, spec.hosts))
     if building is not None:
         choices = replace(choices, keyring="build", ends_with_parent=True, waits_connected=building.connected)
-        image = ImageRoot(spec.layers, building.files, building.writable)
+        image = ImageRoot(spec.layers, building.files, building.writable, mount_point=building.mount_point)
         config = replace(config, mounts=(*config.mounts, *building.mounts))
     return bundle_plan(config, hierarchies, "", choices, image=image, connection=connection)
