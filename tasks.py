@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from invoke import Collection, Context, task
 from invoke.exceptions import Exit
 
+from reports.commands import builds, lists, runs
 from reports.commands import fleet as fleets
-from reports.commands import lists, runs
 from reports.commands.exits import reporting
 from reports.commands.front import QuietProgram
 from reports.commands.options import ROOT, parse_fraction, parse_number, split_words
@@ -410,7 +410,7 @@ def kernel(context: Context) -> int:
     return 0
 
 
-namespace.add_collection(Collection("images", kernel))
+namespace.add_collection(Collection("images", kernel, builds.build, builds.shell))
 
 # `testbed` in .venv/bin: the same tasks, without the set-up that ./invoke makes before.
 program = QuietProgram(version=__version__, namespace=namespace, name="testbed", binary="testbed")

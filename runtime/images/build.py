@@ -8,6 +8,7 @@ to it.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
@@ -62,8 +63,9 @@ def build(
     the next build uses.
     """
     file = read(dockerfile, context)
-    session = _session(store, file, Context.at(context, dockerfile), reference, progress, arguments, target)
-    session = replace(session, secrets=secrets or {}, agents=agents or {})
+    session = _session(store, file, Context.at(context, dockerfile), reference, progress, arguments or {}, target)
+    options = _options(dockerfile, context, arguments or {}, base)
+    session = replace(session, secrets=secrets or {}, agents=agents or {}, options=options)
     planned = plan_stages(file, target, session.defaults, resolve or default_resolver(store, progress, base))
     with store.building(progress):
         stage = _execute(session, planned)
@@ -96,18 +98,34 @@ def default_resolver(store: Store, progress: Callable[[str], None], base: str = 
 
 
 def stage_before(
-    store: Store, dockerfile: Path, line: int, *, context: Path, progress: Callable[[str], None], base: str = ""
+    store: Store,
+    dockerfile: Path,
+    line: int,
+    *,
+    context: Path,
+    progress: Callable[[str], None],
+    arguments: Mapping[str, str] | None = None,
+    base: str = "",
 ) -> Stage:
     """Return the state of a build before the instruction that begins in ``line``: what its command would find.
 
     Raises as ``build`` does, and UsageError if no instruction of a stage begins there.
     """
-    whole = read(dockerfile, context)
-    file, target = before_line(whole, line)
-    session = _session(store, file, Context.at(context, dockerfile), dockerfile.name, progress, None, target)
+    file, target = before_line(read(dockerfile, context), line)
+    name = dockerfile.name
+    session = _session(store, file, Context.at(context, dockerfile), name, progress, arguments or {}, target)
     planned = plan_stages(file, target, session.defaults, default_resolver(store, progress, base))
     with store.building(progress):
         return _execute(session, planned)
+
+
+def _options(dockerfile: Path, context: Path, arguments: Mapping[str, str], base: str) -> str:
+    """Return the options of a command that builds the same, with a space before each."""
+    options = [] if context == dockerfile.parent else ["--folder", str(context)]
+    for name, value in arguments.items():
+        options += ["--arg", f"{name}={value}"]
+    options += ["--base", base] if base else []
+    return "".join(f" {shlex.quote(option)}" for option in options)
 
 
 def _session(
@@ -116,11 +134,11 @@ def _session(
     context: Context,
     reference: str,
     progress: Callable[[str], None],
-    arguments: Mapping[str, str] | None,
+    given: Mapping[str, str],
     target: str,
 ) -> Build:
     """Return what the stages of a build share, with the values of ARG that come before the first FROM."""
-    builtin, given = builtin_arguments(target), arguments or {}
+    builtin = builtin_arguments(target)
     defaults = Pairs({name: given.get(name, value) for name, value in builtin.items()}.items())
     for instruction in leading_arguments(file):
         for pair in instruction.pairs:

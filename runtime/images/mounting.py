@@ -66,6 +66,7 @@ def run(steps: Steps, stage: Stage, instruction: Instruction) -> Stage:
                 user,
                 f"{steps.build.file.path}:{instruction.line}",
                 " ".join(instruction.words) if instruction.exec_form else instruction.text,
+                _hint(steps, instruction),
                 tuple(prepared.variables.items()),
                 tuple(prepared.mounts),
                 connected=network == "default",
@@ -73,6 +74,13 @@ def run(steps: Steps, stage: Stage, instruction: Instruction) -> Stage:
             return run_command(stage, command, scratch, steps.build.runs, steps.output)
 
     return stage.with_layer(steps.layer(instruction, stage.layers, key, make), str(instruction))
+
+
+def _hint(steps: Steps, instruction: Instruction) -> str:
+    """Return what to do when a command has failed: look around where it began."""
+    where = f"{steps.build.file.path}:{instruction.line}{steps.build.options}"
+    shell = "" if instruction.trigger else f"; a shell before this step: ./invoke images.shell {where}"
+    return f"above is the end of its output{shell}"
 
 
 def _arguments(stage: Stage, instruction: Instruction) -> tuple[tuple[str, ...], str]:

@@ -55,13 +55,15 @@ def run_environment(stage: Stage) -> dict[str, str]:
 class Command(Struct, frozen=True):
     """What a RUN executes: ``args`` as ``user``, with further variables and ``mounts``, connected or on its own.
 
-    ``where`` is the Dockerfile's ``path:line`` and ``text`` the instruction's text, for errors.
+    For errors, ``where`` is the Dockerfile's ``path:line``, ``text`` the instruction's text, ``hint`` what to do after
+    a failure.
     """
 
     args: tuple[str, ...]
     user: User
     where: str
     text: str
+    hint: str = ""
     variables: tuple[tuple[str, str], ...] = ()
     mounts: tuple[Mount, ...] = ()
     connected: bool = True
@@ -287,5 +289,4 @@ def _failure(
             f"{what}\n    no space left at {scratch.parent}",
             "free some space, or set TESTBED_HOME to a directory on a larger file system",
         )
-    hint = f"above is the end of its output; a shell before this step: ./invoke images.shell {command.where}"
-    return WorkloadError(what, hint)
+    return WorkloadError(what, command.hint)

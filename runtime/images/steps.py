@@ -57,7 +57,7 @@ class Build(Struct, frozen=True):
 
     ``arguments`` are the caller's values for ARG, ``defaults`` those given before FROM and the builder's own.
     ``finished`` has the stages that were executed, by number. ``secrets`` and ``agents`` are for RUN --mount, by id:
-    the content, and the path of the socket of ssh-agent(1).
+    the content, and the path of the socket of ssh-agent(1). ``options`` is how a command line repeats this build.
     """
 
     store: Store
@@ -70,6 +70,7 @@ class Build(Struct, frozen=True):
     runs: Runs
     secrets: Mapping[str, bytes] = field(default_factory=dict)
     agents: Mapping[str, Path] = field(default_factory=dict)
+    options: str = ""
     finished: dict[int, Stage] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
