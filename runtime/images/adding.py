@@ -7,16 +7,15 @@ import stat
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
 from runtime.errors import UsageError
 from runtime.images import words
-from runtime.images.archives import Target, is_archive, unpack
+from runtime.images.addresses import is_remote, is_repository, remote_name
 from runtime.images.context import Entry, Files, content_digest
 from runtime.images.copying import Tree, destination
-from runtime.images.download import Download, check_checksum, fetch, is_remote, is_repository, remote_name
 from runtime.images.heredocs import Heredoc, parse_heredoc
 from runtime.images.ignore import exclusions
 from runtime.images.instruction import Instruction
@@ -24,6 +23,9 @@ from runtime.images.modes import Mode, parse_mode
 from runtime.images.stage import Stage, cache_key
 from runtime.images.steps import Steps
 from runtime.images.user import resolve_user
+
+if TYPE_CHECKING:
+    from runtime.images.download import Download
 
 
 class Destination(Struct, frozen=True):
@@ -111,6 +113,8 @@ class Archive(Struct, frozen=True):
         return ["", "archive", self.digest]
 
     def copy(self, to: Destination) -> None:
+        from runtime.images.archives import Target, unpack  # archives and HTTP are for ADD, and slow to import
+
         unpack(self.path, Target(to.tree, to.place, to.owner, to.mode))
 
 
@@ -207,6 +211,9 @@ def _text(heredoc: Heredoc, stage: Stage) -> Text:
 
 
 def _remote(steps: Steps, stage: Stage, instruction: Instruction, address: str, undo: ExitStack) -> Source:
+    from runtime.images.archives import is_archive
+    from runtime.images.download import check_checksum, fetch
+
     name = remote_name(address)
     checksum = steps.expand(instruction.flag("checksum"), stage.variables) if instruction.flag("checksum") else ""
     if checksum:
@@ -230,7 +237,7 @@ def _copied(files: Files, instruction: Instruction, pattern: str) -> list[Source
     for path in matched:
         top = files.itself(path)
         name = path.name or "root"
-        if instruction.name == "ADD" and instruction.flag("unpack") != "false" and is_archive(top.path):
+        if _is_unpacked(instruction, top.path):
             found.append(Archive(top.path, content_digest([top])))
             continue
         entries = tuple(entry for entry in files.entries(path) if not rules.leaves_out(entry.name or name))
@@ -243,6 +250,14 @@ def _copied(files: Files, instruction: Instruction, pattern: str) -> list[Source
         skipped = len(pivot.strip("/").split("/")) if dot and pivot.strip("/.") else 0
         found.append(Copied(top, name, entries, _parents(files, path, relative, skipped, stat.S_ISDIR(top.mode))))
     return found
+
+
+def _is_unpacked(instruction: Instruction, path: Path) -> bool:
+    if instruction.name != "ADD" or instruction.flag("unpack") == "false":
+        return False
+    from runtime.images.archives import is_archive
+
+    return is_archive(path)
 
 
 def _parents(files: Files, path: Path, relative: str, skipped: int, itself: bool) -> tuple[Entry, ...]:

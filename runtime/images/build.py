@@ -29,7 +29,7 @@ from runtime.images.metadata import METADATA
 from runtime.images.model import Image
 from runtime.images.mounting import run
 from runtime.images.rootfs import is_directory
-from runtime.images.running import Cancelled, Runs
+from runtime.images.runs import Cancelled, Runs
 from runtime.images.stage import Pairs, Stage, cache_key
 from runtime.images.stages import Planned, Resolver, before_line, leading_arguments, plan_stages
 from runtime.images.steps import Build, Reporter, Steps, argument_values

@@ -9,7 +9,6 @@ import urllib.request
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException, HTTPMessage
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from msgspec import Struct
 
@@ -30,22 +29,6 @@ class Download(Struct, frozen=True):
     path: Path
     sha256: str
     modified_s: int
-
-
-def is_remote(source: str) -> bool:
-    """Return whether a source of ADD is the address of a file."""
-    return source.lower().startswith(("http://", "https://"))
-
-
-def is_repository(source: str) -> bool:
-    """Return whether it is that of a git repository, as Docker recognises them."""
-    address = source.partition("#")[0]
-    return source.startswith(("git@", "git://", "ssh://")) or (is_remote(source) and address.endswith(".git"))
-
-
-def remote_name(source: str) -> str:
-    """Return the file name in an address; "" if it has none."""
-    return unquote(urlsplit(source).path).rpartition("/")[2].replace("\0", "")
 
 
 def check_checksum(text: str) -> str:

@@ -19,7 +19,6 @@ from runtime.images.copying import Tree
 from runtime.images.image_files import ImageFiles
 from runtime.images.instruction import Instruction
 from runtime.images.mounts import RunMount, parse_mount
-from runtime.images.running import Command, run_command, run_environment
 from runtime.images.stage import Stage, cache_key
 from runtime.images.steps import Steps
 from runtime.images.user import resolve_user
@@ -53,10 +52,12 @@ def run(steps: Steps, stage: Stage, instruction: Instruction) -> Stage:
     user = resolve_user(stage.config.user, stage.layers)
     args, script = _arguments(stage, instruction)
     contents = [[mount.key, _content_key(steps, mount)] for mount in mounts]
-    inputs = (args, script, run_environment(stage), stage.config.user, stage.config.working_dir, network, contents)
+    inputs = (args, script, stage.run_environment, stage.config.user, stage.config.working_dir, network, contents)
     key = cache_key(stage.layers, "RUN", *inputs)
 
     def make(scratch: Path) -> Path:
+        from runtime.images.running import Command, run_command  # containers, which a cached step does without
+
         with ExitStack() as undo:
             prepared = _prepare(steps, stage, mounts, scratch, undo)
             if script:

@@ -6,11 +6,9 @@ Several may run at a time, one for each stage of a build that can go on. They sh
 from __future__ import annotations
 
 import os
-import signal
 import stat
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from msgspec import Struct
@@ -26,11 +24,11 @@ from runtime.images.oci import EPOCH_S
 from runtime.images.outgoing import loopback_services, outgoing
 from runtime.images.output import follow
 from runtime.images.rootfs import is_directory, lookup, own, resolve
+from runtime.images.runs import Runs
 from runtime.images.space import MIB, free_bytes
 from runtime.images.stage import Stage
 from runtime.images.user import home_directory
 from runtime.launcher import StepError
-from runtime.lease import cgroup_name, lease
 from runtime.plan.root import hosts_file
 from runtime.plan.steps import Exec
 from runtime.plan.workload import Building
@@ -45,11 +43,6 @@ BOUND_FILES = ("etc/resolv.conf", "etc/hosts", f"etc/{_APT_FILE}")
 CAPABILITIES = tuple(name for name in DEFAULT_CAPABILITIES if name != "CAP_NET_RAW")
 # With less than this left, a command has most likely failed for lack of space.
 FULL_BELOW_BYTES = 8 * MIB
-
-
-def run_environment(stage: Stage) -> dict[str, str]:
-    """Return the variables of a RUN, from ARG and ENV, that determine what it does."""
-    return {"PATH": DEFAULT_PATH, **stage.variables}
 
 
 class Command(Struct, frozen=True):
@@ -67,75 +60,6 @@ class Command(Struct, frozen=True):
     variables: tuple[tuple[str, str], ...] = ()
     mounts: tuple[Mount, ...] = ()
     connected: bool = True
-
-
-class Runs:
-    """The containers of a build, which are below one lease. ``cancel`` ends them, and lets no further one start."""
-
-    def __init__(self) -> None:
-        self._owner = f"build-{os.getpid()}"
-        self._lock = threading.Lock()
-        self._undo = ExitStack()
-        self._scratch: Path | None = None
-        self._count = 0
-        self._running: set[int] = set()
-        self._cancelled = False
-
-    def __enter__(self) -> Runs:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._undo.close()
-
-    def check(self) -> None:
-        """Raise Cancelled if the build is to end."""
-        if self._cancelled:
-            raise Cancelled
-
-    def cancel(self) -> None:
-        """Kill what runs. Whoever waits for it gets Cancelled."""
-        with self._lock:
-            self._cancelled = True
-            for pidfd in self._running:
-                with suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-
-    def memory(self) -> Path:
-        """Return a directory that lasts as long as the build, in memory where /run is a tmpfs, as on servers."""
-        self._lease()
-        assert self._scratch is not None
-        return self._scratch
-
-    def name(self) -> str:
-        """Return the name of the cgroup of the next container."""
-        self._lease()
-        with self._lock:
-            self._count += 1
-            return cgroup_name(self._owner, "run" if self._count == 1 else f"run-{self._count}")
-
-    def _lease(self) -> None:
-        with self._lock:
-            if self._scratch is None:  # a build without a RUN needs none, and need not be root's
-                self._scratch = self._undo.enter_context(lease(self._owner))
-
-    @contextmanager
-    def running(self, pid: int) -> Iterator[None]:
-        """Let ``cancel`` kill the process ``pid`` within."""
-        pidfd = os.pidfd_open(pid)
-        try:
-            with self._lock:
-                self._running.add(pidfd)
-            if self._cancelled:  # since it was started
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            yield
-        finally:
-            with self._lock:
-                self._running.remove(pidfd)
-            os.close(pidfd)
-
-
-class Cancelled(Exception):
-    """The build ends, as another of its stages has failed or somebody interrupted it."""
 
 
 def run_command(stage: Stage, command: Command, scratch: Path, runs: Runs, progress: Callable[[str], None]) -> Path:
@@ -196,7 +120,7 @@ def start_command(
 
 
 def _process(stage: Stage, command: Command) -> Process:
-    environment = run_environment(stage) | dict(command.variables)
+    environment = stage.run_environment | dict(command.variables)
     environment.setdefault("HOME", home_directory(command.user.uid, stage.layers))
     # Tools that stamp what they write use this time instead of today's, if they can.
     environment.setdefault("SOURCE_DATE_EPOCH", str(EPOCH_S))

@@ -6,7 +6,8 @@ import signal
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from runtime.images.running import Command, Runs, start_command
+from runtime.images.running import Command, start_command
+from runtime.images.runs import Runs
 from runtime.images.stage import DEFAULT_SHELL, Stage
 from runtime.images.store import Store
 from runtime.images.user import resolve_user

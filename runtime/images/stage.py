@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from msgspec import Struct
 from msgspec.structs import replace
 
+from runtime.config.default import DEFAULT_PATH
 from runtime.images import words
 from runtime.images.model import History, Image, ImageConfig, Layer
 
@@ -83,6 +84,11 @@ class Stage(Struct, frozen=True):
     def variables(self) -> Mapping[str, str]:
         """Return the values of ``$NAME`` here: those of ARG, overridden by those of ENV."""
         return ChainMap(self.env, self.arguments)
+
+    @property
+    def run_environment(self) -> dict[str, str]:
+        """Return the variables of a RUN, from ARG and ENV, that determine what it does."""
+        return {"PATH": DEFAULT_PATH, **self.variables}
 
     @property
     def finished_config(self) -> ImageConfig:

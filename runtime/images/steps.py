@@ -19,7 +19,7 @@ from runtime.images.instruction import Instruction
 from runtime.images.layers import settle
 from runtime.images.model import Image, Layer
 from runtime.images.oci import EPOCH_S
-from runtime.images.running import Runs
+from runtime.images.runs import Runs
 from runtime.images.stage import Pairs, Stage
 from runtime.images.stages import Planned
 from runtime.images.store import Store
