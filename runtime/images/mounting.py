@@ -14,6 +14,7 @@ from msgspec import Struct, field
 
 from runtime.config.types import Mount
 from runtime.errors import UsageError
+from runtime.images.base import proxy_environment
 from runtime.images.context import Entry, Files, content_digest
 from runtime.images.copying import Tree
 from runtime.images.image_files import ImageFiles
@@ -60,6 +61,7 @@ def run(steps: Steps, stage: Stage, instruction: Instruction) -> Stage:
 
         with ExitStack() as undo:
             prepared = _prepare(steps, stage, mounts, scratch, undo)
+            proxies = proxy_environment(steps.build.arguments)  # of all ARG, these need not be declared
             if script:
                 prepared.mounts.append(_script(script, args[0], scratch))
             command = Command(
@@ -68,7 +70,7 @@ def run(steps: Steps, stage: Stage, instruction: Instruction) -> Stage:
                 f"{steps.build.file.path}:{instruction.line}",
                 " ".join(instruction.words) if instruction.exec_form else instruction.text,
                 _hint(steps, instruction),
-                tuple(prepared.variables.items()),
+                tuple((proxies | prepared.variables).items()),
                 tuple(prepared.mounts),
                 connected=network == "default",
             )

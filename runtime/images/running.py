@@ -101,7 +101,8 @@ def start_command(
     building = Building(writable, files, command.connected, command.mounts, mount_point=str(root))
 
     def connect(pid: int) -> None:
-        urls = (*proxy_environment(os.environ).values(), *package_urls())
+        proxies = proxy_environment({**os.environ, **dict(command.variables)})
+        urls = (*proxies.values(), *package_urls())
         undo.enter_context(outgoing(pid, loopback_services(urls, resolver), {"PATH": DEFAULT_PATH}))
 
     try:

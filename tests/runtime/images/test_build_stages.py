@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import time
 from collections.abc import Callable
@@ -10,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from runtime.cgroups import Cgroup
 from runtime.errors import UsageError, WorkloadError
 from runtime.images.model import Image
 from runtime.images.rootfs import lookup, read_text
 from runtime.images.store import Store
+from runtime.lease import STATE_ROOT
 from tests.owned import mounts_of
+from tests.runtime.images.builders import start_build
 
 pytestmark = pytest.mark.root
 
@@ -159,6 +163,31 @@ def test_the_builders_own_arguments(build_text: Build) -> None:
     )
     machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
     assert image.config.env[1:] == ("A=x", f"B=linux/{machine}", "C=default")
+
+
+def test_a_proxy_given_as_an_argument_is_known_to_run_alone(build_text: Build, store: Store) -> None:
+    text = "FROM tiny\nENV A=x$http_proxy\nRUN echo $http_proxy > /seen\n"
+    image = build_text(text, arguments={"http_proxy": "http://proxy.example:1"})
+    assert text_of(image, "/seen") == "http://proxy.example:1\n" and image.config.env[1:] == ("A=x",)
+    again = build_text(text, arguments={"http_proxy": "http://other.example:1"})
+    assert again.id == image.id, "a proxy is nothing that a step depends on"
+
+
+def test_an_interrupt_ends_all_stages_and_leaves_nothing(
+    store: Store, tiny: Image, context: Path, tmp_path: Path
+) -> None:
+    dockerfile = tmp_path / "Dockerfile"
+    dockerfile.write_text(
+        "FROM tiny AS a\nRUN sleep 60\nFROM tiny AS b\nRUN sleep 61\n"
+        "FROM tiny\nCOPY --from=a /a /\nCOPY --from=b /b /\n"
+    )
+    process = start_build(store, context, dockerfile, signal.SIGINT, after_s=2)
+    _, errors = process.communicate(timeout=40)
+    assert process.returncode == -2, errors
+    assert "KeyboardInterrupt" in errors and "Cancelled" not in errors.splitlines()[-1]
+    assert store.leftovers() == () and mounts_of(tmp_path, store.root) == []
+    assert not Cgroup(f"testbed/build-{process.pid}").exists()
+    assert not (STATE_ROOT / f"build-{process.pid}").exists()
 
 
 def test_arguments_of_the_caller_are_before_all_others(build_text: Build) -> None:
