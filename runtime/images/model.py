@@ -8,8 +8,8 @@ from msgspec import Struct
 
 
 class Healthcheck(Struct, frozen=True):
-    """How an image says whether its service is well: ``test`` begins with NONE, CMD or CMD-SHELL; times are in ns;
-    0 means the default of who runs it (Docker's image specification 1.2, "Healthcheck")."""
+    """How an image says whether its service is well: ``test`` begins with NONE, CMD or CMD-SHELL. Times are
+    nanoseconds; 0 means the default of who runs it (Docker's image specification 1.2, "Healthcheck")."""
 
     test: tuple[str, ...] = ()
     interval_ns: int = 0

@@ -74,7 +74,9 @@ def _check_members(check: Healthcheck) -> dict[str, object]:
     }
 
 
-class _Rootfs(Struct, frozen=True):
+class Rootfs(Struct, frozen=True):
+    """The layers of an image configuration, bottom first."""
+
     diff_ids: tuple[str, ...]
 
 
@@ -110,7 +112,7 @@ class _Entry(Struct, frozen=True):
 class Document(Struct, frozen=True):
     """The members of an image configuration's JSON that are read."""
 
-    rootfs: _Rootfs
+    rootfs: Rootfs
     config: _Config | None = None
     history: tuple[_Entry, ...] | None = None
 
