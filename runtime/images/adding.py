@@ -22,7 +22,7 @@ from runtime.images.instruction import Instruction
 from runtime.images.modes import Mode, parse_mode
 from runtime.images.stage import Stage, cache_key
 from runtime.images.steps import Steps
-from runtime.images.user import resolve_user
+from runtime.images.user import resolve_owner
 
 if TYPE_CHECKING:
     from runtime.images.download import Download
@@ -172,8 +172,7 @@ def _owner(steps: Steps, stage: Stage, instruction: Instruction) -> tuple[int, i
     """Return the user and the group of ``--chown``, or None where the sources keep theirs."""
     if not instruction.flag("chown"):
         return None
-    user = resolve_user(steps.expand(instruction.flag("chown"), stage.variables), stage.layers)
-    return user.uid, user.gid
+    return resolve_owner(steps.expand(instruction.flag("chown"), stage.variables), stage.layers)
 
 
 def _sources(

@@ -34,6 +34,7 @@ from runtime.images.stage import Pairs, Stage, cache_key
 from runtime.images.stages import Planned, Resolver, before_line, leading_arguments, plan_stages
 from runtime.images.steps import Build, Reporter, Steps, argument_values
 from runtime.images.store import Store
+from runtime.images.user import resolve_owner
 from runtime.unionfs.overlay import check_depth
 
 
@@ -232,13 +233,16 @@ def _workdir(steps: Steps, stage: Stage, instruction: Instruction) -> Stage:
         steps.report(instruction)
         return stage.with_config(config, str(instruction))
 
+    owner = resolve_owner(stage.config.user, stage.layers)
+
     def make(scratch: Path) -> Path:
         root = scratch / "root"
         root.mkdir()
-        Tree(root, stage.layers).directory(path)
+        Tree(root, stage.layers).directory(path, *owner)
         return root
 
-    layer = steps.layer(instruction, stage.layers, cache_key(stage.layers, "WORKDIR", path), make)
+    key = cache_key(stage.layers, "WORKDIR", path, owner)
+    layer = steps.layer(instruction, stage.layers, key, make)
     return replace(stage.with_layer(layer, str(instruction)), config=config)
 
 
