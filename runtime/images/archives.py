@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from lzma import LZMAError
 from pathlib import Path
+from typing import cast
 
 from msgspec import Struct
 
@@ -25,8 +26,22 @@ from runtime.images.modes import Mode
 MOST_ENTRIES = 1_000_000
 # What the entries may have together when unpacked: some KiB of zeroes compress to as much as one likes.
 MOST_BYTES = 64 << 30
+MOST_HEADER_BYTES = 1 << 20
+_HEADERS = (
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+)
 _BROKEN = (tarfile.TarError, EOFError, zlib.error, LZMAError, RecursionError, UnicodeError, ValueError)
 _TYPES = {tarfile.CHRTYPE: stat.S_IFCHR, tarfile.BLKTYPE: stat.S_IFBLK, tarfile.FIFOTYPE: stat.S_IFIFO}
+
+
+class _Member(tarfile.TarInfo):
+    """A description of an entry; what comes before it (long names, pax records) may have MOST_HEADER_BYTES."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in _HEADERS and self.size > MOST_HEADER_BYTES:
+            raise tarfile.ReadError(f"an entry's description has more than {MOST_HEADER_BYTES} bytes")
+        return cast(tarfile.TarInfo, super()._proc_member(archive))  # type: ignore[misc]
 
 
 class Target(Struct, frozen=True):
@@ -43,7 +58,7 @@ def is_archive(path: Path) -> bool:
     if not path.is_file() or path.stat().st_size == 0:
         return False
     try:
-        with tarfile.open(path, "r|*"):
+        with tarfile.open(path, "r|*", tarinfo=_Member):
             return True
     except (*_BROKEN, OSError):
         return False
@@ -53,7 +68,7 @@ def unpack(path: Path, target: Target) -> None:
     """Unpack the archive at ``path``. Raises UsageError for one that is damaged, too large or leads out."""
     purpose = f"ADD {path.name}"
     count = size_bytes = 0
-    with _reported(purpose), tarfile.open(path, "r|*") as archive:
+    with _reported(purpose), tarfile.open(path, "r|*", tarinfo=_Member) as archive:
         for member in archive:
             count, size_bytes = count + 1, size_bytes + max(0, member.size)
             if count > MOST_ENTRIES or size_bytes > MOST_BYTES:

@@ -3,6 +3,10 @@
 Every instruction that changes files makes a layer, which is cached by its inputs. All instructions of Docker's
 reference are supported, with its meaning. A RUN is a container of this runtime that connects to others; none connects
 to it.
+
+The way of a Dockerfile: its text becomes lines (``lines``, ``heredocs``), these instructions (``forms``, ``flags``),
+these stages (``stages``). What is needed of them is executed, a ``Stage`` after a ``Stage`` (``stage``): by ``metadata``,
+which changes no file, by ``adding`` for COPY and ADD, and by ``mounting`` and ``running`` for RUN.
 """
 
 from __future__ import annotations
@@ -36,6 +40,9 @@ from runtime.images.steps import Build, Reporter, Steps, argument_values
 from runtime.images.store import Store
 from runtime.images.user import resolve_owner
 from runtime.unionfs.overlay import check_depth
+
+# So many stages run side by side on any host: what they fetch takes no processor.
+LEAST_THREADS = 4
 
 
 def build(
@@ -171,7 +178,9 @@ def _execute(session: Build, planned: Sequence[Planned]) -> Stage:
             dependents.setdefault(need, []).append(number)
     with ExitStack() as undo:
         undo.enter_context(session.runs)
-        pool = undo.enter_context(ThreadPoolExecutor(min(len(planned), os.cpu_count() or 1), "stage"))
+        pool = undo.enter_context(
+            ThreadPoolExecutor(min(len(planned), max(LEAST_THREADS, os.cpu_count() or 1)), "stage")
+        )
         undo.callback(session.runs.cancel)  # before the pool waits for its threads
         running = {pool.submit(_execute_stage, steps[number]): number for number in missing if not missing[number]}
         while running:

@@ -202,6 +202,12 @@ def test_an_archive_without_end_is_refused(build_text: Build, context: Path, mon
         build_text("FROM tiny\nADD a.tar /c/\n")
 
 
+def test_a_description_without_end_is_not_read_into_memory(build_text: Build, context: Path) -> None:
+    archive(context / "a.tar", ("file", {}, b"x"), ("long", {"type": tarfile.GNUTYPE_LONGNAME}, b"n" * (2 << 20)))
+    with pytest.raises(UsageError, match="an entry's description has more than 1048576 bytes"):
+        build_text("FROM tiny\nADD a.tar /c/\n")
+
+
 def test_a_damaged_archive_is_an_error_at_any_byte(build_text: Build, context: Path) -> None:
     archive(context / "a.tar", ("file", {}, os.urandom(20_000)), ("other", {}, b"x"), mode="w:gz")
     whole = (context / "a.tar").read_bytes()
