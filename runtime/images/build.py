@@ -5,7 +5,7 @@ reference are supported, with its meaning. A RUN is a container of this runtime 
 to it.
 
 The way of a Dockerfile: its text becomes lines (``lines``, ``heredocs``), these instructions (``forms``, ``flags``),
-these stages (``stages``). What is needed of them is executed, a ``Stage`` after a ``Stage`` (``stage``): by ``metadata``,
+these stages (``stages``). What is needed is executed, a ``Stage`` after a ``Stage`` (``stage``): by ``metadata``,
 which changes no file, by ``adding`` for COPY and ADD, and by ``mounting`` and ``running`` for RUN.
 """
 
