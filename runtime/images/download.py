@@ -1,18 +1,30 @@
-"""Fetch the file of a remote ADD, in bounded time and size, to a path on this host."""
+"""Fetch the file of a remote ADD, in bounded time and size, to a path on this host.
+
+Whoever wrote the Dockerfile chose the address. So the request is made from a network namespace of its own, as a RUN has
+it: what listens on the host's loopback is not reached, but for its proxies.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import threading
 import urllib.error
 import urllib.request
+from concurrent.futures import Future, ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException, HTTPMessage
 from pathlib import Path
 
 from msgspec import Struct
 
+from runtime import libc
+from runtime.config.default import DEFAULT_PATH
 from runtime.errors import UsageError, WorkloadError
+from runtime.images.base import proxy_environment
+from runtime.images.outgoing import loopback_services, outgoing
+from runtime.plan.constants import CLONE_NEWNET
 from runtime.speed import scale
 
 MOST_BYTES = 16 << 30
@@ -42,8 +54,35 @@ def check_checksum(text: str) -> str:
 def fetch(source: str, target: Path, checksum: str = "") -> Download:
     """Write what ``source`` answers to ``target``. ``checksum`` is that of the content, or "".
 
-    Raises WorkloadError when the server does not answer with the file, and UsageError for a wrong checksum.
+    Raises WorkloadError when the server does not answer with the file, UsageError for a wrong checksum, and
+    PrerequisiteError as ``outgoing`` does.
     """
+    entered: Future[int] = Future()
+    connected: Future[None] = Future()
+
+    def inside() -> Download:
+        try:
+            libc.call("unshare", CLONE_NEWNET)  # of this thread alone
+            entered.set_result(threading.get_native_id())
+        except OSError as error:
+            entered.set_exception(error)
+        connected.result()
+        return _fetch(source, target, checksum)
+
+    with ThreadPoolExecutor(1, "fetch") as pool:
+        fetched = pool.submit(inside)
+        try:
+            resolver = Path("/etc/resolv.conf").read_text(errors="replace") if Path("/etc/resolv.conf").exists() else ""
+            services = loopback_services(proxy_environment(os.environ).values(), resolver)
+            with outgoing(entered.result(), services, {"PATH": DEFAULT_PATH}):
+                connected.set_result(None)
+                return fetched.result()
+        finally:
+            if not connected.done():
+                connected.set_exception(WorkloadError(f"ADD {source[:200]}: not connected"))
+
+
+def _fetch(source: str, target: Path, checksum: str) -> Download:
     purpose = f"ADD {source[:200]}"
     # Of what urllib opens, only these: neither file: nor ftp:, also after a redirection.
     opener = urllib.request.OpenerDirector()
