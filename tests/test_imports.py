@@ -58,7 +58,8 @@ ROOMS: Mapping[str, set[str]] = {
     "runtime.checkpoint": _STARTS | {"runtime.container", "runtime.unionfs"},
     "runtime.images": _STARTS
     | {"runtime.atomic", "runtime.container", "runtime.files", "runtime.lease", "runtime.libc"}
-    | {"runtime.output", "runtime.unionfs"},
+    | {"runtime.output", "runtime.speed", "runtime.unionfs"},
+    "runtime.registry": {"runtime.errors", "runtime.files", "runtime.images", "runtime.output"},
     "vm_images.plans": set(),
     "reports.cells": set(),
     "reports.quantities": set(),

@@ -1,8 +1,10 @@
-"""The tasks on the image store: images.list, inspect, history, diff, verify, gc, save, load, tag, rm, and kernel."""
+"""The tasks on the image store and its registries: list, inspect, history, diff, verify, gc, save, load, tag, rm, pull,
+push, referrers, serve, and kernel."""
 
 from __future__ import annotations
 
 import json as json_module
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,12 +14,14 @@ from msgspec import to_builtins
 
 from reports.commands.exits import reporting
 from runtime.errors import UsageError
+from runtime.output import shortened
 from testbed.progress import print_progress
 
 if TYPE_CHECKING:
     from runtime.images.store import Store
 
 _STDIO = "-"
+_PLAIN = "ask registries by HTTP without encryption"
 
 
 def _store() -> Store:
@@ -202,6 +206,74 @@ def rm(context: Context, images: str) -> int:
     with store.writing(print_progress):
         for name in names:
             store.untag(name)
+    return 0
+
+
+@task(
+    positional=["image"],
+    help={
+        "image": "[HOST/]PATH[:TAG][@DIGEST]; a short name is one of TESTBED_REGISTRY or of registries.conf",
+        "platform": "of several, such as linux/arm64 (default: this host's)",
+        "plain-http": _PLAIN,
+    },
+)
+@reporting
+def pull(context: Context, image: str, platform: str = "", plain_http: bool = False) -> int:
+    """Bring an image from a registry into the store; print its name."""
+    from runtime.registry.client import Client
+    from runtime.registry.pull import pull as fetch
+
+    with Client(os.environ, plain_http=plain_http) as client:
+        print(fetch(_store(), client, image, print_progress, platform).reference)
+    return 0
+
+
+@task(
+    positional=["image", "to"],
+    help={"image": "an image", "to": "[HOST/]PATH[:TAG] in a registry (default: its name)", "plain-http": _PLAIN},
+)
+@reporting
+def push(context: Context, image: str, to: str = "", plain_http: bool = False) -> int:
+    """Push an image from the store to a registry; print its digest."""
+    from runtime.registry.client import Client
+    from runtime.registry.push import push as send
+
+    with Client(os.environ, plain_http=plain_http) as client:
+        print(send(_store(), client, image, to or image, print_progress))
+    return 0
+
+
+@task(
+    positional=["image"],
+    help={"image": "[HOST/]PATH[:TAG][@DIGEST] in a registry", "type": "only those of a type", "plain-http": _PLAIN},
+)
+@reporting
+def referrers(context: Context, image: str, type: str = "", plain_http: bool = False) -> int:
+    """List what a registry has about an image (signatures, lists of its parts): digest, size and type of each."""
+    from runtime.registry.client import Client
+
+    with Client(os.environ, plain_http=plain_http) as client:
+        reference, repository = client.target(image)
+        digest = reference.digest or repository.manifest(reference.tag).descriptor.digest
+        for one in repository.referrers(digest, type):
+            print(f"{one.digest}  {one.size:>9}  {shortened(one.artifact_type)}")
+    return 0
+
+
+@task(help={"port": "on loopback (default: a free one)"})
+@reporting
+def serve(context: Context, port: str = "0") -> int:
+    """Lend the store as a registry to engines on this host, until it is interrupted; print its address."""
+    from threading import Event
+
+    from reports.commands.options import parse_number
+    from runtime.registry.serve import serving
+
+    store = _store()
+    with serving(store, parse_number("--port", port)) as address:
+        print(address, flush=True)
+        print_progress(f"podman pull --tls-verify=false {address}/NAME, for each of images.list; Ctrl-C ends it")
+        Event().wait()
     return 0
 
 
