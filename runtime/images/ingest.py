@@ -80,8 +80,8 @@ class Ingest:
             here = self.store.layout.has(descriptor.digest)
             arriving = self._local(descriptor) if here else self._arriving(descriptor, chunks)
             with closing(arriving):  # which removes what is not complete
-                # A blob that has its tar's digest is that, and is hashed already.
-                plain = descriptor.digest == diff_id
+                # A blob that has its tar's digest is that, and is hashed as it arrives.
+                plain = descriptor.digest == diff_id and not here
                 content = arriving if plain else decompressed(arriving)
                 tar = _Measured(content, self.limits.tar_bytes(descriptor.size), what, diff_id if plain else "")
                 with closing(read_ahead(tar)) as stream:

@@ -221,6 +221,8 @@ class _Unpacker:
             os.link(source, base, src_dir_fd=source_fd, dst_dir_fd=fd, follow_symlinks=False)
             return
         if kind == tarstream.SYMLINK:
+            if not entry.target:
+                raise TarError("a link to nothing")
             os.symlink(entry.target, base, dir_fd=fd)
         elif kind == tarstream.FIFO:
             os.mknod(base, stat.S_IFIFO | 0o600, dir_fd=fd)

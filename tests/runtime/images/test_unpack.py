@@ -269,6 +269,7 @@ def evil() -> Iterator[tuple[str, bytes]]:
     yield "hard link to the host", archive_of(link("a", "../../../etc/passwd", tarfile.LNKTYPE))
     yield "hard link to what is not there", archive_of(link("a", "/etc/passwd", tarfile.LNKTYPE))
     yield "hard link to a directory", archive_of(folder("d"), link("a", "d", tarfile.LNKTYPE))
+    yield "a link to nothing", archive_of(link("a", ""))
     yield "links in a circle", archive_of(link("a", "b"), link("b", "a"), file("a/x"))
     yield "a file as a directory", archive_of(file("a"), file("a/b"))
     yield "a component that is too long", archive_of(file("x" * 256))
