@@ -21,6 +21,8 @@ from runtime.images.mounts import source_stage
 
 # The empty image (Docker's reference, "Create a minimal base image using scratch").
 SCRATCH = "scratch"
+# Each may have all variables and labels of the one that it is FROM, as many as a file has lines.
+MOST_STAGES = 256
 
 # Returns the image of a reference for a platform (``linux/amd64``, "" is the host's), or None without such an image.
 # Raises TestbedError where it cannot be told or had.
@@ -64,13 +66,15 @@ def leading_arguments(file: Dockerfile) -> tuple[Instruction, ...]:
 
 
 def divide(file: Dockerfile) -> tuple[BuildStage, ...]:
-    """Return the stages of a file in order."""
+    """Return the stages of a file in order. Raises UsageError if there are more than MOST_STAGES."""
     begins = [index for index, entry in enumerate(file.instructions) if entry.name == "FROM"]
     stages: list[BuildStage] = []
     for number, (begin, end) in enumerate(zip(begins, [*begins[1:], len(file.instructions)], strict=True)):
         source, *instructions = file.instructions[begin:end]
         name = source.words[1] if len(source.words) > 1 else ""
         stages.append(BuildStage(number, name, source, tuple(instructions), begin))
+        if number == MOST_STAGES:
+            raise file.error(source.line, f"more than {MOST_STAGES} stages")
     return tuple(stages)
 
 
