@@ -93,8 +93,8 @@ class Stage(Struct, frozen=True):
     """The image so far. ``arguments`` are the values of ARG; ``own_command`` is true if CMD came from this file.
 
     ``env``, ``labels``, ``ports``, ``volumes``, ``on_build``, ``arguments`` and ``history`` grow in place, so that the
-    cost of an instruction does not grow with those before it. Other stages begin with copies of them. ``config`` has the
-    rest.
+    cost of an instruction does not grow with those before it. Other stages begin with copies of them. All else is in
+    ``config``.
     """
 
     config: ImageConfig

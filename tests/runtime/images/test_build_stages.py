@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
+import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -114,6 +116,19 @@ def test_an_error_in_one_stage_ends_the_others_at_once_and_leaves_nothing(
         )
     assert time.monotonic() - began < 30
     assert store.leftovers() == () and mounts_of(tmp_path, store.root) == []
+
+
+def test_stages_give_the_same_bits_again(build_text: Build, store: Store, context: Path) -> None:
+    (context / "file").write_text("x")
+    with tarfile.open(context / "a.tar", "w") as archive:
+        archive.add(context / "file", "dir/file")
+    text = (
+        "FROM tiny AS a\nRUN mkdir -p /o/d && echo x > /o/d/x && echo y > /y\nADD a.tar /o/\nFROM tiny AS b\n"
+        "COPY <<E /h\ntext\nE\nWORKDIR /w/d\nFROM b\nCOPY --from=a /o /o\nCOPY --link --from=a /y /y\nCOPY . /c/\n"
+    )
+    first = build_text(text)
+    shutil.rmtree(store.root / "cache")
+    assert build_text(text).id == first.id
 
 
 def test_the_same_step_in_two_stages_is_one_layer(build_text: Build) -> None:
