@@ -114,9 +114,10 @@ def _content_key(steps: Steps, mount: RunMount) -> object:
     """Return what a mount's content is for the cache: only that of a bind is a part of what a RUN depends on."""
     if mount.type != "bind":
         return None
-    if mount.source_name:
-        return [layer.diff_id for layer in steps.layers_of(mount.source_name)]
-    return content_digest(_entries(steps.build.context, mount.source)[1])
+    files = steps.files(mount.source_name)
+    if isinstance(files, ImageFiles):
+        return [layer.diff_id for layer in files.layers]
+    return content_digest(_entries(files, mount.source)[1])
 
 
 def _entries(files: Files, source: str) -> tuple[Entry, list[Entry]]:
@@ -151,8 +152,8 @@ def _prepare(steps: Steps, stage: Stage, mounts: Iterable[RunMount], scratch: Pa
 def _bind(steps: Steps, mount: RunMount, target: str, place: Path) -> Mount:
     """Return a bind of a context's files, which are copied, or of an image's, which are not. Writes are forgotten."""
     access = "ro" if mount.read_only else "rw"
-    if mount.source_name:
-        files = ImageFiles(steps.layers_of(mount.source_name), repr(mount.source_name))
+    files = steps.files(mount.source_name)
+    if isinstance(files, ImageFiles):
         top = files.itself(files.sources(mount.source or "/")[0])
         if stat.S_ISDIR(top.mode):
             options = _overlay(files.merged(mount.source or "/"), place)
@@ -160,9 +161,7 @@ def _bind(steps: Steps, mount: RunMount, target: str, place: Path) -> Mount:
                 return Mount(target, "overlay", "overlay", (*options, access))
         elif mount.read_only:
             return Mount(target, "bind", str(top.path), ("bind", "ro"))
-        top, entries = _entries(files, mount.source)
-    else:
-        top, entries = _entries(steps.build.context, mount.source)
+    top, entries = _entries(files, mount.source)
     place.mkdir()
     copied = place / "content"
     tree = Tree(place, ())
@@ -204,8 +203,7 @@ def _fill_cache(steps: Steps, mount: RunMount, path: Path) -> None:
         tree = Tree(scratch, ())
         tree.directory("/cache", mount.uid, mount.gid, 0o755 if mount.mode is None else mount.mode)
         if mount.source_name:
-            files = ImageFiles(steps.layers_of(mount.source_name), repr(mount.source_name))
-            for entry in _entries(files, mount.source)[1]:
+            for entry in _entries(steps.files(mount.source_name), mount.source)[1]:
                 tree.copy(entry, f"/cache/{entry.name}", entry.owner or (0, 0), None)
         os.rename(scratch / "cache", path)
 

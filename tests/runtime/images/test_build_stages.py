@@ -170,6 +170,26 @@ def test_resolver_gets_reference_and_platform(build_text: Build, tiny: Image) ->
         build_text("FROM --platform=linux/s390x tiny\n")
 
 
+def test_named_contexts_are_taken_before_stages_and_images(build_text: Build, tmp_path: Path) -> None:
+    folder = tmp_path / "named"
+    folder.mkdir()
+    (folder / "file").write_text("named\n")
+    (folder / "ignored").write_text("x")
+    (folder / ".dockerignore").write_text("ignored\n")
+    text = (
+        "FROM nothing AS extra\nRUN exit 1\nFROM base\nCOPY --from=extra . /c/\nCOPY --from=users /etc/passwd /p\n"
+        "RUN --mount=from=extra,target=/m cat /m/file > /seen\n"
+    )
+    contexts = {"extra": folder, "base": "tiny", "users": "tiny"}
+    image = build_text(text, contexts=contexts, labels={"l": "m"})
+    assert text_of(image, "/c/file") == text_of(image, "/seen") == "named\n" and text_of(image, "/p")
+    assert lookup("/c/ignored", image.layers) is None and image.config.labels == (("l", "m"),)
+    (folder / "file").write_text("changed\n")
+    assert text_of(build_text(text, contexts=contexts), "/seen") == "changed\n"
+    with pytest.raises(UsageError, match="Dockerfile:1: FROM extra: it is a folder"):
+        build_text("FROM extra\n", contexts=contexts)
+
+
 def test_the_builders_own_arguments(build_text: Build) -> None:
     image = build_text(
         "ARG TARGETARCH\nFROM --platform=$BUILDPLATFORM tiny\nENV A=x$TARGETARCH\nARG TARGETARCH\n"

@@ -48,7 +48,7 @@ def test_what_from_means_in_each_instruction() -> None:
         "RUN --mount=type=bind,from=BUILD,target=/m true\nRUN --mount=target=/c true\n"
     )
     *_, last = plan(text)
-    assert {name: one if isinstance(one, int) else one.reference for name, one in last.sources.items()} == {
+    assert {name: one.reference if isinstance(one, Image) else one for name, one in last.sources.items()} == {
         "build": 0, "0": 0, "triggering": "triggering", "BUILD": 0,
     }  # fmt: skip
     assert last.needs == {0}
