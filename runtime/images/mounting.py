@@ -154,9 +154,10 @@ def _bind(steps: Steps, mount: RunMount, target: str, place: Path) -> Mount:
     access = "ro" if mount.read_only else "rw"
     files = steps.files(mount.source_name)
     if isinstance(files, ImageFiles):
-        top = files.itself(files.sources(mount.source or "/")[0])
+        path = files.sources(mount.source or "/")[0]
+        top = files.itself(path)
         if stat.S_ISDIR(top.mode):
-            options = _overlay(files.merged(mount.source or "/"), place)
+            options = _overlay(files.merged(str(path)), place)
             if options:
                 return Mount(target, "overlay", "overlay", (*options, access))
         elif mount.read_only:
