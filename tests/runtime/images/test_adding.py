@@ -280,7 +280,7 @@ def test_what_has_a_checksum_is_fetched_once(build_text: Build, monkeypatch: pyt
     assert text_of(image, "/c/x") == CONTENT.decode()
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     assert build_text(text).id == image.id
-    with pytest.raises(WorkloadError, match="Dockerfile:2: ADD http://files.example/x: "):
+    with pytest.raises(WorkloadError, match=r"Dockerfile:2: ADD http://files.example/x: "):
         build_text(text.replace("/c/", "/d/"))
 
 
