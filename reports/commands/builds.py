@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from runtime.errors import UsageError
 from testbed.progress import print_progress
 
 if TYPE_CHECKING:
+    from runtime.images.stages import Resolver
     from runtime.images.store import Store
 
 MOST_SECRET_BYTES = 500 * 1024  # as much as a secret of Docker's may have
@@ -24,6 +26,14 @@ def _store() -> Store:
     from runtime.images.store import Store
 
     return Store(store_root() / "images")
+
+
+def _resolver(store: Store, base: str) -> Resolver:
+    """Return what gets the images that a Dockerfile names: from the store, and else from registries."""
+    from runtime.images.build import default_resolver
+    from runtime.registry.resolving import registry_resolver
+
+    return registry_resolver(default_resolver(store, print_progress, base), store, print_progress, os.environ)
 
 
 def _pairs(option: str, values: Iterable[str]) -> dict[str, str]:
@@ -67,9 +77,9 @@ def build(
     from runtime.files import read_bounded
     from runtime.images.build import build as build_image
 
-    where = Path(folder)
+    where, store = Path(folder), _store()
     image = build_image(
-        _store(),
+        store,
         context=where,
         dockerfile=Path(file) if file else where / "Dockerfile",
         reference=tag or where.resolve().name.lower(),
@@ -77,6 +87,7 @@ def build(
         arguments=_pairs("arg", arg),
         base=base,
         target=target,
+        resolve=_resolver(store, base),
         secrets={name: read_bounded(Path(path), MOST_SECRET_BYTES) for name, path in _pairs("secret", secret).items()},
         agents={name: Path(path).resolve() for name, path in _pairs("ssh", ssh).items()},
     )
@@ -112,6 +123,7 @@ def shell(context: Context, where: str, arg: Iterable[str], folder: str = "", ba
         progress=print_progress,
         arguments=_pairs("arg", arg),
         base=base,
+        resolve=_resolver(store, base),
     )
     print_progress(f"before line {line} of {path}; what you change here is forgotten")
     return open_shell(store, stage, where, print_progress)

@@ -122,6 +122,7 @@ def stage_before(
     progress: Callable[[str], None],
     arguments: Mapping[str, str] | None = None,
     base: str = "",
+    resolve: Resolver | None = None,
 ) -> Stage:
     """Return the state of a build before the instruction that begins in ``line``: what its command would find.
 
@@ -130,7 +131,7 @@ def stage_before(
     file, target = before_line(read(dockerfile, context), line)
     name = dockerfile.name
     session = _session(store, file, Context.at(context, dockerfile), name, progress, arguments or {}, target)
-    planned = plan_stages(file, target, session.defaults, default_resolver(store, progress, base))
+    planned = plan_stages(file, target, session.defaults, resolve or default_resolver(store, progress, base))
     with store.building(progress):
         return _execute(session, planned)
 

@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from runtime.config.default import DEFAULT_PATH
-from runtime.errors import UsageError
+from runtime.errors import TestbedError, UsageError
 from runtime.images import words
 from runtime.images.context import Context
 from runtime.images.dockerfile import Dockerfile, parse_trigger
@@ -184,10 +184,9 @@ class _Planning:
         if (reference, platform) not in self.images:
             try:
                 image = self.resolve(reference, platform)
-            except UsageError as error:
-                raise self.file.error(
-                    entry.line, f"{_purpose(entry, reference)}: {error.message}", error.hint
-                ) from error
+            except TestbedError as error:  # whatever it is, and its exit code, it is about this line
+                error.message = f"{self.file.path}:{entry.line}: {_purpose(entry, reference)}: {error.message}"
+                raise
             if image is None:
                 raise self.file.error(entry.line, f"{_purpose(entry, reference)}: no such image")
             self.images[reference, platform] = image
