@@ -19,13 +19,11 @@ from runtime.images.context import Entry, Files, content_digest
 from runtime.images.copying import Tree
 from runtime.images.image_files import ImageFiles
 from runtime.images.instruction import Instruction
-from runtime.images.mounts import RunMount, parse_mount
+from runtime.images.mounts import CACHES, RunMount, parse_mount
 from runtime.images.stage import Stage, cache_key
 from runtime.images.steps import Steps
 from runtime.images.user import resolve_user
 
-# Below the store: a directory for each cache, which lasts from build to build.
-CACHES = "caches"
 SECRETS, AGENT = "/run/secrets", "/run/buildkit/ssh_agent.0"
 # An overlay's options must fit into a page (mount(2)); what does not is copied.
 _MOST_OPTIONS_BYTES = 4000
