@@ -101,6 +101,7 @@ def shell(context: Context, where: str, arg: Iterable[str], folder: str = "", ba
     """Open a shell in which all is as it was before an instruction of a Dockerfile, say one that fails."""
     from runtime.images.build import stage_before
     from runtime.images.shell import open_shell
+    from testbed.images import resolver
 
     path, _, line = where.rpartition(":")
     if not path or not line.isascii() or not line.isdigit():
@@ -114,6 +115,7 @@ def shell(context: Context, where: str, arg: Iterable[str], folder: str = "", ba
         progress=print_progress,
         arguments=_pairs("arg", arg),
         base=base,
+        resolve=resolver(store, print_progress, base),
     )
     print_progress(f"before line {line} of {path}; what you change here is forgotten")
     return open_shell(store, stage, where, print_progress)
