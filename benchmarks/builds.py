@@ -92,6 +92,7 @@ class Ours:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.store = Store(home / "images")
+        self.of_bases: set[str] = set()
 
     def command(self, case: Case) -> None:
         """Build by the task."""
@@ -103,8 +104,14 @@ class Ours:
         build(self.store, context=case.context, dockerfile=case.dockerfile, reference=case.name, progress=_ignore)
 
     def forget(self) -> None:
-        """Forget what steps have made; layers that come out the same are found again."""
-        shutil.rmtree(self.home / "images" / "cache")
+        """Forget what steps have made, but for the bases."""
+        for path in (self.home / "images" / "cache").iterdir():
+            if path.name not in self.of_bases:
+                path.unlink()
+
+    def keep(self) -> None:
+        """Let what is cached now be the bases'."""
+        self.of_bases = {path.name for path in (self.home / "images" / "cache").iterdir()}
 
     def prepare(self, context: Path) -> None:
         """Make the base of the synthetic cases."""
@@ -222,6 +229,7 @@ def main() -> None:
             base = ensure_base(ours.store, lambda line: print(line, file=sys.stderr))
             peer.take(base.layers[0].path, folder)
             cases += clickme(folder)
+        ours.keep()
         figures = measure(cases, ours, peer, options.repeats)
         _run(["buildah", *peer.storage, "rmi", "--all", "--force"], os.environ)
     print(json.dumps(to_builtins(figures), indent=2) if options.json else show(figures))
