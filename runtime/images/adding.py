@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from runtime.images.download import Download
 
 
+# Only the kernel's clock lags here, by a tick. An archive may have been made right before, and keeps its times.
+MARGIN_S = 0.02
+
+
 class Destination(Struct, frozen=True):
     """Where the sources of one instruction go: to ``place`` of ``tree``, or ``into`` it, which is a directory then.
 
@@ -174,7 +178,7 @@ def add(steps: Steps, stage: Stage, instruction: Instruction) -> Stage:
 
         keys = [source.key for source in sources]
         key = cache_key(below, "COPY", keys, place, into, owner, repr(mode), root_owner, root_mode)
-        return stage.with_layer(steps.layer(instruction, below, key, make), str(instruction))
+        return stage.with_layer(steps.layer(instruction, below, key, make, MARGIN_S), str(instruction))
 
 
 def _owner(steps: Steps, stage: Stage, instruction: Instruction) -> tuple[int, int] | None:

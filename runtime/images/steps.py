@@ -113,9 +113,19 @@ class Steps:
         """Return ``text`` with its variables replaced. Raises ValueError."""
         return words.expand(text, variables, self.build.file.escape)
 
-    def layer(self, instruction: Instruction, below: Sequence[Layer], key: str, make: Callable[[Path], Path]) -> Layer:
+    def layer(
+        self,
+        instruction: Instruction,
+        below: Sequence[Layer],
+        key: str,
+        make: Callable[[Path], Path],
+        margin_s: float = 1,
+    ) -> Layer:
         """Return a step's layer on those ``below``: the one that the same inputs made before, or else the directory
-        that ``make`` fills."""
+        that ``make`` fills.
+
+        Times from ``margin_s`` before the step's beginning on are accidents: clocks and file systems may be coarse.
+        """
         store = self.build.store
         self.build.runs.check()
         cached = store.cached(key)
@@ -123,7 +133,7 @@ class Steps:
             self.report(instruction, "(cached)")
             return cached
         self.build.reporter.working(self._line(instruction))
-        began, began_s = time.monotonic(), time.time() - 1
+        began, began_s = time.monotonic(), time.time() - margin_s
         with store.scratch() as scratch:
             tree = make(scratch)
             newest_s = settle(tree, began_s, max(map(store.newest_s, below), default=EPOCH_S))

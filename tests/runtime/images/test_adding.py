@@ -154,6 +154,17 @@ def test_an_archive_is_unpacked_whatever_it_is_called(build_text: Build, context
     assert build_text("FROM tiny\nADD --unpack=false thing /c/\n") and files(build_text("FROM tiny\nADD thing /c/\n"))
 
 
+def test_an_archive_made_right_before_keeps_its_times(build_text: Build, context: Path) -> None:
+    """Or the layer would be another one when it is built a second later."""
+    (context / "file").write_text("x")
+    now = int(time.time())
+    os.utime(context / "file", (now, now))
+    time.sleep(0.05)
+    with tarfile.open(context / "a.tar", "w") as made:
+        made.add(context / "file", "file")
+    assert int(status_of(build_text("FROM tiny\nADD a.tar /c/\n"), "/c/file").st_mtime) == now
+
+
 def test_what_is_no_archive_is_copied(build_text: Build, context: Path) -> None:
     (context / "a.tar.gz").write_text("no archive")
     (context / "empty.tar").write_text("")
