@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection
 
 from runtime.home import is_sealed, store_root
 from runtime.images.base import base_reference, read_host
-from runtime.images.build import build
+from runtime.images.build import build, default_resolver
 from runtime.images.model import Image
 from runtime.images.releases import RELEASES, choose_release
+from runtime.images.stages import Resolver
 from runtime.images.store import Store
+from runtime.registry.resolving import registry_resolver
 from testbed.neighbours.image import REFERENCE as NEIGHBOUR_IMAGE
 from testbed.neighbours.image import ensure_neighbour_image
 from testbed.scenario.model import Scenario
@@ -20,6 +23,12 @@ from vm_images.minimal_kernel import build_minimal_kernel
 def image_name(scenario: str, service: str) -> str:
     """Return what the store calls the image of a scenario's service, or of the neighbour."""
     return service if service == NEIGHBOUR_IMAGE else f"{scenario}/{service}"
+
+
+def resolver(store: Store, progress: Callable[[str], None], base: str = "") -> Resolver:
+    """Return what gets the images that a Dockerfile stands on: those of the store and the base, and else those of the
+    registries that this environment names. ``base`` is the release of an unqualified base, "" the host's."""
+    return registry_resolver(default_resolver(store, progress, base), store, progress, os.environ)
 
 
 def build_images(
@@ -44,6 +53,7 @@ def build_images(
             reference=f"{image_name(scenario.name, service.name)}{tag}",
             progress=progress,
             base=base,
+            resolve=resolver(store, progress, base),
         )
         for service in scenario.services
     }

@@ -41,7 +41,7 @@ from runtime.images.layout import Layout, hold, sync_file_system
 from runtime.images.migration import OLD_INDEX, migrate
 from runtime.images.model import History, Image, ImageConfig, Layer
 from runtime.images.records import Record, current_boot, read_record, settle_records, write_record
-from runtime.images.reference import spellings
+from runtime.images.reference import find_name
 from runtime.images.space import full_disk_reported
 
 # Overlay's lowerdir list must fit in one page of mount options. 104 bits do not collide by accident, and the full
@@ -71,7 +71,7 @@ class Store:
         """Return the image called ``reference``, or None if it or one of its layers is missing."""
         self._enter()
         references = self.layout.references()
-        name = next((one for one in spellings(reference) if one in references), None)
+        name = find_name(reference, references)
         return None if name is None else self._image(reference, references[name])
 
     def get(self, reference: str) -> Image:
@@ -91,9 +91,8 @@ class Store:
         """Return the descriptor of an image's manifest. Raises UsageError listing all images if there is none."""
         self._enter()
         references = self.layout.references()
-        for name in spellings(reference):
-            if name in references:
-                return references[name]
+        if (name := find_name(reference, references)) is not None:
+            return references[name]
         known = ", ".join(sorted(references)) or "none"
         raise UsageError(f"no image {reference!r} in {self.root}", f"known images: {known}")
 
