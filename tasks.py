@@ -12,7 +12,7 @@ from invoke import Collection, Context, task
 from invoke.exceptions import Exit
 
 from reports.commands import fleet as fleets
-from reports.commands import lists, runs, unions
+from reports.commands import lists, roots, runs, unions
 from reports.commands.exits import reporting
 from reports.commands.front import QuietProgram
 from reports.commands.options import ROOT, parse_fraction, parse_number, split_words
@@ -411,6 +411,7 @@ def kernel(context: Context) -> int:
 
 
 namespace.add_collection(Collection("images", kernel))
+namespace.add_collection(Collection.from_module(roots, name="roots"))
 namespace.add_collection(Collection.from_module(unions, name="union"))
 
 # `testbed` in .venv/bin: the same tasks, without the set-up that ./invoke makes before.

@@ -20,6 +20,7 @@ from runtime.plan.network import Attachment
 from runtime.plan.workload import Building, workload_plan
 from runtime.processes import wait_exit
 from runtime.spec import Spec
+from runtime.unionfs.overlay import WritableLayer
 
 
 class Container(Struct):
@@ -116,18 +117,20 @@ def start(
     stdin: int | None = None,
     attachment: Attachment | None = None,
     building: Building | None = None,
+    writable: WritableLayer | None = None,
     connect: Callable[[int], None] | None = None,
 ) -> Container:
     """Start ``spec`` as a container whose cgroup is ``name``; return once its command has been executed.
 
     ``stdout`` also takes standard error; ``stdin`` None is /dev/null. With ``building`` it makes a layer of an image;
-    ``connect`` gets the pid of the process that is in its network namespace, before the command is executed. Raises
-    StepError when the kernel refuses a step, UsageError when the name is taken, and PrerequisiteError without root or
-    a required controller. A failed start leaves nothing behind.
+    ``writable`` takes its changes, which are in memory without it; ``connect`` gets the pid of the process that is in
+    its network namespace, before the command is executed. Raises StepError when the kernel refuses a step, UsageError
+    when the name is taken, and PrerequisiteError without root or a required controller. A failed start leaves nothing
+    behind.
     """
     requested_ns = time.monotonic_ns()
     cgroup = check_startable(name)
-    plan = workload_plan(spec, cgroup.hierarchies, name, attachment=attachment, building=building)
+    plan = workload_plan(spec, cgroup.hierarchies, name, attachment=attachment, building=building, writable=writable)
     with _input(stdin) as standard_input, ExitStack() as undo:
         undo.callback(cgroup.remove)
         cgroup.make_parent()

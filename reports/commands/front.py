@@ -18,7 +18,7 @@ from invoke.program import Program
 from reports.commands.exits import is_reader_gone, leave_reader
 
 # Tasks that stand together: ``union mount`` is written for what the library calls union.mount.
-GROUPS = ("images", "union")
+GROUPS = ("images", "roots", "union")
 
 
 def join_group(words: Sequence[str]) -> list[str]:

@@ -24,7 +24,8 @@ _HOW = {
 }
 
 
-def _print(result: Result, as_json: bool) -> int:
+def print_result(result: Result, as_json: bool) -> int:
+    """Print what became of a union; return the exit code."""
     if as_json:
         print(json_module.dumps(to_builtins(result), indent=2))
         return 0
@@ -38,7 +39,7 @@ def _print(result: Result, as_json: bool) -> int:
 def _change(change: Callable[[Union, str], Union], words: str, directory: str, as_json: bool) -> int:
     from runtime.unionfs import unions
 
-    return _print(unions.change(directory, lambda union: change(union, words)), as_json)
+    return print_result(unions.change(directory, lambda union: change(union, words)), as_json)
 
 
 @task(
@@ -55,7 +56,7 @@ def mount(context: Context, branches: str, directory: str, driver: str = "auto",
     """Mount a union of directories: reads see all of them, writes go to the ones that are rw."""
     from runtime.unionfs import unions
 
-    return _print(unions.mount(branches, directory, driver), json)
+    return print_result(unions.mount(branches, directory, driver), json)
 
 
 @task(
@@ -98,7 +99,7 @@ def refresh(context: Context, directory: str, json: bool = False) -> int:
     """Show what was changed in the branches themselves, beneath the union."""
     from runtime.unionfs import unions
 
-    return _print(unions.change(directory, lambda union: union), json)
+    return print_result(unions.change(directory, lambda union: union), json)
 
 
 @task(positional=["file"], help={"file": "a path in a union", **_JSON})

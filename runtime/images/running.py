@@ -117,13 +117,14 @@ def _text_of(path: str) -> str:
         return ""
 
 
-def remove_mount_points(upper: Path, layers: Sequence[Layer]) -> None:
-    """Remove from a RUN's changes those of the runtime: mount points that the image did not have.
+def remove_mount_points(upper: Path, layers: Sequence[Layer], files: Sequence[str] = BOUND_FILES) -> None:
+    """Remove from a RUN's changes those of the runtime: mount points that the image did not have, of its own file
+    systems and of ``files``.
 
     A file under a bind mount is empty in ``upper``, and a directory under a mount has nothing of the mount's. The
     command made what lies in ``upper``, so no link in it is followed.
     """
-    for name in BOUND_FILES:
+    for name in files:
         # The path where the runtime found or made it, before the command ran.
         where = resolve("/" + name, layers)
         path = own(where, upper)

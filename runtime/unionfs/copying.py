@@ -1,16 +1,18 @@
-"""Copy what a union of directories shows into one directory, as the driver ``copy`` and a copied clone do."""
+"""Copy what a union of directories shows, or one layer as it is, into a directory."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import stat
+from collections.abc import Collection
 from contextlib import suppress
 
-from runtime.unionfs.lookup import OPAQUE_XATTR, Folders, step
+from runtime.unionfs.lookup import OPAQUE_XATTR, USER_OPAQUE_XATTR, Folders, step
 
 _FICLONE = 0x40049409  # include/uapi/linux/fs.h: share the blocks, where the file system can
 _CHUNK_BYTES = 1 << 30
+OPAQUE_XATTRS = (OPAQUE_XATTR, USER_OPAQUE_XATTR)
 _OVERLAYS_OWN = ("trusted.overlay.", "user.overlay.", "user.fuseoverlayfs.")
 
 
@@ -37,7 +39,29 @@ def copy_union(folders: Folders, target: str, attribute: str = OPAQUE_XATTR) -> 
             else:
                 _copy_entry(source, copy, linked)
     for source, copy in reversed(made):  # times last: a directory's change with what is made in it
-        _copy_attributes(source, copy, os.lstat(source))
+        copy_attributes(source, copy)
+
+
+def copy_layer(layer: str, target: str) -> None:
+    """Copy one layer into the existing empty directory ``target`` as it is, with its whiteouts and opaque directories.
+
+    Raises OSError.
+    """
+    linked: dict[tuple[int, int], str] = {}
+    made: list[tuple[str, str]] = []
+    pending = [(layer, target)]
+    while pending:
+        source, into = pending.pop()
+        made.append((source, into))
+        for entry in sorted(os.scandir(source), key=lambda one: one.name):
+            copy = f"{into}/{entry.name}"
+            if entry.is_dir(follow_symlinks=False):
+                os.mkdir(copy)
+                pending.append((entry.path, copy))
+            else:
+                _copy_entry(entry.path, copy, linked)
+    for source, copy in reversed(made):
+        copy_attributes(source, copy, OPAQUE_XATTRS)
 
 
 def _copy_entry(source: str, copy: str, linked: dict[tuple[int, int], str]) -> None:
@@ -54,7 +78,7 @@ def _copy_entry(source: str, copy: str, linked: dict[tuple[int, int], str]) -> N
         _copy_content(source, copy, status.st_size)
     else:
         os.mknod(copy, status.st_mode, status.st_rdev)
-    _copy_attributes(source, copy, status)
+    copy_attributes(source, copy)
 
 
 def _copy_content(source: str, copy: str, size: int) -> None:
@@ -90,10 +114,13 @@ def _extents(descriptor: int, size: int) -> list[tuple[int, int]]:
     return extents
 
 
-def _copy_attributes(source: str, copy: str, status: os.stat_result) -> None:
+def copy_attributes(source: str, copy: str, kept: Collection[str] = ()) -> None:
+    """Give a copy the owner, mode, times and extended attributes of its source; of overlay's own, those that are
+    ``kept``. Raises OSError."""
+    status = os.lstat(source)
     os.chown(copy, status.st_uid, status.st_gid, follow_symlinks=False)
     for name in os.listxattr(source, follow_symlinks=False):
-        if not name.startswith(_OVERLAYS_OWN):
+        if name in kept or not name.startswith(_OVERLAYS_OWN):
             os.setxattr(copy, name, os.getxattr(source, name, follow_symlinks=False), follow_symlinks=False)
     if not stat.S_ISLNK(status.st_mode):
         os.chmod(copy, stat.S_IMODE(status.st_mode))  # after the owner, whose change takes set-user-ID away
