@@ -15,6 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from runtime.errors import UsageError
+from runtime.images.model import ImageConfig
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
@@ -27,14 +28,15 @@ class Snapshot(Struct, frozen=True):
 
 
 class Root(Struct, frozen=True):
-    """A root: its image (reference, id, and the diff_ids of its layers), the chain of frozen layers, bottom first, and
-    the layer ``upper`` that takes the writes. ``origin`` is the snapshot that it was cloned from, ``NAME@SNAPSHOT``,
-    or empty."""
+    """A root: its image (reference and id as they were, the diff_ids of its layers, its configuration), the chain of
+    frozen layers, bottom first, and the layer ``upper`` that takes the writes. ``origin`` is the snapshot that it was
+    cloned from, ``NAME@SNAPSHOT``, or empty."""
 
     name: str
     image: str
     image_id: str
     diff_ids: tuple[str, ...]
+    config: ImageConfig
     upper: str
     chain: tuple[str, ...] = ()
     snapshots: tuple[Snapshot, ...] = ()
@@ -70,6 +72,10 @@ class Roots(Struct, frozen=True):
     def layer_names(self) -> set[str]:
         """Return all layers that are in use."""
         return set().union(*(one.layer_names() for one in self.roots))
+
+    def diff_ids(self) -> set[str]:
+        """Return the layers of images that roots stand on: a collection of unneeded images must keep them."""
+        return {diff_id for one in self.roots for diff_id in one.diff_ids}
 
     def with_root(self, root: Root) -> Roots:
         """Return the roots with this one, in place of the one of its name if there is one."""

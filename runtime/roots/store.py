@@ -57,7 +57,7 @@ class RootStore:
             raise UsageError(f"create root {name}: {image.reference} has no layers, and so no root file system")
         with self._changing() as roots:
             upper = self._make_layer(str(image.layers[-1].path))
-            root = Root(name, image.reference, image.id, diff_ids, upper)
+            root = Root(name, image.reference, image.id, diff_ids, image.config, upper)
             self._write(roots.created(root))
         return root
 
@@ -132,7 +132,8 @@ class RootStore:
         if against:
             _, before = self._stack(roots, against)
         else:
-            before = tuple(str(layer.path) for layer in self.images.get(root.image).layers)
+            image = self.image(root) if root.diff_ids else self.images.get(root.image)  # of a flattened one: by name
+            before = tuple(str(layer.path) for layer in image.layers)
         try:
             return tuple(list_differences(before, layers))
         except OSError as error:
@@ -151,8 +152,7 @@ class RootStore:
                 self._check_unused(root, "commit it")
                 chain = (*chain, root.upper)
             image = self.image(root)
-            layers = list(image.layers[: len(root.diff_ids)])
-            history = list(image.history if root.diff_ids else ())
+            layers, history = list(image.layers), list(image.history)
             for number, one in enumerate(chain):
                 if os.listdir(self._path(one)):
                     progress(f"layer {number + 1} of {len(chain)}: {one}")
@@ -185,8 +185,8 @@ class RootStore:
         return Union((Branch(self.upper(root), "rw"), *below))
 
     def image(self, root: Root) -> Image:
-        """Return the image that a root stands on: its layers by their content, its configuration by its reference.
-        Raises PrerequisiteError when the store has them no more."""
+        """Return the image that a root stands on, whatever its reference names now. Raises PrerequisiteError when the
+        store has its layers no more."""
         found = [self.images.layer(diff_id) for diff_id in root.diff_ids]
         layers = tuple(layer for layer in found if layer is not None)
         if len(layers) != len(found):
@@ -194,12 +194,10 @@ class RootStore:
                 f"root {root.name}: layers of its image {root.image} are gone from the store",
                 "build the image again as it was",
             )
-        image = self.images.find(root.image)
-        if image is None:
-            raise PrerequisiteError(
-                f"root {root.name}: its image {root.image} is gone from the store", "build or import it again"
-            )
-        return replace(image, layers=layers)
+        named = self.images.find(root.image)
+        as_it_was = named is not None and named.id == root.image_id and bool(layers)
+        history = named.history if named and as_it_was else (History(f"root of {root.image}", False),) * len(layers)
+        return Image(root.image, root.image_id, root.config, layers, history)
 
     def _below(self, root: Root) -> tuple[str, ...]:
         return (*(str(layer.path) for layer in self.image(root).layers), *map(self._path, root.chain))

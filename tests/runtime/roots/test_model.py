@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from runtime.errors import UsageError
+from runtime.images.model import ImageConfig
 from runtime.roots.model import Root, Roots, split_name
 
 
 def roots() -> Roots:
     """``base`` with snapshots s1, s2, s3, and ``clone`` of s2."""
-    made = Roots().created(Root("base", "image", "id", ("d",), "u0"))
+    made = Roots().created(Root("base", "image", "id", ("d",), ImageConfig(), "u0"))
     for number in (1, 2, 3):
         made = made.snapshotted("base", f"s{number}", True, f"u{number}")
     return made.cloned("base", "s2", "clone", "c0")
@@ -64,7 +65,7 @@ def test_a_clone_of_a_clone_keeps_its_origin_when_promoted() -> None:
     ("act", "problem"),
     [
         (lambda made: made.get("none"), "there is no root none"),
-        (lambda made: made.created(Root("base", "i", "i", (), "u")), "there is a root base"),
+        (lambda made: made.created(Root("base", "i", "i", (), ImageConfig(), "u")), "there is a root base"),
         (lambda made: made.snapshotted("base", "s1", True, "u"), "has a snapshot s1"),
         (lambda made: made.snapshotted("base", "a/b", True, "u"), "no name"),
         (lambda made: made.rolled_back("base", "none", "u"), "no snapshot none"),

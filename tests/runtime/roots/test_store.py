@@ -161,6 +161,7 @@ def test_differences_are_those_of_two_states(store: RootStore) -> None:
     store.flatten("flat")
     assert store.differences("flat", "web") == ()
     assert len(store.layers(store.read().get("flat"))) == 1
+    assert store.differences("flat") == store.differences("web")
 
 
 def test_a_hidden_directory_is_compared_as_a_whole(store: RootStore) -> None:
@@ -202,6 +203,16 @@ def test_a_root_is_mounted_as_a_union(store: RootStore, tmp_path: Path) -> None:
     finally:
         unions.unmount(str(tmp_path / "m"), records=records)
     assert [str(one) for one in store.differences("web")] == ["A /file"]
+
+
+def test_a_root_keeps_its_image_when_the_reference_names_another(store: RootStore, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").touch()
+    before = store.image(store.read().get("web"))
+    make_image(store.images, tmp_path / "other")
+    after = store.image(store.read().get("web"))
+    assert (after.id, after.layers, after.config) == (before.id, before.layers, before.config)
+    assert store.differences("web") == () and store.read().diff_ids() == {layer.diff_id for layer in before.layers}
 
 
 def test_damage_and_what_is_gone_is_told(store: RootStore, tmp_path: Path) -> None:
