@@ -113,6 +113,8 @@ def which(context: Context, file: str, json: bool = False) -> int:
         print(json_module.dumps(to_builtins(location), indent=2))
     else:
         print(printable(f"{location.branch}: {location.path}" if location.branch else f"no branch has {location.file}"))
+        for branch in location.deleted_in:
+            print(printable(f"deleted in {branch}"))
         for branch in location.also_in:
             print(printable(f"also in {branch}"))
         print(printable(f"driver: {location.driver}"))

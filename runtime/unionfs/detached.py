@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from runtime.errors import PrerequisiteError, UsageError
+from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from runtime.plan.constants import CLONE_NEWNS, MOUNT_ATTR_RDONLY, MS_BIND, MS_PRIVATE, MS_RDONLY, MS_REC
 from runtime.unionfs import mount_api
 from runtime.unionfs.mount_api import FileSystem
@@ -241,7 +241,7 @@ def in_namespace(paths: Sequence[str], make: Callable[[Descriptors], None]) -> i
     kind, _, words = answer.decode(errors="replace").partition(" ")
     if kind.isdigit():
         raise OSError(int(kind), words)
-    raise PrerequisiteError(f"make a union in a namespace of its own: {words or 'the process that does it was killed'}")
+    raise PrerequisiteError(words or "make a union in a namespace of its own: the process that does it was killed")
 
 
 def _be_child(paths: Sequence[str], make: Callable[[Descriptors], None], parent: socket.socket) -> None:
@@ -260,7 +260,7 @@ def _be_child(paths: Sequence[str], make: Callable[[Descriptors], None], parent:
         socket.send_fds(parent, [b"made"], [made])
     except BaseException as error:
         number = (error.errno or 0) if isinstance(error, OSError) else ""
-        words = (error.strerror if isinstance(error, OSError) else "") or str(error) or repr(error)
+        words = error.message if isinstance(error, TestbedError) else getattr(error, "strerror", "") or repr(error)
         with suppress(OSError):
             parent.send(f"{number or 'failed'} {words}".encode(errors="replace")[:_ANSWER_BYTES])
     finally:

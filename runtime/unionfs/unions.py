@@ -24,7 +24,7 @@ from runtime.unionfs import drivers, mount_api
 from runtime.unionfs.branches import Union, parse_union
 from runtime.unionfs.detached import in_user_namespace
 from runtime.unionfs.drivers import Choice, Order
-from runtime.unionfs.lookup import OPAQUE_XATTR, USER_OPAQUE_XATTR, find_entry
+from runtime.unionfs.lookup import OPAQUE_XATTR, USER_OPAQUE_XATTR, find_entry, is_whiteout
 from runtime.unionfs.mount_api import FileSystem
 from runtime.unionfs.records import Generation, Record, Records, discard, generation_of, own_namespace
 
@@ -44,13 +44,15 @@ class Result(Struct, frozen=True):
 
 
 class Location(Struct, frozen=True):
-    """Which branch a file of a union comes from: its ``branch`` and ``path`` there, both empty where no branch has it,
-    which other branches have the name, too, and how the union differs from that, if it does."""
+    """Which branch a file of a union comes from: its ``branch`` and ``path`` there, both empty where the union has it
+    not; which other branches have the name, too; in which it was ``deleted_in``, so that those below do not show; and
+    how the union differs from its branches, if it does."""
 
     file: str
     branch: str
     path: str
     also_in: tuple[str, ...]
+    deleted_in: tuple[str, ...]
     driver: str
     differs: str = ""
 
@@ -111,13 +113,15 @@ def which(file: str, records: Records | None = None) -> Location:
     generation = record.generation()
     paths = tuple(branch.path for branch in generation.union.branches)
     entry = find_entry(paths, name, USER_OPAQUE_XATTR if in_user_namespace() else OPAQUE_XATTR)
-    having = [one for one in generation.union.branches if os.path.lexists(os.path.join(one.path, name))]
-    own = [one for one in having if entry == os.path.normpath(f"{one.path}/{name}")]
+    there = [one for one in generation.union.branches if os.path.lexists(os.path.join(one.path, name))]
+    deleted = [one for one in there if is_whiteout(os.lstat(os.path.join(one.path, name)))]
+    own = [one for one in there if entry == os.path.normpath(f"{one.path}/{name}")]
     return Location(
         path,
         str(own[0]) if own else "",
         entry or "",
-        tuple(str(one) for one in having if one not in own),
+        tuple(str(one) for one in there if one not in own and one not in deleted),
+        tuple(map(str, deleted)),
         f"{generation.driver} ({generation.detail})",
         _difference(path, entry),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ import pytest
 from runtime.errors import PrerequisiteError, UsageError
 from runtime.unionfs import branches, detached, drivers, mount_api, unions
 from runtime.unionfs.records import leftovers, lost_trials, sweep
+from tests.runtime.shared_host import shared_host
 from tests.runtime.unionfs.union_site import Site
 from tests.waiting import until
 
@@ -217,6 +219,7 @@ def test_which_names_the_branch_and_what_changed_beneath(site: Site) -> None:
     assert ask("file").branch == f"{site.root}/a=rw" and len(ask("file").also_in) == 2
     (site.target / "file").unlink()
     assert ask("file").branch == "" and not ask("file").differs
+    assert ask("file").deleted_in == (f"{site.root}/a=rw",) and len(ask("file").also_in) == 2
     assert not (site.target / "late").exists()  # which the kernel remembers
     (site.root / "b" / "late").touch()
     assert "does not show it yet" in ask("late").differs
@@ -335,3 +338,65 @@ def test_what_a_union_needed_that_somebody_else_unmounted_is_found_and_removed(s
     assert [one for one in site.left() if ".union-" in one]
     sweep(site.records.root)
     assert site.left() == []
+
+
+_ELSEWHERE = """
+import json, os, sys
+from pathlib import Path
+from runtime.unionfs import branches, unions
+from runtime.unionfs.records import Records
+
+root, driver = Path(sys.argv[1]), sys.argv[2]
+records, target = Records(root / "state"), str(root / "m")
+seen = [unions.mount(f"br:{root}/a=rw:{root}/b=ro", target, driver, records).detail]
+(root / "m" / "file").unlink()
+unions.change(target, lambda union: branches.add(union, f"append:{root}/c"), records)
+location = unions.which(str(root / "m" / "file"), records)
+print(json.dumps([*seen, location.branch, location.deleted_in, sorted(os.listdir(target))]), flush=True)
+sys.stdin.readline()
+unions.unmount(target, records=records)
+"""
+
+
+def elsewhere(*enter: str) -> list[str]:
+    """The command line of a union's life in another namespace."""
+    return [*enter, "env", f"PYTHONPATH={ROOT}", sys.executable, "-c", _ELSEWHERE]
+
+
+def test_a_user_namespace_has_unions_of_its_own(site: Site) -> None:
+    words = elsewhere("unshare", "--user", "--map-root-user", "--mount")
+    done = subprocess.run([*words, str(site.root), "overlay"], cwd=ROOT, input="\n", capture_output=True, text=True)
+    if "unshare failed" in done.stderr:
+        pytest.skip(f"no user namespaces here: {done.stderr}")
+    assert done.returncode == 0, done.stderr
+    detail, branch, deleted_in, names = json.loads(done.stdout)
+    assert detail.endswith("userxattr") and names == ["deep"]
+    assert branch == "" and deleted_in == [f"{site.root}/a=rw"]
+
+
+@pytest.mark.parametrize("driver", KERNELS)
+def test_where_the_host_is_shared_all_who_see_it_see_the_change(site: Site, driver: str) -> None:
+    usable(driver)
+
+    def mounts_in(pid: int) -> list[str]:
+        lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
+        return [line.partition(" - ")[2] for line in lines if f" {site.target} " in line]
+
+    pipe = subprocess.PIPE
+    with shared_host() as host:
+        follower = ["unshare", "--mount", "--propagation", "slave", "cat"]
+        words = [*elsewhere(*host.inside), str(site.root), driver]
+        with (
+            subprocess.Popen([*host.inside, *follower], stdin=pipe, stdout=pipe) as slave,
+            subprocess.Popen(words, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as union,
+        ):
+            assert union.stdin and union.stdout and json.loads(union.stdout.readline())[3] == ["deep"]
+            until(lambda: Path(f"/proc/{slave.pid}/comm").read_text() == "cat\n")
+            seen = mounts_in(slave.pid), mounts_in(host.pid)
+            assert [len(one) for one in seen] == [1, 1] and seen[0] == seen[1]
+            union.stdin.write("\n")
+            union.stdin.close()
+            assert union.wait(20) == 0
+            assert mounts_in(slave.pid) == mounts_in(host.pid) == []
+            assert slave.stdin
+            slave.stdin.close()
