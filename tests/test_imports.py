@@ -60,7 +60,8 @@ ROOMS: Mapping[str, set[str]] = {
     | {"runtime.atomic", "runtime.container", "runtime.files", "runtime.lease", "runtime.libc"}
     | {"runtime.output", "runtime.unionfs"},
     "runtime.roots": _KERNEL
-    | {"runtime.atomic", "runtime.container", "runtime.images", "runtime.lease", "runtime.spec", "runtime.unionfs"},
+    | {"runtime.atomic", "runtime.cgroups", "runtime.container", "runtime.images", "runtime.lease", "runtime.spec"}
+    | {"runtime.unionfs"},
     "vm_images.plans": set(),
     "reports.quantities": set(),
     "reports.templating": set(),

@@ -100,6 +100,13 @@ class Roots(Struct, frozen=True):
         taken = (*root.snapshots, Snapshot(snapshot, chain))
         return self.with_root(replace(root, chain=chain, snapshots=taken, upper=upper if frozen else root.upper))
 
+    def snapshotted_by_copy(self, name: str, snapshot: str, copy: str) -> Roots:
+        """Return the roots after a snapshot of one that goes on writing to its layer, of which ``copy`` is a copy."""
+        taken = self.snapshotted(name, snapshot, False, "")
+        root = taken.get(name)
+        *before, last = root.snapshots
+        return self.with_root(replace(root, snapshots=(*before, replace(last, chain=(*root.chain, copy)))))
+
     def cloned(self, name: str, snapshot: str, clone: str, upper: str) -> Roots:
         """Return the roots with one that begins as a snapshot of another."""
         root = self.get(name)

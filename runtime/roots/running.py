@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,8 +13,9 @@ from runtime.errors import UsageError
 from runtime.images.model import Layer
 from runtime.images.process import image_process
 from runtime.images.running import remove_mount_points
-from runtime.lease import cgroup_name, lease
+from runtime.lease import lease
 from runtime.roots.model import Root
+from runtime.roots.pausing import cgroup_of, lease_of, made_freezable
 from runtime.roots.store import RootStore
 from runtime.spec import Spec
 from runtime.unionfs.usage import is_in_use
@@ -40,12 +40,12 @@ def run(store: RootStore, root: Root, command: Sequence[str], host_network: bool
         else (image_process(image, environment={}))
     )
     spec = Spec(process, tuple(str(layer.path) for layer in below), root.name[:64], host_network=host_network)
-    owner = f"root-{os.getpid()}"
     with ExitStack() as undo:
-        undo.enter_context(lease(owner))
+        undo.enter_context(lease(lease_of(root)))
+        undo.enter_context(made_freezable(root))
         undo.callback(remove_mount_points, Path(store.upper(root)), below, _BOUND_FILES)
         running = container.start(
-            spec, name=cgroup_name(owner, "run"), stdin=0, stdout=stdout, writable=store.writable(root)
+            spec, name=cgroup_of(root), stdin=0, stdout=stdout, writable=store.writable(root), freezable=True
         )
         undo.callback(running.delete)
         status = running.wait()

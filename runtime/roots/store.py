@@ -30,6 +30,7 @@ from runtime.images.space import full_disk_reported
 from runtime.images.store import Store
 from runtime.roots.diff import Difference, list_differences
 from runtime.roots.model import Root, Roots, check_name, split_name
+from runtime.roots.pausing import is_running, paused, thaw_all
 from runtime.unionfs.branches import Branch, Union
 from runtime.unionfs.copying import copy_attributes, copy_layer, copy_union
 from runtime.unionfs.overlay import LAYERS_LIMIT, WritableLayer
@@ -62,7 +63,11 @@ class RootStore:
         return root
 
     def snapshot(self, name: str, snapshot: str) -> Root:
-        """Take a snapshot of a root. Raises UsageError while something writes to it."""
+        """Take a snapshot of a root: nothing is copied.
+
+        Of a root that ``roots run`` has a container on, the container stands still while its changes are copied, which
+        takes as long as they are large. Raises UsageError while something else writes to it.
+        """
         return self._change(lambda roots: self._snapshotted(roots, name, snapshot)).get(name)
 
     def clone(self, name: str, clone: str) -> Root:
@@ -218,6 +223,9 @@ class RootStore:
 
     def _snapshotted(self, roots: Roots, name: str, snapshot: str) -> Roots:
         root = roots.get(name)
+        if is_in_use(self.upper(root)) and is_running(root):
+            with paused(root):
+                return roots.snapshotted_by_copy(name, snapshot, self._copied(root.upper))
         self._check_unused(root, "take a snapshot of it")
         frozen = bool(os.listdir(self.upper(root))) or _differs(self.upper(root), self._topmost(root, root.chain))
         return roots.snapshotted(name, snapshot, frozen, self._make_layer(self.upper(root)) if frozen else "")
@@ -226,7 +234,7 @@ class RootStore:
         if is_in_use(self.upper(root)):
             raise UsageError(
                 f"root {root.name}: something writes to it, so nobody can {purpose}",
-                "end its containers, and unmount where it is mounted",
+                "end its containers, and unmount where it is mounted; of a running one, a snapshot can be taken",
             )
 
     def _commit_layer(self, name: str, below: list[Layer], created_by: str) -> Layer:
@@ -236,6 +244,11 @@ class RootStore:
             copy_layer(self._path(name), str(tree))
             newest = max((self.images.newest_s(layer) for layer in below), default=0)
             return self.images.add_layer(tree, created_by, settle(tree, time.time() + _KEEPS_TIMES, newest))
+
+    def _copied(self, name: str) -> str:
+        copy = self._make_layer("")
+        copy_layer(self._path(name), self._path(copy))
+        return copy
 
     def _path(self, name: str) -> str:
         return str(self.directory / "layers" / name / "upper")
@@ -267,6 +280,7 @@ class RootStore:
                 with open(self.directory / "lock", "w") as lock:
                     fcntl.flock(lock, fcntl.LOCK_EX)
                     self._sweep()
+                    thaw_all(self.read().roots)
                     try:
                         yield self.read()
                     finally:

@@ -115,6 +115,7 @@ def parse_branch(text: str, usual: Permission) -> Branch:
     path = re.sub(r"\\([:,\\])", r"\1", path)
     if not path or "\0" in path:
         raise UsageError(f"branch {text}: it names no directory")
+    check_readable(path)
     return Branch(os.path.abspath(path), "rw" if _PERMISSIONS[permission] == "rw" else "ro")
 
 
@@ -170,6 +171,14 @@ def modify(union: Union, words: str) -> Union:
     changed = parse_branch(words, "ro")
     branch = _find(union, changed.path)
     return checked(Union(tuple(changed if one == branch else one for one in union.branches), union.policy))
+
+
+def check_readable(path: str) -> None:
+    """Raise UsageError for a path that is not UTF-8, which a record of a union could not hold."""
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"union: the name {path!r} is not UTF-8", "give the directory another name") from error
 
 
 def _find(union: Union, path: str) -> Branch:

@@ -2,16 +2,18 @@
 
 A changed union is made detached and then attached beneath the one that is seen, which is taken away above it: whoever
 looks a name up meanwhile sees the old one or the new one. Files that are open stay open in the old one, which goes
-with the last of them; so does a process's working directory, which is entered again to see the new one. Before Linux
-6.5 a mount cannot go beneath another: there the new union covers the old one, which stays until both are unmounted.
+with the last of them; so does a process's working directory, which is entered again to see the new one. For that while
+two overlays have one writable branch. What is open is the branch's own file, so both show what is written to it; but a
+name that a process makes from its working directory in the old one need not show in the new one. Before Linux 6.5 a
+mount cannot go beneath another: there the new union covers the old one, which stays until both are unmounted.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from errno import EBUSY
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from msgspec.structs import replace
 from runtime.atomic import remove
 from runtime.errors import PrerequisiteError, UsageError, in_words
 from runtime.unionfs import drivers, mount_api
-from runtime.unionfs.branches import Union, parse_union
+from runtime.unionfs.branches import Union, check_readable, parse_union
 from runtime.unionfs.detached import in_user_namespace
 from runtime.unionfs.drivers import Choice, Order
 from runtime.unionfs.lookup import OPAQUE_XATTR, USER_OPAQUE_XATTR, find_entry, is_whiteout
@@ -61,7 +63,7 @@ def mount(words: str, target: str, driver: str = "auto", records: Records | None
     """Mount the union that ``br:DIR=rw:DIR=ro`` describes at a directory. Raises TestbedError; nothing is left then."""
     union, records = parse_union(words), records or Records()
     target = _directory(target, "union mount")
-    with records.locked():
+    with records.locked(), _told(target):
         if any(one.target == target for one in records.here()):
             raise UsageError(
                 f"{target}: there is a union of ours", "union add, del or mod changes it; umount removes it"
@@ -75,7 +77,7 @@ def change(target: str, decide: Callable[[Union], Union], records: Records | Non
     beneath them. Raises TestbedError; the union is then what it was."""
     records = records or Records()
     target = os.path.realpath(target)
-    with records.locked():
+    with records.locked(), _told(target):
         record = records.find(target)
         old = record.generation()
         union = decide(old.union)
@@ -141,8 +143,20 @@ def _difference(shown: str, entry: str | None) -> str:
     return "" if same else "the branch has another state of it than the union shows"
 
 
+@contextmanager
+def _told(target: str) -> Iterator[None]:
+    """Turn a refusal of the kernel into an error for a person."""
+    try:
+        yield
+    except OSError as error:
+        raise PrerequisiteError(
+            f"union at {target}: {in_words(error)}", "run as root, on a local file system"
+        ) from error
+
+
 def _directory(path: str, purpose: str) -> str:
     real = os.path.realpath(path)
+    check_readable(real)
     if not os.path.isdir(real):
         raise UsageError(f"{purpose}: {path} is no directory", "make it first")
     return real

@@ -32,6 +32,12 @@ def test_nothing_written_is_not_frozen() -> None:
     assert base.chain == base.snapshot("again").chain == ("u0", "u1", "u2") and base.upper == "u3"
 
 
+def test_a_snapshot_by_copy_leaves_the_writable_layer_where_it_is() -> None:
+    base = roots().snapshotted_by_copy("base", "live", "copy").get("base")
+    assert base.chain == ("u0", "u1", "u2") and base.upper == "u3"
+    assert base.snapshot("live").chain == ("u0", "u1", "u2", "copy")
+
+
 def test_a_clone_begins_above_its_snapshot() -> None:
     clone = roots().get("clone")
     assert (clone.chain, clone.upper, clone.origin, clone.snapshots) == (("u0", "u1"), "c0", "base@s2", ())

@@ -14,14 +14,18 @@ from pathlib import Path
 
 import pytest
 
+from runtime.cgroups import Cgroup
 from runtime.errors import PrerequisiteError, UsageError
 from runtime.images.layers import settle
 from runtime.images.model import Image, ImageConfig
 from runtime.images.store import Store
 from runtime.roots import running
+from runtime.roots.pausing import cgroup_of, lease_of
 from runtime.roots.store import RootStore
 from runtime.unionfs import detached, drivers, unions
 from runtime.unionfs.records import Records
+from testbed import leftovers
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -140,6 +144,48 @@ def test_a_container_changes_its_root_and_nothing_else_shows(store: RootStore, t
     assert run("/bin/sh", "-c", "echo written > /etc/made; echo bye > /greeting; exit 3")[0] == 3
     assert run() == (0, "bye\n")
     assert [str(one) for one in store.differences("web")] == ["A /etc/made", "C /greeting"]
+
+
+@contextmanager
+def running_on(store: RootStore, name: str, script: str) -> Iterator[None]:
+    """A container on a root, in a process of its own, from when it has written the file ``begun`` on."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            running.run(store, store.read().get(name), ("/bin/sh", "-c", f"echo > /begun; {script}"), stdout=2)
+        finally:
+            os._exit(0)
+    try:
+        until(lambda: Path(store.upper(store.read().get(name)), "begun").exists())
+        yield
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        leftovers.remove_run(lease_of(store.read().get(name)))
+
+
+def test_a_snapshot_of_a_running_container_is_one_moment_of_it(store: RootStore) -> None:
+    # Two files with the same number, one after the other: a copy of one moment has them at most one apart.
+    count = "n=0; while :; do n=$((n+1)); echo $n > /one; echo $n > /two; done"
+    with running_on(store, "web", count):
+        for number in range(3):
+            store.snapshot("web", f"s{number}")
+            with pytest.raises(UsageError, match="something writes to it"):
+                store.rollback("web", "s0")
+        before = Path(store.upper(store.read().get("web")), "one").read_text()
+        until(lambda: Path(store.upper(store.read().get("web")), "one").read_text() not in ("", before))  # it goes on
+    for number in range(3):
+        store.clone(f"web@s{number}", f"c{number}")
+        one, two = (read(store, f"c{number}", name) for name in ("one", "two"))
+        assert 0 <= int(one or two) - int(two or one) <= 1
+
+
+def test_a_container_that_a_killed_snapshot_left_frozen_goes_on(store: RootStore) -> None:
+    with running_on(store, "web", "while :; do echo x >> /log; done"):
+        cgroup = Cgroup(cgroup_of(store.read().get("web")))
+        cgroup.freeze()
+        store.create("other", store.images.get("test/base"))
+        assert not cgroup.frozen()
 
 
 def test_differences_are_those_of_two_states(store: RootStore) -> None:

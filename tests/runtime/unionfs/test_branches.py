@@ -46,6 +46,7 @@ def test_what_is_printed_can_be_read_again() -> None:
         ("br:/a:/a", "/a occurs twice"),
         ("br:=rw", "names no directory"),
         ("br:/a\0b=rw", "names no directory"),
+        ("br:/a\udcff=rw", "is not UTF-8"),
     ],
 )
 def test_other_words_are_refused(words: str, problem: str) -> None:

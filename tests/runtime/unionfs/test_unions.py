@@ -169,6 +169,22 @@ def test_several_writable_branches_get_new_files_by_policy(site: Site) -> None:
         subprocess.run(["umount", "--lazy", str(site.root / "a")], check=True)
 
 
+def test_a_second_writable_branch_comes_while_files_are_open(site: Site) -> None:
+    usable("mergerfs")
+    site.mount("a=rw:b=ro")
+    with (site.target / "log").open("w") as writer, (site.target / "file").open() as reader:
+        changed = unions.change(
+            str(site.target), lambda union: branches.add(union, f"prepend:{site.root}/c=rw"), site.records
+        )
+        assert changed.driver == "mergerfs" and changed.attached == "beneath"
+        writer.write("of before")
+        writer.flush()
+        assert reader.read() == "of b" and (site.target / "file").read_text() == "of c"
+        assert (site.target / "log").read_text() == "of before"
+    (site.target / "deep" / "new").touch()  # where its directory is: the policy is tdp
+    assert (site.root / "c" / "deep" / "new").exists()
+
+
 def test_a_copied_union_is_a_picture(site: Site) -> None:
     result = site.mount("b=ro:c=ro", "copy")
     assert result.driver == "copy" and "do not show" in result.detail
