@@ -153,8 +153,8 @@ def mount(context: Context, name: str, directory: str, driver: str = "auto", jso
     from runtime.unionfs import unions
 
     store = _store()
-    union = store.union(store.read().get(name))
-    return print_result(unions.mount(str(union), directory, driver), json)
+    with store.held() as roots:
+        return print_result(unions.mount(str(store.union(roots.get(name))), directory, driver), json)
 
 
 @task(
@@ -170,5 +170,4 @@ def run(context: Context, name: str, command: str = "", host_network: bool = Fal
         words = shlex.split(command)
     except ValueError as error:
         raise UsageError(f"--command {command}: {error}") from error
-    store = _store()
-    return run_on_root(store, store.read().get(name), words, host_network)
+    return run_on_root(_store(), name, words, host_network)

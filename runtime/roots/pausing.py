@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from msgspec.structs import replace
 
 from runtime.cgroups import Cgroup, hierarchies
-from runtime.lease import CGROUP_ROOT, cgroup_name, is_held
+from runtime.lease import CGROUP_ROOT, cgroup_name, is_held, leases
 from runtime.roots.model import Root
 
 
@@ -61,6 +61,7 @@ def paused(root: Root) -> Iterator[None]:
 
 def thaw_all(roots: Iterable[Root]) -> None:
     """Thaw the containers that a killed process has left frozen."""
+    living = set(leases())
     for root in roots:
-        if is_running(root) and (cgroup := Cgroup(cgroup_of(root))).frozen():
+        if lease_of(root) in living and is_running(root) and (cgroup := Cgroup(cgroup_of(root))).frozen():
             cgroup.freeze(False)

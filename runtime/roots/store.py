@@ -56,7 +56,7 @@ class RootStore:
         diff_ids = tuple(layer.diff_id for layer in image.layers)
         if not image.layers:
             raise UsageError(f"create root {name}: {image.reference} has no layers, and so no root file system")
-        with self._changing() as roots:
+        with self.held() as roots:
             upper = self._make_layer(str(image.layers[-1].path))
             root = Root(name, image.reference, image.id, diff_ids, image.config, upper)
             self._write(roots.created(root))
@@ -150,7 +150,7 @@ class RootStore:
         Raises UsageError while something writes to it.
         """
         split = split_name(name)
-        with self.images.building(progress), self._changing() as roots:
+        with self.images.building(progress), self.held() as roots:
             root = roots.get(split[0])
             chain = root.snapshot(split[1]).chain if split[1] else root.chain
             if not split[1]:
@@ -234,7 +234,7 @@ class RootStore:
         if is_in_use(self.upper(root)):
             raise UsageError(
                 f"root {root.name}: something writes to it, so nobody can {purpose}",
-                "end its containers, and unmount where it is mounted; of a running one, a snapshot can be taken",
+                "end its containers (./invoke clean ends those of killed runs) and unmount where it is mounted",
             )
 
     def _commit_layer(self, name: str, below: list[Layer], created_by: str) -> Layer:
@@ -265,14 +265,15 @@ class RootStore:
         return name
 
     def _change(self, decide: Callable[[Roots], Roots]) -> Roots:
-        with self._changing() as roots:
+        with self.held() as roots:
             changed = decide(roots)
             self._write(changed)
         return changed
 
     @contextmanager
-    def _changing(self) -> Iterator[Roots]:
-        """Hold the lock, and remove the layers that no root is made of, before and at the end."""
+    def held(self) -> Iterator[Roots]:
+        """Keep others from changing or starting roots meanwhile; the roots. Layers that no root is made of are removed
+        before and at the end. Raises PrerequisiteError where that cannot be done."""
         try:
             with full_disk_reported(self.directory, "write to the roots"):
                 (self.directory / "layers").mkdir(mode=_MODE, parents=True, exist_ok=True)
@@ -286,7 +287,7 @@ class RootStore:
                     finally:
                         self._sweep()
         except OSError as error:
-            raise PrerequisiteError(f"change roots below {self.directory}: {in_words(error)}") from error
+            raise PrerequisiteError(f"roots below {self.directory}: {in_words(error)}") from error
 
     def _sweep(self) -> None:
         used = self.read().layer_names()

@@ -28,26 +28,28 @@ def test_a_root_by_its_tasks(tmp_path: Path, busybox_layer: Path) -> None:
     own = {**os.environ, "PYTHONPATH": str(ROOT), "TESTBED_HOME": str(tmp_path)}
 
     def run(*words: str, fails: int = 0) -> str:
-        front = [sys.executable, "-P", "-m", "reports.commands.front", "--search-root", str(ROOT), "roots", *words]
+        front = [sys.executable, "-P", "-m", "reports.commands.front", "--search-root", str(ROOT), *words]
         done = subprocess.run(front, cwd=ROOT, env=own, capture_output=True, text=True, check=False)
         assert done.returncode == fails, done.stderr
         return done.stdout + done.stderr
 
-    run("create", "web", "test/base")
-    assert run("run", "web", "--command", "/bin/sh -c 'echo made > /file; cat /file'") == "made\n"
-    run("snapshot", "web", "one")
-    run("run", "web", "--command", "/bin/sh -c 'exit 7'", fails=7)
-    assert run("clone", "web@one", "other") == "driver: overlay\n"
-    assert run("clone", "web", "copy", "--driver", "copy") == "driver: copy\n"
-    assert run("diff", "web") == "A /file\n"
-    assert json.loads(run("diff", "other", "--json")) == [{"kind": "A", "path": "/file"}]
-    assert "clones come from its snapshots" in run("rm", "web", fails=1)
-    run("rollback", "web", "one")
-    run("promote", "other")
-    run("rm", "web", fails=0)
-    assert "2 layers" in run("commit", "other", "test/new")
-    assert [one["name"] for one in json.loads(run("list", "--json"))] == ["copy", "other"]
-    assert "no name for a root" in run("create", "../x", "test/base", fails=1)
-    run("rm", "other")
-    run("rm", "copy")
+    said = run(
+        *("roots", "create", "web", "test/base"),
+        *("roots.run", "web", "--command", "/bin/sh -c 'echo made > /file; cat /file'"),
+        *("roots.snapshot", "web", "one", "roots.clone", "web@one", "other", "roots.diff", "web"),
+        *("roots.clone", "web", "copy", "--driver", "copy"),
+    )
+    assert said == "made\ndriver: overlay\nA /file\ndriver: copy\n"
+    assert run("roots", "run", "web", "--command", "/bin/sh -c 'exit 7'", fails=7) == ""
+    assert "clones come from its snapshots" in run("roots", "rm", "web", fails=1)
+    assert "no name for a root" in run("roots", "create", "../x", "test/base", fails=1)
+    said = run(
+        *("roots", "rollback", "web", "one", "roots.promote", "other", "roots.rm", "web"),
+        *("roots.commit", "other", "test/new", "roots.diff", "other", "--json"),
+    )
+    assert "2 layers" in said and json.loads(said[said.index("[") : said.index("]") + 1]) == [
+        {"kind": "A", "path": "/file"}
+    ]
+    assert run("roots", "list") == "copy: of test/base\nother: of test/base\n  other@one\n"
+    run("roots", "rm", "other", "roots.rm", "copy")
     assert os.listdir(tmp_path / "roots" / "layers") == []

@@ -24,6 +24,7 @@ from runtime.roots.pausing import cgroup_of, lease_of
 from runtime.roots.store import RootStore
 from runtime.unionfs import detached, drivers, unions
 from runtime.unionfs.records import Records
+from runtime.unionfs.usage import is_in_use
 from testbed import leftovers
 from tests.waiting import until
 
@@ -126,7 +127,7 @@ def test_a_root_in_use_is_let_alone(store: RootStore) -> None:
             lambda: store.rollback("web", "one"),
             lambda: store.remove("web"),
             lambda: store.commit("web", "test/new", print),
-            lambda: running.run(store, store.read().get("web"), ("/bin/true",)),
+            lambda: running.run(store, "web", ("/bin/true",)),
         ):
             with pytest.raises(UsageError, match="something writes to it"):
                 act()
@@ -137,7 +138,7 @@ def test_a_root_in_use_is_let_alone(store: RootStore) -> None:
 def test_a_container_changes_its_root_and_nothing_else_shows(store: RootStore, tmp_path: Path) -> None:
     def run(*command: str) -> tuple[int, str]:
         with (tmp_path / "output").open("w+b") as output:
-            status = running.run(store, store.read().get("web"), command, stdout=output.fileno())
+            status = running.run(store, "web", command, stdout=output.fileno())
             return status, (tmp_path / "output").read_text()
 
     assert run() == (0, "greeting of the image\n")
@@ -152,7 +153,7 @@ def running_on(store: RootStore, name: str, script: str) -> Iterator[None]:
     pid = os.fork()
     if pid == 0:
         try:
-            running.run(store, store.read().get(name), ("/bin/sh", "-c", f"echo > /begun; {script}"), stdout=2)
+            running.run(store, name, ("/bin/sh", "-c", f"echo > /begun; {script}"), stdout=2)
         finally:
             os._exit(0)
     try:
@@ -259,6 +260,21 @@ def test_a_root_keeps_its_image_when_the_reference_names_another(store: RootStor
     after = store.image(store.read().get("web"))
     assert (after.id, after.layers, after.config) == (before.id, before.layers, before.config)
     assert store.differences("web") == () and store.read().diff_ids() == {layer.diff_id for layer in before.layers}
+
+
+def test_a_root_that_a_fuse_program_writes_to_is_let_alone(store: RootStore, tmp_path: Path) -> None:
+    if not drivers.probe("fuse-overlayfs").works:
+        pytest.skip("no fuse-overlayfs here")
+    (tmp_path / "m").mkdir()
+    upper = store.upper(store.read().get("web"))
+    records = Records(tmp_path / "state")
+    words = str(store.union(store.read().get("web")))
+    unions.mount(words, str(tmp_path / "m"), "fuse-overlayfs", records)
+    try:
+        assert is_in_use(upper, records)
+    finally:
+        subprocess.run(["umount", str(tmp_path / "m")], check=True)
+    assert not is_in_use(upper, records)
 
 
 def test_damage_and_what_is_gone_is_told(store: RootStore, tmp_path: Path) -> None:
