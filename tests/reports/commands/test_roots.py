@@ -50,6 +50,6 @@ def test_a_root_by_its_tasks(tmp_path: Path, busybox_layer: Path) -> None:
     assert "2 layers" in said and json.loads(said[said.index("[") : said.index("]") + 1]) == [
         {"kind": "A", "path": "/file"}
     ]
-    assert run("roots", "list") == "copy: of test/base\nother: of test/base\n  other@one\n"
+    assert run("roots", "list") == "copy: of test/base\nother: of test/base\n  other@one\n  other@copy\n"
     run("roots", "rm", "other", "roots.rm", "copy")
     assert os.listdir(tmp_path / "roots" / "layers") == []
