@@ -136,7 +136,7 @@ class Records:
             raise PrerequisiteError(f"unions: make {self.root}: {error.strerror}", "run as root") from error
         with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            self._repair()
+            self.repair()
             yield
 
     def is_idle(self) -> bool:
@@ -175,7 +175,7 @@ class Records:
     def forget(self, record: Record) -> None:
         """Remove a record and what its drivers needed."""
         for generation in record.generations:
-            discard(record, generation)
+            _discard(record, generation)
         self._path(record).unlink(missing_ok=True)
 
     def dead(self) -> tuple[Record, ...]:
@@ -198,7 +198,8 @@ class Records:
             top = mounts.get(mount_api.mount_id(record.target), 0)
         return decide_repair(record, [number for number in mounts.values() if number], top)
 
-    def _repair(self) -> None:
+    def repair(self) -> None:
+        """Finish or undo what was interrupted; the lock must be held."""
         for pid in lost_trials():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -212,20 +213,20 @@ class Records:
                 self.forget(record)
                 continue
             for generation in repair.abandoned:
-                discard(record, generation)
+                _discard(record, generation)
             self.write(repair.record)
 
 
-def discard(record: Record, generation: Generation) -> None:
+def _discard(record: Record, generation: Generation) -> None:
     """Remove what a generation's driver needed, which is not mounted any more: its directory, and a FUSE program that
     has lost its mount, as it does when its maker is killed in that moment."""
     if generation.work and os.path.lexists(generation.work):
         remove(Path(generation.work))
     if generation.driver in FUSE_PROGRAMS:
-        end_fuse(record.source(generation.number))
+        _end_fuse(record.source(generation.number))
 
 
-def end_fuse(source: str) -> None:
+def _end_fuse(source: str) -> None:
     """End the FUSE programs of a mount that is gone."""
     for pid, name in _fuse_programs():
         if name == source:

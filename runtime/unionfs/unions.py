@@ -28,7 +28,7 @@ from runtime.unionfs.detached import in_user_namespace
 from runtime.unionfs.drivers import Choice, Order
 from runtime.unionfs.lookup import OPAQUE_XATTR, USER_OPAQUE_XATTR, find_entry, is_whiteout
 from runtime.unionfs.mount_api import FileSystem
-from runtime.unionfs.records import Generation, Record, Records, discard, generation_of, own_namespace
+from runtime.unionfs.records import Generation, Record, Records, generation_of, own_namespace
 
 _NAMED_PROCESSES = 5
 
@@ -90,12 +90,13 @@ def unmount(target: str, lazy: bool = False, records: Records | None = None) -> 
     target = os.path.realpath(target)
     with records.locked():
         record = records.find(target)
+        _check_uncovered(record)
         try:
             mount_api.unmount(target, lazy)
         except OSError as error:
             raise _in_use(f"unmount {target}: {in_words(error)}", target, "or --lazy") from error
         for _ in record.generations:  # those that it has covered
-            if _is_ours(record):
+            if _is_in(record, record.target):
                 mount_api.unmount(target, lazy=True)
         records.forget(record)
 
@@ -109,7 +110,7 @@ def which(file: str, records: Records | None = None) -> Location:
         raise UsageError(f"{file}: it is in no union of ours", "union list shows them")
     record = max(above, key=lambda one: len(one.target))
     folder = record.target if path == record.target else os.path.dirname(path)
-    if mount_api.mount_id(folder) != mount_api.mount_id(record.target):
+    if not _is_in(record, folder):
         raise UsageError(f"{file}: another mount covers that part of the union {record.target}")
     name = os.path.relpath(path, record.target)
     generation = record.generation()
@@ -162,12 +163,17 @@ def _directory(path: str, purpose: str) -> str:
     return real
 
 
-def _is_ours(record: Record) -> bool:
-    """Return whether the topmost mount at a union's target is one of its generations."""
+def _is_in(record: Record, path: str) -> bool:
+    """Return whether a path leads to one of a union's generations, and not to a mount over it."""
     with suppress(OSError):
-        top = mount_api.mount_id(record.target)
+        top = mount_api.mount_id(path)
         return any(one.id == top and generation_of(record, one) for one in mount_api.mounts())
     return False
+
+
+def _check_uncovered(record: Record) -> None:
+    if not _is_in(record, record.target):
+        raise UsageError(f"{record.target}: another mount covers the union", "unmount that first")
 
 
 def _checked_branches(union: Union, target: str) -> Union:
@@ -191,19 +197,19 @@ def _replace(records: Records, record: Record, union: Union, wanted: str) -> Res
     generation = Generation(number, union, choice.driver, choice.detail, work)
     following = replace(record, generations=(*record.generations, generation))
     records.write(following)
-    with ExitStack() as undo:
-        undo.callback(records.write if record.current else records.forget, record)
-        undo.callback(discard, record, generation)
-        if work:
-            _make_work(work, union)
-        made = drivers.make(Order(union, following.source(number), work), choice)
-        undo.callback(os.close, made)
-        _check_writable(made, union)
-        following = _with_device(following, made)
-        records.write(following)
-        attached = _attach(record, made, union)
-        undo.pop_all()
-    os.close(made)
+    try:
+        with ExitStack() as undo:
+            if work:
+                _make_work(work, union)
+            made = drivers.make(Order(union, following.source(number), work), choice)
+            undo.callback(os.close, made)
+            _check_writable(made, union)
+            following = _with_device(following, made)
+            records.write(following)
+            attached = _attach(record, made, union)
+    except BaseException:
+        records.repair()  # what is mounted says whether this is to be finished or undone
+        raise
     if record.current and (old := record.generation()).driver == "copy":
         remove(Path(old.work))
     records.write(replace(following, current=number))
@@ -258,8 +264,7 @@ def _attach(record: Record, made: int, union: Union) -> str:
     if not record.current:
         mount_api.attach(made, target)
         return "first"
-    if not _is_ours(record):
-        raise UsageError(f"{target}: another mount covers the union", "unmount that first")
+    _check_uncovered(record)
     withdrawn = set(record.generation().union.writable) - set(union.writable)
     with ExitStack() as undo:
         if withdrawn:

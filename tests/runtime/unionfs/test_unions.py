@@ -268,6 +268,44 @@ def test_a_second_union_and_an_unknown_one_are_refused(site: Site) -> None:
         unions.unmount(str(site.root), records=site.records)
 
 
+@pytest.mark.parametrize("moment", ["drivers.make", "_check_writable", "mount_api.unmount"])
+def test_a_change_that_is_interrupted_is_finished_or_undone(
+    site: Site, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.mount("a=rw:b=ro")
+    name, _, function = moment.rpartition(".")
+    module = {"": unions, "drivers": drivers, "mount_api": mount_api}[name]
+    original, own, calls = getattr(module, function), os.getpid(), list[int]()
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        if os.getpid() == own and not calls:
+            calls.append(1)
+            raise KeyboardInterrupt
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(module, function, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        unions.change(str(site.target), lambda union: branches.add(union, f"{site.root}/c=ro"), site.records)
+    record = site.records.find(str(site.target))
+    assert len([line for line in mount_api.mounts() if line.target == str(site.target)]) == 1
+    assert len(record.generations) == record.current == (2 if moment == "mount_api.unmount" else 1)
+    assert len([one for one in site.left() if "/.union-" in one and " " not in one]) == record.current
+
+
+def test_what_somebody_mounts_over_a_union_is_let_alone(site: Site) -> None:
+    site.mount("a=rw:b=ro")
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(site.target)], check=True)
+    try:
+        for act in (site.umount, lambda: unions.change(str(site.target), lambda union: union, site.records)):
+            with pytest.raises(UsageError, match="another mount covers"):
+                act()
+        with pytest.raises(UsageError, match="another mount covers"):
+            unions.which(str(site.target / "file"), site.records)
+    finally:
+        subprocess.run(["umount", str(site.target)], check=True)
+    assert (site.target / "file").read_text() == "of b"
+
+
 def test_a_union_in_use_is_unmounted_only_lazily(site: Site) -> None:
     site.mount("a=rw:b=ro")
     with (site.target / "file").open() as reader:
