@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
-from runtime.unionfs.lookup import Folders, step
+from runtime.unionfs.lookup import Folders, step_to_listed
 
 _CHUNK_BYTES = 1 << 20
 _OVERLAYS_OWN = ("trusted.overlay.", "user.overlay.")
@@ -56,8 +56,8 @@ def _entries(folder: str, before: Folders, after: Folders) -> list[_Entry]:
     """Return what may differ in a directory, the last name first."""
     entries = []
     for name in sorted(_names_to_compare(before, after), reverse=True):
-        old, merged_old = step(before, name)
-        new, merged_new = step(after, name)
+        old, merged_old = step_to_listed(before, name)
+        new, merged_new = step_to_listed(after, name)
         entries.append(_Entry(f"{folder}/{name}", old, new, merged_old, merged_new))
     return entries
 

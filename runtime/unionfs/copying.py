@@ -8,7 +8,7 @@ import stat
 from collections.abc import Collection
 from contextlib import suppress
 
-from runtime.unionfs.lookup import OPAQUE_XATTR, USER_OPAQUE_XATTR, Folders, step
+from runtime.unionfs.lookup import OPAQUE_XATTR, USER_OPAQUE_XATTR, Folders, step_to_listed
 
 _FICLONE = 0x40049409  # include/uapi/linux/fs.h: share the blocks, where the file system can
 _CHUNK_BYTES = 1 << 30
@@ -29,7 +29,7 @@ def copy_union(folders: Folders, target: str, attribute: str = OPAQUE_XATTR) -> 
         merged, into = pending.pop()
         made.append((merged[0], into))
         for name in sorted({name for folder in merged for name in os.listdir(folder)}):
-            source, below = step(merged, name, attribute)
+            source, below = step_to_listed(merged, name, attribute)
             if source is None:
                 continue
             copy = f"{into}/{name}"

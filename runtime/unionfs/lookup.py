@@ -16,6 +16,7 @@ from typing import TypeAlias
 Folders: TypeAlias = tuple[str, ...]
 
 OPAQUE_XATTR = "trusted.overlay.opaque"
+_PATH_LIMIT_BYTES = 4096  # PATH_MAX, include/uapi/linux/limits.h
 # What stands for it in a user namespace (the mount option userxattr).
 USER_OPAQUE_XATTR = "user.overlay.opaque"
 
@@ -56,6 +57,18 @@ def step(above: Folders, name: str, attribute: str = OPAQUE_XATTR) -> tuple[str 
         if is_opaque(path, attribute):
             break
     return found, tuple(merged)
+
+
+def step_to_listed(above: Folders, name: str, attribute: str = OPAQUE_XATTR) -> tuple[str | None, Folders]:
+    """Return what ``step`` does for a name that one of the directories lists, so that it is there or deleted.
+
+    Raises OSError when its path is longer than a system call takes, for which ``step`` takes it to be absent.
+    """
+    found, merged = step(above, name, attribute)
+    longest = max(above, key=lambda folder: len(os.fsencode(folder)), default="")
+    if found is None and len(os.fsencode(f"{longest}/{name}")) >= _PATH_LIMIT_BYTES:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), longest[:200])
+    return found, merged
 
 
 def find_entry(folders: Folders, path: str, attribute: str = OPAQUE_XATTR) -> str | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from runtime.cgroups import Cgroup
-from runtime.errors import PrerequisiteError, UsageError
+from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from runtime.images.layers import settle
 from runtime.images.model import Image, ImageConfig
 from runtime.images.store import Store
@@ -275,6 +275,62 @@ def test_a_root_that_a_fuse_program_writes_to_is_let_alone(store: RootStore, tmp
     finally:
         subprocess.run(["umount", str(tmp_path / "m")], check=True)
     assert not is_in_use(upper, records)
+
+
+def make_deep(directory: Path) -> None:
+    """Directories whose path is longer than any system call takes."""
+    here = os.open(directory, os.O_RDONLY)
+    for _ in range(40):
+        os.mkdir("d" * 200, dir_fd=here)
+        below = os.open("d" * 200, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+
+
+def test_what_a_workload_wrote_leads_nowhere_else(store: RootStore, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_text("of the host")
+    upper = Path(store.upper(store.read().get("web")))
+    (upper / "etc").symlink_to(outside)
+    (upper / "bin").symlink_to(outside)
+    (upper / "file").symlink_to(outside / "secret")
+    os.mkfifo(upper / "fifo")
+    (upper / "line\nbreak").touch()
+    status = (outside / "secret").stat(), outside.stat()
+    kinds = [str(one) for one in store.differences("web")]
+    assert "C /etc" in kinds and "A /file" in kinds and not [one for one in kinds if "secret" in one]
+    store.commit("web", "test/hostile", print)
+    store.clone("web", "flat")
+    store.flatten("flat")
+    flat = Path(store.layers(store.read().get("flat"))[-1])
+    assert (
+        (flat / "etc").is_symlink() and (flat / "file").is_symlink() and stat.S_ISFIFO((flat / "fifo").lstat().st_mode)
+    )
+    assert ((outside / "secret").stat(), outside.stat()) == status and os.listdir(outside) == ["secret"]
+
+
+def test_what_cannot_be_copied_is_told_and_leaves_nothing(store: RootStore, tmp_path: Path) -> None:
+    store.snapshot("web", "clean")
+    upper = Path(store.upper(store.read().get("web")))
+    make_deep(upper)
+    for act in (lambda: store.commit("web", "test/deep", print), lambda: store.differences("web")):
+        with pytest.raises(TestbedError, match="File name too long"):
+            act()
+    with pytest.raises(UsageError, match="snapshots"):
+        store.flatten("web")
+    store.clone("web", "deep")
+    with pytest.raises(TestbedError, match="File name too long"):
+        store.flatten("deep")
+    store.remove("deep")
+    store.remove("web@deep")
+    store.rollback("web", "clean")  # which removes it, however deep
+    (Path(store.upper(store.read().get("web"))) / ".wh.name").touch()
+    with pytest.raises(UsageError, match="give it another name"):
+        store.commit("web", "test/whiteout", print)
+    assert store.images.leftovers() == () and store.images.references() == ("test/base",)
+    assert store.read().layer_names() == {one.name for one in (tmp_path / "home" / "roots" / "layers").iterdir()}
 
 
 def test_damage_and_what_is_gone_is_told(store: RootStore, tmp_path: Path) -> None:
