@@ -73,7 +73,7 @@ class Roots(Struct, frozen=True):
         """Return all layers that are in use."""
         return set().union(*(one.layer_names() for one in self.roots))
 
-    def diff_ids(self) -> set[str]:
+    def needed_diff_ids(self) -> set[str]:
         """Return the layers of images that roots stand on: a collection of unneeded images must keep them."""
         return {diff_id for one in self.roots for diff_id in one.diff_ids}
 

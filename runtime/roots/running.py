@@ -12,16 +12,13 @@ from runtime import container
 from runtime.errors import UsageError
 from runtime.images.model import Layer
 from runtime.images.process import image_process
-from runtime.images.running import remove_mount_points
 from runtime.lease import lease
+from runtime.roots import mount_points
 from runtime.roots.model import Root
 from runtime.roots.pausing import cgroup_of, lease_of, made_freezable
 from runtime.roots.store import RootStore
 from runtime.spec import Process, Spec
 from runtime.unionfs.usage import is_in_use
-
-# What the runtime binds over the image's files (runtime.plan.root.identity_files).
-_BOUND_FILES = ("etc/hostname", "etc/hosts")
 
 
 def run(store: RootStore, name: str, command: Sequence[str], host_network: bool = False, stdout: int = 1) -> int:
@@ -35,16 +32,16 @@ def run(store: RootStore, name: str, command: Sequence[str], host_network: bool 
             root = roots.get(name)
             if is_in_use(store.upper(root)):
                 raise UsageError(f"root {name}: something writes to it", "end its containers, or run on a clone of it")
-            below = tuple(Layer("", Path(path)) for path in store.layers(root))
+            layers = store.layers(root)
             spec = Spec(
-                _process(store, root, below, command),
-                tuple(str(layer.path) for layer in below),
+                _process(store, root, layers, command),
+                layers,
                 name[:64],
                 host_network=host_network,
             )
             undo.enter_context(lease(lease_of(root)))
             undo.enter_context(made_freezable(root))
-            undo.callback(remove_mount_points, Path(store.upper(root)), below, _BOUND_FILES)
+            undo.callback(mount_points.remove_from, store.upper(root), layers)
             running = container.start(
                 spec, name=cgroup_of(root), stdin=0, stdout=stdout, writable=store.writable(root), freezable=True
             )
@@ -54,9 +51,10 @@ def run(store: RootStore, name: str, command: Sequence[str], host_network: bool 
     return status
 
 
-def _process(store: RootStore, root: Root, below: tuple[Layer, ...], command: Sequence[str]) -> Process:
+def _process(store: RootStore, root: Root, layers: tuple[str, ...], command: Sequence[str]) -> Process:
     """Return what is run, as a user whom the root itself knows."""
-    image = replace(store.image(root), layers=(*below, Layer("", Path(store.upper(root)))))
+    whole = tuple(Layer("", Path(path)) for path in (*layers, store.upper(root)))
+    image = replace(store.image(root), layers=whole)
     if command:
         return image_process(image, command=(), entrypoint=tuple(command), environment={})
     return image_process(image, environment={})

@@ -28,6 +28,7 @@ from runtime.images.layers import settle
 from runtime.images.model import History, Image, Layer
 from runtime.images.space import full_disk_reported
 from runtime.images.store import Store
+from runtime.roots import mount_points
 from runtime.roots.diff import Difference, list_differences
 from runtime.roots.model import Root, Roots, check_name, split_name
 from runtime.roots.pausing import is_running, paused, thaw_all
@@ -225,7 +226,9 @@ class RootStore:
         root = roots.get(name)
         if is_in_use(self.upper(root)) and is_running(root):
             with paused(root):
-                return roots.snapshotted_by_copy(name, snapshot, self._copied(root.upper))
+                copy = self._copied(root.upper)
+            mount_points.remove_from(self._path(copy), self._below(root))
+            return roots.snapshotted_by_copy(name, snapshot, copy)
         self._check_unused(root, "take a snapshot of it")
         frozen = bool(os.listdir(self.upper(root))) or _differs(self.upper(root), self._topmost(root, root.chain))
         return roots.snapshotted(name, snapshot, frozen, self._make_layer(self.upper(root)) if frozen else "")
