@@ -40,8 +40,8 @@ def workload_plan(
     pooled: bool = False,
 ) -> Plan:
     """Return the plan that makes the cgroup ``cgroup`` and starts ``spec`` in it; with ``building``, it makes a layer.
-    Its changes go to ``writable``, on disk, or else to memory.
-    With ``pooled``, it waits for its parent's word before the last step, which executes the command.
+    Its changes go to ``writable``, on disk, or else to memory. With ``pooled``, it waits for its parent's word before
+    the last step, which executes the command.
 
     Raises UsageError for a spec with a link and no ``attachment``, and as ``bundle_plan`` does.
     """
