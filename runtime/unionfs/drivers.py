@@ -126,13 +126,13 @@ def _in_trial(make: Callable[[str], int]) -> None:
     os.close(detached.in_namespace((), attempt))
 
 
-def trial_source() -> str:
+def _trial_source() -> str:
     """Return the name of what this process tries."""
     return f"{TRIAL}{os.getpid()}"
 
 
 def _trial_stack(folder: str) -> Stack:
-    return Stack((f"{folder}/lower",), WritableLayer(f"{folder}/upper", f"{folder}/work"), trial_source())
+    return Stack((f"{folder}/lower",), WritableLayer(f"{folder}/upper", f"{folder}/work"), _trial_source())
 
 
 def _try_overlay() -> str:
@@ -152,7 +152,7 @@ def _try_fuse_overlay() -> str:
 
 def _try_mergerfs() -> str:
     branches = ("/tmp/trial/lower", "/tmp/trial/upper")
-    _in_trial(lambda folder: detached.mergerfs(branches, None, trial_source(), "mfs", "mergerfs"))
+    _in_trial(lambda folder: detached.mergerfs(branches, None, _trial_source(), "mfs", "mergerfs"))
     return "a program behind FUSE, over the kernel's overlay where there are read-only branches"
 
 
