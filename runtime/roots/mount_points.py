@@ -8,8 +8,8 @@ from pathlib import Path
 from runtime.images.model import Layer
 from runtime.images.running import remove_mount_points
 
-# What the runtime binds over the image's files (runtime.plan.root.identity_files).
-_BOUND_FILES = ("etc/hostname", "etc/hosts")
+# What the runtime binds over the image's files, besides those of a build (runtime.plan.root.identity_files).
+_BOUND_FILES = ("etc/hostname",)
 
 
 def remove_from(upper: str, below: Sequence[str]) -> None:
