@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from runtime.roots.store import RootStore
 
 _NAME = {"name": "the root"}
+_SIGNS = {"added": "A", "changed": "C", "removed": "D"}
 _BOTH = {"name": "the root", "snapshot": "the snapshot's name"}
 _JSON = {"json": "print as JSON on standard output"}
 
@@ -121,7 +122,7 @@ def diff(context: Context, name: str, against: str = "", json: bool = False) -> 
         print(json_module.dumps(to_builtins(differences), indent=2))
         return 0
     for one in differences:
-        print(printable(str(one)))
+        print(printable(f"{_SIGNS[one.kind]} {one.path}"))
     return 0
 
 

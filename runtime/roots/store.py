@@ -24,12 +24,12 @@ from msgspec.structs import replace
 
 from runtime.atomic import read_document, remove, replace_file
 from runtime.errors import PrerequisiteError, UsageError, in_words
+from runtime.images.difference import Change, differences
 from runtime.images.layers import settle
 from runtime.images.model import History, Image, Layer
 from runtime.images.space import full_disk_reported
 from runtime.images.store import Store
 from runtime.roots import mount_points
-from runtime.roots.diff import Difference, list_differences
 from runtime.roots.model import Root, Roots, check_name, split_name
 from runtime.roots.pausing import is_running, paused, thaw_all
 from runtime.unionfs.branches import Branch, Union
@@ -131,7 +131,7 @@ class RootStore:
 
         return self._change(decide).get(name)
 
-    def differences(self, name: str, against: str = "") -> tuple[Difference, ...]:
+    def differences(self, name: str, against: str = "") -> tuple[Change, ...]:
         """Return how ``NAME`` or ``NAME@SNAPSHOT`` differs from another, or from its image. Raises UsageError."""
         roots = self.read()
         root, layers = self._stack(roots, name)
@@ -141,7 +141,8 @@ class RootStore:
             image = self.image(root) if root.diff_ids else self.images.get(root.image)  # of a flattened one: by name
             before = tuple(str(layer.path) for layer in image.layers)
         try:
-            return tuple(list_differences(before, layers))
+            changes = differences(*([Layer("", Path(path)) for path in one] for one in (before, layers)))
+            return tuple(sorted(changes, key=lambda one: one.path.split("/")))
         except OSError as error:
             raise PrerequisiteError(f"diff {name}: {in_words(error)}", "run as root") from error
 

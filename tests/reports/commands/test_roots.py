@@ -48,7 +48,7 @@ def test_a_root_by_its_tasks(tmp_path: Path, busybox_layer: Path) -> None:
         *("roots.commit", "other", "test/new", "roots.diff", "other", "--json"),
     )
     assert "2 layers" in said and json.loads(said[said.index("[") : said.index("]") + 1]) == [
-        {"kind": "A", "path": "/file"}
+        {"kind": "added", "path": "/file", "what": ""}
     ]
     assert run("roots", "list") == "copy: of test/base\nother: of test/base\n  other@one\n  other@copy\n"
     run("roots", "rm", "other", "roots.rm", "copy")

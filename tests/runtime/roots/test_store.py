@@ -16,6 +16,7 @@ import pytest
 
 from runtime.cgroups import Cgroup
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
+from runtime.images.collection import collect
 from runtime.images.layers import settle
 from runtime.images.model import Image, ImageConfig
 from runtime.images.store import Store
@@ -70,6 +71,11 @@ def write(store: RootStore, name: str, file: str, text: str) -> None:
 def read(store: RootStore, name: str, file: str) -> str:
     with mounted(store, name) as root:
         return (root / file).read_text()
+
+
+def shown(store: RootStore, name: str, against: str = "") -> list[str]:
+    """Differences as lines."""
+    return [f"{one.kind[0].upper()} {one.path}" for one in store.differences(name, against)]
 
 
 def test_snapshots_clones_and_rollbacks_have_what_was_there(store: RootStore) -> None:
@@ -144,7 +150,7 @@ def test_a_container_changes_its_root_and_nothing_else_shows(store: RootStore, t
     assert run() == (0, "greeting of the image\n")
     assert run("/bin/sh", "-c", "echo written > /etc/made; echo bye > /greeting; exit 3")[0] == 3
     assert run() == (0, "bye\n")
-    assert [str(one) for one in store.differences("web")] == ["A /etc/made", "C /greeting"]
+    assert shown(store, "web") == ["A /etc/made", "C /greeting"]
 
 
 @contextmanager
@@ -175,7 +181,7 @@ def test_a_snapshot_of_a_running_container_is_one_moment_of_it(store: RootStore)
                 store.rollback("web", "s0")
         before = Path(store.upper(store.read().get("web")), "one").read_text()
         until(lambda: Path(store.upper(store.read().get("web")), "one").read_text() not in ("", before))  # it goes on
-    assert [str(one) for one in store.differences("web@s0")] == ["A /begun", "A /one", "A /two"]
+    assert shown(store, "web@s0") == ["A /begun", "A /one", "A /two"]
     for number in range(3):
         store.clone(f"web@s{number}", f"c{number}")
         one, two = (read(store, f"c{number}", name) for name in ("one", "two"))
@@ -202,9 +208,9 @@ def test_differences_are_those_of_two_states(store: RootStore) -> None:
         (root / "bin" / "busybox").chmod(0o700)
         (root / "etc").rmdir()
         (root / "etc").symlink_to("/")
-    assert [str(one) for one in store.differences("web@one")] == ["A /dir", "A /dir/new", "D /removed"]
-    expected = ["C /bin/busybox", "D /dir/new", "C /etc", "A /removed"]
-    assert [str(one) for one in store.differences("web", "web@one")] == expected
+    assert shown(store, "web@one") == ["A /dir", "A /dir/new", "R /removed"]
+    expected = ["C /bin/busybox", "R /dir/new", "C /etc", "A /removed"]
+    assert shown(store, "web", "web@one") == expected
     store.clone("web", "flat")
     store.flatten("flat")
     assert store.differences("flat", "web") == ()
@@ -217,8 +223,8 @@ def test_a_hidden_directory_is_compared_as_a_whole(store: RootStore) -> None:
         shutil.rmtree(root / "bin")
         (root / "bin").mkdir()
         (root / "bin" / "only").touch()
-    kinds = [str(one) for one in store.differences("web")]
-    assert "A /bin/only" in kinds and "D /bin/busybox" in kinds and "D /bin/sh" in kinds
+    kinds = shown(store, "web")
+    assert "A /bin/only" in kinds and "R /bin/busybox" in kinds and "R /bin/sh" in kinds
 
 
 def test_a_commit_is_an_image_of_the_same_files(store: RootStore) -> None:
@@ -232,7 +238,7 @@ def test_a_commit_is_an_image_of_the_same_files(store: RootStore) -> None:
     assert len(image.layers) == 3 and image.config.cmd == ("/bin/cat", "/greeting")
     assert store.images.verify(image) == ()
     store.create("again", image)
-    assert [one for one in store.differences("again", "web") if one.kind != "C"] == []
+    assert [one for one in store.differences("again", "web") if one.kind != "changed"] == []
     with mounted(store, "again") as root:
         assert (root / "two").stat().st_mtime == 1000 and not (root / "removed").exists()
     assert store.commit("web", "test/twice", print).id == image.id
@@ -250,7 +256,7 @@ def test_a_root_is_mounted_as_a_union(store: RootStore, tmp_path: Path) -> None:
             store.snapshot("web", "one")
     finally:
         unions.unmount(str(tmp_path / "m"), records=records)
-    assert [str(one) for one in store.differences("web")] == ["A /file"]
+    assert shown(store, "web") == ["A /file"]
 
 
 def test_a_root_keeps_its_image_when_the_reference_names_another(store: RootStore, tmp_path: Path) -> None:
@@ -302,7 +308,7 @@ def test_what_a_workload_wrote_leads_nowhere_else(store: RootStore, tmp_path: Pa
     os.mkfifo(upper / "fifo")
     (upper / "line\nbreak").touch()
     status = (outside / "secret").stat(), outside.stat()
-    kinds = [str(one) for one in store.differences("web")]
+    kinds = shown(store, "web")
     assert "C /etc" in kinds and "A /file" in kinds and not [one for one in kinds if "secret" in one]
     store.commit("web", "test/hostile", print)
     store.clone("web", "flat")
@@ -334,6 +340,17 @@ def test_what_cannot_be_copied_is_told_and_leaves_nothing(store: RootStore, tmp_
         store.commit("web", "test/whiteout", print)
     assert store.images.leftovers() == () and store.images.references() == ("test/base",)
     assert store.read().layer_names() == {one.name for one in (tmp_path / "home" / "roots" / "layers").iterdir()}
+
+
+def test_a_collection_keeps_what_a_root_stands_on(store: RootStore, tmp_path: Path) -> None:
+    with store.images.building(lambda _: None):
+        store.images.untag("test/base")
+    keep = store.read().needed_diff_ids()
+    collect(store.images, print, keep=keep, runs=tmp_path / "runs")
+    assert read(store, "web", "greeting") == "greeting of the image\n" and shown(store, "web") == []
+    collect(store.images, print, runs=tmp_path / "runs")
+    with pytest.raises(PrerequisiteError, match="are gone from the store"):
+        store.differences("web")
 
 
 def test_damage_and_what_is_gone_is_told(store: RootStore, tmp_path: Path) -> None:
