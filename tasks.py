@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from invoke import Collection, Context, task
 from invoke.exceptions import Exit
 
-from reports.commands import builds, images, lists, runs
+from reports.commands import builds, images, lists, roots, runs, unions
 from reports.commands import fleet as fleets
 from reports.commands import plan as plans
 from reports.commands.exits import reporting
@@ -406,6 +406,8 @@ group = Collection.from_module(images, name="images")
 for one in (builds.build, builds.shell):
     group.add_task(one)
 namespace.add_collection(group)
+namespace.add_collection(Collection.from_module(roots, name="roots"))
+namespace.add_collection(Collection.from_module(unions, name="union"))
 
 # `testbed` in .venv/bin: the same tasks, without the set-up that ./invoke makes before.
 program = QuietProgram(version=__version__, namespace=namespace, name="testbed", binary="testbed")

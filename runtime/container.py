@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from runtime.cgroups import Cgroup, hierarchies, require
 from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
@@ -20,6 +21,7 @@ from runtime.plan.network import Attachment
 from runtime.plan.workload import Building, workload_plan
 from runtime.processes import wait_exit
 from runtime.spec import Spec
+from runtime.unionfs.overlay import WritableLayer
 
 
 class Container(Struct):
@@ -84,9 +86,12 @@ def _reap(pid: int, options: int) -> int | None:
     return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
 
 
-def check_startable(name: str) -> Cgroup:
-    """Return the container's cgroup, which does not exist yet. Raises PrerequisiteError or UsageError."""
+def check_startable(name: str, freezable: bool = False) -> Cgroup:
+    """Return the container's cgroup, which does not exist yet. ``freezable``, it is in cgroup v1's freezer, too. Raises
+    PrerequisiteError or UsageError."""
     on_host = hierarchies()
+    if freezable:
+        on_host = replace(on_host, wanted=(*on_host.wanted, "freezer"))
     if os.geteuid() != 0:
         raise PrerequisiteError(f"start container {name}: needs root", "run as root, or through sudo")
     require(on_host)
@@ -116,18 +121,22 @@ def start(
     stdin: int | None = None,
     attachment: Attachment | None = None,
     building: Building | None = None,
+    writable: WritableLayer | None = None,
+    freezable: bool = False,
     connect: Callable[[int], None] | None = None,
 ) -> Container:
     """Start ``spec`` as a container whose cgroup is ``name``; return once its command has been executed.
 
     ``stdout`` also takes standard error; ``stdin`` None is /dev/null. With ``building`` it makes a layer of an image;
-    ``connect`` gets the pid of the process that is in its network namespace, before the command is executed. Raises
-    StepError when the kernel refuses a step, UsageError when the name is taken, and PrerequisiteError without root or
-    a required controller. A failed start leaves nothing behind.
+    ``writable`` takes its changes, which are in memory without it. ``freezable``, its cgroup can be frozen on cgroup
+    v1, too, where the cgroup above it exists in that hierarchy. ``connect`` gets the pid of the process that is in its
+    network namespace, before the command is executed. Raises StepError when the kernel refuses a step, UsageError
+    when the name is taken, and PrerequisiteError without root or a required controller. A failed start leaves nothing
+    behind.
     """
     requested_ns = time.monotonic_ns()
-    cgroup = check_startable(name)
-    plan = workload_plan(spec, cgroup.hierarchies, name, attachment=attachment, building=building)
+    cgroup = check_startable(name, freezable)
+    plan = workload_plan(spec, cgroup.hierarchies, name, attachment=attachment, building=building, writable=writable)
     with _input(stdin) as standard_input, ExitStack() as undo:
         undo.callback(cgroup.remove)
         cgroup.make_parent()

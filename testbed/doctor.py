@@ -28,6 +28,7 @@ from runtime.images.base import release_inputs
 from runtime.images.space import free_bytes
 from runtime.lease import cgroup_name, lease
 from runtime.plan.constants import CLONE_NEWNS, CLONE_NEWUSER, MS_PRIVATE, MS_REC
+from runtime.unionfs import drivers
 from testbed.checks import SET_UP, Check
 from testbed.checks_of_machines import check_accelerators, check_kvm, check_variants
 from testbed.checks_of_peers import check_peers
@@ -57,6 +58,7 @@ def run_checks(connect: str = "", guest_kernel: str = "") -> list[Check]:
         check_root(),
         check_cgroups(),
         check_overlay(),
+        check_unions(),
         check_network(),
         check_user_namespaces(),
         check_clone3(),
@@ -159,6 +161,17 @@ def check_overlay() -> Check:
 
         problem = attempt(mount_one)
     return Check("overlay", not problem, problem or "mounted and written to", _advise("load the module overlay"))
+
+
+def check_unions() -> Check:
+    """Try the drivers of union mounts, of which one suffices for most unions."""
+    verdicts = drivers.probe_all()
+    detail = "; ".join(f"{'' if one.works else 'no '}{one.driver}: {one.detail}" for one in verdicts)
+    if not drivers.can_mount_beneath():
+        detail += "; a changed union covers the old one, for this kernel mounts nothing beneath"
+    missing = [one.driver for one in verdicts if not one.works and one.driver in drivers.FUSE_PROGRAMS]
+    fix = SET_UP if os.geteuid() == 0 else _advise("")
+    return Check("union mounts", not missing and verdicts[0].works, detail, fix, required=False)
 
 
 def check_network() -> Check:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from msgspec import to_builtins
 
 from runtime.images.model import Image
+from runtime.plan.root import DRIVER
 from testbed.host import kvm
 from testbed.host.facts import read_facts, read_source, read_versions
 from testbed.host.quiet import watch_noise
@@ -59,6 +60,7 @@ def make_manifest(run_id: str, options: Options, request: Request, images: Mappi
         "options": to_builtins(options, enc_hook=str),  # paths
         "images": {name: image_record(image) for name, image in images.items()},
         "seccomp": filters(scenario),
+        "root_driver": DRIVER,
         "source": read_source(),
         "versions": read_versions(),
         "host": {**read_facts(), "kvm": kvm.detect().words},

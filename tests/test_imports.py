@@ -50,7 +50,7 @@ ROOMS: Mapping[str, set[str]] = {
     "runtime.spec": _KERNEL | {"runtime.config", "runtime.network", "runtime.seccomp"},
     "runtime.cgroups": _KERNEL | {"runtime.config", "runtime.effects", "runtime.kernel_files", "runtime.speed"},
     "runtime.planners": {"runtime.cgroups", "runtime.errors", "runtime.processes"},
-    "runtime.unionfs": _KERNEL | {"runtime.plan.steps"},
+    "runtime.unionfs": _KERNEL | {"runtime.atomic", "runtime.libc", "runtime.plan.steps"},
     "runtime.plan": _PURE | {"runtime.cgroups", "runtime.plan.steps", "runtime.unionfs"},
     "runtime.launcher": _KERNEL | {"runtime.atomic", "runtime.plan", "runtime.plan.steps", "runtime.processes"},
     "runtime.lease": {"runtime.atomic", "runtime.cgroups", "runtime.errors"},
@@ -60,6 +60,9 @@ ROOMS: Mapping[str, set[str]] = {
     | {"runtime.atomic", "runtime.container", "runtime.files", "runtime.lease", "runtime.libc"}
     | {"runtime.output", "runtime.speed", "runtime.unionfs"},
     "runtime.registry": {"runtime.errors", "runtime.files", "runtime.images", "runtime.output"},
+    "runtime.roots": _KERNEL
+    | {"runtime.atomic", "runtime.cgroups", "runtime.container", "runtime.images", "runtime.lease", "runtime.spec"}
+    | {"runtime.unionfs"},
     "vm_images.plans": set(),
     "reports.cells": set(),
     "reports.quantities": set(),

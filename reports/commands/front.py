@@ -8,6 +8,7 @@ What a run records as its command line begins with the library's own program.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,22 @@ import invoke
 from invoke.program import Program
 
 from reports.commands.exits import is_reader_gone, leave_reader
+
+# Tasks that stand together: ``union mount`` is written for what the library calls union.mount.
+GROUPS = ("images", "roots", "union")
+
+
+def join_group(words: Sequence[str]) -> list[str]:
+    """Return a command line on which a group and its task are one word, and which asks for a task's help as the library
+    wants it: before the task."""
+    program, *rest = words
+    before = rest[:2] if rest[:1] == ["--search-root"] else []
+    rest = rest[len(before) :]
+    if len(rest) > 1 and rest[0] in GROUPS and not rest[1].startswith("-"):
+        rest[:2] = [f"{rest[0]}.{rest[1]}"]
+        if rest[1:2] in (["--help"], ["-h"]):
+            rest[:2] = ["--help", rest[0]]
+    return [program, *before, *rest]
 
 
 class QuietProgram(Program):
@@ -24,7 +41,7 @@ class QuietProgram(Program):
         """Run it as the library does; a closed pipe as standard output ends it as it would end a program in C."""
         try:
             try:
-                super().run(argv, exit)
+                super().run(join_group(sys.argv if argv is None else argv), exit)
             finally:
                 sys.stdout.flush()
         except BrokenPipeError:
