@@ -50,6 +50,14 @@ def find_front(services: Sequence[Service]) -> Front | None:
     return Front(service.name, port.target, "/", f"the first port that is {how}")
 
 
+def describe_front(front: Front | None) -> str:
+    """Return what is asked of an application that does not say so, for the user."""
+    if front is None:
+        return "no service publishes a port, so nothing is asked of it"
+    where = f"http://{front.service}:{front.port}{front.path} ({front.reason})"
+    return f"ready with the first answer of {where}, which the load asks for, too"
+
+
 def _find_checked(service: Service) -> tuple[int, str] | None:
     """Return the port and path that a service's healthcheck asks over HTTP."""
     test = service.healthcheck.test if service.healthcheck is not None else None
