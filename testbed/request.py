@@ -213,6 +213,7 @@ def check_options(
     names = asked if options.duet else (*list_missing_cold(asked), *asked)
     if names != asked:
         progress(f"measured too, as warm starts are compared beside cold ones only: {', '.join(names[: -len(asked)])}")
+    registry.require_containers(names, scenario.services)
     registry.require_memory(names, scenario.services)
     wanted = choose_measures(options, settings.measures)
     if "work" in wanted:

@@ -39,6 +39,7 @@ OVERRIDE_FILES = (
     *("docker-compose.override.yaml", "docker-compose.override.yml"),
 )
 SETTINGS = "x-testbed"
+_MOST_MISSING = 10
 # Compose specification, "Name top-level element"; it is also the first part of image references.
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 
@@ -97,7 +98,8 @@ def load(
     if len(files) > 1:
         notes = (f"merged: {', '.join(file.name for file in files)}", *notes)
     name = _name(fields.get("name"), files[0])
-    problems.check()
+    missing = ", ".join(loaded.missing[:_MOST_MISSING])
+    problems.check(f"these variables have no value here: {missing}" if missing else "")
     application = replace(application, services=services, notes=notes)
     return Scenario(name, files[0].parent, services, full, quick, application, files)
 

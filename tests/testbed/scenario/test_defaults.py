@@ -93,3 +93,10 @@ def test_a_name_that_ends_as_a_compose_file_is_a_path(tmp_path: Path, monkeypatc
     (tmp_path / "prod.yaml").write_text("services: {web: {image: x, ports: [80]}}\n")
     monkeypatch.chdir(tmp_path)
     assert load("prod.yaml", tmp_path / "scenarios").services[0].name == "web"
+
+
+def test_a_mistake_that_a_variable_makes_names_it(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        read(tmp_path, "  web: {image: x, volumes: ['${WHERE}:/data'], ports: [80]}\n")
+    assert "volumes[0]: is ':/data', whose source is empty" in str(caught.value)
+    assert caught.value.hint == "these variables have no value here: WHERE"
