@@ -82,4 +82,4 @@ def test_a_substitute_runs_as_the_image_does(cgroup_parent: str, tmp_path: Path)
     log = tmp_path / "log"
     with log.open("wb") as file:
         assert container.run(spec, name=f"{cgroup_parent}/redis", log=file.fileno()) == 0, log.read_text()
-    assert log.read_text().splitlines()[-3:] == ["PONG", "redis", "/data"]
+    assert log.read_text().splitlines()[-4:] == ["PONG", "redis", "dir", "/data"]
