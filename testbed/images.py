@@ -39,18 +39,26 @@ def build_images(
         names = (*(service.name for service in scenario.services), *beside)
         return {name: store.get(image_name(scenario.name, name)) for name in names}
     tag = f":{base}" if base and base != choose_release("", read_host()).codename else ""
+    built = {
+        service.name: _build(store, service, f"{image_name(scenario.name, service.name)}{tag}", progress, base)
+        for service in scenario.services
+        if service.build is not None
+    }
+    # What one service builds, another may name.
+    named = {service.image: built[service.name] for service in scenario.services if service.name in built}
     images = {
-        service.name: _obtain(store, service, f"{image_name(scenario.name, service.name)}{tag}", progress, base)
+        service.name: built.get(service.name)
+        or named.get(service.image)
+        or find_image(store, service.image, progress, base)
         for service in scenario.services
     }
     return images | {name: ensure_neighbour_image(store, progress) for name in beside}
 
 
-def _obtain(store: Store, service: Service, reference: str, progress: Callable[[str], None], base: str) -> Image:
-    """Return the image of a service: built, or the one that it names. Raises UsageError when it cannot be had."""
+def _build(store: Store, service: Service, reference: str, progress: Callable[[str], None], base: str) -> Image:
+    """Build the image of a service that has a build. Raises UsageError when it cannot be built."""
     made = service.build
-    if made is None:
-        return find_image(store, service.image, progress, base)
+    assert made is not None
     beyond = {"dockerfile_inline": made.inline, "target": made.target, "additional_contexts": made.contexts}
     if made.dockerfile is None or any(beyond.values()):
         keys = ", ".join(key for key, value in beyond.items() if value)
