@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import tempfile
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from runtime.errors import UsageError
 from runtime.home import is_sealed, store_root
@@ -11,6 +14,7 @@ from runtime.images.build import build
 from runtime.images.model import Image
 from runtime.images.releases import RELEASES, choose_release
 from runtime.images.store import Store
+from testbed.compose.model import Build
 from testbed.neighbours.image import REFERENCE as NEIGHBOUR_IMAGE
 from testbed.neighbours.image import ensure_neighbour_image
 from testbed.scenario.model import Scenario, Service
@@ -59,19 +63,32 @@ def _build(store: Store, service: Service, reference: str, progress: Callable[[s
     """Build the image of a service that has a build. Raises UsageError when it cannot be built."""
     made = service.build
     assert made is not None
-    beyond = {"dockerfile_inline": made.inline, "target": made.target, "additional_contexts": made.contexts}
-    if made.dockerfile is None or any(beyond.values()):
+    beyond = {"target": made.target, "additional_contexts": made.contexts, "secrets": made.secrets}
+    if any(beyond.values()):
         keys = ", ".join(key for key, value in beyond.items() if value)
         raise UsageError(f"{service.name}: build.{keys}: the builder has no such thing", "a Dockerfile without it")
-    return build(
-        store,
-        context=made.context,
-        dockerfile=made.dockerfile,
-        reference=reference,
-        progress=progress,
-        arguments=dict(made.args),
-        base=base,
-    )
+    with _find_dockerfile(made, service.name) as dockerfile:
+        return build(
+            store,
+            context=made.context,
+            dockerfile=dockerfile,
+            reference=reference,
+            progress=progress,
+            arguments=dict(made.args),
+            base=base,
+        )
+
+
+@contextmanager
+def _find_dockerfile(made: Build, service: str) -> Iterator[Path]:
+    """Yield the Dockerfile of a build; one whose text is in the compose file gets a file for the time."""
+    if made.dockerfile is not None:
+        yield made.dockerfile
+        return
+    with tempfile.TemporaryDirectory(prefix="testbed-") as folder:
+        path = Path(folder, f"dockerfile_inline of {service}")
+        path.write_text(made.inline)
+        yield path
 
 
 def find_image(store: Store, reference: str, progress: Callable[[str], None], base: str = "") -> Image:

@@ -216,7 +216,7 @@ ROOMS: Mapping[str, set[str]] = {
     },
     "testbed.scenario": {"testbed.compose", "testbed.load", "testbed.yamltree"},
     "testbed.neighbours": {"testbed.interruption", "testbed.platforms", "testbed.scenario", "testbed.services"},
-    "testbed.images": {"testbed.neighbours", "testbed.scenario", "testbed.substitutes"},
+    "testbed.images": {"testbed.compose", "testbed.neighbours", "testbed.scenario", "testbed.substitutes"},
     "testbed.host": {"testbed.sample"},
     "testbed.load": {"testbed.histograms"},
     "testbed.services": {"testbed.load", "testbed.scenario"},

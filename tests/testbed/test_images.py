@@ -102,3 +102,26 @@ def test_a_service_may_name_an_image_that_is_there_or_that_another_builds(
     with pytest.raises(UsageError, match="the image mongo:7 is not in the store") as caught:
         images.build_images(load(str(tmp_path), tmp_path), print)
     assert "postgres" in caught.value.hint
+
+
+INLINE = """
+services:
+  a:
+    build:
+      args: {NAME: b}
+      dockerfile_inline: |
+        FROM scratch
+        ARG NAME
+        COPY file /$$NAME
+"""
+
+
+def test_a_dockerfile_may_be_in_the_compose_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TESTBED_HOME", str(tmp_path / "home"))
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "compose.yaml").write_text(INLINE)
+    image = images.build_images(load(str(tmp_path), tmp_path), print)["a"]
+    assert [path.name for path in image.layers[-1].path.iterdir()] == ["b"]
+    (tmp_path / "compose.yaml").write_text(INLINE.replace("COPY", "COPPY"))
+    with pytest.raises(UsageError, match=r"dockerfile_inline of a:3: .*COPPY"):
+        images.build_images(load(str(tmp_path), tmp_path), print)
