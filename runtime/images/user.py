@@ -52,6 +52,16 @@ def resolve_user(user: str, layers: Sequence[Layer]) -> User:
     return _in_range(user, User(uid, account.gid, additional_gids=tuple(sorted(supplementary))))
 
 
+def resolve_owner(owner: str, layers: Sequence[Layer]) -> tuple[int, int]:
+    """Return the user and the group that a build's files get: of ``--chown``, or of USER for what WORKDIR makes.
+
+    The number of a user without a group is the group's, too (Docker's "Dockerfile reference", ``COPY --chown``). Raises
+    UsageError as ``resolve_user`` does.
+    """
+    user = resolve_user(owner, layers)
+    return (user.uid, user.uid) if is_number(owner) else (user.uid, user.gid)
+
+
 def _in_range(name: str, user: User) -> User:
     for number in (user.uid, user.gid, *user.additional_gids):
         if number > LAST_ID:
