@@ -81,6 +81,7 @@ def test_the_neighbours_image_is_built_where_neighbours_are_measured_and_found_i
     assert images.image_name("idle", NEIGHBOUR_IMAGE) == NEIGHBOUR_IMAGE
 
 
+@pytest.mark.usefixtures("no_registry")
 def test_a_service_may_name_an_image_that_is_there_or_that_another_builds(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -102,6 +103,14 @@ def test_a_service_may_name_an_image_that_is_there_or_that_another_builds(
     with pytest.raises(UsageError, match="the image mongo:7 cannot be had: no such image") as caught:
         images.build_images(load(str(tmp_path), tmp_path), print)
     assert "postgres" in caught.value.hint
+
+
+@pytest.fixture
+def no_registry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What this host knows of registries is not asked."""
+    (tmp_path / "registries.conf").touch()
+    monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(tmp_path / "registries.conf"))
+    monkeypatch.delenv("TESTBED_REGISTRY", raising=False)
 
 
 INLINE = """
@@ -140,6 +149,7 @@ secrets: {s: {content: hidden}}
 """
 
 
+@pytest.mark.usefixtures("no_registry")
 def test_a_build_has_its_target_and_its_contexts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TESTBED_HOME", str(tmp_path / "home"))
     (tmp_path / "Dockerfile").write_text(
