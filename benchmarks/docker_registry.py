@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import threading
@@ -14,7 +15,7 @@ from runtime.errors import PrerequisiteError
 _CONFIGURATION = """version: 0.1
 log: {{level: info}}
 storage:
-  filesystem: {{rootdirectory: {folder}/data}}
+  filesystem: {{rootdirectory: {data}}}
   maintenance: {{uploadpurging: {{enabled: false}}}}
 http:
   addr: 127.0.0.1:0
@@ -30,7 +31,7 @@ def docker_registry(folder: Path, more: str = "") -> Iterator[str]:
     if shutil.which("docker-registry") is None:
         raise PrerequisiteError("docker-registry is not installed", "apt-get install docker-registry")
     configuration = folder / "registry.yml"
-    configuration.write_text(_CONFIGURATION.format(folder=folder, more=more))
+    configuration.write_text(_CONFIGURATION.format(data=json.dumps(f"{folder}/data"), more=more))
     command = ["docker-registry", "serve", str(configuration)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     assert process.stderr is not None

@@ -6,7 +6,7 @@ The image is made of this host's /usr, in layers that gzip has compressed. Each 
 push to an empty registry; a round has each once, in random order; the figures are medians over rounds, of whole
 commands, with the start of their interpreters. ``oci`` is skopeo's copy of the blobs as they are, which unpacks
 nothing; ``storage`` is its copy into containers-storage, which unpacks all, as we do. We keep the blobs besides, and
-have all of it on the disk at the end.
+have all of it on the disk at the end. ``start of ours`` is the interpreter with all imports, and nothing done.
 """
 
 from __future__ import annotations
@@ -121,6 +121,7 @@ def pull_each(host: str, folder: Path, chance: random.Random) -> Iterator[tuple[
     name = f"{host}/app:1"
     storage = f"containers-storage:[overlay@{folder}/storage+{folder}/run]{name}"
     commands = {
+        "start of ours": [sys.executable, "-c", _OURS.partition("with Client")[0].format(root=str(ROOT), what="pull")],
         "pull, ours": ours("pull", folder / "store", name),
         "pull, skopeo to oci": skopeo(f"docker://{name}", f"oci:{folder}/oci:1"),
         # Which leaves a mount behind.
@@ -134,7 +135,7 @@ def pull_each(host: str, folder: Path, chance: random.Random) -> Iterator[tuple[
 def push_each(folder: Path, stored: Path, chance: random.Random) -> Iterator[tuple[str, tuple[float, float]]]:
     """Push the image that is in ``stored`` with each client, to an empty registry each."""
     for kind in chance.sample(["push, ours", "push, skopeo from oci"], 2):
-        place = folder / kind.replace(" ", "")
+        place = folder / kind.replace(", ", "-").replace(" ", "-")
         place.mkdir()
         with docker_registry(place) as host:
             target = f"{host}/app:1"

@@ -16,9 +16,10 @@ from runtime.images.base import base_reference, read_host
 from runtime.images.build import build, default_resolver
 from runtime.images.model import Image
 from runtime.images.releases import RELEASES, choose_release
+from runtime.images.stages import Resolver
 from runtime.images.store import Store
 from runtime.registry.errors import RegistryError
-from runtime.registry.resolving import Resolver, registry_resolver
+from runtime.registry.resolving import registry_resolver
 from testbed.compose.model import Application, Build
 from testbed.neighbours.image import REFERENCE as NEIGHBOUR_IMAGE
 from testbed.neighbours.image import ensure_neighbour_image
@@ -29,6 +30,8 @@ from vm_images.kernel import GuestKernel
 from vm_images.minimal_kernel import build_minimal_kernel
 
 _MOST_SECRET_BYTES = 1 << 20
+# An additional context that is an image (Compose specification, build.additional_contexts).
+_IMAGE = "docker-image://"
 
 
 def image_name(scenario: str, service: str) -> str:
@@ -50,7 +53,7 @@ def build_images(
         names = (*(service.name for service in scenario.services), *beside)
         return {name: store.get(image_name(scenario.name, name)) for name in names}
     tag = f":{base}" if base and base != choose_release("", read_host()).codename else ""
-    resolve = make_resolver(store, progress, base)
+    resolve = resolver(store, progress, base)
     built = {
         service.name: _build(
             store,
@@ -95,20 +98,21 @@ def _build(
             arguments=dict(made.args),
             base=base,
             target=made.target,
-            resolve=_with_contexts(made, service.name, resolve),
+            resolve=resolve,
+            contexts=_find_contexts(made, service.name),
             secrets=_read_secrets(made, application),
         )
 
 
-def _with_contexts(made: Build, service: str, resolve: Resolver) -> Resolver:
-    """Return a resolver that knows a build's additional contexts, too. Raises UsageError for one that is no image."""
-    prefix = "docker-image://"
+def _find_contexts(made: Build, service: str) -> dict[str, Path | str]:
+    """Return a build's additional contexts: folders, and references of images. Raises UsageError for another kind."""
+    contexts: dict[str, Path | str] = {}
     for name, where in made.contexts:
-        if not where.startswith(prefix):
-            what = f"{service}: build.additional_contexts.{name}: {where} is no image, as the builder needs it"
-            raise UsageError(what, "docker-image://NAME, or a COPY from the one context")
-    images = {name: where.removeprefix(prefix) for name, where in made.contexts}
-    return lambda reference, platform: resolve(images.get(reference, reference), platform)
+        if not where.startswith((_IMAGE, "/")):
+            what = f"{service}: build.additional_contexts.{name}: {where} is neither a folder nor an image"
+            raise UsageError(what, f"a folder, or {_IMAGE}NAME")
+        contexts[name] = where.removeprefix(_IMAGE) if where.startswith(_IMAGE) else Path(where)
+    return contexts
 
 
 def _read_secrets(made: Build, application: Application) -> dict[str, bytes]:
@@ -134,7 +138,7 @@ def _find_dockerfile(made: Build, service: str) -> Iterator[Path]:
         yield path
 
 
-def make_resolver(
+def resolver(
     store: Store, progress: Callable[[str], None], base: str = "", environment: Mapping[str, str] = os.environ
 ) -> Resolver:
     """Return a function that gets an image by its name and platform ("" is this host's): from the store, from the

@@ -66,10 +66,11 @@ def build(
     """Build an image from a Dockerfile, and print its id."""
     from runtime.files import read_bounded
     from runtime.images.build import build as build_image
+    from testbed.images import resolver
 
-    where = Path(folder)
+    where, store = Path(folder), _store()
     image = build_image(
-        _store(),
+        store,
         context=where,
         dockerfile=Path(file) if file else where / "Dockerfile",
         reference=tag or where.resolve().name.lower(),
@@ -77,6 +78,7 @@ def build(
         arguments=_pairs("arg", arg),
         base=base,
         target=target,
+        resolve=resolver(store, print_progress, base),
         secrets={name: read_bounded(Path(path), MOST_SECRET_BYTES) for name, path in _pairs("secret", secret).items()},
         agents={name: Path(path).resolve() for name, path in _pairs("ssh", ssh).items()},
     )
@@ -99,6 +101,7 @@ def shell(context: Context, where: str, arg: Iterable[str], folder: str = "", ba
     """Open a shell in which all is as it was before an instruction of a Dockerfile, say one that fails."""
     from runtime.images.build import stage_before
     from runtime.images.shell import open_shell
+    from testbed.images import resolver
 
     path, _, line = where.rpartition(":")
     if not path or not line.isascii() or not line.isdigit():
@@ -112,6 +115,7 @@ def shell(context: Context, where: str, arg: Iterable[str], folder: str = "", ba
         progress=print_progress,
         arguments=_pairs("arg", arg),
         base=base,
+        resolve=resolver(store, print_progress, base),
     )
     print_progress(f"before line {line} of {path}; what you change here is forgotten")
     return open_shell(store, stage, where, print_progress)

@@ -89,7 +89,7 @@ def diff(context: Context, before: str, after: str, json: bool = False) -> int:
     return 0
 
 
-@task(positional=["images"], help={"images": "names, comma-separated (default: all, and what no image names)"})
+@task(help={"images": "names, comma-separated (default: all, and what no image names)"})
 @reporting
 def verify(context: Context, images: str = "") -> int:
     """Read every blob and every layer's files, and say which are no longer what they were; exit 1 when there are
@@ -230,16 +230,23 @@ def pull(context: Context, image: str, platform: str = "", plain_http: bool = Fa
 
 @task(
     positional=["image", "to"],
-    help={"image": "an image", "to": "[HOST/]PATH[:TAG] in a registry (default: its name)", "plain-http": _PLAIN},
+    help={
+        "image": "an image",
+        "to": "[HOST/]PATH[:TAG] in a registry (default: its name)",
+        "compression": "of layers that were built here: none (default), gzip or zstd",
+        "plain-http": _PLAIN,
+    },
 )
 @reporting
-def push(context: Context, image: str, to: str = "", plain_http: bool = False) -> int:
+def push(context: Context, image: str, to: str = "", compression: str = "none", plain_http: bool = False) -> int:
     """Push an image from the store to a registry; print its digest."""
+    from runtime.images.compression import parse_compression
     from runtime.registry.client import Client
     from runtime.registry.push import push as send
 
+    packed = parse_compression(compression)
     with Client(os.environ, plain_http=plain_http) as client:
-        print(send(_store(), client, image, to or image, print_progress))
+        print(send(_store(), client, image, to or image, print_progress, packed))
     return 0
 
 

@@ -119,18 +119,27 @@ class Archive(Struct, frozen=True):
 
 
 class Remote(Struct, frozen=True):
-    """A file that was fetched, which only its owner may read, as in Docker."""
+    """A file from a server, which only its owner may read, as in Docker.
 
-    download: Download
+    Without a ``checksum`` it was fetched already, as only its content says whether a step is cached.
+    """
+
+    address: str
     name: str
+    checksum: str
+    download: Download | None = None
     is_directory: bool = False
 
     @property
     def key(self) -> object:
-        return [self.name, "remote", self.download.sha256, self.download.modified_s]
+        content = [self.download.sha256, self.download.modified_s] if self.download else [self.checksum]
+        return [self.name, "remote", *content]
 
     def copy(self, to: Destination) -> None:
-        fetched = self.download
+        from runtime.images.download import fetch
+
+        beside = to.tree.root.with_name(f"fetched-{self.checksum}")
+        fetched = self.download or fetch(self.address, beside, self.checksum)
         entry = Entry(fetched.path, "", stat.S_IFREG | 0o600, (0, 0), fetched.modified_s * 10**9)
         to.put(entry, self.name)
 
@@ -217,12 +226,14 @@ def _remote(steps: Steps, stage: Stage, instruction: Instruction, address: str, 
     checksum = steps.expand(instruction.flag("checksum"), stage.variables) if instruction.flag("checksum") else ""
     if checksum:
         check_checksum(checksum)
+        if instruction.flag("unpack") != "true":
+            return Remote(address, name, checksum)
     scratch = undo.enter_context(steps.build.store.scratch())
     steps.build.reporter.working(f"    fetching {address[:200]}")
     fetched = fetch(address, scratch / "file", checksum)
     if instruction.flag("unpack") == "true" and is_archive(fetched.path):
         return Archive(fetched.path, fetched.sha256)
-    return Remote(fetched, name)
+    return Remote(address, name, checksum, fetched)
 
 
 def _copied(files: Files, instruction: Instruction, pattern: str) -> list[Source]:

@@ -58,6 +58,8 @@ def build(
     resolve: Resolver | None = None,
     secrets: Mapping[str, bytes] | None = None,
     agents: Mapping[str, Path] | None = None,
+    contexts: Mapping[str, Path | str] | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> Image:
     """Build the stage ``target`` of ``dockerfile``, "" the last, and name the image ``reference``.
 
@@ -66,6 +68,8 @@ def build(
     ``progress`` is called with a line for each step, which says whether it was cached and how long it took; with none
     where there was nothing to do.
     ``arguments`` are values for ARG; ``secrets`` (contents) and ``agents`` (sockets) are for RUN --mount, by their ids.
+    ``contexts`` are named ones, which ``--from`` and FROM take before stages and images: a folder, or the reference of
+    an image. ``labels`` are added to the image's own.
     Raises UsageError (``file:line: what``) for an invalid Dockerfile, WorkloadError if a RUN fails, PrerequisiteError
     if the host lacks something. The store is unchanged then, except for the layers of the steps that succeeded, which
     the next build uses.
@@ -74,9 +78,13 @@ def build(
     session = _session(store, file, Context.at(context, dockerfile), reference, progress, arguments or {}, target)
     options = _options(dockerfile, context, arguments or {}, base)
     session = replace(session, secrets=secrets or {}, agents=agents or {}, options=options)
-    planned = plan_stages(file, target, session.defaults, resolve or default_resolver(store, progress, base))
+    named = {name: one if isinstance(one, str) else Context.at(one) for name, one in (contexts or {}).items()}
+    resolve = resolve or default_resolver(store, progress, base)
+    planned = plan_stages(file, target, session.defaults, resolve, named)
     with store.building(progress):
         stage = _execute(session, planned)
+        for name, value in (labels or {}).items():
+            stage.labels.put(name, value)
         if not stage.layers:
             raise file.error(
                 planned[-1].stage.source.line, "the image has no files", "FROM scratch needs a COPY to begin with"
@@ -114,6 +122,7 @@ def stage_before(
     progress: Callable[[str], None],
     arguments: Mapping[str, str] | None = None,
     base: str = "",
+    resolve: Resolver | None = None,
 ) -> Stage:
     """Return the state of a build before the instruction that begins in ``line``: what its command would find.
 
@@ -122,7 +131,7 @@ def stage_before(
     file, target = before_line(read(dockerfile, context), line)
     name = dockerfile.name
     session = _session(store, file, Context.at(context, dockerfile), name, progress, arguments or {}, target)
-    planned = plan_stages(file, target, session.defaults, default_resolver(store, progress, base))
+    planned = plan_stages(file, target, session.defaults, resolve or default_resolver(store, progress, base))
     with store.building(progress):
         return _execute(session, planned)
 

@@ -19,6 +19,7 @@ from runtime.errors import UsageError
 from runtime.images import descriptors, oci
 from runtime.images import layers as layer_format
 from runtime.images.descriptors import LAYER_TAR
+from runtime.images.mounts import CACHES
 from runtime.images.records import read_record, record_path, write_record
 from runtime.images.store import Cached, Store
 from runtime.images.usage import mounted
@@ -46,8 +47,9 @@ def collect(
 ) -> Collected:
     """Remove what no image needs, or with ``dry_run`` only count it.
 
-    With ``cache`` the build cache goes, too, but for steps whose layers are in images. Waits for builds and other
-    writers. Raises UsageError while a run lives, and where it cannot be told which layers are mounted.
+    With ``cache`` the build cache goes, too, but for steps whose layers are in images, and the caches of RUN --mount.
+    Waits for builds and other writers. Raises UsageError while a run lives, and where it cannot be told which layers
+    are mounted.
     """
     if alive := [name for name in leases(runs) if is_held(name, runs)]:
         raise UsageError(f"collect images: the run {alive[0]} is alive, and may use any of them", "wait for its end")
@@ -74,6 +76,7 @@ class _Collection:
             self._remove_layer(there[name])
         cache_bytes = 0 if cache else sum(disk_bytes(there[name]) for name in of_cache & there.keys())
         self._forget_steps(cache)
+        cache_bytes += self._empty_caches(cache)
         self._compact()
         self._remove_blobs()
         return Collected(self.removed_layers, self.removed_blobs, self.freed, cache_bytes, len(used))
@@ -93,11 +96,26 @@ class _Collection:
             ):
                 path.unlink()
 
+    def _empty_caches(self, cache: bool) -> int:
+        """Remove the caches of RUN --mount if ``cache`` says so, and return the bytes of those that stay."""
+        folder = self.store.root / CACHES
+        kept = 0
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if cache:
+                self._remove_tree(path)
+            else:
+                kept += disk_bytes(path)
+        return kept
+
     def _remove_layer(self, path: Path) -> None:
         self.removed_layers += 1
-        self.freed += disk_bytes(path)
         if not self.dry_run:
             record_path(path).unlink(missing_ok=True)  # first: without it, the layer is not there
+        self._remove_tree(path)
+
+    def _remove_tree(self, path: Path) -> None:
+        self.freed += disk_bytes(path)
+        if not self.dry_run:
             away = self.store.layout.tmp / f"{PARTIAL}{path.name}-{os.getpid()}"
             os.rename(path, away)
             remove(away)

@@ -19,6 +19,7 @@ _GZIP, _ZSTD, _SKIPPABLE = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x2a\x4d\x18"
 _OTHERS = {b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 # Input is given to zlib in slices of this size: what it leaves of one at the end of a gzip member is copied.
 _SLICE = 16 << 10
+_YIELD_BYTES = 512 << 10
 # Formats that can be read in pieces have one member for each; empty ones would take time and give nothing.
 _MEMBERS_LIMIT = 4_000_000
 # What RFC 8878 asks of every decoder is 8 MiB; `zstd --long` takes 128.
@@ -71,6 +72,8 @@ def _gunzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """Yield the content of all members of a gzip file; zeroes after the last are padding, as for gzip(1)."""
     member = zlib.decompressobj(wbits=31)
     members = 1
+    ready: list[bytes] = []
+    length = 0
     ended = False
     try:
         for chunk in chunks:
@@ -85,12 +88,17 @@ def _gunzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
                         members += 1
                         if members > _MEMBERS_LIMIT:
                             raise UsageError(f"it has more than {_MEMBERS_LIMIT} gzip members")
-                    if out := member.decompress(data):
-                        yield out
+                    ready.append(member.decompress(data))
+                    length += len(ready[-1])
+                    if length >= _YIELD_BYTES:
+                        yield b"".join(ready)
+                        ready.clear()
+                        length = 0
                     ended = member.eof
                     data = member.unused_data
     except zlib.error as error:
         raise UsageError(f"gzip: {error}") from error
+    yield b"".join(ready)
     if not ended:
         raise UsageError("gzip: it is cut off")
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from runtime.errors import UsageError
 from runtime.files import check_inside, read_bounded
 from runtime.images import words
-from runtime.images.forms import check_trigger, parse_instruction
+from runtime.images.forms import parse_instruction, parse_triggered
 from runtime.images.instruction import Instruction
 from runtime.images.lines import LineError, Logical, read_lines
 
@@ -66,9 +66,7 @@ def parse_trigger(text: str, line: int) -> Instruction:
     if len(lines.logical) != 1:
         raise ValueError(f"{text[:40]!r} is not one instruction")
     [logical] = lines.logical
-    instruction = parse_instruction(logical.text, logical.heredocs, line, lines.escape)
-    check_trigger(instruction)
-    return replace(instruction, trigger=True)
+    return replace(parse_triggered(logical.text, logical.heredocs, line, lines.escape), trigger=True)
 
 
 def _instruction(file: Dockerfile, logical: Logical) -> Instruction:

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from runtime.images.words import SPACES
 
+_BLANK = frozenset(SPACES)
 _TRUTH = {"true": "true", "false": "false"}
 
 
@@ -40,18 +41,21 @@ def split_flags(text: str) -> tuple[tuple[str, ...], str]:
     A blank that is quoted or follows a backslash belongs to the word. A word that is just ``--`` ends the flags.
     """
     flags: list[str] = []
-    while text.startswith("--"):
-        word, rest = _first_word(text)
-        text = rest.lstrip(SPACES)
+    index = 0
+    while text.startswith("--", index):
+        word, index = _first_word(text, index)
+        while text[index : index + 1] in _BLANK:
+            index += 1
         if word == "--":
             break
         flags.append(word)
-    return tuple(flags), text
+    return tuple(flags), text[index:]
 
 
-def _first_word(text: str) -> tuple[str, str]:
+def _first_word(text: str, index: int) -> tuple[str, int]:
+    """Return the word that begins at ``index``, and the index after it."""
     word: list[str] = []
-    quote, index = "", 0
+    quote = ""
     while index < len(text):
         character = text[index]
         if character in SPACES and not quote:
@@ -66,7 +70,7 @@ def _first_word(text: str) -> tuple[str, str]:
             quote = character
         else:
             word.append(character)
-    return "".join(word), text[index:]
+    return "".join(word), index
 
 
 def parse_flags(instruction: str, flags: tuple[str, ...]) -> tuple[tuple[str, str], ...]:

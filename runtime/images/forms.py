@@ -139,14 +139,16 @@ def _pair(word: str) -> tuple[str, str]:
 
 
 def _parse_onbuild(entry: Instruction, escape: str) -> Instruction:
-    check_trigger(parse_instruction(entry.text, entry.heredocs, entry.line, escape))
+    parse_triggered(entry.text, entry.heredocs, entry.line, escape)
     return replace(entry, words=(entry.whole_text,))
 
 
-def check_trigger(instruction: Instruction) -> None:
-    """Raise ValueError for an instruction that ONBUILD may not have."""
-    if instruction.name in _NOT_IN_ONBUILD:
-        raise ValueError(f"{instruction.name} may not be triggered")
+def parse_triggered(text: str, heredocs: tuple[Heredoc, ...], line: int, escape: str) -> Instruction:
+    """Return the instruction that an ONBUILD has. Raises ValueError, also for kinds that it may not have."""
+    name = words.BLANKS.split(text, maxsplit=1)[0].upper()
+    if name in _NOT_IN_ONBUILD:  # before it is parsed: there may be thousands, one in the other
+        raise ValueError(f"{name[:40]} may not be triggered")
+    return parse_instruction(text, heredocs, line, escape)
 
 
 def _parse_healthcheck(entry: Instruction, escape: str) -> Instruction:

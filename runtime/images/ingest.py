@@ -21,6 +21,7 @@ from contextlib import closing, contextmanager
 
 from runtime.errors import UsageError
 from runtime.images import descriptors, oci
+from runtime.images.ahead import read_ahead
 from runtime.images.compression import decompressed
 from runtime.images.descriptors import MANIFEST, Descriptor, Manifest
 from runtime.images.layout import read_chunks
@@ -79,8 +80,12 @@ class Ingest:
             here = self.store.layout.has(descriptor.digest)
             arriving = self._local(descriptor) if here else self._arriving(descriptor, chunks)
             with closing(arriving):  # which removes what is not complete
-                tar = _Measured(decompressed(arriving), self.limits.tar_bytes(descriptor.size), what)
-                unpacked = unpack(tar, tree, what, self.limits)
+                # A blob that has its tar's digest is that, and is hashed as it arrives.
+                plain = descriptor.digest == diff_id and not here
+                content = arriving if plain else decompressed(arriving)
+                tar = _Measured(content, self.limits.tar_bytes(descriptor.size), what, diff_id if plain else "")
+                with closing(read_ahead(tar)) as stream:
+                    unpacked = unpack(stream, tree, what, self.limits)
                 for _ in arriving:  # what a decompressor does not ask for ends the blob all the same
                     pass
             if tar.diff_id != diff_id:
@@ -128,10 +133,10 @@ class Ingest:
 
 
 class _Measured:
-    """Chunks whose length and digest are known once they have passed."""
+    """Chunks whose length and digest are known once they have passed; of a digest that is known, only the length."""
 
-    def __init__(self, chunks: Iterable[bytes], limit: int, what: str) -> None:
-        self._chunks, self._limit, self._what = chunks, limit, what
+    def __init__(self, chunks: Iterable[bytes], limit: int, what: str, known: str) -> None:
+        self._chunks, self._limit, self._what, self._known = chunks, limit, what, known
         self._sha256 = hashlib.sha256()
         self.length = 0
 
@@ -140,9 +145,10 @@ class _Measured:
             self.length += len(chunk)
             if self.length > self._limit:
                 raise UsageError(f"{self._what}: it is longer than {self._limit} bytes when it is decompressed")
-            self._sha256.update(chunk)
+            if not self._known:
+                self._sha256.update(chunk)
             yield chunk
 
     @property
     def diff_id(self) -> str:
-        return "sha256:" + self._sha256.hexdigest()
+        return self._known or "sha256:" + self._sha256.hexdigest()

@@ -11,12 +11,10 @@ from msgspec.structs import replace
 from runtime.images.forms import healthcheck_of
 from runtime.images.instruction import Instruction
 from runtime.images.model import ImageConfig
-from runtime.images.stage import Stage
+from runtime.images.stage import Stage, parse_port
 from runtime.images.steps import Steps, argument_values
 from runtime.images.user import resolve_user
 
-_PORT = re.compile(r"(?:[^:/\s]*:)*([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/([a-zA-Z]+))?")
-_PROTOCOLS = ("tcp", "udp", "sctp")
 _SIGNALS = {one.name for one in signal.Signals} | {one.name.removeprefix("SIG") for one in signal.Signals}
 _REAL_TIME = re.compile(r"(?:SIG)?RTM(?:IN(?:\+[0-9]{1,2})?|AX(?:-[0-9]{1,2})?)")
 
@@ -70,26 +68,16 @@ def _user(steps: Steps, stage: Stage, instruction: Instruction) -> Stage:
 def _expose(steps: Steps, stage: Stage, instruction: Instruction) -> Stage:
     for word in instruction.words:
         for port in steps.expand(word, stage.variables).split():
-            stage.ports.update(_ports(port))
+            stage.ports.add(parse_port(port))
     return _with(stage, instruction)
-
-
-def _ports(text: str) -> tuple[str, ...]:
-    """Return the ports of ``80``, ``80/udp`` or ``8000-8010``; before a colon may be what the host is to have, too."""
-    match = _PORT.fullmatch(text)
-    first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-    protocol = ((match and match[3]) or "tcp").lower()
-    if not 0 < first <= last < 65536 or protocol not in _PROTOCOLS:
-        raise ValueError(f"{text[:40]!r} is not a port from 1 to 65535, nor such as 53/udp or 8000-8010")
-    return tuple(f"{number}/{protocol}" for number in range(first, last + 1))
 
 
 def _volume(steps: Steps, stage: Stage, instruction: Instruction) -> Stage:
     paths = [steps.expand(word, stage.variables) for word in instruction.words]
     if not all(paths):
         raise ValueError("a path is empty")
-    volumes = tuple(sorted({*stage.config.volumes, *paths}))
-    return _with(stage, instruction, replace(stage.config, volumes=volumes))
+    stage.volumes.update(paths)
+    return _with(stage, instruction)
 
 
 def _stopsignal(steps: Steps, stage: Stage, instruction: Instruction) -> Stage:
@@ -109,8 +97,8 @@ def _shell(steps: Steps, stage: Stage, instruction: Instruction) -> Stage:
 
 
 def _onbuild(steps: Steps, stage: Stage, instruction: Instruction) -> Stage:
-    on_build = (*stage.config.on_build, instruction.words[0])
-    return _with(stage, instruction, replace(stage.config, on_build=on_build))
+    stage.on_build.append(instruction.words[0])
+    return _with(stage, instruction)
 
 
 def _cmd(steps: Steps, stage: Stage, instruction: Instruction) -> Stage:

@@ -19,13 +19,11 @@ from runtime.images.context import Entry, Files, content_digest
 from runtime.images.copying import Tree
 from runtime.images.image_files import ImageFiles
 from runtime.images.instruction import Instruction
-from runtime.images.mounts import RunMount, parse_mount
+from runtime.images.mounts import CACHES, RunMount, parse_mount
 from runtime.images.stage import Stage, cache_key
 from runtime.images.steps import Steps
 from runtime.images.user import resolve_user
 
-# Below the store: a directory for each cache, which lasts from build to build.
-CACHES = "caches"
 SECRETS, AGENT = "/run/secrets", "/run/buildkit/ssh_agent.0"
 # An overlay's options must fit into a page (mount(2)); what does not is copied.
 _MOST_OPTIONS_BYTES = 4000
@@ -114,9 +112,10 @@ def _content_key(steps: Steps, mount: RunMount) -> object:
     """Return what a mount's content is for the cache: only that of a bind is a part of what a RUN depends on."""
     if mount.type != "bind":
         return None
-    if mount.source_name:
-        return [layer.diff_id for layer in steps.layers_of(mount.source_name)]
-    return content_digest(_entries(steps.build.context, mount.source)[1])
+    files = steps.files(mount.source_name)
+    if isinstance(files, ImageFiles):
+        return [layer.diff_id for layer in files.layers]
+    return content_digest(_entries(files, mount.source)[1])
 
 
 def _entries(files: Files, source: str) -> tuple[Entry, list[Entry]]:
@@ -151,18 +150,17 @@ def _prepare(steps: Steps, stage: Stage, mounts: Iterable[RunMount], scratch: Pa
 def _bind(steps: Steps, mount: RunMount, target: str, place: Path) -> Mount:
     """Return a bind of a context's files, which are copied, or of an image's, which are not. Writes are forgotten."""
     access = "ro" if mount.read_only else "rw"
-    if mount.source_name:
-        files = ImageFiles(steps.layers_of(mount.source_name), repr(mount.source_name))
-        top = files.itself(files.sources(mount.source or "/")[0])
+    files = steps.files(mount.source_name)
+    if isinstance(files, ImageFiles):
+        path = files.sources(mount.source or "/")[0]
+        top = files.itself(path)
         if stat.S_ISDIR(top.mode):
-            options = _overlay(files.merged(mount.source or "/"), place)
+            options = _overlay(files.merged(str(path)), place)
             if options:
                 return Mount(target, "overlay", "overlay", (*options, access))
         elif mount.read_only:
             return Mount(target, "bind", str(top.path), ("bind", "ro"))
-        top, entries = _entries(files, mount.source)
-    else:
-        top, entries = _entries(steps.build.context, mount.source)
+    top, entries = _entries(files, mount.source)
     place.mkdir()
     copied = place / "content"
     tree = Tree(place, ())
@@ -204,8 +202,7 @@ def _fill_cache(steps: Steps, mount: RunMount, path: Path) -> None:
         tree = Tree(scratch, ())
         tree.directory("/cache", mount.uid, mount.gid, 0o755 if mount.mode is None else mount.mode)
         if mount.source_name:
-            files = ImageFiles(steps.layers_of(mount.source_name), repr(mount.source_name))
-            for entry in _entries(files, mount.source)[1]:
+            for entry in _entries(steps.files(mount.source_name), mount.source)[1]:
                 tree.copy(entry, f"/cache/{entry.name}", entry.owner or (0, 0), None)
         os.rename(scratch / "cache", path)
 

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 from msgspec import Struct, field
 
+# Below the store: a directory for each cache, which lasts from build to build.
+CACHES = "caches"
 TYPES = ("bind", "cache", "secret", "ssh", "tmpfs")
 SHARING = ("shared", "private", "locked")
 _ALIASES = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly", "rw": "readwrite"}

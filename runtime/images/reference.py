@@ -1,12 +1,13 @@
 """References of images: which different spellings people and tools use for the same one.
 
-The store calls an image what its maker called it. Docker's tools leave out what they take for granted: the registry
-``docker.io``, its ``library/``, and ``:latest``; podman names what was built here ``localhost/``.
+The store calls an image what its maker called it. People leave out what tools take for granted: the registry that short
+names have, its ``library/``, podman's ``localhost/`` for what was built here, and ``:latest``.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 from runtime.errors import UsageError
 
@@ -16,30 +17,38 @@ _NAME = re.compile(
 )
 _LONGEST = 255
 
-_HUB, _LIBRARY, _LOCAL, _LATEST = "docker.io/", "library/", "localhost/", ":latest"
+_LIBRARY, _LOCAL, _LATEST = "library/", "localhost/", ":latest"
 
 
-def spellings(reference: str) -> tuple[str, ...]:
-    """Return the names by which the image called ``reference`` may be stored, that one first."""
-    if "@" in reference:
-        return (reference,)
-    first, slash, _ = reference.partition("/")
-    bases = [reference]
+def find_name(reference: str, names: Collection[str]) -> str | None:
+    """Return which of ``names`` the image called ``reference`` is stored as; None when none is, or when several could
+    be, each of another registry."""
+    asked = _tagged(reference)
+    exact = [name for name in (reference, asked, asked.removesuffix(_LATEST)) if name in names]
+    if exact or "@" in reference:
+        return exact[0] if exact else None
     if reference.startswith(_LOCAL):
-        bases.append(reference.removeprefix(_LOCAL))
-    elif reference.startswith(_HUB):
-        bare = reference.removeprefix(_HUB).removeprefix(_LIBRARY)
-        bases.append(bare)
-    elif not slash or not ("." in first or ":" in first):  # it names no registry
-        bases += [_HUB + (reference if slash else _LIBRARY + reference), _LOCAL + reference]
-    spelled: dict[str, None] = {}
-    for base in bases:
-        spelled[base] = None
-        if base.endswith(_LATEST):
-            spelled[base.removesuffix(_LATEST)] = None
-        elif ":" not in base.rpartition("/")[2]:
-            spelled[base + _LATEST] = None
-    return tuple(spelled)
+        return find_name(reference.removeprefix(_LOCAL), [name for name in names if not _registry(name)])
+    if _registry(reference):
+        return None
+    others = {_tagged(name): name for name in names if _registry(name)}
+    local = others.get(_LOCAL + asked)
+    far = [name for tagged, name in others.items() if _without_registry(tagged) == asked]
+    return local or (far[0] if len(far) == 1 else None)
+
+
+def _tagged(reference: str) -> str:
+    return reference if ":" in reference.rpartition("/")[2] else reference + _LATEST
+
+
+def _registry(reference: str) -> str:
+    """Return the host that a reference begins with, and its port if any; empty when it begins with none."""
+    first, slash, _ = reference.partition("/")
+    return first if slash and ("." in first or ":" in first or first == _LOCAL[:-1]) else ""
+
+
+def _without_registry(reference: str) -> str:
+    return reference.partition("/")[2].removeprefix(_LIBRARY)
 
 
 def check_name(name: str) -> str:

@@ -48,10 +48,15 @@ class Runs:
                     signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
     def memory(self) -> Path:
-        """Return a directory that lasts as long as the build, in memory where /run is a tmpfs, as on servers."""
+        """Return a directory that lasts as long as the build, in memory where /run is a tmpfs, as on servers.
+
+        Only root enters it, whomever the files in it belong to.
+        """
         self._lease()
         assert self._scratch is not None
-        return self._scratch
+        private = self._scratch / "private"
+        private.mkdir(0o700, exist_ok=True)
+        return private
 
     def name(self) -> str:
         """Return the name of the cgroup of the next container."""

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from runtime.config.default import DEFAULT_PATH
-from runtime.errors import UsageError
+from runtime.errors import TestbedError, UsageError
 from runtime.images import words
+from runtime.images.context import Context
 from runtime.images.dockerfile import Dockerfile, parse_trigger
 from runtime.images.instruction import Instruction
 from runtime.images.model import Image, ImageConfig
@@ -21,6 +23,8 @@ from runtime.images.mounts import source_stage
 
 # The empty image (Docker's reference, "Create a minimal base image using scratch").
 SCRATCH = "scratch"
+# Each may have all variables and labels of the one that it is FROM, as many as a file has lines.
+MOST_STAGES = 256
 
 # Returns the image of a reference for a platform (``linux/amd64``, "" is the host's), or None without such an image.
 # Raises TestbedError where it cannot be told or had.
@@ -43,13 +47,13 @@ class BuildStage(Struct, frozen=True):
 class Planned(Struct, frozen=True):
     """A stage to be executed, on an image or on the stage with the number ``parent``, with triggers of ONBUILD first.
 
-    ``sources`` has what each ``from`` of its instructions means: the number of a stage, or an image.
+    ``sources`` has what each ``from`` of its instructions means: the number of a stage, an image, or a named context.
     """
 
     stage: BuildStage
     parent: Image | int
     instructions: tuple[Instruction, ...]
-    sources: Mapping[str, Image | int]
+    sources: Mapping[str, Image | int | Context]
 
     @property
     def needs(self) -> frozenset[int]:
@@ -64,13 +68,15 @@ def leading_arguments(file: Dockerfile) -> tuple[Instruction, ...]:
 
 
 def divide(file: Dockerfile) -> tuple[BuildStage, ...]:
-    """Return the stages of a file in order."""
+    """Return the stages of a file in order. Raises UsageError if there are more than MOST_STAGES."""
     begins = [index for index, entry in enumerate(file.instructions) if entry.name == "FROM"]
     stages: list[BuildStage] = []
     for number, (begin, end) in enumerate(zip(begins, [*begins[1:], len(file.instructions)], strict=True)):
         source, *instructions = file.instructions[begin:end]
         name = source.words[1] if len(source.words) > 1 else ""
         stages.append(BuildStage(number, name, source, tuple(instructions), begin))
+        if number == MOST_STAGES:
+            raise file.error(source.line, f"more than {MOST_STAGES} stages")
     return tuple(stages)
 
 
@@ -87,23 +93,37 @@ def find_target(file: Dockerfile, stages: tuple[BuildStage, ...], target: str) -
     raise UsageError(f"{file.path}: no stage {target[:100]!r}", f"stages: {names}")
 
 
-def plan_stages(file: Dockerfile, target: str, variables: Mapping[str, str], resolve: Resolver) -> tuple[Planned, ...]:
+def plan_stages(
+    file: Dockerfile,
+    target: str,
+    variables: Mapping[str, str],
+    resolve: Resolver,
+    contexts: Mapping[str, Context | str] = MappingProxyType({}),
+) -> tuple[Planned, ...]:
     """Return the stages that ``target`` needs, each after those that it needs itself; the target is the last one.
 
-    ``variables`` are those of the whole file, which FROM may use. Raises UsageError for an unknown image or stage, and
-    for stages that need each other.
+    ``variables`` are those of the whole file, which FROM may use. ``contexts`` are taken for their names, before stages
+    and images are: a folder, or the reference of an image. Raises UsageError for an unknown image or stage, and for
+    stages that need each other.
     """
     stages = divide(file)
-    return _Planning(file, stages, variables, resolve).in_order(find_target(file, stages, target))
+    planning = _Planning(file, stages, variables, resolve, contexts)
+    return planning.in_order(find_target(file, stages, target))
 
 
 class _Planning:
     """The choice of stages; ``planned`` are those chosen so far, by number."""
 
     def __init__(
-        self, file: Dockerfile, stages: tuple[BuildStage, ...], variables: Mapping[str, str], resolve: Resolver
+        self,
+        file: Dockerfile,
+        stages: tuple[BuildStage, ...],
+        variables: Mapping[str, str],
+        resolve: Resolver,
+        contexts: Mapping[str, Context | str],
     ) -> None:
         self.file, self.stages, self.variables, self.resolve = file, stages, variables, resolve
+        self.contexts = contexts
         self.planned: dict[int, Planned] = {}
         self.numbers: dict[str, list[int]] = {}
         for stage in stages:
@@ -141,10 +161,13 @@ class _Planning:
     def _parent(self, stage: BuildStage) -> Image | int:
         entry = stage.source
         name = self._expanded(entry, entry.words[0])
-        number = self._nearest(name.lower(), stage.number)
+        named = self.contexts.get(name)
+        if isinstance(named, Context):
+            raise self.file.error(entry.line, f"FROM {name[:200]}: it is a folder", "take files of it by COPY --from")
+        number = self._nearest(name.lower(), stage.number) if named is None else None
         if number is not None and number < stage.number:
             return number
-        return self._image(entry, name, self._expanded(entry, entry.flag("platform")))
+        return self._image(entry, named or name, self._expanded(entry, entry.flag("platform")))
 
     def _expanded(self, entry: Instruction, text: str) -> str:
         try:
@@ -161,10 +184,9 @@ class _Planning:
         if (reference, platform) not in self.images:
             try:
                 image = self.resolve(reference, platform)
-            except UsageError as error:
-                raise self.file.error(
-                    entry.line, f"{_purpose(entry, reference)}: {error.message}", error.hint
-                ) from error
+            except TestbedError as error:  # whatever it is, and its exit code, it is about this line
+                error.message = f"{self.file.path}:{entry.line}: {_purpose(entry, reference)}: {error.message}"
+                raise
             if image is None:
                 raise self.file.error(entry.line, f"{_purpose(entry, reference)}: no such image")
             self.images[reference, platform] = image
@@ -182,14 +204,16 @@ class _Planning:
             except ValueError as error:
                 raise self.file.error(stage.source.line, f"ONBUILD of {stage.source.words[0]}: {error}") from error
 
-    def _sources(self, stage: BuildStage, instructions: tuple[Instruction, ...]) -> dict[str, Image | int]:
+    def _sources(self, stage: BuildStage, instructions: tuple[Instruction, ...]) -> dict[str, Image | int | Context]:
         """Return what each ``from`` of the instructions means."""
-        sources: dict[str, Image | int] = {}
+        sources: dict[str, Image | int | Context] = {}
         for entry in instructions:
             for name in _names_of_sources(entry):
                 if name in sources:
                     continue
-                if name.isascii() and name.isdigit():
+                if (named := self.contexts.get(name)) is not None:
+                    sources[name] = named if isinstance(named, Context) else self._image(entry, named)
+                elif name.isascii() and name.isdigit():
                     if not int(name[:9]) < stage.number:
                         raise self.file.error(
                             entry.line, f"{entry.name}: no stage before this one has the number {name[:20]}"

@@ -88,13 +88,12 @@ class Steps:
         return self.build.finished[parent].child() if isinstance(parent, int) else Stage.on(parent)
 
     def files(self, name: str) -> Files:
-        """Return the files of what a ``from`` names: "" is the build context, else a stage or an image."""
-        return ImageFiles(self.layers_of(name), f"{name!r}") if name else self.build.context
-
-    def layers_of(self, name: str) -> tuple[Layer, ...]:
-        """Return the layers of what a ``from`` names."""
-        source = self.planned.sources[name]
-        return source.layers if isinstance(source, Image) else self.build.finished[source].layers
+        """Return the files of what a ``from`` names: "" is the build context, else a stage, an image or a context."""
+        source = self.planned.sources[name] if name else self.build.context
+        if isinstance(source, Context):
+            return source
+        layers = source.layers if isinstance(source, Image) else self.build.finished[source].layers
+        return ImageFiles(layers, f"{name!r}")
 
     def error(self, instruction: Instruction, error: Exception) -> Exception:
         """Return an error that names the instruction's line, if ``error`` does not already and the file is to blame."""

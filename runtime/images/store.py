@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -42,7 +41,7 @@ from runtime.images.layout import Layout, hold, sync_file_system
 from runtime.images.migration import OLD_INDEX, migrate
 from runtime.images.model import History, Image, ImageConfig, Layer
 from runtime.images.records import Record, current_boot, read_record, settle_records, write_record
-from runtime.images.reference import spellings
+from runtime.images.reference import find_name
 from runtime.images.space import full_disk_reported
 
 # Overlay's lowerdir list must fit in one page of mount options. 104 bits do not collide by accident, and the full
@@ -72,7 +71,7 @@ class Store:
         """Return the image called ``reference``, or None if it or one of its layers is missing."""
         self._enter()
         references = self.layout.references()
-        name = next((one for one in spellings(reference) if one in references), None)
+        name = find_name(reference, references)
         return None if name is None else self._image(reference, references[name])
 
     def get(self, reference: str) -> Image:
@@ -92,9 +91,8 @@ class Store:
         """Return the descriptor of an image's manifest. Raises UsageError listing all images if there is none."""
         self._enter()
         references = self.layout.references()
-        for name in spellings(reference):
-            if name in references:
-                return references[name]
+        if (name := find_name(reference, references)) is not None:
+            return references[name]
         known = ", ".join(sorted(references)) or "none"
         raise UsageError(f"no image {reference!r} in {self.root}", f"known images: {known}")
 
@@ -228,10 +226,7 @@ class Store:
         """Write the image of ``config`` and ``layers`` (bottom first), and tag it. The store must be held to write."""
         text = oci.to_json(config, [layer.diff_id for layer in layers], history).encode()
         image_id = self.layout.add(text)
-        named = Descriptor(CONFIG, image_id, len(text))
-        records = [self.record(layer.diff_id) or Record(layer.diff_id) for layer in layers]
-        manifest = descriptors.encode_manifest(Manifest(named, tuple(record.descriptor for record in records)))
-        self.layout.point(reference, Descriptor(MANIFEST, self.layout.add(manifest), len(manifest)))
+        self.layout.point(reference, self._describe(self.layout, image_id, len(text), layers))
         return Image(reference, image_id, config, tuple(layers), tuple(history))
 
     def alias(self, reference: str, name: str) -> None:
@@ -251,11 +246,9 @@ class Store:
             (target / name).mkdir(parents=True)
         copy.layout.make()
         for image in images:
-            manifest = self.manifest(image.reference)
-            for digest in (manifest.digest, image.id):
-                if not copy.layout.has(digest):
-                    shutil.copyfile(self.layout.path(digest), copy.layout.path(digest))
-            copy.layout.point(image.reference, replace(manifest, annotations=None))
+            config = self.layout.read(image.id, f"configuration of {image.reference}")
+            copy.layout.add(config)
+            copy.layout.point(image.reference, self._describe(copy.layout, image.id, len(config), image.layers))
             for layer in image.layers:
                 link = target / "layers" / layer.path.name
                 if not link.is_symlink():
@@ -266,6 +259,14 @@ class Store:
 
     # Files
 
+    def _describe(self, layout: Layout, image_id: str, size: int, layers: Iterable[Layer]) -> Descriptor:
+        """Write a manifest of a configuration, which is there, and of layers of this store to a layout; return its
+        descriptor."""
+        records = (self.record(layer.diff_id) or Record(layer.diff_id) for layer in layers)
+        manifest = Manifest(Descriptor(CONFIG, image_id, size), tuple(record.descriptor for record in records))
+        text = descriptors.encode_manifest(manifest)
+        return Descriptor(MANIFEST, layout.add(text), len(text))
+
     def _image(self, reference: str, target: Descriptor) -> Image | None:
         manifest = read_document(self.layout.path(target.digest), Manifest)
         if manifest is None:
@@ -273,14 +274,15 @@ class Store:
         document = read_document(self.layout.path(manifest.config.digest), oci.Document)
         if document is None:
             return None
-        records = [self.record(diff_id) for diff_id in document.rootfs.diff_ids]
         layers: list[Layer] = []
-        for record in records:
+        for diff_id in reversed(document.rootfs.diff_ids):
+            record = self.record(diff_id)
             if record is None:
                 return None
+            layers.append(Layer(diff_id, self.layer_path(diff_id)))
             if record.hides_below:  # overlay knows no layer whose root is opaque
-                layers.clear()
-            layers.append(Layer(record.diff_id, self.layer_path(record.diff_id)))
+                break
+        layers.reverse()
         image_id = manifest.config.digest
         return Image(reference, image_id, oci.config_of(document), tuple(layers), oci.history_of(document))
 

@@ -10,6 +10,7 @@ only implies, and a root that it does not describe, are 0755, root's, and of 198
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -34,6 +35,11 @@ _PREFIX, _OPAQUE = WHITEOUT_PREFIX.encode(), OPAQUE_MARKER.encode()
 # Aufs kept its own files under such names; no layer has content there.
 _META_PREFIX = b".wh..wh."
 _CHECK_EVERY_BYTES = 64 * MIB
+# What the kernel answers to names, links and sizes that cannot be.
+_ITS_FAULT = {
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EMLINK, errno.EILSEQ),
+    *(errno.EINVAL, errno.EFBIG, errno.EOVERFLOW),
+}
 
 
 class Limits(Struct, frozen=True):
@@ -69,39 +75,35 @@ def unpack(chunks: Iterable[bytes], tree: Path, what: str, limits: Limits = Limi
     """
     stream = Chunks(chunks)
     reader = TarReader(stream)
-    with_tree = _Unpacker(tree, limits)
+    unpacker = _Unpacker(tree, limits)
     entry: Entry | None = None
     try:
         for entry in reader:
-            with_tree.add(entry, reader.content())
+            unpacker.add(entry, reader.content())
         entry = None
-        with_tree.tree.set_times()
+        unpacker.tree.set_times()
         left = 0
         for chunk in stream.rest():
             left += len(chunk)
             if left > limits.content_bytes:
                 raise TarError(f"more than {limits.content_bytes} bytes after its end")
     except (TarError, OverflowError) as error:
-        raise UsageError(f"{what}: {_where(entry, str(error))}{error}") from error
+        raise UsageError(f"{what}: {_where(entry)}{error}") from error
     except OSError as error:
         raise _explain(error, what, entry) from error
     finally:
-        with_tree.tree.close()
-    return Unpacked(with_tree.newest_ns // _NS, with_tree.tree.hides_below)
+        unpacker.tree.close()
+    return Unpacked(unpacker.newest_ns // _NS, unpacker.tree.hides_below)
 
 
-def _where(entry: Entry | None, message: str) -> str:
-    if entry is None:
-        return ""
-    return f"{tarstream.shown(entry.name)}: "
+def _where(entry: Entry | None) -> str:
+    return "" if entry is None else f"{tarstream.shown(entry.name)}: "
 
 
 def _explain(error: OSError, what: str, entry: Entry | None) -> Exception:
     """Return the error for what the kernel refused: the archive's fault, or the host's."""
-    import errno
-
-    where = _where(entry, "")
-    if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EINVAL, errno.EISDIR, errno.EMLINK):
+    where = _where(entry)
+    if error.errno in _ITS_FAULT:
         return UsageError(f"{what}: {where}{error.strerror}")
     if error.errno in (errno.EPERM, errno.EACCES):
         return PrerequisiteError(f"{what}: {where}{error.strerror}", "run as root, or through sudo")
@@ -157,8 +159,6 @@ class _Unpacker:
         if self._unchecked > _CHECK_EVERY_BYTES:
             self._unchecked = entry.stored
             if free_bytes(self._path) < self.limits.free_bytes + entry.stored:
-                import errno
-
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
 
     def _see(self, mtime_ns: int) -> None:
@@ -181,10 +181,10 @@ class _Unpacker:
         if hidden in folder.children:
             self.tree.set_opaque((*where, hidden), self.tree.descriptor((*where, hidden)))
         elif status_of(hidden, fd) is None:
-            self._mknod(hidden, stat.S_IFCHR, 0, fd)
+            os.mknod(hidden, stat.S_IFCHR | 0o600, 0, dir_fd=fd)
             os.utime(hidden, (EPOCH_S, EPOCH_S), dir_fd=fd, follow_symlinks=False)
 
-    # All else
+    # What is no directory
 
     def _make(
         self,
@@ -197,37 +197,38 @@ class _Unpacker:
     ) -> None:
         """Make what is no directory, in place of what has its name."""
         try:
-            self._make_new(base, entry, content, fd)
+            self._make_new(base, entry, content, where, fd)
         except FileExistsError:
             if base in folder.children:
                 self.tree.forget()
-                fd = self.tree.descriptor(where)
-                remove_below(base, fd)
+                remove_below(base, self.tree.descriptor(where))
                 del folder.children[base]
-            elif entry.kind == tarstream.LINK and self._is_same(base, entry, fd):
+            elif entry.kind == tarstream.LINK and self._is_same(base, entry, where):
                 return
             else:
-                fd = self.tree.folder(b"/".join(where))[2]
-                os.unlink(base, dir_fd=fd)
-            self._make_new(base, entry, content, fd)
+                os.unlink(base, dir_fd=self.tree.descriptor(where))
+            self._make_new(base, entry, content, where, self.tree.descriptor(where))
         self._see(entry.mtime_ns)
 
-    def _make_new(self, base: bytes, entry: Entry, content: Iterator[memoryview], fd: int) -> None:
+    def _make_new(self, base: bytes, entry: Entry, content: Iterator[memoryview], where: Names, fd: int) -> None:
         kind = entry.kind
         if kind == tarstream.FILE:
             self._file(base, entry, content, fd)
             return
         if kind == tarstream.LINK:
             source, source_fd = self._link_source(entry)
+            fd = self.tree.descriptor(where)  # looking up the other may have closed it
             os.link(source, base, src_dir_fd=source_fd, dst_dir_fd=fd, follow_symlinks=False)
             return
         if kind == tarstream.SYMLINK:
+            if not entry.target:
+                raise TarError("a link to nothing")
             os.symlink(entry.target, base, dir_fd=fd)
         elif kind == tarstream.FIFO:
-            self._mknod(base, stat.S_IFIFO, 0, fd)
+            os.mknod(base, stat.S_IFIFO | 0o600, dir_fd=fd)
         else:
             kind_bits = stat.S_IFCHR if kind == tarstream.CHARACTER else stat.S_IFBLK
-            self._mknod(base, kind_bits, os.makedev(*entry.device), fd)
+            os.mknod(base, kind_bits | 0o600, os.makedev(*entry.device), dir_fd=fd)
         os.chown(base, *_owner(entry), dir_fd=fd, follow_symlinks=False)
         path = f"/proc/self/fd/{fd}/".encode() + base
         if kind != tarstream.SYMLINK:
@@ -235,9 +236,6 @@ class _Unpacker:
         for name, value in _kept_xattrs(entry):
             os.setxattr(path, name, value, follow_symlinks=False)
         os.utime(base, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=fd, follow_symlinks=False)
-
-    def _mknod(self, base: bytes, kind: int, device: int, fd: int) -> None:
-        os.mknod(base, kind | 0o600, device, dir_fd=fd)
 
     def _file(self, base: bytes, entry: Entry, content: Iterator[memoryview], fd: int) -> None:
         file = os.open(base, _NEW_FILE, 0o600, dir_fd=fd)
@@ -272,9 +270,9 @@ class _Unpacker:
             raise TarError(f"a hard link to {tarstream.shown(entry.target)}, which is no file of this layer before it")
         return base, fd
 
-    def _is_same(self, base: bytes, entry: Entry, fd: int) -> bool:
-        source, source_fd = self._link_source(entry)
-        one, two = status_of(base, fd), status_of(source, source_fd)
+    def _is_same(self, base: bytes, entry: Entry, where: Names) -> bool:
+        two = status_of(*self._link_source(entry))
+        one = status_of(base, self.tree.descriptor(where))
         return one is not None and two is not None and os.path.samestat(one, two)
 
 

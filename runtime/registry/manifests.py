@@ -25,8 +25,6 @@ from runtime.registry.errors import RegistryError
 
 # What a client asks for, in the order of its preference.
 ACCEPT = ", ".join((MANIFEST, INDEX, DOCKER_MANIFEST, DOCKER_INDEX))
-# An image's configuration: its history has some hundred lines.
-CONFIG_BYTES = 8 << 20
 _SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1"
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
-from contextlib import suppress
+
+from msgspec.structs import replace
 
 from runtime.errors import UsageError
 from runtime.images.descriptors import DOCUMENT_LIMIT_BYTES, Descriptor, Manifest, Platform, decode
@@ -19,8 +18,6 @@ from runtime.registry.client import Client, Found
 from runtime.registry.download import CHUNK_BYTES, Download
 from runtime.registry.references import parse
 
-_AHEAD_CHUNKS = 16
-
 
 def pull(
     store: Store,
@@ -29,17 +26,20 @@ def pull(
     progress: Callable[[str], None],
     platform: str = "",
     limits: Limits = Limits(),  # noqa: B008
+    pinned: bool = False,
 ) -> Image:
     """Bring the image called ``name`` into the store and return it. What the store has already is not downloaded.
 
-    It gets its full name there, and ``name`` as a further one. ``platform`` is ``os/architecture[/variant]``, by
-    default this host's; ``limits`` are those of each layer. Raises UsageError for a wrong name and for an image that
-    is damaged or exceeds the limits, NotThereError and RegistryError; only whole layers stay in the store then.
+    It gets its full name there, and ``name`` as a further one; ``pinned``, its name with its digest alone.
+    ``platform`` is ``os/architecture[/variant]``, by default this host's; ``limits`` are those of each layer. Raises
+    UsageError for a wrong name and for an image that is damaged or exceeds the limits, NotThereError and RegistryError;
+    only whole layers stay in the store then.
     """
     found = client.find(name, platform)
     manifest = found.received.document
     assert isinstance(manifest, Manifest)
-    reference = str(found.reference)
+    digest = found.received.descriptor.digest
+    reference = str(replace(found.reference, tag="", digest=digest) if pinned else found.reference)
     progress(f"pulling {reference} from {found.repositories[0]}")
     with ingesting(store, progress, limits) as ingest:
         config = _fetch_configuration(ingest, found, manifest, reference)
@@ -52,7 +52,7 @@ def pull(
         _fetch_layers(ingest, client, found, list(missing), progress)
         image = ingest.image(reference, found.received.content, found.received.descriptor.media_type)
         asked = str(parse(name))
-        if asked != reference:
+        if asked != reference and not pinned:
             store.alias(reference, asked)
     return image
 
@@ -83,8 +83,7 @@ def _fetch_layers(
     """Fetch layers, the largest first, a few at a time. The first failure ends all."""
 
     def fetch(layer: Descriptor, diff_id: str) -> None:
-        chunks = read_ahead(_chunks(_download(found, layer)))
-        ingest.layer(layer, diff_id, chunks)
+        ingest.layer(layer, diff_id, _chunks(_download(found, layer)))
 
     layers.sort(key=lambda one: -one[0].size)
     with client.working() as pool:
@@ -105,34 +104,3 @@ def _download(found: Found, descriptor: Descriptor) -> Download:
 def _chunks(download: Download) -> Iterator[bytes]:
     with download:
         yield from iter(lambda: download.read(CHUNK_BYTES), b"")
-
-
-def read_ahead(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield chunks that a thread reads meanwhile, a few of them ahead. What it raises is raised here.
-
-    When the reader stops early, the thread ends after the chunk that it waits for.
-    """
-    ready: queue.Queue[bytes | BaseException | None] = queue.Queue(_AHEAD_CHUNKS)
-    stopped = threading.Event()
-
-    def read() -> None:
-        try:
-            for chunk in chunks:
-                ready.put(chunk)
-                if stopped.is_set():
-                    return
-            ready.put(None)
-        except BaseException as error:
-            ready.put(error)
-
-    threading.Thread(target=read, name="read ahead", daemon=True).start()
-    try:
-        while (found := ready.get()) is not None:
-            if isinstance(found, BaseException):
-                raise found
-            yield found
-    finally:
-        stopped.set()
-        with suppress(queue.Empty):
-            while True:
-                ready.get_nowait()

@@ -24,7 +24,7 @@ _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:.]+\])(?::[0-9]{{1
 _COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _PATH = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
-DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _IMAGE_ID = re.compile(r"[0-9a-f]{64}")
 
 
@@ -56,7 +56,7 @@ def parse(text: str) -> Reference:
         raise _refused(text, f"it has more than {_REFERENCE_CHARACTERS} characters")
     rest, has_digest, digest = text.partition("@")
     if has_digest and not DIGEST.fullmatch(digest):
-        raise _refused(text, "after @ comes a digest: sha256: and 64 digits of lower case, or sha512: and 128")
+        raise _refused(text, "after @ comes a digest: sha256: and 64 digits of lower case")
     name, colon, tag = rest.rpartition(":")
     if not colon or "/" in tag:  # the colon is that of a port
         name, tag = rest, ""
@@ -88,11 +88,6 @@ def is_host(text: str) -> bool:
 def is_path(text: str) -> bool:
     """Return whether ``text`` is a repository's path."""
     return len(text) <= _PATH_CHARACTERS and _PATH.fullmatch(text) is not None
-
-
-def is_tag(text: str) -> bool:
-    """Return whether ``text`` is a tag."""
-    return _TAG.fullmatch(text) is not None
 
 
 def with_host(reference: Reference, host: str, prefix: str = "") -> Reference:

@@ -37,7 +37,6 @@ from runtime.registry.upload import Upload
 
 T = TypeVar("T")
 _PAGES = 1000
-_LISTED = 100_000
 _NEXT = re.compile(r'\s*<([^>]*)>\s*;.*rel="?next"?')
 
 
@@ -95,13 +94,6 @@ class Repository:
             said = getattr(msgspec.json.decode(content, type=_Kind), "media_type", "")
             found = replace(found, media_type=said or (INDEX if isinstance(document, Index) else MANIFEST))
         return Received(content, found, document)
-
-    def digest(self, tag: str) -> str | None:
-        """Return the digest of the manifest with a tag, without getting it, or None if the registry does not say."""
-        answer = self._call("HEAD", f"manifests/{tag}", self._pull, f"{self}:{tag}", headers={"Accept": ACCEPT})
-        answer.close()
-        said = answer.header("Docker-Content-Digest")
-        return said if DIGEST.fullmatch(said) else None
 
     def blob(self, descriptor: Descriptor, others: Sequence[Repository] = (), *, check: bool = True) -> Download:
         """Return the stream of a blob. It is a context; nothing is asked for before the first read.

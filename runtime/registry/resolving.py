@@ -20,8 +20,8 @@ def registry_resolver(
     """Return a function that gets an image by its name and platform ("" is this host's): from ``local``, or where that
     raises UsageError, from the registries that the settings of ``environment`` name, into ``store``.
 
-    It raises UsageError, NotThereError and RegistryError as ``pull`` does; where no registry is named, what ``local``
-    raised, with what to do about the registry.
+    An image for another machine has its digest in its name. The function raises UsageError, NotThereError and
+    RegistryError as ``pull`` does; where no registry is named, what ``local`` raised, with what to do about it.
     """
 
     def resolve(reference: str, platform: str) -> Image | None:
@@ -30,13 +30,16 @@ def registry_resolver(
         except UsageError as error:
             missing = error
         # Nobody who has all images already waits for these imports.
+        from runtime.images.oci import architecture
         from runtime.registry.client import Client
         from runtime.registry.errors import NoRegistryError
         from runtime.registry.pull import pull
 
+        # Who asks for the name alone later is not to get what is for another machine.
+        foreign = platform.split("/")[:2] not in ([""], ["linux", architecture()])
         try:
             with Client(environment) as client:
-                return pull(store, client, reference, progress, platform)
+                return pull(store, client, reference, progress, platform, pinned=foreign)
         except NoRegistryError as error:
             raise UsageError(missing.message, f"{missing.hint}; or {error.hint}") from error
 

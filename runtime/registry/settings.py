@@ -98,10 +98,7 @@ class Settings(Struct, frozen=True):
 
         Raises UsageError if it is blocked.
         """
-        registry = self._registry(reference)
-        if registry is None:
-            is_plain = self.default_is_plain and reference.host == self.default.partition("/")[0]
-            return (Source(reference.host, reference, is_plain, is_plain),)
+        registry = self._registry(reference) or _Registry()
         if registry.blocked:
             raise UsageError(f"{reference} is blocked by registries.conf ({shortened(registry.key)})")
         mirrors = [
@@ -109,7 +106,9 @@ class Settings(Struct, frozen=True):
             for mirror in registry.mirror
             if _serves(mirror, reference, registry.mirror_by_digest_only)
         ]
-        return (*mirrors, _moved(reference, registry.key, registry.location, registry.insecure))
+        found = (*mirrors, _moved(reference, registry.key, registry.location, registry.insecure))
+        plain = self.default.partition("/")[0] if self.default_is_plain else ""
+        return tuple(replace(one, plain=True, only_plain=True) if one.host == plain else one for one in found)
 
     def _registry(self, reference: Reference) -> _Registry | None:
         """Return the entry with the longest prefix of a reference."""
@@ -174,8 +173,6 @@ def _check(registry: _Registry) -> None:
         host, _, path = name.partition("/")
         if name and not (references.is_host(host) and (not path or references.is_path(path))):
             raise ValueError(f"the location {shortened(name)!r} is not HOST[:PORT][/PATH]")
-    if registry.mirror and not registry.key:
-        raise ValueError("a mirror of nothing")
 
 
 def _below(where: str, reference: Reference) -> tuple[Reference, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from urllib.parse import quote, urljoin, urlsplit
 
 from msgspec import Struct
@@ -13,7 +14,7 @@ from runtime.images.descriptors import Descriptor
 from runtime.registry.access import Access
 from runtime.registry.addresses import check_address, shown
 from runtime.registry.answers import Answer
-from runtime.registry.errors import CutError, RegistryError
+from runtime.registry.errors import CutError, NotThereError, RegistryError
 from runtime.registry.transport import Part
 
 # What is sent at once. A larger blob goes in such chunks, so that a cut costs one at most.
@@ -60,27 +61,26 @@ class Upload(Struct, frozen=True):
             return "there"
         session: _Session | None = None
         for source in mount_from:
-            session = self._begin(blob.digest, source)
-            if session is None:
-                return "mounted"
-        cuts = 0
+            with suppress(NotThereError):  # it may be another's repository
+                session = self._begin(blob.digest, source)
+                if session is None:
+                    return "mounted"
+        most = self.access.transport.limits.attempts
+        in_a_row = in_all = 0
         while True:
-            before = session.offset if session else 0
             try:
                 session = session or self._begin()
                 assert session is not None
                 if self._advance(blob, content, session):
                     return "sent"
-                cuts = 0
+                in_a_row = 0
                 continue
             except CutError as error:
-                cuts += 1
-                if cuts >= self.access.transport.limits.attempts:
+                in_a_row, in_all = in_a_row + 1, in_all + 1
+                if in_a_row >= most or in_all >= most * (1 + blob.size // self.chunk_bytes):
                     raise RegistryError(f"push {blob.digest} to {self.path}: {error.message}", error.hint) from error
-            self.access.transport.wait(cuts)
-            session = self._look_up(session) if session else None
-            if session and session.offset - before > self.chunk_bytes // 2:
-                cuts = 0
+            self.access.transport.wait(in_a_row)
+            session = self._look_up(session, blob.size) if session else None
 
     def _begin(self, mount: str = "", source: str = "") -> _Session | None:
         """Begin an upload; None if a mount made that needless."""
@@ -108,8 +108,10 @@ class Upload(Struct, frozen=True):
             body = Part(content, session.offset, size)
             answer = self.access.call("PATCH", session.url, self.scopes, headers=headers, body=body, attempts=1)
             self._expect(answer, 202, blob)
-            moved = self._session(answer, end)
-            session.url, session.offset = moved.url, moved.offset
+            arrived = _offset(answer)
+            session.url, session.offset = self._session(answer, end).url, end
+            if arrived not in (None, end):
+                raise CutError(f"it says that {arrived} bytes arrived, of {end}")
             return False
         self._complete(blob, session, b"")
         return True
@@ -128,22 +130,22 @@ class Upload(Struct, frozen=True):
             raise CutError(error.message, error.hint) from error
         raise error
 
-    def _look_up(self, session: _Session) -> _Session | None:
+    def _look_up(self, session: _Session, size: int) -> _Session | None:
         """Ask how much of an upload arrived; None if it is to be begun again."""
         answer = self.access.call("GET", session.url, self.scopes)
         if answer.status not in (202, 204):
             answer.close()
             return None
-        match = _RANGE.fullmatch(answer.header("Range").strip())
-        if not match or match[1] == "0":  # which registries say of one byte, and of none
+        arrived = _offset(answer)
+        if arrived is None or arrived > size:
             answer.close()
             return None
-        found = self._session(answer, int(match[1]) + 1)
+        found = self._session(answer, arrived)
         found.least_bytes = session.least_bytes
         return found
 
     def _session(self, answer: Answer, offset: int) -> _Session:
-        """Return the upload as an answer describes it; a ``Range`` in it tells better than we what arrived."""
+        """Return the upload that an answer gives the address of."""
         location, least = answer.header("Location"), answer.header("OCI-Chunk-Min-Length")
         answer.close()
         if not location:
@@ -151,3 +153,9 @@ class Upload(Struct, frozen=True):
         url = urljoin(answer.url, location)
         check_address(url, answer.url)
         return _Session(url, offset, int(least) if least.isascii() and least.isdigit() and len(least) < 12 else 0)
+
+
+def _offset(answer: Answer) -> int | None:
+    """Return how many bytes an answer says have arrived; None if it does not, or says 0-0: one byte, or none."""
+    match = _RANGE.fullmatch(answer.header("Range").strip())
+    return int(match[1]) + 1 if match and match[1] != "0" else None

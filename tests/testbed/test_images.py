@@ -164,6 +164,11 @@ def test_a_build_has_its_target_and_its_contexts(monkeypatch: pytest.MonkeyPatch
         store.tag("x/there", ImageConfig(), [store.add_layer(tree, "tree")])
     image = images.build_images(load(str(tmp_path), tmp_path), print)["a"]
     assert [path.name for path in image.layers[-1].path.iterdir()] == ["a"]
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").write_text("another")
     (tmp_path / "compose.yaml").write_text(STAGES.replace("docker-image://x/there", "./folder"))
-    with pytest.raises(UsageError, match=r"a: build.additional_contexts.other: .*/folder is no image"):
+    image = images.build_images(load(str(tmp_path), tmp_path), print)["a"]
+    assert (image.layers[-1].path / "a").read_text() == "another"
+    (tmp_path / "compose.yaml").write_text(STAGES.replace("docker-image://x/there", "service:b"))
+    with pytest.raises(UsageError, match=r"a: build.additional_contexts.other: service:b is neither a folder nor an"):
         images.build_images(load(str(tmp_path), tmp_path), print)

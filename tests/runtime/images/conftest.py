@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,13 @@ COMMANDS = (
 def store(tmp_path: Path) -> Store:
     """An empty store, on the same file system as the rest of the test."""
     return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    """A directory in memory, where flushing files to the disk takes no time."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

@@ -273,6 +273,17 @@ def test_a_file_is_fetched_with_its_time_for_its_owner(build_text: Build) -> Non
     assert (stat.S_IMODE(named.st_mode), named.st_uid) == (0o644, 1000)
 
 
+@pytest.mark.usefixtures("proxied")
+def test_what_has_a_checksum_is_fetched_once(build_text: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = f"FROM tiny\nADD --checksum={DIGEST} http://files.example/x /c/\n"
+    image = build_text(text)
+    assert text_of(image, "/c/x") == CONTENT.decode()
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert build_text(text).id == image.id
+    with pytest.raises(WorkloadError, match=r"Dockerfile:2: ADD http://files.example/x: "):
+        build_text(text.replace("/c/", "/d/"))
+
+
 @pytest.mark.parametrize(
     ("what", "error", "message"),
     [

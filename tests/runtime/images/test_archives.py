@@ -149,16 +149,17 @@ def test_a_platform_that_is_not_there_is_an_error_that_lists_them(store: Store, 
     assert caught.value.hint == "there are: linux/amd64, linux/arm/v7"
 
 
-def test_a_layer_that_occurs_twice_empty_layers_and_very_many_of_them(store: Store, tmp_path: Path) -> None:
+def test_a_layer_that_occurs_twice_empty_layers_and_very_many_of_them(memory: Path) -> None:
+    store = Store(memory / "store")
     empty, nothing, tar = tar_of({}), b"", tar_of({"a": b"x"})
     many = [tar_of({f"f{number}": b""}) for number in range(510)]
     tars = [tar, empty, tar, nothing, empty, *many]
     config, manifest = documents([(described(each), each) for each in tars])
     files = {str(number): content for number, content in enumerate((*tars, config, manifest))}
-    (image,) = loaded(store, layout(files, [named(manifest)]), tmp_path)
+    (image,) = loaded(store, layout(files, [named(manifest)]), memory)
     assert len(image.layers) == len(tars)
     assert len({layer.path for layer in image.layers}) == len(set(tars))
-    (again,) = loaded(Store(tmp_path / "other"), saved(store, "x", format="docker"), tmp_path)
+    (again,) = loaded(Store(memory / "other"), saved(store, "x", format="docker"), memory)
     assert again.id == image.id
 
 

@@ -18,6 +18,7 @@ from runtime import container
 from runtime.cgroups import Cgroup
 from runtime.errors import PrerequisiteError, UsageError, WorkloadError
 from runtime.images import build as build_module
+from runtime.images import stage
 from runtime.images.layers import OPAQUE_XATTR
 from runtime.images.model import Image
 from runtime.images.process import image_process
@@ -127,6 +128,13 @@ def test_more_layers_than_the_kernel_mounts_are_refused_at_their_line(
     monkeypatch.setattr(overlay, "LAYERS_LIMIT", 3)
     with pytest.raises(UsageError, match=r"Dockerfile:4: overlay: the kernel mounts at most 3 layers, and here are 4"):
         build_text("FROM tiny\nCOPY file /a\nCOPY file /b\nCOPY file /c\n")
+
+
+def test_there_are_not_any_number_of_layers(build_text: Build, context: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (context / "file").write_text("x")
+    monkeypatch.setattr(stage, "MOST_LAYERS", 3)
+    with pytest.raises(UsageError, match=r"Dockerfile:4: COPY: more than 3 layers"):
+        build_text("FROM tiny\n" + "COPY file /a\n" * 3)
 
 
 def test_copy_over_an_existing_tree_decides_on_nested_owners_and_modes(build_text: Build, context: Path) -> None:
@@ -378,10 +386,13 @@ def test_many_instructions_take_time_as_they_are_many(build_text: Build) -> None
     """Twelve times as many take about twelve times as long; when each copied what came before, it was 140 times."""
 
     def seconds(lines: int) -> float:
-        text = "".join(f"ENV A{n}=1\nARG B{n}=1\nLABEL c{n}=1\nEXPOSE {n + 1}\n" for n in range(lines))
+        text = "".join(
+            f"ENV A{n}=1\nARG B{n}=1\nLABEL c{n}=1\nEXPOSE {n + 1}-65535\nVOLUME {n}\nONBUILD USER {n}\n"
+            for n in range(lines)
+        )
         began = time.monotonic()
         image = build_text(f"FROM tiny\n{text}")
-        assert len(image.config.env) == lines + 1 and len(image.history) == 4 * lines
+        assert len(image.config.env) == lines + 1 and len(image.history) == 6 * lines
         return time.monotonic() - began
 
     assert seconds(12_000) < 40 * seconds(1000)

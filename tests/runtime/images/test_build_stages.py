@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
+import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -116,6 +118,19 @@ def test_an_error_in_one_stage_ends_the_others_at_once_and_leaves_nothing(
     assert store.leftovers() == () and mounts_of(tmp_path, store.root) == []
 
 
+def test_stages_give_the_same_bits_again(build_text: Build, store: Store, context: Path) -> None:
+    (context / "file").write_text("x")
+    with tarfile.open(context / "a.tar", "w") as archive:
+        archive.add(context / "file", "dir/file")
+    text = (
+        "FROM tiny AS a\nRUN mkdir -p /o/d && echo x > /o/d/x && echo y > /y\nADD a.tar /o/\nFROM tiny AS b\n"
+        "COPY <<E /h\ntext\nE\nWORKDIR /w/d\nFROM b\nCOPY --from=a /o /o\nCOPY --link --from=a /y /y\nCOPY . /c/\n"
+    )
+    first = build_text(text)
+    shutil.rmtree(store.root / "cache")
+    assert build_text(text).id == first.id
+
+
 def test_the_same_step_in_two_stages_is_one_layer(build_text: Build) -> None:
     image = build_text(
         "FROM tiny AS a\nRUN echo x > /x\nFROM tiny AS b\nRUN echo x > /x\nFROM tiny\n"
@@ -153,6 +168,26 @@ def test_resolver_gets_reference_and_platform(build_text: Build, tiny: Image) ->
         build_text("FROM nothing\n", resolve=resolve)
     with pytest.raises(UsageError, match="Dockerfile:1: FROM tiny: the platform linux/s390x"):
         build_text("FROM --platform=linux/s390x tiny\n")
+
+
+def test_named_contexts_are_taken_before_stages_and_images(build_text: Build, tmp_path: Path) -> None:
+    folder = tmp_path / "named"
+    folder.mkdir()
+    (folder / "file").write_text("named\n")
+    (folder / "ignored").write_text("x")
+    (folder / ".dockerignore").write_text("ignored\n")
+    text = (
+        "FROM nothing AS extra\nRUN exit 1\nFROM base\nCOPY --from=extra . /c/\nCOPY --from=users /etc/passwd /p\n"
+        "RUN --mount=from=extra,target=/m cat /m/file > /seen\n"
+    )
+    contexts = {"extra": folder, "base": "tiny", "users": "tiny"}
+    image = build_text(text, contexts=contexts, labels={"l": "m"})
+    assert text_of(image, "/c/file") == text_of(image, "/seen") == "named\n" and text_of(image, "/p")
+    assert lookup("/c/ignored", image.layers) is None and image.config.labels == (("l", "m"),)
+    (folder / "file").write_text("changed\n")
+    assert text_of(build_text(text, contexts=contexts), "/seen") == "changed\n"
+    with pytest.raises(UsageError, match="Dockerfile:1: FROM extra: it is a folder"):
+        build_text("FROM extra\n", contexts=contexts)
 
 
 def test_the_builders_own_arguments(build_text: Build) -> None:

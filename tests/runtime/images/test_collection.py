@@ -15,6 +15,7 @@ from runtime.images.descriptors import LAYER_GZIP, LAYER_TAR
 from runtime.images.layers import settle
 from runtime.images.load import load
 from runtime.images.model import Image, ImageConfig, Layer
+from runtime.images.mounts import CACHES
 from runtime.images.save import save
 from runtime.images.store import Store
 from runtime.images.verification import verify_store
@@ -68,6 +69,17 @@ def test_the_build_cache_stays_until_it_is_asked_for(store: Store, tmp_path: Pat
     assert gathered(store, tmp_path, cache=True).layers == 1
     assert (store.cached("one"), store.cached("two")) == (of_image, None)
     assert [path.stem for path in (store.root / "cache").iterdir()] == ["one"]
+
+
+def test_the_caches_of_run_stay_until_they_are_asked_for(store: Store, tmp_path: Path) -> None:
+    built(store, "image", "image")
+    cache = store.root / CACHES / "name"
+    cache.mkdir(parents=True)
+    (cache / "file").write_bytes(b"x" * 100_000)
+    assert gathered(store, tmp_path).cache_bytes >= 100_000 and cache.is_dir()
+    assert gathered(store, tmp_path, cache=True, dry_run=True).freed_bytes >= 100_000 and cache.is_dir()
+    assert gathered(store, tmp_path, cache=True).freed_bytes >= 100_000 and not cache.exists()
+    assert problems(store) == []
 
 
 def test_a_mounted_layer_stays(store: Store, tmp_path: Path) -> None:

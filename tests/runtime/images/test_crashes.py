@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -27,13 +26,6 @@ pytestmark = [pytest.mark.root, pytest.mark.no_cover]
 FILES = {"a": b"x" * 3000, "folder/b": b"y", ".wh.gone": b""}
 # What changes a file system, as Python announces it (sys.addaudithook).
 EVENTS = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.chmod", "os.link", "os.setxattr", "os.utime")
-
-
-@pytest.fixture
-def memory() -> Iterator[Path]:
-    """A directory in memory, where flushing files to the disk takes no time."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        yield Path(folder)
 
 
 def steps_until_done(work: Callable[[], object], kill_at: int) -> int:

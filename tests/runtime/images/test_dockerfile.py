@@ -251,6 +251,11 @@ def test_time_grows_as_the_text_does() -> None:
     many = "".join(f"ENV A{number}=1\n" for number in range(60_000))
     assert len(parse(f"FROM base\n{many}").instructions) == 60_001
     parse("FROM base\nRUN " + "a \\\n" * 200_000)
+    parse("FROM base\nRUN " + "--mount=target=/x " * 50_000 + "true")
+    with pytest.raises(UsageError, match="ONBUILD may not be triggered"):
+        parse("FROM base\n" + "ONBUILD " * 100_000)
+    with pytest.raises(UsageError, match="the here-document a is not ended"):
+        parse("FROM base\nRUN cat" + " <<a" * 200_000)
     assert time.monotonic() - began < 10
 
 

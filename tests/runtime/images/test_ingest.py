@@ -9,9 +9,10 @@ from collections.abc import Iterator
 import pytest
 
 from runtime.errors import UsageError
-from runtime.images.descriptors import LAYER_GZIP, LAYER_ZSTD, digest_of
+from runtime.images.descriptors import LAYER_GZIP, LAYER_TAR, LAYER_ZSTD, digest_of
 from runtime.images.ingest import ingesting
 from runtime.images.model import Image
+from runtime.images.records import record_path
 from runtime.images.store import Store
 from tests.runtime.images.images import COMPRESSIONS, bring, described, documents, pieces, tar_of
 
@@ -84,6 +85,20 @@ def test_a_tar_with_another_digest_than_the_configuration_says_is_refused(store:
     with ingesting(store, print) as ingest, pytest.raises(UsageError, match="its tar has the digest"):
         ingest.layer(described(blob), "sha256:" + "0" * 64, pieces(blob))
     assert not store.has_blob(digest_of(blob))
+
+
+@pytest.mark.parametrize("media_type", [LAYER_TAR, LAYER_GZIP])
+def test_a_layer_is_not_made_of_a_blob_that_was_damaged_here(store: Store, media_type: str) -> None:
+    image = bring(store, "one", {"a": b"x" * 1000}, media_type)
+    (diff_id,) = (layer.diff_id for layer in image.layers)
+    record = store.record(diff_id)
+    assert record is not None
+    blob = store.layout.path(record.descriptor.digest)
+    blob.write_bytes(COMPRESSIONS[media_type](tar_of({"a": b"y" * 1000})))
+    record_path(image.layers[0].path).unlink()
+    with ingesting(store, print) as ingest, pytest.raises(UsageError, match="its tar has the digest"):
+        ingest.layer(record.descriptor, diff_id, iter(()))
+    assert store.layer(diff_id) is None
 
 
 def test_what_a_client_raises_leaves_nothing(store: Store) -> None:

@@ -10,7 +10,7 @@ from runtime.errors import UsageError
 from runtime.images.descriptors import LAYER_GZIP
 from runtime.images.listing import history, inspect, list_images
 from runtime.images.model import History, Image, ImageConfig
-from runtime.images.reference import check_name, spellings
+from runtime.images.reference import check_name, find_name
 from runtime.images.store import Store
 from tests.runtime.images.images import bring
 
@@ -58,29 +58,41 @@ def test_history_names_the_layer_of_each_step_that_made_one(store: Store, tiny: 
 @pytest.mark.parametrize(
     ("asked", "stored"),
     [
-        ("nginx", "docker.io/library/nginx:latest"),
-        ("nginx:1.27", "docker.io/library/nginx:1.27"),
-        ("docker.io/library/nginx:latest", "nginx"),
-        ("docker.io/library/nginx", "nginx:latest"),
-        ("bitnami/redis", "docker.io/bitnami/redis:latest"),
+        ("nginx", "hub.example/library/nginx:latest"),
+        ("nginx:1.27", "hub.example/library/nginx:1.27"),
+        ("hub.example/library/nginx", "hub.example/library/nginx:latest"),
+        ("bitnami/redis", "hub.example/bitnami/redis:latest"),
         ("mine", "localhost/mine:latest"),
         ("localhost/mine", "mine"),
-        ("quay.io/a/b", "quay.io/a/b:latest"),
+        ("other.example/a/b", "other.example/a/b:latest"),
         ("clickme/web:latest", "clickme/web"),
         ("localhost:5000/x", "localhost:5000/x:latest"),
     ],
 )
 def test_the_same_image_is_found_by_what_people_call_it(asked: str, stored: str) -> None:
-    assert spellings(asked)[0] == asked
-    assert stored in spellings(asked)
+    assert find_name(asked, {stored, "else", "hub.example/else"}) == stored
 
 
 @pytest.mark.parametrize(
     ("asked", "other"),
-    [("nginx:1", "nginx"), ("quay.io/nginx", "nginx"), ("a/nginx", "nginx"), ("nginx", "nginx:1")],
+    [
+        ("nginx:1", "nginx"),
+        ("hub.example/nginx", "nginx"),
+        ("nginx", "hub.example/a/nginx"),
+        ("a/nginx", "nginx"),
+        ("nginx", "nginx:1"),
+        ("nginx@sha256:0", "nginx"),
+    ],
 )
 def test_another_image_is_not(asked: str, other: str) -> None:
-    assert other not in spellings(asked)
+    assert find_name(asked, {other}) is None
+
+
+def test_the_name_as_it_is_goes_first_and_one_of_several_registries_is_not_guessed() -> None:
+    names = {"redis", "localhost/redis:latest", "a.example/redis:latest", "b.example/redis:latest"}
+    assert find_name("redis", names) == "redis"
+    assert find_name("redis", names - {"redis"}) == "localhost/redis:latest"
+    assert find_name("redis", {"a.example/redis:latest", "b.example/redis:latest"}) is None
 
 
 @pytest.mark.parametrize("name", ["", "A", "a b", "a:", "/a", "a//b", "../a", "a:b:c", "-a", "a" * 300, "a\n", "a@b"])

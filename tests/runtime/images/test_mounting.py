@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from runtime.errors import UsageError, WorkloadError
 from runtime.images.model import Image
 from runtime.images.rootfs import lookup, read_text
+from runtime.images.runs import Runs
 from runtime.images.store import Store
 
 pytestmark = pytest.mark.root
@@ -42,6 +44,12 @@ def test_a_context_is_bound_without_what_it_ignores_and_not_changed(build_text: 
     assert build_text(text).id == image.id
     (context / "src/file").write_text("another\n")
     assert text_of(build_text(text), "/seen") == "file\nanother\n"
+
+
+def test_a_file_of_the_context_is_bound(build_text: Build, context: Path) -> None:
+    (context / "list").write_text("a\n")
+    image = build_text("FROM tiny\nWORKDIR /w\nRUN --mount=type=bind,source=list,target=list cat list > /seen\n")
+    assert text_of(image, "/seen") == "a\n" and files(image) == {"seen"}
 
 
 def test_a_bind_is_read_only_unless_it_says_otherwise(build_text: Build, context: Path) -> None:
@@ -106,6 +114,13 @@ def test_a_secret_is_seen_and_kept_nowhere(build_text: Build, store: Store) -> N
     for path in store.root.rglob("*"):
         assert not (path.is_file() and b"hidden-indeed" in path.read_bytes()), path
     assert build_text(text, secrets={"key": b"other"}).id == image.id, "a secret is nothing that a step depends on"
+
+
+def test_other_users_of_the_host_do_not_see_a_secret(tmp_path: Path) -> None:
+    with Runs() as runs:
+        folder = runs.memory()
+        assert folder == runs.memory() and stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert not folder.exists()
 
 
 def test_a_secret_that_nobody_gave(build_text: Build) -> None:

@@ -12,7 +12,7 @@ import pytest
 from runtime.images import words
 from runtime.images.model import History, Image, ImageConfig, Layer
 from runtime.images.oci import CREATED, Document, config_of, history_of, to_json
-from runtime.images.stage import MOST_PAIRS_BYTES, MOST_PATH, Pairs, Stage, cache_key
+from runtime.images.stage import MOST_PAIRS_BYTES, MOST_PATH, Pairs, Stage, cache_key, parse_port, single_ports
 
 A, B = (Layer(f"sha256:{name * 64}", Path(f"/store/{name}")) for name in "ab")
 CONFIG = ImageConfig(
@@ -74,7 +74,7 @@ def test_what_a_build_sets_is_in_the_configuration_in_one_order() -> None:
     begun = Stage.on(IMAGE)
     begun.env.put("B", "3")
     begun.labels.put("a", "first")
-    begun.ports.update(("443/tcp", "53/udp"))
+    begun.ports.update(map(parse_port, ("443/tcp", "53/udp")))
     begun.arguments.put("SECRET", "x")
     finished = begun.finished_config
     assert finished.env == ("PATH=/bin", "A=1=2", "B=3")
@@ -161,3 +161,14 @@ def test_the_text_is_the_same_whatever_the_order_of_labels_and_the_time() -> Non
 def test_what_a_configuration_does_not_have_is_empty(config: dict[str, Any]) -> None:
     document = msgspec.convert({"rootfs": {"diff_ids": []}, "architecture": "any", **config}, Document)
     assert config_of(document) == ImageConfig() and history_of(document) == ()
+
+
+def test_ranges_of_ports_are_each_port_once() -> None:
+    assert single_ports(map(parse_port, ("8000-8002", "8001-8003", "80", "8000-8000/udp"))) == (
+        "80/tcp", "8000/tcp", "8000/udp", "8001/tcp", "8002/tcp", "8003/tcp",
+    )  # fmt: skip
+    assert len(single_ports((first, 65535, "tcp") for first in range(1, 60_000))) == 65535
+
+
+def test_what_is_no_port_of_an_image_is_left_out() -> None:
+    assert stage(exposed_ports=("80/tcp", "http", "0", "99999/udp")).finished_config.exposed_ports == ("80/tcp",)

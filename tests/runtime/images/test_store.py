@@ -10,13 +10,17 @@ import threading
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from runtime.errors import PrerequisiteError, UsageError
 from runtime.home import store_root
+from runtime.images.descriptors import digest_of
+from runtime.images.ingest import ingesting
 from runtime.images.layers import settle
 from runtime.images.model import History, Image, ImageConfig, Layer
 from runtime.images.records import current_boot, record_path
 from runtime.images.store import Store
+from tests.runtime.images.images import described, documents, tar_of
 from tests.waiting import until
 
 pytestmark = pytest.mark.root
@@ -214,3 +218,24 @@ def test_an_index_names_the_same_images_with_their_layers_elsewhere(store: Store
     found = copy.get("app/web")
     assert (found.id, found.config, copy.references()) == (image.id, image.config, ("app/web",))
     assert [(layer.path / "file").read_text() for layer in found.layers] == ["one", "two"]
+
+
+def test_an_index_may_name_an_image_otherwise(store: Store, tmp_path: Path) -> None:
+    """As a scenario's images on another base are called, whose names here have that in them."""
+    one, two = add(store, "one"), add(store, "two")
+    with store.building(print):
+        image = store.tag("app/web:trixie", ImageConfig(cmd=("run",)), (one,))
+        store.tag("app/web", ImageConfig(), (two,))
+    store.copy_index((replace(image, reference="app/web"),), tmp_path / "copy", str(store.root / "layers"))
+    assert Store(tmp_path / "copy").get("app/web").id == image.id
+
+
+def test_a_layer_whose_root_is_opaque_hides_those_below(store: Store) -> None:
+    tars = [tar_of({"below": b"x"}), tar_of({".wh..wh..opq": b"", "above": b"y"}), tar_of({"top": b"z"})]
+    config, manifest = documents([(described(tar), tar) for tar in tars])
+    with ingesting(store, print) as ingest:
+        for tar in tars:
+            ingest.layer(described(tar), digest_of(tar), iter((tar,)))
+        ingest.blob(described(config), iter((config,)))
+        image = ingest.image("x", manifest)
+    assert [layer.diff_id for layer in image.layers] == [digest_of(tar) for tar in tars[1:]]

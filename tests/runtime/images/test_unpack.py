@@ -228,6 +228,17 @@ def test_a_link_in_the_middle_of_a_name_is_followed_inside(tmp_path: Path) -> No
     assert (tree / "new/dir/four").is_file()
 
 
+def test_directories_that_are_no_longer_open_are_opened_again(tmp_path: Path) -> None:
+    """More of them than are kept open, named in turns, with links between them."""
+    entries = [file(f"d{n}/f", b"%d" % n) for n in range(150)]
+    entries += [link(f"d{n}/l", f"d{(n * 7 + 75) % 150}/f", tarfile.LNKTYPE) for n in range(150)]
+    entries += [link(f"d{n}/l", f"d{(n * 7 + 75) % 150}/f", tarfile.LNKTYPE) for n in range(150)]
+    tree = unpacked(tmp_path, archive_of(*entries))
+    for n in range(150):
+        assert (tree / f"d{n}/f").read_text() == str(n)
+        assert (tree / f"d{n}/l").read_text() == str((n * 7 + 75) % 150)
+
+
 def test_python_and_we_read_the_same_from_what_tar_writes(tmp_path: Path) -> None:
     made = make_tree(tmp_path / "made")
     (made / "deleted").unlink()
@@ -258,6 +269,7 @@ def evil() -> Iterator[tuple[str, bytes]]:
     yield "hard link to the host", archive_of(link("a", "../../../etc/passwd", tarfile.LNKTYPE))
     yield "hard link to what is not there", archive_of(link("a", "/etc/passwd", tarfile.LNKTYPE))
     yield "hard link to a directory", archive_of(folder("d"), link("a", "d", tarfile.LNKTYPE))
+    yield "a link to nothing", archive_of(link("a", ""))
     yield "links in a circle", archive_of(link("a", "b"), link("b", "a"), file("a/x"))
     yield "a file as a directory", archive_of(file("a"), file("a/b"))
     yield "a component that is too long", archive_of(file("x" * 256))

@@ -14,13 +14,14 @@ import pytest
 
 from runtime.errors import TestbedError, UsageError
 from runtime.images.descriptors import DOCKER_INDEX, INDEX, digest_of
+from runtime.images.model import Image
 from runtime.images.oci import architecture
 from runtime.images.rootfs import lookup
 from runtime.images.store import Store
 from runtime.images.unpack import Limits
 from runtime.images.verification import verify_store
 from runtime.registry.errors import NotThereError, RegistryError
-from runtime.registry.pull import pull, read_ahead
+from runtime.registry.pull import pull
 from runtime.registry.repository import Repository
 from runtime.registry.resolving import registry_resolver
 from tests.runtime.registry.conftest import Open, client_of
@@ -128,6 +129,32 @@ def test_a_resolver_asks_registries_for_what_is_not_here(
     assert again is not None and again.id == image.id and len(before.requests) == asked
     with pytest.raises(NotThereError, match="none"):
         resolve("team/none", "")
+
+
+def test_an_image_for_another_machine_takes_nobodys_name(
+    store: Store, registry: str, source: Repository, tmp_path: Path
+) -> None:
+    foreign = push_image(source, tmp_path, "both", LAYERS[1:2], machine="s390x")
+    own = push_image(source, tmp_path, "both", LAYERS[2:])
+    listed = [
+        members(one, platform={"os": "linux", "architecture": machine})
+        for one, machine in ((foreign, "s390x"), (own, architecture()))
+    ]
+    content = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": listed}).encode()
+    source.put_manifest(content, INDEX, "both")
+    environment = {"CONTAINERS_REGISTRIES_CONF": "/none", "REGISTRY_AUTH_FILE": "/none"}
+    environment["TESTBED_REGISTRY"] = f"http://{registry}"
+
+    def local(name: str, platform: str) -> Image:
+        if platform:
+            raise UsageError("this host builds for itself")
+        return store.get(name)
+
+    resolve = registry_resolver(local, store, print, environment)
+    first = resolve("team/app:both", "linux/s390x")
+    assert first is not None and store.references() == (f"{registry}/team/app@{foreign.digest}",)
+    second = resolve("team/app:both", "")
+    assert second is not None and second.id != first.id and store.get("team/app:both").id == second.id
 
 
 def test_layers_are_fetched_side_by_side(store: Store, source: Repository, before: Faulty, tmp_path: Path) -> None:
@@ -272,31 +299,3 @@ pulls.pull(stores.Store(pathlib.Path({str(store.root)!r})), client, "{before.hos
     before.rule = lambda exchange: False
     with client_of(tmp_path) as client:
         assert store.verify(pull(store, client, f"{before.host}/team/app:ended", print)) == ()
-
-
-def test_chunks_are_read_ahead_and_errors_passed_on() -> None:
-    def chunks() -> Iterator[bytes]:
-        yield from (b"a", b"b")
-        raise RegistryError("cut")
-
-    taken = []
-    with pytest.raises(RegistryError, match="cut"):
-        for chunk in read_ahead(chunks()):
-            taken.append(chunk)
-    assert taken == [b"a", b"b"]
-
-
-def test_a_reader_that_stops_ends_the_thread() -> None:
-    over = threading.Event()
-
-    def chunks() -> Iterator[bytes]:
-        try:
-            while True:
-                yield b"a"
-        finally:
-            over.set()
-
-    ahead = read_ahead(chunks())
-    assert next(ahead) == b"a"
-    ahead.close()  # type: ignore[attr-defined]
-    assert over.wait(20)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import TestbedError, UsageError
-from runtime.images.descriptors import LAYER_GZIP
+from runtime.images.compression import MEDIA_TYPES, Compression
+from runtime.images.descriptors import LAYER_GZIP, Manifest
 from runtime.images.model import Image, ImageConfig
 from runtime.images.rootfs import lookup
 from runtime.images.store import Store
@@ -64,6 +65,22 @@ def test_an_image_that_was_made_here_comes_back(store: Store, before: Faulty, tm
     assert store.leftovers() == () and list(store.layout.tmp.iterdir()) == []
 
 
+@pytest.mark.parametrize("compression", ["gzip", "zstd"])
+def test_layers_that_were_built_here_are_compressed_on_the_way(
+    store: Store, registry: str, open_repository: Open, tmp_path: Path, compression: Compression
+) -> None:
+    image = made(store, "app", "one" * 10_000, "two", "one" * 10_000)
+    with client_of(tmp_path) as client:
+        digest = push(store, client, "app", f"{registry}/{compression}/app:1", print, compression)
+        back = pull(Store(tmp_path / "other"), client, f"{registry}/{compression}/app@{digest}", print)
+    assert back.id == image.id and digest != store.manifest("app").digest
+    document = open_repository(registry, f"{compression}/app").manifest("1").document
+    assert isinstance(document, Manifest)
+    assert {layer.media_type for layer in document.layers} == {MEDIA_TYPES[compression]}
+    assert document.layers[0].size < 2000
+    assert list(store.layout.tmp.iterdir()) == []
+
+
 def test_layers_are_mounted_from_where_the_store_has_them(
     store: Store, open_repository: Open, before: Faulty, tmp_path: Path
 ) -> None:
@@ -96,6 +113,12 @@ def test_skopeo_pulls_what_we_push(store: Store, registry: str, tmp_path: Path) 
     assert index["manifests"][0]["mediaType"] != LAYER_GZIP
 
 
+def test_another_digest_than_the_name_says_is_refused(store: Store, registry: str, tmp_path: Path) -> None:
+    made(store, "app", "one")
+    with client_of(tmp_path) as client, pytest.raises(UsageError, match="its digest is sha256:"):
+        push(store, client, "app", f"{registry}/digest/app@sha256:" + "0" * 64, print)
+
+
 def test_a_push_that_fails_says_so_and_leaves_nothing(store: Store, before: Faulty, tmp_path: Path) -> None:
     made(store, "app", "one", "two")
 
@@ -118,7 +141,6 @@ def test_a_push_that_fails_says_so_and_leaves_nothing(store: Store, before: Faul
         ("none", "127.0.0.1:1/a", "no image 'none'"),
         ("app", "a", "which registry has"),
         ("app", "127.0.0.1:1/A", "is not an image's name"),
-        ("app", "127.0.0.1:1/a@sha256:" + "0" * 64, "its digest is sha256:"),
         ("app", "127.0.0.1:1/a", "Connection refused"),
     ],
 )

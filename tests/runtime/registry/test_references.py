@@ -52,7 +52,15 @@ def test_a_name_is_taken_apart(text: str, expected: Reference) -> None:
             "a\nb",
             "é",
         ),
-        *("A", "example.org/A", "a:" + "b" * 129, "a:-b", "a@sha256:abc", f"a@{DIGEST.upper()}", "a@md5:" + "a" * 64),
+        *(
+            "A",
+            "example.org/A",
+            "a:" + "b" * 129,
+            "a:-b",
+            "a@sha256:abc",
+            f"a@{DIGEST.upper()}",
+            "a@sha512:" + "a" * 128,
+        ),
         *(
             "example.org:0/a",
             "example.org:65536/a",

@@ -47,7 +47,7 @@ def test_manifests_come_back_as_they_were_pushed(
     repository.put_manifest(index, INDEX, "all")
     listed = repository.manifest("all")
     assert isinstance(listed.document, Index) and listed.descriptor.media_type == INDEX
-    assert repository.digest("1") == digest and repository.tags() == ("1", "all")
+    assert repository.tags() == ("1", "all")
     with pytest.raises(NotThereError, match=f"{registry}/one/a:2: manifest unknown"):
         repository.manifest("2")
 

@@ -153,6 +153,37 @@ def test_a_registry_that_fails_for_good_is_left(before: Faulty, open_repository:
     assert len(before.asked("PATCH")) <= 6
 
 
+def test_a_registry_that_takes_and_forgets_is_left(before: Faulty, open_repository: Open, make_blob: Make) -> None:
+    """Each upload gets on by a chunk, and is then lost."""
+
+    def rule(exchange: Exchange) -> bool:
+        if exchange.command == "PATCH" and exchange.headers["Content-Range"].startswith("0-"):
+            return False
+        if exchange.command == "PATCH":
+            exchange.rfile.read(exchange.length)
+            exchange.answer(404)
+        elif exchange.command == "GET":
+            exchange.answer(404)
+        return exchange.command in ("GET", "PATCH")
+
+    before.rule = rule
+    with pytest.raises(RegistryError, match="not found"):
+        send(open_repository(before.host, "nine/a"), make_blob(SIZE, 9))
+    assert len(before.asked("POST")) <= 20
+
+
+def test_a_repository_that_may_not_be_mounted_from_is_passed_over(
+    before: Faulty, open_repository: Open, make_blob: Make
+) -> None:
+    def rule(exchange: Exchange) -> bool:
+        if "mount=" in exchange.path:
+            exchange.answer(403)
+        return "mount=" in exchange.path
+
+    before.rule = rule
+    assert send(open_repository(before.host, "ten/a"), make_blob(SIZE, 10), CHUNK, "secret/a") == "sent"
+
+
 @pytest.mark.parametrize("status", [403, 400, 413, 404])
 def test_a_refusal_is_said_once(before: Faulty, open_repository: Open, make_blob: Make, status: int) -> None:
     before.rule = failing("POST", status)
