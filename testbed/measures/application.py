@@ -71,7 +71,10 @@ def make_instances(
 
 
 def make_questions(scenario: Scenario, ready: Ready, addresses: Mapping[str, str]) -> tuple[Question, ...]:
-    """Return what to ask of a starting application: the ready check first, then every other port that is known."""
+    """Return what to ask of a starting application: the ready check first, then every other port that is known; nothing
+    of one without ports."""
+    if not ready.service:
+        return ()
     check = Question(ready.service, addresses[ready.service], ready.port, ready.path, ready.status, ready.body)
     ports = [(service.name, port) for service in scenario.services for port in service.ports]
     others = [(name, port) for name, port in ports if (name, port) != (ready.service, ready.port)]
@@ -194,6 +197,9 @@ class Application:
         }
         cgroups = {throttling.name_part(instance): self._platform.cgroup(instance) for instance in self.instances}
         held_back = throttling.read(cgroups)
+        if not answers:  # without a port, it is ready when its processes run
+            running_ns = max(max(phases.values()) for phases in services.values())
+            return Timeline(requested_ns, services, running_ns, running_ns, held_back, counted)
         ready_ns = max(answers[0].ready_ns, *opened.values())
         return Timeline(requested_ns, services, answers[0].open_ns, ready_ns, held_back, counted)
 

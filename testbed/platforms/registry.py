@@ -29,7 +29,7 @@ from testbed.platforms.restored_container import RestoredContainerPlatform
 from testbed.platforms.vm import VmPlatform
 from testbed.qemu.domain import compute_guest_memory, sum_resources
 from testbed.qemu.variants import VARIANTS, Variant, find_refusal
-from testbed.scenario.compose import Service
+from testbed.scenario.model import Service
 from vm_images.kernel import GuestKernel
 
 # More would be no share of a host's.
@@ -125,6 +125,18 @@ def require_memory(names: Iterable[str], services: Sequence[Service]) -> None:
                 problems[error.message] = error.hint
     if problems:
         raise UsageError("\n".join(problems), next(iter(problems.values())))
+
+
+def require_containers(names: Iterable[str], services: Sequence[Service]) -> None:
+    """Raise a UsageError that names every key of a service that is of this host, where one of these platforms is a
+    machine: it has a kernel of its own."""
+    machines = [name for name in names if name in VARIANTS]
+    hosts = [f"{service.name}.{key}: {what}" for service in services for key, what in service.only_containers]
+    if machines and hosts:
+        raise UsageError(
+            "\n".join(f"{named}: {', '.join(machines)} cannot have that" for named in dict.fromkeys(hosts)),
+            "measure containers only, with --platforms container, or leave that out: --file with a !reset",
+        )
 
 
 class Machines(Struct, frozen=True):
