@@ -12,7 +12,7 @@ from invoke import Collection, Context, task
 from invoke.exceptions import Exit
 
 from reports.commands import fleet as fleets
-from reports.commands import lists, runs
+from reports.commands import lists, projects, runs
 from reports.commands.exits import reporting
 from reports.commands.front import QuietProgram
 from reports.commands.options import ROOT, parse_fraction, parse_number, split_words
@@ -291,8 +291,12 @@ def doctor(context: Context, json: bool = False, connect: str = "", guest_kernel
 def clean(context: Context, check: bool = False, store: bool = False) -> int:
     """Remove everything that dead runs left on this host, and only that."""
     from testbed import leftovers
+    from testbed.projects.record import list_projects
 
     remains = leftovers.find()
+    for project in list_projects():
+        if project.alive:
+            print_progress(f"{project.name} is up and stays: ./invoke down {project.name} ends it")
     for leftover in remains:
         print(leftover)
     if check:
@@ -394,7 +398,7 @@ def completion(context: Context, shell: str) -> int:
 
 # The tasks so far stand by themselves; those of a group come after it.
 namespace = Collection.from_module(sys.modules[__name__])
-for more in (fleets, lists, runs):
+for more in (fleets, lists, projects, runs):
     for one in Collection.from_module(more).tasks.values():
         namespace.add_task(one)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import takewhile
 from types import MappingProxyType, TracebackType
@@ -17,8 +17,8 @@ from runtime.output import QUOTED_LINES, last_lines
 from testbed.interruption import defer_signals
 from testbed.lab import find_ports
 from testbed.measures import counting, throttling
-from testbed.measures.context import RunContext
-from testbed.platforms.protocol import Filled, Instance, Platform, Pooling
+from testbed.measures.context import Surroundings
+from testbed.platforms.protocol import Concluding, Filled, Instance, Platform, Pooling
 from testbed.qemu.console import KERNEL_PANIC
 from testbed.sampler.plan import Target
 from testbed.scenario.model import Ready, Scenario
@@ -54,7 +54,7 @@ def ready_timeout_s(ready: Ready, platform: Platform) -> float:
 
 
 def make_instances(
-    context: RunContext, number: int, label: str, *, shared: bool = False, one_address: bool = False
+    context: Surroundings, number: int, label: str, *, shared: bool = False, one_address: bool = False
 ) -> tuple[Instance, ...]:
     """Return what to start for copy ``number`` (from 0) of the application; ``label`` makes names unique.
 
@@ -114,13 +114,17 @@ class Application:
 
     Entering starts the services in dependency order and waits; leaving stops them in reverse, as does an error
     or an interruption in the middle of a start. Raises WorkloadError, with the last lines of every console, when
-    the application is not ready in time or one of its processes ends. ``addresses`` are by service; ``filled`` is what
-    those of its instances took, by name, that were made beforehand.
+    the application is not ready in time or one of its processes ends, but for those that ``may_complete``: they may
+    end with status 0. ``addresses`` are by service; ``filled`` is what those of its instances took, by name, that were
+    made beforehand.
     """
 
-    def __init__(self, context: RunContext, platform: Platform, number: int, label: str) -> None:
+    def __init__(
+        self, context: Surroundings, platform: Platform, number: int, label: str, may_complete: Collection[str] = ()
+    ) -> None:
         self._context = context
         self._platform = platform
+        self._may_complete = may_complete
         self._undo = ExitStack()
         self._timeline: Timeline | None = None
         self.filled: dict[str, Filled] = {}
@@ -200,10 +204,16 @@ class Application:
     def check_alive(self) -> None:
         """Raise WorkloadError when the first process of a service has ended."""
         for instance in self.instances:
-            if not self._platform.alive(instance):
+            if not self._platform.alive(instance) and not self._is_complete(instance):
                 ending = self._platform.ending(instance)
                 what = f"the first process of {' or '.join(instance.specs)} has ended"
                 raise self.failure(f"{what}: {ending}" if ending else what)
+
+    def _is_complete(self, instance: Instance) -> bool:
+        """Return whether an instance has ended well that may end."""
+        if not set(instance.specs) <= set(self._may_complete) or not isinstance(self._platform, Concluding):
+            return False
+        return self._platform.exit_status(instance, 0) == 0
 
     def failure(self, what: str) -> WorkloadError:
         """Return the error that says what happened to this application, with the last lines of its consoles."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Protocol
 
 from msgspec import Struct, field
@@ -24,6 +25,32 @@ class Addresses(Protocol):
 
     def link(self, application: int, service: int) -> Link:
         """Return the interface of a service of a copy of the application, both counted from 0."""
+
+
+class Logs(Protocol):
+    """Where what instances write goes: a run folder, for one."""
+
+    def log_path(self, instance: str) -> Path:
+        """Return the file for what an instance writes."""
+
+
+class Surroundings(Protocol):
+    """What a copy of the application needs around it, in a run or outside of one. As in ``RunContext``."""
+
+    @property
+    def scenario(self) -> Scenario: ...
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def images(self) -> Mapping[str, Image]: ...
+    @property
+    def addresses(self) -> Addresses: ...
+    @property
+    def folder(self) -> Logs: ...
+    @property
+    def watch(self) -> Watch: ...
+    @property
+    def meet(self) -> Callable[[], None]: ...
 
 
 class RunContext(Struct, frozen=True):

@@ -91,6 +91,19 @@ class ContainerPlatform:
         status = running.wait(0) if running is not None else None
         return self._output.failure(instance.name) if status is None else f"exit status {status}"
 
+    def exit_status(self, instance: Instance, timeout_s: float) -> int | None:
+        running = self._running.get(instance.name)
+        return None if running is None else running.wait(timeout_s)
+
+    def first_pid(self, instance: Instance) -> int:
+        running = self._running.get(instance.name)
+        return running.process.pid if running is not None and running.alive() else 0
+
+    def send_signal(self, instance: Instance, number: int) -> None:
+        running = self._running.get(instance.name)
+        if running is not None:
+            running.send_signal(number)
+
     def stop(self, instance: Instance) -> None:
         running = self._running.pop(instance.name, None)
         if running is not None:

@@ -1,0 +1,210 @@
+"""The process that holds an application that was started to be used: it starts it, watches it, and stops it.
+
+    python -m testbed.projects.holder       (the order comes through standard input)
+
+It outlives the command and the terminal that started it. Its lease, its lab and all that it has started end with it;
+when it is killed, what is left is a dead run's, which `./invoke clean` finds.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+from msgspec import Struct, field, json
+from msgspec.structs import replace
+
+from runtime.errors import TestbedError
+from runtime.images.model import Image
+from runtime.lease import lease
+from runtime.processes import start_time
+from testbed.duet.messages import Done, Said, describe_error, send
+from testbed.host.noise import Watch
+from testbed.images import build_images
+from testbed.interruption import Interrupted, Undo, raise_on_signals
+from testbed.lab import Lab
+from testbed.measures.application import Application
+from testbed.platforms import registry
+from testbed.platforms.protocol import Concluding, Instance, Platform, Reachable
+from testbed.projects import record as records
+from testbed.projects.forward import Forwarder, Listener, listen
+from testbed.projects.record import Member, Record
+from testbed.projects.stopping import GRACE_S, read_grace, stop_gently
+from testbed.scenario.model import Scenario, Settings
+from testbed.scenario.model import load as load_scenario
+
+_LOOK_S = 0.25
+
+
+class Order(Struct, frozen=True):
+    """What is to be started: the ``scenario`` by name below the folder ``scenarios``, or by path, as ``project``."""
+
+    project: str
+    scenario: str
+    scenarios: str
+    platform: str
+    accelerator: str = "auto"
+    base: str = ""
+
+
+class _Logs(Struct, frozen=True):
+    folder: Path
+
+    def log_path(self, instance: str) -> Path:
+        return self.folder / f"{instance}.log"
+
+
+class _Surroundings(Struct, frozen=True):
+    """What is around an application that nobody measures (testbed.measures.context.Surroundings)."""
+
+    scenario: Scenario
+    settings: Settings
+    images: Mapping[str, Image]
+    addresses: Lab
+    folder: _Logs
+    watch: Watch = field(default_factory=Watch)
+    meet: Callable[[], None] = lambda: None
+
+
+def hold(order: Order, say: Callable[[str], None], ready: Callable[[], None]) -> None:
+    """Start the application and hold it until somebody interrupts; ``ready`` is called once it is.
+
+    Raises UsageError when the project's name is taken, and what building and starting raise. Nothing is left after it.
+    """
+    scenario = load_scenario(order.scenario, Path(order.scenarios))
+    name = records.lease_name(order.project)
+    registry.require_memory([order.platform], scenario.services)
+    registry.require_programs([order.platform])
+    with Undo() as undo:
+        directory = undo.enter_context(lease(name))
+        pid = os.getpid()
+        record = Record(order.project, scenario.name, order.platform, order.platform, pid, start_time(pid), time.time())
+        records.write(directory, record)
+        images = build_images(scenario, say, order.base)
+        lab = Lab()
+        platform = registry.create(order.platform, name, directory, lab, order.accelerator)
+        undo.callback(platform.close)
+        say(f"preparing {order.platform}")
+        platform.prepare(scenario, images)
+        listeners = _listen(scenario)
+        undo.enter_context(lab)
+        around = _Surroundings(scenario, scenario.settings, images, lab, _Logs(records.make_logs(directory)))
+        may_complete = [one.name for one in scenario.services if one.name != scenario.settings.ready.service]
+        application = Application(around, platform, 0, order.project, may_complete)
+        specs = {service: spec for instance in application.instances for service, spec in instance.specs.items()}
+        records.write_specs(directory, specs)
+        published = tuple(listener.published for listener in listeners)
+        members = _first_members(scenario, application)
+        record = replace(record, label=platform.label, members=members, published=published)
+        records.write(directory, record)
+        say(f"starting {', '.join(specs)}")
+        undo.enter_context(application)
+        undo.enter_context(Forwarder(listeners, application.addresses))
+        undo.callback(_stop, platform, application, scenario, directory)
+        record = replace(record, ready_s=time.time(), members=_observe(platform, application, record.members))
+        records.write(directory, record)
+        ready()
+        _watch(directory, record, partial(_observe, platform, application))
+
+
+def _listen(scenario: Scenario) -> list[Listener]:
+    """Listen on the host's loopback for the ports of all services, each once."""
+    ready = scenario.settings.ready
+    return [
+        listen(service.name, port, http=(service.name, port) == (ready.service, ready.port))
+        for service in scenario.services
+        for port in service.ports
+    ]
+
+
+def _first_members(scenario: Scenario, application: Application) -> tuple[Member, ...]:
+    instances = {service: one.name for one in application.instances for service in one.specs}
+    return tuple(
+        Member(one.name, instances[one.name], application.addresses[one.name], one.ports) for one in scenario.services
+    )
+
+
+def _watch(directory: Path, record: Record, observe: Callable[[Sequence[Member]], tuple[Member, ...]]) -> None:
+    """Keep the record true until a signal ends this."""
+    while True:
+        time.sleep(_LOOK_S)
+        members = observe(record.members)
+        if members != record.members:
+            record = replace(record, members=members)
+            records.write(directory, record)
+
+
+def _observe(platform: Platform, application: Application, before: Sequence[Member]) -> tuple[Member, ...]:
+    """Return the services as they are now."""
+    instances = {one.name: one for one in application.instances}
+    return tuple(_look(platform, instances[member.instance], member) for member in before)
+
+
+def _look(platform: Platform, instance: Instance, member: Member) -> Member:
+    if member.state == "exited":
+        return member
+    if _is_alive(platform, instance):
+        if member.state == "running":
+            return member
+        pid = platform.first_pid(instance) if isinstance(platform, Reachable) else 0
+        ticks = start_time(pid) if pid else 0
+        return replace(member, state="running", pid=pid, ticks=ticks, since_s=time.time())
+    status = platform.exit_status(instance, 0) if isinstance(platform, Concluding) else None
+    return replace(member, state="exited", pid=0, ticks=0, exit_status=status, since_s=time.time())
+
+
+def _is_alive(platform: Platform, instance: Instance) -> bool:
+    try:
+        return platform.alive(instance)
+    except TestbedError:  # the connection to what runs it was lost
+        return False
+
+
+def _stop(platform: Platform, application: Application, scenario: Scenario, directory: Path) -> None:
+    """Have the services end before their instances are removed."""
+    instances = {service: one for one in application.instances for service in one.specs}
+    needed = {service.name: service.depends_on for service in scenario.services}
+    grace_s = read_grace(directory)
+    stop_gently(platform, instances, needed, GRACE_S if grace_s is None else grace_s)
+
+
+def _detach() -> None:
+    """Let go of the terminal of whoever waited: what is still said goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+def main() -> None:
+    """Hold what the order says; news go to standard output until the application is ready, or until it failed."""
+    order = json.decode(sys.stdin.buffer.read(), type=Order)
+    news: IO[bytes] = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+
+    def ready() -> None:
+        send(news, Done())
+        news.close()
+        _detach()
+
+    try:
+        with raise_on_signals():
+            hold(order, lambda line: send(news, Said(line)), ready)
+    except (Interrupted, BrokenPipeError):
+        sys.exit(130)
+    except Exception as error:
+        if not isinstance(error, TestbedError):
+            traceback.print_exc()
+        if not news.closed:
+            send(news, describe_error(error))
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
