@@ -81,6 +81,7 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.bare": set(),
     "testbed.breakdown": set(),
     "testbed.aliases": set(),
+    "testbed.compose": set(),
     "testbed.copies": {"testbed.statistics"},
     "testbed.comparisons": {"testbed.analysis", "testbed.consolidations", "testbed.copies", "testbed.levels"}
     | {"testbed.pairs", "testbed.ramps", "testbed.results", "testbed.statistics"},
