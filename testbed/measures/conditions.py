@@ -1,0 +1,70 @@
+"""Waits for what a service depends on before it is started: that others run, are healthy, or have done their work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from msgspec import Struct
+
+from runtime.errors import UsageError, WorkloadError
+from testbed.compose.model import Condition, Service
+
+HEALTHY: Condition = "service_healthy"
+COMPLETED: Condition = "service_completed_successfully"
+
+
+class Awaited(Struct, frozen=True):
+    """A ``service`` that another waits for, until the ``condition`` is met."""
+
+    service: str
+    condition: Condition
+
+
+def list_awaited(service: Service) -> tuple[Awaited, ...]:
+    """Return what has to come true before a service is started, besides that others have been started before."""
+    return tuple(
+        Awaited(one.service, one.condition) for one in service.depends_on if one.condition in (HEALTHY, COMPLETED)
+    )
+
+
+def list_completing(services: Iterable[Service]) -> tuple[str, ...]:
+    """Return the services that are to end well, for others wait for that."""
+    return tuple(
+        dict.fromkeys(one.service for of in services for one in list_awaited(of) if one.condition == COMPLETED)
+    )
+
+
+def require_apart(services: Sequence[Service], platform: str) -> None:
+    """Raise UsageError for conditions among services that a platform starts as one."""
+    for service in services:
+        for one in list_awaited(service):
+            raise UsageError(
+                f"{service.name}: depends_on {one.service}: {one.condition}: {platform} starts all services at once",
+                "take a platform with an instance for each service, container or vm",
+            )
+
+
+def judge(one: Awaited, state: str | None, status: int | None) -> bool:
+    """Return whether what is awaited has come true; ``state`` is the service's health and ``status`` how it has ended,
+    None where that is not known or not so.
+
+    Raises WorkloadError when it never will.
+    """
+    if one.condition == COMPLETED:
+        if status:
+            raise WorkloadError(f"{one.service}, which others wait for, ended with status {status}")
+        return status == 0
+    if status is not None:
+        raise WorkloadError(f"{one.service}, which others wait for to be healthy, ended with status {status}")
+    if state == "unhealthy":
+        raise WorkloadError(f"{one.service}, which others wait for, is unhealthy")
+    return state == "healthy"
+
+
+# Whether a service is healthy by its ports, where no command can be run in it.
+PortsOpen = Callable[[str], bool]
+
+
+def list_by_name(services: Iterable[Service]) -> Mapping[str, Service]:
+    """Return services by their names."""
+    return {service.name: service for service in services}
