@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
+from runtime.errors import UsageError
 from runtime.home import is_sealed, store_root
 from runtime.images.base import base_reference, read_host
 from runtime.images.build import build
@@ -12,7 +13,7 @@ from runtime.images.releases import RELEASES, choose_release
 from runtime.images.store import Store
 from testbed.neighbours.image import REFERENCE as NEIGHBOUR_IMAGE
 from testbed.neighbours.image import ensure_neighbour_image
-from testbed.scenario.model import Scenario
+from testbed.scenario.model import Scenario, Service
 from vm_images.kernel import GuestKernel
 from vm_images.minimal_kernel import build_minimal_kernel
 
@@ -37,17 +38,30 @@ def build_images(
         return {name: store.get(image_name(scenario.name, name)) for name in names}
     tag = f":{base}" if base and base != choose_release("", read_host()).codename else ""
     images = {
-        service.name: build(
-            store,
-            context=service.context,
-            dockerfile=service.dockerfile,
-            reference=f"{image_name(scenario.name, service.name)}{tag}",
-            progress=progress,
-            base=base,
-        )
+        service.name: _build(store, service, f"{image_name(scenario.name, service.name)}{tag}", progress, base)
         for service in scenario.services
     }
     return images | {name: ensure_neighbour_image(store, progress) for name in beside}
+
+
+def _build(store: Store, service: Service, reference: str, progress: Callable[[str], None], base: str) -> Image:
+    """Build the image of a service. Raises UsageError for one that names an image instead."""
+    made = service.build
+    if made is None:
+        raise UsageError(f"{service.name}: the image {service.image} is not in the store", "give the service a build")
+    beyond = {"dockerfile_inline": made.inline, "target": made.target, "additional_contexts": made.contexts}
+    if made.dockerfile is None or any(beyond.values()):
+        keys = ", ".join(key for key, value in beyond.items() if value)
+        raise UsageError(f"{service.name}: build.{keys}: the builder has no such thing", "a Dockerfile without it")
+    return build(
+        store,
+        context=made.context,
+        dockerfile=made.dockerfile,
+        reference=reference,
+        progress=progress,
+        arguments=dict(made.args),
+        base=base,
+    )
 
 
 def find_base(image: Image) -> Image | None:

@@ -29,7 +29,7 @@ from testbed.platforms.restored_container import RestoredContainerPlatform
 from testbed.platforms.vm import VmPlatform
 from testbed.qemu.domain import compute_guest_memory, sum_resources
 from testbed.qemu.variants import VARIANTS, Variant, find_refusal
-from testbed.scenario.compose import Service
+from testbed.scenario.model import Service
 from vm_images.kernel import GuestKernel
 
 # More would be no share of a host's.

@@ -14,14 +14,11 @@ from testbed.platforms import registry
 from testbed.platforms.peers.names import PEERS
 from testbed.platforms.registry import require_memory
 from testbed.qemu.variants import VARIANTS, Disk, Memory, Variant
-from testbed.scenario.compose import Service
+from testbed.scenario.model import Service
 
 
 def services(**mebibytes: int) -> tuple[Service, ...]:
-    return tuple(
-        Service(name, Path("/"), Path("/Dockerfile"), Resources(memory_bytes=size << 20, cpus=1))
-        for name, size in mebibytes.items()
-    )
+    return tuple(Service(name, Resources(memory_bytes=size << 20, cpus=1)) for name, size in mebibytes.items())
 
 
 def test_all_services_too_small_for_a_machine_are_named_at_once() -> None:

@@ -1,0 +1,59 @@
+"""What is asked of an application whose files do not say how it is measured: where it answers, and when it is ready."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from testbed.compose.model import Port, Service
+
+# What HTTP servers of images and frameworks listen on, the usual ones first.
+_HTTP = (80, 8080, 8000, 3000, 5000, 8888, 9000, 8081, 4000, 4200, 5173)
+_LOCAL = re.compile(
+    r"http://(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1\])(?::([0-9]{1,5}))?(/[!#%&*+,./0-9:;=?@A-Z_a-z~-]{0,1000})?"
+)
+
+
+class Front(Struct, frozen=True):
+    """Where an application is asked: the service, its port and path, and how that was found."""
+
+    service: str
+    port: int
+    path: str
+    reason: str
+
+
+def find_front(services: Sequence[Service]) -> Front | None:
+    """Return where an application is asked: at the HTTP address that a service's healthcheck asks itself, if the
+    service publishes that port, otherwise at a published port; None when nothing is published or exposed.
+
+    Of several services comes first the one that no other depends on, then what HTTP servers listen on.
+    """
+    needed = {one.service for service in services for one in service.depends_on}
+    offered = [(service, port) for service in services for port in service.offers if port.protocol == "tcp"]
+    if not offered:
+        return None
+
+    def rank(one: tuple[Service, Port]) -> tuple[bool, bool, int]:
+        service, port = one
+        usual = _HTTP.index(port.target) if port.target in _HTTP else len(_HTTP)
+        return port.exposed, service.name in needed and usual == len(_HTTP), usual
+
+    # With equal ranks, the one that the files name first.
+    service, port = min(offered, key=rank)
+    how = "exposed" if port.exposed else "published"
+    asked = _find_checked(service)
+    if asked is not None and any(one.target == asked[0] for one in service.offers):
+        return Front(service.name, asked[0], asked[1], "what its healthcheck asks")
+    return Front(service.name, port.target, "/", f"the first port that is {how}")
+
+
+def _find_checked(service: Service) -> tuple[int, str] | None:
+    """Return the port and path that a service's healthcheck asks over HTTP."""
+    test = service.healthcheck.test if service.healthcheck is not None else None
+    match = _LOCAL.search(" ".join(test or ()))
+    if match is None:
+        return None
+    return int(match[1] or 80), (match[2] or "/").rstrip(";&")
