@@ -256,3 +256,13 @@ def join(
                 raise TestbedError(f"the launcher asked for an answer ({message.kind}) that nobody has")
             master = message.descriptor
         return Joined(launching.pid, master)
+
+
+def wait_or_kill(pid: int, timeout_s: float) -> int | None:
+    """Return how a child of ours ended (128 + n when signal n ended it); None when it took longer, and was killed."""
+    with _pidfd(pid) as pidfd:
+        ended = wait_exit(pidfd, timeout_s)
+        if not ended:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    status = reap(pid)
+    return status if ended else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from runtime.errors import UsageError
 from runtime.home import is_sealed, store_root
@@ -11,9 +11,11 @@ from runtime.images.build import build
 from runtime.images.model import Image
 from runtime.images.releases import RELEASES, choose_release
 from runtime.images.store import Store
+from testbed.compose.model import Application
 from testbed.neighbours.image import REFERENCE as NEIGHBOUR_IMAGE
 from testbed.neighbours.image import ensure_neighbour_image
 from testbed.scenario.model import Scenario, Service
+from testbed.services.contents import add_contents
 from vm_images.kernel import GuestKernel
 from vm_images.minimal_kernel import build_minimal_kernel
 
@@ -42,6 +44,17 @@ def build_images(
         for service in scenario.services
     }
     return images | {name: ensure_neighbour_image(store, progress) for name in beside}
+
+
+def add_all_contents(
+    services: Sequence[Service], application: Application, images: Mapping[str, Image], progress: Callable[[str], None]
+) -> dict[str, Image]:
+    """Return the images with what the services' files mount, each as a further layer. Raises UsageError."""
+    store = Store(store_root() / "images")
+    added = {
+        service.name: add_contents(store, images[service.name], service, application, progress) for service in services
+    }
+    return {**images, **added}
 
 
 def _build(store: Store, service: Service, reference: str, progress: Callable[[str], None], base: str) -> Image:

@@ -143,6 +143,7 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.stage",
     },
     "testbed.projects": {
+        "testbed.compose",
         "testbed.duet",
         "testbed.host",
         "testbed.images",
@@ -153,6 +154,8 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.platforms",
         "testbed.qemu",
         "testbed.scenario",
+        "testbed.services",
+        "testbed.yamltree",
     },
     "testbed.bench": {
         "testbed.aliases",
@@ -227,10 +230,10 @@ ROOMS: Mapping[str, set[str]] = {
     },
     "testbed.scenario": {"testbed.compose", "testbed.load", "testbed.yamltree"},
     "testbed.neighbours": {"testbed.interruption", "testbed.platforms", "testbed.scenario", "testbed.services"},
-    "testbed.images": {"testbed.neighbours", "testbed.scenario"},
+    "testbed.images": {"testbed.compose", "testbed.neighbours", "testbed.scenario", "testbed.services"},
     "testbed.host": {"testbed.sample"},
     "testbed.load": {"testbed.histograms"},
-    "testbed.services": {"testbed.load", "testbed.scenario"},
+    "testbed.services": {"testbed.compose", "testbed.load", "testbed.scenario"},
     "testbed.qemu": {"testbed.breakdown", "testbed.counts", "testbed.host"},
     "testbed.platforms": {"testbed.breakdown", "testbed.host", "testbed.lab", "testbed.progress"}
     | {"testbed.qemu", "testbed.sample", "testbed.scenario", "testbed.services"},
@@ -244,7 +247,7 @@ ROOMS: Mapping[str, set[str]] = {
     }
     | {"testbed.load", "testbed.platforms", "testbed.qemu", "testbed.results", "testbed.sample", "testbed.scenario"}
     | {"testbed.counts", "testbed.headlines", "testbed.sampler", "testbed.services", "testbed.statistics"}
-    | {"testbed.aliases", "testbed.levels", "testbed.neighbours", "testbed.temperature"},
+    | {"testbed.aliases", "testbed.compose", "testbed.levels", "testbed.neighbours", "testbed.temperature"},
     "reports.fleets": {"reports.figures", "reports.quantities", "reports.templating", "reports.theme"},
     "reports.runs": {"reports.consolidation", "reports.quantities", "reports.templating", "reports.work"},
     "reports.exports": {"reports.runs"},

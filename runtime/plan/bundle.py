@@ -257,7 +257,7 @@ def bundle_plan(
         *hiding_steps(*hidden),
         *_hooks_of_create(config),
         *_enter_steps(config, choices),
-        *(() if image else directory_steps(process)),  # an image brings its working directory
+        *directory_steps(process),
         *(file_steps(image) if image else ()),
         *_protecting_steps(config),
         *_personality(config),

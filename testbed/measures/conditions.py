@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
@@ -18,6 +18,9 @@ class Awaited(Struct, frozen=True):
 
     service: str
     condition: Condition
+
+    def __str__(self) -> str:
+        return f"{self.service}: {self.condition}"
 
 
 def list_awaited(service: Service) -> tuple[Awaited, ...]:
@@ -61,10 +64,7 @@ def judge(one: Awaited, state: str | None, status: int | None) -> bool:
     return state == "healthy"
 
 
-# Whether a service is healthy by its ports, where no command can be run in it.
-PortsOpen = Callable[[str], bool]
-
-
-def list_by_name(services: Iterable[Service]) -> Mapping[str, Service]:
-    """Return services by their names."""
-    return {service.name: service for service in services}
+def is_checked(service: Service) -> bool:
+    """Return whether the file of a service says by which command its health is asked."""
+    check = service.healthcheck
+    return check is not None and not check.disabled and check.test is not None

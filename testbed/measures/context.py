@@ -14,6 +14,7 @@ from testbed.host.noise import Watch
 from testbed.platforms.protocol import Platform
 from testbed.results import RunFolder
 from testbed.scenario.model import Scenario, Settings
+from testbed.services.specs import NOTHING_OF_HOST, Mounts
 
 # How often a step of a ramp is loaded in all when the generator was late, before the trial is void. A void window says
 # nothing of the workload, so one that is not void may take its place.
@@ -50,12 +51,15 @@ class Surroundings(Protocol):
     @property
     def watch(self) -> Watch: ...
     @property
+    def mounts(self) -> Mounts: ...
+    @property
     def meet(self) -> Callable[[], None]: ...
 
 
 class RunContext(Struct, frozen=True):
     """One run: ``images`` by service, ``platforms`` by name, ``progress`` tells a person what happens, ``watch`` sees
-    what disturbs its trials. ``meet`` waits until what runs beside a trial has got to the same point."""
+    what disturbs its trials. ``meet`` waits until what runs beside a trial has got to the same point. ``mounts`` are of
+    services that see the host's own files, which in a run none does."""
 
     scenario: Scenario
     settings: Settings
@@ -67,6 +71,7 @@ class RunContext(Struct, frozen=True):
     progress: Callable[[str], None]
     watch: Watch = field(default_factory=Watch)
     meet: Callable[[], None] = lambda: None
+    mounts: Mounts = NOTHING_OF_HOST
 
     def rate_seed(self, block: int, rate_per_s: float) -> int:
         """Return the seed of the arrivals of one of the settings' rates, whatever their order in the block is."""

@@ -8,9 +8,12 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from runtime import container
 from runtime.cgroups import Cgroup, hierarchies, require
 from runtime.container import Container
+from runtime.errors import UsageError
 from runtime.images.model import Image
 from runtime.lease import cgroup_name
 from runtime.plan.network import Attachment
@@ -103,6 +106,19 @@ class ContainerPlatform:
         running = self._running.get(instance.name)
         if running is not None:
             running.send_signal(number)
+
+    def execute(self, instance: Instance, words: tuple[str, ...], timeout_s: float) -> int | None:
+        spec, pid = instance.spec, self.first_pid(instance)
+        if not pid:
+            raise UsageError(f"execute {words[0]} in {instance.name}: it has ended")
+        nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            process = replace(spec.process, args=words)
+            streams = (nowhere, nowhere, nowhere)
+            joined = container.join(spec, process, pid=pid, cgroup=self._cgroup_name(instance), streams=streams)
+        finally:
+            os.close(nowhere)
+        return container.wait_or_kill(joined.pid, timeout_s)
 
     def stop(self, instance: Instance) -> None:
         running = self._running.pop(instance.name, None)

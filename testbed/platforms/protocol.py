@@ -107,6 +107,10 @@ class Reachable(Protocol):
     def send_signal(self, instance: Instance, number: int) -> None:
         """Signal its first process, unless it has ended."""
 
+    def execute(self, instance: Instance, words: tuple[str, ...], timeout_s: float) -> int | None:
+        """Run a command beside its workload, whose output goes nowhere, and return its exit status; None when it took
+        longer, and was killed. Raises TestbedError when there is no such command."""
+
 
 class Overhead(Struct, frozen=True):
     """What a platform's own processes hold in memory now, and the processor time that they have used so far."""

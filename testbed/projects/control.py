@@ -23,7 +23,7 @@ from testbed.host.turn import find_turn
 from testbed.platforms import registry
 from testbed.projects.holder import Order
 from testbed.projects.record import Project, check_name, find
-from testbed.projects.stopping import GRACE_S, MOST_GRACE_S, write_grace
+from testbed.projects.stopping import MOST_GRACE_S, write_grace
 from testbed.qemu.variants import VARIANTS
 
 Progress = Callable[[str], None]
@@ -131,7 +131,7 @@ def bring_down(project: Project, grace_s: float | None = None, root: Path = STAT
                 if grace_s is not None:
                     write_grace(project.directory, grace_s)
                 send_signal(holder, signal.SIGTERM)
-                each_s = GRACE_S if grace_s is None else grace_s
+                each_s = record.grace_s if grace_s is None else grace_s
                 limit_s = len(record.members) * each_s + scale(_END_S)
                 if not wait_exit(holder, limit_s):
                     raise TestbedError(

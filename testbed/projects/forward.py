@@ -10,18 +10,20 @@ import asyncio
 import socket
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from errno import EACCES, EADDRINUSE, errorcode
+from errno import EACCES, EADDRINUSE
 
 from msgspec import Struct
 
 from runtime.errors import PrerequisiteError
+from testbed.compose.model import Port, Service
 from testbed.projects.record import Published
 
 LOOPBACK = "127.0.0.1"
 _PIECE_BYTES = 1 << 16
 _BACKLOG = 128
+_MOST_TRIED = 100
 _LINGER_NOT = struct.pack("ii", 1, 0)
 _END_S = 5.0
 
@@ -33,29 +35,65 @@ class Listener(Struct, frozen=True):
     published: Published
 
 
-def listen(service: str, port: int, *, host_port: int = 0, address: str = LOOPBACK, http: bool = False) -> Listener:
-    """Listen for a service's port: at ``host_port``, which must be free then; without one at the port's own number, or
-    at any other when that is taken.
+def listen(service: str, port: int, wanted: Sequence[int], *, address: str = LOOPBACK, http: bool = False) -> Listener:
+    """Listen for a service's port: at the first of the ``wanted`` ports of the host that is free, or else at any.
 
     Raises PrerequisiteError when the host refuses.
     """
-    for wanted in (host_port,) if host_port else (port, 0):
+    for host_port in (*wanted, 0):
         listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind((address, wanted))
+            listening.bind((address, host_port))
             listening.listen(_BACKLOG)
         except OSError as error:
             listening.close()
-            if wanted and not host_port and error.errno in (EADDRINUSE, EACCES):
+            if host_port and error.errno in (EADDRINUSE, EACCES):
                 continue
-            reason = "it is taken" if error.errno == EADDRINUSE else error.strerror or errorcode.get(error.errno or 0)
             raise PrerequisiteError(
-                f"publish port {port} of {service} at {address}:{wanted or 'any'}: {reason}",
-                "end what listens there, or publish it at another port",
+                f"publish port {port} of {service} at {address}: {error.strerror}", "publish it at another address"
             ) from error
         return Listener(listening, Published(service, port, address, listening.getsockname()[1], http))
     raise AssertionError("any port was tried last")
+
+
+def list_listeners(services: Sequence[Service], http: tuple[str, int], say: Callable[[str], None]) -> list[Listener]:
+    """Listen on the host for what the services publish, each once; ``http`` is the service and port of a web server.
+
+    A port that is taken is another one, which is said, as is what cannot be forwarded.
+    """
+    listeners: list[Listener] = []
+    for service in services:
+        for port in service.offers:
+            if port.exposed:
+                continue
+            if port.protocol != "tcp":
+                say(f"{service.name}: port {port.target}/{port.protocol} is not forwarded, only TCP is")
+                continue
+            wanted = list_wanted(port)
+            address = port.host_ip if _is_address(port.host_ip) else LOOPBACK
+            is_http = (service.name, port.target) == http
+            listeners.append(listen(service.name, port.target, wanted, address=address, http=is_http))
+            published = listeners[-1].published
+            if port.published and published.host_port not in wanted:
+                say(f"{service.name}: port {port.published} of this host is taken; it is at {published}")
+    return listeners
+
+
+def list_wanted(port: Port) -> tuple[int, ...]:
+    """Return the ports of the host to try: those that are published or, where nothing is said, the port's own."""
+    first, _, last = port.published.partition("-")
+    if not first.isdigit() or int(first) == 0:
+        return (port.target,)
+    return tuple(range(int(first), min(int(last or first), int(first) + _MOST_TRIED) + 1))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        socket.inet_pton(socket.AF_INET, text)
+    except OSError:
+        return False
+    return True
 
 
 class Forwarder:

@@ -20,24 +20,28 @@ from typing import IO
 from msgspec import Struct, field, json
 from msgspec.structs import replace
 
+from runtime.config.types import Mount
 from runtime.errors import TestbedError
 from runtime.images.model import Image
 from runtime.lease import lease
 from runtime.processes import start_time
 from testbed.duet.messages import Done, Said, describe_error, send
 from testbed.host.noise import Watch
-from testbed.images import build_images
+from testbed.images import add_all_contents, build_images
 from testbed.interruption import Interrupted, Undo, raise_on_signals
 from testbed.lab import Lab
 from testbed.measures.application import Application
 from testbed.platforms import registry
 from testbed.platforms.protocol import Concluding, Instance, Platform, Reachable
 from testbed.projects import record as records
-from testbed.projects.forward import Forwarder, Listener, listen
+from testbed.projects.forward import Forwarder, list_listeners
 from testbed.projects.record import Member, Record
-from testbed.projects.stopping import GRACE_S, read_grace, stop_gently
+from testbed.projects.stopping import MOST_GRACE_S, read_grace, stop_gently
+from testbed.projects.volumes import prepare_places, volumes_folder
 from testbed.scenario.model import Scenario, Settings
 from testbed.scenario.model import load as load_scenario
+from testbed.services.mounts import Places, list_mounts, require_no_shared
+from testbed.services.specs import Mounts
 
 _LOOK_S = 0.25
 
@@ -68,6 +72,7 @@ class _Surroundings(Struct, frozen=True):
     images: Mapping[str, Image]
     addresses: Lab
     folder: _Logs
+    mounts: Mounts
     watch: Watch = field(default_factory=Watch)
     meet: Callable[[], None] = lambda: None
 
@@ -78,6 +83,8 @@ def hold(order: Order, say: Callable[[str], None], ready: Callable[[], None]) ->
     Raises UsageError when the project's name is taken, and what building and starting raise. Nothing is left after it.
     """
     scenario = load_scenario(order.scenario, Path(order.scenarios))
+    for note in scenario.application.notes:
+        say(note)
     name = records.lease_name(order.project)
     registry.require_memory([order.platform], scenario.services)
     registry.require_programs([order.platform])
@@ -86,41 +93,53 @@ def hold(order: Order, say: Callable[[str], None], ready: Callable[[], None]) ->
         pid = os.getpid()
         record = Record(order.project, scenario.name, order.platform, order.platform, pid, start_time(pid), time.time())
         records.write(directory, record)
-        images = build_images(scenario, say, order.base)
         lab = Lab()
         platform = registry.create(order.platform, name, directory, lab, order.accelerator)
         undo.callback(platform.close)
-        say(f"preparing {order.platform}")
-        platform.prepare(scenario, images)
-        listeners = _listen(scenario)
+        images, mounts = _prepare(order, scenario, platform, directory, say)
+        ready_at = scenario.settings.ready
+        listeners = list_listeners(scenario.services, (ready_at.service, ready_at.port), say)
         undo.enter_context(lab)
-        around = _Surroundings(scenario, scenario.settings, images, lab, _Logs(records.make_logs(directory)))
-        may_complete = [one.name for one in scenario.services if one.name != scenario.settings.ready.service]
-        application = Application(around, platform, 0, order.project, may_complete)
+        logs = _Logs(records.make_logs(directory))
+        around = _Surroundings(scenario, scenario.settings, images, lab, logs, mounts)
+        may_complete = [one.name for one in scenario.services if one.name != ready_at.service]
+        application = Application(around, platform, 0, order.project, may_complete, asks_health=True)
         specs = {service: spec for instance in application.instances for service, spec in instance.specs.items()}
         records.write_specs(directory, specs)
         published = tuple(listener.published for listener in listeners)
         members = _first_members(scenario, application)
-        record = replace(record, label=platform.label, members=members, published=published)
+        grace_s = max(min(one.stop_grace_s, MOST_GRACE_S) for one in scenario.services)
+        record = replace(record, label=platform.label, members=members, published=published, grace_s=grace_s)
         records.write(directory, record)
         say(f"starting {', '.join(specs)}")
         undo.enter_context(application)
         undo.enter_context(Forwarder(listeners, application.addresses))
         undo.callback(_stop, platform, application, scenario, directory)
-        record = replace(record, ready_s=time.time(), members=_observe(platform, application, record.members))
+        observe = partial(_observe, platform, application)
+        record = replace(record, ready_s=time.time(), members=observe(record.members))
         records.write(directory, record)
         ready()
-        _watch(directory, record, partial(_observe, platform, application))
+        _watch(directory, record, observe)
 
 
-def _listen(scenario: Scenario) -> list[Listener]:
-    """Listen on the host's loopback for the ports of all services, each once."""
-    ready = scenario.settings.ready
-    return [
-        listen(service.name, port, http=(service.name, port) == (ready.service, ready.port))
-        for service in scenario.services
-        for port in service.ports
-    ]
+def _prepare(
+    order: Order, scenario: Scenario, platform: Platform, directory: Path, say: Callable[[str], None]
+) -> tuple[dict[str, Image], Mounts]:
+    """Build the images, prepare the platform, and return the images with what is mounted in the services: the host's
+    own files where those can be, or else copies of them in the images."""
+    images = build_images(scenario, say, order.base)
+    services, application = scenario.services, scenario.application
+    mounts: dict[str, tuple[Mount, ...]] = {}
+    if isinstance(platform, Reachable):
+        places = Places(volumes_folder(order.project), directory / "files")
+        prepare_places(places, services, application, images)
+        mounts = {service.name: list_mounts(service, application, places) for service in services}
+    else:
+        require_no_shared(services, order.platform)
+        images = add_all_contents(services, application, images, say)
+    say(f"preparing {order.platform}")
+    platform.prepare(scenario, images)
+    return images, mounts
 
 
 def _first_members(scenario: Scenario, application: Application) -> tuple[Member, ...]:
@@ -142,8 +161,12 @@ def _watch(directory: Path, record: Record, observe: Callable[[Sequence[Member]]
 
 def _observe(platform: Platform, application: Application, before: Sequence[Member]) -> tuple[Member, ...]:
     """Return the services as they are now."""
+    checks = application.checks
     instances = {one.name: one for one in application.instances}
-    return tuple(_look(platform, instances[member.instance], member) for member in before)
+    now = (_look(platform, instances[member.instance], member) for member in before)
+    return tuple(
+        replace(one, health=(checks and one.state == "running" and checks.state(one.name)) or "") for one in now
+    )
 
 
 def _look(platform: Platform, instance: Instance, member: Member) -> Member:
@@ -169,9 +192,7 @@ def _is_alive(platform: Platform, instance: Instance) -> bool:
 def _stop(platform: Platform, application: Application, scenario: Scenario, directory: Path) -> None:
     """Have the services end before their instances are removed."""
     instances = {service: one for one in application.instances for service in one.specs}
-    needed = {service.name: service.depends_on for service in scenario.services}
-    grace_s = read_grace(directory)
-    stop_gently(platform, instances, needed, GRACE_S if grace_s is None else grace_s)
+    stop_gently(platform, instances, scenario.services, read_grace(directory))
 
 
 def _detach() -> None:

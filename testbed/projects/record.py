@@ -23,7 +23,7 @@ from runtime.description import from_json, to_json
 from runtime.errors import PrerequisiteError, UsageError
 from runtime.lease import STATE_ROOT, cgroup_name, is_dead, is_held, leases
 from runtime.spec import Spec
-from testbed.scenario.yamltree import quote
+from testbed.yamltree.problems import quote
 
 _PREFIX = "up-"
 _RECORD, _SPECS, _LOGS, HOLDER_LOG = "project.json", "specs.json", "logs", "holder.log"
@@ -71,7 +71,8 @@ class Member(Struct, frozen=True):
 
 class Record(Struct, frozen=True):
     """A project as its holder wrote it last. ``holder`` and ``ticks`` are that process's number and start, times are in
-    seconds since 1970; ``ready_s`` is None until the application was ready."""
+    seconds since 1970; ``ready_s`` is None until the application was ready. A service has at most ``grace_s`` to end.
+    """
 
     name: str
     scenario: str
@@ -83,6 +84,7 @@ class Record(Struct, frozen=True):
     ready_s: float | None = None
     members: tuple[Member, ...] = ()
     published: tuple[Published, ...] = ()
+    grace_s: float = 10.0
 
     def member(self, service: str) -> Member:
         """Return a service. Raises UsageError with those that there are."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from signal import SIGTERM
 
 from runtime.atomic import replace_file
+from runtime.processes import parse_signal
+from testbed.compose.model import Service
 from testbed.platforms.protocol import Concluding, Instance, Platform, Reachable
 
-# Compose specification, "stop_grace_period" and "stop_signal", where nothing else is said.
-GRACE_S, STOP_SIGNAL = 10.0, SIGTERM
+# Compose specification, "stop_signal", where nothing else is said.
+STOP_SIGNAL = "SIGTERM"
 MOST_GRACE_S = 3600.0
 _GRACE = "grace"
 
@@ -42,17 +43,19 @@ def group_by_end(needed: Mapping[str, Sequence[str]]) -> list[list[str]]:
 
 
 def stop_gently(
-    platform: Platform, instances: Mapping[str, Instance], needed: Mapping[str, Sequence[str]], grace_s: float
+    platform: Platform, instances: Mapping[str, Instance], services: Sequence[Service], grace_s: float | None
 ) -> None:
-    """Signal the services, ``instances`` by name, and wait for each as long as it may take.
+    """Signal the services, each as its file says, and wait as long as that says, or ``grace_s``.
 
     A guest cannot be asked: what runs in it is ended with its machine.
     """
     if not isinstance(platform, Reachable) or not isinstance(platform, Concluding):
         return
-    for group in group_by_end(needed):
-        deadline_s = time.monotonic() + grace_s
+    by_name = {service.name: service for service in services}
+    for group in group_by_end({one.name: [other.service for other in one.depends_on] for one in services}):
+        begun_s = time.monotonic()
         for name in group:
-            platform.send_signal(instances[name], STOP_SIGNAL)
+            platform.send_signal(instances[name], parse_signal(by_name[name].stop_signal or STOP_SIGNAL))
         for name in group:
-            platform.exit_status(instances[name], max(0.0, deadline_s - time.monotonic()))
+            limit_s = min(by_name[name].stop_grace_s, MOST_GRACE_S) if grace_s is None else grace_s
+            platform.exit_status(instances[name], max(0.0, begun_s + limit_s - time.monotonic()))

@@ -1,6 +1,6 @@
 """The volumes of projects, which outlive them, and the files of their secrets and configs, which do not.
 
-    <store>/volumes/<project>/<volume>/      what a volume holds
+<store>/volumes/<project>/<volume>/      what a volume holds
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from runtime.atomic import partial, remove
 from runtime.errors import PrerequisiteError, UsageError, in_words
 from runtime.home import store_root
 from runtime.images.model import Image
+from runtime.images.rootfs import resolve
 from testbed.compose.model import Application, Mount, Service
 from testbed.services.contents import set_owner
 from testbed.services.mounts import Places, list_files, volume_name
@@ -72,7 +73,8 @@ def _prepare_volume(path: Path, mount: Mount, image: Image) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with partial(path) as unfinished:
         unfinished.mkdir()
-        node = find_node(merge([layer.path for layer in image.layers]), mount.target) if image.layers else None
+        layers = [layer.path for layer in image.layers]
+        node = None if not layers else find_node(merge(layers), resolve(mount.target, image.layers))
         if node is not None and node.children is not None:
             _copy_attributes(node.source, unfinished)
             if mount.copy:

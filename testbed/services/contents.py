@@ -149,5 +149,7 @@ def set_owner(path: Path, one: FileMount) -> None:
     try:
         os.chown(path, int(one.uid or 0), int(one.gid or 0))
     except (ValueError, OverflowError) as error:
-        raise UsageError(f"{one.source}: uid {one.uid!r}, gid {one.gid!r}: not numbers of a user and a group") from error
+        raise UsageError(
+            f"{one.source}: uid {one.uid!r}, gid {one.gid!r}: not numbers of a user and a group"
+        ) from error
     path.chmod(SECRET_MODE if one.mode is None else one.mode)

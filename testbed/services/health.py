@@ -47,7 +47,9 @@ class Course(Struct, frozen=True):
             after = self
         else:
             failures = self.failures + 1
-            after = replace(self, failures=failures, state="unhealthy" if failures >= self.check.retries else self.state)
+            after = replace(
+                self, failures=failures, state="unhealthy" if failures >= self.check.retries else self.state
+            )
         return replace(after, due_s=now_s + after._interval_s(now_s))
 
     def _is_beginning(self, now_s: float) -> bool:

@@ -37,7 +37,7 @@ from runtime.plan.constants import (
     MS_RDONLY,
 )
 from runtime.plan.devices import own_mounts
-from runtime.plan.execution import process_end, seccomp_step
+from runtime.plan.execution import directory_steps, process_end, seccomp_step
 from runtime.plan.network import OWN_SOCKET, link_steps, loopback_steps
 from runtime.plan.root import HOLD_ROOT, hiding_steps, identity_files, written_files
 from runtime.plan.steps import (
@@ -168,7 +168,8 @@ def executing_steps(spec: Spec, line: str, hold: tuple[Step, ...] = ()) -> tuple
     config = configuration(spec)
     assert config.process is not None
     *before, execution = process_end(config.process, seccomp=seccomp_step(config), check=False)
-    return (Setsid(tolerate=(EPERM,)), *before, *hold, LogLine(line), execution)
+    making = directory_steps(config.process)
+    return (Setsid(tolerate=(EPERM,)), *making, *before, *hold, LogLine(line), execution)
 
 
 def _task_limit_steps(pids: int | None) -> tuple[Step, ...]:

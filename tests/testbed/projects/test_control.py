@@ -112,7 +112,7 @@ def test_what_does_not_start_says_why_and_leaves_nothing(
 ) -> None:
     folder = write_scenario(script)
     if problem == "begins nothing":
-        with pytest.raises(UsageError, match="compose.yaml"):
+        with pytest.raises(UsageError, match=r"compose\.yaml"):
             start(folder)
     else:
         with pytest.raises(WorkloadError, match=problem) as raised:

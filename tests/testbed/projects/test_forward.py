@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from runtime.errors import PrerequisiteError
-from testbed.projects.forward import LOOPBACK, Forwarder, listen
+from runtime.spec import Resources
+from testbed.compose.model import Port, Service
+from testbed.projects.forward import LOOPBACK, Forwarder, list_listeners, list_wanted, listen
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def ask(port: int, data: bytes) -> bytes:
 
 
 def test_bytes_go_both_ways_until_both_sides_are_done(upper: int) -> None:
-    listener = listen("web", upper)
+    listener = listen("web", upper, ())
     data = b"abc" * 500_000
     with Forwarder([listener], {"web": "127.0.0.2"}):
         port = listener.published.host_port
@@ -58,16 +59,32 @@ def test_bytes_go_both_ways_until_both_sides_are_done(upper: int) -> None:
 
 
 def test_a_client_of_a_service_that_is_not_there_is_refused(upper: int) -> None:
-    listener = listen("web", upper)
+    listener = listen("web", upper, ())
     with Forwarder([listener], {"web": "127.0.0.3"}), pytest.raises(ConnectionResetError):
         ask(listener.published.host_port, b"x")
 
 
-def test_a_port_that_is_taken_is_another_unless_it_was_asked_for() -> None:
+def test_a_port_that_is_taken_is_another_one() -> None:
+    said: list[str] = []
     with socket.create_server((LOOPBACK, 0)) as taken:
         port = taken.getsockname()[1]
-        listener = listen("web", port)
-        listener.listening.close()
-        assert listener.published.host_port not in (0, port) and listener.published.port == port
-        with pytest.raises(PrerequisiteError, match=f"publish port 80 of web at 127.0.0.1:{port}: it is taken"):
-            listen("web", 80, host_port=port)
+        offers = (Port(80, published=str(port)), Port(53, "udp", "53"), Port(6379, exposed=True), Port(port))
+        service = Service("web", Resources(), offers=offers)
+        listeners = list_listeners([service], ("web", 80), said.append)
+        for one in listeners:
+            one.listening.close()
+    first, second = (one.published for one in listeners)
+    assert first.http and not second.http and second.port == port
+    assert port not in (first.host_port, second.host_port)
+    assert said == [
+        f"web: port {port} of this host is taken; it is at {first}",
+        "web: port 53/udp is not forwarded, only TCP is",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("published", "wanted"),
+    [("", (80,)), ("8080", (8080,)), ("8000-8002", (8000, 8001, 8002)), ("0", (80,)), ("x", (80,))],
+)
+def test_which_ports_are_tried(published: str, wanted: tuple[int, ...]) -> None:
+    assert list_wanted(Port(80, published=published)) == wanted

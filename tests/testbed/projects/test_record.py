@@ -39,6 +39,6 @@ def test_projects_are_found_by_their_leases(tmp_path: Path, run_name: str) -> No
         with pytest.raises(UsageError, match="no project 'other' is up"):
             choose("other", root)
         (directory / "project.json").write_text("{")
-        with pytest.raises(PrerequisiteError, match="project.json"):
+        with pytest.raises(PrerequisiteError, match=r"project\.json"):
             list_projects(root)
     assert list_projects(root) == ()
