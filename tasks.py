@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +39,10 @@ def _scenario(task_name: str, scenario: str) -> str:
 
 @task(
     help={
-        "scenario": "name of a folder below scenarios/, or a path to one",
+        "scenario": "name of a folder below scenarios/, or the path of one, or of any compose file",
+        "file": "a compose file to merge over the scenario's, as -f of Compose does; may be given again",
+        "profile": "a profile whose services are started, too; may be given again",
+        "with": "a file with x-testbed: how to measure a scenario that does not say so itself",
         "platforms": "comma-separated: container, vm, a peer (crun, podman...), peers, all (a wrong name lists them)",
         "accel": "what runs virtual machines: kvm, tcg, tcg-single, or auto for the best that works",
         "base": "release that images are built on: bookworm, trixie or noble (default: the host's own)",
@@ -75,7 +78,8 @@ def _scenario(task_name: str, scenario: str) -> str:
         "metrics": "comma-separated: judge these only (a wrong name lists all)",
         "html": "also write a page of the comparison to this file",
         "junit": "also write the comparison as JUnit XML to this file",
-    }
+    },
+    iterable=["file", "profile"],
 )
 @reporting
 def bench(
@@ -113,6 +117,9 @@ def bench(
     metrics: str = "",
     html: str = "",
     junit: str = "",
+    file: Sequence[str] | None = None,
+    profile: Sequence[str] | None = None,
+    with_: str = "",
 ) -> int:
     """Measure a scenario on every platform, then print the answer and the report's path."""
     given = dict(locals())
@@ -121,10 +128,12 @@ def bench(
     from testbed.measures.design import parse_budget, parse_until
     from testbed.request import Options
     from testbed.run_folders import locate
+    from testbed.scenario import model
     from testbed.scenario.consolidation import Asked, parse_fractions, parse_zombies
 
     if resume:
         _check_resumed(given)
+    compose = model.Asked(tuple(file or ()), tuple(profile or ()), settings=with_)
     options = Options(
         scenario="" if resume else _scenario("bench", scenario),
         platforms=split_words(platforms),
@@ -155,9 +164,10 @@ def bench(
             packing,
             parse_zombies(zombies) if zombies else None,
         ),
+        compose=compose,
     )
     wishes = Wishes(gate, html, junit, json=json)
-    planned = None if resume else Planned(scenario, ROOT / "scenarios", quick, machine)
+    planned = None if resume else Planned(scenario, ROOT / "scenarios", quick, machine, compose)
     earlier = read_baseline(baseline, limit, metrics, wishes, planned)
     with show_progress() as progress:
         run = choose_machine(machine)(options, progress)
@@ -189,9 +199,9 @@ _BESIDE_RESUME = (
 def _check_resumed(given: Mapping[str, object]) -> None:
     """Raise UsageError for an option of ``bench`` that stands beside --resume though the run itself says it."""
     defaults = inspect.signature(bench.body).parameters
-    others = [name for name in given if name not in _BESIDE_RESUME and given[name] != defaults[name].default]
+    others = [name for name in given if name not in _BESIDE_RESUME and given[name] not in ([], defaults[name].default)]
     if others:
-        named = ", ".join(f"--{name.replace('_', '-')}" for name in others)
+        named = ", ".join(f"--{name.strip('_').replace('_', '-')}" for name in others)
         raise UsageError(f"--resume with {named}: a run goes on as it began", "leave it out; --budget may be new")
 
 

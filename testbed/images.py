@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection
 
 from runtime.errors import UsageError
 from runtime.home import is_sealed, store_root
@@ -11,11 +11,10 @@ from runtime.images.build import build
 from runtime.images.model import Image
 from runtime.images.releases import RELEASES, choose_release
 from runtime.images.store import Store
-from testbed.compose.model import Application
 from testbed.neighbours.image import REFERENCE as NEIGHBOUR_IMAGE
 from testbed.neighbours.image import ensure_neighbour_image
 from testbed.scenario.model import Scenario, Service
-from testbed.services.contents import add_contents
+from testbed.services.contents import add_contents, has_contents, name_with_contents
 from vm_images.kernel import GuestKernel
 from vm_images.minimal_kernel import build_minimal_kernel
 
@@ -26,35 +25,43 @@ def image_name(scenario: str, service: str) -> str:
 
 
 def build_images(
-    scenario: Scenario, progress: Callable[[str], None], base: str = "", measures: Collection[str] = ()
+    scenario: Scenario,
+    progress: Callable[[str], None],
+    base: str = "",
+    measures: Collection[str] = (),
+    *,
+    contents: bool = True,
 ) -> dict[str, Image]:
     """Build the image of each service, unless the store has all its layers, and return them by the service's name; for
     ``measures`` with neighbours also theirs, by its own.
 
-    ``base`` is the release that they stand on, "" the host's. An image on another one has that in its name.
+    ``base`` is the release that they stand on, "" the host's. An image on another one has that in its name. With
+    ``contents`` each has what its service's file mounts as a further layer (testbed.services.contents).
     """
     store = Store(store_root() / "images")
     beside = (NEIGHBOUR_IMAGE,) if "neighbours" in measures else ()
     if is_sealed():
-        names = (*(service.name for service in scenario.services), *beside)
-        return {name: store.get(image_name(scenario.name, name)) for name in names}
+        return {
+            **{service.name: store.get(_name_sealed(scenario, service)) for service in scenario.services},
+            **{name: store.get(name) for name in beside},
+        }
     tag = f":{base}" if base and base != choose_release("", read_host()).codename else ""
     images = {
         service.name: _build(store, service, f"{image_name(scenario.name, service.name)}{tag}", progress, base)
         for service in scenario.services
     }
+    if contents:
+        images = {
+            service.name: add_contents(store, images[service.name], service, scenario.application, progress)
+            for service in scenario.services
+        }
     return images | {name: ensure_neighbour_image(store, progress) for name in beside}
 
 
-def add_all_contents(
-    services: Sequence[Service], application: Application, images: Mapping[str, Image], progress: Callable[[str], None]
-) -> dict[str, Image]:
-    """Return the images with what the services' files mount, each as a further layer. Raises UsageError."""
-    store = Store(store_root() / "images")
-    added = {
-        service.name: add_contents(store, images[service.name], service, application, progress) for service in services
-    }
-    return {**images, **added}
+def _name_sealed(scenario: Scenario, service: Service) -> str:
+    """Return what a sealed store, which is made for one scenario's runs, calls the image of a service."""
+    name = image_name(scenario.name, service.name)
+    return name_with_contents(name) if has_contents(service) else name
 
 
 def _build(store: Store, service: Service, reference: str, progress: Callable[[str], None], base: str) -> Image:

@@ -117,6 +117,7 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.qemu",
         "testbed.results",
         "testbed.scenario",
+        "testbed.services",
         "testbed.temperature",
     },
     "testbed.stage": {
@@ -230,7 +231,7 @@ ROOMS: Mapping[str, set[str]] = {
     },
     "testbed.scenario": {"testbed.compose", "testbed.load", "testbed.yamltree"},
     "testbed.neighbours": {"testbed.interruption", "testbed.platforms", "testbed.scenario", "testbed.services"},
-    "testbed.images": {"testbed.compose", "testbed.neighbours", "testbed.scenario", "testbed.services"},
+    "testbed.images": {"testbed.neighbours", "testbed.scenario", "testbed.services"},
     "testbed.host": {"testbed.sample"},
     "testbed.load": {"testbed.histograms"},
     "testbed.services": {"testbed.compose", "testbed.load", "testbed.scenario"},

@@ -28,20 +28,27 @@ _COLOURS = (36, 33, 32, 35, 34, 31)
 
 
 @task(
+    iterable=["file", "profile"],
     help={
-        "scenario": "name of a folder below scenarios/, or a path to one",
+        "scenario": "name of a folder below scenarios/, or the path of one, or of any compose file",
+        "file": "a compose file to merge over the scenario's, as -f of Compose does; may be given again",
+        "profile": "a profile whose services are started, too; may be given again",
+        "with": "a file with x-testbed: when a scenario is ready that does not say so itself",
         "platform": "container, vm or another kind of virtual machine",
         "project": "its name on this host (default: the scenario's); several can be up at once",
         "accel": "what runs virtual machines: kvm, tcg, tcg-single, or auto for the best that works",
         "base": "release that images are built on: bookworm, trixie or noble (default: the host's own)",
         "share": "also while a run is being measured on this host",
         "json": "print as JSON on standard output",
-    }
+    },
 )
 @reporting
 def up(
     context: Context,
     scenario: str = "",
+    file: list[str] | None = None,
+    profile: list[str] | None = None,
+    with_: str = "",
     platform: str = "container",
     project: str = "",
     accel: str = "auto",
@@ -53,21 +60,23 @@ def up(
     from testbed.projects.control import bring_up
     from testbed.projects.holder import Order
     from testbed.projects.record import find
-    from testbed.scenario.model import list_scenarios, load
+    from testbed.scenario.model import Asked, list_scenarios, load
 
     if not scenario:
         listed = ", ".join(list_scenarios(ROOT / "scenarios"))
         raise UsageError(f"up: which scenario? {listed}, or the path of one", "./invoke up NAME")
-    if "/" in scenario or scenario in (".", ".."):
-        scenario = str(Path(scenario).resolve())
-    name = project or load(scenario, ROOT / "scenarios").name
+    if "/" in scenario or scenario in (".", "..") or scenario.endswith((".yaml", ".yml")):
+        scenario = str(Path(scenario).absolute())
+    files = tuple(str(Path(one).absolute()) for one in file or ())
+    asked = Asked(files, tuple(profile or ()), settings=str(Path(with_).absolute()) if with_ else "")
+    name = project or load(scenario, ROOT / "scenarios", asked).name
     there = find(name)
     if there is not None and there.alive and there.record is not None:
         _check_same(there, platform)
         print_progress(f"{name} is up already")
         _show([there], json)
         return 0
-    order = Order(name, scenario, str(ROOT / "scenarios"), platform, accel, base)
+    order = Order(name, scenario, str(ROOT / "scenarios"), platform, accel, base, asked)
     started = bring_up(order, print_progress, share=share)
     _show([started], json)
     print_progress("more: ./invoke ps, ./invoke logs -f, ./invoke exec SERVICE COMMAND; end it: ./invoke down")

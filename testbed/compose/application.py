@@ -32,12 +32,13 @@ _MOST_NAMES = 20  # of variables, in a note
 
 
 class Asked(Struct, frozen=True):
-    """What was asked for of compose files: the ``files`` to merge in their order, the ``profiles`` that are on, and
-    files of variables in place of ``.env``."""
+    """What was asked for of compose files: further ``files`` to merge in their order, the ``profiles`` that are on,
+    files of variables in place of ``.env``, and a file that says how the application is measured ("" for none)."""
 
     files: tuple[str, ...] = ()
     profiles: tuple[str, ...] = ()
     env_files: tuple[str, ...] = ()
+    settings: str = ""
 
 
 NOTHING_ASKED = Asked()

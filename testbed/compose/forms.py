@@ -53,11 +53,12 @@ def _split_pair(item: Value, separators: str) -> Pair:
 
 
 def read_texts(value: Value, expected: str = "text or a list of it") -> tuple[str, ...]:
-    """Return a list of texts, or the only one."""
+    """Return a list of texts, or the only one, which may be empty."""
     if value.is_null:
         return ()
     if value.is_text:
-        return (value.printed(expected),)
+        text = value.printed(expected)
+        return (text,) if text else ()
     return tuple(item.printed(expected) for item in value.items())
 
 

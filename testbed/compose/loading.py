@@ -163,7 +163,7 @@ class Loader:
         if not found or len(found) < len(files):
             return None
         if circle := [file for file in found if file in including]:
-            path.report(f"{quote(str(circle[0]))} includes this file", "files that do not include each other")
+            path.report(f"{quote(circle[0].name)} includes this file", "files that do not include each other")
             return None
         folder = found[0].parent
         if "project_directory" in fields:

@@ -23,7 +23,7 @@ from testbed.yamltree.problems import Problems, cut
 from testbed.yamltree.values import print_scalar
 
 # Steps of merging in all; files whose aliases multiply would take more.
-MOST_MERGES = 500_000
+MOST_MERGES = 100_000
 
 _REPLACED = ("command", "entrypoint", "healthcheck.test")
 # Lists of NAME=value that may be mappings, and lists that may be one scalar.

@@ -74,6 +74,9 @@ def _read_short(item: Value) -> Mount | None:
     if not text:
         return None
     short = split_volume(text)
+    if text.startswith(":"):
+        item.report(f"is {quote(text)}, whose source is empty", _SHORT)
+        return None
     mount = Mount("volume", _checked_target(item, short.target), short.source)
     if is_path(short.source):
         mount = replace(mount, kind="bind", source=str(resolve_path(item.source, short.source)))

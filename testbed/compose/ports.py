@@ -13,7 +13,7 @@ from testbed.yamltree.values import Value, require
 MOST_PORTS = 65535
 _SHORT = re.compile(
     r"(?:(?P<host>\[[0-9a-fA-F:.]+\]|[0-9]+(?:\.[0-9]+){3}):)?"
-    r"(?:(?P<published>[0-9]{0,5}(?:-[0-9]{1,5})?):)?(?P<target>[0-9]{1,5}(?:-[0-9]{1,5})?)(?:/(?P<protocol>[a-z]+))?"
+    r"(?::?(?P<published>[0-9]{0,5}(?:-[0-9]{1,5})?):)?(?P<target>[0-9]{1,5}(?:-[0-9]{1,5})?)(?:/(?P<protocol>[a-z]+))?"
 )
 _RANGE = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 _LONG = ("name", "mode", "host_ip", "target", "published", "protocol", "app_protocol")

@@ -79,7 +79,9 @@ def make_questions(
     scenario: Scenario, ready: Ready, addresses: Mapping[str, str], complete: Collection[str] = ()
 ) -> tuple[Question, ...]:
     """Return what to ask of a starting application: the ready check first, then every other port that is known, but for
-    those of services that have done their work."""
+    those of services that have done their work; nothing of one without ports."""
+    if not ready.service:
+        return ()
     check = Question(ready.service, addresses[ready.service], ready.port, ready.path, ready.status, ready.body)
     ports = [
         (service.name, port) for service in scenario.services if service.name not in complete for port in service.ports
@@ -292,6 +294,9 @@ class Application:
         }
         cgroups = {throttling.name_part(instance): self._platform.cgroup(instance) for instance in self.instances}
         held_back = throttling.read(cgroups)
+        if not answers:  # without a port, it is ready when its processes run
+            running_ns = max(max(phases.values()) for phases in services.values())
+            return Timeline(requested_ns, services, running_ns, running_ns, held_back, counted)
         ready_ns = max(answers[0].ready_ns, *opened.values())
         return Timeline(requested_ns, services, answers[0].open_ns, ready_ns, held_back, counted)
 

@@ -43,7 +43,7 @@ def require_apart(services: Sequence[Service], platform: str) -> None:
         for one in list_awaited(service):
             raise UsageError(
                 f"{service.name}: depends_on {one.service}: {one.condition}: {platform} starts all services at once",
-                "take a platform with an instance for each service, container or vm",
+                "take platforms with an instance for each service, as --platforms container,vm",
             )
 
 

@@ -127,6 +127,18 @@ def require_memory(names: Iterable[str], services: Sequence[Service]) -> None:
         raise UsageError("\n".join(problems), next(iter(problems.values())))
 
 
+def require_containers(names: Iterable[str], services: Sequence[Service]) -> None:
+    """Raise a UsageError that names every key of a service that is of this host, where one of these platforms is a
+    machine: it has a kernel of its own."""
+    machines = [name for name in names if name in VARIANTS]
+    hosts = [f"{service.name}.{key}: {what}" for service in services for key, what in service.only_containers]
+    if machines and hosts:
+        raise UsageError(
+            "\n".join(f"{named}: {', '.join(machines)} cannot have that" for named in dict.fromkeys(hosts)),
+            "measure containers only, with --platforms container, or leave that out: --file with a !reset",
+        )
+
+
 class Machines(Struct, frozen=True):
     """What was asked for of all virtual machines: ``kernel`` is one of somebody's own, for those that are given one;
     ``emulator_cpus`` processors are for QEMU's own threads, besides the services' limits."""

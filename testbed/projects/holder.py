@@ -27,7 +27,7 @@ from runtime.lease import lease
 from runtime.processes import start_time
 from testbed.duet.messages import Done, Said, describe_error, send
 from testbed.host.noise import Watch
-from testbed.images import add_all_contents, build_images
+from testbed.images import build_images
 from testbed.interruption import Interrupted, Undo, raise_on_signals
 from testbed.lab import Lab
 from testbed.measures.application import Application
@@ -38,7 +38,7 @@ from testbed.projects.forward import Forwarder, list_listeners
 from testbed.projects.record import Member, Record
 from testbed.projects.stopping import MOST_GRACE_S, read_grace, stop_gently
 from testbed.projects.volumes import prepare_places, volumes_folder
-from testbed.scenario.model import Scenario, Settings
+from testbed.scenario.model import NOTHING_ASKED, Asked, Scenario, Settings
 from testbed.scenario.model import load as load_scenario
 from testbed.services.mounts import Places, list_mounts, require_no_shared
 from testbed.services.specs import Mounts
@@ -47,7 +47,8 @@ _LOOK_S = 0.25
 
 
 class Order(Struct, frozen=True):
-    """What is to be started: the ``scenario`` by name below the folder ``scenarios``, or by path, as ``project``."""
+    """What is to be started: the ``scenario`` by name below the folder ``scenarios``, or by path, as ``project``;
+    ``asked`` is what was asked for of its compose files."""
 
     project: str
     scenario: str
@@ -55,6 +56,7 @@ class Order(Struct, frozen=True):
     platform: str
     accelerator: str = "auto"
     base: str = ""
+    asked: Asked = NOTHING_ASKED
 
 
 class _Logs(Struct, frozen=True):
@@ -82,12 +84,15 @@ def hold(order: Order, say: Callable[[str], None], ready: Callable[[], None]) ->
 
     Raises UsageError when the project's name is taken, and what building and starting raise. Nothing is left after it.
     """
-    scenario = load_scenario(order.scenario, Path(order.scenarios))
+    scenario = load_scenario(order.scenario, Path(order.scenarios), order.asked)
     for note in scenario.application.notes:
         say(note)
     name = records.lease_name(order.project)
     registry.require_memory([order.platform], scenario.services)
+    registry.require_containers([order.platform], scenario.services)
     registry.require_programs([order.platform])
+    if order.platform != "container":
+        require_no_shared(scenario.services, order.platform)
     with Undo() as undo:
         directory = undo.enter_context(lease(name))
         pid = os.getpid()
@@ -127,16 +132,15 @@ def _prepare(
 ) -> tuple[dict[str, Image], Mounts]:
     """Build the images, prepare the platform, and return the images with what is mounted in the services: the host's
     own files where those can be, or else copies of them in the images."""
-    images = build_images(scenario, say, order.base)
     services, application = scenario.services, scenario.application
     mounts: dict[str, tuple[Mount, ...]] = {}
     if isinstance(platform, Reachable):
+        images = build_images(scenario, say, order.base, contents=False)
         places = Places(volumes_folder(order.project), directory / "files")
         prepare_places(places, services, application, images)
         mounts = {service.name: list_mounts(service, application, places) for service in services}
     else:
-        require_no_shared(services, order.platform)
-        images = add_all_contents(services, application, images, say)
+        images = build_images(scenario, say, order.base)
     say(f"preparing {order.platform}")
     platform.prepare(scenario, images)
     return images, mounts

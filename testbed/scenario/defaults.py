@@ -9,10 +9,11 @@ from msgspec import Struct
 
 from testbed.compose.model import Port, Service
 
-# What HTTP servers of images and frameworks listen on, the usual ones first.
-_HTTP = (80, 8080, 8000, 3000, 5000, 8888, 9000, 8081, 4000, 4200, 5173)
+# What HTTP servers of images and frameworks listen on.
+_HTTP = frozenset((80, 3000, 3001, 4000, 4200, 5000, 5173, 5601, 8000, 8001, 8008, 8080, 8081, 8088, 8888, 9000, 9090))
 _LOCAL = re.compile(
-    r"http://(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1\])(?::([0-9]{1,5}))?(/[!#%&*+,./0-9:;=?@A-Z_a-z~-]{0,1000})?"
+    r"(?:\bhttp://|(?<![\w/.:])(?=[^\s/]+:[0-9]+/))(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1\])"
+    r"(?::([0-9]{1,5}))?(/[!#%&*+,./0-9:;=?@A-Z_a-z~-]{0,1000})?"
 )
 
 
@@ -29,25 +30,32 @@ def find_front(services: Sequence[Service]) -> Front | None:
     """Return where an application is asked: at the HTTP address that a service's healthcheck asks itself, if the
     service publishes that port, otherwise at a published port; None when nothing is published or exposed.
 
-    Of several services comes first the one that no other depends on, then what HTTP servers listen on.
+    Of several services come first those that no other depends on, then those that listen where HTTP servers do, then
+    the one that the files name first.
     """
     needed = {one.service for service in services for one in service.depends_on}
     offered = [(service, port) for service in services for port in service.offers if port.protocol == "tcp"]
     if not offered:
         return None
 
-    def rank(one: tuple[Service, Port]) -> tuple[bool, bool, int]:
+    def rank(one: tuple[Service, Port]) -> tuple[bool, bool, bool]:
         service, port = one
-        usual = _HTTP.index(port.target) if port.target in _HTTP else len(_HTTP)
-        return port.exposed, service.name in needed and usual == len(_HTTP), usual
+        return port.exposed, service.name in needed, port.target not in _HTTP
 
-    # With equal ranks, the one that the files name first.
     service, port = min(offered, key=rank)
     how = "exposed" if port.exposed else "published"
     asked = _find_checked(service)
     if asked is not None and any(one.target == asked[0] for one in service.offers):
         return Front(service.name, asked[0], asked[1], "what its healthcheck asks")
     return Front(service.name, port.target, "/", f"the first port that is {how}")
+
+
+def describe_front(front: Front | None) -> str:
+    """Return what is asked of an application that does not say so, for the user."""
+    if front is None:
+        return "no service publishes a port, so nothing is asked of it"
+    where = f"http://{front.service}:{front.port}{front.path} ({front.reason})"
+    return f"ready with the first answer of {where}, which the load asks for, too"
 
 
 def _find_checked(service: Service) -> tuple[int, str] | None:

@@ -19,7 +19,7 @@ from runtime.errors import UsageError
 from runtime.files import check_inside
 from testbed.compose.application import NOTHING_ASKED, Asked, load_files, read_application
 from testbed.compose.model import Application, Service
-from testbed.scenario.defaults import Front, find_front
+from testbed.scenario.defaults import Front, describe_front, find_front
 from testbed.scenario.sections import ANY
 from testbed.scenario.settings import Density, Load, Ready, Settings, Slo, read_settings
 from testbed.yamltree.nodes import Source, Table, parse_documents, read_documents
@@ -27,8 +27,8 @@ from testbed.yamltree.problems import Problems, quote
 from testbed.yamltree.values import Value
 
 __all__ = [
-    "Application", "Asked", "Density", "Load", "Ready", "Scenario", "Service", "Settings", "Slo", "list_scenarios",
-    "load",
+    "NOTHING_ASKED", "Application", "Asked", "Density", "Load", "Ready", "Scenario", "Service", "Settings", "Slo",
+    "list_scenarios", "load",
 ]  # fmt: skip
 
 # Compose specification, "Compose file": the preferred names first.
@@ -39,6 +39,7 @@ OVERRIDE_FILES = (
     *("docker-compose.override.yaml", "docker-compose.override.yml"),
 )
 SETTINGS = "x-testbed"
+_MOST_MISSING = 10
 # Compose specification, "Name top-level element"; it is also the first part of image references.
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 
@@ -46,8 +47,8 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 class Scenario(Struct, frozen=True):
     """A scenario. ``services`` come after what they depend on; ``quick`` is ``settings`` with its quick overrides.
 
-    ``application`` has what services share, and notes for the user; ``files`` are those that were read, the first one
-    in ``folder``.
+    ``application`` has what services share, and notes for the user; ``files`` are those that were named, the first one
+    in ``folder``. An application whose files name no port has a ready check of no service: it cannot be measured.
     """
 
     name: str
@@ -73,49 +74,34 @@ def load(
     name_or_path: str,
     scenarios_folder: Path,
     asked: Asked = NOTHING_ASKED,
-    settings: str = "",
     environment: Mapping[str, str] = os.environ,
 ) -> Scenario:
     """Return the scenario of that name below ``scenarios_folder``, or of the folder or compose file at that path.
 
-    ``asked`` has further files and profiles, ``settings`` is a file whose ``x-testbed`` is taken, and ``environment``
-    replaces variables. Raises UsageError: for malformed input a line ``file:line: key: what is wrong; what is
-    expected`` for each mistake, for an unknown name the known ones.
+    ``environment`` has the values of variables, before those in ``.env``. Raises UsageError: for malformed input a line
+    ``file:line: key: what is wrong; what is expected`` for each mistake, for an unknown name the known ones.
     """
     files = locate(name_or_path, scenarios_folder, asked)
     problems = Problems()
     loaded = load_files(files, asked, environment, problems)
     application = read_application(loaded)
-    services = application.services
-    root = loaded.root
-    fields = root.entries() if root.is_mapping else {}
-    given = _read_beside(Path(settings), problems) if settings else fields.get(SETTINGS)
-    notes = application.notes
+    fields = loaded.root.entries()
+    given = _read_beside(Path(asked.settings), problems) if asked.settings else fields.get(SETTINGS)
+    services, notes = application.services, application.notes
     if given is not None and not given.is_null:
         full, quick = read_settings(given, tuple(service.name for service in services))
     else:
         front = find_front(services)
-        if front is None:
-            expected = "how to measure: at least ready, with service and port, here or in a file (--with)"
-            problems.add(root.file, root.line, SETTINGS, "is missing, and no service publishes a port", expected)
-        front = front or Front("", 1, "/", "")
-        full, quick = read_settings(_make_settings(root, front), ())
+        full, quick = read_settings(_make_settings(loaded.root, front or Front("", 1, "/", "")), ())
         services = tuple(replace(service, ports=_awaited(service, front)) for service in services)
-        where = f"http://{front.service}:{front.port}{front.path}, {front.reason}"
-        notes = (*notes, f"no {SETTINGS}: ready at the first answer of {where}; the load is GET of the same")
+        notes = (*notes, f"no {SETTINGS}: {describe_front(front)}")
     if len(files) > 1:
         notes = (f"merged: {', '.join(file.name for file in files)}", *notes)
     name = _name(fields.get("name"), files[0])
-    problems.check()
-    return Scenario(
-        name=name,
-        folder=files[0].parent,
-        services=services,
-        settings=full,
-        quick=quick,
-        application=replace(application, services=services, notes=notes),
-        files=files,
-    )
+    missing = ", ".join(loaded.missing[:_MOST_MISSING])
+    problems.check(f"these variables have no value here: {missing}" if missing else "")
+    application = replace(application, services=services, notes=notes)
+    return Scenario(name, files[0].parent, services, full, quick, application, files)
 
 
 def locate(name_or_path: str, scenarios_folder: Path, asked: Asked = NOTHING_ASKED) -> tuple[Path, ...]:
@@ -171,9 +157,9 @@ def _make_settings(root: Value, front: Front) -> Value:
     return Value(root.problems, SETTINGS, document)
 
 
-def _awaited(service: Service, front: Front) -> tuple[int, ...]:
+def _awaited(service: Service, front: Front | None) -> tuple[int, ...]:
     """Return the ports to wait for: of strangers, not every port that a file names is ever open."""
-    return (front.port,) if service.name == front.service else ()
+    return (front.port,) if front is not None and service.name == front.service else ()
 
 
 def _name(value: Value | None, file: Path) -> str:

@@ -31,6 +31,11 @@ def has_contents(service: Service) -> bool:
     return bool(service.secrets or service.configs or any(one.kind in ("bind", "volume") for one in service.mounts))
 
 
+def name_with_contents(reference: str) -> str:
+    """Return what the store calls an image with the files that are mounted in its service."""
+    return f"{reference}-files" if ":" in reference else f"{reference}:files"
+
+
 def add_contents(
     store: Store, image: Image, service: Service, application: Application, progress: Callable[[str], None]
 ) -> Image:
@@ -47,7 +52,7 @@ def add_contents(
         _Laying(tree, image.layers, service.name).lay(service, application)
         newest_s = settle(tree, since_s, max((store.newest_s(layer) for layer in image.layers), default=0))
         layer = store.add_layer(tree, f"files of {service.name}", newest_s)
-        return store.tag(f"{image.reference}+files", image.config, (*image.layers, layer), image.history)
+        return store.tag(name_with_contents(image.reference), image.config, (*image.layers, layer), image.history)
 
 
 class _Laying:

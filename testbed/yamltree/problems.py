@@ -38,11 +38,11 @@ class Problems:
         printable = "".join(character if character.isprintable() else "?" for character in text)
         self._problems.append((self._files[file], line, f"{file}:{line}: {printable}"))
 
-    def check(self) -> None:
-        """Raise a UsageError that reports all of them, by file and line, if there are any."""
+    def check(self, hint: str = "") -> None:
+        """Raise a UsageError that reports all of them, by file and line, if there are any; ``hint`` is said of all."""
         if self._problems:
             lines = [text for _, _, text in sorted(self._problems, key=lambda problem: problem[:2])]
-            raise UsageError("\n".join([*lines, *([f"and {self._more} more"] if self._more else [])]))
+            raise UsageError("\n".join([*lines, *([f"and {self._more} more"] if self._more else [])]), hint)
 
 
 def quote(text: str) -> str:

@@ -117,3 +117,18 @@ def test_what_no_class_makes_is_refused_and_not_half_ignored(variant: Variant, r
         patch.setattr(registry, "VARIANTS", {variant.name: variant})
         with pytest.raises(UsageError, match=f"no platform makes {variant.name}: {reason}"):
             registry.create(variant.name, "run", tmp_path, Lab())
+
+
+def test_what_is_of_this_host_is_refused_to_machines_by_name() -> None:
+    limits = Resources(memory_bytes=256 << 20, cpus=1)
+    services = [
+        Service("web", limits),
+        Service("agent", limits, only_containers=(("pid", "the processes of the host"),)),
+    ]
+    registry.require_containers(["container", "crun"], services)
+    registry.require_containers(["vm"], services[:1])
+    with pytest.raises(
+        UsageError, match=r"agent.pid: the processes of the host: vm, vm-micro cannot have that"
+    ) as caught:
+        registry.require_containers(["container", "vm", "vm-micro"], services)
+    assert "--platforms container" in caught.value.hint

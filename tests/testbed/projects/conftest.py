@@ -11,13 +11,16 @@ import pytest
 from testbed.projects.control import bring_down, bring_up
 from testbed.projects.holder import Order
 from testbed.projects.record import Project, find
+from testbed.projects.volumes import remove_volumes
 from tests.owned import no_dead_run_left
 
 DOCKERFILE = """FROM scratch
 COPY busybox /bin/busybox
 COPY busybox /bin/sh
 COPY index.html /www/index.html
+COPY index.html /data/seed
 ENV PATH=/bin GREETING=hello
+CMD ["/bin/busybox", "httpd", "-f", "-p", "8080", "-h", "/www"]
 """
 COMPOSE = """name: {name}
 services:
@@ -44,13 +47,13 @@ Start = Callable[..., Project]
 def write_scenario(tmp_path: Path, run_name: str) -> Write:
     """Return what writes the scenario and returns its folder."""
 
-    def write(script: str = SIDE, port: int = 18099) -> Path:
+    def write(script: str = SIDE, port: int = 18099, compose: str = COMPOSE) -> Path:
         folder = tmp_path / "app"
         (folder / "web").mkdir(parents=True)
         shutil.copy2("/bin/busybox", folder / "web" / "busybox")
         (folder / "web" / "Dockerfile").write_text(DOCKERFILE)
         (folder / "web" / "index.html").write_text("<p>here</p>\n")
-        (folder / "compose.yaml").write_text(COMPOSE.format(name=run_name, port=port, script=script))
+        (folder / "compose.yaml").write_text(compose.format(name=run_name, port=port, script=script))
         return folder
 
     return write
@@ -71,3 +74,4 @@ def start(home: Path, run_name: str) -> Iterator[Start]:
             if (project := find(name)) is not None:
                 bring_down(project, 0)
             assert find(name) is None
+            remove_volumes(name)

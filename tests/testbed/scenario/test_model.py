@@ -227,7 +227,6 @@ def test_a_wrong_service_is_named_with_its_line(tmp_path: Path, lines: str, star
         ("cap: 3", "cap: 2.5", "10: x-testbed.density.cap: is '2.5'"),
         ("density:", "quick: {density: {cap: 0}}\n  density:", "10: x-testbed.quick.density.cap: is '0'"),
         ("density:", "quick: {cap: 0}\n  density:", "10: x-testbed.quick.cap: is not supported"),
-        ("x-testbed:", "x-test:", "1: x-testbed: is missing"),
         (
             "services:",
             "service:",
