@@ -14,7 +14,9 @@ from runtime.images.store import Store
 from testbed.neighbours.image import REFERENCE as NEIGHBOUR_IMAGE
 from testbed.neighbours.image import ensure_neighbour_image
 from testbed.scenario.model import Scenario, Service
-from testbed.services.contents import add_contents, has_contents, name_with_contents
+from testbed.services.contents import add_contents, has_contents
+from testbed.substitutes.building import ensure_substitute
+from testbed.substitutes.table import find_substitute, list_substitutes
 from vm_images.kernel import GuestKernel
 from vm_images.minimal_kernel import build_minimal_kernel
 
@@ -47,28 +49,35 @@ def build_images(
         }
     tag = f":{base}" if base and base != choose_release("", read_host()).codename else ""
     images = {
-        service.name: _build(store, service, f"{image_name(scenario.name, service.name)}{tag}", progress, base)
+        service.name: _obtain(store, service, f"{image_name(scenario.name, service.name)}{tag}", progress, base)
         for service in scenario.services
     }
-    if contents:
-        images = {
-            service.name: add_contents(store, images[service.name], service, scenario.application, progress)
-            for service in scenario.services
-        }
+    for service in scenario.services if contents else ():
+        if has_contents(service):
+            name = _name_with_contents(scenario, service)
+            images[service.name] = add_contents(
+                store, name, images[service.name], service, scenario.application, progress
+            )
     return images | {name: ensure_neighbour_image(store, progress) for name in beside}
+
+
+def _name_with_contents(scenario: Scenario, service: Service) -> str:
+    """Return what the store calls the image of a service with the files that are mounted in it."""
+    return f"{image_name(scenario.name, service.name)}:files"
 
 
 def _name_sealed(scenario: Scenario, service: Service) -> str:
     """Return what a sealed store, which is made for one scenario's runs, calls the image of a service."""
-    name = image_name(scenario.name, service.name)
-    return name_with_contents(name) if has_contents(service) else name
+    if has_contents(service):
+        return _name_with_contents(scenario, service)
+    return service.image if service.build is None else image_name(scenario.name, service.name)
 
 
-def _build(store: Store, service: Service, reference: str, progress: Callable[[str], None], base: str) -> Image:
-    """Build the image of a service. Raises UsageError for one that names an image instead."""
+def _obtain(store: Store, service: Service, reference: str, progress: Callable[[str], None], base: str) -> Image:
+    """Return the image of a service: built, or the one that it names. Raises UsageError when it cannot be had."""
     made = service.build
     if made is None:
-        raise UsageError(f"{service.name}: the image {service.image} is not in the store", "give the service a build")
+        return find_image(store, service.image, progress, base)
     beyond = {"dockerfile_inline": made.inline, "target": made.target, "additional_contexts": made.contexts}
     if made.dockerfile is None or any(beyond.values()):
         keys = ", ".join(key for key, value in beyond.items() if value)
@@ -81,6 +90,20 @@ def _build(store: Store, service: Service, reference: str, progress: Callable[[s
         progress=progress,
         arguments=dict(made.args),
         base=base,
+    )
+
+
+def find_image(store: Store, reference: str, progress: Callable[[str], None], base: str = "") -> Image:
+    """Return the image of that name from the store, or what takes its place. Raises UsageError when there is none."""
+    found = store.find(reference)
+    if found is not None:
+        return found
+    substitute = find_substitute(reference)
+    if substitute is not None:
+        return ensure_substitute(store, reference, substitute, progress, base)
+    known = ", ".join(list_substitutes())
+    raise UsageError(
+        f"the image {reference} is not in the store", f"without a registry there are substitutes of: {known}"
     )
 
 

@@ -31,20 +31,18 @@ def has_contents(service: Service) -> bool:
     return bool(service.secrets or service.configs or any(one.kind in ("bind", "volume") for one in service.mounts))
 
 
-def name_with_contents(reference: str) -> str:
-    """Return what the store calls an image with the files that are mounted in its service."""
-    return f"{reference}-files" if ":" in reference else f"{reference}:files"
-
-
 def add_contents(
-    store: Store, image: Image, service: Service, application: Application, progress: Callable[[str], None]
+    store: Store,
+    reference: str,
+    image: Image,
+    service: Service,
+    application: Application,
+    progress: Callable[[str], None],
 ) -> Image:
-    """Return a service's image with the layer of what its file mounts; the image itself where that is nothing.
+    """Return a service's image with the layer of what its file mounts, which the store calls ``reference``.
 
     Raises UsageError for what cannot be copied: a socket, a device, a source that is not there, or too much of it.
     """
-    if not has_contents(service):
-        return image
     with store.building(progress), store.scratch() as scratch:
         tree = scratch / "contents"
         tree.mkdir()
@@ -52,7 +50,7 @@ def add_contents(
         _Laying(tree, image.layers, service.name).lay(service, application)
         newest_s = settle(tree, since_s, max((store.newest_s(layer) for layer in image.layers), default=0))
         layer = store.add_layer(tree, f"files of {service.name}", newest_s)
-        return store.tag(name_with_contents(image.reference), image.config, (*image.layers, layer), image.history)
+        return store.tag(reference, image.config, (*image.layers, layer), image.history)
 
 
 class _Laying:

@@ -92,7 +92,8 @@ def test_a_file_means_what_it_means_to_compose(start: Start, folder: Path, run_n
     assert told.splitlines() == [
         "uid=33 gid=44", "/srv/work", "front", "s3creta=133:440", "0:444", "done", "seed", "read only", "tmpfs",
     ]  # fmt: skip
-    hosts = dict(reversed(line.split("\t")) for line in execute(project, "web", "busybox cat /etc/hosts").splitlines())
+    lines = [line.split("\t") for line in execute(project, "web", "busybox cat /etc/hosts").splitlines()]
+    hosts = {name: address for address, name in lines}
     assert hosts["outside"] == "10.1.2.3" and hosts["db"] == hosts["database"] == hosts["store"] != hosts["front"]
 
     def states() -> dict[str, str]:

@@ -17,7 +17,7 @@ from runtime.images.store import Store
 from runtime.spec import Resources
 from testbed.compose.model import Application, Content, FileMount, Mount, Service, Volume
 from testbed.services import contents
-from testbed.services.contents import add_contents, has_contents, name_with_contents
+from testbed.services.contents import add_contents, has_contents
 
 pytestmark = pytest.mark.root
 
@@ -55,7 +55,7 @@ def site(tmp_path: Path) -> Path:
 
 
 def layer_of(store: Store, image: Image, service: Service, application: Application | None = None) -> Path:
-    made = add_contents(store, image, service, application or Application((service,)), print)
+    made = add_contents(store, "app/web:files", image, service, application or Application((service,)), print)
     assert made.layers[:-1] == image.layers and made.reference == "app/web:files"
     assert store.verify(made) == ()
     return made.layers[-1].path
@@ -103,11 +103,11 @@ def test_secrets_and_volumes_are_where_their_targets_lead(store: Store, image: I
     assert not (tmp_path / "missing").exists(), "nothing of the host is changed"
 
 
-def test_an_image_of_nothing_mounted_stays_as_it_is(store: Store, image: Image) -> None:
+def test_what_is_in_memory_is_no_content() -> None:
     service = Service("web", Resources(), mounts=(Mount("tmpfs", "/t"),))
     assert not has_contents(service)
-    assert add_contents(store, image, service, Application((service,)), print) is image
-    assert name_with_contents("a/b") == "a/b:files" and name_with_contents("a/b:trixie") == "a/b:trixie-files"
+    assert has_contents(replace(service, secrets=(FileMount("key", "/key"),)))
+    assert has_contents(replace(service, mounts=(Mount("volume", "/v"),)))
 
 
 def test_what_cannot_be_copied_is_named(
