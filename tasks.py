@@ -12,7 +12,12 @@ from invoke import Collection, Context, task
 from invoke.exceptions import Exit
 
 from reports.commands import fleet as fleets
+<<<<<<< HEAD
 from reports.commands import lists, projects, runs
+=======
+from reports.commands import lists, runs
+from reports.commands import plan as plans
+>>>>>>> main
 from reports.commands.exits import reporting
 from reports.commands.front import QuietProgram
 from reports.commands.options import ROOT, parse_fraction, parse_number, split_words
@@ -49,6 +54,7 @@ def _scenario(task_name: str, scenario: str) -> str:
         "machine": "where to measure: native (this host) or reference (deterministic, in instruction time)",
         "guest-kernel": "a vmlinux or bzImage of your own, drivers built in, for machines that are given a kernel",
         "cap": "a ramp ends with so many applications (default: the scenario's; in the reference machine: 8 or 20)",
+        "steps": "of density: look only at so many applications, such as 12,24, and end there",
         "emulator-cpus": "processors for QEMU's own threads, on top of the services' limits (default: 0)",
         "measures": "comma-separated: start,density,utilisation,work,neighbours,consolidation (default: its own)",
         "fractions": "of consolidation: percent of a machine that each server uses alone (default: 5,8,12; quick: 8)",
@@ -97,6 +103,7 @@ def bench(
     guest_kernel: str = "",
     emulator_cpus: str = "",
     cap: str = "",
+    steps: str = "",
     trials: str = "",
     until: str = "",
     budget: str = "",
@@ -157,6 +164,7 @@ def bench(
         duet=duet,
         against=against,
         cap=parse_number("--cap", cap) if cap else None,
+        steps=tuple(parse_number("--steps", one) for one in split_words(steps)),
         resume=locate(resume, ROOT / "results") if resume else None,
         packed=Asked(
             parse_fractions(fractions) if fractions else (),
@@ -408,7 +416,11 @@ def completion(context: Context, shell: str) -> int:
 
 # The tasks so far stand by themselves; those of a group come after it.
 namespace = Collection.from_module(sys.modules[__name__])
+<<<<<<< HEAD
 for more in (fleets, lists, projects, runs):
+=======
+for more in (fleets, plans, lists, runs):
+>>>>>>> main
     for one in Collection.from_module(more).tasks.values():
         namespace.add_task(one)
 

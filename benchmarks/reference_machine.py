@@ -1,10 +1,11 @@
 """What a run in the reference machine takes, and whether it is the same again beside other work.
 
-    sudo .venv/bin/python benchmarks/reference_machine.py [--scenario clickme] [--loaded 1] [BENCH OPTIONS...]
+    sudo .venv/bin/python benchmarks/reference_machine.py [--runs 2] [--loaded 1] [BENCH OPTIONS...]
 
-The same `./invoke bench --machine reference` is run twice, with ``--quick`` unless other options are given; the second
-time beside as many busy loops as ``--loaded`` says. For each: real and processor seconds of the emulation, the seconds
-that passed in the machine, its memory, and the digests over inputs and results. Exits with 3 when results differ.
+The same `./invoke bench --machine reference` is run so often, with ``--quick`` unless other options are given; every
+second time beside as many busy loops as ``--loaded`` says. For each: real and processor seconds of the emulation, the
+seconds that passed in the machine, its memory, and the digests over inputs and results. Exits with 3 when results
+differ.
 """
 
 from __future__ import annotations
@@ -47,20 +48,22 @@ def measure(options: list[str], loops: int) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--scenario", default="clickme")
-    parser.add_argument("--loaded", type=int, default=1, help="busy loops beside the second run")
+    parser.add_argument("--runs", type=int, default=2)
+    parser.add_argument("--loaded", type=int, default=1, help="busy loops beside every second run")
     arguments, others = parser.parse_known_args()
     options = ["--scenario", arguments.scenario, *(others or ["--quick"])]
     digests = []
-    for loops in (0, arguments.loaded):
+    for number in range(arguments.runs):
+        loops = arguments.loaded if number % 2 else 0
         machine = measure(options, loops)
         took = machine["emulated"]
         print(
             f"beside {loops} busy loops: {took['real_s']:.0f} s, {took['cpu_s']:.0f} s of processor time, "
             f"{took['machine_s']:.0f} s in the machine, {took['memory_bytes'] / 2**20:.0f} MiB"
         )
-        print(f"  inputs  {machine['inputs']}\n  results {machine['results']}")
+        print(f"  inputs  {machine['inputs']}\n  results {machine['results']}", flush=True)
         digests.append((machine["inputs"], machine["results"]))
-    same = digests[0] == digests[1]
+    same = len(set(digests)) == 1
     print("identical" if same else "different")
     return 0 if same else 3
 

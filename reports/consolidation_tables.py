@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from reports import consolidation
+from reports.cells import Cell, Table
 from reports.conditions import in_instruction_time
 from reports.quantities import INTERVALS
-from reports.tables import Cell, Table, show_estimate
+from reports.tables import show_estimate
 from testbed.analysis import Run
 from testbed.consolidations import estimate_idle, list_mixes
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from reports.cells import Cell, Table
 from reports.conditions import in_instruction_time
 from reports.figures import memory
 from reports.quantities import RULERS, Quantity
 from reports.summary import describe_copies
-from reports.tables import Cell, Table, show_estimate
+from reports.tables import show_estimate
 from testbed.analysis import Platform, Run
 from testbed.ramps import (
     PARTS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from reports.cells import Cell, Table
 from reports.neighbours import (
     RATIOS,
     list_measured,
@@ -11,7 +12,6 @@ from reports.neighbours import (
     show_ratio,
 )
 from reports.quantities import INTERVALS, LOAD, MEBIBYTE, Quantity, format_number
-from reports.tables import Cell, Table
 from testbed.analysis import Platform, Run, list_compared
 from testbed.interference import MEASURE, THROUGHPUT, Interference, estimate_alone
 

@@ -22,6 +22,7 @@ from reports import (
     trials,
 )
 from reports import consolidation as servers
+from reports.cells import Table
 from reports.figures import (
     consolidation,
     density,
@@ -46,7 +47,6 @@ from reports.templating import make_environment
 from testbed.analysis import Run, count_outcomes, get_mapping
 
 _BASIS = re.compile(r"\((?:median of|one trial|95.%.interval|range)[^()]*\)")
-_BEFORE_UNIT = re.compile(r"(?<=[0-9]) (?=(?:s|ms|MiB|requests/s)\b|%|/s)")
 # The settings that the text speaks of.
 _SETTINGS = ("ready", "load", "slo", "density", "neighbours", "work")
 # Reasons of trials that are not ok: beyond so many they are in trials.jsonl.
@@ -57,14 +57,14 @@ class Section(Struct, frozen=True):
     """One measure: its pictures, its tables, and whether it was measured."""
 
     pictures: tuple[Picture, ...]
-    tables: tuple[tables.Table, ...]
+    tables: tuple[Table, ...]
     measured: bool
 
 
 def render_page(run: Run) -> str:
     """Render the whole page."""
     environment = make_environment(lstrip_blocks=True, keep_trailing_newline=True)
-    environment.filters |= {"unbroken": bind_units, "lighter": dim_basis, "plain": format_setting}
+    environment.filters |= {"lighter": dim_basis, "plain": format_setting}
     return environment.get_template("report.html.j2").render(describe_run(run))
 
 
@@ -137,11 +137,6 @@ def describe_run(run: Run) -> dict[str, Any]:
     }
 
 
-def bind_units(text: str) -> str:
-    """Return a text in which no line ends between a number and its unit."""
-    return _BEFORE_UNIT.sub("\N{NO-BREAK SPACE}", text)
-
-
 def format_setting(value: object, scale: float = 1.0) -> str:
     """Return a setting as it was written: a number without needless digits, anything else as it is."""
     if isinstance(value, int | float) and abs(value) < 1e18:
@@ -169,7 +164,7 @@ def _when(manifest: Mapping[str, Any]) -> str:
     return f"{shown}, took {took_s / 60:.0f} min" if took_s >= 90 else f"{shown}, took {took_s:.0f} s"
 
 
-def _section(run: Run, measure: str, pictures: Iterable[Picture], found: Iterable[tables.Table]) -> Section:
+def _section(run: Run, measure: str, pictures: Iterable[Picture], found: Iterable[Table]) -> Section:
     measured = any(one.ok for one in count_outcomes(run) if one.measure == measure)
     return Section(tuple(pictures), tuple(table for table in found if table.rows), measured)
 

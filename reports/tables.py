@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from reports import charges, conditions, work
+from reports.cells import Cell, Table
 from reports.quantities import (
     HELD_BACK,
     INTERVALS,
@@ -36,21 +36,6 @@ from testbed.analysis import (
     list_compared,
 )
 from testbed.statistics import Estimate
-
-
-class Cell(Struct, frozen=True):
-    """A cell: the figure, and in small print below it its interval."""
-
-    text: str
-    below: str = ""
-
-
-class Table(Struct, frozen=True):
-    """A table: the first cell of a row is its heading."""
-
-    caption: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
 
 
 def show_estimate(quantity: Quantity, estimate: Any) -> Cell:

@@ -51,7 +51,8 @@ class Options(Struct, frozen=True):
     own process; ``wait``: for the end of another run on this host, instead of being refused; ``share``: measure beside
     it; ``base``: the release that images are built on, "" the host's. ``guest_kernel`` is the file of a kernel of one's
     own for virtual machines, "" for none; ``emulator_cpus`` are processors for QEMU's own threads. No ``measures`` are
-    the scenario's own, and with no ``cap`` a ramp ends where the scenario says.
+    the scenario's own, and with no ``cap`` a ramp ends where the scenario says. With ``steps`` density is looked at
+    with so many applications only, and ends at the last of them.
 
     ``until`` is the relative half-width of intervals to measure for, ``budget_s`` the seconds to do it in; ``again`` is
     the platform of A/A: its name, ``first``, ``none``, or "" as the run is long or short. ``duet``: two platforms at
@@ -82,6 +83,7 @@ class Options(Struct, frozen=True):
     against: str = ""
     resume: Path | None = None
     cap: int | None = None
+    steps: tuple[int, ...] = ()
     share: bool = False
     packed: servers.Asked = servers.Asked()
     compose: Asked = NOTHING_ASKED
@@ -120,6 +122,11 @@ def choose_settings(scenario: Scenario, options: Options) -> Settings:
             density=replace(settings.density, cap=options.cap),
             consolidation=replace(settings.consolidation, cap=options.cap),
         )
+    if options.steps:
+        if options.cap is not None or min(options.steps) < 1 or list(options.steps) != sorted(set(options.steps)):
+            shown = ",".join(map(str, options.steps))
+            raise UsageError(f"--steps {shown}", "numbers of applications, each greater than the one before; no --cap")
+        settings = replace(settings, density=replace(settings.density, cap=options.steps[-1], steps=options.steps))
     settings = replace(settings, consolidation=options.packed.apply(settings.consolidation))
     return settings if options.trials is None else replace(settings, trials=options.trials)
 

@@ -21,7 +21,7 @@ def mounts_of(*names: str | Path) -> list[str]:
 
 
 def own_mounts() -> bool:
-    """Whether nobody but the tests mounts anything here: the mount namespace is not that of the host's first process."""
+    """Whether only the tests mount anything here: the mount namespace is not that of the host's first process."""
     try:
         return os.readlink("/proc/self/ns/mnt") != os.readlink("/proc/1/ns/mnt")
     except OSError:

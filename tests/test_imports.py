@@ -60,6 +60,7 @@ ROOMS: Mapping[str, set[str]] = {
     | {"runtime.atomic", "runtime.container", "runtime.files", "runtime.lease", "runtime.libc"}
     | {"runtime.output", "runtime.unionfs"},
     "vm_images.plans": set(),
+    "reports.cells": set(),
     "reports.quantities": set(),
     "reports.templating": set(),
     "reports.theme": set(),
@@ -250,7 +251,7 @@ ROOMS: Mapping[str, set[str]] = {
     | {"testbed.load", "testbed.platforms", "testbed.qemu", "testbed.results", "testbed.sample", "testbed.scenario"}
     | {"testbed.counts", "testbed.headlines", "testbed.sampler", "testbed.services", "testbed.statistics"}
     | {"testbed.aliases", "testbed.compose", "testbed.levels", "testbed.neighbours", "testbed.temperature"},
-    "reports.fleets": {"reports.figures", "reports.quantities", "reports.templating", "reports.theme"},
+    "reports.fleets": {"reports.cells", "reports.figures", "reports.quantities", "reports.templating", "reports.theme"},
     "reports.runs": {"reports.consolidation", "reports.quantities", "reports.templating", "reports.work"},
     "reports.exports": {"reports.runs"},
 }

@@ -4,7 +4,7 @@ FROM testbed/base:trixie
 
 ARG DEBIAN_FRONTEND=noninteractive
 
-# The QEMU that emulates the machine: the distribution's source with two faults less (reference.patch), and no
+# The QEMU that emulates the machine: the distribution's source with some faults less (reference.patch), and no
 # device that the machine has not. What it was built with is not kept.
 COPY qemu /tmp/qemu
 RUN sed -i 's/^Types: deb$/Types: deb deb-src/' /etc/apt/sources.list.d/base.sources \

@@ -1,4 +1,4 @@
-"""The tasks that reckon with a run's footprints: fleet, plan."""
+"""The task that simulates a data centre by a run's footprints: fleet."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def fleet(
     from testbed.history import read_history
     from testbed.results import replace_file
 
-    source = _read_source(from_, ruler, platforms)[1]
+    source = read_source(from_, ruler, platforms)[1]
     fleets = _study(given, source.footprints, compaction)
     if csv:
         replace_file(Path(csv), data.fleets_as_csv(fleets).encode())
@@ -106,8 +106,8 @@ def fleet(
     return 0
 
 
-def _read_source(run: str, ruler: str, platforms: str) -> tuple[Run, Source]:
-    """Return the run that is named, and what is taken from it."""
+def read_source(run: str, ruler: str, platforms: str) -> tuple[Run, Source]:
+    """Return the run that is named, and what is taken from it. Raises UsageError where there is no such."""
     from reports.fleets.data import Source
     from reports.fleets.wording import list_notes
     from testbed.analysis import read_run
@@ -205,90 +205,3 @@ def _make_mix(
         peak_to_mean=parse_fraction("--peak-to-mean", given["peak_to_mean"]),
         **changes,
     )
-
-
-@task(
-    help={
-        "host": "the host: processors and memory, such as 64c,512G",
-        "from": "the run whose footprints are used: its folder, or its id in results/ (default: the newest there)",
-        "scenario": "the scenario that is planned; the run must be one of it",
-        "rate": "requests/s to each copy on average (default: what the run's density offered)",
-        "peak-to-mean": "the busiest hour of a copy's day, times its mean",
-        "headroom": "so many % of the host stay free",
-        "overload": "chance in % that copies want more CPU than there is",
-        "restart-within": "seconds in which all copies must be up after the host is",
-        "bridges": "so many bridges of 1,023 ports each",
-        "platforms": "comma-separated: these of the run only (default: all that have footprints)",
-        "ruler": "memory by memory_cgroup, memory_pss or memory_available",
-        "json": "print as JSON on standard output",
-    }
-)
-@reporting
-def plan(
-    context: Context,
-    host: str = "",
-    from_: str = "",
-    scenario: str = "",
-    rate: str = "",
-    peak_to_mean: str = "2",
-    headroom: str = "10",
-    overload: str = "1",
-    restart_within: str = "300",
-    bridges: str = "1",
-    platforms: str = "",
-    ruler: str = "memory_cgroup",
-    json: bool = False,
-) -> int:
-    """Say how many copies of a measured application a host holds, as containers and as machines, and what binds."""
-    from reports.fleets import data, terminal
-    from testbed.fleet.capacity import CopiesQuestion, find_copies
-    from testbed.fleet.demands import Fit
-    from testbed.fleet.distributions import find_variation
-    from testbed.fleet.parsing import parse_percent, parse_size
-
-    if not host:
-        raise UsageError("plan: for which host?", "./invoke plan --host 64c,512G; all options: ./invoke plan --help")
-    run, source = _read_source(from_, ruler, platforms)
-    if scenario and Path(scenario).name != source.scenario:
-        raise UsageError(
-            f"--scenario {scenario}: {source.run} is a run of {source.scenario or 'none'}",
-            f"give a run of it, or measure it: ./invoke bench --scenario {scenario} --measures density,utilisation",
-        )
-    size = parse_size("--host", host)
-    wanted = CopiesQuestion(
-        size,
-        Fit(parse_percent("--headroom", headroom), parse_percent("--overload", overload)),
-        parse_fraction("--rate", rate) if rate else _find_rate(run),
-        find_variation(parse_fraction("--peak-to-mean", peak_to_mean)),
-        parse_fraction("--restart-within", restart_within),
-        parse_number("--bridges", bridges),
-    )
-    copies = [find_copies(wanted, one, _find_own_host(run)) for one in source.footprints]
-    if json:
-        print(json_module.dumps(data.copies_as_json(source, copies), indent=2, allow_nan=False))
-    else:
-        terminal.print_copies(source.run, source.scenario, source.notes, copies)
-    return 0
-
-
-def _find_rate(run: Run) -> float:
-    """Return the requests per second that each copy of the run's ramps had."""
-    from testbed.analysis import get_mapping
-
-    rate = get_mapping(get_mapping(run.manifest.get("settings")).get("density")).get("rate_per_s")
-    if not isinstance(rate, int | float) or not 0 < rate < 1e9:
-        raise UsageError(f"{run.folder.run_id} does not say what its density ramps offered", "give --rate")
-    return float(rate)
-
-
-def _find_own_host(run: Run) -> Host | None:
-    """Return the host that the run was measured on; None where its manifest does not say."""
-    from testbed.analysis import get_mapping
-    from testbed.fleet.demands import Host
-
-    facts = get_mapping(run.manifest.get("host"))
-    cores = get_mapping(facts.get("cpu")).get("processors")
-    memory = get_mapping(facts.get("memory")).get("total_bytes")
-    if not (isinstance(cores, int | float) and isinstance(memory, int | float) and cores > 0 and memory > 0):
-        return None
-    return Host(float(cores), float(memory))

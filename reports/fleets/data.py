@@ -48,8 +48,19 @@ def fleets_as_json(source: Source, fleets: Sequence[Fleet], history: Sequence[Pa
     }
 
 
-def copies_as_json(source: Source, copies: Sequence[Copies]) -> dict[str, Any]:
-    """Return a planned host with what it rests on."""
+class Step(Struct, frozen=True):
+    """What a ramp on the planned host saw with so many copies: ``verdict`` is held, undecided or broke, "" when it did
+    not come so far; ``ended`` says why it went no further. ``run`` is the run folder."""
+
+    label: str
+    copies: int
+    verdict: str
+    ended: str
+    run: str
+
+
+def copies_as_json(source: Source, copies: Sequence[Copies], steps: Sequence[Step]) -> dict[str, Any]:
+    """Return a planned host with what it rests on, and what was measured of it."""
     return {
         "schema": PLAN_SCHEMA,
         "run": source.run,
@@ -59,6 +70,7 @@ def copies_as_json(source: Source, copies: Sequence[Copies]) -> dict[str, Any]:
         "to_measure": wording.advise_measuring(source.scenario, copies),
         "footprints": to_builtins(source.footprints),
         "copies": [{**to_builtins(one), "binds": one.binds} for one in copies],
+        "measured": to_builtins(steps),
     }
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from msgspec import Struct
-
 from reports import theme
+from reports.cells import Table, make_text_table
 from reports.figures import ticks
 from reports.figures.marks import Picture, define_symbols
 from reports.fleets import figures, wording
@@ -22,14 +21,6 @@ from testbed.history import PastFigure
 _MEMORY = Quantity("memory", "MiB", MEBIBYTE, most_decimals=1)
 _CPU = Quantity("CPU time", "ms", 1e3, most_decimals=3)
 _START = Quantity("start", "s", most_decimals=2)
-
-
-class Table(Struct, frozen=True):
-    """A table of texts."""
-
-    caption: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
 
 
 def render_page(source: Source, fleets: Sequence[Fleet], history: Sequence[PastFigure]) -> str:
@@ -80,7 +71,7 @@ def make_history_table(history: Sequence[PastFigure]) -> Table:
         "what it may be set beside",
         "checked",
     )
-    return Table("Published figures; sources at the end", head, tuple(rows))
+    return make_text_table("Published figures; sources at the end", head, rows)
 
 
 def make_hosts_table(fleet: Fleet) -> Table:
@@ -110,12 +101,12 @@ def make_hosts_table(fleet: Fleet) -> Table:
         "fewer",
         "ratio",
     )
-    return Table(f"{outcome.source}; in brackets 95 % intervals", head, tuple(rows))
+    return make_text_table(f"{outcome.source}; in brackets 95 % intervals", head, rows)
 
 
 def make_packing_table(fleet: Fleet) -> Table:
     """Return each heuristic's hosts beside the lower bound."""
-    rows = tuple(
+    rows = (
         (one.label, packed.heuristic, show_count(packed.hosts), str(one.bound.hosts), f"{packed.distance:.1%}",
          f"{one.bound.cpu:.1f}", f"{one.bound.memory:.1f}")
         for one in fleet.outcome.hosted
@@ -123,7 +114,7 @@ def make_packing_table(fleet: Fleet) -> Table:
     )  # fmt: skip
     similar = f"; of the distance {fleet.outcome.rounding:.1%} for similar servers taken as equal"
     caption = f"{fleet.outcome.source}: how it was packed{similar if fleet.outcome.rounding else ''}"
-    return Table(
+    return make_text_table(
         caption, ("", "heuristic", "hosts", "lower bound", "above it", "bound by CPU", "bound by memory"), rows
     )
 
@@ -140,4 +131,4 @@ def make_footprints_table(footprints: Sequence[Footprint]) -> Table:
             cells.append("–" if estimate is None else quantity.show(estimate.value) + quantity.basis(estimate))
         rows.append(tuple(cells))
     head = ("", "first copy", "further copy", "CPU time per request", "CPU time of an idle copy, each second", "start")
-    return Table("What a copy takes, as the run measured it", head, tuple(rows))
+    return make_text_table("What a copy takes, as the run measured it", head, rows)

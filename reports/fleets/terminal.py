@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from reports.fleets.data import Source, Step
+
 _SHOWN_SWINGS = 7
 
 
@@ -116,11 +118,11 @@ def _print_sensitivity(console: Console, fleet: Fleet) -> None:
     console.print(table)
 
 
-def print_copies(run: str, scenario: str, notes: Sequence[str], copies: Sequence[Copies]) -> None:
-    """Print how many copies fit on a host, what binds, and how to hold the service level to that."""
+def print_copies(source: Source, copies: Sequence[Copies], steps: Sequence[Step]) -> None:
+    """Print how many copies fit on a host, what binds, and what was measured of that or how to measure it."""
     console = _make_console()
-    console.print(sanitize(f"Footprints from {run}"), markup=False)
-    for note in notes:
+    console.print(sanitize(f"Footprints from {source.run}"), markup=False)
+    for note in source.notes:
         console.print(sanitize(f"Note: {note}."), style="yellow", markup=False)
     names = list(dict.fromkeys(name for one in copies for name in one.by))
     table = _make_table("", "copies", "binds", *(f"by {name}" for name in names), "CPU in use", "memory")
@@ -136,8 +138,11 @@ def print_copies(run: str, scenario: str, notes: Sequence[str], copies: Sequence
     for one in copies:
         if line := wording.describe_check(one):
             console.print(sanitize(line), markup=False)
-    console.print(
-        "The service level is not in the model. Where such a host is at hand, ramps up to there tell:", style="dim"
-    )
-    for command in wording.advise_measuring(scenario, copies):
-        console.print(sanitize(f"  {command}"), style="dim", markup=False)
+    for step in steps:
+        console.print(sanitize(wording.describe_step(step)), markup=False)
+    if not steps:
+        console.print(
+            "The service level is not in the model. Where such a host is at hand, ramps up to there tell:", style="dim"
+        )
+        for command in wording.advise_measuring(source.scenario, copies):
+            console.print(sanitize(f"  {command}"), style="dim", markup=False)

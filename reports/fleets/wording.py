@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from testbed.fleet.capacity import Copies
 from testbed.fleet.draws import Interval
@@ -10,6 +11,9 @@ from testbed.fleet.simulate import Hosted, Outcome, Pair
 from testbed.fleet.study import Fleet
 from testbed.footprints import Footprint
 from testbed.history import PastFigure
+
+if TYPE_CHECKING:
+    from reports.fleets.data import Step
 
 # What a published figure is of, in words.
 QUANTITIES = {
@@ -166,7 +170,26 @@ def describe_check(copies: Copies) -> str:
 
 def advise_measuring(scenario: str, copies: Sequence[Copies]) -> list[str]:
     """Return the commands that hold the service level to what is planned, where such a host is at hand."""
+    steps = ((one.platform, count_to_measure(one)) for one in copies)
     return [
-        f"./invoke bench --scenario {scenario} --platforms {one.platform} --measures density --cap {cap:.0f}"
-        for one, cap in ((one, one.copies.value) for one in copies)
+        f"./invoke bench --scenario {scenario} --platforms {platform} --measures density"
+        f" --steps {','.join(map(str, counts))}"
+        for platform, counts in steps
     ]
+
+
+def count_to_measure(copies: Copies) -> tuple[int, ...]:
+    """Return with how many copies to look at the service level: half of those that are planned, and all."""
+    planned = int(copies.copies.value)
+    return tuple(sorted({max(1, planned // 2), planned}))
+
+
+def describe_step(step: Step) -> str:
+    """Return what was measured with so many copies."""
+    count = f"{step.label}: with {step.copies} cop{'y' if step.copies == 1 else 'ies'}"
+    said = {
+        "held": "the service level held",
+        "undecided": "it cannot be told whether the service level held",
+        "broke": "the service level broke",
+    }.get(step.verdict, "not reached")
+    return f"{count} {said}{f' ({step.ended})' if step.ended else ''}: {step.run}"

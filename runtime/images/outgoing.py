@@ -35,7 +35,8 @@ _URL = re.compile(
 # Its sandbox makes only `/` private before it lets go of the host's mounts: each below that is shared, as systemd makes
 # them, would go from the host, too. So it gets a mount namespace in which all are private (unshare(1)'s default).
 _SLIRP = (
-    "unshare", "--mount", "slirp4netns", "--configure", "--mtu=65520", "--disable-host-loopback", "--disable-dns", "--enable-sandbox",
+    "unshare", "--mount",
+    "slirp4netns", "--configure", "--mtu=65520", "--disable-host-loopback", "--disable-dns", "--enable-sandbox",
     "--enable-seccomp", "--netns-type=path",
 )  # fmt: skip
 

@@ -16,6 +16,8 @@ MEMORY_MIB = 6144
 # What a machine without randomness and a clock of its own shows: the first second of 2026, and this seed.
 START = "2026-01-01T00:00:00"
 SEED = 42
+# How much translated code is kept, in MiB, whatever memory the host has: when code is translated again can be seen.
+_CODE_MIB = 1024
 # nokaslr, random.trust_cpu: what the kernel draws from its processor must be the same each time. The emulated timer has
 # no latency that KVM could make up for, and a guest that polls makes no time pass for anybody else. loglevel: KVM tells
 # of each register that a guest asks for in vain, on a console whose every byte would be in the times of starts.
@@ -35,7 +37,7 @@ def emulator_command(disk_bytes: int, *, deterministic: bool = True) -> tuple[st
     """
     timing = ("-icount", "shift=0,sleep=off") if deterministic else ()
     processors = "1" if deterministic else "2"
-    accelerator = "tcg,thread=single" if deterministic else "tcg,thread=multi"
+    accelerator = f"tcg,thread=single,tb-size={_CODE_MIB}" if deterministic else "tcg,thread=multi"
     disk = (
         f"memory-backend-file,id=disk,mem-path={FOLDER / DISK},size={disk_bytes},share=off,readonly=on,rom=on,align=2M"
     )

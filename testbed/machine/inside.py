@@ -57,6 +57,7 @@ def _options(job: jobs.Job) -> Options:
         quick=job.quick,
         seed=job.seed,
         cap=job.cap,
+        steps=job.steps,
         out=jobs.RESULTS_FOLDER,
         scenarios=jobs.SCENARIOS,
         command=("inside",),

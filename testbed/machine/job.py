@@ -21,7 +21,7 @@ PROGRESS, TIME = "testbed: progress: ", "testbed: time: "
 
 class Job(Struct, frozen=True):
     """One experiment, as ``testbed.request.Options`` has it; ``scenario`` is a folder of SCENARIOS, ``guest_kernel``
-    says whether guests have the kernel at GUEST_KERNEL, ``cap`` ends a density ramp."""
+    says whether guests have the kernel at GUEST_KERNEL, ``cap`` or ``steps`` end a density ramp."""
 
     scenario: str
     platforms: tuple[str, ...]
@@ -29,7 +29,8 @@ class Job(Struct, frozen=True):
     trials: int | None
     quick: bool
     seed: int
-    cap: int
+    cap: int | None
+    steps: tuple[int, ...] = ()
     again: str = ""
     emulator_cpus: float = 0.0
     guest_kernel: bool = False

@@ -8,7 +8,7 @@ servers use that have work to do is consolidation's question (testbed.measures.c
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack
 
 from testbed.measures.context import RunContext
@@ -23,7 +23,13 @@ def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None
     """Add applications until one of the limits. Raises WorkloadError when not even the first one starts."""
     density, platform = context.settings.density, context.platforms[planned.platform]
     cap = count_most_applications(density.cap, count_ports(context.scenario, platform))
-    settings = RampSettings(cap, density.settle_s, density.window_s, lambda copy: Offer(density.rate_per_s))
+    settings = RampSettings(
+        cap,
+        density.settle_s,
+        density.window_s,
+        lambda copy: Offer(density.rate_per_s),
+        lambda running: find_next_step(running, density.steps),
+    )
     with ExitStack() as applications:
         ramp = Ramp(context, platform, settings, applications, trial=planned.trial, block=planned.block)
         stop = ramp.run()
@@ -39,3 +45,8 @@ def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None
         (*make_metrics(ramp.within_slo, ramp.points), *make_part_metrics(ramp.parts)),
         ramp.write(),
     )
+
+
+def find_next_step(running: int, steps: Sequence[int]) -> int:
+    """Return with how many applications a ramp is looked at next: the next of ``steps``, or else one more."""
+    return next((step for step in steps if step > running), running + 1)

@@ -45,12 +45,14 @@ class Slo(Struct, frozen=True):
 
 
 class Density(Struct, frozen=True):
-    """The ramp: load on every application (requests/s), pause and window after each addition, most applications."""
+    """The ramp: load on every application (requests/s), pause and window after each addition, most applications. With
+    ``steps`` it is looked at with so many applications only."""
 
     rate_per_s: float
     settle_s: float
     window_s: float
     cap: int
+    steps: tuple[int, ...] = ()
 
 
 class Settings(Struct, frozen=True):

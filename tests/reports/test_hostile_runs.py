@@ -95,7 +95,7 @@ def fleet(run: Path) -> None:
     json.dumps(fleet_data.fleets_as_json(source, [found], ()), allow_nan=False)
     copies = [find_copies(CopiesQuestion(Host(64, 2**36), Fit(), 5.0, 0.7), one) for one in footprints]
     fleet_terminal.print_fleets(source.run, source.notes, [found])
-    fleet_terminal.print_copies(source.run, source.scenario, source.notes, copies)
+    fleet_terminal.print_copies(source, copies, ())
 
 
 READERS: dict[str, Callable[[Path], None]] = {

@@ -106,3 +106,13 @@ def test_one_cap_is_for_all_ramps_and_the_reference_machine_s_for_servers(tmp_pa
     assert (settings.density.cap, settings.consolidation.cap) == (7, 7)
     settings = choose_settings(scenario, options(cap=8, packed=consolidation.Asked(cap=20)))
     assert (settings.density.cap, settings.consolidation.cap) == (8, 20)
+
+
+def test_steps_are_numbers_of_applications_in_their_order_and_end_the_ramp(tmp_path: Path) -> None:
+    create_scenario("tiny", tmp_path)
+    scenario = load("tiny", tmp_path)
+    density = choose_settings(scenario, options(steps=(12, 24))).density
+    assert (density.cap, density.steps) == (24, (12, 24))
+    for given in ({"steps": (24, 12)}, {"steps": (0, 1)}, {"steps": (3, 3)}, {"steps": (1, 2), "cap": 2}):
+        with pytest.raises(UsageError, match="--steps "):
+            choose_settings(scenario, options(**given))

@@ -10,7 +10,8 @@ import pytest
 from invoke import Context
 from invoke.exceptions import Exit
 
-from reports.commands.fleet import fleet, plan
+from reports.commands.fleet import fleet
+from reports.commands.plan import plan
 from testbed.results import RunFolder
 from tests.reports.commands.test_commands import run
 from tests.testbed.test_footprints import write_run
@@ -130,6 +131,8 @@ def test_a_host_is_planned(measured: str) -> None:
         ({"restart_within": "inf"}, "back within inf s"),
         ({"restart_within": "nan"}, "back within nan s"),
         ({"peak_to_mean": "0.1"}, "a peak is at least the mean"),
+        ({"check": True, "host": "4096c,1G"}, "it is smaller than 4096 and 1 GiB"),
+        ({"check": True, "rate": "5"}, "--check with --rate 5"),
     ],
 )
 def test_what_cannot_be_planned_is_an_error(measured: str, options: dict[str, str], words: str) -> None:

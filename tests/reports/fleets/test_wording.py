@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reports.fleets import page, wording
-from reports.fleets.data import COLUMNS, Source, fleets_as_csv, fleets_as_json
+from reports.fleets.data import COLUMNS, Source, Step, fleets_as_csv, fleets_as_json
 from testbed.fleet.demands import Host
 from testbed.fleet.distributions import draw_servers, talk_mix
 from testbed.fleet.draws import Interval
@@ -76,3 +76,15 @@ def test_data_are_complete_and_plain(fleet: Fleet) -> None:
     assert json.loads(json.dumps(document, allow_nan=False))["conclusions"] == [wording.conclude(fleet.outcome)]
     lines = fleets_as_csv([fleet]).splitlines()
     assert lines[0] == ",".join(COLUMNS) and len(lines) == 3 and all(line.count(",") >= 26 for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("step", "sentence"),
+    [
+        (Step("vm", 4, "held", "", "results/r"), "vm: with 4 copies the service level held: results/r"),
+        (Step("vm", 1, "broke", "slo: slow", "r"), "vm: with 1 copy the service level broke (slo: slow): r"),
+        (Step("vm", 8, "", "memory: short", "r"), "vm: with 8 copies not reached (memory: short): r"),
+    ],
+)
+def test_a_measured_step_says_what_it_saw(step: Step, sentence: str) -> None:
+    assert wording.describe_step(step) == sentence

@@ -18,6 +18,7 @@ from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
 from testbed.measures.trials import run_trials
 from testbed.results import Trial
+from tests.testbed.measures.conftest import SETTINGS
 
 MakeContext = Callable[..., RunContext]
 MIB = 1 << 20
@@ -34,6 +35,16 @@ def samples(context: RunContext, trial: Trial) -> list[dict[str, str]]:
     assert trial.samples is not None
     with (context.folder.path / "samples" / trial.samples).open() as file:
         return list(csv.DictReader(file))
+
+
+@pytest.mark.root
+def test_it_looks_at_given_steps_only(make_context: MakeContext) -> None:
+    context = make_context(density=replace(SETTINGS.density, steps=(2, 3)))
+    trial = run(context)
+    assert trial.outcome == "ok" and trial.value("applications") == 3
+    rows = samples(context, trial)
+    assert [row["applications"] for row in rows] == ["0", "2", "3"]
+    assert trial.value("memory_cgroup_first") is None and (trial.value("memory_cgroup_further") or 0) > 0
 
 
 @pytest.mark.root
