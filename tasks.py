@@ -12,12 +12,8 @@ from invoke import Collection, Context, task
 from invoke.exceptions import Exit
 
 from reports.commands import fleet as fleets
-<<<<<<< HEAD
 from reports.commands import lists, projects, runs
-=======
-from reports.commands import lists, runs
 from reports.commands import plan as plans
->>>>>>> main
 from reports.commands.exits import reporting
 from reports.commands.front import QuietProgram
 from reports.commands.options import ROOT, parse_fraction, parse_number, split_words
@@ -416,11 +412,7 @@ def completion(context: Context, shell: str) -> int:
 
 # The tasks so far stand by themselves; those of a group come after it.
 namespace = Collection.from_module(sys.modules[__name__])
-<<<<<<< HEAD
-for more in (fleets, lists, projects, runs):
-=======
-for more in (fleets, plans, lists, runs):
->>>>>>> main
+for more in (fleets, plans, lists, projects, runs):
     for one in Collection.from_module(more).tasks.values():
         namespace.add_task(one)
 

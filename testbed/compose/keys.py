@@ -17,7 +17,7 @@ HONOURED = (
     *("deploy", "cpus", "cpu_quota", "cpu_period", "mem_limit", "pids_limit", "shm_size", "ulimits", "sysctls"),
     *("ports", "expose", "networks", "network_mode", "hostname", "domainname", "extra_hosts"),
     *("dns", "dns_search", "dns_opt", "volumes", "volumes_from", "tmpfs", "secrets", "configs", "read_only"),
-    *("healthcheck", "user", "group_add", "working_dir", "stop_signal", "stop_grace_period", "init"),
+    *("healthcheck", "restart", "user", "group_add", "working_dir", "stop_signal", "stop_grace_period", "init"),
     *("cap_add", "cap_drop", "privileged", "security_opt", "devices", "tty", "stdin_open"),
     *("pid", "ipc", "uts", "userns_mode", "cgroup", "extends"),
 )
@@ -25,7 +25,7 @@ READ_OVER = (
     *("annotations", "attach", "blkio_config", "cgroup_parent", "container_name", "cpu_shares", "cpuset", "develop"),
     *("device_cgroup_rules", "isolation", "label_file", "labels", "logging", "mac_address", "mem_reservation"),
     *("mem_swappiness", "memswap_limit", "oom_kill_disable", "oom_score_adj", "platform", "pull_policy"),
-    *("pull_refresh_after", "restart", "runtime", "scale", "storage_opt", "cpu_rt_runtime"),
+    *("pull_refresh_after", "runtime", "scale", "storage_opt", "cpu_rt_runtime"),
     *("cpu_rt_period", "cpu_count", "cpu_percent"),
 )
 REFUSED: Mapping[str, str] = MappingProxyType(

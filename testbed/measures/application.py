@@ -20,6 +20,7 @@ from testbed.lab import find_ports
 from testbed.measures import counting, throttling
 from testbed.measures.conditions import HEALTHY, is_checked, judge, list_awaited, list_completing, require_apart
 from testbed.measures.context import Surroundings
+from testbed.measures.restarts import Restarts
 from testbed.platforms.protocol import Concluding, Filled, Instance, Platform, Pooling, Reachable
 from testbed.qemu.console import KERNEL_PANIC
 from testbed.sampler.plan import Target
@@ -114,6 +115,14 @@ class _FirstProcesses:
             # A daemon: when the start is given up nobody waits for it, and stopping the instance ends it.
             threading.Thread(target=self._await, args=(instance,), daemon=True).start()
 
+    def begin_again(self, instance: Instance) -> None:
+        """Wait for it anew, of one that was started again."""
+        if instance.name in self._begun:
+            self._begun.remove(instance.name)
+            for service in instance.specs:
+                self.phases.pop(service, None)
+            self.begin(instance)
+
     def _await(self, instance: Instance) -> None:
         try:
             start = self._platform.started(instance, self._timeout_s)
@@ -154,6 +163,7 @@ class Application:
         self._may_complete = {*may_complete, *list_completing(context.scenario.services)}
         self.checks = Checks(self._execute) if asks_health and isinstance(platform, Reachable) else None
         self._started: list[Instance] = []
+        self._restarts = Restarts(context.scenario.services)
         if platform.shared:
             require_apart(context.scenario.services, platform.name)
         self._undo = ExitStack()
@@ -251,7 +261,9 @@ class Application:
             if isinstance(error, WorkloadError):
                 raise self.failure(error.message.splitlines()[0]) from error
             raise error
-        self.check_alive()
+        for instance in self.revive():
+            first_processes.begin_again(instance)
+        self.check_alive(starting=True)
 
     def _ask(
         self,
@@ -300,9 +312,32 @@ class Application:
         ready_ns = max(answers[0].ready_ns, *opened.values())
         return Timeline(requested_ns, services, answers[0].open_ns, ready_ns, held_back, counted)
 
-    def check_alive(self) -> None:
-        """Raise WorkloadError when the first process of a service has ended."""
+    def revive(self) -> list[Instance]:
+        """Start each instance again that has ended, is to be started again and has waited long enough; return those.
+
+        While a copy starts, its services may need that: one ends because another is not ready yet.
+        """
+        revived = []
         for instance in self._started:
+            if self._is_to_be_revived(instance) and self._restarts.is_due(instance.service, time.monotonic()):
+                self._platform.stop(instance)
+                self._restarts.note(instance.service, time.monotonic())
+                with defer_signals():
+                    self._platform.start(instance)
+                revived.append(instance)
+        return revived
+
+    def _is_to_be_revived(self, instance: Instance) -> bool:
+        if self._platform.shared or self._platform.alive(instance) or self._is_complete(instance):
+            return False
+        return self._restarts.may(instance.service, self._status(instance))
+
+    def check_alive(self, *, starting: bool = False) -> None:
+        """Raise WorkloadError when the first process of a service has ended; of an application that is ``starting``,
+        unless it is to be started again."""
+        for instance in self._started:
+            if starting and self._is_to_be_revived(instance):
+                continue
             if not self._platform.alive(instance) and not self._is_complete(instance):
                 ending = self._platform.ending(instance)
                 what = f"the first process of {' or '.join(instance.specs)} has ended"

@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -164,7 +165,9 @@ def _watch(directory: Path, record: Record, observe: Callable[[Sequence[Member]]
 
 
 def _observe(platform: Platform, application: Application, before: Sequence[Member]) -> tuple[Member, ...]:
-    """Return the services as they are now."""
+    """Start services again that are to be, and return all as they are now."""
+    with suppress(TestbedError):  # one that cannot be started again stays what it is
+        application.revive()
     checks = application.checks
     instances = {one.name: one for one in application.instances}
     now = (_look(platform, instances[member.instance], member) for member in before)
@@ -174,14 +177,14 @@ def _observe(platform: Platform, application: Application, before: Sequence[Memb
 
 
 def _look(platform: Platform, instance: Instance, member: Member) -> Member:
+    if _is_alive(platform, instance):
+        pid = platform.first_pid(instance) if isinstance(platform, Reachable) else 0
+        if member.state == "running" and member.pid == pid:
+            return member
+        ticks = start_time(pid) if pid else 0
+        return replace(member, state="running", pid=pid, ticks=ticks, since_s=time.time(), exit_status=None)
     if member.state == "exited":
         return member
-    if _is_alive(platform, instance):
-        if member.state == "running":
-            return member
-        pid = platform.first_pid(instance) if isinstance(platform, Reachable) else 0
-        ticks = start_time(pid) if pid else 0
-        return replace(member, state="running", pid=pid, ticks=ticks, since_s=time.time())
     status = platform.exit_status(instance, 0) if isinstance(platform, Concluding) else None
     return replace(member, state="exited", pid=0, ticks=0, exit_status=status, since_s=time.time())
 

@@ -231,7 +231,7 @@ services:
 """
     (note,) = read_files(tmp_path, {"compose.yaml": text}).notes
     assert note.startswith("read over, as it is not part of a measure: build.tags (db); container_name (web); ")
-    assert "deploy.replicas (db)" in note and "restart (web, db)" in note
+    assert "deploy.replicas (db)" in note and "restart" not in note
 
 
 def test_secrets_and_configs(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +63,22 @@ volumes: {{data: , other: }}
 secrets: {{token: {{file: ./token}}}}
 configs: {{conf: {{content: "a=1"}}}}
 """
+COMPOSE_AGAIN = """name: {name}
+services:
+  web:
+    build: ./web
+    ports: ["{port}:8080"]
+    depends_on: [side]
+    deploy: &limits {{resources: {{limits: {{cpus: "0.5", memory: 128M}}}}}}
+  side:
+    build: ./web
+    restart: {policy}
+    command: ["/bin/sh", "-c", {script}]
+    volumes: ["./state:/state"]
+    deploy: *limits
+x-testbed:
+  ready: {{service: web, port: 8080, path: /index.html}}
+"""
 LOOP = "while :; do busybox sleep 0.05; done"
 DB = f""""trap 'echo ended > /out/end; exit 0' USR1; busybox sleep 0.4; echo > /ok; {LOOP}\""""
 
@@ -118,6 +136,33 @@ def test_what_others_wait_for_in_vain_is_told(start: Start, folder: Path, run_na
     with pytest.raises(WorkloadError, match="setup has ended: exit status 4") as raised:
         start(folder)
     assert "no" in str(raised.value) and find(run_name) is None
+
+
+def test_a_service_is_started_again_as_its_file_says(start: Start, write_scenario: Write, run_name: str) -> None:
+    """One that ends because another is not ready yet, as many do; and then whenever it ends."""
+    script = '"busybox ls /state/second >/state/seen && exec busybox sleep 100; echo > /state/second; exit 3"'
+    compose = COMPOSE_AGAIN.replace("{policy}", "always")
+    folder = write_scenario(script, 18097, compose)
+    (folder / "state").mkdir()
+    project = start(folder)
+
+    def find_running(other: int) -> int:
+        """The process of the service when it runs and is another one."""
+        now = choose(run_name).record
+        assert now is not None
+        side = now.member("side")
+        return side.pid if side.state == "running" and side.pid != other else 0
+
+    first = until(lambda: find_running(0))
+    assert (folder / "state" / "second").exists()
+    os.kill(first, signal.SIGKILL)
+    until(lambda: find_running(first))
+    bring_down(project, 0)
+    (folder / "state" / "second").unlink()
+    text = (folder / "compose.yaml").read_text()
+    (folder / "compose.yaml").write_text(text.replace("always", '"no"'))
+    with pytest.raises(WorkloadError, match="side has ended: exit status 3"):
+        start(folder)
 
 
 @pytest.mark.vm
