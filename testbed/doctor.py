@@ -38,6 +38,7 @@ from testbed.projects.record import list_projects
 from testbed.qemu.connection import EMBEDDED, check_uri, connect
 from testbed.qemu.emulator import ensure_emulator, find_qemu
 from testbed.qemu.trial import introduce
+from testbed.services.processes import INIT
 
 GIB = 1 << 30
 NEEDED_FREE_BYTES = 3 * GIB
@@ -74,6 +75,7 @@ def run_checks(connect: str = "", guest_kernel: str = "") -> list[Check]:
         *check_variants(),
         check_command("mmdebstrap", "mmdebstrap", "--version"),
         check_command("slirp4netns", "slirp4netns", "--version"),
+        check_command("tini", INIT, "--version"),
         check_command("mkfs.erofs", "mkfs.erofs", "-V"),
         check_package_sources(),
         check_space(),

@@ -118,14 +118,16 @@ def _as_json(project: Project) -> dict[str, object]:
     help={
         "project": "which, where several are up",
         "all": "all that are up on this host",
+        "volumes": "also remove its volumes, which otherwise are there when it is up again",
         "timeout": "each service has so many seconds to end before it is killed (default: 10)",
     }
 )
 @reporting
-def down(context: Context, project: str = "", all: bool = False, timeout: str = "") -> int:
+def down(context: Context, project: str = "", all: bool = False, timeout: str = "", volumes: bool = False) -> int:
     """Stop what up has started; nothing of it is left."""
     from testbed.projects.control import bring_down
     from testbed.projects.record import choose, list_projects
+    from testbed.projects.volumes import remove_volumes
 
     if all and project:
         raise UsageError(f"--all with {project}: all, or that one", "leave one out")
@@ -134,7 +136,8 @@ def down(context: Context, project: str = "", all: bool = False, timeout: str = 
     for one in chosen:
         print_progress(f"stopping {one.name}")
         bring_down(one, grace_s)
-        print(f"{one.name} is down")
+        removed = remove_volumes(one.name) if volumes else ()
+        print(f"{one.name} is down" + (f", its volumes are removed: {', '.join(removed)}" if removed else ""))
     if not chosen:
         print("nothing was up")
     return 0

@@ -41,7 +41,7 @@ from testbed.projects.stopping import MOST_GRACE_S, read_grace, stop_gently
 from testbed.projects.volumes import prepare_places, volumes_folder
 from testbed.scenario.model import NOTHING_ASKED, Asked, Scenario, Settings
 from testbed.scenario.model import load as load_scenario
-from testbed.services.mounts import Places, list_mounts, require_no_shared
+from testbed.services.mounts import Places, list_mounts, list_unapplied, require_init, require_no_shared
 from testbed.services.specs import Mounts
 
 _LOOK_S = 0.25
@@ -86,8 +86,9 @@ def hold(order: Order, say: Callable[[str], None], ready: Callable[[], None]) ->
     Raises UsageError when the project's name is taken, and what building and starting raise. Nothing is left after it.
     """
     scenario = load_scenario(order.scenario, Path(order.scenarios), order.asked)
-    for note in scenario.application.notes:
+    for note in (*scenario.application.notes, *list_unapplied(scenario.services)):
         say(note)
+    require_init(scenario.services)
     name = records.lease_name(order.project)
     registry.require_memory([order.platform], scenario.services)
     registry.require_containers([order.platform], scenario.services)

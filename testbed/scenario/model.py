@@ -62,6 +62,12 @@ class Scenario(Struct, frozen=True):
     def chosen(self, quick: bool) -> Settings:
         return self.quick if quick else self.settings
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether its folder alone says what it is: in one compose file, found by its name, without variables."""
+        found = _compose_file(self.folder)
+        return self.files == (found,) and not self.application.variables
+
 
 def list_scenarios(scenarios_folder: Path) -> tuple[str, ...]:
     """Return the names of the folders that hold a compose file."""

@@ -21,6 +21,7 @@ from runtime.images.rootfs import lookup, resolve
 from runtime.images.store import Store
 from testbed.compose.model import Application, FileMount, Mount, Service
 from testbed.services.mounts import SECRET_MODE, list_files
+from testbed.services.processes import INIT, INIT_TARGET
 
 # What is bound is copied for each run; a larger one is no configuration but data, and takes long.
 MOST_BYTES, MOST_FILES = 1 << 30, 100_000
@@ -28,7 +29,12 @@ MOST_BYTES, MOST_FILES = 1 << 30, 100_000
 
 def has_contents(service: Service) -> bool:
     """Return whether something of the host's, or of its own file, is mounted in a service."""
-    return bool(service.secrets or service.configs or any(one.kind in ("bind", "volume") for one in service.mounts))
+    return bool(
+        service.init
+        or service.secrets
+        or service.configs
+        or any(one.kind in ("bind", "volume") for one in service.mounts)
+    )
 
 
 def add_contents(
@@ -72,6 +78,10 @@ class _Laying:
         for one, content in list_files(service, application):
             data = content.path.read_bytes() if content.path is not None else content.text.encode()
             self._write(one, data)
+        if service.init:
+            path = self._place(INIT_TARGET)
+            self._make_directory(path.parent)
+            shutil.copy(INIT, path)
 
     def _place(self, target: str) -> Path:
         """Return where a path of the service's root lies in the tree, links of the image followed."""

@@ -13,8 +13,10 @@ from pathlib import Path
 from msgspec import Struct
 
 from runtime.config.types import Mount as OciMount
-from runtime.errors import UsageError
+from runtime.errors import PrerequisiteError, UsageError
+from runtime.home import is_sealed
 from testbed.compose.model import Application, Content, FileMount, Mount, Service
+from testbed.services.processes import INIT, INIT_TARGET
 
 _TMPFS = ("nosuid", "nodev", "noexec")  # as Docker mounts them
 SECRET_MODE = 0o444
@@ -68,6 +70,7 @@ def list_mounts(service: Service, application: Application, places: Places) -> t
             _bind(places.file(service.name, number), one.target, "rbind", "ro")
             for number, (one, _) in enumerate(list_files(service, application))
         ),
+        *([_bind(Path(INIT), INIT_TARGET, "rbind", "ro")] if service.init else []),
     ]
     return tuple(sorted(mounts, key=lambda mount: mount.destination.count("/")))
 
@@ -95,6 +98,29 @@ def find_shared(services: Sequence[Service]) -> Mapping[str, tuple[str, ...]]:
         for name in dict.fromkeys(one.source for one in service.mounts if one.kind == "volume" and one.source):
             users.setdefault(name, []).append(service.name)
     return {name: tuple(of) for name, of in users.items() if len(of) > 1}
+
+
+def require_init(services: Sequence[Service]) -> None:
+    """Raise PrerequisiteError when a service is to have an init and this host has none to copy."""
+    named = [service.name for service in services if service.init and not is_sealed()]
+    if named and not Path(INIT).is_file():
+        raise PrerequisiteError(f"{', '.join(named)}: init: there is no {INIT}", "apt-get install tini")
+
+
+# What files may say that no platform does yet, by the model's fields.
+_UNAPPLIED = ("sysctls", "devices", "dns", "dns_search", "dns_options", "tty", "stdin_open")
+_SPACES = ("network_mode", "pid", "ipc", "uts", "userns", "cgroup")
+
+
+def list_unapplied(services: Sequence[Service]) -> tuple[str, ...]:
+    """Return a line for each service of whose file something is not applied."""
+    lines = []
+    for service in services:
+        names = [name for name in _UNAPPLIED if getattr(service, name)]
+        names += [f"{name}: {value}" for name in _SPACES if (value := getattr(service, name)) not in ("", "none")]
+        if names:
+            lines.append(f"{service.name}: not applied: {', '.join(names)}")
+    return tuple(lines)
 
 
 def require_no_shared(services: Sequence[Service], where: str) -> None:

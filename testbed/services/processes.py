@@ -13,6 +13,9 @@ from runtime.plan.constants import CAPABILITIES
 from runtime.spec import Process, Rlimit
 from testbed.compose.model import Service, Ulimit
 
+# What reaps orphans and passes signals on before a service that has ``init``: Debian's package tini, and where Docker
+# puts its own.
+INIT, INIT_TARGET = "/usr/bin/tini-static", "/sbin/docker-init"
 _UNLIMITED = 2**64 - 1  # RLIM_INFINITY
 _EVERY = "ALL"
 
@@ -31,6 +34,7 @@ def make_process(service: Service, image: Image) -> Process:
     allowed = process.no_new_privileges if service.no_new_privileges is None else service.no_new_privileges
     return replace(
         process,
+        args=(INIT_TARGET, "--", *process.args) if service.init else process.args,
         capabilities=choose_capabilities(service, process.capabilities),
         rlimits=merge_limits(process.rlimits, service.ulimits),
         no_new_privileges=allowed,

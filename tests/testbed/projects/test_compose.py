@@ -49,6 +49,7 @@ services:
     build: ./web
     command: ["/bin/sh", "-c", {script}]
     stop_signal: SIGUSR1
+    init: true
     stop_grace_period: 20s
     healthcheck: {{test: "test -e /ok", interval: 100ms, retries: 50}}
     networks: {{default: {{aliases: [store]}}}}

@@ -106,6 +106,7 @@ def test_secrets_and_volumes_are_where_their_targets_lead(store: Store, image: I
 def test_what_is_in_memory_is_no_content() -> None:
     service = Service("web", Resources(), mounts=(Mount("tmpfs", "/t"),))
     assert not has_contents(service)
+    assert has_contents(replace(service, init=True))
     assert has_contents(replace(service, secrets=(FileMount("key", "/key"),)))
     assert has_contents(replace(service, mounts=(Mount("volume", "/v"),)))
 

@@ -11,7 +11,7 @@ from runtime.images.model import Image, ImageConfig
 from runtime.plan.constants import CAPABILITIES
 from runtime.spec import DEFAULT_RLIMITS, Resources, Rlimit
 from testbed.compose.model import Service, Ulimit
-from testbed.services.processes import choose_capabilities, make_process, merge_limits
+from testbed.services.processes import INIT_TARGET, choose_capabilities, make_process, merge_limits
 
 SERVICE = Service("web", Resources())
 IMAGE = Image("web", "0" * 64, ImageConfig(cmd=("serve",), user="7", working_dir="/srv"), ())
@@ -44,3 +44,4 @@ def test_the_file_comes_before_the_image() -> None:
     process = make_process(changed, IMAGE)
     assert (process.user.uid, process.user.gid, process.cwd, process.args) == (8, 9, "/w", ("other",))
     assert not process.no_new_privileges
+    assert make_process(replace(SERVICE, init=True), IMAGE).args == (INIT_TARGET, "--", "serve")
