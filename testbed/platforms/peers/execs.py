@@ -66,7 +66,14 @@ class ExecWatch:
             self._poll.register(group, select.EPOLLIN)
 
     def find(self, name: str) -> Executed | None:
-        """Return the first program of an instance, if there has been one."""
+        """Return the first program of an instance, if there has been one, also when the thread has not got round to it:
+        the kernel has told before the program runs."""
+        now_ns = time.monotonic_ns()
+        with self._changed:
+            own = [group for group, other in self._groups.items() if other == name]
+            left = [group for group in own if self._take(group, now_ns)]
+        for group in left:
+            os.close(group)
         return self._seen.get(name)
 
     def wait(self, name: str, timeout_s: float) -> Executed | None:

@@ -229,7 +229,9 @@ class PeerPlatform:
         assert self._watch is not None
         deadline_s = time.monotonic() + timeout_s
         while (first := self._watch.wait(instance.name, min(timeout_s, 0.05))) is None:
-            if not self._peer.detaches and program_status(running) is not None and not self._watch.find(instance.name):
+            if not self._peer.detaches and program_status(running) is not None:
+                if (first := self._watch.find(instance.name)) is not None:
+                    break
                 raise self._failed(instance, f"{self._ending(running)} before the workload's first process")
             if time.monotonic() > deadline_s:
                 raise self._failed(instance, f"no first process within {timeout_s:g} s")
