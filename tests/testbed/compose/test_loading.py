@@ -149,7 +149,7 @@ services:
     assert names(Asked(profiles=("dev",))) == ["debug", "web"]
     assert names(COMPOSE_PROFILES="test,debug") == ["debug", "web", "test"]
     assert names(Asked(profiles=("*",))) == ["debug", "web", "test"]
-    with pytest.raises(UsageError, match="services.test.depends_on: 'debug' is of a profile that is not on"):
+    with pytest.raises(UsageError, match=r"services.test.depends_on: 'debug' is of a profile that is not on"):
         names(Asked(profiles=("test",)))
 
 
