@@ -16,7 +16,7 @@ from runtime.images.releases import choose_release
 from testbed.aliases import name_again
 from testbed.levels import Level
 from testbed.measures import design as designs
-from testbed.measures.conditions import require_apart
+from testbed.measures.conditions import list_substituted, require_apart
 from testbed.measures.design import Design, choose_design
 from testbed.measures.neighbours import require_neighbours
 from testbed.measures.schedule import Group
@@ -224,9 +224,10 @@ def check_options(
         progress(f"measured too, as warm starts are compared beside cold ones only: {', '.join(names[: -len(asked)])}")
     registry.require_containers(names, scenario.services)
     registry.require_memory(names, scenario.services)
+    registry.require_mounts(names, scenario.services)
     require_no_shared(scenario.services, "a copy that is measured")
     require_init(scenario.services)
-    for line in list_unapplied(scenario.services):
+    for line in (*list_unapplied(scenario.services), *list_substituted(scenario.services)):
         progress(line)
     for name in names:
         if name in VARIANTS and VARIANTS[name].guest_per == "application":

@@ -47,6 +47,17 @@ def require_apart(services: Sequence[Service], platform: str) -> None:
             )
 
 
+def list_substituted(services: Sequence[Service]) -> tuple[str, ...]:
+    """Return a line for each service that others wait for to be healthy and whose check is not run in a measured
+    start: a command can be run beside a workload in a container, and not in a machine."""
+    awaited = {one.service for of in services for one in list_awaited(of) if one.condition == HEALTHY}
+    return tuple(
+        f"{service.name}: healthy as soon as its ports are open, on every platform: no command is run in a machine"
+        for service in services
+        if service.name in awaited and is_checked(service)
+    )
+
+
 def judge(one: Awaited, state: str | None, status: int | None) -> bool:
     """Return whether what is awaited has come true; ``state`` is the service's health and ``status`` how it has ended,
     None where that is not known or not so.

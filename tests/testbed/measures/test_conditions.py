@@ -7,7 +7,15 @@ import pytest
 from runtime.errors import UsageError, WorkloadError
 from runtime.spec import Resources
 from testbed.compose.model import Dependency, Healthcheck, Service
-from testbed.measures.conditions import Awaited, is_checked, judge, list_awaited, list_completing, require_apart
+from testbed.measures.conditions import (
+    Awaited,
+    is_checked,
+    judge,
+    list_awaited,
+    list_completing,
+    list_substituted,
+    require_apart,
+)
 
 DB = Service("db", Resources(), healthcheck=Healthcheck(("true",)))
 SETUP = Service("setup", Resources(), depends_on=(Dependency("db"),))
@@ -24,6 +32,12 @@ def test_what_is_awaited() -> None:
     assert list_completing((DB, SETUP, WEB)) == ("setup",)
     assert is_checked(DB) and not is_checked(WEB)
     assert not is_checked(Service("x", Resources(), healthcheck=Healthcheck(disabled=True)))
+
+
+def test_what_stands_for_a_check_is_told() -> None:
+    (line,) = list_substituted((DB, SETUP, WEB))
+    assert line.startswith("db: healthy as soon as its ports are open")
+    assert list_substituted((DB, SETUP)) == ()
 
 
 def test_conditions_come_true_or_never_will() -> None:
