@@ -53,12 +53,13 @@ def up(
     project: str = "",
     accel: str = "auto",
     base: str = "",
+    timeout: str = "",
     share: bool = False,
     json: bool = False,
 ) -> int:
     """Start a scenario's application and leave it running: ps, logs, exec, down deal with it."""
     from testbed.projects.control import bring_up
-    from testbed.projects.holder import Order
+    from testbed.projects.holder import MOST_TIMEOUT_S, Order
     from testbed.projects.record import find
     from testbed.scenario.model import Asked, list_scenarios, load
 
@@ -76,7 +77,12 @@ def up(
         print_progress(f"{name} is up already")
         _show([there], json)
         return 0
-    order = Order(name, scenario, str(ROOT / "scenarios"), platform, accel, base, asked)
+    limit_s = parse_fraction("--timeout", timeout) if timeout else None
+    if limit_s is not None and not 0 < limit_s <= MOST_TIMEOUT_S:  # true for a NaN, too
+        raise UsageError(
+            f"--timeout {timeout}: not a time to wait", f"seconds, more than 0, at most {MOST_TIMEOUT_S:g}"
+        )
+    order = Order(name, scenario, str(ROOT / "scenarios"), platform, accel, base, asked, limit_s)
     started = bring_up(order, print_progress, share=share)
     _show([started], json)
     print_progress("more: ./invoke ps, ./invoke logs -f, ./invoke exec SERVICE COMMAND; end it: ./invoke down")

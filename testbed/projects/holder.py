@@ -12,8 +12,8 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -22,7 +22,7 @@ from msgspec import Struct, field, json
 from msgspec.structs import replace
 
 from runtime.config.types import Mount
-from runtime.errors import TestbedError
+from runtime.errors import TestbedError, WorkloadError
 from runtime.images.model import Image
 from runtime.lease import lease
 from runtime.processes import start_time
@@ -45,11 +45,14 @@ from testbed.services.mounts import Places, list_mounts, list_unapplied, require
 from testbed.services.specs import Mounts
 
 _LOOK_S = 0.25
+# Strangers' applications take their time: a database makes its files at its first start.
+LEAST_TIMEOUT_S, MOST_TIMEOUT_S = 120.0, 86400.0
 
 
 class Order(Struct, frozen=True):
     """What is to be started: the ``scenario`` by name below the folder ``scenarios``, or by path, as ``project``;
-    ``asked`` is what was asked for of its compose files."""
+    ``asked`` is what was asked for of its compose files, and ``timeout_s`` how long it may take to be ready, None for
+    as long as its scenario says, or LEAST_TIMEOUT_S."""
 
     project: str
     scenario: str
@@ -58,6 +61,7 @@ class Order(Struct, frozen=True):
     accelerator: str = "auto"
     base: str = ""
     asked: Asked = NOTHING_ASKED
+    timeout_s: float | None = None
 
 
 class _Logs(Struct, frozen=True):
@@ -108,7 +112,7 @@ def hold(order: Order, say: Callable[[str], None], ready: Callable[[], None]) ->
         listeners = list_listeners(scenario.services, (ready_at.service, ready_at.port), say)
         undo.enter_context(lab)
         logs = _Logs(records.make_logs(directory))
-        around = _Surroundings(scenario, scenario.settings, images, lab, logs, mounts)
+        around = _Surroundings(scenario, _with_patience(scenario.settings, order), images, lab, logs, mounts)
         may_complete = [one.name for one in scenario.services if one.name != ready_at.service]
         application = Application(around, platform, 0, order.project, may_complete, asks_health=True)
         specs = {service: spec for instance in application.instances for service, spec in instance.specs.items()}
@@ -119,7 +123,8 @@ def hold(order: Order, say: Callable[[str], None], ready: Callable[[], None]) ->
         record = replace(record, label=platform.label, members=members, published=published, grace_s=grace_s)
         records.write(directory, record)
         say(f"starting {', '.join(specs)}")
-        undo.enter_context(application)
+        with _logs_quoted(application):
+            undo.enter_context(application)
         undo.enter_context(Forwarder(listeners, application.addresses))
         undo.callback(_stop, platform, application, scenario, directory)
         observe = partial(_observe, platform, application)
@@ -127,6 +132,28 @@ def hold(order: Order, say: Callable[[str], None], ready: Callable[[], None]) ->
         records.write(directory, record)
         ready()
         _watch(directory, record, observe)
+
+
+@contextmanager
+def _logs_quoted(application: Application) -> Iterator[None]:
+    """Within, an error names no log: they go with what does not start."""
+    try:
+        yield
+    except WorkloadError as error:
+        hint = error.hint
+        for instance in application.instances:
+            hint = hint.replace(f"last lines of {instance.log}", "its last lines")
+        raise WorkloadError(error.message, hint) from error
+
+
+def _with_patience(settings: Settings, order: Order) -> Settings:
+    """Return the settings with the time that the application has to be ready."""
+    ready = settings.ready
+    if order.timeout_s is not None:
+        ready = replace(ready, timeout_s=order.timeout_s, timeout_vm_s=order.timeout_s)
+    else:
+        ready = replace(ready, timeout_s=max(ready.timeout_s, LEAST_TIMEOUT_S))
+    return replace(settings, ready=ready)
 
 
 def _prepare(
