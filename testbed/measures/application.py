@@ -160,7 +160,8 @@ class Application:
     ) -> None:
         self._context = context
         self._platform = platform
-        self._may_complete = {*may_complete, *list_completing(context.scenario.services)}
+        self._completing = list_completing(context.scenario.services)
+        self._may_complete = {*may_complete, *self._completing}
         self.checks = Checks(self._execute) if asks_health and isinstance(platform, Reachable) else None
         self._started: list[Instance] = []
         self._restarts = Restarts(context.scenario.services)
@@ -245,13 +246,17 @@ class Application:
                 continue
             started = next(one for one in self._started if service.name in one.specs)
             try:
-                while not judge(awaited, self._health(service.name), self._status(started)):
+                while not judge(awaited, self._health(service.name), self._final_status(started)):
                     self._watch(first_processes)
                     if time.monotonic_ns() - requested_ns > timeout_s * 1e9:
                         raise WorkloadError(f"not ready after {timeout_s:g} s: {awaited} is not so")
                     time.sleep(_LOOK_S)
             except WorkloadError as error:
                 raise self.failure(error.message.splitlines()[0]) from error
+
+    def _final_status(self, instance: Instance) -> int | None:
+        """Return how a workload has ended that is not started again."""
+        return None if self._is_to_be_revived(instance) else self._status(instance)
 
     def _health(self, service: str) -> str | None:
         return None if self.checks is None else self.checks.state(service)
@@ -328,9 +333,12 @@ class Application:
         return revived
 
     def _is_to_be_revived(self, instance: Instance) -> bool:
-        if self._platform.shared or self._platform.alive(instance) or self._is_complete(instance):
+        if self._platform.shared or isinstance(self._platform, Pooling) or self._platform.alive(instance):
             return False
-        return self._restarts.may(instance.service, self._status(instance))
+        status = self._status(instance)
+        return not (status == 0 and instance.service in self._completing) and self._restarts.may(
+            instance.service, status
+        )
 
     def check_alive(self, *, starting: bool = False) -> None:
         """Raise WorkloadError when the first process of a service has ended; of an application that is ``starting``,

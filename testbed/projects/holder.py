@@ -32,6 +32,7 @@ from testbed.images import build_images
 from testbed.interruption import Interrupted, Undo, raise_on_signals
 from testbed.lab import Lab
 from testbed.measures.application import Application
+from testbed.measures.conditions import list_substituted
 from testbed.platforms import registry
 from testbed.platforms.protocol import Concluding, Instance, Platform, Reachable
 from testbed.projects import record as records
@@ -41,6 +42,7 @@ from testbed.projects.stopping import MOST_GRACE_S, read_grace, stop_gently
 from testbed.projects.volumes import prepare_places, volumes_folder
 from testbed.scenario.model import NOTHING_ASKED, Asked, Scenario, Settings
 from testbed.scenario.model import load as load_scenario
+from testbed.services.contents import has_contents
 from testbed.services.mounts import Places, list_mounts, list_unapplied, require_init, require_no_shared
 from testbed.services.specs import Mounts
 
@@ -169,6 +171,10 @@ def _prepare(
         prepare_places(places, services, application, images)
         mounts = {service.name: list_mounts(service, application, places) for service in services}
     else:
+        for line in list_substituted(services):
+            say(line)
+        if any(map(has_contents, services)):
+            say(f"what is mounted is copied into the images: nothing that {order.platform} writes there comes back")
         images = build_images(scenario, say, order.base)
     say(f"preparing {order.platform}")
     platform.prepare(scenario, images)

@@ -94,6 +94,6 @@ class Checks:
             assert course.check.test is not None
             try:
                 status = self._run(service, course.check.test, course.check.timeout_s)
-            except TestbedError:  # there is no such command, or the service has just ended
+            except (OSError, TestbedError):  # there is no such command, or the service has just ended
                 status = None
             self._courses[service] = course.note(status, time.monotonic())
