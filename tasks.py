@@ -43,6 +43,7 @@ def _scenario(task_name: str, scenario: str) -> str:
         "scenario": "name of a folder below scenarios/, or the path of one, or of any compose file",
         "file": "a compose file to merge over the scenario's, as -f of Compose does; may be given again",
         "profile": "a profile whose services are started, too; may be given again",
+        "env-file": "a file of variables in place of .env beside the compose file; may be given again",
         "with": "a file with x-testbed: how to measure a scenario that does not say so itself",
         "platforms": "comma-separated: container, vm, a peer (crun, podman...), peers, all (a wrong name lists them)",
         "accel": "what runs virtual machines: kvm, tcg, tcg-single, or auto for the best that works",
@@ -81,7 +82,7 @@ def _scenario(task_name: str, scenario: str) -> str:
         "html": "also write a page of the comparison to this file",
         "junit": "also write the comparison as JUnit XML to this file",
     },
-    iterable=["file", "profile"],
+    iterable=["file", "profile", "env_file"],
 )
 @reporting
 def bench(
@@ -122,6 +123,7 @@ def bench(
     junit: str = "",
     file: Sequence[str] | None = None,
     profile: Sequence[str] | None = None,
+    env_file: Sequence[str] | None = None,
     with_: str = "",
 ) -> int:
     """Measure a scenario on every platform, then print the answer and the report's path."""
@@ -136,7 +138,7 @@ def bench(
 
     if resume:
         _check_resumed(given)
-    compose = model.Asked(tuple(file or ()), tuple(profile or ()), settings=with_)
+    compose = model.Asked(tuple(file or ()), tuple(profile or ()), tuple(env_file or ()), with_)
     options = Options(
         scenario="" if resume else _scenario("bench", scenario),
         platforms=split_words(platforms),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import tempfile
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from runtime.errors import UsageError
 from runtime.home import is_sealed, store_root
@@ -11,6 +14,7 @@ from runtime.images.build import build
 from runtime.images.model import Image
 from runtime.images.releases import RELEASES, choose_release
 from runtime.images.store import Store
+from testbed.compose.model import Build
 from testbed.neighbours.image import REFERENCE as NEIGHBOUR_IMAGE
 from testbed.neighbours.image import ensure_neighbour_image
 from testbed.scenario.model import Scenario, Service
@@ -48,8 +52,17 @@ def build_images(
             **{name: store.get(name) for name in beside},
         }
     tag = f":{base}" if base and base != choose_release("", read_host()).codename else ""
+    built = {
+        service.name: _build(store, service, f"{image_name(scenario.name, service.name)}{tag}", progress, base)
+        for service in scenario.services
+        if service.build is not None
+    }
+    # What one service builds, another may name.
+    named = {service.image: built[service.name] for service in scenario.services if service.name in built}
     images = {
-        service.name: _obtain(store, service, f"{image_name(scenario.name, service.name)}{tag}", progress, base)
+        service.name: built.get(service.name)
+        or named.get(service.image)
+        or find_image(store, service.image, progress, base)
         for service in scenario.services
     }
     for service in scenario.services if contents else ():
@@ -70,27 +83,42 @@ def _name_sealed(scenario: Scenario, service: Service) -> str:
     """Return what a sealed store, which is made for one scenario's runs, calls the image of a service."""
     if has_contents(service):
         return _name_with_contents(scenario, service)
-    return service.image if service.build is None else image_name(scenario.name, service.name)
+    builders = [one.name for one in scenario.services if one.build is not None and one.image == service.image]
+    if service.build is None and not builders:
+        return service.image
+    return image_name(scenario.name, service.name if service.build is not None else builders[0])
 
 
-def _obtain(store: Store, service: Service, reference: str, progress: Callable[[str], None], base: str) -> Image:
-    """Return the image of a service: built, or the one that it names. Raises UsageError when it cannot be had."""
+def _build(store: Store, service: Service, reference: str, progress: Callable[[str], None], base: str) -> Image:
+    """Build the image of a service that has a build. Raises UsageError when it cannot be built."""
     made = service.build
-    if made is None:
-        return find_image(store, service.image, progress, base)
-    beyond = {"dockerfile_inline": made.inline, "target": made.target, "additional_contexts": made.contexts}
-    if made.dockerfile is None or any(beyond.values()):
+    assert made is not None
+    beyond = {"target": made.target, "additional_contexts": made.contexts, "secrets": made.secrets}
+    if any(beyond.values()):
         keys = ", ".join(key for key, value in beyond.items() if value)
         raise UsageError(f"{service.name}: build.{keys}: the builder has no such thing", "a Dockerfile without it")
-    return build(
-        store,
-        context=made.context,
-        dockerfile=made.dockerfile,
-        reference=reference,
-        progress=progress,
-        arguments=dict(made.args),
-        base=base,
-    )
+    with _find_dockerfile(made, service.name) as dockerfile:
+        return build(
+            store,
+            context=made.context,
+            dockerfile=dockerfile,
+            reference=reference,
+            progress=progress,
+            arguments=dict(made.args),
+            base=base,
+        )
+
+
+@contextmanager
+def _find_dockerfile(made: Build, service: str) -> Iterator[Path]:
+    """Yield the Dockerfile of a build; one whose text is in the compose file gets a file for the time."""
+    if made.dockerfile is not None:
+        yield made.dockerfile
+        return
+    with tempfile.TemporaryDirectory(prefix="testbed-") as folder:
+        path = Path(folder, f"dockerfile_inline of {service}")
+        path.write_text(made.inline)
+        yield path
 
 
 def find_image(store: Store, reference: str, progress: Callable[[str], None], base: str = "") -> Image:

@@ -233,7 +233,8 @@ ROOMS: Mapping[str, set[str]] = {
     },
     "testbed.scenario": {"testbed.compose", "testbed.load", "testbed.yamltree"},
     "testbed.neighbours": {"testbed.interruption", "testbed.platforms", "testbed.scenario", "testbed.services"},
-    "testbed.images": {"testbed.neighbours", "testbed.scenario", "testbed.services", "testbed.substitutes"},
+    "testbed.images": {"testbed.compose", "testbed.neighbours", "testbed.scenario"}
+    | {"testbed.services", "testbed.substitutes"},
     "testbed.host": {"testbed.sample"},
     "testbed.load": {"testbed.histograms"},
     "testbed.services": {"testbed.compose", "testbed.load", "testbed.scenario"},

@@ -21,12 +21,16 @@ HONOURED = (
     *("cap_add", "cap_drop", "privileged", "security_opt", "devices", "tty", "stdin_open"),
     *("pid", "ipc", "uts", "userns_mode", "cgroup", "extends"),
 )
+# Without an effect on a measure.
 READ_OVER = (
-    *("annotations", "attach", "blkio_config", "cgroup_parent", "container_name", "cpu_shares", "cpuset", "develop"),
-    *("device_cgroup_rules", "isolation", "label_file", "labels", "logging", "mac_address", "mem_reservation"),
-    *("mem_swappiness", "memswap_limit", "oom_kill_disable", "oom_score_adj", "platform", "pull_policy"),
-    *("pull_refresh_after", "runtime", "scale", "storage_opt", "cpu_rt_runtime"),
-    *("cpu_rt_period", "cpu_count", "cpu_percent"),
+    *("annotations", "attach", "container_name", "develop", "isolation", "label_file", "labels", "logging"),
+    *("platform", "pull_policy", "pull_refresh_after"),
+)
+# What might have one, and no platform here has.
+LEFT_OUT = (
+    *("blkio_config", "cgroup_parent", "cpu_count", "cpu_percent", "cpu_rt_period", "cpu_rt_runtime", "cpu_shares"),
+    *("cpuset", "device_cgroup_rules", "mac_address", "mem_reservation", "mem_swappiness", "memswap_limit"),
+    *("oom_kill_disable", "oom_score_adj", "runtime", "scale", "storage_opt"),
 )
 REFUSED: Mapping[str, str] = MappingProxyType(
     {
@@ -42,9 +46,9 @@ REFUSED: Mapping[str, str] = MappingProxyType(
 )
 # Of services[...].deploy; its resources are in the model.
 DEPLOY_READ_OVER = (
-    *("mode", "endpoint_mode", "labels", "replicas", "restart_policy", "rollback_config", "update_config"),
-    "placement",
+    *("mode", "endpoint_mode", "labels", "restart_policy", "rollback_config", "update_config", "placement"),
 )
+DEPLOY_LEFT_OUT = ("replicas",)
 # Of services[...].build.
 BUILD_HONOURED = (
     *("context", "dockerfile", "dockerfile_inline", "args", "target", "additional_contexts", "secrets", "labels"),
@@ -71,22 +75,33 @@ HEALTHCHECK = ("test", "interval", "timeout", "retries", "start_period", "start_
 
 
 class Notes:
-    """What the user is told of an application: keys that were read over, by key, and sentences."""
+    """What the user is told of an application: keys that have no effect, by key, and sentences."""
 
     def __init__(self) -> None:
-        self._keys: dict[str, dict[str, None]] = {}
+        self._read_over: dict[str, dict[str, None]] = {}
+        self._left_out: dict[str, dict[str, None]] = {}
         self._lines: dict[str, None] = {}
 
     def read_over(self, key: str, service: str) -> None:
         """Note a key that is not part of a measure."""
-        self._keys.setdefault(key, {})[service] = None
+        self._read_over.setdefault(key, {})[service] = None
+
+    def leave_out(self, key: str, service: str) -> None:
+        """Note a key that might change a measure, and that no platform honours."""
+        self._left_out.setdefault(key, {})[service] = None
 
     def say(self, line: str) -> None:
         """Note a sentence, once."""
         self._lines[line] = None
 
     def list_lines(self) -> tuple[str, ...]:
-        """Return all notes: the keys in one line."""
-        named = [f"{key} ({', '.join(services)})" for key, services in sorted(self._keys.items())]
-        over = f"read over, as it is not part of a measure: {'; '.join(named)}" if named else ""
-        return (*([over] if over else []), *self._lines)
+        """Return all notes: the keys of each kind in one line."""
+        kinds = (
+            ("read over, as it is not part of a measure", self._read_over),
+            ("left out on every platform, though it may change a measure", self._left_out),
+        )
+        return (*(f"{what}: {_join(named)}" for what, named in kinds if named), *self._lines)
+
+
+def _join(keys: Mapping[str, Mapping[str, None]]) -> str:
+    return "; ".join(f"{key} ({', '.join(services)})" for key, services in sorted(keys.items()))

@@ -67,10 +67,12 @@ def _quota(fields: Mapping[str, Value]) -> float:
 
 def _read_deploy(name: str, deploy: Value, notes: Notes) -> dict[str, Value]:
     """Return the limits below ``deploy``."""
-    fields = deploy.fields(("resources", *keys.DEPLOY_READ_OVER))
-    for key in keys.DEPLOY_READ_OVER:
-        if key in fields:
+    fields = deploy.fields(("resources", *keys.DEPLOY_READ_OVER, *keys.DEPLOY_LEFT_OUT))
+    for key in fields:
+        if key in keys.DEPLOY_READ_OVER:
             notes.read_over(f"deploy.{key}", name)
+        elif not fields[key].is_null and key in keys.DEPLOY_LEFT_OUT and fields[key].printed() != "1":
+            notes.leave_out(f"deploy.{key}", name)
     if "resources" not in fields or fields["resources"].is_null:
         return {}
     resources = fields["resources"].fields(("limits", "reservations"))
@@ -79,7 +81,7 @@ def _read_deploy(name: str, deploy: Value, notes: Notes) -> dict[str, Value]:
         reserved = reservations.fields(("cpus", "memory", "generic_resources", "devices"))
         if "devices" in reserved:
             reserved["devices"].report("reserves devices", "none: neither platform has GPUs or the like")
-        notes.read_over("deploy.resources.reservations", name)
+        notes.leave_out("deploy.resources.reservations", name)
     limits = resources.get("limits")
     if limits is None or limits.is_null:
         return {}

@@ -158,10 +158,12 @@ def _supported(name: str, value: Value, notes: Notes) -> dict[str, Value]:
     """Return the keys of a service that the model has; others are noted, or are mistakes."""
     if value.is_null:
         return {}
-    fields = value.fields((*keys.HONOURED, *keys.READ_OVER), keys.REFUSED, WHERE)
-    for key in keys.READ_OVER:
-        if key in fields:
+    fields = value.fields((*keys.HONOURED, *keys.READ_OVER, *keys.LEFT_OUT), keys.REFUSED, WHERE)
+    for key in fields:
+        if key in keys.READ_OVER:
             notes.read_over(key, name)
+        elif key in keys.LEFT_OUT:
+            notes.leave_out(key, name)
     return {key: one for key, one in fields.items() if key in keys.HONOURED and not one.is_null}
 
 
@@ -181,7 +183,7 @@ def _read_security(value: Value, service: str, notes: Notes) -> _Confinement:
         elif match := _PRIVILEGES.fullmatch(text):
             no_new_privileges = match[1] != "false"
         elif text.startswith(("apparmor", "label", "systempaths")):
-            notes.read_over(f"security_opt {re.split('[:=]', text)[0]}", service)
+            notes.leave_out(f"security_opt {re.split('[:=]', text)[0]}", service)
         elif text:
             item.report(f"{quote(text)} is not supported by the testbed", f"{_UNCONFINED[0]} or no-new-privileges")
     return _Confinement(seccomp, no_new_privileges)
@@ -287,6 +289,6 @@ def _list_hosts(spaces: Mapping[str, str], mounts: tuple[Mount, ...], values: Ma
     found += [
         ("volumes", f"{one.source}, a part of the running host")
         for one in mounts
-        if one.kind == "bind" and (one.source.endswith(".sock") or one.source.startswith(("/proc", "/sys", "/dev")))
+        if one.kind == "bind" and (one.source.endswith(".sock") or one.source.split("/")[1] in ("proc", "sys", "dev"))
     ]
     return tuple(found)
