@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 
@@ -21,6 +23,8 @@ from tests.testbed.projects.conftest import Start, Write
 from tests.waiting import until
 
 pytestmark = pytest.mark.root
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def fetch(project: Project) -> str:
@@ -147,3 +151,25 @@ def test_what_is_only_for_measuring_is_refused() -> None:
         check_platform("vm-pooled")
     with pytest.raises(UsageError, match="unknown platform nowhere"):
         check_platform("nowhere")
+
+
+def test_an_interrupted_up_leaves_nothing(home: Path, write_scenario: Write, run_name: str) -> None:
+    folder = write_scenario()
+    compose = folder / "compose.yaml"
+    compose.write_text(compose.read_text().replace("path: /index.html, body: here", "path: /never"))
+    front = (sys.executable, "-P", "-m", "reports.commands.front", "--search-root", str(ROOT))
+    words = (*front, "up", str(folder), "--share")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        words, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stderr is not None
+        said = ""
+        while not said.endswith("starting side, web\n"):
+            line = process.stderr.readline()
+            assert line, said
+            said += line
+        assert is_held(lease_name(run_name))
+        process.send_signal(signal.SIGINT)
+        assert "interrupted (SIGINT); all that was started has been removed" in process.stderr.read()
+    assert process.returncode == 130 and find(run_name) is None
