@@ -220,11 +220,21 @@ def _prefixed(titles: dict[str, str]) -> Callable[[str, str], None]:
         "service": "in which service",
         "words": "the command and its arguments, as a shell would split them",
         "project": "which, where several are up",
+        "user": "as another user of the image: a name, a number, or with its group USER:GROUP",
+        "directory": "in another directory",
         "no-tty": "no terminal for it, though this is one",
     },
 )
 @reporting
-def execute(context: Context, service: str = "", words: str = "", project: str = "", no_tty: bool = False) -> int:
+def execute(
+    context: Context,
+    service: str = "",
+    words: str = "",
+    project: str = "",
+    user: str = "",
+    directory: str = "",
+    no_tty: bool = False,
+) -> int:
     """Run a command in a service: exec SERVICE COMMAND..., a shell without a command."""
     from testbed.projects.execution import execute
     from testbed.projects.record import choose
@@ -233,4 +243,4 @@ def execute(context: Context, service: str = "", words: str = "", project: str =
         raise UsageError("exec: in which service?", "./invoke exec SERVICE COMMAND")
     command = tuple(shlex.split(words)) if words else ("/bin/sh",)
     terminal = not no_tty and os.isatty(0) and os.isatty(1)
-    return execute(choose(project), service, command, terminal=terminal)
+    return execute(choose(project), service, command, terminal=terminal, user=user, working_dir=directory)

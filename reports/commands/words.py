@@ -23,7 +23,10 @@ _FIRST: Mapping[str, str] = MappingProxyType(
     }
 )
 # Options of the tasks below that take a value, which is no word.
-_VALUED = ("--project", "-p", "--tail", "-t", "--service", "-s", "--words", "-w")
+_VALUED = (
+    *("--project", "-p", "--tail", "-t", "--service", "-s", "--words", "-w"),
+    *("--user", "-u", "--directory", "-d"),
+)
 # The library's own, which stand before a task.
 _BEFORE_TASKS = ("--search-root", "-r", "--collection", "-c", "--config", "-f", "--complete")
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import selectors
 import signal
 import threading
 from contextlib import ExitStack, suppress
 from errno import EACCES, ENOENT
+from pathlib import Path
 
 from msgspec.structs import replace
 
 from runtime.console import relay
 from runtime.container import Joined, join, reap
 from runtime.errors import UsageError, WorkloadError
+from runtime.images.model import Layer
+from runtime.images.user import resolve_user
 from runtime.launcher import StepError
 from runtime.lease import cgroup_name
 from runtime.plan.steps import CheckExecutable, Exec
@@ -26,11 +30,20 @@ _PIECE_BYTES, _MOST_PIECES = 1 << 16, 64
 _STATUS_NOT_FOUND, _STATUS_REFUSED = 127, 126
 
 
-def execute(project: Project, service: str, words: tuple[str, ...], *, terminal: bool) -> int:
+def execute(
+    project: Project,
+    service: str,
+    words: tuple[str, ...],
+    *,
+    terminal: bool,
+    user: str = "",
+    working_dir: str = "",
+) -> int:
     """Run a command in a service's container, with our standard streams, and return its exit status.
 
-    With a ``terminal`` it gets one of its own, which ours is relayed to. Raises UsageError for a service that does not
-    run, or that is no container.
+    With a ``terminal`` it gets one of its own, which ours is relayed to. It has the service's user and directory unless
+    others are given. Raises UsageError for a service that does not run, or that is no container, and for a user that
+    its image lacks.
     """
     record = project.record
     if record is None or not project.alive:
@@ -39,6 +52,11 @@ def execute(project: Project, service: str, words: tuple[str, ...], *, terminal:
     check_executable(member, record.platform)
     spec = project.specs()[service]
     process = replace(spec.process, args=words)
+    if user:
+        layers = [Layer("", Path(path)) for path in spec.layers]
+        process = replace(process, user=resolve_user(user, layers))
+    if working_dir:
+        process = replace(process, cwd=posixpath.join(process.cwd, working_dir))
     cgroup = cgroup_name(project.directory.name, member.instance)
     try:
         if terminal:

@@ -29,6 +29,7 @@ from reports.commands.words import arrange
         ("exec -p app --no-tty web sh -c|a  b; c", "exec -p app --no-tty --service web --words|sh -c 'a  b; c'"),
         ("exec web -- ls -l", "exec --service web --words|ls -l"),
         ("exec -p app", "exec -p app"),
+        ("exec -u 0 web id -u", "exec -u 0 --service web --words|id -u"),
     ],
 )
 def test_each_word_has_its_option(written: str, passed: str) -> None:

@@ -74,6 +74,23 @@ def test_a_command_that_is_not_there(start: Start, write_scenario: Write) -> Non
         execute(project, "db", ("sh",), terminal=False)
 
 
+def test_a_command_as_another_user_elsewhere(start: Start, write_scenario: Write, tmp_path: Path) -> None:
+    project = start(write_scenario())
+    with (tmp_path / "out").open("w+b") as out:
+        before = os.dup(1)
+        os.dup2(out.fileno(), 1)
+        try:
+            words = ("sh", "-c", "busybox id -u; pwd")
+            assert execute(project, "web", words, terminal=False, user="7:8", working_dir="www") == 0
+        finally:
+            os.dup2(before, 1)
+            os.close(before)
+        out.seek(0)
+        assert out.read() == b"7\n/www\n"
+    with pytest.raises(UsageError, match="user 'nobody' is not in the image"):
+        execute(project, "web", ("sh",), terminal=False, user="nobody")
+
+
 def test_where_no_command_can_be_executed() -> None:
     with pytest.raises(UsageError, match="runs in a virtual machine"):
         check_executable(Member("web", "web", "10.77.1.10", state="running"), "vm-micro")
