@@ -147,15 +147,18 @@ def workload_steps(spec: Spec, *streams: Step, hold: tuple[Step, ...] = ()) -> t
     return (
         *hiding_steps(spec.readonly_paths, spec.masked_paths),
         *naming_steps(spec),
-        *protecting_steps(spec),
+        *closing_steps(spec),
         *streams,
         *executing_steps(spec, EXECUTING, hold),
     )
 
 
-def protecting_steps(spec: Spec) -> tuple[Step, ...]:
-    """Write-protect a root that is to be so, once all is in it."""
-    return (MountAttributes("/", MOUNT_ATTR_RDONLY),) if spec.read_only else ()
+def closing_steps(spec: Spec) -> tuple[Step, ...]:
+    """Make the working directory, if it is missing, and then write-protect a root that is to be so."""
+    process = configuration(spec).process
+    assert process is not None
+    protecting = (MountAttributes("/", MOUNT_ATTR_RDONLY),) if spec.read_only else ()
+    return (*directory_steps(process), *protecting)
 
 
 def naming_steps(spec: Spec) -> tuple[Step, ...]:
@@ -168,8 +171,7 @@ def executing_steps(spec: Spec, line: str, hold: tuple[Step, ...] = ()) -> tuple
     config = configuration(spec)
     assert config.process is not None
     *before, execution = process_end(config.process, seccomp=seccomp_step(config), check=False)
-    making = directory_steps(config.process)
-    return (Setsid(tolerate=(EPERM,)), *making, *before, *hold, LogLine(line), execution)
+    return (Setsid(tolerate=(EPERM,)), *before, *hold, LogLine(line), execution)
 
 
 def _task_limit_steps(pids: int | None) -> tuple[Step, ...]:

@@ -27,6 +27,7 @@ services:
     build: ./web
     ports: ["{port}:8080"]
     hostname: front
+    read_only: true
     user: "33:44"
     working_dir: /srv/work
     extra_hosts: ["outside:10.1.2.3"]
@@ -171,12 +172,14 @@ def test_machines_have_the_same_bytes(start: Start, folder: Path, run_name: str)
     with pytest.raises(UsageError, match="volume data is shared by setup and web, which vm cannot"):
         start(folder, platform="vm")
     compose = folder / "compose.yaml"
-    script = "busybox cat /run/secrets/token /etc/app.conf; busybox id; pwd; exec busybox httpd -f -p 8080 -h /www"
+    script = "busybox cat /run/secrets/token /etc/app.conf; busybox id; pwd; echo > /x; "
+    script += "exec busybox httpd -f -p 8080 -h /www"
     text = compose.read_text().replace('["data:/data"]', '["other:/data"]')
     compose.write_text(text.replace("    hostname: front\n", f'    command: ["/bin/sh", "-c", "{script}"]\n'))
     project = start(folder, platform="vm")
     assert fetch(project) == "<p>bound here</p>\n"
     console = "\n".join(read(project, "web"))
     assert "s3creta=1uid=33 gid=44" in console and "/srv/work" in console
+    assert "can't create /x: Read-only file system" in console
     assert project.record is not None and project.record.member("setup").exit_status == 0
     assert not (folder / "out").exists(), "nothing of the host is written"
