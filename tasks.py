@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from invoke import Collection, Context, task
 from invoke.exceptions import Exit
 
+from reports.commands import builds, images, lists, projects, runs
 from reports.commands import fleet as fleets
-from reports.commands import lists, projects, runs
 from reports.commands import plan as plans
 from reports.commands.exits import reporting
 from reports.commands.front import QuietProgram
@@ -418,19 +418,10 @@ for more in (fleets, plans, lists, projects, runs):
     for one in Collection.from_module(more).tasks.values():
         namespace.add_task(one)
 
-
-@task
-@reporting
-def kernel(context: Context) -> int:
-    """Build the minimal guest kernel from the distribution's kernel source; takes minutes."""
-    from testbed.images import build_guest_kernel
-
-    built = build_guest_kernel(print_progress)
-    print(f"{built.release} from {built.package} {built.version}: {built.image}")
-    return 0
-
-
-namespace.add_collection(Collection("images", kernel))
+group = Collection.from_module(images, name="images")
+for one in (builds.build, builds.shell):
+    group.add_task(one)
+namespace.add_collection(group)
 
 # `testbed` in .venv/bin: the same tasks, without the set-up that ./invoke makes before.
 program = QuietProgram(version=__version__, namespace=namespace, name="testbed", binary="testbed")

@@ -63,7 +63,7 @@ def test_the_citation_is_complete_and_of_this_version() -> None:
 def test_each_part_of_the_packages_contains_the_one_before() -> None:
     extras = PROJECT["project"]["optional-dependencies"]
     assert PROJECT["project"]["dependencies"] == []
-    assert extras["runtime"] == ["msgspec"]
+    assert extras["runtime"] == ["msgspec", "zstandard"]
     assert "testbed[runtime]" in extras["bench"]
     assert "testbed[bench]" in extras["trend"]
     assert "testbed[trend]" in extras["dev"]

@@ -1,4 +1,4 @@
-"""The build context: the files of the host that a COPY takes, and a digest of them."""
+"""The build context: the files of the host that a COPY takes, and a digest of what is copied."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -16,11 +17,32 @@ from runtime.images.patterns import WILD, Pattern
 
 
 class Entry(Struct, frozen=True):
-    """One file, directory or link to copy: ``path`` on the host, ``name`` relative to its source ("" itself)."""
+    """One file, directory or link to copy: ``path`` on the host, ``name`` relative to its source ("" itself).
+
+    Those of an image keep their ``owner`` (user and group) and their ``mtime_ns``; those of a context have neither.
+    """
 
     path: Path
     name: str
     mode: int
+    owner: tuple[int, int] | None = None
+    mtime_ns: int = 0
+
+
+class Files(Protocol):
+    """Files that can be copied: those of a build context, or of an image."""
+
+    def sources(self, pattern: str, spanning: bool = False) -> tuple[Path, ...]:
+        """Return the sorted paths that a COPY source matches. Raises UsageError if there is none."""
+
+    def entries(self, source: Path) -> Iterator[Entry]:
+        """Yield what copying ``source`` copies: the file that it is, or all below the directory, parents first."""
+
+    def itself(self, source: Path) -> Entry:
+        """Return the file or directory that ``source`` is, or that it links to."""
+
+    def relative(self, source: Path) -> str:
+        """Return the path of ``source`` from the root of the files on."""
 
 
 class Context(Struct, frozen=True):
@@ -36,8 +58,9 @@ class Context(Struct, frozen=True):
             raise UsageError(f"build context {folder} is not a directory")
         return cls(folder.resolve(), read_rules(folder, dockerfile))
 
-    def sources(self, pattern: str) -> tuple[Path, ...]:
-        """Return the sorted paths that a COPY source matches; ``*``, ``?`` and ``[...]`` are wildcards.
+    def sources(self, pattern: str, spanning: bool = False) -> tuple[Path, ...]:
+        """Return the sorted paths that a COPY source matches; ``*``, ``?`` and ``[...]`` are wildcards, and with
+        ``spanning`` so is ``**`` for any number of directories.
 
         Raises UsageError if it matches nothing or leads out of the context.
         """
@@ -45,7 +68,11 @@ class Context(Struct, frozen=True):
         if relative == ".." or relative.startswith("../"):
             raise UsageError(f"COPY {pattern}: outside the build context {self.folder}")
         try:
-            paths = self._matching(relative)
+            if spanning and "**" in relative:
+                glob = Pattern(relative)
+                paths = [e.path for e in self.entries(self.folder) if glob.is_match(glob.after(glob.start, e.name))]
+            else:
+                paths = self._matching(relative)
         except ValueError as error:
             raise UsageError(f"COPY {pattern}: {error}") from error
         kept = tuple(path for path in paths if self._has(path, pattern))
@@ -63,6 +90,14 @@ class Context(Struct, frozen=True):
             yield from self._below(path)
         else:
             yield Entry(path, "", os.lstat(path).st_mode)
+
+    def itself(self, source: Path) -> Entry:
+        """Return the file or directory that ``source`` is, or that it links to."""
+        return Entry(source, "", source.stat().st_mode)
+
+    def relative(self, source: Path) -> str:
+        """Return the path of ``source`` from the context's folder on."""
+        return str(source.relative_to(self.folder))
 
     def _matching(self, relative: str) -> list[Path]:
         """Return the sorted existing paths below the folder that match name by name. Raises ValueError."""
@@ -145,10 +180,11 @@ def attributes(path: Path) -> list[tuple[str, bytes]]:
 
 
 def content_digest(entries: Sequence[Entry]) -> str:
-    """Return the sha256 of names, modes, contents and attributes: an image keeps nothing else of a context's files."""
+    """Return the sha256 of names, modes, contents and attributes, and of what else an entry keeps."""
     total = hashlib.sha256()
     for entry in entries:
-        total.update(f"{entry.name}\0{entry.mode:o}\0".encode("utf-8", "surrogateescape"))
+        kept = "" if entry.owner is None else f"{entry.owner} {entry.mtime_ns}"
+        total.update(f"{entry.name}\0{entry.mode:o}\0{kept}".encode("utf-8", "surrogateescape"))
         if stat.S_ISLNK(entry.mode):
             total.update(os.fsencode(os.readlink(entry.path)))
         elif stat.S_ISREG(entry.mode):
@@ -156,4 +192,6 @@ def content_digest(entries: Sequence[Entry]) -> str:
                 total.update(attribute.encode() + b"\0" + len(value).to_bytes(8, "big") + value)
             with open(entry.path, "rb") as file:
                 total.update(hashlib.file_digest(file, "sha256").digest())
+        elif stat.S_ISCHR(entry.mode) or stat.S_ISBLK(entry.mode):
+            total.update(str(os.lstat(entry.path).st_rdev).encode())
     return total.hexdigest()

@@ -66,45 +66,79 @@ class Tree:
                 raise UsageError(f"{shown} is below a file, or is one, of another source: {name}") from error
             return _Made(made, below)
         if existing is None:
-            _own(made, owner, mode)
+            set_owner(made, owner, mode)
         else:
             status = os.lstat(existing)
-            _own(made, (status.st_uid, status.st_gid), stat.S_IMODE(status.st_mode))
+            set_owner(made, (status.st_uid, status.st_gid), stat.S_IMODE(status.st_mode))
             for attribute in os.listxattr(existing):
                 if not attribute.startswith(OVERLAY_XATTRS):
                     os.setxattr(made, attribute, os.getxattr(existing, attribute))
         return _Made(made, below)
 
     def copy(self, entry: Entry, target: str, owner: tuple[int, int], mode: int | None) -> None:
-        """Copy one entry of the context to ``target``; ``mode`` None keeps its permissions."""
+        """Copy one entry to ``target``; ``mode`` None keeps its permissions. Special files only come from images."""
         mode = stat.S_IMODE(entry.mode) if mode is None else mode
         if stat.S_ISDIR(entry.mode):
             made = self.directory(target, *owner)
-            _own(made, owner, mode)
+            set_owner(made, owner, mode)
+            _date(made, entry)
             return
-        if not (stat.S_ISREG(entry.mode) or stat.S_ISLNK(entry.mode)):
+        is_special = not (stat.S_ISREG(entry.mode) or stat.S_ISLNK(entry.mode))
+        if is_special and entry.owner is None:
             raise UsageError(f"COPY {entry.path}: neither a file, a directory nor a link")
-        parent, _, name = target.rpartition("/")
-        path = self.directory(parent, *owner) / name
-        if step(self._made[parent].below, name)[1]:
-            raise UsageError(f"COPY {entry.path}: {target} is a directory in the image")
-        if path.is_dir() and not path.is_symlink():
-            raise UsageError(f"COPY {entry.path}: another source has a directory of this name")
-        path.unlink(missing_ok=True)
+        path = self.vacate(target, owner, f"COPY {entry.path}")
         if stat.S_ISLNK(entry.mode):
             os.symlink(os.readlink(entry.path), path)
             os.chown(path, *owner, follow_symlinks=False)
-            return
-        shutil.copyfile(entry.path, path, follow_symlinks=False)
-        _own(path, owner, mode)
-        for attribute, value in attributes(entry.path):  # last, because a change of owner removes capabilities
-            os.setxattr(path, attribute, value, follow_symlinks=False)
+        else:
+            if is_special:
+                os.mknod(path, entry.mode, os.lstat(entry.path).st_rdev)
+            else:
+                shutil.copyfile(entry.path, path, follow_symlinks=False)
+            set_owner(path, owner, mode)
+            for attribute, value in attributes(entry.path):  # last, because a change of owner removes capabilities
+                os.setxattr(path, attribute, value, follow_symlinks=False)
+        _date(path, entry)
+
+    def write(self, target: str, content: bytes, owner: tuple[int, int], mode: int) -> None:
+        """Make a file with this content at ``target``."""
+        path = self.vacate(target, owner, "COPY <<")
+        path.write_bytes(content)
+        set_owner(path, owner, mode)
+
+    def vacate(self, target: str, owner: tuple[int, int], purpose: str) -> Path:
+        """Return the path on the host for something new at ``target`` that is no directory, and make its parents.
+
+        Raises UsageError, which begins with ``purpose``, where a directory is in its way.
+        """
+        parent, _, name = target.rpartition("/")
+        path = self.directory(parent, *owner) / name
+        if step(self._made[parent].below, name)[1]:
+            raise UsageError(f"{purpose}: {target} is a directory in the image")
+        if path.is_dir() and not path.is_symlink():
+            raise UsageError(f"{purpose}: another source has a directory of this name")
+        path.unlink(missing_ok=True)
+        return path
+
+    def existing(self, target: str, purpose: str) -> Path:
+        """Return the path on the host of a file that this layer has. Raises UsageError where it does not."""
+        parent, _, name = target.rpartition("/")
+        path = self.directory(parent) / name
+        if not os.path.lexists(path) or (path.is_dir() and not path.is_symlink()):
+            raise UsageError(f"{purpose}: {target} is a hard link to a file that does not come before it")
+        return path
 
 
-def _own(path: Path, owner: tuple[int, int], mode: int) -> None:
+def set_owner(path: Path, owner: tuple[int, int], mode: int) -> None:
     """Set owner and mode, in this order: a change of owner clears the set-user-ID bits."""
     os.chown(path, *owner, follow_symlinks=False)
     os.chmod(path, mode)
+
+
+def _date(path: Path, entry: Entry) -> None:
+    """Give a copy the time of what it was copied from, if that is to be kept."""
+    if entry.owner is not None:
+        os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns), follow_symlinks=False)
 
 
 def destination(path: str, source_is_directory: bool, sources: int, layers: Sequence[Layer]) -> tuple[str, bool]:

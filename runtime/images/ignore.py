@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from msgspec import Struct
@@ -54,9 +55,22 @@ class Rules(Struct, frozen=True):
         """Return whether the path is left out: the last rule that matches it or a parent decides."""
         return standing.decisive >= 0 and not self.exceptions[standing.decisive]
 
+    def leaves_out(self, path: str) -> bool:
+        """Return whether a path, relative to the root of the rules, is left out, by itself or with a directory."""
+        standing = self.at_root()
+        for index, name in enumerate(path.split("/")):
+            standing = self.at(standing, name, inside_root=index == 0)
+        return self.ignores(standing)
+
     def may_keep_below(self, standing: Standing) -> bool:
         """Return whether an exception may still match something below the path."""
         return any(self.exceptions[index] for index, _ in standing.open)
+
+
+def exclusions(patterns: Iterable[str]) -> Rules:
+    """Return the rules that leave out what each pattern matches, as ``--exclude`` does. Raises ValueError."""
+    compiled = tuple(_pattern(pattern) for pattern in patterns)
+    return Rules(compiled, (False,) * len(compiled))
 
 
 def read_rules(folder: Path, dockerfile: Path | None = None) -> Rules:

@@ -4,13 +4,15 @@ On disk a layer is an overlay lowerdir: a deleted name is a character device 0/0
 below has the attribute ``trusted.overlay.opaque=y`` (Documentation/filesystems/overlayfs.rst). A tar follows the OCI
 image-spec (layer.md): it has ``.wh.<name>`` and ``.wh..wh..opq``.
 
-The sha256 of the canonical tar is the layer's diff_id. The tar has the pax format. Its entries come depth first, sorted
-by the bytes of their names, without the root. They have numeric owners only and whole seconds; further names of a file
-are hard links to the first, extended attributes are ``SCHILY.xattr`` records, and sockets are left out.
+The sha256 of the canonical tar is the layer's diff_id. The tar has the pax format. Its entries come depth first,
+sorted by the bytes of their names, without the root. They have numeric owners only, and times in whole seconds but
+where a file of elsewhere has finer ones; further names of a file are hard links to the first, extended attributes are
+``SCHILY.xattr`` records, and sockets are left out.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -18,7 +20,7 @@ import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Protocol, cast
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -34,6 +36,40 @@ OVERLAY_XATTRS = "trusted.overlay."
 FOREIGN_XATTRS = ("trusted.overlay.redirect", "trusted.overlay.metacopy")
 
 COPY_BYTES = 1 << 20
+# PATH_MAX, with some room; and the characters that surely take fewer bytes.
+_PATH_LIMIT_BYTES, _SURELY_SHORT = 4000, 1000
+_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Paths:
+    """Paths of what is below ``tree``, also where they would be longer than the kernel takes: a directory above is then
+    held open, until the next path or ``close``."""
+
+    def __init__(self, tree: str) -> None:
+        self.tree = tree
+        self._folder, self._held = "", -1
+
+    def of(self, name: str) -> str:
+        """Return a path of ``name`` that holds until the next call."""
+        path = f"{self.tree}/{name}"
+        if len(path) < _SURELY_SHORT or len(os.fsencode(path)) < _PATH_LIMIT_BYTES:
+            return path
+        folder, _, base = name.rpartition("/")
+        if folder != self._folder:
+            held = os.open(self.tree, _FOLDER)
+            for part in folder.split("/"):
+                below = os.open(part, _FOLDER, dir_fd=held)
+                os.close(held)
+                held = below
+            self.close()
+            self._folder, self._held = folder, held
+        return f"/proc/self/fd/{self._held}/{base}"
+
+    def close(self) -> None:
+        """Close what is held open."""
+        if self._held >= 0:
+            os.close(self._held)
+        self._folder, self._held = "", -1
 
 
 class Digest(Struct, frozen=True):
@@ -79,15 +115,37 @@ def digest(tree: Path) -> Digest:
 
 def write_tar(tree: Path, sink: _Sink) -> None:
     """Write the canonical OCI layer tar of the overlay directory ``tree``."""
-    with tarfile.open(
-        fileobj=cast(IO[bytes], sink), mode="w|", format=tarfile.PAX_FORMAT, bufsize=COPY_BYTES
-    ) as archive:
-        for info, source in _entries(str(tree)):
-            if source is None:
-                archive.addfile(info)
-                continue
-            with open(source, "rb") as content:
-                archive.addfile(info, content)
+    for chunk in tar_chunks(tree):
+        sink.write(chunk)
+
+
+def tar_chunks(tree: Path) -> Iterator[bytes]:
+    """Yield the canonical OCI layer tar of the overlay directory ``tree`` in chunks."""
+    buffer = bytearray()
+    length = 0
+    for info, source in _entries(str(tree)):
+        buffer += info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+        if source is not None:
+            left = info.size
+            with open(source, "rb", buffering=0) as content:
+                while left:
+                    piece = content.read(min(left, COPY_BYTES))
+                    if not piece:
+                        raise OSError(errno.EIO, "it became shorter while it was read", source)
+                    buffer += piece
+                    left -= len(piece)
+                    if len(buffer) >= COPY_BYTES:
+                        length += len(buffer)
+                        yield bytes(buffer)
+                        buffer.clear()
+            buffer += bytes(-info.size % tarfile.BLOCKSIZE)
+        if len(buffer) >= COPY_BYTES:
+            length += len(buffer)
+            yield bytes(buffer)
+            buffer.clear()
+    buffer += bytes(2 * tarfile.BLOCKSIZE)
+    buffer += bytes(-(length + len(buffer)) % tarfile.RECORDSIZE)
+    yield bytes(buffer)
 
 
 def settle(tree: Path, since_s: float, after_s: int = EPOCH_S) -> int:
@@ -103,6 +161,7 @@ def settle(tree: Path, since_s: float, after_s: int = EPOCH_S) -> int:
     marks another as deleted in a layer's tar.
     """
     until_s = time.time() + 1
+    paths = Paths(str(tree))
     entries = list(walk(tree))
     kept = [int(status.st_mtime_ns // 10**9) for _, status in entries if status.st_mtime < since_s]
     settled_s = max(EPOCH_S, after_s, *kept) + 1
@@ -111,7 +170,7 @@ def settle(tree: Path, since_s: float, after_s: int = EPOCH_S) -> int:
         if base.startswith(WHITEOUT_PREFIX):
             what = f"/{name}: in a layer's tar a name that begins with {WHITEOUT_PREFIX} says that another is deleted"
             raise UsageError(what, "give it another name (OCI image-spec, layer.md)")
-        path = f"{tree}/{name}"
+        path = paths.of(name)
         _remove_overlay_attributes(path, keep=(OPAQUE_XATTR,) if stat.S_ISDIR(status.st_mode) else ())
         mtime_s = max(0, status.st_mtime_ns // 10**9)  # erofs, which guests use, has no times before 1970
         if is_whiteout(status):
@@ -119,6 +178,7 @@ def settle(tree: Path, since_s: float, after_s: int = EPOCH_S) -> int:
         elif since_s <= status.st_mtime <= until_s:
             mtime_s = settled_s
         os.utime(path, (mtime_s, mtime_s), follow_symlinks=False)
+    paths.close()
     _remove_overlay_attributes(str(tree), keep=())
     os.chown(tree, 0, 0)
     os.chmod(tree, 0o755)  # noqa: S103 # like every root directory
@@ -129,13 +189,16 @@ def settle(tree: Path, since_s: float, after_s: int = EPOCH_S) -> int:
 def walk(tree: str | Path) -> Iterator[tuple[str, os.stat_result]]:
     """Yield the relative names of all below ``tree``, sorted by bytes, a directory before its content; links are not
     followed."""
+    paths = Paths(str(tree))
     pending = _names(str(tree), "")
     while pending:
         name = pending.pop()
-        status = os.lstat(f"{tree}/{name}")
-        yield name, status
+        path = paths.of(name)
+        status = os.lstat(path)
         if stat.S_ISDIR(status.st_mode):
-            pending += _names(f"{tree}/{name}", f"{name}/")
+            pending += _names(path, f"{name}/")
+        yield name, status
+    paths.close()
 
 
 def _names(folder: str, prefix: str) -> list[str]:
@@ -145,8 +208,9 @@ def _names(folder: str, prefix: str) -> list[str]:
 def _entries(tree: str) -> Iterator[tuple[tarfile.TarInfo, str | None]]:
     """Yield the tar entries of ``tree``, each with the file that holds its content, if it has any."""
     first_names: dict[tuple[int, int], str] = {}
+    paths = Paths(tree)
     for name, status in walk(tree):
-        path = f"{tree}/{name}"
+        path = paths.of(name)
         if is_whiteout(status):
             folder, slash, base = name.rpartition("/")
             yield _marker(f"{folder}{slash}{WHITEOUT_PREFIX}{base}"), None
@@ -162,6 +226,7 @@ def _entries(tree: str) -> Iterator[tuple[tarfile.TarInfo, str | None]]:
         yield info, path if info.isreg() else None
         if info.isdir() and is_opaque(path):
             yield _marker(f"{name}/{OPAQUE_MARKER}"), None
+    paths.close()
 
 
 def _marker(name: str) -> tarfile.TarInfo:
@@ -191,7 +256,15 @@ def _describe(path: str, name: str, status: os.stat_result) -> tarfile.TarInfo:
         stat.S_IFIFO: tarfile.FIFOTYPE,
     }[kind]
     info.pax_headers = _xattr_records(path)
+    if status.st_mtime_ns % 10**9:
+        info.pax_headers["mtime"] = _decimal_seconds(status.st_mtime_ns)
     return info
+
+
+def _decimal_seconds(time_ns: int) -> str:
+    """Return a time as pax has it: decimal seconds, exact to the nanosecond."""
+    seconds, rest = divmod(abs(time_ns), 10**9)
+    return f"{'-' * (time_ns < 0)}{seconds}.{rest:09}".rstrip("0")
 
 
 def _xattr_records(path: str) -> dict[str, str]:

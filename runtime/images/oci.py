@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from runtime.images.model import History, ImageConfig
+from runtime.images.model import Healthcheck, History, ImageConfig
 
 # The time of everything that a build creates. It is the earliest that ZIP archives can hold, which is why reproducible
 # builds agree on it (reproducible-builds.org, "Archive metadata").
@@ -42,6 +42,7 @@ def to_json(config: ImageConfig, diff_ids: Sequence[str], history: Sequence[Hist
             "User": config.user,
             "ExposedPorts": {port: {} for port in config.exposed_ports},
             "Labels": dict(config.labels),
+            **_rarer(config),
         },
         "rootfs": {"type": "layers", "diff_ids": list(diff_ids)},
         "history": [_history_entry(entry) for entry in history],
@@ -49,8 +50,43 @@ def to_json(config: ImageConfig, diff_ids: Sequence[str], history: Sequence[Hist
     return json.dumps(document, sort_keys=True, separators=(",", ":"))
 
 
-class _Rootfs(Struct, frozen=True):
+def _rarer(config: ImageConfig) -> dict[str, object]:
+    """Return the members that are left out where they say nothing."""
+    check = config.healthcheck
+    members: dict[str, object] = {
+        "Volumes": {path: {} for path in config.volumes},
+        "StopSignal": config.stop_signal,
+        "Healthcheck": check and {name: value for name, value in _check_members(check).items() if value},
+        "OnBuild": list(config.on_build),
+        "Shell": list(config.shell),
+    }
+    return {name: value for name, value in members.items() if value}
+
+
+def _check_members(check: Healthcheck) -> dict[str, object]:
+    return {
+        "Test": list(check.test),
+        "Interval": check.interval_ns,
+        "Timeout": check.timeout_ns,
+        "StartPeriod": check.start_period_ns,
+        "StartInterval": check.start_interval_ns,
+        "Retries": check.retries,
+    }
+
+
+class Rootfs(Struct, frozen=True):
+    """The layers of an image configuration, bottom first."""
+
     diff_ids: tuple[str, ...]
+
+
+class _Check(Struct, frozen=True, rename="pascal"):
+    test: tuple[str, ...] | None = None
+    interval: int = 0
+    timeout: int = 0
+    start_period: int = 0
+    start_interval: int = 0
+    retries: int = 0
 
 
 class _Config(Struct, frozen=True, rename="pascal"):
@@ -61,17 +97,22 @@ class _Config(Struct, frozen=True, rename="pascal"):
     user: str | None = None
     exposed_ports: dict[str, object] | None = None
     labels: dict[str, str] | None = None
+    volumes: dict[str, object] | None = None
+    stop_signal: str | None = None
+    healthcheck: _Check | None = None
+    on_build: tuple[str, ...] | None = None
+    shell: tuple[str, ...] | None = None
 
 
 class _Entry(Struct, frozen=True):
-    created_by: str = ""
-    empty_layer: bool = False
+    created_by: str | None = None
+    empty_layer: bool | None = None
 
 
 class Document(Struct, frozen=True):
     """The members of an image configuration's JSON that are read."""
 
-    rootfs: _Rootfs
+    rootfs: Rootfs
     config: _Config | None = None
     history: tuple[_Entry, ...] | None = None
 
@@ -87,12 +128,24 @@ def config_of(document: Document) -> ImageConfig:
         user=config.user or "",
         exposed_ports=tuple(config.exposed_ports or ()),
         labels=tuple(sorted((config.labels or {}).items())),
+        volumes=tuple(config.volumes or ()),
+        stop_signal=config.stop_signal or "",
+        healthcheck=_healthcheck_of(config.healthcheck),
+        on_build=config.on_build or (),
+        shell=config.shell or (),
     )
+
+
+def _healthcheck_of(check: _Check | None) -> Healthcheck | None:
+    if check is None:
+        return None
+    times = (check.interval, check.timeout, check.start_period, check.start_interval)
+    return Healthcheck(check.test or (), *times, check.retries)
 
 
 def history_of(document: Document) -> tuple[History, ...]:
     """Return the ``history`` of an image configuration, oldest first."""
-    return tuple(History(entry.created_by, entry.empty_layer) for entry in document.history or ())
+    return tuple(History(entry.created_by or "", bool(entry.empty_layer)) for entry in document.history or ())
 
 
 def _history_entry(entry: History) -> dict[str, object]:

@@ -55,6 +55,11 @@ def step(above: Folders, name: str) -> tuple[str | None, Folders]:
     return found, tuple(merged)
 
 
+def names(above: Folders) -> set[str]:
+    """Return the names that a directory which merges these may show; ``step`` says which of them it does."""
+    return {name for folder in above for name in os.listdir(folder)}
+
+
 def _follow(path: str, layers: Sequence[Layer]) -> tuple[str, str | None]:
     """Return ``path`` with all links followed inside the image, and its topmost version on the host, if any."""
     root = folders(layers)

@@ -1,4 +1,7 @@
-"""Execute a RUN: its command runs in a container on the layers so far, and its changes are the new layer."""
+"""Execute a RUN: its command runs in a container on the layers so far, and its changes are the new layer.
+
+Several may run at a time, one for each stage of a build that can go on. They share a lease and end together.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,11 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from msgspec import Struct
+
 from runtime import container
 from runtime.config.default import DEFAULT_CAPABILITIES, DEFAULT_PATH
+from runtime.config.types import Mount
 from runtime.errors import PrerequisiteError, TestbedError, WorkloadError
 from runtime.images.base import apt_options, package_urls, proxy_environment
 from runtime.images.layers import is_opaque
@@ -18,11 +24,11 @@ from runtime.images.oci import EPOCH_S
 from runtime.images.outgoing import loopback_services, outgoing
 from runtime.images.output import follow
 from runtime.images.rootfs import is_directory, lookup, own, resolve
+from runtime.images.runs import Runs
 from runtime.images.space import MIB, free_bytes
 from runtime.images.stage import Stage
 from runtime.images.user import home_directory
 from runtime.launcher import StepError
-from runtime.lease import cgroup_name, lease
 from runtime.plan.root import hosts_file
 from runtime.plan.steps import Exec
 from runtime.plan.workload import Building
@@ -39,66 +45,92 @@ CAPABILITIES = tuple(name for name in DEFAULT_CAPABILITIES if name != "CAP_NET_R
 FULL_BELOW_BYTES = 8 * MIB
 
 
-def run_environment(stage: Stage) -> dict[str, str]:
-    """Return the variables of a RUN, from ARG and ENV, that determine what it does."""
-    return {"PATH": DEFAULT_PATH, **stage.variables}
+class Command(Struct, frozen=True):
+    """What a RUN executes: ``args`` as ``user``, with further variables and ``mounts``, connected or on its own.
 
-
-def run_command(
-    stage: Stage, args: Sequence[str], user: User, scratch: Path, where: str, progress: Callable[[str], None]
-) -> Path:
-    """Run ``args`` as ``user`` on top of the stage's layers and return the directory of the changes.
-
-    ``scratch`` (on the store's file system) takes the changes, and ``where`` is the Dockerfile's ``path:line``.
-    ``progress`` is called with each line of the output as it comes. Raises WorkloadError with the last of them if the
-    command fails.
+    For errors, ``where`` is the Dockerfile's ``path:line``, ``text`` the instruction's text, ``hint`` what to do after
+    a failure.
     """
-    upper, work = scratch / "upper", scratch / "work"
-    upper.mkdir()
-    work.mkdir()
-    upper.chmod(0o755)
-    spec = Spec(_process(stage, args, user), tuple(str(layer.path) for layer in stage.layers), hostname="build")
-    resolver = _text_of("/etc/resolv.conf")
-    files = (("resolv.conf", resolver), ("hosts", hosts_file(spec.hosts)), *_apt_configuration(stage.layers))
-    building = Building(WritableLayer(str(upper), str(work)), files, connected=True)
-    owner = f"build-{os.getpid()}"
+
+    args: tuple[str, ...]
+    user: User
+    where: str
+    text: str
+    hint: str = ""
+    variables: tuple[tuple[str, str], ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    connected: bool = True
+
+
+def run_command(stage: Stage, command: Command, scratch: Path, runs: Runs, progress: Callable[[str], None]) -> Path:
+    """Run a command on top of the stage's layers and return the directory of the changes.
+
+    ``scratch`` (on the store's file system) takes the changes. ``progress`` is called with each line of the output as
+    it comes. Raises WorkloadError with the last of them if the command fails.
+    """
+    upper = scratch / "upper"
     with ExitStack() as undo:
-        undo.enter_context(lease(owner))
-
-        def connect(pid: int) -> None:
-            urls = (*proxy_environment(os.environ).values(), *package_urls())
-            undo.enter_context(outgoing(pid, loopback_services(urls, resolver), {"PATH": DEFAULT_PATH}))
-
         reading, writing = os.pipe()
         undo.callback(os.close, reading)
         try:
-            command = container.start(
-                spec, name=cgroup_name(owner, "run"), stdout=writing, building=building, connect=connect
-            )
-        except StepError as error:
-            raise _not_started(where, args, error) from error
+            started = start_command(stage, command, scratch, runs, undo, stdout=writing)
         finally:
             os.close(writing)
-        undo.callback(command.delete)
+        undo.enter_context(runs.running(started.process.pid))
         tail = follow(reading, progress)
-        status = command.wait()
+        status = started.wait()
+    runs.check()
     if status != 0:
-        raise _failure(where, args, status, tail, scratch)
-    remove_mount_points(upper, stage.layers)
+        raise _failure(command, status, tail, scratch)
+    remove_mount_points(upper, stage.layers, tuple(mount.destination for mount in command.mounts))
     return upper
 
 
-def _process(stage: Stage, args: Sequence[str], user: User) -> Process:
-    environment = run_environment(stage)
-    environment.setdefault("HOME", home_directory(user.uid, stage.layers))
+def start_command(
+    stage: Stage, command: Command, scratch: Path, runs: Runs, undo: ExitStack, *, stdout: int, stdin: int | None = None
+) -> container.Container:
+    """Start a command on top of the stage's layers; ``undo`` ends it and its network. Raises WorkloadError."""
+    upper, work, root = scratch / "upper", scratch / "work", scratch / "root"
+    for directory in (upper, work, root):
+        directory.mkdir()
+    upper.chmod(0o755)
+    spec = Spec(_process(stage, command), tuple(str(layer.path) for layer in stage.layers), hostname="build")
+    resolver = _text_of("/etc/resolv.conf")
+    files = (("resolv.conf", resolver), ("hosts", hosts_file(spec.hosts)), *_apt_configuration(stage.layers))
+    writable = WritableLayer(str(upper), str(work))
+    building = Building(writable, files, command.connected, command.mounts, mount_point=str(root))
+
+    def connect(pid: int) -> None:
+        proxies = proxy_environment({**os.environ, **dict(command.variables)})
+        urls = (*proxies.values(), *package_urls())
+        undo.enter_context(outgoing(pid, loopback_services(urls, resolver), {"PATH": DEFAULT_PATH}))
+
+    try:
+        started = container.start(
+            spec,
+            name=runs.name(),
+            stdout=stdout,
+            stdin=stdin,
+            building=building,
+            connect=connect if command.connected else None,
+        )
+    except StepError as error:
+        raise _not_started(command, error) from error
+    undo.callback(started.delete)
+    return started
+
+
+def _process(stage: Stage, command: Command) -> Process:
+    environment = stage.run_environment | dict(command.variables)
+    environment.setdefault("HOME", home_directory(command.user.uid, stage.layers))
     # Tools that stamp what they write use this time instead of today's, if they can.
     environment.setdefault("SOURCE_DATE_EPOCH", str(EPOCH_S))
     environment = proxy_environment(os.environ) | environment
     return Process(
-        args=tuple(args),
+        args=command.args,
         env=tuple(f"{name}={value}" for name, value in environment.items()),
         cwd=stage.config.working_dir,
-        user=user,
+        user=command.user,
         capabilities=CAPABILITIES,
         no_new_privileges=False,  # like other builders: installing software uses set-user-ID programs
     )
@@ -117,24 +149,25 @@ def _text_of(path: str) -> str:
         return ""
 
 
-def remove_mount_points(upper: Path, layers: Sequence[Layer]) -> None:
-    """Remove from a RUN's changes those of the runtime: mount points that the image did not have.
+def remove_mount_points(upper: Path, layers: Sequence[Layer], targets: Sequence[str] = ()) -> None:
+    """Remove from a RUN's changes those of the runtime: mount points that the image did not have, also for ``targets``.
 
     A file under a bind mount is empty in ``upper``, and a directory under a mount has nothing of the mount's. The
     command made what lies in ``upper``, so no link in it is followed.
     """
-    for name in BOUND_FILES:
+    for name in (*BOUND_FILES, *targets):
         # The path where the runtime found or made it, before the command ran.
         where = resolve("/" + name, layers)
         path = own(where, upper)
         if path is not None and _is_empty_file(path) and not _has_content(where, layers):
             path.unlink()
             _remove_unchanged(upper, where, layers)
-    for name in MOUNT_POINTS:
+    for name in (*MOUNT_POINTS, *targets):
         where = resolve("/" + name, layers)
         path = own(where, upper)
         if path is not None and lookup(where, layers) is None and _is_empty_directory(path):
             path.rmdir()
+            _remove_unchanged(upper, where, layers)
 
 
 def _is_empty_file(path: Path) -> bool:
@@ -164,25 +197,21 @@ def _remove_unchanged(upper: Path, where: str, layers: Sequence[Layer]) -> None:
         path.rmdir()
 
 
-def _shown(args: Sequence[str]) -> str:
-    return args[2] if list(args[:2]) == ["/bin/sh", "-c"] else " ".join(args)
-
-
-def _not_started(where: str, args: Sequence[str], error: StepError) -> TestbedError:
+def _not_started(command: Command, error: StepError) -> TestbedError:
     if isinstance(error.failed, Exec):
-        what = f"{where}: RUN {_shown(args)}: execute {args[0]}: {os.strerror(error.errno)}"
+        what = f"{command.where}: RUN {command.text}: execute {command.args[0]}: {os.strerror(error.errno)}"
         return WorkloadError(what, "the image must have the program, or the interpreter that its first line names")
-    return WorkloadError(f"{where}: RUN {_shown(args)}: {error.message}", error.hint)
+    return WorkloadError(f"{command.where}: RUN {command.text}: {error.message}", error.hint)
 
 
 def _failure(
-    where: str, args: Sequence[str], status: int | None, tail: Sequence[str], scratch: Path
+    command: Command, status: int | None, tail: Sequence[str], scratch: Path
 ) -> PrerequisiteError | WorkloadError:
     output = "".join(f"\n    {line}" for line in tail)
-    what = f"{where}: RUN {_shown(args)}: exit status {status}{output}"
+    what = f"{command.where}: RUN {command.text}: exit status {status}{output}"
     if free_bytes(scratch) < FULL_BELOW_BYTES:
         return PrerequisiteError(
             f"{what}\n    no space left at {scratch.parent}",
             "free some space, or set TESTBED_HOME to a directory on a larger file system",
         )
-    return WorkloadError(what, "the lines above are the end of the command's output")
+    return WorkloadError(what, command.hint)

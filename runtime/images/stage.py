@@ -11,14 +11,16 @@ from pathlib import PurePosixPath
 from msgspec import Struct
 from msgspec.structs import replace
 
+from runtime.config.default import DEFAULT_PATH
 from runtime.images import words
 from runtime.images.model import History, Image, ImageConfig, Layer
 
 # Increased when the same step would make another layer than before.
-FORMAT = 2
+FORMAT = 3
 # A quarter of the stack's usual limit of 8 MiB: execve(2) does not take more arguments and variables.
 MOST_PAIRS_BYTES = 2 * 2**20
 MOST_PATH = 4096  # PATH_MAX
+DEFAULT_SHELL = ("/bin/sh", "-c")
 
 
 class Pairs(dict[str, str]):
@@ -64,14 +66,29 @@ class Stage(Struct, frozen=True):
     @classmethod
     def on(cls, image: Image) -> Stage:
         """Return the stage at the start of a build on ``image``."""
-        config = image.config
+        config = replace(image.config, on_build=())
         env, labels = Pairs(entry.partition("=")[::2] for entry in config.env), Pairs(config.labels)
         return cls(config, image.layers, list(image.history), env, labels, set(config.exposed_ports), Pairs())
+
+    def child(self) -> Stage:
+        """Return the stage at the start of one that is FROM this: all of it goes on, but for ONBUILD."""
+        config = replace(self.config, on_build=())
+        env, labels, arguments = Pairs(self.env.items()), Pairs(self.labels.items()), Pairs(self.arguments.items())
+        return Stage(config, self.layers, list(self.history), env, labels, set(self.ports), arguments, self.own_command)
+
+    def command(self, words: tuple[str, ...], exec_form: bool) -> tuple[str, ...]:
+        """Return the arguments to execute: those of the exec form, or the shell's with the text for it."""
+        return words if exec_form else (*(self.config.shell or DEFAULT_SHELL), *words)
 
     @property
     def variables(self) -> Mapping[str, str]:
         """Return the values of ``$NAME`` here: those of ARG, overridden by those of ENV."""
         return ChainMap(self.env, self.arguments)
+
+    @property
+    def run_environment(self) -> dict[str, str]:
+        """Return the variables of a RUN, from ARG and ENV, that determine what it does."""
+        return {"PATH": DEFAULT_PATH, **self.variables}
 
     @property
     def finished_config(self) -> ImageConfig:

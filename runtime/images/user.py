@@ -63,6 +63,16 @@ def add_groups(user: User, names: Sequence[str], layers: Sequence[Layer]) -> Use
     return _in_range(", ".join(names), replace(user, additional_gids=ids))
 
 
+def resolve_owner(owner: str, layers: Sequence[Layer]) -> tuple[int, int]:
+    """Return the user and the group that a build's files get: of ``--chown``, or of USER for what WORKDIR makes.
+
+    The number of a user without a group is the group's, too (Docker's "Dockerfile reference", ``COPY --chown``). Raises
+    UsageError as ``resolve_user`` does.
+    """
+    user = resolve_user(owner, layers)
+    return (user.uid, user.uid) if is_number(owner) else (user.uid, user.gid)
+
+
 def _in_range(name: str, user: User) -> User:
     for number in (user.uid, user.gid, *user.additional_gids):
         if number > LAST_ID:

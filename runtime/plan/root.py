@@ -29,13 +29,15 @@ class ImageRoot(Struct, frozen=True):
 
     Writes go to ``writable``, on disk, or else to memory. ``files`` are pairs of a name below /etc and a text. Where
     a writable layer on disk is to become part of the image, they are bound over the image's files and so stay out of
-    it; one that is ``temporary`` does not.
+    it; one that is ``temporary`` does not. With a writable layer on disk, the root is mounted on ``mount_point``, or
+    else on the layers' own directory, which nothing that is mounted later can come from then.
     """
 
     layers: tuple[str, ...]
     files: tuple[tuple[str, str], ...] = ()
     writable: WritableLayer | None = None
     temporary: bool = False
+    mount_point: str = ""
 
     @property
     def memory(self) -> str:
@@ -49,11 +51,10 @@ class ImageRoot(Struct, frozen=True):
 
 
 def image_root_steps(image: ImageRoot) -> tuple[Step, ...]:
-    """Mount the layers and change to the root. With a writable layer on disk, the overlay covers the layers' own
-    directory."""
+    """Mount the layers and change to the root."""
     if image.writable is not None:
-        common = os.path.dirname(image.layers[0]) if image.layers else "/"
-        return (*mount_steps(image.layers, image.writable, common), Chdir(common), HOLD_ROOT)
+        target = image.mount_point or (os.path.dirname(image.layers[0]) if image.layers else "/")
+        return (*mount_steps(image.layers, image.writable, target), Chdir(target), HOLD_ROOT)
     volatile, layer = volatile_steps(MEMORY)
     target, empty = f"{MEMORY}/root", f"{MEMORY}/empty"
     *enter, overlay = mount_steps(image.layers, layer, target)

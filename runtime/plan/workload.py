@@ -6,6 +6,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from runtime.cgroups import Hierarchies
+from runtime.config.types import Mount
 from runtime.errors import UsageError
 from runtime.plan.bundle import Choices, bundle_plan
 from runtime.plan.network import Attachment, Connection
@@ -21,12 +22,15 @@ class Building(Struct, frozen=True):
     The changes go to ``writable``, on disk. ``files`` are pairs of a name below /etc and the text that the container
     reads there; they do not become part of the image. The container ends with the thread that started it. With
     ``connected``, its parent is told once its network namespace exists, and the command is executed when the parent
-    allows it.
+    allows it. ``mounts`` come after those of every workload; they may be of anything but what ``mount_point`` covers, a
+    directory for the root ("" covers that of the layers).
     """
 
     writable: WritableLayer
     files: tuple[tuple[str, str], ...] = ()
     connected: bool = False
+    mounts: tuple[Mount, ...] = ()
+    mount_point: str = ""
 
 
 def workload_plan(
@@ -48,9 +52,11 @@ def workload_plan(
         if attachment is None:
             raise UsageError(f"container {cgroup}: {spec.link.address} needs a bridge to be attached to")
         connection = Connection(spec.link, attachment)
+    config = configuration(spec)
     choices = Choices("", cgroup, start_immediately=True, makes_cgroup=True, pooled=pooled)
     image = ImageRoot(spec.layers, identity_files(spec.hostname, spec.hosts))
     if building is not None:
         choices = replace(choices, keyring="build", ends_with_parent=True, waits_connected=building.connected)
-        image = ImageRoot(spec.layers, building.files, building.writable)
-    return bundle_plan(configuration(spec), hierarchies, "", choices, image=image, connection=connection)
+        image = ImageRoot(spec.layers, building.files, building.writable, mount_point=building.mount_point)
+        config = replace(config, mounts=(*config.mounts, *building.mounts))
+    return bundle_plan(config, hierarchies, "", choices, image=image, connection=connection)

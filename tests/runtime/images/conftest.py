@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from runtime.images.layers import settle
 from runtime.images.model import Image, ImageConfig
 from runtime.images.store import Store
 
-Build = Callable[[str], Image]
+Build = Callable[..., Image]
 
 COMMANDS = (
     "sh",
@@ -82,11 +83,17 @@ def progress() -> list[str]:
 
 @pytest.fixture
 def build_text(store: Store, tiny: Image, context: Path, progress: list[str]) -> Build:
-    """Build a Dockerfile given as text on top of ``tiny``, as the image ``test/app``."""
+    """Build a Dockerfile given as text on top of ``tiny``, as the image ``test/app``, with options of ``build``."""
 
-    def build_it(text: str) -> Image:
+    def build_it(text: str, **options: Any) -> Image:
         dockerfile = context.parent / "Dockerfile"
         dockerfile.write_text(text)
-        return build(store, context=context, dockerfile=dockerfile, reference="test/app", progress=progress.append)
+        given: dict[str, Any] = {
+            "context": context,
+            "dockerfile": dockerfile,
+            "reference": "test/app",
+            "progress": progress.append,
+        }
+        return build(store, **(given | options))
 
     return build_it

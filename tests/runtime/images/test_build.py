@@ -27,6 +27,7 @@ from runtime.lease import STATE_ROOT, is_held
 from runtime.spec import Spec, User
 from runtime.unionfs import overlay
 from tests.owned import mounts_of
+from tests.runtime.images.builders import start_build
 from tests.waiting import until
 
 pytestmark = pytest.mark.root
@@ -303,24 +304,6 @@ def test_a_failing_rebuild_keeps_the_image_of_before(build_text: Build, store: S
     with pytest.raises(WorkloadError):
         build_text("FROM tiny\nRUN echo x > /x\nRUN exit 1\n")
     assert store.get("test/app") == first
-
-
-def start_build(store: Store, context: Path, dockerfile: Path, number: signal.Signals) -> subprocess.Popen[str]:
-    """A build in a process of its own that sends itself a signal half a second after its start."""
-    script = (
-        "import os, sys, threading; from pathlib import Path\n"
-        "from runtime.images.build import build; from runtime.images.store import Store\n"
-        "root, context, dockerfile = map(Path, sys.argv[1:4])\n"
-        "threading.Timer(0.5, os.kill, (os.getpid(), int(sys.argv[4]))).start()\n"
-        "build(Store(root), context=context, dockerfile=dockerfile, reference='x', progress=print)\n"
-    )
-    return subprocess.Popen(
-        [sys.executable, "-c", script, str(store.root), str(context), str(dockerfile), str(int(number))],
-        cwd=Path(__file__).parents[3],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def test_an_interrupted_run_leaves_nothing(store: Store, tiny: Image, context: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from runtime.errors import PrerequisiteError, UsageError
 from runtime.home import store_root
 from runtime.images.layers import settle
 from runtime.images.model import History, Image, ImageConfig, Layer
+from runtime.images.records import current_boot, record_path
 from runtime.images.store import Store
 from tests.waiting import until
 
@@ -44,7 +45,7 @@ def test_an_image_reads_back_as_it_was_written(store: Store) -> None:
     with store.building(print):
         written = store.tag("some/name", config, layers, (History("made", False), History("ENV", True)))
     assert store.get("some/name") == written
-    document = json.loads((store.root / "images" / f"{written.id[7:]}.json").read_text())
+    document = json.loads(store.layout.path(written.id).read_text())
     assert document["rootfs"] == {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]}
     assert (document["os"], document["config"]["ExposedPorts"]) == ("linux", {"80/tcp": {}})
 
@@ -133,12 +134,30 @@ def test_builders_wait_for_each_other(store: Store) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"null", b'{"diff_id": 1, "rootfs": {}}', b"\xff\xfe{", b'{"tiny": 5}']
 )
-@pytest.mark.parametrize("where", ["references.json", "images/*.json", "layers/*.json"])
+@pytest.mark.parametrize("where", ["index.json", "manifest", "configuration", "layers/*.json"])
 def test_a_damaged_file_is_named(store: Store, tiny: Image, where: str, content: bytes) -> None:
-    (path,) = store.root.glob(where)
+    manifest = store.layout.path(store.manifest("tiny").digest)
+    named = {"manifest": manifest, "configuration": store.layout.path(tiny.id)}
+    path = named.get(where) or next(store.root.glob(where))
     path.write_bytes(content)
+    if content == b"" and where.startswith("layers"):  # as a file that was not yet on the disk when the power went
+        assert store.find("tiny") is None
+        return
     with pytest.raises(PrerequisiteError, match=f"read {path}"):
         store.get("tiny")
+
+
+def test_a_layer_of_another_boot_that_may_not_be_on_the_disk_is_made_again(store: Store) -> None:
+    with store.building(print), store.scratch() as scratch:
+        (scratch / "tree").mkdir()
+        layer = store.add_layer(scratch / "tree", "test")
+        record = record_path(layer.path)
+        written = record.read_bytes()
+        assert b"boot" in written
+    assert b"boot" not in record.read_bytes()
+    record.write_bytes(written.replace(current_boot().encode(), b"0d1ee7d2-7a9c-4d3b-8f5e-000000000000"))
+    assert store.layer(layer.diff_id) is None
+    assert add(store, "a").diff_id != layer.diff_id
 
 
 def test_a_home_that_is_a_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from runtime.errors import UsageError
 from runtime.images.model import Image
-from runtime.images.user import home_directory, parse_group, parse_passwd, resolve_user
+from runtime.images.user import home_directory, parse_group, parse_passwd, resolve_owner, resolve_user
 from runtime.spec import User
 
 pytestmark = pytest.mark.root
@@ -28,6 +28,21 @@ pytestmark = pytest.mark.root
 )
 def test_resolve(tiny: Image, user: str, expected: User) -> None:
     assert resolve_user(user, tiny.layers) == expected
+
+
+@pytest.mark.parametrize(
+    ("owner", "expected"),
+    [
+        ("", (0, 0)),
+        ("alice", (1000, 100)),
+        ("55", (55, 55)),
+        ("1000", (1000, 1000)),
+        ("10:11", (10, 11)),
+        ("1:users", (1, 100)),
+    ],
+)
+def test_whose_a_builds_files_are(tiny: Image, owner: str, expected: tuple[int, int]) -> None:
+    assert resolve_owner(owner, tiny.layers) == expected
 
 
 @pytest.mark.parametrize(("user", "message"), [("bob", "user 'bob'"), ("alice:staff", "group 'staff'")])

@@ -43,7 +43,10 @@ def test_expand(text: str, expected: str) -> None:
     assert expand(text, VARIABLES) == expected
 
 
-@pytest.mark.parametrize("text", ["${NAME", "${NAME:", "${NAME%x}", "${}", "${:-x}", "${NAME:?x}", "${NAME:-x", "${"])
+@pytest.mark.parametrize(
+    "text",
+    ["${NAME", "${NAME:", "${NAME=x}", "${NAME:=x}", "${}", "${:-x}", "${NAME:-x", "${", "${NAME/x}", "${NAME//"],
+)
 def test_expand_refuses_other_forms(text: str) -> None:
     with pytest.raises(ValueError, match=r"\$"):
         expand(text, VARIABLES)
