@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from runtime.errors import UsageError
+from runtime.files import read_bounded
 from runtime.home import is_sealed, store_root
+from runtime.images.arguments import host_platform
 from runtime.images.base import base_reference, read_host
-from runtime.images.build import build
+from runtime.images.build import build, default_resolver
 from runtime.images.model import Image
 from runtime.images.releases import RELEASES, choose_release
 from runtime.images.store import Store
-from testbed.compose.model import Build
+from runtime.registry.errors import RegistryError
+from runtime.registry.resolving import Resolver, registry_resolver
+from testbed.compose.model import Application, Build
 from testbed.neighbours.image import REFERENCE as NEIGHBOUR_IMAGE
 from testbed.neighbours.image import ensure_neighbour_image
 from testbed.scenario.model import Scenario, Service
@@ -23,6 +28,8 @@ from testbed.substitutes.building import ensure_substitute
 from testbed.substitutes.table import find_substitute, list_substitutes
 from vm_images.kernel import GuestKernel
 from vm_images.minimal_kernel import build_minimal_kernel
+
+_MOST_SECRET_BYTES = 1 << 20
 
 
 def image_name(scenario: str, service: str) -> str:
@@ -52,17 +59,24 @@ def build_images(
             **{name: store.get(name) for name in beside},
         }
     tag = f":{base}" if base and base != choose_release("", read_host()).codename else ""
+    resolve = make_resolver(store, progress, base)
     built = {
-        service.name: _build(store, service, f"{image_name(scenario.name, service.name)}{tag}", progress, base)
+        service.name: _build(
+            store,
+            service,
+            scenario.application,
+            f"{image_name(scenario.name, service.name)}{tag}",
+            resolve,
+            progress,
+            base,
+        )
         for service in scenario.services
         if service.build is not None
     }
     # What one service builds, another may name.
     named = {service.image: built[service.name] for service in scenario.services if service.name in built}
     images = {
-        service.name: built.get(service.name)
-        or named.get(service.image)
-        or find_image(store, service.image, progress, base)
+        service.name: built.get(service.name) or named.get(service.image) or find_image(service.image, resolve)
         for service in scenario.services
     }
     for service in scenario.services if contents else ():
@@ -89,14 +103,18 @@ def _name_sealed(scenario: Scenario, service: Service) -> str:
     return image_name(scenario.name, service.name if service.build is not None else builders[0])
 
 
-def _build(store: Store, service: Service, reference: str, progress: Callable[[str], None], base: str) -> Image:
+def _build(
+    store: Store,
+    service: Service,
+    application: Application,
+    reference: str,
+    resolve: Resolver,
+    progress: Callable[[str], None],
+    base: str,
+) -> Image:
     """Build the image of a service that has a build. Raises UsageError when it cannot be built."""
     made = service.build
     assert made is not None
-    beyond = {"target": made.target, "additional_contexts": made.contexts, "secrets": made.secrets}
-    if any(beyond.values()):
-        keys = ", ".join(key for key, value in beyond.items() if value)
-        raise UsageError(f"{service.name}: build.{keys}: the builder has no such thing", "a Dockerfile without it")
     with _find_dockerfile(made, service.name) as dockerfile:
         return build(
             store,
@@ -106,7 +124,32 @@ def _build(store: Store, service: Service, reference: str, progress: Callable[[s
             progress=progress,
             arguments=dict(made.args),
             base=base,
+            target=made.target,
+            resolve=_with_contexts(made, service.name, resolve),
+            secrets=_read_secrets(made, application),
         )
+
+
+def _with_contexts(made: Build, service: str, resolve: Resolver) -> Resolver:
+    """Return a resolver that knows a build's additional contexts, too. Raises UsageError for one that is no image."""
+    prefix = "docker-image://"
+    for name, where in made.contexts:
+        if not where.startswith(prefix):
+            what = f"{service}: build.additional_contexts.{name}: {where} is no image, as the builder needs it"
+            raise UsageError(what, "docker-image://NAME, or a COPY from the one context")
+    images = {name: where.removeprefix(prefix) for name, where in made.contexts}
+    return lambda reference, platform: resolve(images.get(reference, reference), platform)
+
+
+def _read_secrets(made: Build, application: Application) -> dict[str, bytes]:
+    """Return the secrets of a build by their ids. Raises UsageError for one that cannot be read."""
+    contents = {one.name: one for one in application.secrets}
+    return {
+        Path(one.target).name: contents[one.source].text.encode()
+        if (path := contents[one.source].path) is None
+        else read_bounded(path, _MOST_SECRET_BYTES)
+        for one in made.secrets
+    }
 
 
 @contextmanager
@@ -121,18 +164,36 @@ def _find_dockerfile(made: Build, service: str) -> Iterator[Path]:
         yield path
 
 
-def find_image(store: Store, reference: str, progress: Callable[[str], None], base: str = "") -> Image:
-    """Return the image of that name from the store, or what takes its place. Raises UsageError when there is none."""
-    found = store.find(reference)
-    if found is not None:
-        return found
-    substitute = find_substitute(reference)
-    if substitute is not None:
-        return ensure_substitute(store, reference, substitute, progress, base)
-    known = ", ".join(list_substitutes())
-    raise UsageError(
-        f"the image {reference} is not in the store", f"without a registry there are substitutes of: {known}"
-    )
+def make_resolver(
+    store: Store, progress: Callable[[str], None], base: str = "", environment: Mapping[str, str] = os.environ
+) -> Resolver:
+    """Return a function that gets an image by its name and platform ("" is this host's): from the store, from the
+    registries that the settings of ``environment`` name, or else its substitute. Errors as ``registry_resolver``'s."""
+    there = registry_resolver(default_resolver(store, progress, base), store, progress, environment)
+
+    def resolve(reference: str, platform: str) -> Image | None:
+        try:
+            return there(reference, platform)
+        except (UsageError, RegistryError):
+            substitute = find_substitute(reference)
+            if substitute is None or platform not in ("", host_platform()):
+                raise
+            return ensure_substitute(store, reference, substitute, progress, base)
+
+    return resolve
+
+
+def find_image(reference: str, resolve: Resolver) -> Image:
+    """Return the image that a service names. Raises UsageError, or RegistryError, when it cannot be had."""
+    try:
+        image = resolve(reference, "")
+    except UsageError as error:
+        known = ", ".join(list_substitutes())
+        what = f"the image {reference} cannot be had: {error.message}"
+        raise UsageError(what, f"{error.hint}; without a registry there are substitutes of {known}") from error
+    if image is None:
+        raise UsageError(f"the image {reference} has no files", "an image that holds a program")
+    return image
 
 
 def find_base(image: Image) -> Image | None:

@@ -233,6 +233,12 @@ def check_options(
         if name in VARIANTS and VARIANTS[name].guest_per == "application":
             require_apart(scenario.services, name)
     wanted = choose_measures(options, settings.measures)
+    if not settings.ready.path and set(wanted) - {"start"}:
+        where = f"{settings.ready.service}:{settings.ready.port}"
+        raise UsageError(
+            f"{scenario.name}: no load can be offered at {where}, a port that is not HTTP's",
+            "--measures start, or say where HTTP is answered: --with FILE, with x-testbed.ready.service and port",
+        )
     if "work" in wanted:
         require_work(settings.work, scenario.name)
     _check_consolidation(options, wanted)

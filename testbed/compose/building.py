@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from testbed.compose import keys
-from testbed.compose.forms import read_bytes, read_pairs
+from testbed.compose.forms import read_pairs
 from testbed.compose.keys import Notes
 from testbed.compose.model import Build, Pairs
 from testbed.compose.mounts import read_files, resolve_path
@@ -22,11 +22,13 @@ def read_build(value: Value, service: str, notes: Notes) -> Build | None:
     if not value.is_mapping:
         context = _read_context(value)
         return None if context is None else Build(context, _find_dockerfile(value, context, "Dockerfile"))
-    fields = value.fields((*keys.BUILD_HONOURED, *keys.BUILD_READ_OVER))
+    fields = value.fields((*keys.BUILD_HONOURED, *keys.BUILD_READ_OVER, *keys.BUILD_LEFT_OUT))
     fields = {key: one for key, one in fields.items() if not one.is_null}
-    for key in keys.BUILD_READ_OVER:
-        if key in fields:
+    for key in fields:
+        if key in keys.BUILD_READ_OVER:
             notes.read_over(f"build.{key}", service)
+        elif key in keys.BUILD_LEFT_OUT:
+            notes.leave_out(f"build.{key}", service)
     setting = fields.get("context", value)
     context = _read_context(setting, "." if setting is value else "")
     if context is None:
@@ -40,9 +42,6 @@ def read_build(value: Value, service: str, notes: Notes) -> Build | None:
     else:
         name = fields["dockerfile"].text("a Dockerfile") if "dockerfile" in fields else "Dockerfile"
         dockerfile = _find_dockerfile(fields.get("dockerfile", setting), context, name)
-    network = fields["network"].text("a network") if "network" in fields else ""
-    if network not in ("", "default", "none", "host"):
-        fields["network"].report(f"is {quote(network)}", "default, none or host")
     return Build(
         context,
         dockerfile,
@@ -50,11 +49,7 @@ def read_build(value: Value, service: str, notes: Notes) -> Build | None:
         target=fields["target"].text("a stage of the Dockerfile") if "target" in fields else "",
         args=_read_args(fields["args"]) if "args" in fields else (),
         contexts=_read_contexts(fields["additional_contexts"]) if "additional_contexts" in fields else (),
-        labels=_read_args(fields["labels"]) if "labels" in fields else (),
         secrets=tuple(one for one, _ in read_files(fields["secrets"], "/run/secrets")) if "secrets" in fields else (),
-        extra_hosts=read_hosts(fields["extra_hosts"]) if "extra_hosts" in fields else (),
-        network="" if network == "default" else network,
-        shm_bytes=read_bytes(fields["shm_size"]) if "shm_size" in fields else None,
     )
 
 

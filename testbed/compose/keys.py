@@ -50,14 +50,9 @@ DEPLOY_READ_OVER = (
 )
 DEPLOY_LEFT_OUT = ("replicas",)
 # Of services[...].build.
-BUILD_HONOURED = (
-    *("context", "dockerfile", "dockerfile_inline", "args", "target", "additional_contexts", "secrets", "labels"),
-    *("extra_hosts", "network", "shm_size"),
-)
-BUILD_READ_OVER = (
-    *("cache_from", "cache_to", "no_cache", "pull", "tags", "platforms", "isolation", "ulimits"),
-    *("ssh", "entitlements", "privileged"),
-)
+BUILD_HONOURED = (*("context", "dockerfile", "dockerfile_inline", "args", "target", "additional_contexts", "secrets"),)
+BUILD_READ_OVER = ("cache_from", "cache_to", "isolation", "labels", "no_cache", "platforms", "pull", "tags")
+BUILD_LEFT_OUT = ("entitlements", "extra_hosts", "network", "privileged", "shm_size", "ssh", "ulimits")
 TOP = ("name", "version", "services", "networks", "volumes", "secrets", "configs", "include", "x-testbed")
 TOP_REFUSED: Mapping[str, str] = MappingProxyType({"models": "a service that serves the model"})
 NETWORK = (

@@ -118,11 +118,7 @@ class Build(Struct, frozen=True):
     target: str = ""
     args: Pairs = ()
     contexts: Pairs = ()
-    labels: Pairs = ()
     secrets: tuple[FileMount, ...] = ()
-    extra_hosts: Pairs = ()
-    network: str = ""
-    shm_bytes: int | None = None
 
 
 class Service(Struct, frozen=True):

@@ -11,6 +11,13 @@ from testbed.compose.model import Port, Service
 
 # What HTTP servers of images and frameworks listen on.
 _HTTP = frozenset((80, 3000, 3001, 4000, 4200, 5000, 5173, 5601, 8000, 8001, 8008, 8080, 8081, 8088, 8888, 9000, 9090))
+# What other protocols' servers listen on (IANA's registry of ports, and the projects' own documentation).
+_OTHERS = frozenset(
+    (
+        *(21, 22, 25, 53, 110, 143, 389, 445, 465, 587, 636, 993, 995, 1025, 1433, 1521, 1883, 2181, 3306, 5432, 5672),
+        *(6379, 6380, 7687, 8883, 9042, 9092, 11211, 26257, 27017),
+    )
+)
 _LOCAL = re.compile(
     r"(?:\bhttp://|(?<![\w/.:])(?=[^\s/]+:[0-9]+/))(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1\])"
     r"(?::([0-9]{1,5}))?(/[!#%&*+,./0-9:;=?@A-Z_a-z~-]{0,1000})?"
@@ -18,7 +25,8 @@ _LOCAL = re.compile(
 
 
 class Front(Struct, frozen=True):
-    """Where an application is asked: the service, its port and path, and how that was found."""
+    """Where an application is asked: the service, its port and path ("" for a port that is only connected to), and how
+    that was found."""
 
     service: str
     port: int
@@ -47,13 +55,18 @@ def find_front(services: Sequence[Service]) -> Front | None:
     asked = _find_checked(service)
     if asked is not None and any(one.target == asked[0] for one in service.offers):
         return Front(service.name, asked[0], asked[1], "what its healthcheck asks")
-    return Front(service.name, port.target, "/", f"the first port that is {how}")
+    path = "" if port.target in _OTHERS else "/"
+    return Front(service.name, port.target, path, f"the first port that is {how}")
 
 
 def describe_front(front: Front | None) -> str:
     """Return what is asked of an application that does not say so, for the user."""
     if front is None:
         return "no service publishes a port, so nothing is asked of it"
+    if not front.path:
+        return (
+            f"ready when {front.service} takes a connection at port {front.port}, {front.reason}, which is not HTTP's"
+        )
     where = f"http://{front.service}:{front.port}{front.path} ({front.reason})"
     return f"ready with the first answer of {where}, which the load asks for, too"
 

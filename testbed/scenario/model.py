@@ -98,7 +98,7 @@ def load(
         full, quick = read_settings(given, tuple(service.name for service in services))
     else:
         front = find_front(services)
-        full, quick = read_settings(_make_settings(loaded.root, front or Front("", 1, "/", "")), ())
+        full, quick = _make_settings(loaded.root, front or Front("", 1, "/", ""))
         services = tuple(replace(service, ports=_awaited(service, front)) for service in services)
         notes = (*notes, f"no {SETTINGS}: {describe_front(front)}")
     if len(files) > 1:
@@ -154,13 +154,16 @@ def _read_beside(file: Path, problems: Problems) -> Value:
     return Value(problems, SETTINGS, root)
 
 
-def _make_settings(root: Value, front: Front) -> Value:
-    """Return the settings of an application that has none: any answer that is no failure counts."""
-    ready = {"service": front.service, "port": front.port, "path": front.path, "status": ANY}
-    load = {"requests": [{"path": front.path, "status": ANY}]}
-    text = msgspec.json.encode({"ready": ready, "load": load}).decode()
+def _make_settings(root: Value, front: Front) -> tuple[Settings, Settings]:
+    """Return the settings of an application that has none, full and quick: any answer that is no failure counts."""
+    path = front.path or "/"
+    ready = {"service": front.service, "port": front.port, "path": path, "status": ANY}
+    text = msgspec.json.encode({"ready": ready, "load": {"requests": [{"path": path, "status": ANY}]}}).decode()
     (document,) = parse_documents(text, root.source, root.problems)
-    return Value(root.problems, SETTINGS, document)
+    full, quick = read_settings(Value(root.problems, SETTINGS, document), ())
+    if front.path:
+        return full, quick
+    return replace(full, ready=replace(full.ready, path="")), replace(quick, ready=replace(quick.ready, path=""))
 
 
 def _awaited(service: Service, front: Front | None) -> tuple[int, ...]:

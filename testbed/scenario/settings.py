@@ -23,7 +23,8 @@ __all__ = [
 
 
 class Ready(Struct, frozen=True):
-    """When the application counts as ready: the first answer with ``status`` (ANY_STATUS: any) whose body has ``body``.
+    """When the application counts as ready: the first answer with ``status`` (ANY_STATUS: any) whose body has ``body``;
+    with no ``path``, when the port takes a connection.
 
     ``timeout_s`` is the limit for containers, ``timeout_vm_s`` for virtual machines, seconds since the request.
     """
@@ -70,7 +71,10 @@ class Settings(Struct, frozen=True):
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """What is measured unless something else is asked for: work, of an application that is there to do that."""
+        """What is measured unless something else is asked for: work, of an application that is there to do that, and
+        only starts of one that is not asked over HTTP."""
+        if not self.ready.path:
+            return ("start",)
         return ("start", "density", "utilisation") if self.work is None else ("start", "work")
 
 

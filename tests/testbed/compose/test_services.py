@@ -180,14 +180,9 @@ def test_builds(tmp_path: Path) -> None:
   cache_from: [x]"""
     build = read_one(tmp_path, lines, "secrets: {s: {content: x}}\n", B="b").build
     assert build is not None and build.dockerfile == tmp_path / "app" / "Dockerfile.dev"
-    assert (build.target, build.args, build.network, build.shm_bytes) == (
-        "dev",
-        (("A", "1"), ("B", "b")),
-        "none",
-        64 * MIB,
-    )
+    assert (build.target, build.args) == ("dev", (("A", "1"), ("B", "b")))
     assert build.contexts == (("other", f"{tmp_path}/app"), ("image", "docker-image://x"), ("base", "service:db"))
-    assert build.secrets == (FileMount("s", "/run/secrets/s"),) and build.extra_hosts == (("h", "1.2.3.4"),)
+    assert build.secrets == (FileMount("s", "/run/secrets/s"),)
     inline = read_one(tmp_path, "build: {dockerfile_inline: 'FROM x'}").build
     assert inline is not None and (inline.context, inline.dockerfile, inline.inline) == (tmp_path, None, "FROM x")
 

@@ -27,7 +27,7 @@ def read(folder: Path, services: str, asked: Asked = Asked()) -> Scenario:  # no
         ("  web: {image: x, ports: ['9999:9999', '9998:9998']}\n", ("web", 9999, "/")),
         ("  db: {image: x, ports: [5432]}\n  web: {image: x, ports: [3000], depends_on: [db]}\n", ("web", 3000, "/")),
         ("  web: {image: x, ports: [8000], depends_on: [db]}\n  db: {image: x, ports: [8080]}\n", ("web", 8000, "/")),
-        ("  web: {image: x, expose: [8000]}\n  db: {image: x, ports: [5432]}\n", ("db", 5432, "/")),
+        ("  web: {image: x, expose: [8000]}\n  db: {image: x, ports: [5432]}\n", ("db", 5432, "")),
         ("  web: {image: x, expose: [8000]}\n", ("web", 8000, "/")),
         (CHECKED.format("80, 9000", "curl -f http://localhost:9000/up?a=b || exit 1"), ("web", 9000, "/up?a=b")),
         (CHECKED.format("80", "[CMD, wget, 'http://127.0.0.1']"), ("web", 80, "/")),
@@ -40,10 +40,14 @@ def test_what_is_asked(tmp_path: Path, services: str, front: tuple[str, int, str
     scenario = read(tmp_path, services)
     for settings in (scenario.settings, scenario.quick):
         ready, asked = settings.ready, settings.load
-        assert (ready.service, ready.port, ready.path) == front == (asked.service, asked.port, asked.path)
+        assert (ready.service, ready.port, ready.path) == front
+        assert (asked.service, asked.port, asked.path) == (front[0], front[1], front[2] or "/")
+        assert settings.measures == (("start", "density", "utilisation") if front[2] else ("start",))
         assert ready.status == ANY_STATUS and [one.expect_status for one in asked.kinds] == [ANY_STATUS]
     assert {one.name: one.ports for one in scenario.services if one.ports} == {front[0]: (front[1],)}
-    assert f"ready with the first answer of http://{front[0]}:{front[1]}{front[2]}" in scenario.application.notes[-1]
+    told = f"ready with the first answer of http://{front[0]}:{front[1]}{front[2]} ("
+    connected = f"ready when {front[0]} takes a connection at port {front[1]}"
+    assert (told if front[2] else connected) in scenario.application.notes[-1]
 
 
 def test_nothing_is_asked_of_what_has_no_port(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from runtime.images.context import Context
 from runtime.images.process import image_process
 from runtime.images.store import Store
 from runtime.spec import Resources, Spec
-from testbed.images import find_image
+from testbed.images import find_image, make_resolver
 from testbed.substitutes.table import FOLDER, Substitute, find_substitute, list_substitutes
 
 
@@ -71,7 +71,7 @@ def test_scripts_are_a_shells(script: Path) -> None:
 def test_a_substitute_runs_as_the_image_does(cgroup_parent: str, tmp_path: Path) -> None:
     """Options alone are the server's, which runs as a user of its own, in the folder of its data."""
     told: list[str] = []
-    image = find_image(Store(store_root() / "images"), "redis:7-alpine", told.append)
+    image = find_image("redis:7-alpine", make_resolver(Store(store_root() / "images"), told.append, environment={}))
     assert any("redis:7-alpine is not to be had: redis-server of the distribution" in line for line in told)
     process = image_process(image, command=("--port", "7000"), environment={})
     script = (
