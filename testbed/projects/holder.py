@@ -44,6 +44,7 @@ from testbed.scenario.model import NOTHING_ASKED, Asked, Scenario, Settings
 from testbed.scenario.model import load as load_scenario
 from testbed.services.contents import has_contents
 from testbed.services.mounts import Places, list_mounts, list_unapplied, require_init, require_no_shared
+from testbed.services.processes import complete
 from testbed.services.specs import Mounts
 
 _LOOK_S = 0.25
@@ -110,6 +111,8 @@ def hold(order: Order, say: Callable[[str], None], ready: Callable[[], None]) ->
         platform = registry.create(order.platform, name, directory, lab, order.accelerator)
         undo.callback(platform.close)
         images, mounts = _prepare(order, scenario, platform, directory, say)
+        services = tuple(complete(service, images[service.name]) for service in scenario.services)
+        scenario = replace(scenario, services=services)
         ready_at = scenario.settings.ready
         listeners = list_listeners(scenario.services, (ready_at.service, ready_at.port), say)
         undo.enter_context(lab)

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from runtime.errors import UsageError
+from runtime.images.model import Healthcheck as ImageHealthcheck
 from runtime.images.model import Image
 from runtime.images.process import image_process
 from runtime.plan.constants import CAPABILITIES
 from runtime.spec import Process, Rlimit
-from testbed.compose.model import Service, Ulimit
+from testbed.compose.model import Healthcheck, Service, Ulimit
 
 # What reaps orphans and passes signals on before a service that has ``init``: Debian's package tini, and where Docker
 # puts its own.
@@ -39,6 +40,36 @@ def make_process(service: Service, image: Image) -> Process:
         rlimits=merge_limits(process.rlimits, service.ulimits),
         no_new_privileges=allowed,
     )
+
+
+def complete(service: Service, image: Image) -> Service:
+    """Return a service with its image's own health check and stop signal, where its file says nothing of them."""
+    check, own = service.healthcheck, image.config.healthcheck
+    if own is not None and (check is None or (check.test is None and not check.disabled)):
+        check = _read_check(own.test, check or _times_of(own))
+    return replace(service, healthcheck=check, stop_signal=service.stop_signal or image.config.stop_signal)
+
+
+def _times_of(own: ImageHealthcheck) -> Healthcheck:
+    """Return how often an image's check is made; 0 means what is usual."""
+    usual = Healthcheck()
+    return Healthcheck(
+        interval_s=own.interval_ns / 1e9 or usual.interval_s,
+        timeout_s=own.timeout_ns / 1e9 or usual.timeout_s,
+        retries=own.retries or usual.retries,
+        start_period_s=own.start_period_ns / 1e9,
+        start_interval_s=own.start_interval_ns / 1e9 or usual.start_interval_s,
+    )
+
+
+def _read_check(test: Sequence[str], times: Healthcheck) -> Healthcheck:
+    """Return the check of an image's words (Docker's image specification 1.2, "Healthcheck")."""
+    kind, *words = test or ("NONE",)
+    if kind == "CMD" and words:
+        return replace(times, test=tuple(words))
+    if kind == "CMD-SHELL" and words:
+        return replace(times, test=("/bin/sh", "-c", *words))
+    return replace(times, disabled=True)
 
 
 def choose_capabilities(service: Service, usual: Sequence[str]) -> tuple[str, ...]:
