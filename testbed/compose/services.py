@@ -98,6 +98,10 @@ def read_service(name: str, value: Value, named: Named, notes: Notes) -> Service
         tty=fields.flag("tty"),
         stdin_open=fields.flag("stdin_open"),
     )
+    for one in service.build.secrets if service.build is not None else ():
+        if one.source not in named.secrets:
+            known = ", ".join(named.secrets) or "none"
+            values["build"].report(f"{quote(one.source)} is none of this file's secrets", f"one of {known}")
     service = _with_confinement(service, fields, notes)
     return _with_network(service, fields, named, notes)
 

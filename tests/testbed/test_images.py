@@ -131,8 +131,8 @@ def test_a_dockerfile_may_be_in_the_compose_file(monkeypatch: pytest.MonkeyPatch
     (tmp_path / "compose.yaml").write_text(INLINE)
     image = images.build_images(load(str(tmp_path), tmp_path), print)["a"]
     assert [path.name for path in image.layers[-1].path.iterdir()] == ["b"]
-    (tmp_path / "compose.yaml").write_text(INLINE.replace("COPY", "COPPY"))
-    with pytest.raises(UsageError, match=r"dockerfile_inline of a:3: .*COPPY"):
+    (tmp_path / "compose.yaml").write_text(INLINE.replace("COPY", "NOTHING"))
+    with pytest.raises(UsageError, match=r"dockerfile_inline of a:3: .*NOTHING"):
         images.build_images(load(str(tmp_path), tmp_path), print)
 
 

@@ -290,6 +290,7 @@ WRONG = [
     ("extra_hosts: [x]", "extra_hosts[0]: is 'x'; expected NAME:ADDRESS"),
     ("build: https://h/x.git", "build: 'https://h/x.git' is not on this host"),
     ("build: {dockerfile_inline: x, dockerfile: y}", "build.dockerfile: is there beside dockerfile_inline"),
+    ("build: {dockerfile_inline: x, secrets: [x]}", "build: 'x' is none of this file's secrets; expected one of s"),
     ("volumes_from: ['container:x']", "volumes_from[0]: is 'container:x'"),
     ("gpus: all", "gpus: is not supported by Compose or the testbed; expected no GPU"),
     ("provider: {type: x}", "provider: is not supported"),
