@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from invoke import Collection, Context, task
 from invoke.exceptions import Exit
 
-from reports.commands import builds, images, lists, roots, runs, unions
+from reports.commands import builds, images, lists, projects, roots, runs, unions
 from reports.commands import fleet as fleets
 from reports.commands import plan as plans
 from reports.commands.exits import reporting
@@ -307,8 +307,12 @@ def doctor(context: Context, json: bool = False, connect: str = "", guest_kernel
 def clean(context: Context, check: bool = False, store: bool = False) -> int:
     """Remove everything that dead runs left on this host, and only that."""
     from testbed import leftovers
+    from testbed.projects.record import list_projects
 
     remains = leftovers.find()
+    for project in list_projects():
+        if project.alive:
+            print_progress(f"{project.name} is up and stays: ./invoke down {project.name} ends it")
     for leftover in remains:
         print(leftover)
     if check:
@@ -410,7 +414,7 @@ def completion(context: Context, shell: str) -> int:
 
 # The tasks so far stand by themselves; those of a group come after it.
 namespace = Collection.from_module(sys.modules[__name__])
-for more in (fleets, plans, lists, runs):
+for more in (fleets, plans, lists, projects, runs):
     for one in Collection.from_module(more).tasks.values():
         namespace.add_task(one)
 

@@ -35,9 +35,11 @@ from testbed.checks_of_peers import check_peers
 from testbed.host.facts import format_version, parse_kib, read, read_first_line, read_libvirt_version
 from testbed.lab import Lab, mac_of
 from testbed.platforms.libvirt_lxc import find_driver
+from testbed.projects.record import list_projects
 from testbed.qemu.connection import EMBEDDED, check_uri, connect
 from testbed.qemu.emulator import ensure_emulator, find_qemu
 from testbed.qemu.trial import introduce
+from testbed.services.processes import INIT
 
 GIB = 1 << 30
 NEEDED_FREE_BYTES = 3 * GIB
@@ -63,6 +65,7 @@ def run_checks(connect: str = "", guest_kernel: str = "") -> list[Check]:
         check_user_namespaces(),
         check_clone3(),
         check_planner(),
+        check_projects(),
         check_kvm(),
         *check_accelerators(guest_kernel),
         check_command("qemu", "qemu-system-x86_64", "--version"),
@@ -74,6 +77,7 @@ def run_checks(connect: str = "", guest_kernel: str = "") -> list[Check]:
         *check_variants(),
         check_command("mmdebstrap", "mmdebstrap", "--version"),
         check_command("slirp4netns", "slirp4netns", "--version"),
+        check_command("tini", INIT, "--version"),
         check_command("mkfs.erofs", "mkfs.erofs", "-V"),
         check_package_sources(),
         check_space(),
@@ -220,6 +224,19 @@ def check_planner() -> Check:
     variable = os.environ.get("TESTBED_PLANNER", "")
     detail = words or ("none: TESTBED_PLANNER is off" if variable == "off" else "none; the next call starts one")
     return Check("planner", True, detail, required=False)
+
+
+def check_projects() -> Check:
+    """Show the applications that are up, which use the host and disturb what is measured on it."""
+    try:
+        projects = list_projects()
+    except PrerequisiteError as error:
+        return Check("projects", False, error.message, error.hint, required=False)
+    dead = [project.name for project in projects if not project.alive]
+    if dead:
+        return Check("projects", False, f"the holder of {', '.join(dead)} was killed", "./invoke clean", required=False)
+    names = ", ".join(f"{project.name} (./invoke down {project.name} ends it)" for project in projects)
+    return Check("projects", True, names or "nothing is up", required=False)
 
 
 def check_command(name: str, *call: str) -> Check:

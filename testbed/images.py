@@ -24,6 +24,7 @@ from testbed.compose.model import Application, Build
 from testbed.neighbours.image import REFERENCE as NEIGHBOUR_IMAGE
 from testbed.neighbours.image import ensure_neighbour_image
 from testbed.scenario.model import Scenario, Service
+from testbed.services.contents import add_contents, has_contents
 from testbed.substitutes.building import ensure_substitute
 from testbed.substitutes.table import find_substitute, list_substitutes
 from vm_images.kernel import GuestKernel
@@ -40,18 +41,26 @@ def image_name(scenario: str, service: str) -> str:
 
 
 def build_images(
-    scenario: Scenario, progress: Callable[[str], None], base: str = "", measures: Collection[str] = ()
+    scenario: Scenario,
+    progress: Callable[[str], None],
+    base: str = "",
+    measures: Collection[str] = (),
+    *,
+    contents: bool = True,
 ) -> dict[str, Image]:
     """Build the image of each service, unless the store has all its layers, and return them by the service's name; for
     ``measures`` with neighbours also theirs, by its own.
 
-    ``base`` is the release that they stand on, "" the host's. An image on another one has that in its name.
+    ``base`` is the release that they stand on, "" the host's. An image on another one has that in its name. With
+    ``contents`` each has what its service's file mounts as a further layer (testbed.services.contents).
     """
     store = Store(store_root() / "images")
     beside = (NEIGHBOUR_IMAGE,) if "neighbours" in measures else ()
     if is_sealed():
-        names = (*(service.name for service in scenario.services), *beside)
-        return {name: store.get(image_name(scenario.name, name)) for name in names}
+        return {
+            **{service.name: store.get(_name_sealed(scenario, service)) for service in scenario.services},
+            **{name: store.get(name) for name in beside},
+        }
     tag = f":{base}" if base and base != choose_release("", read_host()).codename else ""
     resolve = resolver(store, progress, base)
     built = {
@@ -73,7 +82,28 @@ def build_images(
         service.name: built.get(service.name) or named.get(service.image) or find_image(service.image, resolve)
         for service in scenario.services
     }
+    for service in scenario.services if contents else ():
+        if has_contents(service):
+            name = _name_with_contents(scenario, service)
+            images[service.name] = add_contents(
+                store, name, images[service.name], service, scenario.application, progress
+            )
     return images | {name: ensure_neighbour_image(store, progress) for name in beside}
+
+
+def _name_with_contents(scenario: Scenario, service: Service) -> str:
+    """Return what the store calls the image of a service with the files that are mounted in it."""
+    return f"{image_name(scenario.name, service.name)}:files"
+
+
+def _name_sealed(scenario: Scenario, service: Service) -> str:
+    """Return what a sealed store, which is made for one scenario's runs, calls the image of a service."""
+    if has_contents(service):
+        return _name_with_contents(scenario, service)
+    builders = [one.name for one in scenario.services if one.build is not None and one.image == service.image]
+    if service.build is None and not builders:
+        return service.image
+    return image_name(scenario.name, service.name if service.build is not None else builders[0])
 
 
 def _build(

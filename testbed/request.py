@@ -16,6 +16,7 @@ from runtime.images.releases import choose_release
 from testbed.aliases import name_again
 from testbed.levels import Level
 from testbed.measures import design as designs
+from testbed.measures.conditions import list_substituted, require_apart
 from testbed.measures.design import Design, choose_design
 from testbed.measures.neighbours import require_neighbours
 from testbed.measures.schedule import Group
@@ -31,6 +32,7 @@ from testbed.results import check_base
 from testbed.scenario import consolidation as servers
 from testbed.scenario.model import NOTHING_ASKED, Asked, Scenario, Settings
 from testbed.scenario.model import load as load_scenario
+from testbed.services.mounts import list_unapplied, require_init, require_no_shared
 from testbed.temperature import find_temperature, list_missing_cold
 from vm_images.own_kernel import read_own_kernel
 
@@ -222,6 +224,14 @@ def check_options(
         progress(f"measured too, as warm starts are compared beside cold ones only: {', '.join(names[: -len(asked)])}")
     registry.require_containers(names, scenario.services)
     registry.require_memory(names, scenario.services)
+    registry.require_mounts(names, scenario.services)
+    require_no_shared(scenario.services, "a copy that is measured")
+    require_init(scenario.services)
+    for line in (*list_unapplied(scenario.services), *list_substituted(scenario.services)):
+        progress(line)
+    for name in names:
+        if name in VARIANTS and VARIANTS[name].guest_per == "application":
+            require_apart(scenario.services, name)
     wanted = choose_measures(options, settings.measures)
     if not settings.ready.path and set(wanted) - {"start"}:
         where = f"{settings.ready.service}:{settings.ready.port}"

@@ -123,6 +123,7 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.qemu",
         "testbed.results",
         "testbed.scenario",
+        "testbed.services",
         "testbed.temperature",
     },
     "testbed.stage": {
@@ -148,6 +149,21 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.scenario",
         "testbed.stage",
     },
+    "testbed.projects": {
+        "testbed.compose",
+        "testbed.duet",
+        "testbed.host",
+        "testbed.images",
+        "testbed.interruption",
+        "testbed.lab",
+        "testbed.leftovers",
+        "testbed.measures",
+        "testbed.platforms",
+        "testbed.qemu",
+        "testbed.scenario",
+        "testbed.services",
+        "testbed.yamltree",
+    },
     "testbed.bench": {
         "testbed.aliases",
         "testbed.bare",
@@ -158,6 +174,7 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.manifest",
         "testbed.measures",
         "testbed.platforms",
+        "testbed.projects",
         "testbed.qemu",
         "testbed.request",
         "testbed.results",
@@ -220,10 +237,11 @@ ROOMS: Mapping[str, set[str]] = {
     },
     "testbed.scenario": {"testbed.compose", "testbed.load", "testbed.yamltree"},
     "testbed.neighbours": {"testbed.interruption", "testbed.platforms", "testbed.scenario", "testbed.services"},
-    "testbed.images": {"testbed.compose", "testbed.neighbours", "testbed.scenario", "testbed.substitutes"},
+    "testbed.images": {"testbed.compose", "testbed.neighbours", "testbed.scenario"}
+    | {"testbed.services", "testbed.substitutes"},
     "testbed.host": {"testbed.sample"},
     "testbed.load": {"testbed.histograms"},
-    "testbed.services": {"testbed.load", "testbed.scenario"},
+    "testbed.services": {"testbed.compose", "testbed.load", "testbed.scenario"},
     "testbed.qemu": {"testbed.breakdown", "testbed.counts", "testbed.host"},
     "testbed.platforms": {"testbed.breakdown", "testbed.host", "testbed.lab", "testbed.progress"}
     | {"testbed.qemu", "testbed.sample", "testbed.scenario", "testbed.services"},
@@ -237,7 +255,7 @@ ROOMS: Mapping[str, set[str]] = {
     }
     | {"testbed.load", "testbed.platforms", "testbed.qemu", "testbed.results", "testbed.sample", "testbed.scenario"}
     | {"testbed.counts", "testbed.headlines", "testbed.sampler", "testbed.services", "testbed.statistics"}
-    | {"testbed.aliases", "testbed.levels", "testbed.neighbours", "testbed.temperature"},
+    | {"testbed.aliases", "testbed.compose", "testbed.levels", "testbed.neighbours", "testbed.temperature"},
     "reports.fleets": {"reports.cells", "reports.figures", "reports.quantities", "reports.templating", "reports.theme"},
     "reports.runs": {"reports.consolidation", "reports.quantities", "reports.templating", "reports.work"},
     "reports.exports": {"reports.runs"},

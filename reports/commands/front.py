@@ -16,6 +16,7 @@ import invoke
 from invoke.program import Program
 
 from reports.commands.exits import is_reader_gone, leave_reader
+from reports.commands.words import arrange
 
 # Tasks that stand together: ``union mount`` is written for what the library calls union.mount.
 GROUPS = ("images", "roots", "union")
@@ -38,7 +39,10 @@ class QuietProgram(Program):
     """A program whose reader may go before all is printed, as that of ``./invoke --list | head -1``."""
 
     def run(self, argv: Any = None, exit: bool = True) -> None:
-        """Run it as the library does; a closed pipe as standard output ends it as it would end a program in C."""
+        """Run it as the library does, with words as people write them (``words.arrange``); a closed pipe as standard
+        output ends it as it would end a program in C."""
+        if argv is None:
+            sys.argv[1:] = arrange(sys.argv[1:])
         try:
             try:
                 super().run(join_group(sys.argv if argv is None else argv), exit)

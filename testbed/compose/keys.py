@@ -17,14 +17,14 @@ HONOURED = (
     *("deploy", "cpus", "cpu_quota", "cpu_period", "mem_limit", "pids_limit", "shm_size", "ulimits", "sysctls"),
     *("ports", "expose", "networks", "network_mode", "hostname", "domainname", "extra_hosts"),
     *("dns", "dns_search", "dns_opt", "volumes", "volumes_from", "tmpfs", "secrets", "configs", "read_only"),
-    *("healthcheck", "user", "group_add", "working_dir", "stop_signal", "stop_grace_period", "init"),
+    *("healthcheck", "restart", "user", "group_add", "working_dir", "stop_signal", "stop_grace_period", "init"),
     *("cap_add", "cap_drop", "privileged", "security_opt", "devices", "tty", "stdin_open"),
     *("pid", "ipc", "uts", "userns_mode", "cgroup", "extends"),
 )
 # Without an effect on a measure.
 READ_OVER = (
     *("annotations", "attach", "container_name", "develop", "isolation", "label_file", "labels", "logging"),
-    *("platform", "pull_policy", "pull_refresh_after", "restart"),
+    *("platform", "pull_policy", "pull_refresh_after"),
 )
 # What might have one, and no platform here has.
 LEFT_OUT = (

@@ -126,10 +126,11 @@ class Service(Struct, frozen=True):
 
     ``command`` and ``entrypoint`` replace the image's own unless None; "" and None mean the image's own, or Docker's
     usual. ``ports`` are the TCP ports that it listens on, for readiness; ``offers`` has all of them, with protocols,
-    ranges taken apart and what is published. ``hosts`` are further names with addresses; ``links`` names other services
-    are to be found by, with the service. ``seccomp``: it runs under the default filter of system calls.
-    ``network_mode`` and the namespaces ``pid``, ``ipc``, ``uts``, ``userns`` and ``cgroup`` are "", ``host``, ``none``,
-    ``private`` or ``service:NAME``. ``only_containers`` says, of each key that no virtual machine can honour, why.
+    ranges taken apart and what is published. ``restart``, Compose's word, says when it is started again after its end.
+    ``hosts`` are further names with addresses; ``links`` names other services are to be found by, with the service.
+    ``seccomp``: it runs under the default filter of system calls. ``network_mode`` and the namespaces ``pid``, ``ipc``,
+    ``uts``, ``userns`` and ``cgroup`` are "", ``host``, ``none``, ``private`` or ``service:NAME``. ``only_containers``
+    says, of each key that no virtual machine can honour, why.
     """
 
     name: str
@@ -154,6 +155,7 @@ class Service(Struct, frozen=True):
     domainname: str = ""
     stop_signal: str = ""
     stop_grace_s: float = STOP_GRACE_S
+    restart: str = "no"
     init: bool = False
     tty: bool = False
     stdin_open: bool = False

@@ -29,6 +29,8 @@ _NONE: tuple[str, ...] = ()
 _NO_PAIRS: Pairs = ()
 
 _SIGNAL = re.compile(r"(?:SIG)?[A-Z][A-Z0-9+-]{1,9}|[0-9]{1,2}")
+_RESTART = re.compile(r"no|always|unless-stopped|on-failure(?::[0-9]{1,6})?")
+_RESTART_WORDS = "no, always, unless-stopped, on-failure or on-failure:TIMES"
 _CAPABILITY = re.compile(r"(?:CAP_)?[A-Z_]{2,40}")
 _UNCONFINED = ("seccomp=unconfined", "seccomp:unconfined")  # docker's two ways to write it
 _PRIVILEGES = re.compile(r"no-new-privileges(?:[:=](true|false))?")
@@ -91,6 +93,7 @@ def read_service(name: str, value: Value, named: Named, notes: Notes) -> Service
         working_dir=fields.text("working_dir", "an absolute path"),
         stop_signal=fields.read("stop_signal", _read_signal, ""),
         stop_grace_s=fields.read("stop_grace_period", read_duration, STOP_GRACE_S),
+        restart=fields.read("restart", _read_restart, "no"),
         init=fields.flag("init"),
         tty=fields.flag("tty"),
         stdin_open=fields.flag("stdin_open"),
@@ -241,6 +244,15 @@ def _read_signal(value: Value) -> str:
     if not _SIGNAL.fullmatch(text):
         value.report(f"is {quote(text)}", "a signal such as SIGTERM")
     return text
+
+
+def _read_restart(value: Value) -> str:
+    """Return when a service is started again; ``no`` without quotes is a boolean of YAML 1.1."""
+    text = value.printed(_RESTART_WORDS)
+    if text in ("false", "") or _RESTART.fullmatch(text):
+        return "no" if text in ("false", "") else text
+    value.report(f"is {quote(text)}", _RESTART_WORDS)
+    return "no"
 
 
 def _read_capabilities(value: Value) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from testbed.platforms.libvirt_lxc import LibvirtLxcPlatform, find_driver
 from testbed.platforms.needs import Host, find_needs, look_at_host
 from testbed.platforms.nested import ContainersInVmPlatform
 from testbed.platforms.peers.names import PEERS
+from testbed.platforms.peers.oci import OciPeer
 from testbed.platforms.peers.platform import PeerPlatform, probe
 from testbed.platforms.pooled import PooledPlatform
 from testbed.platforms.pooled_vm import PooledVmPlatform
@@ -137,6 +138,16 @@ def require_containers(names: Iterable[str], services: Sequence[Service]) -> Non
             "\n".join(f"{named}: {', '.join(machines)} cannot have that" for named in dict.fromkeys(hosts)),
             "measure containers only, with --platforms container, or leave that out: --file with a !reset",
         )
+
+
+def require_mounts(names: Iterable[str], services: Sequence[Service]) -> None:
+    """Raise a UsageError that names what a service mounts in memory, or that its root is to be read-only, where one of
+    these platforms is a peer that we do not tell that."""
+    without = [name for name in names if name in _PEERS and not isinstance(PEERS.get(name), OciPeer)]
+    asked = [f"{service.name}: read_only" for service in services if service.read_only]
+    asked += [f"{one.name}: tmpfs at {at.target}" for one in services for at in one.mounts if at.kind == "tmpfs"]
+    if without and asked:
+        raise UsageError(f"{'; '.join(asked)}: not on {', '.join(without)}", "leave those platforms out")
 
 
 class Machines(Struct, frozen=True):

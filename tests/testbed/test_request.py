@@ -128,8 +128,8 @@ def test_what_strangers_files_do_not_say_is_told_and_what_it_rules_out_is_refuse
         asked = options(scenario=str(file), platforms=("container",), measures=measures, out=tmp_path / "out")
         return check_options(asked, told.append).measures
 
-    assert check("{web: {image: x, ports: [80], restart: always}}") == ("start", "density", "utilisation")
-    assert any("read over, as it is not part of a measure: restart (web)" in line for line in told)
+    assert check("{web: {image: x, ports: [80], labels: [a]}}") == ("start", "density", "utilisation")
+    assert any("read over, as it is not part of a measure: labels (web)" in line for line in told)
     assert any("web: no limit given, so it gets 1 processor and 512 MiB" in line for line in told)
     assert check("{db: {image: x, ports: [5432]}}") == ("start",)
     with pytest.raises(UsageError, match="no load can be offered at db:5432"):

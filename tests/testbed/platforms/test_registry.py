@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from runtime.errors import PrerequisiteError, UsageError
 from runtime.spec import Resources
+from testbed.compose.model import Mount
 from testbed.lab import Lab
 from testbed.platforms import registry
 from testbed.platforms.peers.names import PEERS
@@ -132,3 +133,11 @@ def test_what_is_of_this_host_is_refused_to_machines_by_name() -> None:
     ) as caught:
         registry.require_containers(["container", "vm", "vm-micro"], services)
     assert "--platforms container" in caught.value.hint
+
+
+def test_what_a_peer_is_not_told_is_refused() -> None:
+    service = Service("web", Resources(), mounts=(Mount("tmpfs", "/t"), Mount("bind", "/b", "/x")), read_only=True)
+    registry.require_mounts(("container", "vm", "crun"), (service,))
+    registry.require_mounts(("bwrap", "docker"), (Service("web", Resources()),))
+    with pytest.raises(UsageError, match="web: read_only; web: tmpfs at /t: not on bwrap, docker"):
+        registry.require_mounts(("container", "bwrap", "docker"), (service,))
