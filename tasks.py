@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from invoke import Collection, Context, task
 from invoke.exceptions import Exit
 
-from reports.commands import builds, images, lists, runs
+from reports.commands import builds, images, lists, projects, roots, runs, unions
 from reports.commands import fleet as fleets
 from reports.commands import plan as plans
 from reports.commands.exits import reporting
@@ -40,7 +40,11 @@ def _scenario(task_name: str, scenario: str) -> str:
 
 @task(
     help={
-        "scenario": "name of a folder below scenarios/, or a path to one",
+        "scenario": "name of a folder below scenarios/, or the path of one, or of any compose file",
+        "file": "a compose file to merge over the scenario's, as -f of Compose does; may be given again",
+        "profile": "a profile whose services are started, too; may be given again",
+        "env-file": "a file of variables in place of .env beside the compose file; may be given again",
+        "with": "a file with x-testbed: how to measure a scenario that does not say so itself",
         "platforms": "comma-separated: container, vm, a peer (crun, podman...), peers, all (a wrong name lists them)",
         "accel": "what runs virtual machines: kvm, tcg, tcg-single, or auto for the best that works",
         "base": "release that images are built on: bookworm, trixie or noble (default: the host's own)",
@@ -77,7 +81,8 @@ def _scenario(task_name: str, scenario: str) -> str:
         "metrics": "comma-separated: judge these only (a wrong name lists all)",
         "html": "also write a page of the comparison to this file",
         "junit": "also write the comparison as JUnit XML to this file",
-    }
+    },
+    iterable=["file", "profile", "env_file"],
 )
 @reporting
 def bench(
@@ -116,6 +121,10 @@ def bench(
     metrics: str = "",
     html: str = "",
     junit: str = "",
+    file: Sequence[str] | None = None,
+    profile: Sequence[str] | None = None,
+    env_file: Sequence[str] | None = None,
+    with_: str = "",
 ) -> int:
     """Measure a scenario on every platform, then print the answer and the report's path."""
     given = dict(locals())
@@ -124,10 +133,12 @@ def bench(
     from testbed.measures.design import parse_budget, parse_until
     from testbed.request import Options
     from testbed.run_folders import locate
+    from testbed.scenario import model
     from testbed.scenario.consolidation import Asked, parse_fractions, parse_zombies
 
     if resume:
         _check_resumed(given)
+    compose = model.Asked(tuple(file or ()), tuple(profile or ()), tuple(env_file or ()), with_)
     options = Options(
         scenario="" if resume else _scenario("bench", scenario),
         platforms=split_words(platforms),
@@ -159,9 +170,10 @@ def bench(
             packing,
             parse_zombies(zombies) if zombies else None,
         ),
+        compose=compose,
     )
     wishes = Wishes(gate, html, junit, json=json)
-    planned = None if resume else Planned(scenario, ROOT / "scenarios", quick, machine)
+    planned = None if resume else Planned(scenario, ROOT / "scenarios", quick, machine, compose)
     earlier = read_baseline(baseline, limit, metrics, wishes, planned)
     with show_progress() as progress:
         run = choose_machine(machine)(options, progress)
@@ -193,9 +205,9 @@ _BESIDE_RESUME = (
 def _check_resumed(given: Mapping[str, object]) -> None:
     """Raise UsageError for an option of ``bench`` that stands beside --resume though the run itself says it."""
     defaults = inspect.signature(bench.body).parameters
-    others = [name for name in given if name not in _BESIDE_RESUME and given[name] != defaults[name].default]
+    others = [name for name in given if name not in _BESIDE_RESUME and given[name] not in ([], defaults[name].default)]
     if others:
-        named = ", ".join(f"--{name.replace('_', '-')}" for name in others)
+        named = ", ".join(f"--{name.strip('_').replace('_', '-')}" for name in others)
         raise UsageError(f"--resume with {named}: a run goes on as it began", "leave it out; --budget may be new")
 
 
@@ -295,8 +307,12 @@ def doctor(context: Context, json: bool = False, connect: str = "", guest_kernel
 def clean(context: Context, check: bool = False, store: bool = False) -> int:
     """Remove everything that dead runs left on this host, and only that."""
     from testbed import leftovers
+    from testbed.projects.record import list_projects
 
     remains = leftovers.find()
+    for project in list_projects():
+        if project.alive:
+            print_progress(f"{project.name} is up and stays: ./invoke down {project.name} ends it")
     for leftover in remains:
         print(leftover)
     if check:
@@ -349,7 +365,7 @@ LINT = (
     f"clang-format --dry-run --Werror {_C_FILES}",
     "codespell",
     "mypy",
-    "shellcheck invoke .ci/run scenarios/*/*/www/cgi-bin/run",
+    "shellcheck invoke .ci/run scenarios/*/*/www/cgi-bin/run testbed/substitutes/images/*/*.sh",
     "python -m runtime.launcher.build --analyze",
     "python -m testbed.sampler.build --analyze",
     "python -m testbed.load.build --analyze",
@@ -398,7 +414,7 @@ def completion(context: Context, shell: str) -> int:
 
 # The tasks so far stand by themselves; those of a group come after it.
 namespace = Collection.from_module(sys.modules[__name__])
-for more in (fleets, plans, lists, runs):
+for more in (fleets, plans, lists, projects, runs):
     for one in Collection.from_module(more).tasks.values():
         namespace.add_task(one)
 
@@ -406,6 +422,8 @@ group = Collection.from_module(images, name="images")
 for one in (builds.build, builds.shell):
     group.add_task(one)
 namespace.add_collection(group)
+namespace.add_collection(Collection.from_module(roots, name="roots"))
+namespace.add_collection(Collection.from_module(unions, name="union"))
 
 # `testbed` in .venv/bin: the same tasks, without the set-up that ./invoke makes before.
 program = QuietProgram(version=__version__, namespace=namespace, name="testbed", binary="testbed")

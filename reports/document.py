@@ -45,8 +45,8 @@ from testbed.statistics import Estimate
 SCHEMA = "testbed-answer/1"
 # What the manifest says of what was run, how, and on what.
 _MADE_OF = (
-    "command", "started", "finished", "quick", "seed", "measures", "settings", "design", "images", "seccomp", "source",
-    "versions", "host", "machine",
+    "command", "started", "finished", "quick", "seed", "measures", "settings", "design", "images", "seccomp",
+    "root_driver", "source", "versions", "host", "machine",
 )  # fmt: skip
 
 

@@ -10,16 +10,19 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from runtime.cgroups import Cgroup, hierarchies, require
 from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
 from runtime.launcher import Launch, Spawned, launch
-from runtime.launcher.messages import SYNC
+from runtime.launcher.messages import CONSOLE, SYNC
 from runtime.plan.bundle import POOLED
+from runtime.plan.execution import exec_plan
 from runtime.plan.network import Attachment
 from runtime.plan.workload import Building, workload_plan
 from runtime.processes import wait_exit
-from runtime.spec import Spec
+from runtime.spec import Process, Spec, configuration, configured_process
+from runtime.unionfs.overlay import WritableLayer
 
 
 class Container(Struct):
@@ -42,14 +45,14 @@ class Container(Struct):
             with suppress(ProcessLookupError), _pidfd(self.process.pid) as pidfd:
                 wait_exit(pidfd, timeout_s)
         if self.exit_status is None:
-            self.exit_status = _reap(self.process.pid, 0 if timeout_s is None else os.WNOHANG)
+            self.exit_status = reap(self.process.pid, 0 if timeout_s is None else os.WNOHANG)
         return self.exit_status
 
     def alive(self) -> bool:
         """Tell whether the first process is still running."""
         return self.wait(0) is None
 
-    def send_signal(self, number: signal.Signals) -> None:
+    def send_signal(self, number: int) -> None:
         """Signal the first process, unless it has ended."""
         if self.alive():
             os.kill(self.process.pid, number)
@@ -74,7 +77,8 @@ def _pidfd(pid: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _reap(pid: int, options: int) -> int | None:
+def reap(pid: int, options: int = 0) -> int | None:
+    """Return how a child of ours ended (128 + n when signal n ended it); None with WNOHANG while it runs."""
     try:
         reaped, status = os.waitpid(pid, options)
     except ChildProcessError:
@@ -84,9 +88,12 @@ def _reap(pid: int, options: int) -> int | None:
     return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
 
 
-def check_startable(name: str) -> Cgroup:
-    """Return the container's cgroup, which does not exist yet. Raises PrerequisiteError or UsageError."""
+def check_startable(name: str, freezable: bool = False) -> Cgroup:
+    """Return the container's cgroup, which does not exist yet. ``freezable``, it is in cgroup v1's freezer, too. Raises
+    PrerequisiteError or UsageError."""
     on_host = hierarchies()
+    if freezable:
+        on_host = replace(on_host, wanted=(*on_host.wanted, "freezer"))
     if os.geteuid() != 0:
         raise PrerequisiteError(f"start container {name}: needs root", "run as root, or through sudo")
     require(on_host)
@@ -116,18 +123,22 @@ def start(
     stdin: int | None = None,
     attachment: Attachment | None = None,
     building: Building | None = None,
+    writable: WritableLayer | None = None,
+    freezable: bool = False,
     connect: Callable[[int], None] | None = None,
 ) -> Container:
     """Start ``spec`` as a container whose cgroup is ``name``; return once its command has been executed.
 
     ``stdout`` also takes standard error; ``stdin`` None is /dev/null. With ``building`` it makes a layer of an image;
-    ``connect`` gets the pid of the process that is in its network namespace, before the command is executed. Raises
-    StepError when the kernel refuses a step, UsageError when the name is taken, and PrerequisiteError without root or
-    a required controller. A failed start leaves nothing behind.
+    ``writable`` takes its changes, which are in memory without it. ``freezable``, its cgroup can be frozen on cgroup
+    v1, too, where the cgroup above it exists in that hierarchy. ``connect`` gets the pid of the process that is in its
+    network namespace, before the command is executed. Raises StepError when the kernel refuses a step, UsageError
+    when the name is taken, and PrerequisiteError without root or a required controller. A failed start leaves nothing
+    behind.
     """
     requested_ns = time.monotonic_ns()
-    cgroup = check_startable(name)
-    plan = workload_plan(spec, cgroup.hierarchies, name, attachment=attachment, building=building)
+    cgroup = check_startable(name, freezable)
+    plan = workload_plan(spec, cgroup.hierarchies, name, attachment=attachment, building=building, writable=writable)
     with _input(stdin) as standard_input, ExitStack() as undo:
         undo.callback(cgroup.remove)
         cgroup.make_parent()
@@ -154,7 +165,7 @@ class PooledContainer:
     def exit_status(self) -> int | None:
         """Return how it ended while it waited (128 + n when signal n ended it); None as long as it waits."""
         if self._exit_status is None and not self._started:
-            self._exit_status = _reap(self.pid, os.WNOHANG)
+            self._exit_status = reap(self.pid, os.WNOHANG)
         return self._exit_status
 
     def start(self) -> Container:
@@ -188,7 +199,7 @@ class PooledContainer:
         self._launching.channel.close()
         if self.exit_status() is None:
             os.kill(self.pid, signal.SIGKILL)
-            self._exit_status = _reap(self.pid, 0)
+            self._exit_status = reap(self.pid, 0)
         self.cgroup.remove()
 
 
@@ -226,3 +237,40 @@ def run(spec: Spec, *, name: str, log: int | None = None, building: Building | N
         container.delete()
     assert status is not None  # waited without a limit
     return status
+
+
+class Joined(Struct, frozen=True):
+    """A further process of a container: its ``pid``, a child of ours that ``reap`` waits for, and the master side of
+    its terminal, the caller's to close, or -1."""
+
+    pid: int
+    master: int = -1
+
+
+def join(
+    spec: Spec, process: Process, *, pid: int, cgroup: str, streams: tuple[int, int, int], terminal: bool = False
+) -> Joined:
+    """Start a further process in the container of ``spec`` whose first process is ``pid``, in its ``cgroup``.
+
+    The ``streams`` become its standard ones, unless it gets a ``terminal``. Raises StepError when the kernel refuses a
+    step: there is no such program in the container, or the container has just ended.
+    """
+    configured = replace(configured_process(process), terminal=terminal)
+    plan = exec_plan(configured, configuration(spec), hierarchies(), pid, cgroup, 0, keep_groups=False)
+    master = -1
+    with Launch(plan, {} if terminal else dict(enumerate(streams))) as launching:
+        while (message := launching.next()) is not None:
+            if message.kind != CONSOLE:
+                raise TestbedError(f"the launcher asked for an answer ({message.kind}) that nobody has")
+            master = message.descriptor
+        return Joined(launching.pid, master)
+
+
+def wait_or_kill(pid: int, timeout_s: float) -> int | None:
+    """Return how a child of ours ended (128 + n when signal n ended it); None when it took longer, and was killed."""
+    with _pidfd(pid) as pidfd:
+        ended = wait_exit(pidfd, timeout_s)
+        if not ended:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    status = reap(pid)
+    return status if ended else None

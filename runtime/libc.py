@@ -12,3 +12,13 @@ def call(function: str, *arguments: object) -> None:
     if getattr(libc, function)(*arguments) != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{function}: {os.strerror(number)}")
+
+
+def syscall(number: int, *arguments: object) -> int:
+    """Make a system call that the C library has no function for and return its result. Raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    result: int = libc.syscall(ctypes.c_long(number), *arguments)
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    return result

@@ -24,7 +24,7 @@ from runtime.config.default import (
     OCI_VERSION,
 )
 from runtime.config.process import Rlimit, User
-from runtime.config.types import Config, Linux, Namespace, Root
+from runtime.config.types import Config, Linux, Mount, Namespace, Root
 from runtime.errors import UsageError
 from runtime.plan.constants import CAPABILITIES
 from runtime.seccomp.default import default_profile
@@ -90,7 +90,9 @@ class Spec(Struct, frozen=True):
     ``layers`` are the absolute paths of the image's layer directories, bottom first; ``hosts`` maps
     names to addresses and becomes ``/etc/hosts``; ``link`` None leaves only the loopback interface.
     ``host_network`` shares the caller's network namespace instead (the services of a pod need it). ``seccomp``
-    puts the default profile in front of the kernel, be it the host's or a guest's.
+    puts the default profile in front of the kernel, be it the host's or a guest's. ``mounts`` are made besides those
+    that every workload has; a guest can have none of the host's directories. The root of a ``read_only`` workload takes
+    no writes.
     """
 
     process: Process
@@ -103,6 +105,13 @@ class Spec(Struct, frozen=True):
     masked_paths: tuple[str, ...] = DEFAULT_MASKED_PATHS
     readonly_paths: tuple[str, ...] = DEFAULT_READONLY_PATHS
     seccomp: bool = True
+    mounts: tuple[Mount, ...] = ()
+    read_only: bool = False
+
+    @property
+    def all_mounts(self) -> tuple[Mount, ...]:
+        """The mounts of the configuration, in order."""
+        return (*WORKLOAD_MOUNTS, *self.mounts)
 
 
 def cpu_quota_usec(cpus: float) -> int:
@@ -160,9 +169,9 @@ def configuration(spec: Spec) -> Config:
     )
     return Config(
         OCI_VERSION,
-        Root("rootfs"),
+        Root("rootfs", spec.read_only),
         configured_process(spec.process),
         spec.hostname,
-        mounts=WORKLOAD_MOUNTS,
+        mounts=spec.all_mounts,
         linux=linux,
     )

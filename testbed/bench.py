@@ -31,6 +31,7 @@ from testbed.measures.pace import Pace, guess_s
 from testbed.measures.schedule import Group
 from testbed.measures.trials import choose_exit_code, run_trials
 from testbed.platforms import registry
+from testbed.projects.record import list_projects
 from testbed.qemu.connection import check_uri
 from testbed.qemu.variants import VARIANTS
 from testbed.request import Options, Progress, Request, check_options, choose_machines
@@ -114,6 +115,8 @@ def bench(options: Options, progress: Progress) -> Finished:
         if resumed is not None:
             resumed = open_resumed(asked)  # somebody else may have gone on with it while we waited
             resumed.clean()
+        for project in list_projects():
+            progress(f"{project.name} is up on this host and disturbs the run: ./invoke down {project.name} ends it")
         scratch = undo.enter_context(lease(run_id))
         images = build_images(request.scenario, progress, options.base, request.measures)
         manifest = make_manifest(run_id, options, request, images)

@@ -28,15 +28,18 @@ from runtime.images.base import release_inputs
 from runtime.images.space import free_bytes
 from runtime.lease import cgroup_name, lease
 from runtime.plan.constants import CLONE_NEWNS, CLONE_NEWUSER, MS_PRIVATE, MS_REC
+from runtime.unionfs import drivers
 from testbed.checks import SET_UP, Check
 from testbed.checks_of_machines import check_accelerators, check_kvm, check_variants
 from testbed.checks_of_peers import check_peers
 from testbed.host.facts import format_version, parse_kib, read, read_first_line, read_libvirt_version
 from testbed.lab import Lab, mac_of
 from testbed.platforms.libvirt_lxc import find_driver
+from testbed.projects.record import list_projects
 from testbed.qemu.connection import EMBEDDED, check_uri, connect
 from testbed.qemu.emulator import ensure_emulator, find_qemu
 from testbed.qemu.trial import introduce
+from testbed.services.processes import INIT
 
 GIB = 1 << 30
 NEEDED_FREE_BYTES = 3 * GIB
@@ -57,10 +60,12 @@ def run_checks(connect: str = "", guest_kernel: str = "") -> list[Check]:
         check_root(),
         check_cgroups(),
         check_overlay(),
+        check_unions(),
         check_network(),
         check_user_namespaces(),
         check_clone3(),
         check_planner(),
+        check_projects(),
         check_kvm(),
         *check_accelerators(guest_kernel),
         check_command("qemu", "qemu-system-x86_64", "--version"),
@@ -72,6 +77,7 @@ def run_checks(connect: str = "", guest_kernel: str = "") -> list[Check]:
         *check_variants(),
         check_command("mmdebstrap", "mmdebstrap", "--version"),
         check_command("slirp4netns", "slirp4netns", "--version"),
+        check_command("tini", INIT, "--version"),
         check_command("mkfs.erofs", "mkfs.erofs", "-V"),
         check_package_sources(),
         check_space(),
@@ -161,6 +167,17 @@ def check_overlay() -> Check:
     return Check("overlay", not problem, problem or "mounted and written to", _advise("load the module overlay"))
 
 
+def check_unions() -> Check:
+    """Try the drivers of union mounts, of which one suffices for most unions."""
+    verdicts = drivers.probe_all()
+    detail = "; ".join(f"{'' if one.works else 'no '}{one.driver}: {one.detail}" for one in verdicts)
+    if not drivers.can_mount_beneath():
+        detail += "; a changed union covers the old one, for this kernel mounts nothing beneath"
+    missing = [one.driver for one in verdicts if not one.works and one.driver in drivers.FUSE_PROGRAMS]
+    fix = SET_UP if os.geteuid() == 0 else _advise("")
+    return Check("union mounts", not missing and verdicts[0].works, detail, fix, required=False)
+
+
 def check_network() -> Check:
     """Build a network namespace with a bridge and a veth pair on it, as every run does."""
 
@@ -207,6 +224,19 @@ def check_planner() -> Check:
     variable = os.environ.get("TESTBED_PLANNER", "")
     detail = words or ("none: TESTBED_PLANNER is off" if variable == "off" else "none; the next call starts one")
     return Check("planner", True, detail, required=False)
+
+
+def check_projects() -> Check:
+    """Show the applications that are up, which use the host and disturb what is measured on it."""
+    try:
+        projects = list_projects()
+    except PrerequisiteError as error:
+        return Check("projects", False, error.message, error.hint, required=False)
+    dead = [project.name for project in projects if not project.alive]
+    if dead:
+        return Check("projects", False, f"the holder of {', '.join(dead)} was killed", "./invoke clean", required=False)
+    names = ", ".join(f"{project.name} (./invoke down {project.name} ends it)" for project in projects)
+    return Check("projects", True, names or "nothing is up", required=False)
 
 
 def check_command(name: str, *call: str) -> Check:

@@ -9,7 +9,8 @@ from typing import Literal, cast, get_args
 
 from msgspec import Struct
 
-from testbed.scenario.yamltree import Value, quote, read_tree, require
+from testbed.yamltree.problems import quote
+from testbed.yamltree.values import Value, read_tree, require
 
 FILE = Path(__file__).resolve().parents[1] / "scenarios" / "utilisation" / "history.yaml"
 # What a figure is of, and the unit that goes with it.

@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 
+from runtime.errors import UsageError
+from runtime.files import read_bounded
 from runtime.home import is_sealed, store_root
+from runtime.images.arguments import host_platform
 from runtime.images.base import base_reference, read_host
 from runtime.images.build import build, default_resolver
 from runtime.images.model import Image
 from runtime.images.releases import RELEASES, choose_release
 from runtime.images.stages import Resolver
 from runtime.images.store import Store
+from runtime.registry.errors import RegistryError
 from runtime.registry.resolving import registry_resolver
+from testbed.compose.model import Application, Build
 from testbed.neighbours.image import REFERENCE as NEIGHBOUR_IMAGE
 from testbed.neighbours.image import ensure_neighbour_image
-from testbed.scenario.model import Scenario
+from testbed.scenario.model import Scenario, Service
+from testbed.services.contents import add_contents, has_contents
+from testbed.substitutes.building import ensure_substitute
+from testbed.substitutes.table import find_substitute, list_substitutes
 from vm_images.kernel import GuestKernel
 from vm_images.minimal_kernel import build_minimal_kernel
+
+_MOST_SECRET_BYTES = 1 << 20
+# An additional context that is an image (Compose specification, build.additional_contexts).
+_IMAGE = "docker-image://"
 
 
 def image_name(scenario: str, service: str) -> str:
@@ -25,39 +40,164 @@ def image_name(scenario: str, service: str) -> str:
     return service if service == NEIGHBOUR_IMAGE else f"{scenario}/{service}"
 
 
-def resolver(store: Store, progress: Callable[[str], None], base: str = "") -> Resolver:
-    """Return what gets the images that a Dockerfile stands on: those of the store and the base, and else those of the
-    registries that this environment names. ``base`` is the release of an unqualified base, "" the host's."""
-    return registry_resolver(default_resolver(store, progress, base), store, progress, os.environ)
-
-
 def build_images(
-    scenario: Scenario, progress: Callable[[str], None], base: str = "", measures: Collection[str] = ()
+    scenario: Scenario,
+    progress: Callable[[str], None],
+    base: str = "",
+    measures: Collection[str] = (),
+    *,
+    contents: bool = True,
 ) -> dict[str, Image]:
     """Build the image of each service, unless the store has all its layers, and return them by the service's name; for
     ``measures`` with neighbours also theirs, by its own.
 
-    ``base`` is the release that they stand on, "" the host's. An image on another one has that in its name.
+    ``base`` is the release that they stand on, "" the host's. An image on another one has that in its name. With
+    ``contents`` each has what its service's file mounts as a further layer (testbed.services.contents).
     """
     store = Store(store_root() / "images")
     beside = (NEIGHBOUR_IMAGE,) if "neighbours" in measures else ()
     if is_sealed():
-        names = (*(service.name for service in scenario.services), *beside)
-        return {name: store.get(image_name(scenario.name, name)) for name in names}
+        return {
+            **{service.name: store.get(_name_sealed(scenario, service)) for service in scenario.services},
+            **{name: store.get(name) for name in beside},
+        }
     tag = f":{base}" if base and base != choose_release("", read_host()).codename else ""
-    images = {
-        service.name: build(
+    resolve = resolver(store, progress, base)
+    built = {
+        service.name: _build(
             store,
-            context=service.context,
-            dockerfile=service.dockerfile,
-            reference=f"{image_name(scenario.name, service.name)}{tag}",
-            progress=progress,
-            base=base,
-            resolve=resolver(store, progress, base),
+            service,
+            scenario.application,
+            f"{image_name(scenario.name, service.name)}{tag}",
+            resolve,
+            progress,
+            base,
         )
         for service in scenario.services
+        if service.build is not None
     }
+    # What one service builds, another may name.
+    named = {service.image: built[service.name] for service in scenario.services if service.name in built}
+    images = {
+        service.name: built.get(service.name) or named.get(service.image) or find_image(service.image, resolve)
+        for service in scenario.services
+    }
+    for service in scenario.services if contents else ():
+        if has_contents(service):
+            name = _name_with_contents(scenario, service)
+            images[service.name] = add_contents(
+                store, name, images[service.name], service, scenario.application, progress
+            )
     return images | {name: ensure_neighbour_image(store, progress) for name in beside}
+
+
+def _name_with_contents(scenario: Scenario, service: Service) -> str:
+    """Return what the store calls the image of a service with the files that are mounted in it."""
+    return f"{image_name(scenario.name, service.name)}:files"
+
+
+def _name_sealed(scenario: Scenario, service: Service) -> str:
+    """Return what a sealed store, which is made for one scenario's runs, calls the image of a service."""
+    if has_contents(service):
+        return _name_with_contents(scenario, service)
+    builders = [one.name for one in scenario.services if one.build is not None and one.image == service.image]
+    if service.build is None and not builders:
+        return service.image
+    return image_name(scenario.name, service.name if service.build is not None else builders[0])
+
+
+def _build(
+    store: Store,
+    service: Service,
+    application: Application,
+    reference: str,
+    resolve: Resolver,
+    progress: Callable[[str], None],
+    base: str,
+) -> Image:
+    """Build the image of a service that has a build. Raises UsageError when it cannot be built."""
+    made = service.build
+    assert made is not None
+    with _find_dockerfile(made, service.name) as dockerfile:
+        return build(
+            store,
+            context=made.context,
+            dockerfile=dockerfile,
+            reference=reference,
+            progress=progress,
+            arguments=dict(made.args),
+            base=base,
+            target=made.target,
+            resolve=resolve,
+            contexts=_find_contexts(made, service.name),
+            secrets=_read_secrets(made, application),
+        )
+
+
+def _find_contexts(made: Build, service: str) -> dict[str, Path | str]:
+    """Return a build's additional contexts: folders, and references of images. Raises UsageError for another kind."""
+    contexts: dict[str, Path | str] = {}
+    for name, where in made.contexts:
+        if not where.startswith((_IMAGE, "/")):
+            what = f"{service}: build.additional_contexts.{name}: {where} is neither a folder nor an image"
+            raise UsageError(what, f"a folder, or {_IMAGE}NAME")
+        contexts[name] = where.removeprefix(_IMAGE) if where.startswith(_IMAGE) else Path(where)
+    return contexts
+
+
+def _read_secrets(made: Build, application: Application) -> dict[str, bytes]:
+    """Return the secrets of a build by their ids. Raises UsageError for one that cannot be read."""
+    contents = {one.name: one for one in application.secrets}
+    return {
+        Path(one.target).name: contents[one.source].text.encode()
+        if (path := contents[one.source].path) is None
+        else read_bounded(path, _MOST_SECRET_BYTES)
+        for one in made.secrets
+    }
+
+
+@contextmanager
+def _find_dockerfile(made: Build, service: str) -> Iterator[Path]:
+    """Yield the Dockerfile of a build; one whose text is in the compose file gets a file for the time."""
+    if made.dockerfile is not None:
+        yield made.dockerfile
+        return
+    with tempfile.TemporaryDirectory(prefix="testbed-") as folder:
+        path = Path(folder, f"dockerfile_inline of {service}")
+        path.write_text(made.inline)
+        yield path
+
+
+def resolver(
+    store: Store, progress: Callable[[str], None], base: str = "", environment: Mapping[str, str] = os.environ
+) -> Resolver:
+    """Return a function that gets an image by its name and platform ("" is this host's): from the store, from the
+    registries that the settings of ``environment`` name, or else its substitute. Errors as ``registry_resolver``'s."""
+    there = registry_resolver(default_resolver(store, progress, base), store, progress, environment)
+
+    def resolve(reference: str, platform: str) -> Image | None:
+        try:
+            return there(reference, platform)
+        except (UsageError, RegistryError):
+            substitute = find_substitute(reference)
+            if substitute is None or platform not in ("", host_platform()):
+                raise
+            return ensure_substitute(store, reference, substitute, progress, base)
+
+    return resolve
+
+
+def find_image(reference: str, resolve: Resolver) -> Image:
+    """Return the image that a service names. Raises UsageError, or RegistryError, when it cannot be had."""
+    try:
+        image = resolve(reference, "")
+    except UsageError as error:
+        known = ", ".join(list_substitutes())
+        what = f"the image {reference} cannot be had: {error.message}"
+        raise UsageError(what, f"{error.hint}; without a registry there are substitutes of {known}") from error
+    if image is None:
+        raise UsageError(f"the image {reference} has no files", "an image that holds a program")
+    return image
 
 
 def find_base(image: Image) -> Image | None:

@@ -30,6 +30,7 @@ from runtime.lease import (
     remove_shared,
     unfinished,
 )
+from runtime.unionfs import records
 from testbed.host import settings as host_settings
 from testbed.platforms import docker_client
 from testbed.platforms.peers import sweep
@@ -37,8 +38,8 @@ from testbed.qemu.emulator import daemons_emulators
 
 
 class Leftover(Struct, frozen=True):
-    """One thing that a dead run left: ``kind`` is process, cgroup, setting, directory, docker (what its daemon has) or
-    partial, ``what`` is which."""
+    """One thing that a dead run left: ``kind`` is process, cgroup, setting, directory, docker (what its daemon has),
+    union (what a driver needed for one that is gone) or partial, ``what`` is which."""
 
     kind: str
     what: str
@@ -117,6 +118,7 @@ def find() -> tuple[Leftover, ...]:
         ),
         *(Leftover("directory", str(path), path.name) for path in scratch),
         *(Leftover("docker", one.what, one.mark) for one in docker_client.find_marked() if one.mark not in living),
+        *(Leftover("union", what, "") for what in records.leftovers()),
         *(Leftover("partial", str(path), "") for path in (*abandoned, *sorted(_partials()))),
     )
 
@@ -148,6 +150,8 @@ def remove(leftovers: tuple[Leftover, ...]) -> None:
                 atomic.remove(Path(leftover.what))
             except OSError as error:
                 problems.append(f"{leftover}: {error}")
+    if any(leftover.kind == "union" for leftover in leftovers):
+        records.sweep()
     remove_shared(STATE_ROOT)
     if problems:
         is_root = os.geteuid() == 0

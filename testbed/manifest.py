@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from msgspec import to_builtins
 
 from runtime.images.model import Image
+from runtime.plan.root import DRIVER
 from testbed.host import kvm
 from testbed.host.facts import read_facts, read_source, read_versions
 from testbed.host.quiet import watch_noise
@@ -35,6 +36,16 @@ def filters(scenario: Scenario) -> dict[str, str]:
     return {service.name: "the default profile" if service.seccomp else "none" for service in scenario.services}
 
 
+def describe_files(scenario: Scenario) -> dict[str, object]:
+    """Return which compose files a scenario was read from, the variables that they used, whose values may be secret,
+    and what the user was told."""
+    return {
+        "files": [str(file) for file in scenario.files],
+        "variables": [name for name, _ in scenario.application.variables],
+        "notes": list(scenario.application.notes),
+    }
+
+
 def kernel_record(file: str, kernel: GuestKernel | None) -> dict[str, object] | None:
     """Return what the manifest records of a kernel of one's own: the file's digest is that of what was given."""
     if kernel is None:
@@ -59,6 +70,8 @@ def make_manifest(run_id: str, options: Options, request: Request, images: Mappi
         "options": to_builtins(options, enc_hook=str),  # paths
         "images": {name: image_record(image) for name, image in images.items()},
         "seccomp": filters(scenario),
+        "root_driver": DRIVER,
+        "compose": describe_files(scenario),
         "source": read_source(),
         "versions": read_versions(),
         "host": {**read_facts(), "kvm": kvm.detect().words},

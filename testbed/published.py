@@ -9,7 +9,8 @@ from typing import Literal, cast, get_args
 from msgspec import Struct
 
 from testbed.scenario.work import UNITS
-from testbed.scenario.yamltree import Value, quote, read_tree, require
+from testbed.yamltree.problems import quote
+from testbed.yamltree.values import Value, read_tree, require
 
 FILE = Path(__file__).with_suffix(".yaml")
 # How a figure was checked: computed again from the runs that its authors published, read in the document or its

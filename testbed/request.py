@@ -15,7 +15,9 @@ from runtime.images.base import read_host
 from runtime.images.releases import choose_release
 from testbed.aliases import name_again
 from testbed.levels import Level
-from testbed.measures.design import Asked, Design, choose_design
+from testbed.measures import design as designs
+from testbed.measures.conditions import list_substituted, require_apart
+from testbed.measures.design import Design, choose_design
 from testbed.measures.neighbours import require_neighbours
 from testbed.measures.schedule import Group
 from testbed.measures.trials import check_measures
@@ -28,8 +30,9 @@ from testbed.qemu.accelerator import check_accelerator
 from testbed.qemu.variants import VARIANTS
 from testbed.results import check_base
 from testbed.scenario import consolidation as servers
-from testbed.scenario.model import Scenario, Settings
+from testbed.scenario.model import NOTHING_ASKED, Asked, Scenario, Settings
 from testbed.scenario.model import load as load_scenario
+from testbed.services.mounts import list_unapplied, require_init, require_no_shared
 from testbed.temperature import find_temperature, list_missing_cold
 from vm_images.own_kernel import read_own_kernel
 
@@ -54,7 +57,8 @@ class Options(Struct, frozen=True):
     ``until`` is the relative half-width of intervals to measure for, ``budget_s`` the seconds to do it in; ``again`` is
     the platform of A/A: its name, ``first``, ``none``, or "" as the run is long or short. ``duet``: two platforms at
     the same time; ``against``: a revision of this code to measure too, "" for none. ``resume`` is the folder of a run
-    to go on with, None for a new one. ``packed`` is what was asked for of consolidation in place of the scenario's own.
+    to go on with, None for a new one. ``packed`` is what was asked for of consolidation in place of the scenario's own,
+    ``compose`` what was of its compose files.
     """
 
     scenario: str
@@ -82,6 +86,7 @@ class Options(Struct, frozen=True):
     steps: tuple[int, ...] = ()
     share: bool = False
     packed: servers.Asked = servers.Asked()
+    compose: Asked = NOTHING_ASKED
 
 
 class Request(Struct, frozen=True):
@@ -204,14 +209,36 @@ def check_options(
     Raises UsageError for what nobody can do, and PrerequisiteError without root or a place for run folders: before
     images are built for minutes.
     """
-    scenario = load_scenario(options.scenario, options.scenarios)
+    scenario = load_scenario(options.scenario, options.scenarios, options.compose)
+    for note in scenario.application.notes:
+        progress(f"{scenario.name}: {note}")
     settings = choose_settings(scenario, options)
+    if not settings.ready.service:
+        raise UsageError(
+            f"{scenario.name}: no service publishes a port, so there is nothing to measure it by",
+            "say where it answers: --with FILE, with x-testbed.ready.service and port",
+        )
     asked = registry.check_names(registry.expand(options.platforms, progress))
     names = asked if options.duet else (*list_missing_cold(asked), *asked)
     if names != asked:
         progress(f"measured too, as warm starts are compared beside cold ones only: {', '.join(names[: -len(asked)])}")
+    registry.require_containers(names, scenario.services)
     registry.require_memory(names, scenario.services)
+    registry.require_mounts(names, scenario.services)
+    require_no_shared(scenario.services, "a copy that is measured")
+    require_init(scenario.services)
+    for line in (*list_unapplied(scenario.services), *list_substituted(scenario.services)):
+        progress(line)
+    for name in names:
+        if name in VARIANTS and VARIANTS[name].guest_per == "application":
+            require_apart(scenario.services, name)
     wanted = choose_measures(options, settings.measures)
+    if not settings.ready.path and set(wanted) - {"start"}:
+        where = f"{settings.ready.service}:{settings.ready.port}"
+        raise UsageError(
+            f"{scenario.name}: no load can be offered at {where}, a port that is not HTTP's",
+            "--measures start, or say where HTTP is answered: --with FILE, with x-testbed.ready.service and port",
+        )
     if "work" in wanted:
         require_work(settings.work, scenario.name)
     _check_consolidation(options, wanted)
@@ -220,7 +247,7 @@ def check_options(
     check_accelerator(options.accelerator)
     choose_release(options.base, read_host())
     design = choose_design(
-        wanted, settings.trials, Asked(options.quick, options.trials, options.until, options.budget_s)
+        wanted, settings.trials, designs.Asked(options.quick, options.trials, options.until, options.budget_s)
     )
     groups = make_groups(options, names, choose_again(options, names, design), rivals(names))
     if os.geteuid() != 0:

@@ -17,6 +17,8 @@ from runtime.cgroups import Cgroup
 from runtime.lease import CGROUP_ROOT, lease
 from runtime.speed import REFERENCE_NS, Speed
 from testbed import leftovers
+from testbed.projects.control import bring_down
+from testbed.projects.record import lease_name, list_projects
 from tests import scratches
 from tests.owned import own_mounts
 
@@ -35,7 +37,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """What tests that were killed left on this host, which would be in the way of the next, is taken away and told."""
     if os.geteuid() != 0:
         return
-    left = tuple(leftover for leftover in leftovers.find() if leftover.run.startswith(scratches.TEST_RUN))
+    for project in list_projects():  # their holders outlive a test that was killed
+        if project.alive and scratches.is_dead(project.name):
+            bring_down(project, 0)
+            session.config.get_terminal_writer().line(f"removed what a killed test left: project {project.name}")
+    tests = (scratches.TEST_RUN, lease_name(scratches.TEST_RUN))
+    left = tuple(leftover for leftover in leftovers.find() if leftover.run.startswith(tests))
     leftovers.remove(left)
     for leftover in left:
         session.config.get_terminal_writer().line(f"removed what a killed test left: {leftover}")

@@ -18,7 +18,7 @@ from runtime.home import store_root
 
 TEST_RUN = "test-"
 _ROOT = Path("/run")
-_NAME = re.compile(rf"(?:testbed-)?{TEST_RUN}([0-9a-f]+)-[0-9a-f]+")
+_NAME = re.compile(rf"(?:testbed-)?{TEST_RUN}([0-9a-f]+)-[0-9a-f]+(?:-[a-z]+)?")
 # Chance decides where the numbers of a process begin, for its id comes again.
 _numbers = itertools.count(random.randrange(1 << 23))
 
@@ -41,12 +41,13 @@ def in_store(run: str) -> Path:
 def find_dead() -> list[Path]:
     """Return the directories whose process is gone."""
     return sorted(
-        path for root in (_ROOT, store_root() / "guest") for path in root.glob(f"*{TEST_RUN}*") if _is_dead(path)
+        path for root in (_ROOT, store_root() / "guest") for path in root.glob(f"*{TEST_RUN}*") if is_dead(path.name)
     )
 
 
-def _is_dead(scratch: Path) -> bool:
-    name = _NAME.fullmatch(scratch.name)
+def is_dead(run: str) -> bool:
+    """Whether the name is that of a test's run, or of its directory, whose process is gone."""
+    name = _NAME.fullmatch(run)
     return name is not None and not Path(f"/proc/{int(name[1], 16)}").exists()
 
 

@@ -49,6 +49,7 @@ def list_values() -> dict[str, tuple[str, ...]]:
         "--ruler": RULERS,
         "bench": scenarios,
         "explain": scenarios,
+        "up": scenarios,
         "compare": _RUNS,
         "export": _RUNS,
         "report": _RUNS,

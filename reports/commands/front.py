@@ -8,6 +8,7 @@ What a run records as its command line begins with the library's own program.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,36 @@ import invoke
 from invoke.program import Program
 
 from reports.commands.exits import is_reader_gone, leave_reader
+from reports.commands.words import arrange
+
+# Tasks that stand together: ``union mount`` is written for what the library calls union.mount.
+GROUPS = ("images", "roots", "union")
+
+
+def join_group(words: Sequence[str]) -> list[str]:
+    """Return a command line on which a group and its task are one word, and which asks for a task's help as the library
+    wants it: before the task."""
+    program, *rest = words
+    before = rest[:2] if rest[:1] == ["--search-root"] else []
+    rest = rest[len(before) :]
+    if len(rest) > 1 and rest[0] in GROUPS and not rest[1].startswith("-"):
+        rest[:2] = [f"{rest[0]}.{rest[1]}"]
+        if rest[1:2] in (["--help"], ["-h"]):
+            rest[:2] = ["--help", rest[0]]
+    return [program, *before, *rest]
 
 
 class QuietProgram(Program):
     """A program whose reader may go before all is printed, as that of ``./invoke --list | head -1``."""
 
     def run(self, argv: Any = None, exit: bool = True) -> None:
-        """Run it as the library does; a closed pipe as standard output ends it as it would end a program in C."""
+        """Run it as the library does, with words as people write them (``words.arrange``); a closed pipe as standard
+        output ends it as it would end a program in C."""
+        if argv is None:
+            sys.argv[1:] = arrange(sys.argv[1:])
         try:
             try:
-                super().run(argv, exit)
+                super().run(join_group(sys.argv if argv is None else argv), exit)
             finally:
                 sys.stdout.flush()
         except BrokenPipeError:

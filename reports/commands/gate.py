@@ -19,7 +19,7 @@ from testbed.runs.compare import Comparison, Limits, compare_sides, parse_limits
 from testbed.runs.fingerprint import look_ahead
 from testbed.runs.sides import Measured, measure, read_side
 from testbed.runs.verdict import EXIT_CODES
-from testbed.scenario.model import load
+from testbed.scenario.model import NOTHING_ASKED, Asked, load
 
 _STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
 
@@ -41,6 +41,7 @@ class Planned(Struct, frozen=True):
     scenarios: Path
     quick: bool
     machine: str
+    compose: Asked = NOTHING_ASKED
 
 
 class Baseline(Struct, frozen=True):
@@ -69,7 +70,7 @@ def read_baseline(named: str, limit: str, metrics: str, wishes: Wishes, planned:
 
 def _check_ahead(named: str, before: Run, planned: Planned) -> None:
     """Raise UsageError where what is planned could not be compared with a run."""
-    scenario = load(planned.scenario, planned.scenarios)
+    scenario = load(planned.scenario, planned.scenarios, planned.compose)
     settings = json.loads(msgspec.json.encode(scenario.chosen(planned.quick)))  # as a manifest has them
     if obstacles := look_ahead(before, scenario.name, settings, planned.machine == REFERENCE):
         raise UsageError(

@@ -113,10 +113,14 @@ def verify(context: Context, images: str = "") -> int:
 )
 @reporting
 def gc(context: Context, cache: bool = False, dry_run: bool = False) -> int:
-    """Remove layers and blobs that no image names any more."""
+    """Remove layers and blobs that no image names any more, and no writable root stands on."""
+    from runtime.home import store_root
     from runtime.images.collection import collect
+    from runtime.roots.store import RootStore
 
-    done = collect(_store(), print_progress, cache=cache, dry_run=dry_run)
+    store = _store()
+    keep = RootStore(store_root(), store).read().needed_diff_ids()
+    done = collect(store, print_progress, cache=cache, dry_run=dry_run, keep=keep)
     would = "would remove" if dry_run else "removed"
     print(f"{would} {done.layers} layers and {done.blobs} blobs: {done.freed_bytes >> 20} MiB")
     if done.mounted:

@@ -7,7 +7,7 @@ Nothing is collected while a run is measured, which may be about to mount what i
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -43,9 +43,10 @@ def collect(
     *,
     cache: bool = False,
     dry_run: bool = False,
+    keep: Collection[str] = (),
     runs: Path = STATE_ROOT,
 ) -> Collected:
-    """Remove what no image needs, or with ``dry_run`` only count it.
+    """Remove what no image needs, or with ``dry_run`` only count it. Layers whose diff_ids are in ``keep`` stay.
 
     With ``cache`` the build cache goes, too, but for steps whose layers are in images, and the caches of RUN --mount.
     Waits for builds and other writers. Raises UsageError while a run lives, and where it cannot be told which layers
@@ -54,15 +55,18 @@ def collect(
     if alive := [name for name in leases(runs) if is_held(name, runs)]:
         raise UsageError(f"collect images: the run {alive[0]} is alive, and may use any of them", "wait for its end")
     with store.collecting(progress):
-        return _Collection(store, dry_run).run(cache)
+        return _Collection(store, dry_run, keep).run(cache)
 
 
 class _Collection:
     """One collection, while nobody else writes."""
 
-    def __init__(self, store: Store, dry_run: bool) -> None:
+    def __init__(self, store: Store, dry_run: bool, keep: Collection[str]) -> None:
         self.store, self.dry_run = store, dry_run
         self.blobs, self.layers = _reachable(store)
+        self.layers |= set(keep)
+        records = (store.record(diff_id) for diff_id in keep)
+        self.blobs |= {record.blob.digest for record in records if record is not None and record.blob is not None}
         self.removed_layers = self.removed_blobs = self.freed = 0
 
     def run(self, cache: bool) -> Collected:

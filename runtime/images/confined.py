@@ -12,9 +12,9 @@ from collections import OrderedDict
 from pathlib import Path
 
 from runtime.atomic import remove
-from runtime.images.layers import OPAQUE_XATTR, is_whiteout
 from runtime.images.oci import EPOCH_S
 from runtime.images.tarstream import TarError
+from runtime.unionfs.lookup import OPAQUE_XATTR, is_whiteout
 
 NAME_LIMIT_BYTES = 4096  # PATH_MAX
 LINKS_LIMIT = 40  # MAXSYMLINKS, include/linux/namei.h

@@ -18,7 +18,8 @@ from runtime.errors import UsageError
 from runtime.images.context import Entry, attributes
 from runtime.images.layers import OVERLAY_XATTRS
 from runtime.images.model import Layer
-from runtime.images.rootfs import Folders, folders, is_directory, resolve, step
+from runtime.images.rootfs import folders, is_directory, resolve
+from runtime.unionfs.lookup import Folders, step
 
 
 class _Made(Struct, frozen=True):

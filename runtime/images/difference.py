@@ -3,7 +3,6 @@ differ."""
 
 from __future__ import annotations
 
-import filecmp
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,10 @@ from msgspec import Struct
 
 from runtime.images.layers import OVERLAY_XATTRS
 from runtime.images.model import Layer
-from runtime.images.rootfs import Folders, folders, names, step
+from runtime.images.rootfs import folders, names
+from runtime.unionfs.lookup import Folders, step_to_listed
+
+_CHUNK_BYTES = 1 << 20
 
 
 class Change(Struct, frozen=True):
@@ -27,7 +29,7 @@ class Change(Struct, frozen=True):
 def differences(before: Sequence[Layer], after: Sequence[Layer]) -> Iterator[Change]:
     """Yield what the layers ``after`` show otherwise than those ``before``, both bottom first, in the order of paths.
 
-    Where both show the same directories of the same layers, nothing is read.
+    Where both show the same directories of the same layers, nothing is read. Raises OSError for too long a path.
     """
     pending: list[tuple[str, Folders, Folders]] = [("", folders(before), folders(after))]
     while pending:
@@ -36,8 +38,8 @@ def differences(before: Sequence[Layer], after: Sequence[Layer]) -> Iterator[Cha
             continue
         below = []
         for name in sorted({*names(old), *names(new)}, key=os.fsencode):
-            was, was_folders = step(old, name)
-            now, now_folders = step(new, name)
+            was, was_folders = step_to_listed(old, name)
+            now, now_folders = step_to_listed(new, name)
             if was is None or now is None:
                 if was is not None or now is not None:
                     yield Change("added" if was is None else "removed", f"{path}/{name}")
@@ -68,10 +70,20 @@ def _compare(was: str, now: str) -> str:
 
 def _has_other_content(was: str, now: str, one: os.stat_result, other: os.stat_result, kind: int) -> bool:
     if kind == stat.S_IFREG:
-        return one.st_size != other.st_size or not filecmp.cmp(was, now, shallow=False)
+        return one.st_size != other.st_size or not _have_same_content(was, now)
     if kind == stat.S_IFLNK:
         return os.readlink(was) != os.readlink(now)
     return kind in (stat.S_IFCHR, stat.S_IFBLK) and one.st_rdev != other.st_rdev
+
+
+def _have_same_content(was: str, now: str) -> bool:
+    """Compare two files, which a container may change meanwhile: no link is followed and no pipe waited for."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with open(os.open(was, flags), "rb") as one, open(os.open(now, flags), "rb") as other:
+        while (chunk := one.read(_CHUNK_BYTES)) == other.read(_CHUNK_BYTES):
+            if not chunk:
+                return True
+    return False
 
 
 def _attributes(path: str) -> dict[str, bytes]:

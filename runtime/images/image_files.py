@@ -13,7 +13,8 @@ from runtime.errors import UsageError
 from runtime.images.context import Entry
 from runtime.images.model import Layer
 from runtime.images.patterns import WILD, Pattern
-from runtime.images.rootfs import Folders, folders, lookup, resolve, step
+from runtime.images.rootfs import folders, lookup, resolve
+from runtime.unionfs.lookup import Folders, step
 
 
 class ImageFiles(Struct, frozen=True):

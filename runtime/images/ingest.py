@@ -91,7 +91,8 @@ class Ingest:
             if tar.diff_id != diff_id:
                 if not here:
                     self.store.layout.discard(descriptor.digest)
-                raise UsageError(f"{what}: its tar has the digest {tar.diff_id}, and should have {diff_id}")
+                hint = "./invoke images.verify says whether its blob was damaged here" if here else ""
+                raise UsageError(f"{what}: its tar has the digest {tar.diff_id}, and should have {diff_id}", hint)
             blob = descriptors.plain(descriptor)
             record = Record(diff_id, tar.length, created_by, unpacked.newest_s, blob, unpacked.hides_below)
             return self.store.place(tree, record)

@@ -26,10 +26,10 @@ from msgspec import Struct
 
 from runtime.errors import UsageError
 from runtime.images.oci import EPOCH_S
+from runtime.unionfs.lookup import OPAQUE_XATTR, is_opaque, is_whiteout
 
 WHITEOUT_PREFIX = ".wh."
 OPAQUE_MARKER = ".wh..wh..opq"
-OPAQUE_XATTR = "trusted.overlay.opaque"
 OVERLAY_XATTRS = "trusted.overlay."
 # These make a directory or file depend on the layers of the mount that wrote it, so that a layer with them has another
 # meaning anywhere else. The runtime mounts with both features off.
@@ -94,16 +94,6 @@ class _HashingSink:
         self.sha256.update(data)
         self.size_bytes += len(data)
         return len(data)
-
-
-def is_whiteout(status: os.stat_result) -> bool:
-    """Return whether an entry of an overlay directory stands for a deleted name."""
-    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
-
-
-def is_opaque(directory: str | Path) -> bool:
-    """Return whether a directory of an overlay layer hides the one of the same name below it."""
-    return OPAQUE_XATTR in os.listxattr(directory, follow_symlinks=False)
 
 
 def digest(tree: Path) -> Digest:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
 
 from runtime.errors import UsageError
-from runtime.images.layers import is_opaque, is_whiteout
 from runtime.images.model import Layer
-
-# The directories of the layers that appear as one, the topmost first.
-Folders: TypeAlias = tuple[str, ...]
+from runtime.unionfs.lookup import Folders, step
 
 # As many links as the kernel follows in one path (MAXSYMLINKS, include/linux/namei.h).
 LINKS_LIMIT = 40
@@ -25,34 +20,6 @@ TEXT_LIMIT_BYTES = 4 << 20
 def folders(layers: Sequence[Layer]) -> Folders:
     """Return the root directory of the image."""
     return tuple(str(layer.path) for layer in reversed(layers))
-
-
-def step(above: Folders, name: str) -> tuple[str | None, Folders]:
-    """Return the topmost entry called ``name`` in a directory, if there is one, and the directories that it merges.
-
-    A whiteout, a file and an opaque directory hide everything further below.
-    """
-    found: str | None = None
-    merged: list[str] = []
-    for folder in above:
-        path = f"{folder}/{name}"
-        try:
-            status = os.lstat(path)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            if error.errno != errno.ENAMETOOLONG:  # no file system has such a name
-                raise
-            break
-        if is_whiteout(status) or (merged and not stat.S_ISDIR(status.st_mode)):
-            break
-        found = found or path
-        if not stat.S_ISDIR(status.st_mode):
-            break
-        merged.append(path)
-        if is_opaque(path):
-            break
-    return found, tuple(merged)
 
 
 def names(above: Folders) -> set[str]:

@@ -18,7 +18,6 @@ from runtime.config.default import DEFAULT_CAPABILITIES, DEFAULT_PATH
 from runtime.config.types import Mount
 from runtime.errors import PrerequisiteError, TestbedError, WorkloadError
 from runtime.images.base import apt_options, package_urls, proxy_environment
-from runtime.images.layers import is_opaque
 from runtime.images.model import Layer
 from runtime.images.oci import EPOCH_S
 from runtime.images.outgoing import loopback_services, outgoing
@@ -33,6 +32,7 @@ from runtime.plan.root import hosts_file
 from runtime.plan.steps import Exec
 from runtime.plan.workload import Building
 from runtime.spec import Process, Spec, User
+from runtime.unionfs.lookup import is_opaque
 from runtime.unionfs.overlay import WritableLayer
 
 # Where the runtime mounts over the image. It makes those that the image lacks as mount points.

@@ -21,10 +21,11 @@ from msgspec import Struct
 from runtime.errors import PrerequisiteError, UsageError
 from runtime.images import tarstream
 from runtime.images.confined import NAME_LIMIT_BYTES, Folder, Names, Tree, remove_below, status_of
-from runtime.images.layers import OPAQUE_MARKER, OVERLAY_XATTRS, WHITEOUT_PREFIX, is_whiteout
+from runtime.images.layers import OPAQUE_MARKER, OVERLAY_XATTRS, WHITEOUT_PREFIX
 from runtime.images.oci import EPOCH_S
 from runtime.images.space import MIB, free_bytes
 from runtime.images.tarstream import Chunks, Entry, TarError, TarReader
+from runtime.unionfs.lookup import is_whiteout
 
 _NS = 10**9
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

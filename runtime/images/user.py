@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from runtime.config.decode import LAST_ID, is_number
 from runtime.errors import UsageError
@@ -50,6 +51,16 @@ def resolve_user(user: str, layers: Sequence[Layer]) -> User:
         return _in_range(user, User(uid, 0))
     supplementary = {g.gid for g in groups if account.name in g.members and g.gid != account.gid}
     return _in_range(user, User(uid, account.gid, additional_gids=tuple(sorted(supplementary))))
+
+
+def add_groups(user: User, names: Sequence[str], layers: Sequence[Layer]) -> User:
+    """Return the identity with further groups, by their names in the image or by number. Raises UsageError."""
+    if not names:
+        return user
+    groups = parse_group(read_text("/etc/group", layers))
+    more = {_group_id(name, groups) for name in names} - {user.gid}
+    ids = tuple(sorted({*user.additional_gids, *more}))
+    return _in_range(", ".join(names), replace(user, additional_gids=ids))
 
 
 def resolve_owner(owner: str, layers: Sequence[Layer]) -> tuple[int, int]:

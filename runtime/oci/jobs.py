@@ -14,7 +14,7 @@ from runtime.errors import TestbedError
 
 def relay_terminal(arguments: Sequence[str]) -> int:
     """Copy bytes between our terminal and the one whose master side is descriptor 3."""
-    from runtime.oci.console import relay
+    from runtime.console import relay
 
     relay(3)
     return 0

@@ -177,7 +177,8 @@ def _mounts(
     """Return the steps for mounts and devices: those that the launcher performs before it clones, and those performed
     in the root.
 
-    With ``memory``, the root has a tmpfs there already, and every tmpfs of the configuration becomes a directory of it.
+    With ``memory``, the root has a tmpfs there already, which hides what the host has at its path, and every tmpfs of
+    the configuration becomes a directory of it.
     """
     kinds, linux = kinds_of(config), config.linux
     of_host, of_root = propagations(linux.rootfs_propagation)
@@ -192,24 +193,31 @@ def _mounts(
         outside, nodes = outside_node_steps(devices, linux) if devices else ([], [])
     no_sysfs = kinds.get("user") == "" and kinds.get("network") != ""
     steps: list[s.Step] = []
+    held: list[s.Step] = []
+    first = FIRST_HELD + sum(isinstance(step, s.OpenTree) for step in outside)
     notify = [Mount(_NOTIFY, "bind", choices.notify, _NOTIFY_OPTIONS)] if choices.notify else []
     for mount in (*config.mounts, *notify) if "mount" in kinds else ():  # without it they would be made on the host
         shown = shown_sysfs(mount) if no_sysfs and mount.type == "sysfs" else mount
         if memory and is_tmpfs(mount):
             steps += shared_tmpfs_steps(mount, memory)
+        elif memory and is_bind(mount):
+            made = mount_steps(shown, hierarchies, choices.cgroup, bundle, maps)
+            sources, made = held_first(made, first + len(held), lambda _: True, of_host & ~k.MS_REC)
+            held += sources
+            steps += made
         else:
             steps += mount_steps(shown, hierarchies, choices.cgroup, bundle, maps)
         if inside(mount.destination) == ".":
             steps += [s.Chdir(choices.rootfs), HOLD_ROOT]  # this mount is the root from here on
     steps += [*nodes, *(link_steps() if own_dev else ())]
-    held: list[s.Step] = []
-    first = FIRST_HELD + sum(isinstance(step, s.OpenTree) for step in outside)
     if choices.rootless:  # an unprivileged user cannot copy mounts on the host
         pass
     elif "user" in kinds:  # as when the kernel copies a tree into one, the copies cannot affect the host's mounts
-        held, steps = held_first(steps, first, lambda _: True, of_host & ~k.MS_REC)
+        more, steps = held_first(steps, first + len(held), lambda _: True, of_host & ~k.MS_REC)
+        held += more
     elif of_root & k.MS_SHARED:
-        held, steps = held_first(steps, first, is_shared, 0)
+        more, steps = held_first(steps, first + len(held), is_shared, 0)
+        held += more
     return [*outside, *held], steps
 
 
@@ -249,7 +257,7 @@ def bundle_plan(
         *hiding_steps(*hidden),
         *_hooks_of_create(config),
         *_enter_steps(config, choices),
-        *(() if image else directory_steps(process)),  # an image brings its working directory
+        *directory_steps(process),
         *(file_steps(image) if image else ()),
         *_protecting_steps(config),
         *_personality(config),

@@ -16,6 +16,8 @@ from runtime.plan import constants as k
 from runtime.plan.steps import ROOT_FD, Bind, Chdir, MaskPath, Mkdir, Mount, Open, OpenTree, ReadonlyPath, Step, Write
 from runtime.unionfs.overlay import WritableLayer, mount_steps, volatile_steps
 
+# What makes a root out of layers, as manifests name it: the launcher performs no other driver of unions.
+DRIVER = "overlay"
 # Opens the working directory as the root's descriptor. Later steps with ``inside`` work below it.
 HOLD_ROOT = Open(".", ROOT_FD, os.O_PATH | os.O_DIRECTORY)
 # Every host has this directory. A tmpfs covers it only in the container's own mount namespace.

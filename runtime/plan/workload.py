@@ -40,10 +40,12 @@ def workload_plan(
     *,
     attachment: Attachment | None = None,
     building: Building | None = None,
+    writable: WritableLayer | None = None,
     pooled: bool = False,
 ) -> Plan:
     """Return the plan that makes the cgroup ``cgroup`` and starts ``spec`` in it; with ``building``, it makes a layer.
-    With ``pooled``, it waits for its parent's word before the last step, which executes the command.
+    Its changes go to ``writable``, on disk, or else to memory. With ``pooled``, it waits for its parent's word before
+    the last step, which executes the command.
 
     Raises UsageError for a spec with a link and no ``attachment``, and as ``bundle_plan`` does.
     """
@@ -54,7 +56,7 @@ def workload_plan(
         connection = Connection(spec.link, attachment)
     config = configuration(spec)
     choices = Choices("", cgroup, start_immediately=True, makes_cgroup=True, pooled=pooled)
-    image = ImageRoot(spec.layers, identity_files(spec.hostname, spec.hosts))
+    image = ImageRoot(spec.layers, identity_files(spec.hostname, spec.hosts), writable)
     if building is not None:
         choices = replace(choices, keyring="build", ends_with_parent=True, waits_connected=building.connected)
         image = ImageRoot(spec.layers, building.files, building.writable, mount_point=building.mount_point)

@@ -1,1 +1,1 @@
-"""Union mounts, which show an image's layers as one root file system."""
+"""Union mounts, which show an image's layers as one root file system, or any directories as one."""

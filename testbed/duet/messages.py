@@ -13,7 +13,7 @@ from typing import IO, Any
 import msgspec
 from msgspec import Struct
 
-from runtime.errors import TestbedError
+from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
 from testbed.measures.schedule import PlannedTrial
 from testbed.results import Trial
 
@@ -93,6 +93,27 @@ class Failed(Struct, frozen=True, tag="failed"):
     kind: str
     message: str
     hint: str = ""
+
+
+_KINDS: Mapping[str, type[TestbedError]] = {
+    "usage": UsageError,
+    "prerequisite": PrerequisiteError,
+    "workload": WorkloadError,
+}
+
+
+def describe_error(error: Exception) -> Failed:
+    """Return what the other side is told of an error."""
+    kind = next((name for name, cls in _KINDS.items() if isinstance(error, cls)), "internal")
+    if isinstance(error, TestbedError):
+        return Failed(kind, error.message, error.hint)
+    return Failed(kind, f"{type(error).__name__}: {error}")
+
+
+def make_error(failed: Failed, where: str = "") -> TestbedError:
+    """Return the error that the other side has told of, with ``where`` that was."""
+    kind = _KINDS.get(failed.kind, TestbedError)
+    return kind(f"{where}: {failed.message}" if where else failed.message, failed.hint)
 
 
 FromRun = Part | Begin | Play | Go

@@ -18,20 +18,20 @@ from typing import IO
 from msgspec import to_builtins
 
 from runtime import libc
-from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
+from runtime.errors import TestbedError, UsageError
 from runtime.lease import CGROUP_ROOT, lease
 from testbed.duet.messages import (
     PROTOCOL,
     Begin,
     Done,
     Ended,
-    Failed,
     Go,
     Met,
     Part,
     Play,
     Ready,
     Said,
+    describe_error,
     receive_order,
     send,
 )
@@ -46,7 +46,6 @@ from testbed.results import RunFolder, Trial
 from testbed.stage import describe_platform, set_stage
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_KINDS = ((UsageError, "usage"), (PrerequisiteError, "prerequisite"), (WorkloadError, "workload"))
 
 
 class _Folder(RunFolder):
@@ -128,14 +127,6 @@ def play(orders: IO[bytes], news: IO[bytes]) -> None:
         while isinstance(order := receive_order(orders), Play):
             run_trials(context, order.planned)
             send(news, Done())
-
-
-def describe_error(error: Exception) -> Failed:
-    """Return what the run is told of an error."""
-    kind = next((name for cls, name in _KINDS if isinstance(error, cls)), "internal")
-    if isinstance(error, TestbedError):
-        return Failed(kind, error.message, error.hint)
-    return Failed(kind, f"{type(error).__name__}: {error}")
 
 
 def main() -> None:

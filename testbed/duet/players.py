@@ -20,7 +20,7 @@ from typing import Any
 from msgspec import to_builtins
 from msgspec.structs import replace
 
-from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
+from runtime.errors import TestbedError, UsageError
 from runtime.speed import scale
 from testbed.aliases import describe_alias, find_original, is_again, is_of_revision
 from testbed.duet.messages import (
@@ -37,6 +37,7 @@ from testbed.duet.messages import (
     Play,
     Ready,
     Said,
+    make_error,
     send,
 )
 from testbed.duet.tree import ROOT, without_python_paths
@@ -50,11 +51,6 @@ from testbed.scenario.model import Settings
 PLAYER = ("-m", "testbed.duet.player")
 # In which a player takes down what it has started: guests of a busy host take their time.
 _END_S = 60.0
-_ERRORS: Mapping[str, type[TestbedError]] = {
-    "usage": UsageError,
-    "prerequisite": PrerequisiteError,
-    "workload": WorkloadError,
-}
 
 
 class Player:
@@ -93,8 +89,7 @@ class Player:
             ) from None
         for message in messages:
             if isinstance(message, Failed):
-                kind = _ERRORS.get(message.kind, TestbedError)
-                raise kind(f"{self.name}: {message.message}", message.hint)
+                raise make_error(message, self.name)
         return messages
 
     def end(self) -> None:

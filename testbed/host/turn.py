@@ -44,6 +44,19 @@ def take_turn(
         os.close(descriptor)
 
 
+def find_turn(lock: Path = LOCK) -> str:
+    """Return the run that is being measured on this host now, by its name; "" when there is none."""
+    with suppress(OSError):
+        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return os.pread(descriptor, _NAME_BYTES, 0).decode(errors="replace") or "another run"
+        finally:
+            os.close(descriptor)
+    return ""
+
+
 def _take_lock(lock: Path, wait: bool, progress: Callable[[str], None]) -> int:
     """Return the descriptor of the lock file, locked."""
     announced = ""

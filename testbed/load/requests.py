@@ -22,8 +22,18 @@ _VALUE = re.compile(r"(?:[!-~](?:[ -~]{0,4094}[!-~])?)?")
 _OWN = ("connection", "content-length", "expect", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade")
 
 
+# In place of a status: any below that of a server's failure (RFC 9110, 15.6). The generator has the same rule.
+ANY_STATUS = 0
+FIRST_FAILURE = 500
+
+
+def is_expected(status: int, expected: int) -> bool:
+    """Return whether an answer's status is the one that counts as success."""
+    return 100 <= status < FIRST_FAILURE if expected == ANY_STATUS else status == expected
+
+
 class Request(Struct, frozen=True):
-    """One kind of request, and the status that counts as success.
+    """One kind of request, and the status that counts as success, or ANY_STATUS.
 
     Of a mix, ``weight`` over the sum of weights is its share. A body is sent as UTF-8.
     """

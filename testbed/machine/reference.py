@@ -36,6 +36,7 @@ from testbed.measures.trials import choose_exit_code
 from testbed.qemu.accelerator import ON_EMULATED_HOST
 from testbed.request import Options, Request, check_options
 from testbed.results import REFERENCE, TRIALS, RunFolder
+from testbed.scenario.model import NOTHING_ASKED
 
 NAME = REFERENCE
 # Nothing varies there, so a second trial would tell what the first has told; another place in the order of trials, and
@@ -57,6 +58,11 @@ def bench(options: Options, progress: Callable[[str], None]) -> Finished:
     refuse_what_varies(options)
     options = replace(options, trials=TRIALS_ENOUGH if options.trials is None else options.trials)
     request = check_options(options, progress)
+    if options.compose != NOTHING_ASKED or not request.scenario.is_plain:
+        raise UsageError(
+            f"{request.scenario.name}: the reference machine gets the scenario's folder, which does not say all of it",
+            "have all in its compose.yaml, with x-testbed, without variables, --file, --profile and --with",
+        )
     require_platforms(list_originals(request))
     if options.connect:
         raise UsageError(f"--connect {options.connect}: the reference machine has libvirt in its own process")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from itertools import takewhile
 from types import MappingProxyType, TracebackType
 
@@ -17,16 +18,21 @@ from runtime.output import QUOTED_LINES, last_lines
 from testbed.interruption import defer_signals
 from testbed.lab import find_ports
 from testbed.measures import counting, throttling
-from testbed.measures.context import RunContext
-from testbed.platforms.protocol import Filled, Instance, Platform, Pooling
+from testbed.measures.conditions import HEALTHY, is_checked, judge, list_awaited, list_completing, require_apart
+from testbed.measures.context import Surroundings
+from testbed.measures.restarts import Restarts
+from testbed.platforms.protocol import Concluding, Filled, Instance, Platform, Pooling, Reachable
 from testbed.qemu.console import KERNEL_PANIC
 from testbed.sampler.plan import Target
 from testbed.scenario.model import Ready, Scenario
-from testbed.services.probe import NotReady, Question, ask
+from testbed.services.health import Checks
+from testbed.services.probe import Answer, NotReady, Question, ask
 from testbed.services.specs import make_specs
 
 # More than what is quoted of a console: a panic's registers are left out.
 _LOOKED_AT_LINES = 200
+# How often it is looked whether what a service waits for is so.
+_LOOK_S = 0.005
 
 
 class Timeline(Struct, frozen=True):
@@ -54,7 +60,7 @@ def ready_timeout_s(ready: Ready, platform: Platform) -> float:
 
 
 def make_instances(
-    context: RunContext, number: int, label: str, *, shared: bool = False, one_address: bool = False
+    context: Surroundings, number: int, label: str, *, shared: bool = False, one_address: bool = False
 ) -> tuple[Instance, ...]:
     """Return what to start for copy ``number`` (from 0) of the application; ``label`` makes names unique.
 
@@ -62,7 +68,7 @@ def make_instances(
     """
     names = [service.name for service in context.scenario.services]
     links = [context.addresses.link(number, 0 if one_address else index) for index in range(len(names))]
-    wanted = dict(zip(names, make_specs(context.scenario, context.images, links), strict=True))
+    wanted = dict(zip(names, make_specs(context.scenario, context.images, links, context.mounts), strict=True))
     if shared:
         groups = {f"{label}-{context.scenario.name}": wanted}
     else:
@@ -70,10 +76,17 @@ def make_instances(
     return tuple(Instance(name, number, group, context.folder.log_path(name)) for name, group in groups.items())
 
 
-def make_questions(scenario: Scenario, ready: Ready, addresses: Mapping[str, str]) -> tuple[Question, ...]:
-    """Return what to ask of a starting application: the ready check first, then every other port that is known."""
+def make_questions(
+    scenario: Scenario, ready: Ready, addresses: Mapping[str, str], complete: Collection[str] = ()
+) -> tuple[Question, ...]:
+    """Return what to ask of a starting application: the ready check first, then every other port that is known, but for
+    those of services that have done their work; nothing of one without ports."""
+    if not ready.service:
+        return ()
     check = Question(ready.service, addresses[ready.service], ready.port, ready.path, ready.status, ready.body)
-    ports = [(service.name, port) for service in scenario.services for port in service.ports]
+    ports = [
+        (service.name, port) for service in scenario.services if service.name not in complete for port in service.ports
+    ]
     others = [(name, port) for name, port in ports if (name, port) != (ready.service, ready.port)]
     return (check, *(Question(name, addresses[name], port) for name, port in others))
 
@@ -89,16 +102,30 @@ def quote_console(instance: Instance) -> str:
 class _FirstProcesses:
     """Waits for the first process of every instance at once: one thread each, for a platform waits for one."""
 
-    def __init__(self, platform: Platform, started: tuple[Instance, ...], timeout_s: float) -> None:
+    def __init__(self, platform: Platform, timeout_s: float) -> None:
+        self._platform, self._timeout_s = platform, timeout_s
         self.phases: dict[str, Mapping[str, int]] = {}
         self.errors: list[Exception] = []
-        for instance in started:
-            # A daemon: when the start is given up nobody waits for it, and stopping the instance ends it.
-            threading.Thread(target=self._await, args=(platform, instance, timeout_s), daemon=True).start()
+        self._begun: set[str] = set()
 
-    def _await(self, platform: Platform, instance: Instance, timeout_s: float) -> None:
+    def begin(self, instance: Instance) -> None:
+        """Wait for a started instance's; harmless when that has begun."""
+        if instance.name not in self._begun:
+            self._begun.add(instance.name)
+            # A daemon: when the start is given up nobody waits for it, and stopping the instance ends it.
+            threading.Thread(target=self._await, args=(instance,), daemon=True).start()
+
+    def begin_again(self, instance: Instance) -> None:
+        """Wait for it anew, of one that was started again."""
+        if instance.name in self._begun:
+            self._begun.remove(instance.name)
+            for service in instance.specs:
+                self.phases.pop(service, None)
+            self.begin(instance)
+
+    def _await(self, instance: Instance) -> None:
         try:
-            start = platform.started(instance, timeout_s)
+            start = self._platform.started(instance, self._timeout_s)
             for service in instance.specs:
                 self.phases[service] = start.of(service)
         except Exception as error:  # raised again in the thread that can undo
@@ -112,22 +139,42 @@ class _FirstProcesses:
 class Application:
     """A context manager: within it the application runs and has been ready; ``timeline`` says since when.
 
-    Entering starts the services in dependency order and waits; leaving stops them in reverse, as does an error
-    or an interruption in the middle of a start. Raises WorkloadError, with the last lines of every console, when
-    the application is not ready in time or one of its processes ends. ``addresses`` are by service; ``filled`` is what
-    those of its instances took, by name, that were made beforehand.
+    Entering starts the services in dependency order, each once what it depends on is as it has to be, and waits;
+    leaving stops them in reverse, as does an error or an interruption in the middle of a start. Raises WorkloadError,
+    with the last lines of every console, when the application is not ready in time or one of its processes ends, but
+    for those that ``may_complete``, as those that others wait for to complete: they may end with status 0. One that
+    ``asks_health`` asks each service for that by the command of its file, where a platform can run one, until it is
+    left (``checks``); otherwise a service is healthy when its ports are open. ``addresses`` are by service; ``filled``
+    is what those of its instances took, by name, that were made beforehand.
     """
 
-    def __init__(self, context: RunContext, platform: Platform, number: int, label: str) -> None:
+    def __init__(
+        self,
+        context: Surroundings,
+        platform: Platform,
+        number: int,
+        label: str,
+        may_complete: Collection[str] = (),
+        *,
+        asks_health: bool = False,
+    ) -> None:
         self._context = context
         self._platform = platform
+        self._completing = list_completing(context.scenario.services)
+        self._may_complete = {*may_complete, *self._completing}
+        self.checks = Checks(self._execute) if asks_health and isinstance(platform, Reachable) else None
+        self._started: list[Instance] = []
+        self._restarts = Restarts(context.scenario.services)
+        if platform.shared:
+            require_apart(context.scenario.services, platform.name)
         self._undo = ExitStack()
         self._timeline: Timeline | None = None
         self.filled: dict[str, Filled] = {}
         self.instances = make_instances(
             context, number, label, shared=platform.shared, one_address=platform.one_address
         )
-        self.addresses = dict(next(iter(self.instances[0].specs.values())).hosts)
+        specs = {service: spec for instance in self.instances for service, spec in instance.specs.items()}
+        self.addresses = {service: str(spec.link.address.ip) for service, spec in specs.items() if spec.link}
 
     @property
     def timeline(self) -> Timeline:
@@ -145,11 +192,18 @@ class Application:
             self._context.meet()
             before = counting.read(self._platform, [one for one in self.instances if one.name in self.filled])
             requested_ns = time.monotonic_ns()
+            timeout_s = ready_timeout_s(self._context.settings.ready, self._platform)
+            first_processes = _FirstProcesses(self._platform, timeout_s)
+            if self.checks is not None:
+                undo.callback(self.checks.close)
             for instance in self.instances:
+                self._await_others(instance, first_processes, requested_ns, timeout_s)
                 undo.callback(self._platform.stop, instance)
                 with defer_signals():
                     self._platform.start(instance)
-            self._timeline = self._wait(requested_ns, before)
+                self._started.append(instance)
+                self._begin_checks(instance)
+            self._timeline = self._wait(requested_ns, timeout_s, before, first_processes)
             cgroups = tuple(self.cgroups().values())
             self._context.watch.running(cgroups)
             undo.callback(self._context.watch.stopping, cgroups)
@@ -161,27 +215,90 @@ class Application:
     ) -> None:
         self._undo.close()
 
-    def _wait(self, requested_ns: int, before: counting.Tally | None) -> Timeline:
-        ready = self._context.settings.ready
-        timeout_s = ready_timeout_s(ready, self._platform)
-        asked = make_questions(self._context.scenario, ready, self.addresses)
-        first_processes = _FirstProcesses(self._platform, self.instances, timeout_s)
+    def _execute(self, service: str, words: tuple[str, ...], timeout_s: float) -> int | None:
+        """Run a command in a service, as its check does."""
+        assert isinstance(self._platform, Reachable)
+        instance = next(one for one in self._started if service in one.specs)
+        return self._platform.execute(instance, words, timeout_s)
 
-        def watch() -> None:
-            for error in first_processes.errors:
-                if isinstance(error, WorkloadError):
-                    raise self.failure(error.message.splitlines()[0]) from error
-                raise error
-            self.check_alive()
+    def _begin_checks(self, instance: Instance) -> None:
+        if self.checks is not None:
+            for service in self._context.scenario.services:
+                if service.name in instance.specs and is_checked(service):
+                    assert service.healthcheck is not None
+                    self.checks.begin(service.name, service.healthcheck)
 
+    def _await_others(
+        self, instance: Instance, first_processes: _FirstProcesses, requested_ns: int, timeout_s: float
+    ) -> None:
+        """Wait until what the instance's services depend on is as it has to be. Raises WorkloadError."""
+        services = {service.name: service for service in self._context.scenario.services}
+        for awaited in (one for name in instance.specs for one in list_awaited(services[name])):
+            for started in self._started:
+                first_processes.begin(started)
+            service = services[awaited.service]
+            if awaited.condition == HEALTHY and (self.checks is None or not is_checked(service)):
+                questions = [Question(service.name, self.addresses[service.name], port) for port in service.ports]
+                self._ask(questions, first_processes, requested_ns, timeout_s)
+                while not first_processes.seen(service.name):  # one that has no port to ask
+                    self._watch(first_processes)
+                    time.sleep(_LOOK_S)
+                continue
+            started = next(one for one in self._started if service.name in one.specs)
+            try:
+                while not judge(awaited, self._health(service.name), self._final_status(started)):
+                    self._watch(first_processes)
+                    if time.monotonic_ns() - requested_ns > timeout_s * 1e9:
+                        raise WorkloadError(f"not ready after {timeout_s:g} s: {awaited} is not so")
+                    time.sleep(_LOOK_S)
+            except WorkloadError as error:
+                raise self.failure(error.message.splitlines()[0]) from error
+
+    def _final_status(self, instance: Instance) -> int | None:
+        """Return how a workload has ended that is not started again."""
+        return None if self._is_to_be_revived(instance) else self._status(instance)
+
+    def _health(self, service: str) -> str | None:
+        return None if self.checks is None else self.checks.state(service)
+
+    def _watch(self, first_processes: _FirstProcesses) -> None:
+        for error in first_processes.errors:
+            if isinstance(error, WorkloadError):
+                raise self.failure(error.message.splitlines()[0]) from error
+            raise error
+        for instance in self.revive():
+            first_processes.begin_again(instance)
+        self.check_alive(starting=True)
+
+    def _ask(
+        self,
+        questions: Sequence[Question],
+        first_processes: _FirstProcesses,
+        requested_ns: int,
+        timeout_s: float,
+    ) -> tuple[Answer, ...]:
         try:
-            answers = ask(
-                asked, requested_ns=requested_ns, timeout_s=timeout_s, may_ask=first_processes.seen, watch=watch
+            return ask(
+                questions,
+                requested_ns=requested_ns,
+                timeout_s=timeout_s,
+                may_ask=first_processes.seen,
+                watch=partial(self._watch, first_processes),
             )
         except NotReady as error:
             raise self.failure(f"not ready after {timeout_s:g} s: {error}") from error
+
+    def _wait(
+        self, requested_ns: int, timeout_s: float, before: counting.Tally | None, first_processes: _FirstProcesses
+    ) -> Timeline:
+        ready = self._context.settings.ready
+        complete = {name for one in self.instances if self._is_complete(one) for name in one.specs}
+        asked = make_questions(self._context.scenario, ready, self.addresses, complete)
+        for instance in self.instances:
+            first_processes.begin(instance)
+        answers = self._ask(asked, first_processes, requested_ns, timeout_s)
         while len(first_processes.phases) < len(self.addresses):  # services that have no port to ask
-            watch()
+            self._watch(first_processes)
             time.sleep(0.001)
         counted = before, counting.read(self._platform, self.instances)
         opened: dict[str, int] = {}
@@ -194,21 +311,58 @@ class Application:
         }
         cgroups = {throttling.name_part(instance): self._platform.cgroup(instance) for instance in self.instances}
         held_back = throttling.read(cgroups)
+        if not answers:  # without a port, it is ready when its processes run
+            running_ns = max(max(phases.values()) for phases in services.values())
+            return Timeline(requested_ns, services, running_ns, running_ns, held_back, counted)
         ready_ns = max(answers[0].ready_ns, *opened.values())
         return Timeline(requested_ns, services, answers[0].open_ns, ready_ns, held_back, counted)
 
-    def check_alive(self) -> None:
-        """Raise WorkloadError when the first process of a service has ended."""
-        for instance in self.instances:
-            if not self._platform.alive(instance):
+    def revive(self) -> list[Instance]:
+        """Start each instance again that has ended, is to be started again and has waited long enough; return those.
+
+        While a copy starts, its services may need that: one ends because another is not ready yet.
+        """
+        revived = []
+        for instance in self._started:
+            if self._is_to_be_revived(instance) and self._restarts.is_due(instance.service, time.monotonic()):
+                self._platform.stop(instance)
+                self._restarts.note(instance.service, time.monotonic())
+                with defer_signals():
+                    self._platform.start(instance)
+                revived.append(instance)
+        return revived
+
+    def _is_to_be_revived(self, instance: Instance) -> bool:
+        if self._platform.shared or isinstance(self._platform, Pooling) or self._platform.alive(instance):
+            return False
+        status = self._status(instance)
+        return not (status == 0 and instance.service in self._completing) and self._restarts.may(
+            instance.service, status
+        )
+
+    def check_alive(self, *, starting: bool = False) -> None:
+        """Raise WorkloadError when the first process of a service has ended; of an application that is ``starting``,
+        unless it is to be started again."""
+        for instance in self._started:
+            if starting and self._is_to_be_revived(instance):
+                continue
+            if not self._platform.alive(instance) and not self._is_complete(instance):
                 ending = self._platform.ending(instance)
                 what = f"the first process of {' or '.join(instance.specs)} has ended"
                 raise self.failure(f"{what}: {ending}" if ending else what)
 
+    def _is_complete(self, instance: Instance) -> bool:
+        """Return whether an instance has ended well that may end."""
+        return self._may_complete.issuperset(instance.specs) and self._status(instance) == 0
+
+    def _status(self, instance: Instance) -> int | None:
+        """Return how an instance's workload has ended; None if it has not, or nobody knows."""
+        return self._platform.exit_status(instance, 0) if isinstance(self._platform, Concluding) else None
+
     def failure(self, what: str) -> WorkloadError:
         """Return the error that says what happened to this application, with the last lines of its consoles."""
         message = f"{self._context.scenario.name} on {self._platform.name}: {what}"
-        return WorkloadError(message, "\n  ".join(quote_console(instance) for instance in self.instances))
+        return WorkloadError(message, "\n  ".join(quote_console(instance) for instance in self._started))
 
     def cgroups(self) -> dict[str, Cgroup]:
         """Return the cgroup of each instance, by the instance's name."""

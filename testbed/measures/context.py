@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Protocol
 
 from msgspec import Struct, field
@@ -13,6 +14,7 @@ from testbed.host.noise import Watch
 from testbed.platforms.protocol import Platform
 from testbed.results import RunFolder
 from testbed.scenario.model import Scenario, Settings
+from testbed.services.specs import NOTHING_OF_HOST, Mounts
 
 # How often a step of a ramp is loaded in all when the generator was late, before the trial is void. A void window says
 # nothing of the workload, so one that is not void may take its place.
@@ -26,9 +28,38 @@ class Addresses(Protocol):
         """Return the interface of a service of a copy of the application, both counted from 0."""
 
 
+class Logs(Protocol):
+    """Where what instances write goes: a run folder, for one."""
+
+    def log_path(self, instance: str) -> Path:
+        """Return the file for what an instance writes."""
+
+
+class Surroundings(Protocol):
+    """What a copy of the application needs around it, in a run or outside of one. As in ``RunContext``."""
+
+    @property
+    def scenario(self) -> Scenario: ...
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def images(self) -> Mapping[str, Image]: ...
+    @property
+    def addresses(self) -> Addresses: ...
+    @property
+    def folder(self) -> Logs: ...
+    @property
+    def watch(self) -> Watch: ...
+    @property
+    def mounts(self) -> Mounts: ...
+    @property
+    def meet(self) -> Callable[[], None]: ...
+
+
 class RunContext(Struct, frozen=True):
     """One run: ``images`` by service, ``platforms`` by name, ``progress`` tells a person what happens, ``watch`` sees
-    what disturbs its trials. ``meet`` waits until what runs beside a trial has got to the same point."""
+    what disturbs its trials. ``meet`` waits until what runs beside a trial has got to the same point. ``mounts`` are of
+    services that see the host's own files, which in a run none does."""
 
     scenario: Scenario
     settings: Settings
@@ -40,6 +71,7 @@ class RunContext(Struct, frozen=True):
     progress: Callable[[str], None]
     watch: Watch = field(default_factory=Watch)
     meet: Callable[[], None] = lambda: None
+    mounts: Mounts = NOTHING_OF_HOST
 
     def rate_seed(self, block: int, rate_per_s: float) -> int:
         """Return the seed of the arrivals of one of the settings' rates, whatever their order in the block is."""

@@ -19,6 +19,7 @@ from runtime.cgroups import Cgroup
 from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
 from testbed.aliases import find_original
 from testbed.levels import LEVELS
+from testbed.load.requests import is_expected
 from testbed.measures.application import Application, find_targets, ready_timeout_s
 from testbed.measures.context import RunContext
 from testbed.measures.level import SLOW_FRACTION, bound_fraction
@@ -174,7 +175,7 @@ def find_loss(context: RunContext, application: Application, timeout_s: float) -
         try:
             application.check_alive()
             exchange = fetch(application.addresses[ready.service], ready.port, ready.path, timeout_s)
-            problem = "" if exchange.status == ready.status else f"status {exchange.status}"
+            problem = "" if is_expected(exchange.status, ready.status) else f"status {exchange.status}"
         except WorkloadError as error:
             return error.message.splitlines()[0]
         except NoAnswer as error:

@@ -30,10 +30,11 @@ def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None
         load = context.settings.load
         target = Target(application.addresses[load.service], load.port, load.kinds)
         window_s = choose_window_s(load)
-        answered = watch_latency(target, window_s, application.check_alive)
+        is_asked = bool(context.settings.ready.path)
+        answered = watch_latency(target, window_s, application.check_alive) if is_asked else []
     metrics = (
         *make_metrics(timeline),
-        *make_steady_metrics(timeline, answered, window_s),
+        *(make_steady_metrics(timeline, answered, window_s) if is_asked else ()),
         *make_pool_metrics(filled),
         *overhead.make_metrics(before, beside),
     )

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from testbed.load.http1 import MalformedResponse, ResponseReader
 from testbed.load.open_loop import Target
-from testbed.load.requests import find_main
+from testbed.load.requests import find_main, is_expected
 from testbed.scenario.settings import Load
 
 BATCH = 5
@@ -79,7 +79,7 @@ def watch_latency(target: Target, window_s: float, watch: Callable[[], None] = l
             if time.monotonic_ns() > began_ns + round((window_s + _TIMEOUT_S) * 1e9):
                 break
             watch()
-            if connection.request() == find_main(target.requests).expect_status:
+            if is_expected(connection.request(), find_main(target.requests).expect_status):
                 answered.append(Answered(due_ns, (time.monotonic_ns() - due_ns) / 1e9))
     except TimeoutError:
         pass

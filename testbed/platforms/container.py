@@ -8,9 +8,12 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from runtime import container
 from runtime.cgroups import Cgroup, hierarchies, require
 from runtime.container import Container
+from runtime.errors import UsageError
 from runtime.images.model import Image
 from runtime.lease import cgroup_name
 from runtime.plan.network import Attachment
@@ -90,6 +93,32 @@ class ContainerPlatform:
         self._output.flush(instance.name)  # its last lines say more
         status = running.wait(0) if running is not None else None
         return self._output.failure(instance.name) if status is None else f"exit status {status}"
+
+    def exit_status(self, instance: Instance, timeout_s: float) -> int | None:
+        running = self._running.get(instance.name)
+        return None if running is None else running.wait(timeout_s)
+
+    def first_pid(self, instance: Instance) -> int:
+        running = self._running.get(instance.name)
+        return running.process.pid if running is not None and running.alive() else 0
+
+    def send_signal(self, instance: Instance, number: int) -> None:
+        running = self._running.get(instance.name)
+        if running is not None:
+            running.send_signal(number)
+
+    def execute(self, instance: Instance, words: tuple[str, ...], timeout_s: float) -> int | None:
+        spec, pid = instance.spec, self.first_pid(instance)
+        if not pid:
+            raise UsageError(f"execute {words[0]} in {instance.name}: it has ended")
+        nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            process = replace(spec.process, args=words)
+            streams = (nowhere, nowhere, nowhere)
+            joined = container.join(spec, process, pid=pid, cgroup=self._cgroup_name(instance), streams=streams)
+        finally:
+            os.close(nowhere)
+        return container.wait_or_kill(joined.pid, timeout_s)
 
     def stop(self, instance: Instance) -> None:
         running = self._running.pop(instance.name, None)

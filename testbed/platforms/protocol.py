@@ -88,6 +88,30 @@ class Counting(Protocol):
         count, as under an emulator, or nothing counts them."""
 
 
+@runtime_checkable
+class Concluding(Protocol):
+    """What a platform has besides that knows how a workload ended."""
+
+    def exit_status(self, instance: Instance, timeout_s: float) -> int | None:
+        """Return its exit status (128 + n when signal n ended it), waiting for its end for so long; None if it has not
+        ended, or nobody knows."""
+
+
+@runtime_checkable
+class Reachable(Protocol):
+    """What a platform has besides whose workloads are processes of the host's kernel."""
+
+    def first_pid(self, instance: Instance) -> int:
+        """Return the number of its first process; 0 when that has ended."""
+
+    def send_signal(self, instance: Instance, number: int) -> None:
+        """Signal its first process, unless it has ended."""
+
+    def execute(self, instance: Instance, words: tuple[str, ...], timeout_s: float) -> int | None:
+        """Run a command beside its workload, whose output goes nowhere, and return its exit status; None when it took
+        longer, and was killed. Raises TestbedError when there is no such command."""
+
+
 class Overhead(Struct, frozen=True):
     """What a platform's own processes hold in memory now, and the processor time that they have used so far."""
 

@@ -20,6 +20,7 @@ from testbed.platforms.libvirt_lxc import LibvirtLxcPlatform, find_driver
 from testbed.platforms.needs import Host, find_needs, look_at_host
 from testbed.platforms.nested import ContainersInVmPlatform
 from testbed.platforms.peers.names import PEERS
+from testbed.platforms.peers.oci import OciPeer
 from testbed.platforms.peers.platform import PeerPlatform, probe
 from testbed.platforms.pooled import PooledPlatform
 from testbed.platforms.pooled_vm import PooledVmPlatform
@@ -29,7 +30,7 @@ from testbed.platforms.restored_container import RestoredContainerPlatform
 from testbed.platforms.vm import VmPlatform
 from testbed.qemu.domain import compute_guest_memory, sum_resources
 from testbed.qemu.variants import VARIANTS, Variant, find_refusal
-from testbed.scenario.compose import Service
+from testbed.scenario.model import Service
 from vm_images.kernel import GuestKernel
 
 # More would be no share of a host's.
@@ -125,6 +126,28 @@ def require_memory(names: Iterable[str], services: Sequence[Service]) -> None:
                 problems[error.message] = error.hint
     if problems:
         raise UsageError("\n".join(problems), next(iter(problems.values())))
+
+
+def require_containers(names: Iterable[str], services: Sequence[Service]) -> None:
+    """Raise a UsageError that names every key of a service that is of this host, where one of these platforms is a
+    machine: it has a kernel of its own."""
+    machines = [name for name in names if name in VARIANTS]
+    hosts = [f"{service.name}.{key}: {what}" for service in services for key, what in service.only_containers]
+    if machines and hosts:
+        raise UsageError(
+            "\n".join(f"{named}: {', '.join(machines)} cannot have that" for named in dict.fromkeys(hosts)),
+            "measure containers only, with --platforms container, or leave that out: --file with a !reset",
+        )
+
+
+def require_mounts(names: Iterable[str], services: Sequence[Service]) -> None:
+    """Raise a UsageError that names what a service mounts in memory, or that its root is to be read-only, where one of
+    these platforms is a peer that we do not tell that."""
+    without = [name for name in names if name in _PEERS and not isinstance(PEERS.get(name), OciPeer)]
+    asked = [f"{service.name}: read_only" for service in services if service.read_only]
+    asked += [f"{one.name}: tmpfs at {at.target}" for one in services for at in one.mounts if at.kind == "tmpfs"]
+    if without and asked:
+        raise UsageError(f"{'; '.join(asked)}: not on {', '.join(without)}", "leave those platforms out")
 
 
 class Machines(Struct, frozen=True):

@@ -21,8 +21,18 @@ from testbed.load.requests import (
     find_header_fault,
     find_main,
 )
-from testbed.scenario.sections import DAY_S, MOST_RATE_PER_S, Section, read_path, read_port, read_rate, read_service
-from testbed.scenario.yamltree import Value, quote, require
+from testbed.scenario.sections import (
+    DAY_S,
+    MOST_RATE_PER_S,
+    Section,
+    read_path,
+    read_port,
+    read_rate,
+    read_service,
+    read_status,
+)
+from testbed.yamltree.problems import quote
+from testbed.yamltree.values import Value, require
 
 LOAD_KEYS = (
     *("service", "port", "method", "path", "requests", "rates_per_s", "schedule", "ramp_from_per_s", "trace"),
@@ -216,7 +226,7 @@ def _read_request(item: Value) -> Request:
     return Request(
         method=method,
         path=read_path(require(fields, "path", item, "a path such as /")),
-        expect_status=fields["status"].integer(100, 599, "an HTTP status") if "status" in fields else 200,
+        expect_status=read_status(fields["status"]) if "status" in fields else 200,
         headers=_read_headers(fields["headers"]) if "headers" in fields else (),
         body=body,
         weight=weight if math.isfinite(weight) else 1.0,

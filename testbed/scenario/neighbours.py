@@ -9,7 +9,8 @@ from msgspec import Struct
 
 from testbed.scenario.loads import MOST_REQUESTS
 from testbed.scenario.sections import Section, read_rate
-from testbed.scenario.yamltree import Value, quote
+from testbed.yamltree.problems import quote
+from testbed.yamltree.values import Value
 
 # What testbed/neighbours/program can do, in the order of reports, and what that is.
 KINDS: Mapping[str, str] = MappingProxyType(

@@ -9,7 +9,7 @@ from pathlib import Path
 from runtime.atomic import partial
 from runtime.errors import UsageError
 from testbed.scenario.model import NAME
-from testbed.scenario.yamltree import quote
+from testbed.yamltree.problems import quote
 
 TEMPLATE = Path(__file__).with_name("template")
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from testbed.load.requests import PATH
-from testbed.scenario.yamltree import Value, quote, require
+from testbed.load.requests import ANY_STATUS, PATH
+from testbed.yamltree.problems import quote
+from testbed.yamltree.values import Value, require
 
 DAY_S = 86_400
 MOST_RATE_PER_S = 1_000_000
+# A status in place of a number: any that is no failure of the server.
+ANY = "any"
 
 
 class Section:
@@ -80,3 +83,10 @@ def read_service(value: Value, names: tuple[str, ...]) -> str:
 def read_port(value: Value) -> int:
     """Return a TCP port."""
     return value.integer(1, 65535, "a TCP port")
+
+
+def read_status(value: Value) -> int:
+    """Return an HTTP status, ANY_STATUS for ``any``."""
+    if value.is_text and value.text() == ANY:
+        return ANY_STATUS
+    return value.integer(100, 599, f"an HTTP status, or {ANY}")

@@ -13,9 +13,9 @@ from msgspec.structs import replace
 from testbed.scenario.consolidation import CONSOLIDATION_KEYS, Consolidation, read_consolidation
 from testbed.scenario.loads import LOAD_KEYS, Load, find_shortest_s, mean_rate_per_s, read_load
 from testbed.scenario.neighbours import QUICK_KINDS, Neighbours, read_neighbours
-from testbed.scenario.sections import Section, read_port, read_rate, read_service
+from testbed.scenario.sections import Section, read_port, read_rate, read_service, read_status
 from testbed.scenario.work import Work, read_figures
-from testbed.scenario.yamltree import Value
+from testbed.yamltree.values import Value
 
 __all__ = [
     "MOST_TRIALS", "Consolidation", "Density", "Load", "Neighbours", "Ready", "Settings", "Slo", "read_settings",
@@ -23,7 +23,8 @@ __all__ = [
 
 
 class Ready(Struct, frozen=True):
-    """When the application counts as ready: the first answer with ``status`` whose body contains ``body``.
+    """When the application counts as ready: the first answer with ``status`` (ANY_STATUS: any) whose body has ``body``;
+    with no ``path``, when the port takes a connection.
 
     ``timeout_s`` is the limit for containers, ``timeout_vm_s`` for virtual machines, seconds since the request.
     """
@@ -70,7 +71,10 @@ class Settings(Struct, frozen=True):
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """What is measured unless something else is asked for: work, of an application that is there to do that."""
+        """What is measured unless something else is asked for: work, of an application that is there to do that, and
+        only starts of one that is not asked over HTTP."""
+        if not self.ready.path:
+            return ("start",)
         return ("start", "density", "utilisation") if self.work is None else ("start", "work")
 
 
@@ -125,14 +129,14 @@ def _settings(parent: Value, base: Mapping[str, Value], quick: Mapping[str, Valu
 
 
 def _ready(section: Section, names: tuple[str, ...]) -> Ready:
-    body = section.get("body")
+    body, status = section.get("body"), section.get("status")
     service = section.needed("service", "the name of the service that is asked")
     port = section.needed("port", "the TCP port that it listens on")
     return Ready(
         service=read_service(service, names),
         port=read_port(port),
         path=section.path("/"),
-        status=section.integer("status", 200, 100, 599, "an HTTP status"),
+        status=200 if status is None else read_status(status),
         body="" if body is None else body.text(),
         timeout_s=section.seconds("timeout_s", 30, above=0),
         timeout_vm_s=section.seconds("timeout_vm_s", 180, above=0),

@@ -8,7 +8,8 @@ from types import MappingProxyType
 
 from msgspec import Struct
 
-from testbed.scenario.yamltree import Value, quote
+from testbed.yamltree.problems import quote
+from testbed.yamltree.values import Value
 
 _GIBI, _MEBI, _KIBI = 2.0**30, 2.0**20, 2.0**10
 # What programs write a figure in: the factor to the base unit of a run folder, and that base unit.

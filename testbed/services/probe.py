@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from runtime.speed import factor
 from testbed.load.http1 import MalformedResponse, ResponseReader
+from testbed.load.requests import FIRST_FAILURE, is_expected
 
 # How long to wait between two attempts: half a percent of the time that has passed since the request, within
 # bounds. The rule is the same for all platforms; it resolves each start equally well relative to its length, and
@@ -34,7 +35,7 @@ ANSWER_LIMIT_BYTES = 1 << 20
 class Question(Struct, frozen=True):
     """A port of a service to connect to and, with a ``path``, what to ask there over HTTP.
 
-    The answer must have the ``status``, and ``body`` somewhere in its body.
+    The answer must have the ``status`` (ANY_STATUS: any), and ``body`` somewhere in its body.
     """
 
     service: str
@@ -145,8 +146,9 @@ class _Attempts:
                 self._fail("HTTP: connection closed before the answer's end", now_ns + pause_ns)
             return
         body = self._received.partition(b"\r\n\r\n")[2]
-        if self._reader.status != self.question.status:
-            self._fail(f"HTTP status {self._reader.status}, not {self.question.status}", now_ns + pause_ns)
+        if not is_expected(self._reader.status, self.question.status):
+            wanted = self.question.status or f"one below {FIRST_FAILURE}"
+            self._fail(f"HTTP status {self._reader.status}, not {wanted}", now_ns + pause_ns)
         elif self.question.body.encode() not in body:
             self._fail(f"HTTP body {body[:60]!r} has no {self.question.body!r}", now_ns + pause_ns)
         else:

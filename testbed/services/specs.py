@@ -3,36 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
+from runtime.config.types import Mount
 from runtime.images.model import Image
-from runtime.images.process import image_process
 from runtime.spec import Link, Spec
 from testbed.scenario.model import Scenario
+from testbed.services.mounts import list_tmpfs
+from testbed.services.naming import list_hosts
+from testbed.services.processes import make_process
+
+# What is mounted in the services that see the host's own files, by service.
+Mounts = Mapping[str, tuple[Mount, ...]]
+NOTHING_OF_HOST: Mounts = MappingProxyType({})
 
 
-def make_specs(scenario: Scenario, images: Mapping[str, Image], links: Sequence[Link]) -> tuple[Spec, ...]:
+def make_specs(
+    scenario: Scenario, images: Mapping[str, Image], links: Sequence[Link], mounts: Mounts = NOTHING_OF_HOST
+) -> tuple[Spec, ...]:
     """Return what each service of a copy of the application runs, in dependency order; ``links`` in the same order.
 
-    Nothing here depends on the platform: it is the fairness of the comparison.
+    Nothing here depends on the platform, unless ``mounts`` are given: it is the fairness of the comparison. Raises
+    UsageError for what an image lacks.
     """
     services = scenario.services
-    hosts = tuple((service.name, str(link.address.ip)) for service, link in zip(services, links, strict=True))
+    addresses = {service.name: str(link.address.ip) for service, link in zip(services, links, strict=True)}
     made = []
     for service, link in zip(services, links, strict=True):
         image = images[service.name]
-        process = image_process(
-            image, command=service.command, entrypoint=service.entrypoint, environment=dict(service.environment)
-        )
-        layers = tuple(str(layer.path) for layer in image.layers)
+        gateway = str(link.address.network.network_address + 1)
         made.append(
             Spec(
-                process,
-                layers,
-                service.name,
+                make_process(service, image),
+                tuple(str(layer.path) for layer in image.layers),
+                service.hostname or service.name,
                 resources=service.resources,
                 link=link,
-                hosts=hosts,
+                hosts=list_hosts(service, services, addresses, gateway),
                 seccomp=service.seccomp,
+                mounts=mounts.get(service.name, list_tmpfs(service)),
+                read_only=service.read_only,
             )
         )
     return tuple(made)

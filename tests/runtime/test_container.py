@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from runtime import container
 from runtime.cgroups import Cgroup
+from runtime.config.types import Mount
 from runtime.errors import UsageError
 from runtime.launcher import StepError
 from runtime.plan.workload import Building
@@ -227,6 +228,61 @@ def test_waiting_has_a_limit(busybox_layer: Path, cgroup_parent: str) -> None:
     assert started.wait(10) == 3
     started.delete()
     assert started.exit_status == 3
+
+
+def test_another_process_joins_it_for_so_long(busybox_layer: Path, cgroup_parent: str, tmp_path: Path) -> None:
+    spec = shell(busybox_layer, "sleep 100", user=User(5, 6))
+    name, log = f"{cgroup_parent}/a", tmp_path / "log"
+    first = container.start(spec, name=name, stdout=1)
+    try:
+        with log.open("w+b") as out:
+            streams = (0, out.fileno(), out.fileno())
+
+            def run(script: str, timeout_s: float) -> int | None:
+                process = replace(spec.process, args=("sh", "-c", script))
+                joined = container.join(spec, process, pid=first.process.pid, cgroup=name, streams=streams)
+                return container.wait_or_kill(joined.pid, timeout_s)
+
+            assert run("id -u; hostname; busybox ps | grep -c 'sleep 10[0]'; exit 9", 20) == 9
+            assert log.read_text() == "5\nboxed\n1\n"
+            assert run("sleep 50", 0.2) is None
+            assert [pid for pid in first.cgroup.pids() if pid != first.process.pid] == []
+        with pytest.raises(StepError):
+            container.join(
+                spec, replace(spec.process, args=("nowhere",)), pid=first.process.pid, cgroup=name, streams=(0, 1, 2)
+            )
+    finally:
+        first.delete()
+
+
+def test_what_it_mounts_of_the_host(busybox_layer: Path, cgroup_parent: str, tmp_path: Path) -> None:
+    """Also what lies where the container's own memory is mounted; and a root that takes no writes."""
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given" / "file").write_text("the host's\n")
+    spec = replace(
+        shell(
+            busybox_layer,
+            "cat /given/file /one; echo > /given/no; echo > /own/yes && echo written; echo > /no; echo > /w/x; pwd",
+            cwd="/made/here",
+        ),
+        mounts=(
+            Mount("/given", "bind", str(tmp_path / "given"), ("rbind", "ro")),
+            Mount("/one", "bind", str(tmp_path / "given" / "file"), ("bind", "ro")),
+            Mount("/own", "bind", str(tmp_path / "given"), ("rbind", "rw")),
+            Mount("/w", "tmpfs", "tmpfs", ("nosuid", "mode=755")),
+        ),
+        read_only=True,
+    )
+    status, text = output(spec, f"{cgroup_parent}/a", tmp_path)
+    assert (status, text.splitlines()) == (
+        0,
+        [
+            *("the host's", "the host's", "sh: can't create /given/no: Read-only file system", "written"),
+            *("sh: can't create /no: Read-only file system", "/made/here"),
+        ],
+    )
+    assert sorted(os.listdir(tmp_path / "given")) == ["file", "yes"]
+    assert mounts_of(tmp_path, cgroup_parent) == []
 
 
 def test_it_has_no_more_file_systems_than_it_needs(busybox_layer: Path, cgroup_parent: str, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from tests.runtime import version_two_commands, version_two_containers
+from tests.runtime import version_two_commands, version_two_containers, version_two_unions
 from tests.runtime.guest_checks import be_init, work_off
 from tests.runtime.version_two_commands import BUNDLE, OCI_CGROUP
 from tests.runtime.version_two_containers import BUSYBOX, UNIFIED
@@ -31,7 +31,7 @@ def nothing_is_left() -> None:
 
 
 MOUNTS, PROCESSES = "", list[int]()
-CHECKS = (*version_two_containers.CHECKS, *version_two_commands.CHECKS, nothing_is_left)
+CHECKS = (*version_two_containers.CHECKS, *version_two_commands.CHECKS, *version_two_unions.CHECKS, nothing_is_left)
 
 
 def check_all() -> None:

@@ -56,10 +56,11 @@ def test_the_list_is_complete() -> None:
 def test_every_dockerfile_can_be_planned(name: str) -> None:
     """Its instructions are of those that the builder knows, what it copies is there, and it does not run as root."""
     for service in load(name, SCENARIOS).services:
-        file = dockerfile.read(service.dockerfile, service.context)
+        assert service.build is not None and service.build.dockerfile is not None
+        file = dockerfile.read(service.build.dockerfile, service.build.context)
         first, *rest = file.instructions
         assert (first.name, first.words) == ("FROM", ("testbed/base",))
-        context = Context.at(service.context, service.dockerfile)
+        context = Context.at(service.build.context, service.build.dockerfile)
         for instruction in rest:
             if instruction.name == "COPY":
                 assert all(list(context.sources(word)) for word in instruction.words[:-1])

@@ -116,3 +116,23 @@ def test_steps_are_numbers_of_applications_in_their_order_and_end_the_ramp(tmp_p
     for given in ({"steps": (24, 12)}, {"steps": (0, 1)}, {"steps": (3, 3)}, {"steps": (1, 2), "cap": 2}):
         with pytest.raises(UsageError, match="--steps "):
             choose_settings(scenario, options(**given))
+
+
+@pytest.mark.root
+def test_what_strangers_files_do_not_say_is_told_and_what_it_rules_out_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "compose.yaml"
+    told: list[str] = []
+
+    def check(services: str, *measures: str) -> tuple[str, ...]:
+        file.write_text(f"services: {services}\n")
+        asked = options(scenario=str(file), platforms=("container",), measures=measures, out=tmp_path / "out")
+        return check_options(asked, told.append).measures
+
+    assert check("{web: {image: x, ports: [80], labels: [a]}}") == ("start", "density", "utilisation")
+    assert any("read over, as it is not part of a measure: labels (web)" in line for line in told)
+    assert any("web: no limit given, so it gets 1 processor and 512 MiB" in line for line in told)
+    assert check("{db: {image: x, ports: [5432]}}") == ("start",)
+    with pytest.raises(UsageError, match="no load can be offered at db:5432"):
+        check("{db: {image: x, ports: [5432]}}", "start", "utilisation")
+    with pytest.raises(UsageError, match="no service publishes a port"):
+        check("{worker: {image: x}}")

@@ -25,10 +25,19 @@ from pathlib import Path
 
 from runtime.cgroups import Hierarchies
 from runtime.config.resources import Pids, Resources
+from runtime.config.types import Mount as OciMount
 from runtime.plan.cgroup import join_steps, limit_steps, make_steps
-from runtime.plan.constants import CLONE_NEWCGROUP, MS_MOVE, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
+from runtime.plan.constants import (
+    CLONE_NEWCGROUP,
+    MOUNT_ATTR_RDONLY,
+    MS_MOVE,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_RDONLY,
+)
 from runtime.plan.devices import own_mounts
-from runtime.plan.execution import process_end, seccomp_step
+from runtime.plan.execution import directory_steps, process_end, seccomp_step
 from runtime.plan.network import OWN_SOCKET, link_steps, loopback_steps
 from runtime.plan.root import HOLD_ROOT, hiding_steps, identity_files, written_files
 from runtime.plan.steps import (
@@ -38,6 +47,7 @@ from runtime.plan.steps import (
     LogLine,
     Mkdir,
     Mount,
+    MountAttributes,
     Open,
     Plan,
     ServeFile,
@@ -122,11 +132,13 @@ def overlay_steps(
     )
 
 
-def root_steps(prefix: str = "", *, volatile: bool = True) -> tuple[Step, ...]:
-    """Go to the new root, hold it, and mount the kernel's own file systems in it, as every container has them; /dev is
-    in the ``volatile`` one of ``overlay_steps``, if there is that."""
+def root_steps(
+    prefix: str = "", *, volatile: bool = True, mounts: tuple[OciMount, ...] = WORKLOAD_MOUNTS
+) -> tuple[Step, ...]:
+    """Go to the new root, hold it, and make the ``mounts`` in it: the kernel's own file systems, as every container has
+    them, and each tmpfs; /dev and those are in the ``volatile`` one of ``overlay_steps``, if there is that."""
     memory = f"{prefix}{VOLATILE}" if volatile else ""
-    return (Chdir(f"{prefix}{ROOT}"), HOLD_ROOT, *own_mounts(WORKLOAD_MOUNTS, memory))
+    return (Chdir(f"{prefix}{ROOT}"), HOLD_ROOT, *own_mounts(mounts, memory))
 
 
 def workload_steps(spec: Spec, *streams: Step, hold: tuple[Step, ...] = ()) -> tuple[Step, ...]:
@@ -135,9 +147,18 @@ def workload_steps(spec: Spec, *streams: Step, hold: tuple[Step, ...] = ()) -> t
     return (
         *hiding_steps(spec.readonly_paths, spec.masked_paths),
         *naming_steps(spec),
+        *closing_steps(spec),
         *streams,
         *executing_steps(spec, EXECUTING, hold),
     )
+
+
+def closing_steps(spec: Spec) -> tuple[Step, ...]:
+    """Make the working directory, if it is missing, and then write-protect a root that is to be so."""
+    process = configuration(spec).process
+    assert process is not None
+    protecting = (MountAttributes("/", MOUNT_ATTR_RDONLY),) if spec.read_only else ()
+    return (*directory_steps(process), *protecting)
 
 
 def naming_steps(spec: Spec) -> tuple[Step, ...]:
@@ -199,7 +220,7 @@ def guest_plan(
             ),  # two processes cannot read one console
             *_task_limit_steps(spec.resources.pids),
             *(own if writable_disk else overlay_steps(DISK, file_system)),
-            *root_steps(volatile=not writable_disk),
+            *root_steps(volatile=not writable_disk, mounts=spec.all_mounts),
             *(_served_steps(spec.resources.pids) if served else ()),
             *MOVE_IN,
             *workload_steps(spec, NO_INPUT, hold=(LogLine(POOLED), WaitInput(_CONSOLE_TOO)) if pooled else ()),

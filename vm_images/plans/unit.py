@@ -33,7 +33,7 @@ def unit_plan(spec: Spec) -> Plan:
             Mount("", "/", "", MS_REC | MS_PRIVATE),
             Mount("tmpfs", _PREFIX, "tmpfs", 0, "mode=0755"),
             *overlay_steps(DISK, prefix=_PREFIX),
-            *root_steps(_PREFIX),
+            *root_steps(_PREFIX, mounts=spec.all_mounts),
             PivotRoot(".", "."),
             Unmount(".", MNT_DETACH),
             Chdir("/"),

@@ -47,7 +47,7 @@ def bundle_config(place: Place) -> Config:
         namespaces=(*kept, _OWN_NETWORK),
         resources=replace(limits, devices=(DeviceRule(False, access="rwm"),)),
     )
-    return replace(config, oci_version=_OCI_VERSION, root=Root(str(place.root)), linux=linux)
+    return replace(config, oci_version=_OCI_VERSION, root=Root(str(place.root), config.root.readonly), linux=linux)
 
 
 class OciPeer(Peer):

@@ -19,7 +19,6 @@ from runtime.cgroups import Cgroup
 from runtime.errors import PrerequisiteError, UsageError, WorkloadError
 from runtime.images import build as build_module
 from runtime.images import stage
-from runtime.images.layers import OPAQUE_XATTR
 from runtime.images.model import Image
 from runtime.images.process import image_process
 from runtime.images.rootfs import lookup, read_text
@@ -27,6 +26,7 @@ from runtime.images.store import Store
 from runtime.lease import STATE_ROOT, is_held
 from runtime.spec import Spec, User
 from runtime.unionfs import overlay
+from runtime.unionfs.lookup import OPAQUE_XATTR
 from tests.owned import mounts_of
 from tests.runtime.images.builders import start_build
 from tests.waiting import until

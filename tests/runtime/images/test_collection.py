@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ from tests.runtime.images.images import bring
 pytestmark = pytest.mark.root
 
 
-def gathered(store: Store, tmp_path: Path, **options: bool) -> Collected:
+def gathered(store: Store, tmp_path: Path, **options: Any) -> Collected:
     return collect(store, print, runs=tmp_path / "runs", **options)
 
 

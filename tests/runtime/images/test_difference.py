@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from runtime.images.difference import Change, differences
-from runtime.images.layers import OPAQUE_XATTR
 from runtime.images.model import Layer
+from runtime.unionfs.lookup import OPAQUE_XATTR
 
 pytestmark = pytest.mark.root
 

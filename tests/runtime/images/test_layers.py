@@ -15,8 +15,9 @@ import pytest
 
 from runtime.atomic import remove
 from runtime.errors import UsageError
-from runtime.images.layers import OPAQUE_XATTR, digest, settle, write_tar
+from runtime.images.layers import digest, settle, write_tar
 from runtime.images.oci import EPOCH_S
+from runtime.unionfs.lookup import OPAQUE_XATTR
 
 pytestmark = pytest.mark.root
 

@@ -40,3 +40,12 @@ def test_overrides(image: Image) -> None:
 def test_nothing_to_execute(tiny: Image) -> None:
     with pytest.raises(UsageError, match="no CMD or ENTRYPOINT"):
         image_process(replace(tiny, config=ImageConfig()), environment={})
+
+
+def test_what_compose_says_of_the_user_and_the_directory() -> None:
+    image = Image("app", "0" * 64, ImageConfig(cmd=("run",), working_dir="/srv/app", user="7"), ())
+    process = image_process(image, environment={}, user="5:6", groups=("9", "6"), working_dir="data")
+    assert process.user == User(5, 6, additional_gids=(9,)) and process.cwd == "/srv/app/data"
+    assert image_process(image, environment={}, working_dir="/var").cwd == "/var"
+    with pytest.raises(UsageError, match="group 'nobody' is not in the image"):
+        image_process(image, environment={}, groups=("nobody",))

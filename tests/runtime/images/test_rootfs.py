@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import UsageError
-from runtime.images.layers import OPAQUE_XATTR
 from runtime.images.model import Layer
 from runtime.images.rootfs import is_directory, lookup, read_text, resolve
+from runtime.unionfs.lookup import OPAQUE_XATTR
 
 pytestmark = pytest.mark.root
 

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import TestbedError, UsageError
-from runtime.images.layers import OPAQUE_XATTR, digest, is_opaque, is_whiteout, write_tar
+from runtime.images.layers import digest, write_tar
 from runtime.images.oci import EPOCH_S
 from runtime.images.unpack import Limits, unpack
+from runtime.unionfs.lookup import OPAQUE_XATTR, is_opaque, is_whiteout
 from tests.runtime.images.test_layers import CAPABILITY, make_tree
 
 pytestmark = pytest.mark.root

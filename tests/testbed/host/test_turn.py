@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import UsageError
-from testbed.host.turn import take_turn
+from testbed.host.turn import find_turn, take_turn
 
 ROOT = Path(__file__).parents[3]
 HOLDER = """
 import sys, time
 from pathlib import Path
-from testbed.host.turn import take_turn
+from testbed.host.turn import find_turn, take_turn
 with take_turn(sys.argv[1], wait=False, progress=print, lock=Path(sys.argv[2])):
     print("in", flush=True)
     time.sleep(60)
@@ -105,3 +105,11 @@ def test_a_run_that_shares_the_host_neither_waits_nor_is_waited_for(tmp_path: Pa
     assert len(lines) == 2 and "shares the host" in lines[0]
     with pytest.raises(UsageError, match="--share with --wait"), take_turn("a", wait=True, progress=print, share=True):
         raise AssertionError("entered")
+
+
+def test_who_has_the_turn_can_be_asked_without_taking_it(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    assert find_turn(lock) == "" and not lock.exists()
+    with take_turn("a run", wait=False, progress=print, lock=lock):
+        assert find_turn(lock).startswith("a run (process ")
+    assert find_turn(lock) == ""

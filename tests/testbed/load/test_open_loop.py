@@ -30,7 +30,7 @@ from testbed.load.open_loop import (
     run_load,
     run_loads,
 )
-from testbed.load.requests import Request
+from testbed.load.requests import ANY_STATUS, Request
 
 
 class Server(ThreadingHTTPServer):
@@ -106,6 +106,14 @@ def test_a_stalled_server_delays_every_request_that_falls_due_meanwhile() -> Non
     # About 0.5 s * 100/s fall due in the stall and wait 0.25 s on average.
     assert result.percentile_s(90) > 0.2
     assert result.percentile_s(50) < 0.2
+
+
+def test_any_status_is_any_but_a_failure_of_the_server() -> None:
+    statuses = [200, 302, 404, 503]
+    mix = tuple(Request("GET", f"/{status}", ANY_STATUS) for status in statuses)
+    with http_server(lambda handler: reply(handler, int(handler.path[1:]))) as target:
+        result = run_load(replace(target, requests=mix), 100, 0.4, connections=4, seed=3)
+    assert (result.ok, result.failures) == (30, {"status 503 (GET /503)": 10})
 
 
 def test_other_statuses_refusals_and_closed_connections_are_failures() -> None:

@@ -176,7 +176,7 @@ class LocalPlatform:
 def service(name: str, port: int, environment: Mapping[str, str]) -> Service:
     variables = tuple({"PORT": str(port), **environment}.items())
     limits = Resources(memory_bytes=64 << 20)
-    return Service(name, Path(), Path("Dockerfile"), limits, variables, ports=(port,))
+    return Service(name, limits, environment=variables, ports=(port,))
 
 
 SETTINGS = Settings(

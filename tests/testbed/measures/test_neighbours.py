@@ -57,7 +57,7 @@ def measure(busybox_layer: Path, cgroup_parent: str, tmp_path: Path) -> Iterator
         "web": Image("small/web", "sha256:0", serve, (Layer("sha256:1", busybox_layer),)),
         REFERENCE: Image(REFERENCE, "sha256:2", ImageConfig(entrypoint=(PROGRAM,)), (Layer("s:3", program.parent),)),
     }
-    service = Service("web", Path(), Path("Dockerfile"), Resources(64 * MIB, 1.0, 24), (), ports=(80,))
+    service = Service("web", Resources(64 * MIB, 1.0, 24), ports=(80,))
     scenario = Scenario("small", tmp_path, (service,), SETTINGS, SETTINGS)
     folder = RunFolder.create(tmp_path / "results", "run", {"run": "run", "scenario": "small"})
     said: list[str] = []

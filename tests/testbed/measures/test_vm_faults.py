@@ -88,7 +88,7 @@ class Run:
             density=Density(rate_per_s=1.0, settle_s=0.1, window_s=0.4, cap=1),
         )
         limits = Resources(128 << 20, 1.0)
-        service = Service("web", Path(), Path("Dockerfile"), limits, (), ports=(80,), command=("sh", "-c", script))
+        service = Service("web", limits, ports=(80,), command=("sh", "-c", script))
         scenario = Scenario("faults", Path(), (service,), settings, settings)
         context = RunContext(
             scenario, settings, {"web": image}, {"vm": platform}, lab, self.folder, 1, self.told.append

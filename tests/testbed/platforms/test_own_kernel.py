@@ -106,7 +106,7 @@ class _Bench:
             density=Density(rate_per_s=1.0, settle_s=0.1, window_s=0.4, cap=1),
         )
         limits = Resources(128 << 20, 1.0, 24)
-        service = Service("web", Path(), Path("Dockerfile"), limits, (), ports=(), command=("sleep", "60"))
+        service = Service("web", limits, ports=(), command=("sleep", "60"))
         self._scenario = Scenario("own", Path(), (service,), settings, settings)
         image = Image("test/own", f"sha256:{run}", ImageConfig(), (Layer("sha256:busybox", layer),))
         self._images = {"web": image}

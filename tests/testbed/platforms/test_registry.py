@@ -9,19 +9,17 @@ from msgspec.structs import replace
 
 from runtime.errors import PrerequisiteError, UsageError
 from runtime.spec import Resources
+from testbed.compose.model import Mount
 from testbed.lab import Lab
 from testbed.platforms import registry
 from testbed.platforms.peers.names import PEERS
 from testbed.platforms.registry import require_memory
 from testbed.qemu.variants import VARIANTS, Disk, Memory, Variant
-from testbed.scenario.compose import Service
+from testbed.scenario.model import Service
 
 
 def services(**mebibytes: int) -> tuple[Service, ...]:
-    return tuple(
-        Service(name, Path("/"), Path("/Dockerfile"), Resources(memory_bytes=size << 20, cpus=1))
-        for name, size in mebibytes.items()
-    )
+    return tuple(Service(name, Resources(memory_bytes=size << 20, cpus=1)) for name, size in mebibytes.items())
 
 
 def test_all_services_too_small_for_a_machine_are_named_at_once() -> None:
@@ -120,3 +118,26 @@ def test_what_no_class_makes_is_refused_and_not_half_ignored(variant: Variant, r
         patch.setattr(registry, "VARIANTS", {variant.name: variant})
         with pytest.raises(UsageError, match=f"no platform makes {variant.name}: {reason}"):
             registry.create(variant.name, "run", tmp_path, Lab())
+
+
+def test_what_is_of_this_host_is_refused_to_machines_by_name() -> None:
+    limits = Resources(memory_bytes=256 << 20, cpus=1)
+    services = [
+        Service("web", limits),
+        Service("agent", limits, only_containers=(("pid", "the processes of the host"),)),
+    ]
+    registry.require_containers(["container", "crun"], services)
+    registry.require_containers(["vm"], services[:1])
+    with pytest.raises(
+        UsageError, match=r"agent.pid: the processes of the host: vm, vm-micro cannot have that"
+    ) as caught:
+        registry.require_containers(["container", "vm", "vm-micro"], services)
+    assert "--platforms container" in caught.value.hint
+
+
+def test_what_a_peer_is_not_told_is_refused() -> None:
+    service = Service("web", Resources(), mounts=(Mount("tmpfs", "/t"), Mount("bind", "/b", "/x")), read_only=True)
+    registry.require_mounts(("container", "vm", "crun"), (service,))
+    registry.require_mounts(("bwrap", "docker"), (Service("web", Resources()),))
+    with pytest.raises(UsageError, match="web: read_only; web: tmpfs at /t: not on bwrap, docker"):
+        registry.require_mounts(("container", "bwrap", "docker"), (service,))

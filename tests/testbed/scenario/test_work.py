@@ -75,7 +75,8 @@ def test_every_scenario_can_be_read(name: str) -> None:
     assert (work is None) == (quick is None)
     if work is not None and quick is not None:
         service = next(one for one in scenario.services if one.name == work.service)
-        script = service.context / "www" / work.path.removeprefix("/")
+        assert service.build is not None
+        script = service.build.context / "www" / work.path.removeprefix("/")
         assert script.stat().st_mode & 0o111 == 0o111, "the server executes it"
         assert (work.figures, quick.path) == (quick.figures, f"{work.path}?quick")
         assert script.read_text().startswith("#!/bin/sh\n")

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
+from testbed.load.requests import ANY_STATUS
 from testbed.services.probe import Answer, NotReady, Question, ask, interval_ns
 
 OK = b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nready"
@@ -119,6 +120,14 @@ def test_a_wrong_answer_is_not_ready_and_the_error_says_why(raw: bytes, problem:
         probe(Question("web", "127.0.0.1", port, "/", 200, "ready"), timeout_s=0.2)
     assert problem in str(raised.value)
     assert f"GET http://127.0.0.1:{port}/" in str(raised.value)
+
+
+@pytest.mark.parametrize("status", [b"204 No Content", b"301 Moved", b"404 Not Found"])
+def test_any_status_is_any_but_a_failure_of_the_server(status: bytes) -> None:
+    with http_server(lambda request: b"HTTP/1.0 " + status + b"\r\nContent-Length: 0\r\n\r\n") as port:
+        probe(Question("web", "127.0.0.1", port, "/", ANY_STATUS))
+    with http_server(lambda request: UNAVAILABLE) as port, pytest.raises(NotReady, match="503, not one below 500"):
+        probe(Question("web", "127.0.0.1", port, "/", ANY_STATUS), timeout_s=0.2)
 
 
 @pytest.mark.parametrize("answers", [False, True])

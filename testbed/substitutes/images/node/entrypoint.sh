@@ -1,0 +1,7 @@
+#!/bin/sh
+# As the official image: what is no command is node's.
+set -e
+if [ "${1#-}" != "${1:-}" ] || [ -z "$(command -v "${1:-}")" ]; then
+    set -- node "$@"
+fi
+exec "$@"

@@ -1,0 +1,85 @@
+"""Which images have a substitute, and that each can be built: its Dockerfile, and the files that it copies."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from runtime import container
+from runtime.home import store_root
+from runtime.images import dockerfile
+from runtime.images.context import Context
+from runtime.images.process import image_process
+from runtime.images.store import Store
+from runtime.spec import Resources, Spec
+from testbed.images import find_image, resolver
+from testbed.substitutes.table import FOLDER, Substitute, find_substitute, list_substitutes
+
+
+@pytest.mark.parametrize(
+    ("reference", "name"),
+    [
+        ("nginx", "nginx"),
+        ("nginx:1.27-alpine", "nginx"),
+        ("docker.io/library/redis:7", "redis"),
+        ("docker.io/postgres:16@sha256:" + "a" * 64, "postgres"),
+        ("library/php", "php"),
+        ("php:8.3-apache", "php-apache"),
+        ("php:8-fpm-alpine", "php-fpm"),
+        ("rabbitmq:3", "rabbitmq"),
+        ("bitnami/redis", ""),
+        ("ghcr.io/library/redis", ""),
+        ("redis/redis-stack", ""),
+        ("mongo", ""),
+        ("localhost:5000/nginx", ""),
+        ("", ""),
+    ],
+)
+def test_which_image_has_one(reference: str, name: str) -> None:
+    found = find_substitute(reference)
+    assert (found.name if found else "") == name
+
+
+def test_a_tag_may_ask_for_more() -> None:
+    management = find_substitute("rabbitmq:3-management")
+    assert management is not None and "rabbitmq_management" in dict(management.arguments)["PLUGINS"]
+    assert management.reference != Substitute("rabbitmq").reference
+
+
+@pytest.mark.parametrize("folder", sorted(FOLDER.iterdir()), ids=lambda folder: folder.name)
+def test_each_can_be_planned(folder: Path) -> None:
+    file = dockerfile.read(folder / "Dockerfile", folder)
+    assert (file.instructions[0].name, file.instructions[0].words) == ("FROM", ("testbed/base",))
+    context = Context.at(folder, folder / "Dockerfile")
+    for instruction in file.instructions:
+        if instruction.name == "COPY":
+            words = [word for word in instruction.words if not word.startswith("--")]
+            assert all(list(context.sources(word)) for word in words[:-1])
+    assert folder.name.partition("-")[0] in list_substitutes() and Substitute(folder.name).package
+
+
+@pytest.mark.parametrize("script", sorted(FOLDER.rglob("*.sh")), ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_scripts_are_a_shells(script: Path) -> None:
+    assert script.read_text().startswith("#!/bin/sh\n")
+    subprocess.run(["sh", "-n", script], check=True)
+
+
+@pytest.mark.root
+@pytest.mark.network
+def test_a_substitute_runs_as_the_image_does(cgroup_parent: str, tmp_path: Path) -> None:
+    """Options alone are the server's, which runs as a user of its own, in the folder of its data."""
+    told: list[str] = []
+    image = find_image("redis:7-alpine", resolver(Store(store_root() / "images"), told.append, environment={}))
+    assert any("redis:7-alpine is not to be had: redis-server of the distribution" in line for line in told)
+    process = image_process(image, command=("--port", "7000"), environment={})
+    script = (
+        '"$@" & until redis-cli -p 7000 ping; do sleep 0.1; done; stat -c %U /proc/$!; redis-cli -p 7000 config get dir'
+    )
+    process = image_process(image, command=("-c", script, "-", *process.args), entrypoint=("sh",), environment={})
+    spec = Spec(process, tuple(str(layer.path) for layer in image.layers), "redis", Resources(128 << 20, 1.0, 32))
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        assert container.run(spec, name=f"{cgroup_parent}/redis", log=file.fileno()) == 0, log.read_text()
+    assert log.read_text().splitlines()[-4:] == ["PONG", "redis", "dir", "/data"]
