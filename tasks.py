@@ -357,7 +357,7 @@ def new(context: Context, name: str) -> int:
 _C_FILES = (
     "runtime/launcher/*.c runtime/launcher/client/*.[ch] runtime/launcher/executor/*.[ch]"
     " testbed/load/generator/*.[ch] testbed/neighbours/program/*.[ch] testbed/sampler/*.c benchmarks/reference/*.[ch]"
-    " tests/runtime/images/*.c tests/runtime/launcher/*.c tests/testbed/load/*.c"
+    " tests/runtime/builder/*.c tests/runtime/launcher/*.c tests/testbed/load/*.c"
 )
 LINT = (
     "ruff check .",

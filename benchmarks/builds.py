@@ -30,9 +30,9 @@ sys.path.insert(0, str(ROOT))
 from msgspec import Struct, to_builtins  # noqa: E402
 
 from benchmarks.command import perform  # noqa: E402
+from runtime.builder.build import build  # noqa: E402
 from runtime.errors import PrerequisiteError, WorkloadError  # noqa: E402
 from runtime.images.base import apt_options, ensure_base, proxy_environment  # noqa: E402
-from runtime.images.build import build  # noqa: E402
 from runtime.images.store import Store  # noqa: E402
 
 FILES, RUNS = 5000, 20

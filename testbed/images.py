@@ -8,15 +8,15 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from runtime.builder.arguments import host_platform
+from runtime.builder.build import build, default_resolver
+from runtime.builder.stages import Resolver
 from runtime.errors import UsageError
 from runtime.files import read_bounded
 from runtime.home import is_sealed, store_root
-from runtime.images.arguments import host_platform
 from runtime.images.base import base_reference, read_host
-from runtime.images.build import build, default_resolver
 from runtime.images.model import Image
 from runtime.images.releases import RELEASES, choose_release
-from runtime.images.stages import Resolver
 from runtime.images.store import Store
 from runtime.registry.errors import RegistryError
 from runtime.registry.resolving import registry_resolver

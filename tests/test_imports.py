@@ -56,10 +56,11 @@ ROOMS: Mapping[str, set[str]] = {
     "runtime.lease": {"runtime.atomic", "runtime.cgroups", "runtime.errors"},
     "runtime.container": _STARTS | {"runtime.unionfs"},
     "runtime.checkpoint": _STARTS | {"runtime.container", "runtime.unionfs"},
-    "runtime.images": _STARTS
-    | {"runtime.atomic", "runtime.container", "runtime.files", "runtime.lease", "runtime.libc"}
+    "runtime.images": _PURE | {"runtime.atomic", "runtime.lease", "runtime.libc", "runtime.unionfs"},
+    "runtime.builder": _STARTS
+    | {"runtime.atomic", "runtime.container", "runtime.files", "runtime.images", "runtime.lease", "runtime.libc"}
     | {"runtime.output", "runtime.speed", "runtime.unionfs"},
-    "runtime.registry": {"runtime.errors", "runtime.files", "runtime.images", "runtime.output"},
+    "runtime.registry": {"runtime.builder", "runtime.errors", "runtime.files", "runtime.images", "runtime.output"},
     "runtime.roots": _KERNEL
     | {"runtime.atomic", "runtime.cgroups", "runtime.container", "runtime.images", "runtime.lease", "runtime.spec"}
     | {"runtime.unionfs"},
@@ -440,5 +441,5 @@ def test_the_runtime_needs_the_standard_library_and_one_package() -> None:
 
 def test_who_unpacks_no_zstd_needs_none() -> None:
     """The reference machine has images of its own making only, and not this package."""
-    script = "import sys; sys.modules['zstandard'] = None; import runtime.images.ingest, runtime.images.build"
+    script = "import sys; sys.modules['zstandard'] = None; import runtime.images.ingest, runtime.builder.build"
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)

@@ -8,8 +8,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from runtime.builder.build import build
 from runtime.home import is_sealed
-from runtime.images.build import build
 from runtime.images.model import Image
 from runtime.images.releases import find_release_with
 from runtime.images.store import Store
@@ -44,7 +44,7 @@ def ensure_host_image(
 ) -> Image:
     """Build the host system's image, or another with the runtime in it, unless the store has its layers.
 
-    Raises PrerequisiteError and WorkloadError as ``runtime.images.build.build`` does.
+    Raises PrerequisiteError and WorkloadError as ``runtime.builder.build.build`` does.
     """
     if is_sealed():
         return store.get(reference)

@@ -15,8 +15,8 @@ import tempfile
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
+from runtime.builder.build import build
 from runtime.errors import PrerequisiteError
-from runtime.images.build import build
 from runtime.images.model import Image
 from runtime.images.store import Store
 from runtime.launcher import STATIC_BINARY
@@ -102,7 +102,7 @@ def ensure_reference_image(store: Store, programs: Sequence[Path], progress: Cal
     """Build the image unless the store has its layers (about a minute, 150 MB of packages, 600 MB of disk).
 
     ``programs`` are static ones of this checkout that measure: the machine compiles none.
-    Raises PrerequisiteError and WorkloadError as ``runtime.images.build.build`` does, and PrerequisiteError without a
+    Raises PrerequisiteError and WorkloadError as ``runtime.builder.build.build`` does, and PrerequisiteError without a
     package index.
     """
     with tempfile.TemporaryDirectory(prefix="testbed-") as scratch:

@@ -64,8 +64,8 @@ def build(
     base: str = "",
 ) -> int:
     """Build an image from a Dockerfile, and print its id."""
+    from runtime.builder.build import build as build_image
     from runtime.files import read_bounded
-    from runtime.images.build import build as build_image
     from testbed.images import resolver
 
     where, store = Path(folder), _store()
@@ -99,8 +99,8 @@ def build(
 @reporting
 def shell(context: Context, where: str, arg: Iterable[str], folder: str = "", base: str = "") -> int:
     """Open a shell in which all is as it was before an instruction of a Dockerfile, say one that fails."""
-    from runtime.images.build import stage_before
-    from runtime.images.shell import open_shell
+    from runtime.builder.build import stage_before
+    from runtime.builder.shell import open_shell
     from testbed.images import resolver
 
     path, _, line = where.rpartition(":")

@@ -19,9 +19,8 @@ from runtime.errors import UsageError
 from runtime.images import descriptors, oci
 from runtime.images import layers as layer_format
 from runtime.images.descriptors import LAYER_TAR
-from runtime.images.mounts import CACHES
 from runtime.images.records import read_record, record_path, write_record
-from runtime.images.store import Cached, Store
+from runtime.images.store import CACHES, Cached, Store
 from runtime.images.usage import mounted
 from runtime.lease import STATE_ROOT, is_held, leases
 

@@ -49,6 +49,8 @@ from runtime.images.space import full_disk_reported
 NAME_DIGITS = 26
 
 _MODE = 0o700
+# Below the root: a directory for each cache that steps of builds share, which lasts from build to build.
+CACHES = "caches"
 
 
 class Cached(Struct, frozen=True):

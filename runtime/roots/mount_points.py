@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runtime.images.model import Layer
-from runtime.images.running import remove_mount_points
+from runtime.images.mount_points import remove_mount_points
 
-# What the runtime binds over the image's files, besides those of a build (runtime.plan.root.identity_files).
+# What the runtime binds over the image's files, besides those of every container (runtime.plan.root.identity_files).
 _BOUND_FILES = ("etc/hostname",)
 
 

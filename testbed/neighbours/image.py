@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from runtime.images.build import build
+from runtime.builder.build import build
 from runtime.images.model import Image
 from runtime.images.store import Store
 from testbed.neighbours.build import NEIGHBOUR
@@ -22,7 +22,7 @@ ENTRYPOINT ["{PROGRAM}"]
 
 
 def ensure_neighbour_image(store: Store, progress: Callable[[str], None]) -> Image:
-    """Build the image, unless the store has its layer; errors as ``runtime.images.build.build``, and PrerequisiteError
+    """Build the image, unless the store has its layer; errors as ``runtime.builder.build.build``, and PrerequisiteError
     without a compiler."""
     binary = NEIGHBOUR.build()
     with tempfile.TemporaryDirectory(prefix="testbed-") as scratch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from runtime.images.build import build
+from runtime.builder.build import build
 from runtime.images.model import Image
 from runtime.images.store import Store
 from testbed.substitutes.table import Substitute
@@ -15,7 +15,7 @@ def ensure_substitute(
 ) -> Image:
     """Return the image that takes the place of the one ``wanted``; it is built, unless the store has it.
 
-    ``base`` is the release whose packages it has, "" the host's. Errors as ``runtime.images.build.build``.
+    ``base`` is the release whose packages it has, "" the host's. Errors as ``runtime.builder.build.build``.
     """
     tag = f":{base}" if base else ""
     progress(f"{wanted} is not to be had: {substitute.package} of the distribution, built here, takes its place")

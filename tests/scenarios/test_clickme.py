@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from runtime import container
+from runtime.builder.build import build
 from runtime.home import store_root
-from runtime.images.build import build
 from runtime.images.model import Image
 from runtime.images.process import image_process
 from runtime.images.store import Store

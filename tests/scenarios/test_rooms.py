@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from runtime import container
+from runtime.builder import dockerfile
+from runtime.builder.build import build
+from runtime.builder.context import Context
 from runtime.home import store_root
-from runtime.images import dockerfile
-from runtime.images.build import build
-from runtime.images.context import Context
 from runtime.images.model import Image
 from runtime.images.process import image_process
 from runtime.images.store import Store

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from runtime.images.build import build
+from runtime.builder.build import build
 from runtime.images.layers import settle
 from runtime.images.model import Image, ImageConfig
 from runtime.images.store import Store

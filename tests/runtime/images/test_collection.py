@@ -16,9 +16,8 @@ from runtime.images.descriptors import LAYER_GZIP, LAYER_TAR
 from runtime.images.layers import settle
 from runtime.images.load import load
 from runtime.images.model import Image, ImageConfig, Layer
-from runtime.images.mounts import CACHES
 from runtime.images.save import save
-from runtime.images.store import Store
+from runtime.images.store import CACHES, Store
 from runtime.images.verification import verify_store
 from runtime.lease import lease
 from tests.runtime.images.images import bring

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from runtime.builder.build import build, default_resolver
 from runtime.errors import UsageError
-from runtime.images.build import build, default_resolver
 from runtime.images.rootfs import lookup
 from runtime.images.store import Store
 from runtime.registry.resolving import registry_resolver

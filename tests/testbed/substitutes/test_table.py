@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from runtime import container
+from runtime.builder import dockerfile
+from runtime.builder.context import Context
 from runtime.home import store_root
-from runtime.images import dockerfile
-from runtime.images.context import Context
 from runtime.images.process import image_process
 from runtime.images.store import Store
 from runtime.spec import Resources, Spec
