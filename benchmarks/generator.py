@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import re
 import shutil
@@ -30,9 +29,9 @@ from statistics import median
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.command import perform  # noqa: E402
+from benchmarks.command import perform, run  # noqa: E402
 from benchmarks.peers import REFERENCE  # noqa: E402
-from runtime.errors import TestbedError, UsageError  # noqa: E402
+from runtime.errors import UsageError  # noqa: E402
 from runtime.launcher.build import WARNINGS, compile_program  # noqa: E402
 from testbed.histograms import build_histogram  # noqa: E402
 from testbed.load.open_loop import OfferedLoad, Target, offer  # noqa: E402
@@ -93,7 +92,8 @@ def ask_by_ours(port: int, rate_per_s: int, seconds: float, seed: int) -> Figure
 
 def ask_by_wrk(port: int, seconds: float) -> Figures:
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{round(seconds)}s", "--latency", f"http://127.0.0.1:{port}/"]
-    said, cpu_s = run(command)
+    ran = run(command)
+    said, cpu_s = ran.said, ran.cpu_s
     figures = {"achieved": find(r"Requests/sec:\s+([0-9.]+)", said), "cpu": cpu_s / round(seconds), "failed": 0.0}
     for name, percentile in (("p50", "50"), ("p99", "99")):
         found = re.search(rf"\s{percentile}%\s+([0-9.]+)(us|ms|s)", said)
@@ -106,24 +106,13 @@ def ask_by_httperf(port: int, rate_per_s: int, seconds: float) -> Figures:
     connections = round(rate_per_s * seconds / CALLS)
     command = ["httperf", "--hog", "--server", "127.0.0.1", "--port", str(port), "--uri", "/", "--timeout", "10"]
     command += ["--rate", str(rate_per_s / CALLS), "--num-conns", str(connections), "--num-calls", str(CALLS)]
-    said, cpu_s = run(command)
+    ran = run(command)
+    said, cpu_s = ran.said, ran.cpu_s
     return {
         "achieved": find(r"Reply rate.*avg ([0-9.]+)", said) or find(r"Request rate: ([0-9.]+)", said),
         "cpu": cpu_s / find(r"test-duration ([0-9.]+) s", said),
         "failed": find(r"Errors: total ([0-9]+)", said),
     }
-
-
-def run(command: list[str]) -> tuple[str, float]:
-    """Return what a program prints, and its processor seconds. Raises TestbedError when it fails."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        assert process.stdout
-        said = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise TestbedError(f"{command[0]}: exit status {process.returncode}", said[-500:])
-    return said, usage.ru_utime + usage.ru_stime
 
 
 def find(pattern: str, said: str) -> float:

@@ -21,7 +21,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,9 +30,9 @@ from typing import TypeAlias
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.command import perform  # noqa: E402
+from benchmarks.command import perform, run  # noqa: E402
 from benchmarks.docker_registry import docker_registry  # noqa: E402
-from runtime.errors import PrerequisiteError, TestbedError  # noqa: E402
+from runtime.errors import PrerequisiteError  # noqa: E402
 from runtime.images.descriptors import CONFIG, LAYER_GZIP, MANIFEST, Descriptor, Manifest, digest_of, encode_manifest  # noqa: E402
 from runtime.images.oci import architecture  # noqa: E402
 from runtime.images.store import Store  # noqa: E402
@@ -105,15 +104,8 @@ def skopeo(source: str, target: str) -> Command:
 
 def timed(command: Command) -> tuple[float, float]:
     """Run a command and return its seconds, and its seconds of processors. Raises TestbedError when it fails."""
-    began = time.monotonic()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        assert process.stdout
-        said = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise TestbedError(f"{command[0]}: exit status {process.returncode}", said[-500:])
-    return time.monotonic() - began, usage.ru_utime + usage.ru_stime
+    ran = run(command)
+    return ran.took_s, ran.cpu_s
 
 
 def pull_each(host: str, folder: Path, chance: random.Random) -> Iterator[tuple[str, tuple[float, float]]]:

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from invoke import Context, task
 
 from reports.commands.exits import reporting
+from reports.commands.options import open_store
 from runtime.errors import UsageError
 from testbed.progress import print_progress
 
-if TYPE_CHECKING:
-    from runtime.images.store import Store
-
 MOST_SECRET_BYTES = 500 * 1024  # as much as a secret of Docker's may have
 _ARGUMENT = "NAME=value for ARG; may be given several times"
-
-
-def _store() -> Store:
-    from runtime.home import store_root
-    from runtime.images.store import Store
-
-    return Store(store_root() / "images")
 
 
 def _pairs(option: str, values: Iterable[str]) -> dict[str, str]:
@@ -68,7 +58,7 @@ def build(
     from runtime.files import read_bounded
     from testbed.images import resolver
 
-    where, store = Path(folder), _store()
+    where, store = Path(folder), open_store()
     image = build_image(
         store,
         context=where,
@@ -106,7 +96,7 @@ def shell(context: Context, where: str, arg: Iterable[str], folder: str = "", ba
     path, _, line = where.rpartition(":")
     if not path or not line.isascii() or not line.isdigit():
         raise UsageError(f"{where[:200]!r} is not a Dockerfile and a line", "./invoke images.shell web/Dockerfile:12")
-    dockerfile, store = Path(path), _store()
+    dockerfile, store = Path(path), open_store()
     stage = stage_before(
         store,
         dockerfile,

@@ -7,28 +7,18 @@ import json as json_module
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from invoke import Context, task
 from msgspec import to_builtins
 
 from reports.commands.exits import reporting
+from reports.commands.options import open_store
 from runtime.errors import UsageError
 from runtime.output import shortened
 from testbed.progress import print_progress
 
-if TYPE_CHECKING:
-    from runtime.images.store import Store
-
 _STDIO = "-"
 _PLAIN = "ask registries by HTTP without encryption"
-
-
-def _store() -> Store:
-    from runtime.home import store_root
-    from runtime.images.store import Store
-
-    return Store(store_root() / "images")
 
 
 def _print(value: object) -> None:
@@ -42,7 +32,7 @@ def list_(context: Context, json: bool = False) -> int:
     from reports.commands.image_tables import describe_images
     from runtime.images.listing import list_images
 
-    listed = list_images(_store())
+    listed = list_images(open_store())
     _print(listed) if json else print(describe_images(listed))
     return 0
 
@@ -53,7 +43,7 @@ def inspect(context: Context, image: str) -> int:
     """Print all that the store has of an image, as JSON: manifest, configuration, and where each layer is."""
     from runtime.images import listing
 
-    _print(listing.inspect(_store(), image))
+    _print(listing.inspect(open_store(), image))
     return 0
 
 
@@ -64,7 +54,7 @@ def history(context: Context, image: str, json: bool = False) -> int:
     from reports.commands.image_tables import describe_history
     from runtime.images import listing
 
-    steps = listing.history(_store(), image)
+    steps = listing.history(open_store(), image)
     _print(steps) if json else print(describe_history(steps))
     return 0
 
@@ -79,7 +69,7 @@ def diff(context: Context, before: str, after: str, json: bool = False) -> int:
     from reports.commands.image_tables import describe_change
     from runtime.images.difference import differences
 
-    store = _store()
+    store = open_store()
     found = differences(store.get(before).layers, store.get(after).layers)
     if json:
         _print(list(found))
@@ -97,7 +87,7 @@ def verify(context: Context, images: str = "") -> int:
     from reports.commands.options import split_words
     from runtime.images.verification import verify_store
 
-    problems = verify_store(_store(), split_words(images), print_progress)
+    problems = verify_store(open_store(), split_words(images), print_progress)
     for problem in problems:
         print(f"{problem.where}: {problem.what}")
     if not problems:
@@ -118,7 +108,7 @@ def gc(context: Context, cache: bool = False, dry_run: bool = False) -> int:
     from runtime.images.collection import collect
     from runtime.roots.store import RootStore
 
-    store = _store()
+    store = open_store()
     keep = RootStore(store_root(), store).read().needed_diff_ids()
     done = collect(store, print_progress, cache=cache, dry_run=dry_run, keep=keep)
     would = "would remove" if dry_run else "removed"
@@ -151,7 +141,7 @@ def save(context: Context, images: str, to: str, format: str = "oci", compressio
     kind, packed, names = parse_format(format), parse_compression(compression), split_words(images)
     if not names:
         raise UsageError("images.save: which images?", "./invoke images.list names them")
-    store = _store()
+    store = open_store()
     if to == _STDIO:
         if sys.stdout.isatty():
             raise UsageError("images.save --to -: standard output is a terminal", "give a file, or a pipe")
@@ -180,7 +170,7 @@ def load(context: Context, file: str, name: str = "", platform: str = "") -> int
     from runtime.images.load import load as read
 
     source = sys.stdin.buffer if file == _STDIO else Path(file)
-    for image in read(_store(), source, print_progress, reference=name, platform=platform):
+    for image in read(open_store(), source, print_progress, reference=name, platform=platform):
         print(image.reference)
     return 0
 
@@ -191,7 +181,7 @@ def tag(context: Context, image: str, name: str) -> int:
     """Give an image a further name."""
     from runtime.images.reference import check_name
 
-    store = _store()
+    store = open_store()
     with store.writing(print_progress):
         store.alias(image, check_name(name))
     return 0
@@ -203,7 +193,7 @@ def rm(context: Context, images: str) -> int:
     """Forget names of images; what no other name needs is then removed by images.gc."""
     from reports.commands.options import split_words
 
-    store = _store()
+    store = open_store()
     names = split_words(images)
     for name in names:
         store.manifest(name)  # all of them, or none
@@ -228,7 +218,7 @@ def pull(context: Context, image: str, platform: str = "", plain_http: bool = Fa
     from runtime.registry.pull import pull as fetch
 
     with Client(os.environ, plain_http=plain_http) as client:
-        print(fetch(_store(), client, image, print_progress, platform).reference)
+        print(fetch(open_store(), client, image, print_progress, platform).reference)
     return 0
 
 
@@ -250,7 +240,7 @@ def push(context: Context, image: str, to: str = "", compression: str = "none", 
 
     packed = parse_compression(compression)
     with Client(os.environ, plain_http=plain_http) as client:
-        print(send(_store(), client, image, to or image, print_progress, packed))
+        print(send(open_store(), client, image, to or image, print_progress, packed))
     return 0
 
 
@@ -280,7 +270,7 @@ def serve(context: Context, port: str = "0") -> int:
     from reports.commands.options import parse_number
     from runtime.registry.serve import serving
 
-    store = _store()
+    store = open_store()
     with serving(store, parse_number("--port", port)) as address:
         print(address, flush=True)
         print_progress(f"podman pull --tls-verify=false {address}/NAME, for each of images.list; Ctrl-C ends it")

@@ -1,10 +1,14 @@
-"""The options that tasks have in common: where runs and scenarios are, and how words and numbers are parsed."""
+"""What tasks have in common: where runs, scenarios and images are, and how words and numbers are parsed."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from runtime.images.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "results"
@@ -28,3 +32,11 @@ def parse_fraction(option: str, text: str) -> float:
         return float(text)
     except ValueError:
         raise UsageError(f"{option} {text}: not a number") from None
+
+
+def open_store() -> Store:
+    """The store of images on this host."""
+    from runtime.home import store_root
+    from runtime.images.store import Store
+
+    return Store(store_root() / "images")
