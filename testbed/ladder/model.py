@@ -1,0 +1,67 @@
+"""What a run of the ladder has found out: ``ladder.json`` in its folder, from which its page is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from testbed.probes.model import Outcome
+
+FORMAT = 1
+FILE = "ladder.json"
+
+
+class Missing(Struct, frozen=True):
+    """A rung that could not be run here, and why."""
+
+    rung: str
+    why: str
+
+
+class Cost(Struct, frozen=True):
+    """A figure of a rung: every trial's value, in the order of the blocks. ``metric`` is one of start_s, memory_bytes,
+    syscall_ns, fork_us, round_trip_us, requests_per_s, copies."""
+
+    rung: str
+    metric: str
+    values: tuple[float, ...]
+    clock: str = "host"
+
+
+class StepCost(Struct, frozen=True):
+    """What one step of a rung's start took, in microseconds, in every trial: ``step`` as the plan prints it, ``part``
+    which of its walls it belongs to (a namespace, mounts, a cgroup, a filter)."""
+
+    rung: str
+    step: str
+    part: str
+    values_us: tuple[float, ...]
+
+
+class Pressure(Struct, frozen=True):
+    """What an attack on resources did: to itself, to a rung's neighbour and to the host. ``held`` whether the neighbour
+    still did at least half of its work; ``figures`` in the unit of their names."""
+
+    rung: str
+    attack: str
+    held: bool
+    words: str
+    figures: Mapping[str, float]
+
+
+class Ladder(Struct, frozen=True):
+    """A whole run. ``platforms`` are those that were attacked beside the rungs (peers, machines)."""
+
+    id: str
+    started: str
+    host: Mapping[str, str]
+    rungs: tuple[str, ...]
+    platforms: tuple[str, ...]
+    outcomes: tuple[Outcome, ...]
+    costs: tuple[Cost, ...]
+    steps: tuple[StepCost, ...]
+    pressures: tuple[Pressure, ...]
+    missing: tuple[Missing, ...] = ()
+    format: int = FORMAT
+    took_s: float = 0.0

@@ -1,0 +1,110 @@
+"""The rungs of the ladder as data: what each kept apart, from chroot in 1982 to today, and from SoftPC in 1988 to KVM.
+
+The ladder is not monotone: a later rung may isolate less than an earlier one. So every rung says of every feature what
+it had, and where that is known from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from msgspec import Struct, field
+
+# What the matrix has a column for.
+FEATURES = (
+    "processes", "root", "files", "network", "users", "capabilities", "system_calls", "devices", "limits", "kernel",
+    "snapshot", "checkpoint",
+)  # fmt: skip
+# The classes of probes, which are also what a rung forbids or permits as a whole.
+CLASSES = (
+    "files", "processes", "signals", "network", "names", "time", "users", "devices", "mounts", "kernel_settings",
+    "kernel_interfaces", "memory", "resources", "covert",
+)  # fmt: skip
+# What can be taken away from a rung on purpose, to see that the probes of that wall notice.
+WALLS = (
+    "root", "mount", "pid", "ipc", "uts", "network", "address", "cgroup", "user", "time", "capabilities", "seccomp",
+    "landlock", "devices", "masks", "limits", "no_new_privileges", "kernel",
+)  # fmt: skip
+
+Side = Literal["containers", "machines"]
+Root = Literal["host", "chroot", "pivot_root"]
+Network = Literal["host", "address", "stack"]
+
+
+class Cell(Struct, frozen=True):
+    """What a rung had of one feature: ``had`` in a few words, ``source`` the id of where that is written, and ``today``
+    how Linux of today only approximates it; empty where it is the same."""
+
+    had: str
+    source: str
+    today: str = ""
+
+
+class Isolation(Struct, frozen=True):
+    """What a rung of the containers' side is made of, on Linux of today.
+
+    ``namespaces`` are kinds of the OCI configuration. ``capabilities`` and ``system_calls``: "all", "none", "default"
+    (a container's of ours), "tight", or for capabilities a list of names. ``devices``: the host's own, a fixed list of
+    nodes, or also held by the device cgroup. ``network``: the host's, one address of the host's stack (bind(2) to any
+    other is refused or changed), or a stack of its own. ``masks`` hides and write-protects what a container of ours
+    does not see of /proc and /sys. ``limits`` are the resources that are limited.
+    """
+
+    root: Root
+    namespaces: tuple[str, ...] = ()
+    network: Network = "host"
+    capabilities: Literal["all", "default", "none"] | tuple[str, ...] = "all"
+    system_calls: Literal["all", "default", "tight"] = "all"
+    devices: Literal["host", "nodes", "cgroup"] = "host"
+    limits: tuple[Literal["memory", "cpus", "pids"], ...] = ()
+    masks: bool = False
+    no_new_privileges: bool = False
+    landlock: bool = False
+    read_only_sysfs: bool = False
+
+
+class Rung(Struct, frozen=True):
+    """One rung: ``name`` (``jail-2000``) is the platform's, ``title`` is for people, ``words`` one paragraph for
+    someone who has never heard of it.
+
+    A rung of containers has an ``isolation``; one of machines, or a container of today, the ``platform`` whose starts
+    it stands for. One with neither is told and not run (CP-67, 1967). ``forbids`` and ``permits`` name classes of
+    probes, or probes, that its maker meant to prevent or to allow; a probe's own name weighs more than its class's.
+    What neither has, its maker did not speak of. ``needs`` says in words what a host must have for it.
+    """
+
+    name: str
+    title: str
+    year: int
+    side: Side
+    words: str
+    cells: Mapping[str, Cell]
+    isolation: Isolation | None = None
+    platform: str = ""
+    forbids: tuple[str, ...] = ()
+    permits: tuple[str, ...] = ()
+    needs: str = ""
+
+    @property
+    def runs(self) -> bool:
+        """Whether it can be run at all."""
+        return self.isolation is not None or bool(self.platform)
+
+
+class Source(Struct, frozen=True):
+    """Where something is written: a paper, a manual page, a release note."""
+
+    id: str
+    title: str
+    authors: str
+    venue: str
+    year: int
+    url: str = ""
+
+
+class History(Struct, frozen=True):
+    """All rungs, in the order of their years, and the sources by id."""
+
+    rungs: tuple[Rung, ...]
+    sources: Mapping[str, Source] = field(default_factory=dict)
