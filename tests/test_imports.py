@@ -93,8 +93,8 @@ ROOMS: Mapping[str, set[str]] = {
     | {"testbed.pairs", "testbed.ramps", "testbed.results", "testbed.statistics"},
     "testbed.counts": set(),
     "testbed.fleet": {"testbed.footprints", "testbed.statistics"},
-    "testbed.footprints": {"testbed.analysis", "testbed.ramps", "testbed.results", "testbed.statistics"}
-    | {"testbed.timeline"},
+    "testbed.footprints": {"testbed.analysis", "testbed.consolidations", "testbed.ramps", "testbed.results"}
+    | {"testbed.statistics", "testbed.timeline"},
     "testbed.histograms": set(),
     "testbed.history": {"testbed.yamltree"},
     "testbed.interruption": set(),
