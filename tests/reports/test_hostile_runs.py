@@ -154,6 +154,7 @@ def rewrite(run: Path, manifest: Any, lines: list[Any] | None = None) -> None:
 def test_any_value_in_a_manifest(reader: str, small: Path) -> None:
     manifest = json.loads((small / "manifest.json").read_text())
     chance = random.Random(8)
+    assert outlive(READERS[reader], small) == "", "what it is before it is damaged"
     for path in paths(manifest):
         for new in chance.sample(NASTY, 1):
             rewrite(small, replaced(manifest, path, new))
