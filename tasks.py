@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from invoke import Collection, Context, task
+from invoke import Collection, Context, Result, task
 from invoke.exceptions import Exit
 
 from reports.commands import builds, images, lists, projects, roots, runs, unions
@@ -376,7 +376,11 @@ LINT = (
 
 # Checks are independent of each other, and mypy takes as long as all the others.
 _LINT_AT_ONCE = 2
-_UNSEEN = {"warn": True, "pty": False, "hide": True, "in_stream": False}
+
+
+def _run_unseen(context: Context, check: str) -> Result:
+    """Run a check beside others: what it prints is in the result."""
+    return context.run(check, warn=True, pty=False, hide=True, in_stream=False)
 
 
 def checks(select: str, only: str, coverage: bool = False) -> tuple[str, ...]:
@@ -404,7 +408,7 @@ def test(context: Context, select: str = "", only: str = "", coverage: bool = Fa
     with context.cd(str(ROOT)), context.prefix(f"PATH='{Path(sys.executable).parent}':\"$PATH\""):
         lint = [check for check in chosen if check in LINT]
         with ThreadPoolExecutor(_LINT_AT_ONCE) as threads:
-            for check, done in zip(lint, threads.map(partial(context.run, **_UNSEEN), lint), strict=True):
+            for check, done in zip(lint, threads.map(partial(_run_unseen, context), lint), strict=True):
                 print(f"$ {check}\n{done.stdout}{done.stderr}", end="", flush=True)
                 if not done.ok:
                     threads.shutdown(wait=False, cancel_futures=True)
