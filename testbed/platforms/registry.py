@@ -16,6 +16,7 @@ from testbed.platforms.cloud import CloudPlatform
 from testbed.platforms.container import ContainerPlatform
 from testbed.platforms.docker import DockerPlatform
 from testbed.platforms.docker_client import find_daemon
+from testbed.platforms.hypervisors import HYPERVISORS, refuse_hypervisor
 from testbed.platforms.libvirt_lxc import LibvirtLxcPlatform, find_driver
 from testbed.platforms.needs import Host, find_needs, look_at_host
 from testbed.platforms.nested import ContainersInVmPlatform
@@ -70,6 +71,8 @@ def require_platform(name: str, host: Host) -> None:
         probe(PEERS[name])
     elif name in RUNGS:
         check_rung(find_rung(name))
+    elif name in HYPERVISORS:
+        refuse_hypervisor(name)
     elif name == "container-restored":
         find_criu()
     elif name == "docker":
@@ -125,7 +128,11 @@ def expand(names: Sequence[str], tell: Callable[[str], None]) -> tuple[str, ...]
 
 
 def check_names(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names as given. Raises UsageError for one that is no platform, or named twice."""
+    """Return the names as given. Raises UsageError for one that is no platform, or named twice, and PrerequisiteError
+    for a hypervisor that nothing of the testbed's runs on."""
+    for name in names:
+        if name in HYPERVISORS:
+            refuse_hypervisor(name)
     unknown = [name for name in names if name not in NAMES]
     if unknown or not names:
         raise UsageError(
@@ -218,6 +225,8 @@ def require_programs(names: Iterable[str]) -> None:
     for name in names:
         if name == "container-restored":
             find_criu()
+        elif name in HYPERVISORS:
+            refuse_hypervisor(name)
         elif name in PEERS:
             probe(PEERS[name])
         elif name in RUNGS:

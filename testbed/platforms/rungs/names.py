@@ -13,7 +13,6 @@ RUNGS = (
 # The rungs that a platform of another name stands for.
 ALIASES: Mapping[str, str] = MappingProxyType(
     {
-        "hardware-2006": "vm",
         "micro-2018": "vm-micro",
         "containers-in-a-vm": "vm-containers",
         "restored": "vm-restored",

@@ -6,18 +6,19 @@ import os
 import platform
 import shutil
 from collections.abc import Collection, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from runtime import container, network
-from runtime.cgroups import Hierarchies, hierarchies, require
+from runtime.cgroups import Cgroup, Hierarchies, hierarchies, require
 from runtime.config.types import Config
 from runtime.container import Container, Joined
 from runtime.errors import TestbedError, UsageError
 from runtime.images.model import Image
+from runtime.lease import cgroup_name
 from runtime.plan.mounts import map_lines
 from runtime.plan.network import Attachment, Connection, veth_requests
 from runtime.plan.process import grantable_mask
@@ -126,9 +127,15 @@ class RungPlatform(ContainerPlatform):
         return container.wait_or_kill(joined.pid, timeout_s)
 
     def stop(self, instance: Instance) -> None:
+        self._kill_beside(instance.name)
         super().stop(instance)
         if (spec := self._specs.pop(instance.name, None)) is not None:
             self._take_address(spec)
+
+    def _kill_beside(self, name: str) -> None:
+        """Kill all that an instance has started, where the kernel does not do that with its first process."""
+        if name in self._running and "pid" not in self.made.isolation.namespaces:
+            Cgroup(cgroup_name(self._run_id, name)).kill()
 
     def _take_address(self, spec: Spec) -> None:
         if spec.link is not None and self.made.isolation.network != "stack":
@@ -137,10 +144,11 @@ class RungPlatform(ContainerPlatform):
                 network.request(message, f"take {spec.link.address} from the host's stack")
 
     def close(self) -> None:
-        try:
-            super().close()
-        finally:
-            shutil.rmtree(self.made.memory, ignore_errors=True)
+        with ExitStack() as undo:
+            undo.callback(shutil.rmtree, self.made.memory, ignore_errors=True)
+            undo.callback(super().close)
+            for name in tuple(self._running):
+                undo.callback(self._kill_beside, name)
 
 
 def admit(config: Config, connection: Connection | None, pid: int) -> None:

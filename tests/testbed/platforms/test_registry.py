@@ -39,7 +39,10 @@ def test_what_shares_a_machine_needs_its_memory_together() -> None:
 
 
 def test_containers_need_none() -> None:
-    require_memory(("container", "libvirt-lxc", "vm-containers"), services(web=1))
+    containers = ("container", "libvirt-lxc", "vm-containers")
+    require_memory(containers, services(web=1))
+    with pytest.raises(UsageError, match="service web: 1 MiB"):
+        require_memory((*containers, "vm"), services(web=1))
 
 
 def test_every_variant_is_a_platform() -> None:
@@ -76,8 +79,8 @@ def test_the_ladder_is_its_rungs_and_a_rung_of_another_name_is_that_platform(
     ladder = registry.expand(("ladder",), told.append)
     assert ladder[:3] == ("process", "chroot-1982", "jail-2000") and {"container", "lmctfy-2013"} <= set(ladder)
     assert len(set(ladder)) == len(ladder) and not set(ladder) & {one.partition(" ")[0] for one in told}
-    assert any(line.startswith("without vm: ") for line in told), told
-    assert registry.expand(("hardware-2006", "micro-2018"), told.append) == ("vm", "vm-micro")
+    assert any(line.startswith("without vm-micro: ") for line in told), told
+    assert registry.expand(("restored", "micro-2018"), told.append) == ("vm-restored", "vm-micro")
     assert not set(RUNGS) & set(registry.expand(("all",), told.append))
 
 
