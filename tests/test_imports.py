@@ -103,8 +103,9 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.statistics": set(),
     "testbed.lab": set(),
     "testbed.rungs": {"testbed.yamltree"},
-    "testbed.probes": {"testbed.rungs", "testbed.yamltree"},
-    "testbed.ladder": {"testbed.probes", "testbed.rungs"},
+    "testbed.probes": {"testbed.host", "testbed.rungs", "testbed.yamltree"},
+    "testbed.ladder": {"testbed.interruption", "testbed.lab", "testbed.neighbours", "testbed.platforms"}
+    | {"testbed.probes", "testbed.rungs"},
     "testbed.levels": {"testbed.results"},
     "testbed.progress": set(),
     "testbed.published": {"testbed.scenario", "testbed.yamltree"},
@@ -119,7 +120,7 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.timeline": {"testbed.analysis", "testbed.results"},
     "testbed.temperature": {"testbed.aliases"},
     "testbed.headlines": {"testbed.results"},
-    "testbed.leftovers": {"testbed.host", "testbed.platforms", "testbed.qemu"},
+    "testbed.leftovers": {"testbed.host", "testbed.platforms", "testbed.probes", "testbed.qemu"},
     "testbed.request": {
         "testbed.aliases",
         "testbed.levels",
