@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from runtime.errors import PrerequisiteError
+from runtime.errors import PrerequisiteError, UsageError
+from testbed.machine.inputs import require_platforms
 from testbed.machine.reference import COPIES_ENOUGH, NAME, SERVERS_ENOUGH, _relabel, bench, describe_job
+from testbed.platforms.peers.names import PEERS
+from testbed.platforms.registry import NAMES
 from testbed.qemu.accelerator import Verdict
 from testbed.request import Options, check_options
 from testbed.results import TRIALS, RunFolder, counts_instructions
@@ -20,6 +23,7 @@ from testbed.scenario.consolidation import Asked
 from testbed.scenario.new import create_scenario
 
 PLATFORMS = ("container", "vm")
+DAEMONS = ("docker", "libvirt-lxc")
 # Takes a processor that is left over, and its caches, from the emulator; what other tests make busy is busy enough.
 _LOOP = "import hashlib, os\nos.nice(19)\nwhile True: hashlib.sha256(bytes(1 << 20)).digest()"
 
@@ -70,6 +74,13 @@ def test_a_ramp_ends_early_unless_another_cap_is_asked_for(
     density = replace(request.settings.density, cap=asked or scenarios)
     request = replace(request, settings=replace(request.settings, density=density))
     assert describe_job(request, options).cap == cap
+
+
+def test_what_needs_a_program_or_a_daemon_is_refused_and_all_else_may_run_there() -> None:
+    require_platforms([name for name in NAMES if name in ("process", "chroot") or name not in (*PEERS, *DAEMONS)])
+    for name in ("crun", "docker", "libvirt-lxc"):
+        with pytest.raises(UsageError, match=f"the reference machine has no {name}"):
+            require_platforms(("container", name))
 
 
 def test_the_machine_may_do_what_it_is_told(tmp_path: Path) -> None:
