@@ -195,6 +195,7 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.interruption",
         "testbed.load",
         "testbed.measures",
+        "testbed.platforms.peers.names",
         "testbed.qemu",
         "testbed.request",
         "testbed.results",
