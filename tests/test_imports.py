@@ -195,7 +195,6 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.interruption",
         "testbed.load",
         "testbed.measures",
-        "testbed.platforms.peers.names",
         "testbed.qemu",
         "testbed.request",
         "testbed.results",

@@ -29,7 +29,6 @@ from testbed.images import image_name
 from testbed.load.build import GENERATOR
 from testbed.machine import emulator
 from testbed.machine.job import GUEST_KERNEL, JOB, SCENARIOS, Job
-from testbed.platforms.peers.names import PEERS
 from testbed.qemu.variants import VARIANTS, Variant
 from testbed.sampler.build import SAMPLER
 from vm_images.cloud import ensure_cloud
@@ -45,7 +44,9 @@ _STORE = Path("/var/lib/testbed")
 # The layer with the store, the scenario and the job: above all others of the machine's own root.
 _INPUTS = "sha256:inputs"
 # What needs a program or a daemon that the machine's image has not.
-_NOT_INSIDE = frozenset(("libvirt-lxc", "docker", *PEERS)) - {"process", "chroot"}
+NOT_INSIDE = frozenset(
+    ("libvirt-lxc", "bwrap", "nspawn", "crun", "runc", "youki", "podman", "lxc", "runsc", "kata", "docker")
+)
 # Measured with clickme: the image, then the disk; a scenario's own images come to it.
 _LONGEST_VERSION = 4096
 NEEDED_BYTES = 3000 * MIB
@@ -126,7 +127,7 @@ def require_room() -> None:
 
 def require_platforms(names: Iterable[str]) -> None:
     """Raise UsageError for a platform that the machine does not have."""
-    if others := [name for name in names if name in _NOT_INSIDE]:
+    if others := [name for name in names if name in NOT_INSIDE]:
         raise UsageError(
             f"the reference machine has no {', '.join(others)}",
             "containers of our own, machines, rungs of the ladder and bare processes run there",

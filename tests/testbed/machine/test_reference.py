@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from runtime.errors import PrerequisiteError, UsageError
-from testbed.machine.inputs import require_platforms
+from testbed.machine.inputs import NOT_INSIDE, require_platforms
 from testbed.machine.reference import COPIES_ENOUGH, NAME, SERVERS_ENOUGH, _relabel, bench, describe_job
 from testbed.platforms.peers.names import PEERS
 from testbed.platforms.registry import NAMES
@@ -23,7 +23,6 @@ from testbed.scenario.consolidation import Asked
 from testbed.scenario.new import create_scenario
 
 PLATFORMS = ("container", "vm")
-DAEMONS = ("docker", "libvirt-lxc")
 # Takes a processor that is left over, and its caches, from the emulator; what other tests make busy is busy enough.
 _LOOP = "import hashlib, os\nos.nice(19)\nwhile True: hashlib.sha256(bytes(1 << 20)).digest()"
 
@@ -77,8 +76,9 @@ def test_a_ramp_ends_early_unless_another_cap_is_asked_for(
 
 
 def test_what_needs_a_program_or_a_daemon_is_refused_and_all_else_may_run_there() -> None:
-    require_platforms([name for name in NAMES if name in ("process", "chroot") or name not in (*PEERS, *DAEMONS)])
-    for name in ("crun", "docker", "libvirt-lxc"):
+    assert NOT_INSIDE == {*PEERS, "libvirt-lxc", "docker"} - {"process", "chroot"}
+    require_platforms([name for name in NAMES if name not in NOT_INSIDE])
+    for name in sorted(NOT_INSIDE):
         with pytest.raises(UsageError, match=f"the reference machine has no {name}"):
             require_platforms(("container", name))
 
