@@ -37,6 +37,7 @@ ROOMS: Mapping[str, set[str]] = {
     "runtime.errors": set(),
     "runtime.effects": set(),
     "runtime.atomic": {"runtime.errors"},
+    "runtime.home": {"runtime.errors"},
     "runtime.kernel_files": set(),
     "runtime.libc": set(),
     "runtime.files": {"runtime.errors"},
@@ -57,7 +58,7 @@ ROOMS: Mapping[str, set[str]] = {
     "runtime.lease": {"runtime.atomic", "runtime.cgroups", "runtime.errors"},
     "runtime.container": _STARTS | {"runtime.unionfs"},
     "runtime.checkpoint": _STARTS | {"runtime.container", "runtime.unionfs"},
-    "runtime.images": _PURE | {"runtime.atomic", "runtime.lease", "runtime.libc", "runtime.unionfs"},
+    "runtime.images": _PURE | {"runtime.atomic", "runtime.home", "runtime.lease", "runtime.libc", "runtime.unionfs"},
     "runtime.builder": _STARTS
     | {"runtime.atomic", "runtime.container", "runtime.files", "runtime.images", "runtime.lease", "runtime.libc"}
     | {"runtime.output", "runtime.speed", "runtime.unionfs"},
