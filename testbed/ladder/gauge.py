@@ -29,7 +29,7 @@ RESOURCES = Resources(memory_bytes=128 << 20, cpus=1.0, pids=64)
 
 def make_instance(label: str, application: int, image: Image, link: Link, log: Path) -> Instance:
     """Return what to start for a gauge."""
-    process = image_process(image, command=(str(PORT), str(_LIFE_S)), environment={})
+    process = image_process(image, command=(str(link.address.ip), str(PORT), str(_LIFE_S)), environment={})
     layers = tuple(str(layer.path) for layer in image.layers)
     return Instance(label, application, {SERVICE: Spec(process, layers, SERVICE, resources=RESOURCES, link=link)}, log)
 

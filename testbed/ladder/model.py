@@ -52,8 +52,8 @@ class Pressure(Struct, frozen=True):
 
 
 class Snippet(Struct, frozen=True):
-    """Commands of the history as they were typed, run in this run: what they printed, both streams together, and the
-    status of the last. ``words`` say what is to be seen, and what of it is not as it was."""
+    """Commands of the history as they were typed, run in this run: ``output`` is what a terminal would show, each
+    command behind a dollar sign, and ``status`` that of the last. ``words`` say what is to be seen."""
 
     title: str
     year: int

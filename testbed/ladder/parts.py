@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from runtime.plan import constants as k
-from runtime.plan.steps import Step, Unshare, purposes
+from runtime.plan.steps import NoteTimes, Step, Unshare, purposes
 
 # The kinds of namespaces by their flag of clone3(2) and unshare(2), as namespaces(7) names them.
 NAMESPACES: Mapping[str, int] = MappingProxyType(
@@ -21,10 +21,8 @@ NAMESPACES: Mapping[str, int] = MappingProxyType(
         "time": k.CLONE_NEWTIME,
     }
 )
-NAMESPACE, CGROUP, MOUNTS, NETWORK, USER = "namespaces", "cgroup", "mounts", "network", "user and capabilities"
-FILTER, MASKS, PROCESS, EXEC = "filter", "masks", "process", "exec"
-# In the order in which a reader meets them.
-PARTS = (CGROUP, NAMESPACE, NETWORK, MOUNTS, MASKS, USER, FILTER, PROCESS, EXEC)
+LAUNCHER, NAMESPACE, CGROUP, MOUNTS, NETWORK = "launcher", "namespaces", "cgroup", "mounts and masks", "network"
+USER, FILTER, EXEC = "user and limits", "filter", "exec"
 _OF_PURPOSE: Mapping[str, str] = MappingProxyType(
     {
         purposes.CLONE: NAMESPACE,
@@ -39,9 +37,7 @@ _OF_PURPOSE: Mapping[str, str] = MappingProxyType(
         purposes.DEV: MOUNTS,
         purposes.PIVOT: MOUNTS,
         purposes.IDENTITY: MOUNTS,
-        purposes.PROTECT: MASKS,
-        purposes.PRIVILEGE: USER,
-        purposes.USER: USER,
+        purposes.PROTECT: MOUNTS,
         purposes.SECCOMP: FILTER,
         purposes.EXEC: EXEC,
     }
@@ -49,8 +45,13 @@ _OF_PURPOSE: Mapping[str, str] = MappingProxyType(
 
 
 def find_part(step: Step | None) -> str:
-    """Return the part that a step belongs to; None stands for the clone."""
-    return NAMESPACE if step is None or isinstance(step, Unshare) else _OF_PURPOSE.get(step.reason(), PROCESS)
+    """Return the part that a step belongs to; None stands for the clone. What it takes to start the launcher itself is
+    in the first step of a plan that is timed."""
+    if isinstance(step, NoteTimes):
+        return LAUNCHER
+    if step is None or isinstance(step, Unshare):
+        return NAMESPACE
+    return _OF_PURPOSE.get(step.reason(), USER)
 
 
 def name_namespaces(flags: int) -> str:

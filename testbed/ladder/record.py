@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from testbed.ladder.costs import Step
-from testbed.ladder.model import Cost, Ladder, Missing, Pressure, StepCost
+from testbed.ladder.model import Cost, Ladder, Missing, Pressure, Snippet, StepCost
 from testbed.ladder.parts import NAMESPACE
 from testbed.ladder.store import write_ladder
 from testbed.probes.model import Outcome
@@ -38,6 +38,7 @@ class Record:
         self.outcomes: list[Outcome] = []
         self.pressures: list[Pressure] = []
         self.missing: list[Missing] = []
+        self.snippets: tuple[Snippet, ...] = ()
         self.labels: dict[str, str] = {}
         self.emulated: list[str] = []
 
@@ -76,6 +77,7 @@ class Record:
             ),
             pressures=tuple(self.pressures),
             missing=tuple(self.missing),
+            snippets=self.snippets,
             labels=dict(self.labels),
             emulated=tuple(self.emulated),
             took_s=round(time.monotonic() - self._began_s, 3),

@@ -31,6 +31,7 @@ from testbed.ladder.image import ensure_gauge_image
 from testbed.ladder.model import Ladder, Missing
 from testbed.ladder.pricing import Pricing
 from testbed.ladder.record import Record
+from testbed.ladder.snippets import run_snippets
 from testbed.ladder.targets import Target, choose_targets
 from testbed.platforms import registry
 from testbed.platforms.protocol import Platform
@@ -119,6 +120,7 @@ def run_ladder(wishes: Wishes, history: History, progress: Progress) -> Finished
         record.labels = {name: one.label for name, one in here.items()}
         record.emulated = [name for name, one in here.items() if one.emulated]
         undo.callback(record.save)
+        record.snippets = run_snippets(images[scenario.settings.load.service], scratch)
         undo.enter_context(lab)
         surroundings = _Surroundings(
             scenario, scenario.chosen(wishes.quick), images, lab, folder, Watch(f"{CGROUP_ROOT}/{run_id}")

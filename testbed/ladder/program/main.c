@@ -1,9 +1,11 @@
-// testbed-gauge PORT SECONDS
+// testbed-gauge ADDRESS PORT SECONDS
 //
 // Does at PORT, one connection at a time, what it is told in a line, and answers with that line when it is done: "calls N" makes N system
 // calls, "forks N" forks and waits for N children that end at once, "ping" nothing. Whoever asks has the clock. It ends after SECONDS.
+// ADDRESS is its own, for on some rungs several share the host's.
 //
 // getppid(2) is called past the C library, so that each is a call: it has the least to do of all that a filter of system calls looks at.
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -19,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LINE_BYTES = 64, LOOK_MS = 100, WAITING = 16, ARGUMENTS = 3 };
+enum { LINE_BYTES = 64, LOOK_MS = 100, WAITING = 16, ARGUMENTS = 4 };
 static const uint64_t MOST_PORT = 65535, MOST_SECONDS = 3600, MOST_CALLS = 100000000, MOST_FORKS = 100000;
 
 static int64_t now_s(void) {
@@ -90,8 +92,8 @@ static void serve(int client, int64_t end_s) {
   }
 }
 
-static int listen_at(uint16_t port) {
-  struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_ANY)};
+static int listen_at(struct in_addr address, uint16_t port) {
+  struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = address};
   int on = 1, listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (listener < 0 || setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
     bind(listener, (struct sockaddr *)&at, sizeof at) != 0 || listen(listener, WAITING) != 0)
@@ -100,11 +102,12 @@ static int listen_at(uint16_t port) {
 }
 
 int main(int count, char **given) {
-  if (count != ARGUMENTS) fail("usage", "testbed-gauge PORT SECONDS");
-  uint64_t port = parse(given[1], MOST_PORT), seconds = parse(given[2], MOST_SECONDS);
-  if (!port || !seconds) fail("usage", "not a number in its range");
+  if (count != ARGUMENTS) fail("usage", "testbed-gauge ADDRESS PORT SECONDS");
+  struct in_addr address;
+  uint64_t port = parse(given[2], MOST_PORT), seconds = parse(given[3], MOST_SECONDS);
+  if (inet_pton(AF_INET, given[1], &address) != 1 || !port || !seconds) fail("usage", "no address, or not a number in its range");
   int64_t end_s = now_s() + (int64_t)seconds;
-  struct pollfd waiting = {.fd = listen_at((uint16_t)port), .events = POLLIN};
+  struct pollfd waiting = {.fd = listen_at(address, (uint16_t)port), .events = POLLIN};
   while (now_s() < end_s) {
     if (poll(&waiting, 1, LOOK_MS) <= 0) continue;
     int client = accept4(waiting.fd, NULL, NULL, SOCK_CLOEXEC);

@@ -115,7 +115,8 @@ def make_ladder() -> Ladder:
         host={"kernel": "6.1.0", "processors": "2"}, rungs=RUN, platforms=PLATFORMS, outcomes=tuple(outcomes),
         costs=tuple(costs), steps=tuple(steps), pressures=tuple(pressures),
         missing=(Missing("paravirtual-2003", "no Xen here"),),
-        snippets=(Snippet("chroot, as 4.4BSD had it", 1993, ("chroot /tmp/root /bin/ls /",), "bin\netc\n", 0,
+        snippets=(Snippet("chroot, as 4.4BSD had it", 1993, ("chroot /tmp/root /bin/ls /",),
+                          "$ chroot /tmp/root /bin/ls /\nbin\netc\n", 0,
                           "Only the root directory changes."),),
         labels={"hardware-2006": "vm (TCG, emulated)"}, emulated=("hardware-2006",), took_s=171.0,
     )  # fmt: skip

@@ -43,8 +43,8 @@ def test_steps_are_told_by_their_part_and_those_of_others_programs_are_not_ours(
     assert list_steps([times]) == (
         Step(next(plan.steps()).describe(), "cgroup", 1.0),
         Step("clone3 with new namespaces: uts, pid", "namespaces", 3.0),
-        Step(plan.child[0].describe(), "mounts", 2.0),
-        Step(plan.child[1].describe(), "mounts", 1.0),
+        Step(plan.child[0].describe(), "mounts and masks", 2.0),
+        Step(plan.child[1].describe(), "mounts and masks", 1.0),
         Step(plan.child[2].describe(), "exec", 1.0),
     )
     other = StepTimes(s.Plan((s.Exec(("/usr/bin/crun",)),)), 0, (0,), 5, 9)
@@ -55,4 +55,5 @@ def test_steps_are_told_by_their_part_and_those_of_others_programs_are_not_ours(
 def test_a_namespace_is_named_whichever_call_makes_it() -> None:
     assert describe_step(s.Unshare(k.CLONE_NEWNET), 0) == "unshare: network"
     assert find_part(s.Unshare(k.CLONE_NEWNET)) == "namespaces"
+    assert find_part(s.NoteTimes(s.TIMES_FD)) == "launcher"
     assert describe_step(None, 0) == "clone3 with new namespaces: none"
