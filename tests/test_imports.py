@@ -102,11 +102,11 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.statistics": set(),
     "testbed.lab": set(),
     "testbed.rungs": {"testbed.yamltree"},
-    "testbed.probes": {"testbed.rungs", "testbed.yamltree"},
+    "testbed.probes": {"testbed.host", "testbed.rungs", "testbed.yamltree"},
     "testbed.ladder": {"testbed.bench", "testbed.probes", "testbed.rungs"}
     | {"testbed.host", "testbed.images", "testbed.interruption", "testbed.lab", "testbed.load", "testbed.measures"}
-    | {"testbed.platforms", "testbed.results", "testbed.run_folders", "testbed.sample", "testbed.scenario"}
-    | {"testbed.services"},
+    | {"testbed.neighbours", "testbed.platforms", "testbed.results", "testbed.run_folders", "testbed.sample"}
+    | {"testbed.scenario", "testbed.services"},
     "testbed.levels": {"testbed.results"},
     "testbed.progress": set(),
     "testbed.published": {"testbed.scenario", "testbed.yamltree"},
@@ -121,7 +121,7 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.timeline": {"testbed.analysis", "testbed.results"},
     "testbed.temperature": {"testbed.aliases"},
     "testbed.headlines": {"testbed.results"},
-    "testbed.leftovers": {"testbed.host", "testbed.platforms", "testbed.qemu"},
+    "testbed.leftovers": {"testbed.host", "testbed.platforms", "testbed.probes", "testbed.qemu"},
     "testbed.request": {
         "testbed.aliases",
         "testbed.levels",
