@@ -20,7 +20,7 @@ ORDER = ("runtime", "vm_images", "testbed", "reports", "tasks")
 REPORTS_MAY = (
     *("testbed.analysis", "testbed.comparisons", "testbed.consolidations", "testbed.fleet", "testbed.footprints"),
     *("testbed.histograms", "testbed.history", "testbed.interference", "testbed.ladder.model", "testbed.pairs"),
-    *("testbed.probes.model", "testbed.published", "testbed.rungs.model"),
+    *("testbed.probes.model", "testbed.published", "testbed.rungs"),
     *("testbed.ramps", "testbed.repetitions", "testbed.results", "testbed.run_folders", "testbed.runs"),
     *("testbed.statistics", "testbed.timeline", "runtime.errors", "runtime.output"),
 )

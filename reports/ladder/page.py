@@ -19,6 +19,8 @@ from testbed.rungs.model import FEATURES, Rung
 # Columns of one table of features: more would not fit beside each other.
 _FEATURES_EACH = 6
 _SMALL = ("memory_bytes", "syscall_ns", "fork_us", "round_trip_us")
+# Findings that the page opens with; the others are folded.
+_SHOWN_FINDINGS = 6
 # A plan's step is quoted up to so many letters.
 _MOST_LETTERS = 160
 
@@ -72,6 +74,7 @@ def render_page(view: View) -> str:
         ladder=ladder,
         view=view,
         headline=wording.conclude(view),
+        shown=_SHOWN_FINDINGS,
         findings=[wording.describe_finding(view, one) for one in view.findings],
         timelines=figures.draw_timelines(view.history.rungs, frozenset(one.name for one in view.subjects)),
         stories=[make_story(view, rung) for rung in sorted(view.history.rungs, key=lambda one: (one.year, one.name))],

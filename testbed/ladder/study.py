@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
-from runtime.errors import PrerequisiteError, UsageError
+from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from runtime.home import store_root
 from runtime.images.model import Image
 from runtime.images.store import Store
@@ -26,6 +27,7 @@ from testbed.images import build_images
 from testbed.interruption import Undo
 from testbed.lab import Lab
 from testbed.ladder import costs
+from testbed.ladder.attack import attack
 from testbed.ladder.image import REFERENCE as GAUGE
 from testbed.ladder.image import ensure_gauge_image
 from testbed.ladder.model import Ladder, Missing
@@ -35,6 +37,8 @@ from testbed.ladder.snippets import run_snippets
 from testbed.ladder.targets import Target, choose_targets
 from testbed.platforms import registry
 from testbed.platforms.protocol import Platform
+from testbed.probes.image import REFERENCE as PROBE
+from testbed.probes.image import ensure_probe_image
 from testbed.results import check_base
 from testbed.rungs.model import History
 from testbed.scenario.model import Scenario, Settings, load
@@ -109,8 +113,10 @@ def run_ladder(wishes: Wishes, history: History, progress: Progress) -> Finished
     with Undo() as undo:
         undo.enter_context(take_turn(run_id, wait=wishes.wait, progress=progress, share=wishes.share))
         scratch = undo.enter_context(lease(run_id))
-        gauge = ensure_gauge_image(Store(store_root() / "images"), progress)
-        images = {**build_images(scenario, progress), GAUGE: gauge}
+        store = Store(store_root() / "images")
+        gauge = ensure_gauge_image(store, progress)
+        probe = ensure_probe_image(store, progress)
+        images = {**build_images(scenario, progress), GAUGE: gauge, PROBE: probe}
         lab = Lab()
         here, refused = _prepare(undo, targets, run_id, scratch, lab, scenario, images, progress, bool(wishes.rungs))
         folder = _make_folder(wishes.out / run_id)
@@ -119,18 +125,38 @@ def run_ladder(wishes: Wishes, history: History, progress: Progress) -> Finished
         record.missing += [*missing, *refused]
         record.labels = {name: one.label for name, one in here.items()}
         record.emulated = [name for name, one in here.items() if one.emulated]
+        record.save()
         undo.callback(record.save)
         record.snippets = run_snippets(images[scenario.settings.load.service], scratch)
         undo.enter_context(lab)
         surroundings = _Surroundings(
             scenario, scenario.chosen(wishes.quick), images, lab, folder, Watch(f"{CGROUP_ROOT}/{run_id}")
         )
+        for target in targets:
+            if target.name in here:
+                _attack(target, here[target.name], lab, probe, scratch, record, progress)
         efforts = {name: costs.choose_effort(one.virtual, wishes.quick) for name, one in here.items()}
         pricing = Pricing(surroundings, gauge, here, efforts, record, progress)
         pricing.run(wishes.seed)
         pricing.price_namespaces((costs.QUICK if wishes.quick else costs.FULL).rounds)
         ladder = record.save()
     return Finished(folder.path, ladder, choose_exit_code(ladder))
+
+
+def _attack(
+    target: Target, platform: Platform, lab: Lab, image: Image, scratch: Path, record: Record, progress: Progress
+) -> None:
+    """Attack one, and put on record what came of each probe; or that it could not be attacked, and why."""
+    progress(f"attacking {target.name}")
+    try:
+        outcomes = attack(platform, target.rung, lab, image, scratch, progress)
+    except TestbedError as error:
+        first = str(error).splitlines()[0]
+        progress(f"{target.name} is not attacked: {first}")
+        record.missing.append(Missing(target.name, f"not attacked: {first}"))
+    else:
+        record.outcomes += [replace(one, rung=target.name) for one in outcomes]
+    record.save()
 
 
 def choose_exit_code(ladder: Ladder) -> int:
