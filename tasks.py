@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from invoke import Collection, Context, task
+from invoke import Collection, Context, Result, task
 from invoke.exceptions import Exit
 
 from reports.commands import builds, images, lists, projects, roots, runs, unions
@@ -372,6 +374,14 @@ LINT = (
     "python -m testbed.neighbours.build --analyze",
 )
 
+# Checks are independent of each other, and mypy takes as long as all the others.
+_LINT_AT_ONCE = 2
+
+
+def _run_unseen(context: Context, check: str) -> Result:
+    """Run a check beside others: what it prints is in the result."""
+    return context.run(check, warn=True, pty=False, hide=True, in_stream=False)
+
 
 def checks(select: str, only: str, coverage: bool = False) -> tuple[str, ...]:
     """The command lines of a test run. Raises UsageError for a part that there is not."""
@@ -396,7 +406,14 @@ def test(context: Context, select: str = "", only: str = "", coverage: bool = Fa
     except UsageError as error:
         raise Exit(f"error: {error}", code=error.exit_code) from error
     with context.cd(str(ROOT)), context.prefix(f"PATH='{Path(sys.executable).parent}':\"$PATH\""):
-        for check in chosen:
+        lint = [check for check in chosen if check in LINT]
+        with ThreadPoolExecutor(_LINT_AT_ONCE) as threads:
+            for check, done in zip(lint, threads.map(partial(_run_unseen, context), lint), strict=True):
+                print(f"$ {check}\n{done.stdout}{done.stderr}", end="", flush=True)
+                if not done.ok:
+                    threads.shutdown(wait=False, cancel_futures=True)
+                    raise Exit(f"failed: {check}", code=1)
+        for check in chosen[len(lint) :]:
             print(f"$ {check}", flush=True)
             if not context.run(check, warn=True, pty=False).ok:
                 raise Exit(f"failed: {check}", code=1)

@@ -1,11 +1,12 @@
-"""How many public compose files are read as scenarios, and why the others are refused.
+"""How many public compose files are read as scenarios, and start as containers, and why the others do not.
 
-    .venv/bin/python benchmarks/compose.py DIRECTORY [--fetch] [--complete] [--json]
+    .venv/bin/python benchmarks/compose.py DIRECTORY [--fetch] [--complete] [--start [--limit S]] [--only WORD] [--json]
 
 `benchmarks/compose.csv` lists the files: repository, path and commit. With --fetch git brings each repository at its
 commit into DIRECTORY first. With --complete, what a file names beside itself and what is not there is made, in a copy:
 folders with an empty Dockerfile, empty files of variables and of secrets, variables that must have a value; for where
-only the compose files are at hand. Mistakes are counted by key, names of services left out.
+only the compose files are at hand. Mistakes are counted by key, names of services left out. With --start, as root,
+those whose images are at hand are brought up and down again, one after the other (benchmarks/compose_start.py).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,6 +29,8 @@ sys.path.insert(0, str(ROOT))
 
 from msgspec import Struct, to_builtins  # noqa: E402
 
+from benchmarks.command import perform  # noqa: E402
+from benchmarks.compose_start import Start, start  # noqa: E402
 from runtime.errors import UsageError  # noqa: E402
 from testbed.scenario.model import load  # noqa: E402
 
@@ -35,6 +38,7 @@ LIST = Path(__file__).with_suffix(".csv")
 HOST = "https://github.com"
 # Rounds of making what is missing: what was hidden by a mistake shows in the next.
 _ROUNDS = 4
+_LONGEST_REASON = 300
 _MISSING_FOLDER = re.compile(r": there is no folder '([^']*)'")
 _MISSING_FILE = re.compile(r": there is no file '([^']*)'")
 _MISSING_VARIABLE = re.compile(r": needs the variable (\w+)")
@@ -52,13 +56,15 @@ class Listed(Struct, frozen=True):
 
 
 class Read(Struct, frozen=True):
-    """What came of one: its services and the seconds that reading took, or the reasons for which it is refused."""
+    """What came of one: its services and the seconds that reading took, or the reasons for which it is refused; and of
+    its start, if that was asked for."""
 
     file: str
     services: int = 0
     seconds: float = 0.0
     asked: str = ""
     reasons: tuple[str, ...] = ()
+    start: Start | None = None
 
 
 def read_list() -> tuple[Listed, ...]:
@@ -106,8 +112,8 @@ def simplify(line: str) -> str:
     return re.sub(r"'[^']*'", "'...'", text.partition("; expected")[0])
 
 
-def read(file: Path, name: str, *, completing: bool) -> Read:
-    """Read one file as a scenario."""
+def read(file: Path, name: str, *, completing: bool, project: str = "", limit_s: float = 0.0) -> Read:
+    """Read one file as a scenario, and start it as ``project`` if that has a name."""
     message, variables = "", dict[str, str]()
     for _ in range(_ROUNDS if completing else 1):
         began_s = time.perf_counter()
@@ -122,20 +128,51 @@ def read(file: Path, name: str, *, completing: bool) -> Read:
         took_s = time.perf_counter() - began_s
         ready = scenario.settings.ready
         asked = f"{ready.service}:{ready.port}{ready.path}" if ready.service else "nothing"
-        return Read(name, len(scenario.services), took_s, asked)
+        begun = start(file, scenario, project, variables, limit_s) if project else None
+        return Read(name, len(scenario.services), took_s, asked, start=begun)
     return Read(name, reasons=tuple(dict.fromkeys(map(simplify, message.splitlines()))))
 
 
-def read_all(listed: Sequence[Listed], directory: Path, *, completing: bool) -> list[Read]:
-    """Read those files of a list that are in a directory, as they are or in a copy that is completed."""
-    if not completing:
-        files = [(directory / one.repository / one.path, f"{one.repository}/{one.path}") for one in listed]
-        return [read(file, name, completing=False) for file, name in files if file.is_file()]
-    with tempfile.TemporaryDirectory() as scratch:
+def read_all(
+    listed: Sequence[Listed], directory: Path, *, completing: bool, starting: bool, limit_s: float
+) -> Iterator[Read]:
+    """Read those files of a list that are in a directory, in a copy, which is completed if that is asked for."""
+    with tempfile.TemporaryDirectory(prefix="compose-", dir="/var/tmp") as scratch:
         copy = Path(scratch, "corpus")
         shutil.copytree(directory, copy, symlinks=True, ignore=shutil.ignore_patterns(".git"))
-        files = [(copy / one.repository / one.path, f"{one.repository}/{one.path}") for one in listed]
-        return [read(file, name, completing=True) for file, name in files if file.is_file()]
+        there = [one for one in listed if Path(copy, one.repository, one.path).is_file()]
+        for number, one in enumerate(there):
+            file = Path(copy, one.repository, one.path)
+            project = f"corpus{number}" if starting else ""
+            yield read(file, f"{one.repository}/{one.path}", completing=completing, project=project, limit_s=limit_s)
+
+
+def describe(one: Read) -> str:
+    """Return a file's line."""
+    if one.reasons:
+        return f"refused      {one.file}  {'; '.join(one.reasons)}"
+    if one.start is None:
+        return f"accepted     {one.file}  {one.asked}"
+    if one.start.missing:
+        return f"no image     {one.file}  {', '.join(one.start.missing)}"
+    if one.start.reason:
+        return f"not started  {one.file}  {' '.join(one.start.reason.split())[:_LONGEST_REASON]}"
+    return f"started      {one.file}  {one.asked}, {one.start.seconds:.1f} s"
+
+
+def summarise(results: Sequence[Read], listed: int) -> list[str]:
+    """Return how many files were accepted and started, and the reasons against the others by how often they occur."""
+    accepted = [one for one in results if not one.reasons]
+    lines = [f"{len(accepted)} of {len(results)} accepted ({listed} listed)"]
+    if accepted:
+        lines.append(f"the slowest was read in {1e3 * max(one.seconds for one in accepted):.1f} ms")
+    tried = [one.start for one in accepted if one.start is not None]
+    if tried:
+        startable = [one for one in tried if not one.missing]
+        started = [one for one in startable if not one.reason]
+        lines.append(f"{len(startable)} of them have images that can be had, {len(started)} of these started")
+    reasons = Counter(reason for one in results for reason in one.reasons)
+    return [*lines, *(f"{count:5}  {reason}" for reason, count in reasons.most_common())]
 
 
 def main() -> None:
@@ -143,24 +180,25 @@ def main() -> None:
     parser.add_argument("directory", type=Path)
     parser.add_argument("--fetch", action="store_true")
     parser.add_argument("--complete", action="store_true")
+    parser.add_argument("--start", action="store_true")
+    parser.add_argument("--limit", type=float, default=60.0, help="seconds in which an application is to be ready")
+    parser.add_argument("--only", default="", help="files with this in their repository or path")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    listed = read_list()
+    listed = [one for one in read_list() if options.only in f"{one.repository}/{one.path}"]
     if options.fetch:
         fetch(listed, options.directory)
-    results = read_all(listed, options.directory, completing=options.complete)
+    results = []
+    for one in read_all(
+        listed, options.directory, completing=options.complete, starting=options.start, limit_s=options.limit
+    ):
+        results.append(one)
+        print(describe(one), file=sys.stderr if options.json else sys.stdout, flush=True)
     if options.json:
         print(json.dumps(to_builtins(results), indent=1))
         return
-    accepted = [one for one in results if not one.reasons]
-    for one in results:
-        print(f"{'accepted' if not one.reasons else 'refused ':8}  {one.file}  {one.asked or '; '.join(one.reasons)}")
-    print(f"\n{len(accepted)} of {len(results)} accepted ({len(listed)} listed)")
-    if accepted:
-        print(f"the slowest in {1e3 * max(one.seconds for one in accepted):.1f} ms")
-    for reason, count in Counter(reason for one in results for reason in one.reasons).most_common():
-        print(f"{count:5}  {reason}")
+    print("", *summarise(results, len(listed)), sep="\n")
 
 
 if __name__ == "__main__":
-    main()
+    perform(main)

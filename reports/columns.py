@@ -124,12 +124,11 @@ def make_tables(rows: Sequence[Line], labels: Mapping[str, str], width: int, uni
 
     built = []
     for part in lay_out(rows, labels, width, unit):
-        table = Table(box=None, padding=0, pad_edge=False, title=escape(part.title), title_justify="left")
+        title = escape(part.title)
+        table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, title=title, title_justify="left")
         table.title_style = "bold"
-        for number, (text, column) in enumerate(zip(part.head, part.widths, strict=True), 1):
-            table.add_column(
-                escape(sanitize(text)), width=column + (_GAP if number < len(part.head) else 0), overflow="fold"
-            )
+        for text, column in zip(part.head, part.widths, strict=True):
+            table.add_column(escape(sanitize(text)), width=column, overflow="fold")
         for row in part.rows:
             table.add_row(*(escape(sanitize(text)) for text in row), style="bold" if len(row) == 1 else None)
         built.append(table)

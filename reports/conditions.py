@@ -15,7 +15,7 @@ from testbed.statistics import FEWEST_TO_SHOW
 # What a manifest calls a host whose processor QEMU emulates (systemd-detect-virt(1)).
 _EMULATOR = "qemu"
 _TRIALS_SHOWN = 3
-_WALLS_SHOWN = 200
+_WALLS_SHOWN = _ROOT_SHOWN = 200
 INSTRUCTION_TIME = "instruction time"
 
 
@@ -170,6 +170,18 @@ def _note_walls(run: Run) -> str:
             others.setdefault(str(walls)[:_WALLS_SHOWN], []).append(one.label)
     shown = "; ".join(f"{', '.join(labels)}: {walls}" for walls, labels in others.items())
     return f"Not every platform has the same walls around a workload. {shown}." if shown else ""
+
+
+def describe_roots(run: Run) -> str:
+    """Say what joins the layers of an image to the root of an instance, by platform; "" when no manifest says it."""
+    driver = run.manifest.get("root_driver")
+    found: dict[str, list[str]] = {}
+    for one in run.platforms:
+        inside = "in the guest" if "accelerator" in one.facts else ""
+        how = one.facts.get("root") or (f"{driver} {inside}" if driver else "")
+        if how:
+            found.setdefault(str(how).strip()[:_ROOT_SHOWN], []).append(one.label)
+    return "; ".join(f"{', '.join(labels)}: {how}" for how, labels in found.items())
 
 
 def _note_noise_before(run: Run) -> str:

@@ -89,7 +89,29 @@ def describe_run(run: Run) -> dict[str, Any]:
         "opening": opening.draw_opening(run, shown),
         "when": _when(run.manifest),
         "asked": asked if isinstance(asked, list) else ["start", "density", "utilisation"],
+        "roots": conditions.describe_roots(run),
         "distributions": distribution.draw_distributions(run, shown),
+        **_describe_measures(run),
+        "charges": _charges(run),
+        "published": charges.list_sources(),
+        "clock": conditions.describe_clock(run),
+        "settings": _settings(run.manifest),
+        "course": (*timeline.draw_timeline(run, logs), *noise.draw_noise(run)),
+        "outcomes": tables.make_outcomes(run),
+        "trials": trials.list_trials(run, logs),
+        "unsuccessful": reasons[:_MOST_REASONS],
+        "more_reasons": len(reasons) - _MOST_REASONS,
+        "labels": {one.name: one.label for one in (*run.platforms, *run.again)},
+        "platforms": [(one, list_facts(one.facts)) for one in run.platforms],
+        "host": list_facts(get_mapping(run.manifest.get("host"))),
+        "versions": list_facts(get_mapping(run.manifest.get("versions"))),
+        "source": provenance.find_provenance(run),
+    }
+
+
+def _describe_measures(run: Run) -> dict[str, Any]:
+    """Return each measure's pictures and tables, with what the text about them depends on."""
+    return {
         "start": _section(
             run, "start", waterfall.draw_start(run), tables.list_each_alone(run, "start", tables.make_start_tables)
         ),
@@ -120,20 +142,6 @@ def describe_run(run: Run) -> dict[str, Any]:
         ),
         "assumptions": servers.list_assumptions(run),
         "neighbours": _section(run, "neighbours", neighbours.draw_neighbours(run), neighbour_tables.make_tables(run)),
-        "charges": _charges(run),
-        "published": charges.list_sources(),
-        "clock": conditions.describe_clock(run),
-        "settings": _settings(run.manifest),
-        "course": (*timeline.draw_timeline(run, logs), *noise.draw_noise(run)),
-        "outcomes": tables.make_outcomes(run),
-        "trials": trials.list_trials(run, logs),
-        "unsuccessful": reasons[:_MOST_REASONS],
-        "more_reasons": len(reasons) - _MOST_REASONS,
-        "labels": {one.name: one.label for one in (*run.platforms, *run.again)},
-        "platforms": [(one, list_facts(one.facts)) for one in run.platforms],
-        "host": list_facts(get_mapping(run.manifest.get("host"))),
-        "versions": list_facts(get_mapping(run.manifest.get("versions"))),
-        "source": provenance.find_provenance(run),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ _BEFORE_UNIT = re.compile(r"(?<=[0-9]) (?=(?:s|ms|MiB|requests/s)\b|%|/s)")
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
+@cache
 def make_environment(**options: Any) -> Environment:
-    """Return what loads the templates; ``options`` are more of Jinja's."""
+    """Return what loads the templates, and compiles each once; ``options`` are more of Jinja's."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, **options
     )

@@ -10,6 +10,7 @@ from runtime.errors import PrerequisiteError
 from runtime.home import store_root
 from testbed.checks import Check
 from testbed.host import kvm
+from testbed.platforms.hypervisors import HYPERVISORS, refuse_hypervisor
 from testbed.platforms.needs import find_needs, look_at_host
 from testbed.qemu import accelerator
 from testbed.qemu.emulator import find_qemu
@@ -102,6 +103,17 @@ def judge_attempts(tried: Sequence[accelerator.Attempt], closed: str) -> list[Ch
 def mark_chosen(name: str, chosen: str) -> str:
     """Return the words that mark the accelerator that guests get."""
     return "; guests get this one" if name == chosen else ""
+
+
+def check_hypervisors() -> list[Check]:
+    """Say of each hypervisor that is no platform what is here of it, and why it is none."""
+    checks = []
+    for name in HYPERVISORS:
+        try:
+            refuse_hypervisor(name)
+        except PrerequisiteError as error:
+            checks.append(Check(name, False, error.message, error.hint, required=False))
+    return checks
 
 
 def check_variants() -> list[Check]:

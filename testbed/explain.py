@@ -10,7 +10,7 @@ from runtime.cgroups import Hierarchies, hierarchies
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from runtime.home import store_root
 from runtime.images.model import Image
-from runtime.images.store import Store
+from runtime.images.store import open_store
 from runtime.lease import STATE_ROOT, cgroup_name
 from runtime.plan.explain import explain
 from runtime.plan.network import Attachment
@@ -85,7 +85,7 @@ def explain_plan(spec: Spec, platform: str) -> str:
 def _built_images(scenario: Scenario) -> dict[str, Image]:
     """Return the images as they were built last: who is not root cannot build. Raises PrerequisiteError without
     them."""
-    store = Store(store_root() / "images")
+    store = open_store()
     try:
         return {service.name: store.get(f"{scenario.name}/{service.name}") for service in scenario.services}
     except TestbedError as error:

@@ -20,6 +20,7 @@ from testbed.analysis import (
     get_offered_rate,
     select_trials,
 )
+from testbed.consolidations import estimate_idle
 from testbed.ramps import estimate_memory_of_copies, select_ramps
 from testbed.results import Trial
 from testbed.statistics import Estimate, MeanEstimate, estimate_median_of_series
@@ -37,7 +38,8 @@ class Footprint(Struct, frozen=True):
     """What copies of an application take on a platform.
 
     Bytes of the first copy on a host and of each further one; CPU seconds for a request and, for each second, of an
-    idle copy (``cpu_idle`` is None where the run has one rate only: then it is within ``cpu_per_request``). ``start_s``
+    idle copy, which was looked at itself where the run has a consolidation, and else follows from several rates
+    (``cpu_idle`` is None where the run has one rate only: then it is within ``cpu_per_request``). ``start_s``
     is the time from a request to the first correct answer, None where it was not measured. ``instances`` is how many a
     copy is made of, ``held`` are the copies that each ramp ended with, and ``capped`` whether the ramp's own limit
     ended all of them.
@@ -126,7 +128,7 @@ def _read(run: Run, platform: Platform, ruler: str) -> Footprint:
         memory_first=memory.first,
         memory_further=_as_estimate(memory.further),
         cpu_per_request=per_request,
-        cpu_idle=idle,
+        cpu_idle=None if idle is None else estimate_idle(run, name).get("idle_cpu", idle),
         start_s=estimate_start_phases(run, name).get("ready"),
         instances=_count_instances(run, name),
         held=tuple(ramp.applications for ramp in ramps),

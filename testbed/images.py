@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from runtime.builder.arguments import host_platform
-from runtime.builder.build import build, default_resolver
+from runtime.builder.build import build
 from runtime.builder.stages import Resolver
 from runtime.errors import UsageError
 from runtime.files import read_bounded
@@ -17,16 +15,13 @@ from runtime.home import is_sealed, store_root
 from runtime.images.base import base_reference, read_host
 from runtime.images.model import Image
 from runtime.images.releases import RELEASES, choose_release
-from runtime.images.store import Store
-from runtime.registry.errors import RegistryError
-from runtime.registry.resolving import registry_resolver
+from runtime.images.store import Store, open_store
 from testbed.compose.model import Application, Build
 from testbed.neighbours.image import REFERENCE as NEIGHBOUR_IMAGE
 from testbed.neighbours.image import ensure_neighbour_image
 from testbed.scenario.model import Scenario, Service
 from testbed.services.contents import add_contents, has_contents
-from testbed.substitutes.building import ensure_substitute
-from testbed.substitutes.table import find_substitute, list_substitutes
+from testbed.substitutes.resolving import find_image, resolver
 from vm_images.kernel import GuestKernel
 from vm_images.minimal_kernel import build_minimal_kernel
 
@@ -54,7 +49,7 @@ def build_images(
     ``base`` is the release that they stand on, "" the host's. An image on another one has that in its name. With
     ``contents`` each has what its service's file mounts as a further layer (testbed.services.contents).
     """
-    store = Store(store_root() / "images")
+    store = open_store()
     beside = (NEIGHBOUR_IMAGE,) if "neighbours" in measures else ()
     if is_sealed():
         return {
@@ -168,41 +163,9 @@ def _find_dockerfile(made: Build, service: str) -> Iterator[Path]:
         yield path
 
 
-def resolver(
-    store: Store, progress: Callable[[str], None], base: str = "", environment: Mapping[str, str] = os.environ
-) -> Resolver:
-    """Return a function that gets an image by its name and platform ("" is this host's): from the store, from the
-    registries that the settings of ``environment`` name, or else its substitute. Errors as ``registry_resolver``'s."""
-    there = registry_resolver(default_resolver(store, progress, base), store, progress, environment)
-
-    def resolve(reference: str, platform: str) -> Image | None:
-        try:
-            return there(reference, platform)
-        except (UsageError, RegistryError):
-            substitute = find_substitute(reference)
-            if substitute is None or platform not in ("", host_platform()):
-                raise
-            return ensure_substitute(store, reference, substitute, progress, base)
-
-    return resolve
-
-
-def find_image(reference: str, resolve: Resolver) -> Image:
-    """Return the image that a service names. Raises UsageError, or RegistryError, when it cannot be had."""
-    try:
-        image = resolve(reference, "")
-    except UsageError as error:
-        known = ", ".join(list_substitutes())
-        what = f"the image {reference} cannot be had: {error.message}"
-        raise UsageError(what, f"{error.hint}; without a registry there are substitutes of {known}") from error
-    if image is None:
-        raise UsageError(f"the image {reference} has no files", "an image that holds a program")
-    return image
-
-
 def find_base(image: Image) -> Image | None:
     """Return the base image in the store that ``image`` stands on; None for one that was made from nothing."""
-    store = Store(store_root() / "images")
+    store = open_store()
     bases = (store.find(base_reference(codename)) for codename in RELEASES)
     return next((base for base in bases if base and base.layers == image.layers[: len(base.layers)]), None)
 

@@ -15,6 +15,7 @@ from runtime.files import read_bounded
 from runtime.home import store_root
 from runtime.output import shortened
 from testbed.host.facts import read_first_line, read_libvirt_version
+from testbed.platforms.hypervisors import HYPERVISORS
 from testbed.platforms.needs import Host, look_at_host
 from testbed.platforms.peers.names import PEERS
 from testbed.platforms.peers.platform import probe
@@ -50,6 +51,8 @@ DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
         "vm-hugepages": "vm with memory of huge pages",
         "vm-containers": "one machine a copy, in which our runtime runs the services",
         "vm-tuned": "vm with pinned processors that knows the host's topology",
+        "emulated-1988": "vm translated one instruction at a time by one thread, as SoftPC ran a PC",
+        "hardware-2006": "vm on virtualisation in hardware, or not at all",
         "process": "a process of the host, with the image's root mounted and no walls",
         "chroot": "the same behind chroot(2)",
         "bwrap": "bubblewrap: namespaces without privileges",
@@ -62,6 +65,7 @@ DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
         "runsc": "gVisor: a kernel in a process",
         "kata": "Kata Containers: a machine for each container",
         "docker": "docker, by its daemon and containerd",
+        **{name: f"{one.title}: known, and no platform" for name, one in HYPERVISORS.items()},
     }
 )
 
@@ -126,9 +130,10 @@ def _read_description(folder: Path) -> str:
 
 
 def list_platforms() -> tuple[ListedPlatform, ...]:
-    """Look at this host, without starting anything, and return every platform that there is."""
+    """Look at this host, without starting anything, and return every platform that there is, and every hypervisor that
+    is known and is none."""
     host = look_at_host(store_root())
-    return tuple(_look(name, host) for name in NAMES)
+    return tuple(_look(name, host) for name in (*NAMES, *HYPERVISORS))
 
 
 def _look(name: str, host: Host) -> ListedPlatform:

@@ -15,6 +15,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -261,7 +262,12 @@ class RunFolder:
         if not name or not _NAME.fullmatch(name):
             return None
         path = self.path / "samples" / name
-        return path if os.path.isfile(path) and path.resolve().is_relative_to(self.path.resolve()) else None
+        return path if os.path.isfile(path) and not path.is_symlink() and self._keeps_its_samples else None
+
+    @cached_property
+    def _keeps_its_samples(self) -> bool:
+        """Whether the folder of its samples is its own, and no link to another."""
+        return (self.path / "samples").resolve() == self.path.resolve() / "samples"
 
     def log_path(self, instance: str) -> Path:
         """Return where an instance's console is written."""

@@ -5,8 +5,10 @@
 Guests are booted one after the other, in a stream of their own: two emulated ones at once would take both processors of
 a small host, and each other's time. The second stream has what takes long whatever else runs: the emulated machine,
 which has a clock of its own, and what is made of package sources or measures whole runs. The third has all the rest.
-The rest's output is shown as it comes, and that of the others after it. With ``--coverage`` it is measured how much of
-the code the rest runs, which then takes half as long again. Exits with 0 when all streams pass.
+A stream that is through helps with the rest, from its end, module by module (tests/turns.py), so that all end at about
+the same time, whichever took longest. The rest's output is shown as it comes, and that of the others after it. With
+``--coverage`` it is measured how much of the code the rest runs; nobody helps with it, and it takes half as long again.
+Exits with 0 when all streams pass.
 
 Each has a mount namespace of its own, in which `/` is shared as systemd shares it, whatever the host does: what a test
 mounts and unmounts by mistake is seen there (tests/conftest.py), and not by the host.
@@ -20,8 +22,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from threading import Event
+from typing import BinaryIO
 
 from runtime import planners
 
@@ -35,32 +40,53 @@ STREAMS: Mapping[str, str] = {
 _COVERAGE = "--coverage"
 _SHARED = ("unshare", "--mount", "sh", "-c", 'mount --make-rshared / && exec "$@"', "sh")
 # pytest's own: with a selection, a stream may have none of the tests.
-_PASSED, _NO_TESTS = 0, 5
+_PASSED, _FAILED, _NO_TESTS = 0, 1, 5
 
 
-def make_commands(arguments: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Return what each stream executes for these arguments of ours, by its name."""
+def make_commands(arguments: Sequence[str], turns: Path) -> dict[str, tuple[str, ...]]:
+    """Return what each stream executes for these arguments of ours, by its name; in the directory ``turns`` it is kept
+    who does what of the rest."""
     namespace = _SHARED if os.geteuid() == 0 else ()
     command = (*namespace, sys.executable, "-m", "pytest", *(one for one in arguments if one != _COVERAGE))
     commands = {name: (*command, "-m", marked) for name, marked in STREAMS.items()}
     if _COVERAGE in arguments:
         commands[_REST] += ("--cov", "--cov-report=")
+    else:
+        commands[_REST] += ("-p", "tests.turns", "--turns", str(turns))
     return commands
+
+
+def make_helper(commands: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Return what a stream executes after its own tests, () when it may not help with the rest."""
+    return (*commands[_REST], "--from-the-end") if "--turns" in commands[_REST] else ()
+
+
+def run_stream(own: tuple[str, ...], helper: tuple[str, ...], rest_is_over: Event, output: BinaryIO) -> list[int]:
+    """Run a stream's own command, and then the helper, while there is a rest to help with, unless the first was
+    interrupted or could not be run; the exit statuses."""
+    statuses = [subprocess.run(own, stdout=output, stderr=subprocess.STDOUT, check=False).returncode]
+    if helper and statuses[0] in (_PASSED, _FAILED, _NO_TESTS) and not rest_is_over.is_set():
+        statuses.append(subprocess.run(helper, stdout=output, stderr=subprocess.STDOUT, check=False).returncode)
+    return statuses
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the streams; the exit status of the first that failed."""
-    commands, began_s = make_commands(arguments), time.monotonic()
-    shown = commands.pop(_REST)
+    began_s = time.monotonic()
     with ExitStack() as undo:
+        commands = make_commands(arguments, Path(undo.enter_context(tempfile.TemporaryDirectory())))
+        helper, rest_is_over = make_helper(commands), Event()
+        shown = commands.pop(_REST)
         outputs = {name: undo.enter_context(tempfile.TemporaryFile()) for name in commands}
+        threads = undo.enter_context(ThreadPoolExecutor(len(commands)))
         others = {
-            name: undo.enter_context(subprocess.Popen(command, stdout=outputs[name], stderr=subprocess.STDOUT))
+            name: threads.submit(run_stream, command, helper, rest_is_over, outputs[name])
             for name, command in commands.items()
         }
         statuses = [subprocess.run(shown, check=False).returncode]
-        for name, process in others.items():
-            statuses.append(process.wait())
+        rest_is_over.set()
+        for name, other in others.items():
+            statuses += other.result()
             print(f"Meanwhile, {name}:", flush=True)
             outputs[name].seek(0)
             sys.stdout.buffer.write(outputs[name].read())

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tempfile
 from itertools import product
+from pathlib import Path
+from threading import Event
 
 import pytest
 from _pytest.mark.expression import Expression
 
-from tests.streams import STREAMS, make_commands, verdict
+from tests.streams import STREAMS, make_commands, make_helper, run_stream, verdict
+
+REST = "the rest"
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.parametrize(
@@ -29,12 +38,80 @@ def test_every_test_is_in_one_stream() -> None:
 
 
 def test_all_streams_have_the_selection() -> None:
-    for name, command in make_commands(["--durations=10", "-k", "lab"]).items():
-        assert command[-5:] == ("--durations=10", "-k", "lab", "-m", STREAMS[name])
+    for name, command in make_commands(["--durations=10", "-k", "lab"], Path("/turns")).items():
+        shared = ("-p", "tests.turns", "--turns", "/turns") if name == REST else ()
+        wanted = ("--durations=10", "-k", "lab", "-m", STREAMS[name], *shared)
+        assert command[-len(wanted) :] == wanted
 
 
-def test_coverage_is_measured_when_it_is_asked_for_and_not_beside_guests() -> None:
-    commands = make_commands(["--coverage"])
-    assert [name for name, command in commands.items() if "--cov" in command] == ["the rest"]
+def test_coverage_is_measured_when_it_is_asked_for_and_all_of_it_in_one_process() -> None:
+    commands = make_commands(["--coverage"], Path("/turns"))
+    assert [name for name, command in commands.items() if "--cov" in command] == [REST]
     assert not any("--coverage" in command for command in commands.values())
-    assert not any("--cov" in command for command in make_commands([]).values())
+    assert make_helper(commands) == ()
+    assert not any("--cov" in command for command in make_commands([], Path("/turns")).values())
+
+
+def test_who_helps_begins_at_the_end_of_the_same() -> None:
+    commands = make_commands(["-k", "lab"], Path("/turns"))
+    assert make_helper(commands) == (*commands[REST], "--from-the-end")
+
+
+@pytest.mark.parametrize(
+    ("status", "is_over", "statuses"),
+    [(0, False, [0, 3]), (1, False, [1, 3]), (5, False, [5, 3]), (2, False, [2]), (0, True, [0])],
+)
+def test_a_stream_helps_unless_it_was_interrupted_or_there_is_nothing_left(
+    status: int, is_over: bool, statuses: list[int]
+) -> None:
+    rest_is_over = Event()
+    if is_over:
+        rest_is_over.set()
+    with tempfile.TemporaryFile() as output:
+        own, helper = (("sh", "-c", f"echo {name}; exit {code}") for name, code in (("own", status), ("helper", 3)))
+        assert run_stream(own, helper, rest_is_over, output) == statuses
+        output.seek(0)
+        assert output.read().decode().split() == ["own", "helper"][: len(statuses)]
+
+
+MODULE = """
+from pathlib import Path
+import pytest
+@pytest.fixture(scope="module")
+def made():
+    yield
+    with open({log!r}, "a") as log: log.write("{name} torn down\\n")
+@pytest.mark.parametrize("number", range(2))
+def test_it(number, made):
+    with open({log!r}, "a") as log: log.write("{name}\\n")
+    assert {name!r} != "test_c.py"
+"""
+
+
+def test_what_several_have_in_common_each_module_is_run_by_one_of_them(tmp_path: Path) -> None:
+    """The first has begun with what another would do last, when that comes; nobody misses the failure."""
+    turns, tests = tmp_path / "turns", tmp_path / "tests"
+    turns.mkdir()
+    tests.mkdir()
+    names = ("test_a.py", "test_b.py", "test_c.py")
+
+    def run(*options: str) -> tuple[int, list[str]]:
+        log = tmp_path / "log"
+        log.write_text("")
+        for name in names:
+            (tests / name).write_text(MODULE.format(log=str(log), name=name))
+        pytest = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull)
+        own = ("-p", "tests.turns", "--turns", turns, "--rootdir", tests, "--confcutdir", tests)
+        done = subprocess.run([*pytest, *own, *options, tests], cwd=ROOT, capture_output=True, text=True, check=False)
+        return done.returncode, log.read_text().splitlines()
+
+    def of(name: str) -> list[str]:
+        return [name, name, f"{name} torn down"]
+
+    (turns / str(tests / "test_b.py").replace("/", "%")).touch()
+    status, did = run("--from-the-end")
+    assert (status, did) == (1, [*of("test_c.py"), *of("test_a.py")])
+    (turns / str(tests / "test_c.py").replace("/", "%")).unlink()
+    assert run() == (1, of("test_c.py"))
+    assert run() == (0, [])
+    assert {path.name.rpartition("%")[2] for path in turns.iterdir()} == {*names}

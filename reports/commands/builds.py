@@ -56,7 +56,7 @@ def build(
     """Build an image from a Dockerfile, and print its id."""
     from runtime.builder.build import build as build_image
     from runtime.files import read_bounded
-    from testbed.images import resolver
+    from testbed.substitutes.resolving import resolver
 
     where, store = Path(folder), open_store()
     image = build_image(
@@ -91,7 +91,7 @@ def shell(context: Context, where: str, arg: Iterable[str], folder: str = "", ba
     """Open a shell in which all is as it was before an instruction of a Dockerfile, say one that fails."""
     from runtime.builder.build import stage_before
     from runtime.builder.shell import open_shell
-    from testbed.images import resolver
+    from testbed.substitutes.resolving import resolver
 
     path, _, line = where.rpartition(":")
     if not path or not line.isascii() or not line.isdigit():

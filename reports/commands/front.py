@@ -12,11 +12,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import invoke
-from invoke.program import Program
+from reports.commands.library import import_library
 
-from reports.commands.exits import is_reader_gone, leave_reader
-from reports.commands.words import arrange
+import_library()  # before all that imports it
+
+import invoke  # noqa: E402
+from invoke.program import Program  # noqa: E402
+
+from reports.commands.exits import is_reader_gone, leave_reader  # noqa: E402
+from reports.commands.words import arrange  # noqa: E402
 
 # Tasks that stand together: ``union mount`` is written for what the library calls union.mount.
 GROUPS = ("images", "roots", "union")

@@ -35,8 +35,7 @@ def parse_fraction(option: str, text: str) -> float:
 
 
 def open_store() -> Store:
-    """The store of images on this host."""
-    from runtime.home import store_root
-    from runtime.images.store import Store
+    """The store of images on this host. Its modules are loaded for the tasks that need them."""
+    from runtime.images import store
 
-    return Store(store_root() / "images")
+    return store.open_store()

@@ -39,7 +39,7 @@ from runtime.images.model import Image
 from runtime.images.rootfs import is_directory
 from runtime.images.store import Store
 from runtime.images.user import resolve_owner
-from runtime.unionfs.overlay import check_depth
+from runtime.unionfs.depth import check_depth
 
 # So many stages run side by side on any host: what they fetch takes no processor.
 LEAST_THREADS = 4

@@ -15,6 +15,8 @@ from runtime.builder.ignore import Rules, Standing, read_rules
 from runtime.builder.patterns import WILD, Pattern
 from runtime.errors import UsageError
 
+_PIECE_BYTES = 1 << 16
+
 
 class Entry(Struct, frozen=True):
     """One file, directory or link to copy: ``path`` on the host, ``name`` relative to its source ("" itself).
@@ -179,6 +181,18 @@ def attributes(path: Path) -> list[tuple[str, bytes]]:
     ]
 
 
+def _file_digest(path: Path) -> bytes:
+    """Return the sha256 of a file's content, without the buffer of 256 KiB that hashlib.file_digest clears for each."""
+    digest = hashlib.sha256()
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        while piece := os.read(file, _PIECE_BYTES):
+            digest.update(piece)
+    finally:
+        os.close(file)
+    return digest.digest()
+
+
 def content_digest(entries: Sequence[Entry]) -> str:
     """Return the sha256 of names, modes, contents and attributes, and of what else an entry keeps."""
     total = hashlib.sha256()
@@ -190,8 +204,7 @@ def content_digest(entries: Sequence[Entry]) -> str:
         elif stat.S_ISREG(entry.mode):
             for attribute, value in attributes(entry.path):
                 total.update(attribute.encode() + b"\0" + len(value).to_bytes(8, "big") + value)
-            with open(entry.path, "rb") as file:
-                total.update(hashlib.file_digest(file, "sha256").digest())
+            total.update(_file_digest(entry.path))
         elif stat.S_ISCHR(entry.mode) or stat.S_ISBLK(entry.mode):
             total.update(str(os.lstat(entry.path).st_rdev).encode())
     return total.hexdigest()

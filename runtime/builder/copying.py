@@ -6,8 +6,8 @@ what is written gets those that it has in the layers below.
 
 from __future__ import annotations
 
+import errno
 import os
-import shutil
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +20,8 @@ from runtime.images.layers import OVERLAY_XATTRS
 from runtime.images.model import Layer
 from runtime.images.rootfs import folders, is_directory, resolve
 from runtime.unionfs.lookup import Folders, step
+
+_MOST_SENT_BYTES = 1 << 30
 
 
 class _Made(Struct, frozen=True):
@@ -94,9 +96,9 @@ class Tree:
         else:
             if is_special:
                 os.mknod(path, entry.mode, os.lstat(entry.path).st_rdev)
+                set_owner(path, owner, mode)
             else:
-                shutil.copyfile(entry.path, path, follow_symlinks=False)
-            set_owner(path, owner, mode)
+                _copy_file(entry.path, path, owner, mode)
             for attribute, value in attributes(entry.path):  # last, because a change of owner removes capabilities
                 os.setxattr(path, attribute, value, follow_symlinks=False)
         _date(path, entry)
@@ -116,9 +118,13 @@ class Tree:
         path = self.directory(parent, *owner) / name
         if step(self._made[parent].below, name)[1]:
             raise UsageError(f"{purpose}: {target} is a directory in the image")
-        if path.is_dir() and not path.is_symlink():
+        try:
+            there = os.lstat(path)
+        except FileNotFoundError:
+            return path
+        if stat.S_ISDIR(there.st_mode):
             raise UsageError(f"{purpose}: another source has a directory of this name")
-        path.unlink(missing_ok=True)
+        os.unlink(path)
         return path
 
     def existing(self, target: str, purpose: str) -> Path:
@@ -134,6 +140,25 @@ def set_owner(path: Path, owner: tuple[int, int], mode: int) -> None:
     """Set owner and mode, in this order: a change of owner clears the set-user-ID bits."""
     os.chown(path, *owner, follow_symlinks=False)
     os.chmod(path, mode)
+
+
+def _copy_file(source: Path, target: Path, owner: tuple[int, int], mode: int) -> None:
+    """Make the new file ``target`` with the content of a regular one. Raises OSError when ``source`` is none by now."""
+    # Without waiting: somebody may have put a named pipe there.
+    reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(reading).st_mode):
+            raise OSError(errno.EINVAL, "it is no file any more", str(source))
+        writing = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            while os.sendfile(writing, reading, None, _MOST_SENT_BYTES):
+                continue
+            os.fchown(writing, *owner)  # in this order, as in set_owner
+            os.fchmod(writing, mode)
+        finally:
+            os.close(writing)
+    finally:
+        os.close(reading)
 
 
 def _date(path: Path, entry: Entry) -> None:

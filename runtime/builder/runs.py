@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from runtime.lease import cgroup_name, lease
-
 
 class Cancelled(Exception):
     """The build ends, as another of its stages has failed or somebody interrupted it."""
@@ -60,12 +58,16 @@ class Runs:
 
     def name(self) -> str:
         """Return the name of the cgroup of the next container."""
+        from runtime.lease import cgroup_name
+
         self._lease()
         with self._lock:
             self._count += 1
             return cgroup_name(self._owner, "run" if self._count == 1 else f"run-{self._count}")
 
     def _lease(self) -> None:
+        from runtime.lease import lease  # leases and cgroups, which a build that runs nothing does without
+
         with self._lock:
             if self._scratch is None:  # a build without a RUN needs none, and need not be root's
                 self._scratch = self._undo.enter_context(lease(self._owner))

@@ -34,6 +34,7 @@ from msgspec.structs import replace
 
 from runtime.atomic import PARTIAL, read_document, remove, replace_file
 from runtime.errors import PrerequisiteError, UsageError
+from runtime.home import store_root
 from runtime.images import descriptors, oci
 from runtime.images import layers as layer_format
 from runtime.images.descriptors import CONFIG, MANIFEST, Descriptor, Manifest
@@ -352,3 +353,8 @@ class _Tar(io.RawIOBase):
         buffer[:count] = self._chunk[:count]
         self._chunk = self._chunk[count:]
         return count
+
+
+def open_store() -> Store:
+    """Return the store of this host, below ``store_root``. Raises PrerequisiteError as that does."""
+    return Store(store_root() / "images")

@@ -47,16 +47,15 @@ def run_image(arguments: Sequence[str]) -> int:
 
     from runtime import container
     from runtime.cgroups import hierarchies
-    from runtime.home import store_root
     from runtime.images.process import image_process
-    from runtime.images.store import Store
+    from runtime.images.store import open_store
     from runtime.lease import cgroup_name, lease
     from runtime.plan.explain import explain
     from runtime.plan.workload import workload_plan
     from runtime.spec import Spec
 
     shown, reference, *command = arguments
-    image = Store(store_root() / "images").get(reference)
+    image = open_store().get(reference)
     process = image_process(image, command=tuple(command) or None, environment={})
     spec = Spec(process, tuple(str(layer.path) for layer in image.layers), hostname="container")
     name = f"cli-{os.getpid()}"

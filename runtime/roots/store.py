@@ -34,7 +34,8 @@ from runtime.roots.model import Root, Roots, check_name, split_name
 from runtime.roots.pausing import is_running, paused, thaw_all
 from runtime.unionfs.branches import Branch, Union
 from runtime.unionfs.copying import copy_attributes, copy_layer, copy_union
-from runtime.unionfs.overlay import LAYERS_LIMIT, WritableLayer
+from runtime.unionfs.depth import LAYERS_LIMIT
+from runtime.unionfs.overlay import WritableLayer
 from runtime.unionfs.usage import is_in_use
 
 _MODE = 0o700

@@ -19,8 +19,9 @@ from msgspec import Struct
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from runtime.plan.constants import CLONE_NEWNS, MOUNT_ATTR_RDONLY, MS_BIND, MS_PRIVATE, MS_RDONLY, MS_REC
 from runtime.unionfs import mount_api
+from runtime.unionfs.depth import LAYERS_LIMIT
 from runtime.unionfs.mount_api import FileSystem
-from runtime.unionfs.overlay import LAYERS_LIMIT, WritableLayer
+from runtime.unionfs.overlay import WritableLayer
 
 # The bottom layers beyond the limit are an overlay of their own, which the kernel takes as one layer of another.
 NESTED_LIMIT = 2 * LAYERS_LIMIT - 1

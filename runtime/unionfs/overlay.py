@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
 from functools import lru_cache
 from pathlib import PurePosixPath
 
@@ -12,13 +11,12 @@ from msgspec import Struct
 from runtime.errors import UsageError
 from runtime.plan.constants import MS_NODEV, MS_NOSUID
 from runtime.plan.steps import Chdir, Mkdir, Mount, Open, Step
+from runtime.unionfs.depth import check_depth
 
 # mount(2) copies one page of options, and its last byte is the terminator.
 _OPTIONS_LIMIT_BYTES = 4095
 # The part of that which the names of layers may take; the rest is for the writable layer's two paths.
 _NAMES_LIMIT_BYTES = 3072
-# fs/overlayfs/params.h: OVL_MAX_STACK
-LAYERS_LIMIT = 500
 _FIRST_LAYER_FD = 256
 
 
@@ -36,16 +34,6 @@ def effective(layers: tuple[str, ...]) -> tuple[str, ...]:
     The others would show nothing: every name, whiteout and opaque directory of theirs is in the topmost, above them.
     """
     return tuple(reversed(dict.fromkeys(reversed(layers))))
-
-
-def check_depth(layers: Collection[str]) -> None:
-    """Raise UsageError if there are more layers than the kernel mounts."""
-    different = len(set(layers))
-    if different > LAYERS_LIMIT:
-        raise UsageError(
-            f"overlay: the kernel mounts at most {LAYERS_LIMIT} layers, and here are {different}",
-            "join RUN instructions by && and COPY instructions into one",
-        )
 
 
 def options(lowerdirs: tuple[str, ...], writable: WritableLayer) -> str:

@@ -24,7 +24,7 @@ from runtime.home import SEAL, store_root
 from runtime.images.model import Image, ImageConfig, Layer
 from runtime.images.oci import EPOCH_S
 from runtime.images.space import MIB, require_space
-from runtime.images.store import Store
+from runtime.images.store import Store, open_store
 from testbed.images import image_name
 from testbed.load.build import GENERATOR
 from testbed.machine import emulator
@@ -101,7 +101,7 @@ def _stored(
     paths = {ensure_guest(root, variant.kernel).kernel.folder}
     further: list[Image] = []
     if variant.inside == "containers":
-        further = [ensure_host_image(Store(store_root() / "images"), progress)]
+        further = [ensure_host_image(open_store(), progress)]
         paths.add(ensure_layer_disk(root / "disks", (*further, *images)))
     else:
         paths |= {ensure_disk(root / "disks", image, variant.disk.file_system) for image in images}
@@ -147,7 +147,7 @@ def inputs(
     ``images`` are the scenario's, by service; ``scenario`` is its folder, ``guest_kernel`` a file for guests. Raises
     PrerequisiteError for whatever the host lacks.
     """
-    store = Store(store_root() / "images")
+    store = open_store()
     own = ensure_machine_image(store, progress)
     needed = [replace(image, reference=image_name(job.scenario, service)) for service, image in images.items()]
     paths = set[Path]()

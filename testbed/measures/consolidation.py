@@ -31,7 +31,7 @@ from testbed.measures.context import RunContext
 from testbed.measures.level import CONFIDENCE, MOST_WINDOWS
 from testbed.measures.ramp import (
     RESERVE_BYTES,
-    Offer,
+    CopyLoad,
     Ramp,
     RampSettings,
     count_most_applications,
@@ -178,12 +178,12 @@ def make_growth(declared: int | None) -> Callable[[int], int]:
     return grow
 
 
-def make_offers(settings: Consolidation, mix: Mix, rate: Rate) -> Callable[[int], Offer | None]:
+def make_offers(settings: Consolidation, mix: Mix, rate: Rate) -> Callable[[int], CopyLoad | None]:
     """Return the load of each server: none on zombies, on the others the calibrated rate in the shape that was asked
     for. Raises UsageError when a window is too short for a single request."""
     curve, window_s = settings.make_curve(), settings.window_s
 
-    def offer(server: int) -> Offer | None:
+    def offer(server: int) -> CopyLoad | None:
         if mix.is_zombie(server):
             return None
         schedule = schedule_day(curve, rate.rate_per_s, window_s, find_phase(server))
@@ -192,7 +192,7 @@ def make_offers(settings: Consolidation, mix: Mix, rate: Rate) -> Callable[[int]
                 f"consolidation: no request falls due in {window_s:g} s at {rate.rate_per_s:.4g} requests/s",
                 f"x-testbed.consolidation.window_s of {math.ceil(1 / rate.rate_per_s)} at least",
             )
-        return Offer(rate.rate_per_s, schedule)
+        return CopyLoad(rate.rate_per_s, schedule)
 
     return offer
 

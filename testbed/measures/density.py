@@ -13,7 +13,7 @@ from contextlib import ExitStack
 
 from testbed.measures.context import RunContext
 from testbed.measures.level import CONFIDENCE, MOST_WINDOWS
-from testbed.measures.ramp import Offer, Ramp, RampSettings, count_most_applications, count_ports
+from testbed.measures.ramp import CopyLoad, Ramp, RampSettings, count_most_applications, count_ports
 from testbed.measures.schedule import PlannedTrial
 from testbed.measures.steps import make_metrics, make_part_metrics
 from testbed.results import Trial
@@ -27,7 +27,7 @@ def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None
         cap,
         density.settle_s,
         density.window_s,
-        lambda copy: Offer(density.rate_per_s),
+        lambda copy: CopyLoad(density.rate_per_s),
         lambda running: find_next_step(running, density.steps),
     )
     with ExitStack() as applications:

@@ -56,11 +56,12 @@ def guess_s(measure: str, settings: Settings, boots: bool) -> float:
     if measure == "start":
         return start_s + choose_window_s(load)
     if measure == "density":
-        steps = max(1, round(_TYPICAL_RAMP * density.cap))
+        looks = density.steps or range(1, 1 + max(1, round(_TYPICAL_RAMP * density.cap)))
         requests = density.rate_per_s * density.window_s
-        windows = sum(count_windows(round(copies * requests), settings.slo) for copies in range(1, steps + 1))
-        again_s = (windows - steps) * min(density.settle_s, AGAIN_WARMUP_S)
-        return density.settle_s + steps * (start_s + density.settle_s) + windows * density.window_s + again_s
+        windows = sum(count_windows(round(copies * requests), settings.slo) for copies in looks)
+        again_s = (windows - len(looks)) * min(density.settle_s, AGAIN_WARMUP_S)
+        settled_s = (1 + len(looks)) * density.settle_s
+        return looks[-1] * start_s + settled_s + windows * density.window_s + again_s
     if measure == "neighbours":
         cases = list_cases(settings.neighbours.kinds)
         starts = len(cases) + sum(bool(case.kind) for case in cases)

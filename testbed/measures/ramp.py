@@ -47,7 +47,7 @@ class Stop(Struct, frozen=True):
     outcome: Outcome = "ok"
 
 
-class Offer(Struct, frozen=True):
+class CopyLoad(Struct, frozen=True):
     """The load on one copy: requests per second on average, and when they are due."""
 
     rate_per_s: float
@@ -64,7 +64,7 @@ class RampSettings(Struct, frozen=True):
     cap: int
     settle_s: float
     window_s: float
-    offer: Callable[[int], Offer | None]
+    offer: Callable[[int], CopyLoad | None]
     grow: Callable[[int], int] = lambda running: running + 1
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from msgspec import Struct
 
 from runtime.errors import PrerequisiteError, TestbedError
 from runtime.images.store import Store
-from testbed.host import ksm
+from testbed.host import ksm, kvm
 from testbed.host.facts import read_lines
+from testbed.host.kvm import Kvm
+from testbed.qemu.accelerator import HARDWARE_HINT, Attempt, at_hardware_speed, read_last_attempts
 from testbed.qemu.memory import HUGE_PAGE_BYTES, OVERCOMMIT
 from testbed.qemu.variants import Variant
 from vm_images.cloud import cloud_inputs, disk_key
@@ -48,6 +51,7 @@ class Host(Struct, frozen=True):
     minimal: GuestKernel | None = None
     cloud_made: bool = False
     container_host_made: bool = False
+    kvm_problem: str = ""
     ksm_problem: str = ""
     hugepages_problem: str = ""
 
@@ -70,6 +74,7 @@ def look_at_host(store: Path) -> Host:
         minimal,
         _is_cloud_made(guest_root),
         _has_image(store),
+        find_kvm_problem(kvm.detect(), read_last_attempts(guest_root)),
         _find_ksm_problem(),
         find_hugepages_problem(),
     )
@@ -93,6 +98,17 @@ def _has_image(store: Path) -> bool:
     except (TestbedError, OSError):
         return False
     return True
+
+
+def find_kvm_problem(found: Kvm, last: Sequence[Attempt]) -> str:
+    """Return why no guest runs on hardware, as far as that is known without booting one: by the device, and by what
+    worked when it was tried last; empty when it does, or when nothing has been tried."""
+    if found.kind in ("none", "pvm") or not last:
+        return found.words if found.kind in ("none", "pvm") else ""
+    worked = next((one for one in last if one.accelerator == "kvm"), None)
+    if worked is None:
+        return "no guest booted under it when one was tried last"
+    return "" if at_hardware_speed(worked, last) else "it is no faster than QEMU's translator"
 
 
 def _find_ksm_problem() -> str:
@@ -127,6 +143,8 @@ def find_needs(variant: Variant, host: Host) -> tuple[Need, ...]:
     if variant.inside == "containers":
         made = "built" if host.container_host_made else "built by the first run, in a minute"
         needs.append(Need(f"the system inside ({made})", True))
+    if variant.accelerator == "kvm":
+        needs.append(_need("virtualisation in hardware", host.kvm_problem, HARDWARE_HINT))
     if variant.memory.ksm:
         needs.append(_need("KSM", host.ksm_problem, "run as root, on a kernel with CONFIG_KSM"))
     if variant.memory.hugepages:

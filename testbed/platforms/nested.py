@@ -16,9 +16,8 @@ from msgspec.structs import replace
 
 from runtime.description import to_json
 from runtime.errors import UsageError
-from runtime.home import store_root
 from runtime.images.model import Image
-from runtime.images.store import Store
+from runtime.images.store import open_store
 from runtime.spec import Resources, Spec
 from testbed.platforms.protocol import Instance
 from testbed.platforms.vm import VmPlatform
@@ -57,7 +56,7 @@ class _LayerDisk(Disks):
 
     def prepare(self, images: Iterable[Image]) -> None:
         given = tuple(images)
-        host = ensure_host_image(Store(store_root() / "images"), print_progress)
+        host = ensure_host_image(open_store(), print_progress)
         disk = ensure_layer_disk(self._shared, (host, *given))
         places = {str(layer.path): f"{LAYERS}/{layer_name(layer)}" for image in given for layer in image.layers}
         self.inside = _Inside(tuple(map(layer_name, host.layers)), disk, places)

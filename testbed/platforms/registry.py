@@ -16,6 +16,7 @@ from testbed.platforms.cloud import CloudPlatform
 from testbed.platforms.container import ContainerPlatform
 from testbed.platforms.docker import DockerPlatform
 from testbed.platforms.docker_client import find_daemon
+from testbed.platforms.hypervisors import HYPERVISORS, refuse_hypervisor
 from testbed.platforms.libvirt_lxc import LibvirtLxcPlatform, find_driver
 from testbed.platforms.needs import Host, find_needs, look_at_host
 from testbed.platforms.nested import ContainersInVmPlatform
@@ -64,6 +65,8 @@ def require_platform(name: str, host: Host) -> None:
     """Raise PrerequisiteError when a platform lacks a program, as far as that is known before it is prepared."""
     if name in PEERS:
         probe(PEERS[name])
+    elif name in HYPERVISORS:
+        refuse_hypervisor(name)
     elif name == "container-restored":
         find_criu()
     elif name == "docker":
@@ -98,7 +101,11 @@ def expand(names: Sequence[str], tell: Callable[[str], None]) -> tuple[str, ...]
 
 
 def check_names(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names as given. Raises UsageError for one that is no platform, or named twice."""
+    """Return the names as given. Raises UsageError for one that is no platform, or named twice, and PrerequisiteError
+    for a hypervisor that nothing of the testbed's runs on."""
+    for name in names:
+        if name in HYPERVISORS:
+            refuse_hypervisor(name)
     unknown = [name for name in names if name not in NAMES]
     if unknown or not names:
         raise UsageError(
@@ -191,6 +198,8 @@ def require_programs(names: Iterable[str]) -> None:
     for name in names:
         if name == "container-restored":
             find_criu()
+        elif name in HYPERVISORS:
+            refuse_hypervisor(name)
         elif name in PEERS:
             probe(PEERS[name])
         elif name == "docker":

@@ -28,7 +28,7 @@ from testbed.lab import fix_port
 from testbed.platforms import phases
 from testbed.platforms.protocol import Instance, Started
 from testbed.qemu import memory, snapshots
-from testbed.qemu.accelerator import AUTO, CANDIDATES, reach_verdict
+from testbed.qemu.accelerator import AUTO
 from testbed.qemu.account import (
     find_emulator_account,
     make_guest_account,
@@ -57,7 +57,7 @@ from testbed.qemu.emulator import (
 from testbed.qemu.enclosure import enclose
 from testbed.qemu.exits import read_exits
 from testbed.qemu.pinning import Pinning, make_pinning
-from testbed.qemu.prepared import Prepared, describe_machine
+from testbed.qemu.prepared import Prepared, choose_accelerator, describe_machine
 from testbed.qemu.reader import ConsoleReader, adopt_orphans
 from testbed.qemu.running import Running, limit_start, report_refusal
 from testbed.qemu.tap import create_tap, remove_tap
@@ -155,7 +155,7 @@ class VmPlatform:
             undo.callback(disks.close)
             disks.prepare(images)
             require_reach(make_guest_account(account, self._run_id, 0), guest.kernel.image, *disks.paths())
-            chosen = reach_verdict(root, qemu, guest, self._wanted)
+            chosen = choose_accelerator(self._variant, root, qemu, guest, self._wanted)
             undo.callback(shutil.rmtree, self._scratch, ignore_errors=True)
             enclose(self._scratch)
             undo.enter_context(memory.while_prepared(self._variant.memory, self._lease))
@@ -198,7 +198,7 @@ class VmPlatform:
             if not domain.incoming:
                 given += self._write_boot_files(instance, domain)
             admission = folder / "admission"
-            plan = emulator_plan(prepared.qemu, admission, account, self._qemu_arguments(), namespace=here)
+            plan = emulator_plan(prepared.qemu, admission, account, prepared.qemu_arguments, namespace=here)
             domain.emulator_plan.write_bytes(encode(plan))
             undo.callback(cgroup.remove)
             undo.callback(cgroup.kill)
@@ -298,10 +298,6 @@ class VmPlatform:
 
     def _command_line(self) -> str:
         return COMMAND_LINE + (clock_options() if self._variant.machine == "microvm" else "")
-
-    def _qemu_arguments(self) -> tuple[str, ...]:
-        accelerator = self._ready().verdict.accelerator
-        return ("-accel", CANDIDATES[accelerator]) if accelerator == "tcg-single" else ()
 
     def _guest_plan(self, instance: Instance) -> Plan:
         prepared = self._ready()

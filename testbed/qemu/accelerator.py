@@ -35,6 +35,7 @@ from runtime.plan.steps import LogLine, Plan
 from runtime.speed import factor, scale
 from testbed.host.facts import EMULATOR
 from testbed.qemu.account import NAME, find_emulator_account, make_guest_account
+from testbed.qemu.emulator import read_qemu_version
 from vm_images.guest import COMMAND_LINE, Guest
 from vm_images.plans.guest import FIRST_USERSPACE
 
@@ -50,11 +51,23 @@ _LEAST_KVM_LIMIT_S = 2.0
 _TRIES_OF_PROVEN_KVM = 3
 # The candidates, the best first, with QEMU's -accel for each.
 CANDIDATES = {"kvm": "kvm", "tcg": "tcg,thread=multi", "tcg-single": "tcg,thread=single"}
+# What is never chosen for its speed: every instruction is translated by itself, entered and left, and the next looked
+# up. It is for the machines that ask for it.
+ONE_BY_ONE = "tcg-one-by-one"
+_SINGLE_THREADED = ("tcg-single", ONE_BY_ONE)
+# QEMU's switch for that became a property of the accelerator in this version.
+_PROPERTY_SINCE = (8, 1)
 AUTO = "auto"
 # What a guest under KVM gets for a processor, the best first: libvirt's mode or model, and QEMU's -cpu for it.
 KVM_CPUS = {"host-passthrough": "host", "maximum": "max", "qemu64": "qemu64"}
 ON_EMULATED_HOST = " on an emulated host"
-_NAMES = {"kvm": "KVM", "tcg": "TCG, emulated", "tcg-single": "TCG with one thread, emulated"}
+HARDWARE_HINT = "`bench --machine reference` has it, emulated; invoke doctor says what this host lacks"
+_NAMES = {
+    "kvm": "KVM",
+    "tcg": "TCG, emulated",
+    "tcg-single": "TCG with one thread, emulated",
+    ONE_BY_ONE: "TCG instruction by instruction, emulated",
+}
 # Part of a cached verdict's key: to be raised when its form changes.
 _FORMAT = 4
 # The results of this process: all platforms of a run go by the same.
@@ -98,6 +111,11 @@ class Verdict(Struct, frozen=True):
     attempts: tuple[Attempt, ...] = ()
 
     @property
+    def single_threaded(self) -> bool:
+        """Whether one thread of QEMU is all virtual processors."""
+        return self.accelerator in _SINGLE_THREADED
+
+    @property
     def slowness(self) -> float:
         """How many times longer this host takes than limits of time are made for, for a boot or for ordinary work."""
         return max(factor(), (self.boot_s or 0.0) / _USUAL_BOOT_S)
@@ -124,12 +142,24 @@ def check_accelerator(name: str) -> str:
     return name
 
 
+def accelerator_options(qemu: Path, accelerator: str) -> tuple[str, ...]:
+    """Return the options by which QEMU is told an accelerator; the one that goes by single instructions has been
+    another option before QEMU 8.1 (its release notes), so its version is asked for."""
+    if accelerator != ONE_BY_ONE:
+        return ("-accel", CANDIDATES[accelerator])
+    version = re.search(r"version (\d+)\.(\d+)", read_qemu_version(qemu))
+    if version is None or (int(version[1]), int(version[2])) >= _PROPERTY_SINCE:
+        return ("-accel", f"{CANDIDATES['tcg-single']},one-insn-per-tb=on")
+    return ("-accel", CANDIDATES["tcg-single"], "-singlestep")
+
+
 def probe_command(qemu: Path, kernel: Path, initrd: Path, accelerator: str = "kvm", cpu: str = "max") -> list[str]:
     """Return the command of a QEMU with a machine like a guest's, but neither disk nor network; the console is its
     output."""
     return [
         *(str(qemu), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
-        *("-accel", CANDIDATES[accelerator], "-machine", "q35", "-cpu", cpu, "-m", "256M", "-smp", "1"),
+        *accelerator_options(qemu, accelerator),
+        *("-machine", "q35", "-cpu", cpu, "-m", "256M", "-smp", "1"),
         *("-kernel", str(kernel), "-initrd", str(initrd), "-append", COMMAND_LINE, "-serial", "stdio"),
     ]
 
@@ -311,6 +341,14 @@ def _try_kvm(qemu: Path, guest: Guest, limit_s: float, tries: int) -> Attempt:
     return tried
 
 
+def _list_translators(wanted: str) -> tuple[str, ...]:
+    """Return the translators that matter to who has ``wanted`` an accelerator. In a sealed store's machine, which has
+    what it is given and whose time is dear, none does beside KVM."""
+    if wanted == ONE_BY_ONE:
+        return (ONE_BY_ONE,)
+    return () if wanted == "kvm" and is_sealed() else tuple(name for name in CANDIDATES if name != "kvm")
+
+
 def try_accelerators(guest_root: Path, qemu: Path, guest: Guest, wanted: str = AUTO) -> tuple[Attempt, ...]:
     """Return every candidate that matters to who has ``wanted`` one: as it was tried before and worked, or tried now.
 
@@ -323,10 +361,9 @@ def try_accelerators(guest_root: Path, qemu: Path, guest: Guest, wanted: str = A
     if (path, wanted) in _tried:
         return _tried[path, wanted]
     cached = _read(path)
-    others = () if wanted == "kvm" and is_sealed() else tuple(name for name in CANDIDATES if name != "kvm")
     translated = tuple(
         cached[name] if name in cached and cached[name].boot_s is not None else try_accelerator(qemu, guest, name)
-        for name in others
+        for name in _list_translators(wanted)
     )
     if wanted in (AUTO, "kvm"):
         worked = "kvm" in cached and cached["kvm"].boot_s is not None
@@ -346,3 +383,12 @@ def try_accelerators(guest_root: Path, qemu: Path, guest: Guest, wanted: str = A
 def reach_verdict(guest_root: Path, qemu: Path, guest: Guest, wanted: str = AUTO) -> Verdict:
     """Return the accelerator for this host. Raises PrerequisiteError when the ``wanted`` one, or none, works."""
     return decide(try_accelerators(guest_root, qemu, guest, wanted), explain_closed_kvm(), wanted)
+
+
+def require_hardware(guest_root: Path, qemu: Path, guest: Guest, platform: str) -> Verdict:
+    """Return KVM's verdict, for a ``platform`` that is nothing without hardware virtualisation. Raises
+    PrerequisiteError where guests do not run on that."""
+    verdict = reach_verdict(guest_root, qemu, guest, "kvm" if is_sealed() else AUTO)
+    if verdict.accelerator != "kvm":
+        raise PrerequisiteError(f"{platform} needs virtualisation in hardware: {verdict.reason}", HARDWARE_HINT)
+    return verdict

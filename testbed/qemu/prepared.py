@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from testbed.host.facts import format_version
-from testbed.qemu.accelerator import Verdict
+from testbed.qemu.accelerator import Verdict, accelerator_options, reach_verdict, require_hardware
 from testbed.qemu.account import Account
 from testbed.qemu.connection import Connection
 from testbed.qemu.disks import Disks
@@ -36,9 +36,24 @@ class Prepared(Struct, frozen=True):
         """libvirt's own connection (virConnect). Raises TestbedError when it is lost."""
         return self.libvirt.current()
 
+    @property
+    def qemu_arguments(self) -> tuple[str, ...]:
+        """What QEMU is told before all that libvirt tells it: an accelerator that libvirt has no word for."""
+        return accelerator_options(self.qemu, self.verdict.accelerator) if self.verdict.single_threaded else ()
+
     def pins(self, variant: Variant) -> bool:
         """Return whether each virtual processor is pinned: where one thread of QEMU is all of them, none can be."""
-        return variant.pinned and self.verdict.accelerator != "tcg-single"
+        return variant.pinned and not self.verdict.single_threaded
+
+
+def choose_accelerator(variant: Variant, guest_root: Path, qemu: Path, guest: Guest, wanted: str) -> Verdict:
+    """Return what machines of the variant run on: what makes them that kind, or else the run's ``wanted`` one.
+
+    Raises PrerequisiteError when that does not work here.
+    """
+    if variant.accelerator == "kvm":
+        return require_hardware(guest_root, qemu, guest, variant.name)
+    return reach_verdict(guest_root, qemu, guest, variant.accelerator or wanted)
 
 
 def describe_machine(variant: Variant, prepared: Prepared, command_line: str) -> dict[str, object]:

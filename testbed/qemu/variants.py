@@ -69,6 +69,8 @@ class Variant(Struct, frozen=True):
     libvirt's connection. ``kernel`` is the distribution's, our minimal one, or one of somebody's own.
     ``emulator_cpus`` is what QEMU's own threads may use besides the services' limit of processor time. ``pinned``: each
     virtual processor runs on one of the host's, and the guest is shown the topology and the caches of those.
+    ``accelerator`` is what makes it the machine that it is, whatever the run's is: ``kvm`` on hardware, or the
+    translator that goes instruction by instruction; empty for the run's.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Variant(Struct, frozen=True):
     kernel: KernelName | GuestKernel = "debian"
     emulator_cpus: float = 0.0
     pinned: bool = False
+    accelerator: Literal["", "kvm", "tcg-one-by-one"] = ""
 
     @property
     def boots_kernel(self) -> bool:
@@ -178,5 +181,8 @@ VARIANTS = index_by_name(
         # As Felter et al. (2014) tuned theirs: processors pinned, and their topology shown to the guest.
         Variant("vm-tuned", pinned=True),
         Variant("vm-containers", guest_per="application", inside="containers"),
+        # Of the ladder: SoftPC's way to run a machine, and that of VT-x and AMD-V.
+        Variant("emulated-1988", accelerator="tcg-one-by-one"),
+        Variant("hardware-2006", accelerator="kvm"),
     )
 )

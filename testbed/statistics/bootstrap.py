@@ -50,10 +50,11 @@ def estimate_bca(values: Sequence[float], statistic: Callable[..., Any]) -> Esti
         method="BCa",
         rng=np.random.default_rng(_SEED),
     ).confidence_interval
-    effective = len(values) / find_inflation(values)
+    related = autocorrelation(values)
+    effective = len(values) / find_inflation(values, related)
     wider = find_factor(effective) / find_factor(len(values))
     low, high = (value + wider * (float(limit) - value) for limit in (interval.low, interval.high))
-    return Estimate(value, low, high, len(values), LEVEL, effective, autocorrelation(values).found)
+    return Estimate(value, low, high, len(values), LEVEL, effective, related.found)
 
 
 def _expand(n: int) -> float:

@@ -103,7 +103,9 @@ def _inflate(*samples: Sequence[float]) -> float:
     not be enough to tell them apart among the comparisons of a run.
     """
     return fmean(
-        find_inflation(values) if len(values) >= FEWEST_TO_SHOW and autocorrelation(values).found else 1.0
+        find_inflation(values, related)
+        if len(values) >= FEWEST_TO_SHOW and (related := autocorrelation(values)).found
+        else 1.0
         for values in samples
     )
 

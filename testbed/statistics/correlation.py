@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 from statistics import NormalDist, fmean
 
 from msgspec import Struct
@@ -78,19 +78,16 @@ def _correlate_neighbours(values: Sequence[float]) -> float | None:
 def rank(values: Sequence[float]) -> list[float]:
     """Return the rank of each value, from 1; equal ones share theirs."""
     order = sorted(range(len(values)), key=values.__getitem__)
-    ranks = [0.0] * len(values)
-    begin = 0
-    while begin < len(order):
-        end = begin
-        while end < len(order) and values[order[end]] == values[order[begin]]:
-            end += 1
-        for index in order[begin:end]:
-            ranks[index] = (begin + 1 + end) / 2
-        begin = end
+    ranks, begin = [0.0] * len(values), 0
+    for _, tied in groupby(order, values.__getitem__):
+        indices = list(tied)
+        begin += len(indices)
+        for index in indices:
+            ranks[index] = begin - (len(indices) - 1) / 2
     return ranks
 
 
-def find_inflation(values: Sequence[float]) -> float:
+def find_inflation(values: Sequence[float], related: Autocorrelation | None = None) -> float:
     """Return how many times as large as that of independent trials the variance of a mean of trials in their order, or
     of their ranks, must be taken to be: at least 1, which fewer than ``FEWEST_TO_SHOW`` have.
 
@@ -100,12 +97,9 @@ def find_inflation(values: Sequence[float]) -> float:
     neighbours are found to resemble each other, that may last longer than such a series has it, as a state of the host
     does below the noise of each trial. Then it is no less than what the means of batches of 2, 4, 8 ... trials vary by
     and have in common (batch means: C. Alexopoulos and A. F. Seila, Output data analysis, in J. Banks, Handbook of
-    Simulation, 1998).
+    Simulation, 1998). Who has the values' autocorrelation gives it as ``related``.
     """
-    return _find_inflation(values, autocorrelation(values))
-
-
-def _find_inflation(values: Sequence[float], related: Autocorrelation) -> float:
+    related = related or autocorrelation(values)
     n = related.n
     if n < FEWEST_TO_SHOW or related.bound == 1:
         return 1.0
@@ -193,7 +187,7 @@ def _allow(values: Sequence[float], estimate: Estimate, depth: float) -> Estimat
     """Return an estimate whose limits lie ``depth`` order statistics from each end if trials are independent, and as
     many times as far from the middle as the number of values below the median varies more."""
     related = autocorrelation(values)
-    n, inflation = related.n, _find_inflation(values, related)
+    n, inflation = related.n, find_inflation(values, related)
     ordered, middle = sorted(values), (n - 1) / 2
     at = max(0.0, middle - (middle - depth) * math.sqrt(_inflate_signs(inflation)))
     below, part = math.floor(at), at - math.floor(at)

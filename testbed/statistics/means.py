@@ -52,10 +52,10 @@ def estimate_mean(values: Sequence[float]) -> MeanEstimate:
     n, mean = len(values), fmean(values)
     if n < FEWEST_OF_A_MEAN:
         return MeanEstimate(mean, None, None, n)
-    effective = n / find_inflation(values)
+    related = autocorrelation(values)
+    effective = n / find_inflation(values, related)
     half = find_factor(effective) * math.sqrt(math.fsum((value - mean) ** 2 for value in values) / n)
-    related = autocorrelation(values).found
-    return MeanEstimate(mean, mean - half, mean + half, n, effective if n >= FEWEST_TO_SHOW else None, related)
+    return MeanEstimate(mean, mean - half, mean + half, n, effective if n >= FEWEST_TO_SHOW else None, related.found)
 
 
 def find_factor(effective: float) -> float:

@@ -39,6 +39,13 @@ def test_no_line_is_longer_than_the_terminal_and_nothing_is_cut(width: int) -> N
         assert word in text
 
 
+def test_heads_that_fill_their_columns_stand_apart() -> None:
+    labels = {f"p{number}": f"platform-{number:02}" for number in range(12)}
+    lines = [Line("start"), *(Line("  a faults", dict.fromkeys(labels, "1 s")) for _ in range(4))]
+    text = printed(60, labels, lines)
+    assert text.count("faults") == 4 and not re.search(r"faults\S", text)
+
+
 @pytest.mark.parametrize("width", [80, 100])
 def test_twelve_platforms_have_a_row_each(width: int) -> None:
     labels = {f"p{number}": f"platform-{number:02}" for number in range(12)}

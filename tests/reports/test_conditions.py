@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
-from reports.conditions import judge_noise, list_badges
+from reports.conditions import describe_roots, judge_noise, list_badges
 from testbed.analysis import Run, read_run
 from testbed.results import Metric, RunFolder, Trial
 
@@ -61,3 +62,19 @@ def test_badges_say_what_the_figures_are(write_run: WriteRun) -> None:
         ("alarm", "Emulated"), ("alarm", "Instruction time"), ("alarm", "The run did not finish (interrupted)"),
         ("note", "Quick settings"),
     ]  # fmt: skip
+
+
+def test_what_makes_the_roots_is_told_of_each_platform(write_run: WriteRun) -> None:
+    platforms = {
+        "container": {"label": "container", "emulated": False, "root": "overlay on tmpfs"},
+        "vm": {"label": "VM", "emulated": True, "accelerator": "tcg"},
+        "crun": {"label": "crun", "emulated": False, "root": "overlay on tmpfs"},
+    }
+    path = write_run(starts=1, ramps=0, blocks=0, root_driver="overlay")
+    manifest = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps(manifest | {"platforms": platforms}))
+    assert describe_roots(open_run(path)) == "container, crun: overlay on tmpfs; VM: overlay in the guest"
+    manifest["platforms"] = {"vm": platforms["vm"]}
+    del manifest["root_driver"]
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    assert describe_roots(open_run(path)) == ""

@@ -53,8 +53,10 @@ def print_all(run: Path) -> None:
 
 
 def compare(run: Path) -> None:
-    other = read_side(str(run.parent / "whole"), run.parent)
-    for sides in ((other, [measure(run)]), ([measure(run)], other), ([*other, measure(run)], other)):
+    other, hurt = read_side(str(run.parent / "whole"), run.parent), measure(run)
+    several = compare_sides([*other, hurt], other, Limits(), anyway=True)
+    json.dumps(data.as_json(several), allow_nan=False)
+    for sides in ((other, [hurt]), ([hurt], other)):
         comparison = compare_sides(*sides, Limits(), anyway=True)
         json.dumps(data.as_json(comparison), allow_nan=False)
         assert "<script>" not in page.render_page(comparison, True)
@@ -154,6 +156,7 @@ def rewrite(run: Path, manifest: Any, lines: list[Any] | None = None) -> None:
 def test_any_value_in_a_manifest(reader: str, small: Path) -> None:
     manifest = json.loads((small / "manifest.json").read_text())
     chance = random.Random(8)
+    assert outlive(READERS[reader], small) == "", "what it is before it is damaged"
     for path in paths(manifest):
         for new in chance.sample(NASTY, 1):
             rewrite(small, replaced(manifest, path, new))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import compileall
 import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from py_compile import PycInvalidationMode
 
 import pytest
 
@@ -19,7 +21,7 @@ from runtime.images.store import Store
 from testbed.qemu.emulator import find_qemu
 from tests import scratches, waiting
 from tests.scratches import name_run
-from vm_images.container_host import INTERPRETER, ensure_host_image, host_initrd
+from vm_images.container_host import INTERPRETER, PACKAGES, ensure_host_image, host_initrd
 from vm_images.disk import ensure_layer_disk, layer_name
 from vm_images.guest import COMMAND_LINE, ensure_guest
 from vm_images.plans.container_host import LAYERS, ContainerHost
@@ -84,6 +86,18 @@ def layers_of_checks(
         shutil.copy2(source, target)
     found = tuple(Layer(f"sha256:{name}", directory / name) for name in ("busybox", "checks"))
     return Image("test/checks", "sha256:checks", ImageConfig(), found)
+
+
+def layer_of_code(directory: Path, packages: Iterable[Path]) -> Layer:
+    """A layer with packages of Python beside those of the host image, which has the version of Python that runs this.
+    They are compiled already: an emulated processor would take a minute to do it, at every boot."""
+    code = directory / "code"
+    for package in packages:
+        target = code / PACKAGES.lstrip("/") / package.name
+        shutil.copytree(package, target, ignore=shutil.ignore_patterns("__pycache__"))
+    mode = PycInvalidationMode.UNCHECKED_HASH
+    assert compileall.compile_dir(code, quiet=1, stripdir=code, prependdir="/", invalidation_mode=mode)
+    return Layer("sha256:code", code)
 
 
 def outcomes_of(

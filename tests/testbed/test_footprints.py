@@ -63,6 +63,16 @@ def test_a_footprint_has_what_its_trials_have_and_keeps_their_interval(tmp_path:
     assert container.held == (4,) * 6 and container.capped
 
 
+def test_an_idle_copy_that_was_looked_at_counts_as_it_was_seen(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    for number in range(6):
+        metrics = (Metric("servers", 3, "1"), Metric("idle_cpu", 0.007 + number / 1e4, "1"))
+        run.folder.append(Trial(900 + number, number, "vm", "consolidation", "ok", "", {}, metrics))
+    container, machine = read_footprints(read_run(run.folder))
+    assert machine.cpu_idle is not None and machine.cpu_idle.value == pytest.approx(0.00725)
+    assert container.cpu_idle is not None and container.cpu_idle.value == pytest.approx(0.02)
+
+
 def test_few_trials_have_no_interval_and_say_so(tmp_path: Path) -> None:
     (container, _) = read_footprints(write_run(tmp_path, ramps=2))
     assert "CPU time per request" in container.without_interval

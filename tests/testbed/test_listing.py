@@ -9,6 +9,7 @@ import pytest
 
 from testbed import listing
 from testbed.listing import DESCRIPTIONS, list_platforms, list_scenarios
+from testbed.platforms.hypervisors import HYPERVISORS
 from testbed.platforms.registry import NAMES
 from testbed.scenario.new import create_scenario
 
@@ -16,13 +17,13 @@ SCENARIOS = Path(__file__).parents[2] / "scenarios"
 
 
 def test_every_platform_is_described() -> None:
-    assert set(DESCRIPTIONS) == set(NAMES)
+    assert set(DESCRIPTIONS) == {*NAMES, *HYPERVISORS}
     assert all(0 < len(text) < 100 for text in DESCRIPTIONS.values())
 
 
 def test_every_platform_says_what_it_is_or_why_it_is_not_here() -> None:
     listed = list_platforms()
-    assert tuple(one.name for one in listed) == NAMES
+    assert tuple(one.name for one in listed) == (*NAMES, *HYPERVISORS)
     for one in listed:
         assert one.detail and one.description
         assert one.available or one.fix, f"{one.name} is not here, and nobody says what to do"

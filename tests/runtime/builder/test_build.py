@@ -25,7 +25,7 @@ from runtime.images.rootfs import lookup, read_text
 from runtime.images.store import Store
 from runtime.lease import STATE_ROOT, is_held
 from runtime.spec import Spec, User
-from runtime.unionfs import overlay
+from runtime.unionfs import depth
 from runtime.unionfs.lookup import OPAQUE_XATTR
 from tests.owned import mounts_of
 from tests.runtime.builder.builders import start_build
@@ -125,7 +125,7 @@ def test_more_layers_than_the_kernel_mounts_are_refused_at_their_line(
     build_text: Build, context: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (context / "file").write_text("x")
-    monkeypatch.setattr(overlay, "LAYERS_LIMIT", 3)
+    monkeypatch.setattr(depth, "LAYERS_LIMIT", 3)
     with pytest.raises(UsageError, match=r"Dockerfile:4: overlay: the kernel mounts at most 3 layers, and here are 4"):
         build_text("FROM tiny\nCOPY file /a\nCOPY file /b\nCOPY file /c\n")
 

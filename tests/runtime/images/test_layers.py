@@ -15,7 +15,7 @@ import pytest
 
 from runtime.atomic import remove
 from runtime.errors import UsageError
-from runtime.images.layers import digest, settle, write_tar
+from runtime.images.layers import digest, encode_header, settle, write_tar
 from runtime.images.oci import EPOCH_S
 from runtime.unionfs.lookup import OPAQUE_XATTR
 
@@ -161,3 +161,14 @@ def test_a_socket_has_no_place_in_a_tar(tmp_path: Path) -> None:
     before = digest(tree)
     os.mknod(tree / "socket", stat.S_IFSOCK | 0o600)
     assert digest(tree) == before
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE])
+@pytest.mark.parametrize("name", ["a", "d/e", "n" * 99, "n" * 100, "n" * 101, "x/" * 49 + "yz", "é", "\udcff"])
+def test_a_header_is_the_one_that_tarfile_makes(kind: bytes, name: str) -> None:
+    for number in (0, 5, 8**7 - 1, 8**7, 8**11 - 1, 8**11, -1):
+        info = tarfile.TarInfo(name)
+        info.type, info.mode, info.mtime = kind, 0o104755, number
+        info.uid = info.gid = min(max(number, 0), 8**7)
+        info.size = max(number, 0) if kind == tarfile.REGTYPE else 0
+        assert encode_header(info) == info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"), number

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -105,9 +106,11 @@ def said(root: Path, *arguments: str) -> tuple[int, str]:
 @pytest.mark.no_cover
 @pytest.mark.parametrize("first", sorted(EVERYTHING))
 def test_a_configuration_with_anything_in_the_place_of_anything(first: str, tmp_path: Path) -> None:
+    """A third of the values, others in each place; those that are decoded alike are many, and have all of them."""
     (tmp_path / "rootfs").mkdir()
+    chance = random.Random(first)
     for place in places(EVERYTHING):
-        for value in EVIL if place[:1] == (first,) else ():
+        for value in chance.sample(EVIL, len(EVIL) // 3) if place[:1] == (first,) else ():
             (tmp_path / "config.json").write_text(json.dumps(at(place, value)))
             said(tmp_path / "state", "--explain", "create", f"--bundle={tmp_path}", "a")
 
@@ -220,8 +223,9 @@ def test_damaged_state(name: str, oci: Runtime) -> None:
     content = path.read_bytes() if path.exists() else b""
     saved = oci.root.parent / "saved"
     shutil.copytree(oci.root / "a", saved)
+    chance = random.Random(name)
     for variant in damaged(name, content):
-        for command in COMMANDS:
+        for command in chance.sample(COMMANDS, len(COMMANDS) // 2):  # all read it in the same way
             path.write_bytes(variant)
             said(oci.root, *command)
             shutil.copytree(saved, oci.root / "a", dirs_exist_ok=True)
@@ -254,6 +258,7 @@ LINES: tuple[tuple[str, ...], ...] = (
     ("create", "--preserve-fds", "?", "b"), ("create", "--console-socket", "?", "b"), ("start", "--failed", "?", "a"),
     ("events", "--stats", "--interval", "?", "a"), ("start", "--failed", "1:?", "a"),
 )  # fmt: skip
+MAKING = ("create", "image-run")
 
 
 @pytest.mark.parametrize("line", LINES, ids=" ".join)
@@ -263,7 +268,7 @@ def test_words_of_the_command_line(line: tuple[str, ...], oci: Runtime) -> None:
     oci("start", "a")
     for word in WORDS:
         said(oci.root, *(part.replace("?", word) for part in line))
-        for name in ("b", word):
+        for name in ("b", word) if line[0] in MAKING else ():
             said(oci.root, "delete", "--force", "--", name)
     for name in os.listdir(oci.root):
         oci("delete", "--force", name)

@@ -172,7 +172,9 @@ def test_layers_are_fetched_side_by_side(store: Store, source: Repository, befor
 
     before.rule = rule
     with client_of(tmp_path) as client:
-        pull(store, client, f"{before.host}/team/app:side", print)
+        image = pull(store, client, f"{before.host}/team/app:side", print)
+    assert len(image.layers) == len(LAYERS)
+    assert not both.broken, "each waited for all the others to be asked for"
 
 
 def test_a_layer_that_occurs_twice_is_fetched_once(

@@ -6,7 +6,8 @@ import pytest
 
 from runtime.errors import UsageError
 from runtime.plan.steps import Chdir, Mount, Open
-from runtime.unionfs.overlay import LAYERS_LIMIT, WritableLayer, effective, mount_steps, options
+from runtime.unionfs.depth import LAYERS_LIMIT
+from runtime.unionfs.overlay import WritableLayer, effective, mount_steps, options
 
 WRITABLE = WritableLayer("/u", "/w")
 

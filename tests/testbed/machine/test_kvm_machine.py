@@ -14,6 +14,7 @@ import pytest
 from msgspec import Struct
 from msgspec.structs import replace
 
+from runtime import speed
 from runtime.errors import PrerequisiteError, WorkloadError
 from runtime.files import read_bounded
 from runtime.home import SEAL, store_root
@@ -41,7 +42,8 @@ _SYSTEMD = "exec /lib/systemd/systemd --unit=checks.service --show-status=0 --lo
 _DEVICES = "z /dev/kvm 0660 - kvm -\nz /dev/vhost-net 0660 - kvm -\n"
 _LONGEST_CONSOLE = 16 << 20
 DIED = "the emulated machine died in it, or stood still, in each of two boots"
-_SILENCE_S = 150.0  # the longest check takes a fifth of it
+# The longest check takes a third of it on an idle host; a machine that stood still is waited for as long, twice.
+_SILENCE_S = 90.0
 _COMMANDS = ("sh", "cat", "ls", "ip")
 
 
@@ -100,7 +102,7 @@ def machine(work: Path) -> Machine:
 def boot(made: Inputs, name: str) -> dict[str, str]:
     """What each check came to, as far as the machine got."""
     with lease(name) as scratch, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(emulation, "SILENCE_S", _SILENCE_S)
+        patch.setattr(emulation, "SILENCE_S", speed.scale(_SILENCE_S))
         try:
             emulate(made, name, scratch / "console", scratch / "results", print, deterministic=False)
         except WorkloadError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from testbed.measures.pace import Pace, Step, describe_time, guess_s, show_seconds
+from testbed.measures.pace import TYPICAL_START_S, Pace, Step, describe_time, guess_s, show_seconds
 from testbed.scenario.model import Settings
 from tests.testbed.measures.conftest import SETTINGS
 
@@ -70,3 +70,12 @@ def test_a_guess_follows_the_settings() -> None:
     for measure in ("start", "density", "utilisation"):
         assert 0 < guess(SETTINGS, measure) < guess(longer, measure)
         assert guess(SETTINGS, measure) < guess_s(measure, SETTINGS, boots=True)
+
+
+def test_of_a_ramp_only_the_steps_asked_for_take_their_windows() -> None:
+    def guess(cap: int, *steps: int) -> float:
+        density = replace(SETTINGS.density, settle_s=2.0, window_s=5.0, rate_per_s=100.0, cap=cap, steps=steps)
+        return guess_s("density", replace(SETTINGS, density=density), boots=False)
+
+    assert guess(24, 12, 24) < guess(24) / 2
+    assert guess(24, *range(1, 25)) > guess(24, 12, 24) > guess(24, 24) > 24 * TYPICAL_START_S

@@ -11,7 +11,7 @@ import pytest
 from testbed.measures.application import Application
 from testbed.measures.context import RunContext
 from testbed.measures.ramp import (
-    Offer,
+    CopyLoad,
     Ramp,
     RampSettings,
     application_bytes,
@@ -54,7 +54,7 @@ def test_copies_are_added_in_strides_and_those_without_a_load_have_none(
         cap=4,
         settle_s=0.0,
         window_s=0.3,
-        offer=lambda copy: None if copy == 1 else Offer(20.0),
+        offer=lambda copy: None if copy == 1 else CopyLoad(20.0),
         grow=lambda running: running + 2,
     )
 

@@ -12,9 +12,9 @@ from msgspec.structs import replace
 from runtime.home import store_root
 from runtime.images.model import Image, Layer
 from runtime.images.store import Store
-from tests.runtime.check_guest import BOOT, layer_of_unit, layers_of_checks, outcomes_of
+from tests.runtime.check_guest import BOOT, layer_of_code, layer_of_unit, layers_of_checks, outcomes_of
 from tests.testbed.platforms.libvirt_checks import CHECKS
-from vm_images.container_host import PACKAGES, ensure_host_image
+from vm_images.container_host import ensure_host_image
 from vm_images.disk import layer_name
 from vm_images.kernel import Package, download, ensure_kernel
 from vm_images.plans.container_host import ContainerHost
@@ -36,16 +36,13 @@ def layers(directory: Path) -> Image:
     commands = ("sh", "true", "cat", "sleep", "grep", "tail")
     image = layers_of_checks(directory, "libvirt_checks.py", commands, Path(__file__).parent)
     unit = layer_of_unit(directory, "tests.testbed.platforms.libvirt_checks", _WANTED, _MODULES)
-    for package in ("testbed", "vm_images"):
-        target = directory / "code" / PACKAGES.lstrip("/") / package
-        shutil.copytree(_CHECKOUT / package, target, ignore=shutil.ignore_patterns("__pycache__"))
+    code = layer_of_code(directory, (_CHECKOUT / "testbed", _CHECKOUT / "vm_images"))
     kernel = ensure_kernel(store_root() / "guest")
     unpacked = download((Package(kernel.package, kernel.version, (), ""),), directory)
     (directory / "modules").mkdir()
     for name in _MODULES:
         shutil.copy2(next(unpacked.rglob(name)), directory / "modules")
-    code = tuple(Layer(f"sha256:{name}", directory / name) for name in ADDED[1:])
-    return replace(image, layers=(*image.layers, unit, *code))
+    return replace(image, layers=(*image.layers, unit, code, Layer("sha256:modules", directory / "modules")))
 
 
 @pytest.fixture(scope="module")

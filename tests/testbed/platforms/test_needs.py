@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from testbed.host.kvm import Kvm
 from testbed.platforms import needs
-from testbed.platforms.needs import Host, find_needs, look_at_host
+from testbed.platforms.needs import Host, find_kvm_problem, find_needs, look_at_host
+from testbed.qemu.accelerator import Attempt
 from testbed.qemu.variants import VARIANTS
 from vm_images.kernel import GuestKernel
 
@@ -45,6 +47,7 @@ def test_a_host_that_has_all_lacks_nothing() -> None:
         (replace(WHOLE, programs=WHOLE.programs - {"debugfs"}), {"vm-disk"}),
         (replace(WHOLE, programs=WHOLE.programs - {"mkfs.erofs"}), set(VARIANTS) - {"vm-disk"}),
         (replace(WHOLE, programs=WHOLE.programs - {"mmdebstrap"}), {"vm-cloud"}),
+        (replace(WHOLE, kvm_problem="no guest booted"), {"hardware-2006"}),
         (replace(WHOLE, ksm_problem="the kernel has no KSM"), {"vm-ksm"}),
         (replace(WHOLE, hugepages_problem="the kernel has no huge pages of 2 MiB"), {"vm-hugepages"}),
     ],
@@ -66,3 +69,13 @@ def test_huge_pages_need_the_kernel_and_its_switch(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(needs, "_HUGE_PAGES", tmp_path)
     monkeypatch.setattr(needs, "OVERCOMMIT", tmp_path / "absent")
     assert "cannot be written to" in needs.find_hugepages_problem()
+
+
+def test_hardware_is_known_by_the_device_and_by_what_worked_last() -> None:
+    """A /dev/kvm alone proves nothing, and before anything was tried nothing speaks against it."""
+    device, translated = Kvm("amd", False, "it opens"), Attempt("tcg", "", 2.0)
+    assert find_kvm_problem(Kvm("none", False, "no such file"), ()) == "no such file"
+    assert find_kvm_problem(device, ()) == ""
+    assert "no guest booted" in find_kvm_problem(device, (translated,))
+    assert "no faster" in find_kvm_problem(device, (translated, Attempt("kvm", "", 9.0)))
+    assert find_kvm_problem(device, (translated, Attempt("kvm", "", 0.5))) == ""

@@ -38,7 +38,10 @@ def test_what_shares_a_machine_needs_its_memory_together() -> None:
 
 
 def test_containers_need_none() -> None:
-    require_memory(("container", "libvirt-lxc", "vm-containers"), services(web=1))
+    containers = ("container", "libvirt-lxc", "vm-containers")
+    require_memory(containers, services(web=1))
+    with pytest.raises(UsageError, match="service web: 1 MiB"):
+        require_memory((*containers, "vm"), services(web=1))
 
 
 def test_every_variant_is_a_platform() -> None:

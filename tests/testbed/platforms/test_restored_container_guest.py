@@ -15,9 +15,9 @@ from runtime.home import store_root
 from runtime.images.model import Image, Layer
 from runtime.images.store import Store
 from tests.runtime.check_guest import CHECKS as CHECKS_DIRECTORY
-from tests.runtime.check_guest import layers_of_checks, outcomes_of
+from tests.runtime.check_guest import layer_of_code, layers_of_checks, outcomes_of
 from tests.testbed.platforms.restored_container_checks import CHECKS
-from vm_images.container_host import INTERPRETER, PACKAGES, ensure_host_image
+from vm_images.container_host import INTERPRETER, ensure_host_image
 from vm_images.disk import layer_name
 from vm_images.kernel import Package, download, ensure_kernel
 from vm_images.plans.container_host import ContainerHost
@@ -40,14 +40,8 @@ def layers(directory: Path) -> Image:
     image = layers_of_checks(directory, "restored_container_checks.py", tuple(commands), Path(__file__).parent)
     (directory / "busybox" / "tmp").mkdir(mode=0o777)
     (directory / "busybox" / "tmp").chmod(0o1777)
-    packages = directory / "code" / PACKAGES.lstrip("/")
-    used = (
-        _CHECKOUT / "testbed",
-        _CHECKOUT / "vm_images",
-        *(Path(str(one.__file__)).parent for one in (httptools, yaml)),
-    )
-    for package in used:
-        shutil.copytree(package, packages / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+    installed = (Path(str(one.__file__)).parent for one in (httptools, yaml))
+    code = layer_of_code(directory, (_CHECKOUT / "testbed", _CHECKOUT / "vm_images", *installed))
     kernel = ensure_kernel(store_root() / "guest")
     unpacked = download((Package(kernel.package, kernel.version, (), ""),), directory)
     (directory / "modules").mkdir()
@@ -55,8 +49,7 @@ def layers(directory: Path) -> Image:
     for name in names:
         shutil.copy2(next(unpacked.rglob(name)), directory / "modules")
     (directory / "modules" / "order").write_text(" ".join(names))
-    added = tuple(Layer(f"sha256:{name}", directory / name) for name in ADDED)
-    return replace(image, layers=(*image.layers, *added))
+    return replace(image, layers=(*image.layers, code, Layer("sha256:modules", directory / "modules")))
 
 
 @pytest.fixture(scope="module")

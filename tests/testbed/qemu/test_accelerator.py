@@ -13,14 +13,18 @@ from testbed.qemu import accelerator
 from testbed.qemu.accelerator import (
     CANDIDATES,
     KVM_DEVICE,
+    ONE_BY_ONE,
     TIME_LIMIT_S,
     Attempt,
     Verdict,
+    accelerator_options,
     check_accelerator,
     decide,
     kvm_limit_s,
     probe_command,
+    reach_verdict,
     read_last_attempts,
+    require_hardware,
     try_accelerator,
     try_accelerators,
 )
@@ -230,3 +234,48 @@ def test_the_probe_has_the_guests_machine_and_command_line(tmp_path: Path) -> No
 
 def test_an_emulated_guest_is_always_called_so() -> None:
     assert Verdict("tcg", "no /dev/kvm").label("vm", "kvm") == "vm (TCG, emulated)"
+
+
+@pytest.mark.parametrize(
+    ("version", "options"),
+    [
+        ("7.2.22 (Debian 1:7.2)", ("tcg,thread=single", "-singlestep")),
+        ("8.0.5", ("tcg,thread=single", "-singlestep")),
+        ("8.1.0", ("tcg,thread=single,one-insn-per-tb=on",)),
+        ("10.0.13 (testbed)", ("tcg,thread=single,one-insn-per-tb=on",)),
+        ("of tomorrow", ("tcg,thread=single,one-insn-per-tb=on",)),
+    ],
+)
+def test_single_instructions_are_asked_for_as_each_version_of_qemu_has_it(
+    tmp_path: Path, version: str, options: tuple[str, ...]
+) -> None:
+    qemu = program(tmp_path, f"echo 'QEMU emulator version {version}'")
+    assert accelerator_options(qemu, ONE_BY_ONE) == ("-accel", *options)
+    assert accelerator_options(Path("/nowhere"), "tcg") == ("-accel", "tcg,thread=multi"), "no version is asked for"
+
+
+def test_who_wants_single_instructions_has_nothing_else_tried(
+    guest: Guest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "store").mkdir()
+    qemu = booting(tmp_path, 0, tried_by("-accel") + '[ "$1" = --version ] && { echo version 7.2; exit; }')
+    of_a_new_run(monkeypatch)
+    verdict = reach_verdict(tmp_path / "store", qemu, guest, ONE_BY_ONE)
+    assert (verdict.accelerator, verdict.single_threaded, verdict.hardware) == (ONE_BY_ONE, True, False)
+    assert verdict.label("vm") == "vm (TCG instruction by instruction, emulated)"
+    assert len((tmp_path / "tried").read_text().splitlines()) == 1
+    of_a_new_run(monkeypatch)
+    assert ONE_BY_ONE not in {one.accelerator for one in try_accelerators(tmp_path / "store", qemu, guest)}
+    with pytest.raises(UsageError, match="unknown accelerator"):
+        check_accelerator(ONE_BY_ONE)
+
+
+def test_what_needs_hardware_is_refused_where_guests_have_none(
+    guest: Guest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "store").mkdir()
+    qemu = booting(tmp_path, 0, 'case "$*" in *"-accel kvm"*) echo no virtualisation; exit 1;; esac')
+    of_a_new_run(monkeypatch)
+    with pytest.raises(PrerequisiteError, match=r"^hardware-2006 needs .* in hardware: .*(KVM|kvm)") as raised:
+        require_hardware(tmp_path / "store", qemu, guest, "hardware-2006")
+    assert "--machine reference" in raised.value.hint

@@ -14,7 +14,7 @@ from runtime.home import store_root
 from runtime.images.process import image_process
 from runtime.images.store import Store
 from runtime.spec import Resources, Spec
-from testbed.images import find_image, resolver
+from testbed.substitutes.resolving import find_image, resolver
 from testbed.substitutes.table import FOLDER, Substitute, find_substitute, list_substitutes
 
 

@@ -225,10 +225,14 @@ def test_how_a_workload_ended_is_told(rig: Rig) -> None:
 @pytest.mark.parametrize("name", PEERS)
 def test_close_ends_what_runs(rig: Rig, name: str) -> None:
     platform = rig.platform(name)
-    for number in range(2):
-        platform.start(rig.instance(number=number))
+    instances = [rig.instance(number=number) for number in range(2)]
+    for one in instances:
+        platform.start(one)
+    assert all(platform.alive(one) for one in instances)
+    cgroups = [platform.cgroup(one) for one in instances]
     rig.made.remove(platform)
     platform.close()
+    assert not any(cgroup.exists() for cgroup in cgroups)
 
 
 KILLED = """

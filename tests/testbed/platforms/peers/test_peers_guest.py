@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,11 +9,11 @@ import pytest
 from msgspec.structs import replace
 
 from runtime.home import store_root
-from runtime.images.model import Image, Layer
+from runtime.images.model import Image
 from runtime.images.store import Store
-from tests.runtime.check_guest import BOOT, layer_of_unit, layers_of_checks, outcomes_of
+from tests.runtime.check_guest import BOOT, layer_of_code, layer_of_unit, layers_of_checks, outcomes_of
 from tests.testbed.platforms.peers.peer_checks import CHECKS
-from vm_images.container_host import PACKAGES, ensure_host_image
+from vm_images.container_host import ensure_host_image
 from vm_images.disk import layer_name
 from vm_images.plans.container_host import ContainerHost
 
@@ -31,10 +30,8 @@ def layers(directory: Path) -> Image:
     commands = ("sh", "true", "cat", "sleep", "grep")
     image = layers_of_checks(directory, "peer_checks.py", commands, Path(__file__).parent)
     unit = layer_of_unit(directory, "tests.testbed.platforms.peers.peer_checks", "dbus.socket")
-    for package in ("testbed", "vm_images"):
-        target = directory / "code" / PACKAGES.lstrip("/") / package
-        shutil.copytree(_CHECKOUT / package, target, ignore=shutil.ignore_patterns("__pycache__"))
-    return replace(image, layers=(*image.layers, unit, Layer("sha256:code", directory / "code")))
+    code = layer_of_code(directory, (_CHECKOUT / "testbed", _CHECKOUT / "vm_images"))
+    return replace(image, layers=(*image.layers, unit, code))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,105 @@
+"""Starts the applications of compose files as containers, for `benchmarks/compose.py --start`.
+
+A file can be started where each of its images can be had: it is in the store, is built of a Dockerfile that is there,
+or has a substitute (testbed/substitutes). It counts as started when it is ready as its scenario says (a connection or
+an answer at its first published port) with all conditions of health met, and when all of it runs then; it is brought
+down after that, with its volumes.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from msgspec import Struct
+
+from runtime.errors import TestbedError
+from runtime.images.store import Store, open_store
+from testbed import leftovers
+from testbed.projects.control import bring_down, bring_up
+from testbed.projects.holder import Order
+from testbed.projects.record import find
+from testbed.projects.volumes import remove_volumes
+from testbed.scenario.model import Scenario, Service
+from testbed.substitutes.table import find_substitute
+
+# What the commands need of this process's environment; all else could be taken for a variable of a file.
+_KEPT = ("PATH", "TESTBED_HOME", "LANG")
+_END_S = 3.0
+
+
+class Start(Struct, frozen=True):
+    """What came of starting a file: the images that cannot be had, or else the seconds until it was ready, or why it
+    was not."""
+
+    missing: tuple[str, ...] = ()
+    seconds: float = 0.0
+    reason: str = ""
+
+
+def list_missing(store: Store, scenario: Scenario) -> tuple[str, ...]:
+    """Return the images of a scenario that cannot be had here, as its services name them."""
+    made = {service.image for service in scenario.services if _is_buildable(service)}
+    return tuple(
+        dict.fromkeys(
+            service.image if service.build is None else f"{service.name} (its Dockerfile is not at hand)"
+            for service in scenario.services
+            if not _is_buildable(service) and service.image not in made and not _is_there(store, service)
+        )
+    )
+
+
+def _is_buildable(service: Service) -> bool:
+    made = service.build
+    if made is None:
+        return False
+    return bool(made.inline) or (made.dockerfile is not None and made.dockerfile.stat().st_size > 0)
+
+
+def _is_there(store: Store, service: Service) -> bool:
+    return service.build is None and (
+        store.find(service.image) is not None or find_substitute(service.image) is not None
+    )
+
+
+@contextmanager
+def environment(variables: Mapping[str, str], home: Path) -> Iterator[None]:
+    """Have nothing but these variables in the environment, with ``home`` as HOME, and what commands need."""
+    before = dict(os.environ)
+    os.environ.clear()
+    os.environ.update({name: before[name] for name in _KEPT if name in before} | {"HOME": str(home), **variables})
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def start(file: Path, scenario: Scenario, project: str, variables: Mapping[str, str], limit_s: float) -> Start:
+    """Bring up the application of a file, and take it down again. Raises TestbedError when it cannot be removed."""
+    if missing := list_missing(open_store(), scenario):
+        return Start(missing)
+    home = file.parent / f"home-of-{project}"
+    home.mkdir()
+    order = Order(project, str(file), str(file.parent), "container", timeout_s=limit_s)
+    began_s, reason = time.monotonic(), ""
+    with environment(variables, home):
+        try:
+            record = bring_up(order, lambda line: None, share=True).record
+            took_s = time.monotonic() - began_s
+            members = record.members if record is not None else ()
+            ended = [one for one in members if one.state == "exited" and one.exit_status != 0]
+            reason = "; ".join(f"{one.name} has ended with status {one.exit_status}" for one in ended)
+        except TestbedError as error:
+            took_s, reason = time.monotonic() - began_s, str(error)
+        finally:
+            if (there := find(project)) is not None:
+                bring_down(there, _END_S)
+            remove_volumes(project)
+    left = [str(one) for one in leftovers.find() if project in str(one)]
+    if left:
+        raise TestbedError(f"{file}: brought down, and left {'; '.join(left)}")
+    return Start((), took_s, reason)

@@ -1,0 +1,76 @@
+"""Hypervisors of history that libvirt has drivers for and the testbed has no platform for: what is here of each, and
+why it does not run there.
+
+A machine of the testbed's gets its kernel from QEMU and its network from the run's own namespace. VirtualBox and
+VMware boot from disks only, and their services make their networks outside of that namespace.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import NoReturn
+
+from msgspec import Struct
+
+from runtime.errors import PrerequisiteError
+
+_DRIVERS = Path("/usr/lib")
+
+
+class Hypervisor(Struct, frozen=True):
+    """``uri`` is libvirt's for it; one of the ``programs`` shows that it is installed. ``driver`` is the file of
+    libvirt's driver and ``package`` has it, both empty where it is part of the library itself."""
+
+    title: str
+    uri: str
+    programs: tuple[str, ...]
+    origin: str
+    driver: str = ""
+    package: str = ""
+
+
+HYPERVISORS: Mapping[str, Hypervisor] = MappingProxyType(
+    {
+        "virtualbox": Hypervisor(
+            "VirtualBox",
+            "vbox:///session",
+            ("VBoxManage", "vboxmanage"),
+            "https://www.virtualbox.org has packages",
+            "libvirt_driver_vbox.so",
+            "libvirt-daemon-driver-vbox",
+        ),
+        "vmware": Hypervisor(
+            "VMware Player or Workstation",
+            "vmwareplayer:///session",
+            ("vmplayer", "vmware", "vmrun"),
+            "its maker has installers",
+        ),
+    }
+)
+
+
+def find_lacking(
+    one: Hypervisor, which: Callable[[str], str | None] = shutil.which, drivers: Path = _DRIVERS
+) -> tuple[str, str]:
+    """Return what of a hypervisor is missing here and what to do about it; both empty when all is there."""
+    if not any(which(program) for program in one.programs):
+        return f"{one.title} is not here: no {' or '.join(one.programs)} on the PATH", one.origin
+    if one.driver and not list(drivers.glob(f"*/libvirt/connection-driver/{one.driver}")):
+        return f"libvirt has no driver for {one.title} here", f"install the package {one.package}"
+    return "", ""
+
+
+def refuse_hypervisor(name: str) -> NoReturn:
+    """Raise PrerequisiteError with what is missing of a hypervisor, or else why the testbed runs nothing there."""
+    one = HYPERVISORS[name]
+    missing, fix = find_lacking(one)
+    if missing:
+        raise PrerequisiteError(f"{missing} (libvirt's {one.uri})", fix)
+    raise PrerequisiteError(
+        f"{one.title} is here (libvirt's {one.uri}), but it boots from disks only and has no network in a namespace of "
+        "a run: no machine of the testbed's runs there",
+        "vm and hardware-2006 are machines with KVM, vm-cloud boots from its disk",
+    )

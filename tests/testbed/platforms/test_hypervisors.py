@@ -1,0 +1,43 @@
+"""Hypervisors that are no platforms: each is refused with what is missing, or with why nothing runs there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runtime.errors import PrerequisiteError
+from testbed.checks_of_machines import check_hypervisors
+from testbed.platforms import registry
+from testbed.platforms.hypervisors import HYPERVISORS, find_lacking
+
+DRIVER = Path("x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_vbox.so")
+
+
+def test_what_is_missing_is_said_by_program_and_driver(tmp_path: Path) -> None:
+    one = HYPERVISORS["virtualbox"]
+    lacking, fix = find_lacking(one, lambda program: None, tmp_path)
+    assert "no VBoxManage or vboxmanage on the PATH" in lacking and fix
+    lacking, fix = find_lacking(one, lambda program: "/usr/bin/VBoxManage", tmp_path)
+    assert (
+        lacking == "libvirt has no driver for VirtualBox here"
+        and fix == "install the package libvirt-daemon-driver-vbox"
+    )
+    (tmp_path / DRIVER).parent.mkdir(parents=True)
+    (tmp_path / DRIVER).touch()
+    assert find_lacking(one, lambda program: "/usr/bin/VBoxManage", tmp_path) == ("", "")
+
+
+@pytest.mark.parametrize("name", HYPERVISORS)
+def test_nothing_is_promised_even_where_it_is_installed(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for ask in (registry.check_names, registry.require_programs):
+        with pytest.raises(PrerequisiteError, match=f"is not here: .*{HYPERVISORS[name].uri}") as raised:
+            ask((name,))
+        assert raised.value.hint
+    monkeypatch.setattr("testbed.platforms.hypervisors.find_lacking", lambda one: ("", ""))
+    with pytest.raises(PrerequisiteError, match=r"is here .* but it boots from disks only"):
+        registry.check_names(("container", name))
+    assert name not in registry.NAMES and name in [check.name for check in check_hypervisors()]
