@@ -8,17 +8,19 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from runtime.cgroups import Cgroup, hierarchies, require
+from runtime.cgroups import Cgroup, Hierarchies, hierarchies, require
 from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
 from runtime.launcher import Launch, Spawned, launch
 from runtime.launcher.messages import CONSOLE, SYNC
 from runtime.plan.bundle import POOLED
 from runtime.plan.execution import exec_plan
 from runtime.plan.network import Attachment
+from runtime.plan.steps import Plan
 from runtime.plan.workload import Building, workload_plan
 from runtime.processes import wait_exit
 from runtime.spec import Process, Spec, configuration, configured_process
@@ -136,13 +138,28 @@ def start(
     when the name is taken, and PrerequisiteError without root or a required controller. A failed start leaves nothing
     behind.
     """
+    make = partial(workload_plan, spec, cgroup=name, attachment=attachment, building=building, writable=writable)
+    return start_planned(make, name=name, stdout=stdout, stdin=stdin, freezable=freezable, answer=connect)
+
+
+def start_planned(
+    make: Callable[[Hierarchies], Plan],
+    *,
+    name: str,
+    stdout: int,
+    stdin: int | None = None,
+    freezable: bool = False,
+    answer: Callable[[int], None] | None = None,
+) -> Container:
+    """Start the container of a plan that makes the cgroup ``name``, as ``start`` does; ``answer`` gets its first
+    process's pid at each point at which that waits for its parent."""
     requested_ns = time.monotonic_ns()
     cgroup = check_startable(name, freezable)
-    plan = workload_plan(spec, cgroup.hierarchies, name, attachment=attachment, building=building, writable=writable)
+    plan = make(cgroup.hierarchies)
     with _input(stdin) as standard_input, ExitStack() as undo:
         undo.callback(cgroup.remove)
         cgroup.make_parent()
-        process = launch(plan, stdin=standard_input, stdout=stdout, stderr=stdout, answer=connect)
+        process = launch(plan, stdin=standard_input, stdout=stdout, stderr=stdout, answer=answer)
         undo.pop_all()
     return Container(name, cgroup, process, requested_ns)
 
@@ -257,8 +274,13 @@ def join(
     """
     configured = replace(configured_process(process), terminal=terminal)
     plan = exec_plan(configured, configuration(spec), hierarchies(), pid, cgroup, 0, keep_groups=False)
+    return join_planned(plan, streams=() if terminal else streams)
+
+
+def join_planned(plan: Plan, *, streams: tuple[int, ...]) -> Joined:
+    """Start the process of a plan as ``join`` does; without ``streams`` the plan gives it a terminal."""
     master = -1
-    with Launch(plan, {} if terminal else dict(enumerate(streams))) as launching:
+    with Launch(plan, dict(enumerate(streams))) as launching:
         while (message := launching.next()) is not None:
             if message.kind != CONSOLE:
                 raise TestbedError(f"the launcher asked for an answer ({message.kind}) that nobody has")

@@ -18,14 +18,17 @@ from runtime.plan.steps import Plan
 from runtime.plan.workload import workload_plan
 from runtime.spec import Spec
 from testbed.images import build_images
-from testbed.lab import link_of
+from testbed.lab import Lab, link_of
 from testbed.platforms.peers.names import PEERS
 from testbed.platforms.peers.peer import Place
 from testbed.platforms.peers.plans import program_plan
 from testbed.platforms.peers.program import Found
 from testbed.platforms.registry import check_names
+from testbed.platforms.rungs.names import ALIASES, RUNGS
+from testbed.platforms.rungs.platform import RungPlatform
 from testbed.qemu.domain import name_disk
 from testbed.qemu.variants import VARIANTS
+from testbed.rungs.read import find_rung
 from testbed.scenario.model import Scenario, load
 from testbed.services.specs import make_specs
 from vm_images.guest import ensure_guest
@@ -62,6 +65,9 @@ def plan_service(spec: Spec, platform: str) -> Plan:
         peer, scratch = PEERS[platform], STATE_ROOT / "example" / platform
         place = Place(f"example-{spec.hostname}", spec, scratch / "1", scratch, name, hierarchies())
         return program_plan(peer, place, Found(peer.program.name, ""), Attachment(2, 1))
+    if platform in RUNGS:
+        rung = RungPlatform(find_rung(platform), "example", STATE_ROOT / "example", Lab())
+        return rung.plan(spec, hierarchies(), cgroup=name, attachment=Attachment(2, 1))
     return workload_plan(spec, hierarchies(), name, attachment=Attachment(2, 1), pooled=pooled)
 
 
@@ -100,6 +106,7 @@ def explain_service(
     Raises UsageError for an unknown name. Root has its images built first; anybody else sees those that there are.
     """
     scenario = load(scenario_name, scenarios)
+    platform = ALIASES.get(platform, platform)
     check_names((platform,))
     names = [one.name for one in scenario.services]
     if service and service not in names:

@@ -20,7 +20,9 @@ from testbed.platforms.needs import Host, look_at_host
 from testbed.platforms.peers.names import PEERS
 from testbed.platforms.peers.platform import probe
 from testbed.platforms.registry import NAMES, require_platform
+from testbed.platforms.rungs.names import RUNGS
 from testbed.qemu.variants import VARIANTS
+from testbed.rungs.read import find_rung
 from testbed.scenario.model import COMPOSE_FILES, load
 from testbed.scenario.model import list_scenarios as list_names
 
@@ -137,7 +139,7 @@ def list_platforms() -> tuple[ListedPlatform, ...]:
 
 
 def _look(name: str, host: Host) -> ListedPlatform:
-    description = DESCRIPTIONS.get(name, "")
+    description = f"a rung of the ladder: {find_rung(name).title}" if name in RUNGS else DESCRIPTIONS.get(name, "")
     try:
         require_platform(name, host)
         detail = _find_version(name)

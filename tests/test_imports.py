@@ -254,7 +254,7 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.services": {"testbed.compose", "testbed.load", "testbed.scenario"},
     "testbed.qemu": {"testbed.breakdown", "testbed.counts", "testbed.host"},
     "testbed.platforms": {"testbed.breakdown", "testbed.host", "testbed.lab", "testbed.progress"}
-    | {"testbed.qemu", "testbed.sample", "testbed.scenario", "testbed.services"},
+    | {"testbed.qemu", "testbed.rungs", "testbed.sample", "testbed.scenario", "testbed.services"},
     "testbed.measures": {
         "testbed.breakdown",
         "testbed.copies",

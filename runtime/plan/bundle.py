@@ -43,7 +43,15 @@ from runtime.plan.mounts import (
 )
 from runtime.plan.process import label_steps
 from runtime.plan.provision import provide
-from runtime.plan.root import HOLD_ROOT, ImageRoot, directory_root_steps, file_steps, hiding_steps, image_root_steps
+from runtime.plan.root import (
+    HOLD_ROOT,
+    ImageRoot,
+    directory_root_steps,
+    file_steps,
+    hiding_steps,
+    image_root_steps,
+    mapped_root_steps,
+)
 
 # These are the points at which the first process waits for the runtime.
 RECORDED, CREATED, STARTING, PLACED, CONNECTED, POOLED = 0, 1, 2, 3, 4, 5
@@ -64,7 +72,8 @@ class Choices(Struct, frozen=True):
     ``host_nodes``: the container has a user namespace, and we may not make nodes for it. ``ends_with_parent``: the
     container is killed when the thread that started it ends. ``waits_connected``: the process waits, before it executes
     its program, until its parent has connected its network namespace. ``pooled``: it does all but execute its program,
-    and waits there until its parent tells it to go on.
+    and waits there until its parent tells it to go on. ``chroot``: its root is only changed to, which leaves the host's
+    tree where it is. ``landlock`` is the step that confines it so, or None.
     """
 
     rootfs: str
@@ -84,6 +93,8 @@ class Choices(Struct, frozen=True):
     ends_with_parent: bool = False
     waits_connected: bool = False
     pooled: bool = False
+    chroot: bool = False
+    landlock: s.Step | None = None
 
 
 def _limits(config: Config, choices: Choices) -> Resources:
@@ -115,7 +126,8 @@ def _parent_steps(config: Config) -> list[s.Step]:
 def _namespace_steps(config: Config, choices: Choices, networking: tuple[s.Step, ...]) -> list[s.Step]:
     kinds = kinds_of(config)
     recorded = s.Sync(RECORDED, "the process is there; its maps of ids and its record are to be written")
-    steps: list[s.Step] = [] if choices.start_immediately else [recorded]
+    waits = not choices.start_immediately or kinds.get("user") == ""  # somebody else must write its maps of ids
+    steps: list[s.Step] = [recorded] if waits else []
     if config.process is not None:
         steps += label_steps(config.process)
     if "user" in kinds:
@@ -142,7 +154,7 @@ def _root_steps(config: Config, choices: Choices, image: ImageRoot | None) -> li
 
 
 def _enter_steps(config: Config, choices: Choices) -> list[s.Step]:
-    if "mount" not in kinds_of(config):
+    if choices.chroot or "mount" not in kinds_of(config):
         return [s.Chroot("."), s.Chdir("/")]
     if choices.pivot:
         enter: list[s.Step] = [s.PivotRoot(".", "."), s.Unmount(".", k.MNT_DETACH), s.Chdir("/")]
@@ -247,6 +259,8 @@ def bundle_plan(
     kinds = kinds_of(config)
     flags = sum(flag for kind, flag in NAMESPACE_FLAGS.items() if kinds.get(kind) == "" and kind not in later)
     hidden = (config.linux.readonly_paths, config.linux.masked_paths, image.empty if image else 0)
+    if image and image.owner:
+        outside += mapped_root_steps(image, maps.path(Mount("/")))
     parent = (*maps.steps.values(), *outside, *provision.parent, *_parent_steps(config))
     child = (
         *provision.first,
@@ -268,6 +282,7 @@ def bundle_plan(
             keep_groups=keeps_groups(config, choices.rootless),
             grantable=choices.grantable,
             seccomp=seccomp_step(config),
+            landlock=choices.landlock,
             wait=_waiting_steps(config, choices),
             last=_parents_steps(choices),
             hold=(s.Sync(POOLED, "all is there but the program"),) if choices.pooled else (),

@@ -68,6 +68,7 @@ def process_end(
     keep_groups: bool = False,
     grantable: int = k.ALL_CAPABILITIES,
     seccomp: s.Step | None = None,
+    landlock: s.Step | None = None,
     wait: tuple[s.Step, ...] = (),
     last: tuple[s.Step, ...] = (),
     hold: tuple[s.Step, ...] = (),
@@ -77,13 +78,14 @@ def process_end(
     been done, the ``last`` steps once the process has its final user, and the ``hold`` steps when nothing but execve is
     left, so that the seccomp filter has to allow them. With ``check`` a missing command fails before ``wait``.
 
-    The kernel accepts a seccomp filter only from a process that has CAP_SYS_ADMIN or has set no_new_privs (seccomp(2)).
-    Without no_new_privs the filter is therefore installed before the privileges are dropped; with it, last.
+    The kernel accepts a seccomp filter, or Landlock's rules, only from a process that has CAP_SYS_ADMIN or has set
+    no_new_privs (seccomp(2), landlock(7)). Without no_new_privs they are therefore installed before the privileges are
+    dropped; with it, last.
     """
     credentials = credential_steps(process, keep_groups=keep_groups, grantable=grantable)
     home, env = home_steps(process)
     look = (s.CheckExecutable(process.args[0], search_path(process.env)),) if check else ()
-    filters = (seccomp,) if seccomp else ()
+    filters = tuple(one for one in (landlock, seccomp) if one)
     if process.no_new_privileges:
         credentials, few = _descriptors_last(credentials)
         end: tuple[s.Step, ...] = (*credentials, s.NoNewPrivileges(), *look, *wait, *few, *last, *filters)
@@ -141,14 +143,14 @@ def memory_policy_steps(config: Config) -> list[s.Step]:
     return [s.MemoryPolicy(mode, nodes)]
 
 
-def join_container(pid: int, kinds: Collection[str]) -> tuple[s.Step, ...]:
-    """Enter a process's namespaces of these ``kinds``, and its root directory unless its mount namespace brings it. All
-    are opened first: from within its user namespace, a process that is still being made or is not dumpable may not be
-    inspected."""
+def join_container(pid: int, kinds: Collection[str], *, chroot: bool = False) -> tuple[s.Step, ...]:
+    """Enter a process's namespaces of these ``kinds``, and its root directory unless its mount namespace brings it,
+    which it does not where the process was only put into its root by ``chroot``. All are opened first: from within its
+    user namespace, a process that is still being made or is not dumpable may not be inspected."""
     own = [kind for kind in NAMESPACE_FLAGS if kind in kinds]
     opens = [s.Open(f"/proc/{pid}/ns/{NAMESPACE_FILES[kind]}", _NAMESPACES + n) for n, kind in enumerate(own)]
     joins = [s.JoinNamespace(f"/proc/self/fd/{_NAMESPACES + n}", NAMESPACE_FLAGS[kind]) for n, kind in enumerate(own)]
-    if "mount" in kinds:  # joining a mount namespace sets the root to its root
+    if "mount" in kinds and not chroot:  # joining a mount namespace sets the root to its root
         return (*opens, *joins)
     root = s.Open(f"/proc/{pid}/root", _OWN_ROOT, os.O_PATH | os.O_DIRECTORY)
     return (root, *opens, *joins, s.Chroot(f"/proc/self/fd/{_OWN_ROOT}"))
@@ -164,9 +166,13 @@ def exec_plan(
     keep_groups: bool,
     grantable: int = k.ALL_CAPABILITIES,
     below: Mapping[Path, str] = MappingProxyType({}),
+    *,
+    chroot: bool = False,
+    landlock: s.Step | None = None,
 ) -> s.Plan:
     """Return the plan that starts ``process`` in the namespaces of the container's first process ``pid`` and in
-    ``cgroup``. ``below`` names another cgroup for some hierarchies, by mount point."""
+    ``cgroup``. ``below`` names another cgroup for some hierarchies, by mount point. ``chroot`` and ``landlock`` are as
+    the container was made with (``Choices``)."""
     kinds = kinds_of(config)
     joining, joined = join_in_two(hierarchies, cgroup, below) if cgroup or below else ((), ())
     parent: list[s.Step] = [*label_steps(process), s.SetNonDumpable(), *joining]
@@ -177,7 +183,7 @@ def exec_plan(
         parent.insert(0, s.Affinity(processors(affinity.initial)))
     if joining and not (affinity and (affinity.initial or affinity.final)):
         parent.append(s.Affinity())
-    parent += join_container(pid, kinds)
+    parent += join_container(pid, kinds, chroot=chroot)
     size = process.console_size
     child: list[s.Step] = [
         *joined,
@@ -201,6 +207,7 @@ def exec_plan(
         keep_groups=keep_groups,
         grantable=grantable,
         seccomp=seccomp_step(config),
+        landlock=landlock,
         wait=(),
     )
     return s.Plan(tuple(child), tuple(parent), 0)

@@ -31,10 +31,15 @@ class Attachment(Struct, frozen=True):
 
 
 class Connection(Struct, frozen=True):
-    """Holds both ends of a container's network: the ``link`` inside, and the attachment outside."""
+    """Holds both ends of a container's network: the ``link`` inside, and the attachment outside.
+
+    The container's own process makes the veth pair, unless it is ``made_outside``: what is in a user namespace has no
+    right to the lab's bridge, so its parent makes the pair (``veth_requests``) while the process waits.
+    """
 
     link: Link
     attachment: Attachment
+    made_outside: bool = False
 
 
 def loopback_steps() -> tuple[Step, ...]:
@@ -57,7 +62,19 @@ def link_steps(socket: int, index: int, link: Link, mac: str = "") -> tuple[Step
 
 def outside_steps(connection: Connection | None) -> tuple[Step, ...]:
     """Open the socket that is needed from the lab's network namespace, while the process is still in it."""
-    return (NetlinkSocket(_LAB_SOCKET),) if connection else ()
+    return (NetlinkSocket(_LAB_SOCKET),) if connection and not connection.made_outside else ()
+
+
+def veth_requests(connection: Connection, namespace_fd: int) -> tuple[tuple[bytes, str], ...]:
+    """Return the requests, each with what it does, that put one end of a veth pair into the network namespace behind a
+    descriptor, and the other end on the bridge."""
+    link, port = connection.link, connection.attachment.veth()
+    veth = network.create_veth(port, connection.attachment.bridge_index, _INTERFACE, link.mac, namespace_fd)
+    return (
+        (veth, f"create veth {port.name} on the bridge, its peer eth0 here"),
+        (network.fix_port(port.index), f"the bridge learns nothing from {port.name}"),
+        (network.add_port_address(port.index, link.mac), f"{link.mac} is at {port.name}"),
+    )
 
 
 def namespace_steps(connection: Connection | None) -> tuple[Step, ...]:
@@ -65,15 +82,18 @@ def namespace_steps(connection: Connection | None) -> tuple[Step, ...]:
     which the namespace must be held (``hold_steps``)."""
     if connection is None:
         return loopback_steps()
-    link, port = connection.link, connection.attachment.veth()
-    veth = network.create_veth(port, connection.attachment.bridge_index, _INTERFACE, link.mac, OWN_NAMESPACE)
+    requests = () if connection.made_outside else veth_requests(connection, OWN_NAMESPACE)
     return (
-        Netlink(_LAB_SOCKET, veth, f"create veth {port.name} on the bridge, its peer eth0 here"),
-        Netlink(_LAB_SOCKET, network.fix_port(port.index), f"the bridge learns nothing from {port.name}"),
-        Netlink(_LAB_SOCKET, network.add_port_address(port.index, link.mac), f"{link.mac} is at {port.name}"),
+        *(Netlink(_LAB_SOCKET, message, what) for message, what in requests),
         *loopback_steps(),
-        *link_steps(OWN_SOCKET, _INTERFACE.index, link),
+        *link_steps(OWN_SOCKET, _INTERFACE.index, connection.link),
     )
+
+
+def address_steps(link: Link, bridge_index: int) -> tuple[Step, ...]:
+    """Give the lab's bridge the address of a container that has no network of its own."""
+    message = network.add_address(bridge_index, link.address)
+    return (NetlinkSocket(_LAB_SOCKET), Netlink(_LAB_SOCKET, message, f"the host's stack has {link.address}, too"))
 
 
 def hold_steps() -> tuple[Step, ...]:

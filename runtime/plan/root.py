@@ -13,8 +13,21 @@ from functools import lru_cache
 from msgspec import Struct
 
 from runtime.plan import constants as k
-from runtime.plan.steps import ROOT_FD, Bind, Chdir, MaskPath, Mkdir, Mount, Open, OpenTree, ReadonlyPath, Step, Write
-from runtime.unionfs.overlay import WritableLayer, mount_steps, volatile_steps
+from runtime.plan.steps import (
+    ROOT_FD,
+    Bind,
+    Chdir,
+    MaskPath,
+    Mkdir,
+    Mount,
+    Open,
+    OpenTree,
+    ReadonlyPath,
+    Step,
+    Unshare,
+    Write,
+)
+from runtime.unionfs.overlay import WritableLayer, effective, mount_steps, volatile_steps
 
 # What makes a root out of layers, as manifests name it: the launcher performs no other driver of unions.
 DRIVER = "overlay"
@@ -33,6 +46,10 @@ class ImageRoot(Struct, frozen=True):
     a writable layer on disk is to become part of the image, they are bound over the image's files and so stay out of
     it; one that is ``temporary`` does not. With a writable layer on disk, the root is mounted on ``mount_point``, or
     else on the layers' own directory, which nothing that is mounted later can come from then.
+
+    What is in memory is mounted on ``memory_at``, which covers that directory of the host in the container's mount
+    namespace. ``owner`` is the host's id of the root of a user namespace, for whom the launcher mounts the layers with
+    mapped ids before it clones (``mapped_root_steps``); 0 is the host's own root.
     """
 
     layers: tuple[str, ...]
@@ -40,27 +57,52 @@ class ImageRoot(Struct, frozen=True):
     writable: WritableLayer | None = None
     temporary: bool = False
     mount_point: str = ""
+    memory_at: str = MEMORY
+    owner: int = 0
 
     @property
     def memory(self) -> str:
         """Return the path of the tmpfs that holds the writes and has room for other things; empty without one."""
-        return "" if self.writable else MEMORY
+        return "" if self.writable or self.owner else self.memory_at
 
     @property
     def empty(self) -> int:
         """Return the descriptor of a held empty directory to hide others behind, or 0."""
-        return 0 if self.writable else EMPTY
+        return EMPTY if self.memory else 0
 
 
 def image_root_steps(image: ImageRoot) -> tuple[Step, ...]:
-    """Mount the layers and change to the root."""
+    """Mount the layers, unless the launcher has, and change to the root."""
+    if image.owner:
+        return directory_root_steps(f"{image.memory_at}/root")
     if image.writable is not None:
         target = image.mount_point or (os.path.dirname(image.layers[0]) if image.layers else "/")
         return (*mount_steps(image.layers, image.writable, target), Chdir(target), HOLD_ROOT)
-    volatile, layer = volatile_steps(MEMORY)
-    target, empty = f"{MEMORY}/root", f"{MEMORY}/empty"
+    volatile, layer = volatile_steps(image.memory)
+    target, empty = f"{image.memory}/root", f"{image.memory}/empty"
     *enter, overlay = mount_steps(image.layers, layer, target)
     return (*enter, *volatile, Mkdir(target), Mkdir(empty), OpenTree(empty, EMPTY), overlay, Chdir(target), HOLD_ROOT)
+
+
+def mapped_root_steps(image: ImageRoot, userns: str) -> tuple[Step, ...]:
+    """Mount the layers for a user namespace: each with its ids mapped as the namespace at ``userns`` has them, in a
+    mount namespace of the launcher's own, of which the container's is a copy.
+
+    The root of a user namespace cannot do that: it may map no ids, and reads no trusted.* attribute, by which overlay
+    knows a directory that replaces the ones below it (overlayfs.rst, "Permission model")."""
+    volatile, writable = volatile_steps(image.memory_at, image.owner)
+    layers = effective(image.layers)
+    shown = [f"{image.memory_at}/{number}" for number in range(len(layers))]
+    return (
+        Unshare(k.CLONE_NEWNS),
+        Mount("", "/", "", k.MS_REC | k.MS_PRIVATE),
+        *volatile,
+        Chdir(image.memory_at),
+        HOLD_ROOT,
+        *(Bind(layer, str(number), set=k.MOUNT_ATTR_RDONLY, userns=userns) for number, layer in enumerate(layers)),
+        Mkdir(f"{image.memory_at}/root"),
+        *mount_steps(tuple(shown), writable, f"{image.memory_at}/root"),
+    )
 
 
 def directory_root_steps(root: str) -> tuple[Step, ...]:

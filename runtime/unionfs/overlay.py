@@ -70,15 +70,15 @@ def mount_steps(layers: tuple[str, ...], writable: WritableLayer, target: str) -
     return (*opened, Chdir(common), Mount("overlay", target, "overlay", 0, options(relative, writable)))
 
 
-def volatile_steps(directory: str) -> tuple[tuple[Step, ...], WritableLayer]:
-    """Return the steps that mount a tmpfs on ``directory`` and make an empty writable layer in it.
+def volatile_steps(directory: str, owner: int = 0) -> tuple[tuple[Step, ...], WritableLayer]:
+    """Return the steps that mount a tmpfs on ``directory`` and make an empty writable layer of ``owner``'s in it.
 
     The tmpfs goes with the last process that sees it.
     """
     writable = WritableLayer(f"{directory}/upper", f"{directory}/work")
     steps = (
         Mount("tmpfs", directory, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755"),
-        Mkdir(writable.upper),
+        Mkdir(writable.upper, owner=owner),
         Mkdir(writable.work),
     )
     return steps, writable

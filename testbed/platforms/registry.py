@@ -28,18 +28,22 @@ from testbed.platforms.pooled_vm import PooledVmPlatform
 from testbed.platforms.protocol import Platform
 from testbed.platforms.restored import RestoredPlatform
 from testbed.platforms.restored_container import RestoredContainerPlatform
+from testbed.platforms.rungs.names import ALIASES, RUNGS
+from testbed.platforms.rungs.needs import check_rung
+from testbed.platforms.rungs.platform import RungPlatform
 from testbed.platforms.vm import VmPlatform
 from testbed.qemu.domain import compute_guest_memory, sum_resources
 from testbed.qemu.variants import VARIANTS, Variant, find_refusal
+from testbed.rungs.read import find_rung, read_history
 from testbed.scenario.model import Service
 from vm_images.kernel import GuestKernel
 
 # More would be no share of a host's.
 MOST_EMULATOR_CPUS = 64.0
-NAMES = ("container", "container-pooled", "container-restored", *VARIANTS, "libvirt-lxc", *PEERS, "docker")
+NAMES = ("container", "container-pooled", "container-restored", *VARIANTS, "libvirt-lxc", *PEERS, "docker", *RUNGS)
 _PEERS = (*PEERS, "docker")
-# Names that stand for several: all peers that are here, and all platforms.
-GROUPS = ("peers", "all")
+# Names that stand for several: all peers that are here, all rungs of the ladder, and all platforms but the rungs.
+GROUPS = ("peers", "ladder", "all")
 
 
 class Missing(Struct, frozen=True):
@@ -65,6 +69,8 @@ def require_platform(name: str, host: Host) -> None:
     """Raise PrerequisiteError when a platform lacks a program, as far as that is known before it is prepared."""
     if name in PEERS:
         probe(PEERS[name])
+    elif name in RUNGS:
+        check_rung(find_rung(name))
     elif name in HYPERVISORS:
         refuse_hypervisor(name)
     elif name == "container-restored":
@@ -79,17 +85,38 @@ def require_platform(name: str, host: Host) -> None:
                 raise PrerequisiteError(need.words, need.fix)
 
 
+def list_ladder() -> tuple[tuple[str, ...], tuple[Missing, ...]]:
+    """Return the platforms of the rungs that can be run, in the order of the ladder, and those rungs whose platform
+    this version does not make."""
+    rungs = [(rung.name, rung.platform or rung.name) for rung in read_history().rungs if rung.runs]
+    without = tuple(
+        Missing(name, f"no platform {platform} is made yet") for name, platform in rungs if platform not in NAMES
+    )
+    return tuple(dict.fromkeys(platform for _, platform in rungs if platform in NAMES)), without
+
+
+def _list_meant(group: str, tell: Callable[[str], None]) -> tuple[str, ...]:
+    if group != "ladder":
+        return _PEERS if group == "peers" else tuple(name for name in NAMES if name not in RUNGS)
+    platforms, without = list_ladder()
+    for one in without:
+        tell(f"without {one.name}: {one.why}")
+    return platforms
+
+
 def expand(names: Sequence[str], tell: Callable[[str], None]) -> tuple[str, ...]:
-    """Return the platforms that the names stand for: a group is those of it that are here and not named beside it.
+    """Return the platforms that the names stand for: a group is those of it that are here and not named beside it, and
+    a rung that is a platform of another name is that one.
 
     Those that are not are told of, each with the reason. Raises PrerequisiteError when none of a group is here.
     """
+    names = [ALIASES.get(name, name) for name in names]
     expanded: list[str] = []
     for name in names:
         if name not in GROUPS:
             expanded.append(name)
             continue
-        meant = [one for one in (_PEERS if name == "peers" else NAMES) if one not in (*expanded, *names)]
+        meant = [one for one in _list_meant(name, tell) if one not in (*expanded, *names)]
         missing = find_missing(meant)
         for one in missing:
             tell(f"without {one.name}: {one.why}")
@@ -202,6 +229,8 @@ def require_programs(names: Iterable[str]) -> None:
             refuse_hypervisor(name)
         elif name in PEERS:
             probe(PEERS[name])
+        elif name in RUNGS:
+            check_rung(find_rung(name))
         elif name == "docker":
             find_daemon()
 
@@ -218,7 +247,9 @@ def create(
     """Make the platform ``name`` for one run.
 
     For virtual machines, ``accelerator`` is a candidate's name, and ``connect`` the libvirt URI, empty for their own.
+    A rung's name is that of its platform.
     """
+    name = ALIASES.get(name, name)
     if name in VARIANTS:
         variant = replace(VARIANTS[name], uri=connect) if connect else VARIANTS[name]
         kind = choose_vm_class(variant)
@@ -236,6 +267,8 @@ def create(
         return DockerPlatform(run_id, scratch, lab)
     if name in PEERS:
         return PeerPlatform(PEERS[name], run_id, scratch, lab)
+    if name in RUNGS:
+        return RungPlatform(find_rung(name), run_id, scratch, lab)
     return ContainerPlatform(run_id, lab)
 
 

@@ -82,8 +82,8 @@ class Canaries:
             "segment": lambda _: objects.make_segment(noted, key, secret),
             "semaphore": self._make_semaphore,
             "message": lambda _: objects.make_queue(noted, key, secret),
-            "posix_message": lambda _: objects.make_posix_queue(noted, mark + "queue", secret),
-            "key": lambda _: objects.make_key(noted, mark + "key", secret),
+            "posix_message": lambda _: objects.make_posix_queue(noted, self._name("queue"), secret),
+            "key": lambda _: objects.make_key(noted, self._name("key"), secret),
             "listed_key": lambda _: objects.make_key(noted, mark + self.secret, b"listed"),
             "log": self._log,
             "disk": lambda undo: self._make_disk("disk", undo),
@@ -110,7 +110,7 @@ class Canaries:
         self.wire = Wire(self.place.mark + self.secret)
         undo.callback(self.wire.close)
         self.listener = self._serve(listen_on_loopback(self.secret), undo)
-        self.abstract = self._serve(listen_without_file(self.place.mark + "server", self.secret), undo)
+        self.abstract = self._serve(listen_without_file(self._name("server"), self.secret), undo)
         self._serve(listen_without_file(self.place.mark + self.secret, "listed"), undo)
 
     def _serve(self, server: Server, undo: ExitStack) -> Server:
@@ -146,6 +146,10 @@ class Canaries:
     def _delete_interface(self, index: int) -> None:
         with suppress(OSError):
             network.request(network.delete_link(index), "delete the canary's bridge")
+
+    def _name(self, what: str) -> str:
+        """Return the name of a canary that is known by it, and is not to be found in a list."""
+        return f"probe-{self.place.token}-{what}"
 
     @property
     def interface_mark(self) -> str:
@@ -197,10 +201,10 @@ class Canaries:
             "signal": str(FIRST_SIGNAL + index % 24),
             "port": str(self.listener.listener.getsockname()[1]),
             "port_hex": f":{self.listener.listener.getsockname()[1]:04X}",
-            "name": self.place.mark + ("queue" if kind == "posix_message" else "server"),
+            "name": self._name("queue" if kind == "posix_message" else "server"),
             "word": self.place.mark,
             "key": str(self.key),
-            "key_name": self.place.mark + "key",
+            "key_name": self._name("key"),
             "inode": f":{self.locked_inode}",
             "group": f"{CGROUP_ROOT}/",
             "setting": str(SETTING),

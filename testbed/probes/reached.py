@@ -12,7 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 
-from runtime.cgroups import Cgroup
 from testbed.probes.canaries import SETTING, Canaries
 from testbed.probes.objects import find_key, read_semaphore, remove_key
 from testbed.probes.place import Evidence
@@ -180,8 +179,9 @@ def _held_lock(canaries: Canaries, evidence: Evidence, argument: str) -> str:
 
 def _moved(canaries: Canaries, evidence: Evidence, argument: str) -> str:
     seen = evidence.seen
-    inside = set(Cgroup(canaries.outside).pids()) if canaries.outside else set()
-    return "it is in the group outside" if seen is not None and seen.pids & inside else ""
+    outside = f"/{canaries.outside}"
+    moved = seen is not None and bool(canaries.outside) and any(one.endswith(outside) for one in seen.groups)
+    return "it is in a group without limits" if moved else ""
 
 
 # Of the attempt's own process.
@@ -239,8 +239,11 @@ def _own_namespace(canaries: Canaries, evidence: Evidence, argument: str) -> str
 
 def _host_namespace(canaries: Canaries, evidence: Evidence, argument: str) -> str:
     seen = evidence.seen
-    own = os.readlink(f"/proc/{canaries.process.pid}/ns/{argument}")
-    return f"it is in the host's {argument} namespace" if seen is not None and own in seen.namespaces[argument] else ""
+    if seen is None:
+        return ""
+    hosts = os.readlink(f"/proc/{canaries.process.pid}/ns/{argument}")
+    entered = hosts in seen.namespaces.get(argument, set()) and hosts != seen.runner_namespaces.get(argument)
+    return f"it has entered the host's {argument} namespace" if entered else ""
 
 
 def _has_descriptor(canaries: Canaries, evidence: Evidence, argument: str) -> str:

@@ -94,10 +94,10 @@ class Wire:
             self._sender.sendto(self._secret, ("127.0.0.1", 9))
         for _ in range(_MOST_PACKETS):
             try:
-                packet, source = self._packets.recvfrom(_SIGHT_BYTES)
+                packet = self._packets.recv(_SIGHT_BYTES)
             except OSError:
                 return
-            if source[2] != socket.PACKET_OUTGOING and self._secret not in packet and len(self._seen) < _MOST_PACKETS:
+            if self._secret not in packet and len(self._seen) < _MOST_PACKETS:
                 self._seen.append(packet)
 
     def has_seen(self, token: str) -> bool:

@@ -64,7 +64,9 @@ static int make_at(const char *path, uint64_t inside, making *make, const struct
 }
 
 static int make_directory(int directory, const char *name, const struct step *s) {
-  return (int)SYS(mkdirat, directory, name, s->mkdir.mode);
+  int result = (int)SYS(mkdirat, directory, name, s->mkdir.mode);
+  if (result < 0 || !s->mkdir.owner) return result;
+  return (int)SYS(fchownat, directory, name, s->mkdir.owner, s->mkdir.owner, AT_SYMLINK_NOFOLLOW);
 }
 int perform_mkdir(const struct step *s) { return make_at(s->mkdir.path, s->mkdir.inside, make_directory, s); }
 

@@ -12,11 +12,15 @@ from runtime.plan.steps.words import quoted
 
 
 class Mkdir(Step, frozen=True):
-    words = "mkdir {path} {mode:04o}"
+    """Call mkdir(2), and with an ``owner`` other than root lchown(2), who is that user and the group of that number."""
 
     path: str
     mode: Mode = 0o755
     inside: bool = False
+    owner: Id = 0
+
+    def describe(self) -> str:
+        return f"mkdir {self.path} {self.mode:04o}{f', chown {self.owner}' if self.owner else ''}"
 
     def reason(self) -> str:
         return purposes.of_path(self.path)

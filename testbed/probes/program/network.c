@@ -132,7 +132,7 @@ static unsigned find_interface(void) {
   struct if_nameindex *all = if_nameindex();
   unsigned found = 0;
   for (struct if_nameindex *one = all; one && one->if_index; one++)
-    if (strcmp(one->if_name, "eth0") == 0) found = one->if_index;
+    if (strcmp(one->if_name, "eth0") == 0 || (!found && strcmp(one->if_name, "lo") != 0)) found = one->if_index;
   if (all) if_freenameindex(all);
   return found;
 }

@@ -14,6 +14,7 @@ from testbed.lab import Lab
 from testbed.platforms import registry
 from testbed.platforms.peers.names import PEERS
 from testbed.platforms.registry import require_memory
+from testbed.platforms.rungs.names import RUNGS
 from testbed.qemu.variants import VARIANTS, Disk, Memory, Variant
 from testbed.scenario.model import Service
 
@@ -46,7 +47,7 @@ def test_containers_need_none() -> None:
 
 def test_every_variant_is_a_platform() -> None:
     containers = ("container", "container-pooled", "container-restored")
-    assert registry.NAMES == (*containers, *VARIANTS, "libvirt-lxc", *PEERS, "docker")
+    assert registry.NAMES == (*containers, *VARIANTS, "libvirt-lxc", *PEERS, "docker", *RUNGS)
     assert registry.check_names(("vm", "container")) == ("vm", "container")
     with pytest.raises(UsageError, match="platform vm is named twice"):
         registry.check_names(("vm", "container", "vm"))
@@ -68,6 +69,19 @@ def test_a_group_is_what_is_here_of_it_and_says_what_is_not(monkeypatch: pytest.
     every = registry.expand(("all",), told.append)
     assert {"container", "process", "crun"} <= set(every) and "podman" not in every and "vm-cloud" not in every
     assert registry.expand(("vm",), told.append) == ("vm",)
+
+
+def test_the_ladder_is_its_rungs_and_a_rung_of_another_name_is_that_platform(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[str] = []
+    monkeypatch.setenv("PATH", "/nowhere")
+    ladder = registry.expand(("ladder",), told.append)
+    assert ladder[:3] == ("process", "chroot-1982", "jail-2000") and {"container", "lmctfy-2013"} <= set(ladder)
+    assert len(set(ladder)) == len(ladder) and not set(ladder) & {one.partition(" ")[0] for one in told}
+    assert any(line.startswith("without vm-micro: ") for line in told), told
+    assert registry.expand(("restored", "micro-2018"), told.append) == ("vm-restored", "vm-micro")
+    assert not set(RUNGS) & set(registry.expand(("all",), told.append))
 
 
 def test_a_peer_that_is_not_here_is_refused_before_anything_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
