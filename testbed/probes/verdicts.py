@@ -7,7 +7,6 @@ import signal
 from testbed.probes.lines import Trace
 from testbed.probes.model import Intention, Outcome, Probe, Verdict
 from testbed.rungs.model import Rung
-from testbed.rungs.walls import find_walls
 
 _DONE: dict[Intention, Verdict] = {"forbidden": "leaked", "permitted": "permitted", "unsaid": "permitted"}
 _FAILED: dict[Intention, Verdict] = {"forbidden": "blocked", "permitted": "broken", "unsaid": "blocked"}
@@ -15,30 +14,15 @@ _FAILED: dict[Intention, Verdict] = {"forbidden": "blocked", "permitted": "broke
 
 def find_intention(probe: Probe, rung: Rung | None) -> Intention:
     """Return what the maker of a rung meant; the probe's own name weighs more than its class's. Of what is no rung,
-    nothing is known.
-
-    A class is forbidden as far as walls were built for it, and permitted as far as none stands in the way: a maker who
-    spoke of files or of users as such did not speak of a probe that only another wall could keep, or none at all.
-    """
+    nothing is known."""
     if rung is None:
         return "unsaid"
-    if probe.name in rung.forbids:
-        return "forbidden"
-    if probe.name in rung.permits:
-        return "permitted"
-    if probe.kind in rung.forbids and _has_wall(rung, probe.wall):
-        return "forbidden"
-    if probe.kind in rung.permits and not (rung.isolation is not None and _has_wall(rung, probe.wall)):
-        return "permitted"
+    for name in (probe.name, probe.kind):
+        if name in rung.forbids:
+            return "forbidden"
+        if name in rung.permits:
+            return "permitted"
     return "unsaid"
-
-
-def _has_wall(rung: Rung, wall: str) -> bool:
-    """Return whether a rung was built with a wall; one that is not made of walls, such as a machine, has all of them.
-    Nothing keeps what has no wall."""
-    if not wall or rung.isolation is None:
-        return bool(wall)
-    return wall in find_walls(rung.isolation) or wall in rung.isolation.namespaces
 
 
 def judge(probe: Probe, platform: str, rung: Rung | None, trace: Trace | None, seen: str) -> Outcome:

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from testbed.probes.lines import Trace
 from testbed.probes.model import Probe
 from testbed.probes.verdicts import describe, find_intention, judge, set_aside
-from testbed.rungs.model import Isolation, Rung
+from testbed.rungs.model import Rung
 
 PROBE = Probe("files-host-path", "files", "Reads.", "It matters.", "root", "secret", ("read", "{secret}"))
 RUNG = Rung("jail-2000", "Jail", 2000, "containers", "words", {})
@@ -35,26 +35,6 @@ def test_the_makers_intention_and_the_hosts_sight_make_the_verdict(
     rung = replace(RUNG, forbids=forbids, permits=permits)
     outcome = judge(PROBE, rung.name, rung, BOASTING, done)
     assert (outcome.verdict, outcome.rung, outcome.probe) == (verdict, "jail-2000", PROBE.name)
-
-
-@pytest.mark.parametrize(
-    ("wall", "isolation", "forbidden", "permitted"),
-    [
-        ("root", None, "forbidden", "permitted"),  # a machine has all walls
-        ("", None, "unsaid", "permitted"),  # nothing keeps what has no wall
-        ("root", Isolation("chroot"), "forbidden", "unsaid"),
-        ("user", Isolation("chroot"), "unsaid", "permitted"),
-        ("user", Isolation("chroot", namespaces=("user",)), "forbidden", "unsaid"),
-        ("", Isolation("chroot"), "unsaid", "permitted"),
-    ],
-)
-def test_a_class_is_spoken_of_as_far_as_walls_were_built_for_it(
-    wall: str, isolation: Isolation | None, forbidden: str, permitted: str
-) -> None:
-    probe, rung = replace(PROBE, wall=wall), replace(RUNG, isolation=isolation)
-    assert find_intention(probe, replace(rung, forbids=("files",))) == forbidden
-    assert find_intention(probe, replace(rung, permits=("files",))) == permitted
-    assert find_intention(probe, replace(rung, forbids=(PROBE.name,))) == "forbidden", "by its own name it is"
 
 
 def test_of_what_is_no_rung_nothing_was_meant() -> None:
