@@ -27,7 +27,8 @@ _NICE, _POLICY = 18 - 2, 40 - 2  # of /proc/PID/stat, after the name (proc_pid_s
 class Seen(Struct):
     """What the processes of one attempt were seen to be, all in all: users (real, effective), the effective
     capabilities of each with its user, namespaces by kind, what descriptors are of and which devices, files of /proc
-    and /sys that are open for writing, control groups, mounts as in mountinfo, routes as in /proc/net/route, bytes, and how many."""
+    and /sys that are open for writing, control groups, mounts as in mountinfo, routes as in /proc/net/route, bytes, and
+    how many."""
 
     pids: set[int] = field(default_factory=set)
     users: set[tuple[int, int]] = field(default_factory=set)
