@@ -73,6 +73,8 @@ def run_stream(own: tuple[str, ...], helper: tuple[str, ...], rest_is_over: Even
 def main(arguments: Sequence[str]) -> int:
     """Run the streams; the exit status of the first that failed."""
     began_s = time.monotonic()
+    # Where nothing compiled is kept, each pytest takes seconds to rewrite all assertions anew.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     with ExitStack() as undo:
         commands = make_commands(arguments, Path(undo.enter_context(tempfile.TemporaryDirectory())))
         helper, rest_is_over = make_helper(commands), Event()
