@@ -52,13 +52,14 @@ def make_commands(arguments: Sequence[str], turns: Path) -> dict[str, tuple[str,
     if _COVERAGE in arguments:
         commands[_REST] += ("--cov", "--cov-report=")
     else:
-        commands[_REST] += ("-p", "tests.turns", "--turns", str(turns))
+        # As one word: pytest would look for its configuration beside a second.
+        commands[_REST] += ("-p", "tests.turns", f"--turns={turns}")
     return commands
 
 
 def make_helper(commands: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     """Return what a stream executes after its own tests, () when it may not help with the rest."""
-    return (*commands[_REST], "--from-the-end") if "--turns" in commands[_REST] else ()
+    return (*commands[_REST], "--from-the-end") if "tests.turns" in commands[_REST] else ()
 
 
 def run_stream(own: tuple[str, ...], helper: tuple[str, ...], rest_is_over: Event, output: BinaryIO) -> list[int]:
