@@ -23,8 +23,8 @@ def read(**words: Any) -> Options:
 def test_what_is_not_given_is_the_scenarios_own() -> None:
     options = read(scenario="clickme")
     assert (options.platforms, options.seed, options.out) == (("container", "vm", "vm-containers"), 1, RESULTS)
-    assert options.trials is options.until is options.budget_s is options.cap is options.resume is None
-    assert options.measures == options.steps == options.packed.fractions == options.compose.files == ()
+    assert (options.trials, options.until, options.budget_s, options.cap, options.resume) == (None,) * 5
+    assert (options.measures, options.steps, options.packed.fractions, options.compose.files) == ((),) * 4
 
 
 def test_words_become_numbers_and_lists() -> None:
