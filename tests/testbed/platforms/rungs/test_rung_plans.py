@@ -69,11 +69,11 @@ def test_a_chroot_is_only_that() -> None:
 @pytest.mark.parametrize(("name", "own"), [("chroot-1982", False), ("jail-2000", False), ("docker-2013", True)])
 def test_what_has_no_stack_of_its_own_gets_its_address_on_the_labs_bridge(name: str, own: bool) -> None:
     parents = [step.describe() for step in plan(name).parent if isinstance(step, s.Netlink)]
-    childs = [step.describe() for step in plan(name).child if isinstance(step, s.Netlink)]
+    inner = [step.describe() for step in plan(name).child if isinstance(step, s.Netlink)]
     if own:
-        assert not parents and any("create veth v1 on the bridge" in words for words in childs)
+        assert not parents and any("create veth v1 on the bridge" in words for words in inner)
     else:
-        assert len(parents) == 1 and "10.77.1.10/16" in parents[0] and not childs
+        assert len(parents) == 1 and "10.77.1.10/16" in parents[0] and not inner
 
 
 def test_the_limits_are_those_that_the_rung_had() -> None:
