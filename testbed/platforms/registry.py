@@ -89,10 +89,18 @@ def list_ladder() -> tuple[tuple[str, ...], tuple[Missing, ...]]:
     """Return the platforms of the rungs that can be run, in the order of the ladder, and those rungs whose platform
     this version does not make."""
     rungs = [(rung.name, rung.platform or rung.name) for rung in read_history().rungs if rung.runs]
-    without = tuple(
-        Missing(name, f"no platform {platform} is made yet") for name, platform in rungs if platform not in NAMES
-    )
+    without = tuple(Missing(name, _explain_lack(platform)) for name, platform in rungs if platform not in NAMES)
     return tuple(dict.fromkeys(platform for _, platform in rungs if platform in NAMES)), without
+
+
+def _explain_lack(platform: str) -> str:
+    """Return why a rung's platform is none."""
+    if platform not in HYPERVISORS:
+        return f"no platform {platform} is made yet"
+    try:
+        refuse_hypervisor(platform)
+    except PrerequisiteError as error:
+        return f"{error.message} ({error.hint})"
 
 
 def _list_meant(group: str, tell: Callable[[str], None]) -> tuple[str, ...]:

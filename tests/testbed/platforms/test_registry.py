@@ -79,6 +79,7 @@ def test_the_ladder_is_its_rungs_and_a_rung_of_another_name_is_that_platform(
     ladder = registry.expand(("ladder",), told.append)
     assert ladder[:3] == ("process", "chroot-1982", "jail-2000") and {"container", "lmctfy-2013"} <= set(ladder)
     assert len(set(ladder)) == len(ladder) and not set(ladder) & {one.partition(" ")[0] for one in told}
+    assert "without paravirtual-2003: Xen is not here: no xl on the PATH" in "\n".join(told)
     assert any(line.startswith("without vm-micro: ") for line in told), told
     assert registry.expand(("restored", "micro-2018"), told.append) == ("vm-restored", "vm-micro")
     assert not set(RUNGS) & set(registry.expand(("all",), told.append))
