@@ -36,6 +36,8 @@ ATTACKS = {
     "descriptors": "opens all the files that it may",
     "watches": "takes all the inotify instances of its user",
 }
+# Those of a quick run.
+QUICK_ATTACKS = ("fork", "watches")
 WORKER = Resources(memory_bytes=128 * MIB, cpus=0.5, pids=32)
 SERVICE = "worker"
 WORKER_APPLICATION, ATTACKER_APPLICATION = 61, 62
