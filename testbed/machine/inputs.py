@@ -43,9 +43,12 @@ PROGRAM = (INTERPRETER, "-B", "-m", "testbed.machine.inside")
 _STORE = Path("/var/lib/testbed")
 # The layer with the store, the scenario and the job: above all others of the machine's own root.
 _INPUTS = "sha256:inputs"
-# What needs a program or a daemon that the machine's image has not.
+# What needs a program or a daemon that the machine's image has not, and a translator that would be translated itself.
 NOT_INSIDE = frozenset(
-    ("libvirt-lxc", "bwrap", "nspawn", "crun", "runc", "youki", "podman", "lxc", "runsc", "kata", "docker")
+    (
+        *("libvirt-lxc", "bwrap", "nspawn", "crun", "runc", "youki", "podman", "lxc", "runsc", "kata", "docker"),
+        "emulated-1988",
+    )
 )
 # Measured with clickme: the image, then the disk; a scenario's own images come to it.
 _LONGEST_VERSION = 4096
