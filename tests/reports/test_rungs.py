@@ -13,9 +13,9 @@ from testbed.results import RunFolder
 from tests.reports.ladder.records import HISTORY
 
 
-def make_run(write_run: Any, *names: str) -> Path:
+def make_run(write_run: Any, *names: str, run_id: str = "one") -> Path:
     """A run of a container, and of platforms of these names that are not on record otherwise."""
-    path: Path = write_run(platforms=("container",), starts=2, ramps=0, blocks=0)
+    path: Path = write_run(platforms=("container",), name=run_id, starts=2, ramps=0, blocks=0)
     manifest = json.loads((path / "manifest.json").read_text())
     manifest["platforms"] |= {name: {"label": name, "emulated": False} for name in names}
     (path / "manifest.json").write_text(json.dumps(manifest))
@@ -34,5 +34,5 @@ def test_each_rung_of_a_run_has_a_column(write_run: Any) -> None:
 def test_the_section_is_there_for_rungs_only(write_run: Any) -> None:
     page = reports.render(make_run(write_run, "chroot-1982")).read_text()
     assert "What each rung keeps apart" in page and "./invoke ladder --html" in page
-    without = reports.render(make_run(write_run, "crun")).read_text()
+    without = reports.render(make_run(write_run, "crun", run_id="other")).read_text()
     assert "What each rung keeps apart" not in without
