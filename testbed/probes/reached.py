@@ -200,7 +200,9 @@ def _is_user(canaries: Canaries, evidence: Evidence, argument: str) -> str:
     seen = evidence.seen
     if seen is None:
         return "it could" if argument != "0" and _answered_by_any(canaries, evidence, argument) else ""
-    return f"it is the host's user {argument}" if (int(argument), int(argument)) in seen.users else ""
+    inside = int(argument)
+    numbers = {root + inside for root in seen.roots} if inside else {0}
+    return next((f"it is the host's user {one}" for one in numbers if (one, one) in seen.users), "")
 
 
 def _has_capability(canaries: Canaries, evidence: Evidence, argument: str) -> str:
