@@ -21,6 +21,7 @@ from types import TracebackType
 
 from runtime import network
 from runtime.cgroups import Cgroup, hierarchies
+from runtime.errors import TestbedError
 from runtime.lease import CGROUP_ROOT
 from testbed.host.settings import change_settings
 from testbed.probes import objects
@@ -76,8 +77,8 @@ class Canaries:
             for kind, make in self._others().items():
                 try:
                     make(undo)
-                except OSError as error:
-                    self._problems[kind] = f"the host could not make it: {error.strerror or error}"
+                except (OSError, TestbedError) as error:
+                    self._problems[kind] = f"the host could not make it: {str(error).splitlines()[0]}"
             self._undo = undo.pop_all()
         return self
 
