@@ -95,7 +95,7 @@ def test_a_right_file_is_taken(tmp_path: Path) -> None:
         ("{root: chroot}", "{root: chroot, capabilities: many}", "expected one of all, default, none"),
         ("{root: chroot}", "{root: chroot, mask: true}", "isolation.mask: is not supported"),
         ("words: w", "words: w\nplatform: vm", "platform: is there beside an isolation"),
-        ("words: w", "words: w\nforbids: [fillets]", "forbids[0]: is 'filse'; expected a probe, or one of files"),
+        ("words: w", "words: w\nforbids: [fillets]", "forbids[0]: is 'fillets'; expected a probe, or one of files"),
         ("words: w", "words: w\nforbids: [files, files]", "a second time"),
         ("kernel: {had: h, source: s}", "kernel: {had: h, source: z}", "cells.kernel.source: is 'z'"),
         ("  kernel: {had: h, source: s}\n", "", "cells.kernel: is missing"),
